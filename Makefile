@@ -1,0 +1,78 @@
+# Everything a clone needs, in one command each. Every target sets up .venv by itself and does so
+# again only when what it installs has changed: .run and .test in it say what was installed last.
+
+PYTHON ?= python3
+ARGS ?=
+
+VENV := .venv
+BIN := $(VENV)/bin
+# -qq leaves pip its errors. Nothing is resolved or built from outside the pinned files.
+INSTALL := $(BIN)/python -m pip install -qq --disable-pip-version-check --no-input
+EDITABLE := $(INSTALL) --no-deps --no-build-isolation --editable .
+# bench/ is only in a checkout.
+TYPED := $(wildcard src tests bench)
+
+LOCK := $(VENV)-lock
+COMPILE := $(LOCK)/bin/uv pip compile --quiet --universal --python-version 3.11 \
+	--generate-hashes --no-emit-index-url --no-header --no-annotate --extra server
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help demo serve test check bench format lock clean
+
+help: ## this list
+	@echo "make TARGET [ARGS='...'] [PYTHON=python3]"
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+demo: $(VENV)/.run ## the whole thing on this machine, with made-up traffic
+	@$(BIN)/pullstatus demo $(ARGS)
+
+serve: $(VENV)/.run ## the server, on this machine
+	@$(BIN)/pullstatus serve $(ARGS)
+
+test: $(VENV)/.test ## every test; ARGS='tests/unit -k sign' for some
+	@$(BIN)/python -m pytest -n 2 --dist worksteal $(ARGS)
+
+check: $(VENV)/.test ## format, lint, types and the import picture
+	@$(BIN)/ruff format --check --quiet .
+	@$(BIN)/ruff check --quiet .
+	@$(BIN)/mypy $(TYPED)
+	@$(BIN)/python -m pytest -q tests/test_layout.py
+
+bench: $(VENV)/.test ## repeatable loads; ARGS names one
+	@$(BIN)/python -m bench $(ARGS)
+
+format: $(VENV)/.test ## rewrites the code the way check wants it
+	@$(BIN)/ruff format .
+	@$(BIN)/ruff check --fix-only .
+
+lock: ## pins anew what requirements/*.in and pyproject.toml ask for; ARGS=--upgrade for the newest
+	@test -x $(LOCK)/bin/uv || { $(PYTHON) -m venv $(LOCK) && $(LOCK)/bin/pip install -qq uv; }
+	@$(COMPILE) $(ARGS) pyproject.toml requirements/run.in -o requirements/run.txt
+	@$(COMPILE) $(ARGS) pyproject.toml requirements/run.in requirements/test.in \
+		--constraints requirements/run.txt -o requirements/test.txt
+
+clean: ## removes .venv and everything else that was made here
+	@rm -rf $(VENV) $(LOCK) build dist htmlcov .coverage .coverage.* \
+		.mypy_cache .pytest_cache .ruff_cache .hypothesis
+	@find src tests $(wildcard bench) -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(VENV)/.made:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "pullstatus needs Python 3.11 or newer: make PYTHON=/path/to/python3" >&2; exit 1; }
+	@echo "Setting up $(VENV), once; this takes a minute."
+	@$(PYTHON) -m venv --clear $(VENV)
+	@touch $@
+
+$(VENV)/.run: requirements/run.txt pyproject.toml | $(VENV)/.made
+	@echo "Installing what pullstatus runs on ..."
+	@$(INSTALL) --require-hashes -r requirements/run.txt
+	@$(EDITABLE)
+	@touch $@
+
+# What tests need contains what the program needs, in the same versions.
+$(VENV)/.test: requirements/test.txt requirements/run.txt pyproject.toml | $(VENV)/.made
+	@echo "Installing what pullstatus runs on and is tested with ..."
+	@$(INSTALL) --require-hashes -r requirements/test.txt
+	@$(EDITABLE)
+	@touch $(VENV)/.run $@

@@ -1,0 +1,153 @@
+"""The import picture: who may import whom, checked in every file without running any.
+
+    cli -> config
+    server  sources  dashboard  emulator
+    mailbox -> apps
+    store                                     client, which sees wire and below
+    wire  receipts
+    records
+    errors  limits
+
+A room imports from lower rows only; an arrow is the one import allowed inside a row. When the
+picture should change, change it here and in the code.
+"""
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).parents[1] / "src" / "pullstatus"
+
+ROWS = (
+    ("cli", "config"),
+    ("server", "sources", "dashboard", "emulator"),
+    ("mailbox", "apps"),
+    ("store",),
+    ("wire", "receipts"),
+    ("records",),
+    ("errors", "limits"),
+)
+BESIDE = {("cli", "config"), ("mailbox", "apps")}
+
+SEES = {
+    room: {below for row in ROWS[depth + 1 :] for below in row}
+    | {other for one, other in BESIDE if one == room}
+    for depth, row in enumerate(ROWS)
+    for room in row
+}
+SEES["client"] = {"wire", "records", "errors", "limits"}
+SEES["__init__"] = {"records", "errors", "client"}
+SEES["__main__"] = {"cli"}
+for room in ROWS[0]:
+    SEES[room] |= {"client", "__init__"}
+
+
+def room_of(package: Path, file: Path) -> str:
+    """The room a file of the package belongs to."""
+    first = file.relative_to(package).parts[0]
+    return first.removesuffix(".py")
+
+
+def imported_rooms(package: Path, file: Path) -> Iterator[tuple[int, str]]:
+    """Every (line, room) that a file imports, wherever the statement stands."""
+    here = [package.name, *file.relative_to(package).parent.parts]
+    for node in ast.walk(ast.parse(file.read_bytes(), str(file))):
+        if isinstance(node, ast.Import):
+            targets = [name.name.split(".") for name in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            base = here[: len(here) - node.level + 1] if node.level else []
+            base += node.module.split(".") if node.module else []
+            targets = [[*base, name.name] for name in node.names]
+        else:
+            continue
+        for root, *inside in targets:
+            if root != package.name:
+                continue
+            named = inside[0] if inside else "__init__"
+            is_module = (package / named).is_dir() or (package / f"{named}.py").is_file()
+            # `from pullstatus import Reply` names no room: it goes through the front door.
+            through_the_door = isinstance(node, ast.ImportFrom) and len(inside) == 1
+            known = named in SEES or is_module or not through_the_door
+            yield node.lineno, named if known else "__init__"
+
+
+def violations(package: Path) -> list[str]:
+    """What contradicts the picture, one line each."""
+    found = []
+    for file in sorted(package.rglob("*.py")):
+        room = room_of(package, file)
+        where = file.relative_to(package.parents[1])
+        if room not in SEES:
+            found.append(f"{where}: {room} is no room of the import picture")
+            continue
+        for line, other in imported_rooms(package, file):
+            if other == room or other in SEES[room]:
+                continue
+            if other not in SEES:
+                fault = "which is no room of the import picture"
+            else:
+                fault = f"which is {'above' if room in SEES[other] else 'beside'} {room}"
+            found.append(f"{where}:{line} imports {other}, {fault}")
+    return found
+
+
+def test_layout_is_the_import_picture() -> None:
+    assert (PACKAGE / "__init__.py").is_file()
+    found = violations(PACKAGE)
+    assert not found, "\n" + "\n".join(found)
+
+
+def build(root: Path, file: str, source: str) -> Path:
+    package = root / "src" / "pullstatus"
+    for name in ("mailbox.py", "store/__init__.py", "wire/__init__.py", "wire/codes.py", file):
+        (package / name).parent.mkdir(parents=True, exist_ok=True)
+        (package / name).touch()
+    (package / file).write_text(source)
+    return package
+
+
+@pytest.mark.parametrize(
+    ("file", "source", "fault"),
+    [
+        ("store/a.py", "import pullstatus.mailbox", ":1 imports mailbox, which is above store"),
+        ("store/a.py", "from pullstatus import mailbox", ":1 imports mailbox, which is above"),
+        ("store/a.py", "from ..mailbox import append", ":1 imports mailbox, which is above"),
+        ("store/b/a.py", "from ... import mailbox", ":1 imports mailbox, which is above"),
+        ("store/a.py", "from .. import Reply", ":1 imports __init__, which is beside store"),
+        ("store/a.py", "import os\nimport pullstatus", ":2 imports __init__"),
+        ("wire/a.py", "if TYPE_CHECKING:\n    from ..receipts import b", ":2 imports receipts"),
+        ("wire/a.py", "def f():\n\n    from ..store import b", ":3 imports store, which is above"),
+        ("apps.py", "from .mailbox import append", ":1 imports mailbox, which is above apps"),
+        ("config.py", "from . import cli", ":1 imports cli, which is above config"),
+        ("server/a.py", "from ..dashboard import b", ":1 imports dashboard, which is beside"),
+        ("server/a.py", "from ..client import b", ":1 imports client, which is beside server"),
+        ("client/a.py", "from ..store import b", ":1 imports store, which is beside client"),
+        ("wire/a.py", "from ..client import b", ":1 imports client, which is above wire"),
+        ("__init__.py", "from .wire import b", ":1 imports wire, which is beside __init__"),
+        ("server/a.py", "from ..utils import b", ":1 imports utils, which is no room"),
+        ("utils.py", "", "utils.py: utils is no room"),
+        ("common/a.py", "", "a.py: common is no room"),
+    ],
+)
+def test_layout_catches(tmp_path: Path, file: str, source: str, fault: str) -> None:
+    [found] = violations(build(tmp_path, file, source))
+    assert found.startswith(f"src/pullstatus/{file}")
+    assert fault in found
+
+
+@pytest.mark.parametrize(
+    ("file", "source"),
+    [
+        ("wire/a.py", "from . import codes\nfrom .codes import b\nfrom ..errors import c"),
+        ("wire/__init__.py", "from .codes import b\nfrom pullstatus.wire import codes"),
+        ("cli.py", "from pullstatus import Reply, config\nimport pullstatus.server.app"),
+        ("mailbox.py", "from .apps import b\nfrom . import store, limits"),
+        ("client/a.py", "from ..wire.codes import b\nfrom ..limits import c"),
+        ("server/a.py", "import mailbox\nfrom config import b\nfrom starlette import server"),
+        ("__main__.py", "from .cli import main"),
+    ],
+)
+def test_layout_lets_pass(tmp_path: Path, file: str, source: str) -> None:
+    assert violations(build(tmp_path, file, source)) == []
