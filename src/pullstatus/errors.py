@@ -1,0 +1,227 @@
+"""Everything that can go wrong on purpose, in one tree, grouped by whose fault it is.
+
+    PullstatusError
+    |-- PeerError             what came over the wire is wrong; sending it again won't help
+    |   |-- InvalidBody         no JSON (or NDJSON) of the shape that is due
+    |   |-- BodyTooLarge        more bytes or more records than one request may carry
+    |   |-- InvalidRecord       one record breaks a rule: which record, which member, the fix
+    |   |-- Refused             a v5 call gets a `result` other than 0
+    |   |-- KeyReused           an Idempotency-Key came again with another request
+    |   `-- ReplayRefused       the same signed request came again (strict mode)
+    |-- CallerError           an argument of our own caller, or of the operator, is wrong
+    |   |-- UnknownApplication
+    |   |-- UnknownToken
+    |   |-- AlreadyExists
+    |   `-- InvalidSetting      a bad value for an application, a token or a command line flag
+    `-- WorldError            disk, engine, network
+        |-- StoreUnavailable    definitely nothing happened; trying again can help
+        |   |-- StoreFull
+        |   `-- StoreFailed       the disk failed: no more work until the process is restarted
+        |-- OutcomeUnknown      the commit may have happened: never answer, close the connection
+        `-- StoreRefused        engine or file isn't safe to open; the text says what to change
+            `-- StoreCorrupt
+
+Our own mistakes have no class: whatever is not in this tree is a bug, logged in full and answered
+as internal. Each leaf has a stable `code` for tables and logs; the text is for people. No text
+holds a value that somebody sent, an appkey or a token.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+__all__ = [
+    "AlreadyExists",
+    "BodyTooLarge",
+    "CallerError",
+    "InvalidBody",
+    "InvalidRecord",
+    "InvalidSetting",
+    "KeyReused",
+    "OutcomeUnknown",
+    "PeerError",
+    "PullstatusError",
+    "Refused",
+    "ReplayRefused",
+    "StoreCorrupt",
+    "StoreFailed",
+    "StoreFull",
+    "StoreRefused",
+    "StoreUnavailable",
+    "UnknownApplication",
+    "UnknownToken",
+    "WorldError",
+]
+
+
+class PullstatusError(Exception):
+    """The root. Catch it to catch every failure that pullstatus foresees."""
+
+    code: ClassVar[str] = "error"
+    retry_can_help: ClassVar[bool] = False
+
+
+# --- the peer's fault ---------------------------------------------------------------------------
+
+
+class PeerError(PullstatusError):
+    """What came over the wire is wrong, and stays wrong if it is sent again."""
+
+    code = "peer_error"
+
+
+class InvalidBody(PeerError):
+    """The body is not JSON or NDJSON, or not of the shape that is due."""
+
+    code = "invalid_body"
+
+
+class BodyTooLarge(PeerError):
+    """The request carries more bytes or more records than one request may."""
+
+    code = "body_too_large"
+
+
+class InvalidRecord(PeerError):
+    """A record breaks a rule, so its whole batch is refused.
+
+    Args:
+        member: the member at fault, or "record" for the record as a whole.
+        fix: what it must be, as the rest of a sentence: "must be digits".
+        index: 0-based place of the record in its batch; None outside a batch.
+    """
+
+    code = "invalid_record"
+
+    def __init__(self, member: str, fix: str, index: int | None = None) -> None:
+        super().__init__(member, fix, index)  # as given, so that the error can be pickled
+        self.member = member
+        self.fix = fix
+        self.index = index
+
+    def __str__(self) -> str:
+        if self.index is None:
+            return f"{self.member} {self.fix}"
+        return f"record {self.index}: {self.member} {self.fix}"
+
+    def at(self, index: int) -> InvalidRecord:
+        """Return the same complaint about the record at this place of a batch."""
+        return InvalidRecord(self.member, self.fix, index)
+
+
+class Refused(PeerError):
+    """A v5 call is refused; it consumed nothing.
+
+    Args:
+        result: the wire's code, one of `wire.codes.Result`.
+        errmsg: the wire's text: short ASCII English with the fix, no input, no secret.
+    """
+
+    code = "refused"
+
+    def __init__(self, result: int, errmsg: str) -> None:
+        super().__init__(result, errmsg)
+        self.result = result
+        self.errmsg = errmsg
+
+    def __str__(self) -> str:
+        return f"{int(self.result)}: {self.errmsg}"
+
+
+class KeyReused(PeerError):
+    """An Idempotency-Key came again, but with another request."""
+
+    code = "key_reused"
+
+
+class ReplayRefused(PeerError):
+    """The same signed request came again, and the application refuses repeats."""
+
+    code = "replay_refused"
+
+
+# --- our caller's fault ---------------------------------------------------------------------------
+
+
+class CallerError(PullstatusError):
+    """An argument is wrong: of our caller, or of the operator at the command line."""
+
+    code = "caller_error"
+
+
+class UnknownApplication(CallerError):
+    """No application has this sdkappid."""
+
+    code = "unknown_application"
+
+
+class UnknownToken(CallerError):
+    """No ingest token is like this one."""
+
+    code = "unknown_token"
+
+
+class AlreadyExists(CallerError):
+    """An application or token of this name is there already."""
+
+    code = "already_exists"
+
+
+class InvalidSetting(CallerError):
+    """A value for an application, a token or a command line flag is out of bounds."""
+
+    code = "invalid_setting"
+
+
+# --- the world's fault ----------------------------------------------------------------------------
+
+
+class WorldError(PullstatusError):
+    """The disk, the engine or the network failed us."""
+
+    code = "world_error"
+
+
+class StoreUnavailable(WorldError):
+    """The store could not do it. Definitely nothing happened; trying again can help."""
+
+    code = "store_unavailable"
+    retry_can_help = True
+
+
+class StoreFull(StoreUnavailable):
+    """The store has no room for more entries. Pulls still work."""
+
+    code = "store_full"
+
+
+class StoreFailed(StoreUnavailable):
+    """The disk could not be read or written. Nothing happened, and nothing more will.
+
+    After a failed write or sync nobody can say what the disk holds, so the store takes no more
+    work; the process ends and recovers at its next start.
+    """
+
+    code = "store_failed"
+
+
+class OutcomeUnknown(WorldError):
+    """The commit may or may not have happened.
+
+    Never answer after this one: a success could be a lie, and so could a failure. Close the
+    connection. A caller with an Idempotency-Key can safely ask again.
+    """
+
+    code = "outcome_unknown"
+
+
+class StoreRefused(WorldError):
+    """The engine or its file isn't safe to open; the text says what to change."""
+
+    code = "store_refused"
+
+
+class StoreCorrupt(StoreRefused):
+    """The stored data contradict themselves. Nothing was touched; restore a backup."""
+
+    code = "store_corrupt"

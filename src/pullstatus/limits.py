@@ -1,0 +1,106 @@
+"""Every bound in one place, with its unit and its reason.
+
+A bound belongs here when a stranger can run into it. The unit is the end of the name. `protocol.md`
+section 1 suggests the wire's bounds, `reliability.md` section 5 the others.
+"""
+
+from typing import Final
+
+# --- the pull call --------------------------------------------------------------------------------
+
+PULL_COUNT_MAX: Final = 100
+"""Records in one answer. The documented ceiling of `max`; more is refused, not clamped, since a
+caller that asks for 500 and gets 100 would take the queue for drained."""
+
+PULL_BODY_BYTES_MAX: Final = 64 * 1024
+"""A pull's body has some 130 bytes; the most talkative client sends 300."""
+
+QUERY_BYTES_MAX: Final = 2 * 1024
+"""`sdkappid` and `random` need 100 bytes even if every character is percent-encoded."""
+
+RANDOM_CHARS_MAX: Final = 64
+"""Characters of `random`. Real clients send 1 to 19 digits."""
+
+JSON_DEPTH_MAX: Final = 16
+"""Levels of arrays and objects in any JSON that we read. Documented bodies have at most three."""
+
+INTEGER_DIGITS_MAX: Final = 19
+"""Digits of 2**63 - 1. Longer numbers are refused by their length, before any arithmetic."""
+
+SKEW_S_MAX: Final = 600
+"""Seconds between a request's `time` and ours, either way. The documents refuse *more than* ten
+minutes, so exactly 600 passes."""
+
+SDKAPPID_MAX: Final = 2_147_483_647
+"""The Java, C# and C++ clients hold it in a signed 32-bit int."""
+
+APPKEYS_LIVE_MAX: Final = 2
+"""Live appkeys of one application: the old and the new one while a key is being changed."""
+
+APPKEY_CHARS: Final = 32
+"""Hex characters of an appkey, as the documents show it."""
+
+# --- records --------------------------------------------------------------------------------------
+
+RECORD_BYTES_MAX: Final = 16 * 1024
+"""One record as stored and answered, in bytes of ASCII JSON. A reply of ten SMS parts in Chinese
+takes 4 KiB; a hundred of the largest make an answer of 1.6 MiB."""
+
+SID_CHARS_MAX: Final = 64
+"""Characters of `sid`. The longest known shape has 33."""
+
+NATIONCODE_DIGITS_MAX: Final = 6
+"""Digits of a calling code. E.164 has at most 3; some catalogues add an area, as in 1242."""
+
+MOBILE_DIGITS_MAX: Final = 20
+"""Digits of a number. E.164 has at most 15, and some senders put the calling code in front."""
+
+REPLY_TIME_S_MAX: Final = 253_402_300_799
+"""The end of the year 9999 in Unix seconds. Milliseconds of any date after 1978 exceed it."""
+
+# --- ingest ---------------------------------------------------------------------------------------
+
+INGEST_BODY_BYTES_MAX: Final = 1024 * 1024
+"""One ingest or callback body: a thousand ordinary records are 250 KiB."""
+
+INGEST_RECORDS_MAX: Final = 1000
+"""Records in one ingest request, which is accepted as a whole or not at all."""
+
+IDEMPOTENCY_KEY_CHARS_MAX: Final = 64
+"""Visible ASCII characters of an Idempotency-Key: room for a UUID, or a hex SHA-256."""
+
+INGEST_REPEAT_S: Final = 72 * 3600
+"""Seconds during which a repeated ingest is accepted again but stored once. Longer than any
+carrier goes on retrying."""
+
+PULL_KEY_S: Final = 24 * 3600
+"""Seconds during which a keyed pull is answered again with the same batch."""
+
+# --- retention ------------------------------------------------------------------------------------
+
+HANDED_OUT_RETENTION_DAYS: Final = 7
+"""Days for which pulled entries and their journal stay by default: a long weekend, and the look
+back of API 3.0's query by number."""
+
+# --- HTTP -----------------------------------------------------------------------------------------
+
+HEADER_BYTES_MAX: Final = 16 * 1024
+"""A request's whole header block."""
+
+HEADERS_MAX: Final = 64
+"""Header lines of one request. Old clients send about eight, a proxy adds as many again."""
+
+HEADER_DEADLINE_S: Final = 10
+"""Seconds until the headers are complete, against clients that trickle them."""
+
+BODY_DEADLINE_S: Final = 30
+"""Seconds until the body is complete."""
+
+ANSWER_DEADLINE_S: Final = 30
+"""Seconds that a written answer may wait for a peer that does not read it."""
+
+DRAIN_DEADLINE_S: Final = 10
+"""Seconds that running requests get to finish after TERM."""
+
+RETRY_AFTER_S: Final = 5
+"""Seconds that a 503 tells the sender to wait."""
