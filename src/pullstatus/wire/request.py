@@ -133,7 +133,7 @@ def check_time(request: PullRequest, now_s: int) -> None:
     raise Refused(Result.TIME_SKEW, fault)
 
 
-def pull_request(  # noqa: PLR0917 the members of the call, in its own words
+def pull_request(
     sdkappid: int,
     appkey: str,
     kind: Kind,

@@ -1,0 +1,143 @@
+"""`pullstatus serve`: the server, from flags, environment or a file."""
+
+from __future__ import annotations
+
+import ipaddress
+import sys
+from pathlib import Path
+
+import click
+import uvloop
+
+from pullstatus.cli.session import DEFAULT_STORE, plainly
+from pullstatus.config import read_config
+from pullstatus.server import logs
+from pullstatus.server.serve import ServeOptions, Server
+
+
+def _load_config(context: click.Context, _parameter: click.Parameter, path: Path | None) -> None:
+    if path is not None:
+        known = {
+            str(parameter.name)
+            for parameter in context.command.params
+            if parameter.name not in ("config", "help")
+        }
+        context.default_map = plainly(read_config)(path, known)
+
+
+def _check_exposure(host: str, *, encrypted: bool, insecure: bool) -> None:
+    """Answers hold telephone numbers: in the open they need TLS."""
+    try:
+        loopback = ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        loopback = host == "localhost"
+    if not (loopback or encrypted or insecure):
+        raise click.UsageError(
+            f"{host} is not a loopback address, and answers hold telephone numbers: give"
+            " --tls-certificate and --tls-key, or --insecure if a proxy in front does TLS"
+        )
+
+
+@click.command("serve")
+@click.option(
+    "--config",
+    type=click.Path(path_type=Path, dir_okay=False),
+    envvar="PULLSTATUS_CONFIG",
+    show_envvar=True,
+    is_eager=True,
+    expose_value=False,
+    callback=_load_config,
+    help="A TOML file with any of these settings, named like the flags.",
+)
+@click.option(
+    "--store",
+    metavar="URL",
+    envvar="PULLSTATUS_STORE",
+    default=DEFAULT_STORE,
+    show_default=True,
+    show_envvar=True,
+    help="The store: sqlite:/// and the path of a file.",
+)
+@click.option(
+    "--host",
+    envvar="PULLSTATUS_HOST",
+    default="127.0.0.1",
+    show_default=True,
+    show_envvar=True,
+    help="Address to listen on.",
+)
+@click.option(
+    "--port",
+    type=click.IntRange(0, 65535),
+    envvar="PULLSTATUS_PORT",
+    default=8080,
+    show_default=True,
+    show_envvar=True,
+    help="Port to listen on; 0 takes a free one.",
+)
+@click.option(
+    "--trusted-proxies",
+    envvar="PULLSTATUS_TRUSTED_PROXIES",
+    default="",
+    show_envvar=True,
+    help="Addresses, separated by commas, whose X-Forwarded-For is believed.",
+)
+@click.option(
+    "--tls-certificate",
+    type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    envvar="PULLSTATUS_TLS_CERTIFICATE",
+    show_envvar=True,
+    help="PEM file with the certificate chain: serve HTTPS.",
+)
+@click.option(
+    "--tls-key",
+    type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    envvar="PULLSTATUS_TLS_KEY",
+    show_envvar=True,
+    help="PEM file with the certificate's key.",
+)
+@click.option(
+    "--insecure",
+    is_flag=True,
+    envvar="PULLSTATUS_INSECURE",
+    show_envvar=True,
+    help="Serve plain HTTP beyond this machine, for a proxy in front that does TLS.",
+)
+@click.option(
+    "--log-level",
+    type=click.Choice(["debug", "info", "warning", "error"]),
+    envvar="PULLSTATUS_LOG_LEVEL",
+    default="info",
+    show_default=True,
+    show_envvar=True,
+    help="How much to log, as JSON lines on standard error.",
+)
+@plainly
+def serve(
+    store: str,
+    host: str,
+    port: int,
+    trusted_proxies: str,
+    tls_certificate: Path | None,
+    tls_key: Path | None,
+    insecure: bool,
+    log_level: str,
+) -> None:
+    """Serve the mailboxes until TERM or Ctrl-C.
+
+    Prints one line with its address once it accepts connections. Exit status: 0 after a clean
+    stop, 1 when it cannot start, 70 when the store failed and a restart is due.
+    """
+    if (tls_certificate is None) != (tls_key is None):
+        raise click.UsageError("--tls-certificate and --tls-key go together")
+    _check_exposure(host, encrypted=tls_certificate is not None, insecure=insecure)
+    logs.configure(log_level)
+    server = Server(ServeOptions(store, host, port, trusted_proxies, tls_certificate, tls_key))
+    try:
+        uvloop.run(
+            server.run(on_ready=lambda address: click.echo(f"pullstatus listens on {address}"))
+        )
+    except OSError as error:
+        raise click.ClickException(f"cannot listen on {host}:{port}: {error.strerror}") from error
+    if server.failure is not None:
+        sys.exit(70)

@@ -1,0 +1,103 @@
+"""The rules of a mailbox over any store: how records get in, how a page gets out.
+
+    Receipts -> append -> [entries ... cursor ... tail] -> pull -> Page
+
+This room turns what was read from a request into one operation of the store. It must not know
+HTTP, signatures or a store's inside; the clock is passed in.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+
+from pullstatus import limits
+from pullstatus.apps import Live, Token
+from pullstatus.errors import InvalidSetting
+from pullstatus.receipts import Receipts
+from pullstatus.records import Kind
+from pullstatus.store import Append, Fingerprints, Mailbox, Page, Pull, RepeatKey, Store
+from pullstatus.wire.request import PullRequest
+
+KEY = re.compile(rf"[\x21-\x7e]{{1,{limits.IDEMPOTENCY_KEY_CHARS_MAX}}}")
+
+
+def check_key(key: str) -> str:
+    """An Idempotency-Key itself, if it is one.
+
+    Raises:
+        InvalidSetting: it is empty, too long, or holds more than visible ASCII.
+    """
+    if KEY.fullmatch(key) is None:
+        raise InvalidSetting(
+            f"Idempotency-Key is 1 to {limits.IDEMPOTENCY_KEY_CHARS_MAX} visible ASCII characters"
+        )
+    return key
+
+
+async def append(
+    store: Store,
+    sdkappid: int,
+    receipts: Receipts,
+    *,
+    token: Token,
+    now_ms: int,
+    key: str | None = None,
+    body: bytes = b"",
+) -> int:
+    """Put what a gateway or carrier sent into its mailbox, as a whole, durable on return.
+
+    Args:
+        token: who sends; keys and repeated records are told apart by sender.
+        key: the sender's Idempotency-Key, with the `body` it came with: the same batch sent again
+            within `limits.INGEST_REPEAT_S` is acknowledged again and stored once.
+
+    Returns:
+        how many records are acknowledged: all of them, new or repeated.
+
+    Raises:
+        KeyReused: the key came before with another body.
+        StoreUnavailable: nothing happened; trying again can help.
+        OutcomeUnknown: it may have happened; do not answer.
+    """
+    mailbox = Mailbox(sdkappid, receipts.kind)
+    repeat_key = fingerprints = None
+    if key is not None:
+        digest = hashlib.blake2b(body, digest_size=16).digest()
+        repeat_key = RepeatKey(f"{token.name}/{mailbox}", key, digest)
+    if receipts.fingerprints is not None:
+        fingerprints = Fingerprints(f"{token.name}/{mailbox}", receipts.fingerprints)
+    return await store.append(Append(mailbox, receipts.entries, now_ms, repeat_key, fingerprints))
+
+
+async def pull(
+    store: Store,
+    live: Live,
+    request: PullRequest,
+    kind: Kind,
+    count_max: int,
+    *,
+    address: str,
+    key: str | None,
+    now_ms: int,
+) -> Page:
+    """Take a page out of one of an application's mailboxes; durable on return.
+
+    Raises:
+        KeyReused: the key came before with another type or max.
+        ReplayRefused: the application takes a signature once only, and this one came before.
+        StoreUnavailable: nothing happened; trying again can help.
+        OutcomeUnknown: it may have happened; do not answer.
+    """
+    return await store.pull(
+        Pull(
+            live.mailboxes[kind],
+            count_max,
+            now_ms,
+            address,
+            key,
+            request.random,
+            request.time,
+            live.application.single_use,
+        )
+    )

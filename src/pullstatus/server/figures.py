@@ -1,0 +1,101 @@
+"""What the server counts, and how Prometheus gets to read it.
+
+The hot calls add to plain numbers; the text is made when somebody asks. No label holds anything of
+a person's or an application's: only kinds, codes and doors.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+
+from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.core import (
+    CounterMetricFamily,
+    GaugeMetricFamily,
+    Metric,
+    SummaryMetricFamily,
+)
+from prometheus_client.registry import Collector
+
+from pullstatus.records import Kind
+from pullstatus.store import Backlog, Engine
+
+
+class Figures:
+    """Counts since the server started."""
+
+    def __init__(self) -> None:
+        self.records_in: Counter[Kind] = Counter(dict.fromkeys(Kind, 0))
+        self.records_out: Counter[Kind] = Counter(dict.fromkeys(Kind, 0))
+        self.pulls: Counter[int] = Counter({0: 0})  # by result code
+        self.batches: Counter[tuple[str, int]] = Counter()  # by door and HTTP status
+
+
+def render(figures: Figures, engine: Engine, backlog: list[Backlog], oldest_age_s: float) -> bytes:
+    """All figures in Prometheus' text format."""
+    registry = CollectorRegistry()
+    registry.register(_Once(list(_metrics(figures, engine, backlog, oldest_age_s))))
+    return generate_latest(registry)
+
+
+class _Once(Collector):
+    def __init__(self, metrics: list[Metric]) -> None:
+        self._metrics = metrics
+
+    def collect(self) -> Iterator[Metric]:
+        yield from self._metrics
+
+
+def _metrics(
+    figures: Figures, engine: Engine, backlog: list[Backlog], oldest_age_s: float
+) -> Iterator[Metric]:
+    records_in = CounterMetricFamily(
+        "pullstatus_records_in", "Records accepted, repeats included.", labels=["kind"]
+    )
+    records_out = CounterMetricFamily(
+        "pullstatus_records_out", "Records handed out by pulls.", labels=["kind"]
+    )
+    waiting = GaugeMetricFamily(
+        "pullstatus_waiting", "Records that wait, over all mailboxes.", labels=["kind"]
+    )
+    for kind in Kind:
+        records_in.add_metric([kind.path], figures.records_in[kind])
+        records_out.add_metric([kind.path], figures.records_out[kind])
+        waiting.add_metric(
+            [kind.path], sum(row.waiting for row in backlog if row.mailbox.kind is kind)
+        )
+    yield records_in
+    yield records_out
+    yield waiting
+
+    pulls = CounterMetricFamily("pullstatus_pulls", "Pulls answered.", labels=["result"])
+    for result, count in sorted(figures.pulls.items()):
+        pulls.add_metric([str(result)], count)
+    yield pulls
+
+    batches = CounterMetricFamily(
+        "pullstatus_batches",
+        "Batches answered, by door and HTTP status.",
+        labels=["door", "status"],
+    )
+    for (door, http_status), count in sorted(figures.batches.items()):
+        batches.add_metric([door, str(http_status)], count)
+    yield batches
+
+    yield GaugeMetricFamily(
+        "pullstatus_oldest_waiting_seconds",
+        "Age of the oldest record that waits anywhere; 0 when none does.",
+        oldest_age_s,
+    )
+    yield GaugeMetricFamily("pullstatus_mailboxes", "Mailboxes there are.", len(backlog))
+    yield GaugeMetricFamily("pullstatus_store_bytes", "Size of the store's files.", engine.bytes)
+    yield SummaryMetricFamily(
+        "pullstatus_commit_seconds", "Time a commit took.", engine.commits, engine.commit_s
+    )
+    yield SummaryMetricFamily(
+        "pullstatus_commit_operations",
+        "Appends and pulls that shared a commit.",
+        engine.commits,
+        engine.operations,
+    )

@@ -1,0 +1,93 @@
+"""Small pieces of HTTP that every call here shares: reading a body, writing an answer.
+
+The hot calls speak ASGI directly: a request object for each would cost as much as all the rest.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, MutableMapping
+from typing import Any
+
+import msgspec
+
+from pullstatus.errors import BodyTooLarge
+
+Scope = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
+Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+Headers = list[tuple[bytes, bytes]]
+
+JSON = (b"content-type", b"application/json")
+PROBLEM = (b"content-type", b"application/problem+json")
+NO_STORE = (b"cache-control", b"no-store")
+
+
+class Disconnected(Exception):
+    """The peer went away before its request was complete; there is nobody to answer."""
+
+
+def header(scope: Scope, name: bytes) -> bytes | None:
+    """The first header of that (lower-case) name."""
+    for found, value in scope["headers"]:
+        if found == name:
+            return bytes(value)
+    return None
+
+
+async def read_body(scope: Scope, receive: Receive, bytes_max: int) -> bytes:
+    """The whole request body.
+
+    Raises:
+        BodyTooLarge: it is, or says it is, over `bytes_max`; what follows was not read.
+        Disconnected: the peer left.
+    """
+    announced = header(scope, b"content-length")
+    # The parser has checked that this is a number; it may still be one of thousands of digits.
+    if announced is not None and (len(announced) > 12 or int(announced) > bytes_max):
+        raise BodyTooLarge(f"the body is over {bytes_max} bytes; send less at a time")
+    message = await receive()
+    body: bytes = message.get("body", b"")
+    while message.get("more_body"):
+        if len(body) > bytes_max:
+            break
+        message = await receive()
+        body += message.get("body", b"")
+    if message["type"] == "http.disconnect":
+        raise Disconnected
+    if len(body) > bytes_max:
+        raise BodyTooLarge(f"the body is over {bytes_max} bytes; send less at a time")
+    return body
+
+
+async def respond(send: Send, http_status: int, headers: Headers, body: bytes) -> None:
+    """Write a whole answer."""
+    headers.append((b"content-length", b"%d" % len(body)))
+    await send({"type": "http.response.start", "status": http_status, "headers": headers})
+    await send({"type": "http.response.body", "body": body})
+
+
+async def respond_problem(
+    send: Send,
+    http_status: int,
+    title: str,
+    detail: str,
+    *,
+    headers: Headers | None = None,
+    **members: object,
+) -> None:
+    """Write an error as RFC 9457 says: `title` names the kind, `detail` what to do about it."""
+    problem = {"type": "about:blank", "title": title, "status": http_status, "detail": detail}
+    await respond(
+        send,
+        http_status,
+        [PROBLEM, NO_STORE, *(headers or [])],
+        msgspec.json.encode(problem | members),
+    )
+
+
+def hang_up(scope: Scope) -> None:
+    """Close the connection without an answer: nobody knows whether the work was done.
+
+    The peer then sees an unknown outcome, which is the truth, and never a false refusal.
+    """
+    scope["extensions"]["pullstatus.hang_up"]()

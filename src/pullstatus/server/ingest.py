@@ -1,0 +1,269 @@
+"""The ways in: Tencent's callbacks as they are, and batches from gateways.
+
+    POST /callbacks/{token}                      an array of delivery statuses, or one reply
+    POST /ingest/{sdkappid}/delivery-statuses    a JSON array or NDJSON, 1 to 1,000 records
+    POST /ingest/{sdkappid}/replies              the same
+
+A batch is accepted whole or not at all, and is durable before the answer leaves.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import structlog
+
+from pullstatus import limits, mailbox
+from pullstatus.apps import Registry, Token
+from pullstatus.errors import (
+    BodyTooLarge,
+    InvalidBody,
+    InvalidRecord,
+    InvalidSetting,
+    KeyReused,
+    OutcomeUnknown,
+    StoreUnavailable,
+)
+from pullstatus.receipts import Receipts
+from pullstatus.receipts.batch import read_batch
+from pullstatus.receipts.callback import read_callback
+from pullstatus.records import Kind
+from pullstatus.server.figures import Figures
+from pullstatus.server.http import (
+    JSON,
+    NO_STORE,
+    Disconnected,
+    Headers,
+    Receive,
+    Scope,
+    Send,
+    hang_up,
+    header,
+    read_body,
+    respond,
+    respond_problem,
+)
+from pullstatus.store import Store
+
+log = structlog.get_logger(__name__)
+
+KINDS = {kind.path: kind for kind in Kind}
+FORMATS = {  # content type -> is it NDJSON
+    "application/json": False,
+    "application/x-ndjson": True,
+    "application/ndjson": True,
+    "application/jsonl": True,
+}
+
+
+class Problem(Exception):
+    """A refusal on its way to the peer, as RFC 9457 says it."""
+
+    def __init__(
+        self,
+        http_status: int,
+        title: str,
+        detail: str,
+        *,
+        headers: Headers | None = None,
+        members: dict[str, object] | None = None,
+    ) -> None:
+        super().__init__(title)
+        self.http_status = http_status
+        self.title = title
+        self.detail = detail
+        self.headers = headers or []
+        self.members = members or {}
+
+
+class _Door:
+    """What both ways in share: read, append, answer, and say what went wrong."""
+
+    name: str
+
+    def __init__(
+        self, store: Store, registry: Registry, figures: Figures, *, now_ms: Callable[[], int]
+    ) -> None:
+        self._store = store
+        self._registry = registry
+        self._figures = figures
+        self._now_ms = now_ms
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request; hang up when the outcome is not known."""
+        try:
+            count = await self._take(scope, receive)
+        except Problem as problem:
+            self._figures.batches[self.name, problem.http_status] += 1
+            log.info("batch refused", door=self.name, status=problem.http_status)
+            await respond_problem(
+                send,
+                problem.http_status,
+                problem.title,
+                problem.detail,
+                headers=problem.headers,
+                **self._refusal(problem),
+            )
+        except Disconnected:
+            return
+        except OutcomeUnknown:
+            log.error("batch not answered", reason="the outcome of its commit is unknown")
+            hang_up(scope)
+        else:
+            self._figures.batches[self.name, 200] += 1
+            await respond(send, 200, [JSON, NO_STORE], self._accepted(count))
+
+    async def _take(self, scope: Scope, receive: Receive) -> int:
+        raise NotImplementedError
+
+    def _accepted(self, count: int) -> bytes:
+        raise NotImplementedError
+
+    def _refusal(self, problem: Problem) -> dict[str, object]:
+        return problem.members
+
+    async def _body(self, scope: Scope, receive: Receive) -> bytes:
+        if scope["method"] != "POST":
+            raise Problem(405, "Method not allowed", "send a POST", headers=[(b"allow", b"POST")])
+        if header(scope, b"content-encoding") not in (None, b"identity"):
+            raise Problem(
+                415, "Unsupported Content-Encoding", "send the body without Content-Encoding"
+            )
+        try:
+            return await read_body(scope, receive, limits.INGEST_BODY_BYTES_MAX)
+        except BodyTooLarge as error:
+            raise Problem(413, "Body too large", str(error)) from error
+
+    def _check_application(self, sdkappid: int) -> None:
+        if sdkappid not in self._registry.applications:
+            raise Problem(
+                404,
+                "Unknown application",
+                "no application has this sdkappid; create it with `pullstatus app create`",
+            )
+
+    async def _append(
+        self, token: Token, sdkappid: int, receipts: Receipts, key: str | None, body: bytes
+    ) -> int:
+        try:
+            count = await mailbox.append(
+                self._store,
+                sdkappid,
+                receipts,
+                token=token,
+                now_ms=self._now_ms(),
+                key=key,
+                body=body,
+            )
+        except KeyReused as error:
+            raise Problem(422, "Idempotency-Key reused", str(error)) from error
+        except StoreUnavailable as error:
+            log.warning("batch put off", door=self.name, reason=str(error))
+            raise Problem(
+                503,
+                "Cannot store now",
+                f"{error}; nothing was stored",
+                headers=[(b"retry-after", b"%d" % limits.RETRY_AFTER_S)],
+            ) from error
+        self._figures.records_in[receipts.kind] += count
+        return count
+
+
+class CallbackDoor(_Door):
+    """`POST /callbacks/{token}`: the token in the path decides the application."""
+
+    name = "callbacks"
+
+    async def _take(self, scope: Scope, receive: Receive) -> int:
+        token = self._registry.token(scope["path"].removeprefix("/callbacks/"))
+        if token is None:
+            raise Problem(401, "Unknown token", "no token has this secret; it may be revoked")
+        if token.sdkappid is None:
+            raise Problem(
+                403,
+                "Token without application",
+                "a callback needs a token made with `token create NAME --sdkappid N`",
+            )
+        body = await self._body(scope, receive)
+        self._check_application(token.sdkappid)
+        return await self._append(token, token.sdkappid, _read(read_callback, body), None, body)
+
+    def _accepted(self, _count: int) -> bytes:
+        return b'{"result":0,"errmsg":"OK"}'
+
+    def _refusal(self, problem: Problem) -> dict[str, object]:
+        # Senders of callbacks look for these two; anything but 0 makes them try again.
+        return {**problem.members, "result": 1, "errmsg": problem.detail}
+
+
+class IngestDoor(_Door):
+    """`POST /ingest/{sdkappid}/{kind}` with a bearer token."""
+
+    name = "ingest"
+
+    async def _take(self, scope: Scope, receive: Receive) -> int:
+        number, _, path = scope["path"].removeprefix("/ingest/").partition("/")
+        kind = KINDS.get(path)
+        if kind is None or not (number.isascii() and number.isdigit() and len(number) <= 10):
+            raise Problem(
+                404, "No such address", "POST to /ingest/SDKAPPID/delivery-statuses or .../replies"
+            )
+        sdkappid = int(number)
+        token = self._authenticate(scope, sdkappid)
+        ndjson = self._format(scope)
+        body = await self._body(scope, receive)
+        self._check_application(sdkappid)
+        key = header(scope, b"idempotency-key")
+        try:
+            checked = None if key is None else mailbox.check_key(key.decode("latin-1"))
+        except InvalidSetting as error:
+            raise Problem(400, "Invalid Idempotency-Key", str(error)) from error
+        receipts = _read(lambda body: read_batch(body, kind, ndjson), body)
+        return await self._append(token, sdkappid, receipts, checked, body)
+
+    def _accepted(self, count: int) -> bytes:
+        return b'{"accepted":%d}' % count
+
+    def _authenticate(self, scope: Scope, sdkappid: int) -> Token:
+        scheme, _, secret = (header(scope, b"authorization") or b"").partition(b" ")
+        challenge = [(b"www-authenticate", b"Bearer")]
+        if scheme.lower() != b"bearer":
+            raise Problem(
+                401, "Token missing", "send Authorization: Bearer TOKEN", headers=challenge
+            )
+        token = self._registry.token(secret.strip().decode("latin-1"))
+        if token is None:
+            raise Problem(
+                401,
+                "Unknown token",
+                "no token has this secret; it may be revoked",
+                headers=challenge,
+            )
+        if token.sdkappid not in (None, sdkappid):
+            raise Problem(403, "Token of another application", "use a token of this application")
+        return token
+
+    def _format(self, scope: Scope) -> bool:
+        if scope["method"] != "POST":
+            return False  # refused with 405 next
+        given = (header(scope, b"content-type") or b"").decode("latin-1")
+        ndjson = FORMATS.get(given.partition(";")[0].strip().lower())
+        if ndjson is None:
+            raise Problem(
+                415,
+                "Unsupported Content-Type",
+                "send application/json for an array, application/x-ndjson for one record a line",
+            )
+        return ndjson
+
+
+def _read(reader: Callable[[bytes], Receipts], body: bytes) -> Receipts:
+    try:
+        return reader(body)
+    except InvalidRecord as error:
+        members: dict[str, object] = {} if error.index is None else {"index": error.index}
+        raise Problem(400, "Invalid record", str(error), members=members) from error
+    except InvalidBody as error:
+        raise Problem(400, "Invalid body", str(error)) from error
+    except BodyTooLarge as error:
+        raise Problem(413, "Body too large", str(error)) from error

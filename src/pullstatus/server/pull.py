@@ -1,0 +1,163 @@
+"""`POST /v5/tlssmssvr/pullstatus`: the checks in their order, then the page.
+
+Every outcome is HTTP 200 with a `result`: the published clients lose the code under any other
+status. An error answer consumes nothing. Source of the order: Tencent Cloud SMS v5 as this
+project's HTTP reference tells it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import structlog
+
+from pullstatus import limits, mailbox
+from pullstatus.apps import Live, Registry
+from pullstatus.errors import (
+    BodyTooLarge,
+    InvalidSetting,
+    KeyReused,
+    OutcomeUnknown,
+    Refused,
+    ReplayRefused,
+    StoreUnavailable,
+)
+from pullstatus.records import Kind
+from pullstatus.server.figures import Figures
+from pullstatus.server.http import (
+    JSON,
+    NO_STORE,
+    Disconnected,
+    Receive,
+    Scope,
+    Send,
+    hang_up,
+    header,
+    read_body,
+    respond,
+)
+from pullstatus.server.rate import RateLimiter
+from pullstatus.store import Page, Store, pull_id
+from pullstatus.wire import answer
+from pullstatus.wire.codes import Result
+from pullstatus.wire.request import PullRequest, check_time, parse_pull
+from pullstatus.wire.signature import verify
+
+log = structlog.get_logger(__name__)
+
+
+class PullCall:
+    """The call as an ASGI application."""
+
+    def __init__(
+        self,
+        store: Store,
+        registry: Registry,
+        figures: Figures,
+        *,
+        now_ms: Callable[[], int],
+        monotonic_s: Callable[[], float],
+    ) -> None:
+        self._store = store
+        self._registry = registry
+        self._figures = figures
+        self._now_ms = now_ms
+        self._rate = RateLimiter(monotonic_s)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request; hang up when the outcome is not known."""
+        headers = [JSON, NO_STORE]
+        try:
+            live, kind, page = await self._page(scope, receive)
+        except Refused as refusal:
+            body = answer.failure(refusal.result, refusal.errmsg)
+            result = int(refusal.result)
+            log.info("pull refused", result=result)
+        except Disconnected:
+            return
+        except OutcomeUnknown:
+            log.error("pull not answered", reason="the outcome of its commit is unknown")
+            hang_up(scope)
+            return
+        except Exception:
+            log.exception("pull failed")
+            result = int(Result.OTHER)
+            body = answer.failure(result, "internal error; nothing was consumed, try again")
+        else:
+            result = 0
+            body = answer.success(kind, page.count, page.data)
+            headers.append((b"pullstatus-waiting", b"%d" % page.waiting))
+            if page.count:
+                name = pull_id(live.mailboxes[kind], page.first_seq)
+                headers.append((b"pullstatus-pull-id", name.encode()))
+                if not page.repeated:
+                    self._figures.records_out[kind] += page.count
+        self._figures.pulls[result] += 1
+        await respond(send, 200, headers, body)
+
+    async def _page(self, scope: Scope, receive: Receive) -> tuple[Live, Kind, Page]:
+        if scope["method"] != "POST":
+            raise Refused(Result.BAD_HTTP, "this call is a POST with a JSON body")
+        body = await self._body(scope, receive)
+        request = parse_pull(scope["query_string"], body)
+        now_ms = self._now_ms()
+        address = scope["client"][0] if scope["client"] else ""
+        live = self._admit(request, address, now_ms // 1000)
+        kind, count_max = request.page()
+        try:
+            key = header(scope, b"idempotency-key")
+            page = await mailbox.pull(
+                self._store,
+                live,
+                request,
+                kind,
+                count_max,
+                address=address,
+                key=None if key is None else mailbox.check_key(key.decode("latin-1")),
+                now_ms=now_ms,
+            )
+        except (InvalidSetting, KeyReused) as error:
+            raise Refused(Result.BAD_REQUEST, str(error)) from error
+        except ReplayRefused as error:
+            raise Refused(Result.SIG_MISMATCH, str(error)) from error
+        except StoreUnavailable as error:
+            raise Refused(Result.OTHER, f"{error}; nothing was consumed") from error
+        return live, kind, page
+
+    async def _body(self, scope: Scope, receive: Receive) -> bytes:
+        if header(scope, b"content-encoding") not in (None, b"identity"):
+            raise Refused(Result.BAD_HTTP, "send the body without Content-Encoding")
+        try:
+            return await read_body(scope, receive, limits.PULL_BODY_BYTES_MAX)
+        except BodyTooLarge as error:
+            raise Refused(Result.BAD_HTTP, str(error)) from error
+
+    def _admit(self, request: PullRequest, address: str, now_s: int) -> Live:
+        """Who calls, and may they? Checks 9 to 15 of the order."""
+        live = self._registry.applications.get(request.sdkappid)
+        if live is None:
+            # The same work as for a known one, so that time does not tell which numbers exist.
+            verify(request.sig, (), request.random, request.time_text)
+            raise Refused(Result.UNKNOWN_SDKAPPID, "no application has this sdkappid")
+        application = live.application
+        if not live.allows(address):
+            raise Refused(
+                Result.ADDRESS_REFUSED,
+                "calls from this address are not allowed; see its allow-list",
+            )
+        if not verify(request.sig, live.appkeys, request.random, request.time_text):
+            raise Refused(
+                Result.SIG_MISMATCH,
+                "sig is not the SHA-256 of appkey=...&random=...&time=... for this application",
+            )
+        check_time(request, now_s)
+        if not application.enabled:
+            raise Refused(Result.DISABLED, "this application is disabled")
+        if application.arrears:
+            raise Refused(Result.IN_ARREARS, "this application is stopped for arrears")
+        if not application.pull:
+            raise Refused(Result.NOT_PERMITTED, "the pull feature is not enabled; ask the operator")
+        rate_max = application.pull_rate_max
+        if rate_max is not None and not self._rate.admit(application.sdkappid, rate_max):
+            raise Refused(Result.TOO_FREQUENT, f"over {rate_max} pulls a second; slow down")
+        return live

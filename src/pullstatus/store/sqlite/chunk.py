@@ -1,0 +1,66 @@
+"""Entries packed together: how a chunk is written, checked and cut. Pure: bytes in, bytes out.
+
+bounds   count sizes, then count checksums, each a little-endian 32-bit number
+body     the entries joined by commas: a page that takes a whole chunk takes it as it is
+checksum one number over both and the key, so that one look at a chunk proves all of it;
+         the checksums inside tell which entry is damaged when it does not hold
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator, Sequence
+
+from xxhash import xxh3_64_intdigest
+
+_SIGNED = (1 << 63) - 1  # SQLite integers are signed
+_HALF = (1 << 32) - 1
+
+
+def pack(key: int, entries: Sequence[bytes]) -> tuple[int, bytes, bytes]:
+    """Checksum, bounds and body of a chunk that holds `entries`."""
+    body = b",".join(entries)
+    sizes = map(len, entries)
+    sums = [xxh3_64_intdigest(entry) & _HALF for entry in entries]
+    bounds = struct.pack(f"<{2 * len(sums)}I", *sizes, *sums)
+    return checksum(key, bounds, body), bounds, body
+
+
+def checksum(key: int, bounds: bytes, body: bytes) -> int:
+    """The number that proves a chunk is whole and in its place."""
+    return xxh3_64_intdigest(body, xxh3_64_intdigest(bounds, key)) & _SIGNED
+
+
+def sizes(bounds: bytes) -> tuple[int, ...]:
+    """Bytes of each entry, in order."""
+    return struct.unpack_from(f"<{len(bounds) // 8}I", bounds)
+
+
+def cut(bounds: bytes, body: bytes, start: int, stop: int) -> bytes:
+    """The entries `start` up to but not including `stop` (counted from 0), joined by commas."""
+    lengths = sizes(bounds)
+    if start == 0 and stop >= len(lengths):
+        return body
+    begin = sum(lengths[:start]) + start
+    end = begin + sum(lengths[start:stop]) + stop - start - 1
+    return body[begin:end]
+
+
+def unpack(bounds: bytes, body: bytes) -> Iterator[bytes]:
+    """Each entry, in order."""
+    begin = 0
+    for size in sizes(bounds):
+        yield body[begin : begin + size]
+        begin += size + 1
+
+
+def damaged(count: int, bounds: bytes, body: bytes) -> list[int]:
+    """Positions of the entries that do not match their own checksums; all, if bounds are off."""
+    if len(bounds) != 8 * count or sum(sizes(bounds)) + count - 1 != len(body):
+        return list(range(count))
+    sums = struct.unpack_from(f"<{count}I", bounds, 4 * count)
+    return [
+        position
+        for position, (entry, expected) in enumerate(zip(unpack(bounds, body), sums, strict=True))
+        if xxh3_64_intdigest(entry) & _HALF != expected
+    ]

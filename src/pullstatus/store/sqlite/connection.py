@@ -1,0 +1,84 @@
+"""How a connection to the file is set up, and the proof that it is set up so.
+
+Durability rests on a few settings of SQLite. Each is set and read back: a build or a file system
+that does not take one is refused, not used.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import apsw
+
+from pullstatus.errors import StoreCorrupt, StoreRefused
+from pullstatus.store.sqlite import schema
+
+SQLITE_OLDEST = (3, 51, 3)  # before, two checkpointing connections could lose committed pages
+BUSY_MS = 10_000
+CACHE_KIB = 65_536
+WAL_BYTES_KEPT = 64 * 1024 * 1024
+
+
+def open_writer(path: str, *, vfs: str | None = None) -> apsw.Connection:
+    """A connection that writes: write-ahead log, a full sync each commit, format up to date.
+
+    Raises:
+        StoreRefused: SQLite is too old, does not take a setting, or the file is not ours.
+        StoreCorrupt: the file is no sound database.
+    """
+    _check_version()
+    try:
+        connection = apsw.Connection(path, vfs=vfs)
+        connection.set_busy_timeout(BUSY_MS)
+        schema.version(connection)  # before anything is changed
+        connection.pragma("page_size", schema.PAGE_BYTES)
+        _set(connection, "journal_mode", "wal")
+        _set(connection, "synchronous", 2)
+        _set(connection, "mmap_size", 0)
+        connection.pragma("cache_size", -CACHE_KIB)
+        connection.pragma("journal_size_limit", WAL_BYTES_KEPT)
+        connection.wal_autocheckpoint(0)
+        schema.migrate(connection)
+    except (apsw.CorruptError, apsw.NotADBError) as error:
+        raise StoreCorrupt(
+            f"{path} is damaged or no database: keep a copy of it, then restore a backup"
+        ) from error
+    except apsw.BusyError as error:
+        raise StoreRefused(f"{path} is locked by another program; end that first") from error
+    except apsw.Error as error:
+        raise StoreRefused(f"{path} cannot be opened: {error}") from error
+    return connection
+
+
+def open_reader(path: str) -> apsw.Connection:
+    """A connection that only reads, beside the writer."""
+    connection = apsw.Connection(path, flags=apsw.SQLITE_OPEN_READONLY)
+    connection.set_busy_timeout(BUSY_MS)
+    return connection
+
+
+def file_bytes(path: Path) -> int:
+    """What the store takes on the disk now: the file, its log and its index."""
+    total = 0
+    for suffix in ("", "-wal", "-shm"):
+        try:
+            total += path.with_name(path.name + suffix).stat().st_size
+        except FileNotFoundError:
+            continue
+    return total
+
+
+def _check_version() -> None:
+    found = tuple(map(int, apsw.sqlite_lib_version().split(".")))
+    if found < SQLITE_OLDEST:
+        raise StoreRefused(
+            f"SQLite {apsw.sqlite_lib_version()} can lose committed pages;"
+            " install apsw 3.51.3 or newer"
+        )
+
+
+def _set(connection: apsw.Connection, name: str, value: str | int) -> None:
+    connection.pragma(name, value)
+    found = connection.pragma(name)
+    if found != value:
+        raise StoreRefused(f"SQLite does not take {name}={value} here (it stays {found})")

@@ -1,0 +1,166 @@
+"""What goes into a store and what comes out: plain values, no behaviour.
+
+A *mailbox* is one (sdkappid, kind). Its entries are numbered by `seq`, from 1, without gaps, and
+are never renumbered. Times are integer milliseconds of Unix time and come from the caller: a store
+has no clock of its own.
+"""
+
+from __future__ import annotations
+
+import enum
+
+import msgspec
+
+from pullstatus.records import Kind
+
+
+class Mailbox(msgspec.Struct, frozen=True, order=True):
+    """One ordered queue: an application's delivery statuses, or its replies."""
+
+    sdkappid: int
+    kind: Kind
+
+    def __str__(self) -> str:
+        return f"{self.sdkappid}/{self.kind.path}"
+
+
+class RepeatKey(msgspec.Struct, frozen=True):
+    """What makes a batch recognisable when its sender repeats it.
+
+    `scope` keeps senders apart, `key` is the sender's own, `digest` (16 bytes) is of the request's
+    body: the same key with another digest is a mistake of the sender (`KeyReused`).
+    """
+
+    scope: str
+    key: str
+    digest: bytes
+
+
+class Fingerprints(msgspec.Struct, frozen=True):
+    """What makes single records recognisable when their sender repeats them in any batch.
+
+    `items` runs parallel to `Append.entries`: (the record's own time in Unix seconds, 16-byte
+    digest). `scope` keeps senders apart.
+    """
+
+    scope: str
+    items: list[tuple[int, bytes]]
+
+
+class Append(msgspec.Struct, frozen=True, gc=False):
+    """Put `entries` (encoded records, in order) at the tail of `mailbox`, all or none."""
+
+    mailbox: Mailbox
+    entries: list[bytes]
+    at_ms: int
+    repeat_key: RepeatKey | None = None
+    fingerprints: Fingerprints | None = None
+
+
+class Pull(msgspec.Struct, frozen=True, gc=False):
+    """Take up to `count_max` entries from the head of `mailbox`.
+
+    Attributes:
+        key: the caller's Idempotency-Key; the same key gets the same page again for
+            `limits.PULL_KEY_S`.
+        random, time_s: the two signed values, kept in the journal.
+        single_use: refuse a (sdkappid, random, time) that was used before.
+    """
+
+    mailbox: Mailbox
+    count_max: int
+    at_ms: int
+    address: str = ""
+    key: str | None = None
+    random: str = ""
+    time_s: int = 0
+    single_use: bool = False
+
+
+class Page(msgspec.Struct, frozen=True, gc=False):
+    """What a pull took: one contiguous range of a mailbox.
+
+    Attributes:
+        first_seq: number of its first entry; 0 when the page is empty.
+        data: the encoded records joined by commas.
+        waiting: entries left after this pull.
+        repeated: the page was handed out before, under the same key.
+    """
+
+    first_seq: int
+    count: int
+    data: bytes
+    waiting: int
+    repeated: bool = False
+
+
+class Backlog(msgspec.Struct, frozen=True):
+    """How a mailbox stands. Every count is of entries, since the mailbox exists."""
+
+    mailbox: Mailbox
+    accepted: int
+    handed_out: int
+    waiting: int
+
+
+class Entry(msgspec.Struct, frozen=True):
+    """One stored item, whether it was handed out or waits."""
+
+    seq: int
+    accepted_ms: int
+    data: bytes
+
+
+class Outcome(enum.IntEnum):
+    """Why a range of entries left the head of its mailbox."""
+
+    PULLED = 0
+
+
+class JournalRow(msgspec.Struct, frozen=True):
+    """Who was handed what: one row a non-empty pull, written in the commit of its cursor."""
+
+    mailbox: Mailbox
+    first_seq: int
+    count: int
+    outcome: Outcome
+    at_ms: int
+    address: str
+    key: str | None
+    count_max: int
+    random: str
+    time_s: int
+
+    @property
+    def pull_id(self) -> str:
+        """The name of this pull for people and in the `Pullstatus-Pull-Id` header."""
+        return pull_id(self.mailbox, self.first_seq)
+
+
+def pull_id(mailbox: Mailbox, first_seq: int) -> str:
+    """The name of the pull that took `first_seq` first: unique, since no entry leaves twice."""
+    return f"{mailbox.sdkappid}-{int(mailbox.kind)}-{first_seq}"
+
+
+class Setting(msgspec.Struct, frozen=True):
+    """A named value of the operator's, with the revision that wrote it. `None`: deleted."""
+
+    name: str
+    value: bytes | None
+    revision: int
+
+
+class Engine(msgspec.Struct, frozen=True):
+    """Figures of a store's own work, for metrics; counters only grow.
+
+    Attributes:
+        commits: commits that wrote something and were synced.
+        commit_s: seconds spent in them.
+        operations: appends and pulls that shared those commits.
+        bytes: size of the store's files now.
+    """
+
+    commits: int
+    commit_s: float
+    operations: int
+    bytes: int
