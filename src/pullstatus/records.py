@@ -379,8 +379,9 @@ def decode(data: bytes, kind: Kind) -> tuple[Record, Extra | None]:
     try:
         return _decode_one[kind](data), None
     except _UNUSUAL:
-        check_json(data)
-        return _decode_carefully(data, kind)
+        pass  # and not on within it: what msgspec says quotes the input, and would be the context
+    check_json(data)
+    return _decode_carefully(data, kind)
 
 
 def decode_array(data: bytes, kind: Kind) -> tuple[list[Record], list[Extra | None] | None]:
@@ -396,13 +397,14 @@ def decode_array(data: bytes, kind: Kind) -> tuple[list[Record], list[Extra | No
     try:
         return _decode_list[kind](data), None
     except _UNUSUAL:
-        check_json(data)
+        pass
+    check_json(data)
     try:
         parts = _decode_raws(data)
     except msgspec.ValidationError:
         raise InvalidBody("the body must be a JSON array of records") from None
     except msgspec.DecodeError:
-        raise InvalidBody("the body is not JSON") from None
+        raise _not_json(data, "the body") from None
     return _unzip([_decode_at(index, bytes(part), kind) for index, part in enumerate(parts)])
 
 
@@ -435,8 +437,15 @@ _decode_any: Final[Callable[[bytes], Any]] = msgspec.json.Decoder().decode
 _decode_raws: Final = msgspec.json.Decoder(list[msgspec.Raw]).decode
 _decode_members: Final = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 _NULL: Final = b"null"
+_SURROGATE: Final = re.compile(rb"\\u[dD][89a-fA-F]")
 _EXTRA_MEMBERS_MAX: Final = limits.RECORD_BYTES_MAX // len(b',"":0')  # more can't fit anyway
 _OPTIONAL: Final = frozenset({"ext", "extend"})
+
+
+def _not_json(data: bytes, what: str) -> InvalidBody:
+    if _SURROGATE.search(data):
+        return InvalidBody(f"{what} is not JSON, or holds half a surrogate pair")
+    return InvalidBody(f"{what} is not JSON")
 
 
 def _decode_at(
@@ -465,7 +474,7 @@ def _decode_carefully(
     except msgspec.ValidationError:
         raise InvalidRecord("record", "must be a JSON object") from None
     except (msgspec.DecodeError, UnicodeDecodeError):
-        raise InvalidBody(f"{what} is not JSON") from None
+        raise _not_json(data, what) from None
     known: dict[str, Any] = {}
     for name in record_type.__struct_fields__:
         raw = members.pop(name, None)
@@ -489,15 +498,12 @@ def _decode_value(name: str, token: bytes) -> object:
         return value
     if token[:1] != b'"':
         raise InvalidRecord(name, "must be a string")
-    try:
-        return _decode_any(token)
-    except (msgspec.DecodeError, UnicodeDecodeError):
-        raise InvalidRecord(name, "must be a string of whole, valid characters") from None
+    return _decode_any(token)
 
 
 def _compact(raw: msgspec.Raw) -> msgspec.Raw:
     try:
-        # Only a look: it finds bad escapes and half surrogate pairs, which Raw lets pass.
+        # Only a look: it finds numbers that no double can hold, which Raw lets pass.
         _decode_any(bytes(raw))
     except (msgspec.DecodeError, ValueError):
         raise InvalidRecord("a member that is not documented", "holds an invalid value") from None
@@ -507,7 +513,7 @@ def _compact(raw: msgspec.Raw) -> msgspec.Raw:
 # --- JSON, as far as we accept it -----------------------------------------------------------------
 
 # Every string. Possessive, and content with an unfinished end: linear whatever comes.
-JSON_STRING: Final = re.compile(rb'"(?:[^"\\]++|\\.?)*+"?', re.DOTALL)
+_STRING: Final = re.compile(rb'"(?:[^"\\]++|\\.?)*+"?', re.DOTALL)
 _BRACKETS: Final = b"[]{}"
 _ROUND: Final = bytes.maketrans(_BRACKETS, b"()()")
 _NOT_BRACKETS: Final = bytes(set(range(256)) - set(_BRACKETS))
@@ -534,7 +540,7 @@ def check_json(data: bytes, what: str = "the body") -> None:
     if data.count(b"[") + data.count(b"{") <= limits.JSON_DEPTH_MAX:
         return
     # Each pass takes away the innermost pairs; what is left then was deeper, or never closed.
-    brackets = JSON_STRING.sub(b"", data).translate(_ROUND, _NOT_BRACKETS)
+    brackets = _STRING.sub(b"", data).translate(_ROUND, _NOT_BRACKETS)
     for _ in range(limits.JSON_DEPTH_MAX):
         size, brackets = len(brackets), brackets.replace(b"()", b"")
         if not brackets:

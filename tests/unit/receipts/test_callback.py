@@ -1,0 +1,183 @@
+"""Tencent's callback bodies: an array of delivery statuses, or one reply; repeats recognised."""
+
+import contextlib
+import json
+from hashlib import blake2b
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pullstatus import limits
+from pullstatus.errors import BodyTooLarge, InvalidBody, InvalidRecord
+from pullstatus.receipts import Receipts
+from pullstatus.receipts.callback import read_callback
+from pullstatus.records import Kind
+
+CORPUS = Path(__file__).parents[2] / "corpus" / "v5"
+STATUSES = (CORPUS / "delivery_statuses_callback.json").read_bytes()
+FAIL = (CORPUS / "delivery_status_fail_callback.json").read_bytes()
+REPLY = (CORPUS / "reply_callback.json").read_bytes()
+STATUS: dict[str, Any] = json.loads(STATUSES)[0]
+
+
+def compact(value: object) -> bytes:
+    return json.dumps(value, separators=(",", ":")).encode()
+
+
+def fingerprint(status: dict[str, Any]) -> tuple[int, bytes]:
+    [found] = read_callback(compact([status])).fingerprints or []
+    return found
+
+
+def test_documented_delivery_statuses_are_read() -> None:
+    """Both documented examples, byte for byte, with the time in UTC+8 and a 16 byte digest."""
+    for body, text in (
+        (STATUSES, b"13800000000\nSUCCESS\n2015-10-17 08:03:04\n8:aIt9bcbZHdse7kBZuqi20170104"),
+        (FAIL, b"13800000000\nFAIL\n2015-10-17 08:03:04\n8:yoIn07HUWbhiPfrmTOF20180329"),
+    ):
+        assert read_callback(body) == Receipts(
+            Kind.DELIVERY_STATUS,
+            [body[1:-1]],
+            [(1445040184, blake2b(text, digest_size=16).digest())],
+        )
+
+
+def test_documented_reply_is_read() -> None:
+    """One object; its fingerprint covers the whole of it."""
+    digest = blake2b(REPLY, digest_size=16).digest()
+    assert read_callback(REPLY) == Receipts(Kind.REPLY, [REPLY], [(1457336869, digest)])
+
+
+def test_many_statuses_in_one_push_keep_their_order() -> None:
+    """Up to a hundred come at once; each has its own fingerprint, in the same order."""
+    batch = [STATUS | {"sid": str(n)} for n in range(100)]
+    receipts = read_callback(compact(batch))
+    assert receipts.entries == [compact(status) for status in batch]
+    assert receipts.fingerprints == [fingerprint(status) for status in batch]
+    assert len(set(receipts.fingerprints)) == 100
+
+
+def test_ext_and_unknown_members_are_kept() -> None:
+    """Pages since 2021 show ext, and new members may come any day."""
+    body = compact([STATUS | {"ext": "session", "fee": 2}])
+    assert read_callback(body).entries == [body[1:-1]]
+    body = REPLY[:-1] + b',"port":"10690"}'
+    assert read_callback(body).entries == [body]
+
+
+@pytest.mark.parametrize(
+    ("member", "value", "same"),
+    [
+        ("sid", "other", False),
+        ("mobile", "13800000001", False),
+        ("report_status", "FAIL", False),
+        ("user_receive_time", "2015-10-17 08:03:05", False),
+        ("description", "other", True),
+        ("errmsg", "other", True),
+        ("ext", "other", True),
+        ("new", 1, True),
+    ],
+)
+def test_delivery_status_is_the_same_by_id_outcome_and_time(
+    member: str, value: object, same: bool
+) -> None:
+    """Carriers report more than once for a sid; only a repeat of the same report is a repeat."""
+    assert (fingerprint(STATUS | {member: value}) == fingerprint(STATUS)) is same
+
+
+def test_fingerprint_parts_cannot_run_into_each_other() -> None:
+    """A sid may hold anything, line feeds and our own marks included."""
+    odd = STATUS | {"sid": "1\nSUCCESS\n2015-10-17 08:03:04\n1"}
+    assert fingerprint(odd) != fingerprint(STATUS | {"sid": "1"})
+
+
+@pytest.mark.parametrize(
+    ("body", "same"),
+    [
+        (b"\r\n " + REPLY.replace(b",", b" ,\t"), True),
+        (REPLY.replace(b'"TD"', rb'"\u0054D"'), True),
+        (REPLY.replace(b',"extend":""', b""), True),
+        (REPLY.replace(b'"TD"', b'"td"'), False),
+        (REPLY.replace(b"1457336869", b"1457336870"), False),
+        (REPLY.replace(b'"Example"', b'"Other"'), False),
+        (REPLY[:-1] + b',"port":1}', False),
+    ],
+)
+def test_reply_is_the_same_only_as_a_whole(body: bytes, same: bool) -> None:
+    """Replies have no id; equal texts from one phone are legal, so everything must agree."""
+    receipts = read_callback(body)
+    assert (receipts.fingerprints == read_callback(REPLY).fingerprints) is same
+
+
+@pytest.mark.parametrize("body", [b"", b" ", b"null", b'"x"', b"1", b"result=0", b"\xef\xbb\xbf[]"])
+def test_other_shapes_are_refused_saying_what_is_due(body: bytes) -> None:
+    with pytest.raises(InvalidBody, match="array of delivery statuses, or one reply object"):
+        read_callback(body)
+
+
+def test_empty_array_is_refused() -> None:
+    with pytest.raises(InvalidBody, match="at least one record"):
+        read_callback(b"[]")
+
+
+def test_delivery_status_outside_an_array_is_refused() -> None:
+    """An object is a reply; the first member that a reply lacks is named."""
+    with pytest.raises(InvalidRecord, match=r"^text is missing; a reply must have it"):
+        read_callback(STATUSES[1:-1])
+
+
+def test_reply_inside_an_array_is_refused() -> None:
+    with pytest.raises(InvalidRecord, match=r"^record 0: user_receive_time is missing"):
+        read_callback(b"[" + REPLY + b"]")
+
+
+@pytest.mark.parametrize("mobile", ["", "138-000", "abc", "+", "<script>"])
+def test_phone_must_be_digits(mobile: str) -> None:
+    """One bad record among good ones refuses all, with its place."""
+    body = compact([STATUS, STATUS | {"mobile": mobile}, STATUS])
+    with pytest.raises(InvalidRecord) as caught:
+        read_callback(body)
+    assert (caught.value.index, caught.value.member) == (1, "mobile")
+    assert not mobile or mobile == "+" or mobile not in str(caught.value)
+
+
+def test_controls_in_a_text_come_out_unchanged() -> None:
+    r"""\u0000, escapes and marks are text, and leave as JSON escapes."""
+    text = "\x00\x1b[31m\u202e=cmd()<script>\U0001f600"
+    [entry] = read_callback(compact(json.loads(REPLY) | {"text": text})).entries
+    assert entry.isascii()
+    assert json.loads(entry)["text"] == text
+
+
+@pytest.mark.parametrize("text", [rb"\ud800", rb"\udc00x", rb"\ud83d\ud83d"])
+def test_half_a_surrogate_pair_is_refused(text: bytes) -> None:
+    with pytest.raises(InvalidBody, match="half a surrogate pair"):
+        read_callback(REPLY.replace(b"TD", text))
+
+
+def test_text_over_the_limit_is_refused() -> None:
+    with pytest.raises(InvalidRecord, match="16384 bytes"):
+        read_callback(REPLY.replace(b"TD", b"x" * 70_000))
+
+
+def test_size_and_count_are_bounded() -> None:
+    with pytest.raises(BodyTooLarge):
+        read_callback(REPLY.ljust(limits.INGEST_BODY_BYTES_MAX + 1))
+    with pytest.raises(BodyTooLarge):
+        read_callback(compact([STATUS] * (limits.INGEST_RECORDS_MAX + 1)))
+
+
+@given(st.binary() | st.binary().map(lambda tail: b"[" + tail) | st.binary().map(REPLY.__add__))
+def test_any_bytes_are_read_or_refused(body: bytes) -> None:
+    """Nothing but our errors ever comes out."""
+    with contextlib.suppress(InvalidBody, InvalidRecord, BodyTooLarge):
+        read_callback(body)
+
+
+@given(st.integers(0, len(REPLY) - 1))
+def test_a_body_that_was_cut_is_refused(size: int) -> None:
+    with pytest.raises((InvalidBody, InvalidRecord)):
+        read_callback(REPLY[:size])
