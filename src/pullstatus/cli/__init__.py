@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from pullstatus.cli.apps import app_group, token_group
+from pullstatus.cli.demo import demo
 from pullstatus.cli.serve import serve
 
 
@@ -18,6 +19,7 @@ def main() -> None:
     """
 
 
+main.add_command(demo)
 main.add_command(serve)
 main.add_command(app_group)
 main.add_command(token_group)
