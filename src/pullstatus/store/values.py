@@ -94,13 +94,73 @@ class Page(msgspec.Struct, frozen=True, gc=False):
     repeated: bool = False
 
 
+class Outcome(enum.IntEnum):
+    """Why a range of entries left the head of its mailbox.
+
+    PULLED: handed out. EXPIRED: waited longer than its application's limit. ERASED: an operator
+    removed it. QUARANTINED: stored, but not what was stored; kept, never handed out.
+    """
+
+    PULLED = 0
+    EXPIRED = 1
+    ERASED = 2
+    QUARANTINED = 3
+
+
+class Discard(msgspec.Struct, frozen=True):
+    """Let entries leave the head of `mailbox` without being handed out, up to a bound.
+
+    Attributes:
+        outcome: why; `EXPIRED` or `ERASED`.
+        accepted_before_ms: only entries accepted before that; None: all that wait.
+    """
+
+    mailbox: Mailbox
+    outcome: Outcome
+    at_ms: int
+    accepted_before_ms: int | None = None
+
+
+class Purge(msgspec.Struct, frozen=True):
+    """Remove entries, and their journal, that left `mailbox` before `left_before_ms`.
+
+    One small step: at most `rows_max` journal rows, and what lies under them.
+    """
+
+    mailbox: Mailbox
+    left_before_ms: int
+    rows_max: int
+
+
+class Redeliver(msgspec.Struct, frozen=True):
+    """Append marked copies of entries at the tail of their mailboxes, all in one commit.
+
+    Attributes:
+        ranges: (mailbox, first seq, count) of entries that have left; copied in this order.
+        actor, reason, detail: for the audit row; `detail` is JSON without personal data.
+    """
+
+    ranges: list[tuple[Mailbox, int, int]]
+    at_ms: int
+    actor: str
+    reason: str
+    detail: str
+
+
 class Backlog(msgspec.Struct, frozen=True):
-    """How a mailbox stands. Every count is of entries, since the mailbox exists."""
+    """How a mailbox stands. Every count is of entries, since the mailbox exists.
+
+    accepted = waiting + handed_out + expired + erased + quarantined, always.
+    """
 
     mailbox: Mailbox
     accepted: int
     handed_out: int
     waiting: int
+    expired: int = 0
+    erased: int = 0
+    quarantined: int = 0
+    purged: int = 0
 
 
 class Entry(msgspec.Struct, frozen=True):
@@ -111,14 +171,8 @@ class Entry(msgspec.Struct, frozen=True):
     data: bytes
 
 
-class Outcome(enum.IntEnum):
-    """Why a range of entries left the head of its mailbox."""
-
-    PULLED = 0
-
-
 class JournalRow(msgspec.Struct, frozen=True):
-    """Who was handed what: one row a non-empty pull, written in the commit of its cursor."""
+    """What became of one range: a row for each, written in the commit that moved the cursor."""
 
     mailbox: Mailbox
     first_seq: int
@@ -135,6 +189,33 @@ class JournalRow(msgspec.Struct, frozen=True):
     def pull_id(self) -> str:
         """The name of this pull for people and in the `Pullstatus-Pull-Id` header."""
         return pull_id(self.mailbox, self.first_seq)
+
+
+class Again(msgspec.Struct, frozen=True):
+    """A range that is not there for the first time: copies, or what a restore brought back."""
+
+    first_seq: int
+    count: int
+    source_seq: int
+    audit_id: int
+
+
+class AuditRow(msgspec.Struct, frozen=True):
+    """An act of an operator that changed what is handed out."""
+
+    audit_id: int
+    at_ms: int
+    actor: str
+    action: str
+    reason: str
+    detail: str
+
+
+class Finding(msgspec.Struct, frozen=True):
+    """Something an audit found wrong. `mailbox` is None when it concerns the whole store."""
+
+    mailbox: Mailbox | None
+    problem: str
 
 
 def pull_id(mailbox: Mailbox, first_seq: int) -> str:

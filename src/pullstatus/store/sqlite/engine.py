@@ -17,8 +17,10 @@ from pullstatus.errors import InvalidSetting
 from pullstatus.records import Kind
 from pullstatus.store.sqlite import chunk, schema
 from pullstatus.store.sqlite.connection import file_bytes, open_reader, open_writer
-from pullstatus.store.sqlite.log import Change, Forget, Log, slot
+from pullstatus.store.sqlite.log import Log
+from pullstatus.store.sqlite.operations import Change, Forget
 from pullstatus.store.sqlite.place import ServerLock, check_folder
+from pullstatus.store.sqlite.states import slot
 from pullstatus.store.sqlite.writer import Writer
 from pullstatus.store.values import (
     Append,
@@ -92,7 +94,7 @@ class SqliteStore:
 
     async def pull(self, operation: Pull) -> Page:
         """See `Store.pull`. A pull that finds nothing and leaves no trace costs no commit."""
-        if not self._log.waiting.get(slot(operation.mailbox)) and not (
+        if not self._log.states.waiting.get(slot(operation.mailbox)) and not (
             operation.key is not None or operation.single_use
         ):
             return _EMPTY
@@ -114,7 +116,7 @@ class SqliteStore:
 
     def waiting(self, mailbox: Mailbox) -> int:
         """See `Store.waiting`."""
-        return self._log.waiting.get(slot(mailbox), 0)
+        return self._log.states.waiting.get(slot(mailbox), 0)
 
     async def backlog(self) -> list[Backlog]:
         """See `Store.backlog`."""

@@ -89,7 +89,39 @@ CREATE TABLE setting (
 ) STRICT, WITHOUT ROWID;
 """
 
-MIGRATIONS = (_V1,)
+# Leaving a mailbox by other ways than a pull, and coming back as copies.
+_V2 = """
+ALTER TABLE mailbox ADD COLUMN expired     INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE mailbox ADD COLUMN erased      INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE mailbox ADD COLUMN quarantined INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE mailbox ADD COLUMN purged      INTEGER NOT NULL DEFAULT 0;  -- up to here all is removed
+
+-- Ranges that are not there for the first time.
+CREATE TABLE again (
+    key         INTEGER NOT NULL,       -- mailbox id << 40 | first seq
+    count       INTEGER NOT NULL,
+    source_seq  INTEGER NOT NULL,       -- number of the first original; its own if restored
+    audit_id    INTEGER NOT NULL,       -- the act that did it
+    PRIMARY KEY (key, audit_id)
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE audit (
+    id          INTEGER PRIMARY KEY,
+    at_ms       INTEGER NOT NULL,
+    actor       TEXT NOT NULL,
+    action      TEXT NOT NULL,
+    reason      TEXT NOT NULL,
+    detail      TEXT NOT NULL           -- JSON; no number, no text, no key
+) STRICT;
+
+CREATE TABLE epoch (
+    number      INTEGER PRIMARY KEY,    -- 1, and one more with every restore
+    began_ms    INTEGER NOT NULL
+) STRICT;
+INSERT INTO epoch VALUES (1, 0);
+"""
+
+MIGRATIONS = (_V1, _V2)
 VERSION = len(MIGRATIONS)
 
 

@@ -16,7 +16,8 @@ from collections.abc import Callable
 from typing import Any
 
 from pullstatus.errors import OutcomeUnknown, StoreCorrupt, StoreFailed, StoreUnavailable
-from pullstatus.store.sqlite.log import Answer, Log, Operation
+from pullstatus.store.sqlite.log import Log
+from pullstatus.store.sqlite.operations import Answer, Operation
 
 GROUP_MAX = 1024  # operations in one commit: bounds its memory and the wait of its first
 NOTICE_S = 0.2  # how long another process's change may stay unseen by an idle writer
@@ -29,7 +30,7 @@ class Writer:
     """Takes operations from one event loop, commits them in groups on a thread of its own."""
 
     def __init__(self, log: Log, on_failure: Callable[[BaseException], None] | None) -> None:
-        """Start the thread; `log` is its alone from now on, but for `Log.waiting`."""
+        """Start the thread; `log` is its alone from now on, but for `states.waiting`."""
         self._log = log
         self._on_failure = on_failure
         self._loop = asyncio.get_running_loop()

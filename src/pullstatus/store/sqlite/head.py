@@ -1,0 +1,94 @@
+"""Reading a mailbox from some entry on, a chunk at a time, every byte proven before it leaves."""
+
+from __future__ import annotations
+
+import apsw
+
+from pullstatus.errors import StoreCorrupt
+from pullstatus.store.sqlite import chunk, schema
+
+
+class Head:
+    """A place in a mailbox that moves forward as entries are taken.
+
+    `seq` is the next entry's number, `read_from` the first number of the chunk it is in.
+    """
+
+    def __init__(self, connection: apsw.Connection, key: int, read_from: int, seq: int) -> None:
+        """Begin at `seq`, in the chunk that begins at `read_from`, of the mailbox with `key`."""
+        self.seq = seq
+        self._rows = connection.execute(
+            "SELECT key, count, checksum, bounds, body FROM chunk"
+            " WHERE key BETWEEN ? AND ? ORDER BY key",
+            (key | read_from, key | schema.SEQ_MASK),
+        )
+        self._first = read_from
+        self._count = 0
+        self._bounds = self._body = b""
+        self._damaged: list[int] = []
+
+    @property
+    def read_from(self) -> int:
+        """Where reading would have to begin again."""
+        return self._first if self.seq < self._first + self._count else self.seq
+
+    def damaged(self, count_max: int) -> int:
+        """How many entries from here on are not what was stored, up to the first that is."""
+        self._arrive()
+        start = self.seq - self._first
+        stop = start
+        while stop in self._damaged and stop - start < count_max:
+            stop += 1
+        return stop - start
+
+    def skip(self, count: int) -> None:
+        """Move past `count` entries of the chunk at hand."""
+        self.seq += count
+
+    def take(self, count_max: int) -> tuple[int, bytes]:
+        """Up to `count_max` entries joined by commas, and how many; fewer before a damaged one."""
+        pieces = []
+        left = count_max
+        while left:
+            self._arrive()
+            start = self.seq - self._first
+            stop = min(start + left, self._count)
+            if self._damaged:
+                stop = min([stop, *(place for place in self._damaged if place >= start)])
+                if stop == start:
+                    break
+            pieces.append(chunk.cut(self._bounds, self._body, start, stop))
+            self.seq += stop - start
+            left -= stop - start
+        return count_max - left, pieces[0] if len(pieces) == 1 else b",".join(pieces)
+
+    def take_each(self, count: int) -> list[bytes]:
+        """`count` entries, one by one.
+
+        Raises:
+            StoreCorrupt: one is damaged.
+        """
+        entries: list[bytes] = []
+        while len(entries) < count:
+            self._arrive()
+            start = self.seq - self._first
+            stop = min(start + count - len(entries), self._count)
+            if any(start <= place < stop for place in self._damaged):
+                raise StoreCorrupt("a stored entry is damaged")
+            entries += list(chunk.unpack(self._bounds, self._body))[start:stop]
+            self.seq += stop - start
+        return entries
+
+    def _arrive(self) -> None:
+        """Have the chunk at hand that holds the next entry."""
+        while self.seq >= self._first + self._count:
+            row = next(self._rows, None)
+            if row is None or row[0] & schema.SEQ_MASK > self.seq:
+                raise StoreCorrupt(f"the entry numbered {self.seq} of a mailbox is missing")
+            key, self._count, checksum, self._bounds, self._body = row
+            self._first = key & schema.SEQ_MASK
+            self._damaged = []
+            if chunk.checksum(key, self._bounds, self._body) == checksum:
+                self._count = len(self._bounds) // 8  # proven, as the column is not
+            else:
+                self._damaged = chunk.damaged(self._count, self._bounds, self._body)

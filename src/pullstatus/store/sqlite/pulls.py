@@ -1,0 +1,107 @@
+"""Pulls of a group: the pages of a mailbox from one read of its head, each with a journal row."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from pullstatus import limits
+from pullstatus.errors import KeyReused, PullstatusError, ReplayRefused, StoreUnavailable
+from pullstatus.records import Kind
+from pullstatus.store.sqlite import schema
+from pullstatus.store.sqlite.head import Head
+from pullstatus.store.sqlite.operations import Answer
+from pullstatus.store.sqlite.states import State
+from pullstatus.store.sqlite.transaction import Transaction
+from pullstatus.store.values import Mailbox, Outcome, Page, Pull
+
+EMPTY = Page(0, 0, b"", 0)
+
+
+def pull(transaction: Transaction, operations: Sequence[Pull]) -> list[Answer]:
+    """Carry out the pulls of one mailbox, in order of arrival; one answer each."""
+    state = transaction.states.draft(operations[0].mailbox)
+    reading = None
+    if state is not None and state.cursor < state.tail:
+        reading = Head(transaction.connection, state.key, state.read_from, state.cursor + 1)
+    answers: list[Answer] = []
+    for operation in operations:
+        before = _before(transaction, operation)
+        if before is not None:
+            answers.append(before)
+        elif state is None or reading is None:
+            answers.append(EMPTY)
+        else:
+            answers.append(_take(transaction, state, reading, operation))
+    if state is not None and reading is not None:
+        state.read_from = reading.read_from
+    return answers
+
+
+def _take(transaction: Transaction, state: State, head: Head, operation: Pull) -> Page:
+    """The next page, with its journal row; damaged entries at the head are set aside first."""
+    while state.cursor < state.tail and (run := head.damaged(state.tail - state.cursor)):
+        head.skip(run)
+        transaction.leave(state, run, Outcome.QUARANTINED, operation.at_ms)
+    if state.cursor == state.tail:
+        return EMPTY
+    first_seq = state.cursor + 1
+    count, data = head.take(min(operation.count_max, state.tail - state.cursor))
+    transaction.connection.execute(
+        "INSERT INTO journal VALUES (?, ?, 0, ?, ?, ?, ?, ?, ?)",
+        (
+            state.key | first_seq,
+            count,
+            operation.at_ms,
+            operation.address,
+            operation.key,
+            operation.count_max,
+            operation.random,
+            operation.time_s,
+        ),
+    )
+    state.leave(Outcome.PULLED, count)
+    return Page(first_seq, count, data, state.tail - state.cursor)
+
+
+def _before(transaction: Transaction, operation: Pull) -> Page | PullstatusError | None:
+    """What answers a pull without a new page: its key's page, or a refusal."""
+    if operation.key is not None:
+        repeated = _repeated(transaction, operation, operation.key)
+        if repeated is not None:
+            return repeated
+    if operation.single_use:
+        transaction.connection.execute(
+            "INSERT OR IGNORE INTO used_signature VALUES (?, ?, ?)",
+            (operation.time_s, operation.mailbox.sdkappid, operation.random),
+        )
+        if not transaction.connection.changes():
+            return ReplayRefused("this signature was used before; sign each request anew")
+    return None
+
+
+def _repeated(
+    transaction: Transaction, operation: Pull, pull_key: str
+) -> Page | PullstatusError | None:
+    """The page that a key got before."""
+    old_ms = operation.at_ms - limits.PULL_KEY_S * 1000
+    states = {
+        state.number: state
+        for kind in Kind
+        if (state := transaction.states.draft(Mailbox(operation.mailbox.sdkappid, kind)))
+        is not None
+    }
+    for key, count, at_ms, count_max in transaction.connection.execute(
+        "SELECT key, count, at_ms, count_max FROM journal WHERE pull_key = ?", (pull_key,)
+    ):
+        state = states.get(key >> schema.SEQ_BITS)
+        if state is None or at_ms < old_ms:
+            continue
+        if state.mailbox != operation.mailbox or count_max != operation.count_max:
+            return KeyReused("this Idempotency-Key came before with another type or max")
+        first_seq = key & schema.SEQ_MASK
+        read_from = transaction.states.chunk_at(state.key, first_seq)
+        taken, data = Head(transaction.connection, state.key, read_from, first_seq).take(count)
+        if taken != count:
+            return StoreUnavailable("the page of this Idempotency-Key was damaged on the disk")
+        return Page(first_seq, count, data, state.tail - state.cursor, repeated=True)
+    return None

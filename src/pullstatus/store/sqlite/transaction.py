@@ -1,0 +1,41 @@
+"""What the open transaction of a group works with: the connection, the mailboxes, the journal."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import apsw
+
+from pullstatus.store.sqlite import chunk
+from pullstatus.store.sqlite.states import State, States
+from pullstatus.store.values import Outcome
+
+CHUNK_COUNT_MAX = 100  # a full page is then one read
+
+
+class Transaction:
+    """Shared by the operations of one connection; holds nothing of its own."""
+
+    def __init__(self, connection: apsw.Connection, states: States) -> None:
+        self.connection = connection
+        self.states = states
+
+    def pack(self, state: State, entries: Sequence[bytes], at_ms: int) -> None:
+        """Put entries at the tail of a mailbox, in chunks."""
+        for start in range(0, len(entries), CHUNK_COUNT_MAX):
+            part = entries[start : start + CHUNK_COUNT_MAX]
+            key = state.key | (state.tail + 1)
+            checksum, bounds, body = chunk.pack(key, part)
+            self.connection.execute(
+                "INSERT INTO chunk VALUES (?, ?, ?, ?, ?, ?)",
+                (key, len(part), at_ms, checksum, bounds, body),
+            )
+            state.tail += len(part)
+
+    def leave(self, state: State, count: int, outcome: Outcome, at_ms: int) -> None:
+        """Let `count` entries leave the head without a pull, on record."""
+        self.connection.execute(
+            "INSERT INTO journal VALUES (?, ?, ?, ?, '', NULL, 0, '', 0)",
+            (state.key | state.cursor + 1, count, outcome, at_ms),
+        )
+        state.leave(outcome, count)

@@ -1,0 +1,148 @@
+"""The rarer operations: settings, forgetting, expiry, removal, redelivery."""
+
+from __future__ import annotations
+
+from pullstatus.errors import InvalidSetting
+from pullstatus.store.sqlite import schema
+from pullstatus.store.sqlite.head import Head
+from pullstatus.store.sqlite.operations import Change, Forget
+from pullstatus.store.sqlite.states import State
+from pullstatus.store.sqlite.transaction import Transaction
+from pullstatus.store.values import Discard, Purge, Redeliver
+
+COPY_COUNT = 100
+
+
+def change(transaction: Transaction, operation: Change) -> bool:
+    """Set a setting if it is as expected."""
+    connection = transaction.connection
+    value = connection.execute("SELECT value FROM setting WHERE name = ?", (operation.name,)).get
+    if value != operation.expected:
+        return False
+    connection.execute(
+        "INSERT OR REPLACE INTO setting SELECT ?, ?, coalesce(max(revision), 0) + 1 FROM setting",
+        (operation.name, operation.value),
+    )
+    return True
+
+
+def forget(transaction: Transaction, operation: Forget) -> int:
+    """Drop what is too old to matter, a bounded step at a time, oldest first."""
+    connection = transaction.connection
+    before_ms, count_max = operation.before_ms, operation.count_max
+    # A fingerprint's place is its record's own time, which is rarely later than its arrival:
+    # looking no further than `before_ms` keeps this from reading the young ones.
+    connection.execute(
+        "DELETE FROM fingerprint WHERE (record_s, digest, scope) IN (SELECT record_s, digest,"
+        " scope FROM fingerprint WHERE record_s < ?1 / 1000 AND accepted_ms < ?1 LIMIT ?2)",
+        (before_ms, count_max),
+    )
+    forgotten = connection.changes()
+    connection.execute(
+        "DELETE FROM repeat_key WHERE id IN (SELECT id FROM repeat_key"
+        " WHERE id <= (SELECT min(id) FROM repeat_key) + ?2 AND accepted_ms < ?1)",
+        (before_ms, count_max),
+    )
+    forgotten += connection.changes()
+    connection.execute(
+        "DELETE FROM used_signature WHERE (time_s, sdkappid, random) IN (SELECT time_s,"
+        " sdkappid, random FROM used_signature WHERE time_s < ?1 / 1000 LIMIT ?2)",
+        (before_ms, count_max),
+    )
+    return forgotten + connection.changes()
+
+
+def discard(transaction: Transaction, operation: Discard) -> int:
+    """Let entries leave unpulled; answered how many."""
+    state = transaction.states.draft(operation.mailbox)
+    if state is None or state.cursor == state.tail:
+        return 0
+    last = state.tail
+    if operation.accepted_before_ms is not None:
+        # Chunks lie in order of acceptance: the first that is young enough ends it.
+        young = transaction.connection.execute(
+            "SELECT key FROM chunk WHERE key BETWEEN ? AND ? AND accepted_ms >= ?"
+            " ORDER BY key LIMIT 1",
+            (
+                state.key | state.read_from,
+                state.key | schema.SEQ_MASK,
+                operation.accepted_before_ms,
+            ),
+        ).get
+        if young is not None:
+            last = (young & schema.SEQ_MASK) - 1
+    count = last - state.cursor
+    if count <= 0:
+        return 0
+    transaction.leave(state, count, operation.outcome, operation.at_ms)
+    state.read_from = state.cursor + 1
+    return count
+
+
+def purge(transaction: Transaction, operation: Purge) -> int:
+    """Remove a step of what left long ago; answered how many entries."""
+    state = transaction.states.draft(operation.mailbox)
+    if state is None:
+        return 0
+    connection = transaction.connection
+    through = state.purged
+    for key, count, at_ms in connection.execute(
+        "SELECT key, count, at_ms FROM journal WHERE key BETWEEN ? AND ? ORDER BY key LIMIT ?",
+        (state.key | state.purged, state.key | schema.SEQ_MASK, operation.rows_max),
+    ):
+        if at_ms >= operation.left_before_ms:
+            break
+        through = (key & schema.SEQ_MASK) + count - 1
+    if through == state.purged:
+        return 0
+    for table in ("journal", "again"):
+        connection.execute(
+            f"DELETE FROM {table} WHERE key BETWEEN ? AND ?",  # noqa: S608 - ours
+            (state.key, state.key | through),
+        )
+    # A chunk that reaches further stays whole until all of it may go.
+    connection.execute(
+        "DELETE FROM chunk WHERE key BETWEEN ?1 AND ?2 AND key + count - 1 <= ?2",
+        (state.key, state.key | through),
+    )
+    removed = through - state.purged
+    state.purged = through
+    return removed
+
+
+def redeliver(transaction: Transaction, operation: Redeliver) -> int | InvalidSetting:
+    """Append marked copies; answered how many."""
+    states = [transaction.states.draft(mailbox) for mailbox, _, _ in operation.ranges]
+    for state, (mailbox, first_seq, count) in zip(states, operation.ranges, strict=True):
+        if state is None or first_seq <= state.purged or first_seq + count - 1 > state.cursor:
+            return InvalidSetting(
+                f"entries of {mailbox} to be redelivered are no longer, or not yet, handed out"
+            )
+    transaction.connection.execute(
+        "INSERT INTO audit (at_ms, actor, action, reason, detail) VALUES (?, ?, ?, ?, ?)",
+        (operation.at_ms, operation.actor, "redeliver", operation.reason, operation.detail),
+    )
+    audit_id = transaction.connection.last_insert_rowid()
+    copied = 0
+    for state, (_, first_seq, count) in zip(states, operation.ranges, strict=True):
+        assert state is not None
+        _copy(transaction, state, first_seq, count, operation.at_ms, audit_id)
+        copied += count
+    return copied
+
+
+def _copy(
+    transaction: Transaction, state: State, first_seq: int, count: int, at_ms: int, audit_id: int
+) -> None:
+    connection = transaction.connection
+    read_from = transaction.states.chunk_at(state.key, first_seq)
+    head = Head(connection, state.key, read_from, first_seq)
+    connection.execute(
+        "INSERT INTO again VALUES (?, ?, ?, ?)",
+        (state.key | (state.tail + 1), count, first_seq, audit_id),
+    )
+    left = count
+    while left:
+        entries = head.take_each(min(left, COPY_COUNT))
+        transaction.pack(state, entries, at_ms)
+        left -= len(entries)
