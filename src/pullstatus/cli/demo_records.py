@@ -85,7 +85,8 @@ def made_up_reply(chance: random.Random, now_s: int) -> Reply:
         text=chance.choice(CHINESE if chinese else ENGLISH),
         sign=CHINESE_SIGN if chinese else ENGLISH_SIGN,
         time=now_s - chance.randrange(1, 9),
-        extend=chance.choice(("", "", "01")),
+        # Two equal replies would be taken for one that was sent twice.
+        extend=f"{chance.randrange(10_000):04}",
     )
 
 

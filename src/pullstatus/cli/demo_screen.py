@@ -28,9 +28,9 @@ class Sample(NamedTuple):
     commits: int
 
 
-def status_table(title: str, records: Sequence[Record]) -> Table:
+def status_table(records: Sequence[Record]) -> Table:
     """Delivery statuses, one a row."""
-    table = _table(title, "received UTC+8", "number", "status", "code", "meaning")
+    table = _table("received UTC+8", "number", "status", "code", "meaning")
     for record in records:
         status = str(record["report_status"])
         table.add_row(
@@ -43,9 +43,9 @@ def status_table(title: str, records: Sequence[Record]) -> Table:
     return table
 
 
-def reply_table(title: str, records: Sequence[Record]) -> Table:
+def reply_table(records: Sequence[Record]) -> Table:
     """Replies, one a row. What people wrote is shown as text, never as markup."""
-    table = _table(title, "written UTC+8", "number", "signature", "text")
+    table = _table("written UTC+8", "number", "signature", "text")
     for record in records:
         written = datetime.fromtimestamp(int(str(record["time"])), UTC8)
         table.add_row(
@@ -81,14 +81,8 @@ def figures_line(then: Sample, now: Sample, elapsed_s: float) -> str:
     )
 
 
-def _table(title: str, *columns: str) -> Table:
-    table = Table(
-        title=Text(title, "bold"),
-        title_justify="left",
-        box=box.SIMPLE_HEAD,
-        pad_edge=False,
-        show_edge=False,
-    )
+def _table(*columns: str) -> Table:
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
     for column in columns[:-1]:
         table.add_column(column, no_wrap=True)
     table.add_column(columns[-1])

@@ -1,0 +1,228 @@
+"""The demonstration itself: a server, traffic that flows into it, and what is to be seen of both.
+
+    made-up records -> POST /callbacks/TOKEN -> a temporary store -> a signed pull -> the screen
+
+The server runs in this process, on a store that is removed at the end; the traffic goes through
+its HTTP doors like anybody's.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import random
+import secrets
+import tempfile
+import time
+from collections import deque
+from collections.abc import Coroutine
+
+import httpx
+import msgspec
+from rich.console import Console
+from rich.live import Live
+from rich.text import Text
+
+from pullstatus import apps, limits
+from pullstatus.cli import demo_screen as screen
+from pullstatus.cli.demo_records import made_up_reply, made_up_status
+from pullstatus.records import Kind, encode
+from pullstatus.server.serve import ServeOptions, Server
+from pullstatus.store import open_store
+from pullstatus.wire.request import PULL_PATH, pull_request
+
+SDKAPPID = 1400006666
+APPKEY = "5f03a35d00ee52a21327ab048186a2c4"  # of the documented example, so it is no secret
+TICK_S = 0.25
+REPLY_SHARE = 0.2
+FIRST = {Kind.DELIVERY_STATUS: 24, Kind.REPLY: 8}  # there at once, so that no page is empty
+PAGE = {Kind.DELIVERY_STATUS: 8, Kind.REPLY: 4}  # how many are pulled for the screen
+CURL_MAX = 3
+CURL_FRESH_S = 540  # a signature is good for 600 s; a new one comes before the old one ends
+SPAN_S = 5.0  # what rates are measured over
+PLAIN_S = 10.0  # how often figures come where a line cannot be rewritten
+
+
+async def run(host: str, port: int, rate: int, *, once: bool) -> None:
+    """Serve and show, until either ends.
+
+    Raises:
+        OSError: the address cannot be listened on.
+    """
+    with tempfile.TemporaryDirectory(prefix="pullstatus-demo-") as folder:
+        url = f"sqlite:///{folder}/demo.db"
+        token = await _prepare(url)
+        server = Server(ServeOptions(store=url, host=host, port=port))
+        serving = asyncio.create_task(server.run())
+        try:
+            await _beside(serving, server.started.wait())
+            if not serving.done():
+                await _beside(serving, _Show(server, token, rate).run(once=once))
+        finally:
+            server.stop()
+            await serving
+
+
+async def _prepare(url: str) -> str:
+    """Make the application and a token for its callbacks; returns the token's secret."""
+    store = await open_store(url)
+    try:
+        now_ms = time.time_ns() // 1_000_000
+        await apps.create_application(
+            store, SDKAPPID, now_ms=now_ms, random_hex=secrets.token_hex, appkey=APPKEY
+        )
+        _, secret = await apps.create_token(
+            store, "demo", now_ms=now_ms, random_hex=secrets.token_hex, sdkappid=SDKAPPID
+        )
+    finally:
+        await store.close()
+    return secret
+
+
+async def _beside(serving: asyncio.Task[None], work: Coroutine[object, object, object]) -> None:
+    """Do `work`, but no longer than the server runs."""
+    task = asyncio.create_task(work)
+    try:
+        await asyncio.wait({serving, task}, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await task
+
+
+class _Show:
+    """What happens while the server runs: the traffic, the page, the figures."""
+
+    def __init__(self, server: Server, token: str, rate: int) -> None:
+        self._server = server
+        self._door = f"/callbacks/{token}"
+        self._rate = rate
+        self._chance = random.Random()  # noqa: S311 - made-up records
+        self._console = Console(highlight=False)
+        self._client: httpx.AsyncClient
+
+    async def run(self, *, once: bool) -> None:
+        """Show everything; without `once`, go on until cancelled or the server stops."""
+        try:
+            # Whatever proxy the environment names, this is for our own address.
+            async with httpx.AsyncClient(
+                base_url=self._server.address, timeout=30, trust_env=False
+            ) as self._client:
+                await self._show_all(once=once)
+        except* httpx.TransportError:
+            # The server shuts its door before it ends; then, and only then, this is no fault.
+            if self._server.application.ready:
+                raise
+
+    async def _show_all(self, *, once: bool) -> None:
+        self._introduce()
+        await self._send(FIRST)
+        for kind in Kind:
+            await self._show_page(kind)
+        self._show_command()
+        if once:
+            return
+        self._console.print("Ctrl-C ends the demo.\n")
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._feed())
+            tasks.create_task(self._show_figures())
+
+    # -- the traffic -----------------------------------------------------------------------------
+
+    async def _feed(self) -> None:
+        loop = asyncio.get_running_loop()
+        started = loop.time()
+        sent = 0
+        while True:
+            await asyncio.sleep(TICK_S)
+            # A machine that was busy elsewhere catches up in steps that fit into one callback.
+            due = min(int(self._rate * (loop.time() - started)) - sent, limits.INGEST_RECORDS_MAX)
+            replies = sum(self._chance.random() < REPLY_SHARE for _ in range(due))
+            await self._send({Kind.DELIVERY_STATUS: due - replies, Kind.REPLY: replies})
+            sent += due
+
+    async def _send(self, counts: dict[Kind, int]) -> None:
+        """Call back as Tencent does: statuses in an array, each reply by itself."""
+        now_s = int(time.time())
+        statuses = [
+            encode(made_up_status(self._chance, now_s)) for _ in range(counts[Kind.DELIVERY_STATUS])
+        ]
+        bodies = [b"[%b]" % b",".join(statuses)] if statuses else []
+        bodies += [encode(made_up_reply(self._chance, now_s)) for _ in range(counts[Kind.REPLY])]
+        for answer in await asyncio.gather(
+            *(self._client.post(self._door, content=body) for body in bodies)
+        ):
+            answer.raise_for_status()
+
+    # -- the screen ------------------------------------------------------------------------------
+
+    def _introduce(self) -> None:
+        self._console.print(
+            f"[bold]pullstatus[/] listens on [bold]{self._server.address}[/], with a temporary"
+            f" store.\n"
+            f"  in   POST /callbacks/TOKEN: {self._rate} made-up records a second\n"
+            f"  out  POST {PULL_PATH}, signed with the documented example's key:\n"
+            f"       sdkappid {SDKAPPID}, appkey {APPKEY}\n"
+        )
+
+    async def _show_page(self, kind: Kind) -> None:
+        path, body = _signed(kind, PAGE[kind])
+        answer = await self._client.post(path, content=body)
+        page = msgspec.json.decode(answer.content)
+        title = (
+            f"{kind.path}: type {kind:d}, max {PAGE[kind]} -> result {page['result']},"
+            f" count {page['count']}, {answer.headers['pullstatus-waiting']} more wait"
+        )
+        table = screen.status_table if kind is Kind.DELIVERY_STATUS else screen.reply_table
+        self._console.print(Text(title, "bold"))
+        self._console.print(table(page["data"]))
+        self._console.print()
+
+    def _show_command(self) -> None:
+        line = screen.curl_line(self._server.address, *_signed(Kind.DELIVERY_STATUS, CURL_MAX))
+        self._console.print(
+            "Pull the next ones yourself, in another terminal. The signature is good for ten\n"
+            "minutes; each call takes the records that come next:\n"
+        )
+        # Unwrapped: the terminal may break the line, a copy of it must not be broken.
+        self._console.print(Text(line, "cyan"), soft_wrap=True)
+        self._console.print()
+
+    async def _show_figures(self) -> None:
+        loop = asyncio.get_running_loop()
+        started = commanded = plain = loop.time()
+        samples: deque[screen.Sample] = deque(maxlen=int(SPAN_S / TICK_S) + 1)
+        with contextlib.ExitStack() as stack:
+            live = None
+            if self._console.is_terminal:
+                live = stack.enter_context(Live(console=self._console, auto_refresh=False))
+            while self._server.application.ready:
+                now = loop.time()
+                samples.append(await self._sample(now))
+                figures = screen.figures_line(samples[0], samples[-1], now - started)
+                line = Text(figures, no_wrap=True, overflow="ellipsis")
+                if now - commanded > CURL_FRESH_S:
+                    commanded = now
+                    self._show_command()
+                if live is not None:
+                    live.update(line, refresh=True)
+                elif now >= plain:
+                    plain += PLAIN_S
+                    self._console.print(line)
+                await asyncio.sleep(TICK_S)
+
+    async def _sample(self, now_s: float) -> screen.Sample:
+        store = self._server.store
+        backlog = await store.backlog()
+        return screen.Sample(
+            now_s,
+            sum(row.accepted for row in backlog),
+            sum(row.handed_out for row in backlog),
+            sum(row.waiting for row in backlog),
+            store.engine().commits,
+        )
+
+
+def _signed(kind: Kind, count_max: int) -> tuple[str, bytes]:
+    random_text = str(secrets.randbelow(10**10))
+    return pull_request(SDKAPPID, APPKEY, kind, count_max, random_text, int(time.time()))
