@@ -30,7 +30,8 @@ class Head:
     @property
     def read_from(self) -> int:
         """Where reading would have to begin again."""
-        return self._first if self.seq < self._first + self._count else self.seq
+        unread = not self._count  # as when the only pulls were repeats, which read elsewhere
+        return self._first if unread or self.seq < self._first + self._count else self.seq
 
     def damaged(self, count_max: int) -> int:
         """How many entries from here on are not what was stored, up to the first that is."""
