@@ -93,3 +93,6 @@ class Head:
                 self._count = len(self._bounds) // 8  # proven, as the column is not
             else:
                 self._damaged = chunk.damaged(self._count, self._bounds, self._body)
+                if len(self._damaged) < self._count:
+                    # The entries are proven one by one, the commas between them are not.
+                    self._body = b",".join(chunk.unpack(self._bounds, self._body))
