@@ -1,0 +1,194 @@
+"""A server as a process: started, asked for its address, watched, ended."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import signal
+import subprocess
+import threading
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Self
+
+import msgspec
+
+ADDRESS = re.compile(r"http://127\.0\.0\.1:(\d+)")
+TICKS = os.sysconf("SC_CLK_TCK")
+SAMPLE_S = 0.25
+
+
+class ProcessFailed(Exception):
+    """A server did not start, or ended by itself."""
+
+
+class Usage(msgspec.Struct, frozen=True):
+    """What a process and its children used over a while.
+
+    Attributes:
+        cores: processor time per second.
+        memory_mib: resident, the largest seen.
+        memory_first_mib, memory_last_mib: at the beginning and at the end.
+        written_mib, read_mib: handed to and fetched from the disk.
+    """
+
+    cores: float
+    memory_mib: float
+    memory_first_mib: float
+    memory_last_mib: float
+    written_mib: float
+    read_mib: float
+
+
+class Running:
+    """A server that printed where it listens. Leaving the context ends it."""
+
+    def __init__(self, command: Sequence[str], errors: Path, cwd: Path | None = None) -> None:
+        """Start it and wait for the line with its address.
+
+        Args:
+            errors: file that takes its standard error.
+
+        Raises:
+            ProcessFailed: it ended before it printed one; what it said is in the text.
+        """
+        with errors.open("ab") as stream:
+            self.process = subprocess.Popen(
+                command, stdout=subprocess.PIPE, stderr=stream, text=True, cwd=cwd
+            )
+        assert self.process.stdout is not None
+        self.port = 0
+        for line in self.process.stdout:
+            found = ADDRESS.search(line)
+            if found:
+                self.port = int(found[1])
+                return
+        self.process.wait()
+        said = errors.read_text(encoding="utf-8", errors="replace").strip()[-2000:]
+        raise ProcessFailed(f"{command[0]} ended with {self.process.returncode}: {said}")
+
+    @property
+    def pid(self) -> int:
+        """Its process id."""
+        return self.process.pid
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        self.stop()
+
+    def stop(self) -> None:
+        """Ask it to end, and wait until it has."""
+        self._end(signal.SIGTERM)
+
+    def kill(self) -> None:
+        """End it as a crash would."""
+        self._end(signal.SIGKILL)
+
+    def _end(self, number: signal.Signals) -> None:
+        if self.process.poll() is None:
+            self.process.send_signal(number)
+            try:
+                self.process.wait(60)
+            except subprocess.TimeoutExpired:
+                self.process.kill()
+                self.process.wait()
+        if self.process.stdout is not None:
+            self.process.stdout.close()
+
+    @contextlib.contextmanager
+    def paused(self) -> Iterator[None]:
+        """Hold it still, so that what it does in the background costs others nothing."""
+        self.process.send_signal(signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            self.process.send_signal(signal.SIGCONT)
+
+
+class Watch:
+    """Counts what a process uses while the context is open; `usage` is there afterwards."""
+
+    usage: Usage
+
+    def __init__(self, pid: int) -> None:
+        self._pid = pid
+        self._done = threading.Event()
+        self._memory: list[float] = []
+        self._sampler = threading.Thread(target=self._sample, daemon=True)
+
+    def __enter__(self) -> Self:
+        self._before = _spent(self._pid)
+        self._began = _now()
+        self._sampler.start()
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        self._done.set()
+        self._sampler.join()
+        seconds = _now() - self._began
+        after = _spent(self._pid)
+        self._memory.append(memory_mib(self._pid))
+        self.usage = Usage(
+            cores=(after[0] - self._before[0]) / seconds,
+            memory_mib=max(self._memory),
+            memory_first_mib=self._memory[0],
+            memory_last_mib=self._memory[-1],
+            written_mib=(after[1] - self._before[1]) / 2**20,
+            read_mib=(after[2] - self._before[2]) / 2**20,
+        )
+
+    def _sample(self) -> None:
+        while True:
+            self._memory.append(memory_mib(self._pid))
+            if self._done.wait(SAMPLE_S):
+                return
+
+
+def memory_mib(pid: int) -> float:
+    """Resident memory of a process and its children, in MiB."""
+    total = 0
+    for each in _family(pid):
+        with contextlib.suppress(OSError):
+            pages = Path(f"/proc/{each}/statm").read_text(encoding="ascii").split()[1]
+            total += int(pages) * os.sysconf("SC_PAGE_SIZE")
+    return total / 2**20
+
+
+def cpu_seconds(stat: str) -> float:
+    """Processor time so far by the text of /proc/PID/stat; the name in it may hold anything."""
+    fields = stat.rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / TICKS
+
+
+def disk_bytes(io: str) -> tuple[int, int]:
+    """Bytes written to and read from the disk so far, by the text of /proc/PID/io."""
+    fields = dict(line.split(": ") for line in io.splitlines())
+    return int(fields["write_bytes"]), int(fields["read_bytes"])
+
+
+def _family(pid: int) -> list[int]:
+    found = [pid]
+    for each in found:
+        with contextlib.suppress(OSError):
+            for task in Path(f"/proc/{each}/task").iterdir():
+                children = (task / "children").read_text(encoding="ascii")
+                found += [int(child) for child in children.split()]
+    return found
+
+
+def _spent(pid: int) -> tuple[float, int, int]:
+    seconds, written, read = 0.0, 0, 0
+    for each in _family(pid):
+        with contextlib.suppress(OSError):
+            place = Path(f"/proc/{each}")
+            seconds += cpu_seconds((place / "stat").read_text(encoding="utf-8"))
+            wrote, fetched = disk_bytes((place / "io").read_text(encoding="ascii"))
+            written, read = written + wrote, read + fetched
+    return seconds, written, read
+
+
+def _now() -> float:
+    return os.times().elapsed

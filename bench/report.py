@@ -1,0 +1,160 @@
+"""How results are shown: a table for people, JSON for programs, a plot for a page."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from html import escape
+from pathlib import Path
+
+import msgspec
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from bench.guard import worse_by
+from bench.results import Ratio, Report, Result, median, spread
+
+BUSY = 0.9  # of a core: from here on the load generator may be what binds
+
+
+def show(report: Report, recorded: Report | None, console: Console) -> None:
+    """Print the table of figures, then that of ratios."""
+    console.print(figures(report))
+    console.print(ratios(report, recorded))
+    for result in report.results:
+        for remark in [*result.remarks, *_busy(result)]:
+            console.print(f"{result.scenario}: {remark}", highlight=False)
+    console.print(f"{report.machine}; load by {report.generator}", highlight=False, style="dim")
+
+
+def figures(report: Report) -> Table:
+    """What was measured, a row a line."""
+    table = Table(box=box.SIMPLE_HEAD, title="Figures", title_justify="left")
+    table.add_column("scenario", no_wrap=True)
+    table.add_column("of", no_wrap=True)
+    for name in ("median", "±", "p50 ms", "p99 ms", "cores", "MiB"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for result in report.results:
+        for position, line in enumerate(result.lines):
+            table.add_row(
+                result.scenario if position == 0 else "",
+                line.label,
+                f"{median(line.per_s):,.0f} {line.unit}",
+                f"{spread(line.per_s):.0%}" if len(line.per_s) > 1 else "",
+                _number(line.p50_ms, ".2f"),
+                _number(line.p99_ms, ".2f"),
+                _number(line.cores, ".2f"),
+                _number(line.memory_mib, ",.0f"),
+                end_section=position == len(result.lines) - 1,
+            )
+    return table
+
+
+def ratios(report: Report, recorded: Report | None) -> Table:
+    """The ratios, their goals, and what was recorded."""
+    before = {
+        (result.scenario, ratio.name): ratio
+        for result in (recorded.results if recorded else [])
+        for ratio in result.ratios
+    }
+    table = Table(box=box.SIMPLE_HEAD, title="Ratios", title_justify="left")
+    table.add_column("scenario", no_wrap=True)
+    table.add_column("ratio", no_wrap=True)
+    for name in ("now", "goal", "", "recorded", "change"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for result in report.results:
+        for position, ratio in enumerate(result.ratios):
+            old = before.get((result.scenario, ratio.name))
+            table.add_row(
+                result.scenario if position == 0 else "",
+                ratio.name,
+                f"{ratio.value:.2f}",
+                _goal(ratio),
+                {True: "[green]met[/]", False: "[yellow]missed[/]", None: ""}[ratio.met],
+                "" if old is None else f"{old.value:.2f}",
+                "" if old is None or not old.value else _change(ratio, old),
+            )
+    return table
+
+
+def encode(report: Report) -> bytes:
+    """The report as indented JSON."""
+    return msgspec.json.format(msgspec.json.encode(report), indent=1) + b"\n"
+
+
+def read(file: Path) -> Report | None:
+    """A report written earlier, if there is one."""
+    return msgspec.json.decode(file.read_bytes(), type=Report) if file.exists() else None
+
+
+def _number(values: list[float], form: str) -> str:
+    return format(median(values), form) if values else ""
+
+
+def _busy(result: Result) -> Iterator[str]:
+    for line in result.lines:
+        cores = median(line.generator_cores)
+        if cores > BUSY:
+            yield f"the load generator took {cores:.2f} cores for {line.label}: it may be what binds"
+
+
+def _goal(ratio: Ratio) -> str:
+    if ratio.goal is None:
+        return ""
+    return f"{'≤' if ratio.lower_is_better else '≥'} {ratio.goal:g}"
+
+
+def _change(now: Ratio, recorded: Ratio) -> str:
+    worse = worse_by(now, recorded)
+    return f"{abs(worse):.0%} {'worse' if worse > 0 else 'better'}"
+
+
+# -- the plot --------------------------------------------------------------------------------------
+
+WIDTH = 860
+LEFT = 190
+BAR = 360
+ROW = 22
+GAP = 16
+COLOURS = {"ceiling": "#9aa5b1", "pullstatus": "#2f7ed8"}
+OTHER = "#e0913a"
+
+
+def plot(report: Report) -> str:
+    """Bars of what was measured, as SVG: within a scenario, all on one scale."""
+    return "\n".join(_plot(report)) + "\n"
+
+
+def _plot(report: Report) -> Iterator[str]:
+    rows = sum(len(result.lines) for result in report.results)
+    height = 60 + rows * ROW + len(report.results) * (GAP + ROW)
+    yield (
+        f'<svg xmlns="http://www.w3.org/2000/svg" width="{WIDTH}" height="{height}"'
+        f' viewBox="0 0 {WIDTH} {height}" font-family="sans-serif" font-size="13">'
+    )
+    yield f'<rect width="{WIDTH}" height="{height}" fill="#ffffff"/>'
+    y = 8
+    for result in report.results:
+        y += GAP + ROW
+        yield _text(12, y - 6, f"{result.scenario}: {result.conditions}", "font-weight='bold'")
+        longest = max((median(line.per_s) for line in result.lines), default=0.0)
+        for line in result.lines:
+            figure = median(line.per_s)
+            length = BAR * figure / longest if longest else 0
+            colour = COLOURS.get(line.label, OTHER)
+            yield _text(LEFT - 8, y + 15, line.label, "text-anchor='end'")
+            yield (
+                f'<rect x="{LEFT}" y="{y + 3}" width="{length:.1f}" height="{ROW - 6}"'
+                f' fill="{colour}"/>'
+            )
+            tail = f"{figure:,.0f} {line.unit}"
+            if line.p99_ms:
+                tail += f", p99 {median(line.p99_ms):.1f} ms"
+            yield _text(LEFT + length + 8, y + 15, tail)
+            y += ROW
+    yield _text(12, y + GAP + 10, f"{report.machine}; {report.made_at}", "fill='#66717d'")
+    yield "</svg>"
+
+
+def _text(x: float, y: float, text: str, more: str = "fill='#1f2933'") -> str:
+    return f"<text x='{x:.0f}' y='{y:.0f}' {more}>{escape(text)}</text>"

@@ -1,0 +1,109 @@
+"""What was measured, as plain values: lines of figures, and the ratios that are kept track of."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Sequence
+
+import msgspec
+
+from bench.load import Measured
+from bench.machine import Machine
+from bench.process import Usage
+
+
+class Line(msgspec.Struct):
+    """One thing measured, run by run.
+
+    Attributes:
+        label: what it is: "pullstatus", "ceiling".
+        unit: of what there are so many a second.
+        cores, memory_mib, written_mib, read_mib: of the server; empty when it is not ours.
+        generator_cores: of the load generator; near 1, it is what binds.
+    """
+
+    label: str
+    unit: str
+    per_s: list[float] = []
+    p50_ms: list[float] = []
+    p99_ms: list[float] = []
+    cores: list[float] = []
+    memory_mib: list[float] = []
+    written_mib: list[float] = []
+    read_mib: list[float] = []
+    generator_cores: list[float] = []
+
+    def add(self, measured: Measured, usage: Usage | None, factor: float = 1.0) -> None:
+        """Take in one run; `factor` is how many of the unit a request stands for."""
+        self.per_s.append(measured.per_s * factor)
+        self.p50_ms.append(measured.p50_ms)
+        self.p99_ms.append(measured.p99_ms)
+        self.generator_cores.append(measured.generator_cores)
+        if usage is not None:
+            self.cores.append(usage.cores)
+            self.memory_mib.append(usage.memory_mib)
+            self.written_mib.append(usage.written_mib)
+            self.read_mib.append(usage.read_mib)
+
+
+class Ratio(msgspec.Struct, frozen=True):
+    """A figure that means the same on another day, as both its parts are of one run.
+
+    Attributes:
+        goal: what it should reach, or stay below when `lower_is_better`.
+        latency: made of latencies, which scatter more than rates.
+    """
+
+    name: str
+    value: float
+    goal: float | None = None
+    lower_is_better: bool = False
+    latency: bool = False
+
+    @property
+    def met(self) -> bool | None:
+        """Whether the goal is reached; None without one."""
+        if self.goal is None:
+            return None
+        return self.value <= self.goal if self.lower_is_better else self.value >= self.goal
+
+
+class Result(msgspec.Struct, frozen=True):
+    """What came of a scenario."""
+
+    scenario: str
+    conditions: str
+    lines: list[Line]
+    ratios: list[Ratio]
+    remarks: list[str] = []
+
+
+class Report(msgspec.Struct, frozen=True):
+    """Everything that one call of the bench measured, or what is recorded of several.
+
+    Attributes:
+        made_at: UTC, to the second.
+        seconds, runs: length and number of the runs of each.
+    """
+
+    made_at: str
+    machine: Machine
+    generator: str
+    seconds: float
+    runs: int
+    results: list[Result]
+
+
+def median(values: Sequence[float]) -> float:
+    """The middle value; 0 of none."""
+    return statistics.median(values) if values else 0.0
+
+
+def spread(values: Sequence[float]) -> float:
+    """How far runs lie from the middle of their range, as a share of the median."""
+    return (max(values) - min(values)) / 2 / median(values) if values and median(values) else 0.0
+
+
+def share(part: Sequence[float], whole: Sequence[float]) -> float:
+    """The median of one over the median of the other; 0 when there is none."""
+    return median(part) / median(whole) if median(whole) else 0.0

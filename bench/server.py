@@ -1,0 +1,234 @@
+"""The product as the thing measured: a store in a temporary folder, filled, served, looked at.
+
+Records go in through the Store's own verbs, a few hundred thousand a second; applications and the
+token through the same functions that the commands use.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+import sys
+import tempfile
+import time
+from collections.abc import Awaitable, Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Self, TypeVar
+
+import msgspec
+
+from bench.load import Request
+from bench.process import Running
+from pullstatus.apps import create_application, create_token
+from pullstatus.records import Kind
+from pullstatus.store import Append, Mailbox, Store, open_store
+from pullstatus.wire.request import PULL_PATH
+from pullstatus.wire.signature import sign
+
+R = TypeVar("R")
+
+APPKEY = "5f03a35d00ee52a21327ab048186a2c4"
+FIRST_SDKAPPID = 1400006666
+PAGE = 100
+ABREAST = 200  # appends under way at a time while filling
+
+# 193 bytes: the documented example with another number and sid in each.
+RECORD = (
+    b'{"user_receive_time":"2015-10-17 08:03:04","nationcode":"86","mobile":"138%08d",'
+    b'"report_status":"SUCCESS","errmsg":"DELIVRD","description":"delivered",'
+    b'"sid":"8:aIt9bcbZ%011x20170104"}'
+)
+
+
+def record(number: int) -> bytes:
+    """A delivery status unlike those of other numbers."""
+    return RECORD % (number % 10**8, number * 0x9E3779B1 & (1 << 44) - 1)
+
+
+def pull_request(
+    sdkappid: int = FIRST_SDKAPPID,
+    *,
+    kind: Kind = Kind.DELIVERY_STATUS,
+    now_s: int | None = None,
+    keep_alive: bool = True,
+) -> Request:
+    """A signed pull of a page. It is good for ten minutes, however often it is sent."""
+    now_s = int(time.time()) if now_s is None else now_s
+    body = {"max": PAGE, "sig": sign(APPKEY, "7", now_s), "time": now_s, "type": int(kind)}
+    return Request(
+        f"{PULL_PATH}?sdkappid={sdkappid}&random=7",
+        msgspec.json.encode(body),
+        keep_alive=keep_alive,
+    )
+
+
+def ingest_request(token: str, count: int, sdkappid: int = FIRST_SDKAPPID) -> Request:
+    """A post of `count` delivery statuses."""
+    return Request(
+        f"/ingest/{sdkappid}/delivery-statuses",
+        b"[%b]" % b",".join(record(number) for number in range(count)),
+        {"Authorization": f"Bearer {token}"},
+    )
+
+
+class Product:
+    """A store of its own and, once `serve` was called, a server on it.
+
+    Leaving the context ends the server and removes the store.
+
+    Attributes:
+        token: what ingest requests show.
+    """
+
+    def __init__(self, folder: Path, applications: int = 1) -> None:
+        """Make the store in a new folder below `folder`, with so many applications."""
+        self.folder = Path(tempfile.mkdtemp(prefix="pullstatus-bench-", dir=folder))
+        self.file = self.folder / "store.db"
+        self.url = f"sqlite:///{self.file}"
+        self.sdkappids = range(FIRST_SDKAPPID, FIRST_SDKAPPID + applications)
+        self.running: Running | None = None
+        self._filled = 0
+        try:
+            self.token = self._with_store(self._found)
+        except BaseException:
+            shutil.rmtree(self.folder, ignore_errors=True)
+            raise
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        self.stop()
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    @property
+    def port(self) -> int:
+        """Where it listens."""
+        assert self.running is not None
+        return self.running.port
+
+    def serve(self) -> Running:
+        """Start the server."""
+        assert self.running is None
+        command = [str(Path(sys.executable).with_name("pullstatus")), "serve", "--port", "0"]
+        command += ["--store", self.url, "--log-level", "warning"]
+        self.running = Running(command, self.folder / "server.log")
+        return self.running
+
+    def stop(self) -> None:
+        """Stop the server, cleanly."""
+        if self.running is not None:
+            self.running.stop()
+            self.running = None
+
+    def kill(self) -> None:
+        """End the server as a crash would."""
+        assert self.running is not None
+        self.running.kill()
+        self.running = None
+
+    def fill(self, count: int, *, at_once: int = PAGE, step: Callable[[float], None]) -> None:
+        """Append records to the first application's mailbox, with the server down.
+
+        Args:
+            at_once: records in one append.
+            step: called with the share done, now and then.
+        """
+        if count <= 0:
+            return
+        first = self._filled
+        mailbox = Mailbox(self.sdkappids[0], Kind.DELIVERY_STATUS)
+
+        async def append_all(store: Store) -> None:
+            at_ms = time.time_ns() // 1_000_000
+            for begin in range(first, first + count, at_once * ABREAST):
+                end = min(begin + at_once * ABREAST, first + count)
+                batches = [range(at, min(at + at_once, end)) for at in range(begin, end, at_once)]
+                await asyncio.gather(
+                    *(
+                        store.append(Append(mailbox, [record(n) for n in batch], at_ms))
+                        for batch in batches
+                    )
+                )
+                step((end - first) / count)
+
+        self._with_store(append_all)
+        self._filled += count
+        os.sync()  # what is still on its way to the disk belongs to nobody's measurement
+
+    def fill_each(self, count: int) -> None:
+        """Append `count` records to every application's mailbox, with the server down."""
+
+        async def append_all(store: Store) -> None:
+            at_ms = time.time_ns() // 1_000_000
+            entries = [record(number) for number in range(count)]
+            for some in _slices(self.sdkappids, ABREAST):
+                await asyncio.gather(
+                    *(
+                        store.append(Append(Mailbox(each, Kind.DELIVERY_STATUS), entries, at_ms))
+                        for each in some
+                    )
+                )
+
+        self._with_store(append_all)
+        os.sync()
+
+    def waiting(self) -> int:
+        """Records that wait, over all mailboxes; with the server up or down."""
+
+        async def count(store: Store) -> int:
+            return sum(row.waiting for row in await store.backlog())
+
+        return self._with_store(count)
+
+    def size_bytes(self) -> int:
+        """Size of the store's files."""
+        return sum(file.stat().st_size for file in self.files())
+
+    def files(self) -> Iterable[Path]:
+        """The store's files."""
+        return self.folder.glob(f"{self.file.name}*")
+
+    def chill(self) -> None:
+        """Make the kernel forget the store's pages, with the server down; needs no privilege."""
+        os.sync()  # only clean pages can be dropped
+        for file in self.files():
+            descriptor = os.open(file, os.O_RDONLY)
+            try:
+                os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
+            finally:
+                os.close(descriptor)
+
+    async def _found(self, store: Store) -> str:
+        now_ms = time.time_ns() // 1_000_000
+        for some in _slices(self.sdkappids, ABREAST):
+            await asyncio.gather(
+                *(
+                    create_application(
+                        store, each, now_ms=now_ms, random_hex=_random_hex, appkey=APPKEY
+                    )
+                    for each in some
+                )
+            )
+        _, secret = await create_token(store, "bench", now_ms=now_ms, random_hex=_random_hex)
+        return secret
+
+    def _with_store(self, work: Callable[[Store], Awaitable[R]]) -> R:
+        async def run() -> R:
+            store = await open_store(self.url)
+            try:
+                return await work(store)
+            finally:
+                await store.close()
+
+        return asyncio.run(run())
+
+
+def _slices(numbers: range, size: int) -> Iterator[range]:
+    for begin in range(0, len(numbers), size):
+        yield numbers[begin : begin + size]
+
+
+def _random_hex(size: int) -> str:
+    return os.urandom(size).hex()
