@@ -1,29 +1,39 @@
-"""One connection: uvicorn's parser, with the bounds and deadlines it does not have.
+"""One connection: uvicorn's parser, with the bounds, deadlines and manners it does not have.
 
 | what | bound | answer |
 |---|---|---|
 | request line | `limits.QUERY_BYTES_MAX` for all of its target | 414 |
 | headers | `limits.HEADERS_MAX`, `limits.HEADER_BYTES_MAX` in all | 431 |
+| what stands around a chunked body | the same, and `FRAMING_MAX` bytes for each of the body | 431 |
 | time until headers are complete | `limits.HEADER_DEADLINE_S` | closed |
 | time until the body is complete | `limits.BODY_DEADLINE_S` | closed |
 | time an answer may lie unread | `limits.ANSWER_DEADLINE_S` | closed |
+
+Answers leave in the order of their requests, whatever comes behind them: who sends a good request
+and then rubbish, or sends it and says no more, still gets its answer first. An offer to speak
+another protocol is passed over.
 """
 
 from __future__ import annotations
 
+import functools
 import math
 from asyncio import AbstractEventLoop, Transport
 from typing import Any
 
+import httptools
 from uvicorn.config import Config
 from uvicorn.protocols.http.httptools_impl import (
     STATUS_LINE,
     HttpToolsProtocol,
     RequestResponseCycle,
 )
+from uvicorn.protocols.utils import is_ssl
 from uvicorn.server import ServerState
 
 from pullstatus import limits
+
+FRAMING_MAX = 16  # a body in chunks of one byte has five bytes of framing for each
 
 
 class Protocol(HttpToolsProtocol):
@@ -44,10 +54,16 @@ class Protocol(HttpToolsProtocol):
         self.draining = False
         self._deadline = math.inf
         self._unread_since = math.inf
-        self._head_open = True
-        self._head_bytes = 0
-        self._refused = False
         self._idle_since = 0.0
+        self._begun = False  # a request has begun and is not complete
+        self._head_open = True
+        self._body_bytes = 0
+        self._framing_bytes = 0  # of the request at hand, outside its body, as far as known
+        self._completed = 0
+        self._owed = 0  # requests that were handed on and have no whole answer yet
+        self._ending = False  # nothing more is taken from this peer
+        self._last_words = b""
+        self._parsed = 0
 
     # -- what the server asks ------------------------------------------------------------------
 
@@ -63,13 +79,12 @@ class Protocol(HttpToolsProtocol):
         self.draining = True
         if self._answering():
             self.cycle.keep_alive = False
-        elif now - self._idle_since > grace_s and self._deadline == math.inf:
+        elif not self._begun and now - self._idle_since > grace_s:
             self.transport.close()
 
-    def hang_up(self) -> None:
-        """Close now, with whatever was to be answered unsaid."""
-        if self._answering():
-            self.cycle.disconnected = True
+    def hang_up(self, cycle: RequestResponseCycle) -> None:
+        """Close now, with this and whatever else was to be answered unsaid."""
+        cycle.disconnected = True
         self.transport.abort()
 
     def _answering(self) -> bool:
@@ -81,60 +96,153 @@ class Protocol(HttpToolsProtocol):
     def connection_made(self, transport: Transport) -> None:  # type: ignore[override]
         """Start the clock for the first request."""
         super().connection_made(transport)
-        self._deadline = self.loop.time() + limits.HEADER_DEADLINE_S
+        self._idle_since = self.loop.time()
+        self._deadline = self._idle_since + limits.HEADER_DEADLINE_S
 
     def data_received(self, data: bytes) -> None:
-        """Parse, unless the head is over its bounds."""
-        super().data_received(data)
-        if self._head_open:
-            self._head_bytes += len(data)
-            if self._head_bytes > limits.HEADER_BYTES_MAX + limits.QUERY_BYTES_MAX:
-                self._refuse(431)
+        """Parse, unless what is no body is over its bounds."""
+        if self._ending:
+            return
+        self._unset_keepalive_if_required()
+        completed, body_bytes = self._completed, self._body_bytes
+        while not self._feed(data):
+            data = self._without_upgrade() + data[self._parsed :]
+        if self._completed != completed:
+            # Nobody says where in `data` the request at hand began: count from the next read on.
+            self._framing_bytes = 0
+            return
+        self._framing_bytes += len(data) - (self._body_bytes - body_bytes)
+        bytes_max = limits.HEADER_BYTES_MAX + limits.QUERY_BYTES_MAX
+        if self._framing_bytes > bytes_max + FRAMING_MAX * self._body_bytes:
+            self._end(431)
+
+    def _feed(self, data: bytes) -> bool:
+        """Parse; False if the parser stopped after `_parsed` bytes, at an offer to upgrade."""
+        try:
+            self.parser.feed_data(data)
+        except httptools.HttpParserUpgrade as upgrade:
+            self._parsed = upgrade.args[0]
+            return self._ending
+        except httptools.HttpParserError:
+            self._end(400)
+        return True
+
+    def _without_upgrade(self) -> bytes:
+        """The head at hand without its offer to speak another protocol, for a new parser.
+
+        The old one skips the body of such a request and refuses to go on.
+        """
+        version = self.parser.get_http_version().encode()
+        head = [b"%b %b HTTP/%b\r\n" % (self.parser.get_method(), self.url, version)]
+        head += [b"%b: %b\r\n" % pair for pair in self.headers if pair[0] != b"upgrade"]
+        self.parser = httptools.HttpRequestParser(self)
+        return b"".join(head) + b"\r\n"
+
+    def eof_received(self) -> bool | None:  # type: ignore[override]
+        """The peer says no more; it may still listen for what it is owed."""
+        if is_ssl(self.transport):
+            return None  # such a transport can't be half closed
+        self._end()
+        return True
 
     def on_message_begin(self) -> None:
         """A request begins."""
         super().on_message_begin()
-        self.scope["extensions"] = {"pullstatus.hang_up": self.hang_up}  # type: ignore[dict-item]
-        self._head_open = True
-        self._head_bytes = 0
+        self._begun = self._head_open = True
+        self._body_bytes = self._framing_bytes = 0
         self._deadline = self.loop.time() + limits.HEADER_DEADLINE_S
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """A header; one that comes behind the body counts as framing and for nothing else."""
+        if self._head_open:
+            super().on_header(name, value)
 
     def on_headers_complete(self) -> None:
         """The head is complete: hand the request on if it is within bounds."""
-        self._head_open = False
+        if self._ending:
+            return None
         if len(self.url) > limits.QUERY_BYTES_MAX:
-            return self._refuse(414)
+            return self._end(414)
         size = sum(len(name) + len(value) for name, value in self.headers)
         if len(self.headers) > limits.HEADERS_MAX or size > limits.HEADER_BYTES_MAX:
-            return self._refuse(431)
+            return self._end(431)
         if not self.url.startswith(b"/"):
-            return self._refuse(404)  # an absolute URI is for proxies
+            return self._end(404)  # an absolute URI is for proxies
+        if self.parser.get_method() == b"CONNECT":
+            return self._end(405)
+        if self.parser.should_upgrade():
+            return None  # the parser stops here by itself: see `_feed`
+        self._head_open = False
         self._deadline = self.loop.time() + limits.BODY_DEADLINE_S
         super().on_headers_complete()
+        self._owed += 1
+        hang_up = functools.partial(self.hang_up, self.cycle)
+        self.scope["extensions"] = {"pullstatus.hang_up": hang_up}  # type: ignore[dict-item]
         if self.draining:
             self.cycle.keep_alive = False
         return None
 
     def on_body(self, body: bytes) -> None:
         """A piece of the body has come."""
-        if not self._refused:
+        self._body_bytes += len(body)
+        if not self._ending:
             super().on_body(body)
 
     def on_message_complete(self) -> None:
         """The request is complete: from here on the wait is ours."""
+        if self._ending or self._head_open:
+            return
+        self._begun = False
+        self._completed += 1
+        self._body_bytes = 0
         self._deadline = math.inf
-        if not self._refused:
-            super().on_message_complete()
+        super().on_message_complete()
 
     def on_response_complete(self) -> None:
         """An answer has been written."""
         self._idle_since = self.loop.time()
+        self._owed -= 1
+        if self._ending and not self._owed:
+            self._close()
+        if self.expect_100_continue and self._unsent():
+            self._end()  # the body that was not asked for may never come, or may: nobody can tell
         super().on_response_complete()
 
-    def _refuse(self, http_status: int) -> None:
-        if not self._refused:
-            self._refused = True
-            self.transport.write(
+    def _unsent(self) -> bool:
+        """The request at hand is answered, and nothing of its body has come."""
+        waits = self._begun and not self._head_open and not self._body_bytes
+        return waits and self.cycle.response_complete
+
+    # -- ends ----------------------------------------------------------------------------------
+
+    def _end(self, http_status: int | None = None) -> None:
+        """Take no more from this peer: answer what is owed, then say `http_status`, and close."""
+        if self._ending:
+            return
+        self._ending = True
+        self._deadline = math.inf
+        if http_status is not None:
+            self._last_words = (
                 STATUS_LINE[http_status] + b"connection: close\r\ncontent-length: 0\r\n\r\n"
             )
+        if self._begun and not self._head_open:
+            self._drop_incomplete()
+        if not self._owed:
+            self._close()
+
+    def _drop_incomplete(self) -> None:
+        """Forget the request whose body will never be whole."""
+        cycle = self.cycle
+        if cycle.response_complete:
+            self._last_words = b""  # it was answered before its end, and gets no second answer
+            return
+        self._owed -= 1
+        cycle.disconnected = True
+        cycle.message_event.set()
+        if self.pipeline and self.pipeline[0][0] is cycle:
+            self.pipeline.popleft()
+
+    def _close(self) -> None:
+        if not self.transport.is_closing():
+            self.transport.write(self._last_words)
             self.transport.close()
