@@ -17,7 +17,7 @@ import msgspec
 from pullstatus import limits
 from pullstatus.errors import AlreadyExists, InvalidSetting, UnknownApplication, UnknownToken
 from pullstatus.records import Kind
-from pullstatus.store import Mailbox, Store
+from pullstatus.store import Discard, Mailbox, Outcome, Store
 
 TOKEN_PREFIX = "pst_"  # noqa: S105 - lets a scanner for leaked secrets know ours
 TOKEN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
@@ -48,6 +48,7 @@ class Application(msgspec.Struct, frozen=True, omit_defaults=True):
         single_use: a signature is good once; a repeat is refused with 1001.
         allow: networks it may call from, as CIDR; empty: any.
         pull_rate_max: pulls a second; above, refused with 60007. None: no limit.
+        waiting_days_max: days after which what nobody pulled expires. None: never.
     """
 
     sdkappid: int
@@ -59,6 +60,7 @@ class Application(msgspec.Struct, frozen=True, omit_defaults=True):
     single_use: bool = False
     allow: tuple[str, ...] = ()
     pull_rate_max: int | None = None
+    waiting_days_max: int | None = None
 
     def mailbox(self, kind: Kind) -> Mailbox:
         """Its mailbox of one kind."""
@@ -146,24 +148,35 @@ async def rotate_key(
     return await change_application(store, sdkappid, rotate)
 
 
-async def delete_application(store: Store, sdkappid: int, *, force: bool = False) -> None:
-    """Remove an application. Its entries stay in the store, as its number may come back.
+async def delete_application(
+    store: Store, sdkappid: int, *, now_ms: int, erase: bool = False
+) -> int:
+    """Remove an application; returns how many waiting entries that erased.
+
+    Args:
+        erase: also when entries wait for it: they are erased, on record in the journal.
 
     Raises:
         UnknownApplication: there is none of that number.
-        InvalidSetting: entries wait, and not `force`.
+        InvalidSetting: entries wait, and not `erase`.
     """
     before = await _value(store, _app_name(sdkappid))
     if before is None:
         raise UnknownApplication(f"application {sdkappid} does not exist")
     waiting = sum(row.waiting for row in await store.backlog() if row.mailbox.sdkappid == sdkappid)
-    if waiting and not force:
+    if waiting and not erase:
         raise InvalidSetting(
             f"{waiting} records wait for application {sdkappid}: pull them first, "
-            "or say --force to leave them behind"
+            "or say --erase to erase them"
         )
     if not await store.change(_app_name(sdkappid), None, expected=before):
         raise InvalidSetting(f"application {sdkappid} was changed meanwhile; try again")
+    return sum(
+        [
+            await store.discard(Discard(Mailbox(sdkappid, kind), Outcome.ERASED, now_ms))
+            for kind in Kind
+        ]
+    )
 
 
 async def applications(store: Store) -> list[Application]:

@@ -82,6 +82,16 @@ HANDED_OUT_RETENTION_DAYS: Final = 7
 """Days for which pulled entries and their journal stay by default: a long weekend, and the look
 back of API 3.0's query by number."""
 
+RETENTION_DAYS_MIN: Final = 1
+"""Days that pulled entries stay at least: a keyed retry may come for a day."""
+
+REDELIVER_COUNT_MAX: Final = 100_000
+"""Records that one redelivery may copy: all in one commit, which everybody else waits for."""
+
+STORE_RESERVE_BYTES: Final = 128 * 1024 * 1024
+"""Free bytes on the disk below which nothing more is accepted: 64 MiB, and two write-ahead logs of
+32 MiB, so that pulls and their journal still work."""
+
 # --- HTTP -----------------------------------------------------------------------------------------
 
 HEADER_BYTES_MAX: Final = 16 * 1024

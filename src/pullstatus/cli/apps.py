@@ -39,6 +39,7 @@ def _shown(application: Application) -> dict[str, object]:
         "arrears": application.arrears,
         "allow": list(application.allow),
         "rate": application.pull_rate_max,
+        "waiting_days": application.waiting_days_max,
         "created": moment(application.created_ms),
         "appkeys": [
             {"ends_with": key.appkey[-4:], "created": moment(key.created_ms)}
@@ -182,6 +183,11 @@ def disable_app(sdkappid: int, store_url: str) -> None:
 @click.option(
     "--rate", type=click.IntRange(0, 1_000_000), help="Pulls a second; 0 takes the limit away."
 )
+@click.option(
+    "--waiting-days",
+    type=click.IntRange(0, 3650),
+    help="Days after which what nobody pulled expires; 0: never, as at first.",
+)
 @store_option
 @plainly
 def set_app(
@@ -192,6 +198,7 @@ def set_app(
     allow: tuple[str, ...],
     allow_any: bool,
     rate: int | None,
+    waiting_days: int | None,
     store_url: str,
 ) -> None:
     """Change an application's switches and limits; what is not named stays."""
@@ -206,6 +213,8 @@ def set_app(
         changes["allow"] = apps.check_networks(allow)
     if rate is not None:
         changes["pull_rate_max"] = rate or None
+    if waiting_days is not None:
+        changes["waiting_days_max"] = waiting_days or None
     if not changes:
         raise click.UsageError("name what to change; see --help")
     _change(sdkappid, store_url, lambda app: msgspec.structs.replace(app, **changes))
@@ -240,16 +249,19 @@ def rotate_key(sdkappid: int, appkey: str | None, drop_old: bool, store_url: str
 
 @app_group.command("delete")
 @sdkappid_argument
-@click.option("--force", is_flag=True, help="Also when records wait for it.")
+@click.option("--erase", is_flag=True, help="Also when records wait for it: erase them.")
 @store_option
 @plainly
-def delete_app(sdkappid: int, force: bool, store_url: str) -> None:
+def delete_app(sdkappid: int, erase: bool, store_url: str) -> None:
     """Remove an application: its calls get 1019 from then on.
 
-    Its records stay in the store; an application made again with the same number finds them.
+    What it was handed stays in the store for the retention time.
     """
-    with_store(store_url, lambda store: apps.delete_application(store, sdkappid, force=force))
-    print_json({"deleted": sdkappid})
+    erased = with_store(
+        store_url,
+        lambda store: apps.delete_application(store, sdkappid, now_ms=_now_ms(), erase=erase),
+    )
+    print_json({"deleted": sdkappid, "erased": erased})
 
 
 @click.group("token")

@@ -9,6 +9,7 @@ from pathlib import Path
 import click
 import uvloop
 
+from pullstatus import limits
 from pullstatus.cli.session import DEFAULT_STORE, plainly
 from pullstatus.config import read_config
 from pullstatus.server import logs
@@ -104,6 +105,15 @@ def _check_exposure(host: str, *, encrypted: bool, insecure: bool) -> None:
     help="Serve plain HTTP beyond this machine, for a proxy in front that does TLS.",
 )
 @click.option(
+    "--retention-days",
+    type=click.FloatRange(min=limits.RETENTION_DAYS_MIN),
+    envvar="PULLSTATUS_RETENTION_DAYS",
+    default=limits.HANDED_OUT_RETENTION_DAYS,
+    show_default=True,
+    show_envvar=True,
+    help="Days that records stay after they were handed out.",
+)
+@click.option(
     "--log-level",
     type=click.Choice(["debug", "info", "warning", "error"]),
     envvar="PULLSTATUS_LOG_LEVEL",
@@ -121,6 +131,7 @@ def serve(
     tls_certificate: Path | None,
     tls_key: Path | None,
     insecure: bool,
+    retention_days: float,
     log_level: str,
 ) -> None:
     """Serve the mailboxes until TERM or Ctrl-C.
@@ -132,7 +143,9 @@ def serve(
         raise click.UsageError("--tls-certificate and --tls-key go together")
     _check_exposure(host, encrypted=tls_certificate is not None, insecure=insecure)
     logs.configure(log_level)
-    server = Server(ServeOptions(store, host, port, trusted_proxies, tls_certificate, tls_key))
+    server = Server(
+        ServeOptions(store, host, port, trusted_proxies, tls_certificate, tls_key, retention_days)
+    )
     try:
         uvloop.run(
             server.run(on_ready=lambda address: click.echo(f"pullstatus listens on {address}"))

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable
 
 from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
@@ -56,8 +57,10 @@ class Application:
                 Route("/readyz", self._readyz),
                 Route("/metrics", self._metrics),
                 Route("/", self._root),
-            ]
+            ],
+            exception_handlers={HTTPException: _problem},
         )
+        self._rest.router.redirect_slashes = False
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
@@ -97,3 +100,20 @@ class Application:
         oldest_age_s = 0.0 if oldest_ms is None else max(0, self._now_ms() - oldest_ms) / 1000
         text = render(self.figures, self._store.engine(), await self._store.backlog(), oldest_age_s)
         return Response(text, media_type="text/plain; version=0.0.4")
+
+
+async def _problem(_request: Request, error: Exception) -> Response:
+    """What Starlette refuses (no such path, or method), said like all our refusals."""
+    assert isinstance(error, HTTPException)
+    details = {404: "no such address", 405: "this address takes another method"}
+    return JSONResponse(
+        {
+            "type": "about:blank",
+            "title": error.detail,
+            "status": error.status_code,
+            "detail": details.get(error.status_code, error.detail),
+        },
+        error.status_code,
+        headers=dict(error.headers or {}),
+        media_type="application/problem+json",
+    )

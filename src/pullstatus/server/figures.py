@@ -88,6 +88,19 @@ def _metrics(
         "Age of the oldest record that waits anywhere; 0 when none does.",
         oldest_age_s,
     )
+    yield CounterMetricFamily(
+        "pullstatus_quarantined",
+        "Records found damaged on the disk, set aside and never handed out. Alert on any.",
+        sum(row.quarantined for row in backlog),
+    )
+    yield CounterMetricFamily(
+        "pullstatus_expired",
+        "Records that waited longer than their application's limit.",
+        sum(row.expired for row in backlog),
+    )
+    yield GaugeMetricFamily(
+        "pullstatus_accepting", "1 while there is room for more records, else 0.", int(engine.room)
+    )
     yield GaugeMetricFamily("pullstatus_mailboxes", "Mailboxes there are.", len(backlog))
     yield GaugeMetricFamily("pullstatus_store_bytes", "Size of the store's files.", engine.bytes)
     yield SummaryMetricFamily(

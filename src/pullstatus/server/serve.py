@@ -17,6 +17,7 @@ import uvicorn
 from pullstatus import limits
 from pullstatus.apps import Registry
 from pullstatus.errors import StoreUnavailable
+from pullstatus.mailbox.retention import keep
 from pullstatus.server.application import Application, wall_ms
 from pullstatus.server.protocol import Protocol
 from pullstatus.store import Store, open_store
@@ -24,7 +25,7 @@ from pullstatus.store import Store, open_store
 log = structlog.get_logger(__name__)
 
 REFRESH_S = 0.5  # how long a change made by a command may take to be seen
-FORGET_S = 600.0  # how often remembered batches and records are looked through
+KEEP_S = 60.0  # how often what is too old is looked for
 SWEEP_S = 1.0
 IDLE_GRACE_S = 0.5  # on stopping: how long a quiet connection may still bring a request
 
@@ -37,6 +38,7 @@ class ServeOptions(msgspec.Struct, frozen=True):
         host, port: address to listen on; port 0 takes a free one.
         trusted_proxies: addresses whose X-Forwarded-For is believed, separated by commas.
         tls_certificate, tls_key: PEM files; both or none.
+        retention_days: how long what was handed out is kept.
     """
 
     store: str = "sqlite:///pullstatus.db"
@@ -45,6 +47,7 @@ class ServeOptions(msgspec.Struct, frozen=True):
     trusted_proxies: str = ""
     tls_certificate: Path | None = None
     tls_key: Path | None = None
+    retention_days: float = limits.HANDED_OUT_RETENTION_DAYS
 
 
 class Server:
@@ -104,7 +107,7 @@ class Server:
             async with asyncio.TaskGroup() as tasks:
                 chores = [
                     tasks.create_task(self._refresh(registry)),
-                    tasks.create_task(self._forget()),
+                    tasks.create_task(self._keep(registry)),
                 ]
                 await self._uvicorn.serve(sockets=[listener])
                 for chore in chores:
@@ -148,17 +151,24 @@ class Server:
         """Follow what commands change beside the server."""
         while True:
             await asyncio.sleep(REFRESH_S)
-            await registry.refresh()
-
-    async def _forget(self) -> None:
-        """Drop what was remembered for recognising repeats, once it is too old to matter."""
-        while True:
-            await asyncio.sleep(FORGET_S)
             try:
-                before_ms = wall_ms() - limits.INGEST_REPEAT_S * 1000
-                await self.store.forget(before_ms=before_ms)
+                await registry.refresh()
             except StoreUnavailable as error:
-                log.warning("forgetting put off", reason=str(error))
+                log.warning("refresh put off", reason=str(error))
+
+    async def _keep(self, registry: Registry) -> None:
+        """Let go of what is too old."""
+        while True:
+            await asyncio.sleep(KEEP_S)
+            try:
+                await keep(
+                    self.store,
+                    [live.application for live in registry.applications.values()],
+                    now_ms=wall_ms(),
+                    retention_days=self.options.retention_days,
+                )
+            except StoreUnavailable as error:
+                log.warning("removal put off", reason=str(error))
 
 
 class _Uvicorn(uvicorn.Server):

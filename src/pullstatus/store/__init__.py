@@ -14,42 +14,62 @@ set. It must not know HTTP, signatures, what a record means, or what time it is.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
+from pathlib import Path
 from typing import Protocol
 
 from pullstatus.errors import InvalidSetting
 from pullstatus.store.values import (
+    Again,
     Append,
+    AuditReport,
+    AuditRow,
     Backlog,
+    Discard,
     Engine,
     Entry,
+    Finding,
     Fingerprints,
     JournalRow,
     Mailbox,
     Outcome,
     Page,
+    Progress,
     Pull,
+    Redeliver,
     RepeatKey,
     Setting,
+    parse_pull_id,
     pull_id,
 )
 
 __all__ = [
+    "Again",
     "Append",
+    "AuditReport",
+    "AuditRow",
     "Backlog",
+    "Discard",
     "Engine",
     "Entry",
+    "Finding",
     "Fingerprints",
     "JournalRow",
     "Mailbox",
     "Outcome",
     "Page",
+    "Progress",
     "Pull",
+    "Redeliver",
     "RepeatKey",
     "Setting",
     "Store",
+    "audit_store",
     "open_store",
+    "parse_pull_id",
     "pull_id",
+    "restore_store",
 ]
 
 
@@ -94,12 +114,58 @@ class Store(Protocol):
         """When the oldest entry that waits anywhere was accepted; None when nothing waits."""
         ...
 
-    def entries(self, mailbox: Mailbox, first_seq: int = 1) -> AsyncIterator[Entry]:
-        """Stored entries from `first_seq` on, in order, taken or not."""
+    def entries(
+        self, mailbox: Mailbox, first_seq: int = 1, *, containing: bytes | None = None
+    ) -> AsyncIterator[Entry]:
+        """Stored entries from `first_seq` on, in order, taken or not.
+
+        With `containing`, at least those that hold these bytes, and few others.
+        """
         ...
 
-    def journal(self, mailbox: Mailbox, first_seq: int = 1) -> AsyncIterator[JournalRow]:
-        """Journal rows of ranges that start at `first_seq` or later, in order."""
+    def journal(
+        self, mailbox: Mailbox, first_seq: int = 1, *, newest_first: bool = False
+    ) -> AsyncIterator[JournalRow]:
+        """Journal rows of ranges that start at `first_seq` or later, in order or backwards."""
+        ...
+
+    async def keyed(self, key: str) -> Sequence[JournalRow]:
+        """Journal rows of the pulls that carried this Idempotency-Key, of whichever application."""
+        ...
+
+    async def again(self, mailbox: Mailbox) -> Sequence[Again]:
+        """Ranges of a mailbox that are not there for the first time, in order."""
+        ...
+
+    async def redeliver(self, operation: Redeliver) -> int:
+        """Append marked copies of entries that have left, with an audit row; returns how many.
+
+        Raises:
+            InvalidSetting: one of them is no longer stored, or has not left yet.
+        """
+        ...
+
+    async def discard(self, operation: Discard) -> int:
+        """Let entries leave without being handed out, on record; returns how many."""
+        ...
+
+    async def purge(self, *, left_before_ms: int) -> int:
+        """Remove entries and journal rows of what left before; returns how many entries.
+
+        Works in small steps, each atomic, so that appends and pulls hardly notice.
+        """
+        ...
+
+    async def audit_rows(self) -> Sequence[AuditRow]:
+        """Acts of operators that changed what is handed out, oldest first."""
+        ...
+
+    async def backup(self, path: Path, progress: Progress) -> None:
+        """Write a consistent copy, of the moment this begins, to a new file.
+
+        Raises:
+            StoreRefused: `path` exists or can't be written.
+        """
         ...
 
     async def forget(self, *, before_ms: int) -> int:
@@ -137,12 +203,46 @@ async def open_store(
         InvalidSetting: no engine has such a URL.
         StoreRefused: the store is not safe to open; the text says what to change.
     """
-    scheme, separator, rest = url.partition("://")
-    if scheme == "sqlite" and separator:
-        from pullstatus.store.sqlite import SqliteStore
+    from pullstatus.store.sqlite import SqliteStore
 
-        return await SqliteStore.open(rest, server=server, on_failure=on_failure)
-    raise InvalidSetting(
-        "a store URL starts with sqlite:/// followed by the path of a file, "
-        "for example sqlite:///pullstatus.db"
+    return await SqliteStore.open(_sqlite_path(url), server=server, on_failure=on_failure)
+
+
+async def audit_store(url: str, progress: Progress) -> AuditReport:
+    """Prove from the data that nothing is lost or doubled; reads only, live or at rest.
+
+    Raises:
+        InvalidSetting: no engine has such a URL.
+        StoreRefused: there is nothing to read there.
+    """
+    from pullstatus.store.sqlite.audit import audit_file
+
+    return await asyncio.to_thread(audit_file, _sqlite_path(url), progress)
+
+
+async def restore_store(
+    url: str, backup: Path, *, at_ms: int, actor: str, progress: Progress
+) -> int:
+    """Make a new store out of a backup, and begin a new epoch; returns its number.
+
+    What waits in it is marked: some of it may have been handed out after the backup was made.
+
+    Raises:
+        InvalidSetting: no engine has such a URL.
+        StoreRefused: the store exists already, or the backup is none, or not sound.
+    """
+    from pullstatus.store.sqlite.copies import restore
+
+    return await asyncio.to_thread(
+        restore, backup, _sqlite_path(url), at_ms=at_ms, actor=actor, progress=progress
     )
+
+
+def _sqlite_path(url: str) -> Path:
+    prefix, _, path = url.partition(":///")
+    if prefix != "sqlite" or not path:
+        raise InvalidSetting(
+            "a store URL is sqlite:/// followed by the path of a file, "
+            "for example sqlite:///pullstatus.db"
+        )
+    return Path(path)

@@ -8,10 +8,15 @@ has no clock of its own.
 from __future__ import annotations
 
 import enum
+import re
+from collections.abc import Callable
 
 import msgspec
 
 from pullstatus.records import Kind
+
+Progress = Callable[[int, int], None]
+"""Told how much is done, and of how much, while something long goes on."""
 
 
 class Mailbox(msgspec.Struct, frozen=True, order=True):
@@ -121,17 +126,6 @@ class Discard(msgspec.Struct, frozen=True):
     accepted_before_ms: int | None = None
 
 
-class Purge(msgspec.Struct, frozen=True):
-    """Remove entries, and their journal, that left `mailbox` before `left_before_ms`.
-
-    One small step: at most `rows_max` journal rows, and what lies under them.
-    """
-
-    mailbox: Mailbox
-    left_before_ms: int
-    rows_max: int
-
-
 class Redeliver(msgspec.Struct, frozen=True):
     """Append marked copies of entries at the tail of their mailboxes, all in one commit.
 
@@ -211,6 +205,13 @@ class AuditRow(msgspec.Struct, frozen=True):
     detail: str
 
 
+class AuditReport(msgspec.Struct, frozen=True):
+    """What an audit saw: how every mailbox stands, and all that is wrong."""
+
+    mailboxes: list[Backlog]
+    findings: list[Finding]
+
+
 class Finding(msgspec.Struct, frozen=True):
     """Something an audit found wrong. `mailbox` is None when it concerns the whole store."""
 
@@ -221,6 +222,17 @@ class Finding(msgspec.Struct, frozen=True):
 def pull_id(mailbox: Mailbox, first_seq: int) -> str:
     """The name of the pull that took `first_seq` first: unique, since no entry leaves twice."""
     return f"{mailbox.sdkappid}-{int(mailbox.kind)}-{first_seq}"
+
+
+def parse_pull_id(text: str) -> tuple[Mailbox, int] | None:
+    """Mailbox and first number that a pull's name stands for; None if it is no such name."""
+    match = _PULL_ID.fullmatch(text)
+    if match is None:
+        return None
+    return Mailbox(int(match[1]), Kind(int(match[2]))), int(match[3])
+
+
+_PULL_ID = re.compile(r"([0-9]{1,10})-([01])-([0-9]{1,13})")
 
 
 class Setting(msgspec.Struct, frozen=True):
@@ -239,9 +251,11 @@ class Engine(msgspec.Struct, frozen=True):
         commit_s: seconds spent in them.
         operations: appends and pulls that shared those commits.
         bytes: size of the store's files now.
+        room: whether there is room for more entries.
     """
 
     commits: int
     commit_s: float
     operations: int
     bytes: int
+    room: bool

@@ -19,7 +19,7 @@ CACHE_KIB = 65_536
 WAL_BYTES_KEPT = 64 * 1024 * 1024
 
 
-def open_writer(path: str, *, vfs: str | None = None) -> apsw.Connection:
+def open_writer(path: Path | str, *, vfs: str | None = None) -> apsw.Connection:
     """A connection that writes: write-ahead log, a full sync each commit, format up to date.
 
     Raises:
@@ -28,7 +28,7 @@ def open_writer(path: str, *, vfs: str | None = None) -> apsw.Connection:
     """
     _check_version()
     try:
-        connection = apsw.Connection(path, vfs=vfs)
+        connection = apsw.Connection(str(path), vfs=vfs)
         connection.set_busy_timeout(BUSY_MS)
         schema.version(connection)  # before anything is changed
         connection.pragma("page_size", schema.PAGE_BYTES)
@@ -50,9 +50,9 @@ def open_writer(path: str, *, vfs: str | None = None) -> apsw.Connection:
     return connection
 
 
-def open_reader(path: str) -> apsw.Connection:
+def open_reader(path: Path) -> apsw.Connection:
     """A connection that only reads, beside the writer."""
-    connection = apsw.Connection(path, flags=apsw.SQLITE_OPEN_READONLY)
+    connection = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READONLY)
     connection.set_busy_timeout(BUSY_MS)
     return connection
 

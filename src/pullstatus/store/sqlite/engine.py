@@ -5,41 +5,44 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-import threading
 from collections.abc import AsyncIterator, Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TypeVar, cast
+from typing import cast
 
 import apsw
 
-from pullstatus.errors import InvalidSetting
-from pullstatus.records import Kind
-from pullstatus.store.sqlite import chunk, schema
+from pullstatus.errors import StoreCorrupt, StoreFull
+from pullstatus.store.sqlite import chunk, copies, reading, schema
 from pullstatus.store.sqlite.connection import file_bytes, open_reader, open_writer
 from pullstatus.store.sqlite.log import Log
-from pullstatus.store.sqlite.operations import Change, Forget
-from pullstatus.store.sqlite.place import ServerLock, check_folder
+from pullstatus.store.sqlite.operations import Change, Forget, Purge
+from pullstatus.store.sqlite.place import ServerLock, check_folder, has_room
+from pullstatus.store.sqlite.pulls import EMPTY
+from pullstatus.store.sqlite.reading import Readers
+from pullstatus.store.sqlite.recovery import check_sound
 from pullstatus.store.sqlite.states import slot
 from pullstatus.store.sqlite.writer import Writer
 from pullstatus.store.values import (
+    Again,
     Append,
+    AuditRow,
     Backlog,
+    Discard,
     Engine,
     Entry,
     JournalRow,
     Mailbox,
-    Outcome,
     Page,
+    Progress,
     Pull,
+    Redeliver,
     Setting,
 )
 
 READ_ROWS = 200  # rows a reading step takes before others get their turn
-FORGET_COUNT = 500  # remembered things dropped in one commit
-FORGET_PAUSE_S = 0.05
-
-_T = TypeVar("_T")
+STEP_COUNT = 500  # remembered things dropped in one commit
+STEP_ROWS = 32  # journal rows, each of up to a chunk, removed in one commit
+STEP_PAUSE_S = 0.02  # everybody else's turn
 
 
 class SqliteStore:
@@ -51,45 +54,39 @@ class SqliteStore:
         self._log = log
         self._writer = writer
         self._lock = lock
-        self._readers = ThreadPoolExecutor(max_workers=2, thread_name_prefix="store-reader")
-        self._reader = threading.local()
+        self._readers = Readers(path)
         self._closed = False
 
     @classmethod
     async def open(
         cls,
-        path: str,
+        path: Path,
         *,
         server: bool = False,
         on_failure: Callable[[BaseException], None] | None = None,
     ) -> SqliteStore:
-        """Open or make a file.
-
-        Args:
-            path: what follows `sqlite://` in a URL: `/relative/path` or `//absolute/path`.
-            server, on_failure: see `open_store`.
+        """Open or make a file; the arguments are those of `open_store`.
 
         Raises:
             StoreRefused: the place, the file or its format is not safe to use.
         """
-        if not path.startswith("/") or path == "/":
-            raise InvalidSetting("sqlite:/// must be followed by the path of a file")
-        file = Path(path[1:])
-        await asyncio.to_thread(check_folder, file)
-        lock = ServerLock(file) if server else None
+        await asyncio.to_thread(check_folder, path)
+        lock = ServerLock(path) if server else None
         try:
-            _make_private(file)
-            log = await asyncio.to_thread(lambda: Log(open_writer(str(file))))
+            _make_private(path)
+            log = await asyncio.to_thread(_open_log, path, server=server)
         except BaseException:
             if lock is not None:
                 lock.release()
             raise
-        return cls(file, log, Writer(log, on_failure), lock)
+        return cls(path, log, Writer(log, on_failure, lambda: has_room(path)), lock)
 
     # -- writing ---------------------------------------------------------------------------------
 
     async def append(self, operation: Append) -> int:
-        """See `Store.append`."""
+        """See `Store.append`. Refused while there is hardly room for what pulls need."""
+        if not self._writer.room:
+            raise StoreFull("the disk is nearly full; free some space and try again")
         return cast("int", await self._writer.submit(operation))
 
     async def pull(self, operation: Pull) -> Page:
@@ -97,19 +94,41 @@ class SqliteStore:
         if not self._log.states.waiting.get(slot(operation.mailbox)) and not (
             operation.key is not None or operation.single_use
         ):
-            return _EMPTY
+            self._writer.check()
+            return EMPTY
         return cast("Page", await self._writer.submit(operation))
 
     async def change(self, name: str, value: bytes | None, *, expected: bytes | None) -> bool:
         """See `Store.change`."""
         return cast("bool", await self._writer.submit(Change(name, value, expected)))
 
+    async def redeliver(self, operation: Redeliver) -> int:
+        """See `Store.redeliver`."""
+        return cast("int", await self._writer.submit(operation))
+
+    async def discard(self, operation: Discard) -> int:
+        """See `Store.discard`."""
+        return cast("int", await self._writer.submit(operation))
+
     async def forget(self, *, before_ms: int) -> int:
         """See `Store.forget`. Works in small commits, with pauses for everyone else's."""
         total = 0
-        while count := cast("int", await self._writer.submit(Forget(before_ms, FORGET_COUNT))):
+        while count := cast("int", await self._writer.submit(Forget(before_ms, STEP_COUNT))):
             total += count
-            await asyncio.sleep(FORGET_PAUSE_S)
+            await asyncio.sleep(STEP_PAUSE_S)
+        return total
+
+    async def purge(self, *, left_before_ms: int) -> int:
+        """See `Store.purge`. Works in small commits, with pauses for everyone else's."""
+        total = 0
+        due = await self._readers.ask(
+            lambda connection: reading.due_for_purge(connection, left_before_ms)
+        )
+        for mailbox in due:
+            step = Purge(mailbox, left_before_ms, STEP_ROWS)
+            while count := cast("int", await self._writer.submit(step)):
+                total += count
+                await asyncio.sleep(STEP_PAUSE_S)
         return total
 
     # -- reading ---------------------------------------------------------------------------------
@@ -120,101 +139,89 @@ class SqliteStore:
 
     async def backlog(self) -> list[Backlog]:
         """See `Store.backlog`."""
-        return await self._read(
-            lambda connection: [
-                Backlog(Mailbox(sdkappid, Kind(kind)), tail, handed_out, tail - cursor)
-                for sdkappid, kind, tail, cursor, handed_out in connection.execute(
-                    "SELECT sdkappid, kind, tail, cursor, handed_out FROM mailbox"
-                    " ORDER BY sdkappid, kind"
-                )
-            ]
-        )
+        return await self._readers.ask(reading.backlog)
 
     async def oldest_waiting_ms(self) -> int | None:
         """See `Store.oldest_waiting_ms`."""
-        return await self._read(
-            lambda connection: cast(
-                "int | None",
-                connection.execute(
-                    "SELECT min((SELECT accepted_ms FROM chunk WHERE key BETWEEN"
-                    " id << ?1 AND (id << ?1) + cursor + 1 ORDER BY key DESC LIMIT 1))"
-                    " FROM mailbox WHERE tail > cursor",
-                    (schema.SEQ_BITS,),
-                ).get,
-            )
-        )
+        return await self._readers.ask(reading.oldest_waiting_ms)
 
-    async def entries(self, mailbox: Mailbox, first_seq: int = 1) -> AsyncIterator[Entry]:
+    async def entries(
+        self, mailbox: Mailbox, first_seq: int = 1, *, containing: bytes | None = None
+    ) -> AsyncIterator[Entry]:
         """See `Store.entries`."""
-        base = await self._base(mailbox)
+        ask = self._readers.ask
+        base = await ask(lambda connection: reading.base(connection, mailbox))
         if base is None:
             return
-        key = await self._read(
-            lambda connection: cast(
-                "int",
-                connection.execute(
-                    "SELECT coalesce(max(key), ?2) FROM chunk WHERE key BETWEEN ?1 AND ?2",
-                    (base, base | first_seq),
-                ).get,
-            )
-        )
+        last = base | schema.SEQ_MASK
+        key = await ask(lambda connection: reading.chunk_key_at(connection, base, first_seq))
         while True:
             start = key
-            rows = await self._read(
-                lambda connection, start=start: connection.execute(  # type: ignore[misc]
-                    "SELECT key, count, accepted_ms, bounds, body FROM chunk"
-                    " WHERE key BETWEEN ? AND ? ORDER BY key LIMIT ?",
-                    (start, base | schema.SEQ_MASK, READ_ROWS),
-                ).fetchall()
+            rows = await ask(
+                lambda connection, start=start: reading.chunks(  # type: ignore[misc]
+                    connection, start, last, containing, READ_ROWS
+                )
             )
             if not rows:
                 return
-            for row_key, _count, accepted_ms, bounds, body in rows:
-                for seq, data in enumerate(
-                    chunk.unpack(bounds, body), start=row_key & schema.SEQ_MASK
-                ):
-                    if seq >= first_seq:
+            for row_key, accepted_ms, bounds, body in rows:
+                seq = row_key & schema.SEQ_MASK
+                for data in chunk.unpack(bounds, body):
+                    if seq >= first_seq and (containing is None or containing in data):
                         yield Entry(seq, accepted_ms, data)
+                    seq += 1
             key = rows[-1][0] + 1
 
-    async def journal(self, mailbox: Mailbox, first_seq: int = 1) -> AsyncIterator[JournalRow]:
+    async def journal(
+        self, mailbox: Mailbox, first_seq: int = 1, *, newest_first: bool = False
+    ) -> AsyncIterator[JournalRow]:
         """See `Store.journal`."""
-        base = await self._base(mailbox)
+        base = await self._readers.ask(lambda connection: reading.base(connection, mailbox))
         if base is None:
             return
-        key = base | first_seq
+        first, last = first_seq, schema.SEQ_MASK
         while True:
-            start = key
-            rows = await self._read(
-                lambda connection, start=start: connection.execute(  # type: ignore[misc]
-                    "SELECT key, count, outcome, at_ms, address, pull_key, count_max, random,"
-                    " time_s FROM journal WHERE key BETWEEN ? AND ? ORDER BY key LIMIT ?",
-                    (start, base | schema.SEQ_MASK, READ_ROWS),
-                ).fetchall()
+            bounds = (base | first, base | last)
+            rows = await self._readers.ask(
+                lambda connection, bounds=bounds: reading.journal(  # type: ignore[misc]
+                    connection, mailbox, *bounds, backwards=newest_first
+                )
             )
             if not rows:
                 return
-            for row_key, count, outcome, *rest in rows:
-                yield JournalRow(mailbox, row_key & schema.SEQ_MASK, count, Outcome(outcome), *rest)
-            key = rows[-1][0] + 1
+            for row in rows:
+                yield row
+            if newest_first:
+                last = rows[-1].first_seq - 1
+            else:
+                first = rows[-1].first_seq + 1
+
+    async def keyed(self, key: str) -> Sequence[JournalRow]:
+        """See `Store.keyed`."""
+        return await self._readers.ask(lambda connection: reading.keyed(connection, key))
+
+    async def again(self, mailbox: Mailbox) -> Sequence[Again]:
+        """See `Store.again`."""
+        return await self._readers.ask(lambda connection: reading.again(connection, mailbox))
+
+    async def audit_rows(self) -> Sequence[AuditRow]:
+        """See `Store.audit_rows`."""
+        return await self._readers.ask(reading.audit_rows)
 
     async def settings(self, since: int = 0) -> Sequence[Setting]:
         """See `Store.settings`."""
-        return await self._read(
-            lambda connection: [
-                Setting(name, value, revision)
-                for name, value, revision in connection.execute(
-                    "SELECT name, value, revision FROM setting"
-                    " WHERE revision > ? ORDER BY revision",
-                    (since,),
-                )
-            ]
-        )
+        return await self._readers.ask(lambda connection: reading.settings(connection, since))
 
     def engine(self) -> Engine:
         """See `Store.engine`."""
         log = self._log
-        return Engine(log.commits, log.commit_s, log.operations, file_bytes(self._path))
+        return Engine(
+            log.commits, log.commit_s, log.operations, file_bytes(self._path), self._writer.room
+        )
+
+    async def backup(self, path: Path, progress: Progress) -> None:
+        """See `Store.backup`."""
+        await asyncio.to_thread(copies.backup, self._path, path, progress)
 
     async def close(self) -> None:
         """See `Store.close`."""
@@ -222,40 +229,27 @@ class SqliteStore:
             return
         self._closed = True
         await self._writer.close()
-        self._readers.shutdown()
+        await self._readers.close()
         if self._lock is not None:
             self._lock.release()
 
-    # -- inside ----------------------------------------------------------------------------------
 
-    async def _base(self, mailbox: Mailbox) -> int | None:
-        number = await self._read(
-            lambda connection: (
-                connection.execute(
-                    "SELECT id FROM mailbox WHERE sdkappid = ? AND kind = ?",
-                    (mailbox.sdkappid, int(mailbox.kind)),
-                ).get
-            )
-        )
-        return None if number is None else cast("int", number) << schema.SEQ_BITS
-
-    async def _read(self, question: Callable[[apsw.Connection], _T]) -> _T:
-        return await asyncio.get_running_loop().run_in_executor(self._readers, self._ask, question)
-
-    def _ask(self, question: Callable[[apsw.Connection], _T]) -> _T:
-        connection: apsw.Connection | None = getattr(self._reader, "connection", None)
-        if connection is None:
-            connection = self._reader.connection = open_reader(str(self._path))
-        return question(connection)
+def _open_log(path: Path, *, server: bool) -> Log:
+    if server and path.stat().st_size:
+        connection = open_reader(path)
+        try:
+            check_sound(connection, path)
+        except (apsw.CorruptError, apsw.NotADBError) as error:
+            raise StoreCorrupt(f"{path} is damaged or no database: {error}") from error
+        finally:
+            connection.close()
+    return Log(open_writer(path))
 
 
-_EMPTY = Page(0, 0, b"", 0)
-
-
-def _make_private(file: Path) -> None:
+def _make_private(path: Path) -> None:
     """Make the file before SQLite does, readable by its owner only: it holds keys and numbers.
 
     A file that is there is left alone: closing a handle of it would drop SQLite's locks on it.
     """
     with contextlib.suppress(FileExistsError):
-        os.close(os.open(file, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
+        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))

@@ -23,11 +23,11 @@ from pullstatus.errors import (
 )
 from pullstatus.store.sqlite import upkeep
 from pullstatus.store.sqlite.appends import append
-from pullstatus.store.sqlite.operations import Answer, Change, Forget, Operation
+from pullstatus.store.sqlite.operations import Answer, Change, Forget, Operation, Purge
 from pullstatus.store.sqlite.pulls import pull
 from pullstatus.store.sqlite.states import States, slot
 from pullstatus.store.sqlite.transaction import Transaction
-from pullstatus.store.values import Append, Discard, Pull, Purge
+from pullstatus.store.values import Append, Discard, Pull
 
 CHECKPOINT_PAGES = 4096  # 32 MiB of log before it is folded into the file
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from pullstatus.errors import PullstatusError
-from pullstatus.store.values import Append, Discard, Page, Pull, Purge, Redeliver
+from pullstatus.store.values import Append, Discard, Mailbox, Page, Pull, Redeliver
 
 
 class Change(msgspec.Struct, frozen=True):
@@ -24,6 +24,17 @@ class Forget(msgspec.Struct, frozen=True):
 
     before_ms: int
     count_max: int
+
+
+class Purge(msgspec.Struct, frozen=True):
+    """Remove entries, and their journal, that left `mailbox` before `left_before_ms`.
+
+    One step: at most `rows_max` journal rows, and what lies under them.
+    """
+
+    mailbox: Mailbox
+    left_before_ms: int
+    rows_max: int
 
 
 Operation = Append | Pull | Change | Forget | Discard | Purge | Redeliver

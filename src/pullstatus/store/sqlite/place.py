@@ -7,6 +7,7 @@ import os
 from pathlib import Path
 from typing import IO
 
+from pullstatus import limits
 from pullstatus.errors import StoreRefused
 
 # Their locks or their shared memory do not do what a write-ahead log needs.
@@ -73,6 +74,15 @@ def file_system(folder: Path, mounts: str) -> str:
         if (point == "/" or f"{folder}/".startswith(f"{point}/")) and len(point) >= len(found):
             found, kind = point, right.split()[0]
     return kind
+
+
+def has_room(path: Path) -> bool:
+    """Whether more entries may be stored: pulls need some room too, and come first."""
+    try:
+        free = os.statvfs(path.parent)
+    except OSError:
+        return False
+    return free.f_bavail * free.f_frsize >= limits.STORE_RESERVE_BYTES
 
 
 class ServerLock:

@@ -40,6 +40,10 @@ def pull(transaction: Transaction, operations: Sequence[Pull]) -> list[Answer]:
 def _take(transaction: Transaction, state: State, head: Head, operation: Pull) -> Page:
     """The next page, with its journal row; damaged entries at the head are set aside first."""
     while state.cursor < state.tail and (run := head.damaged(state.tail - state.cursor)):
+        transaction.connection.execute(
+            "INSERT OR IGNORE INTO quarantine SELECT * FROM chunk WHERE key = ?",
+            (state.key | head.read_from,),
+        )
         head.skip(run)
         transaction.leave(state, run, Outcome.QUARANTINED, operation.at_ms)
     if state.cursor == state.tail:

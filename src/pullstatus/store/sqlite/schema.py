@@ -114,6 +114,16 @@ CREATE TABLE audit (
     detail      TEXT NOT NULL           -- JSON; no number, no text, no key
 ) STRICT;
 
+-- Chunks with damaged entries, as they were found: these are kept when the rest is purged.
+CREATE TABLE quarantine (
+    key         INTEGER PRIMARY KEY,
+    count       INTEGER NOT NULL,
+    accepted_ms INTEGER NOT NULL,
+    checksum    INTEGER NOT NULL,
+    bounds      BLOB NOT NULL,
+    body        BLOB NOT NULL
+) STRICT;
+
 CREATE TABLE epoch (
     number      INTEGER PRIMARY KEY,    -- 1, and one more with every restore
     began_ms    INTEGER NOT NULL

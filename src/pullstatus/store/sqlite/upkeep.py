@@ -5,10 +5,10 @@ from __future__ import annotations
 from pullstatus.errors import InvalidSetting
 from pullstatus.store.sqlite import schema
 from pullstatus.store.sqlite.head import Head
-from pullstatus.store.sqlite.operations import Change, Forget
+from pullstatus.store.sqlite.operations import Change, Forget, Purge
 from pullstatus.store.sqlite.states import State
 from pullstatus.store.sqlite.transaction import Transaction
-from pullstatus.store.values import Discard, Purge, Redeliver
+from pullstatus.store.values import Discard, Redeliver
 
 COPY_COUNT = 100
 

@@ -29,10 +29,23 @@ _Waiting = tuple[Operation, "asyncio.Future[Any]"]
 class Writer:
     """Takes operations from one event loop, commits them in groups on a thread of its own."""
 
-    def __init__(self, log: Log, on_failure: Callable[[BaseException], None] | None) -> None:
-        """Start the thread; `log` is its alone from now on, but for `states.waiting`."""
+    def __init__(
+        self,
+        log: Log,
+        on_failure: Callable[[BaseException], None] | None,
+        has_room: Callable[[], bool],
+    ) -> None:
+        """Start the thread; `log` is its alone from now on, but for `states.waiting`.
+
+        Args:
+            log: opened; closed by the thread when it ends.
+            on_failure: called once, on the thread, with the error after which it stops working.
+            has_room: whether the disk has room for more entries; asked after every commit.
+        """
         self._log = log
         self._on_failure = on_failure
+        self._has_room = has_room
+        self.room = has_room()
         self._loop = asyncio.get_running_loop()
         self._gathered: list[_Waiting] = []
         self._pending = 0
@@ -48,8 +61,7 @@ class Writer:
         Raises:
             StoreUnavailable: closed, failed, or too much waits already; nothing happened.
         """
-        if self._failure is not None or self._closed:
-            raise StoreUnavailable("the store takes no more work; restart the server")
+        self.check()
         if self._pending >= PENDING_MAX:
             raise StoreUnavailable("too many requests wait for the store; try again")
         future: asyncio.Future[Any] = self._loop.create_future()
@@ -59,6 +71,11 @@ class Writer:
         self._gathered.append((operation, future))
         self._pending += 1
         return future
+
+    def check(self) -> None:
+        """Refuse what does not even need the writer, once it has failed or is closed."""
+        if self._failure is not None or self._closed:
+            raise StoreUnavailable("the store takes no more work; restart the server")
 
     async def close(self) -> None:
         """Commit what waits, then end the thread and close the log."""
@@ -90,6 +107,7 @@ class Writer:
             first = self._queue.get(timeout=NOTICE_S)
         except queue.Empty:
             self._attempt(self._log.notice_others)
+            self.room = self._has_room()
             return []
         if first is None:
             return None
@@ -118,6 +136,7 @@ class Writer:
             answers = [error] * len(group)
         self._settle(group, answers)
         self._attempt(self._log.checkpoint)
+        self.room = self._has_room()
 
     def _attempt(self, work: Callable[[], None]) -> None:
         """Do what nobody waits for; its failure of the disk counts like any other."""

@@ -1,0 +1,27 @@
+"""A progress bar for commands that take long; silent where nobody looks."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from collections.abc import Iterator
+
+from rich.console import Console
+from rich.progress import Progress as Bar
+
+from pullstatus.store import Progress
+
+
+@contextlib.contextmanager
+def progress(what: str) -> Iterator[Progress]:
+    """A bar on standard error, gone when done; for `done` of `total` steps."""
+    if not sys.stderr.isatty():
+        yield lambda _done, _total: None
+        return
+    with Bar(console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task(what, total=None)
+
+        def report(done: int, total: int) -> None:
+            bar.update(task, completed=done, total=total)
+
+        yield report

@@ -1,0 +1,97 @@
+"""`pullstatus audit`, `backup` and `restore`: is it all there, and a second copy of it."""
+
+from __future__ import annotations
+
+import asyncio
+import getpass
+import sys
+import time
+from pathlib import Path
+
+import click
+
+from pullstatus.cli.output import json_option, print_json, print_rows
+from pullstatus.cli.progress import progress
+from pullstatus.cli.session import plainly, store_option, with_store
+from pullstatus.store import audit_store, restore_store
+
+
+@click.command("audit")
+@json_option
+@store_option
+@plainly
+def audit(as_json: bool, store_url: str) -> None:
+    """Prove from the data that nothing is lost, doubled or changed.
+
+    Works beside a running server and on a copy; reads only. Exit status 1 if something is wrong.
+    """
+    with progress("Auditing") as report:
+        found = asyncio.run(audit_store(store_url, report))
+    problems = [
+        {
+            "mailbox": None if finding.mailbox is None else str(finding.mailbox),
+            "problem": finding.problem,
+        }
+        for finding in found.findings
+    ]
+    rows = [
+        {
+            "mailbox": str(row.mailbox),
+            "accepted": row.accepted,
+            "waiting": row.waiting,
+            "handed_out": row.handed_out,
+            "erased": row.erased,
+            "expired": row.expired,
+            "quarantined": row.quarantined,
+        }
+        for row in found.mailboxes
+    ]
+    if as_json or not sys.stdout.isatty():
+        print_json({"sound": not problems, "mailboxes": rows, "problems": problems})
+    else:
+        columns = list(rows[0]) if rows else []
+        print_rows(rows, as_json=False, columns=columns, empty="No mailboxes yet.")
+        print_rows(
+            problems,
+            as_json=False,
+            columns=["mailbox", "problem"],
+            empty="Sound: accepted = waiting + handed out + erased + expired + quarantined.",
+        )
+    for problem in problems:
+        click.echo(f"{problem['mailbox'] or 'store'}: {problem['problem']}", err=True)
+    if problems:
+        sys.exit(1)
+
+
+@click.command("backup")
+@click.argument("file", type=click.Path(path_type=Path, dir_okay=False))
+@store_option
+@plainly
+def backup(file: Path, store_url: str) -> None:
+    """Write a consistent, audited copy of the store to a new FILE, while it is in use."""
+    with progress("Copying") as report:
+        with_store(store_url, lambda store: store.backup(file, report))
+    print_json({"backup": str(file), "bytes": file.stat().st_size})
+
+
+@click.command("restore")
+@click.argument("file", type=click.Path(path_type=Path, dir_okay=False))
+@store_option
+@plainly
+def restore(file: Path, store_url: str) -> None:
+    """Make a new store (--store) out of a backup FILE, and begin a new epoch.
+
+    Records handed out after the backup was made wait again in it, and come out a second time. They
+    are marked as restored: `pullstatus pulls show` tells.
+    """
+    with progress("Copying") as report:
+        epoch = asyncio.run(
+            restore_store(
+                store_url,
+                file,
+                at_ms=time.time_ns() // 1_000_000,
+                actor=getpass.getuser(),
+                progress=report,
+            )
+        )
+    print_json({"restored": store_url, "epoch": epoch})

@@ -1,0 +1,38 @@
+"""How long things stay: what was handed out for a while, what waits for ever unless asked.
+
+Run now and then by the server; each step is small, so that appends and pulls hardly notice.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from pullstatus import limits
+from pullstatus.apps import Application
+from pullstatus.records import Kind
+from pullstatus.store import Discard, Outcome, Store
+
+DAY_MS = 86_400_000
+
+
+async def keep(
+    store: Store, applications: Iterable[Application], *, now_ms: int, retention_days: float
+) -> None:
+    """Remove what left longer ago than `retention_days`, and expire what waited too long.
+
+    Only an application with `waiting_days_max` loses anything that waits; the journal says what,
+    and the counts go on counting it.
+    """
+    for application in applications:
+        if application.waiting_days_max is not None:
+            for kind in Kind:
+                await store.discard(
+                    Discard(
+                        application.mailbox(kind),
+                        Outcome.EXPIRED,
+                        now_ms,
+                        now_ms - application.waiting_days_max * DAY_MS,
+                    )
+                )
+    await store.purge(left_before_ms=now_ms - int(retention_days * DAY_MS))
+    await store.forget(before_ms=now_ms - limits.INGEST_REPEAT_S * 1000)

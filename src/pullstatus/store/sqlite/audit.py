@@ -1,0 +1,155 @@
+"""The proof, from the data alone, that nothing is lost, doubled or changed.
+
+For every mailbox, in one snapshot:
+
+    chunks    reach without a gap from the first kept entry to the tail, and match their checksums
+    journal   reaches without a gap or an overlap from the first kept entry to the cursor
+    counts    accepted = waiting + handed out + expired + erased + quarantined, each as stored, and
+              each as the journal adds it up
+
+Reads only; beside a running server or on a copy.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+import apsw
+
+from pullstatus.errors import StoreRefused
+from pullstatus.store.sqlite import chunk, reading, schema
+from pullstatus.store.sqlite.connection import open_reader
+from pullstatus.store.values import AuditReport, Backlog, Finding, Outcome, Progress
+
+
+def audit_file(path: Path, progress: Progress) -> AuditReport:
+    """Audit the store in a file; `progress` is told entries done and to do.
+
+    Raises:
+        StoreRefused: there is no file, or it is none of ours.
+    """
+    if not path.is_file():
+        raise StoreRefused(f"{path} does not exist")
+    connection = open_reader(path)
+    try:
+        return audit(connection, progress)
+    except apsw.NotADBError as error:
+        raise StoreRefused(f"{path} is no database") from error
+    except (apsw.CorruptError, apsw.IOError) as error:
+        damage = Finding(None, f"the file cannot be read to its end: {error}")
+        return AuditReport([], [damage])
+    finally:
+        connection.close()
+
+
+def audit(connection: apsw.Connection, progress: Progress) -> AuditReport:
+    """Audit what a connection sees now."""
+    connection.execute("BEGIN")
+    try:
+        found = schema.version(connection)
+        if found < schema.VERSION:
+            raise StoreRefused(
+                f"the store has format {found}; serve it once with this version, then audit it"
+            )
+        findings = [
+            Finding(None, f"SQLite: {message}")
+            for (message,) in connection.execute("PRAGMA integrity_check(20)")
+            if message != "ok"
+        ]
+        mailboxes = reading.backlog(connection)
+        total = sum(row.accepted - row.purged for row in mailboxes)
+        done = 0
+        for row in mailboxes:
+            findings += [Finding(row.mailbox, problem) for problem in _problems(connection, row)]
+            done += row.accepted - row.purged
+            progress(done, total)
+        findings += _strays(connection)
+    finally:
+        connection.execute("COMMIT")
+    return AuditReport(mailboxes, findings)
+
+
+def _problems(connection: apsw.Connection, row: Backlog) -> Iterator[str]:
+    key = reading.base(connection, row.mailbox)
+    assert key is not None
+    left: Counter[Outcome] = Counter()
+    aside: list[range] = []
+    expected = row.purged + 1
+    for row_key, count, outcome in connection.execute(
+        "SELECT key, count, outcome FROM journal WHERE key BETWEEN ? AND ? ORDER BY key",
+        (key, key | schema.SEQ_MASK),
+    ):
+        first = row_key & schema.SEQ_MASK
+        if first != expected:
+            kind = "overlap" if first < expected else "have a hole"
+            yield f"journal rows {kind} at entry {min(first, expected)}"
+        expected = first + count
+        left[Outcome(outcome)] += count
+        if outcome == Outcome.QUARANTINED:
+            aside.append(range(first, first + count))
+    cursor = row.accepted - row.waiting
+    if expected - 1 != cursor:
+        yield f"the journal ends at entry {expected - 1}, the cursor stands at {cursor}"
+    yield from _count_problems(row, left)
+    yield from _chunk_problems(connection, key, row, aside)
+
+
+def _count_problems(row: Backlog, left: Counter[Outcome]) -> Iterator[str]:
+    stored = {
+        Outcome.PULLED: row.handed_out,
+        Outcome.EXPIRED: row.expired,
+        Outcome.ERASED: row.erased,
+        Outcome.QUARANTINED: row.quarantined,
+    }
+    if min(*stored.values(), row.waiting) < 0 or row.accepted != row.waiting + sum(stored.values()):
+        yield (
+            f"accepted {row.accepted} is not waiting {row.waiting} + handed out {row.handed_out}"
+            f" + expired {row.expired} + erased {row.erased} + quarantined {row.quarantined}"
+        )
+    for outcome, count in stored.items():
+        # What was purged is counted, but no longer in the journal.
+        if left[outcome] > count or (row.purged == 0 and left[outcome] != count):
+            yield f"{count} entries are counted as {outcome.name}, the journal has {left[outcome]}"
+
+
+def _chunk_problems(
+    connection: apsw.Connection, key: int, row: Backlog, aside: list[range]
+) -> Iterator[str]:
+    expected = row.purged + 1
+    begun = False
+    for row_key, count, checksum, bounds, body in connection.execute(
+        "SELECT key, count, checksum, bounds, body FROM chunk WHERE key BETWEEN ? AND ?"
+        " ORDER BY key",
+        (key, key | schema.SEQ_MASK),
+    ):
+        first = row_key & schema.SEQ_MASK
+        # The oldest chunk may begin before what was purged: it goes when all of it may.
+        if first > expected or (begun and first < expected):
+            kind = "missing" if first > expected else "stored twice"
+            yield f"entries are {kind} at {min(first, expected)}"
+        begun = True
+        if chunk.checksum(row_key, bounds, body) != checksum or len(bounds) != 8 * count:
+            damaged = [
+                first + place
+                for place in chunk.damaged(count, bounds, body)
+                if not any(first + place in taken for taken in aside)
+            ]
+            if damaged:
+                yield f"{len(damaged)} stored entries are damaged, the first is {damaged[0]}"
+        expected = first + count
+    if expected - 1 != row.accepted:
+        yield f"stored entries end at {expected - 1}, the tail stands at {row.accepted}"
+
+
+def _strays(connection: apsw.Connection) -> Iterator[Finding]:
+    """Rows that belong to no mailbox."""
+    for table in ("chunk", "journal"):
+        count = connection.execute(
+            f"SELECT count(*) FROM (SELECT DISTINCT key >> ? AS id FROM {table})"  # noqa: S608
+            " WHERE id NOT IN (SELECT id FROM mailbox)",
+            (schema.SEQ_BITS,),
+        ).get
+        if count:
+            yield Finding(None, f"{table} rows belong to {count} mailboxes that do not exist")

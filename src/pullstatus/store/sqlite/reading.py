@@ -1,0 +1,204 @@
+"""Questions to the file, each on a read-only connection of its own thread, beside the writer."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import TypeVar, cast
+
+import apsw
+
+from pullstatus.records import Kind
+from pullstatus.store.sqlite import schema
+from pullstatus.store.sqlite.connection import open_reader
+from pullstatus.store.values import Again, AuditRow, Backlog, JournalRow, Mailbox, Outcome, Setting
+
+_T = TypeVar("_T")
+
+
+class Readers:
+    """Threads that ask and wait, so that the event loop does not."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._threads = ThreadPoolExecutor(max_workers=2, thread_name_prefix="store-reader")
+        self._local = threading.local()
+
+    async def ask(self, question: Callable[[apsw.Connection], _T]) -> _T:
+        """The answer of `question`, which gets a connection."""
+        return await asyncio.get_running_loop().run_in_executor(self._threads, self._ask, question)
+
+    async def close(self) -> None:
+        """Let questions under way end, then close."""
+        await asyncio.to_thread(self._threads.shutdown)
+
+    def _ask(self, question: Callable[[apsw.Connection], _T]) -> _T:
+        connection: apsw.Connection | None = getattr(self._local, "connection", None)
+        if connection is None:
+            connection = self._local.connection = open_reader(self._path)
+        return question(connection)
+
+
+def backlog(connection: apsw.Connection) -> list[Backlog]:
+    """How every mailbox stands."""
+    return [
+        Backlog(Mailbox(sdkappid, Kind(kind)), *counts)
+        for sdkappid, kind, *counts in connection.execute(
+            "SELECT sdkappid, kind, tail, handed_out, tail - cursor, expired, erased, quarantined,"
+            " purged FROM mailbox ORDER BY sdkappid, kind"
+        )
+    ]
+
+
+def oldest_waiting_ms(connection: apsw.Connection) -> int | None:
+    """When the oldest waiting entry of all was accepted."""
+    return cast(
+        "int | None",
+        connection.execute(
+            "SELECT min((SELECT accepted_ms FROM chunk WHERE key BETWEEN"
+            " id << ?1 AND (id << ?1) + cursor + 1 ORDER BY key DESC LIMIT 1))"
+            " FROM mailbox WHERE tail > cursor",
+            (schema.SEQ_BITS,),
+        ).get,
+    )
+
+
+def base(connection: apsw.Connection, mailbox: Mailbox) -> int | None:
+    """A mailbox's number, shifted to where its keys begin; None if it does not exist."""
+    number: int | None = connection.execute(
+        "SELECT id FROM mailbox WHERE sdkappid = ? AND kind = ?",
+        (mailbox.sdkappid, int(mailbox.kind)),
+    ).get
+    return None if number is None else number << schema.SEQ_BITS
+
+
+def chunks(
+    connection: apsw.Connection, key: int, last: int, containing: bytes | None, rows_max: int
+) -> list[tuple[int, int, bytes, bytes]]:
+    """Up to `rows_max` chunks from `key` on: key, accepted_ms, bounds, body."""
+    return cast(
+        "list[tuple[int, int, bytes, bytes]]",
+        connection.execute(
+            "SELECT key, accepted_ms, bounds, body FROM chunk WHERE key BETWEEN ?1 AND ?2"
+            " AND (?3 IS NULL OR instr(body, ?3)) ORDER BY key LIMIT ?4",
+            (key, last, containing, rows_max),
+        ).fetchall(),
+    )
+
+
+def chunk_key_at(connection: apsw.Connection, base: int, seq: int) -> int:
+    """Key of the chunk that may hold `seq`."""
+    return cast(
+        "int",
+        connection.execute(
+            "SELECT coalesce(max(key), ?2) FROM chunk WHERE key BETWEEN ?1 AND ?2",
+            (base, base | seq),
+        ).get,
+    )
+
+
+_JOURNAL = (
+    "SELECT key, count, outcome, at_ms, address, pull_key, count_max, random, time_s FROM journal"
+)
+
+
+def journal(
+    connection: apsw.Connection, mailbox: Mailbox, first: int, last: int, *, backwards: bool
+) -> list[JournalRow]:
+    """A step of a mailbox's journal rows with keys from `first` to `last`."""
+    order = "DESC" if backwards else ""
+    return [
+        _journal_row(mailbox, *row)
+        for row in connection.execute(
+            f"{_JOURNAL} WHERE key BETWEEN ? AND ? ORDER BY key {order} LIMIT 200", (first, last)
+        )
+    ]
+
+
+def keyed(connection: apsw.Connection, key: str) -> list[JournalRow]:
+    """The journal rows with this pull key."""
+    mailboxes = {
+        number: Mailbox(sdkappid, Kind(kind))
+        for number, sdkappid, kind in connection.execute("SELECT id, sdkappid, kind FROM mailbox")
+    }
+    return [
+        _journal_row(mailboxes[row[0] >> schema.SEQ_BITS], *row)
+        for row in connection.execute(f"{_JOURNAL} WHERE pull_key = ?", (key,))
+    ]
+
+
+def _journal_row(
+    mailbox: Mailbox,
+    key: int,
+    count: int,
+    outcome: int,
+    at_ms: int,
+    address: str,
+    pull_key: str | None,
+    count_max: int,
+    random: str,
+    time_s: int,
+) -> JournalRow:
+    return JournalRow(
+        mailbox,
+        key & schema.SEQ_MASK,
+        count,
+        Outcome(outcome),
+        at_ms,
+        address,
+        pull_key,
+        count_max,
+        random,
+        time_s,
+    )
+
+
+def again(connection: apsw.Connection, mailbox: Mailbox) -> list[Again]:
+    """Ranges that are not there for the first time."""
+    start = base(connection, mailbox)
+    if start is None:
+        return []
+    return [
+        Again(key & schema.SEQ_MASK, count, source_seq, audit_id)
+        for key, count, source_seq, audit_id in connection.execute(
+            "SELECT key, count, source_seq, audit_id FROM again WHERE key BETWEEN ? AND ?"
+            " ORDER BY key",
+            (start, start | schema.SEQ_MASK),
+        )
+    ]
+
+
+def audit_rows(connection: apsw.Connection) -> list[AuditRow]:
+    """The operators' acts."""
+    return [
+        AuditRow(*row)
+        for row in connection.execute(
+            "SELECT id, at_ms, actor, action, reason, detail FROM audit ORDER BY id"
+        )
+    ]
+
+
+def due_for_purge(connection: apsw.Connection, left_before_ms: int) -> list[Mailbox]:
+    """Mailboxes whose oldest journal row is from before."""
+    return [
+        Mailbox(sdkappid, Kind(kind))
+        for sdkappid, kind in connection.execute(
+            "SELECT sdkappid, kind FROM mailbox WHERE purged < cursor AND (SELECT at_ms"
+            " FROM journal WHERE key > (id << ?1) + purged ORDER BY key LIMIT 1) < ?2",
+            (schema.SEQ_BITS, left_before_ms),
+        )
+    ]
+
+
+def settings(connection: apsw.Connection, since: int) -> Sequence[Setting]:
+    """Settings written after a revision."""
+    return [
+        Setting(name, value, revision)
+        for name, value, revision in connection.execute(
+            "SELECT name, value, revision FROM setting WHERE revision > ? ORDER BY revision",
+            (since,),
+        )
+    ]
