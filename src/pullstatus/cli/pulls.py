@@ -17,10 +17,6 @@ from pullstatus.cli.session import plainly, store_option, with_store
 from pullstatus.mailbox import redelivery
 from pullstatus.records import Kind
 from pullstatus.store import Entry, JournalRow, Mailbox, Store
-    JournalRow,
-    Mailbox,
-    Store,
-)
 
 F = TypeVar("F", bound=Callable[..., object])
 
