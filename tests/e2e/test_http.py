@@ -1,0 +1,389 @@
+"""HTTP itself: bounds, deadlines and manners of a connection, and what stays true through them."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+import time
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+
+import httpx
+import pytest
+
+from pullstatus import limits
+from pullstatus.server import serve
+from pullstatus.server.serve import ServeOptions, Server
+from pullstatus.wire.request import PULL_PATH
+from tests.harness import App, Program, chunked, http_request, status, statuses
+
+# --- bounds ---------------------------------------------------------------------------------------
+
+
+def test_target_over_its_bound_is_414(shared: Program, app: App) -> None:
+    fits = app.target("1").ljust(limits.QUERY_BYTES_MAX, "&")
+    assert shared.exchange(http_request("POST", fits)).result == 1004
+    with shared.connect() as wire:
+        wire.send(http_request("POST", fits + "&"))
+        assert wire.read().http_status == 414
+        assert wire.ended()
+
+
+def test_headers_over_their_number_are_431(shared: Program, app: App) -> None:
+    target, body = app.request()
+    headers = [f"X-{number}: 1" for number in range(limits.HEADERS_MAX - 2)]
+    assert shared.exchange(http_request("POST", target, body, headers)).result == 0
+    with shared.connect() as wire:
+        wire.send(http_request("POST", target, body, [*headers, "X: 1"]))
+        assert wire.read().http_status == 431
+        assert wire.ended()
+
+
+def test_headers_over_their_size_are_431(shared: Program, app: App) -> None:
+    target, body = app.request()
+    fits = "X: " + "x" * (limits.HEADER_BYTES_MAX - 100)
+    assert shared.exchange(http_request("POST", target, body, [fits])).result == 0
+    with shared.connect() as wire:
+        wire.send(http_request("POST", target, body, [fits + "x" * 100]))
+        assert wire.read().http_status == 431
+        assert wire.ended()
+
+
+@pytest.mark.parametrize("start", [b"POST /", b"POST / HTTP/1.1\r\nX: ", b"POST / HTTP/1.1\r\nX"])
+def test_head_without_end_is_431(shared: Program, start: bytes) -> None:
+    with shared.connect() as wire:
+        wire.send(start, *[b"x" * 4096] * 5)
+        assert wire.read().http_status == 431
+        assert wire.ended()
+
+
+@pytest.mark.parametrize(
+    "framing",
+    [
+        b"1;" + b"x" * 40_000,
+        b"1\r\nx\r\n0\r\nTrailer: " + b"x" * 40_000,
+        b"1\r\nx\r\n0\r\n" + b"Trailer: x\r\n" * 4_000,
+        b"0" * 40_000,
+    ],
+)
+def test_framing_of_a_chunked_body_is_bounded(shared: Program, app: App, framing: bytes) -> None:
+    """Chunk extensions and trailers are nobody's content, so they can't be endless either."""
+    head = http_request(
+        "POST", app.target("1"), headers=["Transfer-Encoding: chunked"], sized=False
+    )
+    with shared.connect() as wire:
+        with contextlib.suppress(ConnectionError):
+            wire.send(head, *(framing[start : start + 4096] for start in range(0, 40_000, 4096)))
+        with contextlib.suppress(ConnectionError):
+            assert wire.read().http_status in (400, 431)
+        assert wire.ended()
+
+
+def test_trailers_are_no_headers(shared: Program, app: App) -> None:
+    shared.feed(app, statuses(2))
+    target, body = app.request(max=1)
+    request = http_request(
+        "POST", target, chunked(body)[:-2], ["Transfer-Encoding: chunked"], sized=False
+    )
+    trailer = b"Idempotency-Key: k\r\n\r\n"
+    assert shared.exchange(request + trailer).data == statuses(1)
+    assert shared.exchange(request + trailer).data == [status(2)]
+
+
+# --- what is no request ---------------------------------------------------------------------------
+
+TARGET = PULL_PATH.encode()
+BAD_REQUESTS = {
+    "both lengths": b"POST %b HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n"
+    b"Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+    "two lengths": b"POST %b HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\n"
+    b"Content-Length: 2\r\n\r\nab",
+    "negative length": b"POST %b HTTP/1.1\r\nHost: a\r\nContent-Length: -1\r\n\r\n",
+    "length of words": b"POST %b HTTP/1.1\r\nHost: a\r\nContent-Length: ten\r\n\r\n",
+    "endless length": b"POST %b HTTP/1.1\r\nHost: a\r\nContent-Length: " + b"9" * 40 + b"\r\n\r\n",
+    "bad chunk size": b"POST %b HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n",
+    "bad chunk end": b"POST %b HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nabc\r\n0\r\n\r\n",
+    "bare LF": b"POST %b HTTP/1.1\nHost: a\n\n",
+    "folded header": b"POST %b HTTP/1.1\r\nHost: a\r\nX: a\r\n b\r\n\r\n",
+    "NUL in a header": b"POST %b HTTP/1.1\r\nHost: a\r\nX: a\x00b\r\n\r\n",
+    "CR in a header": b"POST %b HTTP/1.1\r\nHost: a\r\nX: a\rb\r\n\r\n",
+    "blank before the colon": b"POST %b HTTP/1.1\r\nHost : a\r\n\r\n",
+    "no method": b"%b HTTP/1.1\r\n\r\n",
+    "bytes in the target": b"POST %b?\xff\xfe HTTP/1.1\r\n\r\n",
+    "another protocol": b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
+    "a TLS greeting": b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + b"%b",
+    "nothing at all": b"\r\n\r\n\x00\x00%b",
+}
+
+
+@pytest.mark.parametrize("name", BAD_REQUESTS)
+def test_bytes_that_are_no_request_are_400(shared: Program, name: str) -> None:
+    with shared.connect() as wire:
+        wire.send(BAD_REQUESTS[name].replace(b"%b", TARGET))
+        assert wire.read().http_status == 400
+        assert wire.ended()
+    assert shared.http.get("/healthz").status_code == 200
+
+
+@pytest.mark.parametrize(
+    "target",
+    ["http://mailbox.test/healthz", "http://mailbox.test" + PULL_PATH, "*"],
+)
+def test_target_for_a_proxy_is_404(shared: Program, target: str) -> None:
+    with shared.connect() as wire:
+        wire.send(http_request("GET", target))
+        assert wire.read().http_status == 404
+        assert wire.ended()
+
+
+@pytest.mark.parametrize(
+    "path", ["/%00", "/..", "/../../etc/passwd", "/healthz%2f..", "/nothing", "/HEALTHZ"]
+)
+def test_path_unknown_is_404(shared: Program, path: str) -> None:
+    answer = shared.exchange(http_request("GET", path))
+    assert answer.http_status == 404
+    assert "passwd" not in answer.content.decode()
+
+
+def test_path_unknown_is_a_problem_and_never_a_redirection(shared: Program) -> None:
+    for path in ("/nothing", "/healthz/"):
+        answer = shared.exchange(http_request("GET", path))
+        assert answer.http_status == 404
+        assert answer.header("content-type") == "application/problem+json"
+        assert answer.header("location") is None
+
+
+def test_connect_is_refused(shared: Program) -> None:
+    with shared.connect() as wire:
+        wire.send(http_request("CONNECT", "example.com:443"))
+        assert wire.read().http_status in (400, 404, 405)
+        assert wire.ended()
+
+
+# --- several requests on a connection -------------------------------------------------------------
+
+
+def test_pipelined_requests_are_answered_in_order(shared: Program, app: App) -> None:
+    shared.feed(app, statuses(300))
+    with shared.connect() as wire:
+        wire.send(b"".join(http_request("POST", *app.request(max=1)) for _ in range(300)))
+        assert [wire.read().data for _ in range(300)] == [[one] for one in statuses(300)]
+
+
+def test_pipelined_requests_cut_anywhere_are_answered(shared: Program, app: App) -> None:
+    """However the stream falls into reads, heads that are small are never taken for large ones."""
+    shared.feed(app, statuses(400))
+    stream = b"".join(
+        http_request("POST", *app.request(max=1), [f"X: {'x' * 500}"]) for _ in range(400)
+    )
+    with shared.connect() as wire:
+        for size in (33_333, 100_001):
+            wire.send(stream[:size])
+            stream = stream[size:]
+        wire.send(stream)
+        assert [wire.read().data for _ in range(400)] == [[one] for one in statuses(400)]
+
+
+@pytest.mark.parametrize(
+    ("rubbish", "http_status"),
+    [
+        (b"\x00\x01\x02\r\n\r\n", 400),
+        (b"POST /?" + b"x" * 3000 + b" HTTP/1.1\r\nContent-Length: 0\r\n\r\n", 414),
+        (b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n", 400),
+        (b"POST / HTTP/1.1\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n", 400),
+    ],
+)
+def test_rubbish_behind_a_request_does_not_cost_its_answer(
+    shared: Program, app: App, rubbish: bytes, http_status: int
+) -> None:
+    shared.feed(app, statuses(3))
+    good = http_request("POST", *app.request(max=1))
+    with shared.connect() as wire:
+        wire.send(good + good + rubbish + good)
+        assert wire.read().data == [status(1)]
+        assert wire.read().data == [status(2)]
+        assert wire.read().http_status == http_status
+        assert wire.ended()
+    assert shared.waiting(app) == 1
+
+
+def test_half_closed_connection_still_gets_its_answers(shared: Program, app: App) -> None:
+    shared.feed(app, statuses(2))
+    good = http_request("POST", *app.request(max=1))
+    with shared.connect() as wire:
+        wire.send(good + good)
+        wire.socket.shutdown(socket.SHUT_WR)
+        assert wire.read().data == [status(1)]
+        assert wire.read().data == [status(2)]
+        assert wire.ended()
+
+
+@pytest.mark.parametrize("cut", [0, 10, -1])
+def test_half_a_request_is_no_request(shared: Program, app: App, cut: int) -> None:
+    shared.feed(app, statuses(1))
+    with shared.connect() as wire:
+        wire.send(http_request("POST", *app.request())[:cut])
+        wire.socket.shutdown(socket.SHUT_WR)
+        assert wire.ended()
+    assert shared.waiting(app) == 1
+
+
+def test_answer_before_the_body_ends_a_connection_that_waited_for_100(
+    shared: Program, app: App
+) -> None:
+    """Whether the body still comes is unknown then, so no byte may be taken for a next request."""
+    head = http_request("POST", app.target("1"), headers=["Expect: 100-continue"], sized=False)
+    with shared.connect() as wire:
+        wire.send(head[:-2] + b"Content-Length: 1000000\r\n\r\n")
+        assert wire.read().result == 60008
+        assert wire.ended()
+
+
+def test_answer_before_the_body_leaves_a_sender_its_connection(shared: Program, app: App) -> None:
+    shared.feed(app, statuses(1))
+    with shared.connect() as wire:
+        wire.send(http_request("POST", app.target("1"), b"x" * 200_000))
+        assert wire.read().result == 60008
+        wire.send(http_request("POST", *app.request()))
+        assert wire.read().data == statuses(1)
+
+
+# --- deadlines, in a server of this process so that they can be short -----------------------------
+
+
+@contextlib.asynccontextmanager
+async def serving(program: Program) -> AsyncIterator[Server]:
+    """A server on the program's store, in this event loop; `program` says where it listens."""
+    server = Server(ServeOptions(store=program.store, port=0))
+    run = asyncio.create_task(server.run())
+    started = asyncio.create_task(server.started.wait())
+    await asyncio.wait([run, started], return_when=asyncio.FIRST_COMPLETED)
+    started.cancel()
+    try:
+        program.host, _, port = server.address.removeprefix("http://").rpartition(":")
+        program.port = int(port)
+        yield server
+    finally:
+        server.stop()
+        await run
+
+
+async def until(happened: Callable[[], bool]) -> None:
+    async with asyncio.timeout(5):
+        while not happened():  # noqa: ASYNC110 - the server has no event to wait for
+            await asyncio.sleep(0.01)
+
+
+def client(program: Program) -> httpx.AsyncClient:
+    """A client of the server in this event loop."""
+    url = f"http://{program.host}:{program.port}"
+    return httpx.AsyncClient(base_url=url, trust_env=False, timeout=5)
+
+
+@pytest.fixture
+def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Deadlines far below a second, each of its own length."""
+    monkeypatch.setattr(limits, "HEADER_DEADLINE_S", 0.3)
+    monkeypatch.setattr(limits, "BODY_DEADLINE_S", 0.6)
+    monkeypatch.setattr(limits, "ANSWER_DEADLINE_S", 0.3)
+    monkeypatch.setattr(serve, "SWEEP_S", 0.05)
+    monkeypatch.setattr(serve, "IDLE_GRACE_S", 0.05)
+
+
+@pytest.mark.parametrize(
+    ("start", "drip", "deadline_s"),
+    [
+        (b"", b"", 0.3),
+        (b"POST / HTTP/1.1\r\n", b"", 0.3),
+        (b"POST / HTTP/1.1\r\n", b"X: 1\r\n", 0.3),
+        (b"POST %b HTTP/1.1\r\nContent-Length: 9999\r\n\r\n", b"", 0.6),
+        (b"POST %b HTTP/1.1\r\nContent-Length: 9999\r\n\r\n", b"x", 0.6),
+        (b"POST %b HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n", b"1\r\nx\r\n", 0.6),
+    ],
+)
+@pytest.mark.usefixtures("hasty")
+def test_request_that_is_never_whole_is_closed(
+    tmp_path: Path, start: bytes, drip: bytes, deadline_s: float
+) -> None:
+    """Also when it keeps trickling: the deadline is for the whole, not for each byte."""
+
+    program = Program(tmp_path)
+
+    async def hold() -> float:
+        async with serving(program):
+            reader, writer = await asyncio.open_connection(program.host, program.port)
+            writer.write(start.replace(b"%b", TARGET))
+            began = time.monotonic()
+            ended = asyncio.create_task(reader.read())
+            while not ended.done():
+                writer.write(drip)
+                await asyncio.wait([ended], timeout=0.02)
+                assert time.monotonic() - began < 5, "still open"
+            with contextlib.suppress(ConnectionError):
+                assert await ended == b""
+            writer.close()
+            return time.monotonic() - began
+
+    assert deadline_s <= asyncio.run(hold()) < deadline_s + 1
+
+
+@pytest.mark.usefixtures("hasty")
+def test_answer_that_nobody_reads_is_cut_and_can_be_had_again(tmp_path: Path) -> None:
+    program = Program(tmp_path)
+    app = program.create_app()
+    records = [status(number, description="x" * 15_000) for number in range(1, 101)]
+
+    async def play() -> None:
+        async with serving(program) as server, client(program) as http:
+            for half in (records[:50], records[50:]):
+                answer = await http.post(
+                    f"/ingest/{app.sdkappid}/delivery-statuses",
+                    json=half,
+                    headers={"Authorization": f"Bearer {program.token}"},
+                )
+                assert answer.json() == {"accepted": 50}
+            connections = server._uvicorn.server_state.connections  # type: ignore[union-attr]
+            with socket.socket() as deaf:
+                deaf.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+                deaf.connect((program.host, program.port))
+                for _ in range(8):  # more than the kernel holds for us
+                    deaf.sendall(http_request("POST", *app.request(), ["Idempotency-Key: k"]))
+                await until(lambda: len(connections) == 2)
+                await until(lambda: len(connections) == 1)
+            target, body = app.request()
+            again = await http.post(target, content=body, headers={"Idempotency-Key": "k"})
+            assert again.json()["data"] == records
+            assert again.headers["pullstatus-waiting"] == "0"
+
+    asyncio.run(play())
+
+
+@pytest.mark.usefixtures("hasty")
+def test_other_clients_are_served_beside_silent_ones(tmp_path: Path) -> None:
+    program = Program(tmp_path)
+    app = program.create_app()
+
+    async def play() -> None:
+        async with serving(program), client(program) as http:
+            silent = [await asyncio.open_connection(program.host, program.port) for _ in range(200)]
+            target, body = app.request()
+            assert (await http.post(target, content=body)).json()["result"] == 0
+            for reader, writer in silent:
+                assert await asyncio.wait_for(reader.read(), 2) == b""
+                writer.close()
+
+    asyncio.run(play())
+
+
+def test_stop_does_not_wait_for_connections_that_say_nothing(tmp_path: Path) -> None:
+    """Neither for those that never spoke nor for those that were answered."""
+    program = Program(tmp_path)
+    app = program.create_app()
+    program.start()
+    with program.connect(), program.connect() as answered:
+        answered.send(http_request("POST", *app.request()))
+        assert answered.read().result == 0
+        began = time.monotonic()
+        assert program.stop() == 0
+        assert time.monotonic() - began < limits.HEADER_DEADLINE_S / 2
