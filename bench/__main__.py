@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from bench import guard, load, machine, report
+from bench.full import FULL
 from bench.load import LoadFailed
 from bench.measure import Bench
 from bench.process import ProcessFailed
@@ -22,54 +23,95 @@ RESULTS = Path(__file__).with_name("results")
 RECORDED = RESULTS / "recorded.json"
 LAST = RESULTS / "last.json"
 DISK = Path("/var/tmp")  # by custom on a disk, which /tmp often is not
-GENERATOR = "wrk, 1 thread"
 
 
 @click.command()
 @click.argument("names", nargs=-1, metavar="[SCENARIO]...")
-@click.option("--seconds", type=click.FloatRange(1), default=5.0, help="Length of a run.")
-@click.option("--runs", type=click.IntRange(1), default=1, help="Runs of each scenario.")
+@click.option("--full", is_flag=True, help="Every scenario, 10 s and 3 runs each unless said.")
+@click.option("--seconds", type=click.FloatRange(1), help="Length of a run.  [default: 5]")
+@click.option("--runs", type=click.IntRange(1), help="Runs of each scenario.  [default: 1]")
 @click.option("--warm-up", type=click.FloatRange(0), default=1.0, help="Seconds before a run.")
 @click.option(
-    "--folder", type=click.Path(path_type=Path, file_okay=False, exists=True), default=DISK
+    "--mixed-seconds",
+    type=click.FloatRange(1),
+    default=600.0,
+    help="Length of the one run of `mixed`.",
 )
-@click.option("--record", is_flag=True, help="Keep the results to compare later ones with.")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON instead of tables.")
+@click.option(
+    "--scale",
+    type=click.FloatRange(0.0001),
+    default=1.0,
+    help="Multiplies records and applications: 0.01 for a quick look.",
+)
+@click.option(
+    "--folder",
+    type=click.Path(path_type=Path, file_okay=False, exists=True),
+    default=DISK,
+    help="Where stores are made; on a disk.",
+)
 @click.option(
     "--tolerance",
     type=click.FloatRange(0),
     default=guard.TOLERANCE,
-    help="Share by which a ratio may be worse than recorded.",
+    help="Share by which a ratio of rates may be worse than recorded.",
 )
+@click.option("--record", is_flag=True, help="Keep the results to compare later ones with.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON instead of tables.")
+@click.option("--list", "as_list", is_flag=True, help="Say which scenarios there are.")
 def main(
     names: tuple[str, ...],
-    seconds: float,
-    runs: int,
+    seconds: float | None,
+    runs: int | None,
     warm_up: float,
+    mixed_seconds: float,
+    scale: float,
     folder: Path,
     tolerance: float,
     *,
+    full: bool,
     record: bool,
     as_json: bool,
+    as_list: bool,
 ) -> None:
-    known = EVERYDAY
-    chosen = [known[name] for name in names] if names else list(known.values())
+    """Measure the program, each SCENARIO (or all everyday ones) beside its ceiling.
+
+    Exit status: 0; 1 when something could not be measured, or a ratio fell below what is recorded.
+    """
+    known = EVERYDAY | FULL
+    if as_list:
+        for scenario in known.values():
+            click.echo(f"{scenario.name:14} {scenario.conditions}")
+        return
+    unknown = [name for name in names if name not in known]
+    if unknown:
+        raise click.UsageError(f"there is no {unknown[0]}; there are: {', '.join(known)}")
     if not load.installed():
         raise click.ClickException(load.HOW_TO_INSTALL)
-    results, failures = _run(chosen, Bench(folder, seconds, runs, warm_up))
+    if machine.file_system_of(folder) in machine.IN_MEMORY:
+        raise click.ClickException(f"{folder} is in memory, where nothing is durable: --folder")
+    bench = Bench(
+        folder.resolve(),
+        seconds if seconds is not None else 10.0 if full else 5.0,
+        runs if runs is not None else 3 if full else 1,
+        warm_up,
+        scale,
+        mixed_seconds,
+    )
+    chosen = [known[name] for name in names] or list((FULL if full else EVERYDAY).values())
+    results, failures = _run(chosen, bench)
     made = Report(
         datetime.now(UTC).strftime("%Y-%m-%d %H:%M:%S"),
         machine.describe(folder),
-        GENERATOR,
-        seconds,
-        runs,
+        load.version(),
+        bench.seconds,
+        bench.runs,
         results,
     )
     recorded = report.read(RECORDED)
     if as_json:
         click.echo(report.encode(made), nl=False)
     else:
-        report.show(made, recorded, Console())
+        report.show(made, recorded, report.console())
     _write(LAST, made)
     fallen = list(guard.fallen(made, recorded, tolerance)) if recorded else []
     for line in [*failures, *fallen]:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import msgspec
 
-from bench.results import Ratio, Report, Result
+from bench.results import Indicator, Report, Result
 
 TOLERANCE = 0.2  # by which a ratio of rates may be worse than recorded
 LATENCY_TOLERANCE = 0.5  # the same for latencies, of which single stalls decide
@@ -33,19 +33,19 @@ def fallen(now: Report, recorded: Report, tolerance: float = TOLERANCE) -> Itera
     before = {
         (result.scenario, ratio.name): ratio
         for result in recorded.results
-        for ratio in result.ratios
+        for ratio in result.indicators
     }
     for result in now.results:
-        for ratio in result.ratios:
+        for ratio in result.indicators:
             old = before.get((result.scenario, ratio.name))
-            if old is None or not old.value:
+            if old is None or not old.value or ratio.absolute:
                 continue
             allowed = tolerance * (LATENCY_TOLERANCE / TOLERANCE if ratio.latency else 1)
             if worse_by(ratio, old) > allowed:
                 yield Fallen(result.scenario, ratio.name, old.value, ratio.value, allowed)
 
 
-def worse_by(now: Ratio, recorded: Ratio) -> float:
+def worse_by(now: Indicator, recorded: Indicator) -> float:
     """By which share a ratio is worse than it was; negative when it is better."""
     change = now.value / recorded.value - 1
     return change if now.lower_is_better else -change

@@ -112,6 +112,12 @@ def installed() -> bool:
     return shutil.which("wrk") is not None
 
 
+def version() -> str:
+    """What makes the load, for the record."""
+    said = subprocess.run(["wrk", "--version"], capture_output=True, text=True, check=False)
+    return f"{' '.join(said.stdout.split()[:2])}, 1 thread"
+
+
 def look(port: int, request: Request) -> Answer:
     """Send a request once, as the load will, and return the answer.
 

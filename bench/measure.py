@@ -10,7 +10,7 @@ import msgspec
 from bench import ceiling, load
 from bench.load import Load, LoadFailed, Measured
 from bench.process import Running, Usage, Watch
-from bench.results import Line, Ratio, share
+from bench.results import Indicator, Line, share
 from bench.server import PAGE, Product
 
 TRIAL_RECORDS = 3_000_000
@@ -23,6 +23,7 @@ class Bench(msgspec.Struct, frozen=True):
 
     Attributes:
         folder: where stores are made; on a disk.
+        mixed_s: length of the one run of constant rate.
         scale: by which amounts (records, applications) are multiplied.
         say: told what is done next.
         done: told how much of it is done, as a share.
@@ -33,6 +34,7 @@ class Bench(msgspec.Struct, frozen=True):
     runs: int = 1
     warmup_s: float = 1.0
     scale: float = 1.0
+    mixed_s: float = 600.0
     say: Callable[[str], None] = lambda _text: None
     done: Callable[[float], None] = lambda _share: None
 
@@ -99,7 +101,7 @@ class Bench(msgspec.Struct, frozen=True):
         return ours, top
 
     def keep_ready(
-        self, product: Product, make: Callable[[], Load], floor: int
+        self, product: Product, make: Callable[[], Load], floor: int, *, at_once: int = PAGE
     ) -> Callable[[], None]:
         """Something that lays enough records ready for one run of pulls, and serves them.
 
@@ -109,7 +111,7 @@ class Bench(msgspec.Struct, frozen=True):
 
         def serve(count: int) -> None:
             product.stop()
-            self.fill(product, count - product.waiting())
+            self.fill(product, count - product.waiting(), at_once=at_once)
             product.serve()
 
         def prepare() -> None:
@@ -125,11 +127,11 @@ class Bench(msgspec.Struct, frozen=True):
 
 def to_ceiling(
     ours: Line, top: Line, goal: float | None, p99_goal: float | None = None
-) -> list[Ratio]:
+) -> list[Indicator]:
     """The two ratios that most scenarios are judged by."""
     return [
-        Ratio(f"{ours.unit} to ceiling", share(ours.per_s, top.per_s), goal),
-        Ratio(
+        Indicator(f"{ours.unit} to ceiling", share(ours.per_s, top.per_s), goal),
+        Indicator(
             "p99 to ceiling's",
             share(ours.p99_ms, top.p99_ms),
             p99_goal,

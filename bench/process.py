@@ -29,13 +29,13 @@ class Usage(msgspec.Struct, frozen=True):
     Attributes:
         cores: processor time per second.
         memory_mib: resident, the largest seen.
-        memory_first_mib, memory_last_mib: at the beginning and at the end.
+        memory_third_mib, memory_last_mib: after a third of the while, and at its end.
         written_mib, read_mib: handed to and fetched from the disk.
     """
 
     cores: float
     memory_mib: float
-    memory_first_mib: float
+    memory_third_mib: float
     memory_last_mib: float
     written_mib: float
     read_mib: float
@@ -134,7 +134,7 @@ class Watch:
         self.usage = Usage(
             cores=(after[0] - self._before[0]) / seconds,
             memory_mib=max(self._memory),
-            memory_first_mib=self._memory[0],
+            memory_third_mib=self._memory[len(self._memory) // 3],
             memory_last_mib=self._memory[-1],
             written_mib=(after[1] - self._before[1]) / 2**20,
             read_mib=(after[2] - self._before[2]) / 2**20,

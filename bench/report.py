@@ -12,15 +12,22 @@ from rich.console import Console
 from rich.table import Table
 
 from bench.guard import worse_by
-from bench.results import Ratio, Report, Result, median, spread
+from bench.results import Indicator, Report, Result, median, spread
 
+WIDTH_CHARS = 110
 BUSY = 0.9  # of a core: from here on the load generator may be what binds
 
 
+def console() -> Console:
+    """Standard output; wide enough for the tables when it is no terminal."""
+    out = Console()
+    return out if out.is_terminal else Console(width=WIDTH_CHARS)
+
+
 def show(report: Report, recorded: Report | None, console: Console) -> None:
-    """Print the table of figures, then that of ratios."""
+    """Print the table of figures, then that of goals."""
     console.print(figures(report))
-    console.print(ratios(report, recorded))
+    console.print(indicators(report, recorded))
     for result in report.results:
         for remark in [*result.remarks, *_busy(result)]:
             console.print(f"{result.scenario}: {remark}", highlight=False)
@@ -50,20 +57,20 @@ def figures(report: Report) -> Table:
     return table
 
 
-def ratios(report: Report, recorded: Report | None) -> Table:
-    """The ratios, their goals, and what was recorded."""
+def indicators(report: Report, recorded: Report | None) -> Table:
+    """What scenarios are judged by: the goals, and what was recorded."""
     before = {
         (result.scenario, ratio.name): ratio
         for result in (recorded.results if recorded else [])
-        for ratio in result.ratios
+        for ratio in result.indicators
     }
-    table = Table(box=box.SIMPLE_HEAD, title="Ratios", title_justify="left")
+    table = Table(box=box.SIMPLE_HEAD, title="Judged by", title_justify="left")
     table.add_column("scenario", no_wrap=True)
-    table.add_column("ratio", no_wrap=True)
+    table.add_column("", no_wrap=True)
     for name in ("now", "goal", "", "recorded", "change"):
         table.add_column(name, justify="right", no_wrap=True)
     for result in report.results:
-        for position, ratio in enumerate(result.ratios):
+        for position, ratio in enumerate(result.indicators):
             old = before.get((result.scenario, ratio.name))
             table.add_row(
                 result.scenario if position == 0 else "",
@@ -72,7 +79,7 @@ def ratios(report: Report, recorded: Report | None) -> Table:
                 _goal(ratio),
                 {True: "[green]met[/]", False: "[yellow]missed[/]", None: ""}[ratio.met],
                 "" if old is None else f"{old.value:.2f}",
-                "" if old is None or not old.value else _change(ratio, old),
+                "" if old is None or not old.value or ratio.absolute else _change(ratio, old),
             )
     return table
 
@@ -95,16 +102,16 @@ def _busy(result: Result) -> Iterator[str]:
     for line in result.lines:
         cores = median(line.generator_cores)
         if cores > BUSY:
-            yield f"the load generator took {cores:.2f} cores for {line.label}: it may be what binds"
+            yield f"the load took {cores:.2f} cores for {line.label}: it may be what binds"
 
 
-def _goal(ratio: Ratio) -> str:
+def _goal(ratio: Indicator) -> str:
     if ratio.goal is None:
         return ""
     return f"{'≤' if ratio.lower_is_better else '≥'} {ratio.goal:g}"
 
 
-def _change(now: Ratio, recorded: Ratio) -> str:
+def _change(now: Indicator, recorded: Indicator) -> str:
     worse = worse_by(now, recorded)
     return f"{abs(worse):.0%} {'worse' if worse > 0 else 'better'}"
 

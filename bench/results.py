@@ -1,4 +1,4 @@
-"""What was measured, as plain values: lines of figures, and the ratios that are kept track of."""
+"""What was measured, as plain values: lines of figures, and what they are judged by."""
 
 from __future__ import annotations
 
@@ -46,12 +46,13 @@ class Line(msgspec.Struct):
             self.read_mib.append(usage.read_mib)
 
 
-class Ratio(msgspec.Struct, frozen=True):
-    """A figure that means the same on another day, as both its parts are of one run.
+class Indicator(msgspec.Struct, frozen=True):
+    """A number that a scenario is judged by: mostly a ratio of two figures of one run.
 
     Attributes:
         goal: what it should reach, or stay below when `lower_is_better`.
         latency: made of latencies, which scatter more than rates.
+        absolute: no ratio, but a time or an amount: never compared with what was recorded.
     """
 
     name: str
@@ -59,6 +60,7 @@ class Ratio(msgspec.Struct, frozen=True):
     goal: float | None = None
     lower_is_better: bool = False
     latency: bool = False
+    absolute: bool = False
 
     @property
     def met(self) -> bool | None:
@@ -74,7 +76,7 @@ class Result(msgspec.Struct, frozen=True):
     scenario: str
     conditions: str
     lines: list[Line]
-    ratios: list[Ratio]
+    indicators: list[Indicator]
     remarks: list[str] = []
 
 

@@ -47,15 +47,11 @@ def record(number: int) -> bytes:
 
 
 def pull_request(
-    sdkappid: int = FIRST_SDKAPPID,
-    *,
-    kind: Kind = Kind.DELIVERY_STATUS,
-    now_s: int | None = None,
-    keep_alive: bool = True,
+    sdkappid: int = FIRST_SDKAPPID, *, count_max: int = PAGE, keep_alive: bool = True
 ) -> Request:
     """A signed pull of a page. It is good for ten minutes, however often it is sent."""
-    now_s = int(time.time()) if now_s is None else now_s
-    body = {"max": PAGE, "sig": sign(APPKEY, "7", now_s), "time": now_s, "type": int(kind)}
+    now_s = int(time.time())
+    body = {"max": count_max, "sig": sign(APPKEY, "7", now_s), "time": now_s, "type": 0}
     return Request(
         f"{PULL_PATH}?sdkappid={sdkappid}&random=7",
         msgspec.json.encode(body),
