@@ -33,6 +33,7 @@ def check_sound(connection: apsw.Connection, path: Path) -> None:
     wal = path.with_name(f"{path.name}-wal")
     if not header_is_sound(wal):
         raise StoreCorrupt(f"{wal} is damaged at its beginning; {_ADVICE}")
+    connection.pragma("schema_version")  # until it has read, it knows of no frame
     # A command may be committing meanwhile; what looked odd once must look so twice.
     if _commits_behind(connection, wal) > 1 and _commits_behind(connection, wal) > 1:
         raise StoreCorrupt(f"{wal} is damaged before its end; {_ADVICE}")
