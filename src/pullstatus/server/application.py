@@ -68,7 +68,7 @@ class Application:
             return
         path: str = scope["path"]
         if scope["method"] == "TRACE":
-            await respond_problem(send, 405, "Method not allowed", "TRACE is not served")
+            await respond_problem(scope, send, 405, "Method not allowed", "TRACE is not served")
         elif path == PULL_PATH:
             await self._pull(scope, receive, send)
         elif path.startswith("/ingest/"):
@@ -78,7 +78,7 @@ class Application:
         elif path.startswith("/v5/"):
             body = answer.failure(Result.UNKNOWN_PATH, "no such call; this one is pullstatus")
             self.figures.pulls[Result.UNKNOWN_PATH] += 1
-            await respond(send, 200, [JSON, NO_STORE], body)
+            await respond(scope, send, 200, [JSON, NO_STORE], body)
         else:
             await self._rest(scope, receive, send)
 

@@ -59,14 +59,22 @@ async def read_body(scope: Scope, receive: Receive, bytes_max: int) -> bytes:
     return body
 
 
-async def respond(send: Send, http_status: int, headers: Headers, body: bytes) -> None:
-    """Write a whole answer."""
+async def respond(
+    scope: Scope, send: Send, http_status: int, headers: Headers, body: bytes
+) -> None:
+    """Write a whole answer: at once where the server can, else as ASGI messages."""
+    write = scope.get("extensions", {}).get("pullstatus.respond")
+    if write is not None and scope["method"] != "HEAD":
+        lines = b"".join([b"%b: %b\r\n" % header for header in headers])
+        await write(http_status, lines, body)
+        return
     headers.append((b"content-length", b"%d" % len(body)))
     await send({"type": "http.response.start", "status": http_status, "headers": headers})
     await send({"type": "http.response.body", "body": body})
 
 
 async def respond_problem(
+    scope: Scope,
     send: Send,
     http_status: int,
     title: str,
@@ -78,6 +86,7 @@ async def respond_problem(
     """Write an error as RFC 9457 says: `title` names the kind, `detail` what to do about it."""
     problem = {"type": "about:blank", "title": title, "status": http_status, "detail": detail}
     await respond(
+        scope,
         send,
         http_status,
         [PROBLEM, NO_STORE, *(headers or [])],

@@ -97,6 +97,7 @@ class _Door:
             self._figures.batches[self.name, problem.http_status] += 1
             log.info("batch refused", door=self.name, status=problem.http_status)
             await respond_problem(
+                scope,
                 send,
                 problem.http_status,
                 problem.title,
@@ -111,7 +112,7 @@ class _Door:
             hang_up(scope)
         else:
             self._figures.batches[self.name, 200] += 1
-            await respond(send, 200, [JSON, NO_STORE], self._accepted(count))
+            await respond(scope, send, 200, [JSON, NO_STORE], self._accepted(count))
 
     async def _take(self, scope: Scope, receive: Receive) -> int:
         raise NotImplementedError

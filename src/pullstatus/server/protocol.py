@@ -87,6 +87,43 @@ class Protocol(HttpToolsProtocol):
         cycle.disconnected = True
         self.transport.abort()
 
+    async def respond(
+        self, cycle: RequestResponseCycle, http_status: int, headers: bytes, body: bytes
+    ) -> None:
+        """Write a whole answer at once.
+
+        Through ASGI it would be two messages, each checked header by header and each a system call
+        of its own: together a third of what a small request costs.
+
+        Args:
+            cycle: the request to answer.
+            http_status: of the answer.
+            headers: lines with their ends, but for those about length and connection.
+            body: all of it.
+        """
+        if self.flow.write_paused and not cycle.disconnected:
+            await self.flow.drain()
+        if cycle.disconnected:
+            return
+        cycle.response_started = cycle.response_complete = True
+        end = b"\r\n" if cycle.keep_alive else b"connection: close\r\n\r\n"
+        head = b"%bdate: %b\r\n%bcontent-length: %d\r\n%b" % (
+            STATUS_LINE[http_status],
+            self._date(),
+            headers,
+            len(body),
+            end,
+        )
+        self.transport.write(head + body)
+        cycle.message_event.set()
+        if not cycle.keep_alive:
+            self.transport.close()
+        cycle.on_response()
+
+    def _date(self) -> bytes:
+        """The time as uvicorn keeps it for all connections."""
+        return self.server_state.default_headers[0][1]
+
     def _answering(self) -> bool:
         cycle: RequestResponseCycle | None = self.cycle  # declared without None, but begins so
         return cycle is not None and not cycle.response_complete
@@ -176,8 +213,12 @@ class Protocol(HttpToolsProtocol):
         self._deadline = self.loop.time() + limits.BODY_DEADLINE_S
         super().on_headers_complete()
         self._owed += 1
-        hang_up = functools.partial(self.hang_up, self.cycle)
-        self.scope["extensions"] = {"pullstatus.hang_up": hang_up}  # type: ignore[dict-item]
+        cycle = self.cycle
+        extensions: dict[str, Any] = {
+            "pullstatus.hang_up": functools.partial(self.hang_up, cycle),
+            "pullstatus.respond": functools.partial(self.respond, cycle),
+        }
+        self.scope["extensions"] = extensions
         if self.draining:
             self.cycle.keep_alive = False
         return None

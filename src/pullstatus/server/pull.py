@@ -93,7 +93,7 @@ class PullCall:
                 if not page.repeated:
                     self._figures.records_out[kind] += page.count
         self._figures.pulls[result] += 1
-        await respond(send, 200, headers, body)
+        await respond(scope, send, 200, headers, body)
 
     async def _page(self, scope: Scope, receive: Receive) -> tuple[Live, Kind, Page]:
         if scope["method"] != "POST":
