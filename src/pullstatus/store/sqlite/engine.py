@@ -228,8 +228,8 @@ class SqliteStore:
         if self._closed:
             return
         self._closed = True
-        await self._writer.close()
         await self._readers.close()
+        await self._writer.close()  # last: whoever closes last folds the log into the file
         if self._lock is not None:
             self._lock.release()
 
