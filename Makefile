@@ -10,7 +10,7 @@ BIN := $(VENV)/bin
 INSTALL := $(BIN)/python -m pip install -qq --disable-pip-version-check --no-input
 EDITABLE := $(INSTALL) --no-deps --no-build-isolation --editable .
 # bench/ is only in a checkout.
-TYPED := $(wildcard src tests bench)
+TYPED := $(wildcard src tests bench docs)
 
 LOCK := $(VENV)-lock
 COMPILE := $(LOCK)/bin/uv pip compile --quiet --universal --python-version 3.11 \
@@ -18,7 +18,7 @@ COMPILE := $(LOCK)/bin/uv pip compile --quiet --universal --python-version 3.11 
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo serve test check bench format lock clean
+.PHONY: help demo serve test check bench docs format lock clean
 
 help: ## this list
 	@echo "make TARGET [ARGS='...'] [PYTHON=python3]"
@@ -41,6 +41,9 @@ check: $(VENV)/.test ## format, lint, types and the import picture
 
 bench: $(VENV)/.test ## repeatable loads; ARGS names one
 	@$(BIN)/python -m bench $(ARGS)
+
+docs: $(VENV)/.test ## writes into README and docs/ what they take from the program
+	@$(BIN)/python -m docs.generate
 
 format: $(VENV)/.test ## rewrites the code the way check wants it
 	@$(BIN)/ruff format .

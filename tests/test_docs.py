@@ -1,0 +1,239 @@
+"""The documents tell the truth: what they show is what happens, what they name is there."""
+
+from __future__ import annotations
+
+import ast
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import click
+import pytest
+
+from docs.generate import PARTS, ROOT, pages
+from pullstatus import limits
+from pullstatus.cli import main
+from pullstatus.config import read_config
+from pullstatus.wire.codes import Result
+from pullstatus.wire.signature import sign
+
+PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
+TEXTS = {str(path.relative_to(ROOT)): path.read_text(encoding="utf-8") for path in PAGES}
+HTTP = TEXTS["docs/reference/http.md"]
+PRODUCTION = TEXTS["docs/how-to/run-in-production.md"]
+FENCE = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+
+each_page = pytest.mark.parametrize("page", TEXTS)
+
+
+def blocks(language: str, *pages: str) -> list[str]:
+    return [
+        found[2]
+        for page in pages or TEXTS
+        for found in FENCE.finditer(TEXTS[page])
+        if found[1] == language
+    ]
+
+
+# --- what is taken from the program ---------------------------------------------------------------
+
+
+def test_docs_show_what_the_program_does() -> None:
+    """Consoles are run again, help, codes, metrics and limits read again: nothing may differ."""
+    stale = [str(path.relative_to(ROOT)) for path, text, due in pages() if text != due]
+    assert not stale, f"`make docs` writes anew: {', '.join(stale)}"
+
+
+def test_docs_hold_every_part_that_can_be_taken_from_the_program() -> None:
+    held = re.findall(r"<!-- from the code: ([a-z-]+) -->", "\n".join(TEXTS.values()))
+    assert sorted(held) == sorted(PARTS)
+
+
+# --- what is written by hand ----------------------------------------------------------------------
+
+
+def slugs(page: str) -> set[str]:
+    """The anchors of a page's headings, as they are made of them where pages are shown."""
+    plain = FENCE.sub("", TEXTS[page])
+    return {
+        re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-")
+        for heading in re.findall(r"(?m)^#+ (.*)$", plain)
+    }
+
+
+@each_page
+def test_docs_links_lead_somewhere(page: str) -> None:
+    for target in re.findall(r"\]\(([^)]+)\)", FENCE.sub("", TEXTS[page])):
+        if target.startswith("https://"):
+            continue
+        name, _, anchor = target.partition("#")
+        path = (ROOT / page).parent / name if name else ROOT / page
+        assert path.is_file(), f"{page}: no {target}"
+        if anchor:
+            found = str(path.resolve().relative_to(ROOT))
+            assert anchor in slugs(found), f"{page}: {found} has no heading #{anchor}"
+
+
+@each_page
+def test_docs_are_linked_from_the_readme_or_the_index(page: str) -> None:
+    linked = {
+        ((ROOT / index).parent / target.partition("#")[0]).resolve()
+        for index in ("README.md", "docs/README.md")
+        for target in re.findall(r"\]\(([^)]+)\)", TEXTS[index])
+    }
+    assert page == "README.md" or (ROOT / page).resolve() in linked
+
+
+@each_page
+def test_docs_name_no_place_of_one_machine(page: str) -> None:
+    assert not re.search(r"(?<![\w.])/(work|root|home|tmp|mnt|Users)/", TEXTS[page])
+
+
+def called(text: str) -> Iterator[list[str]]:
+    """The words of each call of our command in a text, up to where the shell takes over."""
+    for found in re.finditer(r"(?:(?<=/bin/)|(?<![^\s(`]))(?<!-u )pullstatus( [^\n`|>&]*)", text):
+        yield found[1].split()
+
+
+def fault(words: list[str]) -> str:
+    """What is wrong with a call, if something is."""
+    command: click.Command = main
+    flags = {"--help", "--version"}
+    for word in words:
+        if word.startswith("--"):
+            flags |= {name for parameter in command.params for name in parameter.opts}
+            if word.partition("=")[0] not in flags:
+                return f"{command.name} has no {word}"
+        elif isinstance(command, click.Group):
+            if word not in command.commands:
+                return f"{command.name} has no {word}"
+            command = command.commands[word]
+    return ""
+
+
+def test_docs_call_commands_that_are_there_with_flags_they_have() -> None:
+    console = re.findall(r"(?m)^[$>] (.*)$", "\n".join(blocks("console")))
+    shown = "\n".join([*console, *blocks("sh"), *blocks("ini")])
+    inline = re.findall(r"`(pullstatus [^`]+)`", "\n".join(TEXTS.values()))
+    calls = [*called(shown), *(words for text in inline for words in called(text))]
+    assert len(calls) > 10
+    assert [found for words in calls if (found := fault(words))] == []
+    assert fault(["app", "creat"])
+    assert fault(["serve", "--hots"])
+
+
+def test_every_command_and_flag_has_help() -> None:
+    def walk(command: click.Command, name: str) -> Iterator[str]:
+        if not command.get_short_help_str():
+            yield name
+        yield from (
+            f"{name} {parameter.opts[-1]}"
+            for parameter in command.params
+            if isinstance(parameter, click.Option) and not parameter.help
+        )
+        if isinstance(command, click.Group):
+            for below in command.commands.values():
+                yield from walk(below, f"{name} {below.name}")
+
+    assert list(walk(main, "pullstatus")) == []
+
+
+@each_page
+def test_docs_name_metrics_that_are_there(page: str) -> None:
+    there = set(re.findall(r"(?m)^\| `(pullstatus_\w+)` \|", HTTP))
+    assert there
+    named = set(re.findall(r"\bpullstatus_[a-z_]+[a-z]\b", TEXTS[page]))
+    assert {name for name in named if not any(full.startswith(name) for full in there)} == set()
+
+
+@pytest.mark.parametrize(
+    ("page", "phrase"),
+    [
+        ("README.md", f"up to {limits.PULL_COUNT_MAX} at a time"),
+        ("README.md", f"for {limits.PULL_KEY_S // 3600} hours"),
+        ("CHANGELOG.md", f"up to {limits.PULL_COUNT_MAX} at a time"),
+        ("CHANGELOG.md", f"again for {limits.PULL_KEY_S // 3600} hours"),
+        ("docs/reference/http.md", f"text, 1 to {limits.RANDOM_CHARS_MAX} characters"),
+        ("docs/reference/http.md", f"Unix seconds, at most {limits.SKEW_S_MAX} from the"),
+        ("docs/reference/http.md", f"how many records at most, 1 to {limits.PULL_COUNT_MAX}"),
+        ("docs/reference/http.md", f"1 to {limits.IDEMPOTENCY_KEY_CHARS_MAX} visible ASCII"),
+        ("docs/reference/http.md", f"byte for byte, for {limits.PULL_KEY_S // 3600} hours"),
+        ("docs/reference/http.md", f"with 1 to {limits.RANDOM_CHARS_MAX} characters | 1004"),
+        ("docs/reference/http.md", f"`time` is at most {limits.SKEW_S_MAX} seconds off"),
+        ("docs/reference/http.md", f"`max` is 1 to {limits.PULL_COUNT_MAX} |"),
+        ("docs/reference/http.md", f"1 to {limits.SID_CHARS_MAX} characters |"),
+        ("docs/reference/http.md", f"the last {limits.INGEST_REPEAT_S // 3600} hours is"),
+        ("docs/reference/http.md", f"again within {limits.INGEST_REPEAT_S // 3600} hours"),
+        ("docs/reference/http.md", f"take 1 to {limits.INGEST_RECORDS_MAX:,} records"),
+        ("docs/reference/http.md", f"of 1 to {limits.MOBILE_DIGITS_MAX} digits"),
+        (
+            "docs/how-to/run-in-production.md",
+            f"for up to {limits.DRAIN_DEADLINE_S} seconds",
+        ),
+        (
+            "docs/how-to/run-in-production.md",
+            f"client_max_body_size {limits.INGEST_BODY_BYTES_MAX >> 20}m;",
+        ),
+    ],
+)
+def test_docs_say_limits_as_they_are(page: str, phrase: str) -> None:
+    assert phrase in " ".join(TEXTS[page].split())
+
+
+def test_http_reference_lists_the_checks_of_the_pull_call_and_no_others() -> None:
+    """Every code that the source answers is in the table of checks, and every one there is real."""
+    source = ROOT / "src" / "pullstatus"
+    files = [*(source / "server").glob("*.py"), source / "wire" / "request.py"]
+    used = {
+        Result[name]
+        for file in files
+        for name in re.findall(r"\bResult\.([A-Z_]+)", file.read_text(encoding="utf-8"))
+    }
+    rows = re.findall(r"(?m)^\| (\d+) \| .* \| (\d+) \|$", HTTP)
+    checks = [(int(place), int(code)) for place, code in rows]
+    assert [place for place, _ in checks] == list(range(1, len(checks) + 1))
+    assert {code for _, code in checks} == {int(code) for code in used}
+
+
+def test_http_reference_lists_the_problems_that_there_are() -> None:
+    source = (ROOT / "src" / "pullstatus" / "server" / "ingest.py").read_text(encoding="utf-8")
+    raised = set()
+    for node in ast.walk(ast.parse(source)):
+        match node:
+            case ast.Call(
+                func=ast.Name(id="Problem"),
+                args=[ast.Constant(value=http_status), ast.Constant(value=title), *_],
+            ):
+                raised.add((http_status, title))
+    section = HTTP.partition("## Problems")[2].partition("\n## ")[0]
+    listed = re.findall(r"(?m)^\| (\d+) \| ([^|]+) \|", section)
+    assert {(int(http_status), title) for http_status, title in listed} == raised
+
+
+def test_http_reference_examples_are_json_and_its_signature_fits() -> None:
+    for block in blocks("json"):
+        for line in block.splitlines():
+            json.loads(line)
+    [request] = blocks("http")
+    body = json.loads(request.splitlines()[-1])
+    found = re.search(r"random=(\d+)", request)
+    appkey = re.search(r"appkey `([0-9a-f]{32})`", HTTP)
+    assert found is not None
+    assert appkey is not None
+    assert body["sig"] == sign(appkey[1], found[1], body["time"])
+
+
+def test_production_settings_are_settings_of_serve(tmp_path: Path) -> None:
+    [settings] = blocks("toml")
+    file = tmp_path / "pullstatus.toml"
+    file.write_text(settings, encoding="utf-8")
+    known = {str(parameter.name) for parameter in main.commands["serve"].params}
+    assert read_config(file, known)
+
+
+def test_changelog_has_this_version() -> None:
+    project = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
+    version = re.search(r'(?m)^version = "(.+)"$', project)
+    assert version is not None
+    assert re.search(rf"(?m)^## {re.escape(version[1])}\b", TEXTS["CHANGELOG.md"])
