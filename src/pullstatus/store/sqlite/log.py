@@ -80,10 +80,15 @@ class Log:
                 answers = self._run(group)
                 self.states.write()
             except BaseException:
-                connection.execute("ROLLBACK")
+                # A full disk and some errors of it have SQLite roll back by itself.
+                if connection.in_transaction:
+                    connection.execute("ROLLBACK")
                 raise
         try:
             connection.execute("COMMIT")
+        except apsw.FullError as error:
+            # A write fell short, so the log has no valid end of this commit: it did not happen.
+            raise StoreFull(_FULL) from error
         except apsw.Error as error:
             raise OutcomeUnknown("the disk did not say whether a commit reached it") from error
         self.states.publish()
@@ -161,6 +166,9 @@ class Log:
         return apsw.SQLITE_OK
 
 
+_FULL = "no space is left for the store; free some and try again"
+
+
 @contextlib.contextmanager
 def _translated() -> Iterator[None]:
     """Say what SQLite's errors mean for the caller; no name of its own climbs from here."""
@@ -169,7 +177,7 @@ def _translated() -> Iterator[None]:
     except (apsw.BusyError, apsw.LockedError) as error:
         raise StoreUnavailable("another process holds the store; try again") from error
     except apsw.FullError as error:
-        raise StoreFull("no space is left for the store; free some and try again") from error
+        raise StoreFull(_FULL) from error
     except (apsw.CorruptError, apsw.NotADBError) as error:
         raise StoreCorrupt(
             "the store's file is damaged: keep a copy of it, then restore a backup"
