@@ -73,7 +73,7 @@ class Log:
         connection = self._connection
         started = time.monotonic()
         changes = connection.total_changes()
-        with _translated():
+        with translated():
             connection.execute("BEGIN IMMEDIATE")
             try:
                 self.states.begin()
@@ -100,7 +100,7 @@ class Log:
 
     def notice_others(self) -> None:
         """Learn what other processes changed since the last commit."""
-        with _translated():
+        with translated():
             self._connection.execute("BEGIN")  # rows of one moment, or they seem to contradict
             try:
                 self.states.begin()
@@ -116,7 +116,7 @@ class Log:
         the kernel has dropped.
         """
         if self._wal_pages >= least_pages:
-            with _translated():
+            with translated():
                 self._connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
             self._wal_pages = 0
 
@@ -170,7 +170,7 @@ _FULL = "no space is left for the store; free some and try again"
 
 
 @contextlib.contextmanager
-def _translated() -> Iterator[None]:
+def translated() -> Iterator[None]:
     """Say what SQLite's errors mean for the caller; no name of its own climbs from here."""
     try:
         yield

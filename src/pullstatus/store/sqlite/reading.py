@@ -11,9 +11,11 @@ from typing import TypeVar, cast
 
 import apsw
 
+from pullstatus.errors import StoreUnavailable
 from pullstatus.records import Kind
 from pullstatus.store.sqlite import schema
 from pullstatus.store.sqlite.connection import open_reader
+from pullstatus.store.sqlite.log import translated
 from pullstatus.store.values import Again, AuditRow, Backlog, JournalRow, Mailbox, Outcome, Setting
 
 _T = TypeVar("_T")
@@ -26,20 +28,29 @@ class Readers:
         self._path = path
         self._threads = ThreadPoolExecutor(max_workers=2, thread_name_prefix="store-reader")
         self._local = threading.local()
+        self._closed = False
 
     async def ask(self, question: Callable[[apsw.Connection], _T]) -> _T:
-        """The answer of `question`, which gets a connection."""
+        """The answer of `question`, which gets a connection.
+
+        Raises:
+            StoreUnavailable: closed, or the file can't be read.
+        """
+        if self._closed:
+            raise StoreUnavailable("the store is closed")
         return await asyncio.get_running_loop().run_in_executor(self._threads, self._ask, question)
 
     async def close(self) -> None:
         """Let questions under way end, then close."""
+        self._closed = True
         await asyncio.to_thread(self._threads.shutdown)
 
     def _ask(self, question: Callable[[apsw.Connection], _T]) -> _T:
-        connection: apsw.Connection | None = getattr(self._local, "connection", None)
-        if connection is None:
-            connection = self._local.connection = open_reader(self._path)
-        return question(connection)
+        with translated():
+            connection: apsw.Connection | None = getattr(self._local, "connection", None)
+            if connection is None:
+                connection = self._local.connection = open_reader(self._path)
+            return question(connection)
 
 
 def backlog(connection: apsw.Connection) -> list[Backlog]:
