@@ -117,7 +117,7 @@ class Store(Protocol):
     def entries(
         self, mailbox: Mailbox, first_seq: int = 1, *, containing: bytes | None = None
     ) -> AsyncIterator[Entry]:
-        """Stored entries from `first_seq` on, in order, taken or not.
+        """Stored entries from `first_seq` on, in order, taken or not; damaged ones are left out.
 
         With `containing`, at least those that hold these bytes, and few others.
         """

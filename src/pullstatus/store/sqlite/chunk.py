@@ -54,6 +54,20 @@ def unpack(bounds: bytes, body: bytes) -> Iterator[bytes]:
         begin += size + 1
 
 
+def proven(
+    key: int, count: int, expected: int, bounds: bytes, body: bytes
+) -> Iterator[tuple[int, bytes]]:
+    """Each entry that is what was stored, with its position; `expected` is the chunk's checksum."""
+    aside: list[int] = []
+    if checksum(key, bounds, body) != expected:
+        aside = damaged(count, bounds, body)
+        if len(aside) == count:
+            return
+    for position, entry in enumerate(unpack(bounds, body)):
+        if position not in aside:
+            yield position, entry
+
+
 def damaged(count: int, bounds: bytes, body: bytes) -> list[int]:
     """Positions of the entries that do not match their own checksums; all, if bounds are off."""
     if len(bounds) != 8 * count or sum(sizes(bounds)) + count - 1 != len(body):

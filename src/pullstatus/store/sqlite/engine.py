@@ -150,6 +150,7 @@ class SqliteStore:
     ) -> AsyncIterator[Entry]:
         """See `Store.entries`."""
         ask = self._readers.ask
+        first_seq = max(1, first_seq)  # below lie the keys of other mailboxes
         base = await ask(lambda connection: reading.base(connection, mailbox))
         if base is None:
             return
@@ -164,12 +165,11 @@ class SqliteStore:
             )
             if not rows:
                 return
-            for row_key, accepted_ms, bounds, body in rows:
-                seq = row_key & schema.SEQ_MASK
-                for data in chunk.unpack(bounds, body):
+            for row_key, count, accepted_ms, checksum, bounds, body in rows:
+                for place, data in chunk.proven(row_key, count, checksum, bounds, body):
+                    seq = (row_key & schema.SEQ_MASK) + place
                     if seq >= first_seq and (containing is None or containing in data):
                         yield Entry(seq, accepted_ms, data)
-                    seq += 1
             key = rows[-1][0] + 1
 
     async def journal(
@@ -179,7 +179,7 @@ class SqliteStore:
         base = await self._readers.ask(lambda connection: reading.base(connection, mailbox))
         if base is None:
             return
-        first, last = first_seq, schema.SEQ_MASK
+        first, last = max(1, first_seq), schema.SEQ_MASK
         while True:
             bounds = (base | first, base | last)
             rows = await self._readers.ask(

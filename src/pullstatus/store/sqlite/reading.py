@@ -88,12 +88,13 @@ def base(connection: apsw.Connection, mailbox: Mailbox) -> int | None:
 
 def chunks(
     connection: apsw.Connection, key: int, last: int, containing: bytes | None, rows_max: int
-) -> list[tuple[int, int, bytes, bytes]]:
-    """Up to `rows_max` chunks from `key` on: key, accepted_ms, bounds, body."""
+) -> list[tuple[int, int, int, int, bytes, bytes]]:
+    """Up to `rows_max` chunks from `key` on, whole rows of the table."""
     return cast(
-        "list[tuple[int, int, bytes, bytes]]",
+        "list[tuple[int, int, int, int, bytes, bytes]]",
         connection.execute(
-            "SELECT key, accepted_ms, bounds, body FROM chunk WHERE key BETWEEN ?1 AND ?2"
+            "SELECT key, count, accepted_ms, checksum, bounds, body FROM chunk"
+            " WHERE key BETWEEN ?1 AND ?2"
             " AND (?3 IS NULL OR instr(body, ?3)) ORDER BY key LIMIT ?4",
             (key, last, containing, rows_max),
         ).fetchall(),
