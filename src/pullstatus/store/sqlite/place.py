@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import re
 from pathlib import Path
 from typing import IO
 
@@ -53,7 +54,8 @@ def check_folder(path: Path, mounts: str | None = None) -> None:
         raise StoreRefused(f"the folder {folder} cannot be written by this user")
     if mounts is None:
         try:
-            mounts = Path("/proc/self/mountinfo").read_text(encoding="utf-8")
+            # As bytes of file names become text everywhere else.
+            mounts = os.fsdecode(Path("/proc/self/mountinfo").read_bytes())
         except OSError:
             return  # not Linux: nobody to ask
     kind = file_system(folder.resolve(), mounts)
@@ -67,13 +69,16 @@ def check_folder(path: Path, mounts: str | None = None) -> None:
 def file_system(folder: Path, mounts: str) -> str:
     """The type of the file system that holds `folder`, by the text of /proc/self/mountinfo."""
     found, kind = "", ""
-    for line in mounts.splitlines():
+    for line in mounts.strip("\n").split("\n"):
         left, _, right = line.partition(" - ")
         # The mount point is the fifth field; blanks in it are written as \040.
-        point = left.split()[4].encode().decode("unicode_escape")
+        point = _OCTAL.sub(lambda octal: chr(int(octal[1], 8)), left.split(" ")[4])
         if (point == "/" or f"{folder}/".startswith(f"{point}/")) and len(point) >= len(found):
-            found, kind = point, right.split()[0]
+            found, kind = point, right.split(" ")[0]
     return kind
+
+
+_OCTAL = re.compile(r"\\([0-7]{3})")
 
 
 def has_room(path: Path) -> bool:
