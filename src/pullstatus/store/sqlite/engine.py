@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import os
 from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import cast
 
 import apsw
 
-from pullstatus.errors import StoreCorrupt, StoreFull
+from pullstatus.errors import StoreCorrupt, StoreFull, StoreRefused
 from pullstatus.store.sqlite import chunk, copies, reading, schema
 from pullstatus.store.sqlite.connection import file_bytes, open_reader, open_writer
 from pullstatus.store.sqlite.log import Log
@@ -70,6 +69,7 @@ class SqliteStore:
         Raises:
             StoreRefused: the place, the file or its format is not safe to use.
         """
+        path = await asyncio.to_thread(_real, path)
         await asyncio.to_thread(check_folder, path)
         lock = ServerLock(path) if server else None
         try:
@@ -246,10 +246,19 @@ def _open_log(path: Path, *, server: bool) -> Log:
     return Log(open_writer(path))
 
 
+def _real(path: Path) -> Path:
+    """The one name of a file: by two names, two servers would each hold a lock of their own."""
+    return Path(os.path.realpath(path))
+
+
 def _make_private(path: Path) -> None:
     """Make the file before SQLite does, readable by its owner only: it holds keys and numbers.
 
     A file that is there is left alone: closing a handle of it would drop SQLite's locks on it.
     """
-    with contextlib.suppress(FileExistsError):
+    try:
         os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
+    except FileExistsError:
+        pass
+    except OSError as error:
+        raise StoreRefused(f"{path} cannot be made: {error.strerror}") from error

@@ -101,8 +101,11 @@ class ServerLock:
         """
         # Beside the store, never on it: closing any handle of a file drops SQLite's locks on it.
         lock = path.with_name(f"{path.name}-server")
-        self._file: IO[str] = lock.open("a+", encoding="utf-8")
-        lock.chmod(0o600)
+        try:
+            lock.touch(mode=0o600)
+            self._file: IO[str] = lock.open("a+", encoding="utf-8")
+        except OSError as error:
+            raise StoreRefused(f"{lock} cannot be opened: {error.strerror}") from error
         try:
             fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
