@@ -12,7 +12,7 @@ from __future__ import annotations
 import asyncio
 import queue
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from pullstatus.errors import OutcomeUnknown, StoreCorrupt, StoreFailed, StoreUnavailable
@@ -127,16 +127,19 @@ class Writer:
         if self._failure is not None:
             self._settle(group, [StoreUnavailable("the store takes no more work")] * len(group))
             return
-        try:
-            answers: list[Answer | BaseException] = list(
-                self._log.commit([operation for operation, _ in group])
-            )
-        except BaseException as error:  # noqa: BLE001 - whatever it is, somebody waits for it
-            self._note(error)
-            answers = [error] * len(group)
-        self._settle(group, answers)
+        self._settle(group, self._answers(group))
         self._attempt(self._log.checkpoint)
         self.room = self._has_room()
+
+    def _answers(self, group: list[_Waiting]) -> Sequence[Answer | BaseException]:
+        """What the log says to each of a group, be it one error for all."""
+        try:
+            return self._log.commit([operation for operation, _ in group])
+        except BaseException as error:  # noqa: BLE001 - whatever it is, somebody waits for it
+            self._note(error)
+            # Out of here, not kept in a variable: its traceback has this frame, and a cycle of the
+            # two would keep what was being read open until the garbage collector comes by.
+            return [error] * len(group)
 
     def _attempt(self, work: Callable[[], None]) -> None:
         """Do what nobody waits for; its failure of the disk counts like any other."""
@@ -153,12 +156,12 @@ class Writer:
             if self._on_failure is not None:
                 self._on_failure(error)
 
-    def _settle(self, group: list[_Waiting], answers: list[Answer | BaseException]) -> None:
+    def _settle(self, group: list[_Waiting], answers: Sequence[Answer | BaseException]) -> None:
         self._loop.call_soon_threadsafe(self._resolve, group, answers)
 
     # -- on the event loop ---------------------------------------------------------------------
 
-    def _resolve(self, group: list[_Waiting], answers: list[Answer | BaseException]) -> None:
+    def _resolve(self, group: list[_Waiting], answers: Sequence[Answer | BaseException]) -> None:
         self._pending -= len(group)
         for (_, future), answer in zip(group, answers, strict=True):
             if future.cancelled():
