@@ -20,8 +20,8 @@ from bench.results import Report, Result
 from bench.scenarios import EVERYDAY, Scenario
 
 RESULTS = Path(__file__).with_name("results")
-RECORDED = RESULTS / "recorded.json"
-LAST = RESULTS / "last.json"
+RECORDED = "recorded.json"
+LAST = "last.json"
 DISK = Path("/var/tmp")  # by custom on a disk, which /tmp often is not
 
 
@@ -50,6 +50,13 @@ DISK = Path("/var/tmp")  # by custom on a disk, which /tmp often is not
     help="Where stores are made; on a disk.",
 )
 @click.option(
+    "--results",
+    "kept",
+    type=click.Path(path_type=Path, file_okay=False),
+    default=RESULTS,
+    help="Where results are kept.",
+)
+@click.option(
     "--tolerance",
     type=click.FloatRange(0),
     default=guard.TOLERANCE,
@@ -66,6 +73,7 @@ def main(
     mixed_seconds: float,
     scale: float,
     folder: Path,
+    kept: Path,
     tolerance: float,
     *,
     full: bool,
@@ -107,17 +115,17 @@ def main(
         bench.runs,
         results,
     )
-    recorded = report.read(RECORDED)
+    recorded = report.read(kept / RECORDED)
     if as_json:
         click.echo(report.encode(made), nl=False)
     else:
         report.show(made, recorded, report.console())
-    _write(LAST, made)
+    _write(kept / LAST, made)
     fallen = list(guard.fallen(made, recorded, tolerance)) if recorded else []
     for line in [*failures, *fallen]:
         click.echo(line, err=True)
     if record and not failures:
-        _write(RECORDED, guard.merge(made, recorded))
+        _write(kept / RECORDED, guard.merge(made, recorded))
     if failures or (fallen and not record):
         sys.exit(1)
 

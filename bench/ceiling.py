@@ -22,6 +22,7 @@ import uvloop
 from bench.load import Answer
 from bench.process import Running
 
+CHECKOUT = Path(__file__).parents[1]
 OWN_HEADERS = ("date", "connection")  # uvicorn sends these by itself
 
 Scope = MutableMapping[str, Any]
@@ -33,7 +34,8 @@ def start(answer: Answer, folder: Path) -> Running:
     """Start a server that always gives `answer`."""
     file = folder / "answer.json"
     file.write_bytes(msgspec.json.encode(answer))
-    return Running([sys.executable, "-m", "bench.ceiling", str(file)], folder / "ceiling.log")
+    command = [sys.executable, "-m", "bench.ceiling", str(file.resolve())]
+    return Running(command, folder / "ceiling.log", cwd=CHECKOUT)
 
 
 def application(answer: Answer) -> Callable[[Scope, Receive, Send], Awaitable[None]]:

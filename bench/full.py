@@ -68,7 +68,8 @@ def _mixed(bench: Bench, scenario: Scenario) -> Result:
         running = product.serve()
         post = ingest_request(product.token, 1).encode()
         streams = [
-            Stream(lambda: post, rate, CONNECTIONS),
+            # As many senders as it takes to have a commit wait for none of them.
+            Stream(lambda: post, rate, 256),
             Stream(_renewed(lambda: pull_request().encode()), pulls_per_s, CONNECTIONS),
         ]
         bench.say(f"{bench.mixed_s:,.0f} s of {rate:,.0f} records a second")

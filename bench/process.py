@@ -28,12 +28,14 @@ class Usage(msgspec.Struct, frozen=True):
 
     Attributes:
         cores: processor time per second.
+        machine_cores: the same of everything that ran on this machine.
         memory_mib: resident, the largest seen.
         memory_third_mib, memory_last_mib: after a third of the while, and at its end.
         written_mib, read_mib: handed to and fetched from the disk.
     """
 
     cores: float
+    machine_cores: float
     memory_mib: float
     memory_third_mib: float
     memory_last_mib: float
@@ -121,6 +123,7 @@ class Watch:
 
     def __enter__(self) -> Self:
         self._before = _spent(self._pid)
+        self._busy_before = _machine_spent()
         self._began = _now()
         self._sampler.start()
         return self
@@ -130,9 +133,11 @@ class Watch:
         self._sampler.join()
         seconds = _now() - self._began
         after = _spent(self._pid)
+        busy_after = _machine_spent()
         self._memory.append(memory_mib(self._pid))
         self.usage = Usage(
             cores=(after[0] - self._before[0]) / seconds,
+            machine_cores=(busy_after - self._busy_before) / seconds,
             memory_mib=max(self._memory),
             memory_third_mib=self._memory[len(self._memory) // 3],
             memory_last_mib=self._memory[-1],
@@ -163,6 +168,12 @@ def cpu_seconds(stat: str) -> float:
     return (int(fields[11]) + int(fields[12])) / TICKS
 
 
+def machine_cpu_seconds(stat: str) -> float:
+    """Processor time of all processes so far by the text of /proc/stat, without interrupts."""
+    _, user, nice, system, *_ = stat.split("\n", 1)[0].split()
+    return (int(user) + int(nice) + int(system)) / TICKS
+
+
 def disk_bytes(io: str) -> tuple[int, int]:
     """Bytes written to and read from the disk so far, by the text of /proc/PID/io."""
     fields = dict(line.split(": ") for line in io.splitlines())
@@ -188,6 +199,10 @@ def _spent(pid: int) -> tuple[float, int, int]:
             wrote, fetched = disk_bytes((place / "io").read_text(encoding="ascii"))
             written, read = written + wrote, read + fetched
     return seconds, written, read
+
+
+def _machine_spent() -> float:
+    return machine_cpu_seconds(Path("/proc/stat").read_text(encoding="ascii"))
 
 
 def _now() -> float:

@@ -16,6 +16,7 @@ from bench.results import Indicator, Report, Result, median, spread
 
 WIDTH_CHARS = 110
 BUSY = 0.9  # of a core: from here on the load generator may be what binds
+DISTURBED = 0.3  # cores that others may take before figures are not to be trusted
 
 
 def console() -> Console:
@@ -103,6 +104,9 @@ def _busy(result: Result) -> Iterator[str]:
         cores = median(line.generator_cores)
         if cores > BUSY:
             yield f"the load took {cores:.2f} cores for {line.label}: it may be what binds"
+    others = max((cores for line in result.lines for cores in line.other_cores), default=0.0)
+    if others > DISTURBED:
+        yield f"other programs took up to {others:.2f} cores meanwhile: measure again in quiet"
 
 
 def _goal(ratio: Indicator) -> str:

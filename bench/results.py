@@ -20,6 +20,7 @@ class Line(msgspec.Struct):
         unit: of what there are so many a second.
         cores, memory_mib, written_mib, read_mib: of the server; empty when it is not ours.
         generator_cores: of the load generator; near 1, it is what binds.
+        other_cores: of everything else on the machine; the more, the less figures mean.
     """
 
     label: str
@@ -32,6 +33,7 @@ class Line(msgspec.Struct):
     written_mib: list[float] = []
     read_mib: list[float] = []
     generator_cores: list[float] = []
+    other_cores: list[float] = []
 
     def add(self, measured: Measured, usage: Usage | None, factor: float = 1.0) -> None:
         """Take in one run; `factor` is how many of the unit a request stands for."""
@@ -41,6 +43,8 @@ class Line(msgspec.Struct):
         self.generator_cores.append(measured.generator_cores)
         if usage is not None:
             self.cores.append(usage.cores)
+            other = usage.machine_cores - usage.cores - measured.generator_cores
+            self.other_cores.append(max(0.0, other))
             self.memory_mib.append(usage.memory_mib)
             self.written_mib.append(usage.written_mib)
             self.read_mib.append(usage.read_mib)
