@@ -1,0 +1,42 @@
+"""kill -9 at random instants: what was acknowledged is there, what was handed out never again.
+
+`PULLSTATUS_KILLS=2000 PULLSTATUS_SEED=7` asks for a longer run, or for another one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from pathlib import Path
+from random import Random
+
+import pytest
+
+from tests.faults.load import Load
+from tests.harness import Program
+
+KILLS = int(os.environ.get("PULLSTATUS_KILLS", "50"))
+SEED = os.environ.get("PULLSTATUS_SEED", "1")
+SHARDS = 10
+
+
+@pytest.mark.parametrize("shard", range(SHARDS))
+def test_killed_under_load(tmp_path: Path, shard: int) -> None:
+    """A store outlives any number of kills: nothing lost, doubled, reordered or torn."""
+    rng = Random(f"{SEED}/{shard}")
+    program = Program(tmp_path)
+    load = Load(program, rng)
+
+    async def kill() -> None:
+        await load.answered(rng.randrange(20, 400))
+        await asyncio.sleep(rng.uniform(0, 0.005))  # in the middle of whatever comes next
+        assert program.process is not None
+        program.process.kill()
+
+    for _ in range(KILLS // SHARDS + (shard < KILLS % SHARDS)):
+        program.start()
+        asyncio.run(load.live(kill))
+        program.kill()
+    with program:
+        report = load.settle()
+    assert report.acknowledged
