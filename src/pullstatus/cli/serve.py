@@ -146,11 +146,6 @@ def serve(
     server = Server(
         ServeOptions(store, host, port, trusted_proxies, tls_certificate, tls_key, retention_days)
     )
-    try:
-        uvloop.run(
-            server.run(on_ready=lambda address: click.echo(f"pullstatus listens on {address}"))
-        )
-    except OSError as error:
-        raise click.ClickException(f"cannot listen on {host}:{port}: {error.strerror}") from error
+    uvloop.run(server.run(on_ready=lambda address: click.echo(f"pullstatus listens on {address}")))
     if server.failure is not None:
         sys.exit(70)

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import signal
 import socket
+import ssl
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import cast
@@ -16,7 +17,7 @@ import uvicorn
 
 from pullstatus import limits
 from pullstatus.apps import Registry
-from pullstatus.errors import StoreUnavailable
+from pullstatus.errors import InvalidSetting, StoreUnavailable
 from pullstatus.mailbox.retention import keep
 from pullstatus.server.application import Application, wall_ms
 from pullstatus.server.protocol import Protocol
@@ -74,9 +75,10 @@ class Server:
 
         Raises:
             StoreRefused: the store cannot be opened safely; the text says what to change.
-            OSError: the address cannot be listened on.
+            InvalidSetting: the address cannot be listened on, or the TLS files are no use.
         """
         loop = asyncio.get_running_loop()
+        _check_tls(self.options)
         listener = _listen(self.options.host, self.options.port)
         try:
             self.store = await open_store(
@@ -233,6 +235,19 @@ class _Uvicorn(uvicorn.Server):
         return cast("list[Protocol]", list(self.server_state.connections))
 
 
+def _check_tls(options: ServeOptions) -> None:
+    if options.tls_certificate is not None:
+        try:
+            ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(
+                options.tls_certificate, options.tls_key
+            )
+        except OSError as error:
+            raise InvalidSetting(
+                "the TLS certificate and key cannot be used: both must be PEM files, and the key"
+                f" without a password must fit the certificate ({error.strerror or error})"
+            ) from error
+
+
 def _listen(host: str, port: int) -> socket.socket:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     listener = socket.socket(family, socket.SOCK_STREAM)
@@ -240,8 +255,8 @@ def _listen(host: str, port: int) -> socket.socket:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind((host, port))
         listener.listen(2048)
-    except OSError:
+    except OSError as error:
         listener.close()
-        raise
+        raise InvalidSetting(f"cannot listen on {host}:{port}: {error.strerror}") from error
     listener.settimeout(0)
     return listener
