@@ -55,7 +55,7 @@ def _print_secret(application: Application) -> None:
 
 def _print_applications(found: list[Application], *, as_json: bool) -> None:
     rows = [_shown(application) for application in found]
-    if not as_json:
+    if sys.stdout.isatty() and not as_json:
         rows = [
             row | {"appkeys": [f"...{key.appkey[-4:]}" for key in application.appkeys]}
             for row, application in zip(rows, found, strict=True)
