@@ -33,7 +33,12 @@ def check_sound(connection: apsw.Connection, path: Path) -> None:
     wal = path.with_name(f"{path.name}-wal")
     if not header_is_sound(wal):
         raise StoreCorrupt(f"{wal} is damaged at its beginning; {_ADVICE}")
-    connection.pragma("schema_version")  # until it has read, it knows of no frame
+    try:
+        connection.pragma("schema_version")  # until it has read, it knows of no frame
+    except apsw.ReadOnlyError:
+        # A rollback journal: power was cut while the file was being given its write-ahead log, so
+        # it has none yet. To roll back takes a writer, which comes next.
+        return
     # A command may be committing meanwhile; what looked odd once must look so twice.
     if _commits_behind(connection, wal) > 1 and _commits_behind(connection, wal) > 1:
         raise StoreCorrupt(f"{wal} is damaged before its end; {_ADVICE}")
