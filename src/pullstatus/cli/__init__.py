@@ -4,14 +4,44 @@ from __future__ import annotations
 
 import click
 
-from pullstatus.cli.apps import app_group, token_group
-from pullstatus.cli.demo import demo
-from pullstatus.cli.pulls import pulls_group, redeliver
-from pullstatus.cli.serve import serve
-from pullstatus.cli.soundness import audit, backup, restore
+from pullstatus.cli.lazy import Commands, LazyGroup, Planned
+
+COMMANDS = {
+    "app": ("apps:app_group", "Applications: the customers who pull."),
+    "audit": (
+        "soundness:audit",
+        "Prove from the data that nothing is lost, doubled or changed.",
+    ),
+    "backup": (
+        "soundness:backup",
+        "Write a consistent, audited copy of the store to a new FILE, while it is in use.",
+    ),
+    "demo": ("demo:demo", "Show it at work: a server, made-up traffic, a signed pull."),
+    "pulls": ("pulls:pulls_group", "The journal: who was handed what, and when."),
+    "redeliver": (
+        "pulls:redeliver",
+        "Hand records out again: copies of them, at the end of their mailboxes.",
+    ),
+    "restore": (
+        "soundness:restore",
+        "Make a new store (--store) out of a backup FILE, and begin a new epoch.",
+    ),
+    "serve": ("serve:serve", "Serve the mailboxes until TERM or Ctrl-C."),
+    "token": ("apps:token_group", "Tokens: what gateways show to put records in."),
+}
+"""Each command's place in this package, and its first sentence; a test compares."""
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.group(
+    cls=LazyGroup,
+    commands=Commands(
+        {
+            name: Planned(f"{__name__}.{place}", sentence)
+            for name, (place, sentence) in COMMANDS.items()
+        }
+    ),
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
 @click.version_option(package_name="pullstatus", message="%(prog)s %(version)s")
 def main() -> None:
     """A durable mailbox for SMS delivery statuses and replies.
@@ -19,14 +49,3 @@ def main() -> None:
     Gateways put records in, applications pull them out, at most 100 at a time; what was pulled is
     never returned again, what was accepted is never lost.
     """
-
-
-main.add_command(demo)
-main.add_command(serve)
-main.add_command(app_group)
-main.add_command(token_group)
-main.add_command(pulls_group)
-main.add_command(redeliver)
-main.add_command(audit)
-main.add_command(backup)
-main.add_command(restore)
