@@ -120,8 +120,15 @@ class Log:
                 self._connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
             self._wal_pages = 0
 
-    def close(self) -> None:
-        """Close the connection; the last one to close folds the log into the file."""
+    def close(self, *, fold: bool = True) -> None:
+        """Close the connection; the last one to close folds the log into the file.
+
+        Args:
+            fold: False after a failure: folding would sync again what could not be synced, and
+                the second sync may report success for pages that the kernel has dropped.
+        """
+        if not fold:
+            self._connection.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)
         self._connection.close()
 
     def _run(self, group: Sequence[Operation]) -> list[Answer]:

@@ -99,7 +99,7 @@ class Writer:
                 if group:
                     self._commit(group)
         finally:
-            self._log.close()
+            self._log.close(fold=self._failure is None)
 
     def _next_group(self) -> list[_Waiting] | None:
         """What has gathered; None at the end. While nothing comes, watches for other processes."""
