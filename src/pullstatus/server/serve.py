@@ -219,8 +219,6 @@ class _Uvicorn(uvicorn.Server):
         self._application.ready = False
         for server in self.servers:
             server.close()
-        for listener in sockets or ():
-            listener.close()  # else the kernel goes on accepting for us, and cuts them off later
         loop = asyncio.get_running_loop()
         deadline = loop.time() + limits.DRAIN_DEADLINE_S
         while (connections := self._connections()) and not self.force_exit:
