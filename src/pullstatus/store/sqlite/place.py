@@ -69,7 +69,7 @@ def check_folder(path: Path, mounts: str | None = None) -> None:
 def file_system(folder: Path, mounts: str) -> str:
     """The type of the file system that holds `folder`, by the text of /proc/self/mountinfo."""
     found, kind = "", ""
-    for line in mounts.strip("\n").split("\n"):
+    for line in filter(None, mounts.split("\n")):
         left, _, right = line.partition(" - ")
         # The mount point is the fifth field; blanks in it are written as \040.
         point = _OCTAL.sub(lambda octal: chr(int(octal[1], 8)), left.split(" ")[4])
