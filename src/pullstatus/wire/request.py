@@ -16,7 +16,8 @@ booleans, null and fractions don't. They send members that nobody asked for, whi
 
 from __future__ import annotations
 
-from typing import Final
+from collections.abc import Callable
+from typing import Final, TypeVar
 from urllib.parse import quote, unquote_to_bytes
 
 import msgspec
@@ -31,9 +32,16 @@ __all__ = [
     "PULL_PATH",
     "UNKNOWN_SDKAPPID",
     "PullRequest",
+    "SignedRequest",
+    "bad",
     "check_time",
     "parse_pull",
     "pull_request",
+    "read_body",
+    "read_integer",
+    "read_query",
+    "read_sig",
+    "read_time",
 ]
 
 PULL_PATH: Final = "/v5/tlssmssvr/pullstatus"
@@ -41,20 +49,20 @@ PULL_PATH: Final = "/v5/tlssmssvr/pullstatus"
 UNKNOWN_SDKAPPID: Final = -1
 """Stands for every decimal sdkappid above `limits.SDKAPPID_MAX`: no application can have it."""
 
+T = TypeVar("T")
+
 _KINDS: Final = {0: Kind.DELIVERY_STATUS, 1: Kind.REPLY}
 _NOTHING: Final = msgspec.Raw()
 
 
-class PullRequest(msgspec.Struct, frozen=True):
-    """A pull as it was sent. Nothing in it is proven yet, least of all who sent it.
+class SignedRequest(msgspec.Struct, frozen=True):
+    """What every v5 call has. Nothing in it is proven yet, least of all who sent it.
 
     sdkappid   the application, or `UNKNOWN_SDKAPPID`
     random     percent-decoded text, signed character for character
     sig        as sent: any text but ""
     time       Unix seconds
     time_text  the decimal text of `time` that is signed
-    type_raw   `type` as JSON text, unread until `page`
-    max_raw    `max` likewise
     """
 
     sdkappid: int
@@ -62,6 +70,15 @@ class PullRequest(msgspec.Struct, frozen=True):
     sig: str
     time: int
     time_text: str
+
+
+class PullRequest(SignedRequest, frozen=True):
+    """A pull as it was sent, unproven.
+
+    type_raw  `type` as JSON text, unread until `page`
+    max_raw   `max` likewise
+    """
+
     type_raw: bytes
     max_raw: bytes
 
@@ -71,12 +88,12 @@ class PullRequest(msgspec.Struct, frozen=True):
         Raises:
             Refused: 1004, `type` is not 0 or 1, or `max` is not 1 to 100.
         """
-        kind = _KINDS.get(_integer(self.type_raw, -1))
+        kind = _KINDS.get(read_integer(self.type_raw, -1))
         if kind is None:
-            raise _bad("type must be 0 (delivery statuses) or 1 (replies)")
-        count = _integer(self.max_raw, 0)
+            raise bad("type must be 0 (delivery statuses) or 1 (replies)")
+        count = read_integer(self.max_raw, 0)
         if not 1 <= count <= limits.PULL_COUNT_MAX:
-            raise _bad(f"max must be an integer from 1 to {limits.PULL_COUNT_MAX}")
+            raise bad(f"max must be an integer from 1 to {limits.PULL_COUNT_MAX}")
         return kind, count
 
 
@@ -88,7 +105,7 @@ class _Body(msgspec.Struct):
     max: msgspec.Raw = _NOTHING
 
 
-_decode_body: Final = msgspec.json.Decoder(_Body).decode
+_decode_body: Final[Callable[[bytes], _Body]] = msgspec.json.Decoder(_Body).decode
 _decode_str: Final = msgspec.json.Decoder(str).decode
 
 
@@ -106,16 +123,16 @@ def parse_pull(query: bytes, body: bytes) -> PullRequest:
             1004 `time` is not an integer. The text names the member and the fix, and holds nothing
             that was sent.
     """
-    sdkappid, random = _read_query(query)
-    members = _read_body(body)
-    sig = _read_sig(bytes(members.sig))
-    time, time_text = _read_time(bytes(members.time))
+    sdkappid, random = read_query(query)
+    members = read_body(body, _decode_body)
+    sig = read_sig(bytes(members.sig))
+    time, time_text = read_time(bytes(members.time))
     return PullRequest(
         sdkappid, random, sig, time, time_text, bytes(members.type), bytes(members.max)
     )
 
 
-def check_time(request: PullRequest, now_s: int) -> None:
+def check_time(request: SignedRequest, now_s: int) -> None:
     """Check that the request is fresh (check 12); call it only once its signature is proven.
 
     Raises:
@@ -159,7 +176,8 @@ def pull_request(
 # --- the query ------------------------------------------------------------------------------------
 
 
-def _read_query(query: bytes) -> tuple[int, str]:
+def read_query(query: bytes) -> tuple[int, str]:
+    """Return `sdkappid` and `random`, as `parse_pull` reads them (checks 4 and 5)."""
     found: dict[bytes, bytes] = {}
     for part in query.split(b"&"):
         name, _, value = part.partition(b"=")
@@ -178,9 +196,9 @@ def _read_query(query: bytes) -> tuple[int, str]:
     try:
         random = value.decode()
     except UnicodeDecodeError:
-        raise _bad("random must be UTF-8 text: send a random number") from None
+        raise bad("random must be UTF-8 text: send a random number") from None
     if not 0 < len(random) <= limits.RANDOM_CHARS_MAX:
-        raise _bad(
+        raise bad(
             f"random must be in the query string, with 1 to {limits.RANDOM_CHARS_MAX} characters"
         )
     return (sdkappid if sdkappid <= limits.SDKAPPID_MAX else UNKNOWN_SDKAPPID), random
@@ -189,20 +207,22 @@ def _read_query(query: bytes) -> tuple[int, str]:
 # --- the body -------------------------------------------------------------------------------------
 
 
-def _read_body(body: bytes) -> _Body:
+def read_body(body: bytes, decode: Callable[[bytes], T]) -> T:
+    """Return the members that `decode` takes from one JSON object (check 6)."""
     try:
         check_json(body)
     except InvalidBody as error:
-        raise _bad(f"{error}: send one JSON object") from None
+        raise bad(f"{error}: send one JSON object") from None
     try:
-        return _decode_body(body)
+        return decode(body)
     except msgspec.ValidationError:
-        raise _bad("the body must be one JSON object") from None
+        raise bad("the body must be one JSON object") from None
     except (msgspec.DecodeError, UnicodeDecodeError):
-        raise _bad("the body is not JSON: send one JSON object") from None
+        raise bad("the body is not JSON: send one JSON object") from None
 
 
-def _read_sig(token: bytes) -> str:
+def read_sig(token: bytes) -> str:
+    """Return what `sig` says, a string that is not empty (check 7)."""
     # A sig of plain characters needs no decoder, and most have 64.
     if len(token) == 66 and token[:1] == b'"' and token.isascii() and b"\\" not in token:
         return token[1:-1].decode()
@@ -212,18 +232,19 @@ def _read_sig(token: bytes) -> str:
     return sig
 
 
-def _read_time(token: bytes) -> tuple[int, str]:
+def read_time(token: bytes) -> tuple[int, str]:
+    """Return `time`, and the text of it that is signed (check 8)."""
     if token.isdigit() and len(token) < limits.INTEGER_DIGITS_MAX:
         return int(token), token.decode()
     text = _unquote(token)
-    time = _integer(token, -1)
+    time = read_integer(token, -1)
     if time < 0 or text.startswith(b"-"):
-        raise _bad("time must be in the body, an integer of Unix seconds")
+        raise bad("time must be in the body, an integer of Unix seconds")
     # A string of digits is signed as it is; 1457336869.0 is signed as the integer it means.
     return time, text.decode() if text.isdigit() else str(time)
 
 
-def _integer(token: bytes, otherwise: int) -> int:
+def read_integer(token: bytes, otherwise: int) -> int:
     """Return the integer that a JSON number or a string of digits means."""
     if token[:1] == b'"':
         token = _unquote(token)
@@ -240,5 +261,6 @@ def _unquote(token: bytes) -> bytes:
     return _decode_str(token).encode() if b"\\" in token else token[1:-1]
 
 
-def _bad(errmsg: str) -> Refused:
+def bad(errmsg: str) -> Refused:
+    """Return a refusal with 1004: a member is missing, ill-typed or out of range."""
     return Refused(Result.BAD_REQUEST, errmsg)
