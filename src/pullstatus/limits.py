@@ -114,3 +114,36 @@ DRAIN_DEADLINE_S: Final = 10
 
 RETRY_AFTER_S: Final = 5
 """Seconds that a 503 tells the sender to wait."""
+
+# --- the emulator ---------------------------------------------------------------------------------
+
+RECEIVERS_MAX: Final = 200
+"""Numbers in one `sendmultisms2`, as documented."""
+
+SMS_CHARS_MAX: Final = 500
+"""Characters of one SMS with its signature, parts joined. The documents only say that there is such
+a limit."""
+
+SIGN_CHARS_MIN: Final = 2
+"""Characters of an SMS signature at least, as documented."""
+
+SIGN_CHARS_MAX: Final = 12
+"""Characters of an SMS signature. The oldest page says 8, later ones 12."""
+
+PARAM_CHARS_MAX: Final = 12
+"""Characters of what goes into one place of a template, as documented."""
+
+EXT_CHARS_MAX: Final = 1024
+"""Characters of a send's session text, which comes back in its delivery status."""
+
+EXTEND_DIGITS_MAX: Final = 20
+"""Digits of a send's extension code: longer ones fit no sender's number."""
+
+SENT_MAX: Final = 10_000
+"""Sends that the emulator remembers for `GET /emulator/sent`; older ones go first."""
+
+PENDING_MAX: Final = 100_000
+"""Records that the emulator has promised for later. Beyond, sends are refused with 1013."""
+
+FAULTS_MAX: Final = 1000
+"""Faults that may be armed at the same time."""
