@@ -1,0 +1,139 @@
+"""Short ways to say what a test does to a store, and what it then sees there."""
+
+import asyncio
+import itertools
+from collections.abc import Callable
+from pathlib import Path
+
+from pullstatus import limits
+from pullstatus.records import Kind
+from pullstatus.store import (
+    Append,
+    Backlog,
+    Entry,
+    Fingerprints,
+    JournalRow,
+    Mailbox,
+    Page,
+    Pull,
+    RepeatKey,
+    Store,
+)
+
+NOW_MS = 1_800_000_000_000
+REPEAT_MS = limits.INGEST_REPEAT_S * 1000
+PULL_KEY_MS = limits.PULL_KEY_S * 1000
+
+STATUSES = Mailbox(1_400_006_666, Kind.DELIVERY_STATUS)
+REPLIES = Mailbox(1_400_006_666, Kind.REPLY)
+OTHERS = Mailbox(1_400_006_667, Kind.DELIVERY_STATUS)
+
+_numbers = itertools.count(1)
+
+
+def records(count: int) -> list[bytes]:
+    """Records that are like no others, of several lengths, with commas inside."""
+    return [
+        b'{"n":%d,"pad":"%s"}' % (number, b"x" * (number % 7))
+        for number in itertools.islice(_numbers, count)
+    ]
+
+
+def append(
+    mailbox: Mailbox, entries: list[bytes], at_ms: int = NOW_MS, *, key: RepeatKey | None = None
+) -> Append:
+    return Append(mailbox, entries, at_ms, key)
+
+
+def repeat_key(key: str, body: bytes = b"body", scope: str = "gateway/1") -> RepeatKey:
+    return RepeatKey(scope, key, body.ljust(16, b"."))
+
+
+def fingerprinted(
+    mailbox: Mailbox,
+    entries: list[bytes],
+    numbers: list[int],
+    at_ms: int = NOW_MS,
+    scope: str = "a",
+) -> Append:
+    """An append whose entries have fingerprints; equal numbers are equal records to the sender."""
+    items = [(NOW_MS // 1000 - number, b"%016d" % number) for number in numbers]
+    return Append(mailbox, entries, at_ms, fingerprints=Fingerprints(scope, items))
+
+
+def pull(
+    mailbox: Mailbox, count_max: int = 100, at_ms: int = NOW_MS, key: str | None = None
+) -> Pull:
+    return Pull(mailbox, count_max, at_ms, "192.0.2.1", key, "7226249334", NOW_MS // 1000)
+
+
+def single_use(
+    mailbox: Mailbox, random: str, time_s: int, count_max: int = 1, key: str | None = None
+) -> Pull:
+    return Pull(mailbox, count_max, NOW_MS, "192.0.2.1", key, random, time_s, single_use=True)
+
+
+def page(first_seq: int, entries: list[bytes], waiting: int, *, repeated: bool = False) -> Page:
+    return Page(first_seq, len(entries), b",".join(entries), waiting, repeated)
+
+
+EMPTY = Page(0, 0, b"", 0)
+
+
+async def together(store: Store, *operations: Append | Pull) -> list[object]:
+    """What operations are answered that arrive at once; their errors are among the answers."""
+    return await asyncio.gather(
+        *[
+            store.append(operation) if isinstance(operation, Append) else store.pull(operation)
+            for operation in operations
+        ],
+        return_exceptions=True,
+    )
+
+
+async def entries_of(store: Store, mailbox: Mailbox, first_seq: int = 1) -> list[Entry]:
+    return [entry async for entry in store.entries(mailbox, first_seq)]
+
+
+async def data_of(store: Store, mailbox: Mailbox) -> list[bytes]:
+    return [entry.data async for entry in store.entries(mailbox)]
+
+
+async def journal_of(store: Store, mailbox: Mailbox, first_seq: int = 1) -> list[JournalRow]:
+    return [row async for row in store.journal(mailbox, first_seq)]
+
+
+async def backlog_of(store: Store, mailbox: Mailbox) -> Backlog | None:
+    return next((row for row in await store.backlog() if row.mailbox == mailbox), None)
+
+
+async def drain(store: Store, mailbox: Mailbox, count_max: int = 100) -> list[Page]:
+    """Pull until an empty page, which is not among them."""
+    pages = []
+    while (taken := await store.pull(pull(mailbox, count_max))).count:
+        pages.append(taken)
+    return pages
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(file.name for file in folder.iterdir())
+
+
+async def until(condition: Callable[[], bool], within_s: float = 10.0) -> None:
+    """Wait for what gives no signal when it comes true."""
+    loop = asyncio.get_running_loop()
+    started = loop.time()
+    while not condition():
+        assert loop.time() - started < within_s
+        await asyncio.sleep(0.005)
+
+
+def check_journal(rows: list[JournalRow], handed_out: int) -> None:
+    """Journal rows must say, without gap or overlap, where everything went that left."""
+    next_seq = 1
+    for row in rows:
+        assert row.first_seq == next_seq
+        assert 1 <= row.count <= row.count_max
+        next_seq += row.count
+    assert next_seq == handed_out + 1
+    assert len({row.pull_id for row in rows}) == len(rows)

@@ -1,0 +1,139 @@
+"""A store as plain dicts and lists: what an engine must be indistinguishable from."""
+
+from __future__ import annotations
+
+import copy
+
+import msgspec
+
+from pullstatus.errors import KeyReused, ReplayRefused
+from pullstatus.store import Append, Backlog, Entry, JournalRow, Mailbox, Outcome, Page, Pull
+from tests.store.build import EMPTY, PULL_KEY_MS, REPEAT_MS
+
+Answer = int | Page | type[KeyReused] | type[ReplayRefused]
+
+
+class Box(msgspec.Struct):
+    """One mailbox: all it ever got, and what became of it."""
+
+    entries: list[tuple[int, bytes]] = []
+    journal: list[JournalRow] = []
+
+    @property
+    def cursor(self) -> int:
+        return sum(row.count for row in self.journal)
+
+    @property
+    def waiting(self) -> int:
+        return len(self.entries) - self.cursor
+
+
+class Model:
+    """The verbs of `Store`, one at a time; a refusal is answered as its class."""
+
+    def __init__(self) -> None:
+        self.boxes: dict[Mailbox, Box] = {}
+        self.batches: dict[tuple[str, str], tuple[bytes, int, int]] = {}
+        self.prints: dict[tuple[str, int, bytes], int] = {}
+        self.signatures: set[tuple[int, str, int]] = set()
+        self.settings: dict[str, tuple[bytes | None, int]] = {}
+
+    def copy(self) -> Model:
+        return copy.deepcopy(self)
+
+    def do(self, operation: Append | Pull) -> Answer:
+        return self.append(operation) if isinstance(operation, Append) else self.pull(operation)
+
+    def append(self, operation: Append) -> Answer:
+        key = operation.repeat_key
+        if key is not None:
+            known = self.batches.get((key.scope, key.key))
+            if known is not None and operation.at_ms - known[2] <= REPEAT_MS:
+                return known[1] if known[0] == key.digest else KeyReused
+            self.batches[key.scope, key.key] = (
+                key.digest,
+                len(operation.entries),
+                operation.at_ms,
+            )
+        fresh = operation.entries
+        if operation.fingerprints is not None:
+            fresh = []
+            for entry, item in zip(operation.entries, operation.fingerprints.items, strict=True):
+                name = (operation.fingerprints.scope, *item)
+                if name not in self.prints or operation.at_ms - self.prints[name] > REPEAT_MS:
+                    self.prints[name] = operation.at_ms
+                    fresh.append(entry)
+        if fresh:
+            box = self.boxes.setdefault(operation.mailbox, Box())
+            box.entries += [(operation.at_ms, entry) for entry in fresh]
+        return len(operation.entries)
+
+    def pull(self, operation: Pull) -> Answer:
+        box = self.boxes.get(operation.mailbox, Box())
+        if operation.key is not None:
+            for row in self._rows_of(operation.mailbox.sdkappid, operation.key):
+                if operation.at_ms - row.at_ms <= PULL_KEY_MS:
+                    same = (row.mailbox, row.count_max) == (operation.mailbox, operation.count_max)
+                    return self._page(box, row, repeated=True) if same else KeyReused
+        if operation.single_use:
+            signature = (operation.mailbox.sdkappid, operation.random, operation.time_s)
+            if signature in self.signatures:
+                return ReplayRefused
+            self.signatures.add(signature)
+        if not box.waiting:
+            return EMPTY
+        row = JournalRow(
+            operation.mailbox,
+            box.cursor + 1,
+            min(operation.count_max, box.waiting),
+            Outcome.PULLED,
+            operation.at_ms,
+            operation.address,
+            operation.key,
+            operation.count_max,
+            operation.random,
+            operation.time_s,
+        )
+        box.journal.append(row)
+        return self._page(box, row)
+
+    def change(self, name: str, value: bytes | None, expected: bytes | None) -> bool:
+        before, _ = self.settings.get(name, (None, 0))
+        if before != expected:
+            return False
+        revisions = [revision for _, revision in self.settings.values()]
+        self.settings[name] = (value, max(revisions, default=0) + 1)
+        return True
+
+    def entries(self, mailbox: Mailbox) -> list[Entry]:
+        box = self.boxes.get(mailbox, Box())
+        return [Entry(seq, *entry) for seq, entry in enumerate(box.entries, start=1)]
+
+    def journal(self, mailbox: Mailbox) -> list[JournalRow]:
+        return self.boxes.get(mailbox, Box()).journal
+
+    def waiting(self, mailbox: Mailbox) -> int:
+        return self.boxes.get(mailbox, Box()).waiting
+
+    def backlog(self) -> list[Backlog]:
+        return [
+            Backlog(mailbox, len(box.entries), box.cursor, box.waiting)
+            for mailbox, box in sorted(self.boxes.items())
+        ]
+
+    def oldest_waiting_ms(self) -> int | None:
+        heads = [box.entries[box.cursor][0] for box in self.boxes.values() if box.waiting]
+        return min(heads, default=None)
+
+    def _rows_of(self, sdkappid: int, key: str) -> list[JournalRow]:
+        return [
+            row
+            for mailbox, box in self.boxes.items()
+            if mailbox.sdkappid == sdkappid
+            for row in box.journal
+            if row.key == key
+        ]
+
+    def _page(self, box: Box, row: JournalRow, *, repeated: bool = False) -> Page:
+        taken = [data for _, data in box.entries[row.first_seq - 1 :][: row.count]]
+        return Page(row.first_seq, row.count, b",".join(taken), box.waiting, repeated)

@@ -1,0 +1,16 @@
+"""The embedded engine alone: its file, and doors to what is inside."""
+
+from pathlib import Path
+
+import pytest
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    return tmp_path / "store.db"
+
+
+@pytest.fixture
+def url(file: Path) -> str:
+    """Takes the place of the fixture that goes over all engines."""
+    return f"sqlite:///{file}"

@@ -1,0 +1,104 @@
+"""Chunks, as bytes: what is packed comes out again, whole or cut, and no damage goes unseen."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pullstatus.store.sqlite import chunk
+
+keys = st.integers(0, 2**63 - 1)
+entries_lists = st.lists(st.binary(max_size=40), min_size=1, max_size=20)
+
+
+@given(keys, entries_lists)
+def test_entries_come_out_as_they_went_in(key: int, entries: list[bytes]) -> None:
+    checksum, bounds, body = chunk.pack(key, entries)
+    assert body == b",".join(entries)
+    assert list(chunk.unpack(bounds, body)) == entries
+    assert list(chunk.sizes(bounds)) == [len(entry) for entry in entries]
+    assert chunk.checksum(key, bounds, body) == checksum
+    assert chunk.damaged(len(entries), bounds, body) == []
+    assert list(chunk.proven(key, len(entries), checksum, bounds, body)) == list(enumerate(entries))
+
+
+@given(keys, entries_lists)
+def test_the_checksum_fits_a_signed_column(key: int, entries: list[bytes]) -> None:
+    assert 0 <= chunk.pack(key, entries)[0] < 2**63
+
+
+@given(entries_lists, st.data())
+def test_a_cut_is_the_join_of_its_entries(entries: list[bytes], data: st.DataObject) -> None:
+    _, bounds, body = chunk.pack(1, entries)
+    start = data.draw(st.integers(0, len(entries) - 1))
+    stop = data.draw(st.integers(start + 1, len(entries) + 3))
+    assert chunk.cut(bounds, body, start, stop) == b",".join(entries[start:stop])
+
+
+def test_a_whole_chunk_is_cut_without_a_copy() -> None:
+    """A full page is a chunk's body, the object itself: the hot path copies nothing."""
+    _, bounds, body = chunk.pack(1, [b"a", b"b"])
+    assert chunk.cut(bounds, body, 0, 2) is body
+
+
+def flip(value: bytes, bit: int) -> bytes:
+    flipped = bytearray(value)
+    flipped[bit // 8] ^= 1 << bit % 8
+    return bytes(flipped)
+
+
+@given(keys, entries_lists, st.data())
+def test_a_flipped_bit_breaks_the_checksum(
+    key: int, entries: list[bytes], data: st.DataObject
+) -> None:
+    """In the body, the bounds or the key; so a chunk that moved elsewhere is noticed too."""
+    checksum, bounds, body = chunk.pack(key, entries)
+    assert chunk.checksum(key ^ 1 << data.draw(st.integers(0, 62)), bounds, body) != checksum
+    bit = data.draw(st.integers(0, 8 * len(bounds) - 1))
+    assert chunk.checksum(key, flip(bounds, bit), body) != checksum
+    if body:
+        bit = data.draw(st.integers(0, 8 * len(body) - 1))
+        assert chunk.checksum(key, bounds, flip(body, bit)) != checksum
+
+
+@given(keys, entries_lists, st.data())
+def test_damage_is_found_in_its_entry_alone(
+    key: int, entries: list[bytes], data: st.DataObject
+) -> None:
+    """The others can still be proven; a damaged comma between two is no entry's fault."""
+    checksum, bounds, body = chunk.pack(key, entries)
+    if not body:
+        return
+    bit = data.draw(st.integers(0, 8 * len(body) - 1))
+    owners = [position for position, entry in enumerate(entries) for _ in range(len(entry) + 1)]
+    begins = sum(len(entry) + 1 for entry in entries[: owners[bit // 8]])
+    hit_comma = bit // 8 - begins == len(entries[owners[bit // 8]])
+    expected = [] if hit_comma else [owners[bit // 8]]
+    damaged = flip(body, bit)
+    assert chunk.damaged(len(entries), bounds, damaged) == expected
+    assert list(chunk.proven(key, len(entries), checksum, bounds, damaged)) == [
+        (position, entry) for position, entry in enumerate(entries) if position not in expected
+    ]
+
+
+@given(keys, entries_lists, st.data())
+def test_nothing_unproven_comes_out_of_damaged_bounds(
+    key: int, entries: list[bytes], data: st.DataObject
+) -> None:
+    """Whatever the sizes, the sums, the count or the length have become."""
+    checksum, bounds, body = chunk.pack(key, entries)
+    count = len(entries) + data.draw(st.integers(-1, 1))
+    bounds = data.draw(
+        st.one_of(
+            st.integers(0, 8 * len(bounds) - 1).map(lambda bit: flip(bounds, bit)),
+            st.integers(0, len(bounds) - 1).map(lambda size: bounds[:size]),
+            st.binary(max_size=200),
+        )
+    )
+    for position, entry in chunk.proven(key, count, checksum, bounds, body):
+        assert entry == entries[position]
+
+
+@pytest.mark.parametrize("count", [0, 1, 3, 1000])
+def test_bounds_of_another_count_prove_nothing(count: int) -> None:
+    _, bounds, body = chunk.pack(1, [b"a", b"b"])
+    assert chunk.damaged(count, bounds, body) == list(range(count))

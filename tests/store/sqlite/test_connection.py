@@ -1,0 +1,128 @@
+"""The settings that durability rests on are in force, where it counts: on the writer itself."""
+
+import os
+import stat
+from pathlib import Path
+
+import apsw
+import pytest
+
+from pullstatus.errors import InvalidSetting, StoreRefused
+from pullstatus.store import open_store
+from pullstatus.store.sqlite import SqliteStore
+from tests.store.build import STATUSES, append, data_of, names, pull, records
+from tests.store.conftest import Opener
+
+pytestmark = pytest.mark.anyio
+
+
+def inside(store: object) -> apsw.Connection:
+    assert isinstance(store, SqliteStore)
+    return store._log._connection
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("journal_mode", "wal"),
+        ("synchronous", 2),
+        ("mmap_size", 0),
+        ("wal_autocheckpoint", 0),
+        ("page_size", 8192),
+    ],
+)
+async def test_the_writer_has_its_settings(opener: Opener, name: str, value: str | int) -> None:
+    """On the connection that commits, when the file is new and when it is opened again."""
+    for _ in range(2):
+        store = await opener()
+        assert inside(store).pragma(name) == value
+        await store.append(append(STATUSES, records(1)))
+        assert inside(store).pragma(name) == value
+        await store.close()
+
+
+async def test_a_setting_that_is_not_taken_is_refused(
+    url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As where a file system has no shared memory: SQLite says nothing and stays as it was."""
+    real = apsw.Connection.pragma
+
+    class Deaf(apsw.Connection):
+        def pragma(self, name: str, *value: object, **rest: object) -> object:
+            return real(self, name) if name == "journal_mode" else real(self, name, *value)
+
+    monkeypatch.setattr(apsw, "Connection", Deaf)
+    with pytest.raises(StoreRefused, match="journal_mode=wal"):
+        await open_store(url)
+
+
+async def test_an_old_sqlite_is_refused(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    for version, good in [("3.51.2", False), ("3.9.99", False), ("3.51.3", True), ("4.0", True)]:
+        monkeypatch.setattr(apsw, "sqlite_lib_version", lambda version=version: version)
+        if good:
+            await (await open_store(url)).close()
+        else:
+            with pytest.raises(StoreRefused, match="apsw"):
+                await open_store(url)
+
+
+async def test_every_file_is_its_owners_only(opener: Opener, tmp_path: Path) -> None:
+    """It holds keys and telephone numbers; whatever the umask of whoever starts it."""
+    before = os.umask(0)
+    try:
+        store = await opener(server=True)
+        await store.append(append(STATUSES, records(1)))
+        await store.backlog()
+        files = names(tmp_path)
+    finally:
+        os.umask(before)
+    assert files == ["store.db", "store.db-server", "store.db-shm", "store.db-wal"]
+    assert {stat.S_IMODE((tmp_path / name).stat().st_mode) for name in files} == {0o600}
+
+
+async def test_a_clean_stop_leaves_one_file(opener: Opener, tmp_path: Path) -> None:
+    """After readers were at work too: a copy of the file alone is then a whole copy."""
+    store = await opener()
+    await store.append(append(STATUSES, records(3)))
+    await store.pull(pull(STATUSES, 1))
+    await data_of(store, STATUSES)
+    await store.close()
+    assert names(tmp_path) == ["store.db"]
+
+
+async def test_the_log_is_folded_away_as_it_grows(opener: Opener, tmp_path: Path) -> None:
+    """Without SQLite's own checkpoints it must not grow for ever."""
+    store = await opener()
+    wal = tmp_path / "store.db-wal"
+    sizes = set()
+    for _ in range(90):
+        await store.append(append(STATUSES, [b"x" * 16_384] * 60))
+        sizes.add(wal.stat().st_size)
+    assert max(sizes) < 2 * 4096 * 8192
+    assert (tmp_path / "store.db").stat().st_size > 4096 * 8192
+
+
+@pytest.mark.parametrize(
+    "url", ["sqlite://", "sqlite:///", "sqlite:x.db", "mysql:///x", "", "store.db"]
+)
+async def test_what_names_no_store_is_refused(url: str) -> None:
+    with pytest.raises(InvalidSetting, match="sqlite:///"):
+        await open_store(url)
+
+
+async def test_a_path_may_be_relative(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It stays the same file when the process goes elsewhere."""
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path)
+    store = await open_store("sqlite:///a b.db")
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    await store.append(append(STATUSES, records(1)))
+    assert len(await data_of(store, STATUSES)) == 1
+    await store.close()
+    assert (tmp_path / "a b.db").is_file()
+
+
+async def test_a_missing_folder_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(StoreRefused, match="does not exist"):
+        await open_store(f"sqlite:///{tmp_path}/none/store.db", server=True)
+    assert names(tmp_path) == []

@@ -1,0 +1,496 @@
+"""Disks that fail, fill up or change what they hold: refused, survived, never passed on."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import shutil
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import apsw
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pullstatus.errors import (
+    OutcomeUnknown,
+    StoreCorrupt,
+    StoreFailed,
+    StoreFull,
+    StoreUnavailable,
+)
+from pullstatus.store import Append, Page, Pull, Store, open_store
+from pullstatus.store.sqlite import SqliteStore, log
+from pullstatus.store.sqlite.connection import open_writer
+from pullstatus.store.sqlite.log import Log
+from tests.store.build import (
+    NOW_MS,
+    REPLIES,
+    STATUSES,
+    append,
+    data_of,
+    drain,
+    entries_of,
+    page,
+    pull,
+    records,
+    together,
+    until,
+)
+from tests.store.conftest import Opener
+
+anyio = pytest.mark.anyio
+
+
+# --- after which no more work is taken ------------------------------------------------------------
+
+
+def refusals(store: Store) -> list[Callable[[], Any]]:
+    """Every verb that writes, and the pull that needs no write."""
+    return [
+        lambda: store.append(append(STATUSES, records(1))),
+        lambda: store.pull(pull(STATUSES)),
+        lambda: store.pull(pull(REPLIES)),
+        lambda: store.change("a", b"1", expected=None),
+        lambda: store.forget(before_ms=NOW_MS),
+    ]
+
+
+@anyio
+@pytest.mark.parametrize("error", [OutcomeUnknown, StoreFailed, StoreCorrupt])
+async def test_a_failed_commit_is_the_last(
+    opener: Opener, monkeypatch: pytest.MonkeyPatch, error: type[Exception]
+) -> None:
+    """All of its group get the error, the owner is told once, and nothing is written any more."""
+    failures: list[BaseException] = []
+    told = asyncio.Event()
+    loop = asyncio.get_running_loop()
+
+    def on_failure(failure: BaseException) -> None:
+        failures.append(failure)
+        loop.call_soon_threadsafe(told.set)
+
+    store = await opener(on_failure=on_failure)
+    entries = records(2)
+    await store.append(append(STATUSES, entries))
+
+    def fail(_log: Log, _group: object) -> list[Any]:
+        raise error("injected")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Log, "commit", fail)
+        answers = await together(store, append(STATUSES, records(1)), pull(STATUSES, 1))
+    assert [type(answer) for answer in answers] == [error, error]
+    await asyncio.wait_for(told.wait(), 10)
+    for verb in refusals(store) * 2:
+        with pytest.raises(StoreUnavailable):
+            await verb()
+    assert await data_of(store, STATUSES) == entries
+    assert [type(failure) for failure in failures] == [error]
+    await store.close()
+    assert len(failures) == 1
+
+
+@anyio
+async def test_what_already_waits_is_refused_after_a_failure(
+    opener: Opener, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing that was handed over before the failure is written after it, nor left hanging."""
+    failures: list[BaseException] = []
+    store = await opener(on_failure=failures.append)
+    assert isinstance(store, SqliteStore)
+    begun, go_on = asyncio.Event(), threading.Event()
+    loop = asyncio.get_running_loop()
+
+    def fail(_log: Log, _group: object) -> list[Any]:
+        loop.call_soon_threadsafe(begun.set)
+        go_on.wait(30)
+        raise OutcomeUnknown("injected")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Log, "commit", fail)
+        first = asyncio.create_task(store.append(append(STATUSES, records(1))))
+        await begun.wait()
+        second = asyncio.create_task(store.append(append(STATUSES, records(1))))
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        go_on.set()
+        with pytest.raises(OutcomeUnknown):
+            await first
+        with pytest.raises(StoreUnavailable):
+            await second
+    assert len(failures) == 1
+    assert await data_of(store, STATUSES) == []
+
+
+@anyio
+async def test_a_mistake_in_one_operation_stops_nobody(opener: Opener) -> None:
+    """An error that isn't the disk's is given to its group; the store works on, unchanged."""
+    failures: list[BaseException] = []
+    store = await opener(on_failure=failures.append)
+    wrong = Append(STATUSES, ["no bytes"], NOW_MS)  # type: ignore[list-item]
+    with pytest.raises(TypeError):
+        await store.append(wrong)
+    entries = records(1)
+    assert await store.append(append(STATUSES, entries)) == 1
+    assert await data_of(store, STATUSES) == entries
+    assert failures == []
+
+
+@anyio
+async def test_a_failed_checkpoint_is_a_failure(
+    opener: Opener, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its sync must not be tried again; the append before it was durable, and is acknowledged."""
+    failures: list[BaseException] = []
+    told = asyncio.Event()
+    loop = asyncio.get_running_loop()
+
+    def on_failure(failure: BaseException) -> None:
+        failures.append(failure)
+        loop.call_soon_threadsafe(told.set)
+
+    store = await opener(on_failure=on_failure)
+
+    def fail(_log: Log) -> None:
+        raise StoreFailed("injected")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Log, "checkpoint", fail)
+        assert await store.append(append(STATUSES, records(1))) == 1
+        await asyncio.wait_for(told.wait(), 10)
+    with pytest.raises(StoreUnavailable):
+        await store.append(append(STATUSES, records(1)))
+    assert len(failures) == 1
+
+
+@pytest.mark.parametrize(
+    ("error", "expected"),
+    [
+        (apsw.BusyError, StoreUnavailable),
+        (apsw.LockedError, StoreUnavailable),
+        (apsw.FullError, StoreFull),
+        (apsw.CorruptError, StoreCorrupt),
+        (apsw.NotADBError, StoreCorrupt),
+        (apsw.IOError, StoreFailed),
+        (apsw.CantOpenError, StoreFailed),
+        (apsw.ReadOnlyError, StoreFailed),
+        (apsw.ConstraintError, StoreFailed),
+    ],
+)
+def test_errors_of_sqlite_become_ours(error: type[Exception], expected: type[Exception]) -> None:
+    with pytest.raises(expected) as caught, log.translated():
+        raise error("injected")
+    assert type(caught.value) is expected
+    assert isinstance(caught.value.__cause__, error)
+
+
+@anyio
+async def test_reading_verbs_raise_ours_too(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(_path: Path) -> apsw.Connection:
+        raise apsw.CantOpenError("injected")
+
+    monkeypatch.setattr("pullstatus.store.sqlite.reading.open_reader", fail)
+    with pytest.raises(StoreUnavailable):
+        await store.settings()
+
+
+# --- a disk that writes no more -------------------------------------------------------------------
+
+
+class Disk(apsw.VFS):
+    """The real disk, but its writes to the log come to an end, and its syncs of it may fail."""
+
+    def __init__(self) -> None:
+        self.writes_left: int | None = None
+        self.syncs_left: int | None = None
+        super().__init__("failing", "")
+
+    def xOpen(  # noqa: N802 - SQLite's name
+        self, name: str | apsw.URIFilename | None, flags: list[int]
+    ) -> apsw.VFSFile:
+        return DiskFile(self, name, flags)
+
+
+class DiskFile(apsw.VFSFile):
+    def __init__(self, disk: Disk, name: str | apsw.URIFilename | None, flags: list[int]) -> None:
+        self._disk = disk
+        self._wal = bool(flags[0] & apsw.SQLITE_OPEN_WAL)
+        super().__init__("", name, flags)
+
+    def xWrite(self, data: bytes, offset: int) -> None:  # noqa: N802 - SQLite's name
+        if self._wal and self._disk.writes_left is not None:
+            self._disk.writes_left -= 1
+            if self._disk.writes_left < 0:
+                if self._disk.writes_left == -1:
+                    super().xWrite(data[: len(data) - 1], offset)
+                raise apsw.FullError("injected")
+        super().xWrite(data, offset)
+
+    def xSync(self, flags: int) -> None:  # noqa: N802 - SQLite's name
+        if self._wal and self._disk.syncs_left is not None:
+            self._disk.syncs_left -= 1
+            if self._disk.syncs_left < 0:
+                raise apsw.IOError("injected")
+        super().xSync(flags)
+
+
+@pytest.fixture
+def disk() -> Iterator[Disk]:
+    disk = Disk()
+    yield disk
+    disk.unregister()
+
+
+def test_a_disk_that_is_full_at_the_commit_has_not_committed(disk: Disk, file: Path) -> None:
+    """Wherever in it the space ends: a crash then doesn't bring it back, and work goes on."""
+    entries = [b"x" * 9000] * 3
+    for writes in range(100):
+        disk.writes_left = None
+        for old in file.parent.iterdir():
+            old.unlink()
+        found = Log(open_writer(str(file), vfs="failing"))
+        found.commit([append(STATUSES, records(1))])
+        disk.writes_left = writes
+        try:
+            found.commit([append(STATUSES, entries), pull(STATUSES)])
+        except StoreFull:
+            disk.writes_left = None
+            crashed = file.with_name("crashed.db")
+            for suffix in ("", "-wal"):
+                shutil.copy(f"{file}{suffix}", f"{crashed}{suffix}")
+            after = Log(open_writer(str(crashed)))
+            assert list(after.states.waiting.values()) == [1]
+            after.close()
+            assert list(found.states.waiting.values()) == [1]
+            [accepted, taken] = found.commit([append(STATUSES, entries), pull(STATUSES)])
+            assert accepted == 3
+            assert isinstance(taken, Page)
+            assert taken.count == 4
+            found.close()
+        else:
+            found.close()
+            break
+    else:
+        pytest.fail("the disk was never large enough")
+    assert writes >= 4
+
+
+def test_a_failed_sync_leaves_the_outcome_unknown(disk: Disk, file: Path) -> None:
+    """Neither a success nor a refusal would be true: after a crash the commit may be there."""
+    found = Log(open_writer(str(file), vfs="failing"))
+    found.commit([append(STATUSES, records(1))])
+    disk.syncs_left = 0
+    with pytest.raises(OutcomeUnknown):
+        found.commit([pull(STATUSES)])
+    disk.syncs_left = None
+    found.close()
+
+
+@anyio
+async def test_a_full_store_takes_no_more_but_lives(opener: Opener) -> None:
+    """Appends are refused, nothing of them is stored, pulls go on; with space, all goes on."""
+    failures: list[BaseException] = []
+    store = await opener(on_failure=failures.append)
+    assert isinstance(store, SqliteStore)
+    entries = records(3)
+    await store.append(append(STATUSES, entries))
+    inside = store._log._connection
+    pages = inside.pragma("page_count")
+    inside.pragma("max_page_count", pages + 4)
+    large = [b"x" * 16_000]
+    stored = 0
+    with contextlib.suppress(StoreFull):
+        for _ in range(100):
+            await store.append(append(REPLIES, large))
+            stored += 1
+    assert stored < 5
+    for _ in range(3):
+        with pytest.raises(StoreFull):
+            await store.append(append(REPLIES, large * 10))
+    assert len(await data_of(store, REPLIES)) == stored
+    assert store.waiting(REPLIES) == stored
+    assert await store.pull(pull(STATUSES, 2)) == page(1, entries[:2], 1)
+    inside.pragma("max_page_count", 2**31)
+    assert await store.append(append(REPLIES, large * 10)) == 10
+    assert sum([taken.count for taken in await drain(store, REPLIES)]) == stored + 10
+    assert failures == []
+
+
+@anyio
+async def test_a_nearly_full_disk_takes_no_more_but_lets_pull(
+    opener: Opener, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Appends end while there is still room for what pulls write."""
+    store = await opener()
+    entries = records(3)
+    await store.append(append(STATUSES, entries))
+    room = True
+    monkeypatch.setattr("pullstatus.store.sqlite.engine.has_room", lambda _path: room)
+    room = False
+    await store.pull(pull(STATUSES, 1))
+    await until(lambda: not store.engine().room)
+    with pytest.raises(StoreFull):
+        await store.append(append(STATUSES, records(1)))
+    assert await store.pull(pull(STATUSES)) == page(2, entries[1:], 0)
+    room = True
+    await until(lambda: store.engine().room)
+    assert await store.append(append(STATUSES, records(1))) == 1
+
+
+# --- what is stored is not what was stored --------------------------------------------------------
+
+
+def damage(file: Path, statement: str, *values: apsw.SQLiteValue) -> None:
+    connection = apsw.Connection(str(file))
+    connection.execute(statement, values)
+    connection.close()
+
+
+def flipped(value: bytes, bit: int) -> bytes:
+    changed = bytearray(value)
+    changed[bit // 8 % len(value)] ^= 1 << bit % 8
+    return bytes(changed)
+
+
+def taken_and_read(url: str) -> tuple[list[Page], list[tuple[int, bytes]], list[int]]:
+    """What pulls hand out of a store until it is empty or stops, and what reading shows of it."""
+
+    async def work() -> tuple[list[Page], list[tuple[int, bytes]], list[int]]:
+        pages: list[Page] = []
+        store = await open_store(url)
+        try:
+            seen = [(entry.seq, entry.data) for entry in await entries_of(store, STATUSES)]
+            while (taken := await store.pull(Pull(STATUSES, 3, NOW_MS))).count:
+                pages.append(taken)
+        except (StoreCorrupt, StoreUnavailable):
+            seen = []
+        finally:
+            counts = [
+                count
+                for row in await store.backlog()
+                for count in (row.accepted, row.waiting + row.handed_out + row.quarantined)
+            ]
+            await store.close()
+        return pages, seen, counts
+
+    return asyncio.run(work())
+
+
+COLUMNS = ("bounds", "body", "checksum", "count")
+
+
+@settings(max_examples=60, derandomize=True, deadline=None, database=None)
+@given(
+    column=st.sampled_from(COLUMNS),
+    bit=st.integers(0, 10_000),
+    sizes=st.sampled_from([[7], [2, 5]]),
+)
+def test_a_damaged_entry_never_leaves(
+    tmp_path_factory: pytest.TempPathFactory, column: str, bit: int, sizes: Sequence[int]
+) -> None:
+    """Whichever bit of a chunk has flipped, a page holds the entries it counts, as they came."""
+    file = tmp_path_factory.mktemp("damaged") / "store.db"
+    entries = records(sum(sizes))
+    found = Log(open_writer(str(file)))
+    for size in sizes:
+        start = found.states.waiting.get(next(iter(found.states.waiting), -1), 0)
+        found.commit([append(STATUSES, entries[start : start + size])])
+    found.close()
+    connection = apsw.Connection(str(file))
+    value = connection.execute(f"SELECT {column} FROM chunk ORDER BY key LIMIT 1").get
+    changed = value ^ 1 << bit % 16 if isinstance(value, int) else flipped(value, bit)
+    connection.execute(
+        f"UPDATE chunk SET {column} = ? WHERE key = (SELECT min(key) FROM chunk)", (changed,)
+    )
+    connection.close()
+    try:
+        pages, seen, counts = taken_and_read(f"sqlite:///{file}")
+    except StoreCorrupt:
+        return  # refused as a whole: nothing left
+    for taken in pages:
+        expected = entries[taken.first_seq - 1 : taken.first_seq - 1 + taken.count]
+        assert taken.data == b",".join(expected)
+    assert all(entries[seq - 1] == data for seq, data in seen)
+    assert len(set(counts)) == 1
+
+
+@anyio
+@pytest.mark.parametrize("place", range(5))
+async def test_a_damaged_entry_is_set_aside_alone(opener: Opener, file: Path, place: int) -> None:
+    """Those before and behind it are handed out; it is counted, and the store works on."""
+    store = await opener()
+    entries = records(5)
+    await store.append(append(STATUSES, entries))
+    await store.close()
+    body = b",".join(entries)
+    start = body.index(entries[place])
+    damage(file, "UPDATE chunk SET body = ?", body[: start + 5] + b"#" + body[start + 6 :])
+    store = await opener()
+    pages = await drain(store, STATUSES)
+    kept = entries[:place] + entries[place + 1 :]
+    assert b",".join(taken.data for taken in pages) == b",".join(kept)
+    assert [entry.data for entry in await entries_of(store, STATUSES)] == kept
+    [row] = await store.backlog()
+    assert (row.accepted, row.handed_out, row.quarantined, row.waiting) == (5, 4, 1, 0)
+    await store.append(append(STATUSES, entries[:1]))
+    assert (await store.pull(pull(STATUSES))).data == entries[0]
+
+
+@anyio
+async def test_a_damaged_comma_is_mended(opener: Opener, file: Path) -> None:
+    """The commas between entries are ours, so losing one loses nothing."""
+    store = await opener()
+    entries = records(3)
+    await store.append(append(STATUSES, entries))
+    await store.close()
+    damage(file, "UPDATE chunk SET body = ?", b";".join(entries))
+    store = await opener()
+    assert await store.pull(pull(STATUSES, 2)) == page(1, entries[:2], 1)
+    assert await store.pull(pull(STATUSES, 2)) == page(3, entries[2:], 0)
+
+
+@anyio
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "UPDATE mailbox SET tail = tail + 1",
+        "UPDATE mailbox SET cursor = cursor - 1",
+        "DELETE FROM chunk WHERE key = (SELECT max(key) FROM chunk)",
+        "DELETE FROM journal",
+        "UPDATE journal SET count = count + 1",
+    ],
+)
+async def test_a_store_that_contradicts_itself_is_refused(
+    opener: Opener, file: Path, statement: str
+) -> None:
+    """At the start, before anything is handed out, saying which mailbox and what to do."""
+    store = await opener()
+    await store.append(append(STATUSES, records(3)))
+    await store.append(append(STATUSES, records(3)))
+    await store.pull(pull(STATUSES, 2))
+    await store.close()
+    damage(file, statement)
+    with pytest.raises(StoreCorrupt, match=r"1400006666/.* contradict each other.*audit"):
+        await opener()
+
+
+@anyio
+async def test_a_missing_chunk_stops_the_store(opener: Opener, file: Path) -> None:
+    """A gap in the middle is found by the pull that comes to it, which then hands out nothing."""
+    failures: list[BaseException] = []
+    store = await opener()
+    for _ in range(3):
+        await store.append(append(STATUSES, records(2)))
+    await store.close()
+    damage(file, "DELETE FROM chunk WHERE key = (SELECT min(key) + 2 FROM chunk)")
+    store = await opener(on_failure=failures.append)
+    assert (await store.pull(pull(STATUSES, 2))).count == 2
+    with pytest.raises(StoreCorrupt, match="missing"):
+        await store.pull(pull(STATUSES, 2))
+    assert len(failures) == 1
+    with pytest.raises(StoreUnavailable):
+        await store.pull(pull(STATUSES, 2))

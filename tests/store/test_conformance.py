@@ -1,0 +1,718 @@
+"""What every engine must do, verb by verb: the rules here hold for all that `ENGINES` names."""
+
+import asyncio
+import itertools
+
+import pytest
+
+from pullstatus.errors import KeyReused, ReplayRefused, StoreUnavailable
+from pullstatus.store import Mailbox, Outcome, Page, Store, open_store, pull_id
+from tests.store.build import (
+    EMPTY,
+    NOW_MS,
+    OTHERS,
+    PULL_KEY_MS,
+    REPEAT_MS,
+    REPLIES,
+    STATUSES,
+    append,
+    backlog_of,
+    check_journal,
+    data_of,
+    drain,
+    entries_of,
+    fingerprinted,
+    journal_of,
+    page,
+    pull,
+    records,
+    repeat_key,
+    single_use,
+    together,
+)
+from tests.store.conftest import Opener
+
+pytestmark = pytest.mark.anyio
+
+
+# --- append and pull ------------------------------------------------------------------------------
+
+
+async def test_a_new_store_is_empty(store: Store) -> None:
+    assert await store.pull(pull(STATUSES)) == EMPTY
+    assert await store.pull(pull(STATUSES, key="k")) == EMPTY
+    assert store.waiting(STATUSES) == 0
+    assert await store.backlog() == []
+    assert await store.oldest_waiting_ms() is None
+    assert await entries_of(store, STATUSES) == []
+    assert await journal_of(store, STATUSES) == []
+    assert await store.settings() == []
+
+
+async def test_entries_are_numbered_from_one_without_gaps(store: Store) -> None:
+    first, second = records(3), records(2)
+    assert await store.append(append(STATUSES, first, NOW_MS)) == 3
+    assert await store.append(append(STATUSES, second, NOW_MS + 1)) == 2
+    entries = await entries_of(store, STATUSES)
+    assert [entry.seq for entry in entries] == [1, 2, 3, 4, 5]
+    assert [entry.data for entry in entries] == first + second
+    assert [entry.accepted_ms for entry in entries] == [NOW_MS] * 3 + [NOW_MS + 1] * 2
+
+
+async def test_an_empty_batch_is_acknowledged_and_leaves_nothing(store: Store) -> None:
+    assert await store.append(append(STATUSES, [])) == 0
+    assert await store.append(append(STATUSES, [], key=repeat_key("k"))) == 0
+    assert await entries_of(store, STATUSES) == []
+    assert store.waiting(STATUSES) == 0
+
+
+@pytest.mark.parametrize(
+    "batches", [[250], [1] * 7, [99, 1, 1], [100, 100, 50], [101, 149], [3, 98]]
+)
+@pytest.mark.parametrize("count_max", [1, 7, 99, 100])
+async def test_pages_are_all_entries_in_order(
+    store: Store, batches: list[int], count_max: int
+) -> None:
+    """However entries came and however they are taken: each once, in order, and only the last page
+    is short."""
+    entries = []
+    for size in batches:
+        entries += (batch := records(size))
+        await store.append(append(STATUSES, batch))
+    expected = [
+        page(
+            start + 1, entries[start : start + count_max], max(0, len(entries) - start - count_max)
+        )
+        for start in range(0, len(entries), count_max)
+    ]
+    assert await drain(store, STATUSES, count_max) == expected
+    assert await data_of(store, STATUSES) == entries
+
+
+async def test_pages_of_changing_size_meet(store: Store) -> None:
+    """A page that ends inside what was stored together is followed by the rest of it."""
+    entries = records(321)
+    await store.append(append(STATUSES, entries))
+    taken = 0
+    for count_max in itertools.cycle([1, 100, 13, 50, 2]):
+        expected = entries[taken : taken + count_max]
+        left = len(entries) - taken - len(expected)
+        if not expected:
+            break
+        assert await store.pull(pull(STATUSES, count_max)) == page(taken + 1, expected, left)
+        taken += len(expected)
+    assert await store.pull(pull(STATUSES)) == EMPTY
+
+
+async def test_what_comes_later_is_pulled_later(store: Store) -> None:
+    first, second = records(2), records(2)
+    await store.append(append(STATUSES, first))
+    assert await store.pull(pull(STATUSES)) == page(1, first, 0)
+    assert await store.pull(pull(STATUSES)) == EMPTY
+    await store.append(append(STATUSES, second))
+    assert await store.pull(pull(STATUSES, 1)) == page(3, second[:1], 1)
+    assert await store.pull(pull(STATUSES)) == page(4, second[1:], 0)
+
+
+async def test_entries_come_back_byte_for_byte(store: Store) -> None:
+    """An engine doesn't read what it keeps: any bytes, the largest record, a hundred of them."""
+    entries = [b",", b"", b",,", bytes(range(256)), b"\0" * 16_384]
+    entries += [bytes([number]) * 16_384 for number in range(100)]
+    await store.append(append(STATUSES, entries))
+    assert await data_of(store, STATUSES) == entries
+    assert b",".join([taken.data for taken in await drain(store, STATUSES)]) == b",".join(entries)
+
+
+async def test_mailboxes_do_not_mix(store: Store) -> None:
+    """Kinds and applications are numbered, counted and pulled each for itself."""
+    boxes = [STATUSES, REPLIES, OTHERS, Mailbox(1, STATUSES.kind), Mailbox(2**31 - 1, REPLIES.kind)]
+    contents = {box: records(count) for count, box in enumerate(boxes, start=1)}
+    for turn in range(len(boxes)):
+        for box, entries in contents.items():
+            await store.append(append(box, entries[turn : turn + 1]))
+    for box, entries in contents.items():
+        assert await store.pull(pull(box, 1)) == page(1, entries[:1], len(entries) - 1)
+        assert await data_of(store, box) == entries
+    assert [(row.mailbox, row.waiting) for row in await store.backlog()] == [
+        (box, len(contents[box]) - 1) for box in sorted(boxes)
+    ]
+    for box, entries in contents.items():
+        for asked in (-1, 0, 1, 2**40, 2**41):
+            assert {entry.data for entry in await entries_of(store, box, asked)} <= set(entries)
+            assert {row.mailbox for row in await journal_of(store, box, asked)} <= {box}
+
+
+async def test_entries_can_be_read_from_any_number(store: Store) -> None:
+    """Taken or waiting, from the middle of a batch as well as from its start."""
+    for size in (3, 250, *[1] * 210):
+        await store.append(append(STATUSES, records(size)))
+    await store.pull(pull(STATUSES, 77))
+    entries = await entries_of(store, STATUSES)
+    assert [entry.seq for entry in entries] == list(range(1, 464))
+    for first_seq in (1, 2, 3, 4, 78, 103, 104, 253, 254, 463, 464, 1000):
+        assert await entries_of(store, STATUSES, first_seq) == entries[first_seq - 1 :]
+
+
+async def test_figures_follow_every_step(store: Store) -> None:
+    async def figures() -> tuple[int, ...]:
+        row = await backlog_of(store, STATUSES)
+        assert row is not None
+        assert row.waiting == store.waiting(STATUSES)
+        assert row.accepted == row.handed_out + row.waiting
+        return row.accepted, row.handed_out, row.waiting
+
+    await store.append(append(STATUSES, records(5)))
+    assert await figures() == (5, 0, 5)
+    await store.pull(pull(STATUSES, 2))
+    assert await figures() == (5, 2, 3)
+    await store.append(append(STATUSES, records(4)))
+    assert await figures() == (9, 2, 7)
+    await drain(store, STATUSES)
+    assert await figures() == (9, 9, 0)
+    assert store.waiting(REPLIES) == 0
+
+
+async def test_oldest_waiting_is_of_the_first_entry_not_taken(store: Store) -> None:
+    await store.append(append(STATUSES, records(2), NOW_MS + 10))
+    await store.append(append(STATUSES, records(1), NOW_MS + 20))
+    await store.append(append(REPLIES, records(1), NOW_MS + 15))
+    assert await store.oldest_waiting_ms() == NOW_MS + 10
+    await store.pull(pull(STATUSES, 1))
+    assert await store.oldest_waiting_ms() == NOW_MS + 10
+    await store.pull(pull(STATUSES, 1))
+    assert await store.oldest_waiting_ms() == NOW_MS + 15
+    await store.pull(pull(REPLIES))
+    assert await store.oldest_waiting_ms() == NOW_MS + 20
+    await store.pull(pull(STATUSES))
+    assert await store.oldest_waiting_ms() is None
+
+
+async def test_every_page_has_its_journal_row(store: Store) -> None:
+    """It says who took which range when, under which key and signature; empty pages have none."""
+    await store.append(append(STATUSES, records(5)))
+    await store.pull(pull(STATUSES, 2, NOW_MS + 1))
+    await store.pull(pull(STATUSES, 100, NOW_MS + 2, key="k"))
+    await store.pull(pull(STATUSES, 100, NOW_MS + 3, key="k"))
+    await store.pull(pull(STATUSES, 100, NOW_MS + 4))
+    rows = await journal_of(store, STATUSES)
+    assert [(row.first_seq, row.count, row.count_max, row.at_ms, row.key) for row in rows] == [
+        (1, 2, 2, NOW_MS + 1, None),
+        (3, 3, 100, NOW_MS + 2, "k"),
+    ]
+    assert {row.outcome for row in rows} == {Outcome.PULLED}
+    assert {row.address for row in rows} == {"192.0.2.1"}
+    assert {(row.random, row.time_s) for row in rows} == {("7226249334", NOW_MS // 1000)}
+    assert [row.pull_id for row in rows] == [pull_id(STATUSES, 1), pull_id(STATUSES, 3)]
+    check_journal(rows, 5)
+    assert await journal_of(store, STATUSES, 2) == rows[1:]
+    assert await journal_of(store, REPLIES) == []
+
+
+async def test_a_long_journal_is_read_whole(store: Store) -> None:
+    await store.append(append(STATUSES, records(450)))
+    await together(store, *[pull(STATUSES, 1) for _ in range(450)])
+    rows = await journal_of(store, STATUSES)
+    check_journal(rows, 450)
+    assert await journal_of(store, STATUSES, 201) == rows[200:]
+
+
+# --- the same pull again --------------------------------------------------------------------------
+
+
+async def test_a_key_gets_its_page_again(store: Store) -> None:
+    """The same bytes, as often as asked, whatever came and went since; `waiting` is of now."""
+    entries = records(150)
+    await store.append(append(STATUSES, entries))
+    assert await store.pull(pull(STATUSES, 30)) == page(1, entries[:30], 120)
+    assert await store.pull(pull(STATUSES, 90, key="k")) == page(31, entries[30:120], 30)
+    assert await store.pull(pull(STATUSES, 90, key="k")) == page(
+        31, entries[30:120], 30, repeated=True
+    )
+    await store.append(append(STATUSES, entries[:1]))
+    assert await store.pull(pull(STATUSES, 20)) == page(121, entries[120:140], 11)
+    assert await store.pull(pull(STATUSES, 90, key="k")) == page(
+        31, entries[30:120], 11, repeated=True
+    )
+    assert await store.pull(pull(STATUSES)) == page(141, [*entries[140:], entries[0]], 0)
+    check_journal(await journal_of(store, STATUSES), 151)
+
+
+async def test_a_repeat_moves_nothing_when_it_is_alone(store: Store) -> None:
+    """A repeat in the middle of a batch leaves the place where the next page begins."""
+    entries = records(6)
+    await store.append(append(STATUSES, entries))
+    await store.pull(pull(STATUSES, 2, key="k"))
+    await store.pull(pull(STATUSES, 1))
+    for _ in range(2):
+        assert (await store.pull(pull(STATUSES, 2, key="k"))).repeated
+    assert await store.pull(pull(STATUSES)) == page(4, entries[3:], 0)
+
+
+async def test_a_keyed_pull_that_found_nothing_leaves_no_trace(store: Store) -> None:
+    assert await store.pull(pull(STATUSES, 5, key="k")) == EMPTY
+    entries = records(2)
+    await store.append(append(STATUSES, entries))
+    assert await store.pull(pull(STATUSES, 3, key="k")) == page(1, entries, 0)
+
+
+@pytest.mark.parametrize(("mailbox", "count_max"), [(STATUSES, 3), (REPLIES, 2), (REPLIES, 3)])
+async def test_a_key_for_another_pull_is_refused(
+    store: Store, mailbox: Mailbox, count_max: int
+) -> None:
+    """With another type or max the key is a mistake; the refusal takes nothing."""
+    for box in (STATUSES, REPLIES):
+        await store.append(append(box, records(5)))
+    first = await store.pull(pull(STATUSES, 2, key="k"))
+    before = await store.backlog()
+    with pytest.raises(KeyReused):
+        await store.pull(pull(mailbox, count_max, key="k"))
+    assert await store.backlog() == before
+    assert (await store.pull(pull(STATUSES, 2, key="k"))).data == first.data
+
+
+async def test_a_key_is_of_one_application(store: Store) -> None:
+    for box in (STATUSES, OTHERS):
+        await store.append(append(box, records(4)))
+    first = await store.pull(pull(STATUSES, 2, key="k"))
+    second = await store.pull(pull(OTHERS, 3, key="k"))
+    assert (first.count, second.count, second.repeated) == (2, 3, False)
+    assert (await store.pull(pull(STATUSES, 2, key="k"))).data == first.data
+    assert (await store.pull(pull(OTHERS, 3, key="k"))).data == second.data
+
+
+async def test_a_key_is_known_for_a_day_to_the_millisecond(store: Store) -> None:
+    entries = records(9)
+    await store.append(append(STATUSES, entries))
+    await store.pull(pull(STATUSES, 2, NOW_MS, key="k"))
+    last_ms = NOW_MS + PULL_KEY_MS
+    assert await store.pull(pull(STATUSES, 2, last_ms, key="k")) == page(
+        1, entries[:2], 7, repeated=True
+    )
+    with pytest.raises(KeyReused):
+        await store.pull(pull(STATUSES, 3, last_ms, key="k"))
+    assert await store.pull(pull(STATUSES, 3, last_ms + 1, key="k")) == page(3, entries[2:5], 4)
+    assert await store.pull(pull(STATUSES, 3, last_ms + PULL_KEY_MS, key="k")) == page(
+        3, entries[2:5], 4, repeated=True
+    )
+
+
+async def test_twins_with_a_key_share_one_page(store: Store) -> None:
+    """However many come at once, and whatever comes between them."""
+    await store.append(append(STATUSES, records(50)))
+    twins = [pull(STATUSES, 10, key="k"), pull(STATUSES, 3)] * 5
+    answers = await together(store, *twins)
+    pages = [answer for answer in answers if isinstance(answer, Page)]
+    assert len({taken.data for taken in pages[::2]}) == 1
+    assert sorted(taken.repeated for taken in pages[::2]) == [False] + [True] * 4
+    assert store.waiting(STATUSES) == 50 - 10 - 5 * 3
+    check_journal(await journal_of(store, STATUSES), 25)
+
+
+async def test_twins_with_a_key_for_both_kinds_get_one_page(store: Store) -> None:
+    for box in (STATUSES, REPLIES):
+        await store.append(append(box, records(5)))
+    answers = await together(store, *[pull(box, key="k") for box in (STATUSES, REPLIES)])
+    assert sorted(type(answer).__name__ for answer in answers) == ["KeyReused", "Page"]
+    assert store.waiting(STATUSES) + store.waiting(REPLIES) == 5
+
+
+# --- a signature that is good once ----------------------------------------------------------------
+
+
+async def test_a_single_use_signature_is_good_once(store: Store) -> None:
+    """The second one is refused and takes nothing, even for the other kind; others are good."""
+    for box in (STATUSES, REPLIES, OTHERS):
+        await store.append(append(box, records(5)))
+    assert (await store.pull(single_use(STATUSES, "1", 100))).count == 1
+    before = await store.backlog()
+    for box in (STATUSES, REPLIES):
+        with pytest.raises(ReplayRefused):
+            await store.pull(single_use(box, "1", 100))
+    assert await store.backlog() == before
+    assert (await store.pull(single_use(STATUSES, "2", 100))).count == 1
+    assert (await store.pull(single_use(STATUSES, "1", 101))).count == 1
+    assert (await store.pull(single_use(STATUSES, "01", 100))).count == 1
+    assert (await store.pull(single_use(OTHERS, "1", 100))).count == 1
+
+
+async def test_a_single_use_signature_is_spent_on_an_empty_page(store: Store) -> None:
+    assert await store.pull(single_use(STATUSES, "1", 100)) == EMPTY
+    await store.append(append(STATUSES, records(1)))
+    with pytest.raises(ReplayRefused):
+        await store.pull(single_use(STATUSES, "1", 100))
+
+
+async def test_a_signature_that_may_repeat_is_not_spent(store: Store) -> None:
+    await store.append(append(STATUSES, records(3)))
+    plain = pull(STATUSES, 1)
+    assert [(await store.pull(plain)).first_seq for _ in range(3)] == [1, 2, 3]
+    assert await store.pull(single_use(STATUSES, plain.random, plain.time_s)) == EMPTY
+
+
+async def test_twins_with_a_single_use_signature_get_one_page(store: Store) -> None:
+    await store.append(append(STATUSES, records(50)))
+    answers = await together(store, *[single_use(STATUSES, "1", 100) for _ in range(5)])
+    refused = [answer for answer in answers if isinstance(answer, ReplayRefused)]
+    assert len(refused) == 4
+    assert store.waiting(STATUSES) == 49
+
+
+async def test_a_key_brings_back_the_page_of_a_single_use_signature(store: Store) -> None:
+    """A retry of the same bytes is what the key is for, so the spent signature doesn't matter."""
+    await store.append(append(STATUSES, records(5)))
+    first = await store.pull(single_use(STATUSES, "1", 100, key="k"))
+    again = await store.pull(single_use(STATUSES, "1", 100, key="k"))
+    assert (again.repeated, again.data) == (True, first.data)
+
+
+# --- the same batch again -------------------------------------------------------------------------
+
+
+async def test_a_batch_with_its_key_is_stored_once(store: Store) -> None:
+    """It is acknowledged again in the number of the first time."""
+    entries = records(3)
+    for at_ms in (NOW_MS, NOW_MS + 1):
+        assert await store.append(append(STATUSES, entries, at_ms, key=repeat_key("k"))) == 3
+    assert await store.append(append(STATUSES, [], key=repeat_key("k"))) == 3
+    assert await data_of(store, STATUSES) == entries
+
+
+async def test_a_batch_key_with_another_body_is_refused(store: Store) -> None:
+    await store.append(append(STATUSES, records(1), key=repeat_key("k")))
+    with pytest.raises(KeyReused):
+        await store.append(append(STATUSES, records(1), key=repeat_key("k", b"other")))
+    assert store.waiting(STATUSES) == 1
+
+
+async def test_a_batch_key_is_of_one_sender(store: Store) -> None:
+    for scope in ("gateway/1", "gateway/2", "gateway/11"):
+        await store.append(append(STATUSES, records(1), key=repeat_key("k", scope=scope)))
+    assert store.waiting(STATUSES) == 3
+
+
+async def test_a_batch_key_is_known_for_three_days_to_the_millisecond(store: Store) -> None:
+    """Then it may be used anew, and is known for three days from then."""
+    last_ms = NOW_MS + REPEAT_MS
+    for at_ms, waiting in [
+        (NOW_MS, 1),
+        (last_ms, 1),
+        (last_ms + 1, 2),
+        (last_ms + 1 + REPEAT_MS, 2),
+        (last_ms + 2 + REPEAT_MS, 3),
+    ]:
+        assert await store.append(append(STATUSES, records(1), at_ms, key=repeat_key("k"))) == 1
+        assert store.waiting(STATUSES) == waiting
+    with pytest.raises(KeyReused):
+        await store.append(
+            append(STATUSES, records(1), last_ms + REPEAT_MS + 2, key=repeat_key("k", b"other"))
+        )
+
+
+async def test_twins_with_a_batch_key_are_stored_once(store: Store) -> None:
+    entries = records(3)
+    twins = [append(STATUSES, entries, key=repeat_key("k")) for _ in range(5)]
+    other = append(STATUSES, records(3), key=repeat_key("k", b"other"))
+    answers = await together(store, *twins, other)
+    assert answers[:5] == [3] * 5
+    assert isinstance(answers[5], KeyReused)
+    assert await data_of(store, STATUSES) == entries
+
+
+async def test_known_records_of_a_batch_are_left_out(store: Store) -> None:
+    """By fingerprint a record is known in any batch, and twice in one; all are acknowledged."""
+    a, b, c, d = records(4)
+    assert await store.append(fingerprinted(STATUSES, [a, b, a], [1, 2, 1])) == 3
+    assert await store.append(fingerprinted(STATUSES, [b, c, d], [2, 3, 4])) == 3
+    assert await store.append(fingerprinted(STATUSES, [a, b, c, d], [1, 2, 3, 4])) == 4
+    assert await data_of(store, STATUSES) == [a, b, c, d]
+
+
+async def test_a_fingerprint_is_of_one_sender_and_time(store: Store) -> None:
+    """The record's own time is part of it: the same digest a second later is another record."""
+    for scope in ("a", "b"):
+        await store.append(fingerprinted(STATUSES, records(1), [1], scope=scope))
+    assert store.waiting(STATUSES) == 2
+    later = fingerprinted(STATUSES, records(1), [1])
+    assert later.fingerprints is not None
+    [(record_s, digest)] = later.fingerprints.items
+    later.fingerprints.items[:] = [(record_s + 1, digest)]
+    await store.append(later)
+    assert store.waiting(STATUSES) == 3
+
+
+async def test_a_fingerprint_is_known_for_three_days_to_the_millisecond(store: Store) -> None:
+    """From the time it was stored: a repeat doesn't make it known for longer."""
+    last_ms = NOW_MS + REPEAT_MS
+    for at_ms, waiting in [
+        (NOW_MS, 1),
+        (NOW_MS + 1, 1),
+        (last_ms, 1),
+        (last_ms + 1, 2),
+        (last_ms + 1 + REPEAT_MS, 2),
+        (last_ms + 2 + REPEAT_MS, 3),
+    ]:
+        assert await store.append(fingerprinted(STATUSES, records(1), [1], at_ms)) == 1
+        assert store.waiting(STATUSES) == waiting
+
+
+async def test_a_refusal_leaves_those_beside_it_alone(store: Store) -> None:
+    """What arrives together may share a commit, but not a fate."""
+    await store.append(append(STATUSES, records(1), key=repeat_key("k")))
+    await store.pull(single_use(STATUSES, "1", 100))
+    entries = records(2)
+    answers = await together(
+        store,
+        append(STATUSES, entries[:1]),
+        append(STATUSES, records(1), key=repeat_key("k", b"other")),
+        single_use(STATUSES, "1", 100),
+        append(STATUSES, entries[1:]),
+        pull(REPLIES),
+    )
+    assert isinstance(answers[1], KeyReused)
+    assert isinstance(answers[2], ReplayRefused)
+    assert [answers[0], answers[3], answers[4]] == [1, 1, EMPTY]
+    assert (await data_of(store, STATUSES))[1:] in (entries, entries[::-1])
+    assert store.waiting(STATUSES) == 2
+
+
+# --- together -------------------------------------------------------------------------------------
+
+
+async def test_batches_that_come_together_stay_whole(store: Store) -> None:
+    """Each batch is there as a whole and in its own order, wherever it came to stand."""
+    batches = [records(size) for size in (1, 150, 3, 100, 7, 2, 99, 12)]
+    assert await together(store, *[append(STATUSES, batch) for batch in batches]) == [
+        len(batch) for batch in batches
+    ]
+    stored = await data_of(store, STATUSES)
+    assert len(stored) == sum(map(len, batches))
+    for batch in batches:
+        start = stored.index(batch[0])
+        assert stored[start : start + len(batch)] == batch
+
+
+async def test_pulls_that_come_together_never_share_an_entry(store: Store) -> None:
+    """Their pages are ranges that lie next to each other, from the head on."""
+    entries = records(500)
+    await store.append(append(STATUSES, entries))
+    sizes = [1, 100, 7, 50, 33] * 4
+    answers = await together(store, *[pull(STATUSES, size) for size in sizes])
+    pages = sorted(
+        (answer for answer in answers if isinstance(answer, Page) and answer.count),
+        key=lambda taken: taken.first_seq,
+    )
+    next_seq = 1
+    for taken in pages:
+        assert taken.first_seq == next_seq
+        assert taken.data == b",".join(entries[next_seq - 1 : next_seq - 1 + taken.count])
+        next_seq += taken.count
+        assert taken.waiting == 501 - next_seq
+    assert next_seq == 501
+    check_journal(await journal_of(store, STATUSES), 500)
+
+
+async def test_a_short_page_means_that_the_mailbox_was_empty(store: Store) -> None:
+    """What was accepted before a pull began is in its page, or was taken before; never missed."""
+    accepted = taken = 0
+
+    async def feed() -> None:
+        nonlocal accepted
+        for size in [1, 3, 40, 2] * 10:
+            accepted += await store.append(append(STATUSES, records(size)))
+            await asyncio.sleep(0)
+
+    async def take() -> None:
+        nonlocal taken
+        while not feeding.done():
+            known = accepted
+            found = await store.pull(pull(STATUSES, 30))
+            taken += found.count
+            assert found.count == 30 or taken >= known
+            await asyncio.sleep(0)
+
+    feeding = asyncio.create_task(feed())
+    await take()
+    await feeding
+    await drain(store, STATUSES)
+    check_journal(await journal_of(store, STATUSES), accepted)
+
+
+# --- settings -------------------------------------------------------------------------------------
+
+
+async def test_a_setting_changes_only_from_what_is_expected(store: Store) -> None:
+    async def value() -> bytes | None:
+        return next(s.value for s in await store.settings() if s.name == "a")
+
+    assert not await store.change("a", b"1", expected=b"0")
+    assert await store.settings() == []
+    assert await store.change("a", b"1", expected=None)
+    assert not await store.change("a", b"2", expected=None)
+    assert not await store.change("a", b"2", expected=b"")
+    assert await value() == b"1"
+    assert await store.change("a", b"", expected=b"1")
+    assert not await store.change("a", b"2", expected=None)
+    assert await value() == b""
+    assert await store.change("a", None, expected=b"")
+    assert await value() is None
+    assert not await store.change("a", b"3", expected=b"")
+    assert await store.change("a", b"3", expected=None)
+    assert await value() == b"3"
+
+
+async def test_settings_tell_what_changed_since(store: Store) -> None:
+    """Each name once, with its newest value, in order of change; deleted ones are told of."""
+    for name in ("a", "b", "c"):
+        await store.change(name, name.encode(), expected=None)
+    [a, b, c] = await store.settings()
+    assert [s.name for s in (a, b, c)] == ["a", "b", "c"]
+    assert a.revision < b.revision < c.revision
+    assert await store.settings(a.revision) == [b, c]
+    assert await store.settings(c.revision) == []
+    await store.change("c", None, expected=b"c")
+    await store.change("a", b"A", expected=b"a")
+    [deleted, changed] = await store.settings(c.revision)
+    assert (deleted.name, deleted.value) == ("c", None)
+    assert (changed.name, changed.value) == ("a", b"A")
+    assert c.revision < deleted.revision < changed.revision
+    assert await store.settings() == [b, deleted, changed]
+
+
+async def test_of_changes_from_one_value_one_wins(store: Store) -> None:
+    values = [b"%d" % number for number in range(8)]
+    won = await asyncio.gather(*[store.change("a", value, expected=None) for value in values])
+    assert won.count(True) == 1
+    [setting] = await store.settings()
+    assert setting.value == values[won.index(True)]
+
+
+# --- forgetting -----------------------------------------------------------------------------------
+
+
+async def test_only_what_is_old_is_forgotten(store: Store) -> None:
+    """Younger batches and records are still known, mailboxes and journals stay as they are."""
+    old_ms, young_ms = NOW_MS - 1, NOW_MS
+    await store.append(append(STATUSES, records(1), old_ms, key=repeat_key("old")))
+    await store.append(append(STATUSES, records(1), young_ms, key=repeat_key("young")))
+    await store.append(fingerprinted(STATUSES, records(2), [101, 102], old_ms))
+    await store.append(fingerprinted(STATUSES, records(2), [103, 104], young_ms))
+    await store.pull(pull(STATUSES, 2, old_ms, key="k"))
+    kept = [await data_of(store, STATUSES), await journal_of(store, STATUSES)]
+    assert await store.forget(before_ms=NOW_MS) == 3
+    assert await store.forget(before_ms=NOW_MS) == 0
+    assert [await data_of(store, STATUSES), await journal_of(store, STATUSES)] == kept
+    assert (await store.pull(pull(STATUSES, 2, young_ms, key="k"))).repeated
+    await store.append(append(STATUSES, records(1), young_ms, key=repeat_key("young")))
+    await store.append(fingerprinted(STATUSES, records(2), [103, 104], young_ms))
+    assert len(await data_of(store, STATUSES)) == 6
+    await store.append(append(STATUSES, records(1), young_ms, key=repeat_key("old")))
+    await store.append(fingerprinted(STATUSES, records(2), [101, 102], young_ms))
+    assert len(await data_of(store, STATUSES)) == 9
+
+
+async def test_forgetting_lets_others_work_between_its_steps(store: Store) -> None:
+    """A large number is dropped in steps, so that pulls need not wait for the end."""
+    for start in range(0, 1200, 400):
+        numbers = list(range(start, start + 400))
+        await store.append(fingerprinted(STATUSES, records(400), numbers, NOW_MS - 1))
+    forgetting = asyncio.create_task(store.forget(before_ms=NOW_MS + 1))
+    pulled = 0
+    while not forgetting.done():
+        pulled += (await store.pull(pull(STATUSES, 1))).count
+        await asyncio.sleep(0.001)
+    assert await forgetting >= 1200 - 2  # those of the newest second may stay
+    assert pulled > 2
+
+
+# --- opening again --------------------------------------------------------------------------------
+
+
+async def test_a_store_is_the_same_when_it_is_opened_again(url: str, opener: Opener) -> None:
+    store = await opener()
+    entries = records(250)
+    await store.append(append(STATUSES, entries[:150], key=repeat_key("k")))
+    await store.append(fingerprinted(REPLIES, records(2), [1, 2]))
+    first = await store.pull(pull(STATUSES, 30, key="p"))
+    await store.pull(single_use(REPLIES, "1", 100))
+    await store.change("a", b"1", expected=None)
+    before = [
+        await store.backlog(),
+        await entries_of(store, STATUSES),
+        await entries_of(store, REPLIES),
+        await journal_of(store, STATUSES),
+        await store.settings(),
+        await store.oldest_waiting_ms(),
+    ]
+    await store.close()
+
+    store = await opener()
+    assert before == [
+        await store.backlog(),
+        await entries_of(store, STATUSES),
+        await entries_of(store, REPLIES),
+        await journal_of(store, STATUSES),
+        await store.settings(),
+        await store.oldest_waiting_ms(),
+    ]
+    assert store.waiting(STATUSES) == 120
+    assert await store.append(append(STATUSES, entries[:150], key=repeat_key("k"))) == 150
+    assert await store.append(fingerprinted(REPLIES, records(2), [1, 2])) == 2
+    assert (store.waiting(STATUSES), store.waiting(REPLIES)) == (120, 1)
+    assert await store.pull(pull(STATUSES, 30, key="p")) == page(
+        1, entries[:30], 120, repeated=True
+    )
+    assert first.data == b",".join(entries[:30])
+    with pytest.raises(ReplayRefused):
+        await store.pull(single_use(REPLIES, "1", 100))
+    assert not await store.change("a", b"2", expected=None)
+    await store.append(append(STATUSES, entries[150:]))
+    assert await store.pull(pull(STATUSES, 100)) == page(31, entries[30:130], 120)
+    assert await store.pull(pull(STATUSES, 100)) == page(131, entries[130:230], 20)
+    assert await store.pull(pull(STATUSES, 100)) == page(231, entries[230:], 0)
+
+
+async def test_a_closed_store_says_so(opener: Opener) -> None:
+    """Every verb is refused, none answers as if the mailbox were empty; closing again is fine."""
+    store = await opener()
+    await store.append(append(STATUSES, records(1)))
+    await store.close()
+    await store.close()
+    for verb in (
+        lambda: store.append(append(STATUSES, records(1))),
+        lambda: store.pull(pull(STATUSES)),
+        lambda: store.pull(pull(REPLIES)),
+        lambda: store.change("a", b"1", expected=None),
+        lambda: store.forget(before_ms=NOW_MS),
+        store.backlog,
+        store.settings,
+        store.oldest_waiting_ms,
+        lambda: entries_of(store, STATUSES),
+        lambda: journal_of(store, STATUSES),
+    ):
+        with pytest.raises(StoreUnavailable):
+            await verb()
+
+
+async def test_closing_finishes_what_was_begun(url: str, opener: Opener) -> None:
+    store = await opener()
+    entries = records(3)
+    tasks = [asyncio.create_task(store.append(append(STATUSES, [entry]))) for entry in entries]
+    await asyncio.sleep(0)
+    await store.close()
+    assert await asyncio.gather(*tasks) == [1, 1, 1]
+    again = await open_store(url)
+    try:
+        assert sorted(await data_of(again, STATUSES)) == sorted(entries)
+    finally:
+        await again.close()
+
+
+async def test_counters_of_the_engine_grow(store: Store) -> None:
+    before = store.engine()
+    await store.append(append(STATUSES, records(1)))
+    await store.pull(pull(STATUSES))
+    after = store.engine()
+    assert after.commits - before.commits == 2
+    assert after.operations - before.operations == 2
+    assert after.commit_s > before.commit_s
+    assert after.bytes > 0
