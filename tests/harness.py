@@ -15,6 +15,8 @@ with the server; tests of the command line itself start real ones.
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import itertools
 import json
 import os
@@ -23,7 +25,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -34,6 +36,7 @@ from click.testing import CliRunner
 
 from pullstatus.cli import main
 from pullstatus.records import Kind
+from pullstatus.server.serve import ServeOptions, Server
 from pullstatus.wire.request import PULL_PATH, pull_request
 from pullstatus.wire.signature import sign
 
@@ -336,6 +339,27 @@ class Program:
             exit_status = self.stop()
             if error is None:
                 assert exit_status == 0, self.log()[-2000:]
+
+    @contextlib.asynccontextmanager
+    async def inside(self) -> AsyncIterator[Server]:
+        """Serve the store within this process and event loop, where a test can reach inside."""
+        server = Server(ServeOptions(store=self.store, port=0))
+        run = asyncio.create_task(server.run())
+        started = asyncio.create_task(server.started.wait())
+        await asyncio.wait([run, started], return_when=asyncio.FIRST_COMPLETED)
+        started.cancel()
+        try:
+            self.host, _, port = server.address.removeprefix("http://").rpartition(":")
+            self.port = int(port)
+            yield server
+        finally:
+            server.stop()
+            await run
+
+    def client(self) -> httpx.AsyncClient:
+        """A client for an event loop."""
+        url = f"http://{self.host}:{self.port}"
+        return httpx.AsyncClient(base_url=url, trust_env=False, timeout=5)
 
     # -- commands ------------------------------------------------------------------------------
 

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import socket
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from pathlib import Path
 
-import httpx
 import pytest
 
 from pullstatus import limits
+from pullstatus.errors import OutcomeUnknown
 from pullstatus.server import serve
-from pullstatus.server.serve import ServeOptions, Server
+from pullstatus.store.sqlite import writer
 from pullstatus.wire.request import PULL_PATH
 from tests.harness import App, Program, chunked, http_request, status, statuses
 
@@ -252,33 +253,10 @@ def test_answer_before_the_body_leaves_a_sender_its_connection(shared: Program, 
 # --- deadlines, in a server of this process so that they can be short -----------------------------
 
 
-@contextlib.asynccontextmanager
-async def serving(program: Program) -> AsyncIterator[Server]:
-    """A server on the program's store, in this event loop; `program` says where it listens."""
-    server = Server(ServeOptions(store=program.store, port=0))
-    run = asyncio.create_task(server.run())
-    started = asyncio.create_task(server.started.wait())
-    await asyncio.wait([run, started], return_when=asyncio.FIRST_COMPLETED)
-    started.cancel()
-    try:
-        program.host, _, port = server.address.removeprefix("http://").rpartition(":")
-        program.port = int(port)
-        yield server
-    finally:
-        server.stop()
-        await run
-
-
 async def until(happened: Callable[[], bool]) -> None:
     async with asyncio.timeout(5):
         while not happened():  # noqa: ASYNC110 - the server has no event to wait for
             await asyncio.sleep(0.01)
-
-
-def client(program: Program) -> httpx.AsyncClient:
-    """A client of the server in this event loop."""
-    url = f"http://{program.host}:{program.port}"
-    return httpx.AsyncClient(base_url=url, trust_env=False, timeout=5)
 
 
 @pytest.fixture
@@ -311,7 +289,7 @@ def test_request_that_is_never_whole_is_closed(
     program = Program(tmp_path)
 
     async def hold() -> float:
-        async with serving(program):
+        async with program.inside():
             reader, writer = await asyncio.open_connection(program.host, program.port)
             writer.write(start.replace(b"%b", TARGET))
             began = time.monotonic()
@@ -335,7 +313,7 @@ def test_answer_that_nobody_reads_is_cut_and_can_be_had_again(tmp_path: Path) ->
     records = [status(number, description="x" * 15_000) for number in range(1, 101)]
 
     async def play() -> None:
-        async with serving(program) as server, client(program) as http:
+        async with program.inside() as server, program.client() as http:
             for half in (records[:50], records[50:]):
                 answer = await http.post(
                     f"/ingest/{app.sdkappid}/delivery-statuses",
@@ -365,7 +343,7 @@ def test_other_clients_are_served_beside_silent_ones(tmp_path: Path) -> None:
     app = program.create_app()
 
     async def play() -> None:
-        async with serving(program), client(program) as http:
+        async with program.inside(), program.client() as http:
             silent = [await asyncio.open_connection(program.host, program.port) for _ in range(200)]
             target, body = app.request()
             assert (await http.post(target, content=body)).json()["result"] == 0
@@ -374,6 +352,68 @@ def test_other_clients_are_served_beside_silent_ones(tmp_path: Path) -> None:
                 writer.close()
 
     asyncio.run(play())
+
+
+# --- when the store can't -------------------------------------------------------------------------
+
+
+def test_refused_by_the_store_is_told_and_consumes_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """More waits for the writer than may: ingest is told to come back, a pull that nothing left."""
+    program = Program(tmp_path)
+    app = program.create_app()
+
+    async def play() -> None:
+        async with program.inside(), program.client() as http:
+            ingest = f"/ingest/{app.sdkappid}/delivery-statuses"
+            bearer = {"Authorization": f"Bearer {program.token}"}
+            assert (await http.post(ingest, json=statuses(2), headers=bearer)).status_code == 200
+            with monkeypatch.context() as full:
+                full.setattr(writer, "PENDING_MAX", 0)
+                answer = await http.post(ingest, json=statuses(2), headers=bearer)
+                assert answer.status_code == 503
+                assert answer.headers["retry-after"] == str(limits.RETRY_AFTER_S)
+                assert answer.headers["content-type"] == "application/problem+json"
+                assert answer.json()["detail"].endswith("nothing was stored")
+                target, body = app.request()
+                refused = (await http.post(target, content=body)).json()
+                assert refused["result"] == 1007
+                assert refused["errmsg"].endswith("nothing was consumed")
+            target, body = app.request()
+            assert (await http.post(target, content=body)).json()["data"] == statuses(2)
+
+    asyncio.run(play())
+
+
+def test_unknown_outcome_is_never_answered(tmp_path: Path) -> None:
+    """The commit may have happened: no answer would be true, so the connection is closed."""
+    program = Program(tmp_path)
+    app = program.create_app()
+
+    async def lose(_operation: object) -> None:
+        raise OutcomeUnknown("the disk did not say")
+
+    async def play() -> None:
+        async with program.inside() as server:
+            server.store.append = server.store.pull = lose  # type: ignore[method-assign,assignment]
+            ingest = http_request(
+                "POST",
+                f"/ingest/{app.sdkappid}/delivery-statuses",
+                json.dumps(statuses(1)).encode(),
+                [f"Authorization: Bearer {program.token}", "Content-Type: application/json"],
+            )
+            for request in (ingest, http_request("POST", *app.request())):
+                reader, writer = await asyncio.open_connection(program.host, program.port)
+                writer.write(request)
+                with contextlib.suppress(ConnectionError):
+                    assert await asyncio.wait_for(reader.read(), 5) == b""
+                writer.close()
+
+    asyncio.run(play())
+
+
+# --- stopping -------------------------------------------------------------------------------------
 
 
 def test_stop_does_not_wait_for_connections_that_say_nothing(tmp_path: Path) -> None:
