@@ -7,7 +7,7 @@ import contextlib
 import signal
 import socket
 import ssl
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from pathlib import Path
 from typing import cast
 
@@ -92,7 +92,7 @@ class Server:
         try:
             registry = Registry(self.store)
             await registry.refresh()
-            self.application = Application(self.store, registry)
+            self.application = await self.build(registry)
             scheme = "https" if self.options.tls_certificate else "http"
             host, port = listener.getsockname()[:2]
             self.address = f"{scheme}://{f'[{host}]' if ':' in host else host}:{port}"
@@ -107,10 +107,7 @@ class Server:
 
             self._uvicorn.on_started = ready
             async with asyncio.TaskGroup() as tasks:
-                chores = [
-                    tasks.create_task(self._refresh(registry)),
-                    tasks.create_task(self._keep(registry)),
-                ]
+                chores = [tasks.create_task(chore) for chore in self.chores(registry)]
                 await self._uvicorn.serve(sockets=[listener])
                 for chore in chores:
                     chore.cancel()
@@ -123,6 +120,14 @@ class Server:
         self._stopping = True
         if self._uvicorn is not None:
             self._uvicorn.should_exit = True
+
+    async def build(self, registry: Registry) -> Application:
+        """What answers requests, once the store is open."""
+        return Application(self.store, registry)
+
+    def chores(self, registry: Registry) -> list[Coroutine[object, object, None]]:
+        """What goes on beside answering, until the server stops."""
+        return [self._refresh(registry), self._keep(registry)]
 
     def _fail(self, error: BaseException) -> None:
         log.critical("store failed", reason=str(error))
