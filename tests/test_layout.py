@@ -1,7 +1,8 @@
 """The import picture: who may import whom, checked in every file without running any.
 
-    cli -> config
-    server  sources  dashboard  emulator
+    cli -> config  pytest_plugin
+    emulator
+    server  sources  dashboard
     mailbox -> apps
     store                                     client, which sees wire and below
     wire  receipts
@@ -21,8 +22,9 @@ import pytest
 PACKAGE = Path(__file__).parents[1] / "src" / "pullstatus"
 
 ROWS = (
-    ("cli", "config"),
-    ("server", "sources", "dashboard", "emulator"),
+    ("cli", "config", "pytest_plugin"),
+    ("emulator",),
+    ("server", "sources", "dashboard"),
     ("mailbox", "apps"),
     ("store",),
     ("wire", "receipts"),
@@ -123,6 +125,7 @@ def build(root: Path, file: str, source: str) -> Path:
         ("config.py", "from . import cli", ":1 imports cli, which is above config"),
         ("server/a.py", "from ..dashboard import b", ":1 imports dashboard, which is beside"),
         ("server/a.py", "from ..client import b", ":1 imports client, which is beside server"),
+        ("server/a.py", "from ..emulator import b", ":1 imports emulator, which is above server"),
         ("client/a.py", "from ..store import b", ":1 imports store, which is beside client"),
         ("wire/a.py", "from ..client import b", ":1 imports client, which is above wire"),
         ("__init__.py", "from .wire import b", ":1 imports wire, which is beside __init__"),

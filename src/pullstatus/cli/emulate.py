@@ -1,0 +1,88 @@
+"""`pullstatus emulate`: the service with made-up traffic and failures on demand, until Ctrl-C."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from pullstatus.cli.session import plainly
+
+if TYPE_CHECKING:
+    from pullstatus.emulator.run import EmulatorServer
+
+
+@click.command("emulate")
+@click.option(
+    "--scenario",
+    "scenario_path",
+    metavar="FILE",
+    type=click.Path(path_type=Path, dir_okay=False),
+    envvar="PULLSTATUS_SCENARIO",
+    show_envvar=True,
+    help="A TOML file: traffic, outcomes, replies, faults. Without it nothing comes by itself.",
+)
+@click.option(
+    "--host",
+    default="127.0.0.1",
+    show_default=True,
+    help="Address to listen on. Whoever reaches it can do everything: its appkey is public.",
+)
+@click.option(
+    "--port",
+    type=click.IntRange(0, 65535),
+    default=8080,
+    show_default=True,
+    help="Port to listen on; 0 takes a free one.",
+)
+@click.option(
+    "--log-level",
+    type=click.Choice(["debug", "info", "warning", "error"]),
+    default="warning",
+    show_default=True,
+    help="How much to log, as JSON lines on standard error; info tells of faults and refusals.",
+)
+@click.option("--example", is_flag=True, help="Print an example of a scenario, and end.")
+@plainly
+def emulate(
+    scenario_path: Path | None, host: str, port: int, log_level: str, *, example: bool
+) -> None:
+    """Emulate the service for tests: pulls, sends, and failures on demand.
+
+    Has one application, sdkappid 1400006666 with appkey 5f03a35d00ee52a21327ab048186a2c4 unless the
+    scenario names another, on a temporary store that is removed at the end. What is sent is
+    delivered a second later. Prints one line with its address once it accepts connections; TERM or
+    Ctrl-C ends it. Exit status: 0 after a clean stop, 1 when it cannot start, 70 when the store
+    failed.
+    """
+    try:
+        import uvloop
+
+        from pullstatus.emulator import run, scenario
+        from pullstatus.server import logs
+    except ImportError as error:
+        raise click.ClickException(
+            f"the emulator needs the server: pip install 'pullstatus[server]' ({error})"
+        ) from error
+    if example:
+        click.echo(scenario.example(), nl=False)
+        return
+    wanted = scenario.Scenario()
+    if scenario_path is not None:
+        wanted = scenario.read_scenario(scenario_path)
+    logs.configure(log_level)
+
+    def ready(server: EmulatorServer) -> None:
+        click.echo(f"pullstatus emulator listens on {server.address}")
+        if sys.stdout.isatty():
+            application = wanted.application
+            click.echo(f"sdkappid {application.sdkappid}, appkey {application.appkey}")
+
+    try:
+        server = uvloop.run(run.emulate(wanted, host, port, on_ready=ready))
+    except OSError as error:
+        raise click.ClickException(f"cannot listen on {host}:{port}: {error.strerror}") from error
+    if server.failure is not None:
+        sys.exit(70)

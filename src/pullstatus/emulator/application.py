@@ -1,0 +1,294 @@
+"""The emulator as one ASGI application: the server's, with two more calls, faults and a door.
+
+A pull that no fault strikes goes through the server untouched. One that is struck after its commit
+is answered by the server too; its answer is caught on the way out and spoilt.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Awaitable, Callable, MutableMapping
+from typing import Any, Final
+
+import msgspec
+import structlog
+
+from pullstatus import limits
+from pullstatus.apps import Registry
+from pullstatus.emulator.control import Control
+from pullstatus.emulator.emulation import Emulation
+from pullstatus.emulator.faults import Armed, Call, Fault
+from pullstatus.emulator.scenario import Scenario
+from pullstatus.errors import BodyTooLarge, Refused, StoreUnavailable
+from pullstatus.records import Kind
+from pullstatus.server.application import Application
+from pullstatus.server.http import (
+    JSON,
+    NO_STORE,
+    Disconnected,
+    Headers,
+    Receive,
+    Scope,
+    Send,
+    hang_up,
+    read_body,
+    respond,
+)
+from pullstatus.store import Store
+from pullstatus.wire import answer
+from pullstatus.wire import send as sends
+from pullstatus.wire.codes import Result
+from pullstatus.wire.request import PULL_PATH, check_time, read_integer
+
+log = structlog.get_logger(__name__)
+
+Answering = Callable[[Scope, Receive, Send], Awaitable[None]]
+
+CALLS: Final[dict[str, Call]] = {
+    PULL_PATH: "pullstatus",
+    sends.SENDSMS_PATH: "sendsms",
+    sends.SENDMULTISMS2_PATH: "sendmultisms2",
+}
+GATEWAY_PAGE: Final = b"<html><head><title>%d</title></head><body>gateway error</body></html>\r\n"
+
+
+class _Type(msgspec.Struct):
+    type: msgspec.Raw = msgspec.Raw()
+
+
+class _Page(msgspec.Struct):
+    type: int
+    data: list[msgspec.Raw]
+
+
+class _Answer(msgspec.Struct):
+    """What a call would have answered; all as in ASGI, but for the length."""
+
+    http_status: int
+    headers: Headers
+    body: bytes
+
+    @property
+    def entries(self) -> list[bytes]:
+        """The records that it hands out."""
+        try:
+            return [bytes(raw) for raw in _decode_page(self.body).data]
+        except msgspec.DecodeError:
+            return []
+
+
+_decode_type: Final = msgspec.json.Decoder(_Type).decode
+_decode_page: Final = msgspec.json.Decoder(_Page).decode
+
+
+class EmulatedApplication(Application):
+    """Routes a request: ours here, the others where they always go."""
+
+    def __init__(self, store: Store, registry: Registry, scenario: Scenario) -> None:
+        """Wire the calls to `store`. Its application must exist there."""
+        super().__init__(store, registry)
+        self.emulation = Emulation(scenario, store, self.figures)
+        self._control = Control(self.emulation)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request."""
+        if scope["type"] != "http":
+            return
+        path: str = scope["path"]
+        call = CALLS.get(path)
+        if call is not None:
+            await self._call(call, scope, receive, send)
+        elif path == "/emulator" or path.startswith("/emulator/"):
+            await self._control(scope, receive, send)
+        else:
+            await super().__call__(scope, receive, send)
+
+    async def _call(self, call: Call, scope: Scope, receive: Receive, send: Send) -> None:
+        answering: Answering = super().__call__ if call == "pullstatus" else self._send
+        if not self.emulation.faults:
+            await answering(scope, receive, send)
+            return
+        kind, receive = await _peek(receive)
+        armed = self.emulation.faults.strike(call, kind)
+        if armed is None:
+            await answering(scope, receive, send)
+        elif armed.fault.strikes_late:
+            await self._strike_late(armed, answering, scope, receive, send)
+        else:
+            await self._strike_early(armed, answering, scope, receive, send)
+
+    # -- faults --------------------------------------------------------------------------------
+
+    async def _strike_early(
+        self, armed: Armed, answering: Answering, scope: Scope, receive: Receive, send: Send
+    ) -> None:
+        await asyncio.sleep(armed.fault.delay_s)
+        if armed.fault.fault == "delay":
+            await answering(scope, receive, send)
+            return
+        ext = None
+        if scope["path"] != PULL_PATH:
+            ext = sends.ext_of(await _whole(scope, receive))
+        nothing = _Answer(200, [JSON, NO_STORE], _failure(armed.fault, ext))
+        await self._spoil(armed, nothing, scope, send)
+
+    async def _strike_late(
+        self, armed: Armed, answering: Answering, scope: Scope, receive: Receive, send: Send
+    ) -> None:
+        good = await _catch(answering, scope, receive)
+        if good is None:
+            return
+        if armed.fault.nonempty and not good.entries:
+            self.emulation.faults.give_back(armed)
+            await respond(scope, send, good.http_status, good.headers, good.body)
+            return
+        await asyncio.sleep(armed.fault.delay_s)
+        await self._spoil(armed, good, scope, send)
+
+    async def _spoil(self, armed: Armed, good: _Answer, scope: Scope, send: Send) -> None:
+        fault = armed.fault
+        log.info("fault strikes", fault=fault.fault, call=CALLS[scope["path"]])
+        http_status, headers, body = good.http_status, good.headers, good.body
+        match fault.fault:
+            case "cut":
+                await _cut(scope, send, good, fault.bytes)
+                return
+            case "http":
+                http_status = fault.http_status or 502
+                headers, body = [(b"content-type", b"text/html")], GATEWAY_PAGE % http_status
+            case "malformed":
+                body = body[: len(body) // 2]
+            case "result":
+                ext = None if scope["path"] == PULL_PATH else sends.ext_of(body)
+                body = _failure(fault, ext)
+            case "reorder" | "duplicate":
+                body = await self._spoil_page(armed, good)
+        await respond(scope, send, http_status, headers, body)
+
+    async def _spoil_page(self, armed: Armed, good: _Answer) -> bytes:
+        least = 2 if armed.fault.fault == "reorder" else 1
+        if len(good.entries) < least:
+            self.emulation.faults.give_back(armed)
+            return good.body
+        kind = Kind(_decode_page(good.body).type)
+        if armed.fault.fault == "duplicate":
+            await self.emulation.append(kind, good.entries)
+            return good.body
+        return answer.success(kind, len(good.entries), b",".join(reversed(good.entries)))
+
+    # -- sends ---------------------------------------------------------------------------------
+
+    async def _send(self, scope: Scope, receive: Receive, send: Send) -> None:
+        body = b""
+        try:
+            if scope["method"] != "POST":
+                raise Refused(Result.BAD_HTTP, "this call is a POST with a JSON body")
+            try:
+                body = await read_body(scope, receive, limits.PULL_BODY_BYTES_MAX)
+            except BodyTooLarge as error:
+                raise Refused(Result.BAD_HTTP, str(error)) from error
+            said = await self._take(scope, body)
+        except Disconnected:
+            return
+        except StoreUnavailable as error:
+            said = sends.refused(Result.OTHER, str(error), sends.ext_of(body))
+        except Refused as refusal:
+            log.info("send refused", result=int(refusal.result))
+            said = sends.refused(refusal.result, refusal.errmsg, sends.ext_of(body))
+        await respond(scope, send, 200, [JSON, NO_STORE], said)
+
+    async def _take(self, scope: Scope, body: bytes) -> bytes:
+        emulation = self.emulation
+        call = CALLS[scope["path"]]
+        many = call == "sendmultisms2"
+        request = sends.parse_send(scope["query_string"], body, many=many)
+        if request.sdkappid != emulation.sdkappid:
+            raise Refused(Result.UNKNOWN_SDKAPPID, "no application has this sdkappid")
+        mobiles = [receiver.mobile for receiver in request.receivers]
+        if not sends.verify_send(
+            request.sig, emulation.appkeys, request.random, request.time_text, mobiles
+        ):
+            raise Refused(
+                Result.SIG_MISMATCH,
+                "sig is not the SHA-256 of appkey=...&random=...&time=...&mobile=... for this"
+                " application",
+            )
+        check_time(request, int(emulation.now_s()))
+        message = request.message()
+        details = await emulation.send(call, message, request.receivers)
+        if many:
+            return sends.accepted_many(message.ext, details)
+        [detail] = details
+        if detail.result:
+            return sends.refused(detail.result, detail.errmsg, message.ext)
+        return sends.accepted(message.ext, detail.sid, detail.fee)
+
+
+async def _peek(receive: Receive) -> tuple[int | None, Receive]:
+    """The body's `type`, if it has one, and a `receive` that gives the whole request again."""
+    messages: list[MutableMapping[str, Any]] = []
+    body = b""
+    while len(body) <= limits.PULL_BODY_BYTES_MAX:
+        message = await receive()
+        messages.append(message)
+        body += message.get("body", b"")
+        if not message.get("more_body"):
+            break
+    kind = None
+    # Whoever answers says what is wrong with a body that can't be read.
+    with contextlib.suppress(msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        kind = read_integer(bytes(_decode_type(body).type), -1)
+
+    async def again() -> MutableMapping[str, Any]:
+        return messages.pop(0) if messages else await receive()
+
+    return kind, again
+
+
+async def _catch(answering: Answering, scope: Scope, receive: Receive) -> _Answer | None:
+    """What the call answers, unsent; None if it didn't, or nobody is there any more."""
+    extensions = dict(scope.get("extensions", {}))
+    extensions.pop("pullstatus.respond", None)
+    caught = _Answer(0, [], b"")
+
+    async def keep(message: MutableMapping[str, Any]) -> None:
+        if message["type"] == "http.response.start":
+            caught.http_status = message["status"]
+            caught.headers = [pair for pair in message["headers"] if pair[0] != b"content-length"]
+        else:
+            caught.body += message.get("body", b"")
+
+    await answering({**scope, "extensions": extensions}, receive, keep)
+    return caught if caught.http_status else None
+
+
+async def _cut(scope: Scope, send: Send, good: _Answer, bytes_max: int | None) -> None:
+    """Close the connection, with this much of the body said; None: with nothing said at all."""
+    if bytes_max is not None:
+        length = (b"content-length", b"%d" % len(good.body))
+        await send(
+            {
+                "type": "http.response.start",
+                "status": good.http_status,
+                "headers": [*good.headers, length],
+            }
+        )
+        said = good.body[: min(bytes_max, len(good.body) - 1)]
+        await send({"type": "http.response.body", "body": said, "more_body": True})
+    hang_up(scope)
+
+
+def _failure(fault: Fault, ext: str | None) -> bytes:
+    """What a call answers when it fails; `ext` is there in the answers of sends."""
+    result = Result.OTHER if fault.result is None else fault.result
+    errmsg = fault.errmsg or "a fault of the emulator"
+    return answer.failure(result, errmsg) if ext is None else sends.refused(result, errmsg, ext)
+
+
+async def _whole(scope: Scope, receive: Receive) -> bytes:
+    """The body, or nothing if there is no proper one."""
+    try:
+        return await read_body(scope, receive, limits.PULL_BODY_BYTES_MAX)
+    except (BodyTooLarge, Disconnected):
+        return b""

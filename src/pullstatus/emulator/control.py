@@ -1,0 +1,170 @@
+"""The door for tests: what shall go wrong, what is in the mailboxes, what was sent.
+
+    GET              /emulator          where to aim a client, and what waits
+    GET POST DELETE  /emulator/faults   list, arm, clear
+    POST             /emulator/feed     put records in
+    GET DELETE       /emulator/sent     what applications sent; forget it
+    POST             /emulator/reset    begin the scenario anew
+
+It asks for no credentials: everything in an emulator is made up.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+import msgspec
+from msgspec import Meta
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from pullstatus import limits
+from pullstatus.emulator.emulation import Emulation
+from pullstatus.emulator.faults import Armed, Fault
+from pullstatus.emulator.scenario import convert
+from pullstatus.errors import BodyTooLarge, InvalidBody, PullstatusError
+from pullstatus.records import Kind, ascii_json, check_json
+from pullstatus.server.http import Receive, Scope, Send, read_body
+from pullstatus.wire.request import PULL_PATH
+from pullstatus.wire.send import SENDMULTISMS2_PATH, SENDSMS_PATH
+
+
+class Feed(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The body of `POST /emulator/feed`: the shape of a pull's answer, or a number.
+
+    type   0 delivery statuses, 1 replies
+    data   the records; members that are left out are made up
+    count  instead of data: so many made-up ones
+    """
+
+    type: Literal[0, 1]
+    data: Annotated[list[dict[str, object]], Meta(max_length=limits.INGEST_RECORDS_MAX)] | None = (
+        None
+    )
+    count: Annotated[int, Meta(ge=1, le=100_000)] | None = None
+
+    def __post_init__(self) -> None:
+        if (self.data is None) == (self.count is None):
+            raise ValueError("either data or count must say which records")
+
+
+class Control:
+    """The door as an ASGI application."""
+
+    def __init__(self, emulation: Emulation) -> None:
+        self._emulation = emulation
+        self._routes = Starlette(
+            routes=[
+                Route("/emulator", self._about),
+                Route("/emulator/faults", self._list_faults),
+                Route("/emulator/faults", self._arm_faults, methods=["POST"]),
+                Route("/emulator/faults", self._clear_faults, methods=["DELETE"]),
+                Route("/emulator/feed", self._feed, methods=["POST"]),
+                Route("/emulator/sent", self._list_sent),
+                Route("/emulator/sent", self._forget_sent, methods=["DELETE"]),
+                Route("/emulator/reset", self._reset, methods=["POST"]),
+            ],
+            exception_handlers={
+                PullstatusError: _problem,
+                HTTPException: _http_problem,
+            },
+        )
+        self._routes.router.redirect_slashes = False
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request."""
+        await self._routes(scope, receive, send)
+
+    async def _about(self, request: Request) -> Response:
+        emulation = self._emulation
+        base = str(request.base_url).rstrip("/")
+        return _json(
+            {
+                "sdkappid": emulation.sdkappid,
+                "appkey": emulation.appkeys[0],
+                "pullstatus": base + PULL_PATH,
+                "sendsms": base + SENDSMS_PATH,
+                "sendmultisms2": base + SENDMULTISMS2_PATH,
+                "waiting": {kind.path: emulation.waiting(kind) for kind in Kind},
+            }
+        )
+
+    async def _list_faults(self, _request: Request) -> Response:
+        return _json({"faults": [_shown(armed) for armed in self._emulation.faults.armed()]})
+
+    async def _arm_faults(self, request: Request) -> Response:
+        given = await _body(request)
+        wanted = convert(given, list[Fault], "faults") if isinstance(given, list) else None
+        faults = [convert(given, Fault, "fault")] if wanted is None else wanted
+        armed = [self._emulation.faults.arm(fault) for fault in faults]
+        return _json({"faults": [_shown(one) for one in armed]}, 201)
+
+    async def _clear_faults(self, _request: Request) -> Response:
+        self._emulation.faults.clear()
+        return Response(status_code=204)
+
+    async def _feed(self, request: Request) -> Response:
+        feed = convert(await _body(request), Feed, "feed")
+        records = feed.data if feed.count is None else feed.count
+        assert records is not None
+        entries = await self._emulation.feed(Kind(feed.type), records)
+        return _json({"count": len(entries), "data": [msgspec.Raw(entry) for entry in entries]})
+
+    async def _list_sent(self, _request: Request) -> Response:
+        return _json({"count": len(self._emulation.sent), "data": list(self._emulation.sent)})
+
+    async def _forget_sent(self, _request: Request) -> Response:
+        self._emulation.sent.clear()
+        return Response(status_code=204)
+
+    async def _reset(self, _request: Request) -> Response:
+        await self._emulation.reset()
+        return Response(status_code=204)
+
+
+async def _body(request: Request) -> object:
+    """What the body's JSON says."""
+    body = await read_body(request.scope, request.receive, limits.INGEST_BODY_BYTES_MAX)
+    check_json(body)
+    try:
+        value: object = msgspec.json.decode(body)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise InvalidBody(f"the body is not JSON: {error}") from error
+    return value
+
+
+def _shown(armed: Armed) -> dict[str, object]:
+    fault: dict[str, object] = msgspec.to_builtins(armed.fault)
+    return fault | {"left": armed.left, "hits": armed.hits}
+
+
+def _json(value: object, http_status: int = 200) -> Response:
+    content = ascii_json(msgspec.json.encode(value))
+    return Response(content, http_status, media_type="application/json")
+
+
+async def _problem(_request: Request, error: Exception) -> Response:
+    http_status, title = 400, "Not accepted"
+    if isinstance(error, BodyTooLarge):
+        http_status, title = 413, "Body too large"
+    elif isinstance(error, PullstatusError) and error.retry_can_help:
+        http_status, title = 503, "Cannot store now"
+    return _said(http_status, title, str(error))
+
+
+async def _http_problem(_request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    detail = "see GET /emulator, and the methods of each address in its reference"
+    response = _said(error.status_code, error.detail, detail)
+    response.headers.update(error.headers or {})
+    return response
+
+
+def _said(http_status: int, title: str, detail: str) -> Response:
+    problem = {"type": "about:blank", "title": title, "status": http_status, "detail": detail}
+    return Response(
+        msgspec.json.encode(problem), http_status, media_type="application/problem+json"
+    )

@@ -1,0 +1,328 @@
+"""The emulator's state and its verbs: feed, send, and what comes of a send later.
+
+    send -> sent (remembered) -> pending (due later) -> append -> the mailbox, pulled like any other
+
+Chance comes from the scenario's seed, one source for each purpose. Records reach the mailboxes by
+the store's own verb.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import heapq
+import itertools
+import time
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+
+import msgspec
+
+from pullstatus import limits
+from pullstatus.emulator import sms
+from pullstatus.emulator.carriers import (
+    Receipt,
+    made_up_number,
+    make_reply,
+    make_sid,
+    make_status,
+)
+from pullstatus.emulator.faults import Faults
+from pullstatus.emulator.scenario import Scenario, draw_s
+from pullstatus.errors import InvalidRecord, Refused
+from pullstatus.records import Kind, Record, decode_array, encode, encode_all
+from pullstatus.server.figures import Figures
+from pullstatus.store import Append, Discard, Mailbox, Outcome, Store
+from pullstatus.wire.send import Detail, Message, Receiver, SendResult
+
+TICK_S = 0.25
+
+
+class Sent(msgspec.Struct, frozen=True):
+    """One SMS to one number, as an application handed it over, accepted or not.
+
+    Attributes:
+        call: `sendsms` or `sendmultisms2`.
+        time: when, in Unix seconds.
+        text: as it reaches the handset, with its signature; "" if it was refused before there was
+            any.
+        type: 0 normal, 1 marketing.
+        result: 0 if it was accepted; `sid` and `fee` are there only then.
+    """
+
+    call: str
+    time: int
+    nationcode: str
+    mobile: str
+    text: str
+    type: int
+    sign: str
+    tpl_id: int | None
+    params: tuple[str, ...]
+    extend: str
+    ext: str
+    result: int
+    errmsg: str
+    sid: str = ""
+    fee: int = 0
+
+
+class Emulation:
+    """What the emulator knows, and what it does with it; within one event loop.
+
+    Attributes:
+        faults: what shall go wrong.
+        sent: what was sent, oldest first.
+    """
+
+    def __init__(
+        self,
+        scenario: Scenario,
+        store: Store,
+        figures: Figures,
+        *,
+        now_s: Callable[[], float] = time.time,
+        monotonic_s: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """Nothing has happened yet: see `reset`."""
+        self.scenario = scenario
+        self.store = store
+        self.sdkappid = scenario.application.sdkappid
+        self.appkeys = (scenario.application.appkey,)
+        self.now_s = now_s
+        self._monotonic_s = monotonic_s
+        self._figures = figures
+        self._templates = {template.id: template for template in scenario.templates}
+        self._changed = asyncio.Event()
+        self._order = itertools.count()
+        self._begin()
+
+    def _begin(self) -> None:
+        scenario = self.scenario
+        self.sent: deque[Sent] = deque(maxlen=limits.SENT_MAX)
+        self._pending: list[tuple[float, int, Kind, Callable[[int], Record]]] = []
+        self._sends_chance = scenario.chance("sends")
+        self._traffic_chance = scenario.chance("traffic")
+        self.faults = Faults(scenario.chance("faults"))
+        for fault in scenario.faults:
+            self.faults.arm(fault)
+        self._changed.set()
+
+    async def reset(self) -> None:
+        """Begin the scenario anew: empty mailboxes but for what is there at the start."""
+        self._begin()
+        for kind in Kind:
+            await self.store.discard(Discard(self.mailbox(kind), Outcome.ERASED, self.now_ms()))
+        traffic = self.scenario.traffic
+        await self._traffic(traffic.statuses_at_start, traffic.replies_at_start)
+
+    def now_ms(self) -> int:
+        """Unix time in milliseconds."""
+        return int(self.now_s() * 1000)
+
+    def mailbox(self, kind: Kind) -> Mailbox:
+        """The application's mailbox of one kind."""
+        return Mailbox(self.sdkappid, kind)
+
+    def waiting(self, kind: Kind) -> int:
+        """How many records wait to be pulled."""
+        return self.store.waiting(self.mailbox(kind))
+
+    # -- records in ----------------------------------------------------------------------------
+
+    async def append(self, kind: Kind, entries: Sequence[bytes]) -> None:
+        """Put encoded records at the tail of a mailbox, a thousand at a time."""
+        for start in range(0, len(entries), limits.INGEST_RECORDS_MAX):
+            part = list(entries[start : start + limits.INGEST_RECORDS_MAX])
+            await self.store.append(Append(self.mailbox(kind), part, self.now_ms()))
+            self._figures.records_in[kind] += len(part)
+
+    async def feed(self, kind: Kind, records: int | Sequence[Mapping[str, object]]) -> list[bytes]:
+        """Put records into a mailbox: so many made-up ones, or these.
+
+        A member that is left out is made up.
+
+        Returns:
+            The records as a pull will return them.
+
+        Raises:
+            InvalidRecord: one breaks a rule; its place and the member are named. None was stored.
+        """
+        if isinstance(records, int):
+            records = [{}] * records
+        merged = []
+        for index, given in enumerate(records):
+            made_up = msgspec.to_builtins(self._made_up(kind))
+            if not isinstance(given, Mapping):
+                raise InvalidRecord("record", "must be a JSON object", index)
+            merged.append(made_up | dict(given))
+        try:
+            entries = encode_all(*decode_array(msgspec.json.encode(merged), kind))
+        except (TypeError, ValueError) as error:  # what the caller gave is no JSON
+            raise InvalidRecord("record", "must hold JSON values only") from error
+        await self.append(kind, entries)
+        return entries
+
+    def _made_up(self, kind: Kind) -> Record:
+        random = self._traffic_chance
+        now_s = int(self.now_s())
+        nationcode, mobile = made_up_number(random)
+        if kind is Kind.DELIVERY_STATUS:
+            receipt = self.scenario.outcomes.receipt(random)
+            return make_status(receipt, nationcode, mobile, make_sid(random, now_s), now_s)
+        text = random.choice(self.scenario.replies.texts)
+        return make_reply(text, nationcode, mobile, self.scenario.sends.sign, now_s)
+
+    async def _traffic(self, statuses: int, replies: int) -> None:
+        for kind, count in ((Kind.DELIVERY_STATUS, statuses), (Kind.REPLY, replies)):
+            await self.append(kind, [encode(self._made_up(kind)) for _ in range(count)])
+
+    async def run_traffic(self) -> None:
+        """Make records up at the scenario's rates, until cancelled."""
+        traffic = self.scenario.traffic
+        rates = (traffic.statuses_per_s, traffic.replies_per_s)
+        started, made = self._monotonic_s(), [0, 0]
+        while any(rates):
+            await asyncio.sleep(TICK_S)
+            elapsed_s = self._monotonic_s() - started
+            due = [int(rate * elapsed_s) - count for rate, count in zip(rates, made, strict=True)]
+            await self._traffic(*due)
+            made = [count + more for count, more in zip(made, due, strict=True)]
+
+    # -- sends ---------------------------------------------------------------------------------
+
+    async def send(
+        self, call: str, message: Message, receivers: Sequence[Receiver]
+    ) -> list[Detail]:
+        """Take a message for some numbers; what comes of it follows when it is due.
+
+        Raises:
+            Refused: the message as a whole is at fault, and goes to nobody.
+        """
+        try:
+            if len(self._pending) + 2 * len(receivers) > limits.PENDING_MAX:
+                raise Refused(SendResult.FREQUENCY_POLICY, "too many sends are still on their way")
+            text, sign = sms.compose(
+                message, self._templates, self.scenario.sends.signs, self.scenario.sends.sign
+            )
+        except Refused as refusal:
+            for receiver in receivers:
+                self.refuse(call, receiver, refusal, message)
+            raise
+        details = [self._send(call, message, receiver, text, sign) for receiver in receivers]
+        await self._deliver_due()
+        return details
+
+    def refuse(
+        self, call: str, receiver: Receiver, refusal: Refused, message: Message | None = None
+    ) -> Detail:
+        """Remember a send that was refused."""
+        detail = Detail(int(refusal.result), refusal.errmsg, receiver.mobile, receiver.nationcode)
+        self._remember(call, detail, message)
+        return detail
+
+    def _send(
+        self, call: str, message: Message, receiver: Receiver, text: str, sign: str
+    ) -> Detail:
+        rule = self.scenario.rule(receiver.mobile)
+        try:
+            receiver.check()
+            if rule is not None and rule.result is not None:
+                raise Refused(rule.result, rule.errmsg or "refused by a rule of the scenario")
+        except Refused as refusal:
+            return self.refuse(call, receiver, refusal, message)
+        chance = self._sends_chance
+        sid = make_sid(chance, int(self.now_s()))
+        fee = sms.parts(text, receiver.nationcode)
+        detail = Detail(0, "OK", receiver.mobile, receiver.nationcode, sid, fee)
+        self._remember(call, detail, message, text, sign)
+
+        # Drawn whether a rule overrides them or not, so that a rule for one number does not move
+        # what the others get.
+        receipt = self.scenario.outcomes.receipt(chance)
+        delay_s = draw_s(self.scenario.sends.delay_s, chance)
+        answers = chance.random() < self.scenario.replies.share
+        answer = chance.choice(self.scenario.replies.texts)
+        answer_delay_s = draw_s(self.scenario.replies.delay_s, chance)
+        if rule is not None:
+            receipt = rule.receipt() or receipt
+            delay_s = delay_s if rule.delay_s is None else draw_s(rule.delay_s, chance)
+        answers = answers and receipt.delivered
+        if rule is not None and rule.reply is not None:
+            answers, answer = True, rule.reply
+        due = self._monotonic_s() + delay_s
+        self._promise_status(due, receipt, receiver, sid, message.ext)
+        if answers:
+            self._promise_reply(due + answer_delay_s, answer, receiver, sign, message.extend)
+        return detail
+
+    def _promise_status(
+        self, due: float, receipt: Receipt, receiver: Receiver, sid: str, ext: str
+    ) -> None:
+        nationcode, mobile = receiver.nationcode, receiver.mobile
+        self._promise(
+            due,
+            Kind.DELIVERY_STATUS,
+            lambda now_s: make_status(receipt, nationcode, mobile, sid, now_s, ext),
+        )
+
+    def _promise_reply(
+        self, due: float, text: str, receiver: Receiver, sign: str, extend: str
+    ) -> None:
+        nationcode, mobile = receiver.nationcode, receiver.mobile
+        self._promise(
+            due,
+            Kind.REPLY,
+            lambda now_s: make_reply(text, nationcode, mobile, sign, now_s, extend),
+        )
+
+    def _promise(self, due: float, kind: Kind, make: Callable[[int], Record]) -> None:
+        heapq.heappush(self._pending, (due, next(self._order), kind, make))
+        self._changed.set()
+
+    def _remember(
+        self,
+        call: str,
+        detail: Detail,
+        message: Message | None,
+        text: str = "",
+        sign: str = "",
+    ) -> None:
+        self.sent.append(
+            Sent(
+                call=call,
+                time=int(self.now_s()),
+                nationcode=detail.nationcode,
+                mobile=detail.mobile,
+                text=text or (message.msg if message and message.msg else ""),
+                type=message.type if message else 0,
+                sign=sign or (message.sign if message else ""),
+                tpl_id=message.tpl_id if message else None,
+                params=message.params if message else (),
+                extend=message.extend if message else "",
+                ext=message.ext if message else "",
+                result=detail.result,
+                errmsg=detail.errmsg,
+                sid=detail.sid,
+                fee=detail.fee,
+            )
+        )
+
+    async def run_deliveries(self) -> None:
+        """Deliver what was promised when it is due, until cancelled."""
+        while True:
+            self._changed.clear()
+            await self._deliver_due()
+            wait_s = self._pending[0][0] - self._monotonic_s() if self._pending else None
+            try:
+                await asyncio.wait_for(self._changed.wait(), wait_s)
+            except TimeoutError:
+                continue
+
+    async def _deliver_due(self) -> None:
+        now = self._monotonic_s()
+        due: dict[Kind, list[bytes]] = {kind: [] for kind in Kind}
+        while self._pending and self._pending[0][0] <= now:
+            _, _, kind, make = heapq.heappop(self._pending)
+            due[kind].append(encode(make(int(self.now_s()))))
+        for kind, entries in due.items():
+            await self.append(kind, entries)

@@ -1,0 +1,168 @@
+"""What shall go wrong: faults that are armed, and which request each one strikes.
+
+| fault     | what the caller sees                                   | the call itself        |
+|-----------|--------------------------------------------------------|------------------------|
+| cut       | the connection closes, with `bytes` of the answer      | done                   |
+| delay     | the answer, `delay_s` later                            | done                   |
+| result    | a v5 answer with that `result`                         | not done               |
+| http      | an HTML page with `http_status`, as a gateway gives    | not done               |
+| malformed | HTTP 200 and half the answer, which is no JSON         | done                   |
+| reorder   | the page with its records the other way round          | done                   |
+| duplicate | the page; its records come again with later pulls      | done                   |
+
+`after_commit` says otherwise for the first five. The last two break the promises on purpose, so
+that a client can be tested against a service that does.
+"""
+
+from __future__ import annotations
+
+import random
+from typing import Annotated, Final, Literal
+
+import msgspec
+from msgspec import Meta
+
+from pullstatus import limits
+from pullstatus.errors import InvalidSetting
+
+__all__ = ["Armed", "Call", "Fault", "FaultName", "Faults"]
+
+FaultName = Literal["cut", "delay", "result", "http", "malformed", "reorder", "duplicate"]
+Call = Literal["pullstatus", "sendsms", "sendmultisms2"]
+
+_BEFORE: Final = frozenset({"result", "http"})
+_OWN: Final = {"result": "result", "errmsg": "result", "http_status": "http", "bytes": "cut"}
+
+
+class Fault(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """Something that shall go wrong, and to whom.
+
+    fault         which one
+    call          strikes this call only
+    type          strikes pulls of this type only
+    nonempty      strikes only pulls that hand out records
+    count         so many times; once, unless there is a probability
+    probability   each time with this chance, 0 to 1
+    after_commit  whether the call is done before the fault strikes
+    delay_s       seconds to wait first
+    result        for `result`: the code
+    errmsg        for `result`: its text
+    http_status   for `http`: 400 to 599; 502 when left out
+    bytes         for `cut`: how much of the answer's body still leaves
+    """
+
+    fault: FaultName
+    call: Call | None = None
+    type: Literal[0, 1] | None = None
+    nonempty: bool = False
+    count: Annotated[int, Meta(ge=1, le=1_000_000)] | None = None
+    probability: Annotated[float, Meta(gt=0, le=1)] | None = None
+    after_commit: bool | None = None
+    delay_s: Annotated[float, Meta(ge=0, le=3600)] = 0.0
+    result: Annotated[int, Meta(ge=1, le=4_294_967_295)] | None = None
+    errmsg: str | None = None
+    http_status: Annotated[int, Meta(ge=400, le=599)] | None = None
+    bytes: Annotated[int, Meta(ge=0)] | None = None
+
+    def __post_init__(self) -> None:
+        for member, owner in _OWN.items():
+            if getattr(self, member) is not None and self.fault != owner:
+                raise ValueError(f'{member} is for the fault "{owner}" only')
+        if self.fault == "result" and self.result is None:
+            raise ValueError('result must say which code the fault "result" answers')
+        if self.fault == "delay" and not self.delay_s:
+            raise ValueError('delay_s must say how long the fault "delay" takes')
+        if (self.type is not None or self.nonempty) and self.call not in {None, "pullstatus"}:
+            raise ValueError("type and nonempty are for pulls only")
+        if self.fault in {"reorder", "duplicate"}:
+            if self.call not in {None, "pullstatus"}:
+                raise ValueError(f'the fault "{self.fault}" is for pulls only')
+            if self.after_commit is False:
+                raise ValueError(f'the fault "{self.fault}" strikes after the commit only')
+        if self.nonempty and not self.strikes_late:
+            raise ValueError("nonempty needs after_commit: before, nobody knows")
+
+    @property
+    def strikes_late(self) -> bool:
+        """Whether the call is done before the fault strikes."""
+        if self.after_commit is None:
+            return self.fault not in _BEFORE
+        return self.after_commit
+
+    def fits(self, call: Call, kind: int | None) -> bool:
+        """Whether a request is of the sort that it strikes.
+
+        Args:
+            kind: the request's `type`, if it is a pull and has a proper one.
+        """
+        if self.fault in {"reorder", "duplicate"} or self.type is not None or self.nonempty:
+            if call != "pullstatus":
+                return False
+        elif self.call is not None and self.call != call:
+            return False
+        return self.type is None or self.type == kind
+
+
+class Armed(msgspec.Struct):
+    """A fault that is waiting for its moment.
+
+    left  how many more times it strikes; None: until it is cleared
+    hits  how many times it has struck
+    """
+
+    fault: Fault
+    left: int | None
+    hits: int = 0
+
+
+class Faults:
+    """The faults that are armed, oldest first; the first that fits a request strikes it."""
+
+    def __init__(self, chance: random.Random) -> None:
+        """Nothing is armed. `chance` decides for faults with a probability."""
+        self._armed: list[Armed] = []
+        self._chance = chance
+
+    def __bool__(self) -> bool:
+        return any(armed.left != 0 for armed in self._armed)
+
+    def arm(self, fault: Fault) -> Armed:
+        """Arm a fault.
+
+        Raises:
+            InvalidSetting: there are too many.
+        """
+        if len(self._armed) >= limits.FAULTS_MAX:
+            raise InvalidSetting(f"over {limits.FAULTS_MAX} faults; clear them first")
+        once = 1 if fault.probability is None else None
+        armed = Armed(fault, once if fault.count is None else fault.count)
+        self._armed.append(armed)
+        return armed
+
+    def clear(self) -> None:
+        """Disarm all."""
+        self._armed.clear()
+
+    def armed(self) -> list[Armed]:
+        """All that were armed since the last `clear`, those with none left included."""
+        return list(self._armed)
+
+    def strike(self, call: Call, kind: int | None) -> Armed | None:
+        """The fault that strikes this request, spent once; None for none."""
+        for armed in self._armed:
+            if armed.left == 0 or not armed.fault.fits(call, kind):
+                continue
+            probability = armed.fault.probability
+            if probability is not None and self._chance.random() >= probability:
+                continue
+            if armed.left is not None:
+                armed.left -= 1
+            armed.hits += 1
+            return armed
+        return None
+
+    def give_back(self, armed: Armed) -> None:
+        """Unspend a fault that found nothing to do."""
+        if armed.left is not None:
+            armed.left += 1
+        armed.hits -= 1

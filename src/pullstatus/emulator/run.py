@@ -1,0 +1,75 @@
+"""The running emulator: the server of `server.serve` on a temporary store, with a scenario."""
+
+from __future__ import annotations
+
+import secrets
+import tempfile
+import time
+from collections.abc import Callable, Coroutine
+
+from pullstatus import apps
+from pullstatus.apps import Registry
+from pullstatus.emulator.application import EmulatedApplication
+from pullstatus.emulator.emulation import Emulation
+from pullstatus.emulator.scenario import Scenario
+from pullstatus.server.application import Application
+from pullstatus.server.serve import ServeOptions, Server
+
+
+class EmulatorServer(Server):
+    """A serving process like any other; `emulation` is there once `started` is set."""
+
+    def __init__(self, options: ServeOptions, scenario: Scenario) -> None:
+        super().__init__(options)
+        self.scenario = scenario
+        self.emulation: Emulation
+
+    async def build(self, registry: Registry) -> Application:
+        """The emulator's application, on a store with the scenario's one."""
+        credentials = self.scenario.application
+        await apps.create_application(
+            self.store,
+            credentials.sdkappid,
+            now_ms=time.time_ns() // 1_000_000,
+            random_hex=secrets.token_hex,
+            appkey=credentials.appkey,
+        )
+        await registry.refresh()
+        application = EmulatedApplication(self.store, registry, self.scenario)
+        self.emulation = application.emulation
+        await self.emulation.reset()
+        return application
+
+    def stop_now(self) -> None:
+        """Begin a stop that waits for no client: a test's may be in the middle of a call."""
+        self.stop()
+        if self._uvicorn is not None:
+            self._uvicorn.force_exit = True
+
+    def chores(self, registry: Registry) -> list[Coroutine[object, object, None]]:
+        """The server's, the traffic, and what follows sends."""
+        emulation = self.emulation
+        return [*super().chores(registry), emulation.run_traffic(), emulation.run_deliveries()]
+
+
+async def emulate(
+    scenario: Scenario,
+    host: str,
+    port: int,
+    *,
+    on_ready: Callable[[EmulatorServer], None],
+) -> EmulatorServer:
+    """Emulate until the server is stopped, and return it; no file is left behind.
+
+    Args:
+        port: 0 takes a free one.
+        on_ready: called once connections are accepted.
+
+    Raises:
+        OSError: the address can't be listened on.
+    """
+    with tempfile.TemporaryDirectory(prefix="pullstatus-emulator-") as folder:
+        store = f"sqlite:///{folder}/mailboxes.db"
+        server = EmulatorServer(ServeOptions(store=store, host=host, port=port), scenario)
+        await server.run(on_ready=lambda _address: on_ready(server))
+    return server

@@ -1,0 +1,214 @@
+"""An emulator beside a test: in a thread with an event loop of its own.
+
+with EmulatorThread() as emulator:
+    emulator.feed(3)
+    emulator.faults.add("cut", call="pullstatus")
+    ... pull from emulator.base_url ...
+    assert emulator.sent == []
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
+from concurrent.futures import Future
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Literal, Self, TypeVar
+
+import msgspec
+import structlog
+
+from pullstatus.emulator.emulation import Emulation, Sent
+from pullstatus.emulator.faults import Armed, Call, Fault, FaultName
+from pullstatus.emulator.run import EmulatorServer, emulate
+from pullstatus.emulator.scenario import Scenario, convert, read_scenario
+from pullstatus.records import Kind
+
+__all__ = ["EmulatorThread", "ThreadFaults"]
+
+T = TypeVar("T")
+
+START_S = 60.0  # far more than a start takes, on any machine
+
+
+class EmulatorThread:
+    """A running emulator; a context manager. Its methods may be called from any thread.
+
+    Attributes:
+        base_url: `http://127.0.0.1:PORT`.
+        sdkappid, appkey: of its one application.
+        faults: what shall go wrong.
+    """
+
+    def __init__(self, scenario: Path | str | Mapping[str, object] | None = None) -> None:
+        """Nothing runs yet: see `start`.
+
+        Args:
+            scenario: path of a TOML file, or its members; None: no traffic, and what is sent is
+                delivered before the send is answered.
+
+        Raises:
+            InvalidSetting: the scenario breaks a rule; the member is named.
+        """
+        if scenario is None:
+            scenario = {"sends": {"delay_s": 0}}
+        if isinstance(scenario, Mapping):
+            self.scenario = convert(dict(scenario), Scenario, "scenario")
+        else:
+            self.scenario = read_scenario(Path(scenario))
+        self.base_url = ""
+        self.sdkappid = self.scenario.application.sdkappid
+        self.appkey = self.scenario.application.appkey
+        self.faults = ThreadFaults(self._do)
+        self._ready: Future[tuple[asyncio.AbstractEventLoop, EmulatorServer]] = Future()
+        self._loop: asyncio.AbstractEventLoop
+        self._server: EmulatorServer
+        self._thread = threading.Thread(target=self._run, name="pullstatus-emulator", daemon=True)
+        self._owns_log = False
+
+    # -- its life ------------------------------------------------------------------------------
+
+    def start(self) -> Self:
+        """Start, and return once connections are accepted."""
+        if not structlog.is_configured():
+            # Else structlog prints, into what the test at hand captures.
+            self._owns_log = True
+            structlog.configure(
+                processors=[structlog.stdlib.render_to_log_kwargs],
+                wrapper_class=structlog.stdlib.BoundLogger,
+                logger_factory=structlog.stdlib.LoggerFactory(),
+            )
+        self._thread.start()
+        self._loop, self._server = self._ready.result(START_S)
+        self.base_url = self._server.address
+        return self
+
+    def stop(self) -> None:
+        """Stop, and return once the thread has ended."""
+        if self._thread.is_alive():
+            self._loop.call_soon_threadsafe(self._server.stop_now)
+        self._thread.join()
+        if self._owns_log:
+            structlog.reset_defaults()
+            self._owns_log = False
+
+    def _run(self) -> None:
+        def ready(server: EmulatorServer) -> None:
+            self._ready.set_result((asyncio.get_running_loop(), server))
+
+        try:
+            asyncio.run(emulate(self.scenario, "127.0.0.1", 0, on_ready=ready))
+        except BaseException as error:
+            if self._ready.done():
+                logging.getLogger(__name__).exception("the emulator has failed")
+            else:
+                self._ready.set_exception(error)
+
+    def __enter__(self) -> Self:
+        return self.start()
+
+    def __exit__(
+        self,
+        _type: type[BaseException] | None,
+        _error: BaseException | None,
+        _traceback: TracebackType | None,
+    ) -> None:
+        self.stop()
+
+    # -- what a test does with it --------------------------------------------------------------
+
+    def feed(
+        self,
+        records: int | Sequence[Mapping[str, object]] = 1,
+        *,
+        type: Literal[0, 1] = 0,  # noqa: A002 - the wire's word
+    ) -> list[dict[str, Any]]:
+        """Put records into a mailbox, at its end.
+
+        Args:
+            records: how many made-up ones; or the records, of which members that are left out are
+                made up.
+            type: 0 delivery statuses, 1 replies.
+
+        Returns:
+            The records as a pull will return them.
+
+        Raises:
+            InvalidRecord: one breaks a rule; none was stored.
+        """
+        entries = self._await(lambda emulation: emulation.feed(Kind(type), records))
+        return [msgspec.json.decode(entry) for entry in entries]
+
+    @property
+    def sent(self) -> list[Sent]:
+        """What applications sent, oldest first, accepted or not."""
+        return self._do(lambda emulation: list(emulation.sent))
+
+    def waiting(self, *, type: Literal[0, 1] = 0) -> int:  # noqa: A002 - the wire's word
+        """How many records wait to be pulled."""
+        return self._do(lambda emulation: emulation.waiting(Kind(type)))
+
+    def reset(self) -> None:
+        """Begin the scenario anew: nothing sent, nothing on its way, no other faults."""
+        self._await(lambda emulation: emulation.reset())
+
+    def _await(self, work: Callable[[Emulation], Coroutine[Any, Any, T]]) -> T:
+        return asyncio.run_coroutine_threadsafe(work(self._server.emulation), self._loop).result()
+
+    def _do(self, work: Callable[[Emulation], T]) -> T:
+        async def run(emulation: Emulation) -> T:
+            return work(emulation)
+
+        return self._await(run)
+
+
+class ThreadFaults:
+    """What shall go wrong in an `EmulatorThread`. Iterating gives what is armed, oldest first."""
+
+    def __init__(self, do: Callable[[Callable[[Emulation], Any]], Any]) -> None:
+        self._do = do
+
+    def add(
+        self,
+        fault: FaultName,
+        *,
+        call: Call | None = None,
+        type: Literal[0, 1] | None = None,  # noqa: A002 - the wire's word
+        **members: object,
+    ) -> None:
+        """Arm a fault; once, unless `count` or `probability` says otherwise.
+
+        Args:
+            fault: which one, as `emulator.faults` describes them.
+            call: strikes this call only.
+            type: strikes pulls of this type only.
+            members: the others: `count`, `probability`, `nonempty`, `after_commit`, `delay_s`,
+                `result`, `errmsg`, `http_status`, `bytes`.
+
+        Raises:
+            InvalidSetting: a member is unknown, or does not fit; it is named.
+        """
+        named = {"fault": fault, "call": call, "type": type, **members}
+        wanted = convert(named, Fault, "fault")
+        self._do(lambda emulation: emulation.faults.arm(wanted))
+
+    def clear(self) -> None:
+        """Disarm all."""
+        self._do(lambda emulation: emulation.faults.clear())
+
+    @property
+    def hits(self) -> int:
+        """How many times any of them has struck."""
+        return sum(armed.hits for armed in self)
+
+    def __iter__(self) -> Iterator[Armed]:
+        found: list[Armed] = self._do(
+            lambda emulation: [msgspec.structs.replace(armed) for armed in emulation.faults.armed()]
+        )
+        return iter(found)
+
+    def __len__(self) -> int:
+        return len(list(iter(self)))
