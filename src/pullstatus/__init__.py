@@ -3,4 +3,96 @@
 Gateways append records; each application pulls its own, up to 100 at a time, with the signed call
 that clients of Tencent Cloud SMS already make. What was pulled is never returned again, and stays
 readable for a retention time.
+
+These are the public names, all for those who pull. They are loaded at their first use, since the
+server and most commands need none of them.
 """
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pullstatus.client.drivers import AsyncBatches, AsyncClient, Batches, Client
+    from pullstatus.client.errors import (
+        AnswerLost,
+        AnswerMalformed,
+        AnswerUnreadable,
+        CallInvalid,
+        CallRefused,
+        ClientError,
+        ClockSkewed,
+        GatewayFailed,
+        InvalidArgument,
+        NoAnswer,
+        NotAcknowledged,
+        NotConnected,
+        NotPermitted,
+        ServiceFailed,
+        SignatureRefused,
+        TooFrequent,
+        UnknownSdkappid,
+        WrongAddress,
+    )
+    from pullstatus.client.pages import Batch, Page
+    from pullstatus.client.records import DeliveryStatus, Reply
+    from pullstatus.errors import PullstatusError
+    from pullstatus.records import Kind
+
+__all__ = [
+    "AnswerLost",
+    "AnswerMalformed",
+    "AnswerUnreadable",
+    "AsyncBatches",
+    "AsyncClient",
+    "Batch",
+    "Batches",
+    "CallInvalid",
+    "CallRefused",
+    "Client",
+    "ClientError",
+    "ClockSkewed",
+    "DeliveryStatus",
+    "GatewayFailed",
+    "InvalidArgument",
+    "Kind",
+    "NoAnswer",
+    "NotAcknowledged",
+    "NotConnected",
+    "NotPermitted",
+    "Page",
+    "PullstatusError",
+    "Reply",
+    "ServiceFailed",
+    "SignatureRefused",
+    "TooFrequent",
+    "UnknownSdkappid",
+    "WrongAddress",
+]
+
+_PLACES = {
+    "AsyncBatches": "client.drivers",
+    "AsyncClient": "client.drivers",
+    "Batch": "client.pages",
+    "Batches": "client.drivers",
+    "Client": "client.drivers",
+    "DeliveryStatus": "client.records",
+    "Kind": "records",
+    "Page": "client.pages",
+    "PullstatusError": "errors",
+    "Reply": "client.records",
+}
+
+
+def __getattr__(name: str) -> object:
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    place = _PLACES.get(name, "client.errors")
+    value = getattr(import_module(f"{__name__}.{place}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -1,0 +1,13 @@
+"""For those who pull: a client that can't lose a page, blocking and with await.
+
+    errors     what can go wrong, and what is known then
+    records    what came out of a mailbox: typed and complete
+    pages      a page, and a batch that somebody has to acknowledge
+    reading    an answer -> a page or an error. Pure
+    flow       when to ask, to wait, to ask again: generators without input or output
+    exchange   what a flow asks of its driver
+    drivers    the two clients over httpx; they decide nothing
+    feed       the other direction: batches of records into a mailbox
+
+Sees `wire` and below only: whoever just pulls installs no server.
+"""

@@ -1,0 +1,397 @@
+"""The two clients: each does what the same flows ask for, one blocking, one with await."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from random import Random, SystemRandom
+from typing import Generic, Literal, Self, TypeVar, cast, overload
+
+import httpx
+
+from pullstatus import limits
+from pullstatus.client.exchange import Answer, Flow, Outcome, Send, Unanswered
+from pullstatus.client.flow import Follower, Puller
+from pullstatus.client.pages import Batch, Page
+from pullstatus.client.records import DeliveryStatus, Record, Reply
+from pullstatus.records import Kind
+
+__all__ = ["AsyncBatches", "AsyncClient", "Batches", "Client", "drive", "drive_async", "outcome_of"]
+
+T = TypeVar("T")
+R_co = TypeVar("R_co", bound=Record, covariant=True)
+
+TIMEOUT_S = 30.0
+ATTEMPTS_MAX = 5
+
+# What httpx raises before it has sent anything; all else may have reached the other side.
+_NOT_BEGUN = (
+    httpx.ConnectError,
+    httpx.ConnectTimeout,
+    httpx.PoolTimeout,
+    httpx.ProxyError,
+    httpx.UnsupportedProtocol,
+)
+
+
+def outcome_of(response: httpx.Response) -> Answer:
+    """A whole response as an `Answer`."""
+    headers = {name.lower(): value for name, value in response.headers.items()}
+    return Answer(response.status_code, headers, response.content)
+
+
+def _unanswered(error: httpx.TransportError | httpx.DecodingError) -> Unanswered:
+    reason = str(error) or type(error).__name__
+    return Unanswered(not isinstance(error, _NOT_BEGUN), reason)
+
+
+def drive(flow: Flow[T], http: httpx.Client, sleep: Callable[[float], object]) -> T:
+    """Do what a flow asks for, until it ends."""
+    outcome: Outcome = None
+    with contextlib.closing(flow):
+        while True:
+            try:
+                step = flow.send(outcome)
+            except StopIteration as end:
+                return cast("T", end.value)
+            if isinstance(step, Send):
+                try:
+                    outcome = outcome_of(
+                        http.post(step.address, content=step.content, headers=step.headers)
+                    )
+                except (httpx.TransportError, httpx.DecodingError) as error:
+                    outcome = _unanswered(error)
+            else:
+                outcome = None
+                sleep(step.s)
+
+
+async def drive_async(
+    flow: Flow[T], http: httpx.AsyncClient, sleep: Callable[[float], Awaitable[object]]
+) -> T:
+    """Do what a flow asks for, until it ends."""
+    outcome: Outcome = None
+    with contextlib.closing(flow):
+        while True:
+            try:
+                step = flow.send(outcome)
+            except StopIteration as end:
+                return cast("T", end.value)
+            if isinstance(step, Send):
+                try:
+                    outcome = outcome_of(
+                        await http.post(step.address, content=step.content, headers=step.headers)
+                    )
+                except (httpx.TransportError, httpx.DecodingError) as error:
+                    outcome = _unanswered(error)
+            else:
+                outcome = None
+                await sleep(step.s)
+
+
+class _Known:
+    """What both clients know about their service."""
+
+    _puller: Puller
+
+    @property
+    def keyed(self) -> bool | None:
+        """Whether the service knows `Idempotency-Key`; None until an answer tells."""
+        return self._puller.keyed
+
+    @property
+    def clock_skew_s(self) -> float | None:
+        """Seconds that our clock was ahead of the last answer's `Date` (negative: behind).
+
+        Beyond 600 either way the service refuses. None before the first answer, or without `Date`.
+        """
+        return self._puller.clock_skew_s
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self._puller!r})"
+
+
+class Client(_Known):
+    """Pulls one application's records; blocking. Usable from several threads.
+
+        with Client("http://127.0.0.1:8080", 1400006666, appkey) as client:
+            for batch in client.delivery_statuses():
+                with batch:
+                    database.store(batch)
+
+    Args:
+        base_url: where the service is: scheme, host and port, and a path if a proxy put one in
+            front. For the original service "https://yun.tim.qq.com". There is no default: pulls
+            take records away, so nobody should pull from somewhere by accident.
+        sdkappid: the application.
+        appkey: its key.
+        timeout_s: seconds to wait for a connection, and for each part of an answer.
+        attempts_max: how often one page is asked for before the last failure is raised. Whether a
+            failure is repeated at all depends on what is known: see `pull`.
+        keyed: True if the service is known to know `Idempotency-Key`; None lets its answers tell.
+        transport: httpx transport to use instead of the network, for tests and special routes.
+        clock: Unix seconds.
+        sleep: waits so many seconds.
+        random: where keys, jitter and `random` come from.
+
+    Raises:
+        InvalidArgument: an argument is wrong.
+    """
+
+    def __init__(
+        self,
+        base_url: str,
+        sdkappid: int,
+        appkey: str,
+        *,
+        timeout_s: float = TIMEOUT_S,
+        attempts_max: int = ATTEMPTS_MAX,
+        keyed: bool | None = None,
+        transport: httpx.BaseTransport | None = None,
+        clock: Callable[[], float] = time.time,
+        sleep: Callable[[float], object] = time.sleep,
+        random: Random | None = None,
+    ) -> None:
+        self._puller = Puller(
+            base_url,
+            sdkappid,
+            appkey,
+            keyed=keyed,
+            attempts_max=attempts_max,
+            clock=clock,
+            random=random or SystemRandom(),
+        )
+        self._http = httpx.Client(timeout=timeout_s, transport=transport)
+        self._sleep = sleep
+
+    @overload
+    def pull(
+        self, kind: Literal[Kind.DELIVERY_STATUS], *, max: int = ..., key: str | None = ...
+    ) -> Page[DeliveryStatus]: ...
+    @overload
+    def pull(
+        self, kind: Literal[Kind.REPLY], *, max: int = ..., key: str | None = ...
+    ) -> Page[Reply]: ...
+    @overload
+    def pull(self, kind: Kind, *, max: int = ..., key: str | None = ...) -> Page[Record]: ...
+    def pull(
+        self,
+        kind: Kind,
+        *,
+        max: int = limits.PULL_COUNT_MAX,  # noqa: A002 - the wire's word
+        key: str | None = None,
+    ) -> Page[Record]:
+        """Take one page out of a mailbox; an empty one if nothing waits.
+
+        A failure is repeated by itself, after a growing pause, if that can help and cannot lose a
+        page: always when nothing was consumed; when a page may be on its way only against a
+        service that knows `Idempotency-Key`, with the same key.
+
+        Args:
+            kind: which mailbox.
+            max: how many records at most, 1 to 100.
+            key: the page's Idempotency-Key. Give the key of an exception to get the page that it
+                may have cost, or one that you wrote down before. Made anew otherwise.
+
+        Raises:
+            ClientError: it failed. `may_have_consumed` and `key` say about the page.
+        """
+        return self._drive(self._puller.pull(Kind(kind), max, key))
+
+    def delivery_statuses(
+        self,
+        *,
+        max: int = limits.PULL_COUNT_MAX,  # noqa: A002 - the wire's word
+        follow: bool = True,
+        key: str | None = None,
+    ) -> Batches[DeliveryStatus]:
+        """Iterate over the delivery statuses, in batches to be acknowledged.
+
+        The next page is asked for when the last batch was acknowledged. When the mailbox is empty
+        the iterator waits, longer and longer up to ten seconds, until there is more.
+
+        Args:
+            max: how many records a batch has at most, 1 to 100.
+            follow: False ends the iterator when the mailbox is empty.
+            key: the first page's Idempotency-Key, as for `pull`.
+
+        Raises:
+            InvalidArgument: an argument is wrong.
+        """
+        follower: Follower[DeliveryStatus] = Follower(
+            self._puller, Kind.DELIVERY_STATUS, max, follow=follow, key=key
+        )
+        return Batches(follower, self._drive)
+
+    def replies(
+        self,
+        *,
+        max: int = limits.PULL_COUNT_MAX,  # noqa: A002 - the wire's word
+        follow: bool = True,
+        key: str | None = None,
+    ) -> Batches[Reply]:
+        """Iterate over the replies, in batches to be acknowledged; see `delivery_statuses`."""
+        follower: Follower[Reply] = Follower(self._puller, Kind.REPLY, max, follow=follow, key=key)
+        return Batches(follower, self._drive)
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._http.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        self.close()
+
+    def _drive(self, flow: Flow[T]) -> T:
+        return drive(flow, self._http, self._sleep)
+
+
+class AsyncClient(_Known):
+    """Pulls one application's records; the same as `Client`, with await.
+
+        async with AsyncClient("http://127.0.0.1:8080", 1400006666, appkey) as client:
+            async for batch in client.delivery_statuses():
+                with batch:
+                    await database.store(batch)
+
+    Its arguments and exceptions are those of `Client`; `sleep` returns an awaitable.
+    """
+
+    def __init__(
+        self,
+        base_url: str,
+        sdkappid: int,
+        appkey: str,
+        *,
+        timeout_s: float = TIMEOUT_S,
+        attempts_max: int = ATTEMPTS_MAX,
+        keyed: bool | None = None,
+        transport: httpx.AsyncBaseTransport | None = None,
+        clock: Callable[[], float] = time.time,
+        sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
+        random: Random | None = None,
+    ) -> None:
+        self._puller = Puller(
+            base_url,
+            sdkappid,
+            appkey,
+            keyed=keyed,
+            attempts_max=attempts_max,
+            clock=clock,
+            random=random or SystemRandom(),
+        )
+        self._http = httpx.AsyncClient(timeout=timeout_s, transport=transport)
+        self._sleep = sleep
+
+    @overload
+    async def pull(
+        self, kind: Literal[Kind.DELIVERY_STATUS], *, max: int = ..., key: str | None = ...
+    ) -> Page[DeliveryStatus]: ...
+    @overload
+    async def pull(
+        self, kind: Literal[Kind.REPLY], *, max: int = ..., key: str | None = ...
+    ) -> Page[Reply]: ...
+    @overload
+    async def pull(self, kind: Kind, *, max: int = ..., key: str | None = ...) -> Page[Record]: ...
+    async def pull(
+        self,
+        kind: Kind,
+        *,
+        max: int = limits.PULL_COUNT_MAX,  # noqa: A002 - the wire's word
+        key: str | None = None,
+    ) -> Page[Record]:
+        """Take one page out of a mailbox; see `Client.pull`.
+
+        A cancelled pull may have consumed a page as well: pass a `key` of your own if you cancel.
+        """
+        return await self._drive(self._puller.pull(Kind(kind), max, key))
+
+    def delivery_statuses(
+        self,
+        *,
+        max: int = limits.PULL_COUNT_MAX,  # noqa: A002 - the wire's word
+        follow: bool = True,
+        key: str | None = None,
+    ) -> AsyncBatches[DeliveryStatus]:
+        """Iterate over the delivery statuses; see `Client.delivery_statuses`."""
+        follower: Follower[DeliveryStatus] = Follower(
+            self._puller, Kind.DELIVERY_STATUS, max, follow=follow, key=key
+        )
+        return AsyncBatches(follower, self._drive)
+
+    def replies(
+        self,
+        *,
+        max: int = limits.PULL_COUNT_MAX,  # noqa: A002 - the wire's word
+        follow: bool = True,
+        key: str | None = None,
+    ) -> AsyncBatches[Reply]:
+        """Iterate over the replies; see `Client.delivery_statuses`."""
+        follower: Follower[Reply] = Follower(self._puller, Kind.REPLY, max, follow=follow, key=key)
+        return AsyncBatches(follower, self._drive)
+
+    async def aclose(self) -> None:
+        """Close the connections."""
+        await self._http.aclose()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_error: object) -> None:
+        await self.aclose()
+
+    async def _drive(self, flow: Flow[T]) -> T:
+        return await drive_async(flow, self._http, self._sleep)
+
+
+class Batches(Iterator[Batch[R_co]], Generic[R_co]):
+    """The batches of one mailbox; for one thread.
+
+    An exception does not end it: asked again, it goes on with the same page and the same key.
+    """
+
+    def __init__(
+        self,
+        follower: Follower[R_co],
+        drive: Callable[[Flow[Batch[R_co] | None]], Batch[R_co] | None],
+    ) -> None:
+        self._follower = follower
+        self._drive = drive
+
+    def __iter__(self) -> Self:
+        return self
+
+    def __next__(self) -> Batch[R_co]:
+        batch = self._drive(self._follower.next())
+        if batch is None:
+            raise StopIteration
+        return batch
+
+
+class AsyncBatches(AsyncIterator[Batch[R_co]], Generic[R_co]):
+    """The batches of one mailbox; for one task.
+
+    An exception, a cancellation included, does not end it: asked again, it goes on with the same
+    page and the same key.
+    """
+
+    def __init__(
+        self,
+        follower: Follower[R_co],
+        drive: Callable[[Flow[Batch[R_co] | None]], Awaitable[Batch[R_co] | None]],
+    ) -> None:
+        self._follower = follower
+        self._drive = drive
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> Batch[R_co]:
+        batch = await self._drive(self._follower.next())
+        if batch is None:
+            raise StopAsyncIteration
+        return batch

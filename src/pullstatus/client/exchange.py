@@ -1,0 +1,63 @@
+"""What a flow asks of its driver, and what it gets back: the seam between deciding and doing.
+
+    flow   -- Send ------>  driver (httpx, sync or async)
+           <- Answer or Unanswered --
+           -- Wait ------>
+           <- None ------------------
+
+A flow is a generator. It never touches a socket, a clock's sleep or httpx; a driver never decides.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Mapping
+from typing import TypeAlias, TypeVar
+
+import msgspec
+
+T = TypeVar("T")
+
+
+class Send(msgspec.Struct, frozen=True):
+    """POST this: the whole address, the body, and headers beyond the ordinary ones."""
+
+    address: str
+    content: bytes
+    headers: Mapping[str, str]
+
+
+class Wait(msgspec.Struct, frozen=True):
+    """Do nothing for so many seconds."""
+
+    s: float
+
+
+class Answer(msgspec.Struct, frozen=True):
+    """What came back, whole. Names of headers are in lower case."""
+
+    http_status: int
+    headers: Mapping[str, str]
+    content: bytes
+
+
+class Unanswered(msgspec.Struct, frozen=True):
+    """No whole answer came.
+
+    begun   whether any of the request may have reached the other side
+    reason  what happened, for people
+    """
+
+    begun: bool
+    reason: str
+
+
+Step: TypeAlias = Send | Wait
+Outcome: TypeAlias = Answer | Unanswered | None
+Flow: TypeAlias = Generator[Step, Outcome, T]
+
+
+def send(step: Send) -> Flow[Answer | Unanswered]:
+    """Yield one request; return what became of it."""
+    outcome = yield step
+    assert outcome is not None, "a driver answers a Send"
+    return outcome

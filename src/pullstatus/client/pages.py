@@ -1,0 +1,109 @@
+"""A page of records, and a page somebody has yet to finish with."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from types import TracebackType
+from typing import Generic, Self, TypeVar
+
+import msgspec
+
+from pullstatus.client.records import Record
+from pullstatus.records import Kind
+
+__all__ = ["Batch", "Page"]
+
+R_co = TypeVar("R_co", bound=Record, covariant=True)
+
+
+class Page(msgspec.Struct, Generic[R_co], frozen=True, kw_only=True):
+    """What one pull brought. Iterating gives its records, oldest first; empty pages are falsy.
+
+    Attributes:
+        kind: which mailbox they are from.
+        records: 0 to 100 of them.
+        key: the Idempotency-Key that brings this page again, for 24 hours, from a service that
+            knows such keys.
+        keyed: the service knows them.
+        waiting: how many records were left in the mailbox; None if the service doesn't say.
+        pull_id: the page's name in the service's journal; None if it doesn't say.
+    """
+
+    kind: Kind
+    records: tuple[R_co, ...]
+    key: str
+    keyed: bool
+    waiting: int | None = None
+    pull_id: str | None = None
+
+    def __len__(self) -> int:
+        return len(self.records)
+
+    def __iter__(self) -> Iterator[R_co]:
+        return iter(self.records)
+
+
+class Batch(Generic[R_co]):
+    """A page that its receiver acknowledges; until then no other page is asked for.
+
+    Use it as a context manager, which acknowledges when the block ends well:
+
+        for batch in client.delivery_statuses():
+            with batch:
+                database.store(batch)
+
+    or call `ack` yourself. When the block raises, the same batch comes again, if the iterator is
+    asked once more.
+
+    Attributes:
+        page: the page itself.
+        attempt: 1, then one more each time that the batch is handed over again.
+    """
+
+    def __init__(self, page: Page[R_co], attempt: int = 1) -> None:
+        self.page = page
+        self.attempt = attempt
+        self._finished: bool | None = None  # by an acknowledgement, or a failure
+
+    @property
+    def records(self) -> tuple[R_co, ...]:
+        """The records, oldest first."""
+        return self.page.records
+
+    @property
+    def acknowledged(self) -> bool:
+        """Whether the receiver has finished with it."""
+        return self._finished is True
+
+    @property
+    def failed(self) -> bool:
+        """Whether the receiver's block raised, so that the batch is due again."""
+        return self._finished is False
+
+    def ack(self) -> None:
+        """Say that these records are safe now, so that the next may be asked for."""
+        self._finished = True
+
+    def __len__(self) -> int:
+        return len(self.page)
+
+    def __iter__(self) -> Iterator[R_co]:
+        return iter(self.page)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        error: type[BaseException] | None,
+        _value: BaseException | None,
+        _traceback: TracebackType | None,
+    ) -> None:
+        if error is None:
+            self.ack()
+        elif not self.acknowledged:
+            self._finished = False
+
+    def __repr__(self) -> str:
+        state = {None: "open", True: "acknowledged", False: "failed"}[self._finished]
+        return f"<Batch of {len(self)} {self.page.kind.path}, {state}, key {self.page.key}>"

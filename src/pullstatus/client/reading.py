@@ -1,0 +1,325 @@
+"""An answer, read: a page, or the exception that says what it means.
+
+Four forms of refusal are known, whatever the HTTP status:
+
+    {"result": 1001, "errmsg": "..."}                                   the service
+    {"ActionStatus": "FAIL", "ErrorCode": 60008, "ErrorInfo": "..."}    its old gateway
+    {"Response": {"Error": {"Code": "...", "Message": "..."}}}          API 3.0, at a wrong address
+    HTTP 3xx, 4xx, 5xx with anything                                    somebody in between
+
+Records are read leniently: they are gone from the service, so what is odd is kept, not refused.
+Source: protocol.md sections 5, 8 and 11.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from datetime import UTC
+from email.utils import parsedate_to_datetime
+from typing import Any, Final
+
+import msgspec
+
+from pullstatus.client.errors import (
+    AnswerMalformed,
+    CallInvalid,
+    CallRefused,
+    ClientError,
+    ClockSkewed,
+    GatewayFailed,
+    NotPermitted,
+    ServiceFailed,
+    SignatureRefused,
+    TooFrequent,
+    UnknownSdkappid,
+    WrongAddress,
+)
+from pullstatus.client.exchange import Answer
+from pullstatus.client.records import Record, read_record
+from pullstatus.errors import InvalidBody
+from pullstatus.records import Kind, check_json
+from pullstatus.wire.codes import Result
+
+__all__ = ["Found", "clock_skew_s", "read_pull", "retry_after_s"]
+
+_Refusal = type[CallRefused]
+
+_MEANINGS: Final[dict[int, tuple[_Refusal, str]]] = {
+    Result.SIG_MISMATCH: (
+        SignatureRefused,
+        "the appkey is not this sdkappid's, or has a blank or line end; see `pullstatus verify`",
+    ),
+    Result.SIG_MISSING: (SignatureRefused, "something on the way has changed the request's body"),
+    Result.BAD_REQUEST: (CallInvalid, "the service's own words say which part is wrong"),
+    Result.NOT_PERMITTED: (
+        NotPermitted,
+        "ask the operator to switch the pull feature on for this sdkappid",
+    ),
+    Result.OTHER: (ServiceFailed, "try again; if it stays so, tell the operator"),
+    Result.SEND_TIMEOUT: (ServiceFailed, "try again"),
+    Result.ADDRESS_REFUSED: (
+        NotPermitted,
+        "ask the operator to put this machine's address on the application's allow-list",
+    ),
+    Result.UNKNOWN_PATH: (CallInvalid, "check base_url: the service has no such call there"),
+    Result.BAD_MOBILE: (CallInvalid, "the number is malformed"),
+    Result.UNKNOWN_SDKAPPID: (UnknownSdkappid, "check sdkappid, and that base_url is the service"),
+    Result.DISABLED: (NotPermitted, "the application is switched off; ask the operator"),
+    Result.TIME_SKEW: (ClockSkewed, "set this machine's clock right"),
+    Result.NOT_SUPPORTED: (NotPermitted, "the service does not offer this call"),
+    Result.IN_ARREARS: (NotPermitted, "the account is stopped for arrears; ask the operator"),
+    Result.GATEWAY_URL_UNREADABLE: (CallInvalid, "check base_url for blanks and odd characters"),
+    Result.GATEWAY_JSON_UNREADABLE: (
+        CallInvalid,
+        "something on the way has changed the request's body",
+    ),
+    Result.GATEWAY_BAD_SDKAPPID: (UnknownSdkappid, "check sdkappid"),
+    Result.TOO_FREQUENT: (TooFrequent, "pull less often, or fewer at the same time"),
+    Result.BAD_HTTP: (ServiceFailed, "try again; if it stays so, look for a proxy on the way"),
+    Result.GATEWAY_UNKNOWN_URL: (CallInvalid, "check base_url: the service has no such call there"),
+    Result.SDKAPPID_MISSING: (UnknownSdkappid, "something on the way has changed the address"),
+    Result.GATEWAY_BAD_ANSWER: (ServiceFailed, "try again; if it stays so, tell the operator"),
+}
+
+_TWINS: Final = {
+    "InternalError.SigVerificationFail": Result.SIG_MISMATCH,
+    "InternalError.SigFieldMissing": Result.SIG_MISSING,
+    "FailedOperation.FailResolvePacket": Result.BAD_REQUEST,
+    "FailedOperation.JsonParseFail": Result.BAD_REQUEST,
+    "InvalidParameter": Result.BAD_REQUEST,
+    "InvalidParameterValue": Result.BAD_REQUEST,
+    "MissingParameter": Result.BAD_REQUEST,
+    "UnauthorizedOperation": Result.NOT_PERMITTED,
+    "UnauthorizedOperation.RequestPermissionDeny": Result.NOT_PERMITTED,
+    "UnauthorizedOperation.RequestIpNotInWhitelist": Result.ADDRESS_REFUSED,
+    "UnauthorizedOperation.SdkAppIdIsDisabled": Result.DISABLED,
+    "UnauthorizedOperation.SdkAppidIsDisabled": Result.DISABLED,
+    "UnauthorizedOperation.SerivceSuspendDueToArrears": Result.IN_ARREARS,
+    "UnauthorizedOperation.ServiceSuspendDueToArrears": Result.IN_ARREARS,
+    "InternalError": Result.OTHER,
+    "InternalError.OtherError": Result.OTHER,
+    "InternalError.UnknownError": Result.OTHER,
+    "InternalError.Timeout": Result.BAD_HTTP,
+    "InternalError.SendAndRecvFail": Result.BAD_HTTP,
+    "InternalError.RestApiInterfaceNotExist": Result.UNKNOWN_PATH,
+    "InternalError.RequestTimeException": Result.TIME_SKEW,
+    "InvalidParameterValue.IncorrectPhoneNumber": Result.BAD_MOBILE,
+    "InvalidParameterValue.SdkAppIdNotExist": Result.UNKNOWN_SDKAPPID,
+    "InvalidParameterValue.SdkAppidNotExist": Result.UNKNOWN_SDKAPPID,
+    "UnsupportedOperation": Result.NOT_SUPPORTED,
+    "RequestLimitExceeded": Result.TOO_FREQUENT,
+    "AuthFailure": Result.SIG_MISMATCH,
+    "AuthFailure.SignatureExpire": Result.TIME_SKEW,
+}
+"""API 3.0's codes, and the v5 code that means the same; of a longer one, its first part's."""
+
+
+class Found(msgspec.Struct, frozen=True):
+    """What an answer that worked holds.
+
+    records  in their order
+    waiting  what `Pullstatus-Waiting` says; None from a service that knows no such header
+    pull_id  what `Pullstatus-Pull-Id` says
+    """
+
+    records: list[Record]
+    waiting: int | None
+    pull_id: str | None
+
+
+def read_pull(answer: Answer, kind: Kind, *, keyed: bool | None, now_s: float) -> Found:
+    """Read the answer to a pull.
+
+    Args:
+        keyed: whether the service knows `Idempotency-Key`, as far as known: such a service
+            consumes nothing when it refuses.
+        now_s: our clock, in Unix seconds.
+
+    Raises:
+        CallRefused: in one of its forms.
+        AnswerUnreadable: it is no answer of the service.
+    """
+    content, members = _read_object(answer.content)
+    refusal = _refusal(members, keyed=keyed)
+    if refusal is not None:
+        if isinstance(refusal, ClockSkewed):
+            _explain_skew(refusal, clock_skew_s(answer.headers, now_s))
+        raise refusal
+    if answer.http_status != 200:
+        raise _not_the_service(answer)
+    result = None if members is None else members.get("result", members.get("ErrorCode"))
+    if members is None or _integer(result) != 0:
+        raise _malformed(answer, "it is not the JSON object that is due")
+    return Found(
+        _read_data(answer, content, members, kind),
+        _count(answer.headers.get("pullstatus-waiting")),
+        answer.headers.get("pullstatus-pull-id"),
+    )
+
+
+def clock_skew_s(headers: Mapping[str, str], now_s: float) -> float | None:
+    """Seconds that our clock is ahead of an answer's `Date`; None without one."""
+    try:
+        date = parsedate_to_datetime(headers["date"])
+    except (KeyError, ValueError, TypeError):
+        return None
+    return now_s - date.replace(tzinfo=date.tzinfo or UTC).timestamp()
+
+
+def retry_after_s(headers: Mapping[str, str]) -> float | None:
+    """Seconds that `Retry-After` says to wait; a date in it is not read."""
+    return _count(headers.get("retry-after"))
+
+
+# --- refusals -------------------------------------------------------------------------------------
+
+
+def _refusal(members: dict[str, Any] | None, *, keyed: bool | None) -> CallRefused | None:
+    if members is None:
+        return None
+    response = members.get("Response")
+    if isinstance(response, dict) and isinstance(response.get("Error"), dict):
+        code = str(response["Error"].get("Code", ""))
+        twin = _TWINS.get(code, _TWINS.get(code.partition(".")[0]))
+        said = f"{code} {response['Error'].get('Message', '')}".strip()
+        return _as_error(None if twin is None else int(twin), said, keyed=keyed)
+    result = _integer(members.get("result"))
+    if result is None:
+        result = _integer(members.get("ErrorCode"))
+        if members.get("ActionStatus") == "FAIL" and result in (0, None):
+            return _as_error(None, _said(members), keyed=keyed)
+    if result in (0, None):
+        return None
+    return _as_error(result, _said(members), keyed=keyed)
+
+
+def _as_error(result: int | None, said: str, *, keyed: bool | None) -> CallRefused:
+    error, fix = CallRefused, "this code is not documented for a pull; ask the operator"
+    if result is not None and result in _MEANINGS:
+        error, fix = _MEANINGS[result]
+    in_doubt = issubclass(error, ServiceFailed) and not keyed
+    return error(result, said, fix=fix, may_have_consumed=in_doubt)
+
+
+def _said(members: dict[str, Any]) -> str:
+    for name in ("errmsg", "msg", "ErrorInfo"):
+        if isinstance(members.get(name), str):
+            return str(members[name])
+    return ""
+
+
+def _explain_skew(error: ClockSkewed, skew_s: float | None) -> None:
+    error.skew_s = skew_s
+    if skew_s is not None:
+        side = "ahead of" if skew_s > 0 else "behind"
+        error.fix = (
+            f"this machine's clock is about {abs(skew_s):.0f} s {side} the service's; set it right"
+        )
+
+
+# --- what is no answer of the service -------------------------------------------------------------
+
+
+def _not_the_service(answer: Answer) -> ClientError:
+    status, content = answer.http_status, answer.content
+    if status == 429:
+        busy = TooFrequent(None, "HTTP 429", fix="pull less often, or fewer at the same time")
+        busy.retry_after_s = retry_after_s(answer.headers)
+        return busy
+    if 300 <= status < 400:
+        place = answer.headers.get("location", "another address")
+        return WrongAddress(
+            f"HTTP {status}, moved to {place}",
+            http_status=status,
+            content=content,
+            fix="give the address that answers itself as base_url",
+        )
+    if 400 <= status < 500 and status != 408:
+        return WrongAddress(
+            f"HTTP {status} instead of an answer",
+            http_status=status,
+            content=content,
+            fix="check base_url: the service answers every call there with HTTP 200",
+        )
+    if status >= 500 or status == 408:
+        failed = GatewayFailed(
+            f"HTTP {status} instead of an answer",
+            http_status=status,
+            content=content,
+            fix="try again; if it stays so, look at the proxy in front of the service",
+            may_have_consumed=True,
+        )
+        failed.retry_after_s = retry_after_s(answer.headers)
+        return failed
+    return _malformed(answer, f"HTTP {status} is never due")
+
+
+def _malformed(answer: Answer, fault: str) -> AnswerMalformed:
+    return AnswerMalformed(
+        f"the answer cannot be read: {fault}",
+        http_status=answer.http_status,
+        content=answer.content,
+        fix="its bytes are in this exception's content",
+        may_have_consumed=True,
+    )
+
+
+# --- JSON -----------------------------------------------------------------------------------------
+
+_decode_object: Final = msgspec.json.Decoder(dict[str, Any]).decode
+_decode_data: Final = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
+_decode_raws: Final = msgspec.json.Decoder(list[msgspec.Raw]).decode
+# Half a surrogate pair, which no UTF-8 can say; the look-behinds spare escaped backslashes.
+_LONE: Final = re.compile(
+    r"(?<!\\)((?:\\\\)*)"
+    r"(\\u[dD][89abAB][0-9a-fA-F]{2}(?!\\u[dD][c-fC-F])"
+    r"|(?<!\\u[dD][89abAB][0-9a-fA-F]{2})\\u[dD][c-fC-F][0-9a-fA-F]{2})"
+)
+
+
+def _read_object(content: bytes) -> tuple[bytes, dict[str, Any] | None]:
+    """The object that the content is, None if it is none; and the text that could be read."""
+    for text in (content, _mended(content)):
+        try:
+            check_json(text)
+            return text, _decode_object(text)
+        except (msgspec.DecodeError, UnicodeDecodeError, InvalidBody, RecursionError):
+            continue
+    return content, None
+
+
+def _mended(content: bytes) -> bytes:
+    """Bytes that are no UTF-8, and half surrogate pairs, as U+FFFD: better than a page lost."""
+    text = content.decode("utf-8-sig", "replace")
+    return _LONE.sub(r"\1\\ufffd", text).encode()
+
+
+def _read_data(answer: Answer, content: bytes, members: dict[str, Any], kind: Kind) -> list[Record]:
+    data = members.get("data")
+    if data is None and not _integer(members.get("count")):
+        return []  # some servers leave it out when there is nothing
+    if not isinstance(data, list) or not all(isinstance(record, dict) for record in data):
+        raise _malformed(answer, "data must be an array of records")
+    parts = _decode_raws(_decode_data(content)["data"])
+    return [
+        read_record(bytes(part), record, kind) for part, record in zip(parts, data, strict=True)
+    ]
+
+
+def _integer(value: object) -> int | None:
+    if isinstance(value, bool):
+        return None
+    if isinstance(value, int):
+        return value
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
+    if isinstance(value, str):
+        return _count(value)
+    return None
+
+
+def _count(text: str | None) -> int | None:
+    if text is None or not text.isascii() or not text.isdigit() or len(text) > 18:
+        return None
+    return int(text)

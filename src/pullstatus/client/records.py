@@ -1,0 +1,136 @@
+"""What came out of a mailbox, whoever kept it: typed, and complete.
+
+`pullstatus.records` has what may enter a mailbox, and refuses all else. Here it is the other way
+round: the records of a page are gone from the service, so nothing that it sent may be the reason
+to drop one. A member that is missing or of another type reads as "", 0 or None; what was really
+sent is in `members`, and to the byte in `json`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta, timezone
+from typing import Any, Final, TypeAlias
+
+import msgspec
+
+from pullstatus.records import Kind
+
+__all__ = ["UTC8", "DeliveryStatus", "Record", "Reply", "read_record"]
+
+UTC8: Final = timezone(timedelta(hours=8), "UTC+08:00")
+"""The zone of `user_receive_time`: fixed, without summer time."""
+
+
+class _Pulled(msgspec.Struct, frozen=True, weakref=False, kw_only=True):
+    json: bytes = b"{}"
+
+    @property
+    def members(self) -> dict[str, Any]:
+        """Every member as it was sent, unknown ones included; a new dict each time."""
+        decoded = msgspec.json.decode(self.json)
+        assert isinstance(decoded, dict)
+        return decoded
+
+
+class DeliveryStatus(_Pulled, frozen=True, weakref=False, kw_only=True):
+    """Whether one SMS to one number arrived.
+
+    Attributes:
+        user_receive_time: when the handset got it, or for FAIL when the receipt came:
+            "YYYY-MM-DD hh:mm:ss" in UTC+8. `received_at` is the same, parsed.
+        nationcode: calling code, digits only.
+        mobile: the number without it.
+        report_status: "SUCCESS" or "FAIL". `delivered` is the same as a bool.
+        errmsg: the carrier's code, opaque: "DELIVRD", "MK:0001", "-37".
+        description: the same for people, "" when there is none.
+        sid: what the send call returned, opaque.
+        ext: the sender's own session text, "" when there is none.
+        json: the record as it was sent, JSON in bytes.
+    """
+
+    user_receive_time: str = ""
+    nationcode: str = ""
+    mobile: str = ""
+    report_status: str = ""
+    errmsg: str = ""
+    description: str = ""
+    sid: str = ""
+    ext: str = ""
+
+    @property
+    def delivered(self) -> bool:
+        """Whether it arrived."""
+        return self.report_status == "SUCCESS"
+
+    @property
+    def received_at(self) -> datetime | None:
+        """`user_receive_time` as an aware time in UTC+8; None if it is no such time."""
+        try:
+            return datetime.strptime(self.user_receive_time, "%Y-%m-%d %H:%M:%S").replace(
+                tzinfo=UTC8
+            )
+        except ValueError:
+            return None
+
+
+class Reply(_Pulled, frozen=True, weakref=False, kw_only=True):
+    """What a person wrote back.
+
+    Attributes:
+        nationcode: calling code, digits only.
+        mobile: the number without it.
+        text: what was written, any Unicode.
+        sign: the SMS signature it belongs to, without its brackets.
+        time: Unix seconds. `replied_at` is the same, parsed.
+        extend: channel extension code, "" when not used.
+        json: the record as it was sent, JSON in bytes.
+    """
+
+    nationcode: str = ""
+    mobile: str = ""
+    text: str = ""
+    sign: str = ""
+    time: int = 0
+    extend: str = ""
+
+    @property
+    def replied_at(self) -> datetime | None:
+        """`time` as an aware time in UTC+8; None if it was not sent, or is no such time."""
+        try:
+            return datetime.fromtimestamp(self.time, UTC).astimezone(UTC8) if self.time else None
+        except (ValueError, OverflowError, OSError):
+            return None
+
+
+Record: TypeAlias = DeliveryStatus | Reply
+
+_TYPES: Final[tuple[type[Record], ...]] = (DeliveryStatus, Reply)
+_MEMBERS: Final = tuple(
+    tuple(name for name in record_type.__struct_fields__ if name != "json")
+    for record_type in _TYPES
+)
+
+
+def read_record(json: bytes, members: dict[str, Any], kind: Kind) -> Record:
+    """The record of this kind that `members`, decoded from `json`, make."""
+    found: dict[str, Any] = {}
+    for name in _MEMBERS[kind]:
+        value = members.get(name)
+        if value is not None:
+            found[name] = _integer(value) if name == "time" else _text(value)
+    return _TYPES[kind](json=json, **found)
+
+
+def _text(value: object) -> str:
+    return value if isinstance(value, str) else msgspec.json.encode(value).decode()
+
+
+def _integer(value: object) -> int:
+    to_integer: Callable[[Any], int] = int
+    if isinstance(value, bool) or not isinstance(value, int | float | str):
+        return 0
+    try:
+        return to_integer(value)
+    except (ValueError, OverflowError):
+        return 0

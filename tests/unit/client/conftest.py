@@ -1,0 +1,194 @@
+"""Both clients through one pair of hands, over a service made of a list of answers.
+
+`client` in a test is a `Hands`: it makes a blocking or an async client (every test runs with both)
+over a fake transport, and calls it the same way whichever it is. Pauses are not slept but noted.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Callable, Iterable
+from random import Random
+from typing import Any
+
+import httpx
+import pytest
+
+from pullstatus import (
+    AsyncBatches,
+    AsyncClient,
+    Batch,
+    Batches,
+    Client,
+    DeliveryStatus,
+    Kind,
+    Page,
+    Reply,
+)
+
+NOW_S = 1_457_336_869.0
+BASE_URL = "https://yun.tim.qq.com"
+SDKAPPID = 1400006666
+APPKEY = "5f03a35d00ee52a21327ab048186a2c4"
+KEYED = {"Pullstatus-Waiting": "0"}
+
+Say = httpx.Response | Exception | Callable[[httpx.Request], httpx.Response]
+Record = DeliveryStatus | Reply
+
+
+def status(number: int) -> dict[str, Any]:
+    return {
+        "user_receive_time": "2015-10-17 08:03:04",
+        "nationcode": "86",
+        "mobile": f"138{number:08d}",
+        "report_status": "SUCCESS",
+        "errmsg": "DELIVRD",
+        "description": "delivered",
+        "sid": f"8:{number}",
+    }
+
+
+def page(
+    *numbers: int,
+    waiting: int | None = None,
+    pull_id: str | None = None,
+    **members: Any,  # noqa: ANN401 - any JSON
+) -> httpx.Response:
+    """A page with these delivery statuses; with `waiting`, from a service that knows keys."""
+    headers = {}
+    if waiting is not None:
+        headers["Pullstatus-Waiting"] = str(waiting)
+    if pull_id is not None:
+        headers["Pullstatus-Pull-Id"] = pull_id
+    data = [status(number) for number in numbers]
+    body = {"result": 0, "errmsg": "ok", "type": 0, "count": len(data), "data": data} | members
+    return httpx.Response(200, headers=headers, content=json.dumps(body).encode())
+
+
+def refusal(result: object, errmsg: str = "no", **headers: str) -> httpx.Response:
+    """A refusal as the service words it."""
+    content = json.dumps({"result": result, "errmsg": errmsg}).encode()
+    return httpx.Response(200, headers=headers, content=content)
+
+
+class Hands:
+    """One client of either kind, and the service it talks to."""
+
+    def __init__(self, colour: str) -> None:
+        self.colour = colour
+        self.requests: list[httpx.Request] = []
+        self.pauses: list[float] = []
+        self.client: Client | AsyncClient
+        self._script: list[Say] = []
+        self._loop = asyncio.new_event_loop()
+
+    def over(self, *script: Say, base_url: str = BASE_URL, **options: Any) -> Hands:  # noqa: ANN401 - the client's own
+        """Make the client; the service says these things in turn."""
+        self._script = list(script)
+        settings: dict[str, Any] = {"clock": lambda: NOW_S, "random": Random(1), **options}
+        transport = httpx.MockTransport(self._answer)
+        if self.colour == "sync":
+            self.client = Client(
+                base_url,
+                SDKAPPID,
+                APPKEY,
+                transport=transport,
+                sleep=self.pauses.append,
+                **settings,
+            )
+        else:
+            self.client = AsyncClient(
+                base_url, SDKAPPID, APPKEY, transport=transport, sleep=self._rest, **settings
+            )
+        return self
+
+    def also(self, *script: Say) -> None:
+        """The service will say these things after the others."""
+        self._script += script
+
+    @property
+    def left(self) -> int:
+        """How much of the script nobody asked for."""
+        return len(self._script)
+
+    @property
+    def keys(self) -> list[str]:
+        """The key of each request."""
+        return [request.headers["Idempotency-Key"] for request in self.requests]
+
+    @property
+    def bodies(self) -> list[dict[str, Any]]:
+        """The body of each request."""
+        return [json.loads(request.content) for request in self.requests]
+
+    def pull(self, kind: Kind = Kind.DELIVERY_STATUS, **options: Any) -> Page[Record]:  # noqa: ANN401 - the client's own
+        if isinstance(self.client, Client):
+            return self.client.pull(kind, **options)
+        return self._loop.run_until_complete(self.client.pull(kind, **options))
+
+    def batches(self, kind: Kind = Kind.DELIVERY_STATUS, **options: Any) -> Following:  # noqa: ANN401 - the client's own
+        if kind is Kind.DELIVERY_STATUS:
+            return Following(self.client.delivery_statuses(**options), self._loop)
+        return Following(self.client.replies(**options), self._loop)
+
+    def close(self) -> None:
+        if isinstance(self.client, Client):
+            self.client.close()
+        else:
+            self._loop.run_until_complete(self.client.aclose())
+        self._loop.close()
+
+    def _answer(self, request: httpx.Request) -> httpx.Response:
+        self.requests.append(request)
+        assert self._script, "the service was asked once too often"
+        said = self._script.pop(0)
+        if isinstance(said, Exception):
+            raise said
+        if isinstance(said, httpx.Response):
+            # A new one each time: a response belongs to the client that has read it.
+            return httpx.Response(said.status_code, headers=said.headers, content=said.content)
+        return said(request)
+
+    async def _rest(self, s: float) -> None:
+        self.pauses.append(s)
+
+
+class Following:
+    """An iterator of batches of either kind."""
+
+    def __init__(
+        self, batches: Batches[Record] | AsyncBatches[Record], loop: asyncio.AbstractEventLoop
+    ) -> None:
+        self._batches = batches
+        self._loop = loop
+
+    def next(self) -> Batch[Record] | None:
+        """The next batch, None at the end."""
+        if isinstance(self._batches, Batches):
+            return next(self._batches, None)
+        try:
+            return self._loop.run_until_complete(self._batches.__anext__())
+        except StopAsyncIteration:
+            return None
+
+    def one(self) -> Batch[Record]:
+        """The next batch, which is there."""
+        batch = self.next()
+        assert batch is not None
+        return batch
+
+    def drain(self) -> Iterable[list[str]]:
+        """All batches to the end, each acknowledged; their sids."""
+        while (batch := self.next()) is not None:
+            with batch:
+                yield [record.sid for record in batch if isinstance(record, DeliveryStatus)]
+
+
+@pytest.fixture(params=["sync", "async"])
+def client(request: pytest.FixtureRequest) -> Iterable[Hands]:
+    hands = Hands(request.param)
+    hands.over()
+    yield hands
+    assert hands.left == 0, "the service had more to say"
+    hands.close()
