@@ -17,6 +17,11 @@ COMMANDS = {
         "Write a consistent, audited copy of the store to a new FILE, while it is in use.",
     ),
     "demo": ("demo:demo", "Show it at work: a server, made-up traffic, a signed pull."),
+    "emulate": (
+        "emulate:emulate",
+        "Emulate the service for tests: pulls, sends, and failures on demand.",
+    ),
+    "pull": ("pull:pull", "Take records out of a mailbox, until it is empty."),
     "pulls": ("pulls:pulls_group", "The journal: who was handed what, and when."),
     "redeliver": (
         "pulls:redeliver",

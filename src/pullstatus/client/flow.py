@@ -77,10 +77,7 @@ class Puller:
         self._base_url = check_base_url(base_url).removesuffix(PULL_PATH)
         if not 0 < sdkappid <= limits.SDKAPPID_MAX:
             raise InvalidArgument(f"sdkappid must be from 1 to {limits.SDKAPPID_MAX}")
-        if not appkey or appkey.strip() != appkey:
-            raise InvalidArgument(
-                "appkey is empty" if not appkey else "appkey has a blank or line end around it"
-            )
+        check_appkey(appkey)
         if attempts_max < 1:
             raise InvalidArgument("attempts_max must be 1 or more")
         self._sdkappid = sdkappid
@@ -229,6 +226,14 @@ def check_base_url(base_url: str) -> str:
             "base_url must be like https://yun.tim.qq.com or http://127.0.0.1:8080"
         )
     return base_url.rstrip("/")
+
+
+def check_appkey(appkey: str) -> None:
+    """Refuse a key that was copied with something around it (InvalidArgument)."""
+    if not appkey or appkey.strip() != appkey:
+        raise InvalidArgument(
+            "appkey has a blank or line end around it" if appkey else "appkey is empty"
+        )
 
 
 def check_max(count_max: int) -> None:

@@ -1,0 +1,237 @@
+"""`pullstatus pull`: records out of a mailbox, into a file or a database, none lost, none twice."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import sys
+import time
+from collections.abc import Iterator
+from hashlib import blake2b
+from pathlib import Path
+from random import SystemRandom
+from types import FrameType
+
+import click
+import msgspec
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+from pullstatus import Client, ClientError, Page, limits
+from pullstatus.cli.pull_run import pull_into
+from pullstatus.cli.pull_sqlite import SqliteTarget
+from pullstatus.cli.pull_targets import FileTarget, Source, StdoutTarget, Target
+from pullstatus.cli.service import (
+    KINDS,
+    appkey_option,
+    read_secret,
+    sdkappid_option,
+    type_option,
+    url_option,
+)
+from pullstatus.cli.session import plainly
+from pullstatus.client.errors import CallRefused, InvalidArgument, ServiceFailed, TooFrequent
+from pullstatus.client.flow import check_appkey, check_base_url
+from pullstatus.client.records import Record
+
+REFUSED, UNREACHED, IN_DOUBT = 3, 4, 5  # exit statuses
+SQLITE = "sqlite:///"
+
+
+class _Stopped(BaseException):
+    """TERM or Ctrl-C: wherever we are, what is on disk is enough to go on from."""
+
+
+@click.command("pull")
+@type_option
+@click.option(
+    "--to",
+    "to",
+    required=True,
+    metavar="TARGET",
+    help="FILE.ndjson, FILE.csv, sqlite:///FILE, or - for standard output.",
+)
+@click.option("--follow", is_flag=True, help="Wait for more when the mailbox is empty.")
+@click.option(
+    "--max",
+    "count_max",
+    type=click.IntRange(1, limits.PULL_COUNT_MAX),
+    default=limits.PULL_COUNT_MAX,
+    show_default=True,
+    help="How many records to ask for at a time.",
+)
+@url_option
+@sdkappid_option
+@appkey_option
+@click.option(
+    "--state",
+    "state_path",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Where the key of the page in flight is kept; FILE.state otherwise.",
+)
+@click.option(
+    "--abandon-page",
+    "abandon",
+    is_flag=True,
+    help="Give up a page that was in flight when the last run ended.",
+)
+@plainly
+def pull(
+    kind: str,
+    to: str,
+    follow: bool,
+    count_max: int,
+    url: str,
+    sdkappid: int,
+    appkey_file: Path | None,
+    state_path: Path | None,
+    abandon: bool,
+) -> None:
+    """Take records out of a mailbox, until it is empty.
+
+    A page is on disk before the next is asked for, and so is the key that brings the same page
+    again. Kill it at any time and start it anew: nothing is lost and nothing is written twice. Only
+    the reader of standard output may see a page twice.
+
+    On a terminal it shows how far it is. Elsewhere it prints a line of JSON for each page, except
+    to standard output, which has the records.
+
+    Exit status: 0 the mailbox is empty, or --follow was ended by TERM or Ctrl-C; 1 the target
+    cannot be used; 2 the command was written wrongly; 3 the service refuses; 4 the service could
+    not be reached, run it again; 5 a page may be lost, because the service does not know
+    Idempotency-Key, or has not yet told whether it does.
+    """
+    appkey = read_secret(appkey_file, "PULLSTATUS_APPKEY", "--appkey-file")
+    source = Source(url.rstrip("/"), sdkappid, KINDS[kind])
+    try:
+        check_base_url(url)
+        check_appkey(appkey)
+    except InvalidArgument as error:
+        raise click.UsageError(str(error)) from error
+    status = 0
+    with (
+        contextlib.closing(_open(to, source, state_path)) as target,
+        Client(url, sdkappid, appkey, keyed=target.keyed) as client,
+        _shown(to) as watcher,
+        _stoppable(),
+    ):
+        try:
+            pull_into(
+                target,
+                client,
+                source.kind,
+                count_max,
+                follow=follow,
+                abandon=abandon,
+                watcher=watcher,
+                clock=time.time,
+                sleep=time.sleep,
+                random=SystemRandom(),
+            )
+        except ClientError as error:
+            watcher.warn(str(error))
+            status = _exit_status(error, keyed=client.keyed)
+        except _Stopped:
+            status = 0 if follow else 130
+        else:
+            watcher.end()
+    sys.exit(status)
+
+
+def _exit_status(error: ClientError, *, keyed: bool | None) -> int:
+    if error.may_have_consumed and not keyed:
+        return IN_DOUBT
+    if isinstance(error, CallRefused) and not isinstance(error, ServiceFailed | TooFrequent):
+        return REFUSED
+    return UNREACHED
+
+
+def _open(to: str, source: Source, state_path: Path | None) -> Target:
+    if to == "-":
+        return StdoutTarget(source, state_path or _default_state(source))
+    if to.startswith(SQLITE):
+        if state_path is not None:
+            raise click.UsageError("--state is for files: a database keeps its state in itself")
+        return SqliteTarget(Path(to.removeprefix(SQLITE)), source)
+    path = Path(to)
+    if path.suffix not in FileTarget.FORMS:
+        raise click.UsageError("--to is FILE.ndjson, FILE.csv, sqlite:///FILE or -")
+    return FileTarget(path, source, state_path)
+
+
+def _default_state(source: Source) -> Path:
+    base = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
+    place = blake2b(source.url.encode(), digest_size=4).hexdigest()
+    return Path(base) / "pullstatus" / f"{source.sdkappid}-{source.kind.path}-{place}.state"
+
+
+@contextlib.contextmanager
+def _stoppable() -> Iterator[None]:
+    def stop(_number: int, _frame: FrameType | None) -> None:
+        raise _Stopped
+
+    before = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+# --- what is shown --------------------------------------------------------------------------------
+
+
+class _Watcher:
+    """Tells about pages: as a line of JSON each, on a progress bar, both or neither."""
+
+    def __init__(self, to: str, *, lines: bool, bar: Progress | None) -> None:
+        self._to = to
+        self._lines = lines
+        self._bar = bar
+        self._task = None if bar is None else bar.add_task("Pulling", total=None)
+        self._total = 0
+
+    def page(self, page: Page[Record]) -> None:
+        self._total += len(page)
+        if self._bar is not None and self._task is not None:
+            total = None if page.waiting is None else self._total + page.waiting
+            self._bar.update(self._task, completed=self._total, total=total)
+        if self._lines and page:
+            line = {
+                "count": len(page),
+                "total": self._total,
+                "waiting": page.waiting,
+                "pull_id": page.pull_id,
+                "key": page.key,
+            }
+            click.echo(msgspec.json.encode(line))
+
+    def warn(self, text: str) -> None:
+        self._say(f"pullstatus: {text}")
+
+    def end(self) -> None:
+        if self._bar is not None:
+            self._say(f"{self._total:,} records went to {self._to}; the mailbox is empty.")
+
+    def _say(self, text: str) -> None:
+        if self._bar is None:
+            click.echo(text, err=True)
+        else:
+            self._bar.console.print(text, markup=False, highlight=False, soft_wrap=True)
+
+
+@contextlib.contextmanager
+def _shown(to: str) -> Iterator[_Watcher]:
+    lines = to != "-" and not sys.stdout.isatty()
+    if not sys.stderr.isatty() or (to == "-" and sys.stdout.isatty()):
+        yield _Watcher(to, lines=lines, bar=None)
+        return
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+    )
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        yield _Watcher(to, lines=lines, bar=bar)

@@ -1,0 +1,182 @@
+"""SQLite as a target: records and the key of the page in flight change in one transaction."""
+
+from __future__ import annotations
+
+import contextlib
+import sqlite3
+from collections.abc import Iterator
+from pathlib import Path
+
+import msgspec
+
+from pullstatus import Page
+from pullstatus.cli.pull_targets import COLUMNS, InFlight, Source, one_line
+from pullstatus.client.records import DeliveryStatus, Record
+from pullstatus.errors import StoreFailed, StoreRefused
+from pullstatus.records import Kind
+
+SCHEMA = """
+CREATE TABLE IF NOT EXISTS delivery_statuses (
+    number            INTEGER PRIMARY KEY,  -- in the order of their hand-out
+    sdkappid          INTEGER NOT NULL,
+    received_at       TEXT,                 -- user_receive_time with its zone, NULL if it is none
+    user_receive_time TEXT NOT NULL,
+    nationcode        TEXT NOT NULL,
+    mobile            TEXT NOT NULL,
+    report_status     TEXT NOT NULL,
+    errmsg            TEXT NOT NULL,
+    description       TEXT NOT NULL,
+    sid               TEXT NOT NULL,
+    ext               TEXT NOT NULL,
+    json              TEXT NOT NULL         -- the record as it was sent
+);
+CREATE TABLE IF NOT EXISTS replies (
+    number            INTEGER PRIMARY KEY,
+    sdkappid          INTEGER NOT NULL,
+    replied_at        TEXT,                 -- time as text with its zone
+    nationcode        TEXT NOT NULL,
+    mobile            TEXT NOT NULL,
+    text              TEXT NOT NULL,
+    sign              TEXT NOT NULL,
+    time              INTEGER NOT NULL,
+    extend            TEXT NOT NULL,
+    json              TEXT NOT NULL
+);
+CREATE TABLE IF NOT EXISTS pullstatus_pull (
+    url       TEXT NOT NULL,
+    sdkappid  INTEGER NOT NULL,
+    type      INTEGER NOT NULL,
+    keyed     INTEGER,                      -- does the service know Idempotency-Key?
+    in_flight TEXT,                         -- the page that was asked for, JSON
+    PRIMARY KEY (url, sdkappid, type)
+);
+"""
+TABLES = {Kind.DELIVERY_STATUS: "delivery_statuses", Kind.REPLY: "replies"}
+
+
+class SqliteTarget:
+    """A database with a table for each kind; it may have other tables and mailboxes, too."""
+
+    def __init__(self, path: Path, source: Source) -> None:
+        self._path = path
+        self._source = source
+        self._keyed: bool | None = None
+        self._in_flight: InFlight | None = None
+        self._where = (source.url, source.sdkappid, int(source.kind))
+        names = ["received_at" if source.kind is Kind.DELIVERY_STATUS else "replied_at"]
+        names += ["sdkappid", *COLUMNS[source.kind], "json"]
+        holes = ", ".join("?" * len(names))
+        self._insert = f"INSERT INTO {TABLES[source.kind]} ({', '.join(names)}) VALUES ({holes})"  # noqa: S608 - our own names
+        with self._engine():
+            self._connection = sqlite3.connect(path, timeout=30, isolation_level=None)
+            try:
+                self._prepare()
+            except BaseException:
+                self._connection.close()
+                raise
+
+    @property
+    def in_flight(self) -> InFlight | None:
+        """As `Target` says."""
+        return self._in_flight
+
+    @property
+    def keyed(self) -> bool | None:
+        """As `Target` says."""
+        return self._keyed
+
+    def ask(self, page: InFlight) -> None:
+        """As `Target` says."""
+        with self._engine(), self._transaction():
+            self._move(page)
+
+    def settle(self, page: Page[Record]) -> None:
+        """As `Target` says; no page is in flight then."""
+        self._keyed = page.keyed
+        with self._engine(), self._transaction():
+            self._connection.executemany(self._insert, [self._row(record) for record in page])
+            self._move(None)
+
+    def rest(self) -> None:
+        """As `Target` says."""
+        if self._in_flight is not None:
+            with self._engine(), self._transaction():
+                self._move(None)
+
+    def give_up(self) -> None:
+        """As `Target` says."""
+        self.rest()
+
+    def close(self) -> None:
+        """As `Target` says."""
+        self._connection.close()
+
+    def _prepare(self) -> None:
+        [(made_by,)] = self._connection.execute("PRAGMA application_id")
+        tables = {name for (name,) in self._connection.execute("SELECT name FROM sqlite_schema")}
+        if made_by and not tables >= {"pullstatus_pull"}:
+            # It says whose it is; a server's own store does.
+            raise StoreRefused(f"{self._path} belongs to another program: give another file")
+        self._connection.execute("PRAGMA synchronous = FULL")
+        self._connection.executescript(SCHEMA)
+        self._connection.execute(
+            "INSERT INTO pullstatus_pull (url, sdkappid, type) VALUES (?, ?, ?)"
+            " ON CONFLICT DO NOTHING",
+            self._where,
+        )
+        [(keyed, in_flight)] = self._connection.execute(
+            "SELECT keyed, in_flight FROM pullstatus_pull"
+            " WHERE url = ? AND sdkappid = ? AND type = ?",
+            self._where,
+        )
+        if keyed is not None:
+            self._keyed = bool(keyed)
+        if in_flight is not None:
+            self._in_flight = msgspec.json.decode(in_flight, type=InFlight)
+
+    def _move(self, page: InFlight | None) -> None:
+        """Put another page, or none, in flight: only if it is still ours that is."""
+        changed = self._connection.execute(
+            "UPDATE pullstatus_pull SET in_flight = ?, keyed = ?"
+            " WHERE url = ? AND sdkappid = ? AND type = ? AND in_flight IS ?",
+            (_json(page), self._keyed, *self._where, _json(self._in_flight)),
+        )
+        if changed.rowcount != 1:
+            raise StoreRefused(f"another process pulls the same mailbox into {self._path}")
+        self._in_flight = page
+
+    def _row(self, record: Record) -> list[object]:
+        at = record.received_at if isinstance(record, DeliveryStatus) else record.replied_at
+        values = [getattr(record, name) for name in COLUMNS[self._source.kind]]
+        values = [_in_range(value) for value in values]
+        json = one_line(record.json).decode()
+        return [None if at is None else at.isoformat(), self._source.sdkappid, *values, json]
+
+    @contextlib.contextmanager
+    def _transaction(self) -> Iterator[None]:
+        before = self._in_flight
+        self._connection.execute("BEGIN IMMEDIATE")
+        try:
+            yield
+            self._connection.execute("COMMIT")
+        except BaseException:
+            self._in_flight = before
+            if self._connection.in_transaction:
+                self._connection.execute("ROLLBACK")
+            raise
+
+    @contextlib.contextmanager
+    def _engine(self) -> Iterator[None]:
+        try:
+            yield
+        except sqlite3.Error as error:
+            raise StoreFailed(f"{self._path} cannot be used: {error}") from error
+
+
+def _json(page: InFlight | None) -> str | None:
+    return None if page is None else msgspec.json.encode(page).decode()
+
+
+def _in_range(value: object) -> object:
+    """An integer that SQLite can't hold becomes 0; what was sent is in `json`."""
+    return 0 if isinstance(value, int) and not -(2**63) <= value < 2**63 else value

@@ -1,0 +1,68 @@
+"""What the commands of a service's customers share: where it is, who calls, with which key."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeVar
+
+import click
+
+from pullstatus import limits
+from pullstatus.records import Kind
+
+F = TypeVar("F", bound=Callable[..., object])
+
+KINDS = {"delivery-status": Kind.DELIVERY_STATUS, "reply": Kind.REPLY}
+
+url_option = click.option(
+    "--url",
+    required=True,
+    envvar="PULLSTATUS_URL",
+    show_envvar=True,
+    help="Where the service is, such as http://127.0.0.1:8080.",
+)
+sdkappid_option = click.option(
+    "--sdkappid",
+    required=True,
+    type=click.IntRange(1, limits.SDKAPPID_MAX),
+    envvar="PULLSTATUS_SDKAPPID",
+    show_envvar=True,
+    help="The application.",
+)
+type_option = click.option(
+    "--type",
+    "kind",
+    required=True,
+    type=click.Choice(list(KINDS)),
+    help="Which mailbox.",
+)
+
+
+def appkey_option(command: F) -> F:
+    """`--appkey-file`. A key on the command line could be read by everybody on the machine."""
+    return click.option(
+        "--appkey-file",
+        type=click.Path(path_type=Path, exists=True, dir_okay=False, allow_dash=True),
+        help="File that holds the appkey; otherwise it is in PULLSTATUS_APPKEY.",
+    )(command)
+
+
+def read_secret(file: Path | None, variable: str, flag: str) -> str:
+    """What the file holds, without the line end that editors add; or the environment variable.
+
+    Raises:
+        click.UsageError: there is neither.
+    """
+    if file is not None:
+        with click.open_file(str(file), "rb") as opened:
+            content = bytes(opened.read())
+        try:
+            return content.decode().removesuffix("\n").removesuffix("\r")
+        except UnicodeDecodeError:
+            raise click.UsageError(f"{flag}: {file} is no text") from None
+    value = os.environ.get(variable)
+    if value is None:
+        raise click.UsageError(f"Missing option '{flag}' (or the environment variable {variable}).")
+    return value

@@ -1,0 +1,116 @@
+"""A small value on disk that is either the new one or the one before, whatever happens.
+
+The file has two slots that are written in turn, each with a number and a checksum:
+
+    {"number":7,"value":{...},"check":"..."}    <- the one with the higher number counts
+    {"number":6,"value":{...},"check":"..."}    <- the next write goes here
+
+A write that is torn damages the older slot only. A file that is replaced by renaming would do as
+well, but could not be locked against a second process, and takes a sync more.
+"""
+
+from __future__ import annotations
+
+import os
+from hashlib import blake2b
+from pathlib import Path
+from typing import Generic, Self, TypeVar
+
+import msgspec
+
+from pullstatus.errors import InvalidSetting, StoreRefused
+
+V = TypeVar("V", bound=msgspec.Struct)
+
+SLOT_BYTES = 4096
+
+
+class Slots(Generic[V]):
+    """The file, locked for this process until it is closed.
+
+    Raises:
+        StoreRefused: another process has it, or it holds something else.
+    """
+
+    def __init__(self, path: Path, value_type: type[V]) -> None:
+        self.path = path
+        self._type = value_type
+        try:
+            self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        except OSError as error:
+            raise StoreRefused(f"{path} cannot be opened: {error.strerror}") from error
+        _lock(self._file, path)
+        self._number = -1
+        self.value = self._read()
+
+    def write(self, value: V) -> None:
+        """Make this the value; durable on return."""
+        self._number += 1
+        line = msgspec.json.encode({"number": self._number, "value": value})
+        line = b'%b,"check":"%b"}' % (line[:-1], _check(line))
+        if len(line) >= SLOT_BYTES:
+            raise InvalidSetting(f"{self.path} has no room for so long an address")
+        slot = line.ljust(SLOT_BYTES - 1) + b"\n"
+        os.pwrite(self._file, slot, self._number % 2 * SLOT_BYTES)
+        os.fsync(self._file)
+        if self._number == 0:
+            sync_folder(self.path)
+        self.value = value
+
+    def close(self) -> None:
+        """Let others have it."""
+        os.close(self._file)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        self.close()
+
+    def _read(self) -> V | None:
+        content = os.pread(self._file, 2 * SLOT_BYTES, 0)
+        found: V | None = None
+        for start in (0, SLOT_BYTES):
+            line = content[start : start + SLOT_BYTES].strip()
+            head, comma, check = line.rpartition(b',"check":"')
+            if not comma or check != _check(head + b"}") + b'"}':
+                continue
+            slot = msgspec.json.decode(head + b"}", type=dict[str, msgspec.Raw])
+            number = msgspec.json.decode(slot["number"], type=int)
+            if number > self._number:
+                self._number = number
+                try:
+                    found = msgspec.json.decode(slot["value"], type=self._type)
+                except msgspec.ValidationError as error:
+                    raise StoreRefused(f"{self.path} is of another version or command") from error
+        if found is None and content.strip(b" \n\0") and len(content) > SLOT_BYTES:
+            # The first write of all may be torn; after it one slot is always whole.
+            raise StoreRefused(f"{self.path} is damaged, or no state of ours: look, then remove it")
+        return found
+
+
+def _check(line: bytes) -> bytes:
+    return blake2b(line, digest_size=8).hexdigest().encode()
+
+
+def _lock(file: int, path: Path) -> None:
+    try:
+        import fcntl
+    except ImportError:  # not on Windows, where nothing stops a second process
+        return
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        os.close(file)
+        raise StoreRefused(f"{path} is in use by another process") from error
+
+
+def sync_folder(path: Path) -> None:
+    """Make the name of a new file durable."""
+    if os.name == "nt":
+        return
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
