@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pullstatus.errors import InvalidSetting
+from pullstatus.errors import InvalidSetting, StoreCorrupt
 from pullstatus.store.sqlite import schema
 from pullstatus.store.sqlite.head import Head
 from pullstatus.store.sqlite.operations import Change, Forget, Purge
@@ -118,6 +118,11 @@ def redeliver(transaction: Transaction, operation: Redeliver) -> int | InvalidSe
             return InvalidSetting(
                 f"entries of {mailbox} to be redelivered are no longer, or not yet, handed out"
             )
+        if not _readable(transaction, state, first_seq, count):
+            return InvalidSetting(
+                f"some of the entries {first_seq} to {first_seq + count - 1} of {mailbox} are"
+                " damaged; redeliver those before and behind them"
+            )
     transaction.connection.execute(
         "INSERT INTO audit (at_ms, actor, action, reason, detail) VALUES (?, ?, ?, ?, ?)",
         (operation.at_ms, operation.actor, "redeliver", operation.reason, operation.detail),
@@ -129,6 +134,18 @@ def redeliver(transaction: Transaction, operation: Redeliver) -> int | InvalidSe
         _copy(transaction, state, first_seq, count, operation.at_ms, audit_id)
         copied += count
     return copied
+
+
+def _readable(transaction: Transaction, state: State, first_seq: int, count: int) -> bool:
+    """Whether all of a range can be copied; asked before anything is written."""
+    read_from = transaction.states.chunk_at(state.key, first_seq)
+    head = Head(transaction.connection, state.key, read_from, first_seq)
+    try:
+        for start in range(0, count, COPY_COUNT):
+            head.take_each(min(count - start, COPY_COUNT))
+    except StoreCorrupt:
+        return False
+    return True
 
 
 def _copy(
