@@ -6,6 +6,7 @@ that does not take one is refused, not used.
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 
 import apsw
@@ -19,8 +20,13 @@ CACHE_KIB = 65_536
 WAL_BYTES_KEPT = 64 * 1024 * 1024
 
 
-def open_writer(path: Path | str, *, vfs: str | None = None) -> apsw.Connection:
+def open_writer(path: Path | str, *, fold: bool = False, vfs: str | None = None) -> apsw.Connection:
     """A connection that writes: write-ahead log, a full sync each commit, format up to date.
+
+    Args:
+        path: of the file.
+        fold: fold what a former process left in the log into the file, before anything is added.
+        vfs: SQLite's name for the file system; None for the real one.
 
     Raises:
         StoreRefused: SQLite is too old, does not take a setting, or the file is not ours.
@@ -38,6 +44,8 @@ def open_writer(path: Path | str, *, vfs: str | None = None) -> apsw.Connection:
         connection.pragma("cache_size", -CACHE_KIB)
         connection.pragma("journal_size_limit", WAL_BYTES_KEPT)
         connection.wal_autocheckpoint(0)
+        if fold:
+            _fold(connection)
         schema.migrate(connection)
     except (apsw.CorruptError, apsw.NotADBError) as error:
         raise StoreCorrupt(
@@ -66,6 +74,24 @@ def file_bytes(path: Path) -> int:
         except FileNotFoundError:
             continue
     return total
+
+
+def _fold(connection: apsw.Connection) -> None:
+    """Write the log's pages into the file and begin the log anew, all synced.
+
+    What a process that failed or was killed has left in the log may be known to the kernel only:
+    it was not synced yet; or a sync failed, the disk never got it, and the kernel calls it clean.
+    Answers must not rest on that, nor commits be appended behind it.
+    """
+    connection.set_busy_timeout(0)
+    with contextlib.suppress(apsw.BusyError):  # somebody else is at work, so the log is in use
+        connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE)
+        # Only the next commit makes the log's end certain. Until then a power cut could bring back
+        # a part of the old one, over pages of the file that are newer.
+        connection.execute("BEGIN IMMEDIATE")
+        connection.pragma("user_version", connection.pragma("user_version"))
+        connection.execute("COMMIT")
+    connection.set_busy_timeout(BUSY_MS)
 
 
 def _check_version() -> None:

@@ -243,7 +243,7 @@ def _open_log(path: Path, *, server: bool) -> Log:
             raise StoreCorrupt(f"{path} is damaged or no database: {error}") from error
         finally:
             connection.close()
-    return Log(open_writer(path))
+    return Log(open_writer(path, fold=server))
 
 
 def _real(path: Path) -> Path:
