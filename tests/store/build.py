@@ -14,6 +14,7 @@ from pullstatus.store import (
     Fingerprints,
     JournalRow,
     Mailbox,
+    Outcome,
     Page,
     Pull,
     RepeatKey,
@@ -99,8 +100,10 @@ async def data_of(store: Store, mailbox: Mailbox) -> list[bytes]:
     return [entry.data async for entry in store.entries(mailbox)]
 
 
-async def journal_of(store: Store, mailbox: Mailbox, first_seq: int = 1) -> list[JournalRow]:
-    return [row async for row in store.journal(mailbox, first_seq)]
+async def journal_of(
+    store: Store, mailbox: Mailbox, first_seq: int = 1, *, newest_first: bool = False
+) -> list[JournalRow]:
+    return [row async for row in store.journal(mailbox, first_seq, newest_first=newest_first)]
 
 
 async def backlog_of(store: Store, mailbox: Mailbox) -> Backlog | None:
@@ -128,12 +131,13 @@ async def until(condition: Callable[[], bool], within_s: float = 10.0) -> None:
         await asyncio.sleep(0.005)
 
 
-def check_journal(rows: list[JournalRow], handed_out: int) -> None:
+def check_journal(rows: list[JournalRow], cursor: int, purged: int = 0) -> None:
     """Journal rows must say, without gap or overlap, where everything went that left."""
-    next_seq = 1
+    next_seq = purged + 1
     for row in rows:
         assert row.first_seq == next_seq
-        assert 1 <= row.count <= row.count_max
+        assert row.count >= 1
+        assert row.count <= row.count_max or row.outcome is not Outcome.PULLED
         next_seq += row.count
-    assert next_seq == handed_out + 1
+    assert next_seq == cursor + 1
     assert len({row.pull_id for row in rows}) == len(rows)

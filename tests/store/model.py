@@ -3,11 +3,24 @@
 from __future__ import annotations
 
 import copy
+from collections import Counter
 
 import msgspec
 
 from pullstatus.errors import KeyReused, ReplayRefused
-from pullstatus.store import Append, Backlog, Entry, JournalRow, Mailbox, Outcome, Page, Pull
+from pullstatus.store import (
+    Again,
+    Append,
+    Backlog,
+    Discard,
+    Entry,
+    JournalRow,
+    Mailbox,
+    Outcome,
+    Page,
+    Pull,
+    Redeliver,
+)
 from tests.store.build import EMPTY, PULL_KEY_MS, REPEAT_MS
 
 Answer = int | Page | type[KeyReused] | type[ReplayRefused]
@@ -18,14 +31,20 @@ class Box(msgspec.Struct):
 
     entries: list[tuple[int, bytes]] = []
     journal: list[JournalRow] = []
+    purged: int = 0
+    left: Counter[Outcome] = msgspec.field(default_factory=Counter)
 
     @property
     def cursor(self) -> int:
-        return sum(row.count for row in self.journal)
+        return sum(self.left.values())
 
     @property
     def waiting(self) -> int:
         return len(self.entries) - self.cursor
+
+    def leave(self, row: JournalRow) -> None:
+        self.journal.append(row)
+        self.left[row.outcome] += row.count
 
 
 class Model:
@@ -37,6 +56,8 @@ class Model:
         self.prints: dict[tuple[str, int, bytes], int] = {}
         self.signatures: set[tuple[int, str, int]] = set()
         self.settings: dict[str, tuple[bytes | None, int]] = {}
+        self.again: dict[Mailbox, list[Again]] = {}
+        self.acts = 0
 
     def copy(self) -> Model:
         return copy.deepcopy(self)
@@ -94,8 +115,47 @@ class Model:
             operation.random,
             operation.time_s,
         )
-        box.journal.append(row)
+        box.leave(row)
         return self._page(box, row)
+
+    def discard(self, operation: Discard) -> int:
+        box = self.boxes.get(operation.mailbox, Box())
+        last = len(box.entries)
+        if operation.accepted_before_ms is not None:
+            while last > box.cursor and box.entries[last - 1][0] >= operation.accepted_before_ms:
+                last -= 1
+        count = last - box.cursor
+        if count:
+            row = (operation.mailbox, box.cursor + 1, count, operation.outcome, operation.at_ms)
+            box.leave(JournalRow(*row, "", None, 0, "", 0))
+        return count
+
+    def redeliver(self, operation: Redeliver) -> int | None:
+        """None: it is refused."""
+        for mailbox, first_seq, count in operation.ranges:
+            box = self.boxes.get(mailbox, Box())
+            if first_seq <= box.purged or first_seq + count - 1 > box.cursor:
+                return None
+        self.acts += 1
+        for mailbox, first_seq, count in operation.ranges:
+            box = self.boxes[mailbox]
+            self.again.setdefault(mailbox, []).append(
+                Again(len(box.entries) + 1, count, first_seq, self.acts)
+            )
+            originals = box.entries[first_seq - 1 :][:count]
+            box.entries += [(operation.at_ms, data) for _, data in originals]
+        return sum(count for _, _, count in operation.ranges)
+
+    def purge(self, left_before_ms: int) -> int:
+        removed = 0
+        for mailbox, box in self.boxes.items():
+            while box.journal and box.journal[0].at_ms < left_before_ms:
+                removed += box.journal[0].count
+                box.purged += box.journal.pop(0).count
+            self.again[mailbox] = [
+                copies for copies in self.again.get(mailbox, []) if copies.first_seq > box.purged
+            ]
+        return removed
 
     def change(self, name: str, value: bytes | None, expected: bytes | None) -> bool:
         before, _ = self.settings.get(name, (None, 0))
@@ -106,6 +166,7 @@ class Model:
         return True
 
     def entries(self, mailbox: Mailbox) -> list[Entry]:
+        """All that was ever there, what was purged included."""
         box = self.boxes.get(mailbox, Box())
         return [Entry(seq, *entry) for seq, entry in enumerate(box.entries, start=1)]
 
@@ -117,7 +178,15 @@ class Model:
 
     def backlog(self) -> list[Backlog]:
         return [
-            Backlog(mailbox, len(box.entries), box.cursor, box.waiting)
+            Backlog(
+                mailbox,
+                len(box.entries),
+                box.left[Outcome.PULLED],
+                box.waiting,
+                box.left[Outcome.EXPIRED],
+                box.left[Outcome.ERASED],
+                purged=box.purged,
+            )
             for mailbox, box in sorted(self.boxes.items())
         ]
 

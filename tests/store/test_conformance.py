@@ -5,8 +5,17 @@ import itertools
 
 import pytest
 
-from pullstatus.errors import KeyReused, ReplayRefused, StoreUnavailable
-from pullstatus.store import Mailbox, Outcome, Page, Store, open_store, pull_id
+from pullstatus.errors import InvalidSetting, KeyReused, ReplayRefused, StoreUnavailable
+from pullstatus.store import (
+    Discard,
+    Mailbox,
+    Outcome,
+    Page,
+    Redeliver,
+    Store,
+    open_store,
+    pull_id,
+)
 from tests.store.build import (
     EMPTY,
     NOW_MS,
@@ -586,6 +595,129 @@ async def test_of_changes_from_one_value_one_wins(store: Store) -> None:
     assert setting.value == values[won.index(True)]
 
 
+# --- leaving otherwise, and coming again ----------------------------------------------------------
+
+
+async def test_entries_can_leave_without_being_handed_out(store: Store) -> None:
+    """Those that are old enough, from the head; on record, counted apart, never pulled."""
+    entries = records(6)
+    for at_ms, start in [(NOW_MS, 0), (NOW_MS + 1, 2), (NOW_MS + 2, 4)]:
+        await store.append(append(STATUSES, entries[start : start + 2], at_ms))
+    await store.pull(pull(STATUSES, 1))
+    old = Discard(STATUSES, Outcome.EXPIRED, NOW_MS + 9, NOW_MS + 1)
+    assert await store.discard(old) == 1
+    assert await store.discard(old) == 0
+    assert store.waiting(STATUSES) == 4
+    assert await store.pull(pull(STATUSES, 1)) == page(3, entries[2:3], 3)
+    assert await store.discard(Discard(STATUSES, Outcome.ERASED, NOW_MS + 9)) == 3
+    assert await store.pull(pull(STATUSES)) == EMPTY
+    assert await store.discard(Discard(REPLIES, Outcome.ERASED, NOW_MS)) == 0
+    rows = await journal_of(store, STATUSES)
+    check_journal(rows, 6)
+    assert [(row.outcome, row.first_seq, row.count, row.at_ms) for row in rows] == [
+        (Outcome.PULLED, 1, 1, NOW_MS),
+        (Outcome.EXPIRED, 2, 1, NOW_MS + 9),
+        (Outcome.PULLED, 3, 1, NOW_MS),
+        (Outcome.ERASED, 4, 3, NOW_MS + 9),
+    ]
+    row = await backlog_of(store, STATUSES)
+    assert row is not None
+    assert (row.accepted, row.handed_out, row.expired, row.erased) == (6, 2, 1, 3)
+
+
+async def test_redelivery_appends_marked_copies(store: Store) -> None:
+    """In the order of the ranges, at the tails; the originals stay; the act is on record."""
+    entries, others = records(120), records(2)
+    await store.append(append(STATUSES, entries))
+    await store.append(append(OTHERS, others))
+    await store.pull(pull(STATUSES, 100))
+    await store.pull(pull(OTHERS))
+    ranges = [(STATUSES, 99, 2), (STATUSES, 1, 2), (OTHERS, 2, 1)]
+    again = Redeliver(ranges, NOW_MS + 5, "me", "their disk was lost", '{"by":"pull"}')
+    assert await store.redeliver(again) == 5
+    copies = [*entries[98:100], *entries[:2]]
+    assert await data_of(store, STATUSES) == entries + copies
+    assert (await store.pull(pull(OTHERS))).data == others[1]
+    [act] = await store.audit_rows()
+    assert (act.at_ms, act.actor, act.action) == (NOW_MS + 5, "me", "redeliver")
+    assert (act.reason, act.detail) == (again.reason, again.detail)
+    assert [
+        (marked.first_seq, marked.count, marked.source_seq, marked.audit_id)
+        for marked in await store.again(STATUSES)
+    ] == [(121, 2, 99, act.audit_id), (123, 2, 1, act.audit_id)]
+    assert await store.pull(pull(STATUSES)) == page(101, entries[100:] + copies, 0)
+
+
+@pytest.mark.parametrize(
+    "wrong", [(STATUSES, 3, 1), (STATUSES, 2, 2), (STATUSES, 4, 1), (REPLIES, 1, 1)]
+)
+async def test_what_was_not_handed_out_is_not_redelivered(
+    store: Store, wrong: tuple[Mailbox, int, int]
+) -> None:
+    """Nothing of such an act is done, nor put on record."""
+    await store.append(append(STATUSES, records(3)))
+    await store.pull(pull(STATUSES, 2))
+    with pytest.raises(InvalidSetting):
+        await store.redeliver(Redeliver([(STATUSES, 1, 1), wrong], NOW_MS, "me", "", "{}"))
+    assert len(await data_of(store, STATUSES)) == 3
+    assert await store.audit_rows() == []
+    assert await store.again(STATUSES) == []
+
+
+async def test_only_what_left_long_ago_is_removed(store: Store) -> None:
+    """Entries and journal before a time, never what waits; numbers and counts go on."""
+    entries = records(450)
+    await store.append(append(STATUSES, entries))
+    for turn in range(3):
+        await store.pull(pull(STATUSES, 100, NOW_MS + turn, key=f"{turn}"))
+    assert await store.purge(left_before_ms=NOW_MS) == 0
+    assert await store.purge(left_before_ms=NOW_MS + 2) == 200
+    assert await store.purge(left_before_ms=NOW_MS + 2) == 0
+    assert [entry.seq for entry in await entries_of(store, STATUSES)] == list(range(201, 451))
+    [row] = await journal_of(store, STATUSES)
+    assert (row.first_seq, row.count) == (201, 100)
+    with pytest.raises(InvalidSetting):
+        await store.redeliver(Redeliver([(STATUSES, 200, 1)], NOW_MS, "me", "", "{}"))
+    assert (await store.pull(pull(STATUSES, 100, NOW_MS, key="2"))).repeated
+    assert await store.pull(pull(STATUSES, 5)) == page(301, entries[300:305], 145)
+    figures = await backlog_of(store, STATUSES)
+    assert figures is not None
+    assert (figures.accepted, figures.handed_out, figures.waiting) == (450, 305, 145)
+    assert figures.purged == 200
+
+
+async def test_a_journal_is_read_backwards_too(store: Store) -> None:
+    await store.append(append(STATUSES, records(450)))
+    await together(store, *[pull(STATUSES, 1) for _ in range(450)])
+    rows = await journal_of(store, STATUSES)
+    assert await journal_of(store, STATUSES, newest_first=True) == rows[::-1]
+    assert await journal_of(store, STATUSES, 440, newest_first=True) == rows[:438:-1]
+
+
+async def test_pulls_are_found_by_their_key(store: Store) -> None:
+    for box in (STATUSES, OTHERS):
+        await store.append(append(box, records(4)))
+        await store.pull(pull(box, 2, key="k"))
+        await store.pull(pull(box, 1, key="other"))
+    found = await store.keyed("k")
+    assert {(row.mailbox, row.first_seq, row.count) for row in found} == {
+        (STATUSES, 1, 2),
+        (OTHERS, 1, 2),
+    }
+    assert await store.keyed("none") == []
+
+
+async def test_entries_are_found_by_what_they_hold(store: Store) -> None:
+    """All that hold the bytes, across many batches."""
+    entries = [b'{"mobile":"138%05d"}' % number for number in range(300)]
+    for start in range(0, 300, 60):
+        await store.append(append(STATUSES, entries[start : start + 60]))
+    wanted = [entry for entry in entries if b"0025" in entry]
+    found = [entry.data async for entry in store.entries(STATUSES, containing=b"0025")]
+    assert [data for data in found if b"0025" in data] == wanted
+    assert wanted
+
+
 # --- forgetting -----------------------------------------------------------------------------------
 
 
@@ -688,6 +820,10 @@ async def test_a_closed_store_says_so(opener: Opener) -> None:
         store.oldest_waiting_ms,
         lambda: entries_of(store, STATUSES),
         lambda: journal_of(store, STATUSES),
+        lambda: store.discard(Discard(STATUSES, Outcome.ERASED, NOW_MS)),
+        lambda: store.purge(left_before_ms=NOW_MS),
+        lambda: store.keyed("k"),
+        store.audit_rows,
     ):
         with pytest.raises(StoreUnavailable):
             await verb()

@@ -16,13 +16,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pullstatus.errors import (
+    InvalidSetting,
     OutcomeUnknown,
     StoreCorrupt,
     StoreFailed,
     StoreFull,
     StoreUnavailable,
 )
-from pullstatus.store import Append, Page, Pull, Store, open_store
+from pullstatus.store import Append, Discard, Outcome, Page, Pull, Redeliver, Store, open_store
 from pullstatus.store.sqlite import SqliteStore, log
 from pullstatus.store.sqlite.connection import open_writer
 from pullstatus.store.sqlite.log import Log
@@ -56,6 +57,8 @@ def refusals(store: Store) -> list[Callable[[], Any]]:
         lambda: store.pull(pull(REPLIES)),
         lambda: store.change("a", b"1", expected=None),
         lambda: store.forget(before_ms=NOW_MS),
+        lambda: store.discard(Discard(STATUSES, Outcome.ERASED, NOW_MS)),
+        lambda: store.redeliver(Redeliver([(STATUSES, 1, 1)], NOW_MS, "me", "", "{}")),
     ]
 
 
@@ -494,3 +497,23 @@ async def test_a_missing_chunk_stops_the_store(opener: Opener, file: Path) -> No
     assert len(failures) == 1
     with pytest.raises(StoreUnavailable):
         await store.pull(pull(STATUSES, 2))
+
+
+@anyio
+async def test_damaged_entries_are_not_redelivered(opener: Opener, file: Path) -> None:
+    """The act is refused as a whole, saying why; the store goes on."""
+    failures: list[BaseException] = []
+    store = await opener()
+    entries = records(4)
+    await store.append(append(STATUSES, entries))
+    await drain(store, STATUSES)
+    await store.close()
+    body = b",".join(entries)
+    damage(file, "UPDATE chunk SET body = ?", body.replace(entries[2], b"#" * len(entries[2])))
+    store = await opener(on_failure=failures.append)
+    with pytest.raises(InvalidSetting, match="damaged"):
+        await store.redeliver(Redeliver([(STATUSES, 1, 4)], NOW_MS, "me", "", "{}"))
+    assert await store.audit_rows() == []
+    assert await store.redeliver(Redeliver([(STATUSES, 1, 2)], NOW_MS, "me", "", "{}")) == 2
+    assert (await store.pull(pull(STATUSES))).data == b",".join(entries[:2])
+    assert failures == []
