@@ -7,6 +7,7 @@
     results           what was measured; guard compares its ratios with those recorded
     report            a table, JSON and a plot
     machine           where it was measured
+    peers             what people build instead, measured the same way
 
 Absolute figures belong to a machine and a minute. What is compared over time are ratios of figures
 of one run.

@@ -15,7 +15,7 @@ from bench import guard, load, machine, report
 from bench.full import FULL
 from bench.load import LoadFailed
 from bench.measure import Bench
-from bench.process import ProcessFailed
+from bench.process import ProcessFailed, end_on_term
 from bench.results import Report, Result
 from bench.scenarios import EVERYDAY, Scenario
 
@@ -30,23 +30,26 @@ DISK = Path("/var/tmp")  # by custom on a disk, which /tmp often is not
 @click.option("--full", is_flag=True, help="Every scenario, 10 s and 3 runs each unless said.")
 @click.option("--seconds", type=click.FloatRange(1), help="Length of a run.  [default: 5]")
 @click.option("--runs", type=click.IntRange(1), help="Runs of each scenario.  [default: 1]")
-@click.option("--warm-up", type=click.FloatRange(0), default=1.0, help="Seconds before a run.")
+@click.option("--warm-up", type=click.FloatRange(0), help="Seconds before a run.  [default: 1]")
 @click.option(
     "--mixed-seconds",
     type=click.FloatRange(1),
     default=600.0,
+    show_default=True,
     help="Length of the one run of `mixed`.",
 )
 @click.option(
     "--scale",
     type=click.FloatRange(0.0001),
     default=1.0,
+    show_default=True,
     help="Multiplies records and applications: 0.01 for a quick look.",
 )
 @click.option(
     "--folder",
     type=click.Path(path_type=Path, file_okay=False, exists=True),
     default=DISK,
+    show_default=True,
     help="Where stores are made; on a disk.",
 )
 @click.option(
@@ -60,6 +63,7 @@ DISK = Path("/var/tmp")  # by custom on a disk, which /tmp often is not
     "--tolerance",
     type=click.FloatRange(0),
     default=guard.TOLERANCE,
+    show_default=True,
     help="Share by which a ratio of rates may be worse than recorded.",
 )
 @click.option("--record", is_flag=True, help="Keep the results to compare later ones with.")
@@ -69,7 +73,7 @@ def main(
     names: tuple[str, ...],
     seconds: float | None,
     runs: int | None,
-    warm_up: float,
+    warm_up: float | None,
     mixed_seconds: float,
     scale: float,
     folder: Path,
@@ -101,7 +105,7 @@ def main(
         folder.resolve(),
         seconds if seconds is not None else 10.0 if full else 5.0,
         runs if runs is not None else 3 if full else 1,
-        warm_up,
+        warm_up if warm_up is not None else 1.0,
         scale,
         mixed_seconds,
     )
@@ -120,12 +124,12 @@ def main(
         click.echo(report.encode(made), nl=False)
     else:
         report.show(made, recorded, report.console())
-    _write(kept / LAST, made)
+    report.write(kept / LAST, made)
     fallen = list(guard.fallen(made, recorded, tolerance)) if recorded else []
     for line in [*failures, *fallen]:
         click.echo(line, err=True)
     if record and not failures:
-        _write(kept / RECORDED, guard.merge(made, recorded))
+        report.write(kept / RECORDED, guard.merge(made, recorded))
     if failures or (fallen and not record):
         sys.exit(1)
 
@@ -154,11 +158,6 @@ def _run(chosen: list[Scenario], bench: Bench) -> tuple[list[Result], list[str]]
     return results, failures
 
 
-def _write(file: Path, made: Report) -> None:
-    file.parent.mkdir(exist_ok=True)
-    file.write_bytes(report.encode(made))
-    file.with_suffix(".svg").write_text(report.plot(made), encoding="utf-8")
-
-
 if __name__ == "__main__":
+    end_on_term()
     main()

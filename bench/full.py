@@ -14,9 +14,10 @@ from bench.load import Load, LoadFailed, Measured
 from bench.measure import Bench, to_ceiling
 from bench.paced import Stream
 from bench.process import Watch, memory_mib
+from bench.records import record
 from bench.results import Indicator, Line, Result, median, share
 from bench.scenarios import EVERYDAY, Scenario
-from bench.server import PAGE, Product, ingest_request, pull_request, record
+from bench.server import PAGE, Product, ingest_request, pull_request
 
 WITHIN = 1.2  # what "the same" may differ by
 CONNECTIONS = 32

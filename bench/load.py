@@ -118,13 +118,13 @@ def version() -> str:
     return f"{' '.join(said.stdout.split()[:2])}, 1 thread"
 
 
-def look(port: int, request: Request) -> Answer:
+def look(port: int, request: Request, timeout_s: float = 30) -> Answer:
     """Send a request once, as the load will, and return the answer.
 
     Raises:
         LoadFailed: it is a refusal: by its status, or by the `result` in it.
     """
-    with socket.create_connection(("127.0.0.1", port), timeout=30) as connection:
+    with socket.create_connection(("127.0.0.1", port), timeout_s) as connection:
         connection.sendall(request.encode())
         response = http.client.HTTPResponse(connection, method=request.method)
         response.begin()
@@ -154,6 +154,13 @@ def run(port: int, load: Load, seconds: float, answer_bytes: float | None = None
     Raises:
         LoadFailed: an answer was an error, a connection broke, or answers were of another size.
     """
+    measured = run_unchecked(port, load, seconds)
+    check(measured, answer_bytes)
+    return measured
+
+
+def run_unchecked(port: int, load: Load, seconds: float) -> Measured:
+    """Make the load for a while, whatever is answered."""
     with tempfile.TemporaryDirectory(prefix="bench-") as folder:
         file = Path(folder, "requests")
         file.write_bytes(encode(load))
@@ -166,9 +173,7 @@ def run(port: int, load: Load, seconds: float, answer_bytes: float | None = None
         after = resource.getrusage(resource.RUSAGE_CHILDREN)
     measured = parse(wrk.stdout, wrk.stderr)
     spent = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-    measured = msgspec.structs.replace(measured, generator_cores=spent / measured.seconds)
-    check(measured, answer_bytes)
-    return measured
+    return msgspec.structs.replace(measured, generator_cores=spent / measured.seconds)
 
 
 def parse(output: str, errors: str = "") -> Measured:

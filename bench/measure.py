@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import msgspec
@@ -48,11 +48,16 @@ class Bench(msgspec.Struct, frozen=True):
         product.fill(count, at_once=at_once, step=self.done)
 
     def watched(
-        self, text: str, running: Running, what: Load, answer_bytes: float | None = None
+        self,
+        text: str,
+        running: Running,
+        what: Load,
+        answer_bytes: float | None = None,
+        behind: Sequence[int] = (),
     ) -> tuple[Measured, Usage]:
-        """One measured run against a server."""
+        """One measured run against a server; `behind` are processes that work for it."""
         self.say(text)
-        with Watch(running.pid) as watch:
+        with Watch(running.pid, *behind) as watch:
             measured = load.run(running.port, what, self.seconds, answer_bytes)
         return measured, watch.usage
 
@@ -60,7 +65,7 @@ class Bench(msgspec.Struct, frozen=True):
         """Let everybody get into their stride."""
         if self.warmup_s:
             self.say("warming up")
-            load.run(port, what, self.warmup_s)
+            load.run_unchecked(port, what, self.warmup_s)
 
     def beside_ceiling(
         self,

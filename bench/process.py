@@ -7,6 +7,7 @@ import os
 import re
 import signal
 import subprocess
+import sys
 import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -110,19 +111,28 @@ class Running:
             self.process.send_signal(signal.SIGCONT)
 
 
+def end_on_term() -> None:
+    """Let TERM unwind this program as Ctrl-C does, so that the servers it started end with it."""
+
+    def leave(number: int, _frame: object) -> None:
+        sys.exit(128 + number)
+
+    signal.signal(signal.SIGTERM, leave)
+
+
 class Watch:
-    """Counts what a process uses while the context is open; `usage` is there afterwards."""
+    """Counts what processes and their children use while open; `usage` is there afterwards."""
 
     usage: Usage
 
-    def __init__(self, pid: int) -> None:
-        self._pid = pid
+    def __init__(self, *pids: int) -> None:
+        self._pids = pids
         self._done = threading.Event()
         self._memory: list[float] = []
         self._sampler = threading.Thread(target=self._sample, daemon=True)
 
     def __enter__(self) -> Self:
-        self._before = _spent(self._pid)
+        self._before = _spent(self._pids)
         self._busy_before = _machine_spent()
         self._began = _now()
         self._sampler.start()
@@ -132,9 +142,9 @@ class Watch:
         self._done.set()
         self._sampler.join()
         seconds = _now() - self._began
-        after = _spent(self._pid)
+        after = _spent(self._pids)
         busy_after = _machine_spent()
-        self._memory.append(memory_mib(self._pid))
+        self._memory.append(memory_mib(*self._pids))
         self.usage = Usage(
             cores=(after[0] - self._before[0]) / seconds,
             machine_cores=(busy_after - self._busy_before) / seconds,
@@ -147,15 +157,15 @@ class Watch:
 
     def _sample(self) -> None:
         while True:
-            self._memory.append(memory_mib(self._pid))
+            self._memory.append(memory_mib(*self._pids))
             if self._done.wait(SAMPLE_S):
                 return
 
 
-def memory_mib(pid: int) -> float:
-    """Resident memory of a process and its children, in MiB."""
+def memory_mib(*pids: int) -> float:
+    """Resident memory of processes and their children, in MiB."""
     total = 0
-    for each in _family(pid):
+    for each in _families(pids):
         with contextlib.suppress(OSError):
             pages = Path(f"/proc/{each}/statm").read_text(encoding="ascii").split()[1]
             total += int(pages) * os.sysconf("SC_PAGE_SIZE")
@@ -180,8 +190,8 @@ def disk_bytes(io: str) -> tuple[int, int]:
     return int(fields["write_bytes"]), int(fields["read_bytes"])
 
 
-def _family(pid: int) -> list[int]:
-    found = [pid]
+def _families(pids: Sequence[int]) -> list[int]:
+    found = list(pids)
     for each in found:
         with contextlib.suppress(OSError):
             for task in Path(f"/proc/{each}/task").iterdir():
@@ -190,9 +200,9 @@ def _family(pid: int) -> list[int]:
     return found
 
 
-def _spent(pid: int) -> tuple[float, int, int]:
+def _spent(pids: Sequence[int]) -> tuple[float, int, int]:
     seconds, written, read = 0.0, 0, 0
-    for each in _family(pid):
+    for each in _families(pids):
         with contextlib.suppress(OSError):
             place = Path(f"/proc/{each}")
             seconds += cpu_seconds((place / "stat").read_text(encoding="utf-8"))

@@ -90,6 +90,13 @@ def encode(report: Report) -> bytes:
     return msgspec.json.format(msgspec.json.encode(report), indent=1) + b"\n"
 
 
+def write(file: Path, report: Report) -> None:
+    """Keep the report as JSON, and its plot beside it."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_bytes(encode(report))
+    file.with_suffix(".svg").write_text(plot(report), encoding="utf-8")
+
+
 def read(file: Path) -> Report | None:
     """A report written earlier, if there is one."""
     return msgspec.json.decode(file.read_bytes(), type=Report) if file.exists() else None
@@ -112,7 +119,7 @@ def _busy(result: Result) -> Iterator[str]:
 def _goal(ratio: Indicator) -> str:
     if ratio.goal is None:
         return ""
-    return f"{'≤' if ratio.lower_is_better else '≥'} {ratio.goal:g}"
+    return f"{'≤' if ratio.lower_is_better else '≥'} {ratio.goal:.3g}"
 
 
 def _change(now: Indicator, recorded: Indicator) -> str:

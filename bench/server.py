@@ -20,6 +20,7 @@ import msgspec
 
 from bench.load import Request
 from bench.process import Running
+from bench.records import as_array, record
 from pullstatus.apps import create_application, create_token
 from pullstatus.records import Kind
 from pullstatus.store import Append, Mailbox, Store, open_store
@@ -32,18 +33,6 @@ APPKEY = "5f03a35d00ee52a21327ab048186a2c4"
 FIRST_SDKAPPID = 1400006666
 PAGE = 100
 ABREAST = 200  # appends under way at a time while filling
-
-# 193 bytes: the documented example with another number and sid in each.
-RECORD = (
-    b'{"user_receive_time":"2015-10-17 08:03:04","nationcode":"86","mobile":"138%08d",'
-    b'"report_status":"SUCCESS","errmsg":"DELIVRD","description":"delivered",'
-    b'"sid":"8:aIt9bcbZ%011x20170104"}'
-)
-
-
-def record(number: int) -> bytes:
-    """A delivery status unlike those of other numbers."""
-    return RECORD % (number % 10**8, number * 0x9E3779B1 & (1 << 44) - 1)
 
 
 def pull_request(
@@ -63,7 +52,7 @@ def ingest_request(token: str, count: int, sdkappid: int = FIRST_SDKAPPID) -> Re
     """A post of `count` delivery statuses."""
     return Request(
         f"/ingest/{sdkappid}/delivery-statuses",
-        b"[%b]" % b",".join(record(number) for number in range(count)),
+        as_array(count),
         {"Authorization": f"Bearer {token}"},
     )
 
