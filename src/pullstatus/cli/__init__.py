@@ -21,6 +21,10 @@ COMMANDS = {
         "emulate:emulate",
         "Emulate the service for tests: pulls, sends, and failures on demand.",
     ),
+    "emulate": (
+        "emulate:emulate",
+        "Emulate the service for tests: pulls, sends, and failures on demand.",
+    ),
     "pull": ("pull:pull", "Take records out of a mailbox, until it is empty."),
     "pulls": ("pulls:pulls_group", "The journal: who was handed what, and when."),
     "redeliver": (

@@ -43,8 +43,8 @@ class Sent(msgspec.Struct, frozen=True):
     Attributes:
         call: `sendsms` or `sendmultisms2`.
         time: when, in Unix seconds.
-        text: as it reaches the handset, with its signature; "" if it was refused before there was
-            any.
+        text: as it reaches the handset, with its signature; as it was sent, or "", if it was
+            refused before there was such a text.
         type: 0 normal, 1 marketing.
         result: 0 if it was accepted; `sid` and `fee` are there only then.
     """
@@ -206,18 +206,23 @@ class Emulation:
             )
         except Refused as refusal:
             for receiver in receivers:
-                self.refuse(call, receiver, refusal, message)
+                self._refuse(call, receiver, refusal, message)
             raise
         details = [self._send(call, message, receiver, text, sign) for receiver in receivers]
         await self._deliver_due()
         return details
 
-    def refuse(
-        self, call: str, receiver: Receiver, refusal: Refused, message: Message | None = None
+    def _refuse(
+        self,
+        call: str,
+        receiver: Receiver,
+        refusal: Refused,
+        message: Message,
+        text: str = "",
+        sign: str = "",
     ) -> Detail:
-        """Remember a send that was refused."""
         detail = Detail(int(refusal.result), refusal.errmsg, receiver.mobile, receiver.nationcode)
-        self._remember(call, detail, message)
+        self._remember(call, detail, message, text, sign)
         return detail
 
     def _send(
@@ -229,7 +234,7 @@ class Emulation:
             if rule is not None and rule.result is not None:
                 raise Refused(rule.result, rule.errmsg or "refused by a rule of the scenario")
         except Refused as refusal:
-            return self.refuse(call, receiver, refusal, message)
+            return self._refuse(call, receiver, refusal, message, text, sign)
         chance = self._sends_chance
         sid = make_sid(chance, int(self.now_s()))
         fee = sms.parts(text, receiver.nationcode)
@@ -279,27 +284,20 @@ class Emulation:
         heapq.heappush(self._pending, (due, next(self._order), kind, make))
         self._changed.set()
 
-    def _remember(
-        self,
-        call: str,
-        detail: Detail,
-        message: Message | None,
-        text: str = "",
-        sign: str = "",
-    ) -> None:
+    def _remember(self, call: str, detail: Detail, message: Message, text: str, sign: str) -> None:
         self.sent.append(
             Sent(
                 call=call,
                 time=int(self.now_s()),
                 nationcode=detail.nationcode,
                 mobile=detail.mobile,
-                text=text or (message.msg if message and message.msg else ""),
-                type=message.type if message else 0,
-                sign=sign or (message.sign if message else ""),
-                tpl_id=message.tpl_id if message else None,
-                params=message.params if message else (),
-                extend=message.extend if message else "",
-                ext=message.ext if message else "",
+                text=text or message.msg or "",
+                type=message.type,
+                sign=sign or message.sign,
+                tpl_id=message.tpl_id,
+                params=message.params,
+                extend=message.extend,
+                ext=message.ext,
                 result=detail.result,
                 errmsg=detail.errmsg,
                 sid=detail.sid,
