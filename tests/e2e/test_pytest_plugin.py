@@ -1,0 +1,140 @@
+"""The pytest plugin as its users have it: found by itself, silent until it is asked for."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from importlib.metadata import entry_points
+
+import pytest
+
+pytest_plugins = ["pytester"]
+
+PULLS = """
+    import time
+    import httpx
+    from pullstatus.wire.request import pull_request
+
+    def pull(emulator, kind=0):
+        path, body = pull_request(
+            emulator.sdkappid, emulator.appkey, kind, 100, "1", int(time.time())
+        )
+        return httpx.post(emulator.base_url + path, content=body, trust_env=False).json()["data"]
+"""
+
+
+@pytest.fixture
+def inner(pytester: pytest.Pytester) -> pytest.Pytester:
+    """A project whose warnings are errors."""
+    pytester.makeini("[pytest]\naddopts = -W error -p no:cacheprovider -p no:xdist")
+    pytester.makepyfile(pulls=PULLS)
+    pytester.syspathinsert()
+    return pytester
+
+
+def test_plugin_is_found_by_itself() -> None:
+    [found] = entry_points(group="pytest11", name="pullstatus")
+    assert found.value == "pullstatus.pytest_plugin"
+
+
+def test_plugin_imports_next_to_nothing() -> None:
+    """It is imported by every run of pytest in its environment, tests of ours or not."""
+    code = (
+        "import sys, pytest; before = set(sys.modules); import pullstatus.pytest_plugin;"
+        "print(*{name.split('.')[0] for name in set(sys.modules) - before})"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60
+    )
+    assert set(done.stdout.split()) - set(sys.stdlib_module_names) == {"pullstatus"}
+
+
+def test_fixture_is_an_emulator_of_ones_own(inner: pytest.Pytester) -> None:
+    """One test's records, faults and sends are not there in the next; nothing is printed."""
+    inner.makepyfile(
+        """
+        import httpx
+        import pytest
+        from pulls import pull
+
+        def test_one(pullstatus_emulator, capfd):
+            fed = pullstatus_emulator.feed([{"sid": "8:mine"}, {}])
+            assert fed[0]["sid"] == "8:mine"
+            pullstatus_emulator.faults.add("http", call="pullstatus")
+            with pytest.raises(ValueError):
+                pull(pullstatus_emulator)
+            assert pullstatus_emulator.faults.hits == 1
+            assert pull(pullstatus_emulator) == fed
+            pullstatus_emulator.feed(3, type=1)
+            assert pullstatus_emulator.waiting(type=1) == 3
+            httpx.post(pullstatus_emulator.base_url + "/v5/tlssmssvr/pullstatus", trust_env=False)
+            assert capfd.readouterr() == ("", "")
+
+        def test_another(pullstatus_emulator):
+            assert pull(pullstatus_emulator) == pull(pullstatus_emulator, 1) == []
+            assert len(pullstatus_emulator.faults) == 0
+            assert pullstatus_emulator.sent == []
+            assert pullstatus_emulator.base_url.startswith("http://127.0.0.1:")
+        """
+    )
+    inner.runpytest_subprocess().assert_outcomes(passed=2)
+
+
+def test_session_fixture_lasts_and_a_scenario_can_be_given(inner: pytest.Pytester) -> None:
+    inner.makeconftest(
+        """
+        import pytest
+
+        @pytest.fixture(scope="session")
+        def pullstatus_scenario():
+            return {"traffic": {"statuses_at_start": 2}, "application": {"sdkappid": 1400000001}}
+        """
+    )
+    inner.makepyfile(
+        """
+        from pulls import pull
+
+        def test_one(pullstatus_emulator_session):
+            assert pullstatus_emulator_session.sdkappid == 1400000001
+            assert len(pull(pullstatus_emulator_session)) == 2
+
+        def test_another(pullstatus_emulator_session, pullstatus_emulator):
+            assert pull(pullstatus_emulator_session) == []
+            pullstatus_emulator_session.reset()
+            assert len(pull(pullstatus_emulator_session)) == 2
+            assert len(pull(pullstatus_emulator)) == 2
+        """
+    )
+    inner.runpytest_subprocess().assert_outcomes(passed=2)
+
+
+def test_mistake_in_the_scenario_is_told_with_its_member(inner: pytest.Pytester) -> None:
+    inner.makeconftest(
+        """
+        import pytest
+
+        @pytest.fixture(scope="session")
+        def pullstatus_scenario():
+            return {"traffic": {"rate": 2}}
+        """
+    )
+    inner.makepyfile("def test_one(pullstatus_emulator):\n    pass\n")
+    result = inner.runpytest_subprocess()
+    result.assert_outcomes(errors=1)
+    result.stdout.fnmatch_lines(["*scenario: traffic.rate: is no member*"])
+
+
+def test_without_the_server_only_the_fixtures_fail_and_say_why(inner: pytest.Pytester) -> None:
+    inner.makeconftest("import sys\nsys.modules['apsw'] = sys.modules['starlette'] = None\n")
+    inner.makepyfile(
+        """
+        def test_other():
+            pass
+
+        def test_emulator(pullstatus_emulator):
+            pass
+        """
+    )
+    result = inner.runpytest_subprocess()
+    result.assert_outcomes(passed=1, errors=1)
+    result.stdout.fnmatch_lines(["*the emulator needs the server: pip install 'pullstatus*server*"])
