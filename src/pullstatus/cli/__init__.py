@@ -21,12 +21,9 @@ COMMANDS = {
         "emulate:emulate",
         "Emulate the service for tests: pulls, sends, and failures on demand.",
     ),
-    "emulate": (
-        "emulate:emulate",
-        "Emulate the service for tests: pulls, sends, and failures on demand.",
-    ),
     "pull": ("pull:pull", "Take records out of a mailbox, until it is empty."),
     "pulls": ("pulls:pulls_group", "The journal: who was handed what, and when."),
+    "push": ("push:push", "Put the records of FILE into a mailbox; - is standard input."),
     "redeliver": (
         "pulls:redeliver",
         "Hand records out again: copies of them, at the end of their mailboxes.",
@@ -36,7 +33,12 @@ COMMANDS = {
         "Make a new store (--store) out of a backup FILE, and begin a new epoch.",
     ),
     "serve": ("serve:serve", "Serve the mailboxes until TERM or Ctrl-C."),
+    "sign": ("signatures:sign", "Compute the signature of a request."),
     "token": ("apps:token_group", "Tokens: what gateways show to put records in."),
+    "verify": (
+        "signatures:verify",
+        "Check the signature of a request, and say what is wrong with it.",
+    ),
 }
 """Each command's place in this package, and its first sentence; a test compares."""
 

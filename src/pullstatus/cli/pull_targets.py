@@ -360,8 +360,11 @@ def write_all(file: int, data: bytes) -> None:
 
 def _state_of(slots: Slots[State], source: Source) -> State:
     state = slots.value or State(source=source)
-    if state.source != source:
-        was = state.source
+    was = state.source
+    # A service may move to another address, but not while a page is asked for at the old one.
+    if (was.sdkappid, was.kind) != (source.sdkappid, source.kind) or (
+        was.url != source.url and state.in_flight is not None
+    ):
         raise StoreRefused(
             f"{slots.path} belongs to {was.url}, {was.sdkappid}, {was.kind.path}: give another file"
         )

@@ -1,0 +1,164 @@
+"""`pullstatus sign` and `pullstatus verify`: a signature made, or looked into."""
+
+from __future__ import annotations
+
+import re
+import sys
+import time
+from hashlib import sha256
+from pathlib import Path
+from random import SystemRandom
+from urllib.parse import parse_qs, urlsplit
+
+import click
+import msgspec
+
+from pullstatus.cli.output import print_json
+from pullstatus.cli.service import KINDS, appkey_option, read_secret
+from pullstatus.wire.mismatch import explain, signed_text
+from pullstatus.wire.request import pull_request
+
+MISMATCH = 1  # exit status
+
+
+@click.command("sign")
+@appkey_option
+@click.option("--random", help="The query's random, as it will be sent; made otherwise.")
+@click.option("--time", "at", metavar="SECONDS", help="Unix seconds; now otherwise.")
+@click.option(
+    "--mobile",
+    "mobiles",
+    multiple=True,
+    metavar="NUMBER",
+    help="A receiver, for calls that send: once for each. A pull signs none.",
+)
+@click.option("--url", envvar="PULLSTATUS_URL", show_envvar=True, help="For --curl.")
+@click.option(
+    "--sdkappid", type=int, envvar="PULLSTATUS_SDKAPPID", show_envvar=True, help="For --curl."
+)
+@click.option("--type", "kind", type=click.Choice(list(KINDS)), help="For --curl.")
+@click.option("--max", "count_max", type=int, default=100, show_default=True, help="For --curl.")
+@click.option("--curl", is_flag=True, help="Print a whole pull instead, as a curl command.")
+def sign(
+    appkey_file: Path | None,
+    random: str | None,
+    at: str | None,
+    mobiles: tuple[str, ...],
+    url: str | None,
+    sdkappid: int | None,
+    kind: str | None,
+    count_max: int,
+    curl: bool,
+) -> None:
+    """Compute the signature of a request.
+
+    Prints sig and what it was made of, as JSON; the text that was signed has its appkey masked.
+    """
+    appkey = read_secret(appkey_file, "PULLSTATUS_APPKEY", "--appkey-file")
+    random = str(SystemRandom().randrange(10**9)) if random is None else random
+    at = str(int(time.time())) if at is None else at
+    if not curl:
+        text = signed_text(appkey, random, at, mobiles)
+        masked = signed_text("*" * len(appkey), random, at, mobiles)
+        sig = sha256(text.encode()).hexdigest()
+        print_json({"sig": sig, "random": random, "time": at, "signed": masked})
+        return
+    if url is None or sdkappid is None or kind is None or mobiles or not at.isdigit():
+        raise click.UsageError("--curl needs --url, --sdkappid and --type, and takes no --mobile")
+    target, body = pull_request(sdkappid, appkey, KINDS[kind], count_max, random, int(at))
+    click.echo(f"curl --data '{body.decode()}' '{url.rstrip('/')}{target}'")
+
+
+@click.command("verify")
+@appkey_option
+@click.option("--sig", help="The signature.")
+@click.option("--random", help="The query's random, as it was sent.")
+@click.option("--time", "at", metavar="SECONDS", help="The body's time, as it was sent.")
+@click.option("--address", help="In place of --random: the request's address.")
+@click.option("--body", help="In place of --sig and --time: the request's body; - reads it.")
+@click.option(
+    "--mobile",
+    "mobiles",
+    multiple=True,
+    metavar="NUMBER",
+    help="A number in the body: once for each. Those of --body are found there.",
+)
+@click.option("--sends", is_flag=True, help="The call is one that sends, and signs its mobiles.")
+@click.option(
+    "--now",
+    type=int,
+    metavar="SECONDS",
+    help="The server's clock in Unix seconds; this machine's otherwise.",
+)
+@click.option("--any-time", is_flag=True, help="Don't look how old it is.")
+def verify(
+    appkey_file: Path | None,
+    sig: str | None,
+    random: str | None,
+    at: str | None,
+    address: str | None,
+    body: str | None,
+    mobiles: tuple[str, ...],
+    sends: bool,
+    now: int | None,
+    any_time: bool,
+) -> None:
+    """Check the signature of a request, and say what is wrong with it.
+
+    It finds a blank or line end around the appkey, times in milliseconds, a random that was made a
+    number, a mobile that does not belong there or is missing, other names and orders, and clocks.
+
+    Exit status: 0 it would be accepted; 1 it would be refused, and why is printed; 2 the command
+    was written wrongly.
+    """
+    appkey = read_secret(appkey_file, "PULLSTATUS_APPKEY", "--appkey-file")
+    findings = []
+    if appkey != appkey.strip():
+        findings.append(
+            {
+                "mistake": "the appkey that you gave has a blank or line end around it",
+                "fix": "it is checked here without; cut it off where it comes from",
+            }
+        )
+        appkey = appkey.strip()
+    if address is not None:
+        random = parse_qs(urlsplit(address).query, keep_blank_values=True).get("random", [""])[0]
+    if body is not None:
+        found = _read_body(sys.stdin.read() if body == "-" else body)
+        sig, at, mobiles = sig or found.sig, at or found.time, mobiles or found.mobiles
+    if sig is None or random is None or at is None:
+        raise click.UsageError("give --sig, --random and --time, or --body and --address")
+    now_s = None if any_time else int(time.time()) if now is None else now
+    found_wrong = explain(sig, appkey, random, at, mobiles=mobiles, sends=sends, now_s=now_s)
+    findings += [{"mistake": one.mistake, "fix": one.fix} for one in found_wrong]
+    if not sys.stdout.isatty():
+        print_json({"accepted": not findings, "findings": findings})
+    elif not findings:
+        click.echo("It would be accepted.")
+    else:
+        for one in findings:
+            click.echo(f"{one['mistake']}\n  -> {one['fix']}")
+    if findings:
+        sys.exit(MISMATCH)
+
+
+class _Body(msgspec.Struct, frozen=True):
+    sig: str
+    time: str
+    mobiles: tuple[str, ...] = ()
+
+
+def _read_body(body: str) -> _Body:
+    """What of a body is signed, or is by mistake."""
+    try:
+        members = msgspec.json.decode(body.encode(), type=dict[str, msgspec.Raw])
+        sig = msgspec.json.decode(members["sig"], type=str)
+        at = bytes(members["time"]).decode()
+        receivers = msgspec.json.decode(members.get("tel", msgspec.Raw(b"[]")))
+        mobile = msgspec.json.decode(members.get("mobile", msgspec.Raw(b'""')), type=str)
+    except (msgspec.MsgspecError, KeyError):
+        raise click.UsageError("--body is no JSON object with sig and time") from None
+    receivers = receivers if isinstance(receivers, list) else [receivers]
+    numbers = [one["mobile"] for one in receivers if isinstance(one, dict) and "mobile" in one]
+    mobiles = [str(number) for number in (mobile, *numbers) if number]
+    return _Body(sig, at[1:-1] if re.fullmatch(r'"\d*"', at) else at, tuple(mobiles))
