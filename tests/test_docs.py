@@ -7,14 +7,20 @@ import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from typing import get_args, get_type_hints
 
 import click
 import pytest
 
 from docs.generate import PARTS, ROOT, pages
-from pullstatus import limits
+from pullstatus import limits, pytest_plugin
 from pullstatus.cli import main
 from pullstatus.config import read_config
+from pullstatus.emulator.carriers import GROUPS
+from pullstatus.emulator.control import Feed
+from pullstatus.emulator.faults import Fault, FaultName
+from pullstatus.emulator.scenario import Failure, Rule, Scenario, convert, parse_scenario
+from pullstatus.emulator.sms import Template
 from pullstatus.wire.codes import Result
 from pullstatus.wire.signature import sign
 
@@ -22,6 +28,7 @@ PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
 TEXTS = {str(path.relative_to(ROOT)): path.read_text(encoding="utf-8") for path in PAGES}
 HTTP = TEXTS["docs/reference/http.md"]
 PRODUCTION = TEXTS["docs/how-to/run-in-production.md"]
+FAULTS = get_args(FaultName)
 FENCE = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 each_page = pytest.mark.parametrize("page", TEXTS)
@@ -144,6 +151,7 @@ def test_docs_name_metrics_that_are_there(page: str) -> None:
     there = set(re.findall(r"(?m)^\| `(pullstatus_\w+)` \|", HTTP))
     assert there
     named = set(re.findall(r"\bpullstatus_[a-z_]+[a-z]\b", TEXTS[page]))
+    named -= set(pytest_plugin.__all__)
     assert {name for name in named if not any(full.startswith(name) for full in there)} == set()
 
 
@@ -225,11 +233,28 @@ def test_http_reference_examples_are_json_and_its_signature_fits() -> None:
 
 
 def test_production_settings_are_settings_of_serve(tmp_path: Path) -> None:
-    [settings] = blocks("toml")
+    [settings] = blocks("toml", "docs/how-to/run-in-production.md")
     file = tmp_path / "pullstatus.toml"
     file.write_text(settings, encoding="utf-8")
     known = {str(parameter.name) for parameter in main.commands["serve"].params}
     assert read_config(file, known)
+
+
+def test_emulator_reference_names_every_member_and_its_scenario_is_one() -> None:
+    page = "docs/reference/emulator.md"
+    [scenario] = blocks("toml", page)
+    assert parse_scenario(scenario).faults
+    structs = [Scenario, *get_type_hints(Scenario).values(), Failure, Rule, Template, Fault, Feed]
+    members = {
+        member for struct in structs for member in getattr(struct, "__struct_fields__", ())
+    } | {*FAULTS, *GROUPS}
+    assert len(members) > 50
+    assert {member for member in members if not re.search(rf"\b{member}\b", TEXTS[page])} == set()
+    section = TEXTS[page].partition("## Faults")[2]
+    for name in FAULTS:
+        needs = {"result": {"result": 1007}, "delay": {"delay_s": 1}}.get(name, {})
+        done = convert({"fault": name, **needs}, Fault, "fault").strikes_late
+        assert re.search(rf"(?m)^\| `{name}` \|.* \| {'' if done else 'not '}done \|$", section)
 
 
 def test_changelog_has_this_version() -> None:

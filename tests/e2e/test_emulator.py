@@ -419,6 +419,8 @@ def test_mistake_is_a_problem_that_names_the_member(
 
 
 def test_door_says_where_to_aim_and_begins_anew(emulator: EmulatorThread, peer: Peer) -> None:
+    emulator.feed(1)
+    assert len(peer.pull(idempotency_key="page-1")) == 1
     emulator.feed(3)
     emulator.faults.add("cut", type=1)
     peer.send("13800000000", many=True)
@@ -430,6 +432,7 @@ def test_door_says_where_to_aim_and_begins_anew(emulator: EmulatorThread, peer: 
     assert peer.http.get("/emulator").json()["waiting"] == {"delivery-statuses": 0, "replies": 0}
     assert peer.http.get("/emulator/sent").json() == {"count": 0, "data": []}
     assert peer.http.get("/emulator/faults").json() == {"faults": []}
+    assert peer.pull(idempotency_key="page-1") == []
 
 
 def test_sent_is_listed_and_forgotten(peer: Peer) -> None:

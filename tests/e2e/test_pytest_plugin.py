@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from importlib.metadata import entry_points
+from pathlib import Path
 
 import pytest
 
 pytest_plugins = ["pytester"]
 
+ROOT = Path(__file__).parents[2]
 PULLS = """
     import time
     import httpx
@@ -78,6 +81,15 @@ def test_fixture_is_an_emulator_of_ones_own(inner: pytest.Pytester) -> None:
         """
     )
     inner.runpytest_subprocess().assert_outcomes(passed=2)
+
+
+def test_how_to_shows_a_test_that_passes(inner: pytest.Pytester) -> None:
+    """The page's own code, as a reader would paste it."""
+    page = (ROOT / "docs/how-to/test-your-application.md").read_text(encoding="utf-8")
+    shown, scenario = re.findall(r"(?ms)^```python\n(.*?)^```$", page)
+    inner.makepyfile(shown)
+    inner.makeconftest(scenario)
+    inner.runpytest_subprocess().assert_outcomes(passed=1)
 
 
 def test_session_fixture_lasts_and_a_scenario_can_be_given(inner: pytest.Pytester) -> None:

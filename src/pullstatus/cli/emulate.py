@@ -26,22 +26,28 @@ if TYPE_CHECKING:
 )
 @click.option(
     "--host",
+    envvar="PULLSTATUS_HOST",
     default="127.0.0.1",
     show_default=True,
+    show_envvar=True,
     help="Address to listen on. Whoever reaches it can do everything: its appkey is public.",
 )
 @click.option(
     "--port",
     type=click.IntRange(0, 65535),
+    envvar="PULLSTATUS_PORT",
     default=8080,
     show_default=True,
+    show_envvar=True,
     help="Port to listen on; 0 takes a free one.",
 )
 @click.option(
     "--log-level",
     type=click.Choice(["debug", "info", "warning", "error"]),
+    envvar="PULLSTATUS_LOG_LEVEL",
     default="warning",
     show_default=True,
+    show_envvar=True,
     help="How much to log, as JSON lines on standard error; info tells of faults and refusals.",
 )
 @click.option("--example", is_flag=True, help="Print an example of a scenario, and end.")

@@ -112,6 +112,8 @@ class Emulation:
         self._begin()
         for kind in Kind:
             await self.store.discard(Discard(self.mailbox(kind), Outcome.ERASED, self.now_ms()))
+        # With their journal goes what an Idempotency-Key got.
+        await self.store.purge(left_before_ms=self.now_ms() + 1)
         traffic = self.scenario.traffic
         await self._traffic(traffic.statuses_at_start, traffic.replies_at_start)
 
