@@ -132,7 +132,8 @@ class Server:
     def _fail(self, error: BaseException) -> None:
         log.critical("store failed", reason=str(error))
         self.failure = error
-        self.application.ready = False
+        if self._uvicorn is not None:
+            self.application.ready = False
         self.stop()
 
     def _config(self) -> uvicorn.Config:

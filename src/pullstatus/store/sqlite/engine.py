@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
@@ -235,15 +236,20 @@ class SqliteStore:
 
 
 def _open_log(path: Path, *, server: bool) -> Log:
-    if server and path.stat().st_size:
+    outdated = False
+    if path.stat().st_size:
         connection = open_reader(path)
         try:
-            check_sound(connection, path)
+            outdated = 0 < schema.version(connection) < schema.VERSION
+            if server:
+                check_sound(connection, path)
         except (apsw.CorruptError, apsw.NotADBError) as error:
             raise StoreCorrupt(f"{path} is damaged or no database: {error}") from error
         finally:
             connection.close()
-    return Log(open_writer(path, fold=server))
+    # A server of an older version, if one runs, must not have the format changed under it.
+    with ServerLock(path) if outdated and not server else contextlib.nullcontext():
+        return Log(open_writer(path, fold=server))
 
 
 def _real(path: Path) -> Path:

@@ -6,7 +6,7 @@ import fcntl
 import os
 import re
 from pathlib import Path
-from typing import IO
+from typing import IO, Self
 
 from pullstatus import limits
 from pullstatus.errors import StoreRefused
@@ -119,6 +119,12 @@ class ServerLock:
         self._file.truncate(0)
         self._file.write(str(os.getpid()))
         self._file.flush()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.release()
 
     def release(self) -> None:
         """Let another process serve the store."""

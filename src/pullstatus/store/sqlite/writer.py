@@ -15,9 +15,10 @@ import threading
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from pullstatus.errors import OutcomeUnknown, StoreCorrupt, StoreFailed, StoreUnavailable
+from pullstatus.errors import OutcomeUnknown, StoreCorrupt, StoreFailed, StoreFull, StoreUnavailable
 from pullstatus.store.sqlite.log import Log
 from pullstatus.store.sqlite.operations import Answer, Operation
+from pullstatus.store.values import Append
 
 GROUP_MAX = 1024  # operations in one commit: bounds its memory and the wait of its first
 NOTICE_S = 0.2  # how long another process's change may stay unseen by an idle writer
@@ -127,14 +128,21 @@ class Writer:
         if self._failure is not None:
             self._settle(group, [StoreUnavailable("the store takes no more work")] * len(group))
             return
-        self._settle(group, self._answers(group))
+        answers = self._answers(group)
+        pulls = [waiting for waiting in group if not isinstance(waiting[0], Append)]
+        if isinstance(answers[0], StoreFull) and 0 < len(pulls) < len(group):
+            # Pulls need little room and come first: what can't be stored must not hold them up.
+            appends = [waiting for waiting in group if isinstance(waiting[0], Append)]
+            self._settle(appends, answers[:1] * len(appends))
+            group, answers = pulls, self._answers(pulls)
+        self._settle(group, answers)
         self._attempt(self._log.checkpoint)
         self.room = self._has_room()
 
-    def _answers(self, group: list[_Waiting]) -> Sequence[Answer | BaseException]:
+    def _answers(self, group: list[_Waiting]) -> list[Answer | BaseException]:
         """What the log says to each of a group, be it one error for all."""
         try:
-            return self._log.commit([operation for operation, _ in group])
+            return list(self._log.commit([operation for operation, _ in group]))
         except BaseException as error:  # noqa: BLE001 - whatever it is, somebody waits for it
             self._note(error)
             # Out of here, not kept in a variable: its traceback has this frame, and a cycle of the
