@@ -1,0 +1,566 @@
+"""The client and its commands against the real server: answers lost, consumers killed."""
+
+from __future__ import annotations
+
+import asyncio
+import csv
+import json
+import os
+import pty
+import random
+import signal
+import sqlite3
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pullstatus import (
+    AnswerLost,
+    AsyncClient,
+    Client,
+    ClockSkewed,
+    DeliveryStatus,
+    Kind,
+    NotConnected,
+    Reply,
+    SignatureRefused,
+    UnknownSdkappid,
+)
+from tests.harness import COMMAND, App, Program, clean_environment, replies, reply, status, statuses
+from tests.proxy import CuttingProxy
+
+Records = list[dict[str, Any]]
+
+
+def base_url(program: Program) -> str:
+    return f"http://{program.host}:{program.port}"
+
+
+def connect(program: Program, app: App, **options: Any) -> Client:  # noqa: ANN401 - the client's own
+    return Client(base_url(program), app.sdkappid, app.appkey, **options)
+
+
+@pytest.fixture
+def proxy(shared: Program) -> Iterator[CuttingProxy]:
+    with CuttingProxy(shared.host, shared.port) as proxy:
+        yield proxy
+
+
+# --- the two clients ------------------------------------------------------------------------------
+
+
+def drain(address: str, app: App) -> Records:
+    found: Records = []
+    with Client(address, app.sdkappid, app.appkey, keyed=True, sleep=lambda _s: None) as client:
+        for batch in client.delivery_statuses(max=10, follow=False):
+            with batch:
+                found += [status.members for status in batch]
+    return found
+
+
+def drain_async(address: str, app: App) -> Records:
+    async def scenario() -> Records:
+        found: Records = []
+        async with AsyncClient(
+            address, app.sdkappid, app.appkey, keyed=True, sleep=lambda _s: asyncio.sleep(0)
+        ) as client:
+            async for batch in client.delivery_statuses(max=10, follow=False):
+                with batch:
+                    found += [status.members for status in batch]
+        return found
+
+    return asyncio.run(scenario())
+
+
+@pytest.mark.parametrize("drained", [drain, drain_async])
+def test_lost_answers_lose_nothing(
+    shared: Program, app: App, proxy: CuttingProxy, drained: Callable[[str, App], Records]
+) -> None:
+    """Cut anywhere, head or body, up to four times in a row: each page comes with its key."""
+    chance = random.Random(5)
+    shared.feed(app, statuses(200))
+    for _ in range(20):
+        cuts = [chance.choice((0, 1, 100, 300, 1000, 2300)) for _ in range(chance.randrange(5))]
+        proxy.cut(*cuts, None)
+    assert drained(proxy.address, app) == statuses(200)
+    assert proxy.cuts > 20
+    assert shared.waiting(app) == 0
+
+
+def test_lost_first_answer_is_told_with_the_key_that_brings_it(
+    shared: Program, app: App, proxy: CuttingProxy
+) -> None:
+    """No answer has told yet whether the service knows keys: the client leaves it to its caller."""
+    shared.feed(app, statuses(3))
+    proxy.cut(0)
+    with Client(proxy.address, app.sdkappid, app.appkey) as client:
+        with pytest.raises(AnswerLost) as caught:
+            client.pull(Kind.DELIVERY_STATUS, max=2)
+        assert caught.value.may_have_consumed
+        assert proxy.requests == 1
+        page = client.pull(Kind.DELIVERY_STATUS, max=2, key=caught.value.key)
+        assert [record.members for record in page] == statuses(2)
+        assert client.keyed
+        assert page.waiting == 1
+
+
+def test_records_are_typed(shared: Program, app: App) -> None:
+    shared.feed(app, [status(1, new="kept")])
+    shared.feed(app, [reply(1, text="好 👍")])
+    with connect(shared, app) as client:
+        [one] = client.pull(Kind.DELIVERY_STATUS)
+        assert isinstance(one, DeliveryStatus)
+        assert one.received_at is not None
+        assert one.received_at.isoformat() == "2026-01-02T03:04:05+08:00"
+        assert one.members == status(1, new="kept")
+        page = client.pull(Kind.REPLY)
+        [two] = page
+        assert isinstance(two, Reply)
+        assert (two.text, two.time) == ("好 👍", 1_767_000_001)
+        assert page.pull_id == f"{app.sdkappid}-1-1"
+        assert page.waiting == 0
+
+
+def test_refusals_are_told_apart(shared: Program, app: App) -> None:
+    with (
+        Client(base_url(shared), app.sdkappid, "0" * 32) as client,
+        pytest.raises(SignatureRefused),
+    ):
+        client.pull(Kind.REPLY)
+    with Client(base_url(shared), 1, app.appkey) as client, pytest.raises(UnknownSdkappid):
+        client.pull(Kind.REPLY)
+
+
+def test_skewed_clock_is_measured(shared: Program, app: App) -> None:
+    with connect(shared, app, clock=lambda: time.time() - 4000) as client:
+        with pytest.raises(ClockSkewed) as caught:
+            client.pull(Kind.REPLY)
+        assert caught.value.skew_s == pytest.approx(-4000, abs=30)
+        assert "behind" in caught.value.fix
+
+
+def test_server_that_is_not_there(tmp_path: Path) -> None:
+    with (
+        Client("http://127.0.0.1:9", 1, "0" * 32, sleep=lambda _s: None) as client,
+        pytest.raises(NotConnected),
+    ):
+        client.pull(Kind.REPLY)
+
+
+# --- pullstatus pull ------------------------------------------------------------------------------
+
+
+class Shell:
+    """Commands in a folder, with the service's address and keys in the environment."""
+
+    def __init__(self, folder: Path, address: str, app: App, token: str) -> None:
+        self.folder = folder
+        self.environment = clean_environment() | {
+            "PULLSTATUS_URL": address,
+            "PULLSTATUS_SDKAPPID": str(app.sdkappid),
+            "PULLSTATUS_APPKEY": app.appkey,
+            "PULLSTATUS_TOKEN": token,
+            "XDG_STATE_HOME": str(folder),
+            "NO_COLOR": "1",
+        }
+
+    def start(self, *arguments: str) -> subprocess.Popen[str]:
+        return subprocess.Popen(
+            [COMMAND, *arguments],
+            cwd=self.folder,
+            env=self.environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    def run(self, *arguments: str, text: str | None = None) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [COMMAND, *arguments],
+            cwd=self.folder,
+            env=self.environment,
+            capture_output=True,
+            input=text,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+
+    def lines(self, *arguments: str, text: str | None = None, exit_status: int = 0) -> Records:
+        """The lines of JSON that a command prints."""
+        done = self.run(*arguments, text=text)
+        assert done.returncode == exit_status, done.stderr
+        return [json.loads(line) for line in done.stdout.splitlines()]
+
+
+@pytest.fixture
+def shell(tmp_path: Path, shared: Program, app: App) -> Shell:
+    return Shell(tmp_path, base_url(shared), app, shared.token)
+
+
+STATUSES = ("pull", "--type", "delivery-status", "--to")
+
+
+def read_ndjson(path: Path) -> Records:
+    content = path.read_bytes()
+    assert content.endswith(b"\n")
+    return [json.loads(line) for line in content.splitlines()]
+
+
+def read_csv(path: Path) -> Records:
+    with path.open(newline="", encoding="utf-8") as file:
+        rows = [dict(row) for row in csv.DictReader(file, strict=True)]
+    assert {(row.pop("extra"), row.pop("ext")) for row in rows} == {("", "")}
+    return rows
+
+
+def read_sqlite(path: Path) -> Records:
+    connection = sqlite3.connect(path)
+    rows = connection.execute("SELECT json FROM delivery_statuses ORDER BY number").fetchall()
+    connection.close()
+    return [json.loads(row) for (row,) in rows]
+
+
+@pytest.mark.parametrize(
+    ("to", "read", "kills"),
+    [
+        ("out.ndjson", read_ndjson, 20),
+        ("out.csv", read_csv, 7),
+        ("sqlite:///out.db", read_sqlite, 7),
+    ],
+)
+def test_consumer_killed_again_and_again(
+    shell: Shell,
+    shared: Program,
+    app: App,
+    to: str,
+    read: Callable[[Path], Records],
+    kills: int,
+) -> None:
+    """kill -9 in the middle of its work, so many times: every record is there once, in order."""
+    chance = random.Random(kills)
+    records = statuses(4000)
+    shared.feed(app, records)
+    for _ in range(kills):
+        with shell.start(*STATUSES, to, "--max", "20") as process:
+            assert process.stdout is not None
+            for _ in range(chance.randrange(1, 9)):
+                assert process.stdout.readline()
+            # Anywhere within the next page: asking, writing, syncing.
+            moment = time.perf_counter() + chance.uniform(0, 0.01)
+            while time.perf_counter() < moment:
+                pass
+            process.kill()
+        assert process.returncode == -signal.SIGKILL
+    assert shared.waiting(app) > 0
+    shell.lines(*STATUSES, to)
+    assert read(shell.folder / to.removeprefix("sqlite:///")) == records
+
+
+def test_pages_are_told_as_lines_of_json(shell: Shell, shared: Program, app: App) -> None:
+    shared.feed(app, statuses(5))
+    told = shell.lines(*STATUSES, "out.ndjson", "--max", "2")
+    assert [(line["count"], line["total"], line["waiting"]) for line in told] == [
+        (2, 2, 3),
+        (2, 4, 1),
+        (1, 5, 0),
+    ]
+    assert told[0]["pull_id"] == f"{app.sdkappid}-0-1"
+    assert shell.lines(*STATUSES, "out.ndjson") == []
+    assert read_ndjson(shell.folder / "out.ndjson") == statuses(5)
+
+
+def test_standard_output_has_the_records_and_nothing_else(
+    shell: Shell, shared: Program, app: App
+) -> None:
+    shared.feed(app, statuses(250))
+    assert shell.lines(*STATUSES, "-") == statuses(250)
+
+
+def test_reader_that_goes_away_gets_its_page_again(shell: Shell, shared: Program, app: App) -> None:
+    """`pull --to - | head -1` loses nothing: the next run writes the page in flight whole."""
+    many = statuses(600)
+    shared.feed(app, many)
+    with shell.start(*STATUSES, "-") as process:
+        assert process.stdout is not None
+        first = process.stdout.readline()
+        process.stdout.close()
+        assert process.stderr is not None
+        assert "standard output" in process.stderr.read()
+    assert process.returncode == 1
+    assert json.loads(first) == many[0]
+    rest = shell.lines(*STATUSES, "-")
+    assert rest == many[-len(rest) :]
+    # What left before is a whole number of pages, and at most what fits into the pipe.
+    assert (600 - len(rest)) % 100 == 0
+
+
+def test_follow_goes_on_until_it_is_told_to_end(shell: Shell, shared: Program, app: App) -> None:
+    shared.feed(app, statuses(1))
+    with shell.start(*STATUSES, "out.ndjson", "--follow") as process:
+        assert process.stdout is not None
+        assert json.loads(process.stdout.readline())["total"] == 1
+        shared.feed(app, statuses(2, first=2))
+        assert json.loads(process.stdout.readline())["total"] == 3
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(10) == 0
+    assert read_ndjson(shell.folder / "out.ndjson") == statuses(3)
+
+
+def test_follow_rides_out_lost_answers(
+    shell: Shell, shared: Program, app: App, proxy: CuttingProxy
+) -> None:
+    shared.feed(app, statuses(3))
+    shell.environment["PULLSTATUS_URL"] = proxy.address
+    with shell.start(*STATUSES, "out.ndjson", "--follow", "--max", "1") as process:
+        proxy.cut(None, 10, 0)
+        assert process.stdout is not None
+        totals = [json.loads(process.stdout.readline())["total"] for _ in range(3)]
+        process.send_signal(signal.SIGINT)
+        assert process.wait(10) == 0
+    assert totals == [1, 2, 3]
+    assert proxy.cuts == 2
+    assert read_ndjson(shell.folder / "out.ndjson") == statuses(3)
+
+
+def test_first_answer_lost_is_exit_status_5_and_lost_no_longer_with_the_next_run(
+    shell: Shell, shared: Program, app: App, proxy: CuttingProxy
+) -> None:
+    shared.feed(app, statuses(3))
+    shell.environment["PULLSTATUS_URL"] = proxy.address
+    proxy.cut(50)
+    done = shell.run(*STATUSES, "out.ndjson")
+    assert done.returncode == 5
+    assert "may be lost" in done.stderr
+    assert (shell.folder / "out.ndjson").read_bytes() == b""
+    shell.lines(*STATUSES, "out.ndjson")
+    assert read_ndjson(shell.folder / "out.ndjson") == statuses(3)
+
+
+@pytest.mark.parametrize(
+    ("change", "arguments", "exit_status", "said"),
+    [
+        ({"PULLSTATUS_APPKEY": "0" * 32}, (), 3, "1001"),
+        ({"PULLSTATUS_SDKAPPID": "1"}, (), 3, "1019"),
+        ({"PULLSTATUS_APPKEY": "0 "}, (), 2, "blank"),
+        ({"PULLSTATUS_URL": "nowhere"}, (), 2, "base_url"),
+        ({}, ("--max", "101"), 2, "101"),
+        ({}, ("--state", "/nowhere/state"), 1, "cannot be opened"),
+    ],
+)
+def test_exit_status_tells_what_happened(
+    shell: Shell,
+    change: dict[str, str],
+    arguments: tuple[str, ...],
+    exit_status: int,
+    said: str,
+) -> None:
+    shell.environment |= change
+    done = shell.run(*STATUSES, "out.ndjson", *arguments)
+    assert done.returncode == exit_status
+    assert said in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_targets_that_are_none_are_refused(shell: Shell) -> None:
+    for to in ("out.txt", "postgres:///x", "out"):
+        assert shell.run(*STATUSES, to).returncode == 2
+    (shell.folder / "key").write_text("0" * 32 + "\n")
+    del shell.environment["PULLSTATUS_APPKEY"]
+    assert shell.run(*STATUSES, "out.ndjson").returncode == 2
+    assert shell.run(*STATUSES, "out.ndjson", "--appkey-file", "key").returncode == 3
+
+
+def test_progress_is_shown_on_a_terminal(shell: Shell, shared: Program, app: App) -> None:
+    shared.feed(app, statuses(300))
+    master, slave = pty.openpty()
+    process = subprocess.Popen(
+        [COMMAND, *STATUSES, "out.ndjson"],
+        cwd=shell.folder,
+        env=shell.environment | {"TERM": "xterm", "COLUMNS": "80"},
+        stdout=slave,
+        stderr=slave,
+    )
+    os.close(slave)
+    shown = b""
+    try:
+        while part := os.read(master, 4096):
+            shown += part
+    except OSError:  # the terminal is hung up
+        pass
+    os.close(master)
+    assert process.wait(10) == 0
+    assert b"Pulling" in shown
+    assert b"300 records went to out.ndjson; the mailbox is empty." in shown
+    assert b'"count"' not in shown
+
+
+# --- pullstatus push ------------------------------------------------------------------------------
+
+PUSH = ("push", "--type", "delivery-status")
+
+
+def ndjson(records: Records) -> str:
+    return "".join(json.dumps(record) + "\n" for record in records)
+
+
+@pytest.mark.parametrize("form", ["ndjson", "csv"])
+def test_what_was_pulled_can_be_pushed_and_pulled_again(
+    shell: Shell, shared: Program, app: App, form: str
+) -> None:
+    """Through a file of either form, nothing of a record is lost."""
+    texts = ["TD", "a,b", 'say "x"', "two\nlines", "好 👍", "", " "]
+    records = [reply(n, text=text) for n, text in enumerate(texts)]
+    records[0]["new"] = {"deep": [1, 2.5]}
+    shared.feed(app, records)
+    file = f"out.{form}"
+    shell.lines("pull", "--type", "reply", "--to", file)
+    told = shell.lines("push", file, "--type", "reply")
+    assert told == [{"accepted": 7, "refused": 0, "skipped": 0}]
+    assert shared.drain(app, Kind.REPLY) == records
+
+
+def test_refused_records_are_reported_and_keep_nobody_back(
+    shell: Shell, shared: Program, app: App
+) -> None:
+    records = statuses(40)
+    records[3] = status(4, mobile="none")
+    records[17] = {"sid": "8:18"}
+    text = ndjson(records) + "not json\n"
+    (shell.folder / "in.ndjson").write_text(text)
+    told = shell.lines(*PUSH, "in.ndjson", "--batch", "25", exit_status=3)
+    assert [line["line"] for line in told[:-1]] == [4, 18, 41]
+    assert told[0]["record"] == records[3]
+    assert "mobile must be" in told[0]["reason"]
+    assert "is missing" in told[1]["reason"]
+    assert told[2]["record"] == "not json"
+    assert told[-1] == {"accepted": 38, "refused": 3, "skipped": 0}
+    good = [record for n, record in enumerate(records) if n not in (3, 17)]
+    assert shared.drain(app) == good
+
+
+def test_push_killed_again_and_again(shell: Shell, shared: Program, app: App) -> None:
+    """kill -9 of the pushing side: run again it goes on, and every record is stored once."""
+    chance = random.Random(3)
+    records = statuses(3000)
+    (shell.folder / "in.ndjson").write_text(ndjson(records))
+    state = shell.folder / "in.ndjson.pushed"
+    noted = b""
+
+    def goes_on() -> bool:
+        return state.exists() and len(state.read_bytes()) > 4096 and state.read_bytes() != noted
+
+    for _ in range(8):
+        with shell.start(*PUSH, "in.ndjson", "--batch", str(chance.randrange(5, 30))) as process:
+            shared.until(goes_on, 20)
+            noted = state.read_bytes()
+            shared.until(goes_on, 20)
+            moment = time.perf_counter() + chance.uniform(0, 0.03)
+            while time.perf_counter() < moment:
+                pass
+            process.kill()
+        assert process.returncode == -signal.SIGKILL
+        noted = state.read_bytes()
+    told = shell.lines(*PUSH, "in.ndjson")
+    assert told[-1]["refused"] == 0
+    assert shared.drain(app) == records
+
+
+def test_pipe_that_gives_the_same_again_is_stored_once(
+    shell: Shell, shared: Program, app: App
+) -> None:
+    text = ndjson(statuses(30))
+    for _ in range(2):
+        told = shell.lines(*PUSH, "-", "--batch", "7", text=text)
+        assert told[-1]["accepted"] == 30
+    assert shared.drain(app) == statuses(30)
+    shell.lines(*PUSH, "-", "--again", text=text)
+    assert shared.drain(app) == statuses(30)
+
+
+def test_pushed_file_is_skipped_and_what_was_added_is_not(
+    shell: Shell, shared: Program, app: App
+) -> None:
+    file = shell.folder / "in.ndjson"
+    file.write_text(ndjson(statuses(5)))
+    shell.lines(*PUSH, "in.ndjson")
+    with file.open("a") as added:
+        added.write(ndjson(statuses(2, first=6)))
+    told = shell.lines(*PUSH, "in.ndjson")
+    assert told == [{"accepted": 2, "refused": 0, "skipped": 5}]
+    assert shared.drain(app) == statuses(7)
+    assert shell.lines(*PUSH, "in.ndjson", "--again")[-1]["accepted"] == 7
+
+
+def test_push_that_may_not_ends_with_the_reason(shell: Shell) -> None:
+    (shell.folder / "in.ndjson").write_text(ndjson(statuses(1)))
+    shell.environment["PULLSTATUS_TOKEN"] = "pst_wrong"
+    done = shell.run(*PUSH, "in.ndjson")
+    assert done.returncode == 4
+    assert "revoked" in done.stderr
+
+
+def test_push_of_the_wrong_type_ends_soon(shell: Shell) -> None:
+    (shell.folder / "in.ndjson").write_text(ndjson(replies(50)))
+    done = shell.run(*PUSH, "in.ndjson", "--batch", "10", "--refused-max", "15")
+    assert done.returncode == 3
+    assert "is --type right?" in done.stderr
+    assert len(done.stdout.splitlines()) == 21
+
+
+def test_csv_without_its_columns_is_refused(shell: Shell) -> None:
+    (shell.folder / "in.csv").write_text("a,b\r\n1,2\r\n")
+    done = shell.run(*PUSH, "in.csv")
+    assert done.returncode == 1
+    assert "there is none named user_receive_time" in done.stderr
+
+
+# --- pullstatus sign, pullstatus verify -----------------------------------------------------------
+
+
+def test_signed_command_pulls(shell: Shell, shared: Program, app: App) -> None:
+    """What `sign --curl` prints is a call that the server takes."""
+    done = shell.run("sign", "--curl", "--type", "reply", "--max", "7")
+    assert done.returncode == 0
+    found = subprocess.run(
+        ["sh", "-c", done.stdout.replace("curl ", 'printf "%s\\n" ', 1)],
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout.splitlines()
+    _, body, address = found
+    answer = shared.post(address.removeprefix(base_url(shared)), body.encode())
+    assert answer.result == 0
+
+
+def test_signature_is_explained(shell: Shell) -> None:
+    [made] = [json.loads(shell.run("sign", "--random", "012345").stdout)]
+    arguments = ["verify", "--random", "012345", "--time", made["time"], "--sig"]
+    assert json.loads(shell.run(*arguments, made["sig"]).stdout) == {
+        "accepted": True,
+        "findings": [],
+    }
+    assert shell.environment["PULLSTATUS_APPKEY"] not in json.dumps(made)
+    other = json.loads(shell.run("sign", "--random", "12345", "--time", made["time"]).stdout)
+    done = shell.run(*arguments, other["sig"])
+    assert done.returncode == 1
+    [finding] = json.loads(done.stdout)["findings"]
+    assert "without its leading zeros" in finding["mistake"]
+
+
+def test_whole_request_is_explained(shell: Shell, app: App) -> None:
+    target, body = app.request(at=int(time.time()) - 700)
+    (shell.folder / "key").write_text(app.appkey + " \n")
+    arguments = ("verify", "--appkey-file", "key", "--address", target, "--body")
+    done = shell.run(*arguments, body.decode())
+    assert done.returncode == 1
+    first, second = json.loads(done.stdout)["findings"]
+    assert "blank" in first["mistake"]
+    assert "behind the server's clock: 1021" in second["mistake"]
+    done = shell.run(*arguments, "-", "--any-time", text=body.decode())
+    assert len(json.loads(done.stdout)["findings"]) == 1
+    assert shell.run(*arguments, "{}").returncode == 2

@@ -1,0 +1,97 @@
+"""A proxy on this machine that loses answers: the request arrives, the answer is cut.
+
+with CuttingProxy(program.host, program.port) as proxy:
+    proxy.cut(0, 17, None)      # the next answers: nothing of it, 17 bytes of it, all of it
+    client = Client(proxy.address, ...)
+"""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import socket
+import threading
+from typing import Self
+
+
+class CuttingProxy:
+    """Carries requests to one server; of each answer as much as it was told."""
+
+    def __init__(self, host: str, port: int) -> None:
+        self._upstream = (host, port)
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.address = f"http://127.0.0.1:{self._listener.getsockname()[1]}"
+        self.requests = 0
+        self.cuts = 0
+        self._plan: list[int | None] = []
+        self._lock = threading.Lock()
+        self._open: set[socket.socket] = {self._listener}
+        self._threads = [threading.Thread(target=self._accept)]
+
+    def cut(self, *sizes: int | None) -> None:
+        """Plan the next answers: how many bytes of each get through, None for all."""
+        with self._lock:
+            self._plan += sizes
+
+    def __enter__(self) -> Self:
+        self._threads[0].start()
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        with self._lock:
+            for one in self._open:
+                with contextlib.suppress(OSError):
+                    one.shutdown(socket.SHUT_RDWR)
+                one.close()
+            self._open.clear()
+        for thread in self._threads:
+            thread.join(10)
+
+    def _accept(self) -> None:
+        while True:
+            try:
+                peer, _ = self._listener.accept()
+            except OSError:
+                return
+            thread = threading.Thread(target=self._serve, args=(peer,))
+            with self._lock:
+                self._open.add(peer)
+                self._threads.append(thread)
+            thread.start()
+
+    def _serve(self, peer: socket.socket) -> None:
+        with contextlib.suppress(OSError), socket.create_connection(self._upstream, 20) as server:
+            while request := _message(peer):
+                server.sendall(request)
+                answer = _message(server)
+                with self._lock:
+                    self.requests += 1
+                    size = self._plan.pop(0) if self._plan else None
+                if size is not None and size < len(answer):
+                    with self._lock:
+                        self.cuts += 1
+                    peer.sendall(answer[:size])
+                    break
+                peer.sendall(answer)
+        with self._lock:
+            self._open.discard(peer)
+        peer.close()
+
+
+def _message(peer: socket.socket) -> bytes:
+    """One HTTP message with a Content-Length; b"" at the end."""
+    data = b""
+    while b"\r\n\r\n" not in data:
+        part = peer.recv(65536)
+        if not part:
+            return b""
+        data += part
+    head, _, body = data.partition(b"\r\n\r\n")
+    length = re.search(rb"(?i)\r\ncontent-length: *(\d+)", head)
+    assert length is not None
+    while len(body) < int(length[1]):
+        part = peer.recv(65536)
+        if not part:
+            return b""
+        body += part
+    return head + b"\r\n\r\n" + body

@@ -1,0 +1,468 @@
+"""Killed at every instant: nothing is lost, nothing is there twice, and no row is torn."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import sqlite3
+from collections.abc import Callable
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import httpx
+import pytest
+
+from pullstatus import Client, Page
+from pullstatus.cli import pull_targets, slots
+from pullstatus.cli.pull_run import pull_into
+from pullstatus.cli.pull_sqlite import SqliteTarget
+from pullstatus.cli.pull_targets import FileTarget, InFlight, Source, Target
+from pullstatus.cli.slots import SLOT_BYTES, Slots
+from pullstatus.client.records import Record
+from pullstatus.errors import StoreFailed, StoreRefused
+from pullstatus.records import Kind
+from tests.unit.cli.service import Service
+
+SOURCE = Source("http://a.test", 1400006666, Kind.REPLY)
+NOW_S = 1_457_336_869.0
+TEXTS = ("TD", 'a "b", c', "two\nlines", "好的 👍", "=1+1", "", "\r\n", ",,", '"')
+
+
+def reply(number: int) -> dict[str, Any]:
+    return {
+        "nationcode": "86",
+        "mobile": f"139{number:08d}",
+        "text": TEXTS[number % len(TEXTS)],
+        "sign": "Example",
+        "time": 1_457_000_000 + number,
+        "extend": "",
+        "new": [number],
+    }
+
+
+class Killed(BaseException):
+    """The process is gone."""
+
+
+class Clock:
+    """Counts instants, and kills at one of them."""
+
+    def __init__(self) -> None:
+        self.at = -1
+        self.now = 0
+
+    def __call__(self) -> None:
+        self.now += 1
+        if self.now == self.at:
+            raise Killed
+
+    def kill_at(self, instant: int) -> None:
+        self.at, self.now = instant, 0
+
+
+class Disk:
+    """The calls through which files change, each an instant of the clock before and after.
+
+    A write that is killed in its middle has written half.
+    """
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(os, name)
+
+    def write(self, file: int, data: memoryview) -> int:
+        self._cut(lambda: os.write(file, data[: len(data) // 2]))
+        count = os.write(file, data)
+        self._clock()
+        return count
+
+    def pwrite(self, file: int, data: bytes, start: int) -> int:
+        self._cut(lambda: os.pwrite(file, data[: len(data) // 2], start))
+        count = os.pwrite(file, data, start)
+        self._clock()
+        return count
+
+    def ftruncate(self, file: int, size: int) -> None:
+        self._clock()
+        os.ftruncate(file, size)
+        self._clock()
+
+    def fsync(self, _file: int) -> None:
+        self._clock()
+
+    def _cut(self, half: Callable[[], object]) -> None:
+        self._clock()
+        try:
+            self._clock()
+        except Killed:
+            half()
+            raise
+
+
+class Watcher:
+    """Notes what a person would be told."""
+
+    def __init__(self) -> None:
+        self.warnings: list[str] = []
+        self.counts: list[int] = []
+
+    def page(self, page: Page[Record]) -> None:
+        self.counts.append(len(page))
+
+    def warn(self, text: str) -> None:
+        self.warnings.append(text)
+
+
+class Consumer:
+    """`pullstatus pull` without its process: run it, kill it, run it again."""
+
+    def __init__(self, folder: Path, form: str, service: Service) -> None:
+        self.path = folder / f"replies.{form}"
+        self.service = service
+        self.clock = Clock()
+        self.watcher = Watcher()
+        self.random = Random(7)
+        self.now_s = NOW_S
+        service.step = self.clock
+
+    def open(self) -> Target:
+        if self.path.suffix == ".db":
+            return SqliteTarget(self.path, SOURCE)
+        return FileTarget(self.path, SOURCE)
+
+    def run(self, *, count_max: int = 3, abandon: bool = False) -> None:
+        target = self.open()
+        try:
+            transport = httpx.MockTransport(self.service)
+            with Client(
+                SOURCE.url, SOURCE.sdkappid, "0" * 32, keyed=target.keyed, transport=transport
+            ) as client:
+                pull_into(
+                    target,
+                    client,
+                    SOURCE.kind,
+                    count_max,
+                    follow=False,
+                    abandon=abandon,
+                    watcher=self.watcher,
+                    clock=lambda: self.now_s,
+                    sleep=lambda _s: None,
+                    random=self.random,
+                )
+        finally:
+            target.close()
+
+    def run_killed(self, instant: int, **options: Any) -> bool:  # noqa: ANN401 - those of run
+        """Whether it was killed before its end."""
+        self.clock.kill_at(instant)
+        try:
+            self.run(**options)
+        except Killed:
+            return True
+        finally:
+            self.clock.kill_at(-1)
+        return False
+
+    def records(self) -> list[dict[str, Any]]:
+        """What is in the target; fails if a row is torn."""
+        if not self.path.exists():
+            return []
+        if self.path.suffix == ".db":
+            with sqlite3.connect(self.path) as connection:
+                rows = connection.execute("SELECT json FROM replies ORDER BY number").fetchall()
+            connection.close()
+            return [json.loads(json_text) for (json_text,) in rows]
+        content = self.path.read_bytes()
+        if self.path.suffix == ".ndjson":
+            assert content.endswith(b"\n") or not content
+            return [json.loads(line) for line in content.splitlines()]
+        with self.path.open(newline="", encoding="utf-8") as file:
+            return [
+                json.loads(row.pop("extra")) | row | {"time": int(row["time"])}
+                for row in csv.DictReader(file, strict=True)
+            ]
+
+
+FORMS = ("ndjson", "csv", "db")
+
+
+@pytest.fixture
+def consumer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Consumer]:
+    def make(form: str, count: int = 8, *, keyed: bool = True, folder: str = "") -> Consumer:
+        service = Service([reply(number) for number in range(count)], keyed=keyed)
+        (tmp_path / folder).mkdir(exist_ok=True)
+        made = Consumer(tmp_path / folder, form, service)
+        disk = Disk(made.clock)
+        monkeypatch.setattr(pull_targets, "os", disk)
+        monkeypatch.setattr(slots, "os", disk)
+        return made
+
+    return make
+
+
+Make = Callable[..., Consumer]
+each_form = pytest.mark.parametrize("form", FORMS)
+
+
+@each_form
+def test_everything_arrives_once(consumer: Make, form: str) -> None:
+    one = consumer(form, 25)
+    one.run(count_max=10)
+    assert one.records() == one.service.records
+    assert one.watcher.counts == [10, 10, 5]
+    one.service.records += [reply(number) for number in range(25, 30)]
+    one.run()
+    assert one.records() == one.service.records
+
+
+@each_form
+def test_killed_at_each_instant_and_run_again(consumer: Make, form: str) -> None:
+    """One kill, at every instant there is; the second run may ask for pages of another size."""
+    instant, killed = 1, True
+    while killed:
+        one = consumer(form, folder=str(instant))
+        killed = one.run_killed(instant)
+        one.run(count_max=2)
+        assert one.records() == one.service.records, f"killed at instant {instant}"
+        assert not one.watcher.warnings
+        instant += 1
+    assert instant > (6 if form == "db" else 30)
+
+
+@each_form
+@pytest.mark.parametrize("seed", range(40))
+def test_killed_again_and_again(consumer: Make, form: str, seed: int) -> None:
+    chance = Random(seed)
+    one = consumer(form, 20)
+    for _ in range(100):
+        if not one.run_killed(chance.randrange(1, 60), count_max=chance.randrange(1, 6)):
+            break
+    else:
+        one.run()
+    assert one.records() == one.service.records
+
+
+@each_form
+def test_other_service_killed_at_each_instant(consumer: Make, form: str) -> None:
+    """Without keys a page in flight can be lost; it is said, and nothing is torn or doubled."""
+    instant, killed = 1, True
+    while killed:
+        one = consumer(form, keyed=False, folder=str(instant))
+        killed = one.run_killed(instant)
+        one.run(count_max=2)
+        found = one.records()
+        assert found == [record for record in one.service.records if record in found]
+        lost = [record for record in one.service.records if record not in found]
+        assert len(lost) <= 3
+        assert one.watcher.warnings or not lost, f"killed at instant {instant}"
+        instant += 1
+
+
+@each_form
+def test_page_in_flight_too_long_is_not_asked_for(consumer: Make, form: str) -> None:
+    """After a day the service may have forgotten the key, and would give another page."""
+    one = consumer(form)
+    killed_at = next(n for n in range(1, 99) if _in_flight_after(consumer, form, n))
+    one = consumer(form, folder="late")
+    assert one.run_killed(killed_at)
+    one.now_s += 24 * 3600 + 1
+    with pytest.raises(StoreRefused, match=r"pulls list --key [0-9a-f]{32}.*--abandon-page"):
+        one.run()
+    one.run(abandon=True)
+    found = one.records()
+    assert found == [record for record in one.service.records if record in found]
+    assert "is not asked for again" in one.watcher.warnings[0]
+
+
+def _in_flight_after(consumer: Make, form: str, instant: int) -> bool:
+    """Whether the page was taken when killed at that instant, but nothing of it written."""
+    one = consumer(form, folder=f"probe{instant}")
+    one.run_killed(instant)
+    return bool(one.service.pulled) and not one.records()
+
+
+def test_resting_target_is_good_for_ever(consumer: Make) -> None:
+    """Only a page in flight grows old."""
+    one = consumer("ndjson")
+    one.run()
+    one.now_s += 30 * 24 * 3600
+    one.service.records.append(reply(99))
+    one.run()
+    assert one.records() == one.service.records
+
+
+def test_file_that_somebody_else_wrote_to_is_refused(consumer: Make) -> None:
+    one = consumer("ndjson")
+    while not one.run_killed(9):
+        pass
+    with one.path.open("ab") as file:
+        file.write(b"mine\n")
+    with pytest.raises(StoreRefused, match="somebody else"):
+        one.run()
+    assert one.path.read_bytes().endswith(b"mine\n")
+    one.path.rename(one.path.with_suffix(".old"))
+    one.run()
+    assert one.records() == one.service.records
+
+
+def test_file_that_got_shorter_is_refused_while_a_page_is_in_flight(consumer: Make) -> None:
+    one = consumer("ndjson")
+    instant = 30
+    assert one.run_killed(instant)
+    one.path.write_bytes(one.path.read_bytes()[:10])
+    with pytest.raises(StoreRefused, match="shorter"):
+        one.run()
+
+
+def test_file_that_was_moved_away_is_begun_anew(consumer: Make) -> None:
+    """As log rotation does."""
+    one = consumer("csv", 2)
+    one.run()
+    one.path.unlink()
+    one.service.records.append(reply(3))
+    one.run()
+    assert one.records() == [reply(3)]
+
+
+@pytest.mark.parametrize(
+    ("form", "content", "fault"),
+    [("ndjson", b"{}", "line end"), ("csv", b"a,b\r\n", "columns"), ("csv", b"x", "columns")],
+)
+def test_file_of_another_shape_is_refused(
+    consumer: Make, form: str, content: bytes, fault: str
+) -> None:
+    one = consumer(form)
+    one.path.write_bytes(content)
+    with pytest.raises(StoreRefused, match=fault):
+        one.run()
+    assert one.path.read_bytes() == content
+    assert one.service.waiting == 8
+
+
+def test_file_that_was_there_is_added_to(consumer: Make) -> None:
+    one = consumer("ndjson", 1)
+    one.path.write_bytes(b'{"mine": 1}\n')
+    one.run()
+    assert one.records() == [{"mine": 1}, reply(0)]
+
+
+def test_zeros_of_a_power_cut_are_written_over(consumer: Make) -> None:
+    """Some file systems make a file longer before they write what is in it."""
+    one = consumer("ndjson")
+    assert one.run_killed(9)
+    with one.path.open("ab") as file:
+        file.write(b"\0" * 100)
+    one.run()
+    assert one.records() == one.service.records
+
+
+def test_target_of_another_mailbox_is_refused(consumer: Make) -> None:
+    one = consumer("ndjson")
+    one.run()
+    for other in (
+        Source(SOURCE.url, SOURCE.sdkappid, Kind.DELIVERY_STATUS),
+        Source(SOURCE.url, 1, SOURCE.kind),
+    ):
+        with pytest.raises(StoreRefused, match="belongs to"):
+            FileTarget(one.path, other)
+    FileTarget(one.path, Source("http://new.test", SOURCE.sdkappid, SOURCE.kind)).close()
+
+
+def test_target_in_use_is_refused(consumer: Make) -> None:
+    one = consumer("ndjson")
+    target = one.open()
+    with pytest.raises(StoreRefused, match="in use"):
+        one.open()
+    target.close()
+    one.open().close()
+
+
+def test_database_serves_one_process_for_each_mailbox(consumer: Make) -> None:
+    """Two that ask for the same page would write it twice: only one of them can settle it."""
+    one = consumer("db")
+    first, second = one.open(), one.open()
+    first.ask(InFlight("a", 1, NOW_S))
+    with pytest.raises(StoreRefused, match="another process"):
+        second.ask(InFlight("b", 1, NOW_S))
+    third = one.open()
+    assert third.in_flight == InFlight("a", 1, NOW_S)
+    page: Page[Record] = Page(kind=Kind.REPLY, records=(), key="a", keyed=True)
+    first.settle(page)
+    with pytest.raises(StoreRefused, match="another process"):
+        third.settle(page)
+    for target in (first, second, third):
+        target.close()
+
+
+def test_database_holds_several_mailboxes(consumer: Make) -> None:
+    one = consumer("db", 2)
+    one.run()
+    other = SqliteTarget(one.path, Source(SOURCE.url, 1, Kind.DELIVERY_STATUS))
+    assert other.in_flight is None
+    other.close()
+    with sqlite3.connect(one.path) as connection:
+        assert connection.execute("SELECT count(*) FROM replies").fetchone() == (2,)
+        at = connection.execute("SELECT replied_at FROM replies").fetchone()
+    connection.close()
+    assert at == ("2016-03-03T18:13:20+08:00",)
+
+
+@pytest.mark.parametrize("content", [b"not a database, but long enough to be looked at" * 99])
+def test_database_that_is_none_is_refused(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "a.db"
+    path.write_bytes(content)
+    with pytest.raises(StoreFailed, match="cannot be used"):
+        SqliteTarget(path, SOURCE)
+    assert path.read_bytes() == content
+
+
+def test_database_of_another_program_is_refused(tmp_path: Path) -> None:
+    """A server's own store above all."""
+    path = tmp_path / "a.db"
+    with sqlite3.connect(path) as connection:
+        connection.execute("PRAGMA application_id = 1886153836")
+        connection.execute("CREATE TABLE t (x)")
+    connection.close()
+    with pytest.raises(StoreRefused, match="another program"):
+        SqliteTarget(path, SOURCE)
+
+
+# --- the state file -------------------------------------------------------------------------------
+
+
+def test_slots_keep_the_value_before_when_a_write_is_torn(tmp_path: Path) -> None:
+    """Cut anywhere, whatever was in the slot before: the value is the new one or the last one."""
+    path = tmp_path / "state"
+    pages = [InFlight(f"key-{number}", number, NOW_S) for number in range(4)]
+    with Slots(path, InFlight) as state:
+        for page in pages[:3]:
+            state.write(page)
+    before = path.read_bytes()
+    with Slots(path, InFlight) as state:
+        state.write(pages[3])
+    after = path.read_bytes()
+    for cut in range(0, SLOT_BYTES + 1, 37):
+        path.write_bytes(
+            before[:SLOT_BYTES] + after[SLOT_BYTES:][:cut] + before[SLOT_BYTES + cut :]
+        )
+        with Slots(path, InFlight) as state:
+            assert state.value in (pages[2], pages[3])
+            state.write(pages[0])
+            assert state.value == pages[0]
+        with Slots(path, InFlight) as state:
+            assert state.value == pages[0]
+
+
+def test_slots_that_are_something_else_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "state"
+    path.write_bytes(b"a file of somebody's" * 999)
+    with pytest.raises(StoreRefused, match="damaged"):
+        Slots(path, InFlight)
+    with Slots(tmp_path / "other", Source) as state:
+        state.write(SOURCE)
+    with pytest.raises(StoreRefused, match="another version"):
+        Slots(tmp_path / "other", InFlight)

@@ -1,0 +1,176 @@
+"""Pushing batches: keys, retries, and bad records set apart."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from random import Random
+from typing import Any
+
+import httpx
+import pytest
+
+from pullstatus import GatewayFailed, InvalidArgument, Kind, NotConnected
+from pullstatus.client.drivers import drive, drive_async
+from pullstatus.client.errors import BatchRefused
+from pullstatus.client.feed import Fed, Feeder
+
+BAD = b'{"bad":true}'
+
+
+def problem(http_status: int, detail: str = "no", **members: object) -> httpx.Response:
+    value = {"title": "Refused", "status": http_status, "detail": detail, **members}
+    return httpx.Response(http_status, json=value)
+
+
+class Mailbox:
+    """A service that refuses what is bad; it names the first one, or not."""
+
+    def __init__(self, *script: httpx.Response | Exception, names: bool = True) -> None:
+        self.script = list(script)
+        self.names = names
+        self.requests: list[httpx.Request] = []
+        self.stored: list[bytes] = []
+        self._keys: dict[str, bytes] = {}
+        self.pauses: list[float] = []
+
+    def __call__(self, request: httpx.Request) -> httpx.Response:
+        self.requests.append(request)
+        said = self.script.pop(0) if self.script else None
+        if isinstance(said, httpx.Response):
+            return said
+        if isinstance(said, httpx.ConnectError):
+            raise said
+        lines = request.content.splitlines()
+        if BAD in lines:
+            index = lines.index(BAD)
+            members = {"index": index} if self.names else {}
+            return problem(400, f"record {index}: is bad", **members)
+        key = request.headers["Idempotency-Key"]
+        if key not in self._keys:
+            self.stored += lines
+        assert self._keys.setdefault(key, request.content) == request.content
+        if said is not None:
+            raise said  # stored, but the answer is lost
+        return httpx.Response(200, json={"accepted": len(lines)})
+
+    def feed(self, lines: list[bytes], first: int = 0, **options: Any) -> Fed:  # noqa: ANN401
+        return feed(self, lines, first, **options)
+
+
+def feed(service: Mailbox, lines: list[bytes], first: int = 0, *, run: str = "run") -> Fed:
+    feeder = make(run=run)
+    with httpx.Client(transport=httpx.MockTransport(service)) as http:
+        return drive(feeder.feed(lines, first), http, service.pauses.append)
+
+
+def make(token: str = "pst_1", run: str = "run") -> Feeder:
+    return Feeder("http://a.test/", 7, Kind.REPLY, token, run=run, attempts_max=3, random=Random(1))
+
+
+def lines_of(*numbers: int) -> list[bytes]:
+    return [b'{"n":%d}' % number for number in numbers]
+
+
+def test_batch_is_one_request() -> None:
+    service = Mailbox()
+    assert service.feed(lines_of(1, 2)) == Fed(2, [])
+    [request] = service.requests
+    assert str(request.url) == "http://a.test/ingest/7/replies"
+    assert request.headers["Authorization"] == "Bearer pst_1"
+    assert request.headers["Content-Type"] == "application/x-ndjson"
+    assert request.content == b'{"n":1}\n{"n":2}\n'
+
+
+def test_key_is_of_run_place_and_content() -> None:
+    """The same lines sent again by the same run are known again; by another they are others."""
+    service = Mailbox()
+    for first, run in ((0, "a"), (0, "a"), (2, "a"), (0, "b")):
+        service.feed(lines_of(1, 2), first, run=run)
+    keys = [request.headers["Idempotency-Key"] for request in service.requests]
+    assert keys[0] == keys[1]
+    assert len(set(keys)) == 3
+
+
+@pytest.mark.parametrize(
+    "failure",
+    [
+        httpx.ReadTimeout("late"),
+        httpx.ConnectError("refused"),
+        httpx.Response(503, headers={"Retry-After": "5"}),
+        httpx.Response(502, content=b"<html>"),
+        httpx.Response(429),
+        httpx.Response(200, content=b"hello"),
+    ],
+)
+def test_trouble_is_repeated_with_the_same_key(failure: httpx.Response | Exception) -> None:
+    service = Mailbox(failure)
+    assert service.feed(lines_of(1)) == Fed(1, [])
+    assert len({request.headers["Idempotency-Key"] for request in service.requests}) == 1
+    assert service.stored == lines_of(1)
+    assert len(service.pauses) == 1
+    if isinstance(failure, httpx.Response) and failure.status_code == 503:
+        assert service.pauses == [5]
+
+
+def test_trouble_that_stays_is_raised() -> None:
+    with pytest.raises(GatewayFailed, match="503") as caught:
+        Mailbox(*[httpx.Response(503)] * 3).feed(lines_of(1))
+    assert not caught.value.may_have_consumed
+    with pytest.raises(NotConnected):
+        Mailbox(*[httpx.ConnectError("refused")] * 3).feed(lines_of(1))
+
+
+@pytest.mark.parametrize("names", [True, False], ids=["named", "not named"])
+@pytest.mark.parametrize(
+    "bad", [[0], [9], [4], [0, 9], [3, 4, 5], list(range(10)), [0, 2, 4, 6, 8]], ids=str
+)
+def test_bad_records_are_set_apart(bad: list[int], *, names: bool) -> None:
+    """Exactly they, each with its place in the whole push; the others are stored in their order."""
+    service = Mailbox(names=names)
+    lines = lines_of(*range(10))
+    for place in bad:
+        lines[place] = BAD
+    fed = service.feed(lines, 100)
+    assert fed.accepted == 10 - len(bad)
+    assert [one.place for one in fed.refused] == [100 + place for place in bad]
+    assert {one.reason for one in fed.refused} <= {"is bad", "record 0: is bad"}
+    assert service.stored == [line for line in lines if line != BAD]
+
+
+def test_too_large_a_batch_is_halved() -> None:
+    service = Mailbox(problem(413, "too large"))
+    assert service.feed(lines_of(1, 2, 3)).accepted == 3
+    assert [len(request.content.splitlines()) for request in service.requests] == [3, 1, 2]
+    assert service.stored == lines_of(1, 2, 3)
+
+
+@pytest.mark.parametrize("http_status", [401, 403, 404, 415, 422])
+def test_refusal_that_is_not_about_records_ends_the_push(http_status: int) -> None:
+    service = Mailbox(problem(http_status, "use another token"))
+    with pytest.raises(BatchRefused, match="use another token") as caught:
+        service.feed(lines_of(1, 2))
+    assert caught.value.http_status == http_status
+    assert len(service.requests) == 1
+
+
+def test_somebody_elses_refusal_is_told() -> None:
+    with pytest.raises(BatchRefused, match="check the address"):
+        Mailbox(httpx.Response(404, content=b"<html>")).feed(lines_of(1))
+
+
+@pytest.mark.parametrize("token", ["", "pst 1", "pst_1\n"])
+def test_token_with_a_blank_is_refused(token: str) -> None:
+    with pytest.raises(InvalidArgument, match="token"):
+        make(token)
+
+
+def test_same_flow_with_await() -> None:
+    async def scenario() -> Fed:
+        service = Mailbox()
+        async with httpx.AsyncClient(transport=httpx.MockTransport(service)) as http:
+            return await drive_async(make().feed([BAD, *lines_of(1)], 0), http, asyncio.sleep)
+
+    fed = asyncio.run(scenario())
+    assert fed.accepted == 1
+    assert json.loads(BAD)

@@ -1,0 +1,106 @@
+"""What `pullstatus verify` finds out: each known mistake is named."""
+
+from __future__ import annotations
+
+from hashlib import sha256
+
+import pytest
+
+from pullstatus.wire.mismatch import explain, signed_text
+
+APPKEY = "5f03a35d00ee52a21327ab048186a2c4"
+RANDOM, TIME = "7226249334", "1457336869"
+RIGHT = "c13e54f047ed75e821e698730c72d030dc30e5b510b3f8a0fb6fb7605283d7df"
+
+
+def sha(text: str) -> str:
+    return sha256(text.encode()).hexdigest()
+
+
+@pytest.mark.parametrize("sig", [RIGHT, RIGHT.upper()])
+def test_right_signature_has_no_findings(sig: str) -> None:
+    assert explain(sig, APPKEY, RANDOM, TIME, now_s=int(TIME) + 600) == []
+
+
+@pytest.mark.parametrize(
+    ("sig", "said"),
+    [
+        # The documented vectors of known faults.
+        ("cf37255e4a03017c73739d92ceacdb4de55ade059193f925891660f6f00104ec", "blank after the app"),
+        ("87c73d5dc7d9aafc9a41d48551e5bb65399a8b4088b824099e8ecb9df7988802", "milliseconds"),
+        ("b34a0740b5456168a2c39a1d0f19af9e36f979f665538ee5ec7586395f751918", "rand= in place"),
+        ("7e843ec0475b2782508a07824bfd150a750e19d4fa5297d721fed46892ca971d", "empty &mobile="),
+        ("ecab4881ee80ad3d76bb1da68387428ca752eb885e52621a3129dcf4d9bc4fd4", "mobile at its end"),
+        # And others.
+        (sha(f"appkey={APPKEY}\n&random={RANDOM}&time={TIME}"), "line end after the appkey"),
+        (sha(f"appkey={APPKEY}\r\n&random={RANDOM}&time={TIME}"), "line end after the appkey"),
+        (sha(f'appkey="{APPKEY}"&random={RANDOM}&time={TIME}'), "quotes around the appkey"),
+        (sha(f"appkey={APPKEY.upper()}&random={RANDOM}&time={TIME}"), "other letters"),
+        (sha(f"appkey={APPKEY}&random={RANDOM}&time={int(TIME) - 1}"), "1 s earlier"),
+        (sha(f"appkey={APPKEY}&time={TIME}&random={RANDOM}"), "time before random"),
+        (sha(f"appkey={APPKEY}random={RANDOM}time={TIME}"), "no & between"),
+        (sha(f"appkey={APPKEY} &random={RANDOM}&time={TIME}000"), "appkey and time in milli"),
+        (RIGHT[:-1], "63 characters"),
+        ("wT5U8EftdegoLmmHMMctEw==", "24 characters"),
+        ("", "0 characters"),
+        ("z" * 64, "hexadecimal"),
+        ("0" * 64, "no known mistake"),
+    ],
+)
+def test_mistake_is_named(sig: str, said: str) -> None:
+    [finding] = explain(sig, APPKEY, RANDOM, TIME, mobiles=["13788888888"], now_s=int(TIME))
+    assert said in finding.mistake
+    assert finding.fix
+    assert APPKEY not in finding.mistake + finding.fix
+
+
+@pytest.mark.parametrize(
+    ("random", "signed", "said"),
+    [
+        ("012345", "12345", "without its leading zeros"),
+        ("000000", "0", "without its leading zeros"),
+        ("12345", "012345", "zeros in front, 6 digits"),
+        ("12345", "", "an empty random"),
+    ],
+)
+def test_random_that_was_made_a_number_is_named(random: str, signed: str, said: str) -> None:
+    """Characters count: 012345 and 12345 sign differently."""
+    sig = sha(f"appkey={APPKEY}&random={signed}&time={TIME}")
+    [finding] = explain(sig, APPKEY, random, TIME)
+    assert said in finding.mistake
+
+
+@pytest.mark.parametrize(
+    ("time", "signed", "said"),
+    [
+        (f"{TIME}000", TIME, "time in seconds, while the body has milliseconds"),
+        (TIME, f"{TIME}.0", "fraction"),
+    ],
+)
+def test_time_of_another_unit_is_named(time: str, signed: str, said: str) -> None:
+    sig = sha(f"appkey={APPKEY}&random={RANDOM}&time={signed}")
+    assert said in explain(sig, APPKEY, RANDOM, time)[0].mistake
+
+
+def test_calls_that_send_sign_their_mobiles() -> None:
+    mobiles = ["13788888888", "13788888889"]
+    sig = "be66bb4aeb54701ed0637d0996a0b75111d5b8eda9b3a71bdc579a3d26f3edfb"
+    assert sha(signed_text(APPKEY, RANDOM, TIME, mobiles)) == sig
+    assert explain(sig, APPKEY, RANDOM, TIME, mobiles=mobiles, sends=True) == []
+    [finding] = explain(RIGHT, APPKEY, RANDOM, TIME, mobiles=mobiles, sends=True)
+    assert "no mobile" in finding.mistake
+
+
+@pytest.mark.parametrize(
+    ("time", "now_s", "said"),
+    [
+        (TIME, int(TIME) + 601, "601 s behind"),
+        (TIME, int(TIME) - 601, "601 s ahead"),
+        (f"{TIME}000", int(TIME), "in milliseconds"),
+        ("soon", int(TIME), "not an integer"),
+    ],
+)
+def test_clock_is_looked_at_besides(time: str, now_s: int, said: str) -> None:
+    sig = sha(signed_text(APPKEY, RANDOM, time))
+    [finding] = explain(sig, APPKEY, RANDOM, time, now_s=now_s)
+    assert said in finding.mistake
