@@ -18,11 +18,11 @@ COMPILE := $(LOCK)/bin/uv pip compile --quiet --universal --python-version 3.11 
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo serve test check bench docs format lock clean
+.PHONY: help demo serve test check bench bench-peers torture docs format lock clean
 
 help: ## this list
 	@echo "make TARGET [ARGS='...'] [PYTHON=python3]"
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: $(VENV)/.run ## the whole thing on this machine, with made-up traffic
 	@$(BIN)/pullstatus demo $(ARGS)
@@ -42,8 +42,23 @@ check: $(VENV)/.test ## format, lint, types and the import picture
 bench: $(VENV)/.test ## repeatable loads; ARGS names one
 	@$(BIN)/python -m bench $(ARGS)
 
+PEERS := $(VENV)-peers
+bench-peers: $(VENV)/.test $(PEERS)/.installed ## the same loads on what people build instead
+	@$(BIN)/python -m bench.peers $(ARGS)
+
+$(PEERS)/.installed: bench/peers/requirements.txt
+	@echo "Installing the peers' packages ..."
+	@$(PYTHON) -m venv --clear $(PEERS)
+	@$(PEERS)/bin/python -m pip install -qq --disable-pip-version-check --require-hashes -r $<
+	@touch $@
+
 docs: $(VENV)/.test ## writes into README and docs/ what they take from the program
 	@$(BIN)/python -m docs.generate
+
+CUTS ?= 1000000
+SEED ?= 1
+torture: $(VENV)/.test ## power cuts at random writes of the store; CUTS=... SEED=...
+	@$(BIN)/python -m tests.sim --cuts $(CUTS) --seed $(SEED) $(ARGS)
 
 format: $(VENV)/.test ## rewrites the code the way check wants it
 	@$(BIN)/ruff format .
@@ -56,7 +71,7 @@ lock: ## pins anew what requirements/*.in and pyproject.toml ask for; ARGS=--upg
 		--constraints requirements/run.txt -o requirements/test.txt
 
 clean: ## removes .venv and everything else that was made here
-	@rm -rf $(VENV) $(LOCK) build dist htmlcov .coverage .coverage.* \
+	@rm -rf $(VENV) $(LOCK) $(PEERS) build dist htmlcov .coverage .coverage.* \
 		.mypy_cache .pytest_cache .ruff_cache .hypothesis
 	@find src tests $(wildcard bench) -name __pycache__ -type d -prune -exec rm -rf {} +
 
