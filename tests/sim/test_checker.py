@@ -452,4 +452,4 @@ def test_half_a_million_records_take_seconds() -> None:
     took_s = time.process_time() - began
     assert report.valid
     assert report.delivered == 500_000
-    assert took_s < 15  # about two on one idle core
+    assert took_s < 60  # about three on an idle core; n * n would take hours

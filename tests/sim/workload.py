@@ -1,0 +1,623 @@
+"""What clients do, at random, and the lives that consist of it.
+
+To add an operation that shares commits, write a function that plans one and name it in `SHARED`;
+one that stands alone goes into `ALONE`. A plan says what to do, what the history is told, how to
+judge the answer, and how its traces are recognised after a cut.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
+from random import Random
+from typing import TypeVar, cast
+
+import apsw
+import msgspec
+
+from pullstatus.errors import InvalidSetting, KeyReused, ReplayRefused
+from pullstatus.records import Kind
+from pullstatus.store.sqlite import chunk, schema
+from pullstatus.store.sqlite.audit import audit
+from pullstatus.store.sqlite.operations import Answer, Change, Forget, Purge
+from pullstatus.store.values import (
+    Append,
+    Discard,
+    Fingerprints,
+    Mailbox,
+    Outcome,
+    Page,
+    Pull,
+    Redeliver,
+    RepeatKey,
+)
+from tests.sim import checker
+from tests.sim.checker import Delivery, Seen, Verb
+from tests.sim.disk import VFS_NAME, Disk, PowerCut
+from tests.sim.found import Found, PromiseBroken, Range, discard_name
+from tests.sim.life import (
+    HOUR_MS,
+    MAILBOXES,
+    Batch,
+    KeyedPull,
+    Life,
+    Plan,
+    Setup,
+    Signature,
+    Tally,
+)
+
+T = TypeVar("T")
+
+FORGOTTEN_MS = 73 * HOUR_MS  # nobody comes back to anything as old as that
+TEMPLATES = 6
+COUNTS_MAX = (1, 1, 2, 3, 7, 10, 50, 99, 100, 100)
+
+
+# -- appends ---------------------------------------------------------------------------------------
+
+
+def plan_append(life: Life, _group: Sequence[Plan]) -> Plan:
+    """New records, with or without what makes them recognisable."""
+    rng = life.rng
+    mailbox = any_mailbox(life)
+    if rng.random() < 0.04:
+        sizes = [12] * rng.choice((99, 100, 101, 230))
+    else:
+        count = rng.choice((1, 1, 1, 2, 3, 5, 12))
+        sizes = rng.choices((12, 60, 250, 3000, 16_000), (400, 400, 200, 30, 10), k=count)
+    records = life.records(sizes)
+    repeat_key = None
+    if rng.random() < 0.4:
+        name = f"b{records[0][0]}"
+        repeat_key = RepeatKey("s", name, name.rjust(16).encode())
+    plan = _append(life, mailbox, records, repeat_key, fingerprinted=rng.random() < 0.3)
+
+    def happened(found: Found) -> bool:
+        stored = set(found.kept.get(mailbox, ()))
+        there = {data in stored for _, data in records}
+        if len(there) > 1:
+            raise PromiseBroken(f"a batch of {mailbox} came back in part")
+        return there.pop()
+
+    plan.happened = happened
+    operation, entry = cast("Append", plan.operation), cast("checker.Operation", plan.entry)
+    life.batches.append(Batch(operation, entry))
+    return plan
+
+
+def plan_append_again(life: Life, _group: Sequence[Plan]) -> Plan | None:
+    """A batch again, byte for byte, by a sender who did not get the answer, or forgot it."""
+    batch = recent(life, [batch for batch in life.batches if _recognisable(batch.operation)])
+    if batch is None:
+        return None
+    operation = batch.operation
+    return _append(
+        life,
+        operation.mailbox,
+        batch.entry.records,
+        operation.repeat_key,
+        fingerprinted=operation.fingerprints is not None,
+    )
+
+
+def plan_append_known(life: Life, _group: Sequence[Plan]) -> Plan | None:
+    """Some records of an earlier batch among new ones."""
+    batch = recent(life, [batch for batch in life.batches if batch.operation.fingerprints])
+    if batch is None:
+        return None
+    old = batch.entry.records
+    known = life.rng.sample(old, life.rng.randrange(1, len(old) + 1))
+    records = [*known, *life.records((12, 60))]
+    return _append(life, batch.operation.mailbox, records, None, fingerprinted=True)
+
+
+def plan_append_reused(life: Life, _group: Sequence[Plan]) -> Plan | None:
+    """Another batch under a key that was used."""
+    batch = recent(life, [batch for batch in life.batches if batch.operation.repeat_key])
+    if batch is None:
+        return None
+    life.batches.remove(batch)  # if this takes its key over, it can't come again
+    key = cast("RepeatKey", batch.operation.repeat_key)
+    reused = RepeatKey(key.scope, key.key, b"another body    ")
+    plan = _append(life, batch.operation.mailbox, life.records((12,)), reused, fingerprinted=False)
+    accept = plan.settle
+
+    def settle(answer: Answer) -> None:
+        if batch.entry.outcome is Seen.OK:
+            raise PromiseBroken(f"key {key.key} was accepted with another batch")
+        accept(answer)
+
+    plan.settle = settle
+    plan.refusals = (KeyReused,)
+    return plan
+
+
+def _append(
+    life: Life,
+    mailbox: Mailbox,
+    records: Sequence[Delivery],
+    repeat_key: RepeatKey | None,
+    *,
+    fingerprinted: bool,
+) -> Plan:
+    fingerprints = None
+    if fingerprinted:
+        marks = [(record, b"%016d" % record) for record, _ in records]
+        fingerprints = Fingerprints(str(mailbox), marks)
+    entries = [cast("bytes", data) for _, data in records]
+    operation = Append(mailbox, entries, life.at_ms(), repeat_key, fingerprints)
+
+    def settle(answer: Answer) -> None:
+        if answer != len(entries):
+            raise PromiseBroken(f"{answer!r} of {len(entries)} records were accepted")
+
+    return Plan(operation, checker.Operation(Verb.INGEST, mailbox, 0, records=records), settle)
+
+
+def _recognisable(operation: Append) -> bool:
+    return operation.repeat_key is not None or operation.fingerprints is not None
+
+
+# -- pulls -----------------------------------------------------------------------------------------
+
+
+def plan_pull(life: Life, _group: Sequence[Plan]) -> Plan:
+    """The documented call."""
+    return _pull(life, any_mailbox(life), life.rng.choice(COUNTS_MAX))
+
+
+def plan_pull_keyed(life: Life, _group: Sequence[Plan]) -> Plan:
+    """A pull whose answer can be asked for again."""
+    key = f"{life.seed}/{len(life.keyed_pulls)}"
+    keyed = KeyedPull(any_mailbox(life), life.rng.choice(COUNTS_MAX), key)
+    life.keyed_pulls.append(keyed)
+    return _attempt(life, keyed)
+
+
+def plan_pull_again(life: Life, _group: Sequence[Plan]) -> Plan | None:
+    """A keyed pull again: its answer was lost, or it has a parallel twin."""
+    keyed = recent(life, life.keyed_pulls)
+    return None if keyed is None else _attempt(life, keyed)
+
+
+def plan_pull_reused(life: Life, _group: Sequence[Plan]) -> Plan | None:
+    """A key that has its page, with another request."""
+    keyed = recent(life, [keyed for keyed in life.keyed_pulls if keyed.page is not None])
+    if keyed is None:
+        return None
+    mailbox, count_max = keyed.mailbox, keyed.count_max
+    if life.rng.random() < 0.5:
+        count_max = count_max % 100 + 1
+    else:
+        mailbox = Mailbox(mailbox.sdkappid, Kind(1 - mailbox.kind))
+    plan = _pull(life, mailbox, count_max, key=keyed.key)
+
+    def settle(_answer: Answer) -> None:
+        raise PromiseBroken(f"key {keyed.key} was served with another request")
+
+    plan.settle = settle
+    plan.refusals = (KeyReused,)
+    return plan
+
+
+def plan_pull_once(life: Life, _group: Sequence[Plan]) -> Plan:
+    """A signed request that may come once; half of the time it came before."""
+    mailbox = any_mailbox(life)
+    known = [used for used in life.signatures if used.sdkappid == mailbox.sdkappid]
+    again = recent(life, known) if life.rng.random() < 0.5 else None
+    signature = again or Signature(
+        mailbox.sdkappid, f"{life.rng.getrandbits(64)}", life.now_ms // 1000
+    )
+    plan = _pull(life, mailbox, life.rng.choice(COUNTS_MAX))
+    plan.operation = msgspec.structs.replace(
+        cast("Pull", plan.operation),
+        random=signature.random,
+        time_s=signature.time_s,
+        single_use=True,
+    )
+    if again is None:
+        # Two of one group may be served in either order.
+        life.later.append(lambda: life.signatures.append(signature))
+    else:
+        plan.refusals = (ReplayRefused,)
+    take = plan.settle
+
+    def settle(answer: Answer) -> None:
+        if signature.used:
+            raise PromiseBroken("a signature was accepted twice")
+        signature.used = True
+        take(answer)
+
+    plan.settle = settle
+    return plan
+
+
+def _pull(life: Life, mailbox: Mailbox, count_max: int, *, key: str | None = None) -> Plan:
+    address = f"pull {len(life.takers)}"
+    entry = checker.Operation(Verb.PULL, mailbox, 0, count_max=count_max, key=key)
+    life.takers[address] = entry
+
+    def settle(answer: Answer) -> None:
+        page = cast("Page", answer)
+        taken = Range(mailbox, page.first_seq, page.count)
+        pieces = page.data.split(b",") if page.data else []
+        entry.records = life.deliveries(taken, pieces)
+        entry.count = page.count
+        if page.count:
+            life.pages.append((taken, pieces))
+
+    operation = Pull(mailbox, count_max, life.at_ms(), address, key)
+    return Plan(operation, entry, settle, happened=lambda found: address in found.left or None)
+
+
+def _attempt(life: Life, keyed: KeyedPull) -> Plan:
+    plan = _pull(life, keyed.mailbox, keyed.count_max, key=keyed.key)
+    take = plan.settle
+
+    def settle(answer: Answer) -> None:
+        page = cast("Page", answer)
+        take(page)
+        if keyed.page is not None:
+            if not page.repeated or _told(page) != _told(keyed.page):
+                raise PromiseBroken(f"key {keyed.key} was answered with two different pages")
+        else:
+            proven = life.found.keys.get(keyed.key)
+            if proven is not None:
+                judge_page(page, proven, life.found)
+            if page.count:
+                keyed.page = page
+
+    plan.settle = settle
+    return plan
+
+
+def _told(page: Page) -> tuple[int, int, bytes]:
+    return page.first_seq, page.count, page.data
+
+
+def judge_page(page: Page, proven: Range | None, found: Found) -> None:
+    """Refuse an answer to a key that is not the page in the journal.
+
+    Raises:
+        PromiseBroken: it is not.
+    """
+    if proven is None:
+        raise PromiseBroken("the journal knows nothing of an answer to a key")
+    if _told(page) != (proven.first_seq, proven.count, b",".join(found.entries(proven))):
+        raise PromiseBroken(f"an answer to a key is not {proven}, which the key took")
+
+
+# -- what operators and the clock do ---------------------------------------------------------------
+
+
+def plan_redeliver(life: Life, _group: Sequence[Plan]) -> Plan | None:
+    """Copies of parts of some pages, for a client that lost them."""
+    first = recent(life, life.pages)
+    if first is None:
+        return None
+    mailbox = first[0].mailbox
+    pages = [page for page in life.pages[-10:] if page[0].mailbox == mailbox]
+    detail = f'"{len(life.copies)}"'
+    sources: dict[Range, list[Delivery]] = {}
+    for taken, pieces in life.rng.sample(pages, min(len(pages), life.rng.choice((1, 1, 2, 3)))):
+        skipped = life.rng.randrange(taken.count)
+        count = life.rng.randrange(1, taken.count - skipped + 1)
+        source = Range(mailbox, taken.first_seq + skipped, count)
+        data = pieces[skipped : skipped + count]
+        sources[source] = [(life.new_id(), piece) for piece in data]
+    records = [copy for copies in sources.values() for copy in copies]
+    life.copies[detail] = sources
+    ranges = [(source.mailbox, source.first_seq, source.count) for source in sources]
+
+    def settle(answer: Answer) -> None:
+        if answer != len(records) or set(life.found.copies.get(detail, ())) != set(sources):
+            raise PromiseBroken(f"{answer!r} of {len(records)} entries were copied")
+
+    return Plan(
+        Redeliver(ranges, life.at_ms(), "operator", "lost", detail),
+        checker.Operation(Verb.REDELIVER, mailbox, 0, records=records),
+        settle,
+        refusals=(InvalidSetting,),  # they may have been purged
+        happened=lambda found: detail in found.copies or None,
+        looks=True,
+    )
+
+
+def plan_discard(life: Life, _group: Sequence[Plan]) -> Plan | None:
+    """Expiry, or an operator who empties a mailbox."""
+    mailbox, at_ms = any_mailbox(life), life.at_ms()
+    name = discard_name(at_ms)
+    if name in life.takers:
+        return None
+    before_ms = None
+    if life.rng.random() < 0.7:
+        before_ms = life.now_ms - life.rng.choice((0, 10_000, 60_000, HOUR_MS))
+    outcome = Outcome.ERASED if before_ms is None else Outcome.EXPIRED
+    verb = Verb.ERASE if before_ms is None else Verb.EXPIRE
+    entry = life.takers[name] = checker.Operation(verb, mailbox, 0)
+
+    def learn(found: Found) -> Range | None:
+        taken = found.left.get(name)
+        if taken is not None:
+            entry.records = life.deliveries(taken, found.entries(taken))
+        return taken
+
+    def settle(answer: Answer) -> None:
+        taken = learn(life.found)
+        if answer != (0 if taken is None else taken.count):
+            raise PromiseBroken(f"{answer!r} entries were discarded, the journal says {taken}")
+
+    return Plan(
+        Discard(mailbox, outcome, at_ms, before_ms),
+        entry,
+        settle,
+        happened=lambda found: learn(found) is not None or None,
+        looks=True,
+    )
+
+
+def plan_purge(life: Life, _group: Sequence[Plan]) -> Plan:
+    """Remove a step of what left long ago."""
+    step = life.rng.randrange(1, 12)
+    return Plan(Purge(any_mailbox(life), life.now_ms - FORGOTTEN_MS, step))
+
+
+def plan_forget(life: Life, _group: Sequence[Plan]) -> Plan:
+    """Drop a step of what was remembered for repeats."""
+    return Plan(Forget(life.now_ms - FORGOTTEN_MS, life.rng.randrange(1, 20)))
+
+
+def plan_change(life: Life, group: Sequence[Plan]) -> Plan | None:
+    """A setting, by one who knows it or one who is behind."""
+    if any(isinstance(plan.operation, Change) for plan in group):
+        return None
+    name = life.rng.choice("abc")
+    known = life.settings.get(name)
+    behind = life.rng.random() < 0.2
+    value = None if life.rng.random() < 0.2 else life.rng.randbytes(8)
+
+    def settle(answer: Answer) -> None:
+        if answer is behind:
+            raise PromiseBroken(f"changing a setting was answered with {answer}")
+        if answer:
+            life.settings[name] = value
+
+    return Plan(
+        Change(name, value, b"behind" if behind else known),
+        settle=settle,
+        happened=lambda found: (
+            None if behind or value == known else found.settings.get(name) == value
+        ),
+    )
+
+
+SHARED: tuple[tuple[int, Callable[[Life, Sequence[Plan]], Plan | None]], ...] = (
+    (100, plan_append),
+    (30, plan_append_again),
+    (15, plan_append_known),
+    (8, plan_append_reused),
+    (60, plan_pull),
+    (25, plan_pull_keyed),
+    (40, plan_pull_again),
+    (8, plan_pull_reused),
+    (25, plan_pull_once),
+    (8, plan_redeliver),
+    (6, plan_discard),
+    (8, plan_purge),
+    (6, plan_forget),
+    (12, plan_change),
+)
+
+
+# -- what stands alone -----------------------------------------------------------------------------
+
+
+def do_checkpoint(life: Life) -> None:
+    """Fold the log into the file."""
+    life.log.checkpoint(least_pages=0)
+
+
+def do_reopen(life: Life) -> None:
+    """A restart in peace."""
+    life.close()
+    _ = life.log
+
+
+def do_notice(life: Life) -> None:
+    """What an idle writer does."""
+    life.log.notice_others()
+
+
+ALONE: tuple[tuple[int, Callable[[Life], None]], ...] = (
+    (5, do_checkpoint),
+    (3, do_reopen),
+    (1, do_notice),
+)
+
+
+# -- whole lives -----------------------------------------------------------------------------------
+
+
+def work(life: Life, steps: int) -> None:
+    """Let clients come `steps` times.
+
+    Raises:
+        PowerCut, StoreUnavailable, OutcomeUnknown, StoreRefused: it ended there.
+        PromiseBroken: an answer was wrong.
+    """
+    for _ in range(steps):
+        step(life)
+
+
+def step(life: Life) -> None:
+    """Let clients come once. Raises as `work`."""
+    life.now_ms += life.rng.randrange(10_000)
+    if life.rng.random() < 0.1:
+        life.rng.choices(*_weighted(ALONE))[0](life)
+    else:
+        group: list[Plan] = []
+        count = life.rng.choice((1, 1, 1, 2, 3, 6))
+        for plan in life.rng.choices(*_weighted(SHARED), k=count):
+            planned = plan(life, group)
+            if planned is not None:
+                group.append(planned)
+        life.commit(group)
+    life.notice_cut()
+
+
+def finish(life: Life) -> checker.Report:
+    """Drain all mailboxes, look at everything, and ask the checker.
+
+    Raises:
+        PromiseBroken: what it said.
+    """
+    mailboxes = sorted({*MAILBOXES, *(cast("Mailbox", entry.mailbox) for entry in life.history)})
+    empty = 0
+    while empty < checker.EMPTY_PULLS_AT_END:
+        pulls = [_pull(life, mailbox, 100) for mailbox in mailboxes]
+        life.commit(pulls)
+        empty = 0 if any(pull.entry and pull.entry.records for pull in pulls) else empty + 1
+    found = life.look()
+    if findings := audit(life.connection, lambda _done, _total: None).findings:
+        raise PromiseBroken(f"the audit says: {findings[0].problem}")
+    places = {id(entry): place for place, entry in enumerate(life.history)}
+    journal = {
+        places[id(entry)]: life.left[name]
+        for name, entry in life.takers.items()
+        if entry.verb is Verb.PULL and name in life.left
+    }
+    report = life.report = checker.check(life.history, journal)
+    if not report.valid:
+        raise PromiseBroken(str(report))
+    for name, entry in life.takers.items():
+        if entry.verb is not Verb.PULL or (entry.records and entry.key is None):
+            taken = [record for record, _ in entry.records]
+            if life.left.get(name, []) != taken:
+                raise PromiseBroken(f"the journal knows otherwise of {name}")
+    for keyed in life.keyed_pulls:
+        if keyed.page is not None:
+            judge_page(keyed.page, found.keys.get(keyed.key), found)
+    return report
+
+
+def live(seed: int, cycle: int, setup: Setup | None = None) -> Life:
+    """One cycle: a life with some cuts, judged at its end.
+
+    Raises:
+        PromiseBroken: saying how to see it again.
+    """
+    name = f"{seed}/{cycle}"
+    rng = Random(name)
+    before = template(rng.randrange(TEMPLATES)) if rng.random() < 0.9 else None
+    setup = setup or Setup()
+    kills = rng.random() < 0.4
+    if not kills and rng.random() < 0.5:
+        setup = replace(setup, folds=False)  # as commands open it, and they are never killed here
+    life = Life(name, setup, before)
+    try:
+        for _ in range(rng.choice((1, 2, 4, 6))):
+            life.disk.left = rng.randrange(rng.choice((10, 40, 40, 150)))
+            _until_cut(life, rng.randrange(2, 14))
+            if kills and rng.random() < 0.4:
+                life.kill()
+                life.recover()
+                _until_cut(life, rng.randrange(3))
+            life.cut()
+            life.recover(cut_again=0.2)
+        finish(life)
+    except Exception as error:
+        raise PromiseBroken(
+            f"{type(error).__name__}: {error}\n"
+            f"again: python -m tests.sim --seed {seed} --only {cycle}"
+        ) from error
+    finally:
+        life.move(Disk())
+    return life
+
+
+def torture(seed: int, cycles: Iterable[int], *, cuts_max: float = math.inf) -> Tally:
+    """Run cycles of a seed, until they had `cuts_max` cuts.
+
+    Raises:
+        PromiseBroken: one of them found something.
+    """
+    total = Tally()
+    for cycle in cycles:
+        total += live(seed, cycle).tally()
+        if total.cuts >= cuts_max:
+            break
+    return total
+
+
+def _until_cut(life: Life, steps: int) -> None:
+    try:
+        work(life, steps)
+    except PowerCut:
+        life.disk.abandoned = True
+
+
+@functools.cache
+def template(number: int) -> Life:
+    """A store that has been used for a while: what most lives begin with."""
+    if number == 0:
+        return _first_format()
+    life = Life(f"template {number}")
+    work(life, 3 * number)
+    life.look()  # before anything is purged
+    if number % 2:
+        life.close()
+    return life
+
+
+def _first_format() -> Life:
+    """A store as the first format had it: a batch of three, one of them pulled."""
+    life = Life("first format")
+    mailbox = MAILBOXES[0]
+    records = life.records((12, 60, 3000))
+    life.history += [
+        checker.Operation(Verb.INGEST, mailbox, 1, 2, Seen.OK, records),
+        checker.Operation(Verb.PULL, mailbox, 3, 4, Seen.OK, records[:1], count_max=1),
+    ]
+    life.takers["pull 0"] = life.history[1]
+    life.left["pull 0"] = [records[0][0]]
+    life._ticks = 4
+    connection = apsw.Connection(life.disk.path(), vfs=VFS_NAME)
+    connection.pragma("page_size", schema.PAGE_BYTES)
+    connection.pragma("journal_mode", "wal")
+    connection.execute(schema.MIGRATIONS[0])
+    connection.pragma("application_id", schema.APPLICATION_ID)
+    connection.pragma("user_version", 1)
+    key = 1 << schema.SEQ_BITS | 1
+    entries = [cast("bytes", data) for _, data in records]
+    connection.execute(
+        "INSERT INTO mailbox VALUES (1, ?, ?, 3, 1, 1)", (mailbox.sdkappid, int(mailbox.kind))
+    )
+    connection.execute(
+        "INSERT INTO chunk VALUES (?, 3, ?, ?, ?, ?)", (key, life.now_ms, *chunk.pack(key, entries))
+    )
+    connection.execute(
+        "INSERT INTO journal VALUES (?, 1, 0, ?, 'pull 0', NULL, 1, '', 0)", (key, life.now_ms)
+    )
+    connection.close()
+    return life
+
+
+# -- choices ---------------------------------------------------------------------------------------
+
+
+def any_mailbox(life: Life) -> Mailbox:
+    """One of them, the first more often than the others."""
+    return life.rng.choices(MAILBOXES, (6, 2, 3))[0]
+
+
+def recent(life: Life, choices: Sequence[T]) -> T | None:
+    """One of those that clients still think of, if any."""
+    return life.rng.choice(choices[-10:]) if choices else None
+
+
+@functools.cache
+def _weighted(table: tuple[tuple[int, T], ...]) -> tuple[list[T], list[int]]:
+    return [what for _, what in table], [weight for weight, _ in table]
