@@ -218,7 +218,7 @@ def check(
     limbo = _limbo(history, takings, attempts, journal, report)
     if drained:
         _count_lost(history, attempts, limbo, erased_perhaps, report, proven=journal is not None)
-    _count_torn(history, attempts, limbo, report, proven=journal is not None)
+    _count_torn(history, attempts, limbo, erased_perhaps, report, proven=journal is not None)
     _count_order(attempts, report)
     _count_false_short(
         history, attempts, erased_perhaps, report, proven=journal is not None and drained
@@ -436,6 +436,7 @@ def _count_torn(
     history: Sequence[Operation],
     attempts: Mapping[RecordId, _Attempt],
     limbo: set[RecordId],
+    erased_perhaps: set[RecordId],
     report: Report,
     *,
     proven: bool,
@@ -459,14 +460,12 @@ def _count_torn(
     for place, operation in unknown:
         if hidden[operation.mailbox]:
             continue  # the rest may be in a lost answer
-        own = [record for record, _ in operation.records if uses[record] == 1]
-        out = [
+        own = [
             record
-            for record in own
-            if attempts[record].taken is not None
-            or record in limbo
-            or attempts[record].erased < math.inf
+            for record, _ in operation.records
+            if uses[record] == 1 and record not in erased_perhaps
         ]
+        out = [record for record in own if attempts[record].taken is not None or record in limbo]
         if out and len(out) < len(own):
             report.blame("torn", f"operation {place}: {len(out)} of {len(own)} came out")
 

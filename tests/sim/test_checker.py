@@ -219,6 +219,14 @@ def test_a_retry_inside_an_unknown_batch_tears_nothing(run: Run) -> None:
     assert anomalies(run) == {}
 
 
+def test_what_may_have_been_erased_tears_nothing(run: Run) -> None:
+    run.ingest(1, 2, 3, outcome=UNKNOWN)
+    run.pull(1, count_max=1)
+    run.erase(2, outcome=UNKNOWN)
+    run.erase(3)
+    assert anomalies(run) == {}
+
+
 # -- one history per anomaly -----------------------------------------------------------------------
 
 
