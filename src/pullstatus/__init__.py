@@ -85,13 +85,15 @@ _PLACES = {
 }
 
 
-def __getattr__(name: str) -> object:
-    if name not in __all__:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    place = _PLACES.get(name, "client.errors")
-    value = getattr(import_module(f"{__name__}.{place}"), name)
-    globals()[name] = value
-    return value
+if not TYPE_CHECKING:  # or a checker would believe every name to be there
+
+    def __getattr__(name: str) -> object:
+        if name not in __all__:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        place = _PLACES.get(name, "client.errors")
+        value = getattr(import_module(f"{__name__}.{place}"), name)
+        globals()[name] = value
+        return value
 
 
 def __dir__() -> list[str]:

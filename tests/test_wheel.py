@@ -1,0 +1,185 @@
+"""The wheel, as people get it: what is in it, what it asks for, and that this is enough.
+
+It is built from the checkout and installed without extras into an environment that has the
+packages it asks for, and theirs, in the versions that are here, and nothing else.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+import venv
+import zipfile
+from collections.abc import Iterator
+from email import message_from_bytes
+from email.message import Message
+from importlib import metadata
+from pathlib import Path
+
+import pytest
+
+from tests.harness import Program, clean_environment, statuses
+
+ROOT = Path(__file__).parents[1]
+BARE = {"click", "httpx", "msgspec", "rich"}
+
+
+def run(*command: str | Path, cwd: Path, **environment: str) -> subprocess.CompletedProcess[str]:
+    """A command away from the checkout."""
+    return subprocess.run(
+        command,
+        cwd=cwd,
+        env=clean_environment() | environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("wheel")
+    build = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(folder)]
+    done = run(*build, cwd=ROOT)
+    assert done.returncode == 0, done.stderr
+    [made] = folder.glob("*.whl")
+    return made
+
+
+@pytest.fixture(scope="module")
+def described(wheel: Path) -> Message:
+    with zipfile.ZipFile(wheel) as archive:
+        [name] = [name for name in archive.namelist() if name.endswith(".dist-info/METADATA")]
+        return message_from_bytes(archive.read(name))
+
+
+@pytest.fixture(scope="module")
+def installed(wheel: Path, described: Message, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The programs' folder of an environment with the wheel."""
+    folder = tmp_path_factory.mktemp("bare")
+    venv.create(folder, symlinks=True)
+    python = folder / "bin" / "python"
+    site = Path(
+        run(python, "-c", "import site; print(site.getsitepackages()[0])", cwd=folder).stdout[:-1]
+    )
+    for distribution in closure(asked(described, extra=None)):
+        copy(distribution, site)
+    install = ["install", "--quiet", "--no-index", "--no-deps", "--disable-pip-version-check"]
+    done = run(sys.executable, "-m", "pip", "--python", python, *install, wheel, cwd=folder)
+    assert done.returncode == 0, done.stderr
+    return folder / "bin"
+
+
+def asked(described: Message, extra: str | None) -> set[str]:
+    """The packages that are asked for, with an extra or without."""
+    found = set()
+    for line in described.get_all("Requires-Dist", []):
+        name, marker = re.split(r"[^\w.-]", line, maxsplit=1)[0], line.partition(";")[2]
+        wanted = re.search(r"extra == ['\"](.+?)['\"]", marker)
+        if (wanted[1] if wanted else None) == extra:
+            found.add(name)
+    return found
+
+
+def closure(names: set[str]) -> Iterator[metadata.Distribution]:
+    """Those packages, and what they need in turn."""
+    seen, due = set(), sorted(names)
+    while due:
+        name = re.sub(r"[-_.]+", "-", due.pop()).lower()
+        if name in seen:
+            continue
+        seen.add(name)
+        try:
+            distribution = metadata.distribution(name)
+        except metadata.PackageNotFoundError:
+            assert name not in names  # for another Python or system: a marker says so
+            continue
+        yield distribution
+        lines = [line for line in distribution.requires or [] if "extra ==" not in line]
+        due += [re.split(r"[^\w.-]", line, maxsplit=1)[0] for line in lines]
+
+
+def copy(distribution: metadata.Distribution, site: Path) -> None:
+    """Put an installed package into another environment."""
+    for file in distribution.files or []:
+        if ".." in file.parts or file.suffix == ".pyc":
+            continue
+        target = site / file
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(str(distribution.locate_file(file)), target)
+
+
+# --- what is in it --------------------------------------------------------------------------------
+
+
+def test_wheel_holds_the_package_and_nothing_else(wheel: Path) -> None:
+    with zipfile.ZipFile(wheel) as archive:
+        names = {name for name in archive.namelist() if ".dist-info/" not in name}
+        about = {name.partition(".dist-info/")[2] for name in archive.namelist()} - {""}
+    here = ROOT / "src"
+    sources = {
+        str(path.relative_to(here))
+        for path in (here / "pullstatus").rglob("*")
+        if path.is_file() and path.suffix != ".pyc"
+    }
+    assert names == sources
+    assert "pullstatus/py.typed" in names
+    assert {"METADATA", "entry_points.txt", "licenses/LICENSE"} <= about
+
+
+def test_wheel_is_about_us(described: Message) -> None:
+    assert described["Name"] == "pullstatus"
+    assert described["Requires-Python"] == ">=3.11"
+    assert described["License-Expression"] == "Apache-2.0"
+
+
+def test_bare_install_asks_for_what_a_client_needs(described: Message) -> None:
+    assert asked(described, extra=None) == BARE
+    assert {"apsw", "starlette", "uvicorn"} <= asked(described, extra="server")
+
+
+# --- what it does ---------------------------------------------------------------------------------
+
+
+def test_bare_install_pulls_and_pushes(installed: Path, tmp_path: Path) -> None:
+    command = str(installed / "pullstatus")
+    with Program(tmp_path) as program:
+        app = program.create_app()
+        program.feed(app, statuses(3))
+        environment = {
+            "PULLSTATUS_URL": f"http://{program.host}:{program.port}",
+            "PULLSTATUS_SDKAPPID": str(app.sdkappid),
+            "PULLSTATUS_APPKEY": app.appkey,
+            "PULLSTATUS_TOKEN": program.token,
+        }
+        which = ["--type", "delivery-status"]
+        done = run(command, "pull", *which, "--to", "out.ndjson", cwd=tmp_path, **environment)
+        assert done.returncode == 0, done.stderr
+        assert (tmp_path / "out.ndjson").read_bytes().count(b"\n") == 3
+        done = run(command, "push", "out.ndjson", *which, cwd=tmp_path, **environment)
+        assert done.returncode == 0, done.stderr
+        assert program.drain(app) == statuses(3)
+        done = run(command, "sign", cwd=tmp_path, **environment)
+        assert done.returncode == 0, done.stderr
+
+
+def test_bare_install_says_what_a_server_takes(installed: Path, tmp_path: Path) -> None:
+    done = run(installed / "pullstatus", "--help", cwd=tmp_path)
+    assert done.returncode == 0
+    assert "serve" in done.stdout
+    done = run(installed / "pullstatus", "serve", cwd=tmp_path)
+    assert done.returncode == 1
+    assert 'pip install "pullstatus[server]"' in done.stderr
+
+
+def test_installed_package_is_typed(installed: Path, tmp_path: Path) -> None:
+    """A type checker elsewhere sees our types: py.typed is found, and nothing is Any."""
+    page = tmp_path / "api.py"
+    shutil.copy(ROOT / "tests" / "typing" / "api.py", page)
+    command = ["--strict", "--python-executable", str(installed / "python")]
+    cache = ["--cache-dir", os.devnull]
+    done = run(sys.executable, "-m", "mypy", *command, *cache, page, cwd=tmp_path)
+    assert done.returncode == 0, done.stdout

@@ -1,0 +1,82 @@
+"""Commands are loaded when they are called, and say what to install when they can't be."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import click
+import pytest
+from click.testing import CliRunner
+
+from pullstatus.cli import COMMANDS, main
+from pullstatus.cli.lazy import Commands, LazyGroup, Planned
+
+SERVER_ONLY = ("apsw", "httptools", "prometheus_client", "starlette", "structlog", "uvicorn")
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_list_says_what_the_command_itself_says(name: str) -> None:
+    assert isinstance(main.commands, Commands)
+    command = main.commands[name]
+    assert command.name == name
+    assert main.commands.planned[name].get_short_help_str(999) == command.get_short_help_str(999)
+
+
+def test_help_loads_no_command() -> None:
+    """Neither a client nor a server: --help and --version are quick, and always there."""
+    code = (
+        "import sys; from click.testing import CliRunner; from pullstatus.cli import main\n"
+        "print(CliRunner().invoke(main, ['--help']).output)\n"
+        "loaded = {'httpx', 'rich', 'apsw', 'starlette', 'pullstatus.client'} & set(sys.modules)\n"
+        "sys.exit(f'loaded {loaded}' if loaded else 0)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert all(f"  {name}" in done.stdout for name in COMMANDS)
+
+
+@pytest.mark.parametrize("command", ["pull", "push", "sign", "verify"])
+def test_commands_of_the_bare_install_need_no_server(command: str) -> None:
+    """With every package of the extra `server` out of reach they still load."""
+    code = (
+        f"import sys; sys.modules.update(dict.fromkeys({SERVER_ONLY!r}))\n"
+        f"from pullstatus.cli import main; main([{command!r}, '--help'])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "Usage:" in done.stdout
+
+
+@pytest.mark.parametrize("arguments", [["serve"], ["audit"], ["app", "list"], ["demo", "--once"]])
+def test_commands_of_the_server_say_what_to_install(arguments: list[str]) -> None:
+    code = (
+        "import sys\n"
+        "class Missing:\n"
+        "    def find_spec(self, name, path=None, target=None):\n"
+        f"        if name in {SERVER_ONLY!r}:\n"
+        "            raise ModuleNotFoundError(f'No module named {name!r}', name=name)\n"
+        "sys.meta_path.insert(0, Missing())\n"
+        f"from pullstatus.cli import main; main({arguments!r})"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert 'pip install "pullstatus[server]"' in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_module_of_our_own_that_is_missing_is_a_bug() -> None:
+    """It must not be taken for something to install."""
+
+    @click.command("broken")
+    def broken() -> None:
+        raise ModuleNotFoundError("No module named 'pullstatus.x'", name="pullstatus.x")
+
+    planned = Commands({"other": Planned("pullstatus.cli.serve:serve", "Other.")})
+    planned["broken"] = broken
+    group = LazyGroup("main", commands=planned)
+    assert isinstance(CliRunner().invoke(group, ["broken"]).exception, ModuleNotFoundError)
+    assert sorted(planned) == ["broken", "other"]
+    assert len(planned) == 2
+    del planned["broken"]
+    assert list(planned) == ["other"]
