@@ -497,6 +497,9 @@ class DiskPath:
         """Another file on this disk."""
         return DiskPath(self._disk, name)
 
+    def __str__(self) -> str:
+        return self.name
+
     def exists(self) -> bool:
         """Whether it is there."""
         return self.name in self._disk.names

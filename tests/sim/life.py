@@ -366,7 +366,7 @@ class Life:
                 self.disk.left = self.rng.randrange(self.rng.choice((6, 40)))
             try:
                 if self.rng.random() < 0.3:
-                    self._check_sound()
+                    self.check_sound()
                 _ = self.log
                 self.notice_cut()
             except PowerCut:
@@ -389,8 +389,12 @@ class Life:
             raise PromiseBroken("what was refused happened")
         self._refused.clear()
 
-    def _check_sound(self) -> None:
-        """What a server asks before it serves: a cut must never look like damage."""
+    def check_sound(self) -> None:
+        """What a server asks before it serves: a cut must never look like damage.
+
+        Raises:
+            StoreCorrupt: it does.
+        """
         path = DiskPath(self.disk)
         if not path.exists() or not path.stat().st_size:
             return

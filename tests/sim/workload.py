@@ -73,7 +73,7 @@ def plan_append(life: Life, _group: Sequence[Plan]) -> Plan:
     if rng.random() < 0.4:
         name = f"b{records[0][0]}"
         repeat_key = RepeatKey("s", name, name.rjust(16).encode())
-    plan = _append(life, mailbox, records, repeat_key, fingerprinted=rng.random() < 0.3)
+    plan = plan_append_of(life, mailbox, records, repeat_key, fingerprinted=rng.random() < 0.3)
 
     def happened(found: Found) -> bool:
         stored = set(found.kept.get(mailbox, ()))
@@ -94,7 +94,7 @@ def plan_append_again(life: Life, _group: Sequence[Plan]) -> Plan | None:
     if batch is None:
         return None
     operation = batch.operation
-    return _append(
+    return plan_append_of(
         life,
         operation.mailbox,
         batch.entry.records,
@@ -111,7 +111,7 @@ def plan_append_known(life: Life, _group: Sequence[Plan]) -> Plan | None:
     old = batch.entry.records
     known = life.rng.sample(old, life.rng.randrange(1, len(old) + 1))
     records = [*known, *life.records((12, 60))]
-    return _append(life, batch.operation.mailbox, records, None, fingerprinted=True)
+    return plan_append_of(life, batch.operation.mailbox, records, None, fingerprinted=True)
 
 
 def plan_append_reused(life: Life, _group: Sequence[Plan]) -> Plan | None:
@@ -122,7 +122,9 @@ def plan_append_reused(life: Life, _group: Sequence[Plan]) -> Plan | None:
     life.batches.remove(batch)  # if this takes its key over, it can't come again
     key = cast("RepeatKey", batch.operation.repeat_key)
     reused = RepeatKey(key.scope, key.key, b"another body    ")
-    plan = _append(life, batch.operation.mailbox, life.records((12,)), reused, fingerprinted=False)
+    plan = plan_append_of(
+        life, batch.operation.mailbox, life.records((12,)), reused, fingerprinted=False
+    )
     accept = plan.settle
 
     def settle(answer: Answer) -> None:
@@ -135,14 +137,15 @@ def plan_append_reused(life: Life, _group: Sequence[Plan]) -> Plan | None:
     return plan
 
 
-def _append(
+def plan_append_of(
     life: Life,
     mailbox: Mailbox,
     records: Sequence[Delivery],
-    repeat_key: RepeatKey | None,
+    repeat_key: RepeatKey | None = None,
     *,
-    fingerprinted: bool,
+    fingerprinted: bool = False,
 ) -> Plan:
+    """An append of these records."""
     fingerprints = None
     if fingerprinted:
         marks = [(record, b"%016d" % record) for record, _ in records]

@@ -2,9 +2,13 @@
 
 SQLite recovers by itself: it reads its write-ahead log up to the first frame that does not prove
 right and takes the rest for a commit that the crash cut off. It cannot tell that from damage. We
-can: every commit here is synced before the next one begins, so behind that frame there is at most
-one commit's end. Two or more mean that acknowledged commits stand behind a damaged frame, and going
-on would lose them without a word.
+can: every commit here is synced before the next one begins. So if behind that frame one commit ends
+and the next one begins, acknowledged commits stand behind a damaged frame, and going on would lose
+them without a word.
+
+Ends of commits alone prove nothing. A commit that was cut off may be overwritten by a shorter one
+that is cut off as well, and a torn frame's header may hold anything. What belongs together is known
+by the checksums: each frame's continues that of the frame before it.
 
 Source of the log's layout: sqlite.org, "WAL-mode File Format".
 """
@@ -40,7 +44,7 @@ def check_sound(connection: apsw.Connection, path: Path) -> None:
         # it has none yet. To roll back takes a writer, which comes next.
         return
     # A command may be committing meanwhile; what looked odd once must look so twice.
-    if _commits_behind(connection, wal) > 1 and _commits_behind(connection, wal) > 1:
+    if _hides_commits(connection, wal) and _hides_commits(connection, wal):
         raise StoreCorrupt(f"{wal} is damaged before its end; {_ADVICE}")
     if path.stat().st_size <= QUICK_CHECK_BYTES:
         found = connection.execute("PRAGMA quick_check(1)").get
@@ -51,31 +55,51 @@ def check_sound(connection: apsw.Connection, path: Path) -> None:
 _ADVICE = "keep a copy of the files, then `pullstatus restore` a backup"
 
 
-def _commits_behind(connection: apsw.Connection, wal: Path) -> int:
+def _hides_commits(connection: apsw.Connection, wal: Path) -> bool:
     frames, _ = connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_NOOP)
-    return commits_behind(wal, max(frames, 0))
+    return hides_commits(wal, max(frames, 0))
 
 
-def commits_behind(wal: Path, valid_frames: int) -> int:
-    """How many ends of commits of the log's own generation stand behind its first frames."""
+def hides_commits(wal: Path, valid_frames: int) -> bool:
+    """Whether one commit follows another behind the first frame that does not prove right."""
     try:
         with wal.open("rb") as file:
             header = file.read(HEADER_BYTES)
             if len(header) < HEADER_BYTES:
-                return 0
-            page_bytes = struct.unpack_from(">I", header, 8)[0]
-            found = 0
-            frame = valid_frames
-            while True:
-                file.seek(HEADER_BYTES + frame * (FRAME_HEADER_BYTES + page_bytes))
-                head = file.read(FRAME_HEADER_BYTES)
-                if len(head) < FRAME_HEADER_BYTES:
-                    return found
-                ends_commit = head[4:8] != b"\0\0\0\0"
-                found += ends_commit and head[8:16] == header[16:24]
-                frame += 1
+                return False
+            magic, _, page_bytes = struct.unpack_from(">3I", header)
+            frame_bytes = FRAME_HEADER_BYTES + page_bytes
+            proven = header[24:32]
+            if valid_frames:
+                file.seek(HEADER_BYTES + (valid_frames - 1) * frame_bytes)
+                proven = file.read(FRAME_HEADER_BYTES)[16:24]
+            file.seek(HEADER_BYTES + valid_frames * frame_bytes)
+            stored = computed = struct.unpack(">2I", proven)
+            ended = False
+            while len(frame := file.read(frame_bytes)) == frame_bytes:
+                summed = frame[:8] + frame[FRAME_HEADER_BYTES:]
+                found = struct.unpack_from(">2I", frame, 16)
+                if frame[8:16] == header[16:24]:
+                    # What follows is intact; the frame before may be damaged, or its checksum.
+                    expected = [_checksum(magic, start, summed) for start in (stored, computed)]
+                    if ended and found in expected:
+                        return True
+                    computed = expected[1]
+                else:  # left over from before the log was begun anew, unless it is damaged here
+                    computed = found
+                ended = frame[4:8] != bytes(4)
+                stored = found
     except FileNotFoundError:
-        return 0
+        pass
+    return False
+
+
+def _checksum(magic: int, start: tuple[int, ...], data: bytes) -> tuple[int, ...]:
+    first, second = start
+    for even, odd in struct.iter_unpack(f"{'>' if magic & 1 else '<'}2I", data):
+        first = (first + even + second) & 0xFFFFFFFF
+        second = (second + odd + first) & 0xFFFFFFFF
+    return first, second
 
 
 def header_is_sound(wal: Path) -> bool:
@@ -90,9 +114,4 @@ def header_is_sound(wal: Path) -> bool:
     (magic,) = struct.unpack_from(">I", start)
     if magic not in MAGIC:
         return False
-    order = ">" if magic & 1 else "<"
-    first = second = 0
-    for even, odd in struct.iter_unpack(f"{order}2I", start[:24]):
-        first = (first + even + second) & 0xFFFFFFFF
-        second = (second + odd + first) & 0xFFFFFFFF
-    return struct.pack(">2I", first, second) == start[24:32]
+    return struct.pack(">2I", *_checksum(magic, (0, 0), start[:24])) == start[24:32]
