@@ -19,7 +19,7 @@ from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 from bench import load, machine, report
-from bench.load import Answer, Load, LoadFailed, Request
+from bench.load import Load, LoadFailed, Request
 from bench.measure import Bench
 from bench.peers import services
 from bench.peers.services import Service, ServiceFailed, ServiceMissing
@@ -35,8 +35,8 @@ DISK = Path("/var/tmp")
 OURS = "pullstatus"
 
 FIRST_FILL = 1_000  # records a second that any peer hands out
-FILL_MAX = 40_000_000
-ARRIVE_S = 30.0
+FILL_S = 30.0  # what laying records ready for a run may take
+ARRIVE_S = 3.0  # how long records may be on their way to whoever pulls
 SPARE = 1.3
 
 
@@ -305,26 +305,35 @@ def _measure(bench: Bench, subject: Subject, column: Column) -> Line:
 
 
 def _drain(bench: Bench, subject: Subject, column: Column) -> Line:
-    """Pulls of full pages. How many have to be there is found by trying, with ever more."""
+    """Pulls of full pages. How many have to be there is found by trying, with ever more.
+
+    A run is shorter where laying records ready for a long one would take minutes.
+    """
     line = Line(subject.label, column.unit)
-    waiting, taken_per_s = 0, float(FIRST_FILL)
+    waiting, taken_per_s, filled_per_s = 0, float(FIRST_FILL), float(FIRST_FILL)
     while len(line.per_s) < bench.runs:
-        wanted = round(taken_per_s * bench.seconds * SPARE) + 64 * PAGE
-        if wanted > FILL_MAX:
-            raise LoadFailed(f"it takes more than {FILL_MAX:,} records to keep a run busy")
+        affordable_s = FILL_S * filled_per_s / taken_per_s / SPARE
+        run = msgspec.structs.replace(bench, seconds=max(1.0, min(bench.seconds, affordable_s)))
+        wanted = round(taken_per_s * run.seconds * SPARE) + 64 * PAGE
+        if wanted > 4 * FILL_S * filled_per_s:
+            raise LoadFailed(f"laying {wanted:,} records ready, for a second, would take too long")
         if wanted > waiting:
             bench.say(f"drain, laying {wanted - waiting:,} records ready")
+            begun = time.monotonic()
             subject.fill(wanted - waiting)
+            filled_per_s = (wanted - waiting) / (time.monotonic() - begun)
         page_bytes = _full_page_bytes(subject)
-        measured, usage = bench.watched(
+        if not page_bytes:
+            raise LoadFailed("no full page came, although there should be many")
+        measured, usage = run.watched(
             f"drain, run {len(line.per_s) + 1} of {bench.runs}",
             subject.running(),
             Load([subject.pull()], connections=32),
             behind=subject.behind,
         )
         pages = measured.answer_bytes / page_bytes
-        taken_per_s = max(taken_per_s, pages * PAGE / bench.seconds)
-        if _is_full(load.look(subject.running().port, subject.pull())):
+        taken_per_s = max(taken_per_s, pages * PAGE / measured.seconds)
+        if _full_page_bytes(subject):
             # Answers of a peer may be short although more waits: it is credited what they held.
             line.add(measured, usage, min(1.0, pages / measured.requests))
             waiting = wanted - round(pages + 3) * PAGE
@@ -334,18 +343,17 @@ def _drain(bench: Bench, subject: Subject, column: Column) -> Line:
 
 
 def _full_page_bytes(subject: Subject) -> int:
-    """Size of a full answer. Where a broker hands records on, they may yet be on their way."""
+    """Size of a full answer, 0 when there is none.
+
+    Where a broker hands records on, they may yet be on their way.
+    """
     deadline = time.monotonic() + ARRIVE_S
     while time.monotonic() < deadline:
         answer = load.look(subject.running().port, subject.pull())
-        if _is_full(answer):
+        if b'"count":%d,' % PAGE in answer.body[:100]:
             return answer.wire_bytes
-        time.sleep(0.05)
-    raise LoadFailed("no full page came, although there should be many")
-
-
-def _is_full(answer: Answer) -> bool:
-    return b'"count":%d,' % PAGE in answer.body[:100]
+        time.sleep(0.2)
+    return 0
 
 
 @contextlib.contextmanager
