@@ -1,0 +1,65 @@
+"""After a kill with a million records waiting, service is back within seconds, and all is there."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from pathlib import Path
+from random import Random
+
+from pullstatus.store import Append, open_store
+from tests.faults.load import Load, Mix, app_mailbox
+from tests.harness import STATUS, App, Program, status
+
+WAITING = 1_000_000
+BACK_S = 5.0
+BATCH = 1000
+TOGETHER = 20
+MARK = b"8:0000000"
+
+
+async def seed(url: str, app: App, count: int) -> None:
+    """Put so many numbered delivery statuses into a mailbox, past the server."""
+    record = json.dumps(status(1, sid=MARK.decode()), separators=(",", ":")).encode()
+    before, _, behind = record.partition(MARK)
+    store = await open_store(url)
+
+    async def batch(first: int) -> int:
+        entries = [b"%b8:%07d%b" % (before, n, behind) for n in range(first, first + BATCH)]
+        return await store.append(Append(app_mailbox(app, STATUS), entries, first))
+
+    try:
+        for first in range(0, count, BATCH * TOGETHER):
+            firsts = range(first, first + BATCH * TOGETHER, BATCH)
+            assert sum(await asyncio.gather(*map(batch, firsts))) == BATCH * TOGETHER
+    finally:
+        await store.close()
+
+
+def test_back_in_service_soon_after_a_kill(tmp_path: Path) -> None:
+    """With a million waiting: ready, and the first page handed out, within five seconds."""
+    program = Program(tmp_path)
+    app = program.create_app()
+    asyncio.run(seed(program.store, app, WAITING))
+    load = Load(program, Random(1), Mix(batch_max=200))
+
+    async def kill() -> None:
+        await load.answered(500)
+        assert program.process is not None
+        program.process.kill()
+
+    program.start()
+    assert len(program.pull(app).data) == 100
+    asyncio.run(load.live(kill))
+    program.kill()
+
+    began = time.monotonic()
+    with program:
+        ready_s = time.monotonic() - began
+        page = program.pull(app).data
+        back_s = time.monotonic() - began
+        assert [record["sid"] for record in page] == [f"8:{n:07d}" for n in range(100, 200)]
+        assert back_s <= BACK_S, f"ready after {ready_s:.1f} s, a page after {back_s:.1f} s"
+        assert program.waiting(app) == WAITING - 200
+        assert load.settle().acknowledged
