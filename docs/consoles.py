@@ -46,7 +46,7 @@ def _replay(session: _Session, text: str) -> str:
     lines = []
     for command, shown in _commands(text):
         shows = session.run(command)
-        lines.append("$ " + command.replace("\n", "\n> "))
+        lines.append("$ " + command.replace("\n", "\n> ").replace("\n> \n", "\n>\n"))
         lines += [shown if _same(shown, shows) else shows] if shows else []
     return "\n".join(["```console", *lines, "```"])
 
@@ -56,9 +56,9 @@ def _commands(text: str) -> Iterator[tuple[str, str]]:
     for part in re.split(r"^\$ ", text, flags=re.MULTILINE)[1:]:
         lines = part.splitlines()
         count = 1
-        while count < len(lines) and lines[count].startswith("> "):
+        while count < len(lines) and (lines[count] == ">" or lines[count].startswith("> ")):
             count += 1
-        command = "\n".join(line.removeprefix("> ") for line in lines[:count])
+        command = "\n".join(re.sub("^> ?", "", line) for line in lines[:count])
         yield command, "\n".join(lines[count:])
 
 

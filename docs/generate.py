@@ -25,7 +25,7 @@ import click
 import httpx
 from prometheus_client.parser import text_string_to_metric_families
 
-from docs import consoles
+from docs import client, consoles
 from pullstatus import limits
 from pullstatus.cli import main
 from pullstatus.server import logs
@@ -77,7 +77,13 @@ def metrics() -> str:
     return "\n".join(["", "| name | type | labels | |", "|---|---|---|---|", *rows])
 
 
-PARTS: Final = {"commands": commands, "limits": bounds, "results": results, "metrics": metrics}
+PARTS: Final = {
+    "client": client.reference,
+    "commands": commands,
+    "limits": bounds,
+    "results": results,
+    "metrics": metrics,
+}
 
 
 def pages() -> Iterator[tuple[Path, str, str]]:

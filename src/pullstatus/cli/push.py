@@ -75,6 +75,8 @@ class Done(msgspec.Struct, frozen=True, kw_only=True):
 @click.option(
     "--token-file",
     type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    envvar="PULLSTATUS_TOKEN_FILE",
+    show_envvar=True,
     help="File that holds the ingest token; otherwise it is in PULLSTATUS_TOKEN.",
 )
 @click.option(

@@ -45,6 +45,8 @@ def appkey_option(command: F) -> F:
     return click.option(
         "--appkey-file",
         type=click.Path(path_type=Path, exists=True, dir_okay=False, allow_dash=True),
+        envvar="PULLSTATUS_APPKEY_FILE",
+        show_envvar=True,
         help="File that holds the appkey; otherwise it is in PULLSTATUS_APPKEY.",
     )(command)
 
