@@ -256,6 +256,7 @@ class Load:
         for count, event in self._awaited:
             if self.answers >= count:
                 event.set()
+        self._awaited = [item for item in self._awaited if not item[1].is_set()]
         return operation
 
     def _read_page(self, operation: Operation, http_status: int, body: bytes) -> None:

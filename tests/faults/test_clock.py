@@ -1,0 +1,1 @@
+"""The wall clock jumps, and nothing but the acceptance of signatures changes."""
