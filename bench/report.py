@@ -129,8 +129,8 @@ def _change(now: Indicator, recorded: Indicator) -> str:
 
 # -- the plot --------------------------------------------------------------------------------------
 
-WIDTH = 860
-LEFT = 190
+WIDTH = 920
+LEFT = 250
 BAR = 360
 ROW = 22
 GAP = 16

@@ -8,14 +8,14 @@ from typing import Any
 
 TABLE = """
     CREATE TABLE IF NOT EXISTS entry (
-        queue text NOT NULL, number bigserial NOT NULL, body text NOT NULL,
-        PRIMARY KEY (queue, number)
+        number bigserial PRIMARY KEY, queue text NOT NULL, body text NOT NULL
     ) WITH (autovacuum_vacuum_scale_factor = 0.01, autovacuum_vacuum_cost_delay = 0)
 """
+INDEX = "CREATE INDEX IF NOT EXISTS entry_queue ON entry (queue, number)"
 APPEND = "INSERT INTO entry (queue, body) SELECT $1, unnest($2::text[])"
 TAKE = """
     WITH taken AS (
-        DELETE FROM entry WHERE queue = $1 AND number = ANY (ARRAY(
+        DELETE FROM entry WHERE number = ANY (ARRAY(
             SELECT number FROM entry WHERE queue = $1
             ORDER BY number LIMIT $2 FOR UPDATE SKIP LOCKED
         )) RETURNING number, body
@@ -34,6 +34,7 @@ class PostgreSql:
             host=address, user="postgres", database="postgres", min_size=16, max_size=16
         )
         await self._pool.execute(TABLE)
+        await self._pool.execute(INDEX)
 
     async def append(self, queue: str, entries: Sequence[bytes]) -> None:
         """One statement, committed by itself."""

@@ -92,6 +92,8 @@ def postgresql(folder: Path, _programs: Path) -> Iterator[Service]:
         "wal_buffers": "64MB",
         "random_page_cost": "1.1",
         "jit": "off",
+        # Without it, a plan made while a queue was empty would be kept for when it is long.
+        "plan_cache_mode": "force_custom_plan",
         "autovacuum_naptime": "5s",
     }
     command = [str(programs[-1] / "postgres"), "-D", str(data)]

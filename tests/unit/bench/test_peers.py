@@ -31,7 +31,6 @@ class Lists:
         self.queues[queue].extend(entries)
 
     async def take(self, queue: str, count: int) -> list[bytes]:
-        await asyncio.sleep(0)
         entries = self.queues[queue]
         return [entries.popleft() for _ in range(min(count, len(entries)))]
 
