@@ -51,12 +51,17 @@ def worse_by(now: Indicator, recorded: Indicator) -> float:
     return change if now.lower_is_better else -change
 
 
+def comparable(now: Report, recorded: Report) -> bool:
+    """Whether both are of one kind of machine: even ratios depend on how many cores there are."""
+    return (now.machine.cpu, now.machine.cores) == (recorded.machine.cpu, recorded.machine.cores)
+
+
 def merge(now: Report, recorded: Report | None) -> Report:
     """What to record: the scenarios of now, and those recorded earlier that were not run now.
 
     On another machine nothing is kept: ratios of two machines are no series.
     """
-    if recorded is None or recorded.machine.cpu != now.machine.cpu:
+    if recorded is None or not comparable(now, recorded):
         return now
     fresh = {result.scenario: result for result in now.results}
     kept: list[Result] = [fresh.pop(result.scenario, result) for result in recorded.results]

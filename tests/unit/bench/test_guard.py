@@ -1,7 +1,7 @@
 import msgspec
 import pytest
 
-from bench.guard import fallen, merge
+from bench.guard import comparable, fallen, merge
 from bench.machine import Machine
 from bench.results import Indicator, Report, Result
 
@@ -76,3 +76,10 @@ def test_merge_keeps_nothing_of_another_machine() -> None:
     other = msgspec.structs.replace(MACHINE, cpu="other")
     assert merge(report(RATE), None) == report(RATE)
     assert merge(report(RATE), report(LATENCY, scenario="x", machine=other)) == report(RATE)
+
+
+def test_machines_compare_by_processor_and_cores() -> None:
+    later = msgspec.structs.replace(MACHINE, kernel="7.0", memory_gib=9.0)
+    assert comparable(report(RATE), report(RATE, machine=later))
+    fewer = msgspec.structs.replace(MACHINE, cores=1)
+    assert not comparable(report(RATE), report(RATE, machine=fewer))
