@@ -3,6 +3,7 @@
 import time
 from collections.abc import Iterator
 from itertools import count
+from random import Random
 
 import pytest
 
@@ -410,6 +411,72 @@ def test_changed_from_what_the_journal_proves(run: Run) -> None:
 def test_every_anomaly_has_its_history() -> None:
     histories = " ".join(name for name in globals() if name.startswith("test_"))
     assert [name for name in FORBIDDEN if f"test_{name}" not in histories] == []
+
+
+# -- against the definitions, word by word ------------------------------------------------------
+
+
+def random_history(rng: Random) -> list[Operation]:
+    """Overlapping ingests and pulls of one mailbox that keep no promise at all."""
+    history = []
+    ids = list(range(rng.randrange(1, 8)))
+    for record in ids:
+        begun = rng.randrange(20)
+        ingest = Operation(Verb.INGEST, "m", begun, begun + rng.randrange(1, 6), OK)
+        ingest.records = [(record, record)]
+        history.append(ingest)
+    rng.shuffle(ids)
+    while ids:
+        begun = rng.randrange(30)
+        pull = Operation(Verb.PULL, "m", begun, begun + rng.randrange(1, 6), OK, count_max=3)
+        pull.records = [(ids.pop(), 0) for _ in range(min(len(ids), rng.randrange(4)))]
+        history.append(pull)
+    return history
+
+
+def overtaken(history: list[Operation]) -> int:
+    """Records A for which there is a B: see `reordered`, read literally."""
+    sent = {o.records[0][0]: o for o in history if o.verb is Verb.INGEST}
+    taken = {
+        r: (o, at) for o in history if o.verb is Verb.PULL for at, (r, _) in enumerate(o.records)
+    }
+
+    def overtakes(b: int, a: int) -> bool:
+        if not done(sent[a]) < sent[b].invoked:
+            return False
+        (pull_a, at_a), (pull_b, at_b) = taken[a], taken[b]
+        return done(pull_b) < pull_a.invoked or (pull_a is pull_b and at_b < at_a)
+
+    return sum(any(overtakes(b, a) for b in taken) for a in taken)
+
+
+def falsely_short(history: list[Operation]) -> int:
+    """Short answers beside a record that was there before and after: `false_short`, literally."""
+    sent = {o.records[0][0]: o for o in history if o.verb is Verb.INGEST}
+    pulls = [o for o in history if o.verb is Verb.PULL]
+    taken = {record: o for o in pulls for record, _ in o.records}
+    return sum(
+        any(done(sent[a]) < pull.invoked and taken[a].invoked > done(pull) for a in taken)
+        for pull in pulls
+        if len(pull.records) < pull.count_max
+    )
+
+
+def done(operation: Operation) -> float:
+    assert operation.completed is not None
+    return operation.completed
+
+
+def test_order_is_judged_as_defined() -> None:
+    rng = Random(5)
+    seen = 0
+    for _ in range(3000):
+        history = random_history(rng)
+        report = check(history, {}, drained=False)
+        assert report.reordered == overtaken(history)
+        assert report.false_short == falsely_short(history)
+        seen += report.reordered > 0 and report.false_short > 0
+    assert seen > 200
 
 
 # -- the rest --------------------------------------------------------------------------------------
