@@ -199,8 +199,8 @@ class Load:
         self.clients = [
             Client(self, f"{name} {number}", Random(self.rng.random()), invent)
             for name, count, invent in (
-                ("feeder", self.mix.feeders, self._batch),
-                ("puller", self.mix.pullers, self._pull),
+                ("feeder", self.mix.feeders, self.batch),
+                ("puller", self.mix.pullers, self.pull),
             )
             for number in range(count)
         ]
@@ -276,7 +276,7 @@ class Load:
 
     # -- what clients want ---------------------------------------------------------------------
 
-    def _batch(self, client: Client) -> Request:
+    def batch(self, client: Client) -> Request:
         """Records for one of the doors."""
         rng = client.rng
         app = rng.choice(self.apps)
@@ -310,7 +310,7 @@ class Load:
         sent = http_request("POST", target, content.encode(), headers)
         return Request(Verb.INGEST, app_mailbox(app, kind), lambda: (sent, ""), key, records)
 
-    def _pull(self, client: Client) -> Request:
+    def pull(self, client: Client) -> Request:
         """A page of some size, signed anew for each attempt."""
         rng = client.rng
         app = rng.choice(self.apps)
