@@ -15,6 +15,7 @@ from pullstatus import limits
 from pullstatus.errors import InvalidSetting
 from pullstatus.records import Kind, ascii_json
 from pullstatus.store import (
+    Backlog,
     Entry,
     JournalRow,
     Mailbox,
@@ -25,6 +26,8 @@ from pullstatus.store import (
 )
 
 Range = tuple[Mailbox, int, int]  # mailbox, first seq, count
+
+_END_DIGITS = 4  # of a number, by which most entries that hold it not are passed over
 
 
 class _Fields(msgspec.Struct):
@@ -80,7 +83,9 @@ async def by_number(store: Store, number: str, sdkappid: int | None = None) -> l
         return digits in (mobile, fields.nationcode + mobile)
 
     # With its calling code the number stands in two members: its end is in one of them.
-    return await _search(store, digits[-4:].encode(), match, sdkappid, tuple(Kind))
+    in_mobile = len(digits) >= limits.NATIONCODE_DIGITS_MAX + _END_DIGITS
+    end = digits[-_END_DIGITS:] if in_mobile else digits[-1:]
+    return await _search(store, end.encode(), match, sdkappid, tuple(Kind))
 
 
 async def by_time(
@@ -129,23 +134,26 @@ async def _search(
     kinds: tuple[Kind, ...],
 ) -> list[Range]:
     ranges: list[Range] = []
-    cursors = {row.mailbox: row.accepted - row.waiting for row in await store.backlog()}
+    standings = {row.mailbox: row for row in await store.backlog()}
     decoder = msgspec.json.Decoder(_Fields)
     for mailbox in await _mailboxes(store, sdkappid, kinds):
-        copies = await _copies(store, mailbox)
-        handed_out = _handed_out(store, mailbox, needle, cursors[mailbox])
+        standing = standings[mailbox]
+        aside = [
+            range(1, standing.purged + 1),  # of what is removed, a chunk may still hold some
+            *await _copies(store, mailbox),
+            *await _unpulled(store, standing),
+        ]
+        left = _left(store, mailbox, needle, standing.accepted - standing.waiting)
         found = [
             entry.seq
-            async for entry in handed_out
-            if not _within(entry.seq, copies) and match(decoder.decode(entry.data))
+            async for entry in left
+            if not _within(entry.seq, aside) and match(decoder.decode(entry.data))
         ]
         ranges += _ranges(mailbox, found)
     return ranges
 
 
-async def _handed_out(
-    store: Store, mailbox: Mailbox, needle: bytes, cursor: int
-) -> AsyncIterator[Entry]:
+async def _left(store: Store, mailbox: Mailbox, needle: bytes, cursor: int) -> AsyncIterator[Entry]:
     async for entry in store.entries(mailbox, containing=needle):
         if entry.seq > cursor:
             return
@@ -166,6 +174,17 @@ async def _copies(store: Store, mailbox: Mailbox) -> list[range]:
         range(again.first_seq, again.first_seq + again.count)
         for again in await store.again(mailbox)
         if again.source_seq != again.first_seq
+    ]
+
+
+async def _unpulled(store: Store, standing: Backlog) -> list[range]:
+    """Where entries stand that left without being handed out."""
+    if standing.accepted == standing.waiting + standing.handed_out:
+        return []
+    return [
+        range(row.first_seq, row.first_seq + row.count)
+        async for row in store.journal(standing.mailbox)
+        if row.outcome is not Outcome.PULLED
     ]
 
 
