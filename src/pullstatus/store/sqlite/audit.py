@@ -12,6 +12,7 @@ Reads only; beside a running server or on a copy.
 
 from __future__ import annotations
 
+import contextlib
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -28,20 +29,23 @@ def audit_file(path: Path, progress: Progress) -> AuditReport:
     """Audit the store in a file; `progress` is told entries done and to do.
 
     Raises:
-        StoreRefused: there is no file, or it is none of ours.
+        StoreRefused: there is no file, it is none of ours, or it may not be read.
     """
     if not path.is_file():
         raise StoreRefused(f"{path} does not exist")
-    connection = open_reader(path)
     try:
-        return audit(connection, progress)
+        with contextlib.closing(open_reader(path)) as connection:
+            return audit(connection, progress)
     except apsw.NotADBError as error:
         raise StoreRefused(f"{path} is no database") from error
     except (apsw.CorruptError, apsw.IOError) as error:
         damage = Finding(None, f"the file cannot be read to its end: {error}")
         return AuditReport([], [damage])
-    finally:
-        connection.close()
+    except apsw.Error as error:
+        raise StoreRefused(
+            f"{path} cannot be read: {error}; this user must own it, and a copy of it must lie in a"
+            " folder that this user may write"
+        ) from error
 
 
 def audit(connection: apsw.Connection, progress: Progress) -> AuditReport:
