@@ -1,1 +1,990 @@
-"""What an operator does beside a running server: redelivery, retention, audit, backup."""
+"""What operators do, and what happens by itself: redelivery, retention, audit, backup, deletion.
+
+Each must keep the promises while others work on the same store, and say plainly what it refuses.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import getpass
+import json
+import shutil
+import subprocess
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from random import Random
+from typing import Any, TypeVar
+
+import apsw
+import pytest
+from click.testing import CliRunner
+
+from pullstatus import limits
+from pullstatus.apps import applications
+from pullstatus.cli import main
+from pullstatus.mailbox.retention import DAY_MS, keep
+from pullstatus.records import Kind
+from pullstatus.server import serve
+from pullstatus.store import (
+    Append,
+    Backlog,
+    Discard,
+    Entry,
+    JournalRow,
+    Mailbox,
+    Outcome,
+    Page,
+    Pull,
+    Store,
+    open_store,
+)
+from pullstatus.store.sqlite import chunk, schema, upkeep
+from pullstatus.store.sqlite.engine import STEP_ROWS
+from tests.faults.load import Load, Mix, app_mailbox
+from tests.harness import (
+    COMMAND,
+    REPLY,
+    STATUS,
+    App,
+    Program,
+    Record,
+    replies,
+    reply,
+    status,
+    statuses,
+)
+
+T = TypeVar("T")
+NOW_MS = 1_767_000_000_000
+MINUTE_MS = 60_000
+ONE = Mailbox(1_400_000_001, Kind.DELIVERY_STATUS)
+OTHER = Mailbox(1_400_000_002, Kind.DELIVERY_STATUS)
+
+
+# --- doors to a store -----------------------------------------------------------------------------
+
+
+def on_store(program: Program, work: Callable[[Store], Awaitable[T]]) -> T:
+    """Do `work` on the program's store, opened for that."""
+
+    async def run() -> T:
+        store = await open_store(program.store)
+        try:
+            return await work(store)
+        finally:
+            await store.close()
+
+    return asyncio.run(run())
+
+
+def encoded(records: Sequence[Record]) -> list[bytes]:
+    """Records as they are stored."""
+    return [json.dumps(record, separators=(",", ":")).encode() for record in records]
+
+
+def feed(
+    program: Program, mailbox: Mailbox, records: Sequence[Record], at_ms: int = NOW_MS
+) -> None:
+    on_store(program, lambda store: store.append(Append(mailbox, encoded(records), at_ms)))
+
+
+def take(
+    program: Program, mailbox: Mailbox, count: int, at_ms: int = NOW_MS, key: str | None = None
+) -> Page:
+    pull = Pull(mailbox, count, at_ms, "192.0.2.1", key, "72262", at_ms // 1000)
+    return on_store(program, lambda store: store.pull(pull))
+
+
+async def listed(found: AsyncIterator[T]) -> list[T]:
+    return [one async for one in found]
+
+
+def entries_of(program: Program, mailbox: Mailbox) -> list[Entry]:
+    return on_store(program, lambda store: listed(store.entries(mailbox)))
+
+
+def journal_of(program: Program, mailbox: Mailbox) -> list[JournalRow]:
+    return on_store(program, lambda store: listed(store.journal(mailbox)))
+
+
+def backlog(program: Program) -> list[Backlog]:
+    return on_store(program, lambda store: store.backlog())
+
+
+def contents(program: Program) -> dict[str, list[Any]]:
+    """Every row of every table."""
+    connection = apsw.Connection(str(file_of(program)), flags=apsw.SQLITE_OPEN_READONLY)
+    names = [
+        name
+        for (name,) in connection.execute("SELECT name FROM sqlite_schema WHERE type = 'table'")
+    ]
+    found = {name: connection.execute(f"SELECT * FROM {name}").fetchall() for name in names}
+    connection.close()
+    return found
+
+
+def file_of(program: Program) -> Path:
+    return Path(program.store.removeprefix("sqlite:///"))
+
+
+def change_file(file: Path, *statements: str) -> None:
+    """Change a store behind its back."""
+    connection = apsw.Connection(str(file))
+    connection.set_busy_timeout(5000)
+    for statement in statements:
+        connection.execute(statement)
+        assert connection.changes(), statement
+    connection.close()
+
+
+def refused(program: Program, *arguments: str, exit_status: int = 1) -> str:
+    """Run a command that must fail; returns what it says."""
+    done = CliRunner().invoke(main, [*arguments, "--store", program.store])
+    assert done.exit_code == exit_status, done.output
+    assert done.exception is None or isinstance(done.exception, SystemExit), done.exception
+    return done.output
+
+
+def sound(program: Program) -> dict[str, dict[str, Any]]:
+    """Audit, which must be content; returns its rows by mailbox."""
+    found = program.cli("audit", "--json")
+    assert found["sound"]
+    return {row["mailbox"]: row for row in found["mailboxes"]}
+
+
+def time_of(at_ms: int) -> str:
+    return datetime.fromtimestamp(at_ms / 1000, UTC).isoformat()
+
+
+def redeliver(program: Program, *arguments: str) -> list[tuple[int, int, int, int]]:
+    """Redeliver after a dry run that changes nothing and shows the same; returns the ranges."""
+    before = contents(program)
+    shown = program.cli("redeliver", *arguments, "--reason", "lost", "--dry-run", "--json")
+    assert contents(program) == before
+    done = program.cli("redeliver", *arguments, "--reason", "lost")
+    assert done["ranges"] == shown
+    assert done["redelivered"] == sum(row["records"] for row in shown)
+    return [(row["sdkappid"], row["type"], row["first"], row["records"]) for row in shown]
+
+
+def entries(ranges: Sequence[tuple[int, int, int, int]]) -> list[tuple[int, int, int]]:
+    """Ranges as single entries."""
+    return [
+        (sdkappid, kind, at)
+        for sdkappid, kind, first, count in ranges
+        for at in range(first, first + count)
+    ]
+
+
+@pytest.fixture
+def program(tmp_path: Path) -> Program:
+    """Not started: a store, and the commands."""
+    return Program(tmp_path)
+
+
+# --- redelivery -----------------------------------------------------------------------------------
+
+
+def test_redelivered_records_look_on_the_wire_as_they_did(tmp_path: Path) -> None:
+    """To the byte, unknown members too; only `pulls show` tells, and the original is as it was."""
+    with Program(tmp_path) as program:
+        app = program.create_app()
+        program.feed(app, [status(1, text="é", mine=[1, None]), *statuses(2, 2)])
+        first = program.pull(app)
+        name = first.header("pullstatus-pull-id")
+        assert name is not None
+        before = program.cli("pulls", "show", name)
+        assert before["again"] == []
+        assert redeliver(program, "--pull", name) == [(app.sdkappid, 0, 1, 3)]
+        again = program.pull(app, key="see-what-a-command-did")
+        assert again.content == first.content
+        copies = again.header("pullstatus-pull-id")
+        assert copies not in (None, name)
+        assert program.pull(app).data == []
+        assert program.cli("pulls", "show", name) == before
+        shown = program.cli("pulls", "show", str(copies), "--records")
+        [mark] = shown["again"]
+        assert (mark["first"], mark["last"], mark["copied_from"]) == (4, 6, 1)
+        assert (mark["by"], mark["reason"]) == ("redeliver", "lost")
+        assert mark["actor"] == getpass.getuser()
+        assert shown["data"] == first.data
+        assert sound(program)[str(app_mailbox(app, STATUS))]["handed_out"] == 6
+
+
+@pytest.fixture
+def numbered(program: Program) -> Program:
+    """Records of two numbers in two applications' mailboxes, part of them handed out."""
+    records = [
+        status(1, mobile="13800000001", sid="a"),
+        status(2, mobile="13800000002", sid="b"),
+        status(3, mobile="13800000001", sid="c"),
+        status(4, mobile="13800000001", sid="a"),
+        status(5, mobile="13800000001", sid="a"),  # waits
+    ]
+    feed(program, ONE, records)
+    take(program, ONE, 2, NOW_MS)
+    take(program, ONE, 2, NOW_MS + MINUTE_MS)
+    feed(program, OTHER, [status(1, mobile="8613800000001", sid="ab", nationcode="1")])
+    feed(program, OTHER, [status(2, mobile="13800000001", sid="a")])
+    take(program, OTHER, 2, NOW_MS + 2 * MINUTE_MS)
+    answers = Mailbox(ONE.sdkappid, Kind.REPLY)
+    feed(program, answers, [reply(1, mobile="13800000001", text="13800000002")])
+    take(program, answers, 1, NOW_MS + 3 * MINUTE_MS)
+    return program
+
+
+A, B = ONE.sdkappid, OTHER.sdkappid
+
+
+@pytest.mark.parametrize(
+    ("how", "ranges"),
+    [
+        (["--pull", f"{A}-0-3"], [(A, 0, 3, 2)]),
+        (["--sid", "a"], [(A, 0, 1, 1), (A, 0, 4, 1), (B, 0, 2, 1)]),
+        (["--sid", "a", "--sdkappid", str(A)], [(A, 0, 1, 1), (A, 0, 4, 1)]),
+        (["--sid", "c"], [(A, 0, 3, 1)]),
+        (["--number", "13800000002"], [(A, 0, 2, 1)]),
+        (["--number", "+8613800000002"], [(A, 0, 2, 1)]),
+        (
+            ["--number", "8613800000001"],
+            [(A, 0, 1, 1), (A, 0, 3, 2), (A, 1, 1, 1), (B, 0, 1, 2)],
+        ),
+        (["--number", "13800000001", "--sdkappid", str(B)], [(B, 0, 2, 1)]),
+        (
+            ["--from", time_of(NOW_MS), "--to", time_of(NOW_MS + 2 * MINUTE_MS)],
+            [(A, 0, 1, 4)],
+        ),
+        (
+            ["--from", time_of(NOW_MS + 1), "--to", time_of(NOW_MS + 3 * MINUTE_MS + 1)],
+            [(A, 0, 3, 2), (A, 1, 1, 1), (B, 0, 1, 2)],
+        ),
+    ],
+)
+def test_redelivery_finds_what_is_meant(
+    numbered: Program, how: list[str], ranges: list[tuple[int, int, int, int]]
+) -> None:
+    """What was handed out and matches, all in one commit; a dry run shows it, changing nothing."""
+    before = {row.mailbox: row.waiting for row in backlog(numbered)}
+    copied = entries(redeliver(numbered, *how))
+    assert sorted(copied) == sorted(entries(ranges))
+    for row in backlog(numbered):
+        place = (row.mailbox.sdkappid, int(row.mailbox.kind))
+        seqs = [seq for *of, seq in copied if tuple(of) == place]
+        assert row.waiting == before[row.mailbox] + len(seqs)
+        data = {entry.seq: entry.data for entry in entries_of(numbered, row.mailbox)}
+        tail = range(row.accepted - len(seqs) + 1, row.accepted + 1)
+        assert [data[seq] for seq in tail] == [data[seq] for seq in seqs]
+    sound(numbered)
+
+
+def test_redelivery_leaves_an_audit_row_without_personal_data(numbered: Program) -> None:
+    """Who, when, why, how and how many; not the number that was looked for."""
+    redeliver(numbered, "--number", "13800000002")
+    [act] = on_store(numbered, lambda store: store.audit_rows())
+    assert (act.actor, act.action, act.reason) == (getpass.getuser(), "redeliver", "lost")
+    assert abs(act.at_ms - datetime.now(UTC).timestamp() * 1000) < 60_000
+    assert json.loads(act.detail) == {"by": "number", "count": 1, "mailboxes": [str(ONE)]}
+
+
+@pytest.mark.parametrize(
+    "how",
+    [
+        ["--sid", "c"],
+        ["--number", "13800000001", "--sdkappid", str(A)],
+        ["--from", time_of(NOW_MS), "--to", "0s"],
+    ],
+)
+def test_copies_are_not_copied(numbered: Program, how: list[str]) -> None:
+    """A second redelivery of the same finds the originals alone, also once copies are out."""
+    once = redeliver(numbered, *how)
+    for mailbox in (ONE, OTHER, Mailbox(A, Kind.REPLY)):
+        while take(numbered, mailbox, 100, NOW_MS + DAY_MS).count:
+            pass
+    originals = set(entries(once))
+    again = set(entries(redeliver(numbered, *how)))
+    waited = {(A, 0, 5)}  # by then it has been handed out, for the first time
+    assert originals <= again <= originals | waited
+    sound(numbered)
+
+
+@pytest.mark.parametrize(
+    ("how", "told"),
+    [
+        (["--pull", f"{A}-0-2"], "no pull has this id"),
+        (["--pull", f"{A}-0-5"], "no pull has this id"),
+        (["--pull", "x"], "no pull has this id"),
+        (["--sid", "nobody"], "nothing that was handed out matches"),
+        (["--sid", "b", "--sdkappid", str(B)], "nothing that was handed out matches"),
+        (["--number", "13900000000"], "nothing that was handed out matches"),
+        (["--number", "no number"], "a number is digits"),
+        (["--from", "2001-01-01", "--to", "2002-01-01"], "nothing that was handed out matches"),
+    ],
+)
+def test_redelivery_of_what_is_not_there_is_refused(
+    numbered: Program, how: list[str], told: str
+) -> None:
+    before = contents(numbered)
+    assert told in refused(numbered, "redeliver", *how, "--reason", "lost")
+    assert contents(numbered) == before
+
+
+@pytest.mark.parametrize(
+    "how",
+    [
+        ["--reason", "lost"],
+        ["--reason", "lost", "--sid", "a", "--number", "1"],
+        ["--reason", "lost", "--sid", "a", "--from", "1h"],
+        ["--reason", "lost", "--from", "1h"],
+        ["--reason", "lost", "--from", "yesterday", "--to", "0s"],
+        ["--sid", "a"],
+    ],
+)
+def test_redelivery_must_be_told_one_thing_and_why(numbered: Program, how: list[str]) -> None:
+    before = contents(numbered)
+    refused(numbered, "redeliver", *how, exit_status=2)
+    assert contents(numbered) == before
+
+
+def test_redelivery_of_too_much_is_refused(
+    numbered: Program, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All of it is one commit, so there is a bound; up to it everything goes."""
+    monkeypatch.setattr(limits, "REDELIVER_COUNT_MAX", 3)
+    before = contents(numbered)
+    everything = ["--from", time_of(NOW_MS), "--to", "0s"]
+    told = refused(numbered, "redeliver", *everything, "--reason", "lost")
+    assert "7 records match, over 3: narrow it down" in told
+    assert contents(numbered) == before
+    assert len(redeliver(numbered, "--sid", "a")) == 3
+
+
+@pytest.mark.parametrize("outcome", [Outcome.ERASED, Outcome.EXPIRED])
+@pytest.mark.parametrize(
+    "how", [["--sid", "a"], ["--number", "13800000001"], ["--from", "2000-01-01", "--to", "0s"]]
+)
+def test_what_left_unpulled_is_not_redelivered(
+    numbered: Program, outcome: Outcome, how: list[str]
+) -> None:
+    """Erased is erased, and expired was never handed out."""
+    on_store(numbered, lambda store: store.discard(Discard(ONE, outcome, NOW_MS + DAY_MS)))
+    assert (A, 0, 5) not in entries(redeliver(numbered, *how))
+
+
+def test_redelivery_passes_over_what_retention_has_removed(program: Program) -> None:
+    """Also where a chunk still holds it, beside what is younger."""
+    feed(program, ONE, [status(1, sid="a"), *statuses(2), status(1, sid="a")])
+    take(program, ONE, 2, NOW_MS)
+    take(program, ONE, 2, NOW_MS + 1)
+    keep_at(program, NOW_MS + 7 * DAY_MS + 1)
+    for how in (["--sid", "a"], ["--number", "13800000001"]):
+        assert (A, 0, 4) in entries(redeliver(program, *how))
+    assert "nothing" in refused(program, "redeliver", "--sid", "8:1", "--reason", "lost")
+
+
+def test_redelivery_finds_short_numbers(program: Program) -> None:
+    """Of three digits, with and without the calling code, which is another member."""
+    feed(program, ONE, [status(1, mobile="112", nationcode="49"), status(2)])
+    take(program, ONE, 2)
+    for number in ("112", "49112", "+49112"):
+        assert redeliver(program, "--number", number) == [(A, 0, 1, 1)]
+    assert "nothing" in refused(program, "redeliver", "--number", "12", "--reason", "lost")
+
+
+# --- the journal ----------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def journaled(tmp_path_factory: pytest.TempPathFactory) -> Program:
+    """Twelve pulls over three mailboxes, a minute apart, in turn; some with keys."""
+    program = Program(tmp_path_factory.mktemp("journaled"))
+    mailboxes = [ONE, OTHER, Mailbox(A, Kind.REPLY)]
+    for mailbox in mailboxes:
+        feed(program, mailbox, statuses(8) if mailbox.kind is STATUS else replies(8))
+    for turn in range(12):
+        key = "shared" if turn in (1, 3) else f"key-{turn}" if turn % 2 else None
+        mailbox = mailboxes[turn % 3]
+        count = 1 + turn // 3 % 2
+        assert take(program, mailbox, count, NOW_MS + turn * MINUTE_MS, key).count == count
+    return program
+
+
+@pytest.mark.parametrize(
+    ("filters", "turns"),
+    [
+        ([], range(12)),
+        (["--sdkappid", str(A)], [0, 2, 3, 5, 6, 8, 9, 11]),
+        (["--sdkappid", "1400009999"], []),
+        (["--type", "reply"], [2, 5, 8, 11]),
+        (["--type", "delivery-status", "--sdkappid", str(B)], [1, 4, 7, 10]),
+        (["--key", "key-5"], [5]),
+        (["--key", "shared"], [1, 3]),
+        (["--key", "shared", "--sdkappid", str(A)], [3]),
+        (["--key", "KEY-5"], []),
+        (["--from", time_of(NOW_MS + 9 * MINUTE_MS)], [9, 10, 11]),
+        (["--to", time_of(NOW_MS + 2 * MINUTE_MS)], [0, 1]),
+        (
+            ["--from", time_of(NOW_MS + 2 * MINUTE_MS), "--to", time_of(NOW_MS + 6 * MINUTE_MS)],
+            [2, 3, 4, 5],
+        ),
+        (["--from", "1m"], []),
+        (["--limit", "5"], [7, 8, 9, 10, 11]),
+        (["--limit", "2", "--sdkappid", str(B)], [7, 10]),
+        (["--limit", "1", "--to", time_of(NOW_MS + 4 * MINUTE_MS)], [3]),
+        (["--limit", "1", "--key", "shared"], [3]),
+    ],
+)
+def test_pulls_are_listed_newest_first_by_what_is_asked(
+    journaled: Program, filters: list[str], turns: Sequence[int]
+) -> None:
+    rows = journaled.cli("pulls", "list", *filters)
+    at = [time_of(NOW_MS + turn * MINUTE_MS) for turn in sorted(turns, reverse=True)]
+    assert [row["at"] for row in rows] == at
+
+
+def test_a_listed_pull_says_who_when_and_how_many(journaled: Program) -> None:
+    [row] = journaled.cli("pulls", "list", "--key", "key-5")
+    assert row == {
+        "pull_id": f"{A}-1-2",
+        "sdkappid": A,
+        "type": 1,
+        "at": time_of(NOW_MS + 5 * MINUTE_MS),
+        "first": 2,
+        "records": 2,
+        "outcome": "pulled",
+        "address": "192.0.2.1",
+        "key": "key-5",
+    }
+    shown = journaled.cli("pulls", "show", row["pull_id"], "--records")
+    assert shown["data"] == replies(2, 2)
+    assert (shown["max"], shown["random"], shown["time"]) == (
+        2,
+        "72262",
+        NOW_MS // 1000 + 5 * 60,
+    )
+
+
+@pytest.mark.parametrize("limit", ["0", "-1", "x"])
+def test_a_limit_is_a_number_of_pulls(journaled: Program, limit: str) -> None:
+    refused(journaled, "pulls", "list", "--limit", limit, exit_status=2)
+
+
+# --- retention ------------------------------------------------------------------------------------
+
+
+def keep_at(program: Program, now_ms: int, days: float = limits.HANDED_OUT_RETENTION_DAYS) -> None:
+    async def work(store: Store) -> None:
+        await keep(store, await applications(store), now_ms=now_ms, retention_days=days)
+
+    on_store(program, work)
+
+
+def test_what_was_handed_out_is_removed_after_its_time(program: Program) -> None:
+    """To the millisecond after the hand-out, however old; what waits stays for ever."""
+    feed(program, ONE, statuses(9), NOW_MS - 9000 * DAY_MS)
+    take(program, ONE, 3, NOW_MS, key="k")
+    take(program, ONE, 3, NOW_MS + 1)
+    keep_at(program, NOW_MS + 7 * DAY_MS)
+    assert len(entries_of(program, ONE)) == 9
+    keep_at(program, NOW_MS + 7 * DAY_MS + 1)
+    assert [row.first_seq for row in journal_of(program, ONE)] == [4]
+    assert "no pull has this id" in refused(program, "pulls", "show", f"{A}-0-1")
+    assert "no pull" in refused(program, "redeliver", "--pull", f"{A}-0-1", "--reason", "lost")
+    assert redeliver(program, "--sid", "8:4") == [(A, 0, 4, 1)]
+    keep_at(program, NOW_MS + 9000 * DAY_MS)
+    assert journal_of(program, ONE) == []
+    row = sound(program)[str(ONE)]
+    assert (row["accepted"], row["handed_out"], row["waiting"]) == (10, 6, 4)
+    page = take(program, ONE, 100, NOW_MS + 9000 * DAY_MS)
+    assert page.first_seq == 7
+    assert page.data == b",".join(encoded([*statuses(3, 7), status(4)]))
+
+
+def test_removal_goes_in_small_steps_beside_pulls(
+    program: Program, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each step removes a bounded part, pulls come between them and get what they should."""
+    count, old = 24_000, 200
+    purged: list[int] = []
+    real = upkeep.purge
+
+    def counted(*arguments: Any) -> int:  # noqa: ANN401 - passed on
+        purged.append(real(*arguments))
+        return purged[-1]
+
+    monkeypatch.setattr(upkeep, "purge", counted)
+    pulled_between: list[int] = []
+    expected = encoded(statuses(count))
+
+    async def work(store: Store) -> None:
+        for first in range(0, count, 1000):
+            await store.append(Append(ONE, expected[first : first + 1000], NOW_MS - DAY_MS))
+        # A page of 93 leaves no chunk whole, so that removal ends within one.
+        await asyncio.gather(*(store.pull(Pull(ONE, 93, NOW_MS)) for _ in range(old)))
+        removal = asyncio.create_task(keep(store, [], now_ms=NOW_MS + 8 * DAY_MS, retention_days=7))
+        at = old * 93
+        while not removal.done():
+            page = await store.pull(Pull(ONE, 7, NOW_MS + 8 * DAY_MS, key=f"{at}"))
+            assert page.data == b",".join(expected[at : at + 7])
+            at += page.count
+            pulled_between.append(len(purged))
+            await store.append(Append(ONE, [b"{}"], NOW_MS + 8 * DAY_MS))
+        await removal
+        assert store.waiting(ONE) == count - at + len(pulled_between)
+        left = [entry.seq async for entry in store.entries(ONE)]
+        assert left == list(range(left[0], count + len(pulled_between) + 1))
+        assert old * 93 - 100 < left[0] <= old * 93 + 1
+
+    on_store(program, work)
+    assert sum(purged) == old * 93
+    assert max(purged) <= STEP_ROWS * 93
+    steps = -(-old // STEP_ROWS)
+    assert set(pulled_between) >= set(range(1, steps))
+    [row] = backlog(program)
+    assert row.purged == old * 93
+    sound(program)
+
+
+def test_a_key_is_good_for_its_day_whatever_is_removed(program: Program) -> None:
+    """With the shortest retention there is, a page may be asked for again to the last moment."""
+    feed(program, ONE, statuses(5), NOW_MS - 9 * DAY_MS)
+    page = take(program, ONE, 2, NOW_MS, "k")
+    end_ms = NOW_MS + limits.PULL_KEY_S * 1000
+    take(program, ONE, 1, end_ms)
+    keep_at(program, end_ms, limits.RETENTION_DAYS_MIN)
+    again = take(program, ONE, 2, end_ms, "k")
+    assert (again.repeated, again.data) == (True, page.data)
+    keep_at(program, end_ms + 1, limits.RETENTION_DAYS_MIN)
+    assert take(program, ONE, 2, end_ms + 1, "k").data == b",".join(encoded(statuses(2, 4)))
+    sound(program)
+
+
+def test_waiting_expires_only_where_it_is_asked_for(program: Program) -> None:
+    """After the days that were named, from the head, counted; never handed out afterwards."""
+    strict, easy = program.create_app(), program.create_app()
+    program.cli("app", "set", str(strict.sdkappid), "--waiting-days", "2")
+    for app in (strict, easy):
+        for kind, make in ((STATUS, statuses), (REPLY, replies)):
+            for days in range(4):
+                feed(program, app_mailbox(app, kind), make(10, 10 * days), NOW_MS + days * DAY_MS)
+        take(program, app_mailbox(app, STATUS), 5)
+    for _ in range(2):
+        keep_at(program, NOW_MS + 3 * DAY_MS, 9)
+    rows = sound(program)
+    for app, kind, expired in [
+        (strict, STATUS, 5),
+        (strict, REPLY, 10),
+        (easy, STATUS, 0),
+        (easy, REPLY, 0),
+    ]:
+        row = rows[str(app_mailbox(app, kind))]
+        pulled = 5 if kind is STATUS else 0
+        assert (row["expired"], row["waiting"]) == (expired, 40 - pulled - expired)
+    assert [
+        (row["outcome"], row["first"], row["records"])
+        for row in program.cli("pulls", "list", "--sdkappid", str(strict.sdkappid))
+    ] == [("expired", 6, 5), ("expired", 1, 10), ("pulled", 1, 5)]
+    page = take(program, app_mailbox(strict, STATUS), 1, NOW_MS + 3 * DAY_MS)
+    assert page.data == encoded(statuses(1, 10))[0]
+    program.cli("app", "set", str(strict.sdkappid), "--waiting-days", "0")
+    keep_at(program, NOW_MS + 900 * DAY_MS)
+    assert sound(program)[str(app_mailbox(strict, REPLY))]["waiting"] == 30
+
+
+def test_a_server_removes_and_expires_by_itself(
+    program: Program, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(serve, "KEEP_S", 0.01)
+    app = program.create_app()
+    program.cli("app", "set", str(app.sdkappid), "--waiting-days", "1")
+    mailbox = app_mailbox(app, STATUS)
+    feed(program, mailbox, statuses(4))
+    take(program, mailbox, 3)
+
+    async def run() -> Backlog:
+        async with program.inside() as server, asyncio.timeout(10):
+            while True:
+                [row] = await server.store.backlog()
+                if row.purged == 3 and row.expired == 1:
+                    return row
+                await asyncio.sleep(0.01)
+
+    assert asyncio.run(run()).waiting == 0
+    sound(program)
+
+
+# --- audit ----------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def audited(tmp_path_factory: pytest.TempPathFactory) -> Program:
+    """Two mailboxes: chunks of 30, pages of 40, 30 and 20 from the first, 60 left."""
+    program = Program(tmp_path_factory.mktemp("audited"))
+    for mailbox in (OTHER, ONE):
+        for first in range(1, 151, 30):
+            feed(program, mailbox, statuses(30, first))
+        for turn, count in enumerate((40, 30, 20)):
+            take(program, mailbox, count, NOW_MS + turn)
+    sound(program)
+    return program
+
+
+KEY = f"((SELECT id FROM mailbox WHERE sdkappid = {A} AND kind = 0) << {schema.SEQ_BITS})"
+MAILBOX = f"UPDATE mailbox SET %s WHERE sdkappid = {A}"
+CHUNK = f"UPDATE chunk SET %s WHERE key = {KEY} + 31"
+ROW = f"UPDATE journal SET %s WHERE key = {KEY} + %d"
+
+DAMAGES = {
+    "chunk gone": (f"DELETE FROM chunk WHERE key = {KEY} + 31", "entries are missing at 31"),
+    "first chunk gone": (f"DELETE FROM chunk WHERE key = {KEY} + 1", "entries are missing at 1"),
+    "last chunk gone": (f"DELETE FROM chunk WHERE key = {KEY} + 121", "stored entries end at 120"),
+    "all chunks gone": (f"DELETE FROM chunk WHERE key > {KEY}", "stored entries end at 0"),
+    "chunk moved": (CHUNK % "key = key - 1", "entries are stored twice at 30"),
+    "journal row gone": (f"DELETE FROM journal WHERE key = {KEY} + 41", "have a hole at entry 41"),
+    "first row gone": (f"DELETE FROM journal WHERE key = {KEY} + 1", "have a hole at entry 1"),
+    "last row gone": (f"DELETE FROM journal WHERE key = {KEY} + 71", "journal ends at entry 70"),
+    "all rows gone": (f"DELETE FROM journal WHERE key > {KEY}", "journal ends at entry 0"),
+    "row too long": (ROW % ("count = 41", 1), "journal rows overlap at entry 41"),
+    "row too short": (ROW % ("count = 39", 1), "have a hole at entry 40"),
+    "row moved": (ROW % ("key = key - 5", 41), "journal rows overlap at entry 36"),
+    "row with another outcome": (ROW % ("outcome = 2", 41), "90 entries are counted as PULLED"),
+    "handed out more": (MAILBOX % "handed_out = 91", "accepted 150 is not waiting 60"),
+    "handed out fewer": (MAILBOX % "handed_out = 89", "accepted 150 is not waiting 60"),
+    "expired": (MAILBOX % "expired = 1", "accepted 150 is not waiting 60"),
+    "erased": (MAILBOX % "erased = 1", "accepted 150 is not waiting 60"),
+    "quarantined": (MAILBOX % "quarantined = 1", "accepted 150 is not waiting 60"),
+    "two that cancel out": (MAILBOX % "handed_out = 89, erased = 1", "counted as ERASED"),
+    "accepted more": (MAILBOX % "tail = 151", "stored entries end at 150, the tail stands at 151"),
+    "accepted fewer": (MAILBOX % "tail = 149", "stored entries end at 150, the tail stands at 149"),
+    "cursor forward": (MAILBOX % "cursor = 91", "journal ends at entry 90, the cursor"),
+    "cursor back": (MAILBOX % "cursor = 89", "journal ends at entry 90, the cursor"),
+    "cursor beyond": (MAILBOX % "cursor = 151", "accepted 150 is not waiting -1"),
+    "purged": (MAILBOX % "purged = 40", "journal rows overlap at entry 1"),
+    "an entry": (
+        CHUNK % "body = CAST(replace(CAST(body AS TEXT), '8:45', '8:54') AS BLOB)",
+        "1 stored entries are damaged, the first is 45",
+    ),
+    "a sum": (CHUNK % "bounds = zeroblob(240)", "30 stored entries are damaged, the first is 31"),
+    "a cut body": (CHUNK % "body = substr(body, 2)", "30 stored entries are damaged"),
+    "a chunk's count": (CHUNK % "count = 29", "stored entries are damaged, the first is 31"),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_audit_finds_it_and_names_the_mailbox(
+    audited: Program, tmp_path: Path, damage: str
+) -> None:
+    """On a copy: exit status 1, the mailbox, what is wrong, and no word against the other one."""
+    statement, told = DAMAGES[damage]
+    copy = Program(tmp_path)
+    shutil.copy(file_of(audited), file_of(copy))
+    change_file(file_of(copy), statement)
+    assert_found(copy, told)
+
+
+def assert_found(program: Program, told: str) -> None:
+    done = CliRunner().invoke(main, ["audit", "--json", "--store", program.store])
+    assert done.exit_code == 1
+    found = json.loads(done.stdout)
+    assert not found["sound"]
+    assert {row["mailbox"] for row in found["problems"]} == {str(ONE)}
+    assert any(told in row["problem"] for row in found["problems"]), found["problems"]
+    assert done.stderr.splitlines() == [f"{ONE}: {row['problem']}" for row in found["problems"]]
+
+
+@pytest.mark.parametrize(
+    "damage",
+    ["journal row gone", "row too long", "handed out fewer", "an entry", "last chunk gone"],
+)
+def test_audit_finds_it_behind_what_was_removed(
+    audited: Program, tmp_path: Path, damage: str
+) -> None:
+    """After retention has removed the first page; the chunk it ended in is kept, and sound."""
+    statement, told = DAMAGES[damage]
+    copy = Program(tmp_path)
+    shutil.copy(file_of(audited), file_of(copy))
+    keep_at(copy, NOW_MS + 7 * DAY_MS + 1)
+    assert sound(copy)[str(ONE)]["handed_out"] == 90
+    assert journal_of(copy, ONE)[0].first_seq == 41
+    if damage == "row too long":
+        statement, told = ROW % ("count = 31", 41), "journal rows overlap at entry 71"
+    change_file(file_of(copy), statement)
+    assert_found(copy, told)
+
+
+def test_audit_finds_rows_of_no_mailbox(audited: Program, tmp_path: Path) -> None:
+    copy = Program(tmp_path)
+    shutil.copy(file_of(audited), file_of(copy))
+    change_file(file_of(copy), f"DELETE FROM mailbox WHERE sdkappid = {A}")
+    told = refused(copy, "audit")
+    assert "store: chunk rows belong to 1 mailboxes that do not exist" in told
+    assert "store: journal rows belong to 1 mailboxes that do not exist" in told
+
+
+def test_audit_of_a_live_store(tmp_path: Path) -> None:
+    """Beside a server at work it sees one moment, which adds up, and it finds damage there too."""
+    program = Program(tmp_path)
+    app = program.create_app()
+    load = Load(program, Random(1), Mix(feeders=4, pullers=3))
+    audits: list[dict[str, Any]] = []
+
+    async def audit_often() -> None:
+        for _ in range(3):
+            await load.answered(40)
+            run = await asyncio.create_subprocess_exec(
+                COMMAND, "audit", "--store", program.store, stdout=subprocess.PIPE
+            )
+            audits.append(json.loads((await run.communicate())[0]))
+            assert run.returncode == 0
+
+    with program:
+        asyncio.run(load.live(audit_often))
+        load.settle()
+        accepted = [sum(row["accepted"] for row in one["mailboxes"]) for one in audits]
+        assert accepted == sorted(set(accepted))
+        program.feed(app, statuses(3))
+        program.pull(app, max=2)
+        mailbox = app_mailbox(app, STATUS)
+        change_file(
+            file_of(program),
+            "UPDATE chunk SET body = CAST(replace(CAST(body AS TEXT), '8:2\"', '8:5\"') AS BLOB)"
+            f" WHERE key >> {schema.SEQ_BITS} ="
+            f" (SELECT id FROM mailbox WHERE sdkappid = {app.sdkappid})",
+        )
+        told = refused(program, "audit")
+        assert f"{mailbox}: 1 stored entries are damaged, the first is 2" in told
+        assert program.pull(app).data == statuses(1, 3)
+
+
+def test_audit_of_what_is_no_store_says_so(tmp_path: Path) -> None:
+    """Also where the file is one, but may not be opened here."""
+    program = Program(tmp_path)
+    file = file_of(program)
+    file.with_name(f"{file.name}-wal").mkdir()
+    assert "cannot be read" in refused(program, "audit")
+    file.with_name(f"{file.name}-wal").rmdir()
+    file.write_bytes(b"no database, but long enough to be looked at" * 40)
+    assert "is no database" in refused(program, "audit")
+    file.unlink()
+    assert "does not exist" in refused(program, "audit")
+
+
+# --- backup and restore ---------------------------------------------------------------------------
+
+
+def restored(backup: Path, folder: Path) -> tuple[Program, int]:
+    """A program over what a backup holds, and the epoch that it begins."""
+    folder.mkdir()
+    program = Program(folder)
+    file_of(program).unlink()
+    return program, program.cli("restore", str(backup))["epoch"]
+
+
+def test_backups_under_load_are_moments_of_the_store(tmp_path: Path) -> None:
+    """Each is a beginning of what the store became: entries, journal and cursor fit together.
+
+    Restored, it serves what waited then, marked in `pulls show` by the restore that brought it.
+    """
+    program = Program(tmp_path)
+    load = Load(program, Random(2))
+    backups = [tmp_path / f"backup-{turn}.db" for turn in range(3)]
+
+    async def back_up() -> None:
+        for backup in backups:
+            await load.answered(150)
+            run = await asyncio.create_subprocess_exec(
+                COMMAND, "backup", str(backup), "--store", program.store, stdout=subprocess.PIPE
+            )
+            told = json.loads((await run.communicate())[0])
+            assert run.returncode == 0
+            assert told == {"backup": str(backup), "bytes": backup.stat().st_size}
+
+    program.start()
+    asyncio.run(load.live(back_up))
+    program.kill()
+    accepted = []
+    for turn, backup in enumerate(backups):
+        copy, epoch = restored(backup, tmp_path / f"restored-{turn}")
+        assert epoch == 2
+        rows = sound(copy)
+        accepted.append(sum(row["accepted"] for row in rows.values()))
+        assert_beginning(copy, program)
+        if turn == len(backups) - 1:
+            assert_served(copy, load.apps)
+    assert accepted == sorted(set(accepted))
+    with program:
+        load.settle()
+
+
+def assert_beginning(copy: Program, program: Program) -> None:
+    """What a restored backup holds is what the store held first."""
+    for row in backlog(copy):
+        rows = journal_of(copy, row.mailbox)
+        assert entries_of(copy, row.mailbox) == entries_of(program, row.mailbox)[: row.accepted]
+        assert rows == journal_of(program, row.mailbox)[: len(rows)]
+        assert sum(taken.count for taken in rows) == row.handed_out == row.accepted - row.waiting
+
+
+def assert_served(copy: Program, apps: Sequence[App]) -> None:
+    """All that waited comes out once and is marked; what had left before is not."""
+    with copy:
+        for app in apps:
+            mailbox = app_mailbox(app, STATUS)
+            stored, before = entries_of(copy, mailbox), journal_of(copy, mailbox)
+            gone = sum(row.count for row in before)
+            assert encoded(copy.drain(app)) == [entry.data for entry in stored[gone:]]
+            assert copy.cli("pulls", "show", before[0].pull_id)["again"] == []
+            for row in journal_of(copy, mailbox)[len(before) :]:
+                [mark] = copy.cli("pulls", "show", row.pull_id)["again"]
+                last = row.first_seq + row.count - 1
+                assert (mark["first"], mark["last"]) == (row.first_seq, last)
+                assert mark["copied_from"] == row.first_seq
+                assert (mark["by"], mark["actor"]) == ("restore", getpass.getuser())
+
+
+def test_restored_marks_end_where_new_records_begin(tmp_path: Path, program: Program) -> None:
+    """What is accepted later is new; a page of both says where. Epochs count restores."""
+    feed(program, ONE, statuses(6))
+    page = take(program, ONE, 2, key="k")
+    backup = tmp_path / "backup.db"
+    program.cli("backup", str(backup))
+    copy, epoch = restored(backup, tmp_path / "restored")
+    feed(copy, ONE, statuses(2, 7))
+    take(copy, ONE, 1)
+    assert take(copy, ONE, 2, key="k").data == page.data
+    take(copy, ONE, 100)
+    [mark] = copy.cli("pulls", "show", f"{A}-0-4")["again"]
+    assert (mark["first"], mark["last"], mark["copied_from"], mark["by"]) == (4, 6, 4, "restore")
+    assert redeliver(copy, "--pull", f"{A}-0-4") == [(A, 0, 4, 5)]
+    assert redeliver(copy, "--sid", "8:4") == [(A, 0, 4, 1)]
+    again = tmp_path / "again.db"
+    copy.cli("backup", str(again))
+    _, later = restored(again, tmp_path / "restored-again")
+    assert (epoch, later) == (2, 3)
+    [act, *_] = on_store(copy, lambda store: store.audit_rows())
+    assert (act.action, json.loads(act.detail)) == ("restore", {"epoch": 2})
+
+
+def test_a_backup_is_one_private_file_and_never_overwrites(
+    tmp_path: Path, program: Program
+) -> None:
+    folder = tmp_path / "backups"
+    folder.mkdir()
+    backup = folder / "backup.db"
+    feed(program, ONE, statuses(3))
+    program.cli("backup", str(backup))
+    assert [file.name for file in folder.iterdir()] == ["backup.db"]
+    assert backup.stat().st_mode & 0o777 == 0o600
+    before = backup.read_bytes()
+    feed(program, ONE, statuses(3, 4))
+    assert "exists; name a new file" in refused(program, "backup", str(backup))
+    assert "cannot be written" in refused(program, "backup", str(folder / "none" / "backup.db"))
+    assert [file.name for file in folder.iterdir()] == ["backup.db"]
+    assert backup.read_bytes() == before
+
+
+def test_restore_never_overwrites(tmp_path: Path, program: Program) -> None:
+    """Nor does it leave anything behind where it refuses."""
+    feed(program, ONE, statuses(3))
+    backup = tmp_path / "backup.db"
+    program.cli("backup", str(backup))
+    before, files = contents(program), sorted(tmp_path.iterdir())
+    assert "exists; name a new file" in refused(program, "restore", str(backup))
+    assert contents(program) == before
+    assert sorted(tmp_path.iterdir()) == files
+
+
+@pytest.mark.parametrize("damage", ["an entry", "journal row gone", "handed out fewer", "no store"])
+def test_what_is_not_sound_is_neither_backed_up_nor_restored(
+    audited: Program, tmp_path: Path, damage: str
+) -> None:
+    """It says so, and makes no file."""
+    source = tmp_path / "source.db"
+    if damage == "no store":
+        source.write_bytes(b"no database, but long enough to be looked at" * 400)
+    else:
+        shutil.copy(file_of(audited), source)
+        change_file(source, DAMAGES[damage][0])
+    target = tmp_path / "target.db"
+    done = CliRunner().invoke(main, ["restore", str(source), "--store", f"sqlite:///{target}"])
+    assert done.exit_code == 1
+    assert "sound" in done.output
+    if damage in ("an entry", "handed out fewer"):  # the others are no stores to begin with
+        done = CliRunner().invoke(main, ["backup", str(target), "--store", f"sqlite:///{source}"])
+        assert done.exit_code == 1
+        assert "not sound" in done.output
+    assert [file.name for file in tmp_path.iterdir() if not file.name.startswith("source")] == []
+
+
+def test_restore_of_a_missing_backup_says_so(tmp_path: Path) -> None:
+    target = f"sqlite:///{tmp_path / 'target.db'}"
+    done = CliRunner().invoke(main, ["restore", str(tmp_path / "none.db"), "--store", target])
+    assert done.exit_code == 1
+    assert "does not exist" in done.output
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_backup_in_an_older_format_is_restored(tmp_path: Path) -> None:
+    """Brought up to date on the way; the backup itself stays as it was."""
+    backup = tmp_path / "old.db"
+    key = 1 << schema.SEQ_BITS | 1
+    connection = apsw.Connection(str(backup))
+    connection.execute(schema.MIGRATIONS[0])
+    connection.pragma("application_id", schema.APPLICATION_ID)
+    connection.pragma("user_version", 1)
+    connection.execute("INSERT INTO mailbox VALUES (1, ?, 0, 5, 2, 2)", (A,))
+    connection.execute(
+        "INSERT INTO chunk VALUES (?, 5, ?, ?, ?, ?)",
+        (key, NOW_MS, *chunk.pack(key, encoded(statuses(5)))),
+    )
+    connection.execute(
+        "INSERT INTO journal VALUES (?, 2, 0, ?, '192.0.2.1', 'k', 2, '7', 7)", (key, NOW_MS)
+    )
+    connection.close()
+    before = backup.read_bytes()
+    program, epoch = restored(backup, tmp_path / "restored")
+    assert backup.read_bytes() == before
+    assert epoch == 2
+    row = sound(program)[str(ONE)]
+    assert (row["accepted"], row["handed_out"], row["waiting"]) == (5, 2, 3)
+    assert take(program, ONE, 2, key="k").data == b",".join(encoded(statuses(2)))
+    assert take(program, ONE, 100).data == b",".join(encoded(statuses(3, 3)))
+    [mark] = program.cli("pulls", "show", f"{A}-0-3")["again"]
+    assert (mark["first"], mark["last"], mark["by"]) == (3, 5, "restore")
+
+
+# --- deletion -------------------------------------------------------------------------------------
+
+
+def test_deleting_an_application_erases_on_record(tmp_path: Path) -> None:
+    """What waited is counted as erased and never comes out, not even to a namesake."""
+    with Program(tmp_path) as program:
+        app, other = program.create_app(), program.create_app()
+        number = str(app.sdkappid)
+        for one in (app, other):
+            program.feed(one, statuses(9))
+            program.feed(one, replies(4))
+            assert len(program.pull(one, max=3).data) == 3
+        assert "10 records wait" in refused(program, "app", "delete", number)
+        assert program.waiting(app) == 6
+        done = program.cli("app", "delete", number, "--erase")
+        assert done == {"deleted": app.sdkappid, "erased": 10}
+        program.until(lambda: program.post(*app.request()).result == 1019)
+        rows = sound(program)
+        for kind, handed_out, erased in [(STATUS, 3, 6), (REPLY, 0, 4)]:
+            row = rows[str(app_mailbox(app, kind))]
+            assert (row["handed_out"], row["erased"], row["waiting"]) == (handed_out, erased, 0)
+            assert rows[str(app_mailbox(other, kind))]["erased"] == 0
+        listed = program.cli("pulls", "list", "--sdkappid", number)
+        assert sorted((row["outcome"], row["records"]) for row in listed) == [
+            ("erased", 4),
+            ("erased", 6),
+            ("pulled", 3),
+        ]
+        told = refused(program, "redeliver", "--sid", "8:9", "--sdkappid", number, "--reason", "x")
+        assert "nothing that was handed out matches" in told
+        made = program.cli("app", "create", number, "--appkey", app.appkey)
+        assert made["sdkappid"] == app.sdkappid
+        program.until(lambda: program.post(*app.request(max=0)).result != 1019)
+        assert program.pull(app).data == program.pull(app, REPLY).data == []
+        assert len(program.drain(other)) == 6
