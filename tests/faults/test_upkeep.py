@@ -39,8 +39,7 @@ from pullstatus.store import (
     Store,
     open_store,
 )
-from pullstatus.store.sqlite import chunk, schema, upkeep
-from pullstatus.store.sqlite.engine import STEP_ROWS
+from pullstatus.store.sqlite import chunk, copies, schema, upkeep
 from tests.faults.load import Load, Mix, app_mailbox
 from tests.harness import (
     COMMAND,
@@ -58,6 +57,7 @@ from tests.harness import (
 T = TypeVar("T")
 NOW_MS = 1_767_000_000_000
 MINUTE_MS = 60_000
+STEP_ENTRIES_MAX = 4000  # removed in one commit, which takes some milliseconds
 ONE = Mailbox(1_400_000_001, Kind.DELIVERY_STATUS)
 OTHER = Mailbox(1_400_000_002, Kind.DELIVERY_STATUS)
 
@@ -199,11 +199,11 @@ def test_redelivered_records_look_on_the_wire_as_they_did(tmp_path: Path) -> Non
         assert redeliver(program, "--pull", name) == [(app.sdkappid, 0, 1, 3)]
         again = program.pull(app, key="see-what-a-command-did")
         assert again.content == first.content
-        copies = again.header("pullstatus-pull-id")
-        assert copies not in (None, name)
+        name_again = again.header("pullstatus-pull-id")
+        assert name_again not in (None, name)
         assert program.pull(app).data == []
         assert program.cli("pulls", "show", name) == before
-        shown = program.cli("pulls", "show", str(copies), "--records")
+        shown = program.cli("pulls", "show", str(name_again), "--records")
         [mark] = shown["again"]
         assert (mark["first"], mark["last"], mark["copied_from"]) == (4, 6, 1)
         assert (mark["by"], mark["reason"]) == ("redeliver", "lost")
@@ -504,7 +504,7 @@ def test_removal_goes_in_small_steps_beside_pulls(
     program: Program, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Each step removes a bounded part, pulls come between them and get what they should."""
-    count, old = 24_000, 200
+    count, old = 24_000, 201  # pages of 93, so that removal ends within a chunk
     purged: list[int] = []
     real = upkeep.purge
 
@@ -519,7 +519,6 @@ def test_removal_goes_in_small_steps_beside_pulls(
     async def work(store: Store) -> None:
         for first in range(0, count, 1000):
             await store.append(Append(ONE, expected[first : first + 1000], NOW_MS - DAY_MS))
-        # A page of 93 leaves no chunk whole, so that removal ends within one.
         await asyncio.gather(*(store.pull(Pull(ONE, 93, NOW_MS)) for _ in range(old)))
         removal = asyncio.create_task(keep(store, [], now_ms=NOW_MS + 8 * DAY_MS, retention_days=7))
         at = old * 93
@@ -537,8 +536,8 @@ def test_removal_goes_in_small_steps_beside_pulls(
 
     on_store(program, work)
     assert sum(purged) == old * 93
-    assert max(purged) <= STEP_ROWS * 93
-    steps = -(-old // STEP_ROWS)
+    assert max(purged) <= STEP_ENTRIES_MAX
+    steps = sum(map(bool, purged))
     assert set(pulled_between) >= set(range(1, steps))
     [row] = backlog(program)
     assert row.purged == old * 93
@@ -840,6 +839,32 @@ def assert_served(copy: Program, apps: Sequence[App]) -> None:
                 assert (mark["first"], mark["last"]) == (row.first_seq, last)
                 assert mark["copied_from"] == row.first_seq
                 assert (mark["by"], mark["actor"]) == ("restore", getpass.getuser())
+
+
+def test_a_backup_is_of_the_moment_it_begins(
+    program: Program, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is committed while it copies is not in it, and does not make it begin anew."""
+    monkeypatch.setattr(copies, "COPY_PAGES", 1)
+    feed(program, ONE, statuses(100))
+    backup = tmp_path / "backup.db"
+    done: list[int] = []
+
+    async def work(store: Store) -> None:
+        loop = asyncio.get_running_loop()
+
+        def commit(pages: int, _of: int) -> None:
+            done.append(pages)
+            if len(done) <= 20:
+                append = store.append(Append(ONE, encoded(statuses(50)), NOW_MS))
+                asyncio.run_coroutine_threadsafe(append, loop).result(10)
+
+        await store.backup(backup, commit)
+
+    on_store(program, work)
+    assert done == list(range(1, len(done) + 1))
+    copy, _ = restored(backup, tmp_path / "restored")
+    assert [entry.data for entry in entries_of(copy, ONE)] == encoded(statuses(100))
 
 
 def test_restored_marks_end_where_new_records_begin(tmp_path: Path, program: Program) -> None:
