@@ -39,6 +39,12 @@ def _check_exposure(host: str, *, encrypted: bool, insecure: bool) -> None:
         )
 
 
+SWITCH_S = 0.0005
+"""How long a thread of ours may keep the interpreter while another waits for it. The store's thread
+gives it away at every step of a commit and wants it back at once; with Python's 5 ms, pages and
+single posts a second were a third fewer under load."""
+
+
 @click.command("serve")
 @click.option(
     "--config",
@@ -143,6 +149,7 @@ def serve(
         raise click.UsageError("--tls-certificate and --tls-key go together")
     _check_exposure(host, encrypted=tls_certificate is not None, insecure=insecure)
     logs.configure(log_level)
+    sys.setswitchinterval(SWITCH_S)
     server = Server(
         ServeOptions(store, host, port, trusted_proxies, tls_certificate, tls_key, retention_days)
     )
