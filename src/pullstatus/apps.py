@@ -15,7 +15,13 @@ from collections.abc import Callable, Iterable
 import msgspec
 
 from pullstatus import limits
-from pullstatus.errors import AlreadyExists, InvalidSetting, UnknownApplication, UnknownToken
+from pullstatus.errors import (
+    AlreadyExists,
+    InvalidSetting,
+    StoreCorrupt,
+    UnknownApplication,
+    UnknownToken,
+)
 from pullstatus.records import Kind
 from pullstatus.store import Discard, Mailbox, Outcome, Store
 
@@ -118,7 +124,7 @@ async def change_application(
         before = await _value(store, _app_name(sdkappid))
         if before is None:
             raise UnknownApplication(f"application {sdkappid} does not exist")
-        after = change(msgspec.json.decode(before, type=Application))
+        after = change(_read_application(_app_name(sdkappid), before))
         encoded = msgspec.json.encode(after)
         if encoded == before or await store.change(_app_name(sdkappid), encoded, expected=before):
             return after
@@ -183,7 +189,7 @@ async def applications(store: Store) -> list[Application]:
     """All applications, by number."""
     return sorted(
         (
-            msgspec.json.decode(setting.value, type=Application)
+            _read_application(setting.name, setting.value)
             for setting in await store.settings()
             if setting.value is not None and setting.name.startswith("application/")
         ),
@@ -233,7 +239,7 @@ async def tokens(store: Store) -> list[Token]:
     """All tokens, by name."""
     return sorted(
         (
-            msgspec.json.decode(setting.value, type=Token)
+            _read_token(setting.name, setting.value)
             for setting in await store.settings()
             if setting.value is not None and setting.name.startswith("token/")
         ),
@@ -312,33 +318,60 @@ class Registry:
         self.tokens: dict[str, Token] = {}
 
     async def refresh(self) -> None:
-        """Take in what was changed since."""
+        """Take in what was changed since.
+
+        Raises:
+            StoreCorrupt: a setting is not what was set.
+        """
         for setting in await self._store.settings(self._revision):
-            room, _, name = setting.name.partition("/")
-            if room == "application":
-                self._set_application(int(name), setting.value)
-            elif room == "token":
-                self._set_token(name, setting.value)
+            if setting.name.startswith("application/"):
+                self._set_application(setting.name, setting.value)
+            elif setting.name.startswith("token/"):
+                self._set_token(setting.name, setting.value)
             self._revision = setting.revision
 
     def token(self, secret: str) -> Token | None:
         """The token with this secret, if it is good."""
         return self.tokens.get(token_digest(secret))
 
-    def _set_application(self, sdkappid: int, value: bytes | None) -> None:
+    def _set_application(self, name: str, value: bytes | None) -> None:
         if value is None:
-            self.applications.pop(sdkappid, None)
+            digits = name.removeprefix("application/")
+            if digits.isdigit():
+                self.applications.pop(int(digits), None)
         else:
-            self.applications[sdkappid] = Live(msgspec.json.decode(value, type=Application))
+            application = _read_application(name, value)
+            self.applications[application.sdkappid] = Live(application)
 
     def _set_token(self, name: str, value: bytes | None) -> None:
         digest = self._digests.pop(name, None)
         if digest is not None:
             self.tokens.pop(digest, None)
         if value is not None:
-            token = msgspec.json.decode(value, type=Token)
+            token = _read_token(name, value)
             self.tokens[token.digest] = token
             self._digests[name] = token.digest
+
+
+def _read_application(name: str, value: bytes) -> Application:
+    """An application's setting; proven to be its own, since its records go to whoever signs it."""
+    try:
+        application = msgspec.json.decode(value, type=Application)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise StoreCorrupt(f"the setting {name} is damaged; {_ADVICE}") from error
+    if name != _app_name(application.sdkappid):
+        raise StoreCorrupt(f"the setting {name} is that of another application; {_ADVICE}")
+    return application
+
+
+def _read_token(name: str, value: bytes) -> Token:
+    try:
+        return msgspec.json.decode(value, type=Token)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise StoreCorrupt(f"the setting {name} is damaged; {_ADVICE}") from error
+
+
+_ADVICE = "keep a copy of the store, then `pullstatus restore` a backup"
 
 
 def _app_name(sdkappid: int) -> str:

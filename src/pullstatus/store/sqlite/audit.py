@@ -19,7 +19,7 @@ from pathlib import Path
 
 import apsw
 
-from pullstatus.errors import StoreRefused
+from pullstatus.errors import StoreCorrupt, StoreRefused
 from pullstatus.store.sqlite import chunk, reading, schema
 from pullstatus.store.sqlite.connection import open_reader
 from pullstatus.store.values import AuditReport, Backlog, Finding, Outcome, Progress
@@ -38,7 +38,7 @@ def audit_file(path: Path, progress: Progress) -> AuditReport:
             return audit(connection, progress)
     except apsw.NotADBError as error:
         raise StoreRefused(f"{path} is no database") from error
-    except (apsw.CorruptError, apsw.IOError) as error:
+    except (apsw.CorruptError, apsw.IOError, StoreCorrupt) as error:
         damage = Finding(None, f"the file cannot be read to its end: {error}")
         return AuditReport([], [damage])
     except apsw.Error as error:
@@ -77,7 +77,9 @@ def audit(connection: apsw.Connection, progress: Progress) -> AuditReport:
 
 def _problems(connection: apsw.Connection, row: Backlog) -> Iterator[str]:
     key = reading.base(connection, row.mailbox)
-    assert key is not None
+    if key is None:
+        yield "its row cannot be found by its application"
+        return
     left: Counter[Outcome] = Counter()
     aside: list[range] = []
     expected = row.purged + 1
@@ -90,6 +92,9 @@ def _problems(connection: apsw.Connection, row: Backlog) -> Iterator[str]:
             kind = "overlap" if first < expected else "have a hole"
             yield f"journal rows {kind} at entry {min(first, expected)}"
         expected = first + count
+        if outcome not in _OUTCOMES:
+            yield f"the journal row of entry {first} says nothing about what became of it"
+            continue
         left[Outcome(outcome)] += count
         if outcome == Outcome.QUARANTINED:
             aside.append(range(first, first + count))
@@ -98,6 +103,9 @@ def _problems(connection: apsw.Connection, row: Backlog) -> Iterator[str]:
         yield f"the journal ends at entry {expected - 1}, the cursor stands at {cursor}"
     yield from _count_problems(row, left)
     yield from _chunk_problems(connection, key, row, aside)
+
+
+_OUTCOMES = frozenset(map(int, Outcome))
 
 
 def _count_problems(row: Backlog, left: Counter[Outcome]) -> Iterator[str]:

@@ -58,9 +58,9 @@ def open_writer(path: Path | str, *, fold: bool = False, vfs: str | None = None)
     return connection
 
 
-def open_reader(path: Path) -> apsw.Connection:
+def open_reader(path: Path, *, vfs: str | None = None) -> apsw.Connection:
     """A connection that only reads, beside the writer."""
-    connection = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READONLY)
+    connection = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READONLY, vfs=vfs)
     connection.set_busy_timeout(BUSY_MS)
     return connection
 

@@ -236,6 +236,15 @@ class SqliteStore:
 
 
 def _open_log(path: Path, *, server: bool) -> Log:
+    try:
+        return _checked_log(path, server=server)
+    except StoreRefused as error:
+        if str(path) in str(error):
+            raise
+        raise type(error)(f"{path}: {error}") from error
+
+
+def _checked_log(path: Path, *, server: bool) -> Log:
     outdated = False
     if path.stat().st_size:
         connection = open_reader(path)
@@ -243,7 +252,7 @@ def _open_log(path: Path, *, server: bool) -> Log:
             outdated = 0 < schema.version(connection) < schema.VERSION
             if server:
                 check_sound(connection, path)
-        except (apsw.CorruptError, apsw.NotADBError) as error:
+        except (apsw.CorruptError, apsw.NotADBError, apsw.SQLError) as error:
             raise StoreCorrupt(f"{path} is damaged or no database: {error}") from error
         finally:
             connection.close()

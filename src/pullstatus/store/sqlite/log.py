@@ -185,7 +185,7 @@ def translated() -> Iterator[None]:
         raise StoreUnavailable("another process holds the store; try again") from error
     except apsw.FullError as error:
         raise StoreFull(_FULL) from error
-    except (apsw.CorruptError, apsw.NotADBError) as error:
+    except (apsw.CorruptError, apsw.NotADBError, UnicodeDecodeError) as error:
         raise StoreCorrupt(
             "the store's file is damaged: keep a copy of it, then restore a backup"
         ) from error

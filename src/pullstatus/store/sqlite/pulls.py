@@ -103,9 +103,27 @@ def _repeated(
         if state.mailbox != operation.mailbox or count_max != operation.count_max:
             return KeyReused("this Idempotency-Key came before with another type or max")
         first_seq = key & schema.SEQ_MASK
+        if first_seq + count != _next_first(transaction, state, key):
+            return StoreUnavailable(_PAGE_DAMAGED)
         read_from = transaction.states.chunk_at(state.key, first_seq)
         taken, data = Head(transaction.connection, state.key, read_from, first_seq).take(count)
         if taken != count:
-            return StoreUnavailable("the page of this Idempotency-Key was damaged on the disk")
+            return StoreUnavailable(_PAGE_DAMAGED)
         return Page(first_seq, count, data, state.tail - state.cursor, repeated=True)
     return None
+
+
+_PAGE_DAMAGED = "the page of this Idempotency-Key was damaged on the disk"
+
+
+def _next_first(transaction: Transaction, state: State, key: int) -> int:
+    """Where the page behind the one with this key begins.
+
+    A journal row has no checksum of its own, and one that says too much would hand out what
+    another pull has had.
+    """
+    following: int | None = transaction.connection.execute(
+        "SELECT min(key) FROM journal WHERE key > ? AND key <= ?",
+        (key, state.key | schema.SEQ_MASK),
+    ).get
+    return state.cursor + 1 if following is None else following & schema.SEQ_MASK

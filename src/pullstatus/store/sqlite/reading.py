@@ -56,7 +56,7 @@ class Readers:
 def backlog(connection: apsw.Connection) -> list[Backlog]:
     """How every mailbox stands."""
     return [
-        Backlog(Mailbox(sdkappid, Kind(kind)), *counts)
+        Backlog(Mailbox(sdkappid, schema.known(Kind, kind)), *counts)
         for sdkappid, kind, *counts in connection.execute(
             "SELECT sdkappid, kind, tail, handed_out, tail - cursor, expired, erased, quarantined,"
             " purged FROM mailbox ORDER BY sdkappid, kind"
@@ -133,7 +133,7 @@ def journal(
 def keyed(connection: apsw.Connection, key: str) -> list[JournalRow]:
     """The journal rows with this pull key."""
     mailboxes = {
-        number: Mailbox(sdkappid, Kind(kind))
+        number: Mailbox(sdkappid, schema.known(Kind, kind))
         for number, sdkappid, kind in connection.execute("SELECT id, sdkappid, kind FROM mailbox")
     }
     return [
@@ -158,7 +158,7 @@ def _journal_row(
         mailbox,
         key & schema.SEQ_MASK,
         count,
-        Outcome(outcome),
+        schema.known(Outcome, outcome),
         at_ms,
         address,
         pull_key,
@@ -196,7 +196,7 @@ def audit_rows(connection: apsw.Connection) -> list[AuditRow]:
 def due_for_purge(connection: apsw.Connection, left_before_ms: int) -> list[Mailbox]:
     """Mailboxes whose oldest journal row is from before."""
     return [
-        Mailbox(sdkappid, Kind(kind))
+        Mailbox(sdkappid, schema.known(Kind, kind))
         for sdkappid, kind in connection.execute(
             "SELECT sdkappid, kind FROM mailbox WHERE purged < cursor AND (SELECT at_ms"
             " FROM journal WHERE key > (id << ?1) + purged ORDER BY key LIMIT 1) < ?2",

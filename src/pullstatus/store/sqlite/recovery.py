@@ -21,6 +21,7 @@ from pathlib import Path
 import apsw
 
 from pullstatus.errors import StoreCorrupt
+from pullstatus.store.sqlite import schema
 
 HEADER_BYTES = 32
 FRAME_HEADER_BYTES = 24
@@ -48,6 +49,11 @@ def check_sound(connection: apsw.Connection, path: Path) -> None:
         raise StoreCorrupt(f"{wal} is damaged before its end; {_ADVICE}")
     if path.stat().st_size <= QUICK_CHECK_BYTES:
         found = connection.execute("PRAGMA quick_check(1)").get
+        if found != "ok":
+            raise StoreCorrupt(f"{path} is damaged ({found}); {_ADVICE}")
+    if schema.version(connection):
+        # The quick one does not look into indexes; here they tell whose a mailbox is.
+        found = connection.execute("PRAGMA integrity_check(mailbox)").get
         if found != "ok":
             raise StoreCorrupt(f"{path} is damaged ({found}); {_ADVICE}")
 

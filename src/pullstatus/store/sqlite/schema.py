@@ -14,9 +14,14 @@ entries each.
 
 from __future__ import annotations
 
+import enum
+from typing import TypeVar
+
 import apsw
 
-from pullstatus.errors import StoreRefused
+from pullstatus.errors import StoreCorrupt, StoreRefused
+
+E = TypeVar("E", bound=enum.Enum)
 
 APPLICATION_ID = 0x70756C6C  # "pull", in the file's header: what `file` and we know it by
 PAGE_BYTES = 8192  # measured: 4096 and 32768 append a fifth to a half slower, 16384 alike
@@ -133,6 +138,21 @@ INSERT INTO epoch VALUES (1, 0);
 
 MIGRATIONS = (_V1, _V2)
 VERSION = len(MIGRATIONS)
+
+
+def known(values: type[E], number: int) -> E:
+    """What a stored number stands for.
+
+    Raises:
+        StoreCorrupt: for nothing; it was never stored.
+    """
+    try:
+        return values(number)
+    except ValueError as error:
+        raise StoreCorrupt(
+            f"the file is damaged: it holds a {values.__name__.lower()} that there is not;"
+            " keep a copy of it, then restore a backup"
+        ) from error
 
 
 def version(connection: apsw.Connection) -> int:

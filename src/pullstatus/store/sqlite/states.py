@@ -137,7 +137,11 @@ class States:
             " purged FROM mailbox"
         ):
             state = State(
-                Mailbox(sdkappid, Kind(kind)), number, number << schema.SEQ_BITS, 0, *counts
+                Mailbox(sdkappid, schema.known(Kind, kind)),
+                number,
+                number << schema.SEQ_BITS,
+                0,
+                *counts,
             )
             place = slot(state.mailbox)
             old = self._states.get(place)
