@@ -17,7 +17,7 @@ import uvicorn
 
 from pullstatus import limits
 from pullstatus.apps import Registry
-from pullstatus.errors import InvalidSetting, StoreUnavailable
+from pullstatus.errors import InvalidSetting, StoreCorrupt, StoreUnavailable
 from pullstatus.mailbox.retention import keep
 from pullstatus.server.application import Application, wall_ms
 from pullstatus.server.protocol import Protocol
@@ -91,7 +91,10 @@ class Server:
             raise
         try:
             registry = Registry(self.store)
-            await registry.refresh()
+            try:
+                await registry.refresh()
+            except StoreCorrupt as error:
+                raise StoreCorrupt(f"{self.options.store}: {error}") from error
             self.application = await self.build(registry)
             scheme = "https" if self.options.tls_certificate else "http"
             host, port = listener.getsockname()[:2]
@@ -163,6 +166,8 @@ class Server:
                 await registry.refresh()
             except StoreUnavailable as error:
                 log.warning("refresh put off", reason=str(error))
+            except StoreCorrupt as error:
+                self._fail(error)
 
     async def _keep(self, registry: Registry) -> None:
         """Let go of what is too old."""
@@ -177,6 +182,8 @@ class Server:
                 )
             except StoreUnavailable as error:
                 log.warning("removal put off", reason=str(error))
+            except StoreCorrupt as error:
+                self._fail(error)
 
 
 class _Uvicorn(uvicorn.Server):

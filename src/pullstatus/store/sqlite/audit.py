@@ -38,7 +38,7 @@ def audit_file(path: Path, progress: Progress) -> AuditReport:
             return audit(connection, progress)
     except apsw.NotADBError as error:
         raise StoreRefused(f"{path} is no database") from error
-    except (apsw.CorruptError, apsw.IOError, StoreCorrupt) as error:
+    except (apsw.CorruptError, apsw.IOError, apsw.SQLError, StoreCorrupt) as error:
         damage = Finding(None, f"the file cannot be read to its end: {error}")
         return AuditReport([], [damage])
     except apsw.Error as error:

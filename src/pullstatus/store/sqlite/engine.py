@@ -20,7 +20,7 @@ from pullstatus.store.sqlite.place import ServerLock, check_folder, has_room
 from pullstatus.store.sqlite.pulls import EMPTY
 from pullstatus.store.sqlite.reading import Readers
 from pullstatus.store.sqlite.recovery import check_sound
-from pullstatus.store.sqlite.states import slot
+from pullstatus.store.sqlite.states import States, slot
 from pullstatus.store.sqlite.writer import Writer
 from pullstatus.store.values import (
     Again,
@@ -249,9 +249,12 @@ def _checked_log(path: Path, *, server: bool) -> Log:
     if path.stat().st_size:
         connection = open_reader(path)
         try:
-            outdated = 0 < schema.version(connection) < schema.VERSION
+            version = schema.version(connection)
+            outdated = 0 < version < schema.VERSION
             if server:
                 check_sound(connection, path)
+                if version == schema.VERSION:
+                    States(connection).begin()  # refuses rows that contradict each other
         except (apsw.CorruptError, apsw.NotADBError, apsw.SQLError) as error:
             raise StoreCorrupt(f"{path} is damaged or no database: {error}") from error
         finally:
