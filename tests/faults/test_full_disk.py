@@ -112,6 +112,9 @@ def test_nearly_full_disk_by_its_word_under_load(pretended: Room) -> None:
     refuse_and_recover(pretended)
 
 
+PATIENCE_S = 60  # far longer than any of it takes
+
+
 def count(load: Load, verb: Verb, outcome: Seen, since: int) -> int:
     """How many operations from a place of the history on had an outcome."""
     return sum(
@@ -121,10 +124,11 @@ def count(load: Load, verb: Verb, outcome: Seen, since: int) -> int:
 
 
 async def until(load: Load, verb: Verb, outcome: Seen, wanted: int) -> None:
-    """Wait for so many more operations of an outcome."""
+    """Wait for so many more operations of an outcome; fail, rather than wait for ever."""
     since = len(load.history)
-    while count(load, verb, outcome, since) < wanted:
-        await load.answered(1)
+    async with asyncio.timeout(PATIENCE_S):
+        while count(load, verb, outcome, since) < wanted:
+            await load.answered(1)
 
 
 def refuse_and_recover(room: Room) -> None:
