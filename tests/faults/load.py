@@ -1,7 +1,7 @@
 """Clients in a closed loop against a server that fails, and the judgement of what they saw.
 
     load = Load(program, Random(seed))
-    with program:
+    with doomed(program):
         asyncio.run(load.live(fault))       # clients work until `fault` is over
     with program:
         report = load.settle()              # heal: nothing may be missing, nothing come twice
@@ -17,11 +17,12 @@ Record ids stand in `sid`, or in the text of a reply. A copy has its original's 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import itertools
 import json
 import re
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from random import Random
 
@@ -437,6 +438,16 @@ class Load:
     def since(self, moment: float) -> list[Operation]:
         """What was begun after a moment."""
         return [operation for operation in self.history if operation.invoked > moment]
+
+
+@contextlib.contextmanager
+def doomed(program: Program) -> Iterator[None]:
+    """Start a program that will not end well; whatever happens, nothing is left of it."""
+    program.start()
+    try:
+        yield
+    finally:
+        program.kill()
 
 
 def app_mailbox(app: App, kind: Kind) -> Mailbox:

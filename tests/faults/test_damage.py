@@ -34,6 +34,7 @@ from pullstatus.errors import PullstatusError, StoreCorrupt, StoreRefused
 from pullstatus.records import Kind
 from pullstatus.store import Append, Mailbox, Page, Pull, Store, audit_store, open_store
 from pullstatus.store.sqlite.schema import PAGE_BYTES
+from tests.faults.load import doomed
 from tests.harness import Program, reply, status, statuses
 
 FLIPS = int(os.environ.get("PULLSTATUS_FLIPS", "320"))
@@ -429,10 +430,9 @@ def test_server_refuses_a_damaged_log_and_names_it(tmp_path: Path) -> None:
     """Acknowledged commits stand behind the damaged one: going on would lose them in silence."""
     program = Program(tmp_path)
     app = program.create_app()
-    program.start()
-    for number in range(1, 4):
-        program.feed(app, statuses(2, first=10 * number))
-    program.kill()
+    with doomed(program):
+        for number in range(1, 4):
+            program.feed(app, statuses(2, first=10 * number))
     log = tmp_path / f"{NAME}-wal"
     content = log.read_bytes()
     at = content.index(b'"sid":"8:10"')

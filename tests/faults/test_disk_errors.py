@@ -16,7 +16,7 @@ from random import Random
 import httpx
 import pytest
 
-from tests.faults.load import Load, Mix
+from tests.faults.load import Load, Mix, doomed
 from tests.harness import Program
 from tests.sim.checker import Seen, Verb
 
@@ -125,9 +125,8 @@ def fail(
         await probing
         check_readiness(load, probe)
 
-    program.start()
-    asyncio.run(load.live(fault))
-    program.kill()
+    with doomed(program):
+        asyncio.run(load.live(fault))
     for operation in load.since(disk.struck()):
         if operation.outcome is Seen.OK:
             assert operation.verb is Verb.PULL

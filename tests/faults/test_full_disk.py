@@ -20,7 +20,7 @@ from typing import Protocol
 import pytest
 
 from pullstatus import limits
-from tests.faults.load import Load, Mix
+from tests.faults.load import Load, Mix, doomed
 from tests.harness import REPLY, STATUS, Program, statuses
 from tests.sim.checker import Seen, Verb
 
@@ -226,8 +226,7 @@ def limit_the_files(room: Room) -> None:
         status = await asyncio.to_thread(program.process.wait, 15)
         assert status == 70, program.log()[-2000:]
 
-    program.start()
-    asyncio.run(load.live(fault))
-    program.kill()
+    with doomed(program):
+        asyncio.run(load.live(fault))
     with program:
         load.settle()

@@ -12,7 +12,7 @@ from random import Random
 
 import pytest
 
-from tests.faults.load import Load
+from tests.faults.load import Load, doomed
 from tests.harness import Program
 
 KILLS = int(os.environ.get("PULLSTATUS_KILLS", "50"))
@@ -34,9 +34,8 @@ def test_killed_under_load(tmp_path: Path, shard: int) -> None:
         program.process.kill()
 
     for _ in range(KILLS // SHARDS + (shard < KILLS % SHARDS)):
-        program.start()
-        asyncio.run(load.live(kill))
-        program.kill()
+        with doomed(program):
+            asyncio.run(load.live(kill))
     with program:
         report = load.settle()
     assert report.acknowledged

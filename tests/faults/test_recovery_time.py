@@ -9,7 +9,7 @@ from pathlib import Path
 from random import Random
 
 from pullstatus.store import Append, open_store
-from tests.faults.load import Load, Mix, app_mailbox
+from tests.faults.load import Load, Mix, app_mailbox, doomed
 from tests.harness import STATUS, App, Program, status
 
 WAITING = 1_000_000
@@ -49,10 +49,9 @@ def test_back_in_service_soon_after_a_kill(tmp_path: Path) -> None:
         assert program.process is not None
         program.process.kill()
 
-    program.start()
-    assert len(program.pull(app).data) == 100
-    asyncio.run(load.live(kill))
-    program.kill()
+    with doomed(program):
+        assert len(program.pull(app).data) == 100
+        asyncio.run(load.live(kill))
 
     began = time.monotonic()
     with program:

@@ -40,7 +40,7 @@ from pullstatus.store import (
     open_store,
 )
 from pullstatus.store.sqlite import chunk, copies, schema, upkeep
-from tests.faults.load import Load, Mix, app_mailbox
+from tests.faults.load import Load, Mix, app_mailbox, doomed
 from tests.harness import (
     COMMAND,
     REPLY,
@@ -798,9 +798,8 @@ def test_backups_under_load_are_moments_of_the_store(tmp_path: Path) -> None:
             assert run.returncode == 0
             assert told == {"backup": str(backup), "bytes": backup.stat().st_size}
 
-    program.start()
-    asyncio.run(load.live(back_up))
-    program.kill()
+    with doomed(program):
+        asyncio.run(load.live(back_up))
     accepted = []
     for turn, backup in enumerate(backups):
         copy, epoch = restored(backup, tmp_path / f"restored-{turn}")
