@@ -339,6 +339,9 @@ class Program:
             exit_status = self.stop()
             if error is None:
                 assert exit_status == 0, self.log()[-2000:]
+            else:
+                error.add_note(f"the server's exit status: {exit_status}, its log ends:\n")
+                error.add_note(self.log()[-2000:])
 
     @contextlib.asynccontextmanager
     async def inside(self) -> AsyncIterator[Server]:
