@@ -17,6 +17,7 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import os
+import re
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from pathlib import Path
@@ -30,7 +31,7 @@ from click.testing import CliRunner
 from pullstatus import apps
 from pullstatus.apps import Registry
 from pullstatus.cli import main
-from pullstatus.errors import PullstatusError, StoreCorrupt, StoreRefused
+from pullstatus.errors import PullstatusError, StoreCorrupt, StoreRefused, StoreUnavailable
 from pullstatus.records import Kind
 from pullstatus.store import Append, Mailbox, Page, Pull, Store, audit_store, open_store
 from pullstatus.store.sqlite.schema import PAGE_BYTES
@@ -445,3 +446,42 @@ def test_server_refuses_a_damaged_log_and_names_it(tmp_path: Path) -> None:
     log.write_bytes(content)
     with program:
         assert len(program.drain(app)) == 6
+
+
+def test_mailbox_is_not_given_to_another_application(tmp_path: Path, folded: Original) -> None:
+    """Both exist, and one bit makes one of the other: the index knows better."""
+    content = folded.files[""]
+    start = (_roots(tmp_path, content)["mailbox"] - 1) * PAGE_BYTES
+    page = content[start : start + PAGE_BYTES]
+    places = [
+        start + match.end() - 1 for match in re.finditer(SDKAPPIDS[0].to_bytes(4, "big"), page)
+    ]
+    verdicts = [judge(tmp_path, folded, {"": flipped(content, at, 1)}) for at in places]
+    # A row that grew has left its old place as it was.
+    assert Counter(verdicts)["refused"] == len(Kind)
+
+
+@pytest.mark.parametrize("more", [1, -1, 1 << 32])
+def test_key_does_not_bring_a_page_of_another_size(
+    tmp_path: Path, folded: Original, more: int
+) -> None:
+    """A journal row has no checksum, but where the next one begins tells how long it is."""
+    path = tmp_path / "longer.db"
+    path.write_bytes(folded.files[""])
+    connection = apsw.Connection(str(path))
+    connection.execute("UPDATE journal SET count = count + ? WHERE pull_key = 'page-0'", (more,))
+    connection.close()
+
+    async def ask_again() -> None:
+        store = await open_store(f"sqlite:///{path}", server=True)
+        operation, _ = folded.pages[0]
+        with pytest.raises(StoreUnavailable, match="damaged"):
+            await store.pull(operation)
+        operation, page = folded.pages[1]
+        assert (await store.pull(operation)).data == page.data
+        await store.close()
+
+    asyncio.run(ask_again())
+    found = CliRunner().invoke(main, ["audit", "--store", f"sqlite:///{path}"])
+    assert found.exit_code == 1
+    assert f"{folded.pages[0][0].mailbox}: journal rows" in found.stderr
