@@ -106,6 +106,9 @@ HEADER_DEADLINE_S: Final = 10
 BODY_DEADLINE_S: Final = 30
 """Seconds until the body is complete."""
 
+IDLE_S: Final = 75
+"""Seconds that a connection may stay open between two requests."""
+
 ANSWER_DEADLINE_S: Final = 30
 """Seconds that a written answer may wait for a peer that does not read it."""
 

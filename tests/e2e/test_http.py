@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import json
 import socket
 import time
@@ -14,6 +15,7 @@ import pytest
 
 from pullstatus import limits
 from pullstatus.errors import OutcomeUnknown
+from pullstatus.records import Kind
 from pullstatus.server import serve
 from pullstatus.store.sqlite import writer
 from pullstatus.wire.request import PULL_PATH
@@ -172,6 +174,19 @@ def test_pipelined_requests_are_answered_in_order(shared: Program, app: App) -> 
         assert [wire.read().data for _ in range(300)] == [[one] for one in statuses(300)]
 
 
+def test_request_behind_the_last_one_of_a_connection_takes_nothing(
+    shared: Program, app: App
+) -> None:
+    """Its answer would have nowhere to go."""
+    shared.feed(app, statuses(1))
+    last = http_request("POST", *app.request(Kind.REPLY), headers=["Connection: close"])
+    with shared.connect() as wire:
+        wire.send(last + http_request("POST", *app.request()))
+        assert wire.read().data == []
+        assert wire.ended()
+    assert shared.waiting(app) == 1
+
+
 def test_pipelined_requests_cut_anywhere_are_answered(shared: Program, app: App) -> None:
     """However the stream falls into reads, heads that are small are never taken for large ones."""
     shared.feed(app, statuses(400))
@@ -304,6 +319,76 @@ def test_request_that_is_never_whole_is_closed(
             return time.monotonic() - began
 
     assert deadline_s <= asyncio.run(hold()) < deadline_s + 1
+
+
+def test_connection_without_a_next_request_is_closed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(limits, "IDLE_S", 0.3)
+    monkeypatch.setattr(serve, "SWEEP_S", 0.05)
+    program = Program(tmp_path)
+    app = program.create_app()
+
+    async def play() -> None:
+        async with program.inside():
+            reader, writer = await asyncio.open_connection(program.host, program.port)
+            for _ in range(3):
+                await asyncio.sleep(0.15)
+                writer.write(http_request("POST", *app.request()))
+                head = await reader.readuntil(b"\r\n\r\n")
+                await reader.readexactly(int(head.partition(b"content-length: ")[2].split()[0]))
+            assert await asyncio.wait_for(reader.read(), 2) == b""
+            writer.close()
+
+    asyncio.run(play())
+
+
+def test_request_behind_the_last_answer_of_a_stopping_server_takes_nothing(tmp_path: Path) -> None:
+    """Its page would leave with a connection that is closed already."""
+    program = Program(tmp_path)
+    app = program.create_app()
+
+    async def play() -> None:
+        async with program.inside() as server, program.client() as http:
+            ingest = f"/ingest/{app.sdkappid}/delivery-statuses"
+            bearer = {"Authorization": f"Bearer {program.token}"}
+            await http.post(ingest, json=statuses(1), headers=bearer)
+            reader, writer = await asyncio.open_connection(program.host, program.port)
+            connections = server._uvicorn._connections  # type: ignore[union-attr]
+            await until(lambda: len(connections()) == 2)
+            for connection in connections():
+                connection.draining = True
+            empty = http_request("POST", *app.request(Kind.REPLY))
+            writer.write(empty + http_request("POST", *app.request()))
+            assert (await asyncio.wait_for(reader.read(), 5)).count(b"HTTP/1.1") == 1
+            writer.close()
+
+    asyncio.run(play())
+    assert program.waiting(app) == 1
+
+
+def test_requests_leave_nothing_for_the_garbage_collector(tmp_path: Path) -> None:
+    """Rings of objects would have it run all the time, over everything that lives."""
+    program = Program(tmp_path)
+    app = program.create_app()
+
+    async def play() -> int:
+        async with program.inside(), program.client() as http:
+            await http.get("/healthz")
+            reader, writer = await asyncio.open_connection(program.host, program.port)
+            gc.collect()
+            gc.disable()
+            try:
+                for _ in range(50):
+                    writer.write(http_request("POST", *app.request()))
+                    head = await reader.readuntil(b"\r\n\r\n")
+                    await reader.readexactly(int(head.partition(b"content-length: ")[2].split()[0]))
+                return gc.collect()
+            finally:
+                gc.enable()
+                writer.close()
+
+    assert asyncio.run(play()) < 50
 
 
 @pytest.mark.usefixtures("hasty")

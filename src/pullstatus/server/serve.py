@@ -154,7 +154,6 @@ class Server:
             forwarded_allow_ips=options.trusted_proxies or None,
             ssl_certfile=options.tls_certificate,
             ssl_keyfile=options.tls_key,
-            timeout_keep_alive=75,
             timeout_graceful_shutdown=limits.DRAIN_DEADLINE_S,
         )
 
