@@ -296,6 +296,13 @@ class Program:
         self.process.terminate()
         return self._gone()
 
+    def processes(self) -> list[int]:
+        """The server's process and the one of its store."""
+        assert self.process is not None
+        number = self.process.pid
+        children = Path(f"/proc/{number}/task/{number}/children").read_text(encoding="ascii")
+        return [number, *map(int, children.split())]
+
     def kill(self) -> None:
         """Stop it in the middle of whatever it does."""
         assert self.process is not None

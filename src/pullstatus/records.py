@@ -24,7 +24,7 @@ import re
 from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 from decimal import Decimal
-from typing import Any, Final, TypeAlias
+from typing import Annotated, Any, Final, Literal, TypeAlias
 
 import msgspec
 
@@ -42,6 +42,7 @@ __all__ = [
     "decode_lines",
     "encode",
     "encode_all",
+    "encode_array",
 ]
 
 
@@ -290,7 +291,7 @@ def encode(record: Record, extra: Extra | None = None) -> bytes:
 
 
 def encode_all(
-    records: Sequence[Record], extras: Sequence[Extra | None] | None = None
+    records: Sequence[Record | _StatusRow | _ReplyRow], extras: Sequence[Extra | None] | None = None
 ) -> list[bytes]:
     """Encode a batch, each record as `encode` does.
 
@@ -429,6 +430,67 @@ def decode_lines(
         check_json(line, what)
         pairs.append(_decode_at(index, line, kind, what))
     return _unzip(pairs)
+
+
+# --- a whole array at once ------------------------------------------------------------------------
+
+_Nationcode: TypeAlias = Annotated[
+    str, msgspec.Meta(min_length=1, max_length=limits.NATIONCODE_DIGITS_MAX)
+]
+_Mobile: TypeAlias = Annotated[str, msgspec.Meta(min_length=1, max_length=limits.MOBILE_DIGITS_MAX)]
+
+
+class _StatusRow(msgspec.Struct, omit_defaults=True, forbid_unknown_fields=True, gc=False):
+    """A `DeliveryStatus` before the checks that a decoder can't do."""
+
+    user_receive_time: str
+    nationcode: _Nationcode
+    mobile: _Mobile
+    report_status: Literal["SUCCESS", "FAIL"]
+    errmsg: str
+    description: str
+    sid: Annotated[str, msgspec.Meta(min_length=1, max_length=limits.SID_CHARS_MAX)]
+    ext: str = ""
+
+
+class _ReplyRow(msgspec.Struct, forbid_unknown_fields=True, gc=False):
+    """A `Reply` before the checks that a decoder can't do."""
+
+    nationcode: _Nationcode
+    mobile: _Mobile
+    text: str
+    sign: str
+    time: Annotated[int, msgspec.Meta(ge=0, le=limits.REPLY_TIME_S_MAX)]
+    extend: str = ""
+
+
+_decode_rows: Final[tuple[Callable[[bytes], Any], ...]] = (
+    msgspec.json.Decoder(list[_StatusRow]).decode,
+    msgspec.json.Decoder(list[_ReplyRow]).decode,
+)
+
+
+def encode_array(data: bytes, kind: Kind) -> list[bytes] | None:
+    """Encode a JSON array of records as `encode_all` encodes what `decode_array` gives, but faster.
+
+    The rules are checked for the members of all records together, where that can be, in place of
+    record by record.
+
+    Returns:
+        None for what is unusual: nothing at all, a member that is unknown, or a rule that seems
+        broken. `decode_array` has the last word on that.
+    """
+    try:
+        rows = _decode_rows[kind](data)
+        numbers = "".join([row.nationcode + row.mobile for row in rows])
+        if not (numbers.isascii() and numbers.isdigit()):
+            return None
+        if kind is Kind.DELIVERY_STATUS:
+            for received in {row.user_receive_time for row in rows}:
+                _utc8_s(received)
+    except (*_UNUSUAL, ValueError):
+        return None
+    return encode_all(rows)
 
 
 # --- decoding, the careful way --------------------------------------------------------------------

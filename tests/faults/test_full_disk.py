@@ -222,7 +222,8 @@ def limit_the_files(room: Room) -> None:
         assert program.process is not None
         await load.answered(200)
         size = (room.folder / "mailboxes.db-wal").stat().st_size
-        resource.prlimit(program.process.pid, resource.RLIMIT_FSIZE, (size, size))
+        for number in program.processes():
+            resource.prlimit(number, resource.RLIMIT_FSIZE, (size, size))
         status = await asyncio.to_thread(program.process.wait, 15)
         assert status == 70, program.log()[-2000:]
 

@@ -5,6 +5,8 @@ import itertools
 from collections.abc import Callable
 from pathlib import Path
 
+import apsw
+
 from pullstatus import limits
 from pullstatus.records import Kind
 from pullstatus.store import (
@@ -20,6 +22,8 @@ from pullstatus.store import (
     RepeatKey,
     Store,
 )
+from pullstatus.store.sqlite import SqliteStore
+from pullstatus.store.sqlite.thread import ThreadLane
 
 NOW_MS = 1_800_000_000_000
 REPEAT_MS = limits.INGEST_REPEAT_S * 1000
@@ -141,3 +145,11 @@ def check_journal(rows: list[JournalRow], cursor: int, purged: int = 0) -> None:
         next_seq += row.count
     assert next_seq == cursor + 1
     assert len({row.pull_id for row in rows}) == len(rows)
+
+
+def connection_of(store: Store) -> apsw.Connection:
+    """The connection of a store whose engine is in this process."""
+    assert isinstance(store, SqliteStore)
+    lane = store._writer._lane
+    assert isinstance(lane, ThreadLane)
+    return lane._committer._log._connection

@@ -27,6 +27,7 @@ from pullstatus.records import (
     decode_lines,
     encode,
     encode_all,
+    encode_array,
     integer,
     receive_time_s,
 )
@@ -756,3 +757,31 @@ def test_any_member_value_is_taken_or_refused_by_name(kind: Kind, data: st.DataO
     else:
         assert extra is None
         assert getattr(record, member) == ("" if value is None else value)
+
+
+@given(st.sampled_from(Kind), st.data())
+def test_an_array_is_encoded_at_once_as_record_by_record_or_not_at_all(
+    kind: Kind, data: st.DataObject
+) -> None:
+    """What the quick way takes, the careful way takes too, and makes the same of it."""
+    good: st.SearchStrategy[Record] = replies if kind is Kind.REPLY else statuses
+    bodies = [encode(record) for record in data.draw(st.lists(good, max_size=3))]
+    sample = SAMPLES[kind]
+    member = data.draw(st.sampled_from([*sample]))
+    value = data.draw(json_values | mobiles | st.sampled_from(["\u0663", "\U0001d11e", 1.0, 1e9]))
+    raw = json.dumps(value, ensure_ascii=data.draw(st.booleans())).encode()
+    bodies.insert(data.draw(st.integers(0, len(bodies))), with_raw(sample, member, raw))
+    array = b"[" + b",".join(bodies) + b"]"
+    if (entries := encode_array(array, kind)) is not None:
+        assert entries == encode_all(*decode_array(array, kind))
+
+
+@given(st.lists(statuses, min_size=1, max_size=4), st.lists(replies, min_size=1, max_size=4))
+def test_an_array_of_usual_records_is_encoded_at_once(
+    some: list[DeliveryStatus], others: list[Reply]
+) -> None:
+    for kind, records in ((Kind.DELIVERY_STATUS, [*some]), (Kind.REPLY, [*others])):
+        entries = encode_all(records)
+        found = encode_array(b"[" + b",".join(entries) + b"]", kind)
+        assert found == entries or any("+" in record.mobile for record in records)
+    assert encode_array(b"[]", Kind.REPLY) is None

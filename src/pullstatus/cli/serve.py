@@ -162,7 +162,16 @@ def serve(
     logs.configure(log_level)
     sys.setswitchinterval(SWITCH_S)
     server = Server(
-        ServeOptions(store, host, port, trusted_proxies, tls_certificate, tls_key, retention_days)
+        ServeOptions(
+            store,
+            host,
+            port,
+            trusted_proxies,
+            tls_certificate,
+            tls_key,
+            retention_days,
+            store_apart=True,
+        )
     )
     uvloop.run(server.run(on_ready=_settle))
     if server.failure is not None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pullstatus import limits
 from pullstatus.errors import BodyTooLarge, InvalidBody
 from pullstatus.receipts import Receipts
-from pullstatus.records import Kind, decode_array, decode_lines, encode_all
+from pullstatus.records import Kind, decode_array, decode_lines, encode_all, encode_array
 
 __all__ = ["read_batch"]
 
@@ -26,6 +26,10 @@ def read_batch(body: bytes, kind: Kind, ndjson: bool) -> Receipts:  # noqa: FBT0
         InvalidRecord: one record breaks a rule; its 0-based place and the member are named.
     """
     check_size(body)
+    entries = None if ndjson else encode_array(body, kind)
+    if entries is not None:
+        check_count(len(entries))
+        return Receipts(kind, entries)
     if ndjson:
         # Not splitlines: it also cuts at a lone CR, which JSON takes for white space.
         lines = [line for line in body.split(b"\n") if line.strip(b" \t\r")]

@@ -40,6 +40,7 @@ class ServeOptions(msgspec.Struct, frozen=True):
         trusted_proxies: addresses whose X-Forwarded-For is believed, separated by commas.
         tls_certificate, tls_key: PEM files; both or none.
         retention_days: how long what was handed out is kept.
+        store_apart: give the store a process of its own.
     """
 
     store: str = "sqlite:///pullstatus.db"
@@ -49,6 +50,7 @@ class ServeOptions(msgspec.Struct, frozen=True):
     tls_certificate: Path | None = None
     tls_key: Path | None = None
     retention_days: float = limits.HANDED_OUT_RETENTION_DAYS
+    store_apart: bool = False
 
 
 class Server:
@@ -77,14 +79,14 @@ class Server:
             StoreRefused: the store cannot be opened safely; the text says what to change.
             InvalidSetting: the address cannot be listened on, or the TLS files are no use.
         """
-        loop = asyncio.get_running_loop()
         _check_tls(self.options)
         listener = _listen(self.options.host, self.options.port)
         try:
             self.store = await open_store(
                 self.options.store,
                 server=True,
-                on_failure=lambda error: cast("None", loop.call_soon_threadsafe(self._fail, error)),
+                apart=self.options.store_apart,
+                on_failure=self._fail,
             )
         except BaseException:
             listener.close()

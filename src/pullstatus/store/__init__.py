@@ -190,14 +190,19 @@ class Store(Protocol):
 
 
 async def open_store(
-    url: str, *, server: bool = False, on_failure: Callable[[BaseException], None] | None = None
+    url: str,
+    *,
+    server: bool = False,
+    apart: bool = False,
+    on_failure: Callable[[BaseException], None] | None = None,
 ) -> Store:
     """Open the store that `url` names; `sqlite:///relative` or `sqlite:////absolute/path`.
 
     Args:
         url: which engine, and where.
         server: this is the one serving process; a second one on the same store is refused.
-        on_failure: called once, from any thread, when the store can take no more work.
+        apart: let a process of its own do the engine's work, with a processor core of its own.
+        on_failure: called once, when the store can take no more work.
 
     Raises:
         InvalidSetting: no engine has such a URL.
@@ -205,7 +210,9 @@ async def open_store(
     """
     from pullstatus.store.sqlite import SqliteStore
 
-    return await SqliteStore.open(_sqlite_path(url), server=server, on_failure=on_failure)
+    return await SqliteStore.open(
+        _sqlite_path(url), server=server, apart=apart, on_failure=on_failure
+    )
 
 
 async def audit_store(url: str, progress: Progress) -> AuditReport:

@@ -14,3 +14,9 @@ def file(tmp_path: Path) -> Path:
 def url(file: Path) -> str:
     """Takes the place of the fixture that goes over all engines."""
     return f"sqlite:///{file}"
+
+
+@pytest.fixture
+def apart() -> bool:
+    """These look inside, where the engine shares our process; `test_process` is for the other."""
+    return False

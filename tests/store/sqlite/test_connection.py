@@ -9,16 +9,10 @@ import pytest
 
 from pullstatus.errors import InvalidSetting, StoreRefused
 from pullstatus.store import open_store
-from pullstatus.store.sqlite import SqliteStore
-from tests.store.build import STATUSES, append, data_of, names, pull, records
+from tests.store.build import STATUSES, append, connection_of, data_of, names, pull, records
 from tests.store.conftest import Opener
 
 pytestmark = pytest.mark.anyio
-
-
-def inside(store: object) -> apsw.Connection:
-    assert isinstance(store, SqliteStore)
-    return store._log._connection
 
 
 @pytest.mark.parametrize(
@@ -35,9 +29,9 @@ async def test_the_writer_has_its_settings(opener: Opener, name: str, value: str
     """On the connection that commits, when the file is new and when it is opened again."""
     for _ in range(2):
         store = await opener()
-        assert inside(store).pragma(name) == value
+        assert connection_of(store).pragma(name) == value
         await store.append(append(STATUSES, records(1)))
-        assert inside(store).pragma(name) == value
+        assert connection_of(store).pragma(name) == value
         await store.close()
 
 

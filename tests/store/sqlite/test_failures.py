@@ -32,6 +32,7 @@ from tests.store.build import (
     REPLIES,
     STATUSES,
     append,
+    connection_of,
     data_of,
     drain,
     entries_of,
@@ -301,7 +302,7 @@ async def test_a_full_store_takes_no_more_but_lives(opener: Opener) -> None:
     assert isinstance(store, SqliteStore)
     entries = records(3)
     await store.append(append(STATUSES, entries))
-    inside = store._log._connection
+    inside = connection_of(store)
     pages = inside.pragma("page_count")
     inside.pragma("max_page_count", pages + 4)
     large = [b"x" * 16_000]

@@ -10,7 +10,7 @@ import pytest
 from pullstatus.errors import StoreRefused, StoreUnavailable
 from pullstatus.store import Page, Store, open_store
 from pullstatus.store.sqlite import connection
-from pullstatus.store.sqlite.writer import NOTICE_S
+from pullstatus.store.sqlite.committer import NOTICE_S
 from tests.store.build import (
     EMPTY,
     REPLIES,

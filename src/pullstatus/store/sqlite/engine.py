@@ -1,27 +1,26 @@
-"""`SqliteStore`: the verbs of `Store` over the writer thread and read-only connections."""
+"""`SqliteStore`: the verbs of `Store` over a writer and read-only connections."""
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import os
 from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
 from typing import cast
 
-import apsw
-
-from pullstatus.errors import StoreCorrupt, StoreFull, StoreRefused
+from pullstatus.errors import StoreFull, StoreRefused
 from pullstatus.store.sqlite import chunk, copies, reading, schema
-from pullstatus.store.sqlite.connection import file_bytes, open_reader, open_writer
-from pullstatus.store.sqlite.log import Log
+from pullstatus.store.sqlite.committer import Committer, Word
+from pullstatus.store.sqlite.connection import file_bytes
+from pullstatus.store.sqlite.opening import open_log
 from pullstatus.store.sqlite.operations import Change, Forget, Purge
 from pullstatus.store.sqlite.place import ServerLock, check_folder, has_room
+from pullstatus.store.sqlite.process import ProcessLane
 from pullstatus.store.sqlite.pulls import EMPTY
 from pullstatus.store.sqlite.reading import Readers
-from pullstatus.store.sqlite.recovery import check_sound
-from pullstatus.store.sqlite.states import States, slot
-from pullstatus.store.sqlite.writer import Writer
+from pullstatus.store.sqlite.states import slot
+from pullstatus.store.sqlite.thread import ThreadLane
+from pullstatus.store.sqlite.writer import Lane, Writer
 from pullstatus.store.values import (
     Again,
     Append,
@@ -48,10 +47,9 @@ STEP_PAUSE_S = 0.02  # everybody else's turn
 class SqliteStore:
     """A store in one file. See `pullstatus.store.Store` for what each verb promises."""
 
-    def __init__(self, path: Path, log: Log, writer: Writer, lock: ServerLock | None) -> None:
+    def __init__(self, path: Path, writer: Writer, lock: ServerLock | None) -> None:
         """For `open`; takes what it has made."""
         self._path = path
-        self._log = log
         self._writer = writer
         self._lock = lock
         self._readers = Readers(path)
@@ -63,6 +61,7 @@ class SqliteStore:
         path: Path,
         *,
         server: bool = False,
+        apart: bool = False,
         on_failure: Callable[[BaseException], None] | None = None,
     ) -> SqliteStore:
         """Open or make a file; the arguments are those of `open_store`.
@@ -75,24 +74,24 @@ class SqliteStore:
         lock = ServerLock(path) if server else None
         try:
             _make_private(path)
-            log = await asyncio.to_thread(_open_log, path, server=server)
+            lane, first = await _lane(path, lock, server=server, apart=apart)
         except BaseException:
             if lock is not None:
                 lock.release()
             raise
-        return cls(path, log, Writer(log, on_failure, lambda: has_room(path)), lock)
+        return cls(path, Writer(lane, first, on_failure), lock)
 
     # -- writing ---------------------------------------------------------------------------------
 
     async def append(self, operation: Append) -> int:
         """See `Store.append`. Refused while there is hardly room for what pulls need."""
-        if not self._writer.room:
+        if not self._writer.word.room:
             raise StoreFull("the disk is nearly full; free some space and try again")
         return cast("int", await self._writer.submit(operation))
 
     async def pull(self, operation: Pull) -> Page:
         """See `Store.pull`. A pull that finds nothing and leaves no trace costs no commit."""
-        if not self._log.states.waiting.get(slot(operation.mailbox)) and not (
+        if not self._writer.waiting.get(slot(operation.mailbox)) and not (
             operation.key is not None or operation.single_use
         ):
             self._writer.check()
@@ -136,7 +135,7 @@ class SqliteStore:
 
     def waiting(self, mailbox: Mailbox) -> int:
         """See `Store.waiting`."""
-        return self._log.states.waiting.get(slot(mailbox), 0)
+        return self._writer.waiting.get(slot(mailbox), 0)
 
     async def backlog(self) -> list[Backlog]:
         """See `Store.backlog`."""
@@ -215,9 +214,9 @@ class SqliteStore:
 
     def engine(self) -> Engine:
         """See `Store.engine`."""
-        log = self._log
+        word = self._writer.word
         return Engine(
-            log.commits, log.commit_s, log.operations, file_bytes(self._path), self._writer.room
+            word.commits, word.commit_s, word.operations, file_bytes(self._path), word.room
         )
 
     async def backup(self, path: Path, progress: Progress) -> None:
@@ -235,33 +234,15 @@ class SqliteStore:
             self._lock.release()
 
 
-def _open_log(path: Path, *, server: bool) -> Log:
-    try:
-        return _checked_log(path, server=server)
-    except StoreRefused as error:
-        if str(path) in str(error):
-            raise
-        raise type(error)(f"{path}: {error}") from error
-
-
-def _checked_log(path: Path, *, server: bool) -> Log:
-    outdated = False
-    if path.stat().st_size:
-        connection = open_reader(path)
-        try:
-            version = schema.version(connection)
-            outdated = 0 < version < schema.VERSION
-            if server:
-                check_sound(connection, path)
-                if version == schema.VERSION:
-                    States(connection).begin()  # refuses rows that contradict each other
-        except (apsw.CorruptError, apsw.NotADBError, apsw.SQLError) as error:
-            raise StoreCorrupt(f"{path} is damaged or no database: {error}") from error
-        finally:
-            connection.close()
-    # A server of an older version, if one runs, must not have the format changed under it.
-    with ServerLock(path) if outdated and not server else contextlib.nullcontext():
-        return Log(open_writer(path, fold=server))
+async def _lane(
+    path: Path, lock: ServerLock | None, *, server: bool, apart: bool
+) -> tuple[Lane, Word]:
+    """A way to a committer of the file at `path`, and its first word."""
+    if apart:
+        return await ProcessLane.open(path, [] if lock is None else [lock.fileno()])
+    log = await asyncio.to_thread(open_log, path, server=server)
+    committer = Committer(log, lambda: has_room(path))
+    return ThreadLane(committer), committer.first()
 
 
 def _real(path: Path) -> Path:

@@ -126,6 +126,10 @@ class ServerLock:
     def __exit__(self, *_: object) -> None:
         self.release()
 
+    def fileno(self) -> int:
+        """The descriptor that holds the lock; a process that inherits it holds it too."""
+        return self._file.fileno()
+
     def release(self) -> None:
         """Let another process serve the store."""
         self._file.close()

@@ -53,7 +53,9 @@ class State(msgspec.Struct):
 class States:
     """All mailboxes by `slot`, with drafts while a transaction is open.
 
-    `waiting` holds the entries that wait after the newest commit; any thread may read it.
+    Attributes:
+        waiting: entries that wait, by slot, after the newest commit.
+        changed: those of them that changed since somebody put an empty one here.
     """
 
     def __init__(self, connection: apsw.Connection) -> None:
@@ -62,6 +64,7 @@ class States:
         self._drafts: dict[int, State] = {}
         self._others_version = -1
         self.waiting: dict[int, int] = {}
+        self.changed: dict[int, int] = {}
 
     def begin(self) -> None:
         """Forget drafts of a transaction that came to nothing; learn what others have done."""
@@ -116,8 +119,7 @@ class States:
     def publish(self) -> None:
         """The transaction is durable: drafts are how it stands."""
         for place, draft in self._drafts.items():
-            self._states[place] = draft
-            self.waiting[place] = draft.tail - draft.cursor
+            self._settle(place, draft)
         self._drafts = {}
 
     def chunk_at(self, key: int, seq: int) -> int:
@@ -150,8 +152,11 @@ class States:
             if old != state:
                 self._check_ends(state)
                 state.read_from = self.chunk_at(state.key, state.cursor + 1)
-                self._states[place] = state
-                self.waiting[place] = state.tail - state.cursor
+                self._settle(place, state)
+
+    def _settle(self, place: int, state: State) -> None:
+        self._states[place] = state
+        self.waiting[place] = self.changed[place] = state.tail - state.cursor
 
     def _check_ends(self, state: State) -> None:
         """A mailbox's row, its newest chunk and its newest journal row must tell one story."""

@@ -1,60 +1,71 @@
-"""The one thread that writes: it takes what has gathered and commits it as one group.
+"""The way of operations to the committer and of its answers back, seen from the event loop.
 
 While a commit waits for the disk, operations gather; the next commit takes them all. So the busier
 it gets the more of them share a sync, and a lone one waits for nothing.
 
-After the first failure of the disk it takes no more work (a failed sync must not be tried again),
-gives those whose outcome is unknown `OutcomeUnknown`, and tells its owner, who ends the process.
+The committer works somewhere else, at the far end of a *lane*: in a thread of this process, or in
+a process of its own. After its first failure nothing more is taken, and the owner is told, who ends
+the process.
 """
 
 from __future__ import annotations
 
 import asyncio
-import queue
-import threading
+from collections import deque
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Protocol
 
-from pullstatus.errors import OutcomeUnknown, StoreCorrupt, StoreFailed, StoreFull, StoreUnavailable
-from pullstatus.store.sqlite.log import Log
-from pullstatus.store.sqlite.operations import Answer, Operation
-from pullstatus.store.values import Append
+from pullstatus.errors import StoreUnavailable
+from pullstatus.store.sqlite.committer import Word
+from pullstatus.store.sqlite.operations import Operation
 
-GROUP_MAX = 1024  # operations in one commit: bounds its memory and the wait of its first
-NOTICE_S = 0.2  # how long another process's change may stay unseen by an idle writer
-PENDING_MAX = 16_384  # operations that may wait for the writer before it refuses more
+PENDING_MAX = 16_384  # operations that may wait for the committer before more are refused
 
-_Waiting = tuple[Operation, "asyncio.Future[Any]"]
+
+class Lane(Protocol):
+    """Carries operations to a committer and its words back, each in order."""
+
+    def start(self, told: Callable[[Word], None]) -> None:
+        """Begin; from now on `told` is called on this event loop with each word."""
+        ...
+
+    def send(self, operations: Sequence[Operation]) -> None:
+        """Send operations; a word will answer them."""
+        ...
+
+    async def close(self) -> None:
+        """Have what was sent committed, the log closed, and the last word told."""
+        ...
 
 
 class Writer:
-    """Takes operations from one event loop, commits them in groups on a thread of its own."""
+    """Takes operations from one event loop; each is answered once it is durable.
+
+    Attributes:
+        waiting: entries that wait in each mailbox, by `states.slot`, after the newest commit.
+        word: the newest one; its figures are those of the engine.
+    """
 
     def __init__(
-        self,
-        log: Log,
-        on_failure: Callable[[BaseException], None] | None,
-        has_room: Callable[[], bool],
+        self, lane: Lane, first: Word, on_failure: Callable[[BaseException], None] | None
     ) -> None:
-        """Start the thread; `log` is its alone from now on, but for `states.waiting`.
+        """Begin to use `lane`.
 
         Args:
-            log: opened; closed by the thread when it ends.
-            on_failure: called once, on the thread, with the error after which it stops working.
-            has_room: whether the disk has room for more entries; asked after every commit.
+            lane: this writer's alone from now on; closed with it.
+            first: the committer's first word.
+            on_failure: called once, with the error after which the committer takes no more work.
         """
-        self._log = log
+        self._lane = lane
         self._on_failure = on_failure
-        self._has_room = has_room
-        self.room = has_room()
         self._loop = asyncio.get_running_loop()
-        self._gathered: list[_Waiting] = []
-        self._pending = 0
-        self._queue: queue.SimpleQueue[list[_Waiting] | None] = queue.SimpleQueue()
+        self._gathered: list[Operation] = []
+        self._unanswered: deque[asyncio.Future[Any]] = deque()
         self._closed = False
         self._failure: BaseException | None = None
-        self._thread = threading.Thread(target=self._run, name="store-writer", daemon=True)
-        self._thread.start()
+        self.waiting: dict[int, int] = {}
+        self._told(first)
+        lane.start(self._told)
 
     def submit(self, operation: Operation) -> asyncio.Future[Any]:
         """Queue an operation; the future gets its answer once that is durable.
@@ -63,115 +74,43 @@ class Writer:
             StoreUnavailable: closed, failed, or too much waits already; nothing happened.
         """
         self.check()
-        if self._pending >= PENDING_MAX:
+        if len(self._unanswered) >= PENDING_MAX:
             raise StoreUnavailable("too many requests wait for the store; try again")
         future: asyncio.Future[Any] = self._loop.create_future()
         if not self._gathered:
-            # All that this turn of the event loop brings goes to the thread together.
+            # All that this turn of the event loop brings goes together.
             self._loop.call_soon(self._hand_over)
-        self._gathered.append((operation, future))
-        self._pending += 1
+        self._gathered.append(operation)
+        self._unanswered.append(future)
         return future
 
     def check(self) -> None:
-        """Refuse what does not even need the writer, once it has failed or is closed."""
+        """Refuse what does not even need the committer, once it has failed or is closed."""
         if self._failure is not None or self._closed:
             raise StoreUnavailable("the store takes no more work; restart the server")
 
     async def close(self) -> None:
-        """Commit what waits, then end the thread and close the log."""
+        """Have what waits committed, then close the lane."""
         if self._closed:
             return
         self._closed = True
         self._hand_over()
-        self._queue.put(None)
-        await asyncio.to_thread(self._thread.join)
+        await self._lane.close()
 
     def _hand_over(self) -> None:
         if self._gathered:
-            self._queue.put(self._gathered)
-            self._gathered = []
+            gathered, self._gathered = self._gathered, []
+            self._lane.send(gathered)
 
-    # -- on the thread -------------------------------------------------------------------------
-
-    def _run(self) -> None:
-        try:
-            while (group := self._next_group()) is not None:
-                if group:
-                    self._commit(group)
-        finally:
-            self._log.close(fold=self._failure is None)
-
-    def _next_group(self) -> list[_Waiting] | None:
-        """What has gathered; None at the end. While nothing comes, watches for other processes."""
-        try:
-            first = self._queue.get(timeout=NOTICE_S)
-        except queue.Empty:
-            self._attempt(self._log.notice_others)
-            self.room = self._has_room()
-            return []
-        if first is None:
-            return None
-        group = list(first)
-        while len(group) < GROUP_MAX:
-            try:
-                more = self._queue.get_nowait()
-            except queue.Empty:
-                break
-            if more is None:
-                self._queue.put(None)
-                break
-            group += more
-        return group
-
-    def _commit(self, group: list[_Waiting]) -> None:
-        if self._failure is not None:
-            self._settle(group, [StoreUnavailable("the store takes no more work")] * len(group))
-            return
-        answers = self._answers(group)
-        pulls = [waiting for waiting in group if not isinstance(waiting[0], Append)]
-        if isinstance(answers[0], StoreFull) and 0 < len(pulls) < len(group):
-            # Pulls need little room and come first: what can't be stored must not hold them up.
-            appends = [waiting for waiting in group if isinstance(waiting[0], Append)]
-            self._settle(appends, answers[:1] * len(appends))
-            group, answers = pulls, self._answers(pulls)
-        self._settle(group, answers)
-        self._attempt(self._log.checkpoint)
-        self.room = self._has_room()
-
-    def _answers(self, group: list[_Waiting]) -> list[Answer | BaseException]:
-        """What the log says to each of a group, be it one error for all."""
-        try:
-            return list(self._log.commit([operation for operation, _ in group]))
-        except BaseException as error:  # noqa: BLE001 - whatever it is, somebody waits for it
-            self._note(error)
-            # Out of here, not kept in a variable: its traceback has this frame, and a cycle of the
-            # two would keep what was being read open until the garbage collector comes by.
-            return [error] * len(group)
-
-    def _attempt(self, work: Callable[[], None]) -> None:
-        """Do what nobody waits for; its failure of the disk counts like any other."""
-        if self._failure is None:
-            try:
-                work()
-            except BaseException as error:  # noqa: BLE001 - the thread must live to refuse
-                self._note(error)
-
-    def _note(self, error: BaseException) -> None:
-        """Remember an error after which nothing may be written, and tell the owner."""
-        if isinstance(error, OutcomeUnknown | StoreFailed | StoreCorrupt):
-            self._failure = error
+    def _told(self, word: Word) -> None:
+        self.word = word
+        self.waiting.update(word.waiting)
+        if word.failure is not None and self._failure is None:
+            self._failure = word.failure
             if self._on_failure is not None:
-                self._on_failure(error)
-
-    def _settle(self, group: list[_Waiting], answers: Sequence[Answer | BaseException]) -> None:
-        self._loop.call_soon_threadsafe(self._resolve, group, answers)
-
-    # -- on the event loop ---------------------------------------------------------------------
-
-    def _resolve(self, group: list[_Waiting], answers: Sequence[Answer | BaseException]) -> None:
-        self._pending -= len(group)
-        for (_, future), answer in zip(group, answers, strict=True):
+                self._on_failure(word.failure)
+        for answer in word.answers:
+            future = self._unanswered.popleft()
             if future.cancelled():
                 continue
             if isinstance(answer, BaseException):

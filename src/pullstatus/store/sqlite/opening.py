@@ -1,0 +1,53 @@
+"""Opening the log of a file: checked first, brought up to date, its errors said with its name."""
+
+from __future__ import annotations
+
+import contextlib
+from pathlib import Path
+
+import apsw
+
+from pullstatus.errors import StoreCorrupt, StoreRefused
+from pullstatus.store.sqlite import schema
+from pullstatus.store.sqlite.connection import open_reader, open_writer
+from pullstatus.store.sqlite.log import Log
+from pullstatus.store.sqlite.place import ServerLock
+from pullstatus.store.sqlite.recovery import check_sound
+from pullstatus.store.sqlite.states import States
+
+
+def open_log(path: Path, *, server: bool) -> Log:
+    """The log of the file at `path`.
+
+    Args:
+        server: for the one serving process: check the file first, fold what is left in its log.
+
+    Raises:
+        StoreRefused: the file is not safe to use.
+    """
+    try:
+        return _checked_log(path, server=server)
+    except StoreRefused as error:
+        if str(path) in str(error):
+            raise
+        raise type(error)(f"{path}: {error}") from error
+
+
+def _checked_log(path: Path, *, server: bool) -> Log:
+    outdated = False
+    if path.stat().st_size:
+        connection = open_reader(path)
+        try:
+            version = schema.version(connection)
+            outdated = 0 < version < schema.VERSION
+            if server:
+                check_sound(connection, path)
+                if version == schema.VERSION:
+                    States(connection).begin()  # refuses rows that contradict each other
+        except (apsw.CorruptError, apsw.NotADBError, apsw.SQLError) as error:
+            raise StoreCorrupt(f"{path} is damaged or no database: {error}") from error
+        finally:
+            connection.close()
+    # A server of an older version, if one runs, must not have the format changed under it.
+    with ServerLock(path) if outdated and not server else contextlib.nullcontext():
+        return Log(open_writer(path, fold=server))
