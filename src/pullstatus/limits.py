@@ -89,8 +89,8 @@ REDELIVER_COUNT_MAX: Final = 100_000
 """Records that one redelivery may copy: all in one commit, which everybody else waits for."""
 
 STORE_RESERVE_BYTES: Final = 128 * 1024 * 1024
-"""Free bytes on the disk below which nothing more is accepted: 64 MiB, and two write-ahead logs of
-32 MiB, so that pulls and their journal still work."""
+"""Free bytes on the disk below which nothing more is accepted: 64 MiB, and as much for the
+write-ahead log, so that pulls and their journal still work."""
 
 # --- HTTP -----------------------------------------------------------------------------------------
 

@@ -40,11 +40,6 @@ def _check_exposure(host: str, *, encrypted: bool, insecure: bool) -> None:
         )
 
 
-SWITCH_S = 0.0005
-"""How long a thread of ours may keep the interpreter while another waits for it. The store's thread
-gives it away at every step of a commit and wants it back at once."""
-
-
 def _settle(address: str) -> None:
     """Say where we listen, and spare the garbage collector all that start-up has made.
 
@@ -160,7 +155,6 @@ def serve(
         raise click.UsageError("--tls-certificate and --tls-key go together")
     _check_exposure(host, encrypted=tls_certificate is not None, insecure=insecure)
     logs.configure(log_level)
-    sys.setswitchinterval(SWITCH_S)
     server = Server(
         ServeOptions(
             store,

@@ -35,12 +35,15 @@ def header(scope: Scope, name: bytes) -> bytes | None:
 
 
 async def read_body(scope: Scope, receive: Receive, bytes_max: int) -> bytes:
-    """The whole request body.
+    """The whole request body: at once where the server has it, else as ASGI messages.
 
     Raises:
         BodyTooLarge: it is, or says it is, over `bytes_max`; what follows was not read.
         Disconnected: the peer left.
     """
+    whole = scope.get("extensions", {}).get("pullstatus.body")
+    if whole is not None:
+        return _within(bytes(whole), bytes_max)
     announced = header(scope, b"content-length")
     # The parser has checked that this is a number; it may still be one of thousands of digits.
     if announced is not None and (len(announced) > 12 or int(announced) > bytes_max):
@@ -54,6 +57,10 @@ async def read_body(scope: Scope, receive: Receive, bytes_max: int) -> bytes:
         body += message.get("body", b"")
     if message["type"] == "http.disconnect":
         raise Disconnected
+    return _within(body, bytes_max)
+
+
+def _within(body: bytes, bytes_max: int) -> bytes:
     if len(body) > bytes_max:
         raise BodyTooLarge(f"the body is over {bytes_max} bytes; send less at a time")
     return body

@@ -252,6 +252,8 @@ class Protocol(HttpToolsProtocol):
         if self._held is not None:
             cycle, app = self._held
             self._held = None
+            extensions: dict[str, Any] = cycle.scope["extensions"]
+            extensions["pullstatus.body"] = cycle.body
             self._step(cycle.run_asgi(app))
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:

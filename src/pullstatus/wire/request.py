@@ -16,8 +16,9 @@ booleans, null and fractions don't. They send members that nobody asked for, whi
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
-from typing import Final, TypeVar
+from typing import Annotated, Final, TypeVar
 from urllib.parse import quote, unquote_to_bytes
 
 import msgspec
@@ -77,10 +78,12 @@ class PullRequest(SignedRequest, frozen=True):
 
     type_raw  `type` as JSON text, unread until `page`
     max_raw   `max` likewise
+    asked     what they mean, where that was plain to see
     """
 
     type_raw: bytes
     max_raw: bytes
+    asked: tuple[Kind, int] | None = None
 
     def page(self) -> tuple[Kind, int]:
         """Return which mailbox is meant, and how many records at most (check 16).
@@ -88,6 +91,8 @@ class PullRequest(SignedRequest, frozen=True):
         Raises:
             Refused: 1004, `type` is not 0 or 1, or `max` is not 1 to 100.
         """
+        if self.asked is not None:
+            return self.asked
         kind = _KINDS.get(read_integer(self.type_raw, -1))
         if kind is None:
             raise bad("type must be 0 (delivery statuses) or 1 (replies)")
@@ -105,6 +110,16 @@ class _Body(msgspec.Struct):
     max: msgspec.Raw = _NOTHING
 
 
+class _PlainBody(msgspec.Struct, forbid_unknown_fields=True, gc=False):
+    """The body as nearly every client writes it: four members of their own types."""
+
+    sig: Annotated[str, msgspec.Meta(min_length=1)]
+    time: Annotated[int, msgspec.Meta(ge=1, lt=10 ** (limits.INTEGER_DIGITS_MAX - 1))]
+    type: Kind
+    max: Annotated[int, msgspec.Meta(ge=1, le=limits.PULL_COUNT_MAX)]
+
+
+_decode_plain: Final[Callable[[bytes], _PlainBody]] = msgspec.json.Decoder(_PlainBody).decode
 _decode_body: Final[Callable[[bytes], _Body]] = msgspec.json.Decoder(_Body).decode
 _decode_str: Final = msgspec.json.Decoder(str).decode
 
@@ -124,6 +139,15 @@ def parse_pull(query: bytes, body: bytes) -> PullRequest:
             that was sent.
     """
     sdkappid, random = read_query(query)
+    try:
+        plain = _decode_plain(body)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        pass  # the careful way has the last word
+    else:
+        asked = (plain.type, plain.max)
+        return PullRequest(
+            sdkappid, random, plain.sig, plain.time, str(plain.time), b"", b"", asked
+        )
     members = read_body(body, _decode_body)
     sig = read_sig(bytes(members.sig))
     time, time_text = read_time(bytes(members.time))
@@ -176,8 +200,15 @@ def pull_request(
 # --- the query ------------------------------------------------------------------------------------
 
 
+# Visible ASCII but for "%" and "&", in the order that every published client sends.
+_USUAL_QUERY: Final = re.compile(rb"sdkappid=([0-9]{1,10})&random=([!-$'-~]{1,64})")
+
+
 def read_query(query: bytes) -> tuple[int, str]:
     """Return `sdkappid` and `random`, as `parse_pull` reads them (checks 4 and 5)."""
+    usual = _USUAL_QUERY.fullmatch(query)
+    if usual is not None and (number := int(usual[1])) <= limits.SDKAPPID_MAX:
+        return number, usual[2].decode("ascii")
     found: dict[bytes, bytes] = {}
     for part in query.split(b"&"):
         name, _, value = part.partition(b"=")

@@ -9,6 +9,7 @@ import pytest
 
 from pullstatus.errors import InvalidSetting, StoreRefused
 from pullstatus.store import open_store
+from pullstatus.store.sqlite.log import CHECKPOINT_PAGES
 from tests.store.build import STATUSES, append, connection_of, data_of, names, pull, records
 from tests.store.conftest import Opener
 
@@ -92,8 +93,8 @@ async def test_the_log_is_folded_away_as_it_grows(opener: Opener, tmp_path: Path
     for _ in range(90):
         await store.append(append(STATUSES, [b"x" * 16_384] * 60))
         sizes.add(wal.stat().st_size)
-    assert max(sizes) < 2 * 4096 * 8192
-    assert (tmp_path / "store.db").stat().st_size > 4096 * 8192
+    assert max(sizes) < 2 * CHECKPOINT_PAGES * 8192
+    assert (tmp_path / "store.db").stat().st_size > CHECKPOINT_PAGES * 8192
 
 
 @pytest.mark.parametrize(

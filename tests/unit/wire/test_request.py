@@ -1,9 +1,11 @@
 """A pull request: what is read, what is refused with which code, and in which order."""
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -11,6 +13,7 @@ from hypothesis import strategies as st
 from pullstatus import limits
 from pullstatus.errors import Refused
 from pullstatus.records import Kind
+from pullstatus.wire import request as wire_request
 from pullstatus.wire.request import (
     PULL_PATH,
     UNKNOWN_SDKAPPID,
@@ -576,3 +579,39 @@ def test_any_bytes_are_read_or_refused(query: bytes, body: bytes) -> None:
 def test_a_body_that_was_cut_is_1004(size: int) -> None:
     """No prefix of an object is an object."""
     assert refusal(body=BODY[:size]).result == 1004
+
+
+def outcome(query: bytes, body: bytes) -> object:
+    """All that a request comes to, be it a refusal."""
+    try:
+        read = parse_pull(query, body)
+        return read.sdkappid, read.random, read.sig, read.time, read.time_text, read.page()
+    except Refused as error:
+        return error.result, error.errmsg
+
+
+member_values = st.one_of(
+    st.integers(-2, 10**20),
+    st.floats(allow_nan=False),
+    st.text(max_size=3),
+    st.none(),
+    st.booleans(),
+    st.just([]),
+)
+
+
+@given(
+    st.sampled_from([*MEMBERS, "more"]),
+    member_values,
+    st.text("0123456789&=%+ random\u00e9", max_size=12),
+)
+def test_the_quick_way_reads_what_the_careful_way_reads(
+    member: str, value: object, random: str
+) -> None:
+    query = f"sdkappid=1400006666&random={random}".encode()
+    body = json.dumps(MEMBERS | {member: value}).encode()
+    quick = outcome(query, body)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(wire_request, "_decode_plain", lambda _body: msgspec.json.decode(b"?"))
+        patch.setattr(wire_request, "_USUAL_QUERY", re.compile(rb"(?!)"))
+        assert outcome(query, body) == quick

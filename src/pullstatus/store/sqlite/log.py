@@ -29,7 +29,7 @@ from pullstatus.store.sqlite.states import States, slot
 from pullstatus.store.sqlite.transaction import Transaction
 from pullstatus.store.values import Append, Discard, Pull
 
-CHECKPOINT_PAGES = 4096  # 32 MiB of log before it is folded into the file
+CHECKPOINT_PAGES = 1024  # 8 MiB of log, folded in some 10 ms that everybody waits for
 
 
 class Log:

@@ -19,6 +19,7 @@ from pullstatus.errors import StoreUnavailable
 from pullstatus.store.sqlite.committer import Word
 from pullstatus.store.sqlite.operations import Operation
 
+GATHERED_MAX = 8  # operations that go at once: the next ones are read while these are committed
 PENDING_MAX = 16_384  # operations that may wait for the committer before more are refused
 
 
@@ -78,10 +79,12 @@ class Writer:
             raise StoreUnavailable("too many requests wait for the store; try again")
         future: asyncio.Future[Any] = self._loop.create_future()
         if not self._gathered:
-            # All that this turn of the event loop brings goes together.
+            # What this turn of the event loop brings goes together, if it is not much.
             self._loop.call_soon(self._hand_over)
         self._gathered.append(operation)
         self._unanswered.append(future)
+        if len(self._gathered) == GATHERED_MAX:
+            self._hand_over()
         return future
 
     def check(self) -> None:
