@@ -9,6 +9,7 @@ bounds and deadlines the product adds, so that these count as work of the produc
 
 from __future__ import annotations
 
+import gc
 import socket
 import sys
 from collections.abc import Awaitable, Callable, MutableMapping
@@ -62,6 +63,8 @@ async def _serve(answer: Answer) -> None:
     listener.bind(("127.0.0.1", 0))
     listener.listen(2048)
     listener.settimeout(0)
+    gc.collect()
+    gc.freeze()  # as the product does
     print(f"http://127.0.0.1:{listener.getsockname()[1]}", flush=True)
     config = uvicorn.Config(
         application(answer),

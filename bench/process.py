@@ -104,11 +104,14 @@ class Running:
     @contextlib.contextmanager
     def paused(self) -> Iterator[None]:
         """Hold it still, so that what it does in the background costs others nothing."""
-        self.process.send_signal(signal.SIGSTOP)
+        family = _families([self.pid])
+        for each in family:
+            os.kill(each, signal.SIGSTOP)
         try:
             yield
         finally:
-            self.process.send_signal(signal.SIGCONT)
+            for each in family:
+                os.kill(each, signal.SIGCONT)
 
 
 def end_on_term() -> None:
