@@ -18,6 +18,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import ctypes
+import gc
 import os
 import pickle
 import select
@@ -287,6 +288,8 @@ def main() -> None:
     except StoreRefused as error:
         channel.say(error)
         return
+    gc.collect()
+    gc.freeze()  # what start-up has made never becomes garbage, so nobody need look through it
     try:
         channel.say(committer.first())
         _serve(channel, committer)
