@@ -11,13 +11,14 @@ import msgspec
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
-from bench import guard, load, machine, report
+from bench import guard, machine, report
 from bench.full import FULL
-from bench.load import LoadFailed
 from bench.measure import Bench
 from bench.process import ProcessFailed, end_on_term
 from bench.results import Report, Result
 from bench.scenarios import EVERYDAY, Scenario
+from pullstatus.cli import load
+from pullstatus.cli.load import LoadFailed
 
 RESULTS = Path(__file__).with_name("results")
 RECORDED = "recorded.json"

@@ -20,8 +20,8 @@ import msgspec
 import uvicorn
 import uvloop
 
-from bench.load import Answer
 from bench.process import Running
+from pullstatus.cli.load import Answer
 
 CHECKOUT = Path(__file__).parents[1]
 OWN_HEADERS = ("date", "connection")  # uvicorn sends these by itself

@@ -9,8 +9,7 @@ import time
 import urllib.request
 from collections.abc import Callable, Iterator, Sequence
 
-from bench import load, paced
-from bench.load import Load, LoadFailed, Measured
+from bench import paced
 from bench.measure import Bench, to_ceiling
 from bench.paced import Stream
 from bench.process import Watch, memory_mib
@@ -18,6 +17,8 @@ from bench.records import record
 from bench.results import Indicator, Line, Result, median, share
 from bench.scenarios import EVERYDAY, Scenario
 from bench.server import PAGE, Product, ingest_request, pull_request
+from pullstatus.cli import load
+from pullstatus.cli.load import Load, LoadFailed, Measured
 
 WITHIN = 1.2  # what "the same" may differ by
 CONNECTIONS = 32
@@ -188,8 +189,8 @@ def _greedy(bench: Bench, scenario: Scenario) -> Result:
                 bench.say(f"{line.label}, run {run} of {bench.runs}")
                 taken: list[Measured] = []
                 taker = threading.Thread(
-                    target=lambda port=running.port, taken=taken: taken.append(
-                        load.run(port, _pulls(), bench.seconds + 2 * GREEDY_S)
+                    target=lambda address=running.address, taken=taken: taken.append(
+                        load.run(address, _pulls(), bench.seconds + 2 * GREEDY_S)
                     )
                 )
                 if line is beside:
@@ -225,18 +226,17 @@ def _size(bench: Bench, scenario: Scenario) -> Result:
         per_record = product.size_bytes() / count / len(record(0))
         running = product.serve()
         for _ in range(100):
-            load.look(running.port, pull_request())
+            load.look(running.address, pull_request())
         memory = memory_mib(running.pid)
         bench.say("killing it under load")
         request = ingest_request(product.token, 1)
-        taker = threading.Thread(target=_until_it_dies, args=(running.port, Load([request], 8)))
+        taker = threading.Thread(target=_until_it_dies, args=(running.address, Load([request], 8)))
         taker.start()
         time.sleep(1)
         product.kill()
         taker.join()
         begun = time.perf_counter()
-        port = product.serve().port
-        with urllib.request.urlopen(f"http://127.0.0.1:{port}/readyz") as answer:
+        with urllib.request.urlopen(f"{product.serve().address}/readyz") as answer:
             answer.read()
         ready_s = time.perf_counter() - begun
     return _result(
@@ -293,9 +293,9 @@ def _in_turn(bench: Bench, sides: Sequence[tuple[Product, Line, Callable[[], Loa
             assert other.running is not None
             what = make()
             with other.running.paused():
-                answers = [load.look(product.port, each) for each in what.requests[:2]]
+                answers = [load.look(product.address, each) for each in what.requests[:2]]
                 due = sum(answer.wire_bytes for answer in answers) / len(answers)
-                bench.warm_up(product.port, what)
+                bench.warm_up(product.address, what)
                 text = f"{line.label}, run {run} of {bench.runs}"
                 line.add(*bench.watched(text, product.running, what, due))
 
@@ -325,9 +325,9 @@ def _renewed(make: Callable[[], bytes]) -> Callable[[], bytes]:
     return request
 
 
-def _until_it_dies(port: int, what: Load) -> None:
+def _until_it_dies(address: str, what: Load) -> None:
     try:
-        load.run(port, what, 3)
+        load.run(address, what, 3)
     except LoadFailed:
         return
 

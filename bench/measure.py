@@ -7,11 +7,12 @@ from pathlib import Path
 
 import msgspec
 
-from bench import ceiling, load
-from bench.load import Load, LoadFailed, Measured
+from bench import ceiling
 from bench.process import Running, Usage, Watch
 from bench.results import Indicator, Line, share
 from bench.server import PAGE, Product
+from pullstatus.cli import load
+from pullstatus.cli.load import Load, LoadFailed, Measured
 
 TRIAL_RECORDS = 3_000_000
 TRIAL_S = 1.0
@@ -58,14 +59,14 @@ class Bench(msgspec.Struct, frozen=True):
         """One measured run against a server; `behind` are processes that work for it."""
         self.say(text)
         with Watch(running.pid, *behind) as watch:
-            measured = load.run(running.port, what, self.seconds, answer_bytes)
+            measured = load.run(running.address, what, self.seconds, answer_bytes)
         return measured, watch.usage
 
-    def warm_up(self, port: int, what: Load) -> None:
+    def warm_up(self, address: str, what: Load) -> None:
         """Let everybody get into their stride."""
         if self.warmup_s:
             self.say("warming up")
-            load.run_unchecked(port, what, self.warmup_s)
+            load.run_unchecked(address, what, self.warmup_s)
 
     def beside_ceiling(
         self,
@@ -86,21 +87,21 @@ class Bench(msgspec.Struct, frozen=True):
         """
         ours, top = Line("pullstatus", unit), Line("ceiling", unit)
         prepare()
-        answer = load.look(product.port, make().requests[0])
+        answer = load.look(product.address, make().requests[0])
         with ceiling.start(answer, product.folder) as above:
-            due = load.look(above.port, make().requests[0])
+            due = load.look(above.address, make().requests[0])
             if (due.status, due.body) != (answer.status, answer.body):
                 raise LoadFailed("the ceiling does not answer what the product does")
             for run in range(1, self.runs + 1):
                 if run > 1:
                     prepare()
                 what = make()
-                self.warm_up(product.port, what)
+                self.warm_up(product.address, what)
                 assert product.running is not None
                 text = f"run {run} of {self.runs}"
                 ours.add(*self.watched(text, product.running, what, answer.wire_bytes), factor)
                 with product.running.paused():
-                    self.warm_up(above.port, what)
+                    self.warm_up(above.address, what)
                     text = f"its ceiling, {text}"
                     top.add(*self.watched(text, above, what, due.wire_bytes), factor)
         return ours, top
@@ -124,7 +125,7 @@ class Bench(msgspec.Struct, frozen=True):
             if not taken_per_s:
                 serve(TRIAL_RECORDS)
                 self.say("finding out how many records a run takes")
-                taken_per_s = load.run(product.port, make(), TRIAL_S).per_s * PAGE
+                taken_per_s = load.run(product.address, make(), TRIAL_S).per_s * PAGE
             serve(floor + round(taken_per_s * SPARE * (self.seconds + self.warmup_s)))
 
         return prepare

@@ -18,7 +18,7 @@ from typing import cast
 import msgspec
 import uvloop
 
-from bench.load import LoadFailed, Measured
+from pullstatus.cli.load import LoadFailed, Measured
 
 TICK_S = 0.001
 LINGER_S = 30.0  # how long the last answers may take

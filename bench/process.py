@@ -72,6 +72,11 @@ class Running:
         raise ProcessFailed(f"{command[0]} ended with {self.process.returncode}: {said}")
 
     @property
+    def address(self) -> str:
+        """Where it listens, as a URL."""
+        return f"http://127.0.0.1:{self.port}"
+
+    @property
     def pid(self) -> int:
         """Its process id."""
         return self.process.pid

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 
 import msgspec
 
-from bench.load import Measured
 from bench.machine import Machine
 from bench.process import Usage
+from pullstatus.cli.load import Measured
 
 
 class Line(msgspec.Struct):

@@ -6,10 +6,10 @@ from collections.abc import Callable
 
 import msgspec
 
-from bench.load import Load, Request
 from bench.measure import Bench, to_ceiling
 from bench.results import Result
 from bench.server import PAGE, Product, ingest_request, pull_request
+from pullstatus.cli.load import Load, Request
 
 EVERYDAY: dict[str, Scenario]
 

@@ -18,10 +18,10 @@ from typing import Self, TypeVar
 
 import msgspec
 
-from bench.load import Request
 from bench.process import Running
 from bench.records import as_array, record
 from pullstatus.apps import create_application, create_token
+from pullstatus.cli.load import Request
 from pullstatus.records import Kind
 from pullstatus.store import Append, Mailbox, Store, open_store
 from pullstatus.wire.request import PULL_PATH
@@ -88,10 +88,10 @@ class Product:
         shutil.rmtree(self.folder, ignore_errors=True)
 
     @property
-    def port(self) -> int:
-        """Where it listens."""
+    def address(self) -> str:
+        """Where it listens, as a URL."""
         assert self.running is not None
-        return self.running.port
+        return self.running.address
 
     def serve(self) -> Running:
         """Start the server."""

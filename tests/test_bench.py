@@ -6,11 +6,11 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from bench import load
 from bench.__main__ import main
 from bench.full import FULL
 from bench.measure import Bench
 from bench.scenarios import EVERYDAY
+from pullstatus.cli import load
 
 
 def test_without_wrk_the_bench_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -18,8 +18,7 @@ from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from bench import load, machine, report
-from bench.load import Load, LoadFailed, Request
+from bench import machine, report
 from bench.measure import Bench
 from bench.peers import services
 from bench.peers.services import Service, ServiceFailed, ServiceMissing
@@ -27,6 +26,8 @@ from bench.process import ProcessFailed, Running, end_on_term
 from bench.records import as_array
 from bench.results import Indicator, Line, Report, Result, median, share
 from bench.server import PAGE, Product, ingest_request, pull_request
+from pullstatus.cli import load
+from pullstatus.cli.load import Load, LoadFailed, Request
 
 CHECKOUT = Path(__file__).parents[2]
 RESULTS = CHECKOUT / "bench" / "results"
@@ -294,10 +295,10 @@ def _measure(bench: Bench, subject: Subject, column: Column) -> Line:
         "ingest-100": (lambda: subject.ingest(100), 32, 100),
     }[column.name]
     line = Line(subject.label, column.unit)
-    due = load.look(subject.running().port, make())
+    due = load.look(subject.running().address, make())
     for run in range(1, bench.runs + 1):
         what = Load([make()], connections)
-        bench.warm_up(subject.running().port, what)
+        bench.warm_up(subject.running().address, what)
         text = f"{column.name}, run {run} of {bench.runs}"
         found = bench.watched(text, subject.running(), what, due.wire_bytes, subject.behind)
         line.add(*found, factor)
@@ -349,7 +350,7 @@ def _full_page_bytes(subject: Subject) -> int:
     """
     deadline = time.monotonic() + ARRIVE_S
     while time.monotonic() < deadline:
-        answer = load.look(subject.running().port, subject.pull())
+        answer = load.look(subject.running().address, subject.pull())
         if b'"count":%d,' % PAGE in answer.body[:100]:
             return answer.wire_bytes
         time.sleep(0.2)
@@ -392,7 +393,9 @@ def _peer(peer: Peer, bench: Bench, python: Path) -> Iterator[tuple[Subject, str
         ):
 
             def fill(count: int) -> None:
-                load.look(running.port, Request(f"/fill/filled?count={count}", b""), timeout_s=1800)
+                load.look(
+                    running.address, Request(f"/fill/filled?count={count}", b""), timeout_s=1800
+                )
 
             page = b'{"type":0,"max":%d}' % PAGE
             yield (

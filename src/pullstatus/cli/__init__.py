@@ -16,6 +16,10 @@ COMMANDS = {
         "soundness:backup",
         "Write a consistent, audited copy of the store to a new FILE, while it is in use.",
     ),
+    "bench": (
+        "bench:bench",
+        "Measure a server, whichever it is: made-up records in, pages out, pulls of nothing.",
+    ),
     "demo": ("demo:demo", "Show it at work: a server, made-up traffic, a signed pull."),
     "emulate": (
         "emulate:emulate",

@@ -1,7 +1,7 @@
 import msgspec
 import pytest
 
-from bench.load import Answer, Load, LoadFailed, Measured, Request, check, encode, parse
+from pullstatus.cli.load import Answer, Load, LoadFailed, Measured, Request, check, encode, parse
 
 LINE = (
     '{"seconds":5.01,"requests":1002,"answer_bytes":200400,"http_errors":0,"socket_errors":0,'

@@ -3,8 +3,8 @@ from pathlib import Path
 import pytest
 
 from bench import ceiling, paced
-from bench.load import Answer, LoadFailed, Request, look
 from bench.paced import Stream, cut_answer, percentile
+from pullstatus.cli.load import Answer, LoadFailed, Request, look
 
 HEAD = b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\n"
 JSON = ("content-type", "application/json")
@@ -61,7 +61,7 @@ def test_run_fails_on_a_refusal(tmp_path: Path, given: Answer) -> None:
 def test_ceiling_repeats_the_answer_to_whatever_is_asked(tmp_path: Path) -> None:
     given = answer(b'{"accepted":1}')
     with ceiling.start(given, tmp_path) as server:
-        found = look(server.port, Request("/any", b"x" * 100_000))
+        found = look(f"http://127.0.0.1:{server.port}", Request("/any", b"x" * 100_000))
     assert (found.status, found.body) == (200, given.body)
     assert JSON in found.headers
 
@@ -72,4 +72,4 @@ def test_look_refuses_a_refusal(tmp_path: Path) -> None:
         ceiling.start(answer(b'{"result":1019,"errmsg":""}'), tmp_path) as server,
         pytest.raises(LoadFailed, match="1019"),
     ):
-        look(server.port, Request("/", b""))
+        look(f"http://127.0.0.1:{server.port}", Request("/", b""))

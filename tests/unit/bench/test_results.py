@@ -5,10 +5,10 @@ import msgspec
 import pytest
 
 from bench import report
-from bench.load import Measured
 from bench.machine import Machine
 from bench.process import Usage
 from bench.results import Indicator, Line, Report, Result, median, share, spread
+from pullstatus.cli.load import Measured
 
 MACHINE = Machine("cpu", 2, 8.0, "6.1", "ext4", "3.11.7")
 USAGE = Usage(

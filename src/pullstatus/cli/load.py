@@ -10,10 +10,12 @@ import http.client
 import resource
 import shutil
 import socket
+import ssl
 import subprocess
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from urllib.parse import SplitResult, urlsplit
 
 import msgspec
 
@@ -42,9 +44,9 @@ class Request(msgspec.Struct, frozen=True):
     method: str = "POST"
     keep_alive: bool = True
 
-    def encode(self) -> bytes:
+    def encode(self, host: str = "127.0.0.1") -> bytes:
         """The bytes on the wire."""
-        fields = {"Host": "127.0.0.1", "Content-Type": "application/json", **self.headers}
+        fields = {"Host": host, "Content-Type": "application/json", **self.headers}
         if self.body:
             fields["Content-Length"] = str(len(self.body))
         if not self.keep_alive:
@@ -112,32 +114,54 @@ def installed() -> bool:
     return shutil.which("wrk") is not None
 
 
+def _wrk() -> str:
+    found = shutil.which("wrk")
+    if found is None:
+        raise LoadFailed(HOW_TO_INSTALL)
+    return found
+
+
 def version() -> str:
     """What makes the load, for the record."""
-    said = subprocess.run(["wrk", "--version"], capture_output=True, text=True, check=False)
+    said = subprocess.run(  # noqa: S603 - wrk
+        [_wrk(), "--version"], capture_output=True, text=True, check=False
+    )
     return f"{' '.join(said.stdout.split()[:2])}, 1 thread"
 
 
-def look(port: int, request: Request, timeout_s: float = 30) -> Answer:
+def look(address: str, request: Request, timeout_s: float = 30) -> Answer:
     """Send a request once, as the load will, and return the answer.
 
     Raises:
-        LoadFailed: it is a refusal: by its status, or by the `result` in it.
+        LoadFailed: nobody answers, or it is a refusal: by its status, or by the `result` in it.
     """
-    with socket.create_connection(("127.0.0.1", port), timeout_s) as connection:
-        connection.sendall(request.encode())
-        response = http.client.HTTPResponse(connection, method=request.method)
-        response.begin()
-        answer = Answer(response.status, response.getheaders(), response.read())
-        response.close()
+    try:
+        with _connected(urlsplit(address), timeout_s) as connection:
+            connection.sendall(request.encode(urlsplit(address).netloc))
+            response = http.client.HTTPResponse(connection, method=request.method)
+            response.begin()
+            answer = Answer(response.status, response.getheaders(), response.read())
+            response.close()
+    except (OSError, http.client.HTTPException) as error:
+        raise LoadFailed(f"{address} does not answer ({type(error).__name__}: {error})") from error
     if answer.status >= 400 or (b'"result":' in answer.body and b'"result":0,' not in answer.body):
         raise LoadFailed(f"{request.path} answered {answer.status}: {answer.body[:200]!r}")
     return answer
 
 
-def encode(load: Load) -> bytes:
+def _connected(where: SplitResult, timeout_s: float) -> socket.socket:
+    if where.hostname is None or where.scheme not in ("http", "https"):
+        raise LoadFailed("an address is http:// or https:// and a host, and a port if need be")
+    port = where.port or (443 if where.scheme == "https" else 80)
+    plain = socket.create_connection((where.hostname, port), timeout_s)
+    if where.scheme == "http":
+        return plain
+    return ssl.create_default_context().wrap_socket(plain, server_hostname=where.hostname)
+
+
+def encode(load: Load, host: str = "127.0.0.1") -> bytes:
     """The file that load.lua reads."""
-    requests = [request.encode() for request in load.requests]
+    requests = [request.encode(host) for request in load.requests]
     picks = load.picks or range(len(requests))
     lengths = "\n".join(str(len(request)) for request in requests)
     turns = "\n".join(str(pick + 1) for pick in picks)
@@ -145,31 +169,34 @@ def encode(load: Load) -> bytes:
     return head + b"".join(requests) + f"\n{len(picks)}\n{turns}\n".encode()
 
 
-def run(port: int, load: Load, seconds: float, answer_bytes: float | None = None) -> Measured:
+def run(address: str, load: Load, seconds: float, answer_bytes: float | None = None) -> Measured:
     """Make the load for a while and tell what came of it.
 
     Args:
+        address: of the server, such as http://127.0.0.1:8080.
         answer_bytes: size of the answers that are due, on average.
 
     Raises:
         LoadFailed: an answer was an error, a connection broke, or answers were of another size.
     """
-    measured = run_unchecked(port, load, seconds)
+    measured = run_unchecked(address, load, seconds)
     check(measured, answer_bytes)
     return measured
 
 
-def run_unchecked(port: int, load: Load, seconds: float) -> Measured:
+def run_unchecked(address: str, load: Load, seconds: float) -> Measured:
     """Make the load for a while, whatever is answered."""
     with tempfile.TemporaryDirectory(prefix="bench-") as folder:
         file = Path(folder, "requests")
-        file.write_bytes(encode(load))
+        file.write_bytes(encode(load, urlsplit(address).netloc))
         before = resource.getrusage(resource.RUSAGE_CHILDREN)
-        command = ["wrk", "--threads", "1", "--connections", str(load.connections)]
+        command = [_wrk(), "--threads", "1", "--connections", str(load.connections)]
         # wrk takes whole seconds only.
         command += ["--duration", f"{max(1, round(seconds))}s", "--timeout", "30s"]
-        command += ["--script", str(SCRIPT), f"http://127.0.0.1:{port}", "--", str(file)]
-        wrk = subprocess.run(command, capture_output=True, text=True, check=False)
+        command += ["--script", str(SCRIPT), address, "--", str(file)]
+        wrk = subprocess.run(  # noqa: S603 - wrk, and a file of ours
+            command, capture_output=True, text=True, check=False
+        )
         after = resource.getrusage(resource.RUSAGE_CHILDREN)
     measured = parse(wrk.stdout, wrk.stderr)
     spent = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime

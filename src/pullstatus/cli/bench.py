@@ -1,0 +1,233 @@
+"""`pullstatus bench`: how fast a server is, from here, through whatever stands between."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import click
+import msgspec
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+from pullstatus import limits
+from pullstatus.cli import load
+from pullstatus.cli.load import Load, LoadFailed, Measured, Request
+from pullstatus.cli.output import json_option, print_rows
+from pullstatus.cli.service import appkey_option, read_secret, sdkappid_option, url_option
+from pullstatus.cli.session import plainly
+from pullstatus.client.flow import check_appkey, check_base_url
+from pullstatus.errors import InvalidSetting
+from pullstatus.records import DeliveryStatus, Kind, encode
+from pullstatus.wire.request import pull_request
+
+PAGE = limits.PULL_COUNT_MAX
+SLICE_S = 1.0  # pages are pulled for so long at a time, until a slice meets the mailbox's end
+EMPTYING_S = 600.0
+
+
+class Row(msgspec.Struct, frozen=True):
+    """A measure of the table; rates are a second's, times are milliseconds."""
+
+    measure: str
+    requests_per_s: int
+    records_per_s: int
+    p50_ms: float
+    p99_ms: float
+
+
+class Target(msgspec.Struct, frozen=True):
+    """Whom the load is for."""
+
+    url: str
+    sdkappid: int
+    appkey: str
+    token: str
+    connections: int
+    seconds: float
+
+    def pulls(self) -> Load:
+        """Signed pulls of a page; good for ten minutes."""
+        now_s = int(time.time())
+        path, body = pull_request(
+            self.sdkappid, self.appkey, Kind.DELIVERY_STATUS, PAGE, "7", now_s
+        )
+        return Load([Request(path, body)], self.connections)
+
+    def posts(self, count: int) -> Load:
+        """Posts of so many made-up records."""
+        body = b"[%b]" % b",".join(map(_record, range(count)))
+        path = f"/ingest/{self.sdkappid}/delivery-statuses"
+        return Load(
+            [Request(path, body, {"Authorization": f"Bearer {self.token}"})], self.connections
+        )
+
+
+@click.command("bench")
+@url_option
+@sdkappid_option
+@appkey_option
+@click.option(
+    "--token-file",
+    type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    envvar="PULLSTATUS_TOKEN_FILE",
+    show_envvar=True,
+    help="File that holds the ingest token; otherwise it is in PULLSTATUS_TOKEN.",
+)
+@click.option(
+    "--consume",
+    is_flag=True,
+    help="Yes, what waits in this application's delivery statuses may be taken out and lost.",
+)
+@click.option(
+    "--seconds",
+    type=click.FloatRange(1, 60),
+    default=5.0,
+    show_default=True,
+    help="Length of each measure.",
+)
+@click.option(
+    "--connections",
+    type=click.IntRange(1, 1000),
+    default=32,
+    show_default=True,
+    help="How many requests are under way at a time.",
+)
+@json_option
+@plainly
+def bench(
+    url: str,
+    sdkappid: int,
+    appkey_file: Path | None,
+    token_file: Path | None,
+    seconds: float,
+    connections: int,
+    *,
+    consume: bool,
+    as_json: bool,
+) -> None:
+    """Measure a server, whichever it is: made-up records in, pages out, pulls of nothing.
+
+    For an application made for it: its delivery statuses are taken out first, and after the end
+    none of those put in is left. The load is made by wrk, over connections that stay open; each
+    answer of the server means that its commit is on disk.
+
+    Exit status: 0 all was measured; 1 something could not be; 2 the command was written wrongly.
+    """
+    if not consume:
+        raise click.UsageError(
+            "this takes out all delivery statuses of the application, for good: name one that was"
+            " made for it, and say --consume"
+        )
+    if not load.installed():
+        raise click.ClickException(load.HOW_TO_INSTALL)
+    target = Target(
+        url.rstrip("/"),
+        sdkappid,
+        read_secret(appkey_file, "PULLSTATUS_APPKEY", "--appkey-file"),
+        read_secret(token_file, "PULLSTATUS_TOKEN", "--token-file"),
+        connections,
+        seconds,
+    )
+    try:
+        check_base_url(target.url)
+        check_appkey(target.appkey)
+    except InvalidSetting as error:
+        raise click.UsageError(str(error)) from error
+    rows: list[Row] = []
+    try:
+        with _shown() as say:
+            rows.extend(_measures(target, say))
+    except LoadFailed as error:
+        raise click.ClickException(str(error)) from error
+    print_rows(
+        [msgspec.structs.asdict(row) for row in rows],
+        as_json=as_json,
+        columns=Row.__struct_fields__,
+        empty="",
+    )
+
+
+def _measures(target: Target, say: Callable[[str], None]) -> Iterator[Row]:
+    say("emptying the mailbox")
+    _empty(target)
+    for count, text in ((1, "posts of 1 record"), (PAGE, f"posts of {PAGE} records")):
+        say(text)
+        what = target.posts(count)
+        load.look(target.url, what.requests[0])
+        yield _row(text, [load.run(target.url, what, target.seconds)], count)
+    say(f"pages of {PAGE} records")
+    yield _row(f"pages of {PAGE} records", _pages(target), PAGE)
+    say("emptying the mailbox")
+    _empty(target)
+    say("pulls of nothing")
+    yield _row("pulls of nothing", [load.run(target.url, target.pulls(), target.seconds)], 0)
+
+
+def _pages(target: Target) -> list[Measured]:
+    """Slices of full pages; the last one, that met the end, only if there is no other."""
+    full = load.look(target.url, target.pulls().requests[0])
+    slices: list[Measured] = []
+    while sum(each.seconds for each in slices) < target.seconds:
+        found = load.run(target.url, target.pulls(), SLICE_S)
+        if found.answer_bytes < 0.98 * found.requests * full.wire_bytes:
+            return slices or [found]
+        slices.append(found)
+    return slices
+
+
+def _empty(target: Target) -> None:
+    """Pull until nothing comes.
+
+    Raises:
+        LoadFailed: it refuses, or there is no end of it.
+    """
+    deadline = time.monotonic() + EMPTYING_S
+    while b'"count":0' not in load.look(target.url, target.pulls().requests[0]).body:
+        if time.monotonic() > deadline:
+            raise LoadFailed("records keep coming: this is not an application made for it")
+        load.run_unchecked(target.url, target.pulls(), SLICE_S)
+
+
+def _row(measure: str, slices: list[Measured], records: int) -> Row:
+    per_s = sum(each.requests for each in slices) / sum(each.seconds for each in slices)
+    return Row(
+        measure,
+        round(per_s),
+        round(per_s * records),
+        round(max(each.p50_ms for each in slices), 1),
+        round(max(each.p99_ms for each in slices), 1),
+    )
+
+
+def _record(number: int) -> bytes:
+    """A delivery status as long as any other of these."""
+    return encode(
+        DeliveryStatus(
+            "2015-10-17 08:03:04",
+            "86",
+            f"138{number:08d}",
+            "SUCCESS",
+            "DELIVRD",
+            "delivered",
+            f"8:bench{number:08d}x20170104",
+        )
+    )
+
+
+@contextlib.contextmanager
+def _shown() -> Iterator[Callable[[str], None]]:
+    """Says on a terminal what is being measured."""
+    with Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TimeElapsedColumn(),
+        console=Console(stderr=True),
+        transient=True,
+        disable=not sys.stderr.isatty(),
+    ) as progress:
+        task = progress.add_task("", total=None)
+        yield lambda text: progress.update(task, description=text)
