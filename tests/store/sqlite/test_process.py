@@ -146,6 +146,22 @@ async def test_changes_of_others_are_noticed(opener: Opener) -> None:
     assert (await store.pull(pull(STATUSES))).count == 3
 
 
+@anyio
+async def test_what_is_said_before_anybody_listens_is_heard(url: str, file: Path) -> None:
+    """Between the first word and the first use, somebody else may change the store."""
+    async with asyncio.timeout(20):
+        lane, first = await ProcessLane.open(file, [])
+        other = await open_store(url)
+        await other.append(append(STATUSES, records(3)))
+        await other.close()
+        await until(lambda: bool(lane._early))
+        heard: list[dict[int, int]] = []
+        lane.start(lambda word: heard.append(word.waiting))
+        assert first.waiting == {}
+        assert [sum(waiting.values()) for waiting in heard] == [3]
+        await lane.close()
+
+
 SERVER = """
 import asyncio, sys
 from pullstatus.store import open_store

@@ -62,6 +62,7 @@ class ProcessLane(asyncio.BufferedProtocol):
         self._first: asyncio.Future[Word] = self._loop.create_future()
         self._ended: asyncio.Future[None] = self._loop.create_future()
         self._told: Callable[[Word], None] | None = None
+        self._early: list[Word] = []  # what was said before anybody listened
         self._closing = False
         self._sent = 0  # operations without an answer
         self._newest: Word | None = None
@@ -95,6 +96,8 @@ class ProcessLane(asyncio.BufferedProtocol):
     def start(self, told: Callable[[Word], None]) -> None:
         """See `Lane.start`."""
         self._told = told
+        for word in self._early:
+            told(word)
 
     def send(self, operations: Sequence[Operation]) -> None:
         """See `Lane.send`."""
@@ -133,8 +136,10 @@ class ProcessLane(asyncio.BufferedProtocol):
                 self._first.set_exception(word)
                 return
             self._newest = word
-            if self._told is None:
+            if not self._first.done():
                 self._first.set_result(word)
+            elif self._told is None:
+                self._early.append(word)
             else:
                 self._sent -= len(word.answers)
                 self._told(word)
@@ -237,10 +242,11 @@ class _Channel:
 
     def say(self, word: object) -> None:
         if word is not None:
-            length, data = _frame(word)
-            sent = self._end.sendmsg([length, data]) - len(length)  # the first few bytes always go
-            if sent < len(data):
-                self._end.sendall(memoryview(data)[sent:])
+            frame = _frame(word)
+            sent = self._end.sendmsg(frame)
+            for part in frame:
+                self._end.sendall(memoryview(part)[sent:])
+                sent = max(0, sent - len(part))
 
     def next_group(self) -> list[Operation] | None:
         """What has gathered; empty if nothing came for a while; None at the end."""
