@@ -150,6 +150,7 @@ async def test_changes_of_others_are_noticed(opener: Opener) -> None:
 async def test_what_is_said_before_anybody_listens_is_heard(url: str, file: Path) -> None:
     """Between the first word and the first use, somebody else may change the store."""
     async with asyncio.timeout(20):
+        await (await open_store(url)).close()
         lane, first = await ProcessLane.open(file, [])
         other = await open_store(url)
         await other.append(append(STATUSES, records(3)))
