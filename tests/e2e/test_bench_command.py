@@ -7,6 +7,7 @@ import json
 import pytest
 from click.testing import CliRunner, Result
 
+from pullstatus.cli import bench as command
 from pullstatus.cli import load, main
 from tests.harness import App, Program, statuses
 
@@ -39,6 +40,19 @@ def test_bench_measures_and_leaves_nothing_behind(shared: Program) -> None:
         assert 0 < row["p50_ms"] <= row["p99_ms"]
     assert rows[2]["records_per_s"] == pytest.approx(100 * rows[2]["requests_per_s"], rel=0.01)
     assert shared.waiting(app) == 0
+
+
+@wrk
+def test_pages_that_were_not_full_do_not_count(
+    shared: Program, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A mailbox that runs dry answers faster; more is laid ready instead, up to a bound."""
+    app = shared.create_app()
+    monkeypatch.setattr(command, "FILL", 1)
+    monkeypatch.setattr(command, "FILL_S_MAX", 1.0)
+    done = bench(shared, app, "--consume")
+    assert done.exit_code == 1
+    assert "laid ready" in done.stderr
 
 
 def test_bench_asks_before_it_takes_records_out(shared: Program, app: App) -> None:

@@ -274,6 +274,12 @@ async def until(happened: Callable[[], bool]) -> None:
             await asyncio.sleep(0.01)
 
 
+async def read_answer(reader: asyncio.StreamReader) -> None:
+    """Take the next answer off a connection."""
+    head = await reader.readuntil(b"\r\n\r\n")
+    await reader.readexactly(int(head.partition(b"content-length: ")[2].split()[0]))
+
+
 @pytest.fixture
 def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
     """Deadlines far below a second, each of its own length."""
@@ -335,8 +341,7 @@ def test_connection_without_a_next_request_is_closed(
             for _ in range(3):
                 await asyncio.sleep(0.15)
                 writer.write(http_request("POST", *app.request()))
-                head = await reader.readuntil(b"\r\n\r\n")
-                await reader.readexactly(int(head.partition(b"content-length: ")[2].split()[0]))
+                await read_answer(reader)
             assert await asyncio.wait_for(reader.read(), 2) == b""
             writer.close()
 
@@ -381,8 +386,7 @@ def test_requests_leave_nothing_for_the_garbage_collector(tmp_path: Path) -> Non
             try:
                 for _ in range(50):
                     writer.write(http_request("POST", *app.request()))
-                    head = await reader.readuntil(b"\r\n\r\n")
-                    await reader.readexactly(int(head.partition(b"content-length: ")[2].split()[0]))
+                    await read_answer(reader)
                 return gc.collect()
             finally:
                 gc.enable()

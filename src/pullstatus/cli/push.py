@@ -20,7 +20,14 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, T
 
 from pullstatus import ClientError, limits
 from pullstatus.cli.push_source import Line, batches, read_csv, read_ndjson
-from pullstatus.cli.service import KINDS, read_secret, sdkappid_option, type_option, url_option
+from pullstatus.cli.service import (
+    KINDS,
+    read_secret,
+    sdkappid_option,
+    token_option,
+    type_option,
+    url_option,
+)
 from pullstatus.cli.session import plainly
 from pullstatus.cli.slots import Slots
 from pullstatus.client.drivers import drive
@@ -72,13 +79,7 @@ class Done(msgspec.Struct, frozen=True, kw_only=True):
 )
 @url_option
 @sdkappid_option
-@click.option(
-    "--token-file",
-    type=click.Path(path_type=Path, exists=True, dir_okay=False),
-    envvar="PULLSTATUS_TOKEN_FILE",
-    show_envvar=True,
-    help="File that holds the ingest token; otherwise it is in PULLSTATUS_TOKEN.",
-)
+@token_option
 @click.option(
     "--batch",
     "count_max",

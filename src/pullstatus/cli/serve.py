@@ -40,11 +40,10 @@ def _check_exposure(host: str, *, encrypted: bool, insecure: bool) -> None:
         )
 
 
-def _settle(address: str) -> None:
+def _ready(address: str) -> None:
     """Say where we listen, and spare the garbage collector all that start-up has made.
 
-    None of it ever becomes garbage, and looking through it again and again was a third of the time
-    of a page and most of the longest waits.
+    None of it ever becomes garbage, and looking through it again and again made the longest waits.
     """
     gc.collect()
     gc.freeze()
@@ -167,6 +166,6 @@ def serve(
             store_apart=True,
         )
     )
-    uvloop.run(server.run(on_ready=_settle))
+    uvloop.run(server.run(on_ready=_ready))
     if server.failure is not None:
         sys.exit(70)

@@ -51,6 +51,17 @@ def appkey_option(command: F) -> F:
     )(command)
 
 
+def token_option(command: F) -> F:
+    """`--token-file`; on the command line a token could be read by everybody on the machine."""
+    return click.option(
+        "--token-file",
+        type=click.Path(path_type=Path, exists=True, dir_okay=False),
+        envvar="PULLSTATUS_TOKEN_FILE",
+        show_envvar=True,
+        help="File that holds the ingest token; otherwise it is in PULLSTATUS_TOKEN.",
+    )(command)
+
+
 def read_secret(file: Path | None, variable: str, flag: str) -> str:
     """What the file holds, without the line end that editors add; or the environment variable.
 
