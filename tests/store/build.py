@@ -23,7 +23,7 @@ from pullstatus.store import (
     Store,
 )
 from pullstatus.store.sqlite import SqliteStore
-from pullstatus.store.sqlite.thread import ThreadLane
+from pullstatus.store.sqlite.thread import ThreadChannel
 
 NOW_MS = 1_800_000_000_000
 REPEAT_MS = limits.INGEST_REPEAT_S * 1000
@@ -150,6 +150,6 @@ def check_journal(rows: list[JournalRow], cursor: int, purged: int = 0) -> None:
 def connection_of(store: Store) -> apsw.Connection:
     """The connection of a store whose engine is in this process."""
     assert isinstance(store, SqliteStore)
-    lane = store._writer._lane
-    assert isinstance(lane, ThreadLane)
-    return lane._committer._log._connection
+    channel = store._writer._channel
+    assert isinstance(channel, ThreadChannel)
+    return channel._committer._log._connection

@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 
 from pullstatus.errors import OutcomeUnknown, StoreCorrupt, StoreFailed, StoreUnavailable
 from pullstatus.store import Store, open_store
-from pullstatus.store.sqlite import SqliteStore, process
-from pullstatus.store.sqlite.process import ProcessLane
+from pullstatus.store.sqlite import SqliteStore, frames
+from pullstatus.store.sqlite.process import ProcessChannel
 from tests.store.build import STATUSES, append, data_of, pull, records, together, until
 from tests.store.conftest import Opener
 
@@ -26,9 +26,9 @@ anyio = pytest.mark.anyio
 
 def child_of(store: Store) -> subprocess.Popen[bytes]:
     assert isinstance(store, SqliteStore)
-    lane = store._writer._lane
-    assert isinstance(lane, ProcessLane)
-    return lane._process
+    channel = store._writer._channel
+    assert isinstance(channel, ProcessChannel)
+    return channel._process
 
 
 def gone(number: int) -> bool:
@@ -84,12 +84,12 @@ async def test_what_is_gathered_while_the_store_process_dies_is_answered(opener:
     asked = asyncio.ensure_future(store.append(append(STATUSES, records(1))))
     await asyncio.sleep(0)  # gathered
     assert isinstance(store, SqliteStore)
-    lane = store._writer._lane
-    assert isinstance(lane, ProcessLane)
-    lane._process.kill()
-    lane._transport.abort()
-    lane.connection_lost(None)
-    lane.connection_lost = lambda _error: None  # type: ignore[method-assign]
+    channel = store._writer._channel
+    assert isinstance(channel, ProcessChannel)
+    channel._process.kill()
+    channel._transport.abort()
+    channel.connection_lost(None)
+    channel.connection_lost = lambda _error: None  # type: ignore[method-assign]
     with pytest.raises(StoreUnavailable):
         await asyncio.wait_for(asked, 5)
 
@@ -137,6 +137,18 @@ async def test_refusal_to_open_is_told_and_leaves_nobody(url: str, file: Path) -
 
 
 @anyio
+async def test_end_before_anybody_listens_is_heard(url: str, file: Path) -> None:
+    await (await open_store(url)).close()
+    channel = await ProcessChannel.open(file, [], server=True)
+    channel._process.kill()
+    await until(channel._ended.done)
+    heard: list[BaseException | None] = []
+    channel.start(lambda report: heard.append(report.failure))
+    assert [type(failure) for failure in heard] == [type(None), StoreFailed]
+    await channel.close()
+
+
+@anyio
 async def test_changes_of_others_are_noticed(opener: Opener) -> None:
     """Also while nothing is asked: the store process says so of its own accord."""
     store = await opener(apart=True)
@@ -151,16 +163,15 @@ async def test_what_is_said_before_anybody_listens_is_heard(url: str, file: Path
     """Between the first word and the first use, somebody else may change the store."""
     async with asyncio.timeout(20):
         await (await open_store(url)).close()
-        lane, first = await ProcessLane.open(file, [])
+        channel = await ProcessChannel.open(file, [], server=True)
         other = await open_store(url)
         await other.append(append(STATUSES, records(3)))
         await other.close()
-        await until(lambda: bool(lane._early))
+        await until(lambda: len(channel._early) == 2)
         heard: list[dict[int, int]] = []
-        lane.start(lambda word: heard.append(word.waiting))
-        assert first.waiting == {}
-        assert [sum(waiting.values()) for waiting in heard] == [3]
-        await lane.close()
+        channel.start(lambda report: heard.append(report.waiting))
+        assert [sum(waiting.values()) for waiting in heard] == [0, 3]
+        await channel.close()
 
 
 SERVER = """
@@ -195,19 +206,19 @@ async def test_store_process_dies_with_its_server(url: str, opener: Opener) -> N
 def test_frames_come_out_as_they_went_in(contents: list[bytes], data: st.DataObject) -> None:
     """However they are cut on their way, and however large they are."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(process, "BUFFER_BYTES", 64)
-        frames = process._Frames()
-        stream = b"".join(b"".join(process._frame(content)) for content in contents)
+        patch.setattr(frames, "BUFFER_BYTES", 64)
+        arriving = frames.Frames()
+        stream = b"".join(b"".join(frames.frame(content)) for content in contents)
         found = []
         while stream:
-            free = frames.free()
+            free = arriving.free()
             assert free
             count = data.draw(st.integers(1, min(len(free), len(stream))))
             free[:count] = stream[:count]
             stream = stream[count:]
-            found += frames.arrived(count)
+            found += arriving.arrived(count)
         assert found == contents
-        assert len(frames._buffer) == 64
+        assert len(arriving._buffer) == 64
 
 
 def test_every_error_a_store_may_answer_with_can_travel() -> None:

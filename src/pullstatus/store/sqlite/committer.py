@@ -1,7 +1,7 @@
-"""Commits groups and says how each ended: what the writer's thread or process does all day.
+"""Commits groups and reports how each ended: what the store's thread or process does all day.
 
 It knows no thread and no process of its own: `thread` and `process` bring it groups and carry away
-what it says.
+its reports.
 
 After the first failure of the disk it takes no more work: a failed sync must not be tried again.
 Those whose outcome is unknown get `OutcomeUnknown`, whoever comes later `StoreUnavailable`.
@@ -24,8 +24,8 @@ GROUP_MAX = 1024  # operations in one commit: bounds its memory and the wait of 
 Answers = Sequence[Answer | BaseException]
 
 
-class Word(msgspec.Struct, frozen=True, gc=False):
-    """What the committer has to say after a commit, or when it notices something.
+class Report(msgspec.Struct, frozen=True, gc=False):
+    """What came of a commit, or what the committer noticed.
 
     Attributes:
         answers: to the oldest operations that have none yet, in order.
@@ -58,29 +58,29 @@ class Committer:
         self._has_room = has_room
         self._room = has_room()
         self._failure: BaseException | None = None
-        self._told: tuple[bool, BaseException | None] | None = None
+        self._reported: tuple[bool, BaseException | None] | None = None
 
-    def first(self) -> Word:
-        """How it stands before the first commit, all mailboxes included."""
-        return self._word([])
+    def opening(self) -> Report:
+        """How everything stands before the first commit, all mailboxes included."""
+        return self._report([])
 
-    def commit(self, group: Sequence[Operation]) -> Word:
+    def commit(self, group: Sequence[Operation]) -> Report:
         """Commit a group as one; its answers are durable when this returns."""
         if self._failure is not None:
-            return self._word([StoreUnavailable("the store takes no more work")] * len(group))
+            return self._report([StoreUnavailable("the store takes no more work")] * len(group))
         answers = self._answers(group)
         if answers and isinstance(answers[0], StoreFull):
             answers = self._pulls_at_least(group, answers)
-        return self._word(answers)
+        return self._report(answers)
 
-    def tend(self) -> Word | None:
-        """Do between two commits what nobody waits for; a word if there is one to say."""
+    def tend(self) -> Report | None:
+        """Do between two commits what nobody waits for; a report if something changed."""
         self._attempt(self._log.checkpoint)
         self._attempt(self._look_for_room)
         return self._news()
 
-    def watch(self) -> Word | None:
-        """Learn, while nothing comes, what other processes did; a word if there is one to say."""
+    def watch(self) -> Report | None:
+        """Learn, while nothing comes, what other processes did; a report if something changed."""
         self._attempt(self._log.notice_others)
         self._attempt(self._look_for_room)
         return self._news()
@@ -127,15 +127,20 @@ class Committer:
         if isinstance(error, OutcomeUnknown | StoreFailed | StoreCorrupt):
             self._failure = error
 
-    def _news(self) -> Word | None:
-        if self._told == (self._room, self._failure) and not self._log.states.changed:
+    def _news(self) -> Report | None:
+        if self._reported == (self._room, self._failure) and not self._log.states.changed:
             return None
-        return self._word([])
+        return self._report([])
 
-    def _word(self, answers: Answers) -> Word:
-        self._told = (self._room, self._failure)
+    def _report(self, answers: Answers) -> Report:
+        self._reported = (self._room, self._failure)
         log = self._log
-        changed, log.states.changed = log.states.changed, {}
-        return Word(
-            answers, changed, self._room, log.commits, log.commit_s, log.operations, self._failure
+        return Report(
+            answers,
+            log.states.take_changed(),
+            self._room,
+            log.commits,
+            log.commit_s,
+            log.operations,
+            self._failure,
         )

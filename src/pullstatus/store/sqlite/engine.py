@@ -10,17 +10,17 @@ from typing import cast
 
 from pullstatus.errors import StoreFull, StoreRefused
 from pullstatus.store.sqlite import chunk, copies, reading, schema
-from pullstatus.store.sqlite.committer import Committer, Word
+from pullstatus.store.sqlite.committer import Committer
 from pullstatus.store.sqlite.connection import file_bytes
 from pullstatus.store.sqlite.opening import open_log
 from pullstatus.store.sqlite.operations import Change, Forget, Purge
 from pullstatus.store.sqlite.place import ServerLock, check_folder, has_room
-from pullstatus.store.sqlite.process import ProcessLane
+from pullstatus.store.sqlite.process import ProcessChannel
 from pullstatus.store.sqlite.pulls import EMPTY
 from pullstatus.store.sqlite.reading import Readers
 from pullstatus.store.sqlite.states import slot
-from pullstatus.store.sqlite.thread import ThreadLane
-from pullstatus.store.sqlite.writer import Lane, Writer
+from pullstatus.store.sqlite.thread import ThreadChannel
+from pullstatus.store.sqlite.writer import Channel, Writer
 from pullstatus.store.values import (
     Again,
     Append,
@@ -74,18 +74,18 @@ class SqliteStore:
         lock = ServerLock(path) if server else None
         try:
             _make_private(path)
-            lane, first = await _lane(path, lock, server=server, apart=apart)
+            channel = await _channel(path, lock, server=server, apart=apart)
         except BaseException:
             if lock is not None:
                 lock.release()
             raise
-        return cls(path, Writer(lane, first, on_failure), lock)
+        return cls(path, Writer(channel, on_failure), lock)
 
     # -- writing ---------------------------------------------------------------------------------
 
     async def append(self, operation: Append) -> int:
         """See `Store.append`. Refused while there is hardly room for what pulls need."""
-        if not self._writer.word.room:
+        if not self._writer.report.room:
             raise StoreFull("the disk is nearly full; free some space and try again")
         return cast("int", await self._writer.submit(operation))
 
@@ -214,9 +214,9 @@ class SqliteStore:
 
     def engine(self) -> Engine:
         """See `Store.engine`."""
-        word = self._writer.word
+        report = self._writer.report
         return Engine(
-            word.commits, word.commit_s, word.operations, file_bytes(self._path), word.room
+            report.commits, report.commit_s, report.operations, file_bytes(self._path), report.room
         )
 
     async def backup(self, path: Path, progress: Progress) -> None:
@@ -234,15 +234,13 @@ class SqliteStore:
             self._lock.release()
 
 
-async def _lane(
-    path: Path, lock: ServerLock | None, *, server: bool, apart: bool
-) -> tuple[Lane, Word]:
-    """A way to a committer of the file at `path`, and its first word."""
+async def _channel(path: Path, lock: ServerLock | None, *, server: bool, apart: bool) -> Channel:
+    """A channel to a committer of the file at `path`."""
     if apart:
-        return await ProcessLane.open(path, [] if lock is None else [lock.fileno()])
+        held = [] if lock is None else [lock.fileno()]
+        return await ProcessChannel.open(path, held, server=server)
     log = await asyncio.to_thread(open_log, path, server=server)
-    committer = Committer(log, lambda: has_room(path))
-    return ThreadLane(committer), committer.first()
+    return ThreadChannel(Committer(log, lambda: has_room(path)))
 
 
 def _real(path: Path) -> Path:

@@ -55,7 +55,7 @@ class States:
 
     Attributes:
         waiting: entries that wait, by slot, after the newest commit.
-        changed: those of them that changed since somebody put an empty one here.
+        changed: those of them that changed since `take_changed`.
     """
 
     def __init__(self, connection: apsw.Connection) -> None:
@@ -121,6 +121,11 @@ class States:
         for place, draft in self._drafts.items():
             self._settle(place, draft)
         self._drafts = {}
+
+    def take_changed(self) -> dict[int, int]:
+        """What of `waiting` has changed since this was called last."""
+        changed, self.changed = self.changed, {}
+        return changed
 
     def chunk_at(self, key: int, seq: int) -> int:
         """First number of the chunk that holds `seq`; `seq` itself when none does."""

@@ -1,4 +1,4 @@
-"""A lane to a thread of this process: for commands, tests and servers inside another program."""
+"""A channel to a thread of this process: for commands, tests and servers inside another program."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ import queue
 import threading
 from collections.abc import Callable, Sequence
 
-from pullstatus.store.sqlite.committer import GROUP_MAX, NOTICE_S, Committer, Word
+from pullstatus.store.sqlite.committer import GROUP_MAX, NOTICE_S, Committer, Report
 from pullstatus.store.sqlite.operations import Operation
 
 
-class ThreadLane:
-    """A committer on a thread that ends with the lane."""
+class ThreadChannel:
+    """A committer on a thread that ends with the channel."""
 
     def __init__(self, committer: Committer) -> None:
         """Take over `committer`."""
@@ -20,18 +20,19 @@ class ThreadLane:
         self._queue: queue.SimpleQueue[Sequence[Operation] | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._run, name="store-writer", daemon=True)
 
-    def start(self, told: Callable[[Word], None]) -> None:
-        """See `Lane.start`."""
+    def start(self, on_report: Callable[[Report], None]) -> None:
+        """See `Channel.start`."""
         self._loop = asyncio.get_running_loop()
-        self._told = told
+        self._on_report = on_report
+        on_report(self._committer.opening())
         self._thread.start()
 
     def send(self, operations: Sequence[Operation]) -> None:
-        """See `Lane.send`."""
+        """See `Channel.send`."""
         self._queue.put(operations)
 
     async def close(self) -> None:
-        """See `Lane.close`."""
+        """See `Channel.close`."""
         self._queue.put(None)
         await asyncio.to_thread(self._thread.join)
 
@@ -41,10 +42,10 @@ class ThreadLane:
         try:
             while (group := self._next_group()) is not None:
                 if group:
-                    self._say(self._committer.commit(group))
-                    self._say(self._committer.tend())
+                    self._report(self._committer.commit(group))
+                    self._report(self._committer.tend())
                 else:
-                    self._say(self._committer.watch())
+                    self._report(self._committer.watch())
         finally:
             self._committer.close()
 
@@ -68,6 +69,6 @@ class ThreadLane:
             group += more
         return group
 
-    def _say(self, word: Word | None) -> None:
-        if word is not None:
-            self._loop.call_soon_threadsafe(self._told, word)
+    def _report(self, report: Report | None) -> None:
+        if report is not None:
+            self._loop.call_soon_threadsafe(self._on_report, report)

@@ -3,9 +3,9 @@
 While a commit waits for the disk, operations gather; the next commit takes them all. So the busier
 it gets the more of them share a sync, and a lone one waits for nothing.
 
-The committer works somewhere else, at the far end of a *lane*: in a thread of this process, or in
-a process of its own. After its first failure nothing more is taken, and the owner is told, who ends
-the process.
+The committer works somewhere else, at the far end of a *channel*: in a thread of this process, or
+in a process of its own. After its first failure nothing more is taken, and the owner is told, who
+ends the process.
 """
 
 from __future__ import annotations
@@ -16,26 +16,29 @@ from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 from pullstatus.errors import StoreUnavailable
-from pullstatus.store.sqlite.committer import Word
+from pullstatus.store.sqlite.committer import Report
 from pullstatus.store.sqlite.operations import Operation
 
 GATHERED_MAX = 8  # operations that go at once: the next ones are read while these are committed
 PENDING_MAX = 16_384  # operations that may wait for the committer before more are refused
 
 
-class Lane(Protocol):
-    """Carries operations to a committer and its words back, each in order."""
+class Channel(Protocol):
+    """Carries operations to a committer and its reports back, each in order."""
 
-    def start(self, told: Callable[[Word], None]) -> None:
-        """Begin; from now on `told` is called on this event loop with each word."""
+    def start(self, on_report: Callable[[Report], None]) -> None:
+        """Begin: call `on_report` at once with how everything stands, and then with each report.
+
+        It is always called on the event loop that this was called on.
+        """
         ...
 
     def send(self, operations: Sequence[Operation]) -> None:
-        """Send operations; a word will answer them."""
+        """Send operations; a report will answer them."""
         ...
 
     async def close(self) -> None:
-        """Have what was sent committed, the log closed, and the last word told."""
+        """Have what was sent committed, the log closed, and the last report given."""
         ...
 
 
@@ -44,20 +47,19 @@ class Writer:
 
     Attributes:
         waiting: entries that wait in each mailbox, by `states.slot`, after the newest commit.
-        word: the newest one; its figures are those of the engine.
+        report: the newest one; its figures are those of the engine.
     """
 
     def __init__(
-        self, lane: Lane, first: Word, on_failure: Callable[[BaseException], None] | None
+        self, channel: Channel, on_failure: Callable[[BaseException], None] | None
     ) -> None:
-        """Begin to use `lane`.
+        """Begin to use `channel`.
 
         Args:
-            lane: this writer's alone from now on; closed with it.
-            first: the committer's first word.
+            channel: this writer's alone from now on; closed with it.
             on_failure: called once, with the error after which the committer takes no more work.
         """
-        self._lane = lane
+        self._channel = channel
         self._on_failure = on_failure
         self._loop = asyncio.get_running_loop()
         self._gathered: list[Operation] = []
@@ -65,8 +67,8 @@ class Writer:
         self._closed = False
         self._failure: BaseException | None = None
         self.waiting: dict[int, int] = {}
-        self._told(first)
-        lane.start(self._told)
+        self.report: Report
+        channel.start(self._on_report)
 
     def submit(self, operation: Operation) -> asyncio.Future[Any]:
         """Queue an operation; the future gets its answer once that is durable.
@@ -93,26 +95,26 @@ class Writer:
             raise StoreUnavailable("the store takes no more work; restart the server")
 
     async def close(self) -> None:
-        """Have what waits committed, then close the lane."""
+        """Have what waits committed, then close the channel."""
         if self._closed:
             return
         self._closed = True
         self._hand_over()
-        await self._lane.close()
+        await self._channel.close()
 
     def _hand_over(self) -> None:
         if self._gathered:
             gathered, self._gathered = self._gathered, []
-            self._lane.send(gathered)
+            self._channel.send(gathered)
 
-    def _told(self, word: Word) -> None:
-        self.word = word
-        self.waiting.update(word.waiting)
-        if word.failure is not None and self._failure is None:
-            self._failure = word.failure
+    def _on_report(self, report: Report) -> None:
+        self.report = report
+        self.waiting.update(report.waiting)
+        if report.failure is not None and self._failure is None:
+            self._failure = report.failure
             if self._on_failure is not None:
-                self._on_failure(word.failure)
-        for answer in word.answers:
+                self._on_failure(report.failure)
+        for answer in report.answers:
             future = self._unanswered.popleft()
             if future.cancelled():
                 continue
