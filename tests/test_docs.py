@@ -57,6 +57,31 @@ def test_docs_hold_every_part_that_can_be_taken_from_the_program() -> None:
     assert sorted(held) == sorted(PARTS)
 
 
+# --- how to install it --------------------------------------------------------------------------
+
+
+def test_nothing_says_to_install_a_name_that_anybody_may_take() -> None:
+    """No package index has us: what is installed is a path."""
+    files = [
+        ROOT / "Makefile",
+        ROOT / "pyproject.toml",
+        *PAGES,
+        *(path for folder in ("src", "examples") for path in (ROOT / folder).rglob("*.*")),
+    ]
+    named = re.compile(
+        r"\b(?:pip3?|pipx|uvx?|poetry|pdm)(?: +[^\s&;|`]+)*? +[\"']?pullstatus(?![\w/.-])"
+    )
+    assert named.search("pip install -U 'pullstatus[server]'")
+    assert named.search("uvx pullstatus")
+    found = [
+        f"{path.relative_to(ROOT)}: {match[0]}"
+        for path in files
+        if path.is_file() and path.suffix != ".pyc"
+        for match in named.finditer(path.read_text(encoding="utf-8"))
+    ]
+    assert found == []
+
+
 # --- what is written by hand ----------------------------------------------------------------------
 
 

@@ -172,7 +172,7 @@ def test_bare_install_says_what_a_server_takes(installed: Path, tmp_path: Path) 
     assert "serve" in done.stdout
     done = run(installed / "pullstatus", "serve", cwd=tmp_path)
     assert done.returncode == 1
-    assert 'pip install "pullstatus[server]"' in done.stderr
+    assert "pip install '/path/to/checkout[server]'" in done.stderr
 
 
 def test_installed_package_is_typed(installed: Path, tmp_path: Path) -> None:

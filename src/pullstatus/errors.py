@@ -51,6 +51,7 @@ __all__ = [
     "UnknownApplication",
     "UnknownToken",
     "WorldError",
+    "server_missing",
 ]
 
 
@@ -225,3 +226,15 @@ class StoreCorrupt(StoreRefused):
     """The stored data contradict themselves. Nothing was touched; restore a backup."""
 
     code = "store_corrupt"
+
+
+def server_missing(error: ImportError) -> str:
+    """What to tell whoever has only the client and asks for something of the server.
+
+    No package index has this package, and a name that anybody may take there must not be told.
+    """
+    missing = (error.name or "a package").partition(".")[0]
+    return (
+        f"{missing} is not installed, and this needs it, as the server does:"
+        " pip install '/path/to/checkout[server]'"
+    )

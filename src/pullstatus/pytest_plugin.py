@@ -6,7 +6,7 @@
         assert my_application(pullstatus_emulator.base_url).pull_all() == fed
 
 Every run of pytest in an environment with pullstatus imports this file, so it imports nothing
-else until a fixture is used. The fixtures need `pullstatus[server]`.
+else until a fixture is used. The fixtures need the extra `server`.
 """
 
 from __future__ import annotations
@@ -53,8 +53,8 @@ def pullstatus_emulator_session(
 def _emulator(scenario: Path | str | Mapping[str, object] | None) -> EmulatorThread:
     try:
         from pullstatus.emulator.thread import EmulatorThread  # noqa: PLC0415 - see above
-    except ImportError as error:
-        raise pytest.UsageError(
-            f"the emulator needs the server: pip install 'pullstatus[server]' ({error})"
-        ) from error
+    except ModuleNotFoundError as error:
+        from pullstatus.errors import server_missing  # noqa: PLC0415 - see above
+
+        raise pytest.UsageError(server_missing(error)) from error
     return EmulatorThread(scenario)

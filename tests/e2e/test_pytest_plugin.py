@@ -149,4 +149,4 @@ def test_without_the_server_only_the_fixtures_fail_and_say_why(inner: pytest.Pyt
     )
     result = inner.runpytest_subprocess()
     result.assert_outcomes(passed=1, errors=1)
-    result.stdout.fnmatch_lines(["*the emulator needs the server: pip install 'pullstatus*server*"])
+    result.stdout.fnmatch_lines(["*pip install '/path/to/checkout[[]server]'*"])

@@ -63,15 +63,11 @@ def emulate(
     Ctrl-C ends it. Exit status: 0 after a clean stop, 1 when it cannot start, 70 when the store
     failed.
     """
-    try:
-        import uvloop
+    import uvloop
 
-        from pullstatus.emulator import run, scenario
-        from pullstatus.server import logs
-    except ImportError as error:
-        raise click.ClickException(
-            f"the emulator needs the server: pip install 'pullstatus[server]' ({error})"
-        ) from error
+    from pullstatus.emulator import run, scenario
+    from pullstatus.server import logs
+
     if example:
         click.echo(scenario.example(), nl=False)
         return

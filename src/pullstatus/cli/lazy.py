@@ -12,6 +12,8 @@ from typing import Any
 
 import click
 
+from pullstatus.errors import server_missing
+
 
 class Planned(click.Command):
     """Where a command is, and its first sentence for the list."""
@@ -70,13 +72,9 @@ class LazyGroup(click.Group):
         try:
             return super().invoke(ctx)
         except ModuleNotFoundError as error:
-            missing = (error.name or "").partition(".")[0]
-            if missing in ("", "pullstatus"):
+            if (error.name or "").partition(".")[0] in ("", "pullstatus"):
                 raise
-            raise click.ClickException(
-                f"{missing} is not installed, and this command needs it, as the server does:"
-                ' pip install "pullstatus[server]"'
-            ) from error
+            raise click.ClickException(server_missing(error)) from error
 
     def _planned(self) -> Iterator[tuple[str, click.Command]]:
         assert isinstance(self.commands, Commands)

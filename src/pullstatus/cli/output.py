@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 
 import click
 import msgspec
+from rich import box
+from rich.cells import cell_len
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
+
+GAP = 2  # between two columns
+WRAPPED_WIDTH_MIN = 16  # of a column that wraps; narrower it would be a word on a line
 
 json_option = click.option(
     "--json", "as_json", is_flag=True, help="JSON also on a terminal; elsewhere it is JSON anyway."
@@ -22,21 +28,70 @@ def print_json(value: object) -> None:
 
 
 def print_rows(
-    rows: Sequence[Mapping[str, object]], *, as_json: bool, columns: Iterable[str], empty: str
+    rows: Sequence[Mapping[str, object]],
+    *,
+    as_json: bool,
+    columns: Sequence[str],
+    empty: str,
+    wraps: str = "",
 ) -> None:
-    """Rows as a table on a terminal, as a JSON array elsewhere."""
+    """Rows as a table on a terminal, as a JSON array elsewhere.
+
+    A table never cuts what a cell holds. A column for which the terminal has no room is left out,
+    and a line below says so; see `fitting`.
+
+    Args:
+        columns: the most telling first.
+        wraps: the column of free text, if there is one. It takes as many lines as it needs.
+    """
     if as_json or not sys.stdout.isatty():
         print_json(rows)
         return
     if not rows:
         click.echo(empty)
         return
-    table = Table(header_style="bold")
-    for column in columns:
-        table.add_column(column)
+    console = Console(highlight=False)
+    shown = fitting(rows, columns, console.width, wraps)
+    table = Table(
+        header_style="bold",
+        box=box.SIMPLE_HEAD,
+        show_edge=False,
+        pad_edge=False,
+        padding=(0, 1, 0, 0),
+    )
+    for column in shown:
+        values = [row.get(column) for row in rows]
+        table.add_column(
+            column,
+            justify="right" if all(map(_is_figure, values)) else "left",
+            no_wrap=column != wraps and len(shown) > 1,
+            overflow="fold",
+        )
     for row in rows:
-        table.add_row(*(_cell(row.get(column)) for column in columns))
-    Console().print(table)
+        table.add_row(*(_cell(row.get(column)) for column in shown))
+    console.print(table)
+    if left_out := [column for column in columns if column not in shown]:
+        click.echo(f"No room for {', '.join(left_out)}: a wider terminal or --json shows them.")
+
+
+def fitting(
+    rows: Sequence[Mapping[str, object]], columns: Sequence[str], width: int, wraps: str = ""
+) -> list[str]:
+    """The columns that fit beside each other, in their order.
+
+    Those go first in which no row says anything, then one after the other from the right.
+    """
+    widths = {
+        column: max(cell_len(column), *(_cell(row.get(column)).cell_len for row in rows))
+        for column in columns
+    }
+    if wraps in widths:
+        widths[wraps] = min(widths[wraps], WRAPPED_WIDTH_MIN)
+    silent = [column for column in columns if not any(row.get(column) for row in rows)]
+    shown = list(columns)
+    while len(shown) > 1 and sum(widths[column] + GAP for column in shown) - GAP > width:
+        shown.remove(next((column for column in reversed(shown) if column in silent), shown[-1]))
+    return shown
 
 
 def moment(at_ms: int) -> str:
@@ -44,11 +99,15 @@ def moment(at_ms: int) -> str:
     return datetime.fromtimestamp(at_ms / 1000, UTC).isoformat(timespec="seconds")
 
 
-def _cell(value: object) -> str:
+def _is_figure(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _cell(value: object) -> Text:
     if value is None or value == []:
-        return "-"
+        return Text("-")
     if isinstance(value, bool):
-        return "[green]yes[/]" if value else "[red]no[/]"
+        return Text("yes", "green") if value else Text("no", "red")
     if isinstance(value, list):
-        return ", ".join(map(str, value))
-    return str(value)
+        return Text(", ".join(map(str, value)))
+    return Text(str(value))

@@ -122,6 +122,7 @@ def list_pulls(
         as_json=as_json,
         columns=["pull_id", "at", "records", "outcome", "address", "key"],
         empty="Nothing was pulled yet, or nothing that matches.",
+        wraps="key",
     )
 
 
@@ -172,11 +173,12 @@ def show_pull(pull_id: str, records: bool, as_json: bool, store_url: str) -> Non
         as_json=False,
         columns=["", "pull"],
         empty="",
+        wraps="pull",
     )
     again = shown["again"]
     assert isinstance(again, list)
     if again:
-        print_rows(again, as_json=False, columns=list(again[0]), empty="")
+        print_rows(again, as_json=False, columns=list(again[0]), empty="", wraps="reason")
 
 
 async def _range(store: Store, mailbox: Mailbox, first: int, last: int) -> AsyncIterator[Entry]:

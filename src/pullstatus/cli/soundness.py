@@ -40,9 +40,9 @@ def audit(as_json: bool, store_url: str) -> None:
             "accepted": row.accepted,
             "waiting": row.waiting,
             "handed_out": row.handed_out,
+            "quarantined": row.quarantined,
             "erased": row.erased,
             "expired": row.expired,
-            "quarantined": row.quarantined,
         }
         for row in found.mailboxes
     ]
@@ -55,6 +55,7 @@ def audit(as_json: bool, store_url: str) -> None:
             problems,
             as_json=False,
             columns=["mailbox", "problem"],
+            wraps="problem",
             empty="Sound: accepted = waiting + handed out + erased + expired + quarantined.",
         )
     for problem in problems:

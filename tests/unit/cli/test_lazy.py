@@ -48,7 +48,9 @@ def test_commands_of_the_bare_install_need_no_server(command: str) -> None:
     assert "Usage:" in done.stdout
 
 
-@pytest.mark.parametrize("arguments", [["serve"], ["audit"], ["app", "list"], ["demo", "--once"]])
+@pytest.mark.parametrize(
+    "arguments", [["serve"], ["audit"], ["app", "list"], ["demo", "--once"], ["emulate"]]
+)
 def test_commands_of_the_server_say_what_to_install(arguments: list[str]) -> None:
     code = (
         "import sys\n"
@@ -61,7 +63,7 @@ def test_commands_of_the_server_say_what_to_install(arguments: list[str]) -> Non
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 1
-    assert 'pip install "pullstatus[server]"' in done.stderr
+    assert "pip install '/path/to/checkout[server]'" in done.stderr
     assert "Traceback" not in done.stderr
 
 
