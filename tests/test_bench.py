@@ -44,7 +44,7 @@ def test_mixed_accounts_for_every_record(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.skipif(not load.installed(), reason="the loads of the bench are made by wrk")
+@pytest.mark.needs("wrk")
 def test_bench_measures_compares_and_keeps(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr("bench.machine.file_system_of", lambda _folder: "whatever tests run on")
     store, kept = tmp_path / "stores", tmp_path / "results"

@@ -11,7 +11,7 @@ from pullstatus.cli import bench as command
 from pullstatus.cli import load, main
 from tests.harness import App, Program, statuses
 
-wrk = pytest.mark.skipif(not load.installed(), reason="the load is made by wrk")
+wrk = pytest.mark.needs("wrk")
 
 
 def bench(program: Program, app: App, *flags: str, token: str | None = None) -> Result:

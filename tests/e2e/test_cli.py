@@ -20,7 +20,7 @@ import pytest
 from click.testing import CliRunner
 
 from pullstatus.cli import main
-from tests.harness import COMMAND, App, Program, clean_environment, status, statuses
+from tests.harness import COMMAND, PATIENCE_S, App, Program, clean_environment, status, statuses
 
 FIXED_KEY = "5f03a35d00ee52a21327ab048186a2c4"
 
@@ -52,7 +52,7 @@ def start(folder: Path, *arguments: str, environment: dict[str, str] | None = No
         env=clean_environment() | (environment or {}),
         capture_output=True,
         text=True,
-        timeout=30,
+        timeout=PATIENCE_S,
         check=False,
     )
     return Done(done.returncode, done.stdout, done.stderr)
@@ -338,7 +338,7 @@ def on_a_terminal(folder: Path, command: str) -> str:
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
-        timeout=30,
+        timeout=PATIENCE_S,
         check=True,
     )
     return done.stdout

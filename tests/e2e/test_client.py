@@ -30,7 +30,17 @@ from pullstatus import (
     SignatureRefused,
     UnknownSdkappid,
 )
-from tests.harness import COMMAND, App, Program, clean_environment, replies, reply, status, statuses
+from tests.harness import (
+    COMMAND,
+    PATIENCE_S,
+    App,
+    Program,
+    clean_environment,
+    replies,
+    reply,
+    status,
+    statuses,
+)
 from tests.proxy import CuttingProxy
 
 Records = list[dict[str, Any]]
@@ -186,7 +196,7 @@ class Shell:
             capture_output=True,
             input=text,
             text=True,
-            timeout=60,
+            timeout=PATIENCE_S,
             check=False,
         )
 
@@ -456,9 +466,9 @@ def test_push_killed_again_and_again(shell: Shell, shared: Program, app: App) ->
 
     for _ in range(8):
         with shell.start(*PUSH, "in.ndjson", "--batch", str(chance.randrange(5, 30))) as process:
-            shared.until(goes_on, 20)
+            shared.until(goes_on)
             noted = state.read_bytes()
-            shared.until(goes_on, 20)
+            shared.until(goes_on)
             moment = time.perf_counter() + chance.uniform(0, 0.03)
             while time.perf_counter() < moment:
                 pass

@@ -28,10 +28,10 @@ from pullstatus.cli.demo_records import made_up_reply, made_up_status
 from pullstatus.cli.demo_screen import Sample, figures_line
 from pullstatus.receipts.callback import read_callback
 from pullstatus.records import DeliveryStatus, Kind, Reply, encode
+from tests.harness import PATIENCE_S
 
 DEMO = [str(Path(sys.executable).with_name("pullstatus")), "demo"]
 ANSI = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
-DEADLINE_S = 30
 COLUMNS = 80
 
 
@@ -60,7 +60,7 @@ class Terminal:
 
     def wait_for(self, pattern: str) -> re.Match[str]:
         """Read until what was shown has `pattern`."""
-        deadline = time.monotonic() + DEADLINE_S
+        deadline = time.monotonic() + PATIENCE_S
         while (found := re.search(pattern, self.shown)) is None:
             assert time.monotonic() < deadline, f"no {pattern} in:\n{self.shown}"
             assert self._read(), f"ended without {pattern}:\n{self.shown}"
@@ -71,7 +71,7 @@ class Terminal:
         os.write(self._master, b"\x03")
         while self._read():
             pass
-        return self.process.wait(DEADLINE_S)
+        return self.process.wait(PATIENCE_S)
 
     def close(self) -> None:
         self.process.kill()
@@ -79,7 +79,7 @@ class Terminal:
         os.close(self._master)
 
     def _read(self) -> bool:
-        if not select.select([self._master], [], [], DEADLINE_S)[0]:
+        if not select.select([self._master], [], [], PATIENCE_S)[0]:
             return False
         try:
             data = os.read(self._master, 65536)
@@ -108,7 +108,7 @@ def curl(line: str) -> dict[str, object]:
     """Run the command as a shell would."""
     words = shlex.split(line)
     assert words[0] == "curl"
-    done = subprocess.run(words, capture_output=True, check=True, timeout=DEADLINE_S)
+    done = subprocess.run(words, capture_output=True, check=True, timeout=PATIENCE_S)
     answer: dict[str, object] = json.loads(done.stdout)
     return answer
 
@@ -121,7 +121,7 @@ def test_demo_once_shows_a_page_of_each_kind_and_a_command_without_a_terminal(
         capture_output=True,
         check=False,
         env=environment(folder),
-        timeout=DEADLINE_S,
+        timeout=PATIENCE_S,
         stdin=subprocess.DEVNULL,
     )
     shown = done.stdout.decode()
@@ -176,7 +176,7 @@ def test_demo_without_a_terminal_ends_cleanly(folder: Path, number: signal.Signa
         assert process.stdout is not None
         assert any("commits" in line for line in process.stdout)
         process.send_signal(number)
-        _, errors = process.communicate(timeout=DEADLINE_S)
+        _, errors = process.communicate(timeout=PATIENCE_S)
     assert (process.returncode, errors) == (0, "")
     assert list(folder.iterdir()) == []
 
@@ -191,7 +191,7 @@ def test_demo_says_in_a_line_that_a_port_is_taken(folder: Path) -> None:
             check=False,
             env=environment(folder),
             text=True,
-            timeout=DEADLINE_S,
+            timeout=PATIENCE_S,
         )
     assert done.returncode == 1
     assert done.stderr.splitlines() == [

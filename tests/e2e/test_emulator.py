@@ -28,11 +28,10 @@ from pullstatus.emulator.thread import EmulatorThread
 from pullstatus.records import Kind
 from pullstatus.wire.request import PULL_PATH
 from pullstatus.wire.send import SENDMULTISMS2_PATH, SENDSMS_PATH, sign_send
-from tests.harness import COMMAND, REPLY, STATUS, App, Program, clean_environment
+from tests.harness import COMMAND, PATIENCE_S, REPLY, STATUS, App, Program, clean_environment
 
 GOLDEN = Path(__file__).with_name("golden")
 APP = App(SDKAPPID, APPKEY)
-DEADLINE_S = 30
 SCENARIO = {
     "seed": 7,
     "sends": {"delay_s": 0},
@@ -52,7 +51,7 @@ class Peer:
 
     def __init__(self, base_url: str) -> None:
         self.base_url = base_url
-        self.http = httpx.Client(base_url=base_url, trust_env=False, timeout=DEADLINE_S)
+        self.http = httpx.Client(base_url=base_url, trust_env=False, timeout=PATIENCE_S)
 
     def __enter__(self) -> Self:
         return self
@@ -233,7 +232,7 @@ def test_status_and_reply_come_after_their_delays() -> None:
         peer.send("13800000000")
         for kind, least_s in ((STATUS, 0.2), (REPLY, 0.4)):
             while not peer.pull(kind):
-                assert time.monotonic() - began < DEADLINE_S
+                assert time.monotonic() - began < PATIENCE_S
             assert time.monotonic() - began >= least_s
 
 
@@ -241,7 +240,7 @@ def test_traffic_flows_at_its_rates() -> None:
     traffic = {"statuses_per_s": 40, "replies_per_s": 20, "statuses_at_start": 7}
     with EmulatorThread({"traffic": traffic, "outcomes": {"delivered": 0.5}}) as emulator:
         assert emulator.waiting() >= 7
-        deadline = time.monotonic() + DEADLINE_S
+        deadline = time.monotonic() + PATIENCE_S
         while emulator.waiting() < 27 or emulator.waiting(type=1) < 10:
             assert time.monotonic() < deadline
             time.sleep(0.02)
@@ -315,7 +314,7 @@ def test_delay_holds_the_answer_back_but_not_other_calls(
         began = time.monotonic()
         slow = pool.submit(other.pull_raw)
         while not emulator.faults.hits:
-            assert time.monotonic() - began < DEADLINE_S
+            assert time.monotonic() - began < PATIENCE_S
         assert peer.pull(REPLY) == fed
         assert slow.result().json()["result"] == 0
         assert time.monotonic() - began >= 0.5
@@ -494,7 +493,7 @@ def node_sdk(emulator: EmulatorThread, node: list[str], node_modules: Path) -> S
             env=os.environ | {"NODE_PATH": str(node_modules), "HOST": host, "PORT": port},
             capture_output=True,
             text=True,
-            timeout=DEADLINE_S,
+            timeout=PATIENCE_S,
             check=False,
         )
         assert done.returncode == 0, done.stderr
@@ -557,7 +556,7 @@ def emulating(folder: Path, *flags: str) -> Iterator[tuple[subprocess.Popen[str]
     ) as process:
         try:
             assert process.stdout is not None
-            readable, _, _ = select.select([process.stdout], [], [], DEADLINE_S)
+            readable, _, _ = select.select([process.stdout], [], [], PATIENCE_S)
             line = process.stdout.readline() if readable else ""
             assert line.startswith("pullstatus emulator listens on http://127.0.0.1:"), line
             with Peer(line.split()[-1]) as peer:
@@ -572,7 +571,7 @@ def run(*arguments: str) -> subprocess.CompletedProcess[str]:
         capture_output=True,
         text=True,
         check=False,
-        timeout=DEADLINE_S,
+        timeout=PATIENCE_S,
         env=clean_environment(),
     )
 
@@ -591,7 +590,7 @@ def test_command_emulates_its_scenario_and_leaves_nothing_behind(tmp_path: Path)
         assert len(peer.pull(REPLY)) >= 20
         assert list(folder.iterdir()) != []
         process.send_signal(signal.SIGTERM)
-        output = process.communicate(timeout=DEADLINE_S)
+        output = process.communicate(timeout=PATIENCE_S)
     assert (process.returncode, output) == (0, ("", ""))
     assert list(folder.iterdir()) == []
 
@@ -600,7 +599,7 @@ def test_command_without_a_scenario_waits_to_be_told(tmp_path: Path) -> None:
     with emulating(tmp_path) as (process, peer):
         assert peer.pull() == peer.pull(REPLY) == []
         process.send_signal(signal.SIGINT)
-        assert process.wait(DEADLINE_S) == 0
+        assert process.wait(PATIENCE_S) == 0
 
 
 def refusals(tmp_path: Path) -> Sequence[tuple[list[str], str]]:

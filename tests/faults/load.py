@@ -30,12 +30,11 @@ import msgspec
 
 from pullstatus.records import Kind
 from pullstatus.store import JournalRow, Mailbox, Outcome, Store, open_store
-from tests.harness import App, Program, http_request, reply, status
+from tests.harness import PATIENCE_S, App, Program, http_request, reply, status
 from tests.sim.checker import Delivery, Operation, Report, Seen, Verb, check
 
 COPY = 1 << 40
 RECORD_ID = re.compile(rb'"(?:sid":"8:|text":"text )([0-9]+)"')
-EXCHANGE_S = 30.0  # a server that lives answers within this, whatever its disk does
 REFUSED_PAUSE_S = 0.01
 GIVES_UP = 0.2  # how many of the keyed pulls with a lost answer are never asked again
 
@@ -76,7 +75,7 @@ class Link:
         assert self._streams is not None
         reader, writer = self._streams
         try:
-            async with asyncio.timeout(EXCHANGE_S):
+            async with asyncio.timeout(PATIENCE_S):
                 writer.write(request)
                 head = (await reader.readuntil(b"\r\n\r\n")).lower()
                 size = int(head.partition(b"\r\ncontent-length: ")[2].split(b"\r\n")[0])

@@ -21,7 +21,7 @@ import pytest
 
 from pullstatus import limits
 from tests.faults.load import Load, Mix, doomed
-from tests.harness import REPLY, STATUS, Program, statuses
+from tests.harness import PATIENCE_S, REPLY, STATUS, Program, statuses
 from tests.sim.checker import Seen, Verb
 
 SEED = os.environ.get("PULLSTATUS_SEED", "1")
@@ -110,9 +110,6 @@ def test_nearly_full_disk_under_load(room: Room) -> None:
 def test_nearly_full_disk_by_its_word_under_load(pretended: Room) -> None:
     """As above where nothing can be mounted, so that this way of testing is tested itself."""
     refuse_and_recover(pretended)
-
-
-PATIENCE_S = 60  # far longer than any of it takes
 
 
 def count(load: Load, verb: Verb, outcome: Seen, since: int) -> int:

@@ -43,6 +43,7 @@ from pullstatus.store.sqlite import chunk, copies, schema, upkeep
 from tests.faults.load import Load, Mix, app_mailbox, doomed
 from tests.harness import (
     COMMAND,
+    PATIENCE_S,
     REPLY,
     STATUS,
     App,
@@ -601,7 +602,7 @@ def test_a_server_removes_and_expires_by_itself(
     take(program, mailbox, 3)
 
     async def run() -> Backlog:
-        async with program.inside() as server, asyncio.timeout(10):
+        async with program.inside() as server, asyncio.timeout(PATIENCE_S):
             while True:
                 [row] = await server.store.backlog()
                 if row.purged == 3 and row.expired == 1:

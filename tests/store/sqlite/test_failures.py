@@ -88,7 +88,7 @@ async def test_a_failed_commit_is_the_last(
         patch.setattr(Log, "commit", fail)
         answers = await together(store, append(STATUSES, records(1)), pull(STATUSES, 1))
     assert [type(answer) for answer in answers] == [error, error]
-    await asyncio.wait_for(told.wait(), 10)
+    await asyncio.wait_for(told.wait(), 60)
     for verb in refusals(store) * 2:
         with pytest.raises(StoreUnavailable):
             await verb()
@@ -165,7 +165,7 @@ async def test_a_failed_checkpoint_is_a_failure(
     with monkeypatch.context() as patch:
         patch.setattr(Log, "checkpoint", fail)
         assert await store.append(append(STATUSES, records(1))) == 1
-        await asyncio.wait_for(told.wait(), 10)
+        await asyncio.wait_for(told.wait(), 60)
     with pytest.raises(StoreUnavailable):
         await store.append(append(STATUSES, records(1)))
     assert len(failures) == 1

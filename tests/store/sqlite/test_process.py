@@ -91,7 +91,7 @@ async def test_what_is_gathered_while_the_store_process_dies_is_answered(opener:
     channel.connection_lost(None)
     channel.connection_lost = lambda _error: None  # type: ignore[method-assign]
     with pytest.raises(StoreUnavailable):
-        await asyncio.wait_for(asked, 5)
+        await asyncio.wait_for(asked, 60)
 
 
 @anyio
@@ -161,7 +161,7 @@ async def test_changes_of_others_are_noticed(opener: Opener) -> None:
 @anyio
 async def test_what_is_said_before_anybody_listens_is_heard(url: str, file: Path) -> None:
     """Between the first word and the first use, somebody else may change the store."""
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         await (await open_store(url)).close()
         channel = await ProcessChannel.open(file, [], server=True)
         other = await open_store(url)

@@ -31,12 +31,11 @@ from tests.store.conftest import Opener
 pytestmark = pytest.mark.anyio
 
 SEEN_S = 0.3
-SLACK_S = 2.0  # for a machine that is busy with other tests
 
 
 async def seen(store: Store, waiting: int) -> None:
     """Wait until a store says that so many wait."""
-    await until(lambda: store.waiting(STATUSES) == waiting, SEEN_S + SLACK_S)
+    await until(lambda: store.waiting(STATUSES) == waiting)
 
 
 async def test_a_second_server_is_refused_beside_the_first(url: str, opener: Opener) -> None:

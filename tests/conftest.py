@@ -1,0 +1,62 @@
+"""What a run needs beside Python packages, and what it says at its end.
+
+A test that needs a program of the system is marked `needs("wrk")`. Where that is missing the test
+is left out, and the end of the run says so and how to have it; with `CI` set, it fails instead.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import shutil
+from collections import Counter
+
+import pytest
+
+PACKAGES = {"wrk": "wrk"}
+"""Programs that tests run, and the Debian packages they are in: also in requirements/debian.txt."""
+
+HYPOTHESIS_SEED = "hypothesis_seed"
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_configure(config: pytest.Config) -> None:
+    """Have Hypothesis begin from one seed in all processes, so that a run can be had again."""
+    config.addinivalue_line("markers", "needs(program): a program of the system that it runs")
+    if config.getoption(HYPOTHESIS_SEED) is None:
+        config.option.hypothesis_seed = str(random.SystemRandom().getrandbits(32))
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    for mark in item.iter_markers("needs"):
+        program = mark.args[0]
+        if shutil.which(program) is None:
+            lacking = f"{program} is missing: apt-get install {PACKAGES[program]}"
+            if os.environ.get("CI"):
+                pytest.fail(lacking, pytrace=False)
+            pytest.skip(lacking)
+
+
+def pytest_terminal_summary(
+    terminalreporter: pytest.TerminalReporter, config: pytest.Config
+) -> None:
+    """Say what was left out, and how to run again what failed."""
+    reasons = Counter(
+        report.longrepr[2].removeprefix("Skipped: ")
+        for report in terminalreporter.stats.get("skipped", [])
+    )
+    if reasons:
+        terminalreporter.section("left out")
+        for reason, count in reasons.items():
+            terminalreporter.line(f"{count} tests: {reason}")
+    failed = [
+        report.nodeid
+        for outcome in ("failed", "error")
+        for report in terminalreporter.stats.get(outcome, [])
+    ]
+    if failed:
+        terminalreporter.section("failed, and how to run it again")
+        seeds = f"PULLSTATUS_SEED={os.environ.get('PULLSTATUS_SEED', '1')}"
+        for nodeid in dict.fromkeys(failed):
+            again = f"--hypothesis-seed={config.getoption(HYPOTHESIS_SEED)} {nodeid!r}"
+            terminalreporter.line(f'{seeds} make test ARGS="{again}"')
