@@ -21,6 +21,7 @@ from pullstatus.emulator.control import Feed
 from pullstatus.emulator.faults import Fault, FaultName
 from pullstatus.emulator.scenario import Failure, Rule, Scenario, convert, parse_scenario
 from pullstatus.emulator.sms import Template
+from pullstatus.server import http
 from pullstatus.wire.codes import Result
 from pullstatus.wire.signature import sign
 
@@ -230,18 +231,27 @@ def test_http_reference_lists_the_checks_of_the_pull_call_and_no_others() -> Non
 
 
 def test_http_reference_lists_the_problems_that_there_are() -> None:
-    source = (ROOT / "src" / "pullstatus" / "server" / "ingest.py").read_text(encoding="utf-8")
     raised = set()
-    for node in ast.walk(ast.parse(source)):
-        match node:
-            case ast.Call(
-                func=ast.Name(id="Problem"),
-                args=[ast.Constant(value=http_status), ast.Constant(value=title), *_],
-            ):
-                raised.add((http_status, title))
+    for file in ("ingest", "application"):
+        source = (ROOT / "src" / "pullstatus" / "server" / f"{file}.py").read_text(encoding="utf-8")
+        for node in ast.walk(ast.parse(source)):
+            match node:
+                case ast.Call(
+                    func=ast.Name(id="Problem" | "_problem"),
+                    args=[ast.Constant(value=http_status), title, *_],
+                ):
+                    raised.add((http_status, _title(title)))
     section = HTTP.partition("## Problems")[2].partition("\n## ")[0]
     listed = re.findall(r"(?m)^\| (\d+) \| ([^|]+) \|", section)
     assert {(int(http_status), title) for http_status, title in listed} == raised
+
+
+def _title(argument: ast.expr) -> object:
+    """What an argument says: itself, or the constant of the server that it names."""
+    if isinstance(argument, ast.Name):
+        return getattr(http, argument.id)
+    assert isinstance(argument, ast.Constant)
+    return argument.value
 
 
 def test_http_reference_examples_are_json_and_its_signature_fits() -> None:

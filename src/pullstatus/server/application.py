@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -12,8 +12,21 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from pullstatus.apps import Registry
+from pullstatus.errors import StoreUnavailable
 from pullstatus.server.figures import Figures, render
-from pullstatus.server.http import JSON, NO_STORE, Receive, Scope, Send, respond, respond_problem
+from pullstatus.server.http import (
+    INTERNAL_ERROR,
+    JSON,
+    METHOD_NOT_ALLOWED,
+    NO_STORE,
+    NO_SUCH_ADDRESS,
+    Receive,
+    Scope,
+    Send,
+    problem_json,
+    respond,
+    respond_problem,
+)
 from pullstatus.server.ingest import CallbackDoor, IngestDoor
 from pullstatus.server.pull import PullCall
 from pullstatus.store import Store
@@ -58,7 +71,11 @@ class Application:
                 Route("/metrics", self._metrics),
                 Route("/", self._root),
             ],
-            exception_handlers={HTTPException: _problem},
+            exception_handlers={
+                HTTPException: _refusal,
+                StoreUnavailable: _unavailable,
+                Exception: _internal_error,
+            },
         )
         self._rest.router.redirect_slashes = False
 
@@ -68,7 +85,7 @@ class Application:
             return
         path: str = scope["path"]
         if scope["method"] == "TRACE":
-            await respond_problem(scope, send, 405, "Method not allowed", "TRACE is not served")
+            await respond_problem(scope, send, 405, METHOD_NOT_ALLOWED, "TRACE is not served")
         elif path == PULL_PATH:
             await self._pull(scope, receive, send)
         elif path.startswith("/ingest/"):
@@ -77,7 +94,6 @@ class Application:
             await self._callback(scope, receive, send)
         elif path.startswith("/v5/"):
             body = answer.failure(Result.UNKNOWN_PATH, "no such call; this one is pullstatus")
-            self.figures.pulls[Result.UNKNOWN_PATH] += 1
             await respond(scope, send, 200, [JSON, NO_STORE], body)
         else:
             await self._rest(scope, receive, send)
@@ -102,18 +118,31 @@ class Application:
         return Response(text, media_type="text/plain; version=0.0.4")
 
 
-async def _problem(_request: Request, error: Exception) -> Response:
-    """What Starlette refuses (no such path, or method), said like all our refusals."""
+async def _refusal(_request: Request, error: Exception) -> Response:
+    """What Starlette refuses, in our words: no such path, or not this method."""
     assert isinstance(error, HTTPException)
-    details = {404: "no such address", 405: "this address takes another method"}
-    return JSONResponse(
-        {
-            "type": "about:blank",
-            "title": error.detail,
-            "status": error.status_code,
-            "detail": details.get(error.status_code, error.detail),
-        },
-        error.status_code,
-        headers=dict(error.headers or {}),
+    title, detail = {
+        404: (NO_SUCH_ADDRESS, "see the HTTP reference for the paths that there are"),
+        405: (METHOD_NOT_ALLOWED, "this address takes another method: see Allow"),
+    }.get(error.status_code, (error.detail, error.detail))
+    return _problem(error.status_code, title, detail, error.headers)
+
+
+async def _unavailable(_request: Request, error: Exception) -> Response:
+    return _problem(503, "Cannot read the store now", str(error))
+
+
+async def _internal_error(_request: Request, _error: Exception) -> Response:
+    """Nobody foresaw it; Starlette raises it again behind this answer, and it is logged."""
+    return _problem(500, INTERNAL_ERROR, "the log of the server tells more")
+
+
+def _problem(
+    http_status: int, title: str, detail: str, headers: Mapping[str, str] | None = None
+) -> Response:
+    return Response(
+        problem_json(http_status, title, detail),
+        http_status,
+        headers=dict(headers or {}),
         media_type="application/problem+json",
     )

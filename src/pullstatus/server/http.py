@@ -21,6 +21,11 @@ JSON = (b"content-type", b"application/json")
 PROBLEM = (b"content-type", b"application/problem+json")
 NO_STORE = (b"cache-control", b"no-store")
 
+# Titles of problems that more than one call tells; the HTTP reference lists all of them.
+INTERNAL_ERROR = "Internal error"
+METHOD_NOT_ALLOWED = "Method not allowed"
+NO_SUCH_ADDRESS = "No such address"
+
 
 class Disconnected(Exception):
     """The peer went away before its request was complete; there is nobody to answer."""
@@ -90,15 +95,15 @@ async def respond_problem(
     headers: Headers | None = None,
     **members: object,
 ) -> None:
-    """Write an error as RFC 9457 says: `title` names the kind, `detail` what to do about it."""
+    """Answer with a problem; see `problem_json`."""
+    body = problem_json(http_status, title, detail, **members)
+    await respond(scope, send, http_status, [PROBLEM, NO_STORE, *(headers or [])], body)
+
+
+def problem_json(http_status: int, title: str, detail: str, **members: object) -> bytes:
+    """An error as RFC 9457 says it: `title` names the kind, `detail` what to do about it."""
     problem = {"type": "about:blank", "title": title, "status": http_status, "detail": detail}
-    await respond(
-        scope,
-        send,
-        http_status,
-        [PROBLEM, NO_STORE, *(headers or [])],
-        msgspec.json.encode(problem | members),
-    )
+    return msgspec.json.encode(problem | members)
 
 
 def hang_up(scope: Scope) -> None:

@@ -22,6 +22,7 @@ from pullstatus.errors import (
     InvalidSetting,
     KeyReused,
     OutcomeUnknown,
+    StoreCorrupt,
     StoreUnavailable,
 )
 from pullstatus.receipts import Receipts
@@ -30,8 +31,11 @@ from pullstatus.receipts.callback import read_callback
 from pullstatus.records import Kind
 from pullstatus.server.figures import Figures
 from pullstatus.server.http import (
+    INTERNAL_ERROR,
     JSON,
+    METHOD_NOT_ALLOWED,
     NO_STORE,
+    NO_SUCH_ADDRESS,
     Disconnected,
     Headers,
     Receive,
@@ -94,25 +98,35 @@ class _Door:
         try:
             count = await self._take(scope, receive)
         except Problem as problem:
-            self._figures.batches[self.name, problem.http_status] += 1
-            log.info("batch refused", door=self.name, status=problem.http_status)
-            await respond_problem(
-                scope,
-                send,
-                problem.http_status,
-                problem.title,
-                problem.detail,
-                headers=problem.headers,
-                **self._refusal(problem),
-            )
+            await self._refuse(problem, scope, send)
         except Disconnected:
             return
         except OutcomeUnknown:
             log.error("batch not answered", reason="the outcome of its commit is unknown")
             hang_up(scope)
+        except Exception as error:  # noqa: BLE001 - logged with its trace
+            internal = Problem(500, INTERNAL_ERROR, "nothing was stored; send it again")
+            internal.__cause__ = error
+            await self._refuse(internal, scope, send)
         else:
             self._figures.batches[self.name, 200] += 1
             await respond(scope, send, 200, [JSON, NO_STORE], self._accepted(count))
+
+    async def _refuse(self, problem: Problem, scope: Scope, send: Send) -> None:
+        self._figures.batches[self.name, problem.http_status] += 1
+        if problem.http_status == 500:
+            log.error("batch failed", door=self.name, exc_info=problem.__cause__)
+        else:
+            log.info("batch refused", door=self.name, status=problem.http_status)
+        await respond_problem(
+            scope,
+            send,
+            problem.http_status,
+            problem.title,
+            problem.detail,
+            headers=problem.headers,
+            **self._refusal(problem),
+        )
 
     async def _take(self, scope: Scope, receive: Receive) -> int:
         raise NotImplementedError
@@ -125,7 +139,7 @@ class _Door:
 
     async def _body(self, scope: Scope, receive: Receive) -> bytes:
         if scope["method"] != "POST":
-            raise Problem(405, "Method not allowed", "send a POST", headers=[(b"allow", b"POST")])
+            raise Problem(405, METHOD_NOT_ALLOWED, "send a POST", headers=[(b"allow", b"POST")])
         if header(scope, b"content-encoding") not in (None, b"identity"):
             raise Problem(
                 415, "Unsupported Content-Encoding", "send the body without Content-Encoding"
@@ -165,6 +179,19 @@ class _Door:
                 "Cannot store now",
                 f"{error}; nothing was stored",
                 headers=[(b"retry-after", b"%d" % limits.RETRY_AFTER_S)],
+            ) from error
+        except StoreCorrupt as error:
+            raise Problem(
+                500, INTERNAL_ERROR, "the store is damaged; nothing was stored"
+            ) from error
+        except OutcomeUnknown:
+            raise
+        except Exception as error:
+            raise Problem(
+                500,
+                INTERNAL_ERROR,
+                "whether it was stored is not known: send it again, a callback as it is, a batch"
+                " with the same Idempotency-Key",
             ) from error
         self._figures.records_in[receipts.kind] += count
         return count
@@ -207,7 +234,7 @@ class IngestDoor(_Door):
         kind = KINDS.get(path)
         if kind is None or not (number.isascii() and number.isdigit() and len(number) <= 10):
             raise Problem(
-                404, "No such address", "POST to /ingest/SDKAPPID/delivery-statuses or .../replies"
+                404, NO_SUCH_ADDRESS, "POST to /ingest/SDKAPPID/delivery-statuses or .../replies"
             )
         sdkappid = int(number)
         token = self._authenticate(scope, sdkappid)

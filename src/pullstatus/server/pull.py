@@ -7,7 +7,7 @@ project's HTTP reference tells it.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 import structlog
 
@@ -20,6 +20,7 @@ from pullstatus.errors import (
     OutcomeUnknown,
     Refused,
     ReplayRefused,
+    StoreCorrupt,
     StoreUnavailable,
 )
 from pullstatus.records import Kind
@@ -28,6 +29,7 @@ from pullstatus.server.http import (
     JSON,
     NO_STORE,
     Disconnected,
+    Headers,
     Receive,
     Scope,
     Send,
@@ -67,35 +69,29 @@ class PullCall:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request; hang up when the outcome is not known."""
         headers = [JSON, NO_STORE]
+        result = 0
         try:
-            live, kind, page = await self._page(scope, receive)
+            told, body = await self._take(scope, receive)
+            headers += told
         except Refused as refusal:
-            body = answer.failure(refusal.result, refusal.errmsg)
             result = int(refusal.result)
+            body = answer.failure(result, refusal.errmsg)
             log.info("pull refused", result=result)
         except Disconnected:
             return
-        except OutcomeUnknown:
-            log.error("pull not answered", reason="the outcome of its commit is unknown")
+        except OutcomeUnknown as error:
+            # A cause is here only if nobody foresaw it: the one thing worth a trace.
+            log.error("pull not answered", reason=str(error), exc_info=error.__cause__)
             hang_up(scope)
             return
-        except Exception:
+        except Exception:  # before the store was asked: see `_hand_out`
             log.exception("pull failed")
             result = int(Result.OTHER)
             body = answer.failure(result, "internal error; nothing was consumed, try again")
-        else:
-            result = 0
-            body = answer.success(kind, page.count, page.data)
-            headers.append((b"pullstatus-waiting", b"%d" % page.waiting))
-            if page.count:
-                name = pull_id(live.mailboxes[kind], page.first_seq)
-                headers.append((b"pullstatus-pull-id", name.encode()))
-                if not page.repeated:
-                    self._figures.records_out[kind] += page.count
         self._figures.pulls[result] += 1
         await respond(scope, send, 200, headers, body)
 
-    async def _page(self, scope: Scope, receive: Receive) -> tuple[Live, Kind, Page]:
+    async def _take(self, scope: Scope, receive: Receive) -> tuple[Headers, bytes]:
         if scope["method"] != "POST":
             raise Refused(Result.BAD_HTTP, "this call is a POST with a JSON body")
         body = await self._body(scope, receive)
@@ -105,24 +101,49 @@ class PullCall:
         live = self._admit(request, address, now_ms // 1000)
         kind, count_max = request.page()
         try:
-            key = header(scope, b"idempotency-key")
-            page = await mailbox.pull(
-                self._store,
-                live,
-                request,
-                kind,
-                count_max,
-                address=address,
-                key=None if key is None else mailbox.check_key(key.decode("latin-1")),
-                now_ms=now_ms,
-            )
-        except (InvalidSetting, KeyReused) as error:
+            given = header(scope, b"idempotency-key")
+            key = None if given is None else mailbox.check_key(given.decode("latin-1"))
+        except InvalidSetting as error:
+            raise Refused(Result.BAD_REQUEST, str(error)) from error
+        asking = mailbox.pull(
+            self._store, live, request, kind, count_max, address=address, key=key, now_ms=now_ms
+        )
+        return await self._hand_out(live, kind, asking)
+
+    async def _hand_out(
+        self, live: Live, kind: Kind, asking: Awaitable[Page]
+    ) -> tuple[Headers, bytes]:
+        """The answer with what the store hands out.
+
+        Raises:
+            Refused: nothing was consumed.
+            OutcomeUnknown: something may have been, and that is all that can be said after an
+                error which nobody foresaw once the store was asked.
+        """
+        try:
+            return self._success(live, kind, await asking)
+        except KeyReused as error:
             raise Refused(Result.BAD_REQUEST, str(error)) from error
         except ReplayRefused as error:
             raise Refused(Result.SIG_MISMATCH, str(error)) from error
         except StoreUnavailable as error:
             raise Refused(Result.OTHER, f"{error}; nothing was consumed") from error
-        return live, kind, page
+        except StoreCorrupt as error:
+            log.exception("pull failed")
+            raise Refused(Result.OTHER, "the store is damaged; nothing was consumed") from error
+        except OutcomeUnknown:
+            raise
+        except Exception as error:
+            raise OutcomeUnknown("an error that nobody foresaw in taking a page") from error
+
+    def _success(self, live: Live, kind: Kind, page: Page) -> tuple[Headers, bytes]:
+        headers = [(b"pullstatus-waiting", b"%d" % page.waiting)]
+        if page.count:
+            name = pull_id(live.mailboxes[kind], page.first_seq)
+            headers.append((b"pullstatus-pull-id", name.encode()))
+            if not page.repeated:
+                self._figures.records_out[kind] += page.count
+        return headers, answer.success(kind, page.count, page.data)
 
     async def _body(self, scope: Scope, receive: Receive) -> bytes:
         if header(scope, b"content-encoding") not in (None, b"identity"):

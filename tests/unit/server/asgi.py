@@ -1,0 +1,131 @@
+"""The server's application without a network: a store made of functions, requests as values."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+from typing import Any, TypeVar, cast
+
+from pullstatus.apps import AppKey, Application, Live, Registry, Token, token_digest
+from pullstatus.server import application
+from pullstatus.store import Append, Backlog, Engine, Page, Pull, Store
+from tests.harness import Answer, App
+
+T = TypeVar("T")
+
+APP = App(1400006666, "5f03a35d00ee52a21327ab048186a2c4")
+SECRET = "pst_secret"
+TOKEN = Token("gateway", token_digest(SECRET), 0, APP.sdkappid)
+
+
+class FakeStore:
+    """Answers what a test wants; an exception is raised."""
+
+    def __init__(self) -> None:
+        self.appended: list[Append] = []
+        self.append_answer: int | BaseException = 1
+        self.pull_answer: Page | BaseException = Page(0, 0, b"", 0)
+        self.oldest_ms: int | None = None
+
+    async def append(self, operation: Append) -> int:
+        self.appended.append(operation)
+        return _given(self.append_answer)
+
+    async def pull(self, _operation: Pull) -> Page:
+        return _given(self.pull_answer)
+
+    async def oldest_waiting_ms(self) -> int | None:
+        return self.oldest_ms
+
+    async def backlog(self) -> list[Backlog]:
+        return []
+
+    def engine(self) -> Engine:
+        return Engine(0, 0.0, 0, 0, True)
+
+
+def _given(answer: T | BaseException) -> T:
+    if isinstance(answer, BaseException):
+        raise answer
+    return answer
+
+
+class Served:
+    """An application over a fake store, with one application and one token of its."""
+
+    def __init__(self, *, now_ms: Callable[[], int] = application.wall_ms) -> None:
+        self.store = FakeStore()
+        self.registry = Registry(cast("Store", self.store))
+        key = AppKey(APP.appkey, 0)
+        self.registry.applications[APP.sdkappid] = Live(Application(APP.sdkappid, (key,), 0))
+        self.registry.tokens[TOKEN.digest] = TOKEN
+        self.application = application.Application(
+            cast("Store", self.store), self.registry, now_ms=now_ms
+        )
+        self.hung_up = False
+
+    async def ask(
+        self,
+        method: str,
+        target: str,
+        body: bytes | object = b"",
+        headers: list[tuple[str, str]] | None = None,
+    ) -> Answer | None:
+        """One request; None if the connection was closed without an answer."""
+        path, _, query = target.partition("?")
+        sent = [(name.lower().encode(), value.encode()) for name, value in headers or []]
+        scope = {
+            "type": "http",
+            "method": method,
+            "path": path,
+            "root_path": "",
+            "query_string": query.encode(),
+            "headers": sent,
+            "client": ("192.0.2.7", 40_000),
+            "extensions": {"pullstatus.hang_up": self._hang_up},
+        }
+        content = body if isinstance(body, bytes) else json.dumps(body).encode()
+        said: list[Any] = []
+
+        async def receive() -> dict[str, Any]:
+            return {"type": "http.request", "body": content}
+
+        async def send(message: Any) -> None:  # noqa: ANN401
+            said.append(message)
+
+        await self.application(scope, receive, send)
+        if not said:
+            return None
+        start, *rest = said
+        told = [(name.decode(), value.decode()) for name, value in start["headers"]]
+        return Answer(start["status"], told, b"".join(part["body"] for part in rest))
+
+    async def post(
+        self, target: str, body: bytes | object, *headers: tuple[str, str]
+    ) -> Answer | None:
+        return await self.ask("POST", target, body, list(headers))
+
+    async def pull(self, *headers: tuple[str, str]) -> Answer | None:
+        target, body = APP.request(at=int(time.time()))
+        return await self.post(target, body, *headers)
+
+    async def ingest(self, body: object, *headers: tuple[str, str]) -> Answer | None:
+        bearer = ("Authorization", f"Bearer {SECRET}")
+        json_type = ("Content-Type", "application/json")
+        target = f"/ingest/{APP.sdkappid}/delivery-statuses"
+        return await self.post(target, body, bearer, json_type, *headers)
+
+    async def callback(self, body: object) -> Answer | None:
+        return await self.post(f"/callbacks/{SECRET}", body)
+
+    async def figures(self) -> dict[str, float]:
+        """What /metrics tells."""
+        answer = await self.ask("GET", "/metrics")
+        assert answer is not None
+        lines = answer.content.decode().splitlines()
+        pairs = (line.rsplit(" ", 1) for line in lines if not line.startswith("#"))
+        return {name: float(value) for name, value in pairs}
+
+    def _hang_up(self) -> None:
+        self.hung_up = True

@@ -1,0 +1,188 @@
+"""The calls on a store that fails, and what is told, counted and logged of it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Coroutine
+from typing import Any, TypeVar
+
+import pytest
+import structlog
+
+from pullstatus.errors import OutcomeUnknown, StoreCorrupt, StoreUnavailable
+from tests.harness import Answer, status
+from tests.unit.server.asgi import APP, SECRET, Served
+
+T = TypeVar("T")
+
+CORRUPT = StoreCorrupt("the setting application/1400006666 is damaged")
+UNFORESEEN = ZeroDivisionError("canary")
+
+
+def run(work: Coroutine[Any, Any, T]) -> tuple[T, list[Any]]:
+    """What came of it, and what was logged."""
+    with structlog.testing.capture_logs() as logged:
+        return asyncio.run(work), logged
+
+
+def traces(logged: list[Any]) -> list[Any]:
+    """What was logged with a trace."""
+    return [line for line in logged if line.get("exc_info")]
+
+
+def problem(answer: Answer | None, http_status: int) -> dict[str, Any]:
+    assert answer is not None
+    assert answer.http_status == http_status
+    assert answer.header("content-type") == "application/problem+json"
+    assert answer.json["status"] == http_status
+    assert "canary" not in answer.content.decode()
+    assert "Traceback" not in answer.content.decode()
+    return answer.json
+
+
+@pytest.mark.parametrize(
+    ("failure", "certain"), [(CORRUPT, True), (UNFORESEEN, False)], ids=["corrupt", "unforeseen"]
+)
+def test_batch_whose_store_fails_is_answered_counted_and_logged_once(
+    failure: Exception, certain: bool
+) -> None:
+    for door in ("ingest", "callbacks"):
+        served = Served()
+        served.store.append_answer = failure
+        send = served.ingest if door == "ingest" else served.callback
+        answer, logged = run(send([status(1)]))
+        told = problem(answer, 500)
+        assert told["title"] == "Internal error"
+        assert ("nothing was stored" in told["detail"]) is certain
+        assert ("send it again" in told["detail"]) is not certain
+        assert told.get("result") == (1 if door == "callbacks" else None)
+        figures = asyncio.run(served.figures())
+        assert figures[f'pullstatus_batches_total{{door="{door}",status="500"}}'] == 1
+        assert len(traces(logged)) == 1
+
+
+def test_batch_that_fails_before_the_store_is_asked_says_that_nothing_was_stored(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    served = Served()
+    monkeypatch.setattr(served.registry, "token", lambda _secret: 1 / 0)
+    for send in (served.ingest, served.callback):
+        answer, logged = run(send([status(1)]))
+        told = problem(answer, 500)
+        assert told["detail"].startswith("nothing was stored")
+        assert len(traces(logged)) == 1
+    assert served.store.appended == []
+
+
+@pytest.mark.parametrize("failure", [UNFORESEEN, OutcomeUnknown("the disk did not say")])
+def test_pull_that_may_have_taken_something_is_not_answered(failure: Exception) -> None:
+    served = Served()
+    served.store.pull_answer = failure
+    answer, logged = run(served.pull())
+    assert answer is None
+    assert served.hung_up
+    assert len(traces(logged)) == (failure is UNFORESEEN)
+    assert [line["log_level"] for line in logged] == ["error"]
+
+
+def test_pull_whose_page_cannot_be_answered_is_not_answered(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Its records have left the mailbox by then."""
+    served = Served()
+    monkeypatch.setattr("pullstatus.wire.answer.success", lambda *_: 1 / 0)
+    answer, _ = run(served.pull())
+    assert answer is None
+    assert served.hung_up
+
+
+@pytest.mark.parametrize("failure", [CORRUPT, StoreUnavailable("too much waits")])
+def test_pull_that_took_nothing_for_certain_says_so(failure: Exception) -> None:
+    served = Served()
+    served.store.pull_answer = failure
+    answer, logged = run(served.pull())
+    assert answer is not None
+    assert answer.result == 1007
+    assert answer.json["errmsg"].endswith("nothing was consumed")
+    assert len(traces(logged)) == (failure is CORRUPT)
+    figures = asyncio.run(served.figures())
+    assert figures['pullstatus_pulls_total{result="1007"}'] == 1
+
+
+def test_pull_that_fails_before_the_store_is_asked_consumes_nothing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    served = Served()
+    monkeypatch.setattr("pullstatus.server.pull.verify", lambda *_: 1 / 0)
+    answer, logged = run(served.pull())
+    assert answer is not None
+    assert answer.result == 1007
+    assert "nothing was consumed" in answer.json["errmsg"]
+    assert len(traces(logged)) == 1
+
+
+# --- what is no call ------------------------------------------------------------------------------
+
+
+def test_call_that_is_none_is_not_counted_as_a_pull() -> None:
+    served = Served()
+    before = asyncio.run(served.figures())
+    answer, _ = run(served.post("/v5/tlssmssvr/nothing", b"{}"))
+    assert answer is not None
+    assert answer.result == 1011
+    after = asyncio.run(served.figures())
+    pulls = [name for name in after if name.startswith("pullstatus_pulls")]
+    assert [after[name] for name in pulls] == [before[name] for name in pulls]
+
+
+@pytest.mark.parametrize(
+    ("method", "target", "http_status", "title"),
+    [
+        ("GET", "/nothing", 404, "No such address"),
+        ("POST", "/", 405, "Method not allowed"),
+        ("POST", "/metrics", 405, "Method not allowed"),
+        ("TRACE", "/healthz", 405, "Method not allowed"),
+        ("GET", f"/callbacks/{SECRET}", 405, "Method not allowed"),
+        ("GET", f"/ingest/{APP.sdkappid}/replies", 401, "Token missing"),
+        ("POST", "/ingest/x/replies", 404, "No such address"),
+    ],
+)
+def test_problem_has_the_title_of_the_reference(
+    method: str, target: str, http_status: int, title: str
+) -> None:
+    answer, _ = run(Served().ask(method, target))
+    assert problem(answer, http_status)["title"] == title
+
+
+def test_metrics_of_a_store_that_cannot_be_read_are_a_problem() -> None:
+    served = Served()
+
+    async def fails() -> int:
+        raise StoreUnavailable("held by another process")
+
+    served.store.oldest_waiting_ms = fails  # type: ignore[method-assign]
+    answer, _ = run(served.ask("GET", "/metrics"))
+    assert problem(answer, 503)["detail"] == "held by another process"
+
+
+# --- headers and figures --------------------------------------------------------------------------
+
+
+def test_first_of_a_header_that_is_given_twice_counts() -> None:
+    served = Served()
+    keys = [("Idempotency-Key", "first"), ("Idempotency-Key", "second")]
+    answer, _ = run(served.ingest([status(1)], *keys))
+    assert answer is not None
+    assert answer.http_status == 200
+    [operation] = served.store.appended
+    assert operation.repeat_key is not None
+    assert operation.repeat_key.key == "first"
+
+
+@pytest.mark.parametrize(("oldest_ms", "age_s"), [(None, 0), (40_000, 10), (60_000, 0)])
+def test_age_of_the_oldest_is_never_negative(oldest_ms: int | None, age_s: float) -> None:
+    """A clock that was set back, or another one that is ahead, makes no record younger than new."""
+    served = Served(now_ms=lambda: 50_000)
+    served.store.oldest_ms = oldest_ms
+    figures = asyncio.run(served.figures())
+    assert figures["pullstatus_oldest_waiting_seconds"] == age_s
