@@ -1,7 +1,7 @@
 """Every bound in one place, with its unit and its reason.
 
-A bound belongs here when a stranger can run into it. The unit is the end of the name. `protocol.md`
-section 1 suggests the wire's bounds, `reliability.md` section 5 the others.
+A bound belongs here when a stranger can run into it. The unit is the end of the name. Those of the
+wire follow from what clients send: protocol.md sections 1, 2 and 12.
 """
 
 from typing import Final

@@ -1,8 +1,7 @@
 """`POST /v5/tlssmssvr/pullstatus`: the checks in their order, then the page.
 
 Every outcome is HTTP 200 with a `result`: the published clients lose the code under any other
-status. An error answer consumes nothing. Source of the order: Tencent Cloud SMS v5 as this
-project's HTTP reference tells it.
+status. An error answer consumes nothing. Source of the order: protocol.md section 4.
 """
 
 from __future__ import annotations
