@@ -52,6 +52,12 @@ $(PEERS)/.installed: bench/peers/requirements.txt
 	@$(PEERS)/bin/python -m pip install -qq --disable-pip-version-check --require-hashes -r $<
 	@touch $@
 
+# Environments of which tests have need beside the one they run in.
+$(VENV)-%/.installed: requirements/%.txt
+	@$(PYTHON) -m venv --clear $(@D)
+	@$(@D)/bin/python -m pip install -qq --disable-pip-version-check --require-hashes -r $<
+	@touch $@
+
 docs: $(VENV)/.test ## writes into README and docs/ what they take from the program
 	@$(BIN)/python -m docs.generate
 
@@ -69,9 +75,10 @@ lock: ## pins anew what requirements/*.in and pyproject.toml ask for; ARGS=--upg
 	@$(COMPILE) $(ARGS) pyproject.toml requirements/run.in -o requirements/run.txt
 	@$(COMPILE) $(ARGS) pyproject.toml requirements/run.in requirements/test.in \
 		--constraints requirements/run.txt -o requirements/test.txt
+	@$(COMPILE) $(ARGS) --resolution lowest-direct pyproject.toml -o requirements/lowest.txt
 
 clean: ## removes .venv and everything else that was made here
-	@rm -rf $(VENV) $(LOCK) $(PEERS) build dist htmlcov .coverage .coverage.* \
+	@rm -rf $(VENV) $(VENV)-* build dist htmlcov .coverage .coverage.* \
 		.mypy_cache .pytest_cache .ruff_cache .hypothesis
 	@find src tests $(wildcard bench) -name __pycache__ -type d -prune -exec rm -rf {} +
 

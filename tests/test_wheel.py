@@ -1,7 +1,8 @@
 """The wheel, as people get it: what is in it, what it asks for, and that this is enough.
 
 It is built from the checkout and installed without extras into an environment that has the
-packages it asks for, and theirs, in the versions that are here, and nothing else.
+packages it asks for, and theirs, in the versions that are here, and nothing else; and with its
+extra into one that has the lowest versions that it says it can live with.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from pathlib import Path
 
 import pytest
 
+from tests import harness
 from tests.harness import Program, clean_environment, statuses
 
 ROOT = Path(__file__).parents[1]
@@ -145,25 +147,31 @@ def test_bare_install_asks_for_what_a_client_needs(described: Message) -> None:
 
 
 def test_bare_install_pulls_and_pushes(installed: Path, tmp_path: Path) -> None:
-    command = str(installed / "pullstatus")
     with Program(tmp_path) as program:
-        app = program.create_app()
-        program.feed(app, statuses(3))
-        environment = {
-            "PULLSTATUS_URL": f"http://{program.host}:{program.port}",
-            "PULLSTATUS_SDKAPPID": str(app.sdkappid),
-            "PULLSTATUS_APPKEY": app.appkey,
-            "PULLSTATUS_TOKEN": program.token,
-        }
-        which = ["--type", "delivery-status"]
-        done = run(command, "pull", *which, "--to", "out.ndjson", cwd=tmp_path, **environment)
-        assert done.returncode == 0, done.stderr
-        assert (tmp_path / "out.ndjson").read_bytes().count(b"\n") == 3
-        done = run(command, "push", "out.ndjson", *which, cwd=tmp_path, **environment)
-        assert done.returncode == 0, done.stderr
-        assert program.drain(app) == statuses(3)
-        done = run(command, "sign", cwd=tmp_path, **environment)
-        assert done.returncode == 0, done.stderr
+        pull_push_and_sign(program, installed, tmp_path)
+
+
+def pull_push_and_sign(
+    program: Program, installed: Path, tmp_path: Path, **environment: str
+) -> None:
+    command = str(installed / "pullstatus")
+    app = program.create_app()
+    program.feed(app, statuses(3))
+    environment |= {
+        "PULLSTATUS_URL": f"http://{program.host}:{program.port}",
+        "PULLSTATUS_SDKAPPID": str(app.sdkappid),
+        "PULLSTATUS_APPKEY": app.appkey,
+        "PULLSTATUS_TOKEN": program.token,
+    }
+    which = ["--type", "delivery-status"]
+    done = run(command, "pull", *which, "--to", "out.ndjson", cwd=tmp_path, **environment)
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "out.ndjson").read_bytes().count(b"\n") == 3
+    done = run(command, "push", "out.ndjson", *which, cwd=tmp_path, **environment)
+    assert done.returncode == 0, done.stderr
+    assert program.drain(app) == statuses(3)
+    done = run(command, "sign", cwd=tmp_path, **environment)
+    assert done.returncode == 0, done.stderr
 
 
 def test_bare_install_says_what_a_server_takes(installed: Path, tmp_path: Path) -> None:
@@ -183,3 +191,83 @@ def test_installed_package_is_typed(installed: Path, tmp_path: Path) -> None:
     cache = ["--cache-dir", os.devnull]
     done = run(sys.executable, "-m", "mypy", *command, *cache, page, cwd=tmp_path)
     assert done.returncode == 0, done.stdout
+
+
+# --- on the lowest versions that it asks for ------------------------------------------------------
+
+ALL_HELP = """
+import sys
+from click import Group
+from click.testing import CliRunner
+from pullstatus.cli import main
+
+def walk(command, *path):
+    done = CliRunner().invoke(main, [*path, "--help"])
+    assert done.exit_code == 0, (path, done.output, done.exception)
+    below = command.commands if isinstance(command, Group) else {}
+    return 1 + sum(walk(below[name], *path, name) for name in below)
+
+print(walk(main))
+"""
+
+
+@pytest.fixture
+def lowest(wheel: Path, tmp_path: Path) -> tuple[Path, dict[str, str]]:
+    """The programs' folder of an installation on requirements/lowest.txt, and what it needs set."""
+    venv_python = ROOT / ".venv-lowest" / "bin" / "python"
+    make = ["make", "--silent", ".venv-lowest/.installed", f"PYTHON={sys.executable}"]
+    done = run(*make, cwd=ROOT, MAKEFLAGS="")
+    assert done.returncode == 0, done.stderr
+    site = tmp_path / "site"
+    install = ["install", "--quiet", "--no-index", "--no-deps", "--disable-pip-version-check"]
+    done = run(venv_python, "-m", "pip", *install, "--target", site, wheel, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    return site / "bin", {"PYTHONPATH": str(site)}
+
+
+@pytest.mark.skipif(
+    sys.version_info[:2] != (3, 11), reason="packages that old are built for Python 3.11 only"
+)
+def test_lowest_versions_it_asks_for_are_enough(
+    lowest: tuple[Path, dict[str, str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    programs, environment = lowest
+    command = programs / "pullstatus"
+    python = ROOT / ".venv-lowest" / "bin" / "python"
+    done = run(python, "-c", ALL_HELP, cwd=tmp_path, **environment)
+    assert done.returncode == 0, done.stderr
+    assert int(done.stdout) > 25
+    done = run(command, "demo", "--once", "--port", "0", cwd=tmp_path, **environment)
+    assert done.returncode == 0, done.stderr
+    assert "result 0, count 8" in done.stdout
+
+    monkeypatch.setattr(harness, "COMMAND", str(command))
+    with Program(tmp_path, environment=environment) as program:
+        pull_push_and_sign(program, programs, tmp_path, **environment)
+        for wrong in (b"Host : a", b"Host: a\r\nX: a\r\n b", b"X\xff: a"):
+            request = b"POST /v5/tlssmssvr/pullstatus HTTP/1.1\r\n" + wrong + b"\r\n\r\n"
+            assert program.exchange(request).http_status == 400, wrong
+    store = ["--store", f"sqlite:///{tmp_path}/mailboxes.db"]
+    for words in (
+        ["audit"],
+        ["pulls", "list"],
+        ["redeliver", "--sid", statuses(1)[0]["sid"], "--reason", "a test"],
+        ["backup", "copy.db"],
+    ):
+        done = run(command, *words, *store, cwd=tmp_path, **environment)
+        assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_lowest_versions_are_the_ones_that_are_asked_for(described: Message) -> None:
+    """Pinned anew whenever a lower bound changes."""
+    pinned = dict(
+        re.findall(r"(?m)^([\w-]+)==([\w.]+)", (ROOT / "requirements/lowest.txt").read_text())
+    )
+    bounds = [
+        (found[1], found[2])
+        for line in described.get_all("Requires-Dist", [])
+        if (found := re.match(r"([\w-]+).*?>=([\w.]+)", line))
+    ]
+    assert len(bounds) == 12
+    for name, bound in bounds:
+        assert re.fullmatch(rf"{re.escape(bound)}(\.0)*", pinned[name]), name

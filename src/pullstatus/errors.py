@@ -51,7 +51,6 @@ __all__ = [
     "UnknownApplication",
     "UnknownToken",
     "WorldError",
-    "server_missing",
 ]
 
 

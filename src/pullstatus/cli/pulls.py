@@ -24,7 +24,8 @@ KINDS = {"delivery-status": Kind.DELIVERY_STATUS, "reply": Kind.REPLY}
 UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 
 
-class Moment(click.ParamType[int]):
+# Without its argument: click takes one since 8.4 only, and is asked for from 8.1 on.
+class Moment(click.ParamType):  # type: ignore[type-arg]
     """A time: ISO 8601 (UTC unless it says otherwise), or how long ago, such as 90m or 2d."""
 
     name = "time"
