@@ -58,6 +58,12 @@ $(VENV)-%/.installed: requirements/%.txt
 	@$(@D)/bin/python -m pip install -qq --disable-pip-version-check --require-hashes -r $<
 	@touch $@
 
+# What run.txt names, for tests that install the checkout as its pages say, without an index.
+$(VENV)-wheels/.installed: requirements/run.txt | $(VENV)/.made
+	@rm -rf $(@D)
+	@$(BIN)/python -m pip download -qq --disable-pip-version-check --require-hashes -r $< -d $(@D)
+	@touch $@
+
 docs: $(VENV)/.test ## writes into README and docs/ what they take from the program
 	@$(BIN)/python -m docs.generate
 

@@ -20,12 +20,12 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Final, Self
 
 BLOCK: Final = re.compile(r"^```console\n(?P<text>.*?)^```$", re.MULTILINE | re.DOTALL)
-DEADLINE_S: Final = 30
+DEADLINE_S: Final = 120
 ADDRESS: Final = "http://127.0.0.1:8080"  # as the pages say; the session's server takes a free port
 DIFFERS: Final = (
     (r"pst_[0-9a-f]{64}", "SECRET"),
@@ -34,11 +34,21 @@ DIFFERS: Final = (
 )
 
 
-def renewed(page: str) -> str:
-    """The page with what its commands print now."""
+def renewed(page: str, *, first: str = "", environment: Mapping[str, str] | None = None) -> str:
+    """The page with what its commands print now.
+
+    Args:
+        first: commands to run before those of the page.
+        environment: variables to set beside those that a session has, or instead of them.
+    """
     if not BLOCK.search(page):
         return page
-    with tempfile.TemporaryDirectory() as folder, _Session(Path(folder)) as session:
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        _Session(Path(folder), environment or {}) as session,
+    ):
+        for command in first.splitlines():
+            session.run(command)
         return BLOCK.sub(lambda block: _replay(session, block["text"]), page)
 
 
@@ -73,8 +83,9 @@ class _Session:
 
     END = "=== end of output ==="
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, environment: Mapping[str, str]) -> None:
         self._folder = folder
+        self._environment = environment
         self._address = ADDRESS
 
     def __enter__(self) -> Self:
@@ -92,6 +103,7 @@ class _Session:
                 "LANG": "C.UTF-8",
                 "PULLSTATUS_PORT": "0",
                 **{name: os.environ[name] for name in kept if name in os.environ},
+                **self._environment,
             },
         )
         assert self._shell.stdin is not None

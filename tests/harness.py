@@ -41,6 +41,7 @@ from pullstatus.wire.request import PULL_PATH, pull_request
 from pullstatus.wire.signature import sign
 
 STATUS, REPLY = Kind.DELIVERY_STATUS, Kind.REPLY
+ROOT = Path(__file__).parents[1]
 COMMAND = str(Path(sys.executable).with_name("pullstatus"))
 PATIENCE_S = 60.0  # how long a test waits for what must come: far longer than any of it takes, so
 # that a busy machine fails nothing. That something is quick is shown by what happens before what.
@@ -486,6 +487,17 @@ def answer_of(response: httpx.Response) -> Answer:
         (name.decode().lower(), value.decode("latin-1")) for name, value in response.headers.raw
     ]
     return Answer(response.status_code, headers, response.content)
+
+
+def made(name: str) -> Path:
+    """The folder `.venv-NAME` of the checkout, which `make` fills once and whenever it is stale."""
+    command = ["make", "--silent", f".venv-{name}/.installed", f"PYTHON={sys.executable}"]
+    environment = clean_environment() | {"MAKEFLAGS": ""}
+    done = subprocess.run(
+        command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    return ROOT / f".venv-{name}"
 
 
 def clean_environment() -> dict[str, str]:

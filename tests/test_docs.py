@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import ast
 import json
+import os
 import re
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import get_args, get_type_hints
@@ -12,6 +14,7 @@ from typing import get_args, get_type_hints
 import click
 import pytest
 
+from docs import consoles
 from docs.generate import PARTS, ROOT, pages
 from pullstatus import limits, pytest_plugin
 from pullstatus.cli import main
@@ -24,6 +27,7 @@ from pullstatus.emulator.sms import Template
 from pullstatus.server import http
 from pullstatus.wire.codes import Result
 from pullstatus.wire.signature import sign
+from tests.harness import made
 
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
 TEXTS = {str(path.relative_to(ROOT)): path.read_text(encoding="utf-8") for path in PAGES}
@@ -59,6 +63,24 @@ def test_docs_hold_every_part_that_can_be_taken_from_the_program() -> None:
 
 
 # --- how to install it --------------------------------------------------------------------------
+
+
+def test_tutorial_can_be_followed_from_its_first_line() -> None:
+    """In an environment of its own, installed as it says; from packages that lie here."""
+    page = TEXTS["docs/tutorial/first-pull.md"]
+    [install] = blocks("sh", "docs/tutorial/first-pull.md")
+    assert page.index(install) < page.index("```console")
+    [tour] = [block for block in blocks("sh", "README.md") if "-m venv" in block]
+    assert tour.replace("tour", "venv") == install
+    environment = {
+        "PATH": f"{sys.base_prefix}/bin{os.pathsep}{os.defpath}",
+        "PIP_NO_INDEX": "1",
+        "PIP_FIND_LINKS": str(made("wheels")),
+        "PIP_DISABLE_PIP_VERSION_CHECK": "1",
+        "PIP_NO_COMPILE": "1",
+    }
+    first = install.replace("/path/to/checkout", str(ROOT))
+    assert consoles.renewed(page, first=first, environment=environment) == page
 
 
 def test_nothing_says_to_install_a_name_that_anybody_may_take() -> None:

@@ -23,9 +23,8 @@ from pathlib import Path
 import pytest
 
 from tests import harness
-from tests.harness import Program, clean_environment, statuses
+from tests.harness import ROOT, Program, clean_environment, made, statuses
 
-ROOT = Path(__file__).parents[1]
 BARE = {"click", "httpx", "msgspec", "rich"}
 
 
@@ -214,13 +213,18 @@ print(walk(main))
 @pytest.fixture
 def lowest(wheel: Path, tmp_path: Path) -> tuple[Path, dict[str, str]]:
     """The programs' folder of an installation on requirements/lowest.txt, and what it needs set."""
-    venv_python = ROOT / ".venv-lowest" / "bin" / "python"
-    make = ["make", "--silent", ".venv-lowest/.installed", f"PYTHON={sys.executable}"]
-    done = run(*make, cwd=ROOT, MAKEFLAGS="")
-    assert done.returncode == 0, done.stderr
     site = tmp_path / "site"
     install = ["install", "--quiet", "--no-index", "--no-deps", "--disable-pip-version-check"]
-    done = run(venv_python, "-m", "pip", *install, "--target", site, wheel, cwd=tmp_path)
+    done = run(
+        made("lowest") / "bin" / "python",
+        "-m",
+        "pip",
+        *install,
+        "--target",
+        site,
+        wheel,
+        cwd=tmp_path,
+    )
     assert done.returncode == 0, done.stderr
     return site / "bin", {"PYTHONPATH": str(site)}
 
@@ -233,7 +237,7 @@ def test_lowest_versions_it_asks_for_are_enough(
 ) -> None:
     programs, environment = lowest
     command = programs / "pullstatus"
-    python = ROOT / ".venv-lowest" / "bin" / "python"
+    python = made("lowest") / "bin" / "python"
     done = run(python, "-c", ALL_HELP, cwd=tmp_path, **environment)
     assert done.returncode == 0, done.stderr
     assert int(done.stdout) > 25
