@@ -16,6 +16,7 @@
     `-- WorldError            disk, engine, network
         |-- StoreUnavailable    definitely nothing happened; trying again can help
         |   |-- StoreFull
+        |   |-- SettingChanged    a setting that it rested on was written meanwhile
         |   `-- StoreFailed       the disk failed: no more work until the process is restarted
         |-- OutcomeUnknown      the commit may have happened: never answer, close the connection
         `-- StoreRefused        engine or file isn't safe to open; the text says what to change
@@ -43,6 +44,7 @@ __all__ = [
     "PullstatusError",
     "Refused",
     "ReplayRefused",
+    "SettingChanged",
     "StoreCorrupt",
     "StoreFailed",
     "StoreFull",
@@ -193,6 +195,12 @@ class StoreFull(StoreUnavailable):
     """The store has no room for more entries. Pulls still work."""
 
     code = "store_full"
+
+
+class SettingChanged(StoreUnavailable):
+    """A setting that the operation rested on was written meanwhile. Read it, then try again."""
+
+    code = "setting_changed"
 
 
 class StoreFailed(StoreUnavailable):

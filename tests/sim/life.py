@@ -29,7 +29,7 @@ from pullstatus.errors import (
 from pullstatus.records import Kind
 from pullstatus.store.sqlite.connection import open_writer
 from pullstatus.store.sqlite.log import Log
-from pullstatus.store.sqlite.operations import Answer, Change
+from pullstatus.store.sqlite.operations import Answer, Changes
 from pullstatus.store.sqlite.operations import Operation as StoreOperation
 from pullstatus.store.sqlite.recovery import check_sound
 from pullstatus.store.values import Append, Mailbox, Page
@@ -411,8 +411,9 @@ class Life:
     def _learn_settings(self, found: Found) -> None:
         possible = {name: {value} for name, value in self.settings.items()}
         for plan in self._in_flight:
-            if isinstance(plan.operation, Change):
-                possible.setdefault(plan.operation.name, {None}).add(plan.operation.value)
+            if isinstance(plan.operation, Changes):
+                for change in plan.operation.changes:
+                    possible.setdefault(change.name, {None}).add(change.value)
         for name, values in possible.items():
             value = found.settings.get(name)
             if value not in values:

@@ -21,9 +21,10 @@ from pullstatus.errors import InvalidSetting, KeyReused, ReplayRefused
 from pullstatus.records import Kind
 from pullstatus.store.sqlite import chunk, schema
 from pullstatus.store.sqlite.audit import audit
-from pullstatus.store.sqlite.operations import Answer, Change, Forget, Purge
+from pullstatus.store.sqlite.operations import Answer, Changes, Forget, Purge
 from pullstatus.store.values import (
     Append,
+    Change,
     Discard,
     Fingerprints,
     Mailbox,
@@ -374,26 +375,37 @@ def plan_forget(life: Life, _group: Sequence[Plan]) -> Plan:
 
 
 def plan_change(life: Life, group: Sequence[Plan]) -> Plan | None:
-    """A setting, by one who knows it or one who is behind."""
-    if any(isinstance(plan.operation, Change) for plan in group):
+    """One or two settings together, by one who knows them or one who is behind."""
+    if any(isinstance(plan.operation, Changes) for plan in group):
         return None
-    name = life.rng.choice("abc")
-    known = life.settings.get(name)
+    names = life.rng.sample("abc", life.rng.choice((1, 2)))
     behind = life.rng.random() < 0.2
-    value = None if life.rng.random() < 0.2 else life.rng.randbytes(8)
+    values = {name: None if life.rng.random() < 0.2 else life.rng.randbytes(8) for name in names}
+    known = {name: life.settings.get(name) for name in names}
+    expected = known | {names[-1]: b"behind"} if behind else known
 
     def settle(answer: Answer) -> None:
         if answer is behind:
-            raise PromiseBroken(f"changing a setting was answered with {answer}")
+            raise PromiseBroken(f"changing settings was answered with {answer}")
         if answer:
-            life.settings[name] = value
+            life.settings.update(values)
+
+    def happened(found: Found) -> bool | None:
+        told = {
+            found.settings.get(name) == value
+            for name, value in values.items()
+            if value != known[name]
+        }
+        if behind or not told:
+            return None
+        if len(told) == 2:
+            raise PromiseBroken("of settings that were changed together, one was")
+        return told.pop()
 
     return Plan(
-        Change(name, value, b"behind" if behind else known),
+        Changes(tuple(Change(name, value, expected[name]) for name, value in values.items())),
         settle=settle,
-        happened=lambda found: (
-            None if behind or value == known else found.settings.get(name) == value
-        ),
+        happened=happened,
     )
 
 

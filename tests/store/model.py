@@ -7,11 +7,12 @@ from collections import Counter
 
 import msgspec
 
-from pullstatus.errors import KeyReused, ReplayRefused
+from pullstatus.errors import KeyReused, ReplayRefused, SettingChanged
 from pullstatus.store import (
     Again,
     Append,
     Backlog,
+    Change,
     Discard,
     Entry,
     JournalRow,
@@ -20,10 +21,11 @@ from pullstatus.store import (
     Page,
     Pull,
     Redeliver,
+    While,
 )
 from tests.store.build import EMPTY, PULL_KEY_MS, REPEAT_MS
 
-Answer = int | Page | type[KeyReused] | type[ReplayRefused]
+Answer = int | Page | type[KeyReused] | type[ReplayRefused] | type[SettingChanged]
 
 
 class Box(msgspec.Struct):
@@ -66,6 +68,8 @@ class Model:
         return self.append(operation) if isinstance(operation, Append) else self.pull(operation)
 
     def append(self, operation: Append) -> Answer:
+        if not self.holds(operation.while_set):
+            return SettingChanged
         key = operation.repeat_key
         if key is not None:
             known = self.batches.get((key.scope, key.key))
@@ -91,9 +95,12 @@ class Model:
 
     def pull(self, operation: Pull) -> Answer:
         box = self.boxes.get(operation.mailbox, Box())
+        if not self.holds(operation.while_set):
+            return SettingChanged
         if operation.key is not None:
             for row in self._rows_of(operation.mailbox.sdkappid, operation.key):
-                if operation.at_ms - row.at_ms <= PULL_KEY_MS:
+                after = operation.keyed_after[row.mailbox.kind] if operation.keyed_after else 0
+                if row.first_seq > after and operation.at_ms - row.at_ms <= PULL_KEY_MS:
                     same = (row.mailbox, row.count_max) == (operation.mailbox, operation.count_max)
                     return self._page(box, row, repeated=True) if same else KeyReused
         if operation.single_use:
@@ -118,7 +125,9 @@ class Model:
         box.leave(row)
         return self._page(box, row)
 
-    def discard(self, operation: Discard) -> int:
+    def discard(self, operation: Discard) -> int | type[SettingChanged]:
+        if not self.holds(operation.while_set):
+            return SettingChanged
         box = self.boxes.get(operation.mailbox, Box())
         last = len(box.entries)
         if operation.accepted_before_ms is not None:
@@ -130,8 +139,10 @@ class Model:
             box.leave(JournalRow(*row, "", None, 0, "", 0))
         return count
 
-    def redeliver(self, operation: Redeliver) -> int | None:
+    def redeliver(self, operation: Redeliver) -> int | type[SettingChanged] | None:
         """None: it is refused."""
+        if not all(map(self.holds, operation.while_set)):
+            return SettingChanged
         for mailbox, first_seq, count in operation.ranges:
             box = self.boxes.get(mailbox, Box())
             if first_seq <= box.purged or first_seq + count - 1 > box.cursor:
@@ -157,12 +168,20 @@ class Model:
             ]
         return removed
 
-    def change(self, name: str, value: bytes | None, expected: bytes | None) -> bool:
-        before, _ = self.settings.get(name, (None, 0))
-        if before != expected:
-            return False
-        revisions = [revision for _, revision in self.settings.values()]
-        self.settings[name] = (value, max(revisions, default=0) + 1)
+    def holds(self, condition: While | None) -> bool:
+        return condition is None or self.revision(condition.name) == condition.revision
+
+    def revision(self, name: str) -> int:
+        return self.settings.get(name, (None, 0))[1]
+
+    def change(self, changes: list[Change]) -> bool:
+        for each in changes:
+            before, revision = self.settings.get(each.name, (None, 0))
+            if before != each.expected or each.revision not in (None, revision):
+                return False
+        for each in changes:
+            newest = max((revision for _, revision in self.settings.values()), default=0)
+            self.settings[each.name] = (each.value, newest + 1)
         return True
 
     def entries(self, mailbox: Mailbox) -> list[Entry]:

@@ -3,16 +3,27 @@
 import asyncio
 import itertools
 
+import msgspec
 import pytest
 
-from pullstatus.errors import InvalidSetting, KeyReused, ReplayRefused, StoreUnavailable
+from pullstatus.errors import (
+    InvalidSetting,
+    KeyReused,
+    ReplayRefused,
+    SettingChanged,
+    StoreUnavailable,
+)
 from pullstatus.store import (
+    Append,
+    Change,
     Discard,
     Mailbox,
     Outcome,
     Page,
+    Pull,
     Redeliver,
     Store,
+    While,
     open_store,
     pull_id,
 )
@@ -595,6 +606,104 @@ async def test_of_changes_from_one_value_one_wins(store: Store) -> None:
     assert setting.value == values[won.index(True)]
 
 
+async def test_settings_change_together_or_not_at_all(store: Store) -> None:
+    await store.change("a", b"1", expected=None)
+    for stale in (Change("a", b"2", b"0"), Change("a", b"2", b"1", revision=0)):
+        assert not await store.change_all([Change("b", b"1", None), stale])
+        assert [setting.name for setting in await store.settings()] == ["a"]
+    [a] = await store.settings()
+    both = [Change("b", b"1", None, revision=0), Change("a", None, b"1", a.revision)]
+    assert await store.change_all(both)
+    [b, a] = await store.settings()
+    assert (b.name, b.value, a.name, a.value) == ("b", b"1", "a", None)
+    assert b.revision != a.revision
+
+
+async def test_a_setting_is_found_by_its_name(store: Store) -> None:
+    assert await store.setting("a") is None
+    for value, expected in ((b"1", None), (None, b"1"), (b"2", None)):
+        await store.change("a", value, expected=expected)
+        [setting] = await store.settings()
+        assert await store.setting("a") == setting
+    assert await store.setting("b") is None
+
+
+async def test_what_rests_on_a_setting_is_refused_once_that_was_written(opener: Opener) -> None:
+    """Whoever wrote it, through whichever door; nothing is left behind of what is refused."""
+    store, other = await opener(), await opener()
+    await store.append(append(STATUSES, records(3)))
+    await store.pull(pull(STATUSES, 1))
+    never, before = While("a", 0), await store.backlog()
+    for door in (store, other):
+        for value in (b"1", b"2", None, b"2", b"1", None):
+            setting = await store.setting("a")
+            held = never if setting is None else While("a", setting.revision)
+            assert await store.append(Append(STATUSES, records(1), NOW_MS, while_set=held)) == 1
+            expected = None if setting is None else setting.value
+            assert await door.change("a", value, expected=expected)
+            batch = fingerprinted(STATUSES, records(2), [1, 2])
+            batch = msgspec.structs.replace(batch, repeat_key=repeat_key("k"), while_set=held)
+            once = single_use(STATUSES, "1", NOW_MS // 1000, key="k")
+            once = msgspec.structs.replace(once, while_set=held)
+            copies = Redeliver([(STATUSES, 1, 1)], NOW_MS, "me", "", "{}", (held,))
+            before = await store.backlog()
+            for verb in (
+                lambda batch=batch: store.append(batch),
+                lambda once=once: store.pull(once),
+                lambda held=held: store.discard(
+                    Discard(STATUSES, Outcome.ERASED, NOW_MS, while_set=held)
+                ),
+                lambda copies=copies: store.redeliver(copies),
+            ):
+                with pytest.raises(SettingChanged):
+                    await verb()
+            assert await store.backlog() == before
+    batch = fingerprinted(STATUSES, records(2), [1, 2])
+    assert await store.append(msgspec.structs.replace(batch, repeat_key=repeat_key("k"))) == 2
+    assert (await store.backlog())[0].accepted == before[0].accepted + 2
+    once = single_use(STATUSES, "1", NOW_MS // 1000, key="k")
+    assert not (await store.pull(once)).repeated
+    assert await store.audit_rows() == []
+
+
+async def test_a_condition_that_holds_for_some_of_a_group_refuses_the_others(store: Store) -> None:
+    await store.change("a", b"1", expected=None)
+    setting = await store.setting("a")
+    assert setting is not None
+    good, stale = While("a", setting.revision), While("a", setting.revision + 1)
+    [one, two] = records(2)
+    answers = await together(
+        store,
+        Append(STATUSES, [one], NOW_MS, while_set=good),
+        Append(STATUSES, records(1), NOW_MS, while_set=stale),
+        Append(STATUSES, [two], NOW_MS, while_set=good),
+        Pull(STATUSES, 100, NOW_MS, key="k", while_set=stale),
+        Pull(STATUSES, 100, NOW_MS, key="l", while_set=good),
+    )
+    assert answers[0] == answers[2] == 1
+    assert isinstance(answers[1], SettingChanged)
+    assert isinstance(answers[3], SettingChanged)
+    assert await data_of(store, STATUSES) == [one, two]
+
+
+async def test_a_key_does_not_bring_back_what_lies_before_a_number(store: Store) -> None:
+    """Whose page it was is the caller's knowledge; the key is free for another pull then."""
+    entries = records(5)
+    await store.append(append(STATUSES, entries))
+    first = await store.pull(pull(STATUSES, 2, key="k"))
+    keyed = pull(STATUSES, 2, key="k")
+    assert await store.pull(msgspec.structs.replace(keyed, keyed_after=(0, 9))) == page(
+        1, entries[:2], 3, repeated=True
+    )
+    second = await store.pull(msgspec.structs.replace(keyed, keyed_after=(2, 0)))
+    assert second == page(3, entries[2:4], 1)
+    again = msgspec.structs.replace(keyed, keyed_after=(2, 0))
+    assert await store.pull(again) == page(3, entries[2:4], 1, repeated=True)
+    other = msgspec.structs.replace(again, mailbox=REPLIES, keyed_after=(4, 0))
+    assert await store.pull(other) == EMPTY  # no `KeyReused`: both were somebody else's
+    assert first.count == 2
+
+
 # --- leaving otherwise, and coming again ----------------------------------------------------------
 
 
@@ -815,6 +924,8 @@ async def test_a_closed_store_says_so(opener: Opener) -> None:
         lambda: store.pull(pull(REPLIES)),
         lambda: store.change("a", b"1", expected=None),
         lambda: store.forget(before_ms=NOW_MS),
+        lambda: store.change_all([]),
+        lambda: store.setting("a"),
         store.backlog,
         store.settings,
         store.oldest_waiting_ms,

@@ -27,10 +27,11 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from pullstatus.errors import InvalidSetting, KeyReused, ReplayRefused
+from pullstatus.errors import InvalidSetting, KeyReused, ReplayRefused, SettingChanged
 from pullstatus.records import Kind
 from pullstatus.store import (
     Append,
+    Change,
     Discard,
     Entry,
     Fingerprints,
@@ -41,6 +42,7 @@ from pullstatus.store import (
     RepeatKey,
     Setting,
     Store,
+    While,
     open_store,
 )
 from tests.store.build import (
@@ -83,6 +85,8 @@ waits_ms = st.sampled_from(
         REPEAT_MS + 1,
     ]
 )
+
+conditions = st.tuples(st.sampled_from([None, "x", "y"]), st.sampled_from([0, 0, 1]))
 
 never = st.just(0)
 undated: st.SearchStrategy[Append | Pull] = st.one_of(
@@ -131,10 +135,22 @@ class Machine(RuleBasedStateMachine):
             dated = msgspec.structs.replace(dated, time_s=self.now_ms // 1000)
         return dated
 
+    def condition(self, data: st.DataObject) -> While | None:
+        """None, or one that holds, or one that does not."""
+        name, age = data.draw(conditions)
+        return None if name is None else While(name, self.model.revision(name) - age)
+
     def check(self, operation: Append | Pull) -> None:
         expected = self.model.do(operation)
         [answer] = self.run(together(self.store, operation))
         assert same(answer, expected)
+
+    def settle(self, verb: Coroutine[Any, Any, int], expected: int | type[SettingChanged]) -> None:
+        if isinstance(expected, int):
+            assert self.run(verb) == expected
+        else:
+            with pytest.raises(expected):
+                self.run(verb)
 
     # -- what can be done ------------------------------------------------------------------------
 
@@ -152,6 +168,44 @@ class Machine(RuleBasedStateMachine):
     ) -> None:
         prints = Fingerprints(scope, known)
         self.check(Append(mailbox, records(len(known)), self.now_ms, fingerprints=prints))
+
+    @rule(
+        mailbox=mailboxes,
+        key=st.one_of(st.none(), repeat_keys),
+        known=st.one_of(st.none(), st.lists(items, min_size=2, max_size=2)),
+        data=st.data(),
+    )
+    def append_while(
+        self,
+        mailbox: Mailbox,
+        key: RepeatKey | None,
+        known: list[tuple[int, bytes]] | None,
+        data: st.DataObject,
+    ) -> None:
+        prints = None if known is None else Fingerprints("a", known)
+        condition = self.condition(data)
+        self.check(Append(mailbox, records(2), self.now_ms, key, prints, condition))
+
+    @rule(mailbox=mailboxes, key=st.one_of(st.none(), keys), once=st.booleans(), data=st.data())
+    def pull_while(
+        self, mailbox: Mailbox, key: str | None, once: bool, data: st.DataObject
+    ) -> None:
+        after = data.draw(st.sampled_from([(), (0, 0), (2, 0), (0, 200), (100, 100)]))
+        operation = Pull(
+            mailbox,
+            2,
+            self.now_ms,
+            "",
+            key,
+            "1",
+            self.now_ms // 1000,
+            single_use=once,
+            while_set=self.condition(data),
+            keyed_after=after,
+        )
+        # What surely finds nothing is answered so, whether its condition holds or not.
+        traceless = key is None and not once and not self.model.waiting(mailbox)
+        self.check(msgspec.structs.replace(operation, while_set=None) if traceless else operation)
 
     @rule(mailbox=mailboxes, count_max=counts)
     def pull(self, mailbox: Mailbox, count_max: int) -> None:
@@ -194,17 +248,38 @@ class Machine(RuleBasedStateMachine):
         if known:
             expected, _ = self.model.settings.get(name, (None, 0))
         changed = self.run(self.store.change(name, value, expected=expected))
-        assert changed == self.model.change(name, value, expected)
+        assert changed == self.model.change([Change(name, value, expected)])
+
+    @rule(
+        values=st.tuples(st.sampled_from([None, b"1"]), st.sampled_from([None, b"1"])),
+        stale=st.sampled_from([None, "value", "revision"]),
+    )
+    def change_both(self, values: tuple[bytes | None, bytes | None], stale: str | None) -> None:
+        """Two settings at once; `stale`: of the second, somebody knows no more."""
+        changes = []
+        for name, value in zip(("x", "y"), values, strict=True):
+            expected, revision = self.model.settings.get(name, (None, 0))
+            changes.append(Change(name, value, expected, revision))
+        if stale == "value":
+            changes[1] = msgspec.structs.replace(changes[1], expected=b"stale")
+        elif stale == "revision":
+            changes[1] = msgspec.structs.replace(changes[1], revision=-1)
+        changed = self.run(self.store.change_all(changes))
+        assert changed == self.model.change(changes) == (stale is None)
 
     @rule(
         mailbox=mailboxes,
         outcome=st.sampled_from([Outcome.EXPIRED, Outcome.ERASED]),
         age_ms=st.one_of(st.none(), waits_ms),
+        data=st.data(),
     )
-    def discard(self, mailbox: Mailbox, outcome: Outcome, age_ms: int | None) -> None:
+    def discard(
+        self, mailbox: Mailbox, outcome: Outcome, age_ms: int | None, data: st.DataObject
+    ) -> None:
         before_ms = None if age_ms is None else self.now_ms - age_ms + 1
-        operation = Discard(mailbox, outcome, self.now_ms, before_ms)
-        assert self.run(self.store.discard(operation)) == self.model.discard(operation)
+        condition = self.condition(data)
+        operation = Discard(mailbox, outcome, self.now_ms, before_ms, condition)
+        self.settle(self.store.discard(operation), self.model.discard(operation))
 
     @rule(data=st.data(), count=st.integers(1, 2))
     def redeliver(self, data: st.DataObject, count: int) -> None:
@@ -213,13 +288,14 @@ class Machine(RuleBasedStateMachine):
             mailbox = data.draw(mailboxes)
             first_seq = data.draw(st.integers(1, len(self.model.entries(mailbox)) + 1))
             ranges.append((mailbox, first_seq, data.draw(st.sampled_from([1, 2, 100]))))
-        operation = Redeliver(ranges, self.now_ms, "me", "lost", "{}")
+        conditions = tuple(filter(None, [self.condition(data)]))
+        operation = Redeliver(ranges, self.now_ms, "me", "lost", "{}", conditions)
         expected = self.model.redeliver(operation)
         if expected is None:
             with pytest.raises(InvalidSetting):
                 self.run(self.store.redeliver(operation))
         else:
-            assert self.run(self.store.redeliver(operation)) == expected
+            self.settle(self.store.redeliver(operation), expected)
 
     @rule(age_ms=waits_ms)
     def purge(self, age_ms: int) -> None:
@@ -283,11 +359,17 @@ class Machine(RuleBasedStateMachine):
         expected = [Setting(name, *rest) for name, rest in model.settings.items()]
         expected.sort(key=lambda setting: setting.revision)
         assert list(await store.settings()) == expected
+        for name in ("x", "y", "z"):
+            found = await store.setting(name)
+            assert found == next((each for each in expected if each.name == name), None)
+        for sdkappid in (1, 2, 3):
+            standing = [row for row in model.backlog() if row.mailbox.sdkappid == sdkappid]
+            assert await store.backlog(sdkappid) == standing
 
 
 def same(answer: object, expected: Answer) -> bool:
     """Whether a store's answer is the model's; a refusal is compared by its class."""
-    if isinstance(answer, KeyReused | ReplayRefused):
+    if isinstance(answer, KeyReused | ReplayRefused | SettingChanged):
         return type(answer) is expected
     if isinstance(answer, BaseException):
         raise answer

@@ -26,6 +26,7 @@ from pullstatus.store.values import (
     AuditReport,
     AuditRow,
     Backlog,
+    Change,
     Discard,
     Engine,
     Entry,
@@ -40,6 +41,7 @@ from pullstatus.store.values import (
     Redeliver,
     RepeatKey,
     Setting,
+    While,
     parse_pull_id,
     pull_id,
 )
@@ -50,6 +52,7 @@ __all__ = [
     "AuditReport",
     "AuditRow",
     "Backlog",
+    "Change",
     "Discard",
     "Engine",
     "Entry",
@@ -65,6 +68,7 @@ __all__ = [
     "RepeatKey",
     "Setting",
     "Store",
+    "While",
     "audit_store",
     "open_store",
     "parse_pull_id",
@@ -78,7 +82,8 @@ class Store(Protocol):
 
     Any verb may raise `StoreUnavailable`: nothing happened, trying again can help. `append`, `pull`
     and `change` may raise `OutcomeUnknown`: the commit may or may not have happened, the caller
-    must not answer either way, and the store takes no more work.
+    must not answer either way, and the store takes no more work. A verb whose operation carries
+    `while_set` raises `SettingChanged`, and leaves no trace, when that does not hold in its commit.
     """
 
     async def append(self, operation: Append) -> int:
@@ -106,8 +111,8 @@ class Store(Protocol):
         """Entries between cursor and tail, as of the newest commit of this store object."""
         ...
 
-    async def backlog(self) -> list[Backlog]:
-        """How every mailbox stands, in order of mailbox."""
+    async def backlog(self, sdkappid: int | None = None) -> list[Backlog]:
+        """How every mailbox stands, or those of one application, in order of mailbox."""
         ...
 
     async def oldest_waiting_ms(self) -> int | None:
@@ -176,8 +181,16 @@ class Store(Protocol):
         """Settings written after revision `since`, oldest first; deleted ones have no value."""
         ...
 
+    async def setting(self, name: str) -> Setting | None:
+        """One setting, deleted or not; None if it was never written."""
+        ...
+
     async def change(self, name: str, value: bytes | None, *, expected: bytes | None) -> bool:
         """Set a setting if its value is still `expected` (None: absent). Returns whether it was."""
+        ...
+
+    async def change_all(self, changes: Sequence[Change]) -> bool:
+        """Set all of these settings, or none if one is not as expected. Returns whether it did."""
         ...
 
     def engine(self) -> Engine:

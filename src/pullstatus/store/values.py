@@ -29,6 +29,18 @@ class Mailbox(msgspec.Struct, frozen=True, order=True):
         return f"{self.sdkappid}/{self.kind.path}"
 
 
+class While(msgspec.Struct, frozen=True, gc=False):
+    """A condition of an operation: the setting `name` was not written since `revision`.
+
+    It is checked in the operation's own commit; one that does not hold refuses the operation with
+    `SettingChanged`. A setting that was never written is at revision 0, a deleted one at the
+    revision of its deletion.
+    """
+
+    name: str
+    revision: int
+
+
 class RepeatKey(msgspec.Struct, frozen=True):
     """What makes a batch recognisable when its sender repeats it.
 
@@ -53,13 +65,18 @@ class Fingerprints(msgspec.Struct, frozen=True):
 
 
 class Append(msgspec.Struct, frozen=True, gc=False):
-    """Put `entries` (encoded records, in order) at the tail of `mailbox`, all or none."""
+    """Put `entries` (encoded records, in order) at the tail of `mailbox`, all or none.
+
+    Attributes:
+        while_set: refuse it when this no longer holds.
+    """
 
     mailbox: Mailbox
     entries: list[bytes]
     at_ms: int
     repeat_key: RepeatKey | None = None
     fingerprints: Fingerprints | None = None
+    while_set: While | None = None
 
 
 class Pull(msgspec.Struct, frozen=True, gc=False):
@@ -70,6 +87,9 @@ class Pull(msgspec.Struct, frozen=True, gc=False):
             `limits.PULL_KEY_S`.
         random, time_s: the two signed values, kept in the journal.
         single_use: refuse a (sdkappid, random, time) that was used before.
+        while_set: refuse it when this no longer holds.
+        keyed_after: for each kind, in their order, the number of the last entry whose page `key`
+            does not bring back; empty: it brings back every page.
     """
 
     mailbox: Mailbox
@@ -80,6 +100,8 @@ class Pull(msgspec.Struct, frozen=True, gc=False):
     random: str = ""
     time_s: int = 0
     single_use: bool = False
+    while_set: While | None = None
+    keyed_after: tuple[int, ...] = ()
 
 
 class Page(msgspec.Struct, frozen=True, gc=False):
@@ -118,12 +140,14 @@ class Discard(msgspec.Struct, frozen=True):
     Attributes:
         outcome: why; `EXPIRED` or `ERASED`.
         accepted_before_ms: only entries accepted before that; None: all that wait.
+        while_set: refuse it when this no longer holds.
     """
 
     mailbox: Mailbox
     outcome: Outcome
     at_ms: int
     accepted_before_ms: int | None = None
+    while_set: While | None = None
 
 
 class Redeliver(msgspec.Struct, frozen=True):
@@ -132,6 +156,7 @@ class Redeliver(msgspec.Struct, frozen=True):
     Attributes:
         ranges: (mailbox, first seq, count) of entries that have left; copied in this order.
         actor, reason, detail: for the audit row; `detail` is JSON without personal data.
+        while_set: refuse it when one of these no longer holds.
     """
 
     ranges: list[tuple[Mailbox, int, int]]
@@ -139,6 +164,21 @@ class Redeliver(msgspec.Struct, frozen=True):
     actor: str
     reason: str
     detail: str
+    while_set: tuple[While, ...] = ()
+
+
+class Change(msgspec.Struct, frozen=True):
+    """Set the setting `name` if its value is still `expected` (None: absent).
+
+    Attributes:
+        value: the new one; None deletes it.
+        revision: also only if it was not written since this revision; None: whenever it was.
+    """
+
+    name: str
+    value: bytes | None
+    expected: bytes | None
+    revision: int | None = None
 
 
 class Backlog(msgspec.Struct, frozen=True):

@@ -17,6 +17,10 @@ def append(transaction: Transaction, operations: Sequence[Append]) -> list[Answe
     answers: list[Answer] = []
     fresh: list[bytes] = []
     for operation in operations:
+        refusal = transaction.conditions.refuses(operation.while_set)
+        if refusal is not None:
+            answers.append(refusal)
+            continue
         if operation.repeat_key is not None:
             known = _recall(transaction, operation.repeat_key, operation)
             if known is not None:

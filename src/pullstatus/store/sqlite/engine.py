@@ -13,7 +13,7 @@ from pullstatus.store.sqlite import chunk, copies, reading, schema
 from pullstatus.store.sqlite.committer import Committer
 from pullstatus.store.sqlite.connection import file_bytes
 from pullstatus.store.sqlite.opening import open_log
-from pullstatus.store.sqlite.operations import Change, Forget, Purge
+from pullstatus.store.sqlite.operations import Changes, Forget, Purge
 from pullstatus.store.sqlite.place import ServerLock, check_folder, has_room
 from pullstatus.store.sqlite.process import ProcessChannel
 from pullstatus.store.sqlite.pulls import EMPTY
@@ -26,6 +26,7 @@ from pullstatus.store.values import (
     Append,
     AuditRow,
     Backlog,
+    Change,
     Discard,
     Engine,
     Entry,
@@ -100,7 +101,11 @@ class SqliteStore:
 
     async def change(self, name: str, value: bytes | None, *, expected: bytes | None) -> bool:
         """See `Store.change`."""
-        return cast("bool", await self._writer.submit(Change(name, value, expected)))
+        return await self.change_all([Change(name, value, expected)])
+
+    async def change_all(self, changes: Sequence[Change]) -> bool:
+        """See `Store.change_all`."""
+        return cast("bool", await self._writer.submit(Changes(tuple(changes))))
 
     async def redeliver(self, operation: Redeliver) -> int:
         """See `Store.redeliver`."""
@@ -137,9 +142,9 @@ class SqliteStore:
         """See `Store.waiting`."""
         return self._writer.waiting.get(slot(mailbox), 0)
 
-    async def backlog(self) -> list[Backlog]:
+    async def backlog(self, sdkappid: int | None = None) -> list[Backlog]:
         """See `Store.backlog`."""
-        return await self._readers.ask(reading.backlog)
+        return await self._readers.ask(lambda connection: reading.backlog(connection, sdkappid))
 
     async def oldest_waiting_ms(self) -> int | None:
         """See `Store.oldest_waiting_ms`."""
@@ -211,6 +216,10 @@ class SqliteStore:
     async def settings(self, since: int = 0) -> Sequence[Setting]:
         """See `Store.settings`."""
         return await self._readers.ask(lambda connection: reading.settings(connection, since))
+
+    async def setting(self, name: str) -> Setting | None:
+        """See `Store.setting`."""
+        return await self._readers.ask(lambda connection: reading.setting(connection, name))
 
     def engine(self) -> Engine:
         """See `Store.engine`."""

@@ -23,7 +23,7 @@ from pullstatus.errors import (
 )
 from pullstatus.store.sqlite import upkeep
 from pullstatus.store.sqlite.appends import append
-from pullstatus.store.sqlite.operations import Answer, Change, Forget, Operation, Purge
+from pullstatus.store.sqlite.operations import Answer, Changes, Forget, Operation, Purge
 from pullstatus.store.sqlite.pulls import pull
 from pullstatus.store.sqlite.states import States, slot
 from pullstatus.store.sqlite.transaction import Transaction
@@ -77,6 +77,7 @@ class Log:
             connection.execute("BEGIN IMMEDIATE")
             try:
                 self.states.begin()
+                self._transaction.conditions.begin()
                 answers = self._run(group)
                 self.states.write()
             except BaseException:
@@ -92,6 +93,7 @@ class Log:
         except apsw.Error as error:
             raise OutcomeUnknown("the disk did not say whether a commit reached it") from error
         self.states.publish()
+        self._transaction.conditions.settle()
         if connection.total_changes() != changes:
             self.commits += 1
             self.operations += len(group)
@@ -157,7 +159,7 @@ class Log:
         return answers
 
     def _do(self, operation: Operation) -> Answer:
-        if isinstance(operation, Change):
+        if isinstance(operation, Changes):
             return upkeep.change(self._transaction, operation)
         if isinstance(operation, Forget):
             return upkeep.forget(self._transaction, operation)

@@ -5,15 +5,13 @@ from __future__ import annotations
 import msgspec
 
 from pullstatus.errors import PullstatusError
-from pullstatus.store.values import Append, Discard, Mailbox, Page, Pull, Redeliver
+from pullstatus.store.values import Append, Change, Discard, Mailbox, Page, Pull, Redeliver
 
 
-class Change(msgspec.Struct, frozen=True):
-    """Set the setting `name` if its value is still `expected`; answered whether it was."""
+class Changes(msgspec.Struct, frozen=True):
+    """Set settings if each is as expected; answered whether they were."""
 
-    name: str
-    value: bytes | None
-    expected: bytes | None
+    changes: tuple[Change, ...]
 
 
 class Forget(msgspec.Struct, frozen=True):
@@ -37,5 +35,5 @@ class Purge(msgspec.Struct, frozen=True):
     rows_max: int
 
 
-Operation = Append | Pull | Change | Forget | Discard | Purge | Redeliver
+Operation = Append | Pull | Changes | Forget | Discard | Purge | Redeliver
 Answer = int | Page | bool | PullstatusError

@@ -69,6 +69,9 @@ def _take(transaction: Transaction, state: State, head: Head, operation: Pull) -
 
 def _before(transaction: Transaction, operation: Pull) -> Page | PullstatusError | None:
     """What answers a pull without a new page: its key's page, or a refusal."""
+    refusal = transaction.conditions.refuses(operation.while_set)
+    if refusal is not None:
+        return refusal
     if operation.key is not None:
         repeated = _repeated(transaction, operation, operation.key)
         if repeated is not None:
@@ -98,11 +101,11 @@ def _repeated(
         "SELECT key, count, at_ms, count_max FROM journal WHERE pull_key = ?", (pull_key,)
     ):
         state = states.get(key >> schema.SEQ_BITS)
-        if state is None or at_ms < old_ms:
+        first_seq = key & schema.SEQ_MASK
+        if state is None or at_ms < old_ms or first_seq <= _keyed_after(operation, state):
             continue
         if state.mailbox != operation.mailbox or count_max != operation.count_max:
             return KeyReused("this Idempotency-Key came before with another type or max")
-        first_seq = key & schema.SEQ_MASK
         if first_seq + count != _next_first(transaction, state, key):
             return StoreUnavailable(_PAGE_DAMAGED)
         read_from = transaction.states.chunk_at(state.key, first_seq)
@@ -111,6 +114,10 @@ def _repeated(
             return StoreUnavailable(_PAGE_DAMAGED)
         return Page(first_seq, count, data, state.tail - state.cursor, repeated=True)
     return None
+
+
+def _keyed_after(operation: Pull, state: State) -> int:
+    return operation.keyed_after[state.mailbox.kind] if operation.keyed_after else 0
 
 
 _PAGE_DAMAGED = "the page of this Idempotency-Key was damaged on the disk"

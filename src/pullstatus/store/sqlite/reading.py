@@ -53,13 +53,14 @@ class Readers:
             return question(connection)
 
 
-def backlog(connection: apsw.Connection) -> list[Backlog]:
-    """How every mailbox stands."""
+def backlog(connection: apsw.Connection, sdkappid: int | None = None) -> list[Backlog]:
+    """How every mailbox stands, or those of one application."""
     return [
-        Backlog(Mailbox(sdkappid, schema.known(Kind, kind)), *counts)
-        for sdkappid, kind, *counts in connection.execute(
+        Backlog(Mailbox(number, schema.known(Kind, kind)), *counts)
+        for number, kind, *counts in connection.execute(
             "SELECT sdkappid, kind, tail, handed_out, tail - cursor, expired, erased, quarantined,"
-            " purged FROM mailbox ORDER BY sdkappid, kind"
+            " purged FROM mailbox WHERE ?1 IS NULL OR sdkappid = ?1 ORDER BY sdkappid, kind",
+            (sdkappid,),
         )
     ]
 
@@ -214,3 +215,11 @@ def settings(connection: apsw.Connection, since: int) -> Sequence[Setting]:
             (since,),
         )
     ]
+
+
+def setting(connection: apsw.Connection, name: str) -> Setting | None:
+    """One setting."""
+    row = connection.execute(
+        "SELECT name, value, revision FROM setting WHERE name = ?", (name,)
+    ).fetchone()
+    return None if row is None else Setting(*row)

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import apsw
 
 from pullstatus.store.sqlite import chunk
+from pullstatus.store.sqlite.conditions import Conditions
 from pullstatus.store.sqlite.states import State, States
 from pullstatus.store.values import Outcome
 
@@ -19,6 +20,7 @@ class Transaction:
     def __init__(self, connection: apsw.Connection, states: States) -> None:
         self.connection = connection
         self.states = states
+        self.conditions = Conditions(connection)
 
     def pack(self, state: State, entries: Sequence[bytes], at_ms: int) -> None:
         """Put entries at the tail of a mailbox, in chunks."""

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from pullstatus.errors import InvalidSetting, StoreCorrupt
+from pullstatus.errors import InvalidSetting, SettingChanged, StoreCorrupt
 from pullstatus.store.sqlite import schema
 from pullstatus.store.sqlite.head import Head
-from pullstatus.store.sqlite.operations import Change, Forget, Purge
+from pullstatus.store.sqlite.operations import Changes, Forget, Purge
 from pullstatus.store.sqlite.states import State
 from pullstatus.store.sqlite.transaction import Transaction
 from pullstatus.store.values import Discard, Redeliver
@@ -13,16 +13,22 @@ from pullstatus.store.values import Discard, Redeliver
 COPY_COUNT = 100
 
 
-def change(transaction: Transaction, operation: Change) -> bool:
-    """Set a setting if it is as expected."""
+def change(transaction: Transaction, operation: Changes) -> bool:
+    """Set settings if all are as expected."""
     connection = transaction.connection
-    value = connection.execute("SELECT value FROM setting WHERE name = ?", (operation.name,)).get
-    if value != operation.expected:
-        return False
-    connection.execute(
-        "INSERT OR REPLACE INTO setting SELECT ?, ?, coalesce(max(revision), 0) + 1 FROM setting",
-        (operation.name, operation.value),
-    )
+    for each in operation.changes:
+        value, revision = connection.execute(
+            "SELECT value, revision FROM setting WHERE name = ?", (each.name,)
+        ).fetchone() or (None, 0)
+        if value != each.expected or each.revision not in (None, revision):
+            return False
+    for each in operation.changes:
+        connection.execute(
+            "INSERT OR REPLACE INTO setting"
+            " SELECT ?, ?, coalesce(max(revision), 0) + 1 FROM setting",
+            (each.name, each.value),
+        )
+        transaction.conditions.written(each.name)
     return True
 
 
@@ -52,8 +58,11 @@ def forget(transaction: Transaction, operation: Forget) -> int:
     return forgotten + connection.changes()
 
 
-def discard(transaction: Transaction, operation: Discard) -> int:
+def discard(transaction: Transaction, operation: Discard) -> int | SettingChanged:
     """Let entries leave unpulled; answered how many."""
+    refusal = transaction.conditions.refuses(operation.while_set)
+    if refusal is not None:
+        return refusal
     state = transaction.states.draft(operation.mailbox)
     if state is None or state.cursor == state.tail:
         return 0
@@ -110,8 +119,13 @@ def purge(transaction: Transaction, operation: Purge) -> int:
     return removed
 
 
-def redeliver(transaction: Transaction, operation: Redeliver) -> int | InvalidSetting:
+def redeliver(
+    transaction: Transaction, operation: Redeliver
+) -> int | InvalidSetting | SettingChanged:
     """Append marked copies; answered how many."""
+    refusal = transaction.conditions.refuses(*operation.while_set)
+    if refusal is not None:
+        return refusal
     states = [transaction.states.draft(mailbox) for mailbox, _, _ in operation.ranges]
     for state, (mailbox, first_seq, count) in zip(states, operation.ranges, strict=True):
         if state is None or first_seq <= state.purged or first_seq + count - 1 > state.cursor:

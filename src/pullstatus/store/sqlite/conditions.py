@@ -1,0 +1,54 @@
+"""What operations rest on: whether settings are still at the revision that a caller has read.
+
+Every append and pull asks, so revisions are remembered: one is read from the file when it is first
+asked for, and forgotten when anybody may have written it.
+"""
+
+from __future__ import annotations
+
+import apsw
+
+from pullstatus.errors import SettingChanged
+from pullstatus.store.values import While
+
+
+class Conditions:
+    """Revisions of settings, as the open transaction sees them."""
+
+    def __init__(self, connection: apsw.Connection) -> None:
+        self._connection = connection
+        self._revisions: dict[str, int] = {}
+        self._others_version = -1
+        self._settled = True
+
+    def begin(self) -> None:
+        """A transaction begins: forget what others, or one that failed, may have written."""
+        version: int = self._connection.execute("PRAGMA data_version").get
+        if version != self._others_version or not self._settled:
+            self._revisions.clear()
+            self._others_version = version
+        self._settled = False
+
+    def settle(self) -> None:
+        """The transaction is durable."""
+        self._settled = True
+
+    def written(self, name: str) -> None:
+        """The open transaction has written a setting."""
+        self._revisions.pop(name, None)
+
+    def refuses(self, *conditions: While | None) -> SettingChanged | None:
+        """The refusal of an operation that carries these; None if all hold."""
+        for condition in conditions:
+            if condition is not None and self._revision(condition.name) != condition.revision:
+                return SettingChanged("a setting that this rests on was changed; try again")
+        return None
+
+    def _revision(self, name: str) -> int:
+        revision = self._revisions.get(name)
+        if revision is None:
+            found: int | None = self._connection.execute(
+                "SELECT revision FROM setting WHERE name = ?", (name,)
+            ).get
+            revision = self._revisions[name] = found or 0
+        return revision
