@@ -506,6 +506,59 @@ def test_pushed_file_is_skipped_and_what_was_added_is_not(
     assert shell.lines(*PUSH, "in.ndjson", "--again")[-1]["accepted"] == 7
 
 
+def test_another_file_of_the_same_name_is_pushed_whole(
+    shell: Shell, shared: Program, app: App
+) -> None:
+    """A daily export; and one that was changed where it was pushed is told from it."""
+    file = shell.folder / "daily.ndjson"
+    file.write_text(ndjson(statuses(5)))
+    shell.lines(*PUSH, "daily.ndjson")
+    file.write_text(ndjson(statuses(8, first=101)))
+    told = shell.lines(*PUSH, "daily.ndjson")
+    assert told == [{"accepted": 8, "refused": 0, "skipped": 0}]
+    assert shared.drain(app) == statuses(5) + statuses(8, first=101)
+    file.write_text(ndjson(statuses(7, first=101)))
+    done = shell.run(*PUSH, "daily.ndjson")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "--again" in done.stderr
+    shell.environment["PULLSTATUS_URL"] = shell.environment["PULLSTATUS_URL"].upper() + "/"
+    file.write_text(ndjson(statuses(9, first=101)))
+    assert shell.lines(*PUSH, "daily.ndjson")[-1]["accepted"] == 1
+
+
+def test_line_that_is_not_finished_waits(shell: Shell, shared: Program, app: App) -> None:
+    text = ndjson(statuses(4))
+    file = shell.folder / "in.ndjson"
+    file.write_text(text[:-10])
+    told = shell.run(*PUSH, "in.ndjson")
+    assert told.returncode == 5
+    assert "line 4 of in.ndjson is not finished" in told.stderr
+    assert shell.lines(*PUSH, "-", text=text[:-10], exit_status=3)[0]["line"] == 4
+    file.write_text(text[:-1])
+    assert shell.lines(*PUSH, "in.ndjson")[-1] == {"accepted": 1, "refused": 0, "skipped": 3}
+    assert shared.drain(app) == [*statuses(3), *statuses(3), *statuses(4)[3:]]
+    rows = "user_receive_time,nationcode,mobile,report_status,errmsg,description,sid\n"
+    (shell.folder / "in.csv").write_text(rows + ",".join(statuses(1)[0].values()))
+    assert shell.run(*PUSH, "in.csv").returncode == 5
+    assert shell.lines(*PUSH, "in.csv", "--whole")[-1]["accepted"] == 1
+    assert shared.drain(app) == statuses(1)
+
+
+def test_push_that_is_stopped_says_how_far_it_came(shell: Shell, shared: Program, app: App) -> None:
+    (shell.folder / "in.ndjson").write_text(ndjson(statuses(3000)))
+    state = shell.folder / "in.ndjson.pushed"
+    with shell.start(*PUSH, "in.ndjson", "--batch", "5") as process:
+        shared.until(lambda: state.exists() and b'"lines":5' in state.read_bytes())
+        process.send_signal(signal.SIGINT)
+        output, said = process.communicate(timeout=20)
+    assert process.returncode == 130
+    count = json.loads(output)["accepted"]
+    assert f"{count:,} pushed; run it again to go on" in said
+    assert "Aborted" not in said
+    shell.lines(*PUSH, "in.ndjson")
+    assert shared.drain(app) == statuses(3000)
+
+
 def test_push_that_may_not_ends_with_the_reason(shell: Shell) -> None:
     (shell.folder / "in.ndjson").write_text(ndjson(statuses(1)))
     shell.environment["PULLSTATUS_TOKEN"] = "pst_wrong"

@@ -1,69 +1,372 @@
-"""What `pullstatus push` reads: NDJSON or CSV, one record after the other, as lines of JSON."""
+"""What `pullstatus push` reads: NDJSON, a JSON array or CSV, as lines of JSON.
+
+Bytes are told by what they begin with: gzip is unpacked, UTF-8 and UTF-16 byte order marks are
+heeded, line ends may be LF, CR LF or CR. What can't be read is named once, for the whole file, not
+refused line by line.
+
+A file may still be written to. Its last line is *unfinished* if it has no line end, unless it is a
+JSON object, which shows by itself that it is whole. An unfinished line is not read; it waits.
+"""
 
 from __future__ import annotations
 
 import csv
+import gzip
 import io
+import os
+import stat
+import sys
+import zlib
 from collections.abc import Iterable, Iterator
-from typing import IO, Any, Final
+from itertools import chain
+from pathlib import Path
+from typing import Any, BinaryIO, Final, cast
 
 import msgspec
 
 from pullstatus import limits
-from pullstatus.cli.pull_targets import COLUMNS, EXTRA
-from pullstatus.errors import InvalidBody
+from pullstatus.cli.pull_targets import COLUMNS, EXTRA, one_line
+from pullstatus.errors import InvalidBody, InvalidSetting
 from pullstatus.records import Kind
 
-BOM: Final = b"\xef\xbb\xbf"
 OPTIONAL: Final = frozenset({"ext"})  # not sent when empty
+HEAD_BYTES: Final = 4096
+ARRAY_CHARS_MAX: Final = 64 * 1024 * 1024
+"""A JSON array is read at once; longer ones would need memory that nobody planned for."""
+
+LINE_ENDS: Final = ("\n", "\r")
+BLANKS: Final = " \t\r\n"  # those of JSON
+UNREADABLE: Final = (OSError, UnicodeDecodeError, EOFError, zlib.error)
+GZIP: Final = b"\x1f\x8b"
+FOREIGN: Final = {
+    b"PK\x03\x04": "a ZIP archive or an Excel workbook",
+    b"\xd0\xcf\x11\xe0": "an Excel workbook",
+    b"\x28\xb5\x2f\xfd": "compressed with zstd",
+    b"\xfd7zX": "compressed with xz",
+    b"BZh": "compressed with bzip2",
+}
 
 
 class Line(msgspec.Struct, frozen=True):
-    """A record: the line it begins at, counted from 1, its JSON, and what is wrong with it."""
+    """A record: the line it begins at, counted from 1, its JSON, and what is wrong with it.
+
+    In a JSON array `number` counts records, not lines.
+    """
 
     number: int
     json: bytes
     fault: str = ""
 
 
-def read_ndjson(file: IO[bytes]) -> Iterator[Line]:
-    """One record on a line; empty lines are skipped."""
-    for number, line in enumerate(file, 1):
-        content = (line.removeprefix(BOM) if number == 1 else line).strip(b" \t\r\n")
-        if content:
-            yield _sized(number, content)
-
-
-def read_csv(file: IO[bytes], kind: Kind) -> Iterator[Line]:
-    """One record on a row, members named in the first; what `pullstatus pull` writes is fine.
+class Source:
+    """FILE, opened. What is no regular file is a pipe: read once, and finished when it ends.
 
     Raises:
-        InvalidBody: the first row does not name the members, or the text is not UTF-8.
+        InvalidSetting: it can't be read.
     """
-    text = io.TextIOWrapper(file, encoding="utf-8-sig", newline="")
+
+    def __init__(self, path: Path, form: str | None, kind: Kind, *, whole: bool) -> None:
+        self.path = path
+        self._form = form
+        self._kind = kind
+        self._whole = whole
+        self._reading: Records | None = None
+        if str(path) == "-":
+            self.file: BinaryIO = sys.stdin.buffer
+            self.is_pipe = True
+            return
+        try:
+            self.file = path.open("rb")
+        except OSError as error:
+            raise InvalidSetting(f"{path} cannot be read: {error.strerror}") from error
+        self.is_pipe = not stat.S_ISREG(os.fstat(self.file.fileno()).st_mode)
+        self._head = b"" if self.is_pipe else self._read_head(HEAD_BYTES)
+
+    def records(self) -> Records:
+        """Its records; those of a file from its start, each time, and the last ones are closed."""
+        self._let_go()
+        if not self.is_pipe:
+            self.file.seek(0)
+        finished = self._whole or self.is_pipe
+        name = str(self.path)
+        self._reading = Records(self.file, name, self._form, self._kind, finished=finished)
+        return self._reading
+
+    def check_still(self) -> None:
+        """After all was read: nobody cut the file or wrote it anew meanwhile (InvalidBody)."""
+        if self.is_pipe:
+            return
+        read = self.file.tell()
+        if os.fstat(self.file.fileno()).st_size < read or (
+            self._read_head(len(self._head)) != self._head
+        ):
+            raise InvalidBody("it was cut or written anew while it was read: run it again")
+
+    def close(self) -> None:
+        """Close the file."""
+        self._let_go()
+        if str(self.path) != "-":
+            self.file.close()
+
+    def _let_go(self) -> None:
+        if self._reading is not None:
+            self._reading.close()
+            self._reading = None
+
+    def _read_head(self, size: int) -> bytes:
+        self.file.seek(0)
+        return self.file.read(size)
+
+
+class Records:
+    """The records of a file, in their order, each a `Line`.
+
+    Args:
+        file: binary, buffered; it stays open.
+        name: of the file, "-" for standard input; its end tells how the file is written.
+        form: "ndjson" or "csv"; None to go by the name, or by the first line.
+        finished: nobody writes to the file any more, so its last line counts as it is.
+
+    Attributes:
+        unfinished: the number of the line that waits, once all others were read; 0 if none does.
+
+    Raises:
+        InvalidBody: at once or while iterating: the file can't be read as what it seems to be.
+        InvalidSetting: at once: nothing tells how the file is written.
+    """
+
+    def __init__(
+        self, file: BinaryIO, name: str, form: str | None, kind: Kind, *, finished: bool
+    ) -> None:
+        self.unfinished = 0
+        self._kind = kind
+        self._number = 1  # of the first line that is not empty
+        try:
+            unpacked = _unpacked(file)
+            self._finished = finished or unpacked is not file  # a gzip has an end of its own
+            self._text = io.TextIOWrapper(
+                unpacked, encoding=_encoding(unpacked), errors="surrogateescape", newline=""
+            )
+            self._first = self._text.readline()
+            while self._first and not self._first.strip():
+                self._first = self._text.readline()
+                self._number += 1
+        except UNREADABLE as error:
+            raise _unreadable(error) from error
+        form = form or _form(name, self._first)
+        self._lines = self._read_csv() if form == "csv" else self._read_json()
+
+    def __iter__(self) -> Iterator[Line]:
+        return self
+
+    def __next__(self) -> Line:
+        try:
+            return next(self._lines)
+        except UNREADABLE as error:
+            raise _unreadable(error) from error
+
+    def close(self) -> None:
+        """Let go of the file, which stays open."""
+        self._text.detach()
+
+    # --- JSON
+
+    def _read_json(self) -> Iterator[Line]:
+        if self._first.lstrip().startswith("["):
+            yield from self._read_array()
+            return
+        if self._first.strip() == "{" and self._first.endswith(LINE_ENDS):
+            raise InvalidBody(
+                "one record on a line is wanted, and here one goes over several:"
+                " `jq -c . FILE` writes such lines"
+            )
+        encoding = _Encoding()
+        for number, line in enumerate(chain([self._first], self._text), self._number):
+            stripped = line.strip(BLANKS)
+            if not stripped:
+                continue
+            content = stripped.encode("utf-8", "surrogateescape")
+            if not self._finished and not line.endswith(LINE_ENDS) and not _whole(content):
+                self.unfinished = number
+                return
+            fault = "" if line.isascii() or encoding.is_utf8(number, line) else "is not UTF-8"
+            yield _sized(number, content, fault)
+
+    def _read_array(self) -> Iterator[Line]:
+        content = self._first + self._text.read(ARRAY_CHARS_MAX)
+        if len(content) > ARRAY_CHARS_MAX:
+            raise InvalidBody(
+                f"a JSON array of over {ARRAY_CHARS_MAX // 1024**2} Mi characters is too long to be"
+                " read at once: `jq -c '.[]' FILE` writes one record on a line"
+            )
+        if not _Encoding().is_utf8(self._number, content):
+            raise InvalidBody("the JSON array is not UTF-8")
+        try:
+            records = msgspec.json.decode(content, type=list[msgspec.Raw])
+        except (msgspec.MsgspecError, RecursionError):
+            raise InvalidBody(
+                "it begins like a JSON array, but is none to its end: is it still being written?"
+            ) from None
+        for number, record in enumerate(records, 1):
+            yield _sized(number, one_line(bytes(record)))
+
+    # --- CSV
+
+    def _read_csv(self) -> Iterator[Line]:
+        delimiter = max(",;\t", key=self._first.count)
+        lines = chain([self._first], self._text)
+        physical = _Physical(lines, self._number, finished=self._finished)
+        rows = csv.reader(physical, strict=True, delimiter=delimiter)
+        number = self._number
+        names: list[str] = []
+        while True:
+            try:
+                row = next(rows, None)
+            except csv.Error as error:
+                if physical.at_end and not self._finished:  # within a quoted cell
+                    self.unfinished = number
+                    return
+                raise InvalidBody(f"line {number} is no CSV: {error}") from None
+            if row is None:
+                break
+            if not physical.ended and not self._finished:
+                self.unfinished = number
+                return
+            if not names:
+                names = row
+                self._check_names(names)
+            elif row:
+                yield _record(number, names, row)
+            number = self._number + rows.line_num
+        if not names:
+            self._check_names(names)
+
+    def _check_names(self, names: list[str]) -> None:
+        missing = [name for name in COLUMNS[self._kind] if name not in {*names, "ext", "extend"}]
+        if missing:
+            raise InvalidBody(
+                f"the first row must name the columns; there is none named {', '.join(missing)}"
+            )
+
+
+class _Physical:
+    """The lines of a CSV, with what the reader of rows does not tell: how the last one ended."""
+
+    def __init__(self, lines: Iterable[str], first: int, *, finished: bool) -> None:
+        self._lines = enumerate(lines, first)
+        self._finished = finished
+        self._encoding = _Encoding()
+        self.ended = True
+        self.at_end = False
+
+    def __iter__(self) -> Iterator[str]:
+        return self
+
+    def __next__(self) -> str:
+        number, line = next(self._lines, (0, ""))
+        if not line:
+            self.at_end = True
+            raise StopIteration
+        self.ended = line.endswith(LINE_ENDS)
+        if line.isascii() or not (self.ended or self._finished):  # it may be cut within a character
+            return line
+        if not self._encoding.is_utf8(number, line):
+            raise InvalidBody(f"line {number} of the CSV is not UTF-8")
+        return line
+
+
+class _Encoding:
+    """Tells a file of another encoding from one with a damaged line."""
+
+    def __init__(self) -> None:
+        self._seen = False  # a line that is more than ASCII, and UTF-8
+
+    def is_utf8(self, number: int, line: str) -> bool:
+        """Whether a line is; those of ASCII alone need not be asked for.
+
+        Raises:
+            InvalidBody: it looks as if the whole file is GBK.
+        """
+        try:
+            line.encode()
+        except UnicodeEncodeError:
+            if not self._seen and _is_gbk(line.encode("utf-8", "surrogateescape")):
+                raise InvalidBody(
+                    f"line {number} is not UTF-8; if the file is GBK, write it anew:"
+                    " `iconv -f GB18030 -t UTF-8 FILE`"
+                ) from None
+            return False
+        self._seen = self._seen or not line.isascii()
+        return True
+
+
+def _is_gbk(line: bytes) -> bool:
     try:
-        yield from _rows(text, kind)
+        line.decode("gb18030")
     except UnicodeDecodeError:
-        raise InvalidBody("the CSV is not UTF-8") from None
-    except csv.Error as error:
-        raise InvalidBody(f"this is no CSV: {error}") from None
-    finally:
-        text.detach()  # or it would close the file, which is not ours
+        return False
+    return True
 
 
-def _rows(text: Iterable[str], kind: Kind) -> Iterator[Line]:
-    rows = csv.reader(text, strict=True)
-    names = next(rows, [])
-    missing = [name for name in COLUMNS[kind] if name not in {*names, "ext", "extend"}]
-    if missing:
+def _unpacked(file: BinaryIO) -> BinaryIO:
+    head = _peek(file)
+    for magic, what in FOREIGN.items():
+        if head.startswith(magic):
+            raise InvalidBody(f"this is {what}: unpack it, or save it as CSV in UTF-8")
+    if not head.startswith(GZIP):
+        return file
+    return cast("BinaryIO", gzip.GzipFile(fileobj=file))
+
+
+def _encoding(file: BinaryIO) -> str:
+    head = _peek(file)
+    if head.startswith((b"\xff\xfe", b"\xfe\xff")):
+        return "utf-16"
+    if b"\0" in head:
         raise InvalidBody(
-            f"the first row must name the columns; there is none named {', '.join(missing)}"
+            "it has zero bytes, as UTF-16 without a byte order mark has: save it as UTF-8"
         )
-    number = rows.line_num + 1
-    for row in rows:
-        if row:
-            yield _record(number, names, row)
-        number = rows.line_num + 1
+    return "utf-8-sig"
+
+
+def _peek(file: BinaryIO) -> bytes:
+    assert isinstance(file, io.BufferedReader | gzip.GzipFile)
+    return file.peek(4)[:4]
+
+
+def _form(name: str, first: str) -> str:
+    path = Path(name.lower())
+    if path.suffix == ".gz":
+        path = path.with_suffix("")
+    if path.suffix in (".csv", ".tsv"):
+        return "csv"
+    if (
+        path.suffix in (".ndjson", ".jsonl", ".json")
+        or name == "-"
+        or not first.strip()
+        or first.lstrip().startswith(("{", "["))
+    ):
+        return "ndjson"
+    raise InvalidSetting(
+        f"{name}: neither its name nor its first line tells how it is written: give --format ndjson"
+        " or --format csv"
+    )
+
+
+def _unreadable(error: Exception) -> InvalidBody:
+    if isinstance(error, UnicodeDecodeError):
+        return InvalidBody("it is not UTF-16 to its end")
+    if isinstance(error, gzip.BadGzipFile) or not isinstance(error, OSError):
+        return InvalidBody("the gzip is damaged, or ends in its middle")
+    return InvalidBody(f"it cannot be read: {error.strerror}")
+
+
+def _whole(content: bytes) -> bool:
+    try:
+        msgspec.json.decode(content, type=dict[str, msgspec.Raw])
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        return False
+    return True
 
 
 def _record(number: int, names: list[str], row: list[str]) -> Line:
@@ -82,15 +385,15 @@ def _record(number: int, names: list[str], row: list[str]) -> Line:
     if extra:
         try:
             members |= msgspec.json.decode(extra, type=dict[str, msgspec.Raw])
-        except (msgspec.MsgspecError, UnicodeEncodeError):
+        except (msgspec.MsgspecError, UnicodeEncodeError, RecursionError):
             return Line(number, msgspec.json.encode(row), f"{EXTRA} must be a JSON object")
     return _sized(number, msgspec.json.encode(members))
 
 
-def _sized(number: int, content: bytes) -> Line:
+def _sized(number: int, content: bytes, fault: str = "") -> Line:
     if len(content) >= limits.INGEST_BODY_BYTES_MAX:
         return Line(number, content[:100], f"has over {limits.INGEST_BODY_BYTES_MAX - 1} bytes")
-    return Line(number, content)
+    return Line(number, content, fault)
 
 
 def batches(lines: Iterable[Line], count_max: int) -> Iterator[list[Line]]:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import TypeVar
+from typing import Final, TypeVar
+from urllib.parse import urlsplit
 
 import click
 
@@ -13,6 +14,9 @@ from pullstatus import limits
 from pullstatus.records import Kind
 
 F = TypeVar("F", bound=Callable[..., object])
+
+PORTS: Final = {"http": 80, "https": 443}
+LOOPBACK: Final = frozenset({"localhost", "127.0.0.1", "::1"})
 
 KINDS = {"delivery-status": Kind.DELIVERY_STATUS, "reply": Kind.REPLY}
 
@@ -79,3 +83,17 @@ def read_secret(file: Path | None, variable: str, flag: str) -> str:
     if value is None:
         raise click.UsageError(f"Missing option '{flag}' (or the environment variable {variable}).")
     return value
+
+
+def service_name(url: str) -> str:
+    """One name for a service, however its address is spelt, to know it again by.
+
+    Not for calling it, nor does it hold a password. Whether http and https, or a proxy and what is
+    behind it, are one service can't be told from their addresses: they are two.
+    """
+    parts = urlsplit(url)
+    host = (parts.hostname or "").removesuffix(".")
+    host = "localhost" if host in LOOPBACK else f"[{host}]" if ":" in host else host
+    port = parts.port or PORTS[parts.scheme]
+    place = host if port == PORTS[parts.scheme] else f"{host}:{port}"
+    return f"{parts.scheme}://{place}{parts.path.rstrip('/')}"

@@ -18,18 +18,19 @@ from typing import Generic, Self, TypeVar
 
 import msgspec
 
-from pullstatus.errors import InvalidSetting, StoreRefused
+from pullstatus.errors import InvalidSetting, StoreFailed, StoreRefused
 
 V = TypeVar("V", bound=msgspec.Struct)
 
 SLOT_BYTES = 4096
+BEGINNING = b'{"number":'  # of a slot
 
 
 class Slots(Generic[V]):
     """The file, locked for this process until it is closed.
 
     Raises:
-        StoreRefused: another process has it, or it holds something else.
+        StoreRefused: another process has it, it holds something else, or it can't be made.
     """
 
     def __init__(self, path: Path, value_type: type[V]) -> None:
@@ -38,23 +39,37 @@ class Slots(Generic[V]):
         try:
             self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         except OSError as error:
-            raise StoreRefused(f"{path} cannot be opened: {error.strerror}") from error
-        _lock(self._file, path)
-        self._number = -1
-        self.value = self._read()
+            raise StoreRefused(
+                f"{path} cannot be opened: {error.strerror}; --state names another place for it"
+            ) from error
+        try:
+            _lock(self._file, path)
+            self._number = -1
+            self.value = self._read()
+        except BaseException:
+            os.close(self._file)
+            raise
 
     def write(self, value: V) -> None:
-        """Make this the value; durable on return."""
+        """Make this the value; durable on return.
+
+        Raises:
+            StoreFailed: the disk could not be written; the value is this one or the one before.
+        """
         self._number += 1
         line = msgspec.json.encode({"number": self._number, "value": value})
         line = b'%b,"check":"%b"}' % (line[:-1], _check(line))
         if len(line) >= SLOT_BYTES:
             raise InvalidSetting(f"{self.path} has no room for so long an address")
         slot = line.ljust(SLOT_BYTES - 1) + b"\n"
-        os.pwrite(self._file, slot, self._number % 2 * SLOT_BYTES)
-        os.fsync(self._file)
-        if self._number == 0:
-            sync_folder(self.path)
+        try:
+            self._put(slot, self._number % 2 * SLOT_BYTES)
+            os.fsync(self._file)
+            if self._number == 0:
+                sync_folder(self.path)
+        except OSError as error:
+            self._number -= 1  # the same slot again, not the one that holds the last whole value
+            raise StoreFailed(f"{self.path} cannot be written: {error.strerror}") from error
         self.value = value
 
     def close(self) -> None:
@@ -66,6 +81,11 @@ class Slots(Generic[V]):
 
     def __exit__(self, *_error: object) -> None:
         self.close()
+
+    def _put(self, slot: bytes, start: int) -> None:
+        while slot:  # a disk that gets full may take a part
+            count = os.pwrite(self._file, slot, start)
+            slot, start = slot[count:], start + count
 
     def _read(self) -> V | None:
         content = os.pread(self._file, 2 * SLOT_BYTES, 0)
@@ -83,7 +103,8 @@ class Slots(Generic[V]):
                     found = msgspec.json.decode(slot["value"], type=self._type)
                 except msgspec.ValidationError as error:
                     raise StoreRefused(f"{self.path} is of another version or command") from error
-        if found is None and content.strip(b" \n\0") and len(content) > SLOT_BYTES:
+        torn = content[:SLOT_BYTES].startswith(BEGINNING) and len(content) <= SLOT_BYTES
+        if found is None and content.strip(b" \n\0") and not torn:
             # The first write of all may be torn; after it one slot is always whole.
             raise StoreRefused(f"{self.path} is damaged, or no state of ours: look, then remove it")
         return found
@@ -100,9 +121,10 @@ def _lock(file: int, path: Path) -> None:
         return
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        os.close(file)
+    except BlockingIOError as error:
         raise StoreRefused(f"{path} is in use by another process") from error
+    except OSError as error:
+        raise StoreRefused(f"{path} cannot be locked: {error.strerror}") from error
 
 
 def sync_folder(path: Path) -> None:

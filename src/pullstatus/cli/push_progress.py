@@ -1,0 +1,225 @@
+"""How far a file was pushed, and how it is known that it still is that file.
+
+A name says little: a daily export overwrites yesterday's. So progress remembers the records that
+were dealt with, all of them as one digest and the first few one by one, and a file is
+
+    the same          it begins with them, and may have grown
+    another one       it has none of the first few: it is pushed from its start
+    a changed one     anything in between: refused, since parts would be skipped or pushed twice
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator
+from hashlib import blake2b
+from itertools import islice
+from pathlib import Path
+from random import SystemRandom
+from typing import Final
+
+import click
+import msgspec
+
+from pullstatus.cli.push_source import Line, Records, Source
+from pullstatus.cli.slots import Slots
+from pullstatus.errors import StoreRefused
+from pullstatus.records import Kind
+
+FIRST_FEW: Final = 8
+
+
+class Goal(msgspec.Struct, frozen=True):
+    """Where a push goes to; `service` as `service_name` gives it."""
+
+    service: str
+    sdkappid: int
+    kind: Kind
+
+
+class Done(msgspec.Struct, frozen=True, kw_only=True):
+    """How far a push of a file has come.
+
+    run       tells this push from another of the same lines
+    name      of the file
+    lines     records that are dealt with
+    sending   records after them that are on their way, as one batch: cut otherwise they would not
+              be known again
+    digest    of all these records
+    first     digests of the first few of them
+    ended     whether the push came to the file's end
+    """
+
+    goal: Goal
+    run: str
+    name: str
+    lines: int = 0
+    sending: int = 0
+    digest: str = ""
+    first: tuple[str, ...] = ()
+    ended: bool = False
+
+
+class Fingerprint:
+    """Records that were read, in their order."""
+
+    def __init__(self) -> None:
+        self._all = blake2b(digest_size=16)
+        self._first: list[str] = []
+        self.count = 0
+
+    def add(self, line: Line) -> None:
+        """One more."""
+        self.count += 1
+        self._all.update(line.json)
+        self._all.update(b"\n")
+        if len(self._first) < FIRST_FEW:
+            self._first.append(blake2b(line.json, digest_size=8).hexdigest())
+
+    @property
+    def digest(self) -> str:
+        """Of all of them; "" if there are none."""
+        return self._all.hexdigest() if self.count else ""
+
+    @property
+    def first(self) -> tuple[str, ...]:
+        """Digests of the first few."""
+        return tuple(self._first)
+
+
+class Progress:
+    """How far a file was pushed, on disk; a pipe's is not kept.
+
+    Attributes:
+        done: what counts.
+        skipped: records that were dealt with by an earlier run.
+        said: what a person should know about this file.
+    """
+
+    def __init__(self, slots: Slots[Done] | None, fresh: Done, *, again: bool) -> None:
+        self._slots = slots
+        found = None if slots is None or again else slots.value
+        self.done = found or fresh
+        self._fresh = fresh
+        self._seen = Fingerprint()
+        self.skipped = 0
+        self.said = ""
+
+    def go_on(self, source: Source) -> tuple[Records, list[Line]]:
+        """The records that are left, and before them those that were on their way.
+
+        Raises:
+            StoreRefused: the file is not the one that was pushed, or it has changed.
+            InvalidBody: it can't be read.
+        """
+        done, fresh, file = self.done, self._fresh, source.path
+        records = source.records()
+        if done.goal != fresh.goal:
+            was = done.goal
+            raise StoreRefused(
+                f"{file} was pushed to {was.service}, {was.sdkappid}, {was.kind.path}; give"
+                " --again to push it from its start to this mailbox, too"
+            )
+        for line in islice(records, done.lines):
+            self._seen.add(line)
+        on_their_way = list(islice(records, done.sending))
+        for line in on_their_way:
+            self._seen.add(line)
+        if self._seen.digest == done.digest:
+            self.skipped = done.lines
+            self._write(msgspec.structs.replace(done, name=fresh.name))
+            return records, on_their_way
+        if not self._seen.count:
+            # Emptied, as some log rotations do: there is nothing to push, and what comes next
+            # tells which file it is.
+            self._slots = None
+            return records, []
+        self._check_another(source)
+        self._seen = Fingerprint()
+        self.said = f"{file} is another file than the one pushed before: from its start"
+        self._write(fresh)
+        return source.records(), []
+
+    def _check_another(self, source: Source) -> None:
+        done, file = self.done, source.path
+        begins = Fingerprint()
+        for line in islice(source.records(), FIRST_FEW):
+            begins.add(line)
+        count = f"{done.lines + done.sending:,} records"
+        if set(begins.first) & set(done.first):
+            raise StoreRefused(
+                f"{file}: what was pushed of it, {count}, has changed or is not all there. Put it"
+                " back, and new or corrected records into a file of their own; or give --again to"
+                " push all that is there now, also what was accepted before"
+            )
+        if done.name != self._fresh.name:
+            raise StoreRefused(
+                f"the progress kept is that of another file, {done.name}: name another place with"
+                " --state, or give --again to push this file from its start"
+            )
+        if not done.ended:
+            raise StoreRefused(
+                f"{file} is another file than the one whose push was cut short after {count}."
+                " Finish that one first, under a name of its own, with --state and the progress"
+                " file; or give --again to leave it and push this one"
+            )
+
+    def sending(self, batch: list[Line]) -> None:
+        """Note that these are about to be sent; durable on return."""
+        for line in batch:
+            self._seen.add(line)
+        self._write(
+            msgspec.structs.replace(
+                self.done,
+                sending=len(batch),
+                digest=self._seen.digest,
+                first=self._seen.first,
+                ended=False,
+            )
+        )
+
+    def sent(self) -> None:
+        """What was on its way is dealt with; written down with what comes next."""
+        self.done = msgspec.structs.replace(
+            self.done, lines=self.done.lines + self.done.sending, sending=0
+        )
+
+    def end(self, *, whole: bool) -> None:
+        """The push came to the end of the file, and that was `whole` or a line of it waits."""
+        self.done = msgspec.structs.replace(self.done, ended=whole)
+
+    def close(self) -> None:
+        """Write down what was noted last."""
+        self._write(self.done)
+
+    def _write(self, done: Done) -> None:
+        self.done = done
+        if self._slots is not None and self._slots.value != done:
+            self._slots.write(done)
+
+
+@contextlib.contextmanager
+def progress_of(
+    source: Source, goal: Goal, state_path: Path | None, *, again: bool
+) -> Iterator[Progress]:
+    """How far a file was pushed, locked against other pushes of it.
+
+    A pipe's is not kept: the same lines again have the same keys, and that is all.
+    """
+    random = f"{SystemRandom().getrandbits(64):016x}"
+    if source.is_pipe:
+        if state_path is not None:
+            raise click.UsageError("--state is for files: what a pipe has given can't be skipped")
+        run = random if again else "pipe"
+        yield Progress(None, Done(goal=goal, run=run, name=""), again=again)
+        return
+    file = source.path
+    name = os.fsencode(file.name).decode("utf-8", "backslashreplace")
+    path = state_path or file.with_name(file.name + ".pushed")
+    with Slots(path, Done) as slots:
+        progress = Progress(slots, Done(goal=goal, run=random, name=name), again=again)
+        try:
+            yield progress
+        finally:
+            progress.close()

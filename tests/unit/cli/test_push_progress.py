@@ -1,0 +1,272 @@
+"""What a push remembers of a file: the same, another one, or one that was changed."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import json
+import os
+from pathlib import Path
+from random import Random
+
+import pytest
+
+from pullstatus.cli.push_progress import Done, Goal, progress_of
+from pullstatus.cli.push_source import Line, Source, batches
+from pullstatus.cli.slots import Slots
+from pullstatus.errors import StoreFailed, StoreRefused
+from pullstatus.records import Kind
+
+GOAL = Goal("http://localhost:8080", 1400006666, Kind.REPLY)
+
+
+def lines(*numbers: int) -> str:
+    return "".join(f'{{"n":{number}}}\n' for number in numbers)
+
+
+class Pushing:
+    """`push` without a service: what it would send, and whether it was cut on its way."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.sent: list[int] = []
+        self.keys: list[tuple[str, int, tuple[int, ...]]] = []
+        self.unfinished = False
+        self.said = ""
+
+    def run(
+        self,
+        text: str | None = None,
+        *,
+        goal: Goal = GOAL,
+        state: Path | None = None,
+        again: bool = False,
+        cut_after: int = -1,
+    ) -> list[int]:
+        """The numbers that were sent; cut in the middle of the batch after `cut_after`."""
+        if text is not None:
+            self.path.write_text(text)
+        self.sent, self.keys = [], []
+        with (
+            contextlib.closing(Source(self.path, None, GOAL.kind, whole=False)) as source,
+            progress_of(source, goal, state, again=again) as progress,
+        ):
+            records, on_their_way = progress.go_on(source)
+            self.said = progress.said
+            work = [on_their_way] if on_their_way else []
+            for batch in (*work, *batches(records, 3)):
+                if batch is not on_their_way:
+                    progress.sending(batch)
+                self._send(batch, progress.done.run, progress.done.lines)
+                if cut_after == 0:
+                    return self.sent
+                cut_after -= 1
+                progress.sent()
+            progress.end(whole=not records.unfinished)
+            self.unfinished = bool(records.unfinished)
+        return self.sent
+
+    def _send(self, batch: list[Line], run: str, place: int) -> None:
+        numbers = [json.loads(line.json)["n"] for line in batch]
+        self.sent += numbers
+        self.keys.append((run, place, tuple(numbers)))
+
+
+@pytest.fixture
+def pushing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pushing:
+    monkeypatch.setattr(os, "fsync", lambda _file: None)
+    return Pushing(tmp_path / "in.ndjson")
+
+
+def test_file_that_grew_is_gone_on_with(pushing: Pushing) -> None:
+    assert pushing.run(lines(*range(5))) == [0, 1, 2, 3, 4]
+    assert pushing.run() == []
+    assert pushing.run(lines(*range(7))) == [5, 6]
+    assert not pushing.said
+    whole = [{"n": n} for n in range(8)]
+    assert pushing.run(json.dumps(whole, separators=(",", ":"))) == [7]
+
+
+def test_another_file_is_pushed_from_its_start(pushing: Pushing) -> None:
+    pushing.run(lines(*range(5)))
+    [old, *_] = [run for run, _, _ in pushing.keys]
+    assert pushing.run(lines(*range(100, 108))) == list(range(100, 108))
+    assert "another file" in pushing.said
+    assert pushing.keys[0][0] != old
+    assert pushing.run() == []
+    assert not pushing.said
+    assert pushing.run(lines(7)) == [7]
+    assert pushing.run(lines(8)) == [8]
+
+
+@pytest.mark.parametrize(
+    "now",
+    [
+        lines(0, 1, 2, 3, 4, 50, 6, 7, 8, 9),
+        lines(0, 1, 2, 3, 4),
+        lines(1, 2, 3, 4, 5, 6, 7, 8, 9, 10),
+        lines(99, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10),
+        lines(0),
+        lines(0, 100, 101, 102, 103, 104, 105, 106, 107, 108, 109),
+        lines(0)[:-2],
+    ],
+)
+def test_changed_file_is_refused(pushing: Pushing, now: str) -> None:
+    """Neither skipped nor pushed twice, and nothing is forgotten: put back, it goes on."""
+    pushing.run(lines(*range(10)))
+    for _ in range(2):
+        if now == lines(0)[:-2]:
+            assert pushing.run(now) == []  # nothing but a line that waits
+            assert pushing.unfinished
+        else:
+            with pytest.raises(StoreRefused, match=r"has changed or is not all there.*--again"):
+                pushing.run(now)
+    assert pushing.run(lines(*range(11))) == [10]
+    assert pushing.run(lines(0) if now == lines(0)[:-2] else now, again=True)
+
+
+def test_emptied_file_tells_nothing(pushing: Pushing) -> None:
+    pushing.run(lines(*range(5)))
+    assert pushing.run("") == []
+    assert pushing.run(lines(*range(6))) == [5]
+    assert pushing.run("") == []
+    assert pushing.run(lines(9)) == [9]
+
+
+def test_unfinished_line_waits_and_is_sent_once(pushing: Pushing) -> None:
+    whole = lines(*range(12, 16))
+    for cut in range(len(whole)):
+        pushing.run(whole[:cut], again=True)
+        before = pushing.sent
+        assert before + pushing.run(whole) == [12, 13, 14, 15]
+
+
+def test_batch_on_its_way_is_sent_again_as_it_was(pushing: Pushing) -> None:
+    pushing.run(lines(*range(8)), cut_after=1)
+    cut = pushing.keys[-1]
+    assert cut[1:] == (3, (3, 4, 5))
+    assert pushing.run(lines(*range(9))) == [3, 4, 5, 6, 7, 8]
+    assert pushing.keys[0] == cut
+
+
+def test_push_that_was_cut_short_is_not_forgotten_for_another_file(
+    pushing: Pushing, tmp_path: Path
+) -> None:
+    pushing.run(lines(*range(8)), cut_after=1)
+    pushing.path.rename(tmp_path / "old.ndjson")
+    with pytest.raises(StoreRefused, match=r"cut short after 6 records.*--again"):
+        pushing.run(lines(50))
+    old = Pushing(tmp_path / "old.ndjson")
+    state = tmp_path / "in.ndjson.pushed"
+    assert old.run(state=state) == [3, 4, 5, 6, 7]
+    with pytest.raises(StoreRefused, match=r"that of another file, old\.ndjson.*--state"):
+        pushing.run()
+    assert pushing.run(again=True) == [50]
+
+
+def test_progress_goes_along_with_a_file_that_was_renamed(pushing: Pushing, tmp_path: Path) -> None:
+    """As a log is that was rotated: its content tells which file it is."""
+    pushing.run(lines(*range(5)))
+    pushing.path.rename(tmp_path / "in.1.ndjson")
+    (tmp_path / "in.ndjson.pushed").rename(tmp_path / "in.1.ndjson.pushed")
+    assert pushing.run(lines(50)) == [50]
+    assert Pushing(tmp_path / "in.1.ndjson").run(lines(*range(6))) == [5]
+
+
+def test_other_mailbox_and_service_are_refused(pushing: Pushing) -> None:
+    pushing.run(lines(1))
+    for other in (
+        Goal("http://elsewhere", GOAL.sdkappid, GOAL.kind),
+        Goal(GOAL.service, 1, GOAL.kind),
+        Goal(GOAL.service, GOAL.sdkappid, Kind.DELIVERY_STATUS),
+    ):
+        with pytest.raises(StoreRefused, match="was pushed to http://localhost:8080"):
+            pushing.run(goal=other)
+    assert pushing.run(goal=other, again=True) == [1]
+
+
+def test_one_push_of_a_file_at_a_time(pushing: Pushing) -> None:
+    pushing.run(lines(1))
+    with (
+        Slots(pushing.path.with_name("in.ndjson.pushed"), Done),
+        pytest.raises(StoreRefused, match="in use"),
+    ):
+        pushing.run()
+
+
+def test_progress_is_no_file_of_somebody_else(pushing: Pushing, tmp_path: Path) -> None:
+    """Neither FILE itself nor any other, however short, is written over."""
+    for path in (pushing.path, tmp_path / "notes"):
+        path.write_text(lines(1))
+        with pytest.raises(StoreRefused, match="no state of ours"):
+            pushing.run(lines(1), state=path)
+        assert path.read_text() == lines(1)
+
+
+def test_place_for_progress_that_cannot_be_made_is_told_with_the_way_out(pushing: Pushing) -> None:
+    with pytest.raises(StoreRefused, match=r"cannot be opened.*--state"):
+        pushing.run(lines(1), state=pushing.path.parent / "nowhere" / "state")
+
+
+def test_full_disk_is_told_and_the_next_run_goes_on(
+    pushing: Pushing, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pushing.run(lines(*range(5)))
+
+    real = os.pwrite
+
+    def full(file: int, data: bytes, start: int) -> int:
+        if len(data) < 3000:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return real(file, data[:2000], start)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "pwrite", full)
+        with pytest.raises(StoreFailed, match=r"cannot be written: No space"):
+            pushing.run(lines(*range(7)))
+    assert pushing.sent == []
+    assert pushing.run() == [5, 6]
+
+
+@pytest.mark.parametrize("seed", range(30))
+def test_whatever_happens_to_files_nothing_is_skipped_or_sent_twice(
+    pushing: Pushing, seed: int
+) -> None:
+    """Files of one name that grow, are cut, cut short and replaced, while pushes are cut."""
+    chance = Random(seed)
+    fresh = iter(range(10_000))
+    content = [next(fresh) for _ in range(5)]
+    keys: dict[tuple[int, ...], set[str]] = {}
+    arrived: list[int] = []
+
+    def push(cut_after: int = -1) -> None:
+        for again in (False, True):
+            try:
+                pushing.run(lines(*content), cut_after=cut_after, again=again)
+            except StoreRefused:
+                arrived[:] = [n for n in arrived if n not in content]  # --again doubles on purpose
+                continue
+            break
+        for run, place, numbers in pushing.keys:
+            key = f"{run} {place}"
+            if key not in keys.setdefault(numbers, set()):
+                keys[numbers].add(key)
+                arrived.extend(numbers)
+
+    for _ in range(40):
+        match chance.randrange(4):
+            case 0:
+                content += [next(fresh) for _ in range(chance.randrange(1, 6))]
+            case 1:
+                push(cut_after=chance.randrange(3))
+            case 2:
+                push()
+                assert set(content) <= set(arrived)
+                content = [next(fresh) for _ in range(chance.randrange(1, 6))]
+            case 3:
+                push()
+                content = content[: chance.randrange(len(content) + 1)]
+                content += [next(fresh) for _ in range(chance.randrange(1, 3))]
+    push()
+    assert set(content) <= set(arrived)
+    assert len(arrived) == len(set(arrived))

@@ -1,0 +1,203 @@
+"""What `pullstatus push` makes of files: those of other programs, those still written to."""
+
+from __future__ import annotations
+
+import gzip
+import io
+import json
+import os
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+
+from pullstatus.cli import push_source
+from pullstatus.cli.push_source import Records, Source
+from pullstatus.errors import InvalidBody, InvalidSetting
+from pullstatus.records import Kind
+
+TEXT = '{"text":"收到"}\n{"text":"b"}\n'
+BOTH = [{"text": "收到"}, {"text": "b"}]
+HEAD = "nationcode,mobile,text,sign,time,extend"
+ROW = '86,13800000001,"say ""收到""",S,1767571390,'
+CELLS = {
+    "nationcode": "86",
+    "mobile": "13800000001",
+    "text": 'say "收到"',
+    "sign": "S",
+    "time": 1767571390,
+    "extend": "",
+}
+
+
+def open_records(
+    content: bytes, name: str = "in.ndjson", form: str | None = None, *, finished: bool = False
+) -> Records:
+    file = io.BufferedReader(cast("io.RawIOBase", io.BytesIO(content)))
+    return Records(file, name, form, Kind.REPLY, finished=finished)
+
+
+def read(content: bytes, name: str = "in.ndjson", form: str | None = None) -> list[dict[str, Any]]:
+    records = open_records(content, name, form)
+    lines = list(records)
+    assert not records.unfinished
+    assert not any(line.fault for line in lines)
+    return [json.loads(line.json) for line in lines]
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        TEXT.encode(),
+        TEXT.encode("utf-8-sig"),
+        TEXT.encode("utf-16"),
+        b"\xfe\xff" + TEXT.encode("utf-16-be"),
+        TEXT.replace("\n", "\r\n").encode(),
+        TEXT.replace("\n", "\r").encode(),
+        ("\n \r\n" + TEXT).encode(),
+        TEXT[:-1].encode(),
+        TEXT.replace("\n", "  \n\n").encode("utf-16"),
+        gzip.compress(TEXT.encode()),
+        gzip.compress(TEXT.encode("utf-16")),
+        json.dumps(BOTH).encode(),
+        json.dumps(BOTH, indent=2, ensure_ascii=False).encode("utf-8-sig"),
+        json.dumps(BOTH, indent=2).replace("\n", "\r\n").encode("utf-16"),
+        gzip.compress(json.dumps(BOTH).encode()),
+    ],
+)
+@pytest.mark.parametrize("name", ["in.ndjson", "in.jsonl", "IN.JSON", "in.txt", "in", "-"])
+def test_json_of_any_make_is_read(content: bytes, name: str) -> None:
+    assert read(content, name) == BOTH
+
+
+@pytest.mark.parametrize("delimiter", [",", ";", "\t"])
+@pytest.mark.parametrize("ends", ["\r\n", "\n", "\r"])
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
+def test_csv_of_any_make_is_read(delimiter: str, ends: str, encoding: str) -> None:
+    text = ends.join((HEAD, ROW, "", ROW, "")).replace(",", delimiter)
+    content = text.encode(encoding)
+    assert read(content, "in.csv") == [CELLS, CELLS]
+    assert read(gzip.compress(content), "IN.CSV.GZ") == [CELLS, CELLS]
+    assert read(content, "in.tsv") == [CELLS, CELLS]
+    assert read(content, "in.txt", "csv") == [CELLS, CELLS]
+
+
+@pytest.mark.parametrize(
+    ("content", "name", "told"),
+    [
+        (TEXT.encode("gbk"), "in.ndjson", "iconv -f GB18030"),
+        (json.dumps(BOTH, ensure_ascii=False).encode("gbk"), "in.json", "iconv"),
+        (f"{HEAD}\n{ROW}\n".encode("gbk"), "in.csv", "iconv"),
+        (TEXT.encode("utf-16-le"), "in.ndjson", "UTF-16 without a byte order mark"),
+        (TEXT.encode("utf-16") + b"\x00", "in.ndjson", "not UTF-16 to its end"),
+        (f"{HEAD}\n{ROW}\n".encode() + b"\xff\xff\n", "in.csv", "line 3 of the CSV is not UTF-8"),
+        (gzip.compress(TEXT.encode())[:-3], "in.ndjson.gz", "gzip is damaged"),
+        (gzip.compress(TEXT.encode())[:7], "in.ndjson.gz", "gzip is damaged"),
+        (b"\x1f\x8b nothing", "in.ndjson", "gzip is damaged"),
+        (b"PK\x03\x04 and more", "in.xlsx", "Excel workbook"),
+        (b"BZh91AY", "in.ndjson.bz2", "bzip2"),
+        (b'[{"text":"a"},', "in.ndjson", "none to its end"),
+        (b"[" * 9999, "in.ndjson", "none to its end"),
+        (b'[{"a":"\xff"}]', "in.ndjson", "not UTF-8"),
+        (b'{\n  "text": "a"\n}\n', "in.ndjson", "jq -c"),
+        (f"{HEAD}\n{ROW}\n".replace(",", "|").encode(), "in.csv", "there is none named"),
+        (b"", "in.csv", "there is none named"),
+        (f'{HEAD}\n"a"b\n'.encode(), "in.csv", "line 2 is no CSV"),
+    ],
+)
+def test_what_cannot_be_read_is_named_once(content: bytes, name: str, told: str) -> None:
+    with pytest.raises(InvalidBody, match=told):
+        list(open_records(content, name))
+
+
+def test_long_array_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(push_source, "ARRAY_CHARS_MAX", 20)
+    with pytest.raises(InvalidBody, match=r"jq -c '\.\[\]'"):
+        list(open_records(json.dumps(BOTH).encode()))
+
+
+def test_damaged_line_is_refused_alone() -> None:
+    """Bytes that are no UTF-8 in a file that else is: its other lines are good."""
+    lines = list(open_records(TEXT.encode() + b'{"text":"\xe4\xbd"}\n' + b'{"text":"c"}\n'))
+    assert [line.fault for line in lines] == ["", "", "is not UTF-8", ""]
+    assert lines[2].json == b'{"text":"\xe4\xbd"}'
+
+
+@pytest.mark.parametrize("name", ["in.txt", "in", "in.dat.gz"])
+def test_form_that_nothing_tells_is_asked_for(name: str) -> None:
+    content = f"{HEAD}\n{ROW}\n".encode()
+    with pytest.raises(InvalidSetting, match="--format"):
+        open_records(content, name)
+    assert read(content, name, "csv") == [CELLS]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "count", "line"),
+    [
+        ("in.ndjson", TEXT.encode() + b'{"text":"c', 2, 3),
+        ("in.ndjson", TEXT.encode() + '{"text":"收'.encode()[:-1], 2, 3),
+        ("in.ndjson", b'{"te', 0, 1),
+        ("in.csv", f"{HEAD}\n{ROW}\n{ROW}".encode(), 1, 3),
+        ("in.csv", f'{HEAD}\n{ROW}\n86,1,"two\nli'.encode(), 1, 3),
+        ("in.csv", f'{HEAD}\n{ROW}\n86,1,"two\n'.encode(), 1, 3),
+        ("in.csv", f'{HEAD}\n86,1,"收'.encode()[:-1], 0, 2),
+        ("in.csv", HEAD.encode(), 0, 1),
+        ("in.csv", HEAD[:10].encode(), 0, 1),
+    ],
+)
+def test_unfinished_line_waits(name: str, content: bytes, count: int, line: int) -> None:
+    records = open_records(content, name)
+    assert len(list(records)) == count
+    assert records.unfinished == line
+
+
+def test_file_cut_anywhere_gives_whole_records_only() -> None:
+    """As it grows, byte by byte: what is read are always the first ones of all."""
+    rows = [HEAD, ROW, '86,1,"two\r\nlines, ""x""",,5,1', "86,2,收到,,6,22", ""]
+    for name, content in (
+        ("in.ndjson", '{"text":"收到"}\n{"text":"b"}\r\n{"text":"c"}\r{"text":"d"}'.encode()),
+        ("in.csv", "\r\n".join(rows).encode()),
+    ):
+        whole = [line.json for line in open_records(content, name)]
+        assert len(whole) == (4 if name == "in.ndjson" else 3)
+        for cut in range(len(content)):
+            if not cut and name == "in.csv":
+                continue
+            lines = [line.json for line in open_records(content[:cut], name)]
+            assert lines == whole[: len(lines)], cut
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("in.csv", f"{HEAD}\n{ROW}".encode()),
+        ("-", b'{"te'),
+        ("in.csv", f"{HEAD}\n86,1".encode()),
+    ],
+)
+def test_last_line_of_a_finished_file_counts(name: str, content: bytes) -> None:
+    """That of a pipe, of a gzip, of a file that is said to be whole."""
+    records = open_records(content, name, finished=True)
+    assert len(list(records)) == 1
+    assert not records.unfinished
+    packed = open_records(gzip.compress(content), name)
+    assert len(list(packed)) == 1
+
+
+def test_file_cut_or_written_anew_while_it_is_read_is_told(tmp_path: Path) -> None:
+    path = tmp_path / "in.ndjson"
+    path.write_text(TEXT * 10)
+    source = Source(path, None, Kind.REPLY, whole=False)
+    list(source.records())
+    with path.open("a") as file:
+        file.write(TEXT)
+    source.check_still()
+    list(source.records())
+    os.truncate(path, 30)
+    with pytest.raises(InvalidBody, match="while it was read"):
+        source.check_still()
+    path.write_text(TEXT.replace("b", "c") * 20)
+    list(source.records())
+    with pytest.raises(InvalidBody, match="while it was read"):
+        source.check_still()
+    source.close()
