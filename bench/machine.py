@@ -8,7 +8,7 @@ from pathlib import Path
 
 import msgspec
 
-from pullstatus.store.sqlite.place import file_system
+from pullstatus.store.sqlite.place import mount_of, parse_mounts
 
 IN_MEMORY = ("tmpfs", "ramfs")
 
@@ -45,7 +45,8 @@ def describe(folder: Path) -> Machine:
 def file_system_of(folder: Path) -> str:
     """The type of the file system that holds `folder`."""
     mounts = Path("/proc/self/mountinfo").read_text(encoding="utf-8")
-    return file_system(folder.resolve(), mounts)
+    mount = mount_of(folder.resolve(), parse_mounts(mounts))
+    return mount.kind if mount else ""
 
 
 def cpu_model(cpuinfo: str) -> str:

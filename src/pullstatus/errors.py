@@ -19,6 +19,7 @@
         |   |-- SettingChanged    a setting that it rested on was written meanwhile
         |   `-- StoreFailed       the disk failed: no more work until the process is restarted
         |-- OutcomeUnknown      the commit may have happened: never answer, close the connection
+        |   `-- StoreMoved        it happened in a file that the store's name no longer stands for
         `-- StoreRefused        engine or file isn't safe to open; the text says what to change
             `-- StoreCorrupt
 
@@ -48,6 +49,7 @@ __all__ = [
     "StoreCorrupt",
     "StoreFailed",
     "StoreFull",
+    "StoreMoved",
     "StoreRefused",
     "StoreUnavailable",
     "UnknownApplication",
@@ -221,6 +223,16 @@ class OutcomeUnknown(WorldError):
     """
 
     code = "outcome_unknown"
+
+
+class StoreMoved(OutcomeUnknown):
+    """The store's file, its log or their folder was moved, removed, replaced or written over.
+
+    Commits still succeed, in files that nobody may find again; so none is answered, and the process
+    ends.
+    """
+
+    code = "store_moved"
 
 
 class StoreRefused(WorldError):

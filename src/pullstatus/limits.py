@@ -92,6 +92,10 @@ STORE_RESERVE_BYTES: Final = 128 * 1024 * 1024
 """Free bytes on the disk below which nothing more is accepted: 64 MiB, and as much for the
 write-ahead log, so that pulls and their journal still work."""
 
+SCRATCH_RESERVE_BYTES: Final = 1024 * 1024
+"""The same for a store that is thrown away, as the emulator's: what it holds is small, and the
+memory disk it lies on may be small too."""
+
 # --- HTTP -----------------------------------------------------------------------------------------
 
 HEADER_BYTES_MAX: Final = 16 * 1024

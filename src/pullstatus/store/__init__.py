@@ -19,7 +19,8 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
 from typing import Protocol
 
-from pullstatus.errors import InvalidSetting
+from pullstatus import limits
+from pullstatus.store.url import parse_url
 from pullstatus.store.values import (
     Again,
     Append,
@@ -84,7 +85,12 @@ class Store(Protocol):
     and `change` may raise `OutcomeUnknown`: the commit may or may not have happened, the caller
     must not answer either way, and the store takes no more work. A verb whose operation carries
     `while_set` raises `SettingChanged`, and leaves no trace, when that does not hold in its commit.
+
+    Attributes:
+        created: whether opening it has made the store.
     """
+
+    created: bool
 
     async def append(self, operation: Append) -> int:
         """Put a batch at the tail. Returns how many records are acknowledged: all of them.
@@ -205,16 +211,20 @@ class Store(Protocol):
 async def open_store(
     url: str,
     *,
+    create: bool = True,
     server: bool = False,
     apart: bool = False,
+    reserve_bytes: int = limits.STORE_RESERVE_BYTES,
     on_failure: Callable[[BaseException], None] | None = None,
 ) -> Store:
     """Open the store that `url` names; `sqlite:///relative` or `sqlite:////absolute/path`.
 
     Args:
         url: which engine, and where.
+        create: make one if there is none.
         server: this is the one serving process; a second one on the same store is refused.
         apart: let a process of its own do the engine's work, with a processor core of its own.
+        reserve_bytes: free bytes on the disk below which no more entries are taken.
         on_failure: called once, when the store can take no more work.
 
     Raises:
@@ -224,7 +234,12 @@ async def open_store(
     from pullstatus.store.sqlite import SqliteStore
 
     return await SqliteStore.open(
-        _sqlite_path(url), server=server, apart=apart, on_failure=on_failure
+        parse_url(url),
+        create=create,
+        server=server,
+        apart=apart,
+        reserve_bytes=reserve_bytes,
+        on_failure=on_failure,
     )
 
 
@@ -237,7 +252,7 @@ async def audit_store(url: str, progress: Progress) -> AuditReport:
     """
     from pullstatus.store.sqlite.audit import audit_file
 
-    return await asyncio.to_thread(audit_file, _sqlite_path(url), progress)
+    return await asyncio.to_thread(audit_file, parse_url(url).path, progress)
 
 
 async def restore_store(
@@ -254,15 +269,5 @@ async def restore_store(
     from pullstatus.store.sqlite.copies import restore
 
     return await asyncio.to_thread(
-        restore, backup, _sqlite_path(url), at_ms=at_ms, actor=actor, progress=progress
+        restore, backup, parse_url(url), at_ms=at_ms, actor=actor, progress=progress
     )
-
-
-def _sqlite_path(url: str) -> Path:
-    prefix, _, path = url.partition(":///")
-    if prefix != "sqlite" or not path:
-        raise InvalidSetting(
-            "a store URL is sqlite:/// followed by the path of a file, "
-            "for example sqlite:///pullstatus.db"
-        )
-    return Path(path)

@@ -159,7 +159,7 @@ async def test_a_failed_checkpoint_is_a_failure(
 
     store = await opener(on_failure=on_failure)
 
-    def fail(_log: Log) -> None:
+    def fail(_log: Log, _least_pages: int) -> None:
         raise StoreFailed("injected")
 
     with monkeypatch.context() as patch:
@@ -333,7 +333,7 @@ async def test_a_nearly_full_disk_takes_no_more_but_lets_pull(
     entries = records(3)
     await store.append(append(STATUSES, entries))
     room = True
-    monkeypatch.setattr("pullstatus.store.sqlite.engine.has_room", lambda _path: room)
+    monkeypatch.setattr("pullstatus.store.sqlite.opening.has_room", lambda *_: room)
     room = False
     await store.pull(pull(STATUSES, 1))
     await until(lambda: not store.engine().room)

@@ -7,11 +7,13 @@ import pytest
 
 from pullstatus.errors import StoreRefused
 from pullstatus.store.sqlite.place import (
-    NETWORK_FILE_SYSTEMS,
+    KNOWN_FILE_SYSTEMS,
     ServerLock,
-    check_folder,
-    file_system,
+    check_begins,
+    check_place,
     has_room,
+    mount_of,
+    parse_mounts,
 )
 
 MOUNTS = r"""22 1 8:1 / / rw,relatime - ext4 /dev/sda1 rw
@@ -53,21 +55,101 @@ MOUNTS = r"""22 1 8:1 / / rw,relatime - ext4 /dev/sda1 rw
 )
 def test_the_deepest_mount_point_decides(folder: str, kind: str) -> None:
     """Of two on the same point the later one covers the other; blanks are written in octal."""
-    assert file_system(Path(folder), MOUNTS) == kind
+    found = mount_of(Path(folder), parse_mounts(MOUNTS))
+    assert found is not None
+    assert found.kind == kind
 
 
 def test_nothing_is_known_without_mounts() -> None:
-    assert file_system(Path("/var"), "") == ""
+    assert mount_of(Path("/var"), []) is None
 
 
-@pytest.mark.parametrize("kind", sorted(NETWORK_FILE_SYSTEMS))
-def test_network_file_systems_are_refused(tmp_path: Path, kind: str) -> None:
-    """The text says which folder, which file system and what to do."""
-    mounts = f"22 1 8:1 / / rw - ext4 /dev/sda1 rw\n23 22 0:40 / {tmp_path} rw - {kind} nas: rw\n"
+ROOT = "22 1 8:1 / / rw - ext4 /dev/sda1 rw\n"
+UNKNOWN = ["9p", "cifs", "exfat", "fuse", "fuse.sshfs", "fuseblk", "nfs", "nfs4", "ntfs3", "vboxsf"]
+UNKNOWN += ["virtiofs", "made-up", "EXT4", ""]
+
+
+@pytest.mark.parametrize("kind", UNKNOWN)
+def test_a_file_system_that_is_not_known_is_refused(tmp_path: Path, kind: str) -> None:
+    """The text says which folder, which file system and what to do; who insists is let in."""
+    mounts = f"{ROOT}23 22 0:40 / {tmp_path} rw - {kind} nas: rw\n"
     with pytest.raises(StoreRefused, match="local disk") as caught:
-        check_folder(tmp_path / "store.db", mounts)
+        check_place(tmp_path / "store.db", mounts=mounts)
     assert str(tmp_path) in str(caught.value)
     assert f"({kind})" in str(caught.value)
+    assert "?file-system=any" in str(caught.value)
+    check_place(tmp_path / "store.db", any_file_system=True, mounts=mounts)
+
+
+@pytest.mark.parametrize("kind", sorted(KNOWN_FILE_SYSTEMS))
+def test_a_file_system_that_is_known_is_fine(tmp_path: Path, kind: str) -> None:
+    mounts = f"{ROOT}23 22 0:40 / {tmp_path} rw - {kind} x rw,lowerdir=/a\n"
+    check_place(tmp_path / "store.db", mounts=mounts)
+
+
+def test_an_overlay_that_syncs_nothing_is_refused(tmp_path: Path) -> None:
+    mounts = f"23 22 0:40 / {tmp_path} rw - overlay overlay rw,lowerdir=/a,volatile\n"
+    with pytest.raises(StoreRefused, match="volatile"):
+        check_place(tmp_path / "store.db", mounts=mounts)
+
+
+def test_a_place_that_no_mount_holds_is_refused(tmp_path: Path) -> None:
+    """As in a folder that was made the root of a process: nothing says what it lies on."""
+    mounts = "23 22 0:40 / /proc rw - proc proc rw\n"
+    with pytest.raises(StoreRefused, match="does not say"):
+        check_place(tmp_path / "store.db", mounts=mounts)
+    check_place(tmp_path / "store.db", any_file_system=True, mounts=mounts)
+
+
+@pytest.mark.parametrize("suffix", ["", "-wal", "-shm", "-server", "-journal"])
+def test_a_file_that_is_mounted_by_itself_is_refused(tmp_path: Path, suffix: str) -> None:
+    """The others would stay behind, whatever the file system; insisting does not help."""
+    mounted = f"{tmp_path}/two words.db{suffix}"
+    point = mounted.replace(" ", "\\040")
+    mounts = f"{ROOT}23 22 8:1 /srv/x {point} rw - ext4 /dev/sda1 rw\n"
+    with pytest.raises(StoreRefused, match="mount the folder") as caught:
+        check_place(tmp_path / "two words.db", any_file_system=True, mounts=mounts)
+    assert mounted in str(caught.value)
+    check_place(tmp_path / "other.db", mounts=mounts)
+
+
+@pytest.mark.parametrize("suffix", ["", "-wal", "-shm", "-server", "-journal"])
+def test_a_file_with_two_names_is_refused(tmp_path: Path, suffix: str) -> None:
+    """By the other name it is a store without its log."""
+    file = tmp_path / f"store.db{suffix}"
+    file.write_bytes(b"x")
+    (tmp_path / "second").hardlink_to(file)
+    with pytest.raises(StoreRefused, match="2 names") as caught:
+        check_place(tmp_path / "store.db", mounts=ROOT)
+    assert str(file) in str(caught.value)
+    (tmp_path / "second").unlink()
+    check_place(tmp_path / "store.db", mounts=ROOT)
+
+
+@pytest.mark.parametrize("suffix", ["-wal", "-shm", "-server", "-journal"])
+def test_a_log_that_is_a_link_is_refused(tmp_path: Path, suffix: str) -> None:
+    (tmp_path / f"store.db{suffix}").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(StoreRefused, match="no ordinary file"):
+        check_place(tmp_path / "store.db", mounts=ROOT)
+
+
+def test_a_store_does_not_begin_where_one_has_gone_missing(tmp_path: Path) -> None:
+    """A log without its file may hold records; a lock that was held says that there was a store."""
+    file = tmp_path / "store.db"
+    check_begins(file)
+    wal = tmp_path / "store.db-wal"
+    wal.write_bytes(b"commits")
+    for _ in range(2):
+        with pytest.raises(StoreRefused, match="may hold records"):
+            check_begins(file)
+        file.touch()
+    wal.write_bytes(b"")
+    check_begins(file)
+    (tmp_path / "store.db-server").write_text("4242")
+    check_begins(file)
+    file.unlink()
+    with pytest.raises(StoreRefused, match=r"remove .*store.db-server first"):
+        check_begins(file)
 
 
 def test_a_link_to_a_network_file_system_is_refused(tmp_path: Path) -> None:
@@ -75,21 +157,21 @@ def test_a_link_to_a_network_file_system_is_refused(tmp_path: Path) -> None:
     (tmp_path / "near").symlink_to(tmp_path / "far")
     mounts = f"22 1 8:1 / / rw - ext4 /dev/sda1 rw\n23 22 0:40 / {tmp_path}/far rw - nfs nas: rw\n"
     with pytest.raises(StoreRefused, match="network"):
-        check_folder(tmp_path / "near" / "store.db", mounts)
+        check_place((tmp_path / "near" / "store.db").resolve(), mounts=mounts)
 
 
 def test_a_local_folder_is_fine(tmp_path: Path) -> None:
-    check_folder(tmp_path / "store.db", "22 1 8:1 / / rw - ext4 /dev/sda1 rw\n")
+    check_place(tmp_path / "store.db", mounts=ROOT)
 
 
 def test_a_missing_folder_is_refused(tmp_path: Path) -> None:
     with pytest.raises(StoreRefused, match=r"/none does not exist; make it"):
-        check_folder(tmp_path / "none" / "store.db")
+        check_place(tmp_path / "none" / "store.db")
 
 
 def test_a_folder_is_no_file(tmp_path: Path) -> None:
     with pytest.raises(StoreRefused, match="is a folder"):
-        check_folder(tmp_path)
+        check_place(tmp_path)
 
 
 def test_a_folder_that_cannot_be_written_is_refused(
@@ -97,7 +179,7 @@ def test_a_folder_that_cannot_be_written_is_refused(
 ) -> None:
     monkeypatch.setattr(os, "access", lambda _path, mode: mode != os.W_OK)
     with pytest.raises(StoreRefused, match="cannot be written"):
-        check_folder(tmp_path / "store.db")
+        check_place(tmp_path / "store.db")
 
 
 def test_the_lock_is_for_one(tmp_path: Path) -> None:
@@ -126,11 +208,11 @@ def test_a_lock_that_cannot_be_opened_is_refused(tmp_path: Path) -> None:
 
 
 def test_room_is_what_the_disk_has(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert not has_room(tmp_path / "none" / "store.db")
+    assert not has_room(tmp_path / "none" / "store.db", 0)
     found = os.statvfs(tmp_path)
     fields = list(found)
     for blocks, room in [(0, False), (2**40, True)]:
         fields[4] = blocks
         result = os.statvfs_result(fields)
         monkeypatch.setattr(os, "statvfs", lambda _path, result=result: result)
-        assert has_room(tmp_path / "store.db") is room
+        assert has_room(tmp_path / "store.db", 1000) is room

@@ -40,6 +40,12 @@ def gone(number: int) -> bool:
     return state.rpartition(")")[2].split()[0] == "Z"
 
 
+async def channel_of(file: Path) -> ProcessChannel:
+    """A store process that says what it has to say to nobody."""
+    file.with_name(f"{file.name}-server").touch()
+    return await ProcessChannel.open(file, file, [], server=True, reserve_bytes=0)
+
+
 def spoil(file: Path) -> None:
     file.write_bytes(b"no database, but long enough to be looked at" * 100)
     file.chmod(0o600)
@@ -139,7 +145,7 @@ async def test_refusal_to_open_is_told_and_leaves_nobody(url: str, file: Path) -
 @anyio
 async def test_end_before_anybody_listens_is_heard(url: str, file: Path) -> None:
     await (await open_store(url)).close()
-    channel = await ProcessChannel.open(file, [], server=True)
+    channel = await channel_of(file)
     channel._process.kill()
     await until(channel._ended.done)
     heard: list[BaseException | None] = []
@@ -163,7 +169,7 @@ async def test_what_is_said_before_anybody_listens_is_heard(url: str, file: Path
     """Between the first word and the first use, somebody else may change the store."""
     async with asyncio.timeout(60):
         await (await open_store(url)).close()
-        channel = await ProcessChannel.open(file, [], server=True)
+        channel = await channel_of(file)
         other = await open_store(url)
         await other.append(append(STATUSES, records(3)))
         await other.close()

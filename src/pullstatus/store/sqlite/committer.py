@@ -13,8 +13,16 @@ from collections.abc import Callable, Sequence
 
 import msgspec
 
-from pullstatus.errors import OutcomeUnknown, StoreCorrupt, StoreFailed, StoreFull, StoreUnavailable
-from pullstatus.store.sqlite.log import Log
+from pullstatus.errors import (
+    OutcomeUnknown,
+    StoreCorrupt,
+    StoreFailed,
+    StoreFull,
+    StoreMoved,
+    StoreUnavailable,
+)
+from pullstatus.store.sqlite.log import CHECKPOINT_PAGES, Log
+from pullstatus.store.sqlite.names import Names
 from pullstatus.store.sqlite.operations import Answer, Operation
 from pullstatus.store.values import Append
 
@@ -47,14 +55,16 @@ class Report(msgspec.Struct, frozen=True, gc=False):
 class Committer:
     """One log, and whether it still works."""
 
-    def __init__(self, log: Log, has_room: Callable[[], bool]) -> None:
+    def __init__(self, log: Log, names: Names, has_room: Callable[[], bool]) -> None:
         """Take over `log`.
 
         Args:
             log: opened; closed by `close`.
+            names: of its files; asked after each commit, before its answers go out.
             has_room: whether the disk has room for more entries; asked between commits.
         """
         self._log = log
+        self._names = names
         self._has_room = has_room
         self._room = has_room()
         self._failure: BaseException | None = None
@@ -75,18 +85,20 @@ class Committer:
 
     def tend(self) -> Report | None:
         """Do between two commits what nobody waits for; a report if something changed."""
-        self._attempt(self._log.checkpoint)
+        self._attempt(self._fold)
         self._attempt(self._look_for_room)
         return self._news()
 
     def watch(self) -> Report | None:
         """Learn, while nothing comes, what other processes did; a report if something changed."""
         self._attempt(self._log.notice_others)
+        self._attempt(self._names.check)
         self._attempt(self._look_for_room)
         return self._news()
 
     def close(self) -> None:
         """Close the log; one that failed is left as it is."""
+        self._attempt(self._names.check)  # folding at the end removes the log by its name
         self._log.close(fold=self._failure is None)
 
     def _pulls_at_least(self, group: Sequence[Operation], answers: Answers) -> Answers:
@@ -104,7 +116,9 @@ class Committer:
     def _answers(self, group: Sequence[Operation]) -> Answers:
         """What the log says to each of a group, be it one error for all."""
         try:
-            return self._log.commit(group)
+            answers = self._log.commit(group)
+            self._names.check()
+            return answers
         except BaseException as error:  # noqa: BLE001 - whatever it is, somebody waits for it
             self._note(error)
             # Out of here, not kept in a variable: its traceback has this frame, and a cycle of the
@@ -119,6 +133,11 @@ class Committer:
             except BaseException as error:  # noqa: BLE001 - it must live on, to refuse
                 self._note(error)
 
+    def _fold(self) -> None:
+        # A log that begins anew takes no more of a disk that is nearly full.
+        if self._log.checkpoint(CHECKPOINT_PAGES if self._room else 1):
+            self._names.written()
+
     def _look_for_room(self) -> None:
         self._room = self._has_room()
 
@@ -126,6 +145,9 @@ class Committer:
         """Remember an error after which nothing may be written."""
         if isinstance(error, OutcomeUnknown | StoreFailed | StoreCorrupt):
             self._failure = error
+        if isinstance(error, StoreMoved) and not self._names.overwritten:
+            # The disk works. Wherever the file is now, it then holds all that was answered.
+            self._log.fold_for_good()
 
     def _news(self) -> Report | None:
         if self._reported == (self._room, self._failure) and not self._log.states.changed:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,7 +14,8 @@ from pullstatus.errors import StoreRefused
 from pullstatus.store.sqlite import schema
 from pullstatus.store.sqlite.audit import audit
 from pullstatus.store.sqlite.connection import open_reader, open_writer
-from pullstatus.store.sqlite.place import check_folder
+from pullstatus.store.sqlite.place import check_no_log, check_place
+from pullstatus.store.url import Location
 from pullstatus.store.values import Progress
 
 COPY_PAGES = 1024  # 8 MiB between two reports of progress
@@ -48,6 +50,19 @@ class Files:
         """Give a file another name, which must be free."""
         os.link(path, name)
 
+    def take_name(self, path: Path, name: Path) -> None:
+        """Give a file another name, which must be free, in place of its own; without a link.
+
+        For file systems that have none, as on sticks and network shares. A process that is killed
+        just here leaves an empty file of that name.
+        """
+        os.close(os.open(name, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
+        try:
+            path.replace(name)  # over the empty file, which is ours
+        except BaseException:
+            name.unlink()
+            raise
+
     def remove(self, path: Path) -> None:
         """Take a name away, if it is there."""
         path.unlink(missing_ok=True)
@@ -59,7 +74,9 @@ def backup(source: Path, target: Path, progress: Progress) -> None:
     Raises:
         StoreRefused: the target exists or can't be written, or the copy is not sound.
     """
-    backup_on(Files(), source, target, progress)
+    check_no_log(target)
+    with _alone(target):
+        backup_on(Files(), source, target, progress)
 
 
 def backup_on(files: Files, source: Path, target: Path, progress: Progress) -> None:
@@ -69,7 +86,9 @@ def backup_on(files: Files, source: Path, target: Path, progress: Progress) -> N
         _check_sound(files, part)
 
 
-def restore(backup_file: Path, target: Path, *, at_ms: int, actor: str, progress: Progress) -> int:
+def restore(
+    backup_file: Path, target: Location, *, at_ms: int, actor: str, progress: Progress
+) -> int:
     """Make a new store out of a backup and begin a new epoch; returns its number.
 
     Raises:
@@ -77,8 +96,11 @@ def restore(backup_file: Path, target: Path, *, at_ms: int, actor: str, progress
     """
     if not backup_file.is_file():
         raise StoreRefused(f"{backup_file} does not exist")
-    check_folder(target)
-    return restore_on(Files(), backup_file, target, at_ms=at_ms, actor=actor, progress=progress)
+    path = Path(os.path.realpath(target.path))
+    check_place(path, any_file_system=target.any_file_system)
+    check_no_log(path)
+    with _alone(path):
+        return restore_on(Files(), backup_file, path, at_ms=at_ms, actor=actor, progress=progress)
 
 
 def restore_on(
@@ -144,24 +166,78 @@ def _check_sound(files: Files, file: Path) -> None:
         raise StoreRefused(f"the copy is not sound: {findings[0].problem}; run `pullstatus audit`")
 
 
+def _name(files: Files, part: Path, target: Path) -> None:
+    """Give a file its name, but never over one that has appeared meanwhile."""
+    try:
+        files.link(part, target)
+    except FileExistsError:
+        raise
+    except OSError:
+        files.take_name(part, target)
+
+
+@contextlib.contextmanager
+def _alone(target: Path) -> Iterator[None]:
+    """Hold off whoever makes a file of the same name at the same time.
+
+    Raises:
+        StoreRefused: somebody is at it.
+    """
+    # Not on the file itself: where such locks are made of those that SQLite takes, it would wait
+    # for us.
+    lock = target.with_name(f"{target.name}.part-lock")
+    try:
+        handle = os.open(lock, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise StoreRefused(f"{lock} cannot be written: {error.strerror}") from error
+    busy = StoreRefused(f"another process is making {target}; wait for it, or name another file")
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise busy from error
+        except OSError as error:  # no such locks here
+            part = target.with_name(f"{target.name}.part")
+            if part.exists():
+                raise StoreRefused(
+                    f"{part} is there: another process is making {target}, or one was killed at it;"
+                    " then remove that file"
+                ) from error
+        try:
+            if not os.path.samestat(os.fstat(handle), lock.stat()):
+                raise busy  # the one before us has just ended, and somebody else begun
+        except FileNotFoundError as error:
+            raise busy from error
+        try:
+            yield
+        finally:
+            lock.unlink(missing_ok=True)
+    finally:
+        os.close(handle)
+
+
 @contextlib.contextmanager
 def _new_file(files: Files, target: Path) -> Iterator[Path]:
     """A file beside `target` to be filled; synced and named `target` if that goes well."""
     if files.exists(target):
         raise StoreRefused(f"{target} exists; name a new file")
     part = target.with_name(f"{target.name}.part")
+    beside = [part.with_name(part.name + suffix) for suffix in ("-wal", "-shm", "-journal")]
     try:
+        for file in beside:  # left by one that was killed
+            files.remove(file)
         files.create(part)
     except OSError as error:
         raise StoreRefused(f"{part} cannot be written: {error.strerror}") from error
     try:
         yield part
         files.sync(part)
-        # Never over a file that has appeared meanwhile.
-        files.link(part, target)
+        _name(files, part, target)
         files.sync(target.absolute().parent)
     except FileExistsError as error:
         raise StoreRefused(f"{target} exists; name a new file") from error
+    except (OSError, apsw.Error) as error:
+        raise StoreRefused(f"{target} cannot be made: {error}") from error
     finally:
-        for suffix in ("", "-wal", "-shm"):
-            files.remove(part.with_name(part.name + suffix))
+        for file in (part, *beside):
+            files.remove(file)

@@ -8,19 +8,20 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
 from typing import cast
 
+from pullstatus import limits
 from pullstatus.errors import StoreFull, StoreRefused
 from pullstatus.store.sqlite import chunk, copies, reading, schema
-from pullstatus.store.sqlite.committer import Committer
 from pullstatus.store.sqlite.connection import file_bytes
-from pullstatus.store.sqlite.opening import open_log
+from pullstatus.store.sqlite.opening import open_committer
 from pullstatus.store.sqlite.operations import Changes, Forget, Purge
-from pullstatus.store.sqlite.place import ServerLock, check_folder, has_room
+from pullstatus.store.sqlite.place import ServerLock, check_begins, check_place, holds_nothing
 from pullstatus.store.sqlite.process import ProcessChannel
 from pullstatus.store.sqlite.pulls import EMPTY
 from pullstatus.store.sqlite.reading import Readers
 from pullstatus.store.sqlite.states import slot
 from pullstatus.store.sqlite.thread import ThreadChannel
 from pullstatus.store.sqlite.writer import Channel, Writer
+from pullstatus.store.url import Location
 from pullstatus.store.values import (
     Again,
     Append,
@@ -46,10 +47,17 @@ STEP_PAUSE_S = 0.02  # everybody else's turn
 
 
 class SqliteStore:
-    """A store in one file. See `pullstatus.store.Store` for what each verb promises."""
+    """A store in one file. See `pullstatus.store.Store` for what each verb promises.
 
-    def __init__(self, path: Path, writer: Writer, lock: ServerLock | None) -> None:
+    Attributes:
+        created: whether opening it has made the file.
+    """
+
+    def __init__(
+        self, path: Path, writer: Writer, lock: ServerLock | None, *, created: bool
+    ) -> None:
         """For `open`; takes what it has made."""
+        self.created = created
         self._path = path
         self._writer = writer
         self._lock = lock
@@ -59,10 +67,12 @@ class SqliteStore:
     @classmethod
     async def open(
         cls,
-        path: Path,
+        location: Location,
         *,
+        create: bool = True,
         server: bool = False,
         apart: bool = False,
+        reserve_bytes: int = limits.STORE_RESERVE_BYTES,
         on_failure: Callable[[BaseException], None] | None = None,
     ) -> SqliteStore:
         """Open or make a file; the arguments are those of `open_store`.
@@ -70,17 +80,28 @@ class SqliteStore:
         Raises:
             StoreRefused: the place, the file or its format is not safe to use.
         """
-        path = await asyncio.to_thread(_real, path)
-        await asyncio.to_thread(check_folder, path)
+        name = location.path.absolute()
+        path = await asyncio.to_thread(_real, name)
+        if not create and holds_nothing(path):
+            raise StoreRefused(
+                f"there is no store at {path}; name the one that is meant with --store,"
+                " PULLSTATUS_STORE or store in the configuration file"
+            )
+        await asyncio.to_thread(check_place, path, any_file_system=location.any_file_system)
+        created = holds_nothing(path)
+        if created:
+            check_begins(path)
+        _make_private(path)
         lock = ServerLock(path) if server else None
         try:
-            _make_private(path)
-            channel = await _channel(path, lock, server=server, apart=apart)
+            channel = await _channel(
+                path, name, lock, server=server, apart=apart, reserve_bytes=reserve_bytes
+            )
         except BaseException:
             if lock is not None:
                 lock.release()
             raise
-        return cls(path, Writer(channel, on_failure), lock)
+        return cls(path, Writer(channel, on_failure), lock, created=created)
 
     # -- writing ---------------------------------------------------------------------------------
 
@@ -243,13 +264,26 @@ class SqliteStore:
             self._lock.release()
 
 
-async def _channel(path: Path, lock: ServerLock | None, *, server: bool, apart: bool) -> Channel:
+async def _channel(
+    path: Path,
+    name: Path,
+    lock: ServerLock | None,
+    *,
+    server: bool,
+    apart: bool,
+    reserve_bytes: int,
+) -> Channel:
     """A channel to a committer of the file at `path`."""
     if apart:
         held = [] if lock is None else [lock.fileno()]
-        return await ProcessChannel.open(path, held, server=server)
-    log = await asyncio.to_thread(open_log, path, server=server)
-    return ThreadChannel(Committer(log, lambda: has_room(path)))
+        return await ProcessChannel.open(
+            path, name, held, server=server, reserve_bytes=reserve_bytes
+        )
+    return ThreadChannel(
+        await asyncio.to_thread(
+            open_committer, path, name, server=server, reserve_bytes=reserve_bytes
+        )
+    )
 
 
 def _real(path: Path) -> Path:

@@ -110,17 +110,28 @@ class Log:
                 if self._connection.in_transaction:
                     self._connection.execute("COMMIT")
 
-    def checkpoint(self, *, least_pages: int = CHECKPOINT_PAGES) -> None:
-        """Fold the write-ahead log into the file once it holds `least_pages`.
+    def checkpoint(self, least_pages: int = CHECKPOINT_PAGES) -> bool:
+        """Fold the write-ahead log into the file once it holds `least_pages`; whether it did.
 
         Called between commits instead of SQLite's automatic one, which ignores its own errors: a
         sync that failed must stop the store, since a second try may report success for pages that
         the kernel has dropped.
         """
-        if self._wal_pages >= least_pages:
-            with translated():
-                self._connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
-            self._wal_pages = 0
+        if self._wal_pages < least_pages:
+            return False
+        with translated():
+            self._connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
+        self._wal_pages = 0
+        return True
+
+    def fold_for_good(self) -> None:
+        """Fold all of the log into the file and empty it, by the handles that are open.
+
+        For a file or log that has lost its name: closing would remove whatever bears the log's.
+        What readers hold up stays in the log.
+        """
+        with contextlib.suppress(apsw.Error):
+            self._connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE)
 
     def close(self, *, fold: bool = True) -> None:
         """Close the connection; the last one to close folds the log into the file.

@@ -1,4 +1,4 @@
-"""Opening the log of a file: checked first, brought up to date, its errors said with its name."""
+"""Opening a file: checked first, brought up to date, its errors said with its name."""
 
 from __future__ import annotations
 
@@ -7,13 +7,40 @@ from pathlib import Path
 
 import apsw
 
-from pullstatus.errors import StoreCorrupt, StoreRefused
+from pullstatus.errors import StoreCorrupt, StoreMoved, StoreRefused
 from pullstatus.store.sqlite import schema
+from pullstatus.store.sqlite.committer import Committer
 from pullstatus.store.sqlite.connection import open_reader, open_writer
 from pullstatus.store.sqlite.log import Log
-from pullstatus.store.sqlite.place import ServerLock
+from pullstatus.store.sqlite.names import Names
+from pullstatus.store.sqlite.place import ServerLock, has_room
 from pullstatus.store.sqlite.recovery import check_sound
 from pullstatus.store.sqlite.states import States
+
+
+def open_committer(path: Path, name: Path, *, server: bool, reserve_bytes: int) -> Committer:
+    """A committer of the file at `path`.
+
+    Args:
+        path: of the file, without links in it.
+        name: of the file as it was given, absolute.
+        server: see `open_log`.
+        reserve_bytes: see `open_store`.
+
+    Raises:
+        StoreRefused: the file is not safe to use.
+    """
+    try:
+        names = Names(path, name, server=server)
+        log = open_log(path, server=server)
+        try:
+            names.opened()
+        except StoreMoved:
+            log.close(fold=False)
+            raise
+    except StoreMoved as error:
+        raise StoreRefused(str(error)) from error
+    return Committer(log, names, lambda: has_room(path, reserve_bytes))
 
 
 def open_log(path: Path, *, server: bool) -> Log:

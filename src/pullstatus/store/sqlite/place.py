@@ -2,48 +2,69 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import re
+import stat
 from pathlib import Path
 from typing import IO, Self
 
-from pullstatus import limits
+import msgspec
+
 from pullstatus.errors import StoreRefused
 
-# Their locks or their shared memory do not do what a write-ahead log needs.
-NETWORK_FILE_SYSTEMS = frozenset(
+KNOWN_FILE_SYSTEMS = frozenset(
     [
-        "9p",
-        "afs",
-        "ceph",
-        "cifs",
-        "davfs",
-        "fuse.ceph",
-        "fuse.cephfs",
-        "fuse.glusterfs",
-        "fuse.s3fs",
-        "fuse.sshfs",
-        "glusterfs",
-        "gpfs",
-        "lustre",
-        "ncpfs",
-        "nfs",
-        "nfs4",
-        "orangefs",
-        "smb3",
-        "smbfs",
+        "bcachefs",
+        "btrfs",
+        "ext2",
+        "ext3",
+        "ext4",
+        "f2fs",
+        "jfs",
+        "nilfs2",
+        "overlay",
+        "ramfs",
+        "reiserfs",
+        "rootfs",
+        "tmpfs",
+        "xfs",
+        "zfs",
     ]
 )
+"""Those of one kernel, on its own memory or disk: one writer's locks and shared memory hold for all
+processes, and what was synced is on the disk. Whatever has a network, a hypervisor or a program of
+its own behind it (nfs, cifs, 9p, virtiofs, fuse) promises that by its configuration, if at all."""
+
+FILES = ("", "-wal", "-shm", "-journal", "-server")
+"""What a store's files are called behind the name of the first."""
 
 
-def check_folder(path: Path, mounts: str | None = None) -> None:
-    """Refuse a folder that is absent or lies on a network file system.
+class Mount(msgspec.Struct, frozen=True):
+    """A line of /proc/self/mountinfo.
 
-    `mounts` is the text of /proc/self/mountinfo; read from there when not given.
+    Attributes:
+        point: where it is.
+        kind: type of the file system.
+        options: how that was mounted.
+    """
+
+    point: str
+    kind: str
+    options: tuple[str, ...]
+
+
+def check_place(path: Path, *, any_file_system: bool = False, mounts: str | None = None) -> None:
+    """Refuse a place where commits could be lost, or where a file would have more than one name.
+
+    Args:
+        path: of the store's file, without links in it; the file need not be there.
+        any_file_system: do not ask which one it is.
+        mounts: the text of /proc/self/mountinfo; read from there when not given.
 
     Raises:
-        StoreRefused: saying which folder, and what to do.
+        StoreRefused: saying what is wrong with the place, and what to do.
     """
     folder = path.absolute().parent
     if not folder.is_dir():
@@ -52,42 +73,146 @@ def check_folder(path: Path, mounts: str | None = None) -> None:
         raise StoreRefused(f"{path} is a folder; name a file in it")
     if not os.access(folder, os.W_OK):
         raise StoreRefused(f"the folder {folder} cannot be written by this user")
+    for suffix in FILES:
+        _check_one_name(path.with_name(path.name + suffix))
     if mounts is None:
         try:
             # As bytes of file names become text everywhere else.
             mounts = os.fsdecode(Path("/proc/self/mountinfo").read_bytes())
         except OSError:
             return  # not Linux: nobody to ask
-    kind = file_system(folder.resolve(), mounts)
-    if kind in NETWORK_FILE_SYSTEMS:
+    found = parse_mounts(mounts)
+    _check_not_mounted(path, found)
+    if not any_file_system:
+        _check_file_system(folder, mount_of(folder.resolve(), found))
+
+
+def _check_one_name(file: Path) -> None:
+    try:
+        found = file.lstat()
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise StoreRefused(f"{file} cannot be looked at: {error.strerror}") from error
+    if not stat.S_ISREG(found.st_mode):
         raise StoreRefused(
-            f"the folder {folder} lies on a network file system ({kind}), where commits can be"
-            " lost; put the store on a local disk"
+            f"{file} is no ordinary file, but a store's files lie beside each other in one folder;"
+            " put them there, or name another file"
+        )
+    if found.st_nlink > 1:
+        raise StoreRefused(
+            f"{file} has {found.st_nlink} names (hard links): by another one it would be a store"
+            f" without its log; remove the others (find them with: find / -inum {found.st_ino}),"
+            " or restore a backup to a new name"
         )
 
 
-def file_system(folder: Path, mounts: str) -> str:
-    """The type of the file system that holds `folder`, by the text of /proc/self/mountinfo."""
-    found, kind = "", ""
-    for line in filter(None, mounts.split("\n")):
+def _check_not_mounted(path: Path, mounts: list[Mount]) -> None:
+    """A file that is mounted by itself has another name, in another folder, without the log."""
+    ours = {str(path.with_name(path.name + suffix)) for suffix in FILES}
+    for mount in mounts:
+        if mount.point in ours:
+            raise StoreRefused(
+                f"{mount.point} is mounted by itself, so the store's other files would stay"
+                " behind, and the newest commits in them; mount the folder it lies in"
+            )
+
+
+def _check_file_system(folder: Path, mount: Mount | None) -> None:
+    advice = (
+        "put the store on a local disk (ext4, xfs, btrfs, zfs and the like), or, if you know that"
+        " locks, shared memory and syncs work there as on one, write ?file-system=any behind the"
+        " store's URL"
+    )
+    if mount is None:
+        raise StoreRefused(
+            f"/proc/self/mountinfo does not say which file system the folder {folder} lies on,"
+            f" and on some of them commits can be lost; {advice}"
+        )
+    if mount.kind not in KNOWN_FILE_SYSTEMS:
+        raise StoreRefused(
+            f"the folder {folder} lies on a file system ({mount.kind}) that is not known to keep"
+            f" what was committed: on network and shared ones commits can be lost; {advice}"
+        )
+    if mount.kind == "overlay" and "volatile" in mount.options:
+        raise StoreRefused(
+            f"the folder {folder} lies on an overlay that was mounted as volatile, which syncs"
+            f" nothing; {advice}"
+        )
+
+
+def parse_mounts(text: str) -> list[Mount]:
+    """The lines of /proc/self/mountinfo. A later one covers an earlier one at the same point."""
+    mounts = []
+    for line in filter(None, text.split("\n")):
         left, _, right = line.partition(" - ")
         # The mount point is the fifth field; blanks in it are written as \040.
         point = _OCTAL.sub(lambda octal: chr(int(octal[1], 8)), left.split(" ")[4])
-        if (point == "/" or f"{folder}/".startswith(f"{point}/")) and len(point) >= len(found):
-            found, kind = point, right.split(" ")[0]
-    return kind
+        kind, *rest = right.split(" ")
+        options = rest[-1].split(",") if rest else []
+        mounts.append(Mount(point, kind, tuple(options)))
+    return mounts
+
+
+def mount_of(folder: Path, mounts: list[Mount]) -> Mount | None:
+    """The one that holds `folder`: with the deepest point, and the latest of several there."""
+    found = None
+    for mount in mounts:
+        point = mount.point
+        inside = point == "/" or f"{folder}/".startswith(f"{point}/")
+        if inside and (found is None or len(point) >= len(found.point)):
+            found = mount
+    return found
+
+
+def holds_nothing(path: Path) -> bool:
+    """Whether there is no file, or an empty one as something that only wants a name makes it."""
+    try:
+        return path.stat().st_size == 0
+    except OSError:
+        return True
+
+
+def check_no_log(path: Path) -> None:
+    """Refuse to make a file beside the log of another: opened together they would be mixed.
+
+    Raises:
+        StoreRefused: saying what is left of it.
+    """
+    for suffix in ("-wal", "-journal"):
+        log = path.with_name(path.name + suffix)
+        if not holds_nothing(log):
+            raise StoreRefused(
+                f"{path} is not there, but its log {log} is, and may hold records: put the file"
+                " back, or move the log elsewhere"
+            )
+
+
+def check_begins(path: Path) -> None:
+    """Refuse to begin a new store where the file of another has only gone missing.
+
+    Raises:
+        StoreRefused: saying what is left of it.
+    """
+    check_no_log(path)
+    lock = path.with_name(f"{path.name}-server")
+    if not path.exists() and not holds_nothing(lock):
+        raise StoreRefused(
+            f"{path} is not there, but {lock} says that it was served: put the file back or restore"
+            f" a backup; to begin with an empty store, remove {lock} first"
+        )
 
 
 _OCTAL = re.compile(r"\\([0-7]{3})")
 
 
-def has_room(path: Path) -> bool:
+def has_room(path: Path, reserve_bytes: int) -> bool:
     """Whether more entries may be stored: pulls need some room too, and come first."""
     try:
         free = os.statvfs(path.parent)
     except OSError:
         return False
-    return free.f_bavail * free.f_frsize >= limits.STORE_RESERVE_BYTES
+    return free.f_bavail * free.f_frsize >= reserve_bytes
 
 
 class ServerLock:
@@ -112,13 +237,19 @@ class ServerLock:
             self._file.seek(0)
             holder = self._file.read().strip() or "unknown"
             self._file.close()
+            if error.errno not in (errno.EWOULDBLOCK, errno.EACCES):
+                raise StoreRefused(f"{lock} cannot be locked: {error.strerror}") from error
             raise StoreRefused(
                 f"another server (process {holder}) already serves {path};"
                 " stop it first, or name another store"
             ) from error
-        self._file.truncate(0)
-        self._file.write(str(os.getpid()))
-        self._file.flush()
+        try:
+            self._file.truncate(0)
+            self._file.write(str(os.getpid()))
+            self._file.flush()
+        except OSError as error:
+            self._file.close()
+            raise StoreRefused(f"{lock} cannot be written: {error.strerror}") from error
 
     def __enter__(self) -> Self:
         return self

@@ -50,17 +50,20 @@ class ProcessChannel(asyncio.BufferedProtocol):
         self._transport: asyncio.Transport
 
     @classmethod
-    async def open(cls, path: Path, held: Sequence[int], *, server: bool) -> ProcessChannel:
+    async def open(
+        cls, path: Path, name: Path, held: Sequence[int], *, server: bool, reserve_bytes: int
+    ) -> ProcessChannel:
         """Start a process that opens the file at `path`.
 
         Args:
+            path, name, server, reserve_bytes: see `open_committer`.
             held: file descriptors that the process holds open as long as it lives.
-            server: this is for the one serving process, as in `open_log`.
 
         Raises:
             StoreRefused: the file is not safe to use.
         """
-        ours, process = _start(path, held, server=server)
+        arguments = [str(path), str(name), str(reserve_bytes), *["--server"] * server]
+        ours, process = _start(arguments, held)
         loop = asyncio.get_running_loop()
         _, channel = await loop.create_unix_connection(lambda: cls(process), sock=ours)
         await channel.opened()
@@ -153,17 +156,16 @@ class ProcessChannel(asyncio.BufferedProtocol):
 
 
 def _start(
-    path: Path, held: Sequence[int], *, server: bool
+    arguments: Sequence[str], held: Sequence[int]
 ) -> tuple[socket.socket, subprocess.Popen[bytes]]:
-    """A process for the file at `path`, and our end of the socket between us."""
+    """A process with these arguments, and our end of the socket between us."""
     ours, theirs = socket.socketpair()
     for end in (ours, theirs):
         end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SOCKET_BYTES)
     with theirs:
         number = theirs.fileno()
-        arguments = [str(number), str(os.getpid()), str(path), *["--server"] * server]
         return ours, subprocess.Popen(  # noqa: S603 - ourselves
-            [sys.executable, *_MAIN, *arguments],
+            [sys.executable, *_MAIN, str(number), str(os.getpid()), *arguments],
             pass_fds=[number, *held],
             stdin=subprocess.DEVNULL,
         )

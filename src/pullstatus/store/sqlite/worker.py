@@ -20,9 +20,8 @@ from pathlib import Path
 from pullstatus.errors import StoreRefused
 from pullstatus.store.sqlite.committer import GROUP_MAX, NOTICE_S, Committer
 from pullstatus.store.sqlite.frames import Frames, frame
-from pullstatus.store.sqlite.opening import open_log
+from pullstatus.store.sqlite.opening import open_committer
 from pullstatus.store.sqlite.operations import Operation
-from pullstatus.store.sqlite.place import has_room
 
 _PR_SET_PDEATHSIG = 1  # prctl(2)
 
@@ -81,14 +80,15 @@ def _serve(connection: _Connection, committer: Committer) -> None:
 
 def main() -> None:
     """Work for the server that has started this process, until it says so or is gone."""
-    number, parent, path = int(sys.argv[1]), int(sys.argv[2]), Path(sys.argv[3])
-    server = "--server" in sys.argv[4:]
+    number, parent = int(sys.argv[1]), int(sys.argv[2])
+    path, name, reserve_bytes = Path(sys.argv[3]), Path(sys.argv[4]), int(sys.argv[5])
+    server = "--server" in sys.argv[6:]
     for interruption in (signal.SIGINT, signal.SIGTERM):
         signal.signal(interruption, signal.SIG_IGN)  # the server is told the same, and ends us
     _die_with(parent)
     connection = _Connection(socket.socket(fileno=number))
     try:
-        committer = Committer(open_log(path, server=server), lambda: has_room(path))
+        committer = open_committer(path, name, server=server, reserve_bytes=reserve_bytes)
     except StoreRefused as error:
         connection.send(error)
         return

@@ -1,0 +1,107 @@
+"""Do the names of an open store still stand for the files that were opened by them?
+
+A commit is in the files that are open. Whoever opens the store next finds the files that bear its
+names. Where these are no longer the same, because a file or its folder was moved, removed, replaced
+or written over, a commit succeeds and nobody will ever see it. So the committer asks after each
+commit, before its answers go out.
+
+The cost is a `stat` for each name. No file is opened: closing any handle of a file drops the locks
+that SQLite holds on it.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from pullstatus.errors import StoreMoved
+
+
+class Names:
+    """The names of one open store, and what each of them stood for when it was opened.
+
+    Attributes:
+        overwritten: somebody else has written into the file, so what it holds is not known.
+    """
+
+    def __init__(self, path: Path, name: Path, *, server: bool) -> None:
+        """To be made just before SQLite opens the file; `opened` comes after.
+
+        Args:
+            path: of the file, without links in it.
+            name: of the file as it was given, absolute; there may be links in it.
+            server: this is the one serving process, so nobody else folds a log into the file.
+        """
+        self._path = path
+        self._server = server
+        self._before = _file(path)
+        self._others = [path.with_name(f"{path.name}-wal")]
+        if server:
+            self._others.append(path.with_name(f"{path.name}-server"))
+        if name != path:
+            self._others.append(name)
+        self._expected: list[tuple[int, ...]] = []
+        self._written: tuple[int, ...] = ()
+        self.overwritten = False
+
+    def opened(self) -> None:
+        """Remember what the names stand for, now that SQLite has opened file and log.
+
+        Raises:
+            StoreMoved: they have changed meanwhile.
+        """
+        found = _stat(self._path)
+        if _identity(found) != self._before:
+            raise StoreMoved(_moved(self._path))
+        self._written = _content(found)
+        self._expected = [_identity(_stat(path)) for path in self._others]
+
+    def written(self) -> None:
+        """The log was folded into the file by this process: so the file has to look from now on."""
+        self._written = _content(_stat(self._path))
+
+    def check(self) -> None:
+        """Whether each name still stands for what it stood for.
+
+        Raises:
+            StoreMoved: for another file or for none, or somebody else has written into the file.
+        """
+        found = _stat(self._path)
+        if _identity(found) != self._before:
+            raise StoreMoved(_moved(self._path))
+        if self._server and _content(found) != self._written:
+            self.overwritten = True
+            raise StoreMoved(
+                f"{self._path} was written by somebody else while it was in use; stop the server"
+                " first, then restore a backup to a new name"
+            )
+        for path, expected in zip(self._others, self._expected, strict=True):
+            if _identity(_stat(path)) != expected:
+                raise StoreMoved(_moved(path))
+
+
+def _stat(path: Path) -> os.stat_result:
+    try:
+        return os.stat(path)  # noqa: PTH116 - on every commit's way
+    except OSError as error:
+        raise StoreMoved(_moved(path)) from error
+
+
+def _file(path: Path) -> tuple[int, ...]:
+    return _identity(_stat(path))
+
+
+def _identity(found: os.stat_result) -> tuple[int, ...]:
+    return (found.st_dev, found.st_ino, found.st_nlink)
+
+
+def _content(found: os.stat_result) -> tuple[int, ...]:
+    return (found.st_size, found.st_mtime_ns)
+
+
+def _moved(path: Path) -> str:
+    return (
+        f"{path} is no longer the file that was opened: it, or its folder, was moved, removed,"
+        " replaced, mounted over or given a second name while it was in use; see what is there now,"
+        " and stop the server before anything of the kind"
+    )

@@ -1,0 +1,163 @@
+"""Backup and restore to real targets: no hard links there, somebody else at it, no room."""
+
+from __future__ import annotations
+
+import errno
+import os
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from pullstatus.errors import StoreRefused
+from pullstatus.store import restore_store
+from pullstatus.store.sqlite import copies
+from pullstatus.store.sqlite.audit import audit_file
+from pullstatus.store.url import Location
+from tests.store.build import STATUSES, append, names, records
+from tests.store.conftest import Opener
+
+pytestmark = pytest.mark.anyio
+
+
+def no_progress(_done: int, _total: int) -> None:
+    pass
+
+
+@pytest.fixture
+async def source(opener: Opener, file: Path) -> Path:
+    """A store with three records, closed."""
+    store = await opener()
+    await store.append(append(STATUSES, records(3)))
+    await store.close()
+    return file
+
+
+@pytest.fixture
+def target(tmp_path: Path) -> Path:
+    """In a folder of its own."""
+    (tmp_path / "nas").mkdir()
+    return tmp_path / "nas" / "b.db"
+
+
+def accepted(file: Path) -> int:
+    report = audit_file(file, no_progress)
+    assert report.findings == []
+    return report.mailboxes[0].accepted
+
+
+@pytest.mark.parametrize("code", [errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK])
+async def test_without_hard_links(
+    source: Path, target: Path, monkeypatch: pytest.MonkeyPatch, code: int
+) -> None:
+    """CIFS, exFAT and most of FUSE have none. A file that is there is not written over either."""
+
+    def link(*_paths: object) -> None:
+        raise OSError(code, os.strerror(code))
+
+    monkeypatch.setattr(os, "link", link)
+    copies.backup(source, target, no_progress)
+    assert names(target.parent) == ["b.db"]
+    assert accepted(target) == 3
+    restored = f"sqlite:///{target.parent}/new.db"
+    args = {"at_ms": 1, "actor": "me", "progress": no_progress}
+    assert await restore_store(restored, target, **args) == 2  # type: ignore[arg-type]
+    assert names(target.parent) == ["b.db", "new.db"]
+
+    def appears(_done: int, _total: int) -> None:
+        (target.parent / "c.db").write_text("somebody else's")
+
+    with pytest.raises(StoreRefused, match="exists"):
+        copies.backup(source, target.parent / "c.db", appears)
+    assert (target.parent / "c.db").read_text() == "somebody else's"
+    assert names(target.parent) == ["b.db", "c.db", "new.db"]
+
+
+async def test_a_name_that_is_free_is_left_free_when_it_cannot_be_taken(
+    source: Path, target: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_paths: object) -> None:
+        raise OSError(errno.EIO, "made up")
+
+    monkeypatch.setattr(os, "link", fail)
+    monkeypatch.setattr(Path, "replace", fail)
+    with pytest.raises(StoreRefused, match="made up"):
+        copies.backup(source, target, no_progress)
+    assert names(target.parent) == []
+
+
+@pytest.mark.parametrize("locks", [True, False], ids=["locks", "no_locks"])
+async def test_two_at_once_to_one_target(
+    source: Path, target: Path, monkeypatch: pytest.MonkeyPatch, *, locks: bool
+) -> None:
+    """One makes it, the other is told so; the file is whole and nothing else is left."""
+    if not locks:
+
+        def flock(*_args: object) -> None:
+            raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+        monkeypatch.setattr("fcntl.flock", flock)
+    begun, go_on = threading.Event(), threading.Event()
+
+    def hold(_done: int, _total: int) -> None:
+        begun.set()
+        assert go_on.wait(60)
+
+    first = threading.Thread(target=copies.backup, args=(source, target, hold))
+    first.start()
+    assert begun.wait(60)
+    with pytest.raises(StoreRefused, match=r"another process is making .*b\.db"):
+        copies.backup(source, target, no_progress)
+    go_on.set()
+    first.join()
+    assert names(target.parent) == ["b.db"]
+    assert accepted(target) == 3
+
+
+async def test_what_a_killed_one_left_is_in_nobodys_way(source: Path, target: Path) -> None:
+    for suffix in (".part", ".part-journal", ".part-lock"):
+        target.with_name(target.name + suffix).write_text("half")
+    copies.backup(source, target, no_progress)
+    assert names(target.parent) == ["b.db"]
+    assert accepted(target) == 3
+
+
+@pytest.mark.parametrize("suffix", ["-wal", "-journal"])
+async def test_a_file_is_not_made_beside_the_log_of_another(
+    source: Path, target: Path, suffix: str
+) -> None:
+    """Whoever opened it would get a mixture of both."""
+    target.with_name(target.name + suffix).write_text("commits of another file")
+    with pytest.raises(StoreRefused, match="may hold records"):
+        copies.backup(source, target, no_progress)
+    with pytest.raises(StoreRefused, match="may hold records"):
+        await restore_store(
+            f"sqlite:///{target}", source, at_ms=1, actor="me", progress=no_progress
+        )
+    assert names(target.parent) == [target.name + suffix]
+
+
+def back_up(source: Path, target: Location) -> None:
+    copies.backup(source, target.path, no_progress)
+
+
+def restore(source: Path, target: Location) -> None:
+    copies.restore(source, target, at_ms=1, actor="me", progress=no_progress)
+
+
+@pytest.mark.parametrize("act", [back_up, restore])
+async def test_a_disk_that_is_full_is_said_in_one_line(
+    source: Path,
+    target: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    act: Callable[[Path, Location], None],
+) -> None:
+    def fail(*_args: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(copies.Files, "sync", fail)
+    location = Location(target)
+    with pytest.raises(StoreRefused, match="No space left"):
+        act(source, location)
+    assert names(target.parent) == []

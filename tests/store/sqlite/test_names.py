@@ -1,0 +1,244 @@
+"""A store whose names no longer stand for its files answers nobody, and leaves its file whole."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import filecmp
+import os
+import shutil
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from pullstatus.errors import OutcomeUnknown, StoreMoved, StoreRefused, StoreUnavailable
+from pullstatus.store import Store, open_store
+from pullstatus.store.sqlite.audit import audit_file
+from tests.store.build import STATUSES, append, pull, records, until
+from tests.store.conftest import Opener
+
+pytestmark = pytest.mark.anyio
+
+Act = Callable[[Path], Path]
+
+
+def log_of(file: Path) -> Path:
+    return file.with_name(f"{file.name}-wal")
+
+
+def remove(file: Path) -> Path:
+    """Nothing is left to look at; what the file held is gone, as whoever did that wanted."""
+    file.unlink()
+    return file
+
+
+def rename(file: Path) -> Path:
+    return file.rename(file.with_name("old.db"))
+
+
+def replace(file: Path) -> Path:
+    """As rsync does, and whoever moves a restored copy there."""
+    kept = file.with_name("kept.db")
+    shutil.copy(file, file.with_name("new.db"))
+    file.rename(kept)
+    file.with_name("new.db").rename(file)
+    return kept
+
+
+def give_second_name(file: Path) -> Path:
+    file.with_name("second.db").hardlink_to(file)
+    return file
+
+
+def remove_log(file: Path) -> Path:
+    log_of(file).unlink()
+    return file
+
+
+def rename_log(file: Path) -> Path:
+    log_of(file).rename(file.with_name("old-wal"))
+    return file
+
+
+def replace_log(file: Path) -> Path:
+    shutil.copy(log_of(file), file.with_name("new-wal"))
+    file.with_name("new-wal").replace(log_of(file))
+    return file
+
+
+def rename_folder(file: Path) -> Path:
+    return file.parent.rename(file.parent.with_name("old")) / file.name
+
+
+def replace_folder(file: Path) -> Path:
+    """A copy of all of it in its place, with a log of its own."""
+    folder = file.parent
+    old = folder.rename(folder.with_name("old"))
+    shutil.copytree(old, folder)
+    return old / file.name
+
+
+ACTS = [
+    remove,
+    rename,
+    replace,
+    give_second_name,
+    remove_log,
+    rename_log,
+    replace_log,
+    rename_folder,
+    replace_folder,
+]
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    """In a folder of its own, that can be moved."""
+    (tmp_path / "data").mkdir()
+    return tmp_path / "data" / "store.db"
+
+
+async def refuses_from_now_on(store: Store, failures: list[BaseException]) -> None:
+    """The very next operation is not answered, nor is any that comes later."""
+    answers = await asyncio.gather(
+        store.append(append(STATUSES, records(1))),
+        store.pull(pull(STATUSES, 1)),
+        return_exceptions=True,
+    )
+    for answer in answers:
+        assert isinstance(answer, OutcomeUnknown | StoreUnavailable), answer
+    with pytest.raises(StoreUnavailable):
+        await store.append(append(STATUSES, records(1)))
+    assert [type(failure) for failure in failures] == [StoreMoved]
+
+
+@pytest.mark.parametrize("act", ACTS)
+@pytest.mark.parametrize("server", [False, True], ids=["command", "server"])
+async def test_nobody_is_answered_after(
+    opener: Opener, file: Path, act: Act, *, server: bool
+) -> None:
+    """And the file holds all that was answered before, wherever it is now."""
+    failures: list[BaseException] = []
+    store = await opener(server=server, on_failure=failures.append)
+    for _ in range(3):
+        await store.append(append(STATUSES, records(1)))
+    whole = act(file)
+    await refuses_from_now_on(store, failures)
+    assert "stop the server before" in str(failures[0])
+    await store.close()
+    if whole.exists():
+        alone = whole.with_name("alone.db")  # without any log that may lie beside it
+        shutil.copy(whole, alone)
+        report = audit_file(alone, lambda _done, _total: None)
+        assert report.findings == []
+        assert report.mailboxes[0].accepted >= 3
+
+
+@pytest.mark.parametrize("act", ACTS)
+async def test_it_is_noticed_while_nothing_comes(opener: Opener, file: Path, act: Act) -> None:
+    failures: list[BaseException] = []
+    await opener(server=True, on_failure=failures.append)
+    act(file)
+    await until(lambda: bool(failures))
+    assert type(failures[0]) is StoreMoved
+
+
+async def test_another_log_is_not_removed_at_the_end(opener: Opener, file: Path) -> None:
+    """Closing folds the log away by its name, which may be that of another store's by then."""
+    store = await opener()
+    await store.append(append(STATUSES, records(1)))
+    replace_folder(file)
+    content = log_of(file).read_bytes()
+    assert content
+    await store.close()
+    assert log_of(file).read_bytes() == content
+
+
+async def test_a_file_that_is_written_over_is_left_alone(opener: Opener, file: Path) -> None:
+    """`cp` over it keeps its inode. Nothing of the old log may get into what was copied there."""
+    failures: list[BaseException] = []
+    store = await opener(server=True, on_failure=failures.append)
+    await store.append(append(STATUSES, records(1)))
+    await store.backup(file.with_name("backup.db"), lambda _done, _total: None)
+    await store.append(append(STATUSES, records(1)))
+    shutil.copyfile(file.with_name("backup.db"), file)
+    await refuses_from_now_on(store, failures)
+    assert "written by somebody else" in str(failures[0])
+    await store.close()
+    assert filecmp.cmp(file, file.with_name("backup.db"), shallow=False)
+
+
+async def test_its_own_folding_is_no_overwriting(opener: Opener) -> None:
+    failures: list[BaseException] = []
+    store = await opener(server=True, on_failure=failures.append)
+    for _ in range(25):
+        await store.append(append(STATUSES, [b"x" * 16_000] * 60))
+    beside = await opener()
+    await beside.append(append(STATUSES, records(1)))
+    await beside.close()
+    await store.pull(pull(STATUSES))
+    assert failures == []
+
+
+async def test_the_lock_of_a_server_is_one_of_its_names(opener: Opener, file: Path) -> None:
+    """Without it a second server could start beside the first."""
+    failures: list[BaseException] = []
+    store = await opener(server=True, on_failure=failures.append)
+    await store.append(append(STATUSES, records(2)))
+    file.with_name("store.db-server").unlink()
+    await refuses_from_now_on(store, failures)
+
+
+async def test_a_link_that_leads_elsewhere_is_noticed(file: Path) -> None:
+    """The name that was given leads to another file: the next one to open it finds that."""
+    link = file.with_name("link.db")
+    link.symlink_to(file)
+    failures: list[BaseException] = []
+    store = await open_store(f"sqlite:///{link}", server=True, on_failure=failures.append)
+    try:
+        await store.append(append(STATUSES, records(1)))
+        link.unlink()
+        link.symlink_to(file.with_name("other.db"))
+        await refuses_from_now_on(store, failures)
+    finally:
+        await store.close()
+
+
+@contextlib.contextmanager
+def mounted_over(folder: Path) -> Iterator[None]:
+    mount = ["mount", "-t", "tmpfs", "-o", "size=1m", "none", str(folder)]
+    if os.geteuid() or subprocess.run(mount, check=False, capture_output=True).returncode:
+        pytest.skip("nothing can be mounted here")
+    try:
+        yield
+    finally:
+        subprocess.run(["umount", "--lazy", str(folder)], check=True)
+
+
+async def test_a_mount_over_the_folder_is_noticed(opener: Opener, file: Path) -> None:
+    failures: list[BaseException] = []
+    store = await opener(server=True, on_failure=failures.append)
+    await store.append(append(STATUSES, records(1)))
+    with mounted_over(file.parent):
+        await refuses_from_now_on(store, failures)
+    await store.close()
+    again = await opener(server=True)
+    assert (await again.backlog())[0].accepted in (1, 2)
+
+
+async def test_a_removed_store_is_not_begun_anew_by_the_next_start(
+    opener: Opener, file: Path
+) -> None:
+    """Whoever restarts a server that has ended would serve an empty store, and say all is well."""
+    store = await opener(server=True)
+    rename(file)
+    await store.close()
+    for _ in range(2):
+        with pytest.raises(StoreRefused, match="it was served"):
+            await opener(server=True)
+        with pytest.raises(StoreRefused, match="it was served"):
+            await opener()
+    file.with_name("old.db").rename(file)
+    await opener(server=True)
