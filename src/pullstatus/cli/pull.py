@@ -91,8 +91,9 @@ def pull(
     """Take records out of a mailbox, until it is empty.
 
     A page is on disk before the next is asked for, and so is the key that brings the same page
-    again. Kill it at any time and start it anew: nothing is lost and nothing is written twice. Only
-    the reader of standard output may see a page twice.
+    again; a key that has brought none yet is kept for the next run. Kill it at any time and start
+    it anew: nothing is lost and nothing is written twice. Only the reader of standard output may
+    see a page twice.
 
     On a terminal it shows how far it is. Elsewhere it prints a line of JSON for each page, except
     to standard output, which has the records.

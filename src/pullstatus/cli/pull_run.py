@@ -7,8 +7,9 @@ from random import Random
 from typing import Protocol
 
 from pullstatus import Client, ClientError, Page, limits
-from pullstatus.cli.pull_targets import InFlight, Target
+from pullstatus.cli.pull_targets import Target
 from pullstatus.client.flow import IDLE_S, RETRY_S
+from pullstatus.client.keys import NextPage
 from pullstatus.client.pauses import Pauses
 from pullstatus.client.records import Record
 from pullstatus.errors import StoreRefused
@@ -40,6 +41,8 @@ def pull_into(
 ) -> None:
     """Empty a mailbox into a target; with `follow`, for ever.
 
+    A key is kept until it has brought a page: over empty ones, failures, and the ends of runs.
+
     Raises:
         ClientError: a page could not be had. Unless it `may_have_consumed`, the next run goes on
             without a loss; then too, if the service knows Idempotency-Key.
@@ -47,35 +50,44 @@ def pull_into(
         StoreFailed: the target could not be written; the next run goes on without a loss.
     """
     idle, again = Pauses(*IDLE_S, random), Pauses(*RETRY_S, random)
-    in_flight = _left_over(target, abandon=abandon, watcher=watcher, now_s=clock())
-    resumed = in_flight is not None
+    owed = _left_over(target, count_max, abandon=abandon, watcher=watcher)
+    resumed = owed is not None and owed.in_flight
     while True:
-        if in_flight is None:
-            in_flight = InFlight(f"{random.getrandbits(128):032x}", count_max, clock())
-            target.ask(in_flight)
+        owed = owed or NextPage.new(f"{random.getrandbits(128):032x}", count_max)
+        now_s = clock()
+        asked = owed.ask(now_s)
+        _refuse_forgotten(asked, now_s)
+        target.ask(asked)
         try:
-            page = client.pull(kind, max=in_flight.count_max, key=in_flight.key)
+            page = client.pull(kind, max=asked.count_max, key=asked.key)
         except ClientError as error:
+            if error.may_have_consumed:
+                owed = asked
             if follow and error.retry_can_help and (client.keyed or not error.may_have_consumed):
                 watcher.warn(str(error))
                 sleep(again.next_s())
                 continue
-            if error.may_have_consumed and client.keyed is False:
+            if client.keyed is False:
                 target.rest()  # the page is gone or was never taken; a repeat could bring another
+            elif not owed.in_flight:
+                target.rest(owed)
             raise
         again.reset()
         if resumed and not page.keyed:
-            watcher.warn(LOST.format(count=in_flight.count_max))
+            watcher.warn(LOST.format(count=asked.count_max))
         target.settle(page)
-        in_flight, resumed = None, False
+        resumed = False
         watcher.page(page)
-        if page.waiting or (page and page.waiting is None):
-            continue
-        target.rest()
+        if page:
+            owed = None
+            idle.reset()
+            if page.waiting != 0:
+                continue
+        else:
+            owed = (asked if page.in_doubt else owed).empty(now_s) if page.keyed else None
+        target.rest(owed)
         if not follow:
             return
-        if page:
-            idle.reset()
         sleep(idle.next_s())
 
 
@@ -85,11 +97,13 @@ LOST = (
 )
 
 
-def _left_over(target: Target, *, abandon: bool, watcher: Watcher, now_s: float) -> InFlight | None:
-    """The page to ask for again, if the last run left one that can be asked for."""
-    left = target.in_flight
-    if left is None:
-        return None
+def _left_over(
+    target: Target, count_max: int, *, abandon: bool, watcher: Watcher
+) -> NextPage | None:
+    """The page to ask for, if the last run left one that can be asked for."""
+    left = target.next_page
+    if left is None or not left.in_doubt:
+        return None if left is None else left.sized(count_max)
     if target.keyed is False:
         watcher.warn(LOST.format(count=left.count_max))
         target.give_up()
@@ -98,11 +112,14 @@ def _left_over(target: Target, *, abandon: bool, watcher: Watcher, now_s: float)
         watcher.warn(f"page {left.key} is not asked for again; the service's journal may have it")
         target.give_up()
         return None
-    if now_s - left.asked_s > limits.PULL_KEY_S:
+    return left
+
+
+def _refuse_forgotten(page: NextPage, now_s: float) -> None:
+    if page.asked_s is not None and page.forgotten(now_s):
         raise StoreRefused(
-            f"a page was asked for {(now_s - left.asked_s) / 3600:.0f} hours ago, and the service"
+            f"a page was asked for {(now_s - page.asked_s) / 3600:.0f} hours ago, and the service"
             f" keeps it under its key for {limits.PULL_KEY_S // 3600}. Ask the operator to look"
-            f" with `pullstatus pulls list --key {left.key}` and to redeliver what is found; then"
+            f" with `pullstatus pulls list --key {page.key}` and to redeliver what is found; then"
             " go on with --abandon-page"
         )
-    return left

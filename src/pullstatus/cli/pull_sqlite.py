@@ -10,7 +10,8 @@ from pathlib import Path
 import msgspec
 
 from pullstatus import Page
-from pullstatus.cli.pull_targets import COLUMNS, InFlight, Source, one_line
+from pullstatus.cli.pull_targets import COLUMNS, Source, one_line
+from pullstatus.client.keys import NextPage
 from pullstatus.client.records import DeliveryStatus, Record
 from pullstatus.errors import StoreFailed, StoreRefused
 from pullstatus.records import Kind
@@ -47,7 +48,7 @@ CREATE TABLE IF NOT EXISTS pullstatus_pull (
     sdkappid  INTEGER NOT NULL,
     type      INTEGER NOT NULL,
     keyed     INTEGER,                      -- does the service know Idempotency-Key?
-    in_flight TEXT,                         -- the page that was asked for, JSON
+    in_flight TEXT,                         -- the page that was asked for, or will be, JSON
     PRIMARY KEY (url, sdkappid, type)
 );
 """
@@ -61,7 +62,7 @@ class SqliteTarget:
         self._path = path
         self._source = source
         self._keyed: bool | None = None
-        self._in_flight: InFlight | None = None
+        self._next_page: NextPage | None = None
         self._where = (source.url, source.sdkappid, int(source.kind))
         names = ["received_at" if source.kind is Kind.DELIVERY_STATUS else "replied_at"]
         names += ["sdkappid", *COLUMNS[source.kind], "json"]
@@ -76,32 +77,33 @@ class SqliteTarget:
                 raise
 
     @property
-    def in_flight(self) -> InFlight | None:
+    def next_page(self) -> NextPage | None:
         """As `Target` says."""
-        return self._in_flight
+        return self._next_page
 
     @property
     def keyed(self) -> bool | None:
         """As `Target` says."""
         return self._keyed
 
-    def ask(self, page: InFlight) -> None:
+    def ask(self, page: NextPage) -> None:
         """As `Target` says."""
         with self._engine(), self._transaction():
             self._move(page)
 
     def settle(self, page: Page[Record]) -> None:
-        """As `Target` says; no page is in flight then."""
+        """As `Target` says; no page is in flight then, unless this one is empty."""
         self._keyed = page.keyed
-        with self._engine(), self._transaction():
-            self._connection.executemany(self._insert, [self._row(record) for record in page])
-            self._move(None)
-
-    def rest(self) -> None:
-        """As `Target` says."""
-        if self._in_flight is not None:
+        if page:
             with self._engine(), self._transaction():
+                self._connection.executemany(self._insert, [self._row(record) for record in page])
                 self._move(None)
+
+    def rest(self, kept: NextPage | None = None) -> None:
+        """As `Target` says."""
+        if self._next_page != kept:
+            with self._engine(), self._transaction():
+                self._move(kept)
 
     def give_up(self) -> None:
         """As `Target` says."""
@@ -132,18 +134,18 @@ class SqliteTarget:
         if keyed is not None:
             self._keyed = bool(keyed)
         if in_flight is not None:
-            self._in_flight = msgspec.json.decode(in_flight, type=InFlight)
+            self._next_page = msgspec.json.decode(in_flight, type=NextPage)
 
-    def _move(self, page: InFlight | None) -> None:
+    def _move(self, page: NextPage | None) -> None:
         """Put another page, or none, in flight: only if it is still ours that is."""
         changed = self._connection.execute(
             "UPDATE pullstatus_pull SET in_flight = ?, keyed = ?"
             " WHERE url = ? AND sdkappid = ? AND type = ? AND in_flight IS ?",
-            (_json(page), self._keyed, *self._where, _json(self._in_flight)),
+            (_json(page), self._keyed, *self._where, _json(self._next_page)),
         )
         if changed.rowcount != 1:
             raise StoreRefused(f"another process pulls the same mailbox into {self._path}")
-        self._in_flight = page
+        self._next_page = page
 
     def _row(self, record: Record) -> list[object]:
         at = record.received_at if isinstance(record, DeliveryStatus) else record.replied_at
@@ -154,13 +156,13 @@ class SqliteTarget:
 
     @contextlib.contextmanager
     def _transaction(self) -> Iterator[None]:
-        before = self._in_flight
+        before = self._next_page
         self._connection.execute("BEGIN IMMEDIATE")
         try:
             yield
             self._connection.execute("COMMIT")
         except BaseException:
-            self._in_flight = before
+            self._next_page = before
             if self._connection.in_transaction:
                 self._connection.execute("ROLLBACK")
             raise
@@ -173,7 +175,7 @@ class SqliteTarget:
             raise StoreFailed(f"{self._path} cannot be used: {error}") from error
 
 
-def _json(page: InFlight | None) -> str | None:
+def _json(page: NextPage | None) -> str | None:
     return None if page is None else msgspec.json.encode(page).decode()
 
 

@@ -2,7 +2,7 @@
 
     ask     the key is on disk      -> only then is the page asked for
     settle  the records are on disk -> only then is another page asked for
-    rest    no page is in flight
+    rest    no page is in flight; a key that has brought none yet is kept for the next run
 
 Killed after `ask`, the next run asks for the same page with the same key, and whatever of it was
 written already is not written again: a file knows how long it was before the page, a database
@@ -24,6 +24,7 @@ import msgspec
 
 from pullstatus import Page
 from pullstatus.cli.slots import Slots, sync_folder
+from pullstatus.client.keys import NextPage
 from pullstatus.client.records import Record
 from pullstatus.errors import StoreFailed, StoreRefused
 from pullstatus.records import Kind
@@ -52,46 +53,44 @@ class Source(msgspec.Struct, frozen=True):
     kind: Kind
 
 
-class InFlight(msgspec.Struct, frozen=True):
-    """A page that was asked for, or is about to be."""
-
-    key: str
-    count_max: int
-    asked_s: float
-
-
 class State(msgspec.Struct, frozen=True, kw_only=True):
     """What a target remembers.
 
-    size    bytes of the file before the page in flight
-    keyed   whether the service knows Idempotency-Key, as far as it has told
+    size       bytes of the file before the page in flight
+    keyed      whether the service knows Idempotency-Key, as far as it has told
+    next_page  the page in flight, or the one that a key is kept for
     """
 
     source: Source
     size: int = 0
     keyed: bool | None = None
-    in_flight: InFlight | None = None
+    next_page: NextPage | None = msgspec.field(name="in_flight", default=None)
+
+    @property
+    def in_flight(self) -> bool:
+        """Whether the end of the file may be a part of the next page."""
+        return self.next_page is not None and self.next_page.in_flight
 
 
 class Target(Protocol):
     """A place for records, and for the key of the page in flight."""
 
     @property
-    def in_flight(self) -> InFlight | None:
-        """The page that was in flight when the last run ended."""
+    def next_page(self) -> NextPage | None:
+        """The page to ask for first, if the last run has left its key."""
 
     @property
     def keyed(self) -> bool | None:
         """Whether the service knows Idempotency-Key, as far as it has told."""
 
-    def ask(self, page: InFlight) -> None:
+    def ask(self, page: NextPage) -> None:
         """Note that this page is asked for; durable on return."""
 
     def settle(self, page: Page[Record]) -> None:
         """Write what it brought; durable on return."""
 
-    def rest(self) -> None:
-        """Note that no page is in flight; durable on return."""
+    def rest(self, kept: NextPage | None = None) -> None:
+        """Note that no page is in flight, and which key has yet to bring one; durable on return."""
 
     def give_up(self) -> None:
         """Keep what is there of the page in flight, and rest."""
@@ -187,16 +186,16 @@ class FileTarget:
             raise
 
     @property
-    def in_flight(self) -> InFlight | None:
+    def next_page(self) -> NextPage | None:
         """As `Target` says."""
-        return self._state.in_flight
+        return self._state.next_page
 
     @property
     def keyed(self) -> bool | None:
         """As `Target` says."""
         return self._state.keyed
 
-    def ask(self, page: InFlight) -> None:
+    def ask(self, page: NextPage) -> None:
         """As `Target` says."""
         self._note(page)
 
@@ -213,9 +212,9 @@ class FileTarget:
             self._size = os.fstat(self._file).st_size
         self._keyed = page.keyed
 
-    def rest(self) -> None:
+    def rest(self, kept: NextPage | None = None) -> None:
         """As `Target` says."""
-        self._note(None)
+        self._note(kept)
 
     def give_up(self) -> None:
         """As `Target` says."""
@@ -242,11 +241,11 @@ class FileTarget:
     def _find_size(self) -> int:
         """How long the file is, without what may have been written of a page in flight."""
         size = os.fstat(self._file).st_size
-        if self._state.in_flight is not None and 0 < size < self._state.size:
+        if self._state.in_flight and 0 < size < self._state.size:
             raise StoreRefused(
                 f"{self._path} is shorter than it was: put it back, or move it away altogether"
             )
-        if self._state.in_flight is not None:
+        if self._state.in_flight:
             return min(size, self._state.size)
         head = self._form.head(self._source.kind)
         if size and os.pread(self._file, len(head), 0) != head:
@@ -285,8 +284,8 @@ class FileTarget:
             start += len(part)
         return b"".join(parts)
 
-    def _note(self, page: InFlight | None) -> None:
-        self._state = State(source=self._source, size=self._size, keyed=self._keyed, in_flight=page)
+    def _note(self, page: NextPage | None) -> None:
+        self._state = State(source=self._source, size=self._size, keyed=self._keyed, next_page=page)
         with self._disk():
             self._slots.write(self._state)
 
@@ -313,16 +312,16 @@ class StdoutTarget:
         self._keyed = self._state.keyed
 
     @property
-    def in_flight(self) -> InFlight | None:
+    def next_page(self) -> NextPage | None:
         """As `Target` says."""
-        return self._state.in_flight
+        return self._state.next_page
 
     @property
     def keyed(self) -> bool | None:
         """As `Target` says."""
         return self._state.keyed
 
-    def ask(self, page: InFlight) -> None:
+    def ask(self, page: NextPage) -> None:
         """As `Target` says."""
         self._note(page)
 
@@ -334,9 +333,9 @@ class StdoutTarget:
             raise StoreFailed(f"standard output cannot be written: {error.strerror}") from error
         self._keyed = page.keyed
 
-    def rest(self) -> None:
+    def rest(self, kept: NextPage | None = None) -> None:
         """As `Target` says."""
-        self._note(None)
+        self._note(kept)
 
     def give_up(self) -> None:
         """As `Target` says."""
@@ -346,8 +345,8 @@ class StdoutTarget:
         """As `Target` says."""
         self._slots.close()
 
-    def _note(self, page: InFlight | None) -> None:
-        self._state = State(source=self._source, keyed=self._keyed, in_flight=page)
+    def _note(self, page: NextPage | None) -> None:
+        self._state = State(source=self._source, keyed=self._keyed, next_page=page)
         self._slots.write(self._state)
 
 
@@ -363,7 +362,7 @@ def _state_of(slots: Slots[State], source: Source) -> State:
     was = state.source
     # A service may move to another address, but not while a page is asked for at the old one.
     if (was.sdkappid, was.kind) != (source.sdkappid, source.kind) or (
-        was.url != source.url and state.in_flight is not None
+        was.url != source.url and state.next_page is not None and state.next_page.in_doubt
     ):
         raise StoreRefused(
             f"{slots.path} belongs to {was.url}, {was.sdkappid}, {was.kind.path}: give another file"

@@ -116,6 +116,8 @@ class _Known:
 class Client(_Known):
     """Pulls one application's records; blocking. Usable from several threads.
 
+    What one thread's failure has left, the next pull of any thread gets.
+
         with Client("http://127.0.0.1:8080", 1400006666, appkey) as client:
             for batch in client.delivery_statuses():
                 with batch:
@@ -189,13 +191,21 @@ class Client(_Known):
         page: always when nothing was consumed; when a page may be on its way only against a
         service that knows `Idempotency-Key`, with the same key.
 
+        A key stands for the next page, and is kept until it has brought one. Behind a failure or
+        an empty page the next pull of this client asks with the same key again: an earlier attempt
+        may be held up on its way, and take a page later.
+
         Args:
             kind: which mailbox.
-            max: how many records at most, 1 to 100.
-            key: the page's Idempotency-Key. Give the key of an exception to get the page that it
-                may have cost, or one that you wrote down before. Made anew otherwise.
+            max: how many records at most, 1 to 100. A page that an earlier pull may have taken
+                comes first, as large as that one asked for.
+            key: the page's Idempotency-Key, if you keep it yourself, so that another process can
+                go on with it: write it down before, and change it when you have stored records
+                that came with it, not when the page was empty. A key of an exception, too, brings
+                the page that it may have cost.
 
         Raises:
+            KeyExpired: a page may have been taken that can't be had again.
             ClientError: it failed. `may_have_consumed` and `key` say about the page.
         """
         return self._drive(self._puller.pull(Kind(kind), max, key))
@@ -211,6 +221,9 @@ class Client(_Known):
 
         The next page is asked for when the last batch was acknowledged. When the mailbox is empty
         the iterator waits, longer and longer up to ten seconds, until there is more.
+
+        Until its page is acknowledged a key stays this client's: a new iterator begins with what
+        an exception or a failed batch has left.
 
         Args:
             max: how many records a batch has at most, 1 to 100.
@@ -306,7 +319,7 @@ class AsyncClient(_Known):
     ) -> Page[Record]:
         """Take one page out of a mailbox; see `Client.pull`.
 
-        A cancelled pull may have consumed a page as well: pass a `key` of your own if you cancel.
+        A cancelled pull may have consumed a page as well: the next pull of this client brings it.
         """
         return await self._drive(self._puller.pull(Kind(kind), max, key))
 

@@ -17,6 +17,7 @@
         |   |-- WrongAddress        HTTP 3xx or 4xx: somebody else lives there
         |   |-- GatewayFailed       HTTP 5xx or 408: a proxy speaks for a service that did not
         |   `-- AnswerMalformed     not the JSON that is due; its bytes are in `content`
+        |-- KeyExpired            a page may have been taken, too long ago to have it again
         |-- BatchRefused          a push is refused; nothing of the batch was stored
         `-- InvalidArgument       an argument is wrong, a ValueError too; nothing was sent
             `-- NotAcknowledged     the next batch is asked for before the last was finished
@@ -42,6 +43,7 @@ __all__ = [
     "ClockSkewed",
     "GatewayFailed",
     "InvalidArgument",
+    "KeyExpired",
     "NoAnswer",
     "NotAcknowledged",
     "NotConnected",
@@ -62,7 +64,8 @@ class ClientError(PullstatusError):
         may_have_consumed: the mailbox may have given out a page that never reached us. Against a
             service that knows `Idempotency-Key`, asking again with `key` brings it; against
             others it may be lost.
-        key: the Idempotency-Key of the page, None if no page was asked for.
+        key: the Idempotency-Key of the page, None if no page was asked for. The next pull of the
+            same client asks with it by itself.
         retry_can_help: the same call may work later.
         retry_after_s: seconds that the other side told us to wait, None if it didn't.
     """
@@ -233,6 +236,19 @@ class AnswerMalformed(AnswerUnreadable):
 
     code = "answer_malformed"
     retry_can_help = True
+
+
+# --- time -----------------------------------------------------------------------------------------
+
+
+class KeyExpired(ClientError):
+    """An attempt with `key` had no answer for so long that the service may have forgotten the key.
+
+    If that attempt took a page, the operator finds it by the key and can hand it out again. Raised
+    once; the next pull has a new key.
+    """
+
+    code = "key_expired"
 
 
 # --- pushes ---------------------------------------------------------------------------------------

@@ -11,6 +11,9 @@ A pull is repeated when that can help and cannot lose anything:
 
 Whether it knows keys shows in its answers: ours have `Pullstatus-Waiting`. Each attempt is signed
 anew, since a service may refuse a signature it has seen.
+
+Behind an empty page and behind a failure the next pull asks with the same key, whoever makes it:
+see `keys`. A key is done with when its page was acknowledged, or handed to a caller of `pull`.
 """
 
 from __future__ import annotations
@@ -25,11 +28,13 @@ from pullstatus.client.errors import (
     AnswerLost,
     ClientError,
     InvalidArgument,
+    KeyExpired,
     NoAnswer,
     NotAcknowledged,
     NotConnected,
 )
 from pullstatus.client.exchange import Answer, Flow, Send, Unanswered, Wait, send
+from pullstatus.client.keys import Claim, Claims
 from pullstatus.client.pages import Batch, Page
 from pullstatus.client.pauses import Pauses
 from pullstatus.client.reading import Found, clock_skew_s, read_pull
@@ -61,6 +66,7 @@ class Puller:
     Attributes:
         keyed: whether the service knows `Idempotency-Key`; None until an answer tells.
         clock_skew_s: how far our clock was ahead of the last answer's `Date`, in seconds.
+        claims: the pages that its callers are owed.
     """
 
     def __init__(
@@ -85,77 +91,111 @@ class Puller:
         self._attempts_max = attempts_max
         self._clock = clock
         self.random = random
+        self.claims = Claims(self._new_key)
         self.keyed = keyed
         self.clock_skew_s: float | None = None
 
     def __repr__(self) -> str:
         return f"{self._base_url!r}, sdkappid={self._sdkappid}"
 
-    def new_key(self) -> str:
-        """A key that no other pull has."""
-        return f"{self.random.getrandbits(128):032x}"
-
-    def pull(
-        self,
-        kind: Kind,
-        count_max: int,
-        key: str | None,
-    ) -> Flow[Page[Record]]:
-        """One page, with retries as far as they cannot lose one."""
+    def pull(self, kind: Kind, count_max: int, key: str | None) -> Flow[Page[Record]]:
+        """One page for a caller who takes it as it is: nobody acknowledges it."""
         check_max(count_max)
-        key = self.new_key() if key is None else check_key(key)
+        claim = self.claims.take(kind, count_max, None if key is None else check_key(key))
+        page = yield from self.ask(claim)
+        if page:
+            self.claims.settle(claim)
+        return page
+
+    def ask(self, claim: Claim) -> Flow[Page[Record]]:
+        """The page of a claim, with retries as far as they cannot lose one.
+
+        Unless records came, the claim is given back, for the next caller.
+        """
+        page: Page[Record] | None = None
+        try:
+            page = claim.page or (yield from self._ask(claim))
+            return page
+        finally:
+            if not page:
+                self.claims.give_back(claim)
+
+    def _ask(self, claim: Claim) -> Flow[Page[Record]]:
         pauses = Pauses(*RETRY_S, self.random)
-        in_doubt = False
         attempt = 1
         while True:
             try:
-                found = yield from self._attempt(kind, count_max, key)
+                return (yield from self._attempt(claim))
             except ClientError as error:
-                in_doubt = in_doubt or error.may_have_consumed
-                hopeful = error.retry_can_help and (self.keyed or not in_doubt)
+                hopeful = error.retry_can_help and (self.keyed or not error.may_have_consumed)
                 if not hopeful or attempt >= self._attempts_max:
-                    _explain(error, key, in_doubt=in_doubt, keyed=self.keyed)
+                    _explain(error, claim, keyed=self.keyed)
+                    if self.keyed is False:
+                        self.claims.settle(claim)  # its key brings nothing here
                     raise
                 pause_s = max(pauses.next_s(), min(error.retry_after_s or 0, RETRY_AFTER_S_MAX))
-            else:
-                return self._page(kind, key, found)
             yield Wait(pause_s)
             attempt += 1
 
-    def _attempt(self, kind: Kind, count_max: int, key: str) -> Flow[Found]:
+    def _attempt(self, claim: Claim) -> Flow[Page[Record]]:
+        now_s = self._clock()
+        before = claim.next
+        if before.forgotten(now_s):
+            self.claims.settle(claim)
+            raise _expired(before.key)
+        claim.next = before.ask(now_s)  # and stays so if this ends in any other way than these
+        try:
+            found = yield from self._send(claim, int(now_s))
+        except ClientError as error:
+            if not error.may_have_consumed:
+                claim.next = before
+            raise
+        if not found.records and self.keyed:
+            claim.next = before.empty(now_s)
+        elif not found.records:
+            self.claims.settle(claim)
+        return self._page(claim, found)
+
+    def _send(self, claim: Claim, now_s: int) -> Flow[Found]:
         # Digits only: some servers read it as a number.
         random = str(self.random.randrange(10**8, 10**9))
         target, content = pull_request(
-            self._sdkappid, self._appkey, kind, count_max, random, int(self._clock())
+            self._sdkappid, self._appkey, claim.kind, claim.next.count_max, random, now_s
         )
-        headers = {**HEADERS, "Idempotency-Key": key}
+        headers = {**HEADERS, "Idempotency-Key": claim.next.key}
         outcome = yield from send(Send(self._base_url + target, content, headers))
         answer = whole(outcome)
-        now_s = self._clock()
-        self.clock_skew_s = clock_skew_s(answer.headers, now_s)
-        found = read_pull(answer, kind, keyed=self.keyed, now_s=now_s)
+        answered_s = self._clock()
+        self.clock_skew_s = clock_skew_s(answer.headers, answered_s)
+        found = read_pull(answer, claim.kind, keyed=self.keyed, now_s=answered_s)
         self.keyed = found.waiting is not None
         return found
 
-    def _page(self, kind: Kind, key: str, found: Found) -> Page[Record]:
+    def _page(self, claim: Claim, found: Found) -> Page[Record]:
         assert self.keyed is not None
         return Page(
-            kind=kind,
+            kind=claim.kind,
             records=tuple(found.records),
-            key=key,
+            key=claim.next.key,
             keyed=self.keyed,
             waiting=found.waiting,
             pull_id=found.pull_id,
+            in_doubt=self.keyed and not found.records and claim.next.in_doubt,
         )
+
+    def _new_key(self) -> str:
+        return f"{self.random.getrandbits(128):032x}"
 
 
 class Follower(Generic[R]):
     """Goes after one mailbox, batch after batch.
 
-    It can be asked again after an exception: it then asks for the same page with the same key.
+    It can be asked again after an exception: it then asks for the same page with the same key. So
+    does another one of the same client.
 
     Args:
         follow: wait for more when the mailbox is empty; otherwise that is the end.
+        key: the first page's key.
     """
 
     def __init__(
@@ -163,6 +203,7 @@ class Follower(Generic[R]):
     ) -> None:
         check_max(count_max)
         self._puller = puller
+        self._claims = puller.claims
         self._kind = kind
         self._count_max = count_max
         self._follow = follow
@@ -179,36 +220,43 @@ class Follower(Generic[R]):
             ClientError: the next page could not be had.
         """
         last = self._batch
+        waiting = None
         if last is not None and last.failed:
             yield Wait(self._again.next_s())
-            self._batch = Batch(last.page, last.attempt + 1)
-            return self._batch
-        if last is not None and not last.acknowledged:
+        elif last is not None and not last.acknowledged:
             raise NotAcknowledged(
                 "the last batch is not finished",
                 fix="call its ack(), or work on it within `with batch:`",
             )
-        self._again.reset()
-        waiting = None if last is None else last.page.waiting
+        else:
+            self._again.reset()
+            waiting = None if last is None else last.page.waiting
         self._batch = None
         while True:
             if waiting == 0:
                 if not self._follow:
                     return None
                 yield Wait(self._idle.next_s())
-            page = yield from self._pull()
+            claim = self._claims.take(self._kind, self._count_max, self._key, keep=True)
+            page = yield from self._puller.ask(claim)
             if page:
+                self._key = None
                 self._idle.reset()
-                self._batch = Batch(page)
+                self._batch = self._hand_over(claim, cast("Page[R]", page))
                 return self._batch
             waiting = 0
 
-    def _pull(self) -> Flow[Page[R]]:
-        # Kept until the page is here, whatever is raised or thrown in between.
-        self._key = self._key or self._puller.new_key()
-        page = yield from self._puller.pull(self._kind, self._count_max, self._key)
-        self._key = None
-        return cast("Page[R]", page)
+    def _hand_over(self, claim: Claim, page: Page[R]) -> Batch[R]:
+        claim.page = page
+        claim.attempts += 1
+
+        def finish(*, acknowledged: bool) -> None:
+            if acknowledged:
+                self._claims.settle(claim)
+            else:
+                self._claims.give_back(claim)
+
+        return Batch(page, claim.attempts, finish)
 
 
 # --- what both kinds of call share ----------------------------------------------------------------
@@ -272,19 +320,35 @@ def whole(outcome: Answer | Unanswered) -> Answer:
     raise error
 
 
-def _explain(error: ClientError, key: str, *, in_doubt: bool, keyed: bool | None) -> None:
+def _expired(key: str) -> KeyExpired:
+    error = KeyExpired(
+        f"a page may have been taken under the key {key} more than {limits.PULL_KEY_S // 3600}"
+        " hours ago, and the service keeps it no longer",
+        fix=f"ask the operator to look with `pullstatus pulls list --key {key}` and to redeliver"
+        " what is found; the next pull goes on with a new key",
+        may_have_consumed=True,
+    )
     error.key = key
-    error.may_have_consumed = in_doubt
-    if not in_doubt:
+    return error
+
+
+def _explain(error: ClientError, claim: Claim, *, keyed: bool | None) -> None:
+    if error.key is not None:
+        return  # it says all of it by itself
+    error.key = claim.next.key
+    error.may_have_consumed = claim.next.in_doubt
+    if not claim.next.in_doubt:
         return
     if keyed:
         way = (
-            "a page may be on its way: pull with this exception's key within 24 hours, and it comes"
+            "a page may be on its way: the next pull of this client brings it, and so does any"
+            f" with this exception's key within {limits.PULL_KEY_S // 3600} hours"
         )
     elif keyed is None:
         way = (
             "a page may be lost, since no answer has told yet whether the service knows"
-            " Idempotency-Key: pull with this exception's key; if it does, the page comes"
+            " Idempotency-Key: pull again, elsewhere with this exception's key; if it does, the"
+            " page comes"
         )
     else:
         way = (

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from types import TracebackType
-from typing import Generic, Self, TypeVar
+from typing import Generic, Protocol, Self, TypeVar
 
 import msgspec
 
@@ -23,10 +23,12 @@ class Page(msgspec.Struct, Generic[R_co], frozen=True, kw_only=True):
         kind: which mailbox they are from.
         records: 0 to 100 of them.
         key: the Idempotency-Key that brings this page again, for 24 hours, from a service that
-            knows such keys.
+            knows such keys. An empty page has not used its key up: keep it for the next pull.
         keyed: the service knows them.
         waiting: how many records were left in the mailbox; None if the service doesn't say.
         pull_id: the page's name in the service's journal; None if it doesn't say.
+        in_doubt: this page is empty, but an attempt with its key that had no answer may yet take
+            one: ask again with the key within 24 hours.
     """
 
     kind: Kind
@@ -35,12 +37,20 @@ class Page(msgspec.Struct, Generic[R_co], frozen=True, kw_only=True):
     keyed: bool
     waiting: int | None = None
     pull_id: str | None = None
+    in_doubt: bool = False
 
     def __len__(self) -> int:
         return len(self.records)
 
     def __iter__(self) -> Iterator[R_co]:
         return iter(self.records)
+
+
+class Finish(Protocol):
+    """Who is told that a batch is finished with."""
+
+    def __call__(self, *, acknowledged: bool) -> None:
+        """It was acknowledged, or its receiver failed."""
 
 
 class Batch(Generic[R_co]):
@@ -53,16 +63,17 @@ class Batch(Generic[R_co]):
                 database.store(batch)
 
     or call `ack` yourself. When the block raises, the same batch comes again, if the iterator is
-    asked once more.
+    asked once more, or another one of the same client.
 
     Attributes:
         page: the page itself.
         attempt: 1, then one more each time that the batch is handed over again.
     """
 
-    def __init__(self, page: Page[R_co], attempt: int = 1) -> None:
+    def __init__(self, page: Page[R_co], attempt: int, on_finish: Finish) -> None:
         self.page = page
         self.attempt = attempt
+        self._on_finish = on_finish
         self._finished: bool | None = None  # by an acknowledgement, or a failure
 
     @property
@@ -83,6 +94,7 @@ class Batch(Generic[R_co]):
     def ack(self) -> None:
         """Say that these records are safe now, so that the next may be asked for."""
         self._finished = True
+        self._on_finish(acknowledged=True)
 
     def __len__(self) -> int:
         return len(self.page)
@@ -103,6 +115,7 @@ class Batch(Generic[R_co]):
             self.ack()
         elif not self.acknowledged:
             self._finished = False
+            self._on_finish(acknowledged=False)
 
     def __repr__(self) -> str:
         state = {None: "open", True: "acknowledged", False: "failed"}[self._finished]

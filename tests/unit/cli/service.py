@@ -15,6 +15,10 @@ class Service:
     """One mailbox; `keyed` like ours, or like one that knows no Idempotency-Key.
 
     `step` is called at each instant of a pull: before it is carried out, and after.
+
+    Attributes:
+        down: nobody can connect.
+        hold: the next pull is held up on its way, and its caller gets no answer.
     """
 
     def __init__(
@@ -23,6 +27,9 @@ class Service:
         self.records = records
         self.keyed = keyed
         self.step = step
+        self.hold = False
+        self.down = False
+        self.held: list[httpx.Request] = []
         self.pulled: list[list[Record]] = []
         self._cursor = 0
         self._pages: dict[str, bytes] = {}
@@ -32,7 +39,18 @@ class Service:
         """How many are left."""
         return len(self.records) - self._cursor
 
+    def arrive(self) -> None:
+        """Carry out what was held up."""
+        while self.held:
+            self(self.held.pop())
+
     def __call__(self, request: httpx.Request) -> httpx.Response:
+        if self.down:
+            raise httpx.ConnectError("refused")
+        if self.hold:
+            self.hold = False
+            self.held.append(request)
+            raise httpx.ReadTimeout("late")
         self.step()
         key = request.headers["Idempotency-Key"]
         content = self._pages.get(key) if self.keyed else None

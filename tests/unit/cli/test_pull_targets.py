@@ -12,15 +12,17 @@ from random import Random
 from typing import Any
 
 import httpx
+import msgspec
 import pytest
 
-from pullstatus import Client, Page
+from pullstatus import Client, NotConnected, Page
 from pullstatus.cli import pull_targets, slots
 from pullstatus.cli.pull_run import pull_into
 from pullstatus.cli.pull_sqlite import SqliteTarget
-from pullstatus.cli.pull_targets import FileTarget, InFlight, Source, Target
+from pullstatus.cli.pull_targets import FileTarget, Source, Target
 from pullstatus.cli.slots import SLOT_BYTES, Slots
-from pullstatus.client.records import Record
+from pullstatus.client.keys import NextPage
+from pullstatus.client.records import Record, Reply
 from pullstatus.errors import StoreFailed, StoreRefused
 from pullstatus.records import Kind
 from tests.unit.cli.service import Service
@@ -127,6 +129,7 @@ class Consumer:
         self.watcher = Watcher()
         self.random = Random(7)
         self.now_s = NOW_S
+        self.keyed: bool | None = None
         service.step = self.clock
 
     def open(self) -> Target:
@@ -139,7 +142,12 @@ class Consumer:
         try:
             transport = httpx.MockTransport(self.service)
             with Client(
-                SOURCE.url, SOURCE.sdkappid, "0" * 32, keyed=target.keyed, transport=transport
+                SOURCE.url,
+                SOURCE.sdkappid,
+                "0" * 32,
+                keyed=self.keyed or target.keyed,
+                transport=transport,
+                sleep=lambda _s: None,
             ) as client:
                 pull_into(
                     target,
@@ -276,6 +284,71 @@ def test_page_in_flight_too_long_is_not_asked_for(consumer: Make, form: str) -> 
     found = one.records()
     assert found == [record for record in one.service.records if record in found]
     assert "is not asked for again" in one.watcher.warnings[0]
+
+
+@each_form
+def test_late_attempt_loses_nothing(consumer: Make, form: str) -> None:
+    """Held up on its way, repeated, answered with an empty page: its key is kept for the next run.
+
+    Killed at every instant, too, before the held one arrives with records behind it.
+    """
+    instant, killed = 1, True
+    while killed:
+        one = consumer(form, 0, folder=str(instant))
+        one.keyed = True
+        one.service.hold = True
+        killed = one.run_killed(instant)
+        one.run()
+        assert one.service.held
+        one.service.records += [reply(number) for number in range(5)]
+        one.service.arrive()
+        assert one.service.waiting == 2
+        one.run(count_max=2)
+        assert one.records() == one.service.records, f"killed at instant {instant}"
+        assert not one.watcher.warnings
+        instant += 1
+    assert instant > (2 if form == "db" else 10)
+
+
+@each_form
+def test_page_that_may_come_late_is_not_forgotten_in_silence(consumer: Make, form: str) -> None:
+    """The last run ended well, with an attempt that had no answer; a day later nobody can know."""
+    one = consumer(form, 0)
+    one.keyed = True
+    one.service.hold = True
+    one.run()
+    one.now_s += 24 * 3600 + 1
+    with pytest.raises(StoreRefused, match=r"pulls list --key [0-9a-f]{32}.*--abandon-page"):
+        one.run()
+    one.service.records += [reply(0)]
+    one.run(abandon=True)
+    assert one.records() == one.service.records
+
+
+@each_form
+def test_service_that_was_not_there_leaves_nothing_to_abandon(consumer: Make, form: str) -> None:
+    one = consumer(form)
+    one.service.down = True
+    with pytest.raises(NotConnected):
+        one.run()
+    one.service.down = False
+    one.now_s += 30 * 24 * 3600
+    one.run()
+    assert one.records() == one.service.records
+
+
+@each_form
+def test_state_of_the_version_before_is_gone_on_with(consumer: Make, form: str) -> None:
+    """It had no word for a key that is kept at rest: what it noted was in flight."""
+    one = consumer(form)
+    target = one.open()
+    target.ask(
+        msgspec.json.decode(b'{"key":"old","count_max":2,"asked_s":%f}' % NOW_S, type=NextPage)
+    )
+    target.close()
+    one.run()
+    assert one.records() == one.service.records
+    assert one.watcher.counts == [2, 3, 3]
 
 
 def _in_flight_after(consumer: Make, form: str, instant: int) -> bool:
@@ -421,12 +494,12 @@ def test_database_serves_one_process_for_each_mailbox(consumer: Make) -> None:
     """Two that ask for the same page would write it twice: only one of them can settle it."""
     one = consumer("db")
     first, second = one.open(), one.open()
-    first.ask(InFlight("a", 1, NOW_S))
+    first.ask(NextPage("a", 1, NOW_S))
     with pytest.raises(StoreRefused, match="another process"):
-        second.ask(InFlight("b", 1, NOW_S))
+        second.ask(NextPage("b", 1, NOW_S))
     third = one.open()
-    assert third.in_flight == InFlight("a", 1, NOW_S)
-    page: Page[Record] = Page(kind=Kind.REPLY, records=(), key="a", keyed=True)
+    assert third.next_page == NextPage("a", 1, NOW_S)
+    page: Page[Record] = Page(kind=Kind.REPLY, records=(Reply(),), key="a", keyed=True)
     first.settle(page)
     with pytest.raises(StoreRefused, match="another process"):
         third.settle(page)
@@ -438,7 +511,7 @@ def test_database_holds_several_mailboxes(consumer: Make) -> None:
     one = consumer("db", 2)
     one.run()
     other = SqliteTarget(one.path, Source(SOURCE.url, 1, Kind.DELIVERY_STATUS))
-    assert other.in_flight is None
+    assert other.next_page is None
     other.close()
     with sqlite3.connect(one.path) as connection:
         assert connection.execute("SELECT count(*) FROM replies").fetchone() == (2,)
@@ -473,22 +546,22 @@ def test_database_of_another_program_is_refused(tmp_path: Path) -> None:
 def test_slots_keep_the_value_before_when_a_write_is_torn(tmp_path: Path) -> None:
     """Cut anywhere, whatever was in the slot before: the value is the new one or the last one."""
     path = tmp_path / "state"
-    pages = [InFlight(f"key-{number}", number, NOW_S) for number in range(4)]
-    with Slots(path, InFlight) as state:
+    pages = [NextPage(f"key-{number}", number, NOW_S) for number in range(4)]
+    with Slots(path, NextPage) as state:
         for page in pages[:3]:
             state.write(page)
     before = path.read_bytes()
-    with Slots(path, InFlight) as state:
+    with Slots(path, NextPage) as state:
         state.write(pages[3])
     after = path.read_bytes()
     start = 0 if before[:SLOT_BYTES] != after[:SLOT_BYTES] else SLOT_BYTES
     for cut in range(start, start + SLOT_BYTES + 1, 37):
         path.write_bytes(after[:cut] + before[cut:])
-        with Slots(path, InFlight) as state:
+        with Slots(path, NextPage) as state:
             assert state.value in (pages[2], pages[3])
             state.write(pages[0])
             assert state.value == pages[0]
-        with Slots(path, InFlight) as state:
+        with Slots(path, NextPage) as state:
             assert state.value == pages[0]
 
 
@@ -496,8 +569,8 @@ def test_slots_that_are_something_else_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "state"
     path.write_bytes(b"a file of somebody's" * 999)
     with pytest.raises(StoreRefused, match="damaged"):
-        Slots(path, InFlight)
+        Slots(path, NextPage)
     with Slots(tmp_path / "other", Source) as state:
         state.write(SOURCE)
     with pytest.raises(StoreRefused, match="another version"):
-        Slots(tmp_path / "other", InFlight)
+        Slots(tmp_path / "other", NextPage)

@@ -137,12 +137,6 @@ def test_refusal_ends_a_loop(client: Hands) -> None:
         client.batches().next()
 
 
-def test_empty_page_may_use_its_key_no_more(client: Hands) -> None:
-    client.over(page(waiting=0), page(1, waiting=0))
-    client.batches().one()
-    assert len(set(client.keys)) == 2
-
-
 def test_batch_says_what_it_is(client: Hands) -> None:
     client.over(page(1, 2, waiting=0))
     batch = client.batches().one()

@@ -1,0 +1,143 @@
+"""A key stands for its caller's next page, not for one request: kept until it has brought one.
+
+    first attempt   -- held up on its way --------------------------> takes records 1 to 5
+    the same again  ------> an empty page
+                                           records 1 to 5 come in
+    the next pull   -------------------------------------------------------> with that key: 1 to 5
+
+With a new key after the empty page nobody would see them: the first attempt took them under a key
+for which nobody asks any more.
+
+An attempt that had no answer can take a page as long as its signature is fresh, and the service
+forgets what a key has brought after a day. So a key remembers since when a page may have been taken
+under it. Once that is a day ago, asking brings another page, and says nothing of the first.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from typing import Any, Final
+
+import msgspec
+
+from pullstatus import limits
+from pullstatus.client.pages import Page
+from pullstatus.records import Kind
+
+__all__ = ["LATE_S", "Claim", "Claims", "NextPage"]
+
+LATE_S: Final = 3600.0
+"""Seconds after which an attempt can take nothing any more. Its signature is refused after
+`limits.SKEW_S_MAX`, by a clock that may differ by as much from ours; the rest is for the pauses
+between the attempts of one pull."""
+
+
+class NextPage(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A page that was asked for, or will be. A value: each step gives the next one.
+
+    Attributes:
+        key: its Idempotency-Key.
+        count_max: how many records were asked for; a key that has brought a page is refused with
+            another number.
+        asked_s: the earliest moment, in Unix seconds, at which it can have been taken; None if it
+            can't have been, since each attempt had its answer.
+        in_flight: an attempt had no answer, and no other has been answered since.
+    """
+
+    key: str
+    count_max: int
+    asked_s: float | None
+    in_flight: bool = True
+
+    @classmethod
+    def new(cls, key: str, count_max: int) -> NextPage:
+        """One that nobody has asked for."""
+        return cls(key, count_max, None, in_flight=False)
+
+    @property
+    def in_doubt(self) -> bool:
+        """Whether it may have been taken, or may yet be by an attempt that is on its way."""
+        return self.asked_s is not None
+
+    def sized(self, count_max: int) -> NextPage:
+        """With another number of records, unless a page of the old number may be there."""
+        return self if self.in_doubt else msgspec.structs.replace(self, count_max=count_max)
+
+    def ask(self, now_s: float) -> NextPage:
+        """When an attempt begins; it remains so until there is an answer."""
+        asked_s = now_s if self.asked_s is None else self.asked_s
+        return msgspec.structs.replace(self, asked_s=asked_s, in_flight=True)
+
+    def empty(self, asked_s: float) -> NextPage:
+        """When an attempt that began at `asked_s` has brought an empty page.
+
+        It says that nothing was taken before, and nothing of earlier attempts that are late.
+        """
+        if self.in_flight:
+            return msgspec.structs.replace(self, asked_s=asked_s, in_flight=False)
+        if self.asked_s is not None and asked_s - self.asked_s > LATE_S:
+            return msgspec.structs.replace(self, asked_s=None)
+        return self
+
+    def forgotten(self, now_s: float) -> bool:
+        """Whether the service may have forgotten that it took it."""
+        return self.asked_s is not None and now_s - self.asked_s > limits.PULL_KEY_S
+
+
+class Claim:
+    """One caller's claim to its next page.
+
+    Attributes:
+        next: the page, as far as it is known.
+        page: the page itself, if it came and its receiver failed with it.
+        attempts: how often the page was handed over.
+    """
+
+    def __init__(self, kind: Kind, next_page: NextPage) -> None:
+        self.kind = kind
+        self.next = next_page
+        self.page: Page[Any] | None = None
+        self.attempts = 0
+        self.held = True
+
+
+class Claims:
+    """All claims of one client that are not settled; each is in the hands of one caller at a time.
+
+    There are as many as callers have pulled at the same time.
+    """
+
+    def __init__(self, new_key: Callable[[], str]) -> None:
+        self._new_key = new_key
+        self._lock = threading.Lock()
+        self._claims: list[Claim] = []
+
+    def take(self, kind: Kind, count_max: int, key: str | None, *, keep: bool = False) -> Claim:
+        """The oldest claim that nobody holds, or a new one.
+
+        Args:
+            key: the claim with this key instead.
+            keep: whether to keep it after this call if its key is not one of ours; it is its
+                caller's to keep otherwise.
+        """
+        with self._lock:
+            for claim in self._claims:
+                if not claim.held and claim.kind is kind and key in (None, claim.next.key):
+                    claim.held = True
+                    claim.next = claim.next.sized(count_max)
+                    return claim
+            claim = Claim(kind, NextPage.new(key or self._new_key(), count_max))
+            if key is None or keep:
+                self._claims.append(claim)
+            return claim
+
+    def give_back(self, claim: Claim) -> None:
+        """Let the next caller have it."""
+        claim.held = False
+
+    def settle(self, claim: Claim) -> None:
+        """Forget it: its page is safe, or will never come."""
+        with self._lock:
+            if claim in self._claims:
+                self._claims.remove(claim)
