@@ -28,6 +28,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from docs import client, consoles
 from pullstatus import limits
 from pullstatus.cli import main
+from pullstatus.receipts import repair
 from pullstatus.server import logs
 from pullstatus.server.serve import ServeOptions, Server
 from pullstatus.wire import codes
@@ -77,12 +78,19 @@ def metrics() -> str:
     return "\n".join(["", "| name | type | labels | |", "|---|---|---|---|", *rows])
 
 
+def repairs() -> str:
+    """The table of what is mended in callbacks, as `receipts.repair` begins with it."""
+    assert repair.__doc__ is not None
+    return "\n" + "\n".join(line for line in repair.__doc__.splitlines() if line.startswith("|"))
+
+
 PARTS: Final = {
     "client": client.reference,
     "commands": commands,
     "limits": bounds,
     "results": results,
     "metrics": metrics,
+    "repairs": repairs,
 }
 
 

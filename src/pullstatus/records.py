@@ -43,6 +43,7 @@ __all__ = [
     "encode",
     "encode_all",
     "encode_array",
+    "mend_text",
 ]
 
 
@@ -612,6 +613,29 @@ def check_json(data: bytes, what: str = "the body") -> None:
     raise InvalidBody(
         f"{what} is not JSON, or is nested more than {limits.JSON_DEPTH_MAX} levels deep"
     )
+
+
+# Up to the next half of a surrogate pair, which no UTF-8 can say, and that half. Possessive.
+_TO_HALF: Final = re.compile(
+    r"((?:[^\\]++|\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}"
+    r"|\\(?!u[dD][89a-fA-F][0-9a-fA-F]{2}).)*+)(\\u[dD][89a-fA-F][0-9a-fA-F]{2})?",
+    re.DOTALL,
+)
+
+
+def mend_text(data: bytes) -> bytes:
+    """JSON as UTF-8 that can be read: what no Unicode text can hold becomes U+FFFD.
+
+    A byte order mark goes, and UTF-16 behind one becomes UTF-8. For senders and answers that cannot
+    be had again; whatever is refused here may come again mended.
+    """
+    if data.startswith((b"\xff\xfe", b"\xfe\xff")):
+        text = data.decode("utf-16", "replace")
+    else:
+        text = data.decode("utf-8-sig", "replace")
+    if "\\u" in text:
+        text = _TO_HALF.sub(lambda found: found[1] + ("\\ufffd" if found[2] else ""), text)
+    return text.encode()
 
 
 def integer(token: bytes) -> int | None:

@@ -205,7 +205,7 @@ def test_made_up_records_are_valid_varied_and_nobodys() -> None:
     chance = random.Random(1)
     statuses = [made_up_status(chance, 1_700_000_000) for _ in range(500)]
     replies = [made_up_reply(chance, 1_700_000_000) for _ in range(500)]
-    taken = read_callback(b"[" + b",".join(map(encode, statuses)) + b"]")
+    taken = read_callback(b"[" + b",".join(map(encode, statuses)) + b"]", 0)
     assert (taken.kind, len(taken.entries)) == (Kind.DELIVERY_STATUS, 500)
     assert len({status.sid for status in statuses}) == 500
     assert len({status.errmsg for status in statuses}) > 8

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from pathlib import Path
 
 import pytest
@@ -441,6 +442,38 @@ def test_callback_repeats_are_known_across_a_restart(tmp_path: Path) -> None:
             answer = program.ingest(app, STATUS, statuses(2), Idempotency_Key="k")
             assert answer.json == {"accepted": 2}
         assert program.pull(app).data == statuses(1) + statuses(2)
+
+
+def test_callback_is_mended_where_a_batch_is_refused(
+    shared: Program, app: App, secret: str
+) -> None:
+    """Its sender cannot mend it, and drops it after a try or two."""
+    before = shared.metrics()
+    cut = reply(1, text="see you \ud83d", time="1767000001")
+    odd = status(2, description=None, report_status="fail", nationcode=86)
+    assert shared.post(f"/callbacks/{secret}", cut).content == OK
+    assert shared.post(f"/callbacks/{secret}", [status(1), odd]).content == OK
+    problem(shared.ingest(app, REPLY, [cut]), 400)
+    problem(shared.ingest(app, STATUS, [odd]), 400)
+    assert shared.pull(app, REPLY).data == [reply(1, text="see you \ufffd")]
+    mended = status(2, description="", report_status="FAIL")
+    assert shared.pull(app).data == [status(1), mended]
+    after = shared.metrics()
+    for kind in (STATUS, REPLY):
+        name = f'pullstatus_records_repaired_total{{kind="{kind.path}"}}'
+        assert after[name] - before[name] == 1
+
+
+def test_callback_without_a_time_is_stored_once_however_late_its_repeat(
+    shared: Program, app: App, secret: str
+) -> None:
+    undated = status(1, user_receive_time="0000-00-00 00:00:00")
+    assert shared.post(f"/callbacks/{secret}", [undated]).content == OK
+    [record] = shared.pull(app).data
+    assert record == undated | {"user_receive_time": record["user_receive_time"]}
+    time.sleep(1.1)  # so that the time of arrival is another one
+    assert shared.post(f"/callbacks/{secret}", [undated]).content == OK
+    assert shared.pull(app).data == []
 
 
 def test_callback_with_a_bad_record_stores_nothing(shared: Program, app: App, secret: str) -> None:

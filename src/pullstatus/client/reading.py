@@ -13,7 +13,6 @@ Source: protocol.md sections 5, 8 and 11.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from datetime import UTC
 from email.utils import parsedate_to_datetime
@@ -38,7 +37,7 @@ from pullstatus.client.errors import (
 from pullstatus.client.exchange import Answer
 from pullstatus.client.records import Record, read_record
 from pullstatus.errors import InvalidBody
-from pullstatus.records import Kind, check_json
+from pullstatus.records import Kind, check_json, mend_text
 from pullstatus.wire.codes import Result
 
 __all__ = ["Found", "clock_skew_s", "read_pull", "retry_after_s"]
@@ -270,29 +269,17 @@ def _malformed(answer: Answer, fault: str) -> AnswerMalformed:
 _decode_object: Final = msgspec.json.Decoder(dict[str, Any]).decode
 _decode_data: Final = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 _decode_raws: Final = msgspec.json.Decoder(list[msgspec.Raw]).decode
-# Half a surrogate pair, which no UTF-8 can say; the look-behinds spare escaped backslashes.
-_LONE: Final = re.compile(
-    r"(?<!\\)((?:\\\\)*)"
-    r"(\\u[dD][89abAB][0-9a-fA-F]{2}(?!\\u[dD][c-fC-F])"
-    r"|(?<!\\u[dD][89abAB][0-9a-fA-F]{2})\\u[dD][c-fC-F][0-9a-fA-F]{2})"
-)
 
 
 def _read_object(content: bytes) -> tuple[bytes, dict[str, Any] | None]:
     """The object that the content is, None if it is none; and the text that could be read."""
-    for text in (content, _mended(content)):
+    for text in (content, mend_text(content)):
         try:
             check_json(text)
             return text, _decode_object(text)
         except (msgspec.DecodeError, UnicodeDecodeError, InvalidBody, RecursionError):
             continue
     return content, None
-
-
-def _mended(content: bytes) -> bytes:
-    """Bytes that are no UTF-8, and half surrogate pairs, as U+FFFD: better than a page lost."""
-    text = content.decode("utf-8-sig", "replace")
-    return _LONE.sub(r"\1\\ufffd", text).encode()
 
 
 def _read_data(answer: Answer, content: bytes, members: dict[str, Any], kind: Kind) -> list[Record]:

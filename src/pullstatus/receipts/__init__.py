@@ -21,8 +21,10 @@ class Receipts(msgspec.Struct, frozen=True):
     fingerprints  one for each entry, for formats whose sender repeats itself and has no request
                   key; None when a repeat is recognised by other means. A fingerprint is (the
                   record's own time in Unix seconds, 16 bytes of BLAKE2b)
+    repaired      how many of the entries were not as they had to be, and were mended
     """
 
     kind: Kind
     entries: list[bytes]
     fingerprints: list[tuple[int, bytes]] | None = None
+    repaired: int = 0

@@ -6,7 +6,8 @@ r"""Tencent's own callback bodies, so that its event settings can point at us un
 Tencent repeats a push that it takes for failed, without any request key. So each record gets a
 fingerprint. Carriers report more than once for one `sid`, hence a delivery status is the same one
 only if outcome and time agree too; a reply has no id at all and is the same one only if its whole
-body is.
+body is. A record that tells no time gets that of its arrival, which is left out of its fingerprint:
+the repeat arrives later.
 
 Source: Tencent Cloud SMS, status and reply callbacks; protocol.md section 10.
 """
@@ -15,24 +16,35 @@ from __future__ import annotations
 
 from hashlib import blake2b
 
-from pullstatus.errors import InvalidBody
+import msgspec
+
+from pullstatus.errors import InvalidBody, InvalidRecord
 from pullstatus.receipts import Receipts
 from pullstatus.receipts.batch import check_count, check_size
+from pullstatus.receipts.repair import Repaired, repair
 from pullstatus.records import (
     DeliveryStatus,
     Kind,
     Reply,
     decode,
     decode_array,
+    encode,
     encode_all,
     receive_time_s,
 )
 
 __all__ = ["read_callback"]
 
+_UNDATED_S = 0  # in the fingerprint of a record with the time of its arrival
 
-def read_callback(body: bytes) -> Receipts:
+
+def read_callback(body: bytes, now_s: int) -> Receipts:
     """Read the body of a delivery-status callback or of a reply callback.
+
+    What can be mended is, see `repair`; a body that needs none is taken exactly as it is.
+
+    Args:
+        now_s: when it arrived, in Unix seconds: the time of a record that tells none.
 
     Returns:
         The entries in order, each with its fingerprint.
@@ -43,25 +55,44 @@ def read_callback(body: bytes) -> Receipts:
         InvalidRecord: one record breaks a rule; its 0-based place and the member are named.
     """
     check_size(body)
+    try:
+        return _read(Repaired(body))
+    except (InvalidBody, InvalidRecord):
+        pass  # and not on within it: the error of what was sent would be the context
+    return _read(repair(body, now_s))
+
+
+def _read(repaired: Repaired) -> Receipts:
+    body, undated = repaired.body, repaired.undated
     start = body.lstrip(b" \t\r\n")[:1]
     if start == b"{":
         reply, extra = decode(body, Kind.REPLY)
-        entries = encode_all([reply], [extra])
+        [entry] = encode_all([reply], [extra])
         assert isinstance(reply, Reply)
-        return Receipts(Kind.REPLY, entries, [(reply.time, _digest(entries[0]))])
+        if undated:
+            timeless = encode(msgspec.structs.replace(reply, time=0), extra)
+            fingerprint = (_UNDATED_S, _digest(timeless))
+        else:
+            fingerprint = (reply.time, _digest(entry))
+        return Receipts(Kind.REPLY, [entry], [fingerprint], repaired.count)
     if start == b"[":
         statuses, extras = decode_array(body, Kind.DELIVERY_STATUS)
         check_count(len(statuses))
         entries = encode_all(statuses, extras)
-        return Receipts(Kind.DELIVERY_STATUS, entries, [_fingerprint(s) for s in statuses])
+        fingerprints = [
+            _fingerprint(status, dated=place not in undated)
+            for place, status in enumerate(statuses)
+        ]
+        return Receipts(Kind.DELIVERY_STATUS, entries, fingerprints, repaired.count)
     raise InvalidBody("the body must be a JSON array of delivery statuses, or one reply object")
 
 
-def _fingerprint(status: object) -> tuple[int, bytes]:
+def _fingerprint(status: object, *, dated: bool) -> tuple[int, bytes]:
     assert isinstance(status, DeliveryStatus)
+    received = status.user_receive_time if dated else ""
     # `sid` is the only one that may hold a line feed, so it comes last.
-    text = f"{status.mobile}\n{status.report_status}\n{status.user_receive_time}\n{status.sid}"
-    return receive_time_s(status), _digest(text.encode())
+    text = f"{status.mobile}\n{status.report_status}\n{received}\n{status.sid}"
+    return receive_time_s(status) if dated else _UNDATED_S, _digest(text.encode())
 
 
 def _digest(data: bytes) -> bytes:

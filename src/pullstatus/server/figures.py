@@ -27,6 +27,7 @@ class Figures:
 
     def __init__(self) -> None:
         self.records_in: Counter[Kind] = Counter(dict.fromkeys(Kind, 0))
+        self.repaired: Counter[Kind] = Counter(dict.fromkeys(Kind, 0))
         self.records_out: Counter[Kind] = Counter(dict.fromkeys(Kind, 0))
         self.pulls: Counter[int] = Counter({0: 0})  # by result code
         self.batches: Counter[tuple[str, int]] = Counter()  # by door and HTTP status
@@ -53,6 +54,11 @@ def _metrics(
     records_in = CounterMetricFamily(
         "pullstatus_records_in", "Records accepted, repeats included.", labels=["kind"]
     )
+    repaired = CounterMetricFamily(
+        "pullstatus_records_repaired",
+        "Records of callbacks that were mended before they were accepted, repeats included.",
+        labels=["kind"],
+    )
     records_out = CounterMetricFamily(
         "pullstatus_records_out", "Records handed out by pulls.", labels=["kind"]
     )
@@ -61,11 +67,13 @@ def _metrics(
     )
     for kind in Kind:
         records_in.add_metric([kind.path], figures.records_in[kind])
+        repaired.add_metric([kind.path], figures.repaired[kind])
         records_out.add_metric([kind.path], figures.records_out[kind])
         waiting.add_metric(
             [kind.path], sum(row.waiting for row in backlog if row.mailbox.kind is kind)
         )
     yield records_in
+    yield repaired
     yield records_out
     yield waiting
 

@@ -194,6 +194,7 @@ class _Door:
                 " with the same Idempotency-Key",
             ) from error
         self._figures.records_in[receipts.kind] += count
+        self._figures.repaired[receipts.kind] += receipts.repaired
         return count
 
 
@@ -214,7 +215,9 @@ class CallbackDoor(_Door):
             )
         body = await self._body(scope, receive)
         self._check_application(token.sdkappid)
-        return await self._append(token, token.sdkappid, _read(read_callback, body), None, body)
+        arrived_s = self._now_ms() // 1000
+        receipts = _read(lambda body: read_callback(body, arrived_s), body)
+        return await self._append(token, token.sdkappid, receipts, None, body)
 
     def _accepted(self, _count: int) -> bytes:
         return b'{"result":0,"errmsg":"OK"}'

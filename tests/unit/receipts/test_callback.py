@@ -22,13 +22,20 @@ FAIL = (CORPUS / "delivery_status_fail_callback.json").read_bytes()
 REPLY = (CORPUS / "reply_callback.json").read_bytes()
 STATUS: dict[str, Any] = json.loads(STATUSES)[0]
 
+NOW_S = 1_767_571_200  # 2026-01-05 08:00:00 in UTC+8
+NOW = "2026-01-05 08:00:00"
+
+
+def read(body: bytes, now_s: int = NOW_S) -> Receipts:
+    return read_callback(body, now_s)
+
 
 def compact(value: object) -> bytes:
     return json.dumps(value, separators=(",", ":")).encode()
 
 
 def fingerprint(status: dict[str, Any]) -> tuple[int, bytes]:
-    [found] = read_callback(compact([status])).fingerprints or []
+    [found] = read(compact([status])).fingerprints or []
     return found
 
 
@@ -38,7 +45,7 @@ def test_documented_delivery_statuses_are_read() -> None:
         (STATUSES, b"13800000000\nSUCCESS\n2015-10-17 08:03:04\n8:aIt9bcbZHdse7kBZuqi20170104"),
         (FAIL, b"13800000000\nFAIL\n2015-10-17 08:03:04\n8:yoIn07HUWbhiPfrmTOF20180329"),
     ):
-        assert read_callback(body) == Receipts(
+        assert read(body) == Receipts(
             Kind.DELIVERY_STATUS,
             [body[1:-1]],
             [(1445040184, blake2b(text, digest_size=16).digest())],
@@ -48,13 +55,13 @@ def test_documented_delivery_statuses_are_read() -> None:
 def test_documented_reply_is_read() -> None:
     """One object; its fingerprint covers the whole of it."""
     digest = blake2b(REPLY, digest_size=16).digest()
-    assert read_callback(REPLY) == Receipts(Kind.REPLY, [REPLY], [(1457336869, digest)])
+    assert read(REPLY) == Receipts(Kind.REPLY, [REPLY], [(1457336869, digest)])
 
 
 def test_many_statuses_in_one_push_keep_their_order() -> None:
     """Up to a hundred come at once; each has its own fingerprint, in the same order."""
     batch = [STATUS | {"sid": str(n)} for n in range(100)]
-    receipts = read_callback(compact(batch))
+    receipts = read(compact(batch))
     assert receipts.entries == [compact(status) for status in batch]
     assert receipts.fingerprints == [fingerprint(status) for status in batch]
     assert len(set(receipts.fingerprints)) == 100
@@ -63,9 +70,9 @@ def test_many_statuses_in_one_push_keep_their_order() -> None:
 def test_ext_and_unknown_members_are_kept() -> None:
     """Pages since 2021 show ext, and new members may come any day."""
     body = compact([STATUS | {"ext": "session", "fee": 2}])
-    assert read_callback(body).entries == [body[1:-1]]
+    assert read(body).entries == [body[1:-1]]
     body = REPLY[:-1] + b',"port":"10690"}'
-    assert read_callback(body).entries == [body]
+    assert read(body).entries == [body]
 
 
 @pytest.mark.parametrize(
@@ -108,30 +115,30 @@ def test_fingerprint_parts_cannot_run_into_each_other() -> None:
 )
 def test_reply_is_the_same_only_as_a_whole(body: bytes, same: bool) -> None:
     """Replies have no id; equal texts from one phone are legal, so everything must agree."""
-    receipts = read_callback(body)
-    assert (receipts.fingerprints == read_callback(REPLY).fingerprints) is same
+    receipts = read(body)
+    assert (receipts.fingerprints == read(REPLY).fingerprints) is same
 
 
-@pytest.mark.parametrize("body", [b"", b" ", b"null", b'"x"', b"1", b"result=0", b"\xef\xbb\xbf[]"])
+@pytest.mark.parametrize("body", [b"", b" ", b"null", b'"x"', b"1", b"result=0"])
 def test_other_shapes_are_refused_saying_what_is_due(body: bytes) -> None:
     with pytest.raises(InvalidBody, match="array of delivery statuses, or one reply object"):
-        read_callback(body)
+        read(body)
 
 
 def test_empty_array_is_refused() -> None:
     with pytest.raises(InvalidBody, match="at least one record"):
-        read_callback(b"[]")
+        read(b"[]")
 
 
 def test_delivery_status_outside_an_array_is_refused() -> None:
     """An object is a reply; the first member that a reply lacks is named."""
     with pytest.raises(InvalidRecord, match=r"^text is missing; a reply must have it"):
-        read_callback(STATUSES[1:-1])
+        read(STATUSES[1:-1])
 
 
 def test_reply_inside_an_array_is_refused() -> None:
-    with pytest.raises(InvalidRecord, match=r"^record 0: user_receive_time is missing"):
-        read_callback(b"[" + REPLY + b"]")
+    with pytest.raises(InvalidRecord, match=r"^record 0: report_status is missing"):
+        read(b"[" + REPLY + b"]")
 
 
 @pytest.mark.parametrize("mobile", ["", "138-000", "abc", "+", "<script>"])
@@ -139,7 +146,7 @@ def test_phone_must_be_digits(mobile: str) -> None:
     """One bad record among good ones refuses all, with its place."""
     body = compact([STATUS, STATUS | {"mobile": mobile}, STATUS])
     with pytest.raises(InvalidRecord) as caught:
-        read_callback(body)
+        read(body)
     assert (caught.value.index, caught.value.member) == (1, "mobile")
     assert not mobile or mobile == "+" or mobile not in str(caught.value)
 
@@ -147,37 +154,37 @@ def test_phone_must_be_digits(mobile: str) -> None:
 def test_controls_in_a_text_come_out_unchanged() -> None:
     r"""\u0000, escapes and marks are text, and leave as JSON escapes."""
     text = "\x00\x1b[31m\u202e=cmd()<script>\U0001f600"
-    [entry] = read_callback(compact(json.loads(REPLY) | {"text": text})).entries
+    [entry] = read(compact(json.loads(REPLY) | {"text": text})).entries
     assert entry.isascii()
     assert json.loads(entry)["text"] == text
 
 
-@pytest.mark.parametrize("text", [rb"\ud800", rb"\udc00x", rb"\ud83d\ud83d"])
-def test_half_a_surrogate_pair_is_refused(text: bytes) -> None:
-    with pytest.raises(InvalidBody, match="half a surrogate pair"):
-        read_callback(REPLY.replace(b"TD", text))
-
-
 def test_text_over_the_limit_is_refused() -> None:
     with pytest.raises(InvalidRecord, match="16384 bytes"):
-        read_callback(REPLY.replace(b"TD", b"x" * 70_000))
+        read(REPLY.replace(b"TD", b"x" * 70_000))
 
 
 def test_size_and_count_are_bounded() -> None:
     with pytest.raises(BodyTooLarge):
-        read_callback(REPLY.ljust(limits.INGEST_BODY_BYTES_MAX + 1))
+        read(REPLY.ljust(limits.INGEST_BODY_BYTES_MAX + 1))
     with pytest.raises(BodyTooLarge):
-        read_callback(compact([STATUS] * (limits.INGEST_RECORDS_MAX + 1)))
+        read(compact([STATUS] * (limits.INGEST_RECORDS_MAX + 1)))
 
 
 @given(st.binary() | st.binary().map(lambda tail: b"[" + tail) | st.binary().map(REPLY.__add__))
 def test_any_bytes_are_read_or_refused(body: bytes) -> None:
     """Nothing but our errors ever comes out."""
     with contextlib.suppress(InvalidBody, InvalidRecord, BodyTooLarge):
-        read_callback(body)
+        read(body)
 
 
 @given(st.integers(0, len(REPLY) - 1))
 def test_a_body_that_was_cut_is_refused(size: int) -> None:
     with pytest.raises((InvalidBody, InvalidRecord)):
-        read_callback(REPLY[:size])
+        read(REPLY[:size])
+
+
+@given(st.integers(0, len(REPLY) - 1))
+def test_a_body_that_was_cut_is_refused_behind_a_mark_too(size: int) -> None:
+    with pytest.raises((InvalidBody, InvalidRecord)):
+        read(b"\xef\xbb\xbf" + REPLY[:size])

@@ -1,0 +1,252 @@
+"""Mends what a sender of callbacks gets wrong: it cannot mend it, and drops what is refused.
+
+Nothing is guessed: a repair is made where only one thing can be meant. What is left goes to the
+strict reader, which has the last word; and what the strict reader takes is never seen here.
+
+| what comes | what is read |
+|---|---|
+| a byte order mark; UTF-16 behind one | the same text as UTF-8 |
+| bytes that are no UTF-8; half a surrogate pair | U+FFFD in their place |
+| a control character in a string, as it is | the same, escaped |
+| blanks around a telephone number, a status, a time | none |
+| a number where a text is due | its digits |
+| `report_status` in other letters than capitals | in capitals |
+| `nationcode` with a plus | without |
+| any text that is null; `errmsg`, `description`, `sign` that are missing | `""` |
+| a time in another shape, or the number in a text | the same time |
+| no time: missing, null, empty, zero, unreadable, over a day ahead of us | that of arrival |
+
+A record with the time of its arrival is *undated*: its repeat must be known without the time.
+
+Source of the last row: what gateways make of times, which have no zone and are often made up.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from datetime import datetime, timedelta, timezone
+from typing import Final, TypeAlias
+
+import msgspec
+
+from pullstatus import limits
+from pullstatus.errors import InvalidBody
+from pullstatus.records import Kind, check_json, integer, mend_text
+
+__all__ = ["Repaired", "repair"]
+
+AHEAD_S_MAX: Final = 86_400  # a clock without its zone is at most 14 hours off
+
+
+class Repaired(msgspec.Struct, frozen=True):
+    """A body after its repair.
+
+    body     the same records, for the strict reader
+    count    of the records that something was mended in
+    undated  places of those that got the time of their arrival
+    """
+
+    body: bytes
+    count: int = 0
+    undated: frozenset[int] = frozenset()
+
+
+def repair(body: bytes, now_s: int) -> Repaired:
+    """Mend a callback's body as far as the table above goes; never raises.
+
+    Args:
+        body: of at most `limits.INGEST_BODY_BYTES_MAX` bytes.
+        now_s: when it arrived, in Unix seconds.
+    """
+    text = _escape_controls(mend_text(body))
+    try:
+        check_json(text)
+        kind, parts = _parts(text)
+    except (InvalidBody, msgspec.DecodeError):
+        return Repaired(text)
+    records = [_mend(part, kind, now_s) for part in parts]
+    joined = b",".join([record.data for record in records])
+    return Repaired(
+        joined if kind is Kind.REPLY else b"[" + joined + b"]",
+        len(records) if text != body else sum(record.mended for record in records),
+        frozenset(place for place, record in enumerate(records) if record.undated),
+    )
+
+
+# --- the text -------------------------------------------------------------------------------------
+
+_CONTROL: Final = re.compile(rb"[\x00-\x1f]")
+_STRING: Final = re.compile(rb'"(?:[^"\\]++|\\.)*+"', re.DOTALL)
+
+
+def _escape_controls(text: bytes) -> bytes:
+    if _CONTROL.search(text) is None:
+        return text
+    return _STRING.sub(lambda string: _CONTROL.sub(_escape, string[0]), text)
+
+
+def _escape(control: re.Match[bytes]) -> bytes:
+    return b"\\u%04x" % control[0][0]
+
+
+# --- the records ----------------------------------------------------------------------------------
+
+_decode_raws: Final = msgspec.json.Decoder(list[msgspec.Raw]).decode
+_decode_members: Final = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
+_decode_text: Final = msgspec.json.Decoder(str).decode
+
+
+class _Record(msgspec.Struct):
+    data: bytes
+    mended: bool = False
+    undated: bool = False
+
+
+class _Undated(Exception):
+    """The member tells no time that can be."""
+
+
+def _parts(text: bytes) -> tuple[Kind, list[bytes]]:
+    if text.lstrip(b" \t\r\n").startswith(b"["):
+        return Kind.DELIVERY_STATUS, [bytes(raw) for raw in _decode_raws(text)]
+    return Kind.REPLY, [text]
+
+
+def _mend(data: bytes, kind: Kind, now_s: int) -> _Record:
+    record = _Record(data)
+    try:
+        members = _decode_members(data)
+    except msgspec.DecodeError:
+        return record  # no object
+    for name, mended in _MENDS[kind].items():
+        token = bytes(members.get(name, b""))
+        if token[:1] in _NEITHER or (not token and name not in _FILLED):
+            continue
+        try:
+            value = mended(_text(token), now_s)
+        except _Undated:
+            record.undated = record.mended = True
+            value = now_s if name == "time" else _wire_time(now_s)
+        encoded = msgspec.json.encode(value)
+        if encoded != token and not (token[:1] == b'"' and _decode_text(token) == value):
+            members[name] = msgspec.Raw(encoded)
+            record.mended = True
+    if record.mended:
+        record.data = msgspec.json.encode(members)
+    return record
+
+
+_NEITHER: Final = frozenset({b"t", b"f", b"[", b"{"})  # text nor number: no repair of these
+
+
+def _text(token: bytes) -> str:
+    """What a member says, in letters: nothing when it is null or not there."""
+    if token in (b"", b"null"):
+        return ""
+    if token[:1] == b'"':
+        return _decode_text(token)
+    number = integer(token)
+    return token.decode() if number is None or token.isdigit() else str(number)
+
+
+# --- the members ----------------------------------------------------------------------------------
+
+
+def _words(text: str, _now_s: int) -> str:
+    return text
+
+
+def _trimmed(text: str, _now_s: int) -> str:
+    return text.strip()
+
+
+def _capitals(text: str, _now_s: int) -> str:
+    return text.strip().upper()
+
+
+def _calling_code(text: str, _now_s: int) -> str:
+    return text.strip().removeprefix("+")
+
+
+def _receive_time(text: str, now_s: int) -> str:
+    text = text.strip()
+    date_s = _read_date(text, _WIRE_SHAPE)
+    if date_s is not None and _wire_time(date_s) == text:
+        return text  # however far it is: the strict reader takes any
+    return _wire_time(_plausible(_moment_s(text), now_s))
+
+
+def _reply_time(text: str, now_s: int) -> int:
+    number = integer(text.strip().encode())
+    if number is not None and 0 <= number <= limits.REPLY_TIME_S_MAX:
+        return number
+    return _plausible(_moment_s(text.strip()), now_s)
+
+
+_Mend: TypeAlias = Callable[[str, int], str | int]
+_MENDS: Final[tuple[dict[str, _Mend], dict[str, _Mend]]] = (
+    {
+        "user_receive_time": _receive_time,
+        "nationcode": _calling_code,
+        "mobile": _trimmed,
+        "report_status": _capitals,
+        "errmsg": _words,
+        "description": _words,
+        "sid": _words,
+        "ext": _words,
+    },
+    {
+        "nationcode": _calling_code,
+        "mobile": _trimmed,
+        "text": _words,
+        "sign": _words,
+        "time": _reply_time,
+        "extend": _words,
+    },
+)
+_FILLED: Final = frozenset({"user_receive_time", "errmsg", "description", "sign", "time"})
+
+
+# --- times ----------------------------------------------------------------------------------------
+
+_UTC8: Final = timezone(timedelta(hours=8))
+_UNIX_START: Final = datetime(1970, 1, 1, 8)  # noqa: DTZ001 - in UTC+8, as all here that has no zone
+_WIRE_SHAPE: Final = "%Y-%m-%d %H:%M:%S"
+_NUMBER: Final = re.compile(r"([0-9]{1,19})(?:\.[0-9]*)?")
+_COMPACT: Final = re.compile(r"[0-9]{14}")
+
+
+def _wire_time(moment_s: int) -> str:
+    return (_UNIX_START + timedelta(seconds=moment_s)).isoformat(" ", "seconds")
+
+
+def _plausible(moment_s: int | None, now_s: int) -> int:
+    if moment_s is None or not 0 < moment_s <= now_s + AHEAD_S_MAX:
+        raise _Undated
+    return moment_s
+
+
+def _moment_s(text: str) -> int | None:
+    """Unix seconds of a date, in UTC+8 unless it says where, or of a number; None if it is none."""
+    if _COMPACT.fullmatch(text):
+        return _read_date(text, "%Y%m%d%H%M%S")
+    if number := _NUMBER.fullmatch(text):
+        moment_s = int(number[1])
+        while moment_s > limits.REPLY_TIME_S_MAX:  # in milliseconds, or smaller ones yet
+            moment_s //= 1000
+        return moment_s
+    text = text.replace("/", "-")
+    date_s = _read_date(text, _WIRE_SHAPE)  # also without its zeros
+    return _read_date(text) if date_s is None else date_s
+
+
+def _read_date(text: str, shape: str | None = None) -> int | None:
+    """Unix seconds of a date of this shape, or of ISO 8601; None if it is none."""
+    try:
+        date = datetime.strptime(text, shape) if shape else datetime.fromisoformat(text)  # noqa: DTZ007
+        if date.tzinfo is not None:
+            date = date.astimezone(_UTC8).replace(tzinfo=None)
+    except (ValueError, OverflowError):
+        return None
+    return (date - _UNIX_START) // timedelta(seconds=1)

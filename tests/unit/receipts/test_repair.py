@@ -1,0 +1,332 @@
+"""What is mended in callbacks, case by case, and that nothing else is touched."""
+
+import contextlib
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pullstatus import limits
+from pullstatus.errors import BodyTooLarge, InvalidBody, InvalidRecord
+from pullstatus.receipts.callback import read_callback
+from pullstatus.receipts.repair import repair
+from pullstatus.records import Kind, decode, decode_array, encode_all, mend_text
+
+CORPUS = Path(__file__).parents[2] / "corpus" / "v5"
+STATUS: dict[str, Any] = json.loads((CORPUS / "delivery_statuses_callback.json").read_bytes())[0]
+REPLY: dict[str, Any] = json.loads((CORPUS / "reply_callback.json").read_bytes())
+NOW_S = 1_767_571_200
+NOW = "2026-01-05 08:00:00"  # the same, in UTC+8
+DAY_S = 86_400
+MISSING = object()
+
+
+def compact(value: object) -> bytes:
+    return json.dumps(value, separators=(",", ":")).encode()
+
+
+def with_member(record: dict[str, Any], member: str, value: object) -> dict[str, Any]:
+    changed = record | {member: value}
+    return {name: value for name, value in changed.items() if value is not MISSING}
+
+
+def read_one(record: dict[str, Any]) -> dict[str, Any]:
+    """What a callback of this one record puts into the mailbox."""
+    body = compact(record if "text" in record else [record])
+    [entry] = read_callback(body, NOW_S).entries
+    read: dict[str, Any] = json.loads(entry)
+    return read
+
+
+# --- members --------------------------------------------------------------------------------------
+
+MENDED: list[tuple[dict[str, Any], str, object, object]] = [
+    (STATUS, "user_receive_time", " 2015-10-17 08:03:04\t", "2015-10-17 08:03:04"),
+    (STATUS, "user_receive_time", "2015-10-17T08:03:04", "2015-10-17 08:03:04"),
+    (STATUS, "user_receive_time", "2015-10-17T00:03:04Z", "2015-10-17 08:03:04"),
+    (STATUS, "user_receive_time", "2015-10-17 02:03:04+02:00", "2015-10-17 08:03:04"),
+    (STATUS, "user_receive_time", "2015-10-17 08:03:04.000", "2015-10-17 08:03:04"),
+    (STATUS, "user_receive_time", "2015/10/7 8:03:04", "2015-10-07 08:03:04"),
+    (STATUS, "user_receive_time", "20151017080304", "2015-10-17 08:03:04"),
+    (STATUS, "user_receive_time", 1445040184, "2015-10-17 08:03:04"),
+    (STATUS, "user_receive_time", "1445040184", "2015-10-17 08:03:04"),
+    (STATUS, "user_receive_time", 1445040184000, "2015-10-17 08:03:04"),
+    (STATUS, "user_receive_time", "1445040184.9", "2015-10-17 08:03:04"),
+    (STATUS, "user_receive_time", NOW_S + DAY_S, "2026-01-06 08:00:00"),
+    (STATUS, "user_receive_time", NOW_S + DAY_S + 1, NOW),
+    (STATUS, "user_receive_time", "2601050800", NOW),  # YYMMDDhhmm, or the year 2052
+    (STATUS, "user_receive_time", "", NOW),
+    (STATUS, "user_receive_time", None, NOW),
+    (STATUS, "user_receive_time", MISSING, NOW),
+    (STATUS, "user_receive_time", 0, NOW),
+    (STATUS, "user_receive_time", "0", NOW),
+    (STATUS, "user_receive_time", "0000-00-00 00:00:00", NOW),
+    (STATUS, "user_receive_time", "0001-01-01T00:00:00Z", NOW),
+    (STATUS, "user_receive_time", "9999-12-31T23:59:59-12:00", NOW),
+    (STATUS, "user_receive_time", "2015-02-30 00:00:00", NOW),
+    (STATUS, "user_receive_time", "yesterday", NOW),
+    (STATUS, "user_receive_time", limits.REPLY_TIME_S_MAX, NOW),
+    (STATUS, "user_receive_time", 10**18, "2001-09-09 09:46:40"),
+    (STATUS, "user_receive_time", 10**40, NOW),
+    (STATUS, "report_status", "success", "SUCCESS"),
+    (STATUS, "report_status", " Fail ", "FAIL"),
+    (STATUS, "nationcode", 86, "86"),
+    (STATUS, "nationcode", "+86", "86"),
+    (STATUS, "nationcode", " 86", "86"),
+    (STATUS, "mobile", 13800000000, "13800000000"),
+    (STATUS, "mobile", "13800000000\r\n", "13800000000"),
+    (STATUS, "mobile", "\u300013800000000 ", "13800000000"),
+    (STATUS, "mobile", " +13800000000", "+13800000000"),
+    (STATUS, "errmsg", None, ""),
+    (STATUS, "errmsg", MISSING, ""),
+    (STATUS, "errmsg", -37, "-37"),
+    (STATUS, "errmsg", 0.25, "0.25"),
+    (STATUS, "description", None, ""),
+    (STATUS, "description", MISSING, ""),
+    (STATUS, "description", 4, "4"),
+    (STATUS, "sid", 8, "8"),
+    (STATUS, "sid", 123456789012345678901234567890, "123456789012345678901234567890"),
+    (STATUS, "ext", 5, "5"),
+    (REPLY, "time", "1457336869", 1457336869),
+    (REPLY, "time", " 1457336869 ", 1457336869),
+    (REPLY, "time", "0", 0),
+    (REPLY, "time", 1457336869000, 1457336869),
+    (REPLY, "time", "1457336869000", 1457336869),
+    (REPLY, "time", 1457336869.75, 1457336869),
+    (REPLY, "time", "2016-03-07 15:47:49", 1457336869),
+    (REPLY, "time", "2016-03-07T07:47:49Z", 1457336869),
+    (REPLY, "time", "", NOW_S),
+    (REPLY, "time", None, NOW_S),
+    (REPLY, "time", MISSING, NOW_S),
+    (REPLY, "time", -1, NOW_S),
+    (REPLY, "time", "later", NOW_S),
+    (REPLY, "text", None, ""),
+    (REPLY, "text", 1, "1"),
+    (REPLY, "sign", None, ""),
+    (REPLY, "sign", MISSING, ""),
+    (REPLY, "extend", 7, "7"),
+    (REPLY, "extend", None, ""),
+    (REPLY, "nationcode", 1, "1"),
+    (REPLY, "mobile", " 13800000000", "13800000000"),
+]
+
+
+@pytest.mark.parametrize(("record", "member", "sent", "read"), MENDED)
+def test_member_is_mended_and_no_other(
+    record: dict[str, Any], member: str, sent: object, read: object
+) -> None:
+    assert read_one(with_member(record, member, sent)) == record | {member: read}
+
+
+@pytest.mark.parametrize(
+    ("record", "member", "value"),
+    [
+        (STATUS, "sid", None),
+        (STATUS, "sid", MISSING),
+        (STATUS, "sid", ""),
+        (STATUS, "report_status", "UNKNOWN"),
+        (STATUS, "report_status", None),
+        (STATUS, "report_status", True),
+        (STATUS, "report_status", MISSING),
+        (STATUS, "mobile", "138-000"),
+        (STATUS, "mobile", None),
+        (STATUS, "mobile", ["1"]),
+        (STATUS, "mobile", 13.5),
+        (STATUS, "nationcode", "++86"),
+        (STATUS, "nationcode", MISSING),
+        (STATUS, "user_receive_time", True),
+        (STATUS, "user_receive_time", {}),
+        (STATUS, "description", []),
+        (REPLY, "time", False),
+        (REPLY, "text", MISSING),
+        (REPLY, "text", {"a": 1}),
+        (REPLY, "mobile", MISSING),
+    ],
+)
+def test_what_would_be_a_guess_is_refused_by_name(
+    record: dict[str, Any], member: str, value: object
+) -> None:
+    sent = with_member(record, member, value)
+    body = compact([STATUS, sent] if record is STATUS else sent)
+    with pytest.raises(InvalidRecord) as caught:
+        read_callback(body, NOW_S)
+    assert (caught.value.member, caught.value.index) == (member, 1 if record is STATUS else None)
+    assert isinstance(caught.value.__context__, InvalidRecord | None), "others quote what was sent"
+
+
+def test_repairs_in_one_body_leave_the_other_records_alone() -> None:
+    odd = STATUS | {"description": None, "extra": 1.50}
+    raw = compact(odd).replace(b"1.5", b"1.50")
+    receipts = read_callback(b"[" + compact(STATUS) + b"," + raw + b"]", NOW_S)
+    assert receipts.repaired == 1
+    assert receipts.entries[0] == compact(STATUS)
+    assert receipts.entries[1].endswith(b',"extra":1.50}'), "an unknown member stays as it is"
+
+
+# --- repeats --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "record", [STATUS | {"user_receive_time": ""}, REPLY | {"time": None}, REPLY | {"time": "x"}]
+)
+def test_repeat_of_a_record_without_a_time_is_known_whenever_it_comes(
+    record: dict[str, Any],
+) -> None:
+    body = compact(record if "text" in record else [record])
+    first, later = read_callback(body, NOW_S), read_callback(body, NOW_S + 300)
+    assert first.entries != later.entries
+    assert first.fingerprints == later.fingerprints
+    other = compact(record | {"mobile": "1"} if "text" in record else [record | {"sid": "other"}])
+    assert read_callback(other, NOW_S).fingerprints != first.fingerprints
+
+
+def test_mended_record_is_the_same_as_the_one_that_was_meant() -> None:
+    meant = read_callback(compact([STATUS]), NOW_S)
+    odd = STATUS | {"report_status": "success", "mobile": " 13800000000", "nationcode": 86}
+    assert read_callback(compact([odd]), NOW_S).fingerprints == meant.fingerprints
+
+
+# --- text -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("sent", "read"),
+    [
+        (rb"see you \ud83d", "see you \ufffd"),
+        (rb"\ude00 you", "\ufffd you"),
+        (rb"\ud83d\ud83d\ude00", "\ufffd\U0001f600"),
+        (rb"\ud83d\ude00\ude00", "\U0001f600\ufffd"),
+        (rb"\ud83dx\ude00", "\ufffdx\ufffd"),
+        (rb"\\ud83d\ude00", "\\ud83d\ufffd"),
+        (rb"\\\ud83d\\", "\\\ufffd\\"),
+        (b"cut \xe4\xbd", "cut \ufffd"),
+        (b"\xff", "\ufffd"),
+        (b"a\nb\tc\x00", "a\nb\tc\x00"),
+        ("\ufeff".encode(), "\ufeff"),
+    ],
+)
+def test_text_that_no_unicode_can_hold_is_replaced(sent: bytes, read: str) -> None:
+    body = compact(REPLY).replace(b'"TD"', b'"' + sent + b'"')
+    [entry] = read_callback(body, NOW_S).entries
+    assert json.loads(entry) == REPLY | {"text": read}
+
+
+@pytest.mark.parametrize("place", ["value", "name", "unknown"])
+def test_half_a_surrogate_is_replaced_wherever_it_stands(place: str) -> None:
+    member = {
+        "value": b'"ext":"\\udc00"',
+        "name": b'"\\udc00":1',
+        "unknown": b'"x":{"y":["\\udc00"]}',
+    }[place]
+    body = b"[" + compact(STATUS)[:-1] + b"," + member + b"}]"
+    [entry] = read_callback(body, NOW_S).entries
+    mended = compact(STATUS)[:-1] + b"," + member.replace(b"udc00", b"ufffd") + b"}"
+    assert entry.lower() == mended.lower()
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-16-be"])
+def test_byte_order_mark_is_read(encoding: str) -> None:
+    record = STATUS | {"description": "\u6536\u5230"}
+    text = json.dumps([record], ensure_ascii=False)
+    body = ("\ufeff" if encoding == "utf-16-be" else "") + text
+    [entry] = read_callback(body.encode(encoding), NOW_S).entries
+    assert json.loads(entry) == record
+
+
+# --- whatever comes -------------------------------------------------------------------------------
+
+ANY_JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
+    max_leaves=6,
+)
+ODD = st.one_of(
+    ANY_JSON,
+    st.sampled_from([MISSING, "", " ", "0", "\ud800", "1e5", "success"]),
+    st.dates().map(str),
+    st.datetimes().map(str),
+    st.integers(-(10**20), 10**20).map(str),
+)
+
+
+def odd(record: dict[str, Any]) -> st.SearchStrategy[dict[str, Any]]:
+    """The record with one or two members that may be anything."""
+    change = st.tuples(st.sampled_from([*record, "ext", "extend", "new"]), ODD)
+    return st.lists(change, min_size=1, max_size=2).map(
+        lambda changes: _with_members(record, changes)
+    )
+
+
+def _with_members(record: dict[str, Any], changes: list[tuple[str, object]]) -> dict[str, Any]:
+    for member, value in changes:
+        record = with_member(record, member, value)
+    return record
+
+
+@given(st.lists(odd(STATUS), max_size=3) | odd(REPLY), st.integers(0, limits.REPLY_TIME_S_MAX))
+def test_whatever_is_read_is_a_valid_record(body: object, now_s: int) -> None:
+    """Nothing but a refusal is ever raised, and what is read could have been sent as it is."""
+    with contextlib.suppress(InvalidBody, InvalidRecord):
+        receipts = read_callback(compact(body), now_s)
+        assert len(receipts.fingerprints or []) == len(receipts.entries)
+        for entry in receipts.entries:
+            decode(entry, receipts.kind)
+
+
+@given(st.binary(max_size=200), st.binary(max_size=20), st.integers(0, 200))
+def test_bytes_in_the_middle_of_a_body_raise_nothing_else(
+    tail: bytes, inside: bytes, place: int
+) -> None:
+    for whole in (compact([STATUS]), compact(REPLY)):
+        for body in (whole[:place] + inside + whole[place:], whole[:place] + tail):
+            with contextlib.suppress(InvalidBody, InvalidRecord, BodyTooLarge):
+                read_callback(body, NOW_S)
+            repair(body, NOW_S)
+
+
+VALID_STATUS = st.fixed_dictionaries(
+    {
+        "user_receive_time": st.datetimes().map(lambda at: at.isoformat(" ", "seconds")),
+        "nationcode": st.from_regex(r"[0-9]{1,6}", fullmatch=True),
+        "mobile": st.from_regex(r"\+?[0-9]{1,19}", fullmatch=True),
+        "report_status": st.sampled_from(["SUCCESS", "FAIL"]),
+        "errmsg": st.text(max_size=20),
+        "description": st.text(max_size=20),
+        "sid": st.text(min_size=1, max_size=64),
+    },
+    optional={"ext": st.text(max_size=9) | st.none(), "new": ANY_JSON},
+)
+
+
+@given(st.lists(VALID_STATUS, min_size=1, max_size=3))
+def test_what_the_strict_reader_takes_is_read_as_ever(batch: list[dict[str, Any]]) -> None:
+    body = compact(batch)
+    try:
+        records, extras = decode_array(body, Kind.DELIVERY_STATUS)
+    except (InvalidRecord, InvalidBody):
+        return  # NaN and the like in a new member
+    receipts = read_callback(body, NOW_S)
+    assert receipts.entries == encode_all(records, extras)
+    assert receipts.repaired == 0
+
+
+@given(st.lists(VALID_STATUS, min_size=1, max_size=3))
+def test_repair_changes_nothing_in_what_is_valid(batch: list[dict[str, Any]]) -> None:
+    """So one odd record never changes what is read of its neighbours."""
+    body = compact(batch)
+    try:
+        meant = decode_array(body, Kind.DELIVERY_STATUS)
+    except (InvalidRecord, InvalidBody):
+        return
+    repaired = repair(body, NOW_S)
+    assert decode_array(repaired.body, Kind.DELIVERY_STATUS) == meant
+    assert not repaired.undated
+
+
+@given(st.text())
+def test_text_that_can_be_read_is_not_mended(text: str) -> None:
+    for data in (compact(text), json.dumps(text, ensure_ascii=False).encode()):
+        assert mend_text(data) == data
