@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import importlib.metadata
 import inspect
 import subprocess
 import sys
@@ -19,13 +20,13 @@ HOME = {
     "client.records": records.__all__,
 }
 INTERNAL = {  # public within the package only
-    "BatchRefused",  # of pushes, which only the command line makes
     "Record",
     "UTC8",
     "drive",
     "drive_async",
     "outcome_of",
     "read_record",
+    "unix_time",
 }
 
 
@@ -50,6 +51,10 @@ def test_names_that_are_not_there() -> None:
         _ = pullstatus.Nothing  # type: ignore[attr-defined]
     for name in INTERNAL:
         assert not hasattr(pullstatus, name)
+
+
+def test_version_is_the_installed_one() -> None:
+    assert pullstatus.__version__ == importlib.metadata.version("pullstatus")
 
 
 def test_dir_lists_the_names_and_star_brings_them() -> None:

@@ -7,7 +7,7 @@
     store                                     client, which sees wire and below
     wire  receipts
     records
-    errors  limits
+    errors  limits  version
 
 A room imports from lower rows only; an arrow is the one import allowed inside a row. When the
 picture should change, change it here and in the code.
@@ -29,7 +29,7 @@ ROWS = (
     ("store",),
     ("wire", "receipts"),
     ("records",),
-    ("errors", "limits"),
+    ("errors", "limits", "version"),
 )
 BESIDE = {("cli", "config"), ("mailbox", "apps")}
 
@@ -39,8 +39,8 @@ SEES = {
     for depth, row in enumerate(ROWS)
     for room in row
 }
-SEES["client"] = {"wire", "records", "errors", "limits"}
-SEES["__init__"] = {"records", "errors", "client"}
+SEES["client"] = {"wire", "records", "errors", "limits", "version"}
+SEES["__init__"] = {"records", "errors", "client", "version"}
 SEES["__main__"] = {"cli"}
 for room in ROWS[0]:
     SEES[room] |= {"client", "__init__"}

@@ -19,12 +19,15 @@ if TYPE_CHECKING:
         AnswerLost,
         AnswerMalformed,
         AnswerUnreadable,
+        BatchRefused,
         CallInvalid,
         CallRefused,
+        CertificateRefused,
         ClientError,
         ClockSkewed,
         GatewayFailed,
         InvalidArgument,
+        InvalidEnvironment,
         KeyExpired,
         NoAnswer,
         NotAcknowledged,
@@ -41,6 +44,8 @@ if TYPE_CHECKING:
     from pullstatus.errors import PullstatusError
     from pullstatus.records import Kind
 
+    __version__: str
+
 __all__ = [
     "AnswerLost",
     "AnswerMalformed",
@@ -48,15 +53,18 @@ __all__ = [
     "AsyncBatches",
     "AsyncClient",
     "Batch",
+    "BatchRefused",
     "Batches",
     "CallInvalid",
     "CallRefused",
+    "CertificateRefused",
     "Client",
     "ClientError",
     "ClockSkewed",
     "DeliveryStatus",
     "GatewayFailed",
     "InvalidArgument",
+    "InvalidEnvironment",
     "KeyExpired",
     "Kind",
     "NoAnswer",
@@ -90,10 +98,13 @@ _PLACES = {
 if not TYPE_CHECKING:  # or a checker would believe every name to be there
 
     def __getattr__(name: str) -> object:
-        if name not in __all__:
+        if name == "__version__":
+            value = import_module(f"{__name__}.version").VERSION
+        elif name in __all__:
+            place = _PLACES.get(name, "client.errors")
+            value = getattr(import_module(f"{__name__}.{place}"), name)
+        else:
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-        place = _PLACES.get(name, "client.errors")
-        value = getattr(import_module(f"{__name__}.{place}"), name)
         globals()[name] = value
         return value
 

@@ -64,6 +64,16 @@ class PullstatusError(Exception):
     code: ClassVar[str] = "error"
     retry_can_help: ClassVar[bool] = False
 
+    def __reduce__(self) -> tuple[object, ...]:
+        """Pickle what it holds, not how it was made: some constructors take more than `args`."""
+        return _unpickled, (type(self), self.args), self.__dict__
+
+
+def _unpickled(kind: type[PullstatusError], args: tuple[object, ...]) -> PullstatusError:
+    error = kind.__new__(kind)
+    error.args = args
+    return error
+
 
 # --- the peer's fault ---------------------------------------------------------------------------
 

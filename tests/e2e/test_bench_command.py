@@ -77,3 +77,22 @@ def test_bench_without_wrk_says_what_to_do(
     done = bench(shared, app, "--consume")
     assert done.exit_code == 1
     assert "apt-get install wrk" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("flags", "appkey", "said"),
+    [
+        (["--url", "ftp://127.0.0.1"], None, "base_url"),
+        (["--url", "http://[::1"], None, "base_url"),
+        (["--url", "http://"], None, "base_url"),
+        ([], " 0", "appkey"),
+        ([], "", "appkey"),
+    ],
+)
+def test_bench_written_wrongly_ends_with_2(
+    shared: Program, app: App, flags: list[str], appkey: str | None, said: str
+) -> None:
+    wrong = App(app.sdkappid, app.appkey if appkey is None else appkey)
+    done = bench(shared, wrong, "--consume", *flags)
+    assert done.exit_code == 2
+    assert said in done.stderr

@@ -27,7 +27,6 @@ from pullstatus.cli.service import (
 )
 from pullstatus.cli.session import plainly
 from pullstatus.client.flow import check_appkey, check_base_url
-from pullstatus.errors import InvalidSetting
 from pullstatus.records import DeliveryStatus, Kind, encode
 from pullstatus.wire.request import pull_request
 
@@ -131,8 +130,6 @@ def bench(
             "this takes out all delivery statuses of the application, for good: name one that was"
             " made for it, and say --consume"
         )
-    if not load.installed():
-        raise click.ClickException(load.HOW_TO_INSTALL)
     target = Target(
         url.rstrip("/"),
         sdkappid,
@@ -141,11 +138,10 @@ def bench(
         connections,
         seconds,
     )
-    try:
-        check_base_url(target.url)
-        check_appkey(target.appkey)
-    except InvalidSetting as error:
-        raise click.UsageError(str(error)) from error
+    check_base_url(target.url)
+    check_appkey(target.appkey)
+    if not load.installed():
+        raise click.ClickException(load.HOW_TO_INSTALL)
     rows: list[Row] = []
     try:
         with _shown() as say:

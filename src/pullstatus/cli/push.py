@@ -36,6 +36,7 @@ from pullstatus.client.drivers import drive
 from pullstatus.client.errors import BatchRefused, InvalidArgument
 from pullstatus.client.feed import Feeder
 from pullstatus.client.flow import check_base_url
+from pullstatus.client.route import open_http
 from pullstatus.errors import InvalidBody
 
 UNUSABLE, SOME_REFUSED, UNREACHED, UNFINISHED, INTERRUPTED = 1, 3, 4, 5, 130  # exit statuses
@@ -45,6 +46,7 @@ WAITS = (
 )
 BATCH = 500
 ATTEMPTS_MAX = 8
+TIMEOUT_S = 60.0
 
 
 @click.command("push")
@@ -131,7 +133,7 @@ def push(
     with (
         contextlib.closing(Source(file, form, goal.kind, whole=whole)) as source,
         progress_of(source, goal, state_path, again=again) as progress,
-        httpx.Client(timeout=60) as http,
+        open_http(url, TIMEOUT_S) as http,
         _shown(source.file) as report,
     ):
         try:

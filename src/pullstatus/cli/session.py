@@ -9,6 +9,7 @@ from typing import ParamSpec, TypeVar
 
 import click
 
+from pullstatus.client.errors import InvalidArgument, InvalidEnvironment
 from pullstatus.errors import PullstatusError
 from pullstatus.store import Store, open_store
 
@@ -29,13 +30,24 @@ store_option = click.option(
 )
 
 
+class _WrongEnvironment(click.ClickException):
+    exit_code = click.UsageError.exit_code
+
+
 def plainly(command: Callable[P, R]) -> Callable[P, R]:
-    """Turn our errors into one line on standard error and exit status 1."""
+    """Turn our errors into one line on standard error and exit status 1.
+
+    An argument that the client finds wrong is one of the command line, or of its environment: 2.
+    """
 
     @functools.wraps(command)
     def run(*args: P.args, **kwargs: P.kwargs) -> R:
         try:
             return command(*args, **kwargs)
+        except InvalidEnvironment as error:
+            raise _WrongEnvironment(str(error)) from error
+        except InvalidArgument as error:
+            raise click.UsageError(str(error)) from error
         except PullstatusError as error:
             raise click.ClickException(str(error)) from error
 

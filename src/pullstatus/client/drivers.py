@@ -4,21 +4,34 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from functools import partial
 from random import Random, SystemRandom
 from typing import Generic, Literal, Self, TypeVar, cast, overload
 
 import httpx
 
 from pullstatus import limits
+from pullstatus.client.errors import InvalidArgument
 from pullstatus.client.exchange import Answer, Flow, Outcome, Send, Unanswered
-from pullstatus.client.flow import Follower, Puller
+from pullstatus.client.flow import Follower, Puller, check_kind
 from pullstatus.client.pages import Batch, Page
 from pullstatus.client.records import DeliveryStatus, Record, Reply
+from pullstatus.client.route import certificate_fix, open_async_http, open_http
 from pullstatus.records import Kind
 
-__all__ = ["AsyncBatches", "AsyncClient", "Batches", "Client", "drive", "drive_async", "outcome_of"]
+__all__ = [
+    "AsyncBatches",
+    "AsyncClient",
+    "Batches",
+    "Client",
+    "drive",
+    "drive_async",
+    "outcome_of",
+    "unix_time",
+]
 
 T = TypeVar("T")
 R_co = TypeVar("R_co", bound=Record, covariant=True)
@@ -42,13 +55,24 @@ def outcome_of(response: httpx.Response) -> Answer:
     return Answer(response.status_code, headers, response.content)
 
 
-def _unanswered(error: httpx.TransportError | httpx.DecodingError) -> Unanswered:
+def _unanswered(error: Exception) -> Unanswered:
+    """Whatever was raised; unless it is known to come before a request, some of it may be sent."""
     reason = str(error) or type(error).__name__
-    return Unanswered(not isinstance(error, _NOT_BEGUN), reason)
+    if not isinstance(error, httpx.TransportError | httpx.DecodingError):
+        reason = f"{type(error).__name__}: {error}"  # unforeseen: its text may say too little
+    return Unanswered(
+        not isinstance(error, _NOT_BEGUN), reason, certificate_fix(error), cause=error
+    )
+
+
+def unix_time() -> float:
+    """The wall clock; looked up at each call, so that a test that sets the clock sets ours too."""
+    return time.time()
 
 
 def drive(flow: Flow[T], http: httpx.Client, sleep: Callable[[float], object]) -> T:
     """Do what a flow asks for, until it ends."""
+    _check_open(http)
     outcome: Outcome = None
     with contextlib.closing(flow):
         while True:
@@ -61,7 +85,7 @@ def drive(flow: Flow[T], http: httpx.Client, sleep: Callable[[float], object]) -
                     outcome = outcome_of(
                         http.post(step.address, content=step.content, headers=step.headers)
                     )
-                except (httpx.TransportError, httpx.DecodingError) as error:
+                except Exception as error:  # noqa: BLE001 - only our own tree leaves
                     outcome = _unanswered(error)
             else:
                 outcome = None
@@ -72,6 +96,7 @@ async def drive_async(
     flow: Flow[T], http: httpx.AsyncClient, sleep: Callable[[float], Awaitable[object]]
 ) -> T:
     """Do what a flow asks for, until it ends."""
+    _check_open(http)
     outcome: Outcome = None
     with contextlib.closing(flow):
         while True:
@@ -84,11 +109,16 @@ async def drive_async(
                     outcome = outcome_of(
                         await http.post(step.address, content=step.content, headers=step.headers)
                     )
-                except (httpx.TransportError, httpx.DecodingError) as error:
+                except Exception as error:  # noqa: BLE001 - only our own tree leaves
                     outcome = _unanswered(error)
             else:
                 outcome = None
                 await sleep(step.s)
+
+
+def _check_open(http: httpx.Client | httpx.AsyncClient) -> None:
+    if http.is_closed:
+        raise InvalidArgument("the client is closed", fix="use it before close, or make another")
 
 
 class _Known:
@@ -114,7 +144,10 @@ class _Known:
 
 
 class Client(_Known):
-    """Pulls one application's records; blocking. Usable from several threads.
+    """Pulls one application's records; blocking.
+
+    Usable from several threads, and after a fork: each process has connections of its own, and
+    keys of its own, so that no two are handed the same page.
 
     What one thread's failure has left, the next pull of any thread gets.
 
@@ -133,13 +166,17 @@ class Client(_Known):
         attempts_max: how often one page is asked for before the last failure is raised. Whether a
             failure is repeated at all depends on what is known: see `pull`.
         keyed: True if the service is known to know `Idempotency-Key`; None lets its answers tell.
-        transport: httpx transport to use instead of the network, for tests and special routes.
+        transport: httpx transport to use instead of the network, for tests and special routes. It
+            is used as it is: proxies and certificates are then its own affair, and so is a fork.
         clock: Unix seconds.
         sleep: waits so many seconds.
         random: where keys, jitter and `random` come from.
 
+    Whatever goes wrong, what is raised is of our own tree of errors.
+
     Raises:
         InvalidArgument: an argument is wrong.
+        InvalidEnvironment: a variable of the environment names a proxy, or certificates, of no use.
     """
 
     def __init__(
@@ -152,7 +189,7 @@ class Client(_Known):
         attempts_max: int = ATTEMPTS_MAX,
         keyed: bool | None = None,
         transport: httpx.BaseTransport | None = None,
-        clock: Callable[[], float] = time.time,
+        clock: Callable[[], float] = unix_time,
         sleep: Callable[[float], object] = time.sleep,
         random: Random | None = None,
     ) -> None:
@@ -165,7 +202,9 @@ class Client(_Known):
             clock=clock,
             random=random or SystemRandom(),
         )
-        self._http = httpx.Client(timeout=timeout_s, transport=transport)
+        self._open = partial(open_http, base_url, timeout_s, transport)
+        self._http = self._open()
+        self._process = os.getpid()
         self._sleep = sleep
 
     @overload
@@ -208,7 +247,7 @@ class Client(_Known):
             KeyExpired: a page may have been taken that can't be had again.
             ClientError: it failed. `may_have_consumed` and `key` say about the page.
         """
-        return self._drive(self._puller.pull(Kind(kind), max, key))
+        return self._drive(self._puller.pull(check_kind(kind), max, key))
 
     def delivery_statuses(
         self,
@@ -250,8 +289,8 @@ class Client(_Known):
         return Batches(follower, self._drive)
 
     def close(self) -> None:
-        """Close the connections."""
-        self._http.close()
+        """Close the connections; in a forked process its own, never those of its parent."""
+        self._mine().close()
 
     def __enter__(self) -> Self:
         return self
@@ -260,7 +299,20 @@ class Client(_Known):
         self.close()
 
     def _drive(self, flow: Flow[T]) -> T:
-        return drive(flow, self._http, self._sleep)
+        return drive(flow, self._mine(), self._sleep)
+
+    def _mine(self) -> httpx.Client:
+        """The connections of this process.
+
+        After a fork those that are there are the parent's: two processes that write on one mix
+        their calls up. They are left alone, not closed, for closing one says good-bye on it.
+        """
+        if self._process != os.getpid():
+            self._inherited = self._http  # kept, or its sockets would be closed with a warning
+            self._http = self._open()
+            self._puller.forked()
+            self._process = os.getpid()
+        return self._http
 
 
 class AsyncClient(_Known):
@@ -271,7 +323,8 @@ class AsyncClient(_Known):
                 with batch:
                     await database.store(batch)
 
-    Its arguments and exceptions are those of `Client`; `sleep` returns an awaitable.
+    Its arguments and exceptions are those of `Client`; `sleep` returns an awaitable. It may be used
+    from one event loop after another, and after a fork, like `Client`.
     """
 
     def __init__(
@@ -284,7 +337,7 @@ class AsyncClient(_Known):
         attempts_max: int = ATTEMPTS_MAX,
         keyed: bool | None = None,
         transport: httpx.AsyncBaseTransport | None = None,
-        clock: Callable[[], float] = time.time,
+        clock: Callable[[], float] = unix_time,
         sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
         random: Random | None = None,
     ) -> None:
@@ -297,7 +350,9 @@ class AsyncClient(_Known):
             clock=clock,
             random=random or SystemRandom(),
         )
-        self._http = httpx.AsyncClient(timeout=timeout_s, transport=transport)
+        self._open = partial(open_async_http, base_url, timeout_s, transport)
+        self._http = self._open()
+        self._home: tuple[int, object] | None = None
         self._sleep = sleep
 
     @overload
@@ -321,7 +376,7 @@ class AsyncClient(_Known):
 
         A cancelled pull may have consumed a page as well: the next pull of this client brings it.
         """
-        return await self._drive(self._puller.pull(Kind(kind), max, key))
+        return await self._drive(self._puller.pull(check_kind(kind), max, key))
 
     def delivery_statuses(
         self,
@@ -348,8 +403,8 @@ class AsyncClient(_Known):
         return AsyncBatches(follower, self._drive)
 
     async def aclose(self) -> None:
-        """Close the connections."""
-        await self._http.aclose()
+        """Close the connections; those of this process and this event loop."""
+        await self._mine().aclose()
 
     async def __aenter__(self) -> Self:
         return self
@@ -358,7 +413,20 @@ class AsyncClient(_Known):
         await self.aclose()
 
     async def _drive(self, flow: Flow[T]) -> T:
-        return await drive_async(flow, self._http, self._sleep)
+        return await drive_async(flow, self._mine(), self._sleep)
+
+    def _mine(self) -> httpx.AsyncClient:
+        """The connections of this process and this event loop, on which alone they work."""
+        here = os.getpid(), asyncio.get_running_loop()
+        if self._home is None:
+            self._home = here
+        elif self._home != here:
+            self._inherited = self._http  # as in `Client`
+            self._http = self._open()
+            if self._home[0] != here[0]:
+                self._puller.forked()
+            self._home = here
+        return self._http
 
 
 class Batches(Iterator[Batch[R_co]], Generic[R_co]):

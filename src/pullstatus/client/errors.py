@@ -12,6 +12,7 @@
         |   `-- ServiceFailed       1007 1008 60008 60013: their trouble; trying again can help
         |-- NoAnswer              the network
         |   |-- NotConnected        nothing was sent; trying again can help
+        |   |   `-- CertificateRefused  the service's certificate is not to be believed
         |   `-- AnswerLost          sent, but no whole answer came: is the page gone?
         |-- AnswerUnreadable      an answer, but not the service's
         |   |-- WrongAddress        HTTP 3xx or 4xx: somebody else lives there
@@ -20,6 +21,7 @@
         |-- KeyExpired            a page may have been taken, too long ago to have it again
         |-- BatchRefused          a push is refused; nothing of the batch was stored
         `-- InvalidArgument       an argument is wrong, a ValueError too; nothing was sent
+            |-- InvalidEnvironment  a variable of a proxy or of certificates is
             `-- NotAcknowledged     the next batch is asked for before the last was finished
 
 Each class has a stable `code` for tables and logs. The text says what happened and what to do, and
@@ -39,10 +41,12 @@ __all__ = [
     "BatchRefused",
     "CallInvalid",
     "CallRefused",
+    "CertificateRefused",
     "ClientError",
     "ClockSkewed",
     "GatewayFailed",
     "InvalidArgument",
+    "InvalidEnvironment",
     "KeyExpired",
     "NoAnswer",
     "NotAcknowledged",
@@ -185,6 +189,13 @@ class NotConnected(NoAnswer):
     code = "not_connected"
 
 
+class CertificateRefused(NotConnected):
+    """The other side's certificate is not to be believed, and will not be the next time either."""
+
+    code = "certificate_refused"
+    retry_can_help = False
+
+
 class AnswerLost(NoAnswer):
     """The call went out, and no whole answer came back."""
 
@@ -280,6 +291,16 @@ class InvalidArgument(ClientError, ValueError):
     """An argument is wrong. Nothing was sent."""
 
     code = "invalid_argument"
+
+
+class InvalidEnvironment(InvalidArgument):
+    """A variable of the environment that counts for this service is of no use; the text names it.
+
+    They are those of proxies (`HTTPS_PROXY`, `HTTP_PROXY`, `ALL_PROXY`, `NO_PROXY`) and of
+    certificates (`SSL_CERT_FILE`, `SSL_CERT_DIR`, `SSLKEYLOGFILE`).
+    """
+
+    code = "invalid_environment"
 
 
 class NotAcknowledged(InvalidArgument):

@@ -43,12 +43,17 @@ class Answer(msgspec.Struct, frozen=True):
 class Unanswered(msgspec.Struct, frozen=True):
     """No whole answer came.
 
-    begun   whether any of the request may have reached the other side
-    reason  what happened, for people
+    begun            whether any of the request may have reached the other side
+    reason           what happened, for people
+    certificate_fix  what to do about the other side's certificate, which was not believed; "" if
+                     it was not that
+    cause            what the library below raised
     """
 
     begun: bool
     reason: str
+    certificate_fix: str = ""
+    cause: Exception | None = None
 
 
 Step: TypeAlias = Send | Wait

@@ -19,13 +19,14 @@ see `keys`. A key is done with when its page was acknowledged, or handed to a ca
 from __future__ import annotations
 
 from collections.abc import Callable
-from random import Random
+from random import Random, SystemRandom
 from typing import Final, Generic, TypeVar, cast
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 from pullstatus import limits
 from pullstatus.client.errors import (
     AnswerLost,
+    CertificateRefused,
     ClientError,
     InvalidArgument,
     KeyExpired,
@@ -40,6 +41,7 @@ from pullstatus.client.pauses import Pauses
 from pullstatus.client.reading import Found, clock_skew_s, read_pull
 from pullstatus.client.records import Record
 from pullstatus.records import Kind
+from pullstatus.version import VERSION
 from pullstatus.wire.request import PULL_PATH, pull_request
 
 R = TypeVar("R", bound=Record)
@@ -56,7 +58,7 @@ RETRY_AFTER_S_MAX: Final = 120.0
 HEADERS: Final = {
     "Content-Type": "application/json",
     "Accept": "application/json",
-    "User-Agent": "pullstatus",
+    "User-Agent": f"pullstatus/{VERSION}",
 }
 
 
@@ -81,11 +83,9 @@ class Puller:
         random: Random,
     ) -> None:
         self._base_url = check_base_url(base_url).removesuffix(PULL_PATH)
-        if not 0 < sdkappid <= limits.SDKAPPID_MAX:
-            raise InvalidArgument(f"sdkappid must be from 1 to {limits.SDKAPPID_MAX}")
+        _check_integer("sdkappid", sdkappid, limits.SDKAPPID_MAX)
         check_appkey(appkey)
-        if attempts_max < 1:
-            raise InvalidArgument("attempts_max must be 1 or more")
+        _check_integer("attempts_max", attempts_max)
         self._sdkappid = sdkappid
         self._appkey = appkey
         self._attempts_max = attempts_max
@@ -97,6 +97,11 @@ class Puller:
 
     def __repr__(self) -> str:
         return f"{self._base_url!r}, sdkappid={self._sdkappid}"
+
+    def forked(self) -> None:
+        """In a forked process: ask for no page under a key under which the parent asks, too."""
+        self.random = SystemRandom()  # a given one makes the same keys there
+        self.claims.forsake()
 
     def pull(self, kind: Kind, count_max: int, key: str | None) -> Flow[Page[Record]]:
         """One page for a caller who takes it as it is: nobody acknowledges it."""
@@ -260,40 +265,86 @@ class Follower(Generic[R]):
 
 
 # --- what both kinds of call share ----------------------------------------------------------------
+#
+# Arguments are `object`s here: not every caller has a type checker.
 
 
-def check_base_url(base_url: str) -> str:
+def check_base_url(base_url: object) -> str:
     """The address without a slash at its end.
 
     Raises:
         InvalidArgument: it is no http or https address.
     """
-    parts = urlsplit(base_url)
-    if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment:
+    wrong = InvalidArgument("base_url must be like https://yun.tim.qq.com or http://127.0.0.1:8080")
+    if not isinstance(base_url, str):
+        raise wrong
+    try:
+        parts = split_address(base_url)
+    except ValueError as error:
+        raise wrong from error
+    if parts.scheme not in ("http", "https") or parts.query or parts.fragment:
+        raise wrong
+    if "@" in parts.netloc:
         raise InvalidArgument(
-            "base_url must be like https://yun.tim.qq.com or http://127.0.0.1:8080"
+            "base_url has a user or password in it, which would come to stand in logs and state"
+            " files; the service asks for neither"
         )
     return base_url.rstrip("/")
 
 
-def check_appkey(appkey: str) -> None:
+def split_address(address: str) -> SplitResult:
+    """The parts of an address that has a host.
+
+    Raises:
+        ValueError: a bracket is not closed, a port is none, a blank is in it: what `urlsplit`
+            refuses, and what it would let pass or drop.
+    """
+    parts = urlsplit(address)
+    if not all(c.isprintable() and not c.isspace() for c in address) or not parts.hostname:
+        raise ValueError("no host, or characters that no address has")
+    _ = parts.port
+    return parts
+
+
+def check_appkey(appkey: object) -> None:
     """Refuse a key that was copied with something around it (InvalidArgument)."""
+    if not isinstance(appkey, str):
+        raise InvalidArgument("appkey must be a str")
     if not appkey or appkey.strip() != appkey:
         raise InvalidArgument(
             "appkey has a blank or line end around it" if appkey else "appkey is empty"
         )
+    if not appkey.isprintable():
+        raise InvalidArgument("appkey has control characters in it")
 
 
-def check_max(count_max: int) -> None:
+def check_kind(kind: object) -> Kind:
+    """The kind itself, of 0 or 1 too (InvalidArgument)."""
+    try:
+        return Kind(kind)  # type: ignore[arg-type]  # it says so if it is none
+    except ValueError as error:
+        raise InvalidArgument("kind must be Kind.DELIVERY_STATUS or Kind.REPLY") from error
+
+
+def _check_integer(name: str, value: object, value_max: int | None = None) -> None:
+    if not isinstance(value, int) or isinstance(value, bool):
+        raise InvalidArgument(f"{name} must be an int, not a {type(value).__name__}")
+    if value < 1 or (value_max is not None and value > value_max):
+        bounds = "1 or more" if value_max is None else f"from 1 to {value_max}"
+        raise InvalidArgument(f"{name} must be {bounds}")
+
+
+def check_max(count_max: object) -> None:
     """Refuse what the service would refuse, before anything is sent (InvalidArgument)."""
-    if not 1 <= count_max <= limits.PULL_COUNT_MAX:
-        raise InvalidArgument(f"max must be from 1 to {limits.PULL_COUNT_MAX}")
+    _check_integer("max", count_max, limits.PULL_COUNT_MAX)
 
 
-def check_key(key: str) -> str:
+def check_key(key: object) -> str:
     """A key itself, if it is one (InvalidArgument)."""
-    if not 0 < len(key) <= limits.IDEMPOTENCY_KEY_CHARS_MAX or not all(
-        "!" <= c <= "~" for c in key
+    if (
+        not isinstance(key, str)
+        or not 0 < len(key) <= limits.IDEMPOTENCY_KEY_CHARS_MAX
+        or not all("!" <= c <= "~" for c in key)
     ):
         raise InvalidArgument(
             f"key must be 1 to {limits.IDEMPOTENCY_KEY_CHARS_MAX} visible ASCII characters"
@@ -305,19 +356,24 @@ def whole(outcome: Answer | Unanswered) -> Answer:
     """The answer, if there is one.
 
     Raises:
+        CertificateRefused: nothing was sent, since the other side could not prove who it is.
         NotConnected: nothing was sent.
         AnswerLost: something was, and nobody knows what became of it.
     """
     if isinstance(outcome, Answer):
         return outcome
     error: NoAnswer
-    if outcome.begun:
+    if outcome.certificate_fix:
+        error = CertificateRefused(
+            f"the service's certificate is refused: {outcome.reason}", fix=outcome.certificate_fix
+        )
+    elif outcome.begun:
         error = AnswerLost(f"no whole answer: {outcome.reason}", may_have_consumed=True)
     else:
         error = NotConnected(
             f"no connection: {outcome.reason}", fix="check base_url, the network and the service"
         )
-    raise error
+    raise error from outcome.cause
 
 
 def _expired(key: str) -> KeyExpired:

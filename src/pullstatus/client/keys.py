@@ -136,6 +136,11 @@ class Claims:
         """Let the next caller have it."""
         claim.held = False
 
+    def forsake(self) -> None:
+        """In a forked process: they are all the parent's, and the lock may be held there."""
+        self._lock = threading.Lock()
+        self._claims = []
+
     def settle(self, claim: Claim) -> None:
         """Forget it: its page is safe, or will never come."""
         with self._lock:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from types import TracebackType
-from typing import Generic, Protocol, Self, TypeVar
+from typing import Any, Generic, Protocol, Self, TypeVar
 
 import msgspec
 
@@ -38,6 +38,13 @@ class Page(msgspec.Struct, Generic[R_co], frozen=True, kw_only=True):
     waiting: int | None = None
     pull_id: str | None = None
     in_doubt: bool = False
+
+    def __repr__(self) -> str:
+        return f"<Page of {len(self)} {self.kind.path}, key {self.key}>"
+
+    def __rich_repr__(self) -> list[tuple[str, Any]]:
+        """As `repr`: without the records, which are personal data."""
+        return [("kind", self.kind), ("count", len(self)), ("key", self.key)]
 
     def __len__(self) -> int:
         return len(self.records)

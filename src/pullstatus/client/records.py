@@ -4,13 +4,17 @@
 round: the records of a page are gone from the service, so nothing that it sent may be the reason
 to drop one. A member that is missing or of another type reads as "", 0 or None; what was really
 sent is in `members`, and to the byte in `json`.
+
+A record is no dict. For `json.dumps`, for a row of a database or as the answer of a web framework
+give `record.members`, or `dict(record)`, which is the same. Its `repr` leaves out who it is about
+and what was written.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta, timezone
-from typing import Any, Final, TypeAlias
+from typing import Any, ClassVar, Final, TypeAlias
 
 import msgspec
 
@@ -24,6 +28,20 @@ UTC8: Final = timezone(timedelta(hours=8), "UTC+08:00")
 
 class _Pulled(msgspec.Struct, frozen=True, weakref=False, kw_only=True):
     json: bytes = b"{}"
+
+    def __iter__(self) -> Iterator[tuple[str, Any]]:
+        """Every member as it was sent, by name: `dict(record)` is what a JSON encoder takes."""
+        return iter(self.members.items())
+
+    def __repr__(self) -> str:
+        """Which record it is, without personal data: logs and tracebacks show it."""
+        shown = ", ".join(f"{name}={value!r}" for name, value in self.__rich_repr__())
+        return f"{type(self).__name__}({shown}, ...)"
+
+    def __rich_repr__(self) -> list[tuple[str, Any]]:
+        return [(name, getattr(self, name)) for name in self._SHOWN]
+
+    _SHOWN: ClassVar[tuple[str, ...]] = ()
 
     @property
     def members(self) -> dict[str, Any]:
@@ -57,6 +75,8 @@ class DeliveryStatus(_Pulled, frozen=True, weakref=False, kw_only=True):
     description: str = ""
     sid: str = ""
     ext: str = ""
+
+    _SHOWN: ClassVar[tuple[str, ...]] = ("report_status", "errmsg", "user_receive_time", "sid")
 
     @property
     def delivered(self) -> bool:
@@ -93,6 +113,8 @@ class Reply(_Pulled, frozen=True, weakref=False, kw_only=True):
     sign: str = ""
     time: int = 0
     extend: str = ""
+
+    _SHOWN: ClassVar[tuple[str, ...]] = ("sign", "time", "extend")
 
     @property
     def replied_at(self) -> datetime | None:

@@ -1,0 +1,284 @@
+"""What crosses from one process to another: a forked client, exceptions and records.
+
+Forks happen in a program of their own: pytest's workers have threads.
+"""
+
+from __future__ import annotations
+
+import json
+import pickle
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from multiprocessing import get_context
+
+import pytest
+from rich.pretty import pretty_repr
+
+import pullstatus
+from pullstatus import (
+    AnswerMalformed,
+    BatchRefused,
+    CallRefused,
+    ClientError,
+    ClockSkewed,
+    DeliveryStatus,
+    Kind,
+    Page,
+    PullstatusError,
+    Reply,
+)
+from pullstatus import errors as fundamental
+from pullstatus.client import errors
+from pullstatus.client.records import read_record
+
+PAGE = b'{"result":0,"errmsg":"ok","type":1,"count":0,"data":[]}'
+
+
+class _Service(BaseHTTPRequestHandler):
+    """Notes over which connection, and under which key, each call comes."""
+
+    protocol_version = "HTTP/1.1"
+
+    def do_POST(self) -> None:
+        self.rfile.read(int(self.headers["Content-Length"]))
+        self.server.seen.append(self.client_address[1])  # type: ignore[attr-defined]
+        self.server.keys.append(self.headers["Idempotency-Key"])  # type: ignore[attr-defined]
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(PAGE)))
+        self.send_header("Pullstatus-Waiting", "0")
+        self.end_headers()
+        self.wfile.write(PAGE)
+
+    def log_message(self, *_arguments: object) -> None:
+        pass
+
+
+@pytest.fixture
+def service() -> Iterator[ThreadingHTTPServer]:
+    server = ThreadingHTTPServer(("127.0.0.1", 0), _Service)
+    server.daemon_threads = True
+    server.seen = []  # type: ignore[attr-defined]
+    server.keys = []  # type: ignore[attr-defined]
+    threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
+    yield server
+    server.shutdown()
+    server.server_close()
+
+
+BLOCKING = """
+import os, sys
+from random import Random
+from pullstatus import Client, Kind
+
+with Client(sys.argv[1], 1400006666, "key", random=Random(7)) as client:
+    client.pull(Kind.REPLY)
+    for _ in range(2):
+        child = os.fork()
+        if not child:
+            with client:
+                client.pull(Kind.REPLY)
+                client.pull(Kind.REPLY)
+            os._exit(0)
+        assert os.waitpid(child, 0)[1] == 0
+        client.pull(Kind.REPLY)
+"""
+AWAITING = """
+import asyncio, os, sys
+from pullstatus import AsyncClient, Kind
+
+async def pull(times):
+    for _ in range(times):
+        await client.pull(Kind.REPLY)
+
+client = AsyncClient(sys.argv[1], 1400006666, "key")
+asyncio.run(pull(3))
+for _ in range(2):
+    child = os.fork()
+    if not child:
+        asyncio.run(pull(2))
+        os._exit(0)
+    assert os.waitpid(child, 0)[1] == 0
+"""
+
+
+@pytest.mark.parametrize("program", [BLOCKING, AWAITING], ids=["sync", "async"])
+def test_each_process_has_connections_of_its_own(
+    service: ThreadingHTTPServer, program: str
+) -> None:
+    """As gunicorn does with an application that was loaded before the workers were forked."""
+    url = f"http://127.0.0.1:{service.server_port}"
+    subprocess.run([sys.executable, "-W", "error", "-c", program, url], check=True, timeout=60)
+    seen: list[int] = service.seen  # type: ignore[attr-defined]
+    assert len(seen) == 7
+    parents = seen[0]
+    assert seen.count(parents) == 3
+    assert sorted(seen.count(port) for port in set(seen)) == [2, 2, 3]
+    # A key is kept until it has brought a page. Under the same one, two would be handed the same.
+    keys: list[str] = service.keys  # type: ignore[attr-defined]
+    assert len({*zip(seen, keys, strict=True)}) == len(set(keys)) == 3
+
+
+POOL = """
+import multiprocessing, sys
+from concurrent.futures import ProcessPoolExecutor
+from pullstatus import Client, Kind
+
+client = Client(sys.argv[1], 1400006666, "key")
+client.pull(Kind.REPLY)
+
+def work(_number):
+    return len(client.pull(Kind.REPLY))
+
+with ProcessPoolExecutor(2, multiprocessing.get_context("fork")) as pool:
+    assert list(pool.map(work, range(4))) == [0] * 4
+client.pull(Kind.REPLY)
+"""
+
+
+def test_a_pool_of_forked_processes_can_use_one_client(service: ThreadingHTTPServer) -> None:
+    url = f"http://127.0.0.1:{service.server_port}"
+    subprocess.run([sys.executable, "-c", POOL, url], check=True, timeout=60)
+    seen: list[int] = service.seen  # type: ignore[attr-defined]
+    assert len(seen) == 6
+    assert seen.count(seen[0]) == 2
+    assert seen[0] == seen[-1]
+
+
+LOOPS = """
+import asyncio, sys
+from pullstatus import AsyncClient, Kind
+
+client = AsyncClient(sys.argv[1], 1400006666, "key")
+for _ in range(3):
+    asyncio.run(client.pull(Kind.REPLY))
+"""
+
+
+def test_an_async_client_goes_from_one_event_loop_to_the_next(
+    service: ThreadingHTTPServer,
+) -> None:
+    """A connection belongs to its loop: module-level clients and several asyncio.run are common."""
+    url = f"http://127.0.0.1:{service.server_port}"
+    subprocess.run([sys.executable, "-c", LOOPS, url], check=True, timeout=60)
+    assert len(service.seen) == 3  # type: ignore[attr-defined]
+
+
+# --- exceptions -----------------------------------------------------------------------------------
+
+
+def every_error() -> list[type[PullstatusError]]:
+    found: list[type[PullstatusError]] = [PullstatusError]
+    for kind in found:
+        found += [below for below in kind.__subclasses__() if below not in found]
+    return found
+
+
+def made(kind: type[PullstatusError]) -> PullstatusError:
+    """One with something in every attribute that it can have."""
+    if issubclass(kind, errors.AnswerUnreadable):
+        error: PullstatusError = kind("odd", http_status=502, content=b"\xff", fix="wait")
+    elif issubclass(kind, errors.CallRefused):
+        error = kind(1007, "no", fix="wait", may_have_consumed=True)
+    elif issubclass(kind, BatchRefused):
+        error = kind(400, "Invalid record", "record 3: mobile must be digits", 3)
+    elif issubclass(kind, ClientError):
+        error = kind("odd", fix="wait", may_have_consumed=True)
+    elif issubclass(kind, fundamental.InvalidRecord):
+        error = kind("mobile", "must be digits", 3)
+    elif issubclass(kind, fundamental.Refused):
+        error = kind(1001, "sig is wrong")
+    else:
+        error = kind("odd")
+    if isinstance(error, ClientError):
+        error.key, error.retry_after_s = "mine", 2.5
+    if isinstance(error, ClockSkewed):
+        error.skew_s = 900.0
+    error.add_note("seen by a test")
+    return error
+
+
+@pytest.mark.parametrize("kind", every_error(), ids=lambda kind: kind.__name__)
+def test_every_exception_survives_pickling(kind: type[PullstatusError]) -> None:
+    error = made(kind)
+    for protocol in range(pickle.HIGHEST_PROTOCOL + 1):
+        again = pickle.loads(pickle.dumps(error, protocol))
+        assert type(again) is kind
+        assert (str(again), again.args, vars(again)) == (str(error), error.args, vars(error))
+
+
+def _refuse(kind: type[PullstatusError]) -> None:
+    raise made(kind)
+
+
+def test_exceptions_come_out_of_a_process_pool() -> None:
+    with ProcessPoolExecutor(1, get_context("spawn")) as pool:
+        for kind in (CallRefused, AnswerMalformed, BatchRefused, errors.NotConnected):
+            with pytest.raises(kind) as caught:
+                pool.submit(_refuse, kind).result(timeout=60)
+            assert str(caught.value) == str(made(kind))
+
+
+# --- records --------------------------------------------------------------------------------------
+
+STATUS = {
+    "user_receive_time": "2026-01-02 03:04:05",
+    "nationcode": "86",
+    "mobile": "13800000001",
+    "report_status": "FAIL",
+    "errmsg": "MK:0001",
+    "description": "off",
+    "sid": "8:1",
+    "ext": "customer 4711",
+    "new": {"a": [1]},
+}
+REPLY = {
+    "nationcode": "86",
+    "mobile": "13800000001",
+    "text": "do not tell",
+    "sign": "Example",
+    "time": 1_767_000_000,
+    "extend": "7",
+}
+PERSONAL = ("13800000001", "4711", "do not tell", "json")
+
+
+def record(kind: Kind) -> DeliveryStatus | Reply:
+    members = STATUS if kind is Kind.DELIVERY_STATUS else REPLY
+    return read_record(json.dumps(members).encode(), dict(members), kind)
+
+
+@pytest.mark.parametrize("kind", Kind)
+def test_records_and_pages_survive_pickling(kind: Kind) -> None:
+    page = Page(kind=kind, records=(record(kind),), key="mine", keyed=True, waiting=2)
+    assert pickle.loads(pickle.dumps(page)) == page
+    assert pickle.loads(pickle.dumps(record(kind))) == record(kind)
+
+
+@pytest.mark.parametrize("kind", Kind)
+def test_a_record_is_ready_for_json(kind: Kind) -> None:
+    """`dict(record)` is what encoders of web frameworks try; it is `members`."""
+    found = record(kind)
+    assert dict(found) == found.members == (REPLY if kind is Kind.REPLY else STATUS)
+    assert json.loads(json.dumps(dict(found))) == found.members
+
+
+@pytest.mark.parametrize("kind", Kind)
+def test_what_shows_a_record_shows_no_personal_data(kind: Kind) -> None:
+    found = record(kind)
+    page = Page(kind=kind, records=(found,), key="mine", keyed=True)
+    batch: pullstatus.Batch[DeliveryStatus | Reply] = pullstatus.Batch(page, 1, lambda **_: None)
+    for shown in (found, page, batch, [found], {"page": page}):
+        for text in (repr(shown), str(shown), f"{shown}", pretty_repr(shown)):
+            assert not [word for word in PERSONAL if word in text], text
+    assert ("8:1" if kind is Kind.DELIVERY_STATUS else "1767000000") in repr(found)
+    assert "mine" in repr(page)
+
+
+def test_user_agent_says_the_version() -> None:
+    from pullstatus.client.flow import HEADERS
+
+    assert HEADERS["User-Agent"] == f"pullstatus/{pullstatus.__version__}"
