@@ -6,7 +6,9 @@ import asyncio
 import contextlib
 import gc
 import json
+import signal
 import socket
+import struct
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -233,6 +235,28 @@ def test_half_closed_connection_still_gets_its_answers(shared: Program, app: App
         assert wire.read().data == [status(1)]
         assert wire.read().data == [status(2)]
         assert wire.ended()
+
+
+@pytest.mark.parametrize("count", [1, 3])
+def test_pull_whose_peer_has_gone_takes_nothing(shared: Program, app: App, count: int) -> None:
+    """Reset before the server, which was busy elsewhere, has read it: dropped, and counted."""
+    shared.feed(app, statuses(1))
+    process = shared.process
+    assert process is not None
+    before = shared.metrics()["pullstatus_pulls_dropped_total"]
+    with shared.connect() as wire:
+        wire.send(http_request("POST", *app.request(max=0)))
+        assert wire.read().result == 1004  # from here on the connection is known
+        process.send_signal(signal.SIGSTOP)
+        try:
+            wire.send(http_request("POST", *app.request()) * count)
+            reset = struct.pack("ii", 1, 0)
+            wire.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, reset)
+            wire.close()
+        finally:
+            process.send_signal(signal.SIGCONT)
+    shared.until(lambda: shared.metrics()["pullstatus_pulls_dropped_total"] > before)
+    assert shared.waiting(app) == 1
 
 
 @pytest.mark.parametrize("cut", [0, 10, -1])

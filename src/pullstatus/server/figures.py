@@ -30,6 +30,7 @@ class Figures:
         self.repaired: Counter[Kind] = Counter(dict.fromkeys(Kind, 0))
         self.records_out: Counter[Kind] = Counter(dict.fromkeys(Kind, 0))
         self.pulls: Counter[int] = Counter({0: 0})  # by result code
+        self.pulls_dropped = 0
         self.batches: Counter[tuple[str, int]] = Counter()  # by door and HTTP status
 
 
@@ -81,6 +82,12 @@ def _metrics(
     for result, count in sorted(figures.pulls.items()):
         pulls.add_metric([str(result)], count)
     yield pulls
+
+    yield CounterMetricFamily(
+        "pullstatus_pulls_dropped",
+        "Pulls whose peer had gone before they reached the store: nothing was consumed.",
+        figures.pulls_dropped,
+    )
 
     batches = CounterMetricFamily(
         "pullstatus_batches",

@@ -106,6 +106,12 @@ def problem_json(http_status: int, title: str, detail: str, **members: object) -
     return msgspec.json.encode(problem | members)
 
 
+def gone(scope: Scope) -> bool:
+    """Whether the peer has certainly gone. One that only says no more still gets its answer."""
+    ask = scope.get("extensions", {}).get("pullstatus.gone")
+    return ask is not None and bool(ask())
+
+
 def hang_up(scope: Scope) -> None:
     """Close the connection without an answer: nobody knows whether the work was done.
 

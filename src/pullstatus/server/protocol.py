@@ -22,6 +22,7 @@ from __future__ import annotations
 
 import functools
 import math
+import select
 from asyncio import AbstractEventLoop, Future, Transport
 from collections.abc import Coroutine
 from typing import Any
@@ -70,6 +71,7 @@ class Protocol(HttpToolsProtocol):
         self._ending = False  # nothing more is taken from this peer
         self._last_words = b""
         self._parsed = 0
+        self._hung_up = select.poll()
         self._held: tuple[RequestResponseCycle, ASGI3Application] | None = None
 
     # -- what the server asks ------------------------------------------------------------------
@@ -88,6 +90,14 @@ class Protocol(HttpToolsProtocol):
             self.cycle.keep_alive = False
         elif not self._begun and now - self._idle_since > grace_s:
             self.transport.close()
+
+    def gone(self, cycle: RequestResponseCycle) -> bool:
+        """Whether the peer of this request has certainly gone.
+
+        The kernel knows of a reset before the loop does, which may have been busy meanwhile. A peer
+        that has closed cannot be told from one that says no more and listens, until it is answered.
+        """
+        return bool(cycle.disconnected or self.transport.is_closing() or self._hung_up.poll(0))
 
     def hang_up(self, cycle: RequestResponseCycle) -> None:
         """Close now, with this and whatever else was to be answered unsaid."""
@@ -142,6 +152,8 @@ class Protocol(HttpToolsProtocol):
     def connection_made(self, transport: Transport) -> None:  # type: ignore[override]
         """Start the clock for the first request."""
         super().connection_made(transport)
+        # Nothing is waited for: a hang-up is told whatever one asks.
+        self._hung_up.register(transport.get_extra_info("socket").fileno(), 0)
         self._idle_since = self.loop.time()
         self._deadline = self._idle_since + limits.HEADER_DEADLINE_S
 
@@ -226,6 +238,7 @@ class Protocol(HttpToolsProtocol):
         self._owed += 1
         cycle = self.cycle
         extensions: dict[str, Any] = {
+            "pullstatus.gone": functools.partial(self.gone, cycle),
             "pullstatus.hang_up": functools.partial(self.hang_up, cycle),
             "pullstatus.respond": functools.partial(self.respond, cycle),
         }

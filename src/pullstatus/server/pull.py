@@ -32,6 +32,7 @@ from pullstatus.server.http import (
     Receive,
     Scope,
     Send,
+    gone,
     hang_up,
     header,
     read_body,
@@ -77,6 +78,7 @@ class PullCall:
             body = answer.failure(result, refusal.errmsg)
             log.info("pull refused", result=result)
         except Disconnected:
+            self._figures.pulls_dropped += 1
             return
         except OutcomeUnknown as error:
             # A cause is here only if nobody foresaw it: the one thing worth a trace.
@@ -104,6 +106,8 @@ class PullCall:
             key = None if given is None else mailbox.check_key(given.decode("latin-1"))
         except InvalidSetting as error:
             raise Refused(Result.BAD_REQUEST, str(error)) from error
+        if gone(scope):
+            raise Disconnected
         asking = mailbox.pull(
             self._store, live, request, kind, count_max, address=address, key=key, now_ms=now_ms
         )
