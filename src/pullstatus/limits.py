@@ -37,6 +37,13 @@ SDKAPPID_MAX: Final = 2_147_483_647
 APPKEYS_LIVE_MAX: Final = 2
 """Live appkeys of one application: the old and the new one while a key is being changed."""
 
+LOOKS_PER_S_MAX: Final = 20
+"""Looks at the store for changed applications and tokens, each some 0.1 ms: what a caller waits for
+at most, 50 ms, before it is refused for something that a command may just have changed."""
+
+OVERTAKEN_MAX: Final = 5
+"""Tries of an append or pull that a change of its application overtakes each time."""
+
 APPKEY_CHARS: Final = 32
 """Hex characters of an appkey, as the documents show it."""
 

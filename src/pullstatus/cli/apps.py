@@ -72,7 +72,8 @@ def _print_applications(found: list[Application], *, as_json: bool) -> None:
 def app_group() -> None:
     """Applications: the customers who pull.
 
-    Changes reach a running server within a second.
+    What is made or allowed here is good for the next request to a running server; what is taken
+    away is refused within a second.
     """
 
 
@@ -255,7 +256,9 @@ def rotate_key(sdkappid: int, appkey: str | None, drop_old: bool, store_url: str
 def delete_app(sdkappid: int, erase: bool, store_url: str) -> None:
     """Remove an application: its calls get 1019 from then on.
 
-    What it was handed stays in the store for the retention time.
+    What it was handed stays in the store for the retention time, for operators only: one that is
+    made later under the same number gets none of it. A removal that was cut off is finished by
+    calling this again.
     """
     erased = with_store(
         store_url,
@@ -268,7 +271,8 @@ def delete_app(sdkappid: int, erase: bool, store_url: str) -> None:
 def token_group() -> None:
     """Tokens: what gateways show to put records in.
 
-    Changes reach a running server within a second.
+    What is made or allowed here is good for the next request to a running server; what is taken
+    away is refused within a second.
     """
 
 

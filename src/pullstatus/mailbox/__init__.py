@@ -16,7 +16,7 @@ from pullstatus.apps import Live, Token
 from pullstatus.errors import InvalidSetting
 from pullstatus.receipts import Receipts
 from pullstatus.records import Kind
-from pullstatus.store import Append, Fingerprints, Mailbox, Page, Pull, RepeatKey, Store
+from pullstatus.store import Append, Fingerprints, Page, Pull, RepeatKey, Store
 from pullstatus.wire.request import PullRequest
 
 KEY = re.compile(rf"[\x21-\x7e]{{1,{limits.IDEMPOTENCY_KEY_CHARS_MAX}}}")
@@ -37,7 +37,7 @@ def check_key(key: str) -> str:
 
 async def append(
     store: Store,
-    sdkappid: int,
+    live: Live,
     receipts: Receipts,
     *,
     token: Token,
@@ -57,17 +57,23 @@ async def append(
 
     Raises:
         KeyReused: the key came before with another body.
+        SettingChanged: the application is no longer as `live` knows it; nothing happened.
         StoreUnavailable: nothing happened; trying again can help.
         OutcomeUnknown: it may have happened; do not answer.
     """
-    mailbox = Mailbox(sdkappid, receipts.kind)
+    application = live.application
+    mailbox = application.mailbox(receipts.kind)
+    # What a former owner of the number was sent is no repeat of what this one is sent.
+    scope = "/".join(filter(None, (token.name, str(mailbox), application.owner)))
     repeat_key = fingerprints = None
     if key is not None:
         digest = hashlib.blake2b(body, digest_size=16).digest()
-        repeat_key = RepeatKey(f"{token.name}/{mailbox}", key, digest)
+        repeat_key = RepeatKey(scope, key, digest)
     if receipts.fingerprints is not None:
-        fingerprints = Fingerprints(f"{token.name}/{mailbox}", receipts.fingerprints)
-    return await store.append(Append(mailbox, receipts.entries, now_ms, repeat_key, fingerprints))
+        fingerprints = Fingerprints(scope, receipts.fingerprints)
+    return await store.append(
+        Append(mailbox, receipts.entries, now_ms, repeat_key, fingerprints, live.while_set)
+    )
 
 
 async def pull(
@@ -85,6 +91,7 @@ async def pull(
 
     Raises:
         KeyReused: the key came before with another type or max.
+        SettingChanged: the application is no longer as `live` knows it; nothing happened.
         ReplayRefused: the application takes a signature once only, and this one came before.
         StoreUnavailable: nothing happened; trying again can help.
         OutcomeUnknown: it may have happened; do not answer.
@@ -99,5 +106,7 @@ async def pull(
             request.random,
             request.time,
             live.application.single_use,
+            live.while_set,
+            live.application.former,
         )
     )

@@ -7,11 +7,13 @@ What is a copy itself is left out when looking by record or time, or it would co
 
 from __future__ import annotations
 
+import sys
 from collections.abc import AsyncIterator, Callable, Sequence
 
 import msgspec
 
 from pullstatus import limits
+from pullstatus.apps.values import application_setting, read_application
 from pullstatus.errors import InvalidSetting
 from pullstatus.records import Kind, ascii_json
 from pullstatus.store import (
@@ -21,7 +23,9 @@ from pullstatus.store import (
     Mailbox,
     Outcome,
     Redeliver,
+    Setting,
     Store,
+    While,
     parse_pull_id,
 )
 
@@ -53,9 +57,15 @@ async def find_pull(store: Store, name: str) -> JournalRow:
 
 
 async def by_pull(store: Store, name: str) -> list[Range]:
-    """What one pull was handed."""
+    """What one pull was handed.
+
+    Raises:
+        InvalidSetting: there is no such pull, or its application has another owner now.
+    """
     row = await find_pull(store, name)
-    return [(row.mailbox, row.first_seq, row.count)]
+    found = (row.mailbox, row.first_seq, row.count)
+    (await _owners(store)).check(found)
+    return [found]
 
 
 async def by_sid(store: Store, sid: str, sdkappid: int | None = None) -> list[Range]:
@@ -93,12 +103,13 @@ async def by_time(
 ) -> list[Range]:
     """What was handed out from one moment until before another."""
     ranges: list[Range] = []
+    owners = await _owners(store)
     for mailbox in await _mailboxes(store, sdkappid, tuple(Kind)):
-        copies = await _copies(store, mailbox)
+        aside = [*await _copies(store, mailbox), owners.former(mailbox)]
         async for row in store.journal(mailbox):
             if row.outcome is Outcome.PULLED and from_ms <= row.at_ms < to_ms:
                 seqs = range(row.first_seq, row.first_seq + row.count)
-                ranges += _ranges(mailbox, [seq for seq in seqs if not _within(seq, copies)])
+                ranges += _ranges(mailbox, [seq for seq in seqs if not _within(seq, aside)])
     return ranges
 
 
@@ -112,7 +123,9 @@ async def redeliver(
         how: what was looked for, without the number or text itself.
 
     Raises:
-        InvalidSetting: nothing, or too much, is to be redelivered; or a range is not handed out.
+        InvalidSetting: nothing, or too much, is to be redelivered; a range is not handed out; or
+            it was a former owner's of its application's number.
+        SettingChanged: one of the applications was changed meanwhile.
     """
     count = sum(size for _, _, size in ranges)
     if not count:
@@ -121,9 +134,55 @@ async def redeliver(
         raise InvalidSetting(
             f"{count} records match, over {limits.REDELIVER_COUNT_MAX}: narrow it down"
         )
+    owners = await _owners(store)
+    for found in ranges:
+        owners.check(found)
+    while_set = tuple(
+        owners.while_set(sdkappid)
+        for sdkappid in sorted({mailbox.sdkappid for mailbox, _, _ in ranges})
+    )
     mailboxes = sorted({str(mailbox) for mailbox, _, _ in ranges})
     detail = msgspec.json.encode({"by": how, "count": count, "mailboxes": mailboxes}).decode()
-    return await store.redeliver(Redeliver(list(ranges), at_ms, actor, reason, detail))
+    return await store.redeliver(Redeliver(list(ranges), at_ms, actor, reason, detail, while_set))
+
+
+class _Owners:
+    """Who has which number now, so that nobody is handed what was somebody else's."""
+
+    def __init__(self, settings: Sequence[Setting]) -> None:
+        self._settings = {setting.name: setting for setting in settings}
+
+    def former(self, mailbox: Mailbox) -> range:
+        """Where entries stand that were a former owner's; all of them if there is no owner now.
+
+        A number that never was an application's has no former owner.
+        """
+        setting = self._settings.get(application_setting(mailbox.sdkappid))
+        if setting is None:
+            return range(1)
+        if setting.value is None:
+            return range(1, sys.maxsize)
+        former = read_application(setting.name, setting.value).former
+        return range(1, former[mailbox.kind] + 1 if former else 1)
+
+    def check(self, found: Range) -> None:
+        """Refuse a range that was a former owner's."""
+        mailbox, first_seq, _ = found
+        if first_seq in self.former(mailbox):
+            raise InvalidSetting(
+                f"records of {mailbox} from {first_seq} on were a former owner's of that number,"
+                " and are not handed to another"
+            )
+
+    def while_set(self, sdkappid: int) -> While:
+        """Holds as long as this is so."""
+        name = application_setting(sdkappid)
+        setting = self._settings.get(name)
+        return While(name, 0 if setting is None else setting.revision)
+
+
+async def _owners(store: Store) -> _Owners:
+    return _Owners(await store.settings())
 
 
 async def _search(
@@ -134,12 +193,14 @@ async def _search(
     kinds: tuple[Kind, ...],
 ) -> list[Range]:
     ranges: list[Range] = []
+    owners = await _owners(store)
     standings = {row.mailbox: row for row in await store.backlog()}
     decoder = msgspec.json.Decoder(_Fields)
     for mailbox in await _mailboxes(store, sdkappid, kinds):
         standing = standings[mailbox]
         aside = [
             range(1, standing.purged + 1),  # of what is removed, a chunk may still hold some
+            owners.former(mailbox),
             *await _copies(store, mailbox),
             *await _unpulled(store, standing),
         ]

@@ -14,7 +14,7 @@ from collections.abc import Callable
 import structlog
 
 from pullstatus import limits, mailbox
-from pullstatus.apps import Registry, Token
+from pullstatus.apps import Live, Registry, Token
 from pullstatus.errors import (
     BodyTooLarge,
     InvalidBody,
@@ -22,6 +22,7 @@ from pullstatus.errors import (
     InvalidSetting,
     KeyReused,
     OutcomeUnknown,
+    SettingChanged,
     StoreCorrupt,
     StoreUnavailable,
 )
@@ -149,37 +150,39 @@ class _Door:
         except BodyTooLarge as error:
             raise Problem(413, "Body too large", str(error)) from error
 
-    def _check_application(self, sdkappid: int) -> None:
+    async def _token(self, secret: str) -> Token | None:
+        token = self._registry.token(secret)
+        if token is None:
+            await self._look()
+            token = self._registry.token(secret)
+        return token
+
+    async def _application(self, sdkappid: int) -> Live:
         if sdkappid not in self._registry.applications:
-            raise Problem(
-                404,
-                "Unknown application",
-                "no application has this sdkappid; create it with `pullstatus app create`",
-            )
+            await self._look()
+        live = self._registry.applications.get(sdkappid)
+        if live is None:
+            raise _no_application()
+        return live
+
+    async def _look(self) -> None:
+        """See whether a command has just made what is not known."""
+        try:
+            await self._registry.look()
+        except StoreUnavailable as error:
+            raise self._put_off(error) from error
 
     async def _append(
-        self, token: Token, sdkappid: int, receipts: Receipts, key: str | None, body: bytes
+        self, token: Token, live: Live, receipts: Receipts, key: str | None, body: bytes
     ) -> int:
         try:
-            count = await mailbox.append(
-                self._store,
-                sdkappid,
-                receipts,
-                token=token,
-                now_ms=self._now_ms(),
-                key=key,
-                body=body,
-            )
+            count = await self._append_current(token, live, receipts, key, body)
         except KeyReused as error:
             raise Problem(422, "Idempotency-Key reused", str(error)) from error
         except StoreUnavailable as error:
-            log.warning("batch put off", door=self.name, reason=str(error))
-            raise Problem(
-                503,
-                "Cannot store now",
-                f"{error}; nothing was stored",
-                headers=[(b"retry-after", b"%d" % limits.RETRY_AFTER_S)],
-            ) from error
+            raise self._put_off(error) from error
+        except Problem:
+            raise
         except StoreCorrupt as error:
             raise Problem(
                 500, INTERNAL_ERROR, "the store is damaged; nothing was stored"
@@ -197,6 +200,40 @@ class _Door:
         self._figures.repaired[receipts.kind] += receipts.repaired
         return count
 
+    async def _append_current(
+        self, token: Token, live: Live, receipts: Receipts, key: str | None, body: bytes
+    ) -> int:
+        """Append for the application as it is in the commit, however often it is changed."""
+        for tries_left in reversed(range(limits.OVERTAKEN_MAX)):
+            try:
+                return await mailbox.append(
+                    self._store,
+                    live,
+                    receipts,
+                    token=token,
+                    now_ms=self._now_ms(),
+                    key=key,
+                    body=body,
+                )
+            except SettingChanged:
+                if not tries_left:
+                    raise
+            owner = live.application.owner
+            await self._look()
+            live = await self._application(live.application.sdkappid)
+            if live.application.owner != owner:
+                raise _no_application()  # the number's new owner is not who this was sent to
+        raise AssertionError
+
+    def _put_off(self, error: StoreUnavailable) -> Problem:
+        log.warning("batch put off", door=self.name, reason=str(error))
+        return Problem(
+            503,
+            "Cannot store now",
+            f"{error}; nothing was stored",
+            headers=[(b"retry-after", b"%d" % limits.RETRY_AFTER_S)],
+        )
+
 
 class CallbackDoor(_Door):
     """`POST /callbacks/{token}`: the token in the path decides the application."""
@@ -204,7 +241,7 @@ class CallbackDoor(_Door):
     name = "callbacks"
 
     async def _take(self, scope: Scope, receive: Receive) -> int:
-        token = self._registry.token(scope["path"].removeprefix("/callbacks/"))
+        token = await self._token(scope["path"].removeprefix("/callbacks/"))
         if token is None:
             raise Problem(401, "Unknown token", "no token has this secret; it may be revoked")
         if token.sdkappid is None:
@@ -214,10 +251,10 @@ class CallbackDoor(_Door):
                 "a callback needs a token made with `token create NAME --sdkappid N`",
             )
         body = await self._body(scope, receive)
-        self._check_application(token.sdkappid)
+        live = await self._application(token.sdkappid)
         arrived_s = self._now_ms() // 1000
         receipts = _read(lambda body: read_callback(body, arrived_s), body)
-        return await self._append(token, token.sdkappid, receipts, None, body)
+        return await self._append(token, live, receipts, None, body)
 
     def _accepted(self, _count: int) -> bytes:
         return b'{"result":0,"errmsg":"OK"}'
@@ -240,29 +277,29 @@ class IngestDoor(_Door):
                 404, NO_SUCH_ADDRESS, "POST to /ingest/SDKAPPID/delivery-statuses or .../replies"
             )
         sdkappid = int(number)
-        token = self._authenticate(scope, sdkappid)
+        token = await self._authenticate(scope, sdkappid)
         ndjson = self._format(scope)
         body = await self._body(scope, receive)
-        self._check_application(sdkappid)
+        live = await self._application(sdkappid)
         key = header(scope, b"idempotency-key")
         try:
             checked = None if key is None else mailbox.check_key(key.decode("latin-1"))
         except InvalidSetting as error:
             raise Problem(400, "Invalid Idempotency-Key", str(error)) from error
         receipts = _read(lambda body: read_batch(body, kind, ndjson), body)
-        return await self._append(token, sdkappid, receipts, checked, body)
+        return await self._append(token, live, receipts, checked, body)
 
     def _accepted(self, count: int) -> bytes:
         return b'{"accepted":%d}' % count
 
-    def _authenticate(self, scope: Scope, sdkappid: int) -> Token:
+    async def _authenticate(self, scope: Scope, sdkappid: int) -> Token:
         scheme, _, secret = (header(scope, b"authorization") or b"").partition(b" ")
         challenge = [(b"www-authenticate", b"Bearer")]
         if scheme.lower() != b"bearer":
             raise Problem(
                 401, "Token missing", "send Authorization: Bearer TOKEN", headers=challenge
             )
-        token = self._registry.token(secret.strip().decode("latin-1"))
+        token = await self._token(secret.strip().decode("latin-1"))
         if token is None:
             raise Problem(
                 401,
@@ -286,6 +323,14 @@ class IngestDoor(_Door):
                 "send application/json for an array, application/x-ndjson for one record a line",
             )
         return ndjson
+
+
+def _no_application() -> Problem:
+    return Problem(
+        404,
+        "Unknown application",
+        "no application has this sdkappid; create it with `pullstatus app create`",
+    )
 
 
 def _read(reader: Callable[[bytes], Receipts], body: bytes) -> Receipts:

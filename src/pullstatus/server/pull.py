@@ -19,6 +19,7 @@ from pullstatus.errors import (
     OutcomeUnknown,
     Refused,
     ReplayRefused,
+    SettingChanged,
     StoreCorrupt,
     StoreUnavailable,
 )
@@ -46,6 +47,18 @@ from pullstatus.wire.request import PullRequest, check_time, parse_pull
 from pullstatus.wire.signature import verify
 
 log = structlog.get_logger(__name__)
+
+CHANGEABLE = frozenset(  # refusals for how an application is set up
+    {
+        Result.UNKNOWN_SDKAPPID,
+        Result.ADDRESS_REFUSED,
+        Result.SIG_MISMATCH,
+        Result.DISABLED,
+        Result.IN_ARREARS,
+        Result.NOT_PERMITTED,
+        Result.TOO_FREQUENT,
+    }
+)
 
 
 class PullCall:
@@ -99,19 +112,27 @@ class PullCall:
         request = parse_pull(scope["query_string"], body)
         now_ms = self._now_ms()
         address = scope["client"][0] if scope["client"] else ""
-        live = self._admit(request, address, now_ms // 1000)
+        live = await self._admit(request, address, now_ms // 1000)
         kind, count_max = request.page()
         try:
             given = header(scope, b"idempotency-key")
             key = None if given is None else mailbox.check_key(given.decode("latin-1"))
         except InvalidSetting as error:
             raise Refused(Result.BAD_REQUEST, str(error)) from error
-        if gone(scope):
-            raise Disconnected
-        asking = mailbox.pull(
-            self._store, live, request, kind, count_max, address=address, key=key, now_ms=now_ms
+        for _ in range(limits.OVERTAKEN_MAX):
+            if gone(scope):
+                raise Disconnected
+            asking = mailbox.pull(
+                self._store, live, request, kind, count_max, address=address, key=key, now_ms=now_ms
+            )
+            try:
+                return await self._hand_out(live, kind, asking)
+            except SettingChanged:
+                await self._look()
+                live = self._check(request, address, now_ms // 1000)
+        raise Refused(
+            Result.OTHER, "this application is being changed; nothing was consumed, try again"
         )
-        return await self._hand_out(live, kind, asking)
 
     async def _hand_out(
         self, live: Live, kind: Kind, asking: Awaitable[Page]
@@ -120,6 +141,7 @@ class PullCall:
 
         Raises:
             Refused: nothing was consumed.
+            SettingChanged: nothing was consumed; the application is not as `live` knows it.
             OutcomeUnknown: something may have been, and that is all that can be said after an
                 error which nobody foresaw once the store was asked.
         """
@@ -129,6 +151,8 @@ class PullCall:
             raise Refused(Result.BAD_REQUEST, str(error)) from error
         except ReplayRefused as error:
             raise Refused(Result.SIG_MISMATCH, str(error)) from error
+        except SettingChanged:
+            raise
         except StoreUnavailable as error:
             raise Refused(Result.OTHER, f"{error}; nothing was consumed") from error
         except StoreCorrupt as error:
@@ -156,8 +180,24 @@ class PullCall:
         except BodyTooLarge as error:
             raise Refused(Result.BAD_HTTP, str(error)) from error
 
-    def _admit(self, request: PullRequest, address: str, now_s: int) -> Live:
-        """Who calls, and may they? Checks 9 to 15 of the order."""
+    async def _admit(self, request: PullRequest, address: str, now_s: int) -> Live:
+        """Who calls, and may they? Nobody is refused for what a command has changed already."""
+        try:
+            return self._check(request, address, now_s)
+        except Refused as refusal:
+            if refusal.result not in CHANGEABLE:
+                raise
+        await self._look()
+        return self._check(request, address, now_s)
+
+    async def _look(self) -> None:
+        try:
+            await self._registry.look()
+        except StoreUnavailable as error:
+            raise Refused(Result.OTHER, f"{error}; nothing was consumed") from error
+
+    def _check(self, request: PullRequest, address: str, now_s: int) -> Live:
+        """Checks 9 to 15 of the order, by what is known of the application."""
         live = self._registry.applications.get(request.sdkappid)
         if live is None:
             # The same work as for a known one, so that time does not tell which numbers exist.

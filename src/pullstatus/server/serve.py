@@ -164,7 +164,7 @@ class Server:
         while True:
             await asyncio.sleep(REFRESH_S)
             try:
-                await registry.refresh()
+                await registry.look()
             except StoreUnavailable as error:
                 log.warning("refresh put off", reason=str(error))
             except StoreCorrupt as error:

@@ -9,7 +9,7 @@ from typing import Any, TypeVar, cast
 
 from pullstatus.apps import AppKey, Application, Live, Registry, Token, token_digest
 from pullstatus.server import application
-from pullstatus.store import Append, Backlog, Engine, Page, Pull, Store
+from pullstatus.store import Append, Backlog, Engine, Page, Pull, Setting, Store
 from tests.harness import Answer, App
 
 T = TypeVar("T")
@@ -38,6 +38,9 @@ class FakeStore:
     async def oldest_waiting_ms(self) -> int | None:
         return self.oldest_ms
 
+    async def settings(self, _since: int) -> list[Setting]:
+        return []
+
     async def backlog(self) -> list[Backlog]:
         return []
 
@@ -58,7 +61,7 @@ class Served:
         self.store = FakeStore()
         self.registry = Registry(cast("Store", self.store))
         key = AppKey(APP.appkey, 0)
-        self.registry.applications[APP.sdkappid] = Live(Application(APP.sdkappid, (key,), 0))
+        self.registry.applications[APP.sdkappid] = Live(Application(APP.sdkappid, (key,), 0), 1)
         self.registry.tokens[TOKEN.digest] = TOKEN
         self.application = application.Application(
             cast("Store", self.store), self.registry, now_ms=now_ms

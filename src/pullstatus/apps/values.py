@@ -1,0 +1,164 @@
+"""What an application and a token are, which values they may have, and how a store keeps them."""
+
+from __future__ import annotations
+
+import hashlib
+import ipaddress
+import re
+from collections.abc import Iterable
+
+import msgspec
+
+from pullstatus import limits
+from pullstatus.errors import InvalidSetting, StoreCorrupt
+from pullstatus.records import Kind
+from pullstatus.store import Mailbox
+
+TOKEN_PREFIX = "pst_"  # noqa: S105 - lets a scanner for leaked secrets know ours
+TOKEN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+APPKEY = re.compile(r"[0-9a-fA-F]{32}")
+
+APPLICATIONS = "application/"  # what the names of their settings begin with
+TOKENS = "token/"
+
+
+class AppKey(msgspec.Struct, frozen=True):
+    """A secret an application signs with."""
+
+    appkey: str
+    created_ms: int
+
+    def __repr__(self) -> str:
+        return "AppKey(***)"
+
+
+class Application(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One customer's application.
+
+    Attributes:
+        appkeys: live keys, newest first; a signature by any of them is good.
+        enabled: off: every call is refused with 1020.
+        pull: the pull feature; off: refused with 1006.
+        arrears: stopped for unpaid bills: refused with 1033.
+        single_use: a signature is good once; a repeat is refused with 1001.
+        allow: networks it may call from, as CIDR; empty: any.
+        pull_rate_max: pulls a second; above, refused with 60007. None: no limit.
+        waiting_days_max: days after which what nobody pulled expires. None: never.
+        owner: made at random with the application: tells it from others that had or will have its
+            number. Empty in those made before there was such a thing.
+        former: of each kind, the number of the last entry that was a former owner's; empty: none
+            ever was.
+    """
+
+    sdkappid: int
+    appkeys: tuple[AppKey, ...]
+    created_ms: int
+    enabled: bool = True
+    pull: bool = True
+    arrears: bool = False
+    single_use: bool = False
+    allow: tuple[str, ...] = ()
+    pull_rate_max: int | None = None
+    waiting_days_max: int | None = None
+    owner: str = ""
+    former: tuple[int, ...] = ()
+
+    def mailbox(self, kind: Kind) -> Mailbox:
+        """Its mailbox of one kind."""
+        return Mailbox(self.sdkappid, kind)
+
+
+class Token(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What a gateway shows to put records in. Only its digest is kept.
+
+    Attributes:
+        sdkappid: the one application it may feed; None: any, but not by `/callbacks`.
+    """
+
+    name: str
+    digest: str
+    created_ms: int
+    sdkappid: int | None = None
+
+
+def application_setting(sdkappid: int) -> str:
+    """The name of an application's setting."""
+    return f"{APPLICATIONS}{sdkappid}"
+
+
+def token_setting(name: str) -> str:
+    """The name of a token's setting."""
+    return f"{TOKENS}{name}"
+
+
+def read_application(name: str, value: bytes) -> Application:
+    """An application's setting; proven to be its own, since its records go to whoever signs it.
+
+    Raises:
+        StoreCorrupt: it is not what was set.
+    """
+    try:
+        application = msgspec.json.decode(value, type=Application)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise StoreCorrupt(f"the setting {name} is damaged; {_ADVICE}") from error
+    if name != application_setting(application.sdkappid):
+        raise StoreCorrupt(f"the setting {name} is that of another application; {_ADVICE}")
+    return application
+
+
+def read_token(name: str, value: bytes) -> Token:
+    """A token's setting.
+
+    Raises:
+        StoreCorrupt: it is not what was set.
+    """
+    try:
+        return msgspec.json.decode(value, type=Token)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise StoreCorrupt(f"the setting {name} is damaged; {_ADVICE}") from error
+
+
+_ADVICE = "keep a copy of the store, then `pullstatus restore` a backup"
+
+
+def check_sdkappid(sdkappid: int) -> int:
+    """The number itself, if an application can have it: some clients hold it in 31 bits."""
+    if not 1 <= sdkappid <= limits.SDKAPPID_MAX:
+        raise InvalidSetting(f"an sdkappid is a number from 1 to {limits.SDKAPPID_MAX}")
+    return sdkappid
+
+
+def check_appkey(appkey: str) -> str:
+    """The key itself, if it is one: the signature takes its characters as they are."""
+    if APPKEY.fullmatch(appkey) is None:
+        raise InvalidSetting("an appkey is 32 hexadecimal digits, without blanks around them")
+    return appkey
+
+
+def check_token_name(name: str) -> str:
+    """The name itself, if a token can have it."""
+    if TOKEN_NAME.fullmatch(name) is None:
+        raise InvalidSetting(
+            "a token's name is 1 to 64 letters, digits, dots, dashes or underscores,"
+            " and starts with a letter or digit"
+        )
+    return name
+
+
+def check_networks(networks: Iterable[str]) -> tuple[str, ...]:
+    """Networks in their usual spelling.
+
+    Raises:
+        InvalidSetting: one is no CIDR.
+    """
+    try:
+        return tuple(str(ipaddress.ip_network(network)) for network in networks)
+    except ValueError as error:
+        raise InvalidSetting(
+            "an allowed network is an address or a CIDR such as 192.0.2.0/24 or 2001:db8::/32"
+        ) from error
+
+
+def token_digest(secret: str) -> str:
+    """What is kept of a token: 256 random bits need no salt and no slow hash."""
+    return hashlib.sha256(secret.encode()).hexdigest()

@@ -1,0 +1,168 @@
+"""What commands change beside a running server: good for the very next request, never for others.
+
+No request here is repeated until it works: the first one must.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import secrets
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from pullstatus import apps, limits
+from pullstatus.store import Setting, open_store
+from tests.harness import STATUS, App, Program, status, statuses
+
+FLOOD_S = 1.5
+FEEDERS = 4
+
+
+def test_new_applications_and_tokens_are_good_at_once(shared: Program) -> None:
+    for number in range(1, 6):
+        made = shared.cli("app", "create", str(1_500_000_000 + number))
+        app = App(made["sdkappid"], made["appkey"])
+        assert shared.pull(app).result == 0
+        token = shared.create_token(f"at-once-{number}")
+        assert shared.ingest(app, STATUS, statuses(2), token=token).http_status == 200
+        own = shared.create_token(f"own-{number}", app=app)
+        assert shared.post(f"/callbacks/{own}", statuses(1)).http_status == 200
+        assert len(shared.pull(app).data) == 3
+
+
+def test_a_feed_for_a_new_application_is_taken_at_once(shared: Program) -> None:
+    made = shared.cli("app", "create", "1500000010")
+    app = App(made["sdkappid"], made["appkey"])
+    assert shared.ingest(app, STATUS, statuses(2)).http_status == 200
+    assert shared.pull(app).data == statuses(2)
+
+
+def test_what_is_allowed_again_is_allowed_at_once(shared: Program, app: App) -> None:
+    """Each is forbidden first, and seen to be."""
+
+    def command(*words: str) -> None:
+        shared.cli("app", words[0], str(app.sdkappid), *words[1:])
+
+    for off, result, on in (
+        (("disable",), 1020, ("enable",)),
+        (("set", "--pull", "off"), 1006, ("set", "--pull", "on")),
+        (("set", "--arrears", "on"), 1033, ("set", "--arrears", "off")),
+        (("set", "--allow", "192.0.2.0/24"), 1009, ("set", "--allow", "127.0.0.1")),
+        (("set", "--rate", "1"), 60007, ("set", "--rate", "0")),
+    ):
+        command(*off)
+        shared.until(lambda result=result: shared.pull(app).result == result)  # type: ignore[misc]
+        command(*on)
+        assert shared.pull(app).result == 0, on
+
+
+def test_a_rotated_key_is_good_at_once(shared: Program, app: App) -> None:
+    for flags in ((), (), ("--appkey", "0123456789abcdef0123456789abcdef")):
+        made = shared.cli("app", "rotate-key", str(app.sdkappid), *flags)
+        assert shared.pull(App(app.sdkappid, made["appkey"])).result == 0
+
+
+def test_strangers_cannot_make_the_server_look_often(tmp_path: Path) -> None:
+    """Nor keep it from seeing what was made under their flood, at its first request."""
+    program = Program(tmp_path)
+    app = program.create_app()
+    looks: list[float] = []
+
+    async def run() -> None:
+        async with program.inside() as server, program.client() as client:
+            loop = asyncio.get_running_loop()
+            settings = server.store.settings
+
+            async def counted(since: int = 0) -> Sequence[Setting]:
+                looks.append(loop.time())
+                return await settings(since)
+
+            server.store.settings = counted  # type: ignore[method-assign]
+            ends_s = loop.time() + FLOOD_S
+            flood = [
+                asyncio.create_task(_flood(client, app, number, ends_s)) for number in range(24)
+            ]
+            await asyncio.sleep(FLOOD_S / 3)
+            command = await open_store(program.store)
+            chance: dict[str, Any] = {"now_ms": 0, "random_hex": secrets.token_hex}
+            made = await apps.create_application(command, 8, **chance)
+            target, body = App(8, made.appkeys[0].appkey).request()
+            assert (await client.post(target, content=body)).json()["result"] == 0
+            _, secret = await apps.create_token(command, "late", **chance)
+            answer = await client.post(
+                "/ingest/8/delivery-statuses",
+                json=[status(1)],
+                headers={"Authorization": f"Bearer {secret}"},
+            )
+            assert answer.json() == {"accepted": 1}
+            await command.close()
+            assert min(await asyncio.gather(*flood)) > 0
+            before = len(looks)
+            for _ in range(5):  # who is known makes none
+                target, body = app.request()
+                assert (await client.post(target, content=body)).json()["result"] == 0
+            assert len(looks) - before <= 1  # the regular one
+
+    asyncio.run(run())
+    distance_s = 1 / limits.LOOKS_PER_S_MAX
+    assert len(looks) > 3
+    assert all(b - a > distance_s - 0.002 for a, b in itertools.pairwise(looks))
+
+
+async def _flood(client: httpx.AsyncClient, app: App, number: int, ends_s: float) -> int:
+    """Wrong tokens, numbers and signatures, one after the other; returns how many."""
+    count = 0
+    while asyncio.get_running_loop().time() < ends_s:
+        wrong = App(9, app.appkey) if number % 3 else App(app.sdkappid, f"{count:032x}")
+        target, body = wrong.request()
+        if number % 4 == 0:
+            answer = await client.post(f"/callbacks/pst_{number}_{count}", content=b"[]")
+            assert answer.status_code == 401
+        else:
+            result = (await client.post(target, content=body)).json()["result"]
+            assert result == (1019 if number % 3 else 1001)
+        count += 1
+    return count
+
+
+@pytest.mark.parametrize("_round", range(3))
+def test_deletion_under_traffic_leaves_nothing_for_the_next_owner(
+    shared: Program, app: App, _round: int
+) -> None:
+    """Feeders go on until each has been told that the application is gone."""
+    secret = shared.create_token(f"traffic-{app.sdkappid}", app=app)
+    warm = threading.Barrier(FEEDERS + 1)
+    told: list[list[int]] = [[] for _ in range(FEEDERS)]
+
+    def feed(number: int) -> None:
+        door, bearer = f"/ingest/{app.sdkappid}/delivery-statuses", f"Bearer {shared.token}"
+        if number % 2:
+            door, bearer = f"/callbacks/{secret}", "none"
+        with httpx.Client(base_url=shared.http.base_url, trust_env=False, timeout=20) as http:
+            for batch in itertools.count():
+                record = status(number * 100_000 + batch)
+                answer = http.post(door, json=[record], headers={"Authorization": bearer})
+                told[number].append(answer.status_code)
+                if batch == 3:
+                    warm.wait(20)
+                if answer.status_code != 200:
+                    return
+
+    feeders = [threading.Thread(target=feed, args=(number,)) for number in range(FEEDERS)]
+    for feeder in feeders:
+        feeder.start()
+    warm.wait(20)
+    erased = shared.cli("app", "delete", str(app.sdkappid), "--erase")["erased"]
+    for feeder in feeders:
+        feeder.join(20)
+    assert [answers.pop() for answers in told] == [404] * FEEDERS
+    assert erased == sum(map(len, told))  # every acknowledged one, none behind it
+    made = shared.cli("app", "create", str(app.sdkappid))
+    assert shared.waiting(app) == 0
+    assert shared.pull(App(app.sdkappid, made["appkey"])).data == []

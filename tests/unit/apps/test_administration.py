@@ -1,0 +1,377 @@
+"""Owners of a number, one after the other: none gets what was another's, whatever is cut off."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import tempfile
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any, TypeVar, cast
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pullstatus import apps, mailbox
+from pullstatus.apps import Live, Registry, Token
+from pullstatus.errors import InvalidSetting, SettingChanged, StoreUnavailable, UnknownApplication
+from pullstatus.mailbox import redelivery
+from pullstatus.receipts import Receipts
+from pullstatus.receipts.batch import read_batch
+from pullstatus.receipts.callback import read_callback
+from pullstatus.records import Kind
+from pullstatus.store import Outcome, Page, Store, open_store
+from pullstatus.wire.request import PullRequest, parse_pull
+from tests.harness import App, statuses
+
+T = TypeVar("T")
+
+NUMBER = 7
+NOW_MS = 1_800_000_000_000
+STATUS = Kind.DELIVERY_STATUS
+TOKEN = Token("gateway", "", 0)
+
+_hex = (f"{number:x}" for number in itertools.count(1))
+
+
+def random_hex(size: int) -> str:
+    return next(_hex).zfill(2 * size)
+
+
+def request() -> PullRequest:
+    target, body = App(NUMBER, "5f03a35d00ee52a21327ab048186a2c4").request(at=NOW_MS // 1000)
+    return parse_pull(target.partition("?")[2].encode(), body)
+
+
+async def create(store: Store) -> None:
+    await apps.create_application(store, NUMBER, now_ms=NOW_MS, random_hex=random_hex)
+
+
+async def delete(store: Store, *, erase: bool = True) -> int:
+    return await apps.delete_application(store, NUMBER, now_ms=NOW_MS, erase=erase)
+
+
+async def known(store: Store) -> Live:
+    """The application as a server that looks now knows it."""
+    registry = Registry(store)
+    await registry.refresh()
+    return registry.applications[NUMBER]
+
+
+def batch(count: int = 2, first: int = 1) -> tuple[Receipts, bytes]:
+    body = "\n".join(map(_line, statuses(count, first))).encode()
+    return read_batch(body, STATUS, ndjson=True), body
+
+
+def _line(record: dict[str, Any]) -> str:
+    return str(record).replace("'", '"')
+
+
+async def feed(store: Store, live: Live, *, key: str | None = None, callback: bool = False) -> int:
+    receipts, body = batch()
+    if callback:
+        receipts = read_callback(f"[{_line(statuses(1)[0])}]".encode(), NOW_MS // 1000)
+    return await mailbox.append(
+        store, live, receipts, token=TOKEN, now_ms=NOW_MS, key=key, body=body
+    )
+
+
+async def take(store: Store, live: Live, *, key: str | None = None) -> Page:
+    return await mailbox.pull(
+        store, live, request(), STATUS, 100, address="192.0.2.1", key=key, now_ms=NOW_MS
+    )
+
+
+async def waiting(store: Store) -> int:
+    return sum(row.waiting for row in await store.backlog(NUMBER))
+
+
+def on_a_store(work: Callable[[Store], Coroutine[Any, Any, T]]) -> T:
+    async def run() -> T:
+        with tempfile.TemporaryDirectory() as folder:
+            store = await open_store(f"sqlite:///{folder}/mailboxes.db")
+            try:
+                return await work(store)
+            finally:
+                await store.close()
+
+    return asyncio.run(run())
+
+
+class Cut:
+    """A store that fails at its nth call, before it is done or behind it."""
+
+    def __init__(self, store: Store, at: int, *, done: bool) -> None:
+        self._store, self.left, self._done = store, at, done
+
+    def __getattr__(self, name: str) -> Callable[..., Awaitable[object]]:
+        verb = getattr(self._store, name)
+
+        async def call(*arguments: object, **named: object) -> object:
+            self.left -= 1
+            if self.left == 0 and not self._done:
+                raise StoreUnavailable("another process holds the store; try again")
+            answer = await verb(*arguments, **named)
+            if self.left == 0:
+                raise StoreUnavailable("cut")
+            return answer
+
+        return call
+
+
+def everywhere(cut_at: Callable[[Store, int], Coroutine[Any, Any, bool]]) -> int:
+    """Cut off at each call until one comes through whole; returns how many calls that takes."""
+
+    async def run(store: Store) -> int:
+        step = 1
+        while not await cut_at(store, step):
+            step += 1
+        return step
+
+    return on_a_store(run)
+
+
+@pytest.mark.parametrize("done", [False, True], ids=["before", "behind"])
+@pytest.mark.parametrize("again", [False, True], ids=["created", "deleted-again"])
+def test_deletion_cut_off_anywhere_leaves_nothing_for_the_next_owner(
+    done: bool, again: bool
+) -> None:
+    async def cut_at(store: Store, step: int) -> bool:
+        await create(store)
+        former = await known(store)
+        assert await feed(store, former, key="k", callback=False) == 2
+        cut = Cut(store, step, done=done)
+        whole = True
+        try:
+            await delete(cast("Store", cut))
+        except StoreUnavailable:
+            whole = False
+        gone = await store.setting(f"application/{NUMBER}")
+        assert gone is not None
+        if again or gone.value is not None:
+            await delete(store)
+        await create(store)
+        assert await waiting(store) == 0
+        with pytest.raises(SettingChanged):
+            await feed(store, former)
+        assert await feed(store, await known(store), key="k") == 2
+        assert await waiting(store) == 2
+        await delete(store)
+        return whole
+
+    assert everywhere(cut_at) > 4
+
+
+@pytest.mark.parametrize("done", [False, True], ids=["before", "behind"])
+def test_creation_cut_off_anywhere_can_be_repeated_or_is_done(done: bool) -> None:
+    async def cut_at(store: Store, step: int) -> bool:
+        await create(store)
+        await feed(store, await known(store))
+        await store.change(  # as a removal that was cut off leaves it
+            f"application/{NUMBER}",
+            None,
+            expected=(await store.settings())[-1].value,
+        )
+        whole = True
+        try:
+            await create(cast("Store", Cut(store, step, done=done)))
+        except StoreUnavailable:
+            whole = False
+        setting = await store.setting(f"application/{NUMBER}")
+        assert setting is not None
+        if setting.value is None:
+            await create(store)
+        assert await waiting(store) == 0
+        await delete(store)
+        return whole
+
+    assert everywhere(cut_at) > 4
+
+
+def test_deletion_can_be_repeated_but_not_of_what_never_was() -> None:
+    async def work(store: Store) -> None:
+        with pytest.raises(UnknownApplication):
+            await delete(store)
+        await create(store)
+        await feed(store, await known(store))
+        assert await delete(store) == 2
+        assert await delete(store) == 0
+        assert await delete(store, erase=False) == 0
+
+    on_a_store(work)
+
+
+def test_deletion_erases_nothing_that_nobody_said_to_erase() -> None:
+    """Records that come between its look and its commit stay, and so does the application."""
+
+    async def work(store: Store) -> None:
+        await create(store)
+        live = await known(store)
+        change = store.change
+
+        async def late(*arguments: Any, **named: Any) -> bool:  # noqa: ANN401
+            store.change = change  # type: ignore[method-assign]
+            await feed(store, live)
+            return await change(*arguments, **named)
+
+        store.change = late  # type: ignore[method-assign]
+        with pytest.raises(InvalidSetting, match="2 records wait"):
+            await delete(store, erase=False)
+        assert (await take(store, await known(store))).count == 2
+
+    on_a_store(work)
+
+
+def test_deletion_leaves_an_application_alone_that_was_made_meanwhile() -> None:
+    async def work(store: Store) -> None:
+        await create(store)
+        await feed(store, await known(store))
+        discard = store.discard
+
+        async def late(operation: Any) -> int:  # noqa: ANN401
+            store.discard = discard  # type: ignore[method-assign]
+            await create(store)
+            await feed(store, await known(store))
+            return await discard(operation)
+
+        store.discard = late  # type: ignore[method-assign]
+        with pytest.raises(SettingChanged):
+            await delete(store)
+        assert await waiting(store) == 2
+        assert (await take(store, await known(store))).count == 2
+
+    on_a_store(work)
+
+
+def test_keys_and_repeats_of_a_former_owner_are_not_the_next_ones() -> None:
+    async def work(store: Store) -> None:
+        await create(store)
+        former = await known(store)
+        assert await feed(store, former, key="batch") == 2
+        assert await feed(store, former, callback=True) == 1
+        page = await take(store, former, key="page")
+        assert page.count == 3
+        await delete(store)
+        await create(store)
+        owner = await known(store)
+        assert (await take(store, owner, key="page")).count == 0
+        with pytest.raises(SettingChanged):
+            await take(store, former, key="page")
+        assert await feed(store, owner, key="batch") == 2
+        assert await feed(store, owner, callback=True) == 1
+        taken = await take(store, owner, key="page")
+        assert (taken.first_seq, taken.count, taken.repeated) == (4, 3, False)
+        assert (await take(store, owner, key="page")).repeated
+
+    on_a_store(work)
+
+
+def test_redelivery_hands_out_no_former_owners_records() -> None:
+    async def work(store: Store) -> None:
+        await create(store)
+        page = await take_all(store)
+        pull = f"{NUMBER}-0-{page.first_seq}"
+        assert await redelivery.by_pull(store, pull)
+        number = "+86" + statuses(1)[0]["mobile"]
+        for step in (delete, create):
+            await step(store)
+            with pytest.raises(InvalidSetting, match="former owner"):
+                await redelivery.by_pull(store, pull)
+            for found in (
+                redelivery.by_sid(store, statuses(1)[0]["sid"]),
+                redelivery.by_number(store, number, NUMBER),
+                redelivery.by_time(store, NOW_MS - 1, NOW_MS + 1),
+            ):
+                assert await found == []
+        page = await take_all(store)
+        [(_, first_seq, count)] = await redelivery.by_time(store, NOW_MS - 1, NOW_MS + 1)
+        assert (first_seq, count) == (page.first_seq, page.count)
+
+    on_a_store(work)
+
+
+def test_redelivery_of_what_was_found_before_a_deletion_is_refused() -> None:
+    async def work(store: Store) -> None:
+        await create(store)
+        await take_all(store)
+        found = await redelivery.by_time(store, NOW_MS - 1, NOW_MS + 1)
+        for step in (delete, create):
+            await step(store)
+            with pytest.raises(InvalidSetting, match="former owner"):
+                await redelivery.redeliver(
+                    store, found, at_ms=NOW_MS, actor="me", reason="", how="time"
+                )
+        assert await waiting(store) == 0
+
+    on_a_store(work)
+
+
+async def take_all(store: Store) -> Page:
+    live = await known(store)
+    await feed(store, live)
+    return await take(store, live)
+
+
+steps = st.lists(
+    st.sampled_from(["create", "delete", "feed", "feed-stale", "pull", "pull-stale", "key"]),
+    max_size=25,
+)
+
+
+@settings(deadline=None, max_examples=40)
+@given(steps)
+def test_every_page_is_its_owners(taken: list[str]) -> None:
+    """Whoever puts in and pulls, knowing the newest owner or one before."""
+
+    async def work(store: Store) -> None:
+        lives: list[Live] = []
+        sent: dict[int, str] = {}  # number of an entry: its owner
+        for step in taken:
+            setting = await store.setting(f"application/{NUMBER}")
+            exists = setting is not None and setting.value is not None
+            if step == "create" and not exists:
+                await create(store)
+                lives.append(await known(store))
+                assert await waiting(store) == 0
+            elif step == "delete" and lives:
+                await delete(store)
+            elif lives and step not in ("create", "delete"):
+                live = lives[0 if "stale" in step else -1]
+                good = exists and live is lives[-1]
+                try:
+                    if "feed" in step:
+                        await feed(store, live, key="batch")
+                        rows = await store.backlog(NUMBER)
+                        for seq in range(len(sent) + 1, rows[0].accepted + 1):
+                            sent[seq] = live.application.owner
+                    else:
+                        page = await take(store, live, key="page" if step == "key" else None)
+                        seqs = range(page.first_seq, page.first_seq + page.count)
+                        assert {sent[seq] for seq in seqs} <= {live.application.owner}
+                        good = good or not page.count
+                except SettingChanged:
+                    assert not good
+                else:
+                    assert good
+        for row in await store.backlog(NUMBER):
+            async for journal in store.journal(row.mailbox):
+                assert journal.outcome in (Outcome.PULLED, Outcome.ERASED)
+
+    on_a_store(work)
+
+
+def test_a_batch_for_a_former_owner_does_not_reach_the_next() -> None:
+    """Nor when the number has an owner again by the time it commits."""
+
+    async def work(store: Store) -> None:
+        await create(store)
+        former = await known(store)
+        await delete(store)
+        with pytest.raises(SettingChanged):
+            await feed(store, former)
+        await create(store)
+        with pytest.raises(SettingChanged):
+            await feed(store, former)
+        assert await waiting(store) == 0
+
+    on_a_store(work)
