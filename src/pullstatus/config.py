@@ -4,37 +4,78 @@
     port = 8080
     trusted-proxies = "10.0.0.7"
 
-What stands on the command line wins over the environment, and that over the file.
+What stands on the command line wins over the environment, and that over the file. The other
+commands take the store from it, and nothing else.
 """
 
 from __future__ import annotations
 
+import os
 import tomllib
 from collections.abc import Collection
 from pathlib import Path
+from typing import Final
 
 from pullstatus.errors import InvalidSetting
+from pullstatus.store.url import parse_url
+
+CONFIG_FILE: Final = Path("/etc/pullstatus.toml")
+"""Read where no other is named."""
+
+CONFIG_VARIABLE: Final = "PULLSTATUS_CONFIG"
+DEFAULT_STORE: Final = "sqlite:///pullstatus.db"
+
+
+def config_file() -> Path | None:
+    """The file that the environment names, or else the one in its usual place, if it is there."""
+    named = os.environ.get(CONFIG_VARIABLE)
+    if named:
+        return Path(named)
+    return CONFIG_FILE if CONFIG_FILE.exists() else None
+
+
+def default_store() -> str:
+    """The URL of the store that is meant when none is named.
+
+    Raises:
+        InvalidSetting: the file can't be read, is no TOML, or its store is none.
+    """
+    path = config_file()
+    if path is None:
+        return DEFAULT_STORE
+    store = _settings(path).get("store", DEFAULT_STORE)
+    if not isinstance(store, str):
+        raise InvalidSetting(f"{path}: store takes a URL in quotes")
+    try:
+        parse_url(store)
+    except InvalidSetting as error:
+        raise InvalidSetting(f"{path}: {error}") from error
+    return store
 
 
 def read_config(path: Path, known: Collection[str]) -> dict[str, object]:
-    """The settings of a file, by parameter name (underscores for dashes).
+    """The settings of a file, named like the flags.
+
+    Args:
+        known: names of all settings that there are.
 
     Raises:
         InvalidSetting: the file can't be read, is no TOML, or names a setting there is not.
     """
+    settings = {name.replace("_", "-"): value for name, value in _settings(path).items()}
+    for name, value in settings.items():
+        if name not in known:
+            choices = ", ".join(sorted(known))
+            raise InvalidSetting(f"{path} sets {name}, which is no setting of serve: {choices}")
+        if isinstance(value, dict | list):
+            raise InvalidSetting(f"{path}: {name} takes one value")
+    return settings
+
+
+def _settings(path: Path) -> dict[str, object]:
     try:
-        settings = tomllib.loads(path.read_text(encoding="utf-8"))
+        return tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise InvalidSetting(f"{path} cannot be read: {error.strerror}") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise InvalidSetting(f"{path} is no TOML: {error}") from error
-    named = {name.replace("-", "_"): value for name, value in settings.items()}
-    for name, value in named.items():
-        if name not in known:
-            choices = ", ".join(sorted(name.replace("_", "-") for name in known))
-            raise InvalidSetting(
-                f"{path} sets {name.replace('_', '-')}, which is no setting of serve: {choices}"
-            )
-        if isinstance(value, dict | list):
-            raise InvalidSetting(f"{path}: {name.replace('_', '-')} takes one value")
-    return named

@@ -766,7 +766,7 @@ def test_audit_of_what_is_no_store_says_so(tmp_path: Path) -> None:
     file.write_bytes(b"no database, but long enough to be looked at" * 40)
     assert "is no database" in refused(program, "audit")
     file.unlink()
-    assert "does not exist" in refused(program, "audit")
+    assert "there is no store at" in refused(program, "audit")
 
 
 # --- backup and restore ---------------------------------------------------------------------------

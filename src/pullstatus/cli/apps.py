@@ -96,6 +96,7 @@ def create_app(sdkappid: int, appkey: str | None, no_pull: bool, store_url: str)
                 appkey=appkey,
                 pull=not no_pull,
             ),
+            create=True,
         )
     )
 
@@ -292,6 +293,7 @@ def create_token(name: str, sdkappid: int | None, store_url: str) -> None:
         lambda store: apps.create_token(
             store, name, now_ms=_now_ms(), random_hex=secrets.token_hex, sdkappid=sdkappid
         ),
+        create=True,
     )
     print_json({"token": secret, **_shown_token(token)})
 

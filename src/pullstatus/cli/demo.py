@@ -55,7 +55,7 @@ def demo(context: click.Context, rate: int, host: str, port: int, once: bool) ->
         with contextlib.suppress(KeyboardInterrupt):
             asyncio.run(run(host, port, rate, once=once))
     except OSError as error:
-        raise click.ClickException(f"cannot listen on {host}:{port}: {error.strerror}") from error
+        raise click.ClickException(str(error)) from error
     if not once:
         click.echo("Stopped; the temporary store is removed.")
 

@@ -12,10 +12,10 @@ import asyncio
 import contextlib
 import random
 import secrets
-import tempfile
 import time
 from collections import deque
 from collections.abc import Coroutine
+from http import HTTPStatus
 
 import httpx
 import msgspec
@@ -26,9 +26,11 @@ from rich.text import Text
 from pullstatus import apps, limits
 from pullstatus.cli import demo_screen as screen
 from pullstatus.cli.demo_records import made_up_reply, made_up_status
+from pullstatus.errors import StoreFull
 from pullstatus.records import Kind, encode
 from pullstatus.server.serve import ServeOptions, Server
 from pullstatus.store import open_store
+from pullstatus.store.scratch import scratch_store
 from pullstatus.wire.request import PULL_PATH, pull_request
 
 SDKAPPID = 1400006666
@@ -47,12 +49,13 @@ async def run(host: str, port: int, rate: int, *, once: bool) -> None:
     """Serve and show, until either ends.
 
     Raises:
-        OSError: the address cannot be listened on.
+        InvalidSetting: the address cannot be listened on.
+        StoreUnavailable: the temporary folder has no room.
     """
-    with tempfile.TemporaryDirectory(prefix="pullstatus-demo-") as folder:
-        url = f"sqlite:///{folder}/demo.db"
+    with scratch_store("demo") as url:
         token = await _prepare(url)
-        server = Server(ServeOptions(store=url, host=host, port=port))
+        reserve_bytes = limits.SCRATCH_RESERVE_BYTES
+        server = Server(ServeOptions(store=url, host=host, port=port, reserve_bytes=reserve_bytes))
         serving = asyncio.create_task(server.run())
         try:
             await _beside(serving, server.started.wait())
@@ -138,7 +141,8 @@ class _Show:
             # A machine that was busy elsewhere catches up in steps that fit into one callback.
             due = min(int(self._rate * (loop.time() - started)) - sent, limits.INGEST_RECORDS_MAX)
             replies = sum(self._chance.random() < REPLY_SHARE for _ in range(due))
-            await self._send({Kind.DELIVERY_STATUS: due - replies, Kind.REPLY: replies})
+            with contextlib.suppress(StoreFull):  # what fits is shown on
+                await self._send({Kind.DELIVERY_STATUS: due - replies, Kind.REPLY: replies})
             sent += due
 
     async def _send(self, counts: dict[Kind, int]) -> None:
@@ -152,6 +156,10 @@ class _Show:
         for answer in await asyncio.gather(
             *(self._client.post(self._door, content=body) for body in bodies)
         ):
+            if answer.status_code == HTTPStatus.SERVICE_UNAVAILABLE:
+                raise StoreFull(
+                    "the temporary folder has too little room; set TMPDIR to one with some MB"
+                )
             answer.raise_for_status()
 
     # -- the screen ------------------------------------------------------------------------------

@@ -85,6 +85,6 @@ def emulate(
     try:
         server = uvloop.run(run.emulate(wanted, host, port, on_ready=ready))
     except OSError as error:
-        raise click.ClickException(f"cannot listen on {host}:{port}: {error.strerror}") from error
+        raise click.ClickException(str(error)) from error
     if server.failure is not None:
         sys.exit(70)

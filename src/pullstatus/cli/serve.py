@@ -8,23 +8,49 @@ import sys
 from pathlib import Path
 
 import click
+import structlog
 import uvloop
+from click.core import ParameterSource
 
 from pullstatus import limits
-from pullstatus.cli.session import DEFAULT_STORE, plainly
-from pullstatus.config import read_config
+from pullstatus.cli.session import plainly, store_option
+from pullstatus.config import CONFIG_FILE, CONFIG_VARIABLE, config_file, read_config
 from pullstatus.server import logs
 from pullstatus.server.serve import ServeOptions, Server
 
+log = structlog.get_logger(__name__)
+
+
+class _Serve(click.Command):
+    """Names the file when a setting in it is wrong, not a flag that nobody gave."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        try:
+            return super().parse_args(ctx, args)
+        except click.BadParameter as error:
+            parameter = error.param
+            if parameter is None or parameter.name is None:
+                raise
+            if ctx.get_parameter_source(parameter.name) is ParameterSource.DEFAULT_MAP:
+                error.param_hint = f"{_flag(parameter)} in {ctx.meta[CONFIG_VARIABLE]}"
+            raise
+
+
+def _flag(parameter: click.Parameter) -> str:
+    return parameter.opts[0].removeprefix("--")
+
 
 def _load_config(context: click.Context, _parameter: click.Parameter, path: Path | None) -> None:
-    if path is not None:
-        known = {
-            str(parameter.name)
-            for parameter in context.command.params
-            if parameter.name not in ("config", "help")
-        }
-        context.default_map = plainly(read_config)(path, known)
+    if path is None:
+        return
+    names = {
+        _flag(parameter): str(parameter.name)
+        for parameter in context.command.params
+        if parameter.name not in ("config", "help")
+    }
+    settings = plainly(read_config)(path, names)
+    context.meta[CONFIG_VARIABLE] = path
+    context.default_map = {names[name]: value for name, value in settings.items()}
 
 
 def _check_exposure(host: str, *, encrypted: bool, insecure: bool) -> None:
@@ -40,36 +66,32 @@ def _check_exposure(host: str, *, encrypted: bool, insecure: bool) -> None:
         )
 
 
-def _ready(address: str) -> None:
+def _ready(server: Server) -> None:
     """Say where we listen, and spare the garbage collector all that start-up has made.
 
     None of it ever becomes garbage, and looking through it again and again made the longest waits.
     """
     gc.collect()
     gc.freeze()
-    click.echo(f"pullstatus listens on {address}")
+    if server.store.created:
+        log.warning("made a new store", store=server.options.store)
+    click.echo(f"pullstatus listens on {server.address}")
 
 
-@click.command("serve")
+@click.command("serve", cls=_Serve)
 @click.option(
     "--config",
     type=click.Path(path_type=Path, dir_okay=False),
-    envvar="PULLSTATUS_CONFIG",
+    envvar=CONFIG_VARIABLE,
     show_envvar=True,
+    default=config_file,
     is_eager=True,
     expose_value=False,
     callback=_load_config,
-    help="A TOML file with any of these settings, named like the flags.",
+    help="A TOML file with any of these settings, named like the flags. Not given, it is"
+    f" {CONFIG_FILE}, if that is there.",
 )
-@click.option(
-    "--store",
-    metavar="URL",
-    envvar="PULLSTATUS_STORE",
-    default=DEFAULT_STORE,
-    show_default=True,
-    show_envvar=True,
-    help="The store: sqlite:/// and the path of a file.",
-)
+@store_option
 @click.option(
     "--host",
     envvar="PULLSTATUS_HOST",
@@ -135,7 +157,7 @@ def _ready(address: str) -> None:
 )
 @plainly
 def serve(
-    store: str,
+    store_url: str,
     host: str,
     port: int,
     trusted_proxies: str,
@@ -156,7 +178,7 @@ def serve(
     logs.configure(log_level)
     server = Server(
         ServeOptions(
-            store,
+            store_url,
             host,
             port,
             trusted_proxies,
@@ -166,6 +188,6 @@ def serve(
             store_apart=True,
         )
     )
-    uvloop.run(server.run(on_ready=_ready))
+    uvloop.run(server.run(on_ready=lambda _address: _ready(server)))
     if server.failure is not None:
         sys.exit(70)

@@ -10,24 +10,13 @@ from typing import ParamSpec, TypeVar
 import click
 
 from pullstatus.client.errors import InvalidArgument, InvalidEnvironment
-from pullstatus.errors import PullstatusError
+from pullstatus.config import DEFAULT_STORE, default_store
+from pullstatus.errors import InvalidSetting, PullstatusError
 from pullstatus.store import Store, open_store
+from pullstatus.store.url import parse_url
 
 P = ParamSpec("P")
 R = TypeVar("R")
-
-DEFAULT_STORE = "sqlite:///pullstatus.db"
-
-store_option = click.option(
-    "--store",
-    "store_url",
-    metavar="URL",
-    envvar="PULLSTATUS_STORE",
-    default=DEFAULT_STORE,
-    show_default=True,
-    show_envvar=True,
-    help="The store: sqlite:/// and the path of a file.",
-)
 
 
 class _WrongEnvironment(click.ClickException):
@@ -54,14 +43,46 @@ def plainly(command: Callable[P, R]) -> Callable[P, R]:
     return run
 
 
-def with_store(store_url: str, work: Callable[[Store], Awaitable[R]]) -> R:
-    """Open the store beside whatever else uses it, do `work`, close it."""
+def _check_store(_context: click.Context, _parameter: click.Parameter, value: str) -> str:
+    try:
+        parse_url(value)
+    except InvalidSetting as error:
+        raise click.BadParameter(str(error)) from error
+    return value
+
+
+store_option = click.option(
+    "--store",
+    "store_url",
+    metavar="URL",
+    envvar="PULLSTATUS_STORE",
+    default=plainly(default_store),
+    show_envvar=True,
+    callback=_check_store,
+    help="The store: sqlite:/// and the path of a file. Not given, it is that of the configuration"
+    f" file, or else {DEFAULT_STORE}.",
+)
+
+
+def with_store(store_url: str, work: Callable[[Store], Awaitable[R]], *, create: bool = False) -> R:
+    """Open the store beside whatever else uses it, do `work`, close it.
+
+    Args:
+        create: make one if there is none, and say so.
+    """
 
     async def run() -> R:
-        store = await open_store(store_url)
+        store = await open_store(store_url, create=create)
         try:
+            if store.created:
+                say_created(store_url)
             return await work(store)
         finally:
             await store.close()
 
     return asyncio.run(run())
+
+
+def say_created(store_url: str) -> None:
+    """Tell on standard error that there was no store, so that a wrong name is noticed."""
+    click.echo(f"made a new store: {store_url}", err=True)

@@ -12,7 +12,7 @@ import click
 
 from pullstatus.cli.output import json_option, print_json, print_rows
 from pullstatus.cli.progress import progress
-from pullstatus.cli.session import plainly, store_option, with_store
+from pullstatus.cli.session import plainly, say_created, store_option, with_store
 from pullstatus.store import audit_store, restore_store
 
 
@@ -95,4 +95,5 @@ def restore(file: Path, store_url: str) -> None:
                 progress=report,
             )
         )
+    say_created(store_url)
     print_json({"restored": store_url, "epoch": epoch})

@@ -9,13 +9,15 @@ the store's own verb.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import heapq
 import itertools
 import time
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import msgspec
+import structlog
 
 from pullstatus import limits
 from pullstatus.emulator import sms
@@ -28,11 +30,13 @@ from pullstatus.emulator.carriers import (
 )
 from pullstatus.emulator.faults import Faults
 from pullstatus.emulator.scenario import Scenario, draw_s
-from pullstatus.errors import InvalidRecord, Refused
+from pullstatus.errors import InvalidRecord, Refused, StoreFull
 from pullstatus.records import Kind, Record, decode_array, encode, encode_all
 from pullstatus.server.figures import Figures
 from pullstatus.store import Append, Discard, Mailbox, Outcome, Store
 from pullstatus.wire.send import Detail, Message, Receiver, SendResult
+
+log = structlog.get_logger(__name__)
 
 TICK_S = 0.25
 
@@ -187,7 +191,8 @@ class Emulation:
             await asyncio.sleep(TICK_S)
             elapsed_s = self._monotonic_s() - started
             due = [int(rate * elapsed_s) - count for rate, count in zip(rates, made, strict=True)]
-            await self._traffic(*due)
+            with _losing_what_finds_no_room():
+                await self._traffic(*due)
             made = [count + more for count, more in zip(made, due, strict=True)]
 
     # -- sends ---------------------------------------------------------------------------------
@@ -325,4 +330,14 @@ class Emulation:
             _, _, kind, make = heapq.heappop(self._pending)
             due[kind].append(encode(make(int(self.now_s()))))
         for kind, entries in due.items():
-            await self.append(kind, entries)
+            with _losing_what_finds_no_room():
+                await self.append(kind, entries)
+
+
+@contextlib.contextmanager
+def _losing_what_finds_no_room() -> Iterator[None]:
+    """Go on without records that nobody is told about, when the temporary folder is full."""
+    try:
+        yield
+    except StoreFull as error:
+        log.warning("made-up records lost", reason=str(error))

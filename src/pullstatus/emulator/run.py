@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import secrets
-import tempfile
 import time
 from collections.abc import Callable, Coroutine
 
-from pullstatus import apps
+from pullstatus import apps, limits
 from pullstatus.apps import Registry
 from pullstatus.emulator.application import EmulatedApplication
 from pullstatus.emulator.emulation import Emulation
 from pullstatus.emulator.scenario import Scenario
 from pullstatus.server.application import Application
 from pullstatus.server.serve import ServeOptions, Server
+from pullstatus.store.scratch import scratch_store
 
 
 class EmulatorServer(Server):
@@ -66,10 +66,13 @@ async def emulate(
         on_ready: called once connections are accepted.
 
     Raises:
-        OSError: the address can't be listened on.
+        InvalidSetting: the address can't be listened on.
+        StoreRefused: there is no place for a temporary store.
     """
-    with tempfile.TemporaryDirectory(prefix="pullstatus-emulator-") as folder:
-        store = f"sqlite:///{folder}/mailboxes.db"
-        server = EmulatorServer(ServeOptions(store=store, host=host, port=port), scenario)
+    with scratch_store("emulator") as store:
+        options = ServeOptions(
+            store=store, host=host, port=port, reserve_bytes=limits.SCRATCH_RESERVE_BYTES
+        )
+        server = EmulatorServer(options, scenario)
         await server.run(on_ready=lambda _address: on_ready(server))
     return server

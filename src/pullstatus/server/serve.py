@@ -35,15 +35,16 @@ class ServeOptions(msgspec.Struct, frozen=True):
     """Where and how to serve.
 
     Attributes:
-        store: URL of the store.
+        store: URL of the store; made if there is none.
         host, port: address to listen on; port 0 takes a free one.
         trusted_proxies: addresses whose X-Forwarded-For is believed, separated by commas.
         tls_certificate, tls_key: PEM files; both or none.
         retention_days: how long what was handed out is kept.
         store_apart: give the store a process of its own.
+        reserve_bytes: free bytes on the disk below which no more records are taken.
     """
 
-    store: str = "sqlite:///pullstatus.db"
+    store: str
     host: str = "127.0.0.1"
     port: int = 8080
     trusted_proxies: str = ""
@@ -51,6 +52,7 @@ class ServeOptions(msgspec.Struct, frozen=True):
     tls_key: Path | None = None
     retention_days: float = limits.HANDED_OUT_RETENTION_DAYS
     store_apart: bool = False
+    reserve_bytes: int = limits.STORE_RESERVE_BYTES
 
 
 class Server:
@@ -86,6 +88,7 @@ class Server:
                 self.options.store,
                 server=True,
                 apart=self.options.store_apart,
+                reserve_bytes=self.options.reserve_bytes,
                 on_failure=self._fail,
             )
         except BaseException:

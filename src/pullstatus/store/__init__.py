@@ -221,7 +221,8 @@ async def open_store(
 
     Args:
         url: which engine, and where.
-        create: make one if there is none.
+        create: make one if there is none. Without, and not as the server, one in a folder that
+            cannot be written is opened to be read.
         server: this is the one serving process; a second one on the same store is refused.
         apart: let a process of its own do the engine's work, with a processor core of its own.
         reserve_bytes: free bytes on the disk below which no more entries are taken.

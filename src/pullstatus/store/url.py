@@ -29,7 +29,8 @@ def parse_url(url: str) -> Location:
         InvalidSetting: no engine has such a URL.
     """
     prefix, _, rest = url.partition(":///")
-    path, mark, query = rest.partition("?")
+    # The last one: a name may hold others.
+    path, mark, query = rest.rpartition("?") if "?" in rest else (rest, "", "")
     if prefix != "sqlite" or not path or "\0" in path:
         raise InvalidSetting(
             "a store URL is sqlite:/// followed by the path of a file, "

@@ -22,6 +22,7 @@ import apsw
 from pullstatus.errors import StoreCorrupt, StoreRefused
 from pullstatus.store.sqlite import chunk, reading, schema
 from pullstatus.store.sqlite.connection import open_reader
+from pullstatus.store.sqlite.place import check_there
 from pullstatus.store.values import AuditReport, Backlog, Finding, Outcome, Progress
 
 
@@ -31,8 +32,7 @@ def audit_file(path: Path, progress: Progress) -> AuditReport:
     Raises:
         StoreRefused: there is no file, it is none of ours, or it may not be read.
     """
-    if not path.is_file():
-        raise StoreRefused(f"{path} does not exist")
+    check_there(path)
     try:
         with contextlib.closing(open_reader(path)) as connection:
             return audit(connection, progress)

@@ -135,7 +135,12 @@ class Committer:
 
     def _fold(self) -> None:
         # A log that begins anew takes no more of a disk that is nearly full.
-        if self._log.checkpoint(CHECKPOINT_PAGES if self._room else 1):
+        try:
+            folded = self._log.checkpoint(CHECKPOINT_PAGES if self._room else 1)
+        except BaseException:
+            self._names.written()  # a part of it may have been
+            raise
+        if folded:
             self._names.written()
 
     def _look_for_room(self) -> None:

@@ -14,10 +14,17 @@ from pullstatus.store.sqlite import chunk, copies, reading, schema
 from pullstatus.store.sqlite.connection import file_bytes
 from pullstatus.store.sqlite.opening import open_committer
 from pullstatus.store.sqlite.operations import Changes, Forget, Purge
-from pullstatus.store.sqlite.place import ServerLock, check_begins, check_place, holds_nothing
+from pullstatus.store.sqlite.place import (
+    ServerLock,
+    check_begins,
+    check_place,
+    check_there,
+    holds_nothing,
+)
 from pullstatus.store.sqlite.process import ProcessChannel
 from pullstatus.store.sqlite.pulls import EMPTY
 from pullstatus.store.sqlite.reading import Readers
+from pullstatus.store.sqlite.readonly import ReadOnlyChannel, can_only_be_read
 from pullstatus.store.sqlite.states import slot
 from pullstatus.store.sqlite.thread import ThreadChannel
 from pullstatus.store.sqlite.writer import Channel, Writer
@@ -82,11 +89,11 @@ class SqliteStore:
         """
         name = location.path.absolute()
         path = await asyncio.to_thread(_real, name)
-        if not create and holds_nothing(path):
-            raise StoreRefused(
-                f"there is no store at {path}; name the one that is meant with --store,"
-                " PULLSTATUS_STORE or store in the configuration file"
-            )
+        if not create:
+            check_there(path)
+        if not (create or server) and can_only_be_read(path):
+            channel: Channel = await asyncio.to_thread(ReadOnlyChannel, path)
+            return cls(path, Writer(channel, on_failure), None, created=False)
         await asyncio.to_thread(check_place, path, any_file_system=location.any_file_system)
         created = holds_nothing(path)
         if created:

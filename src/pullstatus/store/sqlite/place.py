@@ -173,6 +173,19 @@ def holds_nothing(path: Path) -> bool:
         return True
 
 
+def check_there(path: Path) -> None:
+    """Refuse to look for a store where there is none.
+
+    Raises:
+        StoreRefused: saying how another one is named.
+    """
+    if holds_nothing(path):
+        raise StoreRefused(
+            f"there is no store at {path}; name the one that is meant with --store,"
+            " PULLSTATUS_STORE or store in the configuration file"
+        )
+
+
 def check_no_log(path: Path) -> None:
     """Refuse to make a file beside the log of another: opened together they would be mixed.
 

@@ -1,0 +1,80 @@
+"""A channel to nobody: for a file in a folder that cannot be written, such as a backup's."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import apsw
+import msgspec
+
+from pullstatus.errors import StoreCorrupt, StoreRefused
+from pullstatus.store.sqlite import reading, schema
+from pullstatus.store.sqlite.committer import Report
+from pullstatus.store.sqlite.connection import open_reader
+from pullstatus.store.sqlite.operations import Operation
+from pullstatus.store.sqlite.states import slot
+
+
+def can_only_be_read(path: Path) -> bool:
+    """Whether a file is there, in a folder that this user cannot write."""
+    return path.is_file() and not os.access(path.parent, os.W_OK)
+
+
+class ReadOnlyChannel:
+    """Reports once how everything stands, and refuses every operation."""
+
+    def __init__(self, path: Path) -> None:
+        """Look into the file.
+
+        Raises:
+            StoreRefused: it cannot be read as it is.
+        """
+        self._refusal = StoreRefused(
+            f"the folder {path.parent} cannot be written by this user, so the store in it can only"
+            " be read"
+        )
+        self._report = Report(
+            answers=[],
+            waiting=_waiting(path),
+            room=True,
+            commits=0,
+            commit_s=0.0,
+            operations=0,
+            failure=None,
+        )
+        self._on_report: Callable[[Report], None]
+
+    def start(self, on_report: Callable[[Report], None]) -> None:
+        """See `Channel.start`."""
+        self._on_report = on_report
+        on_report(self._report)
+
+    def send(self, operations: Sequence[Operation]) -> None:
+        """See `Channel.send`."""
+        answers = [self._refusal] * len(operations)
+        self._on_report(msgspec.structs.replace(self._report, answers=answers, waiting={}))
+
+    async def close(self) -> None:
+        """See `Channel.close`."""
+
+
+def _waiting(path: Path) -> dict[int, int]:
+    try:
+        with contextlib.closing(open_reader(path)) as connection:
+            found = schema.version(connection)
+            if found < schema.VERSION:
+                raise StoreRefused(
+                    f"{path} has format {found}, of an older version; restore it to a new store, or"
+                    " read a copy of it in a folder that this user may write"
+                )
+            return {slot(row.mailbox): row.waiting for row in reading.backlog(connection)}
+    except (apsw.CorruptError, apsw.NotADBError) as error:
+        raise StoreCorrupt(f"{path} is damaged or no database: {error}") from error
+    except apsw.Error as error:
+        raise StoreRefused(
+            f"{path} cannot be read: {error}; this user must own it, and a copy of a store that was"
+            " in use must lie in a folder that this user may write"
+        ) from error

@@ -1,0 +1,195 @@
+"""Which store a command means, and which commands may make one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import click
+import pytest
+from click.testing import CliRunner, Result
+
+from pullstatus import config
+from pullstatus.cli import main
+
+MAKERS = {("serve",), ("app", "create"), ("token", "create"), ("restore",)}
+MORE = {
+    ("app", "set"): ["--pull", "on"],
+    ("redeliver",): ["--pull", "1400006666/0/1", "--yes"],
+}
+"""Options that are there to be chosen from."""
+APPKEY = "5f03a35d00ee52a21327ab048186a2c4"
+
+
+def commands(group: click.Group, prefix: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
+    """All commands that use a store, by their names."""
+    for name in group.list_commands(click.Context(group)):
+        command = group.commands[name]
+        if isinstance(command, click.Group):
+            yield from commands(command, (*prefix, name))
+        elif any("--store" in parameter.opts for parameter in command.params):
+            yield (*prefix, name)
+
+
+USING = sorted(commands(main))
+
+
+def command_of(names: tuple[str, ...]) -> click.Command:
+    found: click.Command = main
+    for name in names:
+        assert isinstance(found, click.Group)
+        found = found.commands[name]
+    return found
+
+
+def arguments(names: tuple[str, ...]) -> list[str]:
+    """What a command wants at least, in any sense."""
+    given = list(names)
+    for parameter in command_of(names).params:
+        value = {"sdkappid": "1400006666", "pull_id": "1400006666/0/1", "file": "made-up.db"}.get(
+            str(parameter.name), "x"
+        )
+        if isinstance(parameter, click.Argument):
+            given.append(value)
+        elif parameter.required:
+            given += [parameter.opts[0], value]
+    return given + MORE.get(names, [])
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Where commands are run; nothing on this machine names another store."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(config, "CONFIG_FILE", tmp_path / "etc.toml")
+    for name in ("PULLSTATUS_STORE", "PULLSTATUS_CONFIG"):
+        monkeypatch.delenv(name, raising=False)
+    return tmp_path
+
+
+def run(*arguments: str) -> Result:
+    result = CliRunner().invoke(main, arguments)
+    assert result.exception is None or isinstance(result.exception, SystemExit), result.exception
+    return result
+
+
+def test_the_list_of_commands_is_not_empty() -> None:
+    assert set(USING) >= MAKERS
+    assert len(USING) > len(MAKERS) + 10
+
+
+@pytest.mark.parametrize("names", [names for names in USING if names not in MAKERS], ids=" ".join)
+@pytest.mark.parametrize("there", ["nothing", "empty file"])
+def test_a_store_that_is_not_there_is_not_made(
+    folder: Path, names: tuple[str, ...], there: str
+) -> None:
+    """Else a mistyped name is an empty store, of which all is well."""
+    if there == "empty file":
+        (folder / "nosuch.db").touch()
+    before = sorted(folder.iterdir())
+    result = run(*arguments(names), "--store", "sqlite:///nosuch.db")
+    assert result.exit_code == 1
+    assert "there is no store at" in result.stderr
+    assert "nosuch.db" in result.stderr
+    assert sorted(folder.iterdir()) == before
+
+
+@pytest.mark.parametrize(
+    "command", [("app", "create", "1400006666", "--appkey", APPKEY), ("token", "create", "gateway")]
+)
+def test_a_command_that_makes_a_store_says_so(folder: Path, command: tuple[str, ...]) -> None:
+    made = run(*command, "--store", "sqlite:///new.db")
+    assert made.exit_code == 0
+    assert made.stderr == "made a new store: sqlite:///new.db\n"
+    again = run("token", "create", "second", "--store", "sqlite:///new.db")
+    assert again.stderr == ""
+    backup = run("backup", "b.db", "--store", "sqlite:///new.db")
+    assert backup.exit_code == 0
+    restored = run("restore", "b.db", "--store", "sqlite:///restored.db")
+    assert restored.stderr.endswith("made a new store: sqlite:///restored.db\n")
+    assert sorted(file.name for file in folder.iterdir()) == ["b.db", "new.db", "restored.db"]
+
+
+def test_where_the_store_is_named(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On the command line, else in the environment, else in a file, else it is the usual one."""
+
+    def meant(*flags: str) -> str:
+        said = run("audit", *flags).stderr
+        return said.partition("no store at ")[2].partition(";")[0].rpartition("/")[2]
+
+    assert meant() == "pullstatus.db"
+    (folder / "etc.toml").write_text('store = "sqlite:///etc.db"\nport = 1\n')
+    assert meant() == "etc.db"
+    (folder / "other.toml").write_text('store = "sqlite:///other.db"\n')
+    monkeypatch.setenv("PULLSTATUS_CONFIG", "other.toml")
+    assert meant() == "other.db"
+    monkeypatch.setenv("PULLSTATUS_STORE", "sqlite:///environment.db")
+    assert meant() == "environment.db"
+    assert meant("--store", "sqlite:///flag.db") == "flag.db"
+    monkeypatch.delenv("PULLSTATUS_STORE")
+    (folder / "other.toml").write_text("port = 1\n")
+    assert meant() == "pullstatus.db"
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("store = 5", "store takes a URL in quotes"),
+        ('store = "mysql:///x"', "a store URL is sqlite:///"),
+        ("store = ", "is no TOML"),
+        (None, "cannot be read"),
+    ],
+)
+def test_a_file_that_names_no_store_is_named_itself(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, text: str | None, told: str
+) -> None:
+    """And is not looked at when the store is named elsewhere."""
+    monkeypatch.setenv("PULLSTATUS_CONFIG", "wrong.toml")
+    if text is not None:
+        (folder / "wrong.toml").write_text(text)
+    result = run("app", "list")
+    assert result.exit_code == 1
+    assert "wrong.toml" in result.stderr
+    assert told in result.stderr
+    assert "no store at" in run("app", "list", "--store", "sqlite:///x.db").stderr
+
+
+@pytest.mark.parametrize(
+    ("url", "told"),
+    [
+        ("mysql:///x", "a store URL is sqlite:///"),
+        ("sqlite:///x.db?file-system=ext4", "file-system=any"),
+        ("sqlite:///x.db?mode=ro", "file-system=any"),
+    ],
+)
+def test_what_names_no_store_is_a_wrong_option(folder: Path, url: str, told: str) -> None:
+    result = run("app", "list", "--store", url)
+    assert result.exit_code == 2
+    assert "Invalid value for '--store'" in result.stderr
+    assert told in result.stderr
+
+
+@pytest.mark.parametrize("usual", [True, False], ids=["usual place", "named"])
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ('port = "many"', "'many' is not a valid integer"),
+        ("port = 70000", "70000 is not in the range"),
+        ('log-level = "loud"', "'loud' is not one of"),
+        ('tls-key = "none.pem"', "does not exist"),
+        ('store = "x.db"', "a store URL is sqlite:///"),
+        ('retention_days = "long"', "'long' is not a valid float"),
+    ],
+)
+def test_a_wrong_setting_is_said_with_its_file(
+    folder: Path, text: str, told: str, *, usual: bool
+) -> None:
+    """Not with a flag that nobody gave."""
+    name = "etc.toml" if usual else "named.toml"
+    (folder / name).write_text(text)
+    result = run("serve", *([] if usual else ["--config", name]))
+    assert result.exit_code == 2
+    setting = text.partition(" ")[0].replace("_", "-")
+    assert f"Invalid value for {setting} in " in result.stderr
+    assert name in result.stderr
+    assert told in " ".join(result.stderr.split())
+    assert "--" not in result.stderr.partition("Invalid value for")[2].partition(":")[0]
