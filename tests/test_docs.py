@@ -293,7 +293,7 @@ def test_production_settings_are_settings_of_serve(tmp_path: Path) -> None:
     [settings] = blocks("toml", "docs/how-to/run-in-production.md")
     file = tmp_path / "pullstatus.toml"
     file.write_text(settings, encoding="utf-8")
-    known = {str(parameter.name) for parameter in main.commands["serve"].params}
+    known = {parameter.opts[0].lstrip("-") for parameter in main.commands["serve"].params}
     assert read_config(file, known)
 
 
