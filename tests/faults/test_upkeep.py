@@ -14,6 +14,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from random import Random
+from types import SimpleNamespace
 from typing import Any, TypeVar
 
 import apsw
@@ -23,6 +24,7 @@ from click.testing import CliRunner
 from pullstatus import limits
 from pullstatus.apps import applications
 from pullstatus.cli import main
+from pullstatus.cli.output import moment
 from pullstatus.mailbox.retention import DAY_MS, keep
 from pullstatus.records import Kind
 from pullstatus.server import serve
@@ -164,9 +166,19 @@ def redeliver(program: Program, *arguments: str) -> list[tuple[int, int, int, in
     shown = program.cli("redeliver", *arguments, "--reason", "lost", "--dry-run", "--json")
     assert contents(program) == before
     done = program.cli("redeliver", *arguments, "--reason", "lost")
-    assert done["ranges"] == shown
-    assert done["redelivered"] == sum(row["records"] for row in shown)
-    return [(row["sdkappid"], row["type"], row["first"], row["records"]) for row in shown]
+    due = [
+        (row["sdkappid"], row["type"], row["first"], row["records"])
+        for row in shown
+        if row["state"] == "handed out"
+        and row.get("copy_of") is None
+        and not row.get("former_owner")
+    ]
+    ranges = [
+        (row["sdkappid"], row["type"], row["first"], row["records"]) for row in done["ranges"]
+    ]
+    assert sorted(entries(ranges)) == sorted(entries(due))
+    assert done["redelivered"] == sum(count for *_, count in ranges)
+    return ranges
 
 
 def entries(ranges: Sequence[tuple[int, int, int, int]]) -> list[tuple[int, int, int]]:
@@ -392,6 +404,116 @@ def test_redelivery_finds_short_numbers(program: Program) -> None:
     assert "nothing" in refused(program, "redeliver", "--number", "12", "--reason", "lost")
 
 
+@pytest.mark.parametrize(
+    "number", ["13800000001", "+13800000001", "8613800000001", "+8613800000001"]
+)
+@pytest.mark.parametrize("mobile", ["13800000001", "+8613800000001"])
+def test_redelivery_finds_a_number_however_it_is_written(
+    program: Program, number: str, mobile: str
+) -> None:
+    others = ["13800000011", "+8613800000011", "+113800000001", "113800000001"]
+    feed(program, ONE, [status(1, mobile=each, sid=each) for each in (mobile, *others)])
+    take(program, ONE, 5)
+    assert redeliver(program, "--number", number) == [(A, 0, 1, 1)]
+
+
+# --- looking for records --------------------------------------------------------------------------
+
+
+def look(program: Program, *how: str) -> Any:  # noqa: ANN401 - JSON
+    return program.cli("redeliver", *how, "--dry-run", "--json")
+
+
+def test_dry_run_tells_what_became_of_each_record(numbered: Program) -> None:
+    """The report, when it came, in which pull it left, when and to whom; or that it waits."""
+    one, two, three = look(numbered, "--sid", "a", "--sdkappid", str(A))
+    assert one["record"] == status(1, mobile="13800000001", sid="a")
+    assert (one["state"], one["pull_id"]) == ("handed out", f"{A}-0-1")
+    assert one["at"] == moment(NOW_MS)
+    assert one["accepted"]
+    shown = numbered.cli("pulls", "show", one["pull_id"])
+    assert (one["address"], one["key"]) == (shown["address"], shown["key"])
+    assert (two["first"], two["pull_id"]) == (4, f"{A}-0-3")
+    assert (three["first"], three["state"]) == (5, "waiting")
+    assert "pull_id" not in three
+
+
+def test_dry_run_tells_what_left_unpulled_and_what_is_a_copy(numbered: Program) -> None:
+    numbered.cli("redeliver", "--sid", "c", "--reason", "lost")
+    assert [(row["state"], row["copy_of"]) for row in look(numbered, "--sid", "c")] == [
+        ("handed out", None),
+        ("waiting", 3),
+    ]
+    on_store(numbered, lambda store: store.discard(Discard(ONE, Outcome.EXPIRED, NOW_MS + DAY_MS)))
+    rows = look(numbered, "--number", "13800000001", "--sdkappid", str(A))
+    states = {row["first"]: row["state"] for row in rows if row["type"] == 0}
+    assert states == {
+        1: "handed out",
+        3: "handed out",
+        4: "handed out",
+        5: "expired",
+        6: "expired",
+    }
+
+
+@pytest.mark.parametrize(
+    "how", [["--sid", "nobody"], ["--number", "13900000000"], ["--from", "2h", "--to", "1h"]]
+)
+def test_dry_run_that_finds_nothing_ends_with_1_and_says_how_far_back_it_looked(
+    numbered: Program, how: list[str]
+) -> None:
+    oldest = min(entry.accepted_ms for entry in entries_of(numbered, ONE))
+    told = refused(numbered, "redeliver", *how, "--dry-run")
+    assert f"nothing that is stored matches; what is goes back to {moment(oldest)}" in told
+    assert json.loads(told.partition("Error")[0]) == []
+
+
+def test_dry_run_in_an_empty_store(program: Program) -> None:
+    told = refused(program, "redeliver", "--sid", "a", "--dry-run")
+    assert "nothing that is stored matches; nothing is" in told
+
+
+def test_dry_run_tells_what_was_a_former_owners(numbered: Program) -> None:
+    numbered.cli("app", "create", str(A))
+    numbered.cli("app", "delete", str(A), "--erase")
+    numbered.cli("app", "create", str(A))
+    rows = look(numbered, "--sid", "c")
+    assert [(row["state"], row["former_owner"]) for row in rows] == [("handed out", True)]
+    assert "nothing that was handed out" in refused(
+        numbered, "redeliver", "--sid", "c", "--reason", "lost"
+    )
+
+
+@pytest.fixture
+def at_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pullstatus.cli.pulls.sys", SimpleNamespace(stdout=Terminal()))
+
+
+class Terminal:
+    def isatty(self) -> bool:
+        return True
+
+
+def test_redelivery_asks_with_all_that_one_should_know(
+    numbered: Program, at_a_terminal: None
+) -> None:
+    """Whose records, of which kind, how many, since when; and whether a copy waits already."""
+
+    def asked(answer: str) -> str:
+        arguments = ["redeliver", "--number", "13800000001", "--reason", "x", "--sdkappid", str(A)]
+        command = [*arguments, "--store", numbered.store]
+        return CliRunner().invoke(main, command, input=answer).output
+
+    whose = f"3 delivery statuses of {A} and 1 reply of {A}, first handed out at {moment(NOW_MS)}."
+    before = contents(numbered)
+    assert f"{whose} Append copies? [y/N]" in asked("n\n")
+    assert contents(numbered) == before
+    assert '"redelivered": 4' in asked("y\n")
+    assert f"{whose} Copies of 4 of them wait already. Append copies? [y/N]" in asked("n\n")
+    take(numbered, ONE, 3, NOW_MS + DAY_MS)  # the record that waited, and two copies
+    assert "Copies of 2 of them wait already." in asked("n\n")
+
+
 # --- the journal ----------------------------------------------------------------------------------
 
 
@@ -463,6 +585,14 @@ def test_a_listed_pull_says_who_when_and_how_many(journaled: Program) -> None:
         "72262",
         NOW_MS // 1000 + 5 * 60,
     )
+
+
+def test_a_list_that_stops_at_its_limit_says_so(journaled: Program) -> None:
+    command = ["pulls", "list", "--store", journaled.store]
+    told = CliRunner().invoke(main, [*command, "--limit", "11"])
+    assert "Only the newest 11 are shown" in told.stderr
+    assert len(json.loads(told.stdout)) == 11
+    assert CliRunner().invoke(main, [*command, "--limit", "12"]).stderr == ""
 
 
 @pytest.mark.parametrize("limit", ["0", "-1", "x"])

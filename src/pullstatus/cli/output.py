@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
@@ -14,6 +15,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+UTC_SECOND = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\+00:00")  # shorter in a table
 GAP = 2  # between two columns
 WRAPPED_WIDTH_MIN = 16  # of a column that wraps; narrower it would be a word on a line
 
@@ -110,4 +112,5 @@ def _cell(value: object) -> Text:
         return Text("yes", "green") if value else Text("no", "red")
     if isinstance(value, list):
         return Text(", ".join(map(str, value)))
-    return Text(str(value))
+    text = str(value)
+    return Text(f"{text[:-6]}Z" if UTC_SECOND.fullmatch(text) else text)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import getpass
 import sys
 import time
+from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from datetime import UTC, datetime, timedelta
 from typing import TypeVar
@@ -15,11 +16,21 @@ import msgspec
 from pullstatus.cli.output import json_option, moment, print_json, print_rows
 from pullstatus.cli.session import plainly, store_option, with_store
 from pullstatus.mailbox import redelivery
+from pullstatus.mailbox.redelivery import Found
 from pullstatus.records import Kind
-from pullstatus.store import Entry, JournalRow, Mailbox, Store
+from pullstatus.store import Entry, JournalRow, Mailbox, Outcome, Store
 
 F = TypeVar("F", bound=Callable[..., object])
 
+PULL_COLUMNS = ["pull_id", "at", "records", "address", "outcome", "key"]
+RECORD_COLUMNS = [
+    *("number", "report", "pull", "at", "address", "accepted", "mailbox"),
+    *("copy_of", "former_owner"),
+]
+NOUNS = {
+    Kind.DELIVERY_STATUS: ("delivery status", "delivery statuses"),
+    Kind.REPLY: ("reply", "replies"),
+}
 KINDS = {"delivery-status": Kind.DELIVERY_STATUS, "reply": Kind.REPLY}
 UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 
@@ -113,18 +124,20 @@ def list_pulls(
                 if wanted(row):
                     found.append(row)
                     mine += 1
-                if mine == limit or (from_ms is not None and row.at_ms < from_ms):
+                if mine > limit or (from_ms is not None and row.at_ms < from_ms):
                     break
         return found
 
-    rows = sorted(with_store(store_url, read), key=lambda row: row.at_ms, reverse=True)[:limit]
+    found = sorted(with_store(store_url, read), key=lambda row: row.at_ms, reverse=True)
     print_rows(
-        [_shown(row) for row in rows],
+        [_shown(row) for row in found[:limit]],
         as_json=as_json,
-        columns=["pull_id", "at", "records", "outcome", "address", "key"],
+        columns=PULL_COLUMNS,
         empty="Nothing was pulled yet, or nothing that matches.",
         wraps="key",
     )
+    if len(found) > limit:
+        click.echo(f"Only the newest {limit} are shown; --limit shows more.", err=True)
 
 
 @pulls_group.command("show")
@@ -212,8 +225,10 @@ def _shown(row: JournalRow) -> dict[str, object]:
 @click.option("--number", help="The records of this number, with or without calling code.")
 @period_options
 @click.option("--sdkappid", type=int, help="Only this application's.")
-@click.option("--reason", required=True, help="Why; kept in the audit row.")
-@click.option("--dry-run", is_flag=True, help="Only show what would be done.")
+@click.option("--reason", help="Why; kept in the audit row. Needed unless --dry-run.")
+@click.option(
+    "--dry-run", is_flag=True, help="Only look: what there is, and what became of each record."
+)
 @click.option("--yes", is_flag=True, help="Do not ask on a terminal.")
 @json_option
 @store_option
@@ -225,7 +240,7 @@ def redeliver(
     from_ms: int | None,
     to_ms: int | None,
     sdkappid: int | None,
-    reason: str,
+    reason: str | None,
     dry_run: bool,
     yes: bool,
     as_json: bool,
@@ -235,14 +250,26 @@ def redeliver(
 
     Name what by one of --pull, --sid, --number, or --from and --to (when it was handed out). On a
     terminal it shows what it would do and asks first.
+
+    With --dry-run it only looks, and --sid and --number show all that is stored: the report, the
+    pull that it was handed out in, to whom and when, or that it still waits. Exit status 1 when
+    there is nothing.
     """
     period = from_ms is not None or to_ms is not None
     if [pull_id, sid, number, True if period else None].count(None) != 3:
         raise click.UsageError("name one of --pull, --sid, --number, or --from and --to")
     if period and (from_ms is None or to_ms is None):
         raise click.UsageError("--from and --to go together")
+    if reason is None and not dry_run:
+        raise click.UsageError("say why, with --reason; or only look, with --dry-run")
 
-    async def find(store: Store) -> tuple[str, list[redelivery.Range]]:
+    async def find(store: Store) -> tuple[str, list[Found], int, int | None]:
+        how, found = await look(store)
+        due = redelivery.ranges(found)
+        waiting = await redelivery.copies_waiting(store, due)
+        return how, found, waiting, None if found else await redelivery.oldest_ms(store, sdkappid)
+
+    async def look(store: Store) -> tuple[str, list[Found]]:
         if pull_id is not None:
             return f"pull {pull_id}", await redelivery.by_pull(store, pull_id)
         if sid is not None:
@@ -254,33 +281,107 @@ def redeliver(
         how = f"time from {moment(from_ms)} to {moment(to_ms)}"
         return how, await redelivery.by_time(store, from_ms, to_ms, sdkappid)
 
-    how, ranges = with_store(store_url, find)
-    plan = [
-        {
-            "sdkappid": mailbox.sdkappid,
-            "type": int(mailbox.kind),
-            "first": first_seq,
-            "records": count,
-        }
-        for mailbox, first_seq, count in ranges
-    ]
-    count = sum(size for _, _, size in ranges)
+    how, found, copies_waiting, oldest_ms = with_store(store_url, find)
     interactive = sys.stdout.isatty() and not as_json
     if dry_run or interactive:
-        print_rows(
-            plan,
-            as_json=as_json,
-            columns=["sdkappid", "type", "first", "records"],
-            empty="Nothing that was handed out matches.",
-        )
+        _print_found(found, as_json=as_json)
+    if not found and (dry_run or interactive):
+        since = "nothing is" if oldest_ms is None else f"what is goes back to {moment(oldest_ms)}"
+        raise click.ClickException(f"nothing that is stored matches; {since}")
     if dry_run:
         return
-    if interactive and count and not yes:
-        click.confirm(f"Append copies of these {count} records?", abort=True)
+    assert reason is not None
+    due = redelivery.ranges(found)
+    if interactive and due and not yes:
+        click.confirm(_question(found, copies_waiting), abort=True)
     copied = with_store(
         store_url,
         lambda store: redelivery.redeliver(
-            store, ranges, at_ms=_now_ms(), actor=getpass.getuser(), reason=reason, how=how
+            store, due, at_ms=_now_ms(), actor=getpass.getuser(), reason=reason, how=how
         ),
     )
-    print_json({"redelivered": copied, "ranges": plan})
+    print_json({"redelivered": copied, "ranges": [_shown_range(*run) for run in due]})
+
+
+def _shown_range(mailbox: Mailbox, first_seq: int, count: int) -> dict[str, object]:
+    return {
+        "sdkappid": mailbox.sdkappid,
+        "type": int(mailbox.kind),
+        "first": first_seq,
+        "records": count,
+    }
+
+
+def _print_found(found: list[Found], *, as_json: bool) -> None:
+    """What was found, with the records themselves where single ones were looked for."""
+    as_json = as_json or not sys.stdout.isatty()
+    told = _record if as_json else _gist
+    print_rows(
+        [
+            _shown_range(one.mailbox, one.first_seq, one.count) | _fate(one) | told(one)
+            for one in found
+        ],
+        as_json=as_json,
+        columns=RECORD_COLUMNS if any(one.entry for one in found) else PULL_COLUMNS,
+        empty="Nothing.",
+        wraps="key",
+    )
+
+
+def _fate(one: Found) -> dict[str, object]:
+    """What became of it."""
+    row = one.row
+    if row is None:
+        return {"state": "waiting"}
+    pulled = row.outcome is Outcome.PULLED
+    return {
+        "state": "handed out" if pulled else row.outcome.name.lower(),
+        "at": moment(row.at_ms),
+        "pull_id": row.pull_id if pulled else None,
+        "address": row.address if pulled else None,
+        "key": row.key,
+    }
+
+
+def _record(one: Found) -> dict[str, object]:
+    if one.entry is None:
+        return {}
+    return {
+        "accepted": moment(one.entry.accepted_ms),
+        "copy_of": one.copy_of,
+        "former_owner": one.former,
+        "record": msgspec.Raw(one.entry.data),
+    }
+
+
+def _gist(one: Found) -> dict[str, object]:
+    """A record as far as a table has room for it."""
+    if one.entry is None:
+        return {}
+    record = msgspec.json.decode(one.entry.data)
+    mobile = record["mobile"].removeprefix(f"+{record['nationcode']}")
+    fate = _fate(one)
+    return {
+        "pull": fate.get("pull_id") or fate["state"],
+        "number": f"+{record['nationcode']} {mobile}",
+        "report": record.get("errmsg", "reply"),
+        "accepted": moment(one.entry.accepted_ms),
+        "mailbox": str(one.mailbox),
+        "copy_of": one.copy_of,
+        "former_owner": one.former,
+    }
+
+
+def _question(found: list[Found], copies_waiting: int) -> str:
+    """Whose records, which, how many, and since when: what whoever says yes should know."""
+    counts: Counter[Mailbox] = Counter()
+    for one in found:
+        counts[one.mailbox] += one.count if one.redeliverable else 0
+    whose = " and ".join(
+        f"{count} {NOUNS[mailbox.kind][count != 1]} of {mailbox.sdkappid}"
+        for mailbox, count in sorted(counts.items())
+        if count
+    )
+    first = min(one.row.at_ms for one in found if one.row is not None and one.redeliverable)
+    waits = f" Copies of {copies_waiting} of them wait already." if copies_waiting else ""
+    return f"{whose}, first handed out at {moment(first)}.{waits} Append copies?"

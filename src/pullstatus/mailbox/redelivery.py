@@ -2,13 +2,14 @@
 
 A cursor never moves back, so "never returned again" has no exception: what comes again are copies
 at the tail, marked in the store with where they came from, and an audit row that says who and why.
-What is a copy itself is left out when looking by record or time, or it would come twice.
+Looking by record or number finds whatever is stored, with what became of it. Copied is then only
+what was handed out and is no copy itself, or it would come twice.
 """
 
 from __future__ import annotations
 
 import sys
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import Callable, Sequence
 
 import msgspec
 
@@ -17,7 +18,7 @@ from pullstatus.apps.values import application_setting, read_application
 from pullstatus.errors import InvalidSetting
 from pullstatus.records import Kind, ascii_json
 from pullstatus.store import (
-    Backlog,
+    Again,
     Entry,
     JournalRow,
     Mailbox,
@@ -32,6 +33,31 @@ from pullstatus.store import (
 Range = tuple[Mailbox, int, int]  # mailbox, first seq, count
 
 _END_DIGITS = 4  # of a number, by which most entries that hold it not are passed over
+
+
+class Found(msgspec.Struct, frozen=True):
+    """A run of records that was looked for, and what became of it.
+
+    Attributes:
+        row: the one journal row that the run is part of; None while it waits.
+        entry: the record, where single records were looked for: the run is this one.
+        copy_of: the number of the entry that this one is a copy of.
+        former: it was a former owner's of its application's number.
+    """
+
+    mailbox: Mailbox
+    first_seq: int
+    count: int
+    row: JournalRow | None
+    entry: Entry | None = None
+    copy_of: int | None = None
+    former: bool = False
+
+    @property
+    def redeliverable(self) -> bool:
+        """Whether it was handed out to who has the number now, and is no copy."""
+        handed_out = self.row is not None and self.row.outcome is Outcome.PULLED
+        return handed_out and self.copy_of is None and not self.former
 
 
 class _Fields(msgspec.Struct):
@@ -56,20 +82,19 @@ async def find_pull(store: Store, name: str) -> JournalRow:
     raise InvalidSetting("no pull has this id; `pullstatus pulls list` shows those there are")
 
 
-async def by_pull(store: Store, name: str) -> list[Range]:
-    """What one pull was handed.
+async def by_pull(store: Store, name: str) -> list[Found]:
+    """What one pull was handed, copies included.
 
     Raises:
         InvalidSetting: there is no such pull, or its application has another owner now.
     """
     row = await find_pull(store, name)
-    found = (row.mailbox, row.first_seq, row.count)
-    (await _owners(store)).check(found)
-    return [found]
+    (await _owners(store)).check((row.mailbox, row.first_seq, row.count))
+    return [Found(row.mailbox, row.first_seq, row.count, row)]
 
 
-async def by_sid(store: Store, sid: str, sdkappid: int | None = None) -> list[Range]:
-    """The delivery statuses with this `sid` that have been handed out."""
+async def by_sid(store: Store, sid: str, sdkappid: int | None = None) -> list[Found]:
+    """The delivery statuses with this `sid`, whatever became of them."""
     needle = b'"sid":' + _json(sid)
 
     def match(fields: _Fields) -> bool:
@@ -78,8 +103,11 @@ async def by_sid(store: Store, sid: str, sdkappid: int | None = None) -> list[Ra
     return await _search(store, needle, match, sdkappid, (Kind.DELIVERY_STATUS,))
 
 
-async def by_number(store: Store, number: str, sdkappid: int | None = None) -> list[Range]:
-    """The records of one telephone number, with or without its calling code, handed out so far.
+async def by_number(store: Store, number: str, sdkappid: int | None = None) -> list[Found]:
+    """The records of one telephone number, whatever became of them.
+
+    A number is the same with and without its calling code, and so is a record's, which has the
+    code in a member of its own and may have it in `mobile` once more, behind a plus.
 
     Raises:
         InvalidSetting: it is no number.
@@ -89,8 +117,11 @@ async def by_number(store: Store, number: str, sdkappid: int | None = None) -> l
         raise InvalidSetting("a number is digits, with or without + and its calling code")
 
     def match(fields: _Fields) -> bool:
-        mobile = fields.mobile.removeprefix("+")
-        return digits in (mobile, fields.nationcode + mobile)
+        national = fields.mobile
+        if national.startswith("+"):
+            national = national.removeprefix("+").removeprefix(fields.nationcode)
+        known_as = (fields.mobile.removeprefix("+"), national, fields.nationcode + national)
+        return digits in known_as
 
     # With its calling code the number stands in two members: its end is in one of them.
     in_mobile = len(digits) >= limits.NATIONCODE_DIGITS_MAX + _END_DIGITS
@@ -100,17 +131,63 @@ async def by_number(store: Store, number: str, sdkappid: int | None = None) -> l
 
 async def by_time(
     store: Store, from_ms: int, to_ms: int, sdkappid: int | None = None
-) -> list[Range]:
-    """What was handed out from one moment until before another."""
-    ranges: list[Range] = []
+) -> list[Found]:
+    """What was handed out from one moment until before another, without copies."""
+    found: list[Found] = []
     owners = await _owners(store)
     for mailbox in await _mailboxes(store, sdkappid, tuple(Kind)):
-        aside = [*await _copies(store, mailbox), owners.former(mailbox)]
+        copies, former = await _copies(store, mailbox), owners.former(mailbox)
         async for row in store.journal(mailbox):
             if row.outcome is Outcome.PULLED and from_ms <= row.at_ms < to_ms:
                 seqs = range(row.first_seq, row.first_seq + row.count)
-                ranges += _ranges(mailbox, [seq for seq in seqs if not _within(seq, aside)])
-    return ranges
+                originals = [
+                    seq for seq in seqs if _source(seq, copies) is None and seq not in former
+                ]
+                found += [Found(*run, row) for run in _runs(mailbox, originals)]
+    return found
+
+
+def ranges(found: Sequence[Found]) -> list[Range]:
+    """What of it can be handed out again."""
+    return [
+        run
+        for mailbox in sorted({one.mailbox for one in found})
+        for run in _runs(
+            mailbox,
+            [
+                seq
+                for one in found
+                if one.mailbox == mailbox and one.redeliverable
+                for seq in range(one.first_seq, one.first_seq + one.count)
+            ],
+        )
+    ]
+
+
+async def copies_waiting(store: Store, due: Sequence[Range]) -> int:
+    """How many of these records have a copy already that nobody has pulled yet."""
+    cursors = {row.mailbox: row.accepted - row.waiting for row in await store.backlog()}
+    copied: set[tuple[Mailbox, int]] = set()
+    for mailbox in {mailbox for mailbox, _, _ in due}:
+        for again in await _copies(store, mailbox):
+            gone = max(0, min(again.count, cursors[mailbox] + 1 - again.first_seq))
+            waits = range(again.source_seq + gone, again.source_seq + again.count)
+            copied |= {(mailbox, seq) for seq in waits}
+    return sum(
+        (mailbox, seq) in copied
+        for mailbox, first_seq, count in due
+        for seq in range(first_seq, first_seq + count)
+    )
+
+
+async def oldest_ms(store: Store, sdkappid: int | None = None) -> int | None:
+    """When the oldest record that is still stored was accepted; None if there is none."""
+    oldest = None
+    for mailbox in await _mailboxes(store, sdkappid, tuple(Kind)):
+        async for entry in store.entries(mailbox):
+            oldest = min(oldest or entry.accepted_ms, entry.accepted_ms)
+            break
+    return oldest
 
 
 async def redeliver(
@@ -191,34 +268,42 @@ async def _search(
     match: Callable[[_Fields], bool],
     sdkappid: int | None,
     kinds: tuple[Kind, ...],
-) -> list[Range]:
-    ranges: list[Range] = []
+) -> list[Found]:
+    found: list[Found] = []
     owners = await _owners(store)
-    standings = {row.mailbox: row for row in await store.backlog()}
+    purged = {row.mailbox: row.purged for row in await store.backlog()}
     decoder = msgspec.json.Decoder(_Fields)
     for mailbox in await _mailboxes(store, sdkappid, kinds):
-        standing = standings[mailbox]
-        aside = [
-            range(1, standing.purged + 1),  # of what is removed, a chunk may still hold some
-            owners.former(mailbox),
-            *await _copies(store, mailbox),
-            *await _unpulled(store, standing),
+        entries = [
+            entry
+            async for entry in store.entries(mailbox, containing=needle)
+            # Of what is removed a chunk may still hold some.
+            if entry.seq > purged[mailbox] and match(decoder.decode(entry.data))
         ]
-        left = _left(store, mailbox, needle, standing.accepted - standing.waiting)
-        found = [
-            entry.seq
-            async for entry in left
-            if not _within(entry.seq, aside) and match(decoder.decode(entry.data))
+        if not entries:
+            continue
+        rows = await _rows(store, mailbox, [entry.seq for entry in entries])
+        copies, former = await _copies(store, mailbox), owners.former(mailbox)
+        found += [
+            Found(
+                *(mailbox, entry.seq, 1, row, entry),
+                copy_of=_source(entry.seq, copies),
+                former=entry.seq in former,
+            )
+            for entry, row in zip(entries, rows, strict=True)
         ]
-        ranges += _ranges(mailbox, found)
-    return ranges
+    return found
 
 
-async def _left(store: Store, mailbox: Mailbox, needle: bytes, cursor: int) -> AsyncIterator[Entry]:
-    async for entry in store.entries(mailbox, containing=needle):
-        if entry.seq > cursor:
-            return
-        yield entry
+async def _rows(store: Store, mailbox: Mailbox, seqs: Sequence[int]) -> list[JournalRow | None]:
+    """The journal row of each entry, in order; None for those that wait."""
+    rows: list[JournalRow | None] = []
+    async for row in store.journal(mailbox):
+        while len(rows) < len(seqs) and seqs[len(rows)] < row.first_seq + row.count:
+            rows.append(row)
+        if len(rows) == len(seqs):
+            break
+    return rows + [None] * (len(seqs) - len(rows))
 
 
 async def _mailboxes(store: Store, sdkappid: int | None, kinds: tuple[Kind, ...]) -> list[Mailbox]:
@@ -229,39 +314,28 @@ async def _mailboxes(store: Store, sdkappid: int | None, kinds: tuple[Kind, ...]
     ]
 
 
-async def _copies(store: Store, mailbox: Mailbox) -> list[range]:
+async def _copies(store: Store, mailbox: Mailbox) -> list[Again]:
     """Where copies stand; what a restore brought back stands in its own place."""
-    return [
-        range(again.first_seq, again.first_seq + again.count)
-        for again in await store.again(mailbox)
-        if again.source_seq != again.first_seq
-    ]
+    return [again for again in await store.again(mailbox) if again.source_seq != again.first_seq]
 
 
-async def _unpulled(store: Store, standing: Backlog) -> list[range]:
-    """Where entries stand that left without being handed out."""
-    if standing.accepted == standing.waiting + standing.handed_out:
-        return []
-    return [
-        range(row.first_seq, row.first_seq + row.count)
-        async for row in store.journal(standing.mailbox)
-        if row.outcome is not Outcome.PULLED
-    ]
+def _source(seq: int, copies: Sequence[Again]) -> int | None:
+    """Of which entry this one is a copy."""
+    for again in copies:
+        if again.first_seq <= seq < again.first_seq + again.count:
+            return again.source_seq + seq - again.first_seq
+    return None
 
 
-def _within(seq: int, ranges: list[range]) -> bool:
-    return any(seq in taken for taken in ranges)
-
-
-def _ranges(mailbox: Mailbox, seqs: Sequence[int]) -> list[Range]:
+def _runs(mailbox: Mailbox, seqs: Sequence[int]) -> list[Range]:
     """Numbers in order, as runs."""
-    ranges: list[Range] = []
+    runs: list[Range] = []
     for seq in seqs:
-        if ranges and ranges[-1][1] + ranges[-1][2] == seq:
-            ranges[-1] = (mailbox, ranges[-1][1], ranges[-1][2] + 1)
+        if runs and runs[-1][1] + runs[-1][2] == seq:
+            runs[-1] = (mailbox, runs[-1][1], runs[-1][2] + 1)
         else:
-            ranges.append((mailbox, seq, 1))
-    return ranges
+            runs.append((mailbox, seq, 1))
+    return runs
 
 
 def _json(text: str) -> bytes:
