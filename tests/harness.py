@@ -20,6 +20,7 @@ import contextlib
 import itertools
 import json
 import os
+import re
 import select
 import socket
 import subprocess
@@ -283,11 +284,11 @@ class Program:
         assert self.process.stdout is not None
         readable, _, _ = select.select([self.process.stdout], [], [], PATIENCE_S)
         line = self.process.stdout.readline() if readable else ""
-        if not line.startswith("pullstatus listens on http://"):
+        if not re.match("pullstatus listens on https?://", line):
             self.kill()
             raise AssertionError(f"no ready line but {line!r}; its log ends:\n{self.log()[-2000:]}")
         address = line.split()[-1]
-        self.host, _, port = address.removeprefix("http://").rpartition(":")
+        self.host, _, port = address.partition("//")[2].rpartition(":")
         self.port = int(port)
         self.http = httpx.Client(base_url=address, trust_env=False, timeout=PATIENCE_S)
 

@@ -124,7 +124,9 @@ ANSWER_DEADLINE_S: Final = 30
 """Seconds that a written answer may wait for a peer that does not read it."""
 
 DRAIN_DEADLINE_S: Final = 10
-"""Seconds that running requests get to finish after TERM."""
+"""Seconds from TERM to the end of the process, unless the disk stalls. Requests that are not whole,
+or answers that are not read by then, are cut. The shortest time that a service manager is known to
+wait, before it kills, is also ten seconds."""
 
 RETRY_AFTER_S: Final = 5
 """Seconds that a 503 tells the sender to wait."""

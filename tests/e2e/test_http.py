@@ -343,9 +343,9 @@ def test_request_that_is_never_whole_is_closed(
 
     async def hold() -> float:
         async with program.inside():
+            began = time.monotonic()  # before the server's clock for this connection starts
             reader, writer = await asyncio.open_connection(program.host, program.port)
             writer.write(start.replace(b"%b", TARGET))
-            began = time.monotonic()
             ended = asyncio.create_task(reader.read())
             while not ended.done():
                 writer.write(drip)

@@ -41,7 +41,8 @@ from pullstatus.cli.session import plainly
 def demo(context: click.Context, rate: int, host: str, port: int, once: bool) -> None:
     """Show it at work: a server, made-up traffic, a signed pull.
 
-    Everything is in a temporary store that is removed at the end. Ctrl-C ends it.
+    Everything is in a temporary store that is removed at the end. TERM, HUP or
+    Ctrl-C ends it.
     """
     from pullstatus.cli.demo_run import run
     from pullstatus.server import logs

@@ -59,9 +59,9 @@ def emulate(
 
     Has one application, sdkappid 1400006666 with appkey 5f03a35d00ee52a21327ab048186a2c4 unless the
     scenario names another, on a temporary store that is removed at the end. What is sent is
-    delivered a second later. Prints one line with its address once it accepts connections; TERM or
-    Ctrl-C ends it. Exit status: 0 after a clean stop, 1 when it cannot start, 70 when the store
-    failed.
+    delivered a second later. Prints one line with its address once it accepts connections; TERM,
+    HUP or Ctrl-C ends it. Exit status: 0 after a clean stop, 1 when it cannot start, 70 when the
+    store failed.
     """
     import uvloop
 

@@ -6,6 +6,7 @@ import gc
 import ipaddress
 import sys
 from pathlib import Path
+from typing import Any
 
 import click
 import structlog
@@ -22,9 +23,13 @@ log = structlog.get_logger(__name__)
 
 
 class _Serve(click.Command):
-    """Names the file when a setting in it is wrong, not a flag that nobody gave."""
+    """Names the file when a setting in it is wrong, not a flag that nobody gave.
+
+    Remembers how it was called, so that everything it was told can be read anew.
+    """
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        ctx.meta[__name__] = list(args)
         try:
             return super().parse_args(ctx, args)
         except click.BadParameter as error:
@@ -64,6 +69,35 @@ def _check_exposure(host: str, *, encrypted: bool, insecure: bool) -> None:
             f"{host} is not a loopback address, and answers hold telephone numbers: give"
             " --tls-certificate and --tls-key, or --insecure if a proxy in front does TLS"
         )
+
+
+def _options(
+    store_url: str,
+    host: str,
+    port: int,
+    trusted_proxies: str,
+    tls_certificate: Path | None,
+    tls_key: Path | None,
+    retention_days: float,
+    log_level: str,
+    *,
+    insecure: bool,
+) -> ServeOptions:
+    """The settings, checked together; the log follows its own at once."""
+    if (tls_certificate is None) != (tls_key is None):
+        raise click.UsageError("--tls-certificate and --tls-key go together")
+    _check_exposure(host, encrypted=tls_certificate is not None, insecure=insecure)
+    logs.configure(log_level)
+    return ServeOptions(
+        store_url,
+        host,
+        port,
+        trusted_proxies,
+        tls_certificate,
+        tls_key,
+        retention_days,
+        store_apart=True,
+    )
 
 
 def _ready(server: Server) -> None:
@@ -155,39 +189,23 @@ def _ready(server: Server) -> None:
     show_envvar=True,
     help="How much to log, as JSON lines on standard error.",
 )
+@click.pass_context
 @plainly
-def serve(
-    store_url: str,
-    host: str,
-    port: int,
-    trusted_proxies: str,
-    tls_certificate: Path | None,
-    tls_key: Path | None,
-    insecure: bool,
-    retention_days: float,
-    log_level: str,
-) -> None:
+def serve(context: click.Context, /, **settings: Any) -> None:  # noqa: ANN401
     """Serve the mailboxes until TERM or Ctrl-C.
 
-    Prints one line with its address once it accepts connections. Exit status: 0 after a clean
-    stop, 1 when it cannot start, 70 when the store failed and a restart is due.
+    Prints one line with its address once it accepts connections. HUP has it read its TLS files and
+    its settings anew; the log tells what needs a restart. USR1 has it log how it stands. Exit
+    status: 0 after a clean stop, 1 when it cannot start, 70 when the store failed and a restart is
+    due.
     """
-    if (tls_certificate is None) != (tls_key is None):
-        raise click.UsageError("--tls-certificate and --tls-key go together")
-    _check_exposure(host, encrypted=tls_certificate is not None, insecure=insecure)
-    logs.configure(log_level)
-    server = Server(
-        ServeOptions(
-            store_url,
-            host,
-            port,
-            trusted_proxies,
-            tls_certificate,
-            tls_key,
-            retention_days,
-            store_apart=True,
-        )
-    )
+
+    def read_again() -> ServeOptions:
+        arguments = list(context.meta[__name__])
+        again = context.command.make_context("serve", arguments, parent=context.parent)
+        return _options(**again.params)
+
+    server = Server(_options(**settings), source=read_again)
     uvloop.run(server.run(on_ready=lambda _address: _ready(server)))
     if server.failure is not None:
         sys.exit(70)

@@ -40,6 +40,7 @@ from uvicorn.server import ServerState
 
 from pullstatus import limits
 
+FAREWELL_S = 3.0  # on stopping: how long the end of TLS waits for the peer's, who may be asleep
 FRAMING_MAX = 16  # a body in chunks of one byte has five bytes of framing for each
 
 
@@ -90,6 +91,12 @@ class Protocol(HttpToolsProtocol):
             self.cycle.keep_alive = False
         elif not self._begun and now - self._idle_since > grace_s:
             self.transport.close()
+            if not self.transport.get_write_buffer_size():
+                self._deadline = min(self._deadline, now + FAREWELL_S)
+
+    def cut(self) -> None:
+        """Close now, whatever is unsaid or unread."""
+        self.transport.abort()
 
     def gone(self, cycle: RequestResponseCycle) -> bool:
         """Whether the peer of this request has certainly gone.

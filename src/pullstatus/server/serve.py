@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import signal
 import socket
-import ssl
+import time
 from collections.abc import Callable, Coroutine, Iterator
 from pathlib import Path
 from typing import cast
@@ -20,7 +20,9 @@ from pullstatus.apps import Registry
 from pullstatus.errors import InvalidSetting, StoreCorrupt, StoreUnavailable
 from pullstatus.mailbox.retention import keep
 from pullstatus.server.application import Application, wall_ms
+from pullstatus.server.certificate import Certificate
 from pullstatus.server.protocol import Protocol
+from pullstatus.server.signals import handled
 from pullstatus.store import Store, open_store
 
 log = structlog.get_logger(__name__)
@@ -29,6 +31,7 @@ REFRESH_S = 0.5  # how long a change made by a command may take to be seen
 KEEP_S = 60.0  # how often what is too old is looked for
 SWEEP_S = 1.0
 IDLE_GRACE_S = 0.5  # on stopping: how long a quiet connection may still bring a request
+CLOSE_S = 1.0  # of the time to stop: kept for folding the store's log into its file
 
 
 class ServeOptions(msgspec.Struct, frozen=True):
@@ -59,20 +62,35 @@ class Server:
     """One serving process, startable inside any event loop.
 
     `address` is known once `started` is set; `failure` says why it stopped by itself, if it did.
+
+    In the main thread signals are heard: TERM and INT stop it, HUP reloads it, USR1 has it log how
+    it stands, and USR2 does nothing.
     """
 
-    def __init__(self, options: ServeOptions) -> None:
+    def __init__(
+        self, options: ServeOptions, *, source: Callable[[], ServeOptions] | None = None
+    ) -> None:
+        """Nothing runs yet: see `run`.
+
+        Args:
+            source: reads the options anew, for a reload. None: there is nothing to reload, and HUP
+                stops the server, since whoever started it on a terminal is gone.
+        """
         self.options = options
+        self._source = source
+        self._certificate: Certificate | None = None
         self.started = asyncio.Event()
         self.address = ""
         self.failure: BaseException | None = None
         self.store: Store
         self.application: Application
         self._uvicorn: _Uvicorn | None = None
-        self._stopping = False
+        self._stop_by_s: float | None = None  # monotonic; None: go on
 
     async def run(self, on_ready: Callable[[str], None] | None = None) -> None:
         """Serve until `stop`, a signal, or a failure of the store.
+
+        Ends at most `limits.DRAIN_DEADLINE_S` after it was told to, unless the disk stalls.
 
         Args:
             on_ready: called with the address once connections are accepted.
@@ -81,7 +99,19 @@ class Server:
             StoreRefused: the store cannot be opened safely; the text says what to change.
             InvalidSetting: the address cannot be listened on, or the TLS files are no use.
         """
-        _check_tls(self.options)
+        handlers = {
+            signal.SIGTERM: self.stop,
+            signal.SIGINT: self._interrupt,
+            signal.SIGHUP: self.stop if self._source is None else self.reload,
+            signal.SIGUSR1: self._tell,
+            signal.SIGUSR2: lambda: None,
+        }
+        with handled(handlers):
+            await self._run(on_ready)
+
+    async def _run(self, on_ready: Callable[[str], None] | None) -> None:
+        if self.options.tls_certificate is not None:
+            self._certificate = Certificate(self.options.tls_certificate, self.options.tls_key)
         listener = _listen(self.options.host, self.options.port)
         try:
             self.store = await open_store(
@@ -105,7 +135,7 @@ class Server:
             host, port = listener.getsockname()[:2]
             self.address = f"{scheme}://{f'[{host}]' if ':' in host else host}:{port}"
             self._uvicorn = _Uvicorn(self._config(), self.application)
-            if self._stopping:
+            if self._stop_by_s is not None:
                 return
 
             def ready() -> None:
@@ -121,13 +151,65 @@ class Server:
                     chore.cancel()
         finally:
             listener.close()
-            await self.store.close()
+            await self._close_store()
 
     def stop(self) -> None:
         """Begin a clean stop: requests in flight are finished first."""
-        self._stopping = True
+        if self._stop_by_s is None:
+            self._stop_by_s = time.monotonic() + limits.DRAIN_DEADLINE_S
         if self._uvicorn is not None:
-            self._uvicorn.should_exit = True
+            self._uvicorn.stop(self._stop_by_s - CLOSE_S)
+
+    def reload(self) -> None:
+        """Take in new options, and new TLS files for the next handshakes; or go on as before.
+
+        Says in the log which changes need a restart.
+        """
+        try:
+            options = self.options if self._source is None else self._source()
+            if self._certificate is not None and options.tls_certificate is not None:
+                self._certificate.renew(options.tls_certificate, options.tls_key)
+        except Exception as error:  # noqa: BLE001 - a reload never ends the server
+            log.error("reload failed", reason=str(error))
+            return
+        before, self.options = self.options, options
+        changed = {
+            name
+            for name in ServeOptions.__struct_fields__
+            if getattr(options, name) != getattr(before, name)
+        }
+        followed = {"retention_days"}
+        if self._certificate is not None and options.tls_certificate is not None:
+            followed |= {"tls_certificate", "tls_key"}
+        log.info("reloaded", changed=sorted(changed & followed))
+        if needed := sorted(changed - followed):
+            log.warning("restart needed", changed=needed)
+
+    def _interrupt(self) -> None:
+        """A first Ctrl-C stops, a second one waits for nobody."""
+        if self._stop_by_s is not None and self._uvicorn is not None:
+            self._uvicorn.force_exit = True
+        self.stop()
+
+    def _tell(self) -> None:
+        connections = 0 if self._uvicorn is None else len(self._uvicorn.server_state.connections)
+        log.info("state", stopping=self._stop_by_s is not None, connections=connections)
+
+    async def _close_store(self) -> None:
+        """Close the store in what is left of the time to stop.
+
+        Longer than that takes only what waits for a file that another process holds. What was not
+        committed by then was not acknowledged; the store's process ends with this one.
+        """
+        left_s = None
+        if self._stop_by_s is not None:
+            left_s = max(CLOSE_S / 2, self._stop_by_s - time.monotonic())
+        closing = asyncio.ensure_future(self.store.close())
+        done, _ = await asyncio.wait({closing}, timeout=left_s)
+        if done:
+            closing.result()
+        else:
+            log.warning("store not closed in time", after_s=limits.DRAIN_DEADLINE_S)
 
     async def build(self, registry: Registry) -> Application:
         """What answers requests, once the store is open."""
@@ -145,7 +227,7 @@ class Server:
         self.stop()
 
     def _config(self) -> uvicorn.Config:
-        options = self.options
+        options, certificate = self.options, self._certificate
         return uvicorn.Config(
             self.application,
             http=Protocol,
@@ -157,9 +239,7 @@ class Server:
             server_header=False,
             proxy_headers=bool(options.trusted_proxies),
             forwarded_allow_ips=options.trusted_proxies or None,
-            ssl_certfile=options.tls_certificate,
-            ssl_keyfile=options.tls_key,
-            timeout_graceful_shutdown=limits.DRAIN_DEADLINE_S,
+            ssl_context_factory=None if certificate is None else lambda *_: certificate.context,
         )
 
     async def _refresh(self, registry: Registry) -> None:
@@ -198,26 +278,20 @@ class _Uvicorn(uvicorn.Server):
         self.on_started: Callable[[], None] = lambda: None
         self._application = application
         self._swept = 0.0
+        self._drain_by_s = 0.0
+
+    def stop(self, drain_by_s: float) -> None:
+        """Begin to stop; connections that are open at that (monotonic) time are cut."""
+        self._drain_by_s = drain_by_s
+        self.should_exit = True
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
-        """Stop on TERM and INT, and return.
+        """Leave signals to whoever runs the server.
 
-        uvicorn's own raises the signal again, which would end us before the store is closed.
+        uvicorn's own raises them again, which would end us before the store is closed.
         """
-        loop = asyncio.get_running_loop()
-        try:
-            for number in (signal.SIGTERM, signal.SIGINT):
-                loop.add_signal_handler(number, self.handle_exit, number, None)
-        except (ValueError, RuntimeError):
-            # Not the main thread: whoever runs us there calls `stop`.
-            yield
-            return
-        try:
-            yield
-        finally:
-            for number in (signal.SIGTERM, signal.SIGINT):
-                loop.remove_signal_handler(number)
+        yield
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
@@ -232,37 +306,28 @@ class _Uvicorn(uvicorn.Server):
         return await super().on_tick(counter)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """Answer what comes on open connections with a last answer each, then close them."""
+        """Answer what comes on open connections with a last answer each, then close them.
+
+        Not uvicorn's own, which begins to count the time to stop anew.
+        """
         self._application.ready = False
         for server in self.servers:
             server.close()
+        for listener in sockets or []:
+            listener.close()
         loop = asyncio.get_running_loop()
-        deadline = loop.time() + limits.DRAIN_DEADLINE_S
         while (connections := self._connections()) and not self.force_exit:
-            now = loop.time()
-            if now > deadline:
+            if time.monotonic() > self._drain_by_s:
                 break
             for connection in connections:
-                connection.sweep(now)
-                connection.drain(now, IDLE_GRACE_S)
+                connection.sweep(loop.time())
+                connection.drain(loop.time(), IDLE_GRACE_S)
             await asyncio.sleep(0.02)
-        await super().shutdown(sockets)
+        for connection in self._connections():
+            connection.cut()
 
     def _connections(self) -> list[Protocol]:
         return cast("list[Protocol]", list(self.server_state.connections))
-
-
-def _check_tls(options: ServeOptions) -> None:
-    if options.tls_certificate is not None:
-        try:
-            ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(
-                options.tls_certificate, options.tls_key
-            )
-        except OSError as error:
-            raise InvalidSetting(
-                "the TLS certificate and key cannot be used: both must be PEM files, and the key"
-                f" without a password must fit the certificate ({error.strerror or error})"
-            ) from error
 
 
 def _listen(host: str, port: int) -> socket.socket:

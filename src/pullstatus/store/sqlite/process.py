@@ -98,7 +98,7 @@ class ProcessChannel(asyncio.BufferedProtocol):
         self._closing = True
         if not self._transport.is_closing():
             self._transport.writelines(frame(None))
-        await self._ended
+        await asyncio.shield(self._ended)  # whoever waits may give up
         try:
             await asyncio.to_thread(self._process.wait, END_S)
         except subprocess.TimeoutExpired:

@@ -78,13 +78,23 @@ def _serve(connection: _Connection, committer: Committer) -> None:
     committer.close()
 
 
+# Sent to all of a group or a terminal; the server does what is due, and ends us when it ends.
+_FOR_THE_SERVER = (
+    signal.SIGINT,
+    signal.SIGTERM,
+    signal.SIGHUP,
+    signal.SIGUSR1,
+    signal.SIGUSR2,
+)
+
+
 def main() -> None:
     """Work for the server that has started this process, until it says so or is gone."""
     number, parent = int(sys.argv[1]), int(sys.argv[2])
     path, name, reserve_bytes = Path(sys.argv[3]), Path(sys.argv[4]), int(sys.argv[5])
     server = "--server" in sys.argv[6:]
-    for interruption in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(interruption, signal.SIG_IGN)  # the server is told the same, and ends us
+    for due in _FOR_THE_SERVER:
+        signal.signal(due, signal.SIG_IGN)
     _die_with(parent)
     connection = _Connection(socket.socket(fileno=number))
     try:

@@ -1,0 +1,55 @@
+"""The server's TLS certificate, which can be renewed while connections are open."""
+
+from __future__ import annotations
+
+import ssl
+from pathlib import Path
+
+from pullstatus.errors import InvalidSetting
+
+
+class Certificate:
+    """Gives each new handshake the newest certificate; open connections keep theirs."""
+
+    def __init__(self, certificate: Path, key: Path | None) -> None:
+        """Read PEM files: the certificate with its chain, and its key.
+
+        Raises:
+            InvalidSetting: they are no use.
+        """
+        self._newest = _read(certificate, key)
+        self.context = _read(certificate, key)  # the one to listen with
+        self.context.sni_callback = self._choose
+
+    def renew(self, certificate: Path, key: Path | None) -> None:
+        """Read the files anew; if that fails, everything stays as it was.
+
+        Raises:
+            InvalidSetting: they are no use.
+        """
+        self._newest = _read(certificate, key)
+
+    def _choose(
+        self, handshake: ssl.SSLObject, _name: str | None, _context: ssl.SSLContext
+    ) -> None:
+        # Called in every handshake, whether the client names a host or not. A context of its own
+        # for each pair of files: half of a new pair never gets into use.
+        handshake.context = self._newest
+
+
+def _read(certificate: Path, key: Path | None) -> ssl.SSLContext:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    try:
+        context.load_cert_chain(certificate, key, password=_no_password)
+    except (OSError, ValueError) as error:
+        why = error.strerror if isinstance(error, OSError) and error.strerror else error
+        raise InvalidSetting(
+            "the TLS certificate and key cannot be used: both must be PEM files, and the key"
+            f" without a password must fit the certificate ({why})"
+        ) from error
+    return context
+
+
+def _no_password() -> str:
+    """Else OpenSSL would ask for one on the terminal, and wait."""
+    raise ValueError("the key has a password")

@@ -1,0 +1,275 @@
+"""Signals: an end in the one time that is stated, a renewed certificate, and none that kills."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import re
+import select
+import signal
+import socket
+import sqlite3
+import ssl
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import trustme
+
+from pullstatus import limits, store
+from pullstatus.server import serve
+from pullstatus.server.serve import ServeOptions, Server
+from tests.harness import (
+    COMMAND,
+    PATIENCE_S,
+    Program,
+    clean_environment,
+    http_request,
+    status,
+    statuses,
+)
+
+
+def logged(program: Program, event: str) -> list[dict[str, Any]]:
+    """Its log lines of this event."""
+    lines = (json.loads(line) for line in program.log().splitlines())
+    return [line for line in lines if line["event"] == event]
+
+
+# --- the end --------------------------------------------------------------------------------------
+
+
+def test_term_ends_the_server_in_the_time_that_is_stated(tmp_path: Path) -> None:
+    """Beside half a head, half a body, a page that nobody reads, and a file that is held."""
+    program = Program(tmp_path)
+    app = program.create_app()
+    request = http_request("POST", *app.request())
+    with contextlib.ExitStack() as held:
+        program.start()
+        large = [status(number, description="x" * 15_000) for number in range(60)]
+        program.feed(app, large)
+        for half in (request[:20], request[:-10]):
+            held.enter_context(program.connect()).send(half)
+        deaf = held.enter_context(socket.socket())
+        deaf.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        deaf.connect((program.host, program.port))
+        for _ in range(8):  # more than the kernel holds for us
+            deaf.sendall(http_request("POST", *app.request(), ["Idempotency-Key: k"]))
+        program.until(lambda: program.waiting(app) == 0)
+        other = held.enter_context(contextlib.closing(sqlite3.connect(tmp_path / "mailboxes.db")))
+        other.execute("BEGIN IMMEDIATE")
+        batch = json.dumps(statuses(1)).encode()
+        bearer = [f"Authorization: Bearer {program.token}", "Content-Type: application/json"]
+        target = f"/ingest/{app.sdkappid}/delivery-statuses"
+        held.enter_context(program.connect()).send(http_request("POST", target, batch, bearer))
+        assert program.http.get("/readyz").status_code == 200
+        began = time.monotonic()
+        assert program.stop() == 0
+        # Twice as long, as it once took, is no matter of a busy machine.
+        assert time.monotonic() - began < 1.5 * limits.DRAIN_DEADLINE_S
+    with program:
+        assert program.pull(app, key="k").data == large, "what was cut can be had again"
+
+
+def test_stop_while_the_store_opens_is_heard(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing is served then, and the store is closed again."""
+    opening, go_on = asyncio.Event(), asyncio.Event()
+    stores: list[store.Store] = []
+
+    async def slowly(*arguments: Any, **named: Any) -> store.Store:  # noqa: ANN401
+        opening.set()
+        await go_on.wait()
+        stores.append(await store.open_store(*arguments, **named))
+        return stores[0]
+
+    async def play() -> None:
+        monkeypatch.setattr(serve, "open_store", slowly)
+        server = Server(ServeOptions(store=f"sqlite:///{tmp_path}/mailboxes.db", port=0))
+        running = asyncio.create_task(server.run())
+        await opening.wait()
+        server.stop()
+        go_on.set()
+        await asyncio.wait_for(running, PATIENCE_S)
+        assert not server.started.is_set()
+        with pytest.raises(Exception, match="no more work"):
+            await stores[0].change("a", b"b", expected=None)
+
+    asyncio.run(play())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "hangs_up"), [(["serve"], False), (["emulate"], True), (["demo"], True)]
+)
+def test_no_signal_but_those_that_stop_ends_a_server(
+    tmp_path: Path, arguments: list[str], *, hangs_up: bool
+) -> None:
+    """Sent to all processes of it, as a terminal or a service manager does."""
+    with subprocess.Popen(
+        [COMMAND, *arguments, "--port", "0"],
+        cwd=tmp_path,
+        env=clean_environment(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        start_new_session=True,
+    ) as process:
+        try:
+            assert process.stdout is not None
+            address = _address(process.stdout.fileno())
+            for number in (signal.SIGUSR1, signal.SIGUSR2, signal.SIGUSR1):
+                os.killpg(process.pid, number)
+            if not hangs_up:
+                os.killpg(process.pid, signal.SIGHUP)
+            with contextlib.closing(socket.create_connection(address, PATIENCE_S)) as peer:
+                peer.sendall(b"GET /readyz HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
+                assert peer.recv(1000).startswith(b"HTTP/1.1 200")
+            os.killpg(process.pid, signal.SIGHUP if hangs_up else signal.SIGTERM)
+            _, told = process.communicate(timeout=PATIENCE_S)
+            assert process.returncode == 0, told
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+
+
+def _address(output: int) -> tuple[str, int]:
+    """Where it listens, from what it prints."""
+    said, deadline = b"", time.monotonic() + PATIENCE_S
+    while not (found := re.search(rb"http://([0-9.]+):([0-9]+)[^0-9]", said)):
+        readable, _, _ = select.select([output], [], [], deadline - time.monotonic())
+        assert readable, said
+        piece = os.read(output, 10_000)
+        assert piece, said
+        said += piece
+    return found[1].decode(), int(found[2])
+
+
+# --- reading anew ---------------------------------------------------------------------------------
+
+
+class Encrypted:
+    """A server with TLS and a configuration file, both of which can be changed under it."""
+
+    def __init__(self, folder: Path) -> None:
+        self.authority = trustme.CA()
+        self.certificate, self.key = folder / "cert.pem", folder / "key.pem"
+        self.settings = folder / "settings.toml"
+        self.renew()
+        self.set('retention-days = 7\nhost = "127.0.0.1"\n')
+        tls = ["--tls-certificate", str(self.certificate), "--tls-key", str(self.key)]
+        self.program = Program(folder, "--config", str(self.settings), *tls)
+
+    def renew(self) -> None:
+        """Put a new certificate in place of the one that is there."""
+        issued = self.authority.issue_cert("127.0.0.1", "localhost")
+        issued.private_key_pem.write_to_path(self.key)
+        self.certificate.write_bytes(b"".join(pem.bytes() for pem in issued.cert_chain_pems))
+
+    def set(self, settings: str) -> None:
+        self.settings.write_text(settings, encoding="utf-8")
+
+    def hang_up(self, event: str) -> dict[str, Any]:
+        """Send HUP and wait until the log tells what came of it."""
+        before = len(logged(self.program, event))
+        assert self.program.process is not None
+        self.program.process.send_signal(signal.SIGHUP)
+        self.program.until(lambda: len(logged(self.program, event)) > before)
+        return logged(self.program, event)[-1]
+
+    @contextlib.contextmanager
+    def connect(self, name: str | None = "localhost") -> Iterator[ssl.SSLSocket]:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        context.check_hostname = False
+        self.authority.configure_trust(context)
+        with (
+            socket.create_connection((self.program.host, self.program.port), PATIENCE_S) as raw,
+            context.wrap_socket(raw, server_hostname=name) as wire,
+        ):
+            yield wire
+
+    def shown(self, name: str | None = "localhost") -> bytes | None:
+        """The certificate of a new handshake."""
+        with self.connect(name) as wire:
+            assert ready(wire)
+            return wire.getpeercert(binary_form=True)
+
+    def issued(self) -> bytes:
+        """The certificate in the file."""
+        return ssl.PEM_cert_to_DER_cert(self.certificate.read_text(encoding="ascii"))
+
+
+def ready(wire: ssl.SSLSocket) -> bool:
+    wire.sendall(http_request("GET", "/readyz"))
+    said = b""
+    while b"}" not in said:
+        piece = wire.recv(1000)
+        assert piece, "closed"
+        said += piece
+    return said.startswith(b"HTTP/1.1 200")
+
+
+@pytest.fixture
+def encrypted(tmp_path: Path) -> Iterator[Encrypted]:
+    made = Encrypted(tmp_path)
+    with made.program:
+        yield made
+
+
+def test_hangup_renews_the_certificate_for_new_handshakes(encrypted: Encrypted) -> None:
+    """Also for a client that names no host; connections that are open go on."""
+    first = encrypted.issued()
+    with encrypted.connect() as open_before:
+        assert ready(open_before)
+        encrypted.renew()
+        assert encrypted.shown() == first, "nobody has said so yet"
+        encrypted.hang_up("reloaded")
+        assert encrypted.issued() != first
+        assert encrypted.shown() == encrypted.issued()
+        assert encrypted.shown(None) == encrypted.issued()
+        assert ready(open_before)
+
+
+def wrong_key(files: Encrypted) -> None:
+    trustme.CA().issue_cert("127.0.0.1").private_key_pem.write_to_path(files.key)
+
+
+BAD_FILES: dict[str, Callable[[Encrypted], object]] = {
+    "no certificate": lambda files: files.certificate.write_text("nonsense"),
+    "half a certificate": lambda files: files.certificate.write_bytes(
+        files.certificate.read_bytes()[:300]
+    ),
+    "key of another": wrong_key,
+    "no key": lambda files: files.key.unlink(),
+    "settings that are none": lambda files: files.set("retention-days = 'x'"),
+    "settings with a stranger": lambda files: files.set("ports = 5"),
+}
+
+
+def test_hangup_with_bad_files_changes_nothing_and_is_logged(encrypted: Encrypted) -> None:
+    first = encrypted.issued()
+    good = {path: path.read_bytes() for path in (encrypted.certificate, encrypted.key)}
+    settings = encrypted.settings.read_text(encoding="utf-8")
+    for name, spoil in BAD_FILES.items():
+        spoil(encrypted)
+        line = encrypted.hang_up("reload failed")
+        assert line["level"] == "error", name
+        assert "BEGIN" not in line["reason"], name
+        assert encrypted.shown() == first, name
+        for path, content in good.items():
+            path.write_bytes(content)
+        encrypted.set(settings)
+    encrypted.renew()
+    encrypted.hang_up("reloaded")
+    assert encrypted.shown() == encrypted.issued()
+
+
+def test_hangup_takes_settings_in_and_names_those_that_need_a_restart(encrypted: Encrypted) -> None:
+    encrypted.set('retention-days = 3\nport = 1\nhost = "::1"\n')
+    # The port was given by a flag, which wins.
+    assert encrypted.hang_up("restart needed")["changed"] == ["host"]
+    assert logged(encrypted.program, "reloaded")[-1]["changed"] == ["retention_days"]
