@@ -222,7 +222,7 @@ def read_ndjson(path: Path) -> Records:
 
 
 def read_csv(path: Path) -> Records:
-    with path.open(newline="", encoding="utf-8") as file:
+    with path.open(newline="", encoding="utf-8-sig") as file:
         rows = [dict(row) for row in csv.DictReader(file, strict=True)]
     assert {(row.pop("extra"), row.pop("ext")) for row in rows} == {("", "")}
     return rows
@@ -379,6 +379,8 @@ def test_exit_status_tells_what_happened(
 def test_targets_that_are_none_are_refused(shell: Shell) -> None:
     for to in ("out.txt", "postgres:///x", "out"):
         assert shell.run(*STATUSES, to).returncode == 2
+    for to in ("out.db", "sqlite:out.db", "sqlite://out.db"):
+        assert "did you mean sqlite:///out.db?" in shell.run(*STATUSES, to).stderr
     (shell.folder / "key").write_text("0" * 32 + "\n")
     del shell.environment["PULLSTATUS_APPKEY"]
     assert shell.run(*STATUSES, "out.ndjson").returncode == 2

@@ -15,6 +15,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from pullstatus.cli.terminal import visible
+
 UTC_SECOND = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\+00:00")  # shorter in a table
 GAP = 2  # between two columns
 WRAPPED_WIDTH_MIN = 16  # of a column that wraps; narrower it would be a word on a line
@@ -26,7 +28,8 @@ json_option = click.option(
 
 def print_json(value: object) -> None:
     """One JSON value, for people and programs."""
-    click.echo(msgspec.json.format(msgspec.json.encode(value), indent=2).decode())
+    text = msgspec.json.format(msgspec.json.encode(value), indent=2).decode()
+    click.echo(visible(text) if sys.stdout.isatty() else text)
 
 
 def print_rows(
@@ -111,6 +114,6 @@ def _cell(value: object) -> Text:
     if isinstance(value, bool):
         return Text("yes", "green") if value else Text("no", "red")
     if isinstance(value, list):
-        return Text(", ".join(map(str, value)))
-    text = str(value)
+        value = ", ".join(map(str, value))
+    text = visible(str(value)).replace("\n", "\\n")
     return Text(f"{text[:-6]}Z" if UTC_SECOND.fullmatch(text) else text)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import signal
 import sys
 import time
@@ -27,16 +28,19 @@ from pullstatus.cli.service import (
     appkey_option,
     read_secret,
     sdkappid_option,
+    service_name,
     type_option,
     url_option,
 )
 from pullstatus.cli.session import plainly
+from pullstatus.cli.terminal import visible
 from pullstatus.client.errors import CallRefused, InvalidArgument, ServiceFailed, TooFrequent
 from pullstatus.client.flow import check_appkey, check_base_url
 from pullstatus.client.records import Record
 
 REFUSED, UNREACHED, IN_DOUBT = 3, 4, 5  # exit statuses
 SQLITE = "sqlite:///"
+SCHEME = re.compile("^sqlite3?:(//)?")
 
 
 class _Stopped(BaseException):
@@ -71,6 +75,12 @@ class _Stopped(BaseException):
     help="Where the key of the page in flight is kept; FILE.state otherwise.",
 )
 @click.option(
+    "--exact",
+    is_flag=True,
+    help="CSV for programs: cells as they were sent, also those that a spreadsheet would run as a"
+    " formula, and no byte order mark.",
+)
+@click.option(
     "--abandon-page",
     "abandon",
     is_flag=True,
@@ -86,6 +96,7 @@ def pull(
     sdkappid: int,
     appkey_file: Path | None,
     state_path: Path | None,
+    exact: bool,
     abandon: bool,
 ) -> None:
     """Take records out of a mailbox, until it is empty.
@@ -94,6 +105,9 @@ def pull(
     again; a key that has brought none yet is kept for the next run. Kill it at any time and start
     it anew: nothing is lost and nothing is written twice. Only the reader of standard output may
     see a page twice.
+
+    FILE.csv is made for spreadsheets: a cell that would be run as a formula has an apostrophe
+    before it, and its exact text in the last column, from which `push` restores it.
 
     On a terminal it shows how far it is. Elsewhere it prints a line of JSON for each page, except
     to standard output, which has the records.
@@ -104,15 +118,15 @@ def pull(
     Idempotency-Key, or has not yet told whether it does.
     """
     appkey = read_secret(appkey_file, "PULLSTATUS_APPKEY", "--appkey-file")
-    source = Source(url.rstrip("/"), sdkappid, KINDS[kind])
     try:
         check_base_url(url)
         check_appkey(appkey)
     except InvalidArgument as error:
         raise click.UsageError(str(error)) from error
+    source = Source(service_name(url), sdkappid, KINDS[kind])
     status = 0
     with (
-        contextlib.closing(_open(to, source, state_path)) as target,
+        contextlib.closing(_open(to, source, state_path, exact=exact, abandon=abandon)) as target,
         Client(url, sdkappid, appkey, keyed=target.keyed) as client,
         _shown(to) as watcher,
         _stoppable(),
@@ -148,17 +162,22 @@ def _exit_status(error: ClientError, *, keyed: bool | None) -> int:
     return UNREACHED
 
 
-def _open(to: str, source: Source, state_path: Path | None) -> Target:
+def _open(
+    to: str, source: Source, state_path: Path | None, *, exact: bool, abandon: bool
+) -> Target:
     if to == "-":
-        return StdoutTarget(source, state_path or _default_state(source))
+        return StdoutTarget(source, state_path or _default_state(source), abandon=abandon)
     if to.startswith(SQLITE):
         if state_path is not None:
             raise click.UsageError("--state is for files: a database keeps its state in itself")
-        return SqliteTarget(Path(to.removeprefix(SQLITE)), source)
+        return SqliteTarget(Path(to.removeprefix(SQLITE)), source, abandon=abandon)
     path = Path(to)
-    if path.suffix not in FileTarget.FORMS:
-        raise click.UsageError("--to is FILE.ndjson, FILE.csv, sqlite:///FILE or -")
-    return FileTarget(path, source, state_path)
+    if path.suffix.lower() in FileTarget.FORMS:
+        return FileTarget(path, source, state_path, exact=exact, abandon=abandon)
+    hint = ""
+    if path.suffix.lower() in (".db", ".sqlite", ".sqlite3"):
+        hint = f"; did you mean {SQLITE}{SCHEME.sub('', to)}?"
+    raise click.UsageError(f"--to is FILE.ndjson, FILE.csv, sqlite:///FILE or -{hint}")
 
 
 def _default_state(source: Source) -> Path:
@@ -216,6 +235,7 @@ class _Watcher:
             self._say(f"{self._total:,} records went to {self._to}; the mailbox is empty.")
 
     def _say(self, text: str) -> None:
+        text = visible(text)
         if self._bar is None:
             click.echo(text, err=True)
         else:

@@ -52,6 +52,7 @@ def pull_into(
     idle, again = Pauses(*IDLE_S, random), Pauses(*RETRY_S, random)
     owed = _left_over(target, count_max, abandon=abandon, watcher=watcher)
     resumed = owed is not None and owed.in_flight
+    said = ""
     while True:
         owed = owed or NextPage.new(f"{random.getrandbits(128):032x}", count_max)
         now_s = clock()
@@ -64,8 +65,11 @@ def pull_into(
             if error.may_have_consumed:
                 owed = asked
             if follow and error.retry_can_help and (client.keyed or not error.may_have_consumed):
-                watcher.warn(str(error))
-                sleep(again.next_s())
+                pause_s = again.next_s()
+                what = "the same again" if str(error) == said else str(error)
+                watcher.warn(f"{what}; the next attempt is in {pause_s:.0f} s")
+                said = str(error)
+                sleep(pause_s)
                 continue
             if client.keyed is False:
                 target.rest()  # the page is gone or was never taken; a repeat could bring another
@@ -73,6 +77,7 @@ def pull_into(
                 target.rest(owed)
             raise
         again.reset()
+        said = ""
         if resumed and not page.keyed:
             watcher.warn(LOST.format(count=asked.count_max))
         target.settle(page)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,7 +11,7 @@ from pathlib import Path
 import msgspec
 
 from pullstatus import Page
-from pullstatus.cli.pull_targets import COLUMNS, Source, one_line
+from pullstatus.cli.pull_targets import COLUMNS, Source, one_line, refuse_moved
 from pullstatus.client.keys import NextPage
 from pullstatus.client.records import DeliveryStatus, Record
 from pullstatus.errors import StoreFailed, StoreRefused
@@ -58,7 +59,7 @@ TABLES = {Kind.DELIVERY_STATUS: "delivery_statuses", Kind.REPLY: "replies"}
 class SqliteTarget:
     """A database with a table for each kind; it may have other tables and mailboxes, too."""
 
-    def __init__(self, path: Path, source: Source) -> None:
+    def __init__(self, path: Path, source: Source, *, abandon: bool = False) -> None:
         self._path = path
         self._source = source
         self._keyed: bool | None = None
@@ -69,9 +70,11 @@ class SqliteTarget:
         holes = ", ".join("?" * len(names))
         self._insert = f"INSERT INTO {TABLES[source.kind]} ({', '.join(names)}) VALUES ({holes})"  # noqa: S608 - our own names
         with self._engine():
-            self._connection = sqlite3.connect(path, timeout=30, isolation_level=None)
+            _make_private(path)
+            # Absolute, since `:memory:` is no file.
+            self._connection = sqlite3.connect(path.absolute(), timeout=30, isolation_level=None)
             try:
-                self._prepare()
+                self._prepare(abandon=abandon)
             except BaseException:
                 self._connection.close()
                 raise
@@ -113,7 +116,7 @@ class SqliteTarget:
         """As `Target` says."""
         self._connection.close()
 
-    def _prepare(self) -> None:
+    def _prepare(self, *, abandon: bool) -> None:
         [(made_by,)] = self._connection.execute("PRAGMA application_id")
         tables = {name for (name,) in self._connection.execute("SELECT name FROM sqlite_schema")}
         if made_by and not tables >= {"pullstatus_pull"}:
@@ -121,6 +124,7 @@ class SqliteTarget:
             raise StoreRefused(f"{self._path} belongs to another program: give another file")
         self._connection.execute("PRAGMA synchronous = FULL")
         self._connection.executescript(SCHEMA)
+        self._look_elsewhere(abandon=abandon)
         self._connection.execute(
             "INSERT INTO pullstatus_pull (url, sdkappid, type) VALUES (?, ?, ?)"
             " ON CONFLICT DO NOTHING",
@@ -135,6 +139,24 @@ class SqliteTarget:
             self._keyed = bool(keyed)
         if in_flight is not None:
             self._next_page = msgspec.json.decode(in_flight, type=NextPage)
+
+    def _look_elsewhere(self, *, abandon: bool) -> None:
+        """A page of this mailbox may be waited for under another address of the service."""
+        others = self._connection.execute(
+            "SELECT url, in_flight FROM pullstatus_pull"
+            " WHERE url != ? AND sdkappid = ? AND type = ? AND in_flight IS NOT NULL",
+            self._where,
+        ).fetchall()
+        for url, in_flight in others:
+            if not abandon:
+                page = msgspec.json.decode(in_flight, type=NextPage)
+                refuse_moved(url, page, self._path)
+            else:
+                self._connection.execute(
+                    "UPDATE pullstatus_pull SET in_flight = NULL WHERE url = ? AND sdkappid = ?"
+                    " AND type = ? AND in_flight = ?",
+                    (url, *self._where[1:], in_flight),
+                )
 
     def _move(self, page: NextPage | None) -> None:
         """Put another page, or none, in flight: only if it is still ours that is."""
@@ -173,6 +195,13 @@ class SqliteTarget:
             yield
         except sqlite3.Error as error:
             raise StoreFailed(f"{self._path} cannot be used: {error}") from error
+        except OSError as error:
+            raise StoreFailed(f"{self._path} cannot be used: {error.strerror}") from error
+
+
+def _make_private(path: Path) -> None:
+    """Make the file, if it is not there, for its owner alone; its journal follows it."""
+    os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
 
 
 def _json(page: NextPage | None) -> str | None:

@@ -7,6 +7,9 @@
 Killed after `ask`, the next run asks for the same page with the same key, and whatever of it was
 written already is not written again: a file knows how long it was before the page, a database
 writes records and key in one transaction.
+
+A page in flight is not forgotten because the service's address or the target's name has changed
+meanwhile: while it may be there, the command refuses, and says where it is waited for.
 """
 
 from __future__ import annotations
@@ -15,15 +18,17 @@ import contextlib
 import csv
 import io
 import os
+import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import ClassVar, Protocol
 
 import msgspec
 
 from pullstatus import Page
-from pullstatus.cli.slots import Slots, sync_folder
+from pullstatus.cli.slots import Slots, peek, sync_folder
+from pullstatus.cli.terminal import visible
 from pullstatus.client.keys import NextPage
 from pullstatus.client.records import Record
 from pullstatus.errors import StoreFailed, StoreRefused
@@ -43,6 +48,10 @@ COLUMNS = {
     Kind.REPLY: ("nationcode", "mobile", "text", "sign", "time", "extend"),
 }
 EXTRA = "extra"  # the column of members that have no column
+INTEGER_END = 10**19  # from here on a cell is read as text
+BOM = b"\xef\xbb\xbf"
+FORMULA = re.compile(r"(^|[;\t\r\n])(?=[\s\0\ufeff\"]*[=+\-@\uff1d\uff0b\uff0d\uff20])")
+LINE_AND_TAB = ("\t", "\r", "\n")
 
 
 class Source(msgspec.Struct, frozen=True):
@@ -56,12 +65,14 @@ class Source(msgspec.Struct, frozen=True):
 class State(msgspec.Struct, frozen=True, kw_only=True):
     """What a target remembers.
 
+    exact      whether the page in flight is written as it was sent; files of 0.1.0 knew no other
     size       bytes of the file before the page in flight
     keyed      whether the service knows Idempotency-Key, as far as it has told
     next_page  the page in flight, or the one that a key is kept for
     """
 
     source: Source
+    exact: bool = True
     size: int = 0
     keyed: bool | None = None
     next_page: NextPage | None = msgspec.field(name="in_flight", default=None)
@@ -109,6 +120,10 @@ class Ndjson:
         """What stands at the start of a file."""
         return b""
 
+    def begins(self, content: bytes, kind: Kind) -> bool:  # noqa: ARG002
+        """Whether a file that begins with `content` can be gone on with."""
+        return True
+
     def rows(self, page: Page[Record]) -> bytes:
         """The records of a page."""
         return b"".join(one_line(record.json) + b"\n" for record in page)
@@ -119,19 +134,32 @@ class Ndjson:
 
 
 class Csv:
-    """One record on a row; members without a column of their own are JSON in the last one."""
+    """One record on a row; members without a column of their own are JSON in the last one.
+
+    It is opened by spreadsheets, and strangers write what stands in its cells. So it begins with
+    a byte order mark, without which Excel garbles Chinese, and a cell that a spreadsheet would
+    take for a formula gets an apostrophe before it. Such a cell's exact value is in the last one,
+    from which `pullstatus push` restores it.
+
+    Args:
+        exact: neither, for programs.
+    """
+
+    def __init__(self, *, exact: bool) -> None:
+        self._exact = exact
 
     def head(self, kind: Kind) -> bytes:
         """The names of the columns."""
-        return _row([*COLUMNS[kind], EXTRA])
+        return (b"" if self._exact else BOM) + _row([*COLUMNS[kind], EXTRA])
+
+    def begins(self, content: bytes, kind: Kind) -> bool:
+        """Whether a file that begins with `content` has the columns."""
+        return content.removeprefix(BOM).startswith(_row([*COLUMNS[kind], EXTRA]))
 
     def rows(self, page: Page[Record]) -> bytes:
         """The records of a page."""
         columns = COLUMNS[page.kind]
-        return b"".join(
-            _row([*(getattr(record, name) for name in columns), _extra(record, columns)])
-            for record in page
-        )
+        return b"".join(self._cells(record, columns) for record in page)
 
     def complete(self, data: bytes) -> int:
         """How many bytes of `data`, which may be cut, are whole rows."""
@@ -139,6 +167,36 @@ class Csv:
         while end >= 0 and data.count(b'"', 0, end) % 2:  # within a quoted text
             end = data.rfind(b"\n", 0, end)
         return end + 1
+
+    def _cells(self, record: Record, columns: tuple[str, ...]) -> bytes:
+        members = msgspec.json.decode(record.json, type=dict[str, msgspec.Raw])
+        cells: list[object] = []
+        for name in columns:
+            value = cell = getattr(record, name)
+            if isinstance(value, str) and not self._exact:
+                cell = harmless(value)
+            raw = members.get(name)
+            if raw is None or (cell == value and _same(raw, value)):
+                members.pop(name, None)
+            cells.append(cell)
+        extra = msgspec.json.encode(members).decode() if members else ""
+        if not self._exact:
+            extra = extra.replace(";", "\\u003b")  # where a semicolon parts cells
+        return _row([*cells, extra])
+
+
+def harmless(text: str) -> str:
+    """A text in which no spreadsheet sees a formula, wherever it parts cells."""
+    text = FORMULA.sub(r"\1'", text)
+    return f"'{text}" if text[:1] in LINE_AND_TAB else text
+
+
+def _same(raw: msgspec.Raw, value: object) -> bool:
+    """Whether a cell says all of a member; a number in place of a text has lost that it was one."""
+    sent = msgspec.json.decode(raw)
+    if isinstance(sent, int) and not 0 <= sent < INTEGER_END:
+        return False
+    return type(sent) is type(value) and sent == value
 
 
 def one_line(json: bytes) -> bytes:
@@ -152,35 +210,43 @@ def _row(cells: list[object]) -> bytes:
     return out.getvalue().encode()
 
 
-def _extra(record: Record, columns: tuple[str, ...]) -> str:
-    members = msgspec.json.decode(record.json, type=dict[str, msgspec.Raw])
-    for name in columns:
-        members.pop(name, None)
-    return msgspec.json.encode(members).decode() if members else ""
-
-
 # --- files ----------------------------------------------------------------------------------------
 
 
 class FileTarget:
     """A file of rows, which only grows; its state is in a second file beside it."""
 
-    FORMS: ClassVar[dict[str, Ndjson | Csv]] = {".ndjson": Ndjson(), ".csv": Csv()}
+    FORMS: ClassVar[tuple[str, ...]] = (".ndjson", ".csv")
 
-    def __init__(self, path: Path, source: Source, state_path: Path | None = None) -> None:
+    def __init__(
+        self,
+        path: Path,
+        source: Source,
+        state_path: Path | None = None,
+        *,
+        exact: bool = False,
+        abandon: bool = False,
+    ) -> None:
         self._path = path
         self._source = source
-        self._form = self.FORMS[path.suffix]
-        self._slots = Slots(state_path or path.with_name(path.name + ".state"), State)
+        state_path = state_path or path.with_name(path.name + ".state")
+        if state_path.resolve() == path.resolve():
+            raise StoreRefused(f"{path} can't hold its records and its state: give another --state")
+        refuse_left_behind(path.parent.glob("*.state"), state_path, source)
+        self._slots = Slots(state_path, State)
         try:
-            self._state = _state_of(self._slots, source)
+            self._state = _state_of(self._slots, source, abandon=abandon)
             self._keyed = self._state.keyed
+            self._unsettled = self._state.in_flight  # the file's end may be a part of a page
+            self._wanted = exact
+            self._exact = self._state.exact if self._unsettled else exact
             self._file = self._open()
         except BaseException:
             self._slots.close()
             raise
         try:
-            self._size = self._find_size()
+            with self._disk():
+                self._size = self._find_size()
         except BaseException:
             self.close()
             raise
@@ -196,8 +262,17 @@ class FileTarget:
         return self._state.keyed
 
     def ask(self, page: NextPage) -> None:
-        """As `Target` says."""
+        """As `Target` says.
+
+        Raises:
+            StoreRefused: the file is another one by now, and can't be gone on with.
+            StoreFailed: the disk could not be written.
+        """
+        if not self._unsettled:
+            with self._disk():
+                self._look_again()
         self._note(page)
+        self._unsettled = True
 
     def settle(self, page: Page[Record]) -> None:
         """As `Target` says.
@@ -209,12 +284,20 @@ class FileTarget:
         with self._disk():
             self._write(page)
             os.fsync(self._file)
-            self._size = os.fstat(self._file).st_size
+            found = os.fstat(self._file)
+        if page and not found.st_nlink:
+            raise StoreFailed(
+                f"{self._path} was removed while a page was written: the next run writes it anew"
+            )
+        self._size = found.st_size
         self._keyed = page.keyed
+        self._exact = self._wanted
+        self._unsettled = False
 
     def rest(self, kept: NextPage | None = None) -> None:
         """As `Target` says."""
         self._note(kept)
+        self._unsettled = False
 
     def give_up(self) -> None:
         """As `Target` says."""
@@ -222,6 +305,7 @@ class FileTarget:
             self._size += self._form.complete(self._read_on(self._size))
             os.ftruncate(self._file, self._size)
             os.fsync(self._file)
+        self._exact = self._wanted
         self.rest()
 
     def close(self) -> None:
@@ -229,32 +313,66 @@ class FileTarget:
         os.close(self._file)
         self._slots.close()
 
+    @property
+    def _form(self) -> Ndjson | Csv:
+        return Csv(exact=self._exact) if self._path.suffix.lower() == ".csv" else Ndjson()
+
     def _open(self) -> int:
         with self._disk():
             is_new = not self._path.exists()
+            if not is_new and not self._path.is_file():
+                raise StoreRefused(f"{self._path} is no regular file: use - and a pipe")
             flags = os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
             file = os.open(self._path, flags, 0o600)
             if is_new:
                 sync_folder(self._path)
         return file
 
+    def _look_again(self) -> None:
+        """Before a page: the file may have been renamed, removed, or cut meanwhile."""
+        ours = os.fstat(self._file)
+        try:
+            named: os.stat_result | None = self._path.stat()
+        except FileNotFoundError:
+            named = None
+        if named is None or not os.path.samestat(named, ours):
+            file = self._open()
+            os.close(self._file)
+            self._file = file
+            self._size = self._find_size()
+        elif ours.st_size != self._size:
+            self._size = self._find_size()
+
     def _find_size(self) -> int:
         """How long the file is, without what may have been written of a page in flight."""
         size = os.fstat(self._file).st_size
-        if self._state.in_flight and 0 < size < self._state.size:
-            raise StoreRefused(
-                f"{self._path} is shorter than it was: put it back, or move it away altogether"
-            )
-        if self._state.in_flight:
+        if self._unsettled:
+            self._refuse_shorter(size, self._state.size)
             return min(size, self._state.size)
-        head = self._form.head(self._source.kind)
-        if size and os.pread(self._file, len(head), 0) != head:
-            raise StoreRefused(f"{self._path} has other columns: give another file")
+        kind = self._source.kind
+        begins = os.pread(self._file, len(BOM + self._form.head(kind)), 0)
+        if begins == BOM:  # what some editors leave of an empty file
+            os.ftruncate(self._file, 0)
+            return 0
+        if size and not self._form.begins(begins, kind):
+            raise StoreRefused(
+                f"{self._path} has other columns than {', '.join([*COLUMNS[kind], EXTRA])} in its"
+                " first row: give another file"
+            )
         if size and os.pread(self._file, 1, size - 1) != b"\n":
             raise StoreRefused(f"{self._path} does not end with a line end: look, then add it")
         return size
 
+    def _refuse_shorter(self, size: int, due: int) -> None:
+        if 0 < size < due:
+            raise StoreRefused(
+                f"{self._path} is shorter than it was: put it back, or move it away altogether"
+            )
+
     def _write(self, page: Page[Record]) -> None:
+        size = os.fstat(self._file).st_size
+        self._refuse_shorter(size, self._size)
+        self._size = min(size, self._size)
         rows = self._form.rows(page)
         if rows and self._size == 0:
             rows = self._form.head(page.kind) + rows
@@ -285,9 +403,14 @@ class FileTarget:
         return b"".join(parts)
 
     def _note(self, page: NextPage | None) -> None:
-        self._state = State(source=self._source, size=self._size, keyed=self._keyed, next_page=page)
-        with self._disk():
-            self._slots.write(self._state)
+        self._state = State(
+            source=self._source,
+            exact=self._exact,
+            size=self._size,
+            keyed=self._keyed,
+            next_page=page,
+        )
+        self._slots.write(self._state)
 
     @contextlib.contextmanager
     def _disk(self) -> Iterator[None]:
@@ -301,14 +424,25 @@ class StdoutTarget:
     """Standard output, one record on a line. Nobody can look up what was written to it.
 
     So a page that was in flight when this process was killed is written whole by the next: nothing
-    is lost, but its reader may see part of it twice.
+    is lost, but its reader may see part of it twice. A pipe gets the records to the byte; on a
+    terminal what would steer it is spelt out, which is the same JSON.
     """
 
-    def __init__(self, source: Source, state_path: Path) -> None:
-        state_path.parent.mkdir(parents=True, exist_ok=True)
+    def __init__(self, source: Source, state_path: Path, *, abandon: bool = False) -> None:
+        try:
+            state_path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        except OSError as error:
+            raise StoreRefused(
+                f"{state_path.parent} cannot be made: {error.strerror}; --state names another place"
+            ) from error
+        refuse_left_behind(state_path.parent.glob("*.state"), state_path, source)
         self._source = source
         self._slots = Slots(state_path, State)
-        self._state = _state_of(self._slots, source)
+        try:
+            self._state = _state_of(self._slots, source, abandon=abandon)
+        except BaseException:
+            self._slots.close()
+            raise
         self._keyed = self._state.keyed
 
     @property
@@ -328,7 +462,10 @@ class StdoutTarget:
     def settle(self, page: Page[Record]) -> None:
         """Write what it brought to the pipe; its reader is responsible from then on."""
         try:
-            write_all(sys.stdout.fileno(), Ndjson().rows(page))
+            rows = Ndjson().rows(page)
+            if sys.stdout.isatty():
+                rows = visible(rows.decode()).encode()
+            write_all(sys.stdout.fileno(), rows)
         except OSError as error:
             raise StoreFailed(f"standard output cannot be written: {error.strerror}") from error
         self._keyed = page.keyed
@@ -357,14 +494,50 @@ def write_all(file: int, data: bytes) -> None:
         view = view[os.write(file, view) :]
 
 
-def _state_of(slots: Slots[State], source: Source) -> State:
+def refuse_left_behind(states: Iterable[Path], own: Path, source: Source) -> None:
+    """Look whether a page of the same mailbox is waited for elsewhere; daily names leave it behind.
+
+    Args:
+        states: files of states; those in use by a running process are not looked at.
+        own: the one that will be used.
+
+    Raises:
+        StoreRefused: one is, and nobody would ask for it any more.
+    """
+    for path in sorted(states):
+        state = None if path.resolve() == own.resolve() else peek(path, State)
+        if state is None or (state.source.sdkappid, state.source.kind) != (
+            source.sdkappid,
+            source.kind,
+        ):
+            continue
+        if state.next_page is not None and state.next_page.in_doubt:
+            raise StoreRefused(
+                f"{path} waits for a page of this mailbox. Pull into its own target once more, with"
+                f" --state {path} and --url {state.source.url}; --abandon-page gives the page up"
+            )
+
+
+def _state_of(slots: Slots[State], source: Source, *, abandon: bool) -> State:
     state = slots.value or State(source=source)
     was = state.source
-    # A service may move to another address, but not while a page is asked for at the old one.
-    if (was.sdkappid, was.kind) != (source.sdkappid, source.kind) or (
-        was.url != source.url and state.next_page is not None and state.next_page.in_doubt
-    ):
+    if (was.sdkappid, was.kind) != (source.sdkappid, source.kind):
         raise StoreRefused(
             f"{slots.path} belongs to {was.url}, {was.sdkappid}, {was.kind.path}: give another file"
         )
+    if was.url != source.url and not abandon:
+        refuse_moved(was.url, state.next_page, slots.path)
     return state
+
+
+def refuse_moved(was: str, page: NextPage | None, where: Path) -> None:
+    """A service may move to another address, but not while a page may wait at the old one.
+
+    Raises:
+        StoreRefused: it may.
+    """
+    if page is not None and page.in_doubt:
+        raise StoreRefused(
+            f"{where} waits for a page that was asked for at {was}: give that --url once more, or"
+            " --abandon-page to give the page up"
+        )

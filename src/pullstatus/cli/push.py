@@ -32,6 +32,7 @@ from pullstatus.cli.service import (
     url_option,
 )
 from pullstatus.cli.session import plainly
+from pullstatus.cli.terminal import visible
 from pullstatus.client.drivers import drive
 from pullstatus.client.errors import BatchRefused, InvalidArgument
 from pullstatus.client.feed import Feeder
@@ -219,7 +220,7 @@ class _Report:
     def refuse(self, line: Line, reason: str) -> None:
         self.refused += 1
         if self._plain:
-            self._print(f"line {line.number}: {reason}")
+            self._print(visible(f"line {line.number}: {reason}"))
         else:
             report = {"line": line.number, "reason": reason, "record": _shown_record(line.json)}
             self._print(msgspec.json.encode(report).decode())
@@ -248,6 +249,7 @@ class _Report:
             self._bar.start()
 
     def _say(self, text: str) -> None:
+        text = visible(text)
         if self._bar is None:
             click.echo(f"pullstatus: {text}", err=True)
         else:

@@ -25,7 +25,7 @@ from typing import Any, BinaryIO, Final, cast
 import msgspec
 
 from pullstatus import limits
-from pullstatus.cli.pull_targets import COLUMNS, EXTRA, one_line
+from pullstatus.cli.pull_targets import COLUMNS, EXTRA, INTEGER_END, one_line
 from pullstatus.errors import InvalidBody, InvalidSetting
 from pullstatus.records import Kind
 
@@ -377,7 +377,7 @@ def _record(number: int, names: list[str], row: list[str]) -> Line:
     for name, cell in zip(names, row, strict=True):
         if name == EXTRA:
             continue
-        if name == "time" and cell.isascii() and cell.isdigit() and len(cell) < 20:
+        if name == "time" and cell.isascii() and cell.isdigit() and int(cell) < INTEGER_END:
             members[name] = int(cell)
         elif cell or name not in OPTIONAL:
             members[name] = cell

@@ -9,6 +9,7 @@ from typing import ParamSpec, TypeVar
 
 import click
 
+from pullstatus.cli.terminal import visible
 from pullstatus.client.errors import InvalidArgument, InvalidEnvironment
 from pullstatus.config import DEFAULT_STORE, default_store
 from pullstatus.errors import InvalidSetting, PullstatusError
@@ -34,11 +35,11 @@ def plainly(command: Callable[P, R]) -> Callable[P, R]:
         try:
             return command(*args, **kwargs)
         except InvalidEnvironment as error:
-            raise _WrongEnvironment(str(error)) from error
+            raise _WrongEnvironment(visible(str(error))) from error
         except InvalidArgument as error:
-            raise click.UsageError(str(error)) from error
+            raise click.UsageError(visible(str(error))) from error
         except PullstatusError as error:
-            raise click.ClickException(str(error)) from error
+            raise click.ClickException(visible(str(error))) from error
 
     return run
 

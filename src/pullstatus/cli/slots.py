@@ -89,38 +89,57 @@ class Slots(Generic[V]):
 
     def _read(self) -> V | None:
         content = os.pread(self._file, 2 * SLOT_BYTES, 0)
-        found: V | None = None
-        for start in (0, SLOT_BYTES):
-            line = content[start : start + SLOT_BYTES].strip()
-            head, comma, check = line.rpartition(b',"check":"')
-            if not comma or check != _check(head + b"}") + b'"}':
-                continue
-            slot = msgspec.json.decode(head + b"}", type=dict[str, msgspec.Raw])
-            number = msgspec.json.decode(slot["number"], type=int)
-            if number > self._number:
-                self._number = number
-                try:
-                    found = msgspec.json.decode(slot["value"], type=self._type)
-                except msgspec.ValidationError as error:
-                    raise StoreRefused(f"{self.path} is of another version or command") from error
+        newest = _newest(content)
+        if newest is not None:
+            self._number, value = newest
+            try:
+                return msgspec.json.decode(value, type=self._type)
+            except msgspec.ValidationError as error:
+                raise StoreRefused(f"{self.path} is of another version or command") from error
         torn = content[:SLOT_BYTES].startswith(BEGINNING) and len(content) <= SLOT_BYTES
-        if found is None and content.strip(b" \n\0") and not torn:
+        if content.strip(b" \n\0") and not torn:
             # The first write of all may be torn; after it one slot is always whole.
             raise StoreRefused(f"{self.path} is damaged, or no state of ours: look, then remove it")
-        return found
+        return None
+
+
+def peek(path: Path, value_type: type[V]) -> V | None:
+    """The value of a file of slots; None if it has none, or a process has it right now."""
+    try:
+        with path.open("rb") as file:
+            _lock(file.fileno(), path, shared=True)
+            newest = _newest(file.read(2 * SLOT_BYTES))
+            return None if newest is None else msgspec.json.decode(newest[1], type=value_type)
+    except (OSError, StoreRefused, msgspec.ValidationError):
+        return None
+
+
+def _newest(content: bytes) -> tuple[int, msgspec.Raw] | None:
+    """Number and value of the slot that counts."""
+    found: tuple[int, msgspec.Raw] | None = None
+    for start in (0, SLOT_BYTES):
+        line = content[start : start + SLOT_BYTES].strip()
+        head, comma, check = line.rpartition(b',"check":"')
+        if not comma or check != _check(head + b"}") + b'"}':
+            continue
+        slot = msgspec.json.decode(head + b"}", type=dict[str, msgspec.Raw])
+        number = msgspec.json.decode(slot["number"], type=int)
+        if found is None or number > found[0]:
+            found = number, slot["value"]
+    return found
 
 
 def _check(line: bytes) -> bytes:
     return blake2b(line, digest_size=8).hexdigest().encode()
 
 
-def _lock(file: int, path: Path) -> None:
+def _lock(file: int, path: Path, *, shared: bool = False) -> None:
     try:
         import fcntl
     except ImportError:  # not on Windows, where nothing stops a second process
         return
     try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(file, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
     except BlockingIOError as error:
         raise StoreRefused(f"{path} is in use by another process") from error
     except OSError as error:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import errno
 import json
 import os
 import sqlite3
@@ -19,7 +20,8 @@ from pullstatus import Client, NotConnected, Page
 from pullstatus.cli import pull_targets, slots
 from pullstatus.cli.pull_run import pull_into
 from pullstatus.cli.pull_sqlite import SqliteTarget
-from pullstatus.cli.pull_targets import FileTarget, Source, Target
+from pullstatus.cli.pull_targets import FileTarget, Source, StdoutTarget, Target
+from pullstatus.cli.service import service_name
 from pullstatus.cli.slots import SLOT_BYTES, Slots
 from pullstatus.client.keys import NextPage
 from pullstatus.client.records import Record, Reply
@@ -129,16 +131,27 @@ class Consumer:
         self.watcher = Watcher()
         self.random = Random(7)
         self.now_s = NOW_S
+        self.sleep: Callable[[float], object] = lambda _s: None
         self.keyed: bool | None = None
         service.step = self.clock
 
-    def open(self) -> Target:
+    def open(
+        self, source: Source = SOURCE, *, abandon: bool = False, exact: bool = False
+    ) -> Target:
         if self.path.suffix == ".db":
-            return SqliteTarget(self.path, SOURCE)
-        return FileTarget(self.path, SOURCE)
+            return SqliteTarget(self.path, source, abandon=abandon)
+        return FileTarget(self.path, source, abandon=abandon, exact=exact)
 
-    def run(self, *, count_max: int = 3, abandon: bool = False) -> None:
-        target = self.open()
+    def run(
+        self,
+        *,
+        count_max: int = 3,
+        abandon: bool = False,
+        exact: bool = False,
+        source: Source = SOURCE,
+        follow: bool = False,
+    ) -> None:
+        target = self.open(source, abandon=abandon, exact=exact)
         try:
             transport = httpx.MockTransport(self.service)
             with Client(
@@ -154,11 +167,11 @@ class Consumer:
                     client,
                     SOURCE.kind,
                     count_max,
-                    follow=False,
+                    follow=follow,
                     abandon=abandon,
                     watcher=self.watcher,
                     clock=lambda: self.now_s,
-                    sleep=lambda _s: None,
+                    sleep=self.sleep,
                     random=self.random,
                 )
         finally:
@@ -188,11 +201,13 @@ class Consumer:
         if self.path.suffix == ".ndjson":
             assert content.endswith(b"\n") or not content
             return [json.loads(line) for line in content.splitlines()]
-        with self.path.open(newline="", encoding="utf-8") as file:
-            return [
-                json.loads(row.pop("extra")) | row | {"time": int(row["time"])}
-                for row in csv.DictReader(file, strict=True)
-            ]
+        with self.path.open(newline="", encoding="utf-8-sig") as file:
+            rows = list(csv.DictReader(file, strict=True))
+        extras = [json.loads(row.pop("extra")) for row in rows]
+        return [
+            {**row, "time": int(row["time"])} | extra
+            for row, extra in zip(rows, extras, strict=True)
+        ]
 
 
 FORMS = ("ndjson", "csv", "db")
@@ -479,6 +494,300 @@ def test_target_of_another_mailbox_is_refused(consumer: Make) -> None:
         with pytest.raises(StoreRefused, match="belongs to"):
             FileTarget(one.path, other)
     FileTarget(one.path, Source("http://new.test", SOURCE.sdkappid, SOURCE.kind)).close()
+
+
+def test_follow_says_when_it_tries_next(consumer: Make) -> None:
+    """And what is wrong once, not again and again."""
+    one = consumer("ndjson")
+    pauses: list[float] = []
+
+    def step() -> None:
+        raise httpx.ConnectError("refused")
+
+    def sleep(pause_s: float) -> None:
+        pauses.append(pause_s)
+        if len(pauses) == 3:
+            raise Killed
+
+    one.service.step, one.sleep = step, sleep
+    with pytest.raises(Killed):
+        one.run(follow=True)
+    first, *others = one.watcher.warnings
+    assert first.endswith(f"; the next attempt is in {pauses[0]:.0f} s")
+    assert others == [
+        f"the same again; the next attempt is in {pause_s:.0f} s" for pause_s in pauses[1:]
+    ]
+
+
+# --- named otherwise ------------------------------------------------------------------------------
+
+
+MOVED = Source("https://new.test", SOURCE.sdkappid, SOURCE.kind)
+
+
+def killed_with_a_page_in_flight(consumer: Make, form: str, **options: Any) -> Consumer:  # noqa: ANN401
+    """One that has a page in flight, of which nothing is written."""
+    instant = next(n for n in range(1, 99) if _in_flight_after(consumer, form, n))
+    one = consumer(form, folder="one")
+    assert one.run_killed(instant, **options)
+    return one
+
+
+@each_form
+def test_page_in_flight_is_not_forgotten_for_another_address(consumer: Make, form: str) -> None:
+    one = killed_with_a_page_in_flight(consumer, form)
+    with pytest.raises(StoreRefused, match=r"asked for at http://a\.test.*--abandon-page"):
+        one.run(source=MOVED)
+    one.run()
+    one.run(source=MOVED)
+    assert one.records() == one.service.records
+
+
+@each_form
+def test_page_in_flight_at_another_address_can_be_given_up(consumer: Make, form: str) -> None:
+    one = killed_with_a_page_in_flight(consumer, form)
+    one.run(source=MOVED, abandon=True)
+    one.run(source=MOVED)
+    one.run()
+    found = one.records()
+    assert found == one.service.records[3:]
+
+
+@pytest.mark.parametrize("form", ["ndjson", "csv"])
+def test_page_in_flight_is_not_forgotten_for_another_name(consumer: Make, form: str) -> None:
+    """Files with the day in their names: nobody would come back to yesterday's."""
+    one = killed_with_a_page_in_flight(consumer, form)
+    yesterday, one.path = one.path, one.path.with_stem("today")
+    with pytest.raises(StoreRefused, match=rf"--state .*{yesterday.name}\.state.*--abandon-page"):
+        one.run()
+    one.path = yesterday
+    one.run()
+    one.path = yesterday.with_stem("today")
+    one.service.records.append(reply(99))
+    one.run()
+    assert one.records() == [reply(99)]
+
+
+def test_page_of_a_running_consumer_is_its_own(consumer: Make) -> None:
+    """Two that share a mailbox, each with its own file."""
+    one = killed_with_a_page_in_flight(consumer, "ndjson")
+    running = one.open()
+    two = consumer("csv", folder="one")
+    two.run()
+    assert two.records() == two.service.records
+    running.close()
+
+
+def test_standard_output_does_not_forget_a_page_either(tmp_path: Path) -> None:
+    state = tmp_path / "made" / "a.state"
+    target = StdoutTarget(SOURCE, state)
+    target.ask(NextPage("a", 1, NOW_S))
+    target.close()
+    assert state.parent.stat().st_mode & 0o77 == 0
+    for source, path in ((MOVED, state), (MOVED, state.with_name("b.state"))):
+        with pytest.raises(StoreRefused, match=r"http://a\.test"):
+            StdoutTarget(source, path)
+    target = StdoutTarget(SOURCE, state)
+    target.rest()
+    target.close()
+    StdoutTarget(MOVED, state).close()
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "same"),
+    [
+        ("http://127.0.0.1:8080", "http://LOCALHOST:8080/", True),
+        ("http://[::1]:8080", "http://localhost.:8080//", True),
+        ("https://Mailbox.example.com", "https://mailbox.example.com:443/", True),
+        ("http://a", "http://a:80", True),
+        ("http://a/sms/", "http://a/sms", True),
+        ("http://user:pw@a", "http://a", True),
+        ("http://[2001:DB8::1]:80", "http://[2001:db8::1]", True),
+        ("http://a", "https://a", False),
+        ("http://a", "http://b", False),
+        ("http://a/sms", "http://a/SMS", False),
+        ("http://localhost:8080", "http://localhost:8081", False),
+    ],
+)
+def test_service_is_known_however_its_address_is_spelt(one: str, other: str, same: bool) -> None:
+    assert (service_name(one) == service_name(other)) is same
+    assert service_name(service_name(one)) == service_name(one)
+    assert "pw" not in service_name(one)
+
+
+def test_head_is_written_when_there_is_none(consumer: Make) -> None:
+    for count, content in enumerate((b"", b"\xef\xbb\xbf")):
+        one = consumer("csv", 4, folder=str(count))
+        one.path.write_bytes(content)
+        one.run()
+        assert one.records() == one.service.records
+        one.path.write_bytes(content)
+        one.service.records.append(reply(99))
+        one.run()
+        assert one.records() == [reply(99)]
+        assert one.path.read_bytes().startswith(b"\xef\xbb\xbfnationcode,")
+
+
+def test_head_with_or_without_byte_order_mark_is_gone_on_with(consumer: Make) -> None:
+    one = consumer("csv", 2)
+    one.run(exact=True)
+    assert one.path.read_bytes().startswith(b"nationcode,")
+    one.service.records += [reply(4), reply(5)]
+    one.run()
+    one.service.records += [reply(6)]
+    one.run(exact=True)
+    assert one.records() == one.service.records
+    assert b",=1+1," not in one.path.read_bytes()
+
+
+@pytest.mark.parametrize("exact", [False, True])
+def test_page_in_flight_is_written_as_it_was_begun(consumer: Make, *, exact: bool) -> None:
+    """Half of it may be there already, whatever the next run asks for."""
+    instant, killed = 1, True
+    while killed:
+        one = consumer("csv", 6, folder=str(instant))
+        killed = one.run_killed(instant, exact=exact)
+        one.run(exact=not exact)
+        assert one.records() == one.service.records, f"killed at instant {instant}"
+        instant += 1
+
+
+@pytest.mark.parametrize("form", ["ndjson", "csv"])
+@pytest.mark.parametrize("change", ["moved", "removed", "emptied", "replaced"])
+def test_file_changes_while_it_is_followed(
+    consumer: Make, monkeypatch: pytest.MonkeyPatch, form: str, change: str
+) -> None:
+    """As rotation of logs does: what comes next is in the file of that name, with its head."""
+    one = consumer(form, 6)
+    old = one.path.with_stem("old")
+    pages = 0
+
+    def page(_page: Page[Record]) -> None:
+        nonlocal pages
+        pages += 1
+        if pages > 1:
+            return
+        if change == "moved":
+            one.path.rename(old)
+        elif change == "removed":
+            one.path.unlink()
+        elif change == "emptied":
+            os.truncate(one.path, 0)
+        else:
+            old.write_bytes(b"")
+            old.replace(one.path)
+
+    monkeypatch.setattr(one.watcher, "page", page)
+    one.run()
+    assert one.records() == one.service.records[3:]
+    if change == "moved":
+        one.path = old
+        assert one.records() == one.service.records[:3]
+
+
+def test_file_that_is_removed_while_a_page_is_written_gets_it_again(consumer: Make) -> None:
+    one = consumer("csv", 3)
+    asked = 0
+
+    def step() -> None:
+        nonlocal asked
+        asked += 1
+        if asked == 2:
+            one.path.unlink()
+
+    one.service.step = step
+    with pytest.raises(StoreFailed, match="was removed"):
+        one.run()
+    one.run()
+    assert one.records() == one.service.records
+
+
+@pytest.mark.parametrize("form", ["ndjson", "csv", "db"])
+def test_personal_data_is_for_its_owner_alone(consumer: Make, form: str) -> None:
+    before = os.umask(0)
+    try:
+        one = consumer(form, 3)
+        one.run()
+        killed_with_a_page_in_flight(consumer, form)
+    finally:
+        os.umask(before)
+    modes = {path.name: path.stat().st_mode & 0o777 for path in one.path.parent.iterdir()}
+    modes |= {path.name: path.stat().st_mode & 0o777 for path in one.path.parent.glob("one/*")}
+    files = {name: mode for name, mode in modes.items() if "." in name}
+    assert len(files) >= (1 if form == "db" else 2)
+    assert set(files.values()) == {0o600}
+
+
+def test_target_that_is_no_regular_file_is_refused(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "a.ndjson")
+    with pytest.raises(StoreRefused, match="no regular file"):
+        FileTarget(tmp_path / "a.ndjson", SOURCE)
+    with pytest.raises(StoreRefused, match="its records and its state"):
+        FileTarget(tmp_path / "b.ndjson", SOURCE, tmp_path / "b.ndjson")
+    with pytest.raises(StoreFailed, match="cannot be used"):
+        SqliteTarget(tmp_path / "nowhere" / "a.db", SOURCE)
+
+
+def test_memory_is_no_database_for_records(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    SqliteTarget(Path(":memory:"), SOURCE).close()
+    assert (tmp_path / ":memory:").stat().st_size
+
+
+ODD = (
+    {"time": 2**63},
+    {"time": -(2**63) - 1},
+    {"time": 10**30},
+    {"time": "9" * 5000},
+    {"time": 1e308},
+    {"time": None, "text": None},
+    {"new": 2**70, "deep": {"a": [[-(2**65)]]}},
+    {"text": "\0\x01\u2028\x7f"},
+    {"text": "\ud83d half a pair"},
+    {"text": ["a list"], "mobile": {"b": 1}},
+    {"extra": "1", "json": "2", "number": 3, "": 4, "a,b": 5, '"': 6, "=1": 7, "sdkappid": 8},
+    {f"m{number}": number for number in range(2000)},
+    {"deep": json.loads("[" * 10 + "]" * 10)},
+    {"text": "x" * 100_000},
+)
+
+
+@each_form
+@pytest.mark.parametrize("odd", ODD, ids=range(len(ODD)))
+def test_odd_record_holds_nobody_up(consumer: Make, form: str, odd: dict[str, Any]) -> None:
+    """It is gone from the service: it is kept, and what comes after it comes."""
+    one = consumer(form, 0)
+    one.service.records += [reply(1), {**reply(2), **odd}, reply(3)]
+    one.run()
+    first, kept, last = one.records()
+    assert (first, last) == (reply(1), reply(3))
+    if form != "csv":
+        mended = json.loads(json.dumps(one.service.records[1]).replace("\\ud83d", "\\ufffd"))
+        assert kept == mended
+
+
+def test_full_disk_is_told_and_the_next_run_goes_on(
+    consumer: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for form in ("ndjson", "csv"):
+        one = consumer(form, 8, folder=form)
+
+        class Full(Disk):
+            left = 300
+
+            def write(self, file: int, data: memoryview) -> int:
+                if not self.left:
+                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+                count = os.write(file, data[: self.left])
+                self.left -= count
+                return count
+
+        with monkeypatch.context() as patched:
+            patched.setattr(pull_targets, "os", Full(one.clock))
+            with pytest.raises(StoreFailed, match="cannot be written: No space"):
+                one.run()
+        one.run()
+        assert one.records() == one.service.records
 
 
 def test_target_in_use_is_refused(consumer: Make) -> None:
