@@ -1,8 +1,12 @@
-"""A proxy on this machine that loses answers: the request arrives, the answer is cut.
+"""A proxy on this machine that loses answers, and holds requests up.
 
 with CuttingProxy(program.host, program.port) as proxy:
     proxy.cut(0, 17, None)      # the next answers: nothing of it, 17 bytes of it, all of it
+    proxy.hold()                # the request behind those does not arrive, and its peer is cut off
     client = Client(proxy.address, ...)
+    ...                         # its repeats have been answered; records come in
+    with proxy.still():         # nothing else goes through
+        proxy.release()         # now the held one arrives, and is carried out
 """
 
 from __future__ import annotations
@@ -11,11 +15,21 @@ import contextlib
 import re
 import socket
 import threading
-from typing import Self
+from collections.abc import Iterator
+from typing import Final, Literal, Self
+
+HELD: Final = "held"
 
 
 class CuttingProxy:
-    """Carries requests to one server; of each answer as much as it was told."""
+    """Carries requests to one server; of each answer as much as it was told.
+
+    Attributes:
+        address: where it listens.
+        requests: how many were answered by the server.
+        cuts: how many of these answers did not get through whole.
+        held: requests that have yet to arrive.
+    """
 
     def __init__(self, host: str, port: int) -> None:
         self._upstream = (host, port)
@@ -23,8 +37,10 @@ class CuttingProxy:
         self.address = f"http://127.0.0.1:{self._listener.getsockname()[1]}"
         self.requests = 0
         self.cuts = 0
-        self._plan: list[int | None] = []
+        self.held: list[bytes] = []
+        self._plan: list[int | Literal["held"] | None] = []
         self._lock = threading.Lock()
+        self._gate = threading.Lock()
         self._open: set[socket.socket] = {self._listener}
         self._threads = [threading.Thread(target=self._accept)]
 
@@ -32,6 +48,24 @@ class CuttingProxy:
         """Plan the next answers: how many bytes of each get through, None for all."""
         with self._lock:
             self._plan += sizes
+
+    def hold(self, count: int = 1) -> None:
+        """Plan so many requests to be held up, behind what is planned already."""
+        with self._lock:
+            self._plan += [HELD] * count
+
+    @contextlib.contextmanager
+    def still(self) -> Iterator[None]:
+        """Let nobody's request through meanwhile."""
+        with self._gate:
+            yield
+
+    def release(self) -> None:
+        """Let what was held arrive, in order; on return the server has answered all of it."""
+        with socket.create_connection(self._upstream, 20) as server:
+            while self.held:
+                server.sendall(self.held.pop(0))
+                assert _message(server)
 
     def __enter__(self) -> Self:
         self._threads[0].start()
@@ -62,11 +96,16 @@ class CuttingProxy:
     def _serve(self, peer: socket.socket) -> None:
         with contextlib.suppress(OSError), socket.create_connection(self._upstream, 20) as server:
             while request := _message(peer):
-                server.sendall(request)
-                answer = _message(server)
+                with self._lock:
+                    size = self._plan.pop(0) if self._plan else None
+                    if size == HELD:
+                        self.held.append(request)
+                        break
+                with self._gate:
+                    server.sendall(request)
+                    answer = _message(server)
                 with self._lock:
                     self.requests += 1
-                    size = self._plan.pop(0) if self._plan else None
                 if size is not None and size < len(answer):
                     with self._lock:
                         self.cuts += 1

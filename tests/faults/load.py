@@ -9,7 +9,8 @@
 Each client sends one request at a time and takes the next step from its answer. Feeders use every
 door, with and without keys; pullers use keys or don't. What has an unknown outcome and can safely
 be sent again is sent again, also to the next life of the server; what cannot is left unknown, and
-`settle` looks it up in the journal and has it redelivered.
+`settle` looks it up in the journal and has it redelivered. A puller keeps its key until it has
+brought a page, over lost answers, refusals and empty pages; now and then one gives a key up.
 
 Record ids stand in `sid`, or in the text of a reply. A copy has its original's id plus `COPY`.
 """
@@ -111,6 +112,10 @@ class Request:
     count_max: int = 100
     key: str | None = None
 
+    def done(self, operation: Operation) -> bool:
+        """Whether that attempt was the last that is needed."""
+        return operation.outcome is Seen.OK and (self.key is None or bool(operation.records))
+
 
 class Client:
     """One loop: a request, its answer, the next one. `pending` outlives the server."""
@@ -141,9 +146,11 @@ class Client:
         request = self.pending or self._invent(self)
         operation = await self.load.attempt(link, request, self.name)
         self.pending = None
-        if operation.outcome is not Seen.OK and request.repeatable:
-            gives_up = request.verb is Verb.PULL and self.rng.random() < GIVES_UP
-            self.pending = None if gives_up else request
+        if request.repeatable and not request.done(operation):
+            doubtful = request.verb is Verb.PULL and operation.outcome is not Seen.OK
+            operation.gives_up = doubtful and self.rng.random() < GIVES_UP
+            dropped = self.load.drops_keys and operation.outcome is Seen.OK
+            self.pending = None if operation.gives_up or dropped else request
         if operation.outcome is Seen.FAIL:
             await asyncio.sleep(REFUSED_PAUSE_S)
         return operation
@@ -173,6 +180,7 @@ class Load:
         through: where clients connect instead of to the server itself.
         now_s: the clock that clients sign with.
         refusals: `result` codes that a pull may be refused with.
+        drops_keys: a planted bug: an empty page uses a key up.
     """
 
     program: Program
@@ -181,6 +189,7 @@ class Load:
     through: Callable[[], tuple[str, int]] | None = None
     now_s: Callable[[], float] = time.time
     refusals: frozenset[int] = frozenset({1007})
+    drops_keys: bool = False
 
     def __post_init__(self) -> None:
         self.stopping = False
@@ -238,6 +247,7 @@ class Load:
             count_max=request.count_max,
             key=request.key,
             client=client,
+            keeps_key=request.repeatable and request.key is not None,
         )
         if random:
             self._randoms.setdefault(random, []).append(len(self.history))
@@ -359,11 +369,13 @@ class Load:
         return report
 
     async def _finish_pending(self) -> None:
+        """Ask again for what is open; nothing is late any more, so an empty page is the end."""
         link = Link(self.address)
         for client in self.clients:
-            while client.pending is not None:
+            operation = None
+            while client.pending and not (operation and operation.outcome is Seen.OK):
                 await link.connect()
-                await client.step(link)
+                operation = await client.step(link)
         link.close()
 
     async def _journal(self) -> list[tuple[JournalRow, list[int]]]:
@@ -382,9 +394,16 @@ class Load:
         journal: dict[int, Sequence[int]] = {}
         for row, ids in rows:
             places = self._randoms[row.random]  # nobody else pulls
-            told = [place for place in places if self.history[place].outcome is not Seen.FAIL]
-            journal[(told or places)[-1]] = ids
+            # The same bytes may have been sent twice; an empty answer was not given for this row.
+            journal[max(places, key=lambda place: self._took(self.history[place]))] = ids
         return journal
+
+    @staticmethod
+    def _took(operation: Operation) -> int:
+        """How likely it is that this attempt, of several that were the same, took a page."""
+        if operation.outcome is Seen.OK:
+            return 3 if operation.records else 1
+        return 2 if operation.outcome is Seen.UNKNOWN else 0
 
     def _redeliver(
         self, rows: Sequence[tuple[JournalRow, list[int]]], journal: dict[int, Sequence[int]]

@@ -7,6 +7,7 @@ and may do one thing to them, at a byte drawn at random:
     reset   the same, by a reset
     half    the client says no more after k bytes of its request, and listens on
     late    the answer is taken from the server, whole, and the client gets none of it
+    held    the client is cut off, and its request arrives when others have been answered
     after   the client gets its whole answer, and a reset behind it
 
 `PULLSTATUS_CUTS=20000 PULLSTATUS_SEED=7` asks for a longer run, or for another one.
@@ -19,7 +20,7 @@ import os
 import socket
 import struct
 from collections import Counter
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from random import Random
 
@@ -33,7 +34,8 @@ from tests.sim.checker import Seen, Verb
 CUTS = int(os.environ.get("PULLSTATUS_CUTS", "1200"))
 SEED = os.environ.get("PULLSTATUS_SEED", "1")
 SHARDS = 4
-ACTS = ("cut", "reset", "half", "late", "after")
+ACTS = ("cut", "reset", "half", "late", "after", "held")
+HELD_FOR = 60  # exchanges of others at most that a held request is late by
 HARMLESS = 0.2  # of all exchanges nothing is done to so many
 
 
@@ -45,11 +47,19 @@ class Proxy:
         done: how often what was done, by act and direction.
     """
 
-    def __init__(self, server: Callable[[], tuple[str, int]], rng: Random) -> None:
+    def __init__(
+        self,
+        server: Callable[[], tuple[str, int]],
+        rng: Random,
+        acts: Sequence[str] = ACTS,
+    ) -> None:
         self._server = server
         self._rng = rng
+        self._acts = acts
         self.address = ("", 0)
         self.done: Counter[str] = Counter()
+        self._exchanges = 0
+        self._held: list[tuple[int, bytes]] = []  # and the exchange behind which it arrives
         self._meetings: set[asyncio.Task[None] | None] = set()
 
     async def run(self, use: Callable[[], Awaitable[None]]) -> None:
@@ -60,13 +70,15 @@ class Proxy:
         async with listening:
             await use()
             await asyncio.gather(*filter(None, self._meetings))  # nobody calls any more
+            self._exchanges += HELD_FOR
+            await self._arrive()
 
     async def _meet(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._meetings.add(asyncio.current_task())
         far_reader, far_writer = await asyncio.open_connection(*self._server(), limit=1 << 22)
         try:
             while await self._exchange(reader, writer, far_reader, far_writer):
-                pass
+                await self._arrive()
         except (OSError, asyncio.IncompleteReadError):
             pass  # one side was quicker to leave
         finally:
@@ -84,10 +96,13 @@ class Proxy:
         """Carry a request there and its answer back; returns whether another may follow."""
         rng = self._rng
         request = await message(reader)
-        act = "none" if rng.random() < HARMLESS else rng.choice(ACTS)
-        forth = act == "half" or (act in {"cut", "reset"} and rng.random() < 0.5)
+        act = "none" if rng.random() < HARMLESS else rng.choice(self._acts)
+        forth = act in {"half", "held"} or (act in {"cut", "reset"} and rng.random() < 0.5)
         if act != "none":
             self.done[f"{act} {'request' if forth else 'answer'}"] += 1
+        if act == "held":
+            self._held.append((self._exchanges + rng.randrange(HELD_FOR), request))
+            return False
         far_writer.write(request[: self._place(request)] if forth else request)
         if forth and act != "half":
             end(act, writer, far_writer)
@@ -95,12 +110,24 @@ class Proxy:
         if forth:
             far_writer.write_eof()
         answer = await message(far_reader)
+        self._exchanges += 1
         if act == "late":
             return False
         writer.write(answer[: self._place(answer)] if act in {"cut", "reset"} else answer)
         await writer.drain()
         end("reset" if act == "after" else act, writer, far_writer)
         return act == "none"
+
+    async def _arrive(self) -> None:
+        """Let those be carried out that have been held up for long enough."""
+        due = [held for held in self._held if held[0] <= self._exchanges]
+        for held in due:
+            self._held.remove(held)
+        for _, request in due:
+            reader, writer = await asyncio.open_connection(*self._server(), limit=1 << 22)
+            writer.write(request)
+            await message(reader)
+            writer.close()
 
     def _place(self, content: bytes) -> int:
         """Where to cut: anywhere, and often just before or behind the last byte."""
@@ -146,8 +173,9 @@ class Twins(Client):
         operations = await asyncio.gather(
             *(self.load.attempt(link, request, self.name) for link in links)
         )
-        unheard = all(operation.outcome is not Seen.OK for operation in operations)
-        self.pending = request if unheard else None
+        done = any(request.done(operation) for operation in operations)
+        dropped = self.load.drops_keys and any(one.outcome is Seen.OK for one in operations)
+        self.pending = None if done or dropped else request
 
     def _repeatable(self) -> Request:
         """Something that may come twice; half of the time as the same bytes, else signed anew."""
@@ -162,28 +190,42 @@ class Twins(Client):
 @pytest.mark.parametrize("shard", range(SHARDS))
 def test_cut_anywhere_under_load(tmp_path: Path, shard: int) -> None:
     """Whatever is cut wherever: nothing lost, doubled or torn, and a key brings its page again."""
-    rng = Random(f"{SEED}/{shard}")
     cuts = CUTS // SHARDS + (shard < CUTS % SHARDS)
-    program = Program(tmp_path)
+    program, rng = Program(tmp_path), Random(f"{SEED}/{shard}")
+    proxy = Proxy(lambda: (program.host, program.port), rng)
     load = Load(program, rng, Mix(feeders=4, pullers=4))
     load.clients += [
         Twins(load, f"twins {number}", Random(rng.random()), invent)
         for number, invent in enumerate((load.batch, load.pull, load.pull))
     ]
-    with program:
-        proxy = Proxy(lambda: (program.host, program.port), rng)
-        load.through = lambda: proxy.address
-
-        async def fault() -> None:
-            while proxy.done.total() < cuts:
-                await load.answered(1)
-
-        asyncio.run(proxy.run(lambda: load.live(fault)))
-        load.settle()
+    fail_and_settle(program, load, proxy, cuts)
     assert {name.split()[0] for name in proxy.done} == set(ACTS)
     outcomes = Counter((operation.verb, operation.outcome) for operation in load.history)
     assert outcomes[Verb.PULL, Seen.UNKNOWN]
     assert outcomes[Verb.INGEST, Seen.UNKNOWN]
+
+
+def test_clients_that_drop_their_keys_are_caught(tmp_path: Path) -> None:
+    """A bug is planted: after an empty page a puller takes a new key."""
+    program, rng = Program(tmp_path), Random(SEED)
+    proxy = Proxy(lambda: (program.host, program.port), rng, ("held", "cut"))
+    load = Load(program, rng, Mix(feeders=2, pullers=6, keyed=1.0), drops_keys=True)
+    with pytest.raises(AssertionError, match="stranded: "):
+        fail_and_settle(program, load, proxy, CUTS // SHARDS)
+
+
+def fail_and_settle(program: Program, load: Load, proxy: Proxy, cuts: int) -> None:
+    """Work until so many exchanges have failed; then nothing may be missing, nothing come twice."""
+
+    async def fault() -> None:
+        while proxy.done.total() < cuts:
+            await load.answered(1)
+
+    with program:
+        load.through = lambda: proxy.address
+        asyncio.run(proxy.run(lambda: load.live(fault)))
+    with program:  # whatever was late has been carried out, or never will be
+        load.settle()
 
 
 # --- byte by byte ---------------------------------------------------------------------------------

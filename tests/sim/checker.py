@@ -16,6 +16,7 @@ into one of the others. Records have an id that is unique per attempted record: 
     false_short answers with fewer than `max` while an acknowledged record waited, and stayed
     torn        batches of unknown outcome of which a part came out
     changed     answers to one key that differ
+    stranded    taken under a key that brought them nowhere, and whose client had not given it up
     recovered   delivered, and the sender was never told that it had been accepted: allowed
     limbo       acknowledged, and taken by a pull whose answer was lost: allowed
 
@@ -78,6 +79,8 @@ class Operation:
         count: how many records the answer said it had; None if it did not say.
         key: a pull's Idempotency-Key, unique in the history together with its mailbox.
         client: who began it, for people.
+        keeps_key: its client says that it asks with the key until it has brought a page.
+        gives_up: it does so no more: somebody was told that a page may be lost, and let it be.
     """
 
     verb: Verb
@@ -90,6 +93,8 @@ class Operation:
     count: int | None = None
     key: Hashable | None = None
     client: str = ""
+    keeps_key: bool = False
+    gives_up: bool = False
 
 
 @dataclass(slots=True)
@@ -108,6 +113,7 @@ class Report:
     false_short: int = 0
     torn: int = 0
     changed: int = 0
+    stranded: int = 0
     recovered: int = 0
     limbo: int = 0
     acknowledged: int = 0
@@ -153,6 +159,7 @@ FORBIDDEN = (
     "false_short",
     "torn",
     "changed",
+    "stranded",
 )
 
 
@@ -178,7 +185,7 @@ class _Attempt:
 class _Taking:
     """One hand-out: a pull, or all pulls of one key."""
 
-    __slots__ = ("completed", "count_max", "delivered", "invoked", "key", "mailbox", "name")
+    __slots__ = ("completed", "count_max", "delivered", "invoked", "kept", "key", "mailbox", "name")
 
     def __init__(self, operation: Operation, place: int) -> None:
         self.mailbox = operation.mailbox
@@ -187,6 +194,7 @@ class _Taking:
         self.delivered: Sequence[Delivery] = ()
         self.count_max = operation.count_max
         self.key = operation.key
+        self.kept = operation.keeps_key
         self.name = f"operation {place}"
 
 
@@ -306,6 +314,7 @@ def _takings(history: Sequence[Operation], report: Report) -> dict[int, _Taking]
             if group is None:
                 group = by_key[pull.mailbox, pull.key] = _Taking(pull, place)
             taking = takings[place] = group
+            group.kept = group.kept and not pull.gives_up
         if pull.outcome is not Seen.OK or pull.completed is None:
             continue
         if not taking.delivered:
@@ -369,6 +378,8 @@ def _limbo(
             report.blame("changed", f"the journal row of operation {place} and its answer")
         elif pull.outcome is Seen.OK:
             report.blame("changed", f"the journal row of operation {place} and its empty answer")
+        elif taking.kept:
+            report.blame("stranded", f"the page of operation {place}, key {pull.key}", len(ids))
         for record in ids:
             attempt = attempts.get(record)
             if attempt is None:

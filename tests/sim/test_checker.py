@@ -408,6 +408,36 @@ def test_changed_from_what_the_journal_proves(run: Run) -> None:
     assert anomalies(run, {run.place(unknown): [1]})["changed"] == 1
 
 
+def test_stranded_under_a_key_that_was_dropped(run: Run) -> None:
+    """A late attempt took it, behind the empty page after which its client took a new key."""
+    run.ingest(1, 2)
+    unknown = late(run)
+    assert anomalies(run, {run.place(unknown): [1, 2]}) == {"stranded": 2}
+
+
+def test_key_that_is_given_up_strands_nothing(run: Run) -> None:
+    run.ingest(1, 2)
+    unknown = late(run)
+    unknown.gives_up = True
+    assert anomalies(run, {run.place(unknown): [1, 2]}) == {}
+
+
+def test_key_that_brings_its_page_in_the_end_strands_nothing(run: Run) -> None:
+    run.ingest(1, 2)
+    unknown = late(run)
+    run.pull(1, 2, key="k").keeps_key = True
+    assert anomalies(run, {run.place(unknown): [1, 2]}) == {}
+
+
+def late(run: Run) -> Operation:
+    """A pull without an answer, and its repeat with an empty one, that overlaps everything."""
+    unknown = run.pull(outcome=UNKNOWN, key="k")
+    empty = run.pull(key="k")
+    unknown.keeps_key = empty.keeps_key = True
+    unknown.invoked = empty.invoked = 0
+    return unknown
+
+
 def test_every_anomaly_has_its_history() -> None:
     histories = " ".join(name for name in globals() if name.startswith("test_"))
     assert [name for name in FORBIDDEN if f"test_{name}" not in histories] == []
