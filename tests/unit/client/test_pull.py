@@ -328,6 +328,22 @@ def test_refusals_are_told_apart_in_every_form(
     assert not client.pauses
 
 
+@pytest.mark.parametrize("code", [{}, {"ErrorCode": 0}, {"ErrorCode": None}, {"ErrorCode": "x"}])
+@pytest.mark.parametrize("http_status", [200, 500])
+def test_refusal_of_the_gateway_without_a_code_is_one(
+    client: Hands, code: dict[str, object], http_status: int
+) -> None:
+    """A refusal like any other whose code is not known, not an answer that cannot be read."""
+    said = {"ActionStatus": "FAIL", "ErrorInfo": "because", **code}
+    client.over(httpx.Response(http_status, json=said))
+    with pytest.raises(CallRefused, match="because") as caught:
+        client.pull()
+    assert type(caught.value) is CallRefused
+    assert caught.value.result is None
+    assert not caught.value.may_have_consumed
+    assert not client.pauses
+
+
 def test_every_code_of_the_wire_has_a_class() -> None:
     from pullstatus.client.reading import _MEANINGS
 
