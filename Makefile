@@ -81,6 +81,8 @@ lock: ## pins anew what requirements/*.in and pyproject.toml ask for; ARGS=--upg
 	@$(COMPILE) $(ARGS) pyproject.toml requirements/run.in -o requirements/run.txt
 	@$(COMPILE) $(ARGS) pyproject.toml requirements/run.in requirements/test.in \
 		--constraints requirements/run.txt -o requirements/test.txt
+	@$(COMPILE) $(ARGS) pyproject.toml requirements/examples.in \
+		--constraints requirements/run.txt -o requirements/examples.txt
 	@$(COMPILE) $(ARGS) --resolution lowest-direct pyproject.toml -o requirements/lowest.txt
 
 clean: ## removes .venv and everything else that was made here

@@ -30,7 +30,7 @@ from pullstatus.wire.codes import Result
 from pullstatus.wire.signature import sign
 from tests.harness import made
 
-PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
+PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *ROOT.glob("examples/*.md")])
 TEXTS = {str(path.relative_to(ROOT)): path.read_text(encoding="utf-8") for path in PAGES}
 HTTP = TEXTS["docs/reference/http.md"]
 PRODUCTION = TEXTS["docs/how-to/run-in-production.md"]

@@ -1,0 +1,199 @@
+"""The programs in examples/ have every record once, whatever ends them and whatever gets lost.
+
+Each pulls through a proxy that loses answers, and is killed: when an answer was just lost, and in
+the middle of its work. Then it may go on, and what it has stored is counted.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+import signal
+import sqlite3
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+from tests.harness import PATIENCE_S, ROOT, App, Program, clean_environment, made, statuses
+from tests.proxy import CuttingProxy
+
+EXAMPLES = ROOT / "examples"
+COUNT = 950  # ten pages
+
+
+class Example(NamedTuple):
+    """How one is run, and where it stores what it has pulled."""
+
+    command: tuple[str, ...]
+    stored: Callable[[Path], list[str]]
+    before: tuple[str, ...] = ()
+    follows: bool = False
+
+
+def in_pages(folder: Path) -> list[str]:
+    pages = [json.loads(file.read_bytes()) for file in sorted(folder.glob("pages/*.json"))]
+    # Stored as the answer came, or its data alone.
+    data = [page["data"] if isinstance(page, dict) else page for page in pages]
+    return [record["sid"] for page in data for record in page]
+
+
+def in_table(name: str) -> Callable[[Path], list[str]]:
+    def stored(folder: Path) -> list[str]:
+        # Before it has made its database, and its table in it, nothing is stored.
+        with contextlib.suppress(sqlite3.OperationalError):
+            database = sqlite3.connect(f"file:{folder}/app.db?mode=ro", uri=True, timeout=20)
+            with contextlib.closing(database):
+                return [sid for (sid,) in database.execute(f"SELECT sid FROM {name}")]
+        return []
+
+    return stored
+
+
+RUNNING = {
+    "shell": Example(("./statuses.sh",), in_pages),
+    "node": Example(("node", "statuses.mjs"), in_pages, follows=True),
+    "fastapi": Example(
+        ("python", "-m", "uvicorn", "app:app", "--port", "0"), in_table("status"), follows=True
+    ),
+    "django": Example(
+        ("python", "manage.py", "pull_statuses"),
+        in_table("sms_status"),
+        before=("python", "manage.py", "migrate", "--verbosity", "0"),
+    ),
+    "celery": Example(
+        ("python", "-m", "celery", "--app", "tasks", "worker", "--pool", "solo", "--beat"),
+        in_table("status"),
+        follows=True,
+    ),
+}
+
+
+class Runs:
+    """An example in a folder of its own, started and ended as often as one likes."""
+
+    def __init__(self, folder: Path, environment: dict[str, str]) -> None:
+        self.folder = folder
+        self._environment = environment
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def run(self, command: tuple[str, ...]) -> int:
+        """Run something to its end; returns its exit status."""
+        self.start(command)
+        assert self._process is not None
+        try:
+            return self._process.wait(PATIENCE_S)
+        finally:
+            self.end(signal.SIGKILL)
+
+    def start(self, command: tuple[str, ...]) -> None:
+        with (self.folder / "log").open("ab") as log:
+            self._process = subprocess.Popen(
+                command,
+                cwd=self.folder,
+                env=self._environment,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,  # with whatever it starts
+            )
+
+    def running(self) -> bool:
+        return self._process is not None and self._process.poll() is None
+
+    def end(self, how: signal.Signals) -> int:
+        """Send a signal to it and all that it has started; returns its exit status."""
+        process, self._process = self._process, None
+        if process is None:
+            return 0
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, how)
+        try:
+            return process.wait(PATIENCE_S)
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+
+    def log(self) -> str:
+        return (self.folder / "log").read_text(encoding="utf-8", errors="replace")[-2000:]
+
+
+@pytest.fixture(params=RUNNING)
+def name(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture
+def proxy(shared: Program) -> Iterator[CuttingProxy]:
+    with CuttingProxy(shared.host, shared.port) as running:
+        yield running
+
+
+@pytest.fixture
+def runs(
+    name: str, app: App, proxy: CuttingProxy, node: list[str], tmp_path: Path
+) -> Iterator[Runs]:
+    folder = tmp_path / name
+    shutil.copytree(EXAMPLES / name, folder, ignore=shutil.ignore_patterns("__pycache__"))
+    environment = clean_environment() | {
+        "PATH": os.pathsep.join(
+            [str(made("examples") / "bin"), str(Path(node[0]).parent), os.environ["PATH"]]
+        ),
+        "PYTHONPATH": str(ROOT / "src"),
+        "PYTHONDONTWRITEBYTECODE": "1",
+        "PULLSTATUS_URL": proxy.address,
+        "PULLSTATUS_SDKAPPID": str(app.sdkappid),
+        "PULLSTATUS_APPKEY": app.appkey,
+    }
+    started = Runs(folder, environment)
+    yield started
+    started.end(signal.SIGKILL)
+
+
+def test_examples_have_every_record_once(
+    name: str, runs: Runs, shared: Program, app: App, proxy: CuttingProxy
+) -> None:
+    example = RUNNING[name]
+    records = statuses(COUNT)
+    shared.feed(app, records)
+    if example.before:
+        assert runs.run(example.before) == 0, runs.log()
+
+    def stored() -> list[str]:
+        return example.stored(runs.folder)
+
+    def until(happened: Callable[[], bool]) -> None:
+        def seen() -> bool:
+            if happened():
+                return True
+            if not runs.running():  # a pull failed, or nothing was left: it is run again
+                assert not example.follows, runs.log()
+                runs.start(example.command)
+            return False
+
+        shared.until(seen)
+
+    # The very first answer is lost, and it dies then and there; then a later one, in its middle.
+    for plan in ((0,), (None, 30)):
+        cuts = proxy.cuts
+        proxy.cut(*plan)
+        runs.start(example.command)
+        until(lambda cuts=cuts: proxy.cuts > cuts)  # type: ignore[misc]
+        runs.end(signal.SIGKILL)
+
+    # In the middle of its work, then asked to stop.
+    for how in (signal.SIGKILL, signal.SIGTERM):
+        before = len(stored())
+        proxy.cut(None, 0, None)
+        runs.start(example.command)
+        until(lambda before=before: len(stored()) > before)  # type: ignore[misc]
+        runs.end(how)
+
+    runs.start(example.command)
+    until(lambda: len(stored()) >= COUNT)
+    until(lambda: shared.waiting(app) == 0)
+    assert sorted(stored()) == sorted(record["sid"] for record in records)
+    assert proxy.cuts >= 3
