@@ -44,6 +44,10 @@ from pullstatus.wire.signature import sign
 STATUS, REPLY = Kind.DELIVERY_STATUS, Kind.REPLY
 ROOT = Path(__file__).parents[1]
 COMMAND = str(Path(sys.executable).with_name("pullstatus"))
+UPKEEP_ALWAYS = (
+    "--upkeep-every",
+    "0.02",
+)  # flags of a server that looks for old things all the time
 PATIENCE_S = 60.0  # how long a test waits for what must come: far longer than any of it takes, so
 # that a busy machine fails nothing. That something is quick is shown by what happens before what.
 
@@ -353,9 +357,12 @@ class Program:
                 error.add_note(self.log()[-2000:])
 
     @contextlib.asynccontextmanager
-    async def inside(self) -> AsyncIterator[Server]:
-        """Serve the store within this process and event loop, where a test can reach inside."""
-        server = Server(ServeOptions(store=self.store, port=0))
+    async def inside(self, **options: Any) -> AsyncIterator[Server]:  # noqa: ANN401 - as they are
+        """Serve the store within this process and event loop, where a test can reach inside.
+
+        `options` are further ones of `ServeOptions`.
+        """
+        server = Server(ServeOptions(store=self.store, port=0, **options))
         run = asyncio.create_task(server.run())
         started = asyncio.create_task(server.started.wait())
         await asyncio.wait([run, started], return_when=asyncio.FIRST_COMPLETED)

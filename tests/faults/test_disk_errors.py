@@ -9,15 +9,28 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import signal
 import time
 from pathlib import Path
 from random import Random
 
+import apsw
 import httpx
+import msgspec
 import pytest
 
-from tests.faults.load import Load, Mix, doomed
-from tests.harness import PATIENCE_S, Program
+from pullstatus.server.application import wall_ms
+from pullstatus.store import Append, Fingerprints, Pull, Store, open_store
+from tests.faults.load import Load, Mix, app_mailbox, doomed
+from tests.harness import (
+    PATIENCE_S,
+    STATUS,
+    UPKEEP_ALWAYS,
+    App,
+    Program,
+    http_request,
+    statuses,
+)
 from tests.sim.checker import Seen, Verb
 
 SEED = os.environ.get("PULLSTATUS_SEED", "1")
@@ -38,6 +51,10 @@ class Disk:
         draft = self._orders.with_name("draft")
         draft.write_text(json.dumps(orders), encoding="ascii")
         draft.replace(self._orders)
+
+    def has_struck(self) -> bool:
+        """Whether a call has failed."""
+        return self._struck.exists()
 
     def heal(self) -> None:
         """Let everything work again."""
@@ -110,7 +127,7 @@ def fail(
     forever: bool,
     at_max: int,
 ) -> None:
-    program = Program(folder, environment=disk.environment)
+    program = Program(folder, *UPKEEP_ALWAYS, environment=disk.environment)
     load = Load(program, rng, mix)
 
     async def fault() -> None:
@@ -185,3 +202,117 @@ def test_stalled_syncs_under_load(tmp_path: Path, disk: Disk, stall_s: float) ->
                     for began, took, _ in probe.answers
                 ), "nobody was answered while the disk held a commit up"
         load.settle()
+
+
+# --- during upkeep --------------------------------------------------------------------------------
+
+AGE_MS = 100 * 86_400_000
+
+
+async def an_old_batch(store: Store, app: App) -> None:
+    """With the fingerprints of its records: something to forget."""
+    marks = [(1_600_000_000, b"%016d" % number) for number in range(3)]
+    batch = Append(app_mailbox(app, STATUS), [b"{}"] * 3, wall_ms() - AGE_MS)
+    await store.append(
+        msgspec.structs.replace(batch, fingerprints=Fingerprints("gateway/1", marks))
+    )
+
+
+async def an_old_page(store: Store, app: App) -> None:
+    """Pulled long ago: something to remove."""
+    old_ms = wall_ms() - AGE_MS
+    await store.append(Append(app_mailbox(app, STATUS), [b"{}"] * 3, old_ms))
+    await store.pull(Pull(app_mailbox(app, STATUS), 3, old_ms))
+
+
+async def an_old_record(store: Store, app: App) -> None:
+    """It waits for an application that gives its records a day: something to expire."""
+    await store.append(Append(app_mailbox(app, STATUS), [b"{}"], wall_ms() - AGE_MS))
+
+
+LEAVINGS = {
+    "forget": an_old_batch,
+    "purge": an_old_page,
+    "discard": an_old_record,
+}
+
+
+def leave(program: Program, app: App, what: str) -> None:
+    """Have a command beside the server leave something that its upkeep will deal with."""
+
+    async def run() -> None:
+        store = await open_store(program.store)
+        try:
+            await LEAVINGS[what](store, app)
+        finally:
+            await store.close()
+
+    asyncio.run(run())
+
+
+def upheld(folder: Path, disk: Disk, what: str) -> tuple[Program, App]:
+    """A server, not started, that does nothing but upkeep, and the one application of its store."""
+    program = Program(folder, *UPKEEP_ALWAYS, environment=disk.environment)
+    app = program.create_app()
+    if what == "discard":
+        program.cli("app", "set", str(app.sdkappid), "--waiting-days", "1")
+    return program, app
+
+
+@pytest.mark.parametrize("what", LEAVINGS)
+def test_failing_sync_of_upkeep(tmp_path: Path, disk: Disk, what: str) -> None:
+    """It ends the server as any other does: orderly, and nobody who asks is cut off."""
+    program, app = upheld(tmp_path, disk, what)
+    with doomed(program), program.connect() as healthz, program.connect() as ingest:
+        request = http_request("GET", "/healthz")
+        feed = http_request(
+            "POST",
+            f"/ingest/{app.sdkappid}/delivery-statuses",
+            json.dumps(statuses(1)).encode(),
+            [f"Authorization: Bearer {program.token}", "Content-Type: application/json"],
+        )
+        healthz.send(request[:10])
+        ingest.send(feed[:-10])
+        disk.order(call="sync", file="-wal", at=1, forever=False)
+        leave(program, app, what)
+        program.until(disk.has_struck)
+        healthz.send(request[10:])
+        assert healthz.read().http_status == 200
+        ingest.send(feed[-10:])
+        assert ingest.read().http_status == 503
+        assert program.process is not None
+        assert program.process.wait(PATIENCE_S) == 70, program.log()[-2000:]
+    assert "Traceback" not in program.log()
+    assert not disk.afterwards()
+    disk.heal()
+    with program:
+        assert program.cli("audit", "--json")["sound"]
+
+
+def commits(file: Path) -> bool:
+    """Whether somebody is in the middle of a commit."""
+    connection = apsw.Connection(str(file))
+    try:
+        connection.execute("BEGIN IMMEDIATE")
+    except apsw.BusyError:
+        return True
+    finally:
+        connection.close()
+    return False
+
+
+@pytest.mark.parametrize("what", LEAVINGS)
+def test_store_process_killed_during_upkeep(tmp_path: Path, disk: Disk, what: str) -> None:
+    """The same, when nobody can say any more whether the commit of the upkeep happened."""
+    program, app = upheld(tmp_path, disk, what)
+    with doomed(program):
+        assert program.process is not None
+        disk.order(stall_s=PATIENCE_S)
+        leave(program, app, what)
+        program.until(lambda: commits(tmp_path / "mailboxes.db"))
+        os.kill(program.processes()[1], signal.SIGKILL)
+        assert program.process.wait(PATIENCE_S) == 70, program.log()[-2000:]
+    assert "Traceback" not in program.log()
+    disk.heal()
+    with program:
+        assert program.cli("audit", "--json")["sound"]

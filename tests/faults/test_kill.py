@@ -14,7 +14,7 @@ from random import Random
 import pytest
 
 from tests.faults.load import Load, doomed
-from tests.harness import Program
+from tests.harness import UPKEEP_ALWAYS, Program
 
 KILLS = int(os.environ.get("PULLSTATUS_KILLS", "50"))
 SEED = os.environ.get("PULLSTATUS_SEED", "1")
@@ -28,7 +28,7 @@ def test_killed_under_load(tmp_path: Path, shard: int) -> None:
     Half of them hit the store's own process; then the server ends by itself.
     """
     rng = Random(f"{SEED}/{shard}")
-    program = Program(tmp_path)
+    program = Program(tmp_path, *UPKEEP_ALWAYS)
     load = Load(program, rng)
 
     async def kill() -> None:

@@ -17,7 +17,7 @@ from pullstatus import limits
 from pullstatus.cli.session import plainly, store_option
 from pullstatus.config import CONFIG_FILE, CONFIG_VARIABLE, config_file, read_config
 from pullstatus.server import logs
-from pullstatus.server.serve import ServeOptions, Server
+from pullstatus.server.serve import UPKEEP_EVERY_S, ServeOptions, Server
 
 log = structlog.get_logger(__name__)
 
@@ -82,6 +82,7 @@ def _options(
     log_level: str,
     *,
     insecure: bool,
+    upkeep_every: float,
 ) -> ServeOptions:
     """The settings, checked together; the log follows its own at once."""
     if (tls_certificate is None) != (tls_key is None):
@@ -97,6 +98,7 @@ def _options(
         tls_key,
         retention_days,
         store_apart=True,
+        upkeep_every_s=upkeep_every,
     )
 
 
@@ -179,6 +181,12 @@ def _ready(server: Server) -> None:
     show_default=True,
     show_envvar=True,
     help="Days that records stay after they were handed out.",
+)
+@click.option(
+    "--upkeep-every",
+    type=click.FloatRange(min=0, min_open=True),
+    default=UPKEEP_EVERY_S,
+    hidden=True,  # for tests of what happens during upkeep, which cannot wait a minute for it
 )
 @click.option(
     "--log-level",

@@ -17,7 +17,7 @@ import uvicorn
 
 from pullstatus import limits
 from pullstatus.apps import Registry
-from pullstatus.errors import InvalidSetting, StoreCorrupt, StoreUnavailable
+from pullstatus.errors import InvalidSetting, StoreCorrupt, WorldError
 from pullstatus.mailbox.retention import keep
 from pullstatus.server.application import Application, wall_ms
 from pullstatus.server.certificate import Certificate
@@ -29,7 +29,7 @@ from pullstatus.version import VERSION
 log = structlog.get_logger(__name__)
 
 REFRESH_S = 0.5  # how long a change made by a command may take to be seen
-KEEP_S = 60.0  # how often what is too old is looked for
+UPKEEP_EVERY_S = 60.0
 SWEEP_S = 1.0
 IDLE_GRACE_S = 0.5  # on stopping: how long a quiet connection may still bring a request
 CLOSE_S = 1.0  # of the time to stop: kept for folding the store's log into its file
@@ -46,6 +46,7 @@ class ServeOptions(msgspec.Struct, frozen=True):
         retention_days: how long what was handed out is kept.
         store_apart: give the store a process of its own.
         reserve_bytes: free bytes on the disk below which no more records are taken.
+        upkeep_every_s: seconds between two looks for what is too old.
     """
 
     store: str
@@ -57,6 +58,7 @@ class ServeOptions(msgspec.Struct, frozen=True):
     retention_days: float = limits.HANDED_OUT_RETENTION_DAYS
     store_apart: bool = False
     reserve_bytes: int = limits.STORE_RESERVE_BYTES
+    upkeep_every_s: float = UPKEEP_EVERY_S
 
 
 class Server:
@@ -147,7 +149,7 @@ class Server:
 
             self._uvicorn.on_started = ready
             async with asyncio.TaskGroup() as tasks:
-                chores = [tasks.create_task(chore) for chore in self.chores(registry)]
+                chores = [tasks.create_task(self._see_to(chore)) for chore in self.chores(registry)]
                 await self._uvicorn.serve(sockets=[listener])
                 for chore in chores:
                     chore.cancel()
@@ -254,9 +256,24 @@ class Server:
 
     def chores(self, registry: Registry) -> list[Coroutine[object, object, None]]:
         """What goes on beside answering, until the server stops."""
-        return [self._refresh(registry), self._keep(registry)]
+
+        async def upkeep() -> None:
+            await keep(
+                self.store,
+                [live.application for live in registry.applications.values()],
+                now_ms=wall_ms(),
+                retention_days=self.options.retention_days,
+            )
+
+        return [
+            self._regularly("refresh", REFRESH_S, registry.look),
+            self._regularly("upkeep", self.options.upkeep_every_s, upkeep),
+        ]
 
     def _fail(self, error: BaseException) -> None:
+        """End orderly, after the first failure that the store does not survive."""
+        if self.failure is not None:
+            return
         log.critical("store failed", reason=str(error))
         self.failure = error
         if self._uvicorn is not None:
@@ -279,32 +296,31 @@ class Server:
             ssl_context_factory=None if certificate is None else lambda *_: certificate.context,
         )
 
-    async def _refresh(self, registry: Registry) -> None:
-        """Follow what commands change beside the server."""
-        while True:
-            await asyncio.sleep(REFRESH_S)
-            try:
-                await registry.look()
-            except StoreUnavailable as error:
-                log.warning("refresh put off", reason=str(error))
-            except StoreCorrupt as error:
-                self._fail(error)
+    async def _see_to(self, chore: Coroutine[object, object, None]) -> None:
+        """Let a chore run. If it gives up, the server ends, but cuts nobody off."""
+        try:
+            await chore
+        except WorldError as error:
+            self._fail(error)
 
-    async def _keep(self, registry: Registry) -> None:
-        """Let go of what is too old."""
+    async def _regularly(
+        self, name: str, every_s: float, chore: Callable[[], Coroutine[object, object, None]]
+    ) -> None:
+        """Do a chore again and again. Its failure ends nobody's request.
+
+        Whether the store goes on is told by the store itself, except where what was read from it
+        is damaged.
+        """
         while True:
-            await asyncio.sleep(KEEP_S)
+            await asyncio.sleep(every_s)
             try:
-                await keep(
-                    self.store,
-                    [live.application for live in registry.applications.values()],
-                    now_ms=wall_ms(),
-                    retention_days=self.options.retention_days,
-                )
-            except StoreUnavailable as error:
-                log.warning("removal put off", reason=str(error))
+                await chore()
             except StoreCorrupt as error:
                 self._fail(error)
+            except WorldError as error:
+                log.warning("chore put off", chore=name, reason=str(error))
+            except Exception:
+                log.exception("chore failed", chore=name)
 
 
 class _Uvicorn(uvicorn.Server):
