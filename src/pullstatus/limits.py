@@ -80,6 +80,11 @@ INGEST_REPEAT_S: Final = 72 * 3600
 """Seconds during which a repeated ingest is accepted again but stored once. Longer than any
 carrier goes on retrying."""
 
+SIGNATURE_KEPT_S: Final = 2 * SKEW_S_MAX
+"""Seconds after its own time for which a signature that is good once is remembered. It is refused
+as too old after half of them; the rest is for a request that waits for the disk meanwhile, and for
+a clock that is set back."""
+
 PULL_KEY_S: Final = 24 * 3600
 """Seconds during which a keyed pull is answered again with the same batch."""
 

@@ -27,17 +27,18 @@ from pullstatus.cli import main
 from pullstatus.cli.output import moment
 from pullstatus.mailbox.retention import DAY_MS, keep
 from pullstatus.records import Kind
-from pullstatus.server import serve
 from pullstatus.store import (
     Append,
     Backlog,
     Discard,
     Entry,
+    Fingerprints,
     JournalRow,
     Mailbox,
     Outcome,
     Page,
     Pull,
+    RepeatKey,
     Store,
     open_store,
 )
@@ -689,6 +690,57 @@ def test_a_key_is_good_for_its_day_whatever_is_removed(program: Program) -> None
     sound(program)
 
 
+def test_what_is_remembered_is_forgotten_in_its_time(program: Program) -> None:
+    """Batches and records three days after they came, signatures once they are too old to be used.
+
+    The record's own time is no matter: one says that it is of the year 2096.
+    """
+    day4_ms = NOW_MS + 4 * DAY_MS
+    marks = Fingerprints("s", [(NOW_MS // 1000 - 5, b"1" * 16), (4_000_000_000, b"2" * 16)])
+    key = RepeatKey("s", "k", b"3" * 16)
+    for at_ms in (NOW_MS, day4_ms):
+        batch = Append(ONE, encoded(statuses(2)), at_ms, key, marks)
+        on_store(program, lambda store, batch=batch: store.append(batch))  # type: ignore[misc]
+        for random in ("1", "2"):
+            once = Pull(ONE, 1, at_ms, "192.0.2.1", None, random, at_ms // 1000, single_use=True)
+            on_store(program, lambda store, once=once: store.pull(once))  # type: ignore[misc]
+        if at_ms == NOW_MS:
+            end_ms = NOW_MS + 1000 * limits.SIGNATURE_KEPT_S
+            assert kept_at(program, end_ms)["used_signature"] == 2
+            assert kept_at(program, end_ms + 1000)["used_signature"] == 0
+            end_ms = NOW_MS + 1000 * limits.INGEST_REPEAT_S
+            before = kept_at(program, end_ms)
+            assert (before["repeat_key"], before["fingerprint"]) == (1, 2)
+            after = kept_at(program, end_ms + 1)
+            assert (after["repeat_key"], after["fingerprint"]) == (0, 0)
+    kept_ms = day4_ms - 1000 * limits.SIGNATURE_KEPT_S
+    assert kept_at(program, kept_ms) == {
+        "again": 0,
+        "audit": 0,
+        "chunk": 2,
+        "epoch": 1,
+        "fingerprint": 2,
+        "journal": 4,
+        "mailbox": 1,
+        "quarantine": 0,
+        "repeat_key": 1,
+        "setting": 1,
+        "used_signature": 2,
+    }
+    day8_ms = day4_ms + 8 * DAY_MS
+    assert {name for name, count in kept_at(program, day8_ms).items() if count} == {
+        "epoch",
+        "mailbox",
+        "setting",
+    }
+
+
+def kept_at(program: Program, now_ms: int) -> dict[str, int]:
+    """How many rows each table has after the upkeep of a moment."""
+    keep_at(program, now_ms)
+    return {name: len(rows) for name, rows in contents(program).items()}
+
+
 def test_waiting_expires_only_where_it_is_asked_for(program: Program) -> None:
     """After the days that were named, from the head, counted; never handed out afterwards."""
     strict, easy = program.create_app(), program.create_app()
@@ -721,10 +773,7 @@ def test_waiting_expires_only_where_it_is_asked_for(program: Program) -> None:
     assert sound(program)[str(app_mailbox(strict, REPLY))]["waiting"] == 30
 
 
-def test_a_server_removes_and_expires_by_itself(
-    program: Program, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(serve, "KEEP_S", 0.01)
+def test_a_server_removes_and_expires_by_itself(program: Program) -> None:
     app = program.create_app()
     program.cli("app", "set", str(app.sdkappid), "--waiting-days", "1")
     mailbox = app_mailbox(app, STATUS)
@@ -732,7 +781,7 @@ def test_a_server_removes_and_expires_by_itself(
     take(program, mailbox, 3)
 
     async def run() -> Backlog:
-        async with program.inside() as server, asyncio.timeout(PATIENCE_S):
+        async with program.inside(upkeep_every_s=0.01) as server, asyncio.timeout(PATIENCE_S):
             while True:
                 [row] = await server.store.backlog()
                 if row.purged == 3 and row.expired == 1:

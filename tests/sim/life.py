@@ -32,6 +32,7 @@ from pullstatus.store.sqlite.log import Log
 from pullstatus.store.sqlite.operations import Answer, Changes
 from pullstatus.store.sqlite.operations import Operation as StoreOperation
 from pullstatus.store.sqlite.recovery import check_sound
+from pullstatus.store.sqlite.states import States
 from pullstatus.store.values import Append, Mailbox, Page
 from tests.sim import checker
 from tests.sim.checker import Delivery, Seen, Verb
@@ -68,7 +69,7 @@ class Setup:
     """
 
     connect: Callable[[apsw.Connection], apsw.Connection] = unchanged
-    make_log: Callable[[apsw.Connection], Log] = Log
+    make_log: Callable[[apsw.Connection, States], Log] = Log
     folds: bool = True
     ignores_sync: bool = False
 
@@ -307,7 +308,8 @@ class Life:
             self._connection = self.setup.connect(
                 open_writer(self.disk.path(), fold=self.setup.folds, vfs=VFS_NAME)
             )
-            self._log = self.setup.make_log(self._connection)
+            states = States(self._connection, server=self.setup.folds)
+            self._log = self.setup.make_log(self._connection, states)
         return self._log
 
     @property

@@ -113,7 +113,7 @@ class ForgetsPullKeys(Tampered):
     """Ignores the keys of pulls."""
 
     def execute(self, statement: str, bindings: Any = None) -> Any:
-        if "FROM journal WHERE pull_key" in statement:
+        if "journal_by_pull_key" in statement:
             return iter(())
         return self._real.execute(statement, bindings)
 

@@ -17,6 +17,7 @@ from typing import TypeVar, cast
 import apsw
 import msgspec
 
+from pullstatus import limits
 from pullstatus.errors import InvalidSetting, KeyReused, ReplayRefused
 from pullstatus.records import Kind
 from pullstatus.store.sqlite import chunk, schema
@@ -210,7 +211,12 @@ def plan_pull_reused(life: Life, _group: Sequence[Plan]) -> Plan | None:
 def plan_pull_once(life: Life, _group: Sequence[Plan]) -> Plan:
     """A signed request that may come once; half of the time it came before."""
     mailbox = any_mailbox(life)
-    known = [used for used in life.signatures if used.sdkappid == mailbox.sdkappid]
+    known = [
+        used
+        for used in life.signatures
+        if used.sdkappid == mailbox.sdkappid
+        and life.now_ms - 1000 * used.time_s <= 1000 * limits.SKEW_S_MAX
+    ]
     again = recent(life, known) if life.rng.random() < 0.5 else None
     signature = again or Signature(
         mailbox.sdkappid, f"{life.rng.getrandbits(64)}", life.now_ms // 1000
@@ -371,7 +377,8 @@ def plan_purge(life: Life, _group: Sequence[Plan]) -> Plan:
 
 def plan_forget(life: Life, _group: Sequence[Plan]) -> Plan:
     """Drop a step of what was remembered for repeats."""
-    return Plan(Forget(life.now_ms - FORGOTTEN_MS, life.rng.randrange(1, 20)))
+    signed_before_s = life.now_ms // 1000 - limits.SIGNATURE_KEPT_S
+    return Plan(Forget(life.now_ms - FORGOTTEN_MS, signed_before_s, life.rng.randrange(1, 20)))
 
 
 def plan_change(life: Life, group: Sequence[Plan]) -> Plan | None:
@@ -616,6 +623,10 @@ def _first_format() -> Life:
     connection.execute(
         "INSERT INTO journal VALUES (?, 1, 0, ?, 'pull 0', NULL, 1, '', 0)", (key, life.now_ms)
     )
+    # As old as all that is remembered of it, so nobody asks for it; but it must be brought along.
+    connection.execute("INSERT INTO fingerprint VALUES (7, x'00', 'a', 1), (7, x'00', 'b', 1)")
+    connection.execute("INSERT INTO repeat_key VALUES (1, 'a', 'key', x'00', 3, 1)")
+    connection.execute("INSERT INTO used_signature VALUES (7, ?, '1')", (mailbox.sdkappid,))
     connection.close()
     return life
 

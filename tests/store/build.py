@@ -85,6 +85,11 @@ def page(first_seq: int, entries: list[bytes], waiting: int, *, repeated: bool =
 EMPTY = Page(0, 0, b"", 0)
 
 
+async def forget(store: Store, before_ms: int) -> int:
+    """Forget all that is remembered from before."""
+    return await store.forget(accepted_before_ms=before_ms, signed_before_s=before_ms // 1000)
+
+
 async def together(store: Store, *operations: Append | Pull) -> list[object]:
     """What operations are answered that arrive at once; their errors are among the answers."""
     return await asyncio.gather(

@@ -27,6 +27,7 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
+from pullstatus import limits
 from pullstatus.errors import InvalidSetting, KeyReused, ReplayRefused, SettingChanged
 from pullstatus.records import Kind
 from pullstatus.store import (
@@ -306,13 +307,16 @@ class Machine(RuleBasedStateMachine):
     def wait(self, ms: int) -> None:
         self.now_ms += ms
 
-    @precondition(lambda self: self.model.batches or self.model.prints)
+    @precondition(lambda self: self.model.batches or self.model.prints or self.model.signatures)
     @rule()
     def forget(self) -> None:
         """Forgetting what can matter no more changes nothing that anybody sees."""
-        before_ms = self.now_ms - REPEAT_MS
-        self.run(self.store.forget(before_ms=before_ms))
-        assert self.run(self.store.forget(before_ms=before_ms)) == 0
+        before = {
+            "accepted_before_ms": self.now_ms - REPEAT_MS,
+            "signed_before_s": self.now_ms // 1000 - limits.SIGNATURE_KEPT_S,
+        }
+        self.run(self.store.forget(**before))
+        assert self.run(self.store.forget(**before)) == 0
 
     @rule()
     def restart(self) -> None:

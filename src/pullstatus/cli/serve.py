@@ -186,7 +186,8 @@ def _ready(server: Server) -> None:
     "--upkeep-every",
     type=click.FloatRange(min=0, min_open=True),
     default=UPKEEP_EVERY_S,
-    hidden=True,  # for tests of what happens during upkeep, which cannot wait a minute for it
+    hidden=True,
+    help="For tests of what happens during upkeep: seconds between two rounds of it.",
 )
 @click.option(
     "--log-level",

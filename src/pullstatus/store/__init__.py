@@ -79,11 +79,13 @@ __all__ = [
 
 
 class Store(Protocol):
-    """An engine. Every verb is atomic; a returned `append`, `pull` or `change` is durable.
+    """An engine. Every verb is atomic; what a verb that writes returns is durable.
 
-    Any verb may raise `StoreUnavailable`: nothing happened, trying again can help. `append`, `pull`
-    and `change` may raise `OutcomeUnknown`: the commit may or may not have happened, the caller
-    must not answer either way, and the store takes no more work. A verb whose operation carries
+    Any verb may raise `StoreUnavailable`: nothing happened, trying again can help. Every verb that
+    writes (`append`, `pull`, `redeliver`, `discard`, `purge`, `forget`, `change`) may raise
+    `OutcomeUnknown`: its last commit may or may not have happened, and the caller must not answer
+    either way. Whether the store goes on after an error is told by `on_failure` of `open_store`
+    alone: once that was called, the store takes no more work. A verb whose operation carries
     `while_set` raises `SettingChanged`, and leaves no trace, when that does not hold in its commit.
 
     Attributes:
@@ -179,8 +181,15 @@ class Store(Protocol):
         """
         ...
 
-    async def forget(self, *, before_ms: int) -> int:
-        """Drop remembered batches and records that were accepted before; returns how many."""
+    async def forget(self, *, accepted_before_ms: int, signed_before_s: int) -> int:
+        """Drop what is remembered to know repeats by; returns how much.
+
+        Works in small steps, each atomic, whose cost does not depend on what stays.
+
+        Args:
+            accepted_before_ms: batches and records that were accepted before go.
+            signed_before_s: used signatures whose own time is before go.
+        """
         ...
 
     async def settings(self, since: int = 0) -> Sequence[Setting]:

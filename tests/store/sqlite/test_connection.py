@@ -9,8 +9,9 @@ import pytest
 
 from pullstatus.errors import InvalidSetting, StoreRefused
 from pullstatus.store import open_store
+from pullstatus.store.sqlite import connection, schema
 from pullstatus.store.sqlite.log import CHECKPOINT_PAGES
-from tests.store.build import STATUSES, append, connection_of, data_of, names, pull, records
+from tests.store.build import STATUSES, append, connection_of, data_of, names, pull, records, until
 from tests.store.conftest import Opener
 
 pytestmark = pytest.mark.anyio
@@ -121,3 +122,26 @@ async def test_a_missing_folder_is_refused(tmp_path: Path) -> None:
     with pytest.raises(StoreRefused, match="does not exist"):
         await open_store(f"sqlite:///{tmp_path}/none/store.db", server=True)
     assert names(tmp_path) == []
+
+
+async def test_the_log_does_not_stay_as_large_as_it_once_was(
+    opener: Opener, file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What a large commit made of it is given back once it is folded and begun anew."""
+    kept = 256 * 1024
+    monkeypatch.setattr(connection, "WAL_BYTES_KEPT", kept)
+    log = file.with_name(f"{file.name}-wal")
+    store = await opener()
+    await store.append(append(STATUSES, [b"x" * 16_000] * 1000))
+    assert log.stat().st_size > 2 * CHECKPOINT_PAGES * schema.PAGE_BYTES * 0.9
+    await store.append(append(STATUSES, records(1)))
+    await until(lambda: log.stat().st_size <= kept)
+
+
+async def test_the_bytes_of_a_store_are_those_of_all_its_files(opener: Opener, file: Path) -> None:
+    store = await opener()
+    await store.append(append(STATUSES, [b"x" * 16_000] * 10))
+    sizes = [path.stat().st_size for path in file.parent.iterdir()]
+    assert len(sizes) == 3
+    assert min(sizes) > 0
+    assert store.engine().bytes == sum(sizes)

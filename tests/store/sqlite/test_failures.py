@@ -36,6 +36,7 @@ from tests.store.build import (
     data_of,
     drain,
     entries_of,
+    forget,
     page,
     pull,
     records,
@@ -57,7 +58,7 @@ def refusals(store: Store) -> list[Callable[[], Any]]:
         lambda: store.pull(pull(STATUSES)),
         lambda: store.pull(pull(REPLIES)),
         lambda: store.change("a", b"1", expected=None),
-        lambda: store.forget(before_ms=NOW_MS),
+        lambda: forget(store, NOW_MS),
         lambda: store.discard(Discard(STATUSES, Outcome.ERASED, NOW_MS)),
         lambda: store.redeliver(Redeliver([(STATUSES, 1, 1)], NOW_MS, "me", "", "{}")),
     ]

@@ -227,6 +227,24 @@ def test_frames_come_out_as_they_went_in(contents: list[bytes], data: st.DataObj
         assert len(arriving._buffer) == 64
 
 
+def test_a_large_frame_does_not_keep_its_room() -> None:
+    """What made room for it goes with it, whether it came whole or in pieces."""
+    large = b"".join(frames.frame(b"x" * (3 * frames.BUFFER_BYTES)))
+    arriving = frames.Frames()
+    sizes = []
+    for _ in range(2):
+        stream = large
+        while stream:
+            free = arriving.free()
+            count = min(len(free), len(stream))
+            free[:count] = stream[:count]
+            stream = stream[count:]
+            arriving.arrived(count)
+            sizes.append(len(arriving._buffer))
+    assert max(sizes) == len(large)
+    assert sizes[-1] == frames.BUFFER_BYTES
+
+
 def test_every_error_a_store_may_answer_with_can_travel() -> None:
     for error in (OutcomeUnknown("a"), StoreUnavailable("b"), TypeError("c")):
         copy = pickle.loads(pickle.dumps(error))

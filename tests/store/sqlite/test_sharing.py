@@ -102,6 +102,15 @@ async def test_entries_of_others_are_seen_soon(opener: Opener) -> None:
     assert await other.pull(pull(STATUSES)) == page(3, entries[2:], 0)
 
 
+async def test_a_command_pulls_what_the_server_has_just_stored(opener: Opener) -> None:
+    """A page that is short means that nothing else waits, to whomever it is given."""
+    server, command = await opener(server=True), await opener()
+    for mailbox in (STATUSES, REPLIES):
+        for entries in (records(1), records(2)):
+            await server.append(append(mailbox, entries))
+            assert (await command.pull(pull(mailbox))).data == b",".join(entries)
+
+
 async def test_a_keyed_pull_sees_others_at_once(opener: Opener) -> None:
     """It asks the file anyway, so it finds what came before it, and its page taken elsewhere."""
     one, other = await opener(), await opener()

@@ -1,22 +1,36 @@
-"""An older store beside a running server of its version, and pulls beside a full disk."""
+"""Older stores: what they hold, a running server of their version; and pulls beside a full disk."""
 
 from __future__ import annotations
 
 import asyncio
+import re
+from collections.abc import Callable
 from pathlib import Path
 
 import apsw
 import pytest
 
-from pullstatus.errors import StoreFull, StoreRefused
+from pullstatus.errors import ReplayRefused, StoreFull, StoreRefused
 from pullstatus.records import Kind
-from pullstatus.store import Append, Mailbox, Page, Pull, open_store
+from pullstatus.store import (
+    Append,
+    Fingerprints,
+    Mailbox,
+    Page,
+    Pull,
+    RepeatKey,
+    open_store,
+)
 from pullstatus.store.sqlite import schema
+from pullstatus.store.sqlite.audit import audit_file
 from pullstatus.store.sqlite.log import Log
 from pullstatus.store.sqlite.operations import Answer, Operation
 from pullstatus.store.sqlite.place import ServerLock
 
 MAILBOX = Mailbox(1400006666, Kind.DELIVERY_STATUS)
+REPLIES = Mailbox(1400006666, Kind.REPLY)
+OTHERS = Mailbox(1400006667, Kind.DELIVERY_STATUS)
+FORMATS = Path(__file__).with_name("formats")
 
 
 def old_store(path: Path) -> str:
@@ -69,3 +83,76 @@ def test_pulls_go_on_when_the_appends_beside_them_find_no_room(
         await store.close()
 
     asyncio.run(run())
+
+
+# --- what a store of format 2 holds ---------------------------------------------------------------
+
+SECOND_MS = 1_800_000_000_000  # when all of it came
+
+
+def second_format(path: Path) -> str:
+    """A store that version 0.1.0 wrote; what is in it stands at the head of the dump."""
+    connection = apsw.Connection(str(path))
+    connection.execute((FORMATS / "2.sql").read_text(encoding="ascii"))
+    connection.pragma("journal_mode", "wal")
+    connection.close()
+    return f"sqlite:///{path}"
+
+
+def definitions(path: Path) -> list[tuple[str, str]]:
+    """How every table and index of a file is defined, comments and blanks aside."""
+    connection = apsw.Connection(str(path))
+    found = connection.execute("SELECT name, sql FROM sqlite_schema").fetchall()
+    connection.close()
+    return sorted(
+        (str(name), " ".join(re.sub(r"--.*", "", str(text)).replace('"', "").split()))
+        for name, text in found
+    )
+
+
+@pytest.mark.parametrize("server", [False, True])
+def test_a_store_of_the_second_format_is_as_it_was(tmp_path: Path, server: bool) -> None:
+    """What waits, what was handed out under which key, and what would be a repeat."""
+
+    async def run() -> None:
+        store = await open_store(second_format(tmp_path / "old.db"), server=server)
+        body = RepeatKey(f"gateway/{MAILBOX}", "batch", b"digest of a body")
+        assert await store.append(Append(MAILBOX, [b"{}"] * 3, SECOND_MS, body)) == 3
+        for mailbox, scope, record_s, digest in (
+            (REPLIES, f"gateway/{REPLIES}", SECOND_MS // 1000 - 60, b"digest of reply4"),
+            (REPLIES, f"gateway/{REPLIES}", 4_000_000_000, b"digest of reply5"),
+            (OTHERS, f"other/{OTHERS}", SECOND_MS // 1000 - 60, b"digest of reply4"),
+        ):
+            prints = Fingerprints(scope, [(record_s, digest)])
+            assert await store.append(Append(mailbox, [b"{}"], SECOND_MS, None, prints)) == 1
+        assert {row.mailbox: row.waiting for row in await store.backlog()} == {
+            MAILBOX: 1,
+            REPLIES: 0,
+            OTHERS: 0,
+        }
+        for mailbox, count, data in ((MAILBOX, 2, b'{"n":1},{"n":2}'), (OTHERS, 1, b'{"n":6}')):
+            page = await store.pull(Pull(mailbox, count, SECOND_MS, key="batch-1"))
+            assert (page.repeated, page.data) == (True, data)
+        once = Pull(REPLIES, 1, SECOND_MS, "", None, "72264", SECOND_MS // 1000, single_use=True)
+        with pytest.raises(ReplayRefused):
+            await store.pull(once)
+        assert (await store.pull(Pull(MAILBOX, 9, SECOND_MS))).data == b'{"n":3}'
+        [setting] = await store.settings()
+        assert setting.value == b"{}"
+        forgotten = await store.forget(
+            accepted_before_ms=SECOND_MS + 1, signed_before_s=SECOND_MS // 1000 + 1
+        )
+        assert forgotten == 3 + 1 + 1
+        await store.close()
+
+    asyncio.run(run())
+    assert audit_file(tmp_path / "old.db", lambda _done, _total: None).findings == []
+
+
+@pytest.mark.parametrize("format_", [old_store, second_format])
+def test_an_upgraded_store_is_defined_as_a_new_one(
+    tmp_path: Path, format_: Callable[[Path], str]
+) -> None:
+    asyncio.run(opened(format_(tmp_path / "old.db")))
+    asyncio.run(opened(f"sqlite:///{tmp_path}/new.db"))
+    assert definitions(tmp_path / "old.db") == definitions(tmp_path / "new.db")

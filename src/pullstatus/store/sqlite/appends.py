@@ -7,6 +7,7 @@ from typing import cast
 
 from pullstatus import limits
 from pullstatus.errors import KeyReused
+from pullstatus.store.sqlite import schema
 from pullstatus.store.sqlite.operations import Answer
 from pullstatus.store.sqlite.transaction import Transaction
 from pullstatus.store.values import Append, Fingerprints, RepeatKey
@@ -71,12 +72,13 @@ def _unseen(
 ) -> Iterator[bytes]:
     """The entries whose fingerprints are new, remembered from now on."""
     connection = transaction.connection
+    scope = schema.scope_number(fingerprints.scope)
     old_ms = operation.at_ms - limits.INGEST_REPEAT_S * 1000
     for entry, (record_s, digest) in zip(operation.entries, fingerprints.items, strict=True):
         connection.execute(
             "INSERT INTO fingerprint VALUES (?1, ?2, ?3, ?4) ON CONFLICT DO UPDATE"
             " SET accepted_ms = excluded.accepted_ms WHERE accepted_ms < ?5",
-            (record_s, digest, fingerprints.scope, operation.at_ms, old_ms),
+            (record_s, digest, scope, operation.at_ms, old_ms),
         )
         if connection.changes():
             yield entry

@@ -119,9 +119,15 @@ class SqliteStore:
         return cast("int", await self._writer.submit(operation))
 
     async def pull(self, operation: Pull) -> Page:
-        """See `Store.pull`. A pull that finds nothing and leaves no trace costs no commit."""
-        if not self._writer.waiting.get(slot(operation.mailbox)) and not (
-            operation.key is not None or operation.single_use
+        """See `Store.pull`.
+
+        A pull from a server that finds nothing and leaves no trace costs no commit. A command
+        beside one learns only from the file what there is.
+        """
+        if (
+            self._lock is not None
+            and not self._writer.waiting.get(slot(operation.mailbox))
+            and not (operation.key is not None or operation.single_use)
         ):
             self._writer.check()
             return EMPTY
@@ -143,10 +149,11 @@ class SqliteStore:
         """See `Store.discard`."""
         return cast("int", await self._writer.submit(operation))
 
-    async def forget(self, *, before_ms: int) -> int:
+    async def forget(self, *, accepted_before_ms: int, signed_before_s: int) -> int:
         """See `Store.forget`. Works in small commits, with pauses for everyone else's."""
         total = 0
-        while count := cast("int", await self._writer.submit(Forget(before_ms, STEP_COUNT))):
+        step = Forget(accepted_before_ms, signed_before_s, STEP_COUNT)
+        while count := cast("int", await self._writer.submit(step)):
             total += count
             await asyncio.sleep(STEP_PAUSE_S)
         return total

@@ -41,14 +41,17 @@ class Log:
             shared them.
     """
 
-    def __init__(self, connection: apsw.Connection) -> None:
+    def __init__(self, connection: apsw.Connection, states: States | None = None) -> None:
         """Read the mailboxes of a connection that `open_writer` has set up.
+
+        Args:
+            states: of this connection; made for a command beside a server when not given.
 
         Raises:
             StoreCorrupt: the file contradicts itself.
         """
         self._connection = connection
-        self.states = States(connection)
+        self.states = states or States(connection)
         self._transaction = Transaction(connection, self.states)
         self.commits = 0
         self.commit_s = 0.0

@@ -62,6 +62,7 @@ def open_log(path: Path, *, server: bool) -> Log:
 
 def _checked_log(path: Path, *, server: bool) -> Log:
     outdated = False
+    states = None
     if path.stat().st_size:
         connection = open_reader(path)
         try:
@@ -70,11 +71,17 @@ def _checked_log(path: Path, *, server: bool) -> Log:
             if server:
                 check_sound(connection, path)
                 if version == schema.VERSION:
-                    States(connection).begin()  # refuses rows that contradict each other
+                    states = States(connection, server=True)
+                    states.begin()  # refuses rows that contradict each other
         except (apsw.CorruptError, apsw.NotADBError, apsw.SQLError) as error:
             raise StoreCorrupt(f"{path} is damaged or no database: {error}") from error
         finally:
             connection.close()
     # A server of an older version, if one runs, must not have the format changed under it.
     with ServerLock(path) if outdated and not server else contextlib.nullcontext():
-        return Log(open_writer(path, fold=server))
+        writer = open_writer(path, fold=server)
+    if states is None:
+        states = States(writer, server=server)
+    else:
+        states.move(writer)  # what was read need not be read again
+    return Log(writer, states)

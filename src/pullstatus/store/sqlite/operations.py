@@ -15,12 +15,14 @@ class Changes(msgspec.Struct, frozen=True):
 
 
 class Forget(msgspec.Struct, frozen=True):
-    """Drop up to `count_max` remembered batches, records and signatures from before `before_ms`.
+    """Drop a step of what is remembered to know repeats by; answered how much.
 
-    Answered how many it dropped.
+    At most `count_max` each of batches and records accepted before `accepted_before_ms`, and of
+    used signatures whose own time is before `signed_before_s`.
     """
 
-    before_ms: int
+    accepted_before_ms: int
+    signed_before_s: int
     count_max: int
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from pullstatus import limits
 from pullstatus.errors import KeyReused, PullstatusError, ReplayRefused, StoreUnavailable
@@ -91,18 +91,9 @@ def _repeated(
 ) -> Page | PullstatusError | None:
     """The page that a key got before."""
     old_ms = operation.at_ms - limits.PULL_KEY_S * 1000
-    states = {
-        state.number: state
-        for kind in Kind
-        if (state := transaction.states.draft(Mailbox(operation.mailbox.sdkappid, kind)))
-        is not None
-    }
-    for key, count, at_ms, count_max in transaction.connection.execute(
-        "SELECT key, count, at_ms, count_max FROM journal WHERE pull_key = ?", (pull_key,)
-    ):
-        state = states.get(key >> schema.SEQ_BITS)
+    for state, key, count, at_ms, count_max in _keyed(transaction, operation, pull_key):
         first_seq = key & schema.SEQ_MASK
-        if state is None or at_ms < old_ms or first_seq <= _keyed_after(operation, state):
+        if at_ms < old_ms or first_seq <= _keyed_after(operation, state):
             continue
         if state.mailbox != operation.mailbox or count_max != operation.count_max:
             return KeyReused("this Idempotency-Key came before with another type or max")
@@ -118,6 +109,26 @@ def _repeated(
 
 def _keyed_after(operation: Pull, state: State) -> int:
     return operation.keyed_after[state.mailbox.kind] if operation.keyed_after else 0
+
+
+def _keyed(
+    transaction: Transaction, operation: Pull, pull_key: str
+) -> Iterator[tuple[State, int, int, int, int]]:
+    """The newest journal row with this key of each of the application's mailboxes.
+
+    Of one key the index has the rows in order of theirs, so in order of mailbox: any number of
+    other applications may use the same key.
+    """
+    for kind in Kind:
+        state = transaction.states.draft(Mailbox(operation.mailbox.sdkappid, kind))
+        if state is not None:
+            row = transaction.connection.execute(
+                "SELECT key, count, at_ms, count_max FROM journal INDEXED BY journal_by_pull_key"
+                " WHERE pull_key = ? AND key BETWEEN ? AND ? ORDER BY key DESC LIMIT 1",
+                (pull_key, state.key, state.key | schema.SEQ_MASK),
+            ).fetchone()
+            if row is not None:
+                yield state, *row
 
 
 _PAGE_DAMAGED = "the page of this Idempotency-Key was damaged on the disk"

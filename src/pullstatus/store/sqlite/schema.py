@@ -15,7 +15,8 @@ entries each.
 from __future__ import annotations
 
 import enum
-from typing import TypeVar
+import hashlib
+from typing import Any, TypeVar, cast
 
 import apsw
 
@@ -136,8 +137,41 @@ CREATE TABLE epoch (
 INSERT INTO epoch VALUES (1, 0);
 """
 
-MIGRATIONS = (_V1, _V2)
+# What is remembered lies in order of acceptance too, so that forgetting reads what it drops and no
+# more. That order grows at its end, as the clock does: a commit adds to one page of it.
+#
+# A fingerprint's scope becomes a number, so that the row and its place in that order together are
+# as large as the row was.
+_V3 = """
+ALTER TABLE fingerprint RENAME TO fingerprint_v2;
+CREATE TABLE fingerprint (
+    record_s    INTEGER NOT NULL,
+    digest      BLOB NOT NULL,
+    scope       INTEGER NOT NULL,       -- `scope_number` of the sender's
+    accepted_ms INTEGER NOT NULL,
+    PRIMARY KEY (record_s, digest, scope)
+) STRICT, WITHOUT ROWID;
+INSERT INTO fingerprint SELECT record_s, digest, scope_number(scope), accepted_ms
+    FROM fingerprint_v2;
+DROP TABLE fingerprint_v2;
+CREATE INDEX fingerprint_by_time ON fingerprint (accepted_ms);
+CREATE INDEX repeat_key_by_time ON repeat_key (accepted_ms);
+
+-- Grows by one with each commit of another process than the server; 0: only the server wrote it.
+-- Thus the server finds what others changed without looking at every mailbox, and its own commits,
+-- which leave the number alone, do not touch the index.
+ALTER TABLE mailbox ADD COLUMN revision INTEGER NOT NULL DEFAULT 0;
+CREATE INDEX mailbox_by_revision ON mailbox (revision) WHERE revision > 0;
+"""
+
+MIGRATIONS = (_V1, _V2, _V3)
 VERSION = len(MIGRATIONS)
+
+
+def scope_number(scope: str) -> int:
+    """The scope of a fingerprint as 8 bytes: its BLAKE2b as a signed integer."""
+    digest = hashlib.blake2b(scope.encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "big", signed=True)
 
 
 def known(values: type[E], number: int) -> E:
@@ -179,6 +213,7 @@ def version(connection: apsw.Connection) -> int:
 
 def migrate(connection: apsw.Connection) -> None:
     """Bring a file to `VERSION`, one transaction a step; a cut leaves a step done or not begun."""
+    connection.create_scalar_function("scope_number", cast("Any", scope_number), 1)
     for step in range(version(connection), VERSION):
         connection.execute("BEGIN IMMEDIATE")
         try:

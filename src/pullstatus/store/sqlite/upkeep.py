@@ -33,29 +33,34 @@ def change(transaction: Transaction, operation: Changes) -> bool:
 
 
 def forget(transaction: Transaction, operation: Forget) -> int:
-    """Drop what is too old to matter, a bounded step at a time, oldest first."""
+    """Drop a step of what is too old to matter, oldest first.
+
+    Reads no more than it drops: each table has an order that begins with the oldest.
+    """
     connection = transaction.connection
-    before_ms, count_max = operation.before_ms, operation.count_max
-    # A fingerprint's place is its record's own time, which is rarely later than its arrival:
-    # looking no further than `before_ms` keeps this from reading the young ones.
-    connection.execute(
-        "DELETE FROM fingerprint WHERE (record_s, digest, scope) IN (SELECT record_s, digest,"
-        " scope FROM fingerprint WHERE record_s < ?1 / 1000 AND accepted_ms < ?1 LIMIT ?2)",
-        (before_ms, count_max),
-    )
-    forgotten = connection.changes()
-    connection.execute(
-        "DELETE FROM repeat_key WHERE id IN (SELECT id FROM repeat_key"
-        " WHERE id <= (SELECT min(id) FROM repeat_key) + ?2 AND accepted_ms < ?1)",
-        (before_ms, count_max),
-    )
-    forgotten += connection.changes()
-    connection.execute(
-        "DELETE FROM used_signature WHERE (time_s, sdkappid, random) IN (SELECT time_s,"
-        " sdkappid, random FROM used_signature WHERE time_s < ?1 / 1000 LIMIT ?2)",
-        (before_ms, count_max),
-    )
-    return forgotten + connection.changes()
+    forgotten = 0
+    for statement, before in (
+        (_FORGET_FINGERPRINTS, operation.accepted_before_ms),
+        (_FORGET_BATCHES, operation.accepted_before_ms),
+        (_FORGET_SIGNATURES, operation.signed_before_s),
+    ):
+        connection.execute(statement, (before, operation.count_max))
+        forgotten += connection.changes()
+    return forgotten
+
+
+_FORGET_FINGERPRINTS = (
+    "DELETE FROM fingerprint WHERE (record_s, digest, scope) IN (SELECT record_s, digest, scope"
+    " FROM fingerprint WHERE accepted_ms < ? ORDER BY accepted_ms LIMIT ?)"
+)
+_FORGET_BATCHES = (
+    "DELETE FROM repeat_key WHERE id IN (SELECT id"
+    " FROM repeat_key WHERE accepted_ms < ? ORDER BY accepted_ms LIMIT ?)"
+)
+_FORGET_SIGNATURES = (
+    "DELETE FROM used_signature WHERE (time_s, sdkappid, random) IN (SELECT time_s, sdkappid,"
+    " random FROM used_signature WHERE time_s < ? ORDER BY time_s LIMIT ?)"
+)
 
 
 def discard(transaction: Transaction, operation: Discard) -> int | SettingChanged:

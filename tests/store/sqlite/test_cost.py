@@ -1,0 +1,181 @@
+"""What must not grow: work is counted in steps of SQLite's machine, which no busy computer changes.
+
+Others' mailboxes and what is remembered may be many; one commit's work depends on neither.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+
+import apsw
+import pytest
+
+from pullstatus.errors import KeyReused
+from pullstatus.records import Kind
+from pullstatus.store import Mailbox, Pull
+from pullstatus.store.sqlite import schema
+from pullstatus.store.sqlite.connection import open_writer
+from pullstatus.store.sqlite.log import Log
+from pullstatus.store.sqlite.opening import open_log
+from pullstatus.store.sqlite.operations import Forget
+from pullstatus.store.sqlite.states import States
+from tests.store.build import NOW_MS, append, records
+
+FEW, MANY, MILLION = 3, 20_000, 1_000_000
+SLACK = 200  # steps: a tree of many rows is a level or two deeper
+
+
+class Steps:
+    """How many steps statements took so far."""
+
+    count = 0
+
+
+@contextlib.contextmanager
+def counted(connection: apsw.Connection) -> Iterator[Steps]:
+    """Count the steps of all that runs on a connection."""
+    steps = Steps()
+
+    def add(event: dict[str, dict[str, int]]) -> None:
+        steps.count += event["stmt_status"]["SQLITE_STMTSTATUS_VM_STEP"]
+
+    connection.trace_v2(apsw.SQLITE_TRACE_PROFILE, add)
+    yield steps
+    connection.trace_v2(0)
+
+
+NUMBERS = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < :count)"
+
+
+def remember(connection: apsw.Connection, count: int) -> None:
+    """Remember so many records, of a time long ago, and a tenth as many batches and signatures."""
+    for share, statement in (
+        (1, "INSERT INTO fingerprint SELECT i, zeroblob(16), :now, :now + i FROM n"),
+        (
+            10,
+            (
+                "INSERT INTO repeat_key (scope, key, digest, accepted, accepted_ms)"
+                " SELECT :now, i, zeroblob(16), 1, :now + i FROM n"
+            ),
+        ),
+        (10, "INSERT INTO used_signature SELECT :now / 1000 + i, i, '1' FROM n"),
+    ):
+        connection.execute(
+            f"{NUMBERS} {statement}", {"count": max(1, count // share), "now": NOW_MS}
+        )
+
+
+def customers(connection: apsw.Connection, count: int) -> None:
+    """So many mailboxes, of each one entry that was pulled under the same key."""
+    for statement in (
+        (
+            "INSERT INTO mailbox (id, sdkappid, kind, tail, cursor, handed_out)"
+            " SELECT i, i, 0, 1, 1, 1 FROM n"
+        ),
+        "INSERT INTO chunk SELECT (i << :bits) + 1, 1, :now, 0, zeroblob(8), x'7b7d' FROM n",
+        "INSERT INTO journal SELECT (i << :bits) + 1, 1, 0, :now, '', 'batch-1', 1, '', 0 FROM n",
+    ):
+        connection.execute(
+            f"{NUMBERS} {statement}", {"count": count, "bits": schema.SEQ_BITS, "now": NOW_MS}
+        )
+
+
+def mailbox(number: int) -> Mailbox:
+    return Mailbox(number, Kind.DELIVERY_STATUS)
+
+
+@pytest.fixture(scope="module")
+def remembered(tmp_path_factory: pytest.TempPathFactory) -> dict[int, Log]:
+    """Stores that remember few and very many, from `NOW_MS` on."""
+    logs = {}
+    for count in (FEW, MILLION):
+        connection = open_writer(tmp_path_factory.mktemp("remembered") / "store.db")
+        connection.pragma("synchronous", 0)
+        remember(connection, count)
+        logs[count] = Log(connection)
+    return logs
+
+
+def test_forgetting_nothing_costs_nothing_whatever_stays(remembered: dict[int, Log]) -> None:
+    found = {}
+    for count, log in remembered.items():
+        with counted(log._connection) as steps:
+            assert log.commit([Forget(NOW_MS, NOW_MS // 1000, 500)]) == [0]
+        found[count] = steps.count
+    assert found[MILLION] <= found[FEW] + SLACK
+
+
+def test_forgetting_reads_what_it_drops_and_no_more(remembered: dict[int, Log]) -> None:
+    """Of a million, ten records and ten batches."""
+    log = remembered[MILLION]
+    with counted(log._connection) as steps:
+        assert log.commit([Forget(NOW_MS + 11, 0, 500)]) == [20]
+    assert steps.count < 20 * 100
+
+
+def store_of(folder: Path, count: int) -> Path:
+    file = folder / f"{count}.db"
+    connection = open_writer(file)
+    customers(connection, count)
+    connection.close()
+    return file
+
+
+@pytest.fixture(scope="module")
+def stores(tmp_path_factory: pytest.TempPathFactory) -> dict[int, Path]:
+    """Stores of few and of many customers."""
+    folder = tmp_path_factory.mktemp("customers")
+    return {count: store_of(folder, count) for count in (FEW, MANY)}
+
+
+def test_a_key_that_many_use_costs_no_more(stores: dict[int, Path]) -> None:
+    found = {}
+    for count, file in stores.items():
+        log = open_log(file, server=True)
+        with counted(log._connection) as steps:
+            [answer] = log.commit([Pull(mailbox(2), 2, NOW_MS, key="batch-1")])
+        assert isinstance(answer, KeyReused)  # its page was asked for with another `max`
+        found[count] = steps.count
+        log.close()
+    assert found[MANY] <= found[FEW] + SLACK
+
+
+def test_a_command_costs_the_server_what_it_changed(stores: dict[int, Path]) -> None:
+    """Whether the server commits next or has nothing to do, and however many mailboxes there are.
+
+    Nor does what the server commits cost the command more.
+    """
+    found = {}
+    for count, file in stores.items():
+        server, command = open_log(file, server=True), open_log(file, server=False)
+        command.commit([append(mailbox(1), records(1))])
+        with counted(server._connection) as steps:
+            server.commit([append(mailbox(2), records(1))])
+        command.commit([append(mailbox(count + 1), records(1))])
+        with counted(server._connection) as idle:
+            server.notice_others()
+        with counted(command._connection) as beside:
+            command.commit([append(mailbox(2), records(1))])
+        assert server.states.waiting[mailbox(count + 1).sdkappid << 1] == 1
+        found[count] = steps.count, idle.count, beside.count
+        server.close()
+        command.close()
+    assert all(many <= few + SLACK for few, many in zip(found[FEW], found[MANY], strict=True))
+
+
+@pytest.mark.parametrize("server", [False, True])
+def test_opening_reads_every_mailbox_once(
+    stores: dict[int, Path], monkeypatch: pytest.MonkeyPatch, server: bool
+) -> None:
+    read: list[int] = []
+    settle = States._settle
+
+    def counting(self: States, place: int, *state: object) -> None:
+        read.append(place)
+        settle(self, place, *state)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(States, "_settle", counting)
+    open_log(stores[MANY], server=server).close()
+    assert len(read) == len(set(read)) >= MANY
