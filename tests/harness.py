@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import fcntl
 import itertools
 import json
 import os
@@ -501,9 +502,11 @@ def made(name: str) -> Path:
     """The folder `.venv-NAME` of the checkout, which `make` fills once and whenever it is stale."""
     command = ["make", "--silent", f".venv-{name}/.installed", f"PYTHON={sys.executable}"]
     environment = clean_environment() | {"MAKEFLAGS": ""}
-    done = subprocess.run(
-        command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False
-    )
+    with (ROOT / "Makefile").open() as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # tests run in several processes
+        done = subprocess.run(
+            command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False
+        )
     assert done.returncode == 0, done.stderr
     return ROOT / f".venv-{name}"
 

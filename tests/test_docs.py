@@ -63,6 +63,28 @@ def test_docs_hold_every_part_that_can_be_taken_from_the_program() -> None:
     assert sorted(held) == sorted(PARTS)
 
 
+def commands_shown() -> list[str]:
+    """What the pages have a reader type, without the files that some of it writes."""
+    console = re.sub(r"(?ms)^(\$ [^\n]*<<'END')$.*?^> END$", r"\1", "\n".join(blocks("console")))
+    typed = re.findall(r"(?m)^\$ (.*(?:\n>.*)*)", console)
+    assert len(typed) > 30
+    return typed
+
+
+def test_commands_can_be_pasted_into_zsh_which_knows_no_comments() -> None:
+    assert [
+        command for command in commands_shown() if re.search(r"(?m)(^>?|\s)\s*#", command)
+    ] == []
+
+
+def test_answers_shown_end_with_a_line_of_their_own() -> None:
+    """Ours have no line feed: without one the reader's prompt stands behind them."""
+    calls = [command for command in commands_shown() if "curl " in command and "|" not in command]
+    calls += [command for command in commands_shown() if command.startswith("pull() ")]
+    assert calls
+    assert [command for command in calls if "curl -sw '\\n'" not in command] == []
+
+
 # --- how to install it --------------------------------------------------------------------------
 
 
