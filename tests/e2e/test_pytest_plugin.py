@@ -150,3 +150,99 @@ def test_without_the_server_only_the_fixtures_fail_and_say_why(inner: pytest.Pyt
     result = inner.runpytest_subprocess()
     result.assert_outcomes(passed=1, errors=1)
     result.stdout.fnmatch_lines(["*pip install '/path/to/checkout[[]server]'*"])
+
+
+FROZEN = """
+    import asyncio
+    import freezegun
+    import pytest
+    import time_machine
+    from pullstatus import AsyncClient, Client, Kind
+
+    def use(emulator):
+        # Fed, pulled, and pulled once more after an answer that was lost, by either client.
+        credentials = emulator.base_url, emulator.sdkappid, emulator.appkey
+        emulator.faults.add("cut", call="pullstatus")
+        emulator.feed(2)
+        with Client(*credentials, keyed=True) as client:
+            assert len(client.pull(Kind.DELIVERY_STATUS)) == 2
+
+        async def pull():
+            async with AsyncClient(*credentials) as client:
+                return await client.pull(Kind.REPLY)
+
+        emulator.feed(3, type=1)
+        assert len(asyncio.run(pull())) == 3
+        emulator.reset()
+
+    @freezegun.freeze_time("2026-01-05 08:00:00")
+    def test_freezegun(pullstatus_emulator):
+        use(pullstatus_emulator)
+
+    @freezegun.freeze_time("2016-01-05 08:00:00", real_asyncio=True)
+    def test_freezegun_without_asyncio(pullstatus_emulator):
+        use(pullstatus_emulator)
+
+    def test_freezegun_in_a_block(pullstatus_emulator):
+        with freezegun.freeze_time("2036-01-05"):
+            use(pullstatus_emulator)
+        use(pullstatus_emulator)
+
+    @pytest.fixture
+    def frozen():
+        with freezegun.freeze_time("2020-01-05") as frozen:
+            yield frozen
+
+    def test_freezegun_before_the_fixture(frozen, pullstatus_emulator):
+        use(pullstatus_emulator)
+        frozen.tick(3600)
+        use(pullstatus_emulator)
+
+    def test_freezegun_after_the_fixture(pullstatus_emulator, frozen):
+        use(pullstatus_emulator)
+
+    @time_machine.travel("2016-01-05 08:00:00", tick=False)
+    def test_time_machine(pullstatus_emulator):
+        use(pullstatus_emulator)
+
+    @pytest.fixture
+    def moved():
+        with time_machine.travel("2036-01-05", tick=False):
+            yield
+
+    def test_time_machine_before_the_fixture(moved, pullstatus_emulator):
+        use(pullstatus_emulator)
+
+    @freezegun.freeze_time("2026-01-05 08:00:00")
+    def test_session(pullstatus_emulator_session):
+        use(pullstatus_emulator_session)
+
+    @freezegun.freeze_time("2028-01-05 08:00:00")
+    def test_session_at_another_time(pullstatus_emulator_session):
+        use(pullstatus_emulator_session)
+
+    def test_no_clock_is_left_behind(pullstatus_emulator):
+        use(pullstatus_emulator)
+"""
+
+
+def test_a_host_test_may_stop_or_move_the_clock(inner: pytest.Pytester) -> None:
+    """Fixture and client go by it, and the fixture ends whatever the clock says."""
+    inner.makepyfile(FROZEN)
+    inner.runpytest_subprocess(timeout=300).assert_outcomes(passed=10)
+
+
+def test_sockets_may_be_forbidden_but_for_this_machine(inner: pytest.Pytester) -> None:
+    inner.makepyfile(
+        """
+        from pulls import pull
+
+        def test_one(pullstatus_emulator):
+            assert pull(pullstatus_emulator) == []
+            assert len(pullstatus_emulator.feed(2)) == 2
+            assert len(pull(pullstatus_emulator)) == 2
+        """
+    )
+    inner.runpytest_subprocess("--disable-socket", "--allow-hosts=127.0.0.1").assert_outcomes(
+        passed=1
+    )

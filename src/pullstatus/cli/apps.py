@@ -12,6 +12,7 @@ import msgspec
 
 from pullstatus import apps
 from pullstatus.apps import Application, Token
+from pullstatus.cli.lazy import Group
 from pullstatus.cli.output import json_option, moment, print_json, print_rows
 from pullstatus.cli.session import plainly, store_option, with_store
 from pullstatus.errors import UnknownApplication
@@ -68,7 +69,7 @@ def _print_applications(found: list[Application], *, as_json: bool) -> None:
     )
 
 
-@click.group("app")
+@click.group("app", cls=Group)
 def app_group() -> None:
     """Applications: the customers who pull.
 
@@ -268,7 +269,7 @@ def delete_app(sdkappid: int, erase: bool, store_url: str) -> None:
     print_json({"deleted": sdkappid, "erased": erased})
 
 
-@click.group("token")
+@click.group("token", cls=Group)
 def token_group() -> None:
     """Tokens: what gateways show to put records in.
 

@@ -122,8 +122,6 @@ def bench(
     For an application made for it: its delivery statuses are taken out first, and after the end
     none of those put in is left. The load is made by wrk, over connections that stay open; each
     answer of the server means that its commit is on disk.
-
-    Exit status: 0 all was measured; 1 something could not be; 2 the command was written wrongly.
     """
     if not consume:
         raise click.UsageError(

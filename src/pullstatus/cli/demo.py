@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import logging
 import socket
@@ -44,6 +43,8 @@ def demo(context: click.Context, rate: int, host: str, port: int, once: bool) ->
     Everything is in a temporary store that is removed at the end. TERM, HUP or
     Ctrl-C ends it.
     """
+    import uvloop
+
     from pullstatus.cli.demo_run import run
     from pullstatus.server import logs
 
@@ -51,12 +52,9 @@ def demo(context: click.Context, rate: int, host: str, port: int, once: bool) ->
     logging.disable(logging.WARNING)  # libraries included: a line of theirs would tear the screen
     if context.get_parameter_source("port") is ParameterSource.DEFAULT and _taken(host, port):
         port = 0
-    try:
-        # Before and after the server, which has its own way to stop on Ctrl-C.
-        with contextlib.suppress(KeyboardInterrupt):
-            asyncio.run(run(host, port, rate, once=once))
-    except OSError as error:
-        raise click.ClickException(str(error)) from error
+    # Before and after the server, which has its own way to stop on Ctrl-C.
+    with contextlib.suppress(KeyboardInterrupt):
+        uvloop.run(run(host, port, rate, once=once))
     if not once:
         click.echo("Stopped; the temporary store is removed.")
 

@@ -43,6 +43,10 @@ CURL_MAX = 3
 CURL_FRESH_S = 540  # a signature is good for 600 s; a new one comes before the old one ends
 SPAN_S = 5.0  # what rates are measured over
 PLAIN_S = 10.0  # how often figures come where a line cannot be rewritten
+PULL_YOURSELF = (
+    "Pull the next ones yourself, in another terminal. The signature is good for ten\n"
+    "minutes; each call takes the records that come next:\n"
+)
 
 
 async def run(host: str, port: int, rate: int, *, once: bool) -> None:
@@ -105,26 +109,37 @@ class _Show:
         self._client: httpx.AsyncClient
 
     async def run(self, *, once: bool) -> None:
-        """Show everything; without `once`, go on until cancelled or the server stops."""
+        """Show everything; without `once`, go on until cancelled or the server stops.
+
+        Raises:
+            OSError: there is no connection to the server, though it is there.
+        """
         try:
-            # Whatever proxy the environment names, this is for our own address.
+            # Whatever proxy or certificates the environment names, this is for our own address.
             async with httpx.AsyncClient(
-                base_url=self._server.address, timeout=30, trust_env=False
+                base_url=self._server.address,
+                timeout=30,
+                trust_env=False,
+                verify=False,  # noqa: S501 - nothing is encrypted
             ) as self._client:
                 await self._show_all(once=once)
-        except* httpx.TransportError:
+        except* httpx.TransportError as errors:
             # The server shuts its door before it ends; then, and only then, this is no fault.
             if self._server.application.ready:
-                raise
+                raise OSError(f"it cannot reach its own server: {errors.exceptions[0]}") from errors
 
     async def _show_all(self, *, once: bool) -> None:
         self._introduce()
         await self._send(FIRST)
         for kind in Kind:
             await self._show_page(kind)
-        self._show_command()
         if once:
+            self._show_command(
+                "The next pull as a command. This server ends now, so it is only to be read;\n"
+                "without --once the server stays, and records keep coming:\n"
+            )
             return
+        self._show_command(PULL_YOURSELF)
         self._console.print("Ctrl-C ends the demo.\n")
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._feed())
@@ -186,12 +201,9 @@ class _Show:
         self._console.print(table(page["data"]))
         self._console.print()
 
-    def _show_command(self) -> None:
+    def _show_command(self, introduction: str) -> None:
         line = screen.curl_line(self._server.address, *_signed(Kind.DELIVERY_STATUS, CURL_MAX))
-        self._console.print(
-            "Pull the next ones yourself, in another terminal. The signature is good for ten\n"
-            "minutes; each call takes the records that come next:\n"
-        )
+        self._console.print(introduction)
         # Unwrapped: the terminal may break the line, a copy of it must not be broken.
         self._console.print(Text(line, "cyan"), soft_wrap=True)
         self._console.print()
@@ -211,7 +223,7 @@ class _Show:
                 line = Text(figures, no_wrap=True, overflow="ellipsis")
                 if now - commanded > CURL_FRESH_S:
                     commanded = now
-                    self._show_command()
+                    self._show_command(PULL_YOURSELF)
                 if live is not None:
                     live.update(line, refresh=True)
                 elif now >= plain:

@@ -8,7 +8,10 @@ from typing import TYPE_CHECKING
 
 import click
 
+from pullstatus.cli.listening import listening_options
+from pullstatus.cli.output import say_ready
 from pullstatus.cli.session import plainly
+from pullstatus.cli.statuses import RESTART
 
 if TYPE_CHECKING:
     from pullstatus.emulator.run import EmulatorServer
@@ -24,22 +27,8 @@ if TYPE_CHECKING:
     show_envvar=True,
     help="A TOML file: traffic, outcomes, replies, faults. Without it nothing comes by itself.",
 )
-@click.option(
-    "--host",
-    envvar="PULLSTATUS_HOST",
-    default="127.0.0.1",
-    show_default=True,
-    show_envvar=True,
-    help="Address to listen on. Whoever reaches it can do everything: its appkey is public.",
-)
-@click.option(
-    "--port",
-    type=click.IntRange(0, 65535),
-    envvar="PULLSTATUS_PORT",
-    default=8080,
-    show_default=True,
-    show_envvar=True,
-    help="Port to listen on; 0 takes a free one.",
+@listening_options(
+    "Address to listen on. Whoever reaches it can do everything: its appkey is public."
 )
 @click.option(
     "--log-level",
@@ -48,8 +37,7 @@ if TYPE_CHECKING:
     default="warning",
     show_default=True,
     show_envvar=True,
-    help="How much to log on standard error, as JSON lines, or as text on a terminal; info tells of"
-    " faults and refusals.",
+    help="How much to log, as JSON lines on standard error; info tells of faults and refusals.",
 )
 @click.option("--example", is_flag=True, help="Print an example of a scenario, and end.")
 @plainly
@@ -61,8 +49,7 @@ def emulate(
     Has one application, sdkappid 1400006666 with appkey 5f03a35d00ee52a21327ab048186a2c4 unless the
     scenario names another, on a temporary store that is removed at the end. What is sent is
     delivered a second later. Prints one line with its address once it accepts connections; TERM,
-    HUP or Ctrl-C ends it. Exit status: 0 after a clean stop, 1 when it cannot start, 70 when the
-    store failed.
+    HUP or Ctrl-C ends it.
     """
     import uvloop
 
@@ -78,14 +65,11 @@ def emulate(
     logs.configure(log_level)
 
     def ready(server: EmulatorServer) -> None:
-        click.echo(f"pullstatus emulator listens on {server.address}")
+        say_ready(f"pullstatus emulator listens on {server.address}")
         if sys.stdout.isatty():
             application = wanted.application
             click.echo(f"sdkappid {application.sdkappid}, appkey {application.appkey}")
 
-    try:
-        server = uvloop.run(run.emulate(wanted, host, port, on_ready=ready))
-    except OSError as error:
-        raise click.ClickException(str(error)) from error
+    server = uvloop.run(run.emulate(wanted, host, port, on_ready=ready))
     if server.failure is not None:
-        sys.exit(70)
+        sys.exit(RESTART)

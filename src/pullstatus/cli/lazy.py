@@ -6,12 +6,14 @@ Listing and describing commands loads none of them: a script that only pulls sta
 
 from __future__ import annotations
 
-from collections.abc import Iterator, MutableMapping
+from collections.abc import Iterator, Mapping, MutableMapping
 from importlib import import_module
 from typing import Any
 
 import click
 
+from pullstatus.cli.statuses import INTERRUPTED, describe
+from pullstatus.cli.surroundings import fill_standard_streams, orderly_end
 from pullstatus.errors import server_missing
 
 
@@ -43,6 +45,7 @@ class Commands(MutableMapping[str, click.Command]):
     def __getitem__(self, name: str) -> click.Command:
         if name not in self._loaded:
             self._loaded[name] = self.planned[name].load()
+            describe(self._loaded[name], name)
         return self._loaded[name]
 
     def __setitem__(self, name: str, command: click.Command) -> None:
@@ -59,13 +62,37 @@ class Commands(MutableMapping[str, click.Command]):
         return len({**self.planned, **self._loaded})
 
 
+class Group(click.Group):
+    """A group that lists its commands with a whole sentence each."""
+
+    def format_commands(self, _ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """List the commands."""
+        list_commands(formatter, self.commands)
+
+
+def list_commands(formatter: click.HelpFormatter, commands: Mapping[str, click.Command]) -> None:
+    """Write names and first sentences, wrapped; click would cut them at the line's end."""
+    with formatter.section("Commands"):
+        formatter.write_dl(
+            [
+                (name, command.get_short_help_str(limit=formatter.width * 10))
+                for name, command in sorted(commands.items())
+            ]
+        )
+
+
 class LazyGroup(click.Group):
     """A group over `Commands` that says what to install when a command can't be loaded."""
 
-    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+    def main(self, *args: Any, **extra: Any) -> Any:  # noqa: ANN401 - click's signature
+        """Run the program, in whatever surroundings."""
+        fill_standard_streams()
+        with orderly_end():
+            return super().main(*args, **extra)
+
+    def format_commands(self, _ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """List the commands without loading any."""
-        described = click.Group(commands=dict(self._planned()))
-        described.format_commands(ctx, formatter)
+        list_commands(formatter, dict(self._planned()))
 
     def invoke(self, ctx: click.Context) -> Any:  # noqa: ANN401 - click's signature
         """Run what the command line names."""
@@ -75,6 +102,9 @@ class LazyGroup(click.Group):
             if (error.name or "").partition(".")[0] in ("", "pullstatus"):
                 raise
             raise click.ClickException(server_missing(error)) from error
+        except KeyboardInterrupt:
+            click.echo("Interrupted", err=True)
+            ctx.exit(INTERRUPTED)
 
     def _planned(self) -> Iterator[tuple[str, click.Command]]:
         assert isinstance(self.commands, Commands)

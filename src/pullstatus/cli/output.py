@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 import sys
 from collections.abc import Mapping, Sequence
@@ -15,6 +16,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from pullstatus.cli.surroundings import discard
 from pullstatus.cli.terminal import visible
 
 UTC_SECOND = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\+00:00")  # shorter in a table
@@ -97,6 +99,16 @@ def fitting(
     while len(shown) > 1 and sum(widths[column] + GAP for column in shown) - GAP > width:
         shown.remove(next((column for column in reversed(shown) if column in silent), shown[-1]))
     return shown
+
+
+def say_ready(text: str) -> None:
+    """Say that connections are accepted now. A server whose reader is gone serves all the same."""
+    try:
+        click.echo(text)
+    except OSError as error:
+        discard(sys.stdout)
+        with contextlib.suppress(OSError):
+            click.echo(f"pullstatus: standard output cannot be written: {error.strerror}", err=True)
 
 
 def moment(at_ms: int) -> str:

@@ -111,11 +111,6 @@ def pull(
 
     On a terminal it shows how far it is. Elsewhere it prints a line of JSON for each page, except
     to standard output, which has the records.
-
-    Exit status: 0 the mailbox is empty, or --follow was ended by TERM or Ctrl-C; 1 the target
-    cannot be used; 2 the command was written wrongly; 3 the service refuses; 4 the service could
-    not be reached, run it again; 5 a page may be lost, because the service does not know
-    Idempotency-Key, or has not yet told whether it does.
     """
     appkey = read_secret(appkey_file, "PULLSTATUS_APPKEY", "--appkey-file")
     try:
@@ -180,8 +175,17 @@ def _open(
     raise click.UsageError(f"--to is FILE.ndjson, FILE.csv, sqlite:///FILE or -{hint}")
 
 
+def _home() -> Path:
+    try:
+        return Path.home()
+    except RuntimeError as error:
+        raise click.UsageError(
+            "this user has no home folder: say by --state where the key of a page in flight is kept"
+        ) from error
+
+
 def _default_state(source: Source) -> Path:
-    base = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
+    base = os.environ.get("XDG_STATE_HOME") or _home() / ".local" / "state"
     place = blake2b(source.url.encode(), digest_size=4).hexdigest()
     return Path(base) / "pullstatus" / f"{source.sdkappid}-{source.kind.path}-{place}.state"
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import getpass
 import sys
 import time
 from collections import Counter
@@ -13,8 +12,10 @@ from typing import TypeVar
 import click
 import msgspec
 
+from pullstatus.cli.lazy import Group
 from pullstatus.cli.output import json_option, moment, print_json, print_rows
 from pullstatus.cli.session import plainly, store_option, with_store
+from pullstatus.cli.surroundings import operator
 from pullstatus.mailbox import redelivery
 from pullstatus.mailbox.redelivery import Found
 from pullstatus.records import Kind
@@ -78,7 +79,7 @@ def _now_ms() -> int:
 # -- the journal -----------------------------------------------------------------------------------
 
 
-@click.group("pulls")
+@click.group("pulls", cls=Group)
 def pulls_group() -> None:
     """The journal: who was handed what, and when."""
 
@@ -297,7 +298,7 @@ def redeliver(
     copied = with_store(
         store_url,
         lambda store: redelivery.redeliver(
-            store, due, at_ms=_now_ms(), actor=getpass.getuser(), reason=reason, how=how
+            store, due, at_ms=_now_ms(), actor=operator(), reason=reason, how=how
         ),
     )
     print_json({"redelivered": copied, "ranges": [_shown_range(*run) for run in due]})

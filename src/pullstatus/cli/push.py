@@ -120,10 +120,6 @@ def push(
 
     A refused record does not keep the others back. Each is reported as a line of JSON on standard
     output, the sums on the last one; on a terminal as text.
-
-    Exit status: 0 all were accepted; 1 FILE cannot be used; 2 the command was written wrongly; 3
-    some were refused; 4 the service could not be reached or does not accept, run it again; 5 the
-    last line of FILE is not finished and waits; 130 Ctrl-C, run it again to go on.
     """
     token = read_secret(token_file, "PULLSTATUS_TOKEN", "--token-file")
     try:

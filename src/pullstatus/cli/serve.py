@@ -14,7 +14,10 @@ import uvloop
 from click.core import ParameterSource
 
 from pullstatus import limits
+from pullstatus.cli.listening import listening_options
+from pullstatus.cli.output import say_ready
 from pullstatus.cli.session import plainly, store_option
+from pullstatus.cli.statuses import RESTART
 from pullstatus.config import CONFIG_FILE, CONFIG_VARIABLE, config_file, read_config
 from pullstatus.server import logs
 from pullstatus.server.serve import UPKEEP_EVERY_S, ServeOptions, Server
@@ -111,7 +114,7 @@ def _ready(server: Server) -> None:
     gc.freeze()
     if server.store.created:
         log.warning("made a new store", store=server.options.store)
-    click.echo(f"pullstatus listens on {server.address}")
+    say_ready(f"pullstatus listens on {server.address}")
 
 
 @click.command("serve", cls=_Serve)
@@ -128,23 +131,7 @@ def _ready(server: Server) -> None:
     f" {CONFIG_FILE}, if that is there.",
 )
 @store_option
-@click.option(
-    "--host",
-    envvar="PULLSTATUS_HOST",
-    default="127.0.0.1",
-    show_default=True,
-    show_envvar=True,
-    help="Address to listen on.",
-)
-@click.option(
-    "--port",
-    type=click.IntRange(0, 65535),
-    envvar="PULLSTATUS_PORT",
-    default=8080,
-    show_default=True,
-    show_envvar=True,
-    help="Port to listen on; 0 takes a free one.",
-)
+@listening_options("Address to listen on.")
 @click.option(
     "--trusted-proxies",
     envvar="PULLSTATUS_TRUSTED_PROXIES",
@@ -196,7 +183,7 @@ def _ready(server: Server) -> None:
     default="info",
     show_default=True,
     show_envvar=True,
-    help="How much to log on standard error, as JSON lines, or as text on a terminal.",
+    help="How much to log, as JSON lines on standard error.",
 )
 @click.pass_context
 @plainly
@@ -204,9 +191,7 @@ def serve(context: click.Context, /, **settings: Any) -> None:  # noqa: ANN401
     """Serve the mailboxes until TERM or Ctrl-C.
 
     Prints one line with its address once it accepts connections. HUP has it read its TLS files and
-    its settings anew; the log tells what needs a restart. USR1 has it log how it stands. Exit
-    status: 0 after a clean stop, 1 when it cannot start, 70 when the store failed and a restart is
-    due.
+    its settings anew; the log tells what needs a restart. USR1 has it log how it stands.
     """
 
     def read_again() -> ServeOptions:
@@ -217,4 +202,4 @@ def serve(context: click.Context, /, **settings: Any) -> None:  # noqa: ANN401
     server = Server(_options(**settings), source=read_again)
     uvloop.run(server.run(on_ready=lambda _address: _ready(server)))
     if server.failure is not None:
-        sys.exit(70)
+        sys.exit(RESTART)

@@ -107,9 +107,6 @@ def verify(
 
     It finds a blank or line end around the appkey, times in milliseconds, a random that was made a
     number, a mobile that does not belong there or is missing, other names and orders, and clocks.
-
-    Exit status: 0 it would be accepted; 1 it would be refused, and why is printed; 2 the command
-    was written wrongly.
     """
     appkey = read_secret(appkey_file, "PULLSTATUS_APPKEY", "--appkey-file")
     findings = []

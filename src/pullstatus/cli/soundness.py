@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import getpass
 import sys
 import time
 from pathlib import Path
@@ -13,6 +12,7 @@ import click
 from pullstatus.cli.output import json_option, print_json, print_rows
 from pullstatus.cli.progress import progress
 from pullstatus.cli.session import plainly, say_created, store_option, with_store
+from pullstatus.cli.surroundings import operator
 from pullstatus.store import audit_store, restore_store
 
 
@@ -23,7 +23,7 @@ from pullstatus.store import audit_store, restore_store
 def audit(as_json: bool, store_url: str) -> None:
     """Prove from the data that nothing is lost, doubled or changed.
 
-    Works beside a running server and on a copy; reads only. Exit status 1 if something is wrong.
+    Works beside a running server and on a copy; reads only.
     """
     with progress("Auditing") as report:
         found = asyncio.run(audit_store(store_url, report))
@@ -72,7 +72,7 @@ def backup(file: Path, store_url: str) -> None:
     """Write a consistent, audited copy of the store to a new FILE, while it is in use."""
     with progress("Copying") as report:
         with_store(store_url, lambda store: store.backup(file, report))
-    print_json({"backup": str(file), "bytes": file.stat().st_size})
+    print_json({"backup": click.format_filename(file), "bytes": file.stat().st_size})
 
 
 @click.command("restore")
@@ -91,7 +91,7 @@ def restore(file: Path, store_url: str) -> None:
                 store_url,
                 file,
                 at_ms=time.time_ns() // 1_000_000,
-                actor=getpass.getuser(),
+                actor=operator(),
                 progress=report,
             )
         )

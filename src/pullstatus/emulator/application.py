@@ -34,7 +34,6 @@ from pullstatus.server.http import (
     hang_up,
     read_body,
     respond,
-    whose,
 )
 from pullstatus.store import Store
 from pullstatus.wire import answer
@@ -195,7 +194,7 @@ class EmulatedApplication(Application):
         except StoreUnavailable as error:
             said = sends.refused(Result.OTHER, str(error), sends.ext_of(body))
         except Refused as refusal:
-            log.info("send refused", result=int(refusal.result), **whose(scope))
+            log.info("send refused", result=int(refusal.result))
             said = sends.refused(refusal.result, refusal.errmsg, sends.ext_of(body))
         await respond(scope, send, 200, [JSON, NO_STORE], said)
 

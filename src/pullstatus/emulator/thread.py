@@ -32,6 +32,7 @@ __all__ = ["EmulatorThread", "ThreadFaults"]
 T = TypeVar("T")
 
 START_S = 60.0  # far more than a start takes, on any machine
+STOP_S = 60.0  # likewise
 
 
 class EmulatorThread:
@@ -90,7 +91,9 @@ class EmulatorThread:
         """Stop, and return once the thread has ended."""
         if self._thread.is_alive():
             self._loop.call_soon_threadsafe(self._server.stop_now)
-        self._thread.join()
+        self._thread.join(STOP_S)
+        if self._thread.is_alive():
+            raise TimeoutError(f"the emulator has not stopped for {STOP_S:.0f} seconds")
         if self._owns_log:
             structlog.reset_defaults()
             self._owns_log = False
@@ -100,7 +103,8 @@ class EmulatorThread:
             self._ready.set_result((asyncio.get_running_loop(), server))
 
         try:
-            asyncio.run(emulate(self.scenario, "127.0.0.1", 0, on_ready=ready))
+            with asyncio.Runner(loop_factory=_new_event_loop) as runner:
+                runner.run(emulate(self.scenario, "127.0.0.1", 0, on_ready=ready))
         except BaseException as error:
             if self._ready.done():
                 logging.getLogger(__name__).exception("the emulator has failed")
@@ -163,6 +167,19 @@ class EmulatorThread:
             return work(emulation)
 
         return self._await(run)
+
+
+def _new_event_loop() -> asyncio.AbstractEventLoop:
+    """A loop with a clock of its own.
+
+    asyncio's asks `time.monotonic`, which freezegun stops in the tests of our users: no timer of
+    the server would ever be due, and it would not even end.
+    """
+    try:
+        import uvloop  # noqa: PLC0415 - not built for Windows
+    except ImportError:
+        return asyncio.new_event_loop()
+    return uvloop.new_event_loop()
 
 
 class ThreadFaults:

@@ -40,6 +40,8 @@ def open_committer(path: Path, name: Path, *, server: bool, reserve_bytes: int) 
             raise
     except StoreMoved as error:
         raise StoreRefused(str(error)) from error
+    except (apsw.Error, OSError) as error:
+        raise StoreRefused(f"{path} cannot be opened: {error}") from error
     return Committer(log, names, lambda: has_room(path, reserve_bytes))
 
 

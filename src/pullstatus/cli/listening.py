@@ -1,0 +1,64 @@
+"""Where a command listens: `--host` and `--port`.
+
+Kubernetes puts variables into every container beside a Service called `pullstatus`, and so do links
+of Docker: `PULLSTATUS_PORT=tcp://10.43.214.28:8080`, `PULLSTATUS_SERVICE_HOST` and others. Of these
+we read the first, which is told from a port by its form; a test holds all names that we read
+against all that such a Service makes.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from typing import TypeVar
+
+import click
+
+__all__ = ["listening_options"]
+
+F = TypeVar("F", bound=Callable[..., object])
+
+_INJECTED = re.compile(r"[a-z]+://")
+
+
+class _Port(click.Option):
+    """An option whose variable may have been set by the platform, for another purpose."""
+
+    def resolve_envvar_value(self, ctx: click.Context) -> str | None:
+        """The variable's value, unless it is the address of a Service."""
+        value = super().resolve_envvar_value(ctx)
+        if value is None or not _INJECTED.match(value):
+            return value
+        if not ctx.resilient_parsing:
+            click.echo(
+                "pullstatus: PULLSTATUS_PORT is not heeded: the platform has set it to the address"
+                " of a service of this name. --port or the configuration file say the port",
+                err=True,
+            )
+        return None
+
+
+def listening_options(help_of_host: str) -> Callable[[F], F]:
+    """`--host` and `--port`."""
+
+    def decorate(command: F) -> F:
+        command = click.option(
+            "--port",
+            cls=_Port,
+            type=click.IntRange(0, 65535),
+            envvar="PULLSTATUS_PORT",
+            default=8080,
+            show_default=True,
+            show_envvar=True,
+            help="Port to listen on; 0 takes a free one.",
+        )(command)
+        return click.option(
+            "--host",
+            envvar="PULLSTATUS_HOST",
+            default="127.0.0.1",
+            show_default=True,
+            show_envvar=True,
+            help=help_of_host,
+        )(command)
+
+    return decorate

@@ -1,0 +1,76 @@
+"""Every exit status of every command, and what it means.
+
+`--help` takes them from here; a test compares what commands really end with. The numbers below 64
+are each command's own; 70 is `EX_SOFTWARE` of sysexits, 130 what shells give to a program that
+Ctrl-C has ended.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final
+
+import click
+
+__all__ = ["FAILED", "INTERRUPTED", "RESTART", "WRONG", "describe", "meanings"]
+
+FAILED: Final = 1
+WRONG: Final = click.UsageError.exit_code
+RESTART: Final = 70
+INTERRUPTED: Final = 130
+
+COMMON: Final[Mapping[int, str]] = {
+    0: "done",
+    FAILED: "it failed, and standard error says why",
+    WRONG: "the command was written wrongly, or a variable that it reads",
+    INTERRUPTED: "Ctrl-C",
+}
+SERVING: Final[Mapping[int, str]] = {
+    0: "a clean stop, by TERM or Ctrl-C",
+    FAILED: "it cannot start",
+    RESTART: "the store failed, and a restart is due",
+}
+OWN: Final[Mapping[str, Mapping[int, str]]] = {
+    "audit": {0: "sound", FAILED: "something is wrong, or the store cannot be read"},
+    "bench": {0: "all was measured", FAILED: "something could not be"},
+    "demo": SERVING,
+    "emulate": SERVING,
+    "pull": {
+        0: "the mailbox is empty, or --follow was ended by TERM or Ctrl-C",
+        FAILED: "the target cannot be used",
+        3: "the service refuses",
+        4: "the service could not be reached, run it again",
+        5: "a page may be lost, because the service does not know Idempotency-Key, or has not yet"
+        " told whether it does",
+        INTERRUPTED: "TERM or Ctrl-C, run it again to go on",
+    },
+    "push": {
+        0: "all were accepted",
+        FAILED: "FILE cannot be used",
+        3: "some were refused",
+        4: "the service could not be reached or does not accept, run it again",
+        5: "the last line of FILE is not finished and waits",
+        INTERRUPTED: "Ctrl-C, run it again to go on",
+    },
+    "serve": SERVING,
+    "verify": {
+        0: "it would be accepted",
+        FAILED: "it would be refused, and why is printed",
+    },
+}
+"""By command, without the program's name; what is not here is as in `COMMON`."""
+
+
+def meanings(command: str) -> dict[int, str]:
+    """What each status of a command means; `command` is like "app create"."""
+    return dict(sorted({**COMMON, **OWN.get(command, {})}.items()))
+
+
+def describe(command: click.Command, path: str) -> None:
+    """End the help of a command, or of those below it, with its statuses."""
+    if isinstance(command, click.Group):
+        for name, below in command.commands.items():
+            describe(below, f"{path} {name}")
+        return
+    said = "; ".join(f"{status} {meaning}" for status, meaning in meanings(path).items())
+    command.epilog = f"Exit status: {said}."
