@@ -6,6 +6,8 @@ were dealt with, all of them as one digest and the first few one by one, and a f
     the same          it begins with them, and may have grown
     another one       it has none of the first few: it is pushed from its start
     a changed one     anything in between: refused, since parts would be skipped or pushed twice
+
+A log that is rotated is another file of its name, and its progress goes along with its inode.
 """
 
 from __future__ import annotations
@@ -43,6 +45,7 @@ class Done(msgspec.Struct, frozen=True, kw_only=True):
 
     run       tells this push from another of the same lines
     name      of the file
+    inode     of the file, a hint where it is when it has another name
     lines     records that are dealt with
     sending   records after them that are on their way, as one batch: cut otherwise they would not
               be known again
@@ -54,6 +57,7 @@ class Done(msgspec.Struct, frozen=True, kw_only=True):
     goal: Goal
     run: str
     name: str
+    inode: int = 0
     lines: int = 0
     sending: int = 0
     digest: str = ""
@@ -97,8 +101,11 @@ class Progress:
         said: what a person should know about this file.
     """
 
-    def __init__(self, slots: Slots[Done] | None, fresh: Done, *, again: bool) -> None:
+    def __init__(
+        self, slots: Slots[Done] | None, fresh: Done, *, again: bool, shared: bool = False
+    ) -> None:
         self._slots = slots
+        self._shared = shared  # its place was named, and may be that of another file
         found = None if slots is None or again else slots.value
         self.done = found or fresh
         self._fresh = fresh
@@ -128,7 +135,7 @@ class Progress:
             self._seen.add(line)
         if self._seen.digest == done.digest:
             self.skipped = done.lines
-            self._write(msgspec.structs.replace(done, name=fresh.name))
+            self._write(msgspec.structs.replace(done, name=fresh.name, inode=fresh.inode))
             return records, on_their_way
         if not self._seen.count:
             # Emptied, as some log rotations do: there is nothing to push, and what comes next
@@ -138,6 +145,10 @@ class Progress:
         self._check_another(source)
         self._seen = Fingerprint()
         self.said = f"{file} is another file than the one pushed before: from its start"
+        renamed = _with_inode(file, done.inode)
+        if renamed is not None:
+            self.said += f"; that one is {renamed} now, and its progress goes along"
+            _hand_on(done, renamed)
         self._write(fresh)
         return source.records(), []
 
@@ -153,16 +164,17 @@ class Progress:
                 " back, and new or corrected records into a file of their own; or give --again to"
                 " push all that is there now, also what was accepted before"
             )
-        if done.name != self._fresh.name:
+        if self._shared and done.name != self._fresh.name:
             raise StoreRefused(
                 f"the progress kept is that of another file, {done.name}: name another place with"
                 " --state, or give --again to push this file from its start"
             )
         if not done.ended:
+            renamed = _with_inode(file, done.inode) or "that one, under a name of its own"
             raise StoreRefused(
                 f"{file} is another file than the one whose push was cut short after {count}."
-                " Finish that one first, under a name of its own, with --state and the progress"
-                " file; or give --again to leave it and push this one"
+                f" Finish {renamed} first, with --state and this progress file; or give --again to"
+                " leave it and push this one"
             )
 
     def sending(self, batch: list[Line]) -> None:
@@ -199,6 +211,28 @@ class Progress:
             self._slots.write(done)
 
 
+def _with_inode(file: Path, inode: int) -> Path | None:
+    """The file beside `file` that has this inode."""
+    with os.scandir(file.parent) as entries:
+        names = [entry.name for entry in entries if entry.inode() == inode]
+    return next((file.with_name(name) for name in names if name != file.name), None)
+
+
+def _hand_on(done: Done, renamed: Path) -> None:
+    path = _place(renamed)
+    if not path.exists():
+        with Slots(path, Done) as slots:
+            slots.write(msgspec.structs.replace(done, name=_text(renamed.name)))
+
+
+def _place(file: Path) -> Path:
+    return file.with_name(file.name + ".pushed")
+
+
+def _text(name: str) -> str:
+    return os.fsencode(name).decode("utf-8", "backslashreplace")
+
+
 @contextlib.contextmanager
 def progress_of(
     source: Source, goal: Goal, state_path: Path | None, *, again: bool
@@ -215,10 +249,9 @@ def progress_of(
         yield Progress(None, Done(goal=goal, run=run, name=""), again=again)
         return
     file = source.path
-    name = os.fsencode(file.name).decode("utf-8", "backslashreplace")
-    path = state_path or file.with_name(file.name + ".pushed")
-    with Slots(path, Done) as slots:
-        progress = Progress(slots, Done(goal=goal, run=random, name=name), again=again)
+    fresh = Done(goal=goal, run=random, name=_text(file.name), inode=source.inode)
+    with Slots(state_path or _place(file), Done) as slots:
+        progress = Progress(slots, fresh, again=again, shared=state_path is not None)
         try:
             yield progress
         finally:

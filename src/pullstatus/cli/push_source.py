@@ -35,7 +35,7 @@ ARRAY_CHARS_MAX: Final = 64 * 1024 * 1024
 """A JSON array is read at once; longer ones would need memory that nobody planned for."""
 
 LINE_ENDS: Final = ("\n", "\r")
-BLANKS: Final = " \t\r\n"  # those of JSON
+BLANKS: Final = " \t\r\n\ufeff"  # those of JSON, and what joined files have between them
 UNREADABLE: Final = (OSError, UnicodeDecodeError, EOFError, zlib.error)
 GZIP: Final = b"\x1f\x8b"
 FOREIGN: Final = {
@@ -74,12 +74,15 @@ class Source:
         if str(path) == "-":
             self.file: BinaryIO = sys.stdin.buffer
             self.is_pipe = True
+            self.inode = 0
             return
         try:
             self.file = path.open("rb")
         except OSError as error:
             raise InvalidSetting(f"{path} cannot be read: {error.strerror}") from error
-        self.is_pipe = not stat.S_ISREG(os.fstat(self.file.fileno()).st_mode)
+        found = os.fstat(self.file.fileno())
+        self.is_pipe = not stat.S_ISREG(found.st_mode)
+        self.inode = found.st_ino
         self._head = b"" if self.is_pipe else self._read_head(HEAD_BYTES)
 
     def records(self) -> Records:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import errno
 import json
 import os
+import pty
 import sqlite3
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from random import Random
@@ -593,6 +596,28 @@ def test_standard_output_does_not_forget_a_page_either(tmp_path: Path) -> None:
     StdoutTarget(MOVED, state).close()
 
 
+def test_terminal_gets_no_control_characters(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Spelt out, it is the same JSON; a pipe gets the bytes that were sent."""
+    json_text = '{"text":"\x9b31m\u202e好"}'.encode()
+    page: Page[Record] = Page(
+        kind=Kind.REPLY, records=(Reply(json=json_text),), key="a", keyed=True
+    )
+    master, slave = pty.openpty()
+    reading, writing = os.pipe()
+    for place, out, due in (
+        (master, slave, '{"text":"\\u009b31m\\u202e好"}\r\n'.encode()),
+        (reading, writing, json_text + b"\n"),
+    ):
+        with os.fdopen(out, "w") as stdout, monkeypatch.context() as patched:
+            patched.setattr(sys, "stdout", stdout)
+            with contextlib.closing(StdoutTarget(SOURCE, tmp_path / f"{out}.state")) as target:
+                target.settle(page)
+            assert os.read(place, 4096) == due
+        os.close(place)
+
+
 @pytest.mark.parametrize(
     ("one", "other", "same"),
     [
@@ -872,6 +897,34 @@ def test_slots_keep_the_value_before_when_a_write_is_torn(tmp_path: Path) -> Non
             assert state.value == pages[0]
         with Slots(path, NextPage) as state:
             assert state.value == pages[0]
+
+
+def test_slots_keep_the_value_before_when_the_disk_is_full(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also when it stays so: the slot of the last whole value is not the next to be written."""
+    path = tmp_path / "state"
+    pages = [NextPage(f"key-{number}", number, NOW_S) for number in range(4)]
+    real = os.pwrite
+
+    def little(file: int, data: bytes, start: int) -> int:
+        if len(data) < SLOT_BYTES:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return real(file, data[:20], start)
+
+    with Slots(path, NextPage) as state:
+        state.write(pages[0])
+        with monkeypatch.context() as patched:
+            patched.setattr(os, "pwrite", little)
+            for page in pages[1:3]:
+                with pytest.raises(StoreFailed, match="No space"):
+                    state.write(page)
+        assert slots.peek(path, NextPage) is None  # it is locked
+    assert slots.peek(path, NextPage) == pages[0]
+    with Slots(path, NextPage) as state:
+        assert state.value == pages[0]
+        state.write(pages[3])
+    assert slots.peek(path, NextPage) == pages[3]
 
 
 def test_slots_that_are_something_else_are_refused(tmp_path: Path) -> None:

@@ -154,14 +154,36 @@ def test_push_that_was_cut_short_is_not_forgotten_for_another_file(
 ) -> None:
     pushing.run(lines(*range(8)), cut_after=1)
     pushing.path.rename(tmp_path / "old.ndjson")
-    with pytest.raises(StoreRefused, match=r"cut short after 6 records.*--again"):
-        pushing.run(lines(50))
+    assert pushing.run("") == []
+    for _ in range(2):
+        with pytest.raises(
+            StoreRefused, match=r"cut short after 6 records.*Finish .*/old\.ndjson.*--again"
+        ):
+            pushing.run(lines(50))
     old = Pushing(tmp_path / "old.ndjson")
-    state = tmp_path / "in.ndjson.pushed"
-    assert old.run(state=state) == [3, 4, 5, 6, 7]
-    with pytest.raises(StoreRefused, match=r"that of another file, old\.ndjson.*--state"):
-        pushing.run()
-    assert pushing.run(again=True) == [50]
+    assert old.run(state=tmp_path / "in.ndjson.pushed") == [3, 4, 5, 6, 7]
+    assert pushing.run() == [50]
+
+
+def test_progress_is_not_shared_by_two_files(pushing: Pushing, tmp_path: Path) -> None:
+    state = tmp_path / "state"
+    pushing.run(lines(1), state=state)
+    other = Pushing(tmp_path / "other.ndjson")
+    with pytest.raises(StoreRefused, match=r"that of another file, in\.ndjson.*--state"):
+        other.run(lines(2), state=state)
+    assert other.run(state=state, again=True) == [2]
+
+
+def test_progress_of_a_rotated_log_goes_along(pushing: Pushing, tmp_path: Path) -> None:
+    """What came to it after its last push is neither lost nor pushed with all else again."""
+    pushing.run(lines(*range(5)))
+    pushing.path.write_text(lines(*range(7)))
+    rotated = tmp_path / "in.ndjson.1"
+    pushing.path.rename(rotated)
+    assert pushing.run(lines(50)) == [50]
+    assert f"{rotated} now" in pushing.said
+    assert Pushing(rotated).run() == [5, 6]
+    assert pushing.run(lines(50, 51)) == [51]
 
 
 def test_progress_goes_along_with_a_file_that_was_renamed(pushing: Pushing, tmp_path: Path) -> None:

@@ -110,6 +110,10 @@ def test_what_cannot_be_read_is_named_once(content: bytes, name: str, told: str)
         list(open_records(content, name))
 
 
+def test_byte_order_marks_of_joined_files_are_blanks() -> None:
+    assert read(TEXT.encode("utf-8-sig") * 2) == BOTH * 2
+
+
 def test_long_array_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(push_source, "ARRAY_CHARS_MAX", 20)
     with pytest.raises(InvalidBody, match=r"jq -c '\.\[\]'"):
