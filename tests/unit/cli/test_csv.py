@@ -11,7 +11,7 @@ from typing import Any, cast
 import pytest
 
 from pullstatus import Page
-from pullstatus.cli.pull_targets import Csv, harmless
+from pullstatus.cli.pull_forms import Csv, harmless
 from pullstatus.cli.push_source import Records
 from pullstatus.client.records import read_record
 from pullstatus.records import Kind
