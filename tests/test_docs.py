@@ -25,6 +25,7 @@ from pullstatus.emulator.faults import Fault, FaultName
 from pullstatus.emulator.scenario import Failure, Rule, Scenario, convert, parse_scenario
 from pullstatus.emulator.sms import Template
 from pullstatus.server import http
+from pullstatus.server.figures import RESULTS, STATUSES
 from pullstatus.wire.codes import Result
 from pullstatus.wire.signature import sign
 from tests.harness import made
@@ -271,7 +272,9 @@ def test_http_reference_lists_the_checks_of_the_pull_call_and_no_others() -> Non
     rows = re.findall(r"(?m)^\| (\d+) \| .* \| (\d+) \|$", HTTP)
     checks = [(int(place), int(code)) for place, code in rows]
     assert [place for place, _ in checks] == list(range(1, len(checks) + 1))
-    assert {code for _, code in checks} == {int(code) for code in used}
+    assert {code for _, code in checks} == {int(code) for code in used - {Result.OK}}
+    # A path that is none is no pull, so it is not counted as one.
+    assert {code for _, code in checks} | {0} == {*map(int, RESULTS), int(Result.UNKNOWN_PATH)}
 
 
 def test_http_reference_lists_the_problems_that_there_are() -> None:
@@ -288,6 +291,7 @@ def test_http_reference_lists_the_problems_that_there_are() -> None:
     section = HTTP.partition("## Problems")[2].partition("\n## ")[0]
     listed = re.findall(r"(?m)^\| (\d+) \| ([^|]+) \|", section)
     assert {(int(http_status), title) for http_status, title in listed} == raised
+    assert {int(http_status) for http_status, _ in listed} | {200} == set(STATUSES)
 
 
 def _title(argument: ast.expr) -> object:

@@ -24,6 +24,7 @@ import trustme
 from pullstatus import limits, store
 from pullstatus.server import serve
 from pullstatus.server.serve import ServeOptions, Server
+from pullstatus.version import VERSION
 from tests.harness import (
     COMMAND,
     PATIENCE_S,
@@ -39,6 +40,41 @@ def logged(program: Program, event: str) -> list[dict[str, Any]]:
     """Its log lines of this event."""
     lines = (json.loads(line) for line in program.log().splitlines())
     return [line for line in lines if line["event"] == event]
+
+
+# --- the beginning and the end, in the log --------------------------------------------------------
+
+
+def test_log_tells_what_was_started_and_stopped(tmp_path: Path) -> None:
+    program = Program(tmp_path)
+    app = program.create_app()
+    with program:
+        program.feed(app, statuses(5))
+        program.pull(app, max=2)
+    with program:
+        pass
+    first, second = logged(program, "started")
+    assert first["version"] == VERSION
+    assert first["store"] == program.store
+    assert first["address"].startswith("http://127.0.0.1:")
+    assert (first["applications"], first["tokens"], first["waiting"]) == (1, 1, 0)
+    assert second["waiting"] == 3
+    stopped = logged(program, "stopped")[0]
+    assert (stopped["records_in"], stopped["records_out"], stopped["waiting"]) == (5, 2, 3)
+    assert stopped["failed"] is False
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("sqlite:////var/lib/mailboxes.db", "sqlite:////var/lib/mailboxes.db"),
+        ("sqlite:///a@b.db", "sqlite:///a@b.db"),
+        ("postgresql://me:secret@db:5432/x?password=secret", "postgresql://db:5432/x"),
+        ("nonsense", "nonsense"),
+    ],
+)
+def test_log_shows_a_store_without_its_secrets(url: str, shown: str) -> None:
+    assert serve._public(url) == shown
 
 
 # --- the end --------------------------------------------------------------------------------------

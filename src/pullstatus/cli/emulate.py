@@ -37,7 +37,8 @@ if TYPE_CHECKING:
     default="warning",
     show_default=True,
     show_envvar=True,
-    help="How much to log, as JSON lines on standard error; info tells of faults and refusals.",
+    help="How much to log on standard error, as JSON lines, or as text on a terminal; info tells of"
+    " faults and refusals.",
 )
 @click.option("--example", is_flag=True, help="Print an example of a scenario, and end.")
 @plainly

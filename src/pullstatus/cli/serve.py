@@ -183,7 +183,7 @@ def _ready(server: Server) -> None:
     default="info",
     show_default=True,
     show_envvar=True,
-    help="How much to log, as JSON lines on standard error.",
+    help="How much to log on standard error, as JSON lines, or as text on a terminal.",
 )
 @click.pass_context
 @plainly

@@ -34,6 +34,7 @@ from pullstatus.server.http import (
     hang_up,
     read_body,
     respond,
+    whose,
 )
 from pullstatus.store import Store
 from pullstatus.wire import answer
@@ -194,7 +195,7 @@ class EmulatedApplication(Application):
         except StoreUnavailable as error:
             said = sends.refused(Result.OTHER, str(error), sends.ext_of(body))
         except Refused as refusal:
-            log.info("send refused", result=int(refusal.result))
+            log.info("send refused", result=int(refusal.result), **whose(scope))
             said = sends.refused(refusal.result, refusal.errmsg, sends.ext_of(body))
         await respond(scope, send, 200, [JSON, NO_STORE], said)
 

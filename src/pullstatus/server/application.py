@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
+from time import perf_counter
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -87,11 +88,17 @@ class Application:
         if scope["method"] == "TRACE":
             await respond_problem(scope, send, 405, METHOD_NOT_ALLOWED, "TRACE is not served")
         elif path == PULL_PATH:
+            began = perf_counter()
             await self._pull(scope, receive, send)
+            self.figures.seconds["pull"].add(perf_counter() - began)
         elif path.startswith("/ingest/"):
+            began = perf_counter()
             await self._ingest(scope, receive, send)
+            self.figures.seconds["ingest"].add(perf_counter() - began)
         elif path.startswith("/callbacks/"):
+            began = perf_counter()
             await self._callback(scope, receive, send)
+            self.figures.seconds["callbacks"].add(perf_counter() - began)
         elif path.startswith("/v5/"):
             body = answer.failure(Result.UNKNOWN_PATH, "no such call; this one is pullstatus")
             await respond(scope, send, 200, [JSON, NO_STORE], body)

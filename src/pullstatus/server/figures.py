@@ -8,35 +8,74 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
+from itertools import product
 
-from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client import (
+    CollectorRegistry,
+    PlatformCollector,
+    ProcessCollector,
+    generate_latest,
+)
 from prometheus_client.core import (
     CounterMetricFamily,
     GaugeMetricFamily,
+    HistogramMetricFamily,
+    InfoMetricFamily,
     Metric,
     SummaryMetricFamily,
 )
 from prometheus_client.registry import Collector
 
+from pullstatus.durations import Durations
 from pullstatus.records import Kind
 from pullstatus.store import Backlog, Engine
+from pullstatus.version import VERSION
+from pullstatus.wire.codes import Result
+
+CALLS = ("pull", "ingest", "callbacks")
+DOORS = CALLS[1:]
+STATUSES = (200, 400, 401, 403, 404, 405, 413, 415, 422, 500, 503)
+RESULTS = (
+    Result.OK,
+    Result.SIG_MISMATCH,
+    Result.SIG_MISSING,
+    Result.BAD_REQUEST,
+    Result.NOT_PERMITTED,
+    Result.OTHER,
+    Result.ADDRESS_REFUSED,
+    Result.UNKNOWN_SDKAPPID,
+    Result.DISABLED,
+    Result.TIME_SKEW,
+    Result.IN_ARREARS,
+    Result.TOO_FREQUENT,
+    Result.BAD_HTTP,
+    Result.SDKAPPID_MISSING,
+)
 
 
 class Figures:
-    """Counts since the server started."""
+    """Counts since the server started.
+
+    Every series that can come is there from the start, at 0: what is born with its first value
+    shows no increase, and an alarm that waits for one stays silent.
+    """
 
     def __init__(self) -> None:
         self.records_in: Counter[Kind] = Counter(dict.fromkeys(Kind, 0))
         self.repaired: Counter[Kind] = Counter(dict.fromkeys(Kind, 0))
         self.records_out: Counter[Kind] = Counter(dict.fromkeys(Kind, 0))
-        self.pulls: Counter[int] = Counter({0: 0})  # by result code
+        self.pulls: Counter[int] = Counter(dict.fromkeys(map(int, RESULTS), 0))
         self.pulls_dropped = 0
-        self.batches: Counter[tuple[str, int]] = Counter()  # by door and HTTP status
+        self.unanswered: Counter[str] = Counter(dict.fromkeys(CALLS, 0))
+        self.batches: Counter[tuple[str, int]] = Counter(dict.fromkeys(product(DOORS, STATUSES), 0))
+        self.seconds = {call: Durations() for call in CALLS}
 
 
 def render(figures: Figures, engine: Engine, backlog: list[Backlog], oldest_age_s: float) -> bytes:
     """All figures in Prometheus' text format."""
     registry = CollectorRegistry()
+    ProcessCollector(registry=registry)
+    PlatformCollector(registry=registry)
     registry.register(_Once(list(_metrics(figures, engine, backlog, oldest_age_s))))
     return generate_latest(registry)
 
@@ -89,6 +128,23 @@ def _metrics(
         figures.pulls_dropped,
     )
 
+    unanswered = CounterMetricFamily(
+        "pullstatus_unanswered",
+        "Requests whose outcome is not known, and whose connection was closed. Alert on any.",
+        labels=["call"],
+    )
+    seconds = HistogramMetricFamily(
+        "pullstatus_request_seconds",
+        "Time from the head of a request to its answer, which waits for the body and the commit.",
+        labels=["call"],
+    )
+    for call in CALLS:
+        unanswered.add_metric([call], figures.unanswered[call])
+        taken = figures.seconds[call]
+        seconds.add_metric([call], taken.cumulative(), taken.sum_s)
+    yield unanswered
+    yield seconds
+
     batches = CounterMetricFamily(
         "pullstatus_batches",
         "Batches answered, by door and HTTP status.",
@@ -118,8 +174,11 @@ def _metrics(
     )
     yield GaugeMetricFamily("pullstatus_mailboxes", "Mailboxes there are.", len(backlog))
     yield GaugeMetricFamily("pullstatus_store_bytes", "Size of the store's files.", engine.bytes)
-    yield SummaryMetricFamily(
-        "pullstatus_commit_seconds", "Time a commit took.", engine.commits, engine.commit_s
+    yield HistogramMetricFamily(
+        "pullstatus_commit_seconds",
+        "Time a commit took.",
+        engine.durations.cumulative(),
+        engine.durations.sum_s,
     )
     yield SummaryMetricFamily(
         "pullstatus_commit_operations",
@@ -127,3 +186,4 @@ def _metrics(
         engine.commits,
         engine.operations,
     )
+    yield InfoMetricFamily("pullstatus_build", "Which version this is.", {"version": VERSION})

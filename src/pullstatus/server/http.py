@@ -5,6 +5,9 @@ The hot calls speak ASGI directly: a request object for each would cost as much 
 
 from __future__ import annotations
 
+import itertools
+import re
+import secrets
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
@@ -110,6 +113,50 @@ def gone(scope: Scope) -> bool:
     """Whether the peer has certainly gone. One that only says no more still gets its answer."""
     ask = scope.get("extensions", {}).get("pullstatus.gone")
     return ask is not None and bool(ask())
+
+
+# --- whose request it is, for the log -------------------------------------------------------------
+
+_RUN = secrets.token_hex(3)  # so that names do not come again after a restart
+_requests = itertools.count(1)
+_ADDRESS = re.compile(r"[0-9A-Za-z.:%_-]{1,64}")
+_SDKAPPID = re.compile(rb"(?:^|&)sdkappid=([0-9]{1,10})(?:&|$)")
+_INGEST = re.compile(r"/ingest/([0-9]{1,10})/")
+
+
+def request_id(scope: Scope) -> str:
+    """The name of a request in the log and in its refusal; it gets one when somebody asks."""
+    name = scope.get("pullstatus.request")
+    if name is None:
+        name = scope["pullstatus.request"] = f"{_RUN}-{next(_requests)}"
+    return str(name)
+
+
+def request_id_header(scope: Scope) -> tuple[bytes, bytes]:
+    """The same for the answer, so that whoever was refused can name it."""
+    return b"pullstatus-request-id", request_id(scope).encode()
+
+
+def whose(scope: Scope) -> dict[str, object]:
+    """Who asks, for a log line: the request's name, address, application and token's name.
+
+    The address is the one that the rules are applied to: with a trusted proxy, what that one says.
+    The application is the one that is named, whether the request was its own or not.
+    """
+    client = scope.get("client")
+    known: dict[str, object] = {"request": request_id(scope)}
+    if client:
+        # A proxy may pass on whatever a stranger wrote.
+        known["address"] = client[0] if _ADDRESS.fullmatch(client[0]) else "(no address)"
+    token = scope.get("pullstatus.token")
+    named = _SDKAPPID.search(scope["query_string"]) or _INGEST.match(scope["path"])
+    if named is not None:
+        known["sdkappid"] = int(named[1])
+    elif token is not None and token.sdkappid is not None:
+        known["sdkappid"] = token.sdkappid
+    if token is not None:
+        known["token"] = token.name
+    return known
 
 
 def hang_up(scope: Scope) -> None:

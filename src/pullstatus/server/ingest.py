@@ -45,8 +45,10 @@ from pullstatus.server.http import (
     hang_up,
     header,
     read_body,
+    request_id_header,
     respond,
     respond_problem,
+    whose,
 )
 from pullstatus.store import Store
 
@@ -103,7 +105,9 @@ class _Door:
         except Disconnected:
             return
         except OutcomeUnknown:
-            log.error("batch not answered", reason="the outcome of its commit is unknown")
+            reason = "the outcome of its commit is unknown"
+            log.error("batch not answered", door=self.name, reason=reason, **whose(scope))
+            self._figures.unanswered[self.name] += 1
             hang_up(scope)
         except Exception as error:  # noqa: BLE001 - logged with its trace
             internal = Problem(500, INTERNAL_ERROR, "nothing was stored; send it again")
@@ -115,17 +119,23 @@ class _Door:
 
     async def _refuse(self, problem: Problem, scope: Scope, send: Send) -> None:
         self._figures.batches[self.name, problem.http_status] += 1
+        told = {"door": self.name, "status": problem.http_status, "reason": problem.title}
+        cause = problem.__cause__
+        if isinstance(cause, InvalidRecord):
+            told |= {"member": cause.member, "index": cause.index}
         if problem.http_status == 500:
-            log.error("batch failed", door=self.name, exc_info=problem.__cause__)
+            log.error("batch failed", **told, **whose(scope), exc_info=cause)
+        elif problem.http_status == 503:
+            log.warning("batch put off", **told, cause=str(cause), **whose(scope))
         else:
-            log.info("batch refused", door=self.name, status=problem.http_status)
+            log.info("batch refused", **told, **whose(scope))
         await respond_problem(
             scope,
             send,
             problem.http_status,
             problem.title,
             problem.detail,
-            headers=problem.headers,
+            headers=[*problem.headers, request_id_header(scope)],
             **self._refusal(problem),
         )
 
@@ -150,11 +160,12 @@ class _Door:
         except BodyTooLarge as error:
             raise Problem(413, "Body too large", str(error)) from error
 
-    async def _token(self, secret: str) -> Token | None:
+    async def _token(self, scope: Scope, secret: str) -> Token | None:
         token = self._registry.token(secret)
         if token is None:
             await self._look()
             token = self._registry.token(secret)
+        scope["pullstatus.token"] = token
         return token
 
     async def _application(self, sdkappid: int) -> Live:
@@ -226,7 +237,6 @@ class _Door:
         raise AssertionError
 
     def _put_off(self, error: StoreUnavailable) -> Problem:
-        log.warning("batch put off", door=self.name, reason=str(error))
         return Problem(
             503,
             "Cannot store now",
@@ -241,7 +251,7 @@ class CallbackDoor(_Door):
     name = "callbacks"
 
     async def _take(self, scope: Scope, receive: Receive) -> int:
-        token = await self._token(scope["path"].removeprefix("/callbacks/"))
+        token = await self._token(scope, scope["path"].removeprefix("/callbacks/"))
         if token is None:
             raise Problem(401, "Unknown token", "no token has this secret; it may be revoked")
         if token.sdkappid is None:
@@ -299,7 +309,7 @@ class IngestDoor(_Door):
             raise Problem(
                 401, "Token missing", "send Authorization: Bearer TOKEN", headers=challenge
             )
-        token = await self._token(secret.strip().decode("latin-1"))
+        token = await self._token(scope, secret.strip().decode("latin-1"))
         if token is None:
             raise Problem(
                 401,

@@ -37,7 +37,9 @@ from pullstatus.server.http import (
     hang_up,
     header,
     read_body,
+    request_id_header,
     respond,
+    whose,
 )
 from pullstatus.server.rate import RateLimiter
 from pullstatus.store import Page, Store, pull_id
@@ -89,17 +91,21 @@ class PullCall:
         except Refused as refusal:
             result = int(refusal.result)
             body = answer.failure(result, refusal.errmsg)
-            log.info("pull refused", result=result)
+            log.info("pull refused", result=result, reason=refusal.errmsg, **whose(scope))
+            headers.append(request_id_header(scope))
         except Disconnected:
             self._figures.pulls_dropped += 1
             return
         except OutcomeUnknown as error:
             # A cause is here only if nobody foresaw it: the one thing worth a trace.
-            log.error("pull not answered", reason=str(error), exc_info=error.__cause__)
+            cause = error.__cause__
+            log.error("pull not answered", reason=str(error), exc_info=cause, **whose(scope))
+            self._figures.unanswered["pull"] += 1
             hang_up(scope)
             return
         except Exception:  # before the store was asked: see `_hand_out`
-            log.exception("pull failed")
+            log.exception("pull failed", **whose(scope))
+            headers.append(request_id_header(scope))
             result = int(Result.OTHER)
             body = answer.failure(result, "internal error; nothing was consumed, try again")
         self._figures.pulls[result] += 1
@@ -126,7 +132,7 @@ class PullCall:
                 self._store, live, request, kind, count_max, address=address, key=key, now_ms=now_ms
             )
             try:
-                return await self._hand_out(live, kind, asking)
+                return await self._hand_out(live, kind, asking, scope)
             except SettingChanged:
                 await self._look()
                 live = self._check(request, address, now_ms // 1000)
@@ -135,7 +141,7 @@ class PullCall:
         )
 
     async def _hand_out(
-        self, live: Live, kind: Kind, asking: Awaitable[Page]
+        self, live: Live, kind: Kind, asking: Awaitable[Page], scope: Scope
     ) -> tuple[Headers, bytes]:
         """The answer with what the store hands out.
 
@@ -156,7 +162,7 @@ class PullCall:
         except StoreUnavailable as error:
             raise Refused(Result.OTHER, f"{error}; nothing was consumed") from error
         except StoreCorrupt as error:
-            log.exception("pull failed")
+            log.exception("pull failed", **whose(scope))
             raise Refused(Result.OTHER, "the store is damaged; nothing was consumed") from error
         except OutcomeUnknown:
             raise

@@ -24,6 +24,7 @@ from pullstatus.server.certificate import Certificate
 from pullstatus.server.protocol import Protocol
 from pullstatus.server.signals import handled
 from pullstatus.store import Store, open_store
+from pullstatus.version import VERSION
 
 log = structlog.get_logger(__name__)
 
@@ -141,6 +142,7 @@ class Server:
                 return
 
             def ready() -> None:
+                self._log_start(registry)
                 self.started.set()
                 if on_ready is not None:
                     on_ready(self.address)
@@ -151,6 +153,7 @@ class Server:
                 await self._uvicorn.serve(sockets=[listener])
                 for chore in chores:
                     chore.cancel()
+            self._log_stop(registry)
         finally:
             listener.close()
             await self._close_store()
@@ -186,6 +189,40 @@ class Server:
         log.info("reloaded", changed=sorted(changed & followed))
         if needed := sorted(changed - followed):
             log.warning("restart needed", changed=needed)
+
+    def _log_start(self, registry: Registry) -> None:
+        options = self.options
+        log.info(
+            "started",
+            version=VERSION,
+            address=self.address,
+            store=_public(options.store),
+            retention_days=options.retention_days,
+            trusted_proxies=options.trusted_proxies,
+            applications=len(registry.applications),
+            tokens=len(registry.tokens),
+            waiting=self._waiting(registry),
+        )
+
+    def _log_stop(self, registry: Registry) -> None:
+        figures = self.application.figures
+        log.info(
+            "stopped",
+            version=VERSION,
+            store=_public(self.options.store),
+            failed=self.failure is not None,
+            records_in=sum(figures.records_in.values()),
+            records_out=sum(figures.records_out.values()),
+            waiting=self._waiting(registry),
+        )
+
+    def _waiting(self, registry: Registry) -> int:
+        """Records that wait for the applications that are known, by what is in memory."""
+        return sum(
+            self.store.waiting(box)
+            for live in registry.applications.values()
+            for box in live.mailboxes
+        )
 
     def _interrupt(self) -> None:
         """A first Ctrl-C stops, a second one waits for nobody."""
@@ -344,6 +381,13 @@ class _Uvicorn(uvicorn.Server):
 
     def _connections(self) -> list[Protocol]:
         return cast("list[Protocol]", list(self.server_state.connections))
+
+
+def _public(url: str) -> str:
+    """A store's URL without the name and password that it may hold."""
+    scheme, mark, rest = url.partition("://")
+    host, slash, path = rest.partition("/")
+    return f"{scheme}{mark}{host.rpartition('@')[2]}{slash}{path.partition('?')[0]}"
 
 
 def _listen(host: str, port: int) -> socket.socket:

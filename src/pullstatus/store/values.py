@@ -13,6 +13,7 @@ from collections.abc import Callable
 
 import msgspec
 
+from pullstatus.durations import Durations
 from pullstatus.records import Kind
 
 Progress = Callable[[int, int], None]
@@ -292,6 +293,7 @@ class Engine(msgspec.Struct, frozen=True):
         operations: appends and pulls that shared those commits.
         bytes: size of the store's files now.
         room: whether there is room for more entries.
+        durations: of the commits.
     """
 
     commits: int
@@ -299,3 +301,4 @@ class Engine(msgspec.Struct, frozen=True):
     operations: int
     bytes: int
     room: bool
+    durations: Durations

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Any, TypeVar, cast
 
 from pullstatus.apps import AppKey, Application, Live, Registry, Token, token_digest
+from pullstatus.durations import Durations
 from pullstatus.server import application
 from pullstatus.store import Append, Backlog, Engine, Page, Pull, Setting, Store
 from tests.harness import Answer, App
@@ -27,6 +28,7 @@ class FakeStore:
         self.append_answer: int | BaseException = 1
         self.pull_answer: Page | BaseException = Page(0, 0, b"", 0)
         self.oldest_ms: int | None = None
+        self.mailboxes: list[Backlog] = []
 
     async def append(self, operation: Append) -> int:
         self.appended.append(operation)
@@ -42,10 +44,10 @@ class FakeStore:
         return []
 
     async def backlog(self) -> list[Backlog]:
-        return []
+        return self.mailboxes
 
     def engine(self) -> Engine:
-        return Engine(0, 0.0, 0, 0, True)
+        return Engine(0, 0.0, 0, 0, True, Durations())
 
 
 def _given(answer: T | BaseException) -> T:
@@ -67,6 +69,7 @@ class Served:
             cast("Store", self.store), self.registry, now_ms=now_ms
         )
         self.hung_up = False
+        self.address = "192.0.2.7"
 
     async def ask(
         self,
@@ -85,7 +88,7 @@ class Served:
             "root_path": "",
             "query_string": query.encode(),
             "headers": sent,
-            "client": ("192.0.2.7", 40_000),
+            "client": (self.address, 40_000),
             "extensions": {"pullstatus.hang_up": self._hang_up},
         }
         content = body if isinstance(body, bytes) else json.dumps(body).encode()

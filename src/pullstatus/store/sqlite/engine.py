@@ -260,7 +260,12 @@ class SqliteStore:
         """See `Store.engine`."""
         report = self._writer.report
         return Engine(
-            report.commits, report.commit_s, report.operations, file_bytes(self._path), report.room
+            report.commits,
+            report.commit_s,
+            report.operations,
+            file_bytes(self._path),
+            report.room,
+            self._writer.commits,
         )
 
     async def backup(self, path: Path, progress: Progress) -> None:

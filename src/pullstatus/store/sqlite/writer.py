@@ -15,6 +15,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
+from pullstatus.durations import Durations
 from pullstatus.errors import StoreUnavailable
 from pullstatus.store.sqlite.committer import Report
 from pullstatus.store.sqlite.operations import Operation
@@ -48,6 +49,7 @@ class Writer:
     Attributes:
         waiting: entries that wait in each mailbox, by `states.slot`, after the newest commit.
         report: the newest one; its figures are those of the engine.
+        commits: how long each took, as far as a report told of it.
     """
 
     def __init__(
@@ -68,6 +70,8 @@ class Writer:
         self._failure: BaseException | None = None
         self.waiting: dict[int, int] = {}
         self.report: Report
+        self.commits = Durations()
+        self._commit_s = 0.0  # in all, as of the newest report
         channel.start(self._on_report)
 
     def submit(self, operation: Operation) -> asyncio.Future[Any]:
@@ -109,6 +113,9 @@ class Writer:
 
     def _on_report(self, report: Report) -> None:
         self.report = report
+        if report.commit_s != self._commit_s:
+            self.commits.add(report.commit_s - self._commit_s)
+            self._commit_s = report.commit_s
         self.waiting.update(report.waiting)
         if report.failure is not None and self._failure is None:
             self._failure = report.failure

@@ -1,0 +1,199 @@
+"""What a log line says: whose it is, what was wrong, and nothing of what was sent."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import json
+import logging
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import structlog
+
+from pullstatus.errors import InvalidSetting, StoreUnavailable
+from pullstatus.server import logs
+from tests.harness import Answer, reply, status
+from tests.unit.server.asgi import APP, SECRET, Served
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.fixture
+def written(monkeypatch: pytest.MonkeyPatch) -> Iterator[io.StringIO]:
+    """What the log writes, as the program sets it up."""
+    yield from _written(monkeypatch, io.StringIO())
+
+
+@pytest.fixture
+def shown(monkeypatch: pytest.MonkeyPatch) -> Iterator[io.StringIO]:
+    """The same on a terminal."""
+    yield from _written(monkeypatch, Terminal())
+
+
+def _written(monkeypatch: pytest.MonkeyPatch, output: io.StringIO) -> Iterator[io.StringIO]:
+    root = logging.getLogger()
+    handlers, level = root.handlers, root.level
+    configuration = structlog.get_config()
+    monkeypatch.setattr(sys, "stderr", output)
+    monkeypatch.setattr(structlog, "configure", _uncached(structlog.configure))
+    logs.configure()
+    yield output
+    structlog.configure(**configuration)
+    root.handlers = handlers
+    root.setLevel(level)
+
+
+def _uncached(configure: Any) -> Any:  # noqa: ANN401
+    """The loggers of modules live longer than a test."""
+    return lambda **settings: configure(**settings | {"cache_logger_on_first_use": False})
+
+
+def lines(output: io.StringIO) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in output.getvalue().splitlines()]
+
+
+def ask(work: Any) -> Answer:  # noqa: ANN401
+    answer = asyncio.run(work)
+    assert isinstance(answer, Answer)
+    return answer
+
+
+WHOSE = {"address": "192.0.2.7", "sdkappid": APP.sdkappid}
+
+
+def test_refused_pull_says_whose_it_is(written: io.StringIO) -> None:
+    served = Served()
+    target, body = APP.request(at=0)
+    answer = ask(served.post(target, body))
+    assert answer.result == 1021
+    [line] = lines(written)
+    assert line.items() >= ({"event": "pull refused", "result": 1021} | WHOSE).items()
+    assert line["reason"] == answer.json["errmsg"]
+    assert line["request"] == answer.header("pullstatus-request-id")
+
+
+def test_refused_pull_says_whose_it_claims_to_be_even_if_its_body_is_none(
+    written: io.StringIO,
+) -> None:
+    served = Served()
+    for query in ("random=1&sdkappid=77", "sdkappid=13877700077&random=1", "sdkappid=x"):
+        ask(served.post(f"/v5/tlssmssvr/pullstatus?{query}", b"canary"))
+    told = [line.get("sdkappid") for line in lines(written)]
+    assert told == [77, None, None], "a number with eleven digits is no sdkappid"
+
+
+def test_refused_batch_names_token_application_and_member(written: io.StringIO) -> None:
+    served = Served()
+    bad = status(2, sid="canary" * 20)
+    answers = [ask(served.ingest([status(1), bad])), ask(served.callback([status(1), bad]))]
+    for answer, line, door in zip(answers, lines(written), ("ingest", "callbacks"), strict=True):
+        due = {
+            "event": "batch refused",
+            "door": door,
+            "status": 400,
+            "reason": "Invalid record",
+            "member": "sid",
+            "index": 1,
+            "token": "gateway",
+        }
+        assert line.items() >= (due | WHOSE).items()
+        assert line["request"] == answer.header("pullstatus-request-id")
+    assert len({line["request"] for line in lines(written)}) == 2
+
+
+def test_batch_of_an_unknown_token_says_where_it_came_from(written: io.StringIO) -> None:
+    served = Served()
+    ask(served.post("/callbacks/pst_canary", b"[]"))
+    ask(served.post(f"/ingest/{APP.sdkappid}/replies", b"[]"))
+    ask(served.post("/ingest/13877700077/replies", b"[]"))
+    callbacks, ingest, odd = lines(written)
+    assert callbacks["address"] == ingest["address"] == "192.0.2.7"
+    assert "sdkappid" not in callbacks
+    assert ingest["sdkappid"] == APP.sdkappid
+    assert "13877700077" not in json.dumps(odd)
+
+
+def test_batch_put_off_is_one_warning_with_its_cause(written: io.StringIO) -> None:
+    served = Served()
+    served.store.append_answer = StoreUnavailable("too much waits")
+    ask(served.ingest([status(1)]))
+    [line] = lines(written)
+    assert (line["level"], line["cause"], line["token"]) == ("warning", "too much waits", "gateway")
+
+
+def test_address_that_a_proxy_made_up_is_not_written(written: io.StringIO) -> None:
+    served = Served()
+    served.address = "\x1b[31mcanary"
+    ask(served.callback(b""))
+    assert lines(written)[0]["address"] == "(no address)"
+
+
+def test_accepted_and_handed_out_is_not_logged(written: io.StringIO) -> None:
+    served = Served()
+    ask(served.ingest([status(1)]))
+    ask(served.pull())
+    assert written.getvalue() == ""
+
+
+def test_trace_has_files_lines_and_kinds_but_nothing_that_was_sent(written: io.StringIO) -> None:
+    """Errors that are not ours quote what they stumble over."""
+    served = Served()
+    served.store.append_answer = ValueError("13877700077 canary")
+    ask(served.callback(reply(1, text="canary")))
+    [line] = lines(written)
+    assert line["event"] == "batch failed"
+    assert "asgi.py" in line["exception"]
+    assert line["exception"].endswith("builtins.ValueError")
+    assert "canary" not in written.getvalue()
+    assert SECRET not in written.getvalue()
+
+
+def test_trace_shows_what_an_error_came_of_and_what_ours_says(written: io.StringIO) -> None:
+    log = structlog.get_logger("test")
+    log.error("failed", exc_info=ExceptionGroup("canary", [InvalidSetting("the fix")]))
+    trace = lines(written)[0]["exception"]
+    full = OSError(28, "No space left", "/a/canary")
+    kinds = [line for line in trace.splitlines() if not line.startswith(" ")]
+    assert kinds == ["builtins.ExceptionGroup", "pullstatus.errors.InvalidSetting: the fix"]
+    try:
+        raise InvalidSetting("the fix") from full
+    except InvalidSetting:
+        log.exception("failed")
+    trace = lines(written)[1]["exception"]
+    assert trace.startswith("builtins.OSError: No space left\n")
+    assert "canary" not in written.getvalue()
+
+
+def test_log_of_a_library_is_written_alike(written: io.StringIO) -> None:
+    logging.getLogger("asyncio").error("something", exc_info=ValueError("canary"))
+    [line] = lines(written)
+    assert line["event"] == "something"
+    assert line["exception"] == "builtins.ValueError"
+
+
+def test_level_can_be_changed_while_it_runs(
+    written: io.StringIO, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "stderr", written)  # pytest puts its own in place for each phase
+    log = structlog.get_logger("test")
+    for level in ("error", "info", "warning"):
+        logs.configure(level)
+        log.info(level)
+    assert [line["event"] for line in lines(written)] == ["info"]
+
+
+def test_terminal_gets_text(shown: io.StringIO) -> None:
+    served = Served()
+    served.store.append_answer = ValueError("canary")
+    ask(served.callback([status(1)]))
+    text = shown.getvalue()
+    assert "batch failed" in text
+    assert not text.startswith("{")
+    assert "builtins.ValueError" in text
+    assert "canary" not in text
