@@ -19,6 +19,7 @@ see `keys`. A key is done with when its page was acknowledged, or handed to a ca
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from random import Random, SystemRandom
 from typing import Final, Generic, TypeVar, cast
 from urllib.parse import SplitResult, urlsplit
@@ -123,7 +124,7 @@ class Puller:
             return page
         finally:
             if not page:
-                self.claims.give_back(claim)
+                claim.let_go()
 
     def _ask(self, claim: Claim) -> Flow[Page[Record]]:
         pauses = Pauses(*RETRY_S, self.random)
@@ -255,13 +256,9 @@ class Follower(Generic[R]):
         claim.page = page
         claim.attempts += 1
 
-        def finish(*, acknowledged: bool) -> None:
-            if acknowledged:
-                self._claims.settle(claim)
-            else:
-                self._claims.give_back(claim)
-
-        return Batch(page, claim.attempts, finish)
+        batch = Batch(page, claim.attempts, partial(self._claims.finish, claim))
+        claim.hand_over(batch)
+        return batch
 
 
 # --- what both kinds of call share ----------------------------------------------------------------

@@ -16,6 +16,7 @@ under it. Once that is a day ago, asking brings another page, and says nothing o
 from __future__ import annotations
 
 import threading
+import weakref
 from collections.abc import Callable
 from typing import Any, Final
 
@@ -90,7 +91,7 @@ class Claim:
 
     Attributes:
         next: the page, as far as it is known.
-        page: the page itself, if it came and its receiver failed with it.
+        page: the page itself, if it came and has yet to be acknowledged.
         attempts: how often the page was handed over.
     """
 
@@ -99,7 +100,25 @@ class Claim:
         self.next = next_page
         self.page: Page[Any] | None = None
         self.attempts = 0
-        self.held = True
+        self._held = True
+        self._batch: Callable[[], object] | None = None
+
+    @property
+    def free(self) -> bool:
+        """Whether nobody has it in hand; a batch that was dropped without a word is in nobody's."""
+        return not self._held or (self._batch is not None and self._batch() is None)
+
+    def hold(self) -> None:
+        """Have it in hand."""
+        self._held, self._batch = True, None
+
+    def hand_over(self, batch: object) -> None:
+        """Put it into the hands of whoever has the batch."""
+        self._batch = weakref.ref(batch)
+
+    def let_go(self) -> None:
+        """Have it in hand no more."""
+        self._held = False
 
 
 class Claims:
@@ -123,8 +142,8 @@ class Claims:
         """
         with self._lock:
             for claim in self._claims:
-                if not claim.held and claim.kind is kind and key in (None, claim.next.key):
-                    claim.held = True
+                if claim.free and claim.kind is kind and key in (None, claim.next.key):
+                    claim.hold()
                     claim.next = claim.next.sized(count_max)
                     return claim
             claim = Claim(kind, NextPage.new(key or self._new_key(), count_max))
@@ -132,14 +151,17 @@ class Claims:
                 self._claims.append(claim)
             return claim
 
-    def give_back(self, claim: Claim) -> None:
-        """Let the next caller have it."""
-        claim.held = False
-
     def forsake(self) -> None:
         """In a forked process: they are all the parent's, and the lock may be held there."""
         self._lock = threading.Lock()
         self._claims = []
+
+    def finish(self, claim: Claim, *, acknowledged: bool) -> None:
+        """Its page was acknowledged; or its receiver failed, and the next caller gets it."""
+        if acknowledged:
+            self.settle(claim)
+        else:
+            claim.let_go()
 
     def settle(self, claim: Claim) -> None:
         """Forget it: its page is safe, or will never come."""

@@ -70,7 +70,8 @@ class Batch(Generic[R_co]):
                 database.store(batch)
 
     or call `ack` yourself. When the block raises, the same batch comes again, if the iterator is
-    asked once more, or another one of the same client.
+    asked once more, or another one of the same client. So does a batch that was dropped, with its
+    iterator, before its `ack`.
 
     Attributes:
         page: the page itself.

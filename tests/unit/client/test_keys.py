@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
+import gc
 import threading
 from collections.abc import Callable
 from random import Random
@@ -10,7 +12,7 @@ from random import Random
 import httpx
 import pytest
 
-from pullstatus import AnswerLost, Client, ClientError, KeyExpired, Kind, NotConnected
+from pullstatus import AnswerLost, AsyncClient, Client, ClientError, KeyExpired, Kind, NotConnected
 from pullstatus.client.keys import LATE_S, NextPage
 from tests.unit.client.conftest import (
     APPKEY,
@@ -122,6 +124,32 @@ def test_iterator_keeps_its_callers_key_until_a_page_came(client: Hands) -> None
     assert client.keys[4] != "mine"
 
 
+def test_cancelled_pull_is_gone_on_with_by_the_next() -> None:
+    async def scenario() -> list[str]:
+        keys = []
+        asked = asyncio.Event()
+
+        async def answer(request: httpx.Request) -> httpx.Response:
+            keys.append(request.headers["Idempotency-Key"])
+            asked.set()
+            if len(keys) == 1:
+                await asyncio.Event().wait()
+            return page(1, waiting=0)
+
+        transport = httpx.MockTransport(answer)
+        async with AsyncClient(BASE_URL, SDKAPPID, APPKEY, transport=transport) as client:
+            first = asyncio.ensure_future(client.pull(Kind.REPLY))
+            await asked.wait()
+            first.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await first
+            assert await client.pull(Kind.REPLY)
+        return keys
+
+    first, second = asyncio.run(scenario())
+    assert first == second
+
+
 def test_other_service_gets_a_new_key_each_time(client: Hands) -> None:
     """Where keys are not known, nothing is kept, and nothing is said of doubt later."""
     client.over(page(), LOST, httpx.ConnectError("refused"), page(), attempts_max=1)
@@ -184,6 +212,24 @@ def test_failed_batch_comes_again_from_another_iterator(client: Hands, waiting: 
     assert len(client.requests) == 1
     batch.ack()
     assert sids(following.one()) == ["8:2"]
+
+
+def test_batch_that_was_dropped_comes_again_from_another_iterator(client: Hands) -> None:
+    """Its receiver failed before it came to call `ack`, and the program starts over."""
+    client.over(page(1, waiting=1), page(2, waiting=0))
+
+    def work() -> None:
+        for _batch in iter(client.batches(follow=False).one, None):
+            raise OSError("disk full")
+
+    with pytest.raises(OSError, match="full"):
+        work()
+    gc.collect()  # some interpreters take their time
+    following = client.batches(follow=False)
+    batch = following.one()
+    assert (sids(batch), batch.attempt) == (["8:1"], 2)
+    batch.ack()
+    assert list(following.drain()) == [["8:2"]]
 
 
 def test_failed_batch_that_is_given_up_does_not_come_again(client: Hands) -> None:
