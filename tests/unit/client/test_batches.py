@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
-
 import httpx
 import pytest
 
-from pullstatus import AnswerLost, AsyncClient, Kind, NotAcknowledged, Reply
-from tests.unit.client.conftest import APPKEY, BASE_URL, SDKAPPID, Hands, page, refusal
+from pullstatus import AnswerLost, Kind, NotAcknowledged, Reply
+from tests.unit.client.conftest import Hands, page, refusal
 
 
 def test_drain_ends_when_the_service_says_nothing_waits(client: Hands) -> None:
@@ -143,32 +141,3 @@ def test_batch_says_what_it_is(client: Hands) -> None:
     assert len(batch) == 2
     assert batch.records == batch.page.records
     assert "2 delivery-statuses, open" in repr(batch)
-
-
-def test_cancelled_pull_is_asked_for_again() -> None:
-    """A cancellation comes in the middle of anything; the page in flight keeps its key."""
-
-    async def scenario() -> list[str]:
-        keys = []
-        asked = asyncio.Event()
-
-        async def answer(request: httpx.Request) -> httpx.Response:
-            keys.append(request.headers["Idempotency-Key"])
-            asked.set()
-            if len(keys) == 1:
-                await asyncio.Event().wait()
-            return page(1, waiting=0)
-
-        transport = httpx.MockTransport(answer)
-        async with AsyncClient(BASE_URL, SDKAPPID, APPKEY, transport=transport) as client:
-            batches = client.delivery_statuses()
-            first = asyncio.ensure_future(anext(batches))
-            await asked.wait()
-            first.cancel()
-            with pytest.raises(asyncio.CancelledError):
-                await first
-            assert len(await anext(batches)) == 1
-        return keys
-
-    first, second = asyncio.run(scenario())
-    assert first == second

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import gc
 import threading
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from random import Random
 
 import httpx
@@ -124,7 +124,16 @@ def test_iterator_keeps_its_callers_key_until_a_page_came(client: Hands) -> None
     assert client.keys[4] != "mine"
 
 
-def test_cancelled_pull_is_gone_on_with_by_the_next() -> None:
+@pytest.mark.parametrize(
+    "pull",
+    [lambda client: client.pull(Kind.REPLY), lambda client: anext(client.replies())],
+    ids=["by hand", "iterator"],
+)
+def test_cancelled_pull_is_gone_on_with_by_the_next(
+    pull: Callable[[AsyncClient], Awaitable[object]],
+) -> None:
+    """A cancellation comes in the middle of anything; the page in flight keeps its key."""
+
     async def scenario() -> list[str]:
         keys = []
         asked = asyncio.Event()
@@ -138,12 +147,12 @@ def test_cancelled_pull_is_gone_on_with_by_the_next() -> None:
 
         transport = httpx.MockTransport(answer)
         async with AsyncClient(BASE_URL, SDKAPPID, APPKEY, transport=transport) as client:
-            first = asyncio.ensure_future(client.pull(Kind.REPLY))
+            first = asyncio.ensure_future(pull(client))
             await asked.wait()
             first.cancel()
             with pytest.raises(asyncio.CancelledError):
                 await first
-            assert await client.pull(Kind.REPLY)
+            assert await pull(client)
         return keys
 
     first, second = asyncio.run(scenario())
