@@ -121,18 +121,19 @@ async def make(folder: Path, *, log_ends_with: str | None) -> Original:
     await store.close()
     stands = [maker.stand()]
     ends: list[int] = []
-    suffixes = [""]
-    maker.store = store = await open_store(url)
-    if log_ends_with is not None:
+    if log_ends_with is None:
+        files = {"": path.read_bytes()}
+    else:
+        maker.store = store = await open_store(url)
         verbs = ["append", "pull"] * 5
         for verb in [*verbs, log_ends_with]:
             await (maker.append() if verb == "append" else maker.pull())
             stands.append(maker.stand())
-        suffixes.append("-wal")
-        ends = commit_ends((folder / f"{NAME}-wal").read_bytes())
+        files = {suffix: (folder / f"{NAME}{suffix}").read_bytes() for suffix in ("", "-wal")}
+        paired, *ends = commit_ends(files["-wal"])
+        assert paired < ends[0]
         assert len(ends) == len(stands) - 1
-    files = {suffix: (folder / f"{NAME}{suffix}").read_bytes() for suffix in suffixes}
-    await store.close()
+        await store.close()
     return Original(files, dict(maker.records), maker.pages, stands, ends)
 
 
@@ -141,7 +142,7 @@ def _hex(size: int) -> str:
 
 
 def commit_ends(log: bytes) -> list[int]:
-    """Where commits end in a write-ahead log that was never begun anew."""
+    """Where commits end in a log: one that pairs it with its file, then those of records."""
     return [
         start + FRAME_BYTES
         for start in range(WAL_HEADER_BYTES, len(log), FRAME_BYTES)

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import click
 
-from pullstatus.cli.output import json_option, print_json, print_rows
+from pullstatus.cli.output import json_option, moment, print_json, print_rows
 from pullstatus.cli.progress import progress
 from pullstatus.cli.session import plainly, say_created, store_option, with_store
 from pullstatus.cli.surroundings import operator
-from pullstatus.store import audit_store, restore_store
+from pullstatus.store import AuditReport, audit_store, restore_store
 
 
 @click.command("audit")
@@ -24,6 +24,10 @@ def audit(as_json: bool, store_url: str) -> None:
     """Prove from the data that nothing is lost, doubled or changed.
 
     Works beside a running server and on a copy; reads only.
+
+    It proves the store against itself, not that this is its newest state: an older copy is sound,
+    too. So it says when the newest record came or left, when a server last began with it, whether
+    a log lay beside the file, and in which epoch (one more with each restore) it is.
     """
     with progress("Auditing") as report:
         found = asyncio.run(audit_store(store_url, report))
@@ -46,8 +50,14 @@ def audit(as_json: bool, store_url: str) -> None:
         }
         for row in found.mailboxes
     ]
+    state = {
+        "epoch": found.epoch,
+        "newest": found.newest_ms and moment(found.newest_ms),
+        "served": found.served_ms and moment(found.served_ms),
+        "log": found.log,
+    }
     if as_json or not sys.stdout.isatty():
-        print_json({"sound": not problems, "mailboxes": rows, "problems": problems})
+        print_json({"sound": not problems, "mailboxes": rows, "problems": problems, **state})
     else:
         columns = list(rows[0]) if rows else []
         print_rows(rows, as_json=False, columns=columns, empty="No mailboxes yet.")
@@ -58,10 +68,21 @@ def audit(as_json: bool, store_url: str) -> None:
             wraps="problem",
             empty="Sound: accepted = waiting + handed out + erased + expired + quarantined.",
         )
+        click.echo(_as_of(found))
     for problem in problems:
         click.echo(f"{problem['mailbox'] or 'store'}: {problem['problem']}", err=True)
     if problems:
         sys.exit(1)
+
+
+def _as_of(found: AuditReport) -> str:
+    newest = "none yet" if found.newest_ms is None else f"of {moment(found.newest_ms)}"
+    served = "never served" if found.served_ms is None else f"served {moment(found.served_ms)}"
+    return (
+        f"Newest record: {newest}; epoch {found.epoch}; {served};"
+        f" {'a' if found.log else 'no'} log beside the file. No audit can know whether there is a"
+        " newer state of it elsewhere."
+    )
 
 
 @click.command("backup")

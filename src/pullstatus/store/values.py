@@ -247,10 +247,25 @@ class AuditRow(msgspec.Struct, frozen=True):
 
 
 class AuditReport(msgspec.Struct, frozen=True):
-    """What an audit saw: how every mailbox stands, and all that is wrong."""
+    """What an audit saw: how every mailbox stands, and all that is wrong.
+
+    It proves a store against itself. Whether that is the newest state of it is for whoever reads
+    this to judge; so it says what time it seems to be in there.
+
+    Attributes:
+        epoch: 1, and one more with every restore.
+        newest_ms: when the newest entry came or left; None if none ever did.
+        log: whether there was a log beside the file.
+        served_ms: when a server last began with this file; None if none ever did, or the mark that
+            it leaves was not taken along.
+    """
 
     mailboxes: list[Backlog]
     findings: list[Finding]
+    epoch: int = 0
+    newest_ms: int | None = None
+    log: bool = False
+    served_ms: int | None = None
 
 
 class Finding(msgspec.Struct, frozen=True):

@@ -17,7 +17,7 @@ STEP = "CREATE TABLE later (id INTEGER PRIMARY KEY) STRICT; INSERT INTO later VA
 
 def formats(file: Path) -> tuple[int, int]:
     connection = apsw.Connection(str(file))
-    found = connection.pragma("application_id"), connection.pragma("user_version")
+    found = connection.pragma("application_id"), schema.version(connection)
     connection.close()
     return found
 

@@ -54,7 +54,7 @@ def test_command_does_not_change_the_format_under_a_running_server(tmp_path: Pat
         asyncio.run(opened(url))
     asyncio.run(opened(url))
     with apsw.Connection(str(path)) as connection:
-        assert connection.pragma("user_version") == schema.VERSION
+        assert schema.version(connection) == schema.VERSION
 
 
 def test_pulls_go_on_when_the_appends_beside_them_find_no_room(

@@ -18,11 +18,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import apsw
+import msgspec
 
 from pullstatus.errors import StoreCorrupt, StoreRefused
-from pullstatus.store.sqlite import chunk, reading, schema
+from pullstatus.store.sqlite import chunk, pairing, reading, schema
 from pullstatus.store.sqlite.connection import open_reader
-from pullstatus.store.sqlite.place import check_there
+from pullstatus.store.sqlite.place import check_there, holds_nothing, served_ms
 from pullstatus.store.values import AuditReport, Backlog, Finding, Outcome, Progress
 
 
@@ -33,9 +34,14 @@ def audit_file(path: Path, progress: Progress) -> AuditReport:
         StoreRefused: there is no file, it is none of ours, or it may not be read.
     """
     check_there(path)
+    log = not holds_nothing(path.with_name(f"{path.name}-wal"))
     try:
         with contextlib.closing(open_reader(path)) as connection:
-            return audit(connection, progress)
+            problem = pairing.find_problem(connection)
+            if problem:
+                return AuditReport([], [Finding(None, problem)])
+            report = audit(connection, progress)
+            return msgspec.structs.replace(report, log=log, served_ms=served_ms(path))
     except apsw.NotADBError as error:
         raise StoreRefused(f"{path} is no database") from error
     except (apsw.CorruptError, apsw.IOError, apsw.SQLError, StoreCorrupt) as error:
@@ -70,9 +76,14 @@ def audit(connection: apsw.Connection, progress: Progress) -> AuditReport:
             done += row.accepted - row.purged
             progress(done, total)
         findings += _strays(connection)
+        epoch = connection.execute("SELECT max(number) FROM epoch").get
+        newest_ms = connection.execute(
+            "SELECT max(at_ms) FROM (SELECT max(accepted_ms) AS at_ms FROM chunk"
+            " UNION ALL SELECT max(at_ms) FROM journal)"
+        ).get
     finally:
         connection.execute("COMMIT")
-    return AuditReport(mailboxes, findings)
+    return AuditReport(mailboxes, findings, epoch, newest_ms)
 
 
 def _problems(connection: apsw.Connection, row: Backlog) -> Iterator[str]:

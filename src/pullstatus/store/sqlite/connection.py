@@ -12,7 +12,7 @@ from pathlib import Path
 import apsw
 
 from pullstatus.errors import StoreCorrupt, StoreRefused
-from pullstatus.store.sqlite import schema
+from pullstatus.store.sqlite import pairing, schema
 
 SQLITE_OLDEST = (3, 51, 3)  # before, two checkpointing connections could lose committed pages
 BUSY_MS = 10_000
@@ -46,6 +46,7 @@ def open_writer(path: Path | str, *, fold: bool = False, vfs: str | None = None)
         connection.wal_autocheckpoint(0)
         if fold:
             _fold(connection)
+        pairing.begin(connection)
         schema.migrate(connection)
     except (apsw.CorruptError, apsw.NotADBError) as error:
         raise StoreCorrupt(
@@ -85,6 +86,7 @@ def _fold(connection: apsw.Connection) -> None:
     """
     connection.set_busy_timeout(0)
     with contextlib.suppress(apsw.BusyError):  # somebody else is at work, so the log is in use
+        pairing.settle(connection)
         connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE)
         # Only the next commit makes the log's end certain. Until then a power cut could bring back
         # a part of the old one, over pages of the file that are newer.

@@ -11,7 +11,7 @@ from pathlib import Path
 import apsw
 
 from pullstatus.errors import StoreRefused
-from pullstatus.store.sqlite import schema
+from pullstatus.store.sqlite import pairing, schema
 from pullstatus.store.sqlite.audit import audit
 from pullstatus.store.sqlite.connection import open_reader, open_writer
 from pullstatus.store.sqlite.place import check_no_log, check_place
@@ -147,6 +147,7 @@ def _copy(files: Files, source: Path, target: Path, progress: Progress) -> None:
                 copying.step(COPY_PAGES)
                 progress(copying.page_count - copying.remaining, copying.page_count)
         writer.pragma("journal_mode", "delete")  # a copy is one plain file
+        pairing.release(writer)
     except (apsw.NotADBError, apsw.CorruptError) as error:
         raise StoreRefused(f"{source} is no sound store: {error}") from error
     except apsw.Error as error:

@@ -21,7 +21,7 @@ from pullstatus.errors import (
     StoreFull,
     StoreUnavailable,
 )
-from pullstatus.store.sqlite import upkeep
+from pullstatus.store.sqlite import pairing, upkeep
 from pullstatus.store.sqlite.appends import append
 from pullstatus.store.sqlite.operations import Answer, Changes, Forget, Operation, Purge
 from pullstatus.store.sqlite.pulls import pull
@@ -123,7 +123,7 @@ class Log:
         if self._wal_pages < least_pages:
             return False
         with translated():
-            self._connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
+            pairing.fold(self._connection)
         self._wal_pages = 0
         return True
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import apsw
 
 from pullstatus.errors import StoreCorrupt, StoreMoved, StoreRefused
-from pullstatus.store.sqlite import schema
+from pullstatus.store.sqlite import pairing, schema
 from pullstatus.store.sqlite.committer import Committer
 from pullstatus.store.sqlite.connection import open_reader, open_writer
 from pullstatus.store.sqlite.log import Log
@@ -75,6 +75,8 @@ def _checked_log(path: Path, *, server: bool) -> Log:
                 if version == schema.VERSION:
                     states = States(connection, server=True)
                     states.begin()  # refuses rows that contradict each other
+            else:
+                pairing.check(connection)
         except (apsw.CorruptError, apsw.NotADBError, apsw.SQLError) as error:
             raise StoreCorrupt(f"{path} is damaged or no database: {error}") from error
         finally:

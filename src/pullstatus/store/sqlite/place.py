@@ -228,6 +228,14 @@ def has_room(path: Path, reserve_bytes: int) -> bool:
     return free.f_bavail * free.f_frsize >= reserve_bytes
 
 
+def served_ms(path: Path) -> int | None:
+    """When a server last took the lock of the file at `path`; None if none ever did."""
+    try:
+        return path.with_name(f"{path.name}-server").stat().st_mtime_ns // 1_000_000
+    except OSError:
+        return None
+
+
 class ServerLock:
     """Held by the one process that serves a store; the kernel lets go of it however that ends."""
 

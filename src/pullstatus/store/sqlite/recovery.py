@@ -21,7 +21,7 @@ from pathlib import Path
 import apsw
 
 from pullstatus.errors import StoreCorrupt
-from pullstatus.store.sqlite import schema
+from pullstatus.store.sqlite import pairing, schema
 
 HEADER_BYTES = 32
 FRAME_HEADER_BYTES = 24
@@ -34,6 +34,7 @@ def check_sound(connection: apsw.Connection, path: Path) -> None:
 
     Raises:
         StoreCorrupt: there is some; nothing was touched.
+        StoreRefused: file and log do not belong together.
     """
     wal = path.with_name(f"{path.name}-wal")
     if not header_is_sound(wal):
@@ -44,6 +45,7 @@ def check_sound(connection: apsw.Connection, path: Path) -> None:
         # A rollback journal: power was cut while the file was being given its write-ahead log, so
         # it has none yet. To roll back takes a writer, which comes next.
         return
+    pairing.check(connection)
     # A command may be committing meanwhile; what looked odd once must look so twice.
     if _hides_commits(connection, wal) and _hides_commits(connection, wal):
         raise StoreCorrupt(f"{wal} is damaged before its end; {_ADVICE}")

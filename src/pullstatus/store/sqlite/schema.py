@@ -26,6 +26,7 @@ E = TypeVar("E", bound=enum.Enum)
 
 APPLICATION_ID = 0x70756C6C  # "pull", in the file's header: what `file` and we know it by
 PAGE_BYTES = 8192  # measured: 4096 and 32768 append a fifth to a half slower, 16384 alike
+FORMAT_MASK = 0xFF  # of user_version; `pairing` has the rest
 SEQ_BITS = 40
 SEQ_MASK = (1 << SEQ_BITS) - 1
 
@@ -195,7 +196,7 @@ def version(connection: apsw.Connection) -> int:
     Raises:
         StoreRefused: the file belongs to something else, or to a newer pullstatus.
     """
-    found: int = connection.pragma("user_version")
+    found: int = connection.pragma("user_version") & FORMAT_MASK
     application: int = connection.pragma("application_id")
     if application not in (0, APPLICATION_ID) or (
         application == 0 and connection.execute("SELECT 1 FROM sqlite_schema LIMIT 1").get
@@ -221,7 +222,8 @@ def migrate(connection: apsw.Connection) -> None:
             if version(connection) == step:
                 connection.execute(MIGRATIONS[step])
                 connection.pragma("application_id", APPLICATION_ID)
-                connection.pragma("user_version", step + 1)
+                word = connection.pragma("user_version") & ~FORMAT_MASK
+                connection.pragma("user_version", word | step + 1)
             connection.execute("COMMIT")
         except BaseException:
             if connection.in_transaction:

@@ -1,0 +1,242 @@
+"""Which log belongs to a file? Told by both, so that neither is used without the other.
+
+SQLite knows the log of a file by its name alone. It takes a file whose log has stayed elsewhere for
+one that has none, and what the newest commits held is lost without a word; and it replays whatever
+log it finds over a file that was put in the place of another, and mixes both.
+
+So `user_version`, which lies in the file's first page, says beside the format:
+
+    needs_log   the file alone is not all there is
+    pair        a random number that the file and the first page in its log have in common
+
+Folding is done so that this holds at every instant, in the file alone as well as with its log:
+
+    commit needs_log=1, a new pair  ->  fold: now the file says that  ->  commit needs_log=0
+
+The last commit begins the log anew, so a log begins with its pair. With its log a file always says
+0, and whoever folds the last of it into the file, be it a command or another program, leaves a file
+that says so.
+
+Source of where things are: sqlite.org, "Database File Format".
+"""
+
+from __future__ import annotations
+
+import contextlib
+import struct
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Self
+
+import apsw
+
+from pullstatus.errors import StoreRefused
+from pullstatus.store.sqlite import schema
+
+WORD_OFFSET = 60  # of user_version in the first page
+LOG_HEADER_BYTES = 32
+FRAME_HEADER_BYTES = 24
+NO_PAIR = 0  # of a file that was made as a whole, and has no log yet
+
+_SHIFT = 8
+_MASK = (1 << 21) - 1
+_SAYS = 1 << 29
+_NEEDS_LOG = 1 << 30
+
+
+@dataclass(frozen=True)
+class Word:
+    """What `user_version` holds.
+
+    Attributes:
+        format: see `schema.version`.
+        pair: what file and log have in common; None if a version wrote it that did not say.
+        needs_log: whether the file is only all there is together with its log.
+    """
+
+    format: int
+    pair: int | None
+    needs_log: bool
+
+    @classmethod
+    def parse(cls, number: int) -> Self:
+        """From the integer that is stored."""
+        pair = number >> _SHIFT & _MASK if number & _SAYS else None
+        return cls(number & schema.FORMAT_MASK, pair, bool(number & _NEEDS_LOG))
+
+    def number(self) -> int:
+        """The integer to store."""
+        says = 0 if self.pair is None else _SAYS | self.pair << _SHIFT
+        return self.format | says | (_NEEDS_LOG if self.needs_log else 0)
+
+
+def fold(connection: apsw.Connection) -> None:
+    """Fold the log into the file, as far as no reader holds it up."""
+    try:
+        pair = _commit(connection, needs_log=True)
+    except apsw.FullError:
+        # Folded, the log begins anew and finds room. First of all with what the file says.
+        connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
+        _repeat(connection)
+        pair = _commit(connection, needs_log=True)
+    connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
+    _commit(connection, needs_log=False, pair=pair)
+
+
+def begin(connection: apsw.Connection) -> None:
+    """Pair the file with its log, before anything is added to that.
+
+    Nothing to do beside a server, or anybody else who has done it already.
+    """
+    with _open(connection, "") as file, _open(connection, "-wal") as log:
+        word = _stored(file)
+        if word.needs_log and word.pair in _pairs(connection, log):
+            return
+    if not _frames(connection):
+        _repeat(connection)
+    fold(connection)
+
+
+def settle(connection: apsw.Connection) -> None:
+    """Have file and log together say that they are all there is, where somebody was cut off."""
+    word = Word.parse(connection.pragma("user_version"))
+    if word.needs_log:
+        _commit(connection, needs_log=False, pair=word.pair)
+
+
+def release(connection: apsw.Connection) -> None:
+    """For a copy, which is all there is and has no log."""
+    word = Word.parse(connection.pragma("user_version"))
+    connection.pragma("user_version", Word(word.format, NO_PAIR, needs_log=False).number())
+
+
+def check(connection: apsw.Connection) -> None:
+    """Refuse a file whose log is not beside it, or is that of another file.
+
+    Raises:
+        StoreRefused: saying which, and what to do.
+    """
+    problem = find_problem(connection)
+    if problem:
+        raise StoreRefused(problem)
+
+
+def find_problem(connection: apsw.Connection) -> str | None:
+    """What is wrong between file and log, if anything is."""
+    # Somebody else may be folding meanwhile; what looked odd once must look so twice.
+    return _look(connection) and _look(connection)
+
+
+def _look(connection: apsw.Connection) -> str | None:
+    name = connection.filename
+    with _open(connection, "") as file, _open(connection, "-wal") as log:
+        word = _stored(file)
+        if not any(_read(log, 0, LOG_HEADER_BYTES + FRAME_HEADER_BYTES)):
+            if not word.needs_log:
+                return None
+            return (
+                f"{name} is not all there is: its log {name}-wal is not beside it, and the newest"
+                " commits are in that. Bring both together; if the log is lost, `pullstatus"
+                f" restore {name}` makes a new store of the rest"
+            )
+        pairs = set()
+        if word.pair is not None:
+            for pair in _pairs(connection, log):
+                if pair == word.pair:
+                    return None
+                pairs.add(pair)
+    if not pairs:
+        return None  # a log without a first page: it says nothing
+    return (
+        f"{name} and its log {name}-wal do not belong together: one of them was put in the place of"
+        " another, and opened together they would be mixed. Bring together what belongs together;"
+        f" if {name} alone is what you want, move the log elsewhere"
+    )
+
+
+def _commit(connection: apsw.Connection, *, needs_log: bool, pair: int | None = None) -> int | None:
+    """Commit what file and log say from now on; returns the pair, a new one if none was given."""
+    if pair is None:
+        pair = 1 + connection.execute("SELECT random()").get % _MASK
+    with _transaction(connection):
+        word = Word.parse(connection.pragma("user_version"))
+        connection.pragma("user_version", Word(word.format, pair, needs_log).number())
+    return pair
+
+
+def _repeat(connection: apsw.Connection) -> None:
+    """Begin the log with what the file says."""
+    with _transaction(connection):
+        connection.pragma("user_version", connection.pragma("user_version"))
+
+
+@contextlib.contextmanager
+def _transaction(connection: apsw.Connection) -> Iterator[None]:
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        yield
+        connection.execute("COMMIT")
+    except BaseException:
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
+        raise
+
+
+def _pairs(connection: apsw.Connection, log: apsw.VFSFile | None) -> Iterator[int | None]:
+    """What each first page in a log says, from its beginning to the last commit."""
+    count = _frames(connection)
+    header = _read(log, 0, LOG_HEADER_BYTES)
+    page_bytes, salts = struct.unpack_from(">I", header, 8)[0], header[16:24]
+    offset = LOG_HEADER_BYTES
+    for _ in range(count):
+        frame = _read(log, offset, FRAME_HEADER_BYTES)
+        if frame[8:16] != salts:
+            return  # begun anew meanwhile
+        if struct.unpack_from(">I", frame)[0] == 1:
+            yield _word(_read(log, offset + FRAME_HEADER_BYTES + WORD_OFFSET, 4)).pair
+        offset += FRAME_HEADER_BYTES + page_bytes
+
+
+def _frames(connection: apsw.Connection) -> int:
+    """How many frames of the log are those of commits."""
+    connection.pragma("schema_version")  # until it has read, it knows of none
+    count, _ = connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_NOOP)
+    return max(0, count)
+
+
+def _stored(file: apsw.VFSFile | None) -> Word:
+    """What the file says by itself, whatever its log says."""
+    return _word(_read(file, WORD_OFFSET, 4))
+
+
+def _word(data: bytes) -> Word:
+    return Word.parse(struct.unpack(">I", data)[0])
+
+
+@contextlib.contextmanager
+def _open(connection: apsw.Connection, suffix: str) -> Iterator[apsw.VFSFile | None]:
+    """The file or its log, to be read; None if it is not there.
+
+    By SQLite's own layer: closing a handle of ours would drop the locks that it holds on the file.
+    """
+    kind = apsw.SQLITE_OPEN_WAL if suffix else apsw.SQLITE_OPEN_MAIN_DB
+    try:
+        file = apsw.VFSFile(
+            connection.open_vfs,
+            connection.filename + suffix,
+            [kind | apsw.SQLITE_OPEN_READONLY, 0],
+        )
+    except apsw.CantOpenError:
+        yield None
+        return
+    try:
+        yield file
+    finally:
+        file.xClose()
+
+
+def _read(file: apsw.VFSFile | None, offset: int, count: int) -> bytes:
+    """Bytes of a file; zeros where it has none."""
+    if file is None or file.xFileSize() < offset + count:
+        return bytes(count)
+    return bytes(file.xRead(count, offset))

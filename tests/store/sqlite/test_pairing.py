@@ -1,0 +1,252 @@
+"""A file is not used without its log, nor with that of another file."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+import signal
+import sys
+from pathlib import Path
+
+import apsw
+import pytest
+
+from pullstatus.errors import StoreRefused
+from pullstatus.store import open_store, restore_store
+from pullstatus.store.sqlite import pairing
+from pullstatus.store.sqlite.audit import audit_file
+from pullstatus.store.sqlite.pairing import NO_PAIR, Word
+from tests.store.build import NOW_MS, STATUSES, append, connection_of, names, pull, records
+from tests.store.conftest import Opener
+
+pytestmark = pytest.mark.anyio
+
+
+def log_of(file: Path) -> Path:
+    return file.with_name(f"{file.name}-wal")
+
+
+def no_progress(_done: int, _total: int) -> None:
+    pass
+
+
+def as_killed(file: Path, name: str) -> Path:
+    """Copies of file and log as they are now, in a folder of their own: what a kill leaves."""
+    folder = file.with_name(name)
+    folder.mkdir()
+    for found in (file, log_of(file)):
+        shutil.copy(found, folder)
+    return folder / file.name
+
+
+def remainders(file: Path) -> list[int]:
+    """How many records the mailboxes of a file hold that is opened as by a server."""
+    return [row.accepted for row in audit_file(file, no_progress).mailboxes]
+
+
+@pytest.mark.parametrize("server", [False, True], ids=["command", "server"])
+@pytest.mark.parametrize("folded", [False, True])
+async def test_a_file_without_its_log_is_refused(
+    opener: Opener, file: Path, *, server: bool, folded: bool
+) -> None:
+    """From the first record on, by servers, commands and audit; with its log it is fine."""
+    store = await opener(server=server)
+    if folded:
+        for _ in range(12):
+            await store.append(append(STATUSES, [b"x" * 16_000] * 60))
+    await store.append(append(STATUSES, records(3)))
+    killed = as_killed(file, "killed")
+    whole = remainders(killed)
+    for left in ("removed", "emptied"):
+        copy = as_killed(file, left)
+        if left == "removed":
+            log_of(copy).unlink()
+        else:
+            os.truncate(log_of(copy), 0)
+        for role in (True, False):
+            with pytest.raises(StoreRefused, match="not all there is"):
+                await open_store(f"sqlite:///{copy}", server=role)
+        [finding] = audit_file(copy, no_progress).findings
+        assert "not all there is" in finding.problem
+    again = await open_store(f"sqlite:///{killed}", server=True)
+    await again.close()
+    assert remainders(killed) == whole
+
+
+async def test_a_file_whose_log_is_lost_can_be_restored_from(opener: Opener, file: Path) -> None:
+    """What is left of it is not lost, too."""
+    store = await opener(server=True)
+    for _ in range(12):
+        await store.append(append(STATUSES, [b"x" * 16_000] * 60))
+    copy = as_killed(file, "killed")
+    log_of(copy).unlink()
+    target = file.with_name("rest.db")
+    await restore_store(f"sqlite:///{target}", copy, at_ms=1, actor="me", progress=no_progress)
+    assert 0 < remainders(target)[0] <= 720
+    await (await open_store(f"sqlite:///{target}", server=True)).close()
+
+
+async def test_a_log_of_another_file_is_refused(opener: Opener, file: Path) -> None:
+    """A backup or an older copy that was put in the place of a file whose log stayed there."""
+    store = await opener(server=True)
+    await store.append(append(STATUSES, records(3)))
+    backup = file.with_name("backup.db")
+    await store.backup(backup, no_progress)
+    await store.append(append(STATUSES, records(3)))
+    for content in ("backup", "other"):
+        copy = as_killed(file, content)
+        if content == "other":
+            other = await open_store(f"sqlite:///{copy.parent}/other.db", server=True)
+            await other.append(append(STATUSES, records(1)))
+            await other.close()
+            shutil.copy(copy.parent / "other.db", copy)
+        else:
+            shutil.copy(backup, copy)
+        before = copy.read_bytes(), log_of(copy).read_bytes()
+        for role in (True, False):
+            with pytest.raises(StoreRefused, match="do not belong together"):
+                await open_store(f"sqlite:///{copy}", server=role)
+        [finding] = audit_file(copy, no_progress).findings
+        assert "do not belong together" in finding.problem
+        assert (copy.read_bytes(), log_of(copy).read_bytes()) == before
+        log_of(copy).unlink()
+        await (await open_store(f"sqlite:///{copy}", server=True)).close()
+
+
+async def test_whoever_folds_the_log_leaves_a_file_that_is_all_there_is(
+    opener: Opener, file: Path
+) -> None:
+    """Another program that opens a store after a kill and closes it, and no clean stop of ours."""
+    store = await opener(server=True)
+    await store.append(append(STATUSES, records(3)))
+    copy = as_killed(file, "killed")
+    stranger = apsw.Connection(str(copy))
+    assert stranger.execute("SELECT tail FROM mailbox").get == 3
+    stranger.close()
+    assert names(copy.parent) == ["store.db"]
+    again = await open_store(f"sqlite:///{copy}", server=True)
+    assert (await again.backlog())[0].accepted == 3
+    await again.close()
+
+
+async def test_a_log_that_grew_over_many_foldings_is_still_the_one(
+    opener: Opener, file: Path
+) -> None:
+    """Each folding begins it anew with another number."""
+    store = await opener(server=True)
+    for _ in range(60):
+        await store.append(append(STATUSES, [b"x" * 16_000] * 60))
+        await store.pull(pull(STATUSES))
+    for number in range(3):
+        copy = as_killed(file, f"killed{number}")
+        again = await open_store(f"sqlite:///{copy}", server=True)
+        assert (await again.backlog())[0].accepted == 3600
+        await again.close()
+
+
+async def test_a_reader_in_the_way_of_folding_does_no_harm(opener: Opener, file: Path) -> None:
+    """Somebody reads when the log is begun, and goes on: the file is not named its log then."""
+    await (await opener(server=True)).close()
+    reader = apsw.Connection(str(file), flags=apsw.SQLITE_OPEN_READONLY)
+    reader.execute("BEGIN")
+    reader.execute("SELECT * FROM mailbox").fetchall()
+    store = await opener(server=True)
+    for _ in range(12):
+        await store.append(append(STATUSES, [b"x" * 16_000] * 60))
+    copy = as_killed(file, "killed")
+    again = await open_store(f"sqlite:///{copy}", server=True)
+    assert (await again.backlog())[0].accepted == 720
+    await again.close()
+    reader.close()
+
+
+async def test_one_that_was_cut_off_while_folding_is_settled(opener: Opener, file: Path) -> None:
+    """Between its two commits, with the log that says so and after a folding of that."""
+    store = await opener(server=True)
+    await store.append(append(STATUSES, records(3)))
+    connection = connection_of(store)
+    pairing._commit(connection, needs_log=True)
+    copy = as_killed(file, "killed")
+    again = await open_store(f"sqlite:///{copy}", server=True)
+    assert (await again.backlog())[0].accepted == 3
+    await again.close()
+    assert remainders(copy) == [3]
+    await (await open_store(f"sqlite:///{copy}")).close()
+
+
+COMMAND = """
+import asyncio, os, signal, sys
+from pullstatus.store import open_store
+from tests.store.build import NOW_MS, STATUSES, append, records
+
+async def main():
+    store = await open_store(sys.argv[1])
+    await store.append(append(STATUSES, records(2)))
+    os.kill(os.getpid(), signal.SIGKILL)
+
+asyncio.run(main())
+"""
+
+
+async def test_a_command_that_was_killed_leaves_a_log_that_belongs(file: Path) -> None:
+    for expected in (2, 4):
+        killed = await asyncio.create_subprocess_exec(
+            sys.executable, "-c", COMMAND, f"sqlite:///{file}"
+        )
+        assert await killed.wait() == -signal.SIGKILL
+        assert log_of(file).stat().st_size
+        assert remainders(file) == [expected]
+    await (await open_store(f"sqlite:///{file}", server=True)).close()
+    assert remainders(file) == [4]
+
+
+async def test_a_backup_or_a_restored_store_names_no_log(opener: Opener, file: Path) -> None:
+    store = await opener(server=True)
+    await store.append(append(STATUSES, records(3)))
+    backup = file.with_name("backup.db")
+    await store.backup(backup, no_progress)
+    connection = apsw.Connection(str(backup), flags=apsw.SQLITE_OPEN_READONLY)
+    assert Word.parse(connection.pragma("user_version")).pair == NO_PAIR
+    assert pairing.find_problem(connection) is None
+    connection.close()
+
+
+@pytest.mark.parametrize(
+    "word",
+    [
+        Word(3, None, needs_log=False),
+        Word(3, NO_PAIR, needs_log=False),
+        Word(3, 1, needs_log=True),
+        Word(255, (1 << 21) - 1, needs_log=True),
+        Word(0, 0x1234, needs_log=False),
+    ],
+)
+def test_a_word_is_read_as_it_was_written(word: Word) -> None:
+    assert Word.parse(word.number()) == word
+    assert 0 <= word.number() < 2**31
+
+
+def test_a_format_without_any_of_it_is_a_word() -> None:
+    """Formats 1 and 2 wrote their number, and nothing else."""
+    assert Word.parse(2) == Word(2, None, needs_log=False)
+
+
+async def test_an_audit_says_of_what_state_it_is(opener: Opener, file: Path) -> None:
+    """It cannot know whether there is a newer one; whoever reads it may."""
+    store = await opener(server=True)
+    empty = audit_file(file, no_progress)
+    assert (empty.epoch, empty.newest_ms, empty.log) == (1, None, True)
+    await store.append(append(STATUSES, records(2), NOW_MS))
+    await store.pull(pull(STATUSES, 1, NOW_MS + 5000))
+    live = audit_file(file, no_progress)
+    assert (live.epoch, live.newest_ms, live.log) == (1, NOW_MS + 5000, True)
+    assert live.served_ms is not None
+    assert abs(live.served_ms - file.with_name("store.db-server").stat().st_mtime * 1000) < 2
+    await store.backup(file.with_name("b.db"), no_progress)
+    backup = audit_file(file.with_name("b.db"), no_progress)
+    assert (backup.newest_ms, backup.log, backup.served_ms) == (NOW_MS + 5000, False, None)
+    target = f"sqlite:///{file.with_name('new.db')}"
+    args = {"at_ms": 1, "actor": "me", "progress": no_progress}
+    await restore_store(target, file.with_name("b.db"), **args)  # type: ignore[arg-type]
+    assert audit_file(file.with_name("new.db"), no_progress).epoch == 2
