@@ -15,7 +15,7 @@ from pullstatus.cli import main
 MAKERS = {("serve",), ("app", "create"), ("token", "create"), ("restore",)}
 MORE = {
     ("app", "set"): ["--pull", "on"],
-    ("redeliver",): ["--pull", "1400006666/0/1", "--yes"],
+    ("redeliver",): ["--pull", "1400006666/0/1", "--reason", "lost", "--yes"],
 }
 """Options that are there to be chosen from."""
 APPKEY = "5f03a35d00ee52a21327ab048186a2c4"
