@@ -244,6 +244,7 @@ def test_pull_whose_peer_has_gone_takes_nothing(shared: Program, app: App, count
     process = shared.process
     assert process is not None
     before = shared.metrics()["pullstatus_pulls_dropped_total"]
+    logged = len(shared.log())
     with shared.connect() as wire:
         wire.send(http_request("POST", *app.request(max=0)))
         assert wire.read().result == 1004  # from here on the connection is known
@@ -256,6 +257,7 @@ def test_pull_whose_peer_has_gone_takes_nothing(shared: Program, app: App, count
         finally:
             process.send_signal(signal.SIGCONT)
     shared.until(lambda: shared.metrics()["pullstatus_pulls_dropped_total"] > before)
+    assert "ASGI" not in shared.log()[logged:]
     assert shared.waiting(app) == 1
 
 

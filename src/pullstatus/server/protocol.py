@@ -99,12 +99,14 @@ class Protocol(HttpToolsProtocol):
         self.transport.abort()
 
     def gone(self, cycle: RequestResponseCycle) -> bool:
-        """Whether the peer of this request has certainly gone.
+        """Whether the peer of this request has certainly gone; its connection is closed then.
 
         The kernel knows of a reset before the loop does, which may have been busy meanwhile. A peer
         that has closed cannot be told from one that says no more and listens, until it is answered.
         """
-        return bool(cycle.disconnected or self.transport.is_closing() or self._hung_up.poll(0))
+        if self._hung_up.poll(0) and not self.transport.is_closing():
+            self.hang_up(cycle)
+        return bool(cycle.disconnected or self.transport.is_closing())
 
     def hang_up(self, cycle: RequestResponseCycle) -> None:
         """Close now, with this and whatever else was to be answered unsaid."""
