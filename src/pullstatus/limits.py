@@ -37,6 +37,21 @@ SDKAPPID_MAX: Final = 2_147_483_647
 APPKEYS_LIVE_MAX: Final = 2
 """Live appkeys of one application: the old and the new one while a key is being changed."""
 
+PULL_RATE_MAX: Final = 1_000_000
+"""Pulls a second that an application may be limited to; more is no limit."""
+
+WAITING_DAYS_MAX: Final = 3650
+"""Days after which what nobody pulled may be set to expire."""
+
+APPLICATION_NAME_CHARS_MAX: Final = 64
+"""Characters of an application's name: room for a customer's, and still one line of a table."""
+
+APPLICATIONS_IMPORT_MAX: Final = 1000
+"""Applications that one import makes: all in one commit, which everybody else waits for."""
+
+IMPORT_BYTES_MAX: Final = 1024 * 1024
+"""A file of applications: 1,000 of them are some 100 KiB."""
+
 LOOKS_PER_S_MAX: Final = 20
 """Looks at the store for changed applications and tokens, each some 0.1 ms: what a caller waits for
 at most, 50 ms, before it is refused for something that a command may just have changed."""

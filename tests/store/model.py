@@ -60,6 +60,7 @@ class Model:
         self.settings: dict[str, tuple[bytes | None, int]] = {}
         self.again: dict[Mailbox, list[Again]] = {}
         self.acts = 0
+        self.marks: dict[str, int] = {}
 
     def copy(self) -> Model:
         return copy.deepcopy(self)
@@ -168,6 +169,12 @@ class Model:
             ]
         return removed
 
+    def mark(self, times: dict[str, int]) -> None:
+        for name, at_ms in times.items():
+            newest = max(at_ms, self.marks.pop(name, 0)) if at_ms else 0
+            if newest:
+                self.marks[name] = newest
+
     def holds(self, condition: While | None) -> bool:
         return condition is None or self.revision(condition.name) == condition.revision
 
@@ -205,6 +212,10 @@ class Model:
                 box.left[Outcome.EXPIRED],
                 box.left[Outcome.ERASED],
                 purged=box.purged,
+                oldest_ms=box.entries[box.cursor][0] if box.waiting else None,
+                last_pull_ms=next(
+                    (row.at_ms for row in box.journal[::-1] if row.outcome is Outcome.PULLED), None
+                ),
             )
             for mailbox, box in sorted(self.boxes.items())
         ]

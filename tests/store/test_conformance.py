@@ -705,6 +705,21 @@ async def test_a_key_does_not_bring_back_what_lies_before_a_number(store: Store)
     assert first.count == 2
 
 
+async def test_a_mark_is_the_newest_time_until_it_is_forgotten(store: Store) -> None:
+    await store.mark({})
+    many = {f"key/{number}": number for number in range(1, 1200)}
+    await store.mark(many)
+    await store.mark({"key/7": 6, "key/8": 9, "other/1": 1, "key/9": 0, "key/0": 0})
+    many |= {"key/8": 9}
+    del many["key/9"]
+    assert await store.marks("key/") == many
+    assert await store.marks() == many | {"other/1": 1}
+    assert await store.marks("key/119") == {
+        f"key/{number}": number for number in (119, *range(1190, 1200))
+    }
+    assert await store.settings() == []
+
+
 # --- leaving otherwise, and coming again ----------------------------------------------------------
 
 
@@ -927,6 +942,8 @@ async def test_a_closed_store_says_so(opener: Opener) -> None:
         lambda: forget(store, NOW_MS),
         lambda: store.change_all([]),
         lambda: store.setting("a"),
+        lambda: store.mark({"a": 1}),
+        store.marks,
         store.backlog,
         store.settings,
         store.oldest_waiting_ms,

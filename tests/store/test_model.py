@@ -303,6 +303,11 @@ class Machine(RuleBasedStateMachine):
         before_ms = self.now_ms - age_ms + 1
         assert self.run(self.store.purge(left_before_ms=before_ms)) == self.model.purge(before_ms)
 
+    @rule(times=st.dictionaries(st.sampled_from(["a/1", "a/2", "b/1"]), st.integers(0, 3)))
+    def mark(self, times: dict[str, int]) -> None:
+        self.run(self.store.mark(times))
+        self.model.mark(times)
+
     @rule(ms=waits_ms)
     def wait(self, ms: int) -> None:
         self.now_ms += ms
@@ -363,6 +368,10 @@ class Machine(RuleBasedStateMachine):
         expected = [Setting(name, *rest) for name, rest in model.settings.items()]
         expected.sort(key=lambda setting: setting.revision)
         assert list(await store.settings()) == expected
+        assert await store.marks() == model.marks
+        assert await store.marks("a/") == {
+            name: at_ms for name, at_ms in model.marks.items() if name.startswith("a/")
+        }
         for name in ("x", "y", "z"):
             found = await store.setting(name)
             assert found == next((each for each in expected if each.name == name), None)

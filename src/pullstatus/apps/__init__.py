@@ -7,32 +7,52 @@ given.
 """
 
 from pullstatus.apps.administration import (
+    Standing,
+    Wanted,
     applications,
     change_application,
     create_application,
+    create_applications,
     create_token,
     delete_application,
+    drop_key,
     revoke_token,
     rotate_key,
+    standing,
+    standings,
     tokens,
 )
 from pullstatus.apps.registry import Live, Registry
-from pullstatus.apps.values import AppKey, Application, Token, check_networks, token_digest
+from pullstatus.apps.values import (
+    AppKey,
+    Application,
+    Token,
+    check_name,
+    check_networks,
+    token_digest,
+)
 
 __all__ = [
     "AppKey",
     "Application",
     "Live",
     "Registry",
+    "Standing",
     "Token",
+    "Wanted",
     "applications",
     "change_application",
+    "check_name",
     "check_networks",
     "create_application",
+    "create_applications",
     "create_token",
     "delete_application",
+    "drop_key",
     "revoke_token",
     "rotate_key",
+    "standing",
+    "standings",
     "token_digest",
     "tokens",
 ]

@@ -7,13 +7,15 @@ page is known again by its key only to the owner whose it was.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 
 import msgspec
 
 from pullstatus import limits
 from pullstatus.apps.values import (
     APPLICATIONS,
+    KEY_END,
+    KEY_MARKS,
     TOKEN_PREFIX,
     TOKENS,
     AppKey,
@@ -21,8 +23,12 @@ from pullstatus.apps.values import (
     Token,
     application_setting,
     check_appkey,
+    check_name,
+    check_networks,
     check_sdkappid,
     check_token_name,
+    key_mark,
+    key_marks,
     read_application,
     read_token,
     token_digest,
@@ -36,9 +42,57 @@ from pullstatus.errors import (
     UnknownToken,
 )
 from pullstatus.records import Kind
-from pullstatus.store import Change, Discard, Mailbox, Outcome, Setting, Store, While
+from pullstatus.store import Backlog, Change, Discard, Mailbox, Outcome, Setting, Store, While
 
 RandomHex = Callable[[int], str]  # so many random bytes, as hex digits
+
+
+class Wanted(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """An application to be made; the members are those of `Application`, in the words of commands.
+
+    Attributes:
+        appkey: its key; None: one made at random.
+        strict: a signature is good once.
+        rate: pulls a second; 0: no limit.
+        waiting_days: days after which what nobody pulled expires; 0: never.
+    """
+
+    sdkappid: int
+    name: str = ""
+    appkey: str | None = None
+    enabled: bool = True
+    pull: bool = True
+    strict: bool = False
+    arrears: bool = False
+    allow: tuple[str, ...] = ()
+    rate: int = 0
+    waiting_days: int = 0
+
+    def application(self, now_ms: int, random_hex: RandomHex) -> Application:
+        """The application, not made yet.
+
+        Raises:
+            InvalidSetting: a member is out of bounds; it is named.
+        """
+        if not 0 <= self.rate <= limits.PULL_RATE_MAX:
+            raise InvalidSetting(f"rate is a number from 0 to {limits.PULL_RATE_MAX}")
+        if not 0 <= self.waiting_days <= limits.WAITING_DAYS_MAX:
+            raise InvalidSetting(f"waiting_days is a number from 0 to {limits.WAITING_DAYS_MAX}")
+        appkey = random_hex(16) if self.appkey is None else check_appkey(self.appkey)
+        return Application(
+            check_sdkappid(self.sdkappid),
+            (AppKey(appkey, now_ms),),
+            now_ms,
+            name=check_name(self.name),
+            enabled=self.enabled,
+            pull=self.pull,
+            arrears=self.arrears,
+            single_use=self.strict,
+            allow=check_networks(self.allow),
+            pull_rate_max=self.rate or None,
+            waiting_days_max=self.waiting_days or None,
+            owner=random_hex(8),
+        )
 
 
 async def create_application(
@@ -49,32 +103,56 @@ async def create_application(
     random_hex: RandomHex,
     appkey: str | None = None,
     pull: bool = True,
+    name: str = "",
 ) -> Application:
     """Make an application, with a key of its own unless one is given.
 
     Raises:
-        InvalidSetting: the number or the key is none.
+        InvalidSetting: the number, the key or the name is none.
         AlreadyExists: it is there.
     """
-    check_sdkappid(sdkappid)
-    key = AppKey(check_appkey(appkey) if appkey is not None else random_hex(16), now_ms)
-    application = Application(sdkappid, (key,), now_ms, pull=pull, owner=random_hex(8))
+    wanted = Wanted(sdkappid, name, appkey, pull=pull)
+    [made] = await create_applications(store, [wanted.application(now_ms, random_hex)])
+    return made
+
+
+async def create_applications(store: Store, wanted: Sequence[Application]) -> Sequence[Application]:
+    """Make applications, all in one commit or none.
+
+    Raises:
+        AlreadyExists: one is there.
+    """
     while True:
-        before = await _application(store, sdkappid)
-        if before.value is not None:
-            raise AlreadyExists(f"application {sdkappid} exists")
+        vacant = [await _application(store, application.sdkappid) for application in wanted]
+        for application, before in zip(wanted, vacant, strict=True):
+            if before.value is not None:
+                raise AlreadyExists(f"application {application.sdkappid} exists")
         try:
-            # What a removal that was cut off has left.
-            await _erase(store, sdkappid, before, now_ms)
+            made = [await _succeed(store, *pair) for pair in zip(wanted, vacant, strict=True)]
         except SettingChanged:
             continue
-        tails = {row.mailbox.kind: row.accepted for row in await store.backlog(sdkappid)}
-        if any(tails.values()):
-            former = tuple(tails.get(kind, 0) for kind in Kind)
-            application = msgspec.structs.replace(application, former=former)
-        encoded = msgspec.json.encode(application)
-        if await store.change_all([Change(before.name, encoded, None, before.revision)]):
-            return application
+        changes = [
+            Change(before.name, msgspec.json.encode(application), None, before.revision)
+            for application, before in zip(made, vacant, strict=True)
+        ]
+        if await store.change_all(changes):
+            return made
+
+
+async def _succeed(store: Store, application: Application, gone: Setting) -> Application:
+    """An application that knows where its former owner's entries end, of whom nothing waits.
+
+    What a removal that was cut off has left is erased.
+
+    Raises:
+        SettingChanged: the number has an owner.
+    """
+    await _erase(store, application.sdkappid, gone, application.created_ms)
+    tails = {row.mailbox.kind: row.accepted for row in await store.backlog(application.sdkappid)}
+    if not any(tails.values()):
+        return application
+    former = tuple(tails.get(kind, 0) for kind in Kind)
+    return msgspec.structs.replace(application, former=former)
 
 
 async def change_application(
@@ -105,20 +183,69 @@ async def rotate_key(
     random_hex: RandomHex,
     appkey: str | None = None,
     drop_old: bool = False,
-) -> Application:
-    """Give an application a new key; the one before stays good beside it, unless `drop_old`.
+) -> tuple[Application, AppKey | None]:
+    """Give an application a new key, or finish that; returns the key, too, if one is new.
+
+    The key before stays good beside the new one. With `drop_old` it ends: of two live keys the
+    older one does and no new one is made, since by then clients sign with the newest.
 
     Of the keys before, only the newest stays: at most `limits.APPKEYS_LIVE_MAX` are live.
+
+    Raises:
+        UnknownApplication: there is none of that number.
+        InvalidSetting: `appkey` is none, or would end the newest key.
+        AlreadyExists: `appkey` is live already.
     """
     key = AppKey(check_appkey(appkey) if appkey is not None else random_hex(16), now_ms)
 
     def rotate(application: Application) -> Application:
-        if any(old.appkey.lower() == key.appkey.lower() for old in application.appkeys):
-            raise AlreadyExists("this appkey is live already; leave --appkey out for a new one")
+        newest, *older = application.appkeys
+        if drop_old and (_same(newest, key) or (older and appkey is None)):
+            return msgspec.structs.replace(application, appkeys=(newest,))
+        for live in application.appkeys:
+            if _same(live, key):
+                raise AlreadyExists(_live_already(application, live))
+        if drop_old and older:
+            raise InvalidSetting(
+                "two keys are live, so --drop-old with another --appkey would end the newest one;"
+                f" {_end_older(application)} first"
+            )
         kept = () if drop_old else application.appkeys[: limits.APPKEYS_LIVE_MAX - 1]
         return msgspec.structs.replace(application, appkeys=(key, *kept))
 
-    return await change_application(store, sdkappid, rotate)
+    changed = await _change_keys(store, sdkappid, rotate)
+    return changed, key if key in changed.appkeys else None
+
+
+async def drop_key(store: Store, sdkappid: int, ends_with: str) -> Application:
+    """End one of an application's keys.
+
+    Raises:
+        UnknownApplication: there is none of that number.
+        InvalidSetting: no live key ends so, or several do, or it is the only one.
+    """
+    if KEY_END.fullmatch(ends_with) is None:
+        raise InvalidSetting("the end of a key is 1 to 32 hexadecimal digits")
+
+    def drop(application: Application) -> Application:
+        kept = [
+            key for key in application.appkeys if not key.appkey.lower().endswith(ends_with.lower())
+        ]
+        found = len(application.appkeys) - len(kept)
+        if not found:
+            raise InvalidSetting(
+                f"no live key of application {sdkappid} ends so; `pullstatus app show` lists them"
+            )
+        if not kept and found == 1:
+            raise InvalidSetting(
+                "this is the only live key: make another with `pullstatus app rotate-key` first,"
+                " or refuse all calls with `pullstatus app disable`"
+            )
+        if found > 1:
+            raise InvalidSetting(f"{found} live keys end so: give more of its digits")
+        return msgspec.structs.replace(application, appkeys=tuple(kept))
+
+    return await _change_keys(store, sdkappid, drop)
 
 
 async def delete_application(
@@ -156,7 +283,9 @@ async def delete_application(
                 # Records came between the look and the removal, and nobody said to erase any.
                 await store.change(before.name, before.value, expected=None)
                 raise
-    return await _erase(store, sdkappid, gone, now_ms)
+    erased = await _erase(store, sdkappid, gone, now_ms)
+    await store.mark(dict.fromkeys(await store.marks(key_marks(sdkappid)), 0))
+    return erased
 
 
 async def applications(store: Store) -> list[Application]:
@@ -169,6 +298,70 @@ async def applications(store: Store) -> list[Application]:
         ),
         key=lambda application: application.sdkappid,
     )
+
+
+class Standing(msgspec.Struct, frozen=True):
+    """An application and how it stands.
+
+    Attributes:
+        mailboxes: those that ever got something.
+        used_ms: when each of its keys was used last, in their order; None: not that we know.
+    """
+
+    application: Application
+    mailboxes: list[Backlog]
+    used_ms: list[int | None]
+
+    @property
+    def waiting(self) -> int:
+        """How many records wait for it."""
+        return sum(row.waiting for row in self.mailboxes)
+
+    @property
+    def oldest_ms(self) -> int | None:
+        """When the oldest record that waits was accepted."""
+        return min(
+            (row.oldest_ms for row in self.mailboxes if row.oldest_ms is not None), default=None
+        )
+
+    @property
+    def last_pull_ms(self) -> int | None:
+        """When it pulled last, whether or not that brought anything."""
+        times = [*(row.last_pull_ms for row in self.mailboxes), *self.used_ms]
+        return max((at_ms for at_ms in times if at_ms is not None), default=None)
+
+
+async def standings(store: Store) -> list[Standing]:
+    """All applications and how they stand, by number; in as many questions as for one."""
+    mailboxes: dict[int, list[Backlog]] = {}
+    for row in await store.backlog():
+        mailboxes.setdefault(row.mailbox.sdkappid, []).append(row)
+    marks = await store.marks(KEY_MARKS)
+    return [
+        _standing(application, mailboxes.get(application.sdkappid, []), marks)
+        for application in await applications(store)
+    ]
+
+
+async def standing(store: Store, sdkappid: int) -> Standing:
+    """One application and how it stands.
+
+    Raises:
+        UnknownApplication: there is none of that number.
+    """
+    setting = await _application(store, sdkappid)
+    if setting.value is None:
+        raise UnknownApplication(f"application {sdkappid} does not exist")
+    marks = await store.marks(key_marks(sdkappid))
+    application = read_application(setting.name, setting.value)
+    return _standing(application, await store.backlog(sdkappid), marks)
+
+
+def _standing(
+    application: Application, mailboxes: list[Backlog], marks: Mapping[str, int]
+) -> Standing:
+    used_ms = [marks.get(key_mark(application.sdkappid, key)) for key in application.appkeys]
+    return Standing(application, mailboxes, used_ms)
 
 
 async def create_token(
@@ -249,3 +442,33 @@ async def _erase(store: Store, sdkappid: int, gone: Setting, now_ms: int) -> int
             for kind in Kind
         ]
     )
+
+
+async def _change_keys(
+    store: Store, sdkappid: int, change: Callable[[Application], Application]
+) -> Application:
+    """Change an application's keys, and forget when those that end with it were used."""
+    after = await change_application(store, sdkappid, change)
+    live = {key_mark(sdkappid, key) for key in after.appkeys}
+    marks = await store.marks(key_marks(sdkappid))
+    await store.mark(dict.fromkeys(marks.keys() - live, 0))
+    return after
+
+
+def _same(one: AppKey, other: AppKey) -> bool:
+    """Whether two keys are one, however their digits are spelt."""
+    return one.appkey.lower() == other.appkey.lower()
+
+
+def _live_already(application: Application, key: AppKey) -> str:
+    text = "this appkey is live already; leave --appkey out for a new one"
+    if len(application.appkeys) == 1:
+        return f"{text}, or use it: it is the only one"
+    if key is application.appkeys[0]:
+        return f"{text}; to end the one before it, {_end_older(application)}"
+    return f"{text}; it is the older one: {_end_older(application)} ends it"
+
+
+def _end_older(application: Application) -> str:
+    end = application.appkeys[-1].appkey[-4:]
+    return f"`pullstatus app drop-key {application.sdkappid} --ends-with {end}`"

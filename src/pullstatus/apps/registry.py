@@ -21,6 +21,7 @@ from pullstatus.apps.values import (
     Application,
     Token,
     application_setting,
+    key_mark,
     read_application,
     read_token,
     token_digest,
@@ -33,14 +34,16 @@ class Live:
     """An application ready for the hot path: keys, mailboxes and networks at hand.
 
     Attributes:
+        marks: for each key, what the store notes its last use under.
         while_set: holds as long as the application is as this knows it.
     """
 
-    __slots__ = ("appkeys", "application", "mailboxes", "networks", "while_set")
+    __slots__ = ("appkeys", "application", "mailboxes", "marks", "networks", "while_set")
 
     def __init__(self, application: Application, revision: int) -> None:
         self.application = application
         self.appkeys = tuple(key.appkey for key in application.appkeys)
+        self.marks = tuple(key_mark(application.sdkappid, key) for key in application.appkeys)
         self.mailboxes = tuple(application.mailbox(kind) for kind in Kind)
         self.networks = tuple(ipaddress.ip_network(network) for network in application.allow)
         self.while_set = While(application_setting(application.sdkappid), revision)
@@ -59,7 +62,11 @@ class Live:
 
 
 class Registry:
-    """Applications by number and tokens by digest, as of the last look at the store."""
+    """Applications by number and tokens by digest, as of the last look at the store.
+
+    Attributes:
+        used: when keys were used since `note_uses` was called, in Unix milliseconds, by their mark.
+    """
 
     def __init__(self, store: Store) -> None:
         self._store = store
@@ -70,6 +77,7 @@ class Registry:
         self._due_s = 0.0
         self.applications: dict[int, Live] = {}
         self.tokens: dict[str, Token] = {}
+        self.used: dict[str, int] = {}
 
     async def look(self) -> None:
         """Take in whatever was changed before this was called, in a look shared with others.
@@ -100,6 +108,21 @@ class Registry:
     def token(self, secret: str) -> Token | None:
         """The token with this secret, if it is good."""
         return self.tokens.get(token_digest(secret))
+
+    async def note_uses(self) -> None:
+        """Have the store note when keys were last used; what it cannot note now stays.
+
+        Raises:
+            StoreUnavailable: the store cannot be written now.
+            OutcomeUnknown: it may have been; noting it again changes nothing.
+        """
+        used, self.used = self.used, {}
+        live = {mark for known in self.applications.values() for mark in known.marks}
+        try:
+            await self._store.mark({mark: used[mark] for mark in used.keys() & live})
+        except BaseException:
+            self.used = used | self.used
+            raise
 
     async def _look_when_due(self, before: asyncio.Task[None] | None) -> None:
         loop = asyncio.get_running_loop()

@@ -15,11 +15,13 @@ from pullstatus.records import Kind
 from pullstatus.store import Mailbox
 
 TOKEN_PREFIX = "pst_"  # noqa: S105 - lets a scanner for leaked secrets know ours
+KEY_END = re.compile(r"[0-9a-fA-F]{1,32}")
 TOKEN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 APPKEY = re.compile(r"[0-9a-fA-F]{32}")
 
 APPLICATIONS = "application/"  # what the names of their settings begin with
 TOKENS = "token/"
+KEY_MARKS = "key/"  # what the marks of keys begin with
 
 
 class AppKey(msgspec.Struct, frozen=True):
@@ -37,6 +39,7 @@ class Application(msgspec.Struct, frozen=True, omit_defaults=True):
 
     Attributes:
         appkeys: live keys, newest first; a signature by any of them is good.
+        name: the customer's, for people; nothing depends on it.
         enabled: off: every call is refused with 1020.
         pull: the pull feature; off: refused with 1006.
         arrears: stopped for unpaid bills: refused with 1033.
@@ -53,6 +56,7 @@ class Application(msgspec.Struct, frozen=True, omit_defaults=True):
     sdkappid: int
     appkeys: tuple[AppKey, ...]
     created_ms: int
+    name: str = ""
     enabled: bool = True
     pull: bool = True
     arrears: bool = False
@@ -79,6 +83,16 @@ class Token(msgspec.Struct, frozen=True, omit_defaults=True):
     digest: str
     created_ms: int
     sdkappid: int | None = None
+
+
+def key_mark(sdkappid: int, key: AppKey) -> str:
+    """What the last use of a key is noted under. A key of 128 random bits needs no slow hash."""
+    return f"{key_marks(sdkappid)}{hashlib.sha256(key.appkey.encode()).hexdigest()[:16]}"
+
+
+def key_marks(sdkappid: int) -> str:
+    """What the marks of an application's keys begin with."""
+    return f"{KEY_MARKS}{sdkappid}/"
 
 
 def application_setting(sdkappid: int) -> str:
@@ -126,6 +140,16 @@ def check_sdkappid(sdkappid: int) -> int:
     if not 1 <= sdkappid <= limits.SDKAPPID_MAX:
         raise InvalidSetting(f"an sdkappid is a number from 1 to {limits.SDKAPPID_MAX}")
     return sdkappid
+
+
+def check_name(name: str) -> str:
+    """The name itself, without blanks around it, if it can be shown on one line."""
+    name = name.strip()
+    if len(name) > limits.APPLICATION_NAME_CHARS_MAX or not name.isprintable():
+        raise InvalidSetting(
+            f"a name is up to {limits.APPLICATION_NAME_CHARS_MAX} printable characters"
+        )
+    return name
 
 
 def check_appkey(appkey: str) -> str:

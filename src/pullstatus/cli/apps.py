@@ -5,17 +5,19 @@ from __future__ import annotations
 import secrets
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import BinaryIO
 
 import click
 import msgspec
 
-from pullstatus import apps
-from pullstatus.apps import Application, Token
+from pullstatus import apps, limits
+from pullstatus.apps import AppKey, Application, Standing, Token
+from pullstatus.cli.app_import import keys_as_csv, read_applications, refuse_taken
 from pullstatus.cli.lazy import Group
 from pullstatus.cli.output import json_option, moment, print_json, print_rows
 from pullstatus.cli.session import plainly, store_option, with_store
-from pullstatus.errors import UnknownApplication
+from pullstatus.store import Store
 
 sdkappid_argument = click.argument("sdkappid", type=int)
 appkey_option = click.option(
@@ -24,16 +26,28 @@ appkey_option = click.option(
     help="Use this key (32 hexadecimal digits); made at random otherwise.",
 )
 switch = click.Choice(["on", "off"])
+name_option = click.option("--name", metavar="TEXT", help="The customer's name, for people.")
+
+AGES = (("d", 86_400), ("h", 3600), ("m", 60), ("s", 1), ("s", 0.1))
+ORDERS: dict[str, Callable[[Standing], object]] = {
+    "number": lambda standing: standing.application.sdkappid,
+    "name": lambda standing: (not standing.application.name, standing.application.name.casefold()),
+    "waiting": lambda standing: -standing.waiting,
+    "oldest": lambda standing: standing.oldest_ms or sys.maxsize,
+    "last-pull": lambda standing: standing.last_pull_ms or 0,
+}
 
 
 def _now_ms() -> int:
     return time.time_ns() // 1_000_000
 
 
-def _shown(application: Application) -> dict[str, object]:
+def _shown(standing: Standing) -> dict[str, object]:
     """What may be seen of an application: all but its keys, of which the last four digits."""
+    application = standing.application
     return {
         "sdkappid": application.sdkappid,
+        "name": application.name,
         "enabled": application.enabled,
         "pull": application.pull,
         "strict": application.single_use,
@@ -43,30 +57,62 @@ def _shown(application: Application) -> dict[str, object]:
         "waiting_days": application.waiting_days_max,
         "created": moment(application.created_ms),
         "appkeys": [
-            {"ends_with": key.appkey[-4:], "created": moment(key.created_ms)}
-            for key in application.appkeys
+            {
+                "ends_with": key.appkey[-4:],
+                "created": moment(key.created_ms),
+                "last_used": _moment(used_ms),
+            }
+            for key, used_ms in zip(application.appkeys, standing.used_ms, strict=True)
         ],
     }
 
 
-def _print_secret(application: Application) -> None:
-    """An application together with its newest key: the one time that is shown."""
-    print_json({"appkey": application.appkeys[0].appkey, **_shown(application)})
+def _listed(standing: Standing) -> dict[str, object]:
+    return {
+        **_shown(standing),
+        "waiting": standing.waiting,
+        "oldest": _moment(standing.oldest_ms),
+        "last_pull": _moment(standing.last_pull_ms),
+    }
 
 
-def _print_applications(found: list[Application], *, as_json: bool) -> None:
-    rows = [_shown(application) for application in found]
-    if sys.stdout.isatty() and not as_json:
-        rows = [
-            row | {"appkeys": [f"...{key.appkey[-4:]}" for key in application.appkeys]}
-            for row, application in zip(rows, found, strict=True)
-        ]
-    print_rows(
-        rows,
-        as_json=as_json,
-        columns=["sdkappid", "enabled", "pull", "strict", "allow", "rate", "appkeys", "created"],
-        empty="No applications yet: pullstatus app create SDKAPPID makes one.",
-    )
+def _row(standing: Standing, now_ms: int) -> dict[str, object]:
+    """A line of a table: times as ages, and of the switches those that are not as usual."""
+    application = standing.application
+    notes = {
+        "disabled": not application.enabled,
+        "no pull": not application.pull,
+        "arrears": application.arrears,
+        "strict": application.single_use,
+        f"{len(application.appkeys)} keys": len(application.appkeys) > 1,
+    }
+    return {
+        "sdkappid": application.sdkappid,
+        "name": application.name,
+        "waiting": standing.waiting,
+        "oldest": _age(standing.oldest_ms, now_ms),
+        "last pull": _age(standing.last_pull_ms, now_ms),
+        "notes": ", ".join(note for note, holds in notes.items() if holds),
+    }
+
+
+def _moment(at_ms: int | None) -> str | None:
+    return None if at_ms is None else moment(at_ms)
+
+
+def _age(at_ms: int | None, now_ms: int) -> str | None:
+    """How long ago, in the largest unit that it fills."""
+    if at_ms is None:
+        return None
+    age_s = max(0, now_ms - at_ms) // 1000
+    unit, seconds = next(pair for pair in AGES if age_s >= pair[1])
+    return f"{age_s // seconds}{unit}"
+
+
+def _print_made(standing: Standing, key: AppKey | None) -> None:
+    """An application, and its new key if there is one: the one time that is shown."""
+    secret = {} if key is None else {"appkey": key.appkey}
+    print_json({**secret, **_shown(standing)})
 
 
 @click.group("app", cls=Group)
@@ -80,35 +126,102 @@ def app_group() -> None:
 
 @app_group.command("create")
 @sdkappid_argument
+@name_option
 @appkey_option
 @click.option("--no-pull", is_flag=True, help="Leave the pull feature off: calls get 1006.")
 @store_option
 @plainly
-def create_app(sdkappid: int, appkey: str | None, no_pull: bool, store_url: str) -> None:
+def create_app(
+    sdkappid: int, name: str | None, appkey: str | None, no_pull: bool, store_url: str
+) -> None:
     """Make an application and print it as JSON. Its appkey is shown this once."""
-    _print_secret(
-        with_store(
-            store_url,
-            lambda store: apps.create_application(
-                store,
-                sdkappid,
-                now_ms=_now_ms(),
-                random_hex=secrets.token_hex,
-                appkey=appkey,
-                pull=not no_pull,
-            ),
-            create=True,
-        )
+    application = with_store(
+        store_url,
+        lambda store: apps.create_application(
+            store,
+            sdkappid,
+            now_ms=_now_ms(),
+            random_hex=secrets.token_hex,
+            appkey=appkey,
+            pull=not no_pull,
+            name=name or "",
+        ),
+        create=True,
     )
+    _print_made(Standing(application, [], [None]), application.appkeys[0])
+
+
+@app_group.command("import")
+@click.argument("file", type=click.File("rb"))
+@click.option("--csv", "as_csv", is_flag=True, help="Print the keys as CSV instead of JSON.")
+@store_option
+@plainly
+def import_apps(file: BinaryIO, as_csv: bool, store_url: str) -> None:
+    """Make all applications of FILE, or none; - is standard input.
+
+    FILE is CSV whose first line names its columns, or NDJSON. Each application has an sdkappid and
+    may have name, appkey, enabled, pull, strict, arrears, allow, rate and waiting_days, as in `app
+    set`; in CSV, several networks of allow have blanks between them. Their appkeys are shown this
+    once.
+    """
+    wanted = read_applications(file.read(limits.IMPORT_BYTES_MAX + 1), _now_ms())
+
+    async def make(store: Store) -> Sequence[Application]:
+        taken = {application.sdkappid for application in await apps.applications(store)}
+        refuse_taken(wanted, taken)
+        return await apps.create_applications(store, [made for _, made in wanted])
+
+    made = with_store(store_url, make)
+    rows = [
+        {
+            "sdkappid": application.sdkappid,
+            "name": application.name,
+            "appkey": application.appkeys[0].appkey,
+        }
+        for application in made
+    ]
+    if as_csv:
+        click.echo(keys_as_csv(made), nl=False)
+    else:
+        print_json(rows)
 
 
 @app_group.command("list")
+@click.argument("text", required=False, default="")
+@click.option(
+    "--sort",
+    type=click.Choice(list(ORDERS)),
+    default="number",
+    show_default=True,
+    help="What comes first: most waiting, the oldest record, the longest without a pull.",
+)
 @json_option
 @store_option
 @plainly
-def list_apps(as_json: bool, store_url: str) -> None:
-    """List all applications."""
-    _print_applications(with_store(store_url, apps.applications), as_json=as_json)
+def list_apps(text: str, sort: str, as_json: bool, store_url: str) -> None:
+    """List all applications, or those with TEXT in their number or name, and how they stand.
+
+    A pull counts whether or not it brought anything; one of an empty mailbox is seen a minute
+    later.
+    """
+    found = [
+        standing
+        for standing in with_store(store_url, apps.standings)
+        if text in str(standing.application.sdkappid)
+        or text.casefold() in standing.application.name.casefold()
+    ]
+    found.sort(key=ORDERS[sort])  # type: ignore[arg-type]
+    terminal = sys.stdout.isatty() and not as_json
+    now_ms = _now_ms()
+    print_rows(
+        [_row(each, now_ms) if terminal else _listed(each) for each in found],
+        as_json=as_json,
+        columns=["sdkappid", "waiting", "oldest", "last pull", "name", "notes"],
+        wraps="name",
+        empty="No application has this in its number or name."
+        if text
+        else "No applications yet: pullstatus app create SDKAPPID makes one.",
+    )
 
 
 @app_group.command("show")
@@ -117,43 +230,50 @@ def list_apps(as_json: bool, store_url: str) -> None:
 @store_option
 @plainly
 def show_app(sdkappid: int, as_json: bool, store_url: str) -> None:
-    """Show one application and how its mailboxes stand."""
-    found = [
-        application
-        for application in with_store(store_url, apps.applications)
-        if application.sdkappid == sdkappid
-    ]
-    if not found:
-        raise UnknownApplication(f"application {sdkappid} does not exist")
-    backlog = with_store(store_url, lambda store: store.backlog())
+    """Show one application, when its keys were used last, and how its mailboxes stand.
+
+    The use of a key is seen a minute later.
+    """
+    standing = with_store(store_url, lambda store: apps.standing(store, sdkappid))
+    shown = _shown(standing)
     mailboxes: list[dict[str, object]] = [
         {
             "kind": row.mailbox.kind.path,
             "accepted": row.accepted,
             "handed_out": row.handed_out,
             "waiting": row.waiting,
+            "oldest": _moment(row.oldest_ms),
+            "last_pull": _moment(row.last_pull_ms),
         }
-        for row in backlog
-        if row.mailbox.sdkappid == sdkappid
+        for row in standing.mailboxes
     ]
     if as_json or not sys.stdout.isatty():
-        print_json({**_shown(found[0]), "mailboxes": mailboxes})
+        print_json({**shown, "mailboxes": mailboxes})
         return
-    _print_applications(found, as_json=False)
+    keys = shown.pop("appkeys")
+    assert isinstance(keys, list)
+    print_rows(
+        [{"": name, "application": value} for name, value in shown.items()],
+        as_json=False,
+        columns=["", "application"],
+        wraps="application",
+        empty="",
+    )
+    print_rows(keys, as_json=False, columns=["ends_with", "created", "last_used"], empty="")
     print_rows(
         mailboxes,
         as_json=False,
-        columns=["kind", "accepted", "handed_out", "waiting"],
+        columns=["kind", "waiting", "oldest", "last_pull", "accepted", "handed_out"],
         empty="Nothing was accepted for it yet.",
     )
 
 
 def _change(sdkappid: int, store_url: str, change: Callable[[Application], Application]) -> None:
-    print_json(
-        _shown(
-            with_store(store_url, lambda store: apps.change_application(store, sdkappid, change))
-        )
-    )
+    async def work(store: Store) -> Standing:
+        await apps.change_application(store, sdkappid, change)
+        return await apps.standing(store, sdkappid)
+
+    print_json(_shown(with_store(store_url, work)))
 
 
 @app_group.command("enable")
@@ -176,6 +296,7 @@ def disable_app(sdkappid: int, store_url: str) -> None:
 
 @app_group.command("set")
 @sdkappid_argument
+@name_option
 @click.option("--pull", type=switch, help="The pull feature; off: calls get 1006.")
 @click.option("--strict", type=switch, help="Take each signature once; repeats get 1001.")
 @click.option("--arrears", type=switch, help="Stopped for unpaid bills: calls get 1033.")
@@ -184,17 +305,20 @@ def disable_app(sdkappid: int, store_url: str) -> None:
 )
 @click.option("--allow-any", is_flag=True, help="Let calls in from everywhere again.")
 @click.option(
-    "--rate", type=click.IntRange(0, 1_000_000), help="Pulls a second; 0 takes the limit away."
+    "--rate",
+    type=click.IntRange(0, limits.PULL_RATE_MAX),
+    help="Pulls a second; 0 takes the limit away.",
 )
 @click.option(
     "--waiting-days",
-    type=click.IntRange(0, 3650),
+    type=click.IntRange(0, limits.WAITING_DAYS_MAX),
     help="Days after which what nobody pulled expires; 0: never, as at first.",
 )
 @store_option
 @plainly
 def set_app(
     sdkappid: int,
+    name: str | None,
     pull: str | None,
     strict: str | None,
     arrears: str | None,
@@ -204,12 +328,14 @@ def set_app(
     waiting_days: int | None,
     store_url: str,
 ) -> None:
-    """Change an application's switches and limits; what is not named stays."""
+    """Change an application's name, switches and limits; what is not named stays."""
     changes: dict[str, object] = {
         name: value == "on"
         for name, value in (("pull", pull), ("single_use", strict), ("arrears", arrears))
         if value is not None
     }
+    if name is not None:
+        changes["name"] = apps.check_name(name)
     if allow and allow_any:
         raise click.UsageError("--allow and --allow-any contradict each other")
     if allow or allow_any:
@@ -226,28 +352,54 @@ def set_app(
 @app_group.command("rotate-key")
 @sdkappid_argument
 @appkey_option
-@click.option("--drop-old", is_flag=True, help="End the old key now instead of keeping it beside.")
+@click.option(
+    "--drop-old",
+    is_flag=True,
+    help="End the old key now: of two live ones the older; the only one, for a new one.",
+)
 @store_option
 @plainly
 def rotate_key(sdkappid: int, appkey: str | None, drop_old: bool, store_url: str) -> None:
     """Give an application a new appkey, shown this once.
 
-    The key before stays good beside it, so that clients can change one by one; the next rotation,
-    or one with --drop-old, ends it.
+    The key before stays good beside it, so that clients can change one by one: `app show` tells
+    when each was used last. When all have changed, end the old one with drop-key, or with this and
+    --drop-old, which then makes no third key. The next rotation ends it, too.
     """
-    _print_secret(
-        with_store(
-            store_url,
-            lambda store: apps.rotate_key(
-                store,
-                sdkappid,
-                now_ms=_now_ms(),
-                random_hex=secrets.token_hex,
-                appkey=appkey,
-                drop_old=drop_old,
-            ),
+
+    async def work(store: Store) -> tuple[Standing, AppKey | None]:
+        _, key = await apps.rotate_key(
+            store,
+            sdkappid,
+            now_ms=_now_ms(),
+            random_hex=secrets.token_hex,
+            appkey=appkey,
+            drop_old=drop_old,
         )
-    )
+        return await apps.standing(store, sdkappid), key
+
+    _print_made(*with_store(store_url, work))
+
+
+@app_group.command("drop-key")
+@sdkappid_argument
+@click.option(
+    "--ends-with",
+    "end",
+    metavar="HEX",
+    required=True,
+    help="The last digits of the key, as `app show` tells them.",
+)
+@store_option
+@plainly
+def drop_key(sdkappid: int, end: str, store_url: str) -> None:
+    """End one of an application's two live appkeys: calls signed with it get 1001."""
+
+    async def work(store: Store) -> Standing:
+        await apps.drop_key(store, sdkappid, end)
+        return await apps.standing(store, sdkappid)
+
+    print_json(_shown(with_store(store_url, work)))
 
 
 @app_group.command("delete")

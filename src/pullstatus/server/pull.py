@@ -46,7 +46,7 @@ from pullstatus.store import Page, Store, pull_id
 from pullstatus.wire import answer
 from pullstatus.wire.codes import Result
 from pullstatus.wire.request import PullRequest, check_time, parse_pull
-from pullstatus.wire.signature import verify
+from pullstatus.wire.signature import fitting
 
 log = structlog.get_logger(__name__)
 
@@ -207,7 +207,7 @@ class PullCall:
         live = self._registry.applications.get(request.sdkappid)
         if live is None:
             # The same work as for a known one, so that time does not tell which numbers exist.
-            verify(request.sig, (), request.random, request.time_text)
+            fitting(request.sig, (), request.random, request.time_text)
             raise Refused(Result.UNKNOWN_SDKAPPID, "no application has this sdkappid")
         application = live.application
         if not live.allows(address):
@@ -215,12 +215,14 @@ class PullCall:
                 Result.ADDRESS_REFUSED,
                 "calls from this address are not allowed; see its allow-list",
             )
-        if not verify(request.sig, live.appkeys, request.random, request.time_text):
+        place = fitting(request.sig, live.appkeys, request.random, request.time_text)
+        if place is None:
             raise Refused(
                 Result.SIG_MISMATCH,
                 "sig is not the SHA-256 of appkey=...&random=...&time=... for this application",
             )
         check_time(request, now_s)
+        self._registry.used[live.marks[place]] = now_s * 1000
         if not application.enabled:
             raise Refused(Result.DISABLED, "this application is disabled")
         if application.arrears:

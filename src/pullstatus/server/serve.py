@@ -153,6 +153,7 @@ class Server:
                 await self._uvicorn.serve(sockets=[listener])
                 for chore in chores:
                     chore.cancel()
+            await self._note_uses(registry)
             self._log_stop(registry)
         finally:
             listener.close()
@@ -268,6 +269,7 @@ class Server:
         return [
             self._regularly("refresh", REFRESH_S, registry.look),
             self._regularly("upkeep", self.options.upkeep_every_s, upkeep),
+            self._regularly("uses of keys", self.options.upkeep_every_s, registry.note_uses),
         ]
 
     def _fail(self, error: BaseException) -> None:
@@ -302,6 +304,12 @@ class Server:
             await chore
         except WorldError as error:
             self._fail(error)
+
+    async def _note_uses(self, registry: Registry) -> None:
+        """Keep, on stopping, what is known of the last use of keys; no failure is made of that."""
+        with contextlib.suppress(WorldError, TimeoutError):
+            async with asyncio.timeout(CLOSE_S / 2):
+                await registry.note_uses()
 
     async def _regularly(
         self, name: str, every_s: float, chore: Callable[[], Coroutine[object, object, None]]

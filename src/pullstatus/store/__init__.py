@@ -15,7 +15,7 @@ set. It must not know HTTP, signatures, what a record means, or what time it is.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -206,6 +206,17 @@ class Store(Protocol):
 
     async def change_all(self, changes: Sequence[Change]) -> bool:
         """Set all of these settings, or none if one is not as expected. Returns whether it did."""
+        ...
+
+    async def mark(self, times: Mapping[str, int]) -> None:
+        """Note when named things happened last, in Unix milliseconds; 0 forgets one.
+
+        An earlier time than the one that is noted changes nothing. Works in small steps.
+        """
+        ...
+
+    async def marks(self, prefix: str = "") -> dict[str, int]:
+        """What was noted under names that begin so."""
         ...
 
     def engine(self) -> Engine:

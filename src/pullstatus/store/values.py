@@ -186,6 +186,10 @@ class Backlog(msgspec.Struct, frozen=True):
     """How a mailbox stands. Every count is of entries, since the mailbox exists.
 
     accepted = waiting + handed_out + expired + erased + quarantined, always.
+
+    Attributes:
+        oldest_ms: when the oldest entry that waits was accepted; None when none does.
+        last_pull_ms: when an entry was handed out last; None when that is no longer in the journal.
     """
 
     mailbox: Mailbox
@@ -196,6 +200,8 @@ class Backlog(msgspec.Struct, frozen=True):
     erased: int = 0
     quarantined: int = 0
     purged: int = 0
+    oldest_ms: int | None = None
+    last_pull_ms: int | None = None
 
 
 class Entry(msgspec.Struct, frozen=True):

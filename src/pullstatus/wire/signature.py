@@ -15,7 +15,7 @@ from collections.abc import Iterable
 from hashlib import sha256
 from typing import Final
 
-__all__ = ["sign", "verify"]
+__all__ = ["fitting", "sign", "verify"]
 
 _DUMMY_APPKEYS: Final = ("0" * 32,)
 
@@ -32,7 +32,12 @@ def sign(appkey: str, random: str, time: str | int) -> str:
 
 
 def verify(sig: str, appkeys: Iterable[str], random: str, time: str | int) -> bool:
-    """Tell whether `sig`, in hex of either case, fits any of the appkeys.
+    """Tell whether `sig`, in hex of either case, fits any of the appkeys."""
+    return fitting(sig, appkeys, random, time) is not None
+
+
+def fitting(sig: str, appkeys: Iterable[str], random: str, time: str | int) -> int | None:
+    """The place of the appkey that `sig`, in hex of either case, fits; None if it fits none.
 
     Every key is tried and compared in constant time. Without any key (an unknown application) the
     same work is done for nothing, so the time it takes tells nobody which applications exist.
@@ -40,16 +45,16 @@ def verify(sig: str, appkeys: Iterable[str], random: str, time: str | int) -> bo
     try:
         given = bytes.fromhex(sig)
     except ValueError:
-        return False
+        return None
     # fromhex skips white space; with any in 64 characters there are too few bytes.
     if len(sig) != 64 or len(given) != 32:
-        return False
+        return None
     live = tuple(appkeys)
-    fits = False
-    for appkey in live or _DUMMY_APPKEYS:
+    fits = -1
+    for place, appkey in enumerate(live or _DUMMY_APPKEYS):
         due = sha256(_signed_text(appkey, random, time)).digest()
-        fits |= hmac.compare_digest(due, given)
-    return fits and bool(live)
+        fits = place if hmac.compare_digest(due, given) else fits
+    return fits if live and fits >= 0 else None
 
 
 def _signed_text(appkey: str, random: str, time: str | int) -> bytes:

@@ -23,6 +23,7 @@ class FakeStore:
         self.settings_now: list[Setting] = []
         self.looks: list[float] = []
         self.takes_s = 0.0
+        self.noted: dict[str, int] = {}
         self.failure: Exception | None = None
 
     def create(self, sdkappid: int) -> None:
@@ -37,6 +38,11 @@ class FakeStore:
         if self.failure is not None:
             raise self.failure
         return found
+
+    async def mark(self, times: dict[str, int]) -> None:
+        if self.failure is not None:
+            raise self.failure
+        self.noted |= times
 
 
 def made() -> tuple[FakeStore, Registry]:
@@ -69,6 +75,30 @@ def test_no_number_of_callers_makes_more_looks_than_allowed(takes_s: float) -> N
     distance_s = 1 / limits.LOOKS_PER_S_MAX
     assert len(looks) >= 8
     assert all(b - a > distance_s - 0.001 for a, b in itertools.pairwise(looks))
+
+
+def test_uses_are_kept_until_the_store_has_noted_them() -> None:
+    """The newest of each, of keys that live."""
+
+    async def run() -> None:
+        store, registry = made()
+        store.create(1)
+        await registry.look()
+        [mark] = registry.applications[1].marks
+        assert mark.startswith("key/1/")
+        assert "0" * 8 not in mark
+        registry.used |= {mark: 5000, "key/1/dropped": 5000}
+        store.failure = StoreUnavailable("away")
+        with pytest.raises(StoreUnavailable):
+            await registry.note_uses()
+        registry.used[mark] = 7000
+        store.failure = None
+        await registry.note_uses()
+        assert store.noted == {mark: 7000}
+        await registry.note_uses()
+        assert registry.used == {}
+
+    asyncio.run(run())
 
 
 def test_a_lone_look_waits_for_nobody() -> None:

@@ -113,7 +113,7 @@ def test_pull_that_fails_before_the_store_is_asked_consumes_nothing(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     served = Served()
-    monkeypatch.setattr("pullstatus.server.pull.verify", lambda *_: 1 / 0)
+    monkeypatch.setattr("pullstatus.server.pull.fitting", lambda *_: 1 / 0)
     answer, logged = run(served.pull())
     assert answer is not None
     assert answer.result == 1007

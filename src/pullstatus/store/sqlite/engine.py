@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from pathlib import Path
 from typing import cast
 
@@ -13,7 +13,7 @@ from pullstatus.errors import StoreFull, StoreRefused
 from pullstatus.store.sqlite import chunk, copies, reading, schema
 from pullstatus.store.sqlite.connection import file_bytes
 from pullstatus.store.sqlite.opening import open_committer
-from pullstatus.store.sqlite.operations import Changes, Forget, Purge
+from pullstatus.store.sqlite.operations import Changes, Forget, Mark, Purge
 from pullstatus.store.sqlite.place import (
     ServerLock,
     check_begins,
@@ -141,6 +141,14 @@ class SqliteStore:
         """See `Store.change_all`."""
         return cast("bool", await self._writer.submit(Changes(tuple(changes))))
 
+    async def mark(self, times: Mapping[str, int]) -> None:
+        """See `Store.mark`. Works in small commits, with pauses for everyone else's."""
+        pairs = sorted(times.items())
+        for start in range(0, len(pairs), STEP_COUNT):
+            if start:
+                await asyncio.sleep(STEP_PAUSE_S)
+            await self._writer.submit(Mark(tuple(pairs[start : start + STEP_COUNT])))
+
     async def redeliver(self, operation: Redeliver) -> int:
         """See `Store.redeliver`."""
         return cast("int", await self._writer.submit(operation))
@@ -255,6 +263,10 @@ class SqliteStore:
     async def setting(self, name: str) -> Setting | None:
         """See `Store.setting`."""
         return await self._readers.ask(lambda connection: reading.setting(connection, name))
+
+    async def marks(self, prefix: str = "") -> dict[str, int]:
+        """See `Store.marks`."""
+        return await self._readers.ask(lambda connection: reading.marks(connection, prefix))
 
     def engine(self) -> Engine:
         """See `Store.engine`."""

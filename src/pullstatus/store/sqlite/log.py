@@ -23,7 +23,7 @@ from pullstatus.errors import (
 )
 from pullstatus.store.sqlite import pairing, upkeep
 from pullstatus.store.sqlite.appends import append
-from pullstatus.store.sqlite.operations import Answer, Changes, Forget, Operation, Purge
+from pullstatus.store.sqlite.operations import Answer, Changes, Forget, Mark, Operation, Purge
 from pullstatus.store.sqlite.pulls import pull
 from pullstatus.store.sqlite.states import States, slot
 from pullstatus.store.sqlite.transaction import Transaction
@@ -175,6 +175,8 @@ class Log:
     def _do(self, operation: Operation) -> Answer:
         if isinstance(operation, Changes):
             return upkeep.change(self._transaction, operation)
+        if isinstance(operation, Mark):
+            return upkeep.mark(self._transaction, operation)
         if isinstance(operation, Forget):
             return upkeep.forget(self._transaction, operation)
         if isinstance(operation, Discard):

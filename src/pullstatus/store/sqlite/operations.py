@@ -26,6 +26,12 @@ class Forget(msgspec.Struct, frozen=True):
     count_max: int
 
 
+class Mark(msgspec.Struct, frozen=True):
+    """Note these times under their names, unless a later one is; 0 forgets. Answered how many."""
+
+    times: tuple[tuple[str, int], ...]
+
+
 class Purge(msgspec.Struct, frozen=True):
     """Remove entries, and their journal, that left `mailbox` before `left_before_ms`.
 
@@ -37,5 +43,5 @@ class Purge(msgspec.Struct, frozen=True):
     rows_max: int
 
 
-Operation = Append | Pull | Changes | Forget | Discard | Purge | Redeliver
+Operation = Append | Pull | Changes | Forget | Discard | Purge | Redeliver | Mark
 Answer = int | Page | bool | PullstatusError

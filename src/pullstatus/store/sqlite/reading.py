@@ -53,14 +53,23 @@ class Readers:
             return question(connection)
 
 
+_BACKLOG = (
+    "SELECT sdkappid, kind, tail, handed_out, tail - cursor, expired, erased, quarantined, purged,"
+    " iif(tail > cursor, (SELECT accepted_ms FROM chunk WHERE key BETWEEN"
+    " id << ?1 AND (id << ?1) + cursor + 1 ORDER BY key DESC LIMIT 1), NULL),"
+    " (SELECT at_ms FROM journal WHERE key BETWEEN (id << ?1) + purged AND (id << ?1) + cursor"
+    " AND outcome = ?2 ORDER BY key DESC LIMIT 1)"
+    " FROM mailbox WHERE ?3 IS NULL OR sdkappid = ?3 ORDER BY sdkappid, kind"
+)
+
+
 def backlog(connection: apsw.Connection, sdkappid: int | None = None) -> list[Backlog]:
     """How every mailbox stands, or those of one application."""
     return [
-        Backlog(Mailbox(number, schema.known(Kind, kind)), *counts)
-        for number, kind, *counts in connection.execute(
-            "SELECT sdkappid, kind, tail, handed_out, tail - cursor, expired, erased, quarantined,"
-            " purged FROM mailbox WHERE ?1 IS NULL OR sdkappid = ?1 ORDER BY sdkappid, kind",
-            (sdkappid,),
+        Backlog(Mailbox(number, schema.known(Kind, kind)), *figures)
+        for number, kind, *figures in connection.execute(
+            _BACKLOG,
+            (schema.SEQ_BITS, int(Outcome.PULLED), sdkappid),
         )
     ]
 
@@ -223,3 +232,13 @@ def setting(connection: apsw.Connection, name: str) -> Setting | None:
         "SELECT name, value, revision FROM setting WHERE name = ?", (name,)
     ).fetchone()
     return None if row is None else Setting(*row)
+
+
+def marks(connection: apsw.Connection, prefix: str) -> dict[str, int]:
+    """When what is named so happened last."""
+    return dict(
+        connection.execute(
+            "SELECT name, at_ms FROM mark WHERE name BETWEEN ?1 AND ?1 || char(0x10FFFF)",
+            (prefix,),
+        )
+    )

@@ -165,7 +165,15 @@ ALTER TABLE mailbox ADD COLUMN revision INTEGER NOT NULL DEFAULT 0;
 CREATE INDEX mailbox_by_revision ON mailbox (revision) WHERE revision > 0;
 """
 
-MIGRATIONS = (_V1, _V2, _V3)
+# When named things happened last: a server's notes, which no commit waits for.
+_V4 = """
+CREATE TABLE mark (
+    name        TEXT PRIMARY KEY,
+    at_ms       INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+"""
+
+MIGRATIONS = (_V1, _V2, _V3, _V4)
 VERSION = len(MIGRATIONS)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pullstatus.errors import InvalidSetting, SettingChanged, StoreCorrupt
 from pullstatus.store.sqlite import schema
 from pullstatus.store.sqlite.head import Head
-from pullstatus.store.sqlite.operations import Changes, Forget, Purge
+from pullstatus.store.sqlite.operations import Changes, Forget, Mark, Purge
 from pullstatus.store.sqlite.states import State
 from pullstatus.store.sqlite.transaction import Transaction
 from pullstatus.store.values import Discard, Redeliver
@@ -30,6 +30,20 @@ def change(transaction: Transaction, operation: Changes) -> bool:
         )
         transaction.conditions.written(each.name)
     return True
+
+
+def mark(transaction: Transaction, operation: Mark) -> int:
+    """Note when things happened last; answered how many were given."""
+    for name, at_ms in operation.times:
+        if at_ms:
+            transaction.connection.execute(
+                "INSERT INTO mark VALUES (?, ?) ON CONFLICT DO UPDATE"
+                " SET at_ms = excluded.at_ms WHERE at_ms < excluded.at_ms",
+                (name, at_ms),
+            )
+        else:
+            transaction.connection.execute("DELETE FROM mark WHERE name = ?", (name,))
+    return len(operation.times)
 
 
 def forget(transaction: Transaction, operation: Forget) -> int:
