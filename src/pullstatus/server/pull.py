@@ -95,6 +95,7 @@ class PullCall:
             headers.append(request_id_header(scope))
         except Disconnected:
             self._figures.pulls_dropped += 1
+            hang_up(scope)  # or an answer would be missed, where only the kernel knows of it
             return
         except OutcomeUnknown as error:
             # A cause is here only if nobody foresaw it: the one thing worth a trace.

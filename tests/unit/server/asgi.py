@@ -69,6 +69,7 @@ class Served:
             cast("Store", self.store), self.registry, now_ms=now_ms
         )
         self.hung_up = False
+        self.gone = False  # whether the peer has, before the store is asked
         self.address = "192.0.2.7"
 
     async def ask(
@@ -89,7 +90,10 @@ class Served:
             "query_string": query.encode(),
             "headers": sent,
             "client": (self.address, 40_000),
-            "extensions": {"pullstatus.hang_up": self._hang_up},
+            "extensions": {
+                "pullstatus.hang_up": self._hang_up,
+                "pullstatus.gone": lambda: self.gone,
+            },
         }
         content = body if isinstance(body, bytes) else json.dumps(body).encode()
         said: list[Any] = []

@@ -121,6 +121,16 @@ def test_pull_that_fails_before_the_store_is_asked_consumes_nothing(
     assert len(traces(logged)) == 1
 
 
+def test_pull_whose_peer_has_gone_is_counted_and_no_error() -> None:
+    served = Served()
+    served.gone = True
+    answer, logged = run(served.pull())
+    assert answer is None
+    assert served.hung_up, "else the server misses an answer, and logs that as an error"
+    assert logged == []
+    assert asyncio.run(served.figures())["pullstatus_pulls_dropped_total"] == 1
+
+
 # --- what is no call ------------------------------------------------------------------------------
 
 
