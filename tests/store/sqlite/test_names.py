@@ -11,6 +11,7 @@ import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import apsw
 import pytest
 
 from pullstatus.errors import OutcomeUnknown, StoreMoved, StoreRefused, StoreUnavailable
@@ -156,18 +157,58 @@ async def test_another_log_is_not_removed_at_the_end(opener: Opener, file: Path)
     assert log_of(file).read_bytes() == content
 
 
-async def test_a_file_that_is_written_over_is_left_alone(opener: Opener, file: Path) -> None:
+def by_a_backup(file: Path) -> None:
+    shutil.copyfile(file.with_name("backup.db"), file)
+
+
+def by_nothing(file: Path) -> None:
+    os.truncate(file, 0)
+
+
+def by_zeros(file: Path) -> None:
+    with file.open("r+b") as opened:
+        opened.write(bytes(8192))
+
+
+@pytest.mark.parametrize("act", [by_a_backup, by_nothing, by_zeros])
+@pytest.mark.parametrize("server", [False, True], ids=["command", "server"])
+async def test_a_file_that_is_written_over_is_left_alone(
+    opener: Opener, file: Path, act: Callable[[Path], None], *, server: bool
+) -> None:
     """`cp` over it keeps its inode. Nothing of the old log may get into what was copied there."""
     failures: list[BaseException] = []
-    store = await opener(server=True, on_failure=failures.append)
+    store = await opener(server=server, on_failure=failures.append)
     await store.append(append(STATUSES, records(1)))
     await store.backup(file.with_name("backup.db"), lambda _done, _total: None)
     await store.append(append(STATUSES, records(1)))
-    shutil.copyfile(file.with_name("backup.db"), file)
+    act(file)
+    shutil.copyfile(file, file.with_name("written.db"))
     await refuses_from_now_on(store, failures)
-    assert "written by somebody else" in str(failures[0])
+    assert "was written over" in str(failures[0])
     await store.close()
-    assert filecmp.cmp(file, file.with_name("backup.db"), shallow=False)
+    assert filecmp.cmp(file, file.with_name("written.db"), shallow=False)
+
+
+async def test_a_command_that_folds_the_log_of_a_server_is_no_stranger(
+    opener: Opener, file: Path
+) -> None:
+    """Nor is another program that does."""
+    failures: list[BaseException] = []
+    store = await opener(server=True, on_failure=failures.append)
+    beside = await opener()
+    for _ in range(25):
+        await beside.append(append(STATUSES, [b"x" * 16_000] * 60))
+    await store.append(append(STATUSES, records(1)))
+    stranger = apsw.Connection(str(file))
+    stranger.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
+    for _ in range(3):
+        await store.append(append(STATUSES, records(1)))
+    stranger.close()
+    assert failures == []
+    await beside.close()
+    await store.close()
+    again = await opener(server=True)
+    assert (await again.backlog())[0].accepted == 1504
 
 
 async def test_its_own_folding_is_no_overwriting(opener: Opener) -> None:

@@ -92,13 +92,13 @@ class Committer:
     def watch(self) -> Report | None:
         """Learn, while nothing comes, what other processes did; a report if something changed."""
         self._attempt(self._log.notice_others)
-        self._attempt(self._names.check)
+        self._attempt(self._check_names)
         self._attempt(self._look_for_room)
         return self._news()
 
     def close(self) -> None:
         """Close the log; one that failed is left as it is."""
-        self._attempt(self._names.check)  # folding at the end removes the log by its name
+        self._attempt(self._check_names)  # folding at the end removes the log by its name
         self._log.close(fold=self._failure is None)
 
     def _pulls_at_least(self, group: Sequence[Operation], answers: Answers) -> Answers:
@@ -117,7 +117,7 @@ class Committer:
         """What the log says to each of a group, be it one error for all."""
         try:
             answers = self._log.commit(group)
-            self._names.check()
+            self._check_names()
             return answers
         except BaseException as error:  # noqa: BLE001 - whatever it is, somebody waits for it
             self._note(error)
@@ -132,6 +132,17 @@ class Committer:
                 work()
             except BaseException as error:  # noqa: BLE001 - it must live on, to refuse
                 self._note(error)
+
+    def _check_names(self) -> None:
+        try:
+            unchanged = self._names.check()
+        except StoreMoved:
+            # The disk works. Wherever the file is now, it then holds all that was answered.
+            self._log.fold_for_good()
+            raise
+        if not unchanged:  # somebody else has folded the log; or else has no business there
+            self._log.check_pair()
+            self._names.written()
 
     def _fold(self) -> None:
         # A log that begins anew takes no more of a disk that is nearly full.
@@ -150,9 +161,6 @@ class Committer:
         """Remember an error after which nothing may be written."""
         if isinstance(error, OutcomeUnknown | StoreFailed | StoreCorrupt):
             self._failure = error
-        if isinstance(error, StoreMoved) and not self._names.overwritten:
-            # The disk works. Wherever the file is now, it then holds all that was answered.
-            self._log.fold_for_good()
 
     def _news(self) -> Report | None:
         if self._reported == (self._room, self._failure) and not self._log.states.changed:

@@ -19,6 +19,7 @@ from pullstatus.errors import (
     StoreCorrupt,
     StoreFailed,
     StoreFull,
+    StoreMoved,
     StoreUnavailable,
 )
 from pullstatus.store.sqlite import pairing, upkeep
@@ -126,6 +127,21 @@ class Log:
             pairing.fold(self._connection)
         self._wal_pages = 0
         return True
+
+    def check_pair(self) -> None:
+        """Refuse to go on with a file that the log does not belong to.
+
+        Raises:
+            StoreMoved: another file was written over the one that was opened.
+        """
+        with translated():
+            paired = pairing.is_paired(self._connection)
+        if not paired:
+            raise StoreMoved(
+                f"{self._connection.filename} was written over while it was in use, so what it"
+                " holds is not known: restore a backup to a new name, and stop the server before"
+                " anything of the kind"
+            )
 
     def fold_for_good(self) -> None:
         """Fold all of the log into the file and empty it, by the handles that are open.

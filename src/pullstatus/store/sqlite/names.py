@@ -18,11 +18,7 @@ from pullstatus.errors import StoreMoved
 
 
 class Names:
-    """The names of one open store, and what each of them stood for when it was opened.
-
-    Attributes:
-        overwritten: somebody else has written into the file, so what it holds is not known.
-    """
+    """The names of one open store, and what each of them stood for when it was opened."""
 
     def __init__(self, path: Path, name: Path, *, server: bool) -> None:
         """To be made just before SQLite opens the file; `opened` comes after.
@@ -30,10 +26,9 @@ class Names:
         Args:
             path: of the file, without links in it.
             name: of the file as it was given, absolute; there may be links in it.
-            server: this is the one serving process, so nobody else folds a log into the file.
+            server: this is the one serving process; its lock is one of the names.
         """
         self._path = path
-        self._server = server
         self._before = _file(path)
         self._others = [path.with_name(f"{path.name}-wal")]
         if server:
@@ -42,7 +37,6 @@ class Names:
             self._others.append(name)
         self._expected: list[tuple[int, ...]] = []
         self._written: tuple[int, ...] = ()
-        self.overwritten = False
 
     def opened(self) -> None:
         """Remember what the names stand for, now that SQLite has opened file and log.
@@ -57,27 +51,22 @@ class Names:
         self._expected = [_identity(_stat(path)) for path in self._others]
 
     def written(self) -> None:
-        """The log was folded into the file by this process: so the file has to look from now on."""
+        """It is known who wrote into the file: so it has to look from now on."""
         self._written = _content(_stat(self._path))
 
-    def check(self) -> None:
-        """Whether each name still stands for what it stood for.
+    def check(self) -> bool:
+        """Whether the file is as `written` saw it; a log that somebody else folded changes it.
 
         Raises:
-            StoreMoved: for another file or for none, or somebody else has written into the file.
+            StoreMoved: a name stands for another file than it stood for, or for none.
         """
         found = _stat(self._path)
         if _identity(found) != self._before:
             raise StoreMoved(_moved(self._path))
-        if self._server and _content(found) != self._written:
-            self.overwritten = True
-            raise StoreMoved(
-                f"{self._path} was written by somebody else while it was in use; stop the server"
-                " first, then restore a backup to a new name"
-            )
         for path, expected in zip(self._others, self._expected, strict=True):
             if _identity(_stat(path)) != expected:
                 raise StoreMoved(_moved(path))
+        return _content(found) == self._written
 
 
 def _stat(path: Path) -> os.stat_result:

@@ -97,6 +97,19 @@ def begin(connection: apsw.Connection) -> None:
     fold(connection)
 
 
+def is_paired(connection: apsw.Connection) -> bool:
+    """Whether a file that is in use is still the one that was paired with its log."""
+    # Twice, as in `find_problem`.
+    return _looks_paired(connection) or _looks_paired(connection)
+
+
+def _looks_paired(connection: apsw.Connection) -> bool:
+    with _open(connection, "") as file, _open(connection, "-wal") as log:
+        word = _stored(file)
+        pairs = set(_pairs(connection, log))
+    return word.pair is not None and (not pairs or word.pair in pairs)
+
+
 def settle(connection: apsw.Connection) -> None:
     """Have file and log together say that they are all there is, where somebody was cut off."""
     word = Word.parse(connection.pragma("user_version"))
