@@ -50,7 +50,7 @@ def arguments(names: tuple[str, ...]) -> list[str]:
             str(parameter.name), "x"
         )
         if isinstance(parameter, click.Argument):
-            given.append(value)
+            given.append("-" if isinstance(parameter.type, click.File) else value)
         elif parameter.required:
             given += [parameter.opts[0], value]
     return given + MORE.get(names, [])
@@ -67,7 +67,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def run(*arguments: str) -> Result:
-    result = CliRunner().invoke(main, arguments)
+    result = CliRunner().invoke(main, arguments, input='{"sdkappid": 1400006666}\n')
     assert result.exception is None or isinstance(result.exception, SystemExit), result.exception
     return result
 
