@@ -10,6 +10,7 @@ interpreter takes 50 times as long; `tests/e2e/test_surroundings.py` has some of
 
 from __future__ import annotations
 
+import codecs
 import importlib
 import os
 import pkgutil
@@ -387,6 +388,8 @@ def main() -> None:
     for found in pkgutil.walk_packages(pullstatus.__path__, "pullstatus."):
         importlib.import_module(found.name)
     assert list(leaves(program))  # with all that it is made of
+    for encoding in ("utf-16-be", "utf-16-le", "utf-8-sig", "latin-1", "idna"):
+        codecs.lookup(encoding)  # whoever may not read our folders may not read the interpreter's
     for line in sys.stdin.buffer:
         task = msgspec.json.decode(line, type=Task)
         pid = os.fork()
