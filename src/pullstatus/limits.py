@@ -178,8 +178,18 @@ EXTEND_DIGITS_MAX: Final = 20
 SENT_MAX: Final = 10_000
 """Sends that the emulator remembers for `GET /emulator/sent`; older ones go first."""
 
+REQUESTS_MAX: Final = 1000
+"""Requests that the emulator remembers for `GET /emulator/requests`; older ones go first."""
+
+REQUEST_BODY_BYTES_KEPT: Final = 4096
+"""Bytes of a request's body that are remembered there: with the above, at most 4 MB."""
+
 PENDING_MAX: Final = 100_000
 """Records that the emulator has promised for later. Beyond, sends are refused with 1013."""
+
+EMULATED_APPLICATIONS_MAX: Final = 100
+"""Applications of a scenario beside its first: more than any test tells apart, and each is made
+with a commit at the start."""
 
 FAULTS_MAX: Final = 1000
 """Faults that may be armed at the same time."""

@@ -20,11 +20,14 @@ from types import SimpleNamespace
 from typing import Any, Self
 
 import httpx
+import msgspec
 import pytest
 from qcloudsms_py import SmsMultiSender, SmsSingleSender, SmsStatusPuller
 
+from pullstatus import limits
 from pullstatus.emulator.scenario import APPKEY, SDKAPPID
 from pullstatus.emulator.thread import EmulatorThread
+from pullstatus.errors import InvalidSetting
 from pullstatus.records import Kind
 from pullstatus.wire.request import PULL_PATH
 from pullstatus.wire.send import SENDMULTISMS2_PATH, SENDSMS_PATH, sign_send
@@ -591,7 +594,13 @@ def test_command_emulates_its_scenario_and_leaves_nothing_behind(tmp_path: Path)
         assert list(folder.iterdir()) != []
         process.send_signal(signal.SIGTERM)
         output = process.communicate(timeout=PATIENCE_S)
-    assert (process.returncode, output) == (0, ("", ""))
+    assert (process.returncode, output[0]) == (0, "")
+    lines = [json.loads(line) for line in output[1].splitlines()]
+    told = [line for line in lines if line["event"] == "request"]
+    assert [line["count"] for line in told][:2] == [100, 100]
+    assert {line["path"] for line in told} == {PULL_PATH}
+    assert {line["sdkappid"] for line in told} == {SDKAPPID}
+    assert "mobile" not in output[1]
     assert list(folder.iterdir()) == []
 
 
@@ -624,3 +633,121 @@ def test_serve_knows_neither_sends_nor_the_door(shared: Program) -> None:
         assert shared.post(f"{path}?sdkappid=1&random=1", {}).result == 1011
     assert shared.http.get("/emulator").status_code == 404
     assert shared.http.post("/emulator/faults", json={"fault": "cut"}).status_code == 404
+
+
+# --- several applications, and what came in -------------------------------------------------------
+
+OTHER = App(1400007777, "0123456789abcdef0123456789abcdef")
+TWO = {"applications": [{"sdkappid": OTHER.sdkappid, "appkey": OTHER.appkey}]}
+
+
+def test_applications_have_mailboxes_of_their_own() -> None:
+    scenario = SCENARIO | TWO | {"traffic": {"statuses_at_start": 2}}
+    with EmulatorThread(scenario) as emulator, Peer(emulator.base_url) as peer:
+        assert emulator.appkeys == {APP.sdkappid: APP.appkey, OTHER.sdkappid: OTHER.appkey}
+        assert emulator.waiting() == emulator.waiting(sdkappid=OTHER.sdkappid) == 2
+        fed = emulator.feed(3, type=1, sdkappid=OTHER.sdkappid)
+        also = peer.post(
+            "/emulator/feed", {"type": 1, "count": 1, "sdkappid": OTHER.sdkappid}
+        ).json()["data"]
+        assert emulator.waiting(type=1) == 0
+
+        target, body = OTHER.request(REPLY)
+        assert peer.http.post(target, content=body).json()["data"] == fed + also
+        assert peer.pull(REPLY) == []
+
+        now = int(time.time())
+        sent = peer.post(
+            f"{SENDSMS_PATH}?sdkappid={OTHER.sdkappid}&random=1",
+            {
+                "tel": {"nationcode": "86", "mobile": "13900000001"},
+                "type": 0,
+                "msg": "hello",
+                "time": now,
+                "sig": sign_send(OTHER.appkey, "1", now, ["13900000001"]),
+            },
+        ).json()
+        assert sent["result"] == 0, sent
+        assert [one.sdkappid for one in emulator.sent] == [OTHER.sdkappid]
+        assert emulator.waiting() == 2
+        assert emulator.waiting(sdkappid=OTHER.sdkappid) == 3
+        assert emulator.waiting(type=1, sdkappid=OTHER.sdkappid) == 1
+
+        about = peer.http.get("/emulator").json()
+        assert about["sdkappid"] == APP.sdkappid
+        assert [one["waiting"]["delivery-statuses"] for one in about["applications"]] == [2, 3]
+        emulator.reset()
+        assert emulator.waiting(sdkappid=OTHER.sdkappid) == 2
+        assert emulator.waiting(type=1, sdkappid=OTHER.sdkappid) == 0
+
+
+def test_a_key_is_its_own_applications_only() -> None:
+    with EmulatorThread(SCENARIO | TWO) as emulator, Peer(emulator.base_url) as peer:
+        target, body = App(OTHER.sdkappid, APP.appkey).request()
+        assert peer.http.post(target, content=body).json()["result"] == 1001
+        with pytest.raises(InvalidSetting, match="no application 7"):
+            emulator.feed(1, sdkappid=7)
+        refused = peer.post("/emulator/feed", {"type": 0, "count": 1, "sdkappid": 7})
+        assert refused.status_code == 400
+        assert "no application 7" in refused.json()["detail"]
+
+
+def test_a_duplicate_comes_to_the_application_that_pulled() -> None:
+    with EmulatorThread(SCENARIO | TWO) as emulator, Peer(emulator.base_url) as peer:
+        emulator.feed(2, sdkappid=OTHER.sdkappid)
+        emulator.faults.add("duplicate")
+        for _ in range(2):
+            target, body = OTHER.request()
+            assert len(peer.http.post(target, content=body).json()["data"]) == 2
+        assert emulator.waiting() == 0
+
+
+def test_two_applications_of_one_number_are_refused() -> None:
+    with pytest.raises(InvalidSetting, match="different sdkappids"):
+        EmulatorThread({"applications": [{"sdkappid": SDKAPPID, "appkey": APPKEY}]})
+
+
+def test_what_came_in_is_listed_with_what_became_of_it(
+    emulator: EmulatorThread, peer: Peer
+) -> None:
+    emulator.feed(2)
+    assert len(peer.pull(Idempotency_Key="mine")) == 2
+    target, body = APP.request(STATUS, 0)
+    assert peer.http.post(target, content=body).json()["result"] != 0
+    peer.send("13900000001")
+    peer.http.get("/nowhere")
+    peer.http.post("/callbacks/pst_secret", content=b"\xff{")
+    emulator.faults.add("cut", call="pullstatus")
+    with pytest.raises(httpx.TransportError):
+        peer.pull()
+    emulator.faults.add("http", http_status=503, call="pullstatus")
+    assert peer.pull_raw().status_code == 503
+
+    pulled, refused, sent, nowhere, callback, cut, failed = emulator.requests
+    assert (pulled.method, pulled.path, pulled.sdkappid) == ("POST", PULL_PATH, SDKAPPID)
+    assert (pulled.http_status, pulled.result, pulled.count) == (200, 0, 2)
+    assert (pulled.key, pulled.fault) == ("mine", None)
+    assert f"sdkappid={SDKAPPID}" in pulled.query
+    assert json.loads(pulled.body)["type"] == 0
+    assert refused.result not in (0, None)
+    assert (sent.path, sent.result) == (SENDSMS_PATH, 0)
+    assert json.loads(sent.body)["tel"]["mobile"] == "13900000001"
+    assert (nowhere.path, nowhere.http_status, nowhere.result) == ("/nowhere", 404, None)
+    assert (callback.path, callback.body) == ("/callbacks/...", "\ufffd{")
+    assert (cut.fault, cut.http_status) == ("cut", None)
+    assert (failed.fault, failed.http_status) == ("http", 503)
+
+    listed = peer.http.get("/emulator/requests").json()
+    assert listed["count"] == 7
+    assert listed["data"][0] == msgspec.to_builtins(pulled)
+    assert peer.http.delete("/emulator/requests").status_code == 204
+    assert emulator.requests == []
+
+
+def test_requests_are_bounded(emulator: EmulatorThread, peer: Peer) -> None:
+    """In number and in what is kept of each."""
+    size = limits.REQUEST_BODY_BYTES_KEPT
+    peer.http.post(SENDSMS_PATH, content=b"x" * min(3 * size, limits.PULL_BODY_BYTES_MAX))
+    assert len(emulator.requests[0].body) == limits.REQUEST_BODY_BYTES_KEPT
+    held = emulator._do(lambda emulation: emulation.requests.maxlen)
+    assert held == limits.REQUESTS_MAX

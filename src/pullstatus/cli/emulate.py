@@ -34,11 +34,11 @@ if TYPE_CHECKING:
     "--log-level",
     type=click.Choice(["debug", "info", "warning", "error"]),
     envvar="PULLSTATUS_LOG_LEVEL",
-    default="warning",
+    default="info",
     show_default=True,
     show_envvar=True,
     help="How much to log on standard error, as JSON lines, or as text on a terminal; info tells of"
-    " faults and refusals.",
+    " every request.",
 )
 @click.option("--example", is_flag=True, help="Print an example of a scenario, and end.")
 @plainly
@@ -48,7 +48,7 @@ def emulate(
     """Emulate the service for tests: pulls, sends, and failures on demand.
 
     Has one application, sdkappid 1400006666 with appkey 5f03a35d00ee52a21327ab048186a2c4 unless the
-    scenario names another, on a temporary store that is removed at the end. What is sent is
+    scenario names others, on a temporary store that is removed at the end. What is sent is
     delivered a second later. Prints one line with its address once it accepts connections; TERM,
     HUP or Ctrl-C ends it.
     """

@@ -19,6 +19,7 @@ from pullstatus.apps import Registry
 from pullstatus.emulator.control import Control
 from pullstatus.emulator.emulation import Emulation
 from pullstatus.emulator.faults import Armed, Call, Fault
+from pullstatus.emulator.requests import FAULT, observe
 from pullstatus.emulator.scenario import Scenario
 from pullstatus.errors import BodyTooLarge, Refused, StoreUnavailable
 from pullstatus.records import Kind
@@ -36,7 +37,7 @@ from pullstatus.server.http import (
     respond,
     whose,
 )
-from pullstatus.store import Store
+from pullstatus.store import Mailbox, Store
 from pullstatus.wire import answer
 from pullstatus.wire import send as sends
 from pullstatus.wire.codes import Result
@@ -97,11 +98,27 @@ class EmulatedApplication(Application):
         if scope["type"] != "http":
             return
         path: str = scope["path"]
-        call = CALLS.get(path)
+        if path == "/emulator" or path.startswith("/emulator/"):
+            await self._control(scope, receive, send)
+            return
+        received = await observe(scope, receive, send, self._answer)
+        self.emulation.requests.append(received)
+        # Without query and body: log files outlive tests, and hold no numbers and no texts.
+        log.info(
+            "request",
+            method=received.method,
+            path=received.path,
+            **{
+                name: value
+                for name in ("sdkappid", "key", "http_status", "result", "count", "fault", "ms")
+                if (value := getattr(received, name)) is not None
+            },
+        )
+
+    async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
+        call = CALLS.get(scope["path"])
         if call is not None:
             await self._call(call, scope, receive, send)
-        elif path == "/emulator" or path.startswith("/emulator/"):
-            await self._control(scope, receive, send)
         else:
             await super().__call__(scope, receive, send)
 
@@ -114,7 +131,9 @@ class EmulatedApplication(Application):
         armed = self.emulation.faults.strike(call, kind)
         if armed is None:
             await answering(scope, receive, send)
-        elif armed.fault.strikes_late:
+            return
+        scope[FAULT] = armed.fault.fault
+        if armed.fault.strikes_late:
             await self._strike_late(armed, answering, scope, receive, send)
         else:
             await self._strike_early(armed, answering, scope, receive, send)
@@ -142,6 +161,7 @@ class EmulatedApplication(Application):
             return
         if armed.fault.nonempty and not good.entries:
             self.emulation.faults.give_back(armed)
+            del scope[FAULT]
             await respond(scope, send, good.http_status, good.headers, good.body)
             return
         await asyncio.sleep(armed.fault.delay_s)
@@ -149,7 +169,6 @@ class EmulatedApplication(Application):
 
     async def _spoil(self, armed: Armed, good: _Answer, scope: Scope, send: Send) -> None:
         fault = armed.fault
-        log.info("fault strikes", fault=fault.fault, call=CALLS[scope["path"]])
         http_status, headers, body = good.http_status, good.headers, good.body
         match fault.fault:
             case "cut":
@@ -164,17 +183,18 @@ class EmulatedApplication(Application):
                 ext = None if scope["path"] == PULL_PATH else sends.ext_of(body)
                 body = _failure(fault, ext)
             case "reorder" | "duplicate":
-                body = await self._spoil_page(armed, good)
+                body = await self._spoil_page(armed, good, whose(scope)["sdkappid"])
         await respond(scope, send, http_status, headers, body)
 
-    async def _spoil_page(self, armed: Armed, good: _Answer) -> bytes:
+    async def _spoil_page(self, armed: Armed, good: _Answer, sdkappid: object) -> bytes:
         least = 2 if armed.fault.fault == "reorder" else 1
         if len(good.entries) < least:
             self.emulation.faults.give_back(armed)
             return good.body
         kind = Kind(_decode_page(good.body).type)
         if armed.fault.fault == "duplicate":
-            await self.emulation.append(kind, good.entries)
+            assert isinstance(sdkappid, int)  # whoever got records has said it
+            await self.emulation.append(Mailbox(sdkappid, kind), good.entries)
             return good.body
         return answer.success(kind, len(good.entries), b",".join(reversed(good.entries)))
 
@@ -204,11 +224,12 @@ class EmulatedApplication(Application):
         call = CALLS[scope["path"]]
         many = call == "sendmultisms2"
         request = sends.parse_send(scope["query_string"], body, many=many)
-        if request.sdkappid != emulation.sdkappid:
+        appkey = emulation.appkeys.get(request.sdkappid)
+        if appkey is None:
             raise Refused(Result.UNKNOWN_SDKAPPID, "no application has this sdkappid")
         mobiles = [receiver.mobile for receiver in request.receivers]
         if not sends.verify_send(
-            request.sig, emulation.appkeys, request.random, request.time_text, mobiles
+            request.sig, (appkey,), request.random, request.time_text, mobiles
         ):
             raise Refused(
                 Result.SIG_MISMATCH,
@@ -217,7 +238,7 @@ class EmulatedApplication(Application):
             )
         check_time(request, int(emulation.now_s()))
         message = request.message()
-        details = await emulation.send(call, message, request.receivers)
+        details = await emulation.send(call, request.sdkappid, message, request.receivers)
         if many:
             return sends.accepted_many(message.ext, details)
         [detail] = details

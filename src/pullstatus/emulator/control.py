@@ -1,10 +1,11 @@
 """The door for tests: what shall go wrong, what is in the mailboxes, what was sent.
 
-    GET              /emulator          where to aim a client, and what waits
-    GET POST DELETE  /emulator/faults   list, arm, clear
-    POST             /emulator/feed     put records in
-    GET DELETE       /emulator/sent     what applications sent; forget it
-    POST             /emulator/reset    begin the scenario anew
+    GET              /emulator           where to aim a client, and what waits
+    GET POST DELETE  /emulator/faults    list, arm, clear
+    POST             /emulator/feed      put records in
+    GET DELETE       /emulator/sent      what applications sent; forget it
+    GET DELETE       /emulator/requests  what came in, and what became of it; forget it
+    POST             /emulator/reset     begin the scenario anew
 
 It asks for no credentials: everything in an emulator is made up.
 """
@@ -35,9 +36,10 @@ from pullstatus.wire.send import SENDMULTISMS2_PATH, SENDSMS_PATH
 class Feed(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The body of `POST /emulator/feed`: the shape of a pull's answer, or a number.
 
-    type   0 delivery statuses, 1 replies
-    data   the records; members that are left out are made up
-    count  instead of data: so many made-up ones
+    type      0 delivery statuses, 1 replies
+    data      the records; members that are left out are made up
+    count     instead of data: so many made-up ones
+    sdkappid  whose mailbox; the first application's when left out
     """
 
     type: Literal[0, 1]
@@ -45,6 +47,7 @@ class Feed(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         None
     )
     count: Annotated[int, Meta(ge=1, le=100_000)] | None = None
+    sdkappid: int | None = None
 
     def __post_init__(self) -> None:
         if (self.data is None) == (self.count is None):
@@ -65,6 +68,8 @@ class Control:
                 Route("/emulator/feed", self._feed, methods=["POST"]),
                 Route("/emulator/sent", self._list_sent),
                 Route("/emulator/sent", self._forget_sent, methods=["DELETE"]),
+                Route("/emulator/requests", self._list_requests),
+                Route("/emulator/requests", self._forget_requests, methods=["DELETE"]),
                 Route("/emulator/reset", self._reset, methods=["POST"]),
             ],
             exception_handlers={
@@ -84,13 +89,21 @@ class Control:
         return _json(
             {
                 "sdkappid": emulation.sdkappid,
-                "appkey": emulation.appkeys[0],
+                "appkey": emulation.appkeys[emulation.sdkappid],
                 "pullstatus": base + PULL_PATH,
                 "sendsms": base + SENDSMS_PATH,
                 "sendmultisms2": base + SENDMULTISMS2_PATH,
-                "waiting": {kind.path: emulation.waiting(kind) for kind in Kind},
+                "waiting": self._waiting(emulation.sdkappid),
+                "applications": [
+                    {"sdkappid": sdkappid, "appkey": appkey, "waiting": self._waiting(sdkappid)}
+                    for sdkappid, appkey in emulation.appkeys.items()
+                ],
             }
         )
+
+    def _waiting(self, sdkappid: int) -> dict[str, int]:
+        emulation = self._emulation
+        return {kind.path: emulation.waiting(emulation.mailbox(kind, sdkappid)) for kind in Kind}
 
     async def _list_faults(self, _request: Request) -> Response:
         return _json({"faults": [_shown(armed) for armed in self._emulation.faults.armed()]})
@@ -110,7 +123,8 @@ class Control:
         feed = convert(await _body(request), Feed, "feed")
         records = feed.data if feed.count is None else feed.count
         assert records is not None
-        entries = await self._emulation.feed(Kind(feed.type), records)
+        mailbox = self._emulation.mailbox(Kind(feed.type), feed.sdkappid)
+        entries = await self._emulation.feed(mailbox, records)
         return _json({"count": len(entries), "data": [msgspec.Raw(entry) for entry in entries]})
 
     async def _list_sent(self, _request: Request) -> Response:
@@ -118,6 +132,14 @@ class Control:
 
     async def _forget_sent(self, _request: Request) -> Response:
         self._emulation.sent.clear()
+        return Response(status_code=204)
+
+    async def _list_requests(self, _request: Request) -> Response:
+        found = list(self._emulation.requests)
+        return _json({"count": len(found), "data": found})
+
+    async def _forget_requests(self, _request: Request) -> Response:
+        self._emulation.requests.clear()
         return Response(status_code=204)
 
     async def _reset(self, _request: Request) -> Response:

@@ -15,6 +15,7 @@ import itertools
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import NamedTuple
 
 import msgspec
 import structlog
@@ -29,8 +30,9 @@ from pullstatus.emulator.carriers import (
     make_status,
 )
 from pullstatus.emulator.faults import Faults
+from pullstatus.emulator.requests import Received
 from pullstatus.emulator.scenario import Scenario, draw_s
-from pullstatus.errors import InvalidRecord, Refused, StoreFull
+from pullstatus.errors import InvalidRecord, InvalidSetting, Refused, StoreFull
 from pullstatus.records import Kind, Record, decode_array, encode, encode_all
 from pullstatus.server.figures import Figures
 from pullstatus.store import Append, Discard, Mailbox, Outcome, Store
@@ -46,6 +48,7 @@ class Sent(msgspec.Struct, frozen=True):
 
     Attributes:
         call: `sendsms` or `sendmultisms2`.
+        sdkappid: the application that sent it.
         time: when, in Unix seconds.
         text: as it reaches the handset, with its signature; as it was sent, or "", if it was
             refused before there was such a text.
@@ -54,6 +57,7 @@ class Sent(msgspec.Struct, frozen=True):
     """
 
     call: str
+    sdkappid: int
     time: int
     nationcode: str
     mobile: str
@@ -70,12 +74,22 @@ class Sent(msgspec.Struct, frozen=True):
     fee: int = 0
 
 
+class _Source(NamedTuple):
+    """Who sent, by which call."""
+
+    call: str
+    sdkappid: int
+
+
 class Emulation:
     """What the emulator knows, and what it does with it; within one event loop.
 
     Attributes:
+        sdkappid: the application that is meant where none is named.
+        appkeys: of each application.
         faults: what shall go wrong.
         sent: what was sent, oldest first.
+        requests: what came in, oldest first.
     """
 
     def __init__(
@@ -91,7 +105,7 @@ class Emulation:
         self.scenario = scenario
         self.store = store
         self.sdkappid = scenario.application.sdkappid
-        self.appkeys = (scenario.application.appkey,)
+        self.appkeys = {one.sdkappid: one.appkey for one in scenario.all_applications}
         self.now_s = now_s
         self._monotonic_s = monotonic_s
         self._figures = figures
@@ -103,7 +117,8 @@ class Emulation:
     def _begin(self) -> None:
         scenario = self.scenario
         self.sent: deque[Sent] = deque(maxlen=limits.SENT_MAX)
-        self._pending: list[tuple[float, int, Kind, Callable[[int], Record]]] = []
+        self.requests: deque[Received] = deque(maxlen=limits.REQUESTS_MAX)
+        self._pending: list[tuple[float, int, Mailbox, Callable[[int], Record]]] = []
         self._sends_chance = scenario.chance("sends")
         self._traffic_chance = scenario.chance("traffic")
         self.faults = Faults(scenario.chance("faults"))
@@ -114,8 +129,8 @@ class Emulation:
     async def reset(self) -> None:
         """Begin the scenario anew: empty mailboxes but for what is there at the start."""
         self._begin()
-        for kind in Kind:
-            await self.store.discard(Discard(self.mailbox(kind), Outcome.ERASED, self.now_ms()))
+        for mailbox in self._mailboxes():
+            await self.store.discard(Discard(mailbox, Outcome.ERASED, self.now_ms()))
         # With their journal goes what an Idempotency-Key got.
         await self.store.purge(left_before_ms=self.now_ms() + 1)
         traffic = self.scenario.traffic
@@ -125,24 +140,37 @@ class Emulation:
         """Unix time in milliseconds."""
         return int(self.now_s() * 1000)
 
-    def mailbox(self, kind: Kind) -> Mailbox:
-        """The application's mailbox of one kind."""
-        return Mailbox(self.sdkappid, kind)
+    def mailbox(self, kind: Kind, sdkappid: int | None = None) -> Mailbox:
+        """An application's mailbox of one kind; the first one's if none is named.
 
-    def waiting(self, kind: Kind) -> int:
+        Raises:
+            InvalidSetting: the scenario has no such application.
+        """
+        if sdkappid is not None and sdkappid not in self.appkeys:
+            raise InvalidSetting(f"sdkappid: the scenario has no application {sdkappid}")
+        return Mailbox(self.sdkappid if sdkappid is None else sdkappid, kind)
+
+    def _mailboxes(self) -> Iterator[Mailbox]:
+        for sdkappid in self.appkeys:
+            for kind in Kind:
+                yield Mailbox(sdkappid, kind)
+
+    def waiting(self, mailbox: Mailbox) -> int:
         """How many records wait to be pulled."""
-        return self.store.waiting(self.mailbox(kind))
+        return self.store.waiting(mailbox)
 
     # -- records in ----------------------------------------------------------------------------
 
-    async def append(self, kind: Kind, entries: Sequence[bytes]) -> None:
+    async def append(self, mailbox: Mailbox, entries: Sequence[bytes]) -> None:
         """Put encoded records at the tail of a mailbox, a thousand at a time."""
         for start in range(0, len(entries), limits.INGEST_RECORDS_MAX):
             part = list(entries[start : start + limits.INGEST_RECORDS_MAX])
-            await self.store.append(Append(self.mailbox(kind), part, self.now_ms()))
-            self._figures.records_in[kind] += len(part)
+            await self.store.append(Append(mailbox, part, self.now_ms()))
+            self._figures.records_in[mailbox.kind] += len(part)
 
-    async def feed(self, kind: Kind, records: int | Sequence[Mapping[str, object]]) -> list[bytes]:
+    async def feed(
+        self, mailbox: Mailbox, records: int | Sequence[Mapping[str, object]]
+    ) -> list[bytes]:
         """Put records into a mailbox: so many made-up ones, or these.
 
         A member that is left out is made up.
@@ -153,6 +181,7 @@ class Emulation:
         Raises:
             InvalidRecord: one breaks a rule; its place and the member are named. None was stored.
         """
+        kind = mailbox.kind
         if isinstance(records, int):
             records = [{}] * records
         merged = []
@@ -165,7 +194,7 @@ class Emulation:
             entries = encode_all(*decode_array(msgspec.json.encode(merged), kind))
         except (TypeError, ValueError) as error:  # what the caller gave is no JSON
             raise InvalidRecord("record", "must hold JSON values only") from error
-        await self.append(kind, entries)
+        await self.append(mailbox, entries)
         return entries
 
     def _made_up(self, kind: Kind) -> Record:
@@ -179,8 +208,10 @@ class Emulation:
         return make_reply(text, nationcode, mobile, self.scenario.sends.sign, now_s)
 
     async def _traffic(self, statuses: int, replies: int) -> None:
-        for kind, count in ((Kind.DELIVERY_STATUS, statuses), (Kind.REPLY, replies)):
-            await self.append(kind, [encode(self._made_up(kind)) for _ in range(count)])
+        counts = {Kind.DELIVERY_STATUS: statuses, Kind.REPLY: replies}
+        for mailbox in self._mailboxes():
+            made_up = (self._made_up(mailbox.kind) for _ in range(counts[mailbox.kind]))
+            await self.append(mailbox, [encode(record) for record in made_up])
 
     async def run_traffic(self) -> None:
         """Make records up at the scenario's rates, until cancelled."""
@@ -198,13 +229,14 @@ class Emulation:
     # -- sends ---------------------------------------------------------------------------------
 
     async def send(
-        self, call: str, message: Message, receivers: Sequence[Receiver]
+        self, call: str, sdkappid: int, message: Message, receivers: Sequence[Receiver]
     ) -> list[Detail]:
-        """Take a message for some numbers; what comes of it follows when it is due.
+        """Take an application's message for some numbers; what comes of it follows when it is due.
 
         Raises:
             Refused: the message as a whole is at fault, and goes to nobody.
         """
+        source = _Source(call, sdkappid)
         try:
             if len(self._pending) + 2 * len(receivers) > limits.PENDING_MAX:
                 raise Refused(SendResult.FREQUENCY_POLICY, "too many sends are still on their way")
@@ -213,15 +245,15 @@ class Emulation:
             )
         except Refused as refusal:
             for receiver in receivers:
-                self._refuse(call, receiver, refusal, message)
+                self._refuse(source, receiver, refusal, message)
             raise
-        details = [self._send(call, message, receiver, text, sign) for receiver in receivers]
+        details = [self._send(source, message, receiver, text, sign) for receiver in receivers]
         await self._deliver_due()
         return details
 
     def _refuse(
         self,
-        call: str,
+        source: _Source,
         receiver: Receiver,
         refusal: Refused,
         message: Message,
@@ -229,11 +261,11 @@ class Emulation:
         sign: str = "",
     ) -> Detail:
         detail = Detail(int(refusal.result), refusal.errmsg, receiver.mobile, receiver.nationcode)
-        self._remember(call, detail, message, text, sign)
+        self._remember(source, detail, message, text, sign)
         return detail
 
     def _send(
-        self, call: str, message: Message, receiver: Receiver, text: str, sign: str
+        self, source: _Source, message: Message, receiver: Receiver, text: str, sign: str
     ) -> Detail:
         rule = self.scenario.rule(receiver.mobile)
         try:
@@ -241,12 +273,12 @@ class Emulation:
             if rule is not None and rule.result is not None:
                 raise Refused(rule.result, rule.errmsg or "refused by a rule of the scenario")
         except Refused as refusal:
-            return self._refuse(call, receiver, refusal, message, text, sign)
+            return self._refuse(source, receiver, refusal, message, text, sign)
         chance = self._sends_chance
         sid = make_sid(chance, int(self.now_s()))
         fee = sms.parts(text, receiver.nationcode)
         detail = Detail(0, "OK", receiver.mobile, receiver.nationcode, sid, fee)
-        self._remember(call, detail, message, text, sign)
+        self._remember(source, detail, message, text, sign)
 
         # Drawn whether a rule overrides them or not, so that a rule for one number does not move
         # what the others get.
@@ -262,39 +294,45 @@ class Emulation:
         if rule is not None and rule.reply is not None:
             answers, answer = True, rule.reply
         due = self._monotonic_s() + delay_s
-        self._promise_status(due, receipt, receiver, sid, message.ext)
+        sdkappid = source.sdkappid
+        self._promise_status(due, sdkappid, receipt, receiver, sid, message.ext)
         if answers:
-            self._promise_reply(due + answer_delay_s, answer, receiver, sign, message.extend)
+            self._promise_reply(
+                due + answer_delay_s, sdkappid, answer, receiver, sign, message.extend
+            )
         return detail
 
     def _promise_status(
-        self, due: float, receipt: Receipt, receiver: Receiver, sid: str, ext: str
+        self, due: float, sdkappid: int, receipt: Receipt, receiver: Receiver, sid: str, ext: str
     ) -> None:
         nationcode, mobile = receiver.nationcode, receiver.mobile
         self._promise(
             due,
-            Kind.DELIVERY_STATUS,
+            Mailbox(sdkappid, Kind.DELIVERY_STATUS),
             lambda now_s: make_status(receipt, nationcode, mobile, sid, now_s, ext),
         )
 
     def _promise_reply(
-        self, due: float, text: str, receiver: Receiver, sign: str, extend: str
+        self, due: float, sdkappid: int, text: str, receiver: Receiver, sign: str, extend: str
     ) -> None:
         nationcode, mobile = receiver.nationcode, receiver.mobile
         self._promise(
             due,
-            Kind.REPLY,
+            Mailbox(sdkappid, Kind.REPLY),
             lambda now_s: make_reply(text, nationcode, mobile, sign, now_s, extend),
         )
 
-    def _promise(self, due: float, kind: Kind, make: Callable[[int], Record]) -> None:
-        heapq.heappush(self._pending, (due, next(self._order), kind, make))
+    def _promise(self, due: float, mailbox: Mailbox, make: Callable[[int], Record]) -> None:
+        heapq.heappush(self._pending, (due, next(self._order), mailbox, make))
         self._changed.set()
 
-    def _remember(self, call: str, detail: Detail, message: Message, text: str, sign: str) -> None:
+    def _remember(
+        self, source: _Source, detail: Detail, message: Message, text: str, sign: str
+    ) -> None:
         self.sent.append(
             Sent(
-                call=call,
+                call=source.call,
+                sdkappid=source.sdkappid,
                 time=int(self.now_s()),
                 nationcode=detail.nationcode,
                 mobile=detail.mobile,
@@ -325,13 +363,13 @@ class Emulation:
 
     async def _deliver_due(self) -> None:
         now = self._monotonic_s()
-        due: dict[Kind, list[bytes]] = {kind: [] for kind in Kind}
+        due: dict[Mailbox, list[bytes]] = {}
         while self._pending and self._pending[0][0] <= now:
-            _, _, kind, make = heapq.heappop(self._pending)
-            due[kind].append(encode(make(int(self.now_s()))))
-        for kind, entries in due.items():
+            _, _, mailbox, make = heapq.heappop(self._pending)
+            due.setdefault(mailbox, []).append(encode(make(int(self.now_s()))))
+        for mailbox, entries in due.items():
             with _losing_what_finds_no_room():
-                await self.append(kind, entries)
+                await self.append(mailbox, entries)
 
 
 @contextlib.contextmanager

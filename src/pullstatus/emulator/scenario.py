@@ -65,7 +65,7 @@ class _Part(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class ApplicationPart(_Part, frozen=True):
-    """`[application]`: who may call."""
+    """`[application]`, and each of `[[applications]]`: who may call."""
 
     sdkappid: Annotated[int, Meta(ge=1, le=limits.SDKAPPID_MAX)] = SDKAPPID
     appkey: Annotated[str, Meta(pattern="^[0-9a-fA-F]{32}$")] = APPKEY
@@ -217,11 +217,16 @@ class Scenario(_Part, frozen=True):
 
     Attributes:
         seed: makes chance repeat itself: sids, outcomes, faults with a probability.
+        application: the one that is meant where none is named.
+        applications: others beside it.
         faults: armed at the start.
     """
 
     seed: int | None = None
     application: ApplicationPart = ApplicationPart()
+    applications: Annotated[
+        tuple[ApplicationPart, ...], Meta(max_length=limits.EMULATED_APPLICATIONS_MAX)
+    ] = ()
     traffic: Traffic = Traffic()
     outcomes: Outcomes = Outcomes()
     sends: Sends = Sends()
@@ -231,9 +236,17 @@ class Scenario(_Part, frozen=True):
     faults: Annotated[tuple[Fault, ...], Meta(max_length=limits.FAULTS_MAX)] = ()
 
     def __post_init__(self) -> None:
+        sdkappids = [application.sdkappid for application in self.all_applications]
+        if len(set(sdkappids)) < len(sdkappids):
+            raise ValueError("applications must have different sdkappids")
         numbers = [template.id for template in self.templates]
         if len(set(numbers)) < len(numbers):
             raise ValueError("templates must have different ids")
+
+    @property
+    def all_applications(self) -> tuple[ApplicationPart, ...]:
+        """Who may call."""
+        return (self.application, *self.applications)
 
     def chance(self, of: str) -> random.Random:
         """A source of chance for one purpose, so that none disturbs another."""

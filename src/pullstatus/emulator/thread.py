@@ -23,6 +23,7 @@ import structlog
 
 from pullstatus.emulator.emulation import Emulation, Sent
 from pullstatus.emulator.faults import Armed, Call, Fault, FaultName
+from pullstatus.emulator.requests import Received
 from pullstatus.emulator.run import EmulatorServer, emulate
 from pullstatus.emulator.scenario import Scenario, convert, read_scenario
 from pullstatus.records import Kind
@@ -40,7 +41,8 @@ class EmulatorThread:
 
     Attributes:
         base_url: `http://127.0.0.1:PORT`.
-        sdkappid, appkey: of its one application.
+        sdkappid, appkey: of its first application.
+        appkeys: by sdkappid, of all of them.
         faults: what shall go wrong.
     """
 
@@ -63,6 +65,7 @@ class EmulatorThread:
         self.base_url = ""
         self.sdkappid = self.scenario.application.sdkappid
         self.appkey = self.scenario.application.appkey
+        self.appkeys = {one.sdkappid: one.appkey for one in self.scenario.all_applications}
         self.faults = ThreadFaults(self._do)
         self._ready: Future[tuple[asyncio.AbstractEventLoop, EmulatorServer]] = Future()
         self._loop: asyncio.AbstractEventLoop
@@ -129,6 +132,7 @@ class EmulatorThread:
         records: int | Sequence[Mapping[str, object]] = 1,
         *,
         type: Literal[0, 1] = 0,  # noqa: A002 - the wire's word
+        sdkappid: int | None = None,
     ) -> list[dict[str, Any]]:
         """Put records into a mailbox, at its end.
 
@@ -136,14 +140,17 @@ class EmulatorThread:
             records: how many made-up ones; or the records, of which members that are left out are
                 made up.
             type: 0 delivery statuses, 1 replies.
+            sdkappid: whose mailbox; the first application's otherwise.
 
         Returns:
             The records as a pull will return them.
 
         Raises:
             InvalidRecord: one breaks a rule; none was stored.
+            InvalidSetting: the scenario has no such application.
         """
-        entries = self._await(lambda emulation: emulation.feed(Kind(type), records))
+        mailbox = self._do(lambda emulation: emulation.mailbox(Kind(type), sdkappid))
+        entries = self._await(lambda emulation: emulation.feed(mailbox, records))
         return [msgspec.json.decode(entry) for entry in entries]
 
     @property
@@ -151,9 +158,21 @@ class EmulatorThread:
         """What applications sent, oldest first, accepted or not."""
         return self._do(lambda emulation: list(emulation.sent))
 
-    def waiting(self, *, type: Literal[0, 1] = 0) -> int:  # noqa: A002 - the wire's word
-        """How many records wait to be pulled."""
-        return self._do(lambda emulation: emulation.waiting(Kind(type)))
+    @property
+    def requests(self) -> list[Received]:
+        """What came in, oldest first, whatever became of it."""
+        return self._do(lambda emulation: list(emulation.requests))
+
+    def waiting(
+        self,
+        *,
+        type: Literal[0, 1] = 0,  # noqa: A002 - the wire's word
+        sdkappid: int | None = None,
+    ) -> int:
+        """How many records wait to be pulled; of the first application if none is named."""
+        return self._do(
+            lambda emulation: emulation.waiting(emulation.mailbox(Kind(type), sdkappid))
+        )
 
     def reset(self) -> None:
         """Begin the scenario anew: nothing sent, nothing on its way, no other faults."""

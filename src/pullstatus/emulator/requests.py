@@ -1,0 +1,120 @@
+"""What came in, and what became of it: what one looks at first when a test does not do as expected.
+
+Every call and every way in is noted, refused or not; the door for tests is not.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Awaitable, Callable, MutableMapping
+from typing import Any
+
+import msgspec
+
+from pullstatus import limits
+from pullstatus.server.http import Receive, Scope, Send, header, whose
+
+__all__ = ["FAULT", "Received", "observe"]
+
+FAULT = "pullstatus.emulator.fault"
+"""Where a scope has the name of the fault that struck its request."""
+
+
+class Received(msgspec.Struct, frozen=True):
+    """One request.
+
+    Attributes:
+        time: when it came, in Unix seconds.
+        path: with the token of a callback left out.
+        sdkappid: the application that it names.
+        key: its Idempotency-Key.
+        body: its beginning; what is no UTF-8 is replaced.
+        http_status: of the answer; None if the connection was closed without one.
+        result: of a v5 answer, like `count`.
+        fault: the fault that struck it.
+        ms: how long the answer took.
+    """
+
+    time: float
+    method: str
+    path: str
+    query: str
+    sdkappid: int | None
+    key: str | None
+    body: str
+    http_status: int | None
+    result: int | None
+    count: int | None
+    fault: str | None
+    ms: float
+
+
+class _Said(msgspec.Struct):
+    result: int | None = None
+    count: int | None = None
+
+
+async def observe(
+    scope: Scope,
+    receive: Receive,
+    send: Send,
+    answer: Callable[[Scope, Receive, Send], Awaitable[None]],
+) -> Received:
+    """Have a request answered, and say what it was."""
+    came_s, started = time.time(), time.perf_counter()
+    extensions = dict(scope.get("extensions", {}))
+    body = bytes(extensions.get("pullstatus.body") or b"")
+    http_status: int | None = None
+    said = b""
+
+    async def listen() -> MutableMapping[str, Any]:
+        nonlocal body
+        message = await receive()
+        if len(body) < limits.REQUEST_BODY_BYTES_KEPT:
+            body += message.get("body", b"")
+        return message
+
+    async def tell(message: MutableMapping[str, Any]) -> None:
+        nonlocal http_status, said
+        if message["type"] == "http.response.start":
+            http_status = message["status"]
+        else:
+            said += message.get("body", b"")
+        await send(message)
+
+    write = extensions.get("pullstatus.respond")
+    if write is not None:
+
+        async def respond(status: int, lines: bytes, content: bytes) -> None:
+            nonlocal http_status, said
+            http_status, said = status, content
+            await write(status, lines, content)
+
+        extensions["pullstatus.respond"] = respond
+    seen = {**scope, "extensions": extensions}
+    await answer(seen, listen, tell)
+    found = _Said()
+    with contextlib.suppress(msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        found = msgspec.json.decode(said, type=_Said)
+    path: str = scope["path"]
+    sdkappid = whose(seen).get("sdkappid")
+    assert sdkappid is None or isinstance(sdkappid, int)
+    return Received(
+        time=came_s,
+        method=scope["method"],
+        path="/callbacks/..." if path.startswith("/callbacks/") else path,
+        query=scope["query_string"].decode("latin-1"),
+        sdkappid=sdkappid,
+        key=_text(header(scope, b"idempotency-key")),
+        body=body[: limits.REQUEST_BODY_BYTES_KEPT].decode("utf-8", "replace"),
+        http_status=http_status,
+        result=found.result,
+        count=found.count,
+        fault=seen.get(FAULT),
+        ms=round((time.perf_counter() - started) * 1000, 1),
+    )
+
+
+def _text(value: bytes | None) -> str | None:
+    return None if value is None else value.decode("latin-1")
