@@ -29,7 +29,7 @@ class Received(msgspec.Struct, frozen=True):
         path: with the token of a callback left out.
         sdkappid: the application that it names.
         key: its Idempotency-Key.
-        body: its beginning; what is no UTF-8 is replaced.
+        body: its beginning, as far as it was read; what is no UTF-8 is replaced.
         http_status: of the answer; None if the connection was closed without one.
         result: of a v5 answer, like `count`.
         fault: the fault that struck it.
