@@ -14,7 +14,7 @@ from pullstatus.store.sqlite import schema
 from tests.sim.checker import Seen, Verb
 from tests.sim.disk import NEVER, Disk, PowerCut
 from tests.sim.life import Life, Tally
-from tests.sim.workload import finish, live, template, torture
+from tests.sim.workload import finish, live, old_format, template, torture
 
 CUTS = int(os.environ.get("PULLSTATUS_CUTS", "20000"))
 SEED = int(os.environ.get("PULLSTATUS_SEED", "1"))
@@ -49,7 +49,7 @@ def test_lives_are_eventful() -> None:
 @pytest.mark.parametrize("version", range(schema.VERSION))
 def test_a_first_start_and_every_migration_survive_a_cut_at_any_call(version: int) -> None:
     """P21: a step is done or not begun, and the next start does what is left."""
-    before = {0: None, 1: template(0)}[version]
+    before = old_format(version) if version else None
     for left in range(NEVER):
         life = Life(f"start {version}/{left}", None, before)
         life.disk.left = left

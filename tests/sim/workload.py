@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from random import Random
 from typing import TypeVar, cast
+from unittest import mock
 
 import apsw
 import msgspec
@@ -585,7 +586,7 @@ def _until_cut(life: Life, steps: int) -> None:
 def template(number: int) -> Life:
     """A store that has been used for a while: what most lives begin with."""
     if number == 0:
-        return _first_format()
+        return old_format(1)
     life = Life(f"template {number}")
     work(life, 3 * number)
     life.look()  # before anything is purged
@@ -594,9 +595,10 @@ def template(number: int) -> Life:
     return life
 
 
-def _first_format() -> Life:
-    """A store as the first format had it: a batch of three, one of them pulled."""
-    life = Life("first format")
+@functools.cache
+def old_format(version: int) -> Life:
+    """A store from the first format on, brought up to this one: of a batch of three, one pulled."""
+    life = Life(f"format {version}")
     mailbox = MAILBOXES[0]
     records = life.records((12, 60, 3000))
     life.history += [
@@ -627,6 +629,8 @@ def _first_format() -> Life:
     connection.execute("INSERT INTO fingerprint VALUES (7, x'00', 'a', 1), (7, x'00', 'b', 1)")
     connection.execute("INSERT INTO repeat_key VALUES (1, 'a', 'key', x'00', 3, 1)")
     connection.execute("INSERT INTO used_signature VALUES (7, ?, '1')", (mailbox.sdkappid,))
+    with mock.patch.object(schema, "VERSION", version):
+        schema.migrate(connection)
     connection.close()
     return life
 

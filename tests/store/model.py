@@ -171,7 +171,8 @@ class Model:
 
     def mark(self, times: dict[str, int]) -> None:
         for name, at_ms in times.items():
-            newest = max(at_ms, self.marks.pop(name, 0)) if at_ms else 0
+            before = self.marks.pop(name, 0)
+            newest = max(at_ms, before) if at_ms else 0
             if newest:
                 self.marks[name] = newest
 
