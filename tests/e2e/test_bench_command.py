@@ -9,6 +9,7 @@ from click.testing import CliRunner, Result
 
 from pullstatus.cli import bench as command
 from pullstatus.cli import load, main
+from pullstatus.cli.load import Measured
 from tests.harness import App, Program, statuses
 
 wrk = pytest.mark.needs("wrk")
@@ -48,7 +49,16 @@ def test_pages_that_were_not_full_do_not_count(
 ) -> None:
     """A mailbox that runs dry answers faster; more is laid ready instead, up to a bound."""
     app = shared.create_app()
-    monkeypatch.setattr(command, "FILL", 1)
+    measured = load.run
+
+    def run(address: str, what: load.Load, seconds: float, due: float | None = None) -> Measured:
+        found = measured(address, what, seconds, due)
+        if due is None and what.requests[0].path.startswith("/ingest/"):
+            shared.drain(app)
+            shared.feed(app, statuses(150))  # a page to look at, and half a page
+        return found
+
+    monkeypatch.setattr(load, "run", run)
     monkeypatch.setattr(command, "FILL_S_MAX", 1.0)
     done = bench(shared, app, "--consume")
     assert done.exit_code == 1

@@ -33,6 +33,7 @@ class Example(NamedTuple):
     stored: Callable[[Path], list[str]]
     before: tuple[str, ...] = ()
     follows: bool = False
+    broker: str = ""  # a folder that stands for a broker: a kill leaves halves of messages there
 
 
 def in_pages(folder: Path) -> list[str]:
@@ -69,6 +70,7 @@ RUNNING = {
         ("python", "-m", "celery", "--app", "tasks", "worker", "--pool", "solo", "--beat"),
         in_table("status"),
         follows=True,
+        broker="messages",
     ),
 }
 
@@ -176,13 +178,18 @@ def test_examples_have_every_record_once(
 
         shared.until(seen)
 
+    def end(how: signal.Signals) -> None:
+        runs.end(how)
+        if example.broker:
+            shutil.rmtree(runs.folder / example.broker)
+
     # The very first answer is lost, and it dies then and there; then a later one, in its middle.
     for plan in ((0,), (None, 30)):
         cuts = proxy.cuts
         proxy.cut(*plan)
         runs.start(example.command)
         until(lambda cuts=cuts: proxy.cuts > cuts)  # type: ignore[misc]
-        runs.end(signal.SIGKILL)
+        end(signal.SIGKILL)
 
     # In the middle of its work, then asked to stop.
     for how in (signal.SIGKILL, signal.SIGTERM):
@@ -190,7 +197,7 @@ def test_examples_have_every_record_once(
         proxy.cut(None, 0, None)
         runs.start(example.command)
         until(lambda before=before: len(stored()) > before)  # type: ignore[misc]
-        runs.end(how)
+        end(how)
 
     runs.start(example.command)
     until(lambda: len(stored()) >= COUNT)
