@@ -10,7 +10,7 @@ BIN := $(VENV)/bin
 INSTALL := $(BIN)/python -m pip install -qq --disable-pip-version-check --no-input
 EDITABLE := $(INSTALL) --no-deps --no-build-isolation --editable .
 # bench/ is only in a checkout.
-TYPED := $(wildcard src tests bench docs)
+TYPED := $(wildcard src tests bench tools)
 
 LOCK := $(VENV)-lock
 COMPILE := $(LOCK)/bin/uv pip compile --quiet --universal --python-version 3.11 \
@@ -65,7 +65,7 @@ $(VENV)-wheels/.installed: requirements/run.txt | $(VENV)/.made
 	@touch $@
 
 docs: $(VENV)/.test ## writes into README and docs/ what they take from the program
-	@$(BIN)/python -m docs.generate
+	@$(BIN)/python -m tools.generate
 
 CUTS ?= 1000000
 SEED ?= 1

@@ -24,8 +24,8 @@ from pullstatus.apps import create_application, create_token
 from pullstatus.cli.load import Request
 from pullstatus.records import Kind
 from pullstatus.store import Append, Mailbox, Store, open_store
-from pullstatus.wire.request import PULL_PATH
-from pullstatus.wire.signature import sign
+from pullstatus.wire.v5.pull import PULL_PATH
+from pullstatus.wire.v5.signature import sign
 
 R = TypeVar("R")
 

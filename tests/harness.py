@@ -39,8 +39,8 @@ from click.testing import CliRunner
 from pullstatus.cli import main
 from pullstatus.records import Kind
 from pullstatus.server.serve import ServeOptions, Server
-from pullstatus.wire.request import PULL_PATH, pull_request
-from pullstatus.wire.signature import sign
+from pullstatus.wire.v5.pull import PULL_PATH, pull_request
+from pullstatus.wire.v5.signature import sign
 
 STATUS, REPLY = Kind.DELIVERY_STATUS, Kind.REPLY
 ROOT = Path(__file__).parents[1]

@@ -13,7 +13,7 @@ HEADING = re.compile(r"^##+ (\d+(?:\.\d+)?) ", re.MULTILINE)
 
 
 def code() -> Iterator[tuple[Path, str]]:
-    for folder in ("src", "tests", "bench", "docs"):
+    for folder in ("src", "tests", "bench", "tools"):
         for file in sorted((ROOT / folder).rglob("*.py")):
             # A citation may be broken over two lines of a docstring or a comment.
             yield file, re.sub(r"\s*\n\s*(?:# )?", " ", file.read_text(encoding="utf-8"))

@@ -14,11 +14,10 @@ from typing import get_args, get_type_hints
 import click
 import pytest
 
-from docs import consoles
-from docs.generate import PARTS, ROOT, pages
-from pullstatus import limits, pytest_plugin
+from pullstatus import limits
 from pullstatus.cli import main
-from pullstatus.config import read_config
+from pullstatus.cli.config import read_config
+from pullstatus.emulator import pytest_plugin
 from pullstatus.emulator.carriers import GROUPS
 from pullstatus.emulator.control import Feed
 from pullstatus.emulator.faults import Fault, FaultName
@@ -26,9 +25,11 @@ from pullstatus.emulator.scenario import Failure, Rule, Scenario, convert, parse
 from pullstatus.emulator.sms import Template
 from pullstatus.server import http
 from pullstatus.server.figures import RESULTS, STATUSES
-from pullstatus.wire.codes import Result
-from pullstatus.wire.signature import sign
+from pullstatus.wire.v5.codes import Result
+from pullstatus.wire.v5.signature import sign
 from tests.harness import made
+from tools import consoles
+from tools.generate import PARTS, ROOT, pages
 
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *ROOT.glob("examples/*.md")])
 TEXTS = {str(path.relative_to(ROOT)): path.read_text(encoding="utf-8") for path in PAGES}
@@ -263,7 +264,11 @@ def test_docs_say_limits_as_they_are(page: str, phrase: str) -> None:
 def test_http_reference_lists_the_checks_of_the_pull_call_and_no_others() -> None:
     """Every code that the source answers is in the table of checks, and every one there is real."""
     source = ROOT / "src" / "pullstatus"
-    files = [*(source / "server").glob("*.py"), source / "wire" / "request.py"]
+    files = [
+        *(source / "server").glob("*.py"),
+        source / "wire" / "v5" / "signed.py",
+        source / "wire" / "v5" / "pull.py",
+    ]
     used = {
         Result[name]
         for file in files
@@ -279,7 +284,7 @@ def test_http_reference_lists_the_checks_of_the_pull_call_and_no_others() -> Non
 
 def test_http_reference_lists_the_problems_that_there_are() -> None:
     raised = set()
-    for file in ("ingest", "application"):
+    for file in ("ingest", "routes"):
         source = (ROOT / "src" / "pullstatus" / "server" / f"{file}.py").read_text(encoding="utf-8")
         for node in ast.walk(ast.parse(source)):
             match node:

@@ -1,7 +1,7 @@
 """The import picture: who may import whom, checked in every file without running any.
 
-    cli -> config  pytest_plugin
-    emulator
+    cli
+    emulator                                  consumer, which sees client and below
     server  sources  dashboard
     mailbox -> apps
     store                                     client, which sees wire and below
@@ -22,7 +22,7 @@ import pytest
 PACKAGE = Path(__file__).parents[1] / "src" / "pullstatus"
 
 ROWS = (
-    ("cli", "config", "pytest_plugin"),
+    ("cli",),
     ("emulator",),
     ("server", "sources", "dashboard"),
     ("mailbox", "apps"),
@@ -31,7 +31,7 @@ ROWS = (
     ("records",),
     ("errors", "limits", "durations", "version"),
 )
-BESIDE = {("cli", "config"), ("mailbox", "apps")}
+BESIDE = {("mailbox", "apps")}
 
 SEES = {
     room: {below for row in ROWS[depth + 1 :] for below in row}
@@ -41,9 +41,10 @@ SEES = {
 }
 SEES["client"] = {"wire", "records", "errors", "limits", "version"}
 SEES["__init__"] = {"records", "errors", "client", "version"}
+SEES["consumer"] = {"client", "__init__", "records", "errors", "limits"}
 SEES["__main__"] = {"cli"}
-for room in ROWS[0]:
-    SEES[room] |= {"client", "__init__"}
+SEES["cli"] |= {"consumer", "client", "__init__"}
+SEES["emulator"] |= {"__init__"}
 
 
 def room_of(package: Path, file: Path) -> str:
@@ -122,7 +123,7 @@ def build(root: Path, file: str, source: str) -> Path:
         ("wire/a.py", "if TYPE_CHECKING:\n    from ..receipts import b", ":2 imports receipts"),
         ("wire/a.py", "def f():\n\n    from ..store import b", ":3 imports store, which is above"),
         ("apps.py", "from .mailbox import append", ":1 imports mailbox, which is above apps"),
-        ("config.py", "from . import cli", ":1 imports cli, which is above config"),
+        ("consumer/a.py", "from .. import cli", ":1 imports cli, which is above consumer"),
         ("server/a.py", "from ..dashboard import b", ":1 imports dashboard, which is beside"),
         ("server/a.py", "from ..client import b", ":1 imports client, which is beside server"),
         ("server/a.py", "from ..emulator import b", ":1 imports emulator, which is above server"),

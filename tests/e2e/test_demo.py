@@ -23,10 +23,10 @@ from pathlib import Path
 import pytest
 from rich.cells import cell_len
 
-from pullstatus.cli.demo import _taken
-from pullstatus.cli.demo_records import made_up_reply, made_up_status
-from pullstatus.cli.demo_screen import Sample, figures_line
-from pullstatus.receipts.callback import read_callback
+from pullstatus.cli.demo.command import _taken
+from pullstatus.cli.demo.records import made_up_reply, made_up_status
+from pullstatus.cli.demo.screen import Sample, figures_line
+from pullstatus.receipts.tencent import read_callback
 from pullstatus.records import DeliveryStatus, Kind, Reply, encode
 from tests.harness import PATIENCE_S
 

@@ -26,11 +26,11 @@ from qcloudsms_py import SmsMultiSender, SmsSingleSender, SmsStatusPuller
 
 from pullstatus import limits
 from pullstatus.emulator.scenario import APPKEY, SDKAPPID
+from pullstatus.emulator.send import SENDMULTISMS2_PATH, SENDSMS_PATH, sign_send
 from pullstatus.emulator.thread import EmulatorThread
 from pullstatus.errors import InvalidSetting
 from pullstatus.records import Kind
-from pullstatus.wire.request import PULL_PATH
-from pullstatus.wire.send import SENDMULTISMS2_PATH, SENDSMS_PATH, sign_send
+from pullstatus.wire.v5.pull import PULL_PATH
 from tests.harness import COMMAND, PATIENCE_S, REPLY, STATUS, App, Program, clean_environment
 
 GOLDEN = Path(__file__).with_name("golden")

@@ -18,7 +18,7 @@ import pytest
 from qcloudsms_py import SmsStatusPuller
 
 from pullstatus.records import Kind
-from pullstatus.wire.request import PULL_PATH
+from pullstatus.wire.v5.pull import PULL_PATH
 from tests.harness import PATIENCE_S, REPLY, STATUS, App, Program, Record, reply, status
 
 GOLDEN = Path(__file__).with_name("golden")

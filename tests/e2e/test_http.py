@@ -20,7 +20,7 @@ from pullstatus.errors import OutcomeUnknown
 from pullstatus.records import Kind
 from pullstatus.server import serve
 from pullstatus.store.sqlite import writer
-from pullstatus.wire.request import PULL_PATH
+from pullstatus.wire.v5.pull import PULL_PATH
 from tests.harness import PATIENCE_S, App, Program, chunked, http_request, status, statuses
 
 # --- bounds ---------------------------------------------------------------------------------------

@@ -13,8 +13,8 @@ from urllib.parse import quote
 import pytest
 
 from pullstatus.records import Kind
-from pullstatus.wire.request import PULL_PATH
-from pullstatus.wire.signature import sign
+from pullstatus.wire.v5.pull import PULL_PATH
+from pullstatus.wire.v5.signature import sign
 from tests.harness import (
     REPLY,
     STATUS,

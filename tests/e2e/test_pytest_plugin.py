@@ -16,7 +16,7 @@ ROOT = Path(__file__).parents[2]
 PULLS = """
     import time
     import httpx
-    from pullstatus.wire.request import pull_request
+    from pullstatus.wire.v5.pull import pull_request
 
     def pull(emulator, kind=0):
         path, body = pull_request(
@@ -37,13 +37,13 @@ def inner(pytester: pytest.Pytester) -> pytest.Pytester:
 
 def test_plugin_is_found_by_itself() -> None:
     [found] = entry_points(group="pytest11", name="pullstatus")
-    assert found.value == "pullstatus.pytest_plugin"
+    assert found.value == "pullstatus.emulator.pytest_plugin"
 
 
 def test_plugin_imports_next_to_nothing() -> None:
     """It is imported by every run of pytest in its environment, tests of ours or not."""
     code = (
-        "import sys, pytest; before = set(sys.modules); import pullstatus.pytest_plugin;"
+        "import sys, pytest; before = set(sys.modules); import pullstatus.emulator.pytest_plugin;"
         "print(*{name.split('.')[0] for name in set(sys.modules) - before})"
     )
     done = subprocess.run(

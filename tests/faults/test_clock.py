@@ -21,8 +21,8 @@ import pytest
 
 from pullstatus import apps, limits
 from pullstatus.apps import Registry
-from pullstatus.mailbox.retention import keep
-from pullstatus.server.application import Application
+from pullstatus.mailbox.upkeep import keep
+from pullstatus.server.routes import Application
 from pullstatus.server.serve import ServeOptions, Server
 from tests.faults.load import Load, Mix, app_mailbox
 from tests.harness import STATUS, Answer, App, Program, Record, answer_of, replies, statuses

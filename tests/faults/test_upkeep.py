@@ -25,7 +25,7 @@ from pullstatus import limits
 from pullstatus.apps import applications
 from pullstatus.cli import main
 from pullstatus.cli.output import moment
-from pullstatus.mailbox.retention import DAY_MS, keep
+from pullstatus.mailbox.upkeep import DAY_MS, keep
 from pullstatus.records import Kind
 from pullstatus.store import (
     Append,
@@ -722,6 +722,7 @@ def test_what_is_remembered_is_forgotten_in_its_time(program: Program) -> None:
         "fingerprint": 2,
         "journal": 4,
         "mailbox": 1,
+        "mark": 0,
         "quarantine": 0,
         "repeat_key": 1,
         "setting": 1,

@@ -20,14 +20,14 @@ COMMANDS = {
         "bench:bench",
         "Measure a server, whichever it is: made-up records in, pages out, pulls of nothing.",
     ),
-    "demo": ("demo:demo", "Show it at work: a server, made-up traffic, a signed pull."),
+    "demo": ("demo.command:demo", "Show it at work: a server, made-up traffic, a signed pull."),
     "emulate": (
         "emulate:emulate",
         "Emulate the service for tests: pulls, sends, and failures on demand.",
     ),
     "pull": ("pull:pull", "Take records out of a mailbox, until it is empty."),
     "pulls": ("pulls:pulls_group", "The journal: who was handed what, and when."),
-    "push": ("push:push", "Put the records of FILE into a mailbox; - is standard input."),
+    "push": ("push.command:push", "Put the records of FILE into a mailbox; - is standard input."),
     "redeliver": (
         "pulls:redeliver",
         "Hand records out again: copies of them, at the end of their mailboxes.",

@@ -28,7 +28,7 @@ from pullstatus.cli.service import (
 from pullstatus.cli.session import plainly
 from pullstatus.client.flow import check_appkey, check_base_url
 from pullstatus.records import DeliveryStatus, Kind, encode
-from pullstatus.wire.request import pull_request
+from pullstatus.wire.v5.pull import pull_request
 
 PAGE = limits.PULL_COUNT_MAX
 FILL = limits.INGEST_RECORDS_MAX // 2  # records at a time, where it is not measured

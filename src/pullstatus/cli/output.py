@@ -17,7 +17,7 @@ from rich.table import Table
 from rich.text import Text
 
 from pullstatus.cli.surroundings import discard
-from pullstatus.cli.terminal import visible
+from pullstatus.consumer.terminal import visible
 
 UTC_SECOND = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\+00:00")  # shorter in a table
 GAP = 2  # between two columns

@@ -20,9 +20,6 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from pullstatus import Client, ClientError, Page, limits
-from pullstatus.cli.pull_run import pull_into
-from pullstatus.cli.pull_sqlite import SqliteTarget
-from pullstatus.cli.pull_targets import FileTarget, Source, StdoutTarget, Target
 from pullstatus.cli.service import (
     KINDS,
     appkey_option,
@@ -33,10 +30,13 @@ from pullstatus.cli.service import (
     url_option,
 )
 from pullstatus.cli.session import plainly
-from pullstatus.cli.terminal import visible
 from pullstatus.client.errors import CallRefused, InvalidArgument, ServiceFailed, TooFrequent
 from pullstatus.client.flow import check_appkey, check_base_url
 from pullstatus.client.records import Record
+from pullstatus.consumer.run import pull_into
+from pullstatus.consumer.sqlite import SqliteTarget
+from pullstatus.consumer.targets import FileTarget, Source, StdoutTarget, Target
+from pullstatus.consumer.terminal import visible
 
 REFUSED, UNREACHED, IN_DOUBT = 3, 4, 5  # exit statuses
 SQLITE = "sqlite:///"

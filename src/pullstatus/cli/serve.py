@@ -14,11 +14,11 @@ import uvloop
 from click.core import ParameterSource
 
 from pullstatus import limits
+from pullstatus.cli.config import CONFIG_FILE, CONFIG_VARIABLE, config_file, read_config
 from pullstatus.cli.listening import listening_options
 from pullstatus.cli.output import say_ready
 from pullstatus.cli.session import plainly, store_option
 from pullstatus.cli.statuses import RESTART
-from pullstatus.config import CONFIG_FILE, CONFIG_VARIABLE, config_file, read_config
 from pullstatus.server import logs
 from pullstatus.server.serve import UPKEEP_EVERY_S, ServeOptions, Server
 

@@ -9,9 +9,9 @@ from typing import ParamSpec, TypeVar
 
 import click
 
-from pullstatus.cli.terminal import visible
+from pullstatus.cli.config import DEFAULT_STORE, default_store
 from pullstatus.client.errors import InvalidArgument, InvalidEnvironment
-from pullstatus.config import DEFAULT_STORE, default_store
+from pullstatus.consumer.terminal import visible
 from pullstatus.errors import InvalidSetting, PullstatusError
 from pullstatus.store import Store, open_store
 from pullstatus.store.url import parse_url

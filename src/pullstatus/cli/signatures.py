@@ -15,8 +15,8 @@ import msgspec
 
 from pullstatus.cli.output import print_json
 from pullstatus.cli.service import KINDS, appkey_option, read_secret
-from pullstatus.wire.mismatch import explain, signed_text
-from pullstatus.wire.request import pull_request
+from pullstatus.wire.v5.mismatch import explain, signed_text
+from pullstatus.wire.v5.pull import pull_request
 
 MISMATCH = 1  # exit status
 

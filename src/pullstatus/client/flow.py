@@ -43,7 +43,7 @@ from pullstatus.client.reading import Found, clock_skew_s, read_pull
 from pullstatus.client.records import Record
 from pullstatus.records import Kind
 from pullstatus.version import VERSION
-from pullstatus.wire.request import PULL_PATH, pull_request
+from pullstatus.wire.v5.pull import PULL_PATH, pull_request
 
 R = TypeVar("R", bound=Record)
 

@@ -16,6 +16,7 @@ import structlog
 
 from pullstatus import limits
 from pullstatus.apps import Registry
+from pullstatus.emulator import send as sends
 from pullstatus.emulator.control import Control
 from pullstatus.emulator.emulation import Emulation
 from pullstatus.emulator.faults import Armed, Call, Fault
@@ -23,7 +24,6 @@ from pullstatus.emulator.requests import FAULT, observe
 from pullstatus.emulator.scenario import Scenario
 from pullstatus.errors import BodyTooLarge, Refused, StoreUnavailable
 from pullstatus.records import Kind
-from pullstatus.server.application import Application
 from pullstatus.server.http import (
     JSON,
     NO_STORE,
@@ -37,11 +37,12 @@ from pullstatus.server.http import (
     respond,
     whose,
 )
+from pullstatus.server.routes import Application
 from pullstatus.store import Mailbox, Store
-from pullstatus.wire import answer
-from pullstatus.wire import send as sends
-from pullstatus.wire.codes import Result
-from pullstatus.wire.request import PULL_PATH, check_time, read_integer
+from pullstatus.wire.v5 import answer
+from pullstatus.wire.v5.codes import Result
+from pullstatus.wire.v5.pull import PULL_PATH
+from pullstatus.wire.v5.signed import check_time, read_integer
 
 log = structlog.get_logger(__name__)
 

@@ -26,11 +26,11 @@ from pullstatus import limits
 from pullstatus.emulator.emulation import Emulation
 from pullstatus.emulator.faults import Armed, Fault
 from pullstatus.emulator.scenario import convert
+from pullstatus.emulator.send import SENDMULTISMS2_PATH, SENDSMS_PATH
 from pullstatus.errors import BodyTooLarge, InvalidBody, PullstatusError
 from pullstatus.records import Kind, ascii_json, check_json
 from pullstatus.server.http import Receive, Scope, Send, read_body
-from pullstatus.wire.request import PULL_PATH
-from pullstatus.wire.send import SENDMULTISMS2_PATH, SENDSMS_PATH
+from pullstatus.wire.v5.pull import PULL_PATH
 
 
 class Feed(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -32,11 +32,11 @@ from pullstatus.emulator.carriers import (
 from pullstatus.emulator.faults import Faults
 from pullstatus.emulator.requests import Received
 from pullstatus.emulator.scenario import Scenario, draw_s
+from pullstatus.emulator.send import Detail, Message, Receiver, SendResult
 from pullstatus.errors import InvalidRecord, InvalidSetting, Refused, StoreFull
 from pullstatus.records import Kind, Record, decode_array, encode, encode_all
 from pullstatus.server.figures import Figures
 from pullstatus.store import Append, Discard, Mailbox, Outcome, Store
-from pullstatus.wire.send import Detail, Message, Receiver, SendResult
 
 log = structlog.get_logger(__name__)
 

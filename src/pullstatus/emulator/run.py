@@ -11,7 +11,7 @@ from pullstatus.apps import Registry
 from pullstatus.emulator.application import EmulatedApplication
 from pullstatus.emulator.emulation import Emulation
 from pullstatus.emulator.scenario import Scenario
-from pullstatus.server.application import Application
+from pullstatus.server.routes import Application
 from pullstatus.server.serve import ServeOptions, Server
 from pullstatus.store.scratch import scratch_store
 

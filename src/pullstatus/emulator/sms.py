@@ -12,8 +12,8 @@ from typing import Final
 import msgspec
 
 from pullstatus import limits
+from pullstatus.emulator.send import MAINLAND, Message, SendResult
 from pullstatus.errors import Refused
-from pullstatus.wire.send import MAINLAND, Message, SendResult
 
 __all__ = ["Template", "compose", "parts"]
 

@@ -17,7 +17,7 @@ from pullstatus.errors import InvalidSetting
 from pullstatus.receipts import Receipts
 from pullstatus.records import Kind
 from pullstatus.store import Append, Fingerprints, Page, Pull, RepeatKey, Store
-from pullstatus.wire.request import PullRequest
+from pullstatus.wire.v5.pull import PullRequest
 
 KEY = re.compile(rf"[\x21-\x7e]{{1,{limits.IDEMPOTENCY_KEY_CHARS_MAX}}}")
 

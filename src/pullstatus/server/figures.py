@@ -30,7 +30,7 @@ from pullstatus.durations import Durations
 from pullstatus.records import Kind
 from pullstatus.store import Backlog, Engine
 from pullstatus.version import VERSION
-from pullstatus.wire.codes import Result
+from pullstatus.wire.v5.codes import Result
 
 CALLS = ("pull", "ingest", "callbacks")
 DOORS = CALLS[1:]

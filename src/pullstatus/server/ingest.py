@@ -28,7 +28,7 @@ from pullstatus.errors import (
 )
 from pullstatus.receipts import Receipts
 from pullstatus.receipts.batch import read_batch
-from pullstatus.receipts.callback import read_callback
+from pullstatus.receipts.tencent import read_callback
 from pullstatus.records import Kind
 from pullstatus.server.figures import Figures
 from pullstatus.server.http import (

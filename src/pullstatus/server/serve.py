@@ -18,10 +18,10 @@ import uvicorn
 from pullstatus import limits
 from pullstatus.apps import Registry
 from pullstatus.errors import InvalidSetting, StoreCorrupt, WorldError
-from pullstatus.mailbox.retention import keep
-from pullstatus.server.application import Application, wall_ms
+from pullstatus.mailbox.upkeep import keep
 from pullstatus.server.certificate import Certificate
-from pullstatus.server.protocol import Protocol
+from pullstatus.server.connection import Protocol
+from pullstatus.server.routes import Application, wall_ms
 from pullstatus.server.signals import handled
 from pullstatus.store import Store, open_store
 from pullstatus.version import VERSION

@@ -18,10 +18,10 @@ from pullstatus.errors import InvalidSetting, SettingChanged, StoreUnavailable, 
 from pullstatus.mailbox import redelivery
 from pullstatus.receipts import Receipts
 from pullstatus.receipts.batch import read_batch
-from pullstatus.receipts.callback import read_callback
+from pullstatus.receipts.tencent import read_callback
 from pullstatus.records import Kind
 from pullstatus.store import Outcome, Page, Store, open_store
-from pullstatus.wire.request import PullRequest, parse_pull
+from pullstatus.wire.v5.pull import PullRequest, parse_pull
 from tests.harness import App, statuses
 
 T = TypeVar("T")

@@ -15,7 +15,7 @@ from bench.records import as_array, record
 from bench.results import Line, Report, Result
 from pullstatus.receipts.batch import read_batch
 from pullstatus.records import Kind
-from pullstatus.wire.answer import success
+from pullstatus.wire.v5.answer import success
 
 
 class Lists:

@@ -11,9 +11,9 @@ from typing import Any, cast
 import pytest
 
 from pullstatus import Page
-from pullstatus.cli.pull_forms import Csv, harmless
-from pullstatus.cli.push_source import Records
+from pullstatus.cli.push.source import Records
 from pullstatus.client.records import read_record
+from pullstatus.consumer.forms import Csv, harmless
 from pullstatus.records import Kind
 
 PARTS = (

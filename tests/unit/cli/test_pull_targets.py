@@ -20,14 +20,15 @@ import msgspec
 import pytest
 
 from pullstatus import Client, NotConnected, Page
-from pullstatus.cli import pull_targets, slots
-from pullstatus.cli.pull_run import pull_into
-from pullstatus.cli.pull_sqlite import SqliteTarget
-from pullstatus.cli.pull_targets import FileTarget, Source, StdoutTarget, Target
 from pullstatus.cli.service import service_name
-from pullstatus.cli.slots import SLOT_BYTES, Slots
 from pullstatus.client.keys import NextPage
 from pullstatus.client.records import Record, Reply
+from pullstatus.consumer import slots
+from pullstatus.consumer import targets as pull_targets
+from pullstatus.consumer.run import pull_into
+from pullstatus.consumer.slots import SLOT_BYTES, Slots
+from pullstatus.consumer.sqlite import SqliteTarget
+from pullstatus.consumer.targets import FileTarget, Source, StdoutTarget, Target
 from pullstatus.errors import StoreFailed, StoreRefused
 from pullstatus.records import Kind
 from tests.unit.cli.service import Service

@@ -11,9 +11,9 @@ from random import Random
 
 import pytest
 
-from pullstatus.cli.push_progress import Done, Goal, progress_of
-from pullstatus.cli.push_source import Line, Source, batches
-from pullstatus.cli.slots import Slots
+from pullstatus.cli.push.progress import Done, Goal, progress_of
+from pullstatus.cli.push.source import Line, Source, batches
+from pullstatus.consumer.slots import Slots
 from pullstatus.errors import StoreFailed, StoreRefused
 from pullstatus.records import Kind
 

@@ -11,8 +11,8 @@ from typing import Any, cast
 
 import pytest
 
-from pullstatus.cli import push_source
-from pullstatus.cli.push_source import Records, Source
+from pullstatus.cli.push import source as push_source
+from pullstatus.cli.push.source import Records, Source
 from pullstatus.errors import InvalidBody, InvalidSetting
 from pullstatus.records import Kind
 

@@ -9,8 +9,7 @@ import click
 import pytest
 from click.testing import CliRunner, Result
 
-from pullstatus import config
-from pullstatus.cli import main
+from pullstatus.cli import config, main
 
 MAKERS = {("serve",), ("app", "create"), ("token", "create"), ("restore",)}
 MORE = {

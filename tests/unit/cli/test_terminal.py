@@ -9,7 +9,7 @@ import unicodedata
 import pytest
 
 from pullstatus.cli.output import print_json, print_rows
-from pullstatus.cli.terminal import visible
+from pullstatus.consumer.terminal import visible
 
 ATTACK = "a\x1b[2J\x9b31m\u202egnp.exe\r\x07\x7f\u2066b\udc80"
 

@@ -32,8 +32,8 @@ from pullstatus import (
     WrongAddress,
 )
 from pullstatus.client.errors import BatchRefused
-from pullstatus.wire.codes import Result
-from pullstatus.wire.signature import verify
+from pullstatus.wire.v5.codes import Result
+from pullstatus.wire.v5.signature import verify
 from tests.unit.client.conftest import APPKEY, BASE_URL, NOW_S, SDKAPPID, Hands, page, refusal
 
 Failure = Exception | httpx.Response

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from pullstatus.emulator.send import Message
 from pullstatus.emulator.sms import Template, compose, parts
 from pullstatus.errors import Refused
-from pullstatus.wire.send import Message
 
 CODE = Template(id=1, text="{1} is your code, good for {2} minutes", code=True)
 ORDER = Template(id=2, text="Dear {1}")

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from pullstatus import limits
 from pullstatus.errors import BodyTooLarge, InvalidBody, InvalidRecord
-from pullstatus.receipts.callback import read_callback
 from pullstatus.receipts.repair import repair
+from pullstatus.receipts.tencent import read_callback
 from pullstatus.records import Kind, decode, decode_array, encode_all, mend_text
 
 CORPUS = Path(__file__).parents[2] / "corpus" / "v5"

@@ -9,7 +9,7 @@ from typing import Any, TypeVar, cast
 
 from pullstatus.apps import AppKey, Application, Live, Registry, Token, token_digest
 from pullstatus.durations import Durations
-from pullstatus.server import application
+from pullstatus.server import routes as application
 from pullstatus.store import Append, Backlog, Engine, Page, Pull, Setting, Store
 from tests.harness import Answer, App
 

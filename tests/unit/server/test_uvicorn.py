@@ -15,7 +15,8 @@ from uvicorn.protocols.http import httptools_impl
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 from uvicorn.server import ServerState
 
-from pullstatus.server import protocol, serve
+from pullstatus.server import connection as protocol
+from pullstatus.server import serve
 
 REQUEST = b"POST /path?query HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\n\r\nx"
 

@@ -6,7 +6,7 @@ from hashlib import sha256
 
 import pytest
 
-from pullstatus.wire.mismatch import explain, signed_text
+from pullstatus.wire.v5.mismatch import explain, signed_text
 
 APPKEY = "5f03a35d00ee52a21327ab048186a2c4"
 RANDOM, TIME = "7226249334", "1457336869"

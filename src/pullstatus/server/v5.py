@@ -12,6 +12,7 @@ import structlog
 
 from pullstatus import limits, mailbox
 from pullstatus.apps import Live, Registry
+from pullstatus.apps.rate import RateLimiter
 from pullstatus.errors import (
     BodyTooLarge,
     InvalidSetting,
@@ -41,12 +42,12 @@ from pullstatus.server.http import (
     respond,
     whose,
 )
-from pullstatus.server.rate import RateLimiter
 from pullstatus.store import Page, Store, pull_id
-from pullstatus.wire import answer
-from pullstatus.wire.codes import Result
-from pullstatus.wire.request import PullRequest, check_time, parse_pull
-from pullstatus.wire.signature import fitting
+from pullstatus.wire.v5 import answer
+from pullstatus.wire.v5.codes import Result
+from pullstatus.wire.v5.pull import PullRequest, parse_pull
+from pullstatus.wire.v5.signature import fitting
+from pullstatus.wire.v5.signed import check_time
 
 log = structlog.get_logger(__name__)
 

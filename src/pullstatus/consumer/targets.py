@@ -24,11 +24,11 @@ from typing import ClassVar, Protocol
 import msgspec
 
 from pullstatus import Page
-from pullstatus.cli.pull_forms import BOM, COLUMNS, EXTRA, Csv, Ndjson
-from pullstatus.cli.slots import Slots, peek, sync_folder
-from pullstatus.cli.terminal import visible
 from pullstatus.client.keys import NextPage
 from pullstatus.client.records import Record
+from pullstatus.consumer.forms import BOM, COLUMNS, EXTRA, Csv, Ndjson
+from pullstatus.consumer.slots import Slots, peek, sync_folder
+from pullstatus.consumer.terminal import visible
 from pullstatus.errors import StoreFailed, StoreRefused
 from pullstatus.records import Kind
 

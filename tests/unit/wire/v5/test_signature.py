@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pullstatus.wire.signature import sign, verify
+from pullstatus.wire.v5.signature import sign, verify
 
 APPKEY = "5f03a35d00ee52a21327ab048186a2c4"
 RANDOM = "7226249334"
@@ -47,7 +47,7 @@ def test_sign_matches_the_vectors(random: str, time: int, sig: str) -> None:
 def test_documented_request_verifies() -> None:
     """The worked example of the documents."""
     body = json.loads(
-        (Path(__file__).parents[2] / "corpus" / "v5" / "pull_request.json").read_bytes()
+        (Path(__file__).parents[3] / "corpus" / "v5" / "pull_request.json").read_bytes()
     )
     assert verify(body["sig"], [APPKEY], RANDOM, body["time"])
 

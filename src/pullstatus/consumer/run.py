@@ -7,11 +7,11 @@ from random import Random
 from typing import Protocol
 
 from pullstatus import Client, ClientError, Page, limits
-from pullstatus.cli.pull_targets import Target
 from pullstatus.client.flow import IDLE_S, RETRY_S
 from pullstatus.client.keys import NextPage
 from pullstatus.client.pauses import Pauses
 from pullstatus.client.records import Record
+from pullstatus.consumer.targets import Target
 from pullstatus.errors import StoreRefused
 from pullstatus.records import Kind
 

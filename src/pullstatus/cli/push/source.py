@@ -25,7 +25,7 @@ from typing import Any, BinaryIO, Final, cast
 import msgspec
 
 from pullstatus import limits
-from pullstatus.cli.pull_forms import COLUMNS, EXTRA, INTEGER_END, one_line
+from pullstatus.consumer.forms import COLUMNS, EXTRA, INTEGER_END, one_line
 from pullstatus.errors import InvalidBody, InvalidSetting
 from pullstatus.records import Kind
 

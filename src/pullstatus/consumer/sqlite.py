@@ -11,10 +11,10 @@ from pathlib import Path
 import msgspec
 
 from pullstatus import Page
-from pullstatus.cli.pull_forms import COLUMNS, one_line
-from pullstatus.cli.pull_targets import Source, refuse_moved
 from pullstatus.client.keys import NextPage
 from pullstatus.client.records import DeliveryStatus, Record
+from pullstatus.consumer.forms import COLUMNS, one_line
+from pullstatus.consumer.targets import Source, refuse_moved
 from pullstatus.errors import StoreFailed, StoreRefused
 from pullstatus.records import Kind
 

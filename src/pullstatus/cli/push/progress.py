@@ -24,8 +24,8 @@ from typing import Final
 import click
 import msgspec
 
-from pullstatus.cli.push_source import Line, Records, Source
-from pullstatus.cli.slots import Slots
+from pullstatus.cli.push.source import Line, Records, Source
+from pullstatus.consumer.slots import Slots
 from pullstatus.errors import StoreRefused
 from pullstatus.records import Kind
 

@@ -20,8 +20,8 @@ from rich.progress import BarColumn, TaskProgressColumn, TextColumn, TimeRemaini
 from rich.progress import Progress as Bar
 
 from pullstatus import ClientError, limits
-from pullstatus.cli.push_progress import Goal, Progress, progress_of
-from pullstatus.cli.push_source import Line, Source, batches
+from pullstatus.cli.push.progress import Goal, Progress, progress_of
+from pullstatus.cli.push.source import Line, Source, batches
 from pullstatus.cli.service import (
     KINDS,
     read_secret,
@@ -32,12 +32,12 @@ from pullstatus.cli.service import (
     url_option,
 )
 from pullstatus.cli.session import plainly
-from pullstatus.cli.terminal import visible
 from pullstatus.client.drivers import drive
 from pullstatus.client.errors import BatchRefused, InvalidArgument
 from pullstatus.client.feed import Feeder
 from pullstatus.client.flow import check_base_url
 from pullstatus.client.route import open_http
+from pullstatus.consumer.terminal import visible
 from pullstatus.errors import InvalidBody
 
 UNUSABLE, SOME_REFUSED, UNREACHED, UNFINISHED, INTERRUPTED = 1, 3, 4, 5, 130  # exit statuses

@@ -90,7 +90,7 @@ def test_pull_whose_page_cannot_be_answered_is_not_answered(
 ) -> None:
     """Its records have left the mailbox by then."""
     served = Served()
-    monkeypatch.setattr("pullstatus.wire.answer.success", lambda *_: 1 / 0)
+    monkeypatch.setattr("pullstatus.wire.v5.answer.success", lambda *_: 1 / 0)
     answer, _ = run(served.pull())
     assert answer is None
     assert served.hung_up
@@ -113,7 +113,7 @@ def test_pull_that_fails_before_the_store_is_asked_consumes_nothing(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     served = Served()
-    monkeypatch.setattr("pullstatus.server.pull.fitting", lambda *_: 1 / 0)
+    monkeypatch.setattr("pullstatus.server.v5.fitting", lambda *_: 1 / 0)
     answer, logged = run(served.pull())
     assert answer is not None
     assert answer.result == 1007

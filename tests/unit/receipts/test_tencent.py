@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from pullstatus import limits
 from pullstatus.errors import BodyTooLarge, InvalidBody, InvalidRecord
 from pullstatus.receipts import Receipts
-from pullstatus.receipts.callback import read_callback
+from pullstatus.receipts.tencent import read_callback
 from pullstatus.records import Kind
 
 CORPUS = Path(__file__).parents[2] / "corpus" / "v5"

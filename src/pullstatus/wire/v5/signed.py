@@ -1,43 +1,30 @@
-"""A pull request, read and built: `POST /v5/tlssmssvr/pullstatus?sdkappid=...&random=...`.
+"""What any signed v5 call needs: sdkappid and random of the query, sig and time of the body.
 
-Reading happens in the order of protocol.md section 4, first failure wins. This room does the checks
-that need nothing but the bytes (4 to 8), and, when it is their turn, the clock's (12) and the
-page's (16); the server has the others in between:
-
-    parse_pull     sdkappid, random, a JSON object, sig, time
-      (server)     the application exists, the address may call, `signature.verify`
-    check_time     within ten minutes of the server's clock
-      (server)     enabled, permitted, not too frequent
-    request.page   type and max
-
-Real clients are loose with numbers: decimal strings and integral floats count as integers, while
-booleans, null and fractions don't. They send members that nobody asked for, which are skipped.
+Reading is pure and in the order of protocol.md section 4; each function is one of its checks, so
+that a call can put its own between them. Real clients are loose with numbers: decimal strings and
+integral floats count as integers, while booleans, null and fractions don't. They send members that
+nobody asked for, which are skipped.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from typing import Annotated, Final, TypeVar
-from urllib.parse import quote, unquote_to_bytes
+from typing import Final, TypeVar
+from urllib.parse import unquote_to_bytes
 
 import msgspec
 
 from pullstatus import limits
 from pullstatus.errors import InvalidBody, Refused
-from pullstatus.records import Kind, check_json, integer
-from pullstatus.wire.codes import Result
-from pullstatus.wire.signature import sign
+from pullstatus.records import check_json, integer
+from pullstatus.wire.v5.codes import Result
 
 __all__ = [
-    "PULL_PATH",
     "UNKNOWN_SDKAPPID",
-    "PullRequest",
     "SignedRequest",
     "bad",
     "check_time",
-    "parse_pull",
-    "pull_request",
     "read_body",
     "read_integer",
     "read_query",
@@ -45,15 +32,12 @@ __all__ = [
     "read_time",
 ]
 
-PULL_PATH: Final = "/v5/tlssmssvr/pullstatus"
-
 UNKNOWN_SDKAPPID: Final = -1
 """Stands for every decimal sdkappid above `limits.SDKAPPID_MAX`: no application can have it."""
 
 T = TypeVar("T")
 
-_KINDS: Final = {0: Kind.DELIVERY_STATUS, 1: Kind.REPLY}
-_NOTHING: Final = msgspec.Raw()
+_decode_str: Final = msgspec.json.Decoder(str).decode
 
 
 class SignedRequest(msgspec.Struct, frozen=True):
@@ -73,89 +57,6 @@ class SignedRequest(msgspec.Struct, frozen=True):
     time_text: str
 
 
-class PullRequest(SignedRequest, frozen=True):
-    """A pull as it was sent, unproven.
-
-    type_raw  `type` as JSON text, unread until `page`
-    max_raw   `max` likewise
-    asked     what they mean, where that was plain to see
-    """
-
-    type_raw: bytes
-    max_raw: bytes
-    asked: tuple[Kind, int] | None = None
-
-    def page(self) -> tuple[Kind, int]:
-        """Return which mailbox is meant, and how many records at most (check 16).
-
-        Raises:
-            Refused: 1004, `type` is not 0 or 1, or `max` is not 1 to 100.
-        """
-        if self.asked is not None:
-            return self.asked
-        kind = _KINDS.get(read_integer(self.type_raw, -1))
-        if kind is None:
-            raise bad("type must be 0 (delivery statuses) or 1 (replies)")
-        count = read_integer(self.max_raw, 0)
-        if not 1 <= count <= limits.PULL_COUNT_MAX:
-            raise bad(f"max must be an integer from 1 to {limits.PULL_COUNT_MAX}")
-        return kind, count
-
-
-class _Body(msgspec.Struct):
-    # Raw: each has its own place in the order of checks, and its own answer.
-    sig: msgspec.Raw = _NOTHING
-    time: msgspec.Raw = _NOTHING
-    type: msgspec.Raw = _NOTHING
-    max: msgspec.Raw = _NOTHING
-
-
-class _PlainBody(msgspec.Struct, forbid_unknown_fields=True, gc=False):
-    """The body as nearly every client writes it: four members of their own types."""
-
-    sig: Annotated[str, msgspec.Meta(min_length=1)]
-    time: Annotated[int, msgspec.Meta(ge=1, lt=10 ** (limits.INTEGER_DIGITS_MAX - 1))]
-    type: Kind
-    max: Annotated[int, msgspec.Meta(ge=1, le=limits.PULL_COUNT_MAX)]
-
-
-_decode_plain: Final[Callable[[bytes], _PlainBody]] = msgspec.json.Decoder(_PlainBody).decode
-_decode_body: Final[Callable[[bytes], _Body]] = msgspec.json.Decoder(_Body).decode
-_decode_str: Final = msgspec.json.Decoder(str).decode
-
-
-def parse_pull(query: bytes, body: bytes) -> PullRequest:
-    """Read a pull request (checks 4 to 8).
-
-    Args:
-        query: the query string as it came, without "?". Of a name that is there twice the first
-            one counts; "+" is a plus sign.
-        body: the body as it came. Of a member that is there twice the last one counts.
-
-    Raises:
-        Refused: 60012 `sdkappid` is missing or not decimal; 1004 `random` is missing, empty or too
-            long; 1004 the body is not a JSON object; 1003 `sig` is missing, empty or not a string;
-            1004 `time` is not an integer. The text names the member and the fix, and holds nothing
-            that was sent.
-    """
-    sdkappid, random = read_query(query)
-    try:
-        plain = _decode_plain(body)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        pass  # the careful way has the last word
-    else:
-        asked = (plain.type, plain.max)
-        return PullRequest(
-            sdkappid, random, plain.sig, plain.time, str(plain.time), b"", b"", asked
-        )
-    members = read_body(body, _decode_body)
-    sig = read_sig(bytes(members.sig))
-    time, time_text = read_time(bytes(members.time))
-    return PullRequest(
-        sdkappid, random, sig, time, time_text, bytes(members.type), bytes(members.max)
-    )
-
-
 def check_time(request: SignedRequest, now_s: int) -> None:
     """Check that the request is fresh (check 12); call it only once its signature is proven.
 
@@ -172,29 +73,6 @@ def check_time(request: SignedRequest, now_s: int) -> None:
     else:
         fault = f"clock is {-ahead_s} s behind server time {now_s}: set it right"
     raise Refused(Result.TIME_SKEW, fault)
-
-
-def pull_request(
-    sdkappid: int,
-    appkey: str,
-    kind: Kind,
-    max: int,  # noqa: A002 the wire's word
-    random: str,
-    time: int,
-) -> tuple[str, bytes]:
-    """Build a signed pull: the other side of `parse_pull`, for clients and demonstrations.
-
-    Args:
-        max: how many records at most, 1 to 100.
-        random: any text of 1 to 64 characters; clients use a random number.
-        time: now, in Unix seconds.
-
-    Returns:
-        The path with its query, and the body.
-    """
-    path = f"{PULL_PATH}?sdkappid={sdkappid}&random={quote(random, safe='')}"
-    sig = sign(appkey, random, time)
-    return path, b'{"sig":"%b","time":%d,"type":%d,"max":%d}' % (sig.encode(), time, kind, max)
 
 
 # --- the query ------------------------------------------------------------------------------------

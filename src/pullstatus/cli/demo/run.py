@@ -24,14 +24,14 @@ from rich.live import Live
 from rich.text import Text
 
 from pullstatus import apps, limits
-from pullstatus.cli import demo_screen as screen
-from pullstatus.cli.demo_records import made_up_reply, made_up_status
+from pullstatus.cli.demo import screen
+from pullstatus.cli.demo.records import made_up_reply, made_up_status
 from pullstatus.errors import StoreFull
 from pullstatus.records import Kind, encode
 from pullstatus.server.serve import ServeOptions, Server
 from pullstatus.store import open_store
 from pullstatus.store.scratch import scratch_store
-from pullstatus.wire.request import PULL_PATH, pull_request
+from pullstatus.wire.v5.pull import PULL_PATH, pull_request
 
 SDKAPPID = 1400006666
 APPKEY = "5f03a35d00ee52a21327ab048186a2c4"  # of the documented example, so it is no secret

@@ -22,7 +22,8 @@ import msgspec
 from pullstatus import limits
 from pullstatus.errors import Refused
 from pullstatus.records import ascii_json
-from pullstatus.wire.request import (
+from pullstatus.wire.v5.signature import sign, verify
+from pullstatus.wire.v5.signed import (
     SignedRequest,
     bad,
     read_body,
@@ -31,7 +32,6 @@ from pullstatus.wire.request import (
     read_sig,
     read_time,
 )
-from pullstatus.wire.signature import sign, verify
 
 __all__ = [
     "MAINLAND",

@@ -29,11 +29,11 @@ from pullstatus.server.http import (
     respond_problem,
 )
 from pullstatus.server.ingest import CallbackDoor, IngestDoor
-from pullstatus.server.pull import PullCall
+from pullstatus.server.v5 import PullCall
 from pullstatus.store import Store
-from pullstatus.wire import answer
-from pullstatus.wire.codes import Result
-from pullstatus.wire.request import PULL_PATH
+from pullstatus.wire.v5 import answer
+from pullstatus.wire.v5.codes import Result
+from pullstatus.wire.v5.pull import PULL_PATH
 
 
 def wall_ms() -> int:

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from pullstatus import limits
+from pullstatus.emulator import send
+from pullstatus.emulator.send import Detail, Receiver, SendRequest, sign_send
 from pullstatus.errors import Refused
-from pullstatus.wire import send
-from pullstatus.wire.send import Detail, Receiver, SendRequest, sign_send
 
 APPKEY = "5f03a35d00ee52a21327ab048186a2c4"
 RANDOM = "7226249334"

@@ -13,21 +13,15 @@ from hypothesis import strategies as st
 from pullstatus import limits
 from pullstatus.errors import Refused
 from pullstatus.records import Kind
-from pullstatus.wire import request as wire_request
-from pullstatus.wire.request import (
-    PULL_PATH,
-    UNKNOWN_SDKAPPID,
-    PullRequest,
-    check_time,
-    parse_pull,
-    pull_request,
-)
-from pullstatus.wire.signature import verify
+from pullstatus.wire.v5 import pull, signed
+from pullstatus.wire.v5.pull import PULL_PATH, PullRequest, parse_pull, pull_request
+from pullstatus.wire.v5.signature import verify
+from pullstatus.wire.v5.signed import UNKNOWN_SDKAPPID, check_time
 
 APPKEY = "5f03a35d00ee52a21327ab048186a2c4"
 TIME = 1457336869
 QUERY = b"sdkappid=1400006666&random=7226249334"
-BODY = (Path(__file__).parents[2] / "corpus" / "v5" / "pull_request.json").read_bytes()
+BODY = (Path(__file__).parents[3] / "corpus" / "v5" / "pull_request.json").read_bytes()
 MEMBERS: dict[str, Any] = json.loads(BODY)
 
 
@@ -612,6 +606,6 @@ def test_the_quick_way_reads_what_the_careful_way_reads(
     body = json.dumps(MEMBERS | {member: value}).encode()
     quick = outcome(query, body)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(wire_request, "_decode_plain", lambda _body: msgspec.json.decode(b"?"))
-        patch.setattr(wire_request, "_USUAL_QUERY", re.compile(rb"(?!)"))
+        patch.setattr(pull, "_decode_plain", lambda _body: msgspec.json.decode(b"?"))
+        patch.setattr(signed, "_USUAL_QUERY", re.compile(rb"(?!)"))
         assert outcome(query, body) == quick

@@ -1,6 +1,6 @@
 """The codes of `result`."""
 
-from pullstatus.wire.codes import Result
+from pullstatus.wire.v5.codes import Result
 
 
 def test_codes_are_the_documented_ones() -> None:

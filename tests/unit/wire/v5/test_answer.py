@@ -8,10 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pullstatus.records import DeliveryStatus, Kind, Reply, encode_all
-from pullstatus.wire.answer import CONTENT_TYPE, failure, success
-from pullstatus.wire.codes import Result
+from pullstatus.wire.v5.answer import CONTENT_TYPE, failure, success
+from pullstatus.wire.v5.codes import Result
 
-CORPUS = Path(__file__).parents[2] / "corpus" / "v5"
+CORPUS = Path(__file__).parents[3] / "corpus" / "v5"
 
 
 def test_content_type_has_no_charset() -> None:

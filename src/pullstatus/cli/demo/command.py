@@ -45,7 +45,7 @@ def demo(context: click.Context, rate: int, host: str, port: int, once: bool) ->
     """
     import uvloop
 
-    from pullstatus.cli.demo_run import run
+    from pullstatus.cli.demo.run import run
     from pullstatus.server import logs
 
     logs.configure("error")

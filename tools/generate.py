@@ -25,13 +25,13 @@ import click
 import httpx
 from prometheus_client.parser import text_string_to_metric_families
 
-from docs import client, consoles
 from pullstatus import limits
 from pullstatus.cli import main
 from pullstatus.receipts import repair
 from pullstatus.server import logs
 from pullstatus.server.serve import ServeOptions, Server
-from pullstatus.wire import codes
+from pullstatus.wire.v5 import codes
+from tools import client, consoles
 
 ROOT: Final = Path(__file__).parents[1]
 PART: Final = re.compile(
