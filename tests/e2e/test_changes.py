@@ -62,6 +62,23 @@ def test_what_is_allowed_again_is_allowed_at_once(shared: Program, app: App) -> 
         assert shared.pull(app).result == 0, on
 
 
+def test_a_token_feeds_its_owner_and_not_who_has_the_number_next(shared: Program) -> None:
+    made = shared.cli("app", "create", "1500000011")
+    app = App(made["sdkappid"], made["appkey"])
+    former = shared.create_token("former-owner", app=app)
+    assert shared.post(f"/callbacks/{former}", statuses(1)).http_status == 200
+    shared.cli("app", "delete", "1500000011", "--erase")
+    shared.cli("app", "create", "1500000011")
+    # 404 as long as the server knows only that the number has changed hands.
+    assert shared.post(f"/callbacks/{former}", statuses(1)).http_status in {403, 404}
+    shared.until(lambda: shared.post(f"/callbacks/{former}", statuses(1)).http_status == 403)
+    assert shared.ingest(app, STATUS, statuses(1), token=former).http_status == 403
+    assert shared.waiting(app) == 0
+    own = shared.create_token("new-owner", app=app)
+    assert shared.post(f"/callbacks/{own}", statuses(1)).http_status == 200
+    assert shared.waiting(app) == 1
+
+
 def test_a_rotated_key_is_good_at_once(shared: Program, app: App) -> None:
     for flags in ((), (), ("--appkey", "0123456789abcdef0123456789abcdef")):
         made = shared.cli("app", "rotate-key", str(app.sdkappid), *flags)

@@ -375,12 +375,15 @@ async def create_token(
         AlreadyExists: a token has that name.
     """
     check_token_name(name)
+    owner = ""
     if sdkappid is not None:
         check_sdkappid(sdkappid)
-        if (await _application(store, sdkappid)).value is None:
+        setting = await _application(store, sdkappid)
+        if setting.value is None:
             raise UnknownApplication(f"application {sdkappid} does not exist; create it first")
+        owner = read_application(setting.name, setting.value).owner
     secret = TOKEN_PREFIX + random_hex(32)
-    token = Token(name, token_digest(secret), now_ms, sdkappid)
+    token = Token(name, token_digest(secret), now_ms, sdkappid, owner)
     if not await store.change(token_setting(name), msgspec.json.encode(token), expected=None):
         raise AlreadyExists(f"a token named {name} exists; revoke it first, or choose another name")
     return token, secret

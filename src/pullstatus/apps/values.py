@@ -77,12 +77,21 @@ class Token(msgspec.Struct, frozen=True, omit_defaults=True):
 
     Attributes:
         sdkappid: the one application it may feed; None: any, but not by `/callbacks`.
+        owner: whose application that is: not to feed who has the number next. Empty in tokens of
+            stores that knew no owners.
     """
 
     name: str
     digest: str
     created_ms: int
     sdkappid: int | None = None
+    owner: str = ""
+
+    def feeds(self, application: Application) -> bool:
+        """Whether it may put records into this application's mailboxes."""
+        if self.sdkappid is None:
+            return True
+        return self.sdkappid == application.sdkappid and self.owner in ("", application.owner)
 
 
 def key_mark(sdkappid: int, key: AppKey) -> str:

@@ -72,7 +72,7 @@ def orderly_end() -> Iterator[None]:
         if not any("\ud800" <= character <= "\udfff" for character in error.object):
             raise
         _end("Error: an argument, a variable or the name of a file or folder is no UTF-8", WRONG)
-    except (OSError, BaseExceptionGroup) as error:
+    except (OSError, RuntimeError, BaseExceptionGroup) as error:
         refusal = _refusal(error)
         if refusal is None:
             raise
@@ -106,6 +106,9 @@ def _refusal(error: BaseException) -> OSError | None:
     if isinstance(error, BaseExceptionGroup):
         found = [_refusal(one) for one in error.exceptions]
         return found[0] if all(found) else None
+    if isinstance(error, RuntimeError) and str(error) == "can't start new thread":
+        # The interpreter says this, and not what the system did, when a limit is reached.
+        return OSError(errno.EAGAIN, "no more threads: raise the limit on processes (ulimit -u)")
     return error if isinstance(error, OSError) else None
 
 

@@ -262,6 +262,7 @@ class CallbackDoor(_Door):
             )
         body = await self._body(scope, receive)
         live = await self._application(token.sdkappid)
+        _check_owner(token, live)
         arrived_s = self._now_ms() // 1000
         receipts = _read(lambda body: read_callback(body, arrived_s), body)
         return await self._append(token, live, receipts, None, body)
@@ -291,6 +292,7 @@ class IngestDoor(_Door):
         ndjson = self._format(scope)
         body = await self._body(scope, receive)
         live = await self._application(sdkappid)
+        _check_owner(token, live)
         key = header(scope, b"idempotency-key")
         try:
             checked = None if key is None else mailbox.check_key(key.decode("latin-1"))
@@ -333,6 +335,15 @@ class IngestDoor(_Door):
                 "send application/json for an array, application/x-ndjson for one record a line",
             )
         return ndjson
+
+
+def _check_owner(token: Token, live: Live) -> None:
+    if not token.feeds(live.application):
+        raise Problem(
+            403,
+            "Token of another application",
+            "it was made for an application that is deleted; its number is another one's now",
+        )
 
 
 def _no_application() -> Problem:
