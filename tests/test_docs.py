@@ -34,6 +34,7 @@ from tools.generate import PARTS, ROOT, pages
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *ROOT.glob("examples/*.md")])
 TEXTS = {str(path.relative_to(ROOT)): path.read_text(encoding="utf-8") for path in PAGES}
 HTTP = TEXTS["docs/reference/http.md"]
+PROTOCOL = "docs/reference/protocol.md"
 PRODUCTION = TEXTS["docs/how-to/run-in-production.md"]
 FAULTS = get_args(FaultName)
 FENCE = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
@@ -234,15 +235,14 @@ def test_docs_name_metrics_that_are_there(page: str) -> None:
         ("README.md", f"for {limits.PULL_KEY_S // 3600} hours"),
         ("CHANGELOG.md", f"up to {limits.PULL_COUNT_MAX} at a time"),
         ("CHANGELOG.md", f"again for {limits.PULL_KEY_S // 3600} hours"),
-        ("docs/reference/http.md", f"text, 1 to {limits.RANDOM_CHARS_MAX} characters"),
-        ("docs/reference/http.md", f"Unix seconds, at most {limits.SKEW_S_MAX} from the"),
-        ("docs/reference/http.md", f"how many records at most, 1 to {limits.PULL_COUNT_MAX}"),
-        ("docs/reference/http.md", f"1 to {limits.IDEMPOTENCY_KEY_CHARS_MAX} visible ASCII"),
-        ("docs/reference/http.md", f"byte for byte, for {limits.PULL_KEY_S // 3600} hours"),
-        ("docs/reference/http.md", f"with 1 to {limits.RANDOM_CHARS_MAX} characters | 1004"),
-        ("docs/reference/http.md", f"`time` is at most {limits.SKEW_S_MAX} seconds off"),
-        ("docs/reference/http.md", f"`max` is 1 to {limits.PULL_COUNT_MAX} |"),
-        ("docs/reference/http.md", f"1 to {limits.SID_CHARS_MAX} characters |"),
+        (PROTOCOL, f"text of 1 to {limits.RANDOM_CHARS_MAX} characters"),
+        (PROTOCOL, f"At most {limits.SKEW_S_MAX} s from the server's clock"),
+        (PROTOCOL, f"required (D). 1 to {limits.PULL_COUNT_MAX} |"),
+        (PROTOCOL, f"1 to {limits.IDEMPOTENCY_KEY_CHARS_MAX} visible ASCII"),
+        (PROTOCOL, f"byte for byte, for {limits.PULL_KEY_S // 3600} hours"),
+        (PROTOCOL, f"1 to {limits.RANDOM_CHARS_MAX} characters; no page has a code for it | 1004"),
+        (PROTOCOL, f"`time` is at most {limits.SKEW_S_MAX} s off"),
+        (PROTOCOL, f"It is opaque, at most {limits.SID_CHARS_MAX} characters"),
         ("docs/reference/http.md", f"the last {limits.INGEST_REPEAT_S // 3600} hours is"),
         ("docs/reference/http.md", f"again within {limits.INGEST_REPEAT_S // 3600} hours"),
         ("docs/reference/http.md", f"take 1 to {limits.INGEST_RECORDS_MAX:,} records"),
@@ -261,7 +261,7 @@ def test_docs_say_limits_as_they_are(page: str, phrase: str) -> None:
     assert phrase in " ".join(TEXTS[page].split())
 
 
-def test_http_reference_lists_the_checks_of_the_pull_call_and_no_others() -> None:
+def test_protocol_lists_the_checks_of_the_pull_call_and_no_others() -> None:
     """Every code that the source answers is in the table of checks, and every one there is real."""
     source = ROOT / "src" / "pullstatus"
     files = [
@@ -274,7 +274,8 @@ def test_http_reference_lists_the_checks_of_the_pull_call_and_no_others() -> Non
         for file in files
         for name in re.findall(r"\bResult\.([A-Z_]+)", file.read_text(encoding="utf-8"))
     }
-    rows = re.findall(r"(?m)^\| (\d+) \| .* \| (\d+) \|$", HTTP)
+    section = TEXTS[PROTOCOL].partition("## 4 Order of checks")[2].partition("\n## ")[0]
+    rows = re.findall(r"(?m)^\| (\d+) \| .* \| (\d+) \|$", section)
     checks = [(int(place), int(code)) for place, code in rows]
     assert [place for place, _ in checks] == list(range(1, len(checks) + 1))
     assert {code for _, code in checks} == {int(code) for code in used - {Result.OK}}
