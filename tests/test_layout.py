@@ -7,7 +7,7 @@
     store                                     client, which sees wire and below
     wire  receipts
     records
-    errors  limits  durations  version
+    errors  limits  durations  clock  version
 
 A room imports from lower rows only; an arrow is the one import allowed inside a row. When the
 picture should change, change it here and in the code.
@@ -29,7 +29,7 @@ ROWS = (
     ("store",),
     ("wire", "receipts"),
     ("records",),
-    ("errors", "limits", "durations", "version"),
+    ("errors", "limits", "durations", "clock", "version"),
 )
 BESIDE = {("mailbox", "apps")}
 

@@ -19,7 +19,7 @@ import httpx
 import msgspec
 import pytest
 
-from pullstatus.server.routes import wall_ms
+from pullstatus.clock import wall_ms
 from pullstatus.store import Append, Fingerprints, Pull, Store, open_store
 from tests.faults.load import Load, Mix, app_mailbox, doomed
 from tests.harness import (

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import secrets
 import sys
-import time
 from collections.abc import Callable, Sequence
 from typing import BinaryIO
 
@@ -17,6 +16,7 @@ from pullstatus.cli.app_import import keys_as_csv, read_applications, refuse_tak
 from pullstatus.cli.lazy import Group
 from pullstatus.cli.output import json_option, moment, print_json, print_rows
 from pullstatus.cli.session import plainly, store_option, with_store
+from pullstatus.clock import wall_ms
 from pullstatus.store import Store
 
 sdkappid_argument = click.argument("sdkappid", type=int)
@@ -36,10 +36,6 @@ ORDERS: dict[str, Callable[[Standing], object]] = {
     "oldest": lambda standing: standing.oldest_ms or sys.maxsize,
     "last-pull": lambda standing: standing.last_pull_ms or 0,
 }
-
-
-def _now_ms() -> int:
-    return time.time_ns() // 1_000_000
 
 
 def _shown(standing: Standing) -> dict[str, object]:
@@ -140,7 +136,7 @@ def create_app(
         lambda store: apps.create_application(
             store,
             sdkappid,
-            now_ms=_now_ms(),
+            now_ms=wall_ms(),
             random_hex=secrets.token_hex,
             appkey=appkey,
             pull=not no_pull,
@@ -164,7 +160,7 @@ def import_apps(file: BinaryIO, as_csv: bool, store_url: str) -> None:
     set`; in CSV, several networks of allow have blanks between them. Their appkeys are shown this
     once.
     """
-    wanted = read_applications(file.read(limits.IMPORT_BYTES_MAX + 1), _now_ms())
+    wanted = read_applications(file.read(limits.IMPORT_BYTES_MAX + 1), wall_ms())
 
     async def make(store: Store) -> Sequence[Application]:
         taken = {application.sdkappid for application in await apps.applications(store)}
@@ -212,7 +208,7 @@ def list_apps(text: str, sort: str, as_json: bool, store_url: str) -> None:
     ]
     found.sort(key=ORDERS[sort])  # type: ignore[arg-type]
     terminal = sys.stdout.isatty() and not as_json
-    now_ms = _now_ms()
+    now_ms = wall_ms()
     print_rows(
         [_row(each, now_ms) if terminal else _listed(each) for each in found],
         as_json=as_json,
@@ -371,7 +367,7 @@ def rotate_key(sdkappid: int, appkey: str | None, drop_old: bool, store_url: str
         _, key = await apps.rotate_key(
             store,
             sdkappid,
-            now_ms=_now_ms(),
+            now_ms=wall_ms(),
             random_hex=secrets.token_hex,
             appkey=appkey,
             drop_old=drop_old,
@@ -416,7 +412,7 @@ def delete_app(sdkappid: int, erase: bool, store_url: str) -> None:
     """
     erased = with_store(
         store_url,
-        lambda store: apps.delete_application(store, sdkappid, now_ms=_now_ms(), erase=erase),
+        lambda store: apps.delete_application(store, sdkappid, now_ms=wall_ms(), erase=erase),
     )
     print_json({"deleted": sdkappid, "erased": erased})
 
@@ -444,7 +440,7 @@ def create_token(name: str, sdkappid: int | None, store_url: str) -> None:
     token, secret = with_store(
         store_url,
         lambda store: apps.create_token(
-            store, name, now_ms=_now_ms(), random_hex=secrets.token_hex, sdkappid=sdkappid
+            store, name, now_ms=wall_ms(), random_hex=secrets.token_hex, sdkappid=sdkappid
         ),
         create=True,
     )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-import time
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from datetime import UTC, datetime, timedelta
@@ -14,8 +13,10 @@ import msgspec
 
 from pullstatus.cli.lazy import Group
 from pullstatus.cli.output import json_option, moment, print_json, print_rows
+from pullstatus.cli.service import KINDS
 from pullstatus.cli.session import plainly, store_option, with_store
 from pullstatus.cli.surroundings import operator
+from pullstatus.clock import wall_ms
 from pullstatus.mailbox import redelivery
 from pullstatus.mailbox.redelivery import Found
 from pullstatus.records import Kind
@@ -32,7 +33,6 @@ NOUNS = {
     Kind.DELIVERY_STATUS: ("delivery status", "delivery statuses"),
     Kind.REPLY: ("reply", "replies"),
 }
-KINDS = {"delivery-status": Kind.DELIVERY_STATUS, "reply": Kind.REPLY}
 UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 
 
@@ -70,10 +70,6 @@ def period_options(command: F) -> F:
     return click.option(
         "--from", "from_ms", type=Moment(), help="From this time on: 2026-11-23T04:00 (UTC), or 2h."
     )(command)
-
-
-def _now_ms() -> int:
-    return time.time_ns() // 1_000_000
 
 
 # -- the journal -----------------------------------------------------------------------------------
@@ -298,7 +294,7 @@ def redeliver(
     copied = with_store(
         store_url,
         lambda store: redelivery.redeliver(
-            store, due, at_ms=_now_ms(), actor=operator(), reason=reason, how=how
+            store, due, at_ms=wall_ms(), actor=operator(), reason=reason, how=how
         ),
     )
     print_json({"redelivered": copied, "ranges": [_shown_range(*run) for run in due]})

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import sys
-import time
 from pathlib import Path
 
 import click
@@ -13,6 +12,7 @@ from pullstatus.cli.output import json_option, moment, print_json, print_rows
 from pullstatus.cli.progress import progress
 from pullstatus.cli.session import plainly, say_created, store_option, with_store
 from pullstatus.cli.surroundings import operator
+from pullstatus.clock import wall_ms
 from pullstatus.store import AuditReport, audit_store, restore_store
 
 
@@ -111,7 +111,7 @@ def restore(file: Path, store_url: str) -> None:
             restore_store(
                 store_url,
                 file,
-                at_ms=time.time_ns() // 1_000_000,
+                at_ms=wall_ms(),
                 actor=operator(),
                 progress=report,
             )

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import secrets
-import time
 from collections.abc import Callable, Coroutine
 
 from pullstatus import apps, limits
 from pullstatus.apps import Registry
+from pullstatus.clock import wall_ms
 from pullstatus.emulator.application import EmulatedApplication
 from pullstatus.emulator.emulation import Emulation
 from pullstatus.emulator.scenario import Scenario
@@ -30,7 +30,7 @@ class EmulatorServer(Server):
             await apps.create_application(
                 self.store,
                 credentials.sdkappid,
-                now_ms=time.time_ns() // 1_000_000,
+                now_ms=wall_ms(),
                 random_hex=secrets.token_hex,
                 appkey=credentials.appkey,
             )

@@ -13,6 +13,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from pullstatus.apps import Registry
+from pullstatus.clock import wall_ms
 from pullstatus.errors import StoreUnavailable
 from pullstatus.server.figures import Figures, render
 from pullstatus.server.http import (
@@ -34,11 +35,6 @@ from pullstatus.store import Store
 from pullstatus.wire.v5 import answer
 from pullstatus.wire.v5.codes import Result
 from pullstatus.wire.v5.pull import PULL_PATH
-
-
-def wall_ms() -> int:
-    """Unix time in milliseconds."""
-    return time.time_ns() // 1_000_000
 
 
 class Application:

@@ -17,11 +17,12 @@ import uvicorn
 
 from pullstatus import limits
 from pullstatus.apps import Registry
+from pullstatus.clock import wall_ms
 from pullstatus.errors import InvalidSetting, StoreCorrupt, WorldError
 from pullstatus.mailbox.upkeep import keep
 from pullstatus.server.certificate import Certificate
 from pullstatus.server.connection import Protocol
-from pullstatus.server.routes import Application, wall_ms
+from pullstatus.server.routes import Application
 from pullstatus.server.signals import handled
 from pullstatus.store import Store, open_store
 from pullstatus.version import VERSION

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Any, TypeVar, cast
 
 from pullstatus.apps import AppKey, Application, Live, Registry, Token, token_digest
+from pullstatus.clock import wall_ms
 from pullstatus.durations import Durations
 from pullstatus.server import routes as application
 from pullstatus.store import Append, Backlog, Engine, Page, Pull, Setting, Store
@@ -59,7 +60,7 @@ def _given(answer: T | BaseException) -> T:
 class Served:
     """An application over a fake store, with one application and one token of its."""
 
-    def __init__(self, *, now_ms: Callable[[], int] = application.wall_ms) -> None:
+    def __init__(self, *, now_ms: Callable[[], int] = wall_ms) -> None:
         self.store = FakeStore()
         self.registry = Registry(cast("Store", self.store))
         key = AppKey(APP.appkey, 0)

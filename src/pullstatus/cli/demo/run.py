@@ -26,6 +26,8 @@ from rich.text import Text
 from pullstatus import apps, limits
 from pullstatus.cli.demo import screen
 from pullstatus.cli.demo.records import made_up_reply, made_up_status
+from pullstatus.clock import wall_ms
+from pullstatus.emulator.scenario import APPKEY, SDKAPPID
 from pullstatus.errors import StoreFull
 from pullstatus.records import Kind, encode
 from pullstatus.server.serve import ServeOptions, Server
@@ -33,8 +35,6 @@ from pullstatus.store import open_store
 from pullstatus.store.scratch import scratch_store
 from pullstatus.wire.v5.pull import PULL_PATH, pull_request
 
-SDKAPPID = 1400006666
-APPKEY = "5f03a35d00ee52a21327ab048186a2c4"  # of the documented example, so it is no secret
 TICK_S = 0.25
 REPLY_SHARE = 0.2
 FIRST = {Kind.DELIVERY_STATUS: 24, Kind.REPLY: 8}  # there at once, so that no page is empty
@@ -74,7 +74,7 @@ async def _prepare(url: str) -> str:
     """Make the application and a token for its callbacks; returns the token's secret."""
     store = await open_store(url)
     try:
-        now_ms = time.time_ns() // 1_000_000
+        now_ms = wall_ms()
         await apps.create_application(
             store, SDKAPPID, now_ms=now_ms, random_hex=secrets.token_hex, appkey=APPKEY
         )

@@ -1,0 +1,10 @@
+"""The wall clock, read at the edges alone: below `cli` and `server` everybody is told the time."""
+
+from __future__ import annotations
+
+import time
+
+
+def wall_ms() -> int:
+    """Unix time in milliseconds."""
+    return time.time_ns() // 1_000_000
