@@ -17,7 +17,7 @@ from pullstatus.store import Mailbox
 TOKEN_PREFIX = "pst_"  # noqa: S105 - lets a scanner for leaked secrets know ours
 KEY_END = re.compile(r"[0-9a-fA-F]{1,32}")
 TOKEN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
-APPKEY = re.compile(r"[0-9a-fA-F]{32}")
+APPKEY = re.compile(rf"[0-9a-fA-F]{{{limits.APPKEY_CHARS}}}")
 
 APPLICATIONS = "application/"  # what the names of their settings begin with
 TOKENS = "token/"

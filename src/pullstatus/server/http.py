@@ -14,13 +14,14 @@ from typing import Any
 import msgspec
 
 from pullstatus.errors import BodyTooLarge
+from pullstatus.wire.v5.answer import CONTENT_TYPE
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 Headers = list[tuple[bytes, bytes]]
 
-JSON = (b"content-type", b"application/json")
+JSON = (b"content-type", CONTENT_TYPE)
 PROBLEM = (b"content-type", b"application/problem+json")
 NO_STORE = (b"cache-control", b"no-store")
 
