@@ -7,6 +7,7 @@
     store                                     client, which sees wire and below
     wire  receipts
     records
+    json
     errors  limits  durations  clock  version
 
 A room imports from lower rows only; an arrow is the one import allowed inside a row. When the
@@ -29,6 +30,7 @@ ROWS = (
     ("store",),
     ("wire", "receipts"),
     ("records",),
+    ("json",),
     ("errors", "limits", "durations", "clock", "version"),
 )
 BESIDE = {("mailbox", "apps")}
@@ -39,7 +41,7 @@ SEES = {
     for depth, row in enumerate(ROWS)
     for room in row
 }
-SEES["client"] = {"wire", "records", "errors", "limits", "version"}
+SEES["client"] = {"wire", "records", "json", "errors", "limits", "version"}
 SEES["__init__"] = {"records", "errors", "client", "version"}
 SEES["consumer"] = {"client", "__init__", "records", "errors", "limits"}
 SEES["__main__"] = {"cli"}

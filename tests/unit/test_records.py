@@ -15,20 +15,19 @@ from hypothesis import strategies as st
 
 from pullstatus import limits
 from pullstatus.errors import InvalidBody, InvalidRecord, PullstatusError
+from pullstatus.json import check_json, integer
 from pullstatus.records import (
     DeliveryStatus,
     Extra,
     Kind,
     Record,
     Reply,
-    check_json,
     decode,
     decode_array,
     decode_lines,
     encode,
     encode_all,
     encode_array,
-    integer,
     receive_time_s,
 )
 

@@ -37,7 +37,8 @@ from pullstatus.client.errors import (
 from pullstatus.client.exchange import Answer
 from pullstatus.client.records import Record, read_record
 from pullstatus.errors import InvalidBody
-from pullstatus.records import Kind, check_json, mend_text
+from pullstatus.json import check_json, mend_text
+from pullstatus.records import Kind
 from pullstatus.wire.v5.codes import Result
 
 __all__ = ["Found", "clock_skew_s", "read_pull", "retry_after_s"]

@@ -28,7 +28,8 @@ from pullstatus.emulator.faults import Armed, Fault
 from pullstatus.emulator.scenario import convert
 from pullstatus.emulator.send import SENDMULTISMS2_PATH, SENDSMS_PATH
 from pullstatus.errors import BodyTooLarge, InvalidBody, PullstatusError
-from pullstatus.records import Kind, ascii_json, check_json
+from pullstatus.json import ascii_json, check_json
+from pullstatus.records import Kind
 from pullstatus.server.http import Receive, Scope, Send, read_body
 from pullstatus.wire.v5.pull import PULL_PATH
 

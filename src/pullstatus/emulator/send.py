@@ -21,7 +21,7 @@ import msgspec
 
 from pullstatus import limits
 from pullstatus.errors import Refused
-from pullstatus.records import ascii_json
+from pullstatus.json import ascii_json
 from pullstatus.wire.v5.signature import sign, verify
 from pullstatus.wire.v5.signed import (
     SignedRequest,

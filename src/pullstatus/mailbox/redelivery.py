@@ -16,7 +16,8 @@ import msgspec
 from pullstatus import limits
 from pullstatus.apps.values import application_setting, read_application
 from pullstatus.errors import InvalidSetting
-from pullstatus.records import Kind, ascii_json
+from pullstatus.json import ascii_json
+from pullstatus.records import Kind
 from pullstatus.store import (
     Again,
     Entry,

@@ -32,7 +32,8 @@ import msgspec
 
 from pullstatus import limits
 from pullstatus.errors import InvalidBody
-from pullstatus.records import Kind, check_json, integer, mend_text
+from pullstatus.json import check_json, integer, mend_text
+from pullstatus.records import Kind
 
 __all__ = ["Repaired", "repair"]
 

@@ -11,9 +11,10 @@ from hypothesis import strategies as st
 
 from pullstatus import limits
 from pullstatus.errors import BodyTooLarge, InvalidBody, InvalidRecord
+from pullstatus.json import mend_text
 from pullstatus.receipts.repair import repair
 from pullstatus.receipts.tencent import read_callback
-from pullstatus.records import Kind, decode, decode_array, encode_all, mend_text
+from pullstatus.records import Kind, decode, decode_array, encode_all
 
 CORPUS = Path(__file__).parents[2] / "corpus" / "v5"
 STATUS: dict[str, Any] = json.loads((CORPUS / "delivery_statuses_callback.json").read_bytes())[0]

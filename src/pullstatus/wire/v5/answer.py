@@ -9,7 +9,8 @@ from typing import Final
 
 import msgspec
 
-from pullstatus.records import Kind, ascii_json
+from pullstatus.json import ascii_json
+from pullstatus.records import Kind
 
 __all__ = ["CONTENT_TYPE", "failure", "success"]
 

@@ -17,7 +17,7 @@ import msgspec
 
 from pullstatus import limits
 from pullstatus.errors import InvalidBody, Refused
-from pullstatus.records import check_json, integer
+from pullstatus.json import check_json, integer
 from pullstatus.wire.v5.codes import Result
 
 __all__ = [

@@ -1,0 +1,42 @@
+r"""The two records that a mailbox holds, under the wire's own names.
+
+A carrier tells two things about an SMS: whether it arrived (`DeliveryStatus`) and what the person
+wrote back (`Reply`). Both are frozen values that are valid or not built, so nothing downstream
+checks them again. They are encoded once, when they enter: compact JSON of ASCII characters only,
+`\uXXXX` for the rest, as the original service answered.
+
+Members we do not know are kept beside the record as `Extra`: name to JSON text. The text is never
+turned into numbers, so none gets rounded; it is only checked, compacted and escaped.
+
+    values  the records and the rules for their members
+    codec   records from JSON and to it
+
+Source: protocol.md section 6.
+"""
+
+from __future__ import annotations
+
+from pullstatus.records.codec import (
+    decode,
+    decode_array,
+    decode_lines,
+    encode,
+    encode_all,
+    encode_array,
+)
+from pullstatus.records.values import DeliveryStatus, Extra, Kind, Record, Reply, receive_time_s
+
+__all__ = [
+    "DeliveryStatus",
+    "Extra",
+    "Kind",
+    "Record",
+    "Reply",
+    "decode",
+    "decode_array",
+    "decode_lines",
+    "encode",
+    "encode_all",
+    "encode_array",
+    "receive_time_s",
+]

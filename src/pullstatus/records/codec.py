@@ -1,0 +1,317 @@
+"""Records as JSON, encoded once and decoded in two ways.
+
+The fast way lets msgspec build records straight from a batch; it refuses whatever is unusual. The
+careful one then goes through the same batch record by record: it keeps unknown members, forgives
+what may be forgiven, and names the record and member at fault. Only the careful way decides that
+something is wrong.
+
+Source: protocol.md section 6.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from typing import Annotated, Any, Final, Literal, TypeAlias
+
+import msgspec
+
+from pullstatus import limits
+from pullstatus.errors import InvalidBody, InvalidRecord
+from pullstatus.json import ascii_json, check_json, integer
+from pullstatus.records.values import DeliveryStatus, Extra, Kind, Record, Reply, utc8_s
+
+__all__ = ["decode", "decode_array", "decode_lines", "encode", "encode_all", "encode_array"]
+
+
+# --- encoding -------------------------------------------------------------------------------------
+
+_encoder: Final = msgspec.json.Encoder()
+
+
+def encode(record: Record, extra: Extra | None = None) -> bytes:
+    """Encode one record: compact JSON, known members in the documented order, then the extra ones.
+
+    Args:
+        extra: unknown members as `decode` returned them; their JSON is trusted here.
+
+    Raises:
+        InvalidRecord: it takes more than `limits.RECORD_BYTES_MAX` bytes.
+    """
+    data = _encoder.encode(record)
+    if extra:
+        data = _join(data, extra)
+    _check_size(data)  # before it is escaped, since that only makes it longer
+    data = ascii_json(data)
+    _check_size(data)
+    return data
+
+
+def encode_all(
+    records: Sequence[Record | _StatusRow | _ReplyRow], extras: Sequence[Extra | None] | None = None
+) -> list[bytes]:
+    """Encode a batch, each record as `encode` does.
+
+    Args:
+        extras: the unknown members of each record; None when no record has any.
+
+    Raises:
+        InvalidRecord: one is too large; its place in the batch is named.
+    """
+    if not records:
+        return []
+    # JSON escapes every line feed, so one call for all and one cut give the parts.
+    data = _encoder.encode_lines(records)
+    entries = _cut(data)
+    if not data.isascii():
+        _check_sizes(entries)  # before they are escaped, since that only makes them longer
+        entries = _cut(ascii_json(data))
+    if extras is not None:
+        entries = [
+            ascii_json(_join(data, extra)) if extra else data
+            for data, extra in zip(entries, extras, strict=True)
+        ]
+    _check_sizes(entries)
+    return entries
+
+
+def _cut(lines: bytes) -> list[bytes]:
+    parts = lines.split(b"\n")
+    parts.pop()
+    return parts
+
+
+def _check_sizes(entries: list[bytes]) -> None:
+    if max(map(len, entries)) > limits.RECORD_BYTES_MAX:
+        for index, data in enumerate(entries):
+            _check_size(data, index)
+
+
+def _check_size(data: bytes, index: int | None = None) -> None:
+    if len(data) > limits.RECORD_BYTES_MAX:
+        fix = f"must fit into {limits.RECORD_BYTES_MAX} bytes of ASCII JSON"
+        raise InvalidRecord("record", fix, index)
+
+
+def _join(data: bytes, extra: Extra) -> bytes:
+    members = [_encoder.encode(name) + b":" + bytes(raw) for name, raw in extra.items()]
+    return data[:-1] + b"," + b",".join(members) + b"}"
+
+
+# --- decoding, the fast way -----------------------------------------------------------------------
+
+_TYPES: Final[tuple[type[DeliveryStatus], type[Reply]]] = (DeliveryStatus, Reply)
+_decode_one: Final[tuple[Callable[[bytes], Record], ...]] = tuple(
+    msgspec.json.Decoder(record_type).decode for record_type in _TYPES
+)
+_decode_list: Final[tuple[Callable[[bytes], Any], ...]] = tuple(
+    msgspec.json.Decoder(list[record_type]).decode  # type: ignore[valid-type]
+    for record_type in _TYPES
+)
+# RecursionError: a nesting that msgspec walks before it sees that the type is wrong.
+_UNUSUAL: Final = (msgspec.DecodeError, UnicodeDecodeError, InvalidRecord, RecursionError)
+
+
+def decode(data: bytes, kind: Kind) -> tuple[Record, Extra | None]:
+    """Decode one record; `decode(encode(record, extra), kind)` gives both back.
+
+    Returns:
+        The record and its unknown members, None if there are none.
+
+    Raises:
+        InvalidBody: `data` is not JSON, or nested too deeply.
+        InvalidRecord: it is no record of this kind; the member is named.
+    """
+    try:
+        return _decode_one[kind](data), None
+    except _UNUSUAL:
+        pass  # and not on within it: what msgspec says quotes the input, and would be the context
+    check_json(data)
+    return _decode_carefully(data, kind)
+
+
+def decode_array(data: bytes, kind: Kind) -> tuple[list[Record], list[Extra | None] | None]:
+    """Decode a JSON array of records of one kind; it may be empty.
+
+    Returns:
+        The records, and the unknown members of each; None if no record has any.
+
+    Raises:
+        InvalidBody: `data` is not JSON, not an array, or nested too deeply.
+        InvalidRecord: one is no record of this kind; the first such place and member are named.
+    """
+    try:
+        return _decode_list[kind](data), None
+    except _UNUSUAL:
+        pass
+    check_json(data)
+    try:
+        parts = _decode_raws(data)
+    except msgspec.ValidationError:
+        raise InvalidBody("the body must be a JSON array of records") from None
+    except msgspec.DecodeError:
+        raise _not_json(data, "the body") from None
+    return _unzip([_decode_at(index, bytes(part), kind) for index, part in enumerate(parts)])
+
+
+def decode_lines(
+    lines: Sequence[bytes], kind: Kind
+) -> tuple[list[Record], list[Extra | None] | None]:
+    """Decode records of one kind that stand one on a line, as `decode_array` does.
+
+    Raises:
+        InvalidBody: a line is not one JSON value, or nested too deeply; its 0-based place among
+            `lines` is named.
+        InvalidRecord: as for an array.
+    """
+    decode_fast = _decode_one[kind]
+    try:
+        return [decode_fast(line) for line in lines], None
+    except _UNUSUAL:
+        pass
+    pairs = []
+    for index, line in enumerate(lines):
+        what = f"record {index}"
+        check_json(line, what)
+        pairs.append(_decode_at(index, line, kind, what))
+    return _unzip(pairs)
+
+
+# --- a whole array at once ------------------------------------------------------------------------
+
+_Nationcode: TypeAlias = Annotated[
+    str, msgspec.Meta(min_length=1, max_length=limits.NATIONCODE_DIGITS_MAX)
+]
+_Mobile: TypeAlias = Annotated[str, msgspec.Meta(min_length=1, max_length=limits.MOBILE_DIGITS_MAX)]
+
+
+class _StatusRow(msgspec.Struct, omit_defaults=True, forbid_unknown_fields=True, gc=False):
+    """A `DeliveryStatus` before the checks that a decoder can't do."""
+
+    user_receive_time: str
+    nationcode: _Nationcode
+    mobile: _Mobile
+    report_status: Literal["SUCCESS", "FAIL"]
+    errmsg: str
+    description: str
+    sid: Annotated[str, msgspec.Meta(min_length=1, max_length=limits.SID_CHARS_MAX)]
+    ext: str = ""
+
+
+class _ReplyRow(msgspec.Struct, forbid_unknown_fields=True, gc=False):
+    """A `Reply` before the checks that a decoder can't do."""
+
+    nationcode: _Nationcode
+    mobile: _Mobile
+    text: str
+    sign: str
+    time: Annotated[int, msgspec.Meta(ge=0, le=limits.REPLY_TIME_S_MAX)]
+    extend: str = ""
+
+
+_decode_rows: Final[tuple[Callable[[bytes], Any], ...]] = (
+    msgspec.json.Decoder(list[_StatusRow]).decode,
+    msgspec.json.Decoder(list[_ReplyRow]).decode,
+)
+
+
+def encode_array(data: bytes, kind: Kind) -> list[bytes] | None:
+    """Encode a JSON array of records as `encode_all` encodes what `decode_array` gives, but faster.
+
+    The rules are checked for the members of all records together, where that can be, in place of
+    record by record.
+
+    Returns:
+        None for what is unusual: nothing at all, a member that is unknown, or a rule that seems
+        broken. `decode_array` has the last word on that.
+    """
+    try:
+        rows = _decode_rows[kind](data)
+        numbers = "".join([row.nationcode + row.mobile for row in rows])
+        if not (numbers.isascii() and numbers.isdigit()):
+            return None
+        if kind is Kind.DELIVERY_STATUS:
+            for received in {row.user_receive_time for row in rows}:
+                utc8_s(received)
+    except (*_UNUSUAL, ValueError):
+        return None
+    return encode_all(rows)
+
+
+# --- decoding, the careful way --------------------------------------------------------------------
+
+_decode_any: Final[Callable[[bytes], Any]] = msgspec.json.Decoder().decode
+_decode_raws: Final = msgspec.json.Decoder(list[msgspec.Raw]).decode
+_decode_members: Final = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
+_NULL: Final = b"null"
+_SURROGATE: Final = re.compile(rb"\\u[dD][89a-fA-F]")
+_EXTRA_MEMBERS_MAX: Final = limits.RECORD_BYTES_MAX // len(b',"":0')  # more can't fit anyway
+_OPTIONAL: Final = frozenset({"ext", "extend"})
+
+
+def _not_json(data: bytes, what: str) -> InvalidBody:
+    if _SURROGATE.search(data):
+        return InvalidBody(f"{what} is not JSON, or holds half a surrogate pair")
+    return InvalidBody(f"{what} is not JSON")
+
+
+def _decode_at(
+    index: int, data: bytes, kind: Kind, what: str = "the body"
+) -> tuple[Record, Extra | None]:
+    try:
+        return _decode_carefully(data, kind, what)
+    except InvalidRecord as error:
+        raise error.at(index) from None
+
+
+def _unzip(
+    pairs: list[tuple[Record, Extra | None]],
+) -> tuple[list[Record], list[Extra | None] | None]:
+    extras = [extra for _, extra in pairs]
+    return [record for record, _ in pairs], extras if any(extras) else None
+
+
+def _decode_carefully(
+    data: bytes, kind: Kind, what: str = "the body"
+) -> tuple[Record, Extra | None]:
+    """Decode one record member by member; `data` has passed `check_json`."""
+    record_type = _TYPES[kind]
+    try:
+        members = _decode_members(data)
+    except msgspec.ValidationError:
+        raise InvalidRecord("record", "must be a JSON object") from None
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        raise _not_json(data, what) from None
+    known: dict[str, Any] = {}
+    for name in record_type.__struct_fields__:
+        raw = members.pop(name, None)
+        if raw is None:
+            if name not in _OPTIONAL:
+                raise InvalidRecord(name, f"is missing; a {kind.label} must have it")
+        elif (token := bytes(raw)) != _NULL or name not in _OPTIONAL:
+            known[name] = _decode_value(name, token)
+    record = record_type(**known)
+    if len(members) > _EXTRA_MEMBERS_MAX:
+        raise InvalidRecord("record", f"must not have over {_EXTRA_MEMBERS_MAX} unknown members")
+    return record, {name: _compact(raw) for name, raw in members.items()} or None
+
+
+def _decode_value(name: str, token: bytes) -> object:
+    """Read a known member: a number if its token is one, else a string, else nothing."""
+    if name == "time":
+        value = integer(token)
+        if value is None:
+            raise InvalidRecord(name, "must be an integer number of Unix seconds")
+        return value
+    if token[:1] != b'"':
+        raise InvalidRecord(name, "must be a string")
+    return _decode_any(token)
+
+
+def _compact(raw: msgspec.Raw) -> msgspec.Raw:
+    try:
+        # Only a look: it finds numbers that no double can hold, which Raw lets pass.
+        _decode_any(bytes(raw))
+    except (msgspec.DecodeError, ValueError):
+        raise InvalidRecord("a member that is not documented", "holds an invalid value") from None
+    return msgspec.Raw(ascii_json(msgspec.json.format(bytes(raw), indent=-1)))
