@@ -28,6 +28,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from pullstatus import limits
 from pullstatus.cli import main
 from pullstatus.receipts import repair
+from pullstatus.records import MEMBERS, Kind
 from pullstatus.server import logs
 from pullstatus.server.serve import ServeOptions, Server
 from pullstatus.wire.v5 import codes
@@ -84,12 +85,23 @@ def repairs() -> str:
     return "\n" + "\n".join(line for line in repair.__doc__.splitlines() if line.startswith("|"))
 
 
+def members(kind: Kind) -> str:
+    """The members of a kind of record: what each must be, and what it is."""
+    rows = [
+        f"| `{member.name}` | {'yes' if member.required else 'no'} (D) | {member.text} |"
+        for member in MEMBERS[kind]
+    ]
+    return "\n".join(["", "| name | required | |", "|---|---|---|", *rows])
+
+
 PARTS: Final = {
     "client": client.reference,
     "commands": commands,
     "limits": bounds,
     "results": results,
     "metrics": metrics,
+    "delivery-status": lambda: members(Kind.DELIVERY_STATUS),
+    "reply": lambda: members(Kind.REPLY),
     "repairs": repairs,
 }
 

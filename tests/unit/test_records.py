@@ -17,6 +17,7 @@ from pullstatus import limits
 from pullstatus.errors import InvalidBody, InvalidRecord, PullstatusError
 from pullstatus.json import check_json, integer
 from pullstatus.records import (
+    MEMBERS,
     DeliveryStatus,
     Extra,
     Kind,
@@ -209,6 +210,18 @@ def test_wrong_type_is_refused_when_built_directly(member: str, value: object) -
     with pytest.raises(InvalidRecord) as caught:
         DeliveryStatus(**STATUS | {member: value})
     assert caught.value.member == member
+
+
+@pytest.mark.parametrize(
+    ("kind", "member"),
+    [(kind, member.name) for kind in Kind for member in MEMBERS[kind] if member.type is str],
+)
+def test_every_text_is_checked_when_built_directly(kind: Kind, member: str) -> None:
+    """The fast check forgets none of them: neither what is no text nor what no UTF-8 can say."""
+    for value in ("\ud800", 1):
+        with pytest.raises(InvalidRecord) as caught:
+            TYPES[kind](**SAMPLES[kind] | {member: value})
+        assert caught.value.member == member
 
 
 def test_subclass_of_str_is_a_string() -> None:

@@ -18,7 +18,7 @@ from typing import Any, ClassVar, Final, TypeAlias
 
 import msgspec
 
-from pullstatus.records import Kind
+from pullstatus.records import MEMBERS, Kind
 
 __all__ = ["UTC8", "DeliveryStatus", "Record", "Reply", "read_record"]
 
@@ -128,19 +128,15 @@ class Reply(_Pulled, frozen=True, weakref=False, kw_only=True):
 Record: TypeAlias = DeliveryStatus | Reply
 
 _TYPES: Final[tuple[type[Record], ...]] = (DeliveryStatus, Reply)
-_MEMBERS: Final = tuple(
-    tuple(name for name in record_type.__struct_fields__ if name != "json")
-    for record_type in _TYPES
-)
 
 
 def read_record(json: bytes, members: dict[str, Any], kind: Kind) -> Record:
     """The record of this kind that `members`, decoded from `json`, make."""
     found: dict[str, Any] = {}
-    for name in _MEMBERS[kind]:
-        value = members.get(name)
+    for member in MEMBERS[kind]:
+        value = members.get(member.name)
         if value is not None:
-            found[name] = _integer(value) if name == "time" else _text(value)
+            found[member.name] = _integer(value) if member.type is int else _text(value)
     return _TYPES[kind](json=json, **found)
 
 

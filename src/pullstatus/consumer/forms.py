@@ -10,21 +10,9 @@ import msgspec
 
 from pullstatus import Page
 from pullstatus.client.records import Record
-from pullstatus.records import Kind
+from pullstatus.records import MEMBERS, Kind
 
-COLUMNS = {
-    Kind.DELIVERY_STATUS: (
-        "user_receive_time",
-        "nationcode",
-        "mobile",
-        "report_status",
-        "errmsg",
-        "description",
-        "sid",
-        "ext",
-    ),
-    Kind.REPLY: ("nationcode", "mobile", "text", "sign", "time", "extend"),
-}
+COLUMNS = {kind: tuple(member.name for member in MEMBERS[kind]) for kind in Kind}
 EXTRA = "extra"  # the column of members that have no column
 INTEGER_END = 10**19  # from here on a cell is read as text
 BOM = b"\xef\xbb\xbf"

@@ -16,35 +16,37 @@ from pullstatus.client.records import DeliveryStatus, Record
 from pullstatus.consumer.forms import COLUMNS, one_line
 from pullstatus.consumer.targets import Source, refuse_moved
 from pullstatus.errors import StoreFailed, StoreRefused
-from pullstatus.records import Kind
+from pullstatus.records import MEMBERS, Kind
 
-SCHEMA = """
-CREATE TABLE IF NOT EXISTS delivery_statuses (
-    number            INTEGER PRIMARY KEY,  -- in the order of their hand-out
-    sdkappid          INTEGER NOT NULL,
-    received_at       TEXT,                 -- user_receive_time with its zone, NULL if it is none
-    user_receive_time TEXT NOT NULL,
-    nationcode        TEXT NOT NULL,
-    mobile            TEXT NOT NULL,
-    report_status     TEXT NOT NULL,
-    errmsg            TEXT NOT NULL,
-    description       TEXT NOT NULL,
-    sid               TEXT NOT NULL,
-    ext               TEXT NOT NULL,
-    json              TEXT NOT NULL         -- the record as it was sent
-);
-CREATE TABLE IF NOT EXISTS replies (
-    number            INTEGER PRIMARY KEY,
-    sdkappid          INTEGER NOT NULL,
-    replied_at        TEXT,                 -- time as text with its zone
-    nationcode        TEXT NOT NULL,
-    mobile            TEXT NOT NULL,
-    text              TEXT NOT NULL,
-    sign              TEXT NOT NULL,
-    time              INTEGER NOT NULL,
-    extend            TEXT NOT NULL,
-    json              TEXT NOT NULL
-);
+TABLES = {Kind.DELIVERY_STATUS: "delivery_statuses", Kind.REPLY: "replies"}
+TIMES = {
+    Kind.DELIVERY_STATUS: ("received_at", "user_receive_time with its zone, NULL if it is none"),
+    Kind.REPLY: ("replied_at", "time as text with its zone, NULL if it is none"),
+}
+SQL_TYPES = {str: "TEXT NOT NULL DEFAULT ''", int: "INTEGER NOT NULL DEFAULT 0"}
+
+
+def _members(kind: Kind) -> dict[str, str]:
+    """Name and SQL of each column that is a member of the record."""
+    return {member.name: f"{member.name} {SQL_TYPES[member.type]}" for member in MEMBERS[kind]}
+
+
+def _table(kind: Kind) -> str:
+    at, said = TIMES[kind]
+    return "\n    ".join(
+        [
+            f"CREATE TABLE IF NOT EXISTS {TABLES[kind]} (",
+            "number INTEGER PRIMARY KEY,  -- in the order of their hand-out",
+            "sdkappid INTEGER NOT NULL,",
+            f"{at} TEXT,  -- {said}",
+            *(f"{sql}," for sql in _members(kind).values()),
+            "json TEXT NOT NULL  -- the record as it was sent",
+            ");",
+        ]
+    )
+
+
+PULLS = """
 CREATE TABLE IF NOT EXISTS pullstatus_pull (
     url       TEXT NOT NULL,
     sdkappid  INTEGER NOT NULL,
@@ -54,7 +56,6 @@ CREATE TABLE IF NOT EXISTS pullstatus_pull (
     PRIMARY KEY (url, sdkappid, type)
 );
 """
-TABLES = {Kind.DELIVERY_STATUS: "delivery_statuses", Kind.REPLY: "replies"}
 
 
 class SqliteTarget:
@@ -66,8 +67,7 @@ class SqliteTarget:
         self._keyed: bool | None = None
         self._next_page: NextPage | None = None
         self._where = (source.url, source.sdkappid, int(source.kind))
-        names = ["received_at" if source.kind is Kind.DELIVERY_STATUS else "replied_at"]
-        names += ["sdkappid", *COLUMNS[source.kind], "json"]
+        names = [TIMES[source.kind][0], "sdkappid", *COLUMNS[source.kind], "json"]
         holes = ", ".join("?" * len(names))
         self._insert = f"INSERT INTO {TABLES[source.kind]} ({', '.join(names)}) VALUES ({holes})"  # noqa: S608 - our own names
         with self._engine():
@@ -124,7 +124,9 @@ class SqliteTarget:
             # It says whose it is; a server's own store does.
             raise StoreRefused(f"{self._path} belongs to another program: give another file")
         self._connection.execute("PRAGMA synchronous = FULL")
-        self._connection.executescript(SCHEMA)
+        self._connection.executescript("\n".join([PULLS, *map(_table, Kind)]))
+        with self._transaction():
+            self._add_columns()
         self._look_elsewhere(abandon=abandon)
         self._connection.execute(
             "INSERT INTO pullstatus_pull (url, sdkappid, type) VALUES (?, ?, ?)"
@@ -140,6 +142,17 @@ class SqliteTarget:
             self._keyed = bool(keyed)
         if in_flight is not None:
             self._next_page = msgspec.json.decode(in_flight, type=NextPage)
+
+    def _add_columns(self) -> None:
+        """A file of an older version lacks the members that came since."""
+        for kind in Kind:
+            info = self._connection.execute(f"PRAGMA table_info({TABLES[kind]})")
+            there = {name for _, name, *_ in info}
+            if not there >= {"number", "sdkappid", "json"}:
+                continue  # a table of this name that is not ours
+            for name, sql in _members(kind).items():
+                if name not in there:
+                    self._connection.execute(f"ALTER TABLE {TABLES[kind]} ADD COLUMN {sql}")
 
     def _look_elsewhere(self, *, abandon: bool) -> None:
         """A page of this mailbox may be waited for under another address of the service."""

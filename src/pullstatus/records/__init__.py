@@ -24,12 +24,23 @@ from pullstatus.records.codec import (
     encode_all,
     encode_array,
 )
-from pullstatus.records.values import DeliveryStatus, Extra, Kind, Record, Reply, receive_time_s
+from pullstatus.records.values import (
+    MEMBERS,
+    DeliveryStatus,
+    Extra,
+    Kind,
+    Member,
+    Record,
+    Reply,
+    receive_time_s,
+)
 
 __all__ = [
+    "MEMBERS",
     "DeliveryStatus",
     "Extra",
     "Kind",
+    "Member",
     "Record",
     "Reply",
     "decode",

@@ -12,14 +12,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
-from typing import Annotated, Any, Final, Literal, TypeAlias
+from typing import Any, Final
 
 import msgspec
 
 from pullstatus import limits
 from pullstatus.errors import InvalidBody, InvalidRecord
 from pullstatus.json import ascii_json, check_json, integer
-from pullstatus.records.values import DeliveryStatus, Extra, Kind, Record, Reply, utc8_s
+from pullstatus.records.values import MEMBERS, TYPES, Extra, Kind, Member, Record, utc8_s
 
 __all__ = ["decode", "decode_array", "decode_lines", "encode", "encode_all", "encode_array"]
 
@@ -48,7 +48,7 @@ def encode(record: Record, extra: Extra | None = None) -> bytes:
 
 
 def encode_all(
-    records: Sequence[Record | _StatusRow | _ReplyRow], extras: Sequence[Extra | None] | None = None
+    records: Sequence[msgspec.Struct], extras: Sequence[Extra | None] | None = None
 ) -> list[bytes]:
     """Encode a batch, each record as `encode` does.
 
@@ -100,13 +100,12 @@ def _join(data: bytes, extra: Extra) -> bytes:
 
 # --- decoding, the fast way -----------------------------------------------------------------------
 
-_TYPES: Final[tuple[type[DeliveryStatus], type[Reply]]] = (DeliveryStatus, Reply)
 _decode_one: Final[tuple[Callable[[bytes], Record], ...]] = tuple(
-    msgspec.json.Decoder(record_type).decode for record_type in _TYPES
+    msgspec.json.Decoder(record_type).decode for record_type in TYPES
 )
 _decode_list: Final[tuple[Callable[[bytes], Any], ...]] = tuple(
     msgspec.json.Decoder(list[record_type]).decode  # type: ignore[valid-type]
-    for record_type in _TYPES
+    for record_type in TYPES
 )
 # RecursionError: a nesting that msgspec walks before it sees that the type is wrong.
 _UNUSUAL: Final = (msgspec.DecodeError, UnicodeDecodeError, InvalidRecord, RecursionError)
@@ -179,39 +178,24 @@ def decode_lines(
 
 # --- a whole array at once ------------------------------------------------------------------------
 
-_Nationcode: TypeAlias = Annotated[
-    str, msgspec.Meta(min_length=1, max_length=limits.NATIONCODE_DIGITS_MAX)
-]
-_Mobile: TypeAlias = Annotated[str, msgspec.Meta(min_length=1, max_length=limits.MOBILE_DIGITS_MAX)]
+
+def _row_type(kind: Kind) -> type[msgspec.Struct]:
+    """A record before the checks that a decoder can't do."""
+    return msgspec.defstruct(
+        f"{TYPES[kind].__name__}Row",
+        [
+            (member.name, member.row) if member.required else (member.name, member.row, "")
+            for member in MEMBERS[kind]
+        ],
+        omit_defaults=TYPES[kind].__struct_config__.omit_defaults,
+        forbid_unknown_fields=True,
+        gc=False,
+    )
 
 
-class _StatusRow(msgspec.Struct, omit_defaults=True, forbid_unknown_fields=True, gc=False):
-    """A `DeliveryStatus` before the checks that a decoder can't do."""
-
-    user_receive_time: str
-    nationcode: _Nationcode
-    mobile: _Mobile
-    report_status: Literal["SUCCESS", "FAIL"]
-    errmsg: str
-    description: str
-    sid: Annotated[str, msgspec.Meta(min_length=1, max_length=limits.SID_CHARS_MAX)]
-    ext: str = ""
-
-
-class _ReplyRow(msgspec.Struct, forbid_unknown_fields=True, gc=False):
-    """A `Reply` before the checks that a decoder can't do."""
-
-    nationcode: _Nationcode
-    mobile: _Mobile
-    text: str
-    sign: str
-    time: Annotated[int, msgspec.Meta(ge=0, le=limits.REPLY_TIME_S_MAX)]
-    extend: str = ""
-
-
-_decode_rows: Final[tuple[Callable[[bytes], Any], ...]] = (
-    msgspec.json.Decoder(list[_StatusRow]).decode,
-    msgspec.json.Decoder(list[_ReplyRow]).decode,
+_decode_rows: Final[tuple[Callable[[bytes], Any], ...]] = tuple(
+    msgspec.json.Decoder(list[_row_type(kind)]).decode  # type: ignore[misc]
+    for kind in Kind
 )
 
 
@@ -246,7 +230,6 @@ _decode_members: Final = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 _NULL: Final = b"null"
 _SURROGATE: Final = re.compile(rb"\\u[dD][89a-fA-F]")
 _EXTRA_MEMBERS_MAX: Final = limits.RECORD_BYTES_MAX // len(b',"":0')  # more can't fit anyway
-_OPTIONAL: Final = frozenset({"ext", "extend"})
 
 
 def _not_json(data: bytes, what: str) -> InvalidBody:
@@ -275,7 +258,6 @@ def _decode_carefully(
     data: bytes, kind: Kind, what: str = "the body"
 ) -> tuple[Record, Extra | None]:
     """Decode one record member by member; `data` has passed `check_json`."""
-    record_type = _TYPES[kind]
     try:
         members = _decode_members(data)
     except msgspec.ValidationError:
@@ -283,28 +265,28 @@ def _decode_carefully(
     except (msgspec.DecodeError, UnicodeDecodeError):
         raise _not_json(data, what) from None
     known: dict[str, Any] = {}
-    for name in record_type.__struct_fields__:
-        raw = members.pop(name, None)
+    for member in MEMBERS[kind]:
+        raw = members.pop(member.name, None)
         if raw is None:
-            if name not in _OPTIONAL:
-                raise InvalidRecord(name, f"is missing; a {kind.label} must have it")
-        elif (token := bytes(raw)) != _NULL or name not in _OPTIONAL:
-            known[name] = _decode_value(name, token)
-    record = record_type(**known)
+            if member.required:
+                raise InvalidRecord(member.name, f"is missing; a {kind.label} must have it")
+        elif (token := bytes(raw)) != _NULL or member.required:
+            known[member.name] = _decode_value(member, token)
+    record = TYPES[kind](**known)
     if len(members) > _EXTRA_MEMBERS_MAX:
         raise InvalidRecord("record", f"must not have over {_EXTRA_MEMBERS_MAX} unknown members")
     return record, {name: _compact(raw) for name, raw in members.items()} or None
 
 
-def _decode_value(name: str, token: bytes) -> object:
+def _decode_value(member: Member, token: bytes) -> object:
     """Read a known member: a number if its token is one, else a string, else nothing."""
-    if name == "time":
+    if member.type is int:
         value = integer(token)
         if value is None:
-            raise InvalidRecord(name, "must be an integer number of Unix seconds")
+            member.check(member.name, value)
         return value
     if token[:1] != b'"':
-        raise InvalidRecord(name, "must be a string")
+        raise InvalidRecord(member.name, "must be a string")
     return _decode_any(token)
 
 

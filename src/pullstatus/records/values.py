@@ -1,5 +1,9 @@
 """The two records, as values that are valid or not built, and the rules for their members.
 
+A member is described once, here: its name, type, bounds, whether it must be there, the check that
+names what is wrong with it, and what the reference says of it. `MEMBERS` has that for the codec,
+for the columns of files and databases, and for the tables of the reference.
+
 Source: protocol.md section 6.
 """
 
@@ -8,15 +12,27 @@ from __future__ import annotations
 import enum
 import functools
 import re
+from collections.abc import Callable
 from datetime import datetime, timedelta
-from typing import Final, TypeAlias
+from typing import Annotated, Any, Final, Literal, TypeAlias, get_type_hints
 
 import msgspec
+from msgspec.structs import astuple
 
 from pullstatus import limits
 from pullstatus.errors import InvalidRecord
 
-__all__ = ["DeliveryStatus", "Extra", "Kind", "Record", "Reply", "receive_time_s"]
+__all__ = [
+    "MEMBERS",
+    "DeliveryStatus",
+    "Extra",
+    "Kind",
+    "Member",
+    "Record",
+    "Reply",
+    "receive_time_s",
+    "utc8_s",
+]
 
 
 class Kind(enum.IntEnum):
@@ -47,114 +63,13 @@ _SID_CHARS_MAX: Final = limits.SID_CHARS_MAX
 _REPLY_TIME_S_MAX: Final = limits.REPLY_TIME_S_MAX
 
 
-class DeliveryStatus(
-    msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True, weakref=False
-):
-    """Whether one SMS to one number arrived.
-
-    user_receive_time  when the handset got it, or for FAIL when the receipt came:
-                       "YYYY-MM-DD hh:mm:ss", UTC+8
-    nationcode         calling code, digits only
-    mobile             the number without it: digits, a leading "+" is tolerated
-    report_status      "SUCCESS" or "FAIL"
-    errmsg             the carrier's code, opaque: "DELIVRD", "MK:0001", "-37"
-    description        the same for people, "" when there is none
-    sid                what the send call returned, opaque, 1 to 64 characters
-    ext                the sender's own session text; "" is left out on the wire
-
-    Raises:
-        InvalidRecord: a member has the wrong type or breaks its rule.
-    """
-
-    user_receive_time: str
-    nationcode: str
-    mobile: str
-    report_status: str
-    errmsg: str
-    description: str
-    sid: str
-    ext: str = ""
-
-    def __post_init__(self) -> None:
-        # One expression for the common case; it runs for every record that enters. A false or a
-        # stumble is only a suspicion: _explain_status decides, and finds the words.
-        nationcode, mobile, sid = self.nationcode, self.mobile, self.sid
-        try:
-            # join, because it stumbles over what is no string.
-            texts = "".join((nationcode, mobile, self.errmsg, self.description, sid, self.ext))  # noqa: FLY002
-            if (
-                (texts.isascii() or _is_plain(nationcode, mobile, texts))
-                and self.report_status in _REPORT_STATUSES
-                and nationcode.isdigit()
-                and len(nationcode) <= _NATIONCODE_DIGITS_MAX
-                and mobile.isdigit()
-                and len(mobile) <= _MOBILE_DIGITS_MAX
-                and 0 < len(sid) <= _SID_CHARS_MAX
-            ):
-                utc8_s(self.user_receive_time)
-                return
-        except (TypeError, ValueError, AttributeError):
-            pass
-        _explain_status(self)
-
-
-class Reply(msgspec.Struct, frozen=True, forbid_unknown_fields=True, weakref=False):
-    """What a person wrote back.
-
-    nationcode  calling code, digits only
-    mobile      the number without it: digits, a leading "+" is tolerated
-    text        what was written, any Unicode
-    sign        the SMS signature it belongs to, without its brackets
-    time        Unix seconds; the only member of either record that is a number
-    extend      channel extension code, "" when not used; always on the wire
-
-    Raises:
-        InvalidRecord: a member has the wrong type or breaks its rule.
-    """
-
-    nationcode: str
-    mobile: str
-    text: str
-    sign: str
-    time: int
-    extend: str = ""
-
-    def __post_init__(self) -> None:
-        nationcode, mobile, time = self.nationcode, self.mobile, self.time
-        try:
-            texts = "".join((nationcode, mobile, self.text, self.sign, self.extend))  # noqa: FLY002
-            if (
-                (texts.isascii() or _is_plain(nationcode, mobile, texts))
-                and nationcode.isdigit()
-                and len(nationcode) <= _NATIONCODE_DIGITS_MAX
-                and mobile.isdigit()
-                and len(mobile) <= _MOBILE_DIGITS_MAX
-                and type(time) is int
-                and 0 <= time <= _REPLY_TIME_S_MAX
-            ):
-                return
-        except (TypeError, ValueError, AttributeError):
-            pass
-        _explain_reply(self)
-
-
-Record: TypeAlias = DeliveryStatus | Reply
-Extra: TypeAlias = dict[str, msgspec.Raw]
-"""Members we do not know, in the order they came: name to compact JSON text."""
-
-
 # --- the rules, one by one ------------------------------------------------------------------------
 
-_REPORT_STATUSES: Final = frozenset({"SUCCESS", "FAIL"})
+_REPORT_STATUSES: Final = ("SUCCESS", "FAIL")
 _parse_time: Final = datetime.fromisoformat
 _TIME_SHAPE: Final = re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d", re.ASCII)
 _UNIX_START_UTC8: Final = _parse_time("1970-01-01 08:00:00")
 _SECOND: Final = timedelta(seconds=1)
-
-
-def receive_time_s(status: DeliveryStatus) -> int:
-    """Return `user_receive_time` in Unix seconds; the wire's zone is UTC+8, without summer time."""
-    return utc8_s(status.user_receive_time)
 
 
 # Receipts come soon after the fact, so most of them share their second with another one.
@@ -174,55 +89,44 @@ def _is_plain(nationcode: str, mobile: str, texts: str) -> bool:
     return nationcode.isascii() and mobile.isascii()
 
 
-def _explain_status(status: DeliveryStatus) -> None:
-    _check_receive_time(status.user_receive_time)
-    _check_number(status.nationcode, status.mobile)
-    _check_report_status(status.report_status)
-    _check_text("errmsg", status.errmsg)
-    _check_text("description", status.description)
-    _check_text("sid", status.sid)
-    if not 0 < len(status.sid) <= _SID_CHARS_MAX:
-        raise InvalidRecord("sid", f"must have 1 to {_SID_CHARS_MAX} characters")
-    _check_text("ext", status.ext)
-
-
-def _explain_reply(reply: Reply) -> None:
-    _check_number(reply.nationcode, reply.mobile)
-    _check_text("text", reply.text)
-    _check_text("sign", reply.sign)
-    _check_time(reply.time)
-    _check_text("extend", reply.extend)
-
-
-def _check_receive_time(value: object) -> None:
+def _check_receive_time(member: str, value: object) -> None:
     shape = 'must be a string "YYYY-MM-DD hh:mm:ss"'
     if not isinstance(value, str) or not _TIME_SHAPE.fullmatch(value):
-        raise InvalidRecord("user_receive_time", shape)
+        raise InvalidRecord(member, shape)
     try:
         utc8_s(value)
     except ValueError:
-        raise InvalidRecord("user_receive_time", shape + " that exists in the calendar") from None
+        raise InvalidRecord(member, shape + " that exists in the calendar") from None
 
 
-def _check_report_status(value: object) -> None:
+def _check_report_status(member: str, value: object) -> None:
     if not isinstance(value, str) or value not in _REPORT_STATUSES:
-        raise InvalidRecord("report_status", 'must be "SUCCESS" or "FAIL"')
+        raise InvalidRecord(member, 'must be "SUCCESS" or "FAIL"')
 
 
-def _check_time(value: object) -> None:
+def _check_time(member: str, value: object) -> None:
     if not isinstance(value, int) or isinstance(value, bool):
-        raise InvalidRecord("time", "must be an integer number of Unix seconds")
+        raise InvalidRecord(member, "must be an integer number of Unix seconds")
     if not 0 <= value <= _REPLY_TIME_S_MAX:
-        raise InvalidRecord("time", "must be in Unix seconds, not negative and not milliseconds")
+        raise InvalidRecord(member, "must be in Unix seconds, not negative and not milliseconds")
 
 
-def _check_number(nationcode: object, mobile: object) -> None:
+def _check_nationcode(member: str, value: object) -> None:
     digits_max = _NATIONCODE_DIGITS_MAX
-    if not _is_digits(nationcode, digits_max):
-        raise InvalidRecord("nationcode", f'must be a string of 1 to {digits_max} digits, no "+"')
+    if not _is_digits(value, digits_max):
+        raise InvalidRecord(member, f'must be a string of 1 to {digits_max} digits, no "+"')
+
+
+def _check_mobile(member: str, value: object) -> None:
     digits_max = _MOBILE_DIGITS_MAX
-    if not _is_digits(mobile.removeprefix("+") if isinstance(mobile, str) else None, digits_max):
-        raise InvalidRecord("mobile", f"must be a string of 1 to {digits_max} digits")
+    if not _is_digits(value.removeprefix("+") if isinstance(value, str) else None, digits_max):
+        raise InvalidRecord(member, f"must be a string of 1 to {digits_max} digits")
+
+
+def _check_sid(member: str, value: object) -> None:
+    _check_text(member, value)
+    if not (isinstance(value, str) and 0 < len(value) <= _SID_CHARS_MAX):
+        raise InvalidRecord(member, f"must have 1 to {_SID_CHARS_MAX} characters")
 
 
 def _is_digits(value: object, digits_max: int) -> bool:
@@ -238,3 +142,215 @@ def _check_text(member: str, value: object) -> None:
         value.encode()
     except UnicodeEncodeError:
         raise InvalidRecord(member, "must not hold half a surrogate pair") from None
+
+
+# --- the records ----------------------------------------------------------------------------------
+
+
+class Says(msgspec.Struct, frozen=True):
+    """What stands beside the type of a member.
+
+    text    what the reference says of it
+    check   raises an InvalidRecord if a value, of whatever type, breaks the member's rule
+    bounds  what a decoder can check of it. Not in the type: it would be checked twice
+    values  the only values that it may have, if they can be counted
+    """
+
+    text: str
+    check: Callable[[str, Any], None]
+    bounds: msgspec.Meta | None = None
+    values: tuple[str, ...] = ()
+
+
+_Nationcode: TypeAlias = Annotated[
+    str,
+    Says(
+        "calling code, digits only, without `+`",
+        _check_nationcode,
+        msgspec.Meta(min_length=1, max_length=_NATIONCODE_DIGITS_MAX),
+    ),
+]
+_Mobile: TypeAlias = Annotated[
+    str,
+    Says(
+        "the number without it, digits only; a leading `+` is tolerated",
+        _check_mobile,
+        msgspec.Meta(min_length=1, max_length=_MOBILE_DIGITS_MAX),
+    ),
+]
+
+
+class DeliveryStatus(
+    msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True, weakref=False
+):
+    """Whether one SMS to one number arrived. A member with a default is left out when empty.
+
+    Raises:
+        InvalidRecord: a member has the wrong type or breaks its rule.
+    """
+
+    user_receive_time: Annotated[
+        str,
+        Says(
+            "`YYYY-MM-DD hh:mm:ss`, UTC+8 (6.3): when the handset got it; for `FAIL` when the"
+            " receipt came (C). Never an ISO form: C# rewrites those",
+            _check_receive_time,
+        ),
+    ]
+    nationcode: _Nationcode
+    mobile: _Mobile
+    report_status: Annotated[
+        str, Says("`SUCCESS` or `FAIL`", _check_report_status, values=_REPORT_STATUSES)
+    ]
+    errmsg: Annotated[str, Says("the carrier's code (section 15), any text", _check_text)]
+    description: Annotated[str, Says('the same for people; `""` if unknown (C)', _check_text)]
+    sid: Annotated[
+        str,
+        Says(
+            "what the send call returned, opaque",
+            _check_sid,
+            msgspec.Meta(min_length=1, max_length=_SID_CHARS_MAX),
+        ),
+    ]
+    ext: Annotated[str, Says("the sender's session text; left out when empty (C)", _check_text)] = (
+        ""
+    )
+
+    def __post_init__(self) -> None:
+        # One expression for the common case; it runs for every record that enters. A false or a
+        # stumble is only a suspicion: _explain decides, and finds the words.
+        nationcode, mobile, sid = self.nationcode, self.mobile, self.sid
+        try:
+            # join, because it stumbles over what is no string.
+            texts = "".join(astuple(self))
+            if (
+                (texts.isascii() or _is_plain(nationcode, mobile, texts))
+                and self.report_status in _REPORT_STATUSES
+                and nationcode.isdigit()
+                and len(nationcode) <= _NATIONCODE_DIGITS_MAX
+                and mobile.isdigit()
+                and len(mobile) <= _MOBILE_DIGITS_MAX
+                and 0 < len(sid) <= _SID_CHARS_MAX
+            ):
+                utc8_s(self.user_receive_time)
+                return
+        except (TypeError, ValueError, AttributeError):
+            pass
+        _explain(self, Kind.DELIVERY_STATUS)
+
+
+class Reply(msgspec.Struct, frozen=True, forbid_unknown_fields=True, weakref=False):
+    """What a person wrote back. A member with a default may be missing; it is always sent.
+
+    Raises:
+        InvalidRecord: a member has the wrong type or breaks its rule.
+    """
+
+    nationcode: _Nationcode
+    mobile: _Mobile
+    text: Annotated[str, Says("what the person wrote; any Unicode", _check_text)]
+    sign: Annotated[str, Says("the SMS signature it belongs to, without brackets", _check_text)]
+    time: Annotated[
+        int,
+        Says(
+            "**number**, Unix seconds: the only member of either kind that is no string",
+            _check_time,
+            msgspec.Meta(ge=0, le=_REPLY_TIME_S_MAX),
+        ),
+    ]
+    extend: Annotated[
+        str,
+        Says(
+            'channel extension code; sent as `""` when not used, since `null` breaks Java (V)',
+            _check_text,
+        ),
+    ] = ""
+
+    def __post_init__(self) -> None:
+        nationcode, mobile, time = self.nationcode, self.mobile, self.time
+        try:
+            # Every member but the number: a test holds it against `MEMBERS`.
+            texts = "".join((nationcode, mobile, self.text, self.sign, self.extend))  # noqa: FLY002
+            if (
+                (texts.isascii() or _is_plain(nationcode, mobile, texts))
+                and nationcode.isdigit()
+                and len(nationcode) <= _NATIONCODE_DIGITS_MAX
+                and mobile.isdigit()
+                and len(mobile) <= _MOBILE_DIGITS_MAX
+                and type(time) is int
+                and 0 <= time <= _REPLY_TIME_S_MAX
+            ):
+                return
+        except (TypeError, ValueError, AttributeError):
+            pass
+        _explain(self, Kind.REPLY)
+
+
+Record: TypeAlias = DeliveryStatus | Reply
+Extra: TypeAlias = dict[str, msgspec.Raw]
+"""Members we do not know, in the order they came: name to compact JSON text."""
+
+
+def receive_time_s(status: DeliveryStatus) -> int:
+    """Return `user_receive_time` in Unix seconds; the wire's zone is UTC+8, without summer time."""
+    return utc8_s(status.user_receive_time)
+
+
+def _explain(record: Record, kind: Kind) -> None:
+    for member in MEMBERS[kind]:
+        member.check(member.name, getattr(record, member.name))
+
+
+# --- the description, for others ------------------------------------------------------------------
+
+
+class Member(msgspec.Struct, frozen=True):
+    """A member of a record, as its class describes it.
+
+    name      as on the wire
+    type      str or int
+    required  whether a record without it is refused
+    omitted   whether it is left out on the wire when empty
+    text      what the reference says of it, Markdown
+    check     as `Says` has it
+    row       its type with all that a decoder can check by itself
+    """
+
+    name: str
+    type: type[str | int]
+    required: bool
+    omitted: bool
+    text: str
+    check: Callable[[str, Any], None]
+    row: Any
+
+
+def _members(record_type: type[Record]) -> tuple[Member, ...]:
+    hints = get_type_hints(record_type, include_extras=True)
+    return tuple(
+        _member(field, hints[field.name], omits=record_type.__struct_config__.omit_defaults)
+        for field in msgspec.structs.fields(record_type)
+    )
+
+
+def _member(field: msgspec.structs.FieldInfo, hint: Any, *, omits: bool) -> Member:  # noqa: ANN401 - what get_type_hints gives
+    [says] = [part for part in hint.__metadata__ if isinstance(part, Says)]
+    row = Annotated[hint.__origin__, says.bounds] if says.bounds else hint.__origin__
+    if says.values:
+        row = Literal[says.values]
+    return Member(
+        name=field.name,
+        type=hint.__origin__,
+        required=field.required,
+        omitted=omits and not field.required,
+        text=says.text,
+        check=says.check,
+        row=row,
+    )
+
+
+TYPES: Final[tuple[type[DeliveryStatus], type[Reply]]] = (DeliveryStatus, Reply)
+"""The record of each kind."""
+
+MEMBERS: Final = tuple(_members(record_type) for record_type in TYPES)
+"""The members of each kind, in the documented order."""

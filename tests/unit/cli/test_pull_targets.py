@@ -855,6 +855,33 @@ def test_database_holds_several_mailboxes(consumer: Make) -> None:
     assert at == ("2016-03-03T18:13:20+08:00",)
 
 
+def test_database_of_before_gets_the_members_that_it_lacks(consumer: Make) -> None:
+    """As one made when `extend` was not known: its rows stay, and the next ones are whole."""
+    one = consumer("db", 1)
+    one.run()
+    with sqlite3.connect(one.path) as connection:
+        connection.execute("ALTER TABLE replies DROP COLUMN extend")
+    connection.close()
+    target = one.open()
+    target.ask(NextPage("a", 1, NOW_S))
+    target.settle(Page(kind=Kind.REPLY, records=(Reply(extend="7"),), key="a", keyed=True))
+    target.close()
+    with sqlite3.connect(one.path) as connection:
+        rows = connection.execute("SELECT extend FROM replies ORDER BY number").fetchall()
+    connection.close()
+    assert rows == [("",), ("7",)]
+
+
+def test_table_of_somebody_else_is_not_changed(tmp_path: Path) -> None:
+    path = tmp_path / "a.db"
+    with sqlite3.connect(path) as connection:
+        connection.execute("CREATE TABLE replies (x)")
+    SqliteTarget(path, SOURCE).close()
+    columns = connection.execute("PRAGMA table_info(replies)").fetchall()
+    connection.close()
+    assert [name for _, name, *_ in columns] == ["x"]
+
+
 @pytest.mark.parametrize("content", [b"not a database, but long enough to be looked at" * 99])
 def test_database_that_is_none_is_refused(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "a.db"

@@ -27,9 +27,11 @@ import msgspec
 from pullstatus import limits
 from pullstatus.consumer.forms import COLUMNS, EXTRA, INTEGER_END, one_line
 from pullstatus.errors import InvalidBody, InvalidSetting
-from pullstatus.records import Kind
+from pullstatus.records import MEMBERS, Kind
 
-OPTIONAL: Final = frozenset({"ext"})  # not sent when empty
+OMITTED: Final = frozenset(
+    member.name for kind in Kind for member in MEMBERS[kind] if member.omitted
+)  # not sent when empty
 HEAD_BYTES: Final = 4096
 ARRAY_CHARS_MAX: Final = 64 * 1024 * 1024
 """A JSON array is read at once; longer ones would need memory that nobody planned for."""
@@ -382,7 +384,7 @@ def _record(number: int, names: list[str], row: list[str]) -> Line:
             continue
         if name == "time" and cell.isascii() and cell.isdigit() and int(cell) < INTEGER_END:
             members[name] = int(cell)
-        elif cell or name not in OPTIONAL:
+        elif cell or name not in OMITTED:
             members[name] = cell
     extra = row[names.index(EXTRA)] if EXTRA in names else ""
     if extra:
