@@ -6,6 +6,13 @@
     |   |-- BodyTooLarge        more bytes or more records than one request may carry
     |   |-- InvalidRecord       one record breaks a rule: which record, which member, the fix
     |   |-- Refused             a v5 call gets a `result` other than 0
+    |   |-- NotAdmitted         who calls may not, or not now; each face has its own code for it
+    |   |   |-- AddressRefused
+    |   |   |-- SignatureWrong
+    |   |   |-- Disabled
+    |   |   |-- InArrears
+    |   |   |-- PullNotPermitted
+    |   |   `-- TooFrequent
     |   |-- KeyReused           an Idempotency-Key came again with another request
     |   `-- ReplayRefused       the same signed request came again (strict mode)
     |-- CallerError           an argument of our own caller, or of the operator, is wrong
@@ -33,25 +40,32 @@ from __future__ import annotations
 from typing import ClassVar
 
 __all__ = [
+    "AddressRefused",
     "AlreadyExists",
     "BodyTooLarge",
     "CallerError",
+    "Disabled",
+    "InArrears",
     "InvalidBody",
     "InvalidRecord",
     "InvalidSetting",
     "KeyReused",
+    "NotAdmitted",
     "OutcomeUnknown",
     "PeerError",
+    "PullNotPermitted",
     "PullstatusError",
     "Refused",
     "ReplayRefused",
     "SettingChanged",
+    "SignatureWrong",
     "StoreCorrupt",
     "StoreFailed",
     "StoreFull",
     "StoreMoved",
     "StoreRefused",
     "StoreUnavailable",
+    "TooFrequent",
     "UnknownApplication",
     "UnknownToken",
     "WorldError",
@@ -140,6 +154,48 @@ class Refused(PeerError):
 
     def __str__(self) -> str:
         return f"{int(self.result)}: {self.errmsg}"
+
+
+class NotAdmitted(PeerError):
+    """An application may not make this call, as it is set up now; nothing was consumed."""
+
+    code = "not_admitted"
+
+
+class AddressRefused(NotAdmitted):
+    """The caller's address is not on the application's allow-list."""
+
+    code = "address_refused"
+
+
+class SignatureWrong(NotAdmitted):
+    """The request is not signed with a live key of the application."""
+
+    code = "signature_wrong"
+
+
+class Disabled(NotAdmitted):
+    """The application is switched off."""
+
+    code = "disabled"
+
+
+class InArrears(NotAdmitted):
+    """The application is stopped for unpaid bills."""
+
+    code = "in_arrears"
+
+
+class PullNotPermitted(NotAdmitted):
+    """The pull feature is not switched on for the application."""
+
+    code = "pull_not_permitted"
+
+
+class TooFrequent(NotAdmitted):
+    """The application pulls more often than it may."""
+
+    code = "too_frequent"
 
 
 class KeyReused(PeerError):

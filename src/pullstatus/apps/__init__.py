@@ -1,7 +1,8 @@
 """Applications and tokens: who may pull, who may feed, under which conditions.
 
 Both live in the store as settings, so that commands and a running server see the same: `values`
-says what they are, `administration` makes and changes them, `registry` is a server's copy of them.
+says what they are, `administration` makes and changes them, `registry` is a server's copy of them,
+by which `admission` lets a call in, whatever face it came by.
 Clock and random source are passed in. This room must not know HTTP or how a store keeps what it is
 given.
 """

@@ -8,21 +8,21 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Awaitable, Callable, MutableMapping, Sequence
 from typing import Any, Final
 
 import msgspec
 import structlog
 
 from pullstatus import limits
-from pullstatus.apps import Registry
+from pullstatus.apps import Registry, admission
 from pullstatus.emulator import send as sends
 from pullstatus.emulator.control import Control
 from pullstatus.emulator.emulation import Emulation
 from pullstatus.emulator.faults import Armed, Call, Fault
 from pullstatus.emulator.requests import FAULT, observe
 from pullstatus.emulator.scenario import Scenario
-from pullstatus.errors import BodyTooLarge, Refused, StoreUnavailable
+from pullstatus.errors import BodyTooLarge, Refused, SignatureWrong
 from pullstatus.records import Kind
 from pullstatus.server.http import (
     JSON,
@@ -42,6 +42,7 @@ from pullstatus.store import Mailbox, Store
 from pullstatus.wire.v5 import answer
 from pullstatus.wire.v5.codes import Result
 from pullstatus.wire.v5.pull import PULL_PATH
+from pullstatus.wire.v5.refusals import ANSWERED, refusal
 from pullstatus.wire.v5.signed import check_time, read_integer
 
 log = structlog.get_logger(__name__)
@@ -53,6 +54,9 @@ CALLS: Final[dict[str, Call]] = {
     sends.SENDSMS_PATH: "sendsms",
     sends.SENDMULTISMS2_PATH: "sendmultisms2",
 }
+SIGNATURE_WRONG: Final = (
+    "sig is not the SHA-256 of appkey=...&random=...&time=...&mobile=... for this application"
+)
 GATEWAY_PAGE: Final = b"<html><head><title>%d</title></head><body>gateway error</body></html>\r\n"
 
 
@@ -206,18 +210,14 @@ class EmulatedApplication(Application):
         try:
             if scope["method"] != "POST":
                 raise Refused(Result.BAD_HTTP, "this call is a POST with a JSON body")
-            try:
-                body = await read_body(scope, receive, limits.PULL_BODY_BYTES_MAX)
-            except BodyTooLarge as error:
-                raise Refused(Result.BAD_HTTP, str(error)) from error
+            body = await read_body(scope, receive, limits.PULL_BODY_BYTES_MAX)
             said = await self._take(scope, body)
         except Disconnected:
             return
-        except StoreUnavailable as error:
-            said = sends.refused(Result.OTHER, str(error), sends.ext_of(body))
-        except Refused as refusal:
-            log.info("send refused", result=int(refusal.result), **whose(scope))
-            said = sends.refused(refusal.result, refusal.errmsg, sends.ext_of(body))
+        except ANSWERED as error:
+            refused = refusal(error)
+            log.info("send refused", result=int(refused.result), **whose(scope))
+            said = sends.refused(refused.result, refused.errmsg, sends.ext_of(body))
         await respond(scope, send, 200, [JSON, NO_STORE], said)
 
     async def _take(self, scope: Scope, body: bytes) -> bytes:
@@ -225,19 +225,22 @@ class EmulatedApplication(Application):
         call = CALLS[scope["path"]]
         many = call == "sendmultisms2"
         request = sends.parse_send(scope["query_string"], body, many=many)
-        appkey = emulation.appkeys.get(request.sdkappid)
-        if appkey is None:
-            raise Refused(Result.UNKNOWN_SDKAPPID, "no application has this sdkappid")
         mobiles = [receiver.mobile for receiver in request.receivers]
-        if not sends.verify_send(
-            request.sig, (appkey,), request.random, request.time_text, mobiles
-        ):
-            raise Refused(
-                Result.SIG_MISMATCH,
-                "sig is not the SHA-256 of appkey=...&random=...&time=...&mobile=... for this"
-                " application",
+        now_s = emulation.now_s()
+
+        def proof(appkeys: Sequence[str]) -> int:
+            place = sends.fitting_send(
+                request.sig, appkeys, request.random, request.time_text, mobiles
             )
-        check_time(request, int(emulation.now_s()))
+            if place is None:
+                raise SignatureWrong(SIGNATURE_WRONG)
+            check_time(request, int(now_s))
+            return place
+
+        address = scope["client"][0] if scope["client"] else ""
+        await self.admission.admit(
+            admission.Call(request.sdkappid, address, proof, int(now_s * 1000), pulls=False)
+        )
         message = request.message()
         details = await emulation.send(call, request.sdkappid, message, request.receivers)
         if many:

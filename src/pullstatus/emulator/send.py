@@ -4,7 +4,7 @@ Only the emulator answers them. They are read in the order of `wire.request`, wi
 in between, since those are signed:
 
     parse_send       sdkappid, random, a JSON object, sig, time, tel
-      (emulator)     the application exists, `verify_send`, `wire.request.check_time`
+      (admission)    the application may call, `fitting_send`, `check_time`
     request.message  text or template, and whom it may go to
 
 Source: Tencent Cloud SMS v5, "Send SMS" and "Send SMS to many"; protocol.md sections 3, 8.3, 9.4
@@ -22,7 +22,7 @@ import msgspec
 from pullstatus import limits
 from pullstatus.errors import Refused
 from pullstatus.json import ascii_json
-from pullstatus.wire.v5.signature import sign, verify
+from pullstatus.wire.v5.signature import fitting, sign
 from pullstatus.wire.v5.signed import (
     SignedRequest,
     bad,
@@ -45,10 +45,10 @@ __all__ = [
     "accepted",
     "accepted_many",
     "ext_of",
+    "fitting_send",
     "parse_send",
     "refused",
     "sign_send",
-    "verify_send",
 ]
 
 SENDSMS_PATH: Final = "/v5/tlssmssvr/sendsms"
@@ -237,11 +237,11 @@ def sign_send(appkey: str, random: str, time: str | int, mobiles: Iterable[str])
     return sign(appkey, random, _with_mobiles(time, mobiles))
 
 
-def verify_send(
+def fitting_send(
     sig: str, appkeys: Iterable[str], random: str, time: str | int, mobiles: Iterable[str]
-) -> bool:
-    """Tell whether a send's signature fits any of the appkeys, as `wire.signature.verify` does."""
-    return verify(sig, appkeys, random, _with_mobiles(time, mobiles))
+) -> int | None:
+    """The place of the appkey that a send's signature fits, as `wire.signature.fitting` tells."""
+    return fitting(sig, appkeys, random, _with_mobiles(time, mobiles))
 
 
 def _with_mobiles(time: str | int, mobiles: Iterable[str]) -> str:

@@ -13,6 +13,8 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from pullstatus.apps import Registry
+from pullstatus.apps.admission import Admission
+from pullstatus.apps.rate import RateLimiter
 from pullstatus.clock import wall_ms
 from pullstatus.errors import StoreUnavailable
 from pullstatus.server.figures import Figures, render
@@ -58,7 +60,8 @@ class Application:
         self._store = store
         self._now_ms = now_ms
         self.figures = Figures()
-        self._pull = PullCall(store, registry, self.figures, now_ms=now_ms, monotonic_s=monotonic_s)
+        self.admission = Admission(registry, RateLimiter(monotonic_s))
+        self._pull = PullCall(store, self.admission, self.figures, now_ms=now_ms)
         self._ingest = IngestDoor(store, registry, self.figures, now_ms=now_ms)
         self._callback = CallbackDoor(store, registry, self.figures, now_ms=now_ms)
         self._rest = Starlette(

@@ -6,21 +6,20 @@ status. An error answer consumes nothing. Source of the order: protocol.md secti
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 
 import structlog
 
 from pullstatus import limits, mailbox
-from pullstatus.apps import Live, Registry
-from pullstatus.apps.rate import RateLimiter
+from pullstatus.apps import Live
+from pullstatus.apps.admission import Admission, Call
 from pullstatus.errors import (
-    BodyTooLarge,
-    InvalidSetting,
     KeyReused,
     OutcomeUnknown,
     Refused,
     ReplayRefused,
     SettingChanged,
+    SignatureWrong,
     StoreCorrupt,
     StoreUnavailable,
 )
@@ -46,22 +45,13 @@ from pullstatus.store import Page, Store, pull_id
 from pullstatus.wire.v5 import answer
 from pullstatus.wire.v5.codes import Result
 from pullstatus.wire.v5.pull import PullRequest, parse_pull
+from pullstatus.wire.v5.refusals import ANSWERED, refusal
 from pullstatus.wire.v5.signature import fitting
 from pullstatus.wire.v5.signed import check_time
 
 log = structlog.get_logger(__name__)
 
-CHANGEABLE = frozenset(  # refusals for how an application is set up
-    {
-        Result.UNKNOWN_SDKAPPID,
-        Result.ADDRESS_REFUSED,
-        Result.SIG_MISMATCH,
-        Result.DISABLED,
-        Result.IN_ARREARS,
-        Result.NOT_PERMITTED,
-        Result.TOO_FREQUENT,
-    }
-)
+SIGNATURE_WRONG = "sig is not the SHA-256 of appkey=...&random=...&time=... for this application"
 
 
 class PullCall:
@@ -70,17 +60,15 @@ class PullCall:
     def __init__(
         self,
         store: Store,
-        registry: Registry,
+        admission: Admission,
         figures: Figures,
         *,
         now_ms: Callable[[], int],
-        monotonic_s: Callable[[], float],
     ) -> None:
         self._store = store
-        self._registry = registry
+        self._admission = admission
         self._figures = figures
         self._now_ms = now_ms
-        self._rate = RateLimiter(monotonic_s)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request; hang up when the outcome is not known."""
@@ -89,10 +77,13 @@ class PullCall:
         try:
             told, body = await self._take(scope, receive)
             headers += told
-        except Refused as refusal:
-            result = int(refusal.result)
-            body = answer.failure(result, refusal.errmsg)
-            log.info("pull refused", result=result, reason=refusal.errmsg, **whose(scope))
+        except ANSWERED as error:
+            refused = refusal(error)
+            result, errmsg = int(refused.result), refused.errmsg
+            if isinstance(error, StoreUnavailable):
+                errmsg += "; nothing was consumed"
+            body = answer.failure(result, errmsg)
+            log.info("pull refused", result=result, reason=errmsg, **whose(scope))
             headers.append(request_id_header(scope))
         except Disconnected:
             self._figures.pulls_dropped += 1
@@ -120,13 +111,11 @@ class PullCall:
         request = parse_pull(scope["query_string"], body)
         now_ms = self._now_ms()
         address = scope["client"][0] if scope["client"] else ""
-        live = await self._admit(request, address, now_ms // 1000)
+        call = _call(request, address, now_ms)
+        live = await self._admission.admit(call)
         kind, count_max = request.page()
-        try:
-            given = header(scope, b"idempotency-key")
-            key = None if given is None else mailbox.check_key(given.decode("latin-1"))
-        except InvalidSetting as error:
-            raise Refused(Result.BAD_REQUEST, str(error)) from error
+        given = header(scope, b"idempotency-key")
+        key = None if given is None else mailbox.check_key(given.decode("latin-1"))
         for _ in range(limits.OVERTAKEN_MAX):
             if gone(scope):
                 raise Disconnected
@@ -136,8 +125,7 @@ class PullCall:
             try:
                 return await self._hand_out(live, kind, asking, scope)
             except SettingChanged:
-                await self._look()
-                live = self._check(request, address, now_ms // 1000)
+                live = await self._admission.admit_anew(call)
         raise Refused(
             Result.OTHER, "this application is being changed; nothing was consumed, try again"
         )
@@ -148,26 +136,18 @@ class PullCall:
         """The answer with what the store hands out.
 
         Raises:
-            Refused: nothing was consumed.
-            SettingChanged: nothing was consumed; the application is not as `live` knows it.
+            Refused, KeyReused, ReplayRefused, StoreUnavailable: nothing was consumed.
+            SettingChanged: nor then; the application is not as `live` knows it.
             OutcomeUnknown: something may have been, and that is all that can be said after an
                 error which nobody foresaw once the store was asked.
         """
         try:
             return self._success(live, kind, await asking)
-        except KeyReused as error:
-            raise Refused(Result.BAD_REQUEST, str(error)) from error
-        except ReplayRefused as error:
-            raise Refused(Result.SIG_MISMATCH, str(error)) from error
-        except SettingChanged:
+        except (KeyReused, ReplayRefused, StoreUnavailable, OutcomeUnknown):
             raise
-        except StoreUnavailable as error:
-            raise Refused(Result.OTHER, f"{error}; nothing was consumed") from error
         except StoreCorrupt as error:
             log.exception("pull failed", **whose(scope))
             raise Refused(Result.OTHER, "the store is damaged; nothing was consumed") from error
-        except OutcomeUnknown:
-            raise
         except Exception as error:
             raise OutcomeUnknown("an error that nobody foresaw in taking a page") from error
 
@@ -183,55 +163,17 @@ class PullCall:
     async def _body(self, scope: Scope, receive: Receive) -> bytes:
         if header(scope, b"content-encoding") not in (None, b"identity"):
             raise Refused(Result.BAD_HTTP, "send the body without Content-Encoding")
-        try:
-            return await read_body(scope, receive, limits.PULL_BODY_BYTES_MAX)
-        except BodyTooLarge as error:
-            raise Refused(Result.BAD_HTTP, str(error)) from error
+        return await read_body(scope, receive, limits.PULL_BODY_BYTES_MAX)
 
-    async def _admit(self, request: PullRequest, address: str, now_s: int) -> Live:
-        """Who calls, and may they? Nobody is refused for what a command has changed already."""
-        try:
-            return self._check(request, address, now_s)
-        except Refused as refusal:
-            if refusal.result not in CHANGEABLE:
-                raise
-        await self._look()
-        return self._check(request, address, now_s)
 
-    async def _look(self) -> None:
-        try:
-            await self._registry.look()
-        except StoreUnavailable as error:
-            raise Refused(Result.OTHER, f"{error}; nothing was consumed") from error
+def _call(request: PullRequest, address: str, now_ms: int) -> Call:
+    """What admission wants to know of a pull (checks 9 to 16)."""
 
-    def _check(self, request: PullRequest, address: str, now_s: int) -> Live:
-        """Checks 9 to 15 of the order, by what is known of the application."""
-        live = self._registry.applications.get(request.sdkappid)
-        if live is None:
-            # The same work as for a known one, so that time does not tell which numbers exist.
-            fitting(request.sig, (), request.random, request.time_text)
-            raise Refused(Result.UNKNOWN_SDKAPPID, "no application has this sdkappid")
-        application = live.application
-        if not live.allows(address):
-            raise Refused(
-                Result.ADDRESS_REFUSED,
-                "calls from this address are not allowed; see its allow-list",
-            )
-        place = fitting(request.sig, live.appkeys, request.random, request.time_text)
+    def proof(appkeys: Sequence[str]) -> int:
+        place = fitting(request.sig, appkeys, request.random, request.time_text)
         if place is None:
-            raise Refused(
-                Result.SIG_MISMATCH,
-                "sig is not the SHA-256 of appkey=...&random=...&time=... for this application",
-            )
-        check_time(request, now_s)
-        self._registry.used[live.marks[place]] = now_s * 1000
-        if not application.enabled:
-            raise Refused(Result.DISABLED, "this application is disabled")
-        if application.arrears:
-            raise Refused(Result.IN_ARREARS, "this application is stopped for arrears")
-        if not application.pull:
-            raise Refused(Result.NOT_PERMITTED, "the pull feature is not enabled; ask the operator")
-        rate_max = application.pull_rate_max
-        if rate_max is not None and not self._rate.admit(application.sdkappid, rate_max):
-            raise Refused(Result.TOO_FREQUENT, f"over {rate_max} pulls a second; slow down")
-        return live
+            raise SignatureWrong(SIGNATURE_WRONG)
+        check_time(request, now_ms // 1000)
+        return place
+
+    return Call(request.sdkappid, address, proof, now_ms, pulls=True)

@@ -62,9 +62,9 @@ def refusal(changes: dict[str, Any]) -> Refused:
 )
 def test_signature_is_the_documented_one_over_the_mobiles(mobiles: list[str], sig: str) -> None:
     assert sign_send(APPKEY, RANDOM, TIME, mobiles) == sig
-    assert send.verify_send(sig.upper(), [APPKEY], RANDOM, str(TIME), mobiles)
-    assert not send.verify_send(sig, [APPKEY], RANDOM, TIME, [*mobiles, "13788888880"])
-    assert not send.verify_send(sig, [APPKEY], RANDOM, TIME, ["1"])
+    assert send.fitting_send(sig.upper(), [APPKEY], RANDOM, str(TIME), mobiles) == 0
+    assert send.fitting_send(sig, [APPKEY], RANDOM, TIME, [*mobiles, "13788888880"]) is None
+    assert send.fitting_send(sig, [APPKEY], RANDOM, TIME, ["1"]) is None
 
 
 def test_documented_bodies_are_signed_over_the_numbers_in_their_order() -> None:
@@ -73,9 +73,10 @@ def test_documented_bodies_are_signed_over_the_numbers_in_their_order() -> None:
         mobiles = [receiver.mobile for receiver in request.receivers]
         assert mobiles == [one["mobile"] for one in (tel if isinstance(tel, list) else [tel])]
     request = parse()
-    assert send.verify_send(
+    place = send.fitting_send(
         request.sig, [APPKEY], request.random, request.time_text, ["13788888888"]
     )
+    assert place == 0
 
 
 # --- reading --------------------------------------------------------------------------------------

@@ -2,12 +2,12 @@
 
 Reading happens in the order of protocol.md section 4, first failure wins. This room does the checks
 that need nothing but the bytes (4 to 8), and, when it is their turn, the clock's (12) and the
-page's (17); the server has the others in between:
+page's (17); admission has the others in between:
 
     parse_pull     sdkappid, random, a JSON object, sig, time
-      (server)     the application exists, the address may call, `signature.verify`
+      (admission)  the application exists, the address may call, `signature.fitting`
     check_time     within ten minutes of the server's clock
-      (server)     enabled, permitted, not too frequent
+      (admission)  enabled, not in arrears, permitted, not too frequent
     request.page   type and max
 """
 

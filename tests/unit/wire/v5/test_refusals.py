@@ -1,0 +1,60 @@
+"""The table from error to `result`."""
+
+import pytest
+
+from pullstatus import errors
+from pullstatus.errors import (
+    AddressRefused,
+    BodyTooLarge,
+    Disabled,
+    InArrears,
+    InvalidSetting,
+    KeyReused,
+    NotAdmitted,
+    PullNotPermitted,
+    PullstatusError,
+    Refused,
+    ReplayRefused,
+    SignatureWrong,
+    StoreFull,
+    StoreUnavailable,
+    TooFrequent,
+    UnknownApplication,
+)
+from pullstatus.wire.v5.refusals import RESULTS, refusal
+
+
+@pytest.mark.parametrize(
+    ("error", "result"),
+    [
+        (BodyTooLarge, 60008),
+        (UnknownApplication, 1019),
+        (AddressRefused, 1009),
+        (SignatureWrong, 1001),
+        (Disabled, 1020),
+        (InArrears, 1033),
+        (PullNotPermitted, 1006),
+        (TooFrequent, 60007),
+        (InvalidSetting, 1004),
+        (KeyReused, 1004),
+        (ReplayRefused, 1001),
+        (StoreUnavailable, 1007),
+        (StoreFull, 1007),
+    ],
+)
+def test_an_error_is_answered_with_its_result_and_text(
+    error: type[PullstatusError], result: int
+) -> None:
+    answered = refusal(error("do this"))
+    assert (answered.result, answered.errmsg) == (result, "do this")
+
+
+def test_a_refusal_says_itself_how_it_is_answered() -> None:
+    refused = Refused(1021, "set the clock right")
+    assert refusal(refused) is refused
+
+
+def test_whatever_admission_raises_is_in_the_table() -> None:
+    classes = [getattr(errors, name) for name in errors.__all__]
+    raised = {kind for kind in classes if issubclass(kind, NotAdmitted)} - {NotAdmitted}
+    assert raised | {UnknownApplication} <= RESULTS.keys()
