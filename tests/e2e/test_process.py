@@ -22,6 +22,7 @@ from pathlib import Path
 import pytest
 
 from pullstatus.store import JournalRow, Mailbox, open_store
+from pullstatus.wire.v5.pull import read_proof
 from tests.harness import (
     COMMAND,
     PATIENCE_S,
@@ -284,7 +285,7 @@ def test_kill_loses_nothing_and_hands_out_nothing_twice(tmp_path: Path) -> None:
 
     assert bare.got == sorted(set(bare.got))
     missing = set(feeders[1].acknowledged) - set(bare.got)
-    handed = {row.random: sids for row, sids in journal(program, apps[1])}
+    handed = {read_proof(row.proof)[0]: sids for row, sids in journal(program, apps[1])}
     in_lost_answers = [int(sid) for name in bare.lost_answers for sid in handed.get(name, [])]
     assert missing <= set(in_lost_answers)
     assert set(in_lost_answers).isdisjoint(bare.got)

@@ -31,6 +31,7 @@ import msgspec
 
 from pullstatus.records import Kind
 from pullstatus.store import JournalRow, Mailbox, Outcome, Store, open_store
+from pullstatus.wire.v5.pull import read_proof
 from tests.harness import PATIENCE_S, App, Program, http_request, reply, status
 from tests.sim.checker import Delivery, Operation, Report, Seen, Verb, check
 
@@ -393,7 +394,7 @@ class Load:
     ) -> dict[int, Sequence[int]]:
         journal: dict[int, Sequence[int]] = {}
         for row, ids in rows:
-            places = self._randoms[row.random]  # nobody else pulls
+            places = self._randoms[read_proof(row.proof)[0]]  # nobody else pulls
             # The same bytes may have been sent twice; an empty answer was not given for this row.
             journal[max(places, key=lambda place: self._took(self.history[place]))] = ids
         return journal

@@ -99,7 +99,7 @@ class _Maker:
     async def pull(self) -> None:
         mailbox = max(MAILBOXES, key=lambda m: len(self.records[m]) - self.cursors[m])
         key = f"page-{len(self.pages)}"
-        operation = Pull(mailbox, self.rng.randint(1, 30), AT_MS, "127.0.0.1", key, "7", 1)
+        operation = Pull(mailbox, self.rng.randint(1, 30), AT_MS, "127.0.0.1", key, "7")
         page = await self.store.pull(operation)
         assert page.count
         self.cursors[mailbox] += page.count
@@ -232,7 +232,7 @@ async def _ask_again(store: Store, operation: Pull, page: Page, out: list[bytes]
 
 async def _drain(store: Store, mailbox: Mailbox, out: list[bytes]) -> list[str]:
     try:
-        while (page := await store.pull(Pull(mailbox, 100, AT_MS, random="8"))).count:
+        while (page := await store.pull(Pull(mailbox, 100, AT_MS, proof="8"))).count:
             out += _records(page)
     except PullstatusError as error:
         return [str(error)]

@@ -35,6 +35,7 @@ from pullstatus.store import (
     Fingerprints,
     JournalRow,
     Mailbox,
+    Once,
     Outcome,
     Page,
     Pull,
@@ -96,7 +97,7 @@ def feed(
 def take(
     program: Program, mailbox: Mailbox, count: int, at_ms: int = NOW_MS, key: str | None = None
 ) -> Page:
-    pull = Pull(mailbox, count, at_ms, "192.0.2.1", key, "72262", at_ms // 1000)
+    pull = Pull(mailbox, count, at_ms, "192.0.2.1", key, f"random=72262 time={at_ms // 1000}")
     return on_store(program, lambda store: store.pull(pull))
 
 
@@ -701,13 +702,14 @@ def test_what_is_remembered_is_forgotten_in_its_time(program: Program) -> None:
     for at_ms in (NOW_MS, day4_ms):
         batch = Append(ONE, encoded(statuses(2)), at_ms, key, marks)
         on_store(program, lambda store, batch=batch: store.append(batch))  # type: ignore[misc]
-        for random in ("1", "2"):
-            once = Pull(ONE, 1, at_ms, "192.0.2.1", None, random, at_ms // 1000, single_use=True)
+        for nonce in ("1", "2"):
+            until = Once(nonce, at_ms + 1000 * limits.SIGNATURE_KEPT_S)
+            once = Pull(ONE, 1, at_ms, "192.0.2.1", once=until)
             on_store(program, lambda store, once=once: store.pull(once))  # type: ignore[misc]
         if at_ms == NOW_MS:
             end_ms = NOW_MS + 1000 * limits.SIGNATURE_KEPT_S
-            assert kept_at(program, end_ms)["used_signature"] == 2
-            assert kept_at(program, end_ms + 1000)["used_signature"] == 0
+            assert kept_at(program, end_ms)["once"] == 2
+            assert kept_at(program, end_ms + 1000)["once"] == 0
             end_ms = NOW_MS + 1000 * limits.INGEST_REPEAT_S
             before = kept_at(program, end_ms)
             assert (before["repeat_key"], before["fingerprint"]) == (1, 2)
@@ -723,10 +725,10 @@ def test_what_is_remembered_is_forgotten_in_its_time(program: Program) -> None:
         "journal": 4,
         "mailbox": 1,
         "mark": 0,
+        "once": 2,
         "quarantine": 0,
         "repeat_key": 1,
         "setting": 1,
-        "used_signature": 2,
     }
     day8_ms = day4_ms + 8 * DAY_MS
     assert {name for name, count in kept_at(program, day8_ms).items() if count} == {
@@ -1143,7 +1145,7 @@ def test_a_backup_in_an_older_format_is_restored(tmp_path: Path) -> None:
         (key, NOW_MS, *chunk.pack(key, encoded(statuses(5)))),
     )
     connection.execute(
-        "INSERT INTO journal VALUES (?, 2, 0, ?, '192.0.2.1', 'k', 2, '7', 7)", (key, NOW_MS)
+        "INSERT INTO journal VALUES (?, 2, 0, ?, '192.0.2.1', 'k', 2, '7')", (key, NOW_MS)
     )
     connection.close()
     before = backup.read_bytes()

@@ -118,8 +118,8 @@ class Signature:
     """What may be used once, and whether it certainly was."""
 
     sdkappid: int
-    random: str
-    time_s: int
+    nonce: str
+    until_ms: int
     used: bool = False
 
 

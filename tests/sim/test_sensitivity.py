@@ -134,7 +134,7 @@ class RefusalsConsume(Log):
         answers = super().commit(group)
         super().commit(
             [
-                msgspec.structs.replace(operation, key=None, single_use=False)
+                msgspec.structs.replace(operation, key=None, once=None)
                 for operation, answer in zip(group, answers, strict=True)
                 if isinstance(operation, Pull) and isinstance(answer, PullstatusError)
             ]

@@ -30,6 +30,7 @@ from pullstatus.store.values import (
     Discard,
     Fingerprints,
     Mailbox,
+    Once,
     Outcome,
     Page,
     Pull,
@@ -216,18 +217,18 @@ def plan_pull_once(life: Life, _group: Sequence[Plan]) -> Plan:
         used
         for used in life.signatures
         if used.sdkappid == mailbox.sdkappid
-        and life.now_ms - 1000 * used.time_s <= 1000 * limits.SKEW_S_MAX
+        and used.until_ms - life.now_ms >= 1000 * limits.SKEW_S_MAX
     ]
     again = recent(life, known) if life.rng.random() < 0.5 else None
     signature = again or Signature(
-        mailbox.sdkappid, f"{life.rng.getrandbits(64)}", life.now_ms // 1000
+        mailbox.sdkappid,
+        f"{life.rng.getrandbits(64)}",
+        life.now_ms + 1000 * limits.SIGNATURE_KEPT_S,
     )
     plan = _pull(life, mailbox, life.rng.choice(COUNTS_MAX))
     plan.operation = msgspec.structs.replace(
         cast("Pull", plan.operation),
-        random=signature.random,
-        time_s=signature.time_s,
-        single_use=True,
+        once=Once(signature.nonce, signature.until_ms),
     )
     if again is None:
         # Two of one group may be served in either order.
@@ -378,8 +379,7 @@ def plan_purge(life: Life, _group: Sequence[Plan]) -> Plan:
 
 def plan_forget(life: Life, _group: Sequence[Plan]) -> Plan:
     """Drop a step of what was remembered for repeats."""
-    signed_before_s = life.now_ms // 1000 - limits.SIGNATURE_KEPT_S
-    return Plan(Forget(life.now_ms - FORGOTTEN_MS, signed_before_s, life.rng.randrange(1, 20)))
+    return Plan(Forget(life.now_ms - FORGOTTEN_MS, life.now_ms, life.rng.randrange(1, 20)))
 
 
 def plan_change(life: Life, group: Sequence[Plan]) -> Plan | None:

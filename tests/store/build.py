@@ -16,6 +16,7 @@ from pullstatus.store import (
     Fingerprints,
     JournalRow,
     Mailbox,
+    Once,
     Outcome,
     Page,
     Pull,
@@ -66,16 +67,23 @@ def fingerprinted(
     return Append(mailbox, entries, at_ms, fingerprints=Fingerprints(scope, items))
 
 
+PROOF = "random=7226249334 time=1800000000"
+
+
 def pull(
     mailbox: Mailbox, count_max: int = 100, at_ms: int = NOW_MS, key: str | None = None
 ) -> Pull:
-    return Pull(mailbox, count_max, at_ms, "192.0.2.1", key, "7226249334", NOW_MS // 1000)
+    return Pull(mailbox, count_max, at_ms, "192.0.2.1", key, PROOF)
 
 
-def single_use(
-    mailbox: Mailbox, random: str, time_s: int, count_max: int = 1, key: str | None = None
+def once(
+    mailbox: Mailbox,
+    nonce: str,
+    until_ms: int = NOW_MS,
+    at_ms: int = NOW_MS,
+    key: str | None = None,
 ) -> Pull:
-    return Pull(mailbox, count_max, NOW_MS, "192.0.2.1", key, random, time_s, single_use=True)
+    return Pull(mailbox, 1, at_ms, "192.0.2.1", key, PROOF, Once(nonce, until_ms))
 
 
 def page(first_seq: int, entries: list[bytes], waiting: int, *, repeated: bool = False) -> Page:
@@ -87,7 +95,7 @@ EMPTY = Page(0, 0, b"", 0)
 
 async def forget(store: Store, before_ms: int) -> int:
     """Forget all that is remembered from before."""
-    return await store.forget(accepted_before_ms=before_ms, signed_before_s=before_ms // 1000)
+    return await store.forget(accepted_before_ms=before_ms, now_ms=before_ms)
 
 
 async def together(store: Store, *operations: Append | Pull) -> list[object]:

@@ -56,7 +56,7 @@ class Model:
         self.boxes: dict[Mailbox, Box] = {}
         self.batches: dict[tuple[str, str], tuple[bytes, int, int]] = {}
         self.prints: dict[tuple[str, int, bytes], int] = {}
-        self.signatures: set[tuple[int, str, int]] = set()
+        self.once: dict[tuple[int, str], int] = {}
         self.settings: dict[str, tuple[bytes | None, int]] = {}
         self.again: dict[Mailbox, list[Again]] = {}
         self.acts = 0
@@ -104,11 +104,11 @@ class Model:
                 if row.first_seq > after and operation.at_ms - row.at_ms <= PULL_KEY_MS:
                     same = (row.mailbox, row.count_max) == (operation.mailbox, operation.count_max)
                     return self._page(box, row, repeated=True) if same else KeyReused
-        if operation.single_use:
-            signature = (operation.mailbox.sdkappid, operation.random, operation.time_s)
-            if signature in self.signatures:
+        if operation.once is not None:
+            name = (operation.mailbox.sdkappid, operation.once.nonce)
+            if self.once.get(name, -1) >= operation.at_ms:
                 return ReplayRefused
-            self.signatures.add(signature)
+            self.once[name] = operation.once.until_ms
         if not box.waiting:
             return EMPTY
         row = JournalRow(
@@ -120,8 +120,7 @@ class Model:
             operation.address,
             operation.key,
             operation.count_max,
-            operation.random,
-            operation.time_s,
+            operation.proof,
         )
         box.leave(row)
         return self._page(box, row)
@@ -137,7 +136,7 @@ class Model:
         count = last - box.cursor
         if count:
             row = (operation.mailbox, box.cursor + 1, count, operation.outcome, operation.at_ms)
-            box.leave(JournalRow(*row, "", None, 0, "", 0))
+            box.leave(JournalRow(*row, "", None, 0, ""))
         return count
 
     def redeliver(self, operation: Redeliver) -> int | type[SettingChanged] | None:

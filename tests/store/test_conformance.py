@@ -31,6 +31,7 @@ from tests.store.build import (
     EMPTY,
     NOW_MS,
     OTHERS,
+    PROOF,
     PULL_KEY_MS,
     REPEAT_MS,
     REPLIES,
@@ -44,11 +45,11 @@ from tests.store.build import (
     fingerprinted,
     forget,
     journal_of,
+    once,
     page,
     pull,
     records,
     repeat_key,
-    single_use,
     together,
 )
 from tests.store.conftest import Opener
@@ -209,7 +210,7 @@ async def test_oldest_waiting_is_of_the_first_entry_not_taken(store: Store) -> N
 
 
 async def test_every_page_has_its_journal_row(store: Store) -> None:
-    """It says who took which range when, under which key and signature; empty pages have none."""
+    """It says who took which range when, under which key and proof; empty pages have none."""
     await store.append(append(STATUSES, records(5)))
     await store.pull(pull(STATUSES, 2, NOW_MS + 1))
     await store.pull(pull(STATUSES, 100, NOW_MS + 2, key="k"))
@@ -222,7 +223,7 @@ async def test_every_page_has_its_journal_row(store: Store) -> None:
     ]
     assert {row.outcome for row in rows} == {Outcome.PULLED}
     assert {row.address for row in rows} == {"192.0.2.1"}
-    assert {(row.random, row.time_s) for row in rows} == {("7226249334", NOW_MS // 1000)}
+    assert {row.proof for row in rows} == {PROOF}
     assert [row.pull_id for row in rows] == [pull_id(STATUSES, 1), pull_id(STATUSES, 3)]
     check_journal(rows, 5)
     assert await journal_of(store, STATUSES, 2) == rows[1:]
@@ -337,52 +338,72 @@ async def test_twins_with_a_key_for_both_kinds_get_one_page(store: Store) -> Non
     assert store.waiting(STATUSES) + store.waiting(REPLIES) == 5
 
 
-# --- a signature that is good once ----------------------------------------------------------------
+# --- what must not come twice ---------------------------------------------------------------------
 
 
-async def test_a_single_use_signature_is_good_once(store: Store) -> None:
+async def test_what_comes_once_is_good_once(store: Store) -> None:
     """The second one is refused and takes nothing, even for the other kind; others are good."""
     for box in (STATUSES, REPLIES, OTHERS):
         await store.append(append(box, records(5)))
-    assert (await store.pull(single_use(STATUSES, "1", 100))).count == 1
+    assert (await store.pull(once(STATUSES, "1"))).count == 1
     before = await store.backlog()
     for box in (STATUSES, REPLIES):
         with pytest.raises(ReplayRefused):
-            await store.pull(single_use(box, "1", 100))
+            await store.pull(once(box, "1"))
+        with pytest.raises(ReplayRefused):
+            await store.pull(once(box, "1", NOW_MS + 1))
     assert await store.backlog() == before
-    assert (await store.pull(single_use(STATUSES, "2", 100))).count == 1
-    assert (await store.pull(single_use(STATUSES, "1", 101))).count == 1
-    assert (await store.pull(single_use(STATUSES, "01", 100))).count == 1
-    assert (await store.pull(single_use(OTHERS, "1", 100))).count == 1
+    assert (await store.pull(once(STATUSES, "2"))).count == 1
+    assert (await store.pull(once(STATUSES, "1 "))).count == 1
+    assert (await store.pull(once(STATUSES, "01"))).count == 1
+    assert (await store.pull(once(OTHERS, "1"))).count == 1
 
 
-async def test_a_single_use_signature_is_spent_on_an_empty_page(store: Store) -> None:
-    assert await store.pull(single_use(STATUSES, "1", 100)) == EMPTY
+@pytest.mark.parametrize("forgotten", [False, True])
+async def test_what_comes_once_may_come_again_when_its_time_has_passed(
+    store: Store, forgotten: bool
+) -> None:
+    """Whether it is forgotten by then or not; and what it is told until then is the newest."""
+    await store.append(append(STATUSES, records(5)))
+    until_ms = NOW_MS + 1000
+    assert (await store.pull(once(STATUSES, "1", until_ms))).count == 1
+    assert await store.forget(accepted_before_ms=NOW_MS, now_ms=until_ms) == 0
+    with pytest.raises(ReplayRefused):
+        await store.pull(once(STATUSES, "1", until_ms, until_ms))
+    if forgotten:
+        assert await store.forget(accepted_before_ms=NOW_MS, now_ms=until_ms + 1) == 1
+    assert (await store.pull(once(STATUSES, "1", until_ms + 9, until_ms + 1))).count == 1
+    with pytest.raises(ReplayRefused):
+        await store.pull(once(STATUSES, "1", until_ms + 9, until_ms + 9))
+
+
+async def test_what_comes_once_is_spent_on_an_empty_page(store: Store) -> None:
+    assert await store.pull(once(STATUSES, "1")) == EMPTY
     await store.append(append(STATUSES, records(1)))
     with pytest.raises(ReplayRefused):
-        await store.pull(single_use(STATUSES, "1", 100))
+        await store.pull(once(STATUSES, "1"))
 
 
-async def test_a_signature_that_may_repeat_is_not_spent(store: Store) -> None:
+async def test_what_may_come_again_is_not_spent(store: Store) -> None:
     await store.append(append(STATUSES, records(3)))
     plain = pull(STATUSES, 1)
     assert [(await store.pull(plain)).first_seq for _ in range(3)] == [1, 2, 3]
-    assert await store.pull(single_use(STATUSES, plain.random, plain.time_s)) == EMPTY
+    assert await store.pull(once(STATUSES, plain.proof)) == EMPTY
 
 
-async def test_twins_with_a_single_use_signature_get_one_page(store: Store) -> None:
+async def test_twins_that_come_once_get_one_page(store: Store) -> None:
     await store.append(append(STATUSES, records(50)))
-    answers = await together(store, *[single_use(STATUSES, "1", 100) for _ in range(5)])
+    answers = await together(store, *[once(STATUSES, "1") for _ in range(5)])
     refused = [answer for answer in answers if isinstance(answer, ReplayRefused)]
     assert len(refused) == 4
     assert store.waiting(STATUSES) == 49
 
 
-async def test_a_key_brings_back_the_page_of_a_single_use_signature(store: Store) -> None:
-    """A retry of the same bytes is what the key is for, so the spent signature doesn't matter."""
+async def test_a_key_brings_back_the_page_of_what_comes_once(store: Store) -> None:
+    """A retry of the same bytes is what the key is for, so it doesn't matter that it is spent."""
     await store.append(append(STATUSES, records(5)))
-    first = await store.pull(single_use(STATUSES, "1", 100, key="k"))
-    again = await store.pull(single_use(STATUSES, "1", 100, key="k"))
+    first = await store.pull(once(STATUSES, "1", key="k"))
+    again = await store.pull(once(STATUSES, "1", key="k"))
     assert (again.repeated, again.data) == (True, first.data)
 
 
@@ -479,13 +500,13 @@ async def test_a_fingerprint_is_known_for_three_days_to_the_millisecond(store: S
 async def test_a_refusal_leaves_those_beside_it_alone(store: Store) -> None:
     """What arrives together may share a commit, but not a fate."""
     await store.append(append(STATUSES, records(1), key=repeat_key("k")))
-    await store.pull(single_use(STATUSES, "1", 100))
+    await store.pull(once(STATUSES, "1"))
     entries = records(2)
     answers = await together(
         store,
         append(STATUSES, entries[:1]),
         append(STATUSES, records(1), key=repeat_key("k", b"other")),
-        single_use(STATUSES, "1", 100),
+        once(STATUSES, "1"),
         append(STATUSES, entries[1:]),
         pull(REPLIES),
     )
@@ -644,13 +665,12 @@ async def test_what_rests_on_a_setting_is_refused_once_that_was_written(opener: 
             assert await door.change("a", value, expected=expected)
             batch = fingerprinted(STATUSES, records(2), [1, 2])
             batch = msgspec.structs.replace(batch, repeat_key=repeat_key("k"), while_set=held)
-            once = single_use(STATUSES, "1", NOW_MS // 1000, key="k")
-            once = msgspec.structs.replace(once, while_set=held)
+            held_once = msgspec.structs.replace(once(STATUSES, "1", key="k"), while_set=held)
             copies = Redeliver([(STATUSES, 1, 1)], NOW_MS, "me", "", "{}", (held,))
             before = await store.backlog()
             for verb in (
                 lambda batch=batch: store.append(batch),
-                lambda once=once: store.pull(once),
+                lambda held_once=held_once: store.pull(held_once),
                 lambda held=held: store.discard(
                     Discard(STATUSES, Outcome.ERASED, NOW_MS, while_set=held)
                 ),
@@ -662,8 +682,7 @@ async def test_what_rests_on_a_setting_is_refused_once_that_was_written(opener: 
     batch = fingerprinted(STATUSES, records(2), [1, 2])
     assert await store.append(msgspec.structs.replace(batch, repeat_key=repeat_key("k"))) == 2
     assert (await store.backlog())[0].accepted == before[0].accepted + 2
-    once = single_use(STATUSES, "1", NOW_MS // 1000, key="k")
-    assert not (await store.pull(once)).repeated
+    assert not (await store.pull(once(STATUSES, "1", key="k"))).repeated
     assert await store.audit_rows() == []
 
 
@@ -890,7 +909,7 @@ async def test_a_store_is_the_same_when_it_is_opened_again(url: str, opener: Ope
     await store.append(append(STATUSES, entries[:150], key=repeat_key("k")))
     await store.append(fingerprinted(REPLIES, records(2), [1, 2]))
     first = await store.pull(pull(STATUSES, 30, key="p"))
-    await store.pull(single_use(REPLIES, "1", 100))
+    await store.pull(once(REPLIES, "1"))
     await store.change("a", b"1", expected=None)
     before = [
         await store.backlog(),
@@ -920,7 +939,7 @@ async def test_a_store_is_the_same_when_it_is_opened_again(url: str, opener: Ope
     )
     assert first.data == b",".join(entries[:30])
     with pytest.raises(ReplayRefused):
-        await store.pull(single_use(REPLIES, "1", 100))
+        await store.pull(once(REPLIES, "1"))
     assert not await store.change("a", b"2", expected=None)
     await store.append(append(STATUSES, entries[150:]))
     assert await store.pull(pull(STATUSES, 100)) == page(31, entries[30:130], 120)

@@ -37,6 +37,7 @@ from pullstatus.store import (
     Entry,
     Fingerprints,
     Mailbox,
+    Once,
     Outcome,
     Pull,
     Redeliver,
@@ -96,7 +97,11 @@ undated: st.SearchStrategy[Append | Pull] = st.one_of(
     st.builds(Pull, mailboxes, counts, never),
     st.builds(Pull, mailboxes, counts, never, key=keys),
     st.builds(
-        Pull, mailboxes, counts, never, random=st.sampled_from(["1", "2"]), single_use=st.just(True)
+        Pull,
+        mailboxes,
+        counts,
+        never,
+        once=st.builds(Once, st.sampled_from(["1", "2"]), st.sampled_from([-1, 0, 1000])),
     ),
 )
 
@@ -132,8 +137,9 @@ class Machine(RuleBasedStateMachine):
 
     def dated(self, operation: Append | Pull) -> Append | Pull:
         dated = msgspec.structs.replace(operation, at_ms=self.now_ms)
-        if isinstance(dated, Pull) and dated.single_use:
-            dated = msgspec.structs.replace(dated, time_s=self.now_ms // 1000)
+        if isinstance(dated, Pull) and dated.once is not None:
+            until_ms = self.now_ms + dated.once.until_ms
+            dated = msgspec.structs.replace(dated, once=Once(dated.once.nonce, until_ms))
         return dated
 
     def condition(self, data: st.DataObject) -> While | None:
@@ -198,9 +204,8 @@ class Machine(RuleBasedStateMachine):
             self.now_ms,
             "",
             key,
-            "1",
-            self.now_ms // 1000,
-            single_use=once,
+            "",
+            Once("1", self.now_ms + 1000) if once else None,
             while_set=self.condition(data),
             keyed_after=after,
         )
@@ -210,7 +215,7 @@ class Machine(RuleBasedStateMachine):
 
     @rule(mailbox=mailboxes, count_max=counts)
     def pull(self, mailbox: Mailbox, count_max: int) -> None:
-        self.check(Pull(mailbox, count_max, self.now_ms, "192.0.2.1", None, "1", 2))
+        self.check(Pull(mailbox, count_max, self.now_ms, "192.0.2.1", None, "signed"))
 
     @rule(mailbox=mailboxes, count_max=st.sampled_from([2, 100]), key=keys)
     def pull_keyed(self, mailbox: Mailbox, count_max: int, key: str) -> None:
@@ -218,12 +223,13 @@ class Machine(RuleBasedStateMachine):
 
     @rule(
         mailbox=mailboxes,
-        random=st.sampled_from(["1", "2", "3"]),
+        nonce=st.sampled_from(["1", "2", "3"]),
+        lasts_ms=st.sampled_from([0, 1000, limits.SIGNATURE_KEPT_S * 1000]),
         key=st.one_of(st.none(), keys),
     )
-    def pull_single_use(self, mailbox: Mailbox, random: str, key: str | None) -> None:
-        time_s = self.now_ms // 1000
-        self.check(Pull(mailbox, 2, self.now_ms, "", key, random, time_s, single_use=True))
+    def pull_once(self, mailbox: Mailbox, nonce: str, lasts_ms: int, key: str | None) -> None:
+        once = Once(nonce, self.now_ms + lasts_ms)
+        self.check(Pull(mailbox, 2, self.now_ms, "", key, "", once))
 
     @rule(data=st.data(), count=st.integers(2, 6))
     def group(self, data: st.DataObject, count: int) -> None:
@@ -312,13 +318,13 @@ class Machine(RuleBasedStateMachine):
     def wait(self, ms: int) -> None:
         self.now_ms += ms
 
-    @precondition(lambda self: self.model.batches or self.model.prints or self.model.signatures)
+    @precondition(lambda self: self.model.batches or self.model.prints or self.model.once)
     @rule()
     def forget(self) -> None:
         """Forgetting what can matter no more changes nothing that anybody sees."""
         before = {
             "accepted_before_ms": self.now_ms - REPEAT_MS,
-            "signed_before_s": self.now_ms // 1000 - limits.SIGNATURE_KEPT_S,
+            "now_ms": self.now_ms,
         }
         self.run(self.store.forget(**before))
         assert self.run(self.store.forget(**before)) == 0

@@ -87,7 +87,7 @@ class Wanted(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             enabled=self.enabled,
             pull=self.pull,
             arrears=self.arrears,
-            single_use=self.strict,
+            strict=self.strict,
             allow=check_networks(self.allow),
             pull_rate_max=self.rate or None,
             waiting_days_max=self.waiting_days or None,

@@ -40,12 +40,12 @@ class Application(msgspec.Struct, frozen=True, omit_defaults=True):
     Attributes:
         appkeys: live keys, newest first; a signature by any of them is good.
         name: the customer's, for people; nothing depends on it.
-        enabled: off: every call is refused with 1020.
-        pull: the pull feature; off: refused with 1006.
-        arrears: stopped for unpaid bills: refused with 1033.
-        single_use: a signature is good once; a repeat is refused with 1001.
+        enabled: off: every call is refused.
+        pull: the pull feature; off: pulls are refused.
+        arrears: stopped for unpaid bills: every call is refused.
+        strict: what is signed is good once; a repeat is refused. Stored as `single_use`.
         allow: networks it may call from, as CIDR; empty: any.
-        pull_rate_max: pulls a second; above, refused with 60007. None: no limit.
+        pull_rate_max: pulls a second; above, they are refused. None: no limit.
         waiting_days_max: days after which what nobody pulled expires. None: never.
         owner: made at random with the application: tells it from others that had or will have its
             number. Empty in those made before there was such a thing.
@@ -60,7 +60,7 @@ class Application(msgspec.Struct, frozen=True, omit_defaults=True):
     enabled: bool = True
     pull: bool = True
     arrears: bool = False
-    single_use: bool = False
+    strict: bool = msgspec.field(default=False, name="single_use")
     allow: tuple[str, ...] = ()
     pull_rate_max: int | None = None
     waiting_days_max: int | None = None

@@ -46,7 +46,7 @@ def _shown(standing: Standing) -> dict[str, object]:
         "name": application.name,
         "enabled": application.enabled,
         "pull": application.pull,
-        "strict": application.single_use,
+        "strict": application.strict,
         "arrears": application.arrears,
         "allow": list(application.allow),
         "rate": application.pull_rate_max,
@@ -79,7 +79,7 @@ def _row(standing: Standing, now_ms: int) -> dict[str, object]:
         "disabled": not application.enabled,
         "no pull": not application.pull,
         "arrears": application.arrears,
-        "strict": application.single_use,
+        "strict": application.strict,
         f"{len(application.appkeys)} keys": len(application.appkeys) > 1,
     }
     return {
@@ -327,7 +327,7 @@ def set_app(
     """Change an application's name, switches and limits; what is not named stays."""
     changes: dict[str, object] = {
         name: value == "on"
-        for name, value in (("pull", pull), ("single_use", strict), ("arrears", arrears))
+        for name, value in (("pull", pull), ("strict", strict), ("arrears", arrears))
         if value is not None
     }
     if name is not None:

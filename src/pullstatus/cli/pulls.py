@@ -21,6 +21,7 @@ from pullstatus.mailbox import redelivery
 from pullstatus.mailbox.redelivery import Found
 from pullstatus.records import Kind
 from pullstatus.store import Entry, JournalRow, Mailbox, Outcome, Store
+from pullstatus.wire.v5.pull import read_proof
 
 F = TypeVar("F", bound=Callable[..., object])
 
@@ -150,10 +151,11 @@ def show_pull(pull_id: str, records: bool, as_json: bool, store_url: str) -> Non
         row = await redelivery.find_pull(store, pull_id)
         last = row.first_seq + row.count - 1
         acts = {act.audit_id: act for act in await store.audit_rows()}
+        random, time_s = read_proof(row.proof)
         shown = _shown(row) | {
             "max": row.count_max,
-            "random": row.random,
-            "time": row.time_s,
+            "random": random,
+            "time": time_s,
             "again": [
                 {
                     "first": max(again.first_seq, row.first_seq),

@@ -12,12 +12,11 @@ import hashlib
 import re
 
 from pullstatus import limits
-from pullstatus.apps import Live, Token
+from pullstatus.apps import Live
 from pullstatus.errors import InvalidSetting
 from pullstatus.receipts import Receipts
 from pullstatus.records import Kind
-from pullstatus.store import Append, Fingerprints, Page, Pull, RepeatKey, Store
-from pullstatus.wire.v5.pull import PullRequest
+from pullstatus.store import Append, Fingerprints, Once, Page, Pull, RepeatKey, Store
 
 KEY = re.compile(rf"[\x21-\x7e]{{1,{limits.IDEMPOTENCY_KEY_CHARS_MAX}}}")
 
@@ -40,7 +39,7 @@ async def append(
     live: Live,
     receipts: Receipts,
     *,
-    token: Token,
+    sender: str,
     now_ms: int,
     key: str | None = None,
     body: bytes = b"",
@@ -48,7 +47,7 @@ async def append(
     """Put what a gateway or carrier sent into its mailbox, as a whole, durable on return.
 
     Args:
-        token: who sends; keys and repeated records are told apart by sender.
+        sender: the name of who sends; keys and repeated records are told apart by sender.
         key: the sender's Idempotency-Key, with the `body` it came with: the same batch sent again
             within `limits.INGEST_REPEAT_S` is acknowledged again and stored once.
 
@@ -64,7 +63,7 @@ async def append(
     application = live.application
     mailbox = application.mailbox(receipts.kind)
     # What a former owner of the number was sent is no repeat of what this one is sent.
-    scope = "/".join(filter(None, (token.name, str(mailbox), application.owner)))
+    scope = "/".join(filter(None, (sender, str(mailbox), application.owner)))
     repeat_key = fingerprints = None
     if key is not None:
         digest = hashlib.blake2b(body, digest_size=16).digest()
@@ -79,20 +78,25 @@ async def append(
 async def pull(
     store: Store,
     live: Live,
-    request: PullRequest,
     kind: Kind,
     count_max: int,
     *,
     address: str,
+    proof: str,
+    once: Once | None,
     key: str | None,
     now_ms: int,
 ) -> Page:
     """Take a page out of one of an application's mailboxes; durable on return.
 
+    Args:
+        proof: what the request was proven by, for the journal.
+        once: what a strict application lets come once only; None: its face has no such thing.
+
     Raises:
         KeyReused: the key came before with another type or max.
         SettingChanged: the application is no longer as `live` knows it; nothing happened.
-        ReplayRefused: the application takes a signature once only, and this one came before.
+        ReplayRefused: the application is strict, and this came before.
         StoreUnavailable: nothing happened; trying again can help.
         OutcomeUnknown: it may have happened; do not answer.
     """
@@ -103,9 +107,8 @@ async def pull(
             now_ms,
             address,
             key,
-            request.random,
-            request.time,
-            live.application.single_use,
+            proof,
+            once if live.application.strict else None,
             live.while_set,
             live.application.former,
         )

@@ -37,5 +37,5 @@ async def keep(
     await store.purge(left_before_ms=now_ms - int(retention_days * DAY_MS))
     await store.forget(
         accepted_before_ms=now_ms - limits.INGEST_REPEAT_S * 1000,
-        signed_before_s=now_ms // 1000 - limits.SIGNATURE_KEPT_S,
+        now_ms=now_ms,
     )

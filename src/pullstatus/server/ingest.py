@@ -221,7 +221,7 @@ class _Door:
                     self._store,
                     live,
                     receipts,
-                    token=token,
+                    sender=token.name,
                     now_ms=self._now_ms(),
                     key=key,
                     body=body,

@@ -41,7 +41,7 @@ from pullstatus.server.http import (
     respond,
     whose,
 )
-from pullstatus.store import Page, Store, pull_id
+from pullstatus.store import Once, Page, Store, pull_id
 from pullstatus.wire.v5 import answer
 from pullstatus.wire.v5.codes import Result
 from pullstatus.wire.v5.pull import PullRequest, parse_pull
@@ -52,6 +52,7 @@ from pullstatus.wire.v5.signed import check_time
 log = structlog.get_logger(__name__)
 
 SIGNATURE_WRONG = "sig is not the SHA-256 of appkey=...&random=...&time=... for this application"
+SIGNATURE_USED = "this signature was used before; sign each request anew"
 
 
 class PullCall:
@@ -120,7 +121,15 @@ class PullCall:
             if gone(scope):
                 raise Disconnected
             asking = mailbox.pull(
-                self._store, live, request, kind, count_max, address=address, key=key, now_ms=now_ms
+                self._store,
+                live,
+                kind,
+                count_max,
+                address=address,
+                proof=request.proof,
+                once=_once(request),
+                key=key,
+                now_ms=now_ms,
             )
             try:
                 return await self._hand_out(live, kind, asking, scope)
@@ -143,7 +152,9 @@ class PullCall:
         """
         try:
             return self._success(live, kind, await asking)
-        except (KeyReused, ReplayRefused, StoreUnavailable, OutcomeUnknown):
+        except ReplayRefused as error:
+            raise ReplayRefused(SIGNATURE_USED) from error
+        except (KeyReused, StoreUnavailable, OutcomeUnknown):
             raise
         except StoreCorrupt as error:
             log.exception("pull failed", **whose(scope))
@@ -177,3 +188,8 @@ def _call(request: PullRequest, address: str, now_ms: int) -> Call:
         return place
 
     return Call(request.sdkappid, address, proof, now_ms, pulls=True)
+
+
+def _once(request: PullRequest) -> Once:
+    """The signature, until it is refused as too old in any case."""
+    return Once(request.nonce, (request.time + limits.SIGNATURE_KEPT_S) * 1000)

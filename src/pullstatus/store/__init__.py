@@ -35,6 +35,7 @@ from pullstatus.store.values import (
     Fingerprints,
     JournalRow,
     Mailbox,
+    Once,
     Outcome,
     Page,
     Progress,
@@ -61,6 +62,7 @@ __all__ = [
     "Fingerprints",
     "JournalRow",
     "Mailbox",
+    "Once",
     "Outcome",
     "Page",
     "Progress",
@@ -111,7 +113,7 @@ class Store(Protocol):
 
         Raises:
             KeyReused: the key came before with another mailbox or `count_max`.
-            ReplayRefused: a single-use signature was used before.
+            ReplayRefused: its `once` came before, and its time has not passed.
         """
         ...
 
@@ -181,14 +183,14 @@ class Store(Protocol):
         """
         ...
 
-    async def forget(self, *, accepted_before_ms: int, signed_before_s: int) -> int:
+    async def forget(self, *, accepted_before_ms: int, now_ms: int) -> int:
         """Drop what is remembered to know repeats by; returns how much.
 
         Works in small steps, each atomic, whose cost does not depend on what stays.
 
         Args:
             accepted_before_ms: batches and records that were accepted before go.
-            signed_before_s: used signatures whose own time is before go.
+            now_ms: what must not come twice goes when its time has passed by then.
         """
         ...
 

@@ -80,14 +80,21 @@ class Append(msgspec.Struct, frozen=True, gc=False):
     while_set: While | None = None
 
 
+class Once(msgspec.Struct, frozen=True, gc=False):
+    """What must not come twice from one application, and until when."""
+
+    nonce: str
+    until_ms: int
+
+
 class Pull(msgspec.Struct, frozen=True, gc=False):
     """Take up to `count_max` entries from the head of `mailbox`.
 
     Attributes:
         key: the caller's Idempotency-Key; the same key gets the same page again for
             `limits.PULL_KEY_S`.
-        random, time_s: the two signed values, kept in the journal.
-        single_use: refuse a (sdkappid, random, time) that was used before.
+        proof: what the request was proven by, for the journal.
+        once: refuse it when this came before.
         while_set: refuse it when this no longer holds.
         keyed_after: for each kind, in their order, the number of the last entry whose page `key`
             does not bring back; empty: it brings back every page.
@@ -98,9 +105,8 @@ class Pull(msgspec.Struct, frozen=True, gc=False):
     at_ms: int
     address: str = ""
     key: str | None = None
-    random: str = ""
-    time_s: int = 0
-    single_use: bool = False
+    proof: str = ""
+    once: Once | None = None
     while_set: While | None = None
     keyed_after: tuple[int, ...] = ()
 
@@ -223,8 +229,7 @@ class JournalRow(msgspec.Struct, frozen=True):
     address: str
     key: str | None
     count_max: int
-    random: str
-    time_s: int
+    proof: str
 
     @property
     def pull_id(self) -> str:

@@ -60,7 +60,7 @@ def remember(connection: apsw.Connection, count: int) -> None:
                 " SELECT :now, i, zeroblob(16), 1, :now + i FROM n"
             ),
         ),
-        (10, "INSERT INTO used_signature SELECT :now / 1000 + i, i, '1' FROM n"),
+        (10, "INSERT INTO once SELECT i, '1', :now + i FROM n"),
     ):
         connection.execute(
             f"{NUMBERS} {statement}", {"count": max(1, count // share), "now": NOW_MS}
@@ -75,7 +75,7 @@ def customers(connection: apsw.Connection, count: int) -> None:
             " SELECT i, i, 0, 1, 1, 1 FROM n"
         ),
         "INSERT INTO chunk SELECT (i << :bits) + 1, 1, :now, 0, zeroblob(8), x'7b7d' FROM n",
-        "INSERT INTO journal SELECT (i << :bits) + 1, 1, 0, :now, '', 'batch-1', 1, '', 0 FROM n",
+        "INSERT INTO journal SELECT (i << :bits) + 1, 1, 0, :now, '', 'batch-1', 1, '' FROM n",
     ):
         connection.execute(
             f"{NUMBERS} {statement}", {"count": count, "bits": schema.SEQ_BITS, "now": NOW_MS}

@@ -10,12 +10,15 @@ from pathlib import Path
 import apsw
 import pytest
 
+from pullstatus import limits
 from pullstatus.errors import ReplayRefused, StoreFull, StoreRefused
 from pullstatus.records import Kind
 from pullstatus.store import (
     Append,
     Fingerprints,
     Mailbox,
+    Once,
+    Outcome,
     Page,
     Pull,
     RepeatKey,
@@ -133,15 +136,19 @@ def test_a_store_of_the_second_format_is_as_it_was(tmp_path: Path, server: bool)
         for mailbox, count, data in ((MAILBOX, 2, b'{"n":1},{"n":2}'), (OTHERS, 1, b'{"n":6}')):
             page = await store.pull(Pull(mailbox, count, SECOND_MS, key="batch-1"))
             assert (page.repeated, page.data) == (True, data)
-        once = Pull(REPLIES, 1, SECOND_MS, "", None, "72264", SECOND_MS // 1000, single_use=True)
-        with pytest.raises(ReplayRefused):
-            await store.pull(once)
+        [row] = [row async for row in store.journal(REPLIES) if row.outcome is Outcome.PULLED]
+        assert row.proof == "random=72264 time=1800000000"
+        [row] = [row async for row in store.journal(REPLIES) if row.outcome is not Outcome.PULLED]
+        assert row.proof == ""
+        until_ms = SECOND_MS + limits.SIGNATURE_KEPT_S * 1000
+        used = Once("1800000000 72264", until_ms)
+        for at_ms in (SECOND_MS, until_ms):
+            with pytest.raises(ReplayRefused):
+                await store.pull(Pull(REPLIES, 1, at_ms, once=used))
         assert (await store.pull(Pull(MAILBOX, 9, SECOND_MS))).data == b'{"n":3}'
         [setting] = await store.settings()
         assert setting.value == b"{}"
-        forgotten = await store.forget(
-            accepted_before_ms=SECOND_MS + 1, signed_before_s=SECOND_MS // 1000 + 1
-        )
+        forgotten = await store.forget(accepted_before_ms=SECOND_MS + 1, now_ms=until_ms + 1)
         assert forgotten == 3 + 1 + 1
         await store.close()
 

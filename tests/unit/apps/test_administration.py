@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pullstatus import apps, mailbox
-from pullstatus.apps import Live, Registry, Token
+from pullstatus.apps import Live, Registry
 from pullstatus.errors import InvalidSetting, SettingChanged, StoreUnavailable, UnknownApplication
 from pullstatus.mailbox import redelivery
 from pullstatus.receipts import Receipts
@@ -21,26 +21,19 @@ from pullstatus.receipts.batch import read_batch
 from pullstatus.receipts.tencent import read_callback
 from pullstatus.records import Kind
 from pullstatus.store import Outcome, Page, Store, open_store
-from pullstatus.wire.v5.pull import PullRequest, parse_pull
-from tests.harness import App, statuses
+from tests.harness import statuses
 
 T = TypeVar("T")
 
 NUMBER = 7
 NOW_MS = 1_800_000_000_000
 STATUS = Kind.DELIVERY_STATUS
-TOKEN = Token("gateway", "", 0)
 
 _hex = (f"{number:x}" for number in itertools.count(1))
 
 
 def random_hex(size: int) -> str:
     return next(_hex).zfill(2 * size)
-
-
-def request() -> PullRequest:
-    target, body = App(NUMBER, "5f03a35d00ee52a21327ab048186a2c4").request(at=NOW_MS // 1000)
-    return parse_pull(target.partition("?")[2].encode(), body)
 
 
 async def create(store: Store) -> None:
@@ -72,13 +65,21 @@ async def feed(store: Store, live: Live, *, key: str | None = None, callback: bo
     if callback:
         receipts = read_callback(f"[{_line(statuses(1)[0])}]".encode(), NOW_MS // 1000)
     return await mailbox.append(
-        store, live, receipts, token=TOKEN, now_ms=NOW_MS, key=key, body=body
+        store, live, receipts, sender="gateway", now_ms=NOW_MS, key=key, body=body
     )
 
 
 async def take(store: Store, live: Live, *, key: str | None = None) -> Page:
     return await mailbox.pull(
-        store, live, request(), STATUS, 100, address="192.0.2.1", key=key, now_ms=NOW_MS
+        store,
+        live,
+        STATUS,
+        100,
+        address="192.0.2.1",
+        proof="",
+        once=None,
+        key=key,
+        now_ms=NOW_MS,
     )
 
 

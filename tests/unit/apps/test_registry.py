@@ -12,6 +12,7 @@ import pytest
 
 from pullstatus import limits
 from pullstatus.apps import AppKey, Application, Registry
+from pullstatus.apps.values import read_application
 from pullstatus.errors import StoreUnavailable
 from pullstatus.store import Setting, Store
 
@@ -141,3 +142,10 @@ def test_a_look_that_fails_is_told_to_all_and_the_next_works() -> None:
         assert 1 in registry.applications
 
     asyncio.run(run())
+
+
+def test_a_strict_application_is_stored_as_it_ever_was() -> None:
+    """Stores that exist know it by this name."""
+    stored = msgspec.json.encode(Application(7, (), 0, strict=True))
+    assert msgspec.json.decode(stored)["single_use"] is True
+    assert read_application("application/7", stored).strict

@@ -127,7 +127,7 @@ class SqliteStore:
         if (
             self._lock is not None
             and not self._writer.waiting.get(slot(operation.mailbox))
-            and not (operation.key is not None or operation.single_use)
+            and not (operation.key is not None or operation.once is not None)
         ):
             self._writer.check()
             return EMPTY
@@ -157,10 +157,10 @@ class SqliteStore:
         """See `Store.discard`."""
         return cast("int", await self._writer.submit(operation))
 
-    async def forget(self, *, accepted_before_ms: int, signed_before_s: int) -> int:
+    async def forget(self, *, accepted_before_ms: int, now_ms: int) -> int:
         """See `Store.forget`. Works in small commits, with pauses for everyone else's."""
         total = 0
-        step = Forget(accepted_before_ms, signed_before_s, STEP_COUNT)
+        step = Forget(accepted_before_ms, now_ms, STEP_COUNT)
         while count := cast("int", await self._writer.submit(step)):
             total += count
             await asyncio.sleep(STEP_PAUSE_S)

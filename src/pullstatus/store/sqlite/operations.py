@@ -18,11 +18,11 @@ class Forget(msgspec.Struct, frozen=True):
     """Drop a step of what is remembered to know repeats by; answered how much.
 
     At most `count_max` each of batches and records accepted before `accepted_before_ms`, and of
-    used signatures whose own time is before `signed_before_s`.
+    what must not come twice until a time that has passed by `now_ms`.
     """
 
     accepted_before_ms: int
-    signed_before_s: int
+    now_ms: int
     count_max: int
 
 

@@ -51,7 +51,7 @@ def _take(transaction: Transaction, state: State, head: Head, operation: Pull) -
     first_seq = state.cursor + 1
     count, data = head.take(min(operation.count_max, state.tail - state.cursor))
     transaction.connection.execute(
-        "INSERT INTO journal VALUES (?, ?, 0, ?, ?, ?, ?, ?, ?)",
+        "INSERT INTO journal VALUES (?, ?, 0, ?, ?, ?, ?, ?)",
         (
             state.key | first_seq,
             count,
@@ -59,8 +59,7 @@ def _take(transaction: Transaction, state: State, head: Head, operation: Pull) -
             operation.address,
             operation.key,
             operation.count_max,
-            operation.random,
-            operation.time_s,
+            operation.proof,
         ),
     )
     state.leave(Outcome.PULLED, count)
@@ -76,13 +75,19 @@ def _before(transaction: Transaction, operation: Pull) -> Page | PullstatusError
         repeated = _repeated(transaction, operation, operation.key)
         if repeated is not None:
             return repeated
-    if operation.single_use:
+    if operation.once is not None:
         transaction.connection.execute(
-            "INSERT OR IGNORE INTO used_signature VALUES (?, ?, ?)",
-            (operation.time_s, operation.mailbox.sdkappid, operation.random),
+            "INSERT INTO once VALUES (?, ?, ?) ON CONFLICT DO UPDATE"
+            " SET until_ms = excluded.until_ms WHERE until_ms < ?",
+            (
+                operation.mailbox.sdkappid,
+                operation.once.nonce,
+                operation.once.until_ms,
+                operation.at_ms,
+            ),
         )
         if not transaction.connection.changes():
-            return ReplayRefused("this signature was used before; sign each request anew")
+            return ReplayRefused("this came before; make each request anew")
     return None
 
 

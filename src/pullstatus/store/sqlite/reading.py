@@ -122,9 +122,7 @@ def chunk_key_at(connection: apsw.Connection, base: int, seq: int) -> int:
     )
 
 
-_JOURNAL = (
-    "SELECT key, count, outcome, at_ms, address, pull_key, count_max, random, time_s FROM journal"
-)
+_JOURNAL = "SELECT key, count, outcome, at_ms, address, pull_key, count_max, proof FROM journal"
 
 
 def journal(
@@ -161,8 +159,7 @@ def _journal_row(
     address: str,
     pull_key: str | None,
     count_max: int,
-    random: str,
-    time_s: int,
+    proof: str,
 ) -> JournalRow:
     return JournalRow(
         mailbox,
@@ -173,8 +170,7 @@ def _journal_row(
         address,
         pull_key,
         count_max,
-        random,
-        time_s,
+        proof,
     )
 
 

@@ -173,7 +173,27 @@ CREATE TABLE mark (
 ) STRICT, WITHOUT ROWID;
 """
 
-MIGRATIONS = (_V1, _V2, _V3, _V4)
+# The store knows no face: what a pull was proven by is a text, and so is what must not come twice,
+# with the time until when. Until here both were the two values that one face signs. What had been
+# used once was kept for 1,200 seconds.
+_V5 = """
+ALTER TABLE journal RENAME COLUMN random TO proof;
+UPDATE journal SET proof = 'random=' || proof || ' time=' || time_s WHERE outcome = 0;
+ALTER TABLE journal DROP COLUMN time_s;
+
+CREATE TABLE once (
+    sdkappid    INTEGER NOT NULL,
+    nonce       TEXT NOT NULL,
+    until_ms    INTEGER NOT NULL,
+    PRIMARY KEY (sdkappid, nonce)
+) STRICT, WITHOUT ROWID;
+INSERT INTO once SELECT sdkappid, time_s || ' ' || random, (time_s + 1200) * 1000
+    FROM used_signature;
+DROP TABLE used_signature;
+CREATE INDEX once_by_time ON once (until_ms);
+"""
+
+MIGRATIONS = (_V1, _V2, _V3, _V4, _V5)
 VERSION = len(MIGRATIONS)
 
 

@@ -37,7 +37,7 @@ class Transaction:
     def leave(self, state: State, count: int, outcome: Outcome, at_ms: int) -> None:
         """Let `count` entries leave the head without a pull, on record."""
         self.connection.execute(
-            "INSERT INTO journal VALUES (?, ?, ?, ?, '', NULL, 0, '', 0)",
+            "INSERT INTO journal VALUES (?, ?, ?, ?, '', NULL, 0, '')",
             (state.key | state.cursor + 1, count, outcome, at_ms),
         )
         state.leave(outcome, count)

@@ -56,7 +56,7 @@ def forget(transaction: Transaction, operation: Forget) -> int:
     for statement, before in (
         (_FORGET_FINGERPRINTS, operation.accepted_before_ms),
         (_FORGET_BATCHES, operation.accepted_before_ms),
-        (_FORGET_SIGNATURES, operation.signed_before_s),
+        (_FORGET_ONCE, operation.now_ms),
     ):
         connection.execute(statement, (before, operation.count_max))
         forgotten += connection.changes()
@@ -71,9 +71,9 @@ _FORGET_BATCHES = (
     "DELETE FROM repeat_key WHERE id IN (SELECT id"
     " FROM repeat_key WHERE accepted_ms < ? ORDER BY accepted_ms LIMIT ?)"
 )
-_FORGET_SIGNATURES = (
-    "DELETE FROM used_signature WHERE (time_s, sdkappid, random) IN (SELECT time_s, sdkappid,"
-    " random FROM used_signature WHERE time_s < ? ORDER BY time_s LIMIT ?)"
+_FORGET_ONCE = (
+    "DELETE FROM once WHERE (sdkappid, nonce) IN (SELECT sdkappid, nonce"
+    " FROM once WHERE until_ms < ? ORDER BY until_ms LIMIT ?)"
 )
 
 

@@ -13,6 +13,7 @@ page's (17); admission has the others in between:
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import Annotated, Final
 from urllib.parse import quote
@@ -32,7 +33,7 @@ from pullstatus.wire.v5.signed import (
     read_time,
 )
 
-__all__ = ["PULL_PATH", "PullRequest", "parse_pull", "pull_request"]
+__all__ = ["PULL_PATH", "PullRequest", "parse_pull", "pull_request", "read_proof"]
 
 PULL_PATH: Final = "/v5/tlssmssvr/pullstatus"
 
@@ -51,6 +52,16 @@ class PullRequest(SignedRequest, frozen=True):
     type_raw: bytes
     max_raw: bytes
     asked: tuple[Kind, int] | None = None
+
+    @property
+    def proof(self) -> str:
+        """What was signed, for the journal; `read_proof` reads it."""
+        return f"random={self.random} time={self.time}"
+
+    @property
+    def nonce(self) -> str:
+        """What no other pull of the application has in common with this one."""
+        return f"{self.time} {self.random}"
 
     def page(self) -> tuple[Kind, int]:
         """Return which mailbox is meant, and how many records at most (check 16).
@@ -120,6 +131,16 @@ def parse_pull(query: bytes, body: bytes) -> PullRequest:
     return PullRequest(
         sdkappid, random, sig, time, time_text, bytes(members.type), bytes(members.max)
     )
+
+
+def read_proof(proof: str) -> tuple[str, int]:
+    """Return the `random` and `time` of a `PullRequest.proof`; "" and 0 if it is none."""
+    match = _PROOF.fullmatch(proof)
+    return ("", 0) if match is None else (match[1], int(match[2]))
+
+
+# The random may hold anything, so the last time is the time.
+_PROOF: Final = re.compile(r"random=(.*) time=([0-9]+)", re.DOTALL)
 
 
 def pull_request(

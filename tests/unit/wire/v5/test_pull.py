@@ -4,6 +4,7 @@ import json
 import re
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import msgspec
 import pytest
@@ -14,7 +15,7 @@ from pullstatus import limits
 from pullstatus.errors import Refused
 from pullstatus.records import Kind
 from pullstatus.wire.v5 import pull, signed
-from pullstatus.wire.v5.pull import PULL_PATH, PullRequest, parse_pull, pull_request
+from pullstatus.wire.v5.pull import PULL_PATH, PullRequest, parse_pull, pull_request, read_proof
 from pullstatus.wire.v5.signature import verify
 from pullstatus.wire.v5.signed import UNKNOWN_SDKAPPID, check_time
 
@@ -609,3 +610,25 @@ def test_the_quick_way_reads_what_the_careful_way_reads(
         patch.setattr(pull, "_decode_plain", lambda _body: msgspec.json.decode(b"?"))
         patch.setattr(signed, "_USUAL_QUERY", re.compile(rb"(?!)"))
         assert outcome(query, body) == quick
+
+
+@pytest.mark.parametrize(
+    "random", ["7226249334", "0", "a b", " time=9", "random=1 time=2", "\n", "中"]
+)
+def test_what_the_journal_says_of_a_pull_is_what_was_signed(random: str) -> None:
+    request = parse_pull(f"sdkappid=1&random={quote(random)}".encode(), BODY)
+    assert read_proof(request.proof) == (random, TIME)
+
+
+def test_pulls_of_one_signature_have_one_nonce_and_others_have_others() -> None:
+    nonces = {
+        parse_pull(f"sdkappid=1&random={random}".encode(), b'{"sig":"x","time":%d}' % time).nonce
+        for random in ("1", "11", "1%201")
+        for time in (1, 11, 111)
+    }
+    assert len(nonces) == 9
+
+
+@pytest.mark.parametrize("proof", ["", "random=1", "random=1 time=", "random=1 time=x", "key=1"])
+def test_the_proof_of_another_face_is_none_of_ours(proof: str) -> None:
+    assert read_proof(proof) == ("", 0)
