@@ -28,7 +28,7 @@ from pullstatus.errors import (
 )
 from pullstatus.receipts import Receipts
 from pullstatus.receipts.batch import read_batch
-from pullstatus.receipts.tencent import read_callback
+from pullstatus.receipts.formats import FORMATS, Request
 from pullstatus.records import Kind
 from pullstatus.server.figures import Figures
 from pullstatus.server.http import (
@@ -55,7 +55,7 @@ from pullstatus.store import Store
 log = structlog.get_logger(__name__)
 
 KINDS = {kind.path: kind for kind in Kind}
-FORMATS = {  # content type -> is it NDJSON
+NDJSON = {  # content type -> is it NDJSON
     "application/json": False,
     "application/x-ndjson": True,
     "application/ndjson": True,
@@ -148,9 +148,13 @@ class _Door:
     def _refusal(self, problem: Problem) -> dict[str, object]:
         return problem.members
 
-    async def _body(self, scope: Scope, receive: Receive) -> bytes:
-        if scope["method"] != "POST":
-            raise Problem(405, METHOD_NOT_ALLOWED, "send a POST", headers=[(b"allow", b"POST")])
+    async def _body(
+        self, scope: Scope, receive: Receive, methods: tuple[str, ...] = ("POST",)
+    ) -> bytes:
+        if scope["method"] not in methods:
+            allowed = [(b"allow", ", ".join(methods).encode())]
+            detail = f"send a {' or a '.join(methods)}"
+            raise Problem(405, METHOD_NOT_ALLOWED, detail, headers=allowed)
         if header(scope, b"content-encoding") not in (None, b"identity"):
             raise Problem(
                 415, "Unsupported Content-Encoding", "send the body without Content-Encoding"
@@ -249,6 +253,7 @@ class CallbackDoor(_Door):
     """`POST /callbacks/{token}`: the token in the path decides the application."""
 
     name = "callbacks"
+    _format = FORMATS["tencent"]
 
     async def _take(self, scope: Scope, receive: Receive) -> int:
         token = await self._token(scope, scope["path"].removeprefix("/callbacks/"))
@@ -260,19 +265,24 @@ class CallbackDoor(_Door):
                 "Token without application",
                 "a callback needs a token made with `token create NAME --sdkappid N`",
             )
-        body = await self._body(scope, receive)
+        body = await self._body(scope, receive, self._format.methods)
         live = await self._application(token.sdkappid)
         _check_owner(token, live)
-        arrived_s = self._now_ms() // 1000
-        receipts = _read(lambda body: read_callback(body, arrived_s), body)
+        request = Request(
+            method=scope["method"],
+            query=scope["query_string"],
+            content_type=_content_type(scope),
+            body=body,
+            arrived_s=self._now_ms() // 1000,
+        )
+        receipts = _read(lambda: self._format.read(request))
         return await self._append(token, live, receipts, None, body)
 
-    def _accepted(self, _count: int) -> bytes:
-        return b'{"result":0,"errmsg":"OK"}'
+    def _accepted(self, count: int) -> bytes:
+        return self._format.answer(count)
 
     def _refusal(self, problem: Problem) -> dict[str, object]:
-        # Senders of callbacks look for these two; anything but 0 makes them try again.
-        return {**problem.members, "result": 1, "errmsg": problem.detail}
+        return {**problem.members, **self._format.refusal(problem.detail)}
 
 
 class IngestDoor(_Door):
@@ -298,7 +308,7 @@ class IngestDoor(_Door):
             checked = None if key is None else mailbox.check_key(key.decode("latin-1"))
         except InvalidSetting as error:
             raise Problem(400, "Invalid Idempotency-Key", str(error)) from error
-        receipts = _read(lambda body: read_batch(body, kind, ndjson), body)
+        receipts = _read(lambda: read_batch(body, kind, ndjson))
         return await self._append(token, live, receipts, checked, body)
 
     def _accepted(self, count: int) -> bytes:
@@ -326,8 +336,7 @@ class IngestDoor(_Door):
     def _format(self, scope: Scope) -> bool:
         if scope["method"] != "POST":
             return False  # refused with 405 next
-        given = (header(scope, b"content-type") or b"").decode("latin-1")
-        ndjson = FORMATS.get(given.partition(";")[0].strip().lower())
+        ndjson = NDJSON.get(_content_type(scope).partition(";")[0].strip().lower())
         if ndjson is None:
             raise Problem(
                 415,
@@ -354,9 +363,13 @@ def _no_application() -> Problem:
     )
 
 
-def _read(reader: Callable[[bytes], Receipts], body: bytes) -> Receipts:
+def _content_type(scope: Scope) -> str:
+    return (header(scope, b"content-type") or b"").decode("latin-1")
+
+
+def _read(reader: Callable[[], Receipts]) -> Receipts:
     try:
-        return reader(body)
+        return reader()
     except InvalidRecord as error:
         members: dict[str, object] = {} if error.index is None else {"index": error.index}
         raise Problem(400, "Invalid record", str(error), members=members) from error
