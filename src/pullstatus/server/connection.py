@@ -44,7 +44,7 @@ FAREWELL_S = 3.0  # on stopping: how long the end of TLS waits for the peer's, w
 FRAMING_MAX = 16  # a body in chunks of one byte has five bytes of framing for each
 
 
-class Protocol(HttpToolsProtocol):
+class Connection(HttpToolsProtocol):
     """A connection that cannot be held open for nothing.
 
     Attributes:

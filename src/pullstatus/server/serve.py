@@ -21,7 +21,7 @@ from pullstatus.clock import wall_ms
 from pullstatus.errors import InvalidSetting, StoreCorrupt, WorldError
 from pullstatus.mailbox.upkeep import keep
 from pullstatus.server.certificate import Certificate
-from pullstatus.server.connection import Protocol
+from pullstatus.server.connection import Connection
 from pullstatus.server.routes import Application
 from pullstatus.server.signals import handled
 from pullstatus.store import Store, open_store
@@ -287,7 +287,7 @@ class Server:
         options, certificate = self.options, self._certificate
         return uvicorn.Config(
             self.application,
-            http=Protocol,
+            http=Connection,
             loop="uvloop",
             ws="none",
             lifespan="off",
@@ -388,8 +388,8 @@ class _Uvicorn(uvicorn.Server):
         for connection in self._connections():
             connection.cut()
 
-    def _connections(self) -> list[Protocol]:
-        return cast("list[Protocol]", list(self.server_state.connections))
+    def _connections(self) -> list[Connection]:
+        return cast("list[Connection]", list(self.server_state.connections))
 
 
 def _public(url: str) -> str:

@@ -15,7 +15,7 @@ from uvicorn.protocols.http import httptools_impl
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 from uvicorn.server import ServerState
 
-from pullstatus.server import connection as protocol
+from pullstatus.server import connection
 from pullstatus.server import serve
 
 REQUEST = b"POST /path?query HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\n\r\nx"
@@ -76,12 +76,12 @@ def _connection() -> HttpToolsProtocol:
     """One of uvicorn's own, with a request begun."""
     config = uvicorn.Config(_application, http=HttpToolsProtocol, lifespan="off", log_config=None)
     config.load()
-    connection = HttpToolsProtocol(config, ServerState(), {}, asyncio.get_running_loop())
+    made = HttpToolsProtocol(config, ServerState(), {}, asyncio.get_running_loop())
     transport = Mock(spec=asyncio.Transport)
     transport.get_extra_info.return_value = None
-    connection.connection_made(transport)
-    connection.data_received(REQUEST)
-    return connection
+    made.connection_made(transport)
+    made.data_received(REQUEST)
+    return made
 
 
 def moved(owner: object, names: set[str]) -> str:
@@ -92,11 +92,11 @@ def moved(owner: object, names: set[str]) -> str:
 
 def test_connection_has_what_we_use_of_it() -> None:
     async def look() -> None:
-        connection = _connection()
-        assert not moved(connection, OF_A_CONNECTION)
-        assert not moved(connection.cycle, OF_A_REQUEST)
-        assert isinstance(connection.cycle, RequestResponseCycle), "uvicorn moved: the cycle"
-        assert not moved(connection.flow, {"drain", "resume_reading", "write_paused"})
+        made = _connection()
+        assert not moved(made, OF_A_CONNECTION)
+        assert not moved(made.cycle, OF_A_REQUEST)
+        assert isinstance(made.cycle, RequestResponseCycle), "uvicorn moved: the cycle"
+        assert not moved(made.flow, {"drain", "resume_reading", "write_paused"})
 
     asyncio.run(look())
 
@@ -175,7 +175,7 @@ def _ours(node: ast.ClassDef) -> set[str]:
 @pytest.mark.parametrize(
     ("module", "name", "base", "listed"),
     [
-        (protocol, "Protocol", HttpToolsProtocol, OF_A_CONNECTION),
+        (connection, "Connection", HttpToolsProtocol, OF_A_CONNECTION),
         (serve, "_Uvicorn", uvicorn.Server, OF_A_SERVER),
     ],
 )
@@ -194,5 +194,5 @@ def test_list_is_what_the_source_uses(
 
 
 def test_list_of_a_request_is_what_the_source_uses() -> None:
-    node = _class(protocol, "Protocol")
+    node = _class(connection, "Connection")
     assert set(_attributes(node, "cycle", "self.cycle")) == OF_A_REQUEST
