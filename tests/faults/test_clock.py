@@ -22,7 +22,7 @@ import pytest
 from pullstatus import apps, limits
 from pullstatus.apps import Registry
 from pullstatus.mailbox.upkeep import keep
-from pullstatus.server.routes import Application
+from pullstatus.server.routes import Routes
 from pullstatus.server.serve import ServeOptions, Server
 from tests.faults.load import Load, Mix, app_mailbox
 from tests.harness import STATUS, Answer, App, Program, Record, answer_of, replies, statuses
@@ -64,8 +64,8 @@ class ClockedServer(Server):
         super().__init__(options)
         self._clock = clock
 
-    async def build(self, registry: Registry) -> Application:
-        return Application(
+    async def build(self, registry: Registry) -> Routes:
+        return Routes(
             self.store,
             registry,
             now_ms=self._clock.now_ms,

@@ -37,7 +37,7 @@ from pullstatus.server.http import (
     respond,
     whose,
 )
-from pullstatus.server.routes import Application
+from pullstatus.server.routes import Routes
 from pullstatus.store import Mailbox, Store
 from pullstatus.wire.v5 import answer
 from pullstatus.wire.v5.codes import Result
@@ -89,7 +89,7 @@ _decode_type: Final = msgspec.json.Decoder(_Type).decode
 _decode_page: Final = msgspec.json.Decoder(_Page).decode
 
 
-class EmulatedApplication(Application):
+class EmulatedRoutes(Routes):
     """Routes a request: ours here, the others where they always go."""
 
     def __init__(self, store: Store, registry: Registry, scenario: Scenario) -> None:

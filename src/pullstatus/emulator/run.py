@@ -8,10 +8,10 @@ from collections.abc import Callable, Coroutine
 from pullstatus import apps, limits
 from pullstatus.apps import Registry
 from pullstatus.clock import wall_ms
-from pullstatus.emulator.application import EmulatedApplication
+from pullstatus.emulator.application import EmulatedRoutes
 from pullstatus.emulator.emulation import Emulation
 from pullstatus.emulator.scenario import Scenario
-from pullstatus.server.routes import Application
+from pullstatus.server.routes import Routes
 from pullstatus.server.serve import ServeOptions, Server
 from pullstatus.store.scratch import scratch_store
 
@@ -24,8 +24,8 @@ class EmulatorServer(Server):
         self.scenario = scenario
         self.emulation: Emulation
 
-    async def build(self, registry: Registry) -> Application:
-        """The emulator's application, on a store with those of the scenario."""
+    async def build(self, registry: Registry) -> Routes:
+        """What answers for the emulator, on a store with those of the scenario."""
         for credentials in self.scenario.all_applications:
             await apps.create_application(
                 self.store,
@@ -35,10 +35,10 @@ class EmulatorServer(Server):
                 appkey=credentials.appkey,
             )
         await registry.refresh()
-        application = EmulatedApplication(self.store, registry, self.scenario)
-        self.emulation = application.emulation
+        routes = EmulatedRoutes(self.store, registry, self.scenario)
+        self.emulation = routes.emulation
         await self.emulation.reset()
-        return application
+        return routes
 
     def _log_start(self, registry: Registry) -> None:
         """Nothing: a store that is made up has no state to tell, and the log is for requests."""

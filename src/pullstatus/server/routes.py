@@ -39,7 +39,7 @@ from pullstatus.wire.v5.codes import Result
 from pullstatus.wire.v5.pull import PULL_PATH
 
 
-class Application:
+class Routes:
     """Routes a request; the hot calls first, past any framework."""
 
     def __init__(

@@ -22,7 +22,7 @@ from pullstatus.errors import InvalidSetting, StoreCorrupt, WorldError
 from pullstatus.mailbox.upkeep import keep
 from pullstatus.server.certificate import Certificate
 from pullstatus.server.connection import Connection
-from pullstatus.server.routes import Application
+from pullstatus.server.routes import Routes
 from pullstatus.server.signals import handled
 from pullstatus.store import Store, open_store
 from pullstatus.version import VERSION
@@ -87,7 +87,7 @@ class Server:
         self.address = ""
         self.failure: BaseException | None = None
         self.store: Store
-        self.application: Application
+        self.routes: Routes
         self._uvicorn: _Uvicorn | None = None
         self._stop_by_s: float | None = None  # monotonic; None: go on
 
@@ -134,11 +134,11 @@ class Server:
                 await registry.refresh()
             except StoreCorrupt as error:
                 raise StoreCorrupt(f"{self.options.store}: {error}") from error
-            self.application = await self.build(registry)
+            self.routes = await self.build(registry)
             scheme = "https" if self.options.tls_certificate else "http"
             host, port = listener.getsockname()[:2]
             self.address = f"{scheme}://{f'[{host}]' if ':' in host else host}:{port}"
-            self._uvicorn = _Uvicorn(self._config(), self.application)
+            self._uvicorn = _Uvicorn(self._config(), self.routes)
             if self._stop_by_s is not None:
                 return
 
@@ -207,7 +207,7 @@ class Server:
         )
 
     def _log_stop(self, registry: Registry) -> None:
-        figures = self.application.figures
+        figures = self.routes.figures
         log.info(
             "stopped",
             version=VERSION,
@@ -252,9 +252,9 @@ class Server:
         else:
             log.warning("store not closed in time", after_s=limits.DRAIN_DEADLINE_S)
 
-    async def build(self, registry: Registry) -> Application:
+    async def build(self, registry: Registry) -> Routes:
         """What answers requests, once the store is open."""
-        return Application(self.store, registry)
+        return Routes(self.store, registry)
 
     def chores(self, registry: Registry) -> list[Coroutine[object, object, None]]:
         """What goes on beside answering, until the server stops."""
@@ -280,13 +280,13 @@ class Server:
         log.critical("store failed", reason=str(error))
         self.failure = error
         if self._uvicorn is not None:
-            self.application.ready = False
+            self.routes.ready = False
         self.stop()
 
     def _config(self) -> uvicorn.Config:
         options, certificate = self.options, self._certificate
         return uvicorn.Config(
-            self.application,
+            self.routes,
             http=Connection,
             loop="uvloop",
             ws="none",
@@ -335,10 +335,10 @@ class Server:
 class _Uvicorn(uvicorn.Server):
     """uvicorn, with a sweep of deadlines and a stop that leaves no request unanswered."""
 
-    def __init__(self, config: uvicorn.Config, application: Application) -> None:
+    def __init__(self, config: uvicorn.Config, routes: Routes) -> None:
         super().__init__(config)
         self.on_started: Callable[[], None] = lambda: None
-        self._application = application
+        self._routes = routes
         self._swept = 0.0
         self._drain_by_s = 0.0
 
@@ -372,7 +372,7 @@ class _Uvicorn(uvicorn.Server):
 
         Not uvicorn's own, which begins to count the time to stop anew.
         """
-        self._application.ready = False
+        self._routes.ready = False
         for server in self.servers:
             server.close()
         for listener in sockets or []:

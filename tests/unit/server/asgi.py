@@ -10,7 +10,7 @@ from typing import Any, TypeVar, cast
 from pullstatus.apps import AppKey, Application, Live, Registry, Token, token_digest
 from pullstatus.clock import wall_ms
 from pullstatus.durations import Durations
-from pullstatus.server import routes as application
+from pullstatus.server.routes import Routes
 from pullstatus.store import Append, Backlog, Engine, Page, Pull, Setting, Store
 from tests.harness import Answer, App
 
@@ -66,9 +66,7 @@ class Served:
         key = AppKey(APP.appkey, 0)
         self.registry.applications[APP.sdkappid] = Live(Application(APP.sdkappid, (key,), 0), 1)
         self.registry.tokens[TOKEN.digest] = TOKEN
-        self.application = application.Application(
-            cast("Store", self.store), self.registry, now_ms=now_ms
-        )
+        self.routes = Routes(cast("Store", self.store), self.registry, now_ms=now_ms)
         self.hung_up = False
         self.gone = False  # whether the peer has, before the store is asked
         self.address = "192.0.2.7"
@@ -105,7 +103,7 @@ class Served:
         async def send(message: Any) -> None:  # noqa: ANN401
             said.append(message)
 
-        await self.application(scope, receive, send)
+        await self.routes(scope, receive, send)
         if not said:
             return None
         start, *rest = said

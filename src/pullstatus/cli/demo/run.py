@@ -125,7 +125,7 @@ class _Show:
                 await self._show_all(once=once)
         except* httpx.TransportError as errors:
             # The server shuts its door before it ends; then, and only then, this is no fault.
-            if self._server.application.ready:
+            if self._server.routes.ready:
                 raise OSError(f"it cannot reach its own server: {errors.exceptions[0]}") from errors
 
     async def _show_all(self, *, once: bool) -> None:
@@ -216,7 +216,7 @@ class _Show:
             live = None
             if self._console.is_terminal:
                 live = stack.enter_context(Live(console=self._console, auto_refresh=False))
-            while self._server.application.ready:
+            while self._server.routes.ready:
                 now = loop.time()
                 samples.append(await self._sample(now))
                 figures = screen.figures_line(samples[0], samples[-1], now - started)
