@@ -18,7 +18,7 @@ import pytest
 from pullstatus import limits
 from pullstatus.errors import OutcomeUnknown
 from pullstatus.records import Kind
-from pullstatus.server import serve
+from pullstatus.server import uvicorn_server
 from pullstatus.store.sqlite import writer
 from pullstatus.wire.v5.pull import PULL_PATH
 from tests.harness import PATIENCE_S, App, Program, chunked, http_request, status, statuses
@@ -312,8 +312,8 @@ def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(limits, "HEADER_DEADLINE_S", 0.3)
     monkeypatch.setattr(limits, "BODY_DEADLINE_S", 0.6)
     monkeypatch.setattr(limits, "ANSWER_DEADLINE_S", 0.3)
-    monkeypatch.setattr(serve, "SWEEP_S", 0.05)
-    monkeypatch.setattr(serve, "IDLE_GRACE_S", 0.05)
+    monkeypatch.setattr(uvicorn_server, "SWEEP_S", 0.05)
+    monkeypatch.setattr(uvicorn_server, "IDLE_GRACE_S", 0.05)
 
 
 @pytest.mark.parametrize(
@@ -340,7 +340,7 @@ def test_request_that_is_never_whole_is_closed(
     """
     for each in ("HEADER_DEADLINE_S", "BODY_DEADLINE_S", "ANSWER_DEADLINE_S"):
         monkeypatch.setattr(limits, each, 0.3 if each == deadline else 3600.0)
-    monkeypatch.setattr(serve, "SWEEP_S", 0.05)
+    monkeypatch.setattr(uvicorn_server, "SWEEP_S", 0.05)
     program = Program(tmp_path)
 
     async def hold() -> float:
@@ -364,7 +364,7 @@ def test_request_that_is_never_whole_is_closed(
 def test_connection_without_a_next_request_is_closed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(serve, "SWEEP_S", 0.05)
+    monkeypatch.setattr(uvicorn_server, "SWEEP_S", 0.05)
     program = Program(tmp_path)
     app = program.create_app()
 

@@ -7,9 +7,8 @@ import contextlib
 import signal
 import socket
 import time
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Coroutine
 from pathlib import Path
-from typing import cast
 
 import msgspec
 import structlog
@@ -24,6 +23,7 @@ from pullstatus.server.certificate import Certificate
 from pullstatus.server.connection import Connection
 from pullstatus.server.routes import Routes
 from pullstatus.server.signals import handled
+from pullstatus.server.uvicorn_server import UvicornServer
 from pullstatus.store import Store, open_store
 from pullstatus.version import VERSION
 
@@ -31,8 +31,6 @@ log = structlog.get_logger(__name__)
 
 REFRESH_S = 0.5  # how long a change made by a command may take to be seen
 UPKEEP_EVERY_S = 60.0
-SWEEP_S = 1.0
-IDLE_GRACE_S = 0.5  # on stopping: how long a quiet connection may still bring a request
 CLOSE_S = 1.0  # of the time to stop: kept for folding the store's log into its file
 
 
@@ -88,7 +86,7 @@ class Server:
         self.failure: BaseException | None = None
         self.store: Store
         self.routes: Routes
-        self._uvicorn: _Uvicorn | None = None
+        self._uvicorn: UvicornServer | None = None
         self._stop_by_s: float | None = None  # monotonic; None: go on
 
     async def run(self, on_ready: Callable[[str], None] | None = None) -> None:
@@ -138,7 +136,7 @@ class Server:
             scheme = "https" if self.options.tls_certificate else "http"
             host, port = listener.getsockname()[:2]
             self.address = f"{scheme}://{f'[{host}]' if ':' in host else host}:{port}"
-            self._uvicorn = _Uvicorn(self._config(), self.routes)
+            self._uvicorn = UvicornServer(self._config(), self.routes)
             if self._stop_by_s is not None:
                 return
 
@@ -330,66 +328,6 @@ class Server:
                 log.warning("chore put off", chore=name, reason=str(error))
             except Exception:
                 log.exception("chore failed", chore=name)
-
-
-class _Uvicorn(uvicorn.Server):
-    """uvicorn, with a sweep of deadlines and a stop that leaves no request unanswered."""
-
-    def __init__(self, config: uvicorn.Config, routes: Routes) -> None:
-        super().__init__(config)
-        self.on_started: Callable[[], None] = lambda: None
-        self._routes = routes
-        self._swept = 0.0
-        self._drain_by_s = 0.0
-
-    def stop(self, drain_by_s: float) -> None:
-        """Begin to stop; connections that are open at that (monotonic) time are cut."""
-        self._drain_by_s = drain_by_s
-        self.should_exit = True
-
-    @contextlib.contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        """Leave signals to whoever runs the server.
-
-        uvicorn's own raises them again, which would end us before the store is closed.
-        """
-        yield
-
-    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        await super().startup(sockets)
-        self.on_started()
-
-    async def on_tick(self, counter: int) -> bool:
-        now = asyncio.get_running_loop().time()
-        if now - self._swept >= SWEEP_S:
-            self._swept = now
-            for connection in self._connections():
-                connection.sweep(now)
-        return await super().on_tick(counter)
-
-    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """Answer what comes on open connections with a last answer each, then close them.
-
-        Not uvicorn's own, which begins to count the time to stop anew.
-        """
-        self._routes.ready = False
-        for server in self.servers:
-            server.close()
-        for listener in sockets or []:
-            listener.close()
-        loop = asyncio.get_running_loop()
-        while (connections := self._connections()) and not self.force_exit:
-            if time.monotonic() > self._drain_by_s:
-                break
-            for connection in connections:
-                connection.sweep(loop.time())
-                connection.drain(loop.time(), IDLE_GRACE_S)
-            await asyncio.sleep(0.02)
-        for connection in self._connections():
-            connection.cut()
-
-    def _connections(self) -> list[Connection]:
-        return cast("list[Connection]", list(self.server_state.connections))
 
 
 def _public(url: str) -> str:

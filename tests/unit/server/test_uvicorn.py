@@ -15,8 +15,7 @@ from uvicorn.protocols.http import httptools_impl
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 from uvicorn.server import ServerState
 
-from pullstatus.server import connection
-from pullstatus.server import serve
+from pullstatus.server import connection, serve, uvicorn_server
 
 REQUEST = b"POST /path?query HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\n\r\nx"
 
@@ -176,7 +175,7 @@ def _ours(node: ast.ClassDef) -> set[str]:
     ("module", "name", "base", "listed"),
     [
         (connection, "Connection", HttpToolsProtocol, OF_A_CONNECTION),
-        (serve, "_Uvicorn", uvicorn.Server, OF_A_SERVER),
+        (uvicorn_server, "UvicornServer", uvicorn.Server, OF_A_SERVER),
     ],
 )
 def test_list_is_what_the_source_uses(

@@ -1,0 +1,81 @@
+"""uvicorn's server, with a sweep of deadlines and a stop that leaves no request unanswered."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+import time
+from collections.abc import Callable, Iterator
+from typing import cast
+
+import uvicorn
+
+from pullstatus.server.connection import Connection
+from pullstatus.server.routes import Routes
+
+SWEEP_S = 1.0
+IDLE_GRACE_S = 0.5  # on stopping: how long a quiet connection may still bring a request
+
+
+class UvicornServer(uvicorn.Server):
+    """One run of uvicorn; `on_started` is called once it accepts connections."""
+
+    def __init__(self, config: uvicorn.Config, routes: Routes) -> None:
+        """Serve `routes` by `config`; `routes` is not ready any more once a stop begins."""
+        super().__init__(config)
+        self.on_started: Callable[[], None] = lambda: None
+        self._routes = routes
+        self._swept = 0.0
+        self._drain_by_s = 0.0
+
+    def stop(self, drain_by_s: float) -> None:
+        """Begin to stop; connections that are open at that (monotonic) time are cut."""
+        self._drain_by_s = drain_by_s
+        self.should_exit = True
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Leave signals to whoever runs the server.
+
+        uvicorn's own raises them again, which would end us before the store is closed.
+        """
+        yield
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Accept connections, and say so."""
+        await super().startup(sockets)
+        self.on_started()
+
+    async def on_tick(self, counter: int) -> bool:
+        """Look after the deadlines, about once a second."""
+        now = asyncio.get_running_loop().time()
+        if now - self._swept >= SWEEP_S:
+            self._swept = now
+            for connection in self._connections():
+                connection.sweep(now)
+        return await super().on_tick(counter)
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Answer what comes on open connections with a last answer each, then close them.
+
+        Not uvicorn's own, which begins to count the time to stop anew.
+        """
+        self._routes.ready = False
+        for server in self.servers:
+            server.close()
+        for listener in sockets or []:
+            listener.close()
+        loop = asyncio.get_running_loop()
+        while (connections := self._connections()) and not self.force_exit:
+            if time.monotonic() > self._drain_by_s:
+                break
+            for connection in connections:
+                connection.sweep(loop.time())
+                connection.drain(loop.time(), IDLE_GRACE_S)
+            await asyncio.sleep(0.02)
+        for connection in self._connections():
+            connection.cut()
+
+    def _connections(self) -> list[Connection]:
+        return cast("list[Connection]", list(self.server_state.connections))
