@@ -195,7 +195,7 @@ class PullNotPermitted(NotAdmitted):
 class TooFrequent(NotAdmitted):
     """The application pulls more often than it may."""
 
-    code = "too_frequent"
+    code = "over_its_rate"
 
 
 class KeyReused(PeerError):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import fcntl
 import json
 import os
@@ -19,10 +21,13 @@ import termios
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
+import httpx
 import pytest
 from rich.cells import cell_len
 
+from pullstatus.cli.demo import run
 from pullstatus.cli.demo.command import _taken
 from pullstatus.cli.demo.records import made_up_reply, made_up_status
 from pullstatus.cli.demo.screen import Sample, figures_line
@@ -231,3 +236,20 @@ def test_figures_line_is_totals_and_rates_within_80_columns() -> None:
     assert "0.0/s" in figures_line(now, now, 0.0)
     late = Sample(at_s=3000.0, taken_in=2_999_999, handed_out=2_000_000, waiting=999_999, commits=1)
     assert len(figures_line(late._replace(at_s=0.0, taken_in=0, commits=0), late, 5999)) <= COLUMNS
+
+
+@pytest.mark.parametrize("ready", [True, False])
+@pytest.mark.parametrize(
+    "error", [httpx.ConnectError("refused"), AttributeError("no getpeername of a closed socket")]
+)
+def test_connection_that_ends_with_the_server_is_no_fault(
+    ready: bool, error: Exception, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def stumble(_show: object, *, once: bool) -> None:
+        raise error
+
+    monkeypatch.setattr(run._Show, "_show_all", stumble)
+    server = SimpleNamespace(address="http://127.0.0.1:1", routes=SimpleNamespace(ready=ready))
+    showing = run._Show(server, "token", 1).run(once=True)  # type: ignore[arg-type]
+    with pytest.raises(OSError, match="its own server") if ready else contextlib.nullcontext():
+        asyncio.run(showing)

@@ -1145,7 +1145,7 @@ def test_a_backup_in_an_older_format_is_restored(tmp_path: Path) -> None:
         (key, NOW_MS, *chunk.pack(key, encoded(statuses(5)))),
     )
     connection.execute(
-        "INSERT INTO journal VALUES (?, 2, 0, ?, '192.0.2.1', 'k', 2, '7')", (key, NOW_MS)
+        "INSERT INTO journal VALUES (?, 2, 0, ?, '192.0.2.1', 'k', 2, '7', 7)", (key, NOW_MS)
     )
     connection.close()
     before = backup.read_bytes()

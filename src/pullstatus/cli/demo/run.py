@@ -123,8 +123,9 @@ class _Show:
                 verify=False,  # noqa: S501 - nothing is encrypted
             ) as self._client:
                 await self._show_all(once=once)
-        except* httpx.TransportError as errors:
-            # The server shuts its door before it ends; then, and only then, this is no fault.
+        except* (httpx.TransportError, AttributeError) as errors:
+            # The server shuts its door before it ends; then, and only then, this is no fault. The
+            # library below stumbles over a connection that ends while it is being made.
             if self._server.routes.ready:
                 raise OSError(f"it cannot reach its own server: {errors.exceptions[0]}") from errors
 
