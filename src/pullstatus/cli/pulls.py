@@ -17,8 +17,8 @@ from pullstatus.cli.service import KINDS
 from pullstatus.cli.session import plainly, store_option, with_store
 from pullstatus.cli.surroundings import operator
 from pullstatus.clock import wall_ms
-from pullstatus.mailbox import redelivery
-from pullstatus.mailbox.redelivery import Found
+from pullstatus.mailbox import redelivery, search
+from pullstatus.mailbox.search import Found
 from pullstatus.records import Kind
 from pullstatus.store import Entry, JournalRow, Mailbox, Outcome, Store
 from pullstatus.wire.v5.pull import read_proof
@@ -148,7 +148,7 @@ def show_pull(pull_id: str, records: bool, as_json: bool, store_url: str) -> Non
     """Show one pull: who, when, how many, and which of its records had been handed out before."""
 
     async def read(store: Store) -> dict[str, object]:
-        row = await redelivery.find_pull(store, pull_id)
+        row = await search.find_pull(store, pull_id)
         last = row.first_seq + row.count - 1
         acts = {act.audit_id: act for act in await store.audit_rows()}
         random, time_s = read_proof(row.proof)
@@ -266,19 +266,19 @@ def redeliver(
         how, found = await look(store)
         due = redelivery.ranges(found)
         waiting = await redelivery.copies_waiting(store, due)
-        return how, found, waiting, None if found else await redelivery.oldest_ms(store, sdkappid)
+        return how, found, waiting, None if found else await search.oldest_ms(store, sdkappid)
 
     async def look(store: Store) -> tuple[str, list[Found]]:
         if pull_id is not None:
-            return f"pull {pull_id}", await redelivery.by_pull(store, pull_id)
+            return f"pull {pull_id}", await search.by_pull(store, pull_id)
         if sid is not None:
-            return "sid", await redelivery.by_sid(store, sid, sdkappid)
+            return "sid", await search.by_sid(store, sid, sdkappid)
         if number is not None:
-            return "number", await redelivery.by_number(store, number, sdkappid)
+            return "number", await search.by_number(store, number, sdkappid)
         assert from_ms is not None
         assert to_ms is not None
         how = f"time from {moment(from_ms)} to {moment(to_ms)}"
-        return how, await redelivery.by_time(store, from_ms, to_ms, sdkappid)
+        return how, await search.by_time(store, from_ms, to_ms, sdkappid)
 
     how, found, copies_waiting, oldest_ms = with_store(store_url, find)
     interactive = sys.stdout.isatty() and not as_json

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from pullstatus import apps, mailbox
 from pullstatus.apps import Live, Registry
 from pullstatus.errors import InvalidSetting, SettingChanged, StoreUnavailable, UnknownApplication
-from pullstatus.mailbox import redelivery
+from pullstatus.mailbox import redelivery, search
 from pullstatus.receipts import Receipts
 from pullstatus.receipts.batch import read_batch
 from pullstatus.receipts.tencent import read_callback
@@ -272,20 +272,20 @@ def test_redelivery_hands_out_no_former_owners_records() -> None:
         await create(store)
         page = await take_all(store)
         pull = f"{NUMBER}-0-{page.first_seq}"
-        assert await redelivery.by_pull(store, pull)
+        assert await search.by_pull(store, pull)
         number = "+86" + statuses(1)[0]["mobile"]
         for step in (delete, create):
             await step(store)
             with pytest.raises(InvalidSetting, match="former owner"):
-                await redelivery.by_pull(store, pull)
+                await search.by_pull(store, pull)
             for found in (
-                redelivery.by_sid(store, statuses(1)[0]["sid"]),
-                redelivery.by_number(store, number, NUMBER),
-                redelivery.by_time(store, NOW_MS - 1, NOW_MS + 1),
+                search.by_sid(store, statuses(1)[0]["sid"]),
+                search.by_number(store, number, NUMBER),
+                search.by_time(store, NOW_MS - 1, NOW_MS + 1),
             ):
                 assert redelivery.ranges(await found) == []
         page = await take_all(store)
-        found_now = await redelivery.by_time(store, NOW_MS - 1, NOW_MS + 1)
+        found_now = await search.by_time(store, NOW_MS - 1, NOW_MS + 1)
         [(_, first_seq, count)] = redelivery.ranges(found_now)
         assert (first_seq, count) == (page.first_seq, page.count)
 
@@ -296,7 +296,7 @@ def test_redelivery_of_what_was_found_before_a_deletion_is_refused() -> None:
     async def work(store: Store) -> None:
         await create(store)
         await take_all(store)
-        found = redelivery.ranges(await redelivery.by_time(store, NOW_MS - 1, NOW_MS + 1))
+        found = redelivery.ranges(await search.by_time(store, NOW_MS - 1, NOW_MS + 1))
         for step in (delete, create):
             await step(store)
             with pytest.raises(InvalidSetting, match="former owner"):

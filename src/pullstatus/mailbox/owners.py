@@ -1,0 +1,52 @@
+"""Who has which number now, so that nobody is handed what was somebody else's."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+from pullstatus.apps.values import application_setting, read_application
+from pullstatus.errors import InvalidSetting
+from pullstatus.store import Mailbox, Setting, Store, While
+
+Range = tuple[Mailbox, int, int]  # mailbox, first seq, count
+
+
+async def read_owners(store: Store) -> Owners:
+    """The owners as they are now."""
+    return Owners(await store.settings())
+
+
+class Owners:
+    """Of every number, as of one moment."""
+
+    def __init__(self, settings: Sequence[Setting]) -> None:
+        self._settings = {setting.name: setting for setting in settings}
+
+    def former(self, mailbox: Mailbox) -> range:
+        """Where entries stand that were a former owner's; all of them if there is no owner now.
+
+        A number that never was an application's has no former owner.
+        """
+        setting = self._settings.get(application_setting(mailbox.sdkappid))
+        if setting is None:
+            return range(1)
+        if setting.value is None:
+            return range(1, sys.maxsize)
+        former = read_application(setting.name, setting.value).former
+        return range(1, former[mailbox.kind] + 1 if former else 1)
+
+    def check(self, found: Range) -> None:
+        """Refuse a range that was a former owner's."""
+        mailbox, first_seq, _ = found
+        if first_seq in self.former(mailbox):
+            raise InvalidSetting(
+                f"records of {mailbox} from {first_seq} on were a former owner's of that number,"
+                " and are not handed to another"
+            )
+
+    def while_set(self, sdkappid: int) -> While:
+        """Holds as long as this is so."""
+        name = application_setting(sdkappid)
+        setting = self._settings.get(name)
+        return While(name, 0 if setting is None else setting.revision)

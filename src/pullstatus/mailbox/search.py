@@ -1,0 +1,222 @@
+"""Finding what is stored: by pull, sid, number or time, with what became of each record.
+
+It reads the log and the journal, and changes nothing. Whatever is stored is found, copies and a
+former owner's records included: whoever looks is told, and what may be done is for others to say.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import msgspec
+
+from pullstatus import limits
+from pullstatus.errors import InvalidSetting
+from pullstatus.json import ascii_json
+from pullstatus.mailbox.owners import Range, read_owners
+from pullstatus.records import Kind
+from pullstatus.store import Again, Entry, JournalRow, Mailbox, Outcome, Store, parse_pull_id
+
+_END_DIGITS = 4  # of a number, by which most entries that hold it not are passed over
+
+
+class Found(msgspec.Struct, frozen=True):
+    """A run of records that was looked for, and what became of it.
+
+    Attributes:
+        row: the one journal row that the run is part of; None while it waits.
+        entry: the record, where single records were looked for: the run is this one.
+        copy_of: the number of the entry that this one is a copy of.
+        former: it was a former owner's of its application's number.
+    """
+
+    mailbox: Mailbox
+    first_seq: int
+    count: int
+    row: JournalRow | None
+    entry: Entry | None = None
+    copy_of: int | None = None
+    former: bool = False
+
+    @property
+    def redeliverable(self) -> bool:
+        """Whether it was handed out to who has the number now, and is no copy."""
+        handed_out = self.row is not None and self.row.outcome is Outcome.PULLED
+        return handed_out and self.copy_of is None and not self.former
+
+
+class _Fields(msgspec.Struct):
+    nationcode: str
+    mobile: str
+    sid: str = ""
+
+
+async def find_pull(store: Store, name: str) -> JournalRow:
+    """The journal row of a pull, by the name in its `Pullstatus-Pull-Id` header.
+
+    Raises:
+        InvalidSetting: there is no such pull, or no longer.
+    """
+    parsed = parse_pull_id(name)
+    if parsed is not None:
+        mailbox, first_seq = parsed
+        async for row in store.journal(mailbox, first_seq):
+            if row.first_seq == first_seq and row.outcome is Outcome.PULLED:
+                return row
+            break
+    raise InvalidSetting("no pull has this id; `pullstatus pulls list` shows those there are")
+
+
+async def by_pull(store: Store, name: str) -> list[Found]:
+    """What one pull was handed, copies included.
+
+    Raises:
+        InvalidSetting: there is no such pull, or its application has another owner now.
+    """
+    row = await find_pull(store, name)
+    (await read_owners(store)).check((row.mailbox, row.first_seq, row.count))
+    return [Found(row.mailbox, row.first_seq, row.count, row)]
+
+
+async def by_sid(store: Store, sid: str, sdkappid: int | None = None) -> list[Found]:
+    """The delivery statuses with this `sid`, whatever became of them."""
+    needle = b'"sid":' + _json(sid)
+
+    def match(fields: _Fields) -> bool:
+        return fields.sid == sid
+
+    return await _search(store, needle, match, sdkappid, (Kind.DELIVERY_STATUS,))
+
+
+async def by_number(store: Store, number: str, sdkappid: int | None = None) -> list[Found]:
+    """The records of one telephone number, whatever became of them.
+
+    A number is the same with and without its calling code, and so is a record's, which has the
+    code in a member of its own and may have it in `mobile` once more, behind a plus.
+
+    Raises:
+        InvalidSetting: it is no number.
+    """
+    digits = number.removeprefix("+")
+    if not (digits.isascii() and digits.isdigit()):
+        raise InvalidSetting("a number is digits, with or without + and its calling code")
+
+    def match(fields: _Fields) -> bool:
+        national = fields.mobile
+        if national.startswith("+"):
+            national = national.removeprefix("+").removeprefix(fields.nationcode)
+        known_as = (fields.mobile.removeprefix("+"), national, fields.nationcode + national)
+        return digits in known_as
+
+    # With its calling code the number stands in two members: its end is in one of them.
+    in_mobile = len(digits) >= limits.NATIONCODE_DIGITS_MAX + _END_DIGITS
+    end = digits[-_END_DIGITS:] if in_mobile else digits[-1:]
+    return await _search(store, end.encode(), match, sdkappid, tuple(Kind))
+
+
+async def by_time(
+    store: Store, from_ms: int, to_ms: int, sdkappid: int | None = None
+) -> list[Found]:
+    """What was handed out from one moment until before another, without copies."""
+    found: list[Found] = []
+    owners = await read_owners(store)
+    for mailbox in await _mailboxes(store, sdkappid, tuple(Kind)):
+        copies, former = await copies_of(store, mailbox), owners.former(mailbox)
+        async for row in store.journal(mailbox):
+            if row.outcome is Outcome.PULLED and from_ms <= row.at_ms < to_ms:
+                seqs = range(row.first_seq, row.first_seq + row.count)
+                originals = [
+                    seq for seq in seqs if _source(seq, copies) is None and seq not in former
+                ]
+                found += [Found(*run, row) for run in runs(mailbox, originals)]
+    return found
+
+
+async def oldest_ms(store: Store, sdkappid: int | None = None) -> int | None:
+    """When the oldest record that is still stored was accepted; None if there is none."""
+    oldest = None
+    for mailbox in await _mailboxes(store, sdkappid, tuple(Kind)):
+        async for entry in store.entries(mailbox):
+            oldest = min(oldest or entry.accepted_ms, entry.accepted_ms)
+            break
+    return oldest
+
+
+def runs(mailbox: Mailbox, seqs: Sequence[int]) -> list[Range]:
+    """Numbers in order, as runs."""
+    runs: list[Range] = []
+    for seq in seqs:
+        if runs and runs[-1][1] + runs[-1][2] == seq:
+            runs[-1] = (mailbox, runs[-1][1], runs[-1][2] + 1)
+        else:
+            runs.append((mailbox, seq, 1))
+    return runs
+
+
+async def copies_of(store: Store, mailbox: Mailbox) -> list[Again]:
+    """Where copies stand; what a restore brought back stands in its own place."""
+    return [again for again in await store.again(mailbox) if again.source_seq != again.first_seq]
+
+
+async def _search(
+    store: Store,
+    needle: bytes,
+    match: Callable[[_Fields], bool],
+    sdkappid: int | None,
+    kinds: tuple[Kind, ...],
+) -> list[Found]:
+    found: list[Found] = []
+    owners = await read_owners(store)
+    purged = {row.mailbox: row.purged for row in await store.backlog()}
+    decoder = msgspec.json.Decoder(_Fields)
+    for mailbox in await _mailboxes(store, sdkappid, kinds):
+        entries = [
+            entry
+            async for entry in store.entries(mailbox, containing=needle)
+            # Of what is removed a chunk may still hold some.
+            if entry.seq > purged[mailbox] and match(decoder.decode(entry.data))
+        ]
+        if not entries:
+            continue
+        rows = await _rows(store, mailbox, [entry.seq for entry in entries])
+        copies, former = await copies_of(store, mailbox), owners.former(mailbox)
+        found += [
+            Found(
+                *(mailbox, entry.seq, 1, row, entry),
+                copy_of=_source(entry.seq, copies),
+                former=entry.seq in former,
+            )
+            for entry, row in zip(entries, rows, strict=True)
+        ]
+    return found
+
+
+async def _rows(store: Store, mailbox: Mailbox, seqs: Sequence[int]) -> list[JournalRow | None]:
+    """The journal row of each entry, in order; None for those that wait."""
+    rows: list[JournalRow | None] = []
+    async for row in store.journal(mailbox):
+        while len(rows) < len(seqs) and seqs[len(rows)] < row.first_seq + row.count:
+            rows.append(row)
+        if len(rows) == len(seqs):
+            break
+    return rows + [None] * (len(seqs) - len(rows))
+
+
+async def _mailboxes(store: Store, sdkappid: int | None, kinds: tuple[Kind, ...]) -> list[Mailbox]:
+    return [
+        row.mailbox
+        for row in await store.backlog()
+        if sdkappid in (None, row.mailbox.sdkappid) and row.mailbox.kind in kinds
+    ]
+
+
+def _source(seq: int, copies: Sequence[Again]) -> int | None:
+    """Of which entry this one is a copy."""
+    for again in copies:
+        if again.first_seq <= seq < again.first_seq + again.count:
+            return again.source_seq + seq - again.first_seq
+    return None
+
+
+def _json(text: str) -> bytes:
+    return ascii_json(msgspec.json.encode(text))
