@@ -717,8 +717,8 @@ def test_what_is_remembered_is_forgotten_in_its_time(program: Program) -> None:
             assert (after["repeat_key"], after["fingerprint"]) == (0, 0)
     kept_ms = day4_ms - 1000 * limits.SIGNATURE_KEPT_S
     assert kept_at(program, kept_ms) == {
+        "act": 0,
         "again": 0,
-        "audit": 0,
         "chunk": 2,
         "epoch": 1,
         "fingerprint": 2,
@@ -727,6 +727,7 @@ def test_what_is_remembered_is_forgotten_in_its_time(program: Program) -> None:
         "mark": 0,
         "once": 2,
         "quarantine": 0,
+        "reader": 0,
         "repeat_key": 1,
         "setting": 1,
     }

@@ -147,7 +147,7 @@ def _journal(
 
 def _copies(connection: apsw.Connection, known: Mapping[int, Mailbox], found: Found) -> None:
     for key, count, source_seq, detail in connection.execute(
-        "SELECT key, count, source_seq, detail FROM again JOIN audit ON id = audit_id"
+        "SELECT key, count, source_seq, detail FROM again JOIN act ON id = act_id"
     ):
         mailbox = known[key >> schema.SEQ_BITS]
         copies = found.copies.setdefault(detail, {})

@@ -258,7 +258,7 @@ def test_a_restore_survives_a_cut_at_any_call(number: int) -> None:
                 assert do_restore(DiskFiles(found)) == 2
                 assert set(found.names) == {STORE, BACKUP, NEW}
             if NEW in found.names:
-                assert rows(found, NEW)["audit"][-1][2:4] == ("me", "restore")
+                assert rows(found, NEW)["act"][-1][3:5] == ("me", "restore")
                 assert drains(found, NEW, before, marked) == before.found
             if place == 0:
                 drains(found, STORE, before)

@@ -74,8 +74,11 @@ def customers(connection: apsw.Connection, count: int) -> None:
             "INSERT INTO mailbox (id, sdkappid, kind, tail, cursor, handed_out)"
             " SELECT i, i, 0, 1, 1, 1 FROM n"
         ),
-        "INSERT INTO chunk SELECT (i << :bits) + 1, 1, :now, 0, zeroblob(8), x'7b7d' FROM n",
-        "INSERT INTO journal SELECT (i << :bits) + 1, 1, 0, :now, '', 'batch-1', 1, '' FROM n",
+        "INSERT INTO chunk SELECT (i << :bits) + 1, 1, :now, 0, zeroblob(8), x'7b7d', NULL FROM n",
+        (
+            "INSERT INTO journal (key, count, outcome, at_ms, address, pull_key, count_max, proof)"
+            " SELECT (i << :bits) + 1, 1, 0, :now, '', 'batch-1', 1, '' FROM n"
+        ),
     ):
         connection.execute(
             f"{NUMBERS} {statement}", {"count": count, "bits": schema.SEQ_BITS, "now": NOW_MS}

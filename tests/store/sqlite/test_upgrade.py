@@ -14,13 +14,16 @@ from pullstatus import limits
 from pullstatus.errors import ReplayRefused, StoreFull, StoreRefused
 from pullstatus.records import Kind
 from pullstatus.store import (
+    Again,
     Append,
+    AuditRow,
     Fingerprints,
     Mailbox,
     Once,
     Outcome,
     Page,
     Pull,
+    Redeliver,
     RepeatKey,
     open_store,
 )
@@ -150,6 +153,28 @@ def test_a_store_of_the_second_format_is_as_it_was(tmp_path: Path, server: bool)
         assert setting.value == b"{}"
         forgotten = await store.forget(accepted_before_ms=SECOND_MS + 1, now_ms=until_ms + 1)
         assert forgotten == 3 + 1 + 1
+        await store.close()
+
+    asyncio.run(run())
+    assert audit_file(tmp_path / "old.db", lambda _done, _total: None).findings == []
+
+
+def test_the_acts_of_a_store_of_the_second_format_stay_on_record(tmp_path: Path) -> None:
+    """With what they marked; those that come now are chained, behind them."""
+    url = second_format(tmp_path / "old.db")
+    connection = apsw.Connection(str(tmp_path / "old.db"))
+    connection.execute("INSERT INTO audit VALUES (3, 7, 'me', 'restore', 'r', '{}')")
+    connection.execute("INSERT INTO again VALUES ((1 << 40) + 3, 1, 3, 3)")
+    connection.close()
+
+    async def run() -> None:
+        store = await open_store(url)
+        assert await store.audit_rows() == [AuditRow(3, 7, "me", "restore", "r", "{}")]
+        assert await store.again(MAILBOX) == [Again(3, 1, 3, 3)]
+        again = Redeliver([(MAILBOX, 1, 1)], SECOND_MS, "you", "lost", "{}")
+        assert await store.redeliver(again) == 1
+        [_, new] = await store.audit_rows()
+        assert (new.audit_id, new.actor) == (4, "you")
         await store.close()
 
     asyncio.run(run())

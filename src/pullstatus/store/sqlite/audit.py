@@ -7,6 +7,8 @@ For every mailbox, in one snapshot:
     counts    accepted = waiting + handed out + expired + erased + quarantined, each as stored, and
               each as the journal adds it up
 
+Once for the store: the acts of operators are chained to each other, and copies to acts.
+
 Reads only; beside a running server or on a copy.
 """
 
@@ -21,7 +23,7 @@ import apsw
 import msgspec
 
 from pullstatus.errors import StoreCorrupt, StoreRefused
-from pullstatus.store.sqlite import chunk, pairing, reading, schema
+from pullstatus.store.sqlite import acts, chunk, pairing, reading, schema
 from pullstatus.store.sqlite.connection import open_reader
 from pullstatus.store.sqlite.place import check_there, holds_nothing, served_ms
 from pullstatus.store.values import AuditReport, Backlog, Finding, Outcome, Progress
@@ -76,6 +78,7 @@ def audit(connection: apsw.Connection, progress: Progress) -> AuditReport:
             done += row.accepted - row.purged
             progress(done, total)
         findings += _strays(connection)
+        findings += [Finding(None, problem) for problem in acts.problems(connection)]
         epoch = connection.execute("SELECT max(number) FROM epoch").get
         newest_ms = connection.execute(
             "SELECT max(at_ms) FROM (SELECT max(accepted_ms) AS at_ms FROM chunk"

@@ -11,7 +11,7 @@ from pathlib import Path
 import apsw
 
 from pullstatus.errors import StoreRefused
-from pullstatus.store.sqlite import pairing, schema
+from pullstatus.store.sqlite import acts, pairing, schema
 from pullstatus.store.sqlite.audit import audit
 from pullstatus.store.sqlite.connection import open_reader, open_writer
 from pullstatus.store.sqlite.place import check_no_log, check_place
@@ -122,15 +122,19 @@ def _begin_epoch(connection: apsw.Connection, at_ms: int, actor: str) -> int:
     with connection:
         connection.execute("INSERT INTO epoch (began_ms) VALUES (?)", (at_ms,))
         epoch = connection.last_insert_rowid()
-        connection.execute(
-            "INSERT INTO audit (at_ms, actor, action, reason, detail)"
-            " VALUES (?, ?, 'restore', '', ?)",
-            (at_ms, actor, f'{{"epoch":{epoch}}}'),
+        act_id = acts.record(
+            connection,
+            ticket=None,
+            at_ms=at_ms,
+            actor=actor,
+            action="restore",
+            reason="",
+            detail=f'{{"epoch":{epoch}}}',
         )
         connection.execute(
             "INSERT INTO again SELECT (id << ?1) + cursor + 1, tail - cursor, cursor + 1, ?2"
             " FROM mailbox WHERE tail > cursor",
-            (schema.SEQ_BITS, connection.last_insert_rowid()),
+            (schema.SEQ_BITS, act_id),
         )
     return epoch
 

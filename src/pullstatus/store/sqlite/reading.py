@@ -182,7 +182,7 @@ def again(connection: apsw.Connection, mailbox: Mailbox) -> list[Again]:
     return [
         Again(key & schema.SEQ_MASK, count, source_seq, audit_id)
         for key, count, source_seq, audit_id in connection.execute(
-            "SELECT key, count, source_seq, audit_id FROM again WHERE key BETWEEN ? AND ?"
+            "SELECT key, count, source_seq, act_id FROM again WHERE key BETWEEN ? AND ?"
             " ORDER BY key",
             (start, start | schema.SEQ_MASK),
         )
@@ -194,7 +194,7 @@ def audit_rows(connection: apsw.Connection) -> list[AuditRow]:
     return [
         AuditRow(*row)
         for row in connection.execute(
-            "SELECT id, at_ms, actor, action, reason, detail FROM audit ORDER BY id"
+            "SELECT id, at_ms, actor, action, reason, detail FROM act ORDER BY id"
         )
     ]
 

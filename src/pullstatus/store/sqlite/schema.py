@@ -138,12 +138,12 @@ CREATE TABLE epoch (
 INSERT INTO epoch VALUES (1, 0);
 """
 
-# What is remembered lies in order of acceptance too, so that forgetting reads what it drops and no
-# more. That order grows at its end, as the clock does: a commit adds to one page of it.
-#
-# A fingerprint's scope becomes a number, so that the row and its place in that order together are
-# as large as the row was.
 _V3 = """
+-- What is remembered lies in order of acceptance too, so that forgetting reads what it drops and no
+-- more. That order grows at its end, as the clock does: a commit adds to one page of it.
+--
+-- A fingerprint's scope becomes a number, so that the row and its place in that order together are
+-- as large as the row was.
 ALTER TABLE fingerprint RENAME TO fingerprint_v2;
 CREATE TABLE fingerprint (
     record_s    INTEGER NOT NULL,
@@ -163,20 +163,16 @@ CREATE INDEX repeat_key_by_time ON repeat_key (accepted_ms);
 -- which leave the number alone, do not touch the index.
 ALTER TABLE mailbox ADD COLUMN revision INTEGER NOT NULL DEFAULT 0;
 CREATE INDEX mailbox_by_revision ON mailbox (revision) WHERE revision > 0;
-"""
 
-# When named things happened last: a server's notes, which no commit waits for.
-_V4 = """
+-- When named things happened last: a server's notes, which no commit waits for.
 CREATE TABLE mark (
     name        TEXT PRIMARY KEY,
     at_ms       INTEGER NOT NULL
 ) STRICT, WITHOUT ROWID;
-"""
 
-# The store knows no face: what a pull was proven by is a text, and so is what must not come twice,
-# with the time until when. Until here both were the two values that one face signs. What had been
-# used once was kept for 1,200 seconds.
-_V5 = """
+-- The store knows no face: what a pull was proven by is a text, and so is what must not come twice,
+-- with the time until when. Until here both were the two values that one face signs. What had been
+-- used once was kept for 1,200 seconds.
 ALTER TABLE journal RENAME COLUMN random TO proof;
 UPDATE journal SET proof = 'random=' || proof || ' time=' || time_s WHERE outcome = 0;
 ALTER TABLE journal DROP COLUMN time_s;
@@ -191,9 +187,44 @@ INSERT INTO once SELECT sdkappid, time_s || ' ' || random, (time_s + 1200) * 100
     FROM used_signature;
 DROP TABLE used_signature;
 CREATE INDEX once_by_time ON once (until_ms);
+
+-- The tickets of the operations that wrote it; NULL in what came before there were any.
+ALTER TABLE journal ADD COLUMN ticket BLOB;
+ALTER TABLE setting ADD COLUMN ticket BLOB;
+ALTER TABLE chunk ADD COLUMN tickets BLOB;      -- 16 bytes, and 1 that counts entries, for each
+ALTER TABLE quarantine ADD COLUMN tickets BLOB;
+
+-- What operators did, each row chained to the one before by its hash.
+CREATE TABLE act (
+    id          INTEGER PRIMARY KEY,
+    ticket      BLOB UNIQUE,            -- by which whoever did it goes on with it
+    at_ms       INTEGER NOT NULL,
+    actor       TEXT NOT NULL,
+    action      TEXT NOT NULL,
+    reason      TEXT NOT NULL,
+    detail      TEXT NOT NULL,          -- JSON; no number, no text, no key
+    hash        BLOB                    -- see `store.acts`; both NULL in rows from before
+) STRICT;
+INSERT INTO act SELECT id, NULL, at_ms, actor, action, reason, detail, NULL FROM audit;
+DROP TABLE audit;
+ALTER TABLE again RENAME COLUMN audit_id TO act_id;
+
+-- Consumers that acknowledge what they were handed: not in use yet.
+ALTER TABLE journal ADD COLUMN reader   TEXT;       -- who was handed it, by the name it gave
+ALTER TABLE journal ADD COLUMN given    INTEGER;    -- how many times
+ALTER TABLE journal ADD COLUMN acked_ms INTEGER;    -- when it was acknowledged
+CREATE TABLE reader (
+    mailbox     INTEGER NOT NULL,       -- its id
+    name        TEXT NOT NULL,
+    first_seq   INTEGER NOT NULL,       -- of the page in hand
+    count       INTEGER NOT NULL,       -- of that page; 0: none is
+    acked_seq   INTEGER NOT NULL,       -- first number of the page acknowledged last; 0: none was
+    at_ms       INTEGER NOT NULL,       -- when it came last
+    PRIMARY KEY (mailbox, name)
+) STRICT, WITHOUT ROWID;
 """
 
-MIGRATIONS = (_V1, _V2, _V3, _V4, _V5)
+MIGRATIONS = (_V1, _V2, _V3)
 VERSION = len(MIGRATIONS)
 
 

@@ -29,7 +29,7 @@ class Transaction:
             key = state.key | (state.tail + 1)
             checksum, bounds, body = chunk.pack(key, part)
             self.connection.execute(
-                "INSERT INTO chunk VALUES (?, ?, ?, ?, ?, ?)",
+                "INSERT INTO chunk VALUES (?, ?, ?, ?, ?, ?, NULL)",
                 (key, len(part), at_ms, checksum, bounds, body),
             )
             state.tail += len(part)
@@ -37,7 +37,7 @@ class Transaction:
     def leave(self, state: State, count: int, outcome: Outcome, at_ms: int) -> None:
         """Let `count` entries leave the head without a pull, on record."""
         self.connection.execute(
-            "INSERT INTO journal VALUES (?, ?, ?, ?, '', NULL, 0, '')",
+            "INSERT INTO journal VALUES (?, ?, ?, ?, '', NULL, 0, '', NULL, NULL, NULL, NULL)",
             (state.key | state.cursor + 1, count, outcome, at_ms),
         )
         state.leave(outcome, count)

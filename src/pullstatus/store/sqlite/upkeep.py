@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pullstatus.errors import InvalidSetting, SettingChanged, StoreCorrupt
-from pullstatus.store.sqlite import schema
+from pullstatus.store.sqlite import acts, schema
 from pullstatus.store.sqlite.head import Head
 from pullstatus.store.sqlite.operations import Changes, Forget, Mark, Purge
 from pullstatus.store.sqlite.states import State
@@ -25,7 +25,7 @@ def change(transaction: Transaction, operation: Changes) -> bool:
     for each in operation.changes:
         connection.execute(
             "INSERT OR REPLACE INTO setting"
-            " SELECT ?, ?, coalesce(max(revision), 0) + 1 FROM setting",
+            " SELECT ?, ?, coalesce(max(revision), 0) + 1, NULL FROM setting",
             (each.name, each.value),
         )
         transaction.conditions.written(each.name)
@@ -156,15 +156,19 @@ def redeliver(
                 f"some of the entries {first_seq} to {first_seq + count - 1} of {mailbox} are"
                 " damaged; redeliver those before and behind them"
             )
-    transaction.connection.execute(
-        "INSERT INTO audit (at_ms, actor, action, reason, detail) VALUES (?, ?, ?, ?, ?)",
-        (operation.at_ms, operation.actor, "redeliver", operation.reason, operation.detail),
+    act_id = acts.record(
+        transaction.connection,
+        ticket=None,
+        at_ms=operation.at_ms,
+        actor=operation.actor,
+        action="redeliver",
+        reason=operation.reason,
+        detail=operation.detail,
     )
-    audit_id = transaction.connection.last_insert_rowid()
     copied = 0
     for state, (_, first_seq, count) in zip(states, operation.ranges, strict=True):
         assert state is not None
-        _copy(transaction, state, first_seq, count, operation.at_ms, audit_id)
+        _copy(transaction, state, first_seq, count, operation.at_ms, act_id)
         copied += count
     return copied
 
@@ -182,14 +186,14 @@ def _readable(transaction: Transaction, state: State, first_seq: int, count: int
 
 
 def _copy(
-    transaction: Transaction, state: State, first_seq: int, count: int, at_ms: int, audit_id: int
+    transaction: Transaction, state: State, first_seq: int, count: int, at_ms: int, act_id: int
 ) -> None:
     connection = transaction.connection
     read_from = transaction.states.chunk_at(state.key, first_seq)
     head = Head(connection, state.key, read_from, first_seq)
     connection.execute(
         "INSERT INTO again VALUES (?, ?, ?, ?)",
-        (state.key | (state.tail + 1), count, first_seq, audit_id),
+        (state.key | (state.tail + 1), count, first_seq, act_id),
     )
     left = count
     while left:
