@@ -363,7 +363,7 @@ class Program:
 
         `options` are further ones of `ServeOptions`.
         """
-        server = Server(ServeOptions(store=self.store, port=0, **options))
+        server = Server(ServeOptions(f"{self.store}?commits=thread", port=0, **options))
         run = asyncio.create_task(server.run())
         started = asyncio.create_task(server.started.wait())
         await asyncio.wait([run, started], return_when=asyncio.FIRST_COMPLETED)

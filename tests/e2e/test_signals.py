@@ -127,7 +127,8 @@ def test_stop_while_the_store_opens_is_heard(
 
     async def play() -> None:
         monkeypatch.setattr(serve, "open_store", slowly)
-        server = Server(ServeOptions(store=f"sqlite:///{tmp_path}/mailboxes.db", port=0))
+        url = f"sqlite:///{tmp_path}/mailboxes.db?commits=thread"
+        server = Server(ServeOptions(url, port=0))
         running = asyncio.create_task(server.run())
         await opening.wait()
         server.stop()

@@ -121,7 +121,7 @@ class Caller:
 @contextlib.asynccontextmanager
 async def serving(program: Program, clock: Clock) -> AsyncIterator[Caller]:
     """A server on the program's store, within this event loop, that goes by `clock`."""
-    server = ClockedServer(ServeOptions(store=program.store, port=0), clock)
+    server = ClockedServer(ServeOptions(f"{program.store}?commits=thread", port=0), clock)
     async with asyncio.TaskGroup() as tasks:
         run = tasks.create_task(server.run())
         await server.started.wait()

@@ -185,7 +185,7 @@ def judge(folder: Path, original: Original, files: Files, allowed: Sequence[int]
 
 
 async def _judge(path: Path, original: Original, allowed: Sequence[int]) -> str:
-    url = f"sqlite:///{path}"
+    url = f"sqlite:///{path}?commits=thread"
     try:
         store = await open_store(url, server=True)
     except StoreRefused as error:
@@ -474,7 +474,7 @@ def test_key_does_not_bring_a_page_of_another_size(
     connection.close()
 
     async def ask_again() -> None:
-        store = await open_store(f"sqlite:///{path}", server=True)
+        store = await open_store(f"sqlite:///{path}?commits=thread", server=True)
         operation, _ = folded.pages[0]
         with pytest.raises(StoreUnavailable, match="damaged"):
             await store.pull(operation)

@@ -41,6 +41,7 @@ from pullstatus.store import (
     Pull,
     RepeatKey,
     Store,
+    backup_store,
     open_store,
 )
 from pullstatus.store.sqlite import chunk, copies, schema, upkeep
@@ -1042,7 +1043,7 @@ def test_a_backup_is_of_the_moment_it_begins(
                 append = store.append(Append(ONE, encoded(statuses(50)), NOW_MS))
                 asyncio.run_coroutine_threadsafe(append, loop).result(10)
 
-        await store.backup(backup, commit)
+        await backup_store(program.store, backup, commit)
 
     on_store(program, work)
     assert done == list(range(1, len(done) + 1))

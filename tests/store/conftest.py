@@ -23,19 +23,13 @@ def url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
         yield url
 
 
-@pytest.fixture(params=[False, True], ids=["thread", "process"])
-def apart(request: pytest.FixtureRequest) -> bool:
-    """Whether the engine works in a process of its own."""
-    return bool(request.param)
-
-
 @pytest.fixture
-async def opener(url: str, apart: bool) -> AsyncIterator[Opener]:
+async def opener(url: str) -> AsyncIterator[Opener]:
     """Opens the store at `url`, as often as it is called; what is open at the end is closed."""
     stores = []
 
     async def open_one(**options: object) -> Store:
-        stores.append(await open_store(url, **{"apart": apart, **options}))  # type: ignore[arg-type]
+        stores.append(await open_store(url, **options))  # type: ignore[arg-type]
         return stores[-1]
 
     yield open_one

@@ -1,6 +1,7 @@
 """The engines that the tests of this folder run over. To add one, add one entry to `ENGINES`."""
 
 import contextlib
+import functools
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -9,11 +10,17 @@ from pathlib import Path
 Place = Callable[[Path], AbstractContextManager[str]]
 
 
+def sqlite_url(file: Path, commits: str = "thread") -> str:
+    """Of the embedded engine, with commits in a thread, where a test can reach inside."""
+    return f"sqlite:///{file}?commits={commits}"
+
+
 @contextlib.contextmanager
-def sqlite(folder: Path) -> Iterator[str]:
-    yield f"sqlite:///{folder}/store.db"
+def sqlite(folder: Path, commits: str) -> Iterator[str]:
+    yield sqlite_url(folder / "store.db", commits)
 
 
 ENGINES: dict[str, Place] = {
-    "sqlite": sqlite,
+    "sqlite-thread": functools.partial(sqlite, commits="thread"),
+    "sqlite-process": functools.partial(sqlite, commits="process"),
 }

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Final
 
 from pullstatus.errors import InvalidSetting
-from pullstatus.store.url import parse_url
+from pullstatus.store import check_store_url
 
 CONFIG_FILE: Final = Path("/etc/pullstatus.toml")
 """Read where no other is named."""
@@ -47,7 +47,7 @@ def default_store() -> str:
     if not isinstance(store, str):
         raise InvalidSetting(f"{path}: store takes a URL in quotes")
     try:
-        parse_url(store)
+        check_store_url(store)
     except InvalidSetting as error:
         raise InvalidSetting(f"{path}: {error}") from error
     return store

@@ -100,7 +100,6 @@ def _options(
         tls_certificate,
         tls_key,
         retention_days,
-        store_apart=True,
         upkeep_every_s=upkeep_every,
     )
 

@@ -13,8 +13,7 @@ from pullstatus.cli.config import DEFAULT_STORE, default_store
 from pullstatus.client.errors import InvalidArgument, InvalidEnvironment
 from pullstatus.consumer.terminal import visible
 from pullstatus.errors import InvalidSetting, PullstatusError
-from pullstatus.store import Store, open_store
-from pullstatus.store.url import parse_url
+from pullstatus.store import Store, check_store_url, open_store
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -46,7 +45,7 @@ def plainly(command: Callable[P, R]) -> Callable[P, R]:
 
 def _check_store(_context: click.Context, _parameter: click.Parameter, value: str) -> str:
     try:
-        parse_url(value)
+        check_store_url(value)
     except InvalidSetting as error:
         raise click.BadParameter(str(error)) from error
     return value

@@ -10,10 +10,10 @@ import click
 
 from pullstatus.cli.output import json_option, moment, print_json, print_rows
 from pullstatus.cli.progress import progress
-from pullstatus.cli.session import plainly, say_created, store_option, with_store
+from pullstatus.cli.session import plainly, say_created, store_option
 from pullstatus.cli.surroundings import operator
 from pullstatus.clock import wall_ms
-from pullstatus.store import AuditReport, audit_store, restore_store
+from pullstatus.store import AuditReport, audit_store, backup_store, restore_store
 
 
 @click.command("audit")
@@ -92,7 +92,7 @@ def _as_of(found: AuditReport) -> str:
 def backup(file: Path, store_url: str) -> None:
     """Write a consistent, audited copy of the store to a new FILE, while it is in use."""
     with progress("Copying") as report:
-        with_store(store_url, lambda store: store.backup(file, report))
+        asyncio.run(backup_store(store_url, file, report))
     print_json({"backup": click.format_filename(file), "bytes": file.stat().st_size})
 
 

@@ -43,7 +43,6 @@ class ServeOptions(msgspec.Struct, frozen=True):
         trusted_proxies: addresses whose X-Forwarded-For is believed, separated by commas.
         tls_certificate, tls_key: PEM files; both or none.
         retention_days: how long what was handed out is kept.
-        store_apart: give the store a process of its own.
         reserve_bytes: free bytes on the disk below which no more records are taken.
         upkeep_every_s: seconds between two looks for what is too old.
     """
@@ -55,7 +54,6 @@ class ServeOptions(msgspec.Struct, frozen=True):
     tls_certificate: Path | None = None
     tls_key: Path | None = None
     retention_days: float = limits.HANDED_OUT_RETENTION_DAYS
-    store_apart: bool = False
     reserve_bytes: int = limits.STORE_RESERVE_BYTES
     upkeep_every_s: float = UPKEEP_EVERY_S
 
@@ -119,7 +117,6 @@ class Server:
             self.store = await open_store(
                 self.options.store,
                 server=True,
-                apart=self.options.store_apart,
                 reserve_bytes=self.options.reserve_bytes,
                 on_failure=self._fail,
             )

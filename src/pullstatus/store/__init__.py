@@ -14,13 +14,12 @@ set. It must not know HTTP, signatures, what a record means, or what time it is.
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
 from pullstatus import limits
-from pullstatus.store.url import parse_url
+from pullstatus.store.engines import copying_engine_of, engine_of
 from pullstatus.store.values import (
     Again,
     Append,
@@ -73,6 +72,8 @@ __all__ = [
     "Store",
     "While",
     "audit_store",
+    "backup_store",
+    "check_store_url",
     "open_store",
     "parse_pull_id",
     "pull_id",
@@ -175,14 +176,6 @@ class Store(Protocol):
         """Acts of operators that changed what is handed out, oldest first."""
         ...
 
-    async def backup(self, path: Path, progress: Progress) -> None:
-        """Write a consistent copy, of the moment this begins, to a new file.
-
-        Raises:
-            StoreRefused: `path` exists or can't be written.
-        """
-        ...
-
     async def forget(self, *, accepted_before_ms: int, now_ms: int) -> int:
         """Drop what is remembered to know repeats by; returns how much.
 
@@ -230,23 +223,31 @@ class Store(Protocol):
         ...
 
 
+def check_store_url(url: str) -> None:
+    """Refuse what names no store; whether there is one is not asked.
+
+    Raises:
+        InvalidSetting: no engine has such a URL; the text says what they look like.
+    """
+    engine_of(url).check(url)
+
+
 async def open_store(
     url: str,
     *,
     create: bool = True,
     server: bool = False,
-    apart: bool = False,
     reserve_bytes: int = limits.STORE_RESERVE_BYTES,
     on_failure: Callable[[BaseException], None] | None = None,
 ) -> Store:
-    """Open the store that `url` names; `sqlite:///relative` or `sqlite:////absolute/path`.
+    """Open the store that `url` names; see `pullstatus.store.engines` for what there is.
 
     Args:
-        url: which engine, and where.
-        create: make one if there is none. Without, and not as the server, one in a folder that
-            cannot be written is opened to be read.
-        server: this is the one serving process; a second one on the same store is refused.
-        apart: let a process of its own do the engine's work, with a processor core of its own.
+        url: which engine, where, and what else that engine wants to know.
+        create: make one if there is none. Without, and not as the server, one that cannot be
+            written is opened to be read, where the engine can.
+        server: this is a serving process, for long and for many; an engine that has room for only
+            one of them refuses a second one.
         reserve_bytes: free bytes on the disk below which no more entries are taken.
         on_failure: called once, when the store can take no more work.
 
@@ -254,15 +255,8 @@ async def open_store(
         InvalidSetting: no engine has such a URL.
         StoreRefused: the store is not safe to open; the text says what to change.
     """
-    from pullstatus.store.sqlite import SqliteStore
-
-    return await SqliteStore.open(
-        parse_url(url),
-        create=create,
-        server=server,
-        apart=apart,
-        reserve_bytes=reserve_bytes,
-        on_failure=on_failure,
+    return await engine_of(url).open(
+        url, create=create, server=server, reserve_bytes=reserve_bytes, on_failure=on_failure
     )
 
 
@@ -273,24 +267,28 @@ async def audit_store(url: str, progress: Progress) -> AuditReport:
         InvalidSetting: no engine has such a URL.
         StoreRefused: there is nothing to read there.
     """
-    from pullstatus.store.sqlite.audit import audit_file
-
-    return await asyncio.to_thread(audit_file, parse_url(url).path, progress)
+    return await engine_of(url).audit(url, progress)
 
 
-async def restore_store(
-    url: str, backup: Path, *, at_ms: int, actor: str, progress: Progress
-) -> int:
+async def backup_store(url: str, file: Path, progress: Progress) -> None:
+    """Write a consistent, audited copy, of the moment this begins, to a new file.
+
+    Raises:
+        InvalidSetting: no engine has such a URL, or that one is backed up in another way.
+        StoreRefused: there is no store, `file` exists or can't be written, or the copy isn't sound.
+    """
+    await copying_engine_of(url).backup(url, file, progress)
+
+
+async def restore_store(url: str, file: Path, *, at_ms: int, actor: str, progress: Progress) -> int:
     """Make a new store out of a backup, and begin a new epoch; returns its number.
 
     What waits in it is marked: some of it may have been handed out after the backup was made.
 
     Raises:
-        InvalidSetting: no engine has such a URL.
+        InvalidSetting: no engine has such a URL, or that one is restored in another way.
         StoreRefused: the store exists already, or the backup is none, or not sound.
     """
-    from pullstatus.store.sqlite.copies import restore
-
-    return await asyncio.to_thread(
-        restore, backup, parse_url(url), at_ms=at_ms, actor=actor, progress=progress
+    return await copying_engine_of(url).restore(
+        url, file, at_ms=at_ms, actor=actor, progress=progress
     )

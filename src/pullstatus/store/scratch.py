@@ -13,7 +13,8 @@ from pullstatus.errors import StoreRefused
 def scratch_store(purpose: str) -> Iterator[str]:
     """The URL of a store in a temporary folder that is removed at the end.
 
-    Any file system is good enough for it: nobody is promised what it holds.
+    Any file system is good enough for it: nobody is promised what it holds. A thread of this
+    process does its work, as nothing that is thrown away needs a processor core of its own.
 
     Raises:
         StoreRefused: there is no place for such a folder.
@@ -28,4 +29,4 @@ def scratch_store(purpose: str) -> Iterator[str]:
             " be written, with some MB of room"
         ) from error
     with made as folder:
-        yield f"sqlite:///{folder}/mailboxes.db?file-system=any"
+        yield f"sqlite:///{folder}/mailboxes.db?file-system=any&commits=thread"

@@ -4,6 +4,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.store.engines import sqlite_url
+
 
 @pytest.fixture
 def file(tmp_path: Path) -> Path:
@@ -12,11 +14,8 @@ def file(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def url(file: Path) -> str:
-    """Takes the place of the fixture that goes over all engines."""
-    return f"sqlite:///{file}"
+    """Takes the place of the fixture that goes over all engines.
 
-
-@pytest.fixture
-def apart() -> bool:
-    """These look inside, where the engine shares our process; `test_process` is for the other."""
-    return False
+    These look inside, where the engine shares our process; `test_process` is for the other way.
+    """
+    return sqlite_url(file)

@@ -13,6 +13,7 @@ from pullstatus.store.sqlite import connection, schema
 from pullstatus.store.sqlite.log import CHECKPOINT_PAGES
 from tests.store.build import STATUSES, append, connection_of, data_of, names, pull, records, until
 from tests.store.conftest import Opener
+from tests.store.engines import sqlite_url
 
 pytestmark = pytest.mark.anyio
 
@@ -120,7 +121,7 @@ async def test_a_path_may_be_relative(tmp_path: Path, monkeypatch: pytest.Monkey
 
 async def test_a_missing_folder_is_refused(tmp_path: Path) -> None:
     with pytest.raises(StoreRefused, match="does not exist"):
-        await open_store(f"sqlite:///{tmp_path}/none/store.db", server=True)
+        await open_store(sqlite_url(tmp_path / "none/store.db"), server=True)
     assert names(tmp_path) == []
 
 

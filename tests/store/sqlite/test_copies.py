@@ -14,7 +14,7 @@ from pullstatus.errors import StoreRefused
 from pullstatus.store import restore_store
 from pullstatus.store.sqlite import copies
 from pullstatus.store.sqlite.audit import audit_file
-from pullstatus.store.url import Location
+from pullstatus.store.sqlite.location import Location
 from tests.store.build import STATUSES, append, names, records
 from tests.store.conftest import Opener
 

@@ -15,10 +15,11 @@ import apsw
 import pytest
 
 from pullstatus.errors import OutcomeUnknown, StoreMoved, StoreRefused, StoreUnavailable
-from pullstatus.store import Store, open_store
+from pullstatus.store import Store, backup_store, open_store
 from pullstatus.store.sqlite.audit import audit_file
 from tests.store.build import STATUSES, append, pull, records, until
 from tests.store.conftest import Opener
+from tests.store.engines import sqlite_url
 
 pytestmark = pytest.mark.anyio
 
@@ -173,13 +174,13 @@ def by_zeros(file: Path) -> None:
 @pytest.mark.parametrize("act", [by_a_backup, by_nothing, by_zeros])
 @pytest.mark.parametrize("server", [False, True], ids=["command", "server"])
 async def test_a_file_that_is_written_over_is_left_alone(
-    opener: Opener, file: Path, act: Callable[[Path], None], *, server: bool
+    url: str, opener: Opener, file: Path, act: Callable[[Path], None], *, server: bool
 ) -> None:
     """`cp` over it keeps its inode. Nothing of the old log may get into what was copied there."""
     failures: list[BaseException] = []
     store = await opener(server=server, on_failure=failures.append)
     await store.append(append(STATUSES, records(1)))
-    await store.backup(file.with_name("backup.db"), lambda _done, _total: None)
+    await backup_store(url, file.with_name("backup.db"), lambda _done, _total: None)
     await store.append(append(STATUSES, records(1)))
     act(file)
     shutil.copyfile(file, file.with_name("written.db"))
@@ -237,7 +238,7 @@ async def test_a_link_that_leads_elsewhere_is_noticed(file: Path) -> None:
     link = file.with_name("link.db")
     link.symlink_to(file)
     failures: list[BaseException] = []
-    store = await open_store(f"sqlite:///{link}", server=True, on_failure=failures.append)
+    store = await open_store(sqlite_url(link), server=True, on_failure=failures.append)
     try:
         await store.append(append(STATUSES, records(1)))
         link.unlink()

@@ -13,12 +13,13 @@ import apsw
 import pytest
 
 from pullstatus.errors import StoreRefused
-from pullstatus.store import open_store, restore_store
+from pullstatus.store import backup_store, open_store, restore_store
 from pullstatus.store.sqlite import pairing
 from pullstatus.store.sqlite.audit import audit_file
 from pullstatus.store.sqlite.pairing import NO_PAIR, Word
 from tests.store.build import NOW_MS, STATUSES, append, connection_of, names, pull, records
 from tests.store.conftest import Opener
+from tests.store.engines import sqlite_url
 
 pytestmark = pytest.mark.anyio
 
@@ -66,10 +67,10 @@ async def test_a_file_without_its_log_is_refused(
             os.truncate(log_of(copy), 0)
         for role in (True, False):
             with pytest.raises(StoreRefused, match="not all there is"):
-                await open_store(f"sqlite:///{copy}", server=role)
+                await open_store(sqlite_url(copy), server=role)
         [finding] = audit_file(copy, no_progress).findings
         assert "not all there is" in finding.problem
-    again = await open_store(f"sqlite:///{killed}", server=True)
+    again = await open_store(sqlite_url(killed), server=True)
     await again.close()
     assert remainders(killed) == whole
 
@@ -84,20 +85,20 @@ async def test_a_file_whose_log_is_lost_can_be_restored_from(opener: Opener, fil
     target = file.with_name("rest.db")
     await restore_store(f"sqlite:///{target}", copy, at_ms=1, actor="me", progress=no_progress)
     assert 0 < remainders(target)[0] <= 720
-    await (await open_store(f"sqlite:///{target}", server=True)).close()
+    await (await open_store(sqlite_url(target), server=True)).close()
 
 
-async def test_a_log_of_another_file_is_refused(opener: Opener, file: Path) -> None:
+async def test_a_log_of_another_file_is_refused(url: str, opener: Opener, file: Path) -> None:
     """A backup or an older copy that was put in the place of a file whose log stayed there."""
     store = await opener(server=True)
     await store.append(append(STATUSES, records(3)))
     backup = file.with_name("backup.db")
-    await store.backup(backup, no_progress)
+    await backup_store(url, backup, no_progress)
     await store.append(append(STATUSES, records(3)))
     for content in ("backup", "other"):
         copy = as_killed(file, content)
         if content == "other":
-            other = await open_store(f"sqlite:///{copy.parent}/other.db", server=True)
+            other = await open_store(sqlite_url(copy.parent / "other.db"), server=True)
             await other.append(append(STATUSES, records(1)))
             await other.close()
             shutil.copy(copy.parent / "other.db", copy)
@@ -106,12 +107,12 @@ async def test_a_log_of_another_file_is_refused(opener: Opener, file: Path) -> N
         before = copy.read_bytes(), log_of(copy).read_bytes()
         for role in (True, False):
             with pytest.raises(StoreRefused, match="do not belong together"):
-                await open_store(f"sqlite:///{copy}", server=role)
+                await open_store(sqlite_url(copy), server=role)
         [finding] = audit_file(copy, no_progress).findings
         assert "do not belong together" in finding.problem
         assert (copy.read_bytes(), log_of(copy).read_bytes()) == before
         log_of(copy).unlink()
-        await (await open_store(f"sqlite:///{copy}", server=True)).close()
+        await (await open_store(sqlite_url(copy), server=True)).close()
 
 
 async def test_whoever_folds_the_log_leaves_a_file_that_is_all_there_is(
@@ -125,7 +126,7 @@ async def test_whoever_folds_the_log_leaves_a_file_that_is_all_there_is(
     assert stranger.execute("SELECT tail FROM mailbox").get == 3
     stranger.close()
     assert names(copy.parent) == ["store.db"]
-    again = await open_store(f"sqlite:///{copy}", server=True)
+    again = await open_store(sqlite_url(copy), server=True)
     assert (await again.backlog())[0].accepted == 3
     await again.close()
 
@@ -140,7 +141,7 @@ async def test_a_log_that_grew_over_many_foldings_is_still_the_one(
         await store.pull(pull(STATUSES))
     for number in range(3):
         copy = as_killed(file, f"killed{number}")
-        again = await open_store(f"sqlite:///{copy}", server=True)
+        again = await open_store(sqlite_url(copy), server=True)
         assert (await again.backlog())[0].accepted == 3600
         await again.close()
 
@@ -155,7 +156,7 @@ async def test_a_reader_in_the_way_of_folding_does_no_harm(opener: Opener, file:
     for _ in range(12):
         await store.append(append(STATUSES, [b"x" * 16_000] * 60))
     copy = as_killed(file, "killed")
-    again = await open_store(f"sqlite:///{copy}", server=True)
+    again = await open_store(sqlite_url(copy), server=True)
     assert (await again.backlog())[0].accepted == 720
     await again.close()
     reader.close()
@@ -168,11 +169,11 @@ async def test_one_that_was_cut_off_while_folding_is_settled(opener: Opener, fil
     connection = connection_of(store)
     pairing._commit(connection, needs_log=True)
     copy = as_killed(file, "killed")
-    again = await open_store(f"sqlite:///{copy}", server=True)
+    again = await open_store(sqlite_url(copy), server=True)
     assert (await again.backlog())[0].accepted == 3
     await again.close()
     assert remainders(copy) == [3]
-    await (await open_store(f"sqlite:///{copy}")).close()
+    await (await open_store(sqlite_url(copy))).close()
 
 
 COMMAND = """
@@ -197,15 +198,17 @@ async def test_a_command_that_was_killed_leaves_a_log_that_belongs(file: Path) -
         assert await killed.wait() == -signal.SIGKILL
         assert log_of(file).stat().st_size
         assert remainders(file) == [expected]
-    await (await open_store(f"sqlite:///{file}", server=True)).close()
+    await (await open_store(sqlite_url(file), server=True)).close()
     assert remainders(file) == [4]
 
 
-async def test_a_backup_or_a_restored_store_names_no_log(opener: Opener, file: Path) -> None:
+async def test_a_backup_or_a_restored_store_names_no_log(
+    url: str, opener: Opener, file: Path
+) -> None:
     store = await opener(server=True)
     await store.append(append(STATUSES, records(3)))
     backup = file.with_name("backup.db")
-    await store.backup(backup, no_progress)
+    await backup_store(url, backup, no_progress)
     connection = apsw.Connection(str(backup), flags=apsw.SQLITE_OPEN_READONLY)
     assert Word.parse(connection.pragma("user_version")).pair == NO_PAIR
     assert pairing.find_problem(connection) is None
@@ -232,7 +235,7 @@ def test_a_format_without_any_of_it_is_a_word() -> None:
     assert Word.parse(2) == Word(2, None, needs_log=False)
 
 
-async def test_an_audit_says_of_what_state_it_is(opener: Opener, file: Path) -> None:
+async def test_an_audit_says_of_what_state_it_is(url: str, opener: Opener, file: Path) -> None:
     """It cannot know whether there is a newer one; whoever reads it may."""
     store = await opener(server=True)
     empty = audit_file(file, no_progress)
@@ -243,7 +246,7 @@ async def test_an_audit_says_of_what_state_it_is(opener: Opener, file: Path) -> 
     assert (live.epoch, live.newest_ms, live.log) == (1, NOW_MS + 5000, True)
     assert live.served_ms is not None
     assert abs(live.served_ms - file.with_name("store.db-server").stat().st_mtime * 1000) < 2
-    await store.backup(file.with_name("b.db"), no_progress)
+    await backup_store(url, file.with_name("b.db"), no_progress)
     backup = audit_file(file.with_name("b.db"), no_progress)
     assert (backup.newest_ms, backup.log, backup.served_ms) == (NOW_MS + 5000, False, None)
     target = f"sqlite:///{file.with_name('new.db')}"

@@ -20,8 +20,15 @@ from pullstatus.store.sqlite import SqliteStore, frames
 from pullstatus.store.sqlite.process import ProcessChannel
 from tests.store.build import STATUSES, append, data_of, pull, records, together, until
 from tests.store.conftest import Opener
+from tests.store.engines import sqlite_url
 
 anyio = pytest.mark.anyio
+
+
+@pytest.fixture
+def url(file: Path) -> str:
+    """Takes the place of the one that all the others use."""
+    return sqlite_url(file, "process")
 
 
 def child_of(store: Store) -> subprocess.Popen[bytes]:
@@ -60,7 +67,7 @@ async def test_killed_store_process_leaves_outcomes_unknown_and_takes_no_more(
     opener: Opener,
 ) -> None:
     failures: list[BaseException] = []
-    store = await opener(apart=True, server=True, on_failure=failures.append)
+    store = await opener(server=True, on_failure=failures.append)
     entries = records(2)
     await store.append(append(STATUSES, entries))
     child = child_of(store)
@@ -79,14 +86,14 @@ async def test_killed_store_process_leaves_outcomes_unknown_and_takes_no_more(
             await verb
     await store.close()
     assert len(failures) == 1
-    again = await opener(apart=True, server=True)
+    again = await opener(server=True)
     assert (await data_of(again, STATUSES))[:2] == entries
 
 
 @anyio
 async def test_what_is_gathered_while_the_store_process_dies_is_answered(opener: Opener) -> None:
     """Before it was sent, after the end was seen: it can't have happened."""
-    store = await opener(apart=True)
+    store = await opener()
     asked = asyncio.ensure_future(store.append(append(STATUSES, records(1))))
     await asyncio.sleep(0)  # gathered
     assert isinstance(store, SqliteStore)
@@ -103,7 +110,7 @@ async def test_what_is_gathered_while_the_store_process_dies_is_answered(opener:
 @anyio
 async def test_idle_store_process_that_ends_is_a_failure(opener: Opener) -> None:
     failures: list[BaseException] = []
-    store = await opener(apart=True, on_failure=failures.append)
+    store = await opener(on_failure=failures.append)
     child_of(store).kill()
     await until(lambda: bool(failures))
     assert [type(failure) for failure in failures] == [StoreFailed]
@@ -114,7 +121,7 @@ async def test_idle_store_process_that_ends_is_a_failure(opener: Opener) -> None
 @anyio
 async def test_store_process_ends_only_with_its_server(opener: Opener) -> None:
     """What a terminal or a service manager sends to the whole group is not meant for it."""
-    store = await opener(apart=True)
+    store = await opener()
     child = child_of(store)
     for number in (signal.SIGINT, signal.SIGTERM):
         child.send_signal(number)
@@ -125,7 +132,7 @@ async def test_store_process_ends_only_with_its_server(opener: Opener) -> None:
 
 @anyio
 async def test_closing_folds_the_log(opener: Opener, file: Path) -> None:
-    store = await opener(apart=True)
+    store = await opener()
     entries = records(300)
     asked = together(store, *[append(STATUSES, [entry]) for entry in entries])
     assert await asked == [1] * 300
@@ -139,7 +146,7 @@ async def test_refusal_to_open_is_told_and_leaves_nobody(url: str, file: Path) -
     spoil(file)
     for _ in range(2):  # the lock is free again
         with pytest.raises(StoreCorrupt, match="damaged or no database"):
-            await open_store(url, server=True, apart=True)
+            await open_store(url, server=True)
 
 
 @anyio
@@ -155,13 +162,14 @@ async def test_end_before_anybody_listens_is_heard(url: str, file: Path) -> None
 
 
 @anyio
-async def test_changes_of_others_are_noticed(opener: Opener) -> None:
+async def test_changes_of_others_are_noticed(opener: Opener, file: Path) -> None:
     """Also while nothing is asked: the store process says so of its own accord."""
-    store = await opener(apart=True)
-    other = await opener(apart=False)
+    store = await opener()
+    other = await open_store(sqlite_url(file))
     await other.append(append(STATUSES, records(3)))
     await until(lambda: store.waiting(STATUSES) == 3)
     assert (await store.pull(pull(STATUSES))).count == 3
+    await other.close()
 
 
 @anyio
@@ -186,7 +194,7 @@ from pullstatus.store import open_store
 from tests.store.sqlite.test_process import child_of
 
 async def main():
-    store = await open_store(sys.argv[1], server=True, apart=True)
+    store = await open_store(sys.argv[1], server=True)
     print(child_of(store).pid, flush=True)
     await asyncio.sleep(60)
 
@@ -204,7 +212,7 @@ async def test_store_process_dies_with_its_server(url: str, opener: Opener) -> N
         os.kill(child, signal.SIGSTOP)  # not even busy with something else
         server.kill()
     await until(lambda: gone(child))
-    store = await opener(apart=True, server=True)
+    store = await opener(server=True)
     assert await store.append(append(STATUSES, records(1))) == 1
 
 

@@ -15,9 +15,10 @@ from click.testing import CliRunner, Result
 
 from pullstatus.cli import main
 from pullstatus.errors import StoreRefused
-from pullstatus.store import open_store
+from pullstatus.store import backup_store, open_store
 from tests.store.build import STATUSES, append, data_of, journal_of, names, pull, records
 from tests.store.conftest import Opener
+from tests.store.engines import sqlite_url
 
 pytestmark = pytest.mark.anyio
 
@@ -40,19 +41,19 @@ def read_only(folder: Path) -> Iterator[None]:
 
 
 @pytest.fixture
-async def backup(opener: Opener, tmp_path: Path) -> Path:
+async def backup(url: str, opener: Opener, tmp_path: Path) -> Path:
     """Of a store with three records, one of which was pulled."""
     (tmp_path / "medium").mkdir()
     store = await opener()
     await store.append(append(STATUSES, records(3)))
     await store.pull(pull(STATUSES, 1))
-    await store.backup(tmp_path / "medium" / "b.db", lambda _done, _total: None)
+    await backup_store(url, tmp_path / "medium" / "b.db", lambda _done, _total: None)
     return tmp_path / "medium" / "b.db"
 
 
 async def test_everything_is_read_and_nothing_is_written(backup: Path) -> None:
     with read_only(backup.parent):
-        store = await open_store(f"sqlite:///{backup}", create=False)
+        store = await open_store(sqlite_url(backup), create=False)
         assert not store.created
         assert store.waiting(STATUSES) == 2
         assert len(await data_of(store, STATUSES)) == 3
@@ -65,7 +66,7 @@ async def test_everything_is_read_and_nothing_is_written(backup: Path) -> None:
                 await change
         await store.close()
         with pytest.raises(StoreRefused, match="cannot be written by this user"):
-            await open_store(f"sqlite:///{backup}", server=True)
+            await open_store(sqlite_url(backup), server=True)
     assert names(backup.parent) == ["b.db"]
 
 
@@ -78,7 +79,7 @@ async def test_what_is_no_store_or_an_older_one_is_said(backup: Path) -> None:
     with read_only(backup.parent):
         for file, told in ((backup, "has format 1"), (letter, "damaged or no database")):
             with pytest.raises(StoreRefused, match=told):
-                await open_store(f"sqlite:///{file}", create=False)
+                await open_store(sqlite_url(file), create=False)
 
 
 async def test_commands_that_read(backup: Path) -> None:

@@ -27,6 +27,7 @@ from tests.store.build import (
     until,
 )
 from tests.store.conftest import Opener
+from tests.store.engines import sqlite_url
 
 pytestmark = pytest.mark.anyio
 
@@ -55,7 +56,7 @@ async def test_a_second_server_by_another_name_is_refused(opener: Opener, file: 
     link = file.with_name("link.db")
     link.symlink_to(file)
     with pytest.raises(StoreRefused, match="already serves"):
-        await open_store(f"sqlite:///{link}", server=True)
+        await open_store(sqlite_url(link), server=True)
 
 
 async def test_a_failed_start_lets_go_of_the_lock(

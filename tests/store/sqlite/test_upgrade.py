@@ -32,6 +32,7 @@ from pullstatus.store.sqlite.audit import audit_file
 from pullstatus.store.sqlite.log import Log
 from pullstatus.store.sqlite.operations import Answer, Operation
 from pullstatus.store.sqlite.place import ServerLock
+from tests.store.engines import sqlite_url
 
 MAILBOX = Mailbox(1400006666, Kind.DELIVERY_STATUS)
 REPLIES = Mailbox(1400006666, Kind.REPLY)
@@ -46,7 +47,7 @@ def old_store(path: Path) -> str:
     connection.pragma("application_id", schema.APPLICATION_ID)
     connection.pragma("user_version", 1)
     connection.close()
-    return f"sqlite:///{path}"
+    return sqlite_url(path)
 
 
 async def opened(url: str) -> None:
@@ -75,7 +76,7 @@ def test_pulls_go_on_when_the_appends_beside_them_find_no_room(
         return commit(self, group)
 
     async def run() -> None:
-        store = await open_store(f"sqlite:///{tmp_path}/store.db")
+        store = await open_store(sqlite_url(tmp_path / "store.db"))
         await store.append(Append(MAILBOX, [b"{}"], 1))
         monkeypatch.setattr(Log, "commit", full)
         page, refused = await asyncio.gather(
@@ -102,7 +103,7 @@ def second_format(path: Path) -> str:
     connection.execute((FORMATS / "2.sql").read_text(encoding="ascii"))
     connection.pragma("journal_mode", "wal")
     connection.close()
-    return f"sqlite:///{path}"
+    return sqlite_url(path)
 
 
 def definitions(path: Path) -> list[tuple[str, str]]:
@@ -186,5 +187,5 @@ def test_an_upgraded_store_is_defined_as_a_new_one(
     tmp_path: Path, format_: Callable[[Path], str]
 ) -> None:
     asyncio.run(opened(format_(tmp_path / "old.db")))
-    asyncio.run(opened(f"sqlite:///{tmp_path}/new.db"))
+    asyncio.run(opened(sqlite_url(tmp_path / "new.db")))
     assert definitions(tmp_path / "old.db") == definitions(tmp_path / "new.db")

@@ -158,6 +158,10 @@ def test_a_file_that_names_no_store_is_named_itself(
         ("mysql:///x", "a store URL is sqlite:///"),
         ("sqlite:///x.db?file-system=ext4", "file-system=any"),
         ("sqlite:///x.db?mode=ro", "file-system=any"),
+        ("sqlite:///x.db?", "file-system=any"),
+        ("sqlite:///x.db?file-system=any&", "file-system=any"),
+        ("sqlite:///x.db?commits=here", "commits=process or commits=thread"),
+        ("sqlite:///x.db?commits=thread&commits=process", "commits=process or commits=thread"),
     ],
 )
 def test_what_names_no_store_is_a_wrong_option(folder: Path, url: str, told: str) -> None:

@@ -1,5 +1,60 @@
-"""The embedded engine: one SQLite file, one writer thread with group commit, separate readers."""
+"""The embedded engine: one SQLite file, one writer with group commit, separate readers."""
 
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from pathlib import Path
+
+from pullstatus.store.sqlite import copies
+from pullstatus.store.sqlite.audit import audit_file
 from pullstatus.store.sqlite.engine import SqliteStore
+from pullstatus.store.sqlite.location import parse_url
+from pullstatus.store.values import AuditReport, Progress
 
-__all__ = ["SqliteStore"]
+__all__ = ["SqliteStore", "audit", "backup", "check", "open", "restore"]
+
+
+def check(url: str) -> None:
+    """See `EngineModule.check`."""
+    parse_url(url)
+
+
+async def open(  # noqa: A001 - as every engine's module calls it
+    url: str,
+    *,
+    create: bool,
+    server: bool,
+    reserve_bytes: int,
+    on_failure: Callable[[BaseException], None] | None,
+) -> SqliteStore:
+    """See `open_store`."""
+    return await SqliteStore.open(
+        parse_url(url),
+        create=create,
+        server=server,
+        reserve_bytes=reserve_bytes,
+        on_failure=on_failure,
+    )
+
+
+async def audit(url: str, progress: Progress) -> AuditReport:
+    """See `audit_store`."""
+    return await asyncio.to_thread(audit_file, parse_url(url).path, progress)
+
+
+async def backup(url: str, file: Path, progress: Progress) -> None:
+    """See `backup_store`."""
+    location = parse_url(url)
+    store = await SqliteStore.open(location, create=False)  # refuses what is not safe to copy
+    try:
+        await asyncio.to_thread(copies.backup, store.path, file, progress)
+    finally:
+        await store.close()
+
+
+async def restore(url: str, file: Path, *, at_ms: int, actor: str, progress: Progress) -> int:
+    """See `restore_store`."""
+    return await asyncio.to_thread(
+        copies.restore, file, parse_url(url), at_ms=at_ms, actor=actor, progress=progress
+    )

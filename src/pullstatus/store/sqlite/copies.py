@@ -14,8 +14,8 @@ from pullstatus.errors import StoreRefused
 from pullstatus.store.sqlite import acts, pairing, schema
 from pullstatus.store.sqlite.audit import audit
 from pullstatus.store.sqlite.connection import open_reader, open_writer
+from pullstatus.store.sqlite.location import Location
 from pullstatus.store.sqlite.place import check_no_log, check_place
-from pullstatus.store.url import Location
 from pullstatus.store.values import Progress
 
 COPY_PAGES = 1024  # 8 MiB between two reports of progress

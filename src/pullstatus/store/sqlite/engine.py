@@ -10,8 +10,9 @@ from typing import cast
 
 from pullstatus import limits
 from pullstatus.errors import StoreFull, StoreRefused
-from pullstatus.store.sqlite import chunk, copies, reading, schema
+from pullstatus.store.sqlite import chunk, reading, schema
 from pullstatus.store.sqlite.connection import file_bytes
+from pullstatus.store.sqlite.location import Location
 from pullstatus.store.sqlite.opening import open_committer
 from pullstatus.store.sqlite.operations import Changes, Forget, Mark, Purge
 from pullstatus.store.sqlite.place import (
@@ -28,7 +29,6 @@ from pullstatus.store.sqlite.readonly import ReadOnlyChannel, can_only_be_read
 from pullstatus.store.sqlite.states import slot
 from pullstatus.store.sqlite.thread import ThreadChannel
 from pullstatus.store.sqlite.writer import Channel, Writer
-from pullstatus.store.url import Location
 from pullstatus.store.values import (
     Again,
     Append,
@@ -41,7 +41,6 @@ from pullstatus.store.values import (
     JournalRow,
     Mailbox,
     Page,
-    Progress,
     Pull,
     Redeliver,
     Setting,
@@ -58,6 +57,7 @@ class SqliteStore:
 
     Attributes:
         created: whether opening it has made the file.
+        path: of the file, without links in it.
     """
 
     def __init__(
@@ -65,7 +65,7 @@ class SqliteStore:
     ) -> None:
         """For `open`; takes what it has made."""
         self.created = created
-        self._path = path
+        self.path = path
         self._writer = writer
         self._lock = lock
         self._readers = Readers(path)
@@ -78,11 +78,10 @@ class SqliteStore:
         *,
         create: bool = True,
         server: bool = False,
-        apart: bool = False,
         reserve_bytes: int = limits.STORE_RESERVE_BYTES,
         on_failure: Callable[[BaseException], None] | None = None,
     ) -> SqliteStore:
-        """Open or make a file; the arguments are those of `open_store`.
+        """Open or make a file; the further arguments are those of `open_store`.
 
         Raises:
             StoreRefused: the place, the file or its format is not safe to use.
@@ -100,6 +99,7 @@ class SqliteStore:
             check_begins(path)
         _make_private(path)
         lock = ServerLock(path) if server else None
+        apart = server if location.apart is None else location.apart
         try:
             channel = await _channel(
                 path, name, lock, server=server, apart=apart, reserve_bytes=reserve_bytes
@@ -275,14 +275,10 @@ class SqliteStore:
             report.commits,
             report.commit_s,
             report.operations,
-            file_bytes(self._path),
+            file_bytes(self.path),
             report.room,
             self._writer.commits,
         )
-
-    async def backup(self, path: Path, progress: Progress) -> None:
-        """See `Store.backup`."""
-        await asyncio.to_thread(copies.backup, self._path, path, progress)
 
     async def close(self) -> None:
         """See `Store.close`."""

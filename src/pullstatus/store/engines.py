@@ -1,0 +1,109 @@
+"""The engines there are, by the scheme of their URL. Each is imported when a URL asks for it.
+
+To add one, add a row to `ENGINES`. Its module need not be importable where nobody names it.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, NamedTuple, Protocol, cast, runtime_checkable
+
+from pullstatus.errors import InvalidSetting
+from pullstatus.store.values import AuditReport, Progress
+
+if TYPE_CHECKING:  # which imports this table
+    from pullstatus.store import Store
+
+
+class EngineModule(Protocol):
+    """What the module of every engine offers; the functions of `pullstatus.store` lead here."""
+
+    def check(self, url: str) -> None:
+        """Refuse a URL that this engine cannot read; touches nothing.
+
+        Raises:
+            InvalidSetting: saying what its URLs look like.
+        """
+        ...
+
+    async def open(
+        self,
+        url: str,
+        *,
+        create: bool,
+        server: bool,
+        reserve_bytes: int,
+        on_failure: Callable[[BaseException], None] | None,
+    ) -> Store:
+        """See `open_store`."""
+        ...
+
+    async def audit(self, url: str, progress: Progress) -> AuditReport:
+        """See `audit_store`."""
+        ...
+
+
+@runtime_checkable
+class CopyingModule(Protocol):
+    """What an engine's module offers beside if it makes copies of its stores itself."""
+
+    async def backup(self, url: str, file: Path, progress: Progress) -> None:
+        """See `backup_store`."""
+        ...
+
+    async def restore(
+        self, url: str, file: Path, *, at_ms: int, actor: str, progress: Progress
+    ) -> int:
+        """See `restore_store`."""
+        ...
+
+
+class Row(NamedTuple):
+    """An engine.
+
+    Attributes:
+        module: an `EngineModule`, perhaps a `CopyingModule`, by its name.
+        form: what its URLs look like.
+        copies: how its stores are backed up and restored, if the module does not.
+    """
+
+    module: str
+    form: str
+    copies: str = ""
+
+
+ENGINES: Final[Mapping[str, Row]] = {
+    "sqlite": Row("pullstatus.store.sqlite", "sqlite:///FILE"),
+}
+
+
+def engine_of(url: str) -> EngineModule:
+    """The module of the engine that a URL names.
+
+    Raises:
+        InvalidSetting: no engine has such a URL.
+    """
+    return cast("EngineModule", importlib.import_module(_row(url).module))
+
+
+def copying_engine_of(url: str) -> CopyingModule:
+    """The module of the engine that a URL names, which can back up and restore.
+
+    Raises:
+        InvalidSetting: no engine has such a URL, or that one does not; what to use instead.
+    """
+    row = _row(url)
+    module = importlib.import_module(row.module)
+    if not isinstance(module, CopyingModule):
+        raise InvalidSetting(f"a store at {row.form} is not copied by pullstatus: {row.copies}")
+    return module
+
+
+def _row(url: str) -> Row:
+    row = ENGINES.get(url.partition(":")[0])
+    if row is None:
+        forms = " or ".join(row.form for row in ENGINES.values())
+        raise InvalidSetting(f"a store URL is {forms}; there is no other engine")
+    return row

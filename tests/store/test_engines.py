@@ -1,0 +1,69 @@
+"""Engines are found by the scheme of a URL, and imported when one asks for them."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+from pullstatus.errors import InvalidSetting
+from pullstatus.store import (
+    backup_store,
+    check_store_url,
+    engines,
+    open_store,
+    restore_store,
+    sqlite,
+)
+from pullstatus.store.engines import CopyingModule, EngineModule, Row
+
+pytestmark = pytest.mark.anyio
+
+
+def no_progress(_done: int, _total: int) -> None:
+    pass
+
+
+def test_the_embedded_engine_offers_all_there_is() -> None:
+    """A type checker reads this, too."""
+    module: EngineModule = sqlite
+    copying: CopyingModule = sqlite
+    assert engines.engine_of("sqlite:///x.db") is module
+    assert engines.copying_engine_of("sqlite:///x.db") is copying
+
+
+@pytest.mark.parametrize("url", ["mysql://x/y", "", "store.db", "SQLITE:///x.db", "://x"])
+async def test_an_unknown_scheme_is_told_those_that_there_are(
+    url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    more = {**engines.ENGINES, "other": Row("no.such.module", "other://HOST")}
+    monkeypatch.setattr(engines, "ENGINES", more)
+    for refused in (lambda: check_store_url(url), lambda: engines.copying_engine_of(url)):
+        with pytest.raises(InvalidSetting, match="a store URL is sqlite:///FILE or other://HOST"):
+            refused()
+    with pytest.raises(InvalidSetting):
+        await open_store(url)
+
+
+async def test_an_engine_that_makes_no_copies_says_what_to_use(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "plain_engine", ModuleType("plain_engine"))
+    row = Row("plain_engine", "plain://HOST", "use plain-dump")
+    monkeypatch.setattr(engines, "ENGINES", {"plain": row})
+    file = tmp_path / "b"
+    with pytest.raises(InvalidSetting, match=r"plain://HOST.*: use plain-dump"):
+        await backup_store("plain://a", file, no_progress)
+    with pytest.raises(InvalidSetting, match=r"plain://HOST.*: use plain-dump"):
+        await restore_store("plain://a", file, at_ms=1, actor="me", progress=no_progress)
+
+
+def test_an_engine_is_imported_when_it_is_asked_for() -> None:
+    program = (
+        "import sys; from pullstatus import store; assert 'apsw' not in sys.modules;"
+        "store.check_store_url('sqlite:///x.db'); assert 'apsw' in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True)
