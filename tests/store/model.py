@@ -9,6 +9,7 @@ import msgspec
 
 from pullstatus.errors import KeyReused, ReplayRefused, SettingChanged
 from pullstatus.store import (
+    NO_TICKET,
     Again,
     Append,
     Backlog,
@@ -31,7 +32,7 @@ Answer = int | Page | type[KeyReused] | type[ReplayRefused] | type[SettingChange
 class Box(msgspec.Struct):
     """One mailbox: all it ever got, and what became of it."""
 
-    entries: list[tuple[int, bytes]] = []
+    entries: list[tuple[int, bytes, bytes]] = []  # when, what, by which ticket
     journal: list[JournalRow] = []
     purged: int = 0
     left: Counter[Outcome] = msgspec.field(default_factory=Counter)
@@ -91,7 +92,7 @@ class Model:
                     fresh.append(entry)
         if fresh:
             box = self.boxes.setdefault(operation.mailbox, Box())
-            box.entries += [(operation.at_ms, entry) for entry in fresh]
+            box.entries += [(operation.at_ms, entry, operation.ticket) for entry in fresh]
         return len(operation.entries)
 
     def pull(self, operation: Pull) -> Answer:
@@ -121,6 +122,7 @@ class Model:
             operation.key,
             operation.count_max,
             operation.proof,
+            operation.ticket,
         )
         box.leave(row)
         return self._page(box, row)
@@ -136,7 +138,7 @@ class Model:
         count = last - box.cursor
         if count:
             row = (operation.mailbox, box.cursor + 1, count, operation.outcome, operation.at_ms)
-            box.leave(JournalRow(*row, "", None, 0, ""))
+            box.leave(JournalRow(*row, "", None, 0, "", operation.ticket))
         return count
 
     def redeliver(self, operation: Redeliver) -> int | type[SettingChanged] | None:
@@ -154,7 +156,7 @@ class Model:
                 Again(len(box.entries) + 1, count, first_seq, self.acts)
             )
             originals = box.entries[first_seq - 1 :][:count]
-            box.entries += [(operation.at_ms, data) for _, data in originals]
+            box.entries += [(operation.at_ms, data, NO_TICKET) for _, data, _ in originals]
         return sum(count for _, _, count in operation.ranges)
 
     def purge(self, left_before_ms: int) -> int:
@@ -234,5 +236,5 @@ class Model:
         ]
 
     def _page(self, box: Box, row: JournalRow, *, repeated: bool = False) -> Page:
-        taken = [data for _, data in box.entries[row.first_seq - 1 :][: row.count]]
+        taken = [data for _, data, _ in box.entries[row.first_seq - 1 :][: row.count]]
         return Page(row.first_seq, row.count, b",".join(taken), box.waiting, repeated)

@@ -23,6 +23,7 @@ from pullstatus.store import (
     Pull,
     Redeliver,
     Store,
+    Tickets,
     While,
     open_store,
     pull_id,
@@ -228,6 +229,38 @@ async def test_every_page_has_its_journal_row(store: Store) -> None:
     check_journal(rows, 5)
     assert await journal_of(store, STATUSES, 2) == rows[1:]
     assert await journal_of(store, REPLIES) == []
+
+
+async def test_what_was_written_tells_by_which_operation(store: Store) -> None:
+    """Each entry and each journal row its ticket: of many at once, and of one over several chunks.
+
+    A repeat is told the first one's; what found nothing to do, or was refused, left none.
+    """
+    ticket = Tickets(bytes)
+    batches = [
+        msgspec.structs.replace(append(STATUSES, records(size)), ticket=ticket())
+        for size in (1, 250, 3, 1, 0, 99, 100)
+    ]
+    await together(store, *batches)
+    by = {entry: batch.ticket for batch in batches for entry in batch.entries}
+    found = await entries_of(store, STATUSES)
+    assert len(found) == 454
+    assert [entry.ticket for entry in found] == [by[entry.data] for entry in found]
+
+    first, again, other = ticket(), ticket(), ticket()
+    for asked in (first, again):
+        keyed = pull(STATUSES, 7, key="k")
+        await store.pull(msgspec.structs.replace(keyed, ticket=asked))
+    await store.discard(Discard(STATUSES, Outcome.ERASED, NOW_MS, ticket=other))
+    await store.pull(msgspec.structs.replace(pull(STATUSES, key="l"), ticket=ticket()))
+    assert [row.ticket for row in await journal_of(store, STATUSES)] == [first, other]
+
+    [known, fresh] = records(2)
+    for entries, numbers, asked in (([known], [1], first), ([known, fresh], [1, 2], again)):
+        batch = fingerprinted(REPLIES, entries, numbers)
+        await store.append(msgspec.structs.replace(batch, ticket=asked))
+    assert [entry.ticket for entry in await entries_of(store, REPLIES)] == [first, again]
+    assert [entry.ticket for entry in await entries_of(store, REPLIES, 2)] == [again]
 
 
 async def test_a_long_journal_is_read_whole(store: Store) -> None:

@@ -44,6 +44,7 @@ from pullstatus.store import (
     RepeatKey,
     Setting,
     Store,
+    Tickets,
     While,
     open_store,
 )
@@ -117,6 +118,7 @@ class Machine(RuleBasedStateMachine):
         self._runner = self._stack.enter_context(asyncio.Runner())
         self.model = Model()
         self.now_ms = NOW_MS
+        self.ticket = Tickets(bytes)
         self.store: Store
 
     @initialize()
@@ -136,7 +138,7 @@ class Machine(RuleBasedStateMachine):
         return self._runner.run(verb)
 
     def dated(self, operation: Append | Pull) -> Append | Pull:
-        dated = msgspec.structs.replace(operation, at_ms=self.now_ms)
+        dated = msgspec.structs.replace(operation, at_ms=self.now_ms, ticket=self.ticket())
         if isinstance(dated, Pull) and dated.once is not None:
             until_ms = self.now_ms + dated.once.until_ms
             dated = msgspec.structs.replace(dated, once=Once(dated.once.nonce, until_ms))
@@ -148,6 +150,7 @@ class Machine(RuleBasedStateMachine):
         return None if name is None else While(name, self.model.revision(name) - age)
 
     def check(self, operation: Append | Pull) -> None:
+        operation = msgspec.structs.replace(operation, ticket=self.ticket())
         expected = self.model.do(operation)
         [answer] = self.run(together(self.store, operation))
         assert same(answer, expected)
@@ -285,7 +288,8 @@ class Machine(RuleBasedStateMachine):
     ) -> None:
         before_ms = None if age_ms is None else self.now_ms - age_ms + 1
         condition = self.condition(data)
-        operation = Discard(mailbox, outcome, self.now_ms, before_ms, condition)
+        ticket = self.ticket()
+        operation = Discard(mailbox, outcome, self.now_ms, before_ms, condition, ticket)
         self.settle(self.store.discard(operation), self.model.discard(operation))
 
     @rule(data=st.data(), count=st.integers(1, 2))

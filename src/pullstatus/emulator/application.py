@@ -95,7 +95,7 @@ class EmulatedRoutes(Routes):
     def __init__(self, store: Store, registry: Registry, scenario: Scenario) -> None:
         """Wire the calls to `store`. Its application must exist there."""
         super().__init__(store, registry)
-        self.emulation = Emulation(scenario, store, self.figures)
+        self.emulation = Emulation(scenario, store, self.figures, self.tickets)
         self._control = Control(self.emulation)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

@@ -97,6 +97,7 @@ class Emulation:
         scenario: Scenario,
         store: Store,
         figures: Figures,
+        tickets: Callable[[], bytes],
         *,
         now_s: Callable[[], float] = time.time,
         monotonic_s: Callable[[], float] = time.monotonic,
@@ -109,6 +110,7 @@ class Emulation:
         self.now_s = now_s
         self._monotonic_s = monotonic_s
         self._figures = figures
+        self._tickets = tickets
         self._templates = {template.id: template for template in scenario.templates}
         self._changed = asyncio.Event()
         self._order = itertools.count()
@@ -130,7 +132,8 @@ class Emulation:
         """Begin the scenario anew: empty mailboxes but for what is there at the start."""
         self._begin()
         for mailbox in self._mailboxes():
-            await self.store.discard(Discard(mailbox, Outcome.ERASED, self.now_ms()))
+            erasure = Discard(mailbox, Outcome.ERASED, self.now_ms(), ticket=self._tickets())
+            await self.store.discard(erasure)
         # With their journal goes what an Idempotency-Key got.
         await self.store.purge(left_before_ms=self.now_ms() + 1)
         traffic = self.scenario.traffic
@@ -165,7 +168,7 @@ class Emulation:
         """Put encoded records at the tail of a mailbox, a thousand at a time."""
         for start in range(0, len(entries), limits.INGEST_RECORDS_MAX):
             part = list(entries[start : start + limits.INGEST_RECORDS_MAX])
-            await self.store.append(Append(mailbox, part, self.now_ms()))
+            await self.store.append(Append(mailbox, part, self.now_ms(), ticket=self._tickets()))
             self._figures.records_in[mailbox.kind] += len(part)
 
     async def feed(

@@ -41,6 +41,7 @@ async def append(
     *,
     sender: str,
     now_ms: int,
+    ticket: bytes,
     key: str | None = None,
     body: bytes = b"",
 ) -> int:
@@ -48,6 +49,7 @@ async def append(
 
     Args:
         sender: the name of who sends; keys and repeated records are told apart by sender.
+        ticket: what the store knows this by; see `store.Tickets`.
         key: the sender's Idempotency-Key, with the `body` it came with: the same batch sent again
             within `limits.INGEST_REPEAT_S` is acknowledged again and stored once.
 
@@ -71,7 +73,7 @@ async def append(
     if receipts.fingerprints is not None:
         fingerprints = Fingerprints(scope, receipts.fingerprints)
     return await store.append(
-        Append(mailbox, receipts.entries, now_ms, repeat_key, fingerprints, live.while_set)
+        Append(mailbox, receipts.entries, now_ms, repeat_key, fingerprints, live.while_set, ticket)
     )
 
 
@@ -86,12 +88,14 @@ async def pull(
     once: Once | None,
     key: str | None,
     now_ms: int,
+    ticket: bytes,
 ) -> Page:
     """Take a page out of one of an application's mailboxes; durable on return.
 
     Args:
         proof: what the request was proven by, for the journal.
         once: what a strict application lets come once only; None: its face has no such thing.
+        ticket: what the store knows this by; see `store.Tickets`.
 
     Raises:
         KeyReused: the key came before with another type or max.
@@ -111,5 +115,6 @@ async def pull(
             once if live.application.strict else None,
             live.while_set,
             live.application.former,
+            ticket,
         )
     )

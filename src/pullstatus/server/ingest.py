@@ -89,12 +89,19 @@ class _Door:
     name: str
 
     def __init__(
-        self, store: Store, registry: Registry, figures: Figures, *, now_ms: Callable[[], int]
+        self,
+        store: Store,
+        registry: Registry,
+        figures: Figures,
+        *,
+        now_ms: Callable[[], int],
+        tickets: Callable[[], bytes],
     ) -> None:
         self._store = store
         self._registry = registry
         self._figures = figures
         self._now_ms = now_ms
+        self._tickets = tickets
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request; hang up when the outcome is not known."""
@@ -227,6 +234,7 @@ class _Door:
                     receipts,
                     sender=token.name,
                     now_ms=self._now_ms(),
+                    ticket=self._tickets(),
                     key=key,
                     body=body,
                 )

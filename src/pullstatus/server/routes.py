@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 import time
 from collections.abc import Callable, Mapping
 from time import perf_counter
@@ -33,7 +34,7 @@ from pullstatus.server.http import (
 )
 from pullstatus.server.ingest import CallbackDoor, IngestDoor
 from pullstatus.server.v5 import PullCall
-from pullstatus.store import Store
+from pullstatus.store import Store, Tickets
 from pullstatus.wire.v5 import answer
 from pullstatus.wire.v5.codes import Result
 from pullstatus.wire.v5.pull import PULL_PATH
@@ -49,21 +50,24 @@ class Routes:
         *,
         now_ms: Callable[[], int] = wall_ms,
         monotonic_s: Callable[[], float] = time.monotonic,
+        random_bytes: Callable[[int], bytes] = secrets.token_bytes,
     ) -> None:
         """Wire the calls to `store`.
 
         Args:
             now_ms: the wall clock; only the acceptance of a signature depends on it.
             monotonic_s: the clock for rates.
+            random_bytes: so many bytes at random; what operations are known by begins with some.
         """
         self.ready = True
         self._store = store
         self._now_ms = now_ms
         self.figures = Figures()
         self.admission = Admission(registry, RateLimiter(monotonic_s))
-        self._pull = PullCall(store, self.admission, self.figures, now_ms=now_ms)
-        self._ingest = IngestDoor(store, registry, self.figures, now_ms=now_ms)
-        self._callback = CallbackDoor(store, registry, self.figures, now_ms=now_ms)
+        self.tickets = tickets = Tickets(random_bytes)
+        self._pull = PullCall(store, self.admission, self.figures, now_ms=now_ms, tickets=tickets)
+        self._ingest = IngestDoor(store, registry, self.figures, now_ms=now_ms, tickets=tickets)
+        self._callback = CallbackDoor(store, registry, self.figures, now_ms=now_ms, tickets=tickets)
         self._rest = Starlette(
             routes=[
                 Route("/healthz", self._healthz),

@@ -65,11 +65,13 @@ class PullCall:
         figures: Figures,
         *,
         now_ms: Callable[[], int],
+        tickets: Callable[[], bytes],
     ) -> None:
         self._store = store
         self._admission = admission
         self._figures = figures
         self._now_ms = now_ms
+        self._tickets = tickets
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request; hang up when the outcome is not known."""
@@ -130,6 +132,7 @@ class PullCall:
                 once=_once(request),
                 key=key,
                 now_ms=now_ms,
+                ticket=self._tickets(),
             )
             try:
                 return await self._hand_out(live, kind, asking, scope)

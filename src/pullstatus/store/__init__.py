@@ -20,7 +20,10 @@ from typing import Protocol
 
 from pullstatus import limits
 from pullstatus.store.engines import copying_engine_of, engine_of
+from pullstatus.store.tickets import Tickets
 from pullstatus.store.values import (
+    NO_TICKET,
+    TICKET_BYTES,
     Again,
     Append,
     AuditReport,
@@ -48,6 +51,8 @@ from pullstatus.store.values import (
 )
 
 __all__ = [
+    "NO_TICKET",
+    "TICKET_BYTES",
     "Again",
     "Append",
     "AuditReport",
@@ -70,6 +75,7 @@ __all__ = [
     "RepeatKey",
     "Setting",
     "Store",
+    "Tickets",
     "While",
     "audit_store",
     "backup_store",

@@ -16,6 +16,10 @@ import msgspec
 from pullstatus.durations import Durations
 from pullstatus.records import Kind
 
+TICKET_BYTES = 16
+NO_TICKET = bytes(TICKET_BYTES)
+"""Of an operation about which nobody will ask, and of what is older than tickets."""
+
 Progress = Callable[[int, int], None]
 """Told how much is done, and of how much, while something long goes on."""
 
@@ -70,6 +74,8 @@ class Append(msgspec.Struct, frozen=True, gc=False):
 
     Attributes:
         while_set: refuse it when this no longer holds.
+        ticket: what this operation is known by, `TICKET_BYTES` that no other has; stored with what
+            it wrote.
     """
 
     mailbox: Mailbox
@@ -78,6 +84,7 @@ class Append(msgspec.Struct, frozen=True, gc=False):
     repeat_key: RepeatKey | None = None
     fingerprints: Fingerprints | None = None
     while_set: While | None = None
+    ticket: bytes = NO_TICKET
 
 
 class Once(msgspec.Struct, frozen=True, gc=False):
@@ -98,6 +105,7 @@ class Pull(msgspec.Struct, frozen=True, gc=False):
         while_set: refuse it when this no longer holds.
         keyed_after: for each kind, in their order, the number of the last entry whose page `key`
             does not bring back; empty: it brings back every page.
+        ticket: as that of `Append`.
     """
 
     mailbox: Mailbox
@@ -109,6 +117,7 @@ class Pull(msgspec.Struct, frozen=True, gc=False):
     once: Once | None = None
     while_set: While | None = None
     keyed_after: tuple[int, ...] = ()
+    ticket: bytes = NO_TICKET
 
 
 class Page(msgspec.Struct, frozen=True, gc=False):
@@ -148,6 +157,7 @@ class Discard(msgspec.Struct, frozen=True):
         outcome: why; `EXPIRED` or `ERASED`.
         accepted_before_ms: only entries accepted before that; None: all that wait.
         while_set: refuse it when this no longer holds.
+        ticket: as that of `Append`.
     """
 
     mailbox: Mailbox
@@ -155,6 +165,7 @@ class Discard(msgspec.Struct, frozen=True):
     at_ms: int
     accepted_before_ms: int | None = None
     while_set: While | None = None
+    ticket: bytes = NO_TICKET
 
 
 class Redeliver(msgspec.Struct, frozen=True):
@@ -211,15 +222,20 @@ class Backlog(msgspec.Struct, frozen=True):
 
 
 class Entry(msgspec.Struct, frozen=True):
-    """One stored item, whether it was handed out or waits."""
+    """One stored item, whether it was handed out or waits; `ticket`: of what appended it."""
 
     seq: int
     accepted_ms: int
     data: bytes
+    ticket: bytes = NO_TICKET
 
 
 class JournalRow(msgspec.Struct, frozen=True):
-    """What became of one range: a row for each, written in the commit that moved the cursor."""
+    """What became of one range: a row for each, written in the commit that moved the cursor.
+
+    Attributes:
+        ticket: of the operation that moved it.
+    """
 
     mailbox: Mailbox
     first_seq: int
@@ -230,6 +246,7 @@ class JournalRow(msgspec.Struct, frozen=True):
     key: str | None
     count_max: int
     proof: str
+    ticket: bytes = NO_TICKET
 
     @property
     def pull_id(self) -> str:

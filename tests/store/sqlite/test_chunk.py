@@ -1,9 +1,12 @@
 """Chunks, as bytes: what is packed comes out again, whole or cut, and no damage goes unseen."""
 
+import itertools
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pullstatus.store import NO_TICKET, TICKET_BYTES
 from pullstatus.store.sqlite import chunk
 
 keys = st.integers(0, 2**63 - 1)
@@ -19,6 +22,22 @@ def test_entries_come_out_as_they_went_in(key: int, entries: list[bytes]) -> Non
     assert chunk.checksum(key, bounds, body) == checksum
     assert chunk.damaged(len(entries), bounds, body) == []
     assert list(chunk.proven(key, len(entries), checksum, bounds, body)) == list(enumerate(entries))
+
+
+@given(st.lists(st.integers(0, 3), min_size=1, max_size=100))
+def test_the_ticket_of_each_entry_comes_out_as_it_went_in(numbers: list[int]) -> None:
+    """Also where two that are alike do not lie together, as those that are none."""
+    tickets = [number.to_bytes(TICKET_BYTES) for number in numbers]
+    label = chunk.label(tickets)
+    assert chunk.tickets(label, len(tickets)) == tickets
+    assert len(label) == (TICKET_BYTES + 1) * sum(1 for _ in itertools.groupby(tickets))
+
+
+@pytest.mark.parametrize(
+    "label", [None, b"", b"1" * 16, b"1" * 16 + b"\x02", b"1" * 16 + b"\3" * 9]
+)
+def test_a_label_that_does_not_fit_its_chunk_tells_nothing(label: bytes | None) -> None:
+    assert chunk.tickets(label, 3) == [NO_TICKET] * 3
 
 
 @given(keys, entries_lists)

@@ -20,7 +20,7 @@ from pullstatus.receipts import Receipts
 from pullstatus.receipts.batch import read_batch
 from pullstatus.receipts.tencent import read_callback
 from pullstatus.records import Kind
-from pullstatus.store import Outcome, Page, Store, open_store
+from pullstatus.store import Outcome, Page, Store, Tickets, open_store
 from tests.harness import statuses
 
 T = TypeVar("T")
@@ -34,6 +34,9 @@ _hex = (f"{number:x}" for number in itertools.count(1))
 
 def random_hex(size: int) -> str:
     return next(_hex).zfill(2 * size)
+
+
+ticket = Tickets(bytes)
 
 
 async def create(store: Store) -> None:
@@ -65,7 +68,14 @@ async def feed(store: Store, live: Live, *, key: str | None = None, callback: bo
     if callback:
         receipts = read_callback(f"[{_line(statuses(1)[0])}]".encode(), NOW_MS // 1000)
     return await mailbox.append(
-        store, live, receipts, sender="gateway", now_ms=NOW_MS, key=key, body=body
+        store,
+        live,
+        receipts,
+        sender="gateway",
+        now_ms=NOW_MS,
+        ticket=ticket(),
+        key=key,
+        body=body,
     )
 
 
@@ -80,6 +90,7 @@ async def take(store: Store, live: Live, *, key: str | None = None) -> Page:
         once=None,
         key=key,
         now_ms=NOW_MS,
+        ticket=ticket(),
     )
 
 

@@ -26,6 +26,7 @@ class FakeStore:
 
     def __init__(self) -> None:
         self.appended: list[Append] = []
+        self.pulled: list[Pull] = []
         self.append_answer: int | BaseException = 1
         self.pull_answer: Page | BaseException = Page(0, 0, b"", 0)
         self.oldest_ms: int | None = None
@@ -35,7 +36,8 @@ class FakeStore:
         self.appended.append(operation)
         return _given(self.append_answer)
 
-    async def pull(self, _operation: Pull) -> Page:
+    async def pull(self, operation: Pull) -> Page:
+        self.pulled.append(operation)
         return _given(self.pull_answer)
 
     async def oldest_waiting_ms(self) -> int | None:

@@ -9,7 +9,9 @@ from typing import Any, TypeVar
 import pytest
 import structlog
 
-from pullstatus.errors import OutcomeUnknown, StoreCorrupt, StoreUnavailable
+from pullstatus import limits
+from pullstatus.errors import OutcomeUnknown, SettingChanged, StoreCorrupt, StoreUnavailable
+from pullstatus.store import NO_TICKET
 from tests.harness import Answer, status
 from tests.unit.server.asgi import APP, SECRET, Served
 
@@ -196,3 +198,23 @@ def test_age_of_the_oldest_is_never_negative(oldest_ms: int | None, age_s: float
     served.store.oldest_ms = oldest_ms
     figures = asyncio.run(served.figures())
     assert figures["pullstatus_oldest_waiting_seconds"] == age_s
+
+
+def test_every_operation_has_a_ticket_of_its_own() -> None:
+    """Of whichever call, and also one that is tried again because its application was changed."""
+
+    async def ask(served: Served) -> None:
+        for _ in range(2):
+            await served.pull()
+            await served.ingest([status(1)])
+            await served.callback([status(1)])
+
+    served = Served()
+    run(ask(served))
+    changed = Served()
+    changed.store.pull_answer = SettingChanged("changed")
+    run(changed.pull())
+    assert len(changed.store.pulled) == limits.OVERTAKEN_MAX
+    for operations in (served.store.pulled + served.store.appended, changed.store.pulled):
+        tickets = {operation.ticket for operation in operations}
+        assert len(tickets - {NO_TICKET}) == len(operations)

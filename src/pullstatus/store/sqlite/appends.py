@@ -17,6 +17,7 @@ def append(transaction: Transaction, operations: Sequence[Append]) -> list[Answe
     """Carry out the appends of one mailbox, in order; one answer each."""
     answers: list[Answer] = []
     fresh: list[bytes] = []
+    tickets: list[bytes] = []
     for operation in operations:
         refusal = transaction.conditions.refuses(operation.while_set)
         if refusal is not None:
@@ -32,11 +33,12 @@ def append(transaction: Transaction, operations: Sequence[Append]) -> list[Answe
             fresh += operation.entries
         else:
             fresh += _unseen(transaction, operation, operation.fingerprints)
+        tickets += [operation.ticket] * (len(fresh) - len(tickets))
     if fresh:
         last = operations[-1]
         states = transaction.states
         state = states.draft(last.mailbox) or states.create(last.mailbox)
-        transaction.pack(state, fresh, last.at_ms)
+        transaction.pack(state, fresh, last.at_ms, tickets)
     return answers
 
 

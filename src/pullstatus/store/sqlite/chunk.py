@@ -13,6 +13,10 @@ from collections.abc import Iterator, Sequence
 
 from xxhash import xxh3_64_intdigest
 
+from pullstatus.store.values import NO_TICKET, TICKET_BYTES
+
+_PART_BYTES = TICKET_BYTES + 1  # of a label
+_COUNTS = [bytes((count,)) for count in range(256)]
 _SIGNED = (1 << 63) - 1  # SQLite integers are signed
 _HALF = (1 << 32) - 1
 
@@ -24,6 +28,29 @@ def pack(key: int, entries: Sequence[bytes]) -> tuple[int, bytes, bytes]:
     sums = [xxh3_64_intdigest(entry) & _HALF for entry in entries]
     bounds = struct.pack(f"<{2 * len(sums)}I", *sizes, *sums)
     return checksum(key, bounds, body), bounds, body
+
+
+def label(tickets: Sequence[bytes]) -> bytes:
+    """By what the entries of a chunk came, given the ticket of each.
+
+    For each append that has a part in it: its ticket, and how many entries that part has.
+    """
+    parts: list[bytes] = []
+    own, count = tickets[0], 0
+    for ticket in tickets:
+        if ticket != own:
+            parts += (own, _COUNTS[count])
+            own, count = ticket, 0
+        count += 1
+    return b"".join((*parts, own, _COUNTS[count]))
+
+
+def tickets(label: bytes | None, count: int) -> list[bytes]:
+    """The ticket of each of `count` entries; `NO_TICKET` if the label does not tell."""
+    told = label or b""
+    parts = [told[start : start + _PART_BYTES] for start in range(0, len(told), _PART_BYTES)]
+    found = [part[:TICKET_BYTES] for part in parts for _ in range(part[-1])]
+    return found if len(found) == count else [NO_TICKET] * count
 
 
 def checksum(key: int, bounds: bytes, body: bytes) -> int:

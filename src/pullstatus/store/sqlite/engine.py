@@ -213,11 +213,12 @@ class SqliteStore:
             )
             if not rows:
                 return
-            for row_key, count, accepted_ms, checksum, bounds, body in rows:
+            for row_key, count, accepted_ms, checksum, bounds, body, label in rows:
+                tickets = chunk.tickets(label, len(bounds) // 8)
                 for place, data in chunk.proven(row_key, count, checksum, bounds, body):
                     seq = (row_key & schema.SEQ_MASK) + place
                     if seq >= first_seq and (containing is None or containing in data):
-                        yield Entry(seq, accepted_ms, data)
+                        yield Entry(seq, accepted_ms, data, tickets[place])
             key = rows[-1][0] + 1
 
     async def journal(

@@ -51,7 +51,7 @@ def _take(transaction: Transaction, state: State, head: Head, operation: Pull) -
     first_seq = state.cursor + 1
     count, data = head.take(min(operation.count_max, state.tail - state.cursor))
     transaction.connection.execute(
-        "INSERT INTO journal VALUES (?, ?, 0, ?, ?, ?, ?, ?, NULL, NULL, NULL, NULL)",
+        "INSERT INTO journal VALUES (?, ?, 0, ?, ?, ?, ?, ?, ?, NULL, NULL, NULL)",
         (
             state.key | first_seq,
             count,
@@ -60,6 +60,7 @@ def _take(transaction: Transaction, state: State, head: Head, operation: Pull) -
             operation.key,
             operation.count_max,
             operation.proof,
+            operation.ticket,
         ),
     )
     state.leave(Outcome.PULLED, count)

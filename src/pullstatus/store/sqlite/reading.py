@@ -16,7 +16,16 @@ from pullstatus.records import Kind
 from pullstatus.store.sqlite import schema
 from pullstatus.store.sqlite.connection import open_reader
 from pullstatus.store.sqlite.log import translated
-from pullstatus.store.values import Again, AuditRow, Backlog, JournalRow, Mailbox, Outcome, Setting
+from pullstatus.store.values import (
+    NO_TICKET,
+    Again,
+    AuditRow,
+    Backlog,
+    JournalRow,
+    Mailbox,
+    Outcome,
+    Setting,
+)
 
 _T = TypeVar("_T")
 
@@ -98,12 +107,12 @@ def base(connection: apsw.Connection, mailbox: Mailbox) -> int | None:
 
 def chunks(
     connection: apsw.Connection, key: int, last: int, containing: bytes | None, rows_max: int
-) -> list[tuple[int, int, int, int, bytes, bytes]]:
+) -> list[tuple[int, int, int, int, bytes, bytes, bytes | None]]:
     """Up to `rows_max` chunks from `key` on, whole rows of the table."""
     return cast(
-        "list[tuple[int, int, int, int, bytes, bytes]]",
+        "list[tuple[int, int, int, int, bytes, bytes, bytes | None]]",
         connection.execute(
-            "SELECT key, count, accepted_ms, checksum, bounds, body FROM chunk"
+            "SELECT key, count, accepted_ms, checksum, bounds, body, tickets FROM chunk"
             " WHERE key BETWEEN ?1 AND ?2"
             " AND (?3 IS NULL OR instr(body, ?3)) ORDER BY key LIMIT ?4",
             (key, last, containing, rows_max),
@@ -122,7 +131,9 @@ def chunk_key_at(connection: apsw.Connection, base: int, seq: int) -> int:
     )
 
 
-_JOURNAL = "SELECT key, count, outcome, at_ms, address, pull_key, count_max, proof FROM journal"
+_JOURNAL = (
+    "SELECT key, count, outcome, at_ms, address, pull_key, count_max, proof, ticket FROM journal"
+)
 
 
 def journal(
@@ -160,6 +171,7 @@ def _journal_row(
     pull_key: str | None,
     count_max: int,
     proof: str,
+    ticket: bytes | None,
 ) -> JournalRow:
     return JournalRow(
         mailbox,
@@ -171,6 +183,7 @@ def _journal_row(
         pull_key,
         count_max,
         proof,
+        ticket or NO_TICKET,
     )
 
 

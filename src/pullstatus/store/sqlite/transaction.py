@@ -22,22 +22,29 @@ class Transaction:
         self.states = states
         self.conditions = Conditions(connection)
 
-    def pack(self, state: State, entries: Sequence[bytes], at_ms: int) -> None:
-        """Put entries at the tail of a mailbox, in chunks."""
+    def pack(
+        self, state: State, entries: Sequence[bytes], at_ms: int, tickets: Sequence[bytes]
+    ) -> None:
+        """Put entries, each with its ticket, at the tail of a mailbox, in chunks."""
         for start in range(0, len(entries), CHUNK_COUNT_MAX):
             part = entries[start : start + CHUNK_COUNT_MAX]
             key = state.key | (state.tail + 1)
             checksum, bounds, body = chunk.pack(key, part)
             self.connection.execute(
-                "INSERT INTO chunk VALUES (?, ?, ?, ?, ?, ?, NULL)",
-                (key, len(part), at_ms, checksum, bounds, body),
+                "INSERT INTO chunk VALUES (?, ?, ?, ?, ?, ?, ?)",
+                (
+                    *(key, len(part), at_ms, checksum, bounds, body),
+                    chunk.label(tickets[start : start + CHUNK_COUNT_MAX]),
+                ),
             )
             state.tail += len(part)
 
-    def leave(self, state: State, count: int, outcome: Outcome, at_ms: int) -> None:
+    def leave(
+        self, state: State, count: int, outcome: Outcome, at_ms: int, ticket: bytes | None = None
+    ) -> None:
         """Let `count` entries leave the head without a pull, on record."""
         self.connection.execute(
-            "INSERT INTO journal VALUES (?, ?, ?, ?, '', NULL, 0, '', NULL, NULL, NULL, NULL)",
-            (state.key | state.cursor + 1, count, outcome, at_ms),
+            "INSERT INTO journal VALUES (?, ?, ?, ?, '', NULL, 0, '', ?, NULL, NULL, NULL)",
+            (state.key | state.cursor + 1, count, outcome, at_ms, ticket),
         )
         state.leave(outcome, count)

@@ -8,7 +8,7 @@ from pullstatus.store.sqlite.head import Head
 from pullstatus.store.sqlite.operations import Changes, Forget, Mark, Purge
 from pullstatus.store.sqlite.states import State
 from pullstatus.store.sqlite.transaction import Transaction
-from pullstatus.store.values import Discard, Redeliver
+from pullstatus.store.values import NO_TICKET, Discard, Redeliver
 
 COPY_COUNT = 100
 
@@ -102,7 +102,7 @@ def discard(transaction: Transaction, operation: Discard) -> int | SettingChange
     count = last - state.cursor
     if count <= 0:
         return 0
-    transaction.leave(state, count, operation.outcome, operation.at_ms)
+    transaction.leave(state, count, operation.outcome, operation.at_ms, operation.ticket)
     state.read_from = state.cursor + 1
     return count
 
@@ -198,5 +198,5 @@ def _copy(
     left = count
     while left:
         entries = head.take_each(min(left, COPY_COUNT))
-        transaction.pack(state, entries, at_ms)
+        transaction.pack(state, entries, at_ms, [NO_TICKET] * len(entries))
         left -= len(entries)
