@@ -33,6 +33,10 @@ ROWS = (
     ("json",),
     ("errors", "limits", "durations", "clock", "version"),
 )
+ENGINES_OWN = {"apsw", "sqlite3"}
+ENGINES = {folder.name for folder in (PACKAGE / "store").iterdir() if folder.is_dir()} - {
+    "gathering"
+}
 BESIDE = {("mailbox", "apps")}
 
 SEES = {
@@ -102,6 +106,49 @@ def test_layout_is_the_import_picture() -> None:
     assert (PACKAGE / "__init__.py").is_file()
     found = violations(PACKAGE)
     assert not found, "\n" + "\n".join(found)
+
+
+def engine_imports(package: Path) -> list[str]:
+    """What ties group commit to one engine: every engine brings a log, and is not known by name."""
+    found = []
+    for file in sorted((package / "store" / "gathering").rglob("*.py")):
+        for node in ast.walk(ast.parse(file.read_bytes(), str(file))):
+            if isinstance(node, ast.Import):
+                names = [name.name for name in node.names]
+            elif isinstance(node, ast.ImportFrom):
+                names = [node.module or "", *(f"{node.module}.{name.name}" for name in node.names)]
+            else:
+                continue
+            found += [
+                f"{file.relative_to(package.parents[1])}:{node.lineno} imports {name}"
+                for name in names
+                if name.split(".")[0] in ENGINES_OWN
+                or (name.startswith("pullstatus.store.") and name.split(".")[2] in ENGINES)
+            ]
+    return found
+
+
+def test_group_commit_knows_no_engine() -> None:
+    assert (PACKAGE / "store" / "gathering" / "log.py").is_file()
+    found = engine_imports(PACKAGE)
+    assert not found, "\n" + "\n".join(found)
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "import apsw",
+        "from apsw import Connection",
+        "from pullstatus.store.sqlite import schema",
+        "from pullstatus.store import sqlite",
+        "def f():\n    from pullstatus.store.sqlite.log import Log",
+        "import pullstatus.store.sqlite.log",
+    ],
+)
+def test_layout_catches_an_engine_in_group_commit(tmp_path: Path, source: str) -> None:
+    file = "store/gathering/a.py"
+    [found, *_] = engine_imports(build(tmp_path, file, source))
+    assert found.startswith(f"src/pullstatus/{file}:")
 
 
 def build(root: Path, file: str, source: str) -> Path:

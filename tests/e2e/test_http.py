@@ -19,7 +19,7 @@ from pullstatus import limits
 from pullstatus.errors import OutcomeUnknown
 from pullstatus.records import Kind
 from pullstatus.server import uvicorn_server
-from pullstatus.store.sqlite import writer
+from pullstatus.store.gathering import writer
 from pullstatus.wire.v5.pull import PULL_PATH
 from tests.harness import PATIENCE_S, App, Program, chunked, http_request, status, statuses
 

@@ -27,10 +27,10 @@ from pullstatus.errors import (
     StoreUnavailable,
 )
 from pullstatus.records import Kind
+from pullstatus.store.gathering.operations import Answer, Changes
+from pullstatus.store.gathering.operations import Operation as StoreOperation
 from pullstatus.store.sqlite.connection import open_writer
 from pullstatus.store.sqlite.log import Log
-from pullstatus.store.sqlite.operations import Answer, Changes
-from pullstatus.store.sqlite.operations import Operation as StoreOperation
 from pullstatus.store.sqlite.recovery import check_sound
 from pullstatus.store.sqlite.states import States
 from pullstatus.store.values import Append, Mailbox, Page

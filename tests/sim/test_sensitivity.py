@@ -17,8 +17,8 @@ import msgspec
 import pytest
 
 from pullstatus.errors import OutcomeUnknown, PullstatusError, StoreFailed, StoreUnavailable
+from pullstatus.store.gathering.operations import Answer, Operation
 from pullstatus.store.sqlite.log import Log
-from pullstatus.store.sqlite.operations import Answer, Operation
 from pullstatus.store.values import Append, Pull
 from tests.sim.disk import Fault
 from tests.sim.faults import survive

@@ -21,9 +21,9 @@ import msgspec
 from pullstatus import limits
 from pullstatus.errors import InvalidSetting, KeyReused, ReplayRefused
 from pullstatus.records import Kind
+from pullstatus.store.gathering.operations import Answer, Changes, Forget, Purge
 from pullstatus.store.sqlite import chunk, schema
 from pullstatus.store.sqlite.audit import audit
-from pullstatus.store.sqlite.operations import Answer, Changes, Forget, Purge
 from pullstatus.store.values import (
     Append,
     Change,

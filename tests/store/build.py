@@ -23,8 +23,9 @@ from pullstatus.store import (
     RepeatKey,
     Store,
 )
+from pullstatus.store.gathering.thread import ThreadChannel
 from pullstatus.store.sqlite import SqliteStore
-from pullstatus.store.sqlite.thread import ThreadChannel
+from pullstatus.store.sqlite.guarded import GuardedLog
 
 NOW_MS = 1_800_000_000_000
 REPEAT_MS = limits.INGEST_REPEAT_S * 1000
@@ -165,4 +166,6 @@ def connection_of(store: Store) -> apsw.Connection:
     assert isinstance(store, SqliteStore)
     channel = store._writer._channel
     assert isinstance(channel, ThreadChannel)
-    return channel._committer._log._connection
+    log = channel._committer._log
+    assert isinstance(log, GuardedLog)
+    return log.log._connection

@@ -15,11 +15,11 @@ import pytest
 from pullstatus.errors import KeyReused
 from pullstatus.records import Kind
 from pullstatus.store import Mailbox, Pull
+from pullstatus.store.gathering.operations import Forget
 from pullstatus.store.sqlite import schema
 from pullstatus.store.sqlite.connection import open_writer
 from pullstatus.store.sqlite.log import Log
 from pullstatus.store.sqlite.opening import open_log
-from pullstatus.store.sqlite.operations import Forget
 from pullstatus.store.sqlite.states import States
 from tests.store.build import NOW_MS, append, records
 

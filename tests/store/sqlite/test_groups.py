@@ -6,7 +6,8 @@ import pytest
 
 from pullstatus.errors import StoreUnavailable
 from pullstatus.store import Page, Store
-from pullstatus.store.sqlite import SqliteStore, writer
+from pullstatus.store.gathering import writer
+from pullstatus.store.sqlite import SqliteStore
 from pullstatus.store.values import Engine
 from tests.store.build import (
     REPLIES,

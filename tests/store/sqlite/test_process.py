@@ -8,6 +8,7 @@ import pickle
 import signal
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -16,8 +17,10 @@ from hypothesis import strategies as st
 
 from pullstatus.errors import OutcomeUnknown, StoreCorrupt, StoreFailed, StoreUnavailable
 from pullstatus.store import Store, open_store
-from pullstatus.store.sqlite import SqliteStore, frames
-from pullstatus.store.sqlite.process import ProcessChannel
+from pullstatus.store.gathering import frames
+from pullstatus.store.gathering.process import ProcessChannel
+from pullstatus.store.sqlite import SqliteStore
+from pullstatus.store.sqlite.opening import open_guarded
 from tests.store.build import STATUSES, append, data_of, pull, records, together, until
 from tests.store.conftest import Opener
 from tests.store.engines import sqlite_url
@@ -50,7 +53,9 @@ def gone(number: int) -> bool:
 async def channel_of(file: Path) -> ProcessChannel:
     """A store process that says what it has to say to nobody."""
     file.with_name(f"{file.name}-server").touch()
-    return await ProcessChannel.open(file, file, [], server=True, reserve_bytes=0)
+    return await ProcessChannel.open(
+        partial(open_guarded, file, file, server=True, reserve_bytes=0)
+    )
 
 
 def spoil(file: Path) -> None:

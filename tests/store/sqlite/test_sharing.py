@@ -9,8 +9,8 @@ import pytest
 
 from pullstatus.errors import StoreRefused, StoreUnavailable
 from pullstatus.store import Page, Store, open_store
+from pullstatus.store.gathering.committer import NOTICE_S
 from pullstatus.store.sqlite import connection
-from pullstatus.store.sqlite.committer import NOTICE_S
 from tests.store.build import (
     EMPTY,
     REPLIES,

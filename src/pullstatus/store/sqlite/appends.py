@@ -7,8 +7,8 @@ from typing import cast
 
 from pullstatus import limits
 from pullstatus.errors import KeyReused
+from pullstatus.store.gathering.operations import Answer
 from pullstatus.store.sqlite import schema
-from pullstatus.store.sqlite.operations import Answer
 from pullstatus.store.sqlite.transaction import Transaction
 from pullstatus.store.values import Append, Fingerprints, RepeatKey
 

@@ -5,16 +5,21 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import cast
 
 from pullstatus import limits
 from pullstatus.errors import StoreFull, StoreRefused
+from pullstatus.store.gathering.committer import Committer
+from pullstatus.store.gathering.operations import Changes, Forget, Mark, Purge
+from pullstatus.store.gathering.process import ProcessChannel
+from pullstatus.store.gathering.thread import ThreadChannel
+from pullstatus.store.gathering.writer import Channel, Writer
 from pullstatus.store.sqlite import chunk, reading, schema
 from pullstatus.store.sqlite.connection import file_bytes
 from pullstatus.store.sqlite.location import Location
-from pullstatus.store.sqlite.opening import open_committer
-from pullstatus.store.sqlite.operations import Changes, Forget, Mark, Purge
+from pullstatus.store.sqlite.opening import open_guarded
 from pullstatus.store.sqlite.place import (
     ServerLock,
     check_begins,
@@ -22,13 +27,10 @@ from pullstatus.store.sqlite.place import (
     check_there,
     holds_nothing,
 )
-from pullstatus.store.sqlite.process import ProcessChannel
 from pullstatus.store.sqlite.pulls import EMPTY
 from pullstatus.store.sqlite.reading import Readers
 from pullstatus.store.sqlite.readonly import ReadOnlyChannel, can_only_be_read
 from pullstatus.store.sqlite.states import slot
-from pullstatus.store.sqlite.thread import ThreadChannel
-from pullstatus.store.sqlite.writer import Channel, Writer
 from pullstatus.store.values import (
     Again,
     Append,
@@ -273,9 +275,9 @@ class SqliteStore:
         """See `Store.engine`."""
         report = self._writer.report
         return Engine(
-            report.commits,
-            report.commit_s,
-            report.operations,
+            report.figures.commits,
+            report.figures.commit_s,
+            report.figures.operations,
             file_bytes(self.path),
             report.room,
             self._writer.commits,
@@ -302,16 +304,10 @@ async def _channel(
     reserve_bytes: int,
 ) -> Channel:
     """A channel to a committer of the file at `path`."""
+    open_log = partial(open_guarded, path, name, server=server, reserve_bytes=reserve_bytes)
     if apart:
-        held = [] if lock is None else [lock.fileno()]
-        return await ProcessChannel.open(
-            path, name, held, server=server, reserve_bytes=reserve_bytes
-        )
-    return ThreadChannel(
-        await asyncio.to_thread(
-            open_committer, path, name, server=server, reserve_bytes=reserve_bytes
-        )
-    )
+        return await ProcessChannel.open(open_log, [] if lock is None else [lock.fileno()])
+    return ThreadChannel(Committer(await asyncio.to_thread(open_log)))
 
 
 def _real(path: Path) -> Path:

@@ -22,9 +22,9 @@ from pullstatus.errors import (
     StoreMoved,
     StoreUnavailable,
 )
+from pullstatus.store.gathering.operations import Answer, Changes, Forget, Mark, Operation, Purge
 from pullstatus.store.sqlite import pairing, upkeep
 from pullstatus.store.sqlite.appends import append
-from pullstatus.store.sqlite.operations import Answer, Changes, Forget, Mark, Operation, Purge
 from pullstatus.store.sqlite.pulls import pull
 from pullstatus.store.sqlite.states import States, slot
 from pullstatus.store.sqlite.transaction import Transaction

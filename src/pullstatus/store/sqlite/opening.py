@@ -9,8 +9,8 @@ import apsw
 
 from pullstatus.errors import StoreCorrupt, StoreMoved, StoreRefused
 from pullstatus.store.sqlite import pairing, schema
-from pullstatus.store.sqlite.committer import Committer
 from pullstatus.store.sqlite.connection import open_reader, open_writer
+from pullstatus.store.sqlite.guarded import GuardedLog
 from pullstatus.store.sqlite.log import Log
 from pullstatus.store.sqlite.names import Names
 from pullstatus.store.sqlite.place import ServerLock, has_room
@@ -18,8 +18,8 @@ from pullstatus.store.sqlite.recovery import check_sound
 from pullstatus.store.sqlite.states import States
 
 
-def open_committer(path: Path, name: Path, *, server: bool, reserve_bytes: int) -> Committer:
-    """A committer of the file at `path`.
+def open_guarded(path: Path, name: Path, *, server: bool, reserve_bytes: int) -> GuardedLog:
+    """The log of the file at `path`, for a committer.
 
     Args:
         path: of the file, without links in it.
@@ -42,7 +42,7 @@ def open_committer(path: Path, name: Path, *, server: bool, reserve_bytes: int) 
         raise StoreRefused(str(error)) from error
     except (apsw.Error, OSError) as error:
         raise StoreRefused(f"{path} cannot be opened: {error}") from error
-    return Committer(log, names, lambda: has_room(path, reserve_bytes))
+    return GuardedLog(log, names, lambda: has_room(path, reserve_bytes))
 
 
 def open_log(path: Path, *, server: bool) -> Log:

@@ -7,9 +7,9 @@ from collections.abc import Iterator, Sequence
 from pullstatus import limits
 from pullstatus.errors import KeyReused, PullstatusError, ReplayRefused, StoreUnavailable
 from pullstatus.records import Kind
+from pullstatus.store.gathering.operations import Answer
 from pullstatus.store.sqlite import schema
 from pullstatus.store.sqlite.head import Head
-from pullstatus.store.sqlite.operations import Answer
 from pullstatus.store.sqlite.states import State
 from pullstatus.store.sqlite.transaction import Transaction
 from pullstatus.store.values import Mailbox, Outcome, Page, Pull

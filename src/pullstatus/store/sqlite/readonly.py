@@ -11,10 +11,11 @@ import apsw
 import msgspec
 
 from pullstatus.errors import StoreCorrupt, StoreRefused
+from pullstatus.store.gathering.committer import Report
+from pullstatus.store.gathering.log import Figures
+from pullstatus.store.gathering.operations import Operation
 from pullstatus.store.sqlite import reading, schema
-from pullstatus.store.sqlite.committer import Report
 from pullstatus.store.sqlite.connection import open_reader
-from pullstatus.store.sqlite.operations import Operation
 from pullstatus.store.sqlite.states import slot
 
 
@@ -40,9 +41,7 @@ class ReadOnlyChannel:
             answers=[],
             waiting=_waiting(path),
             room=True,
-            commits=0,
-            commit_s=0.0,
-            operations=0,
+            figures=Figures(0, 0.0, 0),
             failure=None,
         )
         self._on_report: Callable[[Report], None]

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from pullstatus.errors import InvalidSetting, SettingChanged, StoreCorrupt
+from pullstatus.store.gathering.operations import Changes, Forget, Mark, Purge
 from pullstatus.store.sqlite import acts, schema
 from pullstatus.store.sqlite.head import Head
-from pullstatus.store.sqlite.operations import Changes, Forget, Mark, Purge
 from pullstatus.store.sqlite.states import State
 from pullstatus.store.sqlite.transaction import Transaction
 from pullstatus.store.values import NO_TICKET, Discard, Redeliver

@@ -7,8 +7,8 @@ import queue
 import threading
 from collections.abc import Callable, Sequence
 
-from pullstatus.store.sqlite.committer import GROUP_MAX, NOTICE_S, Committer, Report
-from pullstatus.store.sqlite.operations import Operation
+from pullstatus.store.gathering.committer import GROUP_MAX, NOTICE_S, Committer, Report
+from pullstatus.store.gathering.operations import Operation
 
 
 class ThreadChannel:

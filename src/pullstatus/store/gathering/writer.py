@@ -17,8 +17,8 @@ from typing import Any, Protocol
 
 from pullstatus.durations import Durations
 from pullstatus.errors import StoreUnavailable
-from pullstatus.store.sqlite.committer import Report
-from pullstatus.store.sqlite.operations import Operation
+from pullstatus.store.gathering.committer import Report
+from pullstatus.store.gathering.operations import Operation
 
 GATHERED_MAX = 8  # operations that go at once: the next ones are read while these are committed
 PENDING_MAX = 16_384  # operations that may wait for the committer before more are refused
@@ -47,8 +47,9 @@ class Writer:
     """Takes operations from one event loop; each is answered once it is durable.
 
     Attributes:
-        waiting: entries that wait in each mailbox, by `states.slot`, after the newest commit.
-        report: the newest one; its figures are those of the engine.
+        waiting: entries that wait in each mailbox, by the engine's number of it, after the newest
+            commit.
+        report: the newest one.
         commits: how long each took, as far as a report told of it.
     """
 
@@ -113,9 +114,10 @@ class Writer:
 
     def _on_report(self, report: Report) -> None:
         self.report = report
-        if report.commit_s != self._commit_s:
-            self.commits.add(report.commit_s - self._commit_s)
-            self._commit_s = report.commit_s
+        commit_s = report.figures.commit_s
+        if commit_s != self._commit_s:
+            self.commits.add(commit_s - self._commit_s)
+            self._commit_s = commit_s
         self.waiting.update(report.waiting)
         if report.failure is not None and self._failure is None:
             self._failure = report.failure

@@ -16,20 +16,20 @@ import socket
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import cast
 
 import msgspec
 
 from pullstatus.errors import OutcomeUnknown, StoreFailed, StoreRefused, StoreUnavailable
-from pullstatus.store.sqlite.committer import Report
-from pullstatus.store.sqlite.frames import Frames, frame
-from pullstatus.store.sqlite.operations import Operation
+from pullstatus.store.gathering.committer import Report
+from pullstatus.store.gathering.frames import Frames, frame
+from pullstatus.store.gathering.log import OpenLog
+from pullstatus.store.gathering.operations import Operation
 
 SOCKET_BYTES = 4 * 1024 * 1024  # some hundred full pages; a system may allow less
-END_S = 30.0  # how long a store process may take to fold its log when it is closed
+END_S = 30.0  # how long a store process may take to close its log
 # -P: what lies in the folder we happen to be in is not for import.
-_MAIN = ("-P", "-c", "from pullstatus.store.sqlite.worker import main; main()")
+_MAIN = ("-P", "-c", "from pullstatus.store.gathering.worker import main; main()")
 
 
 class ProcessChannel(asyncio.BufferedProtocol):
@@ -50,28 +50,27 @@ class ProcessChannel(asyncio.BufferedProtocol):
         self._transport: asyncio.Transport
 
     @classmethod
-    async def open(
-        cls, path: Path, name: Path, held: Sequence[int], *, server: bool, reserve_bytes: int
-    ) -> ProcessChannel:
-        """Start a process that opens the file at `path`.
+    async def open(cls, open_log: OpenLog, held: Sequence[int] = ()) -> ProcessChannel:
+        """Start a process that opens a log and commits to it.
 
         Args:
-            path, name, server, reserve_bytes: see `open_committer`.
+            open_log: called there.
             held: file descriptors that the process holds open as long as it lives.
 
         Raises:
-            StoreRefused: the file is not safe to use.
+            StoreRefused: by `open_log`.
         """
-        arguments = [str(path), str(name), str(reserve_bytes), *["--server"] * server]
-        ours, process = _start(arguments, held)
+        request = frame(open_log)
+        ours, process = _start(held)
         loop = asyncio.get_running_loop()
         _, channel = await loop.create_unix_connection(lambda: cls(process), sock=ours)
-        await channel.opened()
+        await channel.opened(request)
         return channel
 
-    async def opened(self) -> None:
-        """Wait until the file is open; if it can't be, the process is gone when this raises."""
+    async def opened(self, request: Sequence[bytes]) -> None:
+        """Ask for the log to be opened; if it can't be, the process is gone when this raises."""
         try:
+            self._transport.writelines(request)
             await self._opened
         except BaseException:
             self._transport.abort()
@@ -155,17 +154,15 @@ class ProcessChannel(asyncio.BufferedProtocol):
             self._on_report(report)
 
 
-def _start(
-    arguments: Sequence[str], held: Sequence[int]
-) -> tuple[socket.socket, subprocess.Popen[bytes]]:
-    """A process with these arguments, and our end of the socket between us."""
+def _start(held: Sequence[int]) -> tuple[socket.socket, subprocess.Popen[bytes]]:
+    """A process that waits to be told what to open, and our end of the socket between us."""
     ours, theirs = socket.socketpair()
     for end in (ours, theirs):
         end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SOCKET_BYTES)
     with theirs:
         number = theirs.fileno()
         return ours, subprocess.Popen(  # noqa: S603 - ourselves
-            [sys.executable, *_MAIN, str(number), str(os.getpid()), *arguments],
+            [sys.executable, *_MAIN, str(number), str(os.getpid())],
             pass_fds=[number, *held],
             stdin=subprocess.DEVNULL,
         )

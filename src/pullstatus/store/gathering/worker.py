@@ -14,14 +14,13 @@ import select
 import signal
 import socket
 import sys
-from collections.abc import Sequence
-from pathlib import Path
+from typing import Any
 
 from pullstatus.errors import StoreRefused
-from pullstatus.store.sqlite.committer import GROUP_MAX, NOTICE_S, Committer
-from pullstatus.store.sqlite.frames import Frames, frame
-from pullstatus.store.sqlite.opening import open_committer
-from pullstatus.store.sqlite.operations import Operation
+from pullstatus.store.gathering.committer import GROUP_MAX, NOTICE_S, Committer
+from pullstatus.store.gathering.frames import Frames, frame
+from pullstatus.store.gathering.log import OpenLog
+from pullstatus.store.gathering.operations import Operation
 
 _PR_SET_PDEATHSIG = 1  # prctl(2)
 
@@ -34,7 +33,14 @@ class _Connection:
         self._poll = select.poll()
         self._poll.register(end, select.POLLIN)
         self._frames = Frames()
-        self._arrived: list[Sequence[Operation] | None] = []
+        self._arrived: list[Any] = []  # groups of operations, None at the end
+
+    def first(self) -> OpenLog:
+        """What opens the log: the first message there is."""
+        while not self._arrived:
+            self._receive(NOTICE_S)
+        open_log: OpenLog = self._arrived.pop(0)
+        return open_log
 
     def send(self, message: object) -> None:
         if message is not None:
@@ -91,20 +97,18 @@ _FOR_THE_SERVER = (
 def main() -> None:
     """Work for the server that has started this process, until it says so or is gone."""
     number, parent = int(sys.argv[1]), int(sys.argv[2])
-    path, name, reserve_bytes = Path(sys.argv[3]), Path(sys.argv[4]), int(sys.argv[5])
-    server = "--server" in sys.argv[6:]
     for due in _FOR_THE_SERVER:
         signal.signal(due, signal.SIG_IGN)
     _die_with(parent)
     connection = _Connection(socket.socket(fileno=number))
     try:
-        committer = open_committer(path, name, server=server, reserve_bytes=reserve_bytes)
-    except StoreRefused as error:
-        connection.send(error)
-        return
-    gc.collect()
-    gc.freeze()  # what start-up has made never becomes garbage, so nobody need look through it
-    try:
+        try:
+            committer = Committer(connection.first()())
+        except StoreRefused as error:
+            connection.send(error)
+            return
+        gc.collect()
+        gc.freeze()  # what start-up has made never becomes garbage, so nobody need look through it
         connection.send(committer.opening())
         _serve(connection, committer)
     except (EOFError, ConnectionError):

@@ -1,0 +1,90 @@
+"""The log as the committer sees it: a commit counts once the files are still what they were.
+
+See `pullstatus.store.gathering.log.Log` for what each method promises.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from pullstatus.errors import OutcomeUnknown, StoreCorrupt, StoreFailed, StoreMoved
+from pullstatus.store.gathering.log import Figures
+from pullstatus.store.gathering.operations import Answer, Operation
+from pullstatus.store.sqlite.log import CHECKPOINT_PAGES, Log
+from pullstatus.store.sqlite.names import Names
+
+
+class GuardedLog:
+    """One log, the names of its files, and the disk they are on."""
+
+    def __init__(self, log: Log, names: Names, has_room: Callable[[], bool]) -> None:
+        """Take over `log`.
+
+        Args:
+            log: opened; closed by `close`.
+            names: of its files; asked after each commit, before its answers go out.
+            has_room: whether the disk has room for more entries.
+        """
+        self.log = log
+        self._names = names
+        self._look_for_room = has_room
+        self._room = True  # as it was seen last
+
+    def commit(self, group: Sequence[Operation]) -> list[Answer]:
+        """See `Log.commit` of the seam, and that of this engine."""
+        answers = self.log.commit(group)
+        self._check_names()
+        return answers
+
+    def tend(self) -> None:
+        """Fold the log into the file when that is due."""
+        # A log that begins anew takes no more of a disk that is nearly full.
+        try:
+            folded = self.log.checkpoint(CHECKPOINT_PAGES if self._room else 1)
+        except BaseException:
+            self._names.written()  # a part of it may have been
+            raise
+        if folded:
+            self._names.written()
+
+    def watch(self) -> None:
+        """Learn what other processes have put into the file, or made of it."""
+        self._check_names()
+        self.log.notice_others()
+
+    def has_room(self) -> bool:
+        """Whether the disk has room for more entries."""
+        self._room = self._look_for_room()
+        return self._room
+
+    def take_waiting(self) -> dict[int, int]:
+        """By `states.slot`."""
+        return self.log.states.take_changed()
+
+    def figures(self) -> Figures:
+        """What the log has done since it was opened."""
+        return Figures(self.log.commits, self.log.commit_s, self.log.operations)
+
+    def is_final(self, error: BaseException) -> bool:
+        """A sync that failed must not be tried again, and what contradicts itself not be used."""
+        return isinstance(error, OutcomeUnknown | StoreFailed | StoreCorrupt)
+
+    def close(self, *, failed: bool) -> None:
+        """Close the log, and leave it as it is if it failed or is elsewhere now."""
+        if not failed:
+            try:
+                self._check_names()  # folding at the end removes the log by its name
+            except BaseException as error:  # noqa: BLE001 - it is closed, whatever that is
+                failed = self.is_final(error)
+        self.log.close(fold=not failed)
+
+    def _check_names(self) -> None:
+        try:
+            unchanged = self._names.check()
+        except StoreMoved:
+            # The disk works. Wherever the file is now, it then holds all that was answered.
+            self.log.fold_for_good()
+            raise
+        if not unchanged:  # somebody else has folded the log; or else has no business there
+            self.log.check_pair()
+            self._names.written()
