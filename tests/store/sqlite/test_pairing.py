@@ -16,7 +16,7 @@ from pullstatus.errors import StoreRefused
 from pullstatus.store import backup_store, open_store, restore_store
 from pullstatus.store.sqlite import pairing
 from pullstatus.store.sqlite.audit import audit_file
-from pullstatus.store.sqlite.pairing import NO_PAIR, Word
+from pullstatus.store.sqlite.pairing import NO_PAIR, UserVersion
 from tests.store.build import NOW_MS, STATUSES, append, connection_of, names, pull, records
 from tests.store.conftest import Opener
 from tests.store.engines import sqlite_url
@@ -210,29 +210,29 @@ async def test_a_backup_or_a_restored_store_names_no_log(
     backup = file.with_name("backup.db")
     await backup_store(url, backup, no_progress)
     connection = apsw.Connection(str(backup), flags=apsw.SQLITE_OPEN_READONLY)
-    assert Word.parse(connection.pragma("user_version")).pair == NO_PAIR
+    assert UserVersion.parse(connection.pragma("user_version")).pair == NO_PAIR
     assert pairing.find_problem(connection) is None
     connection.close()
 
 
 @pytest.mark.parametrize(
-    "word",
+    "stored",
     [
-        Word(3, None, needs_log=False),
-        Word(3, NO_PAIR, needs_log=False),
-        Word(3, 1, needs_log=True),
-        Word(255, (1 << 21) - 1, needs_log=True),
-        Word(0, 0x1234, needs_log=False),
+        UserVersion(3, None, needs_log=False),
+        UserVersion(3, NO_PAIR, needs_log=False),
+        UserVersion(3, 1, needs_log=True),
+        UserVersion(255, (1 << 21) - 1, needs_log=True),
+        UserVersion(0, 0x1234, needs_log=False),
     ],
 )
-def test_a_word_is_read_as_it_was_written(word: Word) -> None:
-    assert Word.parse(word.number()) == word
-    assert 0 <= word.number() < 2**31
+def test_a_user_version_is_read_as_it_was_written(stored: UserVersion) -> None:
+    assert UserVersion.parse(stored.number()) == stored
+    assert 0 <= stored.number() < 2**31
 
 
-def test_a_format_without_any_of_it_is_a_word() -> None:
+def test_a_format_without_any_of_it_is_a_user_version() -> None:
     """Formats 1 and 2 wrote their number, and nothing else."""
-    assert Word.parse(2) == Word(2, None, needs_log=False)
+    assert UserVersion.parse(2) == UserVersion(2, None, needs_log=False)
 
 
 async def test_an_audit_says_of_what_state_it_is(url: str, opener: Opener, file: Path) -> None:

@@ -12,12 +12,9 @@ from functools import partial
 from pathlib import Path
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from pullstatus.errors import OutcomeUnknown, StoreCorrupt, StoreFailed, StoreUnavailable
 from pullstatus.store import Store, open_store
-from pullstatus.store.gathering import frames
 from pullstatus.store.gathering.process import ProcessChannel
 from pullstatus.store.sqlite import SqliteStore
 from pullstatus.store.sqlite.opening import open_guarded
@@ -219,43 +216,6 @@ async def test_store_process_dies_with_its_server(url: str, opener: Opener) -> N
     await until(lambda: gone(child))
     store = await opener(server=True)
     assert await store.append(append(STATUSES, records(1))) == 1
-
-
-@given(st.lists(st.binary(max_size=200)), st.data())
-def test_frames_come_out_as_they_went_in(contents: list[bytes], data: st.DataObject) -> None:
-    """However they are cut on their way, and however large they are."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(frames, "BUFFER_BYTES", 64)
-        arriving = frames.Frames()
-        stream = b"".join(b"".join(frames.frame(content)) for content in contents)
-        found = []
-        while stream:
-            free = arriving.free()
-            assert free
-            count = data.draw(st.integers(1, min(len(free), len(stream))))
-            free[:count] = stream[:count]
-            stream = stream[count:]
-            found += arriving.arrived(count)
-        assert found == contents
-        assert len(arriving._buffer) == 64
-
-
-def test_a_large_frame_does_not_keep_its_room() -> None:
-    """What made room for it goes with it, whether it came whole or in pieces."""
-    large = b"".join(frames.frame(b"x" * (3 * frames.BUFFER_BYTES)))
-    arriving = frames.Frames()
-    sizes = []
-    for _ in range(2):
-        stream = large
-        while stream:
-            free = arriving.free()
-            count = min(len(free), len(stream))
-            free[:count] = stream[:count]
-            stream = stream[count:]
-            arriving.arrived(count)
-            sizes.append(len(arriving._buffer))
-    assert max(sizes) == len(large)
-    assert sizes[-1] == frames.BUFFER_BYTES
 
 
 def test_every_error_a_store_may_answer_with_can_travel() -> None:

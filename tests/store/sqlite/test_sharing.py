@@ -9,7 +9,7 @@ import pytest
 
 from pullstatus.errors import StoreRefused, StoreUnavailable
 from pullstatus.store import Page, Store, open_store
-from pullstatus.store.gathering.committer import NOTICE_S
+from pullstatus.store.gathering.groups import NOTICE_S
 from pullstatus.store.sqlite import connection
 from tests.store.build import (
     EMPTY,

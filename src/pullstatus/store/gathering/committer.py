@@ -15,12 +15,10 @@ from collections.abc import Callable, Sequence
 import msgspec
 
 from pullstatus.errors import StoreFull, StoreUnavailable
+from pullstatus.store.gathering.groups import Groups
 from pullstatus.store.gathering.log import Figures, Log
 from pullstatus.store.gathering.operations import Answer, Operation
 from pullstatus.store.values import Append
-
-NOTICE_S = 0.2  # how long another process's change may stay unseen while nothing comes
-GROUP_MAX = 1024  # operations in one commit: bounds its memory and the wait of its first
 
 Answers = Sequence[Answer | BaseException]
 
@@ -52,6 +50,17 @@ class Committer:
         self._room = log.has_room()
         self._failure: BaseException | None = None
         self._reported: tuple[bool, BaseException | None] | None = None
+
+    def work(self, groups: Groups, send: Callable[[Report], None]) -> None:
+        """Commit what comes until there is no more; `send` carries away what came of it."""
+        while (group := groups.next()) is not None:
+            if group:
+                send(self.commit(group))
+                report = self.tend()
+            else:
+                report = self.watch()
+            if report is not None:
+                send(report)
 
     def opening(self) -> Report:
         """How everything stands before the first commit, all mailboxes included."""

@@ -43,5 +43,8 @@ class Purge(msgspec.Struct, frozen=True):
     rows_max: int
 
 
-Operation = Append | Pull | Changes | Forget | Discard | Purge | Redeliver | Mark
+Counted = Append | Forget | Discard | Purge | Redeliver | Mark
+"""What is answered how many."""
+
+Operation = Pull | Changes | Counted
 Answer = int | Page | bool | PullstatusError

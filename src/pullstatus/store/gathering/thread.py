@@ -7,7 +7,8 @@ import queue
 import threading
 from collections.abc import Callable, Sequence
 
-from pullstatus.store.gathering.committer import GROUP_MAX, NOTICE_S, Committer, Report
+from pullstatus.store.gathering.committer import Committer, Report
+from pullstatus.store.gathering.groups import Groups, Sent
 from pullstatus.store.gathering.operations import Operation
 
 
@@ -17,7 +18,7 @@ class ThreadChannel:
     def __init__(self, committer: Committer) -> None:
         """Take over `committer`."""
         self._committer = committer
-        self._queue: queue.SimpleQueue[Sequence[Operation] | None] = queue.SimpleQueue()
+        self._queue: queue.SimpleQueue[Sent] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._run, name="store-writer", daemon=True)
 
     def start(self, on_report: Callable[[Report], None]) -> None:
@@ -40,35 +41,15 @@ class ThreadChannel:
 
     def _run(self) -> None:
         try:
-            while (group := self._next_group()) is not None:
-                if group:
-                    self._report(self._committer.commit(group))
-                    self._report(self._committer.tend())
-                else:
-                    self._report(self._committer.watch())
+            self._committer.work(Groups(self._receive), self._send_back)
         finally:
             self._committer.close()
 
-    def _next_group(self) -> list[Operation] | None:
-        """What has gathered; empty if nothing came for a while; None at the end."""
+    def _receive(self, timeout_s: float) -> Sequence[Sent]:
         try:
-            first = self._queue.get(timeout=NOTICE_S)
+            return [self._queue.get(timeout=timeout_s) if timeout_s else self._queue.get_nowait()]
         except queue.Empty:
             return []
-        if first is None:
-            return None
-        group = list(first)
-        while len(group) < GROUP_MAX:
-            try:
-                more = self._queue.get_nowait()
-            except queue.Empty:
-                break
-            if more is None:
-                self._queue.put(None)
-                break
-            group += more
-        return group
 
-    def _report(self, report: Report | None) -> None:
-        if report is not None:
-            self._loop.call_soon_threadsafe(self._on_report, report)
+    def _send_back(self, report: Report) -> None:
+        self._loop.call_soon_threadsafe(self._on_report, report)

@@ -14,13 +14,14 @@ import select
 import signal
 import socket
 import sys
+from collections.abc import Sequence
 from typing import Any
 
 from pullstatus.errors import StoreRefused
-from pullstatus.store.gathering.committer import GROUP_MAX, NOTICE_S, Committer
+from pullstatus.store.gathering.committer import Committer
 from pullstatus.store.gathering.frames import Frames, frame
+from pullstatus.store.gathering.groups import NOTICE_S, Groups
 from pullstatus.store.gathering.log import OpenLog
-from pullstatus.store.gathering.operations import Operation
 
 _PR_SET_PDEATHSIG = 1  # prctl(2)
 
@@ -33,55 +34,31 @@ class _Connection:
         self._poll = select.poll()
         self._poll.register(end, select.POLLIN)
         self._frames = Frames()
-        self._arrived: list[Any] = []  # groups of operations, None at the end
 
     def first(self) -> OpenLog:
-        """What opens the log: the first message there is."""
-        while not self._arrived:
-            self._receive(NOTICE_S)
-        open_log: OpenLog = self._arrived.pop(0)
-        return open_log
+        """What opens the log: the first message there is, and nothing follows before an answer."""
+        found: Sequence[OpenLog] = ()
+        while not found:
+            found = self.receive(NOTICE_S)
+        return found[0]
+
+    def receive(self, timeout_s: float) -> Sequence[Any]:
+        """Messages that have come, or come in time; none while only a part of one has."""
+        while self._poll.poll(1000 * timeout_s):
+            count = self._end.recv_into(self._frames.free())
+            if not count:
+                raise EOFError
+            if found := self._frames.arrived(count):
+                return found
+        return ()
 
     def send(self, message: object) -> None:
-        if message is not None:
-            parts = frame(message)
-            sent = self._end.sendmsg(parts)
-            for part in parts:
-                self._end.sendall(memoryview(part)[sent:])
-                sent = max(0, sent - len(part))
-
-    def next_group(self) -> list[Operation] | None:
-        """What has gathered; empty if nothing came for a while; None at the end."""
-        if not self._arrived and not self._receive(NOTICE_S):
-            return []
-        while len(self._arrived) < GROUP_MAX and self._receive(0):
-            pass
-        group: list[Operation] = []
-        while self._arrived and len(group) < GROUP_MAX:
-            if self._arrived[0] is None:
-                return group or None
-            group += self._arrived.pop(0) or []
-        return group
-
-    def _receive(self, timeout_s: float) -> bool:
-        """Take what has come, or comes in time; False if nothing has."""
-        if not self._poll.poll(1000 * timeout_s):
-            return False
-        count = self._end.recv_into(self._frames.free())
-        if not count:
-            raise EOFError
-        self._arrived += self._frames.arrived(count)
-        return True
-
-
-def _serve(connection: _Connection, committer: Committer) -> None:
-    while (group := connection.next_group()) is not None:
-        if group:
-            connection.send(committer.commit(group))
-            connection.send(committer.tend())
-        else:
-            connection.send(committer.watch())
-    committer.close()
+        """Send a message, whatever its size."""
+        parts = frame(message)
+        sent = self._end.sendmsg(parts)
+        for part in parts:
+            self._end.sendall(memoryview(part)[sent:])
+            sent = max(0, sent - len(part))
 
 
 # Sent to all of a group or a terminal; the server does what is due, and ends us when it ends.
@@ -110,7 +87,8 @@ def main() -> None:
         gc.collect()
         gc.freeze()  # what start-up has made never becomes garbage, so nobody need look through it
         connection.send(committer.opening())
-        _serve(connection, committer)
+        committer.work(Groups(connection.receive), connection.send)
+        committer.close()
     except (EOFError, ConnectionError):
         # The server is gone. The log stays as it is for the next start, which an orderly exit of
         # the interpreter would have SQLite fold.

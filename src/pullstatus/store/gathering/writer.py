@@ -13,12 +13,13 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable, Sequence
-from typing import Any, Protocol
+from typing import Any, Protocol, overload
 
 from pullstatus.durations import Durations
 from pullstatus.errors import StoreUnavailable
 from pullstatus.store.gathering.committer import Report
-from pullstatus.store.gathering.operations import Operation
+from pullstatus.store.gathering.operations import Changes, Counted, Operation
+from pullstatus.store.values import Page, Pull
 
 GATHERED_MAX = 8  # operations that go at once: the next ones are read while these are committed
 PENDING_MAX = 16_384  # operations that may wait for the committer before more are refused
@@ -75,6 +76,12 @@ class Writer:
         self._commit_s = 0.0  # in all, as of the newest report
         channel.start(self._on_report)
 
+    @overload
+    def submit(self, operation: Pull) -> asyncio.Future[Page]: ...
+    @overload
+    def submit(self, operation: Changes) -> asyncio.Future[bool]: ...
+    @overload
+    def submit(self, operation: Counted) -> asyncio.Future[int]: ...
     def submit(self, operation: Operation) -> asyncio.Future[Any]:
         """Queue an operation; the future gets its answer once that is durable.
 

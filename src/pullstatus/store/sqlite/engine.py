@@ -7,7 +7,6 @@ import os
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import cast
 
 from pullstatus import limits
 from pullstatus.errors import StoreFull, StoreRefused
@@ -118,7 +117,7 @@ class SqliteStore:
         """See `Store.append`. Refused while there is hardly room for what pulls need."""
         if not self._writer.report.room:
             raise StoreFull("the disk is nearly full; free some space and try again")
-        return cast("int", await self._writer.submit(operation))
+        return await self._writer.submit(operation)
 
     async def pull(self, operation: Pull) -> Page:
         """See `Store.pull`.
@@ -133,7 +132,7 @@ class SqliteStore:
         ):
             self._writer.check()
             return EMPTY
-        return cast("Page", await self._writer.submit(operation))
+        return await self._writer.submit(operation)
 
     async def change(self, name: str, value: bytes | None, *, expected: bytes | None) -> bool:
         """See `Store.change`."""
@@ -141,7 +140,7 @@ class SqliteStore:
 
     async def change_all(self, changes: Sequence[Change]) -> bool:
         """See `Store.change_all`."""
-        return cast("bool", await self._writer.submit(Changes(tuple(changes))))
+        return await self._writer.submit(Changes(tuple(changes)))
 
     async def mark(self, times: Mapping[str, int]) -> None:
         """See `Store.mark`. Works in small commits, with pauses for everyone else's."""
@@ -153,17 +152,17 @@ class SqliteStore:
 
     async def redeliver(self, operation: Redeliver) -> int:
         """See `Store.redeliver`."""
-        return cast("int", await self._writer.submit(operation))
+        return await self._writer.submit(operation)
 
     async def discard(self, operation: Discard) -> int:
         """See `Store.discard`."""
-        return cast("int", await self._writer.submit(operation))
+        return await self._writer.submit(operation)
 
     async def forget(self, *, accepted_before_ms: int, now_ms: int) -> int:
         """See `Store.forget`. Works in small commits, with pauses for everyone else's."""
         total = 0
         step = Forget(accepted_before_ms, now_ms, STEP_COUNT)
-        while count := cast("int", await self._writer.submit(step)):
+        while count := await self._writer.submit(step):
             total += count
             await asyncio.sleep(STEP_PAUSE_S)
         return total
@@ -176,7 +175,7 @@ class SqliteStore:
         )
         for mailbox in due:
             step = Purge(mailbox, left_before_ms, STEP_ROWS)
-            while count := cast("int", await self._writer.submit(step)):
+            while count := await self._writer.submit(step):
                 total += count
                 await asyncio.sleep(STEP_PAUSE_S)
         return total

@@ -33,7 +33,7 @@ import apsw
 from pullstatus.errors import StoreRefused
 from pullstatus.store.sqlite import schema
 
-WORD_OFFSET = 60  # of user_version in the first page
+USER_VERSION_OFFSET = 60  # of user_version in the first page
 LOG_HEADER_BYTES = 32
 FRAME_HEADER_BYTES = 24
 NO_PAIR = 0  # of a file that was made as a whole, and has no log yet
@@ -45,7 +45,7 @@ _NEEDS_LOG = 1 << 30
 
 
 @dataclass(frozen=True)
-class Word:
+class UserVersion:
     """What `user_version` holds.
 
     Attributes:
@@ -89,8 +89,8 @@ def begin(connection: apsw.Connection) -> None:
     Nothing to do beside a server, or anybody else who has done it already.
     """
     with _open(connection, "") as file, _open(connection, "-wal") as log:
-        word = _stored(file)
-        if word.needs_log and word.pair in _pairs(connection, log):
+        stored = _stored(file)
+        if stored.needs_log and stored.pair in _pairs(connection, log):
             return
     if not _frames(connection):
         _repeat(connection)
@@ -105,22 +105,22 @@ def is_paired(connection: apsw.Connection) -> bool:
 
 def _looks_paired(connection: apsw.Connection) -> bool:
     with _open(connection, "") as file, _open(connection, "-wal") as log:
-        word = _stored(file)
+        stored = _stored(file)
         pairs = set(_pairs(connection, log))
-    return word.pair is not None and (not pairs or word.pair in pairs)
+    return stored.pair is not None and (not pairs or stored.pair in pairs)
 
 
 def settle(connection: apsw.Connection) -> None:
     """Have file and log together say that they are all there is, where somebody was cut off."""
-    word = Word.parse(connection.pragma("user_version"))
-    if word.needs_log:
-        _commit(connection, needs_log=False, pair=word.pair)
+    stored = UserVersion.parse(connection.pragma("user_version"))
+    if stored.needs_log:
+        _commit(connection, needs_log=False, pair=stored.pair)
 
 
 def release(connection: apsw.Connection) -> None:
     """For a copy, which is all there is and has no log."""
-    word = Word.parse(connection.pragma("user_version"))
-    connection.pragma("user_version", Word(word.format, NO_PAIR, needs_log=False).number())
+    stored = UserVersion.parse(connection.pragma("user_version"))
+    connection.pragma("user_version", UserVersion(stored.format, NO_PAIR, needs_log=False).number())
 
 
 def check(connection: apsw.Connection) -> None:
@@ -143,9 +143,9 @@ def find_problem(connection: apsw.Connection) -> str | None:
 def _look(connection: apsw.Connection) -> str | None:
     name = connection.filename
     with _open(connection, "") as file, _open(connection, "-wal") as log:
-        word = _stored(file)
+        stored = _stored(file)
         if not any(_read(log, 0, LOG_HEADER_BYTES + FRAME_HEADER_BYTES)):
-            if not word.needs_log:
+            if not stored.needs_log:
                 return None
             return (
                 f"{name} is not all there is: its log {name}-wal is not beside it, and the newest"
@@ -153,9 +153,9 @@ def _look(connection: apsw.Connection) -> str | None:
                 f" restore {name}` makes a new store of the rest"
             )
         pairs = set()
-        if word.pair is not None:
+        if stored.pair is not None:
             for pair in _pairs(connection, log):
-                if pair == word.pair:
+                if pair == stored.pair:
                     return None
                 pairs.add(pair)
     if not pairs:
@@ -172,8 +172,8 @@ def _commit(connection: apsw.Connection, *, needs_log: bool, pair: int | None = 
     if pair is None:
         pair = 1 + connection.execute("SELECT random()").get % _MASK
     with _transaction(connection):
-        word = Word.parse(connection.pragma("user_version"))
-        connection.pragma("user_version", Word(word.format, pair, needs_log).number())
+        stored = UserVersion.parse(connection.pragma("user_version"))
+        connection.pragma("user_version", UserVersion(stored.format, pair, needs_log).number())
     return pair
 
 
@@ -206,7 +206,7 @@ def _pairs(connection: apsw.Connection, log: apsw.VFSFile | None) -> Iterator[in
         if frame[8:16] != salts:
             return  # begun anew meanwhile
         if struct.unpack_from(">I", frame)[0] == 1:
-            yield _word(_read(log, offset + FRAME_HEADER_BYTES + WORD_OFFSET, 4)).pair
+            yield _parsed(_read(log, offset + FRAME_HEADER_BYTES + USER_VERSION_OFFSET, 4)).pair
         offset += FRAME_HEADER_BYTES + page_bytes
 
 
@@ -217,13 +217,13 @@ def _frames(connection: apsw.Connection) -> int:
     return max(0, count)
 
 
-def _stored(file: apsw.VFSFile | None) -> Word:
+def _stored(file: apsw.VFSFile | None) -> UserVersion:
     """What the file says by itself, whatever its log says."""
-    return _word(_read(file, WORD_OFFSET, 4))
+    return _parsed(_read(file, USER_VERSION_OFFSET, 4))
 
 
-def _word(data: bytes) -> Word:
-    return Word.parse(struct.unpack(">I", data)[0])
+def _parsed(data: bytes) -> UserVersion:
+    return UserVersion.parse(struct.unpack(">I", data)[0])
 
 
 @contextlib.contextmanager

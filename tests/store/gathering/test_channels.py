@@ -1,0 +1,97 @@
+"""An engine that brings a log has group commit, its bound and its failures, over either channel."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import AsyncIterator
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from pullstatus.errors import StoreRefused, StoreUnavailable
+from pullstatus.store.gathering import writer as writing
+from pullstatus.store.gathering.committer import Committer
+from pullstatus.store.gathering.process import ProcessChannel
+from pullstatus.store.gathering.thread import ThreadChannel
+from pullstatus.store.gathering.writer import Channel, Writer
+from tests.store.build import STATUSES, append, pull
+from tests.store.gathering.memory import BOX, open_memory
+
+pytestmark = pytest.mark.anyio
+
+ROOT = Path(__file__).parents[3]
+
+
+def command_line(number: int) -> bytes:
+    return Path(f"/proc/{number}/cmdline").read_bytes()
+
+
+@pytest.fixture(params=["thread", "process"])
+async def writer(
+    request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[Writer]:
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))  # the process imports the log from here
+    channel: Channel
+    if request.param == "thread":
+        channel = ThreadChannel(Committer(open_memory()))
+    else:
+        channel = await ProcessChannel.open(open_memory)
+    writer = Writer(channel, None)
+    yield writer
+    await writer.close()
+
+
+async def test_the_log_works_where_the_channel_says(
+    writer: Writer, request: pytest.FixtureRequest
+) -> None:
+    assert writer.waiting == {BOX: 1}
+    process = int((await writer.submit(pull(STATUSES))).data)
+    assert (process == os.getpid()) == (request.node.callspec.params["writer"] == "thread")
+
+
+async def test_what_comes_together_shares_commits(writer: Writer) -> None:
+    answers = [writer.submit(append(STATUSES, [b"1", b"2"])) for _ in range(400)]
+    assert await asyncio.gather(*answers) == [2] * 400
+    assert writer.report.figures.operations == 400
+    assert writer.report.figures.commits < 100
+    assert writer.waiting == {BOX: 801}
+
+
+async def test_what_waits_is_bounded(writer: Writer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(writing, "PENDING_MAX", 10)
+    answers = [writer.submit(append(STATUSES, [b"1"])) for _ in range(10)]
+    with pytest.raises(StoreUnavailable):
+        writer.submit(append(STATUSES, [b"1"]))
+    assert await asyncio.gather(*answers) == [1] * 10
+    assert await writer.submit(append(STATUSES, [b"1"])) == 1
+
+
+async def test_closing_has_committed_what_was_submitted(writer: Writer) -> None:
+    answer = writer.submit(append(STATUSES, [b"1"]))
+    await writer.close()
+    assert await answer == 1
+    with pytest.raises(StoreUnavailable):
+        writer.submit(append(STATUSES, [b"1"]))
+
+
+async def test_a_refusal_to_open_is_told_from_the_other_process(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    with pytest.raises(StoreRefused, match="not safe"):
+        await ProcessChannel.open(partial(open_memory, refusal=StoreRefused("not safe")))
+
+
+async def test_what_opens_the_log_is_not_in_the_list_of_processes(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """It may hold a password."""
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    channel = await ProcessChannel.open(partial(open_memory, secret="s3cret"))
+    shown = command_line(channel._process.pid)
+    channel.start(lambda _report: None)
+    await channel.close()
+    assert b"worker" in shown
+    assert b"s3cret" not in shown

@@ -1,0 +1,146 @@
+"""What a committer makes of a log, whichever engine's: each error told to whom it concerns."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import pytest
+
+from pullstatus.errors import OutcomeUnknown, StoreFull, StoreUnavailable
+from pullstatus.store.gathering.committer import Committer, Report
+from pullstatus.store.gathering.groups import GROUP_MAX, Groups, Sent
+from pullstatus.store.values import Page
+from tests.store.build import STATUSES, append, pull
+from tests.store.gathering.memory import BOX, MemoryLog
+
+
+@pytest.fixture
+def log() -> MemoryLog:
+    return MemoryLog()
+
+
+@pytest.fixture
+def committer(log: MemoryLog) -> Committer:
+    return Committer(log)
+
+
+def one(data: bytes = b"1") -> list[Sent]:
+    return [[append(STATUSES, [data])]]
+
+
+def groups(*received: Sequence[Sent]) -> Groups:
+    """Each of these comes when there is time to wait for it, none without."""
+    coming: Iterator[Sequence[Sent]] = iter(received)
+    return Groups(lambda timeout_s: next(coming) if timeout_s else [])
+
+
+def kinds(report: Report) -> list[type]:
+    return [type(answer) for answer in report.answers]
+
+
+def test_opening_tells_how_every_mailbox_stands(committer: Committer) -> None:
+    report = committer.opening()
+    assert (report.waiting, report.room, report.failure) == ({BOX: 0}, True, None)
+
+
+def test_a_group_is_one_commit_with_an_answer_each(committer: Committer, log: MemoryLog) -> None:
+    report = committer.commit([append(STATUSES, [b"1", b"2"]), pull(STATUSES)])
+    assert report.answers == [2, Page(1, 2, b"1,2", 0)]
+    assert report.waiting == {BOX: 0}
+    assert report.figures.commits == len(log.groups) == 1
+
+
+def test_an_error_is_told_to_the_whole_group_and_the_next_goes_on(
+    committer: Committer, log: MemoryLog
+) -> None:
+    log.fails["commit"] = StoreUnavailable("busy")
+    assert kinds(committer.commit([pull(STATUSES)] * 2)) == [StoreUnavailable] * 2
+    del log.fails["commit"]
+    report = committer.commit([append(STATUSES, [b"1"])])
+    assert (report.answers, report.failure) == ([1], None)
+
+
+def test_a_final_error_is_the_last_thing_asked_of_the_log(
+    committer: Committer, log: MemoryLog
+) -> None:
+    log.fails["commit"] = OutcomeUnknown("who knows")
+    report = committer.commit([pull(STATUSES)])
+    assert kinds(report) == [OutcomeUnknown]
+    assert report.failure is log.fails["commit"]
+    asked = list(log.calls)
+    assert kinds(committer.commit([pull(STATUSES)] * 2)) == [StoreUnavailable] * 2
+    committer.tend()
+    committer.watch()
+    assert log.calls == asked
+    committer.close()
+    assert log.calls == [*asked, "close failed"]
+
+
+@pytest.mark.parametrize("work", ["tend", "watch"])
+def test_a_final_error_of_what_nobody_waits_for_is_told(log: MemoryLog, work: str) -> None:
+    committer = Committer(log)
+    committer.opening()
+    log.fails[work] = OutcomeUnknown("who knows")
+    report = getattr(committer, work)()
+    assert report is not None
+    assert report.failure is log.fails[work]
+
+
+@pytest.mark.parametrize("work", ["tend", "watch"])
+def test_another_error_of_it_changes_nothing(log: MemoryLog, work: str) -> None:
+    committer = Committer(log)
+    committer.opening()
+    log.fails[work] = StoreUnavailable("busy")
+    assert getattr(committer, work)() is None
+    assert committer.commit([append(STATUSES, [b"1"])]).answers == [1]
+    committer.close()
+    assert log.calls[-1] == "close"
+
+
+def test_pulls_are_tried_alone_when_there_is_no_room(committer: Committer, log: MemoryLog) -> None:
+    log.fails["append"] = StoreFull("no space")
+    report = committer.commit([pull(STATUSES), append(STATUSES, [b"1"]), pull(STATUSES)])
+    assert kinds(report) == [Page, StoreFull, Page]
+    assert kinds(committer.commit([append(STATUSES, [b"1"])])) == [StoreFull]
+    assert len(log.groups) == 1
+
+
+def test_what_others_did_and_room_are_news_once(committer: Committer, log: MemoryLog) -> None:
+    committer.opening()
+    assert committer.watch() is None
+    log.others_add(b"1")
+    report = committer.watch()
+    assert report is not None
+    assert (report.answers, report.waiting) == ([], {BOX: 1})
+    log.room = False
+    report = committer.tend()
+    assert report is not None
+    assert (report.waiting, report.room) == ({}, False)
+    assert committer.tend() is None
+
+
+def test_work_commits_what_has_come_and_ends_when_told(
+    committer: Committer, log: MemoryLog
+) -> None:
+    reports: list[Report] = []
+    committer.opening()
+    committer.work(groups(one(), [], [*one(), *one(), None]), reports.append)
+    assert [report.answers for report in reports] == [[1], [1, 1]]
+    assert log.calls == ["commit", "tend", "watch", "commit", "tend"]
+
+
+def test_a_group_is_no_larger_than_a_commit_may_be() -> None:
+    """But for what was sent with its last; the rest is the next one."""
+    found = groups([[pull(STATUSES)] * 3] * GROUP_MAX, [None])
+    sizes = []
+    while group := found.next():
+        sizes.append(len(group))
+    assert sum(sizes) == 3 * GROUP_MAX
+    assert max(sizes) < GROUP_MAX + 3
+
+
+def test_what_has_come_meanwhile_joins_the_group() -> None:
+    coming: list[list[Sent]] = [one(), one(), [], one(), [None], [], []]
+    found = Groups(lambda _timeout_s: coming.pop(0))
+    assert [len(found.next() or ()) for _ in range(2)] == [2, 1]
+    assert found.next() is None
