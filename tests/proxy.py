@@ -49,6 +49,11 @@ class CuttingProxy:
         with self._lock:
             self._plan += sizes
 
+    def cut_no_more(self) -> None:
+        """Forget what was planned and has not come to pass."""
+        with self._lock:
+            self._plan.clear()
+
     def hold(self, count: int = 1) -> None:
         """Plan so many requests to be held up, behind what is planned already."""
         with self._lock:
@@ -118,7 +123,7 @@ class CuttingProxy:
 
 
 def _message(peer: socket.socket) -> bytes:
-    """One HTTP message with a Content-Length; b"" at the end."""
+    """One HTTP message, with a Content-Length if it has a body; b"" at the end."""
     data = b""
     while b"\r\n\r\n" not in data:
         part = peer.recv(65536)
@@ -127,8 +132,8 @@ def _message(peer: socket.socket) -> bytes:
         data += part
     head, _, body = data.partition(b"\r\n\r\n")
     length = re.search(rb"(?i)\r\ncontent-length: *(\d+)", head)
-    assert length is not None
-    while len(body) < int(length[1]):
+    assert length is not None or head.startswith(b"GET ")
+    while length is not None and len(body) < int(length[1]):
         part = peer.recv(65536)
         if not part:
             return b""

@@ -151,6 +151,19 @@ wait, before it kills, is also ten seconds."""
 RETRY_AFTER_S: Final = 5
 """Seconds that a 503 tells the sender to wait."""
 
+ABOUT_CACHED_S: Final = 60
+"""Seconds for which `GET /` may be answered out of a cache. What it says changes with an upgrade
+only, and a client asks once."""
+
+# --- the client -----------------------------------------------------------------------------------
+
+ABOUT_WAIT_S: Final = 3
+"""Seconds that a client waits for the answer to `GET /`, once connected. Ours has it at hand; a
+service that is not ours must not hold a client up for longer."""
+
+ABOUT_BYTES_MAX: Final = 16 * 1024
+"""Bytes of that answer that a client reads. Ours has some 120."""
+
 # --- the emulator ---------------------------------------------------------------------------------
 
 RECEIVERS_MAX: Final = 200

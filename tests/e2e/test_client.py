@@ -30,6 +30,7 @@ from pullstatus import (
     SignatureRefused,
     UnknownSdkappid,
 )
+from tests.foreign import Foreign
 from tests.harness import (
     COMMAND,
     PATIENCE_S,
@@ -104,10 +105,10 @@ def test_lost_answers_lose_nothing(
 def test_lost_first_answer_is_told_with_the_key_that_brings_it(
     shared: Program, app: App, proxy: CuttingProxy
 ) -> None:
-    """No answer has told yet whether the service knows keys: the client leaves it to its caller."""
+    """Who says that the service knows no keys has it left to himself."""
     shared.feed(app, statuses(3))
     proxy.cut(0)
-    with Client(proxy.address, app.sdkappid, app.appkey) as client:
+    with Client(proxy.address, app.sdkappid, app.appkey, keyed=False) as client:
         with pytest.raises(AnswerLost) as caught:
             client.pull(Kind.DELIVERY_STATUS, max=2)
         assert caught.value.may_have_consumed
@@ -337,17 +338,33 @@ def test_follow_rides_out_lost_answers(
     assert read_ndjson(shell.folder / "out.ndjson") == statuses(3)
 
 
-def test_first_answer_lost_is_exit_status_5_and_lost_no_longer_with_the_next_run(
-    shell: Shell, shared: Program, app: App, proxy: CuttingProxy
+@pytest.mark.parametrize("cuts", [(50,), (None, 50), (50, 50)])
+def test_first_answer_may_be_lost(
+    shell: Shell, shared: Program, app: App, proxy: CuttingProxy, cuts: tuple[int | None, ...]
 ) -> None:
+    """That of the first pull, or of the question what the service can do, or both."""
     shared.feed(app, statuses(3))
     shell.environment["PULLSTATUS_URL"] = proxy.address
-    proxy.cut(50)
-    done = shell.run(*STATUSES, "out.ndjson")
-    assert done.returncode == 5
-    assert "may be lost" in done.stderr
-    assert (shell.folder / "out.ndjson").read_bytes() == b""
+    proxy.cut(*cuts)
     shell.lines(*STATUSES, "out.ndjson")
+    assert read_ndjson(shell.folder / "out.ndjson") == statuses(3)
+    assert proxy.cuts == sum(cut is not None for cut in cuts)
+
+
+def test_first_answer_of_another_service_lost_is_exit_status_5(shell: Shell) -> None:
+    """The next run asks with the same key, and says what may be lost if that was in vain."""
+    content = json.dumps({"result": 0, "errmsg": "ok", "count": 3, "data": statuses(3)}).encode()
+    empty = b'{"result":0,"errmsg":"ok","count":0,"data":[]}'
+    with Foreign("html", [None, content, empty]) as service:
+        shell.environment["PULLSTATUS_URL"] = service.address
+        done = shell.run(*STATUSES, "out.ndjson")
+        assert done.returncode == 5
+        assert "may be lost" in done.stderr
+        assert service.asked == ["GET", "POST"]
+        assert (shell.folder / "out.ndjson").read_bytes() == b""
+        done = shell.run(*STATUSES, "out.ndjson")
+        assert done.returncode == 0
+        assert "up to 100 records may be lost" in done.stderr
     assert read_ndjson(shell.folder / "out.ndjson") == statuses(3)
 
 

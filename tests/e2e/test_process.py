@@ -22,6 +22,7 @@ from pathlib import Path
 import pytest
 
 from pullstatus.store import JournalRow, Mailbox, open_store
+from pullstatus.version import VERSION
 from pullstatus.wire.v5.pull import read_proof
 from tests.harness import (
     COMMAND,
@@ -446,7 +447,12 @@ def test_health_and_root(shared: Program) -> None:
         assert (answer.status_code, answer.json()) == (200, body)
         assert shared.http.head(path).status_code == 200
         assert shared.http.post(path).status_code == 405
-    assert shared.http.get("/").json()["pull"] == "/v5/tlssmssvr/pullstatus"
+    about = shared.http.get("/")
+    assert about.json()["pull"] == "/v5/tlssmssvr/pullstatus"
+    assert about.json()["version"] == VERSION
+    assert about.json()["features"] == ["idempotency-key"]
+    assert about.headers["content-type"] == "application/json"
+    assert about.headers["cache-control"] == "public, max-age=60"
 
 
 def test_metrics_count_what_happened(tmp_path: Path) -> None:

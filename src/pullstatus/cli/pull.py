@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import re
 import signal
@@ -119,6 +120,7 @@ def pull(
     except InvalidArgument as error:
         raise click.UsageError(str(error)) from error
     source = Source(service_name(url), sdkappid, KINDS[kind])
+    logging.getLogger("pullstatus").addHandler(logging.NullHandler())  # the watcher tells instead
     status = 0
     with (
         contextlib.closing(_open(to, source, state_path, exact=exact, abandon=abandon)) as target,

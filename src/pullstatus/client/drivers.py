@@ -15,8 +15,9 @@ import httpx
 
 from pullstatus import limits
 from pullstatus.client.errors import InvalidArgument
-from pullstatus.client.exchange import Answer, Flow, Outcome, Send, Unanswered
-from pullstatus.client.flow import Follower, Puller, check_kind
+from pullstatus.client.exchange import Answer, Flow, Look, Outcome, Send, Unanswered, Wait
+from pullstatus.client.flow import IDLE_S, RETRY_S, Follower, Puller, check_kind
+from pullstatus.client.outage import OnRetry
 from pullstatus.client.pages import Batch, Page
 from pullstatus.client.records import DeliveryStatus, Record, Reply
 from pullstatus.client.route import certificate_fix, open_async_http, open_http
@@ -51,8 +52,11 @@ _NOT_BEGUN = (
 
 def outcome_of(response: httpx.Response) -> Answer:
     """A whole response as an `Answer`."""
-    headers = {name.lower(): value for name, value in response.headers.items()}
-    return Answer(response.status_code, headers, response.content)
+    return Answer(response.status_code, _headers(response.headers), response.content)
+
+
+def _headers(headers: httpx.Headers) -> dict[str, str]:
+    return {name.lower(): value for name, value in headers.items()}
 
 
 def _unanswered(error: Exception) -> Unanswered:
@@ -80,16 +84,29 @@ def drive(flow: Flow[T], http: httpx.Client, sleep: Callable[[float], object]) -
                 step = flow.send(outcome)
             except StopIteration as end:
                 return cast("T", end.value)
-            if isinstance(step, Send):
-                try:
-                    outcome = outcome_of(
-                        http.post(step.address, content=step.content, headers=step.headers)
-                    )
-                except Exception as error:  # noqa: BLE001 - only our own tree leaves
-                    outcome = _unanswered(error)
-            else:
+            if isinstance(step, Wait):
                 outcome = None
                 sleep(step.s)
+                continue
+            try:
+                outcome = _post(http, step) if isinstance(step, Send) else _get(http, step)
+            except Exception as error:  # noqa: BLE001 - only our own tree leaves
+                outcome = _unanswered(error)
+
+
+def _post(http: httpx.Client, step: Send) -> Answer:
+    return outcome_of(http.post(step.address, content=step.content, headers=step.headers))
+
+
+def _get(http: httpx.Client, step: Look) -> Answer:
+    with http.stream(
+        "GET", step.address, headers=step.headers, timeout=_look_timeout(http, step)
+    ) as response:
+        body = _Body(step)
+        for part in response.iter_bytes():
+            if body.ends_with(part):
+                break
+        return body.answer(response)
 
 
 async def drive_async(
@@ -104,16 +121,56 @@ async def drive_async(
                 step = flow.send(outcome)
             except StopIteration as end:
                 return cast("T", end.value)
-            if isinstance(step, Send):
-                try:
-                    outcome = outcome_of(
-                        await http.post(step.address, content=step.content, headers=step.headers)
-                    )
-                except Exception as error:  # noqa: BLE001 - only our own tree leaves
-                    outcome = _unanswered(error)
-            else:
+            if isinstance(step, Wait):
                 outcome = None
                 await sleep(step.s)
+                continue
+            try:
+                outcome = await (
+                    _post_async(http, step) if isinstance(step, Send) else _get_async(http, step)
+                )
+            except Exception as error:  # noqa: BLE001 - only our own tree leaves
+                outcome = _unanswered(error)
+
+
+async def _post_async(http: httpx.AsyncClient, step: Send) -> Answer:
+    return outcome_of(await http.post(step.address, content=step.content, headers=step.headers))
+
+
+async def _get_async(http: httpx.AsyncClient, step: Look) -> Answer:
+    async with http.stream(
+        "GET", step.address, headers=step.headers, timeout=_look_timeout(http, step)
+    ) as response:
+        body = _Body(step)
+        async for part in response.aiter_bytes():
+            if body.ends_with(part):
+                break
+        return body.answer(response)
+
+
+def _look_timeout(http: httpx.Client | httpx.AsyncClient, step: Look) -> httpx.Timeout:
+    """To connect takes as long as for any other request: the next one has to, too."""
+    usual = http.timeout
+    wait_s = step.wait_s if usual.read is None else min(usual.read, step.wait_s)
+    return httpx.Timeout(connect=usual.connect, pool=usual.pool, read=wait_s, write=wait_s)
+
+
+class _Body:
+    """The body of what is only looked at: bounded in bytes and in time, however it trickles."""
+
+    def __init__(self, step: Look) -> None:
+        self._bytes_max = step.bytes_max
+        self._due_s = time.monotonic() + step.wait_s
+        self._content = b""
+
+    def ends_with(self, part: bytes) -> bool:
+        self._content += part
+        return len(self._content) >= self._bytes_max or time.monotonic() > self._due_s
+
+    def answer(self, response: httpx.Response) -> Answer:
+        return Answer(
+            response.status_code, _headers(response.headers), self._content[: self._bytes_max]
+        )
 
 
 def _check_open(http: httpx.Client | httpx.AsyncClient) -> None:
@@ -160,12 +217,21 @@ class Client(_Known):
         base_url: where the service is: scheme, host and port, and a path if a proxy put one in
             front. For the original service "https://yun.tim.qq.com". There is no default: pulls
             take records away, so nobody should pull from somewhere by accident.
-        sdkappid: the application.
+        sdkappid: the application; its digits as text will do.
         appkey: its key.
         timeout_s: seconds to wait for a connection, and for each part of an answer.
         attempts_max: how often one page is asked for before the last failure is raised. Whether a
-            failure is repeated at all depends on what is known: see `pull`.
-        keyed: True if the service is known to know `Idempotency-Key`; None lets its answers tell.
+            failure is repeated at all depends on what is known: see `pull`. Iterators that
+            follow a mailbox go by time instead: see `delivery_statuses`.
+        retry_pause_s: seconds before the first repeat, and at most; in between they double, with
+            some jitter. Each from 0.01 to 3600.
+        on_retry: called before each repeat with what the attempt failed of (a `ClientError`), the
+            attempt's number, from 1 on, and the seconds until the next. It is a plain function for
+            `AsyncClient`, too; what it raises ends the pull. The logger `pullstatus` has a line
+            when a page can't be had at first, and one when it comes after all.
+        keyed: True if the service is known to know `Idempotency-Key`, False if it is known not to.
+            None asks it, once, by a `GET /` before the first pull, which takes nothing; whoever
+            answers that otherwise than a pullstatus server is judged by its answers to pulls.
         transport: httpx transport to use instead of the network, for tests and special routes. It
             is used as it is: proxies and certificates are then its own affair, and so is a fork.
         clock: Unix seconds.
@@ -182,11 +248,13 @@ class Client(_Known):
     def __init__(
         self,
         base_url: str,
-        sdkappid: int,
+        sdkappid: int | str,
         appkey: str,
         *,
         timeout_s: float = TIMEOUT_S,
         attempts_max: int = ATTEMPTS_MAX,
+        retry_pause_s: tuple[float, float] = RETRY_S,
+        on_retry: OnRetry | None = None,
         keyed: bool | None = None,
         transport: httpx.BaseTransport | None = None,
         clock: Callable[[], float] = unix_time,
@@ -199,6 +267,8 @@ class Client(_Known):
             appkey,
             keyed=keyed,
             attempts_max=attempts_max,
+            retry_pause_s=retry_pause_s,
+            on_retry=on_retry,
             clock=clock,
             random=random or SystemRandom(),
         )
@@ -254,12 +324,15 @@ class Client(_Known):
         *,
         max: int = limits.PULL_COUNT_MAX,  # noqa: A002 - the wire's word
         follow: bool = True,
+        wait_s: float = IDLE_S[1],
+        give_up_after_s: float | None = None,
         key: str | None = None,
     ) -> Batches[DeliveryStatus]:
         """Iterate over the delivery statuses, in batches to be acknowledged.
 
         The next page is asked for when the last batch was acknowledged. When the mailbox is empty
-        the iterator waits, longer and longer up to ten seconds, until there is more.
+        the iterator waits, longer and longer up to `wait_s`, until there is more. When the service
+        is away it waits for that, too.
 
         Until its page is acknowledged a key stays this client's: a new iterator begins with what
         an exception or a failed batch has left.
@@ -267,13 +340,25 @@ class Client(_Known):
         Args:
             max: how many records a batch has at most, 1 to 100.
             follow: False ends the iterator when the mailbox is empty.
+            wait_s: seconds at most between two looks into an empty mailbox, 0.01 to 3600; at first
+                half a second.
+            give_up_after_s: seconds after which an outage is raised. None, and `follow`: never,
+                as long as a repeat can help and cannot lose a page; an answer that can't be read,
+                and a doubt that can't be settled, end it after `attempts_max` all the same. None,
+                and not `follow`: after `attempts_max`.
             key: the first page's Idempotency-Key, as for `pull`.
 
         Raises:
             InvalidArgument: an argument is wrong.
         """
         follower: Follower[DeliveryStatus] = Follower(
-            self._puller, Kind.DELIVERY_STATUS, max, follow=follow, key=key
+            self._puller,
+            Kind.DELIVERY_STATUS,
+            max,
+            follow=follow,
+            wait_s=wait_s,
+            give_up_after_s=give_up_after_s,
+            key=key,
         )
         return Batches(follower, self._drive)
 
@@ -282,10 +367,20 @@ class Client(_Known):
         *,
         max: int = limits.PULL_COUNT_MAX,  # noqa: A002 - the wire's word
         follow: bool = True,
+        wait_s: float = IDLE_S[1],
+        give_up_after_s: float | None = None,
         key: str | None = None,
     ) -> Batches[Reply]:
         """Iterate over the replies, in batches to be acknowledged; see `delivery_statuses`."""
-        follower: Follower[Reply] = Follower(self._puller, Kind.REPLY, max, follow=follow, key=key)
+        follower: Follower[Reply] = Follower(
+            self._puller,
+            Kind.REPLY,
+            max,
+            follow=follow,
+            wait_s=wait_s,
+            give_up_after_s=give_up_after_s,
+            key=key,
+        )
         return Batches(follower, self._drive)
 
     def close(self) -> None:
@@ -330,11 +425,13 @@ class AsyncClient(_Known):
     def __init__(
         self,
         base_url: str,
-        sdkappid: int,
+        sdkappid: int | str,
         appkey: str,
         *,
         timeout_s: float = TIMEOUT_S,
         attempts_max: int = ATTEMPTS_MAX,
+        retry_pause_s: tuple[float, float] = RETRY_S,
+        on_retry: OnRetry | None = None,
         keyed: bool | None = None,
         transport: httpx.AsyncBaseTransport | None = None,
         clock: Callable[[], float] = unix_time,
@@ -347,6 +444,8 @@ class AsyncClient(_Known):
             appkey,
             keyed=keyed,
             attempts_max=attempts_max,
+            retry_pause_s=retry_pause_s,
+            on_retry=on_retry,
             clock=clock,
             random=random or SystemRandom(),
         )
@@ -383,11 +482,19 @@ class AsyncClient(_Known):
         *,
         max: int = limits.PULL_COUNT_MAX,  # noqa: A002 - the wire's word
         follow: bool = True,
+        wait_s: float = IDLE_S[1],
+        give_up_after_s: float | None = None,
         key: str | None = None,
     ) -> AsyncBatches[DeliveryStatus]:
         """Iterate over the delivery statuses; see `Client.delivery_statuses`."""
         follower: Follower[DeliveryStatus] = Follower(
-            self._puller, Kind.DELIVERY_STATUS, max, follow=follow, key=key
+            self._puller,
+            Kind.DELIVERY_STATUS,
+            max,
+            follow=follow,
+            wait_s=wait_s,
+            give_up_after_s=give_up_after_s,
+            key=key,
         )
         return AsyncBatches(follower, self._drive)
 
@@ -396,10 +503,20 @@ class AsyncClient(_Known):
         *,
         max: int = limits.PULL_COUNT_MAX,  # noqa: A002 - the wire's word
         follow: bool = True,
+        wait_s: float = IDLE_S[1],
+        give_up_after_s: float | None = None,
         key: str | None = None,
     ) -> AsyncBatches[Reply]:
         """Iterate over the replies; see `Client.delivery_statuses`."""
-        follower: Follower[Reply] = Follower(self._puller, Kind.REPLY, max, follow=follow, key=key)
+        follower: Follower[Reply] = Follower(
+            self._puller,
+            Kind.REPLY,
+            max,
+            follow=follow,
+            wait_s=wait_s,
+            give_up_after_s=give_up_after_s,
+            key=key,
+        )
         return AsyncBatches(follower, self._drive)
 
     async def aclose(self) -> None:

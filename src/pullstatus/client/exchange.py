@@ -1,8 +1,8 @@
 """What a flow asks of its driver, and what it gets back: the seam between deciding and doing.
 
-    flow   -- Send ------>  driver (httpx, sync or async)
+    flow   -- Send, Look ->  driver (httpx, sync or async)
            <- Answer or Unanswered --
-           -- Wait ------>
+           -- Wait ------->
            <- None ------------------
 
 A flow is a generator. It never touches a socket, a clock's sleep or httpx; a driver never decides.
@@ -24,6 +24,19 @@ class Send(msgspec.Struct, frozen=True):
     address: str
     content: bytes
     headers: Mapping[str, str]
+
+
+class Look(msgspec.Struct, frozen=True):
+    """GET this, on a connection of its own: what can be known without taking anything.
+
+    wait_s     seconds to wait for the answer, once connected
+    bytes_max  how much of its body is read; what is longer is cut there
+    """
+
+    address: str
+    headers: Mapping[str, str]
+    wait_s: float
+    bytes_max: int
 
 
 class Wait(msgspec.Struct, frozen=True):
@@ -56,13 +69,13 @@ class Unanswered(msgspec.Struct, frozen=True):
     cause: Exception | None = None
 
 
-Step: TypeAlias = Send | Wait
+Step: TypeAlias = Send | Look | Wait
 Outcome: TypeAlias = Answer | Unanswered | None
 Flow: TypeAlias = Generator[Step, Outcome, T]
 
 
-def send(step: Send) -> Flow[Answer | Unanswered]:
+def send(step: Send | Look) -> Flow[Answer | Unanswered]:
     """Yield one request; return what became of it."""
     outcome = yield step
-    assert outcome is not None, "a driver answers a Send"
+    assert outcome is not None, "a driver answers a request"
     return outcome

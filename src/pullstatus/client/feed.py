@@ -24,11 +24,11 @@ from pullstatus.client.errors import BatchRefused, ClientError, GatewayFailed, I
 from pullstatus.client.exchange import Answer, Flow, Send, Wait, send
 from pullstatus.client.flow import (
     HEADERS,
-    RETRY_AFTER_S_MAX,
     RETRY_S,
     check_base_url,
     whole,
 )
+from pullstatus.client.outage import RETRY_AFTER_S_MAX
 from pullstatus.client.pauses import Pauses
 from pullstatus.client.reading import retry_after_s
 from pullstatus.records import Kind

@@ -9,8 +9,10 @@ A pull is repeated when that can help and cannot lose anything:
     | malformed, 1007, 60008               | key: the same page     |                              |
     | refused for another reason           | raised                 | raised                       |
 
-Whether it knows keys shows in its answers: ours have `Pullstatus-Waiting`. Each attempt is signed
-anew, since a service may refuse a signature it has seen.
+Whether it knows keys shows in its answers: ours have `Pullstatus-Waiting`. Before the first pull it
+is asked by `GET /`, which takes nothing; and again after an attempt that may have taken a page, if
+that brought no answer. What a service answers that is not ours does not matter. Each attempt is
+signed anew, since a service may refuse a signature it has seen.
 
 Behind an empty page and behind a failure the next pull asks with the same key, whoever makes it:
 see `keys`. A key is done with when its page was acknowledged, or handed to a caller of `pull`.
@@ -18,6 +20,7 @@ see `keys`. A key is done with when its page was acknowledged, or handed to a ca
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from functools import partial
 from random import Random, SystemRandom
@@ -35,14 +38,16 @@ from pullstatus.client.errors import (
     NotAcknowledged,
     NotConnected,
 )
-from pullstatus.client.exchange import Answer, Flow, Send, Unanswered, Wait, send
+from pullstatus.client.exchange import Answer, Flow, Look, Send, Unanswered, Wait, send
 from pullstatus.client.keys import Claim, Claims
+from pullstatus.client.outage import OnRetry, Outage, Patience
 from pullstatus.client.pages import Batch, Page
 from pullstatus.client.pauses import Pauses
-from pullstatus.client.reading import Found, clock_skew_s, read_pull
+from pullstatus.client.reading import Found, clock_skew_s, not_the_service, read_pull
 from pullstatus.client.records import Record
 from pullstatus.records import Kind
 from pullstatus.version import VERSION
+from pullstatus.wire.about import ABOUT_PATH, Feature, read_features
 from pullstatus.wire.v5.pull import PULL_PATH, pull_request
 
 R = TypeVar("R", bound=Record)
@@ -53,8 +58,14 @@ RETRY_S: Final = (0.5, 30.0)
 IDLE_S: Final = (0.5, 10.0)
 """Seconds between looks into an empty mailbox: at first, and at most."""
 
-RETRY_AFTER_S_MAX: Final = 120.0
-"""Seconds of a `Retry-After` that are obeyed; a peer must not be able to park us for a day."""
+PAUSE_S_MIN: Final = 0.01
+"""Seconds of a pause at least: without one a client would do nothing but ask."""
+
+PAUSE_S_MAX: Final = 3600.0
+"""Seconds of a pause at most; a follower that looks up more seldom is a job for a timer."""
+
+_NOBODY_THERE: Final = (502, 503, 504)
+"""HTTP statuses by which a gateway says that nobody is behind it."""
 
 HEADERS: Final = {
     "Content-Type": "application/json",
@@ -68,6 +79,7 @@ class Puller:
 
     Attributes:
         keyed: whether the service knows `Idempotency-Key`; None until an answer tells.
+        features: what the service says of itself on `GET /`; none unless it is ours and was asked.
         clock_skew_s: how far our clock was ahead of the last answer's `Date`, in seconds.
         claims: the pages that its callers are owed.
     """
@@ -75,26 +87,35 @@ class Puller:
     def __init__(
         self,
         base_url: str,
-        sdkappid: int,
+        sdkappid: int | str,
         appkey: str,
         *,
         keyed: bool | None,
         attempts_max: int,
+        retry_pause_s: tuple[float, float],
+        on_retry: OnRetry | None,
         clock: Callable[[], float],
         random: Random,
     ) -> None:
         self._base_url = check_base_url(base_url).removesuffix(PULL_PATH)
-        _check_integer("sdkappid", sdkappid, limits.SDKAPPID_MAX)
+        self._sdkappid = check_sdkappid(sdkappid)
         check_appkey(appkey)
         _check_integer("attempts_max", attempts_max)
-        self._sdkappid = sdkappid
         self._appkey = appkey
         self._attempts_max = attempts_max
+        self._retry_pause_s = _check_pauses("retry_pause_s", retry_pause_s)
+        if on_retry is not None and not callable(on_retry):
+            raise InvalidArgument(
+                "on_retry must be a function, called with error, attempt, pause_s"
+            )
+        self._on_retry = on_retry
         self._clock = clock
         self.random = random
         self.claims = Claims(self._new_key)
         self.keyed = keyed
+        self.features: frozenset[str] = frozenset()
         self.clock_skew_s: float | None = None
+        self._looked = self._told = False  # asked `GET /`; and whoever is there has answered it
 
     def __repr__(self) -> str:
         return f"{self._base_url!r}, sdkappid={self._sdkappid}"
@@ -108,40 +129,103 @@ class Puller:
         """One page for a caller who takes it as it is: nobody acknowledges it."""
         check_max(count_max)
         claim = self.claims.take(kind, count_max, None if key is None else check_key(key))
-        page = yield from self.ask(claim)
+        page = yield from self.ask(claim, self.patience())
         if page:
             self.claims.settle(claim)
         return page
 
-    def ask(self, claim: Claim) -> Flow[Page[Record]]:
+    def patience(self, *, endless: bool = False, give_up_after_s: float | None = None) -> Patience:
+        """How long to ask for a page: so often as the client was told, or for so long."""
+        return Patience(self._attempts_max, endless, give_up_after_s)
+
+    def pauses(self) -> Pauses:
+        """The pauses between attempts."""
+        return Pauses(*self._retry_pause_s, self.random)
+
+    def ask(self, claim: Claim, patience: Patience) -> Flow[Page[Record]]:
         """The page of a claim, with retries as far as they cannot lose one.
 
         Unless records came, the claim is given back, for the next caller.
         """
         page: Page[Record] | None = None
         try:
-            page = claim.page or (yield from self._ask(claim))
+            page = claim.page or (yield from self._ask(claim, patience))
             return page
         finally:
             if not page:
                 claim.let_go()
 
-    def _ask(self, claim: Claim) -> Flow[Page[Record]]:
-        pauses = Pauses(*RETRY_S, self.random)
-        attempt = 1
+    def _ask(self, claim: Claim, patience: Patience) -> Flow[Page[Record]]:
+        where = f"{claim.kind.path} of {self._sdkappid} at {self._base_url}"
+        outage = Outage(where, patience, self.pauses(), self._clock, self._on_retry)
+        doubt: ClientError | None = None  # a page may be taken, and nobody knows about keys yet
         while True:
             try:
-                return (yield from self._attempt(claim))
-            except ClientError as error:
-                hopeful = error.retry_can_help and (self.keyed or not error.may_have_consumed)
-                if not hopeful or attempt >= self._attempts_max:
-                    _explain(error, claim, keyed=self.keyed)
-                    if self.keyed is False:
-                        self.claims.settle(claim)  # its key brings nothing here
-                    raise
-                pause_s = max(pauses.next_s(), min(error.retry_after_s or 0, RETRY_AFTER_S_MAX))
+                yield from self._look(in_doubt=doubt is not None)
+                if doubt is None or self.keyed:
+                    page = yield from self._attempt(claim)
+                    outage.end()
+                    return page
+                error = doubt
+            except ClientError as failure:
+                error = failure
+            if error.may_have_consumed and self.keyed is None:
+                doubt = error
+            pause_s = None
+            if self._may_repeat(error):
+                pause_s = outage.pause_s(error, in_doubt=error is doubt and not self.keyed)
+            if pause_s is None:
+                error = error if self.keyed else doubt or error
+                _explain(error, claim, keyed=self.keyed)
+                if self.keyed is False:
+                    self.claims.settle(claim)  # its key brings nothing here
+                raise error
             yield Wait(pause_s)
-            attempt += 1
+
+    def _may_repeat(self, error: ClientError) -> bool:
+        """Whether it can help and cannot lose a page, or that can yet be found out."""
+        knowable = self.keyed is None and not self._told
+        safe = not error.may_have_consumed or self.keyed or knowable
+        return bool(error.retry_can_help and safe)
+
+    def _look(self, *, in_doubt: bool) -> Flow[None]:
+        """Ask the service what it can do, if that is not known: once, and again in doubt.
+
+        A service that is not ours costs this one request: whatever it answers, or if it doesn't,
+        nothing is known and nothing is wrong.
+
+        Raises:
+            NotConnected: there is no connection, nor would there be one for a pull.
+            GatewayFailed: in doubt only: nobody is there who could tell.
+        """
+        if self.keyed is not None or self._told or (self._looked and not in_doubt):
+            return
+        headers = {
+            "Accept": "application/json",
+            "Accept-Encoding": "identity",
+            "User-Agent": HEADERS["User-Agent"],
+            # Some servers close without a word behind an answer like 404: a pull that is sent
+            # into such a connection would be lost.
+            "Connection": "close",
+        }
+        address = self._base_url + ABOUT_PATH
+        look = Look(address, headers, limits.ABOUT_WAIT_S, limits.ABOUT_BYTES_MAX)
+        outcome = yield from send(look)
+        if isinstance(outcome, Unanswered) and not outcome.begun:
+            whole(outcome)
+        self._looked = True
+        if isinstance(outcome, Unanswered):
+            return
+        status = outcome.http_status
+        if in_doubt and status in _NOBODY_THERE:
+            error = not_the_service(outcome)
+            error.may_have_consumed = False
+            raise error
+        self._told = status < 500 and status not in (408, 429)
+        if status == 200:
+            self.features = read_features(outcome.content)
+        if Feature.IDEMPOTENCY_KEY in self.features:
+            self.keyed = True
 
     def _attempt(self, claim: Claim) -> Flow[Page[Record]]:
         now_s = self._clock()
@@ -201,22 +285,39 @@ class Follower(Generic[R]):
 
     Args:
         follow: wait for more when the mailbox is empty; otherwise that is the end.
+        wait_s: seconds at most between two looks into an empty mailbox.
+        give_up_after_s: seconds for which an outage is waited out. None is without end, or, when
+            it doesn't follow, as often as its client asks for a page.
         key: the first page's key.
     """
 
     def __init__(
-        self, puller: Puller, kind: Kind, count_max: int, *, follow: bool, key: str | None
+        self,
+        puller: Puller,
+        kind: Kind,
+        count_max: int,
+        *,
+        follow: bool,
+        wait_s: float,
+        give_up_after_s: float | None,
+        key: str | None,
     ) -> None:
         check_max(count_max)
+        _check_seconds("wait_s", wait_s, PAUSE_S_MIN, PAUSE_S_MAX)
+        if give_up_after_s is not None:
+            _check_seconds("give_up_after_s", give_up_after_s, 0, None)
         self._puller = puller
         self._claims = puller.claims
         self._kind = kind
         self._count_max = count_max
         self._follow = follow
+        self._patience = puller.patience(
+            endless=follow or give_up_after_s is not None, give_up_after_s=give_up_after_s
+        )
         self._key = None if key is None else check_key(key)
         self._batch: Batch[R] | None = None
-        self._idle = Pauses(*IDLE_S, puller.random)
-        self._again = Pauses(*RETRY_S, puller.random)
+        self._idle = Pauses(min(IDLE_S[0], wait_s), wait_s, puller.random)
+        self._again = puller.pauses()
 
     def next(self) -> Flow[Batch[R] | None]:
         """The next batch; None at the end.
@@ -244,7 +345,7 @@ class Follower(Generic[R]):
                     return None
                 yield Wait(self._idle.next_s())
             claim = self._claims.take(self._kind, self._count_max, self._key, keep=True)
-            page = yield from self._puller.ask(claim)
+            page = yield from self._puller.ask(claim, self._patience)
             if page:
                 self._key = None
                 self._idle.reset()
@@ -323,12 +424,52 @@ def check_kind(kind: object) -> Kind:
         raise InvalidArgument("kind must be Kind.DELIVERY_STATUS or Kind.REPLY") from error
 
 
-def _check_integer(name: str, value: object, value_max: int | None = None) -> None:
+def check_sdkappid(sdkappid: object) -> int:
+    """The number of an application, of a text of digits too: an environment has no other.
+
+    Raises:
+        InvalidArgument: it is none.
+    """
+    if isinstance(sdkappid, str):
+        digits = sdkappid.strip()
+        if not (digits.isascii() and digits.isdigit()) or len(digits) > limits.INTEGER_DIGITS_MAX:
+            raise InvalidArgument("sdkappid must be an int, or its digits")
+        sdkappid = int(digits)
+    return _check_integer("sdkappid", sdkappid, limits.SDKAPPID_MAX)
+
+
+def _check_seconds(name: str, value: object, value_min: float, value_max: float | None) -> None:
+    upper = math.inf if value_max is None else value_max
+    # Written so that NaN is refused, too.
+    if (
+        not isinstance(value, int | float)
+        or isinstance(value, bool)
+        or not (value_min <= value <= upper)
+    ):
+        bounds = f"{value_min:g} or more" if value_max is None else f"{value_min:g} to {upper:g}"
+        raise InvalidArgument(f"{name} must be a number of seconds, {bounds}")
+
+
+def _check_pauses(name: str, pauses_s: object) -> tuple[float, float]:
+    if not isinstance(pauses_s, tuple | list) or len(pauses_s) != 2:
+        raise InvalidArgument(
+            f"{name} must be two numbers of seconds: the first pause, the longest"
+        )
+    for pause_s in pauses_s:
+        _check_seconds(name, pause_s, PAUSE_S_MIN, PAUSE_S_MAX)
+    first_s, max_s = pauses_s
+    if first_s > max_s:
+        raise InvalidArgument(f"{name}: the first pause is longer than the longest")
+    return first_s, max_s
+
+
+def _check_integer(name: str, value: object, value_max: int | None = None) -> int:
     if not isinstance(value, int) or isinstance(value, bool):
         raise InvalidArgument(f"{name} must be an int, not a {type(value).__name__}")
     if value < 1 or (value_max is not None and value > value_max):
         bounds = "1 or more" if value_max is None else f"from 1 to {value_max}"
         raise InvalidArgument(f"{name} must be {bounds}")
+    return value
 
 
 def check_max(count_max: object) -> None:

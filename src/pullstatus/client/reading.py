@@ -41,7 +41,7 @@ from pullstatus.json import check_json, mend_text
 from pullstatus.records import Kind
 from pullstatus.wire.v5.codes import Result
 
-__all__ = ["Found", "clock_skew_s", "read_pull", "retry_after_s"]
+__all__ = ["Found", "clock_skew_s", "not_the_service", "read_pull", "retry_after_s"]
 
 _Refusal = type[CallRefused]
 
@@ -147,7 +147,7 @@ def read_pull(answer: Answer, kind: Kind, *, keyed: bool | None, now_s: float) -
             _explain_skew(refusal, clock_skew_s(answer.headers, now_s))
         raise refusal
     if answer.http_status != 200:
-        raise _not_the_service(answer)
+        raise not_the_service(answer)
     result = None if members is None else members.get("result", members.get("ErrorCode"))
     if members is None or _integer(result) != 0:
         raise _malformed(answer, "it is not the JSON object that is due")
@@ -221,7 +221,8 @@ def _explain_skew(error: ClockSkewed, skew_s: float | None) -> None:
 # --- what is no answer of the service -------------------------------------------------------------
 
 
-def _not_the_service(answer: Answer) -> ClientError:
+def not_the_service(answer: Answer) -> ClientError:
+    """What an answer with an HTTP status other than 200 means, if no refusal is in it."""
     status, content = answer.http_status, answer.content
     if status == 429:
         busy = TooFrequent(None, "HTTP 429", fix="pull less often, or fewer at the same time")

@@ -6,6 +6,7 @@ import secrets
 import time
 from collections.abc import Callable, Mapping
 from time import perf_counter
+from typing import Final
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -13,6 +14,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
+from pullstatus import limits
 from pullstatus.apps import Registry
 from pullstatus.apps.admission import Admission
 from pullstatus.apps.rate import RateLimiter
@@ -35,9 +37,14 @@ from pullstatus.server.http import (
 from pullstatus.server.ingest import CallbackDoor, IngestDoor
 from pullstatus.server.v5 import PullCall
 from pullstatus.store import Store, Tickets
+from pullstatus.version import VERSION
+from pullstatus.wire.about import ABOUT_PATH, about
 from pullstatus.wire.v5 import answer
 from pullstatus.wire.v5.codes import Result
 from pullstatus.wire.v5.pull import PULL_PATH
+
+ABOUT: Final = about(VERSION)
+ABOUT_HEADERS: Final = {"cache-control": f"public, max-age={limits.ABOUT_CACHED_S}"}
 
 
 class Routes:
@@ -73,7 +80,7 @@ class Routes:
                 Route("/healthz", self._healthz),
                 Route("/readyz", self._readyz),
                 Route("/metrics", self._metrics),
-                Route("/", self._root),
+                Route(ABOUT_PATH, self._about),
             ],
             exception_handlers={
                 HTTPException: _refusal,
@@ -108,8 +115,9 @@ class Routes:
         else:
             await self._rest(scope, receive, send)
 
-    async def _root(self, _request: Request) -> Response:
-        return JSONResponse({"name": "pullstatus", "pull": PULL_PATH, "metrics": "/metrics"})
+    async def _about(self, _request: Request) -> Response:
+        """Who we are and what we can do; asks nobody, so that it answers in any state."""
+        return Response(ABOUT, headers=ABOUT_HEADERS, media_type="application/json")
 
     async def _healthz(self, _request: Request) -> Response:
         """The process lives."""

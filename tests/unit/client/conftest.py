@@ -2,6 +2,7 @@
 
 `client` in a test is a `Hands`: it makes a blocking or an async client (every test runs with both)
 over a fake transport, and calls it the same way whichever it is. Pauses are not slept but noted.
+What is asked by `GET /` is noted apart from the pulls, and answered as by a service not ours.
 """
 
 from __future__ import annotations
@@ -78,6 +79,8 @@ class Hands:
     def __init__(self, colour: str) -> None:
         self.colour = colour
         self.requests: list[httpx.Request] = []
+        self.looks: list[httpx.Request] = []
+        self.about: list[Say] = [httpx.Response(404)]  # the last of them again and again
         self.pauses: list[float] = []
         self.client: Client | AsyncClient
         self._script: list[Say] = []
@@ -140,10 +143,14 @@ class Hands:
         self._loop.close()
 
     def _answer(self, request: httpx.Request) -> httpx.Response:
-        self.requests.append(request)
-        if not self._script:
-            pytest.fail("the service was asked once too often")
-        said = self._script.pop(0)
+        if request.method == "GET":
+            self.looks.append(request)
+            said = self.about.pop(0) if len(self.about) > 1 else self.about[0]
+        else:
+            self.requests.append(request)
+            if not self._script:
+                pytest.fail("the service was asked once too often")
+            said = self._script.pop(0)
         if isinstance(said, Exception):
             raise said
         if isinstance(said, httpx.Response):

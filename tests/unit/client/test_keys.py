@@ -83,7 +83,7 @@ def test_failure_does_not_use_its_key_up(client: Hands, failure: Say) -> None:
 def test_failure_of_an_iterator_is_gone_on_with_by_another(client: Hands) -> None:
     client.over(LOST, page(1, waiting=0), keyed=True, attempts_max=1)
     with pytest.raises(AnswerLost):
-        client.batches().next()
+        client.batches(give_up_after_s=0).next()
     client.batches().one()
     assert len({*client.keys}) == 1
 
@@ -334,8 +334,8 @@ def test_service_that_is_away_for_a_day_is_no_silent_loss(client: Hands) -> None
     """An iterator that rides out a long outage, with an attempt at its start that got through."""
     clock = Clock()
     away = [httpx.ConnectError("refused")] * 24
-    client.over(LOST, *away, page(1, waiting=0), keyed=True, clock=clock, attempts_max=1)
-    following = client.batches()
+    client.over(LOST, *away, page(1, waiting=0), keyed=True, clock=clock)
+    following = client.batches(give_up_after_s=0)
     for error in (AnswerLost, *[NotConnected] * 24, KeyExpired):
         with pytest.raises(error) as caught:
             following.next()

@@ -132,6 +132,12 @@ def test_sdkappid_that_is_none_is_refused(sdkappid: int) -> None:
             kind(BASE_URL, sdkappid, APPKEY)
 
 
+@pytest.mark.parametrize("sdkappid", [str(SDKAPPID), f" {SDKAPPID}\n"])
+def test_sdkappid_may_be_its_digits(sdkappid: str) -> None:
+    for colour in (pullstatus.Client, pullstatus.AsyncClient):
+        assert f"sdkappid={SDKAPPID}" in repr(colour(BASE_URL, sdkappid, APPKEY))
+
+
 @pytest.mark.parametrize("appkey", ["", APPKEY + "\n", " " + APPKEY])
 def test_appkey_with_a_blank_is_refused_and_not_told(appkey: str) -> None:
     """A copied line end makes every signature wrong; it is found before anything is sent."""

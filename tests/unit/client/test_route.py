@@ -381,7 +381,13 @@ def test_unusual_addresses_are_taken(base_url: str) -> None:
 
 
 ODD_ARGUMENTS: list[tuple[str, dict[str, object]]] = [
-    ("sdkappid must be an int, not a str", {"sdkappid": "1400006666"}),
+    ("sdkappid must be an int, or its digits", {"sdkappid": "14OOOO6666"}),
+    ("sdkappid must be an int, or its digits", {"sdkappid": ""}),
+    ("sdkappid must be an int, or its digits", {"sdkappid": "-1"}),
+    ("sdkappid must be an int, or its digits", {"sdkappid": "\u0661"}),
+    ("sdkappid must be an int, or its digits", {"sdkappid": "1" * 5000}),
+    ("sdkappid must be from 1", {"sdkappid": "0"}),
+    ("sdkappid must be an int, not a bytes", {"sdkappid": b"1400006666"}),
     ("sdkappid must be an int, not a bool", {"sdkappid": True}),
     ("sdkappid must be an int", {"sdkappid": None}),
     ("sdkappid must be from 1", {"sdkappid": 0}),

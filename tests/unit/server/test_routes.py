@@ -12,6 +12,7 @@ import structlog
 from pullstatus import limits
 from pullstatus.errors import OutcomeUnknown, SettingChanged, StoreCorrupt, StoreUnavailable
 from pullstatus.store import NO_TICKET
+from pullstatus.wire.about import Feature, read_features
 from tests.harness import Answer, status
 from tests.unit.server.asgi import APP, SECRET, Served
 
@@ -175,6 +176,24 @@ def test_metrics_of_a_store_that_cannot_be_read_are_a_problem() -> None:
     served.store.oldest_waiting_ms = fails  # type: ignore[method-assign]
     answer, _ = run(served.ask("GET", "/metrics"))
     assert problem(answer, 503)["detail"] == "held by another process"
+
+
+def test_what_the_server_can_do_is_told_whatever_its_store_does() -> None:
+    """Nobody is asked for it, and it says nothing of the deployment."""
+    served = Served()
+    served.routes.ready = False
+    served.store = served.routes._store = served.registry._store = None  # type: ignore[assignment]
+    for method in ("GET", "HEAD"):
+        answer, logged = run(served.ask(method, "/"))
+        assert answer is not None
+        assert answer.http_status == 200
+        assert answer.header("cache-control") == "public, max-age=60"
+        assert logged == []
+    answer, _ = run(served.ask("GET", "/"))
+    assert answer is not None
+    assert read_features(answer.content) == set(Feature)
+    assert sorted(answer.json) == ["features", "metrics", "name", "pull", "version"]
+    assert len(answer.content) < 200
 
 
 # --- headers and figures --------------------------------------------------------------------------
