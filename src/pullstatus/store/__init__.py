@@ -116,7 +116,8 @@ class Store(Protocol):
     async def pull(self, operation: Pull) -> Page:
         """Take a page from the head, move the cursor past it and write its journal row, as one.
 
-        A page shorter than asked for means that everything accepted before is taken.
+        A page shorter than asked for means that everything accepted before is taken, through
+        whichever door to the store.
 
         Raises:
             KeyReused: the key came before with another mailbox or `count_max`.

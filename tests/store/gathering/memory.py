@@ -21,6 +21,7 @@ class MemoryLog:
         self.entries: list[bytes] = []
         self.fails: dict[str, BaseException] = {}
         self.room = True
+        self.stamp: bytes | None = None
         self.secret = ""
         self.calls: list[str] = []
         self._changed = {BOX: 0}
@@ -44,6 +45,9 @@ class MemoryLog:
     def take_waiting(self) -> dict[int, int]:
         changed, self._changed = self._changed, {}
         return changed
+
+    def as_of(self) -> bytes | None:
+        return self.stamp
 
     def figures(self) -> Figures:
         return Figures(len(self.groups), 0.001 * len(self.groups), sum(map(len, self.groups)))

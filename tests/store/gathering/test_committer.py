@@ -117,6 +117,11 @@ def test_what_others_did_and_room_are_news_once(committer: Committer, log: Memor
     assert report is not None
     assert (report.waiting, report.room) == ({}, False)
     assert committer.tend() is None
+    log.stamp = b"another door's"
+    report = committer.watch()
+    assert report is not None
+    assert (report.waiting, report.as_of) == ({}, b"another door's")
+    assert committer.watch() is None
 
 
 def test_work_commits_what_has_come_and_ends_when_told(

@@ -112,6 +112,17 @@ async def test_a_command_pulls_what_the_server_has_just_stored(opener: Opener) -
             assert (await command.pull(pull(mailbox))).data == b",".join(entries)
 
 
+async def test_the_server_pulls_what_a_command_has_just_stored(opener: Opener) -> None:
+    """However often, and also while both are at work; nobody waits for the server to notice."""
+    server, command = await opener(server=True), await opener()
+    for turn in range(40):
+        for mailbox in (STATUSES, REPLIES):
+            assert await server.pull(pull(mailbox)) == EMPTY
+            entries = records(1 + turn % 3)
+            await command.append(append(mailbox, entries))
+            assert (await server.pull(pull(mailbox))).data == b",".join(entries)
+
+
 async def test_a_keyed_pull_sees_others_at_once(opener: Opener) -> None:
     """It asks the file anyway, so it finds what came before it, and its page taken elsewhere."""
     one, other = await opener(), await opener()

@@ -29,6 +29,7 @@ class Report(msgspec.Struct, frozen=True, gc=False):
     Attributes:
         answers: to the oldest operations that have none yet, in order.
         waiting: see `Log.take_waiting`.
+        as_of: see `Log.as_of`.
         room: whether there is room for more entries.
         figures: what the log has done so far.
         failure: the error after which it takes no more work.
@@ -36,6 +37,7 @@ class Report(msgspec.Struct, frozen=True, gc=False):
 
     answers: Answers
     waiting: dict[int, int]
+    as_of: bytes | None
     room: bool
     figures: Figures
     failure: BaseException | None
@@ -49,7 +51,7 @@ class Committer:
         self._log = log
         self._room = log.has_room()
         self._failure: BaseException | None = None
-        self._reported: tuple[bool, BaseException | None] | None = None
+        self._reported: tuple[object, ...] = ()
 
     def work(self, groups: Groups, send: Callable[[Report], None]) -> None:
         """Commit what comes until there is no more; `send` carries away what came of it."""
@@ -132,10 +134,10 @@ class Committer:
 
     def _news(self) -> Report | None:
         waiting = self._log.take_waiting()
-        if not waiting and self._reported == (self._room, self._failure):
+        if not waiting and self._reported == (self._log.as_of(), self._room, self._failure):
             return None
         return self._report([], waiting)
 
     def _report(self, answers: Answers, waiting: dict[int, int]) -> Report:
-        self._reported = (self._room, self._failure)
-        return Report(answers, waiting, self._room, self._log.figures(), self._failure)
+        self._reported = as_of, room, failure = self._log.as_of(), self._room, self._failure
+        return Report(answers, waiting, as_of, room, self._log.figures(), failure)

@@ -62,6 +62,14 @@ class Log(Protocol):
         """
         ...
 
+    def as_of(self) -> bytes | None:
+        """Of which state of the store `take_waiting` tells; None: that is not known.
+
+        Where there are other doors to the store, this is what the engine compares to see whether
+        one of them has committed since.
+        """
+        ...
+
     def figures(self) -> Figures:
         """What it has done since it was opened."""
         ...

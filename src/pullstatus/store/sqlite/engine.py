@@ -122,13 +122,15 @@ class SqliteStore:
     async def pull(self, operation: Pull) -> Page:
         """See `Store.pull`.
 
-        A pull from a server that finds nothing and leaves no trace costs no commit. A command
-        beside one learns only from the file what there is.
+        A pull from a server that finds nothing and leaves no trace costs no commit, unless the
+        stamp says that there was one behind its back. A command beside a server learns only from
+        the file what there is.
         """
         if (
             self._lock is not None
             and not self._writer.waiting.get(slot(operation.mailbox))
             and not (operation.key is not None or operation.once is not None)
+            and self._lock.stamp() == self._writer.report.as_of
         ):
             self._writer.check()
             return EMPTY

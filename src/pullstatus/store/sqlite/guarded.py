@@ -12,27 +12,38 @@ from pullstatus.store.gathering.log import Figures
 from pullstatus.store.gathering.operations import Answer, Operation
 from pullstatus.store.sqlite.log import CHECKPOINT_PAGES, Log
 from pullstatus.store.sqlite.names import Names
+from pullstatus.store.sqlite.stamp import Stamp
 
 
 class GuardedLog:
     """One log, the names of its files, and the disk they are on."""
 
-    def __init__(self, log: Log, names: Names, has_room: Callable[[], bool]) -> None:
-        """Take over `log`.
+    def __init__(
+        self, log: Log, names: Names, stamp: Stamp, as_of: bytes, has_room: Callable[[], bool]
+    ) -> None:
+        """Take over `log` and `stamp`.
 
         Args:
             log: opened; closed by `close`.
             names: of its files; asked after each commit, before its answers go out.
+            stamp: by which other doors tell the server that they have committed.
+            as_of: what that was before the log was opened.
             has_room: whether the disk has room for more entries.
         """
         self.log = log
         self._names = names
+        self._stamp = stamp
+        self._as_of = as_of
         self._look_for_room = has_room
         self._room = True  # as it was seen last
 
     def commit(self, group: Sequence[Operation]) -> list[Answer]:
         """See `Log.commit` of the seam, and that of this engine."""
+        stamp, commits = self._stamp.read(), self.log.commits
         answers = self.log.commit(group)
+        self._as_of = stamp
+        if self.log.commits != commits:
+            self._stamp.renew()
         self._check_names()
         return answers
 
@@ -50,7 +61,9 @@ class GuardedLog:
     def watch(self) -> None:
         """Learn what other processes have put into the file, or made of it."""
         self._check_names()
+        stamp = self._stamp.read()
         self.log.notice_others()
+        self._as_of = stamp
 
     def has_room(self) -> bool:
         """Whether the disk has room for more entries."""
@@ -60,6 +73,10 @@ class GuardedLog:
     def take_waiting(self) -> dict[int, int]:
         """By `states.slot`."""
         return self.log.states.take_changed()
+
+    def as_of(self) -> bytes:
+        """The stamp as it was before the newest look at the file."""
+        return self._as_of
 
     def figures(self) -> Figures:
         """What the log has done since it was opened."""
@@ -77,6 +94,7 @@ class GuardedLog:
             except BaseException as error:  # noqa: BLE001 - it is closed, whatever that is
                 failed = self.is_final(error)
         self.log.close(fold=not failed)
+        self._stamp.close()
 
     def _check_names(self) -> None:
         try:

@@ -15,6 +15,7 @@ import os
 from pathlib import Path
 
 from pullstatus.errors import StoreMoved
+from pullstatus.store.sqlite.stamp import lock_file
 
 
 class Names:
@@ -32,7 +33,7 @@ class Names:
         self._before = _file(path)
         self._others = [path.with_name(f"{path.name}-wal")]
         if server:
-            self._others.append(path.with_name(f"{path.name}-server"))
+            self._others.append(lock_file(path))
         if name != path:
             self._others.append(name)
         self._expected: list[tuple[int, ...]] = []

@@ -15,6 +15,7 @@ from pullstatus.store.sqlite.log import Log
 from pullstatus.store.sqlite.names import Names
 from pullstatus.store.sqlite.place import ServerLock, has_room
 from pullstatus.store.sqlite.recovery import check_sound
+from pullstatus.store.sqlite.stamp import Stamp
 from pullstatus.store.sqlite.states import States
 
 
@@ -30,6 +31,17 @@ def open_guarded(path: Path, name: Path, *, server: bool, reserve_bytes: int) ->
     Raises:
         StoreRefused: the file is not safe to use.
     """
+    stamp = Stamp(path, server=server)
+    try:
+        before = stamp.read()
+        log, names = _named_log(path, name, server=server)
+    except BaseException:
+        stamp.close()
+        raise
+    return GuardedLog(log, names, stamp, before, lambda: has_room(path, reserve_bytes))
+
+
+def _named_log(path: Path, name: Path, *, server: bool) -> tuple[Log, Names]:
     try:
         names = Names(path, name, server=server)
         log = open_log(path, server=server)
@@ -42,7 +54,7 @@ def open_guarded(path: Path, name: Path, *, server: bool, reserve_bytes: int) ->
         raise StoreRefused(str(error)) from error
     except (apsw.Error, OSError) as error:
         raise StoreRefused(f"{path} cannot be opened: {error}") from error
-    return GuardedLog(log, names, lambda: has_room(path, reserve_bytes))
+    return log, names
 
 
 def open_log(path: Path, *, server: bool) -> Log:

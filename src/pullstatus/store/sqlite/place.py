@@ -8,11 +8,12 @@ import os
 import re
 import stat
 from pathlib import Path
-from typing import IO, Self
+from typing import Self
 
 import msgspec
 
 from pullstatus.errors import StoreRefused
+from pullstatus.store.sqlite.stamp import HOLDER_BYTES, lock_file, read_stamp
 
 KNOWN_FILE_SYSTEMS = frozenset(
     [
@@ -208,7 +209,7 @@ def check_begins(path: Path) -> None:
         StoreRefused: saying what is left of it.
     """
     check_no_log(path)
-    lock = path.with_name(f"{path.name}-server")
+    lock = lock_file(path)
     if not path.exists() and not holds_nothing(lock):
         raise StoreRefused(
             f"{path} is not there, but {lock} says that it was served: put the file back or restore"
@@ -216,6 +217,7 @@ def check_begins(path: Path) -> None:
         )
 
 
+_BLANK = b"\0 \n"  # between the holder's number and the stamp
 _OCTAL = re.compile(r"\\([0-7]{3})")
 
 
@@ -231,7 +233,7 @@ def has_room(path: Path, reserve_bytes: int) -> bool:
 def served_ms(path: Path) -> int | None:
     """When a server last took the lock of the file at `path`; None if none ever did."""
     try:
-        return path.with_name(f"{path.name}-server").stat().st_mtime_ns // 1_000_000
+        return lock_file(path).stat().st_mtime_ns // 1_000_000
     except OSError:
         return None
 
@@ -246,18 +248,17 @@ class ServerLock:
             StoreRefused: another process serves this store.
         """
         # Beside the store, never on it: closing any handle of a file drops SQLite's locks on it.
-        lock = path.with_name(f"{path.name}-server")
+        lock = lock_file(path)
         try:
-            lock.touch(mode=0o600)
-            self._file: IO[str] = lock.open("a+", encoding="utf-8")
+            self._descriptor = os.open(lock, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
         except OSError as error:
             raise StoreRefused(f"{lock} cannot be opened: {error.strerror}") from error
         try:
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
-            self._file.seek(0)
-            holder = self._file.read().strip() or "unknown"
-            self._file.close()
+            told = os.pread(self._descriptor, HOLDER_BYTES, 0).strip(_BLANK)
+            holder = told.decode("ascii", "replace") or "unknown"
+            self.release()
             if error.errno not in (errno.EWOULDBLOCK, errno.EACCES):
                 raise StoreRefused(f"{lock} cannot be locked: {error.strerror}") from error
             raise StoreRefused(
@@ -265,11 +266,10 @@ class ServerLock:
                 " stop it first, or name another store"
             ) from error
         try:
-            self._file.truncate(0)
-            self._file.write(str(os.getpid()))
-            self._file.flush()
+            os.ftruncate(self._descriptor, 0)
+            os.pwrite(self._descriptor, str(os.getpid()).encode(), 0)
         except OSError as error:
-            self._file.close()
+            self.release()
             raise StoreRefused(f"{lock} cannot be written: {error.strerror}") from error
 
     def __enter__(self) -> Self:
@@ -280,8 +280,12 @@ class ServerLock:
 
     def fileno(self) -> int:
         """The descriptor that holds the lock; a process that inherits it holds it too."""
-        return self._file.fileno()
+        return self._descriptor
+
+    def stamp(self) -> bytes:
+        """See `read_stamp`."""
+        return read_stamp(self._descriptor)
 
     def release(self) -> None:
-        """Let another process serve the store."""
-        self._file.close()
+        """Let another process serve the store. To be called once."""
+        os.close(self._descriptor)

@@ -40,6 +40,7 @@ class ReadOnlyChannel:
         self._report = Report(
             answers=[],
             waiting=_waiting(path),
+            as_of=None,
             room=True,
             figures=Figures(0, 0.0, 0),
             failure=None,
