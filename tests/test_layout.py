@@ -53,6 +53,13 @@ SEES["cli"] |= {"consumer", "client", "__init__"}
 SEES["emulator"] |= {"__init__"}
 
 
+# No I/O and no clock: what these import is all they can do.
+PURE = {
+    "server/connection_state.py": {"__future__", "enum", "math", "typing", "pullstatus"},
+    "server/framing.py": {"__future__", "typing", "pullstatus"},
+}
+
+
 def room_of(package: Path, file: Path) -> str:
     """The room a file of the package belongs to."""
     first = file.relative_to(package).parts[0]
@@ -149,6 +156,21 @@ def test_layout_catches_an_engine_in_group_commit(tmp_path: Path, source: str) -
     file = "store/gathering/a.py"
     [found, *_] = engine_imports(build(tmp_path, file, source))
     assert found.startswith(f"src/pullstatus/{file}:")
+
+
+@pytest.mark.parametrize("file", PURE)
+def test_pure_files_import_no_more_than_they_say(file: str) -> None:
+    tree = ast.parse((PACKAGE / file).read_bytes())
+    imported = {
+        (name or "").split(".")[0]
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Import | ast.ImportFrom)
+        for name in (
+            [node.module] if isinstance(node, ast.ImportFrom) else [one.name for one in node.names]
+        )
+    }
+    assert imported == PURE[file]
+    assert {room for _, room in imported_rooms(PACKAGE, PACKAGE / file)} == {"limits"}
 
 
 def build(root: Path, file: str, source: str) -> Path:

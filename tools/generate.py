@@ -29,10 +29,10 @@ from pullstatus import limits
 from pullstatus.cli import main
 from pullstatus.receipts import repair
 from pullstatus.records import MEMBERS, Kind
-from pullstatus.server import logs
+from pullstatus.server import connection_state, logs
 from pullstatus.server.serve import ServeOptions, Server
 from pullstatus.wire.v5 import codes
-from tools import client, consoles
+from tools import client, connection, consoles
 
 ROOT: Final = Path(__file__).parents[1]
 PART: Final = re.compile(
@@ -94,9 +94,33 @@ def members(kind: Kind) -> str:
     return "\n".join(["", "| name | required | |", "|---|---|---|", *rows])
 
 
+def phases() -> str:
+    """Every phase of a connection: its name, what it is, its time."""
+    rows = []
+    for name, said in _documented(connection_state, "Phase"):
+        time = connection_state.TIME.get(connection_state.Phase(name))
+        shown = f"`{time}`, {getattr(limits, time)} s" if time else "-"
+        rows.append(f"| **{name}** | {said} | {shown} |")
+    return "\n".join(["", "| phase | | its time |", "|---|---|---|", *rows])
+
+
+def events() -> str:
+    """Every event of a connection."""
+    rows = [
+        f"| {name} | {said} |"
+        for inside in ("Event", "Effect")
+        for name, said in _documented(connection_state, inside)
+    ]
+    return "\n".join(["", "| | |", "|---|---|", *rows])
+
+
 PARTS: Final = {
     "client": client.reference,
     "commands": commands,
+    "connection-events": events,
+    "connection-phases": phases,
+    "connection-picture": connection.picture,
+    "connection-table": connection.table,
     "limits": bounds,
     "results": results,
     "metrics": metrics,

@@ -377,7 +377,7 @@ def test_connection_without_a_next_request_is_closed(
                 writer.write(http_request("POST", *app.request()))
                 await read_answer(reader)
                 (connection,) = server._uvicorn._connections()  # type: ignore[union-attr]
-                deadlines.append(connection._deadline)
+                deadlines.append(connection.state.deadline)
             assert deadlines[0] < deadlines[1], "an answer must give the next request its time"
             assert await asyncio.wait_for(reader.read(), PATIENCE_S) == b""
             writer.close()
@@ -399,7 +399,7 @@ def test_request_behind_the_last_answer_of_a_stopping_server_takes_nothing(tmp_p
             connections = server._uvicorn._connections  # type: ignore[union-attr]
             await until(lambda: len(connections()) == 2)
             for connection in connections():
-                connection.draining = True
+                connection.state.draining = True
             empty = http_request("POST", *app.request(Kind.REPLY))
             writer.write(empty + http_request("POST", *app.request()))
             assert (await asyncio.wait_for(reader.read(), PATIENCE_S)).count(b"HTTP/1.1") == 1

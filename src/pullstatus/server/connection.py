@@ -4,11 +4,14 @@
 |---|---|---|
 | request line | `limits.QUERY_BYTES_MAX` for all of its target | 414 |
 | headers | `limits.HEADERS_MAX`, `limits.HEADER_BYTES_MAX` in all | 431 |
-| what stands around a chunked body | the same, and `FRAMING_MAX` bytes for each of the body | 431 |
+| what stands around a chunked body | see `framing` | 431 |
 | time until headers are complete | `limits.HEADER_DEADLINE_S` | closed |
 | time until the body is complete | `limits.BODY_DEADLINE_S` | closed |
 | time between requests | `limits.IDLE_S` | closed |
 | time an answer may lie unread | `limits.ANSWER_DEADLINE_S` | closed |
+
+What a connection is at, and until when, is in `connection_state`: here the parser's events are
+given to it, and what it says is done.
 
 Answers leave in the order of their requests, whatever comes behind them: who sends a good request
 and then rubbish, or sends it and says no more, still gets its answer first. An offer to speak
@@ -21,10 +24,8 @@ once: most of what a small request costs on uvicorn's way is the task, the timer
 from __future__ import annotations
 
 import functools
-import math
 import select
-from asyncio import AbstractEventLoop, Future, Transport
-from collections.abc import Coroutine
+from asyncio import AbstractEventLoop, Transport
 from typing import Any
 
 import httptools
@@ -39,17 +40,23 @@ from uvicorn.protocols.utils import is_ssl
 from uvicorn.server import ServerState
 
 from pullstatus import limits
+from pullstatus.server import eager
+from pullstatus.server.connection_state import DEAF, ConnectionState, Effect, Event, Phase
+from pullstatus.server.framing import Framing
 
-FAREWELL_S = 3.0  # on stopping: how long the end of TLS waits for the peer's, who may be asleep
-FRAMING_MAX = 16  # a body in chunks of one byte has five bytes of framing for each
+# By names that cost nothing to look up, for what every request comes by.
+_BEGIN, _HEADERS, _WHOLE = Event.BEGIN, Event.HEADERS, Event.WHOLE
+_HEAD, _BODY, _REST = Phase.HEAD, Phase.BODY, Phase.REST
 
 
 class Connection(HttpToolsProtocol):
     """A connection that cannot be held open for nothing.
 
     Attributes:
-        draining: the server is stopping: the next answer is the connection's last.
+        state: what it is at, and until when; there is one once the transport is there.
     """
+
+    state: ConnectionState
 
     def __init__(
         self,
@@ -59,40 +66,28 @@ class Connection(HttpToolsProtocol):
         _loop: AbstractEventLoop | None = None,
     ) -> None:
         super().__init__(config, server_state, app_state, _loop)
-        self.draining = False
-        self._deadline = math.inf
-        self._unread_since = math.inf
-        self._idle_since = 0.0
-        self._begun = False  # a request has begun and is not complete
-        self._head_open = True
-        self._body_bytes = 0
-        self._framing_bytes = 0  # of the request at hand, outside its body, as far as known
-        self._completed = 0
-        self._owed = 0  # requests that were handed on and have no whole answer yet
-        self._ending = False  # nothing more is taken from this peer
+        self._framing = Framing()
+        self._read_at = 0.0
+        self._parsed = 0  # bytes of what was read, before an offer to upgrade
         self._last_words = b""
-        self._parsed = 0
         self._hung_up = select.poll()
         self._held: tuple[RequestResponseCycle, ASGI3Application] | None = None
 
     # -- what the server asks ------------------------------------------------------------------
 
     def sweep(self, now: float) -> None:
-        """Close if a deadline has passed; called about once a second with the loop's time."""
-        unread = bool(self.transport.get_write_buffer_size())
-        self._unread_since = min(self._unread_since, now) if unread else math.inf
-        if now > self._deadline or now - self._unread_since > limits.ANSWER_DEADLINE_S:
+        """Cut it if a deadline has passed; called about once a second with the loop's time."""
+        if self.transport.is_closing():
+            self.state.on(Event.CLOSE, now)
+        if self.state.late(now, unread=self._unread()):
             self.transport.abort()
 
     def drain(self, now: float, grace_s: float) -> None:
         """Let the request at hand be answered; close if none has come for `grace_s`."""
-        self.draining = True
-        if self._answering():
-            self.cycle.keep_alive = False
-        elif not self._begun and now - self._idle_since > grace_s:
+        if self.state.drain(now, grace_s, unread=self._unread()):
             self.transport.close()
-            if not self.transport.get_write_buffer_size():
-                self._deadline = min(self._deadline, now + FAREWELL_S)
+        elif self.state.answering:
+            self.cycle.keep_alive = False
 
     def cut(self) -> None:
         """Close now, whatever is unsaid or unread."""
@@ -152,9 +147,8 @@ class Connection(HttpToolsProtocol):
         """The time as uvicorn keeps it for all connections."""
         return self.server_state.default_headers[0][1]
 
-    def _answering(self) -> bool:
-        cycle: RequestResponseCycle | None = self.cycle  # declared without None, but begins so
-        return cycle is not None and not cycle.response_complete
+    def _unread(self) -> bool:
+        return bool(self.transport.get_write_buffer_size())
 
     # -- what the transport and the parser call --------------------------------------------------
 
@@ -163,26 +157,21 @@ class Connection(HttpToolsProtocol):
         super().connection_made(transport)
         # Nothing is waited for: a hang-up is told whatever one asks.
         self._hung_up.register(transport.get_extra_info("socket").fileno(), 0)
-        self._idle_since = self.loop.time()
-        self._deadline = self._idle_since + limits.HEADER_DEADLINE_S
+        self.state = ConnectionState(self.loop.time())
 
     def data_received(self, data: bytes) -> None:
         """Parse, unless what is no body is over its bounds."""
-        if self._ending:
+        if self.state.phase in DEAF:
             return
-        completed, body_bytes = self._completed, self._body_bytes
+        self._read_at = self.loop.time()
+        size = len(data)
         while not self._feed(data):
             data = self._without_upgrade() + data[self._parsed :]
+            size = len(data)
         if self._held is not None:  # its body is not complete
             super()._start_asgi_task(*self._held)
             self._held = None
-        if self._completed != completed:
-            # Nobody says where in `data` the request at hand began: count from the next read on.
-            self._framing_bytes = 0
-            return
-        self._framing_bytes += len(data) - (self._body_bytes - body_bytes)
-        bytes_max = limits.HEADER_BYTES_MAX + limits.QUERY_BYTES_MAX
-        if self._framing_bytes > bytes_max + FRAMING_MAX * self._body_bytes:
+        if not self._framing.fits(size):
             self._end(431)
 
     def _feed(self, data: bytes) -> bool:
@@ -191,7 +180,7 @@ class Connection(HttpToolsProtocol):
             self.parser.feed_data(data)
         except httptools.HttpParserUpgrade as upgrade:
             self._parsed = upgrade.args[0]
-            return self._ending
+            return self.state.phase in DEAF
         except httptools.HttpParserError:
             self._end(400)
         return True
@@ -205,6 +194,7 @@ class Connection(HttpToolsProtocol):
         head = [b"%b %b HTTP/%b\r\n" % (self.parser.get_method(), self.url, version)]
         head += [b"%b: %b\r\n" % pair for pair in self.headers if pair[0] != b"upgrade"]
         self.parser = httptools.HttpRequestParser(self)
+        self._framing.again()
         return b"".join(head) + b"\r\n"
 
     def eof_received(self) -> bool | None:  # type: ignore[override]
@@ -217,18 +207,16 @@ class Connection(HttpToolsProtocol):
     def on_message_begin(self) -> None:
         """A request begins."""
         super().on_message_begin()
-        self._begun = self._head_open = True
-        self._body_bytes = self._framing_bytes = 0
-        self._deadline = self.loop.time() + limits.HEADER_DEADLINE_S
+        self.state.on(_BEGIN, self._read_at)
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """A header; one that comes behind the body counts as framing and for nothing else."""
-        if self._head_open:
+        if self.state.phase is _HEAD:
             super().on_header(name, value)
 
     def on_headers_complete(self) -> None:
         """The head is complete: hand the request on if it is within bounds."""
-        if self._ending or self.transport.is_closing():
+        if self.state.phase in DEAF or self.transport.is_closing():
             return None
         if len(self.url) > limits.QUERY_BYTES_MAX:
             return self._end(414)
@@ -241,10 +229,8 @@ class Connection(HttpToolsProtocol):
             return self._end(405)
         if self.parser.should_upgrade():
             return None  # the parser stops here by itself: see `_feed`
-        self._head_open = False
-        self._deadline = self.loop.time() + limits.BODY_DEADLINE_S
+        self.state.on(_HEADERS, self._read_at)
         super().on_headers_complete()
-        self._owed += 1
         cycle = self.cycle
         extensions: dict[str, Any] = {
             "pullstatus.gone": functools.partial(self.gone, cycle),
@@ -252,104 +238,81 @@ class Connection(HttpToolsProtocol):
             "pullstatus.respond": functools.partial(self.respond, cycle),
         }
         cycle.scope["extensions"] = extensions
-        if self.draining:
+        if self.state.draining:
             self.cycle.keep_alive = False
         return None
 
     def on_body(self, body: bytes) -> None:
         """A piece of the body has come."""
-        self._body_bytes += len(body)
-        if not self._ending and not self._head_open:
+        self._framing.body(len(body))
+        if self.state.phase is _BODY:
             super().on_body(body)
 
     def on_message_complete(self) -> None:
         """The request is complete: from here on the wait is ours."""
-        if self._ending or self._head_open:
+        phase = self.state.phase
+        self.state.on(_WHOLE, self._read_at)
+        if phase is not _BODY and phase is not _REST:
             return
-        self._begun = False
-        self._completed += 1
-        self._body_bytes = 0
-        self._deadline = math.inf
+        self._framing.whole()
         super().on_message_complete()
         if self._held is not None:
             cycle, app = self._held
             self._held = None
             extensions: dict[str, Any] = cycle.scope["extensions"]
             extensions["pullstatus.body"] = cycle.body
-            self._step(cycle.run_asgi(app))
+            eager.run(self.loop, cycle.run_asgi(app))
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
         """Wait for the end of what was read: the request may be whole by then."""
         self._held = cycle, app
-
-    def _step(self, answering: Coroutine[Any, Any, None], _: object = None) -> None:
-        """Go on answering until there is something to wait for: what a task does, and no more."""
-        try:
-            awaited: Future[Any] | None = answering.send(None)
-        except StopIteration:
-            return
-        go_on = functools.partial(self._step, answering)
-        if awaited is None:  # it only lets others go first
-            self.loop.call_soon(go_on)
-        else:
-            awaited._asyncio_future_blocking = False  # noqa: SLF001 - as whoever drives one must
-            awaited.add_done_callback(go_on)
 
     def on_response_complete(self) -> None:
         """An answer has been written: the next request's turn, or the peer's to send one.
 
         uvicorn's own would set a timer here for each answer; `sweep` does with the deadline.
         """
-        now = self._idle_since = self.loop.time()
-        self._owed -= 1
-        if self._ending and not self._owed:
-            self._close()
+        now = self.loop.time()
+        self.state.answered(now)
         if self.expect_100_continue and self._unsent():
             self._end()  # the body that was not asked for may never come, or may: nobody can tell
+        if self.state.over:
+            self._close()
         if self.transport.is_closing():
+            self.state.on(Event.CLOSE, now)
             return
         self.flow.resume_reading()
         if self.pipeline:
             # In a task: a long pipeline answered from in here would be a deep recursion.
             super()._start_asgi_task(*self.pipeline.pop())
-        elif not self._begun:
-            self._deadline = now + limits.IDLE_S
 
     def _unsent(self) -> bool:
         """The request at hand is answered, and nothing of its body has come."""
-        waits = self._begun and not self._head_open and not self._body_bytes
-        return waits and self.cycle.response_complete
+        return self.state.phase is _REST and not self._framing.body_bytes
 
     # -- ends ----------------------------------------------------------------------------------
 
     def _end(self, http_status: int | None = None) -> None:
         """Take no more from this peer: answer what is owed, then say `http_status`, and close."""
-        if self._ending:
-            return
-        self._ending = True
-        self._deadline = math.inf
-        if http_status is not None:
+        effect = self.state.on(Event.END, self.loop.time())
+        if effect is not None and http_status is not None:
             self._last_words = (
                 STATUS_LINE[http_status] + b"connection: close\r\ncontent-length: 0\r\n\r\n"
             )
-        if self._begun and not self._head_open:
-            self._drop_incomplete()
-        if not self._owed:
+        if effect is Effect.DROP:
+            self._drop(self.cycle)
+        if self.state.over:
             self._close()
 
-    def _drop_incomplete(self) -> None:
+    def _drop(self, cycle: RequestResponseCycle) -> None:
         """Forget the request whose body will never be whole."""
-        cycle = self.cycle
-        if cycle.response_complete:
-            self._last_words = b""  # it was answered before its end, and gets no second answer
-            return
-        self._owed -= 1
         cycle.disconnected = True
         cycle.message_event.set()
         if self.pipeline and self.pipeline[0][0] is cycle:
             self.pipeline.popleft()
 
     def _close(self) -> None:
+        self.state.on(Event.CLOSE, self.loop.time())
         if not self.transport.is_closing():
             self.transport.write(self._last_words)
             self.transport.close()

@@ -7,6 +7,7 @@ import ast
 import asyncio
 import inspect
 from collections.abc import Iterator
+from pathlib import Path
 from unittest.mock import Mock
 
 import pytest
@@ -15,10 +16,22 @@ from uvicorn.protocols.http import httptools_impl
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 from uvicorn.server import ServerState
 
+import pullstatus
 from pullstatus.server import connection, serve, uvicorn_server
 
 REQUEST = b"POST /path?query HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\n\r\nx"
 
+# What we import from behind its front door: without one of these nothing here starts, and Python
+# says which it is.
+IMPORTED = {
+    "uvicorn._types.ASGI3Application",
+    "uvicorn.config.Config",
+    "uvicorn.protocols.http.httptools_impl.HttpToolsProtocol",
+    "uvicorn.protocols.http.httptools_impl.RequestResponseCycle",
+    "uvicorn.protocols.http.httptools_impl.STATUS_LINE",
+    "uvicorn.protocols.utils.is_ssl",
+    "uvicorn.server.ServerState",
+}
 # Attributes that we read or set, and methods that we call or override.
 OF_A_CONNECTION = {
     "_start_asgi_task",
@@ -158,6 +171,20 @@ def _attributes(node: ast.AST, *owners: str) -> Iterator[str]:
             yield found.attr
 
 
+def test_list_of_what_is_imported_is_what_the_source_imports() -> None:
+    """One file knows those parts: it is the one to look at when uvicorn has moved."""
+    package = Path(pullstatus.__file__).parent
+    imported = {
+        (file.name, f"{node.module}.{name.name}")
+        for file in package.rglob("*.py")
+        if b"from uvicorn" in file.read_bytes()
+        for node in ast.walk(ast.parse(file.read_bytes()))
+        if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "uvicorn"
+        for name in node.names
+    }
+    assert imported == {("connection.py", name) for name in IMPORTED}
+
+
 def _class(module: object, name: str) -> ast.ClassDef:
     tree = ast.parse(inspect.getsource(module))  # type: ignore[arg-type]
     [found] = [n for n in tree.body if isinstance(n, ast.ClassDef) and n.name == name]
@@ -165,10 +192,11 @@ def _class(module: object, name: str) -> ast.ClassDef:
 
 
 def _ours(node: ast.ClassDef) -> set[str]:
-    """What a class has of its own: its methods, and what its `__init__` sets."""
+    """What a class has of its own: its methods, what it declares, what its `__init__` sets."""
     methods = {each.name: each for each in node.body if isinstance(each, ast.FunctionDef)}
     others = {each.name for each in node.body if isinstance(each, ast.AsyncFunctionDef)}
-    return {*methods, *others, *_attributes(methods["__init__"], "self")}
+    declared = {ast.unparse(each.target) for each in node.body if isinstance(each, ast.AnnAssign)}
+    return {*methods, *others, *declared, *_attributes(methods["__init__"], "self")}
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,50 @@
+"""How much of what a peer sends is no body: heads, chunk sizes, trailers."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from pullstatus import limits
+
+FRAMING_MAX: Final = 16
+"""Bytes for each of the body: one in chunks of one byte has five bytes of framing for each."""
+
+
+class Framing:
+    """What the request at hand has brought so far.
+
+    Attributes:
+        body_bytes: of its body.
+    """
+
+    __slots__ = ("_framing_bytes", "_whole", "body_bytes")
+
+    def __init__(self) -> None:
+        self.body_bytes = 0
+        self._framing_bytes = 0  # outside its body, as far as known
+        self._whole = False  # a request became whole in what was just read
+
+    def again(self) -> None:
+        """What was read of this request comes once more."""
+        self.body_bytes = self._framing_bytes = 0
+
+    def body(self, size: int) -> None:
+        """So much of what was read is body."""
+        self.body_bytes += size
+        self._framing_bytes -= size
+
+    def whole(self) -> None:
+        """The request is complete."""
+        self._whole = True
+        self.body_bytes = 0
+
+    def fits(self, size: int) -> bool:
+        """Whether what is no body is within its bound, with all of a read of `size` bytes."""
+        if self._whole:
+            # Nobody says where in it the request at hand began: count from the next read on.
+            self._whole = False
+            self._framing_bytes = 0
+            return True
+        self._framing_bytes += size
+        bytes_max = limits.HEADER_BYTES_MAX + limits.QUERY_BYTES_MAX
+        return self._framing_bytes <= bytes_max + FRAMING_MAX * self.body_bytes

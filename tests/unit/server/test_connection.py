@@ -1,0 +1,331 @@
+"""A connection over a transport of memory: bytes in, answers given when a test likes, bytes out."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import uvicorn
+from hypothesis import given
+from hypothesis import strategies as st
+from uvicorn.server import ServerState
+
+from pullstatus import limits
+from pullstatus.server.connection import Connection
+from pullstatus.server.connection_state import Phase
+
+
+class Loop(asyncio.SelectorEventLoop):
+    """One whose time a test can put forward."""
+
+    ahead_s = 0.0
+
+    def time(self) -> float:
+        return super().time() + self.ahead_s
+
+
+class Transport(asyncio.Transport):
+    """Keeps what is written."""
+
+    def __init__(self, end: socket.socket) -> None:
+        super().__init__(
+            {"socket": end, "peername": ("192.0.2.7", 4), "sockname": ("192.0.2.1", 8)}
+        )
+        self.written = b""
+        self.unread = 0
+        self.closed: str | None = None
+
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        if self.closed is None:
+            self.written += data
+
+    def is_closing(self) -> bool:
+        return self.closed is not None
+
+    def close(self) -> None:
+        self.closed = self.closed or "in order"
+
+    def abort(self) -> None:
+        self.closed = "cut"
+
+    def get_write_buffer_size(self) -> int:
+        return self.unread
+
+    def pause_reading(self) -> None: ...
+
+    def resume_reading(self) -> None: ...
+
+
+class Peer:
+    """Who is at the other end, with an application that answers when it is told to."""
+
+    def __init__(self, loop: Loop) -> None:
+        self.loop = loop
+        self.asked: list[str] = []  # the path of each request that the application has got
+        self._answers: list[asyncio.Future[None]] = []
+        config = uvicorn.Config(
+            self._application,
+            interface="asgi3",
+            proxy_headers=False,
+            http=Connection,
+            lifespan="off",
+            log_config=None,
+        )
+        config.load()
+        state = ServerState()
+        state.default_headers = [(b"date", b"now")]
+        self._ends = socket.socketpair()
+        self.transport = Transport(self._ends[0])
+        self.connection = Connection(config, state, {}, loop)
+        self.connection.connection_made(self.transport)
+
+    async def _application(self, scope: Any, _receive: object, _send: object) -> None:  # noqa: ANN401
+        answer = self.loop.create_future()
+        self.asked.append(scope["path"])
+        self._answers.append(answer)
+        await answer
+        await scope["extensions"]["pullstatus.respond"](200, b"", scope["path"].encode())
+
+    def say(self, data: bytes) -> None:
+        if not self.transport.is_closing():
+            self.connection.data_received(data)
+        self.turn()
+
+    def answer(self) -> bool:
+        """Let the application answer the oldest request; whether there was one."""
+        if not self._answers:
+            return False
+        self._answers.pop(0).set_result(None)
+        self.turn()
+        return True
+
+    def turn(self) -> None:
+        """Let the loop do what is to be done now."""
+        for _ in range(5):
+            self.loop.run_until_complete(asyncio.sleep(0))
+
+    def wait(self, time_s: float) -> None:
+        """Let time pass, and the server look at its deadlines."""
+        self.loop.ahead_s += time_s
+        self.connection.sweep(self.loop.time())
+
+    @property
+    def state(self) -> Phase:
+        return self.connection.state.phase
+
+    def read(self) -> list[str]:
+        """The bodies of the answers, or the status where there is none."""
+        answers = self.transport.written.split(b"HTTP/1.1 ")[1:]
+        return [
+            (text.partition(b"\r\n\r\n")[2] or text[:3]).decode()
+            for text in answers
+            if not text.startswith(b"100")
+        ]
+
+    def leave(self) -> None:
+        self.connection.connection_lost(None)
+        for answer in self._answers:
+            answer.cancel()
+        self.turn()
+        for end in self._ends:
+            end.close()
+
+
+@pytest.fixture
+def peer() -> Iterator[Peer]:
+    loop = Loop()
+    made = Peer(loop)
+    yield made
+    made.leave()
+    loop.close()
+
+
+def request(path: str, body: bytes = b"", *headers: bytes) -> bytes:
+    lines = [b"POST %b HTTP/1.1" % path.encode(), *headers, b"Content-Length: %d" % len(body)]
+    return b"\r\n".join([*lines, b"", body])
+
+
+def test_answers_leave_in_the_order_of_requests(peer: Peer) -> None:
+    peer.say(request("/1") + request("/2") + request("/3"))
+    while peer.answer():
+        pass
+    assert peer.read() == ["/1", "/2", "/3"]
+
+
+def test_body_that_ends_after_its_answer_leaves_a_deadline(peer: Peer) -> None:
+    """Nothing is owed then, and nobody may hold such a connection for ever."""
+    whole = request("/1", b"x" * 100)
+    peer.say(whole[:-50])
+    assert peer.answer()
+    peer.say(whole[-50:])
+    assert (peer.read(), peer.state) == (["/1"], Phase.IDLE)
+    peer.wait(limits.IDLE_S - 1)
+    assert not peer.transport.is_closing()
+    peer.wait(2)
+    assert peer.transport.closed == "cut"
+
+
+@pytest.mark.parametrize(
+    ("cut", "phase", "deadline_s"),
+    [
+        (10, Phase.HEAD, limits.HEADER_DEADLINE_S),
+        (-5, Phase.BODY, limits.BODY_DEADLINE_S),
+    ],
+)
+def test_request_behind_one_that_is_not_answered_has_its_time_after_that(
+    peer: Peer, cut: int, phase: Phase, deadline_s: float
+) -> None:
+    """Nothing may be read of it before; to cut it would take the answer that is owed, too."""
+    peer.say(request("/1") + request("/2", b"x" * 10)[:cut])
+    assert peer.state is phase
+    peer.wait(3600)
+    assert not peer.transport.is_closing()
+    assert peer.answer()
+    assert peer.read() == ["/1"]
+    peer.wait(deadline_s - 1)
+    assert not peer.transport.is_closing()
+    peer.wait(2)
+    assert peer.transport.closed == "cut"
+
+
+def test_connection_closed_by_whomever_has_an_end(peer: Peer) -> None:
+    """The end of TLS may wait for a peer that is asleep."""
+    peer.say(request("/1"))
+    peer.transport.close()
+    peer.wait(0)
+    assert peer.state is Phase.CLOSED
+    peer.transport.closed = None
+    peer.wait(limits.ANSWER_DEADLINE_S + 1)
+    assert peer.transport.closed == "cut"
+
+
+def test_stop_makes_the_newest_request_the_last(peer: Peer) -> None:
+    peer.say(request("/1") + request("/2"))
+    peer.connection.drain(peer.loop.time(), 0.5)
+    assert peer.answer()
+    assert b"connection: close" not in peer.transport.written
+    assert peer.answer()
+    assert peer.transport.written.endswith(b"connection: close\r\n\r\n/2")
+    assert peer.transport.closed == "in order"
+
+
+def test_stop_closes_a_quiet_connection_after_the_grace(peer: Peer) -> None:
+    peer.connection.drain(peer.loop.time(), 0.5)
+    assert not peer.transport.is_closing()
+    peer.loop.ahead_s += 1
+    peer.connection.drain(peer.loop.time(), 0.5)
+    assert peer.transport.closed == "in order"
+
+
+@pytest.mark.parametrize(
+    ("stream", "read"),
+    [
+        (b"\0\r\n\r\n", ["400"]),
+        (request("/1") + b"\0\r\n\r\n", ["/1", "400"]),
+        (request("/" + "x" * limits.QUERY_BYTES_MAX), ["414"]),
+        (request("/1", b"", *[b"X: 1"] * limits.HEADERS_MAX), ["431"]),
+        (request("/1", b"", b"X: " + b"x" * limits.HEADER_BYTES_MAX), ["431"]),
+        (request("http://192.0.2.1/1"), ["404"]),
+        (b"CONNECT a:1 HTTP/1.1\r\n\r\n", ["404"]),
+        (b"CONNECT /1 HTTP/1.1\r\n\r\n", ["405"]),
+        (b"POST /1 HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n", ["400"]),
+    ],
+)
+def test_refusal_is_the_last_word_behind_what_is_owed(
+    peer: Peer, stream: bytes, read: list[str]
+) -> None:
+    peer.say(stream + request("/never"))
+    while peer.answer():
+        pass
+    assert peer.read() == read
+    assert (peer.state, peer.transport.closed) == (Phase.CLOSED, "in order")
+
+
+def test_request_answered_before_its_end_gets_no_second_answer(peer: Peer) -> None:
+    peer.say(b"POST /1 HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nx\r\n")
+    assert peer.answer()
+    peer.say(b"zz\r\n")
+    assert (peer.read(), peer.transport.closed) == (["/1"], "in order")
+
+
+def test_offer_of_another_protocol_is_passed_over(peer: Peer) -> None:
+    offer = [b"Connection: Upgrade", b"Upgrade: h2c"]
+    peer.say(request("/1", b"body", *offer) + request("/2"))
+    while peer.answer():
+        pass
+    assert peer.read() == ["/1", "/2"]
+
+
+# --- any stream, cut and answered in any way ------------------------------------------------------
+
+REQUESTS = st.lists(
+    st.tuples(
+        st.sampled_from([b"", b"x", b"x" * 70_000]),
+        st.sampled_from([b"", b"Connection: Upgrade\r\nUpgrade: h2c", b"Expect: 100-continue"]),
+    ),
+    min_size=1,
+    max_size=5,
+)
+DEEDS = st.lists(st.sampled_from(["say", "answer", "wait", "drain"]), max_size=25)
+
+
+@given(
+    requests=REQUESTS,
+    deeds=DEEDS,
+    sizes=st.lists(st.integers(1, 300) | st.integers(60_000, 80_000), min_size=3, max_size=10),
+    ends=st.sampled_from(["", "eof", "\0\r\n\r\n"]),
+)
+def test_any_course_of_a_connection(
+    requests: list[tuple[bytes, bytes]], deeds: list[str], sizes: list[int], ends: str
+) -> None:
+    """Each request that was taken is answered once, in its turn, or the connection has ended."""
+    stream = b"".join(
+        request(f"/{number}", body, *([header] if header else []))
+        for number, (body, header) in enumerate(requests)
+    )
+    stream += ends.encode() if ends != "eof" else b""
+    loop = Loop()
+    peer = Peer(loop)
+    drained = False
+    try:
+        for deed, size in zip(deeds, sizes * 10, strict=False):
+            match deed:
+                case "say":
+                    peer.say(stream[:size])
+                    stream = stream[size:]
+                case "answer":
+                    peer.answer()
+                case "wait":
+                    peer.wait(1)
+                case "drain":
+                    peer.connection.drain(loop.time(), 0.5)
+                    drained = True
+            _holds(peer)
+        peer.say(stream)
+        if ends == "eof" and not peer.transport.is_closing():
+            peer.connection.eof_received()
+        while peer.answer():
+            _holds(peer)
+        ended = peer.transport.is_closing()
+        assert ended or not ends
+        refused = [each for each in peer.read() if not each.startswith("/")]
+        assert refused in ([], ["400"])
+        assert ended or len(peer.read()) == len(requests)
+        assert ended or not drained or peer.state is Phase.IDLE
+        peer.wait(limits.IDLE_S + 1)
+        assert peer.transport.is_closing()
+    finally:
+        peer.leave()
+        loop.close()
+
+
+def _holds(peer: Peer) -> None:
+    """What is true whatever has happened so far."""
+    given = [each for each in peer.read() if each.startswith("/")]
+    assert given == peer.asked[: len(given)]
+    assert peer.asked == [f"/{number}" for number in range(len(peer.asked))]
+    if not peer.transport.is_closing():
+        assert (peer.connection.state.deadline == float("inf")) == (peer.connection.state.owed > 0)
