@@ -5,16 +5,17 @@ round: the records of a page are gone from the service, so nothing that it sent 
 to drop one. A member that is missing or of another type reads as "", 0 or None; what was really
 sent is in `members`, and to the byte in `json`.
 
-A record is no dict. For `json.dumps`, for a row of a database or as the answer of a web framework
-give `record.members`, or `dict(record)`, which is the same. Its `repr` leaves out who it is about
-and what was written.
+A record is no dict. For `json.dumps` or a row of a database give `record.members`, or
+`dict(record)`, which is the same. FastAPI takes records as they are, and pydantic takes their
+classes as types of fields: as an object of these members. Its `repr` leaves out who it is about and
+what was written.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta, timezone
-from typing import Any, ClassVar, Final, TypeAlias
+from typing import Any, ClassVar, Final, Self, TypeAlias
 
 import msgspec
 
@@ -42,6 +43,31 @@ class _Pulled(msgspec.Struct, frozen=True, weakref=False, kw_only=True):
         return [(name, getattr(self, name)) for name in self._SHOWN]
 
     _SHOWN: ClassVar[tuple[str, ...]] = ()
+
+    @classmethod
+    def __get_pydantic_core_schema__(cls, _source: object, _handler: object) -> Any:  # noqa: ANN401 - pydantic's own, by whom alone it is called
+        from pydantic_core import (  # type: ignore[import-not-found,unused-ignore]  # noqa: PLC0415
+            core_schema,
+        )
+
+        return core_schema.no_info_plain_validator_function(
+            cls._validated,
+            json_schema_input_schema=core_schema.dict_schema(core_schema.str_schema()),
+            serialization=core_schema.plain_serializer_function_ser_schema(
+                dict, return_schema=core_schema.dict_schema(core_schema.str_schema())
+            ),
+        )
+
+    @classmethod
+    def _validated(cls, value: object) -> Self:
+        """A record, or the members of one, that somebody hands to pydantic."""
+        if isinstance(value, cls):
+            return value
+        if not isinstance(value, dict):
+            raise ValueError("must be a record, or its members by name")  # noqa: TRY004 - its rule
+        found = read_record(msgspec.json.encode(value), value, Kind(_TYPES.index(cls)))
+        assert isinstance(found, cls)
+        return found
 
     @property
     def members(self) -> dict[str, Any]:

@@ -5,6 +5,7 @@ Forks happen in a program of their own: pytest's workers have threads.
 
 from __future__ import annotations
 
+import copy
 import json
 import pickle
 import subprocess
@@ -34,6 +35,8 @@ from pullstatus import (
 from pullstatus import errors as fundamental
 from pullstatus.client import errors
 from pullstatus.client.records import read_record
+from tests.harness import ROOT, clean_environment
+from tests.harness import made as environment
 
 PAGE = b'{"result":0,"errmsg":"ok","type":1,"count":0,"data":[]}'
 
@@ -208,6 +211,9 @@ def test_every_exception_survives_pickling(kind: type[PullstatusError]) -> None:
         again = pickle.loads(pickle.dumps(error, protocol))
         assert type(again) is kind
         assert (str(again), again.args, vars(again)) == (str(error), error.args, vars(error))
+    for again in (copy.copy(error), copy.deepcopy(error)):
+        assert type(again) is kind
+        assert (str(again), again.args, vars(again)) == (str(error), error.args, vars(error))
 
 
 def _refuse(kind: type[PullstatusError]) -> None:
@@ -254,8 +260,81 @@ def record(kind: Kind) -> DeliveryStatus | Reply:
 @pytest.mark.parametrize("kind", Kind)
 def test_records_and_pages_survive_pickling(kind: Kind) -> None:
     page = Page(kind=kind, records=(record(kind),), key="mine", keyed=True, waiting=2)
-    assert pickle.loads(pickle.dumps(page)) == page
-    assert pickle.loads(pickle.dumps(record(kind))) == record(kind)
+    for one in (page, record(kind), kind):
+        for protocol in range(pickle.HIGHEST_PROTOCOL + 1):
+            assert pickle.loads(pickle.dumps(one, protocol)) == one
+        assert copy.copy(one) == copy.deepcopy(one) == one
+        assert hash(copy.deepcopy(one)) == hash(one)
+
+
+FRAMEWORKS = """
+from typing import Annotated
+
+from fastapi import Body, FastAPI
+from fastapi.testclient import TestClient
+from pydantic import BaseModel, TypeAdapter, ValidationError
+
+from pullstatus import DeliveryStatus, Kind, Reply
+from pullstatus.client.records import read_record
+
+MEMBERS = {"sid": "8:1", "mobile": "13800000001", "report_status": "FAIL", "new": {"deep": [1.5]}}
+JSON = b'{"sid":"8:1","mobile":"13800000001","report_status":"FAIL","new":{"deep":[1.5]}}'
+status = read_record(JSON, MEMBERS, Kind.DELIVERY_STATUS)
+reply = read_record(b'{"text":"TD","time":7}', {"text": "TD", "time": 7}, Kind.REPLY)
+
+app = FastAPI()
+
+@app.get("/bare")
+def bare():
+    return {"one": status, "more": [status, reply]}
+
+@app.get("/typed")
+def typed() -> list[DeliveryStatus]:
+    return [status]
+
+@app.post("/taken")
+def taken(one: Annotated[Reply, Body()]) -> Reply:
+    assert isinstance(one, Reply) and one.time == 7
+    return one
+
+class Event(BaseModel):
+    status: DeliveryStatus
+    reply: Reply | None = None
+
+class Row(BaseModel, from_attributes=True):
+    sid: str
+    delivered: bool
+
+client = TestClient(app)
+assert client.get("/bare").json() == {"one": MEMBERS, "more": [MEMBERS, dict(reply)]}
+assert client.get("/typed").json() == [MEMBERS]
+assert client.post("/taken", json=dict(reply)).json() == dict(reply)
+assert client.post("/taken", json=[7]).status_code == 422
+assert client.get("/openapi.json").status_code == 200
+event = Event(status=status, reply=reply)
+assert event.model_dump() == {"status": MEMBERS, "reply": dict(reply)}
+assert Event.model_validate_json(event.model_dump_json()) == event
+assert Row.model_validate(status) == Row(sid="8:1", delivered=False)
+for wrong in (7, None, "x", [], reply):
+    try:
+        TypeAdapter(DeliveryStatus).validate_python(wrong)
+    except ValidationError as error:
+        assert "must be a record" in str(error)
+    else:
+        raise AssertionError(wrong)
+"""
+
+
+def test_web_frameworks_take_records_as_they_are() -> None:
+    """In an environment of its own: the client needs none of them."""
+    done = subprocess.run(
+        [environment("examples") / "bin" / "python", "-W", "ignore", "-c", FRAMEWORKS],
+        env=clean_environment() | {"PYTHONPATH": str(ROOT / "src")},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
 
 
 @pytest.mark.parametrize("kind", Kind)
