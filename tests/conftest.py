@@ -11,6 +11,7 @@ import random
 import shutil
 from collections import Counter
 
+import hypothesis
 import pytest
 
 PACKAGES = {"wrk": "wrk"}
@@ -22,6 +23,9 @@ HYPOTHESIS_SEED = "hypothesis_seed"
 @pytest.hookimpl(tryfirst=True)
 def pytest_configure(config: pytest.Config) -> None:
     """Have Hypothesis begin from one seed in all processes, so that a run can be had again."""
+    # How long an example takes says more of what else the machine does than of what is tested.
+    hypothesis.settings.register_profile("patient", deadline=None)
+    hypothesis.settings.load_profile("patient")
     config.addinivalue_line("markers", "needs(program): a program of the system that it runs")
     if config.getoption(HYPOTHESIS_SEED) is None:
         config.option.hypothesis_seed = str(random.SystemRandom().getrandbits(32))
