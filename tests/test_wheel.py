@@ -1,8 +1,9 @@
 """The wheel, as people get it: what is in it, what it asks for, and that this is enough.
 
 It is built from the checkout and installed without extras into an environment that has the
-packages it asks for, and theirs, in the versions that are here, and nothing else; and with its
-extra into one that has the lowest versions that it says it can live with.
+packages it asks for, and theirs, in the versions that are here, and nothing else; so it is with the
+command line; and with all of its extras into one that has the lowest versions that it says it can
+live with.
 """
 
 from __future__ import annotations
@@ -25,7 +26,8 @@ import pytest
 from tests import harness
 from tests.harness import ROOT, Program, clean_environment, made, statuses
 
-BARE = {"click", "httpx", "msgspec", "rich"}
+BARE = {"httpx", "msgspec"}
+COMMANDS = {"click", "rich"}
 
 
 def run(*command: str | Path, cwd: Path, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -59,14 +61,24 @@ def described(wheel: Path) -> Message:
 
 @pytest.fixture(scope="module")
 def installed(wheel: Path, described: Message, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The programs' folder of an environment with the wheel."""
-    folder = tmp_path_factory.mktemp("bare")
+    """The programs' folder of an environment with the wheel, and with what it asks for only."""
+    return install(wheel, asked(described, extra=None), tmp_path_factory.mktemp("bare"))
+
+
+@pytest.fixture(scope="module")
+def commands(wheel: Path, described: Message, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same with the extra `cli`."""
+    packages = asked(described, extra=None) | asked(described, extra="cli")
+    return install(wheel, packages, tmp_path_factory.mktemp("cli"))
+
+
+def install(wheel: Path, packages: set[str], folder: Path) -> Path:
     venv.create(folder, symlinks=True)
     python = folder / "bin" / "python"
     site = Path(
         run(python, "-c", "import site; print(site.getsitepackages()[0])", cwd=folder).stdout[:-1]
     )
-    for distribution in closure(asked(described, extra=None)):
+    for distribution in closure(packages):
         copy(distribution, site)
     install = ["install", "--quiet", "--no-index", "--no-deps", "--disable-pip-version-check"]
     done = run(sys.executable, "-m", "pip", "--python", python, *install, wheel, cwd=folder)
@@ -139,15 +151,50 @@ def test_wheel_is_about_us(described: Message) -> None:
 
 def test_bare_install_asks_for_what_a_client_needs(described: Message) -> None:
     assert asked(described, extra=None) == BARE
-    assert {"apsw", "starlette", "uvicorn"} <= asked(described, extra="server")
+    assert asked(described, extra="cli") == COMMANDS
+    assert COMMANDS | {"apsw", "starlette", "uvicorn"} <= asked(described, extra="server")
+    extras = described.get_all("Provides-Extra", [])
+    assert sorted(extras) == ["cli", "server"]
 
 
 # --- what it does ---------------------------------------------------------------------------------
 
 
-def test_bare_install_pulls_and_pushes(installed: Path, tmp_path: Path) -> None:
+PULLS = """
+import sys
+from pullstatus import Client
+with Client(*sys.argv[1:]) as client:
+    for batch in client.delivery_statuses(follow=False):
+        with batch:
+            print(len(batch))
+assert not {"click", "rich"} & set(sys.modules)
+"""
+
+
+def test_bare_install_is_a_client(installed: Path, tmp_path: Path) -> None:
     with Program(tmp_path) as program:
-        pull_push_and_sign(program, installed, tmp_path)
+        app = program.create_app()
+        program.feed(app, statuses(3))
+        address = f"http://{program.host}:{program.port}"
+        arguments = [address, str(app.sdkappid), app.appkey]
+        done = run(installed / "python", "-c", PULLS, *arguments, cwd=tmp_path)
+        assert (done.returncode, done.stdout) == (0, "3\n"), done.stderr
+
+
+@pytest.mark.parametrize("arguments", [[], ["--help"], ["--version"], ["pull"]])
+@pytest.mark.parametrize("program", [["pullstatus"], ["python", "-m", "pullstatus"]])
+def test_bare_install_says_what_the_commands_take(
+    installed: Path, tmp_path: Path, program: list[str], arguments: list[str]
+) -> None:
+    done = run(installed / program[0], *program[1:], *arguments, cwd=tmp_path)
+    assert (done.returncode, done.stdout) == (1, "")
+    [line] = done.stderr.splitlines()
+    assert line.endswith("pip install '/path/to/checkout[cli]'")
+
+
+def test_install_with_commands_pulls_and_pushes(commands: Path, tmp_path: Path) -> None:
+    with Program(tmp_path) as program:
+        pull_push_and_sign(program, commands, tmp_path)
 
 
 def pull_push_and_sign(
@@ -173,11 +220,11 @@ def pull_push_and_sign(
     assert done.returncode == 0, done.stderr
 
 
-def test_bare_install_says_what_a_server_takes(installed: Path, tmp_path: Path) -> None:
-    done = run(installed / "pullstatus", "--help", cwd=tmp_path)
+def test_install_with_commands_says_what_a_server_takes(commands: Path, tmp_path: Path) -> None:
+    done = run(commands / "pullstatus", "--help", cwd=tmp_path)
     assert done.returncode == 0
     assert "serve" in done.stdout
-    done = run(installed / "pullstatus", "serve", cwd=tmp_path)
+    done = run(commands / "pullstatus", "serve", cwd=tmp_path)
     assert done.returncode == 1
     assert "pip install '/path/to/checkout[server]'" in done.stderr
 
@@ -272,6 +319,6 @@ def test_lowest_versions_are_the_ones_that_are_asked_for(described: Message) -> 
         for line in described.get_all("Requires-Dist", [])
         if (found := re.match(r"([\w-]+).*?>=([\w.]+)", line))
     ]
-    assert len(bounds) == 12
+    assert len(set(bounds)) == 12
     for name, bound in bounds:
         assert re.fullmatch(rf"{re.escape(bound)}(\.0)*", pinned[name]), name

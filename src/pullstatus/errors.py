@@ -313,13 +313,20 @@ class StoreCorrupt(StoreRefused):
     code = "store_corrupt"
 
 
-def server_missing(error: ImportError) -> str:
-    """What to tell whoever has only the client and asks for something of the server.
+def extra_missing(error: ImportError) -> str:
+    """What to tell whoever has only the client and asks for more: which extra to install.
 
     No package index has this package, and a name that anybody may take there must not be told.
     """
     missing = (error.name or "a package").partition(".")[0]
+    extra, whose = "server", "the server does"
+    if missing in COMMAND_LINE:
+        extra, whose = "cli", "every command does"
     return (
-        f"{missing} is not installed, and this needs it, as the server does:"
-        " pip install '/path/to/checkout[server]'"
+        f"{missing} is not installed, and this needs it, as {whose}:"
+        f" pip install '/path/to/checkout[{extra}]'"
     )
+
+
+COMMAND_LINE = ("click", "rich")
+"""The packages of the extra `cli`."""

@@ -14,7 +14,7 @@ import click
 
 from pullstatus.cli.statuses import INTERRUPTED, describe
 from pullstatus.cli.surroundings import fill_standard_streams, orderly_end
-from pullstatus.errors import server_missing
+from pullstatus.errors import extra_missing
 
 
 class Planned(click.Command):
@@ -101,7 +101,7 @@ class LazyGroup(click.Group):
         except ModuleNotFoundError as error:
             if (error.name or "").partition(".")[0] in ("", "pullstatus"):
                 raise
-            raise click.ClickException(server_missing(error)) from error
+            raise click.ClickException(extra_missing(error)) from error
         except KeyboardInterrupt:
             click.echo("Interrupted", err=True)
             ctx.exit(INTERRUPTED)

@@ -54,7 +54,7 @@ def _emulator(scenario: Path | str | Mapping[str, object] | None) -> EmulatorThr
     try:
         from pullstatus.emulator.thread import EmulatorThread  # noqa: PLC0415 - see above
     except ModuleNotFoundError as error:
-        from pullstatus.errors import server_missing  # noqa: PLC0415 - see above
+        from pullstatus.errors import extra_missing  # noqa: PLC0415 - see above
 
-        raise pytest.UsageError(server_missing(error)) from error
+        raise pytest.UsageError(extra_missing(error)) from error
     return EmulatorThread(scenario)
