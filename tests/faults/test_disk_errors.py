@@ -16,15 +16,12 @@ from random import Random
 
 import apsw
 import httpx
-import msgspec
 import pytest
 
-from pullstatus.clock import wall_ms
-from pullstatus.store import Append, Fingerprints, Pull, Store, open_store
-from tests.faults.load import Load, Mix, app_mailbox, doomed
+from tests.faults.aged import LEAVINGS, expires_waiting, leave
+from tests.faults.load import Load, Mix, doomed
 from tests.harness import (
     PATIENCE_S,
-    STATUS,
     UPKEEP_ALWAYS,
     App,
     Program,
@@ -206,56 +203,13 @@ def test_stalled_syncs_under_load(tmp_path: Path, disk: Disk, stall_s: float) ->
 
 # --- during upkeep --------------------------------------------------------------------------------
 
-AGE_MS = 100 * 86_400_000
-
-
-async def an_old_batch(store: Store, app: App) -> None:
-    """With the fingerprints of its records: something to forget."""
-    marks = [(1_600_000_000, b"%016d" % number) for number in range(3)]
-    batch = Append(app_mailbox(app, STATUS), [b"{}"] * 3, wall_ms() - AGE_MS)
-    await store.append(
-        msgspec.structs.replace(batch, fingerprints=Fingerprints("gateway/1", marks))
-    )
-
-
-async def an_old_page(store: Store, app: App) -> None:
-    """Pulled long ago: something to remove."""
-    old_ms = wall_ms() - AGE_MS
-    await store.append(Append(app_mailbox(app, STATUS), [b"{}"] * 3, old_ms))
-    await store.pull(Pull(app_mailbox(app, STATUS), 3, old_ms))
-
-
-async def an_old_record(store: Store, app: App) -> None:
-    """It waits for an application that gives its records a day: something to expire."""
-    await store.append(Append(app_mailbox(app, STATUS), [b"{}"], wall_ms() - AGE_MS))
-
-
-LEAVINGS = {
-    "forget": an_old_batch,
-    "purge": an_old_page,
-    "discard": an_old_record,
-}
-
-
-def leave(program: Program, app: App, what: str) -> None:
-    """Have a command beside the server leave something that its upkeep will deal with."""
-
-    async def run() -> None:
-        store = await open_store(program.store)
-        try:
-            await LEAVINGS[what](store, app)
-        finally:
-            await store.close()
-
-    asyncio.run(run())
-
 
 def upheld(folder: Path, disk: Disk, what: str) -> tuple[Program, App]:
     """A server, not started, that does nothing but upkeep, and the one application of its store."""
     program = Program(folder, *UPKEEP_ALWAYS, environment=disk.environment)
     app = program.create_app()
     if what == "discard":
-        program.cli("app", "set", str(app.sdkappid), "--waiting-days", "1")
+        expires_waiting(program, app)
     return program, app
 
 
@@ -274,7 +228,7 @@ def test_failing_sync_of_upkeep(tmp_path: Path, disk: Disk, what: str) -> None:
         healthz.send(request[:10])
         ingest.send(feed[:-10])
         disk.order(call="sync", file="-wal", at=1, forever=False)
-        leave(program, app, what)
+        leave(program, app, LEAVINGS[what])
         program.until(disk.has_struck)
         healthz.send(request[10:])
         assert healthz.read().http_status == 200
@@ -308,7 +262,7 @@ def test_store_process_killed_during_upkeep(tmp_path: Path, disk: Disk, what: st
     with doomed(program):
         assert program.process is not None
         disk.order(stall_s=PATIENCE_S)
-        leave(program, app, what)
+        leave(program, app, LEAVINGS[what])
         program.until(lambda: commits(tmp_path / "mailboxes.db"))
         os.kill(program.processes()[1], signal.SIGKILL)
         assert program.process.wait(PATIENCE_S) == 70, program.log()[-2000:]

@@ -60,6 +60,7 @@ def test_mistake_is_named(sig: str, said: str) -> None:
         ("012345", "12345", "without its leading zeros"),
         ("000000", "0", "without its leading zeros"),
         ("12345", "012345", "zeros in front, 6 digits"),
+        ("123456789", "0123456789", "zeros in front, 10 digits"),
         ("12345", "", "an empty random"),
     ],
 )
