@@ -164,14 +164,13 @@ class Connection(HttpToolsProtocol):
         if self.state.phase in DEAF:
             return
         self._read_at = self.loop.time()
-        size = len(data)
-        while not self._feed(data):
-            data = self._without_upgrade() + data[self._parsed :]
-            size = len(data)
+        rest = data
+        while not self._feed(rest):
+            rest = self._without_upgrade() + rest[self._parsed :]
         if self._held is not None:  # its body is not complete
             super()._start_asgi_task(*self._held)
             self._held = None
-        if not self._framing.fits(size):
+        if not self._framing.fits(len(data)):
             self._end(431)
 
     def _feed(self, data: bytes) -> bool:
@@ -194,7 +193,6 @@ class Connection(HttpToolsProtocol):
         head = [b"%b %b HTTP/%b\r\n" % (self.parser.get_method(), self.url, version)]
         head += [b"%b: %b\r\n" % pair for pair in self.headers if pair[0] != b"upgrade"]
         self.parser = httptools.HttpRequestParser(self)
-        self._framing.again()
         return b"".join(head) + b"\r\n"
 
     def eof_received(self) -> bool | None:  # type: ignore[override]
@@ -216,7 +214,7 @@ class Connection(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         """The head is complete: hand the request on if it is within bounds."""
-        if self.state.phase in DEAF or self.transport.is_closing():
+        if self.state.phase in DEAF:
             return None
         if len(self.url) > limits.QUERY_BYTES_MAX:
             return self._end(414)
@@ -305,11 +303,12 @@ class Connection(HttpToolsProtocol):
             self._close()
 
     def _drop(self, cycle: RequestResponseCycle) -> None:
-        """Forget the request whose body will never be whole."""
+        """Forget the request whose body will never be whole.
+
+        If it waits behind others, its turn never comes: the last of them ends the connection.
+        """
         cycle.disconnected = True
         cycle.message_event.set()
-        if self.pipeline and self.pipeline[0][0] is cycle:
-            self.pipeline.popleft()
 
     def _close(self) -> None:
         self.state.on(Event.CLOSE, self.loop.time())

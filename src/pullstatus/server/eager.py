@@ -25,5 +25,4 @@ def run(loop: AbstractEventLoop, coroutine: Coroutine[Any, Any, None], _: object
     if awaited is None:  # it only lets others go first
         loop.call_soon(go_on)
     else:
-        awaited._asyncio_future_blocking = False  # noqa: SLF001 - as whoever drives one must
         awaited.add_done_callback(go_on)

@@ -24,10 +24,6 @@ class Framing:
         self._framing_bytes = 0  # outside its body, as far as known
         self._whole = False  # a request became whole in what was just read
 
-    def again(self) -> None:
-        """What was read of this request comes once more."""
-        self.body_bytes = self._framing_bytes = 0
-
     def body(self, size: int) -> None:
         """So much of what was read is body."""
         self.body_bytes += size

@@ -157,10 +157,6 @@ def test_status_lines_are_whole() -> None:
     assert line.endswith(b"\r\n"), "uvicorn moved: STATUS_LINE"
 
 
-def test_future_can_be_driven_without_a_task() -> None:
-    assert hasattr(asyncio.Future, "_asyncio_future_blocking"), "asyncio moved"
-
-
 # --- the lists are whole --------------------------------------------------------------------------
 
 
