@@ -9,6 +9,7 @@
     |   |-- NotAdmitted         who calls may not, or not now; each face has its own code for it
     |   |   |-- AddressRefused
     |   |   |-- SignatureWrong
+    |   |   |-- TooOld
     |   |   |-- Disabled
     |   |   |-- InArrears
     |   |   |-- PullNotPermitted
@@ -66,6 +67,7 @@ __all__ = [
     "StoreRefused",
     "StoreUnavailable",
     "TooFrequent",
+    "TooOld",
     "UnknownApplication",
     "UnknownToken",
     "WorldError",
@@ -172,6 +174,12 @@ class SignatureWrong(NotAdmitted):
     """The request is not signed with a live key of the application."""
 
     code = "signature_wrong"
+
+
+class TooOld(NotAdmitted):
+    """The request was signed longer ago than the application's requests may be."""
+
+    code = "too_old"
 
 
 class Disabled(NotAdmitted):

@@ -31,6 +31,10 @@ SKEW_S_MAX: Final = 600
 """Seconds between a request's `time` and ours, either way. The documents refuse *more than* ten
 minutes, so exactly 600 passes."""
 
+WINDOW_S_MIN: Final = 10
+"""Seconds that an application may at least be given from signing to arrival: clocks that are kept
+right are within one, and a slow network takes a few."""
+
 SDKAPPID_MAX: Final = 2_147_483_647
 """The Java, C# and C++ clients hold it in a signed 32-bit int."""
 

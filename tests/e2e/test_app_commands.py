@@ -225,14 +225,14 @@ def test_show_on_a_terminal_leaves_nothing_out(tmp_path: Path) -> None:
 
 # --- import ---------------------------------------------------------------------------------------
 
-GOOD_CSV = f"""\ufeffsdkappid,name,appkey,pull,strict,allow,rate,waiting_days
-1,"Example, Ltd",{FIXED_KEY},off,yes,192.0.2.0/24 2001:db8::1,9,30
+GOOD_CSV = f"""\ufeffsdkappid,name,appkey,pull,strict,allow,rate,waiting_days,window
+1,"Example, Ltd",{FIXED_KEY},off,yes,192.0.2.0/24 2001:db8::1,9,30,60
 
-2,,,,,,,
+2,,,,,,,,
 """
 GOOD_NDJSON = f"""
 {{"sdkappid": 1, "name": "Example, Ltd", "appkey": "{FIXED_KEY}", "pull": false, "strict": true,\
- "allow": ["192.0.2.0/24", "2001:db8::1"], "rate": 9, "waiting_days": 30}}
+ "allow": ["192.0.2.0/24", "2001:db8::1"], "rate": 9, "waiting_days": 30, "window": 60}}
 {{"sdkappid": 2}}
 """
 
@@ -261,6 +261,7 @@ def test_import_makes_all(tmp_path: Path, content: str, as_csv: bool) -> None:
         "allow": ["192.0.2.0/24", "2001:db8::1/128"],
         "rate": 9,
         "waiting_days": 30,
+        "window": 60,
     }
     assert first | wanted == first
     second, alone = (good(tmp_path, "app", "show", number) for number in ("2", "3"))
@@ -286,6 +287,8 @@ def test_import_makes_all(tmp_path: Path, content: str, as_csv: bool) -> None:
         ("sdkappid,rate\n5,-1\n", "line 2: rate: Expected int"),
         ("sdkappid,rate\n5,1000001\n", "line 2: rate is a number"),
         ("sdkappid,waiting_days\n5,9999\n", "line 2: waiting_days is a number"),
+        ("sdkappid,window\n5,9\n", "line 2: window is a number"),
+        ("sdkappid,window\n5,601\n", "line 2: window is a number"),
         ("sdkappid,allow\n5,everywhere\n", "line 2: an allowed network"),
         ("sdkappid,appkey\n5,CANARY\n", "line 2: an appkey is 32"),
         ('sdkappid,name\n5,"a\nb"\n6,x\n', "line 2: a name is up to 64 printable"),

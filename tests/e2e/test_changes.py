@@ -9,6 +9,7 @@ import asyncio
 import itertools
 import secrets
 import threading
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -60,6 +61,25 @@ def test_what_is_allowed_again_is_allowed_at_once(shared: Program, app: App) -> 
         shared.until(lambda result=result: shared.pull(app).result == result)  # type: ignore[misc]
         command(*on)
         assert shared.pull(app).result == 0, on
+
+
+def test_an_attempt_that_is_older_than_the_window_takes_nothing(shared: Program, app: App) -> None:
+    """It may have been held up on its way; by `time` alone it would pass for ten minutes."""
+
+    def window(window_s: int) -> None:
+        shared.cli("app", "set", str(app.sdkappid), "--window", str(window_s))
+
+    shared.feed(app, statuses(1))
+    now_s = int(time.time())
+    late = app.request(at=now_s - 100)
+    window(30)
+    shared.until(lambda: shared.post(*app.request(max=0, at=now_s - 100)).result == 1021)
+    refused = shared.post(*late)
+    assert refused.result == 1021
+    assert "over the 30 s that this application has" in refused.json["errmsg"]
+    assert shared.post(*app.request(at=now_s + 300, max=0)).result == 1004  # a clock that is ahead
+    window(600)  # and what is allowed again is allowed at once
+    assert shared.post(*late).data == statuses(1)
 
 
 def test_a_token_feeds_its_owner_and_not_who_has_the_number_next(shared: Program) -> None:

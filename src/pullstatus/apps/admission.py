@@ -4,6 +4,7 @@
     AddressRefused       it may not be called from there
     SignatureWrong       the face's proof fits none of its keys
       (face)             what else the face asks of a proven request: that it is fresh
+    TooOld               it was signed longer ago than the application's window
     Disabled
     InArrears
     PullNotPermitted     of a call that takes records
@@ -31,6 +32,7 @@ from pullstatus.errors import (
     PullNotPermitted,
     SignatureWrong,
     TooFrequent,
+    TooOld,
     UnknownApplication,
 )
 
@@ -49,6 +51,7 @@ class Call(msgspec.Struct, frozen=True):
         sdkappid: the application that it says it is from.
         address: where it came from; "" if that is not known.
         proof: proves that it is from there.
+        signed_s: when it says that it was signed, in Unix seconds.
         at_ms: when it came, in Unix milliseconds.
         pulls: whether it takes records: needs the pull feature, and counts against the rate.
     """
@@ -56,6 +59,7 @@ class Call(msgspec.Struct, frozen=True):
     sdkappid: int
     address: str
     proof: Proof
+    signed_s: int
     at_ms: int
     pulls: bool
 
@@ -99,6 +103,13 @@ class Admission:
         place = call.proof(live.appkeys)
         self._registry.used[live.marks[place]] = call.at_ms
         application = live.application
+        age_s = call.at_ms // 1000 - call.signed_s
+        if age_s > application.window_s:
+            raise TooOld(
+                f"signed {age_s} s before it came, over the {application.window_s} s that this"
+                " application has: sign each attempt anew, and set your clock right if it was not"
+                " that long on its way"
+            )
         if not application.enabled:
             raise Disabled("this application is disabled")
         if application.arrears:

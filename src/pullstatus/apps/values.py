@@ -47,6 +47,7 @@ class Application(msgspec.Struct, frozen=True, omit_defaults=True):
         allow: networks it may call from, as CIDR; empty: any.
         pull_rate_max: pulls a second; above, they are refused. None: no limit.
         waiting_days_max: days after which what nobody pulled expires. None: never.
+        window_s: seconds after which a request, by the time it was signed with, is too old.
         owner: made at random with the application: tells it from others that had or will have its
             number. Empty in those made before there was such a thing.
         former: of each kind, the number of the last entry that was a former owner's; empty: none
@@ -64,6 +65,7 @@ class Application(msgspec.Struct, frozen=True, omit_defaults=True):
     allow: tuple[str, ...] = ()
     pull_rate_max: int | None = None
     waiting_days_max: int | None = None
+    window_s: int = limits.SKEW_S_MAX
     owner: str = ""
     former: tuple[int, ...] = ()
 

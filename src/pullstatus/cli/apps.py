@@ -51,6 +51,7 @@ def _shown(standing: Standing) -> dict[str, object]:
         "allow": list(application.allow),
         "rate": application.pull_rate_max,
         "waiting_days": application.waiting_days_max,
+        "window": application.window_s,
         "created": moment(application.created_ms),
         "appkeys": [
             {
@@ -156,9 +157,9 @@ def import_apps(file: BinaryIO, as_csv: bool, store_url: str) -> None:
     """Make all applications of FILE, or none; - is standard input.
 
     FILE is CSV whose first line names its columns, or NDJSON. Each application has an sdkappid and
-    may have name, appkey, enabled, pull, strict, arrears, allow, rate and waiting_days, as in `app
-    set`; in CSV, several networks of allow have blanks between them. Their appkeys are shown this
-    once.
+    may have name, appkey, enabled, pull, strict, arrears, allow, rate, waiting_days and window, as
+    in `app set`; in CSV, several networks of allow have blanks between them. Their appkeys are
+    shown this once.
     """
     wanted = read_applications(file.read(limits.IMPORT_BYTES_MAX + 1), wall_ms())
 
@@ -310,6 +311,12 @@ def disable_app(sdkappid: int, store_url: str) -> None:
     type=click.IntRange(0, limits.WAITING_DAYS_MAX),
     help="Days after which what nobody pulled expires; 0: never, as at first.",
 )
+@click.option(
+    "--window",
+    type=click.IntRange(limits.WINDOW_S_MIN, limits.SKEW_S_MAX),
+    help="Seconds after it was signed in which a request must arrive, or it gets 1021;"
+    f" {limits.SKEW_S_MAX} at first.",
+)
 @store_option
 @plainly
 def set_app(
@@ -322,6 +329,7 @@ def set_app(
     allow_any: bool,
     rate: int | None,
     waiting_days: int | None,
+    window: int | None,
     store_url: str,
 ) -> None:
     """Change an application's name, switches and limits; what is not named stays."""
@@ -340,6 +348,8 @@ def set_app(
         changes["pull_rate_max"] = rate or None
     if waiting_days is not None:
         changes["waiting_days_max"] = waiting_days or None
+    if window is not None:
+        changes["window_s"] = window
     if not changes:
         raise click.UsageError("name what to change; see --help")
     _change(sdkappid, store_url, lambda app: msgspec.structs.replace(app, **changes))

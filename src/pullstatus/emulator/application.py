@@ -238,8 +238,9 @@ class EmulatedRoutes(Routes):
             return place
 
         address = scope["client"][0] if scope["client"] else ""
+        at_ms = int(now_s * 1000)
         await self.admission.admit(
-            admission.Call(request.sdkappid, address, proof, int(now_s * 1000), pulls=False)
+            admission.Call(request.sdkappid, address, proof, request.time, at_ms, pulls=False)
         )
         message = request.message()
         details = await emulation.send(call, request.sdkappid, message, request.receivers)

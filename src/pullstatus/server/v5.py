@@ -190,7 +190,7 @@ def _call(request: PullRequest, address: str, now_ms: int) -> Call:
         check_time(request, now_ms // 1000)
         return place
 
-    return Call(request.sdkappid, address, proof, now_ms, pulls=True)
+    return Call(request.sdkappid, address, proof, request.time, now_ms, pulls=True)
 
 
 def _once(request: PullRequest) -> Once:

@@ -22,6 +22,7 @@ from pullstatus.errors import (
     SignatureWrong,
     StoreUnavailable,
     TooFrequent,
+    TooOld,
     UnknownApplication,
 )
 from pullstatus.store import Setting, Store
@@ -30,6 +31,7 @@ NUMBER = 7
 KEY, OLDER_KEY = "1" * 32, "2" * 32
 ADDRESS = "192.0.2.1"
 AT_MS = 1_800_000_000_123
+AGE_S = 60  # of every call
 
 # What stands for each check that fails, and what is raised then. "stale" is the face's own refusal
 # of a request that is signed well.
@@ -38,6 +40,7 @@ ERRORS: dict[str, type[PullstatusError]] = {
     "address": AddressRefused,
     "signature": SignatureWrong,
     "stale": Refused,
+    "window": TooOld,
     "disabled": Disabled,
     "arrears": InArrears,
     "pull": PullNotPermitted,
@@ -49,25 +52,33 @@ PAIRS = [
     ("unknown", "address"),
     ("unknown", "signature"),
     ("unknown", "stale"),
+    ("unknown", "window"),
     ("unknown", "disabled"),
     ("unknown", "arrears"),
     ("unknown", "pull"),
     ("unknown", "rate"),
     ("address", "signature"),
     ("address", "stale"),
+    ("address", "window"),
     ("address", "disabled"),
     ("address", "arrears"),
     ("address", "pull"),
     ("address", "rate"),
     ("signature", "stale"),
+    ("signature", "window"),
     ("signature", "disabled"),
     ("signature", "arrears"),
     ("signature", "pull"),
     ("signature", "rate"),
+    ("stale", "window"),
     ("stale", "disabled"),
     ("stale", "arrears"),
     ("stale", "pull"),
     ("stale", "rate"),
+    ("window", "disabled"),
+    ("window", "arrears"),
+    ("window", "pull"),
+    ("window", "rate"),
     ("disabled", "arrears"),
     ("disabled", "pull"),
     ("disabled", "rate"),
@@ -118,6 +129,7 @@ class Face:
             pull="pull" not in failing,
             allow=("198.51.100.0/24",) if "address" in failing else (),
             pull_rate_max=1 if "rate" in failing else None,
+            window_s=AGE_S - ("window" in failing),
         )
 
     async def know(self) -> None:
@@ -142,7 +154,8 @@ class Face:
                 raise Refused(1021, "too old")
             return appkeys.index(OLDER_KEY)
 
-        return Call(NUMBER, ADDRESS, proof, AT_MS, pulls)
+        age_s = 0 if fresh else AGE_S
+        return Call(NUMBER, ADDRESS, proof, AT_MS // 1000 - age_s, AT_MS, pulls)
 
 
 async def refused(face: Face, call: Call | None = None) -> PullstatusError:
@@ -211,7 +224,15 @@ def test_a_call_that_is_let_in_looks_at_nothing() -> None:
 
 @pytest.mark.parametrize(
     ("name", "used"),
-    [("address", 0), ("signature", 0), ("stale", 0), ("disabled", 1), ("pull", 1), ("rate", 1)],
+    [
+        ("address", 0),
+        ("signature", 0),
+        ("stale", 0),
+        ("window", 1),
+        ("disabled", 1),
+        ("pull", 1),
+        ("rate", 1),
+    ],
 )
 def test_a_key_is_used_by_whoever_proves_to_have_it(name: str, used: int) -> None:
     async def run() -> None:

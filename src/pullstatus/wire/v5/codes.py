@@ -51,7 +51,8 @@ class Result(enum.IntEnum):
     """The application is switched off."""
 
     TIME_SKEW = 1021
-    """`time` is more than ten minutes from the server's. The signature was right."""
+    """`time` is over ten minutes from the server's, or older than the application's window. The
+    signature was right."""
 
     NOT_SUPPORTED = 1030
     """The request is not supported. An alternative to 1006 that we don't use."""

@@ -18,6 +18,7 @@ from pullstatus.errors import (
     SignatureWrong,
     StoreUnavailable,
     TooFrequent,
+    TooOld,
     UnknownApplication,
 )
 from pullstatus.wire.v5.codes import Result
@@ -29,6 +30,7 @@ RESULTS: Final[dict[type[PullstatusError], Result]] = {
     UnknownApplication: Result.UNKNOWN_SDKAPPID,
     AddressRefused: Result.ADDRESS_REFUSED,
     SignatureWrong: Result.SIG_MISMATCH,
+    TooOld: Result.TIME_SKEW,
     Disabled: Result.DISABLED,
     InArrears: Result.IN_ARREARS,
     PullNotPermitted: Result.NOT_PERMITTED,

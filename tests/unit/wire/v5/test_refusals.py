@@ -19,6 +19,7 @@ from pullstatus.errors import (
     StoreFull,
     StoreUnavailable,
     TooFrequent,
+    TooOld,
     UnknownApplication,
 )
 from pullstatus.wire.v5.refusals import RESULTS, refusal
@@ -31,6 +32,7 @@ from pullstatus.wire.v5.refusals import RESULTS, refusal
         (UnknownApplication, 1019),
         (AddressRefused, 1009),
         (SignatureWrong, 1001),
+        (TooOld, 1021),
         (Disabled, 1020),
         (InArrears, 1033),
         (PullNotPermitted, 1006),
