@@ -10,7 +10,7 @@ import itertools
 import secrets
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -116,9 +116,10 @@ def test_strangers_cannot_make_the_server_look_often(tmp_path: Path) -> None:
             loop = asyncio.get_running_loop()
             settings = server.store.settings
 
-            async def counted(since: int = 0) -> Sequence[Setting]:
+            async def counted(since: int = 0) -> AsyncIterator[Setting]:
                 looks.append(loop.time())
-                return await settings(since)
+                async for setting in settings(since):
+                    yield setting
 
             server.store.settings = counted  # type: ignore[method-assign]
             ends_s = loop.time() + FLOOD_S

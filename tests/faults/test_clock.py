@@ -217,7 +217,8 @@ def test_signatures_are_good_for_600_seconds_either_way(
             assert answer.result == result, off_s
             if result == 0:
                 assert answer.data == [records.pop(0)]
-        assert caller.server.store.waiting(app_mailbox(app, STATUS)) == 1
+        [row] = await caller.server.store.backlog(app.sdkappid)
+        assert (row.mailbox, row.waiting) == (app_mailbox(app, STATUS), 1)
 
     with_server(program, clock, work)
 

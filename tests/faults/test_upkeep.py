@@ -663,7 +663,8 @@ def test_removal_goes_in_small_steps_beside_pulls(
             pulled_between.append(len(purged))
             await store.append(Append(ONE, [b"{}"], NOW_MS + 8 * DAY_MS))
         await removal
-        assert store.waiting(ONE) == count - at + len(pulled_between)
+        [row] = await store.backlog(ONE.sdkappid)
+        assert row.waiting == count - at + len(pulled_between)
         left = [entry.seq async for entry in store.entries(ONE)]
         assert left == list(range(left[0], count + len(pulled_between) + 1))
         assert old * 93 - 100 < left[0] <= old * 93 + 1

@@ -10,6 +10,7 @@ import apsw
 from pullstatus import limits
 from pullstatus.records import Kind
 from pullstatus.store import (
+    Again,
     Append,
     Backlog,
     Entry,
@@ -21,9 +22,11 @@ from pullstatus.store import (
     Page,
     Pull,
     RepeatKey,
+    Setting,
     Store,
 )
 from pullstatus.store.gathering.thread import ThreadChannel
+from pullstatus.store.gathering.writer import Writer
 from pullstatus.store.sqlite import SqliteStore
 from pullstatus.store.sqlite.guarded import GuardedLog
 
@@ -118,6 +121,26 @@ async def data_of(store: Store, mailbox: Mailbox) -> list[bytes]:
     return [entry.data async for entry in store.entries(mailbox)]
 
 
+async def waiting_in(store: Store, mailbox: Mailbox) -> int:
+    """Entries between cursor and tail."""
+    row = await backlog_of(store, mailbox)
+    return 0 if row is None else row.waiting
+
+
+async def settings_of(store: Store, since: int = 0) -> list[Setting]:
+    return [setting async for setting in store.settings(since)]
+
+
+async def again_of(store: Store, mailbox: Mailbox) -> list[Again]:
+    return [again async for again in store.again(mailbox)]
+
+
+async def oldest_of(store: Store) -> int | None:
+    """When the oldest entry that waits anywhere was accepted."""
+    rows = await store.backlog()
+    return min((row.oldest_ms for row in rows if row.oldest_ms is not None), default=None)
+
+
 async def journal_of(
     store: Store, mailbox: Mailbox, first_seq: int = 1, *, newest_first: bool = False
 ) -> list[JournalRow]:
@@ -125,7 +148,9 @@ async def journal_of(
 
 
 async def backlog_of(store: Store, mailbox: Mailbox) -> Backlog | None:
-    return next((row for row in await store.backlog() if row.mailbox == mailbox), None)
+    return next(
+        (row for row in await store.backlog(mailbox.sdkappid) if row.mailbox == mailbox), None
+    )
 
 
 async def drain(store: Store, mailbox: Mailbox, count_max: int = 100) -> list[Page]:
@@ -159,6 +184,12 @@ def check_journal(rows: list[JournalRow], cursor: int, purged: int = 0) -> None:
         next_seq += row.count
     assert next_seq == cursor + 1
     assert len({row.pull_id for row in rows}) == len(rows)
+
+
+def writer_of(store: Store) -> Writer:
+    """Where operations of an embedded store gather; it knows what is in memory."""
+    assert isinstance(store, SqliteStore)
+    return store._writer
 
 
 def connection_of(store: Store) -> apsw.Connection:

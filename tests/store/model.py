@@ -222,10 +222,6 @@ class Model:
             for mailbox, box in sorted(self.boxes.items())
         ]
 
-    def oldest_waiting_ms(self) -> int | None:
-        heads = [box.entries[box.cursor][0] for box in self.boxes.values() if box.waiting]
-        return min(heads, default=None)
-
     def _rows_of(self, sdkappid: int, key: str) -> list[JournalRow]:
         return [
             row

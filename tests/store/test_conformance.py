@@ -22,6 +22,7 @@ from pullstatus.store import (
     Page,
     Pull,
     Redeliver,
+    Setting,
     Store,
     Tickets,
     While,
@@ -37,6 +38,7 @@ from tests.store.build import (
     REPEAT_MS,
     REPLIES,
     STATUSES,
+    again_of,
     append,
     backlog_of,
     check_journal,
@@ -46,12 +48,15 @@ from tests.store.build import (
     fingerprinted,
     forget,
     journal_of,
+    oldest_of,
     once,
     page,
     pull,
     records,
     repeat_key,
+    settings_of,
     together,
+    waiting_in,
 )
 from tests.store.conftest import Opener
 
@@ -64,12 +69,12 @@ pytestmark = pytest.mark.anyio
 async def test_a_new_store_is_empty(store: Store) -> None:
     assert await store.pull(pull(STATUSES)) == EMPTY
     assert await store.pull(pull(STATUSES, key="k")) == EMPTY
-    assert store.waiting(STATUSES) == 0
+    assert await waiting_in(store, STATUSES) == 0
     assert await store.backlog() == []
-    assert await store.oldest_waiting_ms() is None
+    assert await oldest_of(store) is None
     assert await entries_of(store, STATUSES) == []
     assert await journal_of(store, STATUSES) == []
-    assert await store.settings() == []
+    assert await settings_of(store) == []
 
 
 async def test_entries_are_numbered_from_one_without_gaps(store: Store) -> None:
@@ -86,7 +91,7 @@ async def test_an_empty_batch_is_acknowledged_and_leaves_nothing(store: Store) -
     assert await store.append(append(STATUSES, [])) == 0
     assert await store.append(append(STATUSES, [], key=repeat_key("k"))) == 0
     assert await entries_of(store, STATUSES) == []
-    assert store.waiting(STATUSES) == 0
+    assert await waiting_in(store, STATUSES) == 0
 
 
 @pytest.mark.parametrize(
@@ -180,7 +185,7 @@ async def test_figures_follow_every_step(store: Store) -> None:
     async def figures() -> tuple[int, ...]:
         row = await backlog_of(store, STATUSES)
         assert row is not None
-        assert row.waiting == store.waiting(STATUSES)
+        assert row.waiting == await waiting_in(store, STATUSES)
         assert row.accepted == row.handed_out + row.waiting
         return row.accepted, row.handed_out, row.waiting
 
@@ -192,22 +197,22 @@ async def test_figures_follow_every_step(store: Store) -> None:
     assert await figures() == (9, 2, 7)
     await drain(store, STATUSES)
     assert await figures() == (9, 9, 0)
-    assert store.waiting(REPLIES) == 0
+    assert await waiting_in(store, REPLIES) == 0
 
 
 async def test_oldest_waiting_is_of_the_first_entry_not_taken(store: Store) -> None:
     await store.append(append(STATUSES, records(2), NOW_MS + 10))
     await store.append(append(STATUSES, records(1), NOW_MS + 20))
     await store.append(append(REPLIES, records(1), NOW_MS + 15))
-    assert await store.oldest_waiting_ms() == NOW_MS + 10
+    assert await oldest_of(store) == NOW_MS + 10
     await store.pull(pull(STATUSES, 1))
-    assert await store.oldest_waiting_ms() == NOW_MS + 10
+    assert await oldest_of(store) == NOW_MS + 10
     await store.pull(pull(STATUSES, 1))
-    assert await store.oldest_waiting_ms() == NOW_MS + 15
+    assert await oldest_of(store) == NOW_MS + 15
     await store.pull(pull(REPLIES))
-    assert await store.oldest_waiting_ms() == NOW_MS + 20
+    assert await oldest_of(store) == NOW_MS + 20
     await store.pull(pull(STATUSES))
-    assert await store.oldest_waiting_ms() is None
+    assert await oldest_of(store) is None
 
 
 async def test_every_page_has_its_journal_row(store: Store) -> None:
@@ -359,7 +364,7 @@ async def test_twins_with_a_key_share_one_page(store: Store) -> None:
     pages = [answer for answer in answers if isinstance(answer, Page)]
     assert len({taken.data for taken in pages[::2]}) == 1
     assert sorted(taken.repeated for taken in pages[::2]) == [False] + [True] * 4
-    assert store.waiting(STATUSES) == 50 - 10 - 5 * 3
+    assert await waiting_in(store, STATUSES) == 50 - 10 - 5 * 3
     check_journal(await journal_of(store, STATUSES), 25)
 
 
@@ -368,7 +373,7 @@ async def test_twins_with_a_key_for_both_kinds_get_one_page(store: Store) -> Non
         await store.append(append(box, records(5)))
     answers = await together(store, *[pull(box, key="k") for box in (STATUSES, REPLIES)])
     assert sorted(type(answer).__name__ for answer in answers) == ["KeyReused", "Page"]
-    assert store.waiting(STATUSES) + store.waiting(REPLIES) == 5
+    assert await waiting_in(store, STATUSES) + await waiting_in(store, REPLIES) == 5
 
 
 # --- what must not come twice ---------------------------------------------------------------------
@@ -429,7 +434,7 @@ async def test_twins_that_come_once_get_one_page(store: Store) -> None:
     answers = await together(store, *[once(STATUSES, "1") for _ in range(5)])
     refused = [answer for answer in answers if isinstance(answer, ReplayRefused)]
     assert len(refused) == 4
-    assert store.waiting(STATUSES) == 49
+    assert await waiting_in(store, STATUSES) == 49
 
 
 async def test_a_key_brings_back_the_page_of_what_comes_once(store: Store) -> None:
@@ -456,13 +461,13 @@ async def test_a_batch_key_with_another_body_is_refused(store: Store) -> None:
     await store.append(append(STATUSES, records(1), key=repeat_key("k")))
     with pytest.raises(KeyReused):
         await store.append(append(STATUSES, records(1), key=repeat_key("k", b"other")))
-    assert store.waiting(STATUSES) == 1
+    assert await waiting_in(store, STATUSES) == 1
 
 
 async def test_a_batch_key_is_of_one_sender(store: Store) -> None:
     for scope in ("gateway/1", "gateway/2", "gateway/11"):
         await store.append(append(STATUSES, records(1), key=repeat_key("k", scope=scope)))
-    assert store.waiting(STATUSES) == 3
+    assert await waiting_in(store, STATUSES) == 3
 
 
 async def test_a_batch_key_is_known_for_three_days_to_the_millisecond(store: Store) -> None:
@@ -476,7 +481,7 @@ async def test_a_batch_key_is_known_for_three_days_to_the_millisecond(store: Sto
         (last_ms + 2 + REPEAT_MS, 3),
     ]:
         assert await store.append(append(STATUSES, records(1), at_ms, key=repeat_key("k"))) == 1
-        assert store.waiting(STATUSES) == waiting
+        assert await waiting_in(store, STATUSES) == waiting
     with pytest.raises(KeyReused):
         await store.append(
             append(STATUSES, records(1), last_ms + REPEAT_MS + 2, key=repeat_key("k", b"other"))
@@ -506,13 +511,13 @@ async def test_a_fingerprint_is_of_one_sender_and_time(store: Store) -> None:
     """The record's own time is part of it: the same digest a second later is another record."""
     for scope in ("a", "b"):
         await store.append(fingerprinted(STATUSES, records(1), [1], scope=scope))
-    assert store.waiting(STATUSES) == 2
+    assert await waiting_in(store, STATUSES) == 2
     later = fingerprinted(STATUSES, records(1), [1])
     assert later.fingerprints is not None
     [(record_s, digest)] = later.fingerprints.items
     later.fingerprints.items[:] = [(record_s + 1, digest)]
     await store.append(later)
-    assert store.waiting(STATUSES) == 3
+    assert await waiting_in(store, STATUSES) == 3
 
 
 async def test_a_fingerprint_is_known_for_three_days_to_the_millisecond(store: Store) -> None:
@@ -527,7 +532,7 @@ async def test_a_fingerprint_is_known_for_three_days_to_the_millisecond(store: S
         (last_ms + 2 + REPEAT_MS, 3),
     ]:
         assert await store.append(fingerprinted(STATUSES, records(1), [1], at_ms)) == 1
-        assert store.waiting(STATUSES) == waiting
+        assert await waiting_in(store, STATUSES) == waiting
 
 
 async def test_a_refusal_leaves_those_beside_it_alone(store: Store) -> None:
@@ -547,7 +552,7 @@ async def test_a_refusal_leaves_those_beside_it_alone(store: Store) -> None:
     assert isinstance(answers[2], ReplayRefused)
     assert [answers[0], answers[3], answers[4]] == [1, 1, EMPTY]
     assert (await data_of(store, STATUSES))[1:] in (entries, entries[::-1])
-    assert store.waiting(STATUSES) == 2
+    assert await waiting_in(store, STATUSES) == 2
 
 
 # --- together -------------------------------------------------------------------------------------
@@ -617,10 +622,10 @@ async def test_a_short_page_means_that_the_mailbox_was_empty(store: Store) -> No
 
 async def test_a_setting_changes_only_from_what_is_expected(store: Store) -> None:
     async def value() -> bytes | None:
-        return next(s.value for s in await store.settings() if s.name == "a")
+        return next(s.value for s in await settings_of(store) if s.name == "a")
 
     assert not await store.change("a", b"1", expected=b"0")
-    assert await store.settings() == []
+    assert await settings_of(store) == []
     assert await store.change("a", b"1", expected=None)
     assert not await store.change("a", b"2", expected=None)
     assert not await store.change("a", b"2", expected=b"")
@@ -639,25 +644,79 @@ async def test_settings_tell_what_changed_since(store: Store) -> None:
     """Each name once, with its newest value, in order of change; deleted ones are told of."""
     for name in ("a", "b", "c"):
         await store.change(name, name.encode(), expected=None)
-    [a, b, c] = await store.settings()
+    [a, b, c] = await settings_of(store)
     assert [s.name for s in (a, b, c)] == ["a", "b", "c"]
     assert a.revision < b.revision < c.revision
-    assert await store.settings(a.revision) == [b, c]
-    assert await store.settings(c.revision) == []
+    assert await settings_of(store, a.revision) == [b, c]
+    assert await settings_of(store, c.revision) == []
     await store.change("c", None, expected=b"c")
     await store.change("a", b"A", expected=b"a")
-    [deleted, changed] = await store.settings(c.revision)
+    [deleted, changed] = await settings_of(store, c.revision)
     assert (deleted.name, deleted.value) == ("c", None)
     assert (changed.name, changed.value) == ("a", b"A")
     assert c.revision < deleted.revision < changed.revision
-    assert await store.settings() == [b, deleted, changed]
+    assert await settings_of(store) == [b, deleted, changed]
+
+
+async def test_a_reader_of_what_changed_since_misses_nothing(opener: Opener) -> None:
+    """However many change settings through several doors, while he goes on from what he saw last.
+
+    A revision that became visible behind a higher one would be passed over for ever.
+    """
+    doors = [await opener() for _ in range(3)]
+    written: dict[str, bytes] = {}
+
+    async def change(number: int) -> None:
+        names = [f"{number}/{place}" for place in range(4)]
+        for turn in range(16):
+            name, value = names[turn % 4], b"%d" % turn
+            door = doors[(number + turn) % len(doors)]
+            assert await door.change(name, value, expected=written.get(name))
+            written[name] = value
+
+    changing = asyncio.gather(*[change(number) for number in range(4)])
+    seen: dict[str, bytes | None] = {}
+    since = rounds = 0
+
+    async def read() -> None:
+        nonlocal since
+        async for setting in doors[0].settings(since):
+            assert setting.revision > since
+            since = setting.revision
+            seen[setting.name] = setting.value
+
+    while not changing.done():
+        await read()
+        rounds += 1
+    await changing
+    await read()
+    assert seen == written
+    assert rounds > 3
+
+
+async def test_many_settings_are_told_in_steps(store: Store) -> None:
+    """One that is written while they are told comes once more, as it is then; none is missed."""
+    names = [f"{number:03}" for number in range(450)]
+    assert await store.change_all([Change(name, b"1", None) for name in names])
+    told: list[Setting] = []
+    async for setting in store.settings():
+        if not told:
+            assert await store.change("449", b"2", expected=b"1")
+            assert await store.change("000", b"2", expected=b"1")
+        told.append(setting)
+    assert [setting.name for setting in told if setting.value == b"1"][:448] == names[:448]
+    assert [setting.name for setting in told if setting.value == b"2"] == ["449", "000"]
+    assert [setting.revision for setting in told] == sorted({one.revision for one in told})
+    assert await settings_of(store) == [
+        one for one in told if (one.name, one.value) != ("000", b"1")
+    ]
 
 
 async def test_of_changes_from_one_value_one_wins(store: Store) -> None:
     values = [b"%d" % number for number in range(8)]
     won = await asyncio.gather(*[store.change("a", value, expected=None) for value in values])
     assert won.count(True) == 1
-    [setting] = await store.settings()
+    [setting] = await settings_of(store)
     assert setting.value == values[won.index(True)]
 
 
@@ -665,11 +724,11 @@ async def test_settings_change_together_or_not_at_all(store: Store) -> None:
     await store.change("a", b"1", expected=None)
     for stale in (Change("a", b"2", b"0"), Change("a", b"2", b"1", revision=0)):
         assert not await store.change_all([Change("b", b"1", None), stale])
-        assert [setting.name for setting in await store.settings()] == ["a"]
-    [a] = await store.settings()
+        assert [setting.name for setting in await settings_of(store)] == ["a"]
+    [a] = await settings_of(store)
     both = [Change("b", b"1", None, revision=0), Change("a", None, b"1", a.revision)]
     assert await store.change_all(both)
-    [b, a] = await store.settings()
+    [b, a] = await settings_of(store)
     assert (b.name, b.value, a.name, a.value) == ("b", b"1", "a", None)
     assert b.revision != a.revision
 
@@ -678,7 +737,7 @@ async def test_a_setting_is_found_by_its_name(store: Store) -> None:
     assert await store.setting("a") is None
     for value, expected in ((b"1", None), (None, b"1"), (b"2", None)):
         await store.change("a", value, expected=expected)
-        [setting] = await store.settings()
+        [setting] = await settings_of(store)
         assert await store.setting("a") == setting
     assert await store.setting("b") is None
 
@@ -769,7 +828,7 @@ async def test_a_mark_is_the_newest_time_until_it_is_forgotten(store: Store) -> 
     assert await store.marks("key/119") == {
         f"key/{number}": number for number in (119, *range(1190, 1200))
     }
-    assert await store.settings() == []
+    assert await settings_of(store) == []
 
 
 # --- leaving otherwise, and coming again ----------------------------------------------------------
@@ -784,7 +843,7 @@ async def test_entries_can_leave_without_being_handed_out(store: Store) -> None:
     old = Discard(STATUSES, Outcome.EXPIRED, NOW_MS + 9, NOW_MS + 1)
     assert await store.discard(old) == 1
     assert await store.discard(old) == 0
-    assert store.waiting(STATUSES) == 4
+    assert await waiting_in(store, STATUSES) == 4
     assert await store.pull(pull(STATUSES, 1)) == page(3, entries[2:3], 3)
     assert await store.discard(Discard(STATUSES, Outcome.ERASED, NOW_MS + 9)) == 3
     assert await store.pull(pull(STATUSES)) == EMPTY
@@ -820,7 +879,7 @@ async def test_redelivery_appends_marked_copies(store: Store) -> None:
     assert (act.reason, act.detail) == (again.reason, again.detail)
     assert [
         (marked.first_seq, marked.count, marked.source_seq, marked.audit_id)
-        for marked in await store.again(STATUSES)
+        for marked in await again_of(store, STATUSES)
     ] == [(121, 2, 99, act.audit_id), (123, 2, 1, act.audit_id)]
     assert await store.pull(pull(STATUSES)) == page(101, entries[100:] + copies, 0)
 
@@ -838,7 +897,7 @@ async def test_what_was_not_handed_out_is_not_redelivered(
         await store.redeliver(Redeliver([(STATUSES, 1, 1), wrong], NOW_MS, "me", "", "{}"))
     assert len(await data_of(store, STATUSES)) == 3
     assert await store.audit_rows() == []
-    assert await store.again(STATUSES) == []
+    assert await again_of(store, STATUSES) == []
 
 
 async def test_only_what_left_long_ago_is_removed(store: Store) -> None:
@@ -876,12 +935,15 @@ async def test_pulls_are_found_by_their_key(store: Store) -> None:
         await store.append(append(box, records(4)))
         await store.pull(pull(box, 2, key="k"))
         await store.pull(pull(box, 1, key="other"))
-    found = await store.keyed("k")
+    found = [row for box in (STATUSES, OTHERS) for row in await store.keyed(box.sdkappid, "k")]
     assert {(row.mailbox, row.first_seq, row.count) for row in found} == {
         (STATUSES, 1, 2),
         (OTHERS, 1, 2),
     }
-    assert await store.keyed("none") == []
+    for box in (STATUSES, OTHERS):
+        assert {row.mailbox for row in await store.keyed(box.sdkappid, "k")} == {box}
+    assert await store.keyed(STATUSES.sdkappid, "none") == []
+    assert await store.keyed(1, "k") == []
 
 
 async def test_entries_are_found_by_what_they_hold(store: Store) -> None:
@@ -949,8 +1011,8 @@ async def test_a_store_is_the_same_when_it_is_opened_again(url: str, opener: Ope
         await entries_of(store, STATUSES),
         await entries_of(store, REPLIES),
         await journal_of(store, STATUSES),
-        await store.settings(),
-        await store.oldest_waiting_ms(),
+        await settings_of(store),
+        await oldest_of(store),
     ]
     await store.close()
 
@@ -960,13 +1022,13 @@ async def test_a_store_is_the_same_when_it_is_opened_again(url: str, opener: Ope
         await entries_of(store, STATUSES),
         await entries_of(store, REPLIES),
         await journal_of(store, STATUSES),
-        await store.settings(),
-        await store.oldest_waiting_ms(),
+        await settings_of(store),
+        await oldest_of(store),
     ]
-    assert store.waiting(STATUSES) == 120
+    assert await waiting_in(store, STATUSES) == 120
     assert await store.append(append(STATUSES, entries[:150], key=repeat_key("k"))) == 150
     assert await store.append(fingerprinted(REPLIES, records(2), [1, 2])) == 2
-    assert (store.waiting(STATUSES), store.waiting(REPLIES)) == (120, 1)
+    assert (await waiting_in(store, STATUSES), await waiting_in(store, REPLIES)) == (120, 1)
     assert await store.pull(pull(STATUSES, 30, key="p")) == page(
         1, entries[:30], 120, repeated=True
     )
@@ -997,13 +1059,14 @@ async def test_a_closed_store_says_so(opener: Opener) -> None:
         lambda: store.mark({"a": 1}),
         store.marks,
         store.backlog,
-        store.settings,
-        store.oldest_waiting_ms,
+        lambda: settings_of(store),
+        lambda: again_of(store, STATUSES),
+        store.engine,
         lambda: entries_of(store, STATUSES),
         lambda: journal_of(store, STATUSES),
         lambda: store.discard(Discard(STATUSES, Outcome.ERASED, NOW_MS)),
         lambda: store.purge(left_before_ms=NOW_MS),
-        lambda: store.keyed("k"),
+        lambda: store.keyed(STATUSES.sdkappid, "k"),
         store.audit_rows,
     ):
         with pytest.raises(StoreUnavailable):
@@ -1025,10 +1088,10 @@ async def test_closing_finishes_what_was_begun(url: str, opener: Opener) -> None
 
 
 async def test_counters_of_the_engine_grow(store: Store) -> None:
-    before = store.engine()
+    before = await store.engine()
     await store.append(append(STATUSES, records(1)))
     await store.pull(pull(STATUSES))
-    after = store.engine()
+    after = await store.engine()
     assert after.commits - before.commits == 2
     assert after.operations - before.operations == 2
     assert after.commit_s > before.commit_s

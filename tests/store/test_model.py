@@ -52,11 +52,14 @@ from tests.store.build import (
     NOW_MS,
     PULL_KEY_MS,
     REPEAT_MS,
+    again_of,
     check_journal,
     entries_of,
     journal_of,
     records,
+    settings_of,
     together,
+    waiting_in,
 )
 from tests.store.engines import ENGINES, Place
 from tests.store.model import Answer, Model
@@ -367,17 +370,16 @@ class Machine(RuleBasedStateMachine):
         """Contents and order, what waits, the figures, the journals, the settings."""
         store, model = self.store, self.model
         assert await store.backlog() == model.backlog()
-        assert await store.oldest_waiting_ms() == model.oldest_waiting_ms()
         for mailbox, box in model.boxes.items():
-            assert store.waiting(mailbox) == box.waiting
+            assert await waiting_in(store, mailbox) == box.waiting
             assert await self.kept(mailbox) == model.entries(mailbox)[box.purged :]
             rows = await journal_of(store, mailbox)
             check_journal(rows, box.cursor, box.purged)
             assert rows == box.journal
-            assert list(await store.again(mailbox)) == model.again.get(mailbox, [])
+            assert list(await again_of(store, mailbox)) == model.again.get(mailbox, [])
         expected = [Setting(name, *rest) for name, rest in model.settings.items()]
         expected.sort(key=lambda setting: setting.revision)
-        assert list(await store.settings()) == expected
+        assert list(await settings_of(store)) == expected
         assert await store.marks() == model.marks
         assert await store.marks("a/") == {
             name: at_ms for name, at_ms in model.marks.items() if name.startswith("a/")

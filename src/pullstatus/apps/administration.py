@@ -297,14 +297,8 @@ async def delete_application(
 
 async def applications(store: Store) -> list[Application]:
     """All applications, by number."""
-    return sorted(
-        (
-            read_application(setting.name, setting.value)
-            for setting in await store.settings()
-            if setting.value is not None and setting.name.startswith(APPLICATIONS)
-        ),
-        key=lambda application: application.sdkappid,
-    )
+    found = (read_application(*setting) for setting in await _values(store, APPLICATIONS))
+    return sorted(found, key=lambda application: application.sdkappid)
 
 
 class Standing(msgspec.Struct, frozen=True):
@@ -412,14 +406,18 @@ async def revoke_token(store: Store, name: str) -> None:
 
 async def tokens(store: Store) -> list[Token]:
     """All tokens, by name."""
-    return sorted(
-        (
-            read_token(setting.name, setting.value)
-            for setting in await store.settings()
-            if setting.value is not None and setting.name.startswith(TOKENS)
-        ),
-        key=lambda token: token.name,
-    )
+    found = (read_token(*setting) for setting in await _values(store, TOKENS))
+    return sorted(found, key=lambda token: token.name)
+
+
+async def _values(store: Store, prefix: str) -> list[tuple[str, bytes]]:
+    """Settings whose names begin so, with what each is now."""
+    found = {
+        setting.name: setting.value
+        async for setting in store.settings()
+        if setting.name.startswith(prefix)
+    }
+    return [(name, value) for name, value in found.items() if value is not None]
 
 
 async def _application(store: Store, sdkappid: int) -> Setting:

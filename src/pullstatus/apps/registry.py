@@ -98,7 +98,7 @@ class Registry:
             StoreUnavailable: the store cannot be read now.
             StoreCorrupt: a setting is not what was set.
         """
-        for setting in await self._store.settings(self._revision):
+        async for setting in self._store.settings(self._revision):
             if setting.name.startswith(APPLICATIONS):
                 self._set_application(setting)
             elif setting.name.startswith(TOKENS):

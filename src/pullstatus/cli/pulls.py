@@ -114,7 +114,13 @@ def list_pulls(
 
     async def read(store: Store) -> list[JournalRow]:
         if key is not None:
-            return [row for row in await store.keyed(key) if wanted(row)]
+            asked = [row.mailbox.sdkappid for row in await store.backlog(sdkappid)]
+            return [
+                row
+                for number in dict.fromkeys(asked)
+                for row in await store.keyed(number, key)
+                if wanted(row)
+            ]
         found: list[JournalRow] = []
         for standing in await store.backlog():
             mine = 0
@@ -166,7 +172,7 @@ def show_pull(pull_id: str, records: bool, as_json: bool, store_url: str) -> Non
                     "at": moment(acts[again.audit_id].at_ms),
                     "reason": acts[again.audit_id].reason,
                 }
-                for again in await store.again(row.mailbox)
+                async for again in store.again(row.mailbox)
                 if again.first_seq <= last and again.first_seq + again.count > row.first_seq
             ],
         }

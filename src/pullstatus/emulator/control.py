@@ -94,17 +94,21 @@ class Control:
                 "pullstatus": base + PULL_PATH,
                 "sendsms": base + SENDSMS_PATH,
                 "sendmultisms2": base + SENDMULTISMS2_PATH,
-                "waiting": self._waiting(emulation.sdkappid),
+                "waiting": await self._waiting(emulation.sdkappid),
                 "applications": [
-                    {"sdkappid": sdkappid, "appkey": appkey, "waiting": self._waiting(sdkappid)}
+                    {
+                        "sdkappid": sdkappid,
+                        "appkey": appkey,
+                        "waiting": await self._waiting(sdkappid),
+                    }
                     for sdkappid, appkey in emulation.appkeys.items()
                 ],
             }
         )
 
-    def _waiting(self, sdkappid: int) -> dict[str, int]:
-        emulation = self._emulation
-        return {kind.path: emulation.waiting(emulation.mailbox(kind, sdkappid)) for kind in Kind}
+    async def _waiting(self, sdkappid: int) -> dict[str, int]:
+        found = await self._emulation.waiting(sdkappid)
+        return {kind.path: count for kind, count in found.items()}
 
     async def _list_faults(self, _request: Request) -> Response:
         return _json({"faults": [_shown(armed) for armed in self._emulation.faults.armed()]})

@@ -158,9 +158,10 @@ class Emulation:
             for kind in Kind:
                 yield Mailbox(sdkappid, kind)
 
-    def waiting(self, mailbox: Mailbox) -> int:
-        """How many records wait to be pulled."""
-        return self.store.waiting(mailbox)
+    async def waiting(self, sdkappid: int) -> dict[Kind, int]:
+        """How many records of each kind wait to be pulled by an application."""
+        found = {row.mailbox.kind: row.waiting for row in await self.store.backlog(sdkappid)}
+        return {kind: found.get(kind, 0) for kind in Kind}
 
     # -- records in ----------------------------------------------------------------------------
 

@@ -40,10 +40,10 @@ class EmulatorServer(Server):
         await self.emulation.reset()
         return routes
 
-    def _log_start(self, registry: Registry) -> None:
+    def _log_start(self, registry: Registry, waiting: int | None) -> None:
         """Nothing: a store that is made up has no state to tell, and the log is for requests."""
 
-    def _log_stop(self, registry: Registry) -> None:
+    def _log_stop(self, waiting: int | None) -> None:
         """Nothing, likewise."""
 
     def stop_now(self) -> None:

@@ -170,9 +170,11 @@ class EmulatorThread:
         sdkappid: int | None = None,
     ) -> int:
         """How many records wait to be pulled; of the first application if none is named."""
-        return self._do(
-            lambda emulation: emulation.waiting(emulation.mailbox(Kind(type), sdkappid))
-        )
+
+        def look(emulation: Emulation) -> Coroutine[Any, Any, dict[Kind, int]]:
+            return emulation.waiting(emulation.mailbox(Kind(type), sdkappid).sdkappid)
+
+        return self._await(look)[Kind(type)]
 
     def reset(self) -> None:
         """Begin the scenario anew: nothing sent, nothing on its way, no other faults."""

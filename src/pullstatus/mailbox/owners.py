@@ -14,7 +14,7 @@ Range = tuple[Mailbox, int, int]  # mailbox, first seq, count
 
 async def read_owners(store: Store) -> Owners:
     """The owners as they are now."""
-    return Owners(await store.settings())
+    return Owners([setting async for setting in store.settings()])
 
 
 class Owners:

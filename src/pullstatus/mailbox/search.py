@@ -155,7 +155,7 @@ def runs(mailbox: Mailbox, seqs: Sequence[int]) -> list[Range]:
 
 async def copies_of(store: Store, mailbox: Mailbox) -> list[Again]:
     """Where copies stand; what a restore brought back stands in its own place."""
-    return [again for again in await store.again(mailbox) if again.source_seq != again.first_seq]
+    return [again async for again in store.again(mailbox) if again.source_seq != again.first_seq]
 
 
 async def _search(

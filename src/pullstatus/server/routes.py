@@ -130,9 +130,12 @@ class Routes:
         return JSONResponse({"status": "not ready"}, status_code=503)
 
     async def _metrics(self, _request: Request) -> Response:
-        oldest_ms = await self._store.oldest_waiting_ms()
+        backlog, engine = await self._store.backlog(), await self._store.engine()
+        oldest_ms = min(
+            (row.oldest_ms for row in backlog if row.oldest_ms is not None), default=None
+        )
         oldest_age_s = 0.0 if oldest_ms is None else max(0, self._now_ms() - oldest_ms) / 1000
-        text = render(self.figures, self._store.engine(), await self._store.backlog(), oldest_age_s)
+        text = render(self.figures, engine, backlog, oldest_age_s)
         return Response(text, media_type="text/plain; version=0.0.4")
 
 

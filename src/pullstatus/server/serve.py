@@ -17,7 +17,7 @@ import uvicorn
 from pullstatus import limits
 from pullstatus.apps import Registry
 from pullstatus.clock import wall_ms
-from pullstatus.errors import InvalidSetting, StoreCorrupt, WorldError
+from pullstatus.errors import InvalidSetting, PullstatusError, StoreCorrupt, WorldError
 from pullstatus.mailbox.upkeep import keep
 from pullstatus.server.certificate import Certificate
 from pullstatus.server.connection import Connection
@@ -137,8 +137,10 @@ class Server:
             if self._stop_by_s is not None:
                 return
 
+            waiting = await self._waiting(registry)
+
             def ready() -> None:
-                self._log_start(registry)
+                self._log_start(registry, waiting)
                 self.started.set()
                 if on_ready is not None:
                     on_ready(self.address)
@@ -150,7 +152,7 @@ class Server:
                 for chore in chores:
                     chore.cancel()
             await self._note_uses(registry)
-            self._log_stop(registry)
+            self._log_stop(await self._waiting(registry))
         finally:
             listener.close()
             await self._close_store()
@@ -187,7 +189,7 @@ class Server:
         if needed := sorted(changed - followed):
             log.warning("restart needed", changed=needed)
 
-    def _log_start(self, registry: Registry) -> None:
+    def _log_start(self, registry: Registry, waiting: int | None) -> None:
         options = self.options
         log.info(
             "started",
@@ -198,10 +200,10 @@ class Server:
             trusted_proxies=options.trusted_proxies,
             applications=len(registry.applications),
             tokens=len(registry.tokens),
-            waiting=self._waiting(registry),
+            waiting=waiting,
         )
 
-    def _log_stop(self, registry: Registry) -> None:
+    def _log_stop(self, waiting: int | None) -> None:
         figures = self.routes.figures
         log.info(
             "stopped",
@@ -210,16 +212,17 @@ class Server:
             failed=self.failure is not None,
             records_in=sum(figures.records_in.values()),
             records_out=sum(figures.records_out.values()),
-            waiting=self._waiting(registry),
+            waiting=waiting,
         )
 
-    def _waiting(self, registry: Registry) -> int:
-        """Records that wait for the applications that are known, by what is in memory."""
-        return sum(
-            self.store.waiting(box)
-            for live in registry.applications.values()
-            for box in live.mailboxes
-        )
+    async def _waiting(self, registry: Registry) -> int | None:
+        """Records that wait for the applications that are known; None if the store won't say."""
+        known = registry.applications
+        try:
+            backlog = await self.store.backlog()
+        except PullstatusError:  # whose failure is told elsewhere
+            return None
+        return sum(row.waiting for row in backlog if row.mailbox.sdkappid in known)
 
     def _interrupt(self) -> None:
         """A first Ctrl-C stops, a second one waits for nobody."""

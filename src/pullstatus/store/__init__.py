@@ -125,16 +125,12 @@ class Store(Protocol):
         """
         ...
 
-    def waiting(self, mailbox: Mailbox) -> int:
-        """Entries between cursor and tail, as of the newest commit of this store object."""
-        ...
-
     async def backlog(self, sdkappid: int | None = None) -> list[Backlog]:
-        """How every mailbox stands, or those of one application, in order of mailbox."""
-        ...
+        """How every mailbox stands, or those of one application, in order of mailbox.
 
-    async def oldest_waiting_ms(self) -> int | None:
-        """When the oldest entry that waits anywhere was accepted; None when nothing waits."""
+        A list, since sums over it are to be of one moment. It has two rows for each application at
+        most, and operators make those.
+        """
         ...
 
     def entries(
@@ -152,11 +148,14 @@ class Store(Protocol):
         """Journal rows of ranges that start at `first_seq` or later, in order or backwards."""
         ...
 
-    async def keyed(self, key: str) -> Sequence[JournalRow]:
-        """Journal rows of the pulls that carried this Idempotency-Key, of whichever application."""
+    async def keyed(self, sdkappid: int, key: str) -> Sequence[JournalRow]:
+        """Journal rows of an application's pulls that carried this Idempotency-Key.
+
+        A list, since there are few: a key that is in use takes one page in its time.
+        """
         ...
 
-    async def again(self, mailbox: Mailbox) -> Sequence[Again]:
+    def again(self, mailbox: Mailbox) -> AsyncIterator[Again]:
         """Ranges of a mailbox that are not there for the first time, in order."""
         ...
 
@@ -194,8 +193,12 @@ class Store(Protocol):
         """
         ...
 
-    async def settings(self, since: int = 0) -> Sequence[Setting]:
-        """Settings written after revision `since`, oldest first; deleted ones have no value."""
+    def settings(self, since: int = 0) -> AsyncIterator[Setting]:
+        """Settings written after revision `since`, oldest first; deleted ones have no value.
+
+        Whoever goes on from the last revision that he was given misses none, however many others
+        write meanwhile. One that is written meanwhile may come once more, as it is then.
+        """
         ...
 
     async def setting(self, name: str) -> Setting | None:
@@ -221,8 +224,8 @@ class Store(Protocol):
         """What was noted under names that begin so."""
         ...
 
-    def engine(self) -> Engine:
-        """Figures of the engine's work since it was opened."""
+    async def engine(self) -> Engine:
+        """Figures of the engine's work for this store object since it was opened."""
         ...
 
     async def close(self) -> None:

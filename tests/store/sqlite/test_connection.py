@@ -145,4 +145,4 @@ async def test_the_bytes_of_a_store_are_those_of_all_its_files(opener: Opener, f
     sizes = [path.stat().st_size for path in file.parent.iterdir()]
     assert len(sizes) == 3
     assert min(sizes) > 0
-    assert store.engine().bytes == sum(sizes)
+    assert (await store.engine()).bytes == sum(sizes)

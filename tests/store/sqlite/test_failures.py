@@ -40,8 +40,11 @@ from tests.store.build import (
     page,
     pull,
     records,
+    settings_of,
     together,
     until,
+    waiting_in,
+    writer_of,
 )
 from tests.store.conftest import Opener
 
@@ -200,7 +203,7 @@ async def test_reading_verbs_raise_ours_too(store: Store, monkeypatch: pytest.Mo
 
     monkeypatch.setattr("pullstatus.store.sqlite.reading.open_reader", fail)
     with pytest.raises(StoreUnavailable):
-        await store.settings()
+        await settings_of(store)
 
 
 # --- a disk that writes no more -------------------------------------------------------------------
@@ -317,7 +320,7 @@ async def test_a_full_store_takes_no_more_but_lives(opener: Opener) -> None:
         with pytest.raises(StoreFull):
             await store.append(append(REPLIES, large * 10))
     assert len(await data_of(store, REPLIES)) == stored
-    assert store.waiting(REPLIES) == stored
+    assert await waiting_in(store, REPLIES) == stored
     assert await store.pull(pull(STATUSES, 2)) == page(1, entries[:2], 1)
     inside.pragma("max_page_count", 2**31)
     assert await store.append(append(REPLIES, large * 10)) == 10
@@ -337,12 +340,12 @@ async def test_a_nearly_full_disk_takes_no_more_but_lets_pull(
     monkeypatch.setattr("pullstatus.store.sqlite.opening.has_room", lambda *_: room)
     room = False
     await store.pull(pull(STATUSES, 1))
-    await until(lambda: not store.engine().room)
+    await until(lambda: not writer_of(store).report.room)
     with pytest.raises(StoreFull):
         await store.append(append(STATUSES, records(1)))
     assert await store.pull(pull(STATUSES)) == page(2, entries[1:], 0)
     room = True
-    await until(lambda: store.engine().room)
+    await until(lambda: writer_of(store).report.room)
     assert await store.append(append(STATUSES, records(1))) == 1
 
 

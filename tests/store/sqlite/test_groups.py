@@ -19,6 +19,7 @@ from tests.store.build import (
     pull,
     records,
     together,
+    waiting_in,
 )
 
 pytestmark = pytest.mark.anyio
@@ -26,16 +27,16 @@ pytestmark = pytest.mark.anyio
 COUNT = 400
 
 
-def since(store: Store, before: Engine) -> tuple[int, int]:
-    after = store.engine()
+async def since(store: Store, before: Engine) -> tuple[int, int]:
+    after = await store.engine()
     return after.commits - before.commits, after.operations - before.operations
 
 
 async def test_appends_that_come_together_share_a_commit(store: Store) -> None:
-    before = store.engine()
+    before = await store.engine()
     batches = [records(2) for _ in range(COUNT)]
     await together(store, *[append(STATUSES, batch) for batch in batches])
-    commits, operations = since(store, before)
+    commits, operations = await since(store, before)
     assert commits <= 3
     assert operations == COUNT
     stored = await data_of(store, STATUSES)
@@ -49,21 +50,21 @@ async def test_appends_that_keep_coming_share_commits(store: Store) -> None:
         for _ in range(8):
             await store.append(append(STATUSES, records(1)))
 
-    before = store.engine()
+    before = await store.engine()
     await asyncio.gather(*[send() for _ in range(50)])
-    commits, operations = since(store, before)
+    commits, operations = await since(store, before)
     assert operations == 400
     assert commits <= 100
-    assert store.waiting(STATUSES) == 400
+    assert await waiting_in(store, STATUSES) == 400
 
 
 async def test_pulls_of_a_group_are_ranges_side_by_side(store: Store) -> None:
     """One commit for all; each page is unique, and in the order in which they were asked."""
     entries = records(COUNT * 3)
     await store.append(append(STATUSES, entries))
-    before = store.engine()
+    before = await store.engine()
     answers = await together(store, *[pull(STATUSES, 1 + number % 4) for number in range(COUNT)])
-    commits, operations = since(store, before)
+    commits, operations = await since(store, before)
     assert commits <= 3
     assert operations == COUNT
     next_seq = 1
@@ -88,17 +89,17 @@ async def test_a_pull_sees_what_came_with_it(store: Store) -> None:
 
 
 async def test_mailboxes_share_a_commit(store: Store) -> None:
-    before = store.engine()
+    before = await store.engine()
     await together(store, *[append(box, records(1)) for box in (STATUSES, REPLIES) * 50])
-    assert since(store, before)[0] <= 3
-    assert (store.waiting(STATUSES), store.waiting(REPLIES)) == (50, 50)
+    assert (await since(store, before))[0] <= 3
+    assert (await waiting_in(store, STATUSES), await waiting_in(store, REPLIES)) == (50, 50)
 
 
 async def test_empty_pulls_cost_no_commit(store: Store) -> None:
     """Not with a key either, as it leaves no trace."""
-    before = store.engine()
+    before = await store.engine()
     await together(store, *[pull(STATUSES, key=key) for key in (None, "k") * 20])
-    assert since(store, before) == (0, 0)
+    assert await since(store, before) == (0, 0)
 
 
 async def test_a_cancelled_caller_harms_nobody(store: Store) -> None:

@@ -18,7 +18,8 @@ from pullstatus.store import Store, open_store
 from pullstatus.store.gathering.process import ProcessChannel
 from pullstatus.store.sqlite import SqliteStore
 from pullstatus.store.sqlite.opening import open_guarded
-from tests.store.build import STATUSES, append, data_of, pull, records, together, until
+from pullstatus.store.sqlite.states import slot
+from tests.store.build import STATUSES, append, data_of, pull, records, together, until, writer_of
 from tests.store.conftest import Opener
 from tests.store.engines import sqlite_url
 
@@ -169,7 +170,7 @@ async def test_changes_of_others_are_noticed(opener: Opener, file: Path) -> None
     store = await opener()
     other = await open_store(sqlite_url(file))
     await other.append(append(STATUSES, records(3)))
-    await until(lambda: store.waiting(STATUSES) == 3)
+    await until(lambda: writer_of(store).waiting.get(slot(STATUSES)) == 3)
     assert (await store.pull(pull(STATUSES))).count == 3
     await other.close()
 

@@ -16,7 +16,16 @@ from click.testing import CliRunner, Result
 from pullstatus.cli import main
 from pullstatus.errors import StoreRefused
 from pullstatus.store import backup_store, open_store
-from tests.store.build import STATUSES, append, data_of, journal_of, names, pull, records
+from tests.store.build import (
+    STATUSES,
+    append,
+    data_of,
+    journal_of,
+    names,
+    pull,
+    records,
+    waiting_in,
+)
 from tests.store.conftest import Opener
 from tests.store.engines import sqlite_url
 
@@ -55,7 +64,7 @@ async def test_everything_is_read_and_nothing_is_written(backup: Path) -> None:
     with read_only(backup.parent):
         store = await open_store(sqlite_url(backup), create=False)
         assert not store.created
-        assert store.waiting(STATUSES) == 2
+        assert await waiting_in(store, STATUSES) == 2
         assert len(await data_of(store, STATUSES)) == 3
         assert len(await journal_of(store, STATUSES)) == 1
         for change in (

@@ -8,23 +8,20 @@ from pathlib import Path
 import pytest
 
 from pullstatus.errors import StoreRefused, StoreUnavailable
-from pullstatus.store import Page, Store, open_store
+from pullstatus.store import Store, open_store
 from pullstatus.store.gathering.groups import NOTICE_S
 from pullstatus.store.sqlite import connection
+from pullstatus.store.sqlite.states import slot
 from tests.store.build import (
     EMPTY,
-    REPLIES,
     STATUSES,
     append,
-    check_journal,
     data_of,
-    drain,
-    journal_of,
     page,
     pull,
     records,
-    repeat_key,
     until,
+    writer_of,
 )
 from tests.store.conftest import Opener
 from tests.store.engines import sqlite_url
@@ -35,8 +32,8 @@ SEEN_S = 0.3
 
 
 async def seen(store: Store, waiting: int) -> None:
-    """Wait until a store says that so many wait."""
-    await until(lambda: store.waiting(STATUSES) == waiting)
+    """Wait until a store has noticed, by itself, that so many wait."""
+    await until(lambda: writer_of(store).waiting.get(slot(STATUSES)) == waiting)
 
 
 async def test_a_second_server_is_refused_beside_the_first(url: str, opener: Opener) -> None:
@@ -69,26 +66,6 @@ async def test_a_failed_start_lets_go_of_the_lock(
     await (await open_store(url, server=True)).close()
 
 
-async def test_a_command_works_beside_the_server(opener: Opener) -> None:
-    server, command = await opener(server=True), await opener()
-    await command.change("a", b"1", expected=None)
-    entries = records(2)
-    await command.append(append(STATUSES, entries))
-    await command.close()
-    assert [setting.value for setting in await server.settings()] == [b"1"]
-    assert await data_of(server, STATUSES) == entries
-
-
-async def test_settings_of_others_are_seen_at_once(opener: Opener) -> None:
-    one, other = await opener(), await opener()
-    for number in range(20):
-        value = b"%d" % number
-        expected = None if number == 0 else b"%d" % (number - 1)
-        assert await one.change("a", value, expected=expected)
-        assert [setting.value for setting in await other.settings()] == [value]
-        one, other = other, one
-
-
 async def test_entries_of_others_are_seen_soon(opener: Opener) -> None:
     """By a store that does nothing meanwhile; from then on a pull gets them at once."""
     assert NOTICE_S < SEEN_S
@@ -103,35 +80,6 @@ async def test_entries_of_others_are_seen_soon(opener: Opener) -> None:
     assert await other.pull(pull(STATUSES)) == page(3, entries[2:], 0)
 
 
-async def test_a_command_pulls_what_the_server_has_just_stored(opener: Opener) -> None:
-    """A page that is short means that nothing else waits, to whomever it is given."""
-    server, command = await opener(server=True), await opener()
-    for mailbox in (STATUSES, REPLIES):
-        for entries in (records(1), records(2)):
-            await server.append(append(mailbox, entries))
-            assert (await command.pull(pull(mailbox))).data == b",".join(entries)
-
-
-async def test_the_server_pulls_what_a_command_has_just_stored(opener: Opener) -> None:
-    """However often, and also while both are at work; nobody waits for the server to notice."""
-    server, command = await opener(server=True), await opener()
-    for turn in range(40):
-        for mailbox in (STATUSES, REPLIES):
-            assert await server.pull(pull(mailbox)) == EMPTY
-            entries = records(1 + turn % 3)
-            await command.append(append(mailbox, entries))
-            assert (await server.pull(pull(mailbox))).data == b",".join(entries)
-
-
-async def test_a_keyed_pull_sees_others_at_once(opener: Opener) -> None:
-    """It asks the file anyway, so it finds what came before it, and its page taken elsewhere."""
-    one, other = await opener(), await opener()
-    entries = records(3)
-    await one.append(append(STATUSES, entries))
-    assert await other.pull(pull(STATUSES, 2, key="k")) == page(1, entries[:2], 1)
-    assert await one.pull(pull(STATUSES, 2, key="k")) == page(1, entries[:2], 1, repeated=True)
-
-
 async def test_a_stale_count_never_gives_an_entry_twice(opener: Opener) -> None:
     """A store that still counts what another has taken asks the file before it answers."""
     one, other = await opener(), await opener()
@@ -139,43 +87,9 @@ async def test_a_stale_count_never_gives_an_entry_twice(opener: Opener) -> None:
     await one.append(append(STATUSES, entries))
     await seen(other, 4)
     assert (await one.pull(pull(STATUSES, 3))).count == 3
-    assert other.waiting(STATUSES) in (4, 1)
+    assert writer_of(other).waiting[slot(STATUSES)] in (4, 1)
     assert await other.pull(pull(STATUSES)) == page(4, entries[3:], 0)
     assert await one.pull(pull(STATUSES)) == EMPTY
-
-
-async def test_stores_that_work_at_once_share_one_order(opener: Opener) -> None:
-    """Appends and pulls through three doors: every entry once, ranges without gap or overlap."""
-    stores = [await opener() for _ in range(3)]
-    pages: list[Page] = []
-    accepted = 0
-
-    async def work(number: int, store: Store) -> None:
-        nonlocal accepted
-        for turn in range(12):
-            name = f"{number}/{turn}"
-            batch = append(STATUSES, records(1 + turn % 3), key=repeat_key(name))
-            count = await store.append(batch)
-            accepted += count
-            pages.append(await store.pull(pull(STATUSES, 2, key=name)))
-
-    await asyncio.gather(*[work(number, store) for number, store in enumerate(stores)])
-    await seen(stores[0], accepted - sum(taken.count for taken in pages))
-    pages += await drain(stores[0], STATUSES)
-    stored = await data_of(stores[1], STATUSES)
-    assert len(stored) == accepted == len(set(stored))
-    pages = sorted((taken for taken in pages if taken.count), key=lambda taken: taken.first_seq)
-    assert b",".join(taken.data for taken in pages) == b",".join(stored)
-    check_journal(await journal_of(stores[2], STATUSES), accepted)
-
-
-async def test_a_new_mailbox_of_another_is_not_made_twice(opener: Opener) -> None:
-    one, other = await opener(), await opener()
-    for mailbox in (STATUSES, REPLIES):
-        first, second = records(2)
-        await one.append(append(mailbox, [first]))
-        await other.append(append(mailbox, [second]))
-        assert await data_of(one, mailbox) == [first, second]
 
 
 def _hold(path: str, held: "multiprocessing.synchronize.Event") -> None:

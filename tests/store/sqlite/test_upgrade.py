@@ -32,6 +32,7 @@ from pullstatus.store.sqlite import schema
 from pullstatus.store.sqlite.audit import audit_file
 from pullstatus.store.sqlite.log import Log
 from pullstatus.store.sqlite.place import ServerLock
+from tests.store.build import again_of, settings_of
 from tests.store.engines import sqlite_url
 
 MAILBOX = Mailbox(1400006666, Kind.DELIVERY_STATUS)
@@ -150,7 +151,7 @@ def test_a_store_of_the_second_format_is_as_it_was(tmp_path: Path, server: bool)
             with pytest.raises(ReplayRefused):
                 await store.pull(Pull(REPLIES, 1, at_ms, once=used))
         assert (await store.pull(Pull(MAILBOX, 9, SECOND_MS))).data == b'{"n":3}'
-        [setting] = await store.settings()
+        [setting] = await settings_of(store)
         assert setting.value == b"{}"
         forgotten = await store.forget(accepted_before_ms=SECOND_MS + 1, now_ms=until_ms + 1)
         assert forgotten == 3 + 1 + 1
@@ -171,7 +172,7 @@ def test_the_acts_of_a_store_of_the_second_format_stay_on_record(tmp_path: Path)
     async def run() -> None:
         store = await open_store(url)
         assert await store.audit_rows() == [AuditRow(3, 7, "me", "restore", "r", "{}")]
-        assert await store.again(MAILBOX) == [Again(3, 1, 3, 3)]
+        assert await again_of(store, MAILBOX) == [Again(3, 1, 3, 3)]
         again = Redeliver([(MAILBOX, 1, 1)], SECOND_MS, "you", "lost", "{}")
         assert await store.redeliver(again) == 1
         [_, new] = await store.audit_rows()

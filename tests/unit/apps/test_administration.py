@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 import itertools
 import tempfile
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine
 from typing import Any, TypeVar, cast
 
 import pytest
@@ -116,8 +117,15 @@ class Cut:
     def __init__(self, store: Store, at: int, *, done: bool) -> None:
         self._store, self.left, self._done = store, at, done
 
-    def __getattr__(self, name: str) -> Callable[..., Awaitable[object]]:
+    def __getattr__(self, name: str) -> Callable[..., object]:
         verb = getattr(self._store, name)
+
+        async def each(*arguments: object, **named: object) -> AsyncIterator[object]:
+            self.left -= 1
+            if self.left == 0:
+                raise StoreUnavailable("another process holds the store; try again")
+            async for found in verb(*arguments, **named):
+                yield found
 
         async def call(*arguments: object, **named: object) -> object:
             self.left -= 1
@@ -128,7 +136,7 @@ class Cut:
                 raise StoreUnavailable("cut")
             return answer
 
-        return call
+        return each if inspect.isasyncgenfunction(verb) else call
 
 
 def everywhere(cut_at: Callable[[Store, int], Coroutine[Any, Any, bool]]) -> int:
@@ -182,7 +190,7 @@ def test_creation_cut_off_anywhere_can_be_repeated_or_is_done(done: bool) -> Non
         await store.change(  # as a removal that was cut off leaves it
             f"application/{NUMBER}",
             None,
-            expected=(await store.settings())[-1].value,
+            expected=[setting.value async for setting in store.settings()][-1],
         )
         whole = True
         try:

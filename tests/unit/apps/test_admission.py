@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from typing import cast
 
 import msgspec
@@ -100,11 +100,13 @@ class FakeStore:
         value = None if application is None else msgspec.json.encode(application)
         self.written.append(Setting(f"application/{NUMBER}", value, len(self.written) + 1))
 
-    async def settings(self, since: int) -> Sequence[Setting]:
+    async def settings(self, since: int) -> AsyncIterator[Setting]:
         self.looks += 1
         if self.failure is not None:
             raise self.failure
-        return [setting for setting in self.written if setting.revision > since]
+        for setting in self.written:
+            if setting.revision > since:
+                yield setting
 
 
 class Face:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-from collections.abc import Sequence
+from collections.abc import AsyncIterator
 from typing import cast
 
 import msgspec
@@ -32,13 +32,14 @@ class FakeStore:
         revision = len(self.settings_now) + 1
         self.settings_now.append(Setting(f"application/{sdkappid}", value, revision))
 
-    async def settings(self, since: int) -> Sequence[Setting]:
+    async def settings(self, since: int) -> AsyncIterator[Setting]:
         self.looks.append(asyncio.get_running_loop().time())
         found = [setting for setting in self.settings_now if setting.revision > since]
         await asyncio.sleep(self.takes_s)
         if self.failure is not None:
             raise self.failure
-        return found
+        for setting in found:
+            yield setting
 
     async def mark(self, times: dict[str, int]) -> None:
         if self.failure is not None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from typing import Any, TypeVar, cast
 
 from pullstatus.apps import AppKey, Application, Live, Registry, Token, token_digest
@@ -29,7 +29,6 @@ class FakeStore:
         self.pulled: list[Pull] = []
         self.append_answer: int | BaseException = 1
         self.pull_answer: Page | BaseException = Page(0, 0, b"", 0)
-        self.oldest_ms: int | None = None
         self.mailboxes: list[Backlog] = []
 
     async def append(self, operation: Append) -> int:
@@ -40,16 +39,15 @@ class FakeStore:
         self.pulled.append(operation)
         return _given(self.pull_answer)
 
-    async def oldest_waiting_ms(self) -> int | None:
-        return self.oldest_ms
-
-    async def settings(self, _since: int) -> list[Setting]:
-        return []
+    async def settings(self, _since: int) -> AsyncIterator[Setting]:
+        none: list[Setting] = []
+        for setting in none:
+            yield setting
 
     async def backlog(self) -> list[Backlog]:
         return self.mailboxes
 
-    def engine(self) -> Engine:
+    async def engine(self) -> Engine:
         return Engine(0, 0.0, 0, 0, True, Durations())
 
 

@@ -11,7 +11,8 @@ import structlog
 
 from pullstatus import limits
 from pullstatus.errors import OutcomeUnknown, SettingChanged, StoreCorrupt, StoreUnavailable
-from pullstatus.store import NO_TICKET
+from pullstatus.records import Kind
+from pullstatus.store import NO_TICKET, Backlog, Engine, Mailbox
 from pullstatus.wire.about import Feature, read_features
 from tests.harness import Answer, status
 from tests.unit.server.asgi import APP, SECRET, Served
@@ -170,10 +171,10 @@ def test_problem_has_the_title_of_the_reference(
 def test_metrics_of_a_store_that_cannot_be_read_are_a_problem() -> None:
     served = Served()
 
-    async def fails() -> int:
+    async def fails() -> Engine:
         raise StoreUnavailable("held by another process")
 
-    served.store.oldest_waiting_ms = fails  # type: ignore[method-assign]
+    served.store.engine = fails  # type: ignore[method-assign]
     answer, _ = run(served.ask("GET", "/metrics"))
     assert problem(answer, 503)["detail"] == "held by another process"
 
@@ -214,7 +215,12 @@ def test_first_of_a_header_that_is_given_twice_counts() -> None:
 def test_age_of_the_oldest_is_never_negative(oldest_ms: int | None, age_s: float) -> None:
     """A clock that was set back, or another one that is ahead, makes no record younger than new."""
     served = Served(now_ms=lambda: 50_000)
-    served.store.oldest_ms = oldest_ms
+    if oldest_ms is not None:
+        served.store.mailboxes = [
+            Backlog(Mailbox(number, Kind.REPLY), 1, 0, 1, oldest_ms=oldest_ms + number)
+            for number in (2, 0, 1)
+        ]
+        served.store.mailboxes.append(Backlog(Mailbox(3, Kind.REPLY), 0, 0, 0))
     figures = asyncio.run(served.figures())
     assert figures["pullstatus_oldest_waiting_seconds"] == age_s
 

@@ -240,7 +240,7 @@ class _Show:
             sum(row.accepted for row in backlog),
             sum(row.handed_out for row in backlog),
             sum(row.waiting for row in backlog),
-            store.engine().commits,
+            (await store.engine()).commits,
         )
 
 

@@ -184,17 +184,9 @@ class SqliteStore:
 
     # -- reading ---------------------------------------------------------------------------------
 
-    def waiting(self, mailbox: Mailbox) -> int:
-        """See `Store.waiting`."""
-        return self._writer.waiting.get(slot(mailbox), 0)
-
     async def backlog(self, sdkappid: int | None = None) -> list[Backlog]:
         """See `Store.backlog`."""
         return await self._readers.ask(lambda connection: reading.backlog(connection, sdkappid))
-
-    async def oldest_waiting_ms(self) -> int | None:
-        """See `Store.oldest_waiting_ms`."""
-        return await self._readers.ask(reading.oldest_waiting_ms)
 
     async def entries(
         self, mailbox: Mailbox, first_seq: int = 1, *, containing: bytes | None = None
@@ -248,21 +240,39 @@ class SqliteStore:
             else:
                 first = rows[-1].first_seq + 1
 
-    async def keyed(self, key: str) -> Sequence[JournalRow]:
+    async def keyed(self, sdkappid: int, key: str) -> Sequence[JournalRow]:
         """See `Store.keyed`."""
-        return await self._readers.ask(lambda connection: reading.keyed(connection, key))
+        return await self._readers.ask(lambda connection: reading.keyed(connection, sdkappid, key))
 
-    async def again(self, mailbox: Mailbox) -> Sequence[Again]:
+    async def again(self, mailbox: Mailbox) -> AsyncIterator[Again]:
         """See `Store.again`."""
-        return await self._readers.ask(lambda connection: reading.again(connection, mailbox))
+        first = 1
+        while rows := await self._readers.ask(
+            lambda connection, first=first: reading.again(  # type: ignore[misc]
+                connection, mailbox, first, READ_ROWS
+            )
+        ):
+            for row in rows:
+                yield row
+            first = rows[-1].first_seq + 1
 
     async def audit_rows(self) -> Sequence[AuditRow]:
         """See `Store.audit_rows`."""
         return await self._readers.ask(reading.audit_rows)
 
-    async def settings(self, since: int = 0) -> Sequence[Setting]:
-        """See `Store.settings`."""
-        return await self._readers.ask(lambda connection: reading.settings(connection, since))
+    async def settings(self, since: int = 0) -> AsyncIterator[Setting]:
+        """See `Store.settings`. There is one writer, so revisions become visible in their order."""
+        count = READ_ROWS
+        while count == READ_ROWS:
+            rows = await self._readers.ask(
+                lambda connection, since=since: reading.settings(  # type: ignore[misc]
+                    connection, since, READ_ROWS
+                )
+            )
+            for row in rows:
+                yield row
+                since = row.revision
+            count = len(rows)
 
     async def setting(self, name: str) -> Setting | None:
         """See `Store.setting`."""
@@ -272,14 +282,15 @@ class SqliteStore:
         """See `Store.marks`."""
         return await self._readers.ask(lambda connection: reading.marks(connection, prefix))
 
-    def engine(self) -> Engine:
+    async def engine(self) -> Engine:
         """See `Store.engine`."""
+        size = await self._readers.ask(lambda _connection: file_bytes(self.path))
         report = self._writer.report
         return Engine(
             report.figures.commits,
             report.figures.commit_s,
             report.figures.operations,
-            file_bytes(self.path),
+            size,
             report.room,
             self._writer.commits,
         )

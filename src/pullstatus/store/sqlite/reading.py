@@ -83,19 +83,6 @@ def backlog(connection: apsw.Connection, sdkappid: int | None = None) -> list[Ba
     ]
 
 
-def oldest_waiting_ms(connection: apsw.Connection) -> int | None:
-    """When the oldest waiting entry of all was accepted."""
-    return cast(
-        "int | None",
-        connection.execute(
-            "SELECT min((SELECT accepted_ms FROM chunk WHERE key BETWEEN"
-            " id << ?1 AND (id << ?1) + cursor + 1 ORDER BY key DESC LIMIT 1))"
-            " FROM mailbox WHERE tail > cursor",
-            (schema.SEQ_BITS,),
-        ).get,
-    )
-
-
 def base(connection: apsw.Connection, mailbox: Mailbox) -> int | None:
     """A mailbox's number, shifted to where its keys begin; None if it does not exist."""
     number: int | None = connection.execute(
@@ -149,15 +136,16 @@ def journal(
     ]
 
 
-def keyed(connection: apsw.Connection, key: str) -> list[JournalRow]:
-    """The journal rows with this pull key."""
-    mailboxes = {
-        number: Mailbox(sdkappid, schema.known(Kind, kind))
-        for number, sdkappid, kind in connection.execute("SELECT id, sdkappid, kind FROM mailbox")
-    }
+def keyed(connection: apsw.Connection, sdkappid: int, key: str) -> list[JournalRow]:
+    """The journal rows with this pull key in an application's mailboxes."""
     return [
-        _journal_row(mailboxes[row[0] >> schema.SEQ_BITS], *row)
-        for row in connection.execute(f"{_JOURNAL} WHERE pull_key = ?", (key,))
+        _journal_row(mailbox, *row)
+        for mailbox in (Mailbox(sdkappid, kind) for kind in Kind)
+        if (start := base(connection, mailbox)) is not None
+        for row in connection.execute(
+            f"{_JOURNAL} WHERE pull_key = ? AND key BETWEEN ? AND ? ORDER BY key",
+            (key, start, start | schema.SEQ_MASK),
+        )
     ]
 
 
@@ -187,8 +175,8 @@ def _journal_row(
     )
 
 
-def again(connection: apsw.Connection, mailbox: Mailbox) -> list[Again]:
-    """Ranges that are not there for the first time."""
+def again(connection: apsw.Connection, mailbox: Mailbox, first: int, rows_max: int) -> list[Again]:
+    """A step of the ranges from number `first` on that are not there for the first time."""
     start = base(connection, mailbox)
     if start is None:
         return []
@@ -196,8 +184,8 @@ def again(connection: apsw.Connection, mailbox: Mailbox) -> list[Again]:
         Again(key & schema.SEQ_MASK, count, source_seq, audit_id)
         for key, count, source_seq, audit_id in connection.execute(
             "SELECT key, count, source_seq, act_id FROM again WHERE key BETWEEN ? AND ?"
-            " ORDER BY key",
-            (start, start | schema.SEQ_MASK),
+            " ORDER BY key LIMIT ?",
+            (start | first, start | schema.SEQ_MASK, rows_max),
         )
     ]
 
@@ -224,13 +212,14 @@ def due_for_purge(connection: apsw.Connection, left_before_ms: int) -> list[Mail
     ]
 
 
-def settings(connection: apsw.Connection, since: int) -> Sequence[Setting]:
-    """Settings written after a revision."""
+def settings(connection: apsw.Connection, since: int, rows_max: int) -> Sequence[Setting]:
+    """A step of the settings written after a revision."""
     return [
         Setting(name, value, revision)
         for name, value, revision in connection.execute(
-            "SELECT name, value, revision FROM setting WHERE revision > ? ORDER BY revision",
-            (since,),
+            "SELECT name, value, revision FROM setting WHERE revision > ?"
+            " ORDER BY revision LIMIT ?",
+            (since, rows_max),
         )
     ]
 
