@@ -128,5 +128,5 @@ def operator() -> str:
     try:
         name = getpass.getuser()
     except (KeyError, OSError, ImportError):  # a container's user is often a number only
-        return f"uid {os.getuid()}"
+        return f"uid {os.getuid()}" if hasattr(os, "getuid") else "somebody"
     return name.encode(errors="backslashreplace").decode()

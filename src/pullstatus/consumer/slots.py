@@ -37,7 +37,7 @@ class Slots(Generic[V]):
         self.path = path
         self._type = value_type
         try:
-            self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            self._file = open_file(path)
         except OSError as error:
             raise StoreRefused(
                 f"{path} cannot be opened: {error.strerror}; --state names another place for it"
@@ -84,11 +84,11 @@ class Slots(Generic[V]):
 
     def _put(self, slot: bytes, start: int) -> None:
         while slot:  # a disk that gets full may take a part
-            count = os.pwrite(self._file, slot, start)
+            count = write_at(self._file, slot, start)
             slot, start = slot[count:], start + count
 
     def _read(self) -> V | None:
-        content = os.pread(self._file, 2 * SLOT_BYTES, 0)
+        content = read_at(self._file, 2 * SLOT_BYTES, 0)
         newest = _newest(content)
         if newest is not None:
             self._number, value = newest
@@ -144,6 +144,35 @@ def _lock(file: int, path: Path, *, shared: bool = False) -> None:
         raise StoreRefused(f"{path} is in use by another process") from error
     except OSError as error:
         raise StoreRefused(f"{path} cannot be locked: {error.strerror}") from error
+
+
+# --- what not every system has --------------------------------------------------------------------
+
+
+def open_file(path: Path, flags: int = 0) -> int:
+    """Open a file for reading and writing, made for its owner alone if it is not there.
+
+    Bytes stay as they are: Windows would translate line ends without its flag for that.
+    """
+    for name in ("O_CLOEXEC", "O_BINARY"):
+        flags |= getattr(os, name, 0)
+    return os.open(path, os.O_RDWR | os.O_CREAT | flags, 0o600)
+
+
+def read_at(file: int, count: int, start: int) -> bytes:
+    """Read so many bytes at most from a place; where the file stands may change by it."""
+    if hasattr(os, "pread"):
+        return os.pread(file, count, start)
+    os.lseek(file, start, os.SEEK_SET)
+    return os.read(file, count)
+
+
+def write_at(file: int, data: bytes, start: int) -> int:
+    """Write to a place, and return how many bytes; where the file stands may change by it."""
+    if hasattr(os, "pwrite"):
+        return os.pwrite(file, data, start)
+    os.lseek(file, start, os.SEEK_SET)
+    return os.write(file, data)
 
 
 def sync_folder(path: Path) -> None:

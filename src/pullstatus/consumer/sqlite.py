@@ -14,6 +14,7 @@ from pullstatus import Page
 from pullstatus.client.keys import NextPage
 from pullstatus.client.records import DeliveryStatus, Record
 from pullstatus.consumer.forms import COLUMNS, one_line
+from pullstatus.consumer.slots import open_file
 from pullstatus.consumer.targets import Source, refuse_moved
 from pullstatus.errors import StoreFailed, StoreRefused
 from pullstatus.records import MEMBERS, Kind
@@ -56,6 +57,20 @@ CREATE TABLE IF NOT EXISTS pullstatus_pull (
     PRIMARY KEY (url, sdkappid, type)
 );
 """
+
+
+FORMAT = 2
+"""What the tables look like. 1 had no table that says so, and no indexes. A member that comes to
+records is a column more, and no new format."""
+
+FORMATS = """
+CREATE TABLE IF NOT EXISTS pullstatus_format (
+    format INTEGER NOT NULL                 -- of these tables, for versions of pullstatus to come
+);
+"""
+
+INDEXES = {Kind.DELIVERY_STATUS: ("sid", "mobile"), Kind.REPLY: ("mobile",)}
+"""What people look records up by."""
 
 
 class SqliteTarget:
@@ -124,9 +139,8 @@ class SqliteTarget:
             # It says whose it is; a server's own store does.
             raise StoreRefused(f"{self._path} belongs to another program: give another file")
         self._connection.execute("PRAGMA synchronous = FULL")
-        self._connection.executescript("\n".join([PULLS, *map(_table, Kind)]))
         with self._transaction():
-            self._add_columns()
+            self._bring_up_to_date()
         self._look_elsewhere(abandon=abandon)
         self._connection.execute(
             "INSERT INTO pullstatus_pull (url, sdkappid, type) VALUES (?, ?, ?)"
@@ -143,16 +157,35 @@ class SqliteTarget:
         if in_flight is not None:
             self._next_page = msgspec.json.decode(in_flight, type=NextPage)
 
-    def _add_columns(self) -> None:
-        """A file of an older version lacks the members that came since."""
+    def _bring_up_to_date(self) -> None:
+        """Make the tables, or what a file of an older version lacks of them: all or nothing."""
+        for statement in (FORMATS, PULLS, *map(_table, Kind)):
+            self._connection.execute(statement)
+        found = self._connection.execute("SELECT max(format) FROM pullstatus_format").fetchone()[0]
+        if found is not None and found > FORMAT:
+            raise StoreRefused(
+                f"{self._path} has tables of format {found}, and this version knows {FORMAT} at"
+                " most: install the newer pullstatus, or give another file"
+            )
         for kind in Kind:
-            info = self._connection.execute(f"PRAGMA table_info({TABLES[kind]})")
-            there = {name for _, name, *_ in info}
-            if not there >= {"number", "sdkappid", "json"}:
-                continue  # a table of this name that is not ours
-            for name, sql in _members(kind).items():
-                if name not in there:
-                    self._connection.execute(f"ALTER TABLE {TABLES[kind]} ADD COLUMN {sql}")
+            self._complete(kind)
+        if found != FORMAT:
+            self._connection.execute("DELETE FROM pullstatus_format")
+            self._connection.execute("INSERT INTO pullstatus_format VALUES (?)", (FORMAT,))
+
+    def _complete(self, kind: Kind) -> None:
+        """Add the members that came since, and the indexes."""
+        table = TABLES[kind]
+        there = {name for _, name, *_ in self._connection.execute(f"PRAGMA table_info({table})")}
+        if not there >= {"number", "sdkappid", "json"}:
+            return  # a table of this name that is not ours
+        for name, sql in _members(kind).items():
+            if name not in there:
+                self._connection.execute(f"ALTER TABLE {table} ADD COLUMN {sql}")
+        for name in INDEXES[kind]:
+            self._connection.execute(
+                f"CREATE INDEX IF NOT EXISTS {table}_{name} ON {table} ({name})"
+            )
 
     def _look_elsewhere(self, *, abandon: bool) -> None:
         """A page of this mailbox may be waited for under another address of the service."""
@@ -215,7 +248,7 @@ class SqliteTarget:
 
 def _make_private(path: Path) -> None:
     """Make the file, if it is not there, for its owner alone; its journal follows it."""
-    os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+    os.close(open_file(path))
 
 
 def _json(page: NextPage | None) -> str | None:

@@ -27,7 +27,7 @@ from pullstatus import Page
 from pullstatus.client.keys import NextPage
 from pullstatus.client.records import Record
 from pullstatus.consumer.forms import BOM, COLUMNS, EXTRA, Csv, Ndjson
-from pullstatus.consumer.slots import Slots, peek, sync_folder
+from pullstatus.consumer.slots import Slots, open_file, peek, read_at, sync_folder
 from pullstatus.consumer.terminal import visible
 from pullstatus.errors import StoreFailed, StoreRefused
 from pullstatus.records import Kind
@@ -201,8 +201,7 @@ class FileTarget:
             is_new = not self._path.exists()
             if not is_new and not self._path.is_file():
                 raise StoreRefused(f"{self._path} is no regular file: use - and a pipe")
-            flags = os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
-            file = os.open(self._path, flags, 0o600)
+            file = open_file(self._path, os.O_APPEND)
             if is_new:
                 sync_folder(self._path)
         return file
@@ -229,7 +228,7 @@ class FileTarget:
             self._refuse_shorter(size, self._state.size)
             return min(size, self._state.size)
         kind = self._source.kind
-        begins = os.pread(self._file, len(BOM + self._form.head(kind)), 0)
+        begins = read_at(self._file, len(BOM + self._form.head(kind)), 0)
         if begins == BOM:  # what some editors leave of an empty file
             os.ftruncate(self._file, 0)
             return 0
@@ -238,7 +237,7 @@ class FileTarget:
                 f"{self._path} has other columns than {', '.join([*COLUMNS[kind], EXTRA])} in its"
                 " first row: give another file"
             )
-        if size and os.pread(self._file, 1, size - 1) != b"\n":
+        if size and read_at(self._file, 1, size - 1) != b"\n":
             raise StoreRefused(f"{self._path} does not end with a line end: look, then add it")
         return size
 
@@ -276,7 +275,7 @@ class FileTarget:
 
     def _read_on(self, start: int) -> bytes:
         parts = []
-        while part := os.pread(self._file, 1 << 20, start):
+        while part := read_at(self._file, 1 << 20, start):
             parts.append(part)
             start += len(part)
         return b"".join(parts)

@@ -8,6 +8,8 @@ from typing import Any
 
 import httpx
 
+from pullstatus.wire.about import about
+
 Record = dict[str, Any]
 
 
@@ -47,6 +49,9 @@ class Service:
     def __call__(self, request: httpx.Request) -> httpx.Response:
         if self.down:
             raise httpx.ConnectError("refused")
+        if request.method == "GET":
+            said = about("1") if self.keyed else b"<html>"
+            return httpx.Response(200 if self.keyed else 404, content=said)
         if self.hold:
             self.hold = False
             self.held.append(request)

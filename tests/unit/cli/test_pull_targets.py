@@ -872,6 +872,92 @@ def test_database_of_before_gets_the_members_that_it_lacks(consumer: Make) -> No
     assert rows == [("",), ("7",)]
 
 
+FORMAT_1 = """
+CREATE TABLE pullstatus_pull (
+    url       TEXT NOT NULL,
+    sdkappid  INTEGER NOT NULL,
+    type      INTEGER NOT NULL,
+    keyed     INTEGER,                      -- does the service know Idempotency-Key?
+    in_flight TEXT,                         -- the page that was asked for, or will be, JSON
+    PRIMARY KEY (url, sdkappid, type)
+);
+CREATE TABLE delivery_statuses (
+    number INTEGER PRIMARY KEY,  -- in the order of their hand-out
+    sdkappid INTEGER NOT NULL,
+    received_at TEXT,  -- user_receive_time with its zone, NULL if it is none
+    user_receive_time TEXT NOT NULL DEFAULT '',
+    nationcode TEXT NOT NULL DEFAULT '',
+    mobile TEXT NOT NULL DEFAULT '',
+    report_status TEXT NOT NULL DEFAULT '',
+    errmsg TEXT NOT NULL DEFAULT '',
+    description TEXT NOT NULL DEFAULT '',
+    sid TEXT NOT NULL DEFAULT '',
+    ext TEXT NOT NULL DEFAULT '',
+    json TEXT NOT NULL  -- the record as it was sent
+    );
+CREATE TABLE replies (
+    number INTEGER PRIMARY KEY,  -- in the order of their hand-out
+    sdkappid INTEGER NOT NULL,
+    replied_at TEXT,  -- time as text with its zone, NULL if it is none
+    nationcode TEXT NOT NULL DEFAULT '',
+    mobile TEXT NOT NULL DEFAULT '',
+    text TEXT NOT NULL DEFAULT '',
+    sign TEXT NOT NULL DEFAULT '',
+    time INTEGER NOT NULL DEFAULT 0,
+    extend TEXT NOT NULL DEFAULT '',
+    json TEXT NOT NULL  -- the record as it was sent
+    );
+"""
+"""What version 0.1.0 made."""
+
+
+def asked_by(connection: sqlite3.Connection, table: str, column: str) -> str:
+    """How SQLite finds the rows with one value."""
+    plan = f"EXPLAIN QUERY PLAN SELECT json FROM {table} WHERE {column} = '1'"
+    return str(connection.execute(plan).fetchone()[3])
+
+
+def test_database_of_the_format_before_is_brought_up_to_date(consumer: Make) -> None:
+    """Its rows and its page in flight stay; what people look up is found by an index."""
+    one = consumer("db", 4)
+    page = NextPage("kept", 3, NOW_S)
+    flight = (SOURCE.url, SOURCE.sdkappid, int(SOURCE.kind), 1, msgspec.json.encode(page).decode())
+    with sqlite3.connect(one.path) as connection:
+        connection.executescript(FORMAT_1)
+        connection.execute("INSERT INTO pullstatus_pull VALUES (?, ?, ?, ?, ?)", flight)
+        connection.execute("INSERT INTO replies (sdkappid, text, json) VALUES (1, 'old', '{}')")
+    connection.close()
+    target = one.open()
+    assert target.next_page == page
+    target.close()
+    one.run()
+    with sqlite3.connect(one.path) as connection:
+        texts = [text for (text,) in connection.execute("SELECT text FROM replies")]
+        assert texts[0] == "old"
+        assert len(texts) == 5
+        assert connection.execute("SELECT format FROM pullstatus_format").fetchall() == [(2,)]
+        for table, column in (
+            ("delivery_statuses", "sid"),
+            ("delivery_statuses", "mobile"),
+            ("replies", "mobile"),
+        ):
+            assert f"USING INDEX {table}_{column}" in asked_by(connection, table, column)
+    connection.close()
+
+
+def test_database_of_a_format_to_come_is_refused_as_it_is(consumer: Make) -> None:
+    one = consumer("db", 1)
+    one.run()
+    with sqlite3.connect(one.path) as connection:
+        connection.execute("UPDATE pullstatus_format SET format = 3")
+        connection.execute("ALTER TABLE replies DROP COLUMN extend")
+        before = connection.execute("SELECT sql FROM sqlite_schema").fetchall()
+    with pytest.raises(StoreRefused, match="format 3, and this version knows 2 at most: install"):
+        one.open()
+    assert connection.execute("SELECT sql FROM sqlite_schema").fetchall() == before
+    connection.close()
+
+
 def test_table_of_somebody_else_is_not_changed(tmp_path: Path) -> None:
     path = tmp_path / "a.db"
     with sqlite3.connect(path) as connection:
