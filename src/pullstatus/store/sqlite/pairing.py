@@ -86,12 +86,16 @@ def fold(connection: apsw.Connection) -> None:
 def begin(connection: apsw.Connection) -> None:
     """Pair the file with its log, before anything is added to that.
 
-    Nothing to do beside a server, or anybody else who has done it already.
+    Nothing to do beside a server, or anybody else who has done it already. But who did it may have
+    been killed while folding: then the log's newest commit says that the file needs its log, which
+    would be so no longer once whoever closes last has folded that, too.
     """
     with _open(connection, "") as file, _open(connection, "-wal") as log:
         stored = _stored(file)
-        if stored.needs_log and stored.pair in _pairs(connection, log):
-            return
+        paired = stored.needs_log and stored.pair in _pairs(connection, log)
+    if paired:
+        settle(connection)
+        return
     if not _frames(connection):
         _repeat(connection)
     fold(connection)
