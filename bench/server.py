@@ -20,7 +20,7 @@ import msgspec
 
 from bench.process import Running
 from bench.records import as_array, record
-from pullstatus.apps import create_application, create_token
+from pullstatus.apps import Operator, create_application, create_token
 from pullstatus.cli.load import Request
 from pullstatus.records import Kind
 from pullstatus.store import Append, Mailbox, Store, open_store
@@ -186,17 +186,12 @@ class Product:
                 os.close(descriptor)
 
     async def _found(self, store: Store) -> str:
-        now_ms = time.time_ns() // 1_000_000
+        by = Operator("bench", time.time_ns() // 1_000_000, _random_hex)
         for some in _slices(self.sdkappids, ABREAST):
             await asyncio.gather(
-                *(
-                    create_application(
-                        store, each, now_ms=now_ms, random_hex=_random_hex, appkey=APPKEY
-                    )
-                    for each in some
-                )
+                *(create_application(store, each, by=by, appkey=APPKEY) for each in some)
             )
-        _, secret = await create_token(store, "bench", now_ms=now_ms, random_hex=_random_hex)
+        _, secret = await create_token(store, "bench", by=by)
         return secret
 
     def _with_store(self, work: Callable[[Store], Awaitable[R]]) -> R:

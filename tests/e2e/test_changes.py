@@ -12,12 +12,12 @@ import threading
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any
 
 import httpx
 import pytest
 
 from pullstatus import apps, limits
+from pullstatus.apps import Operator
 from pullstatus.store import Setting, open_store
 from tests.harness import STATUS, App, Program, status, statuses
 
@@ -128,11 +128,11 @@ def test_strangers_cannot_make_the_server_look_often(tmp_path: Path) -> None:
             ]
             await asyncio.sleep(FLOOD_S / 3)
             command = await open_store(program.store)
-            chance: dict[str, Any] = {"now_ms": 0, "random_hex": secrets.token_hex}
-            made = await apps.create_application(command, 8, **chance)
+            by = Operator("me", 0, secrets.token_hex)
+            made = await apps.create_application(command, 8, by=by)
             target, body = App(8, made.appkeys[0].appkey).request()
             assert (await client.post(target, content=body)).json()["result"] == 0
-            _, secret = await apps.create_token(command, "late", **chance)
+            _, secret = await apps.create_token(command, "late", by=by)
             answer = await client.post(
                 "/ingest/8/delivery-statuses",
                 json=[status(1)],

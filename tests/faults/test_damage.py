@@ -29,7 +29,7 @@ import pytest
 from click.testing import CliRunner
 
 from pullstatus import apps
-from pullstatus.apps import Registry
+from pullstatus.apps import Operator, Registry
 from pullstatus.cli import main
 from pullstatus.errors import PullstatusError, StoreCorrupt, StoreRefused, StoreUnavailable
 from pullstatus.records import Kind
@@ -113,7 +113,7 @@ async def make(folder: Path, *, log_ends_with: str | None) -> Original:
     store = await open_store(url)
     maker = _Maker(store, Random(SEED))
     for sdkappid in SDKAPPIDS:
-        await apps.create_application(store, sdkappid, now_ms=AT_MS, random_hex=_hex)
+        await apps.create_application(store, sdkappid, by=Operator("me", AT_MS, _hex))
     for _ in range(15):
         await maker.append()
         await maker.append()

@@ -9,7 +9,10 @@ import asyncio
 import getpass
 import json
 import shutil
+import signal
 import subprocess
+import sys
+from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -28,6 +31,8 @@ from pullstatus.cli.output import moment
 from pullstatus.mailbox.upkeep import DAY_MS, keep
 from pullstatus.records import Kind
 from pullstatus.store import (
+    NO_TICKET,
+    Act,
     Append,
     Backlog,
     Discard,
@@ -184,6 +189,15 @@ def redeliver(program: Program, *arguments: str) -> list[tuple[int, int, int, in
     return ranges
 
 
+def acts(program: Program, action: str) -> list[Act]:
+    """What is on record of one kind of act, oldest first."""
+
+    async def read(store: Store) -> list[Act]:
+        return [row.act async for row in store.acts() if row.act.action == action]
+
+    return on_store(program, read)
+
+
 def entries(ranges: Sequence[tuple[int, int, int, int]]) -> list[tuple[int, int, int]]:
     """Ranges as single entries."""
     return [
@@ -297,7 +311,7 @@ def test_redelivery_finds_what_is_meant(
 def test_redelivery_leaves_an_audit_row_without_personal_data(numbered: Program) -> None:
     """Who, when, why, how and how many; not the number that was looked for."""
     redeliver(numbered, "--number", "13800000002")
-    [act] = on_store(numbered, lambda store: store.audit_rows())
+    [act] = acts(numbered, "redeliver")
     assert (act.actor, act.action, act.reason) == (getpass.getuser(), "redeliver", "lost")
     assert abs(act.at_ms - datetime.now(UTC).timestamp() * 1000) < 60_000
     assert json.loads(act.detail) == {"by": "number", "count": 1, "mailboxes": [str(ONE)]}
@@ -322,6 +336,54 @@ def test_copies_are_not_copied(numbered: Program, how: list[str]) -> None:
     waited = {(A, 0, 5)}  # by then it has been handed out, for the first time
     assert originals <= again <= originals | waited
     sound(numbered)
+
+
+KILLED = """
+import os, signal, sys
+from pullstatus import limits
+from pullstatus.cli import main
+from pullstatus.store.sqlite import SqliteStore
+left = int(sys.argv.pop(1))
+redeliver = SqliteStore.redeliver
+async def killed(self, operation):
+    global left
+    copied = await redeliver(self, operation)
+    left -= 1
+    if not left:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return copied
+SqliteStore.redeliver = killed
+limits.REDELIVER_COUNT_MAX = 4
+main()
+"""
+
+
+@pytest.mark.parametrize("steps", [1, 2, 3, 4])
+def test_redelivery_killed_between_two_steps_is_finished(program: Program, steps: int) -> None:
+    """By the same command with the number of the act; each record has one copy then."""
+    for mailbox in (ONE, OTHER):
+        feed(program, mailbox, statuses(10))
+        take(program, mailbox, 10)
+    period = ["--from", time_of(NOW_MS), "--to", time_of(NOW_MS + 1)]
+    command = ["redeliver", *period, "--reason", "lost", "--store", program.store]
+    done = subprocess.run(
+        [sys.executable, "-c", KILLED, str(steps), *command], check=False, capture_output=True
+    )
+    assert done.returncode == -signal.SIGKILL, done.stderr
+    copied = sum(row.waiting for row in backlog(program))
+    assert copied == [4, 8, 10, 14][steps - 1]
+    [row] = program.cli("acts", "list", "--sdkappid", str(A), "--limit", "1")
+    assert (row["action"], row["reason"], row["detail"]["count"]) == ("redeliver", "lost", 20)
+    number = str(row["act"])
+    assert "not by sid" in refused(program, "redeliver", "--sid", "8:1", "--resume", number)
+    done_later = program.cli("redeliver", *period, "--resume", number)
+    assert (done_later["redelivered"], done_later["act"]) == (20 - copied, row["act"])
+    assert program.cli("redeliver", *period, "--resume", number)["redelivered"] == 0
+    for mailbox in (ONE, OTHER):
+        data = [entry.data for entry in entries_of(program, mailbox)]
+        assert data[10:] == data[:10]
+    assert len(acts(program, "redeliver")) == 1
+    sound(program)
 
 
 @pytest.mark.parametrize(
@@ -362,16 +424,21 @@ def test_redelivery_must_be_told_one_thing_and_why(numbered: Program, how: list[
     assert contents(numbered) == before
 
 
-def test_redelivery_of_too_much_is_refused(
+def test_redelivery_of_much_is_done_in_steps(
     numbered: Program, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """All of it is one commit, so there is a bound; up to it everything goes."""
+    """Each is one commit, so there is a bound for it; the whole is one act."""
     monkeypatch.setattr(limits, "REDELIVER_COUNT_MAX", 3)
-    before = contents(numbered)
-    everything = ["--from", time_of(NOW_MS), "--to", "0s"]
-    told = refused(numbered, "redeliver", *everything, "--reason", "lost")
-    assert "7 records match, over 3: narrow it down" in told
-    assert contents(numbered) == before
+    done = redeliver(numbered, "--from", time_of(NOW_MS), "--to", "0s")
+    assert sum(count for *_, count in done) == 7
+    copied = Counter(
+        entry.ticket
+        for row in backlog(numbered)
+        for entry in entries_of(numbered, row.mailbox)[-row.waiting :]
+    )
+    del copied[NO_TICKET]  # what was fed
+    assert sorted(copied.values()) == [1, 1, 2, 3]
+    assert len(acts(numbered, "redeliver")) == 1
     assert len(redeliver(numbered, "--sid", "a")) == 3
 
 
@@ -719,7 +786,7 @@ def test_what_is_remembered_is_forgotten_in_its_time(program: Program) -> None:
             assert (after["repeat_key"], after["fingerprint"]) == (0, 0)
     kept_ms = day4_ms - 1000 * limits.SIGNATURE_KEPT_S
     assert kept_at(program, kept_ms) == {
-        "act": 0,
+        "act": 1,
         "again": 0,
         "chunk": 2,
         "epoch": 1,
@@ -735,6 +802,7 @@ def test_what_is_remembered_is_forgotten_in_its_time(program: Program) -> None:
     }
     day8_ms = day4_ms + 8 * DAY_MS
     assert {name for name, count in kept_at(program, day8_ms).items() if count} == {
+        "act",
         "epoch",
         "mailbox",
         "setting",
@@ -1071,8 +1139,8 @@ def test_restored_marks_end_where_new_records_begin(tmp_path: Path, program: Pro
     copy.cli("backup", str(again))
     _, later = restored(again, tmp_path / "restored-again")
     assert (epoch, later) == (2, 3)
-    [act, *_] = on_store(copy, lambda store: store.audit_rows())
-    assert (act.action, json.loads(act.detail)) == ("restore", {"epoch": 2})
+    [act] = acts(copy, "restore")
+    assert json.loads(act.detail) == {"epoch": 2}
 
 
 def test_a_backup_is_one_private_file_and_never_overwrites(

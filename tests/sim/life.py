@@ -33,7 +33,7 @@ from pullstatus.store.sqlite.connection import open_writer
 from pullstatus.store.sqlite.log import Log
 from pullstatus.store.sqlite.recovery import check_sound
 from pullstatus.store.sqlite.states import States
-from pullstatus.store.values import Append, Mailbox, Page
+from pullstatus.store.values import Act, Append, Mailbox, Page
 from tests.sim import checker
 from tests.sim.checker import Delivery, Seen, Verb
 from tests.sim.disk import NEVER, VFS_NAME, Disk, DiskPath, PowerCut
@@ -158,7 +158,7 @@ class Life:
         settings: as clients know them.
         found: the newest look at the store.
         report: what the checker said at the end.
-        batches, keyed_pulls, signatures, pages: what clients may come back to.
+        batches, keyed_pulls, signatures, pages, acts: what clients may come back to.
         later: to be done when the group that is being planned has been answered.
         takers: all operations that take entries, by the name the journal has for them.
         copies: the records that redeliveries make, by their detail and range.
@@ -182,6 +182,7 @@ class Life:
         self.keyed_pulls: list[KeyedPull] = []
         self.signatures: list[Signature] = []
         self.pages: list[tuple[Range, list[bytes]]] = []
+        self.acts: list[Act] = []
         self.later: list[Callable[[], None]] = []
         self.takers: dict[str, checker.Operation] = {}
         self.copies: dict[str, dict[Range, list[Delivery]]] = {}

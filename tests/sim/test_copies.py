@@ -19,7 +19,7 @@ from pullstatus.store.sqlite.audit import audit, audit_file
 from pullstatus.store.sqlite.connection import open_reader, open_writer
 from pullstatus.store.sqlite.copies import Files, backup, backup_on, restore_on
 from pullstatus.store.sqlite.log import Log
-from pullstatus.store.values import Append, Mailbox, Page, Pull
+from pullstatus.store.values import Act, Append, Mailbox, Page, Pull
 from tests.sim.disk import NEVER, VFS_NAME, Disk, PowerCut
 from tests.sim.found import Found, Range
 from tests.sim.life import MAILBOXES, Life
@@ -96,9 +96,8 @@ def do_backup(files: DiskFiles) -> None:
 
 
 def do_restore(files: DiskFiles) -> int:
-    return restore_on(
-        files, files.path(BACKUP), files.path(NEW), at_ms=1, actor="me", progress=no_progress
-    )
+    act = Act("me", "restore", "", "", 1, b"ticket of restore"[:16])
+    return restore_on(files, files.path(BACKUP), files.path(NEW), act=act, progress=no_progress)
 
 
 def survives(disk: Disk, act: Callable[[], object]) -> bool:

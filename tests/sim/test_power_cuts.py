@@ -32,7 +32,7 @@ def test_lives_are_eventful() -> None:
     """A life in which hardly anything happens proves nothing."""
     seen: set[tuple[object, Seen]] = set()
     total = Tally()
-    for cycle in range(150):
+    for cycle in range(200):
         life = live(SEED, cycle)
         seen |= {(entry.verb, entry.outcome) for entry in life.history}
         total += life.tally()

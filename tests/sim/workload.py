@@ -25,6 +25,8 @@ from pullstatus.store.gathering.operations import Answer, Changes, Forget, Purge
 from pullstatus.store.sqlite import chunk, schema
 from pullstatus.store.sqlite.audit import audit
 from pullstatus.store.values import (
+    TICKET_BYTES,
+    Act,
     Append,
     Change,
     Discard,
@@ -311,29 +313,50 @@ def plan_redeliver(life: Life, _group: Sequence[Plan]) -> Plan | None:
     if first is None:
         return None
     mailbox = first[0].mailbox
-    pages = [page for page in life.pages[-10:] if page[0].mailbox == mailbox]
+    pages = dict(page for page in life.pages[-10:] if page[0].mailbox == mailbox)
     detail = f'"{len(life.copies)}"'
     sources: dict[Range, list[Delivery]] = {}
-    for taken, pieces in life.rng.sample(pages, min(len(pages), life.rng.choice((1, 1, 2, 3)))):
+    for taken in life.rng.sample(list(pages), min(len(pages), life.rng.choice((1, 1, 2, 3)))):
         skipped = life.rng.randrange(taken.count)
         count = life.rng.randrange(1, taken.count - skipped + 1)
         source = Range(mailbox, taken.first_seq + skipped, count)
-        data = pieces[skipped : skipped + count]
+        data = pages[taken][skipped : skipped + count]
         sources[source] = [(life.new_id(), piece) for piece in data]
-    records = [copy for copies in sources.values() for copy in copies]
     life.copies[detail] = sources
-    ranges = [(source.mailbox, source.first_seq, source.count) for source in sources]
+    ticket = len(life.copies).to_bytes(TICKET_BYTES)
+    act = Act("operator", "redeliver", "lost", detail, life.at_ms(), ticket)
+    life.acts.append(act)
+    return _redeliver(life, mailbox, act)
+
+
+def plan_redeliver_again(life: Life, group: Sequence[Plan]) -> Plan | None:
+    """A redelivery again, by one who does not know how far it came."""
+    act = recent(life, life.acts)
+    if act is None or any(
+        isinstance(plan.operation, Redeliver) and plan.operation.act == act for plan in group
+    ):
+        return None
+    mailbox = next(iter(life.copies[act.detail])).mailbox
+    return _redeliver(life, mailbox, act)
+
+
+def _redeliver(life: Life, mailbox: Mailbox, act: Act) -> Plan:
+    sources = life.copies[act.detail]
+    records = [copy for copies in sources.values() for copy in copies]
+    done = act.detail in life.found.copies
+    ranges = [(source.first_seq, source.count) for source in sources]
 
     def settle(answer: Answer) -> None:
-        if answer != len(records) or set(life.found.copies.get(detail, ())) != set(sources):
+        there = set(life.found.copies.get(act.detail, ()))
+        if answer != (0 if done else len(records)) or there != set(sources):
             raise PromiseBroken(f"{answer!r} of {len(records)} entries were copied")
 
     return Plan(
-        Redeliver(ranges, life.at_ms(), "operator", "lost", detail),
-        checker.Operation(Verb.REDELIVER, mailbox, 0, records=records),
+        Redeliver(mailbox, ranges, life.at_ms(), act),
+        None if done else checker.Operation(Verb.REDELIVER, mailbox, 0, records=records),
         settle,
         refusals=(InvalidSetting,),  # they may have been purged
-        happened=lambda found: detail in found.copies or None,
+        happened=lambda found: (not done and act.detail in found.copies) or None,
         looks=True,
     )
 
@@ -428,6 +451,7 @@ SHARED: tuple[tuple[int, Callable[[Life, Sequence[Plan]], Plan | None]], ...] = 
     (8, plan_pull_reused),
     (25, plan_pull_once),
     (8, plan_redeliver),
+    (5, plan_redeliver_again),
     (6, plan_discard),
     (8, plan_purge),
     (6, plan_forget),

@@ -2,6 +2,7 @@
 
 import asyncio
 import itertools
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,6 +11,8 @@ import apsw
 from pullstatus import limits
 from pullstatus.records import Kind
 from pullstatus.store import (
+    Act,
+    ActRow,
     Again,
     Append,
     Backlog,
@@ -21,9 +24,12 @@ from pullstatus.store import (
     Outcome,
     Page,
     Pull,
+    Redeliver,
     RepeatKey,
     Setting,
     Store,
+    Tickets,
+    While,
 )
 from pullstatus.store.gathering.thread import ThreadChannel
 from pullstatus.store.gathering.writer import Writer
@@ -69,6 +75,28 @@ def fingerprinted(
     """An append whose entries have fingerprints; equal numbers are equal records to the sender."""
     items = [(NOW_MS // 1000 - number, b"%016d" % number) for number in numbers]
     return Append(mailbox, entries, at_ms, fingerprints=Fingerprints(scope, items))
+
+
+ticket = Tickets(os.urandom)
+
+
+def new_act(action: str = "redeliver", detail: str = "{}", at_ms: int = NOW_MS) -> Act:
+    """An act like no other."""
+    return Act("me", action, "lost", detail, at_ms, ticket())
+
+
+def redeliver(
+    mailbox: Mailbox,
+    *ranges: tuple[int, int],
+    act: Act | None = None,
+    while_set: While | None = None,
+) -> Redeliver:
+    """A step of an act, of one of its own if none is given."""
+    return Redeliver(mailbox, list(ranges), NOW_MS, act or new_act(), while_set, ticket())
+
+
+async def acts_of(store: Store, *, newest_first: bool = False) -> list[ActRow]:
+    return [row async for row in store.acts(newest_first=newest_first)]
 
 
 PROOF = "random=7226249334 time=1800000000"

@@ -9,7 +9,7 @@ import msgspec
 
 from pullstatus.errors import KeyReused, ReplayRefused, SettingChanged
 from pullstatus.store import (
-    NO_TICKET,
+    Act,
     Again,
     Append,
     Backlog,
@@ -60,7 +60,7 @@ class Model:
         self.once: dict[tuple[int, str], int] = {}
         self.settings: dict[str, tuple[bytes | None, int]] = {}
         self.again: dict[Mailbox, list[Again]] = {}
-        self.acts = 0
+        self.acts: list[Act] = []
         self.marks: dict[str, int] = {}
 
     def copy(self) -> Model:
@@ -139,25 +139,52 @@ class Model:
         if count:
             row = (operation.mailbox, box.cursor + 1, count, operation.outcome, operation.at_ms)
             box.leave(JournalRow(*row, "", None, 0, "", operation.ticket))
+            self.record(operation.act)
         return count
+
+    def record(self, act: Act | None) -> int:
+        """The number of an act, on record from now on; 0 without one."""
+        if act is None:
+            return 0
+        if act not in self.acts:
+            self.acts.append(act)
+        return self.acts.index(act) + 1
 
     def redeliver(self, operation: Redeliver) -> int | type[SettingChanged] | None:
         """None: it is refused."""
-        if not all(map(self.holds, operation.while_set)):
+        if not self.holds(operation.while_set):
             return SettingChanged
-        for mailbox, first_seq, count in operation.ranges:
-            box = self.boxes.get(mailbox, Box())
-            if first_seq <= box.purged or first_seq + count - 1 > box.cursor:
-                return None
-        self.acts += 1
-        for mailbox, first_seq, count in operation.ranges:
-            box = self.boxes[mailbox]
-            self.again.setdefault(mailbox, []).append(
-                Again(len(box.entries) + 1, count, first_seq, self.acts)
-            )
-            originals = box.entries[first_seq - 1 :][:count]
-            box.entries += [(operation.at_ms, data, NO_TICKET) for _, data, _ in originals]
-        return sum(count for _, _, count in operation.ranges)
+        mailbox = operation.mailbox
+        box = self.boxes.get(mailbox, Box())
+        copied = {
+            again.source_seq + place
+            for again in self.again.get(mailbox, [])
+            if self.acts[again.act_id - 1] == operation.act
+            for place in range(again.count)
+        }
+        runs: list[list[int]] = []
+        for first_seq, count in operation.ranges:
+            follows = False
+            for seq in range(first_seq, first_seq + count):
+                fresh = seq not in copied
+                if fresh and not follows:
+                    runs.append([])
+                if fresh:
+                    runs[-1].append(seq)
+                copied.add(seq)
+                follows = fresh
+        if any(not box.purged < seq <= box.cursor for run in runs for seq in run):
+            return None
+        if not runs:
+            return 0
+        act_id = self.record(operation.act)
+        for run in runs:
+            marked = Again(len(box.entries) + 1, len(run), run[0], act_id)
+            self.again.setdefault(mailbox, []).append(marked)
+            box.entries += [
+                (operation.at_ms, box.entries[seq - 1][1], operation.ticket) for seq in run
+            ]
+        return sum(map(len, runs))
 
     def purge(self, left_before_ms: int) -> int:
         removed = 0
@@ -183,7 +210,7 @@ class Model:
     def revision(self, name: str) -> int:
         return self.settings.get(name, (None, 0))[1]
 
-    def change(self, changes: list[Change]) -> bool:
+    def change(self, changes: list[Change], act: Act | None = None) -> bool:
         for each in changes:
             before, revision = self.settings.get(each.name, (None, 0))
             if before != each.expected or each.revision not in (None, revision):
@@ -191,6 +218,7 @@ class Model:
         for each in changes:
             newest = max((revision for _, revision in self.settings.values()), default=0)
             self.settings[each.name] = (each.value, newest + 1)
+        self.record(act)
         return True
 
     def entries(self, mailbox: Mailbox) -> list[Entry]:

@@ -14,6 +14,7 @@ from pullstatus.errors import (
     StoreUnavailable,
 )
 from pullstatus.store import (
+    Again,
     Append,
     Change,
     Discard,
@@ -21,10 +22,8 @@ from pullstatus.store import (
     Outcome,
     Page,
     Pull,
-    Redeliver,
     Setting,
     Store,
-    Tickets,
     While,
     open_store,
     pull_id,
@@ -38,6 +37,7 @@ from tests.store.build import (
     REPEAT_MS,
     REPLIES,
     STATUSES,
+    acts_of,
     again_of,
     append,
     backlog_of,
@@ -48,13 +48,16 @@ from tests.store.build import (
     fingerprinted,
     forget,
     journal_of,
+    new_act,
     oldest_of,
     once,
     page,
     pull,
     records,
+    redeliver,
     repeat_key,
     settings_of,
+    ticket,
     together,
     waiting_in,
 )
@@ -241,7 +244,6 @@ async def test_what_was_written_tells_by_which_operation(store: Store) -> None:
 
     A repeat is told the first one's; what found nothing to do, or was refused, left none.
     """
-    ticket = Tickets(bytes)
     batches = [
         msgspec.structs.replace(append(STATUSES, records(size)), ticket=ticket())
         for size in (1, 250, 3, 1, 0, 99, 100)
@@ -758,7 +760,7 @@ async def test_what_rests_on_a_setting_is_refused_once_that_was_written(opener: 
             batch = fingerprinted(STATUSES, records(2), [1, 2])
             batch = msgspec.structs.replace(batch, repeat_key=repeat_key("k"), while_set=held)
             held_once = msgspec.structs.replace(once(STATUSES, "1", key="k"), while_set=held)
-            copies = Redeliver([(STATUSES, 1, 1)], NOW_MS, "me", "", "{}", (held,))
+            copies = redeliver(STATUSES, (1, 1), while_set=held)
             before = await store.backlog()
             for verb in (
                 lambda batch=batch: store.append(batch),
@@ -775,7 +777,7 @@ async def test_what_rests_on_a_setting_is_refused_once_that_was_written(opener: 
     assert await store.append(msgspec.structs.replace(batch, repeat_key=repeat_key("k"))) == 2
     assert (await store.backlog())[0].accepted == before[0].accepted + 2
     assert not (await store.pull(once(STATUSES, "1", key="k"))).repeated
-    assert await store.audit_rows() == []
+    assert await acts_of(store) == []
 
 
 async def test_a_condition_that_holds_for_some_of_a_group_refuses_the_others(store: Store) -> None:
@@ -862,26 +864,65 @@ async def test_entries_can_leave_without_being_handed_out(store: Store) -> None:
 
 
 async def test_redelivery_appends_marked_copies(store: Store) -> None:
-    """In the order of the ranges, at the tails; the originals stay; the act is on record."""
+    """In the order of the ranges, at the tails; the originals stay; the act is on record, once."""
     entries, others = records(120), records(2)
     await store.append(append(STATUSES, entries))
     await store.append(append(OTHERS, others))
     await store.pull(pull(STATUSES, 100))
     await store.pull(pull(OTHERS))
-    ranges = [(STATUSES, 99, 2), (STATUSES, 1, 2), (OTHERS, 2, 1)]
-    again = Redeliver(ranges, NOW_MS + 5, "me", "their disk was lost", '{"by":"pull"}')
-    assert await store.redeliver(again) == 5
+    act = new_act(detail='{"by":"pull"}')
+    step = redeliver(STATUSES, (99, 2), (1, 2), act=act)
+    assert await store.redeliver(step) == 4
+    assert await store.redeliver(redeliver(OTHERS, (2, 1), act=act)) == 1
     copies = [*entries[98:100], *entries[:2]]
     assert await data_of(store, STATUSES) == entries + copies
+    assert [entry.ticket for entry in await entries_of(store, STATUSES, 121)] == [step.ticket] * 4
     assert (await store.pull(pull(OTHERS))).data == others[1]
-    [act] = await store.audit_rows()
-    assert (act.at_ms, act.actor, act.action) == (NOW_MS + 5, "me", "redeliver")
-    assert (act.reason, act.detail) == (again.reason, again.detail)
-    assert [
-        (marked.first_seq, marked.count, marked.source_seq, marked.audit_id)
-        for marked in await again_of(store, STATUSES)
-    ] == [(121, 2, 99, act.audit_id), (123, 2, 1, act.audit_id)]
+    [row] = await acts_of(store)
+    assert row.act == act
+    assert await again_of(store, STATUSES) == [
+        Again(121, 2, 99, row.act_id),
+        Again(123, 2, 1, row.act_id),
+    ]
     assert await store.pull(pull(STATUSES)) == page(101, entries[100:] + copies, 0)
+
+
+async def test_an_act_copies_an_entry_once(opener: Opener) -> None:
+    """Whoever repeats a step, or asks for some of it in another; another act copies it anew."""
+    store, other = await opener(), await opener()
+    entries = records(300)
+    await store.append(append(STATUSES, entries))
+    for size in (100, 100, 90):
+        await store.pull(pull(STATUSES, size))
+    act = new_act()
+    assert await store.redeliver(redeliver(STATUSES, (11, 10), (41, 150), act=act)) == 160
+    for door in (store, other):
+        assert await door.redeliver(redeliver(STATUSES, (11, 10), (41, 150), act=act)) == 0
+        assert await door.redeliver(redeliver(STATUSES, (15, 2), (100, 1), act=act)) == 0
+    assert await other.redeliver(redeliver(STATUSES, (1, 60), (190, 2), act=act)) == 10 + 20 + 1
+    assert await store.redeliver(redeliver(STATUSES, (200, 3), (201, 4), act=act)) == 5
+    copied = [*entries[10:20], *entries[40:190], *entries[:10], *entries[20:40], entries[190]]
+    copied += entries[199:204]
+    assert (await data_of(store, STATUSES))[300:] == copied
+    assert [row.act for row in await acts_of(other)] == [act]
+    assert await store.redeliver(redeliver(STATUSES, (15, 2))) == 2
+    assert len(await acts_of(store)) == 2
+
+
+async def test_an_act_that_two_go_on_with_at_once_copies_an_entry_once(opener: Opener) -> None:
+    store, other = await opener(), await opener()
+    await store.append(append(STATUSES, records(100)))
+    await store.pull(pull(STATUSES))
+    act = new_act()
+    copied = await asyncio.gather(
+        *[
+            door.redeliver(redeliver(STATUSES, (first, 20), act=act))
+            for first in range(1, 80, 10)
+            for door in (store, other)
+        ]
+    )
+    assert sum(copied) == 90
+    assert len(set((await data_of(store, STATUSES))[100:])) == 90
 
 
 @pytest.mark.parametrize(
@@ -890,14 +931,63 @@ async def test_redelivery_appends_marked_copies(store: Store) -> None:
 async def test_what_was_not_handed_out_is_not_redelivered(
     store: Store, wrong: tuple[Mailbox, int, int]
 ) -> None:
-    """Nothing of such an act is done, nor put on record."""
+    """Nothing of such a step is done, nor put on record."""
     await store.append(append(STATUSES, records(3)))
     await store.pull(pull(STATUSES, 2))
+    mailbox, first_seq, count = wrong
     with pytest.raises(InvalidSetting):
-        await store.redeliver(Redeliver([(STATUSES, 1, 1), wrong], NOW_MS, "me", "", "{}"))
+        await store.redeliver(redeliver(mailbox, (1, 1), (first_seq, count)))
     assert len(await data_of(store, STATUSES)) == 3
-    assert await store.audit_rows() == []
+    assert await acts_of(store) == []
     assert await again_of(store, STATUSES) == []
+
+
+async def test_an_act_is_on_record_with_what_it_did(store: Store) -> None:
+    """In the same commit: what was refused, or changed nothing, is not; nor what nobody did."""
+    acts = [new_act(f"act {number}", at_ms=NOW_MS - number) for number in range(5)]
+    one, two, three, four, five = acts
+    await store.append(append(STATUSES, records(2)))
+    await store.append(append(REPLIES, records(2)))
+    assert await store.change("a", b"1", expected=None, act=one, ticket=ticket())
+    assert not await store.change("a", b"2", expected=None, act=two)
+    assert not await store.change_all([Change("b", b"2", b"x"), Change("a", None, b"1")], act=two)
+    with pytest.raises(SettingChanged):
+        await store.discard(
+            Discard(STATUSES, Outcome.ERASED, NOW_MS, while_set=While("a", 7), act=two)
+        )
+    assert await store.discard(Discard(OTHERS, Outcome.ERASED, NOW_MS, act=two)) == 0
+    assert await store.discard(Discard(STATUSES, Outcome.EXPIRED, NOW_MS, NOW_MS)) == 0
+    assert [row.act for row in await acts_of(store)] == [one]
+    assert await store.change_all([Change("a", None, b"1"), Change("b", b"", None)], act=three)
+    for mailbox in (STATUSES, REPLIES):  # of one act
+        assert await store.discard(Discard(mailbox, Outcome.ERASED, NOW_MS, act=four)) == 2
+    assert await store.change("c", b"", expected=None)
+    assert await store.change("c", b"1", expected=b"", act=five)
+    rows = await acts_of(store)
+    assert [row.act for row in rows] == [one, three, four, five]
+    assert [row.act_id for row in rows] == [1, 2, 3, 4]
+    assert await acts_of(store, newest_first=True) == rows[::-1]
+
+
+async def test_a_setting_tells_by_which_operation(store: Store) -> None:
+    first, second = ticket(), ticket()
+    await store.change("a", b"1", expected=None, ticket=first)
+    await store.change_all([Change("a", b"2", b"1"), Change("b", b"", None)], ticket=second)
+    assert [setting.ticket for setting in await settings_of(store)] == [second, second]
+    setting = await store.setting("a")
+    assert setting is not None
+    assert setting.ticket == second
+
+
+async def test_many_acts_are_read_whole(store: Store) -> None:
+    acts = [new_act(f"{number}") for number in range(450)]
+    await asyncio.gather(
+        *[store.change(f"{number}", b"", expected=None, act=act) for number, act in enumerate(acts)]
+    )
+    rows = await acts_of(store)
+    assert [row.act_id for row in rows] == list(range(1, 451))
+    assert {row.act.ticket for row in rows} == {act.ticket for act in acts}
+    assert await acts_of(store, newest_first=True) == rows[::-1]
 
 
 async def test_only_what_left_long_ago_is_removed(store: Store) -> None:
@@ -913,7 +1003,7 @@ async def test_only_what_left_long_ago_is_removed(store: Store) -> None:
     [row] = await journal_of(store, STATUSES)
     assert (row.first_seq, row.count) == (201, 100)
     with pytest.raises(InvalidSetting):
-        await store.redeliver(Redeliver([(STATUSES, 200, 1)], NOW_MS, "me", "", "{}"))
+        await store.redeliver(redeliver(STATUSES, (200, 1)))
     assert (await store.pull(pull(STATUSES, 100, NOW_MS, key="2"))).repeated
     assert await store.pull(pull(STATUSES, 5)) == page(301, entries[300:305], 145)
     figures = await backlog_of(store, STATUSES)
@@ -1067,7 +1157,7 @@ async def test_a_closed_store_says_so(opener: Opener) -> None:
         lambda: store.discard(Discard(STATUSES, Outcome.ERASED, NOW_MS)),
         lambda: store.purge(left_before_ms=NOW_MS),
         lambda: store.keyed(STATUSES.sdkappid, "k"),
-        store.audit_rows,
+        lambda: acts_of(store),
     ):
         with pytest.raises(StoreUnavailable):
             await verb()

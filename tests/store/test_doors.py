@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from pullstatus.store import Discard, Outcome, Page, Redeliver, Store
+from pullstatus.store import Discard, Outcome, Page, Store
 from tests.store.build import (
     EMPTY,
     NOW_MS,
@@ -18,6 +18,7 @@ from tests.store.build import (
     page,
     pull,
     records,
+    redeliver,
     repeat_key,
     settings_of,
     waiting_in,
@@ -152,7 +153,7 @@ async def test_what_a_command_does_is_in_the_servers_next_page(opener: Opener) -
     await server.append(append(STATUSES, [first]))
     assert (await server.pull(pull(STATUSES))).count == 1
     assert await server.pull(pull(STATUSES)) == EMPTY
-    await command.redeliver(Redeliver([(STATUSES, 1, 1)], NOW_MS, "me", "", "{}"))
+    assert await command.redeliver(redeliver(STATUSES, (1, 1))) == 1
     assert await server.pull(pull(STATUSES)) == page(2, [first], 0)
     await server.append(append(STATUSES, [second]))
     assert await command.discard(Discard(STATUSES, Outcome.ERASED, NOW_MS)) == 1

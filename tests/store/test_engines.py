@@ -19,6 +19,7 @@ from pullstatus.store import (
     sqlite,
 )
 from pullstatus.store.engines import CopyingModule, EngineModule, Row
+from tests.store.build import new_act
 
 pytestmark = pytest.mark.anyio
 
@@ -58,7 +59,7 @@ async def test_an_engine_that_makes_no_copies_says_what_to_use(
     with pytest.raises(InvalidSetting, match=r"plain://HOST.*: use plain-dump"):
         await backup_store("plain://a", file, no_progress)
     with pytest.raises(InvalidSetting, match=r"plain://HOST.*: use plain-dump"):
-        await restore_store("plain://a", file, at_ms=1, actor="me", progress=no_progress)
+        await restore_store("plain://a", file, act=new_act("restore"), progress=no_progress)
 
 
 def test_an_engine_is_imported_when_it_is_asked_for() -> None:

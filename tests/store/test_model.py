@@ -31,6 +31,8 @@ from pullstatus import limits
 from pullstatus.errors import InvalidSetting, KeyReused, ReplayRefused, SettingChanged
 from pullstatus.records import Kind
 from pullstatus.store import (
+    Act,
+    ActRow,
     Append,
     Change,
     Discard,
@@ -52,6 +54,7 @@ from tests.store.build import (
     NOW_MS,
     PULL_KEY_MS,
     REPEAT_MS,
+    acts_of,
     again_of,
     check_journal,
     entries_of,
@@ -151,6 +154,16 @@ class Machine(RuleBasedStateMachine):
         """None, or one that holds, or one that does not."""
         name, age = data.draw(conditions)
         return None if name is None else While(name, self.model.revision(name) - age)
+
+    def new_act(self) -> Act:
+        return Act("me", "do", "because", "{}", self.now_ms, self.ticket())
+
+    def act(self, data: st.DataObject) -> Act | None:
+        """None, or a new one, or one that is on record."""
+        how = data.draw(st.sampled_from(["none", "new", "known"]))
+        if how == "known" and self.model.acts:
+            return data.draw(st.sampled_from(self.model.acts))
+        return None if how == "none" else self.new_act()
 
     def check(self, operation: Append | Pull) -> None:
         operation = msgspec.structs.replace(operation, ticket=self.ticket())
@@ -256,18 +269,33 @@ class Machine(RuleBasedStateMachine):
         value=st.sampled_from([None, b"", b"1", b"2"]),
         expected=st.sampled_from([None, b"", b"1", b"2"]),
         known=st.booleans(),
+        data=st.data(),
     )
-    def change(self, name: str, value: bytes | None, expected: bytes | None, known: bool) -> None:
+    def change(
+        self,
+        name: str,
+        value: bytes | None,
+        expected: bytes | None,
+        known: bool,
+        data: st.DataObject,
+    ) -> None:
         if known:
             expected, _ = self.model.settings.get(name, (None, 0))
-        changed = self.run(self.store.change(name, value, expected=expected))
-        assert changed == self.model.change([Change(name, value, expected)])
+        act = self.act(data)
+        changed = self.run(self.store.change(name, value, expected=expected, act=act))
+        assert changed == self.model.change([Change(name, value, expected)], act)
 
     @rule(
         values=st.tuples(st.sampled_from([None, b"1"]), st.sampled_from([None, b"1"])),
         stale=st.sampled_from([None, "value", "revision"]),
+        data=st.data(),
     )
-    def change_both(self, values: tuple[bytes | None, bytes | None], stale: str | None) -> None:
+    def change_both(
+        self,
+        values: tuple[bytes | None, bytes | None],
+        stale: str | None,
+        data: st.DataObject,
+    ) -> None:
         """Two settings at once; `stale`: of the second, somebody knows no more."""
         changes = []
         for name, value in zip(("x", "y"), values, strict=True):
@@ -277,8 +305,9 @@ class Machine(RuleBasedStateMachine):
             changes[1] = msgspec.structs.replace(changes[1], expected=b"stale")
         elif stale == "revision":
             changes[1] = msgspec.structs.replace(changes[1], revision=-1)
-        changed = self.run(self.store.change_all(changes))
-        assert changed == self.model.change(changes) == (stale is None)
+        act = self.act(data)
+        changed = self.run(self.store.change_all(changes, act=act))
+        assert changed == self.model.change(changes, act) == (stale is None)
 
     @rule(
         mailbox=mailboxes,
@@ -292,18 +321,20 @@ class Machine(RuleBasedStateMachine):
         before_ms = None if age_ms is None else self.now_ms - age_ms + 1
         condition = self.condition(data)
         ticket = self.ticket()
-        operation = Discard(mailbox, outcome, self.now_ms, before_ms, condition, ticket)
+        act = self.act(data)
+        operation = Discard(mailbox, outcome, self.now_ms, before_ms, condition, ticket, act)
         self.settle(self.store.discard(operation), self.model.discard(operation))
 
-    @rule(data=st.data(), count=st.integers(1, 2))
-    def redeliver(self, data: st.DataObject, count: int) -> None:
+    @rule(mailbox=mailboxes, data=st.data(), count=st.integers(1, 2))
+    def redeliver(self, mailbox: Mailbox, data: st.DataObject, count: int) -> None:
+        """A step of an act that is new, or has done something already."""
         ranges = []
         for _ in range(count):
-            mailbox = data.draw(mailboxes)
             first_seq = data.draw(st.integers(1, len(self.model.entries(mailbox)) + 1))
-            ranges.append((mailbox, first_seq, data.draw(st.sampled_from([1, 2, 100]))))
-        conditions = tuple(filter(None, [self.condition(data)]))
-        operation = Redeliver(ranges, self.now_ms, "me", "lost", "{}", conditions)
+            ranges.append((first_seq, data.draw(st.sampled_from([1, 2, 100]))))
+        act = self.act(data) or self.new_act()
+        condition = self.condition(data)
+        operation = Redeliver(mailbox, ranges, self.now_ms, act, condition, self.ticket())
         expected = self.model.redeliver(operation)
         if expected is None:
             with pytest.raises(InvalidSetting):
@@ -373,10 +404,13 @@ class Machine(RuleBasedStateMachine):
         for mailbox, box in model.boxes.items():
             assert await waiting_in(store, mailbox) == box.waiting
             assert await self.kept(mailbox) == model.entries(mailbox)[box.purged :]
-            rows = await journal_of(store, mailbox)
-            check_journal(rows, box.cursor, box.purged)
-            assert rows == box.journal
+            journal = await journal_of(store, mailbox)
+            check_journal(journal, box.cursor, box.purged)
+            assert journal == box.journal
             assert list(await again_of(store, mailbox)) == model.again.get(mailbox, [])
+        rows = [ActRow(number, act) for number, act in enumerate(model.acts, start=1)]
+        assert await acts_of(store) == rows
+        assert await acts_of(store, newest_first=True) == rows[::-1]
         expected = [Setting(name, *rest) for name, rest in model.settings.items()]
         expected.sort(key=lambda setting: setting.revision)
         assert list(await settings_of(store)) == expected

@@ -1,8 +1,8 @@
 """Applications and tokens: who may pull, who may feed, under which conditions.
 
 Both live in the store as settings, so that commands and a running server see the same: `values`
-says what they are, `administration` makes and changes them, `registry` is a server's copy of them,
-by which `admission` lets a call in, whatever face it came by.
+says what they are, `administration` makes and changes them for an `operator`, `registry` is a
+server's copy of them, by which `admission` lets a call in, whatever face it came by.
 Clock and random source are passed in. This room must not know HTTP or how a store keeps what it is
 given.
 """
@@ -13,16 +13,17 @@ from pullstatus.apps.administration import (
     applications,
     change_application,
     create_application,
-    create_applications,
     create_token,
     delete_application,
     drop_key,
+    import_applications,
     revoke_token,
     rotate_key,
     standing,
     standings,
     tokens,
 )
+from pullstatus.apps.operator import Operator
 from pullstatus.apps.registry import Live, Registry
 from pullstatus.apps.values import (
     AppKey,
@@ -37,6 +38,7 @@ __all__ = [
     "AppKey",
     "Application",
     "Live",
+    "Operator",
     "Registry",
     "Standing",
     "Token",
@@ -46,10 +48,10 @@ __all__ = [
     "check_name",
     "check_networks",
     "create_application",
-    "create_applications",
     "create_token",
     "delete_application",
     "drop_key",
+    "import_applications",
     "revoke_token",
     "rotate_key",
     "standing",

@@ -3,6 +3,9 @@
 A number may have several owners, one after the other. None gets what was another's: `delete` and
 `create` erase what waits, in commits that are refused once the number has a new owner; a batch or
 page is known again by its key only to the owner whose it was.
+
+Each function that changes something takes the `Operator` that does it, and leaves an act on record
+in the commit that does. What changes nothing leaves none.
 """
 
 from __future__ import annotations
@@ -12,6 +15,7 @@ from collections.abc import Callable, Mapping, Sequence
 import msgspec
 
 from pullstatus import limits
+from pullstatus.apps.operator import Operator, RandomHex
 from pullstatus.apps.values import (
     APPLICATIONS,
     KEY_END,
@@ -42,9 +46,7 @@ from pullstatus.errors import (
     UnknownToken,
 )
 from pullstatus.records import Kind
-from pullstatus.store import Backlog, Change, Discard, Mailbox, Outcome, Setting, Store, While
-
-RandomHex = Callable[[int], str]  # so many random bytes, as hex digits
+from pullstatus.store import Act, Backlog, Change, Discard, Mailbox, Outcome, Setting, Store, While
 
 
 class Wanted(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -106,8 +108,7 @@ async def create_application(
     store: Store,
     sdkappid: int,
     *,
-    now_ms: int,
-    random_hex: RandomHex,
+    by: Operator,
     appkey: str | None = None,
     pull: bool = True,
     name: str = "",
@@ -119,34 +120,47 @@ async def create_application(
         AlreadyExists: it is there.
     """
     wanted = Wanted(sdkappid, name, appkey, pull=pull)
-    [made] = await create_applications(store, [wanted.application(now_ms, random_hex)])
+    application = wanted.application(by.now_ms, by.random_hex)
+    act = by.act("app create", sdkappid=sdkappid)
+    [made] = await _create(store, [application], by=by, act=act)
     return made
 
 
-async def create_applications(store: Store, wanted: Sequence[Application]) -> Sequence[Application]:
+async def import_applications(
+    store: Store, wanted: Sequence[Application], *, by: Operator
+) -> Sequence[Application]:
     """Make applications, all in one commit or none.
 
     Raises:
         AlreadyExists: one is there.
     """
+    numbers = [application.sdkappid for application in wanted]
+    return await _create(store, wanted, by=by, act=by.act("app import", sdkappids=numbers))
+
+
+async def _create(
+    store: Store, wanted: Sequence[Application], *, by: Operator, act: Act
+) -> Sequence[Application]:
     while True:
         vacant = [await _application(store, application.sdkappid) for application in wanted]
         for application, before in zip(wanted, vacant, strict=True):
             if before.value is not None:
                 raise AlreadyExists(f"application {application.sdkappid} exists")
         try:
-            made = [await _succeed(store, *pair) for pair in zip(wanted, vacant, strict=True)]
+            made = [await _succeed(store, by, *pair) for pair in zip(wanted, vacant, strict=True)]
         except SettingChanged:
             continue
         changes = [
             Change(before.name, msgspec.json.encode(application), None, before.revision)
             for application, before in zip(made, vacant, strict=True)
         ]
-        if await store.change_all(changes):
+        if await store.change_all(changes, act=act, ticket=by.ticket()):
             return made
 
 
-async def _succeed(store: Store, application: Application, gone: Setting) -> Application:
+async def _succeed(
+    store: Store, by: Operator, application: Application, gone: Setting
+) -> Application:
     """An application that knows where its former owner's entries end, of whom nothing waits.
 
     What a removal that was cut off has left is erased.
@@ -154,7 +168,8 @@ async def _succeed(store: Store, application: Application, gone: Setting) -> App
     Raises:
         SettingChanged: the number has an owner.
     """
-    await _erase(store, application.sdkappid, gone, application.created_ms)
+    finished = by.act("app delete", sdkappid=application.sdkappid, erase=True)
+    await _erase(store, application.sdkappid, gone, by, finished)
     tails = {row.mailbox.kind: row.accepted for row in await store.backlog(application.sdkappid)}
     if not any(tails.values()):
         return application
@@ -163,9 +178,17 @@ async def _succeed(store: Store, application: Application, gone: Setting) -> App
 
 
 async def change_application(
-    store: Store, sdkappid: int, change: Callable[[Application], Application]
+    store: Store,
+    sdkappid: int,
+    change: Callable[[Application], Application],
+    *,
+    by: Operator,
+    action: str = "app set",
 ) -> Application:
     """Replace an application by what `change` makes of it; safe beside other changes.
+
+    Args:
+        action: what this is on record as, if it changes anything.
 
     Raises:
         UnknownApplication: there is none of that number.
@@ -174,20 +197,33 @@ async def change_application(
         before = await _application(store, sdkappid)
         if before.value is None:
             raise UnknownApplication(f"application {sdkappid} does not exist")
-        after = change(read_application(before.name, before.value))
+        application = read_application(before.name, before.value)
+        after = change(application)
         encoded = msgspec.json.encode(after)
         if encoded == before.value or await store.change(
-            before.name, encoded, expected=before.value
+            before.name,
+            encoded,
+            expected=before.value,
+            act=by.act(action, sdkappid=sdkappid, **_changed(application, after)),
+            ticket=by.ticket(),
         ):
             return after
+
+
+def _changed(before: Application, after: Application) -> dict[str, object]:
+    """What a change has set, for the record: of keys and networks how many, of a name nothing."""
+    return {
+        member: len(value) if isinstance(value, tuple) else "***" if member == "name" else value
+        for member in Application.__struct_fields__
+        if (value := getattr(after, member)) != getattr(before, member)
+    }
 
 
 async def rotate_key(
     store: Store,
     sdkappid: int,
     *,
-    now_ms: int,
-    random_hex: RandomHex,
+    by: Operator,
     appkey: str | None = None,
     drop_old: bool = False,
 ) -> tuple[Application, AppKey | None]:
@@ -203,7 +239,8 @@ async def rotate_key(
         InvalidSetting: `appkey` is none, or would end the newest key.
         AlreadyExists: `appkey` is live already.
     """
-    key = AppKey(check_appkey(appkey) if appkey is not None else random_hex(16), now_ms)
+    made = by.random_hex(16) if appkey is None else check_appkey(appkey)
+    key = AppKey(made, by.now_ms)
 
     def rotate(application: Application) -> Application:
         newest, *older = application.appkeys
@@ -220,11 +257,11 @@ async def rotate_key(
         kept = () if drop_old else application.appkeys[: limits.APPKEYS_LIVE_MAX - 1]
         return msgspec.structs.replace(application, appkeys=(key, *kept))
 
-    changed = await _change_keys(store, sdkappid, rotate)
+    changed = await _change_keys(store, sdkappid, rotate, by=by, action="app rotate-key")
     return changed, key if key in changed.appkeys else None
 
 
-async def drop_key(store: Store, sdkappid: int, ends_with: str) -> Application:
+async def drop_key(store: Store, sdkappid: int, ends_with: str, *, by: Operator) -> Application:
     """End one of an application's keys.
 
     Raises:
@@ -252,11 +289,11 @@ async def drop_key(store: Store, sdkappid: int, ends_with: str) -> Application:
             raise InvalidSetting(f"{found} live keys end so: give more of its digits")
         return msgspec.structs.replace(application, appkeys=tuple(kept))
 
-    return await _change_keys(store, sdkappid, drop)
+    return await _change_keys(store, sdkappid, drop, by=by, action="app drop-key")
 
 
 async def delete_application(
-    store: Store, sdkappid: int, *, now_ms: int, erase: bool = False
+    store: Store, sdkappid: int, *, by: Operator, erase: bool = False
 ) -> int:
     """Remove an application; returns how many waiting entries that erased.
 
@@ -277,8 +314,11 @@ async def delete_application(
     if not erase:
         await _check_none_waits(store, sdkappid)
     gone = before
+    act = by.act("app delete", sdkappid=sdkappid, erase=erase)
     if before.value is not None:
-        if not await store.change(before.name, None, expected=before.value):
+        if not await store.change(
+            before.name, None, expected=before.value, act=act, ticket=by.ticket()
+        ):
             raise SettingChanged(f"application {sdkappid} was changed meanwhile; try again")
         gone = await _application(store, sdkappid)
         if gone.value is not None:
@@ -288,9 +328,12 @@ async def delete_application(
                 await _check_none_waits(store, sdkappid)
             except InvalidSetting:
                 # Records came between the look and the removal, and nobody said to erase any.
-                await store.change(before.name, before.value, expected=None)
+                undone = by.act("app delete", sdkappid=sdkappid, erase=False, undone=True)
+                await store.change(
+                    before.name, before.value, expected=None, act=undone, ticket=by.ticket()
+                )
                 raise
-    erased = await _erase(store, sdkappid, gone, now_ms)
+    erased = await _erase(store, sdkappid, gone, by, act)
     await store.mark(dict.fromkeys(await store.marks(key_marks(sdkappid)), 0))
     return erased
 
@@ -366,7 +409,7 @@ def _standing(
 
 
 async def create_token(
-    store: Store, name: str, *, now_ms: int, random_hex: RandomHex, sdkappid: int | None = None
+    store: Store, name: str, *, by: Operator, sdkappid: int | None = None
 ) -> tuple[Token, str]:
     """Make a token; returns it and its secret, which is not kept and cannot be shown again.
 
@@ -383,14 +426,20 @@ async def create_token(
         if setting.value is None:
             raise UnknownApplication(f"application {sdkappid} does not exist; create it first")
         owner = read_application(setting.name, setting.value).owner
-    secret = TOKEN_PREFIX + random_hex(32)
-    token = Token(name, token_digest(secret), now_ms, sdkappid, owner)
-    if not await store.change(token_setting(name), msgspec.json.encode(token), expected=None):
+    secret = TOKEN_PREFIX + by.random_hex(32)
+    token = Token(name, token_digest(secret), by.now_ms, sdkappid, owner)
+    if not await store.change(
+        token_setting(name),
+        msgspec.json.encode(token),
+        expected=None,
+        act=by.act("token create", name=name, sdkappid=sdkappid),
+        ticket=by.ticket(),
+    ):
         raise AlreadyExists(f"a token named {name} exists; revoke it first, or choose another name")
     return token, secret
 
 
-async def revoke_token(store: Store, name: str) -> None:
+async def revoke_token(store: Store, name: str, *, by: Operator) -> None:
     """Make a token good for nothing.
 
     Raises:
@@ -400,7 +449,10 @@ async def revoke_token(store: Store, name: str) -> None:
     before = await store.setting(token_setting(name))
     if before is None or before.value is None:
         raise UnknownToken("no token has this name; `pullstatus token list` shows them")
-    if not await store.change(before.name, None, expected=before.value):
+    act = by.act("token revoke", name=name)
+    if not await store.change(
+        before.name, None, expected=before.value, act=act, ticket=by.ticket()
+    ):
         raise SettingChanged("this token was changed meanwhile; try again")
 
 
@@ -435,7 +487,7 @@ async def _check_none_waits(store: Store, sdkappid: int) -> None:
         )
 
 
-async def _erase(store: Store, sdkappid: int, gone: Setting, now_ms: int) -> int:
+async def _erase(store: Store, sdkappid: int, gone: Setting, by: Operator, act: Act) -> int:
     """Erase what waits for an application that is gone; returns how many entries.
 
     Raises:
@@ -445,7 +497,14 @@ async def _erase(store: Store, sdkappid: int, gone: Setting, now_ms: int) -> int
     return sum(
         [
             await store.discard(
-                Discard(Mailbox(sdkappid, kind), Outcome.ERASED, now_ms, while_set=gone_still)
+                Discard(
+                    Mailbox(sdkappid, kind),
+                    Outcome.ERASED,
+                    by.now_ms,
+                    while_set=gone_still,
+                    ticket=by.ticket(),
+                    act=act,
+                )
             )
             for kind in Kind
         ]
@@ -453,10 +512,15 @@ async def _erase(store: Store, sdkappid: int, gone: Setting, now_ms: int) -> int
 
 
 async def _change_keys(
-    store: Store, sdkappid: int, change: Callable[[Application], Application]
+    store: Store,
+    sdkappid: int,
+    change: Callable[[Application], Application],
+    *,
+    by: Operator,
+    action: str,
 ) -> Application:
     """Change an application's keys, and forget when those that end with it were used."""
-    after = await change_application(store, sdkappid, change)
+    after = await change_application(store, sdkappid, change, by=by, action=action)
     live = {key_mark(sdkappid, key) for key in after.appkeys}
     marks = await store.marks(key_marks(sdkappid))
     await store.mark(dict.fromkeys(marks.keys() - live, 0))

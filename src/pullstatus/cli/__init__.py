@@ -7,6 +7,7 @@ import click
 from pullstatus.cli.lazy import Commands, LazyGroup, Planned
 
 COMMANDS = {
+    "acts": ("acts:acts_group", "What operators did: who, when, to what, and why."),
     "app": ("apps:app_group", "Applications: the customers who pull."),
     "audit": (
         "soundness:audit",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import secrets
 import sys
 from collections.abc import Callable, Sequence
 from typing import BinaryIO
@@ -12,6 +11,7 @@ import msgspec
 
 from pullstatus import apps, limits
 from pullstatus.apps import AppKey, Application, Standing, Token
+from pullstatus.cli.acting import acting
 from pullstatus.cli.app_import import keys_as_csv, read_applications, refuse_taken
 from pullstatus.cli.lazy import Group
 from pullstatus.cli.output import json_option, moment, print_json, print_rows
@@ -137,8 +137,7 @@ def create_app(
         lambda store: apps.create_application(
             store,
             sdkappid,
-            now_ms=wall_ms(),
-            random_hex=secrets.token_hex,
+            by=acting(),
             appkey=appkey,
             pull=not no_pull,
             name=name or "",
@@ -166,7 +165,7 @@ def import_apps(file: BinaryIO, as_csv: bool, store_url: str) -> None:
     async def make(store: Store) -> Sequence[Application]:
         taken = {application.sdkappid for application in await apps.applications(store)}
         refuse_taken(wanted, taken)
-        return await apps.create_applications(store, [made for _, made in wanted])
+        return await apps.import_applications(store, [made for _, made in wanted], by=acting())
 
     made = with_store(store_url, make)
     rows = [
@@ -265,9 +264,12 @@ def show_app(sdkappid: int, as_json: bool, store_url: str) -> None:
     )
 
 
-def _change(sdkappid: int, store_url: str, change: Callable[[Application], Application]) -> None:
+def _change(sdkappid: int, store_url: str, action: str, **changes: object) -> None:
+    def change(application: Application) -> Application:
+        return msgspec.structs.replace(application, **changes)
+
     async def work(store: Store) -> Standing:
-        await apps.change_application(store, sdkappid, change)
+        await apps.change_application(store, sdkappid, change, by=acting(), action=action)
         return await apps.standing(store, sdkappid)
 
     print_json(_shown(with_store(store_url, work)))
@@ -279,7 +281,7 @@ def _change(sdkappid: int, store_url: str, change: Callable[[Application], Appli
 @plainly
 def enable_app(sdkappid: int, store_url: str) -> None:
     """Let an application call again."""
-    _change(sdkappid, store_url, lambda app: msgspec.structs.replace(app, enabled=True))
+    _change(sdkappid, store_url, "app enable", enabled=True)
 
 
 @app_group.command("disable")
@@ -288,7 +290,7 @@ def enable_app(sdkappid: int, store_url: str) -> None:
 @plainly
 def disable_app(sdkappid: int, store_url: str) -> None:
     """Refuse an application's calls with 1020. Records for it are still accepted."""
-    _change(sdkappid, store_url, lambda app: msgspec.structs.replace(app, enabled=False))
+    _change(sdkappid, store_url, "app disable", enabled=False)
 
 
 @app_group.command("set")
@@ -352,7 +354,7 @@ def set_app(
         changes["window_s"] = window
     if not changes:
         raise click.UsageError("name what to change; see --help")
-    _change(sdkappid, store_url, lambda app: msgspec.structs.replace(app, **changes))
+    _change(sdkappid, store_url, "app set", **changes)
 
 
 @app_group.command("rotate-key")
@@ -377,8 +379,7 @@ def rotate_key(sdkappid: int, appkey: str | None, drop_old: bool, store_url: str
         _, key = await apps.rotate_key(
             store,
             sdkappid,
-            now_ms=wall_ms(),
-            random_hex=secrets.token_hex,
+            by=acting(),
             appkey=appkey,
             drop_old=drop_old,
         )
@@ -402,7 +403,7 @@ def drop_key(sdkappid: int, end: str, store_url: str) -> None:
     """End one of an application's two live appkeys: calls signed with it get 1001."""
 
     async def work(store: Store) -> Standing:
-        await apps.drop_key(store, sdkappid, end)
+        await apps.drop_key(store, sdkappid, end, by=acting())
         return await apps.standing(store, sdkappid)
 
     print_json(_shown(with_store(store_url, work)))
@@ -422,7 +423,7 @@ def delete_app(sdkappid: int, erase: bool, store_url: str) -> None:
     """
     erased = with_store(
         store_url,
-        lambda store: apps.delete_application(store, sdkappid, now_ms=wall_ms(), erase=erase),
+        lambda store: apps.delete_application(store, sdkappid, by=acting(), erase=erase),
     )
     print_json({"deleted": sdkappid, "erased": erased})
 
@@ -449,9 +450,7 @@ def create_token(name: str, sdkappid: int | None, store_url: str) -> None:
     """Make a token and print it as JSON. Its secret is shown this once."""
     token, secret = with_store(
         store_url,
-        lambda store: apps.create_token(
-            store, name, now_ms=wall_ms(), random_hex=secrets.token_hex, sdkappid=sdkappid
-        ),
+        lambda store: apps.create_token(store, name, by=acting(), sdkappid=sdkappid),
         create=True,
     )
     print_json({"token": secret, **_shown_token(token)})
@@ -477,7 +476,7 @@ def list_tokens(as_json: bool, store_url: str) -> None:
 @plainly
 def revoke_token(name: str, store_url: str) -> None:
     """Make a token good for nothing."""
-    with_store(store_url, lambda store: apps.revoke_token(store, name))
+    with_store(store_url, lambda store: apps.revoke_token(store, name, by=acting()))
     print_json({"revoked": name})
 
 

@@ -2,28 +2,27 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 from collections import Counter
-from collections.abc import AsyncIterator, Callable
-from datetime import UTC, datetime, timedelta
-from typing import TypeVar
+from collections.abc import AsyncIterator
 
 import click
 import msgspec
 
+from pullstatus.cli.acting import acting
 from pullstatus.cli.lazy import Group
 from pullstatus.cli.output import json_option, moment, print_json, print_rows
+from pullstatus.cli.periods import period_options
 from pullstatus.cli.service import KINDS
 from pullstatus.cli.session import plainly, store_option, with_store
-from pullstatus.cli.surroundings import operator
-from pullstatus.clock import wall_ms
+from pullstatus.errors import PullstatusError
 from pullstatus.mailbox import redelivery, search
+from pullstatus.mailbox.redelivery import Plan
 from pullstatus.mailbox.search import Found
 from pullstatus.records import Kind
 from pullstatus.store import Entry, JournalRow, Mailbox, Outcome, Store
 from pullstatus.wire.v5.pull import read_proof
-
-F = TypeVar("F", bound=Callable[..., object])
 
 PULL_COLUMNS = ["pull_id", "at", "records", "address", "outcome", "key"]
 RECORD_COLUMNS = [
@@ -34,43 +33,6 @@ NOUNS = {
     Kind.DELIVERY_STATUS: ("delivery status", "delivery statuses"),
     Kind.REPLY: ("reply", "replies"),
 }
-UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
-
-
-# Without its argument: click takes one since 8.4 only, and is asked for from 8.1 on.
-class Moment(click.ParamType):  # type: ignore[type-arg]
-    """A time: ISO 8601 (UTC unless it says otherwise), or how long ago, such as 90m or 2d."""
-
-    name = "time"
-
-    def convert(
-        self,
-        value: object,
-        param: click.Parameter | None,  # noqa: ARG002 - click's signature
-        ctx: click.Context | None,  # noqa: ARG002 - as above
-    ) -> int:
-        """Unix milliseconds."""
-        if isinstance(value, int):
-            return value
-        text = str(value)
-        if text[:-1].isdigit() and text[-1:] in UNITS:
-            ago = timedelta(**{UNITS[text[-1]]: int(text[:-1])})
-            return int((datetime.now(UTC) - ago).timestamp() * 1000)
-        try:
-            parsed = datetime.fromisoformat(text)
-        except ValueError:
-            self.fail("a time is like 2026-11-23T04:00 (UTC), or how long ago, like 90m or 2d")
-        if parsed.tzinfo is None:
-            parsed = parsed.replace(tzinfo=UTC)
-        return int(parsed.timestamp() * 1000)
-
-
-def period_options(command: F) -> F:
-    """`--from` and `--to`."""
-    command = click.option("--to", "to_ms", type=Moment(), help="Until before this time.")(command)
-    return click.option(
-        "--from", "from_ms", type=Moment(), help="From this time on: 2026-11-23T04:00 (UTC), or 2h."
-    )(command)
 
 
 # -- the journal -----------------------------------------------------------------------------------
@@ -156,7 +118,7 @@ def show_pull(pull_id: str, records: bool, as_json: bool, store_url: str) -> Non
     async def read(store: Store) -> dict[str, object]:
         row = await search.find_pull(store, pull_id)
         last = row.first_seq + row.count - 1
-        acts = {act.audit_id: act for act in await store.audit_rows()}
+        acts = {row.act_id: row.act async for row in store.acts()}
         random, time_s = read_proof(row.proof)
         shown = _shown(row) | {
             "max": row.count_max,
@@ -167,10 +129,10 @@ def show_pull(pull_id: str, records: bool, as_json: bool, store_url: str) -> Non
                     "first": max(again.first_seq, row.first_seq),
                     "last": min(again.first_seq + again.count - 1, last),
                     "copied_from": again.source_seq + max(row.first_seq - again.first_seq, 0),
-                    "by": acts[again.audit_id].action,
-                    "actor": acts[again.audit_id].actor,
-                    "at": moment(acts[again.audit_id].at_ms),
-                    "reason": acts[again.audit_id].reason,
+                    "by": acts[again.act_id].action,
+                    "actor": acts[again.act_id].actor,
+                    "at": moment(acts[again.act_id].at_ms),
+                    "reason": acts[again.act_id].reason,
                 }
                 async for again in store.again(row.mailbox)
                 if again.first_seq <= last and again.first_seq + again.count > row.first_seq
@@ -230,7 +192,14 @@ def _shown(row: JournalRow) -> dict[str, object]:
 @click.option("--number", help="The records of this number, with or without calling code.")
 @period_options
 @click.option("--sdkappid", type=int, help="Only this application's.")
-@click.option("--reason", help="Why; kept in the audit row. Needed unless --dry-run.")
+@click.option("--reason", help="Why; kept on record. Needed unless --dry-run or --resume.")
+@click.option(
+    "--resume",
+    "act_id",
+    type=int,
+    metavar="ACT",
+    help="Go on with this redelivery, which was cut off: name the same records again.",
+)
 @click.option(
     "--dry-run", is_flag=True, help="Only look: what there is, and what became of each record."
 )
@@ -246,6 +215,7 @@ def redeliver(
     to_ms: int | None,
     sdkappid: int | None,
     reason: str | None,
+    act_id: int | None,
     dry_run: bool,
     yes: bool,
     as_json: bool,
@@ -259,14 +229,20 @@ def redeliver(
     With --dry-run it only looks, and --sid and --number show all that is stored: the report, the
     pull that it was handed out in, to whom and when, or that it still waits. Exit status 1 when
     there is nothing.
+
+    Many are copied in steps, so that pulls and appends hardly notice. What was cut off between two
+    of them is finished by the same command with --resume, and no record is copied twice by that:
+    `acts list` tells the number and what was looked for.
     """
     period = from_ms is not None or to_ms is not None
     if [pull_id, sid, number, True if period else None].count(None) != 3:
         raise click.UsageError("name one of --pull, --sid, --number, or --from and --to")
     if period and (from_ms is None or to_ms is None):
         raise click.UsageError("--from and --to go together")
-    if reason is None and not dry_run:
+    if reason is None and act_id is None and not dry_run:
         raise click.UsageError("say why, with --reason; or only look, with --dry-run")
+    if reason is not None and act_id is not None:
+        raise click.UsageError("what is resumed has its reason on record already")
 
     async def find(store: Store) -> tuple[str, list[Found], int, int | None]:
         how, found = await look(store)
@@ -295,17 +271,35 @@ def redeliver(
         raise click.ClickException(f"nothing that is stored matches; {since}")
     if dry_run:
         return
-    assert reason is not None
-    due = redelivery.ranges(found)
-    if interactive and due and not yes:
+    if interactive and redelivery.ranges(found) and not yes:
         click.confirm(_question(found, copies_waiting), abort=True)
-    copied = with_store(
-        store_url,
-        lambda store: redelivery.redeliver(
-            store, due, at_ms=wall_ms(), actor=operator(), reason=reason, how=how
-        ),
-    )
-    print_json({"redelivered": copied, "ranges": [_shown_range(*run) for run in due]})
+    by = acting(reason or "")
+
+    async def copy(store: Store) -> dict[str, object]:
+        if act_id is None:
+            plan = redelivery.begin(found, by=by, how=how)
+        else:
+            plan = await redelivery.resume(store, act_id, found, how=how)
+        try:
+            copied = await redelivery.redeliver(store, plan, by=by)
+        except PullstatusError:
+            await _say_how_to_go_on(store, plan)
+            raise
+        return {
+            "redelivered": copied,
+            "act": await redelivery.number(store, plan.act),
+            "ranges": [_shown_range(*run) for run in plan.due],
+        }
+
+    print_json(with_store(store_url, copy))
+
+
+async def _say_how_to_go_on(store: Store, plan: Plan) -> None:
+    """What a redelivery has copied before it failed stays so."""
+    with contextlib.suppress(PullstatusError):
+        act_id = await redelivery.number(store, plan.act)
+        if act_id is not None:
+            click.echo(f"Act {act_id} has begun; --resume {act_id} goes on with it.", err=True)
 
 
 def _shown_range(mailbox: Mailbox, first_seq: int, count: int) -> dict[str, object]:

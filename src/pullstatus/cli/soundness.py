@@ -8,11 +8,10 @@ from pathlib import Path
 
 import click
 
+from pullstatus.cli.acting import acting
 from pullstatus.cli.output import json_option, moment, print_json, print_rows
 from pullstatus.cli.progress import progress
 from pullstatus.cli.session import plainly, say_created, store_option
-from pullstatus.cli.surroundings import operator
-from pullstatus.clock import wall_ms
 from pullstatus.store import AuditReport, audit_store, backup_store, restore_store
 
 
@@ -111,8 +110,7 @@ def restore(file: Path, store_url: str) -> None:
             restore_store(
                 store_url,
                 file,
-                at_ms=wall_ms(),
-                actor=operator(),
+                act=acting().act("restore"),
                 progress=report,
             )
         )

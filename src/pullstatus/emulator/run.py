@@ -6,7 +6,7 @@ import secrets
 from collections.abc import Callable, Coroutine
 
 from pullstatus import apps, limits
-from pullstatus.apps import Registry
+from pullstatus.apps import Operator, Registry
 from pullstatus.clock import wall_ms
 from pullstatus.emulator.application import EmulatedRoutes
 from pullstatus.emulator.emulation import Emulation
@@ -30,8 +30,7 @@ class EmulatorServer(Server):
             await apps.create_application(
                 self.store,
                 credentials.sdkappid,
-                now_ms=wall_ms(),
-                random_hex=secrets.token_hex,
+                by=Operator("emulator", wall_ms(), secrets.token_hex),
                 appkey=credentials.appkey,
             )
         await registry.refresh()

@@ -17,6 +17,12 @@ async def read_owners(store: Store) -> Owners:
     return Owners([setting async for setting in store.settings()])
 
 
+async def read_owner(store: Store, sdkappid: int) -> Owners:
+    """The owner of one number as it is now; of the others nothing is known."""
+    setting = await store.setting(application_setting(sdkappid))
+    return Owners([] if setting is None else [setting])
+
+
 class Owners:
     """Of every number, as of one moment."""
 

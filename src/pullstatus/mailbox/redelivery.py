@@ -1,21 +1,45 @@
 """Handing out again, on purpose and on record: copies of what was found.
 
+    act -> step, step ... of one mailbox -> step ... of the next
+
 A cursor never moves back, so "never returned again" has no exception: what comes again are copies
-at the tail, marked in the store with where they came from, and an audit row that says who and why.
+at the tail, marked in the store with where they came from and by which act, which says who and why.
 Copied is only what was handed out and is no copy itself, or it would come twice.
+
+An act may be cut off between two of its steps, each of which is a commit. It copies a record once,
+so whoever goes on with it may begin anew: what it has copied is passed over.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import asyncio
+from collections.abc import Iterator, Sequence
 
 import msgspec
 
 from pullstatus import limits
-from pullstatus.errors import InvalidSetting
-from pullstatus.mailbox.owners import Range, read_owners
+from pullstatus.apps import Operator
+from pullstatus.errors import InvalidSetting, SettingChanged
+from pullstatus.mailbox.owners import Range, read_owner
 from pullstatus.mailbox.search import Found, copies_of, runs
-from pullstatus.store import Mailbox, Redeliver, Store
+from pullstatus.store import Act, Mailbox, Redeliver, Store
+
+ACTION = "redeliver"
+PAUSE_S = 0.02  # between two steps: everybody else's turn
+
+
+class _Detail(msgspec.Struct):
+    """What the act of a redelivery is on record with.
+
+    Attributes:
+        by: what was looked for, without the number or text itself.
+        count: how many records were to be copied.
+        mailboxes: of which mailboxes.
+    """
+
+    by: str
+    count: int
+    mailboxes: list[str]
 
 
 def ranges(found: Sequence[Found]) -> list[Range]:
@@ -51,34 +75,124 @@ async def copies_waiting(store: Store, due: Sequence[Range]) -> int:
     )
 
 
-async def redeliver(
-    store: Store, ranges: Sequence[Range], *, at_ms: int, actor: str, reason: str, how: str
-) -> int:
-    """Append copies of `ranges` at the tails, in one commit with an audit row; returns how many.
+class Plan(msgspec.Struct, frozen=True):
+    """An act, and what it is to copy."""
+
+    act: Act
+    due: list[Range]
+
+
+def begin(found: Sequence[Found], *, by: Operator, how: str) -> Plan:
+    """A redelivery of what can be redelivered of `found`; on record with its first step.
 
     Args:
-        actor: who does it.
         how: what was looked for, without the number or text itself.
 
     Raises:
-        InvalidSetting: nothing, or too much, is to be redelivered; a range is not handed out; or
-            it was a former owner's of its application's number.
-        SettingChanged: one of the applications was changed meanwhile.
+        InvalidSetting: there is nothing to redeliver.
     """
-    count = sum(size for _, _, size in ranges)
-    if not count:
+    due = ranges(found)
+    if not due:
         raise InvalidSetting("nothing that was handed out matches")
-    if count > limits.REDELIVER_COUNT_MAX:
+    return Plan(by.act(ACTION, by=how, count=_count(due), mailboxes=_mailboxes(due)), due)
+
+
+async def resume(store: Store, act_id: int, found: Sequence[Found], *, how: str) -> Plan:
+    """The redelivery of this number, to go on with: `found` is what was looked for then.
+
+    What was handed out only since is left out.
+
+    Raises:
+        InvalidSetting: there is none, or it was about something else.
+    """
+    act = None
+    async for row in store.acts(newest_first=True):
+        if row.act_id == act_id:
+            act = row.act
+            break
+    if act is None or act.action != ACTION:
         raise InvalidSetting(
-            f"{count} records match, over {limits.REDELIVER_COUNT_MAX}: narrow it down"
+            f"act {act_id} is no redelivery; `pullstatus acts list` shows those there are"
         )
-    owners = await read_owners(store)
-    for found in ranges:
-        owners.check(found)
-    while_set = tuple(
-        owners.while_set(sdkappid)
-        for sdkappid in sorted({mailbox.sdkappid for mailbox, _, _ in ranges})
-    )
-    mailboxes = sorted({str(mailbox) for mailbox, _, _ in ranges})
-    detail = msgspec.json.encode({"by": how, "count": count, "mailboxes": mailboxes}).decode()
-    return await store.redeliver(Redeliver(list(ranges), at_ms, actor, reason, detail, while_set))
+    told = msgspec.json.decode(act.detail, type=_Detail)
+    if told.by != how:
+        raise InvalidSetting(f"act {act_id} was by {told.by}, not by {how}: name the same again")
+    due = ranges([one for one in found if one.row is not None and one.row.at_ms <= act.at_ms])
+    if not set(_mailboxes(due)) <= set(told.mailboxes) or _count(due) > told.count:
+        raise InvalidSetting(
+            f"{_count(due)} records match, and not those {told.count} that act {act_id} was about:"
+            " name the same again"
+        )
+    return Plan(act, due)
+
+
+async def redeliver(store: Store, plan: Plan, *, by: Operator) -> int:
+    """Append copies of what is due and the act has not copied yet; returns how many.
+
+    In steps, each a commit of at most `limits.REDELIVER_COUNT_MAX` records of one mailbox. With any
+    error, the steps before it are done.
+
+    Raises:
+        InvalidSetting: a range is not handed out, or it was a former owner's of its application's
+            number.
+        SettingChanged: an application was changed again and again meanwhile.
+    """
+    copied = 0
+    for mailbox in sorted({mailbox for mailbox, _, _ in plan.due}):
+        for step in _steps([(first, size) for box, first, size in plan.due if box == mailbox]):
+            if copied:
+                await asyncio.sleep(PAUSE_S)
+            copied += await _take_step(store, mailbox, step, plan.act, by)
+    return copied
+
+
+async def number(store: Store, act: Act) -> int | None:
+    """The number of an act; None if it is not on record."""
+    async for row in store.acts(newest_first=True):
+        if row.act.ticket == act.ticket:
+            return row.act_id
+    return None
+
+
+def _count(due: Sequence[Range]) -> int:
+    return sum(size for _, _, size in due)
+
+
+def _mailboxes(due: Sequence[Range]) -> list[str]:
+    return sorted({str(mailbox) for mailbox, _, _ in due})
+
+
+async def _take_step(
+    store: Store, mailbox: Mailbox, step: list[tuple[int, int]], act: Act, by: Operator
+) -> int:
+    for tries_left in reversed(range(limits.OVERTAKEN_MAX)):
+        owner = await read_owner(store, mailbox.sdkappid)
+        for first_seq, count in step:
+            owner.check((mailbox, first_seq, count))
+        held = owner.while_set(mailbox.sdkappid)
+        try:
+            return await store.redeliver(
+                Redeliver(mailbox, step, by.now_ms, act, held, by.ticket())
+            )
+        except SettingChanged:
+            if not tries_left:
+                raise
+    raise AssertionError
+
+
+def _steps(ranges: Sequence[tuple[int, int]]) -> Iterator[list[tuple[int, int]]]:
+    """Ranges in steps, cut where a step is full."""
+    step: list[tuple[int, int]] = []
+    room = limits.REDELIVER_COUNT_MAX
+    for first_seq, count in ranges:
+        done = 0
+        while done < count:
+            part = min(count - done, room)
+            step.append((first_seq + done, part))
+            done += part
+            room -= part
+            if not room:
+                yield step
+                step, room = [], limits.REDELIVER_COUNT_MAX
+    if step:
+        yield step

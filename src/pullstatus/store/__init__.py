@@ -24,10 +24,11 @@ from pullstatus.store.tickets import Tickets
 from pullstatus.store.values import (
     NO_TICKET,
     TICKET_BYTES,
+    Act,
+    ActRow,
     Again,
     Append,
     AuditReport,
-    AuditRow,
     Backlog,
     Change,
     Discard,
@@ -53,10 +54,11 @@ from pullstatus.store.values import (
 __all__ = [
     "NO_TICKET",
     "TICKET_BYTES",
+    "Act",
+    "ActRow",
     "Again",
     "Append",
     "AuditReport",
-    "AuditRow",
     "Backlog",
     "Change",
     "Discard",
@@ -160,7 +162,9 @@ class Store(Protocol):
         ...
 
     async def redeliver(self, operation: Redeliver) -> int:
-        """Append marked copies of entries that have left, with an audit row; returns how many.
+        """Append marked copies of entries that have left; returns how many.
+
+        Those that this act has copied before are passed over.
 
         Raises:
             InvalidSetting: one of them is no longer stored, or has not left yet.
@@ -178,8 +182,8 @@ class Store(Protocol):
         """
         ...
 
-    async def audit_rows(self) -> Sequence[AuditRow]:
-        """Acts of operators that changed what is handed out, oldest first."""
+    def acts(self, *, newest_first: bool = False) -> AsyncIterator[ActRow]:
+        """What operators did, in order or backwards."""
         ...
 
     async def forget(self, *, accepted_before_ms: int, now_ms: int) -> int:
@@ -205,12 +209,27 @@ class Store(Protocol):
         """One setting, deleted or not; None if it was never written."""
         ...
 
-    async def change(self, name: str, value: bytes | None, *, expected: bytes | None) -> bool:
+    async def change(
+        self,
+        name: str,
+        value: bytes | None,
+        *,
+        expected: bytes | None,
+        act: Act | None = None,
+        ticket: bytes = NO_TICKET,
+    ) -> bool:
         """Set a setting if its value is still `expected` (None: absent). Returns whether it was."""
         ...
 
-    async def change_all(self, changes: Sequence[Change]) -> bool:
-        """Set all of these settings, or none if one is not as expected. Returns whether it did."""
+    async def change_all(
+        self, changes: Sequence[Change], *, act: Act | None = None, ticket: bytes = NO_TICKET
+    ) -> bool:
+        """Set all of these settings, or none if one is not as expected. Returns whether it did.
+
+        Args:
+            act: whose doing it is, on record if it did.
+            ticket: as that of `Append`.
+        """
         ...
 
     async def mark(self, times: Mapping[str, int]) -> None:
@@ -290,15 +309,14 @@ async def backup_store(url: str, file: Path, progress: Progress) -> None:
     await copying_engine_of(url).backup(url, file, progress)
 
 
-async def restore_store(url: str, file: Path, *, at_ms: int, actor: str, progress: Progress) -> int:
+async def restore_store(url: str, file: Path, *, act: Act, progress: Progress) -> int:
     """Make a new store out of a backup, and begin a new epoch; returns its number.
 
-    What waits in it is marked: some of it may have been handed out after the backup was made.
+    What waits in it is marked: some of it may have been handed out after the backup was made. The
+    act is on record in the new store, with the number of the epoch for its detail.
 
     Raises:
         InvalidSetting: no engine has such a URL, or that one is restored in another way.
         StoreRefused: the store exists already, or the backup is none, or not sound.
     """
-    return await copying_engine_of(url).restore(
-        url, file, at_ms=at_ms, actor=actor, progress=progress
-    )
+    return await copying_engine_of(url).restore(url, file, act=act, progress=progress)

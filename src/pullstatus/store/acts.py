@@ -13,7 +13,7 @@ import hashlib
 HASH_BYTES = 32
 
 
-def chained(before: bytes, *members: int | str | bytes | None) -> bytes:
+def chained(before: bytes, *members: int | str | bytes) -> bytes:
     """The hash of an act with these members, behind one with the hash `before`.
 
     The first act of a chain stands behind `b""`. Each member is told with its length, so that no
@@ -21,9 +21,7 @@ def chained(before: bytes, *members: int | str | bytes | None) -> bytes:
     """
     digest = hashlib.blake2b(digest_size=HASH_BYTES)
     for member in (before, *members):
-        data = (
-            member if isinstance(member, bytes) else str("" if member is None else member).encode()
-        )
+        data = member if isinstance(member, bytes) else str(member).encode()
         digest.update(b"%d:" % len(data))
         digest.update(data)
     return digest.digest()

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final, NamedTuple, Protocol, cast, runtime_checkable
 
 from pullstatus.errors import InvalidSetting
-from pullstatus.store.values import AuditReport, Progress
+from pullstatus.store.values import Act, AuditReport, Progress
 
 if TYPE_CHECKING:  # which imports this table
     from pullstatus.store import Store
@@ -53,9 +53,7 @@ class CopyingModule(Protocol):
         """See `backup_store`."""
         ...
 
-    async def restore(
-        self, url: str, file: Path, *, at_ms: int, actor: str, progress: Progress
-    ) -> int:
+    async def restore(self, url: str, file: Path, *, act: Act, progress: Progress) -> int:
         """See `restore_store`."""
         ...
 

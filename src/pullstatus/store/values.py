@@ -150,6 +150,28 @@ class Outcome(enum.IntEnum):
     QUARANTINED = 3
 
 
+class Act(msgspec.Struct, frozen=True):
+    """What an operator does, for the record: its row is in the commit of what it did.
+
+    One act may take several operations, of several mailboxes; the first that changes anything puts
+    it on record, and the others find it by its ticket.
+
+    Attributes:
+        actor: who, by the name that the machine knows.
+        action: what, in the words of the command.
+        reason: why, if it was asked for.
+        detail: JSON: to what. No telephone number, no text of a record, no key, no secret.
+        ticket: `TICKET_BYTES` that no other act has.
+    """
+
+    actor: str
+    action: str
+    reason: str
+    detail: str
+    at_ms: int
+    ticket: bytes
+
+
 class Discard(msgspec.Struct, frozen=True):
     """Let entries leave the head of `mailbox` without being handed out, up to a bound.
 
@@ -158,6 +180,7 @@ class Discard(msgspec.Struct, frozen=True):
         accepted_before_ms: only entries accepted before that; None: all that wait.
         while_set: refuse it when this no longer holds.
         ticket: as that of `Append`.
+        act: whose doing it is; None: nobody's, as when time has passed.
     """
 
     mailbox: Mailbox
@@ -166,23 +189,29 @@ class Discard(msgspec.Struct, frozen=True):
     accepted_before_ms: int | None = None
     while_set: While | None = None
     ticket: bytes = NO_TICKET
+    act: Act | None = None
 
 
 class Redeliver(msgspec.Struct, frozen=True):
-    """Append marked copies of entries at the tail of their mailboxes, all in one commit.
+    """Append marked copies of entries at the tail of their mailbox: a step of an act.
+
+    An act copies an entry once: what it has copied already, by this step or another, is passed
+    over. So a step may be repeated, and an act be gone on with by whoever has its ticket.
 
     Attributes:
-        ranges: (mailbox, first seq, count) of entries that have left; copied in this order.
-        actor, reason, detail: for the audit row; `detail` is JSON without personal data.
-        while_set: refuse it when one of these no longer holds.
+        ranges: (first seq, count) of entries that have left; copied in this order.
+        at_ms: when the copies are accepted.
+        act: whose step it is; marks the copies.
+        while_set: refuse it when this no longer holds.
+        ticket: as that of `Append`.
     """
 
-    ranges: list[tuple[Mailbox, int, int]]
+    mailbox: Mailbox
+    ranges: list[tuple[int, int]]
     at_ms: int
-    actor: str
-    reason: str
-    detail: str
-    while_set: tuple[While, ...] = ()
+    act: Act
+    while_set: While | None = None
+    ticket: bytes = NO_TICKET
 
 
 class Change(msgspec.Struct, frozen=True):
@@ -260,18 +289,14 @@ class Again(msgspec.Struct, frozen=True):
     first_seq: int
     count: int
     source_seq: int
-    audit_id: int
+    act_id: int
 
 
-class AuditRow(msgspec.Struct, frozen=True):
-    """An act of an operator that changed what is handed out."""
+class ActRow(msgspec.Struct, frozen=True):
+    """An act on record, and its number there: they are numbered in order, from 1."""
 
-    audit_id: int
-    at_ms: int
-    actor: str
-    action: str
-    reason: str
-    detail: str
+    act_id: int
+    act: Act
 
 
 class AuditReport(msgspec.Struct, frozen=True):
@@ -320,11 +345,16 @@ _PULL_ID = re.compile(r"([0-9]{1,10})-([01])-([0-9]{1,13})")
 
 
 class Setting(msgspec.Struct, frozen=True):
-    """A named value of the operator's, with the revision that wrote it. `None`: deleted."""
+    """A named value of the operator's, with the revision that wrote it. `None`: deleted.
+
+    Attributes:
+        ticket: of the operation that wrote it.
+    """
 
     name: str
     value: bytes | None
     revision: int
+    ticket: bytes = NO_TICKET
 
 
 class Engine(msgspec.Struct, frozen=True):

@@ -7,6 +7,7 @@ from pathlib import Path
 import apsw
 import pytest
 
+from pullstatus.store import Act
 from pullstatus.store.acts import HASH_BYTES, chained
 from pullstatus.store.sqlite import acts
 from pullstatus.store.sqlite.audit import audit
@@ -31,15 +32,8 @@ CHANGES = (
 def recorded(file: Path) -> apsw.Connection:
     connection = open_writer(file)
     for number in range(4):
-        acts.record(
-            connection,
-            ticket=bytes([number]) * 16,
-            at_ms=number,
-            actor="me",
-            action="restore",
-            reason="",
-            detail="{}",
-        )
+        act = Act("me", "restore", "", "{}", number, bytes([number]) * 16)
+        assert acts.record(connection, act) == acts.record(connection, act) == number + 1
     return connection
 
 

@@ -15,7 +15,7 @@ from pullstatus.store import restore_store
 from pullstatus.store.sqlite import copies
 from pullstatus.store.sqlite.audit import audit_file
 from pullstatus.store.sqlite.location import Location
-from tests.store.build import STATUSES, append, names, records
+from tests.store.build import STATUSES, append, names, new_act, records
 from tests.store.conftest import Opener
 
 pytestmark = pytest.mark.anyio
@@ -61,7 +61,7 @@ async def test_without_hard_links(
     assert names(target.parent) == ["b.db"]
     assert accepted(target) == 3
     restored = f"sqlite:///{target.parent}/new.db"
-    args = {"at_ms": 1, "actor": "me", "progress": no_progress}
+    args = {"act": new_act("restore"), "progress": no_progress}
     assert await restore_store(restored, target, **args) == 2  # type: ignore[arg-type]
     assert names(target.parent) == ["b.db", "new.db"]
 
@@ -133,7 +133,7 @@ async def test_a_file_is_not_made_beside_the_log_of_another(
         copies.backup(source, target, no_progress)
     with pytest.raises(StoreRefused, match="may hold records"):
         await restore_store(
-            f"sqlite:///{target}", source, at_ms=1, actor="me", progress=no_progress
+            f"sqlite:///{target}", source, act=new_act("restore"), progress=no_progress
         )
     assert names(target.parent) == [target.name + suffix]
 
@@ -143,7 +143,7 @@ def back_up(source: Path, target: Location) -> None:
 
 
 def restore(source: Path, target: Location) -> None:
-    copies.restore(source, target, at_ms=1, actor="me", progress=no_progress)
+    copies.restore(source, target, act=new_act("restore"), progress=no_progress)
 
 
 @pytest.mark.parametrize("act", [back_up, restore])

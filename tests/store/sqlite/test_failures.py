@@ -23,7 +23,7 @@ from pullstatus.errors import (
     StoreFull,
     StoreUnavailable,
 )
-from pullstatus.store import Append, Discard, Outcome, Page, Pull, Redeliver, Store, open_store
+from pullstatus.store import Append, Discard, Outcome, Page, Pull, Store, open_store
 from pullstatus.store.sqlite import SqliteStore, log
 from pullstatus.store.sqlite.connection import open_writer
 from pullstatus.store.sqlite.log import Log
@@ -31,6 +31,7 @@ from tests.store.build import (
     NOW_MS,
     REPLIES,
     STATUSES,
+    acts_of,
     append,
     connection_of,
     data_of,
@@ -40,6 +41,7 @@ from tests.store.build import (
     page,
     pull,
     records,
+    redeliver,
     settings_of,
     together,
     until,
@@ -63,7 +65,7 @@ def refusals(store: Store) -> list[Callable[[], Any]]:
         lambda: store.change("a", b"1", expected=None),
         lambda: forget(store, NOW_MS),
         lambda: store.discard(Discard(STATUSES, Outcome.ERASED, NOW_MS)),
-        lambda: store.redeliver(Redeliver([(STATUSES, 1, 1)], NOW_MS, "me", "", "{}")),
+        lambda: store.redeliver(redeliver(STATUSES, (1, 1))),
     ]
 
 
@@ -517,8 +519,8 @@ async def test_damaged_entries_are_not_redelivered(opener: Opener, file: Path) -
     damage(file, "UPDATE chunk SET body = ?", body.replace(entries[2], b"#" * len(entries[2])))
     store = await opener(on_failure=failures.append)
     with pytest.raises(InvalidSetting, match="damaged"):
-        await store.redeliver(Redeliver([(STATUSES, 1, 4)], NOW_MS, "me", "", "{}"))
-    assert await store.audit_rows() == []
-    assert await store.redeliver(Redeliver([(STATUSES, 1, 2)], NOW_MS, "me", "", "{}")) == 2
+        await store.redeliver(redeliver(STATUSES, (1, 4)))
+    assert await acts_of(store) == []
+    assert await store.redeliver(redeliver(STATUSES, (1, 2))) == 2
     assert (await store.pull(pull(STATUSES))).data == b",".join(entries[:2])
     assert failures == []

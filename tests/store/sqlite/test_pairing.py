@@ -17,7 +17,7 @@ from pullstatus.store import backup_store, open_store, restore_store
 from pullstatus.store.sqlite import pairing
 from pullstatus.store.sqlite.audit import audit_file
 from pullstatus.store.sqlite.pairing import NO_PAIR, UserVersion
-from tests.store.build import NOW_MS, STATUSES, append, connection_of, names, pull, records
+from tests.store.build import NOW_MS, STATUSES, append, connection_of, names, new_act, pull, records
 from tests.store.conftest import Opener
 from tests.store.engines import sqlite_url
 
@@ -75,6 +75,28 @@ async def test_a_file_without_its_log_is_refused(
     assert remainders(killed) == whole
 
 
+@pytest.mark.parametrize("checkpointed", [False, True])
+async def test_a_fold_that_was_cut_off_is_finished_by_whoever_opens_next(
+    opener: Opener, file: Path, checkpointed: bool
+) -> None:
+    """A command, too: it is the last to close, and leaves a file that is all there is."""
+    store = await opener(server=True)
+    await store.append(append(STATUSES, records(3)))
+    connection = apsw.Connection(str(file))
+    pairing._commit(connection, needs_log=True)
+    if checkpointed:
+        connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
+    killed = as_killed(file, "killed")
+    connection.close()
+    command = await open_store(sqlite_url(killed))
+    await command.append(append(STATUSES, records(2)))
+    await command.close()
+    assert not log_of(killed).exists()
+    assert remainders(killed) == [5]
+    assert audit_file(killed, no_progress).findings == []
+    await (await open_store(sqlite_url(killed), server=True)).close()
+
+
 async def test_a_file_whose_log_is_lost_can_be_restored_from(opener: Opener, file: Path) -> None:
     """What is left of it is not lost, too."""
     store = await opener(server=True)
@@ -83,7 +105,7 @@ async def test_a_file_whose_log_is_lost_can_be_restored_from(opener: Opener, fil
     copy = as_killed(file, "killed")
     log_of(copy).unlink()
     target = file.with_name("rest.db")
-    await restore_store(f"sqlite:///{target}", copy, at_ms=1, actor="me", progress=no_progress)
+    await restore_store(f"sqlite:///{target}", copy, act=new_act("restore"), progress=no_progress)
     assert 0 < remainders(target)[0] <= 720
     await (await open_store(sqlite_url(target), server=True)).close()
 
@@ -250,6 +272,6 @@ async def test_an_audit_says_of_what_state_it_is(url: str, opener: Opener, file:
     backup = audit_file(file.with_name("b.db"), no_progress)
     assert (backup.newest_ms, backup.log, backup.served_ms) == (NOW_MS + 5000, False, None)
     target = f"sqlite:///{file.with_name('new.db')}"
-    args = {"at_ms": 1, "actor": "me", "progress": no_progress}
+    args = {"act": new_act("restore"), "progress": no_progress}
     await restore_store(target, file.with_name("b.db"), **args)  # type: ignore[arg-type]
     assert audit_file(file.with_name("new.db"), no_progress).epoch == 2

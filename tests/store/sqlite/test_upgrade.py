@@ -14,16 +14,17 @@ from pullstatus import limits
 from pullstatus.errors import ReplayRefused, StoreFull, StoreRefused
 from pullstatus.records import Kind
 from pullstatus.store import (
+    NO_TICKET,
+    Act,
+    ActRow,
     Again,
     Append,
-    AuditRow,
     Fingerprints,
     Mailbox,
     Once,
     Outcome,
     Page,
     Pull,
-    Redeliver,
     RepeatKey,
     open_store,
 )
@@ -32,7 +33,7 @@ from pullstatus.store.sqlite import schema
 from pullstatus.store.sqlite.audit import audit_file
 from pullstatus.store.sqlite.log import Log
 from pullstatus.store.sqlite.place import ServerLock
-from tests.store.build import again_of, settings_of
+from tests.store.build import acts_of, again_of, new_act, redeliver, settings_of
 from tests.store.engines import sqlite_url
 
 MAILBOX = Mailbox(1400006666, Kind.DELIVERY_STATUS)
@@ -171,12 +172,12 @@ def test_the_acts_of_a_store_of_the_second_format_stay_on_record(tmp_path: Path)
 
     async def run() -> None:
         store = await open_store(url)
-        assert await store.audit_rows() == [AuditRow(3, 7, "me", "restore", "r", "{}")]
+        old = Act("me", "restore", "r", "{}", 7, NO_TICKET)
+        assert await acts_of(store) == [ActRow(3, old)]
         assert await again_of(store, MAILBOX) == [Again(3, 1, 3, 3)]
-        again = Redeliver([(MAILBOX, 1, 1)], SECOND_MS, "you", "lost", "{}")
-        assert await store.redeliver(again) == 1
-        [_, new] = await store.audit_rows()
-        assert (new.audit_id, new.actor) == (4, "you")
+        new = new_act()
+        assert await store.redeliver(redeliver(MAILBOX, (1, 1), act=new)) == 1
+        assert await acts_of(store) == [ActRow(3, old), ActRow(4, new)]
         await store.close()
 
     asyncio.run(run())

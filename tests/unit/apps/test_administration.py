@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pullstatus import apps, mailbox
-from pullstatus.apps import Live, Registry
+from pullstatus.apps import Live, Operator, Registry
 from pullstatus.errors import InvalidSetting, SettingChanged, StoreUnavailable, UnknownApplication
 from pullstatus.mailbox import redelivery, search
 from pullstatus.receipts import Receipts
@@ -38,14 +38,15 @@ def random_hex(size: int) -> str:
 
 
 ticket = Tickets(bytes)
+BY = Operator("me", NOW_MS, random_hex, "why")
 
 
 async def create(store: Store) -> None:
-    await apps.create_application(store, NUMBER, now_ms=NOW_MS, random_hex=random_hex)
+    await apps.create_application(store, NUMBER, by=BY)
 
 
 async def delete(store: Store, *, erase: bool = True) -> int:
-    return await apps.delete_application(store, NUMBER, now_ms=NOW_MS, erase=erase)
+    return await apps.delete_application(store, NUMBER, by=BY, erase=erase)
 
 
 async def known(store: Store) -> Live:
@@ -315,13 +316,12 @@ def test_redelivery_of_what_was_found_before_a_deletion_is_refused() -> None:
     async def work(store: Store) -> None:
         await create(store)
         await take_all(store)
-        found = redelivery.ranges(await search.by_time(store, NOW_MS - 1, NOW_MS + 1))
+        found = await search.by_time(store, NOW_MS - 1, NOW_MS + 1)
+        plan = redelivery.begin(found, by=BY, how="time")
         for step in (delete, create):
             await step(store)
             with pytest.raises(InvalidSetting, match="former owner"):
-                await redelivery.redeliver(
-                    store, found, at_ms=NOW_MS, actor="me", reason="", how="time"
-                )
+                await redelivery.redeliver(store, plan, by=BY)
         assert await waiting(store) == 0
 
     on_a_store(work)

@@ -24,9 +24,9 @@ from rich.live import Live
 from rich.text import Text
 
 from pullstatus import apps, limits
+from pullstatus.cli.acting import acting
 from pullstatus.cli.demo import screen
 from pullstatus.cli.demo.records import made_up_reply, made_up_status
-from pullstatus.clock import wall_ms
 from pullstatus.emulator.scenario import APPKEY, SDKAPPID
 from pullstatus.errors import StoreFull
 from pullstatus.records import Kind, encode
@@ -74,13 +74,9 @@ async def _prepare(url: str) -> str:
     """Make the application and a token for its callbacks; returns the token's secret."""
     store = await open_store(url)
     try:
-        now_ms = wall_ms()
-        await apps.create_application(
-            store, SDKAPPID, now_ms=now_ms, random_hex=secrets.token_hex, appkey=APPKEY
-        )
-        _, secret = await apps.create_token(
-            store, "demo", now_ms=now_ms, random_hex=secrets.token_hex, sdkappid=SDKAPPID
-        )
+        by = acting()
+        await apps.create_application(store, SDKAPPID, by=by, appkey=APPKEY)
+        _, secret = await apps.create_token(store, "demo", by=by, sdkappid=SDKAPPID)
     finally:
         await store.close()
     return secret

@@ -5,13 +5,28 @@ from __future__ import annotations
 import msgspec
 
 from pullstatus.errors import PullstatusError
-from pullstatus.store.values import Append, Change, Discard, Mailbox, Page, Pull, Redeliver
+from pullstatus.store.values import (
+    NO_TICKET,
+    Act,
+    Append,
+    Change,
+    Discard,
+    Mailbox,
+    Page,
+    Pull,
+    Redeliver,
+)
 
 
 class Changes(msgspec.Struct, frozen=True):
-    """Set settings if each is as expected; answered whether they were."""
+    """Set settings if each is as expected; answered whether they were.
+
+    See `Store.change_all`.
+    """
 
     changes: tuple[Change, ...]
+    act: Act | None = None
+    ticket: bytes = NO_TICKET
 
 
 class Forget(msgspec.Struct, frozen=True):

@@ -10,7 +10,7 @@ from pullstatus.store.sqlite import copies
 from pullstatus.store.sqlite.audit import audit_file
 from pullstatus.store.sqlite.engine import SqliteStore
 from pullstatus.store.sqlite.location import parse_url
-from pullstatus.store.values import AuditReport, Progress
+from pullstatus.store.values import Act, AuditReport, Progress
 
 __all__ = ["SqliteStore", "audit", "backup", "check", "open", "restore"]
 
@@ -53,8 +53,6 @@ async def backup(url: str, file: Path, progress: Progress) -> None:
         await store.close()
 
 
-async def restore(url: str, file: Path, *, at_ms: int, actor: str, progress: Progress) -> int:
+async def restore(url: str, file: Path, *, act: Act, progress: Progress) -> int:
     """See `restore_store`."""
-    return await asyncio.to_thread(
-        copies.restore, file, parse_url(url), at_ms=at_ms, actor=actor, progress=progress
-    )
+    return await asyncio.to_thread(copies.restore, file, parse_url(url), act=act, progress=progress)

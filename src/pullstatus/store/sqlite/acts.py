@@ -3,32 +3,36 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import cast
 
 import apsw
 
 from pullstatus.store.acts import chained
+from pullstatus.store.values import Act
 
 _NEWEST = "SELECT id, hash FROM act ORDER BY id DESC LIMIT 1"
 
 
-def record(
-    connection: apsw.Connection,
-    *,
-    ticket: bytes | None,
-    at_ms: int,
-    actor: str,
-    action: str,
-    reason: str,
-    detail: str,
-) -> int:
-    """Put an act on record, behind the newest one; returns its number."""
+def record(connection: apsw.Connection, act: Act) -> int:
+    """Put an act on record behind the newest one, unless it is; returns its number."""
+    known = number(connection, act)
+    if known is not None:
+        return known
     newest, before = connection.execute(_NEWEST).fetchone() or (0, None)
-    members = (newest + 1, ticket, at_ms, actor, action, reason, detail)
+    act_id = int(newest) + 1
+    members = (act_id, act.ticket, act.at_ms, act.actor, act.action, act.reason, act.detail)
     connection.execute(
         "INSERT INTO act VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
         (*members, chained(before or b"", *members)),
     )
-    return int(newest) + 1
+    return act_id
+
+
+def number(connection: apsw.Connection, act: Act) -> int | None:
+    """The number of an act; None if it is not on record."""
+    return cast(
+        "int | None", connection.execute("SELECT id FROM act WHERE ticket = ?", (act.ticket,)).get
+    )
 
 
 def problems(connection: apsw.Connection) -> Iterator[str]:
@@ -39,7 +43,7 @@ def problems(connection: apsw.Connection) -> Iterator[str]:
     ):
         if found is None and before is None:
             continue
-        if found is None or found != chained(before or b"", *members):
+        if found is None or members[1] is None or found != chained(before or b"", *members):
             yield f"act {members[0]} is not what was recorded, or one before it is missing"
             break
         before = found

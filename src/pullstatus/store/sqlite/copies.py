@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import apsw
+import msgspec
 
 from pullstatus.errors import StoreRefused
 from pullstatus.store.sqlite import acts, pairing, schema
@@ -16,7 +17,7 @@ from pullstatus.store.sqlite.audit import audit
 from pullstatus.store.sqlite.connection import open_reader, open_writer
 from pullstatus.store.sqlite.location import Location
 from pullstatus.store.sqlite.place import check_no_log, check_place
-from pullstatus.store.values import Progress
+from pullstatus.store.values import Act, Progress
 
 COPY_PAGES = 1024  # 8 MiB between two reports of progress
 
@@ -86,9 +87,7 @@ def backup_on(files: Files, source: Path, target: Path, progress: Progress) -> N
         _check_sound(files, part)
 
 
-def restore(
-    backup_file: Path, target: Location, *, at_ms: int, actor: str, progress: Progress
-) -> int:
+def restore(backup_file: Path, target: Location, *, act: Act, progress: Progress) -> int:
     """Make a new store out of a backup and begin a new epoch; returns its number.
 
     Raises:
@@ -100,11 +99,11 @@ def restore(
     check_place(path, any_file_system=target.any_file_system)
     check_no_log(path)
     with _alone(path):
-        return restore_on(Files(), backup_file, path, at_ms=at_ms, actor=actor, progress=progress)
+        return restore_on(Files(), backup_file, path, act=act, progress=progress)
 
 
 def restore_on(
-    files: Files, backup_file: Path, target: Path, *, at_ms: int, actor: str, progress: Progress
+    files: Files, backup_file: Path, target: Path, *, act: Act, progress: Progress
 ) -> int:
     """As `restore`, on any file system, whose fitness is not asked."""
     with _new_file(files, target) as part:
@@ -112,25 +111,18 @@ def restore_on(
         connection = open_writer(part, vfs=files.vfs)  # brings an older format up to date
         try:
             _check_sound(files, part)
-            epoch = _begin_epoch(connection, at_ms, actor)
+            epoch = _begin_epoch(connection, act)
         finally:
             connection.close()
     return epoch
 
 
-def _begin_epoch(connection: apsw.Connection, at_ms: int, actor: str) -> int:
+def _begin_epoch(connection: apsw.Connection, act: Act) -> int:
     with connection:
-        connection.execute("INSERT INTO epoch (began_ms) VALUES (?)", (at_ms,))
+        connection.execute("INSERT INTO epoch (began_ms) VALUES (?)", (act.at_ms,))
         epoch = connection.last_insert_rowid()
-        act_id = acts.record(
-            connection,
-            ticket=None,
-            at_ms=at_ms,
-            actor=actor,
-            action="restore",
-            reason="",
-            detail=f'{{"epoch":{epoch}}}',
-        )
+        detail = f'{{"epoch":{epoch}}}'
+        act_id = acts.record(connection, msgspec.structs.replace(act, detail=detail))
         connection.execute(
             "INSERT INTO again SELECT (id << ?1) + cursor + 1, tail - cursor, cursor + 1, ?2"
             " FROM mailbox WHERE tail > cursor",

@@ -31,9 +31,11 @@ from pullstatus.store.sqlite.reading import Readers
 from pullstatus.store.sqlite.readonly import ReadOnlyChannel, can_only_be_read
 from pullstatus.store.sqlite.states import slot
 from pullstatus.store.values import (
+    NO_TICKET,
+    Act,
+    ActRow,
     Again,
     Append,
-    AuditRow,
     Backlog,
     Change,
     Discard,
@@ -115,8 +117,7 @@ class SqliteStore:
 
     async def append(self, operation: Append) -> int:
         """See `Store.append`. Refused while there is hardly room for what pulls need."""
-        if not self._writer.report.room:
-            raise StoreFull("the disk is nearly full; free some space and try again")
+        self._check_room()
         return await self._writer.submit(operation)
 
     async def pull(self, operation: Pull) -> Page:
@@ -136,13 +137,23 @@ class SqliteStore:
             return EMPTY
         return await self._writer.submit(operation)
 
-    async def change(self, name: str, value: bytes | None, *, expected: bytes | None) -> bool:
+    async def change(
+        self,
+        name: str,
+        value: bytes | None,
+        *,
+        expected: bytes | None,
+        act: Act | None = None,
+        ticket: bytes = NO_TICKET,
+    ) -> bool:
         """See `Store.change`."""
-        return await self.change_all([Change(name, value, expected)])
+        return await self.change_all([Change(name, value, expected)], act=act, ticket=ticket)
 
-    async def change_all(self, changes: Sequence[Change]) -> bool:
+    async def change_all(
+        self, changes: Sequence[Change], *, act: Act | None = None, ticket: bytes = NO_TICKET
+    ) -> bool:
         """See `Store.change_all`."""
-        return await self._writer.submit(Changes(tuple(changes)))
+        return await self._writer.submit(Changes(tuple(changes), act, ticket))
 
     async def mark(self, times: Mapping[str, int]) -> None:
         """See `Store.mark`. Works in small commits, with pauses for everyone else's."""
@@ -153,7 +164,8 @@ class SqliteStore:
             await self._writer.submit(Mark(tuple(pairs[start : start + STEP_COUNT])))
 
     async def redeliver(self, operation: Redeliver) -> int:
-        """See `Store.redeliver`."""
+        """See `Store.redeliver`. Refused as `append` is: copies need room, too."""
+        self._check_room()
         return await self._writer.submit(operation)
 
     async def discard(self, operation: Discard) -> int:
@@ -256,9 +268,23 @@ class SqliteStore:
                 yield row
             first = rows[-1].first_seq + 1
 
-    async def audit_rows(self) -> Sequence[AuditRow]:
-        """See `Store.audit_rows`."""
-        return await self._readers.ask(reading.audit_rows)
+    async def acts(self, *, newest_first: bool = False) -> AsyncIterator[ActRow]:
+        """See `Store.acts`."""
+        first, last = 1, schema.ACT_ID_MAX
+        while True:
+            rows = await self._readers.ask(
+                lambda connection, first=first, last=last: reading.acts(  # type: ignore[misc]
+                    connection, first, last, READ_ROWS, backwards=newest_first
+                )
+            )
+            if not rows:
+                return
+            for row in rows:
+                yield row
+            if newest_first:
+                last = rows[-1].act_id - 1
+            else:
+                first = rows[-1].act_id + 1
 
     async def settings(self, since: int = 0) -> AsyncIterator[Setting]:
         """See `Store.settings`. There is one writer, so revisions become visible in their order."""
@@ -294,6 +320,10 @@ class SqliteStore:
             report.room,
             self._writer.commits,
         )
+
+    def _check_room(self) -> None:
+        if not self._writer.report.room:
+            raise StoreFull("the disk is nearly full; free some space and try again")
 
     async def close(self) -> None:
         """See `Store.close`."""

@@ -18,8 +18,9 @@ from pullstatus.store.sqlite.connection import open_reader
 from pullstatus.store.sqlite.log import translated
 from pullstatus.store.values import (
     NO_TICKET,
+    Act,
+    ActRow,
     Again,
-    AuditRow,
     Backlog,
     JournalRow,
     Mailbox,
@@ -181,8 +182,8 @@ def again(connection: apsw.Connection, mailbox: Mailbox, first: int, rows_max: i
     if start is None:
         return []
     return [
-        Again(key & schema.SEQ_MASK, count, source_seq, audit_id)
-        for key, count, source_seq, audit_id in connection.execute(
+        Again(key & schema.SEQ_MASK, count, source_seq, act_id)
+        for key, count, source_seq, act_id in connection.execute(
             "SELECT key, count, source_seq, act_id FROM again WHERE key BETWEEN ? AND ?"
             " ORDER BY key LIMIT ?",
             (start | first, start | schema.SEQ_MASK, rows_max),
@@ -190,12 +191,19 @@ def again(connection: apsw.Connection, mailbox: Mailbox, first: int, rows_max: i
     ]
 
 
-def audit_rows(connection: apsw.Connection) -> list[AuditRow]:
-    """The operators' acts."""
+_ACTS = "SELECT id, actor, action, reason, detail, at_ms, ticket FROM act"
+
+
+def acts(
+    connection: apsw.Connection, first: int, last: int, rows_max: int, *, backwards: bool
+) -> list[ActRow]:
+    """A step of the acts numbered from `first` to `last`."""
+    order = "DESC" if backwards else ""
     return [
-        AuditRow(*row)
-        for row in connection.execute(
-            "SELECT id, at_ms, actor, action, reason, detail FROM act ORDER BY id"
+        ActRow(act_id, Act(actor, action, reason, detail, at_ms, ticket or NO_TICKET))
+        for act_id, actor, action, reason, detail, at_ms, ticket in connection.execute(
+            f"{_ACTS} WHERE id BETWEEN ? AND ? ORDER BY id {order} LIMIT ?",
+            (first, last, rows_max),
         )
     ]
 
@@ -215,9 +223,9 @@ def due_for_purge(connection: apsw.Connection, left_before_ms: int) -> list[Mail
 def settings(connection: apsw.Connection, since: int, rows_max: int) -> Sequence[Setting]:
     """A step of the settings written after a revision."""
     return [
-        Setting(name, value, revision)
-        for name, value, revision in connection.execute(
-            "SELECT name, value, revision FROM setting WHERE revision > ?"
+        Setting(name, value, revision, ticket or NO_TICKET)
+        for name, value, revision, ticket in connection.execute(
+            "SELECT name, value, revision, ticket FROM setting WHERE revision > ?"
             " ORDER BY revision LIMIT ?",
             (since, rows_max),
         )
@@ -227,7 +235,8 @@ def settings(connection: apsw.Connection, since: int, rows_max: int) -> Sequence
 def setting(connection: apsw.Connection, name: str) -> Setting | None:
     """One setting."""
     row = connection.execute(
-        "SELECT name, value, revision FROM setting WHERE name = ?", (name,)
+        "SELECT name, value, revision, coalesce(ticket, ?) FROM setting WHERE name = ?",
+        (NO_TICKET, name),
     ).fetchone()
     return None if row is None else Setting(*row)
 

@@ -29,6 +29,7 @@ PAGE_BYTES = 8192  # measured: 4096 and 32768 append a fifth to a half slower, 1
 FORMAT_MASK = 0xFF  # of user_version; `pairing` has the rest
 SEQ_BITS = 40
 SEQ_MASK = (1 << SEQ_BITS) - 1
+ACT_ID_MAX = (1 << 63) - 1
 
 _V1 = """
 CREATE TABLE mailbox (
@@ -197,7 +198,7 @@ ALTER TABLE quarantine ADD COLUMN tickets BLOB;
 -- What operators did, each row chained to the one before by its hash.
 CREATE TABLE act (
     id          INTEGER PRIMARY KEY,
-    ticket      BLOB UNIQUE,            -- by which whoever did it goes on with it
+    ticket      BLOB UNIQUE,            -- by which the operations of one act know it
     at_ms       INTEGER NOT NULL,
     actor       TEXT NOT NULL,
     action      TEXT NOT NULL,
@@ -208,6 +209,7 @@ CREATE TABLE act (
 INSERT INTO act SELECT id, NULL, at_ms, actor, action, reason, detail, NULL FROM audit;
 DROP TABLE audit;
 ALTER TABLE again RENAME COLUMN audit_id TO act_id;
+CREATE INDEX again_by_act ON again (act_id, key >> 40, source_seq);
 
 -- Consumers that acknowledge what they were handed: not in use yet.
 ALTER TABLE journal ADD COLUMN reader   TEXT;       -- who was handed it, by the name it gave

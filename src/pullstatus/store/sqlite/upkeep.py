@@ -8,7 +8,7 @@ from pullstatus.store.sqlite import acts, schema
 from pullstatus.store.sqlite.head import Head
 from pullstatus.store.sqlite.states import State
 from pullstatus.store.sqlite.transaction import Transaction
-from pullstatus.store.values import NO_TICKET, Discard, Redeliver
+from pullstatus.store.values import Discard, Redeliver
 
 COPY_COUNT = 100
 
@@ -25,10 +25,12 @@ def change(transaction: Transaction, operation: Changes) -> bool:
     for each in operation.changes:
         connection.execute(
             "INSERT OR REPLACE INTO setting"
-            " SELECT ?, ?, coalesce(max(revision), 0) + 1, NULL FROM setting",
-            (each.name, each.value),
+            " SELECT ?, ?, coalesce(max(revision), 0) + 1, ? FROM setting",
+            (each.name, each.value, operation.ticket),
         )
         transaction.conditions.written(each.name)
+    if operation.act is not None:
+        acts.record(connection, operation.act)
     return True
 
 
@@ -104,6 +106,8 @@ def discard(transaction: Transaction, operation: Discard) -> int | SettingChange
         return 0
     transaction.leave(state, count, operation.outcome, operation.at_ms, operation.ticket)
     state.read_from = state.cursor + 1
+    if operation.act is not None:
+        acts.record(transaction.connection, operation.act)
     return count
 
 
@@ -141,12 +145,14 @@ def purge(transaction: Transaction, operation: Purge) -> int:
 def redeliver(
     transaction: Transaction, operation: Redeliver
 ) -> int | InvalidSetting | SettingChanged:
-    """Append marked copies; answered how many."""
-    refusal = transaction.conditions.refuses(*operation.while_set)
+    """Append marked copies of what this act has not copied yet; answered how many."""
+    refusal = transaction.conditions.refuses(operation.while_set)
     if refusal is not None:
         return refusal
-    states = [transaction.states.draft(mailbox) for mailbox, _, _ in operation.ranges]
-    for state, (mailbox, first_seq, count) in zip(states, operation.ranges, strict=True):
+    mailbox = operation.mailbox
+    state = transaction.states.draft(mailbox)
+    due = _not_copied(transaction, state, operation)
+    for first_seq, count in due:
         if state is None or first_seq <= state.purged or first_seq + count - 1 > state.cursor:
             return InvalidSetting(
                 f"entries of {mailbox} to be redelivered are no longer, or not yet, handed out"
@@ -156,21 +162,56 @@ def redeliver(
                 f"some of the entries {first_seq} to {first_seq + count - 1} of {mailbox} are"
                 " damaged; redeliver those before and behind them"
             )
-    act_id = acts.record(
-        transaction.connection,
-        ticket=None,
-        at_ms=operation.at_ms,
-        actor=operation.actor,
-        action="redeliver",
-        reason=operation.reason,
-        detail=operation.detail,
-    )
-    copied = 0
-    for state, (_, first_seq, count) in zip(states, operation.ranges, strict=True):
-        assert state is not None
-        _copy(transaction, state, first_seq, count, operation.at_ms, act_id)
-        copied += count
-    return copied
+    if state is None or not due:
+        return 0
+    act_id = acts.record(transaction.connection, operation.act)
+    for first_seq, count in due:
+        _copy(transaction, state, first_seq, count, operation, act_id)
+    return sum(count for _, count in due)
+
+
+def _not_copied(
+    transaction: Transaction, state: State | None, operation: Redeliver
+) -> list[tuple[int, int]]:
+    """The ranges of a step without what its act has copied, and without what stands in two."""
+    copied = _copied(transaction, state, operation)
+    due: list[tuple[int, int]] = []
+    for first_seq, count in operation.ranges:
+        follows = False
+        for seq in range(first_seq, first_seq + count):
+            if seq in copied:
+                follows = False
+            elif follows:
+                due[-1] = (due[-1][0], due[-1][1] + 1)
+            else:
+                due.append((seq, 1))
+                follows = True
+            copied.add(seq)
+    return due
+
+
+def _copied(transaction: Transaction, state: State | None, operation: Redeliver) -> set[int]:
+    """What the act has copied already, between the first and the last that is asked for."""
+    act_id = acts.number(transaction.connection, operation.act)
+    if state is None or act_id is None or not operation.ranges:
+        return set()
+    first = min(first_seq for first_seq, _ in operation.ranges)
+    last = max(first_seq + count - 1 for first_seq, count in operation.ranges)
+    return {
+        seq
+        for source_seq, count in transaction.connection.execute(
+            _COPIED, (act_id, state.key >> schema.SEQ_BITS, first, last)
+        )
+        for seq in range(max(source_seq, first), min(source_seq + count - 1, last) + 1)
+    }
+
+
+# Of one act no two ranges overlap, so at most one that begins before reaches into those asked for.
+_COPIED = (
+    "SELECT source_seq, count FROM again WHERE act_id = ?1 AND key >> 40 = ?2 AND source_seq"
+    " BETWEEN coalesce((SELECT max(source_seq) FROM again WHERE act_id = ?1 AND key >> 40 = ?2"
+    " AND source_seq < ?3), ?3) AND ?4"
+)
 
 
 def _readable(transaction: Transaction, state: State, first_seq: int, count: int) -> bool:
@@ -186,7 +227,12 @@ def _readable(transaction: Transaction, state: State, first_seq: int, count: int
 
 
 def _copy(
-    transaction: Transaction, state: State, first_seq: int, count: int, at_ms: int, act_id: int
+    transaction: Transaction,
+    state: State,
+    first_seq: int,
+    count: int,
+    operation: Redeliver,
+    act_id: int,
 ) -> None:
     connection = transaction.connection
     read_from = transaction.states.chunk_at(state.key, first_seq)
@@ -198,5 +244,5 @@ def _copy(
     left = count
     while left:
         entries = head.take_each(min(left, COPY_COUNT))
-        transaction.pack(state, entries, at_ms, [NO_TICKET] * len(entries))
+        transaction.pack(state, entries, operation.at_ms, [operation.ticket] * len(entries))
         left -= len(entries)

@@ -1,0 +1,122 @@
+"""`pullstatus acts ...`: what operators did, on record for good."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+
+import click
+import msgspec
+
+from pullstatus.cli.lazy import Group
+from pullstatus.cli.output import json_option, moment, print_rows
+from pullstatus.cli.periods import period_options
+from pullstatus.cli.session import plainly, store_option, with_store
+from pullstatus.store import ActRow, Store
+
+
+class _Concerned(msgspec.Struct):
+    """The applications that an act's detail names."""
+
+    sdkappid: int | None = None
+    sdkappids: list[int] = []
+    mailboxes: list[str] = []
+
+
+@click.group("acts", cls=Group)
+def acts_group() -> None:
+    """What operators did: who, when, to what, and why."""
+
+
+@acts_group.command("list")
+@click.option("--sdkappid", type=int, help="Only what was done to this application.")
+@click.option("--actor", help="Only what was done by this login.")
+@period_options
+@click.option(
+    "--limit", type=click.IntRange(1), default=50, show_default=True, help="How many at most."
+)
+@json_option
+@store_option
+@plainly
+def list_acts(
+    sdkappid: int | None,
+    actor: str | None,
+    from_ms: int | None,
+    to_ms: int | None,
+    limit: int,
+    as_json: bool,
+    store_url: str,
+) -> None:
+    """List what was made, changed, removed, redelivered and restored, newest first.
+
+    No key, secret, telephone number or text of a record is in it, but for what somebody wrote as a
+    reason. Each row is chained to the one before; `audit` proves that none was changed since.
+    """
+
+    def wanted(row: ActRow) -> bool:
+        return (
+            (sdkappid is None or _concerns(row, sdkappid))
+            and (actor is None or row.act.actor == actor)
+            and (from_ms is None or row.act.at_ms >= from_ms)
+            and (to_ms is None or row.act.at_ms < to_ms)
+        )
+
+    async def read(store: Store) -> list[ActRow]:
+        found: list[ActRow] = []
+        async for row in store.acts(newest_first=True):
+            if wanted(row):
+                found.append(row)
+            if len(found) > limit:
+                break
+        return found
+
+    found = with_store(store_url, read)
+    told = _told if sys.stdout.isatty() and not as_json else _raw
+    print_rows(
+        [_shown(row, told) for row in found[:limit]],
+        as_json=as_json,
+        columns=["act", "at", "action", "detail", "actor", "reason"],
+        empty="Nobody did anything yet, or nothing that matches.",
+        wraps="reason",
+    )
+    if len(found) > limit:
+        click.echo(f"Only the newest {limit} are shown; --limit shows more.", err=True)
+
+
+def _concerns(row: ActRow, sdkappid: int) -> bool:
+    named = msgspec.json.decode(row.act.detail, type=_Concerned)
+    return (
+        sdkappid == named.sdkappid
+        or sdkappid in named.sdkappids
+        or any(mailbox.startswith(f"{sdkappid}/") for mailbox in named.mailboxes)
+    )
+
+
+def _shown(row: ActRow, told: Callable[[str], object]) -> dict[str, object]:
+    act = row.act
+    return {
+        "act": row.act_id,
+        "at": moment(act.at_ms),
+        "actor": act.actor,
+        "action": act.action,
+        "reason": act.reason,
+        "detail": told(act.detail),
+    }
+
+
+def _raw(detail: str) -> msgspec.Raw:
+    return msgspec.Raw(detail.encode())
+
+
+def _told(detail: str) -> str:
+    """What an act was done to, for a cell of a table."""
+    members: dict[str, object] = msgspec.json.decode(detail)
+    return ", ".join(f"{name} {_value(value)}" for name, value in members.items())
+
+
+def _value(value: object) -> str:
+    if isinstance(value, list):
+        return " ".join(map(str, value))
+    if isinstance(value, bool):
+        return "on" if value else "off"
+    return "-" if value is None else str(value)
