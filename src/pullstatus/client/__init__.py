@@ -5,6 +5,7 @@
     pages      a page, and a batch that somebody has to acknowledge
     reading    an answer -> a page or an error. Pure
     keys       the next page of each caller, and the key that stands for it until it has come
+    outage     how long a page that can't be had is waited for, and who is told
     flow       when to ask, to wait, to ask again: generators without input or output
     exchange   what a flow asks of its driver
     drivers    the two clients over httpx; they decide nothing

@@ -61,7 +61,7 @@ def _headers(headers: httpx.Headers) -> dict[str, str]:
 
 def _unanswered(error: Exception) -> Unanswered:
     """Whatever was raised; unless it is known to come before a request, some of it may be sent."""
-    reason = str(error) or type(error).__name__
+    reason = str(error).rstrip(".") or type(error).__name__  # it goes on in our sentence
     if not isinstance(error, httpx.TransportError | httpx.DecodingError):
         reason = f"{type(error).__name__}: {error}"  # unforeseen: its text may say too little
     return Unanswered(

@@ -541,6 +541,14 @@ def test_retry_after_is_obeyed_within_reason(client: Hands) -> None:
     assert client.pauses[2] <= 2
 
 
+def test_words_of_the_library_go_on_in_ours(client: Hands) -> None:
+    client.over(httpx.RemoteProtocolError("Server disconnected."), keyed=False)
+    with pytest.raises(
+        AnswerLost, match="no whole answer: Server disconnected: a page may be lost"
+    ):
+        client.pull()
+
+
 def test_gateway_failure_says_so(client: Hands) -> None:
     client.over(httpx.Response(502))
     with pytest.raises(GatewayFailed, match="HTTP 502"):
