@@ -27,7 +27,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -40,7 +40,7 @@ from pullstatus.cli import main
 from pullstatus.records import Kind
 from pullstatus.server.serve import ServeOptions, Server
 from pullstatus.wire.v5.pull import PULL_PATH, pull_request
-from pullstatus.wire.v5.signature import sign
+from pullstatus.wire.v5.signature import fitting, sign
 
 STATUS, REPLY = Kind.DELIVERY_STATUS, Kind.REPLY
 ROOT = Path(__file__).parents[1]
@@ -55,6 +55,12 @@ PATIENCE_S = 60.0  # how long a test waits for what must come: far longer than a
 Record = dict[str, Any]
 Headers = list[tuple[str, str]]
 T = TypeVar("T")
+
+
+def verify(sig: str, appkeys: Iterable[str], random: str, time: str | int) -> bool:
+    """Whether a v5 signature fits any of the appkeys."""
+    return fitting(sig, appkeys, random, time) is not None
+
 
 _randoms = itertools.count(100_000)
 

@@ -321,7 +321,7 @@ async def test_a_keyed_pull_that_found_nothing_leaves_no_trace(store: Store) -> 
 async def test_a_key_for_another_pull_is_refused(
     store: Store, mailbox: Mailbox, count_max: int
 ) -> None:
-    """With another type or max the key is a mistake; the refusal takes nothing."""
+    """With another mailbox or count the key is a mistake; the refusal takes nothing."""
     for box in (STATUSES, REPLIES):
         await store.append(append(box, records(5)))
     first = await store.pull(pull(STATUSES, 2, key="k"))

@@ -14,16 +14,15 @@ what was written.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from datetime import UTC, datetime, timedelta, timezone
+from datetime import UTC, datetime
 from typing import Any, ClassVar, Final, Self, TypeAlias
 
 import msgspec
 
-from pullstatus.records import MEMBERS, Kind
+from pullstatus.records import MEMBERS, UTC8, Kind
 
-__all__ = ["UTC8", "DeliveryStatus", "Record", "Reply", "read_record"]
+__all__ = ["DeliveryStatus", "Record", "Reply", "read_record"]
 
-UTC8: Final = timezone(timedelta(hours=8), "UTC+08:00")
 """The zone of `user_receive_time`: fixed, without summer time."""
 
 

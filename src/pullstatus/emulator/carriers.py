@@ -12,12 +12,12 @@ from __future__ import annotations
 import random
 import string
 from collections.abc import Sequence
-from datetime import datetime, timedelta, timezone
+from datetime import datetime
 from typing import Final
 
 import msgspec
 
-from pullstatus.records import DeliveryStatus, Reply
+from pullstatus.records import UTC8, DeliveryStatus, Reply
 
 __all__ = [
     "DELIVERED",
@@ -31,7 +31,6 @@ __all__ = [
     "make_status",
 ]
 
-UTC8: Final = timezone(timedelta(hours=8))
 DELIVERED: Final = "DELIVRD"
 
 # Group -> what it means, and its codes. One code has a blank, so they are split at commas.

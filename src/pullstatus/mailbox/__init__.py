@@ -98,7 +98,7 @@ async def pull(
         ticket: what the store knows this by; see `store.Tickets`.
 
     Raises:
-        KeyReused: the key came before with another type or max.
+        KeyReused: the key came before with another mailbox or `count_max`.
         SettingChanged: the application is no longer as `live` knows it; nothing happened.
         ReplayRefused: the application is strict, and this came before.
         StoreUnavailable: nothing happened; trying again can help.

@@ -25,7 +25,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from datetime import datetime, timedelta, timezone
+from datetime import datetime, timedelta
 from typing import Final, TypeAlias
 
 import msgspec
@@ -33,7 +33,7 @@ import msgspec
 from pullstatus import limits
 from pullstatus.errors import InvalidBody
 from pullstatus.json import check_json, integer, mend_text
-from pullstatus.records import Kind
+from pullstatus.records import UTC8, Kind
 
 __all__ = ["Repaired", "repair"]
 
@@ -211,7 +211,6 @@ _FILLED: Final = frozenset({"user_receive_time", "errmsg", "description", "sign"
 
 # --- times ----------------------------------------------------------------------------------------
 
-_UTC8: Final = timezone(timedelta(hours=8))
 _UNIX_START: Final = datetime(1970, 1, 1, 8)  # noqa: DTZ001 - in UTC+8, as all here that has no zone
 _WIRE_SHAPE: Final = "%Y-%m-%d %H:%M:%S"
 _NUMBER: Final = re.compile(r"([0-9]{1,19})(?:\.[0-9]*)?")
@@ -247,7 +246,7 @@ def _read_date(text: str, shape: str | None = None) -> int | None:
     try:
         date = datetime.strptime(text, shape) if shape else datetime.fromisoformat(text)  # noqa: DTZ007
         if date.tzinfo is not None:
-            date = date.astimezone(_UTC8).replace(tzinfo=None)
+            date = date.astimezone(UTC8).replace(tzinfo=None)
     except (ValueError, OverflowError):
         return None
     return (date - _UNIX_START) // timedelta(seconds=1)

@@ -26,6 +26,7 @@ from pullstatus.records.codec import (
 )
 from pullstatus.records.values import (
     MEMBERS,
+    UTC8,
     DeliveryStatus,
     Extra,
     Kind,
@@ -37,6 +38,7 @@ from pullstatus.records.values import (
 
 __all__ = [
     "MEMBERS",
+    "UTC8",
     "DeliveryStatus",
     "Extra",
     "Kind",

@@ -13,7 +13,7 @@ import enum
 import functools
 import re
 from collections.abc import Callable
-from datetime import datetime, timedelta
+from datetime import datetime, timedelta, timezone
 from typing import Annotated, Any, Final, Literal, TypeAlias, get_type_hints
 
 import msgspec
@@ -24,6 +24,7 @@ from pullstatus.errors import InvalidRecord
 
 __all__ = [
     "MEMBERS",
+    "UTC8",
     "DeliveryStatus",
     "Extra",
     "Kind",
@@ -68,6 +69,9 @@ _REPLY_TIME_S_MAX: Final = limits.REPLY_TIME_S_MAX
 _REPORT_STATUSES: Final = ("SUCCESS", "FAIL")
 _parse_time: Final = datetime.fromisoformat
 _TIME_SHAPE: Final = re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d", re.ASCII)
+UTC8: Final = timezone(timedelta(hours=8))
+"""The wire's zone, which knows no summer time."""
+
 _UNIX_START_UTC8: Final = _parse_time("1970-01-01 08:00:00")
 _SECOND: Final = timedelta(seconds=1)
 

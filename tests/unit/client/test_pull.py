@@ -33,7 +33,7 @@ from pullstatus import (
 )
 from pullstatus.client.errors import BatchRefused
 from pullstatus.wire.v5.codes import Result
-from pullstatus.wire.v5.signature import verify
+from tests.harness import verify
 from tests.unit.client.conftest import APPKEY, BASE_URL, NOW_S, SDKAPPID, Hands, page, refusal
 
 Failure = Exception | httpx.Response

@@ -13,7 +13,7 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
-from pullstatus.emulator.carriers import UTC8
+from pullstatus.records import UTC8
 
 Record = Mapping[str, object]
 

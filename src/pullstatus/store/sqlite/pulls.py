@@ -102,7 +102,7 @@ def _repeated(
         if at_ms < old_ms or first_seq <= _keyed_after(operation, state):
             continue
         if state.mailbox != operation.mailbox or count_max != operation.count_max:
-            return KeyReused("this Idempotency-Key came before with another type or max")
+            return KeyReused("this key came before with another mailbox or another count")
         if first_seq + count != _next_first(transaction, state, key):
             return StoreUnavailable(_PAGE_DAMAGED)
         read_from = transaction.states.chunk_at(state.key, first_seq)

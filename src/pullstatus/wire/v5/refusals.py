@@ -42,6 +42,11 @@ RESULTS: Final[dict[type[PullstatusError], Result]] = {
 }
 """The order is that of the checks. A class that is not here is answered as the one above it."""
 
+_TEXTS: Final[dict[type[PullstatusError], str]] = {
+    KeyReused: "this Idempotency-Key came before with another type or max",
+}
+"""Where an error's own text is not in this face's words."""
+
 ANSWERED: Final[tuple[type[PullstatusError], ...]] = (Refused, *RESULTS)
 """What `refusal` takes, for an `except`."""
 
@@ -51,4 +56,4 @@ def refusal(error: PullstatusError) -> Refused:
     if isinstance(error, Refused):
         return error
     result = next(RESULTS[kind] for kind in type(error).__mro__ if kind in RESULTS)
-    return Refused(result, str(error))
+    return Refused(result, _TEXTS.get(type(error)) or str(error))

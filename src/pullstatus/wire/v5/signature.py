@@ -3,7 +3,7 @@
     sig = hex(sha256("appkey=" + APPKEY + "&random=" + RANDOM + "&time=" + TIME))
 
 Two things follow from its shape. TIME ends the text, so whoever lets anything but digits pass as a
-time invites hash length extension (`wire.request` doesn't). And the rest of the body is not signed.
+time invites hash length extension (`read_time` doesn't). And the rest of the body is not signed.
 
 Source: Tencent Cloud SMS, "Pull SMS Status" (382/5810); its worked example is a test.
 """
@@ -15,7 +15,7 @@ from collections.abc import Iterable
 from hashlib import sha256
 from typing import Final
 
-__all__ = ["fitting", "sign", "verify"]
+__all__ = ["fitting", "sign"]
 
 _DUMMY_APPKEYS: Final = ("0" * 32,)
 
@@ -29,11 +29,6 @@ def sign(appkey: str, random: str, time: str | int) -> str:
         time: the body's `time`; as text, exactly its digits.
     """
     return sha256(_signed_text(appkey, random, time)).hexdigest()
-
-
-def verify(sig: str, appkeys: Iterable[str], random: str, time: str | int) -> bool:
-    """Tell whether `sig`, in hex of either case, fits any of the appkeys."""
-    return fitting(sig, appkeys, random, time) is not None
 
 
 def fitting(sig: str, appkeys: Iterable[str], random: str, time: str | int) -> int | None:

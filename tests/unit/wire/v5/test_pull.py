@@ -16,8 +16,8 @@ from pullstatus.errors import Refused
 from pullstatus.records import Kind
 from pullstatus.wire.v5 import pull, signed
 from pullstatus.wire.v5.pull import PULL_PATH, PullRequest, parse_pull, pull_request, read_proof
-from pullstatus.wire.v5.signature import verify
 from pullstatus.wire.v5.signed import UNKNOWN_SDKAPPID, check_time
+from tests.harness import verify
 
 APPKEY = "5f03a35d00ee52a21327ab048186a2c4"
 TIME = 1457336869

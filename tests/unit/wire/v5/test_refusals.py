@@ -38,7 +38,6 @@ from pullstatus.wire.v5.refusals import RESULTS, refusal
         (PullNotPermitted, 1006),
         (TooFrequent, 60007),
         (InvalidSetting, 1004),
-        (KeyReused, 1004),
         (ReplayRefused, 1001),
         (StoreUnavailable, 1007),
         (StoreFull, 1007),
@@ -49,6 +48,12 @@ def test_an_error_is_answered_with_its_result_and_text(
 ) -> None:
     answered = refusal(error("do this"))
     assert (answered.result, answered.errmsg) == (result, "do this")
+
+
+def test_a_key_that_is_reused_is_answered_in_the_words_of_this_face() -> None:
+    answered = refusal(KeyReused("with another mailbox"))
+    text = "this Idempotency-Key came before with another type or max"
+    assert (answered.result, answered.errmsg) == (1004, text)
 
 
 def test_a_refusal_says_itself_how_it_is_answered() -> None:
