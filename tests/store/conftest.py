@@ -19,7 +19,7 @@ def anyio_backend() -> str:
 @pytest.fixture(params=ENGINES)
 def url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
     """Where a new, empty store is."""
-    with ENGINES[request.param](tmp_path) as url:
+    with ENGINES[request.param].place(tmp_path) as url:
         yield url
 
 

@@ -5,6 +5,7 @@ import functools
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
+from typing import NamedTuple
 
 # From an empty folder to the URL of a new, empty store, which lives as long as the context.
 Place = Callable[[Path], AbstractContextManager[str]]
@@ -20,7 +21,19 @@ def sqlite(folder: Path, commits: str) -> Iterator[str]:
     yield sqlite_url(folder / "store.db", commits)
 
 
-ENGINES: dict[str, Place] = {
-    "sqlite-thread": functools.partial(sqlite, commits="thread"),
-    "sqlite-process": functools.partial(sqlite, commits="process"),
+class Tested(NamedTuple):
+    """An engine.
+
+    Attributes:
+        place: makes a store of it.
+        share: of the model's examples that it is run with; less where opening takes long.
+    """
+
+    place: Place
+    share: float = 1.0
+
+
+ENGINES: dict[str, Tested] = {
+    "sqlite-thread": Tested(functools.partial(sqlite, commits="thread")),
+    "sqlite-process": Tested(functools.partial(sqlite, commits="process"), share=0.06),
 }

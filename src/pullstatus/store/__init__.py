@@ -92,12 +92,19 @@ __all__ = [
 class Store(Protocol):
     """An engine. Every verb is atomic; what a verb that writes returns is durable.
 
+    The atomic domain: everything of one sdkappid, its setting included, may share an atomic step;
+    so may settings among each other; nothing else does. So an engine may keep each application
+    elsewhere. A store may have many doors, in many processes and on many machines, and what was
+    returned through one is there through every other: nothing is answered from memory that another
+    door could have made wrong.
+
     Any verb may raise `StoreUnavailable`: nothing happened, trying again can help. Every verb that
-    writes (`append`, `pull`, `redeliver`, `discard`, `purge`, `forget`, `change`) may raise
-    `OutcomeUnknown`: its last commit may or may not have happened, and the caller must not answer
-    either way. Whether the store goes on after an error is told by `on_failure` of `open_store`
-    alone: once that was called, the store takes no more work. A verb whose operation carries
-    `while_set` raises `SettingChanged`, and leaves no trace, when that does not hold in its commit.
+    writes (`append`, `pull`, `redeliver`, `discard`, `purge`, `forget`, `change`, `change_all`,
+    `mark`) may raise `OutcomeUnknown`: its last commit may or may not have happened, and the caller
+    must not answer either way. Whether the store goes on after an error is told by `on_failure` of
+    `open_store` alone: once that was called, the store takes no more work. A verb whose operation
+    carries `while_set` raises `SettingChanged`, and leaves no trace, when that does not hold in its
+    commit.
 
     Attributes:
         created: whether opening it has made the store.
