@@ -57,6 +57,9 @@ SAMPLES: dict[Kind, dict[bytes, bytes]] = {
         b"extend": b'"01"',
     },
 }
+for kind, sample in SAMPLES.items():  # a member that comes later is like any other
+    for member in MEMBERS[kind]:
+        sample.setdefault(member.name.encode(), b'"text"' if member.type is str else b"1")
 PULL = {b"sig": b'"%064d"' % 7, b"time": b"1457336869", b"type": b"0", b"max": b"10"}
 QUERY = b"sdkappid=1400006666&random=7226249334"
 TYPES: dict[Kind, type[DeliveryStatus | Reply]] = {
