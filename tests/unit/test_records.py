@@ -685,8 +685,9 @@ def test_decode_gives_back_what_encode_took(record: Record, members: dict[str, o
     assert plain.isascii()
     assert decode(plain, kind) == (record, None)
     expected = msgspec.structs.asdict(record)
-    if expected.get("ext") == "":
-        del expected["ext"]
+    for member in MEMBERS[kind]:
+        if member.omitted and not expected[member.name]:
+            del expected[member.name]
     assert json.loads(plain) == expected
     # Any way of writing the same JSON leads to the same entry.
     for ensure_ascii in (True, False):
