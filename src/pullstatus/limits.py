@@ -107,6 +107,22 @@ a clock that is set back."""
 PULL_KEY_S: Final = 24 * 3600
 """Seconds during which a keyed pull is answered again with the same batch."""
 
+PARKED_ITEMS_MAX: Final = 10_000
+"""Parked items of one application: a hundred pushes in which nothing can be read. The oldest leave
+for more."""
+
+PARKED_BYTES_MAX: Final = 64 * 1024 * 1024
+"""Their bytes as stored, four for three that came. One item is at most a body, which is kept whole:
+what is cut could not be read any more after a mend."""
+
+PARKED_DAYS: Final = 30
+"""Days after which a parked item leaves: time for a mend to be made and brought out, and no longer,
+since nobody has looked whose data it holds."""
+
+CALLBACK_ANSWER_S: Final = 5
+"""Seconds from the whole body of a callback to its answer, whatever the store does: the most
+impatient sender waits 15 for all of it."""
+
 # --- retention ------------------------------------------------------------------------------------
 
 HANDED_OUT_RETENTION_DAYS: Final = 7

@@ -11,10 +11,9 @@ from dataclasses import dataclass, field
 
 import apsw
 
-from pullstatus.records import Kind
 from pullstatus.store.sqlite import chunk, schema
 from pullstatus.store.sqlite.states import States, slot
-from pullstatus.store.values import Mailbox, Outcome
+from pullstatus.store.values import Mailbox, Outcome, contents
 
 
 class PromiseBroken(AssertionError):
@@ -78,7 +77,7 @@ def look(connection: apsw.Connection, states: States) -> Found:
     for number, sdkappid, kind, tail, cursor, removed in connection.execute(
         "SELECT id, sdkappid, kind, tail, cursor, purged FROM mailbox"
     ):
-        mailbox = known[number] = Mailbox(sdkappid, Kind(kind))
+        mailbox = known[number] = Mailbox(sdkappid, contents(kind))
         found.kept[mailbox] = []
         found.first[mailbox] = removed + 1
         found.cursors[mailbox] = cursor

@@ -85,6 +85,7 @@ class Plan:
         refusals: errors that may be its answer.
         happened: says after a cut whether the store shows it; None if that cannot be told.
         looks: its answer can only be judged by looking at the store.
+        beside: another line in the history, of what it puts into a second mailbox.
     """
 
     operation: StoreOperation
@@ -93,6 +94,12 @@ class Plan:
     refusals: tuple[type[PullstatusError], ...] = ()
     happened: Callable[[Found], bool | None] = lambda _found: None
     looks: bool = False
+    beside: checker.Operation | None = None
+
+    @property
+    def lines(self) -> list[checker.Operation]:
+        """Its lines in the history."""
+        return [line for line in (self.entry, self.beside) if line is not None]
 
 
 @dataclass
@@ -101,6 +108,15 @@ class Batch:
 
     operation: Append
     entry: checker.Operation
+
+
+@dataclass
+class Push:
+    """Records and what could not be read beside them, as a sender sends them again."""
+
+    mailbox: Mailbox
+    records: list[Delivery]
+    items: list[Delivery]
 
 
 @dataclass
@@ -158,7 +174,7 @@ class Life:
         settings: as clients know them.
         found: the newest look at the store.
         report: what the checker said at the end.
-        batches, keyed_pulls, signatures, pages, acts: what clients may come back to.
+        batches, pushes, keyed_pulls, signatures, pages, acts: what clients may come back to.
         later: to be done when the group that is being planned has been answered.
         takers: all operations that take entries, by the name the journal has for them.
         copies: the records that redeliveries make, by their detail and range.
@@ -179,6 +195,7 @@ class Life:
         self.found = Found()
         self.report: checker.Report | None = None
         self.batches: list[Batch] = []
+        self.pushes: list[Push] = []
         self.keyed_pulls: list[KeyedPull] = []
         self.signatures: list[Signature] = []
         self.pages: list[tuple[Range, list[bytes]]] = []
@@ -224,9 +241,9 @@ class Life:
             self._judge_refused(self.look())  # before their clients try again
         self._in_flight = group
         for plan in group:
-            if plan.entry is not None:
-                plan.entry.invoked = self._tick()
-                self.history.append(plan.entry)
+            for line in plan.lines:
+                line.invoked = self._tick()
+                self.history.append(line)
         try:
             answers = self.log.commit([plan.operation for plan in group])
         except (StoreUnavailable, StoreCorrupt):
@@ -253,9 +270,9 @@ class Life:
                 plan.settle(answer)
 
     def _end(self, plan: Plan, outcome: Seen) -> None:
-        if plan.entry is not None:
-            plan.entry.completed = self._tick()
-            plan.entry.outcome = outcome
+        for line in plan.lines:
+            line.completed = self._tick()
+            line.outcome = outcome
 
     def _tick(self) -> int:
         self._ticks += 1

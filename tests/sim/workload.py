@@ -28,6 +28,7 @@ from pullstatus.store.values import (
     TICKET_BYTES,
     Act,
     Append,
+    Aside,
     Change,
     Discard,
     Fingerprints,
@@ -35,6 +36,7 @@ from pullstatus.store.values import (
     Once,
     Outcome,
     Page,
+    Park,
     Pull,
     Redeliver,
     RepeatKey,
@@ -50,6 +52,7 @@ from tests.sim.life import (
     KeyedPull,
     Life,
     Plan,
+    Push,
     Setup,
     Signature,
     Tally,
@@ -164,6 +167,54 @@ def plan_append_of(
             raise PromiseBroken(f"{answer!r} of {len(entries)} records were accepted")
 
     return Plan(operation, checker.Operation(Verb.INGEST, mailbox, 0, records=records), settle)
+
+
+def plan_park(life: Life, _group: Sequence[Plan]) -> Plan:
+    """A push of which some can't be read, new or once more: all of it is stored, or none."""
+    known = recent(life, life.pushes) if life.rng.random() < 0.4 else None
+    if known is None:
+        sizes = life.rng.choices((12, 60, 3000), k=life.rng.randrange(3))
+        push = Push(
+            any_mailbox(life), life.records(sizes), life.records(life.rng.choice(((12,), (60, 12))))
+        )
+        life.pushes.append(push)
+    else:
+        push = known
+    parked = Mailbox(push.mailbox.sdkappid, Aside.PARKED)
+    records, items = [
+        Fingerprints(str(mailbox), [(record, b"%016d" % record) for record, _ in put])
+        for mailbox, put in ((push.mailbox, push.records), (parked, push.items))
+    ]
+    append = Append(
+        push.mailbox,
+        [cast("bytes", data) for _, data in push.records],
+        life.at_ms(),
+        fingerprints=records,
+    )
+
+    def happened(found: Found) -> bool:
+        there = {
+            data in found.kept.get(mailbox, ())
+            for mailbox, put in ((push.mailbox, push.records), (parked, push.items))
+            for _, data in put
+        }
+        if len(there) > 1:
+            raise PromiseBroken(f"a push to {push.mailbox} came back in part")
+        return there.pop()
+
+    def settle(answer: Answer) -> None:
+        if answer != 0:
+            raise PromiseBroken(f"{answer!r} items left, and there was room")
+
+    plan = Plan(
+        Park(append, parked, [cast("bytes", data) for _, data in push.items], items, 10**6, 10**9),
+        checker.Operation(Verb.INGEST, push.mailbox, 0, records=push.records),
+        settle,
+        beside=checker.Operation(Verb.INGEST, parked, 0, records=push.items),
+    )
+    if known is None:
+        plan.happened = happened
+    return plan
 
 
 def _recognisable(operation: Append) -> bool:
@@ -364,6 +415,8 @@ def _redeliver(life: Life, mailbox: Mailbox, act: Act) -> Plan:
 def plan_discard(life: Life, _group: Sequence[Plan]) -> Plan | None:
     """Expiry, or an operator who empties a mailbox."""
     mailbox, at_ms = any_mailbox(life), life.at_ms()
+    if life.rng.random() < 0.2:
+        mailbox = Mailbox(mailbox.sdkappid, Aside.PARKED)
     name = discard_name(at_ms)
     if name in life.takers:
         return None
@@ -445,6 +498,7 @@ SHARED: tuple[tuple[int, Callable[[Life, Sequence[Plan]], Plan | None]], ...] = 
     (30, plan_append_again),
     (15, plan_append_known),
     (8, plan_append_reused),
+    (10, plan_park),
     (60, plan_pull),
     (25, plan_pull_keyed),
     (40, plan_pull_again),

@@ -15,6 +15,7 @@ from pullstatus.store import (
     ActRow,
     Again,
     Append,
+    Aside,
     Backlog,
     Entry,
     Fingerprints,
@@ -23,6 +24,7 @@ from pullstatus.store import (
     Once,
     Outcome,
     Page,
+    Park,
     Pull,
     Redeliver,
     RepeatKey,
@@ -43,6 +45,7 @@ PULL_KEY_MS = limits.PULL_KEY_S * 1000
 STATUSES = Mailbox(1_400_006_666, Kind.DELIVERY_STATUS)
 REPLIES = Mailbox(1_400_006_666, Kind.REPLY)
 OTHERS = Mailbox(1_400_006_667, Kind.DELIVERY_STATUS)
+PARKED = Mailbox(STATUSES.sdkappid, Aside.PARKED)
 
 _numbers = itertools.count(1)
 
@@ -97,6 +100,15 @@ def redeliver(
 
 async def acts_of(store: Store, *, newest_first: bool = False) -> list[ActRow]:
     return [row async for row in store.acts(newest_first=newest_first)]
+
+
+def parked(
+    appended: Append, items: list[bytes], items_max: int = 100, bytes_max: int = 10_000
+) -> Park:
+    """What could not be read, put aside beside an append; equal items are equal to the sender."""
+    mailbox = Mailbox(appended.mailbox.sdkappid, Aside.PARKED)
+    prints = Fingerprints("a", [(0, item[:16].ljust(16)) for item in items])
+    return Park(appended, mailbox, items, prints, items_max, bytes_max)
 
 
 PROOF = "random=7226249334 time=1800000000"

@@ -20,6 +20,7 @@ from pullstatus.store import (
     Mailbox,
     Outcome,
     Page,
+    Park,
     Pull,
     Redeliver,
     While,
@@ -94,6 +95,33 @@ class Model:
             box = self.boxes.setdefault(operation.mailbox, Box())
             box.entries += [(operation.at_ms, entry, operation.ticket) for entry in fresh]
         return len(operation.entries)
+
+    def park(self, operation: Park) -> int | type[SettingChanged]:
+        records = operation.records
+        if not self.holds(records.while_set):
+            return SettingChanged
+        self.append(records)
+        mailbox, at_ms = operation.mailbox, records.at_ms
+        known = len(self.entries(mailbox))
+        items = Append(mailbox, operation.entries, at_ms, None, operation.fingerprints)
+        self.append(msgspec.structs.replace(items, ticket=records.ticket))
+        box = self.boxes.get(mailbox, Box())
+        waiting = [len(data) for _, data, _ in box.entries[box.cursor :]]
+        count = 0
+        if len(box.entries) > known:
+            while len(waiting) - count > 1 and (
+                len(waiting) - count > operation.items_max
+                or sum(waiting[count:]) > operation.bytes_max
+            ):
+                count += 1
+        if count:
+            box.leave(
+                JournalRow(
+                    *(mailbox, box.cursor + 1, count, Outcome.EXPIRED, at_ms),
+                    *("", None, 0, "", records.ticket),
+                )
+            )
+        return count
 
     def pull(self, operation: Pull) -> Answer:
         box = self.boxes.get(operation.mailbox, Box())

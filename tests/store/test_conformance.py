@@ -32,6 +32,7 @@ from tests.store.build import (
     EMPTY,
     NOW_MS,
     OTHERS,
+    PARKED,
     PROOF,
     PULL_KEY_MS,
     REPEAT_MS,
@@ -52,6 +53,7 @@ from tests.store.build import (
     oldest_of,
     once,
     page,
+    parked,
     pull,
     records,
     redeliver,
@@ -1186,3 +1188,112 @@ async def test_counters_of_the_engine_grow(store: Store) -> None:
     assert after.operations - before.operations == 2
     assert after.commit_s > before.commit_s
     assert after.bytes > 0
+
+
+# --- what could not be read -----------------------------------------------------------------------
+
+
+async def test_what_is_parked_is_stored_with_the_records_it_came_with(store: Store) -> None:
+    """In a mailbox of its own that nobody pulls, with numbers, figures and order like any other."""
+    entries, items = records(3), [b"bad", b"worse"]
+    assert await store.park(parked(append(STATUSES, entries), items)) == 0
+    assert await data_of(store, STATUSES) == entries
+    assert [(entry.seq, entry.data) for entry in await entries_of(store, PARKED)] == [
+        (1, b"bad"),
+        (2, b"worse"),
+    ]
+    assert [(row.mailbox, row.waiting) for row in await store.backlog()] == [
+        (STATUSES, 3),
+        (PARKED, 2),
+    ]
+    assert await store.pull(pull(STATUSES)) == page(1, entries, 0)
+    assert await store.pull(pull(REPLIES)) == EMPTY
+
+
+async def test_parked_alone_makes_no_mailbox_of_records(store: Store) -> None:
+    assert await store.park(parked(append(STATUSES, [], NOW_MS), [b"bad"])) == 0
+    assert [row.mailbox for row in await store.backlog()] == [PARKED]
+    [entry] = await entries_of(store, PARKED)
+    assert entry.accepted_ms == NOW_MS
+
+
+async def test_the_same_push_again_parks_nothing_again(store: Store) -> None:
+    """As long as its records are known; then it is a new one."""
+    for at_ms, count in ((NOW_MS, 1), (NOW_MS + REPEAT_MS, 1), (NOW_MS + REPEAT_MS + 1, 2)):
+        push = fingerprinted(STATUSES, [b"good"], [1], at_ms)
+        assert await store.park(parked(push, [b"bad", b"bad"])) == 0
+        assert await data_of(store, STATUSES) == [b"good"] * count
+        assert await data_of(store, PARKED) == [b"bad"] * count
+
+
+async def test_what_is_refused_parks_nothing(store: Store) -> None:
+    await store.append(append(STATUSES, records(1), key=repeat_key("k")))
+    before = await store.backlog()
+    reused = append(STATUSES, records(1), key=repeat_key("k", b"other"))
+    with pytest.raises(KeyReused):
+        await store.park(parked(reused, [b"bad"]))
+    stale = Append(STATUSES, records(1), NOW_MS, while_set=While("a", 1))
+    with pytest.raises(SettingChanged):
+        await store.park(parked(stale, [b"bad"]))
+    assert await store.backlog() == before
+
+
+@pytest.mark.parametrize(("items_max", "bytes_max"), [(3, 10_000), (100, 14), (3, 14)])
+async def test_of_more_than_may_be_parked_the_oldest_leave(
+    opener: Opener, items_max: int, bytes_max: int
+) -> None:
+    """Whichever bound is reached, through whichever door, and told each time."""
+    items = [b"%04d" % number for number in range(9)]
+    doors = [await opener(), await opener()]
+    for count, item in enumerate(items, start=1):
+        door = doors[count % 3 // 2]
+        gone = await door.park(parked(append(STATUSES, []), [item], items_max, bytes_max))
+        assert gone == (count > 3)
+        row = await backlog_of(door, PARKED)
+        assert row is not None
+        assert (row.waiting, row.expired) == (min(count, 3), max(0, count - 3))
+    rows = await journal_of(doors[0], PARKED)
+    assert [(row.first_seq, row.outcome) for row in rows] == [
+        (seq, Outcome.EXPIRED) for seq in range(1, 7)
+    ]
+
+
+async def test_bytes_are_counted_of_what_waits_alone(opener: Opener) -> None:
+    """After some have left, by hand or for room, in the middle of a batch, and after a restart."""
+    store = await opener()
+    await store.park(parked(append(STATUSES, []), [b"a" * 40, b"b" * 40, b"c" * 40]))
+    assert await store.park(parked(append(STATUSES, []), [b"d" * 40], bytes_max=120)) == 1
+    await store.close()
+    store = await opener()
+    assert await store.park(parked(append(STATUSES, []), [b"e" * 40], bytes_max=160)) == 0
+    assert await store.discard(Discard(PARKED, Outcome.ERASED, NOW_MS)) == 4
+    assert await store.park(parked(append(STATUSES, []), [b"f" * 40], bytes_max=40)) == 0
+
+
+async def test_newest_item_stays_however_large(store: Store) -> None:
+    for size, gone in ((50, 0), (60, 1), (70, 1)):
+        item = b"%02d" % size + b"x" * (size - 2)
+        assert await store.park(parked(append(STATUSES, []), [item], 5, 40)) == gone
+        waiting = await backlog_of(store, PARKED)
+        assert waiting is not None
+        assert waiting.waiting == 1
+
+
+async def test_parked_items_leave_unpulled_and_are_removed_like_records(store: Store) -> None:
+    await store.park(parked(append(STATUSES, [], NOW_MS - 10), [b"old"]))
+    await store.park(parked(append(STATUSES, []), [b"new"]))
+    expired = Discard(PARKED, Outcome.EXPIRED, NOW_MS, accepted_before_ms=NOW_MS)
+    assert await store.discard(expired) == 1
+    assert await store.purge(left_before_ms=NOW_MS + 1) == 1
+    assert await data_of(store, PARKED) == [b"new"]
+
+
+async def test_at_once_with_others_each_push_is_one(store: Store) -> None:
+    """Of what arrives together every push is stored as a whole."""
+    pushes = [parked(append(STATUSES, records(2)), [b"bad%d" % n]) for n in range(30)]
+    await asyncio.gather(
+        *[store.park(push) for push in pushes],
+        *[store.append(append(STATUSES, records(1))) for _ in range(30)],
+    )
+    assert len(await data_of(store, STATUSES)) == 90
+    assert sorted(await data_of(store, PARKED)) == sorted(push.entries[0] for push in pushes)

@@ -35,6 +35,7 @@ from pullstatus.store import (
     Act,
     ActRow,
     Append,
+    Aside,
     Change,
     Discard,
     Entry,
@@ -60,6 +61,7 @@ from tests.store.build import (
     check_journal,
     entries_of,
     journal_of,
+    parked,
     records,
     settings_of,
     together,
@@ -325,6 +327,28 @@ class Machine(RuleBasedStateMachine):
 
     @rule(
         mailbox=mailboxes,
+        size=st.integers(0, 3),
+        items=st.lists(st.sampled_from([b"bad", b"worse", b"w" * 40]), max_size=3),
+        more=st.integers(0, 3),
+        bounds=st.sampled_from([(1, 1000), (3, 1000), (100, 60), (100, 1000)]),
+        data=st.data(),
+    )
+    def park(
+        self,
+        mailbox: Mailbox,
+        size: int,
+        items: list[bytes],
+        more: int,
+        bounds: tuple[int, int],
+        data: st.DataObject,
+    ) -> None:
+        condition = self.condition(data)
+        appended = Append(mailbox, records(size), self.now_ms, while_set=condition)
+        operation = parked(appended, [*items, *records(more)], *bounds)
+        self.settle(self.store.park(operation), self.model.park(operation))
+
+    @rule(
+        mailbox=st.one_of(mailboxes, st.sampled_from([Mailbox(1, Aside.PARKED)])),
         outcome=st.sampled_from([Outcome.EXPIRED, Outcome.ERASED]),
         age_ms=st.one_of(st.none(), waits_ms),
         data=st.data(),

@@ -46,7 +46,18 @@ from pullstatus.errors import (
     UnknownToken,
 )
 from pullstatus.records import Kind
-from pullstatus.store import Act, Backlog, Change, Discard, Mailbox, Outcome, Setting, Store, While
+from pullstatus.store import (
+    Act,
+    Aside,
+    Backlog,
+    Change,
+    Discard,
+    Mailbox,
+    Outcome,
+    Setting,
+    Store,
+    While,
+)
 
 
 class Wanted(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -359,19 +370,19 @@ class Standing(msgspec.Struct, frozen=True):
     @property
     def waiting(self) -> int:
         """How many records wait for it."""
-        return sum(row.waiting for row in self.mailboxes)
+        return sum(row.waiting for row in self.mailboxes if not row.mailbox.parked)
 
     @property
     def oldest_ms(self) -> int | None:
         """When the oldest record that waits was accepted."""
-        return min(
-            (row.oldest_ms for row in self.mailboxes if row.oldest_ms is not None), default=None
-        )
+        records = [row for row in self.mailboxes if not row.mailbox.parked]
+        return min((row.oldest_ms for row in records if row.oldest_ms is not None), default=None)
 
     @property
     def last_pull_ms(self) -> int | None:
         """When it pulled last, whether or not that brought anything."""
-        times = [*(row.last_pull_ms for row in self.mailboxes), *self.used_ms]
+        pulled = [row.last_pull_ms for row in self.mailboxes if not row.mailbox.parked]
+        times = [*pulled, *self.used_ms]
         return max((at_ms for at_ms in times if at_ms is not None), default=None)
 
 
@@ -479,10 +490,17 @@ async def _application(store: Store, sdkappid: int) -> Setting:
 
 
 async def _check_none_waits(store: Store, sdkappid: int) -> None:
-    waiting = sum(row.waiting for row in await store.backlog(sdkappid))
+    rows = await store.backlog(sdkappid)
+    waiting = sum(row.waiting for row in rows if not row.mailbox.parked)
+    parked = sum(row.waiting for row in rows if row.mailbox.parked)
     if waiting:
         raise InvalidSetting(
             f"{waiting} records wait for application {sdkappid}: pull them first, "
+            "or say --erase to erase them"
+        )
+    if parked:
+        raise InvalidSetting(
+            f"{parked} items are parked for application {sdkappid}: see `pullstatus parked list`, "
             "or say --erase to erase them"
         )
 
@@ -506,7 +524,7 @@ async def _erase(store: Store, sdkappid: int, gone: Setting, by: Operator, act: 
                     act=act,
                 )
             )
-            for kind in Kind
+            for kind in (*Kind, *Aside)
         ]
     )
 

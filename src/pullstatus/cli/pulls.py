@@ -85,6 +85,8 @@ def list_pulls(
             ]
         found: list[JournalRow] = []
         for standing in await store.backlog():
+            if standing.mailbox.parked:
+                continue
             mine = 0
             async for row in store.journal(standing.mailbox, newest_first=True):
                 if wanted(row):
@@ -377,7 +379,7 @@ def _question(found: list[Found], copies_waiting: int) -> str:
     for one in found:
         counts[one.mailbox] += one.count if one.redeliverable else 0
     whose = " and ".join(
-        f"{count} {NOUNS[mailbox.kind][count != 1]} of {mailbox.sdkappid}"
+        f"{count} {NOUNS[Kind(mailbox.kind)][count != 1]} of {mailbox.sdkappid}"
         for mailbox, count in sorted(counts.items())
         if count
     )

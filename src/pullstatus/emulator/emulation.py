@@ -170,7 +170,7 @@ class Emulation:
         for start in range(0, len(entries), limits.INGEST_RECORDS_MAX):
             part = list(entries[start : start + limits.INGEST_RECORDS_MAX])
             await self.store.append(Append(mailbox, part, self.now_ms(), ticket=self._tickets()))
-            self._figures.records_in[mailbox.kind] += len(part)
+            self._figures.records_in[Kind(mailbox.kind)] += len(part)
 
     async def feed(
         self, mailbox: Mailbox, records: int | Sequence[Mapping[str, object]]
@@ -185,7 +185,7 @@ class Emulation:
         Raises:
             InvalidRecord: one breaks a rule; its place and the member are named. None was stored.
         """
-        kind = mailbox.kind
+        kind = Kind(mailbox.kind)
         if isinstance(records, int):
             records = [{}] * records
         merged = []
@@ -214,7 +214,8 @@ class Emulation:
     async def _traffic(self, statuses: int, replies: int) -> None:
         counts = {Kind.DELIVERY_STATUS: statuses, Kind.REPLY: replies}
         for mailbox in self._mailboxes():
-            made_up = (self._made_up(mailbox.kind) for _ in range(counts[mailbox.kind]))
+            kind = Kind(mailbox.kind)
+            made_up = (self._made_up(kind) for _ in range(counts[kind]))
             await self.append(mailbox, [encode(record) for record in made_up])
 
     async def run_traffic(self) -> None:

@@ -16,7 +16,7 @@ from pullstatus.apps import Live
 from pullstatus.errors import InvalidSetting
 from pullstatus.receipts import Receipts
 from pullstatus.records import Kind
-from pullstatus.store import Append, Fingerprints, Once, Page, Pull, RepeatKey, Store
+from pullstatus.store import Append, Fingerprints, Mailbox, Once, Page, Pull, RepeatKey, Store
 
 KEY = re.compile(rf"[\x21-\x7e]{{1,{limits.IDEMPOTENCY_KEY_CHARS_MAX}}}")
 
@@ -62,19 +62,41 @@ async def append(
         StoreUnavailable: nothing happened; trying again can help.
         OutcomeUnknown: it may have happened; do not answer.
     """
-    application = live.application
-    mailbox = application.mailbox(receipts.kind)
-    # What a former owner of the number was sent is no repeat of what this one is sent.
-    scope = "/".join(filter(None, (sender, str(mailbox), application.owner)))
+    return await store.append(
+        append_of(live, receipts, sender=sender, now_ms=now_ms, ticket=ticket, key=key, body=body)
+    )
+
+
+def append_of(
+    live: Live,
+    receipts: Receipts,
+    *,
+    sender: str,
+    now_ms: int,
+    ticket: bytes,
+    key: str | None = None,
+    body: bytes = b"",
+) -> Append:
+    """The operation of `append`, with the same arguments."""
+    mailbox = live.application.mailbox(receipts.kind)
+    scope = scope_of(live, mailbox, sender)
     repeat_key = fingerprints = None
     if key is not None:
         digest = hashlib.blake2b(body, digest_size=16).digest()
         repeat_key = RepeatKey(scope, key, digest)
     if receipts.fingerprints is not None:
         fingerprints = Fingerprints(scope, receipts.fingerprints)
-    return await store.append(
-        Append(mailbox, receipts.entries, now_ms, repeat_key, fingerprints, live.while_set, ticket)
+    return Append(
+        mailbox, receipts.entries, now_ms, repeat_key, fingerprints, live.while_set, ticket
     )
+
+
+def scope_of(live: Live, mailbox: Mailbox, sender: str) -> str:
+    """Within what a key or a fingerprint tells a repeat.
+
+    What a former owner of the number was sent is no repeat of what this one is sent.
+    """
+    return "/".join(filter(None, (sender, str(mailbox), live.application.owner)))
 
 
 async def pull(

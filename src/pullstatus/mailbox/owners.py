@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from pullstatus.apps.values import application_setting, read_application
 from pullstatus.errors import InvalidSetting
+from pullstatus.records import Kind
 from pullstatus.store import Mailbox, Setting, Store, While
 
 Range = tuple[Mailbox, int, int]  # mailbox, first seq, count
@@ -40,7 +41,7 @@ class Owners:
         if setting.value is None:
             return range(1, sys.maxsize)
         former = read_application(setting.name, setting.value).former
-        return range(1, former[mailbox.kind] + 1 if former else 1)
+        return range(1, former[Kind(mailbox.kind)] + 1 if former else 1)
 
     def check(self, found: Range) -> None:
         """Refuse a range that was a former owner's."""

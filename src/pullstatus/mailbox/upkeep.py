@@ -17,11 +17,14 @@ DAY_MS = 86_400_000
 
 async def keep(
     store: Store, applications: Iterable[Application], *, now_ms: int, retention_days: float
-) -> None:
+) -> int:
     """Remove what left longer ago than `retention_days`, and expire what waited too long.
 
-    Only an application with `waiting_days_max` loses anything that waits; the journal says what,
-    and the counts go on counting it.
+    Only an application with `waiting_days_max` loses any record that waits; the journal says what,
+    and the counts go on counting it. Nothing stays parked for longer than `limits.PARKED_DAYS`.
+
+    Returns:
+        how many parked items expired.
     """
     for application in applications:
         if application.waiting_days_max is not None:
@@ -34,8 +37,15 @@ async def keep(
                         now_ms - application.waiting_days_max * DAY_MS,
                     )
                 )
+    parked_before_ms = now_ms - limits.PARKED_DAYS * DAY_MS
+    expired = 0
+    for row in await store.backlog():
+        if row.mailbox.parked and row.oldest_ms is not None and row.oldest_ms < parked_before_ms:
+            old = Discard(row.mailbox, Outcome.EXPIRED, now_ms, parked_before_ms)
+            expired += await store.discard(old)
     await store.purge(left_before_ms=now_ms - int(retention_days * DAY_MS))
     await store.forget(
         accepted_before_ms=now_ms - limits.INGEST_REPEAT_S * 1000,
         now_ms=now_ms,
     )
+    return expired

@@ -12,7 +12,7 @@ from typing import Final
 import msgspec
 
 from pullstatus.receipts import Receipts
-from pullstatus.receipts.tencent import read_callback
+from pullstatus.receipts.sifting import sift
 
 __all__ = ["FORMATS", "Format", "Request"]
 
@@ -38,14 +38,15 @@ class Format(msgspec.Struct, frozen=True):
     """How one kind of sender speaks.
 
     methods  those that it sends
-    read     the receipts of a request. Raises BodyTooLarge, InvalidBody or InvalidRecord: nothing
-             of the request is taken then
+    read     the receipts of a request, with what could not be read. Raises BodyTooLarge
+    alone    a part of a request, as it is read again without the others
     answer   the JSON that says that so many records were taken
     refusal  from the detail of a refusal to the members that go beside those of RFC 9457
     """
 
     methods: tuple[str, ...]
     read: Callable[[Request], Receipts]
+    alone: Callable[[bytes], bytes]
     answer: Callable[[int], bytes]
     refusal: Callable[[str], Mapping[str, object]]
 
@@ -53,7 +54,8 @@ class Format(msgspec.Struct, frozen=True):
 FORMATS: Final = {
     "tencent": Format(
         methods=("POST",),
-        read=lambda request: read_callback(request.body, request.arrived_s),
+        read=lambda request: sift(request.body, request.arrived_s),
+        alone=lambda part: b"[" + part + b"]",
         answer=lambda _count: b'{"result":0,"errmsg":"OK"}',
         # Its senders look for these two; anything but 0 makes them try again.
         refusal=lambda detail: {"result": 1, "errmsg": detail},

@@ -63,6 +63,7 @@ class Figures:
     def __init__(self) -> None:
         self.records_in: Counter[Kind] = Counter(dict.fromkeys(Kind, 0))
         self.repaired: Counter[Kind] = Counter(dict.fromkeys(Kind, 0))
+        self.parked = 0
         self.records_out: Counter[Kind] = Counter(dict.fromkeys(Kind, 0))
         self.pulls: Counter[int] = Counter(dict.fromkeys(map(int, RESULTS), 0))
         self.pulls_dropped = 0
@@ -167,7 +168,23 @@ def _metrics(
     yield CounterMetricFamily(
         "pullstatus_expired",
         "Records that waited longer than their application's limit.",
-        sum(row.expired for row in backlog),
+        sum(row.expired for row in backlog if not row.mailbox.parked),
+    )
+    parked = [row for row in backlog if row.mailbox.parked]
+    yield CounterMetricFamily(
+        "pullstatus_items_parked",
+        "What could not be read of callbacks and was put aside, repeats included.",
+        figures.parked,
+    )
+    yield GaugeMetricFamily(
+        "pullstatus_parked",
+        "Parked items that wait for somebody to see to them. Alert on any.",
+        sum(row.waiting for row in parked),
+    )
+    yield CounterMetricFamily(
+        "pullstatus_parked_expired",
+        "Parked items that left unread: too old, or too many behind them. Alert on any.",
+        sum(row.expired for row in parked),
     )
     yield GaugeMetricFamily(
         "pullstatus_accepting", "1 while there is room for more records, else 0.", int(engine.room)

@@ -4,12 +4,13 @@
     POST /ingest/{sdkappid}/delivery-statuses    a JSON array or NDJSON, 1 to 1,000 records
     POST /ingest/{sdkappid}/replies              the same
 
-A batch is accepted whole or not at all, and is durable before the answer leaves.
+A batch is accepted whole or not at all. Of a callback what can be read is accepted, and the rest is
+parked. Both are durable before the answer leaves.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 import structlog
 
@@ -26,10 +27,12 @@ from pullstatus.errors import (
     StoreCorrupt,
     StoreUnavailable,
 )
-from pullstatus.receipts import Receipts
+from pullstatus.mailbox import parking
+from pullstatus.receipts import Receipts, Unread
 from pullstatus.receipts.batch import read_batch
 from pullstatus.receipts.formats import FORMATS, Request
 from pullstatus.records import Kind
+from pullstatus.server.deadline import Within
 from pullstatus.server.figures import Figures
 from pullstatus.server.http import (
     INTERNAL_ERROR,
@@ -53,6 +56,11 @@ from pullstatus.server.http import (
 from pullstatus.store import Store
 
 log = structlog.get_logger(__name__)
+
+_RETRY_LATER: Headers = [(b"retry-after", b"%d" % limits.RETRY_AFTER_S)]
+
+Put = Callable[[Live], Awaitable[int]]
+"""Stores something for the application as it is known now."""
 
 KINDS = {kind.path: kind for kind in Kind}
 NDJSON = {  # content type -> is it NDJSON
@@ -156,13 +164,18 @@ class _Door:
         return problem.members
 
     async def _body(
-        self, scope: Scope, receive: Receive, methods: tuple[str, ...] = ("POST",)
+        self,
+        scope: Scope,
+        receive: Receive,
+        methods: tuple[str, ...] = ("POST",),
+        *,
+        encoded: bool = False,
     ) -> bytes:
         if scope["method"] not in methods:
             allowed = [(b"allow", ", ".join(methods).encode())]
             detail = f"send a {' or a '.join(methods)}"
             raise Problem(405, METHOD_NOT_ALLOWED, detail, headers=allowed)
-        if header(scope, b"content-encoding") not in (None, b"identity"):
+        if not encoded and header(scope, b"content-encoding") not in (None, b"identity"):
             raise Problem(
                 415, "Unsupported Content-Encoding", "send the body without Content-Encoding"
             )
@@ -194,11 +207,10 @@ class _Door:
         except StoreUnavailable as error:
             raise self._put_off(error) from error
 
-    async def _append(
-        self, token: Token, live: Live, receipts: Receipts, key: str | None, body: bytes
-    ) -> int:
+    async def _put(self, live: Live, receipts: Receipts, put: Put) -> int:
+        """Have `put` store receipts; returns what it does, and says what went wrong if it did."""
         try:
-            count = await self._append_current(token, live, receipts, key, body)
+            answer = await self._put_current(live, put)
         except KeyReused as error:
             raise Problem(422, "Idempotency-Key reused", str(error)) from error
         except StoreUnavailable as error:
@@ -218,26 +230,15 @@ class _Door:
                 "whether it was stored is not known: send it again, a callback as it is, a batch"
                 " with the same Idempotency-Key",
             ) from error
-        self._figures.records_in[receipts.kind] += count
+        self._figures.records_in[receipts.kind] += len(receipts.entries)
         self._figures.repaired[receipts.kind] += receipts.repaired
-        return count
+        return answer
 
-    async def _append_current(
-        self, token: Token, live: Live, receipts: Receipts, key: str | None, body: bytes
-    ) -> int:
-        """Append for the application as it is in the commit, however often it is changed."""
+    async def _put_current(self, live: Live, put: Put) -> int:
+        """Store for the application as it is in the commit, however often it is changed."""
         for tries_left in reversed(range(limits.OVERTAKEN_MAX)):
             try:
-                return await mailbox.append(
-                    self._store,
-                    live,
-                    receipts,
-                    sender=token.name,
-                    now_ms=self._now_ms(),
-                    ticket=self._tickets(),
-                    key=key,
-                    body=body,
-                )
+                return await put(live)
             except SettingChanged:
                 if not tries_left:
                     raise
@@ -253,7 +254,7 @@ class _Door:
             503,
             "Cannot store now",
             f"{error}; nothing was stored",
-            headers=[(b"retry-after", b"%d" % limits.RETRY_AFTER_S)],
+            headers=_RETRY_LATER,
         )
 
 
@@ -261,7 +262,8 @@ class CallbackDoor(_Door):
     """`POST /callbacks/{token}`: the token in the path decides the application."""
 
     name = "callbacks"
-    _format = FORMATS["tencent"]
+    _format_name = "tencent"
+    _format = FORMATS[_format_name]
 
     async def _take(self, scope: Scope, receive: Receive) -> int:
         token = await self._token(scope, scope["path"].removeprefix("/callbacks/"))
@@ -273,9 +275,7 @@ class CallbackDoor(_Door):
                 "Token without application",
                 "a callback needs a token made with `token create NAME --sdkappid N`",
             )
-        body = await self._body(scope, receive, self._format.methods)
-        live = await self._application(token.sdkappid)
-        _check_owner(token, live)
+        body = await self._body(scope, receive, self._format.methods, encoded=True)
         request = Request(
             method=scope["method"],
             query=scope["query_string"],
@@ -283,8 +283,82 @@ class CallbackDoor(_Door):
             body=body,
             arrived_s=self._now_ms() // 1000,
         )
-        receipts = _read(lambda: self._format.read(request))
-        return await self._append(token, live, receipts, None, body)
+        receipts = self._read(request, header(scope, b"content-encoding"))
+        work = self._store_or_park(scope, token, request, receipts)
+        try:
+            return await Within(limits.CALLBACK_ANSWER_S, work)
+        except TimeoutError as error:
+            raise Problem(
+                503,
+                "Cannot store now",
+                "the store does not answer, and whether it was stored is not known: send it again,"
+                " it is stored once",
+                headers=_RETRY_LATER,
+            ) from error
+
+    def _read(self, request: Request, encoding: bytes | None) -> Receipts:
+        if encoding not in (None, b"identity"):
+            reason = "must come without Content-Encoding"
+            return Receipts(Kind.DELIVERY_STATUS, [], [], unread=(Unread(request.body, reason),))
+        try:
+            return self._format.read(request)
+        except BodyTooLarge as error:
+            raise Problem(413, "Body too large", str(error)) from error
+
+    async def _store_or_park(
+        self, scope: Scope, token: Token, request: Request, receipts: Receipts
+    ) -> int:
+        assert token.sdkappid is not None
+        live = await self._application(token.sdkappid)
+        _check_owner(token, live)
+        if not receipts.unread:
+            if receipts.entries:
+                await self._put(
+                    live,
+                    receipts,
+                    lambda live: mailbox.append(
+                        self._store,
+                        live,
+                        receipts,
+                        sender=token.name,
+                        now_ms=self._now_ms(),
+                        ticket=self._tickets(),
+                    ),
+                )
+            return len(receipts.entries)
+        gone = await self._put(
+            live,
+            receipts,
+            lambda live: parking.park(
+                self._store,
+                live,
+                receipts,
+                form=self._format_name,
+                request=request,
+                address=str(whose(scope).get("address", "")),
+                sender=token.name,
+                now_ms=self._now_ms(),
+                ticket=self._tickets(),
+            ),
+        )
+        self._tell(scope, receipts, gone)
+        return len(receipts.entries)
+
+    def _tell(self, scope: Scope, receipts: Receipts, gone: int) -> None:
+        """Say that items were parked: somebody should look at them."""
+        first = receipts.unread[0]
+        self._figures.parked += len(receipts.unread)
+        log.warning(
+            "items parked",
+            door=self.name,
+            items=len(receipts.unread),
+            member=first.member,
+            index=first.index,
+            reason=first.reason,
+            **whose(scope),
+        )
+        if gone:
+            log.warning("parked items expired", items=gone, reason="no more may wait")
 
     def _accepted(self, count: int) -> bytes:
         return self._format.answer(count)
@@ -317,7 +391,20 @@ class IngestDoor(_Door):
         except InvalidSetting as error:
             raise Problem(400, "Invalid Idempotency-Key", str(error)) from error
         receipts = _read(lambda: read_batch(body, kind, ndjson))
-        return await self._append(token, live, receipts, checked, body)
+        return await self._put(
+            live,
+            receipts,
+            lambda live: mailbox.append(
+                self._store,
+                live,
+                receipts,
+                sender=token.name,
+                now_ms=self._now_ms(),
+                ticket=self._tickets(),
+                key=checked,
+                body=body,
+            ),
+        )
 
     def _accepted(self, count: int) -> bytes:
         return b'{"accepted":%d}' % count

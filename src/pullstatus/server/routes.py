@@ -131,8 +131,9 @@ class Routes:
 
     async def _metrics(self, _request: Request) -> Response:
         backlog, engine = await self._store.backlog(), await self._store.engine()
+        records = [row for row in backlog if not row.mailbox.parked]
         oldest_ms = min(
-            (row.oldest_ms for row in backlog if row.oldest_ms is not None), default=None
+            (row.oldest_ms for row in records if row.oldest_ms is not None), default=None
         )
         oldest_age_s = 0.0 if oldest_ms is None else max(0, self._now_ms() - oldest_ms) / 1000
         text = render(self.figures, engine, backlog, oldest_age_s)

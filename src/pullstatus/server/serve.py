@@ -222,7 +222,8 @@ class Server:
             backlog = await self.store.backlog()
         except PullstatusError:  # whose failure is told elsewhere
             return None
-        return sum(row.waiting for row in backlog if row.mailbox.sdkappid in known)
+        records = [row for row in backlog if not row.mailbox.parked]
+        return sum(row.waiting for row in records if row.mailbox.sdkappid in known)
 
     def _interrupt(self) -> None:
         """A first Ctrl-C stops, a second one waits for nobody."""
@@ -258,12 +259,14 @@ class Server:
         """What goes on beside answering, until the server stops."""
 
         async def upkeep() -> None:
-            await keep(
+            expired = await keep(
                 self.store,
                 [live.application for live in registry.applications.values()],
                 now_ms=wall_ms(),
                 retention_days=self.options.retention_days,
             )
+            if expired:
+                log.warning("parked items expired", items=expired, reason="too old")
 
         return [
             self._regularly("refresh", REFRESH_S, registry.look),

@@ -28,6 +28,7 @@ from pullstatus.store.values import (
     ActRow,
     Again,
     Append,
+    Aside,
     AuditReport,
     Backlog,
     Change,
@@ -41,6 +42,7 @@ from pullstatus.store.values import (
     Once,
     Outcome,
     Page,
+    Park,
     Progress,
     Pull,
     Redeliver,
@@ -58,6 +60,7 @@ __all__ = [
     "ActRow",
     "Again",
     "Append",
+    "Aside",
     "AuditReport",
     "Backlog",
     "Change",
@@ -71,6 +74,7 @@ __all__ = [
     "Once",
     "Outcome",
     "Page",
+    "Park",
     "Progress",
     "Pull",
     "Redeliver",
@@ -99,12 +103,12 @@ class Store(Protocol):
     door could have made wrong.
 
     Any verb may raise `StoreUnavailable`: nothing happened, trying again can help. Every verb that
-    writes (`append`, `pull`, `redeliver`, `discard`, `purge`, `forget`, `change`, `change_all`,
-    `mark`) may raise `OutcomeUnknown`: its last commit may or may not have happened, and the caller
-    must not answer either way. Whether the store goes on after an error is told by `on_failure` of
-    `open_store` alone: once that was called, the store takes no more work. A verb whose operation
-    carries `while_set` raises `SettingChanged`, and leaves no trace, when that does not hold in its
-    commit.
+    writes (`append`, `park`, `pull`, `redeliver`, `discard`, `purge`, `forget`, `change`,
+    `change_all`, `mark`) may raise `OutcomeUnknown`: its last commit may or may not have happened,
+    and the caller must not answer either way. Whether the store goes on after an error is told by
+    `on_failure` of `open_store` alone: once that was called, the store takes no more work. A verb
+    whose operation carries `while_set` raises `SettingChanged`, and leaves no trace, when that does
+    not hold in its commit.
 
     Attributes:
         created: whether opening it has made the store.
@@ -119,6 +123,17 @@ class Store(Protocol):
 
         Raises:
             KeyReused: the key came before with another body.
+        """
+        ...
+
+    async def park(self, operation: Park) -> int:
+        """Append records as `append` does, and put aside what could not be read beside them.
+
+        Both in one commit. Items that the store knows already by their fingerprint are not put
+        aside again.
+
+        Returns:
+            how many of the oldest items left, since no more of them may wait.
         """
         ...
 
@@ -137,8 +152,8 @@ class Store(Protocol):
     async def backlog(self, sdkappid: int | None = None) -> list[Backlog]:
         """How every mailbox stands, or those of one application, in order of mailbox.
 
-        A list, since sums over it are to be of one moment. It has two rows for each application at
-        most, and operators make those.
+        A list, since sums over it are to be of one moment. It has at most three rows for each
+        application, and operators make those.
         """
         ...
 

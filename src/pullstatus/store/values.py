@@ -10,6 +10,7 @@ from __future__ import annotations
 import enum
 import re
 from collections.abc import Callable
+from typing import TypeAlias
 
 import msgspec
 
@@ -24,11 +25,42 @@ Progress = Callable[[int, int], None]
 """Told how much is done, and of how much, while something long goes on."""
 
 
+class Aside(enum.IntEnum):
+    """What a mailbox may hold that are no records; numbered on from `records.Kind`.
+
+    PARKED: what could not be read of a callback, as it came. Nobody pulls it.
+    """
+
+    PARKED = 2
+
+    @property
+    def path(self) -> str:
+        """What stands in a mailbox's name: "parked"."""
+        return self.name.lower()
+
+
+Contents: TypeAlias = Kind | Aside
+
+
+def contents(number: int) -> Contents:
+    """What a mailbox of this number holds.
+
+    Raises:
+        ValueError: there is none.
+    """
+    return Aside(number) if number > max(Kind) else Kind(number)
+
+
 class Mailbox(msgspec.Struct, frozen=True, order=True):
-    """One ordered queue: an application's delivery statuses, or its replies."""
+    """One ordered queue of an application: its delivery statuses, its replies, what is parked."""
 
     sdkappid: int
-    kind: Kind
+    kind: Contents
+
+    @property
+    def parked(self) -> bool:
+        """Whether it holds what could not be read, and no records."""
+        return self.kind is Aside.PARKED
 
     def __str__(self) -> str:
         return f"{self.sdkappid}/{self.kind.path}"
@@ -85,6 +117,25 @@ class Append(msgspec.Struct, frozen=True, gc=False):
     fingerprints: Fingerprints | None = None
     while_set: While | None = None
     ticket: bytes = NO_TICKET
+
+
+class Park(msgspec.Struct, frozen=True, gc=False):
+    """Append records, and put aside what could not be read beside them, in one commit.
+
+    Attributes:
+        records: what could be read; no entries if nothing could.
+        mailbox: where the rest goes: that of the same application's parked items.
+        entries, fingerprints: the rest, as in `Append`.
+        items_max, bytes_max: how many items may wait there, and of how many bytes. Of more the
+            oldest leave as `EXPIRED`, but never the newest.
+    """
+
+    records: Append
+    mailbox: Mailbox
+    entries: list[bytes]
+    fingerprints: Fingerprints
+    items_max: int
+    bytes_max: int
 
 
 class Once(msgspec.Struct, frozen=True, gc=False):

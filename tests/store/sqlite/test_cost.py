@@ -20,7 +20,7 @@ from pullstatus.store.sqlite import schema
 from pullstatus.store.sqlite.connection import open_writer
 from pullstatus.store.sqlite.log import Log
 from pullstatus.store.sqlite.opening import open_log
-from pullstatus.store.sqlite.states import States
+from pullstatus.store.sqlite.states import States, slot
 from tests.store.build import NOW_MS, append, records
 
 FEW, MANY, MILLION = 3, 20_000, 1_000_000
@@ -161,7 +161,7 @@ def test_a_command_costs_the_server_what_it_changed(stores: dict[int, Path]) -> 
             server.notice_others()
         with counted(command._connection) as beside:
             command.commit([append(mailbox(2), records(1))])
-        assert server.states.waiting[mailbox(count + 1).sdkappid << 1] == 1
+        assert server.states.waiting[slot(mailbox(count + 1))] == 1
         found[count] = steps.count, idle.count, beside.count
         server.close()
         command.close()

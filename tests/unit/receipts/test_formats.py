@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pytest
 
-from pullstatus.errors import InvalidBody, InvalidRecord
 from pullstatus.receipts.formats import FORMATS, Request
 from pullstatus.records import Kind
 
@@ -21,12 +20,13 @@ READ = [  # format, method, query, content type, body -> kind, entries
     ("tencent", "POST", b"a=1", "", REPLY, Kind.REPLY, [REPLY]),
     ("tencent", "POST", b"", "text/plain", REPLY, Kind.REPLY, [REPLY]),
 ]
-REFUSED = [  # format, method, query, content type, body -> error
-    ("tencent", "POST", b"", "application/json", b"", InvalidBody),
-    ("tencent", "POST", b"", "application/json", b"[]", InvalidBody),
-    ("tencent", "POST", b"sid=1", "", b"sid=1", InvalidBody),
-    ("tencent", "POST", b"", "application/json", b"[{}]", InvalidRecord),
+UNREAD = [  # format, method, query, content type, body -> kind and member of what is unread
+    ("tencent", "POST", b"", "application/json", b"", []),
+    ("tencent", "POST", b"", "application/json", b"[]", []),
+    ("tencent", "POST", b"sid=1", "", b"sid=1", [(None, None)]),
+    ("tencent", "POST", b"", "application/json", b"[{}]", [(Kind.DELIVERY_STATUS, "nationcode")]),
 ]
+ALONE = [("tencent", STATUSES[1:-1], STATUSES)]  # format, part -> request
 ANSWERS = [  # format, records -> answer
     ("tencent", 1, b'{"result":0,"errmsg":"OK"}'),
     ("tencent", 100, b'{"result":0,"errmsg":"OK"}'),
@@ -52,17 +52,23 @@ def test_request_is_read(
     assert receipts.fingerprints is not None
 
 
-@pytest.mark.parametrize(("name", "method", "query", "content_type", "body", "error"), REFUSED)
-def test_request_is_refused(
+@pytest.mark.parametrize(("name", "method", "query", "content_type", "body", "unread"), UNREAD)
+def test_what_cannot_be_read_is_told(
     name: str,
     method: str,
     query: bytes,
     content_type: str,
     body: bytes,
-    error: type[Exception],
+    unread: list[tuple[Kind | None, str | None]],
 ) -> None:
-    with pytest.raises(error):
-        FORMATS[name].read(Request(method, query, content_type, body, ARRIVED_S))
+    receipts = FORMATS[name].read(Request(method, query, content_type, body, ARRIVED_S))
+    assert receipts.entries == []
+    assert [(each.kind, each.member) for each in receipts.unread] == unread
+
+
+@pytest.mark.parametrize(("name", "part", "request_body"), ALONE)
+def test_part_is_read_again_without_the_others(name: str, part: bytes, request_body: bytes) -> None:
+    assert FORMATS[name].alone(part) == request_body
 
 
 @pytest.mark.parametrize(("name", "count", "answer"), ANSWERS)
@@ -79,5 +85,5 @@ def test_refusal_has_what_the_sender_looks_for(
 
 def test_every_format_has_its_data() -> None:
     assert {name: form.methods for name, form in FORMATS.items()} == dict(METHODS)
-    for table in (READ, REFUSED, ANSWERS, REFUSALS):
+    for table in (READ, UNREAD, ALONE, ANSWERS, REFUSALS):
         assert {row[0] for row in table} == set(FORMATS)

@@ -11,7 +11,7 @@ from pullstatus.apps import AppKey, Application, Live, Registry, Token, token_di
 from pullstatus.clock import wall_ms
 from pullstatus.durations import Durations
 from pullstatus.server.routes import Routes
-from pullstatus.store import Append, Backlog, Engine, Page, Pull, Setting, Store
+from pullstatus.store import Append, Backlog, Engine, Page, Park, Pull, Setting, Store
 from tests.harness import Answer, App
 
 T = TypeVar("T")
@@ -27,6 +27,8 @@ class FakeStore:
     def __init__(self) -> None:
         self.appended: list[Append] = []
         self.pulled: list[Pull] = []
+        self.parked: list[Park] = []
+        self.park_answer: int | BaseException = 0
         self.append_answer: int | BaseException = 1
         self.pull_answer: Page | BaseException = Page(0, 0, b"", 0)
         self.mailboxes: list[Backlog] = []
@@ -34,6 +36,10 @@ class FakeStore:
     async def append(self, operation: Append) -> int:
         self.appended.append(operation)
         return _given(self.append_answer)
+
+    async def park(self, operation: Park) -> int:
+        self.parked.append(operation)
+        return _given(self.park_answer)
 
     async def pull(self, operation: Pull) -> Page:
         self.pulled.append(operation)

@@ -91,20 +91,42 @@ def test_refused_pull_says_whose_it_claims_to_be_even_if_its_body_is_none(
 def test_refused_batch_names_token_application_and_member(written: io.StringIO) -> None:
     served = Served()
     bad = status(2, sid="canary" * 20)
-    answers = [ask(served.ingest([status(1), bad])), ask(served.callback([status(1), bad]))]
-    for answer, line, door in zip(answers, lines(written), ("ingest", "callbacks"), strict=True):
-        due = {
-            "event": "batch refused",
-            "door": door,
-            "status": 400,
-            "reason": "Invalid record",
-            "member": "sid",
-            "index": 1,
-            "token": "gateway",
-        }
-        assert line.items() >= (due | WHOSE).items()
-        assert line["request"] == answer.header("pullstatus-request-id")
-    assert len({line["request"] for line in lines(written)}) == 2
+    answer = ask(served.ingest([status(1), bad]))
+    [line] = lines(written)
+    due = {
+        "event": "batch refused",
+        "door": "ingest",
+        "status": 400,
+        "reason": "Invalid record",
+        "member": "sid",
+        "index": 1,
+        "token": "gateway",
+    }
+    assert line.items() >= (due | WHOSE).items()
+    assert line["request"] == answer.header("pullstatus-request-id")
+
+
+def test_parked_items_are_told_with_token_application_and_member(written: io.StringIO) -> None:
+    """And with nothing that they say."""
+    served = Served()
+    served.store.park_answer = 3
+    bad = status(2, sid="canary" * 20, mobile="13877700077")
+    ask(served.callback([status(1), bad, "canary 13877700077"]))
+    parked, expired = lines(written)
+    due = {
+        "event": "items parked",
+        "level": "warning",
+        "door": "callbacks",
+        "items": 2,
+        "member": "sid",
+        "index": 1,
+        "reason": "must have 1 to 64 characters",
+        "token": "gateway",
+    }
+    assert parked.items() >= (due | WHOSE).items()
+    assert expired.items() >= {"event": "parked items expired", "items": 3}.items()
+    assert "canary" not in written.getvalue()
+    assert "13877700077" not in written.getvalue()
 
 
 def test_batch_of_an_unknown_token_says_where_it_came_from(written: io.StringIO) -> None:
@@ -130,8 +152,9 @@ def test_batch_put_off_is_one_warning_with_its_cause(written: io.StringIO) -> No
 def test_address_that_a_proxy_made_up_is_not_written(written: io.StringIO) -> None:
     served = Served()
     served.address = "\x1b[31mcanary"
-    ask(served.callback(b""))
+    ask(served.callback(b"null"))
     assert lines(written)[0]["address"] == "(no address)"
+    assert b"(no address)" in served.store.parked[0].entries[0]
 
 
 def test_accepted_and_handed_out_is_not_logged(written: io.StringIO) -> None:

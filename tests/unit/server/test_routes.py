@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Coroutine
 from typing import Any, TypeVar
 
+import msgspec
 import pytest
 import structlog
 
 from pullstatus import limits
 from pullstatus.errors import OutcomeUnknown, SettingChanged, StoreCorrupt, StoreUnavailable
+from pullstatus.mailbox.parking import Item
 from pullstatus.records import Kind
 from pullstatus.store import NO_TICKET, Backlog, Engine, Mailbox
 from pullstatus.wire.about import Feature, read_features
@@ -76,6 +79,76 @@ def test_batch_that_fails_before_the_store_is_asked_says_that_nothing_was_stored
         assert told["detail"].startswith("nothing was stored")
         assert len(traces(logged)) == 1
     assert served.store.appended == []
+
+
+def test_callback_is_parked_with_what_a_retry_needs() -> None:
+    served = Served(now_ms=lambda: 1_767_571_200_123)
+    bad = {"sid": "\u00e9"}
+    answer, _ = run(served.callback([status(1), bad]))
+    assert answer is not None
+    assert answer.http_status == 200
+    [park] = served.store.parked
+    assert len(park.records.entries) == 1
+    assert park.records.while_set is not None
+    [entry] = park.entries
+    assert entry.isascii()
+    item = msgspec.json.decode(entry, type=Item)
+    assert item == Item(
+        format="tencent",
+        token="gateway",
+        at_ms=1_767_571_200_123,
+        address="192.0.2.7",
+        reason="is missing; a delivery status must have it",
+        raw=json.dumps(bad).encode(),
+        member="nationcode",
+        kind=Kind.DELIVERY_STATUS,
+        index=1,
+    )
+    assert (park.items_max, park.bytes_max) == (limits.PARKED_ITEMS_MAX, limits.PARKED_BYTES_MAX)
+    assert (park.mailbox.sdkappid, park.mailbox.parked) == (APP.sdkappid, True)
+    assert served.store.appended == []
+
+
+def test_callback_that_is_wholly_good_asks_the_store_for_one_append() -> None:
+    served = Served()
+    run(served.callback([status(1)]))
+    assert (len(served.store.appended), served.store.parked) == (1, [])
+
+
+@pytest.mark.parametrize("body", [[status(1)], [status(1), {}]], ids=["good", "half bad"])
+def test_callback_is_put_off_soon_when_the_store_is_away(
+    monkeypatch: pytest.MonkeyPatch, body: list[object]
+) -> None:
+    """Whether it refuses or says nothing: its sender waits for a few seconds only."""
+    served = Served()
+    served.store.append_answer = served.store.park_answer = StoreUnavailable("too much waits")
+    answer, _ = run(served.callback(body))
+    told = problem(answer, 503)
+    assert "nothing was stored" in told["detail"]
+    monkeypatch.setattr(limits, "CALLBACK_ANSWER_S", 0.01)
+
+    async def stalled(_operation: object) -> int:
+        await asyncio.sleep(60)
+        return 1
+
+    monkeypatch.setattr(served.store, "append", stalled)
+    monkeypatch.setattr(served.store, "park", stalled)
+    slow, logged = run(served.callback(body))
+    told = problem(slow, 503)
+    assert (told["result"], told["errmsg"]) == (1, told["detail"])
+    assert "not known" in told["detail"]
+    for refused in (answer, slow):
+        assert refused is not None
+        assert refused.header("retry-after") == str(limits.RETRY_AFTER_S)
+    assert [line["event"] for line in logged] == ["batch put off"]
+
+
+def test_callback_that_may_be_parked_is_not_answered_when_nobody_knows() -> None:
+    served = Served()
+    served.store.park_answer = OutcomeUnknown("the disk did not say")
+    answer, _ = run(served.callback([{}]))
+    assert answer is None
+    assert served.hung_up
 
 
 @pytest.mark.parametrize("failure", [UNFORESEEN, OutcomeUnknown("the disk did not say")])

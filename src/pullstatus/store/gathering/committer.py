@@ -18,7 +18,7 @@ from pullstatus.errors import StoreFull, StoreUnavailable
 from pullstatus.store.gathering.groups import Groups
 from pullstatus.store.gathering.log import Figures, Log
 from pullstatus.store.gathering.operations import Answer, Operation
-from pullstatus.store.values import Append
+from pullstatus.store.values import Append, Park
 
 Answers = Sequence[Answer | BaseException]
 
@@ -96,7 +96,9 @@ class Committer:
 
     def _pulls_at_least(self, group: Sequence[Operation], answers: Answers) -> Answers:
         """Pulls need little room and come first: what can't be stored must not hold them up."""
-        places = [n for n, operation in enumerate(group) if not isinstance(operation, Append)]
+        places = [
+            n for n, operation in enumerate(group) if not isinstance(operation, Append | Park)
+        ]
         if not 0 < len(places) < len(group):
             return answers
         found = list(answers)

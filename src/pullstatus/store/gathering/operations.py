@@ -13,6 +13,7 @@ from pullstatus.store.values import (
     Discard,
     Mailbox,
     Page,
+    Park,
     Pull,
     Redeliver,
 )
@@ -58,7 +59,7 @@ class Purge(msgspec.Struct, frozen=True):
     rows_max: int
 
 
-Counted = Append | Forget | Discard | Purge | Redeliver | Mark
+Counted = Append | Park | Forget | Discard | Purge | Redeliver | Mark
 """What is answered how many."""
 
 Operation = Pull | Changes | Counted

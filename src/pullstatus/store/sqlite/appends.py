@@ -32,7 +32,7 @@ def append(transaction: Transaction, operations: Sequence[Append]) -> list[Answe
         if operation.fingerprints is None:
             fresh += operation.entries
         else:
-            fresh += _unseen(transaction, operation, operation.fingerprints)
+            fresh += unseen(transaction, operation.entries, operation.fingerprints, operation.at_ms)
         tickets += [operation.ticket] * (len(fresh) - len(tickets))
     if fresh:
         last = operations[-1]
@@ -69,18 +69,18 @@ def _recall(
     return None
 
 
-def _unseen(
-    transaction: Transaction, operation: Append, fingerprints: Fingerprints
+def unseen(
+    transaction: Transaction, entries: Sequence[bytes], fingerprints: Fingerprints, at_ms: int
 ) -> Iterator[bytes]:
     """The entries whose fingerprints are new, remembered from now on."""
     connection = transaction.connection
     scope = schema.scope_number(fingerprints.scope)
-    old_ms = operation.at_ms - limits.INGEST_REPEAT_S * 1000
-    for entry, (record_s, digest) in zip(operation.entries, fingerprints.items, strict=True):
+    old_ms = at_ms - limits.INGEST_REPEAT_S * 1000
+    for entry, (record_s, digest) in zip(entries, fingerprints.items, strict=True):
         connection.execute(
             "INSERT INTO fingerprint VALUES (?1, ?2, ?3, ?4) ON CONFLICT DO UPDATE"
             " SET accepted_ms = excluded.accepted_ms WHERE accepted_ms < ?5",
-            (record_s, digest, scope, operation.at_ms, old_ms),
+            (record_s, digest, scope, at_ms, old_ms),
         )
         if connection.changes():
             yield entry

@@ -44,6 +44,7 @@ from pullstatus.store.values import (
     JournalRow,
     Mailbox,
     Page,
+    Park,
     Pull,
     Redeliver,
     Setting,
@@ -118,6 +119,12 @@ class SqliteStore:
     async def append(self, operation: Append) -> int:
         """See `Store.append`. Refused while there is hardly room for what pulls need."""
         self._check_room()
+        return await self._writer.submit(operation)
+
+    async def park(self, operation: Park) -> int:
+        """See `Store.park`. Refused when `append` is."""
+        if not self._writer.report.room:
+            raise StoreFull("the disk is nearly full; free some space and try again")
         return await self._writer.submit(operation)
 
     async def pull(self, operation: Pull) -> Page:

@@ -26,6 +26,7 @@ from pullstatus.store.values import (
     Mailbox,
     Outcome,
     Setting,
+    contents,
 )
 
 _T = TypeVar("_T")
@@ -76,7 +77,7 @@ _BACKLOG = (
 def backlog(connection: apsw.Connection, sdkappid: int | None = None) -> list[Backlog]:
     """How every mailbox stands, or those of one application."""
     return [
-        Backlog(Mailbox(number, schema.known(Kind, kind)), *figures)
+        Backlog(Mailbox(number, schema.known(contents, kind)), *figures)
         for number, kind, *figures in connection.execute(
             _BACKLOG,
             (schema.SEQ_BITS, int(Outcome.PULLED), sdkappid),
@@ -211,7 +212,7 @@ def acts(
 def due_for_purge(connection: apsw.Connection, left_before_ms: int) -> list[Mailbox]:
     """Mailboxes whose oldest journal row is from before."""
     return [
-        Mailbox(sdkappid, schema.known(Kind, kind))
+        Mailbox(sdkappid, schema.known(contents, kind))
         for sdkappid, kind in connection.execute(
             "SELECT sdkappid, kind FROM mailbox WHERE purged < cursor AND (SELECT at_ms"
             " FROM journal WHERE key > (id << ?1) + purged ORDER BY key LIMIT 1) < ?2",

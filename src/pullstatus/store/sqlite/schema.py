@@ -14,15 +14,15 @@ entries each.
 
 from __future__ import annotations
 
-import enum
 import hashlib
+from collections.abc import Callable
 from typing import Any, TypeVar, cast
 
 import apsw
 
 from pullstatus.errors import StoreCorrupt, StoreRefused
 
-E = TypeVar("E", bound=enum.Enum)
+T = TypeVar("T")
 
 APPLICATION_ID = 0x70756C6C  # "pull", in the file's header: what `file` and we know it by
 PAGE_BYTES = 8192  # measured: 4096 and 32768 append a fifth to a half slower, 16384 alike
@@ -236,7 +236,7 @@ def scope_number(scope: str) -> int:
     return int.from_bytes(digest, "big", signed=True)
 
 
-def known(values: type[E], number: int) -> E:
+def known(values: Callable[[int], T], number: int) -> T:
     """What a stored number stands for.
 
     Raises:
@@ -246,7 +246,7 @@ def known(values: type[E], number: int) -> E:
         return values(number)
     except ValueError as error:
         raise StoreCorrupt(
-            f"the file is damaged: it holds a {values.__name__.lower()} that there is not;"
+            f"the file is damaged: it holds a number that stands for nothing ({number});"
             " keep a copy of it, then restore a backup"
         ) from error
 

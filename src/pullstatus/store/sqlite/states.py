@@ -17,14 +17,13 @@ import apsw
 import msgspec
 
 from pullstatus.errors import StoreCorrupt
-from pullstatus.records import Kind
 from pullstatus.store.sqlite import schema
-from pullstatus.store.values import Mailbox, Outcome
+from pullstatus.store.values import Mailbox, Outcome, contents
 
 
 def slot(mailbox: Mailbox) -> int:
     """A mailbox as one small integer, for dictionaries on the hot path."""
-    return mailbox.sdkappid << 1 | mailbox.kind
+    return mailbox.sdkappid << 2 | mailbox.kind
 
 
 class State(msgspec.Struct):
@@ -33,6 +32,7 @@ class State(msgspec.Struct):
     Attributes:
         number, key: its id, and that shifted to where its keys begin.
         read_from: first number of the chunk that its head is in; 0 until it was looked up.
+        waiting_bytes: of what waits, where that is bounded; -1 until it was looked up.
     """
 
     mailbox: Mailbox
@@ -46,10 +46,12 @@ class State(msgspec.Struct):
     quarantined: int = 0
     purged: int = 0
     read_from: int = 0
+    waiting_bytes: int = -1
 
     def leave(self, outcome: Outcome, count: int) -> None:
         """Let `count` entries leave the head, and count them."""
         self.cursor += count
+        self.waiting_bytes = -1
         if outcome is Outcome.PULLED:
             self.handed_out += count
         elif outcome is Outcome.EXPIRED:
@@ -198,7 +200,7 @@ class States:
             journal_end,
             *counts,
         ) in self._connection.execute(statement, bindings):
-            mailbox = Mailbox(sdkappid, schema.known(Kind, kind))
+            mailbox = Mailbox(sdkappid, schema.known(contents, kind))
             state = State(mailbox, number, number << schema.SEQ_BITS, *counts)
             _check_ends(state, chunk_end, journal_end)
             self._revision = max(self._revision, revision)
