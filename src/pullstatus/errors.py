@@ -15,6 +15,8 @@
     |   |   |-- PullNotPermitted
     |   |   `-- TooFrequent
     |   |-- KeyReused           an Idempotency-Key came again with another request
+    |   |-- AcknowledgementRefused  of another page than the one in the reader's hand
+    |   |-- TooManyReaders      of one mailbox, each with a page in hand
     |   `-- ReplayRefused       the same signed request came again (strict mode)
     |-- CallerError           an argument of our own caller, or of the operator, is wrong
     |   |-- UnknownApplication
@@ -41,6 +43,7 @@ from __future__ import annotations
 from typing import ClassVar
 
 __all__ = [
+    "AcknowledgementRefused",
     "AddressRefused",
     "AlreadyExists",
     "BodyTooLarge",
@@ -67,6 +70,7 @@ __all__ = [
     "StoreRefused",
     "StoreUnavailable",
     "TooFrequent",
+    "TooManyReaders",
     "TooOld",
     "UnknownApplication",
     "UnknownToken",
@@ -210,6 +214,18 @@ class KeyReused(PeerError):
     """An Idempotency-Key came again, but with another request."""
 
     code = "key_reused"
+
+
+class AcknowledgementRefused(PeerError):
+    """A reader acknowledged another page than the one in its hand; nothing happened."""
+
+    code = "acknowledgement_refused"
+
+
+class TooManyReaders(PeerError):
+    """A mailbox has all the readers it may have, each with a page in hand; nothing happened."""
+
+    code = "too_many_readers"
 
 
 class ReplayRefused(PeerError):

@@ -123,6 +123,14 @@ CALLBACK_ANSWER_S: Final = 5
 """Seconds from the whole body of a callback to its answer, whatever the store does: the most
 impatient sender waits 15 for all of it."""
 
+READER_CHARS_MAX: Final = 64
+"""Characters of a reader's name: room for a host's and a program's."""
+
+READERS_MAX: Final = 64
+"""Readers of one mailbox that the store remembers: each costs a page at most, and beyond them the
+one that came longest ago and holds no page is forgotten. More consumers of one mailbox than that
+share names."""
+
 # --- retention ------------------------------------------------------------------------------------
 
 HANDED_OUT_RETENTION_DAYS: Final = 7

@@ -11,7 +11,8 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import astuple, dataclass
+from copy import deepcopy
+from dataclasses import astuple, dataclass, field
 from pathlib import Path
 from random import Random
 from typing import cast
@@ -130,6 +131,25 @@ class KeyedPull:
 
 
 @dataclass
+class Consumer:
+    """A program that comes as a reader, and what it knows.
+
+    Attributes:
+        ack: first number of the page that it would acknowledge: the last one that it was handed.
+        hand: the page that is in its hand, if it was told of one.
+        unsure: an acknowledgement of its may have happened, or not.
+        done: first numbers of the pages that were certainly acknowledged.
+    """
+
+    mailbox: Mailbox
+    name: str
+    ack: int | None = None
+    hand: Page | None = None
+    unsure: bool = False
+    done: set[int] = field(default_factory=set)
+
+
+@dataclass
 class Signature:
     """What may be used once, and whether it certainly was."""
 
@@ -176,7 +196,9 @@ class Life:
         report: what the checker said at the end.
         batches, pushes, keyed_pulls, signatures, pages, acts: what clients may come back to.
         later: to be done when the group that is being planned has been answered.
+        consumers: readers, by mailbox and name.
         takers: all operations that take entries, by the name the journal has for them.
+        taken: these names, by mailbox and first number of what was taken.
         copies: the records that redeliveries make, by their detail and range.
         left: the ids that each taker took, also once they are purged.
     """
@@ -201,7 +223,9 @@ class Life:
         self.pages: list[tuple[Range, list[bytes]]] = []
         self.acts: list[Act] = []
         self.later: list[Callable[[], None]] = []
+        self.consumers: dict[tuple[Mailbox, str], Consumer] = {}
         self.takers: dict[str, checker.Operation] = {}
+        self.taken: dict[tuple[Mailbox, int], str] = {}
         self.copies: dict[str, dict[Range, list[Delivery]]] = {}
         self.left: dict[str, list[int]] = {}
         self._copy_ids: dict[tuple[Mailbox, int], int] = {}
@@ -221,7 +245,9 @@ class Life:
         self.now_ms = before.now_ms + REST_MS
         self.settings |= before.settings
         self.pages += before.pages
+        self.consumers = deepcopy(before.consumers)
         self.takers |= before.takers
+        self.taken |= before.taken
         self.copies |= before.copies
         self.left |= before.left
         self._copy_ids |= before._copy_ids
@@ -451,6 +477,7 @@ class Life:
                 for seq, (record, _) in enumerate(self.copies[detail][source], start=first_seq):
                     self._copy_ids[source.mailbox, seq] = record
         for name, taken in found.left.items():
+            self.taken[taken.mailbox, taken.first_seq] = name
             if name not in self.left:
                 pieces = found.entries(taken)
                 self.left[name] = [record for record, _ in self.deliveries(taken, pieces)]

@@ -118,6 +118,24 @@ class ForgetsPullKeys(Tampered):
         return self._real.execute(statement, bindings)
 
 
+class ForgetsHands(Tampered):
+    """Hands pages to readers and does not remember it."""
+
+    def execute(self, statement: str, bindings: Any = None) -> Any:
+        if statement.startswith("INSERT OR REPLACE INTO reader"):
+            return None
+        return self._real.execute(statement, bindings)
+
+
+class ForgetsAcknowledgements(Tampered):
+    """Gives a page again that was acknowledged with nothing behind it."""
+
+    def execute(self, statement: str, bindings: Any = None) -> Any:
+        if statement.startswith("UPDATE reader SET at_ms = ?, acked_seq"):
+            return None
+        return self._real.execute(statement, bindings)
+
+
 class KeepsNoJournal(Tampered):
     """Hands out without writing down what."""
 
@@ -220,7 +238,7 @@ def caught_by_faults(setup: Setup) -> Iterator[str]:
         for forever in (False, True)
         for forgets in (False, True)
     )
-    for fault, seed in itertools.product(faults, "ab"):
+    for fault, seed in itertools.product(faults, "abc"):
         try:
             survive(replace(fault), seed, setup)
         except PromiseBroken as broken:
@@ -238,6 +256,8 @@ def caught_by_faults(setup: Setup) -> Iterator[str]:
         (Setup(connect=tampered(ForgetsBatches)), "duplicated: "),
         (Setup(connect=tampered(ForgetsRecords)), "duplicated: "),
         (Setup(connect=tampered(ForgetsPullKeys)), "two different pages"),
+        (Setup(connect=tampered(ForgetsHands)), "was given to a reader that has"),
+        (Setup(connect=tampered(ForgetsAcknowledgements)), "came again and was acknowledged"),
         (Setup(connect=tampered(KeepsNoJournal)), "journals end at"),
         (Setup(make_log=RefusalsConsume), "burned: "),
         (Setup(make_log=OneTooMany), "oversize: "),

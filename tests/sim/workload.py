@@ -19,7 +19,7 @@ import apsw
 import msgspec
 
 from pullstatus import limits
-from pullstatus.errors import InvalidSetting, KeyReused, ReplayRefused
+from pullstatus.errors import AcknowledgementRefused, InvalidSetting, KeyReused, ReplayRefused
 from pullstatus.records import Kind
 from pullstatus.store.gathering.operations import Answer, Changes, Forget, Purge
 from pullstatus.store.sqlite import chunk, schema
@@ -38,7 +38,9 @@ from pullstatus.store.values import (
     Page,
     Park,
     Pull,
+    Reader,
     Redeliver,
+    Release,
     RepeatKey,
 )
 from tests.sim import checker
@@ -49,6 +51,7 @@ from tests.sim.life import (
     HOUR_MS,
     MAILBOXES,
     Batch,
+    Consumer,
     KeyedPull,
     Life,
     Plan,
@@ -300,6 +303,119 @@ def plan_pull_once(life: Life, _group: Sequence[Plan]) -> Plan:
     return plan
 
 
+def plan_pull_of_reader(life: Life, group: Sequence[Plan]) -> Plan | None:
+    """A reader pulls: as a program that goes on, that only acknowledges, or that starts anew."""
+    place = (any_mailbox(life), life.rng.choice(("r1", "r2")))
+    consumer = life.consumers.setdefault(place, Consumer(*place))
+    ack = consumer.ack if life.rng.random() < 0.7 else None
+    takes = ack is None or life.rng.random() < 0.8
+    if _reads(group, consumer):
+        return None
+    return _read(life, consumer, ack, life.rng.choice(COUNTS_MAX) if takes else 0)
+
+
+def plan_pull_of_reader_wrong(life: Life, group: Sequence[Plan]) -> Plan | None:
+    """A reader acknowledges what it does not have in hand."""
+    consumer = recent(life, list(life.consumers.values()))
+    if consumer is None or _reads(group, consumer):
+        return None
+    old = [seq for seq in consumer.done if seq != max(consumer.done)]
+    wrong = life.rng.choice(old) if old and life.rng.random() < 0.5 else 10**9
+    plan = _read(life, consumer, wrong, life.rng.choice((0, 100)))
+
+    def settle(_answer: Answer) -> None:
+        raise PromiseBroken(f"an acknowledgement of {wrong} was taken")
+
+    plan.settle = settle
+    plan.refusals = (AcknowledgementRefused,)
+    return plan
+
+
+def plan_release(life: Life, group: Sequence[Plan]) -> Plan | None:
+    """An operator takes the page from the hand of a reader."""
+    consumer = recent(life, list(life.consumers.values()))
+    if consumer is None or _reads(group, consumer):
+        return None
+    at_ms, ticket = life.at_ms(), life.rng.randbytes(16)
+    act = Act("operator", "readers release", "gone", "{}", at_ms, ticket)
+    operation = Release(consumer.mailbox, consumer.name, at_ms, act)
+    was_unsure, consumer.unsure = consumer.unsure, True
+
+    def settle(answer: Answer) -> None:
+        if consumer.hand is not None and not was_unsure and answer != consumer.hand.count:
+            raise PromiseBroken(f"{answer!r} entries were released, not {consumer.hand.count}")
+        if consumer.hand is not None and not was_unsure:
+            consumer.done.add(consumer.hand.first_seq)
+        consumer.hand, consumer.unsure = None, False
+
+    return Plan(operation, settle=settle)
+
+
+def _reads(group: Sequence[Plan], consumer: Consumer) -> bool:
+    """Whether somebody does something as this reader already: they would not know their order."""
+    return any(
+        (isinstance(one, Release) and (one.mailbox, one.name) == (consumer.mailbox, consumer.name))
+        or (
+            isinstance(one, Pull)
+            and one.reader is not None
+            and (one.mailbox, one.reader.name) == (consumer.mailbox, consumer.name)
+        )
+        for one in (plan.operation for plan in group)
+    )
+
+
+def _read(life: Life, consumer: Consumer, ack: int | None, count_max: int) -> Plan:
+    plan = _pull(life, consumer.mailbox, count_max)
+    entry = cast("checker.Operation", plan.entry)
+    plan.operation = msgspec.structs.replace(
+        cast("Pull", plan.operation), reader=Reader(consumer.name, ack)
+    )
+    if not count_max:
+        plan.entry = None  # it asks for nothing, so an empty answer says nothing
+    take = plan.settle
+    was_unsure = consumer.unsure
+    consumer.unsure = was_unsure or (consumer.hand is not None and ack == consumer.hand.first_seq)
+
+    def settle(answer: Answer) -> None:
+        page, hand = cast("Page", answer), consumer.hand
+        if ack is not None:
+            consumer.done.add(ack)
+            if hand is not None and hand.first_seq == ack:
+                hand = consumer.hand = None
+        consumer.unsure = was_unsure and not count_max
+        if not count_max:
+            if page.count:
+                raise PromiseBroken("who only acknowledged was handed a page")
+            return
+        if page.count and page.first_seq in consumer.done:
+            raise PromiseBroken(f"page {page.first_seq} came again and was acknowledged")
+        if hand is not None and not was_unsure and _told(page) != _told(hand):
+            raise PromiseBroken(f"{page} was given to a reader that has {hand} in hand")
+        if hand is not None and page.first_seq == hand.first_seq and _told(page) != _told(hand):
+            raise PromiseBroken(f"the page in hand is not what it was: {page}, {hand}")
+        consumer.hand = page if page.count else None
+        consumer.ack = page.first_seq or consumer.ack
+        take(page)
+        if page.count:
+            _one_page(life, entry, page)
+
+    plan.settle = settle
+    return plan
+
+
+def _one_page(life: Life, entry: checker.Operation, page: Page) -> None:
+    """Tell the checker which pulls brought one page, by a key that nobody sent."""
+    entry.key = ("in hand", page.first_seq)
+    if page.repeated:
+        place = (cast("Mailbox", entry.mailbox), page.first_seq)
+        if place not in life.taken:
+            life.look()
+        first = life.takers[life.taken[place]]
+        first.key, entry.count_max = entry.key, first.count_max
+    elif page.given != 1:
+        raise PromiseBroken(f"a new page was given {page.given} times")
+
+
 def _pull(life: Life, mailbox: Mailbox, count_max: int, *, key: str | None = None) -> Plan:
     address = f"pull {len(life.takers)}"
     entry = checker.Operation(Verb.PULL, mailbox, 0, count_max=count_max, key=key)
@@ -504,6 +620,9 @@ SHARED: tuple[tuple[int, Callable[[Life, Sequence[Plan]], Plan | None]], ...] = 
     (40, plan_pull_again),
     (8, plan_pull_reused),
     (25, plan_pull_once),
+    (25, plan_pull_of_reader),
+    (8, plan_pull_of_reader_wrong),
+    (3, plan_release),
     (8, plan_redeliver),
     (5, plan_redeliver_again),
     (6, plan_discard),
@@ -576,6 +695,10 @@ def finish(life: Life) -> checker.Report:
         PromiseBroken: what it said.
     """
     mailboxes = sorted({*MAILBOXES, *(cast("Mailbox", entry.mailbox) for entry in life.history)})
+    for consumer in life.consumers.values():
+        life.commit([_read(life, consumer, None, 100)])
+        if consumer.hand is not None:
+            life.commit([_read(life, consumer, consumer.ack, 0)])
     empty = 0
     while empty < checker.EMPTY_PULLS_AT_END:
         pulls = [_pull(life, mailbox, 100) for mailbox in mailboxes]

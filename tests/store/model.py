@@ -7,7 +7,15 @@ from collections import Counter
 
 import msgspec
 
-from pullstatus.errors import KeyReused, ReplayRefused, SettingChanged
+from pullstatus import limits
+from pullstatus.errors import (
+    AcknowledgementRefused,
+    KeyReused,
+    PullstatusError,
+    ReplayRefused,
+    SettingChanged,
+    TooManyReaders,
+)
 from pullstatus.store import (
     Act,
     Again,
@@ -22,12 +30,15 @@ from pullstatus.store import (
     Page,
     Park,
     Pull,
+    Reader,
+    ReaderState,
     Redeliver,
+    Release,
     While,
 )
 from tests.store.build import EMPTY, PULL_KEY_MS, REPEAT_MS
 
-Answer = int | Page | type[KeyReused] | type[ReplayRefused] | type[SettingChanged]
+Answer = int | Page | type[PullstatusError]
 
 
 class Box(msgspec.Struct):
@@ -36,6 +47,7 @@ class Box(msgspec.Struct):
     entries: list[tuple[int, bytes, bytes]] = []  # when, what, by which ticket
     journal: list[JournalRow] = []
     purged: int = 0
+    readers: dict[str, ReaderState] = {}
     left: Counter[Outcome] = msgspec.field(default_factory=Counter)
 
     @property
@@ -127,33 +139,79 @@ class Model:
         box = self.boxes.get(operation.mailbox, Box())
         if not self.holds(operation.while_set):
             return SettingChanged
+        if operation.reader is not None:
+            return self.pull_of_reader(operation, operation.reader)
         if operation.key is not None:
             for row in self._rows_of(operation.mailbox.sdkappid, operation.key):
                 after = operation.keyed_after[row.mailbox.kind] if operation.keyed_after else 0
                 if row.first_seq > after and operation.at_ms - row.at_ms <= PULL_KEY_MS:
                     same = (row.mailbox, row.count_max) == (operation.mailbox, operation.count_max)
                     return self._page(box, row, repeated=True) if same else KeyReused
-        if operation.once is not None:
-            name = (operation.mailbox.sdkappid, operation.once.nonce)
-            if self.once.get(name, -1) >= operation.at_ms:
-                return ReplayRefused
-            self.once[name] = operation.once.until_ms
-        if not box.waiting:
-            return EMPTY
-        row = JournalRow(
+        if not self._spend(operation):
+            return ReplayRefused
+        return self._take(box, operation) if box.waiting else EMPTY
+
+    def pull_of_reader(self, operation: Pull, reader: Reader) -> Answer:
+        box = self.boxes.get(operation.mailbox, Box())
+        former = operation.keyed_after[operation.mailbox.kind] if operation.keyed_after else 0
+        state = box.readers.get(reader.name) or ReaderState(operation.mailbox, reader.name)
+        in_hand = state.first_seq if state.first_seq > former else 0
+        acked = state.acked_seq if state.acked_seq > former else 0
+        acknowledges = in_hand and reader.ack == in_hand
+        if reader.ack is not None and not acknowledges and not (acked and reader.ack == acked):
+            return AcknowledgementRefused
+        again = in_hand and not acknowledges and operation.count_max
+        takes = not again and operation.count_max and box.waiting
+        if takes and reader.name not in box.readers and not self._room(box):
+            return TooManyReaders
+        if not self._spend(operation):
+            return ReplayRefused
+        at_ms = operation.at_ms
+        if again:
+            state = box.readers[reader.name] = msgspec.structs.replace(
+                state, given=state.given + 1, at_ms=at_ms
+            )
+            self._note(box, in_hand, given=state.given)
+            entries = [data for _, data, _ in box.entries[in_hand - 1 :][: state.count]]
+            page = (in_hand, state.count, b",".join(entries), box.waiting)
+            return Page(*page, repeated=True, given=state.given)
+        if acknowledges:
+            self._note(box, in_hand, acked_ms=at_ms)
+            acked = in_hand
+            box.readers[reader.name] = self._idle(state, at_ms)
+        if not takes:
+            return Page(0, 0, b"", box.waiting)
+        if reader.name not in box.readers and len(box.readers) >= limits.READERS_MAX:
+            del box.readers[self._room(box)[0]]
+        if state.first_seq and not in_hand:
+            self._note(box, state.first_seq, released_ms=at_ms)
+        taken = self._take(box, operation)
+        box.readers[reader.name] = ReaderState(
             operation.mailbox,
-            box.cursor + 1,
-            min(operation.count_max, box.waiting),
-            Outcome.PULLED,
-            operation.at_ms,
-            operation.address,
-            operation.key,
-            operation.count_max,
-            operation.proof,
-            operation.ticket,
+            reader.name,
+            first_seq=taken.first_seq,
+            count=taken.count,
+            taken_ms=at_ms,
+            given=1,
+            acked_seq=acked,
+            at_ms=at_ms,
         )
-        box.leave(row)
-        return self._page(box, row)
+        return taken
+
+    def release(self, operation: Release) -> int | type[SettingChanged]:
+        if not self.holds(operation.while_set):
+            return SettingChanged
+        box = self.boxes.get(operation.mailbox, Box())
+        state = box.readers.get(operation.name)
+        if state is None or not state.first_seq:
+            return 0
+        self._note(box, state.first_seq, released_ms=operation.at_ms)
+        box.readers[operation.name] = self._idle(state, operation.at_ms)
+        self.record(operation.act)
+        return state.count
+
+    def readers(self) -> list[ReaderState]:
+        return [state for box in self.boxes.values() for state in box.readers.values()]
 
     def discard(self, operation: Discard) -> int | type[SettingChanged]:
         if not self.holds(operation.while_set):
@@ -220,6 +278,9 @@ class Model:
             while box.journal and box.journal[0].at_ms < left_before_ms:
                 removed += box.journal[0].count
                 box.purged += box.journal.pop(0).count
+            for name, state in box.readers.items():
+                kept = 0 < state.first_seq <= box.purged
+                box.readers[name] = msgspec.structs.replace(state, kept=kept)
             self.again[mailbox] = [
                 copies for copies in self.again.get(mailbox, []) if copies.first_seq > box.purged
             ]
@@ -277,6 +338,54 @@ class Model:
             )
             for mailbox, box in sorted(self.boxes.items())
         ]
+
+    def _spend(self, operation: Pull) -> bool:
+        if operation.once is not None:
+            name = (operation.mailbox.sdkappid, operation.once.nonce)
+            if self.once.get(name, -1) >= operation.at_ms:
+                return False
+            self.once[name] = operation.once.until_ms
+        return True
+
+    def _take(self, box: Box, operation: Pull) -> Page:
+        row = JournalRow(
+            operation.mailbox,
+            box.cursor + 1,
+            min(operation.count_max, box.waiting),
+            Outcome.PULLED,
+            operation.at_ms,
+            operation.address,
+            operation.key,
+            operation.count_max,
+            operation.proof,
+            operation.ticket,
+            reader=None if operation.reader is None else operation.reader.name,
+        )
+        box.leave(row)
+        return self._page(box, row)
+
+    def _idle(self, state: ReaderState, at_ms: int) -> ReaderState:
+        """A reader that has acknowledged what it had."""
+        return ReaderState(
+            state.mailbox,
+            state.name,
+            taken_ms=state.taken_ms,
+            acked_seq=state.first_seq,
+            at_ms=at_ms,
+        )
+
+    def _note(self, box: Box, first_seq: int, **members: int) -> None:
+        """Write into the journal row of a page, if there still is one."""
+        for place, row in enumerate(box.journal):
+            if row.first_seq == first_seq:
+                box.journal[place] = msgspec.structs.replace(row, **members)
+
+    def _room(self, box: Box) -> list[str]:
+        """Nobody (""), or whoever can be forgotten, first who came longest ago."""
+        if len(box.readers) < limits.READERS_MAX:
+            return [""]
+        idle = [state for state in box.readers.values() if not state.first_seq]
+        return [state.name for state in sorted(idle, key=lambda state: (state.at_ms, state.name))]
 
     def _rows_of(self, sdkappid: int, key: str) -> list[JournalRow]:
         return [

@@ -29,7 +29,7 @@ from hypothesis.stateful import (
 )
 
 from pullstatus import limits
-from pullstatus.errors import InvalidSetting, KeyReused, ReplayRefused, SettingChanged
+from pullstatus.errors import InvalidSetting, PeerError, SettingChanged
 from pullstatus.records import Kind
 from pullstatus.store import (
     Act,
@@ -40,11 +40,15 @@ from pullstatus.store import (
     Discard,
     Entry,
     Fingerprints,
+    InHand,
     Mailbox,
     Once,
     Outcome,
     Pull,
+    Reader,
+    ReaderState,
     Redeliver,
+    Release,
     RepeatKey,
     Setting,
     Store,
@@ -68,7 +72,7 @@ from tests.store.build import (
     waiting_in,
 )
 from tests.store.engines import ENGINES, Place
-from tests.store.model import Answer, Model
+from tests.store.model import Answer, Box, Model
 
 T = TypeVar("T")
 
@@ -79,6 +83,7 @@ FIXED = "PULLSTATUS_MODEL_EXAMPLES" not in os.environ
 mailboxes = st.builds(Mailbox, st.sampled_from([1, 2]), st.sampled_from(Kind))
 # Small pools, so that keys, records and signatures do come again.
 keys = st.sampled_from(["k1", "k2"])
+readers = st.sampled_from(["r1", "r2"])
 repeat_keys = st.builds(
     RepeatKey, st.sampled_from(["a", "b"]), keys, st.sampled_from([b"1" * 16, b"2" * 16])
 )
@@ -106,6 +111,8 @@ undated: st.SearchStrategy[Append | Pull] = st.one_of(
     st.builds(Append, mailboxes, st.integers(1, 3).map(records), never, repeat_keys),
     st.builds(Pull, mailboxes, counts, never),
     st.builds(Pull, mailboxes, counts, never, key=keys),
+    st.builds(Pull, mailboxes, counts, never, reader=st.builds(Reader, readers)),
+    st.builds(Pull, mailboxes, counts, never, reader=st.builds(Reader, readers, st.integers(1, 9))),
     st.builds(
         Pull,
         mailboxes,
@@ -126,6 +133,7 @@ class Machine(RuleBasedStateMachine):
         self._stack = contextlib.ExitStack()
         self._runner = self._stack.enter_context(asyncio.Runner())
         self.model = Model()
+        self.sent: list[Pull] = []
         self.now_ms = NOW_MS
         self.ticket = Tickets(bytes)
         self.doors: list[Store] = []
@@ -265,6 +273,60 @@ class Machine(RuleBasedStateMachine):
     def pull_once(self, mailbox: Mailbox, nonce: str, lasts_ms: int, key: str | None) -> None:
         once = Once(nonce, self.now_ms + lasts_ms)
         self.check(Pull(mailbox, 2, self.now_ms, "", key, "", once))
+
+    @rule(
+        mailbox=mailboxes,
+        name=readers,
+        count_max=counts,
+        ack=st.sampled_from(["nothing", "hand", "hand", "acked", "other"]),
+        takes=st.sampled_from([True, True, False]),
+        once=st.sampled_from([None, None, "1", "2"]),
+        data=st.data(),
+    )
+    def pull_of_reader(
+        self,
+        mailbox: Mailbox,
+        name: str,
+        count_max: int,
+        ack: str,
+        takes: bool,
+        once: str | None,
+        data: st.DataObject,
+    ) -> None:
+        state = self.model.boxes.get(mailbox, Box()).readers.get(name) or ReaderState(mailbox, name)
+        seqs = {
+            "nothing": None,
+            "hand": state.first_seq,
+            "acked": state.acked_seq,
+            "other": data.draw(st.integers(1, 5)),
+        }
+        ack_seq = seqs[ack] or None
+        operation = Pull(
+            mailbox,
+            count_max if takes or ack_seq is None else 0,
+            self.now_ms,
+            once=None if once is None else Once(once, self.now_ms + 1000),
+            while_set=self.condition(data),
+            keyed_after=data.draw(st.sampled_from([(), (), (), (0, 0), (3, 2)])),
+            ticket=self.ticket(),
+            reader=Reader(name, ack_seq),
+        )
+        self.sent.append(operation)
+        self.check(operation)
+
+    @precondition(lambda self: self.sent)
+    @rule(data=st.data())
+    def late(self, data: st.DataObject) -> None:
+        """A reader's request arrives long after it was sent, maybe not for the first time."""
+        operation = data.draw(st.sampled_from(self.sent))
+        self.check(msgspec.structs.replace(operation, at_ms=self.now_ms, ticket=self.ticket()))
+
+    @rule(mailbox=mailboxes, name=readers, data=st.data())
+    def release(self, mailbox: Mailbox, name: str, data: st.DataObject) -> None:
+        operation = Release(
+            mailbox, name, self.now_ms, self.act(data) or self.new_act(), self.condition(data)
+        )
+        self.settle(self.store.release(operation), self.model.release(operation))
 
     @rule(data=st.data(), count=st.integers(2, 6))
     def group(self, data: st.DataObject, count: int) -> None:
@@ -449,6 +511,11 @@ class Machine(RuleBasedStateMachine):
         rows = [ActRow(number, act) for number, act in enumerate(model.acts, start=1)]
         assert await acts_of(store) == rows
         assert await acts_of(store, newest_first=True) == rows[::-1]
+        assert [state async for state in store.readers()] == sorted(
+            model.readers(), key=lambda state: (list(model.boxes).index(state.mailbox), state.name)
+        )
+        held = [state.taken_ms for state in model.readers() if state.first_seq]
+        assert await store.in_hand() == InHand(len(held), min(held, default=None))
         expected = [Setting(name, *rest) for name, rest in model.settings.items()]
         expected.sort(key=lambda setting: setting.revision)
         assert list(await settings_of(store)) == expected
@@ -466,7 +533,7 @@ class Machine(RuleBasedStateMachine):
 
 def same(answer: object, expected: Answer) -> bool:
     """Whether a store's answer is the model's; a refusal is compared by its class."""
-    if isinstance(answer, KeyReused | ReplayRefused | SettingChanged):
+    if isinstance(answer, PeerError | SettingChanged):
         return type(answer) is expected
     if isinstance(answer, BaseException):
         raise answer

@@ -54,6 +54,7 @@ from pullstatus.store import (
     Discard,
     Mailbox,
     Outcome,
+    Release,
     Setting,
     Store,
     While,
@@ -508,10 +509,15 @@ async def _check_none_waits(store: Store, sdkappid: int) -> None:
 async def _erase(store: Store, sdkappid: int, gone: Setting, by: Operator, act: Act) -> int:
     """Erase what waits for an application that is gone; returns how many entries.
 
+    Pages in its readers' hands are taken from them.
+
     Raises:
         SettingChanged: it is no longer gone, so what waits may be the new one's.
     """
     gone_still = While(gone.name, gone.revision)
+    async for state in store.readers(sdkappid):
+        if state.first_seq:
+            await store.release(Release(state.mailbox, state.name, by.now_ms, act, gone_still))
     return sum(
         [
             await store.discard(

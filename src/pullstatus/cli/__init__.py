@@ -29,6 +29,10 @@ COMMANDS = {
     "pull": ("pull:pull", "Take records out of a mailbox, until it is empty."),
     "pulls": ("pulls:pulls_group", "The journal: who was handed what, and when."),
     "push": ("push.command:push", "Put the records of FILE into a mailbox; - is standard input."),
+    "readers": (
+        "readers:readers_group",
+        "Readers: consumers that acknowledge their pages, and the page in the hand of each.",
+    ),
     "redeliver": (
         "pulls:redeliver",
         "Hand records out again: copies of them, at the end of their mailboxes.",

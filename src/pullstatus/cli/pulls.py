@@ -24,7 +24,7 @@ from pullstatus.records import Kind
 from pullstatus.store import Entry, JournalRow, Mailbox, Outcome, Store
 from pullstatus.wire.v5.pull import read_proof
 
-PULL_COLUMNS = ["pull_id", "at", "records", "address", "outcome", "key"]
+PULL_COLUMNS = ["pull_id", "at", "records", "address", "outcome", "key", "reader"]
 RECORD_COLUMNS = [
     *("number", "report", "pull", "at", "address", "accepted", "mailbox"),
     *("copy_of", "former_owner"),
@@ -182,6 +182,10 @@ def _shown(row: JournalRow) -> dict[str, object]:
         "outcome": row.outcome.name.lower(),
         "address": row.address,
         "key": row.key,
+        "reader": row.reader,
+        "given": row.given,
+        "acknowledged": row.acked_ms and moment(row.acked_ms),
+        "released": row.released_ms and moment(row.released_ms),
     }
 
 
@@ -335,12 +339,14 @@ def _fate(one: Found) -> dict[str, object]:
     if row is None:
         return {"state": "waiting"}
     pulled = row.outcome is Outcome.PULLED
+    handed = "in hand" if row.in_hand else "handed out"
     return {
-        "state": "handed out" if pulled else row.outcome.name.lower(),
+        "state": handed if pulled else row.outcome.name.lower(),
         "at": moment(row.at_ms),
         "pull_id": row.pull_id if pulled else None,
         "address": row.address if pulled else None,
         "key": row.key,
+        "reader": row.reader,
     }
 
 

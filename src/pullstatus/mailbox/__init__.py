@@ -9,29 +9,12 @@ HTTP, signatures or a store's inside; the clock is passed in.
 from __future__ import annotations
 
 import hashlib
-import re
 
-from pullstatus import limits
 from pullstatus.apps import Live
-from pullstatus.errors import InvalidSetting
+from pullstatus.mailbox.repeats import NEVER, Repeat
 from pullstatus.receipts import Receipts
 from pullstatus.records import Kind
 from pullstatus.store import Append, Fingerprints, Mailbox, Once, Page, Pull, RepeatKey, Store
-
-KEY = re.compile(rf"[\x21-\x7e]{{1,{limits.IDEMPOTENCY_KEY_CHARS_MAX}}}")
-
-
-def check_key(key: str) -> str:
-    """An Idempotency-Key itself, if it is one.
-
-    Raises:
-        InvalidSetting: it is empty, too long, or holds more than visible ASCII.
-    """
-    if KEY.fullmatch(key) is None:
-        raise InvalidSetting(
-            f"Idempotency-Key is 1 to {limits.IDEMPOTENCY_KEY_CHARS_MAX} visible ASCII characters"
-        )
-    return key
 
 
 async def append(
@@ -108,7 +91,7 @@ async def pull(
     address: str,
     proof: str,
     once: Once | None,
-    key: str | None,
+    repeat: Repeat = NEVER,
     now_ms: int,
     ticket: bytes,
 ) -> Page:
@@ -117,10 +100,13 @@ async def pull(
     Args:
         proof: what the request was proven by, for the journal.
         once: what a strict application lets come once only; None: its face has no such thing.
+        repeat: how its page can be had again.
         ticket: what the store knows this by; see `store.Tickets`.
 
     Raises:
         KeyReused: the key came before with another mailbox or `count_max`.
+        AcknowledgementRefused: the reader acknowledges another page than the one in its hand.
+        TooManyReaders: this one is new, and there is no room for it.
         SettingChanged: the application is no longer as `live` knows it; nothing happened.
         ReplayRefused: the application is strict, and this came before.
         StoreUnavailable: nothing happened; trying again can help.
@@ -129,14 +115,15 @@ async def pull(
     return await store.pull(
         Pull(
             live.mailboxes[kind],
-            count_max,
+            count_max if repeat.takes else 0,
             now_ms,
             address,
-            key,
+            repeat.key,
             proof,
             once if live.application.strict else None,
             live.while_set,
             live.application.former,
             ticket,
+            repeat.reader,
         )
     )

@@ -40,8 +40,12 @@ class Found(msgspec.Struct, frozen=True):
 
     @property
     def redeliverable(self) -> bool:
-        """Whether it was handed out to who has the number now, and is no copy."""
-        handed_out = self.row is not None and self.row.outcome is Outcome.PULLED
+        """Whether it was handed out to who has the number now, for good, and is no copy.
+
+        What is in a reader's hand comes again by itself.
+        """
+        row = self.row
+        handed_out = row is not None and row.outcome is Outcome.PULLED and not row.in_hand
         return handed_out and self.copy_of is None and not self.former
 
 
@@ -59,7 +63,7 @@ async def find_pull(store: Store, name: str) -> JournalRow:
     """
     parsed = parse_pull_id(name)
     if parsed is not None:
-        mailbox, first_seq = parsed
+        mailbox, first_seq, _ = parsed  # of a name from before a restore, whatever is there now
         async for row in store.journal(mailbox, first_seq):
             if row.first_seq == first_seq and row.outcome is Outcome.PULLED:
                 return row

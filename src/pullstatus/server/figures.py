@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Iterator
 from itertools import product
 
+import msgspec
 from prometheus_client import (
     CollectorRegistry,
     PlatformCollector,
@@ -67,17 +68,33 @@ class Figures:
         self.records_out: Counter[Kind] = Counter(dict.fromkeys(Kind, 0))
         self.pulls: Counter[int] = Counter(dict.fromkeys(map(int, RESULTS), 0))
         self.pulls_dropped = 0
+        self.pages_given_again = 0
         self.unanswered: Counter[str] = Counter(dict.fromkeys(CALLS, 0))
         self.batches: Counter[tuple[str, int]] = Counter(dict.fromkeys(product(DOORS, STATUSES), 0))
         self.seconds = {call: Durations() for call in CALLS}
 
 
-def render(figures: Figures, engine: Engine, backlog: list[Backlog], oldest_age_s: float) -> bytes:
+class Standing(msgspec.Struct, frozen=True):
+    """How the store stands when somebody asks.
+
+    Attributes:
+        oldest_waiting_s, oldest_in_hand_s: ages; 0 when nothing waits, or no page is in a hand.
+        in_hand: pages that readers have in hand.
+    """
+
+    engine: Engine
+    backlog: list[Backlog]
+    oldest_waiting_s: float
+    in_hand: int
+    oldest_in_hand_s: float
+
+
+def render(figures: Figures, standing: Standing) -> bytes:
     """All figures in Prometheus' text format."""
     registry = CollectorRegistry()
     ProcessCollector(registry=registry)
     PlatformCollector(registry=registry)
-    registry.register(_Once(list(_metrics(figures, engine, backlog, oldest_age_s))))
+    registry.register(_Once(list(_metrics(figures, standing))))
     return generate_latest(registry)
 
 
@@ -89,9 +106,8 @@ class _Once(Collector):
         yield from self._metrics
 
 
-def _metrics(
-    figures: Figures, engine: Engine, backlog: list[Backlog], oldest_age_s: float
-) -> Iterator[Metric]:
+def _metrics(figures: Figures, standing: Standing) -> Iterator[Metric]:
+    engine, backlog = standing.engine, standing.backlog
     records_in = CounterMetricFamily(
         "pullstatus_records_in", "Records accepted, repeats included.", labels=["kind"]
     )
@@ -158,7 +174,23 @@ def _metrics(
     yield GaugeMetricFamily(
         "pullstatus_oldest_waiting_seconds",
         "Age of the oldest record that waits anywhere; 0 when none does.",
-        oldest_age_s,
+        standing.oldest_waiting_s,
+    )
+    yield GaugeMetricFamily(
+        "pullstatus_in_hand",
+        "Pages that readers were handed and have not acknowledged.",
+        standing.in_hand,
+    )
+    yield GaugeMetricFamily(
+        "pullstatus_oldest_in_hand_seconds",
+        "Time since the oldest of these pages was taken; 0 when there is none.",
+        standing.oldest_in_hand_s,
+    )
+    yield CounterMetricFamily(
+        "pullstatus_pages_given_again",
+        "Pages handed out again to the reader that has them in hand, after a lost answer or a"
+        " restart, or since two programs come under one name.",
+        figures.pages_given_again,
     )
     yield CounterMetricFamily(
         "pullstatus_quarantined",

@@ -28,6 +28,7 @@ from pullstatus.errors import (
     StoreUnavailable,
 )
 from pullstatus.mailbox import parking
+from pullstatus.mailbox.repeats import check_key
 from pullstatus.receipts import Receipts, Unread
 from pullstatus.receipts.batch import read_batch
 from pullstatus.receipts.formats import FORMATS, Request
@@ -387,7 +388,7 @@ class IngestDoor(_Door):
         _check_owner(token, live)
         key = header(scope, b"idempotency-key")
         try:
-            checked = None if key is None else mailbox.check_key(key.decode("latin-1"))
+            checked = None if key is None else check_key(key.decode("latin-1"))
         except InvalidSetting as error:
             raise Problem(400, "Invalid Idempotency-Key", str(error)) from error
         receipts = _read(lambda: read_batch(body, kind, ndjson))

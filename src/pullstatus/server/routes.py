@@ -20,7 +20,7 @@ from pullstatus.apps.admission import Admission
 from pullstatus.apps.rate import RateLimiter
 from pullstatus.clock import wall_ms
 from pullstatus.errors import StoreUnavailable
-from pullstatus.server.figures import Figures, render
+from pullstatus.server.figures import Figures, Standing, render
 from pullstatus.server.http import (
     INTERNAL_ERROR,
     JSON,
@@ -129,14 +129,23 @@ class Routes:
             return JSONResponse({"status": "ready"})
         return JSONResponse({"status": "not ready"}, status_code=503)
 
+    def _age_s(self, at_ms: int | None) -> float:
+        return 0.0 if at_ms is None else max(0, self._now_ms() - at_ms) / 1000
+
     async def _metrics(self, _request: Request) -> Response:
-        backlog, engine = await self._store.backlog(), await self._store.engine()
+        backlog, in_hand = await self._store.backlog(), await self._store.in_hand()
         records = [row for row in backlog if not row.mailbox.parked]
         oldest_ms = min(
             (row.oldest_ms for row in records if row.oldest_ms is not None), default=None
         )
-        oldest_age_s = 0.0 if oldest_ms is None else max(0, self._now_ms() - oldest_ms) / 1000
-        text = render(self.figures, engine, backlog, oldest_age_s)
+        standing = Standing(
+            await self._store.engine(),
+            backlog,
+            self._age_s(oldest_ms),
+            in_hand.pages,
+            self._age_s(in_hand.oldest_ms),
+        )
+        text = render(self.figures, standing)
         return Response(text, media_type="text/plain; version=0.0.4")
 
 

@@ -14,6 +14,7 @@ from pullstatus import limits, mailbox
 from pullstatus.apps import Live
 from pullstatus.apps.admission import Admission, Call
 from pullstatus.errors import (
+    AcknowledgementRefused,
     KeyReused,
     OutcomeUnknown,
     Refused,
@@ -22,7 +23,9 @@ from pullstatus.errors import (
     SignatureWrong,
     StoreCorrupt,
     StoreUnavailable,
+    TooManyReaders,
 )
+from pullstatus.mailbox.repeats import ACK_REFUSED, NEVER, Repeat, read_repeat
 from pullstatus.records import Kind
 from pullstatus.server.figures import Figures
 from pullstatus.server.http import (
@@ -41,7 +44,7 @@ from pullstatus.server.http import (
     respond,
     whose,
 )
-from pullstatus.store import Once, Page, Store, pull_id
+from pullstatus.store import Mailbox, Once, Page, Store, pull_id
 from pullstatus.wire.v5 import answer
 from pullstatus.wire.v5.codes import Result
 from pullstatus.wire.v5.pull import PullRequest, parse_pull
@@ -53,6 +56,7 @@ log = structlog.get_logger(__name__)
 
 SIGNATURE_WRONG = "sig is not the SHA-256 of appkey=...&random=...&time=... for this application"
 SIGNATURE_USED = "this signature was used before; sign each request anew"
+REPEATS = (b"idempotency-key", b"pullstatus-reader", b"pullstatus-ack", b"pullstatus-take")
 
 
 class PullCall:
@@ -117,8 +121,7 @@ class PullCall:
         call = _call(request, address, now_ms)
         live = await self._admission.admit(call)
         kind, count_max = request.page()
-        given = header(scope, b"idempotency-key")
-        key = None if given is None else mailbox.check_key(given.decode("latin-1"))
+        repeat = _repeat(scope, live.mailboxes[kind], self._store.epoch)
         for _ in range(limits.OVERTAKEN_MAX):
             if gone(scope):
                 raise Disconnected
@@ -130,7 +133,7 @@ class PullCall:
                 address=address,
                 proof=request.proof,
                 once=_once(request),
-                key=key,
+                repeat=repeat,
                 now_ms=now_ms,
                 ticket=self._tickets(),
             )
@@ -148,7 +151,8 @@ class PullCall:
         """The answer with what the store hands out.
 
         Raises:
-            Refused, KeyReused, ReplayRefused, StoreUnavailable: nothing was consumed.
+            Refused, KeyReused, AcknowledgementRefused, TooManyReaders, ReplayRefused,
+                StoreUnavailable: nothing was consumed.
             SettingChanged: nor then; the application is not as `live` knows it.
             OutcomeUnknown: something may have been, and that is all that can be said after an
                 error which nobody foresaw once the store was asked.
@@ -157,7 +161,9 @@ class PullCall:
             return self._success(live, kind, await asking)
         except ReplayRefused as error:
             raise ReplayRefused(SIGNATURE_USED) from error
-        except (KeyReused, StoreUnavailable, OutcomeUnknown):
+        except AcknowledgementRefused as error:
+            raise AcknowledgementRefused(ACK_REFUSED) from error
+        except (KeyReused, TooManyReaders, StoreUnavailable, OutcomeUnknown):
             raise
         except StoreCorrupt as error:
             log.exception("pull failed", **whose(scope))
@@ -168,10 +174,13 @@ class PullCall:
     def _success(self, live: Live, kind: Kind, page: Page) -> tuple[Headers, bytes]:
         headers = [(b"pullstatus-waiting", b"%d" % page.waiting)]
         if page.count:
-            name = pull_id(live.mailboxes[kind], page.first_seq)
+            name = pull_id(live.mailboxes[kind], page.first_seq, self._store.epoch)
             headers.append((b"pullstatus-pull-id", name.encode()))
             if not page.repeated:
                 self._figures.records_out[kind] += page.count
+            if page.given > 1:
+                headers.append((b"pullstatus-given", b"%d" % page.given))
+                self._figures.pages_given_again += 1
         return headers, answer.success(kind, page.count, page.data)
 
     async def _body(self, scope: Scope, receive: Receive) -> bytes:
@@ -191,6 +200,18 @@ def _call(request: PullRequest, address: str, now_ms: int) -> Call:
         return place
 
     return Call(request.sdkappid, address, proof, request.time, now_ms, pulls=True)
+
+
+def _repeat(scope: Scope, queue: Mailbox, epoch: int) -> Repeat:
+    """How the page can be had again (check 18); of a header that is there twice the first counts.
+
+    One look at the headers finds that none is there, as with every client but those of our own.
+    """
+    found = [pair for pair in scope["headers"] if pair[0] in REPEATS]
+    if not found:
+        return NEVER
+    words = {bytes(name): bytes(value).decode("latin-1") for name, value in reversed(found)}
+    return read_repeat(queue, epoch, *map(words.get, REPEATS))
 
 
 def _once(request: PullRequest) -> Once:

@@ -37,6 +37,7 @@ from pullstatus.store.values import (
     Entry,
     Finding,
     Fingerprints,
+    InHand,
     JournalRow,
     Mailbox,
     Once,
@@ -45,7 +46,10 @@ from pullstatus.store.values import (
     Park,
     Progress,
     Pull,
+    Reader,
+    ReaderState,
     Redeliver,
+    Release,
     RepeatKey,
     Setting,
     While,
@@ -69,6 +73,7 @@ __all__ = [
     "Entry",
     "Finding",
     "Fingerprints",
+    "InHand",
     "JournalRow",
     "Mailbox",
     "Once",
@@ -77,7 +82,10 @@ __all__ = [
     "Park",
     "Progress",
     "Pull",
+    "Reader",
+    "ReaderState",
     "Redeliver",
+    "Release",
     "RepeatKey",
     "Setting",
     "Store",
@@ -103,18 +111,20 @@ class Store(Protocol):
     door could have made wrong.
 
     Any verb may raise `StoreUnavailable`: nothing happened, trying again can help. Every verb that
-    writes (`append`, `park`, `pull`, `redeliver`, `discard`, `purge`, `forget`, `change`,
-    `change_all`, `mark`) may raise `OutcomeUnknown`: its last commit may or may not have happened,
-    and the caller must not answer either way. Whether the store goes on after an error is told by
-    `on_failure` of `open_store` alone: once that was called, the store takes no more work. A verb
-    whose operation carries `while_set` raises `SettingChanged`, and leaves no trace, when that does
-    not hold in its commit.
+    writes (`append`, `park`, `pull`, `redeliver`, `discard`, `release`, `purge`, `forget`,
+    `change`, `change_all`, `mark`) may raise `OutcomeUnknown`: its last commit may or may not have
+    happened, and the caller must not answer either way. Whether the store goes on after an error is
+    told by `on_failure` of `open_store` alone: once that was called, the store takes no more work.
+    A verb whose operation carries `while_set` raises `SettingChanged`, and leaves no trace, when
+    that does not hold in its commit.
 
     Attributes:
         created: whether opening it has made the store.
+        epoch: 1, and one more with every restore that made it what it is.
     """
 
     created: bool
+    epoch: int
 
     async def append(self, operation: Append) -> int:
         """Put a batch at the tail. Returns how many records are acknowledged: all of them.
@@ -143,8 +153,13 @@ class Store(Protocol):
         A page shorter than asked for means that everything accepted before is taken, through
         whichever door to the store.
 
+        A pull of a reader brings the page in its hand as long as that is not acknowledged, however
+        old it is and whatever `count_max` says: see `store.readers`.
+
         Raises:
             KeyReused: the key came before with another mailbox or `count_max`.
+            AcknowledgementRefused: the reader acknowledges another page than the one in its hand.
+            TooManyReaders: this one is new, and there is no room for it.
             ReplayRefused: its `once` came before, and its time has not passed.
         """
         ...
@@ -181,6 +196,18 @@ class Store(Protocol):
 
     def again(self, mailbox: Mailbox) -> AsyncIterator[Again]:
         """Ranges of a mailbox that are not there for the first time, in order."""
+        ...
+
+    def readers(self, sdkappid: int | None = None) -> AsyncIterator[ReaderState]:
+        """How every reader stands, or those of one application, those of a mailbox together."""
+        ...
+
+    async def in_hand(self) -> InHand:
+        """How many pages readers have in hand, in all mailboxes."""
+        ...
+
+    async def release(self, operation: Release) -> int:
+        """Take the page in hand from a reader, on record; returns how many entries it has."""
         ...
 
     async def redeliver(self, operation: Redeliver) -> int:

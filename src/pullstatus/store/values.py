@@ -10,7 +10,7 @@ from __future__ import annotations
 import enum
 import re
 from collections.abc import Callable
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 import msgspec
 
@@ -145,18 +145,33 @@ class Once(msgspec.Struct, frozen=True, gc=False):
     until_ms: int
 
 
+class Reader(msgspec.Struct, frozen=True, gc=False):
+    """A consumer that acknowledges its pages, so that one that gets lost on its way comes again.
+
+    Attributes:
+        name: by which the store knows it, within its mailbox.
+        ack: first number of the page that it acknowledges; None: it acknowledges nothing.
+    """
+
+    name: str
+    ack: int | None = None
+
+
 class Pull(msgspec.Struct, frozen=True, gc=False):
     """Take up to `count_max` entries from the head of `mailbox`.
 
     Attributes:
+        count_max: 0 only with a reader's acknowledgement: acknowledge, and take nothing.
         key: the caller's Idempotency-Key; the same key gets the same page again for
             `limits.PULL_KEY_S`.
         proof: what the request was proven by, for the journal.
         once: refuse it when this came before.
         while_set: refuse it when this no longer holds.
         keyed_after: for each kind, in their order, the number of the last entry whose page `key`
-            does not bring back; empty: it brings back every page.
+            or `reader` does not bring back; empty: they bring back every page.
         ticket: as that of `Append`.
+        reader: who asks, if it acknowledges; never together with `key`. See `store.readers` for
+            what it gets.
     """
 
     mailbox: Mailbox
@@ -169,6 +184,12 @@ class Pull(msgspec.Struct, frozen=True, gc=False):
     while_set: While | None = None
     keyed_after: tuple[int, ...] = ()
     ticket: bytes = NO_TICKET
+    reader: Reader | None = None
+
+    @property
+    def former(self) -> int:
+        """The number of the last entry of this mailbox that was a former owner's."""
+        return self.keyed_after[self.mailbox.kind] if self.keyed_after else 0
 
 
 class Page(msgspec.Struct, frozen=True, gc=False):
@@ -178,7 +199,8 @@ class Page(msgspec.Struct, frozen=True, gc=False):
         first_seq: number of its first entry; 0 when the page is empty.
         data: the encoded records joined by commas.
         waiting: entries left after this pull.
-        repeated: the page was handed out before, under the same key.
+        repeated: the page was handed out before, under the same key or to the same reader.
+        given: how many times it was handed out to its reader; 1 for every other page.
     """
 
     first_seq: int
@@ -186,6 +208,7 @@ class Page(msgspec.Struct, frozen=True, gc=False):
     data: bytes
     waiting: int
     repeated: bool = False
+    given: int = 1
 
 
 class Outcome(enum.IntEnum):
@@ -241,6 +264,22 @@ class Discard(msgspec.Struct, frozen=True):
     while_set: While | None = None
     ticket: bytes = NO_TICKET
     act: Act | None = None
+
+
+class Release(msgspec.Struct, frozen=True):
+    """Take the page in hand from a reader, as if it had acknowledged it.
+
+    Attributes:
+        name: which reader of `mailbox`.
+        act: whose doing it is, on record if the reader has a page in hand.
+        while_set: refuse it when this no longer holds.
+    """
+
+    mailbox: Mailbox
+    name: str
+    at_ms: int
+    act: Act
+    while_set: While | None = None
 
 
 class Redeliver(msgspec.Struct, frozen=True):
@@ -315,6 +354,9 @@ class JournalRow(msgspec.Struct, frozen=True):
 
     Attributes:
         ticket: of the operation that moved it.
+        reader: the name of the reader that was handed it; None: of a pull without.
+        given: how many times it was handed out to its reader.
+        acked_ms, released_ms: when its reader acknowledged it, or it was taken from its hand.
     """
 
     mailbox: Mailbox
@@ -327,11 +369,56 @@ class JournalRow(msgspec.Struct, frozen=True):
     count_max: int
     proof: str
     ticket: bytes = NO_TICKET
+    reader: str | None = None
+    given: int = 1
+    acked_ms: int | None = None
+    released_ms: int | None = None
 
     @property
     def pull_id(self) -> str:
-        """The name of this pull for people and in the `Pullstatus-Pull-Id` header."""
+        """The name of this pull for people, without its epoch."""
         return pull_id(self.mailbox, self.first_seq)
+
+    @property
+    def in_hand(self) -> bool:
+        """Whether its reader gets it again at the next pull."""
+        return self.reader is not None and self.acked_ms is None and self.released_ms is None
+
+
+class ReaderState(msgspec.Struct, frozen=True):
+    """How a reader stands that was handed something.
+
+    Attributes:
+        kept: the page in hand has outlived the retention of its mailbox: it is kept for this reader
+            alone, and its journal row is no more.
+        first_seq, count: the page in hand; 0 when none is.
+        taken_ms: when that was taken.
+        given: how many times it was handed out.
+        acked_seq: first number of the page acknowledged last, or taken from its hand; 0: none was.
+        at_ms: when it was handed something, or acknowledged it, last.
+    """
+
+    mailbox: Mailbox
+    name: str
+    kept: bool = False
+    first_seq: int = 0
+    count: int = 0
+    taken_ms: int = 0
+    given: int = 0
+    acked_seq: int = 0
+    at_ms: int = 0
+
+    @property
+    def pull_id(self) -> str | None:
+        """The name of the pull that took the page in hand, without its epoch."""
+        return pull_id(self.mailbox, self.first_seq) if self.first_seq else None
+
+
+class InHand(msgspec.Struct, frozen=True):
+    """Pages that readers have and have not acknowledged: how many, and since when the oldest is."""
+
+    pages: int
+    oldest_ms: int | None
 
 
 class Again(msgspec.Struct, frozen=True):
@@ -379,20 +466,34 @@ class Finding(msgspec.Struct, frozen=True):
     problem: str
 
 
-def pull_id(mailbox: Mailbox, first_seq: int) -> str:
-    """The name of the pull that took `first_seq` first: unique, since no entry leaves twice."""
-    return f"{mailbox.sdkappid}-{int(mailbox.kind)}-{first_seq}"
+class PullName(NamedTuple):
+    """What the name of a pull says."""
+
+    mailbox: Mailbox
+    first_seq: int
+    epoch: int
 
 
-def parse_pull_id(text: str) -> tuple[Mailbox, int] | None:
-    """Mailbox and first number that a pull's name stands for; None if it is no such name."""
+def pull_id(mailbox: Mailbox, first_seq: int, epoch: int = 1) -> str:
+    """The name of the pull that took `first_seq` first: unique, since no entry leaves twice.
+
+    After a restore the same numbers are given to other entries, so the epoch is in the name, but
+    for the first one.
+    """
+    name = f"{mailbox.sdkappid}-{int(mailbox.kind)}-{first_seq}"
+    return name if epoch == 1 else f"{name}-{epoch}"
+
+
+def parse_pull_id(text: str) -> PullName | None:
+    """What a pull's name stands for; None if it is no such name."""
     match = _PULL_ID.fullmatch(text)
     if match is None:
         return None
-    return Mailbox(int(match[1]), Kind(int(match[2]))), int(match[3])
+    mailbox = Mailbox(int(match[1]), Kind(int(match[2])))
+    return PullName(mailbox, int(match[3]), int(match[4] or 1))
 
 
-_PULL_ID = re.compile(r"([0-9]{1,10})-([01])-([0-9]{1,13})")
+_PULL_ID = re.compile(r"([0-9]{1,10})-([01])-([0-9]{1,13})(?:-([0-9]{1,6}))?")
 
 
 class Setting(msgspec.Struct, frozen=True):

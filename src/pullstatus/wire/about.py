@@ -1,6 +1,6 @@
 """What a service says about itself on `GET /`: who it is, and what it can do beyond the old call.
 
-    {"name": "pullstatus", "version": "0.2.0", "features": ["idempotency-key"], ...}
+    {"name": "pullstatus", "version": "0.2.0", "features": ["idempotency-key", "reader"], ...}
 
 Asking takes nothing out of a mailbox, so a client can know what an answer that gets lost means
 before it makes its first call. Source: protocol.md section 7.3.
@@ -29,6 +29,10 @@ class Feature(StrEnum):
 
     IDEMPOTENCY_KEY = "idempotency-key"
     """A pull with an `Idempotency-Key` that has brought a page brings the same one again."""
+
+    READER = "reader"
+    """The page that a pull with a `Pullstatus-Reader` has brought comes again until it is
+    acknowledged."""
 
 
 class _About(msgspec.Struct):

@@ -15,13 +15,20 @@ from hypothesis import strategies as st
 
 from pullstatus import apps, mailbox
 from pullstatus.apps import Live, Operator, Registry
-from pullstatus.errors import InvalidSetting, SettingChanged, StoreUnavailable, UnknownApplication
+from pullstatus.errors import (
+    AcknowledgementRefused,
+    InvalidSetting,
+    SettingChanged,
+    StoreUnavailable,
+    UnknownApplication,
+)
 from pullstatus.mailbox import redelivery, search
+from pullstatus.mailbox.repeats import NEVER, Repeat
 from pullstatus.receipts import Receipts
 from pullstatus.receipts.batch import read_batch
 from pullstatus.receipts.tencent import read_callback
 from pullstatus.records import Kind
-from pullstatus.store import Outcome, Page, Store, Tickets, open_store
+from pullstatus.store import Outcome, Page, Reader, Store, Tickets, open_store
 from tests.harness import statuses
 
 T = TypeVar("T")
@@ -81,7 +88,7 @@ async def feed(store: Store, live: Live, *, key: str | None = None, callback: bo
     )
 
 
-async def take(store: Store, live: Live, *, key: str | None = None) -> Page:
+async def take(store: Store, live: Live, *, key: str | None = None, repeat: Repeat = NEVER) -> Page:
     return await mailbox.pull(
         store,
         live,
@@ -90,7 +97,7 @@ async def take(store: Store, live: Live, *, key: str | None = None) -> Page:
         address="192.0.2.1",
         proof="",
         once=None,
-        key=key,
+        repeat=repeat if key is None else Repeat(key),
         now_ms=NOW_MS,
         ticket=ticket(),
     )
@@ -161,6 +168,8 @@ def test_deletion_cut_off_anywhere_leaves_nothing_for_the_next_owner(
         await create(store)
         former = await known(store)
         assert await feed(store, former, key="k", callback=False) == 2
+        held = await take(store, former, repeat=Repeat(reader=Reader("r")))
+        assert await feed(store, former, key="l", callback=False) == 2
         cut = Cut(store, step, done=done)
         whole = True
         try:
@@ -173,6 +182,12 @@ def test_deletion_cut_off_anywhere_leaves_nothing_for_the_next_owner(
             await delete(store)
         await create(store)
         assert await waiting(store) == 0
+        assert (await store.in_hand()).pages == 0
+        mine = Repeat(reader=Reader("r"))
+        assert not (await take(store, await known(store), repeat=mine)).count
+        mine = Repeat(reader=Reader("r", held.first_seq))
+        with pytest.raises(AcknowledgementRefused):
+            await take(store, await known(store), repeat=mine)
         with pytest.raises(SettingChanged):
             await feed(store, former)
         assert await feed(store, await known(store), key="k") == 2

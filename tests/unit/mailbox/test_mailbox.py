@@ -11,6 +11,7 @@ import pytest
 from pullstatus import limits, mailbox
 from pullstatus.apps import AppKey, Application, Live
 from pullstatus.errors import InvalidSetting, KeyReused
+from pullstatus.mailbox.repeats import Repeat, check_key
 from pullstatus.mailbox.upkeep import DAY_MS, keep
 from pullstatus.receipts import Receipts
 from pullstatus.records import Kind
@@ -92,7 +93,7 @@ def append(recorder: Recorder, receipts: Receipts, known: Live, **more: Any) -> 
 
 
 def pull(recorder: Recorder, known: Live, **more: Any) -> Page:  # noqa: ANN401
-    asked: dict[str, Any] = {"address": "192.0.2.1", "proof": "p", "once": None, "key": None}
+    asked: dict[str, Any] = {"address": "192.0.2.1", "proof": "p", "once": None}
     return asyncio.run(
         mailbox.pull(
             cast("Store", recorder),
@@ -108,7 +109,7 @@ def pull(recorder: Recorder, known: Live, **more: Any) -> Page:  # noqa: ANN401
 
 @pytest.mark.parametrize("key", ["k", "!", "~", "x" * limits.IDEMPOTENCY_KEY_CHARS_MAX])
 def test_a_key_is_visible_ascii(key: str) -> None:
-    assert mailbox.check_key(key) == key
+    assert check_key(key) == key
 
 
 @pytest.mark.parametrize(
@@ -116,7 +117,7 @@ def test_a_key_is_visible_ascii(key: str) -> None:
 )
 def test_what_is_no_key_is_refused(key: str) -> None:
     with pytest.raises(InvalidSetting, match="visible ASCII"):
-        mailbox.check_key(key)
+        check_key(key)
 
 
 def test_a_batch_is_one_append() -> None:
@@ -144,7 +145,7 @@ def test_repeats_are_known_by_sender_mailbox_and_owner(owner: str, scope: str) -
 
 def test_a_pull_takes_from_its_mailbox() -> None:
     recorder = Recorder(PAGE)
-    assert pull(recorder, live(former=(3, 4)), key="k") is PAGE
+    assert pull(recorder, live(former=(3, 4)), repeat=Repeat("k")) is PAGE
     assert recorder.asked == [
         Pull(REPLIES, 30, NOW_MS, "192.0.2.1", "k", "p", None, AS_KNOWN, (3, 4), TICKET)
     ]

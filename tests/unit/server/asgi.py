@@ -11,7 +11,7 @@ from pullstatus.apps import AppKey, Application, Live, Registry, Token, token_di
 from pullstatus.clock import wall_ms
 from pullstatus.durations import Durations
 from pullstatus.server.routes import Routes
-from pullstatus.store import Append, Backlog, Engine, Page, Park, Pull, Setting, Store
+from pullstatus.store import Append, Backlog, Engine, InHand, Page, Park, Pull, Setting, Store
 from tests.harness import Answer, App
 
 T = TypeVar("T")
@@ -32,6 +32,8 @@ class FakeStore:
         self.append_answer: int | BaseException = 1
         self.pull_answer: Page | BaseException = Page(0, 0, b"", 0)
         self.mailboxes: list[Backlog] = []
+        self.epoch = 1
+        self.held = InHand(0, None)
 
     async def append(self, operation: Append) -> int:
         self.appended.append(operation)
@@ -44,6 +46,9 @@ class FakeStore:
     async def pull(self, operation: Pull) -> Page:
         self.pulled.append(operation)
         return _given(self.pull_answer)
+
+    async def in_hand(self) -> InHand:
+        return self.held
 
     async def settings(self, _since: int) -> AsyncIterator[Setting]:
         none: list[Setting] = []

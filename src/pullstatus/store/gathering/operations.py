@@ -16,6 +16,7 @@ from pullstatus.store.values import (
     Park,
     Pull,
     Redeliver,
+    Release,
 )
 
 
@@ -59,7 +60,7 @@ class Purge(msgspec.Struct, frozen=True):
     rows_max: int
 
 
-Counted = Append | Park | Forget | Discard | Purge | Redeliver | Mark
+Counted = Append | Park | Forget | Discard | Purge | Redeliver | Release | Mark
 """What is answered how many."""
 
 Operation = Pull | Changes | Counted

@@ -6,6 +6,8 @@ For every mailbox, in one snapshot:
     journal   reaches without a gap or an overlap from the first kept entry to the cursor
     counts    accepted = waiting + handed out + expired + erased + quarantined, each as stored, and
               each as the journal adds it up
+    readers   the page in a reader's hand is in the journal as its own, not acknowledged, or, once
+              that was removed, kept whole; and no other page is in a hand
 
 Once for the store: the acts of operators are chained to each other, and copies to acts.
 
@@ -23,7 +25,7 @@ import apsw
 import msgspec
 
 from pullstatus.errors import StoreCorrupt, StoreRefused
-from pullstatus.store.sqlite import acts, chunk, pairing, reading, schema
+from pullstatus.store.sqlite import acts, chunk, pairing, readers, reading, schema
 from pullstatus.store.sqlite.connection import open_reader
 from pullstatus.store.sqlite.place import check_there, holds_nothing, served_ms
 from pullstatus.store.values import AuditReport, Backlog, Finding, Outcome, Progress
@@ -117,6 +119,7 @@ def _problems(connection: apsw.Connection, row: Backlog) -> Iterator[str]:
         yield f"the journal ends at entry {expected - 1}, the cursor stands at {cursor}"
     yield from _count_problems(row, left)
     yield from _chunk_problems(connection, key, row, aside)
+    yield from readers.problems(connection, key, row.purged)
 
 
 _OUTCOMES = frozenset(map(int, Outcome))

@@ -41,12 +41,15 @@ from pullstatus.store.values import (
     Discard,
     Engine,
     Entry,
+    InHand,
     JournalRow,
     Mailbox,
     Page,
     Park,
     Pull,
+    ReaderState,
     Redeliver,
+    Release,
     Setting,
 )
 
@@ -61,6 +64,7 @@ class SqliteStore:
 
     Attributes:
         created: whether opening it has made the file.
+        epoch: 1, and one more with every restore.
         path: of the file, without links in it.
     """
 
@@ -69,6 +73,7 @@ class SqliteStore:
     ) -> None:
         """For `open`; takes what it has made."""
         self.created = created
+        self.epoch = 1
         self.path = path
         self._writer = writer
         self._lock = lock
@@ -96,7 +101,8 @@ class SqliteStore:
             check_there(path)
         if not (create or server) and can_only_be_read(path):
             channel: Channel = await asyncio.to_thread(ReadOnlyChannel, path)
-            return cls(path, Writer(channel, on_failure), None, created=False)
+            store = cls(path, Writer(channel, on_failure), None, created=False)
+            return await store._ready()
         await asyncio.to_thread(check_place, path, any_file_system=location.any_file_system)
         created = holds_nothing(path)
         if created:
@@ -112,7 +118,17 @@ class SqliteStore:
             if lock is not None:
                 lock.release()
             raise
-        return cls(path, Writer(channel, on_failure), lock, created=created)
+        store = cls(path, Writer(channel, on_failure), lock, created=created)
+        return await store._ready()
+
+    async def _ready(self) -> SqliteStore:
+        """This store, once it knows its epoch."""
+        try:
+            self.epoch = await asyncio.to_thread(reading.epoch, self.path)
+        except BaseException:
+            await self.close()
+            raise
+        return self
 
     # -- writing ---------------------------------------------------------------------------------
 
@@ -137,7 +153,9 @@ class SqliteStore:
         if (
             self._lock is not None
             and not self._writer.waiting.get(slot(operation.mailbox))
-            and not (operation.key is not None or operation.once is not None)
+            and operation.key is None
+            and operation.once is None
+            and operation.reader is None
             and self._lock.stamp() == self._writer.report.as_of
         ):
             self._writer.check()
@@ -173,6 +191,10 @@ class SqliteStore:
     async def redeliver(self, operation: Redeliver) -> int:
         """See `Store.redeliver`. Refused as `append` is: copies need room, too."""
         self._check_room()
+        return await self._writer.submit(operation)
+
+    async def release(self, operation: Release) -> int:
+        """See `Store.release`."""
         return await self._writer.submit(operation)
 
     async def discard(self, operation: Discard) -> int:
@@ -262,6 +284,25 @@ class SqliteStore:
     async def keyed(self, sdkappid: int, key: str) -> Sequence[JournalRow]:
         """See `Store.keyed`."""
         return await self._readers.ask(lambda connection: reading.keyed(connection, sdkappid, key))
+
+    async def readers(self, sdkappid: int | None = None) -> AsyncIterator[ReaderState]:
+        """See `Store.readers`."""
+        after = (0, "")
+        while True:
+            step = await self._readers.ask(
+                lambda connection, after=after: reading.readers(  # type: ignore[misc]
+                    connection, sdkappid, after
+                )
+            )
+            if not step:
+                return
+            for _, state in step:
+                yield state
+            after = (step[-1][0], step[-1][1].name)
+
+    async def in_hand(self) -> InHand:
+        """See `Store.in_hand`."""
+        return await self._readers.ask(reading.in_hand)
 
     async def again(self, mailbox: Mailbox) -> AsyncIterator[Again]:
         """See `Store.again`."""

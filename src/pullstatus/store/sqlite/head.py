@@ -6,6 +6,8 @@ import apsw
 
 from pullstatus.errors import StoreCorrupt
 from pullstatus.store.sqlite import chunk, schema
+from pullstatus.store.sqlite.states import State
+from pullstatus.store.sqlite.transaction import Transaction
 
 
 class Head:
@@ -96,3 +98,21 @@ class Head:
                 if len(self._damaged) < self._count:
                     # The entries are proven one by one, the commas between them are not.
                     self._body = b",".join(chunk.unpack(self._bounds, self._body))
+
+
+def read_again(transaction: Transaction, state: State, first_seq: int, count: int) -> bytes | None:
+    """The entries of a page that was taken, joined by commas; None if they are damaged.
+
+    A journal row has no checksum of its own, and one that says too much would hand out what another
+    pull has had: so the next one must begin where this one ends.
+    """
+    following: int | None = transaction.connection.execute(
+        "SELECT min(key) FROM journal WHERE key > ? AND key <= ?",
+        (state.key | first_seq, state.key | schema.SEQ_MASK),
+    ).get
+    next_seq = state.cursor + 1 if following is None else following & schema.SEQ_MASK
+    if first_seq + count != next_seq:
+        return None
+    read_from = transaction.states.chunk_at(state.key, first_seq)
+    taken, data = Head(transaction.connection, state.key, read_from, first_seq).take(count)
+    return data if taken == count else None

@@ -29,7 +29,7 @@ from pullstatus.store.sqlite.parking import park
 from pullstatus.store.sqlite.pulls import pull
 from pullstatus.store.sqlite.states import States, slot
 from pullstatus.store.sqlite.transaction import Transaction
-from pullstatus.store.values import Append, Discard, Park, Pull
+from pullstatus.store.values import Append, Discard, Park, Pull, Release
 
 CHECKPOINT_PAGES = 1024  # 8 MiB of log, folded in some 10 ms that everybody waits for
 
@@ -202,6 +202,8 @@ class Log:
             return upkeep.discard(self._transaction, operation)
         if isinstance(operation, Purge):
             return upkeep.purge(self._transaction, operation)
+        if isinstance(operation, Release):
+            return upkeep.release(self._transaction, operation)
         assert not isinstance(operation, Append | Pull)
         return upkeep.redeliver(self._transaction, operation)
 

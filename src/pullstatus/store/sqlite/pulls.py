@@ -5,14 +5,22 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from pullstatus import limits
-from pullstatus.errors import KeyReused, PullstatusError, ReplayRefused, StoreUnavailable
+from pullstatus.errors import (
+    AcknowledgementRefused,
+    KeyReused,
+    PullstatusError,
+    ReplayRefused,
+    StoreUnavailable,
+    TooManyReaders,
+)
 from pullstatus.records import Kind
 from pullstatus.store.gathering.operations import Answer
-from pullstatus.store.sqlite import schema
-from pullstatus.store.sqlite.head import Head
+from pullstatus.store.readers import Given, Hand, decide
+from pullstatus.store.sqlite import readers, schema
+from pullstatus.store.sqlite.head import Head, read_again
 from pullstatus.store.sqlite.states import State
 from pullstatus.store.sqlite.transaction import Transaction
-from pullstatus.store.values import Mailbox, Outcome, Page, Pull
+from pullstatus.store.values import Mailbox, Outcome, Page, Pull, Reader
 
 EMPTY = Page(0, 0, b"", 0)
 
@@ -25,16 +33,99 @@ def pull(transaction: Transaction, operations: Sequence[Pull]) -> list[Answer]:
         reading = Head(transaction.connection, state.key, state.read_from, state.cursor + 1)
     answers: list[Answer] = []
     for operation in operations:
-        before = _before(transaction, operation)
-        if before is not None:
-            answers.append(before)
-        elif state is None or reading is None:
-            answers.append(EMPTY)
+        if operation.reader is None:
+            answers.append(_pull(transaction, state, reading, operation))
         else:
-            answers.append(_take(transaction, state, reading, operation))
+            answers.append(
+                _pull_of_reader(transaction, state, reading, operation, operation.reader)
+            )
     if state is not None and reading is not None:
         state.read_from = reading.read_from
     return answers
+
+
+def _pull(
+    transaction: Transaction, state: State | None, head: Head | None, operation: Pull
+) -> Page | PullstatusError:
+    """A pull without a reader."""
+    refusal = transaction.conditions.refuses(operation.while_set)
+    if refusal is not None:
+        return refusal
+    if operation.key is not None:
+        repeated = _repeated(transaction, operation, operation.key)
+        if repeated is not None:
+            return repeated
+    replay = _spend(transaction, operation)
+    if replay is not None:
+        return replay
+    if state is None or head is None:
+        return EMPTY
+    return _take(transaction, state, head, operation)
+
+
+def _pull_of_reader(
+    transaction: Transaction,
+    state: State | None,
+    head: Head | None,
+    operation: Pull,
+    reader: Reader,
+) -> Page | PullstatusError:
+    """A pull of a reader, by the table of `store.readers`. What may refuse it comes first."""
+    refusal = transaction.conditions.refuses(operation.while_set)
+    if refusal is not None:
+        return refusal
+    row = None if state is None else readers.find(transaction, state, reader.name)
+    known = row or readers.NOBODY
+    hand = known.hand.since(operation.former)
+    move = decide(hand, reader.ack, takes=operation.count_max > 0)
+    if move is None:
+        return AcknowledgementRefused(_ACK_REFUSED)
+    data = forgotten = None
+    if state is not None and move.given is Given.AGAIN:
+        data = readers.page_in_hand(transaction, state, reader.name, known)
+        if data is None:
+            return StoreUnavailable(_HAND_DAMAGED)
+    if state is not None and head is not None and row is None and move.given is Given.NEXT:
+        try:
+            forgotten = readers.dispensable(transaction, state)
+        except TooManyReaders as error:
+            return error
+    replay = _spend(transaction, operation)
+    if replay is not None:
+        return replay
+    if state is None:
+        return EMPTY
+    if data is not None:
+        readers.give_again(transaction, state, reader.name, known, operation.at_ms)
+        waiting, given = state.tail - state.cursor, known.given + 1
+        return Page(known.first_seq, known.count, data, waiting, repeated=True, given=given)
+    page = Page(0, 0, b"", state.tail - state.cursor)
+    if head is not None and move.given is Given.NEXT:
+        page = _take(transaction, state, head, operation)
+    if move.acknowledges:
+        readers.acknowledge(transaction, state, known, operation.at_ms)
+        hand = Hand(None, known.first_seq)
+    elif page.count and known.first_seq:  # a former owner's
+        readers.release(transaction, state, known, operation.at_ms)
+    if page.count:
+        if forgotten is not None:
+            readers.forget(transaction, state, forgotten)
+        readers.hand_out(
+            transaction, state, reader.name, hand, page.first_seq, page.count, operation.at_ms
+        )
+    elif move.acknowledges:
+        readers.empty(transaction, state, reader.name, known, operation.at_ms)
+    return page
+
+
+_ACK_REFUSED = (
+    "the page that is acknowledged is not the one in this reader's hand: pull without"
+    " acknowledging to get that one"
+)
+_HAND_DAMAGED = (
+    "the page in this reader's hand was damaged on the disk; an operator can take it from there,"
+    " with `pullstatus readers release`"
+)
 
 
 def _take(transaction: Transaction, state: State, head: Head, operation: Pull) -> Page:
@@ -51,7 +142,7 @@ def _take(transaction: Transaction, state: State, head: Head, operation: Pull) -
     first_seq = state.cursor + 1
     count, data = head.take(min(operation.count_max, state.tail - state.cursor))
     transaction.connection.execute(
-        "INSERT INTO journal VALUES (?, ?, 0, ?, ?, ?, ?, ?, ?, NULL, NULL, NULL)",
+        "INSERT INTO journal VALUES (?, ?, 0, ?, ?, ?, ?, ?, ?, ?, ?, NULL, NULL)",
         (
             state.key | first_seq,
             count,
@@ -61,21 +152,16 @@ def _take(transaction: Transaction, state: State, head: Head, operation: Pull) -
             operation.count_max,
             operation.proof,
             operation.ticket,
+            None if operation.reader is None else operation.reader.name,
+            None if operation.reader is None else 1,
         ),
     )
     state.leave(Outcome.PULLED, count)
     return Page(first_seq, count, data, state.tail - state.cursor)
 
 
-def _before(transaction: Transaction, operation: Pull) -> Page | PullstatusError | None:
-    """What answers a pull without a new page: its key's page, or a refusal."""
-    refusal = transaction.conditions.refuses(operation.while_set)
-    if refusal is not None:
-        return refusal
-    if operation.key is not None:
-        repeated = _repeated(transaction, operation, operation.key)
-        if repeated is not None:
-            return repeated
+def _spend(transaction: Transaction, operation: Pull) -> ReplayRefused | None:
+    """Note what must not come twice; the refusal if it came before."""
     if operation.once is not None:
         transaction.connection.execute(
             "INSERT INTO once VALUES (?, ?, ?) ON CONFLICT DO UPDATE"
@@ -99,21 +185,18 @@ def _repeated(
     old_ms = operation.at_ms - limits.PULL_KEY_S * 1000
     for state, key, count, at_ms, count_max in _keyed(transaction, operation, pull_key):
         first_seq = key & schema.SEQ_MASK
-        if at_ms < old_ms or first_seq <= _keyed_after(operation, state):
+        if at_ms < old_ms or first_seq <= _former(operation, state):
             continue
         if state.mailbox != operation.mailbox or count_max != operation.count_max:
             return KeyReused("this key came before with another mailbox or another count")
-        if first_seq + count != _next_first(transaction, state, key):
-            return StoreUnavailable(_PAGE_DAMAGED)
-        read_from = transaction.states.chunk_at(state.key, first_seq)
-        taken, data = Head(transaction.connection, state.key, read_from, first_seq).take(count)
-        if taken != count:
+        data = read_again(transaction, state, first_seq, count)
+        if data is None:
             return StoreUnavailable(_PAGE_DAMAGED)
         return Page(first_seq, count, data, state.tail - state.cursor, repeated=True)
     return None
 
 
-def _keyed_after(operation: Pull, state: State) -> int:
+def _former(operation: Pull, state: State) -> int:
     return operation.keyed_after[state.mailbox.kind] if operation.keyed_after else 0
 
 
@@ -138,16 +221,3 @@ def _keyed(
 
 
 _PAGE_DAMAGED = "the page of this Idempotency-Key was damaged on the disk"
-
-
-def _next_first(transaction: Transaction, state: State, key: int) -> int:
-    """Where the page behind the one with this key begins.
-
-    A journal row has no checksum of its own, and one that says too much would hand out what
-    another pull has had.
-    """
-    following: int | None = transaction.connection.execute(
-        "SELECT min(key) FROM journal WHERE key > ? AND key <= ?",
-        (key, state.key | schema.SEQ_MASK),
-    ).get
-    return state.cursor + 1 if following is None else following & schema.SEQ_MASK

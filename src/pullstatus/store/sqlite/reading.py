@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -22,9 +23,11 @@ from pullstatus.store.values import (
     ActRow,
     Again,
     Backlog,
+    InHand,
     JournalRow,
     Mailbox,
     Outcome,
+    ReaderState,
     Setting,
     contents,
 )
@@ -121,7 +124,8 @@ def chunk_key_at(connection: apsw.Connection, base: int, seq: int) -> int:
 
 
 _JOURNAL = (
-    "SELECT key, count, outcome, at_ms, address, pull_key, count_max, proof, ticket FROM journal"
+    "SELECT key, count, outcome, at_ms, address, pull_key, count_max, proof, ticket,"
+    " reader, coalesce(given, 1), acked_ms, released_ms FROM journal"
 )
 
 
@@ -162,6 +166,10 @@ def _journal_row(
     count_max: int,
     proof: str,
     ticket: bytes | None,
+    reader: str | None,
+    given: int,
+    acked_ms: int | None,
+    released_ms: int | None,
 ) -> JournalRow:
     return JournalRow(
         mailbox,
@@ -174,7 +182,45 @@ def _journal_row(
         count_max,
         proof,
         ticket or NO_TICKET,
+        reader,
+        given,
+        acked_ms,
+        released_ms,
     )
+
+
+def readers(
+    connection: apsw.Connection, sdkappid: int | None, after: tuple[int, str]
+) -> list[tuple[int, ReaderState]]:
+    """A step of all readers, or those of one application, each with its mailbox's number.
+
+    Args:
+        after: number and name of the last of the step before.
+    """
+    return [
+        (number, ReaderState(Mailbox(owner, schema.known(Kind, kind)), name, bool(kept), *members))
+        for number, owner, kind, name, kept, *members in connection.execute(
+            "SELECT mailbox, sdkappid, kind, name, page IS NOT NULL, first_seq, count, taken_ms,"
+            " given, acked_seq, at_ms FROM reader JOIN mailbox ON id = mailbox"
+            " WHERE (mailbox, name) > (?1, ?2) AND (?3 IS NULL OR sdkappid = ?3)"
+            " ORDER BY mailbox, name LIMIT 200",
+            (*after, sdkappid),
+        )
+    ]
+
+
+def epoch(path: Path) -> int:
+    """Which one a file is in: one more with every restore."""
+    with translated(), contextlib.closing(open_reader(path)) as connection:
+        return cast("int", connection.execute("SELECT max(number) FROM epoch").get)
+
+
+def in_hand(connection: apsw.Connection) -> InHand:
+    """How many pages readers have in hand."""
+    [(pages, oldest_ms)] = connection.execute(
+        "SELECT count(*), min(taken_ms) FROM reader WHERE first_seq > 0"
+    )
+    return InHand(pages, oldest_ms)
 
 
 def again(connection: apsw.Connection, mailbox: Mailbox, first: int, rows_max: int) -> list[Again]:

@@ -211,17 +211,22 @@ DROP TABLE audit;
 ALTER TABLE again RENAME COLUMN audit_id TO act_id;
 CREATE INDEX again_by_act ON again (act_id, key >> 40, source_seq);
 
--- Consumers that acknowledge what they were handed: not in use yet.
-ALTER TABLE journal ADD COLUMN reader   TEXT;       -- who was handed it, by the name it gave
-ALTER TABLE journal ADD COLUMN given    INTEGER;    -- how many times
-ALTER TABLE journal ADD COLUMN acked_ms INTEGER;    -- when it was acknowledged
+-- Consumers that acknowledge what they were handed. The journal tells of each page who was handed
+-- it by what name, how many times, and when it was acknowledged or taken from its hand.
+ALTER TABLE journal ADD COLUMN reader      TEXT;
+ALTER TABLE journal ADD COLUMN given       INTEGER;
+ALTER TABLE journal ADD COLUMN acked_ms    INTEGER;
+ALTER TABLE journal ADD COLUMN released_ms INTEGER;
 CREATE TABLE reader (
     mailbox     INTEGER NOT NULL,       -- its id
     name        TEXT NOT NULL,
-    first_seq   INTEGER NOT NULL,       -- of the page in hand
-    count       INTEGER NOT NULL,       -- of that page; 0: none is
+    at_ms       INTEGER NOT NULL,       -- when it was handed something, or acknowledged it, last
     acked_seq   INTEGER NOT NULL,       -- first number of the page acknowledged last; 0: none was
-    at_ms       INTEGER NOT NULL,       -- when it came last
+    first_seq   INTEGER NOT NULL,       -- of the page in hand; 0: none is
+    count       INTEGER NOT NULL,       -- of that page
+    taken_ms    INTEGER NOT NULL,       -- when it was taken
+    given       INTEGER NOT NULL,       -- how many times it was handed out
+    page        BLOB,                   -- itself, with a checksum, once retention has removed it
     PRIMARY KEY (mailbox, name)
 ) STRICT, WITHOUT ROWID;
 """

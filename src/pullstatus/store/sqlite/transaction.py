@@ -44,7 +44,8 @@ class Transaction:
     ) -> None:
         """Let `count` entries leave the head without a pull, on record."""
         self.connection.execute(
-            "INSERT INTO journal VALUES (?, ?, ?, ?, '', NULL, 0, '', ?, NULL, NULL, NULL)",
+            "INSERT INTO journal (key, count, outcome, at_ms, address, count_max, proof, ticket)"
+            " VALUES (?, ?, ?, ?, '', 0, '', ?)",
             (state.key | state.cursor + 1, count, outcome, at_ms, ticket),
         )
         state.leave(outcome, count)

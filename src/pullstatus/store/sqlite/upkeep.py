@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from pullstatus.errors import InvalidSetting, SettingChanged, StoreCorrupt
 from pullstatus.store.gathering.operations import Changes, Forget, Mark, Purge
-from pullstatus.store.sqlite import acts, schema
+from pullstatus.store.sqlite import acts, readers, schema
 from pullstatus.store.sqlite.head import Head
 from pullstatus.store.sqlite.states import State
 from pullstatus.store.sqlite.transaction import Transaction
-from pullstatus.store.values import Discard, Redeliver
+from pullstatus.store.values import Discard, Redeliver, Release
 
 COPY_COUNT = 100
 
@@ -127,6 +127,7 @@ def purge(transaction: Transaction, operation: Purge) -> int:
         through = (key & schema.SEQ_MASK) + count - 1
     if through == state.purged:
         return 0
+    readers.keep(transaction, state, through)
     for table in ("journal", "again"):
         connection.execute(
             f"DELETE FROM {table} WHERE key BETWEEN ? AND ?",  # noqa: S608 - ours
@@ -140,6 +141,21 @@ def purge(transaction: Transaction, operation: Purge) -> int:
     removed = through - state.purged
     state.purged = through
     return removed
+
+
+def release(transaction: Transaction, operation: Release) -> int | SettingChanged:
+    """Take the page in hand from a reader; answered how many entries it has."""
+    refusal = transaction.conditions.refuses(operation.while_set)
+    if refusal is not None:
+        return refusal
+    state = transaction.states.draft(operation.mailbox)
+    row = None if state is None else readers.find(transaction, state, operation.name)
+    if state is None or row is None or not row.first_seq:
+        return 0
+    readers.release(transaction, state, row, operation.at_ms)
+    readers.empty(transaction, state, operation.name, row, operation.at_ms)
+    acts.record(transaction.connection, operation.act)
+    return row.count
 
 
 def redeliver(

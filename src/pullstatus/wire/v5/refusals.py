@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from pullstatus.errors import (
+    AcknowledgementRefused,
     AddressRefused,
     BodyTooLarge,
     Disabled,
@@ -18,6 +19,7 @@ from pullstatus.errors import (
     SignatureWrong,
     StoreUnavailable,
     TooFrequent,
+    TooManyReaders,
     TooOld,
     UnknownApplication,
 )
@@ -37,6 +39,8 @@ RESULTS: Final[dict[type[PullstatusError], Result]] = {
     TooFrequent: Result.TOO_FREQUENT,
     InvalidSetting: Result.BAD_REQUEST,  # a header's value
     KeyReused: Result.BAD_REQUEST,
+    AcknowledgementRefused: Result.BAD_REQUEST,
+    TooManyReaders: Result.BAD_REQUEST,
     ReplayRefused: Result.SIG_MISMATCH,
     StoreUnavailable: Result.OTHER,
 }
