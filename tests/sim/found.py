@@ -36,7 +36,7 @@ class Found:
     Attributes:
         kept: the stored entries of each mailbox, in order.
         first: number of the first of them.
-        cursors: number of the last that left.
+        cursors, tails: number of the last that left, and of the last there is.
         left: ranges that left, by the name of the operation that took them: a pull's address, or
             the time of a discard (`discard_name`).
         keys: those of pulls, by Idempotency-Key.
@@ -46,6 +46,7 @@ class Found:
     kept: dict[Mailbox, list[bytes]] = field(default_factory=dict)
     first: dict[Mailbox, int] = field(default_factory=dict)
     cursors: dict[Mailbox, int] = field(default_factory=dict)
+    tails: dict[Mailbox, int] = field(default_factory=dict)
     left: dict[str, Range] = field(default_factory=dict)
     keys: dict[str, Range] = field(default_factory=dict)
     copies: dict[str, dict[Range, int]] = field(default_factory=dict)
@@ -82,6 +83,7 @@ def look(connection: apsw.Connection, states: States) -> Found:
         found.first[mailbox] = removed + 1
         found.cursors[mailbox] = cursor
         purged[mailbox], tails[mailbox] = removed, tail
+        found.tails[mailbox] = tail
         state = states._states.get(slot(mailbox))  # not a draft: those of a failed group stay
         if state is None or (state.tail, state.cursor) != (tail, cursor):
             raise PromiseBroken(f"{mailbox} is remembered otherwise than it is stored")

@@ -19,7 +19,13 @@ import apsw
 import msgspec
 
 from pullstatus import limits
-from pullstatus.errors import AcknowledgementRefused, InvalidSetting, KeyReused, ReplayRefused
+from pullstatus.errors import (
+    AcknowledgementRefused,
+    InvalidSetting,
+    KeyReused,
+    ReplayRefused,
+    SettingChanged,
+)
 from pullstatus.records import Kind
 from pullstatus.store.gathering.operations import Answer, Changes, Forget, Purge
 from pullstatus.store.sqlite import chunk, schema
@@ -42,6 +48,7 @@ from pullstatus.store.values import (
     Redeliver,
     Release,
     RepeatKey,
+    Unpark,
 )
 from tests.sim import checker
 from tests.sim.checker import Delivery, Seen, Verb
@@ -218,6 +225,58 @@ def plan_park(life: Life, _group: Sequence[Plan]) -> Plan:
     if known is None:
         plan.happened = happened
     return plan
+
+
+def plan_unpark(life: Life, _group: Sequence[Plan]) -> Plan | None:
+    """A retry of some parked items: each leaves with the commit of the record that it becomes."""
+    mailbox = any_mailbox(life)
+    parked = Mailbox(mailbox.sdkappid, Aside.PARKED)
+    found = life.look()
+    waiting = found.tails.get(parked, 0) - found.cursors.get(parked, 0)
+    if not waiting:
+        return None
+    first_seq = found.cursors[parked] + 1
+    count = life.rng.randrange(1, min(waiting, 3) + 1)
+    records = life.records((12,) * count)
+    at_ms = life.at_ms()
+    name = discard_name(at_ms)
+    if name in life.takers:
+        return None
+    entry = life.takers[name] = checker.Operation(Verb.ERASE, parked, 0)
+    taken = Range(parked, first_seq, count)
+    entries = [cast("bytes", data) for _, data in records]
+
+    def learn(found: Found) -> bool:
+        there = {data in found.kept.get(mailbox, ()) for data in entries}
+        if there != {found.left.get(name) == taken}:
+            raise PromiseBroken(f"a retry of {parked} came back in part")
+        if there == {True}:
+            entry.records = life.deliveries(taken, found.entries(taken))
+        return there.pop()
+
+    def settle(answer: Answer) -> None:
+        if answer != count or not learn(life.found):
+            raise PromiseBroken(f"{answer!r} of {count} parked items became records")
+
+    ticket = life.rng.randbytes(TICKET_BYTES)
+    act = Act("operator", "parked retry", "mended", "{}", at_ms, ticket)
+    return Plan(
+        Unpark(
+            parked,
+            first_seq,
+            [Outcome.ERASED] * count,
+            [Append(mailbox, entries, at_ms)],
+            [],
+            at_ms,
+            act,
+        ),
+        entry,
+        settle,
+        refusals=(SettingChanged,),
+        happened=lambda found: learn(found) or None,
+        looks=True,
+        beside=checker.Operation(Verb.INGEST, mailbox, 0, records=records),
+    )
 
 
 def _recognisable(operation: Append) -> bool:
@@ -615,6 +674,7 @@ SHARED: tuple[tuple[int, Callable[[Life, Sequence[Plan]], Plan | None]], ...] = 
     (15, plan_append_known),
     (8, plan_append_reused),
     (10, plan_park),
+    (6, plan_unpark),
     (60, plan_pull),
     (25, plan_pull_keyed),
     (40, plan_pull_again),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import itertools
 from collections import Counter
 
 import msgspec
@@ -34,6 +35,7 @@ from pullstatus.store import (
     ReaderState,
     Redeliver,
     Release,
+    Unpark,
     While,
 )
 from tests.store.build import EMPTY, PULL_KEY_MS, REPEAT_MS
@@ -134,6 +136,30 @@ class Model:
                 )
             )
         return count
+
+    def unpark(self, operation: Unpark) -> int | type[SettingChanged]:
+        box = self.boxes.get(operation.mailbox, Box())
+        fits = box.cursor + 1 == operation.first_seq and len(operation.outcomes) <= box.waiting
+        if not self.holds(operation.while_set) or not fits:
+            return SettingChanged
+        act_id = self.record(operation.act)
+        mailbox, at_ms, ticket = operation.mailbox, operation.at_ms, operation.ticket
+        back = iter(operation.back)
+        for outcome, run in itertools.groupby(operation.outcomes):
+            count = len(list(run))
+            first_seq = box.cursor + 1
+            if outcome is Outcome.PUT_BACK:
+                copies = Again(len(box.entries) + 1, count, first_seq, act_id)
+                self.again.setdefault(mailbox, []).append(copies)
+                box.entries += [(at_ms, next(back), ticket) for _ in range(count)]
+            row = (mailbox, first_seq, count, outcome, at_ms, "", None, 0, "", ticket)
+            box.leave(JournalRow(*row))
+        stored = 0
+        for each in operation.records:
+            before = len(self.entries(each.mailbox))
+            self.append(each)
+            stored += len(self.entries(each.mailbox)) - before
+        return stored
 
     def pull(self, operation: Pull) -> Answer:
         box = self.boxes.get(operation.mailbox, Box())
@@ -330,6 +356,7 @@ class Model:
                 box.waiting,
                 box.left[Outcome.EXPIRED],
                 box.left[Outcome.ERASED],
+                put_back=box.left[Outcome.PUT_BACK],
                 purged=box.purged,
                 oldest_ms=box.entries[box.cursor][0] if box.waiting else None,
                 last_pull_ms=next(

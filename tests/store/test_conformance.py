@@ -24,7 +24,9 @@ from pullstatus.store import (
     Pull,
     Setting,
     Store,
+    Unpark,
     While,
+    audit_store,
     open_store,
     pull_id,
 )
@@ -1297,3 +1299,77 @@ async def test_at_once_with_others_each_push_is_one(store: Store) -> None:
     )
     assert len(await data_of(store, STATUSES)) == 90
     assert sorted(await data_of(store, PARKED)) == sorted(push.entries[0] for push in pushes)
+
+
+def unpark(
+    first_seq: int,
+    outcomes: list[Outcome],
+    records_of: list[Append] | None = None,
+    back: list[bytes] | None = None,
+) -> Unpark:
+    act = new_act("parked retry")
+    return Unpark(PARKED, first_seq, outcomes, records_of or [], back or [], NOW_MS, act)
+
+
+async def test_parked_items_leave_each_in_its_own_way(opener: Opener) -> None:
+    """What was read is a record, what stands before it is at the tail, and all is accounted for."""
+    store, other = await opener(), await opener()
+    await store.park(parked(append(STATUSES, [b"good"]), [b"a", b"b", b"c", b"d", b"e"]))
+    operation = unpark(
+        1,
+        [Outcome.PUT_BACK, Outcome.PULLED, Outcome.ERASED, Outcome.PUT_BACK],
+        [append(STATUSES, [b"read"]), append(REPLIES, [b"reply"])],
+        [b"a again", b"d again"],
+    )
+    assert await other.unpark(operation) == 2
+    assert await data_of(store, STATUSES) == [b"good", b"read"]
+    assert await data_of(store, REPLIES) == [b"reply"]
+    waiting = [(entry.seq, entry.data) for entry in await entries_of(store, PARKED, 5)]
+    assert waiting == [(5, b"e"), (6, b"a again"), (7, b"d again")]
+    row = await backlog_of(store, PARKED)
+    assert row is not None
+    assert (row.accepted, row.waiting, row.handed_out, row.erased, row.put_back) == (7, 3, 1, 1, 2)
+    assert [(again.first_seq, again.source_seq) async for again in store.again(PARKED)] == [
+        (6, 1),
+        (7, 4),
+    ]
+    assert [act.act for act in await acts_of(store)] == [operation.act]
+
+
+async def test_unparking_what_has_left_changes_nothing(store: Store) -> None:
+    """Somebody else was faster, or one who did not get the answer comes again."""
+    await store.park(parked(append(STATUSES, []), [b"a", b"b"]))
+    operation = unpark(1, [Outcome.PULLED], [append(STATUSES, [b"read"])])
+    assert await store.unpark(operation) == 1
+    before = await store.backlog()
+    for late in (operation, unpark(2, [Outcome.ERASED] * 2), unpark(3, [Outcome.ERASED])):
+        with pytest.raises(SettingChanged):
+            await store.unpark(late)
+        with pytest.raises(SettingChanged):
+            await store.unpark(msgspec.structs.replace(late, while_set=While("a", 7)))
+    assert await store.backlog() == before
+    assert len(await acts_of(store)) == 1
+
+
+async def test_unparked_record_that_is_known_is_not_stored_again(store: Store) -> None:
+    push = fingerprinted(STATUSES, [b"read"], [1])
+    await store.append(push)
+    await store.park(parked(append(STATUSES, []), [b"a"]))
+    assert await store.unpark(unpark(1, [Outcome.PULLED], [push])) == 0
+    assert await data_of(store, STATUSES) == [b"read"]
+    assert (await backlog_of(store, PARKED)).waiting == 0  # type: ignore[union-attr]
+
+
+async def test_audit_accounts_for_what_was_put_back(url: str, opener: Opener) -> None:
+    store = await opener()
+    for turn in range(3):
+        await store.park(parked(append(STATUSES, []), [b"%d" % turn, b"x%d" % turn]))
+        row = await backlog_of(store, PARKED)
+        assert row is not None
+        first = row.accepted - row.waiting + 1
+        await store.unpark(unpark(first, [Outcome.PUT_BACK], [], [b"back %d" % turn]))
+        await store.unpark(unpark(first + 1, [Outcome.ERASED]))
+    await store.purge(left_before_ms=NOW_MS + 1)
+    await store.park(parked(append(STATUSES, []), [b"y"]))
+    report = await audit_store(url, lambda _done, _total: None)
+    assert report.findings == []

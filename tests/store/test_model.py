@@ -53,6 +53,7 @@ from pullstatus.store import (
     Setting,
     Store,
     Tickets,
+    Unpark,
     While,
     open_store,
 )
@@ -408,6 +409,51 @@ class Machine(RuleBasedStateMachine):
         appended = Append(mailbox, records(size), self.now_ms, while_set=condition)
         operation = parked(appended, [*items, *records(more)], *bounds)
         self.settle(self.store.park(operation), self.model.park(operation))
+
+    @rule(
+        sdkappid=st.sampled_from([1, 2]),
+        kind=st.sampled_from(Kind),
+        ahead=st.sampled_from([0, 0, 0, 0, 1]),
+        outcomes=st.lists(
+            st.sampled_from([Outcome.PULLED, Outcome.ERASED, Outcome.PUT_BACK]),
+            min_size=1,
+            max_size=5,
+        ),
+        known=st.lists(items, max_size=2),
+        data=st.data(),
+    )
+    def unpark(
+        self,
+        sdkappid: int,
+        kind: Kind,
+        ahead: int,
+        outcomes: list[Outcome],
+        known: list[tuple[int, bytes]],
+        data: st.DataObject,
+    ) -> None:
+        mailbox = Mailbox(sdkappid, Aside.PARKED)
+        box = self.model.boxes.get(mailbox)
+        outcomes = outcomes[: box.waiting] if box is not None and box.waiting else outcomes
+        records_of = Mailbox(sdkappid, kind)
+        append = Append(
+            records_of,
+            records(len(known)),
+            self.now_ms,
+            fingerprints=Fingerprints("a", known),
+            ticket=self.ticket(),
+        )
+        operation = Unpark(
+            mailbox,
+            (0 if box is None else box.cursor) + 1 + ahead,
+            outcomes,
+            [append],
+            records(outcomes.count(Outcome.PUT_BACK)),
+            self.now_ms,
+            self.new_act(),
+            self.condition(data),
+            self.ticket(),
+        )
+        self.settle(self.store.unpark(operation), self.model.unpark(operation))
 
     @rule(
         mailbox=st.one_of(mailboxes, st.sampled_from([Mailbox(1, Aside.PARKED)])),

@@ -26,6 +26,7 @@ COMMANDS = {
         "emulate:emulate",
         "Emulate the service for tests: pulls, sends, and failures on demand.",
     ),
+    "parked": ("parked:parked_group", "What could not be read of callbacks, kept as it came."),
     "pull": ("pull:pull", "Take records out of a mailbox, until it is empty."),
     "pulls": ("pulls:pulls_group", "The journal: who was handed what, and when."),
     "push": ("push.command:push", "Put the records of FILE into a mailbox; - is standard input."),

@@ -46,6 +46,7 @@ def audit(as_json: bool, store_url: str) -> None:
             "quarantined": row.quarantined,
             "erased": row.erased,
             "expired": row.expired,
+            "put_back": row.put_back,
         }
         for row in found.mailboxes
     ]
@@ -65,7 +66,8 @@ def audit(as_json: bool, store_url: str) -> None:
             as_json=False,
             columns=["mailbox", "problem"],
             wraps="problem",
-            empty="Sound: accepted = waiting + handed out + erased + expired + quarantined.",
+            empty="Sound: accepted = waiting + handed out + erased + expired + quarantined"
+            " + put back.",
         )
         click.echo(_as_of(found))
     for problem in problems:

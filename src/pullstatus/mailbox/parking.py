@@ -5,25 +5,46 @@
 Its sender repeats a refused push a few times and then drops it, the good records in it included. So
 nothing is refused for what it says. What is parked waits in a mailbox of its own, bounded in items,
 bytes and days: `limits.PARKED_ITEMS_MAX` and those behind it.
+
+    retry  ->  what reads by now leaves as records; what stands before it and does not, goes to the
+               tail once more, since a cursor never moves back
+
+What is read moves in one commit, under the fingerprints it would have had at the door: cut off
+anywhere, a retry can be repeated, and no record is stored twice.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import msgspec
 
 from pullstatus import limits
-from pullstatus.apps import Live
+from pullstatus.apps import Live, Operator
+from pullstatus.apps.values import application_setting, read_application
+from pullstatus.errors import BodyTooLarge, InvalidSetting, SettingChanged, UnknownApplication
 from pullstatus.json import ascii_json
 from pullstatus.mailbox import append_of, scope_of
 from pullstatus.receipts import Receipts, Unread
-from pullstatus.receipts.formats import Request
+from pullstatus.receipts.formats import FORMATS, Request
 from pullstatus.records import Kind
-from pullstatus.store import Aside, Fingerprints, Mailbox, Park, Store
+from pullstatus.store import (
+    Act,
+    Append,
+    Aside,
+    Fingerprints,
+    Mailbox,
+    Outcome,
+    Park,
+    Store,
+    Unpark,
+)
 
-__all__ = ["Item", "park", "parked_mailbox"]
+__all__ = ["Item", "Parked", "Told", "drop", "park", "parked", "parked_mailbox", "retry"]
+
+_STEP_ITEMS = 100  # items of one commit, which everybody else waits for
+_STEP_BYTES = 4 * 1024 * 1024
 
 
 class Item(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -40,6 +61,7 @@ class Item(msgspec.Struct, frozen=True, omit_defaults=True):
         kind: what it was to be a record of, as far as that shows.
         index: its place in the push, from 0; None: it is all of it.
         method, query, content_type: of the push.
+        number: the first one that it had, once it was put back under another.
     """
 
     format: str
@@ -54,6 +76,7 @@ class Item(msgspec.Struct, frozen=True, omit_defaults=True):
     method: str = "POST"
     query: bytes = b""
     content_type: str = ""
+    number: int = 0
 
     def encoded(self) -> bytes:
         """As it is stored."""
@@ -131,3 +154,185 @@ def _item(
 def _fingerprints(items: Sequence[Item]) -> list[tuple[int, bytes]]:
     """Of the bytes alone: nothing else about them is known."""
     return [(0, hashlib.blake2b(item.raw, digest_size=16).digest()) for item in items]
+
+
+class Parked(msgspec.Struct, frozen=True):
+    """An item that waits, under its number of now; no item if it is damaged."""
+
+    seq: int
+    item: Item | None
+
+    @property
+    def number(self) -> int:
+        """The number that it had first, by which people know it."""
+        return self.item.number or self.seq if self.item else self.seq
+
+
+class Told(msgspec.Struct, frozen=True):
+    """What became of parked items.
+
+    Attributes:
+        items: how many left.
+        records: how many records are new of them.
+        left: how many wait still.
+    """
+
+    items: int
+    records: int
+    left: int
+
+
+async def parked(store: Store, sdkappid: int) -> list[Parked]:
+    """What waits of an application's parked items, in order; at most `limits.PARKED_ITEMS_MAX`."""
+    mailbox = parked_mailbox(sdkappid)
+    rows = [row for row in await store.backlog(sdkappid) if row.mailbox == mailbox]
+    if not rows:
+        return []
+    first, last = rows[0].accepted - rows[0].waiting + 1, rows[0].accepted
+    found: dict[int, Item] = {}
+    async for entry in store.entries(mailbox, first):
+        if entry.seq > last:
+            break
+        found[entry.seq] = msgspec.json.decode(entry.data, type=Item)
+    return [Parked(seq, found.get(seq)) for seq in range(first, last + 1)]
+
+
+async def retry(
+    store: Store, sdkappid: int, *, by: Operator, numbers: Sequence[int] | None = None
+) -> Told:
+    """Read parked items again by the rules of now; what can be read becomes records.
+
+    Args:
+        numbers: of which items; None: of all.
+
+    Raises:
+        UnknownApplication: there is none of that number.
+        InvalidSetting: one of the items is not parked.
+        SettingChanged: the application, or what is parked, changed again and again meanwhile.
+    """
+    return await _settle(store, sdkappid, by, "parked retry", numbers, _read_again)
+
+
+async def drop(
+    store: Store, sdkappid: int, *, by: Operator, numbers: Sequence[int] | None = None
+) -> Told:
+    """Erase parked items; the arguments and errors are those of `retry`."""
+    return await _settle(store, sdkappid, by, "parked drop", numbers, _erase)
+
+
+_Fate = tuple[Outcome, list[Append]]
+
+
+async def _settle(
+    store: Store,
+    sdkappid: int,
+    by: Operator,
+    action: str,
+    numbers: Sequence[int] | None,
+    decide: Callable[[Live, Item, Operator], _Fate | None],
+) -> Told:
+    act = by.act(action, sdkappid=sdkappid, items="all" if numbers is None else sorted(numbers))
+    last = None
+    gone = records = 0
+    for tries_left in reversed(range(limits.OVERTAKEN_MAX)):
+        live = await _live(store, sdkappid)
+        waiting = await parked(store, sdkappid)
+        if last is None:
+            last = waiting[-1].seq if waiting else 0
+            if unknown := set(numbers or ()) - {each.number for each in waiting}:
+                raise InvalidSetting(f"item {min(unknown)} of {sdkappid} is not parked")
+        due = [each for each in waiting if each.seq <= last]  # not what this has put back itself
+        chosen = [each for each in due if numbers is None or each.number in numbers]
+        fates = {
+            each.seq: fate
+            for each in chosen
+            if each.item is not None and (fate := decide(live, each.item, by)) is not None
+        }
+        try:
+            for step in _steps(due, fates):
+                records += await store.unpark(_unpark(live, step, fates, act, by))
+                gone += sum(each.seq in fates for each in step)
+        except SettingChanged:
+            if not tries_left:
+                raise
+            continue
+        break
+    return Told(gone, records, len(await parked(store, sdkappid)))
+
+
+async def _live(store: Store, sdkappid: int) -> Live:
+    name = application_setting(sdkappid)
+    setting = await store.setting(name)
+    if setting is None or setting.value is None:
+        raise UnknownApplication(f"application {sdkappid} does not exist")
+    return Live(read_application(name, setting.value), setting.revision)
+
+
+def _read_again(live: Live, item: Item, by: Operator) -> _Fate | None:
+    form = FORMATS[item.format]
+    whole = item.index is None
+    request = Request(
+        method=item.method,
+        query=item.query,
+        content_type=item.content_type,
+        body=item.raw if whole else form.alone(item.raw),
+        arrived_s=item.at_ms // 1000,
+    )
+    try:
+        receipts = form.read(request)
+    except BodyTooLarge:
+        return None
+    if receipts.unread:
+        return None
+    append = append_of(live, receipts, sender=item.token, now_ms=by.now_ms, ticket=by.ticket())
+    return Outcome.PULLED, [append] if receipts.entries else []
+
+
+def _erase(_live: Live, _item: Item, _by: Operator) -> _Fate:
+    return Outcome.ERASED, []
+
+
+def _steps(due: Sequence[Parked], fates: dict[int, _Fate]) -> Iterator[list[Parked]]:
+    """Items from the head to the last that leaves, in steps that nobody notices."""
+    last = max(fates, default=0)
+    step: list[Parked] = []
+    size = 0
+    for each in due:
+        if each.seq > last:
+            break
+        step.append(each)
+        size += len(each.item.raw) if each.item else 0
+        if len(step) == _STEP_ITEMS or size >= _STEP_BYTES:
+            yield step
+            step, size = [], 0
+    if step:
+        yield step
+
+
+def _unpark(
+    live: Live, step: Sequence[Parked], fates: dict[int, _Fate], act: Act, by: Operator
+) -> Unpark:
+    outcomes: list[Outcome] = []
+    records: list[Append] = []
+    back: list[bytes] = []
+    for each in step:
+        if each.item is None:
+            outcomes.append(Outcome.QUARANTINED)
+        elif each.seq in fates:
+            outcome, appends = fates[each.seq]
+            outcomes.append(outcome)
+            records += appends
+        else:
+            outcomes.append(Outcome.PUT_BACK)
+            back.append(msgspec.structs.replace(each.item, number=each.number).encoded())
+    return Unpark(
+        parked_mailbox(live.application.sdkappid),
+        step[0].seq,
+        outcomes,
+        records,
+        back,
+        by.now_ms,
+        act,
+        live.while_set,
+        by.ticket(),
+    )

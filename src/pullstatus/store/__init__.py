@@ -52,6 +52,7 @@ from pullstatus.store.values import (
     Release,
     RepeatKey,
     Setting,
+    Unpark,
     While,
     parse_pull_id,
     pull_id,
@@ -90,6 +91,7 @@ __all__ = [
     "Setting",
     "Store",
     "Tickets",
+    "Unpark",
     "While",
     "audit_store",
     "backup_store",
@@ -111,12 +113,12 @@ class Store(Protocol):
     door could have made wrong.
 
     Any verb may raise `StoreUnavailable`: nothing happened, trying again can help. Every verb that
-    writes (`append`, `park`, `pull`, `redeliver`, `discard`, `release`, `purge`, `forget`,
-    `change`, `change_all`, `mark`) may raise `OutcomeUnknown`: its last commit may or may not have
-    happened, and the caller must not answer either way. Whether the store goes on after an error is
-    told by `on_failure` of `open_store` alone: once that was called, the store takes no more work.
-    A verb whose operation carries `while_set` raises `SettingChanged`, and leaves no trace, when
-    that does not hold in its commit.
+    writes (`append`, `park`, `unpark`, `pull`, `redeliver`, `discard`, `release`, `purge`,
+    `forget`, `change`, `change_all`, `mark`) may raise `OutcomeUnknown`: its last commit may or may
+    not have happened, and the caller must not answer either way. Whether the store goes on after an
+    error is told by `on_failure` of `open_store` alone: once that was called, the store takes no
+    more work. A verb whose operation carries `while_set` raises `SettingChanged`, and leaves no
+    trace, when that does not hold in its commit.
 
     Attributes:
         created: whether opening it has made the store.
@@ -144,6 +146,17 @@ class Store(Protocol):
 
         Returns:
             how many of the oldest items left, since no more of them may wait.
+        """
+        ...
+
+    async def unpark(self, operation: Unpark) -> int:
+        """Let parked items leave, with what can be read of them at last; all in one commit.
+
+        Returns:
+            how many records are new. Those that the store knows already are not stored again.
+
+        Raises:
+            SettingChanged: also when another item is at the head than the operation says.
         """
         ...
 

@@ -215,13 +215,15 @@ class Outcome(enum.IntEnum):
     """Why a range of entries left the head of its mailbox.
 
     PULLED: handed out. EXPIRED: waited longer than its application's limit. ERASED: an operator
-    removed it. QUARANTINED: stored, but not what was stored; kept, never handed out.
+    removed it. QUARANTINED: stored, but not what was stored; kept, never handed out. PUT_BACK: a
+    copy of it is at the tail. Of what is parked, PULLED: it was read at last.
     """
 
     PULLED = 0
     EXPIRED = 1
     ERASED = 2
     QUARANTINED = 3
+    PUT_BACK = 4
 
 
 class Act(msgspec.Struct, frozen=True):
@@ -304,6 +306,33 @@ class Redeliver(msgspec.Struct, frozen=True):
     ticket: bytes = NO_TICKET
 
 
+class Unpark(msgspec.Struct, frozen=True):
+    """Let parked items leave from the head, each in its own way, and store what was read of them.
+
+    Attributes:
+        mailbox: of parked items.
+        first_seq: number of the first of them; refused when another one is at the head.
+        outcomes: what becomes of each, in order. PULLED: what it says is in `records`. PUT_BACK: a
+            copy goes to the tail, so that what is behind it can leave. ERASED, or QUARANTINED.
+        records: what could be read of them, for other mailboxes of the same application.
+        back: the copies of those that are put back, in order.
+        at_ms: when.
+        act: whose doing it is.
+        while_set: refuse it when this no longer holds.
+        ticket: as that of `Append`.
+    """
+
+    mailbox: Mailbox
+    first_seq: int
+    outcomes: list[Outcome]
+    records: list[Append]
+    back: list[bytes]
+    at_ms: int
+    act: Act
+    while_set: While | None = None
+    ticket: bytes = NO_TICKET
+
+
 class Change(msgspec.Struct, frozen=True):
     """Set the setting `name` if its value is still `expected` (None: absent).
 
@@ -321,7 +350,7 @@ class Change(msgspec.Struct, frozen=True):
 class Backlog(msgspec.Struct, frozen=True):
     """How a mailbox stands. Every count is of entries, since the mailbox exists.
 
-    accepted = waiting + handed_out + expired + erased + quarantined, always.
+    accepted = waiting + handed_out + expired + erased + quarantined + put_back, always.
 
     Attributes:
         oldest_ms: when the oldest entry that waits was accepted; None when none does.
@@ -335,6 +364,7 @@ class Backlog(msgspec.Struct, frozen=True):
     expired: int = 0
     erased: int = 0
     quarantined: int = 0
+    put_back: int = 0
     purged: int = 0
     oldest_ms: int | None = None
     last_pull_ms: int | None = None

@@ -17,6 +17,7 @@ from pullstatus.receipts import Receipts
 from pullstatus.records import Kind
 from pullstatus.store import (
     Append,
+    Backlog,
     Discard,
     Fingerprints,
     Mailbox,
@@ -53,6 +54,9 @@ class Recorder:
     async def discard(self, operation: Discard) -> int:
         self.asked.append(operation)
         return 0
+
+    async def backlog(self) -> list[Backlog]:
+        return []  # so nothing is parked
 
     async def purge(self, **bounds: int) -> int:
         self.asked.append(("purge", bounds))

@@ -17,6 +17,7 @@ from pullstatus.store.values import (
     Pull,
     Redeliver,
     Release,
+    Unpark,
 )
 
 
@@ -60,7 +61,7 @@ class Purge(msgspec.Struct, frozen=True):
     rows_max: int
 
 
-Counted = Append | Park | Forget | Discard | Purge | Redeliver | Release | Mark
+Counted = Append | Park | Unpark | Forget | Discard | Purge | Redeliver | Release | Mark
 """What is answered how many."""
 
 Operation = Pull | Changes | Counted

@@ -4,8 +4,9 @@ For every mailbox, in one snapshot:
 
     chunks    reach without a gap from the first kept entry to the tail, and match their checksums
     journal   reaches without a gap or an overlap from the first kept entry to the cursor
-    counts    accepted = waiting + handed out + expired + erased + quarantined, each as stored, and
-              each as the journal adds it up
+    counts    accepted = waiting + handed out + expired + erased + quarantined + put back, each as
+              stored, and each as the journal adds it up
+    put back  each that the journal says was put back has its copy, and one only
     readers   the page in a reader's hand is in the journal as its own, not acknowledged, or, once
               that was removed, kept whole; and no other page is in a hand
 
@@ -98,6 +99,7 @@ def _problems(connection: apsw.Connection, row: Backlog) -> Iterator[str]:
         return
     left: Counter[Outcome] = Counter()
     aside: list[range] = []
+    back: list[int] = []
     expected = row.purged + 1
     for row_key, count, outcome in connection.execute(
         "SELECT key, count, outcome FROM journal WHERE key BETWEEN ? AND ? ORDER BY key",
@@ -114,12 +116,16 @@ def _problems(connection: apsw.Connection, row: Backlog) -> Iterator[str]:
         left[Outcome(outcome)] += count
         if outcome == Outcome.QUARANTINED:
             aside.append(range(first, first + count))
+        elif outcome == Outcome.PUT_BACK:
+            back += range(first, first + count)
     cursor = row.accepted - row.waiting
     if expected - 1 != cursor:
         yield f"the journal ends at entry {expected - 1}, the cursor stands at {cursor}"
     yield from _count_problems(row, left)
     yield from _chunk_problems(connection, key, row, aside)
     yield from readers.problems(connection, key, row.purged)
+    if row.mailbox.parked:
+        yield from _copy_problems(connection, key, row, back)
 
 
 _OUTCOMES = frozenset(map(int, Outcome))
@@ -131,16 +137,36 @@ def _count_problems(row: Backlog, left: Counter[Outcome]) -> Iterator[str]:
         Outcome.EXPIRED: row.expired,
         Outcome.ERASED: row.erased,
         Outcome.QUARANTINED: row.quarantined,
+        Outcome.PUT_BACK: row.put_back,
     }
     if min(*stored.values(), row.waiting) < 0 or row.accepted != row.waiting + sum(stored.values()):
         yield (
             f"accepted {row.accepted} is not waiting {row.waiting} + handed out {row.handed_out}"
             f" + expired {row.expired} + erased {row.erased} + quarantined {row.quarantined}"
+            f" + put back {row.put_back}"
         )
     for outcome, count in stored.items():
         # What was purged is counted, but no longer in the journal.
         if left[outcome] > count or (row.purged == 0 and left[outcome] != count):
             yield f"{count} entries are counted as {outcome.name}, the journal has {left[outcome]}"
+
+
+def _copy_problems(
+    connection: apsw.Connection, key: int, row: Backlog, back: list[int]
+) -> Iterator[str]:
+    """Of what is parked only what was put back has a copy."""
+    copied = [
+        seq
+        for place, count, source_seq in connection.execute(
+            "SELECT key, count, source_seq FROM again WHERE key BETWEEN ? AND ?",
+            (key, key | schema.SEQ_MASK),
+        )
+        if place & schema.SEQ_MASK != source_seq  # as those that a restore brought back
+        for seq in range(source_seq, source_seq + count)
+        if seq > row.purged  # of what was removed the journal tells no more
+    ]
+    if sorted(copied) != back:
+        yield f"{len(back)} items were put back, and {len(copied)} have a copy"
 
 
 def _chunk_problems(

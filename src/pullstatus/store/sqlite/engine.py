@@ -51,6 +51,7 @@ from pullstatus.store.values import (
     Redeliver,
     Release,
     Setting,
+    Unpark,
 )
 
 READ_ROWS = 200  # rows a reading step takes before others get their turn
@@ -139,8 +140,13 @@ class SqliteStore:
 
     async def park(self, operation: Park) -> int:
         """See `Store.park`. Refused when `append` is."""
-        if not self._writer.report.room:
-            raise StoreFull("the disk is nearly full; free some space and try again")
+        self._check_room()
+        return await self._writer.submit(operation)
+
+    async def unpark(self, operation: Unpark) -> int:
+        """See `Store.unpark`. Refused when `append` is, if anything is to be stored."""
+        if operation.records or operation.back:
+            self._check_room()
         return await self._writer.submit(operation)
 
     async def pull(self, operation: Pull) -> Page:

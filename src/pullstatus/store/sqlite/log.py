@@ -25,11 +25,11 @@ from pullstatus.errors import (
 from pullstatus.store.gathering.operations import Answer, Changes, Forget, Mark, Operation, Purge
 from pullstatus.store.sqlite import pairing, upkeep
 from pullstatus.store.sqlite.appends import append
-from pullstatus.store.sqlite.parking import park
+from pullstatus.store.sqlite.parking import park, unpark
 from pullstatus.store.sqlite.pulls import pull
 from pullstatus.store.sqlite.states import States, slot
 from pullstatus.store.sqlite.transaction import Transaction
-from pullstatus.store.values import Append, Discard, Park, Pull, Release
+from pullstatus.store.values import Append, Discard, Park, Pull, Release, Unpark
 
 CHECKPOINT_PAGES = 1024  # 8 MiB of log, folded in some 10 ms that everybody waits for
 
@@ -192,6 +192,8 @@ class Log:
     def _do(self, operation: Operation) -> Answer:
         if isinstance(operation, Park):
             return park(self._transaction, operation)
+        if isinstance(operation, Unpark):
+            return unpark(self._transaction, operation)
         if isinstance(operation, Changes):
             return upkeep.change(self._transaction, operation)
         if isinstance(operation, Mark):

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from itertools import groupby
+
+from pullstatus.errors import SettingChanged
 from pullstatus.store.gathering.operations import Answer
-from pullstatus.store.sqlite import chunk, schema
+from pullstatus.store.sqlite import acts, chunk, schema
 from pullstatus.store.sqlite.appends import append, unseen
 from pullstatus.store.sqlite.states import State
 from pullstatus.store.sqlite.transaction import Transaction
-from pullstatus.store.values import Outcome, Park
+from pullstatus.store.values import Append, Outcome, Park, Unpark
 
 
 def park(transaction: Transaction, operation: Park) -> Answer:
@@ -26,6 +29,57 @@ def park(transaction: Transaction, operation: Park) -> Answer:
     transaction.pack(state, fresh, records.at_ms, [records.ticket] * len(fresh))
     state.waiting_bytes += sum(map(len, fresh))
     return _make_room(transaction, state, operation)
+
+
+def unpark(transaction: Transaction, operation: Unpark) -> Answer:
+    """Let items leave from the head; answered how many records are new of what they say."""
+    refusal = transaction.conditions.refuses(operation.while_set)
+    if refusal is not None:
+        return refusal
+    state = transaction.states.draft(operation.mailbox)
+    count = len(operation.outcomes)
+    if (
+        state is None
+        or state.cursor + 1 != operation.first_seq
+        or state.tail - state.cursor < count
+    ):
+        return SettingChanged("what is parked has changed meanwhile; try again")
+    act_id = acts.record(transaction.connection, operation.act)
+    back = iter(operation.back)
+    for outcome, run in groupby(operation.outcomes):
+        size = len(list(run))
+        if outcome is Outcome.PUT_BACK:
+            _put_back(transaction, state, [next(back) for _ in range(size)], operation, act_id)
+        elif outcome is Outcome.QUARANTINED:
+            transaction.connection.execute(
+                "INSERT OR IGNORE INTO quarantine SELECT * FROM chunk WHERE key BETWEEN ? AND ?",
+                (
+                    state.key | transaction.states.chunk_at(state.key, state.cursor + 1),
+                    state.key | (state.cursor + size),
+                ),
+            )
+        transaction.leave(state, size, outcome, operation.at_ms, operation.ticket)
+    state.read_from = transaction.states.chunk_at(state.key, state.cursor + 1)
+    return sum(_append_new(transaction, each) for each in operation.records)
+
+
+def _put_back(
+    transaction: Transaction, state: State, items: list[bytes], operation: Unpark, act_id: int
+) -> None:
+    """Copy the items at the head to the tail."""
+    transaction.connection.execute(
+        "INSERT INTO again VALUES (?, ?, ?, ?)",
+        (state.key | (state.tail + 1), len(items), state.cursor + 1, act_id),
+    )
+    transaction.pack(state, items, operation.at_ms, [operation.ticket] * len(items))
+
+
+def _append_new(transaction: Transaction, operation: Append) -> int:
+    before = transaction.states.draft(operation.mailbox)
+    tail = 0 if before is None else before.tail
+    append(transaction, [operation])
+    after = transaction.states.draft(operation.mailbox)
+    return 0 if after is None else after.tail - tail
 
 
 def _make_room(transaction: Transaction, state: State, operation: Park) -> int:

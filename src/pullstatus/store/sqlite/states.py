@@ -44,6 +44,7 @@ class State(msgspec.Struct):
     expired: int = 0
     erased: int = 0
     quarantined: int = 0
+    put_back: int = 0
     purged: int = 0
     read_from: int = 0
     waiting_bytes: int = -1
@@ -58,8 +59,10 @@ class State(msgspec.Struct):
             self.expired += count
         elif outcome is Outcome.ERASED:
             self.erased += count
-        else:
+        elif outcome is Outcome.QUARANTINED:
             self.quarantined += count
+        else:
+            self.put_back += count
 
 
 class States:
@@ -140,6 +143,7 @@ class States:
                 draft.expired,
                 draft.erased,
                 draft.quarantined,
+                draft.put_back,
                 draft.purged,
                 draft.number,
             )
@@ -149,7 +153,7 @@ class States:
         if rows:
             self._connection.executemany(
                 "UPDATE mailbox SET tail = ?, cursor = ?, handed_out = ?, expired = ?, erased = ?,"
-                " quarantined = ?, purged = ? WHERE id = ?",
+                " quarantined = ?, put_back = ?, purged = ? WHERE id = ?",
                 rows,
             )
             if not self._server:
@@ -235,7 +239,7 @@ def _end(table: str) -> str:
 
 _ALL = (
     f"SELECT id, sdkappid, kind, revision, {_end('chunk')}, {_end('journal')}, tail, cursor,"  # noqa: S608
-    " handed_out, expired, erased, quarantined, purged FROM mailbox"
+    " handed_out, expired, erased, quarantined, put_back, purged FROM mailbox"
 )
 _ONE = f"{_ALL} WHERE sdkappid = ? AND kind = ?"
 _CHANGED = f"{_ALL} WHERE revision > 0 AND revision > ?"

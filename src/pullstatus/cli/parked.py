@@ -1,0 +1,171 @@
+"""`pullstatus parked ...`: what could not be read of callbacks, kept as it came."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Awaitable, Callable
+
+import click
+
+from pullstatus.cli.acting import acting
+from pullstatus.cli.lazy import Group
+from pullstatus.cli.output import json_option, moment, print_json, print_rows
+from pullstatus.cli.session import plainly, store_option, with_store
+from pullstatus.errors import InvalidSetting
+from pullstatus.mailbox import parking
+from pullstatus.mailbox.parking import Parked, Told
+from pullstatus.records import Kind
+from pullstatus.store import Store
+
+COLUMNS = ["sdkappid", "item", "at", "token", "address", "kind", "index", "member", "reason"]
+
+sdkappid_argument = click.argument("sdkappid", type=int)
+items_argument = click.argument("items", type=click.IntRange(1), nargs=-1, metavar="[ITEM]...")
+all_option = click.option("--all", "all_items", is_flag=True, help="All items.")
+reason_option = click.option("--reason", default="", help="Why; kept on record.")
+
+
+@click.group("parked", cls=Group)
+def parked_group() -> None:
+    """What could not be read of callbacks, kept as it came."""
+
+
+@parked_group.command("list")
+@click.option("--sdkappid", type=int, help="Only this application's.")
+@click.option(
+    "--limit", type=click.IntRange(1), default=50, show_default=True, help="How many at most."
+)
+@json_option
+@store_option
+@plainly
+def list_parked(sdkappid: int | None, limit: int, as_json: bool, store_url: str) -> None:
+    """List what is parked, oldest first, and why. Nothing of what the items say is shown."""
+
+    async def read(store: Store) -> list[dict[str, object]]:
+        found: list[dict[str, object]] = []
+        for row in await store.backlog(sdkappid):
+            if row.mailbox.parked and row.waiting:
+                number = row.mailbox.sdkappid
+                found += [_shown(number, each) for each in await parking.parked(store, number)]
+        return found
+
+    found = with_store(store_url, read)
+    print_rows(
+        found[:limit],
+        as_json=as_json,
+        columns=COLUMNS,
+        empty="Nothing is parked, or nothing that matches.",
+        wraps="reason",
+    )
+    if len(found) > limit:
+        click.echo(f"{len(found) - limit} more are parked; --limit shows more.", err=True)
+
+
+@parked_group.command("show")
+@sdkappid_argument
+@click.argument("item", type=click.IntRange(1))
+@click.option(
+    "--reveal", is_flag=True, help="Print its bytes, too: they are personal data, so it is an act."
+)
+@reason_option
+@json_option
+@store_option
+@plainly
+def show_parked(
+    sdkappid: int, item: int, reveal: bool, reason: str, as_json: bool, store_url: str
+) -> None:
+    """Show one parked item, and what is wrong with it."""
+
+    async def read(store: Store) -> dict[str, object]:
+        found = [one for one in await parking.parked(store, sdkappid) if one.number == item]
+        if not found:
+            raise InvalidSetting(f"item {item} of {sdkappid} is not parked")
+        shown = _shown(sdkappid, found[0])
+        if reveal and found[0].item is not None:
+            by = acting(reason)
+            act = by.act("parked show", sdkappid=sdkappid, item=item)
+            await store.change_all([], act=act, ticket=by.ticket())
+            shown["data"] = found[0].item.raw.decode("utf-8", "backslashreplace")
+        return shown
+
+    shown = with_store(store_url, read)
+    if as_json or not sys.stdout.isatty():
+        print_json(shown)
+        return
+    print_rows(
+        [{"": name, "item": value} for name, value in shown.items()],
+        as_json=False,
+        columns=["", "item"],
+        empty="",
+        wraps="item",
+    )
+
+
+@parked_group.command("retry")
+@sdkappid_argument
+@items_argument
+@all_option
+@reason_option
+@store_option
+@plainly
+def retry_parked(
+    sdkappid: int, items: tuple[int, ...], all_items: bool, reason: str, store_url: str
+) -> None:
+    """Read parked items again, as this version reads them; what it can read becomes records.
+
+    Safe to repeat, also when it was cut off: nothing is stored twice. What it cannot read stays.
+    """
+    _settle(parking.retry, sdkappid, items, all_items, reason, store_url)
+
+
+@parked_group.command("drop")
+@sdkappid_argument
+@items_argument
+@all_option
+@reason_option
+@store_option
+@plainly
+def drop_parked(
+    sdkappid: int, items: tuple[int, ...], all_items: bool, reason: str, store_url: str
+) -> None:
+    """Erase parked items. Their sender is told nothing, and does not send them again."""
+    _settle(parking.drop, sdkappid, items, all_items, reason, store_url)
+
+
+def _settle(
+    verb: Callable[..., Awaitable[Told]],
+    sdkappid: int,
+    items: tuple[int, ...],
+    all_items: bool,
+    reason: str,
+    store_url: str,
+) -> None:
+    if bool(items) == all_items:
+        raise click.UsageError("name the items, or say --all")
+
+    async def settle(store: Store) -> Told:
+        numbers = None if all_items else items
+        return await verb(store, sdkappid, by=acting(reason), numbers=numbers)
+
+    told = with_store(store_url, settle)
+    print_json({"items": told.items, "records": told.records, "left": told.left})
+
+
+def _shown(sdkappid: int, parked: Parked) -> dict[str, object]:
+    item = parked.item
+    if item is None:
+        told = dict.fromkeys(COLUMNS) | {"sdkappid": sdkappid, "item": parked.number}
+        return told | {"reason": "it is damaged on the disk; a retry or drop sets it aside"}
+    return {
+        "sdkappid": sdkappid,
+        "item": parked.number,
+        "at": moment(item.at_ms),
+        "format": item.format,
+        "token": item.token,
+        "address": item.address,
+        "kind": None if item.kind is None else Kind(item.kind).path,
+        "index": item.index,
+        "member": item.member,
+        "reason": item.reason,
+        "bytes": len(item.raw),
+    }

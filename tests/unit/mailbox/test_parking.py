@@ -1,0 +1,282 @@
+"""Parked items: what a retry makes of them, and that it may be cut off anywhere and repeated."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from pullstatus import limits
+from pullstatus.apps import Application, Live, Operator
+from pullstatus.apps.values import application_setting
+from pullstatus.errors import InvalidSetting, OutcomeUnknown, SettingChanged, UnknownApplication
+from pullstatus.mailbox import append, parking
+from pullstatus.mailbox.parking import Told
+from pullstatus.mailbox.upkeep import DAY_MS, keep
+from pullstatus.receipts import formats
+from pullstatus.receipts.formats import Request
+from pullstatus.records import Kind
+from pullstatus.store import Store, Unpark, audit_store, open_store
+from tests.harness import status
+
+pytestmark = pytest.mark.anyio
+
+NUMBER = 1_400_006_666
+NOW_MS = 1_800_000_000_000
+BAD = {"sid": "13800138000"}
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+@pytest.fixture
+def url(tmp_path: Path) -> str:
+    return f"sqlite:///{tmp_path}/store.db?file-system=any&commits=thread"
+
+
+@pytest.fixture
+async def store(url: str) -> AsyncIterator[Store]:
+    store = await open_store(url)
+    application = Application(NUMBER, (), 0)
+    await store.change(application_setting(NUMBER), msgspec.json.encode(application), expected=None)
+    yield store
+    await store.close()
+
+
+def operator(now_ms: int = NOW_MS) -> Operator:
+    return Operator("me", now_ms, lambda count: f"{next(_tickets):0{2 * count}x}", "mended")
+
+
+_tickets = itertools.count(1)
+
+
+async def live(store: Store) -> Live:
+    setting = await store.setting(application_setting(NUMBER))
+    assert setting is not None
+    assert setting.value is not None
+    return Live(msgspec.json.decode(setting.value, type=Application), setting.revision)
+
+
+async def push(store: Store, parts: list[Any], now_ms: int = NOW_MS) -> int:
+    """What the door does with a push; returns how many of the oldest items left."""
+    request = Request("POST", b"", "", json.dumps(parts).encode(), now_ms // 1000)
+    receipts = formats.FORMATS["tencent"].read(request)
+    known = await live(store)
+    sent: dict[str, Any] = {"sender": "carrier", "now_ms": now_ms, "ticket": bytes(16)}
+    if not receipts.unread:
+        await append(store, known, receipts, **sent)
+        return 0
+    return await parking.park(
+        store, known, receipts, form="tencent", request=request, address="192.0.2.1", **sent
+    )
+
+
+async def sids(store: Store) -> list[str]:
+    mailbox = (await live(store)).application.mailbox(Kind.DELIVERY_STATUS)
+    return [json.loads(entry.data)["sid"] async for entry in store.entries(mailbox)]
+
+
+async def numbers(store: Store) -> list[int]:
+    return [each.number for each in await parking.parked(store, NUMBER)]
+
+
+def mend(monkeypatch: pytest.MonkeyPatch, *bad: object) -> None:
+    """From now on these parts are read as delivery statuses of their `sid`."""
+    form = formats.FORMATS["tencent"]
+
+    def read(request: Request) -> Any:  # noqa: ANN401
+        parts = [
+            part | status(1, sid=part["sid"]) if part in bad else part
+            for part in json.loads(request.body)
+        ]
+        body = json.dumps(parts).encode()
+        return form.read(msgspec.structs.replace(request, body=body))
+
+    mended = msgspec.structs.replace(form, read=read)
+    monkeypatch.setitem(formats.FORMATS, "tencent", mended)
+
+
+def bad(*sids: str) -> list[dict[str, str]]:
+    return [{"sid": sid} for sid in sids]
+
+
+async def test_retry_after_a_mend_moves_what_it_can(
+    store: Store, url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever stands before it; the rest keeps its numbers, for people."""
+    await push(store, [status(1, sid="good"), *bad("a", "b", "c", "d", "e")])
+    assert await parking.retry(store, NUMBER, by=operator()) == Told(0, 0, 5)
+    assert await numbers(store) == [1, 2, 3, 4, 5]
+    mend(monkeypatch, *bad("b", "d"))
+    assert await parking.retry(store, NUMBER, by=operator()) == Told(2, 2, 3)
+    assert await sids(store) == ["good", "b", "d"]
+    assert sorted(await numbers(store)) == [1, 3, 5]
+    mend(monkeypatch, *bad("a"))
+    assert await parking.retry(store, NUMBER, by=operator()) == Told(1, 1, 2)
+    assert sorted(await numbers(store)) == [3, 5]
+    assert await parking.retry(store, NUMBER, by=operator()) == Told(0, 0, 2)
+    assert (await audit_store(url, lambda _done, _total: None)).findings == []
+
+
+async def test_retry_of_some_leaves_the_others(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await push(store, bad("a", "b", "c"))
+    mend(monkeypatch, *bad("a", "b", "c"))
+    assert await parking.retry(store, NUMBER, by=operator(), numbers=[2]) == Told(1, 1, 2)
+    assert await sids(store) == ["b"]
+    assert sorted(await numbers(store)) == [1, 3]
+    with pytest.raises(InvalidSetting, match="item 2 of 1400006666 is not parked"):
+        await parking.retry(store, NUMBER, by=operator(), numbers=[1, 2])
+    assert await parking.retry(store, NUMBER, by=operator(), numbers=[1]) == Told(1, 1, 1)
+
+
+async def test_record_that_came_again_after_the_mend_is_stored_once(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its sender repeats the push, which reads by now; then the operator retries."""
+    await push(store, bad("a"))
+    mend(monkeypatch, *bad("a"))
+    await push(store, bad("a"))
+    assert await parking.retry(store, NUMBER, by=operator()) == Told(1, 0, 0)
+    assert await sids(store) == ["a"]
+
+
+async def test_retried_record_that_comes_again_is_stored_once(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await push(store, bad("a"))
+    mend(monkeypatch, *bad("a"))
+    await parking.retry(store, NUMBER, by=operator())
+    await push(store, bad("a"))
+    assert await sids(store) == ["a"]
+
+
+@pytest.mark.parametrize("happened", [False, True])
+async def test_retry_that_was_cut_off_at_any_step_can_be_repeated(
+    store: Store, url: str, monkeypatch: pytest.MonkeyPatch, happened: bool
+) -> None:
+    """Before a commit or right behind it: each record is stored once, whatever was done."""
+    monkeypatch.setattr(parking, "_STEP_ITEMS", 3)
+    names = [f"n{number}" for number in range(20)]
+    await push(store, bad(*names))
+    mended = names[1::2]
+    mend(monkeypatch, *bad(*mended))
+    unpark, cuts = store.unpark, 0
+
+    async def cut_off(operation: Unpark) -> int:
+        nonlocal cuts
+        cuts += 1
+        if happened:
+            await unpark(operation)
+        raise OutcomeUnknown("killed")
+
+    for allowed in range(8):
+        steps = allowed
+
+        async def some_steps(operation: Unpark) -> int:
+            nonlocal steps
+            if not steps:
+                return await cut_off(operation)
+            steps -= 1
+            return await unpark(operation)
+
+        monkeypatch.setattr(store, "unpark", some_steps)
+        try:
+            await parking.retry(store, NUMBER, by=operator(NOW_MS + allowed))
+        except OutcomeUnknown:
+            continue
+        break
+    assert cuts
+    assert sorted(await sids(store)) == sorted(mended)
+    assert len(await numbers(store)) == 10
+    assert (await audit_store(url, lambda _done, _total: None)).findings == []
+
+
+async def test_retry_beside_another_is_done_by_either(
+    store: Store, url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who finds the head moved looks again, and goes on with what is left."""
+    await push(store, bad("a", "b", "c"))
+    mend(monkeypatch, *bad("b"))
+    unpark = store.unpark
+
+    async def overtaken(operation: Unpark) -> int:
+        monkeypatch.setattr(store, "unpark", unpark)
+        await parking.retry(store, NUMBER, by=operator(NOW_MS + 1))
+        return await unpark(operation)
+
+    monkeypatch.setattr(store, "unpark", overtaken)
+    told = await parking.retry(store, NUMBER, by=operator())
+    assert told == Told(0, 0, 2)
+    assert await sids(store) == ["b"]
+
+
+async def test_retry_that_is_always_overtaken_gives_up(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await push(store, bad("a"))
+
+    async def changed(_operation: Unpark) -> int:
+        raise SettingChanged("again")
+
+    monkeypatch.setattr(store, "unpark", changed)
+    with pytest.raises(SettingChanged):
+        await parking.drop(store, NUMBER, by=operator())
+
+
+async def test_dropped_items_are_erased_on_record(store: Store) -> None:
+    await push(store, bad("a", "b", "c"))
+    assert await parking.drop(store, NUMBER, by=operator(), numbers=[3]) == Told(1, 0, 2)
+    assert await parking.drop(store, NUMBER, by=operator()) == Told(2, 0, 0)
+    [row] = [row for row in await store.backlog() if row.mailbox.parked]
+    assert (row.accepted, row.erased, row.put_back, row.waiting) == (5, 3, 2, 0)
+    acts = [row.act async for row in store.acts()]
+    assert [(act.action, act.reason) for act in acts] == [("parked drop", "mended")] * 2
+    assert json.loads(acts[0].detail) == {"sdkappid": NUMBER, "items": [3]}
+    await push(store, bad("a"))
+    assert await numbers(store) == [], "a repeat of what was dropped is known"
+
+
+async def test_nothing_of_an_application_that_is_not(store: Store) -> None:
+    with pytest.raises(UnknownApplication):
+        await parking.retry(store, 1, by=operator())
+    assert await parking.retry(store, NUMBER, by=operator()) == Told(0, 0, 0)
+
+
+async def test_bounds_of_an_application(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Items, bytes, days: the oldest leave, and it is told how many."""
+    monkeypatch.setattr(limits, "PARKED_ITEMS_MAX", 3)
+    assert await push(store, bad("a", "b", "c", "d")) == 1
+    assert await numbers(store) == [2, 3, 4]
+    monkeypatch.setattr(limits, "PARKED_BYTES_MAX", 500)
+    assert await push(store, bad("e", "f"), NOW_MS + DAY_MS) > 2
+    left = await numbers(store)
+    assert left[-1] == 6
+    later_ms = NOW_MS + limits.PARKED_DAYS * DAY_MS
+    assert await keep(store, [], now_ms=later_ms + DAY_MS, retention_days=7) == 0
+    assert await keep(store, [], now_ms=later_ms + DAY_MS + 1, retention_days=7) == len(left)
+    assert await numbers(store) == []
+
+
+async def test_undated_record_has_the_time_of_its_arrival(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not that of the retry, which may be weeks later."""
+    await push(store, bad("a"))
+    form = formats.FORMATS["tencent"]
+
+    def read(request: Request) -> Any:  # noqa: ANN401
+        assert request.arrived_s == NOW_MS // 1000
+        body = json.dumps([status(1, user_receive_time=None)]).encode()
+        return form.read(msgspec.structs.replace(request, body=body))
+
+    monkeypatch.setitem(formats.FORMATS, "tencent", msgspec.structs.replace(form, read=read))
+    assert (await parking.retry(store, NUMBER, by=operator(NOW_MS + DAY_MS))).records == 1
