@@ -31,6 +31,14 @@ SKEW_S_MAX: Final = 600
 """Seconds between a request's `time` and ours, either way. The documents refuse *more than* ten
 minutes, so exactly 600 passes."""
 
+PULL_WAIT_S_MAX: Final = 50
+"""Seconds that a pull of an empty mailbox may wait for a record. Most published clients wait 60 s
+for an answer, and many a proxy does."""
+
+PULLS_HELD_MAX: Final = 10_000
+"""Pulls that wait at a time, over all mailboxes; each costs some KiB of memory. Beyond them an
+empty page is answered at once."""
+
 WINDOW_S_MIN: Final = 10
 """Seconds that an application may at least be given from signing to arrival: clocks that are kept
 right are within one, and a slow network takes a few."""

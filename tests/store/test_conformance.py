@@ -1373,3 +1373,56 @@ async def test_audit_accounts_for_what_was_put_back(url: str, opener: Opener) ->
     await store.park(parked(append(STATUSES, []), [b"y"]))
     report = await audit_store(url, lambda _done, _total: None)
     assert report.findings == []
+
+
+# --- arrivals -------------------------------------------------------------------------------------
+
+
+async def test_a_watcher_is_told_of_what_comes_through_its_own_door(opener: Opener) -> None:
+    """By the time it is acknowledged, and of its mailbox only; until it watches no more."""
+    server = await opener(server=True)
+    told: list[Mailbox] = []
+    unwatch = server.watch(STATUSES, lambda: told.append(STATUSES))
+    server.watch(REPLIES, lambda: told.append(REPLIES))
+    await server.append(append(STATUSES, records(1)))
+    assert set(told) == {STATUSES}
+    told.clear()
+    await server.append(append(OTHERS, records(1)))
+    await server.append(append(REPLIES, records(1)))
+    assert set(told) == {REPLIES}
+    unwatch()
+    told.clear()
+    await server.append(append(STATUSES, records(1)))
+    assert told == []
+    server.watch(STATUSES, lambda: told.append(STATUSES))
+    await server.append(append(STATUSES, records(1)))
+    assert set(told) == {STATUSES}
+
+
+async def test_a_watcher_is_told_of_what_comes_through_another_door(opener: Opener) -> None:
+    """Records, and copies of what has left."""
+    server, command = await opener(server=True), await opener()
+    arrived = asyncio.Event()
+    server.watch(STATUSES, arrived.set)
+    await command.append(append(STATUSES, records(1)))
+    await asyncio.wait_for(arrived.wait(), 20)
+    first = await server.pull(pull(STATUSES))
+    assert first.count == 1
+    arrived.clear()
+    await command.redeliver(redeliver(STATUSES, (first.first_seq, 1)))
+    await asyncio.wait_for(arrived.wait(), 20)
+    assert (await server.pull(pull(STATUSES))).count == 1
+
+
+async def test_an_arrival_is_told_before_the_next_look_could_miss_it(opener: Opener) -> None:
+    """Whoever looks, finds nothing and then waits to be told, has missed nothing."""
+    server = await opener(server=True)
+    for _ in range(20):
+        arrived = asyncio.Event()
+        unwatch = server.watch(STATUSES, arrived.set)
+        adding = asyncio.ensure_future(server.append(append(STATUSES, records(1))))
+        if not (await server.pull(pull(STATUSES))).count:
+            await asyncio.wait_for(arrived.wait(), 20)
+            assert (await server.pull(pull(STATUSES))).count == 1
+        await adding
+        unwatch()

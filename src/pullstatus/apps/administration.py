@@ -69,6 +69,7 @@ class Wanted(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         strict: a signature is good once.
         rate: pulls a second; 0: no limit.
         waiting_days: days after which what nobody pulled expires; 0: never.
+        wait: seconds that a pull of an empty mailbox waits for a record, if it does not say.
         window: seconds after which a request is too old.
     """
 
@@ -82,6 +83,7 @@ class Wanted(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     allow: tuple[str, ...] = ()
     rate: int = 0
     waiting_days: int = 0
+    wait: int = 0
     window: int = limits.SKEW_S_MAX
 
     def application(self, now_ms: int, random_hex: RandomHex) -> Application:
@@ -94,6 +96,8 @@ class Wanted(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             raise InvalidSetting(f"rate is a number from 0 to {limits.PULL_RATE_MAX}")
         if not 0 <= self.waiting_days <= limits.WAITING_DAYS_MAX:
             raise InvalidSetting(f"waiting_days is a number from 0 to {limits.WAITING_DAYS_MAX}")
+        if not 0 <= self.wait <= limits.PULL_WAIT_S_MAX:
+            raise InvalidSetting(f"wait is a number from 0 to {limits.PULL_WAIT_S_MAX}")
         if not limits.WINDOW_S_MIN <= self.window <= limits.SKEW_S_MAX:
             raise InvalidSetting(
                 f"window is a number from {limits.WINDOW_S_MIN} to {limits.SKEW_S_MAX}"
@@ -111,6 +115,7 @@ class Wanted(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             allow=check_networks(self.allow),
             pull_rate_max=self.rate or None,
             waiting_days_max=self.waiting_days or None,
+            wait_s=self.wait,
             window_s=self.window,
             owner=random_hex(8),
         )

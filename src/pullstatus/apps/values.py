@@ -47,6 +47,7 @@ class Application(msgspec.Struct, frozen=True, omit_defaults=True):
         allow: networks it may call from, as CIDR; empty: any.
         pull_rate_max: pulls a second; above, they are refused. None: no limit.
         waiting_days_max: days after which what nobody pulled expires. None: never.
+        wait_s: seconds that a pull of an empty mailbox waits for a record, if it does not say.
         window_s: seconds after which a request, by the time it was signed with, is too old.
         owner: made at random with the application: tells it from others that had or will have its
             number. Empty in those made before there was such a thing.
@@ -65,6 +66,7 @@ class Application(msgspec.Struct, frozen=True, omit_defaults=True):
     allow: tuple[str, ...] = ()
     pull_rate_max: int | None = None
     waiting_days_max: int | None = None
+    wait_s: int = 0
     window_s: int = limits.SKEW_S_MAX
     owner: str = ""
     former: tuple[int, ...] = ()

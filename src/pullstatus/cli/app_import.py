@@ -122,7 +122,7 @@ def _value(name: str, cell: str) -> object:
         return cell.split()
     if name in ("enabled", "pull", "strict", "arrears"):
         return SWITCHES.get(cell.lower(), cell)
-    if name in ("sdkappid", "rate", "waiting_days", "window"):
+    if name in ("sdkappid", "rate", "waiting_days", "wait", "window"):
         return int(cell) if cell.isascii() and cell.isdigit() and len(cell) < 12 else cell
     return cell
 

@@ -51,6 +51,7 @@ def _shown(standing: Standing) -> dict[str, object]:
         "allow": list(application.allow),
         "rate": application.pull_rate_max,
         "waiting_days": application.waiting_days_max,
+        "wait": application.wait_s,
         "window": application.window_s,
         "created": moment(application.created_ms),
         "appkeys": [
@@ -156,9 +157,9 @@ def import_apps(file: BinaryIO, as_csv: bool, store_url: str) -> None:
     """Make all applications of FILE, or none; - is standard input.
 
     FILE is CSV whose first line names its columns, or NDJSON. Each application has an sdkappid and
-    may have name, appkey, enabled, pull, strict, arrears, allow, rate, waiting_days and window, as
-    in `app set`; in CSV, several networks of allow have blanks between them. Their appkeys are
-    shown this once.
+    may have name, appkey, enabled, pull, strict, arrears, allow, rate, waiting_days, wait and
+    window, as in `app set`; in CSV, several networks of allow have blanks between them. Their
+    appkeys are shown this once.
     """
     wanted = read_applications(file.read(limits.IMPORT_BYTES_MAX + 1), wall_ms())
 
@@ -314,6 +315,12 @@ def disable_app(sdkappid: int, store_url: str) -> None:
     help="Days after which what nobody pulled expires; 0: never, as at first.",
 )
 @click.option(
+    "--wait",
+    type=click.IntRange(0, limits.PULL_WAIT_S_MAX),
+    help="Seconds that a pull of an empty mailbox waits for a record, unless it says itself with"
+    " Pullstatus-Wait; 0, as at first: not at all.",
+)
+@click.option(
     "--window",
     type=click.IntRange(limits.WINDOW_S_MIN, limits.SKEW_S_MAX),
     help="Seconds after it was signed in which a request must arrive, or it gets 1021;"
@@ -331,6 +338,7 @@ def set_app(
     allow_any: bool,
     rate: int | None,
     waiting_days: int | None,
+    wait: int | None,
     window: int | None,
     store_url: str,
 ) -> None:
@@ -350,6 +358,8 @@ def set_app(
         changes["pull_rate_max"] = rate or None
     if waiting_days is not None:
         changes["waiting_days_max"] = waiting_days or None
+    if wait is not None:
+        changes["wait_s"] = wait
     if window is not None:
         changes["window_s"] = window
     if not changes:

@@ -35,6 +35,12 @@ class Repeat(msgspec.Struct, frozen=True, gc=False):
     reader: Reader | None = None
     takes: bool = True
 
+    def acknowledged(self) -> Repeat:
+        """The same, once its acknowledgement is on record."""
+        if self.reader is None or self.reader.ack is None:
+            return self
+        return Repeat(self.key, Reader(self.reader.name), self.takes)
+
 
 NEVER = Repeat()
 """Of the documented call."""

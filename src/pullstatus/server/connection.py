@@ -23,10 +23,11 @@ once: most of what a small request costs on uvicorn's way is the task, the timer
 
 from __future__ import annotations
 
-import functools
 import select
 from asyncio import AbstractEventLoop, Transport
-from typing import Any
+from collections import deque
+from collections.abc import Awaitable, Callable
+from typing import Any, Final
 
 import httptools
 from uvicorn._types import ASGI3Application
@@ -42,11 +43,15 @@ from uvicorn.server import ServerState
 from pullstatus import limits
 from pullstatus.server import eager
 from pullstatus.server.connection_state import DEAF, ConnectionState, Effect, Event, Phase
+from pullstatus.server.flow import Flow
 from pullstatus.server.framing import Framing
 
 # By names that cost nothing to look up, for what every request comes by.
 _BEGIN, _HEADERS, _WHOLE = Event.BEGIN, Event.HEADERS, Event.WHOLE
 _HEAD, _BODY, _REST = Phase.HEAD, Phase.BODY, Phase.REST
+
+_Pipeline = deque[tuple[RequestResponseCycle, ASGI3Application]]
+_SAYS_NO_MORE: Final = getattr(select, "POLLRDHUP", 0)  # Linux's; elsewhere the loop tells
 
 
 class Connection(HttpToolsProtocol):
@@ -56,7 +61,20 @@ class Connection(HttpToolsProtocol):
         state: what it is at, and until when; there is one once the transport is there.
     """
 
+    # Beside those of uvicorn, whose dict has room for no more without growing to twice its size.
+    __slots__ = (
+        "_framing",
+        "_held",
+        "_hung_up",
+        "_last_words",
+        "_on_leave",
+        "_parsed",
+        "_pipeline",
+        "_read_at",
+        "state",
+    )
     state: ConnectionState
+    _pipeline: _Pipeline | None
 
     def __init__(
         self,
@@ -71,7 +89,22 @@ class Connection(HttpToolsProtocol):
         self._parsed = 0  # bytes of what was read, before an offer to upgrade
         self._last_words = b""
         self._hung_up = select.poll()
+        self._on_leave: Callable[[], None] | None = None
         self._held: tuple[RequestResponseCycle, ASGI3Application] | None = None
+
+    @property
+    def pipeline(self) -> _Pipeline:
+        """uvicorn's, of requests behind the one at hand; made with the first of them.
+
+        Few connections ever have one, and without any it takes 760 bytes.
+        """
+        if self._pipeline is None:
+            self._pipeline = deque()
+        return self._pipeline
+
+    @pipeline.setter
+    def pipeline(self, empty: _Pipeline) -> None:
+        self._pipeline = empty or None
 
     # -- what the server asks ------------------------------------------------------------------
 
@@ -102,6 +135,22 @@ class Connection(HttpToolsProtocol):
         if self._hung_up.poll(0) and not self.transport.is_closing():
             self.hang_up(cycle)
         return bool(cycle.disconnected or self.transport.is_closing())
+
+    def leaving(self, cycle: RequestResponseCycle, on_leave: Callable[[], None] | None) -> bool:
+        """Whether the peer of this request has gone, or has said that it says no more.
+
+        Args:
+            cycle: the request that is to be answered next; its body has been read.
+            on_leave: called once, when it does so from now on; instead of what was given before.
+        """
+        self._on_leave = on_leave
+        if on_leave is not None:
+            cycle.message_event = _NOBODY_WAITS  # that may take long, beside many others
+        if self.gone(cycle) or self.state.phase in DEAF:
+            return True
+        poll = select.poll()
+        poll.register(self.transport.get_extra_info("socket").fileno(), _SAYS_NO_MORE)
+        return bool(poll.poll(0))
 
     def hang_up(self, cycle: RequestResponseCycle) -> None:
         """Close now, with this and whatever else was to be answered unsaid."""
@@ -155,6 +204,7 @@ class Connection(HttpToolsProtocol):
     def connection_made(self, transport: Transport) -> None:  # type: ignore[override]
         """Start the clock for the first request."""
         super().connection_made(transport)
+        self.flow = Flow(transport)  # type: ignore[assignment]
         # Nothing is waited for: a hang-up is told whatever one asks.
         self._hung_up.register(transport.get_extra_info("socket").fileno(), 0)
         self.state = ConnectionState(self.loop.time())
@@ -230,10 +280,12 @@ class Connection(HttpToolsProtocol):
         self.state.on(_HEADERS, self._read_at)
         super().on_headers_complete()
         cycle = self.cycle
+        request = _Request(self, cycle)
         extensions: dict[str, Any] = {
-            "pullstatus.gone": functools.partial(self.gone, cycle),
-            "pullstatus.hang_up": functools.partial(self.hang_up, cycle),
-            "pullstatus.respond": functools.partial(self.respond, cycle),
+            "pullstatus.gone": request.gone,
+            "pullstatus.hang_up": request.hang_up,
+            "pullstatus.leaving": request.leaving,
+            "pullstatus.respond": request.respond,
         }
         cycle.scope["extensions"] = extensions
         if self.state.draining:
@@ -280,13 +332,18 @@ class Connection(HttpToolsProtocol):
             self.state.on(Event.CLOSE, now)
             return
         self.flow.resume_reading()
-        if self.pipeline:
+        if self._pipeline:
             # In a task: a long pipeline answered from in here would be a deep recursion.
-            super()._start_asgi_task(*self.pipeline.pop())
+            super()._start_asgi_task(*self._pipeline.pop())
 
     def _unsent(self) -> bool:
         """The request at hand is answered, and nothing of its body has come."""
         return self.state.phase is _REST and not self._framing.body_bytes
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """The transport is closed: whoever waits for that is told."""
+        super().connection_lost(exc)
+        self._leave()
 
     # -- ends ----------------------------------------------------------------------------------
 
@@ -301,6 +358,12 @@ class Connection(HttpToolsProtocol):
             self._drop(self.cycle)
         if self.state.over:
             self._close()
+        self._leave()
+
+    def _leave(self) -> None:
+        on_leave, self._on_leave = self._on_leave, None
+        if on_leave is not None:
+            on_leave()
 
     def _drop(self, cycle: RequestResponseCycle) -> None:
         """Forget the request whose body will never be whole.
@@ -315,3 +378,35 @@ class Connection(HttpToolsProtocol):
         if not self.transport.is_closing():
             self.transport.write(self._last_words)
             self.transport.close()
+
+
+class _NobodyWaits:
+    """An event for messages that nobody waits for; a true one takes 760 bytes."""
+
+    def set(self) -> None:
+        return
+
+
+_NOBODY_WAITS: Final[Any] = _NobodyWaits()
+
+
+class _Request:
+    """What the application may ask of the connection about its request."""
+
+    __slots__ = ("_connection", "_cycle")
+
+    def __init__(self, connection: Connection, cycle: RequestResponseCycle) -> None:
+        self._connection = connection
+        self._cycle = cycle
+
+    def gone(self) -> bool:
+        return self._connection.gone(self._cycle)
+
+    def hang_up(self) -> None:
+        self._connection.hang_up(self._cycle)
+
+    def leaving(self, on_leave: Callable[[], None] | None) -> bool:
+        return self._connection.leaving(self._cycle, on_leave)
+
+    def respond(self, http_status: int, headers: bytes, body: bytes) -> Awaitable[None]:
+        return self._connection.respond(self._cycle, http_status, headers, body)

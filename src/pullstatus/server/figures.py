@@ -80,6 +80,7 @@ class Standing(msgspec.Struct, frozen=True):
     Attributes:
         oldest_waiting_s, oldest_in_hand_s: ages; 0 when nothing waits, or no page is in a hand.
         in_hand: pages that readers have in hand.
+        held: pulls that wait for a record.
     """
 
     engine: Engine
@@ -87,6 +88,7 @@ class Standing(msgspec.Struct, frozen=True):
     oldest_waiting_s: float
     in_hand: int
     oldest_in_hand_s: float
+    held: int
 
 
 def render(figures: Figures, standing: Standing) -> bytes:
@@ -141,9 +143,12 @@ def _metrics(figures: Figures, standing: Standing) -> Iterator[Metric]:
 
     yield CounterMetricFamily(
         "pullstatus_pulls_dropped",
-        "Pulls whose peer had gone before they reached the store: nothing was consumed.",
+        "Pulls whose peer had gone before they reached the store, or while they waited for a"
+        " record: nothing was consumed.",
         figures.pulls_dropped,
     )
+
+    yield GaugeMetricFamily("pullstatus_pulls_held", "Pulls that wait for a record.", standing.held)
 
     unanswered = CounterMetricFamily(
         "pullstatus_unanswered",
@@ -152,7 +157,8 @@ def _metrics(figures: Figures, standing: Standing) -> Iterator[Metric]:
     )
     seconds = HistogramMetricFamily(
         "pullstatus_request_seconds",
-        "Time from the head of a request to its answer, which waits for the body and the commit.",
+        "Time from the head of a request to its answer, which waits for the body and the commit;"
+        " without that for which a pull waited for a record.",
         labels=["call"],
     )
     for call in CALLS:

@@ -116,6 +116,15 @@ def gone(scope: Scope) -> bool:
     return ask is not None and bool(ask())
 
 
+def leaving(scope: Scope, on_leave: Callable[[], None] | None) -> bool:
+    """Whether the peer has gone or says no more; `on_leave` is called when it does from now on.
+
+    What was given before is called no more; None: nothing is.
+    """
+    ask = scope.get("extensions", {}).get("pullstatus.leaving")
+    return ask is not None and bool(ask(on_leave))
+
+
 # --- whose request it is, for the log -------------------------------------------------------------
 
 _RUN = secrets.token_hex(3)  # so that names do not come again after a restart

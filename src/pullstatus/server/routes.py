@@ -20,6 +20,7 @@ from pullstatus.apps.admission import Admission
 from pullstatus.apps.rate import RateLimiter
 from pullstatus.clock import wall_ms
 from pullstatus.errors import StoreUnavailable
+from pullstatus.mailbox.held import Held
 from pullstatus.server.figures import Figures, Standing, render
 from pullstatus.server.http import (
     INTERNAL_ERROR,
@@ -35,7 +36,7 @@ from pullstatus.server.http import (
     respond_problem,
 )
 from pullstatus.server.ingest import CallbackDoor, IngestDoor
-from pullstatus.server.v5 import PullCall
+from pullstatus.server.v5 import HELD_S, PullCall
 from pullstatus.store import Store, Tickets
 from pullstatus.version import VERSION
 from pullstatus.wire.about import ABOUT_PATH, about
@@ -72,7 +73,10 @@ class Routes:
         self.figures = Figures()
         self.admission = Admission(registry, RateLimiter(monotonic_s))
         self.tickets = tickets = Tickets(random_bytes)
-        self._pull = PullCall(store, self.admission, self.figures, now_ms=now_ms, tickets=tickets)
+        self.held = Held(store)
+        self._pull = PullCall(
+            store, self.admission, self.held, self.figures, now_ms=now_ms, tickets=tickets
+        )
         self._ingest = IngestDoor(store, registry, self.figures, now_ms=now_ms, tickets=tickets)
         self._callback = CallbackDoor(store, registry, self.figures, now_ms=now_ms, tickets=tickets)
         self._rest = Starlette(
@@ -100,7 +104,8 @@ class Routes:
         elif path == PULL_PATH:
             began = perf_counter()
             await self._pull(scope, receive, send)
-            self.figures.seconds["pull"].add(perf_counter() - began)
+            held_s: float = scope.get(HELD_S, 0.0)
+            self.figures.seconds["pull"].add(perf_counter() - began - held_s)
         elif path.startswith("/ingest/"):
             began = perf_counter()
             await self._ingest(scope, receive, send)
@@ -144,6 +149,7 @@ class Routes:
             self._age_s(oldest_ms),
             in_hand.pages,
             self._age_s(in_hand.oldest_ms),
+            self.held.count,
         )
         text = render(self.figures, standing)
         return Response(text, media_type="text/plain; version=0.0.4")

@@ -31,6 +31,7 @@ class UvicornServer(uvicorn.Server):
 
     def stop(self, drain_by_s: float) -> None:
         """Begin to stop; connections that are open at that (monotonic) time are cut."""
+        self._routes.held.end()
         self._drain_by_s = drain_by_s
         self.should_exit = True
 

@@ -6,8 +6,10 @@ status. An error answer consumes nothing. Source of the order: protocol.md secti
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 
+import msgspec
 import structlog
 
 from pullstatus import limits, mailbox
@@ -25,6 +27,7 @@ from pullstatus.errors import (
     StoreUnavailable,
     TooManyReaders,
 )
+from pullstatus.mailbox.held import Held, read_wait
 from pullstatus.mailbox.repeats import ACK_REFUSED, NEVER, Repeat, read_repeat
 from pullstatus.records import Kind
 from pullstatus.server.figures import Figures
@@ -39,6 +42,7 @@ from pullstatus.server.http import (
     gone,
     hang_up,
     header,
+    leaving,
     read_body,
     request_id_header,
     respond,
@@ -57,6 +61,40 @@ log = structlog.get_logger(__name__)
 SIGNATURE_WRONG = "sig is not the SHA-256 of appkey=...&random=...&time=... for this application"
 SIGNATURE_USED = "this signature was used before; sign each request anew"
 REPEATS = (b"idempotency-key", b"pullstatus-reader", b"pullstatus-ack", b"pullstatus-take")
+WAIT = b"pullstatus-wait"
+OURS = (*REPEATS, WAIT)
+HELD_S = "pullstatus.held_s"  # of a request's scope: for how long it waited for a record
+
+_Answer = tuple[Page, Headers, bytes]
+"""What was taken, and how that is said."""
+
+
+class _Asked(msgspec.Struct):
+    """A pull that was let in: what the store is asked, once or until it has something.
+
+    Attributes:
+        wait_s: for how long.
+        came_ms: when the request came.
+        now_ms: when the store is asked.
+        known: the store knows the signature already, from this very request.
+    """
+
+    request: PullRequest
+    address: str
+    live: Live
+    kind: Kind
+    count_max: int
+    repeat: Repeat
+    wait_s: int
+    came_ms: int
+    now_ms: int
+    known: bool = False
+
+    def again(self, now_ms: int) -> None:
+        """The store has been asked and had nothing: what the next time is not to say again."""
+        self.now_ms = now_ms
+        self.known = self.known or self.live.application.strict
+        self.repeat = self.repeat.acknowledged()
 
 
 class PullCall:
@@ -66,6 +104,7 @@ class PullCall:
         self,
         store: Store,
         admission: Admission,
+        held: Held,
         figures: Figures,
         *,
         now_ms: Callable[[], int],
@@ -73,6 +112,7 @@ class PullCall:
     ) -> None:
         self._store = store
         self._admission = admission
+        self._held = held
         self._figures = figures
         self._now_ms = now_ms
         self._tickets = tickets
@@ -82,7 +122,9 @@ class PullCall:
         headers = [JSON, NO_STORE]
         result = 0
         try:
-            told, body = await self._take(scope, receive)
+            asked = await self._admit(scope, receive)
+            hold = self._hold if asked.wait_s else self._ask
+            _, told, body = await hold(asked, scope)
             headers += told
         except ANSWERED as error:
             refused = refusal(error)
@@ -111,43 +153,89 @@ class PullCall:
         self._figures.pulls[result] += 1
         await respond(scope, send, 200, headers, body)
 
-    async def _take(self, scope: Scope, receive: Receive) -> tuple[Headers, bytes]:
+    async def _admit(self, scope: Scope, receive: Receive) -> _Asked:
+        """A request as what the store is asked, once it is read and may ask that."""
         if scope["method"] != "POST":
             raise Refused(Result.BAD_HTTP, "this call is a POST with a JSON body")
         body = await self._body(scope, receive)
         request = parse_pull(scope["query_string"], body)
         now_ms = self._now_ms()
         address = scope["client"][0] if scope["client"] else ""
-        call = _call(request, address, now_ms)
-        live = await self._admission.admit(call)
+        live = await self._admission.admit(_call(request, address, now_ms))
         kind, count_max = request.page()
-        repeat = _repeat(scope, live.mailboxes[kind], self._store.epoch)
+        words = _words(scope)
+        repeat = _repeat(words, live.mailboxes[kind], self._store.epoch)
+        wait_s = _wait_s(words, live) if repeat.takes else 0
+        return _Asked(request, address, live, kind, count_max, repeat, wait_s, now_ms, now_ms)
+
+    async def _ask(self, asked: _Asked, scope: Scope) -> _Answer:
+        """Put a pull to the store: again, as the application is now, when a change overtook it."""
         for _ in range(limits.OVERTAKEN_MAX):
             if gone(scope):
                 raise Disconnected
+            live = asked.live
             asking = mailbox.pull(
                 self._store,
                 live,
-                kind,
-                count_max,
-                address=address,
-                proof=request.proof,
-                once=_once(request),
-                repeat=repeat,
-                now_ms=now_ms,
+                asked.kind,
+                asked.count_max,
+                address=asked.address,
+                proof=asked.request.proof,
+                once=None if asked.known else _once(asked.request),
+                repeat=asked.repeat,
+                now_ms=asked.now_ms,
                 ticket=self._tickets(),
             )
             try:
-                return await self._hand_out(live, kind, asking, scope)
+                return await self._hand_out(live, asked.kind, asking, scope)
             except SettingChanged:
-                live = await self._admission.admit_anew(call)
+                call = _call(asked.request, asked.address, asked.came_ms)
+                asked.live = await self._admission.admit_anew(call)
         raise Refused(
             Result.OTHER, "this application is being changed; nothing was consumed, try again"
         )
 
+    async def _hold(self, asked: _Asked, scope: Scope) -> _Answer:
+        """The same, but an empty page is an answer only when nothing came for `wait_s` seconds.
+
+        Or when the peer says no more, who may still listen, or the server stops. A peer that has
+        gone is not asked for, so nothing is taken then.
+        """
+        loop = asyncio.get_running_loop()
+        until_s = loop.time() + asked.wait_s
+        held_s = 0.0
+        scope["headers"].clear()  # they are read, and it may wait for long beside many others
+        try:
+            with self._held.enter(asked.live.mailboxes[asked.kind]) as place:
+                while True:
+                    answered = await self._ask(asked, scope)
+                    page = answered[0]
+                    if page.count or page.waiting:
+                        place.leaves_some = page.waiting > 0
+                        break
+                    began_s = loop.time()
+                    if leaving(scope, place.end):
+                        place.end()
+                    woken = await place.sleep(until_s)
+                    held_s += loop.time() - began_s
+                    left = leaving(scope, None)
+                    if gone(scope):
+                        raise Disconnected
+                    if left or not woken:
+                        break
+                    asked.again(self._now_ms())
+        except ANSWERED:
+            raise
+        except (Disconnected, OutcomeUnknown):
+            raise
+        except Exception as error:
+            raise OutcomeUnknown("an error that nobody foresaw in waiting for a page") from error
+        scope[HELD_S] = held_s
+        return answered
+
     async def _hand_out(
         self, live: Live, kind: Kind, asking: Awaitable[Page], scope: Scope
-    ) -> tuple[Headers, bytes]:
+    ) -> _Answer:
         """The answer with what the store hands out.
 
         Raises:
@@ -158,7 +246,8 @@ class PullCall:
                 error which nobody foresaw once the store was asked.
         """
         try:
-            return self._success(live, kind, await asking)
+            page = await asking
+            return page, *self._success(live, kind, page)
         except ReplayRefused as error:
             raise ReplayRefused(SIGNATURE_USED) from error
         except AcknowledgementRefused as error:
@@ -202,16 +291,24 @@ def _call(request: PullRequest, address: str, now_ms: int) -> Call:
     return Call(request.sdkappid, address, proof, request.time, now_ms, pulls=True)
 
 
-def _repeat(scope: Scope, queue: Mailbox, epoch: int) -> Repeat:
-    """How the page can be had again (check 18); of a header that is there twice the first counts.
+def _words(scope: Scope) -> Mapping[bytes, str]:
+    """What the headers say that are ours; of one that is there twice the first counts.
 
     One look at the headers finds that none is there, as with every client but those of our own.
     """
-    found = [pair for pair in scope["headers"] if pair[0] in REPEATS]
-    if not found:
-        return NEVER
-    words = {bytes(name): bytes(value).decode("latin-1") for name, value in reversed(found)}
-    return read_repeat(queue, epoch, *map(words.get, REPEATS))
+    found = [pair for pair in scope["headers"] if pair[0] in OURS]
+    return {bytes(name): bytes(value).decode("latin-1") for name, value in reversed(found)}
+
+
+def _repeat(words: Mapping[bytes, str], queue: Mailbox, epoch: int) -> Repeat:
+    """How the page can be had again (check 18)."""
+    return read_repeat(queue, epoch, *map(words.get, REPEATS)) if words else NEVER
+
+
+def _wait_s(words: Mapping[bytes, str], live: Live) -> int:
+    """For how long this pull waits for a record, in seconds (check 18)."""
+    said = words.get(WAIT)
+    return live.application.wait_s if said is None else read_wait(said)
 
 
 def _once(request: PullRequest) -> Once:

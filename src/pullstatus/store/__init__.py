@@ -177,6 +177,15 @@ class Store(Protocol):
         """
         ...
 
+    def watch(self, mailbox: Mailbox, on_arrival: Callable[[], None]) -> Callable[[], None]:
+        """Have `on_arrival` called when something comes into `mailbox`; for a server's store.
+
+        From now on until what this returns is called: after each commit, by whomever, that leaves
+        something waiting there. At once where it was made through this store object, else within a
+        second. It may be called for nothing, too, and must not raise. A mailbox has one watcher.
+        """
+        ...
+
     async def backlog(self, sdkappid: int | None = None) -> list[Backlog]:
         """How every mailbox stands, or those of one application, in order of mailbox.
 

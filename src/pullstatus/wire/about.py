@@ -1,6 +1,6 @@
 """What a service says about itself on `GET /`: who it is, and what it can do beyond the old call.
 
-    {"name": "pullstatus", "version": "0.2.0", "features": ["idempotency-key", "reader"], ...}
+    {"name": "pullstatus", "version": "0.2.0", "features": ["idempotency-key", ...], ...}
 
 Asking takes nothing out of a mailbox, so a client can know what an answer that gets lost means
 before it makes its first call. Source: protocol.md section 7.3.
@@ -33,6 +33,9 @@ class Feature(StrEnum):
     READER = "reader"
     """The page that a pull with a `Pullstatus-Reader` has brought comes again until it is
     acknowledged."""
+
+    WAIT = "wait"
+    """A pull with a `Pullstatus-Wait` of an empty mailbox is answered when something has come."""
 
 
 class _About(msgspec.Struct):

@@ -5,13 +5,25 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import AsyncIterator, Callable
+from functools import partial
 from typing import Any, TypeVar, cast
 
 from pullstatus.apps import AppKey, Application, Live, Registry, Token, token_digest
 from pullstatus.clock import wall_ms
 from pullstatus.durations import Durations
 from pullstatus.server.routes import Routes
-from pullstatus.store import Append, Backlog, Engine, InHand, Page, Park, Pull, Setting, Store
+from pullstatus.store import (
+    Append,
+    Backlog,
+    Engine,
+    InHand,
+    Mailbox,
+    Page,
+    Park,
+    Pull,
+    Setting,
+    Store,
+)
 from tests.harness import Answer, App
 
 T = TypeVar("T")
@@ -31,6 +43,7 @@ class FakeStore:
         self.park_answer: int | BaseException = 0
         self.append_answer: int | BaseException = 1
         self.pull_answer: Page | BaseException = Page(0, 0, b"", 0)
+        self.arrived: dict[Mailbox, Callable[[], None]] = {}  # what tells who watches a mailbox
         self.mailboxes: list[Backlog] = []
         self.epoch = 1
         self.held = InHand(0, None)
@@ -49,6 +62,10 @@ class FakeStore:
 
     async def in_hand(self) -> InHand:
         return self.held
+
+    def watch(self, mailbox: Mailbox, on_arrival: Callable[[], None]) -> Callable[[], None]:
+        self.arrived[mailbox] = on_arrival
+        return partial(self.arrived.__delitem__, mailbox)
 
     async def settings(self, _since: int) -> AsyncIterator[Setting]:
         none: list[Setting] = []
@@ -80,6 +97,8 @@ class Served:
         self.routes = Routes(cast("Store", self.store), self.registry, now_ms=now_ms)
         self.hung_up = False
         self.gone = False  # whether the peer has, before the store is asked
+        self.left = False  # or says no more; `on_leave` tells whoever wants to know
+        self.on_leave: Callable[[], None] | None = None
         self.address = "192.0.2.7"
 
     async def ask(
@@ -103,6 +122,7 @@ class Served:
             "extensions": {
                 "pullstatus.hang_up": self._hang_up,
                 "pullstatus.gone": lambda: self.gone,
+                "pullstatus.leaving": self._leaving,
             },
         }
         content = body if isinstance(body, bytes) else json.dumps(body).encode()
@@ -146,6 +166,10 @@ class Served:
         lines = answer.content.decode().splitlines()
         pairs = (line.rsplit(" ", 1) for line in lines if not line.startswith("#"))
         return {name: float(value) for name, value in pairs}
+
+    def _leaving(self, on_leave: Callable[[], None] | None) -> bool:
+        self.on_leave = on_leave
+        return self.gone or self.left
 
     def _hang_up(self) -> None:
         self.hung_up = True

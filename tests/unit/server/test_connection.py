@@ -82,8 +82,8 @@ class Peer:
         config.load()
         state = ServerState()
         state.default_headers = [(b"date", b"now")]
-        self._ends = socket.socketpair()
-        self.transport = Transport(self._ends[0])
+        self.near, self.far = self._ends = socket.socketpair()
+        self.transport = Transport(self.near)
         self.connection = Connection(config, state, {}, loop)
         self.connection.connection_made(self.transport)
 
@@ -419,3 +419,61 @@ def _holds(peer: Peer) -> None:
     assert peer.asked == [f"/{number}" for number in range(len(peer.asked))]
     if not peer.transport.is_closing():
         assert (peer.connection.state.deadline == float("inf")) == (peer.connection.state.owed > 0)
+
+
+# --- a request that waits for long ----------------------------------------------------------------
+
+
+def leaving(peer: Peer, told: list[str]) -> bool:
+    """Ask whether the peer of the request at hand leaves, now or from now on."""
+    extensions: dict[str, Any] = peer.connection.cycle.scope["extensions"]
+    return bool(extensions["pullstatus.leaving"](lambda: told.append("left")))
+
+
+@pytest.mark.parametrize("how", ["says no more", "is lost", "talks rubbish"])
+def test_whoever_waits_is_told_once_that_the_peer_leaves(peer: Peer, how: str) -> None:
+    told: list[str] = []
+    peer.say(request("/1"))
+    assert not leaving(peer, told)
+    assert told == []
+    if how == "says no more":
+        peer.connection.eof_received()
+    elif how == "is lost":
+        peer.transport.close()
+        peer.near.close()
+        peer.connection.connection_lost(None)
+    else:
+        peer.say(b"\0\r\n\r\n")
+    assert told == ["left"]
+    assert leaving(peer, told)
+    peer.connection.connection_lost(None)
+
+
+def test_a_peer_that_has_left_unheard_is_known_to_the_kernel(peer: Peer) -> None:
+    """The loop may have been busy, or not have read on behind a next request."""
+    told: list[str] = []
+    peer.say(request("/1") + request("/2"))
+    assert not leaving(peer, told)
+    peer.far.send(b"more")
+    peer.far.shutdown(socket.SHUT_WR)
+    assert leaving(peer, told)
+    assert told == []
+
+
+def test_who_waits_no_more_is_not_told(peer: Peer) -> None:
+    told: list[str] = []
+    peer.say(request("/1"))
+    assert not leaving(peer, told)
+    extensions: dict[str, Any] = peer.connection.cycle.scope["extensions"]
+    extensions["pullstatus.leaving"](None)
+    peer.connection.connection_lost(None)
+    assert told == []
+
+
+def test_a_request_that_waited_is_answered_like_any_other(peer: Peer) -> None:
+    peer.say(request("/1"))
+    leaving(peer, [])
+    peer.say(request("/2"))
+    while peer.answer():
+        pass
+    assert peer.read() == ["/1", "/2"]

@@ -35,6 +35,7 @@ IMPORTED = {
 # Attributes that we read or set, and methods that we call or override.
 OF_A_CONNECTION = {
     "_start_asgi_task",
+    "connection_lost",
     "connection_made",
     "cycle",
     "data_received",
@@ -78,6 +79,7 @@ OF_A_SERVER = {
     "startup",
 }
 SET_BY_STARTUP = {"servers"}
+SET_BY_INIT = {"pipeline"}  # and overridden by a property
 
 
 async def _application(_scope: object, _receive: object, _send: object) -> None:
@@ -208,6 +210,7 @@ def test_list_is_what_the_source_uses(
     node = _class(module, name)
     ours = _ours(node)
     overridden = {each for each in ours if hasattr(base, each) and not each.startswith("__")}
+    overridden |= SET_BY_INIT & ours
     used = {*_attributes(node, "self"), *_attributes(node, "super()")} - ours | overridden
     elsewhere = set(_attributes(_class(serve, "Server"), "self._uvicorn"))
     if base is uvicorn.Server:

@@ -17,7 +17,7 @@ def test_ours_is_small_and_read_again() -> None:
     assert json.loads(said) == {
         "name": "pullstatus",
         "version": "1.2.3",
-        "features": ["idempotency-key", "reader"],
+        "features": ["idempotency-key", "reader", "wait"],
         "pull": "/v5/tlssmssvr/pullstatus",
         "metrics": "/metrics",
     }

@@ -13,6 +13,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, Protocol, overload
 
 from pullstatus.durations import Durations
@@ -74,6 +75,7 @@ class Writer:
         self.report: Report
         self.commits = Durations()
         self._commit_s = 0.0  # in all, as of the newest report
+        self._watched: dict[int, Callable[[], None]] = {}
         channel.start(self._on_report)
 
     @overload
@@ -100,6 +102,20 @@ class Writer:
         if len(self._gathered) == GATHERED_MAX:
             self._hand_over()
         return future
+
+    def watch(self, place: int, on_arrival: Callable[[], None]) -> Callable[[], None]:
+        """Have `on_arrival` called with each report that tells of entries that wait in a mailbox.
+
+        Args:
+            place: the engine's number of the mailbox, which nobody else watches.
+            on_arrival: called on the event loop; must not raise.
+
+        Returns:
+            what ends that.
+        """
+        assert place not in self._watched
+        self._watched[place] = on_arrival
+        return partial(self._watched.__delitem__, place)
 
     def check(self) -> None:
         """Refuse what does not even need the committer, once it has failed or is closed."""
@@ -138,3 +154,7 @@ class Writer:
                 future.set_exception(answer)
             else:
                 future.set_result(answer)
+        if self._watched:
+            for place in report.waiting.keys() & self._watched.keys():
+                if report.waiting[place]:
+                    self._watched[place]()

@@ -231,6 +231,10 @@ class SqliteStore:
 
     # -- reading ---------------------------------------------------------------------------------
 
+    def watch(self, mailbox: Mailbox, on_arrival: Callable[[], None]) -> Callable[[], None]:
+        """See `Store.watch`. Other processes' commits are noticed a fifth of a second later."""
+        return self._writer.watch(slot(mailbox), on_arrival)
+
     async def backlog(self, sdkappid: int | None = None) -> list[Backlog]:
         """See `Store.backlog`."""
         return await self._readers.ask(lambda connection: reading.backlog(connection, sdkappid))
