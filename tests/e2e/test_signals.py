@@ -136,7 +136,7 @@ def test_stop_while_the_store_opens_is_heard(
         await asyncio.wait_for(running, PATIENCE_S)
         assert not server.started.is_set()
         with pytest.raises(Exception, match="no more work"):
-            await stores[0].change("a", b"b", expected=None)
+            await stores[0].change(store.Change("a", b"b", None))
 
     asyncio.run(play())
 

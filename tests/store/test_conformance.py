@@ -630,33 +630,33 @@ async def test_a_setting_changes_only_from_what_is_expected(store: Store) -> Non
     async def value() -> bytes | None:
         return next(s.value for s in await settings_of(store) if s.name == "a")
 
-    assert not await store.change("a", b"1", expected=b"0")
+    assert not await store.change(Change("a", b"1", b"0"))
     assert await settings_of(store) == []
-    assert await store.change("a", b"1", expected=None)
-    assert not await store.change("a", b"2", expected=None)
-    assert not await store.change("a", b"2", expected=b"")
+    assert await store.change(Change("a", b"1", None))
+    assert not await store.change(Change("a", b"2", None))
+    assert not await store.change(Change("a", b"2", b""))
     assert await value() == b"1"
-    assert await store.change("a", b"", expected=b"1")
-    assert not await store.change("a", b"2", expected=None)
+    assert await store.change(Change("a", b"", b"1"))
+    assert not await store.change(Change("a", b"2", None))
     assert await value() == b""
-    assert await store.change("a", None, expected=b"")
+    assert await store.change(Change("a", None, b""))
     assert await value() is None
-    assert not await store.change("a", b"3", expected=b"")
-    assert await store.change("a", b"3", expected=None)
+    assert not await store.change(Change("a", b"3", b""))
+    assert await store.change(Change("a", b"3", None))
     assert await value() == b"3"
 
 
 async def test_settings_tell_what_changed_since(store: Store) -> None:
     """Each name once, with its newest value, in order of change; deleted ones are told of."""
     for name in ("a", "b", "c"):
-        await store.change(name, name.encode(), expected=None)
+        await store.change(Change(name, name.encode(), None))
     [a, b, c] = await settings_of(store)
     assert [s.name for s in (a, b, c)] == ["a", "b", "c"]
     assert a.revision < b.revision < c.revision
     assert await settings_of(store, a.revision) == [b, c]
     assert await settings_of(store, c.revision) == []
-    await store.change("c", None, expected=b"c")
-    await store.change("a", b"A", expected=b"a")
+    await store.change(Change("c", None, b"c"))
+    await store.change(Change("a", b"A", b"a"))
     [deleted, changed] = await settings_of(store, c.revision)
     assert (deleted.name, deleted.value) == ("c", None)
     assert (changed.name, changed.value) == ("a", b"A")
@@ -677,7 +677,7 @@ async def test_a_reader_of_what_changed_since_misses_nothing(opener: Opener) -> 
         for turn in range(16):
             name, value = names[turn % 4], b"%d" % turn
             door = doors[(number + turn) % len(doors)]
-            assert await door.change(name, value, expected=written.get(name))
+            assert await door.change(Change(name, value, written.get(name)))
             written[name] = value
 
     changing = asyncio.gather(*[change(number) for number in range(4)])
@@ -703,12 +703,12 @@ async def test_a_reader_of_what_changed_since_misses_nothing(opener: Opener) -> 
 async def test_many_settings_are_told_in_steps(store: Store) -> None:
     """One that is written while they are told comes once more, as it is then; none is missed."""
     names = [f"{number:03}" for number in range(450)]
-    assert await store.change_all([Change(name, b"1", None) for name in names])
+    assert await store.change(*[Change(name, b"1", None) for name in names])
     told: list[Setting] = []
     async for setting in store.settings():
         if not told:
-            assert await store.change("449", b"2", expected=b"1")
-            assert await store.change("000", b"2", expected=b"1")
+            assert await store.change(Change("449", b"2", b"1"))
+            assert await store.change(Change("000", b"2", b"1"))
         told.append(setting)
     assert [setting.name for setting in told if setting.value == b"1"][:448] == names[:448]
     assert [setting.name for setting in told if setting.value == b"2"] == ["449", "000"]
@@ -720,20 +720,20 @@ async def test_many_settings_are_told_in_steps(store: Store) -> None:
 
 async def test_of_changes_from_one_value_one_wins(store: Store) -> None:
     values = [b"%d" % number for number in range(8)]
-    won = await asyncio.gather(*[store.change("a", value, expected=None) for value in values])
+    won = await asyncio.gather(*[store.change(Change("a", value, None)) for value in values])
     assert won.count(True) == 1
     [setting] = await settings_of(store)
     assert setting.value == values[won.index(True)]
 
 
 async def test_settings_change_together_or_not_at_all(store: Store) -> None:
-    await store.change("a", b"1", expected=None)
+    await store.change(Change("a", b"1", None))
     for stale in (Change("a", b"2", b"0"), Change("a", b"2", b"1", revision=0)):
-        assert not await store.change_all([Change("b", b"1", None), stale])
+        assert not await store.change(Change("b", b"1", None), stale)
         assert [setting.name for setting in await settings_of(store)] == ["a"]
     [a] = await settings_of(store)
     both = [Change("b", b"1", None, revision=0), Change("a", None, b"1", a.revision)]
-    assert await store.change_all(both)
+    assert await store.change(*both)
     [b, a] = await settings_of(store)
     assert (b.name, b.value, a.name, a.value) == ("b", b"1", "a", None)
     assert b.revision != a.revision
@@ -742,7 +742,7 @@ async def test_settings_change_together_or_not_at_all(store: Store) -> None:
 async def test_a_setting_is_found_by_its_name(store: Store) -> None:
     assert await store.setting("a") is None
     for value, expected in ((b"1", None), (None, b"1"), (b"2", None)):
-        await store.change("a", value, expected=expected)
+        await store.change(Change("a", value, expected))
         [setting] = await settings_of(store)
         assert await store.setting("a") == setting
     assert await store.setting("b") is None
@@ -760,7 +760,7 @@ async def test_what_rests_on_a_setting_is_refused_once_that_was_written(opener: 
             held = never if setting is None else While("a", setting.revision)
             assert await store.append(Append(STATUSES, records(1), NOW_MS, while_set=held)) == 1
             expected = None if setting is None else setting.value
-            assert await door.change("a", value, expected=expected)
+            assert await door.change(Change("a", value, expected))
             batch = fingerprinted(STATUSES, records(2), [1, 2])
             batch = msgspec.structs.replace(batch, repeat_key=repeat_key("k"), while_set=held)
             held_once = msgspec.structs.replace(once(STATUSES, "1", key="k"), while_set=held)
@@ -785,7 +785,7 @@ async def test_what_rests_on_a_setting_is_refused_once_that_was_written(opener: 
 
 
 async def test_a_condition_that_holds_for_some_of_a_group_refuses_the_others(store: Store) -> None:
-    await store.change("a", b"1", expected=None)
+    await store.change(Change("a", b"1", None))
     setting = await store.setting("a")
     assert setting is not None
     good, stale = While("a", setting.revision), While("a", setting.revision + 1)
@@ -952,9 +952,9 @@ async def test_an_act_is_on_record_with_what_it_did(store: Store) -> None:
     one, two, three, four, five = acts
     await store.append(append(STATUSES, records(2)))
     await store.append(append(REPLIES, records(2)))
-    assert await store.change("a", b"1", expected=None, act=one, ticket=ticket())
-    assert not await store.change("a", b"2", expected=None, act=two)
-    assert not await store.change_all([Change("b", b"2", b"x"), Change("a", None, b"1")], act=two)
+    assert await store.change(Change("a", b"1", None), act=one, ticket=ticket())
+    assert not await store.change(Change("a", b"2", None), act=two)
+    assert not await store.change(Change("b", b"2", b"x"), Change("a", None, b"1"), act=two)
     with pytest.raises(SettingChanged):
         await store.discard(
             Discard(STATUSES, Outcome.ERASED, NOW_MS, while_set=While("a", 7), act=two)
@@ -962,11 +962,11 @@ async def test_an_act_is_on_record_with_what_it_did(store: Store) -> None:
     assert await store.discard(Discard(OTHERS, Outcome.ERASED, NOW_MS, act=two)) == 0
     assert await store.discard(Discard(STATUSES, Outcome.EXPIRED, NOW_MS, NOW_MS)) == 0
     assert [row.act for row in await acts_of(store)] == [one]
-    assert await store.change_all([Change("a", None, b"1"), Change("b", b"", None)], act=three)
+    assert await store.change(Change("a", None, b"1"), Change("b", b"", None), act=three)
     for mailbox in (STATUSES, REPLIES):  # of one act
         assert await store.discard(Discard(mailbox, Outcome.ERASED, NOW_MS, act=four)) == 2
-    assert await store.change("c", b"", expected=None)
-    assert await store.change("c", b"1", expected=b"", act=five)
+    assert await store.change(Change("c", b"", None))
+    assert await store.change(Change("c", b"1", b""), act=five)
     rows = await acts_of(store)
     assert [row.act for row in rows] == [one, three, four, five]
     assert [row.act_id for row in rows] == [1, 2, 3, 4]
@@ -975,8 +975,8 @@ async def test_an_act_is_on_record_with_what_it_did(store: Store) -> None:
 
 async def test_a_setting_tells_by_which_operation(store: Store) -> None:
     first, second = ticket(), ticket()
-    await store.change("a", b"1", expected=None, ticket=first)
-    await store.change_all([Change("a", b"2", b"1"), Change("b", b"", None)], ticket=second)
+    await store.change(Change("a", b"1", None), ticket=first)
+    await store.change(Change("a", b"2", b"1"), Change("b", b"", None), ticket=second)
     assert [setting.ticket for setting in await settings_of(store)] == [second, second]
     setting = await store.setting("a")
     assert setting is not None
@@ -986,7 +986,7 @@ async def test_a_setting_tells_by_which_operation(store: Store) -> None:
 async def test_many_acts_are_read_whole(store: Store) -> None:
     acts = [new_act(f"{number}") for number in range(450)]
     await asyncio.gather(
-        *[store.change(f"{number}", b"", expected=None, act=act) for number, act in enumerate(acts)]
+        *[store.change(Change(f"{number}", b"", None), act=act) for number, act in enumerate(acts)]
     )
     rows = await acts_of(store)
     assert [row.act_id for row in rows] == list(range(1, 451))
@@ -1099,7 +1099,7 @@ async def test_a_store_is_the_same_when_it_is_opened_again(url: str, opener: Ope
     await store.append(fingerprinted(REPLIES, records(2), [1, 2]))
     first = await store.pull(pull(STATUSES, 30, key="p"))
     await store.pull(once(REPLIES, "1"))
-    await store.change("a", b"1", expected=None)
+    await store.change(Change("a", b"1", None))
     before = [
         await store.backlog(),
         await entries_of(store, STATUSES),
@@ -1129,7 +1129,7 @@ async def test_a_store_is_the_same_when_it_is_opened_again(url: str, opener: Ope
     assert first.data == b",".join(entries[:30])
     with pytest.raises(ReplayRefused):
         await store.pull(once(REPLIES, "1"))
-    assert not await store.change("a", b"2", expected=None)
+    assert not await store.change(Change("a", b"2", None))
     await store.append(append(STATUSES, entries[150:]))
     assert await store.pull(pull(STATUSES, 100)) == page(31, entries[30:130], 120)
     assert await store.pull(pull(STATUSES, 100)) == page(131, entries[130:230], 20)
@@ -1146,9 +1146,8 @@ async def test_a_closed_store_says_so(opener: Opener) -> None:
         lambda: store.append(append(STATUSES, records(1))),
         lambda: store.pull(pull(STATUSES)),
         lambda: store.pull(pull(REPLIES)),
-        lambda: store.change("a", b"1", expected=None),
+        lambda: store.change(Change("a", b"1", None)),
         lambda: forget(store, NOW_MS),
-        lambda: store.change_all([]),
         lambda: store.setting("a"),
         lambda: store.mark({"a": 1}),
         store.marks,

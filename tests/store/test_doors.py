@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from pullstatus.store import Discard, Outcome, Page, Store
+from pullstatus.store import Change, Discard, Outcome, Page, Store
 from tests.store.build import (
     EMPTY,
     NOW_MS,
@@ -30,7 +30,7 @@ pytestmark = pytest.mark.anyio
 
 async def test_a_command_works_beside_the_server(opener: Opener) -> None:
     server, command = await opener(server=True), await opener()
-    await command.change("a", b"1", expected=None)
+    await command.change(Change("a", b"1", None))
     entries = records(2)
     await command.append(append(STATUSES, entries))
     await command.close()
@@ -43,7 +43,7 @@ async def test_settings_of_others_are_seen_at_once(opener: Opener) -> None:
     for number in range(20):
         value = b"%d" % number
         expected = None if number == 0 else b"%d" % (number - 1)
-        assert await one.change("a", value, expected=expected)
+        assert await one.change(Change("a", value, expected))
         assert [setting.value for setting in await settings_of(other)] == [value]
         one, other = other, one
 

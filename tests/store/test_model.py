@@ -361,7 +361,7 @@ class Machine(RuleBasedStateMachine):
         if known:
             expected, _ = self.model.settings.get(name, (None, 0))
         act = self.act(data)
-        changed = self.run(self.store.change(name, value, expected=expected, act=act))
+        changed = self.run(self.store.change(Change(name, value, expected), act=act))
         assert changed == self.model.change([Change(name, value, expected)], act)
 
     @rule(
@@ -385,7 +385,7 @@ class Machine(RuleBasedStateMachine):
         elif stale == "revision":
             changes[1] = msgspec.structs.replace(changes[1], revision=-1)
         act = self.act(data)
-        changed = self.run(self.store.change_all(changes, act=act))
+        changed = self.run(self.store.change(*changes, act=act))
         assert changed == self.model.change(changes, act) == (stale is None)
 
     @rule(

@@ -15,6 +15,7 @@ from pullstatus.errors import (
     TooManyReaders,
 )
 from pullstatus.store import (
+    Change,
     InHand,
     Mailbox,
     Once,
@@ -221,7 +222,7 @@ async def test_a_signature_that_is_good_once_is_good_for_one_pull_of_a_reader(
 async def test_a_condition_that_does_not_hold_leaves_the_page_in_hand(store: Store) -> None:
     await store.append(append(STATUSES, records(2)))
     await store.pull(read(count_max=1))
-    await store.change("x", b"1", expected=None)
+    await store.change(Change("x", b"1", None))
     for operation in (read(while_set=While("x", 0)), read(1, while_set=While("x", 0))):
         with pytest.raises(SettingChanged):
             await store.pull(operation)

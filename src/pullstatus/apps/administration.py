@@ -171,7 +171,7 @@ async def _create(
             Change(before.name, msgspec.json.encode(application), None, before.revision)
             for application, before in zip(made, vacant, strict=True)
         ]
-        if await store.change_all(changes, act=act, ticket=by.ticket()):
+        if await store.change(*changes, act=act, ticket=by.ticket()):
             return made
 
 
@@ -218,9 +218,7 @@ async def change_application(
         after = change(application)
         encoded = msgspec.json.encode(after)
         if encoded == before.value or await store.change(
-            before.name,
-            encoded,
-            expected=before.value,
+            Change(before.name, encoded, before.value),
             act=by.act(action, sdkappid=sdkappid, **_changed(application, after)),
             ticket=by.ticket(),
         ):
@@ -334,7 +332,7 @@ async def delete_application(
     act = by.act("app delete", sdkappid=sdkappid, erase=erase)
     if before.value is not None:
         if not await store.change(
-            before.name, None, expected=before.value, act=act, ticket=by.ticket()
+            Change(before.name, None, before.value), act=act, ticket=by.ticket()
         ):
             raise SettingChanged(f"application {sdkappid} was changed meanwhile; try again")
         gone = await _application(store, sdkappid)
@@ -347,7 +345,7 @@ async def delete_application(
                 # Records came between the look and the removal, and nobody said to erase any.
                 undone = by.act("app delete", sdkappid=sdkappid, erase=False, undone=True)
                 await store.change(
-                    before.name, before.value, expected=None, act=undone, ticket=by.ticket()
+                    Change(before.name, before.value, None), act=undone, ticket=by.ticket()
                 )
                 raise
     erased = await _erase(store, sdkappid, gone, by, act)
@@ -446,9 +444,7 @@ async def create_token(
     secret = TOKEN_PREFIX + by.random_hex(32)
     token = Token(name, token_digest(secret), by.now_ms, sdkappid, owner)
     if not await store.change(
-        token_setting(name),
-        msgspec.json.encode(token),
-        expected=None,
+        Change(token_setting(name), msgspec.json.encode(token), None),
         act=by.act("token create", name=name, sdkappid=sdkappid),
         ticket=by.ticket(),
     ):
@@ -467,9 +463,7 @@ async def revoke_token(store: Store, name: str, *, by: Operator) -> None:
     if before is None or before.value is None:
         raise UnknownToken("no token has this name; `pullstatus token list` shows them")
     act = by.act("token revoke", name=name)
-    if not await store.change(
-        before.name, None, expected=before.value, act=act, ticket=by.ticket()
-    ):
+    if not await store.change(Change(before.name, None, before.value), act=act, ticket=by.ticket()):
         raise SettingChanged("this token was changed meanwhile; try again")
 
 

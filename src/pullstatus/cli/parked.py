@@ -84,7 +84,7 @@ def show_parked(
         if reveal and found[0].item is not None:
             by = acting(reason)
             act = by.act("parked show", sdkappid=sdkappid, item=item)
-            await store.change_all([], act=act, ticket=by.ticket())
+            await store.change(act=act, ticket=by.ticket())
             shown["data"] = found[0].item.raw.decode("utf-8", "backslashreplace")
         return shown
 

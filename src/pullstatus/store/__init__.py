@@ -114,11 +114,11 @@ class Store(Protocol):
 
     Any verb may raise `StoreUnavailable`: nothing happened, trying again can help. Every verb that
     writes (`append`, `park`, `unpark`, `pull`, `redeliver`, `discard`, `release`, `purge`,
-    `forget`, `change`, `change_all`, `mark`) may raise `OutcomeUnknown`: its last commit may or may
-    not have happened, and the caller must not answer either way. Whether the store goes on after an
-    error is told by `on_failure` of `open_store` alone: once that was called, the store takes no
-    more work. A verb whose operation carries `while_set` raises `SettingChanged`, and leaves no
-    trace, when that does not hold in its commit.
+    `forget`, `change`, `mark`) may raise `OutcomeUnknown`: its last commit may or may not have
+    happened, and the caller must not answer either way. Whether the store goes on after an error is
+    told by `on_failure` of `open_store` alone: once that was called, the store takes no more work.
+    A verb whose operation carries `while_set` raises `SettingChanged`, and leaves no trace, when
+    that does not hold in its commit.
 
     Attributes:
         created: whether opening it has made the store.
@@ -281,23 +281,12 @@ class Store(Protocol):
         ...
 
     async def change(
-        self,
-        name: str,
-        value: bytes | None,
-        *,
-        expected: bytes | None,
-        act: Act | None = None,
-        ticket: bytes = NO_TICKET,
-    ) -> bool:
-        """Set a setting if its value is still `expected` (None: absent). Returns whether it was."""
-        ...
-
-    async def change_all(
-        self, changes: Sequence[Change], *, act: Act | None = None, ticket: bytes = NO_TICKET
+        self, *changes: Change, act: Act | None = None, ticket: bytes = NO_TICKET
     ) -> bool:
         """Set all of these settings, or none if one is not as expected. Returns whether it did.
 
         Args:
+            changes: each of another setting. None at all: only the act goes on record.
             act: whose doing it is, on record if it did.
             ticket: as that of `Append`.
         """

@@ -23,7 +23,7 @@ from pullstatus.errors import (
     StoreFull,
     StoreUnavailable,
 )
-from pullstatus.store import Append, Discard, Outcome, Page, Pull, Store, open_store
+from pullstatus.store import Append, Change, Discard, Outcome, Page, Pull, Store, open_store
 from pullstatus.store.sqlite import SqliteStore, log
 from pullstatus.store.sqlite.connection import open_writer
 from pullstatus.store.sqlite.log import Log
@@ -62,7 +62,7 @@ def refusals(store: Store) -> list[Callable[[], Any]]:
         lambda: store.append(append(STATUSES, records(1))),
         lambda: store.pull(pull(STATUSES)),
         lambda: store.pull(pull(REPLIES)),
-        lambda: store.change("a", b"1", expected=None),
+        lambda: store.change(Change("a", b"1", None)),
         lambda: forget(store, NOW_MS),
         lambda: store.discard(Discard(STATUSES, Outcome.ERASED, NOW_MS)),
         lambda: store.redeliver(redeliver(STATUSES, (1, 1))),

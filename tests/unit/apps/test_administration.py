@@ -28,7 +28,7 @@ from pullstatus.receipts import Receipts
 from pullstatus.receipts.batch import read_batch
 from pullstatus.receipts.tencent import read_callback
 from pullstatus.records import Kind
-from pullstatus.store import Outcome, Page, Reader, Store, Tickets, open_store
+from pullstatus.store import Change, Outcome, Page, Reader, Store, Tickets, open_store
 from tests.harness import statuses
 
 T = TypeVar("T")
@@ -203,11 +203,9 @@ def test_creation_cut_off_anywhere_can_be_repeated_or_is_done(done: bool) -> Non
     async def cut_at(store: Store, step: int) -> bool:
         await create(store)
         await feed(store, await known(store))
-        await store.change(  # as a removal that was cut off leaves it
-            f"application/{NUMBER}",
-            None,
-            expected=[setting.value async for setting in store.settings()][-1],
-        )
+        there = [setting.value async for setting in store.settings()][-1]
+        # as a removal that was cut off leaves it
+        await store.change(Change(f"application/{NUMBER}", None, there))
         whole = True
         try:
             await create(cast("Store", Cut(store, step, done=done)))

@@ -21,7 +21,7 @@ from pullstatus.mailbox.upkeep import DAY_MS, keep
 from pullstatus.receipts import formats
 from pullstatus.receipts.formats import Request
 from pullstatus.records import Kind
-from pullstatus.store import Store, Unpark, audit_store, open_store
+from pullstatus.store import Change, Store, Unpark, audit_store, open_store
 from tests.harness import status
 
 pytestmark = pytest.mark.anyio
@@ -45,7 +45,7 @@ def url(tmp_path: Path) -> str:
 async def store(url: str) -> AsyncIterator[Store]:
     store = await open_store(url)
     application = Application(NUMBER, (), 0)
-    await store.change(application_setting(NUMBER), msgspec.json.encode(application), expected=None)
+    await store.change(Change(application_setting(NUMBER), msgspec.json.encode(application), None))
     yield store
     await store.close()
 

@@ -24,7 +24,7 @@ from pullstatus.store.values import (
 class Changes(msgspec.Struct, frozen=True):
     """Set settings if each is as expected; answered whether they were.
 
-    See `Store.change_all`.
+    See `Store.change`.
     """
 
     changes: tuple[Change, ...]

@@ -169,22 +169,10 @@ class SqliteStore:
         return await self._writer.submit(operation)
 
     async def change(
-        self,
-        name: str,
-        value: bytes | None,
-        *,
-        expected: bytes | None,
-        act: Act | None = None,
-        ticket: bytes = NO_TICKET,
+        self, *changes: Change, act: Act | None = None, ticket: bytes = NO_TICKET
     ) -> bool:
         """See `Store.change`."""
-        return await self.change_all([Change(name, value, expected)], act=act, ticket=ticket)
-
-    async def change_all(
-        self, changes: Sequence[Change], *, act: Act | None = None, ticket: bytes = NO_TICKET
-    ) -> bool:
-        """See `Store.change_all`."""
-        return await self._writer.submit(Changes(tuple(changes), act, ticket))
+        return await self._writer.submit(Changes(changes, act, ticket))
 
     async def mark(self, times: Mapping[str, int]) -> None:
         """See `Store.mark`. Works in small commits, with pauses for everyone else's."""
