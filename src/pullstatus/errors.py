@@ -147,7 +147,7 @@ class Refused(PeerError):
     """A v5 call is refused; it consumed nothing.
 
     Args:
-        result: the wire's code, one of `wire.codes.Result`.
+        result: the wire's code, of `wire.v5.codes.Result`, or of a send's own.
         errmsg: the wire's text: short ASCII English with the fix, no input, no secret.
     """
 

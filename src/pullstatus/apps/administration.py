@@ -102,7 +102,11 @@ class Wanted(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             raise InvalidSetting(
                 f"window is a number from {limits.WINDOW_S_MIN} to {limits.SKEW_S_MAX}"
             )
-        appkey = random_hex(16) if self.appkey is None else check_appkey(self.appkey)
+        appkey = (
+            random_hex(limits.APPKEY_CHARS // 2)
+            if self.appkey is None
+            else check_appkey(self.appkey)
+        )
         return Application(
             check_sdkappid(self.sdkappid),
             (AppKey(appkey, now_ms),),
@@ -254,7 +258,7 @@ async def rotate_key(
         InvalidSetting: `appkey` is none, or would end the newest key.
         AlreadyExists: `appkey` is live already.
     """
-    made = by.random_hex(16) if appkey is None else check_appkey(appkey)
+    made = by.random_hex(limits.APPKEY_CHARS // 2) if appkey is None else check_appkey(appkey)
     key = AppKey(made, by.now_ms)
 
     def rotate(application: Application) -> Application:
@@ -284,7 +288,7 @@ async def drop_key(store: Store, sdkappid: int, ends_with: str, *, by: Operator)
         InvalidSetting: no live key ends so, or several do, or it is the only one.
     """
     if KEY_END.fullmatch(ends_with) is None:
-        raise InvalidSetting("the end of a key is 1 to 32 hexadecimal digits")
+        raise InvalidSetting(f"the end of a key is 1 to {limits.APPKEY_CHARS} hexadecimal digits")
 
     def drop(application: Application) -> Application:
         kept = [

@@ -15,7 +15,7 @@ from pullstatus.records import Kind
 from pullstatus.store import Mailbox
 
 TOKEN_PREFIX = "pst_"  # noqa: S105 - lets a scanner for leaked secrets know ours
-KEY_END = re.compile(r"[0-9a-fA-F]{1,32}")
+KEY_END = re.compile(rf"[0-9a-fA-F]{{1,{limits.APPKEY_CHARS}}}")
 TOKEN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 APPKEY = re.compile(rf"[0-9a-fA-F]{{{limits.APPKEY_CHARS}}}")
 
@@ -168,7 +168,9 @@ def check_name(name: str) -> str:
 def check_appkey(appkey: str) -> str:
     """The key itself, if it is one: the signature takes its characters as they are."""
     if APPKEY.fullmatch(appkey) is None:
-        raise InvalidSetting("an appkey is 32 hexadecimal digits, without blanks around them")
+        raise InvalidSetting(
+            f"an appkey is {limits.APPKEY_CHARS} hexadecimal digits, without blanks around them"
+        )
     return appkey
 
 

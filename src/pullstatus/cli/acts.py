@@ -9,7 +9,7 @@ import click
 import msgspec
 
 from pullstatus.cli.lazy import Group
-from pullstatus.cli.output import json_option, moment, print_rows
+from pullstatus.cli.output import json_option, limit_option, moment, print_newest
 from pullstatus.cli.periods import period_options
 from pullstatus.cli.session import plainly, store_option, with_store
 from pullstatus.store import ActRow, Store
@@ -32,9 +32,7 @@ def acts_group() -> None:
 @click.option("--sdkappid", type=int, help="Only what was done to this application.")
 @click.option("--actor", help="Only what was done by this login.")
 @period_options
-@click.option(
-    "--limit", type=click.IntRange(1), default=50, show_default=True, help="How many at most."
-)
+@limit_option
 @json_option
 @store_option
 @plainly
@@ -72,15 +70,14 @@ def list_acts(
 
     found = with_store(store_url, read)
     told = _told if sys.stdout.isatty() and not as_json else _raw
-    print_rows(
-        [_shown(row, told) for row in found[:limit]],
+    print_newest(
+        [_shown(row, told) for row in found],
+        limit,
         as_json=as_json,
         columns=["act", "at", "action", "detail", "actor", "reason"],
         empty="Nobody did anything yet, or nothing that matches.",
         wraps="reason",
     )
-    if len(found) > limit:
-        click.echo(f"Only the newest {limit} are shown; --limit shows more.", err=True)
 
 
 def _concerns(row: ActRow, sdkappid: int) -> bool:

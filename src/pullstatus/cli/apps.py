@@ -23,7 +23,7 @@ sdkappid_argument = click.argument("sdkappid", type=int)
 appkey_option = click.option(
     "--appkey",
     metavar="HEX",
-    help="Use this key (32 hexadecimal digits); made at random otherwise.",
+    help=f"Use this key ({limits.APPKEY_CHARS} hexadecimal digits); made at random otherwise.",
 )
 switch = click.Choice(["on", "off"])
 name_option = click.option("--name", metavar="TEXT", help="The customer's name, for people.")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from pullstatus.cli.listening import listening_options
-from pullstatus.cli.output import say_ready
+from pullstatus.cli.output import log_level_option, say_ready
 from pullstatus.cli.session import plainly
 from pullstatus.cli.statuses import RESTART
 
@@ -30,15 +30,9 @@ if TYPE_CHECKING:
 @listening_options(
     "Address to listen on. Whoever reaches it can do everything: its appkey is public."
 )
-@click.option(
-    "--log-level",
-    type=click.Choice(["debug", "info", "warning", "error"]),
-    envvar="PULLSTATUS_LOG_LEVEL",
-    default="info",
-    show_default=True,
-    show_envvar=True,
-    help="How much to log on standard error, as JSON lines, or as text on a terminal; info tells of"
-    " every request.",
+@log_level_option(
+    "How much to log on standard error, as JSON lines, or as text on a terminal; info tells of"
+    " every request."
 )
 @click.option("--example", is_flag=True, help="Print an example of a scenario, and end.")
 @plainly

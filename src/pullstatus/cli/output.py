@@ -5,8 +5,9 @@ from __future__ import annotations
 import contextlib
 import re
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
+from typing import TypeVar
 
 import click
 import msgspec
@@ -19,6 +20,8 @@ from rich.text import Text
 from pullstatus.cli.surroundings import discard
 from pullstatus.consumer.terminal import visible
 
+F = TypeVar("F", bound=Callable[..., object])
+
 UTC_SECOND = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\+00:00")  # shorter in a table
 GAP = 2  # between two columns
 WRAPPED_WIDTH_MIN = 16  # of a column that wraps; narrower it would be a word on a line
@@ -26,6 +29,23 @@ WRAPPED_WIDTH_MIN = 16  # of a column that wraps; narrower it would be a word on
 json_option = click.option(
     "--json", "as_json", is_flag=True, help="JSON also on a terminal; elsewhere it is JSON anyway."
 )
+
+limit_option = click.option(
+    "--limit", type=click.IntRange(1), default=50, show_default=True, help="How many at most."
+)
+
+
+def log_level_option(help_of_it: str) -> Callable[[F], F]:
+    """`--log-level`."""
+    return click.option(
+        "--log-level",
+        type=click.Choice(["debug", "info", "warning", "error"]),
+        envvar="PULLSTATUS_LOG_LEVEL",
+        default="info",
+        show_default=True,
+        show_envvar=True,
+        help=help_of_it,
+    )
 
 
 def print_json(value: object) -> None:
@@ -79,6 +99,21 @@ def print_rows(
     console.print(table)
     if left_out := [column for column in columns if column not in shown]:
         click.echo(f"No room for {', '.join(left_out)}: a wider terminal or --json shows them.")
+
+
+def print_newest(
+    rows: Sequence[Mapping[str, object]],
+    limit: int,
+    *,
+    as_json: bool,
+    columns: Sequence[str],
+    empty: str,
+    wraps: str = "",
+) -> None:
+    """The first rows, as `print_rows` does, and on standard error that there are more, if so."""
+    print_rows(rows[:limit], as_json=as_json, columns=columns, empty=empty, wraps=wraps)
+    if len(rows) > limit:
+        click.echo(f"Only the newest {limit} are shown; --limit shows more.", err=True)
 
 
 def fitting(

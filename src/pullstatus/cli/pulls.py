@@ -12,7 +12,14 @@ import msgspec
 
 from pullstatus.cli.acting import acting
 from pullstatus.cli.lazy import Group
-from pullstatus.cli.output import json_option, moment, print_json, print_rows
+from pullstatus.cli.output import (
+    json_option,
+    limit_option,
+    moment,
+    print_json,
+    print_newest,
+    print_rows,
+)
 from pullstatus.cli.periods import period_options
 from pullstatus.cli.service import KINDS
 from pullstatus.cli.session import plainly, store_option, with_store
@@ -48,9 +55,7 @@ def pulls_group() -> None:
 @click.option("--type", "kind", type=click.Choice(list(KINDS)), help="Only this kind.")
 @click.option("--key", help="Only pulls with this Idempotency-Key.")
 @period_options
-@click.option(
-    "--limit", type=click.IntRange(1), default=50, show_default=True, help="How many at most."
-)
+@limit_option
 @json_option
 @store_option
 @plainly
@@ -97,15 +102,14 @@ def list_pulls(
         return found
 
     found = sorted(with_store(store_url, read), key=lambda row: row.at_ms, reverse=True)
-    print_rows(
-        [_shown(row) for row in found[:limit]],
+    print_newest(
+        [_shown(row) for row in found],
+        limit,
         as_json=as_json,
         columns=PULL_COLUMNS,
         empty="Nothing was pulled yet, or nothing that matches.",
         wraps="key",
     )
-    if len(found) > limit:
-        click.echo(f"Only the newest {limit} are shown; --limit shows more.", err=True)
 
 
 @pulls_group.command("show")

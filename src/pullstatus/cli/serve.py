@@ -16,7 +16,7 @@ from click.core import ParameterSource
 from pullstatus import limits
 from pullstatus.cli.config import CONFIG_FILE, CONFIG_VARIABLE, config_file, read_config
 from pullstatus.cli.listening import listening_options
-from pullstatus.cli.output import say_ready
+from pullstatus.cli.output import log_level_option, say_ready
 from pullstatus.cli.session import plainly, store_option
 from pullstatus.cli.statuses import RESTART
 from pullstatus.server import logs
@@ -175,15 +175,7 @@ def _ready(server: Server) -> None:
     hidden=True,
     help="For tests of what happens during upkeep: seconds between two rounds of it.",
 )
-@click.option(
-    "--log-level",
-    type=click.Choice(["debug", "info", "warning", "error"]),
-    envvar="PULLSTATUS_LOG_LEVEL",
-    default="info",
-    show_default=True,
-    show_envvar=True,
-    help="How much to log on standard error, as JSON lines, or as text on a terminal.",
-)
+@log_level_option("How much to log on standard error, as JSON lines, or as text on a terminal.")
 @click.pass_context
 @plainly
 def serve(context: click.Context, /, **settings: Any) -> None:  # noqa: ANN401

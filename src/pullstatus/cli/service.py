@@ -11,11 +11,11 @@ from urllib.parse import urlsplit
 import click
 
 from pullstatus import limits
+from pullstatus.client.route import PORTS
 from pullstatus.records import Kind
 
 F = TypeVar("F", bound=Callable[..., object])
 
-PORTS: Final = {"http": 80, "https": 443}
 LOOPBACK: Final = frozenset({"localhost", "127.0.0.1", "::1"})
 
 KINDS = {"delivery-status": Kind.DELIVERY_STATUS, "reply": Kind.REPLY}

@@ -30,7 +30,7 @@ from pullstatus.emulator.send import SENDMULTISMS2_PATH, SENDSMS_PATH
 from pullstatus.errors import BodyTooLarge, InvalidBody, PullstatusError
 from pullstatus.json import ascii_json, check_json
 from pullstatus.records import Kind
-from pullstatus.server.http import Receive, Scope, Send, read_body
+from pullstatus.server.http import Receive, Scope, Send, problem_json, read_body
 from pullstatus.wire.v5.pull import PULL_PATH
 
 
@@ -191,7 +191,5 @@ async def _http_problem(_request: Request, error: Exception) -> Response:
 
 
 def _said(http_status: int, title: str, detail: str) -> Response:
-    problem = {"type": "about:blank", "title": title, "status": http_status, "detail": detail}
-    return Response(
-        msgspec.json.encode(problem), http_status, media_type="application/problem+json"
-    )
+    body = problem_json(http_status, title, detail)
+    return Response(body, http_status, media_type="application/problem+json")

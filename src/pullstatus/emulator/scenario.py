@@ -68,7 +68,7 @@ class ApplicationPart(_Part, frozen=True):
     """`[application]`, and each of `[[applications]]`: who may call."""
 
     sdkappid: Annotated[int, Meta(ge=1, le=limits.SDKAPPID_MAX)] = SDKAPPID
-    appkey: Annotated[str, Meta(pattern="^[0-9a-fA-F]{32}$")] = APPKEY
+    appkey: Annotated[str, Meta(pattern=f"^[0-9a-fA-F]{{{limits.APPKEY_CHARS}}}$")] = APPKEY
 
 
 class Traffic(_Part, frozen=True):

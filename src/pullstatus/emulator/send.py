@@ -1,6 +1,6 @@
 """The two send calls, read and answered: `sendsms` to one number, `sendmultisms2` to up to 200.
 
-Only the emulator answers them. They are read in the order of `wire.request`, with the receivers
+Only the emulator answers them. They are read in the order of `wire.v5.pull`, with the receivers
 in between, since those are signed:
 
     parse_send       sdkappid, random, a JSON object, sig, time, tel
@@ -22,6 +22,7 @@ import msgspec
 from pullstatus import limits
 from pullstatus.errors import Refused
 from pullstatus.json import ascii_json
+from pullstatus.wire.v5.codes import Result
 from pullstatus.wire.v5.signature import fitting, sign
 from pullstatus.wire.v5.signed import (
     SignedRequest,
@@ -59,30 +60,19 @@ MAINLAND: Final = "86"
 
 
 class SendResult(enum.IntEnum):
-    """What `result` says of a send only. `wire.codes.Result` has the codes of all calls."""
+    """What `result` says of a send only, as far as we say it; protocol.md section 8.3 has more.
 
-    SENSITIVE_WORD = 1002
+    `wire.v5.codes.Result` has the codes of all calls.
+    """
+
     BAD_SIGN = 1012
     FREQUENCY_POLICY = 1013
     TEMPLATE_MISMATCH = 1014
-    BLACKLISTED = 1015
-    BAD_MOBILE = 1016
     TEXT_TOO_LONG = 1017
-    BAD_VOICE_CODE = 1018
-    APPLICATION_DAILY_LIMIT = 1022
-    NUMBER_30_S_LIMIT = 1023
-    NUMBER_HOURLY_LIMIT = 1024
-    NUMBER_DAILY_LIMIT = 1025
-    SAME_TEXT_LIMIT = 1026
-    MARKETING_HOURS = 1029
-    PACKAGE_USED_UP = 1031
-    MARKETING_BY_PERSON = 1032
     MIXED_COUNTRIES = 1034
     PARAM_TOO_LONG = 1036
     PARAM_NOT_A_CODE = 1038
-    COUNTRY_NOT_SUPPORTED = 1045
     TOO_MANY_NUMBERS = 1046
-    INTERNATIONAL_DAILY_LIMIT = 1047
     URL_IN_PARAM = 1048
 
 
@@ -96,14 +86,14 @@ class Receiver(msgspec.Struct, frozen=True):
         """Refuse (1016) what can't be a number."""
         if not _is_digits(self.nationcode, limits.NATIONCODE_DIGITS_MAX):
             raise Refused(
-                SendResult.BAD_MOBILE, 'nationcode must be a calling code in digits, without "+"'
+                Result.BAD_MOBILE, 'nationcode must be a calling code in digits, without "+"'
             )
         if self.nationcode == MAINLAND:
             if not (_is_digits(self.mobile, 11) and len(self.mobile) == 11):
-                raise Refused(SendResult.BAD_MOBILE, "a mobile of nationcode 86 has 11 digits")
+                raise Refused(Result.BAD_MOBILE, "a mobile of nationcode 86 has 11 digits")
         elif not _is_digits(self.mobile, limits.MOBILE_DIGITS_MAX):
             raise Refused(
-                SendResult.BAD_MOBILE, "mobile must be the number in digits, without its nationcode"
+                Result.BAD_MOBILE, "mobile must be the number in digits, without its nationcode"
             )
 
 
@@ -207,7 +197,7 @@ def parse_send(query: bytes, body: bytes, *, many: bool) -> SendRequest:
         many: the call is `sendmultisms2`, whose `tel` is an array.
 
     Raises:
-        Refused: as `wire.request.parse_pull` says; and 1004, `tel` is not of the right shape.
+        Refused: as `wire.v5.pull.parse_pull` says; and 1004, `tel` is not of the right shape.
     """
     sdkappid, random = read_query(query)
     members = read_body(body, _decode_body)
@@ -229,7 +219,7 @@ def ext_of(body: bytes) -> str:
 
 
 def sign_send(appkey: str, random: str, time: str | int, mobiles: Iterable[str]) -> str:
-    """Return a send's signature: that of `wire.signature` with the mobiles at the end of its text.
+    """Return a send's signature: that of `signature.sign` with the mobiles at the end of its text.
 
     Args:
         mobiles: without their nationcodes, in the order of the body.
@@ -240,7 +230,7 @@ def sign_send(appkey: str, random: str, time: str | int, mobiles: Iterable[str])
 def fitting_send(
     sig: str, appkeys: Iterable[str], random: str, time: str | int, mobiles: Iterable[str]
 ) -> int | None:
-    """The place of the appkey that a send's signature fits, as `wire.signature.fitting` tells."""
+    """The place of the appkey that a send's signature fits, as `signature.fitting` tells."""
     return fitting(sig, appkeys, random, _with_mobiles(time, mobiles))
 
 

@@ -264,10 +264,10 @@ class SqliteStore:
             return
         first, last = max(1, first_seq), schema.SEQ_MASK
         while True:
-            bounds = (base | first, base | last)
+            lowest, highest = base | first, base | last
             rows = await self._readers.ask(
-                lambda connection, bounds=bounds: reading.journal(  # type: ignore[misc]
-                    connection, mailbox, *bounds, backwards=newest_first
+                lambda connection, lowest=lowest, highest=highest: reading.journal(  # type: ignore[misc]
+                    connection, mailbox, lowest, highest, READ_ROWS, backwards=newest_first
                 )
             )
             if not rows:

@@ -131,14 +131,21 @@ _JOURNAL = (
 
 
 def journal(
-    connection: apsw.Connection, mailbox: Mailbox, first: int, last: int, *, backwards: bool
+    connection: apsw.Connection,
+    mailbox: Mailbox,
+    first: int,
+    last: int,
+    rows_max: int,
+    *,
+    backwards: bool,
 ) -> list[JournalRow]:
     """A step of a mailbox's journal rows with keys from `first` to `last`."""
     order = "DESC" if backwards else ""
     return [
         _journal_row(mailbox, *row)
         for row in connection.execute(
-            f"{_JOURNAL} WHERE key BETWEEN ? AND ? ORDER BY key {order} LIMIT 200", (first, last)
+            f"{_JOURNAL} WHERE key BETWEEN ? AND ? ORDER BY key {order} LIMIT ?",
+            (first, last, rows_max),
         )
     ]
 

@@ -6,12 +6,13 @@ from collections.abc import Sequence
 
 import apsw
 
+from pullstatus import limits
 from pullstatus.store.sqlite import chunk
 from pullstatus.store.sqlite.conditions import Conditions
 from pullstatus.store.sqlite.states import State, States
 from pullstatus.store.values import Outcome
 
-CHUNK_COUNT_MAX = 100  # a full page is then one read
+CHUNK_COUNT_MAX = limits.PULL_COUNT_MAX  # a full page is then one read
 
 
 class Transaction:

@@ -7,10 +7,8 @@ from pullstatus.store.gathering.operations import Changes, Forget, Mark, Purge
 from pullstatus.store.sqlite import acts, readers, schema
 from pullstatus.store.sqlite.head import Head
 from pullstatus.store.sqlite.states import State
-from pullstatus.store.sqlite.transaction import Transaction
+from pullstatus.store.sqlite.transaction import CHUNK_COUNT_MAX, Transaction
 from pullstatus.store.values import Discard, Redeliver, Release
-
-COPY_COUNT = 100
 
 
 def change(transaction: Transaction, operation: Changes) -> bool:
@@ -235,8 +233,8 @@ def _readable(transaction: Transaction, state: State, first_seq: int, count: int
     read_from = transaction.states.chunk_at(state.key, first_seq)
     head = Head(transaction.connection, state.key, read_from, first_seq)
     try:
-        for start in range(0, count, COPY_COUNT):
-            head.take_each(min(count - start, COPY_COUNT))
+        for start in range(0, count, CHUNK_COUNT_MAX):
+            head.take_each(min(count - start, CHUNK_COUNT_MAX))
     except StoreCorrupt:
         return False
     return True
@@ -259,6 +257,6 @@ def _copy(
     )
     left = count
     while left:
-        entries = head.take_each(min(left, COPY_COUNT))
+        entries = head.take_each(min(left, CHUNK_COUNT_MAX))
         transaction.pack(state, entries, operation.at_ms, [operation.ticket] * len(entries))
         left -= len(entries)

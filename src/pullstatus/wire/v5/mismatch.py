@@ -15,10 +15,10 @@ import msgspec
 
 from pullstatus import limits
 
-__all__ = ["Finding", "explain", "signed_text"]
+__all__ = ["Mismatch", "explain", "signed_text"]
 
 
-class Finding(msgspec.Struct, frozen=True):
+class Mismatch(msgspec.Struct, frozen=True):
     """What is wrong with a signature, or with its time.
 
     mistake  what was done
@@ -48,7 +48,7 @@ def explain(
     mobiles: Sequence[str] = (),
     sends: bool = False,
     now_s: int | None = None,
-) -> list[Finding]:
+) -> list[Mismatch]:
     """Say why a request with this signature would be refused.
 
     Args:
@@ -88,17 +88,17 @@ class _Request(msgspec.Struct, frozen=True):
     sends: bool
 
 
-def _why(sig: str, request: _Request) -> Finding:
+def _why(sig: str, request: _Request) -> Mismatch:
     if len(sig) != 64 or set(sig.lower()) - set("0123456789abcdef"):
-        return Finding(
+        return Mismatch(
             f"sig has {len(sig)} characters and should be 64 hexadecimal digits",
             "send the SHA-256 in hex, whole, not in base64",
         )
     for text, mistakes in _mistaken(request):
         if _fits(sig, text):
             said = " and ".join(mistake for mistake, _ in mistakes)
-            return Finding(f"it was signed with {said}", "; ".join(fix for _, fix in mistakes))
-    return Finding(
+            return Mismatch(f"it was signed with {said}", "; ".join(fix for _, fix in mistakes))
+    return Mismatch(
         "it fits no known mistake",
         "look at the appkey first: is it the one of this sdkappid, or was it replaced?",
     )
@@ -182,9 +182,9 @@ def _tails(request: _Request) -> Iterator[_Part]:
         yield full, "the mobile at its end", fix
 
 
-def _clock(time: str, now_s: int | None) -> list[Finding]:
+def _clock(time: str, now_s: int | None) -> list[Mismatch]:
     if not (time.isascii() and time.isdigit()):
-        return [Finding("time is not an integer", "send Unix seconds, digits only")]
+        return [Mismatch("time is not an integer", "send Unix seconds, digits only")]
     if now_s is None:
         return []
     ahead_s = int(time) - now_s
@@ -192,10 +192,10 @@ def _clock(time: str, now_s: int | None) -> list[Finding]:
         return []
     for unit, name in _CLOCK_UNITS:
         if abs(int(time) / unit - now_s) <= 366 * 86400:
-            return [Finding(f"time is in {name}: 1021", "send Unix seconds")]
+            return [Mismatch(f"time is in {name}: 1021", "send Unix seconds")]
     side = "ahead of" if ahead_s > 0 else "behind"
     return [
-        Finding(
+        Mismatch(
             f"time is {abs(ahead_s)} s {side} the server's clock: 1021",
             f"set the clock right; {limits.SKEW_S_MAX} s either way are accepted",
         )

@@ -71,6 +71,13 @@ def test_random_that_was_made_a_number_is_named(random: str, signed: str, said: 
     assert said in finding.mistake
 
 
+def test_random_is_tried_with_zeros_up_to_ten_digits() -> None:
+    """Beyond, no client makes one: that of 32 bits has ten at most."""
+    sig = sha(f"appkey={APPKEY}&random=01234567890&time={TIME}")
+    for random in ("1234567890", "123456789", "1"):
+        assert not any("zeros" in one.mistake for one in explain(sig, APPKEY, random, TIME))
+
+
 @pytest.mark.parametrize(
     ("time", "signed", "said"),
     [

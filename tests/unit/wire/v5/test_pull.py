@@ -249,6 +249,7 @@ def test_sig_missing_empty_or_no_string_is_1003(raw: bytes | None) -> None:
         ('"签"'.encode(), "签"),
         (b'"' + b"C" * 64 + b'"', "C" * 64),
         (b'"' + b"a" * 60 + rb"\u0061" + b'"', "a" * 61),
+        (b'"' + b"a" * 58 + rb"\u0061" + b'"', "a" * 59),  # 64 characters as they are sent
         (b'"' + b"a" * 60_000 + b'"', "a" * 60_000),
     ],
 )
