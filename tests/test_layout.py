@@ -115,6 +115,14 @@ def test_layout_is_the_import_picture() -> None:
     assert not found, "\n" + "\n".join(found)
 
 
+def test_architecture_names_every_room() -> None:
+    """And every room within a room, by its path."""
+    text = (PACKAGE.parents[1] / "ARCHITECTURE.md").read_text(encoding="utf-8")
+    rooms = {room_of(PACKAGE, file) for file in PACKAGE.rglob("*.py")} - {"__init__", "__main__"}
+    rooms |= {str(file.parent.relative_to(PACKAGE)) for file in PACKAGE.glob("*/*/*.py")}
+    assert [room for room in sorted(rooms) if f"`{room}`" not in text] == []
+
+
 def engine_imports(package: Path) -> list[str]:
     """What ties group commit to one engine: every engine brings a log, and is not known by name."""
     found = []

@@ -32,9 +32,8 @@ def test_a_send_whose_store_fails_is_answered_as_a_pull_is(
     """1007: trying again can help. The session text comes back as in every answer."""
     served = emulated()
 
-    async def fail(_since: int) -> AsyncIterator[Setting]:
+    def fail(_since: int) -> AsyncIterator[Setting]:
         raise error("the store cannot be read now")
-        yield
 
     monkeypatch.setattr(served.store, "settings", fail)
     one = {"nationcode": "86", "mobile": "13800000000"}

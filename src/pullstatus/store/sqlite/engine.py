@@ -289,7 +289,7 @@ class SqliteStore:
         while True:
             step = await self._readers.ask(
                 lambda connection, after=after: reading.readers(  # type: ignore[misc]
-                    connection, sdkappid, after
+                    connection, sdkappid, after, READ_ROWS
                 )
             )
             if not step:

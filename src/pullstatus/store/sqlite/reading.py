@@ -198,7 +198,7 @@ def _journal_row(
 
 
 def readers(
-    connection: apsw.Connection, sdkappid: int | None, after: tuple[int, str]
+    connection: apsw.Connection, sdkappid: int | None, after: tuple[int, str], rows_max: int
 ) -> list[tuple[int, ReaderState]]:
     """A step of all readers, or those of one application, each with its mailbox's number.
 
@@ -211,8 +211,8 @@ def readers(
             "SELECT mailbox, sdkappid, kind, name, page IS NOT NULL, first_seq, count, taken_ms,"
             " given, acked_seq, at_ms FROM reader JOIN mailbox ON id = mailbox"
             " WHERE (mailbox, name) > (?1, ?2) AND (?3 IS NULL OR sdkappid = ?3)"
-            " ORDER BY mailbox, name LIMIT 200",
-            (*after, sdkappid),
+            " ORDER BY mailbox, name LIMIT ?4",
+            (*after, sdkappid, rows_max),
         )
     ]
 
