@@ -21,7 +21,7 @@ import pytest
 
 from pullstatus import apps, limits
 from pullstatus.apps import Registry
-from pullstatus.mailbox.upkeep import keep
+from pullstatus.mailbox.upkeep import clean_up
 from pullstatus.server.routes import Routes
 from pullstatus.server.serve import ServeOptions, Server
 from tests.faults.load import Load, Mix, app_mailbox
@@ -181,7 +181,7 @@ def test_jumps_under_load(program: Program, clock: Clock) -> None:
                     clock.ms = NOW_S * 1000 if home else clock.ms
                     clock.jump(rng.choice([*JUMPS_S, -0.001, -1, 1, rng.uniform(-KEY_S, KEY_S)]))
                     clock.ms = max(clock.ms, 0)
-                    await keep(
+                    await clean_up(
                         store,
                         await apps.applications(store),
                         now_ms=clock.ms,

@@ -28,7 +28,7 @@ from pullstatus import limits
 from pullstatus.apps import applications
 from pullstatus.cli import main
 from pullstatus.cli.output import moment
-from pullstatus.mailbox.upkeep import DAY_MS, keep
+from pullstatus.mailbox.upkeep import DAY_MS, clean_up
 from pullstatus.records import Kind
 from pullstatus.store import (
     NO_TICKET,
@@ -675,7 +675,7 @@ def test_a_limit_is_a_number_of_pulls(journaled: Program, limit: str) -> None:
 
 def keep_at(program: Program, now_ms: int, days: float = limits.HANDED_OUT_RETENTION_DAYS) -> None:
     async def work(store: Store) -> None:
-        await keep(store, await applications(store), now_ms=now_ms, retention_days=days)
+        await clean_up(store, await applications(store), now_ms=now_ms, retention_days=days)
 
     on_store(program, work)
 
@@ -721,7 +721,9 @@ def test_removal_goes_in_small_steps_beside_pulls(
         for first in range(0, count, 1000):
             await store.append(Append(ONE, expected[first : first + 1000], NOW_MS - DAY_MS))
         await asyncio.gather(*(store.pull(Pull(ONE, 93, NOW_MS)) for _ in range(old)))
-        removal = asyncio.create_task(keep(store, [], now_ms=NOW_MS + 8 * DAY_MS, retention_days=7))
+        removal = asyncio.create_task(
+            clean_up(store, [], now_ms=NOW_MS + 8 * DAY_MS, retention_days=7)
+        )
         at = old * 93
         while not removal.done():
             page = await store.pull(Pull(ONE, 7, NOW_MS + 8 * DAY_MS, key=f"{at}"))

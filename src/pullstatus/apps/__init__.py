@@ -24,7 +24,7 @@ from pullstatus.apps.administration import (
     tokens,
 )
 from pullstatus.apps.operator import Operator
-from pullstatus.apps.registry import Live, Registry
+from pullstatus.apps.registry import LiveApplication, Registry
 from pullstatus.apps.values import (
     AppKey,
     Application,
@@ -37,7 +37,7 @@ from pullstatus.apps.values import (
 __all__ = [
     "AppKey",
     "Application",
-    "Live",
+    "LiveApplication",
     "Operator",
     "Registry",
     "Standing",

@@ -23,7 +23,7 @@ from contextlib import suppress
 import msgspec
 
 from pullstatus.apps.rate import RateLimiter
-from pullstatus.apps.registry import Live, Registry
+from pullstatus.apps.registry import LiveApplication, Registry
 from pullstatus.errors import (
     AddressRefused,
     Disabled,
@@ -71,7 +71,7 @@ class Admission:
         self._registry = registry
         self._rate = rate
 
-    async def admit(self, call: Call) -> Live:
+    async def admit(self, call: Call) -> LiveApplication:
         """The application that makes this call, if it may.
 
         Raises:
@@ -84,12 +84,12 @@ class Admission:
         except (UnknownApplication, NotAdmitted):
             return await self.admit_anew(call)
 
-    async def admit_anew(self, call: Call) -> Live:
+    async def admit_anew(self, call: Call) -> LiveApplication:
         """The same of a call whose application is known to have been changed."""
         await self._registry.look()
         return self._check(call)
 
-    def _check(self, call: Call) -> Live:
+    def _check(self, call: Call) -> LiveApplication:
         live = self._registry.applications.get(call.sdkappid)
         if live is None:
             # The same work as for a known one, so that time does not tell which numbers exist.
@@ -118,7 +118,7 @@ class Admission:
             self._check_pull(live)
         return live
 
-    def _check_pull(self, live: Live) -> None:
+    def _check_pull(self, live: LiveApplication) -> None:
         application = live.application
         if not application.pull:
             raise PullNotPermitted("the pull feature is not enabled; ask the operator")

@@ -30,7 +30,7 @@ from pullstatus.records import Kind
 from pullstatus.store import Setting, Store, While
 
 
-class Live:
+class LiveApplication:
     """An application ready for the hot path: keys, mailboxes and networks at hand.
 
     Attributes:
@@ -75,7 +75,7 @@ class Registry:
         self._next_look: asyncio.Task[None] | None = None
         self._newest_look: asyncio.Task[None] | None = None
         self._due_s = 0.0
-        self.applications: dict[int, Live] = {}
+        self.applications: dict[int, LiveApplication] = {}
         self.tokens: dict[str, Token] = {}
         self.used: dict[str, int] = {}
 
@@ -142,7 +142,7 @@ class Registry:
                 self.applications.pop(int(digits), None)
         else:
             application = read_application(setting.name, setting.value)
-            self.applications[application.sdkappid] = Live(application, setting.revision)
+            self.applications[application.sdkappid] = LiveApplication(application, setting.revision)
 
     def _set_token(self, setting: Setting) -> None:
         digest = self._digests.pop(setting.name, None)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 
-from pullstatus.apps import Live
+from pullstatus.apps import LiveApplication
 from pullstatus.mailbox.repeats import NEVER, Repeat
 from pullstatus.receipts import Receipts
 from pullstatus.records import Kind
@@ -19,7 +19,7 @@ from pullstatus.store import Append, Fingerprints, Mailbox, Once, Page, Pull, Re
 
 async def append(
     store: Store,
-    live: Live,
+    live: LiveApplication,
     receipts: Receipts,
     *,
     sender: str,
@@ -51,7 +51,7 @@ async def append(
 
 
 def append_of(
-    live: Live,
+    live: LiveApplication,
     receipts: Receipts,
     *,
     sender: str,
@@ -74,7 +74,7 @@ def append_of(
     )
 
 
-def scope_of(live: Live, mailbox: Mailbox, sender: str) -> str:
+def scope_of(live: LiveApplication, mailbox: Mailbox, sender: str) -> str:
     """Within what a key or a fingerprint tells a repeat.
 
     What a former owner of the number was sent is no repeat of what this one is sent.
@@ -84,7 +84,7 @@ def scope_of(live: Live, mailbox: Mailbox, sender: str) -> str:
 
 async def pull(
     store: Store,
-    live: Live,
+    live: LiveApplication,
     kind: Kind,
     count_max: int,
     *,

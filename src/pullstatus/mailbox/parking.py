@@ -21,7 +21,7 @@ from collections.abc import Callable, Iterator, Sequence
 import msgspec
 
 from pullstatus import limits
-from pullstatus.apps import Live, Operator
+from pullstatus.apps import LiveApplication, Operator
 from pullstatus.apps.values import application_setting, read_application
 from pullstatus.errors import BodyTooLarge, InvalidSetting, SettingChanged, UnknownApplication
 from pullstatus.json import ascii_json
@@ -90,7 +90,7 @@ def parked_mailbox(sdkappid: int) -> Mailbox:
 
 async def park(
     store: Store,
-    live: Live,
+    live: LiveApplication,
     receipts: Receipts,
     *,
     form: str,
@@ -229,7 +229,7 @@ async def _settle(
     by: Operator,
     action: str,
     numbers: Sequence[int] | None,
-    decide: Callable[[Live, Item, Operator], _Fate | None],
+    decide: Callable[[LiveApplication, Item, Operator], _Fate | None],
 ) -> Told:
     act = by.act(action, sdkappid=sdkappid, items="all" if numbers is None else sorted(numbers))
     last = None
@@ -260,15 +260,15 @@ async def _settle(
     return Told(gone, records, len(await parked(store, sdkappid)))
 
 
-async def _live(store: Store, sdkappid: int) -> Live:
+async def _live(store: Store, sdkappid: int) -> LiveApplication:
     name = application_setting(sdkappid)
     setting = await store.setting(name)
     if setting is None or setting.value is None:
         raise UnknownApplication(f"application {sdkappid} does not exist")
-    return Live(read_application(name, setting.value), setting.revision)
+    return LiveApplication(read_application(name, setting.value), setting.revision)
 
 
-def _read_again(live: Live, item: Item, by: Operator) -> _Fate | None:
+def _read_again(live: LiveApplication, item: Item, by: Operator) -> _Fate | None:
     form = FORMATS[item.format]
     whole = item.index is None
     request = Request(
@@ -288,7 +288,7 @@ def _read_again(live: Live, item: Item, by: Operator) -> _Fate | None:
     return Outcome.PULLED, [append] if receipts.entries else []
 
 
-def _erase(_live: Live, _item: Item, _by: Operator) -> _Fate:
+def _erase(_live: LiveApplication, _item: Item, _by: Operator) -> _Fate:
     return Outcome.ERASED, []
 
 
@@ -310,7 +310,7 @@ def _steps(due: Sequence[Parked], fates: dict[int, _Fate]) -> Iterator[list[Park
 
 
 def _unpark(
-    live: Live, step: Sequence[Parked], fates: dict[int, _Fate], act: Act, by: Operator
+    live: LiveApplication, step: Sequence[Parked], fates: dict[int, _Fate], act: Act, by: Operator
 ) -> Unpark:
     outcomes: list[Outcome] = []
     records: list[Append] = []

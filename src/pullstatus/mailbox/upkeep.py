@@ -15,7 +15,7 @@ from pullstatus.store import Discard, Outcome, Store
 DAY_MS = 86_400_000
 
 
-async def keep(
+async def clean_up(
     store: Store, applications: Iterable[Application], *, now_ms: int, retention_days: float
 ) -> int:
     """Remove what left longer ago than `retention_days`, and expire what waited too long.

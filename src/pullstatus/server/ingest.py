@@ -15,7 +15,7 @@ from collections.abc import Awaitable, Callable
 import structlog
 
 from pullstatus import limits, mailbox
-from pullstatus.apps import Live, Registry, Token
+from pullstatus.apps import LiveApplication, Registry, Token
 from pullstatus.errors import (
     BodyTooLarge,
     InvalidBody,
@@ -60,7 +60,7 @@ log = structlog.get_logger(__name__)
 
 _RETRY_LATER: Headers = [(b"retry-after", b"%d" % limits.RETRY_AFTER_S)]
 
-Put = Callable[[Live], Awaitable[int]]
+Put = Callable[[LiveApplication], Awaitable[int]]
 """Stores something for the application as it is known now."""
 
 KINDS = {kind.path: kind for kind in Kind}
@@ -193,7 +193,7 @@ class _Door:
         scope["pullstatus.token"] = token
         return token
 
-    async def _application(self, sdkappid: int) -> Live:
+    async def _application(self, sdkappid: int) -> LiveApplication:
         if sdkappid not in self._registry.applications:
             await self._look()
         live = self._registry.applications.get(sdkappid)
@@ -208,7 +208,7 @@ class _Door:
         except StoreUnavailable as error:
             raise self._put_off(error) from error
 
-    async def _put(self, live: Live, receipts: Receipts, put: Put) -> int:
+    async def _put(self, live: LiveApplication, receipts: Receipts, put: Put) -> int:
         """Have `put` store receipts; returns what it does, and says what went wrong if it did."""
         try:
             answer = await self._put_current(live, put)
@@ -235,7 +235,7 @@ class _Door:
         self._figures.repaired[receipts.kind] += receipts.repaired
         return answer
 
-    async def _put_current(self, live: Live, put: Put) -> int:
+    async def _put_current(self, live: LiveApplication, put: Put) -> int:
         """Store for the application as it is in the commit, however often it is changed."""
         for tries_left in reversed(range(limits.OVERTAKEN_MAX)):
             try:
@@ -442,7 +442,7 @@ class IngestDoor(_Door):
         return ndjson
 
 
-def _check_owner(token: Token, live: Live) -> None:
+def _check_owner(token: Token, live: LiveApplication) -> None:
     if not token.feeds(live.application):
         raise Problem(
             403,

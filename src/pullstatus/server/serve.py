@@ -18,7 +18,7 @@ from pullstatus import limits
 from pullstatus.apps import Registry
 from pullstatus.clock import wall_ms
 from pullstatus.errors import InvalidSetting, PullstatusError, StoreCorrupt, WorldError
-from pullstatus.mailbox.upkeep import keep
+from pullstatus.mailbox.upkeep import clean_up
 from pullstatus.server.certificate import Certificate
 from pullstatus.server.connection import Connection
 from pullstatus.server.routes import Routes
@@ -259,7 +259,7 @@ class Server:
         """What goes on beside answering, until the server stops."""
 
         async def upkeep() -> None:
-            expired = await keep(
+            expired = await clean_up(
                 self.store,
                 [live.application for live in registry.applications.values()],
                 now_ms=wall_ms(),

@@ -13,7 +13,7 @@ import msgspec
 import structlog
 
 from pullstatus import limits, mailbox
-from pullstatus.apps import Live
+from pullstatus.apps import LiveApplication
 from pullstatus.apps.admission import Admission, Call
 from pullstatus.errors import (
     AcknowledgementRefused,
@@ -81,7 +81,7 @@ class _Asked(msgspec.Struct):
 
     request: PullRequest
     address: str
-    live: Live
+    live: LiveApplication
     kind: Kind
     count_max: int
     repeat: Repeat
@@ -234,7 +234,7 @@ class PullCall:
         return answered
 
     async def _hand_out(
-        self, live: Live, kind: Kind, asking: Awaitable[Page], scope: Scope
+        self, live: LiveApplication, kind: Kind, asking: Awaitable[Page], scope: Scope
     ) -> _Answer:
         """The answer with what the store hands out.
 
@@ -260,7 +260,7 @@ class PullCall:
         except Exception as error:
             raise OutcomeUnknown("an error that nobody foresaw in taking a page") from error
 
-    def _success(self, live: Live, kind: Kind, page: Page) -> tuple[Headers, bytes]:
+    def _success(self, live: LiveApplication, kind: Kind, page: Page) -> tuple[Headers, bytes]:
         headers = [(b"pullstatus-waiting", b"%d" % page.waiting)]
         if page.count:
             name = pull_id(live.mailboxes[kind], page.first_seq, self._store.epoch)
@@ -305,7 +305,7 @@ def _repeat(words: Mapping[bytes, str], queue: Mailbox, epoch: int) -> Repeat:
     return read_repeat(queue, epoch, *map(words.get, REPEATS)) if words else NEVER
 
 
-def _wait_s(words: Mapping[bytes, str], live: Live) -> int:
+def _wait_s(words: Mapping[bytes, str], live: LiveApplication) -> int:
     """For how long this pull waits for a record, in seconds (check 18)."""
     said = words.get(WAIT)
     return live.application.wait_s if said is None else read_wait(said)

@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pullstatus import apps, mailbox
-from pullstatus.apps import Live, Operator, Registry
+from pullstatus.apps import LiveApplication, Operator, Registry
 from pullstatus.errors import (
     AcknowledgementRefused,
     InvalidSetting,
@@ -56,7 +56,7 @@ async def delete(store: Store, *, erase: bool = True) -> int:
     return await apps.delete_application(store, NUMBER, by=BY, erase=erase)
 
 
-async def known(store: Store) -> Live:
+async def known(store: Store) -> LiveApplication:
     """The application as a server that looks now knows it."""
     registry = Registry(store)
     await registry.refresh()
@@ -72,7 +72,9 @@ def _line(record: dict[str, Any]) -> str:
     return str(record).replace("'", '"')
 
 
-async def feed(store: Store, live: Live, *, key: str | None = None, callback: bool = False) -> int:
+async def feed(
+    store: Store, live: LiveApplication, *, key: str | None = None, callback: bool = False
+) -> int:
     receipts, body = batch()
     if callback:
         receipts = read_callback(f"[{_line(statuses(1)[0])}]".encode(), NOW_MS // 1000)
@@ -88,7 +90,9 @@ async def feed(store: Store, live: Live, *, key: str | None = None, callback: bo
     )
 
 
-async def take(store: Store, live: Live, *, key: str | None = None, repeat: Repeat = NEVER) -> Page:
+async def take(
+    store: Store, live: LiveApplication, *, key: str | None = None, repeat: Repeat = NEVER
+) -> Page:
     return await mailbox.pull(
         store,
         live,
@@ -358,7 +362,7 @@ def test_every_page_is_its_owners(taken: list[str]) -> None:
     """Whoever puts in and pulls, knowing the newest owner or one before."""
 
     async def work(store: Store) -> None:
-        lives: list[Live] = []
+        lives: list[LiveApplication] = []
         sent: dict[int, str] = {}  # number of an entry: its owner
         for step in taken:
             setting = await store.setting(f"application/{NUMBER}")

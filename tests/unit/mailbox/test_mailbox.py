@@ -9,10 +9,10 @@ from typing import Any, cast
 import pytest
 
 from pullstatus import limits, mailbox
-from pullstatus.apps import AppKey, Application, Live
+from pullstatus.apps import AppKey, Application, LiveApplication
 from pullstatus.errors import InvalidSetting, KeyReused
 from pullstatus.mailbox.repeats import Repeat, check_key
-from pullstatus.mailbox.upkeep import DAY_MS, keep
+from pullstatus.mailbox.upkeep import DAY_MS, clean_up
 from pullstatus.receipts import Receipts
 from pullstatus.records import Kind
 from pullstatus.store import (
@@ -78,11 +78,11 @@ def application(**more: Any) -> Application:  # noqa: ANN401 - any of its member
     return Application(NUMBER, (AppKey("1" * 32, 0),), 0, **more)
 
 
-def live(**more: Any) -> Live:  # noqa: ANN401 - any of its members
-    return Live(application(**more), REVISION)
+def live(**more: Any) -> LiveApplication:  # noqa: ANN401 - any of its members
+    return LiveApplication(application(**more), REVISION)
 
 
-def append(recorder: Recorder, receipts: Receipts, known: Live, **more: Any) -> int:  # noqa: ANN401
+def append(recorder: Recorder, receipts: Receipts, known: LiveApplication, **more: Any) -> int:  # noqa: ANN401
     return asyncio.run(
         mailbox.append(
             cast("Store", recorder),
@@ -96,7 +96,7 @@ def append(recorder: Recorder, receipts: Receipts, known: Live, **more: Any) -> 
     )
 
 
-def pull(recorder: Recorder, known: Live, **more: Any) -> Page:  # noqa: ANN401
+def pull(recorder: Recorder, known: LiveApplication, **more: Any) -> Page:  # noqa: ANN401
     asked: dict[str, Any] = {"address": "192.0.2.1", "proof": "p", "once": None}
     return asyncio.run(
         mailbox.pull(
@@ -176,7 +176,7 @@ def test_upkeep_expires_removes_and_forgets_by_the_time_of_its_caller() -> None:
     """Only an application that asks for it loses anything that waits."""
     recorder = Recorder()
     applications = [application(), application(waiting_days_max=2)]
-    asyncio.run(keep(cast("Store", recorder), applications, now_ms=NOW_MS, retention_days=1.5))
+    asyncio.run(clean_up(cast("Store", recorder), applications, now_ms=NOW_MS, retention_days=1.5))
     before_ms = NOW_MS - 2 * DAY_MS
     assert recorder.asked == [
         Discard(STATUSES, Outcome.EXPIRED, NOW_MS, before_ms),

@@ -12,12 +12,12 @@ import msgspec
 import pytest
 
 from pullstatus import limits
-from pullstatus.apps import Application, Live, Operator
+from pullstatus.apps import Application, LiveApplication, Operator
 from pullstatus.apps.values import application_setting
 from pullstatus.errors import InvalidSetting, OutcomeUnknown, SettingChanged, UnknownApplication
 from pullstatus.mailbox import append, parking
 from pullstatus.mailbox.parking import Told
-from pullstatus.mailbox.upkeep import DAY_MS, keep
+from pullstatus.mailbox.upkeep import DAY_MS, clean_up
 from pullstatus.receipts import formats
 from pullstatus.receipts.formats import Request
 from pullstatus.records import Kind
@@ -57,11 +57,11 @@ def operator(now_ms: int = NOW_MS) -> Operator:
 _tickets = itertools.count(1)
 
 
-async def live(store: Store) -> Live:
+async def live(store: Store) -> LiveApplication:
     setting = await store.setting(application_setting(NUMBER))
     assert setting is not None
     assert setting.value is not None
-    return Live(msgspec.json.decode(setting.value, type=Application), setting.revision)
+    return LiveApplication(msgspec.json.decode(setting.value, type=Application), setting.revision)
 
 
 async def push(store: Store, parts: list[Any], now_ms: int = NOW_MS) -> int:
@@ -261,8 +261,8 @@ async def test_bounds_of_an_application(store: Store, monkeypatch: pytest.Monkey
     left = await numbers(store)
     assert left[-1] == 6
     later_ms = NOW_MS + limits.PARKED_DAYS * DAY_MS
-    assert await keep(store, [], now_ms=later_ms + DAY_MS, retention_days=7) == 0
-    assert await keep(store, [], now_ms=later_ms + DAY_MS + 1, retention_days=7) == len(left)
+    assert await clean_up(store, [], now_ms=later_ms + DAY_MS, retention_days=7) == 0
+    assert await clean_up(store, [], now_ms=later_ms + DAY_MS + 1, retention_days=7) == len(left)
     assert await numbers(store) == []
 
 

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Callable
 from functools import partial
 from typing import Any, TypeVar, cast
 
-from pullstatus.apps import AppKey, Application, Live, Registry, Token, token_digest
+from pullstatus.apps import AppKey, Application, LiveApplication, Registry, Token, token_digest
 from pullstatus.clock import wall_ms
 from pullstatus.durations import Durations
 from pullstatus.server.routes import Routes
@@ -92,7 +92,9 @@ class Served:
         self.store = FakeStore()
         self.registry = Registry(cast("Store", self.store))
         key = AppKey(APP.appkey, 0)
-        self.registry.applications[APP.sdkappid] = Live(Application(APP.sdkappid, (key,), 0), 1)
+        self.registry.applications[APP.sdkappid] = LiveApplication(
+            Application(APP.sdkappid, (key,), 0), 1
+        )
         self.registry.tokens[TOKEN.digest] = TOKEN
         self.routes = Routes(cast("Store", self.store), self.registry, now_ms=now_ms)
         self.hung_up = False

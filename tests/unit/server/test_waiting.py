@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from pullstatus.apps import Live
+from pullstatus.apps import LiveApplication
 from pullstatus.errors import OutcomeUnknown, SettingChanged, StoreUnavailable
 from pullstatus.records import Kind
 from pullstatus.store import Mailbox, Page, Reader, pull_id
@@ -47,7 +47,9 @@ async def held(served: Served, *headers: tuple[str, str]) -> asyncio.Task[Answer
 def change(served: Served, **changes: Any) -> None:  # noqa: ANN401 - as they are
     live = served.registry.applications[APP.sdkappid]
     application = msgspec.structs.replace(live.application, **changes)
-    served.registry.applications[APP.sdkappid] = Live(application, live.while_set.revision + 1)
+    served.registry.applications[APP.sdkappid] = LiveApplication(
+        application, live.while_set.revision + 1
+    )
 
 
 @pytest.mark.parametrize("value", ["", "51", "-1", "+1", "1.5", "050", "1e1", "\xb2", "soon"])
