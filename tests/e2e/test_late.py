@@ -86,8 +86,12 @@ class Keyed:
 class ByHand:
     """`Client.pull`, again and again."""
 
+    reader: str | None = None
+
     def __init__(self, address: str, app: App) -> None:
-        self._client = Client(address, app.sdkappid, app.appkey, sleep=lambda _s: None)
+        self._client = Client(
+            address, app.sdkappid, app.appkey, reader=self.reader, sleep=lambda _s: None
+        )
 
     def look(self) -> Records:
         found: Records = []
@@ -110,13 +114,39 @@ class Iterating(ByHand):
         return found
 
 
+class Reading(Iterating):
+    """The same under a reader's name."""
+
+    reader = "billing"
+
+
+class ReadingByHand(ByHand):
+    """`Client.pull` of a reader, which says itself what it has done with."""
+
+    reader = "billing"
+    _ack: str | None = None
+
+    def look(self) -> Records:
+        found: Records = []
+        while page := self._client.pull(STATUS, max=COUNT_MAX, ack=self._ack):
+            found += [record.members for record in page]
+            self._ack = page.pull_id
+        return found
+
+
 class AsyncByHand:
     """`AsyncClient.pull`."""
+
+    reader: str | None = None
 
     def __init__(self, address: str, app: App) -> None:
         self._runner = asyncio.Runner()
         self._client = AsyncClient(
-            address, app.sdkappid, app.appkey, sleep=lambda _s: asyncio.sleep(0)
+            address,
+            app.sdkappid,
+            app.appkey,
+            reader=self.reader,
+            sleep=lambda _s: asyncio.sleep(0),
         )
 
     def look(self) -> Records:
@@ -142,6 +172,12 @@ class AsyncIterating(AsyncByHand):
             with batch:
                 found += [record.members for record in batch]
         return found
+
+
+class AsyncReading(AsyncIterating):
+    """The same under a reader's name."""
+
+    reader = "billing"
 
 
 class Command:
@@ -196,6 +232,7 @@ class Command:
 
 TARGETS = ("out.ndjson", "out.csv", "sqlite:///out.db", "-")
 IN_PROCESS = (ByHand, Iterating, AsyncByHand, AsyncIterating)
+READERS = (Reading, ReadingByHand, AsyncReading)
 
 
 @pytest.fixture
@@ -233,7 +270,7 @@ def lost_to_a_late_attempt(
     return [one for one in statuses(5) if one not in found]
 
 
-@pytest.mark.parametrize("consumer", [Keyed, *IN_PROCESS])
+@pytest.mark.parametrize("consumer", [Keyed, *IN_PROCESS, *READERS])
 @pytest.mark.parametrize(
     ("cut_before", "held"), [((), 1), ((0, 40), 1), ((), 3), ((100,), 2)], ids=str
 )

@@ -17,6 +17,7 @@ from pullstatus import limits
 from pullstatus.client.errors import InvalidArgument
 from pullstatus.client.exchange import Answer, Flow, Look, Outcome, Send, Unanswered, Wait
 from pullstatus.client.flow import IDLE_S, RETRY_S, Follower, Puller, check_kind
+from pullstatus.client.opening import open_puller
 from pullstatus.client.outage import OnRetry
 from pullstatus.client.pages import Batch, Page
 from pullstatus.client.records import DeliveryStatus, Record, Reply
@@ -201,17 +202,26 @@ class _Known:
 
 
 class Client(_Known):
-    """Pulls one application's records; blocking.
+    """Pulls one application's records; with a `reader` each comes until it is acknowledged.
 
-    Usable from several threads, and after a fork: each process has connections of its own, and
-    keys of its own, so that no two are handed the same page.
+    That holds whatever gets lost on the way, and whenever this process is stopped or killed. With
+    `state` it holds against services that know `Idempotency-Key`. With neither, a page that this
+    process has in hand when it ends is gone with it.
 
-    What one thread's failure has left, the next pull of any thread gets.
-
-        with Client("http://127.0.0.1:8080", 1400006666, appkey) as client:
+        with Client("http://127.0.0.1:8080", 1400006666, appkey, reader="billing") as client:
             for batch in client.delivery_statuses():
                 with batch:
                     database.store(batch)
+
+    A page that was done with may come once more, if the process was killed before the service was
+    told: whoever stores `batch.pull_id` with the records can pass over it.
+
+    It blocks. Usable from several threads, and after a fork: each process has connections of its
+    own, and keys of its own, so that no two are handed the same page. Under a reader's name there
+    is one page of each kind at a time, so a second thread or a forked process needs a client with
+    another name.
+
+    What one thread's failure has left, the next pull of any thread gets.
 
     Args:
         base_url: where the service is: scheme, host and port, and a path if a proxy put one in
@@ -219,6 +229,14 @@ class Client(_Known):
             take records away, so nobody should pull from somewhere by accident.
         sdkappid: the application; its digits as text will do.
         appkey: its key.
+        reader: this consumer's name, the same at each start: 1 to 64 letters, digits, dots,
+            underscores and hyphens. The service keeps the page that it gave to this name until the
+            next pull, or `close`, tells that it was acknowledged. Consumers with other names share
+            the mailbox's records; two under one name are handed the same pages. A service that
+            knows no readers is not pulled from: `ReaderUnsupported`.
+        state: where the keys of pages in flight are kept instead: a small file, for one process at
+            a time. After a kill the page in flight comes again within 24 hours, from a service that
+            knows `Idempotency-Key`; of others the log says then how many records may be lost.
         timeout_s: seconds to wait for a connection, and for each part of an answer.
         attempts_max: how often one page is asked for before the last failure is raised. Whether a
             failure is repeated at all depends on what is known: see `pull`. Iterators that
@@ -231,7 +249,8 @@ class Client(_Known):
             when a page can't be had at first, and one when it comes after all.
         keyed: True if the service is known to know `Idempotency-Key`, False if it is known not to.
             None asks it, once, by a `GET /` before the first pull, which takes nothing; whoever
-            answers that otherwise than a pullstatus server is judged by its answers to pulls.
+            answers that otherwise than a pullstatus server is judged by its answers to pulls. Not
+            for clients with a reader, which always ask.
         transport: httpx transport to use instead of the network, for tests and special routes. It
             is used as it is: proxies and certificates are then its own affair, and so is a fork.
         clock: Unix seconds.
@@ -251,6 +270,8 @@ class Client(_Known):
         sdkappid: int | str,
         appkey: str,
         *,
+        reader: str | None = None,
+        state: str | os.PathLike[str] | None = None,
         timeout_s: float = TIMEOUT_S,
         attempts_max: int = ATTEMPTS_MAX,
         retry_pause_s: tuple[float, float] = RETRY_S,
@@ -261,10 +282,12 @@ class Client(_Known):
         sleep: Callable[[float], object] = time.sleep,
         random: Random | None = None,
     ) -> None:
-        self._puller = Puller(
+        self._puller = open_puller(
             base_url,
             sdkappid,
             appkey,
+            reader=reader,
+            state=state,
             keyed=keyed,
             attempts_max=attempts_max,
             retry_pause_s=retry_pause_s,
@@ -279,20 +302,33 @@ class Client(_Known):
 
     @overload
     def pull(
-        self, kind: Literal[Kind.DELIVERY_STATUS], *, max: int = ..., key: str | None = ...
+        self,
+        kind: Literal[Kind.DELIVERY_STATUS],
+        *,
+        max: int = ...,
+        key: str | None = ...,
+        ack: str | None = ...,
     ) -> Page[DeliveryStatus]: ...
     @overload
     def pull(
-        self, kind: Literal[Kind.REPLY], *, max: int = ..., key: str | None = ...
+        self,
+        kind: Literal[Kind.REPLY],
+        *,
+        max: int = ...,
+        key: str | None = ...,
+        ack: str | None = ...,
     ) -> Page[Reply]: ...
     @overload
-    def pull(self, kind: Kind, *, max: int = ..., key: str | None = ...) -> Page[Record]: ...
+    def pull(
+        self, kind: Kind, *, max: int = ..., key: str | None = ..., ack: str | None = ...
+    ) -> Page[Record]: ...
     def pull(
         self,
         kind: Kind,
         *,
         max: int = limits.PULL_COUNT_MAX,  # noqa: A002 - the wire's word
         key: str | None = None,
+        ack: str | None = None,
     ) -> Page[Record]:
         """Take one page out of a mailbox; an empty one if nothing waits.
 
@@ -304,6 +340,9 @@ class Client(_Known):
         an empty page the next pull of this client asks with the same key again: an earlier attempt
         may be held up on its way, and take a page later.
 
+        With a reader it is the page in this reader's hand, until a pull says by `ack` that it was
+        done with; a page that was done with may also be left to the next start.
+
         Args:
             kind: which mailbox.
             max: how many records at most, 1 to 100. A page that an earlier pull may have taken
@@ -311,13 +350,14 @@ class Client(_Known):
             key: the page's Idempotency-Key, if you keep it yourself, so that another process can
                 go on with it: write it down before, and change it when you have stored records
                 that came with it, not when the page was empty. A key of an exception, too, brings
-                the page that it may have cost.
+                the page that it may have cost. Not for readers.
+            ack: for readers: the `pull_id` of the page that was done with.
 
         Raises:
             KeyExpired: a page may have been taken that can't be had again.
             ClientError: it failed. `may_have_consumed` and `key` say about the page.
         """
-        return self._drive(self._puller.pull(check_kind(kind), max, key))
+        return self._drive(self._puller.pull(check_kind(kind), max, key, ack))
 
     def delivery_statuses(
         self,
@@ -335,7 +375,8 @@ class Client(_Known):
         is away it waits for that, too.
 
         Until its page is acknowledged a key stays this client's: a new iterator begins with what
-        an exception or a failed batch has left.
+        an exception or a failed batch has left. With a reader the next pull tells the service of
+        each acknowledgement; so an iterator that doesn't follow ends with a pull of nothing.
 
         Args:
             max: how many records a batch has at most, 1 to 100.
@@ -384,8 +425,17 @@ class Client(_Known):
         return Batches(follower, self._drive)
 
     def close(self) -> None:
-        """Close the connections; in a forked process its own, never those of its parent."""
-        self._mine().close()
+        """Tell the service what was acknowledged since the last pull, and close the connections.
+
+        Those of this process, never its parent's. What can't be told is a line in the log, and that
+        page comes again.
+        """
+        http = self._mine()
+        if not http.is_closed:
+            try:
+                drive(self._puller.close(), http, self._sleep)
+            finally:
+                http.close()
 
     def __enter__(self) -> Self:
         return self
@@ -428,6 +478,8 @@ class AsyncClient(_Known):
         sdkappid: int | str,
         appkey: str,
         *,
+        reader: str | None = None,
+        state: str | os.PathLike[str] | None = None,
         timeout_s: float = TIMEOUT_S,
         attempts_max: int = ATTEMPTS_MAX,
         retry_pause_s: tuple[float, float] = RETRY_S,
@@ -438,10 +490,12 @@ class AsyncClient(_Known):
         sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
         random: Random | None = None,
     ) -> None:
-        self._puller = Puller(
+        self._puller = open_puller(
             base_url,
             sdkappid,
             appkey,
+            reader=reader,
+            state=state,
             keyed=keyed,
             attempts_max=attempts_max,
             retry_pause_s=retry_pause_s,
@@ -456,26 +510,39 @@ class AsyncClient(_Known):
 
     @overload
     async def pull(
-        self, kind: Literal[Kind.DELIVERY_STATUS], *, max: int = ..., key: str | None = ...
+        self,
+        kind: Literal[Kind.DELIVERY_STATUS],
+        *,
+        max: int = ...,
+        key: str | None = ...,
+        ack: str | None = ...,
     ) -> Page[DeliveryStatus]: ...
     @overload
     async def pull(
-        self, kind: Literal[Kind.REPLY], *, max: int = ..., key: str | None = ...
+        self,
+        kind: Literal[Kind.REPLY],
+        *,
+        max: int = ...,
+        key: str | None = ...,
+        ack: str | None = ...,
     ) -> Page[Reply]: ...
     @overload
-    async def pull(self, kind: Kind, *, max: int = ..., key: str | None = ...) -> Page[Record]: ...
+    async def pull(
+        self, kind: Kind, *, max: int = ..., key: str | None = ..., ack: str | None = ...
+    ) -> Page[Record]: ...
     async def pull(
         self,
         kind: Kind,
         *,
         max: int = limits.PULL_COUNT_MAX,  # noqa: A002 - the wire's word
         key: str | None = None,
+        ack: str | None = None,
     ) -> Page[Record]:
         """Take one page out of a mailbox; see `Client.pull`.
 
         A cancelled pull may have consumed a page as well: the next pull of this client brings it.
         """
-        return await self._drive(self._puller.pull(check_kind(kind), max, key))
+        return await self._drive(self._puller.pull(check_kind(kind), max, key, ack))
 
     def delivery_statuses(
         self,
@@ -520,8 +587,16 @@ class AsyncClient(_Known):
         return AsyncBatches(follower, self._drive)
 
     async def aclose(self) -> None:
-        """Close the connections; those of this process and this event loop."""
-        await self._mine().aclose()
+        """Tell of what was acknowledged, and close the connections; see `Client.close`.
+
+        Those of this process and this event loop.
+        """
+        http = self._mine()
+        if not http.is_closed:
+            try:
+                await drive_async(self._puller.close(), http, self._sleep)
+            finally:
+                await http.aclose()
 
     async def __aenter__(self) -> Self:
         return self

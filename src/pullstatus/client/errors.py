@@ -18,6 +18,8 @@
         |   |-- WrongAddress        HTTP 3xx or 4xx: somebody else lives there
         |   |-- GatewayFailed       HTTP 5xx or 408: a proxy speaks for a service that did not
         |   `-- AnswerMalformed     not the JSON that is due; its bytes are in `content`
+        |-- ReaderUnsupported   the service knows no readers; nothing was pulled
+        |-- StateFailed         the state file can't be written; nothing was pulled
         |-- KeyExpired            a page may have been taken, too long ago to have it again
         |-- BatchRefused          a push is refused; nothing of the batch was stored
         `-- InvalidArgument       an argument is wrong, a ValueError too; nothing was sent
@@ -52,8 +54,10 @@ __all__ = [
     "NotAcknowledged",
     "NotConnected",
     "NotPermitted",
+    "ReaderUnsupported",
     "ServiceFailed",
     "SignatureRefused",
+    "StateFailed",
     "TooFrequent",
     "UnknownSdkappid",
     "WrongAddress",
@@ -66,10 +70,10 @@ class ClientError(PullstatusError):
     Attributes:
         fix: what to do about it, a sentence.
         may_have_consumed: the mailbox may have given out a page that never reached us. Against a
-            service that knows `Idempotency-Key`, asking again with `key` brings it; against
-            others it may be lost.
-        key: the Idempotency-Key of the page, None if no page was asked for. The next pull of the
-            same client asks with it by itself.
+            service that knows `Idempotency-Key`, asking again with `key` brings it; so does any
+            pull of the same reader; against others it may be lost.
+        key: the Idempotency-Key of the page, None if no page was asked for, or by a reader. The
+            next pull of the same client asks with it by itself.
         retry_can_help: the same call may work later.
         retry_after_s: seconds that the other side told us to wait, None if it didn't.
     """
@@ -247,6 +251,25 @@ class AnswerMalformed(AnswerUnreadable):
 
     code = "answer_malformed"
     retry_can_help = True
+
+
+# --- what a client was given to keep its pages by -------------------------------------------------
+
+
+class ReaderUnsupported(ClientError):
+    """The client has a `reader`, and the service knows none. It is not pulled from without.
+
+    Where headers get lost on the way, a page may be taken before that is known: then that page is
+    handed over, and this is raised instead of the next.
+    """
+
+    code = "reader_unsupported"
+
+
+class StateFailed(ClientError):
+    """The file that `state` names could not be written, so no page was asked for."""
+
+    code = "state_failed"
 
 
 # --- time -----------------------------------------------------------------------------------------

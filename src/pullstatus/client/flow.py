@@ -20,11 +20,12 @@ see `keys`. A key is done with when its page was acknowledged, or handed to a ca
 
 from __future__ import annotations
 
+import logging
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from random import Random, SystemRandom
-from typing import Final, Generic, TypeVar, cast
+from typing import ClassVar, Final, Generic, TypedDict, TypeVar, Unpack, cast
 from urllib.parse import SplitResult, urlsplit
 
 from pullstatus import limits
@@ -67,11 +68,28 @@ PAUSE_S_MAX: Final = 3600.0
 _NOBODY_THERE: Final = (502, 503, 504)
 """HTTP statuses by which a gateway says that nobody is behind it."""
 
+LOST: Final = (
+    "%s: the last page that was asked for had no answer or was not finished with, and the service"
+    " does not know Idempotency-Key: up to %d records may be lost"
+)
+
+log = logging.getLogger("pullstatus")
+
 HEADERS: Final = {
     "Content-Type": "application/json",
     "Accept": "application/json",
     "User-Agent": f"pullstatus/{VERSION}",
 }
+
+
+class PullerOptions(TypedDict):
+    """How patient a `Puller` is, and what is passed in for tests; see `Client`."""
+
+    attempts_max: int
+    retry_pause_s: tuple[float, float]
+    on_retry: OnRetry | None
+    clock: Callable[[], float]
+    random: Random
 
 
 class Puller:
@@ -80,9 +98,12 @@ class Puller:
     Attributes:
         keyed: whether the service knows `Idempotency-Key`; None until an answer tells.
         features: what the service says of itself on `GET /`; none unless it is ours and was asked.
+        acknowledges: whether the next pull tells the service what was done with the last page.
         clock_skew_s: how far our clock was ahead of the last answer's `Date`, in seconds.
         claims: the pages that its callers are owed.
     """
+
+    acknowledges: ClassVar[bool] = False
 
     def __init__(
         self,
@@ -91,26 +112,22 @@ class Puller:
         appkey: str,
         *,
         keyed: bool | None,
-        attempts_max: int,
-        retry_pause_s: tuple[float, float],
-        on_retry: OnRetry | None,
-        clock: Callable[[], float],
-        random: Random,
+        **options: Unpack[PullerOptions],
     ) -> None:
         self._base_url = check_base_url(base_url).removesuffix(PULL_PATH)
         self._sdkappid = check_sdkappid(sdkappid)
         check_appkey(appkey)
-        _check_integer("attempts_max", attempts_max)
         self._appkey = appkey
-        self._attempts_max = attempts_max
-        self._retry_pause_s = _check_pauses("retry_pause_s", retry_pause_s)
+        self._attempts_max = _check_integer("attempts_max", options["attempts_max"])
+        self._retry_pause_s = _check_pauses("retry_pause_s", options["retry_pause_s"])
+        on_retry = options["on_retry"]
         if on_retry is not None and not callable(on_retry):
             raise InvalidArgument(
                 "on_retry must be a function, called with error, attempt, pause_s"
             )
         self._on_retry = on_retry
-        self._clock = clock
-        self.random = random
+        self._clock = options["clock"]
+        self.random = options["random"]
         self.claims = Claims(self._new_key)
         self.keyed = keyed
         self.features: frozenset[str] = frozenset()
@@ -125,14 +142,27 @@ class Puller:
         self.random = SystemRandom()  # a given one makes the same keys there
         self.claims.forsake()
 
-    def pull(self, kind: Kind, count_max: int, key: str | None) -> Flow[Page[Record]]:
+    def check_key(self, key: str | None) -> str | None:
+        """A caller's key itself, if it is one (InvalidArgument)."""
+        return None if key is None else check_key(key)
+
+    def pull(
+        self, kind: Kind, count_max: int, key: str | None, ack: str | None
+    ) -> Flow[Page[Record]]:
         """One page for a caller who takes it as it is: nobody acknowledges it."""
         check_max(count_max)
-        claim = self.claims.take(kind, count_max, None if key is None else check_key(key))
+        if ack is not None:
+            raise InvalidArgument("ack is for a client with a reader: give Client reader=")
+        claim = self.claims.take(kind, count_max, self.check_key(key))
         page = yield from self.ask(claim, self.patience())
         if page:
             self.claims.settle(claim)
         return page
+
+    def close(self) -> Flow[None]:
+        """What is still to be said before the end."""
+        self.claims.close()
+        yield from ()
 
     def patience(self, *, endless: bool = False, give_up_after_s: float | None = None) -> Patience:
         """How long to ask for a page: so often as the client was told, or for so long."""
@@ -156,8 +186,9 @@ class Puller:
                 claim.let_go()
 
     def _ask(self, claim: Claim, patience: Patience) -> Flow[Page[Record]]:
-        where = f"{claim.kind.path} of {self._sdkappid} at {self._base_url}"
-        outage = Outage(where, patience, self.pauses(), self._clock, self._on_retry)
+        outage = Outage(
+            self._where(claim.kind), patience, self.pauses(), self._clock, self._on_retry
+        )
         doubt: ClientError | None = None  # a page may be taken, and nobody knows about keys yet
         while True:
             try:
@@ -176,7 +207,7 @@ class Puller:
                 pause_s = outage.pause_s(error, in_doubt=error is doubt and not self.keyed)
             if pause_s is None:
                 error = error if self.keyed else doubt or error
-                _explain(error, claim, keyed=self.keyed)
+                self._explain(error, claim)
                 if self.keyed is False:
                     self.claims.settle(claim)  # its key brings nothing here
                 raise error
@@ -200,17 +231,7 @@ class Puller:
         """
         if self.keyed is not None or self._told or (self._looked and not in_doubt):
             return
-        headers = {
-            "Accept": "application/json",
-            "Accept-Encoding": "identity",
-            "User-Agent": HEADERS["User-Agent"],
-            # Some servers close without a word behind an answer like 404: a pull that is sent
-            # into such a connection would be lost.
-            "Connection": "close",
-        }
-        address = self._base_url + ABOUT_PATH
-        look = Look(address, headers, limits.ABOUT_WAIT_S, limits.ABOUT_BYTES_MAX)
-        outcome = yield from send(look)
+        outcome = yield from send(self._question())
         if isinstance(outcome, Unanswered) and not outcome.begun:
             whole(outcome)
         self._looked = True
@@ -227,15 +248,28 @@ class Puller:
         if Feature.IDEMPOTENCY_KEY in self.features:
             self.keyed = True
 
+    def _question(self) -> Look:
+        headers = {
+            "Accept": "application/json",
+            "Accept-Encoding": "identity",
+            "User-Agent": HEADERS["User-Agent"],
+            # Some servers close without a word behind an answer like 404: a pull that is sent
+            # into such a connection would be lost.
+            "Connection": "close",
+        }
+        address = self._base_url + ABOUT_PATH
+        return Look(address, headers, limits.ABOUT_WAIT_S, limits.ABOUT_BYTES_MAX)
+
     def _attempt(self, claim: Claim) -> Flow[Page[Record]]:
         now_s = self._clock()
         before = claim.next
         if before.forgotten(now_s):
             self.claims.settle(claim)
             raise _expired(before.key)
-        claim.next = before.ask(now_s)  # and stays so if this ends in any other way than these
+        # It stays so if this ends in any other way than these.
+        self.claims.asks(claim, before.ask(now_s))
         try:
-            found = yield from self._send(claim, int(now_s))
+            found = yield from self._send(claim, {"Idempotency-Key": before.key}, now_s)
         except ClientError as error:
             if not error.may_have_consumed:
                 claim.next = before
@@ -244,15 +278,27 @@ class Puller:
             claim.next = before.empty(now_s)
         elif not found.records:
             self.claims.settle(claim)
+        if before.in_flight and not self.keyed:
+            log.warning(LOST, self._where(claim.kind), before.count_max)
         return self._page(claim, found)
 
-    def _send(self, claim: Claim, now_s: int) -> Flow[Found]:
+    def _where(self, kind: Kind) -> str:
+        """What is asked for and of whom, for the log."""
+        return f"{kind.path} of {self._sdkappid} at {self._base_url}"
+
+    def _send(self, claim: Claim, words: Mapping[str, str], now_s: float) -> Flow[Found]:
+        """Ask once, with these headers, which say how the page can be had again."""
         # Digits only: some servers read it as a number.
         random = str(self.random.randrange(10**8, 10**9))
         target, content = pull_request(
-            self._sdkappid, self._appkey, claim.kind, claim.next.count_max, random, now_s
+            self._sdkappid,
+            self._appkey,
+            claim.kind,
+            claim.next.count_max,
+            random,
+            int(now_s),
         )
-        headers = {**HEADERS, "Idempotency-Key": claim.next.key}
+        headers = {**HEADERS, **words}
         outcome = yield from send(Send(self._base_url + target, content, headers))
         answer = whole(outcome)
         answered_s = self._clock()
@@ -270,8 +316,13 @@ class Puller:
             keyed=self.keyed,
             waiting=found.waiting,
             pull_id=found.pull_id,
+            given=found.given,
             in_doubt=self.keyed and not found.records and claim.next.in_doubt,
         )
+
+    def _explain(self, error: ClientError, claim: Claim) -> None:
+        """Say what is known of the page, and how it can be had."""
+        _explain(error, claim, keyed=self.keyed)
 
     def _new_key(self) -> str:
         return f"{self.random.getrandbits(128):032x}"
@@ -314,7 +365,7 @@ class Follower(Generic[R]):
         self._patience = puller.patience(
             endless=follow or give_up_after_s is not None, give_up_after_s=give_up_after_s
         )
-        self._key = None if key is None else check_key(key)
+        self._key = puller.check_key(key)
         self._batch: Batch[R] | None = None
         self._idle = Pauses(min(IDLE_S[0], wait_s), wait_s, puller.random)
         self._again = puller.pauses()
@@ -337,7 +388,7 @@ class Follower(Generic[R]):
             )
         else:
             self._again.reset()
-            waiting = None if last is None else last.page.waiting
+            waiting = None if last is None or self._puller.acknowledges else last.page.waiting
         self._batch = None
         while True:
             if waiting == 0:

@@ -125,12 +125,16 @@ class Claims:
     """All claims of one client that are not settled; each is in the hands of one caller at a time.
 
     There are as many as callers have pulled at the same time.
+
+    Attributes:
+        forsaken: this process was forked, and what was there is its parent's.
     """
 
     def __init__(self, new_key: Callable[[], str]) -> None:
         self._new_key = new_key
         self._lock = threading.Lock()
         self._claims: list[Claim] = []
+        self.forsaken = False
 
     def take(self, kind: Kind, count_max: int, key: str | None, *, keep: bool = False) -> Claim:
         """The oldest claim that nobody holds, or a new one.
@@ -141,20 +145,25 @@ class Claims:
                 caller's to keep otherwise.
         """
         with self._lock:
-            for claim in self._claims:
-                if claim.free and claim.kind is kind and key in (None, claim.next.key):
-                    claim.hold()
-                    claim.next = claim.next.sized(count_max)
-                    return claim
+            claim = self._find(kind, key)
+            if claim is not None:
+                claim.hold()
+                claim.next = claim.next.sized(count_max)
+                return claim
             claim = Claim(kind, NextPage.new(key or self._new_key(), count_max))
             if key is None or keep:
                 self._claims.append(claim)
             return claim
 
+    def asks(self, claim: Claim, page: NextPage) -> None:
+        """Note that a claim's page is asked for, as it then stands, before that is done."""
+        claim.next = page
+
     def forsake(self) -> None:
         """In a forked process: they are all the parent's, and the lock may be held there."""
         self._lock = threading.Lock()
         self._claims = []
+        self.forsaken = True
 
     def finish(self, claim: Claim, *, acknowledged: bool) -> None:
         """Its page was acknowledged; or its receiver failed, and the next caller gets it."""
@@ -168,3 +177,17 @@ class Claims:
         with self._lock:
             if claim in self._claims:
                 self._claims.remove(claim)
+                self._settled(claim)
+
+    def close(self) -> None:
+        """The client is closed."""
+
+    def _find(self, kind: Kind, key: str | None) -> Claim | None:
+        """The oldest that can be had; called with the lock."""
+        for claim in self._claims:
+            if claim.free and claim.kind is kind and key in (None, claim.next.key):
+                return claim
+        return None
+
+    def _settled(self, claim: Claim) -> None:
+        """One was done with; called with the lock."""

@@ -24,9 +24,13 @@ class Page(msgspec.Struct, Generic[R_co], frozen=True, kw_only=True):
         records: 0 to 100 of them.
         key: the Idempotency-Key that brings this page again, for 24 hours, from a service that
             knows such keys. An empty page has not used its key up: keep it for the next pull.
+            "" if a reader has pulled it.
         keyed: the service knows them.
         waiting: how many records were left in the mailbox; None if the service doesn't say.
-        pull_id: the page's name in the service's journal; None if it doesn't say.
+        pull_id: the page's name in the service's journal, which no other page ever gets; None if it
+            is empty, or if the service doesn't say.
+        given: how often the service has handed this page to its reader, this time included: 1, or
+            more if somebody has had it before.
         in_doubt: this page is empty, but an attempt with its key that had no answer may yet take
             one: ask again with the key within 24 hours.
     """
@@ -37,14 +41,16 @@ class Page(msgspec.Struct, Generic[R_co], frozen=True, kw_only=True):
     keyed: bool
     waiting: int | None = None
     pull_id: str | None = None
+    given: int = 1
     in_doubt: bool = False
 
     def __repr__(self) -> str:
-        return f"<Page of {len(self)} {self.kind.path}, key {self.key}>"
+        return f"<Page of {len(self)} {self.kind.path}, {_named(self)}>"
 
     def __rich_repr__(self) -> list[tuple[str, Any]]:
         """As `repr`: without the records, which are personal data."""
-        return [("kind", self.kind), ("count", len(self)), ("key", self.key)]
+        name = ("key", self.key) if self.key else ("pull_id", self.pull_id)
+        return [("kind", self.kind), ("count", len(self)), name]
 
     def __len__(self) -> int:
         return len(self.records)
@@ -69,9 +75,10 @@ class Batch(Generic[R_co]):
             with batch:
                 database.store(batch)
 
-    or call `ack` yourself. When the block raises, the same batch comes again, if the iterator is
-    asked once more, or another one of the same client. So does a batch that was dropped, with its
-    iterator, before its `ack`.
+    or call `ack` yourself. A client with a reader tells the service with the next pull, or when it
+    is closed. When the block raises, the same batch comes again, if the iterator is asked once
+    more, or another one of the same client. So does a batch that was dropped, with its iterator,
+    before its `ack`.
 
     Attributes:
         page: the page itself.
@@ -88,6 +95,14 @@ class Batch(Generic[R_co]):
     def records(self) -> tuple[R_co, ...]:
         """The records, oldest first."""
         return self.page.records
+
+    @property
+    def pull_id(self) -> str | None:
+        """The page's name, which no other page ever gets; None if the service doesn't say.
+
+        Whoever stores it in the transaction that stores the records does each page exactly once.
+        """
+        return self.page.pull_id
 
     @property
     def acknowledged(self) -> bool:
@@ -127,4 +142,8 @@ class Batch(Generic[R_co]):
 
     def __repr__(self) -> str:
         state = {None: "open", True: "acknowledged", False: "failed"}[self._finished]
-        return f"<Batch of {len(self)} {self.page.kind.path}, {state}, key {self.page.key}>"
+        return f"<Batch of {len(self)} {self.page.kind.path}, {state}, {_named(self.page)}>"
+
+
+def _named(page: Page[Any]) -> str:
+    return f"key {page.key}" if page.key else f"pull {page.pull_id}"

@@ -121,11 +121,15 @@ class Found(msgspec.Struct, frozen=True):
     records  in their order
     waiting  what `Pullstatus-Waiting` says; None from a service that knows no such header
     pull_id  what `Pullstatus-Pull-Id` says
+    given    what `Pullstatus-Given` says, 1 if nothing
+    reader   what `Pullstatus-Reader` says: who was given it
     """
 
     records: list[Record]
     waiting: int | None
     pull_id: str | None
+    given: int = 1
+    reader: str | None = None
 
 
 def read_pull(answer: Answer, kind: Kind, *, keyed: bool | None, now_s: float) -> Found:
@@ -155,6 +159,8 @@ def read_pull(answer: Answer, kind: Kind, *, keyed: bool | None, now_s: float) -
         _read_data(answer, content, members, kind),
         _count(answer.headers.get("pullstatus-waiting")),
         answer.headers.get("pullstatus-pull-id"),
+        _count(answer.headers.get("pullstatus-given")) or 1,
+        answer.headers.get("pullstatus-reader"),
     )
 
 

@@ -13,8 +13,8 @@ import msgspec
 from pullstatus import Page
 from pullstatus.client.keys import NextPage
 from pullstatus.client.records import DeliveryStatus, Record
+from pullstatus.client.slots import open_file
 from pullstatus.consumer.forms import COLUMNS, one_line
-from pullstatus.consumer.slots import open_file
 from pullstatus.consumer.targets import Source, refuse_moved
 from pullstatus.errors import StoreFailed, StoreRefused
 from pullstatus.records import MEMBERS, Kind

@@ -26,8 +26,8 @@ import msgspec
 from pullstatus import Page
 from pullstatus.client.keys import NextPage
 from pullstatus.client.records import Record
+from pullstatus.client.slots import Slots, open_file, peek, read_at, sync_folder
 from pullstatus.consumer.forms import BOM, COLUMNS, EXTRA, Csv, Ndjson
-from pullstatus.consumer.slots import Slots, open_file, peek, read_at, sync_folder
 from pullstatus.consumer.terminal import visible
 from pullstatus.errors import StoreFailed, StoreRefused
 from pullstatus.records import Kind

@@ -126,6 +126,9 @@ class PullCall:
             hold = self._hold if asked.wait_s else self._ask
             _, told, body = await hold(asked, scope)
             headers += told
+            if asked.repeat.reader is not None:
+                # By this a client sees that its headers were heard.
+                headers.append((b"pullstatus-reader", asked.repeat.reader.name.encode()))
         except ANSWERED as error:
             refused = refusal(error)
             result, errmsg = int(refused.result), refused.errmsg

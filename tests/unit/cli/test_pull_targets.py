@@ -21,12 +21,12 @@ import pytest
 
 from pullstatus import Client, NotConnected, Page
 from pullstatus.cli.service import service_name
+from pullstatus.client import slots
 from pullstatus.client.keys import NextPage
 from pullstatus.client.records import Record, Reply
-from pullstatus.consumer import slots
+from pullstatus.client.slots import SLOT_BYTES, Slots
 from pullstatus.consumer import targets as pull_targets
 from pullstatus.consumer.run import pull_into
-from pullstatus.consumer.slots import SLOT_BYTES, Slots
 from pullstatus.consumer.sqlite import SqliteTarget
 from pullstatus.consumer.targets import FileTarget, Source, StdoutTarget, Target
 from pullstatus.errors import StoreFailed, StoreRefused

@@ -13,7 +13,7 @@ import pytest
 
 from pullstatus.cli.push.progress import Done, Goal, progress_of
 from pullstatus.cli.push.source import Line, Source, batches
-from pullstatus.consumer.slots import Slots
+from pullstatus.client.slots import Slots
 from pullstatus.errors import StoreFailed, StoreRefused
 from pullstatus.records import Kind
 

@@ -83,6 +83,7 @@ class Hands:
         self.about: list[Say] = [httpx.Response(404)]  # the last of them again and again
         self.pauses: list[float] = []
         self.client: Client | AsyncClient
+        self.service: Say | None = None  # what answers pulls when the script has come to its end
         self._script: list[Say] = []
         self._loop = asyncio.new_event_loop()
 
@@ -135,11 +136,15 @@ class Hands:
             return Following(self.client.delivery_statuses(**options), self._loop)
         return Following(self.client.replies(**options), self._loop)
 
-    def close(self) -> None:
+    def shut(self) -> None:
+        """Close the client."""
         if isinstance(self.client, Client):
             self.client.close()
         else:
             self._loop.run_until_complete(self.client.aclose())
+
+    def close(self) -> None:
+        self.shut()
         self._loop.close()
 
     def _answer(self, request: httpx.Request) -> httpx.Response:
@@ -148,15 +153,26 @@ class Hands:
             said = self.about.pop(0) if len(self.about) > 1 else self.about[0]
         else:
             self.requests.append(request)
-            if not self._script:
+            if self._script:
+                said = self._script.pop(0)
+            elif self.service is not None:
+                said = self.service
+            else:
                 pytest.fail("the service was asked once too often")
-            said = self._script.pop(0)
         if isinstance(said, Exception):
             raise said
         if isinstance(said, httpx.Response):
             # A new one each time: a response belongs to the client that has read it.
             return httpx.Response(said.status_code, headers=said.headers, content=said.content)
         return said(request)
+
+    def forked(self) -> None:
+        """As if this process had been forked from the one that has made the client."""
+        if isinstance(self.client, Client):
+            self.client._process = -1
+        else:
+            assert self.client._home is not None
+            self.client._home = (-1, self.client._home[1])
 
     async def _rest(self, s: float) -> None:
         self.pauses.append(s)

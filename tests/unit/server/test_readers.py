@@ -104,6 +104,7 @@ def test_a_page_carries_its_name_and_a_repeat_how_often_it_was_given() -> None:
     first = pull(served, (READER, "r"))
     assert first.header("pullstatus-pull-id") == PULL_ID
     assert first.header("pullstatus-waiting") == "3"
+    assert first.header("pullstatus-reader") == "r"
     assert first.header("pullstatus-given") is None
     served.store.pull_answer = Page(7, 1, b"{}", 3, repeated=True, given=2)
     again = pull(served, (READER, "r"))
@@ -112,6 +113,7 @@ def test_a_page_carries_its_name_and_a_repeat_how_often_it_was_given() -> None:
     figures = asyncio.run(served.figures())
     assert figures["pullstatus_pages_given_again_total"] == 1
     assert figures['pullstatus_records_out_total{kind="delivery-statuses"}'] == 1
+    assert pull(served).header("pullstatus-reader") is None
 
 
 def test_names_tell_epochs_apart() -> None:

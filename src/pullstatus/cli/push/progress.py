@@ -25,7 +25,7 @@ import click
 import msgspec
 
 from pullstatus.cli.push.source import Line, Records, Source
-from pullstatus.consumer.slots import Slots
+from pullstatus.client.slots import Slots
 from pullstatus.errors import StoreRefused
 from pullstatus.records import Kind
 

@@ -40,7 +40,7 @@ class Slots(Generic[V]):
             self._file = open_file(path)
         except OSError as error:
             raise StoreRefused(
-                f"{path} cannot be opened: {error.strerror}; --state names another place for it"
+                f"{path} cannot be opened: {error.strerror}; --state gives another path"
             ) from error
         try:
             _lock(self._file, path)
@@ -60,7 +60,7 @@ class Slots(Generic[V]):
         line = msgspec.json.encode({"number": self._number, "value": value})
         line = b'%b,"check":"%b"}' % (line[:-1], _check(line))
         if len(line) >= SLOT_BYTES:
-            raise InvalidSetting(f"{self.path} has no room for so long an address")
+            raise InvalidSetting(f"{self.path} has no room for so long an address, or so much else")
         slot = line.ljust(SLOT_BYTES - 1) + b"\n"
         try:
             self._put(slot, self._number % 2 * SLOT_BYTES)

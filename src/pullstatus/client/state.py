@@ -1,0 +1,156 @@
+"""Keys that outlive the process: a small file says which pages were asked for and not done with.
+
+The file is written before a page is asked for. A page that was acknowledged leaves it with the next
+one that is asked for, or when the client is closed: killed in between, a process gets it once more.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import weakref
+from collections.abc import Callable, Iterator
+from os import PathLike
+from pathlib import Path
+from typing import Unpack
+
+import msgspec
+
+from pullstatus.client.errors import InvalidArgument, StateFailed
+from pullstatus.client.flow import Puller, PullerOptions
+from pullstatus.client.keys import Claim, Claims, NextPage
+from pullstatus.client.slots import Slots
+from pullstatus.errors import InvalidSetting, StoreFailed, StoreRefused
+from pullstatus.records import Kind
+
+
+class Owed(msgspec.Struct, frozen=True):
+    """A page that was asked for and not done with."""
+
+    kind: Kind
+    next_page: NextPage
+
+
+class State(msgspec.Struct, frozen=True):
+    """What the file holds: whose pages, and which."""
+
+    url: str
+    sdkappid: int
+    owed: list[Owed]
+
+
+class Kept(Claims):
+    """Claims that are on disk before they are asked for; this process alone has the file."""
+
+    def __init__(self, new_key: Callable[[], str], path: Path, url: str, sdkappid: int) -> None:
+        super().__init__(new_key)
+        self._url, self._sdkappid = url, sdkappid
+        with _told(path):
+            self._slots = Slots(path, State)
+        # Once; also for a client that is dropped, or that could not be made after this.
+        self._let_go = weakref.finalize(self, self._slots.close)
+        self._claims = [self._left(owed) for owed in self._found(path)]
+
+    def asks(self, claim: Claim, page: NextPage) -> None:
+        """Write down that it is asked for, and what else is not done with.
+
+        Raises:
+            StateFailed: that could not be written, so it must not be asked for.
+        """
+        before = claim.next
+        super().asks(claim, page)
+        try:
+            self._write()
+        except StateFailed:
+            claim.next = before
+            raise
+
+    def forsake(self) -> None:
+        """In a forked process: the file is the parent's."""
+        super().forsake()
+        self._let_go()
+
+    def close(self) -> None:
+        """Write down what is not done with, and let others have the file."""
+        if self.forsaken:
+            return
+        self.forsaken = True
+        with contextlib.suppress(StateFailed):  # then the page comes once more
+            self._write()
+        self._let_go()
+
+    def _find(self, kind: Kind, key: str | None) -> Claim | None:
+        if self.forsaken:
+            raise InvalidArgument(
+                "the state file belongs to the process that this one was forked from",
+                fix="make a client in each process, with a file of its own",
+            )
+        return super()._find(kind, key)
+
+    def _write(self) -> None:
+        with self._lock:
+            owed = [Owed(claim.kind, claim.next) for claim in self._claims if claim.next.in_doubt]
+            state = State(self._url, self._sdkappid, owed)
+            if state != self._slots.value:
+                with _told(self._slots.path):
+                    self._slots.write(state)
+
+    def _found(self, path: Path) -> list[Owed]:
+        state = self._slots.value
+        if state is None:
+            return []
+        if state.sdkappid != self._sdkappid:
+            raise InvalidArgument(f"state: {path} belongs to {state.sdkappid}: give another file")
+        if state.url != self._url and state.owed:
+            raise InvalidArgument(
+                f"state: {path} waits for a page that was asked for at {state.url}: pull from"
+                " there once more, or give another file"
+            )
+        return state.owed
+
+    def _left(self, owed: Owed) -> Claim:
+        claim = Claim(owed.kind, owed.next_page)
+        claim.let_go()
+        return claim
+
+
+class KeptPuller(Puller):
+    """A `Puller` whose keys outlive the process."""
+
+    claims: Kept
+
+    def __init__(
+        self,
+        base_url: str,
+        sdkappid: int | str,
+        appkey: str,
+        state: str | PathLike[str],
+        *,
+        keyed: bool | None,
+        **options: Unpack[PullerOptions],
+    ) -> None:
+        super().__init__(base_url, sdkappid, appkey, keyed=keyed, **options)
+        try:
+            path = Path(state)
+        except TypeError as error:
+            raise InvalidArgument("state must be the path of a file") from error
+        if "\0" in str(path):
+            raise InvalidArgument("state must be the path of a file")
+        self.claims = Kept(self._new_key, path, self._base_url, self._sdkappid)
+
+
+@contextlib.contextmanager
+def _told(path: Path) -> Iterator[None]:
+    """What goes wrong with the file, in our own tree."""
+    try:
+        yield
+    except StoreRefused as error:
+        raise InvalidArgument(f"state: {error}") from error
+    except StoreFailed as error:
+        raise StateFailed(
+            f"state: {error}", fix="nothing was asked for; make room there"
+        ) from error
+    except InvalidSetting as error:
+        raise StateFailed(
+            f"state: {path} has no room for so many pages at the same time",
+            fix="nothing was asked for; finish some first",
+        ) from error
