@@ -1,14 +1,13 @@
 """A periodic task that takes delivery statuses: `celery -A tasks worker --beat`.
 
-The key of the page that is asked for is in the application's database. One transaction stores the
-page and changes the key, so a worker that is killed anywhere leaves a key that brings the same page
-again. Of two workers that ask at once, one changes the key, and the other one stores nothing: no
-lock is needed, nor any promise of the broker's.
+It pulls under a reader's name: the server keeps a page in this reader's hand until it is told that
+the page was done with. One transaction stores the page and its name, so a page that comes once
+more, after a kill or to a second worker, is stored once: no lock is needed, nor any
+promise of the broker's.
 """
 
 import contextlib
 import os
-import secrets
 import sqlite3
 from pathlib import Path
 
@@ -17,7 +16,7 @@ from celery import Celery
 import pullstatus
 
 TABLES = """
-CREATE TABLE IF NOT EXISTS page_key (one INTEGER PRIMARY KEY CHECK (one = 1), key TEXT NOT NULL);
+CREATE TABLE IF NOT EXISTS page (pull_id TEXT PRIMARY KEY);
 CREATE TABLE IF NOT EXISTS status (sid TEXT, mobile TEXT, delivered INTEGER, received_at TEXT);
 """
 EVERY_S = 2.0
@@ -43,25 +42,19 @@ app.conf.beat_schedule = {
 
 @app.task(ignore_result=True)
 def take_statuses() -> None:
-    """Take pages until the mailbox is empty. If it fails, the next run asks for the same page."""
+    """Take pages until the mailbox is empty. If it fails, the next run is handed the same page."""
     url, sdkappid = os.environ["PULLSTATUS_URL"], int(os.environ["PULLSTATUS_SDKAPPID"])
     appkey = os.environ["PULLSTATUS_APPKEY"]
     with (
         contextlib.closing(sqlite3.connect("app.db", timeout=30)) as database,
-        pullstatus.Client(url, sdkappid, appkey, keyed=True) as client,
+        pullstatus.Client(url, sdkappid, appkey, reader="worker") as client,
     ):
         database.executescript(TABLES)
-        with database:
-            first = (secrets.token_hex(16),)
-            database.execute("INSERT INTO page_key VALUES (1, ?) ON CONFLICT DO NOTHING", first)
-        while True:
-            (key,) = database.execute("SELECT key FROM page_key").fetchone()
-            page = client.pull(pullstatus.Kind.DELIVERY_STATUS, key=key)
-            if not page:
-                return  # the key waits for its page
-            with database:
-                renewed = (secrets.token_hex(16), key)
-                done = database.execute("UPDATE page_key SET key = ? WHERE key = ?", renewed)
-                if done.rowcount:
-                    rows = [(s.sid, s.mobile, s.delivered, s.received_at.isoformat()) for s in page]
+        for batch in client.delivery_statuses(follow=False):
+            with batch, database:  # committed first, then acknowledged
+                named = database.execute("INSERT OR IGNORE INTO page VALUES (?)", [batch.pull_id])
+                if named.rowcount:
+                    rows = [
+                        (s.sid, s.mobile, s.delivered, s.received_at.isoformat()) for s in batch
+                    ]
                     database.executemany("INSERT INTO status VALUES (?, ?, ?, ?)", rows)

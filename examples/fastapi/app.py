@@ -1,15 +1,14 @@
 """A web application that takes its delivery statuses while it serves: `uvicorn app:app`.
 
-The key of the page that is asked for is in the application's database. One transaction stores the
-page and changes the key, so a process that is killed anywhere asks for the same page again. Of two
-processes that did the same at once, one changes the key, and the other one stores nothing.
+It pulls under a reader's name: the server keeps a page in this reader's hand until it is told that
+the page was done with. One transaction stores the page and its name, so a page that comes once
+more, after a kill or to a second worker, is stored once.
 """
 
 import asyncio
 import contextlib
 import logging
 import os
-import secrets
 import sqlite3
 from collections.abc import AsyncIterator
 
@@ -18,7 +17,7 @@ from fastapi import FastAPI, HTTPException
 import pullstatus
 
 TABLES = """
-CREATE TABLE IF NOT EXISTS page_key (one INTEGER PRIMARY KEY CHECK (one = 1), key TEXT NOT NULL);
+CREATE TABLE IF NOT EXISTS page (pull_id TEXT PRIMARY KEY);
 CREATE TABLE IF NOT EXISTS status (sid TEXT, mobile TEXT, delivered INTEGER, received_at TEXT);
 CREATE INDEX IF NOT EXISTS status_sid ON status (sid);
 """
@@ -27,16 +26,14 @@ PAUSE_S = 1.0
 log = logging.getLogger("uvicorn.error")
 database = sqlite3.connect("app.db", timeout=30)
 database.executescript(TABLES)
-with database:
-    database.execute("INSERT OR IGNORE INTO page_key VALUES (1, ?)", [secrets.token_hex(16)])
 
 
-def store(key: str, page: pullstatus.Page[pullstatus.DeliveryStatus]) -> None:
-    """Store a page and change the key that it came with, both or none."""
+def store(batch: pullstatus.Batch[pullstatus.DeliveryStatus]) -> None:
+    """Store a page and its name, both or none; nothing if they are there."""
     with database:
-        renewed = (secrets.token_hex(16), key)
-        if database.execute("UPDATE page_key SET key = ? WHERE key = ?", renewed).rowcount:
-            rows = [(s.sid, s.mobile, s.delivered, s.received_at.isoformat()) for s in page]
+        is_new = database.execute("INSERT OR IGNORE INTO page VALUES (?)", [batch.pull_id]).rowcount
+        if is_new:
+            rows = [(s.sid, s.mobile, s.delivered, s.received_at.isoformat()) for s in batch]
             database.executemany("INSERT INTO status VALUES (?, ?, ?, ?)", rows)
 
 
@@ -44,19 +41,15 @@ async def consume() -> None:
     """Take pages for ever."""
     url, sdkappid = os.environ["PULLSTATUS_URL"], int(os.environ["PULLSTATUS_SDKAPPID"])
     appkey = os.environ["PULLSTATUS_APPKEY"]
-    async with pullstatus.AsyncClient(url, sdkappid, appkey, keyed=True) as client:
+    async with pullstatus.AsyncClient(url, sdkappid, appkey, reader="web") as client:
         while True:
-            (key,) = database.execute("SELECT key FROM page_key").fetchone()
             try:
-                page = await client.pull(pullstatus.Kind.DELIVERY_STATUS, key=key)
+                async for batch in client.delivery_statuses(wait_s=PAUSE_S):
+                    with batch:
+                        store(batch)
             except pullstatus.ClientError as error:
                 log.warning("asking again: %s", error)
                 await asyncio.sleep(error.retry_after_s or PAUSE_S)
-                continue
-            if page:
-                store(key, page)
-            else:
-                await asyncio.sleep(PAUSE_S)  # the key waits for its page
 
 
 @contextlib.asynccontextmanager

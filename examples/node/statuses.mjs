@@ -1,12 +1,12 @@
-// Takes delivery statuses into pages/KEY.json, for ever. Node 18 or newer, and nothing else:
+// Takes delivery statuses into pages/, for ever. Node 18 or newer, and nothing else:
 //
 //     PULLSTATUS_URL=http://127.0.0.1:8080 PULLSTATUS_SDKAPPID=1400006666 \
 //         PULLSTATUS_APPKEY=... node statuses.mjs
 //
-// The file `key` names the page that is asked for. It is on disk before the page is asked for, and
-// changes when the page is on disk. Wherever this ends in between, the next run asks for the same
-// page and puts it into the same file.
-import { createHash, randomBytes, randomInt } from "node:crypto";
+// It pulls under a reader's name: the server keeps each page in this reader's hand until the next pull
+// tells that it is on disk here. Wherever this ends in between, the next run is handed the same page,
+// and puts it into the same file, which has the page's name.
+import { createHash, randomInt } from "node:crypto";
 import * as fs from "node:fs";
 import { dirname } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
@@ -26,8 +26,8 @@ function save(path, text) {
   fs.closeSync(folder);
 }
 
-/** One page; its request is signed for this one attempt. */
-async function pull(key) {
+/** One page and its name, null if it is empty; `ack` names the page that was done with, if any. */
+async function pull(ack) {
   const time = Math.floor(Date.now() / 1000);
   const random = randomInt(2 ** 32);
   const signed = `appkey=${PULLSTATUS_APPKEY}&random=${random}&time=${time}`;
@@ -35,31 +35,29 @@ async function pull(key) {
   const query = `sdkappid=${PULLSTATUS_SDKAPPID}&random=${random}`;
   const answer = await fetch(`${PULLSTATUS_URL}/v5/tlssmssvr/pullstatus?${query}`, {
     method: "POST",
-    headers: { "Idempotency-Key": key },
+    headers: { "Pullstatus-Reader": "node", ...(ack && { "Pullstatus-Ack": ack }) },
     body: JSON.stringify({ sig, time, type: 0, max: 100 }),
     signal: AbortSignal.timeout(30_000),
   });
   const page = await answer.json();
   if (page.result !== 0) throw new Error(`${page.result} ${page.errmsg}`);
-  return page;
+  return [page, answer.headers.get("Pullstatus-Pull-Id")];
 }
 
-const newKey = () => save("key", randomBytes(16).toString("hex"));
-
 fs.mkdirSync("pages", { recursive: true, mode: 0o700 });
-if (!fs.existsSync("key")) newKey();
+let ack = null;
 for (;;) {
-  const key = fs.readFileSync("key", "utf8");
   try {
-    const page = await pull(key);
-    if (page.count > 0) {
-      save(`pages/${key}.json`, JSON.stringify(page.data));
-      newKey();
+    const [page, name] = await pull(ack);
+    if (name !== null) {
+      save(`pages/${name}.json`, JSON.stringify(page.data));
+      ack = name;
     } else {
-      await sleep(PAUSE_MS); // the key waits for its page
+      await sleep(PAUSE_MS);
     }
   } catch (error) {
     console.error(`asking again: ${error.cause?.message ?? error.message}`);
+    ack = null; // without one the page in hand comes, whatever has happened
     await sleep(PAUSE_MS);
   }
 }

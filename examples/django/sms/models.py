@@ -1,13 +1,6 @@
-"""What became of the SMS that were sent, and the key that brings the next page of it."""
-
-import secrets
+"""What became of the SMS that were sent, and which pages of it are stored."""
 
 from django.db import models
-
-
-def new_key() -> str:
-    """A key that no page has had."""
-    return secrets.token_hex(16)
 
 
 class Status(models.Model):
@@ -23,11 +16,11 @@ class Status(models.Model):
         return self.sid
 
 
-class PageKey(models.Model):
-    """The key of the page that is asked for; there is one."""
+class Page(models.Model):
+    """A page that is stored, by the name that it has at the server."""
 
-    key = models.CharField(max_length=32, default=new_key)
+    pull_id = models.CharField(max_length=64, primary_key=True)
 
     def __str__(self) -> str:
-        """The key."""
-        return self.key
+        """The name."""
+        return self.pull_id

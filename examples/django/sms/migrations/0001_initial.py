@@ -2,8 +2,6 @@
 
 from django.db import migrations, models
 
-import sms.models
-
 
 class Migration(migrations.Migration):
     """Makes both."""
@@ -14,15 +12,12 @@ class Migration(migrations.Migration):
 
     operations = [
         migrations.CreateModel(
-            name="PageKey",
+            name="Page",
             fields=[
                 (
-                    "id",
-                    models.BigAutoField(
-                        auto_created=True, primary_key=True, serialize=False, verbose_name="ID"
-                    ),
+                    "pull_id",
+                    models.CharField(max_length=64, primary_key=True, serialize=False),
                 ),
-                ("key", models.CharField(default=sms.models.new_key, max_length=32)),
             ],
         ),
         migrations.CreateModel(

@@ -5,14 +5,14 @@ from django.core.management.base import BaseCommand, CommandError
 from django.db import transaction
 
 import pullstatus
-from sms.models import PageKey, Status, new_key
+from sms.models import Page, Status
 
 
 class Command(BaseCommand):
     """Safe to kill anywhere, and to run twice at once.
 
-    The key of the page that is asked for is committed before the page is asked for. One transaction
-    stores the page and changes the key; whoever finds it changed already stores nothing.
+    The server keeps a page in this reader's hand until it is told that the page was done with. One
+    transaction stores the page and its name; whoever finds the name there already stores nothing.
     """
 
     help = "Takes delivery statuses until the mailbox is empty."
@@ -24,28 +24,26 @@ class Command(BaseCommand):
                 settings.PULLSTATUS_URL,
                 settings.PULLSTATUS_SDKAPPID,
                 settings.PULLSTATUS_APPKEY,
-                keyed=True,
+                reader="django",
             ) as client:
-                while count := self.take_page(client):
-                    self.stdout.write(f"{count} stored")
+                for batch in client.delivery_statuses(follow=False):
+                    with batch:
+                        self.store(batch)
+                    self.stdout.write(f"{len(batch)} stored")
         except pullstatus.ClientError as error:
-            raise CommandError(f"{error}; the next run asks for the same page") from error
+            raise CommandError(f"{error}; the next run is handed the same page") from error
 
-    def take_page(self, client: pullstatus.Client) -> int:
-        """Take and store one page; returns how many records it had."""
-        held, _ = PageKey.objects.get_or_create(pk=1)
-        page = client.pull(pullstatus.Kind.DELIVERY_STATUS, key=held.key)
-        if page:  # behind an empty one the key waits for its page
-            with transaction.atomic(durable=True):
-                renewed = PageKey.objects.filter(pk=1, key=held.key).update(key=new_key())
-                if renewed:
-                    Status.objects.bulk_create(
-                        Status(
-                            sid=status.sid,
-                            mobile=status.mobile,
-                            delivered=status.delivered,
-                            received_at=status.received_at,
-                        )
-                        for status in page
+    def store(self, batch: pullstatus.Batch[pullstatus.DeliveryStatus]) -> None:
+        """Store a page and its name, both or none."""
+        with transaction.atomic(durable=True):
+            _, is_new = Page.objects.get_or_create(pull_id=batch.pull_id)
+            if is_new:
+                Status.objects.bulk_create(
+                    Status(
+                        sid=status.sid,
+                        mobile=status.mobile,
+                        delivered=status.delivered,
+                        received_at=status.received_at,
                     )
-        return len(page)
+                    for status in batch
+                )
