@@ -116,6 +116,12 @@ def awaiting(program: str) -> str:
     return f"{SAVE}\nimport asyncio, pullstatus\nasync def main():\n{main}\nasyncio.run(main())\n"
 
 
+def keeping(program: str) -> str:
+    """The same program with a file of its own instead of a reader, as for older services."""
+    assert 'reader="billing"' in program
+    return blocking(program.replace('reader="billing"', 'state="pages.state"'))
+
+
 def run(code: str, program: Program, app: App, folder: Path) -> subprocess.Popen[bytes]:
     code = code.replace("http://127.0.0.1:8080", f"http://{program.host}:{program.port}")
     code = code.replace("1400006666", str(app.sdkappid))
@@ -155,7 +161,7 @@ def kill_until_all_is_seen(
 
 
 @pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGKILL])
-@pytest.mark.parametrize("colour", [blocking, awaiting])
+@pytest.mark.parametrize("colour", [blocking, awaiting, keeping])
 def test_the_program_of_the_readme_sees_every_record(
     shared: Program, app: App, tmp_path: Path, colour: Callable[[str], str], how: signal.Signals
 ) -> None:

@@ -7,6 +7,9 @@
     keys       the next page of each caller, and the key that stands for it until it has come
     outage     how long a page that can't be had is waited for, and who is told
     flow       when to ask, to wait, to ask again: generators without input or output
+    readers    the same under a reader's name: the service keeps the page
+    state      the same with its keys in a file; slots is that file
+    opening    which of the three it is
     exchange   what a flow asks of its driver
     drivers    the two clients over httpx; they decide nothing
     feed       the other direction: batches of records into a mailbox

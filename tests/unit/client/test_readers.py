@@ -86,6 +86,9 @@ def test_a_page_is_acknowledged_by_the_next_pull(client: Hands) -> None:
     assert following.next() is None
     assert service.acknowledged == [1, 2, 3, 4, 5]
     assert acks(client) == [None, "1", "3", "5"]
+    assert not client.pull()
+    client.shut()  # the service knows of all, and is told once
+    assert acks(client) == [None, "1", "3", "5", None]
     for request in client.requests:
         assert request.headers["Pullstatus-Reader"] == "billing"
         assert "Idempotency-Key" not in request.headers
@@ -252,6 +255,16 @@ def test_an_acknowledgement_that_is_refused_is_dropped_and_logged(
     assert "page 1400006666-0-1, which was done with, is not in hand any more" in line
     batch.ack()
     assert numbers(following.one()) == [3, 4]
+
+
+def test_an_acknowledgement_that_was_refused_is_not_sent_again(client: Hands) -> None:
+    service = Service(2)
+    reading(client, service)
+    with client.batches().one():
+        service.release(0, "billing")
+    assert client.pull()
+    client.shut()
+    assert acks(client) == [None, "1", None]
 
 
 def test_a_refusal_that_is_not_about_the_acknowledgement_is_raised(client: Hands) -> None:
