@@ -450,7 +450,7 @@ def test_health_and_root(shared: Program) -> None:
     about = shared.http.get("/")
     assert about.json()["pull"] == "/v5/tlssmssvr/pullstatus"
     assert about.json()["version"] == VERSION
-    assert about.json()["features"] == ["idempotency-key"]
+    assert about.json()["features"] == ["idempotency-key", "reader", "wait"]
     assert about.headers["content-type"] == "application/json"
     assert about.headers["cache-control"] == "public, max-age=60"
 
@@ -499,6 +499,8 @@ def test_nothing_secret_or_personal_gets_out(tmp_path: Path) -> None:
     with program:
         program.until(lambda: program.post(f"/callbacks/{token}", answer_to).http_status == 200)
         program.feed(app, [record])
+        parked = program.post(f"/callbacks/{token}", [record | {"sid": ""}])
+        assert parked.json["result"] == 0
         refusals = [
             program.ingest(app, STATUS, [record | {"nationcode": "canary"}]),
             program.ingest(app, STATUS, [record | {"report_status": text}]),
@@ -510,7 +512,6 @@ def test_nothing_secret_or_personal_gets_out(tmp_path: Path) -> None:
             program.ingest(app, STATUS, [record], Idempotency_Key="canary canary"),
             program.ingest(app, STATUS, [record], Content_Encoding="canary"),
             program.post(f"/callbacks/{token}x", [record]),
-            program.post(f"/callbacks/{token}", [record | {"sid": ""}]),
             program.post(f"/callbacks/{program.token}", [record]),
             program.post("/canary", [record]),
             program.post("/v5/canary?random=canary", [record]),
@@ -534,6 +535,7 @@ def test_nothing_secret_or_personal_gets_out(tmp_path: Path) -> None:
         program.start()
     told = {"the log": program.log(), "the figures": metrics}
     told |= {f"refusal {place}": answer.content.decode() for place, answer in enumerate(refusals)}
+    told["the answer to what is parked"] = parked.content.decode()
     for where, words in told.items():
         for canary in canaries:
             assert canary not in words, where

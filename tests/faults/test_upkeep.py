@@ -647,6 +647,10 @@ def test_a_listed_pull_says_who_when_and_how_many(journaled: Program) -> None:
         "outcome": "pulled",
         "address": "192.0.2.1",
         "key": "key-5",
+        "reader": None,
+        "given": 1,
+        "acknowledged": None,
+        "released": None,
     }
     shown = journaled.cli("pulls", "show", row["pull_id"], "--records")
     assert shown["data"] == replies(2, 2)

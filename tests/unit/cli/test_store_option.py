@@ -17,6 +17,14 @@ MORE = {
     ("redeliver",): ["--pull", "1400006666/0/1", "--reason", "lost", "--yes"],
 }
 """Options that are there to be chosen from."""
+VALUES = {
+    "sdkappid": "1400006666",
+    "pull_id": "1400006666/0/1",
+    "file": "made-up.db",
+    "item": "1",
+    "items": "1",
+}
+"""What its arguments are called, and what is one; any other may be anything."""
 APPKEY = "5f03a35d00ee52a21327ab048186a2c4"
 
 
@@ -45,9 +53,9 @@ def arguments(names: tuple[str, ...]) -> list[str]:
     """What a command wants at least, in any sense."""
     given = list(names)
     for parameter in command_of(names).params:
-        value = {"sdkappid": "1400006666", "pull_id": "1400006666/0/1", "file": "made-up.db"}.get(
-            str(parameter.name), "x"
-        )
+        value = VALUES.get(str(parameter.name), "x")
+        if isinstance(parameter.type, click.Choice):
+            value = str(next(iter(parameter.type.choices)))
         if isinstance(parameter, click.Argument):
             given.append("-" if isinstance(parameter.type, click.File) else value)
         elif parameter.required:
