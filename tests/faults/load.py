@@ -7,7 +7,8 @@
         report = load.settle()              # heal: nothing may be missing, nothing come twice
 
 Each client sends one request at a time and takes the next step from its answer. Feeders use every
-door, with and without keys; pullers use keys or don't. What has an unknown outcome and can safely
+door, with and without keys; pullers use keys or don't; readers acknowledge each page with the pull
+of the next one. What has an unknown outcome and can safely
 be sent again is sent again, also to the next life of the server; what cannot is left unknown, and
 `settle` looks it up in the journal and has it redelivered. A puller keeps its key until it has
 brought a page, over lost answers, refusals and empty pages; now and then one gives a key up.
@@ -55,6 +56,7 @@ class Link:
     def __init__(self, address: Callable[[], tuple[str, int]]) -> None:
         self._address = address
         self._streams: tuple[asyncio.StreamReader, asyncio.StreamWriter] | None = None
+        self.pull_id = ""  # of the last answer, if it was a page
 
     async def connect(self) -> None:
         """Have a connection.
@@ -85,6 +87,7 @@ class Link:
         except (OSError, asyncio.IncompleteReadError) as error:
             self.close()
             raise BrokenError from error
+        self.pull_id = head.partition(b"\r\npullstatus-pull-id: ")[2].split(b"\r\n")[0].decode()
         if b"\r\nconnection: close\r\n" in head:
             self.close()
         return int(head.split()[1]), body
@@ -103,6 +106,8 @@ class Request:
     Attributes:
         build: the request's bytes, and the `random` if it is a pull; anew for each attempt.
         repeatable: sending it again does no harm.
+        key: what stands for the page, whoever sends it.
+        reader: who pulls, if the server remembers it; it never gives a page up.
     """
 
     verb: Verb
@@ -112,6 +117,7 @@ class Request:
     records: Sequence[Delivery] = ()
     count_max: int = 100
     key: str | None = None
+    reader: str | None = None
 
     def done(self, operation: Operation) -> bool:
         """Whether that attempt was the last that is needed."""
@@ -149,7 +155,8 @@ class Client:
         self.pending = None
         if request.repeatable and not request.done(operation):
             doubtful = request.verb is Verb.PULL and operation.outcome is not Seen.OK
-            operation.gives_up = doubtful and self.rng.random() < GIVES_UP
+            forgets = request.reader is None and self.rng.random() < GIVES_UP
+            operation.gives_up = doubtful and forgets
             dropped = self.load.drops_keys and operation.outcome is Seen.OK
             self.pending = None if operation.gives_up or dropped else request
         if operation.outcome is Seen.FAIL:
@@ -169,6 +176,7 @@ class Mix:
 
     feeders: int = 6
     pullers: int = 6
+    readers: int = 0
     batch_max: int = 20
     keyed: float = 0.6  # how many pulls, and ingest requests, carry a key
 
@@ -200,6 +208,7 @@ class Load:
         self._numbers = itertools.count(1)
         self._keys = itertools.count(1)
         self._copied: set[int] = set()
+        self._in_hand: dict[tuple[str, Mailbox], str] = {}  # each reader's last page, by pull ID
         self._awaited: list[tuple[int, asyncio.Event]] = []
         self.apps = [self.program.create_app() for _ in range(2)]
         self._tokens = {
@@ -211,6 +220,7 @@ class Load:
             for name, count, invent in (
                 ("feeder", self.mix.feeders, self.batch),
                 ("puller", self.mix.pullers, self.pull),
+                ("reader", self.mix.readers, self.read),
             )
             for number in range(count)
         ]
@@ -260,6 +270,8 @@ class Load:
         operation.completed = time.monotonic()
         if request.verb is Verb.PULL:
             self._read_page(operation, http_status, body)
+            if request.reader is not None and operation.records:
+                self._in_hand[request.reader, request.mailbox] = link.pull_id
         else:
             assert http_status in (200, 503), (http_status, body)
             operation.outcome = Seen.OK if http_status == 200 else Seen.FAIL
@@ -330,11 +342,31 @@ class Load:
         count_max = rng.choice((1, 7, 30, 100))
         return self.page_request(app, kind, count_max, key)
 
+    def read(self, client: Client) -> Request:
+        """A reader's next page, whose pull acknowledges the page before."""
+        rng = client.rng
+        app = rng.choice(self.apps)
+        kind = rng.choice(list(Kind))
+        reader = client.name.replace(" ", "-")
+        before = self._in_hand.get((reader, app_mailbox(app, kind)))
+        headers = [f"Pullstatus-Reader: {reader}"]
+        if before is not None:
+            headers.append(f"Pullstatus-Ack: {before}")
+        request = self.page_request(app, kind, rng.choice((1, 7, 30, 100)), headers=headers)
+        request.key, request.reader, request.repeatable = f"{reader} after {before}", reader, True
+        return request
+
     def page_request(
-        self, app: App, kind: Kind, count_max: int = 100, key: str | None = None
+        self,
+        app: App,
+        kind: Kind,
+        count_max: int = 100,
+        key: str | None = None,
+        headers: Sequence[str] = (),
     ) -> Request:
         """A pull of one mailbox."""
-        headers = [] if key is None else [f"Idempotency-Key: {key}"]
+        if key is not None:
+            headers = [*headers, f"Idempotency-Key: {key}"]
 
         def build() -> tuple[bytes, str]:
             random = f"{next(self._keys)}"

@@ -21,7 +21,7 @@ from tests.faults.aged import (
     leaving,
     left,
 )
-from tests.faults.load import Load, doomed
+from tests.faults.load import Load, Mix, doomed
 from tests.harness import UPKEEP_ALWAYS, Program
 
 KILLS = int(os.environ.get("PULLSTATUS_KILLS", "50"))
@@ -38,7 +38,7 @@ def test_killed_under_load(tmp_path: Path, shard: int) -> None:
     """
     rng = Random(f"{SEED}/{shard}")
     program = Program(tmp_path, *UPKEEP_ALWAYS)
-    load = Load(program, rng)
+    load = Load(program, rng, Mix(readers=3))
     taken, expiring = program.create_app(), program.create_app()
     expires_waiting(program, expiring)
 
@@ -60,3 +60,4 @@ def test_killed_under_load(tmp_path: Path, shard: int) -> None:
         report = load.settle()
         program.until(lambda: not asyncio.run(left(program, taken, expiring)))
     assert report.acknowledged
+    assert any(one.client.startswith("reader") and one.records for one in load.history)
