@@ -237,6 +237,9 @@ REQUEST_BODY_BYTES_KEPT: Final = 4096
 PENDING_MAX: Final = 100_000
 """Records that the emulator has promised for later. Beyond, sends are refused with 1013."""
 
+PUSHES_MAX: Final = 10_000
+"""Pushes that wait in the emulator for a callback that does not answer; older ones go first."""
+
 EMULATED_APPLICATIONS_MAX: Final = 100
 """Applications of a scenario beside its first: more than any test tells apart, and each is made
 with a commit at the start."""

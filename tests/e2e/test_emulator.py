@@ -702,6 +702,61 @@ def test_a_duplicate_comes_to_the_application_that_pulled() -> None:
         assert emulator.waiting() == 0
 
 
+@pytest.mark.parametrize("bad", ["value", "missing", "type", "object", "json"])
+def test_half_bad_push_is_stored_parked_and_a_success(shared: Program, bad: str) -> None:
+    """Pushed to the real server: what is good can be pulled, the item that was spoilt is parked."""
+    app = shared.spare_app()
+    token = shared.create_token(f"carrier-{app.sdkappid}", app=app)
+    shared.until(lambda: shared.post(f"/callbacks/{token}", b"").http_status == 200)
+    sends = {"delay_s": 0, "callback": f"http://{shared.host}:{shared.port}/callbacks/{token}"}
+    numbers = [f"1380000{number:04d}" for number in range(10)]
+    others = [f"1390000{number:04d}" for number in range(10)]
+    found: list[dict[str, Any]] = []
+    texts: list[dict[str, Any]] = []
+
+    def pulled(statuses: int, replies: int) -> bool:
+        found.extend(shared.pull(app).data)
+        texts.extend(shared.pull(app, REPLY).data)
+        return len(found) >= statuses and len(texts) >= replies
+
+    scenario = {"sends": sends, "replies": {"share": 1, "delay_s": 0}}
+    with EmulatorThread(scenario) as emulator, Peer(emulator.base_url) as peer:
+        emulator.faults.add("half-bad", bad=bad)
+        sent = {one["sid"] for one in peer.send(*numbers, many=True)["detail"]}
+        shared.until(lambda: pulled(9, 10))
+        assert len({one["sid"] for one in found} & sent) == 9
+        assert emulator.faults.hits == 1
+        [item] = shared.cli("parked", "list", "--sdkappid", str(app.sdkappid))
+        assert item["kind"] == "delivery-statuses"
+        peer.send(*others, many=True)  # the fault is spent
+        shared.until(lambda: pulled(19, 20))
+        assert emulator.waiting() == 0
+    assert (len(found), len(texts)) == (19, 20)
+    assert len(shared.cli("parked", "list", "--sdkappid", str(app.sdkappid))) == 1
+
+
+def test_push_without_success_is_repeated_then_dropped() -> None:
+    """The ones behind it are pushed all the same; sends are answered meanwhile."""
+    with EmulatorThread() as receiver:
+        refusing = f"{receiver.base_url}/callbacks/unknown"
+        scenario = {"sends": {"delay_s": 0, "callback": refusing}}
+        with EmulatorThread(scenario) as emulator, Peer(emulator.base_url) as peer:
+            for number in ("13800000010", "13800000011"):
+                assert peer.send(number)["result"] == 0
+            deadline = time.monotonic() + PATIENCE_S
+            while len(receiver.requests) < 6 and time.monotonic() < deadline:
+                time.sleep(0.05)
+            # Three of each. Their bodies don't tell: a wrong token is refused before they are read.
+            assert [one.http_status for one in receiver.requests] == [401] * 6
+            assert emulator.waiting() == 0
+
+
+def test_callback_that_is_no_address_is_refused() -> None:
+    for wrong in ("", "callbacks/x", "http://", "ftp://127.0.0.1/x"):
+        with pytest.raises(InvalidSetting, match=r"sends\.callback"):
+            EmulatorThread({"sends": {"callback": wrong}})
+
+
 def test_two_applications_of_one_number_are_refused() -> None:
     with pytest.raises(InvalidSetting, match="different sdkappids"):
         EmulatorThread({"applications": [{"sdkappid": SDKAPPID, "appkey": APPKEY}]})

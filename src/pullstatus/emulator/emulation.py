@@ -30,6 +30,7 @@ from pullstatus.emulator.carriers import (
     make_status,
 )
 from pullstatus.emulator.faults import Faults
+from pullstatus.emulator.pushes import Pushes
 from pullstatus.emulator.requests import Received
 from pullstatus.emulator.scenario import Scenario, draw_s
 from pullstatus.emulator.send import Detail, Message, Receiver, SendResult
@@ -88,6 +89,7 @@ class Emulation:
         sdkappid: the application that is meant where none is named.
         appkeys: of each application.
         faults: what shall go wrong.
+        pushes: what leaves for the scenario's callback.
         sent: what was sent, oldest first.
         requests: what came in, oldest first.
     """
@@ -114,6 +116,7 @@ class Emulation:
         self._templates = {template.id: template for template in scenario.templates}
         self._changed = asyncio.Event()
         self._order = itertools.count()
+        self.pushes = Pushes(scenario.sends.callback)
         self._begin()
 
     def _begin(self) -> None:
@@ -126,6 +129,7 @@ class Emulation:
         self.faults = Faults(scenario.chance("faults"))
         for fault in scenario.faults:
             self.faults.arm(fault)
+        self.pushes.begin(self.faults, scenario.chance("pushes"))
         self._changed.set()
 
     async def reset(self) -> None:
@@ -373,6 +377,9 @@ class Emulation:
             _, _, mailbox, make = heapq.heappop(self._pending)
             due.setdefault(mailbox, []).append(encode(make(int(self.now_s()))))
         for mailbox, entries in due.items():
+            if self.pushes.wanted:
+                self.pushes.add(Kind(mailbox.kind), entries)
+                continue
             with _losing_what_finds_no_room():
                 await self.append(mailbox, entries)
 

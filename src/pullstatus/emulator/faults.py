@@ -12,6 +12,12 @@
 
 `after_commit` says otherwise for the first five. The last two break the promises on purpose, so
 that a client can be tested against a service that does.
+
+And one that strikes no call, but what the emulator itself pushes to `sends.callback`:
+
+| fault     | what the receiver of a push gets                                            |
+|-----------|-----------------------------------------------------------------------------|
+| half-bad  | two and more delivery statuses, one of them not to be read, as `bad` says   |
 """
 
 from __future__ import annotations
@@ -25,13 +31,24 @@ from msgspec import Meta
 from pullstatus import limits
 from pullstatus.errors import InvalidSetting
 
-__all__ = ["Armed", "Call", "Fault", "FaultName", "Faults"]
+__all__ = ["Armed", "Bad", "Call", "Fault", "FaultName", "Faults"]
 
-FaultName = Literal["cut", "delay", "result", "http", "malformed", "reorder", "duplicate"]
+FaultName = Literal[
+    "cut", "delay", "result", "http", "malformed", "reorder", "duplicate", "half-bad"
+]
 Call = Literal["pullstatus", "sendsms", "sendmultisms2"]
 
+Struck = Call | Literal["push"]
+Bad = Literal["value", "missing", "type", "object", "json"]
+
 _BEFORE: Final = frozenset({"result", "http"})
-_OWN: Final = {"result": "result", "errmsg": "result", "http_status": "http", "bytes": "cut"}
+_OWN: Final = {
+    "result": "result",
+    "errmsg": "result",
+    "http_status": "http",
+    "bytes": "cut",
+    "bad": "half-bad",
+}
 
 
 class Fault(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
@@ -49,6 +66,8 @@ class Fault(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaul
     errmsg        for `result`: its text
     http_status   for `http`: 400 to 599; 502 when left out
     bytes         for `cut`: how much of the answer's body still leaves
+    bad           for `half-bad`: its `mobile` is no number (`value`, when left out), not there, of
+                  the wrong type; the item is no object, or breaks off
     """
 
     fault: FaultName
@@ -63,6 +82,7 @@ class Fault(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaul
     errmsg: str | None = None
     http_status: Annotated[int, Meta(ge=400, le=599)] | None = None
     bytes: Annotated[int, Meta(ge=0)] | None = None
+    bad: Bad | None = None
 
     def __post_init__(self) -> None:
         for member, owner in _OWN.items():
@@ -79,6 +99,16 @@ class Fault(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaul
                 raise ValueError(f'the fault "{self.fault}" is for pulls only')
             if self.after_commit is False:
                 raise ValueError(f'the fault "{self.fault}" strikes after the commit only')
+        if self.fault == "half-bad" and (
+            self.call is not None
+            or self.type is not None
+            or self.nonempty
+            or self.after_commit is not None
+            or self.delay_s
+        ):
+            raise ValueError(
+                'the fault "half-bad" strikes pushes, so only bad, count, probability go'
+            )
         if self.nonempty and not self.strikes_late:
             raise ValueError("nonempty needs after_commit: before, nobody knows")
 
@@ -89,12 +119,14 @@ class Fault(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaul
             return self.fault not in _BEFORE
         return self.after_commit
 
-    def fits(self, call: Call, kind: int | None) -> bool:
+    def fits(self, call: Struck, kind: int | None) -> bool:
         """Whether a request is of the sort that it strikes.
 
         Args:
             kind: the request's `type`, if it is a pull and has a proper one.
         """
+        if self.fault == "half-bad" or call == "push":
+            return self.fault == "half-bad" and call == "push"
         if self.fault in {"reorder", "duplicate"} or self.type is not None or self.nonempty:
             if call != "pullstatus":
                 return False
@@ -147,7 +179,7 @@ class Faults:
         """All that were armed since the last `clear`, those with none left included."""
         return list(self._armed)
 
-    def strike(self, call: Call, kind: int | None) -> Armed | None:
+    def strike(self, call: Struck, kind: int | None) -> Armed | None:
         """The fault that strikes this request, spent once; None for none."""
         for armed in self._armed:
             if armed.left == 0 or not armed.fault.fits(call, kind):

@@ -52,9 +52,14 @@ class EmulatorServer(Server):
             self._uvicorn.force_exit = True
 
     def chores(self, registry: Registry) -> list[Coroutine[object, object, None]]:
-        """The server's, the traffic, and what follows sends."""
+        """The server's, the traffic, and what follows sends, pushed or not."""
         emulation = self.emulation
-        return [*super().chores(registry), emulation.run_traffic(), emulation.run_deliveries()]
+        return [
+            *super().chores(registry),
+            emulation.run_traffic(),
+            emulation.run_deliveries(),
+            emulation.pushes.run(),
+        ]
 
 
 async def emulate(

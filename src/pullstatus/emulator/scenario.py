@@ -133,11 +133,13 @@ class Sends(_Part, frozen=True):
             there before the send is answered.
         sign: goes in front of what has no signature.
         signs: the approved signatures; empty: any.
+        callback: where statuses and replies of sends are pushed, instead of waiting to be pulled.
     """
 
     delay_s: Delay = 1.0
     sign: str = "Example"
     signs: tuple[str, ...] = ()
+    callback: Annotated[str, Meta(pattern="^https?://[^/]+/")] | None = None
 
     def __post_init__(self) -> None:
         _check_delay(self.delay_s)

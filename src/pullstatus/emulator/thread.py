@@ -224,7 +224,7 @@ class ThreadFaults:
             call: strikes this call only.
             type: strikes pulls of this type only.
             members: the others: `count`, `probability`, `nonempty`, `after_commit`, `delay_s`,
-                `result`, `errmsg`, `http_status`, `bytes`.
+                `result`, `errmsg`, `http_status`, `bytes`, `bad`.
 
         Raises:
             InvalidSetting: a member is unknown, or does not fit; it is named.

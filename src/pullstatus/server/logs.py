@@ -48,6 +48,7 @@ def configure(level: str = "info") -> None:
     root.setLevel(level.upper())
     # These two tell of each connection and request in words of their own.
     logging.getLogger("uvicorn.error").setLevel(logging.WARNING)
+    logging.getLogger("httpx").setLevel(logging.WARNING)  # it tells addresses, which hold tokens
     logging.getLogger("uvicorn.access").handlers = []
     logging.getLogger("uvicorn.access").propagate = False
 

@@ -34,6 +34,21 @@ def test_fault_strikes_once_unless_told_otherwise() -> None:
     assert made.armed() == []
 
 
+@pytest.mark.parametrize(
+    "members",
+    [{"call": "sendsms"}, {"type": 0}, {"nonempty": True}, {"after_commit": True}, {"delay_s": 1}],
+    ids=str,
+)
+def test_half_bad_strikes_pushes_and_nothing_else(members: dict[str, object]) -> None:
+    made = faults(fault("half-bad"), fault("cut"))
+    struck = [made.strike("pullstatus", 0), made.strike("push", None), made.strike("push", None)]
+    assert [one and one.fault.fault for one in struck] == ["cut", "half-bad", None]
+    with pytest.raises(InvalidSetting, match="strikes pushes"):
+        fault("half-bad", **members)
+    with pytest.raises(InvalidSetting, match=r'bad is for the fault "half-bad" only'):
+        fault("cut", bad="value")
+
+
 def test_fault_that_found_nothing_to_do_is_not_spent() -> None:
     made = faults(fault("reorder"))
     struck = made.strike("pullstatus", 0)
