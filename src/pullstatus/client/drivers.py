@@ -16,7 +16,7 @@ import httpx
 from pullstatus import limits
 from pullstatus.client.errors import InvalidArgument
 from pullstatus.client.exchange import Answer, Flow, Look, Outcome, Send, Unanswered, Wait
-from pullstatus.client.flow import IDLE_S, RETRY_S, Follower, Puller, check_kind
+from pullstatus.client.flow import IDLE_S, LONG_POLL_S, RETRY_S, Follower, Puller, check_kind
 from pullstatus.client.opening import open_puller
 from pullstatus.client.outage import OnRetry
 from pullstatus.client.pages import Batch, Page
@@ -89,6 +89,7 @@ def drive(flow: Flow[T], http: httpx.Client, sleep: Callable[[float], object]) -
                 outcome = None
                 sleep(step.s)
                 continue
+            _check_open(http)  # somebody may have closed it since
             try:
                 outcome = _post(http, step) if isinstance(step, Send) else _get(http, step)
             except Exception as error:  # noqa: BLE001 - only our own tree leaves
@@ -96,7 +97,14 @@ def drive(flow: Flow[T], http: httpx.Client, sleep: Callable[[float], object]) -
 
 
 def _post(http: httpx.Client, step: Send) -> Answer:
-    return outcome_of(http.post(step.address, content=step.content, headers=step.headers))
+    return outcome_of(
+        http.post(
+            step.address,
+            content=step.content,
+            headers=step.headers,
+            timeout=_send_timeout(http, step),
+        )
+    )
 
 
 def _get(http: httpx.Client, step: Look) -> Answer:
@@ -126,6 +134,7 @@ async def drive_async(
                 outcome = None
                 await sleep(step.s)
                 continue
+            _check_open(http)  # somebody may have closed it since
             try:
                 outcome = await (
                     _post_async(http, step) if isinstance(step, Send) else _get_async(http, step)
@@ -135,7 +144,14 @@ async def drive_async(
 
 
 async def _post_async(http: httpx.AsyncClient, step: Send) -> Answer:
-    return outcome_of(await http.post(step.address, content=step.content, headers=step.headers))
+    return outcome_of(
+        await http.post(
+            step.address,
+            content=step.content,
+            headers=step.headers,
+            timeout=_send_timeout(http, step),
+        )
+    )
 
 
 async def _get_async(http: httpx.AsyncClient, step: Look) -> Answer:
@@ -147,6 +163,13 @@ async def _get_async(http: httpx.AsyncClient, step: Look) -> Answer:
             if body.ends_with(part):
                 break
         return body.answer(response)
+
+
+def _send_timeout(http: httpx.Client | httpx.AsyncClient, step: Send) -> httpx.Timeout:
+    """An answer that was asked to be late is as much later due."""
+    usual = http.timeout
+    read_s = None if usual.read is None else usual.read + step.held_s
+    return httpx.Timeout(connect=usual.connect, pool=usual.pool, read=read_s, write=usual.write)
 
 
 def _look_timeout(http: httpx.Client | httpx.AsyncClient, step: Look) -> httpx.Timeout:
@@ -237,7 +260,8 @@ class Client(_Known):
         state: where the keys of pages in flight are kept instead: a small file, for one process at
             a time. After a kill the page in flight comes again within 24 hours, from a service that
             knows `Idempotency-Key`; of others the log says then how many records may be lost.
-        timeout_s: seconds to wait for a connection, and for each part of an answer.
+        timeout_s: seconds to wait for a connection, and for each part of an answer; for one that
+            this client lets the service hold, after that time.
         attempts_max: how often one page is asked for before the last failure is raised. Whether a
             failure is repeated at all depends on what is known: see `pull`. Iterators that
             follow a mailbox go by time instead: see `delivery_statuses`.
@@ -249,8 +273,9 @@ class Client(_Known):
             when a page can't be had at first, and one when it comes after all.
         keyed: True if the service is known to know `Idempotency-Key`, False if it is known not to.
             None asks it, once, by a `GET /` before the first pull, which takes nothing; whoever
-            answers that otherwise than a pullstatus server is judged by its answers to pulls. Not
-            for clients with a reader, which always ask.
+            answers that otherwise than a pullstatus server is judged by its answers to pulls. One
+            that is not asked holds no pulls (`long_poll_s`). Not for clients with a reader, which
+            always ask.
         transport: httpx transport to use instead of the network, for tests and special routes. It
             is used as it is: proxies and certificates are then its own affair, and so is a fork.
         clock: Unix seconds.
@@ -365,14 +390,20 @@ class Client(_Known):
         max: int = limits.PULL_COUNT_MAX,  # noqa: A002 - the wire's word
         follow: bool = True,
         wait_s: float = IDLE_S[1],
+        long_poll_s: int = LONG_POLL_S,
         give_up_after_s: float | None = None,
         key: str | None = None,
     ) -> Batches[DeliveryStatus]:
         """Iterate over the delivery statuses, in batches to be acknowledged.
 
         The next page is asked for when the last batch was acknowledged. When the mailbox is empty
-        the iterator waits, longer and longer up to `wait_s`, until there is more. When the service
-        is away it waits for that, too.
+        the iterator waits until there is more: a service whose `GET /` says that it can (the
+        feature `wait`) holds the pull until a record comes, and others are asked again after pauses
+        that grow up to `wait_s`. When the service is away it waits for that, too.
+
+        A cancelled task ends a pull that is held at once. A blocking one goes on to its end, within
+        `long_poll_s`, when another thread closes the client; a signal's exception ends it. Neither
+        loses a page more than any other failure.
 
         Until its page is acknowledged a key stays this client's: a new iterator begins with what
         an exception or a failed batch has left. With a reader the next pull tells the service of
@@ -382,7 +413,11 @@ class Client(_Known):
             max: how many records a batch has at most, 1 to 100.
             follow: False ends the iterator when the mailbox is empty.
             wait_s: seconds at most between two looks into an empty mailbox, 0.01 to 3600; at first
-                half a second.
+                half a second. For services that can't hold a pull, and for empty pages that come
+                too early, as from one that stops.
+            long_poll_s: seconds for which the service may hold a pull of an empty mailbox, 0 to 50;
+                0 for pauses instead. `timeout_s` is counted on top of it. Proxies in between must
+                have that patience. Without `follow` nothing is held.
             give_up_after_s: seconds after which an outage is raised. None, and `follow`: never,
                 as long as a repeat can help and cannot lose a page; an answer that can't be read,
                 and a doubt that can't be settled, end it after `attempts_max` all the same. None,
@@ -398,6 +433,7 @@ class Client(_Known):
             max,
             follow=follow,
             wait_s=wait_s,
+            long_poll_s=long_poll_s,
             give_up_after_s=give_up_after_s,
             key=key,
         )
@@ -409,6 +445,7 @@ class Client(_Known):
         max: int = limits.PULL_COUNT_MAX,  # noqa: A002 - the wire's word
         follow: bool = True,
         wait_s: float = IDLE_S[1],
+        long_poll_s: int = LONG_POLL_S,
         give_up_after_s: float | None = None,
         key: str | None = None,
     ) -> Batches[Reply]:
@@ -419,6 +456,7 @@ class Client(_Known):
             max,
             follow=follow,
             wait_s=wait_s,
+            long_poll_s=long_poll_s,
             give_up_after_s=give_up_after_s,
             key=key,
         )
@@ -550,6 +588,7 @@ class AsyncClient(_Known):
         max: int = limits.PULL_COUNT_MAX,  # noqa: A002 - the wire's word
         follow: bool = True,
         wait_s: float = IDLE_S[1],
+        long_poll_s: int = LONG_POLL_S,
         give_up_after_s: float | None = None,
         key: str | None = None,
     ) -> AsyncBatches[DeliveryStatus]:
@@ -560,6 +599,7 @@ class AsyncClient(_Known):
             max,
             follow=follow,
             wait_s=wait_s,
+            long_poll_s=long_poll_s,
             give_up_after_s=give_up_after_s,
             key=key,
         )
@@ -571,6 +611,7 @@ class AsyncClient(_Known):
         max: int = limits.PULL_COUNT_MAX,  # noqa: A002 - the wire's word
         follow: bool = True,
         wait_s: float = IDLE_S[1],
+        long_poll_s: int = LONG_POLL_S,
         give_up_after_s: float | None = None,
         key: str | None = None,
     ) -> AsyncBatches[Reply]:
@@ -581,6 +622,7 @@ class AsyncClient(_Known):
             max,
             follow=follow,
             wait_s=wait_s,
+            long_poll_s=long_poll_s,
             give_up_after_s=give_up_after_s,
             key=key,
         )

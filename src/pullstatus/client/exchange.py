@@ -19,11 +19,15 @@ T = TypeVar("T")
 
 
 class Send(msgspec.Struct, frozen=True):
-    """POST this: the whole address, the body, and headers beyond the ordinary ones."""
+    """POST this: the whole address, the body, and headers beyond the ordinary ones.
+
+    held_s  seconds for which the other side was asked to hold it before it answers
+    """
 
     address: str
     content: bytes
     headers: Mapping[str, str]
+    held_s: int = 0
 
 
 class Look(msgspec.Struct, frozen=True):

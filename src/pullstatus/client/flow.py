@@ -14,6 +14,12 @@ is asked by `GET /`, which takes nothing; and again after an attempt that may ha
 that brought no answer. What a service answers that is not ours does not matter. Each attempt is
 signed anew, since a service may refuse a signature it has seen.
 
+Whoever follows a mailbox lets a service that can (its feature `wait`) hold a pull until there is a
+record, instead of looking again and again. An empty page that comes too early is paused behind: the
+service stops, or holds too many, or it is another one by now. To every service of ours it is said
+how long a pull may be held, if only 0 seconds: its operator may have set more, for clients that
+say nothing.
+
 Behind an empty page and behind a failure the next pull asks with the same key, whoever makes it:
 see `keys`. A key is done with when its page was acknowledged, or handed to a caller of `pull`.
 """
@@ -58,6 +64,10 @@ RETRY_S: Final = (0.5, 30.0)
 
 IDLE_S: Final = (0.5, 10.0)
 """Seconds between looks into an empty mailbox: at first, and at most."""
+
+LONG_POLL_S: Final = 20
+"""Seconds for which a follower lets the service hold a pull of an empty mailbox. What stands between
+them mostly cuts what is silent for 30 or 60."""
 
 PAUSE_S_MIN: Final = 0.01
 """Seconds of a pause at least: without one a client would do nothing but ask."""
@@ -164,9 +174,19 @@ class Puller:
         self.claims.close()
         yield from ()
 
-    def patience(self, *, endless: bool = False, give_up_after_s: float | None = None) -> Patience:
+    def patience(
+        self,
+        *,
+        endless: bool = False,
+        give_up_after_s: float | None = None,
+        long_poll_s: int = 0,
+    ) -> Patience:
         """How long to ask for a page: so often as the client was told, or for so long."""
-        return Patience(self._attempts_max, endless, give_up_after_s)
+        return Patience(self._attempts_max, endless, give_up_after_s, long_poll_s)
+
+    def holds(self, long_poll_s: int) -> bool:
+        """Whether the service is known to hold a pull that may be held for so long."""
+        return long_poll_s > 0 and Feature.WAIT in self.features
 
     def pauses(self) -> Pauses:
         """The pauses between attempts."""
@@ -194,7 +214,7 @@ class Puller:
             try:
                 yield from self._look(in_doubt=doubt is not None)
                 if doubt is None or self.keyed:
-                    page = yield from self._attempt(claim)
+                    page = yield from self._attempt(claim, patience.long_poll_s)
                     outage.end()
                     return page
                 error = doubt
@@ -260,7 +280,7 @@ class Puller:
         address = self._base_url + ABOUT_PATH
         return Look(address, headers, limits.ABOUT_WAIT_S, limits.ABOUT_BYTES_MAX)
 
-    def _attempt(self, claim: Claim) -> Flow[Page[Record]]:
+    def _attempt(self, claim: Claim, long_poll_s: int) -> Flow[Page[Record]]:
         now_s = self._clock()
         before = claim.next
         if before.forgotten(now_s):
@@ -269,7 +289,9 @@ class Puller:
         # It stays so if this ends in any other way than these.
         self.claims.asks(claim, before.ask(now_s))
         try:
-            found = yield from self._send(claim, {"Idempotency-Key": before.key}, now_s)
+            found = yield from self._send(
+                claim, {"Idempotency-Key": before.key}, now_s, long_poll_s
+            )
         except ClientError as error:
             if not error.may_have_consumed:
                 claim.next = before
@@ -286,7 +308,9 @@ class Puller:
         """What is asked for and of whom, for the log."""
         return f"{kind.path} of {self._sdkappid} at {self._base_url}"
 
-    def _send(self, claim: Claim, words: Mapping[str, str], now_s: float) -> Flow[Found]:
+    def _send(
+        self, claim: Claim, words: Mapping[str, str], now_s: float, long_poll_s: int
+    ) -> Flow[Found]:
         """Ask once, with these headers, which say how the page can be had again."""
         # Digits only: some servers read it as a number.
         random = str(self.random.randrange(10**8, 10**9))
@@ -299,9 +323,13 @@ class Puller:
             int(now_s),
         )
         headers = {**HEADERS, **words}
-        outcome = yield from send(Send(self._base_url + target, content, headers))
+        held_s = long_poll_s if self.holds(long_poll_s) else 0
+        if self.keyed:
+            headers["Pullstatus-Wait"] = str(held_s)
+        outcome = yield from send(Send(self._base_url + target, content, headers, held_s))
         answer = whole(outcome)
         answered_s = self._clock()
+        claim.answer_s = answered_s - now_s
         self.clock_skew_s = clock_skew_s(answer.headers, answered_s)
         found = read_pull(answer, claim.kind, keyed=self.keyed, now_s=answered_s)
         self.keyed = found.waiting is not None
@@ -337,6 +365,7 @@ class Follower(Generic[R]):
     Args:
         follow: wait for more when the mailbox is empty; otherwise that is the end.
         wait_s: seconds at most between two looks into an empty mailbox.
+        long_poll_s: seconds for which the service may hold each look, if it can, in place of that.
         give_up_after_s: seconds for which an outage is waited out. None is without end, or, when
             it doesn't follow, as often as its client asks for a page.
         key: the first page's key.
@@ -350,11 +379,13 @@ class Follower(Generic[R]):
         *,
         follow: bool,
         wait_s: float,
+        long_poll_s: int,
         give_up_after_s: float | None,
         key: str | None,
     ) -> None:
         check_max(count_max)
         _check_seconds("wait_s", wait_s, PAUSE_S_MIN, PAUSE_S_MAX)
+        _check_integer("long_poll_s", long_poll_s, limits.PULL_WAIT_S_MAX, value_min=0)
         if give_up_after_s is not None:
             _check_seconds("give_up_after_s", give_up_after_s, 0, None)
         self._puller = puller
@@ -362,8 +393,11 @@ class Follower(Generic[R]):
         self._kind = kind
         self._count_max = count_max
         self._follow = follow
+        self._long_poll_s = long_poll_s if follow else 0
         self._patience = puller.patience(
-            endless=follow or give_up_after_s is not None, give_up_after_s=give_up_after_s
+            endless=follow or give_up_after_s is not None,
+            give_up_after_s=give_up_after_s,
+            long_poll_s=self._long_poll_s,
         )
         self._key = puller.check_key(key)
         self._batch: Batch[R] | None = None
@@ -390,11 +424,13 @@ class Follower(Generic[R]):
             self._again.reset()
             waiting = None if last is None or self._puller.acknowledges else last.page.waiting
         self._batch = None
+        paused = self._puller.holds(self._long_poll_s)  # in what is asked next
         while True:
             if waiting == 0:
                 if not self._follow:
                     return None
-                yield Wait(self._idle.next_s())
+                if not paused:
+                    yield Wait(self._idle.next_s())
             claim = self._claims.take(self._kind, self._count_max, self._key, keep=True)
             page = yield from self._puller.ask(claim, self._patience)
             if page:
@@ -403,6 +439,17 @@ class Follower(Generic[R]):
                 self._batch = self._hand_over(claim, cast("Page[R]", page))
                 return self._batch
             waiting = 0
+            paused = self._was_held(claim)
+            if paused:
+                self._idle.reset()
+
+    def _was_held(self, claim: Claim) -> bool:
+        """Whether its empty page came late enough to ask again at once.
+
+        Half of the time is enough for that, and may be lost to a clock that is being set.
+        """
+        held = self._puller.holds(self._long_poll_s)
+        return held and claim.answer_s >= self._long_poll_s / 2
 
     def _hand_over(self, claim: Claim, page: Page[R]) -> Batch[R]:
         claim.page = page
@@ -514,11 +561,13 @@ def _check_pauses(name: str, pauses_s: object) -> tuple[float, float]:
     return first_s, max_s
 
 
-def _check_integer(name: str, value: object, value_max: int | None = None) -> int:
+def _check_integer(
+    name: str, value: object, value_max: int | None = None, *, value_min: int = 1
+) -> int:
     if not isinstance(value, int) or isinstance(value, bool):
         raise InvalidArgument(f"{name} must be an int, not a {type(value).__name__}")
-    if value < 1 or (value_max is not None and value > value_max):
-        bounds = "1 or more" if value_max is None else f"from 1 to {value_max}"
+    if value < value_min or (value_max is not None and value > value_max):
+        bounds = f"{value_min} or more" if value_max is None else f"from {value_min} to {value_max}"
         raise InvalidArgument(f"{name} must be {bounds}")
     return value
 

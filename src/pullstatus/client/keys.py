@@ -93,6 +93,7 @@ class Claim:
         next: the page, as far as it is known.
         page: the page itself, if it came and has yet to be acknowledged.
         attempts: how often the page was handed over.
+        answer_s: how long the last answer took, in seconds of the wall clock.
     """
 
     def __init__(self, kind: Kind, next_page: NextPage) -> None:
@@ -100,6 +101,7 @@ class Claim:
         self.next = next_page
         self.page: Page[Any] | None = None
         self.attempts = 0
+        self.answer_s = 0.0
         self._held = True
         self._batch: Callable[[], object] | None = None
 

@@ -33,11 +33,13 @@ class Patience(msgspec.Struct, frozen=True):
         attempts_max: how often at most.
         endless: rather than that, wait out whatever a repeat can mend and cannot lose.
         give_up_after_s: but no longer than so many seconds; None is without end.
+        long_poll_s: for how many seconds an empty mailbox may hold each attempt.
     """
 
     attempts_max: int
     endless: bool = False
     give_up_after_s: float | None = None
+    long_poll_s: int = 0
 
 
 class Outage:

@@ -174,17 +174,17 @@ class ReaderPuller(Puller):
         for attempt in range(1, LAST_WORDS_MAX + 1):
             try:
                 yield from self._look(in_doubt=False)
-                yield from self._send_as_reader(claim, ack, takes=False)
+                yield from self._send_as_reader(claim, ack, 0, takes=False)
                 return
             except ClientError as error:
                 if attempt == LAST_WORDS_MAX or not error.retry_can_help:
                     raise
             yield Wait(pauses.next_s())
 
-    def _attempt(self, claim: Claim) -> Flow[Page[Record]]:
+    def _attempt(self, claim: Claim, long_poll_s: int) -> Flow[Page[Record]]:
         ack = self.claims.acks.get(claim.kind)
         try:
-            found = yield from self._send_as_reader(claim, ack)
+            found = yield from self._send_as_reader(claim, ack, long_poll_s)
         except CallInvalid as refused:
             if ack is None:
                 raise
@@ -197,11 +197,13 @@ class ReaderPuller(Puller):
             )
             self.claims.told(claim.kind, ack)
             ack = None
-            found = yield from self._send_as_reader(claim, None)
+            found = yield from self._send_as_reader(claim, None, long_poll_s)
         self.claims.told(claim.kind, ack)
         return self._page(claim, found)
 
-    def _send_as_reader(self, claim: Claim, ack: str | None, *, takes: bool = True) -> Flow[Found]:
+    def _send_as_reader(
+        self, claim: Claim, ack: str | None, long_poll_s: int, *, takes: bool = True
+    ) -> Flow[Found]:
         words = {"Pullstatus-Reader": self._reader}
         if ack is not None:
             words["Pullstatus-Ack"] = ack
@@ -211,7 +213,7 @@ class ReaderPuller(Puller):
         before = claim.next
         claim.next = before.ask(now_s)
         try:
-            found = yield from self._send(claim, words, now_s)
+            found = yield from self._send(claim, words, now_s, long_poll_s)
         except ClientError as error:
             if not error.may_have_consumed:
                 claim.next = before

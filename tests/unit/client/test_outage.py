@@ -228,3 +228,19 @@ def test_hook_that_is_none_is_refused() -> None:
     for colour in (Client, AsyncClient):
         with pytest.raises(InvalidArgument, match="on_retry must be a function"):
             colour(BASE_URL, SDKAPPID, APPKEY, on_retry="log")  # type: ignore[arg-type]
+
+
+def test_a_client_that_is_closed_in_a_pause_is_no_outage() -> None:
+    """By another thread, while a follower waits: it ends, instead of trying for ever."""
+    pauses: list[float] = []
+
+    def close(s: float) -> None:
+        pauses.append(s)
+        client.close()
+        assert len(pauses) == 1
+
+    empty = page(waiting=0)
+    transport = httpx.MockTransport(lambda _request: empty)
+    client = Client(BASE_URL, SDKAPPID, APPKEY, keyed=True, transport=transport, sleep=close)
+    with pytest.raises(InvalidArgument, match="the client is closed"):
+        next(client.delivery_statuses())

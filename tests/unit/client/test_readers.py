@@ -470,6 +470,7 @@ class World:
             self.count_max,
             follow=False,
             wait_s=1,
+            long_poll_s=0,
             give_up_after_s=None,
             key=None,
         )
@@ -578,8 +579,8 @@ def test_acknowledging_before_the_application_does_is_caught(
     """The tests are tested: a client that acknowledges what it has just been given."""
     attempt = ReaderPuller._attempt
 
-    def too_early(puller: ReaderPuller, claim: Any) -> Any:  # noqa: ANN401
-        found = yield from attempt(puller, claim)
+    def too_early(puller: ReaderPuller, claim: Any, long_poll_s: int) -> Any:  # noqa: ANN401
+        found = yield from attempt(puller, claim, long_poll_s)
         if found and found.pull_id:
             puller.claims.acks[claim.kind] = found.pull_id
         return found
