@@ -170,7 +170,7 @@ def test_a_client_closed_by_another_thread_loses_nothing(program: Program) -> No
     app = program.spare_app()
     program.feed(app, statuses(1))
     client = Client(address(program), app.sdkappid, app.appkey, reader="billing")
-    follower = client.delivery_statuses(long_poll_s=50)
+    follower = client.delivery_statuses(long_poll_s=3)
     next(follower).ack()
     seen: list[Any] = []
 

@@ -66,8 +66,8 @@ IDLE_S: Final = (0.5, 10.0)
 """Seconds between looks into an empty mailbox: at first, and at most."""
 
 LONG_POLL_S: Final = 20
-"""Seconds for which a follower lets the service hold a pull of an empty mailbox. What stands between
-them mostly cuts what is silent for 30 or 60."""
+"""Seconds for which a follower lets the service hold a pull of an empty mailbox. What stands in
+between mostly cuts what is silent for 30 or 60."""
 
 PAUSE_S_MIN: Final = 0.01
 """Seconds of a pause at least: without one a client would do nothing but ask."""
