@@ -166,10 +166,10 @@ def test_a_cancelled_task_ends_what_is_held_and_loses_nothing(
 
 
 def test_a_client_closed_by_another_thread_loses_nothing(program: Program) -> None:
-    """What is held goes on to its end, at the latest when the service lets it go."""
+    """What is held goes on to its end, at the latest when its answer is overdue."""
     app = program.spare_app()
     program.feed(app, statuses(1))
-    client = Client(address(program), app.sdkappid, app.appkey, reader="billing")
+    client = Client(address(program), app.sdkappid, app.appkey, reader="billing", timeout_s=2)
     follower = client.delivery_statuses(long_poll_s=3)
     next(follower).ack()
     seen: list[Any] = []
