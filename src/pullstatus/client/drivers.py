@@ -401,9 +401,9 @@ class Client(_Known):
         feature `wait`) holds the pull until a record comes, and others are asked again after pauses
         that grow up to `wait_s`. When the service is away it waits for that, too.
 
-        A cancelled task ends a pull that is held at once. A blocking one goes on when another thread
-        closes the client, for `long_poll_s` and `timeout_s` at most; a signal's exception ends it.
-        Neither loses a page more than any other failure.
+        A cancelled task ends a held pull at once. A blocking one goes on when another thread closes
+        the client, for `long_poll_s` and `timeout_s` at most; a signal's exception ends it. Neither
+        loses a page more than any other failure.
 
         Until its page is acknowledged a key stays this client's: a new iterator begins with what
         an exception or a failed batch has left. With a reader the next pull tells the service of
