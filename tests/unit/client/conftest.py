@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 from collections.abc import Callable, Iterable
 from random import Random
 from typing import Any
@@ -36,6 +37,12 @@ KEYED = {"Pullstatus-Waiting": "0"}
 
 Say = httpx.Response | Exception | Callable[[httpx.Request], httpx.Response]
 Record = DeliveryStatus | Reply
+
+
+@pytest.fixture(autouse=True)
+def _client_log(caplog: pytest.LogCaptureFixture) -> None:
+    """Whatever a server in this process, of another test, has made of the root logger."""
+    caplog.set_level(logging.INFO, "pullstatus")
 
 
 def status(number: int) -> dict[str, Any]:
