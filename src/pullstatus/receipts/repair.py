@@ -212,13 +212,14 @@ _FILLED: Final = frozenset({"user_receive_time", "errmsg", "description", "sign"
 # --- times ----------------------------------------------------------------------------------------
 
 _UNIX_START: Final = datetime(1970, 1, 1, 8)  # noqa: DTZ001 - in UTC+8, as all here that has no zone
+_END_S: Final = (datetime.max - _UNIX_START) // timedelta(seconds=1)  # noqa: DTZ901
 _WIRE_SHAPE: Final = "%Y-%m-%d %H:%M:%S"
 _NUMBER: Final = re.compile(r"([0-9]{1,19})(?:\.[0-9]*)?")
 _COMPACT: Final = re.compile(r"[0-9]{14}")
 
 
 def _wire_time(moment_s: int) -> str:
-    return (_UNIX_START + timedelta(seconds=moment_s)).isoformat(" ", "seconds")
+    return (_UNIX_START + timedelta(seconds=min(moment_s, _END_S))).isoformat(" ", "seconds")
 
 
 def _plausible(moment_s: int | None, now_s: int) -> int:

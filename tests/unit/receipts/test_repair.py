@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from pullstatus import limits
@@ -268,6 +268,7 @@ def _with_members(record: dict[str, Any], changes: list[tuple[str, object]]) -> 
 
 
 @given(st.lists(odd(STATUS), max_size=3) | odd(REPLY), st.integers(0, limits.REPLY_TIME_S_MAX))
+@example([STATUS | {"user_receive_time": None}], limits.REPLY_TIME_S_MAX)
 def test_whatever_is_read_is_a_valid_record(body: object, now_s: int) -> None:
     """Nothing but a refusal is ever raised, and what is read could have been sent as it is."""
     with contextlib.suppress(InvalidBody, InvalidRecord):
