@@ -23,8 +23,6 @@ from pullstatus.records import MEMBERS, UTC8, Kind
 
 __all__ = ["DeliveryStatus", "Record", "Reply", "read_record"]
 
-"""The zone of `user_receive_time`: fixed, without summer time."""
-
 
 class _Pulled(msgspec.Struct, frozen=True, weakref=False, kw_only=True):
     json: bytes = b"{}"
