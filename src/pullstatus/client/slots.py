@@ -55,22 +55,24 @@ class Slots(Generic[V]):
 
         Raises:
             StoreFailed: the disk could not be written; the value is this one or the one before.
+            InvalidSetting: it is too long for a slot; nothing was written.
         """
-        self._number += 1
-        line = msgspec.json.encode({"number": self._number, "value": value})
+        number = self._number + 1
+        line = msgspec.json.encode({"number": number, "value": value})
         line = b'%b,"check":"%b"}' % (line[:-1], _check(line))
         if len(line) >= SLOT_BYTES:
             raise InvalidSetting(f"{self.path} has no room for so long an address, or so much else")
         slot = line.ljust(SLOT_BYTES - 1) + b"\n"
         try:
-            self._put(slot, self._number % 2 * SLOT_BYTES)
+            self._put(slot, number % 2 * SLOT_BYTES)
             os.fsync(self._file)
-            if self._number == 0:
+            if number == 0:
                 sync_folder(self.path)
         except OSError as error:
-            self._number -= 1  # the same slot again, not the one that holds the last whole value
             raise StoreFailed(f"{self.path} cannot be written: {error.strerror}") from error
-        self.value = value
+        # Now only: until it is whole, the next write goes to the same slot, and never to the one
+        # that holds the last whole value.
+        self._number, self.value = number, value
 
     def close(self) -> None:
         """Let others have it."""

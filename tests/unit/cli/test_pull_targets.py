@@ -29,7 +29,7 @@ from pullstatus.consumer import targets as pull_targets
 from pullstatus.consumer.run import pull_into
 from pullstatus.consumer.sqlite import SqliteTarget
 from pullstatus.consumer.targets import FileTarget, Source, StdoutTarget, Target
-from pullstatus.errors import StoreFailed, StoreRefused
+from pullstatus.errors import InvalidSetting, StoreFailed, StoreRefused
 from pullstatus.records import Kind
 from tests.unit.cli.service import Service
 
@@ -1039,6 +1039,35 @@ def test_slots_keep_the_value_before_when_the_disk_is_full(
         assert state.value == pages[0]
         state.write(pages[3])
     assert slots.peek(path, NextPage) == pages[3]
+
+
+def test_slots_keep_the_value_before_when_one_is_too_long(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also when the write behind it is torn: it goes to the other slot all the same."""
+    path = tmp_path / "state"
+    pages = [NextPage(f"key-{number}", number, NOW_S) for number in range(3)]
+    real = os.pwrite
+
+    def torn(file: int, data: bytes, start: int) -> int:
+        real(file, data[:20], start)
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    for count in (1, 2):
+        with Slots(path, NextPage) as state:
+            for page in pages[:count]:
+                state.write(page)
+            with pytest.raises(InvalidSetting, match="no room"):
+                state.write(NextPage("k" * SLOT_BYTES, 1, NOW_S))
+            assert state.value == pages[count - 1]
+            with monkeypatch.context() as patched:
+                patched.setattr(os, "pwrite", torn)
+                with pytest.raises(StoreFailed):
+                    state.write(pages[2])
+        with Slots(path, NextPage) as state:
+            assert state.value == pages[count - 1]
+            state.write(pages[2])
+        assert slots.peek(path, NextPage) == pages[2]
 
 
 def test_slots_that_are_something_else_are_refused(tmp_path: Path) -> None:
