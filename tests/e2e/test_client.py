@@ -376,7 +376,7 @@ def test_first_answer_of_another_service_lost_is_exit_status_5(shell: Shell) -> 
         ({"PULLSTATUS_APPKEY": "0 "}, (), 2, "blank"),
         ({"PULLSTATUS_URL": "nowhere"}, (), 2, "base_url"),
         ({}, ("--max", "101"), 2, "101"),
-        ({}, ("--state", "/nowhere/state"), 1, "cannot be opened"),
+        ({}, ("--state", "/nowhere/state"), 1, "directory; --state gives another path"),
     ],
 )
 def test_exit_status_tells_what_happened(

@@ -26,11 +26,16 @@ SLOT_BYTES = 4096
 BEGINNING = b'{"number":'  # of a slot
 
 
+class NotOpened(StoreRefused):
+    """The file can't be opened. How another one is named, only the caller knows."""
+
+
 class Slots(Generic[V]):
     """The file, locked for this process until it is closed.
 
     Raises:
-        StoreRefused: another process has it, it holds something else, or it can't be made.
+        NotOpened: it can't be opened or made; another path may do.
+        StoreRefused: another process has it, or it holds something else.
     """
 
     def __init__(self, path: Path, value_type: type[V]) -> None:
@@ -39,9 +44,7 @@ class Slots(Generic[V]):
         try:
             self._file = open_file(path)
         except OSError as error:
-            raise StoreRefused(
-                f"{path} cannot be opened: {error.strerror}; --state gives another path"
-            ) from error
+            raise NotOpened(f"{path} cannot be opened: {error.strerror}") from error
         try:
             _lock(self._file, path)
             self._number = -1

@@ -18,7 +18,7 @@ import msgspec
 from pullstatus.client.errors import InvalidArgument, StateFailed
 from pullstatus.client.flow import Puller, PullerOptions
 from pullstatus.client.keys import Claim, Claims, NextPage
-from pullstatus.client.slots import Slots
+from pullstatus.client.slots import NotOpened, Slots
 from pullstatus.errors import InvalidSetting, StoreFailed, StoreRefused
 from pullstatus.records import Kind
 
@@ -143,6 +143,8 @@ def _told(path: Path) -> Iterator[None]:
     """What goes wrong with the file, in our own tree."""
     try:
         yield
+    except NotOpened as error:
+        raise InvalidArgument(f"state: {error}", fix="give another path as state") from error
     except StoreRefused as error:
         raise InvalidArgument(f"state: {error}") from error
     except StoreFailed as error:

@@ -19,18 +19,20 @@ import os
 import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import ClassVar, Protocol
+from typing import ClassVar, Protocol, TypeVar
 
 import msgspec
 
 from pullstatus import Page
 from pullstatus.client.keys import NextPage
 from pullstatus.client.records import Record
-from pullstatus.client.slots import Slots, open_file, peek, read_at, sync_folder
+from pullstatus.client.slots import NotOpened, Slots, open_file, peek, read_at, sync_folder
 from pullstatus.consumer.forms import BOM, COLUMNS, EXTRA, Csv, Ndjson
 from pullstatus.consumer.terminal import visible
 from pullstatus.errors import StoreFailed, StoreRefused
 from pullstatus.records import Kind
+
+V = TypeVar("V", bound=msgspec.Struct)
 
 
 class Source(msgspec.Struct, frozen=True):
@@ -112,7 +114,7 @@ class FileTarget:
         if state_path.resolve() == path.resolve():
             raise StoreRefused(f"{path} can't hold its records and its state: give another --state")
         refuse_left_behind(path.parent.glob("*.state"), state_path, source)
-        self._slots = Slots(state_path, State)
+        self._slots = open_state(state_path, State)
         try:
             self._state = _state_of(self._slots, source, abandon=abandon)
             self._keyed = self._state.keyed
@@ -315,7 +317,7 @@ class StdoutTarget:
             ) from error
         refuse_left_behind(state_path.parent.glob("*.state"), state_path, source)
         self._source = source
-        self._slots = Slots(state_path, State)
+        self._slots = open_state(state_path, State)
         try:
             self._state = _state_of(self._slots, source, abandon=abandon)
         except BaseException:
@@ -394,6 +396,18 @@ def refuse_left_behind(states: Iterable[Path], own: Path, source: Source) -> Non
                 f"{path} waits for a page of this mailbox. Pull into its own target once more, with"
                 f" --state {path} and --url {state.source.url}; --abandon-page gives the page up"
             )
+
+
+def open_state(path: Path, value_type: type[V]) -> Slots[V]:
+    """The file that a command keeps its state in, which is for `--state` to name.
+
+    Raises:
+        StoreRefused: it can't be had, as `Slots` says.
+    """
+    try:
+        return Slots(path, value_type)
+    except NotOpened as error:
+        raise StoreRefused(f"{error}; --state gives another path") from error
 
 
 def _state_of(slots: Slots[State], source: Source, *, abandon: bool) -> State:

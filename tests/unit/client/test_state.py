@@ -185,6 +185,16 @@ def test_a_path_that_is_none_is_refused(client: Hands, state: Any) -> None:  # n
         client.over(state=state)
 
 
+def test_a_file_that_cannot_be_opened_is_told_with_the_way_out(client: Hands) -> None:
+    """In the words of who reads it: here nobody has given a flag."""
+    with pytest.raises(InvalidArgument) as caught:
+        client.over(state="/nowhere/at/all")
+    assert str(caught.value) == (
+        "state: /nowhere/at/all cannot be opened: No such file or directory:"
+        " give another path as state"
+    )
+
+
 def test_a_file_belongs_to_one_mailbox(client: Hands, file: Path) -> None:
     client.over(page(1, waiting=1), state=file, keyed=True, base_url="http://one.example")
     client.batches().one()

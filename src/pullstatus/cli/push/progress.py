@@ -26,6 +26,7 @@ import msgspec
 
 from pullstatus.cli.push.source import Line, Records, Source
 from pullstatus.client.slots import Slots
+from pullstatus.consumer.targets import open_state
 from pullstatus.errors import StoreRefused
 from pullstatus.records import Kind
 
@@ -250,7 +251,7 @@ def progress_of(
         return
     file = source.path
     fresh = Done(goal=goal, run=random, name=_text(file.name), inode=source.inode)
-    with Slots(state_path or _place(file), Done) as slots:
+    with open_state(state_path or _place(file), Done) as slots:
         progress = Progress(slots, fresh, again=again, shared=state_path is not None)
         try:
             yield progress
