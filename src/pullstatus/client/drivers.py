@@ -14,9 +14,16 @@ from typing import Generic, Literal, Self, TypeVar, cast, overload
 import httpx
 
 from pullstatus import limits
-from pullstatus.client.errors import InvalidArgument
 from pullstatus.client.exchange import Answer, Flow, Look, Outcome, Send, Unanswered, Wait
-from pullstatus.client.flow import IDLE_S, LONG_POLL_S, RETRY_S, Follower, Puller, check_kind
+from pullstatus.client.flow import (
+    IDLE_S,
+    LONG_POLL_S,
+    RETRY_S,
+    Follower,
+    Puller,
+    check_kind,
+    client_closed,
+)
 from pullstatus.client.opening import open_puller
 from pullstatus.client.outage import OnRetry
 from pullstatus.client.pages import Batch, Page
@@ -199,7 +206,7 @@ class _Body:
 
 def _check_open(http: httpx.Client | httpx.AsyncClient) -> None:
     if http.is_closed:
-        raise InvalidArgument("the client is closed", fix="use it before close, or make another")
+        raise client_closed()
 
 
 class _Known:
@@ -488,9 +495,10 @@ class Client(_Known):
         """The connections of this process.
 
         After a fork those that are there are the parent's: two processes that write on one mix
-        their calls up. They are left alone, not closed, for closing one says good-bye on it.
+        their calls up. They are left alone, not closed, for closing one says good-bye on it. Closed
+        ones stay: so is the client, wherever it is used.
         """
-        if self._process != os.getpid():
+        if self._process != os.getpid() and not self._http.is_closed:
             self._inherited = self._http  # kept, or its sockets would be closed with a warning
             self._http = self._open()
             self._puller.forked()
@@ -652,6 +660,8 @@ class AsyncClient(_Known):
     def _mine(self) -> httpx.AsyncClient:
         """The connections of this process and this event loop, on which alone they work."""
         here = os.getpid(), asyncio.get_running_loop()
+        if self._http.is_closed:
+            return self._http  # as in `Client`
         if self._home is None:
             self._home = here
         elif self._home != here:

@@ -465,6 +465,11 @@ class Follower(Generic[R]):
 # Arguments are `object`s here: not every caller has a type checker.
 
 
+def client_closed() -> InvalidArgument:
+    """What whoever uses a closed client is told."""
+    return InvalidArgument("the client is closed", fix="use it before close, or make another")
+
+
 def check_base_url(base_url: object) -> str:
     """The address without a slash at its end.
 

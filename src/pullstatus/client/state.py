@@ -15,8 +15,8 @@ from typing import Unpack
 
 import msgspec
 
-from pullstatus.client.errors import InvalidArgument, StateFailed
-from pullstatus.client.flow import Puller, PullerOptions
+from pullstatus.client.errors import ClientError, InvalidArgument, StateFailed
+from pullstatus.client.flow import Puller, PullerOptions, client_closed
 from pullstatus.client.keys import Claim, Claims, NextPage
 from pullstatus.client.slots import NotOpened, Slots
 from pullstatus.errors import InvalidSetting, StoreFailed, StoreRefused
@@ -39,11 +39,16 @@ class State(msgspec.Struct, frozen=True):
 
 
 class Kept(Claims):
-    """Claims that are on disk before they are asked for; this process alone has the file."""
+    """Claims that are on disk before they are asked for; this process alone has the file.
+
+    Attributes:
+        closed: others may have the file.
+    """
 
     def __init__(self, new_key: Callable[[], str], path: Path, url: str, sdkappid: int) -> None:
         super().__init__(new_key)
         self._url, self._sdkappid = url, sdkappid
+        self.closed = False
         with _told(path):
             self._slots = Slots(path, State)
         # Once; also for a client that is dropped, or that could not be made after this.
@@ -55,12 +60,13 @@ class Kept(Claims):
 
         Raises:
             StateFailed: that could not be written, so it must not be asked for.
+            InvalidArgument: the file is not ours any more; the same.
         """
         before = claim.next
         super().asks(claim, page)
         try:
             self._write()
-        except StateFailed:
+        except ClientError:
             claim.next = before
             raise
 
@@ -71,23 +77,31 @@ class Kept(Claims):
 
     def close(self) -> None:
         """Write down what is not done with, and let others have the file."""
-        if self.forsaken:
+        if self.closed or self.forsaken:
             return
-        self.forsaken = True
-        with contextlib.suppress(StateFailed):  # then the page comes once more
+        with contextlib.suppress(ClientError):  # then the page comes once more
             self._write()
+        with self._lock:  # not while another thread writes
+            self.closed = True
         self._let_go()
 
     def _find(self, kind: Kind, key: str | None) -> Claim | None:
+        self._check_ours()
+        return super()._find(kind, key)
+
+    def _check_ours(self) -> None:
+        """Whether the file is open: its number may be that of another file by now."""
+        if self.closed:
+            raise client_closed()
         if self.forsaken:
             raise InvalidArgument(
                 "the state file belongs to the process that this one was forked from",
                 fix="make a client in each process, with a file of its own",
             )
-        return super()._find(kind, key)
 
     def _write(self) -> None:
         with self._lock:
+            self._check_ours()
             owed = [Owed(claim.kind, claim.next) for claim in self._claims if claim.next.in_doubt]
             state = State(self._url, self._sdkappid, owed)
             if state != self._slots.value:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -230,8 +231,16 @@ def test_hook_that_is_none_is_refused() -> None:
             colour(BASE_URL, SDKAPPID, APPKEY, on_retry="log")  # type: ignore[arg-type]
 
 
-def test_a_client_that_is_closed_in_a_pause_is_no_outage() -> None:
-    """By another thread, while a follower waits: it ends, instead of trying for ever."""
+@pytest.mark.parametrize("kept", [False, True])
+@pytest.mark.parametrize("there", [False, True])
+def test_a_client_that_is_closed_in_a_pause_is_no_outage(
+    tmp_path: Path, *, kept: bool, there: bool
+) -> None:
+    """By another thread, while a follower waits: it ends, instead of trying for ever.
+
+    Nor does it write to a state file that it has let go of.
+    """
+    state = tmp_path / "state" if kept else None
     pauses: list[float] = []
 
     def close(s: float) -> None:
@@ -239,8 +248,14 @@ def test_a_client_that_is_closed_in_a_pause_is_no_outage() -> None:
         client.close()
         assert len(pauses) == 1
 
-    empty = page(waiting=0)
-    transport = httpx.MockTransport(lambda _request: empty)
-    client = Client(BASE_URL, SDKAPPID, APPKEY, keyed=True, transport=transport, sleep=close)
+    def answer(_request: httpx.Request) -> httpx.Response:
+        if not there:
+            raise httpx.ConnectError("nobody is there")
+        return page(waiting=0)
+
+    transport = httpx.MockTransport(answer)
+    client = Client(
+        BASE_URL, SDKAPPID, APPKEY, state=state, keyed=True, transport=transport, sleep=close
+    )
     with pytest.raises(InvalidArgument, match="the client is closed"):
         next(client.delivery_statuses())

@@ -455,6 +455,36 @@ def test_a_closed_client_says_so(client: Hands) -> None:
     asyncio.run(run())
 
 
+@pytest.mark.parametrize("options", [{}, {"state": "file"}, {"reader": "r"}], ids=str)
+def test_a_client_that_was_closed_elsewhere_says_so(
+    tmp_path: Path, options: dict[str, Any]
+) -> None:
+    """In another event loop, or in the process that this one was forked from."""
+    if "state" in options:
+        options = {"state": tmp_path / "file"}
+    asked: list[httpx.Request] = []
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        asked.append(request)
+        return httpx.Response(200, content=EMPTY_PAGE)
+
+    transport = httpx.MockTransport(answer)
+    other = AsyncClient(FAR, SDKAPPID, APPKEY, transport=transport, **options)
+    asyncio.run(other.aclose())
+    for _ in range(2):
+        with pytest.raises(InvalidArgument, match="the client is closed"):
+            asyncio.run(other.pull(Kind.REPLY))
+        asyncio.run(other.aclose())
+    closed = Client(FAR, SDKAPPID, APPKEY, transport=transport, **options)
+    closed.close()
+    closed._process = -1
+    for _ in range(2):
+        with pytest.raises(InvalidArgument, match="the client is closed"):
+            closed.pull(Kind.REPLY)
+        closed.close()
+    assert asked == []
+
+
 def test_the_tree_is_one() -> None:
     assert issubclass(InvalidEnvironment, InvalidArgument)
     assert issubclass(CertificateRefused, NotConnected)
