@@ -18,6 +18,8 @@ from __future__ import annotations
 import re
 from typing import ClassVar, Final, Unpack
 
+import msgspec
+
 from pullstatus import limits
 from pullstatus.client.errors import (
     CallInvalid,
@@ -53,6 +55,12 @@ class Hands(Claims):
     def __init__(self) -> None:
         super().__init__(lambda: "")
         self.acks: dict[Kind, str] = {}
+
+    def take(self, kind: Kind, count_max: int, key: str | None, *, keep: bool = False) -> Claim:
+        """As `Claims` says; of this size, for a page in hand comes as it is whatever is asked."""
+        claim = super().take(kind, count_max, key, keep=keep)
+        claim.next = msgspec.structs.replace(claim.next, count_max=count_max)
+        return claim
 
     def acknowledge(self, kind: Kind, pull_id: str) -> None:
         """A caller has done with the page of this name."""
@@ -158,6 +166,8 @@ class ReaderPuller(Puller):
             claim = Claim(kind, NextPage.new("", 1))
             try:
                 yield from self._tell(claim, ack)
+            except CallInvalid as refused:
+                self._drop(kind, ack, refused)
             except ClientError as error:
                 log.warning(
                     "%s: page %s was done with, and will come again: %s",
@@ -188,18 +198,21 @@ class ReaderPuller(Puller):
         except CallInvalid as refused:
             if ack is None:
                 raise
-            # It was taken from this hand, by an operator or a restore, or is acknowledged already.
-            log.warning(
-                "%s: page %s, which was done with, is not in hand any more (%s)",
-                self._where(claim.kind),
-                ack,
-                refused.errmsg,
-            )
-            self.claims.told(claim.kind, ack)
+            self._drop(claim.kind, ack, refused)
             ack = None
             found = yield from self._send_as_reader(claim, None, long_poll_s)
         self.claims.told(claim.kind, ack)
         return self._page(claim, found)
+
+    def _drop(self, kind: Kind, ack: str, refused: CallInvalid) -> None:
+        """It was taken from this hand, by an operator or a restore, or is acknowledged already."""
+        log.warning(
+            "%s: page %s, which was done with, is not in hand any more (%s)",
+            self._where(kind),
+            ack,
+            refused.errmsg,
+        )
+        self.claims.told(kind, ack)
 
     def _send_as_reader(
         self, claim: Claim, ack: str | None, long_poll_s: int, *, takes: bool = True
@@ -220,8 +233,12 @@ class ReaderPuller(Puller):
             if isinstance(error, NotConnected):
                 self.features = frozenset()  # whoever comes there next may be an older version
             raise
-        claim.next = before
-        if found.reader != self._reader:
+        if found.reader == self._reader:
+            # However the attempts before ended, this answer shows what is in hand: no doubt is
+            # left, not even of one that is late, since whatever that takes comes with the next.
+            claim.next = NextPage.new("", before.count_max)
+        else:
+            claim.next = before
             # What it brought was taken for good: it is handed over, and no other is asked for.
             self._unheard = True
             if not found.records:

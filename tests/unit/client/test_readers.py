@@ -239,6 +239,41 @@ def test_a_failure_says_that_nothing_is_lost(client: Hands) -> None:
     assert numbers(client.pull()) == [1, 2]
 
 
+def test_a_doubt_ends_with_the_next_answer(client: Hands) -> None:
+    """Behind an empty page, and behind one with records, nothing of it is left."""
+    service = Service()
+    reading(client, service, attempts_max=1)
+    for count in (0, 1):
+        service.feed(count)
+        client.also(READ_TIMEOUT)
+        with pytest.raises(AnswerLost):
+            client.pull(max=2)
+        found = client.pull(max=2)
+        assert (len(found), found.in_doubt) == (count, False)
+        client.also(REFUSED)
+        with pytest.raises(NotConnected) as caught:
+            client.pull(max=2, ack=found.pull_id)
+        assert not caught.value.may_have_consumed
+
+
+def test_a_new_size_counts_whatever_is_in_doubt(client: Hands) -> None:
+    """The page in hand comes as it is, whatever the size, so nothing is to be kept for it."""
+    service = Service(9)
+    reading(client, service, attempts_max=1)
+    client.also(READ_TIMEOUT)
+    with pytest.raises(AnswerLost):
+        client.pull(max=2)
+    first = client.pull(max=3)
+    assert numbers(first) == [1, 2, 3]
+    client.also(READ_TIMEOUT)
+    with pytest.raises(AnswerLost):
+        client.pull(max=3)
+    again = client.pull(max=4)
+    assert numbers(again) == [1, 2, 3]
+    assert numbers(client.pull(max=4, ack=again.pull_id)) == [4, 5, 6, 7]
+    assert [body["max"] for body in client.bodies] == [2, 3, 3, 4, 4]
+
+
 def test_an_acknowledgement_that_is_refused_is_dropped_and_logged(
     client: Hands, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -265,6 +300,20 @@ def test_an_acknowledgement_that_was_refused_is_not_sent_again(client: Hands) ->
     assert client.pull()
     client.shut()
     assert acks(client) == [None, "1", None]
+
+
+def test_an_acknowledgement_that_is_refused_at_the_end_is_logged_as_that(
+    client: Hands, caplog: pytest.LogCaptureFixture
+) -> None:
+    service = Service(2)
+    reading(client, service)
+    with client.batches().one():
+        service.release(0, "billing")
+    with caplog.at_level(logging.WARNING, "pullstatus"):
+        client.shut()
+    assert acks(client) == [None, "1"]
+    [line] = caplog.messages
+    assert "page 1400006666-0-1, which was done with, is not in hand any more" in line
 
 
 def test_a_refusal_that_is_not_about_the_acknowledgement_is_raised(client: Hands) -> None:
@@ -347,8 +396,13 @@ def test_headers_that_get_lost_on_the_way_are_noticed(
     client.shut()
     assert len(client.requests) == 1
     reading(client, Service()).also(page(waiting=0))
-    with pytest.raises(ReaderUnsupported, match="drops headers"):
+    with pytest.raises(ReaderUnsupported, match="drops headers") as caught:
         client.pull()
+    assert not caught.value.may_have_consumed
+    reading(client, Service(), attempts_max=2).also(READ_TIMEOUT, page(waiting=0))
+    with pytest.raises(ReaderUnsupported, match="drops headers") as caught:
+        client.pull()
+    assert caught.value.may_have_consumed  # the attempt before, to whoever answers there
 
 
 # --- one reader, one page -------------------------------------------------------------------------
