@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import TypeVar
@@ -10,7 +11,9 @@ import click
 
 F = TypeVar("F", bound=Callable[..., object])
 
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
+AGO = re.compile(rf"(?P<count>[0-9]+)(?P<unit>[{''.join(UNITS)}])")
 
 
 # Without its argument: click takes one since 8.4 only, and is asked for from 8.1 on.
@@ -28,17 +31,19 @@ class Moment(click.ParamType):  # type: ignore[type-arg]
         """Unix milliseconds."""
         if isinstance(value, int):
             return value
-        text = str(value)
-        if text[:-1].isdigit() and text[-1:] in UNITS:
-            ago = timedelta(**{UNITS[text[-1]]: int(text[:-1])})
-            return int((datetime.now(UTC) - ago).timestamp() * 1000)
         try:
-            parsed = datetime.fromisoformat(text)
-        except ValueError:
+            # In whole numbers: the calendar's last moments, as a float, are of the year after.
+            return (_parsed(str(value)) - EPOCH) // timedelta(milliseconds=1)
+        except (ValueError, OverflowError):
             self.fail("a time is like 2026-11-23T04:00 (UTC), or how long ago, like 90m or 2d")
-        if parsed.tzinfo is None:
-            parsed = parsed.replace(tzinfo=UTC)
-        return int(parsed.timestamp() * 1000)
+
+
+def _parsed(text: str) -> datetime:
+    """In UTC, where it is of the years 1 to 9999: ValueError or OverflowError otherwise."""
+    if ago := AGO.fullmatch(text):
+        return datetime.now(UTC) - timedelta(**{UNITS[ago["unit"]]: int(ago["count"])})
+    parsed = datetime.fromisoformat(text)
+    return parsed.replace(tzinfo=UTC) if parsed.tzinfo is None else parsed.astimezone(UTC)
 
 
 def period_options(command: F) -> F:
