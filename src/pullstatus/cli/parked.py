@@ -9,7 +9,7 @@ import click
 
 from pullstatus.cli.acting import acting
 from pullstatus.cli.lazy import Group
-from pullstatus.cli.output import json_option, moment, print_json, print_rows
+from pullstatus.cli.output import json_option, limit_option, moment, print_json, print_rows
 from pullstatus.cli.session import plainly, store_option, with_store
 from pullstatus.errors import InvalidSetting
 from pullstatus.mailbox import parking
@@ -32,26 +32,24 @@ def parked_group() -> None:
 
 @parked_group.command("list")
 @click.option("--sdkappid", type=int, help="Only this application's.")
-@click.option(
-    "--limit", type=click.IntRange(1), default=50, show_default=True, help="How many at most."
-)
+@limit_option
 @json_option
 @store_option
 @plainly
 def list_parked(sdkappid: int | None, limit: int, as_json: bool, store_url: str) -> None:
     """List what is parked, oldest first, and why. Nothing of what the items say is shown."""
 
-    async def read(store: Store) -> list[dict[str, object]]:
-        found: list[dict[str, object]] = []
-        for row in await store.backlog(sdkappid):
-            if row.mailbox.parked and row.waiting:
-                number = row.mailbox.sdkappid
-                found += [_shown(number, each) for each in await parking.parked(store, number)]
-        return found
+    async def read(store: Store) -> list[tuple[int, Parked]]:
+        return [
+            (row.mailbox.sdkappid, each)
+            for row in await store.backlog(sdkappid)
+            if row.mailbox.parked and row.waiting
+            for each in await parking.parked(store, row.mailbox.sdkappid)
+        ]
 
-    found = with_store(store_url, read)
+    found = sorted(with_store(store_url, read), key=lambda one: _at_ms(one[1]))
     print_rows(
-        found[:limit],
+        [_shown(number, each) for number, each in found[:limit]],
         as_json=as_json,
         columns=COLUMNS,
         empty="Nothing is parked, or nothing that matches.",
@@ -149,6 +147,11 @@ def _settle(
 
     told = with_store(store_url, settle)
     print_json({"items": told.items, "records": told.records, "left": told.left})
+
+
+def _at_ms(parked: Parked) -> int:
+    """When it came; what is damaged may be older than all others."""
+    return 0 if parked.item is None else parked.item.at_ms
 
 
 def _shown(sdkappid: int, parked: Parked) -> dict[str, object]:

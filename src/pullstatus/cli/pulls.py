@@ -70,30 +70,30 @@ def list_pulls(
     store_url: str,
 ) -> None:
     """List what left the mailboxes, newest first."""
+    kinds = list(Kind) if kind is None else [KINDS[kind]]
 
     def wanted(row: JournalRow) -> bool:
         return (
-            (sdkappid is None or row.mailbox.sdkappid == sdkappid)
-            and (kind is None or row.mailbox.kind == KINDS[kind])
+            row.mailbox.kind in kinds
             and (from_ms is None or row.at_ms >= from_ms)
             and (to_ms is None or row.at_ms < to_ms)
         )
 
     async def read(store: Store) -> list[JournalRow]:
+        mailboxes = [standing.mailbox for standing in await store.backlog(sdkappid)]
         if key is not None:
-            asked = [row.mailbox.sdkappid for row in await store.backlog(sdkappid)]
             return [
                 row
-                for number in dict.fromkeys(asked)
+                for number in dict.fromkeys(mailbox.sdkappid for mailbox in mailboxes)
                 for row in await store.keyed(number, key)
                 if wanted(row)
             ]
         found: list[JournalRow] = []
-        for standing in await store.backlog():
-            if standing.mailbox.parked:
+        for mailbox in mailboxes:
+            if mailbox.kind not in kinds:
                 continue
             mine = 0
-            async for row in store.journal(standing.mailbox, newest_first=True):
+            async for row in store.journal(mailbox, newest_first=True):
                 if wanted(row):
                     found.append(row)
                     mine += 1

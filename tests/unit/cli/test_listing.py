@@ -1,0 +1,122 @@
+"""What commands list of several applications: in which order, and what they read for it."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+from click.testing import CliRunner
+
+from pullstatus.apps import Application, LiveApplication
+from pullstatus.apps.values import application_setting
+from pullstatus.cli import main
+from pullstatus.mailbox import parking
+from pullstatus.receipts import formats
+from pullstatus.receipts.formats import Request
+from pullstatus.records import Kind
+from pullstatus.store import Append, Change, Mailbox, Pull, Store, open_store
+from pullstatus.store.sqlite.engine import SqliteStore
+from tests.harness import status
+
+NUMBERS = (1_400_000_001, 1_400_000_002)
+NOW_MS = 1_767_000_000_000
+
+
+def on_store(url: str, work: Callable[[Store], Awaitable[None]]) -> None:
+    async def run() -> None:
+        store = await open_store(url)
+        try:
+            await work(store)
+        finally:
+            await store.close()
+
+    asyncio.run(run())
+
+
+def listed(url: str, *arguments: str) -> Any:  # noqa: ANN401 - any JSON
+    done = CliRunner().invoke(main, [*arguments, "--store", url], catch_exceptions=False)
+    assert done.exit_code == 0, done.output
+    return json.loads(done.stdout), done.stderr
+
+
+@pytest.fixture
+def url(tmp_path: Path) -> str:
+    return f"sqlite:///{tmp_path}/store.db?file-system=any&commits=thread"
+
+
+async def park(store: Store, number: int, at_ms: int) -> None:
+    """One item."""
+    setting = await store.setting(application_setting(number))
+    assert setting is not None
+    request = Request("POST", b"", "", b"null", at_ms // 1000)
+    await parking.park(
+        store,
+        LiveApplication(Application(number, (), 0), setting.revision),
+        formats.FORMATS["tencent"].read(request),
+        form="tencent",
+        request=request,
+        address="192.0.2.1",
+        sender=f"carrier at {at_ms}",
+        now_ms=at_ms,
+        ticket=bytes(16),
+    )
+
+
+def test_what_is_parked_is_listed_oldest_first_whosever_it_is(url: str) -> None:
+    times = [(NUMBERS[0], 2000), (NUMBERS[1], 1000), (NUMBERS[0], 4001), (NUMBERS[1], 4000)]
+
+    async def work(store: Store) -> None:
+        for number in NUMBERS:
+            value = msgspec.json.encode(Application(number, (), 0))
+            await store.change(Change(application_setting(number), value, None))
+        for number, after_ms in times:
+            await park(store, number, NOW_MS + after_ms)
+
+    on_store(url, work)
+    oldest = sorted(times, key=lambda one: one[1])
+    for limit in (1, 2, 3, 4):
+        found, said = listed(url, "parked", "list", "--limit", str(limit))
+        assert [(row["sdkappid"], row["token"]) for row in found] == [
+            (number, f"carrier at {NOW_MS + after_ms}") for number, after_ms in oldest[:limit]
+        ]
+        assert ("more are parked" in said) == (limit < 4)
+
+
+def test_pulls_of_one_mailbox_are_listed_without_a_look_at_others(
+    url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mailboxes = [Mailbox(number, kind) for number in NUMBERS for kind in Kind]
+
+    async def work(store: Store) -> None:
+        for mailbox in mailboxes:
+            await store.append(Append(mailbox, [json.dumps(status(1)).encode()], NOW_MS))
+            await store.pull(Pull(mailbox, 1, NOW_MS, "192.0.2.1", None, "random=1 time=1"))
+
+    on_store(url, work)
+    read: list[Mailbox] = []
+    journal = SqliteStore.journal
+
+    def noted(self: SqliteStore, mailbox: Mailbox, **options: Any) -> Any:  # noqa: ANN401
+        read.append(mailbox)
+        return journal(self, mailbox, **options)
+
+    monkeypatch.setattr(SqliteStore, "journal", noted)
+    reply = ["--type", "reply"]
+    one, other = (["--sdkappid", str(number)] for number in NUMBERS)
+    for arguments, expected in (
+        ([], mailboxes),
+        (other, mailboxes[2:]),
+        (reply, mailboxes[1::2]),
+        (one + reply, mailboxes[1:2]),
+    ):
+        read.clear()
+        found, _ = listed(url, "pulls", "list", *arguments)
+        assert sorted((row["sdkappid"], row["type"]) for row in found) == [
+            (mailbox.sdkappid, mailbox.kind) for mailbox in expected
+        ]
+        assert sorted(read) == expected
