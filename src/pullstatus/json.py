@@ -12,11 +12,11 @@ from typing import Final
 from pullstatus import limits
 from pullstatus.errors import InvalidBody
 
-__all__ = ["ascii_json", "check_json", "integer", "mend_text"]
+__all__ = ["STRING", "ascii_json", "check_json", "integer", "mend_text"]
 
 _NON_ASCII: Final = re.compile(r"[^\x00-\x7f]+")
-# Every string. Possessive, and content with an unfinished end: linear whatever comes.
-_STRING: Final = re.compile(rb'"(?:[^"\\]++|\\.?)*+"?', re.DOTALL)
+STRING: Final = re.compile(rb'"(?:[^"\\]++|\\.?)*+"?', re.DOTALL)
+"""Every string. Possessive, and content with an unfinished end: linear whatever comes."""
 _BRACKETS: Final = b"[]{}"
 _ROUND: Final = bytes.maketrans(_BRACKETS, b"()()")
 _NOT_BRACKETS: Final = bytes(set(range(256)) - set(_BRACKETS))
@@ -43,7 +43,7 @@ def check_json(data: bytes, what: str = "the body") -> None:
     if data.count(b"[") + data.count(b"{") <= limits.JSON_DEPTH_MAX:
         return
     # Each pass takes away the innermost pairs; what is left then was deeper, or never closed.
-    brackets = _STRING.sub(b"", data).translate(_ROUND, _NOT_BRACKETS)
+    brackets = STRING.sub(b"", data).translate(_ROUND, _NOT_BRACKETS)
     for _ in range(limits.JSON_DEPTH_MAX):
         size, brackets = len(brackets), brackets.replace(b"()", b"")
         if not brackets:

@@ -116,8 +116,8 @@ PULL_KEY_S: Final = 24 * 3600
 """Seconds during which a keyed pull is answered again with the same batch."""
 
 PARKED_ITEMS_MAX: Final = 10_000
-"""Parked items of one application: a hundred pushes in which nothing can be read. The oldest leave
-for more."""
+"""Parked items of one application: ten of the largest pushes, if nothing in them can be read. The
+oldest leave for more."""
 
 PARKED_BYTES_MAX: Final = 64 * 1024 * 1024
 """Their bytes as stored, four for three that came. One item is at most a body, which is kept whole:

@@ -779,6 +779,7 @@ def test_what_came_in_is_listed_with_what_became_of_it(
     assert peer.pull_raw().status_code == 503
 
     pulled, refused, sent, nowhere, callback, cut, failed = emulator.requests
+    assert json.loads(failed.body)["type"] == 0  # once, also while a fault is armed
     assert (pulled.method, pulled.path, pulled.sdkappid) == ("POST", PULL_PATH, SDKAPPID)
     assert (pulled.http_status, pulled.result, pulled.count) == (200, 0, 2)
     assert (pulled.key, pulled.fault) == ("mine", None)
@@ -797,6 +798,12 @@ def test_what_came_in_is_listed_with_what_became_of_it(
     assert listed["data"][0] == msgspec.to_builtins(pulled)
     assert peer.http.delete("/emulator/requests").status_code == 204
     assert emulator.requests == []
+
+
+def test_a_request_that_waits_keeps_its_key(emulator: EmulatorThread, peer: Peer) -> None:
+    assert peer.pull(idempotency_key="mine", pullstatus_wait="1") == []
+    [request] = emulator.requests
+    assert request.key == "mine"
 
 
 def test_requests_are_bounded(emulator: EmulatorThread, peer: Peer) -> None:

@@ -64,14 +64,16 @@ async def observe(
     """Have a request answered, and say what it was."""
     came_s, started = time.time(), time.perf_counter()
     extensions = dict(scope.get("extensions", {}))
-    body = bytes(extensions.get("pullstatus.body") or b"")
+    whole = extensions.get("pullstatus.body")
+    body = bytes(whole or b"")
+    key = _text(header(scope, b"idempotency-key"))  # a pull that waits keeps no headers
     http_status: int | None = None
     said = b""
 
     async def listen() -> MutableMapping[str, Any]:
         nonlocal body
         message = await receive()
-        if len(body) < limits.REQUEST_BODY_BYTES_KEPT:
+        if whole is None and len(body) < limits.REQUEST_BODY_BYTES_KEPT:
             body += message.get("body", b"")
         return message
 
@@ -106,7 +108,7 @@ async def observe(
         path="/callbacks/..." if path.startswith("/callbacks/") else path,
         query=scope["query_string"].decode("latin-1"),
         sdkappid=sdkappid,
-        key=_text(header(scope, b"idempotency-key")),
+        key=key,
         body=body[: limits.REQUEST_BODY_BYTES_KEPT].decode("utf-8", "replace"),
         http_status=http_status,
         result=found.result,

@@ -32,7 +32,7 @@ import msgspec
 
 from pullstatus import limits
 from pullstatus.errors import InvalidBody
-from pullstatus.json import check_json, integer, mend_text
+from pullstatus.json import STRING, check_json, integer, mend_text
 from pullstatus.records import UTC8, Kind
 
 __all__ = ["Repaired", "repair"]
@@ -78,13 +78,12 @@ def repair(body: bytes, now_s: int) -> Repaired:
 # --- the text -------------------------------------------------------------------------------------
 
 _CONTROL: Final = re.compile(rb"[\x00-\x1f]")
-_STRING: Final = re.compile(rb'"(?:[^"\\]++|\\.)*+"', re.DOTALL)
 
 
 def _escape_controls(text: bytes) -> bytes:
     if _CONTROL.search(text) is None:
         return text
-    return _STRING.sub(lambda string: _CONTROL.sub(_escape, string[0]), text)
+    return STRING.sub(lambda string: _CONTROL.sub(_escape, string[0]), text)
 
 
 def _escape(control: re.Match[bytes]) -> bytes:

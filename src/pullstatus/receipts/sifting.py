@@ -68,7 +68,9 @@ def _read_array(text: bytes, now_s: int) -> Iterator[Receipts | Unread]:
     if parts is None:
         yield from _read_broken(text, now_s)
     else:
-        for part in parts[: limits.INGEST_RECORDS_MAX + 1]:
+        if parts:
+            check_count(len(parts))
+        for part in parts:
             yield _read(part, now_s)
 
 

@@ -11,6 +11,8 @@ from typing import Any, Generic, TypeVar
 
 T = TypeVar("T")
 
+_AGAIN_S = 0.1  # when the time is over and nothing is there to be cancelled: look again
+
 
 class Within(Generic[T]):
     """`await Within(seconds, work)`: what `work` returns, or TimeoutError when it takes longer.
@@ -22,12 +24,13 @@ class Within(Generic[T]):
         self._seconds = seconds
         self._work = work
         self._awaited: asyncio.Future[Any] | None = None
+        self._timer: asyncio.TimerHandle
         self._late = False
 
     def __await__(self) -> Generator[Any, None, T]:
         """Drive the work until it is done."""
         steps = self._work.__await__()
-        timer = asyncio.get_running_loop().call_later(self._seconds, self._end)
+        self._timer = asyncio.get_running_loop().call_later(self._seconds, self._end)
         try:
             self._awaited = next(steps)
             while True:
@@ -45,9 +48,10 @@ class Within(Generic[T]):
                 raise TimeoutError from None
             raise
         finally:
-            timer.cancel()
+            self._timer.cancel()
 
     def _end(self) -> None:
         self._late = True
-        if self._awaited is not None:  # else it only lets others go first
-            self._awaited.cancel()
+        if self._awaited is None or not self._awaited.cancel():
+            # It goes on by itself in a moment, perhaps to wait for something else.
+            self._timer = asyncio.get_running_loop().call_later(_AGAIN_S, self._end)

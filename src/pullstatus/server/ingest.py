@@ -204,9 +204,12 @@ class _Door:
     async def _look(self) -> None:
         """See whether a command has just made what is not known."""
         try:
-            await self._registry.look()
+            await Within(limits.CALLBACK_ANSWER_S, self._registry.look())
         except StoreUnavailable as error:
             raise self._put_off(error) from error
+        except TimeoutError as error:
+            silent = StoreUnavailable("the store does not answer")
+            raise self._put_off(silent) from error
 
     async def _put(self, live: LiveApplication, receipts: Receipts, put: Put) -> int:
         """Have `put` store receipts; returns what it does, and says what went wrong if it did."""
@@ -216,14 +219,12 @@ class _Door:
             raise Problem(422, "Idempotency-Key reused", str(error)) from error
         except StoreUnavailable as error:
             raise self._put_off(error) from error
-        except Problem:
+        except (Problem, OutcomeUnknown):
             raise
         except StoreCorrupt as error:
             raise Problem(
                 500, INTERNAL_ERROR, "the store is damaged; nothing was stored"
             ) from error
-        except OutcomeUnknown:
-            raise
         except Exception as error:
             raise Problem(
                 500,
@@ -288,14 +289,14 @@ class CallbackDoor(_Door):
         work = self._store_or_park(scope, token, request, receipts)
         try:
             return await Within(limits.CALLBACK_ANSWER_S, work)
-        except TimeoutError as error:
+        except TimeoutError:
             raise Problem(
                 503,
                 "Cannot store now",
                 "the store does not answer, and whether it was stored is not known: send it again,"
                 " it is stored once",
                 headers=_RETRY_LATER,
-            ) from error
+            ) from StoreUnavailable(f"no commit within {limits.CALLBACK_ANSWER_S:g} s")
 
     def _read(self, request: Request, encoding: bytes | None) -> Receipts:
         if encoding not in (None, b"identity"):

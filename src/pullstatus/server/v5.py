@@ -168,7 +168,8 @@ class PullCall:
         kind, count_max = request.page()
         words = _words(scope)
         repeat = _repeat(words, live.mailboxes[kind], self._store.epoch)
-        wait_s = _wait_s(words, live) if repeat.takes else 0
+        said_s = _wait_s(words, live)
+        wait_s = said_s if repeat.takes else 0
         return _Asked(request, address, live, kind, count_max, repeat, wait_s, now_ms, now_ms)
 
     async def _ask(self, asked: _Asked, scope: Scope) -> _Answer:
@@ -207,7 +208,6 @@ class PullCall:
         loop = asyncio.get_running_loop()
         until_s = loop.time() + asked.wait_s
         held_s = 0.0
-        scope["headers"].clear()  # they are read, and it may wait for long beside many others
         try:
             with self._held.enter(asked.live.mailboxes[asked.kind]) as place:
                 while True:
@@ -217,6 +217,7 @@ class PullCall:
                         place.leaves_some = page.waiting > 0
                         break
                     began_s = loop.time()
+                    scope["headers"].clear()  # they are read, and many others may wait beside
                     if leaving(scope, place.end):
                         place.end()
                     woken = await place.sleep(until_s)

@@ -66,6 +66,32 @@ def test_what_takes_longer_is_given_up_and_told(drive: Any) -> None:  # noqa: AN
 
 
 @WAYS
+def test_end_that_falls_on_what_is_done_already_comes_for_the_next(drive: Any) -> None:  # noqa: ANN401
+    """As when the loop was busy: the answer and the end of the time are there in one turn."""
+
+    async def work() -> None:
+        loop = asyncio.get_running_loop()
+        first, released = loop.create_future(), asyncio.Event()
+
+        async def two() -> None:
+            await first
+            await released.wait()
+
+        within = Within(60, two())
+
+        def at_once() -> None:
+            first.set_result(None)
+            within._end()  # as its timer would just now
+            loop.call_later(5, released.set)
+
+        loop.call_soon(at_once)
+        with pytest.raises(TimeoutError):
+            await within
+
+    asyncio.run(drive(work()))
+
+
+@WAYS
 def test_errors_are_those_of_the_work(drive: Any) -> None:  # noqa: ANN401
     async def fails(error: BaseException) -> None:
         await asyncio.sleep(0.001)

@@ -143,6 +143,17 @@ def test_callback_is_put_off_soon_when_the_store_is_away(
     assert [line["event"] for line in logged] == ["batch put off"]
 
 
+def test_unknown_token_is_put_off_soon_when_the_store_says_nothing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """It may be one that a command has just made, so the store is asked: not without end."""
+    served = Served()
+    monkeypatch.setattr(limits, "CALLBACK_ANSWER_S", 0.01)
+    monkeypatch.setattr(served.registry, "look", lambda: asyncio.sleep(60))
+    answer, _ = run(served.post("/callbacks/pst_new", b"[]"))
+    assert "nothing was stored" in problem(answer, 503)["detail"]
+
+
 def test_callback_that_may_be_parked_is_not_answered_when_nobody_knows() -> None:
     served = Served()
     served.store.park_answer = OutcomeUnknown("the disk did not say")

@@ -62,6 +62,17 @@ def test_bad_wait_is_1004_and_named(value: str) -> None:
     assert served.store.pulled == []
 
 
+def test_bad_wait_is_1004_also_of_a_pull_that_takes_nothing() -> None:
+    served = Served()
+    only = [("Pullstatus-Reader", "r"), ("Pullstatus-Ack", f"{APP.sdkappid}-0-1")]
+    answer = asyncio.run(
+        served.pull(*only, ("Pullstatus-Take", "0"), ("Pullstatus-Wait", "banana"))
+    )
+    assert answer is not None
+    assert answer.result == 1004
+    assert served.store.pulled == []
+
+
 def test_a_pull_that_finds_something_does_not_wait() -> None:
     served = Served()
     served.store.pull_answer = PAGE
