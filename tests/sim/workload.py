@@ -393,19 +393,20 @@ def plan_pull_of_reader_wrong(life: Life, group: Sequence[Plan]) -> Plan | None:
 def plan_release(life: Life, group: Sequence[Plan]) -> Plan | None:
     """An operator takes the page from the hand of a reader."""
     consumer = recent(life, list(life.consumers.values()))
-    if consumer is None or _reads(group, consumer):
+    if consumer is None or consumer.hand is None or _reads(group, consumer):
         return None
-    at_ms, ticket = life.at_ms(), life.rng.randbytes(16)
+    at_ms, ticket, hand = life.at_ms(), life.rng.randbytes(16), consumer.hand
     act = Act("operator", "readers release", "gone", "{}", at_ms, ticket)
-    operation = Release(consumer.mailbox, consumer.name, at_ms, act)
+    operation = Release(consumer.mailbox, consumer.name, hand.first_seq, at_ms, act)
     was_unsure, consumer.unsure = consumer.unsure, True
 
     def settle(answer: Answer) -> None:
-        if consumer.hand is not None and not was_unsure and answer != consumer.hand.count:
-            raise PromiseBroken(f"{answer!r} entries were released, not {consumer.hand.count}")
-        if consumer.hand is not None and not was_unsure:
-            consumer.done.add(consumer.hand.first_seq)
-        consumer.hand, consumer.unsure = None, False
+        # Of one that may have moved on, nothing is told by 0 but that it has another or none.
+        if answer != hand.count and not (was_unsure and answer == 0):
+            raise PromiseBroken(f"{answer!r} entries were released, not {hand.count}")
+        consumer.done.add(hand.first_seq)
+        if answer:
+            consumer.hand, consumer.unsure = None, False
 
     return Plan(operation, settle=settle)
 

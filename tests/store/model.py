@@ -229,7 +229,7 @@ class Model:
             return SettingChanged
         box = self.boxes.get(operation.mailbox, Box())
         state = box.readers.get(operation.name)
-        if state is None or not state.first_seq:
+        if state is None or not state.first_seq or state.first_seq != operation.first_seq:
             return 0
         self._note(box, state.first_seq, released_ms=operation.at_ms)
         box.readers[operation.name] = self._idle(state, operation.at_ms)

@@ -324,8 +324,13 @@ class Machine(RuleBasedStateMachine):
 
     @rule(mailbox=mailboxes, name=readers, data=st.data())
     def release(self, mailbox: Mailbox, name: str, data: st.DataObject) -> None:
+        state = self.model.boxes.get(mailbox, Box()).readers.get(name)
+        in_hand = [] if state is None else [state.first_seq] * 4
+        first_seq = data.draw(st.sampled_from([0, 1, *in_hand]))
         operation = Release(
-            mailbox, name, self.now_ms, self.act(data) or self.new_act(), self.condition(data)
+            *(mailbox, name, first_seq, self.now_ms),
+            self.act(data) or self.new_act(),
+            self.condition(data),
         )
         self.settle(self.store.release(operation), self.model.release(operation))
 

@@ -260,7 +260,7 @@ async def test_a_kept_page_can_be_acknowledged_and_released(store: Store, url: s
     await store.pull(read(count_max=1, name="b"))
     await store.purge(left_before_ms=NOW_MS + 1)
     assert await store.pull(read(1, 0, name="a")) == EMPTY
-    assert await store.release(Release(STATUSES, "b", NOW_MS, new_act("readers release"))) == 1
+    assert await store.release(Release(STATUSES, "b", 2, NOW_MS, new_act("readers release"))) == 1
     assert await store.in_hand() == InHand(0, None)
     await sound(url)
 
@@ -286,18 +286,35 @@ async def test_a_page_can_be_taken_from_a_hand_on_record(store: Store, url: str)
     """As if it was acknowledged: whoever had it goes on behind it."""
     await store.append(append(STATUSES, entries := records(3)))
     await store.pull(read(count_max=2))
-    assert await store.release(Release(STATUSES, "r", NOW_MS + 7, new_act("readers release"))) == 2
-    assert await store.release(Release(STATUSES, "r", NOW_MS + 8, new_act("readers release"))) == 0
-    assert (
-        await store.release(Release(STATUSES, "nobody", NOW_MS + 8, new_act("readers release")))
-        == 0
-    )
-    assert await store.release(Release(OTHERS, "r", NOW_MS + 8, new_act("readers release"))) == 0
+
+    async def release(mailbox: Mailbox, name: str, at_ms: int) -> int:
+        return await store.release(Release(mailbox, name, 1, at_ms, new_act("readers release")))
+
+    assert await release(STATUSES, "r", NOW_MS + 7) == 2
+    assert await release(STATUSES, "r", NOW_MS + 8) == 0
+    assert await release(STATUSES, "nobody", NOW_MS + 8) == 0
+    assert await release(OTHERS, "r", NOW_MS + 8) == 0
     [row] = await journal_of(store, STATUSES)
     assert (row.acked_ms, row.released_ms, row.in_hand) == (None, NOW_MS + 7, False)
     [recorded] = await acts_of(store)
     assert recorded.act.action == "readers release"
     assert await store.pull(read(1)) == page(3, entries[2:], 0)
+    await sound(url)
+
+
+async def test_a_reader_that_has_moved_on_keeps_the_page_in_its_hand(
+    store: Store, url: str
+) -> None:
+    """It acknowledges and takes the next one while an operator still looks at the one before."""
+    await store.append(append(STATUSES, records(4)))
+    await store.pull(read(count_max=1))
+    taken = await store.pull(read(1, 2))
+    for first_seq in (0, 1, 3, 4):
+        late = Release(STATUSES, "r", first_seq, NOW_MS, new_act("readers release"))
+        assert await store.release(late) == 0
+    assert await acts_of(store) == []
+    assert [row.released_ms for row in await journal_of(store, STATUSES)] == [None, None]
+    assert await store.pull(read()) == again(taken, 1, 2)
     await sound(url)
 
 

@@ -520,7 +520,10 @@ async def _erase(store: Store, sdkappid: int, gone: Setting, by: Operator, act: 
     gone_still = While(gone.name, gone.revision)
     async for state in store.readers(sdkappid):
         if state.first_seq:
-            await store.release(Release(state.mailbox, state.name, by.now_ms, act, gone_still))
+            page = state.first_seq  # of an application that is gone no reader moves on
+            await store.release(
+                Release(state.mailbox, state.name, page, by.now_ms, act, gone_still)
+            )
     return sum(
         [
             await store.discard(

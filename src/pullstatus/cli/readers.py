@@ -9,7 +9,7 @@ from pullstatus.cli.lazy import Group
 from pullstatus.cli.output import json_option, moment, print_json, print_rows
 from pullstatus.cli.service import KINDS
 from pullstatus.cli.session import plainly, store_option, with_store
-from pullstatus.errors import InvalidSetting
+from pullstatus.errors import InvalidSetting, SettingChanged
 from pullstatus.store import Mailbox, ReaderState, Release, Store
 
 COLUMNS = ["reader", "sdkappid", "type", "pull_id", "records", "taken", "given"]
@@ -71,8 +71,13 @@ def release(reader: str, sdkappid: int, kind: str, reason: str, store_url: str) 
                 act = by.act(
                     "readers release", sdkappid=sdkappid, reader=reader, pull=state.pull_id
                 )
-                operation = Release(mailbox, reader, by.now_ms, act)
-                return state, await store.release(operation)
+                operation = Release(mailbox, reader, state.first_seq, by.now_ms, act)
+                if count := await store.release(operation):
+                    return state, count
+                raise SettingChanged(
+                    f"reader {reader} has moved on from page {state.pull_id} meanwhile, so nothing"
+                    " was taken from it; `pullstatus readers list` shows what it has in hand now"
+                )
         raise InvalidSetting(
             "no reader of this name has a page of these records in hand;"
             " `pullstatus readers list` shows those that have"

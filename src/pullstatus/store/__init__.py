@@ -229,7 +229,10 @@ class Store(Protocol):
         ...
 
     async def release(self, operation: Release) -> int:
-        """Take the page in hand from a reader, on record; returns how many entries it has."""
+        """Take the page in hand from a reader, on record; returns how many entries it has.
+
+        Those are 0 if the reader has that page in hand no longer.
+        """
         ...
 
     async def redeliver(self, operation: Redeliver) -> int:

@@ -271,14 +271,18 @@ class Discard(msgspec.Struct, frozen=True):
 class Release(msgspec.Struct, frozen=True):
     """Take the page in hand from a reader, as if it had acknowledged it.
 
+    With another page in its hand nothing is done: the reader has moved on.
+
     Attributes:
         name: which reader of `mailbox`.
-        act: whose doing it is, on record if the reader has a page in hand.
+        first_seq: number of the first entry of the page.
+        act: whose doing it is, on record if the reader has that page in hand.
         while_set: refuse it when this no longer holds.
     """
 
     mailbox: Mailbox
     name: str
+    first_seq: int
     at_ms: int
     act: Act
     while_set: While | None = None

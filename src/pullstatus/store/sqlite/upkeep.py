@@ -142,13 +142,13 @@ def purge(transaction: Transaction, operation: Purge) -> int:
 
 
 def release(transaction: Transaction, operation: Release) -> int | SettingChanged:
-    """Take the page in hand from a reader; answered how many entries it has."""
+    """Take a page from a reader; answered how many entries it has, 0 if it is not in hand."""
     refusal = transaction.conditions.refuses(operation.while_set)
     if refusal is not None:
         return refusal
     state = transaction.states.draft(operation.mailbox)
     row = None if state is None else readers.find(transaction, state, operation.name)
-    if state is None or row is None or not row.first_seq:
+    if state is None or row is None or not row.first_seq or row.first_seq != operation.first_seq:
         return 0
     readers.release(transaction, state, row, operation.at_ms)
     readers.empty(transaction, state, operation.name, row, operation.at_ms)
