@@ -22,7 +22,7 @@ from pullstatus.apps import Operator
 from pullstatus.errors import InvalidSetting, SettingChanged
 from pullstatus.mailbox.owners import Range, read_owner
 from pullstatus.mailbox.search import Found, copies_of, runs
-from pullstatus.store import Act, Mailbox, Redeliver, Store
+from pullstatus.store import NO_TICKET, Act, JournalRow, Mailbox, Redeliver, Store
 
 ACTION = "redeliver"
 PAUSE_S = 0.02  # between two steps: everybody else's turn
@@ -100,10 +100,11 @@ def begin(found: Sequence[Found], *, by: Operator, how: str) -> Plan:
 async def resume(store: Store, act_id: int, found: Sequence[Found], *, how: str) -> Plan:
     """The redelivery of this number, to go on with: `found` is what was looked for then.
 
-    What was handed out only since is left out.
+    What was handed out for good only since is left out.
 
     Raises:
-        InvalidSetting: there is none, or it was about something else.
+        InvalidSetting: there is none, it was about something else, or it is from before acts had
+            tickets, by which the store knows what an act has copied.
     """
     act = None
     async for row in store.acts(newest_first=True):
@@ -114,10 +115,17 @@ async def resume(store: Store, act_id: int, found: Sequence[Found], *, how: str)
         raise InvalidSetting(
             f"act {act_id} is no redelivery; `pullstatus acts list` shows those there are"
         )
+    if act.ticket == NO_TICKET:
+        raise InvalidSetting(
+            f"act {act_id} is of an older version, which did not note what can be gone on with;"
+            " `pullstatus redeliver` without --resume begins anew"
+        )
     told = msgspec.json.decode(act.detail, type=_Detail)
     if told.by != how:
         raise InvalidSetting(f"act {act_id} was by {told.by}, not by {how}: name the same again")
-    due = ranges([one for one in found if one.row is not None and one.row.at_ms <= act.at_ms])
+    due = ranges(
+        [one for one in found if one.row is not None and _for_good_ms(one.row) <= act.at_ms]
+    )
     if not set(_mailboxes(due)) <= set(told.mailboxes) or _count(due) > told.count:
         raise InvalidSetting(
             f"{_count(due)} records match, and not those {told.count} that act {act_id} was about:"
@@ -152,6 +160,11 @@ async def number(store: Store, act: Act) -> int | None:
         if row.act.ticket == act.ticket:
             return row.act_id
     return None
+
+
+def _for_good_ms(row: JournalRow) -> int:
+    """Since when a page is in nobody's hand."""
+    return row.acked_ms or row.released_ms or row.at_ms
 
 
 def _count(due: Sequence[Range]) -> int:

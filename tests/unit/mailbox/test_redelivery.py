@@ -16,9 +16,21 @@ from pullstatus import apps, limits
 from pullstatus.apps import Operator
 from pullstatus.errors import InvalidSetting, SettingChanged, StoreUnavailable
 from pullstatus.mailbox import redelivery, search
+from pullstatus.mailbox.redelivery import Plan
 from pullstatus.mailbox.search import Found
 from pullstatus.records import Kind
-from pullstatus.store import Append, Discard, Mailbox, Outcome, Pull, Store, open_store
+from pullstatus.store import (
+    NO_TICKET,
+    Append,
+    Discard,
+    Mailbox,
+    Outcome,
+    Pull,
+    Reader,
+    Release,
+    Store,
+    open_store,
+)
 from tests.store.build import acts_of, data_of
 
 NOW_MS = 1_800_000_000_000
@@ -142,6 +154,46 @@ def test_what_was_handed_out_since_is_no_part_of_what_is_gone_on_with() -> None:
         assert act_id is not None
         resumed = await redelivery.resume(store, act_id, again, how="time")
         assert resumed == plan
+
+    on_a_store(work)
+
+
+@pytest.mark.parametrize("released", [False, True])
+def test_a_page_that_was_in_hand_at_its_beginning_is_no_part_of_it(released: bool) -> None:
+    """Nor does it stand in the way of going on once its reader has acknowledged it."""
+    replies = MAILBOXES[1]
+
+    async def work(store: Store) -> None:
+        await store.append(Append(replies, [b'"held"', b'"next"'], NOW_MS))
+        await store.pull(Pull(replies, 1, NOW_MS, reader=Reader("billing")))
+        plan = redelivery.begin(await find(store), by=BY, how="time")
+        await redelivery.redeliver(store, plan, by=BY)
+        if released:
+            act = BY.act("readers release")
+            assert await store.release(Release(replies, "billing", COUNT + 1, NOW_MS + 1, act))
+        else:
+            await store.pull(Pull(replies, 0, NOW_MS + 1, reader=Reader("billing", COUNT + 1)))
+        again = await find(store)
+        assert sum(one.count for one in again if one.redeliverable) == 3 * COUNT + 1
+        act_id = await redelivery.number(store, plan.act)
+        assert act_id is not None
+        assert await redelivery.resume(store, act_id, again, how="time") == plan
+
+    on_a_store(work)
+
+
+def test_an_act_from_before_tickets_is_not_gone_on_with() -> None:
+    """Nobody knows what it has copied: all of it would be copied again."""
+
+    async def work(store: Store) -> None:
+        found = await find(store)
+        plan = redelivery.begin(found, by=BY, how="time")
+        old = Plan(replace(plan.act, ticket=NO_TICKET), plan.due)
+        await redelivery.redeliver(store, old, by=BY)
+        [*_, row] = await acts_of(store)
+        assert row.act.ticket == NO_TICKET
+        with pytest.raises(InvalidSetting, match="of an older version"):
+            await redelivery.resume(store, row.act_id, found, how="time")
 
     on_a_store(work)
 
