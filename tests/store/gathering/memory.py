@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pullstatus.errors import OutcomeUnknown
 from pullstatus.store.gathering.log import Figures
 from pullstatus.store.gathering.operations import Answer, Changes, Operation
-from pullstatus.store.values import Append, Page, Pull
+from pullstatus.store.values import Append, Outcome, Page, Park, Pull, Redeliver, Unpark
 
 BOX = 7  # the number it gives to the one mailbox it has
 
@@ -28,7 +28,7 @@ class MemoryLog:
 
     def commit(self, group: Sequence[Operation]) -> list[Answer]:
         self._called("commit")
-        if any(isinstance(operation, Append) for operation in group) and "append" in self.fails:
+        if any(_adds(operation) for operation in group) and "append" in self.fails:
             raise self.fails["append"]
         self.groups.append(list(group))
         return [self._answer(operation) for operation in group]
@@ -72,6 +72,8 @@ class MemoryLog:
             taken, self.entries = self.entries, []
             self._changed = {BOX: 0}
             return Page(1, len(taken), b",".join(taken), 0)
+        if isinstance(operation, Unpark):
+            return 0
         assert isinstance(operation, Changes)
         return True
 
@@ -79,6 +81,11 @@ class MemoryLog:
         self.calls.append(name)
         if name in self.fails:
             raise self.fails[name]
+
+
+def _adds(operation: Operation) -> bool:
+    back = isinstance(operation, Unpark) and Outcome.PUT_BACK in operation.outcomes
+    return back or isinstance(operation, Append | Park | Redeliver)
 
 
 def open_memory(*, refusal: BaseException | None = None, secret: str = "") -> MemoryLog:

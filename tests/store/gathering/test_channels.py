@@ -68,6 +68,19 @@ async def test_what_waits_is_bounded(writer: Writer, monkeypatch: pytest.MonkeyP
     assert await writer.submit(append(STATUSES, [b"1"])) == 1
 
 
+async def test_an_error_that_no_future_takes_is_told_and_holds_up_nobody() -> None:
+    """A future refuses a StopIteration; those behind it would wait for ever."""
+    log = open_memory()
+    log.fails["commit"] = StopIteration()
+    writer = Writer(ThreadChannel(Committer(log)), None)
+    answers = [writer.submit(append(STATUSES, [b"1"])) for _ in range(2)]
+    told = await asyncio.wait_for(asyncio.gather(*answers, return_exceptions=True), 60)
+    assert [type(answer) for answer in told] == [RuntimeError] * 2
+    del log.fails["commit"]
+    assert await writer.submit(append(STATUSES, [b"1"])) == 1
+    await writer.close()
+
+
 async def test_closing_has_committed_what_was_submitted(writer: Writer) -> None:
     answer = writer.submit(append(STATUSES, [b"1"]))
     await writer.close()

@@ -9,8 +9,8 @@ import pytest
 from pullstatus.errors import OutcomeUnknown, StoreFull, StoreUnavailable
 from pullstatus.store.gathering.committer import Committer, Report
 from pullstatus.store.gathering.groups import GROUP_MAX, Groups, Sent
-from pullstatus.store.values import Page
-from tests.store.build import STATUSES, append, pull
+from pullstatus.store.values import Outcome, Page, Unpark
+from tests.store.build import NOW_MS, PARKED, STATUSES, append, new_act, parked, pull, redeliver
 from tests.store.gathering.memory import BOX, MemoryLog
 
 
@@ -103,6 +103,25 @@ def test_pulls_are_tried_alone_when_there_is_no_room(committer: Committer, log: 
     assert kinds(report) == [Page, StoreFull, Page]
     assert kinds(committer.commit([append(STATUSES, [b"1"])])) == [StoreFull]
     assert len(log.groups) == 1
+
+
+def test_all_that_adds_entries_stays_out_when_there_is_no_room(
+    committer: Committer, log: MemoryLog
+) -> None:
+    """What lets parked items leave and adds none is tried, like a pull."""
+
+    def unpark(outcome: Outcome, *back: bytes) -> Unpark:
+        return Unpark(PARKED, 1, [outcome], [], list(back), NOW_MS, new_act())
+
+    adding = [
+        append(STATUSES, [b"1"]),
+        parked(append(STATUSES, []), [b"bad"]),
+        redeliver(STATUSES, (1, 1)),
+        unpark(Outcome.PUT_BACK, b"bad"),
+    ]
+    log.fails["append"] = StoreFull("no space")
+    report = committer.commit([*adding, pull(STATUSES), unpark(Outcome.ERASED)])
+    assert kinds(report) == [StoreFull] * 4 + [Page, int]
 
 
 def test_what_others_did_and_room_are_news_once(committer: Committer, log: MemoryLog) -> None:

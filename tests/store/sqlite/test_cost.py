@@ -21,7 +21,7 @@ from pullstatus.store.sqlite.connection import open_writer
 from pullstatus.store.sqlite.log import Log
 from pullstatus.store.sqlite.opening import open_log
 from pullstatus.store.sqlite.states import States, slot
-from tests.store.build import NOW_MS, append, records
+from tests.store.build import NOW_MS, append, parked, records
 
 FEW, MANY, MILLION = 3, 20_000, 1_000_000
 SLACK = 200  # steps: a tree of many rows is a level or two deeper
@@ -166,6 +166,21 @@ def test_a_command_costs_the_server_what_it_changed(stores: dict[int, Path]) -> 
         server.close()
         command.close()
     assert all(many <= few + SLACK for few, many in zip(found[FEW], found[MANY], strict=True))
+
+
+def test_making_room_for_what_is_parked_costs_what_leaves(tmp_path: Path) -> None:
+    """However many items stay: at the bound each push makes room for its own."""
+    found = {}
+    for count in (FEW, MANY):
+        log = open_log(store_of(tmp_path, count), server=True)
+        items = [b"%016d" % number for number in range(count)]
+        log.commit([parked(append(mailbox(9), []), items, count, MILLION)])
+        with counted(log._connection) as steps:
+            [gone] = log.commit([parked(append(mailbox(9), []), [b"new"], count, MILLION)])
+        assert gone == 1
+        found[count] = steps.count
+        log.close()
+    assert found[MANY] <= found[FEW] + SLACK
 
 
 @pytest.mark.parametrize("server", [False, True])

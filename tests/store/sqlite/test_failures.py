@@ -39,6 +39,7 @@ from tests.store.build import (
     entries_of,
     forget,
     page,
+    parked,
     pull,
     records,
     redeliver,
@@ -504,6 +505,21 @@ async def test_a_missing_chunk_stops_the_store(opener: Opener, file: Path) -> No
     assert len(failures) == 1
     with pytest.raises(StoreUnavailable):
         await store.pull(pull(STATUSES, 2))
+
+
+@anyio
+async def test_a_damaged_count_of_parked_items_lets_room_be_made(
+    opener: Opener, file: Path
+) -> None:
+    """It tells of fewer items than wait; those that are not told of weigh nothing."""
+    store = await opener()
+    await store.park(parked(append(STATUSES, []), [b"a", b"b", b"c", b"d"]))
+    await store.park(parked(append(STATUSES, []), [b"e"]))
+    await store.close()
+    damage(file, "UPDATE chunk SET count = 1 WHERE count = 4")
+    store = await opener()
+    assert await store.park(parked(append(STATUSES, []), [b"f"], items_max=1)) == 5
+    assert await store.append(append(STATUSES, records(1))) == 1
 
 
 @anyio

@@ -17,8 +17,7 @@ import msgspec
 from pullstatus.errors import StoreFull, StoreUnavailable
 from pullstatus.store.gathering.groups import Groups
 from pullstatus.store.gathering.log import Figures, Log
-from pullstatus.store.gathering.operations import Answer, Operation
-from pullstatus.store.values import Append, Park
+from pullstatus.store.gathering.operations import Answer, Operation, adds
 
 Answers = Sequence[Answer | BaseException]
 
@@ -96,9 +95,7 @@ class Committer:
 
     def _pulls_at_least(self, group: Sequence[Operation], answers: Answers) -> Answers:
         """Pulls need little room and come first: what can't be stored must not hold them up."""
-        places = [
-            n for n, operation in enumerate(group) if not isinstance(operation, Append | Park)
-        ]
+        places = [n for n, operation in enumerate(group) if not adds(operation)]
         if not 0 < len(places) < len(group):
             return answers
         found = list(answers)

@@ -66,3 +66,10 @@ Counted = Append | Park | Unpark | Forget | Discard | Purge | Redeliver | Releas
 
 Operation = Pull | Changes | Counted
 Answer = int | Page | bool | PullstatusError
+
+
+def adds(operation: Operation) -> bool:
+    """Whether it may add entries, for which there must be room."""
+    if isinstance(operation, Unpark):
+        return bool(operation.records or operation.back)
+    return isinstance(operation, Append | Park | Redeliver)

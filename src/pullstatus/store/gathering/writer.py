@@ -150,7 +150,9 @@ class Writer:
             future = self._unanswered.popleft()
             if future.cancelled():
                 continue
-            if isinstance(answer, BaseException):
+            if isinstance(answer, StopIteration):  # a future refuses it, and others come behind
+                future.set_exception(RuntimeError(f"the store raised {answer!r}"))
+            elif isinstance(answer, BaseException):
                 future.set_exception(answer)
             else:
                 future.set_result(answer)

@@ -11,7 +11,7 @@ from pathlib import Path
 from pullstatus import limits
 from pullstatus.errors import StoreFull, StoreRefused
 from pullstatus.store.gathering.committer import Committer
-from pullstatus.store.gathering.operations import Changes, Forget, Mark, Purge
+from pullstatus.store.gathering.operations import Changes, Forget, Mark, Purge, adds
 from pullstatus.store.gathering.process import ProcessChannel
 from pullstatus.store.gathering.thread import ThreadChannel
 from pullstatus.store.gathering.writer import Channel, Writer
@@ -145,7 +145,7 @@ class SqliteStore:
 
     async def unpark(self, operation: Unpark) -> int:
         """See `Store.unpark`. Refused when `append` is, if anything is to be stored."""
-        if operation.records or operation.back:
+        if adds(operation):
             self._check_room()
         return await self._writer.submit(operation)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from itertools import groupby
 
 from pullstatus.errors import SettingChanged
@@ -87,9 +88,9 @@ def _make_room(transaction: Transaction, state: State, operation: Park) -> int:
     count = 0
     items, size = state.tail - state.cursor, state.waiting_bytes
     if items > operation.items_max or size > operation.bytes_max:
-        oldest = iter(_sizes(transaction, state))
+        oldest = _sizes(transaction, state)
         while items > 1 and (items > operation.items_max or size > operation.bytes_max):
-            size -= next(oldest)
+            size -= next(oldest, 0)
             items -= 1
             count += 1
     if count:
@@ -104,14 +105,12 @@ def _waiting_bytes(transaction: Transaction, state: State) -> int:
     return sum(_sizes(transaction, state))
 
 
-def _sizes(transaction: Transaction, state: State) -> list[int]:
-    """Bytes of each item that waits, in order."""
-    sizes: list[int] = []
+def _sizes(transaction: Transaction, state: State) -> Iterator[int]:
+    """Bytes of each item that waits, in order; a chunk is read when it is come to."""
     for key, count, bounds in transaction.connection.execute(
         "SELECT key, count, bounds FROM chunk WHERE key BETWEEN ? AND ? ORDER BY key",
         (state.key | state.read_from, state.key | state.tail),
     ):
         # A column that is damaged tells nothing; what it says is not worth more than that.
         told = chunk.sizes(bounds) if len(bounds) == 8 * count else (0,) * count
-        sizes += told[max(0, state.cursor + 1 - (key & schema.SEQ_MASK)) :]
-    return sizes
+        yield from told[max(0, state.cursor + 1 - (key & schema.SEQ_MASK)) :]
