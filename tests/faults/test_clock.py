@@ -181,9 +181,11 @@ def test_jumps_under_load(program: Program, clock: Clock) -> None:
                     clock.ms = NOW_S * 1000 if home else clock.ms
                     clock.jump(rng.choice([*JUMPS_S, -0.001, -1, 1, rng.uniform(-KEY_S, KEY_S)]))
                     clock.ms = max(clock.ms, 0)
+                    registry = apps.Registry(store)
+                    await registry.refresh()
                     await clean_up(
                         store,
-                        await apps.applications(store),
+                        registry.applications.values(),
                         now_ms=clock.ms,
                         retention_days=limits.RETENTION_DAYS_MIN,
                     )

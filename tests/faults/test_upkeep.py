@@ -25,7 +25,7 @@ import pytest
 from click.testing import CliRunner
 
 from pullstatus import limits
-from pullstatus.apps import applications
+from pullstatus.apps import Registry
 from pullstatus.cli import main
 from pullstatus.cli.output import moment
 from pullstatus.mailbox.upkeep import DAY_MS, clean_up
@@ -679,7 +679,10 @@ def test_a_limit_is_a_number_of_pulls(journaled: Program, limit: str) -> None:
 
 def keep_at(program: Program, now_ms: int, days: float = limits.HANDED_OUT_RETENTION_DAYS) -> None:
     async def work(store: Store) -> None:
-        await clean_up(store, await applications(store), now_ms=now_ms, retention_days=days)
+        registry = Registry(store)
+        await registry.refresh()
+        live = registry.applications.values()
+        await clean_up(store, live, now_ms=now_ms, retention_days=days)
 
     on_store(program, work)
 

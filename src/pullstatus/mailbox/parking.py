@@ -26,6 +26,7 @@ from pullstatus.apps.values import application_setting, read_application
 from pullstatus.errors import BodyTooLarge, InvalidSetting, SettingChanged, UnknownApplication
 from pullstatus.json import ascii_json
 from pullstatus.mailbox import append_of, scope_of
+from pullstatus.mailbox.upkeep import DAY_MS
 from pullstatus.receipts import Receipts, Unread
 from pullstatus.receipts.formats import FORMATS, Request
 from pullstatus.records import Kind
@@ -172,7 +173,7 @@ class Told(msgspec.Struct, frozen=True):
     """What became of parked items.
 
     Attributes:
-        items: how many left.
+        items: how many left, those included that are too old to be put back.
         records: how many records are new of them.
         left: how many wait still.
     """
@@ -202,6 +203,8 @@ async def retry(
 ) -> Told:
     """Read parked items again by the rules of now; what can be read becomes records.
 
+    A damaged one is set aside. What is not read and came `limits.PARKED_DAYS` ago expires.
+
     Args:
         numbers: of which items; None: of all.
 
@@ -216,11 +219,12 @@ async def retry(
 async def drop(
     store: Store, sdkappid: int, *, by: Operator, numbers: Sequence[int] | None = None
 ) -> Told:
-    """Erase parked items; the arguments and errors are those of `retry`."""
+    """Erase parked items, or set aside damaged ones; arguments and errors are those of `retry`."""
     return await _settle(store, sdkappid, by, "parked drop", numbers, _erase)
 
 
 _Fate = tuple[Outcome, list[Append]]
+_Decide = Callable[[LiveApplication, Item, Operator], _Fate | None]
 
 
 async def _settle(
@@ -229,7 +233,7 @@ async def _settle(
     by: Operator,
     action: str,
     numbers: Sequence[int] | None,
-    decide: Callable[[LiveApplication, Item, Operator], _Fate | None],
+    decide: _Decide,
 ) -> Told:
     act = by.act(action, sdkappid=sdkappid, items="all" if numbers is None else sorted(numbers))
     last = None
@@ -242,11 +246,15 @@ async def _settle(
             if unknown := set(numbers or ()) - {each.number for each in waiting}:
                 raise InvalidSetting(f"item {min(unknown)} of {sdkappid} is not parked")
         due = [each for each in waiting if each.seq <= last]  # not what this has put back itself
-        chosen = [each for each in due if numbers is None or each.number in numbers]
         fates = {
             each.seq: fate
-            for each in chosen
-            if each.item is not None and (fate := decide(live, each.item, by)) is not None
+            for each in due
+            if (
+                fate := _fate(
+                    live, each, by, decide if numbers is None or each.number in numbers else None
+                )
+            )
+            is not None
         }
         try:
             for step in _steps(due, fates):
@@ -258,6 +266,23 @@ async def _settle(
             continue
         break
     return Told(gone, records, len(await parked(store, sdkappid)))
+
+
+def _fate(
+    live: LiveApplication, each: Parked, by: Operator, decide: _Decide | None
+) -> _Fate | None:
+    """What becomes of an item; None: it stays.
+
+    Args:
+        decide: what the operator asks for; None: nothing of this one.
+    """
+    if each.item is None:
+        return None if decide is None else (Outcome.QUARANTINED, [])
+    fate = None if decide is None else decide(live, each.item, by)
+    # Put back it would have its days anew, and with a retry now and then stay for ever.
+    if fate is None and each.item.at_ms < by.now_ms - limits.PARKED_DAYS * DAY_MS:
+        return Outcome.EXPIRED, []
+    return fate
 
 
 async def _live(store: Store, sdkappid: int) -> LiveApplication:
@@ -316,12 +341,12 @@ def _unpark(
     records: list[Append] = []
     back: list[bytes] = []
     for each in step:
-        if each.item is None:
-            outcomes.append(Outcome.QUARANTINED)
-        elif each.seq in fates:
+        if each.seq in fates:
             outcome, appends = fates[each.seq]
             outcomes.append(outcome)
             records += appends
+        elif each.item is None:
+            outcomes.append(Outcome.QUARANTINED)
         else:
             outcomes.append(Outcome.PUT_BACK)
             back.append(msgspec.structs.replace(each.item, number=each.number).encoded())

@@ -5,38 +5,32 @@ Run now and then by the server; each step is small, so that appends and pulls ha
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterable
 
 from pullstatus import limits
-from pullstatus.apps import Application
-from pullstatus.records import Kind
+from pullstatus.apps import LiveApplication
+from pullstatus.errors import SettingChanged
 from pullstatus.store import Discard, Outcome, Store
 
 DAY_MS = 86_400_000
 
 
 async def clean_up(
-    store: Store, applications: Iterable[Application], *, now_ms: int, retention_days: float
+    store: Store, applications: Iterable[LiveApplication], *, now_ms: int, retention_days: float
 ) -> int:
     """Remove what left longer ago than `retention_days`, and expire what waited too long.
 
     Only an application with `waiting_days_max` loses any record that waits; the journal says what,
-    and the counts go on counting it. Nothing stays parked for longer than `limits.PARKED_DAYS`.
+    and the counts go on counting it. The turn of one that is no longer as it is told of here comes
+    next time. What waits parked for `limits.PARKED_DAYS` expires, too.
 
     Returns:
         how many parked items expired.
     """
-    for application in applications:
-        if application.waiting_days_max is not None:
-            for kind in Kind:
-                await store.discard(
-                    Discard(
-                        application.mailbox(kind),
-                        Outcome.EXPIRED,
-                        now_ms,
-                        now_ms - application.waiting_days_max * DAY_MS,
-                    )
-                )
+    for live in applications:
+        with contextlib.suppress(SettingChanged):
+            await _expire(store, live, now_ms)
     parked_before_ms = now_ms - limits.PARKED_DAYS * DAY_MS
     expired = 0
     for row in await store.backlog():
@@ -49,3 +43,13 @@ async def clean_up(
         now_ms=now_ms,
     )
     return expired
+
+
+async def _expire(store: Store, live: LiveApplication, now_ms: int) -> None:
+    days = live.application.waiting_days_max
+    if days is not None:
+        for mailbox in live.mailboxes:
+            before_ms = now_ms - days * DAY_MS
+            await store.discard(
+                Discard(mailbox, Outcome.EXPIRED, now_ms, before_ms, live.while_set)
+            )

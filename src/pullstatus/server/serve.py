@@ -261,7 +261,7 @@ class Server:
         async def upkeep() -> None:
             expired = await clean_up(
                 self.store,
-                [live.application for live in registry.applications.values()],
+                list(registry.applications.values()),
                 now_ms=wall_ms(),
                 retention_days=self.options.retention_days,
             )

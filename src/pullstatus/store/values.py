@@ -317,7 +317,8 @@ class Unpark(msgspec.Struct, frozen=True):
         mailbox: of parked items.
         first_seq: number of the first of them; refused when another one is at the head.
         outcomes: what becomes of each, in order. PULLED: what it says is in `records`. PUT_BACK: a
-            copy goes to the tail, so that what is behind it can leave. ERASED, or QUARANTINED.
+            copy goes to the tail, so that what is behind it can leave. ERASED, EXPIRED, or
+            QUARANTINED.
         records: what could be read of them, for other mailboxes of the same application.
         back: the copies of those that are put back, in order.
         at_ms: when.

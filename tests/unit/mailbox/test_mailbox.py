@@ -172,15 +172,36 @@ def test_errors_of_the_store_are_the_callers() -> None:
         append(Recorder(KeyReused("again")), Receipts(Kind.REPLY, []), live())
 
 
+def test_upkeep_expires_nothing_by_a_limit_that_was_changed_meanwhile() -> None:
+    """As when it is raised, or the number given to another owner; the others have their turn."""
+
+    class Changed(Recorder):
+        async def discard(self, operation: Discard) -> int:
+            if operation.while_set == AS_KNOWN:
+                raise SettingChanged("changed")
+            return await super().discard(operation)
+
+    recorder = Changed()
+    other = LiveApplication(application(waiting_days_max=3), REVISION + 1)
+    known = [live(waiting_days_max=2), other]
+    asyncio.run(clean_up(cast("Store", recorder), known, now_ms=NOW_MS, retention_days=1))
+    before_ms = NOW_MS - 3 * DAY_MS
+    assert recorder.asked[:2] == [
+        Discard(box, Outcome.EXPIRED, NOW_MS, before_ms, other.while_set)
+        for box in (STATUSES, REPLIES)
+    ]
+    assert len(recorder.asked) == 4
+
+
 def test_upkeep_expires_removes_and_forgets_by_the_time_of_its_caller() -> None:
     """Only an application that asks for it loses anything that waits."""
     recorder = Recorder()
-    applications = [application(), application(waiting_days_max=2)]
+    applications = [live(), live(waiting_days_max=2)]
     asyncio.run(clean_up(cast("Store", recorder), applications, now_ms=NOW_MS, retention_days=1.5))
     before_ms = NOW_MS - 2 * DAY_MS
     assert recorder.asked == [
-        Discard(STATUSES, Outcome.EXPIRED, NOW_MS, before_ms),
-        Discard(REPLIES, Outcome.EXPIRED, NOW_MS, before_ms),
+        Discard(STATUSES, Outcome.EXPIRED, NOW_MS, before_ms, AS_KNOWN),
+        Discard(REPLIES, Outcome.EXPIRED, NOW_MS, before_ms, AS_KNOWN),
         ("purge", {"left_before_ms": NOW_MS - DAY_MS * 3 // 2}),
         (
             "forget",

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
+import apsw
 import msgspec
 import pytest
 
@@ -264,6 +266,50 @@ async def test_bounds_of_an_application(store: Store, monkeypatch: pytest.Monkey
     assert await clean_up(store, [], now_ms=later_ms + DAY_MS, retention_days=7) == 0
     assert await clean_up(store, [], now_ms=later_ms + DAY_MS + 1, retention_days=7) == len(left)
     assert await numbers(store) == []
+
+
+async def test_retries_now_and_then_keep_nothing_for_ever(
+    store: Store, url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is put back has its days anew, but not once it came that long ago."""
+    await push(store, bad("a", "b"))
+    days = limits.PARKED_DAYS
+    for day in range(1, days):
+        await push(store, bad(f"new{day}"), NOW_MS + day * DAY_MS)
+        mend(monkeypatch, *bad(f"new{day}"))
+        told = await parking.retry(store, NUMBER, by=operator(NOW_MS + day * DAY_MS))
+        assert told == Told(1, 1, 2)
+    at_ms = NOW_MS + days * DAY_MS
+    await push(store, bad("young"), at_ms)
+    assert await parking.retry(store, NUMBER, by=operator(at_ms)) == Told(0, 0, 3)
+    mend(monkeypatch, *bad("b"))
+    told = await parking.retry(store, NUMBER, by=operator(at_ms + 1))
+    assert told == Told(2, 1, 1), "what reads by now is a record, however old"
+    assert await numbers(store) == [days + 2]
+    assert (await sids(store))[-1] == "b"
+    [row] = [row for row in await store.backlog() if row.mailbox.parked]
+    assert (row.expired, row.waiting) == (1, 1)
+    assert (await audit_store(url, lambda _done, _total: None)).findings == []
+
+
+@pytest.mark.parametrize("verb", [parking.drop, parking.retry])
+async def test_damaged_item_is_set_aside(
+    tmp_path: Path, store: Store, url: str, verb: Callable[..., Awaitable[Told]]
+) -> None:
+    """It can't be read to be erased, and would stand in everybody's way for its days."""
+    await push(store, bad("a"))
+    await push(store, bad("b"))
+    with contextlib.closing(apsw.Connection(str(tmp_path / "store.db"))) as connection:
+        connection.execute(
+            "UPDATE chunk SET body = zeroblob(length(body)) WHERE key & 255 = 1 AND key >> 40 ="
+            " (SELECT id FROM mailbox WHERE kind = 2)"
+        )
+    assert [each.item is None for each in await parking.parked(store, NUMBER)] == [True, False]
+    assert await verb(store, NUMBER, by=operator(), numbers=[1]) == Told(1, 0, 1)
+    assert await numbers(store) == [2]
+    [row] = [row for row in await store.backlog() if row.mailbox.parked]
+    assert (row.quarantined, row.erased, row.put_back) == (1, 0, 0)
+    assert (await audit_store(url, lambda _done, _total: None)).findings == []
 
 
 async def test_undated_record_has_the_time_of_its_arrival(
