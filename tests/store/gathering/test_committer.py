@@ -9,6 +9,7 @@ import pytest
 from pullstatus.errors import OutcomeUnknown, StoreFull, StoreUnavailable
 from pullstatus.store.gathering.committer import Committer, Report
 from pullstatus.store.gathering.groups import GROUP_MAX, Groups, Sent
+from pullstatus.store.gathering.operations import Operation
 from pullstatus.store.values import Outcome, Page, Unpark
 from tests.store.build import NOW_MS, PARKED, STATUSES, append, new_act, parked, pull, redeliver
 from tests.store.gathering.memory import BOX, MemoryLog
@@ -113,7 +114,7 @@ def test_all_that_adds_entries_stays_out_when_there_is_no_room(
     def unpark(outcome: Outcome, *back: bytes) -> Unpark:
         return Unpark(PARKED, 1, [outcome], [], list(back), NOW_MS, new_act())
 
-    adding = [
+    adding: list[Operation] = [
         append(STATUSES, [b"1"]),
         parked(append(STATUSES, []), [b"bad"]),
         redeliver(STATUSES, (1, 1)),

@@ -10,7 +10,7 @@ import pytest
 
 from pullstatus import limits, mailbox
 from pullstatus.apps import AppKey, Application, LiveApplication
-from pullstatus.errors import InvalidSetting, KeyReused
+from pullstatus.errors import InvalidSetting, KeyReused, SettingChanged
 from pullstatus.mailbox.repeats import Repeat, check_key
 from pullstatus.mailbox.upkeep import DAY_MS, clean_up
 from pullstatus.receipts import Receipts
