@@ -8,7 +8,7 @@
     wire  receipts
     records
     json
-    errors  limits  durations  clock  version
+    errors  limits  durations  clock  terminal  version
 
 A room imports from lower rows only; an arrow is the one import allowed inside a row. When the
 picture should change, change it here and in the code.
@@ -31,7 +31,7 @@ ROWS = (
     ("wire", "receipts"),
     ("records",),
     ("json",),
-    ("errors", "limits", "durations", "clock", "version"),
+    ("errors", "limits", "durations", "clock", "terminal", "version"),
 )
 ENGINES_OWN = {"apsw", "sqlite3"}
 ENGINES = {folder.name for folder in (PACKAGE / "store").iterdir() if folder.is_dir()} - {
@@ -47,7 +47,7 @@ SEES = {
 }
 SEES["client"] = {"wire", "records", "json", "errors", "limits", "version"}
 SEES["__init__"] = {"records", "errors", "client", "version"}
-SEES["consumer"] = {"client", "__init__", "records", "errors", "limits"}
+SEES["consumer"] = {"client", "__init__", "records", "errors", "limits", "terminal"}
 SEES["__main__"] = {"cli", "errors"}
 SEES["cli"] |= {"consumer", "client", "__init__"}
 SEES["emulator"] |= {"__init__"}

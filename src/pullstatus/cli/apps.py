@@ -14,7 +14,7 @@ from pullstatus.apps import AppKey, Application, Standing, Token
 from pullstatus.cli.acting import acting
 from pullstatus.cli.app_import import keys_as_csv, read_applications, refuse_taken
 from pullstatus.cli.lazy import Group
-from pullstatus.cli.output import json_option, moment, print_json, print_rows
+from pullstatus.cli.output import json_option, moment, print_json, print_rows, say
 from pullstatus.cli.session import plainly, store_option, with_store
 from pullstatus.clock import wall_ms
 from pullstatus.store import Store
@@ -178,7 +178,7 @@ def import_apps(file: BinaryIO, as_csv: bool, store_url: str) -> None:
         for application in made
     ]
     if as_csv:
-        click.echo(keys_as_csv(made), nl=False)
+        say(keys_as_csv(made), nl=False)
     else:
         print_json(rows)
 

@@ -11,13 +11,12 @@ from pathlib import Path
 
 import click
 import msgspec
-from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from pullstatus import limits
 from pullstatus.cli import load
 from pullstatus.cli.load import Load, LoadFailed, Measured, Request
-from pullstatus.cli.output import json_option, print_rows
+from pullstatus.cli.output import console, json_option, print_rows
 from pullstatus.cli.service import (
     appkey_option,
     read_secret,
@@ -246,7 +245,7 @@ def _shown() -> Iterator[Callable[[str], None]]:
         TextColumn("{task.description}"),
         BarColumn(),
         TimeElapsedColumn(),
-        console=Console(stderr=True),
+        console=console(err=True),
         transient=True,
         disable=not sys.stderr.isatty(),
     ) as progress:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from pullstatus.cli.listening import listening_options
-from pullstatus.cli.output import log_level_option, say_ready
+from pullstatus.cli.output import log_level_option, say, say_ready
 from pullstatus.cli.session import plainly
 from pullstatus.cli.statuses import RESTART
 
@@ -52,7 +52,7 @@ def emulate(
     from pullstatus.server import logs
 
     if example:
-        click.echo(scenario.example(), nl=False)
+        say(scenario.example(), nl=False)
         return
     wanted = scenario.Scenario()
     if scenario_path is not None:
@@ -63,7 +63,7 @@ def emulate(
         say_ready(f"pullstatus emulator listens on {server.address}")
         if sys.stdout.isatty():
             application = wanted.application
-            click.echo(f"sdkappid {application.sdkappid}, appkey {application.appkey}")
+            say(f"sdkappid {application.sdkappid}, appkey {application.appkey}")
 
     server = uvloop.run(run.emulate(wanted, host, port, on_ready=ready))
     if server.failure is not None:

@@ -6,6 +6,7 @@ Listing and describing commands loads none of them: a script that only pulls sta
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator, Mapping, MutableMapping
 from importlib import import_module
 from typing import Any
@@ -15,6 +16,7 @@ import click
 from pullstatus.cli.statuses import INTERRUPTED, describe
 from pullstatus.cli.surroundings import fill_standard_streams, orderly_end
 from pullstatus.errors import extra_missing
+from pullstatus.terminal import visible
 
 
 class Planned(click.Command):
@@ -81,6 +83,17 @@ def list_commands(formatter: click.HelpFormatter, commands: Mapping[str, click.C
         )
 
 
+@contextlib.contextmanager
+def _harmless_errors() -> Iterator[None]:
+    """Errors of the command line quote it, and what it names: on a terminal that is only shown."""
+    try:
+        yield
+    except click.ClickException as error:
+        said = visible(error.format_message())
+        error.format_message = lambda: said  # type: ignore[method-assign]
+        raise
+
+
 class LazyGroup(click.Group):
     """A group over `Commands` that says what to install when a command can't be loaded."""
 
@@ -90,6 +103,11 @@ class LazyGroup(click.Group):
         with orderly_end():
             return super().main(*args, **extra)
 
+    def make_context(self, *args: Any, **extra: Any) -> click.Context:  # noqa: ANN401
+        """Read the command line as far as the name of a command."""
+        with _harmless_errors():
+            return super().make_context(*args, **extra)
+
     def format_commands(self, _ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """List the commands without loading any."""
         list_commands(formatter, dict(self._planned()))
@@ -97,7 +115,8 @@ class LazyGroup(click.Group):
     def invoke(self, ctx: click.Context) -> Any:  # noqa: ANN401 - click's signature
         """Run what the command line names."""
         try:
-            return super().invoke(ctx)
+            with _harmless_errors():
+                return super().invoke(ctx)
         except ModuleNotFoundError as error:
             if (error.name or "").partition(".")[0] in ("", "pullstatus"):
                 raise

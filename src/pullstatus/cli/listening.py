@@ -14,6 +14,8 @@ from typing import TypeVar
 
 import click
 
+from pullstatus.cli.output import say
+
 __all__ = ["listening_options"]
 
 F = TypeVar("F", bound=Callable[..., object])
@@ -30,7 +32,7 @@ class _Port(click.Option):
         if value is None or not _INJECTED.match(value):
             return value
         if not ctx.resilient_parsing:
-            click.echo(
+            say(
                 "pullstatus: PULLSTATUS_PORT is not heeded: the platform has set it to the address"
                 " of a service of this name. --port or the configuration file say the port",
                 err=True,

@@ -1,24 +1,29 @@
-"""How commands speak: tables on a terminal, JSON elsewhere, errors that say what to do."""
+"""How commands speak: tables on a terminal, JSON elsewhere, errors that say what to do.
+
+This is the one door: whatever a command prints goes through one of these, which spell out what
+would steer a terminal, whoever wrote it. A test looks for other doors.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import re
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import click
 import msgspec
 from rich import box
 from rich.cells import cell_len
-from rich.console import Console
+from rich.console import Console, ConsoleOptions, RenderableType
+from rich.segment import Segment
 from rich.table import Table
 from rich.text import Text
 
 from pullstatus.cli.surroundings import discard
-from pullstatus.consumer.terminal import visible
+from pullstatus.terminal import visible
 
 F = TypeVar("F", bound=Callable[..., object])
 
@@ -48,10 +53,44 @@ def log_level_option(help_of_it: str) -> Callable[[F], F]:
     )
 
 
+def say(text: str, *, err: bool = False, nl: bool = True) -> None:
+    """A text for people, on standard output or, `err`, on standard error."""
+    click.echo(visible(text), err=err, nl=nl)
+
+
 def print_json(value: object) -> None:
     """One JSON value, for people and programs."""
-    text = msgspec.json.format(msgspec.json.encode(value), indent=2).decode()
+    _print_json(msgspec.json.format(msgspec.json.encode(value), indent=2))
+
+
+def print_json_line(value: object) -> None:
+    """One JSON value on one line, of many."""
+    _print_json(msgspec.json.encode(value))
+
+
+def _print_json(json: bytes) -> None:
+    text = json.decode()
     click.echo(visible(text) if sys.stdout.isatty() else text)
+
+
+class _Console(Console):
+    """Shows what strangers wrote, and obeys none of it: no markup, no escape sequence."""
+
+    def render(
+        self, renderable: RenderableType, options: ConsoleOptions | None = None
+    ) -> Iterable[Segment]:
+        """The segments of what is printed, at each depth of it."""
+        for segment in super().render(renderable, options):
+            yield segment if segment.control else Segment(visible(segment.text), segment.style)
+
+    def render_str(self, text: str, **how: Any) -> Text:  # noqa: ANN401 - rich's signature
+        """A string as it is laid out: spelt out before it is measured."""
+        return super().render_str(visible(text), **how)
+
+
+def console(*, err: bool = False) -> Console:
+    """For what needs more than `say`: tables, bars, lines that are rewritten."""
+    return _Console(stderr=err, highlight=False, markup=False, emoji=False)
 
 
 def print_rows(
@@ -75,10 +114,10 @@ def print_rows(
         print_json(rows)
         return
     if not rows:
-        click.echo(empty)
+        say(empty)
         return
-    console = Console(highlight=False)
-    shown = fitting(rows, columns, console.width, wraps)
+    terminal = console()
+    shown = fitting(rows, columns, terminal.width, wraps)
     table = Table(
         header_style="bold",
         box=box.SIMPLE_HEAD,
@@ -96,9 +135,9 @@ def print_rows(
         )
     for row in rows:
         table.add_row(*(_cell(row.get(column)) for column in shown))
-    console.print(table)
+    terminal.print(table)
     if left_out := [column for column in columns if column not in shown]:
-        click.echo(f"No room for {', '.join(left_out)}: a wider terminal or --json shows them.")
+        say(f"No room for {', '.join(left_out)}: a wider terminal or --json shows them.")
 
 
 def print_newest(
@@ -113,7 +152,7 @@ def print_newest(
     """The first rows, as `print_rows` does, and on standard error that there are more, if so."""
     print_rows(rows[:limit], as_json=as_json, columns=columns, empty=empty, wraps=wraps)
     if len(rows) > limit:
-        click.echo(f"Only the newest {limit} are shown; --limit shows more.", err=True)
+        say(f"Only the newest {limit} are shown; --limit shows more.", err=True)
 
 
 def fitting(
@@ -139,11 +178,11 @@ def fitting(
 def say_ready(text: str) -> None:
     """Say that connections are accepted now. A server whose reader is gone serves all the same."""
     try:
-        click.echo(text)
+        say(text)
     except OSError as error:
         discard(sys.stdout)
         with contextlib.suppress(OSError):
-            click.echo(f"pullstatus: standard output cannot be written: {error.strerror}", err=True)
+            say(f"pullstatus: standard output cannot be written: {error.strerror}", err=True)
 
 
 def moment(at_ms: int) -> str:

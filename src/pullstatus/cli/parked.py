@@ -9,7 +9,7 @@ import click
 
 from pullstatus.cli.acting import acting
 from pullstatus.cli.lazy import Group
-from pullstatus.cli.output import json_option, limit_option, moment, print_json, print_rows
+from pullstatus.cli.output import json_option, limit_option, moment, print_json, print_rows, say
 from pullstatus.cli.session import plainly, store_option, with_store
 from pullstatus.errors import InvalidSetting
 from pullstatus.mailbox import parking
@@ -56,7 +56,7 @@ def list_parked(sdkappid: int | None, limit: int, as_json: bool, store_url: str)
         wraps="reason",
     )
     if len(found) > limit:
-        click.echo(f"{len(found) - limit} more are parked; --limit shows more.", err=True)
+        say(f"{len(found) - limit} more are parked; --limit shows more.", err=True)
 
 
 @parked_group.command("show")

@@ -6,9 +6,9 @@ import contextlib
 import sys
 from collections.abc import Iterator
 
-from rich.console import Console
 from rich.progress import Progress as Bar
 
+from pullstatus.cli.output import console
 from pullstatus.store import Progress
 
 
@@ -18,7 +18,7 @@ def progress(what: str) -> Iterator[Progress]:
     if not sys.stderr.isatty():
         yield lambda _done, _total: None
         return
-    with Bar(console=Console(stderr=True), transient=True) as bar:
+    with Bar(console=console(err=True), transient=True) as bar:
         task = bar.add_task(what, total=None)
 
         def report(done: int, total: int) -> None:

@@ -16,11 +16,10 @@ from random import SystemRandom
 from types import FrameType
 
 import click
-import msgspec
-from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from pullstatus import Client, ClientError, Page, limits
+from pullstatus.cli.output import console, print_json_line, say
 from pullstatus.cli.service import (
     KINDS,
     appkey_option,
@@ -37,7 +36,6 @@ from pullstatus.client.records import Record
 from pullstatus.consumer.run import pull_into
 from pullstatus.consumer.sqlite import SqliteTarget
 from pullstatus.consumer.targets import FileTarget, Source, StdoutTarget, Target
-from pullstatus.consumer.terminal import visible
 
 REFUSED, UNREACHED, IN_DOUBT = 3, 4, 5  # exit statuses
 SQLITE = "sqlite:///"
@@ -231,7 +229,7 @@ class _Watcher:
                 "pull_id": page.pull_id,
                 "key": page.key,
             }
-            click.echo(msgspec.json.encode(line))
+            print_json_line(line)
 
     def warn(self, text: str) -> None:
         self._say(f"pullstatus: {text}")
@@ -241,11 +239,10 @@ class _Watcher:
             self._say(f"{self._total:,} records went to {self._to}; the mailbox is empty.")
 
     def _say(self, text: str) -> None:
-        text = visible(text)
         if self._bar is None:
-            click.echo(text, err=True)
+            say(text, err=True)
         else:
-            self._bar.console.print(text, markup=False, highlight=False, soft_wrap=True)
+            self._bar.console.print(text, soft_wrap=True)
 
 
 @contextlib.contextmanager
@@ -260,5 +257,5 @@ def _shown(to: str) -> Iterator[_Watcher]:
         MofNCompleteColumn(),
         TimeElapsedColumn(),
     )
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+    with Progress(*columns, console=console(err=True), transient=True) as bar:
         yield _Watcher(to, lines=lines, bar=bar)

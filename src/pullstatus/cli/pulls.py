@@ -19,6 +19,7 @@ from pullstatus.cli.output import (
     print_json,
     print_newest,
     print_rows,
+    say,
 )
 from pullstatus.cli.periods import period_options
 from pullstatus.cli.service import KINDS
@@ -309,7 +310,7 @@ async def _say_how_to_go_on(store: Store, plan: Plan) -> None:
     with contextlib.suppress(PullstatusError):
         act_id = await redelivery.number(store, plan.act)
         if act_id is not None:
-            click.echo(f"Act {act_id} has begun; --resume {act_id} goes on with it.", err=True)
+            say(f"Act {act_id} has begun; --resume {act_id} goes on with it.", err=True)
 
 
 def _shown_range(mailbox: Mailbox, first_seq: int, count: int) -> dict[str, object]:

@@ -10,8 +10,8 @@ from typing import ParamSpec, TypeVar
 import click
 
 from pullstatus.cli.config import DEFAULT_STORE, default_store
+from pullstatus.cli.output import say
 from pullstatus.client.errors import InvalidArgument, InvalidEnvironment
-from pullstatus.consumer.terminal import visible
 from pullstatus.errors import InvalidSetting, PullstatusError
 from pullstatus.store import Store, check_store_url, open_store
 
@@ -34,11 +34,11 @@ def plainly(command: Callable[P, R]) -> Callable[P, R]:
         try:
             return command(*args, **kwargs)
         except InvalidEnvironment as error:
-            raise _WrongEnvironment(visible(str(error))) from error
+            raise _WrongEnvironment(str(error)) from error
         except InvalidArgument as error:
-            raise click.UsageError(visible(str(error))) from error
+            raise click.UsageError(str(error)) from error
         except PullstatusError as error:
-            raise click.ClickException(visible(str(error))) from error
+            raise click.ClickException(str(error)) from error
 
     return run
 
@@ -85,4 +85,4 @@ def with_store(store_url: str, work: Callable[[Store], Awaitable[R]], *, create:
 
 def say_created(store_url: str) -> None:
     """Tell on standard error that there was no store, so that a wrong name is noticed."""
-    click.echo(f"made a new store: {store_url}", err=True)
+    say(f"made a new store: {store_url}", err=True)

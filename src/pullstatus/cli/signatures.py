@@ -13,7 +13,7 @@ from urllib.parse import parse_qs, urlsplit
 import click
 import msgspec
 
-from pullstatus.cli.output import print_json
+from pullstatus.cli.output import print_json, say
 from pullstatus.cli.service import KINDS, appkey_option, read_secret
 from pullstatus.wire.v5.mismatch import explain, signed_text
 from pullstatus.wire.v5.pull import pull_request
@@ -66,7 +66,7 @@ def sign(
     if url is None or sdkappid is None or kind is None or mobiles or not at.isdigit():
         raise click.UsageError("--curl needs --url, --sdkappid and --type, and takes no --mobile")
     target, body = pull_request(sdkappid, appkey, KINDS[kind], count_max, random, int(at))
-    click.echo(f"curl --data '{body.decode()}' '{url.rstrip('/')}{target}'")
+    say(f"curl --data '{body.decode()}' '{url.rstrip('/')}{target}'")
 
 
 @click.command("verify")
@@ -131,10 +131,10 @@ def verify(
     if not sys.stdout.isatty():
         print_json({"accepted": not findings, "findings": findings})
     elif not findings:
-        click.echo("It would be accepted.")
+        say("It would be accepted.")
     else:
         for one in findings:
-            click.echo(f"{one['mistake']}\n  -> {one['fix']}")
+            say(f"{one['mistake']}\n  -> {one['fix']}")
     if findings:
         sys.exit(MISMATCH)
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import click
 
 from pullstatus.cli.acting import acting
-from pullstatus.cli.output import json_option, moment, print_json, print_rows
+from pullstatus.cli.output import json_option, moment, print_json, print_rows, say
 from pullstatus.cli.progress import progress
 from pullstatus.cli.session import plainly, say_created, store_option
 from pullstatus.store import AuditReport, audit_store, backup_store, restore_store
@@ -69,9 +69,9 @@ def audit(as_json: bool, store_url: str) -> None:
             empty="Sound: accepted = waiting + handed out + erased + expired + quarantined"
             " + put back.",
         )
-        click.echo(_as_of(found))
+        say(_as_of(found))
     for problem in problems:
-        click.echo(f"{problem['mailbox'] or 'store'}: {problem['problem']}", err=True)
+        say(f"{problem['mailbox'] or 'store'}: {problem['problem']}", err=True)
     if problems:
         sys.exit(1)
 

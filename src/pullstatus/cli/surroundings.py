@@ -18,6 +18,7 @@ from typing import TextIO
 import click
 
 from pullstatus.cli.statuses import FAILED, INTERRUPTED, WRONG
+from pullstatus.terminal import visible
 
 __all__ = ["discard", "fill_standard_streams", "operator", "orderly_end"]
 
@@ -83,7 +84,7 @@ def orderly_end() -> Iterator[None]:
 def _end(said: str, status: int) -> None:
     if said:
         with contextlib.suppress(OSError):
-            click.echo(said, err=True)
+            click.echo(visible(said), err=True)
     for stream in (sys.stdout, sys.stderr):
         try:
             stream.flush()

@@ -28,9 +28,9 @@ from pullstatus.client.keys import NextPage
 from pullstatus.client.records import Record
 from pullstatus.client.slots import NotOpened, Slots, open_file, peek, read_at, sync_folder
 from pullstatus.consumer.forms import BOM, COLUMNS, EXTRA, Csv, Ndjson
-from pullstatus.consumer.terminal import visible
 from pullstatus.errors import StoreFailed, StoreRefused
 from pullstatus.records import Kind
+from pullstatus.terminal import visible
 
 V = TypeVar("V", bound=msgspec.Struct)
 

@@ -14,6 +14,7 @@ from collections.abc import Iterator
 import structlog
 
 from pullstatus.errors import PullstatusError
+from pullstatus.terminal import visible
 
 
 def configure(level: str = "info") -> None:
@@ -55,8 +56,16 @@ def configure(level: str = "info") -> None:
 
 def _renderer() -> structlog.typing.Processor:
     if sys.stderr is not None and sys.stderr.isatty():
-        return structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)
+        render = structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)
+        return lambda logger, name, line: render(logger, name, _harmless(line))
     return structlog.processors.JSONRenderer()
+
+
+def _harmless(line: structlog.typing.EventDict) -> structlog.typing.EventDict:
+    """A line in which nothing steers the terminal; lists and the like are quoted anyway."""
+    return {
+        name: visible(value) if isinstance(value, str) else value for name, value in line.items()
+    }
 
 
 def _trace(exc_info: structlog.typing.ExcInfo) -> str:

@@ -2,14 +2,28 @@
 
 from __future__ import annotations
 
+import ast
+import io
 import json
+import re
 import sys
 import unicodedata
+from pathlib import Path
 
 import pytest
+from rich.table import Table
+from rich.text import Text
 
-from pullstatus.cli.output import print_json, print_rows
-from pullstatus.consumer.terminal import visible
+import pullstatus
+from pullstatus.cli import main as commands
+from pullstatus.cli.output import console, print_json, print_rows
+from pullstatus.terminal import visible
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
 
 ATTACK = "a\x1b[2J\x9b31m\u202egnp.exe\r\x07\x7f\u2066b\udc80"
 
@@ -46,3 +60,66 @@ def test_tables_and_json_on_a_terminal_are_harmless(
     shown = capsys.readouterr().out
     assert visible(shown) == shown
     assert "two\\nlines" in shown
+
+
+def test_console_shows_what_strangers_wrote_at_any_depth(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    terminal = Terminal()
+    monkeypatch.setattr(sys, "stdout", terminal)
+    monkeypatch.setenv("TERM", "xterm-256color")
+    monkeypatch.setenv("COLUMNS", "200")
+    table = Table("column")
+    table.add_row(f"{ATTACK}[/][link=http://x.example]y:smile:")
+    shown = console()
+    shown.print(table)
+    shown.print(Text(ATTACK, "red"), ATTACK)
+    plain = re.sub(r"\x1b\[[\d;]*m", "", terminal.getvalue())
+    assert visible(plain) == plain
+    assert "[/][link=http://x.example]y:smile:" in plain
+    assert "\x1b[31m" in terminal.getvalue()  # what we colour is coloured
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        [f"{ATTACK}"],
+        [f"--{ATTACK}"],
+        ["audit", "--store", f"sqlite:////nowhere/{ATTACK}/file"],
+        ["app", "import", f"/nowhere/{ATTACK}"],
+        ["app", "list", "--sort", ATTACK],
+        ["serve", "--config", f"/nowhere/{ATTACK}"],
+        ["verify", "--url", "http://127.0.0.1", "--body", ATTACK, "--appkey-file", f"/{ATTACK}"],
+    ],
+)
+def test_errors_on_a_terminal_are_harmless(
+    monkeypatch: pytest.MonkeyPatch, arguments: list[str]
+) -> None:
+    terminal = Terminal()
+    monkeypatch.setattr(sys, "stdout", terminal)
+    monkeypatch.setattr(sys, "stderr", terminal)
+    with pytest.raises(SystemExit) as ended:
+        commands.main(arguments, "pullstatus")
+    assert ended.value.code in (1, 2)
+    _, error, said = terminal.getvalue().partition("Error: ")  # before it stands the bar
+    assert error
+    assert visible(said) == said
+
+
+DOORS = {"output.py", "surroundings.py", "lazy.py"}  # the others are what is loaded before it
+
+
+def test_whatever_commands_print_goes_through_one_door() -> None:
+    folder = Path(pullstatus.__file__).parent / "cli"
+    found = [
+        f"{file.relative_to(folder)}:{node.lineno}"
+        for file in sorted(folder.rglob("*.py"))
+        if file.name not in DOORS
+        for node in ast.walk(ast.parse(file.read_bytes()))
+        if isinstance(node, ast.Call)
+        and re.fullmatch(
+            r"(click\.s?echo(_via_pager)?|print|(\w+\.)*Console|sys\.std(out|err)\..*write.*)",
+            ast.unparse(node.func),
+        )
+    ]
+    assert found == []

@@ -6,6 +6,7 @@ import asyncio
 import io
 import json
 import logging
+import re
 import sys
 from collections.abc import Iterator
 from typing import Any
@@ -15,6 +16,7 @@ import structlog
 
 from pullstatus.errors import InvalidSetting, StoreUnavailable
 from pullstatus.server import logs
+from pullstatus.terminal import visible
 from tests.harness import Answer, reply, status
 from tests.unit.server.asgi import APP, SECRET, Served
 
@@ -155,6 +157,18 @@ def test_address_that_a_proxy_made_up_is_not_written(written: io.StringIO) -> No
     ask(served.callback(b"null"))
     assert lines(written)[0]["address"] == "(no address)"
     assert b"(no address)" in served.store.parked[0].entries[0]
+
+
+def test_line_on_a_terminal_steers_nothing(shown: io.StringIO) -> None:
+    attack = "a\x1b[2J\x9b31m\u202eb"
+    structlog.get_logger("test").warning(
+        attack, reason=attack, several=[attack], text="a b" + attack
+    )
+    logging.getLogger("library").error("%s", attack)
+    plain = re.sub(r"\x1b\[[\d;]*m", "", shown.getvalue())
+    assert visible(plain) == plain
+    assert plain.count("2J") == 5
+    assert "\x1b[1m" in shown.getvalue()
 
 
 def test_accepted_and_handed_out_is_not_logged(written: io.StringIO) -> None:

@@ -9,6 +9,7 @@ import socket
 import click
 from click.core import ParameterSource
 
+from pullstatus.cli.output import say
 from pullstatus.cli.session import plainly
 
 
@@ -56,7 +57,7 @@ def demo(context: click.Context, rate: int, host: str, port: int, once: bool) ->
     with contextlib.suppress(KeyboardInterrupt):
         uvloop.run(run(host, port, rate, once=once))
     if not once:
-        click.echo("Stopped; the temporary store is removed.")
+        say("Stopped; the temporary store is removed.")
 
 
 def _taken(host: str, port: int) -> bool:

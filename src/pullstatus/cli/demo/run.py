@@ -19,7 +19,6 @@ from http import HTTPStatus
 
 import httpx
 import msgspec
-from rich.console import Console
 from rich.live import Live
 from rich.text import Text
 
@@ -27,6 +26,7 @@ from pullstatus import apps, limits
 from pullstatus.cli.acting import acting
 from pullstatus.cli.demo import screen
 from pullstatus.cli.demo.records import made_up_reply, made_up_status
+from pullstatus.cli.output import console
 from pullstatus.emulator.scenario import APPKEY, SDKAPPID
 from pullstatus.errors import StoreFull
 from pullstatus.records import Kind, encode
@@ -101,7 +101,7 @@ class _Show:
         self._door = f"/callbacks/{token}"
         self._rate = rate
         self._chance = random.Random()  # noqa: S311 - made-up records
-        self._console = Console(highlight=False)
+        self._console = console()
         self._client: httpx.AsyncClient
 
     async def run(self, *, once: bool) -> None:
@@ -178,8 +178,14 @@ class _Show:
 
     def _introduce(self) -> None:
         self._console.print(
-            f"[bold]pullstatus[/] listens on [bold]{self._server.address}[/], with a temporary"
-            f" store.\n"
+            Text.assemble(
+                ("pullstatus", "bold"),
+                " listens on ",
+                (self._server.address, "bold"),
+                ", with a temporary store.",
+            )
+        )
+        self._console.print(
             f"  in   POST /callbacks/TOKEN: {self._rate} made-up records a second\n"
             f"  out  POST {PULL_PATH}, signed with the documented example's key:\n"
             f"       sdkappid {SDKAPPID}, appkey {APPKEY}\n"

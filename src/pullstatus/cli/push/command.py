@@ -6,7 +6,7 @@ import contextlib
 import os
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from itertools import chain
 from pathlib import Path
 from random import SystemRandom
@@ -15,11 +15,11 @@ from typing import IO
 import click
 import httpx
 import msgspec
-from rich.console import Console
 from rich.progress import BarColumn, TaskProgressColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Bar
 
 from pullstatus import ClientError, limits
+from pullstatus.cli.output import console, print_json_line, say
 from pullstatus.cli.push.progress import Goal, Progress, progress_of
 from pullstatus.cli.push.source import Line, Source, batches
 from pullstatus.cli.service import (
@@ -37,7 +37,6 @@ from pullstatus.client.errors import BatchRefused, InvalidArgument
 from pullstatus.client.feed import Feeder
 from pullstatus.client.flow import check_base_url
 from pullstatus.client.route import open_http
-from pullstatus.consumer.terminal import visible
 from pullstatus.errors import InvalidBody
 
 UNUSABLE, SOME_REFUSED, UNREACHED, UNFINISHED, INTERRUPTED = 1, 3, 4, 5, 130  # exit statuses
@@ -216,10 +215,9 @@ class _Report:
     def refuse(self, line: Line, reason: str) -> None:
         self.refused += 1
         if self._plain:
-            self._print(visible(f"line {line.number}: {reason}"))
+            self._print(f"line {line.number}: {reason}")
         else:
-            report = {"line": line.number, "reason": reason, "record": _shown_record(line.json)}
-            self._print(msgspec.json.encode(report).decode())
+            self._print({"line": line.number, "reason": reason, "record": _shown_record(line.json)})
 
     def advance(self, accepted: int) -> None:
         self.accepted += accepted
@@ -231,25 +229,25 @@ class _Report:
         if self._plain:
             self._print(f"{self.accepted:,} accepted, {self.refused:,} refused")
         else:
-            self._print(msgspec.json.encode(sums).decode())
+            self._print(sums)
         if trouble:
             self._say(trouble)
 
-    def _print(self, text: str) -> None:
-        if self._bar is None:
-            click.echo(text)
-        else:
-            # Through the bar's console, which knows where the bar is.
+    def _print(self, report: str | Mapping[str, object]) -> None:
+        if self._bar is not None:
             self._bar.stop()
-            click.echo(text)
+        if isinstance(report, str):
+            say(report)
+        else:
+            print_json_line(report)
+        if self._bar is not None:
             self._bar.start()
 
     def _say(self, text: str) -> None:
-        text = visible(text)
         if self._bar is None:
-            click.echo(f"pullstatus: {text}", err=True)
+            say(f"pullstatus: {text}", err=True)
         else:
-            self._bar.console.print(f"pullstatus: {text}", markup=False, soft_wrap=True)
+            self._bar.console.print(f"pullstatus: {text}", soft_wrap=True)
 
 
 def _shown_record(json: bytes) -> object:
@@ -266,5 +264,5 @@ def _shown(source: IO[bytes]) -> Iterator[_Report]:
         yield _Report(source, None)
         return
     columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn())
-    with Bar(*columns, TimeRemainingColumn(), console=Console(stderr=True), transient=True) as bar:
+    with Bar(*columns, TimeRemainingColumn(), console=console(err=True), transient=True) as bar:
         yield _Report(source, bar)
