@@ -31,7 +31,7 @@ from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import IO, Any, Self, TypeVar
 
 import httpx
 from click.testing import CliRunner
@@ -281,14 +281,18 @@ class Program:
 
     # -- its life ------------------------------------------------------------------------------
 
-    def start(self) -> None:
-        """Start, and return once connections are accepted."""
+    def start(self, stderr: IO[bytes] | None = None) -> None:
+        """Start, and return once connections are accepted.
+
+        Args:
+            stderr: its standard error; the file of `log` otherwise.
+        """
         assert self.process is None
-        with (self.folder / "log").open("a") as log:
+        with (self.folder / "log").open("ab") as log:
             self.process = subprocess.Popen(
                 [COMMAND, "serve", "--port", "0", "--store", self.store, *self.flags],
                 stdout=subprocess.PIPE,
-                stderr=log,
+                stderr=stderr or log,
                 text=True,
                 env=self.environment,
             )

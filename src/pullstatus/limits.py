@@ -189,6 +189,19 @@ wait, before it kills, is also ten seconds."""
 RETRY_AFTER_S: Final = 5
 """Seconds that a 503 tells the sender to wait."""
 
+LOG_LINES_PER_S_MAX: Final = 20
+"""Lines of one kind that the log has in a second; how many more there were is told in one line.
+A flood of one kind makes some 400 MiB a day."""
+
+LOG_LINES_OF_ONE_PER_S_MAX: Final = 5
+"""How many of these may be of one address: who is loud hides nobody else."""
+
+LOG_BYTES_MAX: Final = 1024 * 1024
+"""Lines that wait to be written, in bytes; some 4,000. What is no warning may fill half of it."""
+
+LOG_FLUSH_S: Final = 0.5
+"""Seconds that the end of the process waits for its last lines to be written."""
+
 ABOUT_CACHED_S: Final = 60
 """Seconds for which `GET /` may be answered out of a cache. What it says changes with an upgrade
 only, and a client asks once."""

@@ -58,6 +58,8 @@ def test_log_tells_what_was_started_and_stopped(tmp_path: Path) -> None:
     assert first["store"] == program.store
     assert first["address"].startswith("http://127.0.0.1:")
     assert (first["applications"], first["tokens"], first["waiting"]) == (1, 1, 0)
+    settings = set(ServeOptions.__struct_fields__) - {"host", "port"}  # which `address` tells
+    assert settings < first.keys(), "whatever it was told"
     assert second["waiting"] == 3
     stopped = logged(program, "stopped")[0]
     assert (stopped["records_in"], stopped["records_out"], stopped["waiting"]) == (5, 2, 3)
@@ -110,6 +112,29 @@ def test_term_ends_the_server_in_the_time_that_is_stated(tmp_path: Path) -> None
         assert time.monotonic() - began < 1.5 * limits.DRAIN_DEADLINE_S
     with program:
         assert program.pull(app, key="k").data == large, "what was cut can be had again"
+
+
+def test_log_that_nobody_reads_holds_up_nothing(tmp_path: Path) -> None:
+    """Start, calls and stop go on, and the figures say what the log could not."""
+    program = Program(tmp_path)
+    app = program.create_app()
+    read, write = os.pipe()
+    with os.fdopen(read, "rb"), os.fdopen(write, "wb") as full:
+        os.set_blocking(write, False)
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                os.write(write, b"x" * 4096)
+        os.set_blocking(write, True)
+        program.start(stderr=full)
+        for _ in range(10):
+            assert program.post(*app.request(at=0)).result == 1021
+        program.feed(app, statuses(1))
+        assert len(program.pull(app).data) == 1
+        figures = program.metrics()
+        assert figures['pullstatus_pulls_total{result="1021"}'] == 10
+        assert figures['pullstatus_log_lines_total{fate="written"}'] == 0
+        assert figures['pullstatus_log_lines_total{fate="summed"}'] > 0
+        assert program.stop() == 0
 
 
 def test_stop_while_the_store_opens_is_heard(

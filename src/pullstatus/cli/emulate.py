@@ -57,7 +57,7 @@ def emulate(
     wanted = scenario.Scenario()
     if scenario_path is not None:
         wanted = scenario.read_scenario(scenario_path)
-    logs.configure(log_level)
+    logs.configure(log_level, sums=False)  # who develops looks for each request
 
     def ready(server: EmulatorServer) -> None:
         say_ready(f"pullstatus emulator listens on {server.address}")

@@ -29,6 +29,7 @@ from prometheus_client.registry import Collector
 
 from pullstatus.durations import Durations
 from pullstatus.records import Kind
+from pullstatus.server.logs import LogLines
 from pullstatus.store import Backlog, Engine
 from pullstatus.version import VERSION
 from pullstatus.wire.v5.codes import Result
@@ -81,6 +82,7 @@ class Standing(msgspec.Struct, frozen=True):
         oldest_waiting_s, oldest_in_hand_s: ages; 0 when nothing waits, or no page is in a hand.
         in_hand: pages that readers have in hand.
         held: pulls that wait for a record.
+        log: lines of the log.
     """
 
     engine: Engine
@@ -89,6 +91,7 @@ class Standing(msgspec.Struct, frozen=True):
     in_hand: int
     oldest_in_hand_s: float
     held: int
+    log: LogLines
 
 
 def render(figures: Figures, standing: Standing) -> bytes:
@@ -241,4 +244,13 @@ def _metrics(figures: Figures, standing: Standing) -> Iterator[Metric]:
         engine.commits,
         engine.operations,
     )
+    lines = CounterMetricFamily(
+        "pullstatus_log_lines",
+        "Lines of the log: written; summed, since many of their kind came in that second; or"
+        " dropped, since standard error was not read or could not be written. Alert on dropped.",
+        labels=["fate"],
+    )
+    for fate in LogLines.__struct_fields__:
+        lines.add_metric([fate], getattr(standing.log, fate))
+    yield lines
     yield InfoMetricFamily("pullstatus_build", "Which version this is.", {"version": VERSION})

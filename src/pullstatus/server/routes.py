@@ -21,6 +21,7 @@ from pullstatus.apps.rate import RateLimiter
 from pullstatus.clock import wall_ms
 from pullstatus.errors import StoreUnavailable
 from pullstatus.mailbox.held import Held
+from pullstatus.server import logs
 from pullstatus.server.figures import Figures, Standing, render
 from pullstatus.server.http import (
     INTERNAL_ERROR,
@@ -150,6 +151,7 @@ class Routes:
             in_hand.pages,
             self._age_s(in_hand.oldest_ms),
             self.held.count,
+            logs.lines(),
         )
         text = render(self.figures, standing)
         return Response(text, media_type="text/plain; version=0.0.4")

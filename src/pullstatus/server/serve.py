@@ -160,7 +160,8 @@ class Server:
     def stop(self) -> None:
         """Begin a clean stop: requests in flight are finished first."""
         if self._stop_by_s is None:
-            self._stop_by_s = time.monotonic() + limits.DRAIN_DEADLINE_S
+            by_s = limits.DRAIN_DEADLINE_S - limits.LOG_FLUSH_S
+            self._stop_by_s = time.monotonic() + by_s
         if self._uvicorn is not None:
             self._uvicorn.stop(self._stop_by_s - CLOSE_S)
 
@@ -190,14 +191,16 @@ class Server:
             log.warning("restart needed", changed=needed)
 
     def _log_start(self, registry: Registry, waiting: int | None) -> None:
-        options = self.options
+        settings = {
+            name: str(value) if isinstance(value, Path) else value
+            for name, value in msgspec.structs.asdict(self.options).items()
+            if name not in ("host", "port")  # as `address`, once they are known
+        }
         log.info(
             "started",
             version=VERSION,
             address=self.address,
-            store=_public(options.store),
-            retention_days=options.retention_days,
-            trusted_proxies=options.trusted_proxies,
+            **settings | {"store": _public(self.options.store)},
             applications=len(registry.applications),
             tokens=len(registry.tokens),
             waiting=waiting,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import io
 import json
 import logging
@@ -19,6 +20,9 @@ from pullstatus.server import logs
 from pullstatus.terminal import visible
 from tests.harness import Answer, reply, status
 from tests.unit.server.asgi import APP, SECRET, Served
+
+
+CANARY = "canary 13877700077"  # a source line of a trace may not hold it
 
 
 class Terminal(io.StringIO):
@@ -56,7 +60,19 @@ def _uncached(configure: Any) -> Any:  # noqa: ANN401
     return lambda **settings: configure(**settings | {"cache_logger_on_first_use": False})
 
 
+def flush() -> None:
+    """Wait for the thread that writes."""
+    for handler in logging.getLogger().handlers:
+        handler.flush()
+
+
+def text(output: io.StringIO) -> str:
+    flush()
+    return output.getvalue()
+
+
 def lines(output: io.StringIO) -> list[dict[str, Any]]:
+    flush()
     return [json.loads(line) for line in output.getvalue().splitlines()]
 
 
@@ -127,8 +143,8 @@ def test_parked_items_are_told_with_token_application_and_member(written: io.Str
     }
     assert parked.items() >= (due | WHOSE).items()
     assert expired.items() >= {"event": "parked items expired", "items": 3}.items()
-    assert "canary" not in written.getvalue()
-    assert "13877700077" not in written.getvalue()
+    assert "canary" not in text(written)
+    assert "13877700077" not in text(written)
 
 
 def test_batch_of_an_unknown_token_says_where_it_came_from(written: io.StringIO) -> None:
@@ -165,17 +181,17 @@ def test_line_on_a_terminal_steers_nothing(shown: io.StringIO) -> None:
         attack, reason=attack, several=[attack], text="a b" + attack
     )
     logging.getLogger("library").error("%s", attack)
-    plain = re.sub(r"\x1b\[[\d;]*m", "", shown.getvalue())
+    plain = re.sub(r"\x1b\[[\d;]*m", "", text(shown))
     assert visible(plain) == plain
     assert plain.count("2J") == 5
-    assert "\x1b[1m" in shown.getvalue()
+    assert "\x1b[1m" in text(shown)
 
 
 def test_accepted_and_handed_out_is_not_logged(written: io.StringIO) -> None:
     served = Served()
     ask(served.ingest([status(1)]))
     ask(served.pull())
-    assert written.getvalue() == ""
+    assert text(written) == ""
 
 
 def test_trace_has_files_lines_and_kinds_but_nothing_that_was_sent(written: io.StringIO) -> None:
@@ -187,8 +203,8 @@ def test_trace_has_files_lines_and_kinds_but_nothing_that_was_sent(written: io.S
     assert line["event"] == "batch failed"
     assert "asgi.py" in line["exception"]
     assert line["exception"].endswith("builtins.ValueError")
-    assert "canary" not in written.getvalue()
-    assert SECRET not in written.getvalue()
+    assert "canary" not in text(written)
+    assert SECRET not in text(written)
 
 
 def test_trace_shows_what_an_error_came_of_and_what_ours_says(written: io.StringIO) -> None:
@@ -204,7 +220,7 @@ def test_trace_shows_what_an_error_came_of_and_what_ours_says(written: io.String
         log.exception("failed")
     trace = lines(written)[1]["exception"]
     assert trace.startswith("builtins.OSError: No space left\n")
-    assert "canary" not in written.getvalue()
+    assert "canary" not in text(written)
 
 
 def test_log_of_a_library_is_written_alike(written: io.StringIO) -> None:
@@ -212,6 +228,73 @@ def test_log_of_a_library_is_written_alike(written: io.StringIO) -> None:
     [line] = lines(written)
     assert line["event"] == "something"
     assert line["exception"] == "builtins.ValueError"
+
+
+def test_library_shows_nothing_that_its_objects_hold(written: io.StringIO) -> None:
+    """asyncio tells a forgotten error, and what a callback was called with, in full."""
+
+    async def fail() -> None:
+        raise ValueError(CANARY)
+
+    def call(_text: str) -> None:
+        raise ValueError(CANARY)
+
+    async def forget() -> None:
+        task = asyncio.ensure_future(fail())
+        await asyncio.wait([task])
+        del task
+        gc.collect()
+        asyncio.get_running_loop().call_soon(call, CANARY)
+        await asyncio.sleep(0)
+
+    asyncio.run(forget())
+    forgotten, called = [line["event"] for line in lines(written)]
+    assert forgotten == "Task exception was never retrieved"
+    assert called.startswith("Exception in callback ")
+    assert called.endswith(".<locals>.call")
+    assert "canary" not in text(written)
+
+
+def test_flood_of_refusals_is_summed_by_kind(written: io.StringIO) -> None:
+    """Each is refused by name, counted, and told of, if not in a line of its own."""
+    served = Served()
+
+    async def flood() -> dict[str, float]:
+        for _ in range(100):
+            await served.post(*APP.request(at=0))
+        served.address = "198.51.100.9"
+        await served.post(*APP.request(at=0))
+        flush()
+        return await served.figures()
+
+    figures = asyncio.run(flood())
+    *singly, told = lines(written)
+    assert [line["address"] for line in singly].count("192.0.2.7") < 10
+    assert "198.51.100.9" in [line["address"] for line in singly], "another's line is written"
+    assert told.keys() == {"level", "event", "result", "more", "timestamp"}
+    due = {"level": "info", "event": "pull refused", "result": 1021, "more": 101 - len(singly)}
+    assert told.items() >= due.items()
+    assert figures['pullstatus_log_lines_total{fate="written"}'] == len(singly) + 1
+    assert figures['pullstatus_log_lines_total{fate="summed"}'] == told["more"]
+    assert figures['pullstatus_log_lines_total{fate="dropped"}'] == 0
+
+
+def test_flood_of_a_library_is_summed(written: io.StringIO) -> None:
+    for number in range(100):
+        logging.getLogger("asyncio").error("something %d", number)
+    *singly, told = lines(written)
+    assert told.items() >= {"event": "lines of asyncio", "more": 100 - len(singly)}.items()
+
+
+def test_who_develops_sees_every_line(
+    written: io.StringIO, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "stderr", written)
+    logs.configure(sums=False)
+    log = structlog.get_logger("test")
+    for _ in range(100):
+        log.info("request")
+    assert len(lines(written)) == 100
 
 
 def test_level_can_be_changed_while_it_runs(
@@ -229,8 +312,8 @@ def test_terminal_gets_text(shown: io.StringIO) -> None:
     served = Served()
     served.store.append_answer = ValueError("canary")
     ask(served.callback([status(1)]))
-    text = shown.getvalue()
-    assert "batch failed" in text
-    assert not text.startswith("{")
-    assert "builtins.ValueError" in text
-    assert "canary" not in text
+    said = text(shown)
+    assert "batch failed" in said
+    assert not said.startswith("{")
+    assert "builtins.ValueError" in said
+    assert "canary" not in said

@@ -1,0 +1,196 @@
+"""The log's own thread: nobody waits for standard error, and what it does not take is counted."""
+
+from __future__ import annotations
+
+import fcntl
+import io
+import json
+import logging
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import TextIO
+
+import pytest
+
+from pullstatus import limits
+from pullstatus.server.logs.repeats import LineKind, Repeats
+from pullstatus.server.logs.writing import Writer
+from tests.harness import PATIENCE_S
+
+Make = Callable[[TextIO | None], Writer]
+
+
+def own(level: str, event: str, members: Mapping[str, object]) -> str:
+    return json.dumps({"level": level, "event": event, **members})
+
+
+def record(text: str, level: int = logging.INFO) -> logging.LogRecord:
+    return logging.LogRecord("test", level, __file__, 1, text, None, None)
+
+
+def until(happened: Callable[[], object]) -> None:
+    deadline = time.monotonic() + PATIENCE_S
+    while not happened():
+        assert time.monotonic() < deadline
+        time.sleep(0.001)
+
+
+@pytest.fixture
+def writers() -> Iterator[Make]:
+    made: list[Writer] = []
+
+    def make(stream: TextIO | None) -> Writer:
+        made.append(Writer(stream, Repeats(time.monotonic), own))
+        return made[-1]
+
+    yield make
+    for writer in made:
+        writer.close()
+
+
+class Pipe:
+    """Standard error of a small capacity, which nobody reads until `read`."""
+
+    def __init__(self) -> None:
+        self.far, near = os.pipe()
+        fcntl.fcntl(near, fcntl.F_SETPIPE_SZ, 4096)
+        self.near = os.fdopen(near, "w")
+        self._read = b""
+
+    def read(self, writer: Writer) -> list[str]:
+        """All the lines that it gets until the writer has ended."""
+        reader = threading.Thread(target=self._read_all)
+        reader.start()
+        writer.close()
+        until(lambda: not writer._thread.is_alive())
+        self.near.close()
+        reader.join(PATIENCE_S)
+        return self._read.decode().splitlines()
+
+    def _read_all(self) -> None:
+        with os.fdopen(self.far, "rb") as end:
+            self._read = end.read()
+
+
+def test_who_logs_waits_for_no_reader(writers: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What there is room for comes once somebody reads; the rest is counted, and told."""
+    monkeypatch.setattr(limits, "LOG_BYTES_MAX", 20_000)
+    pipe = Pipe()
+    writer = writers(pipe.near)
+    for number in range(1000):
+        writer.emit(record(f"{number:099d}"))
+    dropped = writer.dropped
+    assert 1000 - 10_000 // 100 - 4096 // 100 <= dropped < 1000
+    *kept, last = pipe.read(writer)
+    assert kept == [f"{number:099d}" for number in range(1000 - dropped)]
+    assert json.loads(last) == {"level": "warning", "event": "log lines dropped", "lines": dropped}
+    assert (writer.written, writer.dropped) == (len(kept) + 1, dropped)
+
+
+def test_flood_leaves_room_for_what_matters(writers: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "LOG_BYTES_MAX", 20_000)
+    pipe = Pipe()
+    writer = writers(pipe.near)
+    for _ in range(1000):
+        writer.emit(record("x" * 99))
+    before = writer.dropped
+    writer.emit(record("the store failed", logging.CRITICAL))
+    assert writer.dropped == before
+    assert "the store failed" in pipe.read(writer)
+
+
+def test_end_waits_for_a_reader_no_longer_than_it_says(
+    writers: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And for one that reads as long as it takes: the last line is the one that is looked for."""
+    pipe = Pipe()
+    writer = writers(pipe.near)
+    for _ in range(100):
+        writer.emit(record("x" * 99))
+    monkeypatch.setattr(limits, "LOG_FLUSH_S", 0.01)
+    writer.flush()
+    monkeypatch.setattr(limits, "LOG_FLUSH_S", PATIENCE_S)
+    reader = threading.Thread(target=pipe.read, args=[writer])
+    writer.emit(record("stopped"))
+    flushed = threading.Thread(target=writer.flush)
+    flushed.start()
+    assert flushed.is_alive(), "nobody reads"
+    reader.start()
+    flushed.join(PATIENCE_S)
+    reader.join(PATIENCE_S)
+    assert writer.written == 101
+
+
+def test_pipe_that_somebody_has_made_non_blocking_gets_every_line(writers: Make) -> None:
+    pipe = Pipe()
+    os.set_blocking(pipe.near.fileno(), False)
+    writer = writers(pipe.near)
+    for number in range(1000):
+        writer.emit(record(f"{number:099d}"))
+    assert pipe.read(writer) == [f"{number:099d}" for number in range(1000)]
+
+
+def test_full_disk_is_counted_and_ends_nothing(writers: Make, tmp_path: Path) -> None:
+    with Path("/dev/full").open("w", encoding="utf-8") as full:
+        writer = writers(full)
+        writer.emit(record("lost"))
+        until(lambda: writer.dropped == 1)
+        with (tmp_path / "log").open("w") as free:
+            os.dup2(free.fileno(), full.fileno())  # somebody has made room
+            writer.emit(record("kept"))
+            writer.flush()
+        lines = (tmp_path / "log").read_text().splitlines()
+    assert lines == ["kept", own("warning", "log lines dropped", {"lines": 1})]
+
+
+@pytest.mark.parametrize("closed", [True, False])
+def test_no_standard_error_is_no_error(writers: Make, closed: bool) -> None:
+    stream = io.StringIO()
+    stream.close()
+    writer = writers(stream if closed else None)
+    writer.emit(record("lost"))
+    writer.flush()
+    assert (writer.written, writer.dropped) == (0, 1)
+
+
+def test_what_cannot_be_formatted_is_counted_and_not_shown(
+    writers: Make, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """`logging` would print what it was given, on standard error."""
+    output = io.StringIO()
+    writer = writers(output)
+    broken = record("%d")
+    broken.args = ("canary",)
+    writer.emit(broken)
+    writer.flush()
+    assert writer.dropped == 1
+    assert output.getvalue() == own("warning", "log lines dropped", {"lines": 1}) + "\n"
+    assert "canary" not in "".join(capsys.readouterr())
+
+
+def test_letters_that_the_terminal_has_not_are_escaped(writers: Make, tmp_path: Path) -> None:
+    with (tmp_path / "log").open("w", encoding="ascii") as file:
+        writer = writers(file)
+        writer.emit(record("dürfte \udc80"))
+        writer.flush()
+    assert (tmp_path / "log").read_text() == "d\\xfcrfte \\udc80\n"
+
+
+def test_sum_is_told_without_another_line(writers: Make) -> None:
+    output = io.StringIO()
+    writer = writers(output)
+    kind = LineKind("info", "refused", ("result", 1001))
+    admitted = [writer.repeats.admit(kind, "192.0.2.7") for _ in range(100)]
+    writer.emit(record("one that was admitted"))
+    assert sum(admitted) == limits.LOG_LINES_OF_ONE_PER_S_MAX
+    until(lambda: output.getvalue().count("\n") == 2)
+    told = json.loads(output.getvalue().splitlines()[1])
+    assert told == {
+        "level": "info",
+        "event": "refused",
+        "result": 1001,
+        "more": 100 - sum(admitted),
+    }
