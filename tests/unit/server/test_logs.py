@@ -21,7 +21,6 @@ from pullstatus.terminal import visible
 from tests.harness import Answer, reply, status
 from tests.unit.server.asgi import APP, SECRET, Served
 
-
 CANARY = "canary 13877700077"  # a source line of a trace may not hold it
 
 
