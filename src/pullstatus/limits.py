@@ -190,8 +190,8 @@ RETRY_AFTER_S: Final = 5
 """Seconds that a 503 tells the sender to wait."""
 
 LOG_LINES_PER_S_MAX: Final = 20
-"""Lines of one kind that the log has in a second; how many more there were is told in one line.
-A flood of one kind makes some 400 MiB a day."""
+"""Lines about requests, of one kind, that the log has in a second; how many more there were is told
+in one line. A flood of one kind makes some 400 MiB a day."""
 
 LOG_LINES_OF_ONE_PER_S_MAX: Final = 5
 """How many of these may be of one address: who is loud hides nobody else."""

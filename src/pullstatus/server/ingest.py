@@ -360,7 +360,8 @@ class CallbackDoor(_Door):
             **whose(scope),
         )
         if gone:
-            log.warning("parked items expired", items=gone, reason="no more may wait")
+            reason = "no more may wait"
+            log.warning("parked items expired", items=gone, reason=reason, **whose(scope))
 
     def _accepted(self, count: int) -> bytes:
         return self._format.answer(count)

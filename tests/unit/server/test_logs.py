@@ -285,6 +285,13 @@ def test_flood_of_a_library_is_summed(written: io.StringIO) -> None:
     assert told.items() >= {"event": "lines of asyncio", "more": 100 - len(singly)}.items()
 
 
+def test_what_the_server_says_of_itself_is_never_summed(written: io.StringIO) -> None:
+    log = structlog.get_logger("test")
+    for number in range(100):
+        log.error("reload failed", reason=str(number))
+    assert len(lines(written)) == 100
+
+
 def test_who_develops_sees_every_line(
     written: io.StringIO, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -292,7 +299,7 @@ def test_who_develops_sees_every_line(
     logs.configure(sums=False)
     log = structlog.get_logger("test")
     for _ in range(100):
-        log.info("request")
+        log.info("request", address="192.0.2.7")
     assert len(lines(written)) == 100
 
 

@@ -121,7 +121,9 @@ def _sum_ours(repeats: Repeats) -> structlog.typing.Processor:
     def admit(
         _logger: object, level: str, line: structlog.typing.EventDict
     ) -> structlog.typing.EventDict:
-        """Let a line of ours go on, or count it."""
+        """Let a line about a request go on, or count it; the server's own are few."""
+        if "address" not in line and "request" not in line:
+            return line
         code = next(((name, line[name]) for name in ("result", "status") if name in line), None)
         if repeats.admit(LineKind(level, line["event"], code), line.get("address", "")):
             return line
