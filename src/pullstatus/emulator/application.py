@@ -20,13 +20,14 @@ from pullstatus.emulator import send as sends
 from pullstatus.emulator.control import Control
 from pullstatus.emulator.emulation import Emulation
 from pullstatus.emulator.faults import Armed, Call, Fault
-from pullstatus.emulator.requests import FAULT, observe
+from pullstatus.emulator.requests import FAULT, Between, observe
 from pullstatus.emulator.scenario import Scenario
 from pullstatus.errors import BodyTooLarge, Refused, SignatureWrong
 from pullstatus.records import Kind
 from pullstatus.server.http import (
     JSON,
     NO_STORE,
+    PEER,
     Disconnected,
     Headers,
     Receive,
@@ -275,9 +276,13 @@ async def _peek(receive: Receive) -> tuple[int | None, Receive]:
 
 async def _catch(answering: Answering, scope: Scope, receive: Receive) -> _Answer | None:
     """What the call answers, unsent; None if it didn't, or nobody is there any more."""
-    extensions = dict(scope.get("extensions", {}))
-    extensions.pop("pullstatus.respond", None)
     caught = _Answer(0, [], b"")
+
+    async def catch(http_status: int, lines: bytes, body: bytes) -> None:
+        caught.http_status, caught.body = http_status, body
+        for line in lines.splitlines():
+            name, _, value = line.partition(b": ")
+            caught.headers.append((name, value))
 
     async def keep(message: MutableMapping[str, Any]) -> None:
         if message["type"] == "http.response.start":
@@ -286,7 +291,7 @@ async def _catch(answering: Answering, scope: Scope, receive: Receive) -> _Answe
         else:
             caught.body += message.get("body", b"")
 
-    await answering({**scope, "extensions": extensions}, receive, keep)
+    await answering({**scope, PEER: Between(scope[PEER], catch)}, receive, keep)
     return caught if caught.http_status else None
 
 

@@ -13,9 +13,9 @@ from typing import Any
 import msgspec
 
 from pullstatus import limits
-from pullstatus.server.http import Receive, Scope, Send, header, whose
+from pullstatus.server.http import PEER, Peer, Receive, Scope, Send, header, whose
 
-__all__ = ["FAULT", "Received", "observe"]
+__all__ = ["FAULT", "Between", "Received", "observe"]
 
 FAULT = "pullstatus.emulator.fault"
 """Where a scope has the name of the fault that struck its request."""
@@ -50,6 +50,17 @@ class Received(msgspec.Struct, frozen=True):
     ms: float
 
 
+class Between:
+    """Stands between a call and its peer: `respond` gets the answer instead."""
+
+    def __init__(self, peer: Peer, respond: Callable[[int, bytes, bytes], Awaitable[None]]) -> None:
+        self.body = peer.body
+        self.gone = peer.gone
+        self.leaving = peer.leaving
+        self.hang_up = peer.hang_up
+        self.respond = respond
+
+
 class _Said(msgspec.Struct):
     result: int | None = None
     count: int | None = None
@@ -63,8 +74,8 @@ async def observe(
 ) -> Received:
     """Have a request answered, and say what it was."""
     came_s, started = time.time(), time.perf_counter()
-    extensions = dict(scope.get("extensions", {}))
-    whole = extensions.get("pullstatus.body")
+    peer: Peer = scope[PEER]
+    whole = peer.body
     body = bytes(whole or b"")
     key = _text(header(scope, b"idempotency-key"))  # a pull that waits keeps no headers
     http_status: int | None = None
@@ -85,16 +96,12 @@ async def observe(
             said += message.get("body", b"")
         await send(message)
 
-    write = extensions.get("pullstatus.respond")
-    if write is not None:
+    async def respond(status: int, lines: bytes, content: bytes) -> None:
+        nonlocal http_status, said
+        http_status, said = status, content
+        await peer.respond(status, lines, content)
 
-        async def respond(status: int, lines: bytes, content: bytes) -> None:
-            nonlocal http_status, said
-            http_status, said = status, content
-            await write(status, lines, content)
-
-        extensions["pullstatus.respond"] = respond
-    seen = {**scope, "extensions": extensions}
+    seen = {**scope, PEER: Between(peer, respond)}
     await answer(seen, listen, tell)
     found = _Said()
     with contextlib.suppress(msgspec.MsgspecError, UnicodeDecodeError, RecursionError):

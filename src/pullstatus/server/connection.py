@@ -24,6 +24,7 @@ once: most of what a small request costs on uvicorn's way is the task, the timer
 from __future__ import annotations
 
 import select
+import weakref
 from asyncio import AbstractEventLoop, Transport
 from collections import deque
 from collections.abc import Awaitable, Callable
@@ -45,6 +46,7 @@ from pullstatus.server import eager
 from pullstatus.server.connection_state import DEAF, ConnectionState, Effect, Event, Phase
 from pullstatus.server.flow import Flow
 from pullstatus.server.framing import Framing
+from pullstatus.server.http import PEER
 
 # By names that cost nothing to look up, for what every request comes by.
 _BEGIN, _HEADERS, _WHOLE = Event.BEGIN, Event.HEADERS, Event.WHOLE
@@ -189,8 +191,6 @@ class Connection(HttpToolsProtocol):
         if not cycle.keep_alive:
             self.transport.close()
         cycle.on_response()
-        # They know the cycle, which knows them: a ring that only the garbage collector would find.
-        cycle.scope["extensions"].clear()
 
     def _date(self) -> bytes:
         """The time as uvicorn keeps it for all connections."""
@@ -268,7 +268,7 @@ class Connection(HttpToolsProtocol):
             return None
         if len(self.url) > limits.QUERY_BYTES_MAX:
             return self._end(414)
-        size = sum(len(name) + len(value) for name, value in self.headers)
+        size = sum([len(name) + len(value) for name, value in self.headers])
         if len(self.headers) > limits.HEADERS_MAX or size > limits.HEADER_BYTES_MAX:
             return self._end(431)
         if not self.url.startswith(b"/"):
@@ -279,15 +279,8 @@ class Connection(HttpToolsProtocol):
             return None  # the parser stops here by itself: see `_feed`
         self.state.on(_HEADERS, self._read_at)
         super().on_headers_complete()
-        cycle = self.cycle
-        request = _Request(self, cycle)
-        extensions: dict[str, Any] = {
-            "pullstatus.gone": request.gone,
-            "pullstatus.hang_up": request.hang_up,
-            "pullstatus.leaving": request.leaving,
-            "pullstatus.respond": request.respond,
-        }
-        cycle.scope["extensions"] = extensions
+        scope: dict[str, Any] = self.cycle.scope  # type: ignore[assignment] # it takes ours, too
+        scope[PEER] = _Peer(self, self.cycle)
         if self.state.draining:
             self.cycle.keep_alive = False
         return None
@@ -309,8 +302,8 @@ class Connection(HttpToolsProtocol):
         if self._held is not None:
             cycle, app = self._held
             self._held = None
-            extensions: dict[str, Any] = cycle.scope["extensions"]
-            extensions["pullstatus.body"] = cycle.body
+            scope: dict[str, Any] = cycle.scope  # type: ignore[assignment]
+            scope[PEER].body = cycle.body
             eager.run(self.loop, cycle.run_asgi(app))
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
@@ -390,23 +383,28 @@ class _NobodyWaits:
 _NOBODY_WAITS: Final[Any] = _NobodyWaits()
 
 
-class _Request:
-    """What the application may ask of the connection about its request."""
+class _Peer:
+    """Who made one request: see `http.Peer`.
 
-    __slots__ = ("_connection", "_cycle")
+    The request is known weakly: it knows this, and such a ring would be left to the garbage
+    collector. Whoever answers it keeps it alive.
+    """
+
+    __slots__ = ("_connection", "_cycle", "body")
 
     def __init__(self, connection: Connection, cycle: RequestResponseCycle) -> None:
         self._connection = connection
-        self._cycle = cycle
+        self._cycle: Callable[[], RequestResponseCycle] = weakref.ref(cycle)  # type: ignore[assignment]
+        self.body: bytearray | None = None
 
     def gone(self) -> bool:
-        return self._connection.gone(self._cycle)
+        return self._connection.gone(self._cycle())
 
     def hang_up(self) -> None:
-        self._connection.hang_up(self._cycle)
+        self._connection.hang_up(self._cycle())
 
     def leaving(self, on_leave: Callable[[], None] | None) -> bool:
-        return self._connection.leaving(self._cycle, on_leave)
+        return self._connection.leaving(self._cycle(), on_leave)
 
     def respond(self, http_status: int, headers: bytes, body: bytes) -> Awaitable[None]:
-        return self._connection.respond(self._cycle, http_status, headers, body)
+        return self._connection.respond(self._cycle(), http_status, headers, body)

@@ -150,7 +150,11 @@ TIME: Final = {
 DEAF: Final = (Phase.ENDED, Phase.CLOSED)
 """The phases in which nothing that the peer says is heard."""
 
-# By names that cost nothing to look up, for what every request comes by.
+# Every request takes four steps: they are tuples of no class, which are unpacked the quickest.
+_STEPS: Final = {
+    phase: {event: (*step,) for event, step in steps.items()} for phase, steps in TABLE.items()
+}
+# By names that cost nothing to look up, likewise.
 _ANSWERED, _EARLY = Event.ANSWERED, Event.EARLY
 
 
@@ -180,7 +184,7 @@ class ConnectionState:
         Raises:
             KeyError: such an event can't come in this phase.
         """
-        self.phase, owes, restarts, effect = TABLE[self.phase][event]
+        self.phase, owes, restarts, effect = _STEPS[self.phase][event]
         self.owed += owes
         if restarts:
             self._since = now

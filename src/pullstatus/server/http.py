@@ -9,7 +9,7 @@ import itertools
 import re
 import secrets
 from collections.abc import Awaitable, Callable, MutableMapping
-from typing import Any
+from typing import Any, Protocol
 
 import msgspec
 
@@ -21,6 +21,9 @@ Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 Headers = list[tuple[bytes, bytes]]
 
+PEER = "pullstatus.peer"
+"""Of a request's scope: its `Peer`, where the server knows more of it than ASGI has words for."""
+
 JSON = (b"content-type", CONTENT_TYPE)
 PROBLEM = (b"content-type", b"application/problem+json")
 NO_STORE = (b"cache-control", b"no-store")
@@ -29,6 +32,35 @@ NO_STORE = (b"cache-control", b"no-store")
 INTERNAL_ERROR = "Internal error"
 METHOD_NOT_ALLOWED = "Method not allowed"
 NO_SUCH_ADDRESS = "No such address"
+
+
+class Peer(Protocol):
+    """Who made a request.
+
+    Attributes:
+        body: the whole of what it sent, if that is known already.
+    """
+
+    body: bytearray | None
+
+    def gone(self) -> bool:
+        """Whether it has certainly gone. One that only says no more still gets its answer."""
+        ...
+
+    def leaving(self, on_leave: Callable[[], None] | None) -> bool:
+        """Whether it has gone or says no more; `on_leave` is called when it does from now on.
+
+        What was given before is called no more; None: nothing is.
+        """
+        ...
+
+    def hang_up(self) -> None:
+        """Close the connection without an answer."""
+        ...
+
+    def respond(self, http_status: int, headers: bytes, body: bytes) -> Awaitable[None]:
+        """Write a whole answer at once; `headers` are lines with their ends."""
+        ...
 
 
 class Disconnected(Exception):
@@ -50,9 +82,9 @@ async def read_body(scope: Scope, receive: Receive, bytes_max: int) -> bytes:
         BodyTooLarge: it is, or says it is, over `bytes_max`; what follows was not read.
         Disconnected: the peer left.
     """
-    whole = scope.get("extensions", {}).get("pullstatus.body")
-    if whole is not None:
-        return _within(bytes(whole), bytes_max)
+    peer: Peer | None = scope.get(PEER)
+    if peer is not None and peer.body is not None:
+        return _within(bytes(peer.body), bytes_max)
     announced = header(scope, b"content-length")
     # The parser has checked that this is a number; it may still be one of thousands of digits.
     if announced is not None and (len(announced) > 12 or int(announced) > bytes_max):
@@ -79,10 +111,10 @@ async def respond(
     scope: Scope, send: Send, http_status: int, headers: Headers, body: bytes
 ) -> None:
     """Write a whole answer: at once where the server can, else as ASGI messages."""
-    write = scope.get("extensions", {}).get("pullstatus.respond")
-    if write is not None and scope["method"] != "HEAD":
+    peer: Peer | None = scope.get(PEER)
+    if peer is not None and scope["method"] != "HEAD":
         lines = b"".join([b"%b: %b\r\n" % header for header in headers])
-        await write(http_status, lines, body)
+        await peer.respond(http_status, lines, body)
         return
     headers.append((b"content-length", b"%d" % len(body)))
     await send({"type": "http.response.start", "status": http_status, "headers": headers})
@@ -112,8 +144,8 @@ def problem_json(http_status: int, title: str, detail: str, **members: object) -
 
 def gone(scope: Scope) -> bool:
     """Whether the peer has certainly gone. One that only says no more still gets its answer."""
-    ask = scope.get("extensions", {}).get("pullstatus.gone")
-    return ask is not None and bool(ask())
+    peer: Peer | None = scope.get(PEER)
+    return peer is not None and peer.gone()
 
 
 def leaving(scope: Scope, on_leave: Callable[[], None] | None) -> bool:
@@ -121,8 +153,8 @@ def leaving(scope: Scope, on_leave: Callable[[], None] | None) -> bool:
 
     What was given before is called no more; None: nothing is.
     """
-    ask = scope.get("extensions", {}).get("pullstatus.leaving")
-    return ask is not None and bool(ask(on_leave))
+    peer: Peer | None = scope.get(PEER)
+    return peer is not None and peer.leaving(on_leave)
 
 
 # --- whose request it is, for the log -------------------------------------------------------------
@@ -174,4 +206,4 @@ def hang_up(scope: Scope) -> None:
 
     The peer then sees an unknown outcome, which is the truth, and never a false refusal.
     """
-    scope["extensions"]["pullstatus.hang_up"]()
+    scope[PEER].hang_up()

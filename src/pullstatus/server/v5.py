@@ -41,7 +41,6 @@ from pullstatus.server.http import (
     Send,
     gone,
     hang_up,
-    header,
     leaving,
     read_body,
     request_id_header,
@@ -62,7 +61,8 @@ SIGNATURE_WRONG = "sig is not the SHA-256 of appkey=...&random=...&time=... for 
 SIGNATURE_USED = "this signature was used before; sign each request anew"
 REPEATS = (b"idempotency-key", b"pullstatus-reader", b"pullstatus-ack", b"pullstatus-take")
 WAIT = b"pullstatus-wait"
-OURS = (*REPEATS, WAIT)
+ENCODING = b"content-encoding"
+HEARD = frozenset((*REPEATS, WAIT, ENCODING))
 HELD_S = "pullstatus.held_s"  # of a request's scope: for how long it waited for a record
 
 _Answer = tuple[Page, Headers, bytes]
@@ -160,13 +160,15 @@ class PullCall:
         """A request as what the store is asked, once it is read and may ask that."""
         if scope["method"] != "POST":
             raise Refused(Result.BAD_HTTP, "this call is a POST with a JSON body")
-        body = await self._body(scope, receive)
+        words = _words(scope)
+        if words.get(ENCODING, "identity") != "identity":
+            raise Refused(Result.BAD_HTTP, "send the body without Content-Encoding")
+        body = await read_body(scope, receive, limits.PULL_BODY_BYTES_MAX)
         request = parse_pull(scope["query_string"], body)
         now_ms = self._now_ms()
         address = scope["client"][0] if scope["client"] else ""
         live = await self._admission.admit(_call(request, address, now_ms))
         kind, count_max = request.page()
-        words = _words(scope)
         repeat = _repeat(words, live.mailboxes[kind], self._store.epoch)
         said_s = _wait_s(words, live)
         wait_s = said_s if repeat.takes else 0
@@ -185,7 +187,7 @@ class PullCall:
                 asked.count_max,
                 address=asked.address,
                 proof=asked.request.proof,
-                once=None if asked.known else _once(asked.request),
+                once=_once(asked),
                 repeat=asked.repeat,
                 now_ms=asked.now_ms,
                 ticket=self._tickets(),
@@ -276,11 +278,6 @@ class PullCall:
                 self._figures.pages_given_again += 1
         return headers, answer.success(kind, page.count, page.data)
 
-    async def _body(self, scope: Scope, receive: Receive) -> bytes:
-        if header(scope, b"content-encoding") not in (None, b"identity"):
-            raise Refused(Result.BAD_HTTP, "send the body without Content-Encoding")
-        return await read_body(scope, receive, limits.PULL_BODY_BYTES_MAX)
-
 
 def _call(request: PullRequest, address: str, now_ms: int) -> Call:
     """What admission wants to know of a pull (checks 9 to 16)."""
@@ -296,11 +293,11 @@ def _call(request: PullRequest, address: str, now_ms: int) -> Call:
 
 
 def _words(scope: Scope) -> Mapping[bytes, str]:
-    """What the headers say that are ours; of one that is there twice the first counts.
+    """What the headers say that a pull hears; of one that is there twice the first counts.
 
     One look at the headers finds that none is there, as with every client but those of our own.
     """
-    found = [pair for pair in scope["headers"] if pair[0] in OURS]
+    found = [pair for pair in scope["headers"] if pair[0] in HEARD]
     return {bytes(name): bytes(value).decode("latin-1") for name, value in reversed(found)}
 
 
@@ -315,6 +312,9 @@ def _wait_s(words: Mapping[bytes, str], live: LiveApplication) -> int:
     return live.application.wait_s if said is None else read_wait(said)
 
 
-def _once(request: PullRequest) -> Once:
-    """The signature, until it is refused as too old in any case."""
+def _once(asked: _Asked) -> Once | None:
+    """The signature, until it is refused as too old in any case, where it comes once only."""
+    if asked.known or not asked.live.application.strict:
+        return None
+    request = asked.request
     return Once(request.nonce, (request.time + limits.SIGNATURE_KEPT_S) * 1000)

@@ -6,11 +6,13 @@ import json
 import time
 from collections.abc import AsyncIterator, Callable
 from functools import partial
+from types import SimpleNamespace
 from typing import Any, TypeVar, cast
 
 from pullstatus.apps import AppKey, Application, LiveApplication, Registry, Token, token_digest
 from pullstatus.clock import wall_ms
 from pullstatus.durations import Durations
+from pullstatus.server.http import PEER
 from pullstatus.server.routes import Routes
 from pullstatus.store import (
     Append,
@@ -85,6 +87,14 @@ def _given(answer: T | BaseException) -> T:
     return answer
 
 
+async def _respond(said: list[Any], http_status: int, lines: bytes, body: bytes) -> None:
+    """An answer that is written at once, as the messages that it would be else."""
+    headers = [tuple(line.split(b": ", 1)) for line in lines.splitlines()]
+    headers.append((b"content-length", b"%d" % len(body)))
+    said.append({"type": "http.response.start", "status": http_status, "headers": headers})
+    said.append({"type": "http.response.body", "body": body})
+
+
 class Served:
     """An application over a fake store, with one application and one token of its."""
 
@@ -113,7 +123,7 @@ class Served:
         """One request; None if the connection was closed without an answer."""
         path, _, query = target.partition("?")
         sent = [(name.lower().encode(), value.encode()) for name, value in headers or []]
-        scope = {
+        scope: dict[str, Any] = {
             "type": "http",
             "method": method,
             "path": path,
@@ -121,14 +131,16 @@ class Served:
             "query_string": query.encode(),
             "headers": sent,
             "client": (self.address, 40_000),
-            "extensions": {
-                "pullstatus.hang_up": self._hang_up,
-                "pullstatus.gone": lambda: self.gone,
-                "pullstatus.leaving": self._leaving,
-            },
         }
         content = body if isinstance(body, bytes) else json.dumps(body).encode()
         said: list[Any] = []
+        scope[PEER] = SimpleNamespace(
+            body=None,
+            gone=lambda: self.gone,
+            leaving=self._leaving,
+            hang_up=self._hang_up,
+            respond=partial(_respond, said),
+        )
 
         async def receive() -> dict[str, Any]:
             return {"type": "http.request", "body": content}

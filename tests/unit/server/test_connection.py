@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import socket
+import weakref
 from collections.abc import Iterator
 from typing import Any
 
@@ -16,6 +18,7 @@ from uvicorn.server import ServerState
 from pullstatus import limits
 from pullstatus.server.connection import Connection
 from pullstatus.server.connection_state import Phase
+from pullstatus.server.http import PEER
 
 
 class Loop(asyncio.SelectorEventLoop):
@@ -98,8 +101,8 @@ class Peer:
         self.headers = scope["headers"]
         self._answers.append(answer)
         await answer
-        self.bodies.append(bytes(scope["extensions"].get("pullstatus.body", b"")))
-        await scope["extensions"]["pullstatus.respond"](200, b"", scope["path"].encode())
+        self.bodies.append(bytes(scope[PEER].body or b""))
+        await scope[PEER].respond(200, b"", scope["path"].encode())
 
     def say(self, data: bytes) -> None:
         if not self.transport.is_closing():
@@ -426,8 +429,8 @@ def _holds(peer: Peer) -> None:
 
 def leaving(peer: Peer, told: list[str]) -> bool:
     """Ask whether the peer of the request at hand leaves, now or from now on."""
-    extensions: dict[str, Any] = peer.connection.cycle.scope["extensions"]
-    return bool(extensions["pullstatus.leaving"](lambda: told.append("left")))
+    scope: dict[str, Any] = peer.connection.cycle.scope  # type: ignore[assignment]
+    return bool(scope[PEER].leaving(lambda: told.append("left")))
 
 
 @pytest.mark.parametrize("how", ["says no more", "is lost", "talks rubbish"])
@@ -464,8 +467,8 @@ def test_who_waits_no_more_is_not_told(peer: Peer) -> None:
     told: list[str] = []
     peer.say(request("/1"))
     assert not leaving(peer, told)
-    extensions: dict[str, Any] = peer.connection.cycle.scope["extensions"]
-    extensions["pullstatus.leaving"](None)
+    scope: dict[str, Any] = peer.connection.cycle.scope  # type: ignore[assignment]
+    scope[PEER].leaving(None)
     peer.connection.connection_lost(None)
     assert told == []
 
@@ -477,3 +480,45 @@ def test_a_request_that_waited_is_answered_like_any_other(peer: Peer) -> None:
     while peer.answer():
         pass
     assert peer.read() == ["/1", "/2"]
+
+
+# --- what is left of a request --------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "how", ["answered", "in messages", "hung up", "hung up twice", "gone", "nothing said"]
+)
+@pytest.mark.parametrize("reads", [1, 2])
+def test_nothing_of_a_request_is_left_to_the_garbage_collector(
+    peer: Peer, how: str, reads: int
+) -> None:
+    cycles: list[weakref.ref[object]] = []
+
+    async def end(scope: Any, receive: Any, send: Any) -> None:  # noqa: ANN401
+        cycles.append(weakref.ref(peer.connection.cycle))
+        while (await receive()).get("more_body"):
+            pass
+        if how == "answered":
+            await scope[PEER].respond(200, b"", b"")
+        elif how == "in messages":
+            await send({"type": "http.response.start", "status": 200, "headers": []})
+            await send({"type": "http.response.body"})
+        elif how == "gone":
+            peer.far.close()
+            assert scope[PEER].gone()
+        else:
+            for _ in range(how.count("hung") + how.count("twice")):
+                scope[PEER].hang_up()
+
+    peer.connection.app = end
+    gc.collect()
+    gc.disable()
+    try:
+        whole = request("/1", b"x" * 10)
+        for piece in [whole] if reads == 1 else [whole[:-5], whole[-5:]]:
+            peer.say(piece)
+        peer.connection.cycle = None  # type: ignore[assignment] # as a next request would have it
+        peer.turn()
+        assert [cycle() for cycle in cycles] == [None]
+    finally:
+        gc.enable()

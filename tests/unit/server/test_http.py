@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -20,14 +21,15 @@ def part(body: bytes, *, more: bool = False) -> dict[str, Any]:
     return {"type": "http.request", "body": body, "more_body": more}
 
 
-def scope(*headers: tuple[bytes, bytes], method: str = "POST", **extensions: object) -> Scope:
+def scope(*headers: tuple[bytes, bytes], method: str = "POST", **of_peer: object) -> Scope:
+    known = {http.PEER: SimpleNamespace(**{"body": None} | of_peer)} if of_peer else {}
     return {
         "method": method,
         "path": "/",
         "query_string": b"",
         "headers": list(headers),
         "client": ("192.0.2.7", 4),
-        "extensions": {f"pullstatus.{name}": value for name, value in extensions.items()},
+        **known,
     }
 
 
