@@ -125,8 +125,9 @@ what is cut could not be read any more after a mend."""
 
 PARKED_DAYS: Final = 30
 """Days after which a parked item leaves: time for a mend to be made and brought out, and no longer,
-since nobody has looked whose data it holds. An item that a retry puts back has them anew, but for
-one that came longer ago than that, which leaves: so none stays for twice as long."""
+since nobody has looked whose data it holds. An item that a retry puts back, or a route parks with
+another application, has them anew, but for one that came longer ago than that, which leaves: so
+none stays for twice as long."""
 
 CALLBACK_ANSWER_S: Final = 5
 """Seconds from the whole body of a callback to its answer, whatever the store does: the most

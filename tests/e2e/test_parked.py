@@ -54,6 +54,41 @@ def test_parked_items_are_listed_shown_and_dropped(shared: Program, app: App, se
     assert shared.pull(app).data == [status(1)]
 
 
+def test_parked_items_are_routed_to_another_application(
+    shared: Program, app: App, secret: str
+) -> None:
+    """One that is labelled as compressed, and is not, reads there; the other is parked there."""
+    other = shared.create_app()
+    number, to = str(app.sdkappid), str(other.sdkappid)
+    labelled = {"Content-Encoding": "gzip"}
+    path = f"/callbacks/{secret}"
+    assert shared.http.post(path, headers=labelled, json=[status(1)]).content == OK
+    assert shared.post(path, [{"sid": "no more"}]).content == OK
+    refused = CliRunner().invoke(
+        main, ["parked", "route", number, "--to", to, "--store", shared.store]
+    )
+    assert refused.exit_code == 2
+    assert "name the items, or say --all" in refused.output
+    routed = shared.cli("parked", "route", number, "1", "--to", to, "--reason", "wrong token")
+    assert routed == {"items": 1, "records": 1, "left": 1, "parked": 0}
+    routed = shared.cli("parked", "route", number, "--all", "--to", to)
+    assert routed == {"items": 1, "records": 0, "left": 0, "parked": 1}
+    [item] = shared.cli("parked", "list", "--sdkappid", to)
+    assert (item["item"], item["token"]) == (1, f"parked-{number}")
+    assert shared.pull(other).data == [status(1)]
+    assert shared.pull(app).data == []
+    for concerned in (number, to):
+        acts = shared.cli("acts", "list", "--sdkappid", concerned)
+        assert [act["reason"] for act in acts if act["action"] == "parked route"] == [
+            "",
+            "wrong token",
+        ]
+    told = shared.cli("audit", "--json")
+    assert told["sound"]
+    [row] = [row for row in told["mailboxes"] if row["mailbox"] == f"{number}/parked"]
+    assert (row["accepted"], row["waiting"], row["routed"]) == (2, 0, 2)
+
+
 def test_application_with_parked_items_is_not_deleted_by_mistake(shared: Program) -> None:
     app = shared.create_app()
     token = shared.create_token("of-parked", app=app)

@@ -1,4 +1,4 @@
-"""kill -9 while callbacks park and `parked retry` works: nothing is lost, nothing comes twice.
+"""kill -9 while callbacks park and `parked retry` or `route` works: nothing is lost, or twice.
 
 `PULLSTATUS_KILLS` and `PULLSTATUS_SEED` are those of `test_kill`; here is one kill for ten there.
 """
@@ -80,43 +80,54 @@ class Sender:
         return headers, json.dumps(records, separators=(",", ":"))
 
 
-def retrying(program: Program, app: App) -> subprocess.Popen[bytes]:
-    """`parked retry` under way."""
+def settling(program: Program, app: App, to: App | None = None) -> subprocess.Popen[bytes]:
+    """`parked retry` under way, or `parked route` to another application."""
+    action = ["retry"] if to is None else ["route", "--to", str(to.sdkappid)]
     return subprocess.Popen(
-        [COMMAND, "parked", "retry", str(app.sdkappid), "--all", "--store", program.store],
+        [COMMAND, "parked", *action, str(app.sdkappid), "--all", "--store", program.store],
         stdout=subprocess.DEVNULL,
         env=program.environment,
     )
 
 
 def test_killed_while_parking_and_retrying(tmp_path: Path) -> None:
-    """The command, the server or the store's process is killed, at any instant of a retry."""
+    """The command, the server or the store's process is killed, at any instant of its work.
+
+    Whatever was routed is the other application's: a record there, or parked there.
+    """
     rng = Random(f"{SEED}/parking")
     program = Program(tmp_path)
-    app = program.create_app()
+    app, other = program.create_app(), program.create_app()
     sender = Sender(program, app, rng)
     began = time.monotonic()
-    assert retrying(program, app).wait(PATIENCE_S) == 0
+    assert settling(program, app).wait(PATIENCE_S) == 0
     usual_s = time.monotonic() - began
     for _ in range(max(1, KILLS // 10)):
         with doomed(program):
-            kill_one(program, app, sender, rng, usual_s)
+            to = rng.choice([None, other])
+            kill_one(program, app, to, sender, rng, usual_s)
     with program:
         sender.settle()
-        assert program.cli("parked", "retry", str(app.sdkappid), "--all")["left"] == len(
-            sender.hopeless
-        )
-        assert program.cli("parked", "retry", str(app.sdkappid), "--all")["items"] == 0
+        for each in (app, other):
+            program.cli("parked", "retry", str(each.sdkappid), "--all")
+        left = [
+            program.cli("parked", "retry", str(each.sdkappid), "--all") for each in (app, other)
+        ]
+        assert [told["items"] for told in left] == [0, 0]
+        assert sum(told["left"] for told in left) == len(sender.hopeless)
         found: list[str] = []
-        while page := program.pull(app).data:
+        while page := program.pull(app).data or program.pull(other).data:
             found += [record["sid"] for record in page]
         assert sorted(found) == sorted(sender.sids)
         assert program.cli("audit", "--json")["sound"]
-    assert sorted(asyncio.run(raws(program, app))) == sorted(sender.hopeless)
+    items = [raw for each in (app, other) for raw in asyncio.run(raws(program, each))]
+    assert sorted(items) == sorted(sender.hopeless)
 
 
-def kill_one(program: Program, app: App, sender: Sender, rng: Random, usual_s: float) -> None:
-    """Let things be parked and retried until one of the processes is killed."""
+def kill_one(
+    program: Program, app: App, to: App | None, sender: Sender, rng: Random, usual_s: float
+) -> None:
+    """Let things be parked and retried, or routed, until one of the processes is killed."""
     for _ in range(PARKED_BEFORE):
         assert sender.push()
     stopping = threading.Event()
@@ -127,7 +138,7 @@ def kill_one(program: Program, app: App, sender: Sender, rng: Random, usual_s: f
 
     thread = threading.Thread(target=go_on)
     thread.start()
-    command = retrying(program, app)
+    command = settling(program, app, to)
     try:
         time.sleep(rng.uniform(0.7 * usual_s, 1.7 * usual_s))  # in the middle of whatever it does
         victim = rng.choice([command.pid, command.pid, *program.processes()])

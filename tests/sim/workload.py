@@ -228,9 +228,17 @@ def plan_park(life: Life, _group: Sequence[Plan]) -> Plan:
 
 
 def plan_unpark(life: Life, _group: Sequence[Plan]) -> Plan | None:
-    """A retry of some parked items: each leaves with the commit of the record that it becomes."""
+    """A retry or route of parked items: each leaves with the commit of what it becomes.
+
+    That is a record of its own application or of another one, or one of that one's parked items.
+    """
     mailbox = any_mailbox(life)
     parked = Mailbox(mailbox.sdkappid, Aside.PARKED)
+    outcome = life.rng.choice((Outcome.ERASED, Outcome.ROUTED))
+    if outcome is Outcome.ROUTED:
+        mailbox = life.rng.choice([each for each in MAILBOXES if each.sdkappid != mailbox.sdkappid])
+        if life.rng.random() < 0.5:
+            mailbox = Mailbox(mailbox.sdkappid, Aside.PARKED)
     found = life.look()
     waiting = found.tails.get(parked, 0) - found.cursors.get(parked, 0)
     if not waiting:
@@ -255,20 +263,23 @@ def plan_unpark(life: Life, _group: Sequence[Plan]) -> Plan | None:
         return there.pop()
 
     def settle(answer: Answer) -> None:
-        if answer != count or not learn(life.found):
+        if answer != (0 if mailbox.parked else count) or not learn(life.found):
             raise PromiseBroken(f"{answer!r} of {count} parked items became records")
 
     ticket = life.rng.randbytes(TICKET_BYTES)
     act = Act("operator", "parked retry", "mended", "{}", at_ms, ticket)
+    become = Append(mailbox, entries, at_ms)
+    aside = Park(Append(mailbox, [], at_ms), mailbox, entries, None, 10**6, 10**9)
     return Plan(
         Unpark(
             parked,
             first_seq,
-            [Outcome.ERASED] * count,
-            [Append(mailbox, entries, at_ms)],
+            [outcome] * count,
+            [] if mailbox.parked else [become],
             [],
             at_ms,
             act,
+            aside=[aside] if mailbox.parked else [],
         ),
         entry,
         settle,

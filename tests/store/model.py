@@ -140,7 +140,9 @@ class Model:
     def unpark(self, operation: Unpark) -> int | type[SettingChanged]:
         box = self.boxes.get(operation.mailbox, Box())
         fits = box.cursor + 1 == operation.first_seq and len(operation.outcomes) <= box.waiting
-        if not self.holds(operation.while_set) or not fits:
+        stored_by = [*operation.records, *(each.records for each in operation.aside)]
+        conditions = [operation.while_set, *(each.while_set for each in stored_by)]
+        if not all(map(self.holds, conditions)) or not fits:
             return SettingChanged
         act_id = self.record(operation.act)
         mailbox, at_ms, ticket = operation.mailbox, operation.at_ms, operation.ticket
@@ -154,6 +156,8 @@ class Model:
                 box.entries += [(at_ms, next(back), ticket) for _ in range(count)]
             row = (mailbox, first_seq, count, outcome, at_ms, "", None, 0, "", ticket)
             box.leave(JournalRow(*row))
+        for aside in operation.aside:
+            self.park(aside)
         stored = 0
         for each in operation.records:
             before = len(self.entries(each.mailbox))
@@ -357,6 +361,7 @@ class Model:
                 box.left[Outcome.EXPIRED],
                 box.left[Outcome.ERASED],
                 put_back=box.left[Outcome.PUT_BACK],
+                routed=box.left[Outcome.ROUTED],
                 purged=box.purged,
                 oldest_ms=box.entries[box.cursor][0] if box.waiting else None,
                 last_pull_ms=next(

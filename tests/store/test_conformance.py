@@ -21,6 +21,7 @@ from pullstatus.store import (
     Mailbox,
     Outcome,
     Page,
+    Park,
     Pull,
     Setting,
     Store,
@@ -1333,6 +1334,52 @@ async def test_parked_items_leave_each_in_its_own_way(opener: Opener) -> None:
         (7, 4),
     ]
     assert [act.act for act in await acts_of(store)] == [operation.act]
+
+
+async def test_routed_items_leave_with_what_another_application_gets(opener: Opener) -> None:
+    """In one commit: as records or as items of its own, within its bounds, and accounted for."""
+    store, other = await opener(), await opener()
+    await store.park(parked(append(STATUSES, []), [b"a", b"b", b"c", b"d"]))
+    theirs = Mailbox(OTHERS.sdkappid, PARKED.kind)
+    await store.park(parked(append(OTHERS, []), [b"e"]))
+    aside = Park(append(OTHERS, []), theirs, [b"a", b"c"], None, 2, 1000)
+    operation = unpark(1, [Outcome.ROUTED] * 3, [append(OTHERS, [b"read"])])
+    operation = msgspec.structs.replace(operation, aside=[aside])
+    assert await other.unpark(operation) == 1
+    assert await data_of(store, OTHERS) == [b"read"]
+    assert [entry.data for entry in await entries_of(store, theirs, 2)] == [b"a", b"c"]
+    found = [await backlog_of(store, mailbox) for mailbox in (PARKED, theirs)]
+    assert [(row.accepted, row.waiting, row.routed, row.expired) for row in found if row] == [
+        (4, 1, 3, 0),
+        (3, 2, 0, 1),
+    ]
+    assert [row.outcome for row in await journal_of(store, PARKED)] == [Outcome.ROUTED]
+    with pytest.raises(SettingChanged):
+        await store.unpark(operation)
+    assert await data_of(store, OTHERS) == [b"read"]
+
+
+@pytest.mark.parametrize("whose", ["source", "records", "aside"])
+async def test_route_rests_on_both_applications(store: Store, whose: str) -> None:
+    """One that was changed since refuses all of it, whatever it was that should have changed."""
+    await store.park(parked(append(STATUSES, []), [b"a", b"b"]))
+    before = await store.backlog()
+    stale, theirs = While("b", 7), Mailbox(OTHERS.sdkappid, PARKED.kind)
+    records = append(OTHERS, [b"read"])
+    aside = append(OTHERS, [])
+    if whose == "records":
+        records = msgspec.structs.replace(records, while_set=stale)
+    if whose == "aside":
+        aside = msgspec.structs.replace(aside, while_set=stale)
+    operation = msgspec.structs.replace(
+        unpark(1, [Outcome.ROUTED] * 2, [records]),
+        aside=[Park(aside, theirs, [b"b"], None, 10, 1000)],
+        while_set=stale if whose == "source" else None,
+    )
+    with pytest.raises(SettingChanged):
+        await store.unpark(operation)
+    assert await store.backlog() == before
+    assert await acts_of(store) == []
 
 
 async def test_unparking_what_has_left_changes_nothing(store: Store) -> None:

@@ -44,6 +44,7 @@ from pullstatus.store import (
     Mailbox,
     Once,
     Outcome,
+    Park,
     Pull,
     Reader,
     ReaderState,
@@ -420,11 +421,12 @@ class Machine(RuleBasedStateMachine):
         kind=st.sampled_from(Kind),
         ahead=st.sampled_from([0, 0, 0, 0, 1]),
         outcomes=st.lists(
-            st.sampled_from([Outcome.PULLED, Outcome.ERASED, Outcome.PUT_BACK]),
+            st.sampled_from([Outcome.PULLED, Outcome.ERASED, Outcome.PUT_BACK, Outcome.ROUTED]),
             min_size=1,
             max_size=5,
         ),
         known=st.lists(items, max_size=2),
+        moved=st.integers(0, 2),
         data=st.data(),
     )
     def unpark(
@@ -434,18 +436,30 @@ class Machine(RuleBasedStateMachine):
         ahead: int,
         outcomes: list[Outcome],
         known: list[tuple[int, bytes]],
+        moved: int,
         data: st.DataObject,
     ) -> None:
+        """What is routed goes to the other application, whatever becomes of the rest."""
         mailbox = Mailbox(sdkappid, Aside.PARKED)
         box = self.model.boxes.get(mailbox)
         outcomes = outcomes[: box.waiting] if box is not None and box.waiting else outcomes
-        records_of = Mailbox(sdkappid, kind)
+        routes = Outcome.ROUTED in outcomes
+        target = 3 - sdkappid if routes else sdkappid
         append = Append(
-            records_of,
+            Mailbox(target, kind),
             records(len(known)),
             self.now_ms,
             fingerprints=Fingerprints("a", known),
+            while_set=self.condition(data),
             ticket=self.ticket(),
+        )
+        aside = Park(
+            Append(append.mailbox, [], self.now_ms, ticket=self.ticket()),
+            Mailbox(target, Aside.PARKED),
+            records(moved),
+            None,
+            3,
+            1000,
         )
         operation = Unpark(
             mailbox,
@@ -457,6 +471,7 @@ class Machine(RuleBasedStateMachine):
             self.new_act(),
             self.condition(data),
             self.ticket(),
+            [aside] if routes else [],
         )
         self.settle(self.store.unpark(operation), self.model.unpark(operation))
 

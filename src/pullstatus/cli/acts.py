@@ -19,6 +19,7 @@ class _Concerned(msgspec.Struct):
     """The applications that an act's detail names."""
 
     sdkappid: int | None = None
+    to: int | None = None
     sdkappids: list[int] = []
     mailboxes: list[str] = []
 
@@ -83,7 +84,7 @@ def list_acts(
 def _concerns(row: ActRow, sdkappid: int) -> bool:
     named = msgspec.json.decode(row.act.detail, type=_Concerned)
     return (
-        sdkappid == named.sdkappid
+        sdkappid in (named.sdkappid, named.to)
         or sdkappid in named.sdkappids
         or any(mailbox.startswith(f"{sdkappid}/") for mailbox in named.mailboxes)
     )

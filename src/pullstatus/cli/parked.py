@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Awaitable, Callable
+from functools import partial
 
 import click
 
@@ -113,7 +114,7 @@ def retry_parked(
 
     Safe to repeat, also when it was cut off: nothing is stored twice. What it cannot read stays.
     """
-    _settle(parking.retry, sdkappid, items, all_items, reason, store_url)
+    print_json(_what(_settle(parking.retry, sdkappid, items, all_items, reason, store_url)))
 
 
 @parked_group.command("drop")
@@ -127,7 +128,30 @@ def drop_parked(
     sdkappid: int, items: tuple[int, ...], all_items: bool, reason: str, store_url: str
 ) -> None:
     """Erase parked items. Their sender is told nothing, and does not send them again."""
-    _settle(parking.drop, sdkappid, items, all_items, reason, store_url)
+    print_json(_what(_settle(parking.drop, sdkappid, items, all_items, reason, store_url)))
+
+
+@parked_group.command("route")
+@sdkappid_argument
+@items_argument
+@all_option
+@click.option(
+    "--to", type=int, required=True, metavar="SDKAPPID", help="Whose items they should have been."
+)
+@reason_option
+@store_option
+@plainly
+def route_parked(
+    sdkappid: int, items: tuple[int, ...], all_items: bool, to: int, reason: str, store_url: str
+) -> None:
+    """Give parked items to another application, as when they came with the wrong one's token.
+
+    What can be read becomes records there; the rest is parked there, under new numbers. Safe to
+    repeat, also when it was cut off: an item leaves here in the commit that stores it there.
+    """
+    verb = partial(parking.route, to=to)
+    told = _settle(verb, sdkappid, items, all_items, reason, store_url)
+    print_json({**_what(told), "parked": told.parked})
 
 
 def _settle(
@@ -137,7 +161,7 @@ def _settle(
     all_items: bool,
     reason: str,
     store_url: str,
-) -> None:
+) -> Told:
     if bool(items) == all_items:
         raise click.UsageError("name the items, or say --all")
 
@@ -145,8 +169,11 @@ def _settle(
         numbers = None if all_items else items
         return await verb(store, sdkappid, by=acting(reason), numbers=numbers)
 
-    told = with_store(store_url, settle)
-    print_json({"items": told.items, "records": told.records, "left": told.left})
+    return with_store(store_url, settle)
+
+
+def _what(told: Told) -> dict[str, int]:
+    return {"items": told.items, "records": told.records, "left": told.left}
 
 
 def _at_ms(parked: Parked) -> int:

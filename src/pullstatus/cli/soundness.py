@@ -47,6 +47,7 @@ def audit(as_json: bool, store_url: str) -> None:
             "erased": row.erased,
             "expired": row.expired,
             "put_back": row.put_back,
+            "routed": row.routed,
         }
         for row in found.mailboxes
     ]
@@ -67,7 +68,7 @@ def audit(as_json: bool, store_url: str) -> None:
             columns=["mailbox", "problem"],
             wraps="problem",
             empty="Sound: accepted = waiting + handed out + erased + expired + quarantined"
-            " + put back.",
+            " + put back + routed.",
         )
         say(_as_of(found))
     for problem in problems:

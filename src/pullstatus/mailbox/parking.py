@@ -11,6 +11,9 @@ bytes and days: `limits.PARKED_ITEMS_MAX` and those behind it.
 
 What is read moves in one commit, under the fingerprints it would have had at the door: cut off
 anywhere, a retry can be repeated, and no record is stored twice.
+
+    route  ->  the same for another application, whose items these should have been: what reads is a
+               record there, and what does not is parked there
 """
 
 from __future__ import annotations
@@ -42,7 +45,7 @@ from pullstatus.store import (
     Unpark,
 )
 
-__all__ = ["Item", "Parked", "Told", "drop", "park", "parked", "parked_mailbox", "retry"]
+__all__ = ["Item", "Parked", "Told", "drop", "park", "parked", "parked_mailbox", "retry", "route"]
 
 _STEP_ITEMS = 100  # items of one commit, which everybody else waits for
 _STEP_BYTES = 4 * 1024 * 1024
@@ -121,15 +124,21 @@ async def park(
     """
     mailbox = parked_mailbox(live.application.sdkappid)
     items = [_item(each, form, request, address, sender, now_ms) for each in receipts.unread]
-    return await store.park(
-        Park(
-            append_of(live, receipts, sender=sender, now_ms=now_ms, ticket=ticket),
-            mailbox,
-            [item.encoded() for item in items],
-            Fingerprints(scope_of(live, mailbox, sender), _fingerprints(items)),
-            limits.PARKED_ITEMS_MAX,
-            limits.PARKED_BYTES_MAX,
-        )
+    records = append_of(live, receipts, sender=sender, now_ms=now_ms, ticket=ticket)
+    known = Fingerprints(scope_of(live, mailbox, sender), _fingerprints(items))
+    return await store.park(_aside(records, mailbox, items, known))
+
+
+def _aside(
+    records: Append, mailbox: Mailbox, items: Sequence[Item], known: Fingerprints | None
+) -> Park:
+    return Park(
+        records,
+        mailbox,
+        [item.encoded() for item in items],
+        known,
+        limits.PARKED_ITEMS_MAX,
+        limits.PARKED_BYTES_MAX,
     )
 
 
@@ -176,11 +185,13 @@ class Told(msgspec.Struct, frozen=True):
         items: how many left, those included that are too old to be put back.
         records: how many records are new of them.
         left: how many wait still.
+        parked: how many wait now with another application.
     """
 
     items: int
     records: int
     left: int
+    parked: int = 0
 
 
 async def parked(store: Store, sdkappid: int) -> list[Parked]:
@@ -213,63 +224,117 @@ async def retry(
         InvalidSetting: one of the items is not parked.
         SettingChanged: the application, or what is parked, changed again and again meanwhile.
     """
-    return await _settle(store, sdkappid, by, "parked retry", numbers, _read_again)
+    act = _act(by, "parked retry", sdkappid, numbers)
+    return await _settle(store, sdkappid, sdkappid, act, numbers, by, _read_again)
 
 
 async def drop(
     store: Store, sdkappid: int, *, by: Operator, numbers: Sequence[int] | None = None
 ) -> Told:
     """Erase parked items, or set aside damaged ones; arguments and errors are those of `retry`."""
-    return await _settle(store, sdkappid, by, "parked drop", numbers, _erase)
+    act = _act(by, "parked drop", sdkappid, numbers)
+    return await _settle(store, sdkappid, sdkappid, act, numbers, by, _erase)
 
 
-_Fate = tuple[Outcome, list[Append]]
+async def route(
+    store: Store, sdkappid: int, to: int, *, by: Operator, numbers: Sequence[int] | None = None
+) -> Told:
+    """Give parked items to the application that they should have come to; otherwise as `retry`.
+
+    What can be read becomes records there; the rest is parked there, under numbers of that
+    application, within its bounds: for more its oldest leave. An item leaves here in the commit
+    that stores it there.
+
+    Args:
+        to: the number of the other application.
+
+    Raises:
+        UnknownApplication: there is none of one of the numbers.
+        InvalidSetting: one of the items is not parked, or both numbers are the same.
+        SettingChanged: either application, or what is parked, changed again and again meanwhile.
+    """
+    if to == sdkappid:
+        raise InvalidSetting(f"the items of {to} are there: `parked retry` reads them again")
+    act = _act(by, "parked route", sdkappid, numbers, to=to)
+    return await _settle(store, sdkappid, to, act, numbers, by, _give_away)
+
+
+def _act(
+    by: Operator, action: str, sdkappid: int, numbers: Sequence[int] | None, **detail: int
+) -> Act:
+    items = "all" if numbers is None else sorted(numbers)
+    return by.act(action, sdkappid=sdkappid, items=items, **detail)
+
+
+class _Fate(msgspec.Struct, frozen=True):
+    """What becomes of an item: how it leaves, and what another mailbox gets of it.
+
+    Attributes:
+        records: what it says, if it could be read.
+        moved: itself, for the parked items of another application.
+    """
+
+    outcome: Outcome
+    records: Append | None = None
+    moved: Item | None = None
+
+
 _Decide = Callable[[LiveApplication, Item, Operator], _Fate | None]
 
 
 async def _settle(
     store: Store,
     sdkappid: int,
-    by: Operator,
-    action: str,
+    to: int,
+    act: Act,
     numbers: Sequence[int] | None,
+    by: Operator,
     decide: _Decide,
 ) -> Told:
-    act = by.act(action, sdkappid=sdkappid, items="all" if numbers is None else sorted(numbers))
+    """Have `decide` say what becomes of items, and do it.
+
+    Args:
+        to: the application that gets what comes of them.
+    """
     last = None
-    gone = records = 0
+    gone = records = moved = 0
     for tries_left in reversed(range(limits.OVERTAKEN_MAX)):
         live = await _live(store, sdkappid)
+        target = live if to == sdkappid else await _live(store, to)
         waiting = await parked(store, sdkappid)
         if last is None:
             last = waiting[-1].seq if waiting else 0
             if unknown := set(numbers or ()) - {each.number for each in waiting}:
-                raise InvalidSetting(f"item {min(unknown)} of {sdkappid} is not parked")
+                raise InvalidSetting(
+                    f"item {min(unknown)} of {sdkappid} is not parked, or no longer"
+                )
         due = [each for each in waiting if each.seq <= last]  # not what this has put back itself
         fates = {
             each.seq: fate
             for each in due
             if (
                 fate := _fate(
-                    live, each, by, decide if numbers is None or each.number in numbers else None
+                    target, each, by, decide if numbers is None or each.number in numbers else None
                 )
             )
             is not None
         }
         try:
             for step in _steps(due, fates):
-                records += await store.unpark(_unpark(live, step, fates, act, by))
-                gone += sum(each.seq in fates for each in step)
+                records += await store.unpark(_unpark(live, target, step, fates, act, by))
+                left = [fates[each.seq] for each in step if each.seq in fates]
+                gone += len(left)
+                moved += sum(fate.moved is not None for fate in left)
         except SettingChanged:
             if not tries_left:
                 raise
             continue
         break
-    return Told(gone, records, len(await parked(store, sdkappid)))
+    return Told(gone, records, len(await parked(store, sdkappid)), moved)
 
 
 def _fate(
-    live: LiveApplication, each: Parked, by: Operator, decide: _Decide | None
+    target: LiveApplication, each: Parked, by: Operator, decide: _Decide | None
 ) -> _Fate | None:
     """What becomes of an item; None: it stays.
 
@@ -277,11 +342,12 @@ def _fate(
         decide: what the operator asks for; None: nothing of this one.
     """
     if each.item is None:
-        return None if decide is None else (Outcome.QUARANTINED, [])
-    fate = None if decide is None else decide(live, each.item, by)
-    # Put back it would have its days anew, and with a retry now and then stay for ever.
-    if fate is None and each.item.at_ms < by.now_ms - limits.PARKED_DAYS * DAY_MS:
-        return Outcome.EXPIRED, []
+        return None if decide is None else _Fate(Outcome.QUARANTINED)
+    fate = None if decide is None else decide(target, each.item, by)
+    # Parked anew it would have its days anew, and with a retry now and then stay for ever.
+    stays = fate is None or fate.moved is not None
+    if stays and each.item.at_ms < by.now_ms - limits.PARKED_DAYS * DAY_MS:
+        return _Fate(Outcome.EXPIRED)
     return fate
 
 
@@ -293,7 +359,22 @@ async def _live(store: Store, sdkappid: int) -> LiveApplication:
     return LiveApplication(read_application(name, setting.value), setting.revision)
 
 
-def _read_again(live: LiveApplication, item: Item, by: Operator) -> _Fate | None:
+def _read_again(target: LiveApplication, item: Item, by: Operator) -> _Fate | None:
+    receipts = _receipts(item)
+    if receipts is None:
+        return None
+    return _Fate(Outcome.PULLED, _records(target, item, receipts, by))
+
+
+def _give_away(target: LiveApplication, item: Item, by: Operator) -> _Fate:
+    receipts = _receipts(item)
+    if receipts is None:
+        return _Fate(Outcome.ROUTED, moved=msgspec.structs.replace(item, number=0))
+    return _Fate(Outcome.ROUTED, _records(target, item, receipts, by))
+
+
+def _receipts(item: Item) -> Receipts | None:
+    """What an item says by the rules of now; None if it can't be read yet."""
     form = FORMATS[item.format]
     whole = item.index is None
     request = Request(
@@ -307,14 +388,19 @@ def _read_again(live: LiveApplication, item: Item, by: Operator) -> _Fate | None
         receipts = form.read(request)
     except BodyTooLarge:
         return None
-    if receipts.unread:
+    return None if receipts.unread else receipts
+
+
+def _records(
+    target: LiveApplication, item: Item, receipts: Receipts, by: Operator
+) -> Append | None:
+    if not receipts.entries:
         return None
-    append = append_of(live, receipts, sender=item.token, now_ms=by.now_ms, ticket=by.ticket())
-    return Outcome.PULLED, [append] if receipts.entries else []
+    return append_of(target, receipts, sender=item.token, now_ms=by.now_ms, ticket=by.ticket())
 
 
-def _erase(_live: LiveApplication, _item: Item, _by: Operator) -> _Fate:
-    return Outcome.ERASED, []
+def _erase(_target: LiveApplication, _item: Item, _by: Operator) -> _Fate:
+    return _Fate(Outcome.ERASED)
 
 
 def _steps(due: Sequence[Parked], fates: dict[int, _Fate]) -> Iterator[list[Parked]]:
@@ -335,16 +421,23 @@ def _steps(due: Sequence[Parked], fates: dict[int, _Fate]) -> Iterator[list[Park
 
 
 def _unpark(
-    live: LiveApplication, step: Sequence[Parked], fates: dict[int, _Fate], act: Act, by: Operator
+    live: LiveApplication,
+    target: LiveApplication,
+    step: Sequence[Parked],
+    fates: dict[int, _Fate],
+    act: Act,
+    by: Operator,
 ) -> Unpark:
     outcomes: list[Outcome] = []
     records: list[Append] = []
+    moved: list[Item] = []
     back: list[bytes] = []
     for each in step:
-        if each.seq in fates:
-            outcome, appends = fates[each.seq]
-            outcomes.append(outcome)
-            records += appends
+        fate = fates.get(each.seq)
+        if fate is not None:
+            outcomes.append(fate.outcome)
+            records += [fate.records] if fate.records else []
+            moved += [fate.moved] if fate.moved else []
         elif each.item is None:
             outcomes.append(Outcome.QUARANTINED)
         else:
@@ -360,4 +453,13 @@ def _unpark(
         act,
         live.while_set,
         by.ticket(),
+        [_moved(target, moved, by)] if moved else [],
     )
+
+
+def _moved(target: LiveApplication, items: Sequence[Item], by: Operator) -> Park:
+    """Items for another application, which has seen none of them before."""
+    mailbox = parked_mailbox(target.application.sdkappid)
+    nothing = Receipts(Kind.DELIVERY_STATUS, [])
+    records = append_of(target, nothing, sender="", now_ms=by.now_ms, ticket=by.ticket())
+    return _aside(records, mailbox, items, None)

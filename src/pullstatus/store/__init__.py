@@ -107,10 +107,10 @@ class Store(Protocol):
     """An engine. Every verb is atomic; what a verb that writes returns is durable.
 
     The atomic domain: everything of one sdkappid, its setting included, may share an atomic step;
-    so may settings among each other; nothing else does. So an engine may keep each application
-    elsewhere. A store may have many doors, in many processes and on many machines, and what was
-    returned through one is there through every other: nothing is answered from memory that another
-    door could have made wrong.
+    so may settings among each other, and the two applications of an `unpark` that routes; nothing
+    else does. So an engine may keep each application elsewhere. A store may have many doors, in
+    many processes and on many machines, and what was returned through one is there through every
+    other: nothing is answered from memory that another door could have made wrong.
 
     Any verb may raise `StoreUnavailable`: nothing happened, trying again can help. Every verb that
     writes (`append`, `park`, `unpark`, `pull`, `redeliver`, `discard`, `release`, `purge`,
@@ -151,6 +151,9 @@ class Store(Protocol):
 
     async def unpark(self, operation: Unpark) -> int:
         """Let parked items leave, with what can be read of them at last; all in one commit.
+
+        The rarest of verbs, and the only one that may concern two applications: items that one was
+        sent and another is to have.
 
         Returns:
             how many records are new. Those that the store knows already are not stored again.

@@ -125,7 +125,7 @@ class Park(msgspec.Struct, frozen=True, gc=False):
     Attributes:
         records: what could be read; no entries if nothing could.
         mailbox: where the rest goes: that of the same application's parked items.
-        entries, fingerprints: the rest, as in `Append`.
+        entries, fingerprints: the rest, as in `Append`; without fingerprints all of it is new.
         items_max, bytes_max: how many items may wait there, and of how many bytes. Of more the
             oldest leave as `EXPIRED`, but never the newest.
     """
@@ -133,7 +133,7 @@ class Park(msgspec.Struct, frozen=True, gc=False):
     records: Append
     mailbox: Mailbox
     entries: list[bytes]
-    fingerprints: Fingerprints
+    fingerprints: Fingerprints | None
     items_max: int
     bytes_max: int
 
@@ -216,7 +216,8 @@ class Outcome(enum.IntEnum):
 
     PULLED: handed out. EXPIRED: waited longer than its application's limit. ERASED: an operator
     removed it. QUARANTINED: stored, but not what was stored; kept, never handed out. PUT_BACK: a
-    copy of it is at the tail. Of what is parked, PULLED: it was read at last.
+    copy of it is at the tail. ROUTED: it went to another application. Of what is parked, PULLED: it
+    was read at last.
     """
 
     PULLED = 0
@@ -224,6 +225,7 @@ class Outcome(enum.IntEnum):
     ERASED = 2
     QUARANTINED = 3
     PUT_BACK = 4
+    ROUTED = 5
 
 
 class Act(msgspec.Struct, frozen=True):
@@ -317,14 +319,16 @@ class Unpark(msgspec.Struct, frozen=True):
         mailbox: of parked items.
         first_seq: number of the first of them; refused when another one is at the head.
         outcomes: what becomes of each, in order. PULLED: what it says is in `records`. PUT_BACK: a
-            copy goes to the tail, so that what is behind it can leave. ERASED, EXPIRED, or
-            QUARANTINED.
-        records: what could be read of them, for other mailboxes of the same application.
+            copy goes to the tail, so that what is behind it can leave. ROUTED: it goes to another
+            application, in `records` or `aside`. ERASED, EXPIRED, or QUARANTINED.
+        records: what could be read of them, for other mailboxes.
         back: the copies of those that are put back, in order.
         at_ms: when.
         act: whose doing it is.
-        while_set: refuse it when this no longer holds.
+        while_set: refuse it when this no longer holds, or when that of one of `records` or `aside`
+            does not.
         ticket: as that of `Append`.
+        aside: what can't be read and goes to another application, which parks it.
     """
 
     mailbox: Mailbox
@@ -336,6 +340,7 @@ class Unpark(msgspec.Struct, frozen=True):
     act: Act
     while_set: While | None = None
     ticket: bytes = NO_TICKET
+    aside: list[Park] = []
 
 
 class Change(msgspec.Struct, frozen=True):
@@ -355,7 +360,7 @@ class Change(msgspec.Struct, frozen=True):
 class Backlog(msgspec.Struct, frozen=True):
     """How a mailbox stands. Every count is of entries, since the mailbox exists.
 
-    accepted = waiting + handed_out + expired + erased + quarantined + put_back, always.
+    accepted = waiting + handed_out + expired + erased + quarantined + put_back + routed, always.
 
     Attributes:
         oldest_ms: when the oldest entry that waits was accepted; None when none does.
@@ -370,6 +375,7 @@ class Backlog(msgspec.Struct, frozen=True):
     erased: int = 0
     quarantined: int = 0
     put_back: int = 0
+    routed: int = 0
     purged: int = 0
     oldest_ms: int | None = None
     last_pull_ms: int | None = None

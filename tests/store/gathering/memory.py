@@ -84,8 +84,10 @@ class MemoryLog:
 
 
 def _adds(operation: Operation) -> bool:
-    back = isinstance(operation, Unpark) and Outcome.PUT_BACK in operation.outcomes
-    return back or isinstance(operation, Append | Park | Redeliver)
+    stays = isinstance(operation, Unpark) and {Outcome.PUT_BACK, Outcome.ROUTED}.intersection(
+        operation.outcomes
+    )
+    return bool(stays) or isinstance(operation, Append | Park | Redeliver)
 
 
 def open_memory(*, refusal: BaseException | None = None, secret: str = "") -> MemoryLog:

@@ -10,7 +10,7 @@ from pullstatus.errors import OutcomeUnknown, StoreFull, StoreUnavailable
 from pullstatus.store.gathering.committer import Committer, Report
 from pullstatus.store.gathering.groups import GROUP_MAX, Groups, Sent
 from pullstatus.store.gathering.operations import Operation
-from pullstatus.store.values import Outcome, Page, Unpark
+from pullstatus.store.values import Outcome, Page, Park, Unpark
 from tests.store.build import NOW_MS, PARKED, STATUSES, append, new_act, parked, pull, redeliver
 from tests.store.gathering.memory import BOX, MemoryLog
 
@@ -111,18 +111,21 @@ def test_all_that_adds_entries_stays_out_when_there_is_no_room(
 ) -> None:
     """What lets parked items leave and adds none is tried, like a pull."""
 
-    def unpark(outcome: Outcome, *back: bytes) -> Unpark:
-        return Unpark(PARKED, 1, [outcome], [], list(back), NOW_MS, new_act())
+    aside = parked(append(STATUSES, []), [b"bad"])
+
+    def unpark(outcome: Outcome, *back: bytes, aside: tuple[Park, ...] = ()) -> Unpark:
+        return Unpark(PARKED, 1, [outcome], [], list(back), NOW_MS, new_act(), aside=list(aside))
 
     adding: list[Operation] = [
         append(STATUSES, [b"1"]),
-        parked(append(STATUSES, []), [b"bad"]),
+        aside,
         redeliver(STATUSES, (1, 1)),
         unpark(Outcome.PUT_BACK, b"bad"),
+        unpark(Outcome.ROUTED, aside=(aside,)),
     ]
     log.fails["append"] = StoreFull("no space")
     report = committer.commit([*adding, pull(STATUSES), unpark(Outcome.ERASED)])
-    assert kinds(report) == [StoreFull] * 4 + [Page, int]
+    assert kinds(report) == [StoreFull] * 5 + [Page, int]
 
 
 def test_what_others_did_and_room_are_news_once(committer: Committer, log: MemoryLog) -> None:

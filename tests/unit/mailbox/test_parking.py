@@ -29,6 +29,7 @@ from tests.harness import status
 pytestmark = pytest.mark.anyio
 
 NUMBER = 1_400_006_666
+OTHER = 1_400_006_667
 NOW_MS = 1_800_000_000_000
 BAD = {"sid": "13800138000"}
 
@@ -46,8 +47,9 @@ def url(tmp_path: Path) -> str:
 @pytest.fixture
 async def store(url: str) -> AsyncIterator[Store]:
     store = await open_store(url)
-    application = Application(NUMBER, (), 0)
-    await store.change(Change(application_setting(NUMBER), msgspec.json.encode(application), None))
+    for number in (NUMBER, OTHER):
+        application = msgspec.json.encode(Application(number, (), 0))
+        await store.change(Change(application_setting(number), application, None))
     yield store
     await store.close()
 
@@ -59,8 +61,8 @@ def operator(now_ms: int = NOW_MS) -> Operator:
 _tickets = itertools.count(1)
 
 
-async def live(store: Store) -> LiveApplication:
-    setting = await store.setting(application_setting(NUMBER))
+async def live(store: Store, number: int = NUMBER) -> LiveApplication:
+    setting = await store.setting(application_setting(number))
     assert setting is not None
     assert setting.value is not None
     return LiveApplication(msgspec.json.decode(setting.value, type=Application), setting.revision)
@@ -80,13 +82,17 @@ async def push(store: Store, parts: list[Any], now_ms: int = NOW_MS) -> int:
     )
 
 
-async def sids(store: Store) -> list[str]:
-    mailbox = (await live(store)).application.mailbox(Kind.DELIVERY_STATUS)
+async def sids(store: Store, number: int = NUMBER) -> list[str]:
+    mailbox = (await live(store, number)).application.mailbox(Kind.DELIVERY_STATUS)
     return [json.loads(entry.data)["sid"] async for entry in store.entries(mailbox)]
 
 
-async def numbers(store: Store) -> list[int]:
-    return [each.number for each in await parking.parked(store, NUMBER)]
+async def numbers(store: Store, number: int = NUMBER) -> list[int]:
+    return [each.number for each in await parking.parked(store, number)]
+
+
+async def raws(store: Store, number: int) -> list[bytes]:
+    return [each.item.raw for each in await parking.parked(store, number) if each.item]
 
 
 def mend(monkeypatch: pytest.MonkeyPatch, *bad: object) -> None:
@@ -245,6 +251,100 @@ async def test_dropped_items_are_erased_on_record(store: Store) -> None:
     assert json.loads(acts[0].detail) == {"sdkappid": NUMBER, "items": [3]}
     await push(store, bad("a"))
     assert await numbers(store) == [], "a repeat of what was dropped is known"
+
+
+async def test_routed_items_are_those_of_the_other_application(
+    store: Store, url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What reads by now is a record there, the rest is parked there, and none of it here."""
+    await push(store, bad("a", "b", "c", "d"))
+    mend(monkeypatch, *bad("b"))
+    told = await parking.route(store, NUMBER, OTHER, by=operator(), numbers=[2, 3])
+    assert told == Told(2, 1, 2, 1)
+    assert sorted(await numbers(store)) == [1, 4]
+    assert (await sids(store), await sids(store, OTHER)) == ([], ["b"])
+    assert await numbers(store, OTHER) == [1]
+    assert await raws(store, OTHER) == [b'{"sid": "c"}']
+    assert await parking.route(store, NUMBER, OTHER, by=operator()) == Told(2, 0, 0, 2)
+    assert await raws(store, OTHER) == [b'{"sid": "%s"}' % sid for sid in (b"c", b"d", b"a")]
+    mend(monkeypatch, *bad("c"))
+    assert await parking.retry(store, OTHER, by=operator()) == Told(1, 1, 2)
+    assert await sids(store, OTHER) == ["b", "c"]
+    [row] = [row for row in await store.backlog(NUMBER) if row.mailbox.parked]
+    assert (row.accepted, row.waiting, row.routed, row.put_back) == (5, 0, 4, 1)
+    acts = [row.act async for row in store.acts()]
+    assert [act.action for act in acts] == ["parked route", "parked route", "parked retry"]
+    assert json.loads(acts[0].detail) == {"sdkappid": NUMBER, "items": [2, 3], "to": OTHER}
+    assert (await audit_store(url, lambda _done, _total: None)).findings == []
+
+
+@pytest.mark.parametrize("happened", [False, True])
+async def test_route_that_was_cut_off_at_any_step_can_be_repeated(
+    store: Store, url: str, monkeypatch: pytest.MonkeyPatch, happened: bool
+) -> None:
+    """Before a commit or right behind it: each item is of one application, and once."""
+    monkeypatch.setattr(parking, "_STEP_ITEMS", 3)
+    names = [f"n{number}" for number in range(20)]
+    await push(store, bad(*names))
+    mend(monkeypatch, *bad(*names[1::2]))
+    unpark = store.unpark
+    cut = False
+
+    async def every_other(operation: Unpark) -> int:
+        nonlocal cut
+        cut = not cut
+        if cut and not happened:
+            raise OutcomeUnknown("killed")
+        answer = await unpark(operation)
+        if cut:
+            raise OutcomeUnknown("killed")
+        return answer
+
+    monkeypatch.setattr(store, "unpark", every_other)
+    for attempt in range(20):
+        with contextlib.suppress(OutcomeUnknown):
+            await parking.route(store, NUMBER, OTHER, by=operator(NOW_MS + attempt))
+            break
+    assert await numbers(store) == []
+    assert sorted(await sids(store, OTHER)) == sorted(names[1::2])
+    assert sorted(json.loads(raw)["sid"] for raw in await raws(store, OTHER)) == sorted(names[::2])
+    assert (await audit_store(url, lambda _done, _total: None)).findings == []
+
+
+async def test_route_to_an_application_that_changes_or_is_none(store: Store) -> None:
+    """It rests on both; nothing leaves before there is somebody to have it."""
+    await push(store, bad("a"))
+    with pytest.raises(UnknownApplication):
+        await parking.route(store, NUMBER, 1, by=operator())
+    with pytest.raises(InvalidSetting, match="parked retry"):
+        await parking.route(store, NUMBER, NUMBER, by=operator())
+    unpark = store.unpark
+
+    async def overtaken(operation: Unpark) -> int:
+        store.unpark = unpark  # type: ignore[method-assign]
+        name = application_setting(OTHER)
+        setting = await store.setting(name)
+        assert setting is not None
+        value = msgspec.json.encode(Application(OTHER, (), 0, name="new"))
+        assert await store.change(Change(name, value, setting.value))
+        with pytest.raises(SettingChanged):
+            await unpark(operation)
+        raise SettingChanged("as it said")
+
+    store.unpark = overtaken  # type: ignore[method-assign]
+    assert await parking.route(store, NUMBER, OTHER, by=operator()) == Told(1, 0, 0, 1)
+    assert len(await raws(store, OTHER)) == 1
+
+
+async def test_route_to_and_fro_keeps_nothing_for_ever(store: Store) -> None:
+    """With another application, too, an item has its days anew once at most."""
+    await push(store, bad("a"))
+    days = limits.PARKED_DAYS
+    later = operator(NOW_MS + days * DAY_MS)
+    assert await parking.route(store, NUMBER, OTHER, by=later) == Told(1, 0, 0, 1)
+    last = operator(NOW_MS + days * DAY_MS + 1)
+    assert await parking.route(store, OTHER, NUMBER, by=last) == Told(1, 0, 0, 0)
+    assert await raws(store, NUMBER) == []
 
 
 async def test_nothing_of_an_application_that_is_not(store: Store) -> None:

@@ -71,5 +71,5 @@ Answer = int | Page | bool | PullstatusError
 def adds(operation: Operation) -> bool:
     """Whether it may add entries, for which there must be room."""
     if isinstance(operation, Unpark):
-        return bool(operation.records or operation.back)
+        return bool(operation.records or operation.back or operation.aside)
     return isinstance(operation, Append | Park | Redeliver)

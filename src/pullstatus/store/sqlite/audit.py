@@ -4,8 +4,8 @@ For every mailbox, in one snapshot:
 
     chunks    reach without a gap from the first kept entry to the tail, and match their checksums
     journal   reaches without a gap or an overlap from the first kept entry to the cursor
-    counts    accepted = waiting + handed out + expired + erased + quarantined + put back, each as
-              stored, and each as the journal adds it up
+    counts    accepted = waiting + handed out + expired + erased + quarantined + put back + routed,
+              each as stored, and each as the journal adds it up
     put back  each that the journal says was put back has its copy, and one only
     readers   the page in a reader's hand is in the journal as its own, not acknowledged, or, once
               that was removed, kept whole; and no other page is in a hand
@@ -138,12 +138,13 @@ def _count_problems(row: Backlog, left: Counter[Outcome]) -> Iterator[str]:
         Outcome.ERASED: row.erased,
         Outcome.QUARANTINED: row.quarantined,
         Outcome.PUT_BACK: row.put_back,
+        Outcome.ROUTED: row.routed,
     }
     if min(*stored.values(), row.waiting) < 0 or row.accepted != row.waiting + sum(stored.values()):
         yield (
             f"accepted {row.accepted} is not waiting {row.waiting} + handed out {row.handed_out}"
             f" + expired {row.expired} + erased {row.erased} + quarantined {row.quarantined}"
-            f" + put back {row.put_back}"
+            f" + put back {row.put_back} + routed {row.routed}"
         )
     for outcome, count in stored.items():
         # What was purged is counted, but no longer in the journal.

@@ -20,7 +20,9 @@ def park(transaction: Transaction, operation: Park) -> Answer:
     [answer] = append(transaction, [records])
     if not isinstance(answer, int):
         return answer
-    fresh = list(unseen(transaction, operation.entries, operation.fingerprints, records.at_ms))
+    fresh = operation.entries
+    if operation.fingerprints is not None:
+        fresh = list(unseen(transaction, fresh, operation.fingerprints, records.at_ms))
     if not fresh:
         return 0
     states = transaction.states
@@ -34,7 +36,11 @@ def park(transaction: Transaction, operation: Park) -> Answer:
 
 def unpark(transaction: Transaction, operation: Unpark) -> Answer:
     """Let items leave from the head; answered how many records are new of what they say."""
-    refusal = transaction.conditions.refuses(operation.while_set)
+    refusal = transaction.conditions.refuses(
+        operation.while_set,
+        *[each.while_set for each in operation.records],
+        *[each.records.while_set for each in operation.aside],
+    )
     if refusal is not None:
         return refusal
     state = transaction.states.draft(operation.mailbox)
@@ -61,6 +67,8 @@ def unpark(transaction: Transaction, operation: Unpark) -> Answer:
             )
         transaction.leave(state, size, outcome, operation.at_ms, operation.ticket)
     state.read_from = transaction.states.chunk_at(state.key, state.cursor + 1)
+    for each in operation.aside:
+        park(transaction, each)
     return sum(_append_new(transaction, each) for each in operation.records)
 
 

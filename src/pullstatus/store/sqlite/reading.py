@@ -69,7 +69,7 @@ class Readers:
 
 _BACKLOG = (
     "SELECT sdkappid, kind, tail, handed_out, tail - cursor, expired, erased, quarantined,"
-    " put_back, purged,"
+    " put_back, routed, purged,"
     " iif(tail > cursor, (SELECT accepted_ms FROM chunk WHERE key BETWEEN"
     " id << ?1 AND (id << ?1) + cursor + 1 ORDER BY key DESC LIMIT 1), NULL),"
     " (SELECT at_ms FROM journal WHERE key BETWEEN (id << ?1) + purged AND (id << ?1) + cursor"

@@ -163,8 +163,10 @@ CREATE INDEX repeat_key_by_time ON repeat_key (accepted_ms);
 -- Thus the server finds what others changed without looking at every mailbox, and its own commits,
 -- which leave the number alone, do not touch the index.
 ALTER TABLE mailbox ADD COLUMN revision INTEGER NOT NULL DEFAULT 0;
--- Items that went to the tail once more, so that what was behind them could leave.
+-- Items that went to the tail once more, so that what was behind them could leave, and items that
+-- went to another application.
 ALTER TABLE mailbox ADD COLUMN put_back INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE mailbox ADD COLUMN routed   INTEGER NOT NULL DEFAULT 0;
 CREATE INDEX mailbox_by_revision ON mailbox (revision) WHERE revision > 0;
 
 -- When named things happened last: a server's notes, which no commit waits for.

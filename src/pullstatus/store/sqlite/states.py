@@ -45,6 +45,7 @@ class State(msgspec.Struct):
     erased: int = 0
     quarantined: int = 0
     put_back: int = 0
+    routed: int = 0
     purged: int = 0
     read_from: int = 0
     waiting_bytes: int = -1
@@ -61,8 +62,10 @@ class State(msgspec.Struct):
             self.erased += count
         elif outcome is Outcome.QUARANTINED:
             self.quarantined += count
-        else:
+        elif outcome is Outcome.PUT_BACK:
             self.put_back += count
+        else:
+            self.routed += count
 
 
 class States:
@@ -144,6 +147,7 @@ class States:
                 draft.erased,
                 draft.quarantined,
                 draft.put_back,
+                draft.routed,
                 draft.purged,
                 draft.number,
             )
@@ -153,7 +157,7 @@ class States:
         if rows:
             self._connection.executemany(
                 "UPDATE mailbox SET tail = ?, cursor = ?, handed_out = ?, expired = ?, erased = ?,"
-                " quarantined = ?, put_back = ?, purged = ? WHERE id = ?",
+                " quarantined = ?, put_back = ?, routed = ?, purged = ? WHERE id = ?",
                 rows,
             )
             if not self._server:
@@ -239,7 +243,7 @@ def _end(table: str) -> str:
 
 _ALL = (
     f"SELECT id, sdkappid, kind, revision, {_end('chunk')}, {_end('journal')}, tail, cursor,"  # noqa: S608
-    " handed_out, expired, erased, quarantined, put_back, purged FROM mailbox"
+    " handed_out, expired, erased, quarantined, put_back, routed, purged FROM mailbox"
 )
 _ONE = f"{_ALL} WHERE sdkappid = ? AND kind = ?"
 _CHANGED = f"{_ALL} WHERE revision > 0 AND revision > ?"
