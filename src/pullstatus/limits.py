@@ -98,7 +98,8 @@ INGEST_BODY_BYTES_MAX: Final = 1024 * 1024
 """One ingest or callback body: a thousand ordinary records are 250 KiB."""
 
 INGEST_RECORDS_MAX: Final = 1000
-"""Records in one ingest request, which is accepted as a whole or not at all."""
+"""Records in one ingest request, which is accepted as a whole or not at all. A callback may bring
+any number, since its sender would drop them all: its bytes bound them."""
 
 IDEMPOTENCY_KEY_CHARS_MAX: Final = 64
 """Visible ASCII characters of an Idempotency-Key: room for a UUID, or a hex SHA-256."""
@@ -116,7 +117,7 @@ PULL_KEY_S: Final = 24 * 3600
 """Seconds during which a keyed pull is answered again with the same batch."""
 
 PARKED_ITEMS_MAX: Final = 10_000
-"""Parked items of one application: ten of the largest pushes, if nothing in them can be read. The
+"""Parked items of one application: ten pushes of 1,000 parts, if nothing in them can be read. The
 oldest leave for more."""
 
 PARKED_BYTES_MAX: Final = 64 * 1024 * 1024

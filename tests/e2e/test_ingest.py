@@ -522,8 +522,21 @@ def parked(shared: Program, app: App) -> int:
     return sum(row["waiting"] for row in rows if row["kind"] == "parked")
 
 
+def test_callback_of_any_number_of_records_is_stored(
+    shared: Program, app: App, secret: str
+) -> None:
+    """Beside what can't be read, in one commit; its sender would drop all of them."""
+    pushed = [*statuses(1500), {"sid": "bad"}]
+    for _ in range(2):
+        assert shared.post(f"/callbacks/{secret}", pushed).content == OK
+    assert parked(shared, app) == 1
+    found: list[object] = []
+    while page := shared.pull(app).data:
+        found += page
+    assert found == statuses(1500)
+
+
 def test_callback_too_large_is_413(shared: Program, app: App, secret: str) -> None:
-    assert problem(shared.post(f"/callbacks/{secret}", statuses(1001)), 413)["result"] == 1
     body = json.dumps(statuses(1)).encode().ljust(limits.INGEST_BODY_BYTES_MAX + 1)
     assert problem(shared.post(f"/callbacks/{secret}", body), 413)["result"] == 1
     assert shared.pull(app).data == []

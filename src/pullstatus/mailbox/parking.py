@@ -10,7 +10,8 @@ bytes and days: `limits.PARKED_ITEMS_MAX` and those behind it.
                tail once more, since a cursor never moves back
 
 What is read moves in one commit, under the fingerprints it would have had at the door: cut off
-anywhere, a retry can be repeated, and no record is stored twice.
+anywhere, a retry can be repeated, and no record is stored twice. An item of which a part reads
+leaves that part as records, and stays as the rest.
 
     route  ->  the same for another application, whose items these should have been: what reads is a
                record there, and what does not is parked there
@@ -26,7 +27,7 @@ import msgspec
 from pullstatus import limits
 from pullstatus.apps import LiveApplication, Operator
 from pullstatus.apps.values import application_setting, read_application
-from pullstatus.errors import BodyTooLarge, InvalidSetting, SettingChanged, UnknownApplication
+from pullstatus.errors import InvalidSetting, SettingChanged, UnknownApplication
 from pullstatus.json import ascii_json
 from pullstatus.mailbox import append_of, scope_of
 from pullstatus.mailbox.upkeep import DAY_MS
@@ -270,13 +271,13 @@ class _Fate(msgspec.Struct, frozen=True):
     """What becomes of an item: how it leaves, and what another mailbox gets of it.
 
     Attributes:
-        records: what it says, if it could be read.
-        moved: itself, for the parked items of another application.
+        records: what it says, as far as it could be read.
+        left: what is left of it and parked anew, here or with another application.
     """
 
     outcome: Outcome
     records: Append | None = None
-    moved: Item | None = None
+    left: Item | None = None
 
 
 _Decide = Callable[[LiveApplication, Item, Operator], _Fate | None]
@@ -322,9 +323,9 @@ async def _settle(
         try:
             for step in _steps(due, fates):
                 records += await store.unpark(_unpark(live, target, step, fates, act, by))
-                left = [fates[each.seq] for each in step if each.seq in fates]
-                gone += len(left)
-                moved += sum(fate.moved is not None for fate in left)
+                met = [fates[each.seq] for each in step if each.seq in fates]
+                gone += sum(fate.outcome is not Outcome.PUT_BACK for fate in met)
+                moved += sum(fate.outcome is Outcome.ROUTED and bool(fate.left) for fate in met)
         except SettingChanged:
             if not tries_left:
                 raise
@@ -345,9 +346,9 @@ def _fate(
         return None if decide is None else _Fate(Outcome.QUARANTINED)
     fate = None if decide is None else decide(target, each.item, by)
     # Parked anew it would have its days anew, and with a retry now and then stay for ever.
-    stays = fate is None or fate.moved is not None
+    stays = fate is None or fate.left is not None
     if stays and each.item.at_ms < by.now_ms - limits.PARKED_DAYS * DAY_MS:
-        return _Fate(Outcome.EXPIRED)
+        return _Fate(Outcome.EXPIRED, None if fate is None else fate.records)
     return fate
 
 
@@ -360,43 +361,47 @@ async def _live(store: Store, sdkappid: int) -> LiveApplication:
 
 
 def _read_again(target: LiveApplication, item: Item, by: Operator) -> _Fate | None:
-    receipts = _receipts(item)
-    if receipts is None:
-        return None
-    return _Fate(Outcome.PULLED, _records(target, item, receipts, by))
+    records, rest = _read(target, item, by)
+    if rest is None:
+        return _Fate(Outcome.PULLED, records)
+    return None if records is None else _Fate(Outcome.PUT_BACK, records, rest)
 
 
 def _give_away(target: LiveApplication, item: Item, by: Operator) -> _Fate:
-    receipts = _receipts(item)
-    if receipts is None:
-        return _Fate(Outcome.ROUTED, moved=msgspec.structs.replace(item, number=0))
-    return _Fate(Outcome.ROUTED, _records(target, item, receipts, by))
+    records, rest = _read(target, item, by)
+    return _Fate(Outcome.ROUTED, records, rest and msgspec.structs.replace(rest, number=0))
 
 
-def _receipts(item: Item) -> Receipts | None:
-    """What an item says by the rules of now; None if it can't be read yet."""
+def _read(target: LiveApplication, item: Item, by: Operator) -> tuple[Append | None, Item | None]:
+    """What an item says by the rules of now, and what of it can't be read yet."""
     form = FORMATS[item.format]
     whole = item.index is None
-    request = Request(
-        method=item.method,
-        query=item.query,
-        content_type=item.content_type,
-        body=item.raw if whole else form.alone(item.raw),
-        arrived_s=item.at_ms // 1000,
+    receipts = form.read(
+        Request(
+            method=item.method,
+            query=item.query,
+            content_type=item.content_type,
+            body=item.raw if whole else form.alone(item.raw),
+            arrived_s=item.at_ms // 1000,
+        )
     )
-    try:
-        receipts = form.read(request)
-    except BodyTooLarge:
-        return None
-    return None if receipts.unread else receipts
-
-
-def _records(
-    target: LiveApplication, item: Item, receipts: Receipts, by: Operator
-) -> Append | None:
+    records = append_of(target, receipts, sender=item.token, now_ms=by.now_ms, ticket=by.ticket())
     if not receipts.entries:
-        return None
-    return append_of(target, receipts, sender=item.token, now_ms=by.now_ms, ticket=by.ticket())
+        return None, item if receipts.unread else None
+    return records, _rest(item, receipts.unread) if receipts.unread else None
+
+
+def _rest(item: Item, unread: Sequence[Unread]) -> Item:
+    """What is left of an item of which some could be read: its other parts, under its number."""
+    first = unread[0]
+    return msgspec.structs.replace(
+        item,
+        raw=b",".join([each.raw for each in unread]),
+        reason=first.reason,
+        member=first.member,
+        kind=first.kind,
+        index=first.index if item.index is None else item.index,
+    )
 
 
 def _erase(_target: LiveApplication, _item: Item, _by: Operator) -> _Fate:
@@ -433,16 +438,15 @@ def _unpark(
     moved: list[Item] = []
     back: list[bytes] = []
     for each in step:
-        fate = fates.get(each.seq)
-        if fate is not None:
-            outcomes.append(fate.outcome)
-            records += [fate.records] if fate.records else []
-            moved += [fate.moved] if fate.moved else []
-        elif each.item is None:
-            outcomes.append(Outcome.QUARANTINED)
-        else:
-            outcomes.append(Outcome.PUT_BACK)
-            back.append(msgspec.structs.replace(each.item, number=each.number).encoded())
+        fate = fates.get(each.seq, _Fate(Outcome.PUT_BACK, left=each.item))
+        if each.item is None:
+            fate = _Fate(Outcome.QUARANTINED)
+        outcomes.append(fate.outcome)
+        records += [fate.records] if fate.records else []
+        if fate.outcome is Outcome.PUT_BACK and fate.left is not None:
+            back.append(msgspec.structs.replace(fate.left, number=each.number).encoded())
+        elif fate.left is not None:
+            moved.append(fate.left)
     return Unpark(
         parked_mailbox(live.application.sdkappid),
         step[0].seq,

@@ -38,8 +38,8 @@ class Format(msgspec.Struct, frozen=True):
     """How one kind of sender speaks.
 
     methods  those that it sends
-    read     the receipts of a request, with what could not be read. Raises BodyTooLarge
-    alone    a part of a request, as it is read again without the others
+    read     the receipts of a request, with what could not be read
+    alone    some parts of a request, as they are read again without the others
     answer   the JSON that says that so many records were taken
     refusal  from the detail of a refusal to the members that go beside those of RFC 9457
     """

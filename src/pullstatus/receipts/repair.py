@@ -56,15 +56,20 @@ class Repaired(msgspec.Struct, frozen=True):
 def repair(body: bytes, now_s: int) -> Repaired:
     """Mend a callback's body as far as the table above goes; never raises.
 
+    Of an array of more than `limits.INGEST_RECORDS_MAX` only the text is mended: whoever has more
+    gives them in parts.
+
     Args:
-        body: of at most `limits.INGEST_BODY_BYTES_MAX` bytes.
+        body: of at most some `limits.INGEST_BODY_BYTES_MAX` bytes.
         now_s: when it arrived, in Unix seconds.
     """
     text = _escape_controls(mend_text(body))
     try:
-        check_json(text)
         kind, parts = _parts(text)
-    except (InvalidBody, msgspec.DecodeError):
+        if len(parts) > limits.INGEST_RECORDS_MAX:
+            return Repaired(text)
+        check_json(text)
+    except (InvalidBody, msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return Repaired(text)
     records = [_mend(part, kind, now_s) for part in parts]
     joined = b",".join([record.data for record in records])
@@ -78,16 +83,22 @@ def repair(body: bytes, now_s: int) -> Repaired:
 # --- the text -------------------------------------------------------------------------------------
 
 _CONTROL: Final = re.compile(rb"[\x00-\x1f]")
+_BLANKS: Final = b"\t\n\r"  # of the controls, those that JSON has outside of strings, too
 
 
 def _escape_controls(text: bytes) -> bytes:
     if _CONTROL.search(text) is None:
         return text
-    return STRING.sub(lambda string: _CONTROL.sub(_escape, string[0]), text)
+    for control in range(ord(" ")):
+        if control not in _BLANKS:
+            text = text.replace(b"%c" % control, b"\\u%04x" % control)
+    if any(blank in text for blank in _BLANKS):
+        text = STRING.sub(_escape_blanks, text)
+    return text
 
 
-def _escape(control: re.Match[bytes]) -> bytes:
-    return b"\\u%04x" % control[0][0]
+def _escape_blanks(string: re.Match[bytes]) -> bytes:
+    return string[0].replace(b"\t", b"\\t").replace(b"\n", b"\\n").replace(b"\r", b"\\r")
 
 
 # --- the records ----------------------------------------------------------------------------------
@@ -243,6 +254,8 @@ def _moment_s(text: str) -> int | None:
 
 def _read_date(text: str, shape: str | None = None) -> int | None:
     """Unix seconds of a date of this shape, or of ISO 8601; None if it is none."""
+    if not text:
+        return None
     try:
         date = datetime.strptime(text, shape) if shape else datetime.fromisoformat(text)  # noqa: DTZ007
         if date.tzinfo is not None:

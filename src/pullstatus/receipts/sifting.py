@@ -12,9 +12,10 @@ one part.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 from itertools import islice
-from typing import Final
+from typing import Final, NamedTuple
 
 import msgspec
 
@@ -22,8 +23,7 @@ from pullstatus import limits
 from pullstatus.errors import InvalidBody, InvalidRecord
 from pullstatus.json import mend_text
 from pullstatus.receipts import Receipts, Unread
-from pullstatus.receipts.batch import check_count
-from pullstatus.receipts.tencent import read_callback
+from pullstatus.receipts.tencent import read_callback, read_strictly
 from pullstatus.records import Kind
 
 __all__ = ["sift"]
@@ -38,10 +38,8 @@ def sift(body: bytes, now_s: int) -> Receipts:
     An empty body or array holds nothing, and nothing of it is unread.
 
     Args:
+        body: of at most `limits.INGEST_BODY_BYTES_MAX` bytes.
         now_s: when it arrived, in Unix seconds: the time of a record that tells none.
-
-    Raises:
-        BodyTooLarge: too many bytes or records.
     """
     try:
         return read_callback(body, now_s)
@@ -51,10 +49,7 @@ def sift(body: bytes, now_s: int) -> Receipts:
     text = mend_text(body) if body.startswith(_UTF16_MARKS) else body.removeprefix(b"\xef\xbb\xbf")
     text = text.strip(_BLANK)
     if text[:1] == b"[":
-        read = list(_read_array(text, now_s))
-        if read:
-            check_count(len(read))
-        return _join(read)
+        return _join(_read_array(text, now_s))
     if not text:
         return Receipts(Kind.DELIVERY_STATUS, [], [])
     if text[:1] == b"{":
@@ -63,15 +58,52 @@ def sift(body: bytes, now_s: int) -> Receipts:
     return Receipts(Kind.DELIVERY_STATUS, [], [], unread=(whole,))
 
 
-def _read_array(text: bytes, now_s: int) -> Iterator[Receipts | Unread]:
+class _Found(NamedTuple):
+    """What some neighbouring parts of an array say."""
+
+    parts: int
+    what: Receipts | Unread
+
+
+def _read_array(text: bytes, now_s: int) -> Iterator[_Found]:
     parts = _split(text)
-    if parts is None:
-        yield from _read_broken(text, now_s)
-    else:
-        if parts:
-            check_count(len(parts))
-        for part in parts:
-            yield _read(part, now_s)
+    return _read_broken(text, now_s) if parts is None else _read_parts(parts, now_s)
+
+
+# --- an array -------------------------------------------------------------------------------------
+
+_TOGETHER: Final = 100  # parts that are read at once, as long as none of them is bad
+_ALONE_MAX: Final = limits.INGEST_RECORDS_MAX  # parts that are read one by one; some 0.1 s
+_PASSED_OVER: Final = (
+    f"stands behind {_ALONE_MAX:,} parts among which many could not be read: a retry looks at it"
+)
+
+
+def _read_parts(parts: Sequence[bytes], now_s: int) -> Iterator[_Found]:
+    """Read them in runs, and those of a run with a bad one by themselves.
+
+    Of what is behind the last that may be, only runs are read that need no repair.
+    """
+    left = _ALONE_MAX
+    passed: list[bytes] = []
+    for start in range(0, len(parts), _TOGETHER):
+        run = parts[start : start + _TOGETHER]
+        found = _read(
+            b",".join(run), partial(read_callback, now_s=now_s) if left else read_strictly
+        )
+        if passed and isinstance(found, Receipts):
+            yield _Found(len(passed), Unread(b",".join(passed), _PASSED_OVER))
+            passed = []
+        if isinstance(found, Receipts):
+            yield _Found(len(run), found)
+        elif left:
+            left = max(0, left - len(run))
+            for part in run:
+                yield _Found(1, _read(part, partial(read_callback, now_s=now_s)))
+        else:
+            passed += run
+    if passed:
+        yield _Found(len(passed), Unread(b",".join(passed), _PASSED_OVER))
 
 
 def _split(text: bytes) -> list[bytes] | None:
@@ -81,12 +113,12 @@ def _split(text: bytes) -> list[bytes] | None:
         return None
 
 
-def _read(part: bytes, now_s: int) -> Receipts | Unread:
-    """One part, as if it were the only one of an array."""
+def _read(parts: bytes, read: Callable[[bytes], Receipts]) -> Receipts | Unread:
+    """One part, or some, as if there were no others."""
     try:
-        return read_callback(b"[" + part + b"]", now_s)
+        return read(b"[" + parts + b"]")
     except (InvalidBody, InvalidRecord) as error:
-        return _unread(part, error)
+        return _unread(parts, error)
 
 
 def _unread(raw: bytes, error: InvalidBody | InvalidRecord) -> Unread:
@@ -95,18 +127,19 @@ def _unread(raw: bytes, error: InvalidBody | InvalidRecord) -> Unread:
     return Unread(raw, str(error))
 
 
-def _join(read: list[Receipts | Unread]) -> Receipts:
+def _join(found: Iterable[_Found]) -> Receipts:
     entries: list[bytes] = []
     fingerprints: list[tuple[int, bytes]] = []
     unread: list[Unread] = []
-    repaired = 0
-    for index, each in enumerate(read):
-        if isinstance(each, Unread):
-            unread.append(msgspec.structs.replace(each, kind=Kind.DELIVERY_STATUS, index=index))
+    repaired = index = 0
+    for parts, what in found:
+        if isinstance(what, Unread):
+            unread.append(msgspec.structs.replace(what, kind=Kind.DELIVERY_STATUS, index=index))
         else:
-            entries += each.entries
-            fingerprints += each.fingerprints or []
-            repaired += each.repaired
+            entries += what.entries
+            fingerprints += what.fingerprints or []
+            repaired += what.repaired
+        index += parts
     return Receipts(Kind.DELIVERY_STATUS, entries, fingerprints, repaired, tuple(unread))
 
 
@@ -121,9 +154,11 @@ _NO_JSON: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 _BETWEEN: Final = re.compile(rb"(?<=\})[ \t\r\n,\]]*+|,[ \t\r\n]*+(?=\{)")
 _PIECES_MAX: Final = 8  # of one record: objects within it, or what looks like one in its texts
 _CUTS_MAX: Final = 4 * limits.INGEST_RECORDS_MAX  # the rest is one piece; some 0.2 s for the worst
+# Each byte of a record as it is stored is spelled with at most six, blanks aside.
+_RECORD_BYTES_MAX: Final = 8 * limits.RECORD_BYTES_MAX
 
 
-def _read_broken(text: bytes, now_s: int) -> Iterator[Receipts | Unread]:
+def _read_broken(text: bytes, now_s: int) -> Iterator[_Found]:
     pieces = _pieces(text)
     rest: slice | None = None
     place = 0
@@ -134,12 +169,12 @@ def _read_broken(text: bytes, now_s: int) -> Iterator[Receipts | Unread]:
             place += 1
             continue
         if rest is not None:
-            yield Unread(text[rest].strip(_BLANK), _BROKEN)
+            yield _Found(1, Unread(text[rest].strip(_BLANK), _BROKEN))
             rest = None
-        yield found
+        yield _Found(1, found)
         place += stop
     if rest is not None:
-        yield Unread(text[rest].strip(_BLANK), _BROKEN)
+        yield _Found(1, Unread(text[rest].strip(_BLANK), _BROKEN))
 
 
 _BROKEN: Final = "must be JSON, as the array around it"
@@ -160,9 +195,11 @@ def _pieces(text: bytes) -> list[slice]:
 def _record_at(text: bytes, pieces: list[slice], now_s: int) -> tuple[Receipts | None, int]:
     """The record that begins with the first piece, and how many pieces it takes; None if none."""
     for count, piece in enumerate(pieces, start=1):
+        if piece.stop - pieces[0].start > _RECORD_BYTES_MAX:
+            break
         part = text[pieces[0].start : piece.stop]
         if count == 1 or _is_json(part):  # a single piece may yet be mended
-            found = _read(part, now_s)
+            found = _read(part, partial(read_callback, now_s=now_s))
             if isinstance(found, Receipts):
                 return found, count
     return None, 1

@@ -20,7 +20,6 @@ import msgspec
 
 from pullstatus.errors import InvalidBody, InvalidRecord
 from pullstatus.receipts import Receipts
-from pullstatus.receipts.batch import check_count, check_size
 from pullstatus.receipts.repair import Repaired, repair
 from pullstatus.records import (
     DeliveryStatus,
@@ -33,7 +32,7 @@ from pullstatus.records import (
     receive_time_s,
 )
 
-__all__ = ["read_callback"]
+__all__ = ["read_callback", "read_strictly"]
 
 _UNDATED_S = 0  # in the fingerprint of a record with the time of its arrival
 
@@ -41,7 +40,8 @@ _UNDATED_S = 0  # in the fingerprint of a record with the time of its arrival
 def read_callback(body: bytes, now_s: int) -> Receipts:
     """Read the body of a delivery-status callback or of a reply callback.
 
-    What can be mended is, see `repair`; a body that needs none is taken exactly as it is.
+    What can be mended is, see `repair`; a body that needs none is taken exactly as it is. It may
+    hold any number of records: its bytes are bounded at the door.
 
     Args:
         now_s: when it arrived, in Unix seconds: the time of a record that tells none.
@@ -50,16 +50,25 @@ def read_callback(body: bytes, now_s: int) -> Receipts:
         The entries in order, each with its fingerprint.
 
     Raises:
-        BodyTooLarge: too many bytes or records.
         InvalidBody: neither an array nor an object, or an empty array.
         InvalidRecord: one record breaks a rule; its 0-based place and the member are named.
     """
-    check_size(body)
     try:
-        return _read(Repaired(body))
-    except (InvalidBody, InvalidRecord):
-        pass  # and not on within it: the error of what was sent would be the context
-    return _read(repair(body, now_s))
+        return read_strictly(body)
+    except (InvalidBody, InvalidRecord) as error:
+        fault = error  # and not on within this: it would be the context of what comes
+    try:
+        repaired = repair(body, now_s)
+        if repaired.body == body:
+            raise fault
+        return _read(repaired)
+    finally:
+        del fault  # its traceback leads back here
+
+
+def read_strictly(body: bytes) -> Receipts:
+    """Read a body that needs no repair; otherwise as `read_callback`."""
+    return _read(Repaired(body))
 
 
 def _read(repaired: Repaired) -> Receipts:
@@ -77,7 +86,8 @@ def _read(repaired: Repaired) -> Receipts:
         return Receipts(Kind.REPLY, [entry], [fingerprint], repaired.count)
     if start == b"[":
         statuses, extras = decode_array(body, Kind.DELIVERY_STATUS)
-        check_count(len(statuses))
+        if not statuses:
+            raise InvalidBody("the body must hold at least one record")
         entries = encode_all(statuses, extras)
         fingerprints = [
             _fingerprint(status, dated=place not in undated)

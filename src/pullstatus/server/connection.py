@@ -24,13 +24,16 @@ once: most of what a small request costs on uvicorn's way is the task, the timer
 from __future__ import annotations
 
 import select
+import traceback
 import weakref
 from asyncio import AbstractEventLoop, Transport
 from collections import deque
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 from typing import Any, Final
 
 import httptools
+import structlog
 from uvicorn._types import ASGI3Application
 from uvicorn.config import Config
 from uvicorn.protocols.http.httptools_impl import (
@@ -48,11 +51,15 @@ from pullstatus.server.flow import Flow
 from pullstatus.server.framing import Framing
 from pullstatus.server.http import PEER
 
+log = structlog.get_logger(__name__)
+
 # By names that cost nothing to look up, for what every request comes by.
 _BEGIN, _HEADERS, _WHOLE = Event.BEGIN, Event.HEADERS, Event.WHOLE
 _HEAD, _BODY, _REST = Phase.HEAD, Phase.BODY, Phase.REST
 
 _Pipeline = deque[tuple[RequestResponseCycle, ASGI3Application]]
+# What a callback of the parser raises for what was sent: a target that is no URL, or no ASCII.
+_OF_THE_PEER: Final = (httptools.HttpParserError, UnicodeDecodeError)
 _SAYS_NO_MORE: Final = getattr(select, "POLLRDHUP", 0)  # Linux's; elsewhere the loop tells
 
 
@@ -230,9 +237,21 @@ class Connection(HttpToolsProtocol):
         except httptools.HttpParserUpgrade as upgrade:
             self._parsed = upgrade.args[0]
             return self.state.phase in DEAF
-        except httptools.HttpParserError:
+        except httptools.HttpParserError as error:
+            fault = error.__context__
+            if fault is not None and not isinstance(fault, _OF_THE_PEER):
+                self._tell(fault)
             self._end(400)
         return True
+
+    def _tell(self, fault: BaseException) -> None:
+        """Say that what the parser calls failed: a fault of ours, though the peer gets a 400.
+
+        What kind of error and where, not its text: that may quote what was sent.
+        """
+        where = traceback.extract_tb(fault.__traceback__)[-1]
+        place = f"{Path(where.filename).name}:{where.lineno}"
+        log.error("request not read", error=type(fault).__name__, at=place)
 
     def _without_upgrade(self) -> bytes:
         """The head at hand without its offer to speak another protocol, for a new parser.

@@ -302,10 +302,7 @@ class CallbackDoor(_Door):
         if encoding not in (None, b"identity"):
             reason = "must come without Content-Encoding"
             return Receipts(Kind.DELIVERY_STATUS, [], [], unread=(Unread(request.body, reason),))
-        try:
-            return self._format.read(request)
-        except BodyTooLarge as error:
-            raise Problem(413, "Body too large", str(error)) from error
+        return self._format.read(request)
 
     async def _store_or_park(
         self, scope: Scope, token: Token, request: Request, receipts: Receipts

@@ -253,6 +253,29 @@ async def test_dropped_items_are_erased_on_record(store: Store) -> None:
     assert await numbers(store) == [], "a repeat of what was dropped is known"
 
 
+async def test_retry_of_an_item_of_several_parts_makes_records_of_those_that_read(
+    store: Store, url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The others stay as they are, under its number; once that is old, the records still leave."""
+    monkeypatch.setattr("pullstatus.receipts.sifting._ALONE_MAX", 0)
+    await push(store, bad("a", "b", "c"))
+    assert await numbers(store) == [1]
+    monkeypatch.undo()
+    mend(monkeypatch, *bad("b"))
+    assert await parking.retry(store, NUMBER, by=operator()) == Told(0, 1, 1)
+    assert await sids(store) == ["b"]
+    assert await numbers(store) == [1]
+    assert await raws(store, NUMBER) == [b'{"sid": "a"},{"sid": "c"}']
+    assert await parking.retry(store, NUMBER, by=operator()) == Told(0, 0, 1)
+    mend(monkeypatch, *bad("a"))
+    old = operator(NOW_MS + limits.PARKED_DAYS * DAY_MS + 1)
+    assert await parking.retry(store, NUMBER, by=old) == Told(1, 1, 0)
+    assert await sids(store) == ["b", "a"]
+    [row] = [row for row in await store.backlog() if row.mailbox.parked]
+    assert (row.put_back, row.expired) == (1, 1)
+    assert (await audit_store(url, lambda _done, _total: None)).findings == []
+
+
 async def test_routed_items_are_those_of_the_other_application(
     store: Store, url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -10,7 +10,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pullstatus import limits
-from pullstatus.errors import BodyTooLarge
 from pullstatus.receipts import Receipts, Unread
 from pullstatus.receipts.sifting import sift
 from pullstatus.receipts.tencent import read_callback
@@ -177,12 +176,46 @@ def test_reason_names_the_fix_and_says_nothing_that_was_sent() -> None:
         assert "must" in unread.reason
 
 
-def test_size_and_count_are_bounded() -> None:
-    with pytest.raises(BodyTooLarge):
-        sift(b" " * (limits.INGEST_BODY_BYTES_MAX + 1), NOW_S)
-    for part in (GOOD[0], b"{}"):
-        with pytest.raises(BodyTooLarge):
-            sift(push(*[part] * (limits.INGEST_RECORDS_MAX + 1)), NOW_S)
+SHORT = b'{"nationcode":"86","mobile":"1","report_status":"FAIL","sid":"%d"}'  # to be repaired
+MANY = 12_000
+
+
+@pytest.mark.parametrize("places", [(), (0,), (MANY - 1,), (0, 150, 3999, 7000)])
+def test_push_of_any_number_of_records_is_read(places: tuple[int, ...]) -> None:
+    """As good ones among few are: the bad ones alone are unread, each by itself."""
+    parts = [SHORT % number for number in range(MANY)]
+    for place in places:
+        parts[place] = b"{}"
+    receipts = sift(push(*parts), NOW_S)
+    assert len(receipts.entries) == MANY - len(places)
+    assert [unread.index for unread in receipts.unread] == list(places)
+    assert {unread.raw for unread in receipts.unread} <= {b"{}"}
+    sids = [int(json.loads(entry)["sid"]) for entry in receipts.entries]
+    assert sids == [number for number in range(MANY) if number not in places]
+
+
+def test_push_with_bad_parts_everywhere_is_parked_in_few_items() -> None:
+    """Of what is behind a thousand only good runs are read; the others are whole for a retry."""
+    bad, run = limits.INGEST_RECORDS_MAX, [GOOD[0]] * 100
+    receipts = sift(push(*[b"{}"] * bad, *run, b"[]", *run, b"1", *run), NOW_S)
+    *alone, rest = receipts.unread
+    assert [unread.raw for unread in alone] == [b"{}"] * bad
+    assert (rest.index, rest.raw) == (bad + 100, push(b"[]", *run, b"1", *run[:98])[1:-1])
+    assert "retry" in rest.reason
+    assert receipts.entries == [*run, *run[:2]]
+    again = sift(push(rest.raw), NOW_S)
+    assert (len(again.entries), [unread.raw for unread in again.unread]) == (198, [b"[]", b"1"])
+
+
+@pytest.mark.parametrize(
+    "body",
+    [b'["[' * 400_000, b"[" + b"{}," * 349_000 + b"{}]", "[1]".encode("utf-16").ljust(1024 * 1024)],
+)
+def test_body_of_any_content_within_its_bytes_is_read_or_unread(body: bytes) -> None:
+    """However it grows when it is mended, or is put between brackets to be read."""
+    receipts = sift(body[: limits.INGEST_BODY_BYTES_MAX], NOW_S)
+    assert receipts.unread
+    assert len(receipts.unread) <= limits.INGEST_RECORDS_MAX + 1
 
 
 @given(st.binary() | st.binary().map(lambda tail: b"[" + tail) | st.binary().map(REPLY.__add__))

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+import structlog
 import uvicorn
 from hypothesis import given
 from hypothesis import strategies as st
@@ -257,6 +258,33 @@ def test_refusal_is_the_last_word_behind_what_is_owed(
         pass
     assert peer.read() == read
     assert (peer.state, peer.transport.closed) == (Phase.CLOSED, "in order")
+
+
+def test_fault_of_ours_in_what_the_parser_calls_is_told(
+    peer: Peer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What kind it is and where, and nothing of what was sent."""
+
+    def broken(*_: object) -> None:
+        raise ValueError("13800138000")
+
+    monkeypatch.setattr("pullstatus.server.connection._Peer", broken)
+    with structlog.testing.capture_logs() as told:
+        peer.say(request("/1"))
+    assert peer.read() == ["400"]
+    [line] = told
+    assert (line["log_level"], line["event"]) == ("error", "request not read")
+    assert line["error"] == "ValueError"
+    assert line["at"].startswith("test_connection.py:")
+    assert "13800138000" not in str(told)
+
+
+@pytest.mark.parametrize("stream", [b"GET /\xe9 HTTP/1.1\r\n\r\n", b"GET //[ HTTP/1.1\r\n\r\n"])
+def test_request_that_is_none_is_nothing_to_tell(peer: Peer, stream: bytes) -> None:
+    """Or a stranger could fill the log."""
+    with structlog.testing.capture_logs() as told:
+        peer.say(stream)
+    assert told == []
 
 
 def test_request_that_will_never_be_whole_is_forgotten(peer: Peer) -> None:
