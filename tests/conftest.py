@@ -10,9 +10,12 @@ import os
 import random
 import shutil
 from collections import Counter
+from collections.abc import Iterator
 
 import hypothesis
 import pytest
+
+from tests.postgresql import PostgreSQL
 
 PACKAGES = {"wrk": "wrk"}
 """Programs that tests run, and the Debian packages they are in: also in requirements/debian.txt."""
@@ -29,6 +32,13 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "needs(program): a program of the system that it runs")
     if config.getoption(HYPOTHESIS_SEED) is None:
         config.option.hypothesis_seed = str(random.SystemRandom().getrandbits(32))
+
+
+@pytest.fixture(scope="session")
+def postgresql() -> Iterator[PostgreSQL]:
+    """A running PostgreSQL, in which each test makes a database of its own."""
+    with PostgreSQL() as server:
+        yield server
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

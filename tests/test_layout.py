@@ -47,7 +47,7 @@ SEES = {
 }
 SEES["client"] = {"wire", "records", "json", "errors", "limits", "version"}
 SEES["__init__"] = {"records", "errors", "client", "version"}
-SEES["consumer"] = {"client", "__init__", "records", "errors", "limits", "terminal"}
+SEES["consumer"] = {"client", "__init__", "wire", "records", "errors", "limits", "terminal"}
 SEES["__main__"] = {"cli", "errors"}
 SEES["cli"] |= {"consumer", "client", "__init__"}
 SEES["emulator"] |= {"__init__"}

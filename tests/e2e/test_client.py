@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import csv
 import json
 import os
@@ -13,6 +14,7 @@ import sqlite3
 import subprocess
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -26,10 +28,18 @@ from pullstatus import (
     DeliveryStatus,
     Kind,
     NotConnected,
+    Page,
     Reply,
     SignatureRefused,
     UnknownSdkappid,
 )
+from pullstatus.client.flow import LONG_POLL_S
+from pullstatus.client.records import Record
+from pullstatus.consumer.run import pull_into
+from pullstatus.consumer.sqlite import SqliteTarget
+from pullstatus.consumer.state import Source
+from pullstatus.consumer.targets import FileTarget
+from pullstatus.consumer.ways import Job
 from tests.foreign import Foreign
 from tests.harness import (
     COMMAND,
@@ -45,6 +55,9 @@ from tests.harness import (
 from tests.proxy import CuttingProxy
 
 Records = list[dict[str, Any]]
+
+HELD = "pullstatus_pulls_held"
+PULLS = 'pullstatus_pulls_total{result="0"}'
 
 
 def base_url(program: Program) -> str:
@@ -320,6 +333,89 @@ def test_follow_goes_on_until_it_is_told_to_end(shell: Shell, shared: Program, a
         process.send_signal(signal.SIGTERM)
         assert process.wait(10) == 0
     assert read_ndjson(shell.folder / "out.ndjson") == statuses(3)
+
+
+def test_follow_is_held_by_the_service_and_ends_at_once(
+    shell: Shell, shared: Program, app: App
+) -> None:
+    """A record is there when it has come; and whoever is held need not be waited for."""
+    shared.feed(app, statuses(1))
+    with shell.start(*STATUSES, "out.ndjson", "--follow") as process:
+        assert process.stdout is not None
+        assert json.loads(process.stdout.readline())["total"] == 1
+        shared.until(lambda: shared.metrics()[HELD] == 1)
+        pulls = shared.metrics()[PULLS]
+        shared.feed(app, statuses(1, first=2))
+        assert json.loads(process.stdout.readline())["total"] == 2
+        shared.until(lambda: shared.metrics()[HELD] == 1)
+        # The one that was held, one that finds nothing, and the one that is held now.
+        assert shared.metrics()[PULLS] - pulls == 2
+        began = time.monotonic()
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(10) == 0
+        assert time.monotonic() - began < LONG_POLL_S / 2
+    shared.until(lambda: shared.metrics()[HELD] == 0)
+    assert read_ndjson(shell.folder / "out.ndjson") == statuses(2)
+    # Nothing was in flight: a target of another name is no reason to refuse.
+    shared.feed(app, statuses(1, first=3))
+    assert len(shell.lines(*STATUSES, "tomorrow.ndjson")) == 1
+
+
+@pytest.mark.parametrize("offered", [None, frozenset({"idempotency-key"})], ids=["reader", "key"])
+@pytest.mark.parametrize("form", ["ndjson", "db"])
+def test_answers_cut_at_every_byte(
+    shared: Program,
+    app: App,
+    proxy: CuttingProxy,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    form: str,
+    offered: frozenset[str] | None,
+) -> None:
+    """In this process, where it is quick; what ends a process is tested beside."""
+    cuts = 560  # an answer has no more bytes
+    shared.feed(app, statuses(cuts))
+    monkeypatch.setattr(os, "fsync", lambda _file: None)
+    if offered:
+        monkeypatch.setattr(Client, "features", lambda _client: offered)
+    source = Source(proxy.address, app.sdkappid, Kind.DELIVERY_STATUS)
+    path = tmp_path / f"out.{form}"
+    target = SqliteTarget(path, source) if form == "db" else FileTarget(path, source)
+    told = Told()
+    job = Job(
+        target=target,
+        connect=partial(Client, proxy.address, app.sdkappid, app.appkey, sleep=lambda _s: None),
+        kind=source.kind,
+        count_max=1,
+        reader=None,
+        follow=False,
+        abandon=False,
+        watcher=told,
+        clock=time.time,
+        random=random.Random(1),
+    )
+    proxy.cut(*[None] * 3)  # behind the questions what the service can do
+    for size in range(cuts):
+        proxy.cut(size, None)
+    with contextlib.closing(target):
+        pull_into(job, lambda _s: None)
+    assert (read_sqlite if form == "db" else read_ndjson)(path) == statuses(cuts)
+    assert 400 < proxy.cuts < cuts  # so the last of them got through whole
+    assert not told.warnings
+    assert shared.waiting(app) == 0
+
+
+class Told:
+    """Who is told what goes on, and keeps what a person should know."""
+
+    def __init__(self) -> None:
+        self.warnings: list[str] = []
+
+    def page(self, page: Page[Record]) -> None:
+        """It is in the target."""
+
+    def warn(self, text: str) -> None:
+        self.warnings.append(text)
 
 
 def test_follow_rides_out_lost_answers(

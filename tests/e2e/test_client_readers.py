@@ -19,10 +19,12 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import psycopg
 import pytest
 
 from pullstatus import AsyncClient, Client
 from tests.harness import ROOT, App, Program, clean_environment, statuses
+from tests.postgresql import PostgreSQL
 from tests.proxy import CuttingProxy
 
 COUNT = 500
@@ -91,6 +93,7 @@ def program_of(page: str, beginning: str) -> str:
     return str(program)
 
 
+HOW_TO = "docs/how-to/consume-into-a-database.md"
 README = program_of("README.md", "import pullstatus\n\nwith pullstatus.Client(")
 
 SAVE = """
@@ -122,12 +125,15 @@ def keeping(program: str) -> str:
     return blocking(program.replace('reader="billing"', 'state="pages.state"'))
 
 
-def run(code: str, program: Program, app: App, folder: Path) -> subprocess.Popen[bytes]:
+def run(
+    code: str, program: Program, app: App, folder: Path, **variables: str
+) -> subprocess.Popen[bytes]:
     code = code.replace("http://127.0.0.1:8080", f"http://{program.host}:{program.port}")
     code = code.replace("1400006666", str(app.sdkappid))
     environment = clean_environment() | {
         "PULLSTATUS_APPKEY": app.appkey,
         "PULLSTATUS_URL": f"http://{program.host}:{program.port}",
+        **variables,
     }
     return subprocess.Popen([sys.executable, "-c", code], cwd=folder, env=environment)
 
@@ -139,11 +145,12 @@ def kill_until_all_is_seen(
     folder: Path,
     how: signal.Signals,
     seen: Callable[[], list[str]],
+    **variables: str,
 ) -> None:
     """Run it again and again, and end it somewhere in its work, until nothing is left."""
     chance = random.Random(how)
     for _ in range(KILLS):
-        process = run(code, program, app, folder)
+        process = run(code, program, app, folder, **variables)
         due = min(COUNT, len(seen()) + chance.randrange(1, COUNT // KILLS))
         try:
             program.until(lambda due=due: len(seen()) >= due)  # type: ignore[misc]
@@ -151,7 +158,7 @@ def kill_until_all_is_seen(
         finally:
             process.send_signal(how)
             assert process.wait(20) == -how
-    process = run(code, program, app, folder)
+    process = run(code, program, app, folder, **variables)
     try:
         program.until(lambda: set(seen()) >= set(sids(COUNT)))
         program.until(lambda: program.waiting(app) == 0)
@@ -181,7 +188,7 @@ def test_a_transaction_of_ones_own_does_each_page_once(
     shared: Program, app: App, tmp_path: Path, how: signal.Signals
 ) -> None:
     shared.feed(app, statuses(COUNT))
-    code = program_of("docs/how-to/consume-into-a-database.md", "import os\nimport sqlite3\n")
+    code = program_of(HOW_TO, "import os\nimport sqlite3\n")
 
     def stored() -> list[str]:
         with contextlib.suppress(sqlite3.OperationalError):  # before it has made its tables
@@ -190,10 +197,46 @@ def test_a_transaction_of_ones_own_does_each_page_once(
                 return [sid for (sid,) in database.execute("SELECT sid FROM inbox ORDER BY rowid")]
         return []
 
+    kill_until_all_is_seen(by_sevens(code), shared, app, tmp_path, how, stored)
+    assert stored() == sids(COUNT)
+
+
+@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGKILL])
+def test_a_transaction_of_postgresql_does_each_page_once(
+    shared: Program, app: App, tmp_path: Path, postgresql: PostgreSQL, how: signal.Signals
+) -> None:
+    shared.feed(app, statuses(COUNT))
+    code = program_of(HOW_TO, "import os\n\nimport psycopg\n")
+    with postgresql.database() as url:
+
+        def stored() -> list[str]:
+            with (
+                contextlib.suppress(psycopg.errors.UndefinedTable),  # before it has made its tables
+                psycopg.connect(url) as database,
+            ):
+                return [sid for (sid,) in database.execute("SELECT sid FROM inbox ORDER BY ctid")]
+            return []
+
+        place = psycopg.conninfo.conninfo_to_dict(url)
+        kill_until_all_is_seen(
+            by_sevens(code),
+            shared,
+            app,
+            tmp_path,
+            how,
+            stored,
+            PGHOST=str(place["host"]),
+            PGDATABASE=str(place["dbname"]),
+            PGUSER=str(place["user"]),
+        )
+        assert stored() == sids(COUNT)
+
+
+def by_sevens(code: str) -> str:
+    """The same program with smaller pages, so that there are more of them."""
     smaller = code.replace("delivery_statuses()", "delivery_statuses(max=7)")
     assert smaller != code
-    kill_until_all_is_seen(smaller, shared, app, tmp_path, how, stored)
-    assert stored() == sids(COUNT)
+    return smaller
 
 
 def test_a_program_without_a_reader_loses_its_page(

@@ -40,6 +40,19 @@ from pullstatus.client.keys import NextPage
 NextPage.empty = lambda page, _asked_s: NextPage.new(secrets.token_hex(16), page.count_max)
 """
 
+# Our service, as a command sees it that has met an older one: by keys.
+BY_KEY = """
+from pullstatus import Client
+Client.features = lambda client: frozenset({"idempotency-key"})
+"""
+WAYS = {"reader": "", "key": BY_KEY}
+
+# So that a test need not wait for a pull that is held.
+SHORT = """
+from pullstatus.consumer import ways
+ways.LONG_POLL_S = 1
+"""
+
 
 class Consumer(Protocol):
     """Somebody who empties a mailbox now and then."""
@@ -250,7 +263,7 @@ def lost_to_a_late_attempt(
     proxy: CuttingProxy,
     consumer: Consumer,
     *,
-    cut_before: tuple[int, ...] = (),
+    cut_before: tuple[int | None, ...] = (),
     held: int = 1,
 ) -> Records:
     """Which of five records never reach a consumer whose attempts are late."""
@@ -287,19 +300,23 @@ def test_late_attempt_loses_nothing(
     assert proxy.cuts == len(cut_before)
 
 
+@pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("to", TARGETS)
 def test_late_attempt_of_a_command_loses_nothing(
-    shared: Program, app: App, proxy: CuttingProxy, tmp_path: Path, to: str
+    shared: Program, app: App, proxy: CuttingProxy, tmp_path: Path, to: str, way: str
 ) -> None:
-    """The run whose attempt was late has ended; the next one asks with its key."""
-    command = Command(proxy.address, app, tmp_path, to)
-    assert not lost_to_a_late_attempt(shared, app, proxy, command, cut_before=(17,))
+    """The run whose attempt was late has ended; the next one asks with its name, or its key."""
+    command = Command(proxy.address, app, tmp_path, to, WAYS[way])
+    asked = (None,) if way == "reader" else ()  # what the service can do, at each start
+    cut_before = (*asked, 17)
+    assert not lost_to_a_late_attempt(shared, app, proxy, command, cut_before=cut_before)
 
 
+@pytest.mark.parametrize("way", WAYS)
 def test_late_attempt_of_a_following_command_loses_nothing(
-    shared: Program, app: App, proxy: CuttingProxy, tmp_path: Path
+    shared: Program, app: App, proxy: CuttingProxy, tmp_path: Path, way: str
 ) -> None:
-    command = Command(proxy.address, app, tmp_path, "out.ndjson")
+    command = Command(proxy.address, app, tmp_path, "out.ndjson", WAYS[way] + SHORT)
     shared.feed(app, [status(99)])
     with subprocess.Popen(
         [*command.command, "--follow"],
@@ -347,7 +364,7 @@ def test_clients_that_drop_their_key_are_caught(
 def test_commands_that_drop_their_key_are_caught(
     shared: Program, app: App, proxy: CuttingProxy, tmp_path: Path, to: str
 ) -> None:
-    command = Command(proxy.address, app, tmp_path, to, PLANTED)
+    command = Command(proxy.address, app, tmp_path, to, BY_KEY + PLANTED)
     assert lost_to_a_late_attempt(shared, app, proxy, command) == statuses(COUNT_MAX)
 
 

@@ -30,12 +30,22 @@ from pullstatus.cli.service import (
     url_option,
 )
 from pullstatus.cli.session import plainly
-from pullstatus.client.errors import CallRefused, InvalidArgument, ServiceFailed, TooFrequent
+from pullstatus.client.errors import (
+    CallRefused,
+    InvalidArgument,
+    ReaderUnsupported,
+    ServiceFailed,
+    TooFrequent,
+)
 from pullstatus.client.flow import check_appkey, check_base_url
+from pullstatus.client.outage import OnRetry
+from pullstatus.client.readers import check_reader
 from pullstatus.client.records import Record
 from pullstatus.consumer.run import pull_into
 from pullstatus.consumer.sqlite import SqliteTarget
-from pullstatus.consumer.targets import FileTarget, Source, StdoutTarget, Target
+from pullstatus.consumer.state import Source
+from pullstatus.consumer.targets import FileTarget, StdoutTarget, Target
+from pullstatus.consumer.ways import Job
 
 REFUSED, UNREACHED, IN_DOUBT = 3, 4, 5  # exit statuses
 SQLITE = "sqlite:///"
@@ -71,7 +81,14 @@ class _Stopped(BaseException):
     "--state",
     "state_path",
     type=click.Path(path_type=Path, dir_okay=False),
-    help="Where the key of the page in flight is kept; FILE.state otherwise.",
+    help="Where the target's name as a reader and the page in flight are kept; FILE.state"
+    " otherwise.",
+)
+@click.option(
+    "--reader",
+    metavar="NAME",
+    help="The name to pull under, where the service knows readers. Not given, it is made once. A"
+    " target keeps its name.",
 )
 @click.option(
     "--exact",
@@ -95,15 +112,17 @@ def pull(
     sdkappid: int,
     appkey_file: Path | None,
     state_path: Path | None,
+    reader: str | None,
     exact: bool,
     abandon: bool,
 ) -> None:
     """Take records out of a mailbox, until it is empty.
 
-    A page is on disk before the next is asked for, and so is the key that brings the same page
-    again; a key that has brought none yet is kept for the next run. Kill it at any time and start
-    it anew: nothing is lost and nothing is written twice. Only the reader of standard output may
-    see a page twice.
+    Kill it at any time and start it anew, a week later if need be: nothing is lost and nothing is
+    written twice. Each target pulls as a reader with a name of its own, and the service keeps a
+    page until the target has it. Services that know no readers are pulled from with a key that is
+    on disk before it is used, and then the next run has to come within a day. Only who reads
+    standard output may see a page twice.
 
     FILE.csv is made for spreadsheets: a cell that would be run as a formula has an apostrophe
     before it, and its exact text in the last column, from which `push` restores it.
@@ -115,33 +134,36 @@ def pull(
     try:
         check_base_url(url)
         check_appkey(appkey)
+        if reader is not None:
+            check_reader(reader)
     except InvalidArgument as error:
         raise click.UsageError(str(error)) from error
     source = Source(service_name(url), sdkappid, KINDS[kind])
     logging.getLogger("pullstatus").addHandler(logging.NullHandler())  # the watcher tells instead
+    service = _Service(url, sdkappid, appkey)
     status = 0
     with (
         contextlib.closing(_open(to, source, state_path, exact=exact, abandon=abandon)) as target,
-        Client(url, sdkappid, appkey, keyed=target.keyed) as client,
         _shown(to) as watcher,
         _stoppable(),
     ):
+        job = Job(
+            target=target,
+            connect=service.connect,
+            kind=source.kind,
+            count_max=count_max,
+            reader=reader,
+            follow=follow,
+            abandon=abandon,
+            watcher=watcher,
+            clock=time.time,
+            random=SystemRandom(),
+        )
         try:
-            pull_into(
-                target,
-                client,
-                source.kind,
-                count_max,
-                follow=follow,
-                abandon=abandon,
-                watcher=watcher,
-                clock=time.time,
-                sleep=time.sleep,
-                random=SystemRandom(),
-            )
+            pull_into(job, time.sleep)
         except ClientError as error:
             watcher.warn(str(error))
-            status = _exit_status(error, keyed=client.keyed)
+            status = _exit_status(error, keyed=service.keyed)
         except _Stopped:
             status = 0 if follow else 130
         else:
@@ -149,10 +171,45 @@ def pull(
     sys.exit(status)
 
 
+class _Service:
+    """Makes clients of one service.
+
+    A run that is stopped or fails closes none: whatever it could still say on its connections, the
+    next run says, and nobody waits for an answer.
+    """
+
+    def __init__(self, url: str, sdkappid: int, appkey: str) -> None:
+        self._url, self._sdkappid, self._appkey = url, sdkappid, appkey
+        self._client: Client | None = None
+
+    def connect(
+        self,
+        *,
+        reader: str | None = None,
+        keyed: bool | None = None,
+        on_retry: OnRetry | None = None,
+    ) -> Client:
+        self._client = Client(
+            self._url,
+            self._sdkappid,
+            self._appkey,
+            reader=reader,
+            keyed=keyed,
+            on_retry=on_retry,
+        )
+        return self._client
+
+    @property
+    def keyed(self) -> bool | None:
+        """Whether it brings a page again, as far as the last client knows."""
+        return None if self._client is None else self._client.keyed
+
+
 def _exit_status(error: ClientError, *, keyed: bool | None) -> int:
     if error.may_have_consumed and not keyed:
         return IN_DOUBT
-    if isinstance(error, CallRefused) and not isinstance(error, ServiceFailed | TooFrequent):
+    passing = isinstance(error, ServiceFailed | TooFrequent)
+    if isinstance(error, CallRefused | ReaderUnsupported) and not passing:
         return REFUSED
     return UNREACHED
 
@@ -227,8 +284,9 @@ class _Watcher:
                 "total": self._total,
                 "waiting": page.waiting,
                 "pull_id": page.pull_id,
-                "key": page.key,
             }
+            if page.key:
+                line["key"] = page.key
             print_json_line(line)
 
     def warn(self, text: str) -> None:

@@ -332,6 +332,18 @@ class Client(_Known):
         self._process = os.getpid()
         self._sleep = sleep
 
+    def features(self) -> frozenset[str] | None:
+        """What the service can do beyond the old call, as it says by `GET /`, which takes nothing.
+
+        Returns:
+            Names such as "reader", "idempotency-key" and "wait"; none of a service that is no
+            pullstatus server; None if no answer tells, so that asking again may.
+
+        Raises:
+            NotConnected: nobody could be asked.
+        """
+        return self._drive(self._puller.ask_features())
+
     @overload
     def pull(
         self,
@@ -340,6 +352,7 @@ class Client(_Known):
         max: int = ...,
         key: str | None = ...,
         ack: str | None = ...,
+        long_poll_s: int = ...,
     ) -> Page[DeliveryStatus]: ...
     @overload
     def pull(
@@ -349,10 +362,17 @@ class Client(_Known):
         max: int = ...,
         key: str | None = ...,
         ack: str | None = ...,
+        long_poll_s: int = ...,
     ) -> Page[Reply]: ...
     @overload
     def pull(
-        self, kind: Kind, *, max: int = ..., key: str | None = ..., ack: str | None = ...
+        self,
+        kind: Kind,
+        *,
+        max: int = ...,
+        key: str | None = ...,
+        ack: str | None = ...,
+        long_poll_s: int = ...,
     ) -> Page[Record]: ...
     def pull(
         self,
@@ -361,6 +381,7 @@ class Client(_Known):
         max: int = limits.PULL_COUNT_MAX,  # noqa: A002 - the wire's word
         key: str | None = None,
         ack: str | None = None,
+        long_poll_s: int = 0,
     ) -> Page[Record]:
         """Take one page out of a mailbox; an empty one if nothing waits.
 
@@ -384,12 +405,14 @@ class Client(_Known):
                 that came with it, not when the page was empty. A key of an exception, too, brings
                 the page that it may have cost. Not for readers.
             ack: for readers: the `pull_id` of the page that was done with.
+            long_poll_s: seconds for which a service that can may hold this pull of an empty
+                mailbox, 0 to 50; as for `delivery_statuses`.
 
         Raises:
             KeyExpired: a page may have been taken that can't be had again.
             ClientError: it failed. `may_have_consumed` and `key` say about the page.
         """
-        return self._drive(self._puller.pull(check_kind(kind), max, key, ack))
+        return self._drive(self._puller.pull(check_kind(kind), max, key, ack, long_poll_s))
 
     def delivery_statuses(
         self,
@@ -554,6 +577,10 @@ class AsyncClient(_Known):
         self._home: tuple[int, object] | None = None
         self._sleep = sleep
 
+    async def features(self) -> frozenset[str] | None:
+        """What the service can do; see `Client.features`."""
+        return await self._drive(self._puller.ask_features())
+
     @overload
     async def pull(
         self,
@@ -562,6 +589,7 @@ class AsyncClient(_Known):
         max: int = ...,
         key: str | None = ...,
         ack: str | None = ...,
+        long_poll_s: int = ...,
     ) -> Page[DeliveryStatus]: ...
     @overload
     async def pull(
@@ -571,10 +599,17 @@ class AsyncClient(_Known):
         max: int = ...,
         key: str | None = ...,
         ack: str | None = ...,
+        long_poll_s: int = ...,
     ) -> Page[Reply]: ...
     @overload
     async def pull(
-        self, kind: Kind, *, max: int = ..., key: str | None = ..., ack: str | None = ...
+        self,
+        kind: Kind,
+        *,
+        max: int = ...,
+        key: str | None = ...,
+        ack: str | None = ...,
+        long_poll_s: int = ...,
     ) -> Page[Record]: ...
     async def pull(
         self,
@@ -583,12 +618,13 @@ class AsyncClient(_Known):
         max: int = limits.PULL_COUNT_MAX,  # noqa: A002 - the wire's word
         key: str | None = None,
         ack: str | None = None,
+        long_poll_s: int = 0,
     ) -> Page[Record]:
         """Take one page out of a mailbox; see `Client.pull`.
 
         A cancelled pull may have consumed a page as well: the next pull of this client brings it.
         """
-        return await self._drive(self._puller.pull(check_kind(kind), max, key, ack))
+        return await self._drive(self._puller.pull(check_kind(kind), max, key, ack, long_poll_s))
 
     def delivery_statuses(
         self,

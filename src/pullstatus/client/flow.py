@@ -156,15 +156,26 @@ class Puller:
         """A caller's key itself, if it is one (InvalidArgument)."""
         return None if key is None else check_key(key)
 
+    def ask_features(self) -> Flow[frozenset[str] | None]:
+        """What the service says that it can do; None if no answer tells.
+
+        Raises:
+            NotConnected: there is no connection, nor would there be one for a pull.
+        """
+        if not self._told:
+            yield from self._ask_about(in_doubt=False)
+        return self.features if self._told else None
+
     def pull(
-        self, kind: Kind, count_max: int, key: str | None, ack: str | None
+        self, kind: Kind, count_max: int, key: str | None, ack: str | None, long_poll_s: int
     ) -> Flow[Page[Record]]:
         """One page for a caller who takes it as it is: nobody acknowledges it."""
         check_max(count_max)
+        check_long_poll(long_poll_s)
         if ack is not None:
             raise InvalidArgument("ack is for a client with a reader: give Client reader=")
         claim = self.claims.take(kind, count_max, self.check_key(key))
-        page = yield from self.ask(claim, self.patience())
+        page = yield from self.ask(claim, self.patience(long_poll_s=long_poll_s))
         if page:
             self.claims.settle(claim)
         return page
@@ -249,8 +260,11 @@ class Puller:
             NotConnected: there is no connection, nor would there be one for a pull.
             GatewayFailed: in doubt only: nobody is there who could tell.
         """
-        if self.keyed is not None or self._told or (self._looked and not in_doubt):
-            return
+        if self.keyed is None and not self._told and (in_doubt or not self._looked):
+            yield from self._ask_about(in_doubt=in_doubt)
+
+    def _ask_about(self, *, in_doubt: bool) -> Flow[None]:
+        """Ask it, as `_look` says."""
         outcome = yield from send(self._question())
         if isinstance(outcome, Unanswered) and not outcome.begun:
             whole(outcome)
@@ -346,6 +360,7 @@ class Puller:
             pull_id=found.pull_id,
             given=found.given,
             in_doubt=self.keyed and not found.records and claim.next.in_doubt,
+            ack_refused=claim.ack_refused,
         )
 
     def _explain(self, error: ClientError, claim: Claim) -> None:
@@ -385,7 +400,7 @@ class Follower(Generic[R]):
     ) -> None:
         check_max(count_max)
         _check_seconds("wait_s", wait_s, PAUSE_S_MIN, PAUSE_S_MAX)
-        _check_integer("long_poll_s", long_poll_s, limits.PULL_WAIT_S_MAX, value_min=0)
+        check_long_poll(long_poll_s)
         if give_up_after_s is not None:
             _check_seconds("give_up_after_s", give_up_after_s, 0, None)
         self._puller = puller
@@ -580,6 +595,11 @@ def _check_integer(
 def check_max(count_max: object) -> None:
     """Refuse what the service would refuse, before anything is sent (InvalidArgument)."""
     _check_integer("max", count_max, limits.PULL_COUNT_MAX)
+
+
+def check_long_poll(long_poll_s: object) -> None:
+    """Refuse seconds for which no service would hold a pull (InvalidArgument)."""
+    _check_integer("long_poll_s", long_poll_s, limits.PULL_WAIT_S_MAX, value_min=0)
 
 
 def check_key(key: object) -> str:

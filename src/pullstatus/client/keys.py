@@ -94,6 +94,7 @@ class Claim:
         page: the page itself, if it came and has yet to be acknowledged.
         attempts: how often the page was handed over.
         answer_s: how long the last answer took, in seconds of the wall clock.
+        ack_refused: what the service said when it refused to acknowledge the page before.
     """
 
     def __init__(self, kind: Kind, next_page: NextPage) -> None:
@@ -102,6 +103,7 @@ class Claim:
         self.page: Page[Any] | None = None
         self.attempts = 0
         self.answer_s = 0.0
+        self.ack_refused = ""
         self._held = True
         self._batch: Callable[[], object] | None = None
 

@@ -33,6 +33,9 @@ class Page(msgspec.Struct, Generic[R_co], frozen=True, kw_only=True):
             more if somebody has had it before.
         in_doubt: this page is empty, but an attempt with its key that had no answer may yet take
             one: ask again with the key within 24 hours.
+        ack_refused: what the service said when it refused the acknowledgement that went before this
+            page; "" if it didn't. Its hand was released, or restored, or another program reads
+            under the same name.
     """
 
     kind: Kind
@@ -43,6 +46,7 @@ class Page(msgspec.Struct, Generic[R_co], frozen=True, kw_only=True):
     pull_id: str | None = None
     given: int = 1
     in_doubt: bool = False
+    ack_refused: str = ""
 
     def __repr__(self) -> str:
         return f"<Page of {len(self)} {self.kind.path}, {_named(self)}>"

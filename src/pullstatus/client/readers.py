@@ -29,7 +29,14 @@ from pullstatus.client.errors import (
     ReaderUnsupported,
 )
 from pullstatus.client.exchange import Flow, Wait, send
-from pullstatus.client.flow import Puller, PullerOptions, check_max, log, whole
+from pullstatus.client.flow import (
+    Puller,
+    PullerOptions,
+    check_long_poll,
+    check_max,
+    log,
+    whole,
+)
 from pullstatus.client.keys import Claim, Claims, NextPage
 from pullstatus.client.pages import Page
 from pullstatus.client.reading import Found, not_the_service
@@ -131,7 +138,7 @@ class ReaderPuller(Puller):
         **options: Unpack[PullerOptions],
     ) -> None:
         super().__init__(base_url, sdkappid, appkey, keyed=None, **options)
-        self._reader = _check_reader(reader)
+        self._reader = check_reader(reader)
         self.claims = Hands()
         self._unheard = False  # a page came that was not given to this reader
 
@@ -147,15 +154,16 @@ class ReaderPuller(Puller):
         return None
 
     def pull(
-        self, kind: Kind, count_max: int, key: str | None, ack: str | None
+        self, kind: Kind, count_max: int, key: str | None, ack: str | None, long_poll_s: int
     ) -> Flow[Page[Record]]:
         """The page in hand; or the next one, when the one in hand is the one acknowledged."""
         check_max(count_max)
+        check_long_poll(long_poll_s)
         self.check_key(key)
         if ack is not None:
             self.claims.acknowledge(kind, _check_pull_id(ack))
         claim = self.claims.take(kind, count_max, None)
-        page = yield from self.ask(claim, self.patience())
+        page = yield from self.ask(claim, self.patience(long_poll_s=long_poll_s))
         if page:
             self.claims.forget(claim)
         return page
@@ -199,10 +207,13 @@ class ReaderPuller(Puller):
             if ack is None:
                 raise
             self._drop(claim.kind, ack, refused)
+            claim.ack_refused = refused.errmsg
             ack = None
             found = yield from self._send_as_reader(claim, None, long_poll_s)
         self.claims.told(claim.kind, ack)
-        return self._page(claim, found)
+        page = self._page(claim, found)
+        claim.ack_refused = ""
+        return page
 
     def _drop(self, kind: Kind, ack: str, refused: CallInvalid) -> None:
         """It was taken from this hand, by an operator or a restore, or is acknowledged already."""
@@ -231,7 +242,8 @@ class ReaderPuller(Puller):
             if not error.may_have_consumed:
                 claim.next = before
             if isinstance(error, NotConnected):
-                self.features = frozenset()  # whoever comes there next may be an older version
+                # Whoever comes there next may be an older version.
+                self.features, self._told = frozenset(), False
             raise
         if found.reader == self._reader:
             # However the attempts before ended, this answer shows what is in hand: no doubt is
@@ -266,6 +278,7 @@ class ReaderPuller(Puller):
             error.may_have_consumed = False
             raise
         self.features = read_features(answer.content) if status == 200 else frozenset()
+        self._told = True
         if Feature.READER not in self.features:
             raise ReaderUnsupported(
                 "the service does not say by GET / that it knows readers, so nothing was pulled",
@@ -281,7 +294,8 @@ class ReaderPuller(Puller):
             error.fix = f"{error.fix}; {way}" if error.fix else way
 
 
-def _check_reader(reader: object) -> str:
+def check_reader(reader: object) -> str:
+    """A reader's name itself, if it is one (InvalidArgument)."""
     if not isinstance(reader, str) or READER.fullmatch(reader) is None:
         raise InvalidArgument(
             f"reader must be a name of 1 to {limits.READER_CHARS_MAX} letters, digits, dots,"

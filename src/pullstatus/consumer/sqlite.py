@@ -1,12 +1,13 @@
-"""SQLite as a target: records and the key of the page in flight change in one transaction."""
+"""SQLite as a target: records, and which page they are, change in one transaction."""
 
 from __future__ import annotations
 
 import contextlib
 import os
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
@@ -15,7 +16,7 @@ from pullstatus.client.keys import NextPage
 from pullstatus.client.records import DeliveryStatus, Record
 from pullstatus.client.slots import open_file
 from pullstatus.consumer.forms import COLUMNS, one_line
-from pullstatus.consumer.targets import Source, refuse_moved
+from pullstatus.consumer.state import Known, Source, refuse_moved, refuse_renamed
 from pullstatus.errors import StoreFailed, StoreRefused
 from pullstatus.records import MEMBERS, Kind
 
@@ -54,14 +55,19 @@ CREATE TABLE IF NOT EXISTS pullstatus_pull (
     type      INTEGER NOT NULL,
     keyed     INTEGER,                      -- does the service know Idempotency-Key?
     in_flight TEXT,                         -- the page that was asked for, or will be, JSON
+    reader    TEXT,                         -- the name under which it is pulled
+    written   TEXT,                         -- the last page of this reader that was stored
     PRIMARY KEY (url, sdkappid, type)
 );
 """
 
 
+LATER = ("reader", "written")
+"""Columns of that table which format 1 had not."""
+
 FORMAT = 2
-"""What the tables look like. 1 had no table that says so, and no indexes. A member that comes to
-records is a column more, and no new format."""
+"""What the tables look like. 1 had no table that says so, no indexes and no readers. A member that
+comes to records is a column more, and no new format."""
 
 FORMATS = """
 CREATE TABLE IF NOT EXISTS pullstatus_format (
@@ -79,8 +85,7 @@ class SqliteTarget:
     def __init__(self, path: Path, source: Source, *, abandon: bool = False) -> None:
         self._path = path
         self._source = source
-        self._keyed: bool | None = None
-        self._next_page: NextPage | None = None
+        self._known = Known()
         self._where = (source.url, source.sdkappid, int(source.kind))
         names = [TIMES[source.kind][0], "sdkappid", *COLUMNS[source.kind], "json"]
         holes = ", ".join("?" * len(names))
@@ -96,36 +101,35 @@ class SqliteTarget:
                 raise
 
     @property
-    def next_page(self) -> NextPage | None:
+    def known(self) -> Known:
         """As `Target` says."""
-        return self._next_page
+        return self._known
 
-    @property
-    def keyed(self) -> bool | None:
+    def read_as(self, reader: str) -> None:
         """As `Target` says."""
-        return self._keyed
+        refuse_renamed(self._known.reader, reader, self._path)
+        if self._known.reader is None:
+            self._change(reader=reader)
 
     def ask(self, page: NextPage) -> None:
         """As `Target` says."""
-        with self._engine(), self._transaction():
-            self._move(page)
+        self._change(next_page=page)
 
     def settle(self, page: Page[Record]) -> None:
-        """As `Target` says; no page is in flight then, unless this one is empty."""
-        self._keyed = page.keyed
-        if page:
-            with self._engine(), self._transaction():
-                self._connection.executemany(self._insert, [self._row(record) for record in page])
-                self._move(None)
+        """As `Target` says; no page is in flight under a key then, unless this one is empty."""
+        self._known = msgspec.structs.replace(self._known, keyed=page.keyed)
+        if page and page.key:
+            self._change(page, next_page=None)
+        elif page:
+            self._change(page, written=page.pull_id or self._known.written)
 
     def rest(self, kept: NextPage | None = None) -> None:
         """As `Target` says."""
-        if self._next_page != kept:
-            with self._engine(), self._transaction():
-                self._move(kept)
+        if self._known.next_page != kept:
+            self._change(next_page=kept)
 
     def give_up(self) -> None:
-        """As `Target` says."""
+        """As `Target` says; a page is written whole or not at all."""
         self.rest()
 
     def close(self) -> None:
@@ -141,21 +145,23 @@ class SqliteTarget:
         self._connection.execute("PRAGMA synchronous = FULL")
         with self._transaction():
             self._bring_up_to_date()
-        self._look_elsewhere(abandon=abandon)
+        moved = self._look_elsewhere(abandon=abandon)
         self._connection.execute(
-            "INSERT INTO pullstatus_pull (url, sdkappid, type) VALUES (?, ?, ?)"
+            "INSERT INTO pullstatus_pull (url, sdkappid, type, reader) VALUES (?, ?, ?, ?)"
             " ON CONFLICT DO NOTHING",
-            self._where,
+            (*self._where, moved),
         )
-        [(keyed, in_flight)] = self._connection.execute(
-            "SELECT keyed, in_flight FROM pullstatus_pull"
+        [(keyed, in_flight, reader, written)] = self._connection.execute(
+            "SELECT keyed, in_flight, reader, written FROM pullstatus_pull"
             " WHERE url = ? AND sdkappid = ? AND type = ?",
             self._where,
         )
-        if keyed is not None:
-            self._keyed = bool(keyed)
-        if in_flight is not None:
-            self._next_page = msgspec.json.decode(in_flight, type=NextPage)
+        self._known = Known(
+            keyed=None if keyed is None else bool(keyed),
+            next_page=None if in_flight is None else msgspec.json.decode(in_flight, type=NextPage),
+            reader=reader,
+            written=written,
+        )
 
     def _bring_up_to_date(self) -> None:
         """Make the tables, or what a file of an older version lacks of them: all or nothing."""
@@ -167,6 +173,10 @@ class SqliteTarget:
                 f"{self._path} has tables of format {found}, and this version knows {FORMAT} at"
                 " most: install the newer pullstatus, or give another file"
             )
+        there = self._columns("pullstatus_pull")
+        for name in LATER:
+            if name not in there:
+                self._connection.execute(f"ALTER TABLE pullstatus_pull ADD COLUMN {name} TEXT")
         for kind in Kind:
             self._complete(kind)
         if found != FORMAT:
@@ -176,7 +186,7 @@ class SqliteTarget:
     def _complete(self, kind: Kind) -> None:
         """Add the members that came since, and the indexes."""
         table = TABLES[kind]
-        there = {name for _, name, *_ in self._connection.execute(f"PRAGMA table_info({table})")}
+        there = self._columns(table)
         if not there >= {"number", "sdkappid", "json"}:
             return  # a table of this name that is not ours
         for name, sql in _members(kind).items():
@@ -187,34 +197,49 @@ class SqliteTarget:
                 f"CREATE INDEX IF NOT EXISTS {table}_{name} ON {table} ({name})"
             )
 
-    def _look_elsewhere(self, *, abandon: bool) -> None:
-        """A page of this mailbox may be waited for under another address of the service."""
+    def _columns(self, table: str) -> set[str]:
+        return {name for _, name, *_ in self._connection.execute(f"PRAGMA table_info({table})")}
+
+    def _look_elsewhere(self, *, abandon: bool) -> str | None:
+        """A page of this mailbox may be waited for under another address of the service.
+
+        Returns:
+            The reader's name that was there, when it is given up: it goes to the new address, where
+            the page in hand comes if it is the same service.
+        """
         others = self._connection.execute(
-            "SELECT url, in_flight FROM pullstatus_pull"
+            "SELECT url, in_flight, reader FROM pullstatus_pull"
             " WHERE url != ? AND sdkappid = ? AND type = ? AND in_flight IS NOT NULL",
             self._where,
         ).fetchall()
-        for url, in_flight in others:
+        moved = None
+        for url, in_flight, reader in others:
             if not abandon:
-                page = msgspec.json.decode(in_flight, type=NextPage)
-                refuse_moved(url, page, self._path)
+                refuse_moved(url, msgspec.json.decode(in_flight, type=NextPage), self._path)
             else:
                 self._connection.execute(
-                    "UPDATE pullstatus_pull SET in_flight = NULL WHERE url = ? AND sdkappid = ?"
-                    " AND type = ? AND in_flight = ?",
+                    "UPDATE pullstatus_pull SET in_flight = NULL, reader = NULL, written = NULL"
+                    " WHERE url = ? AND sdkappid = ? AND type = ? AND in_flight = ?",
                     (url, *self._where[1:], in_flight),
                 )
+                moved = reader
+        return moved
 
-    def _move(self, page: NextPage | None) -> None:
-        """Put another page, or none, in flight: only if it is still ours that is."""
-        changed = self._connection.execute(
-            "UPDATE pullstatus_pull SET in_flight = ?, keyed = ?"
-            " WHERE url = ? AND sdkappid = ? AND type = ? AND in_flight IS ?",
-            (_json(page), self._keyed, *self._where, _json(self._next_page)),
-        )
-        if changed.rowcount != 1:
-            raise StoreRefused(f"another process pulls the same mailbox into {self._path}")
-        self._next_page = page
+    def _change(self, page: Iterable[Record] = (), **changes: Any) -> None:  # noqa: ANN401 - members of `Known`
+        """Store records and what is known from now on: only if nobody else has meanwhile."""
+        was = self._known
+        now = msgspec.structs.replace(was, **changes)
+        with self._engine(), self._transaction():
+            self._connection.executemany(self._insert, [self._row(record) for record in page])
+            changed = self._connection.execute(
+                "UPDATE pullstatus_pull SET keyed = ?, in_flight = ?, reader = ?, written = ?"
+                " WHERE url = ? AND sdkappid = ? AND type = ?"
+                " AND in_flight IS ? AND reader IS ? AND written IS ?",
+                (now.keyed, *_row_of(now), *self._where, *_row_of(was)),
+            )
+            if changed.rowcount != 1:
+                raise StoreRefused(f"another process pulls the same mailbox into {self._path}")
+        self._known = now
 
     def _row(self, record: Record) -> list[object]:
         at = record.received_at if isinstance(record, DeliveryStatus) else record.replied_at
@@ -225,13 +250,11 @@ class SqliteTarget:
 
     @contextlib.contextmanager
     def _transaction(self) -> Iterator[None]:
-        before = self._next_page
         self._connection.execute("BEGIN IMMEDIATE")
         try:
             yield
             self._connection.execute("COMMIT")
         except BaseException:
-            self._next_page = before
             if self._connection.in_transaction:
                 self._connection.execute("ROLLBACK")
             raise
@@ -251,8 +274,11 @@ def _make_private(path: Path) -> None:
     os.close(open_file(path))
 
 
-def _json(page: NextPage | None) -> str | None:
-    return None if page is None else msgspec.json.encode(page).decode()
+def _row_of(known: Known) -> tuple[str | None, ...]:
+    """What tells one state of a mailbox from another: columns in_flight, reader and written."""
+    page = known.next_page
+    in_flight = None if page is None else msgspec.json.encode(page).decode()
+    return in_flight, known.reader, known.written
 
 
 def _in_range(value: object) -> object:

@@ -1,15 +1,20 @@
-"""Where pulled records go. Each target keeps, beside the records, the key of the page in flight.
+"""Where pulled records go. Each target keeps, beside the records, what brings the next page.
 
-    ask     the key is on disk      -> only then is the page asked for
-    settle  the records are on disk -> only then is another page asked for
-    rest    no page is in flight; a key that has brought none yet is kept for the next run
+By a reader's name, for a service that knows readers, which keeps the page until it is told:
 
-Killed after `ask`, the next run asks for the same page with the same key, and whatever of it was
-written already is not written again: a file knows how long it was before the page, a database
-writes records and key in one transaction.
+    read_as   the name is on disk            -> only then is anything asked for
+    settle    the records are on disk, and
+              which page they are            -> only then is it acknowledged
 
-A page in flight is not forgotten because the service's address or the target's name has changed
-meanwhile: while it may be there, the command refuses, and says where it is waited for.
+By a key, for other services:
+
+    ask       the key is on disk             -> only then is the page asked for
+    settle    the records are on disk        -> only then is another page asked for
+    rest      no page is in flight; a key that has brought none yet is kept for the next run
+
+Killed in between, the next run gets the same page, and whatever of it was written already is not
+written again: a file knows how long it was before the page, and which page; a database writes
+records and state in one transaction.
 """
 
 from __future__ import annotations
@@ -17,84 +22,97 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import ClassVar, Protocol, TypeVar
+from typing import Any, ClassVar, Protocol
 
 import msgspec
 
 from pullstatus import Page
 from pullstatus.client.keys import NextPage
 from pullstatus.client.records import Record
-from pullstatus.client.slots import NotOpened, Slots, open_file, peek, read_at, sync_folder
+from pullstatus.client.slots import open_file, read_at, sync_folder
 from pullstatus.consumer.forms import BOM, COLUMNS, EXTRA, Csv, Ndjson
+from pullstatus.consumer.state import (
+    Known,
+    Source,
+    State,
+    open_state,
+    refuse_left_behind,
+    refuse_renamed,
+    refuse_shared,
+    state_of,
+)
 from pullstatus.errors import StoreFailed, StoreRefused
-from pullstatus.records import Kind
 from pullstatus.terminal import visible
-
-V = TypeVar("V", bound=msgspec.Struct)
-
-
-class Source(msgspec.Struct, frozen=True):
-    """The mailbox that a target belongs to."""
-
-    url: str
-    sdkappid: int
-    kind: Kind
-
-
-class State(msgspec.Struct, frozen=True, kw_only=True):
-    """What a target remembers.
-
-    exact      whether the page in flight is written as it was sent; files of 0.1.0 knew no other
-    size       bytes of the file before the page in flight
-    keyed      whether the service knows Idempotency-Key, as far as it has told
-    next_page  the page in flight, or the one that a key is kept for
-    """
-
-    source: Source
-    exact: bool = True
-    size: int = 0
-    keyed: bool | None = None
-    next_page: NextPage | None = msgspec.field(name="in_flight", default=None)
-
-    @property
-    def in_flight(self) -> bool:
-        """Whether the end of the file may be a part of the next page."""
-        return self.next_page is not None and self.next_page.in_flight
 
 
 class Target(Protocol):
-    """A place for records, and for the key of the page in flight."""
+    """A place for records, and for what brings the next page."""
 
     @property
-    def next_page(self) -> NextPage | None:
-        """The page to ask for first, if the last run has left its key."""
+    def known(self) -> Known:
+        """What it remembers."""
 
-    @property
-    def keyed(self) -> bool | None:
-        """Whether the service knows Idempotency-Key, as far as it has told."""
+    def read_as(self, reader: str) -> None:
+        """Note the name under which it reads; durable on return.
+
+        Raises:
+            StoreRefused: it has another name, or another target has this one.
+        """
 
     def ask(self, page: NextPage) -> None:
         """Note that this page is asked for; durable on return."""
 
     def settle(self, page: Page[Record]) -> None:
-        """Write what it brought; durable on return."""
+        """Write what it brought, and which page that was; durable on return."""
 
     def rest(self, kept: NextPage | None = None) -> None:
         """Note that no page is in flight, and which key has yet to bring one; durable on return."""
 
     def give_up(self) -> None:
-        """Keep what is there of the page in flight, and rest."""
+        """Keep what is there of the page in flight, count it as written, and rest."""
 
     def close(self) -> None:
         """Let others have it."""
 
 
+class _Kept:
+    """The state of a target that has it in a file of its own, for this process alone."""
+
+    def __init__(self, path: Path, source: Source, *, abandon: bool) -> None:
+        refuse_left_behind(path.parent.glob("*.state"), path, source)
+        self._source = source
+        self._slots = open_state(path, State)
+        try:
+            self._state = state_of(self._slots, source, abandon=abandon)
+        except BaseException:
+            self._slots.close()
+            raise
+        self._keyed = self._state.keyed
+
+    @property
+    def known(self) -> Known:
+        """As `Target` says."""
+        return self._state
+
+    def read_as(self, reader: str) -> None:
+        """As `Target` says."""
+        path = self._slots.path
+        refuse_renamed(self._state.reader, reader, path)
+        refuse_shared(path.parent.glob("*.state"), path, self._source, reader)
+        if self._state.reader is None:
+            self._note(reader=reader)
+
+    def _note(self, **changes: Any) -> None:  # noqa: ANN401 - members of `State`
+        self._state = msgspec.structs.replace(self._state, keyed=self._keyed, **changes)
+        self._slots.write(self._state)
+
+
 # --- files ----------------------------------------------------------------------------------------
 
 
-class FileTarget:
+class FileTarget(_Kept):
     """A file of rows, which only grows; its state is in a second file beside it."""
 
     FORMS: ClassVar[tuple[str, ...]] = (".ndjson", ".csv")
@@ -109,15 +127,11 @@ class FileTarget:
         abandon: bool = False,
     ) -> None:
         self._path = path
-        self._source = source
         state_path = state_path or path.with_name(path.name + ".state")
         if state_path.resolve() == path.resolve():
             raise StoreRefused(f"{path} can't hold its records and its state: give another --state")
-        refuse_left_behind(path.parent.glob("*.state"), state_path, source)
-        self._slots = open_state(state_path, State)
+        super().__init__(state_path, source, abandon=abandon)
         try:
-            self._state = _state_of(self._slots, source, abandon=abandon)
-            self._keyed = self._state.keyed
             self._unsettled = self._state.in_flight  # the file's end may be a part of a page
             self._wanted = exact
             self._exact = self._state.exact if self._unsettled else exact
@@ -132,16 +146,6 @@ class FileTarget:
             self.close()
             raise
 
-    @property
-    def next_page(self) -> NextPage | None:
-        """As `Target` says."""
-        return self._state.next_page
-
-    @property
-    def keyed(self) -> bool | None:
-        """As `Target` says."""
-        return self._state.keyed
-
     def ask(self, page: NextPage) -> None:
         """As `Target` says.
 
@@ -149,11 +153,9 @@ class FileTarget:
             StoreRefused: the file is another one by now, and can't be gone on with.
             StoreFailed: the disk could not be written.
         """
-        if not self._unsettled:
-            with self._disk():
-                self._look_again()
-        self._note(page)
-        self._unsettled = True
+        if page.key:
+            self._begin()
+        self._note(next_page=page)
 
     def settle(self, page: Page[Record]) -> None:
         """As `Target` says.
@@ -162,6 +164,10 @@ class FileTarget:
             StoreRefused: somebody else has written to the file meanwhile.
             StoreFailed: the disk could not be written.
         """
+        by_reader = bool(page) and not page.key
+        if by_reader and not self._unsettled:
+            self._begin()
+            self._note(writing=page.pull_id or "")
         with self._disk():
             self._write(page)
             os.fsync(self._file)
@@ -174,11 +180,13 @@ class FileTarget:
         self._keyed = page.keyed
         self._exact = self._wanted
         self._unsettled = False
+        if by_reader:
+            self._note(written=page.pull_id or self._state.written, writing=None)
 
     def rest(self, kept: NextPage | None = None) -> None:
         """As `Target` says."""
-        self._note(kept)
-        self._unsettled = False
+        self._note(next_page=kept)
+        self._unsettled = self._state.in_flight
 
     def give_up(self) -> None:
         """As `Target` says."""
@@ -187,12 +195,21 @@ class FileTarget:
             os.ftruncate(self._file, self._size)
             os.fsync(self._file)
         self._exact = self._wanted
-        self.rest()
+        self._unsettled = False
+        written = self._state.writing or self._state.written
+        self._note(next_page=None, written=written, writing=None)
 
     def close(self) -> None:
         """As `Target` says."""
         os.close(self._file)
         self._slots.close()
+
+    def _begin(self) -> None:
+        """Before a page: what is in the file now is not of it."""
+        if not self._unsettled:
+            with self._disk():
+                self._look_again()
+        self._unsettled = True
 
     @property
     def _form(self) -> Ndjson | Csv:
@@ -282,15 +299,8 @@ class FileTarget:
             start += len(part)
         return b"".join(parts)
 
-    def _note(self, page: NextPage | None) -> None:
-        self._state = State(
-            source=self._source,
-            exact=self._exact,
-            size=self._size,
-            keyed=self._keyed,
-            next_page=page,
-        )
-        self._slots.write(self._state)
+    def _note(self, **changes: Any) -> None:  # noqa: ANN401 - as above
+        super()._note(exact=self._exact, size=self._size, **changes)
 
     @contextlib.contextmanager
     def _disk(self) -> Iterator[None]:
@@ -300,7 +310,7 @@ class FileTarget:
             raise StoreFailed(f"{self._path} cannot be written: {error.strerror}") from error
 
 
-class StdoutTarget:
+class StdoutTarget(_Kept):
     """Standard output, one record on a line. Nobody can look up what was written to it.
 
     So a page that was in flight when this process was killed is written whole by the next: nothing
@@ -315,29 +325,11 @@ class StdoutTarget:
             raise StoreRefused(
                 f"{state_path.parent} cannot be made: {error.strerror}; --state names another place"
             ) from error
-        refuse_left_behind(state_path.parent.glob("*.state"), state_path, source)
-        self._source = source
-        self._slots = open_state(state_path, State)
-        try:
-            self._state = _state_of(self._slots, source, abandon=abandon)
-        except BaseException:
-            self._slots.close()
-            raise
-        self._keyed = self._state.keyed
-
-    @property
-    def next_page(self) -> NextPage | None:
-        """As `Target` says."""
-        return self._state.next_page
-
-    @property
-    def keyed(self) -> bool | None:
-        """As `Target` says."""
-        return self._state.keyed
+        super().__init__(state_path, source, abandon=abandon)
 
     def ask(self, page: NextPage) -> None:
         """As `Target` says."""
-        self._note(page)
+        self._note(next_page=page)
 
     def settle(self, page: Page[Record]) -> None:
         """Write what it brought to the pipe; its reader is responsible from then on."""
@@ -349,10 +341,12 @@ class StdoutTarget:
         except OSError as error:
             raise StoreFailed(f"standard output cannot be written: {error.strerror}") from error
         self._keyed = page.keyed
+        if page and not page.key:
+            self._note(written=page.pull_id or self._state.written)
 
     def rest(self, kept: NextPage | None = None) -> None:
         """As `Target` says."""
-        self._note(kept)
+        self._note(next_page=kept)
 
     def give_up(self) -> None:
         """As `Target` says."""
@@ -362,74 +356,9 @@ class StdoutTarget:
         """As `Target` says."""
         self._slots.close()
 
-    def _note(self, page: NextPage | None) -> None:
-        self._state = State(source=self._source, keyed=self._keyed, next_page=page)
-        self._slots.write(self._state)
-
 
 def write_all(file: int, data: bytes) -> None:
     """Write every byte, in as many turns as it takes."""
     view = memoryview(data)
     while view:
         view = view[os.write(file, view) :]
-
-
-def refuse_left_behind(states: Iterable[Path], own: Path, source: Source) -> None:
-    """Look whether a page of the same mailbox is waited for elsewhere; daily names leave it behind.
-
-    Args:
-        states: files of states; those in use by a running process are not looked at.
-        own: the one that will be used.
-
-    Raises:
-        StoreRefused: one is, and nobody would ask for it any more.
-    """
-    for path in sorted(states):
-        state = None if path.resolve() == own.resolve() else peek(path, State)
-        if state is None or (state.source.sdkappid, state.source.kind) != (
-            source.sdkappid,
-            source.kind,
-        ):
-            continue
-        if state.next_page is not None and state.next_page.in_doubt:
-            raise StoreRefused(
-                f"{path} waits for a page of this mailbox. Pull into its own target once more, with"
-                f" --state {path} and --url {state.source.url}; --abandon-page gives the page up"
-            )
-
-
-def open_state(path: Path, value_type: type[V]) -> Slots[V]:
-    """The file that a command keeps its state in, which is for `--state` to name.
-
-    Raises:
-        StoreRefused: it can't be had, as `Slots` says.
-    """
-    try:
-        return Slots(path, value_type)
-    except NotOpened as error:
-        raise StoreRefused(f"{error}; --state gives another path") from error
-
-
-def _state_of(slots: Slots[State], source: Source, *, abandon: bool) -> State:
-    state = slots.value or State(source=source)
-    was = state.source
-    if (was.sdkappid, was.kind) != (source.sdkappid, source.kind):
-        raise StoreRefused(
-            f"{slots.path} belongs to {was.url}, {was.sdkappid}, {was.kind.path}: give another file"
-        )
-    if was.url != source.url and not abandon:
-        refuse_moved(was.url, state.next_page, slots.path)
-    return state
-
-
-def refuse_moved(was: str, page: NextPage | None, where: Path) -> None:
-    """A service may move to another address, but not while a page may wait at the old one.
-
-    Raises:
-        StoreRefused: it may.
-    """
-    if page is not None and page.in_doubt:
-        raise StoreRefused(
-            f"{where} waits for a page that was asked for at {was}: give that --url once more, or"
-            " --abandon-page to give the page up"
-        )

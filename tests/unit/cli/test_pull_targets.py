@@ -5,9 +5,11 @@ from __future__ import annotations
 import contextlib
 import csv
 import errno
+import itertools
 import json
 import os
 import pty
+import re
 import sqlite3
 import sys
 from collections.abc import Callable
@@ -19,16 +21,19 @@ import httpx
 import msgspec
 import pytest
 
-from pullstatus import Client, NotConnected, Page
+from pullstatus import Client, NotConnected, Page, ReaderUnsupported
 from pullstatus.cli.service import service_name
 from pullstatus.client import slots
 from pullstatus.client.keys import NextPage
+from pullstatus.client.outage import OnRetry
 from pullstatus.client.records import Record, Reply
 from pullstatus.client.slots import SLOT_BYTES, Slots
 from pullstatus.consumer import targets as pull_targets
 from pullstatus.consumer.run import pull_into
 from pullstatus.consumer.sqlite import SqliteTarget
-from pullstatus.consumer.targets import FileTarget, Source, StdoutTarget, Target
+from pullstatus.consumer.state import Source
+from pullstatus.consumer.targets import FileTarget, StdoutTarget, Target
+from pullstatus.consumer.ways import Job
 from pullstatus.errors import InvalidSetting, StoreFailed, StoreRefused
 from pullstatus.records import Kind
 from tests.unit.cli.service import Service
@@ -119,7 +124,8 @@ class Watcher:
         self.counts: list[int] = []
 
     def page(self, page: Page[Record]) -> None:
-        self.counts.append(len(page))
+        if page:
+            self.counts.append(len(page))
 
     def warn(self, text: str) -> None:
         self.warnings.append(text)
@@ -137,6 +143,7 @@ class Consumer:
         self.now_s = NOW_S
         self.sleep: Callable[[float], object] = lambda _s: None
         self.keyed: bool | None = None
+        self.answer: Callable[[httpx.Request], httpx.Response] = service
         service.step = self.clock
 
     def open(
@@ -154,32 +161,45 @@ class Consumer:
         exact: bool = False,
         source: Source = SOURCE,
         follow: bool = False,
+        reader: str | None = None,
     ) -> None:
         target = self.open(source, abandon=abandon, exact=exact)
         try:
-            transport = httpx.MockTransport(self.service)
-            with Client(
-                SOURCE.url,
-                SOURCE.sdkappid,
-                "0" * 32,
-                keyed=self.keyed or target.keyed,
-                transport=transport,
-                sleep=lambda _s: None,
-            ) as client:
-                pull_into(
-                    target,
-                    client,
-                    SOURCE.kind,
-                    count_max,
-                    follow=follow,
-                    abandon=abandon,
-                    watcher=self.watcher,
-                    clock=lambda: self.now_s,
-                    sleep=self.sleep,
-                    random=self.random,
-                )
+            job = Job(
+                target=target,
+                connect=self.connect,
+                kind=SOURCE.kind,
+                count_max=count_max,
+                reader=reader,
+                follow=follow,
+                abandon=abandon,
+                watcher=self.watcher,
+                clock=lambda: self.now_s,
+                random=self.random,
+            )
+            pull_into(job, self.sleep)
         finally:
             target.close()
+
+    def connect(
+        self,
+        *,
+        reader: str | None = None,
+        keyed: bool | None = None,
+        on_retry: OnRetry | None = None,
+    ) -> Client:
+        return Client(
+            SOURCE.url,
+            SOURCE.sdkappid,
+            "0" * 32,
+            reader=reader,
+            keyed=keyed if reader else self.keyed or keyed,
+            on_retry=on_retry,
+            transport=httpx.MockTransport(self.answer),
+            sleep=lambda _s: None,
+            clock=lambda: self.now_s,
+            random=self.random,
+        )
 
     def run_killed(self, instant: int, **options: Any) -> bool:  # noqa: ANN401 - those of run
         """Whether it was killed before its end."""
@@ -217,10 +237,21 @@ class Consumer:
 FORMS = ("ndjson", "csv", "db")
 
 
-@pytest.fixture
-def consumer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Consumer]:
+WAYS = ("reader", "key")
+by_key = pytest.mark.parametrize("consumer", ["key"], indirect=True)
+by_reader = pytest.mark.parametrize("consumer", ["reader"], indirect=True)
+
+
+@pytest.fixture(params=WAYS)
+def consumer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
+) -> Callable[..., Consumer]:
+    """Makes consumers, of a service that knows readers or of one that knows keys."""
+
     def make(form: str, count: int = 8, *, keyed: bool = True, folder: str = "") -> Consumer:
-        service = Service([reply(number) for number in range(count)], keyed=keyed)
+        readers = keyed and request.param == "reader"
+        records = [reply(number) for number in range(count)]
+        service = Service(records, keyed=keyed, readers=readers)
         (tmp_path / folder).mkdir(exist_ok=True)
         made = Consumer(tmp_path / folder, form, service)
         disk = Disk(made.clock)
@@ -289,6 +320,7 @@ def test_other_service_killed_at_each_instant(consumer: Make, form: str) -> None
         instant += 1
 
 
+@by_key
 @each_form
 def test_page_in_flight_too_long_is_not_asked_for(consumer: Make, form: str) -> None:
     """After a day the service may have forgotten the key, and would give another page."""
@@ -329,6 +361,7 @@ def test_late_attempt_loses_nothing(consumer: Make, form: str) -> None:
     assert instant > (2 if form == "db" else 10)
 
 
+@by_key
 @each_form
 def test_page_that_may_come_late_is_not_forgotten_in_silence(consumer: Make, form: str) -> None:
     """The last run ended well, with an attempt that had no answer; a day later nobody can know."""
@@ -368,6 +401,23 @@ def test_state_of_the_version_before_is_gone_on_with(consumer: Make, form: str) 
     one.run()
     assert one.records() == one.service.records
     assert one.watcher.counts == [2, 3, 3]
+
+
+@by_reader
+@each_form
+def test_page_in_flight_comes_a_year_later(consumer: Make, form: str) -> None:
+    """Killed at any instant, and by an attempt that arrives late: the service keeps the page."""
+    instant, killed = 1, True
+    while killed:
+        one = consumer(form, folder=str(instant))
+        one.service.hold = True
+        killed = one.run_killed(instant)
+        one.service.arrive()
+        one.now_s += 365 * 24 * 3600
+        one.run(count_max=2)
+        assert one.records() == one.service.records, f"killed at instant {instant}"
+        assert not one.watcher.warnings
+        instant += 1
 
 
 def _in_flight_after(consumer: Make, form: str, instant: int) -> bool:
@@ -410,7 +460,8 @@ def test_everything_is_synced_before_the_next_page_is_asked_for(
     one.service.step = step
     one.run()
     assert not unsynced
-    assert (written, asked) == (3, 6)
+    last = 2 if one.service.readers else 0  # an empty page: it acknowledges the one before
+    assert (written, asked) == (3, 6 + last)
 
 
 def test_resting_target_is_good_for_ever(consumer: Make) -> None:
@@ -423,10 +474,18 @@ def test_resting_target_is_good_for_ever(consumer: Make) -> None:
     assert one.records() == one.service.records
 
 
+def killed_in_a_page(consumer: Make, form: str = "ndjson") -> Consumer:
+    """One of which the half of a page is written."""
+    for instant in range(1, 99):
+        one = consumer(form, folder=f"half{instant}")
+        assert one.run_killed(instant)
+        if one.path.exists() and one.path.stat().st_size:
+            return one
+    raise AssertionError
+
+
 def test_file_that_somebody_else_wrote_to_is_refused(consumer: Make) -> None:
-    one = consumer("ndjson")
-    while not one.run_killed(9):
-        pass
+    one = killed_in_a_page(consumer)
     with one.path.open("ab") as file:
         file.write(b"mine\n")
     with pytest.raises(StoreRefused, match="somebody else"):
@@ -480,8 +539,7 @@ def test_file_that_was_there_is_added_to(consumer: Make) -> None:
 
 def test_zeros_of_a_power_cut_are_written_over(consumer: Make) -> None:
     """Some file systems make a file longer before they write what is in it."""
-    one = consumer("ndjson")
-    assert one.run_killed(9)
+    one = killed_in_a_page(consumer)
     with one.path.open("ab") as file:
         file.write(b"\0" * 100)
     one.run()
@@ -553,8 +611,9 @@ def test_page_in_flight_at_another_address_can_be_given_up(consumer: Make, form:
     one.run(source=MOVED, abandon=True)
     one.run(source=MOVED)
     one.run()
-    found = one.records()
-    assert found == one.service.records[3:]
+    # It was the same service: a reader's page comes there, too, and the target keeps its name.
+    lost = 0 if one.service.readers else 3
+    assert one.records() == one.service.records[lost:]
 
 
 @pytest.mark.parametrize("form", ["ndjson", "csv"])
@@ -711,19 +770,20 @@ def test_file_changes_while_it_is_followed(
         assert one.records() == one.service.records[:3]
 
 
-def test_file_that_is_removed_while_a_page_is_written_gets_it_again(consumer: Make) -> None:
+def test_file_that_is_removed_while_a_page_is_written_gets_it_again(
+    consumer: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
     one = consumer("csv", 3)
-    asked = 0
 
-    def step() -> None:
-        nonlocal asked
-        asked += 1
-        if asked == 2:
-            one.path.unlink()
+    class Removed(Disk):
+        def write(self, file: int, data: memoryview) -> int:
+            one.path.unlink(missing_ok=True)
+            return super().write(file, data)
 
-    one.service.step = step
-    with pytest.raises(StoreFailed, match="was removed"):
-        one.run()
+    with monkeypatch.context() as patched:
+        patched.setattr(pull_targets, "os", Removed(one.clock))
+        with pytest.raises(StoreFailed, match="was removed"):
+            one.run()
     one.run()
     assert one.records() == one.service.records
 
@@ -833,7 +893,7 @@ def test_database_serves_one_process_for_each_mailbox(consumer: Make) -> None:
     with pytest.raises(StoreRefused, match="another process"):
         second.ask(NextPage("b", 1, NOW_S))
     third = one.open()
-    assert third.next_page == NextPage("a", 1, NOW_S)
+    assert third.known.next_page == NextPage("a", 1, NOW_S)
     page: Page[Record] = Page(kind=Kind.REPLY, records=(Reply(),), key="a", keyed=True)
     first.settle(page)
     with pytest.raises(StoreRefused, match="another process"):
@@ -842,11 +902,31 @@ def test_database_serves_one_process_for_each_mailbox(consumer: Make) -> None:
         target.close()
 
 
+def test_database_serves_one_process_for_each_reader(consumer: Make) -> None:
+    """Two under one name are handed the same page, and only one of them can store it."""
+    one = consumer("db")
+    first, second = one.open(), one.open()
+    first.read_as("a")
+    with pytest.raises(StoreRefused, match="another process"):
+        second.read_as("b")
+    third = one.open()
+    third.read_as("a")
+    page: Page[Record] = Page(
+        kind=Kind.REPLY, records=(Reply(),), key="", keyed=True, pull_id="1400006666-1-1"
+    )
+    first.settle(page)
+    with pytest.raises(StoreRefused, match="another process"):
+        third.settle(page)
+    for target in (first, second, third):
+        target.close()
+    assert len(one.records()) == 1
+
+
 def test_database_holds_several_mailboxes(consumer: Make) -> None:
     one = consumer("db", 2)
     one.run()
     other = SqliteTarget(one.path, Source(SOURCE.url, 1, Kind.DELIVERY_STATUS))
-    assert other.next_page is None
+    assert other.known.next_page is None
     other.close()
     with sqlite3.connect(one.path) as connection:
         assert connection.execute("SELECT count(*) FROM replies").fetchone() == (2,)
@@ -928,7 +1008,7 @@ def test_database_of_the_format_before_is_brought_up_to_date(consumer: Make) -> 
         connection.execute("INSERT INTO replies (sdkappid, text, json) VALUES (1, 'old', '{}')")
     connection.close()
     target = one.open()
-    assert target.next_page == page
+    assert target.known.next_page == page
     target.close()
     one.run()
     with sqlite3.connect(one.path) as connection:
@@ -986,6 +1066,324 @@ def test_database_of_another_program_is_refused(tmp_path: Path) -> None:
     connection.close()
     with pytest.raises(StoreRefused, match="another program"):
         SqliteTarget(path, SOURCE)
+
+
+# --- by reader ------------------------------------------------------------------------------------
+
+
+def reader_of(one: Consumer) -> str:
+    """The name under which a consumer was handed its last page."""
+    [name] = one.service.hands
+    return name
+
+
+@by_reader
+@each_form
+def test_each_pull_acknowledges_what_is_written(consumer: Make, form: str) -> None:
+    """Also the first of the next run; the last of a run takes nothing."""
+    one = consumer(form, 5)
+    one.run()
+    one.service.records += [reply(5)]
+    one.run()
+    assert one.records() == one.service.records
+    acks = [headers.get("Pullstatus-Ack") for headers in one.service.asked]
+    first, second, third = (f"1400006666-1-{seq}" for seq in (1, 4, 6))
+    assert acks == [None, first, second, second, third]
+    assert re.fullmatch("pull-[0-9a-f]{16}", reader_of(one))
+
+
+@by_key
+@each_form
+def test_page_in_flight_under_a_key_comes_by_it_first(consumer: Make, form: str) -> None:
+    """Left by a run before the service knew readers; killed at any instant then, and after it."""
+    instant, killed = 1, True
+    while killed:
+        one = consumer(form, folder=str(instant))
+        killed = one.run_killed(instant)
+        left = one.open()
+        flight = left.known.key_in_doubt
+        left.close()
+        one.service.readers = True
+        one.service.asked.clear()
+        one.run_killed(7)
+        one.run(count_max=2)
+        assert one.records() == one.service.records, f"killed at instant {instant}"
+        assert not one.watcher.warnings
+        keys = [headers.get("Idempotency-Key") for headers in one.service.asked]
+        assert set(keys) <= ({flight.key, None} if flight else {None})
+        assert keys == sorted(keys, key=lambda key: key is None)
+        assert not keys or flight is None or keys[0] == flight.key
+        instant += 1
+    assert instant > 6
+
+
+@by_reader
+@each_form
+def test_page_that_an_operator_took_away_is_said(consumer: Make, form: str) -> None:
+    """Killed at each instant, and released then: nothing is torn, nothing comes twice."""
+    instant, killed = 1, True
+    said = 0
+    while killed:
+        one = consumer(form, folder=str(instant))
+        killed = one.run_killed(instant)
+        in_hand = [name for name, hand in one.service.hands.items() if hand.first_seq]
+        for name in in_hand:
+            one.service.release(name)
+        one.run()
+        found = one.records()
+        assert found == [record for record in one.service.records if record in found]
+        lost = len(one.service.records) - len(found)
+        assert lost <= (3 if in_hand else 0)
+        # Of a first page of which nothing was written nobody knows here.
+        assert one.watcher.warnings or not lost or found == one.service.records[3:]
+        said += len(one.watcher.warnings)
+        assert all(name in text for text in one.watcher.warnings for name in in_hand)
+        instant += 1
+    assert said
+
+
+@by_reader
+@each_form
+def test_reader_unknown_after_a_restore_goes_on_and_says_so(consumer: Make, form: str) -> None:
+    one = consumer(form, 9)
+    one.run()
+    one.service.restore(cursor=6)
+    one.service.records += [reply(9)]
+    one.run()
+    assert one.records() == [*one.service.records[:9], *one.service.records[6:]]
+    [said] = one.watcher.warnings
+    assert "1400006666-1-7" in said
+    assert "restored from a backup" in said
+    one.service.records += [reply(10)]
+    one.run()
+    assert one.records()[-1] == reply(10)
+    assert len(one.watcher.warnings) == 1
+
+
+@by_reader
+@each_form
+def test_targets_have_names_of_their_own_and_keep_them(consumer: Make, form: str) -> None:
+    one = consumer(form, 3)
+    one.run(reader="billing")
+    one.service.records += [reply(3)]
+    one.run()
+    one.run(reader="billing")
+    assert set(one.service.hands) == {"billing"}
+    with pytest.raises(StoreRefused, match="as reader billing, and keeps that name, not other"):
+        one.run(reader="other")
+    two = consumer(form, folder="two")
+    two.service = two.answer = one.service
+    two.random = Random(8)
+    two.run()
+    assert len(one.service.hands) == 2
+    assert one.records() == one.service.records
+
+
+@by_reader
+@pytest.mark.parametrize("form", ["ndjson", "csv"])
+def test_name_of_another_target_is_refused(consumer: Make, form: str) -> None:
+    """As a copy of a target has it: both would be handed the same pages."""
+    one = consumer(form, 3)
+    one.run(reader="billing")
+    state = one.path.with_name(one.path.name + ".state")
+    one.path = one.path.with_stem("copy")
+    with pytest.raises(StoreRefused, match=rf"{state.name} has the reader's name billing, too"):
+        one.run(reader="billing")
+    one.path.with_name(one.path.name + ".state").write_bytes(state.read_bytes())
+    with pytest.raises(StoreRefused, match=rf"{state.name} has the reader's name billing, too"):
+        one.run()
+
+
+def killing(step: int) -> Callable[[], None]:
+    """What kills at a step of a service: each pull has one before it is carried out, one after."""
+    steps = itertools.count(1)
+
+    def count() -> None:
+        if next(steps) == step:
+            raise Killed
+
+    return count
+
+
+@by_reader
+@each_form
+def test_service_that_knows_no_readers_any_more(consumer: Make, form: str) -> None:
+    """By keys if nothing can be in hand; else it is said, until that is given up."""
+    one = consumer(form, 3)
+    one.run()
+    one.service.readers = False
+    one.service.records += [reply(3)]
+    with pytest.raises(ReaderUnsupported, match="does not say"):
+        one.run(reader=reader_of(one))
+    one.run()
+    one.service.readers = True
+    one.service.records += [reply(number) for number in range(4, 12)]
+    one.service.step = killing(2)
+    with pytest.raises(Killed):  # behind a page that was taken
+        one.run()
+    one.service.step = one.clock
+    assert one.service.waiting == 5
+    one.service.readers = False
+    with pytest.raises(ReaderUnsupported, match=reader_of(one)) as caught:
+        one.run()
+    assert "--abandon-page" in caught.value.fix
+    one.run(abandon=True)
+    assert one.records() == one.service.records[:4] + one.service.records[7:]
+    one.service.readers = True
+    one.run()
+    assert (
+        one.records()
+        == one.service.records[:4]
+        + one.service.records[7:]
+        + (
+            one.service.records[4:7]  # it was in hand all the while
+        )
+    )
+
+
+@by_reader
+@pytest.mark.parametrize("form", ["ndjson", "csv"])
+def test_page_that_is_half_written_can_be_given_up(consumer: Make, form: str) -> None:
+    """What is there of it stays, no row is torn, and the service is told that it is done with."""
+    one = killed_in_a_page(consumer, form)
+    one.run(abandon=True)
+    found = one.records()
+    assert found[-5:] == one.service.records[3:]
+    assert found[:-5] == one.service.records[: len(found) - 5]
+    assert len(found) < 8
+    [said] = one.watcher.warnings
+    assert "page 1400006666-1-1 is not written to its end" in said
+
+
+@by_reader
+@pytest.mark.parametrize("form", ["ndjson", "csv"])
+def test_page_of_a_service_that_is_gone_for_good_can_be_given_up(consumer: Make, form: str) -> None:
+    one = killed_with_a_page_in_flight(consumer, form)
+    one.service.down = True
+    with pytest.raises(NotConnected):
+        one.run(abandon=True)
+    one.service.down = False
+    one.path = one.path.with_stem("today")
+    one.run()
+    assert one.records() == one.service.records[3:]
+
+
+@by_reader
+def test_acknowledgement_that_is_dropped_on_the_way_writes_nothing_twice(consumer: Make) -> None:
+    one = consumer("ndjson", 5)
+    serve = one.service.__call__
+
+    def without(request: httpx.Request) -> httpx.Response:
+        request.headers.pop("Pullstatus-Ack", None)
+        return serve(request)
+
+    one.answer = without
+    with pytest.raises(ReaderUnsupported, match="comes again although it was acknowledged"):
+        one.run()
+    assert one.records() == one.service.records[:3]
+
+
+# --- followed -------------------------------------------------------------------------------------
+
+
+class Following:
+    """One that is followed: the service holds pulls of an empty mailbox, as far as it is asked to.
+
+    At each of `moments` so many records come, while a pull is held.
+    """
+
+    def __init__(self, one: Consumer, moments: list[int]) -> None:
+        self._one = one
+        self._moments = moments
+        self.waits: list[str | None] = []
+        self.pauses: list[float] = []
+        self.early = False
+        one.answer = self.answer
+        one.sleep = self.sleep
+
+    def answer(self, request: httpx.Request) -> httpx.Response:
+        one = self._one
+        if request.method == "POST":
+            wait = request.headers.get("Pullstatus-Wait")
+            self.waits.append(wait)
+            if wait not in (None, "0") and not one.service.waiting:
+                if not self._moments:
+                    raise Killed
+                count = self._moments.pop(0)
+                first = len(one.service.records)
+                one.service.records += [reply(n) for n in range(first, first + count)]
+                one.now_s += 0.1 if count or self.early else int(wait or 0)
+        return one.service(request)
+
+    def sleep(self, pause_s: float) -> None:
+        self.pauses.append(pause_s)
+        if len(self.pauses) > 9:
+            raise Killed
+
+
+@by_reader
+@each_form
+def test_follower_is_held_instead_of_pausing(consumer: Make, form: str) -> None:
+    one = consumer(form, 2)
+    following = Following(one, [0, 0, 1, 0, 4])
+    with pytest.raises(Killed):
+        one.run(follow=True)
+    assert one.records() == one.service.records
+    assert len(one.records()) == 7
+    # After a page it looks at once whether there is more; what waits is never held.
+    assert following.waits == ["0", "0", *["20"] * 3, "0", "20", "20", "0", "0", "20"]
+    assert not following.pauses
+
+
+@by_reader
+def test_follower_pauses_behind_empty_pages_that_come_early(consumer: Make) -> None:
+    one = consumer("ndjson", 0)
+    following = Following(one, [0] * 99)
+    following.early = True
+    with pytest.raises(Killed):
+        one.run(follow=True)
+    assert len(following.pauses) == 10
+    assert following.pauses[-1] >= 5
+
+
+@by_reader
+@pytest.mark.parametrize("form", ["ndjson", "csv"])
+def test_follower_that_is_stopped_while_nothing_came_leaves_nothing_behind(
+    consumer: Make, form: str
+) -> None:
+    """It writes nothing while it is held, and a target of another name may go on."""
+    one = consumer(form, 2)
+    Following(one, [0, 0])
+    with pytest.raises(Killed):
+        one.run(follow=True)
+    one.path = one.path.with_stem("tomorrow")
+    one.answer = one.service
+    one.service.records += [reply(9)]
+    one.run()
+    assert one.records() == [reply(9)]
+
+
+@by_key
+def test_follower_by_key_looks_now_and_then(consumer: Make) -> None:
+    """And for readers whenever the service was away, which it is while it is updated."""
+    one = consumer("ndjson", 2)
+
+    def sleep(_pause_s: float) -> None:
+        slept.append(one.service.readers)
+        if len(slept) == 3:
+            one.service.down = True
+        elif len(slept) == 4:
+            one.service.down, one.service.readers = False, True
+            Following(one, [1])
+
+    slept: list[bool] = []
+    one.sleep = sleep
+    with pytest.raises(Killed):
+        one.run(follow=True)
+    assert one.records() == one.service.records
+    assert len(one.records()) == 3
+    assert "Idempotency-Key" in one.service.asked[0]
+    assert "Pullstatus-Reader" in one.service.asked[-1]
 
 
 # --- the state file -------------------------------------------------------------------------------

@@ -138,6 +138,11 @@ class Hands:
             return self.client.pull(kind, **options)
         return self._loop.run_until_complete(self.client.pull(kind, **options))
 
+    def features(self) -> frozenset[str] | None:
+        if isinstance(self.client, Client):
+            return self.client.features()
+        return self._loop.run_until_complete(self.client.features())
+
     def batches(self, kind: Kind = Kind.DELIVERY_STATUS, **options: Any) -> Following:  # noqa: ANN401 - the client's own
         if kind is Kind.DELIVERY_STATUS:
             return Following(self.client.delivery_statuses(**options), self._loop)

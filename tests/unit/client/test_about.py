@@ -11,6 +11,7 @@ from pullstatus import AnswerLost, ClientError, GatewayFailed, NotConnected
 from pullstatus.version import VERSION
 from pullstatus.wire.about import about
 from tests.unit.client.conftest import BASE_URL, Hands, page, refusal
+from tests.unit.client.service import Service
 
 Said = httpx.Response | Exception
 
@@ -50,6 +51,34 @@ def test_first_answer_may_be_lost(client: Hands, failure: Said) -> None:
     assert (look.method, str(look.url), look.content) == ("GET", f"{BASE_URL}/", b"")
     assert look.headers["User-Agent"].startswith(f"pullstatus/{VERSION}")
     assert "Idempotency-Key" not in look.headers
+
+
+@pytest.mark.parametrize("options", [{}, {"keyed": True}, {"reader": "billing"}], ids=repr)
+def test_what_it_says_can_be_had_and_is_asked_once(client: Hands, options: dict[str, Any]) -> None:
+    client.about = [LOST, httpx.Response(503), OURS]
+    client.over(**options)
+    assert client.features() is None
+    assert client.features() is None
+    for _ in range(2):
+        assert client.features() == frozenset({"idempotency-key", "reader", "wait"})
+    client.service = Service(1) if "reader" in options else page(1, waiting=0)
+    assert client.pull()
+    assert len(client.looks) == 3
+
+
+def test_what_others_say_is_nothing(client: Hands) -> None:
+    client.about = [httpx.Response(404)]
+    client.over(page(1))
+    assert client.features() == frozenset()
+    assert client.pull()
+    assert len(client.looks) == 1
+
+
+def test_whoever_is_not_there_says_nothing(client: Hands) -> None:
+    client.about = [UNSENT]
+    client.over()
+    with pytest.raises(NotConnected):
+        client.features()
 
 
 def test_it_is_asked_before_anything_is_taken(client: Hands) -> None:

@@ -149,6 +149,17 @@ def test_nothing_else_is_held(client: Hands, options: dict[str, Any]) -> None:
     assert waits(client) == ["0"] * 3
 
 
+@pytest.mark.parametrize("options", [{}, {"reader": "billing"}], ids=["keys", "reader"])
+def test_one_pull_may_be_held(client: Hands, options: dict[str, Any]) -> None:
+    following(client, **options)
+    client.service = Service() if options else EMPTY
+    client.pull(long_poll_s=7)
+    client.pull()
+    assert waits(client) == ["7", "0"]
+    with pytest.raises(InvalidArgument, match="long_poll_s must be"):
+        client.pull(long_poll_s=51)
+
+
 def test_who_is_known_to_be_ours_and_was_not_asked_is_told_so_too(client: Hands) -> None:
     client.over(EMPTY, page(1, waiting=0), keyed=True)
     client.batches().one()

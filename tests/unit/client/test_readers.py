@@ -292,6 +292,22 @@ def test_an_acknowledgement_that_is_refused_is_dropped_and_logged(
     assert numbers(following.one()) == [3, 4]
 
 
+def test_a_refused_acknowledgement_is_told_with_the_page_that_comes(client: Hands) -> None:
+    """However many attempts that takes, and once."""
+    service = Service(4)
+    reading(client, service, attempts_max=2)
+    first = client.pull(max=2)
+    assert first.ack_refused == ""
+    service.release(0, "billing")
+    client.also(service, READ_TIMEOUT, READ_TIMEOUT)
+    with pytest.raises(AnswerLost):
+        client.pull(max=2, ack=first.pull_id)
+    second = client.pull(max=2)
+    assert numbers(second) == [1, 2]
+    assert second.ack_refused == "Pullstatus-Ack is not in hand"
+    assert client.pull(max=2, ack=second.pull_id).ack_refused == ""
+
+
 def test_an_acknowledgement_that_was_refused_is_not_sent_again(client: Hands) -> None:
     service = Service(2)
     reading(client, service)

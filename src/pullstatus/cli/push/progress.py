@@ -26,7 +26,7 @@ import msgspec
 
 from pullstatus.cli.push.source import Line, Records, Source
 from pullstatus.client.slots import Slots
-from pullstatus.consumer.targets import open_state
+from pullstatus.consumer.state import open_state
 from pullstatus.errors import StoreRefused
 from pullstatus.records import Kind
 

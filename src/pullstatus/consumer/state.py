@@ -1,0 +1,180 @@
+"""What a target remembers beside its records, and the refusals that follow from it.
+
+By a reader's name   which page was written last, which one is being written: the service knows the
+                     rest. A page may be in the reader's hand while `next_page` is in doubt.
+By a key             the page in flight, with its key, noted before it is asked for
+
+A page is not forgotten because the service's address or the target's name has changed meanwhile:
+while it may be there, the command refuses, and says where it is waited for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TypeVar
+
+import msgspec
+
+from pullstatus.client.keys import NextPage
+from pullstatus.client.slots import NotOpened, Slots, peek
+from pullstatus.errors import StoreRefused
+from pullstatus.records import Kind
+
+V = TypeVar("V", bound=msgspec.Struct)
+
+
+class Source(msgspec.Struct, frozen=True):
+    """The mailbox that a target belongs to."""
+
+    url: str
+    sdkappid: int
+    kind: Kind
+
+
+class Known(msgspec.Struct, frozen=True, kw_only=True):
+    """What any target remembers of its mailbox.
+
+    keyed      whether the service knows Idempotency-Key, as far as it has told
+    next_page  the page in flight, or the one that a key is kept for; its key is "" if it is in
+               flight to a reader
+    reader     this target's name as a reader
+    written    the pull id of the page that was written last, of those that came to this reader
+    writing    that of the page of which a part may be written; "" if the service gave none
+    """
+
+    keyed: bool | None = None
+    next_page: NextPage | None = msgspec.field(name="in_flight", default=None)
+    reader: str | None = None
+    written: str | None = None
+    writing: str | None = None
+
+    @property
+    def in_flight(self) -> bool:
+        """Whether the end of a file may be a part of the next page."""
+        if self.next_page is None or self.next_page.key == "":
+            return self.writing is not None
+        return self.next_page.in_flight
+
+    @property
+    def key_in_doubt(self) -> NextPage | None:
+        """The page that may have been taken under a key."""
+        page = self.next_page
+        return page if page is not None and page.key and page.in_doubt else None
+
+
+class State(Known, frozen=True, kw_only=True):
+    """What is in the file of a target that keeps its state in one.
+
+    exact  whether the page in flight is written as it was sent; files of 0.1.0 knew no other
+    size   bytes of the file before the page in flight
+    """
+
+    source: Source
+    exact: bool = True
+    size: int = 0
+
+
+def open_state(path: Path, value_type: type[V]) -> Slots[V]:
+    """The file that a command keeps its state in, which is for `--state` to name.
+
+    Raises:
+        StoreRefused: it can't be had, as `Slots` says.
+    """
+    try:
+        return Slots(path, value_type)
+    except NotOpened as error:
+        raise StoreRefused(f"{error}; --state gives another path") from error
+
+
+def state_of(slots: Slots[State], source: Source, *, abandon: bool) -> State:
+    """What a file holds for this mailbox.
+
+    Raises:
+        StoreRefused: it belongs to another, or its page is waited for at another address.
+    """
+    state = slots.value or State(source=source)
+    was = state.source
+    if (was.sdkappid, was.kind) != (source.sdkappid, source.kind):
+        raise StoreRefused(
+            f"{slots.path} belongs to {was.url}, {was.sdkappid}, {was.kind.path}: give another file"
+        )
+    if was.url != source.url:
+        if not abandon:
+            refuse_moved(was.url, state.next_page, slots.path)
+        # Another service may give the same names to other pages.
+        state = msgspec.structs.replace(state, source=source, written=None)
+        if state.writing is not None:
+            state = msgspec.structs.replace(state, writing="")
+    return state
+
+
+def refuse_left_behind(states: Iterable[Path], own: Path, source: Source) -> None:
+    """Look whether a page of the same mailbox is waited for elsewhere; daily names leave it behind.
+
+    Args:
+        states: files of states; those in use by a running process are not looked at.
+        own: the one that will be used.
+
+    Raises:
+        StoreRefused: one is, and nobody would ask for it any more.
+    """
+    for path, state in _others(states, own, source):
+        if state.next_page is not None and state.next_page.in_doubt:
+            raise StoreRefused(
+                f"{path} waits for a page of this mailbox. Pull into its own target once more, with"
+                f" --state {path} and --url {state.source.url}; --abandon-page gives the page up"
+            )
+
+
+def refuse_shared(states: Iterable[Path], own: Path, source: Source, reader: str) -> None:
+    """Two targets under one reader's name would be handed the same pages.
+
+    Raises:
+        StoreRefused: another one has it, as a copy of a state file does.
+    """
+    for path, state in _others(states, own, source):
+        if state.reader == reader:
+            raise StoreRefused(
+                f"{path} has the reader's name {reader}, too, and two targets under one name share"
+                " its pages: remove the copy, or give --reader another name"
+            )
+
+
+def refuse_renamed(known: str | None, reader: str, where: Path) -> None:
+    """A target keeps its reader's name: a page may be in its hand.
+
+    Raises:
+        StoreRefused: it has another one.
+    """
+    if known not in (None, reader):
+        raise StoreRefused(f"{where} pulls as reader {known}, and keeps that name, not {reader}")
+
+
+def refuse_moved(was: str, page: NextPage | None, where: Path) -> None:
+    """A service may move to another address, but not while a page may wait at the old one.
+
+    Raises:
+        StoreRefused: it may.
+    """
+    if page is not None and page.in_doubt:
+        way = (
+            "to give the page up"
+            if page.key
+            else "if it is the same service: its reader's page comes there, too"
+        )
+        raise StoreRefused(
+            f"{where} waits for a page that was asked for at {was}: give that --url once more, or"
+            f" --abandon-page {way}"
+        )
+
+
+def _others(states: Iterable[Path], own: Path, source: Source) -> Iterable[tuple[Path, State]]:
+    """Other targets of the same mailbox."""
+    for path in sorted(states):
+        state = None if path.resolve() == own.resolve() else peek(path, State)
+        if state is not None and (state.source.sdkappid, state.source.kind) == (
+            source.sdkappid,
+            source.kind,
+        ):
+            yield path, state
