@@ -10,7 +10,9 @@ parked. Both are durable before the answer leaves.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable
+from time import perf_counter
 
 import structlog
 
@@ -33,6 +35,7 @@ from pullstatus.receipts import Receipts, Unread
 from pullstatus.receipts.batch import read_batch
 from pullstatus.receipts.formats import FORMATS, Request
 from pullstatus.records import Kind
+from pullstatus.server import eager
 from pullstatus.server.deadline import Within
 from pullstatus.server.figures import Figures
 from pullstatus.server.http import (
@@ -57,6 +60,9 @@ from pullstatus.server.http import (
 from pullstatus.store import Store
 
 log = structlog.get_logger(__name__)
+
+LATE = "pullstatus.late"
+"""Of a request's scope: when it was put off because the store had not answered, by perf_counter."""
 
 _RETRY_LATER: Headers = [(b"retry-after", b"%d" % limits.RETRY_AFTER_S)]
 
@@ -115,36 +121,41 @@ class _Door:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request; hang up when the outcome is not known."""
         try:
-            count = await self._take(scope, receive)
-        except Problem as problem:
-            await self._refuse(problem, scope, send)
+            count = await self._take(scope, receive, send)
         except Disconnected:
             return
-        except OutcomeUnknown:
+        except Exception as error:  # noqa: BLE001 - logged with its trace
+            await self._fail(error, scope, send)
+        else:
+            if LATE in scope:
+                log.warning("batch stored late", door=self.name, records=count, **whose(scope))
+                return
+            self._figures.batches[self.name, 200] += 1
+            await respond(scope, send, 200, [JSON, NO_STORE], self._accepted(count))
+
+    async def _fail(self, error: Exception, scope: Scope, send: Send) -> None:
+        """Say that it failed: to the peer, unless that has been answered, and to the log."""
+        if isinstance(error, OutcomeUnknown):
+            if LATE in scope:  # which said as much
+                return
             reason = "the outcome of its commit is unknown"
             log.error("batch not answered", door=self.name, reason=reason, **whose(scope))
             self._figures.unanswered[self.name] += 1
             hang_up(scope)
-        except Exception as error:  # noqa: BLE001 - logged with its trace
-            internal = Problem(500, INTERNAL_ERROR, "nothing was stored; send it again")
-            internal.__cause__ = error
-            await self._refuse(internal, scope, send)
+            return
+        if isinstance(error, Problem):
+            problem = error
         else:
-            self._figures.batches[self.name, 200] += 1
-            await respond(scope, send, 200, [JSON, NO_STORE], self._accepted(count))
+            problem = Problem(500, INTERNAL_ERROR, "nothing was stored; send it again")
+            problem.__cause__ = error
+        if LATE in scope:
+            self._tell_refused(problem, scope)
+        else:
+            await self._refuse(problem, scope, send)
 
     async def _refuse(self, problem: Problem, scope: Scope, send: Send) -> None:
         self._figures.batches[self.name, problem.http_status] += 1
-        told = {"door": self.name, "status": problem.http_status, "reason": problem.title}
-        cause = problem.__cause__
-        if isinstance(cause, InvalidRecord):
-            told |= {"member": cause.member, "index": cause.index}
-        if problem.http_status == 500:
-            log.error("batch failed", **told, **whose(scope), exc_info=cause)
-        elif problem.http_status == 503:
-            log.warning("batch put off", **told, cause=str(cause), **whose(scope))
-        else:
-            log.info("batch refused", **told, **whose(scope))
+        self._tell_refused(problem, scope)
         await respond_problem(
             scope,
             send,
@@ -155,7 +166,19 @@ class _Door:
             **self._refusal(problem),
         )
 
-    async def _take(self, scope: Scope, receive: Receive) -> int:
+    def _tell_refused(self, problem: Problem, scope: Scope) -> None:
+        told = {"door": self.name, "status": problem.http_status, "reason": problem.title}
+        cause = problem.__cause__
+        if isinstance(cause, InvalidRecord):
+            told |= {"member": cause.member, "index": cause.index}
+        if problem.http_status == 500:
+            log.error("batch failed", **told, **whose(scope), exc_info=cause)
+        elif problem.http_status == 503:
+            log.warning("batch put off", **told, cause=str(cause), **whose(scope))
+        else:
+            log.info("batch refused", **told, **whose(scope))
+
+    async def _take(self, scope: Scope, receive: Receive, send: Send) -> int:
         raise NotImplementedError
 
     def _accepted(self, count: int) -> bytes:
@@ -267,7 +290,7 @@ class CallbackDoor(_Door):
     _format_name = "tencent"
     _format = FORMATS[_format_name]
 
-    async def _take(self, scope: Scope, receive: Receive) -> int:
+    async def _take(self, scope: Scope, receive: Receive, send: Send) -> int:
         token = await self._token(scope, scope["path"].removeprefix("/callbacks/"))
         if token is None:
             raise Problem(401, "Unknown token", "no token has this secret; it may be revoked")
@@ -286,17 +309,26 @@ class CallbackDoor(_Door):
             arrived_s=self._now_ms() // 1000,
         )
         receipts = self._read(request, header(scope, b"content-encoding"))
-        work = self._store_or_park(scope, token, request, receipts)
+        timer = asyncio.get_running_loop().call_later(
+            limits.CALLBACK_ANSWER_S, self._answer_late, scope, send
+        )
         try:
-            return await Within(limits.CALLBACK_ANSWER_S, work)
-        except TimeoutError:
-            raise Problem(
-                503,
-                "Cannot store now",
-                "the store does not answer, and whether it was stored is not known: send it again,"
-                " it is stored once",
-                headers=_RETRY_LATER,
-            ) from StoreUnavailable(f"no commit within {limits.CALLBACK_ANSWER_S:g} s")
+            return await self._store_or_park(scope, token, request, receipts)
+        finally:
+            timer.cancel()
+
+    def _answer_late(self, scope: Scope, send: Send) -> None:
+        """Put it off: the store has had its time. What it does yet is not cancelled, and counts."""
+        scope[LATE] = perf_counter()
+        problem = Problem(
+            503,
+            "Cannot store now",
+            "the store does not answer, and whether it was stored is not known: send it again,"
+            " it is stored once",
+            headers=_RETRY_LATER,
+        )
+        problem.__cause__ = StoreUnavailable(f"no commit within {limits.CALLBACK_ANSWER_S:g} s")
+        eager.run(asyncio.get_running_loop(), self._refuse(problem, scope, send))
 
     def _read(self, request: Request, encoding: bytes | None) -> Receipts:
         if encoding not in (None, b"identity"):
@@ -372,7 +404,7 @@ class IngestDoor(_Door):
 
     name = "ingest"
 
-    async def _take(self, scope: Scope, receive: Receive) -> int:
+    async def _take(self, scope: Scope, receive: Receive, _send: Send) -> int:
         number, _, path = scope["path"].removeprefix("/ingest/").partition("/")
         kind = KINDS.get(path)
         if kind is None or not (number.isascii() and number.isdigit() and len(number) <= 10):

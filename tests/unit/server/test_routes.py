@@ -128,7 +128,7 @@ def test_callback_is_put_off_soon_when_the_store_is_away(
     monkeypatch.setattr(limits, "CALLBACK_ANSWER_S", 0.01)
 
     async def stalled(_operation: object) -> int:
-        await asyncio.sleep(60)
+        await asyncio.sleep(0.1)
         return 1
 
     monkeypatch.setattr(served.store, "append", stalled)
@@ -140,7 +140,40 @@ def test_callback_is_put_off_soon_when_the_store_is_away(
     for refused in (answer, slow):
         assert refused is not None
         assert refused.header("retry-after") == str(limits.RETRY_AFTER_S)
-    assert [line["event"] for line in logged] == ["batch put off"]
+    late = [line["event"] for line in logged]
+    assert [late[0], late[-1]] == ["batch put off", "batch stored late"]
+    figures = asyncio.run(served.figures())
+    assert figures['pullstatus_records_in_total{kind="delivery-statuses"}'] == 1
+    assert figures['pullstatus_batches_total{door="callbacks",status="503"}'] == 2
+    assert figures.get('pullstatus_batches_total{door="callbacks",status="200"}', 0) == 0
+
+
+@pytest.mark.parametrize(
+    ("failure", "told"),
+    [
+        (OutcomeUnknown("the disk did not say"), []),
+        (StoreUnavailable("away"), ["batch put off"]),
+        (UNFORESEEN, ["batch failed"]),
+    ],
+)
+def test_callback_that_was_put_off_is_not_answered_again(
+    monkeypatch: pytest.MonkeyPatch, failure: Exception, told: list[str]
+) -> None:
+    served = Served()
+    monkeypatch.setattr(limits, "CALLBACK_ANSWER_S", 0.01)
+
+    async def fails_late(_operation: object) -> int:
+        await asyncio.sleep(0.1)
+        raise failure
+
+    monkeypatch.setattr(served.store, "append", fails_late)
+    answer, logged = run(served.callback([status(1)]))
+    problem(answer, 503)
+    assert not served.hung_up
+    assert [line["event"] for line in logged] == ["batch put off", *told]
+    figures = asyncio.run(served.figures())
+    assert figures['pullstatus_batches_total{door="callbacks",status="503"}'] == 1
+    assert figures['pullstatus_batches_total{door="callbacks",status="500"}'] == 0
 
 
 def test_unknown_token_is_put_off_soon_when_the_store_says_nothing(
