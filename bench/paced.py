@@ -13,7 +13,7 @@ import resource
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from typing import cast
+from typing import Protocol, cast
 
 import msgspec
 import uvloop
@@ -59,7 +59,8 @@ def run(port: int, streams: Sequence[Stream], seconds: float) -> list[Paced]:
     after = resource.getrusage(resource.RUSAGE_SELF)
     spent = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
     return [
-        Paced(each.measured(seconds, spent / seconds / len(ended)), each.records) for each in ended
+        Paced(each.latencies.measured(seconds, spent / seconds / len(ended)), each.records)
+        for each in ended
     ]
 
 
@@ -75,17 +76,48 @@ async def _run(port: int, streams: Sequence[Stream], seconds: float) -> list[_Se
     return senders
 
 
+class Latencies:
+    """How long answers took, in seconds.
+
+    Attributes:
+        answer_bytes: of all of them, heads included.
+    """
+
+    def __init__(self) -> None:
+        self._all: list[float] = []
+        self.answer_bytes = 0
+
+    def add(self, latency_s: float, answer_bytes: int) -> None:
+        """Count one."""
+        self._all.append(latency_s)
+        self.answer_bytes += answer_bytes
+
+    def measured(self, seconds: float, generator_cores: float) -> Measured:
+        """What a run of so many seconds came to."""
+        ordered = sorted(self._all)
+        return Measured(
+            seconds=seconds,
+            requests=len(ordered),
+            answer_bytes=self.answer_bytes,
+            http_errors=0,
+            socket_errors=0,
+            p50_ms=percentile(ordered, 0.5) * 1000,
+            p99_ms=percentile(ordered, 0.99) * 1000,
+            max_ms=percentile(ordered, 1.0) * 1000,
+            generator_cores=generator_cores,
+        )
+
+
 class _Sender:
     """Sends one stream over its connections."""
 
     def __init__(self, stream: Stream) -> None:
         self.records = 0
         self.failure = ""
-        self.latencies: list[float] = []
-        self.answer_bytes = 0
+        self.latencies = Latencies()
         self._stream = stream
-        self._open: list[_Connection] = []
-        self._idle: deque[_Connection] = deque()
+        self._open: list[Connection] = []
+        self._idle: deque[Connection] = deque()
         self._due: deque[float] = deque()
         self._under_way = 0
 
@@ -93,7 +125,7 @@ class _Sender:
         loop = asyncio.get_running_loop()
         for _ in range(self._stream.connections):
             _, connection = await loop.create_connection(
-                lambda: _Connection(self), "127.0.0.1", port
+                lambda: Connection(self), "127.0.0.1", port
             )
             self._open.append(connection)
         self._idle.extend(self._open)
@@ -117,11 +149,10 @@ class _Sender:
         if self.failure:
             raise LoadFailed(self.failure)
 
-    def answered(self, connection: _Connection, due: float, head: bytes, body: bytes) -> None:
-        self.latencies.append(time.perf_counter() - due)
-        self.answer_bytes += len(head) + len(body)
+    def answered(self, connection: Connection, due: float, head: bytes, body: bytes) -> None:
+        self.latencies.add(time.perf_counter() - due, len(head) + len(body))
         self._under_way -= 1
-        if b" 200 " not in head[:16] or REFUSED.search(body, 0, 64):
+        if refused(head, body):
             self.failure = f"answered {head[:16]!r} {body[:200]!r}"
             return
         found = COUNT.search(body, 0, 100)
@@ -134,19 +165,8 @@ class _Sender:
         for connection in self._open:
             connection.close()
 
-    def measured(self, seconds: float, generator_cores: float) -> Measured:
-        ordered = sorted(self.latencies)
-        return Measured(
-            seconds=seconds,
-            requests=len(ordered),
-            answer_bytes=self.answer_bytes,
-            http_errors=0,
-            socket_errors=0,
-            p50_ms=percentile(ordered, 0.5) * 1000,
-            p99_ms=percentile(ordered, 0.99) * 1000,
-            max_ms=percentile(ordered, 1.0) * 1000,
-            generator_cores=generator_cores,
-        )
+    def failed(self, why: str) -> None:
+        self.failure = why
 
     def _send_due(self) -> None:
         while self._due and self._idle:
@@ -154,39 +174,62 @@ class _Sender:
             self._idle.popleft().send(self._stream.make(), self._due.popleft())
 
 
-class _Connection(asyncio.Protocol):
+class Owner(Protocol):
+    """Whose requests go over a connection."""
+
+    def answered(self, connection: Connection, due: float, head: bytes, body: bytes) -> None:
+        """The answer to a request that was due at that time."""
+        ...
+
+    def failed(self, why: str) -> None:
+        """The connection broke."""
+        ...
+
+
+class Connection(asyncio.Protocol):
     """One connection; at most one request is under way."""
 
-    def __init__(self, sender: _Sender) -> None:
-        self._sender = sender
+    def __init__(self, owner: Owner) -> None:
+        """For requests of `owner`."""
+        self._owner = owner
         self._closing = False
         self._buffer = b""
         self._due = 0.0
         self._transport: asyncio.Transport
 
     def send(self, request: bytes, due: float) -> None:
+        """Send a request that is, or was, due at that time."""
         self._due = due
         self._transport.write(request)
 
     def close(self) -> None:
+        """Close it, which is no failure."""
         self._closing = True
         self._transport.close()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """It is there."""
         # uvloop's is one, but not by inheritance.
         self._transport = cast("asyncio.Transport", transport)
 
     def connection_lost(self, _error: Exception | None) -> None:
+        """It is gone."""
         if not self._closing:
-            self._sender.failure = "the server closed a connection"
+            self._owner.failed("the server closed a connection")
 
     def data_received(self, data: bytes) -> None:
+        """A piece of an answer."""
         self._buffer += data
         cut = cut_answer(self._buffer)
         if cut is not None:
             head, body = cut
             self._buffer = b""
-            self._sender.answered(self, self._due, head, body)
+            self._owner.answered(self, self._due, head, body)
+
+
+def refused(head: bytes, body: bytes) -> bool:
+    """Whether an answer is an error."""
+    return b" 200 " not in head[:16] or REFUSED.search(body, 0, 64) is not None
 
 
 def cut_answer(received: bytes) -> tuple[bytes, bytes] | None:

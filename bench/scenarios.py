@@ -6,10 +6,15 @@ from collections.abc import Callable
 
 import msgspec
 
+from bench import held
 from bench.measure import Bench, to_ceiling
-from bench.results import Result
+from bench.process import Watch
+from bench.results import Indicator, Line, Result, share
 from bench.server import PAGE, Product, ingest_request, pull_request
-from pullstatus.cli.load import Load, Request
+from pullstatus.cli.load import Load, Measured, Request
+
+HELD = 256  # mailboxes, each with a pull that waits
+HELD_PER_S = 500  # records, so that a pull has waited for half a second when its own comes
 
 EVERYDAY: dict[str, Scenario]
 
@@ -62,6 +67,33 @@ def _ingest(
     return measure
 
 
+def _held(bench: Bench, scenario: Scenario) -> Result:
+    """A record for a pull that waits must not come late: two commits, where a post has one."""
+    posts, pulls = Line("posts", "posts/s"), Line("held pulls", "pulls/s")
+    with Product(bench.folder, applications=HELD) as product:
+        running = product.serve()
+
+        def run(seconds: float) -> tuple[Measured, Measured]:
+            return held.run(running.port, product.token, product.sdkappids, HELD_PER_S, seconds)
+
+        if bench.warmup_s:
+            run(bench.warmup_s)
+        for number in range(1, bench.runs + 1):
+            bench.say(f"run {number} of {bench.runs}")
+            with Watch(running.pid) as watch:
+                posted, pulled = run(bench.seconds)
+            posts.add(posted, watch.usage)
+            pulls.add(pulled, watch.usage)
+    late = Indicator(
+        "p99 from accepted to handed out, to a post's",
+        share(pulls.p99_ms, posts.p99_ms),
+        2.0,
+        lower_is_better=True,
+        latency=True,
+    )
+    return Result(scenario.name, scenario.conditions, [posts, pulls], [late])
+
+
 EVERYDAY = {
     scenario.name: scenario
     for scenario in (
@@ -74,6 +106,7 @@ EVERYDAY = {
             "posts of 100 records, 32 connections",
             _ingest(100, 32, "records/s", goal=None),
         ),
+        Scenario("held", f"{HELD_PER_S} records a second for {HELD} held pulls", _held),
         Scenario("empty", "pulls of an empty mailbox, 32 connections", _empty),
     )
 }

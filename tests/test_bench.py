@@ -44,6 +44,13 @@ def test_mixed_accounts_for_every_record(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
+def test_every_held_pull_is_answered_with_the_record_that_was_posted_for_it(tmp_path: Path) -> None:
+    scenario = EVERYDAY["held"]
+    result = scenario.measure(Bench(tmp_path, seconds=1.0, warmup_s=0), scenario)
+    assert [line.per_s for line in result.lines] == [[500.0], [500.0]]
+    assert all(line.p99_ms[0] > 0 for line in result.lines)
+
+
 @pytest.mark.needs("wrk")
 def test_bench_measures_compares_and_keeps(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr("bench.machine.file_system_of", lambda _folder: "whatever tests run on")
