@@ -18,11 +18,11 @@ COMPILE := $(LOCK)/bin/uv pip compile --quiet --universal --python-version 3.11 
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo serve test check bench bench-peers torture docs format lock clean
+.PHONY: help demo serve test check bench bench-peers torture torture-readers docs format lock clean
 
 help: ## this list
 	@echo "make TARGET [ARGS='...'] [PYTHON=python3]"
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: $(VENV)/.run ## the whole thing on this machine, with made-up traffic
 	@$(BIN)/pullstatus demo $(ARGS)
@@ -71,6 +71,10 @@ CUTS ?= 1000000
 SEED ?= 1
 torture: $(VENV)/.test ## power cuts at random writes of the store; CUTS=... SEED=...
 	@$(BIN)/python -m tests.sim --cuts $(CUTS) --seed $(SEED) $(ARGS)
+
+KILLS ?= 1000
+torture-readers: $(VENV)/.test ## kills of consumers and their server at random instants; KILLS=... SEED=...
+	@$(BIN)/python -m tests.faults --kills $(KILLS) --seed $(SEED) $(ARGS)
 
 format: $(VENV)/.test ## rewrites the code the way check wants it
 	@$(BIN)/ruff format .

@@ -2,6 +2,7 @@
 
 with CuttingProxy(program.host, program.port) as proxy:
     proxy.cut(0, 17, None)      # the next answers: nothing of it, 17 bytes of it, all of it
+    proxy.cut(rng.randrange)    # so many bytes of it as this says when it is told the size
     proxy.hold()                # the request behind those does not arrive, and its peer is cut off
     client = Client(proxy.address, ...)
     ...                         # its repeats have been answered; records come in
@@ -15,10 +16,11 @@ import contextlib
 import re
 import socket
 import threading
-from collections.abc import Iterator
-from typing import Final, Literal, Self
+from collections.abc import Callable, Iterator
+from typing import Final, Literal, Self, TypeAlias
 
 HELD: Final = "held"
+Size: TypeAlias = int | Callable[[int], int] | None
 
 
 class CuttingProxy:
@@ -26,25 +28,26 @@ class CuttingProxy:
 
     Attributes:
         address: where it listens.
+        upstream: where the server is; one that was started again may be elsewhere.
         requests: how many were answered by the server.
         cuts: how many of these answers did not get through whole.
         held: requests that have yet to arrive.
     """
 
     def __init__(self, host: str, port: int) -> None:
-        self._upstream = (host, port)
+        self.upstream = (host, port)
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.address = f"http://127.0.0.1:{self._listener.getsockname()[1]}"
         self.requests = 0
         self.cuts = 0
         self.held: list[bytes] = []
-        self._plan: list[int | Literal["held"] | None] = []
+        self._plan: list[Size | Literal["held"]] = []
         self._lock = threading.Lock()
-        self._gate = threading.Lock()
+        self._gate = _Gate()
         self._open: set[socket.socket] = {self._listener}
         self._threads = [threading.Thread(target=self._accept)]
 
-    def cut(self, *sizes: int | None) -> None:
+    def cut(self, *sizes: Size) -> None:
         """Plan the next answers: how many bytes of each get through, None for all."""
         with self._lock:
             self._plan += sizes
@@ -62,12 +65,12 @@ class CuttingProxy:
     @contextlib.contextmanager
     def still(self) -> Iterator[None]:
         """Let nobody's request through meanwhile."""
-        with self._gate:
+        with self._gate.closed():
             yield
 
     def release(self) -> None:
         """Let what was held arrive, in order; on return the server has answered all of it."""
-        with socket.create_connection(self._upstream, 20) as server:
+        with socket.create_connection(self.upstream, 20) as server:
             while self.held:
                 server.sendall(self.held.pop(0))
                 assert _message(server)
@@ -99,18 +102,22 @@ class CuttingProxy:
             thread.start()
 
     def _serve(self, peer: socket.socket) -> None:
-        with contextlib.suppress(OSError), socket.create_connection(self._upstream, 20) as server:
+        with contextlib.suppress(OSError), socket.create_connection(self.upstream, 20) as server:
             while request := _message(peer):
                 with self._lock:
                     size = self._plan.pop(0) if self._plan else None
                     if size == HELD:
                         self.held.append(request)
                         break
-                with self._gate:
+                with self._gate.passing():
                     server.sendall(request)
                     answer = _message(server)
+                if not answer:
+                    break  # the server has gone, and so does the peer's connection
                 with self._lock:
                     self.requests += 1
+                if callable(size):
+                    size = size(len(answer))
                 if size is not None and size < len(answer):
                     with self._lock:
                         self.cuts += 1
@@ -120,6 +127,39 @@ class CuttingProxy:
         with self._lock:
             self._open.discard(peer)
         peer.close()
+
+
+class _Gate:
+    """Many pass at once; while it is closed nobody does."""
+
+    def __init__(self) -> None:
+        self._changed = threading.Condition()
+        self._closed = False
+        self._passing = 0
+
+    @contextlib.contextmanager
+    def passing(self) -> Iterator[None]:
+        with self._changed:
+            self._changed.wait_for(lambda: not self._closed)
+            self._passing += 1
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._passing -= 1
+                self._changed.notify_all()
+
+    @contextlib.contextmanager
+    def closed(self) -> Iterator[None]:
+        with self._changed:
+            self._closed = True
+            self._changed.wait_for(lambda: not self._passing)
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._closed = False
+                self._changed.notify_all()
 
 
 def _message(peer: socket.socket) -> bytes:
