@@ -12,10 +12,12 @@ import signal
 import subprocess
 import threading
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from random import Random
 
 import httpx
+import pytest
 
 from pullstatus.mailbox.parking import parked
 from pullstatus.store import open_store
@@ -23,6 +25,7 @@ from tests.faults.load import doomed
 from tests.faults.test_kill import KILLS, SEED
 from tests.harness import COMMAND, PATIENCE_S, App, Program, status
 
+CHILD = Path(__file__).with_name("child")
 PARKED_BEFORE = 120  # more than one commit of a retry
 REFUSED_PAUSE_S = 0.01
 
@@ -42,7 +45,7 @@ class Sender:
         self.sids: list[str] = []
         self.hopeless: list[bytes] = []
         self._program = program
-        self._path = f"/callbacks/{program.create_token('carrier', app=app)}"
+        self._path = f"/callbacks/{program.create_token(f'carrier-{app.sdkappid}', app=app)}"
         self._rng = rng
         self._open: tuple[dict[str, str], str] | None = None
         self._number = 0
@@ -80,14 +83,36 @@ class Sender:
         return headers, json.dumps(records, separators=(",", ":"))
 
 
-def settling(program: Program, app: App, to: App | None = None) -> subprocess.Popen[bytes]:
+def settling(
+    program: Program,
+    app: App,
+    to: App | None = None,
+    environment: Mapping[str, str] | None = None,
+) -> subprocess.Popen[bytes]:
     """`parked retry` under way, or `parked route` to another application."""
     action = ["retry"] if to is None else ["route", "--to", str(to.sdkappid)]
     return subprocess.Popen(
         [COMMAND, "parked", *action, str(app.sdkappid), "--all", "--store", program.store],
         stdout=subprocess.DEVNULL,
-        env=program.environment,
+        env=program.environment | dict(environment or {}),
     )
+
+
+def check_parked(program: Program, sender: Sender, *apps: App) -> None:
+    """After one more retry each record has come once, and what cannot be read stays, each once.
+
+    Args:
+        apps: whose all of it is: what was routed is the other application's.
+    """
+    for app in apps:
+        program.cli("parked", "retry", str(app.sdkappid), "--all")
+    left = [program.cli("parked", "retry", str(app.sdkappid), "--all") for app in apps]
+    assert [told["items"] for told in left] == [0] * len(apps)
+    assert sum(told["left"] for told in left) == len(sender.hopeless)
+    found = [record["sid"] for app in apps for record in program.drain(app)]
+    assert sorted(found) == sorted(sender.sids)
+    items = [raw for app in apps for raw in asyncio.run(raws(program, app))]
+    assert sorted(items) == sorted(sender.hopeless)
 
 
 def test_killed_while_parking_and_retrying(tmp_path: Path) -> None:
@@ -108,20 +133,8 @@ def test_killed_while_parking_and_retrying(tmp_path: Path) -> None:
             kill_one(program, app, to, sender, rng, usual_s)
     with program:
         sender.settle()
-        for each in (app, other):
-            program.cli("parked", "retry", str(each.sdkappid), "--all")
-        left = [
-            program.cli("parked", "retry", str(each.sdkappid), "--all") for each in (app, other)
-        ]
-        assert [told["items"] for told in left] == [0, 0]
-        assert sum(told["left"] for told in left) == len(sender.hopeless)
-        found: list[str] = []
-        while page := program.pull(app).data or program.pull(other).data:
-            found += [record["sid"] for record in page]
-        assert sorted(found) == sorted(sender.sids)
+        check_parked(program, sender, app, other)
         assert program.cli("audit", "--json")["sound"]
-    items = [raw for each in (app, other) for raw in asyncio.run(raws(program, each))]
-    assert sorted(items) == sorted(sender.hopeless)
 
 
 def kill_one(
@@ -159,3 +172,116 @@ async def raws(program: Program, app: App) -> list[bytes]:
         return [each.item.raw for each in await parked(store, app.sdkappid) if each.item]
     finally:
         await store.close()
+
+
+# --- at a point that is named ---------------------------------------------------------------------
+
+POINTS = [  # of the call, which one of its kind, where there; and how many of two commits then are
+    ("retry", "write", 1, "before", 0),
+    ("retry", "sync", 1, "before", 0),  # all of it is in the log, and not in the log's index
+    ("retry", "sync", 1, "after", 0),
+    ("retry", "sync", 2, "before", 1),
+    ("retry", "close", 1, "before", 2),  # and nobody has been told
+    ("route", "sync", 1, "after", 0),
+    ("route", "sync", 2, "before", 1),
+]
+ALONE = [  # the same if nobody else has the store open: whoever opens it next reads the log itself
+    ("retry", "write", 1, "before", 0),
+    ("retry", "sync", 1, "before", 1),
+]
+
+
+class Stopping:
+    """A retry, or a route, of two commits that stands still at a point of one of them."""
+
+    def __init__(self, program: Program, rng: Random) -> None:
+        """Nothing is retried yet; what is to be is parked by the server that runs."""
+        self.apps = program.create_app(), program.create_app()
+        self.sender = Sender(program, self.apps[0], rng)
+        self._program = program
+        self._folder = program.folder / str(self.apps[0].sdkappid)
+        self._folder.mkdir()
+        for _ in range(PARKED_BEFORE):
+            assert self.sender.push()
+
+    def stand(self, action: str, call: str, at: int, where: str) -> None:
+        """Start it; on return it is there."""
+        # To open the store takes a few writes, each of the commits some hundred.
+        orders = {"call": call, "file": "-wal", "at": at, "behind": 50, "stop": where}
+        (self._folder / "orders").write_text(json.dumps(orders), encoding="ascii")
+        environment = {"PYTHONPATH": str(CHILD), "FAULTS": str(self._folder)}
+        app, other = self.apps
+        to = other if action == "route" else None
+        self._command = settling(self._program, app, to, environment)
+
+        def stands() -> bool:
+            assert self._command.poll() is None, f"it is over before {orders}"
+            return (self._folder / "stopped").exists()
+
+        try:
+            self._program.until(stands)
+        except AssertionError:
+            self._command.kill()
+            self._command.wait()
+            raise
+
+    def kill(self) -> int:
+        """End it where it stands; returns how many of its commits are."""
+        self._command.kill()
+        assert self._command.wait(PATIENCE_S) == -signal.SIGKILL
+        left = len(asyncio.run(raws(self._program, self.apps[0])))
+        # The first commit is of a hundred items, of which what stays goes to the tail.
+        return 0 if left == PARKED_BEFORE else 2 if left == len(self.sender.hopeless) else 1
+
+    def go_on(self) -> None:
+        """Let it do the rest."""
+        (self._folder / "go").touch()
+        assert self._command.wait(PATIENCE_S) == 0
+
+
+def test_a_retry_that_is_killed_at_a_point_of_its_commit(tmp_path: Path) -> None:
+    """A commit is all of it or nothing, beside a server; the next retry does the rest."""
+    program, rng = Program(tmp_path), Random(f"{SEED}/points")
+    with program:
+        for action, call, at, where, commits in POINTS:
+            retry = Stopping(program, rng)
+            retry.stand(action, call, at, where)
+            assert retry.kill() == commits, (action, call, at, where)
+            check_parked(program, retry.sender, *retry.apps)
+        program.kill()
+        program.start()
+        assert program.cli("audit", "--json")["sound"]
+
+
+def test_a_retry_alone_that_is_killed_at_a_point_of_its_commit(tmp_path: Path) -> None:
+    """As above, and what is in the log as a whole is done."""
+    program, rng = Program(tmp_path), Random(f"{SEED}/alone")
+    with program:
+        retries = [Stopping(program, rng) for _ in ALONE]
+    for retry, (action, call, at, where, commits) in zip(retries, ALONE, strict=True):
+        retry.stand(action, call, at, where)
+        assert retry.kill() == commits, (action, call, at, where)
+    with program:
+        for retry in retries:
+            check_parked(program, retry.sender, *retry.apps)
+        assert program.cli("audit", "--json")["sound"]
+
+
+@pytest.mark.parametrize("victim", [0, 1])
+def test_a_server_that_is_killed_in_the_commit_of_a_retry(tmp_path: Path, victim: int) -> None:
+    """The server or its store's process: the retry goes on, and nothing is missing afterwards."""
+    program, rng = Program(tmp_path), Random(f"{SEED}/{victim}")
+    retries = []
+    for call, at, where in (("write", 1, "after"), ("sync", 1, "after")):
+        with doomed(program):
+            assert program.process is not None
+            retry = Stopping(program, rng)
+            retries.append(retry)
+            retry.stand("retry", call, at, where)
+            os.kill(program.processes()[victim], signal.SIGKILL)
+            assert program.process.wait(PATIENCE_S) == (70 if victim else -signal.SIGKILL)
+            retry.go_on()
+    with program:
+        for retry in retries:
+            check_parked(program, retry.sender, *retry.apps)
+        assert program.cli("audit", "--json")["sound"]

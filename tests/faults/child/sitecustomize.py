@@ -5,11 +5,15 @@ server runs, and go with it:
 
     {"call": "sync", "file": "", "at": 3, "forever": false}     the third sync from now on fails
     {"stall_s": 0.2}                                            each sync takes so much longer
+    {"call": "sync", "file": "-wal", "at": 1, "stop": "after"}  the first sync from now on is done,
+                                                                and nothing after that; or "before"
+    {..., "behind": 50}                                         as counted from so many writes on
 
-`call` is read, write or sync; `file` is the end of the file's name, such as -wal. When a call fails
-for the first time, the moment is written to `struck` beside the orders, and every write or sync
-that still comes then leaves a line in `afterwards`. `free` there, if it exists, is how many bytes
-of the disk are said to be free.
+A call that stops leaves the file `stopped` beside the orders, and goes on once there is `go`.
+`call` is read, write, sync or close; `file` is the end of the file's name, such as -wal. When a
+call fails for the first time, the moment is written to `struck` there, and every write or sync that
+still comes then leaves a line in `afterwards`. `free`, if it exists, is how many bytes of the disk
+are said to be free.
 """
 
 from __future__ import annotations
@@ -41,7 +45,9 @@ class Orders:
     def __init__(self) -> None:
         self._given: dict[str, Any] | None = None
         self._calls = 0
+        self._writes = 0
         self._struck = False
+        self._stops_after = False
 
     def before(self, call: str, name: str) -> None:
         """Let a call wait or fail, if it is its turn."""
@@ -50,17 +56,32 @@ class Orders:
             return
         if call == "sync":
             time.sleep(given.get("stall_s", 0))
-        if self._struck and call != "read":
+        if self._struck and call in ("write", "sync"):
             with (FOLDER / "afterwards").open("a", encoding="utf-8") as file:
                 file.write(f"{call} {name}\n")
-        if given.get("call") != call or not name.endswith(given["file"]):
+        if not name.endswith(given.get("file", "")):
+            return
+        self._writes += call == "write"
+        if given.get("call") != call or self._writes < given.get("behind", 0):
             return
         self._calls += 1
+        if "stop" in given:
+            if self._calls == given["at"]:
+                self._stops_after = given["stop"] == "after"
+                if not self._stops_after:
+                    stop()
+            return
         if self._calls == given["at"] or (given["forever"] and self._calls > given["at"]):
             if self._calls == given["at"]:
                 self._struck = True
                 (FOLDER / "struck").write_text(str(time.monotonic()), encoding="ascii")
             raise apsw.exception_for(ERRORS[call])
+
+    def after(self) -> None:
+        """Let a call wait that has just been done, if it was its turn."""
+        if self._stops_after:
+            self._stops_after = False
+            stop()
 
     def _read(self) -> dict[str, Any] | None:
         if not ORDERS.exists():
@@ -69,6 +90,13 @@ class Orders:
             self._given = json.loads(ORDERS.read_text(encoding="ascii"))
             self._calls = 0
         return self._given
+
+
+def stop() -> None:
+    """Be found in the middle of something, for as long as a test likes."""
+    (FOLDER / "stopped").touch()
+    while not (FOLDER / "go").exists():
+        time.sleep(0.01)
 
 
 class File(apsw.VFSFile):
@@ -80,15 +108,23 @@ class File(apsw.VFSFile):
 
     def xRead(self, amount: int, offset: int) -> bytes:  # noqa: N802 - SQLite's name
         orders.before("read", self.name)
-        return super().xRead(amount, offset)
+        data = super().xRead(amount, offset)
+        orders.after()
+        return data
 
     def xWrite(self, data: bytes, offset: int) -> None:  # noqa: N802 - SQLite's name
         orders.before("write", self.name)
         super().xWrite(data, offset)
+        orders.after()
 
     def xSync(self, flags: int) -> None:  # noqa: N802 - SQLite's name
         orders.before("sync", self.name)
         super().xSync(flags)
+        orders.after()
+
+    def xClose(self) -> None:  # noqa: N802 - SQLite's name
+        orders.before("close", self.name)
+        super().xClose()
 
     def xLock(self, level: int) -> None:  # noqa: N802 - SQLite's name
         try:
