@@ -281,7 +281,7 @@ class Program:
 
     # -- its life ------------------------------------------------------------------------------
 
-    def start(self, stderr: IO[bytes] | None = None) -> None:
+    def start(self, stderr: IO[bytes] | None = None, patience_s: float = PATIENCE_S) -> None:
         """Start, and return once connections are accepted.
 
         Args:
@@ -297,7 +297,7 @@ class Program:
                 env=self.environment,
             )
         assert self.process.stdout is not None
-        readable, _, _ = select.select([self.process.stdout], [], [], PATIENCE_S)
+        readable, _, _ = select.select([self.process.stdout], [], [], patience_s)
         line = self.process.stdout.readline() if readable else ""
         if not re.match("pullstatus listens on https?://", line):
             self.kill()

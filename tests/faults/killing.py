@@ -42,6 +42,8 @@ CUTTING = 0.3  # at how many of the kills some of the next answers of each consu
 FED_AT_ONCE = 400
 WAITING_MIN = 800  # so that nobody has nothing to do
 LOOK_S = 0.1
+PROGRESS_S = 5  # how long a kill waits for its victim to get somewhere
+START_S = 10 * PATIENCE_S  # of a server: a run of many minutes is not to end by a busy machine
 COUNTS_MAX = (1, 7, 30, 100)
 
 BY_TERM, BY_KILL, OF_SERVER = "by TERM", "by kill -9", "of the server"
@@ -193,13 +195,11 @@ class _Run:
 
     def _wait_for_progress(self, consumer: Consumer) -> None:
         before = consumer.progress()
-
-        def moved() -> bool:
+        deadline = time.monotonic() + PROGRESS_S
+        while consumer.progress() == before and time.monotonic() < deadline:
             self.feed()
             assert not (reason := consumer.ended()), reason
-            return consumer.progress() != before
-
-        self._program.until(moved)
+            time.sleep(0.005)
 
     def _kill_server(self) -> None:
         program = self._program
@@ -210,7 +210,7 @@ class _Run:
         assert status == (-signal.SIGKILL if victim == program.process.pid else 70), program.log()
         self.tally.kills[OF_SERVER] += 1
         program.kill()  # what is left of it here
-        program.start()
+        program.start(patience_s=START_S)
         for proxy, _ in self._proxies:
             proxy.upstream = program.host, program.port
 

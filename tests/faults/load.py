@@ -8,10 +8,12 @@
 
 Each client sends one request at a time and takes the next step from its answer. Feeders use every
 door, with and without keys; pullers use keys or don't; readers acknowledge each page with the pull
-of the next one. What has an unknown outcome and can safely
-be sent again is sent again, also to the next life of the server; what cannot is left unknown, and
-`settle` looks it up in the journal and has it redelivered. A puller keeps its key until it has
-brought a page, over lost answers, refusals and empty pages; now and then one gives a key up.
+of the next one. What has an unknown outcome and can safely be sent again is sent again, also to the
+next life of the server; what cannot is left unknown, and `settle` looks it up in the journal and
+has it redelivered. A puller keeps its key until it has brought a page, over lost answers, refusals
+and empty pages; now and then one gives a key up. A reader never does, and in the end acknowledges
+what it has in hand: each record is then acknowledged by the one reader that was handed it, or was
+taken by one pull of somebody else.
 
 Record ids stand in `sid`, or in the text of a reply. A copy has its original's id plus `COPY`.
 """
@@ -24,7 +26,7 @@ import itertools
 import json
 import re
 import time
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from random import Random
 
@@ -176,7 +178,7 @@ class Mix:
 
     feeders: int = 6
     pullers: int = 6
-    readers: int = 0
+    readers: int = 3
     batch_max: int = 20
     keyed: float = 0.6  # how many pulls, and ingest requests, carry a key
 
@@ -208,6 +210,7 @@ class Load:
         self._numbers = itertools.count(1)
         self._keys = itertools.count(1)
         self._copied: set[int] = set()
+        self._readings: set[tuple[str, App, Kind]] = set()  # who has read what
         self._in_hand: dict[tuple[str, Mailbox], str] = {}  # each reader's last page, by pull ID
         self._awaited: list[tuple[int, asyncio.Event]] = []
         self.apps = [self.program.create_app() for _ in range(2)]
@@ -259,6 +262,7 @@ class Load:
             key=request.key,
             client=client,
             keeps_key=request.repeatable and request.key is not None,
+            reader=request.reader,
         )
         if random:
             self._randoms.setdefault(random, []).append(len(self.history))
@@ -348,12 +352,28 @@ class Load:
         app = rng.choice(self.apps)
         kind = rng.choice(list(Kind))
         reader = client.name.replace(" ", "-")
+        self._readings.add((reader, app, kind))
+        return self._reading(reader, app, kind, rng.choice((1, 7, 30, 100)))
+
+    def _reading(
+        self, reader: str, app: App, kind: Kind, count_max: int, *, takes: bool = True
+    ) -> Request:
+        """A reader's pull; one that only acknowledges, unless it `takes`.
+
+        It has a key here alone: which page it is, is said by the one before.
+        """
         before = self._in_hand.get((reader, app_mailbox(app, kind)))
         headers = [f"Pullstatus-Reader: {reader}"]
         if before is not None:
             headers.append(f"Pullstatus-Ack: {before}")
-        request = self.page_request(app, kind, rng.choice((1, 7, 30, 100)), headers=headers)
-        request.key, request.reader, request.repeatable = f"{reader} after {before}", reader, True
+        if not takes:
+            headers.append("Pullstatus-Take: 0")
+        request = self.page_request(app, kind, count_max, headers=headers)
+        request.reader = reader
+        if takes:
+            request.key, request.repeatable = f"{reader} after {before}", True
+        else:
+            request.count_max = 0
         return request
 
     def page_request(
@@ -387,17 +407,19 @@ class Load:
     def settle(self) -> Report:
         """Heal and judge, on a server that runs: returns a report that is valid.
 
-        What is pending is sent again; what lost answers took is found in the journal and
-        redelivered; everything is pulled until three answers are empty; the audit must be content.
+        What is pending is sent again; readers acknowledge what they have; what lost answers took is
+        found in the journal and redelivered; everything is pulled until three answers are empty;
+        the audit must be content.
         """
         self.through = None
         asyncio.run(self._finish_pending())
+        asyncio.run(self._finish_reading())
         rows = asyncio.run(self._journal())
         journal = self._by_operation(rows)
         self._redeliver(rows, journal)
         asyncio.run(self._drain())
         assert self.program.cli("audit", "--json")["sound"]
-        report = check(self.history, journal)
+        report = check(self.history, journal, _acknowledged(rows))
         assert report.valid, str(report)
         return report
 
@@ -409,6 +431,20 @@ class Load:
             while client.pending and not (operation and operation.outcome is Seen.OK):
                 await link.connect()
                 operation = await client.step(link)
+        link.close()
+
+    async def _finish_reading(self) -> None:
+        """Let each reader fetch what it has in hand, late attempts having come, and acknowledge."""
+        link = Link(self.address)
+        for reader, app, kind in sorted(self._readings, key=str):
+            for takes in (True, False):
+                if not takes and (reader, app_mailbox(app, kind)) not in self._in_hand:
+                    break  # it was never handed anything
+                await link.connect()
+                request = self._reading(reader, app, kind, 1, takes=takes)
+                operation = await self.attempt(link, request, reader)
+                assert operation.outcome is Seen.OK
+                assert takes or not operation.records
         link.close()
 
     async def _journal(self) -> list[tuple[JournalRow, list[int]]]:
@@ -425,10 +461,20 @@ class Load:
         self, rows: Sequence[tuple[JournalRow, list[int]]]
     ) -> dict[int, Sequence[int]]:
         journal: dict[int, Sequence[int]] = {}
+        brought = {
+            (operation.reader, operation.records[0][0]): place
+            for place, operation in enumerate(self.history)
+            if operation.reader is not None and operation.records
+        }
         for row, ids in rows:
             places = self._randoms[read_proof(row.proof)[0]]  # nobody else pulls
             # The same bytes may have been sent twice; an empty answer was not given for this row.
-            journal[max(places, key=lambda place: self._took(self.history[place]))] = ids
+            place = max(places, key=lambda place: self._took(self.history[place]))
+            if row.reader is not None:
+                # A late attempt may have taken what others have fetched for the same reader.
+                assert row.reader == self.history[place].reader
+                place = brought.get((row.reader, ids[0]), place)
+            journal[place] = ids
         return journal
 
     @staticmethod
@@ -511,6 +557,17 @@ def record_id(data: bytes) -> int:
     match = RECORD_ID.search(data)
     assert match is not None, data
     return int(match[1])
+
+
+def _acknowledged(rows: Iterable[tuple[JournalRow, list[int]]]) -> dict[int, list[str]]:
+    """Who has acknowledged each record that was handed out, as the journal says."""
+    found: dict[int, list[str]] = {}
+    for row, ids in rows:
+        for number in ids:
+            readers = found.setdefault(number, [])
+            if row.reader is not None and row.acked_ms is not None:
+                readers.append(row.reader)
+    return found
 
 
 async def pages(store: Store, app: App, kind: Kind) -> list[tuple[JournalRow, list[int]]]:

@@ -38,7 +38,7 @@ def test_killed_under_load(tmp_path: Path, shard: int) -> None:
     """
     rng = Random(f"{SEED}/{shard}")
     program = Program(tmp_path, *UPKEEP_ALWAYS)
-    load = Load(program, rng, Mix(readers=3))
+    load = Load(program, rng, Mix())
     taken, expiring = program.create_app(), program.create_app()
     expires_waiting(program, expiring)
 

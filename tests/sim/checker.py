@@ -17,12 +17,17 @@ into one of the others. Records have an id that is unique per attempted record: 
     torn        batches of unknown outcome of which a part came out
     changed     answers to one key that differ
     stranded    taken under a key that brought them nowhere, and whose client had not given it up
+    unsettled   of a reader's page, and not acknowledged by just that reader; or of another's page,
+                and acknowledged by a reader
     recovered   delivered, and the sender was never told that it had been accepted: allowed
     limbo       acknowledged, and taken by a pull whose answer was lost: allowed
 
 A lost answer is known by its journal row, if the caller has read the journal: then exactly the ids
 that it names are in limbo. Without, each pull of unknown outcome may account for as many records of
 its mailbox as it asked for.
+
+What readers acknowledge is judged if the caller has let them acknowledge all that they were handed,
+and has read the journal after that.
 
 Pulls with the same key are one pull with several answers. A key must not be used for two different
 hand-outs in one history, so a run is shorter than the time a key is remembered.
@@ -81,6 +86,7 @@ class Operation:
         client: who began it, for people.
         keeps_key: its client says that it asks with the key until it has brought a page.
         gives_up: it does so no more: somebody was told that a page may be lost, and let it be.
+        reader: a pull's reader, who acknowledges; None: what this takes is done with.
     """
 
     verb: Verb
@@ -95,6 +101,7 @@ class Operation:
     client: str = ""
     keeps_key: bool = False
     gives_up: bool = False
+    reader: Hashable | None = None
 
 
 @dataclass(slots=True)
@@ -114,6 +121,7 @@ class Report:
     torn: int = 0
     changed: int = 0
     stranded: int = 0
+    unsettled: int = 0
     recovered: int = 0
     limbo: int = 0
     acknowledged: int = 0
@@ -160,6 +168,7 @@ FORBIDDEN = (
     "torn",
     "changed",
     "stranded",
+    "unsettled",
 )
 
 
@@ -185,7 +194,17 @@ class _Attempt:
 class _Taking:
     """One hand-out: a pull, or all pulls of one key."""
 
-    __slots__ = ("completed", "count_max", "delivered", "invoked", "kept", "key", "mailbox", "name")
+    __slots__ = (
+        "completed",
+        "count_max",
+        "delivered",
+        "invoked",
+        "kept",
+        "key",
+        "mailbox",
+        "name",
+        "reader",
+    )
 
     def __init__(self, operation: Operation, place: int) -> None:
         self.mailbox = operation.mailbox
@@ -195,12 +214,14 @@ class _Taking:
         self.count_max = operation.count_max
         self.key = operation.key
         self.kept = operation.keeps_key
+        self.reader = operation.reader
         self.name = f"operation {place}"
 
 
 def check(
     history: Sequence[Operation],
     journal: Mapping[int, Sequence[RecordId]] | None = None,
+    acknowledged: Mapping[RecordId, Sequence[Hashable]] | None = None,
     *,
     drained: bool = True,
 ) -> Report:
@@ -209,6 +230,8 @@ def check(
     Args:
         history: every operation, in any order.
         journal: what the store says pulls took, by place in `history`; None if nobody looked.
+        acknowledged: the readers that have acknowledged a record, as the store says; without those
+            of which it says nothing any more.
         drained: False for a run that was not drained, of which nothing can be called lost.
 
     Raises:
@@ -227,6 +250,7 @@ def check(
     if drained:
         _count_lost(history, attempts, limbo, erased_perhaps, report, proven=journal is not None)
     _count_torn(history, attempts, limbo, erased_perhaps, report, proven=journal is not None)
+    _count_unsettled(attempts, acknowledged or {}, report)
     _count_order(attempts, report)
     _count_false_short(
         history, attempts, erased_perhaps, report, proven=journal is not None and drained
@@ -479,6 +503,25 @@ def _count_torn(
         out = [record for record in own if attempts[record].taken is not None or record in limbo]
         if out and len(out) < len(own):
             report.blame("torn", f"operation {place}: {len(out)} of {len(own)} came out")
+
+
+def _count_unsettled(
+    attempts: Mapping[RecordId, _Attempt],
+    acknowledged: Mapping[RecordId, Sequence[Hashable]],
+    report: Report,
+) -> None:
+    """Whoever was handed a record is the one that has acknowledged it, and nobody else is."""
+    for record, readers in acknowledged.items():
+        taking = attempts[record].taken if record in attempts else None
+        if taking is None:
+            continue
+        due = () if taking.reader is None else (taking.reader,)
+        if tuple(readers) != due:
+            report.blame(
+                "unsettled",
+                f"record {record} in {taking.name} of reader {taking.reader},"
+                f" acknowledged by {', '.join(map(str, readers)) or 'nobody'}",
+            )
 
 
 def _count_order(attempts: Mapping[RecordId, _Attempt], report: Report) -> None:

@@ -429,6 +429,29 @@ def test_key_that_brings_its_page_in_the_end_strands_nothing(run: Run) -> None:
     assert anomalies(run, {run.place(unknown): [1, 2]}) == {}
 
 
+@pytest.mark.parametrize(
+    ("reader", "acknowledged", "found"),
+    [
+        ("a", ["a"], 0),
+        ("a", [], 1),
+        ("a", ["b"], 1),
+        ("a", ["a", "b"], 1),
+        ("a", ["a", "a"], 1),
+        (None, [], 0),
+        (None, ["a"], 1),
+    ],
+)
+def test_unsettled_unless_its_reader_and_nobody_else_acknowledges(
+    run: Run, reader: str | None, acknowledged: list[str], found: int
+) -> None:
+    run.ingest(1, 2)
+    run.pull(1, 2).reader = reader
+    run.drain()
+    report = check(run.history, None, {1: acknowledged})  # of 2 the store knows nothing any more
+    assert report.unsettled == found
+    assert report.anomalies == ({"unsettled": 1} if found else {})
+
+
 def late(run: Run) -> Operation:
     """A pull without an answer, and its repeat with an empty one, that overlaps everything."""
     unknown = run.pull(outcome=UNKNOWN, key="k")
