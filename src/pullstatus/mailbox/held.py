@@ -13,30 +13,13 @@ it sleeps on where it was. So an arrival wakes one pull, not all of them.
 from __future__ import annotations
 
 import asyncio
-import re
 from collections import OrderedDict
 from collections.abc import Callable
 from types import TracebackType
 from typing import Self
 
 from pullstatus import limits
-from pullstatus.errors import InvalidSetting
 from pullstatus.store import Mailbox, Store
-
-WAIT = re.compile(r"[0-9]{1,2}")
-
-
-def read_wait(text: str) -> int:
-    """The seconds of a Pullstatus-Wait, if it is one.
-
-    Raises:
-        InvalidSetting: it is no such number.
-    """
-    if WAIT.fullmatch(text) is None or (wait_s := int(text)) > limits.PULL_WAIT_S_MAX:
-        raise InvalidSetting(
-            f"Pullstatus-Wait is a number of seconds from 0 to {limits.PULL_WAIT_S_MAX}"
-        )
-    return wait_s
 
 
 class Held:

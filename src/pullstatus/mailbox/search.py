@@ -6,6 +6,7 @@ former owner's records included: whoever looks is told, and what may be done is 
 
 from __future__ import annotations
 
+import bisect
 from collections.abc import Callable, Sequence
 
 import msgspec
@@ -15,7 +16,16 @@ from pullstatus.errors import InvalidSetting
 from pullstatus.json import ascii_json
 from pullstatus.mailbox.owners import Range, read_owners
 from pullstatus.records import Kind
-from pullstatus.store import Again, Entry, JournalRow, Mailbox, Outcome, Store, parse_pull_id
+from pullstatus.store import (
+    Again,
+    Backlog,
+    Entry,
+    JournalRow,
+    Mailbox,
+    Outcome,
+    Store,
+    parse_pull_id,
+)
 
 _END_DIGITS = 4  # of a number, by which most entries that hold it not are passed over
 
@@ -124,7 +134,8 @@ async def by_time(
     """What was handed out from one moment until before another, without copies."""
     found: list[Found] = []
     owners = await read_owners(store)
-    for mailbox in await _mailboxes(store, sdkappid, tuple(Kind)):
+    for standing in await _standing(store, sdkappid, tuple(Kind)):
+        mailbox = standing.mailbox
         copies, former = await copies_of(store, mailbox), owners.former(mailbox)
         async for row in store.journal(mailbox):
             if row.outcome is Outcome.PULLED and from_ms <= row.at_ms < to_ms:
@@ -139,8 +150,8 @@ async def by_time(
 async def oldest_ms(store: Store, sdkappid: int | None = None) -> int | None:
     """When the oldest record that is still stored was accepted; None if there is none."""
     oldest = None
-    for mailbox in await _mailboxes(store, sdkappid, tuple(Kind)):
-        async for entry in store.entries(mailbox):
+    for standing in await _standing(store, sdkappid, tuple(Kind)):
+        async for entry in store.entries(standing.mailbox):
             oldest = min(oldest or entry.accepted_ms, entry.accepted_ms)
             break
     return oldest
@@ -171,14 +182,14 @@ async def _search(
 ) -> list[Found]:
     found: list[Found] = []
     owners = await read_owners(store)
-    purged = {row.mailbox: row.purged for row in await store.backlog()}
     decoder = msgspec.json.Decoder(_Fields)
-    for mailbox in await _mailboxes(store, sdkappid, kinds):
+    for standing in await _standing(store, sdkappid, kinds):
+        mailbox = standing.mailbox
         entries = [
             entry
             async for entry in store.entries(mailbox, containing=needle)
             # Of what is removed a chunk may still hold some.
-            if entry.seq > purged[mailbox] and match(decoder.decode(entry.data))
+            if entry.seq > standing.purged and match(decoder.decode(entry.data))
         ]
         if not entries:
             continue
@@ -206,20 +217,17 @@ async def _rows(store: Store, mailbox: Mailbox, seqs: Sequence[int]) -> list[Jou
     return rows + [None] * (len(seqs) - len(rows))
 
 
-async def _mailboxes(store: Store, sdkappid: int | None, kinds: tuple[Kind, ...]) -> list[Mailbox]:
-    return [
-        row.mailbox
-        for row in await store.backlog()
-        if sdkappid in (None, row.mailbox.sdkappid) and row.mailbox.kind in kinds
-    ]
+async def _standing(store: Store, sdkappid: int | None, kinds: tuple[Kind, ...]) -> list[Backlog]:
+    return [row for row in await store.backlog(sdkappid) if row.mailbox.kind in kinds]
 
 
 def _source(seq: int, copies: Sequence[Again]) -> int | None:
-    """Of which entry this one is a copy."""
-    for again in copies:
-        if again.first_seq <= seq < again.first_seq + again.count:
-            return again.source_seq + seq - again.first_seq
-    return None
+    """Of which entry this one is a copy; the ranges are in order, and none overlaps another."""
+    place = bisect.bisect_right(copies, seq, key=lambda again: again.first_seq)
+    if not place:
+        return None
+    again = copies[place - 1]
+    return again.source_seq + seq - again.first_seq if seq < again.first_seq + again.count else None
 
 
 def _json(text: str) -> bytes:

@@ -30,7 +30,6 @@ from pullstatus.errors import (
     StoreUnavailable,
 )
 from pullstatus.mailbox import parking
-from pullstatus.mailbox.repeats import check_key
 from pullstatus.receipts import Receipts, Unread
 from pullstatus.receipts.batch import read_batch
 from pullstatus.receipts.formats import FORMATS, Request
@@ -57,6 +56,7 @@ from pullstatus.server.http import (
     respond_problem,
     whose,
 )
+from pullstatus.server.words import check_key
 from pullstatus.store import Store
 
 log = structlog.get_logger(__name__)

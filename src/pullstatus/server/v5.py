@@ -27,8 +27,8 @@ from pullstatus.errors import (
     StoreUnavailable,
     TooManyReaders,
 )
-from pullstatus.mailbox.held import Held, read_wait
-from pullstatus.mailbox.repeats import ACK_REFUSED, NEVER, Repeat, read_repeat
+from pullstatus.mailbox.held import Held
+from pullstatus.mailbox.repeats import NEVER, Repeat
 from pullstatus.records import Kind
 from pullstatus.server.figures import Figures
 from pullstatus.server.http import (
@@ -47,6 +47,7 @@ from pullstatus.server.http import (
     respond,
     whose,
 )
+from pullstatus.server.words import ACK_REFUSED, read_repeat, read_wait
 from pullstatus.store import Mailbox, Once, Page, Store, pull_id
 from pullstatus.wire.v5 import answer
 from pullstatus.wire.v5.codes import Result

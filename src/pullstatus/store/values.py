@@ -186,10 +186,9 @@ class Pull(msgspec.Struct, frozen=True, gc=False):
     ticket: bytes = NO_TICKET
     reader: Reader | None = None
 
-    @property
-    def former(self) -> int:
-        """The number of the last entry of this mailbox that was a former owner's."""
-        return self.keyed_after[self.mailbox.kind] if self.keyed_after else 0
+    def former(self, kind: Contents) -> int:
+        """The number of the last entry of this kind that was a former owner's."""
+        return self.keyed_after[kind] if self.keyed_after else 0
 
 
 class Page(msgspec.Struct, frozen=True, gc=False):

@@ -16,8 +16,8 @@ from pullstatus.errors import KeyReused
 from pullstatus.records import Kind
 from pullstatus.store import Mailbox, Pull
 from pullstatus.store.gathering.operations import Forget
-from pullstatus.store.sqlite import schema
-from pullstatus.store.sqlite.connection import open_writer
+from pullstatus.store.sqlite import reading, schema
+from pullstatus.store.sqlite.connection import open_reader, open_writer
 from pullstatus.store.sqlite.log import Log
 from pullstatus.store.sqlite.opening import open_log
 from pullstatus.store.sqlite.states import States, slot
@@ -79,6 +79,7 @@ def customers(connection: apsw.Connection, count: int) -> None:
             "INSERT INTO journal (key, count, outcome, at_ms, address, pull_key, count_max, proof)"
             " SELECT (i << :bits) + 1, 1, 0, :now, '', 'batch-1', 1, '' FROM n"
         ),
+        "INSERT INTO reader SELECT i, 'a', :now, 1, 0, 0, :now, 0, NULL FROM n",
     ):
         connection.execute(
             f"{NUMBERS} {statement}", {"count": count, "bits": schema.SEQ_BITS, "now": NOW_MS}
@@ -165,6 +166,18 @@ def test_a_command_costs_the_server_what_it_changed(stores: dict[int, Path]) -> 
         found[count] = steps.count, idle.count, beside.count
         server.close()
         command.close()
+    assert all(many <= few + SLACK for few, many in zip(found[FEW], found[MANY], strict=True))
+
+
+def test_what_is_asked_of_one_application_reads_no_other(stores: dict[int, Path]) -> None:
+    found = {}
+    for count, file in stores.items():
+        with contextlib.closing(open_reader(file)) as connection:
+            with counted(connection) as backlog:
+                assert len(reading.backlog(connection, 2)) == 1
+            with counted(connection) as readers:
+                assert len(reading.readers(connection, 2, (0, ""), 10)) == 1
+        found[count] = backlog.count, readers.count
     assert all(many <= few + SLACK for few, many in zip(found[FEW], found[MANY], strict=True))
 
 

@@ -10,8 +10,8 @@ import pytest
 
 from pullstatus import limits, mailbox
 from pullstatus.apps import AppKey, Application, LiveApplication
-from pullstatus.errors import InvalidSetting, KeyReused, SettingChanged
-from pullstatus.mailbox.repeats import Repeat, check_key
+from pullstatus.errors import KeyReused, SettingChanged
+from pullstatus.mailbox.repeats import Repeat
 from pullstatus.mailbox.upkeep import DAY_MS, clean_up
 from pullstatus.receipts import Receipts
 from pullstatus.records import Kind
@@ -109,19 +109,6 @@ def pull(recorder: Recorder, known: LiveApplication, **more: Any) -> Page:  # no
             **asked | more,
         )
     )
-
-
-@pytest.mark.parametrize("key", ["k", "!", "~", "x" * limits.IDEMPOTENCY_KEY_CHARS_MAX])
-def test_a_key_is_visible_ascii(key: str) -> None:
-    assert check_key(key) == key
-
-
-@pytest.mark.parametrize(
-    "key", ["", " ", "a b", "\x7f", "\u00e9", "k\n", "x" * (limits.IDEMPOTENCY_KEY_CHARS_MAX + 1)]
-)
-def test_what_is_no_key_is_refused(key: str) -> None:
-    with pytest.raises(InvalidSetting, match="visible ASCII"):
-        check_key(key)
 
 
 def test_a_batch_is_one_append() -> None:

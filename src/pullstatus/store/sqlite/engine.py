@@ -27,7 +27,7 @@ from pullstatus.store.sqlite.place import (
     holds_nothing,
 )
 from pullstatus.store.sqlite.pulls import EMPTY
-from pullstatus.store.sqlite.reading import Readers
+from pullstatus.store.sqlite.reading import ReadPool
 from pullstatus.store.sqlite.readonly import ReadOnlyChannel, can_only_be_read
 from pullstatus.store.sqlite.states import slot
 from pullstatus.store.values import (
@@ -78,7 +78,7 @@ class SqliteStore:
         self.path = path
         self._writer = writer
         self._lock = lock
-        self._readers = Readers(path)
+        self._reads = ReadPool(path)
         self._closed = False
 
     @classmethod
@@ -207,7 +207,7 @@ class SqliteStore:
     async def purge(self, *, left_before_ms: int) -> int:
         """See `Store.purge`. Works in small commits, with pauses for everyone else's."""
         total = 0
-        due = await self._readers.ask(
+        due = await self._reads.ask(
             lambda connection: reading.due_for_purge(connection, left_before_ms)
         )
         for mailbox in due:
@@ -225,13 +225,13 @@ class SqliteStore:
 
     async def backlog(self, sdkappid: int | None = None) -> list[Backlog]:
         """See `Store.backlog`."""
-        return await self._readers.ask(lambda connection: reading.backlog(connection, sdkappid))
+        return await self._reads.ask(lambda connection: reading.backlog(connection, sdkappid))
 
     async def entries(
         self, mailbox: Mailbox, first_seq: int = 1, *, containing: bytes | None = None
     ) -> AsyncIterator[Entry]:
         """See `Store.entries`."""
-        ask = self._readers.ask
+        ask = self._reads.ask
         first_seq = max(1, first_seq)  # below lie the keys of other mailboxes
         base = await ask(lambda connection: reading.base(connection, mailbox))
         if base is None:
@@ -259,13 +259,13 @@ class SqliteStore:
         self, mailbox: Mailbox, first_seq: int = 1, *, newest_first: bool = False
     ) -> AsyncIterator[JournalRow]:
         """See `Store.journal`."""
-        base = await self._readers.ask(lambda connection: reading.base(connection, mailbox))
+        base = await self._reads.ask(lambda connection: reading.base(connection, mailbox))
         if base is None:
             return
         first, last = max(1, first_seq), schema.SEQ_MASK
         while True:
             lowest, highest = base | first, base | last
-            rows = await self._readers.ask(
+            rows = await self._reads.ask(
                 lambda connection, lowest=lowest, highest=highest: reading.journal(  # type: ignore[misc]
                     connection, mailbox, lowest, highest, READ_ROWS, backwards=newest_first
                 )
@@ -281,13 +281,13 @@ class SqliteStore:
 
     async def keyed(self, sdkappid: int, key: str) -> Sequence[JournalRow]:
         """See `Store.keyed`."""
-        return await self._readers.ask(lambda connection: reading.keyed(connection, sdkappid, key))
+        return await self._reads.ask(lambda connection: reading.keyed(connection, sdkappid, key))
 
     async def readers(self, sdkappid: int | None = None) -> AsyncIterator[ReaderState]:
         """See `Store.readers`."""
         after = (0, "")
         while True:
-            step = await self._readers.ask(
+            step = await self._reads.ask(
                 lambda connection, after=after: reading.readers(  # type: ignore[misc]
                     connection, sdkappid, after, READ_ROWS
                 )
@@ -300,12 +300,12 @@ class SqliteStore:
 
     async def in_hand(self) -> InHand:
         """See `Store.in_hand`."""
-        return await self._readers.ask(reading.in_hand)
+        return await self._reads.ask(reading.in_hand)
 
     async def again(self, mailbox: Mailbox) -> AsyncIterator[Again]:
         """See `Store.again`."""
         first = 1
-        while rows := await self._readers.ask(
+        while rows := await self._reads.ask(
             lambda connection, first=first: reading.again(  # type: ignore[misc]
                 connection, mailbox, first, READ_ROWS
             )
@@ -318,7 +318,7 @@ class SqliteStore:
         """See `Store.acts`."""
         first, last = 1, schema.ACT_ID_MAX
         while True:
-            rows = await self._readers.ask(
+            rows = await self._reads.ask(
                 lambda connection, first=first, last=last: reading.acts(  # type: ignore[misc]
                     connection, first, last, READ_ROWS, backwards=newest_first
                 )
@@ -336,7 +336,7 @@ class SqliteStore:
         """See `Store.settings`. There is one writer, so revisions become visible in their order."""
         count = READ_ROWS
         while count == READ_ROWS:
-            rows = await self._readers.ask(
+            rows = await self._reads.ask(
                 lambda connection, since=since: reading.settings(  # type: ignore[misc]
                     connection, since, READ_ROWS
                 )
@@ -348,15 +348,15 @@ class SqliteStore:
 
     async def setting(self, name: str) -> Setting | None:
         """See `Store.setting`."""
-        return await self._readers.ask(lambda connection: reading.setting(connection, name))
+        return await self._reads.ask(lambda connection: reading.setting(connection, name))
 
     async def marks(self, prefix: str = "") -> dict[str, int]:
         """See `Store.marks`."""
-        return await self._readers.ask(lambda connection: reading.marks(connection, prefix))
+        return await self._reads.ask(lambda connection: reading.marks(connection, prefix))
 
     async def engine(self) -> Engine:
         """See `Store.engine`."""
-        size = await self._readers.ask(lambda _connection: file_bytes(self.path))
+        size = await self._reads.ask(lambda _connection: file_bytes(self.path))
         report = self._writer.report
         return Engine(
             report.figures.commits,
@@ -376,7 +376,7 @@ class SqliteStore:
         if self._closed:
             return
         self._closed = True
-        await self._readers.close()
+        await self._reads.close()
         await self._writer.close()  # last: whoever closes last folds the log into the file
         if self._lock is not None:
             self._lock.release()

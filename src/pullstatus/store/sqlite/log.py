@@ -27,6 +27,7 @@ from pullstatus.store.sqlite import pairing, upkeep
 from pullstatus.store.sqlite.appends import append
 from pullstatus.store.sqlite.parking import park, unpark
 from pullstatus.store.sqlite.pulls import pull
+from pullstatus.store.sqlite.redelivery import redeliver
 from pullstatus.store.sqlite.states import States, slot
 from pullstatus.store.sqlite.transaction import Transaction
 from pullstatus.store.values import Append, Discard, Park, Pull, Release, Unpark
@@ -207,7 +208,7 @@ class Log:
         if isinstance(operation, Release):
             return upkeep.release(self._transaction, operation)
         assert not isinstance(operation, Append | Pull)
-        return upkeep.redeliver(self._transaction, operation)
+        return redeliver(self._transaction, operation)
 
     def _count_wal_pages(self, _connection: apsw.Connection, _name: str, pages: int) -> int:
         self._wal_pages = pages

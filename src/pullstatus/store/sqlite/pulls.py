@@ -76,7 +76,7 @@ def _pull_of_reader(
         return refusal
     row = None if state is None else readers.find(transaction, state, reader.name)
     known = row or readers.NOBODY
-    hand = known.hand.since(operation.former)
+    hand = known.hand.since(operation.former(operation.mailbox.kind))
     move = decide(hand, reader.ack, takes=operation.count_max > 0)
     if move is None:
         return AcknowledgementRefused(_ACK_REFUSED)
@@ -136,7 +136,7 @@ def _take(transaction: Transaction, state: State, head: Head, operation: Pull) -
             (state.key | head.read_from,),
         )
         head.skip(run)
-        transaction.leave(state, run, Outcome.QUARANTINED, operation.at_ms)
+        transaction.leave(state, run, Outcome.QUARANTINED, operation.at_ms, operation.ticket)
     if state.cursor == state.tail:
         return EMPTY
     first_seq = state.cursor + 1
@@ -185,7 +185,7 @@ def _repeated(
     old_ms = operation.at_ms - limits.PULL_KEY_S * 1000
     for state, key, count, at_ms, count_max in _keyed(transaction, operation, pull_key):
         first_seq = key & schema.SEQ_MASK
-        if at_ms < old_ms or first_seq <= _former(operation, state):
+        if at_ms < old_ms or first_seq <= operation.former(state.mailbox.kind):
             continue
         if state.mailbox != operation.mailbox or count_max != operation.count_max:
             return KeyReused("this key came before with another mailbox or another count")
@@ -194,10 +194,6 @@ def _repeated(
             return StoreUnavailable(_PAGE_DAMAGED)
         return Page(first_seq, count, data, state.tail - state.cursor, repeated=True)
     return None
-
-
-def _former(operation: Pull, state: State) -> int:
-    return operation.keyed_after[state.mailbox.kind] if operation.keyed_after else 0
 
 
 def _keyed(

@@ -35,7 +35,7 @@ from pullstatus.store.values import (
 _T = TypeVar("_T")
 
 
-class Readers:
+class ReadPool:
     """Threads that ask and wait, so that the event loop does not."""
 
     def __init__(self, path: Path) -> None:
@@ -74,17 +74,20 @@ _BACKLOG = (
     " id << ?1 AND (id << ?1) + cursor + 1 ORDER BY key DESC LIMIT 1), NULL),"
     " (SELECT at_ms FROM journal WHERE key BETWEEN (id << ?1) + purged AND (id << ?1) + cursor"
     " AND outcome = ?2 ORDER BY key DESC LIMIT 1)"
-    " FROM mailbox WHERE ?3 IS NULL OR sdkappid = ?3 ORDER BY sdkappid, kind"
+    " FROM mailbox ORDER BY sdkappid, kind"
 )
+# A statement for each: one for both would read every mailbox for those of one application.
+_BACKLOG_OF_ONE = _BACKLOG.replace(" ORDER BY sdkappid,", " WHERE sdkappid = ?3 ORDER BY")
 
 
 def backlog(connection: apsw.Connection, sdkappid: int | None = None) -> list[Backlog]:
     """How every mailbox stands, or those of one application."""
+    known = (schema.SEQ_BITS, int(Outcome.PULLED))
     return [
         Backlog(Mailbox(number, schema.known(contents, kind)), *figures)
         for number, kind, *figures in connection.execute(
-            _BACKLOG,
-            (schema.SEQ_BITS, int(Outcome.PULLED), sdkappid),
+            _BACKLOG if sdkappid is None else _BACKLOG_OF_ONE,
+            known if sdkappid is None else (*known, sdkappid),
         )
     ]
 
@@ -197,6 +200,17 @@ def _journal_row(
     )
 
 
+_READERS = (
+    "SELECT mailbox, sdkappid, kind, name, page IS NOT NULL, first_seq, count, taken_ms,"
+    " given, acked_seq, at_ms FROM reader JOIN mailbox ON id = mailbox"
+    " WHERE (mailbox, name) > (?1, ?2) ORDER BY mailbox, name LIMIT ?3"
+)
+# By its mailboxes: otherwise every reader would be read.
+_READERS_OF_ONE = _READERS.replace(
+    " ORDER", " AND mailbox IN (SELECT id FROM mailbox WHERE sdkappid = ?4) ORDER"
+)
+
+
 def readers(
     connection: apsw.Connection, sdkappid: int | None, after: tuple[int, str], rows_max: int
 ) -> list[tuple[int, ReaderState]]:
@@ -208,11 +222,8 @@ def readers(
     return [
         (number, ReaderState(Mailbox(owner, schema.known(Kind, kind)), name, bool(kept), *members))
         for number, owner, kind, name, kept, *members in connection.execute(
-            "SELECT mailbox, sdkappid, kind, name, page IS NOT NULL, first_seq, count, taken_ms,"
-            " given, acked_seq, at_ms FROM reader JOIN mailbox ON id = mailbox"
-            " WHERE (mailbox, name) > (?1, ?2) AND (?3 IS NULL OR sdkappid = ?3)"
-            " ORDER BY mailbox, name LIMIT ?4",
-            (*after, sdkappid, rows_max),
+            _READERS if sdkappid is None else _READERS_OF_ONE,
+            (*after, rows_max) if sdkappid is None else (*after, rows_max, sdkappid),
         )
     ]
 

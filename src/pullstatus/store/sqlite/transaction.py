@@ -40,9 +40,7 @@ class Transaction:
             )
             state.tail += len(part)
 
-    def leave(
-        self, state: State, count: int, outcome: Outcome, at_ms: int, ticket: bytes | None = None
-    ) -> None:
+    def leave(self, state: State, count: int, outcome: Outcome, at_ms: int, ticket: bytes) -> None:
         """Let `count` entries leave the head without a pull, on record."""
         self.connection.execute(
             "INSERT INTO journal (key, count, outcome, at_ms, address, count_max, proof, ticket)"

@@ -1,14 +1,12 @@
-"""The rarer operations: settings, forgetting, expiry, removal, redelivery."""
+"""The rarer operations: settings, forgetting, expiry, removal."""
 
 from __future__ import annotations
 
-from pullstatus.errors import InvalidSetting, SettingChanged, StoreCorrupt
+from pullstatus.errors import SettingChanged
 from pullstatus.store.gathering.operations import Changes, Forget, Mark, Purge
 from pullstatus.store.sqlite import acts, readers, schema
-from pullstatus.store.sqlite.head import Head
-from pullstatus.store.sqlite.states import State
-from pullstatus.store.sqlite.transaction import CHUNK_COUNT_MAX, Transaction
-from pullstatus.store.values import Discard, Redeliver, Release
+from pullstatus.store.sqlite.transaction import Transaction
+from pullstatus.store.values import Discard, Release
 
 
 def change(transaction: Transaction, operation: Changes) -> bool:
@@ -154,109 +152,3 @@ def release(transaction: Transaction, operation: Release) -> int | SettingChange
     readers.empty(transaction, state, operation.name, row, operation.at_ms)
     acts.record(transaction.connection, operation.act)
     return row.count
-
-
-def redeliver(
-    transaction: Transaction, operation: Redeliver
-) -> int | InvalidSetting | SettingChanged:
-    """Append marked copies of what this act has not copied yet; answered how many."""
-    refusal = transaction.conditions.refuses(operation.while_set)
-    if refusal is not None:
-        return refusal
-    mailbox = operation.mailbox
-    state = transaction.states.draft(mailbox)
-    due = _not_copied(transaction, state, operation)
-    for first_seq, count in due:
-        if state is None or first_seq <= state.purged or first_seq + count - 1 > state.cursor:
-            return InvalidSetting(
-                f"entries of {mailbox} to be redelivered are no longer, or not yet, handed out"
-            )
-        if not _readable(transaction, state, first_seq, count):
-            return InvalidSetting(
-                f"some of the entries {first_seq} to {first_seq + count - 1} of {mailbox} are"
-                " damaged; redeliver those before and behind them"
-            )
-    if state is None or not due:
-        return 0
-    act_id = acts.record(transaction.connection, operation.act)
-    for first_seq, count in due:
-        _copy(transaction, state, first_seq, count, operation, act_id)
-    return sum(count for _, count in due)
-
-
-def _not_copied(
-    transaction: Transaction, state: State | None, operation: Redeliver
-) -> list[tuple[int, int]]:
-    """The ranges of a step without what its act has copied, and without what stands in two."""
-    copied = _copied(transaction, state, operation)
-    due: list[tuple[int, int]] = []
-    for first_seq, count in operation.ranges:
-        follows = False
-        for seq in range(first_seq, first_seq + count):
-            if seq in copied:
-                follows = False
-            elif follows:
-                due[-1] = (due[-1][0], due[-1][1] + 1)
-            else:
-                due.append((seq, 1))
-                follows = True
-            copied.add(seq)
-    return due
-
-
-def _copied(transaction: Transaction, state: State | None, operation: Redeliver) -> set[int]:
-    """What the act has copied already, between the first and the last that is asked for."""
-    act_id = acts.number(transaction.connection, operation.act)
-    if state is None or act_id is None or not operation.ranges:
-        return set()
-    first = min(first_seq for first_seq, _ in operation.ranges)
-    last = max(first_seq + count - 1 for first_seq, count in operation.ranges)
-    return {
-        seq
-        for source_seq, count in transaction.connection.execute(
-            _COPIED, (act_id, state.key >> schema.SEQ_BITS, first, last)
-        )
-        for seq in range(max(source_seq, first), min(source_seq + count - 1, last) + 1)
-    }
-
-
-# Of one act no two ranges overlap, so at most one that begins before reaches into those asked for.
-_COPIED = (
-    "SELECT source_seq, count FROM again WHERE act_id = ?1 AND key >> 40 = ?2 AND source_seq"
-    " BETWEEN coalesce((SELECT max(source_seq) FROM again WHERE act_id = ?1 AND key >> 40 = ?2"
-    " AND source_seq < ?3), ?3) AND ?4"
-)
-
-
-def _readable(transaction: Transaction, state: State, first_seq: int, count: int) -> bool:
-    """Whether all of a range can be copied; asked before anything is written."""
-    read_from = transaction.states.chunk_at(state.key, first_seq)
-    head = Head(transaction.connection, state.key, read_from, first_seq)
-    try:
-        for start in range(0, count, CHUNK_COUNT_MAX):
-            head.take_each(min(count - start, CHUNK_COUNT_MAX))
-    except StoreCorrupt:
-        return False
-    return True
-
-
-def _copy(
-    transaction: Transaction,
-    state: State,
-    first_seq: int,
-    count: int,
-    operation: Redeliver,
-    act_id: int,
-) -> None:
-    connection = transaction.connection
-    read_from = transaction.states.chunk_at(state.key, first_seq)
-    head = Head(connection, state.key, read_from, first_seq)
-    connection.execute(
-        "INSERT INTO again VALUES (?, ?, ?, ?)",
-        (state.key | (state.tail + 1), count, first_seq, act_id),
-    )
-    left = count
-    while left:
-        entries = head.take_each(min(left, CHUNK_COUNT_MAX))
-        transaction.pack(state, entries, operation.at_ms, [operation.ticket] * len(entries))
-        left -= len(entries)

@@ -1,0 +1,68 @@
+"""Searching while others work, and beside many copies."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import pytest
+
+from pullstatus.mailbox import search
+from pullstatus.records import Kind
+from pullstatus.store import Again, Append, Backlog, Mailbox, open_store
+from tests.harness import status
+
+pytestmark = pytest.mark.anyio
+COUNT = 100_000
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+async def test_mailbox_that_appears_meanwhile_is_in_nobodys_way(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A search is of what there was when it looked, whatever comes between two of its questions."""
+    store = await open_store(f"sqlite:///{tmp_path}/store.db?file-system=any&commits=thread")
+    backlog = store.backlog
+    entry = json.dumps(status(7), separators=(",", ":")).encode()
+
+    async def and_another(sdkappid: int | None = None) -> list[Backlog]:
+        found = await backlog(sdkappid)
+        new = Mailbox(len(await backlog()) + 1, Kind.DELIVERY_STATUS)
+        await store.append(Append(new, [entry], 0))
+        return found
+
+    monkeypatch.setattr(store, "backlog", and_another)
+    for known in range(3):
+        assert len(await search.by_sid(store, str(status(7)["sid"]))) == known
+    await store.close()
+
+
+class Looked(Sequence[Again]):
+    """Ranges of two copies each, with one entry between them that is none; counts looks."""
+
+    looks = 0
+
+    def __len__(self) -> int:
+        return COUNT
+
+    def __getitem__(self, place: int) -> Again:  # type: ignore[override]
+        self.looks += 1
+        return Again(3 * place + 11, 2, 5, 1)
+
+    def __iter__(self) -> Iterator[Again]:
+        return map(self.__getitem__, range(COUNT))
+
+
+def test_copy_is_told_by_few_looks_however_many_there_are() -> None:
+    copies = Looked()
+    for seq, source in ((1, None), (10, None), (11, 5), (12, 6), (13, None)):
+        assert search._source(seq, copies) == source
+    last = 3 * (COUNT - 1) + 11
+    copies.looks = 0
+    assert [search._source(last + n, copies) for n in range(3)] == [5, 6, None]
+    assert copies.looks < 3 * 20
