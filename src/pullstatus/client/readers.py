@@ -249,6 +249,8 @@ class ReaderPuller(Puller):
             # However the attempts before ended, this answer shows what is in hand: no doubt is
             # left, not even of one that is late, since whatever that takes comes with the next.
             claim.next = NextPage.new("", before.count_max)
+            if found.records and found.pull_id is None:
+                raise _unheard("the answer names no page, so that it can't be acknowledged")
         else:
             claim.next = before
             # What it brought was taken for good: it is handed over, and no other is asked for.
@@ -310,9 +312,11 @@ def _check_pull_id(ack: object) -> str:
     return ack
 
 
-def _unheard() -> ReaderUnsupported:
+def _unheard(
+    what: str = "the service answers as if no reader had asked",
+) -> ReaderUnsupported:
     return ReaderUnsupported(
-        "the service answers as if no reader had asked",
+        what,
         fix="something on the way drops headers that begin with Pullstatus-, or the service was"
         " replaced by an older version: mend that, or give Client state=PATH instead of reader=",
     )

@@ -292,6 +292,23 @@ def test_an_acknowledgement_that_is_refused_is_dropped_and_logged(
     assert numbers(following.one()) == [3, 4]
 
 
+def test_a_page_without_a_name_is_not_handed_over(client: Hands) -> None:
+    """It could not be acknowledged, and would come again and again."""
+    service = Service(2)
+
+    def nameless(request: httpx.Request) -> httpx.Response:
+        answer = service(request)
+        del answer.headers["Pullstatus-Pull-Id"]
+        return answer
+
+    reading(client, service)
+    client.also(nameless)
+    with pytest.raises(ReaderUnsupported, match="names no page"):
+        client.pull()
+    assert service.in_hand
+    assert numbers(client.pull()) == [1, 2]
+
+
 def test_a_refused_acknowledgement_is_told_with_the_page_that_comes(client: Hands) -> None:
     """However many attempts that takes, and once."""
     service = Service(4)
