@@ -31,7 +31,7 @@ from urllib.parse import quote
 import psycopg
 from psycopg.sql import SQL, Identifier
 
-PATIENCE_S: Final = 60.0
+PATIENCE_S: Final = 240.0  # initdb writes a thousand files, maybe to a disk that has much to do
 UNPRIVILEGED: Final = "nobody"
 
 SETTINGS: Final = {

@@ -94,6 +94,28 @@ def test_who_logs_waits_for_no_reader(writers: Make, monkeypatch: pytest.MonkeyP
     assert (writer.written, writer.dropped) == (len(lines), dropped)
 
 
+def test_what_was_dropped_during_the_last_write_is_told(
+    writers: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(limits, "LOG_BYTES_MAX", 20_000)
+    pipe = Pipe()
+    writer = writers(pipe.near)
+    write = writer._write
+
+    def meanwhile(lines: list[bytes]) -> bool:
+        monkeypatch.setattr(writer, "_write", write)
+        for _ in range(300):
+            writer.emit(record("x" * 99))
+        writer._lines.clear()  # nothing is left to be written but what is told
+        writer.close()
+        return write(lines)
+
+    monkeypatch.setattr(writer, "_write", meanwhile)
+    writer.emit(record("first"))
+    told = [json.loads(line) for line in pipe.read(writer) if line.startswith("{")]
+    assert sum(line["lines"] for line in told) == writer.dropped > 0
+
+
 def test_flood_leaves_room_for_what_matters(writers: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(limits, "LOG_BYTES_MAX", 20_000)
     pipe = Pipe()

@@ -111,10 +111,11 @@ class Writer(logging.Handler):
             else:
                 self.dropped += len(lines)
             self._bytes -= size
-            if flushing and not self._lines:
+            more = bool(self._lines) or (taken and self.dropped > self._told)
+            if flushing and not more:
                 self._flushing = False
                 self._changed.notify_all()
-            return bool(self._lines) or not self._closed
+            return more or not self._closed
 
     def _of_our_own(self, dropped: int, *, at_once: bool) -> list[bytes]:
         """What to say of lines that were not written."""
