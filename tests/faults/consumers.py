@@ -2,7 +2,7 @@
 
     blocking    a program with `Client`, as a reader
     awaiting    the same with `AsyncClient`
-    command     `pullstatus pull` into a file, which keeps the key of its page
+    command     `pullstatus pull` into a file, which keeps beside it what its next run needs
     shell       examples/shell, with curl and the headers of a reader
 
 A program writes each record into its file before it goes on to the next, and acknowledges the page

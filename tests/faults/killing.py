@@ -59,7 +59,7 @@ class Tally:
         never_seen: records that whoever took them has not seen.
         seen_twice: records that came on two pages.
         acknowledged_by_none, acknowledged_by_two: records, counting as acknowledged what
-            `pullstatus pull` has taken, which tells pages by a key of its own.
+            a pull without a reader has taken.
         audited: `pullstatus audit` found nothing.
     """
 
@@ -268,6 +268,7 @@ def judge(
         journal: every page that was handed out, and the records on it.
     """
     own = {name: {sid for _, sid in found} for name, found in seen.items()}
+    # `pullstatus pull` makes up its reader's name, or has a key.
     anybody = {sid for sids in own.values() for sid in sids}
     pages_of: defaultdict[str, set[tuple[str, str]]] = defaultdict(set)
     for name, found in seen.items():
@@ -277,7 +278,7 @@ def judge(
     finished: Counter[str] = Counter()
     for row, sids in journal:
         tally.given_again += row.given > 1
-        unseen.update(set(sids) - (own[row.reader] if row.reader else anybody))
+        unseen.update(set(sids) - own.get(row.reader or "", anybody))
         if row.reader is None or row.acked_ms is not None:
             finished.update(sids)
     tally.never_seen = sum(sid in unseen or sid not in pages_of for sid in wanted)
