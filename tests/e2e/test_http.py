@@ -131,6 +131,84 @@ def test_bytes_that_are_no_request_are_400(shared: Program, name: str) -> None:
     assert shared.http.get("/healthz").status_code == 200
 
 
+def _spoilt(request: bytes) -> dict[str, tuple[bytes, str]]:
+    """A good request made one that two programs could read in two ways; and what is said of it."""
+    head, _, body = request.partition(b"\r\n\r\n")
+    line, host, *others = head.split(b"\r\n")
+    kept = [one for one in others if not one.startswith(b"Content-Length")]
+    length = b"Content-Length: %d" % len(body)
+    coding = b"Transfer-Encoding: "
+
+    def said(*headers: bytes, first: bytes = line) -> bytes:
+        return b"\r\n".join([first, *headers, *kept, length, b"", body])
+
+    def in_chunks(*headers: bytes, first: bytes = line) -> bytes:
+        return b"\r\n".join([first, host, *headers, *kept, b"", chunked(body)])
+
+    cases = {
+        "no Host": (said(), "send Host"),
+        "two Hosts": (said(host, host), "send Host once"),
+        "Host of a path": (said(b"Host: a/b"), "Host must be"),
+        "1.0": (in_chunks(coding + b"chunked", first=line[:-1] + b"0"), "needs HTTP/1.1"),
+        "another": (in_chunks(coding + b"gzip, chunked"), "must be chunked"),
+        "several": (in_chunks(coding + b"gzip", coding + b"chunked"), "once"),
+        "the same": (in_chunks(coding + b"chunked", coding + b"chunked"), "no request"),
+        "both": (in_chunks(coding + b"chunked", length), "no request"),
+        "fragment": (said(host, first=line.replace(b" HTTP", b"#a HTTP")), "leave out #"),
+        "no version": (said(host, first=line.replace(b" HTTP/1.1", b"")), "HTTP/1.1"),
+        "an old version": (said(host, first=line.replace(b"1.1", b"0.9")), "HTTP/1.1"),
+    }
+    for name in (
+        b"Authorization",
+        b"Content-Encoding",
+        b"Content-Type",
+        b"Idempotency-Key",
+        b"Pullstatus-Reader",
+        b"Pullstatus-Ack",
+        b"Pullstatus-Wait",
+    ):
+        value = b"identity" if name == b"Content-Encoding" else b"1"
+        cases[f"two {name.decode()}"] = (said(host, *[b"%b: %b" % (name, value)] * 2), "once")
+    return cases
+
+
+def test_head_that_two_programs_could_read_in_two_ways_takes_nothing(
+    shared: Program, app: App
+) -> None:
+    """Refused with its reason and a name, counted; nothing is pulled, and nothing stored."""
+    shared.feed(app, statuses(1))
+    pull = http_request("POST", *app.request())
+    post = http_request(
+        "POST",
+        f"/ingest/{app.sdkappid}/delivery-statuses",
+        json.dumps(statuses(1)).encode(),
+        [f"Authorization: Bearer {shared.token}", "Content-Type: application/json"],
+    )
+    cases = {**_spoilt(pull), **{f"{name}, posted": case for name, case in _spoilt(post).items()}}
+    before = shared.metrics()['pullstatus_requests_refused_total{status="400"}']
+    for name, (request, why) in cases.items():
+        with shared.connect() as wire:
+            wire.send(request)
+            answer = wire.read()
+            assert (answer.http_status, answer.header("connection")) == (400, "close"), name
+            assert why in answer.json["detail"], (name, answer.json)
+            assert answer.header("pullstatus-request-id"), name
+            assert wire.ended(), name
+    refused = shared.metrics()['pullstatus_requests_refused_total{status="400"}'] - before
+    assert refused == len(cases)
+    assert shared.drain(app) == statuses(1)
+
+
+def test_heads_of_real_programs_pass(shared: Program, app: App) -> None:
+    shared.feed(app, statuses(2))
+    request = http_request("POST", *app.request(max=1))
+    balancer = b"OPTIONS /healthz HTTP/1.0\r\n\r\n"  # the default of a well-known one
+    assert shared.exchange(balancer).http_status == 405
+    assert shared.exchange(request.replace(b"Host: mailbox.test", b"Host: [::1]:8080")).data
+    old = request.replace(b"HTTP/1.1", b"HTTP/1.0").replace(b"Host: mailbox.test\r\n", b"")
+    assert shared.exchange(old).data
+
+
 @pytest.mark.parametrize(
     "target",
     ["http://mailbox.test/healthz", "http://mailbox.test" + PULL_PATH, "*"],
@@ -322,10 +400,10 @@ def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
         (b"", b"", "HEADER_DEADLINE_S"),
         (b"POST / HTTP/1.1\r\n", b"", "HEADER_DEADLINE_S"),
         (b"POST / HTTP/1.1\r\n", b"X: 1\r\n", "HEADER_DEADLINE_S"),
-        (b"POST %b HTTP/1.1\r\nContent-Length: 9999\r\n\r\n", b"", "BODY_DEADLINE_S"),
-        (b"POST %b HTTP/1.1\r\nContent-Length: 9999\r\n\r\n", b"x", "BODY_DEADLINE_S"),
+        (b"POST %b HTTP/1.1\r\nHost: a\r\nContent-Length: 9999\r\n\r\n", b"", "BODY_DEADLINE_S"),
+        (b"POST %b HTTP/1.1\r\nHost: a\r\nContent-Length: 9999\r\n\r\n", b"x", "BODY_DEADLINE_S"),
         (
-            b"POST %b HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n",
+            b"POST %b HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n",
             b"1\r\nx\r\n",
             "BODY_DEADLINE_S",
         ),

@@ -525,7 +525,15 @@ def test_nothing_secret_or_personal_gets_out(tmp_path: Path) -> None:
             program.exchange(http_request("CANARY", app.target("canary"))),
             program.exchange(http_request("GET", "/canary", headers=["X: canary\x00"])),
             program.exchange(b"canary 13877700077 canary\r\n\r\n"),
+            program.exchange(http_request("GET", "/", headers=["Pullstatus-canary: canary"] * 2)),
+            program.exchange(http_request("GET", "/", headers=["Transfer-Encoding: canary"])),
+            program.exchange(http_request("GET", f"http://{number}.canary/canary")),
+            program.exchange(f"GET / HTTP/1.1\r\nHost: {text} {number}\r\n\r\n".encode()),
+            program.exchange(http_request("TRACE", f"/canary?{number}")),
+            program.exchange(http_request("CONNECT", f"/{number}")),
         ]
+        with program.connect() as half:  # cut in the middle
+            half.send(http_request("POST", f"/callbacks/{token}", f"{text} {number}".encode())[:-3])
         assert program.pull(app, key="canary").data == [record]
         assert program.pull(app, max=7, key="canary").result == 1004
         assert program.pull(app, REPLY).data == [answer_to]
@@ -534,7 +542,10 @@ def test_nothing_secret_or_personal_gets_out(tmp_path: Path) -> None:
         program.kill()
         program.start()
     told = {"the log": program.log(), "the figures": metrics}
-    told |= {f"refusal {place}": answer.content.decode() for place, answer in enumerate(refusals)}
+    told |= {
+        f"refusal {place}": f"{answer.headers} {answer.content.decode()}"
+        for place, answer in enumerate(refusals)
+    }
     told["the answer to what is parked"] = parked.content.decode()
     for where, words in told.items():
         for canary in canaries:

@@ -2,8 +2,7 @@
 
 | what | bound | answer |
 |---|---|---|
-| request line | `limits.QUERY_BYTES_MAX` for all of its target | 414 |
-| headers | `limits.HEADERS_MAX`, `limits.HEADER_BYTES_MAX` in all | 431 |
+| the head of a request | see `head` | 400, 404, 405, 414 or 431 |
 | what stands around a chunked body | see `framing` | 431 |
 | time until headers are complete | `limits.HEADER_DEADLINE_S` | closed |
 | time until the body is complete | `limits.BODY_DEADLINE_S` | closed |
@@ -15,7 +14,8 @@ given to it, and what it says is done.
 
 Answers leave in the order of their requests, whatever comes behind them: who sends a good request
 and then rubbish, or sends it and says no more, still gets its answer first. An offer to speak
-another protocol is passed over.
+another protocol is passed over. What is refused here, or cut, no call sees: so it is counted and
+logged here.
 
 A request that came whole is answered without a task of its own, as far as its answer is known at
 once: most of what a small request costs on uvicorn's way is the task, the timer and the messages.
@@ -44,12 +44,13 @@ from uvicorn.protocols.http.httptools_impl import (
 from uvicorn.protocols.utils import is_ssl
 from uvicorn.server import ServerState
 
-from pullstatus import limits
 from pullstatus.server import eager
 from pullstatus.server.connection_state import DEAF, ConnectionState, Effect, Event, Phase
+from pullstatus.server.figures import Figures
 from pullstatus.server.flow import Flow
 from pullstatus.server.framing import Framing
-from pullstatus.server.http import PEER
+from pullstatus.server.head import TOO_LARGE, Refusal, refusal, unreadable
+from pullstatus.server.http import PEER, PROBLEM, new_request_id, problem_json
 
 log = structlog.get_logger(__name__)
 
@@ -61,6 +62,15 @@ _Pipeline = deque[tuple[RequestResponseCycle, ASGI3Application]]
 # What a callback of the parser raises for what was sent: a target that is no URL, or no ASCII.
 _OF_THE_PEER: Final = (httptools.HttpParserError, UnicodeDecodeError)
 _SAYS_NO_MORE: Final = getattr(select, "POLLRDHUP", 0)  # Linux's; elsewhere the loop tells
+
+
+class Connections(ServerState):
+    """What uvicorn keeps of a server's connections, and what becomes of them."""
+
+    def __init__(self, figures: Figures) -> None:
+        """What is refused or cut is counted in `figures`."""
+        super().__init__()
+        self.figures = figures
 
 
 class Connection(HttpToolsProtocol):
@@ -83,12 +93,13 @@ class Connection(HttpToolsProtocol):
         "state",
     )
     state: ConnectionState
+    server_state: Connections
     _pipeline: _Pipeline | None
 
     def __init__(
         self,
         config: Config,
-        server_state: ServerState,
+        server_state: Connections,
         app_state: dict[str, Any],
         _loop: AbstractEventLoop | None = None,
     ) -> None:
@@ -121,8 +132,9 @@ class Connection(HttpToolsProtocol):
         """Cut it if a deadline has passed; called about once a second with the loop's time."""
         if self.transport.is_closing():
             self.state.on(Event.CLOSE, now)
-        if self.state.late(now, unread=self._unread()):
-            self.transport.abort()
+        passed = self.state.late(now, unread=self._unread())
+        if passed is not None:
+            self._cut(passed)
 
     def drain(self, now: float, grace_s: float) -> None:
         """Let the request at hand be answered; close if none has come for `grace_s`."""
@@ -132,8 +144,8 @@ class Connection(HttpToolsProtocol):
             self.cycle.keep_alive = False
 
     def cut(self) -> None:
-        """Close now, whatever is unsaid or unread."""
-        self.transport.abort()
+        """Close now, whatever is unsaid or unread: the server ends."""
+        self._cut("DRAIN_DEADLINE_S")
 
     def gone(self, cycle: RequestResponseCycle) -> bool:
         """Whether the peer of this request has certainly gone; its connection is closed then.
@@ -228,7 +240,7 @@ class Connection(HttpToolsProtocol):
             super()._start_asgi_task(*self._held)
             self._held = None
         if not self._framing.fits(len(data)):
-            self._end(431)
+            self._end(TOO_LARGE)
 
     def _feed(self, data: bytes) -> bool:
         """Parse; False if the parser stopped after `_parsed` bytes, at an offer to upgrade."""
@@ -241,7 +253,7 @@ class Connection(HttpToolsProtocol):
             fault = error.__context__
             if fault is not None and not isinstance(fault, _OF_THE_PEER):
                 self._tell(fault)
-            self._end(400)
+            self._end(unreadable(str(error)))
         return True
 
     def _tell(self, fault: BaseException) -> None:
@@ -285,16 +297,12 @@ class Connection(HttpToolsProtocol):
         """The head is complete: hand the request on if it is within bounds."""
         if self.state.phase in DEAF:
             return None
-        if len(self.url) > limits.QUERY_BYTES_MAX:
-            return self._end(414)
-        size = sum([len(name) + len(value) for name, value in self.headers])
-        if len(self.headers) > limits.HEADERS_MAX or size > limits.HEADER_BYTES_MAX:
-            return self._end(431)
-        if not self.url.startswith(b"/"):
-            return self._end(404)  # an absolute URI is for proxies
-        if self.parser.get_method() == b"CONNECT":
-            return self._end(405)
-        if self.parser.should_upgrade():
+        parser = self.parser
+        version, method = parser.get_http_version(), parser.get_method()
+        refused = refusal(method, self.url, version, self.headers)
+        if refused is not None:
+            return self._end(refused)
+        if parser.should_upgrade():
             return None  # the parser stops here by itself: see `_feed`
         self.state.on(_HEADERS, self._read_at)
         super().on_headers_complete()
@@ -359,18 +367,51 @@ class Connection(HttpToolsProtocol):
 
     # -- ends ----------------------------------------------------------------------------------
 
-    def _end(self, http_status: int | None = None) -> None:
-        """Take no more from this peer: answer what is owed, then say `http_status`, and close."""
+    def _end(self, refused: Refusal | None = None) -> None:
+        """Take no more from this peer: answer what is owed, then why, if so, and close."""
+        heard = self.state.phase not in DEAF
         effect = self.state.on(Event.END, self.loop.time())
-        if effect is not None and http_status is not None:
-            self._last_words = (
-                STATUS_LINE[http_status] + b"connection: close\r\ncontent-length: 0\r\n\r\n"
-            )
+        if refused is not None and heard:
+            name = self._note(refused)
+            if effect is not None:
+                self._last_words = self._refusal(refused, name)
         if effect is Effect.DROP:
             self._drop(self.cycle)
         if self.state.over:
             self._close()
         self._leave()
+
+    def _note(self, refused: Refusal) -> bytes:
+        """Count and log a refusal; returns the request's name."""
+        self.server_state.figures.refused[refused.http_status] += 1
+        name = new_request_id()
+        log.info(
+            "request refused",
+            status=refused.http_status,
+            reason=refused.detail,
+            request=name,
+            **self._whose(),
+        )
+        return name.encode()
+
+    def _refusal(self, refused: Refusal, name: bytes) -> bytes:
+        http_status, title, detail = refused
+        body = problem_json(http_status, title, detail)
+        headers = [PROBLEM, (b"pullstatus-request-id", name), (b"connection", b"close")]
+        lines = b"".join([b"%b: %b\r\n" % header for header in headers])
+        head = b"%b%bcontent-length: %d\r\n\r\n" % (STATUS_LINE[http_status], lines, len(body))
+        return head if self.parser.get_method() == b"HEAD" else head + body
+
+    def _cut(self, deadline: str) -> None:
+        """Close since a deadline of `limits` has passed, whatever is unsaid or unread."""
+        self.server_state.figures.cut[deadline] += 1
+        if deadline != "IDLE_S" and self.state.phase is not Phase.NEW:
+            log.info("connection cut", deadline=deadline, **self._whose())
+        self.transport.abort()
+
+    def _whose(self) -> dict[str, str]:
+        """The peer's address, as it is on the wire: no proxy has been asked."""
+        return {"address": self.client[0]} if self.client else {}
 
     def _leave(self) -> None:
         on_leave, self._on_leave = self._on_leave, None

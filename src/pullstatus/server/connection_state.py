@@ -212,15 +212,19 @@ class ConnectionState:
         time_s: float = getattr(limits, TIME[self.phase])
         return min(self._since + time_s, self._farewell)
 
-    def late(self, now: float, *, unread: bool) -> bool:
-        """Whether to cut the connection; to be asked about once a second.
+    def late(self, now: float, *, unread: bool) -> str | None:
+        """Which deadline has passed, by its name in `limits`; to be asked about once a second.
 
         Args:
             now: the time.
             unread: whether something that was written has not left yet.
         """
         self._unread_since = min(self._unread_since, now) if unread else math.inf
-        return now > self.deadline or now - self._unread_since > limits.ANSWER_DEADLINE_S
+        if now - self._unread_since > limits.ANSWER_DEADLINE_S:
+            return "ANSWER_DEADLINE_S"
+        if now > self.deadline:
+            return "DRAIN_DEADLINE_S" if now > self._farewell else TIME[self.phase]
+        return None
 
     def drain(self, now: float, grace_s: float, *, unread: bool) -> bool:
         """Whether to close, since the server stops: nothing is at hand, nor was for `grace_s`.

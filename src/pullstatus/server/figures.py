@@ -54,6 +54,16 @@ RESULTS = (
     Result.SDKAPPID_MISSING,
 )
 
+REFUSALS = (200, 400, 404, 405, 414, 431, 500, 503)
+"""Statuses of what no call answers: 200 is an unknown call of v5, which says so in its result."""
+DEADLINES = (
+    "HEADER_DEADLINE_S",
+    "BODY_DEADLINE_S",
+    "IDLE_S",
+    "ANSWER_DEADLINE_S",
+    "DRAIN_DEADLINE_S",
+)
+
 
 class Figures:
     """Counts since the server started.
@@ -72,6 +82,9 @@ class Figures:
         self.pages_given_again = 0
         self.unanswered: Counter[str] = Counter(dict.fromkeys(CALLS, 0))
         self.batches: Counter[tuple[str, int]] = Counter(dict.fromkeys(product(DOORS, STATUSES), 0))
+        self.batches_dropped: Counter[str] = Counter(dict.fromkeys(DOORS, 0))
+        self.refused: Counter[int] = Counter(dict.fromkeys(REFUSALS, 0))
+        self.cut: Counter[str] = Counter(dict.fromkeys(DEADLINES, 0))
         self.seconds = {call: Durations() for call in CALLS}
 
 
@@ -179,6 +192,34 @@ def _metrics(figures: Figures, standing: Standing) -> Iterator[Metric]:
     for (door, http_status), count in sorted(figures.batches.items()):
         batches.add_metric([door, str(http_status)], count)
     yield batches
+
+    dropped = CounterMetricFamily(
+        "pullstatus_batches_dropped",
+        "Batches whose peer had gone before they were whole: nothing was stored.",
+        labels=["door"],
+    )
+    for door, count in figures.batches_dropped.items():
+        dropped.add_metric([door], count)
+    yield dropped
+
+    refused = CounterMetricFamily(
+        "pullstatus_requests_refused",
+        "Requests that no call took: no HTTP, no such address, or a head that is refused; by HTTP"
+        " status, which is 200 for an unknown call of v5.",
+        labels=["status"],
+    )
+    for http_status, count in sorted(figures.refused.items()):
+        refused.add_metric([str(http_status)], count)
+    yield refused
+
+    cut = CounterMetricFamily(
+        "pullstatus_connections_cut",
+        "Connections closed since a deadline had passed, by its name in the list of limits.",
+        labels=["deadline"],
+    )
+    for deadline, count in figures.cut.items():
+        cut.add_metric([deadline], count)
+    yield cut
 
     yield GaugeMetricFamily(
         "pullstatus_oldest_waiting_seconds",

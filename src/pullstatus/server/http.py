@@ -166,17 +166,27 @@ _SDKAPPID = re.compile(rb"(?:^|&)sdkappid=([0-9]{1,10})(?:&|$)")
 _INGEST = re.compile(r"/ingest/([0-9]{1,10})/")
 
 
+def new_request_id() -> str:
+    """The name of one more request."""
+    return f"{_RUN}-{next(_requests)}"
+
+
 def request_id(scope: Scope) -> str:
     """The name of a request in the log and in its refusal; it gets one when somebody asks."""
     name = scope.get("pullstatus.request")
     if name is None:
-        name = scope["pullstatus.request"] = f"{_RUN}-{next(_requests)}"
+        name = scope["pullstatus.request"] = new_request_id()
     return str(name)
 
 
 def request_id_header(scope: Scope) -> tuple[bytes, bytes]:
     """The same for the answer, so that whoever was refused can name it."""
     return b"pullstatus-request-id", request_id(scope).encode()
+
+
+def logged(scope: Scope) -> bool:
+    """Whether a line of the log names this request."""
+    return "pullstatus.request" in scope
 
 
 def whose(scope: Scope) -> dict[str, object]:

@@ -50,6 +50,7 @@ from pullstatus.server.http import (
     Send,
     hang_up,
     header,
+    logged,
     read_body,
     request_id_header,
     respond,
@@ -123,7 +124,7 @@ class _Door:
         try:
             count = await self._take(scope, receive, send)
         except Disconnected:
-            return
+            self._figures.batches_dropped[self.name] += 1
         except Exception as error:  # noqa: BLE001 - logged with its trace
             await self._fail(error, scope, send)
         else:
@@ -131,7 +132,10 @@ class _Door:
                 log.warning("batch stored late", door=self.name, records=count, **whose(scope))
                 return
             self._figures.batches[self.name, 200] += 1
-            await respond(scope, send, 200, [JSON, NO_STORE], self._accepted(count))
+            headers = [JSON, NO_STORE]
+            if logged(scope):
+                headers.append(request_id_header(scope))
+            await respond(scope, send, 200, headers, self._accepted(count))
 
     async def _fail(self, error: Exception, scope: Scope, send: Send) -> None:
         """Say that it failed: to the peer, unless that has been answered, and to the log."""

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from time import perf_counter
 from typing import Final
 
+import structlog
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
@@ -33,8 +34,10 @@ from pullstatus.server.http import (
     Scope,
     Send,
     problem_json,
+    request_id_header,
     respond,
     respond_problem,
+    whose,
 )
 from pullstatus.server.ingest import LATE, CallbackDoor, IngestDoor
 from pullstatus.server.v5 import HELD_S, PullCall
@@ -44,6 +47,8 @@ from pullstatus.wire.about import ABOUT_PATH, about
 from pullstatus.wire.v5 import answer
 from pullstatus.wire.v5.codes import Result
 from pullstatus.wire.v5.pull import PULL_PATH
+
+log = structlog.get_logger(__name__)
 
 ABOUT: Final = about(VERSION)
 ABOUT_HEADERS: Final = {"cache-control": f"public, max-age={limits.ABOUT_CACHED_S}"}
@@ -88,9 +93,9 @@ class Routes:
                 Route(ABOUT_PATH, self._about),
             ],
             exception_handlers={
-                HTTPException: _refusal,
-                StoreUnavailable: _unavailable,
-                Exception: _internal_error,
+                HTTPException: self._refuse,
+                StoreUnavailable: self._put_off,
+                Exception: self._fail,
             },
         )
         self._rest.router.redirect_slashes = False
@@ -101,7 +106,9 @@ class Routes:
             return
         path: str = scope["path"]
         if scope["method"] == "TRACE":
-            await respond_problem(scope, send, 405, METHOD_NOT_ALLOWED, "TRACE is not served")
+            name = self._note(scope, 405, METHOD_NOT_ALLOWED)
+            detail = "TRACE is not served"
+            await respond_problem(scope, send, 405, METHOD_NOT_ALLOWED, detail, headers=[name])
         elif path == PULL_PATH:
             began = perf_counter()
             await self._pull(scope, receive, send)
@@ -117,8 +124,9 @@ class Routes:
             answered_s: float = scope.get(LATE) or perf_counter()
             self.figures.seconds["callbacks"].add(answered_s - began)
         elif path.startswith("/v5/"):
+            name = self._note(scope, 200, NO_SUCH_ADDRESS)
             body = answer.failure(Result.UNKNOWN_PATH, "no such call; this one is pullstatus")
-            await respond(scope, send, 200, [JSON, NO_STORE], body)
+            await respond(scope, send, 200, [JSON, NO_STORE, name], body)
         else:
             await self._rest(scope, receive, send)
 
@@ -157,32 +165,40 @@ class Routes:
         text = render(self.figures, standing)
         return Response(text, media_type="text/plain; version=0.0.4")
 
+    async def _refuse(self, request: Request, error: Exception) -> Response:
+        """What Starlette refuses, in our words: no such path, or not this method."""
+        assert isinstance(error, HTTPException)
+        title, detail = {
+            404: (NO_SUCH_ADDRESS, "see the HTTP reference for the paths that there are"),
+            405: (METHOD_NOT_ALLOWED, "this address takes another method: see Allow"),
+        }.get(error.status_code, (error.detail, error.detail))
+        return self._problem(request, error.status_code, title, detail, error.headers)
 
-async def _refusal(_request: Request, error: Exception) -> Response:
-    """What Starlette refuses, in our words: no such path, or not this method."""
-    assert isinstance(error, HTTPException)
-    title, detail = {
-        404: (NO_SUCH_ADDRESS, "see the HTTP reference for the paths that there are"),
-        405: (METHOD_NOT_ALLOWED, "this address takes another method: see Allow"),
-    }.get(error.status_code, (error.detail, error.detail))
-    return _problem(error.status_code, title, detail, error.headers)
+    async def _put_off(self, request: Request, error: Exception) -> Response:
+        return self._problem(request, 503, "Cannot read the store now", str(error))
 
+    async def _fail(self, request: Request, _error: Exception) -> Response:
+        """Nobody foresaw it; Starlette raises it again behind this answer, and it is logged."""
+        return self._problem(request, 500, INTERNAL_ERROR, "the log of the server tells more")
 
-async def _unavailable(_request: Request, error: Exception) -> Response:
-    return _problem(503, "Cannot read the store now", str(error))
+    def _problem(
+        self,
+        request: Request,
+        http_status: int,
+        title: str,
+        detail: str,
+        headers: Mapping[str, str] | None = None,
+    ) -> Response:
+        name, value = self._note(request.scope, http_status, title)
+        return Response(
+            problem_json(http_status, title, detail),
+            http_status,
+            headers={**(headers or {}), name.decode(): value.decode()},
+            media_type="application/problem+json",
+        )
 
-
-async def _internal_error(_request: Request, _error: Exception) -> Response:
-    """Nobody foresaw it; Starlette raises it again behind this answer, and it is logged."""
-    return _problem(500, INTERNAL_ERROR, "the log of the server tells more")
-
-
-def _problem(
-    http_status: int, title: str, detail: str, headers: Mapping[str, str] | None = None
-) -> Response:
-    return Response(
-        problem_json(http_status, title, detail),
-        http_status,
-        headers=dict(headers or {}),
-        media_type="application/problem+json",
-    )
+    def _note(self, scope: Scope, http_status: int, reason: str) -> tuple[bytes, bytes]:
+        """Count and log a request that no call takes; returns the header that names it."""
+        self.figures.refused[http_status] += 1
+        log.info("request refused", status=http_status, reason=reason, **whose(scope))
+        return request_id_header(scope)

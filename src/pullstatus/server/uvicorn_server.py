@@ -11,7 +11,7 @@ from typing import cast
 
 import uvicorn
 
-from pullstatus.server.connection import Connection
+from pullstatus.server.connection import Connection, Connections
 from pullstatus.server.routes import Routes
 
 SWEEP_S = 1.0
@@ -24,6 +24,7 @@ class UvicornServer(uvicorn.Server):
     def __init__(self, config: uvicorn.Config, routes: Routes) -> None:
         """Serve `routes` by `config`; `routes` is not ready any more once a stop begins."""
         super().__init__(config)
+        self.server_state = Connections(routes.figures)
         self.on_started: Callable[[], None] = lambda: None
         self._routes = routes
         self._swept = 0.0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import json
 import socket
 import weakref
 from collections.abc import Iterator
@@ -14,11 +15,11 @@ import structlog
 import uvicorn
 from hypothesis import given
 from hypothesis import strategies as st
-from uvicorn.server import ServerState
 
 from pullstatus import limits
-from pullstatus.server.connection import Connection
+from pullstatus.server.connection import Connection, Connections
 from pullstatus.server.connection_state import Phase
+from pullstatus.server.figures import Figures
 from pullstatus.server.http import PEER
 
 
@@ -75,6 +76,7 @@ class Peer:
         self.headers: list[tuple[bytes, bytes]] = []  # of the last request
         self.bodies: list[bytes] = []  # of each request that was whole when it was begun
         self._answers: list[asyncio.Future[None]] = []
+        self.figures = Figures()
         config = uvicorn.Config(
             self._application,
             interface="asgi3",
@@ -84,12 +86,13 @@ class Peer:
             log_config=None,
         )
         config.load()
-        state = ServerState()
+        state = Connections(self.figures)
         state.default_headers = [(b"date", b"now")]
         self.near, self.far = self._ends = socket.socketpair()
         self.transport = Transport(self.near)
         self.connection = Connection(config, state, {}, loop)
         self.connection.connection_made(self.transport)
+        self.connection.client = ("192.0.2.7", 4)  # which uvicorn asks the socket for
 
     async def _application(self, scope: Any, receive: Any, _send: object) -> None:  # noqa: ANN401
         answer = self.loop.create_future()
@@ -133,10 +136,10 @@ class Peer:
         return self.connection.state.phase
 
     def read(self) -> list[str]:
-        """The bodies of the answers, or the status where there is none."""
+        """The bodies of the answers, or the status of a refusal."""
         answers = self.transport.written.split(b"HTTP/1.1 ")[1:]
         return [
-            (text.partition(b"\r\n\r\n")[2] or text[:3]).decode()
+            (text[:3] if b"problem+json" in text else text.partition(b"\r\n\r\n")[2]).decode()
             for text in answers
             if not text.startswith(b"100")
         ]
@@ -160,7 +163,12 @@ def peer() -> Iterator[Peer]:
 
 
 def request(path: str, body: bytes = b"", *headers: bytes) -> bytes:
-    lines = [b"POST %b HTTP/1.1" % path.encode(), *headers, b"Content-Length: %d" % len(body)]
+    lines = [
+        b"POST %b HTTP/1.1" % path.encode(),
+        b"Host: a",
+        *headers,
+        b"Content-Length: %d" % len(body),
+    ]
     return b"\r\n".join([*lines, b"", body])
 
 
@@ -246,8 +254,8 @@ def test_stop_closes_a_quiet_connection_after_the_grace(peer: Peer) -> None:
         (request("/1", b"", b"X: " + b"x" * limits.HEADER_BYTES_MAX), ["431"]),
         (request("http://192.0.2.1/1"), ["404"]),
         (b"CONNECT a:1 HTTP/1.1\r\n\r\n", ["404"]),
-        (b"CONNECT /1 HTTP/1.1\r\n\r\n", ["405"]),
-        (b"POST /1 HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n", ["400"]),
+        (b"CONNECT /1 HTTP/1.1\r\nHost: a\r\n\r\n", ["405"]),
+        (b"POST /1 HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n", ["400"]),
     ],
 )
 def test_refusal_is_the_last_word_behind_what_is_owed(
@@ -272,7 +280,8 @@ def test_fault_of_ours_in_what_the_parser_calls_is_told(
     with structlog.testing.capture_logs() as told:
         peer.say(request("/1"))
     assert peer.read() == ["400"]
-    [line] = told
+    line, refused = told
+    assert refused["event"] == "request refused"
     assert (line["log_level"], line["event"]) == ("error", "request not read")
     assert line["error"] == "ValueError"
     assert line["at"].startswith("test_connection.py:")
@@ -281,15 +290,75 @@ def test_fault_of_ours_in_what_the_parser_calls_is_told(
 
 @pytest.mark.parametrize("stream", [b"GET /\xe9 HTTP/1.1\r\n\r\n", b"GET //[ HTTP/1.1\r\n\r\n"])
 def test_request_that_is_none_is_nothing_to_tell(peer: Peer, stream: bytes) -> None:
-    """Or a stranger could fill the log."""
+    """Beyond that it was refused: no fault of ours."""
     with structlog.testing.capture_logs() as told:
         peer.say(stream)
-    assert told == []
+    assert [line["event"] for line in told] == ["request refused"]
+
+
+def test_refusal_says_why_is_counted_and_logged(peer: Peer) -> None:
+    """With a name, by which whoever was refused and whoever reads the log can talk about it."""
+    with structlog.testing.capture_logs() as logged:
+        peer.say(request("/1", b"", b"Content-Type: canary", b"Content-Type: canary"))
+        peer.say(request("/2"))
+    head, _, body = peer.transport.written.partition(b"\r\n\r\n")
+    problem = json.loads(body)
+    assert problem == {
+        "type": "about:blank",
+        "title": "Bad request",
+        "status": 400,
+        "detail": "send Content-Type once",
+    }
+    headers = head.decode().split("\r\n")
+    assert headers[0] == "HTTP/1.1 400 Bad Request"
+    assert {"content-type: application/problem+json", "connection: close"} < set(headers)
+    assert f"content-length: {len(body)}" in headers
+    [line] = logged
+    assert f"pullstatus-request-id: {line.pop('request')}" in headers
+    assert line == {
+        "event": "request refused",
+        "log_level": "info",
+        "status": 400,
+        "reason": "send Content-Type once",
+        "address": "192.0.2.7",
+    }
+    assert peer.figures.refused[400] == 1
+    assert peer.asked == []
+
+
+def test_refusal_of_a_head_request_has_no_body(peer: Peer) -> None:
+    peer.say(b"HEAD /1 HTTP/1.1\r\n\r\n")
+    assert peer.transport.written.startswith(b"HTTP/1.1 400 ")
+    assert peer.transport.written.endswith(b"\r\n\r\n")
+
+
+def test_cut_is_counted_by_its_deadline_and_logged_if_something_was_begun(peer: Peer) -> None:
+    with structlog.testing.capture_logs() as logged:
+        peer.say(request("/1", b"x" * 9)[:-5])
+        peer.wait(limits.BODY_DEADLINE_S + 2)
+    assert peer.figures.cut["BODY_DEADLINE_S"] == 1
+    [line] = logged
+    assert line["event"] == "connection cut"
+    assert (line["deadline"], line["address"]) == ("BODY_DEADLINE_S", "192.0.2.7")
+
+
+@pytest.mark.parametrize(
+    ("said", "deadline"), [(b"", "HEADER_DEADLINE_S"), (request("/1"), "IDLE_S")]
+)
+def test_end_of_a_quiet_connection_is_counted_and_no_news(
+    peer: Peer, said: bytes, deadline: str
+) -> None:
+    with structlog.testing.capture_logs() as logged:
+        if said:
+            peer.say(said)
+            peer.answer()
+        peer.wait(getattr(limits, deadline) + 2)
+    assert (peer.transport.closed, peer.figures.cut[deadline], logged) == ("cut", 1, [])
 
 
 def test_request_that_will_never_be_whole_is_forgotten(peer: Peer) -> None:
     """Whoever reads its body learns of it."""
-    peer.say(b"POST /read HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nx\r\n")
+    peer.say(b"POST /read HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nx\r\n")
     assert peer.said == [("http.request", b"x")]
     peer.say(b"zz\r\n")
     assert peer.said[1:] == [("http.disconnect", b"")]
@@ -298,7 +367,7 @@ def test_request_that_will_never_be_whole_is_forgotten(peer: Peer) -> None:
 
 def test_request_behind_another_that_will_never_be_whole_is_not_begun(peer: Peer) -> None:
     peer.say(request("/1"))
-    peer.say(b"POST /2 HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nx\r\nzz\r\n")
+    peer.say(b"POST /2 HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nx\r\nzz\r\n")
     assert peer.answer()
     assert (peer.read(), peer.asked) == (["/1", "400"], ["/1"])
 
@@ -311,18 +380,18 @@ def test_body_of_a_request_that_is_refused_is_not_that_of_the_one_before(peer: P
 
 
 def test_head_that_never_ends_is_refused(peer: Peer) -> None:
-    peer.say(b"POST /1 HTTP/1.1\r\n")
+    peer.say(b"POST /1 HTTP/1.1\r\nHost: a\r\n")
     for _ in range(100):
         peer.say(b"X: 1\r\n" * 100)
     assert (peer.read(), peer.asked) == (["431"], [])
 
 
 def test_trailers_are_no_headers(peer: Peer) -> None:
-    peer.say(b"POST /1 HTTP/1.1\r\nTransfer-Encoding: chunked\r\nA: 1\r\n\r\n")
+    peer.say(b"POST /1 HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\nA: 1\r\n\r\n")
     peer.say(b"1\r\nx\r\n0\r\nB: 2\r\n\r\n")
     assert peer.answer()
     peer.turn()
-    assert peer.headers == [(b"transfer-encoding", b"chunked"), (b"a", b"1")]
+    assert peer.headers == [(b"host", b"a"), (b"transfer-encoding", b"chunked"), (b"a", b"1")]
 
 
 @pytest.mark.parametrize(("part", "phase"), [(b"", Phase.CLOSED), (b"x", Phase.REST)])
@@ -366,7 +435,7 @@ def test_request_that_comes_while_the_server_stops_is_the_last(peer: Peer) -> No
 
 
 def test_request_answered_before_its_end_gets_no_second_answer(peer: Peer) -> None:
-    peer.say(b"POST /1 HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nx\r\n")
+    peer.say(b"POST /1 HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nx\r\n")
     assert peer.answer()
     peer.say(b"zz\r\n")
     assert (peer.read(), peer.transport.closed) == (["/1"], "in order")

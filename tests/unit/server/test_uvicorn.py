@@ -35,6 +35,7 @@ IMPORTED = {
 # Attributes that we read or set, and methods that we call or override.
 OF_A_CONNECTION = {
     "_start_asgi_task",
+    "client",
     "connection_lost",
     "connection_made",
     "cycle",
@@ -79,7 +80,7 @@ OF_A_SERVER = {
     "startup",
 }
 SET_BY_STARTUP = {"servers"}
-SET_BY_INIT = {"pipeline"}  # and overridden by a property
+SET_BY_INIT = {"pipeline", "server_state"}  # and by us, in a way of our own
 
 
 async def _application(_scope: object, _receive: object, _send: object) -> None:

@@ -52,6 +52,7 @@ class Writer(logging.Handler):
         self._changed = threading.Condition()
         self._lines: list[bytes] = []
         self._bytes = 0  # of those, and of what is being written
+        self._owes = False  # to say how many were dropped
         self._flushing = False
         self._closed = False
         self._thread = threading.Thread(target=self._run, name="pullstatus-log", daemon=True)
@@ -98,7 +99,8 @@ class Writer(logging.Handler):
         """Wait for something to write, and write it; whether to go on."""
         with self._changed:
             self._changed.wait_for(
-                lambda: self._lines or self._flushing or self._closed, self.repeats.due_in_s()
+                lambda: self._lines or self._owes or self._flushing or self._closed,
+                self.repeats.due_in_s(),
             )
             lines, self._lines = self._lines, []
             size, flushing, dropped = self._bytes, self._flushing, self.dropped
@@ -111,11 +113,12 @@ class Writer(logging.Handler):
             else:
                 self.dropped += len(lines)
             self._bytes -= size
-            more = bool(self._lines) or (taken and self.dropped > self._told)
-            if flushing and not more:
+            self._owes = taken and self.dropped > self._told
+            over = not (self._lines or self._owes)
+            if flushing and over:
                 self._flushing = False
                 self._changed.notify_all()
-            return more or not self._closed
+            return not (over and self._closed)
 
     def _of_our_own(self, dropped: int, *, at_once: bool) -> list[bytes]:
         """What to say of lines that were not written."""
