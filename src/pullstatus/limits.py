@@ -68,6 +68,24 @@ LOOKS_PER_S_MAX: Final = 20
 """Looks at the store for changed applications and tokens, each some 0.1 ms: what a caller waits for
 at most, 50 ms, before it is refused for something that a command may just have changed."""
 
+FAILED_TRIES_MAX: Final = 20
+"""Failed tries, of signature, application or token, that an address may have at once before they
+are answered late. Nobody who proves himself is ever late, however many came from there."""
+
+FAILED_TRIES_PER_MINUTE: Final = 20
+"""How many more it may have each minute. A client with a wrong key that asks every two seconds has
+more, and is told of."""
+
+FAILED_TRY_PAUSE_S: Final = 1
+"""Seconds that the answer is late then: each connection has one try a second."""
+
+FAILED_TRIES_HELD_MAX: Final = 1000
+"""Answers that are held back at a time, each some KiB of memory; beyond them none is late."""
+
+FAILED_TRIES_KEPT_MAX: Final = 10_000
+"""Addresses, and applications, whose failed tries are remembered, each some 300 bytes. Beyond them
+those leave that failed longest ago."""
+
 OVERTAKEN_MAX: Final = 5
 """Tries of an append or pull that a change of its application overtakes each time."""
 

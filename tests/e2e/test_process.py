@@ -21,6 +21,7 @@ from pathlib import Path
 
 import pytest
 
+from pullstatus import limits
 from pullstatus.store import JournalRow, Mailbox, open_store
 from pullstatus.version import VERSION
 from pullstatus.wire.v5.pull import read_proof
@@ -532,6 +533,9 @@ def test_nothing_secret_or_personal_gets_out(tmp_path: Path) -> None:
             program.exchange(http_request("TRACE", f"/canary?{number}")),
             program.exchange(http_request("CONNECT", f"/{number}")),
         ]
+        for _ in range(limits.FAILED_TRIES_MAX + 1):
+            program.post(f"/callbacks/canary-{number}", text.encode())
+        program.until(lambda: "many failed tries" in program.log())
         with program.connect() as half:  # cut in the middle
             half.send(http_request("POST", f"/callbacks/{token}", f"{text} {number}".encode())[:-3])
         assert program.pull(app, key="canary").data == [record]

@@ -27,6 +27,7 @@ from prometheus_client.core import (
 )
 from prometheus_client.registry import Collector
 
+from pullstatus.apps.tries import Tries
 from pullstatus.durations import Durations
 from pullstatus.records import Kind
 from pullstatus.server.logs import LogLines
@@ -64,6 +65,9 @@ DEADLINES = (
     "DRAIN_DEADLINE_S",
 )
 
+WRONG = ("signature", "application", "token")
+"""What a failed try can have wrong: the signature, or the number of an application, or a token."""
+
 
 class Figures:
     """Counts since the server started.
@@ -83,6 +87,8 @@ class Figures:
         self.unanswered: Counter[str] = Counter(dict.fromkeys(CALLS, 0))
         self.batches: Counter[tuple[str, int]] = Counter(dict.fromkeys(product(DOORS, STATUSES), 0))
         self.batches_dropped: Counter[str] = Counter(dict.fromkeys(DOORS, 0))
+        self.failed_tries: Counter[str] = Counter(dict.fromkeys(WRONG, 0))
+        self.failed_tries_late = 0
         self.refused: Counter[int] = Counter(dict.fromkeys(REFUSALS, 0))
         self.cut: Counter[str] = Counter(dict.fromkeys(DEADLINES, 0))
         self.seconds = {call: Durations() for call in CALLS}
@@ -96,6 +102,7 @@ class Standing(msgspec.Struct, frozen=True):
         in_hand: pages that readers have in hand.
         held: pulls that wait for a record.
         log: lines of the log.
+        tries: failed ones that are remembered.
     """
 
     engine: Engine
@@ -105,6 +112,7 @@ class Standing(msgspec.Struct, frozen=True):
     oldest_in_hand_s: float
     held: int
     log: LogLines
+    tries: Tries
 
 
 def render(figures: Figures, standing: Standing) -> bytes:
@@ -212,6 +220,8 @@ def _metrics(figures: Figures, standing: Standing) -> Iterator[Metric]:
         refused.add_metric([str(http_status)], count)
     yield refused
 
+    yield from _failed_tries(figures, standing.tries)
+
     cut = CounterMetricFamily(
         "pullstatus_connections_cut",
         "Connections closed since a deadline had passed, by its name in the list of limits.",
@@ -295,3 +305,35 @@ def _metrics(figures: Figures, standing: Standing) -> Iterator[Metric]:
         lines.add_metric([fate], getattr(standing.log, fate))
     yield lines
     yield InfoMetricFamily("pullstatus_build", "Which version this is.", {"version": VERSION})
+
+
+def _failed_tries(figures: Figures, tries: Tries) -> Iterator[Metric]:
+    failed = CounterMetricFamily(
+        "pullstatus_failed_tries",
+        "Requests refused for what they prove themselves by: a wrong signature (1001), a number of"
+        " no application (1019), no token that there is (401).",
+        labels=["wrong"],
+    )
+    for wrong, count in figures.failed_tries.items():
+        failed.add_metric([wrong], count)
+    yield failed
+    yield CounterMetricFamily(
+        "pullstatus_failed_tries_late",
+        "Failed tries whose answer was held back, since their address has had many.",
+        figures.failed_tries_late,
+    )
+    kept = GaugeMetricFamily(
+        "pullstatus_failed_tries_kept",
+        "Addresses and applications whose failed tries are remembered.",
+        labels=["of"],
+    )
+    forgotten = CounterMetricFamily(
+        "pullstatus_failed_tries_forgotten",
+        "Those that were forgotten for others, since there were too many.",
+        labels=["of"],
+    )
+    for name, buckets in (("addresses", tries.addresses), ("applications", tries.applications)):
+        kept.add_metric([name], len(buckets))
+        forgotten.add_metric([name], buckets.forgotten)
+    yield kept
+    yield forgotten

@@ -28,6 +28,8 @@ JSON = (b"content-type", CONTENT_TYPE)
 PROBLEM = (b"content-type", b"application/problem+json")
 NO_STORE = (b"cache-control", b"no-store")
 
+HELD_S = "pullstatus.held_s"  # of a request's scope: for how long it was made to wait, by intent
+
 # Titles of problems that more than one call tells; the HTTP reference lists all of them.
 INTERNAL_ERROR = "Internal error"
 METHOD_NOT_ALLOWED = "Method not allowed"

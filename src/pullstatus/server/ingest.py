@@ -37,6 +37,7 @@ from pullstatus.records import Kind
 from pullstatus.server import eager
 from pullstatus.server.deadline import Within
 from pullstatus.server.figures import Figures
+from pullstatus.server.guesses import Guesses
 from pullstatus.server.http import (
     INTERNAL_ERROR,
     JSON,
@@ -109,11 +110,13 @@ class _Door:
         store: Store,
         registry: Registry,
         figures: Figures,
+        guesses: Guesses,
         *,
         now_ms: Callable[[], int],
         tickets: Callable[[], bytes],
     ) -> None:
         self._store = store
+        self._guesses = guesses
         self._registry = registry
         self._figures = figures
         self._now_ms = now_ms
@@ -160,6 +163,8 @@ class _Door:
     async def _refuse(self, problem: Problem, scope: Scope, send: Send) -> None:
         self._figures.batches[self.name, problem.http_status] += 1
         self._tell_refused(problem, scope)
+        if problem.http_status == 401:
+            await self._guesses.failed(scope, "token")
         await respond_problem(
             scope,
             send,

@@ -24,7 +24,9 @@ from pullstatus.errors import StoreUnavailable
 from pullstatus.mailbox.held import Held
 from pullstatus.server import logs
 from pullstatus.server.figures import Figures, Standing, render
+from pullstatus.server.guesses import Guesses
 from pullstatus.server.http import (
+    HELD_S,
     INTERNAL_ERROR,
     JSON,
     METHOD_NOT_ALLOWED,
@@ -40,7 +42,7 @@ from pullstatus.server.http import (
     whose,
 )
 from pullstatus.server.ingest import LATE, CallbackDoor, IngestDoor
-from pullstatus.server.v5 import HELD_S, PullCall
+from pullstatus.server.v5 import PullCall
 from pullstatus.store import Store, Tickets
 from pullstatus.version import VERSION
 from pullstatus.wire.about import ABOUT_PATH, about
@@ -77,14 +79,22 @@ class Routes:
         self._store = store
         self._now_ms = now_ms
         self.figures = Figures()
+        self.guesses = Guesses(registry, self.figures, monotonic_s)
         self.admission = Admission(registry, RateLimiter(monotonic_s))
         self.tickets = tickets = Tickets(random_bytes)
         self.held = Held(store)
         self._pull = PullCall(
-            store, self.admission, self.held, self.figures, now_ms=now_ms, tickets=tickets
+            store,
+            self.admission,
+            self.held,
+            self.figures,
+            self.guesses,
+            now_ms=now_ms,
+            tickets=tickets,
         )
-        self._ingest = IngestDoor(store, registry, self.figures, now_ms=now_ms, tickets=tickets)
-        self._callback = CallbackDoor(store, registry, self.figures, now_ms=now_ms, tickets=tickets)
+        about = (store, registry, self.figures, self.guesses)
+        self._ingest = IngestDoor(*about, now_ms=now_ms, tickets=tickets)
+        self._callback = CallbackDoor(*about, now_ms=now_ms, tickets=tickets)
         self._rest = Starlette(
             routes=[
                 Route("/healthz", self._healthz),
@@ -112,17 +122,16 @@ class Routes:
         elif path == PULL_PATH:
             began = perf_counter()
             await self._pull(scope, receive, send)
-            held_s: float = scope.get(HELD_S, 0.0)
-            self.figures.seconds["pull"].add(perf_counter() - began - held_s)
+            self.figures.seconds["pull"].add(perf_counter() - began - scope.get(HELD_S, 0.0))
         elif path.startswith("/ingest/"):
             began = perf_counter()
             await self._ingest(scope, receive, send)
-            self.figures.seconds["ingest"].add(perf_counter() - began)
+            self.figures.seconds["ingest"].add(perf_counter() - began - scope.get(HELD_S, 0.0))
         elif path.startswith("/callbacks/"):
             began = perf_counter()
             await self._callback(scope, receive, send)
             answered_s: float = scope.get(LATE) or perf_counter()
-            self.figures.seconds["callbacks"].add(answered_s - began)
+            self.figures.seconds["callbacks"].add(answered_s - began - scope.get(HELD_S, 0.0))
         elif path.startswith("/v5/"):
             name = self._note(scope, 200, NO_SUCH_ADDRESS)
             body = answer.failure(Result.UNKNOWN_PATH, "no such call; this one is pullstatus")
@@ -161,6 +170,7 @@ class Routes:
             self._age_s(in_hand.oldest_ms),
             self.held.count,
             logs.lines(),
+            self.guesses.tries,
         )
         text = render(self.figures, standing)
         return Response(text, media_type="text/plain; version=0.0.4")

@@ -31,7 +31,9 @@ from pullstatus.mailbox.held import Held
 from pullstatus.mailbox.repeats import NEVER, Repeat
 from pullstatus.records import Kind
 from pullstatus.server.figures import Figures
+from pullstatus.server.guesses import Guesses
 from pullstatus.server.http import (
+    HELD_S,
     JSON,
     NO_STORE,
     Disconnected,
@@ -64,7 +66,8 @@ REPEATS = (b"idempotency-key", b"pullstatus-reader", b"pullstatus-ack", b"pullst
 WAIT = b"pullstatus-wait"
 ENCODING = b"content-encoding"
 HEARD = frozenset((*REPEATS, WAIT, ENCODING))
-HELD_S = "pullstatus.held_s"  # of a request's scope: for how long it waited for a record
+
+_TRIES = {int(Result.SIG_MISMATCH): "signature", int(Result.UNKNOWN_SDKAPPID): "application"}
 
 _Answer = tuple[Page, Headers, bytes]
 """What was taken, and how that is said."""
@@ -107,12 +110,14 @@ class PullCall:
         admission: Admission,
         held: Held,
         figures: Figures,
+        guesses: Guesses,
         *,
         now_ms: Callable[[], int],
         tickets: Callable[[], bytes],
     ) -> None:
         self._store = store
         self._admission = admission
+        self._guesses = guesses
         self._held = held
         self._figures = figures
         self._now_ms = now_ms
@@ -138,6 +143,8 @@ class PullCall:
             body = answer.failure(result, errmsg)
             log.info("pull refused", result=result, reason=errmsg, **whose(scope))
             headers.append(request_id_header(scope))
+            if result in _TRIES and not isinstance(error, ReplayRefused):
+                await self._guesses.failed(scope, _TRIES[result])
         except Disconnected:
             self._figures.pulls_dropped += 1
             hang_up(scope)  # or an answer would be missed, where only the kernel knows of it
