@@ -10,6 +10,7 @@ that is folded.
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Sequence
 from typing import Final, NamedTuple
@@ -83,7 +84,14 @@ def refusal(
     known = dict(headers)
     if len(known) < len(headers) and (name := _repeated(headers)):
         return _bad(f"send {name} once")
-    return _host(known, version) or _coding(known, version)
+    host = known.get(b"host")
+    if host is None:
+        # Who asks by 1.0 need not say it, and balancers that look after us do not.
+        if version == "1.1":
+            return _bad("send Host")
+    elif not _is_host(host):
+        return _bad("Host must be a name or an address, and a port")
+    return _coding(known, version) if b"transfer-encoding" in known else None
 
 
 def _repeated(headers: Sequence[Header]) -> str:
@@ -96,23 +104,18 @@ def _repeated(headers: Sequence[Header]) -> str:
     return ""
 
 
-def _host(known: dict[bytes, bytes], version: str) -> Refusal | None:
-    host = known.get(b"host")
-    if host is None:
-        # Who asks by 1.0 need not say it, and balancers that look after us do not.
-        return _bad("send Host") if version == "1.1" else None
-    return None if _HOST.fullmatch(host) else _bad("Host must be a name or an address, and a port")
+@functools.lru_cache(maxsize=64)
+def _is_host(host: bytes) -> bool:
+    """Remembered, since nearly all requests are for the same few."""
+    return _HOST.fullmatch(host) is not None
 
 
 def _coding(known: dict[bytes, bytes], version: str) -> Refusal | None:
-    coding = known.get(b"transfer-encoding")
-    if coding is None:
-        return None
     if version != "1.1":
         return _bad("Transfer-Encoding needs HTTP/1.1")
     if b"content-length" in known:
         return _bad("send Content-Length or Transfer-Encoding, not both")
-    if coding.strip().lower() != b"chunked":
+    if known[b"transfer-encoding"].strip().lower() != b"chunked":
         return _bad("Transfer-Encoding must be chunked, and nothing else")
     return None
 
