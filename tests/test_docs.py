@@ -24,7 +24,7 @@ from pullstatus.emulator.faults import Fault, FaultName
 from pullstatus.emulator.scenario import Failure, Rule, Scenario, convert, parse_scenario
 from pullstatus.emulator.sms import Template
 from pullstatus.server import http
-from pullstatus.server.figures import RESULTS, STATUSES
+from pullstatus.server.figures import REFUSALS, RESULTS, STATUSES
 from pullstatus.wire.v5.codes import Result
 from pullstatus.wire.v5.signature import sign
 from tests.harness import made
@@ -285,19 +285,24 @@ def test_protocol_lists_the_checks_of_the_pull_call_and_no_others() -> None:
 
 def test_http_reference_lists_the_problems_that_there_are() -> None:
     raised = set()
-    for file in ("ingest", "routes"):
+    for file in ("head", "ingest", "routes"):
         source = (ROOT / "src" / "pullstatus" / "server" / f"{file}.py").read_text(encoding="utf-8")
         for node in ast.walk(ast.parse(source)):
             match node:
                 case ast.Call(
-                    func=ast.Name(id="Problem" | "_problem"),
+                    func=ast.Name(id="Problem" | "Refusal"),
                     args=[ast.Constant(value=http_status), title, *_],
+                ):
+                    raised.add((http_status, _title(title)))
+                case ast.Call(
+                    func=ast.Attribute(attr="_problem"),
+                    args=[_, ast.Constant(value=http_status), title, *_],
                 ):
                     raised.add((http_status, _title(title)))
     section = HTTP.partition("## Problems")[2].partition("\n## ")[0]
     listed = re.findall(r"(?m)^\| (\d+) \| ([^|]+) \|", section)
     assert {(int(http_status), title) for http_status, title in listed} == raised
-    assert {int(http_status) for http_status, _ in listed} | {200} == set(STATUSES)
+    assert {int(http_status) for http_status, _ in listed} | {200} == {*STATUSES, *REFUSALS}
 
 
 def _title(argument: ast.expr) -> object:
