@@ -31,6 +31,7 @@ from pullstatus.apps.values import (
     Token,
     check_name,
     check_networks,
+    read_setting,
     token_digest,
 )
 
@@ -52,6 +53,7 @@ __all__ = [
     "delete_application",
     "drop_key",
     "import_applications",
+    "read_setting",
     "revoke_token",
     "rotate_key",
     "standing",

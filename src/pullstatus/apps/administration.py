@@ -27,6 +27,7 @@ from pullstatus.apps.values import (
     Token,
     application_setting,
     check_appkey,
+    check_conditions,
     check_name,
     check_networks,
     check_sdkappid,
@@ -92,16 +93,12 @@ class Wanted(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         Raises:
             InvalidSetting: a member is out of bounds; it is named.
         """
-        if not 0 <= self.rate <= limits.PULL_RATE_MAX:
-            raise InvalidSetting(f"rate is a number from 0 to {limits.PULL_RATE_MAX}")
-        if not 0 <= self.waiting_days <= limits.WAITING_DAYS_MAX:
-            raise InvalidSetting(f"waiting_days is a number from 0 to {limits.WAITING_DAYS_MAX}")
-        if not 0 <= self.wait <= limits.PULL_WAIT_S_MAX:
-            raise InvalidSetting(f"wait is a number from 0 to {limits.PULL_WAIT_S_MAX}")
-        if not limits.WINDOW_S_MIN <= self.window <= limits.SKEW_S_MAX:
-            raise InvalidSetting(
-                f"window is a number from {limits.WINDOW_S_MIN} to {limits.SKEW_S_MAX}"
-            )
+        check_conditions(
+            rate=self.rate,
+            waiting_days=self.waiting_days,
+            wait=self.wait,
+            window=self.window,
+        )
         appkey = (
             random_hex(limits.APPKEY_CHARS // 2)
             if self.appkey is None

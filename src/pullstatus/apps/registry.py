@@ -12,9 +12,9 @@ Looks are shared and have a distance, so that no number of such requests makes m
 from __future__ import annotations
 
 import asyncio
-import ipaddress
 
 from pullstatus import limits
+from pullstatus.apps.networks import address_of, network_of
 from pullstatus.apps.values import (
     APPLICATIONS,
     TOKENS,
@@ -45,7 +45,7 @@ class LiveApplication:
         self.appkeys = tuple(key.appkey for key in application.appkeys)
         self.marks = tuple(key_mark(application.sdkappid, key) for key in application.appkeys)
         self.mailboxes = tuple(application.mailbox(kind) for kind in Kind)
-        self.networks = tuple(ipaddress.ip_network(network) for network in application.allow)
+        self.networks = tuple(network_of(network) for network in application.allow)
         self.while_set = While(application_setting(application.sdkappid), revision)
 
     def allows(self, address: str) -> bool:
@@ -53,11 +53,9 @@ class LiveApplication:
         if not self.networks:
             return True
         try:
-            parsed = ipaddress.ip_address(address)
+            parsed = address_of(address)
         except ValueError:
             return False
-        if isinstance(parsed, ipaddress.IPv6Address) and parsed.ipv4_mapped is not None:
-            parsed = parsed.ipv4_mapped
         return any(parsed in network for network in self.networks)
 
 

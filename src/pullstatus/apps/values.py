@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
-import ipaddress
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from typing import TypeVar
 
 import msgspec
 
 from pullstatus import limits
+from pullstatus.apps.networks import network_of
 from pullstatus.errors import InvalidSetting, StoreCorrupt
 from pullstatus.records import Kind
 from pullstatus.store import Mailbox
@@ -124,28 +126,113 @@ def read_application(name: str, value: bytes) -> Application:
     Raises:
         StoreCorrupt: it is not what was set.
     """
-    try:
-        application = msgspec.json.decode(value, type=Application)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise StoreCorrupt(f"the setting {name} is damaged; {_ADVICE}") from error
+    application = _decoded(name, value, Application)
     if name != application_setting(application.sdkappid):
-        raise StoreCorrupt(f"the setting {name} is that of another application; {_ADVICE}")
+        raise StoreCorrupt(f"the setting {_told(name)} is that of another application; {_ADVICE}")
+    with _as_set(name):
+        _check_application(application)
     return application
 
 
 def read_token(name: str, value: bytes) -> Token:
-    """A token's setting.
+    """A token's setting, proven to be its own.
 
     Raises:
         StoreCorrupt: it is not what was set.
     """
-    try:
-        return msgspec.json.decode(value, type=Token)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise StoreCorrupt(f"the setting {name} is damaged; {_ADVICE}") from error
+    token = _decoded(name, value, Token)
+    if name != token_setting(token.name):
+        raise StoreCorrupt(f"the setting {_told(name)} is that of another token; {_ADVICE}")
+    with _as_set(name):
+        _check_token(token)
+    return token
 
 
+def read_setting(name: str, value: bytes) -> Application | Token:
+    """A setting of any kind that there is.
+
+    Raises:
+        StoreCorrupt: it is not what was set, or nobody sets one of that name.
+    """
+    if name.startswith(APPLICATIONS):
+        return read_application(name, value)
+    if name.startswith(TOKENS):
+        return read_token(name, value)
+    raise StoreCorrupt(f"the setting {_told(name)} is none that there is; {_ADVICE}")
+
+
+_T = TypeVar("_T")
 _ADVICE = "keep a copy of the store, then `pullstatus restore` a backup"
+_DIGEST = re.compile(r"[0-9a-f]{64}")
+_NAME_CHARS_MAX = 80  # of a setting that somebody else may have named, in an error
+
+
+def _decoded(name: str, value: bytes, kind: type[_T]) -> _T:
+    try:
+        return msgspec.json.decode(value, type=kind)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise StoreCorrupt(f"the setting {_told(name)} is damaged; {_ADVICE}") from error
+
+
+def _told(name: str) -> str:
+    return name[:_NAME_CHARS_MAX]
+
+
+@contextlib.contextmanager
+def _as_set(name: str) -> Iterator[None]:
+    """What no command would have set was set by something else."""
+    try:
+        yield
+    except InvalidSetting as error:
+        raise StoreCorrupt(
+            f"the setting {_told(name)} is not what was set: {error}; {_ADVICE}"
+        ) from error
+
+
+def _check_application(application: Application) -> None:
+    check_sdkappid(application.sdkappid)
+    check_name(application.name)
+    check_networks(application.allow)
+    check_conditions(
+        rate=1 if application.pull_rate_max is None else application.pull_rate_max,
+        waiting_days=1 if application.waiting_days_max is None else application.waiting_days_max,
+        wait=application.wait_s,
+        window=application.window_s,
+    )
+    if not application.appkeys:
+        raise InvalidSetting("an application has an appkey")
+    for key in application.appkeys:
+        check_appkey(key.appkey)
+    check_time(application.created_ms, *(key.created_ms for key in application.appkeys))
+
+
+def _check_token(token: Token) -> None:
+    check_token_name(token.name)
+    if _DIGEST.fullmatch(token.digest) is None:
+        raise InvalidSetting("a token's digest is 64 hexadecimal digits")
+    if token.sdkappid is not None:
+        check_sdkappid(token.sdkappid)
+    check_time(token.created_ms)
+
+
+def check_time(*times_ms: int) -> None:
+    """Refuse what is no moment of the calendar, in Unix milliseconds."""
+    if not all(0 <= at_ms // 1000 <= limits.REPLY_TIME_S_MAX for at_ms in times_ms):
+        raise InvalidSetting("a time is a moment before the year 10000")
+
+
+def check_conditions(*, rate: int, waiting_days: int, wait: int, window: int) -> None:
+    """Refuse numbers that are out of bounds; each is named in the words of commands."""
+    if not 0 <= rate <= limits.PULL_RATE_MAX:
+        raise InvalidSetting(f"rate is a number from 0 to {limits.PULL_RATE_MAX}")
+    if not 0 <= waiting_days <= limits.WAITING_DAYS_MAX:
+        raise InvalidSetting(f"waiting_days is a number from 0 to {limits.WAITING_DAYS_MAX}")
+    if not 0 <= wait <= limits.PULL_WAIT_S_MAX:
+        raise InvalidSetting(f"wait is a number from 0 to {limits.PULL_WAIT_S_MAX}")
+    if not limits.WINDOW_S_MIN <= window <= limits.SKEW_S_MAX:
+        raise InvalidSetting(
+            f"window is a number from {limits.WINDOW_S_MIN} to {limits.SKEW_S_MAX}"
+        )
 
 
 def check_sdkappid(sdkappid: int) -> int:
@@ -191,7 +278,7 @@ def check_networks(networks: Iterable[str]) -> tuple[str, ...]:
         InvalidSetting: one is no CIDR.
     """
     try:
-        return tuple(str(ipaddress.ip_network(network)) for network in networks)
+        return tuple(str(network_of(network)) for network in networks)
     except ValueError as error:
         raise InvalidSetting(
             "an allowed network is an address or a CIDR such as 192.0.2.0/24 or 2001:db8::/32"

@@ -23,6 +23,7 @@ from rich.table import Table
 from rich.text import Text
 
 from pullstatus.cli.surroundings import discard
+from pullstatus.errors import StoreCorrupt
 from pullstatus.terminal import visible
 
 F = TypeVar("F", bound=Callable[..., object])
@@ -186,8 +187,17 @@ def say_ready(text: str) -> None:
 
 
 def moment(at_ms: int) -> str:
-    """A time for people and programs: ISO 8601, UTC."""
-    return datetime.fromtimestamp(at_ms / 1000, UTC).isoformat(timespec="seconds")
+    """A time for people and programs: ISO 8601, UTC.
+
+    Raises:
+        StoreCorrupt: there is no such time in the calendar, so none was stored.
+    """
+    try:
+        return datetime.fromtimestamp(at_ms / 1000, UTC).isoformat(timespec="seconds")
+    except (ValueError, OverflowError, OSError) as error:
+        raise StoreCorrupt(
+            "the store holds a time that is none: run `pullstatus audit`, and restore a backup"
+        ) from error
 
 
 def _is_figure(value: object) -> bool:

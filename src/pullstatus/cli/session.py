@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable
 from typing import ParamSpec, TypeVar
 
 import click
+import msgspec
 
 from pullstatus.cli.config import DEFAULT_STORE, default_store
 from pullstatus.cli.output import say
@@ -39,6 +40,11 @@ def plainly(command: Callable[P, R]) -> Callable[P, R]:
             raise click.UsageError(str(error)) from error
         except PullstatusError as error:
             raise click.ClickException(str(error)) from error
+        except msgspec.DecodeError as error:  # what comes from elsewhere was refused before
+            raise click.ClickException(
+                "the store holds what is no JSON, or other JSON than was stored; run"
+                " `pullstatus audit`, and restore a backup"
+            ) from error
 
     return run
 

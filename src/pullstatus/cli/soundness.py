@@ -8,6 +8,7 @@ from pathlib import Path
 
 import click
 
+from pullstatus.apps import read_setting
 from pullstatus.cli.acting import acting
 from pullstatus.cli.output import json_option, moment, print_json, print_rows, say
 from pullstatus.cli.progress import progress
@@ -29,7 +30,7 @@ def audit(as_json: bool, store_url: str) -> None:
     a log lay beside the file, and in which epoch (one more with each restore) it is.
     """
     with progress("Auditing") as report:
-        found = asyncio.run(audit_store(store_url, report))
+        found = asyncio.run(audit_store(store_url, report, prove_setting=read_setting))
     problems = [
         {
             "mailbox": None if finding.mailbox is None else str(finding.mailbox),
@@ -115,6 +116,7 @@ def restore(file: Path, store_url: str) -> None:
                 file,
                 act=acting().act("restore"),
                 progress=report,
+                prove_setting=read_setting,
             )
         )
     say_created(store_url)

@@ -45,6 +45,7 @@ from pullstatus.store.values import (
     Page,
     Park,
     Progress,
+    ProveSetting,
     Pull,
     Reader,
     ReaderState,
@@ -54,6 +55,7 @@ from pullstatus.store.values import (
     Setting,
     Unpark,
     While,
+    any_setting,
     parse_pull_id,
     pull_id,
 )
@@ -82,6 +84,7 @@ __all__ = [
     "Page",
     "Park",
     "Progress",
+    "ProveSetting",
     "Pull",
     "Reader",
     "ReaderState",
@@ -355,14 +358,20 @@ async def open_store(
     )
 
 
-async def audit_store(url: str, progress: Progress) -> AuditReport:
+async def audit_store(
+    url: str, progress: Progress, *, prove_setting: ProveSetting = any_setting
+) -> AuditReport:
     """Prove from the data that nothing is lost or doubled; reads only, live or at rest.
+
+    Args:
+        prove_setting: raises `StoreCorrupt` if a setting can't be what was set, which no store
+            knows; that is among what is found.
 
     Raises:
         InvalidSetting: no engine has such a URL.
         StoreRefused: there is nothing to read there.
     """
-    return await engine_of(url).audit(url, progress)
+    return await engine_of(url).audit(url, progress, prove_setting=prove_setting)
 
 
 async def backup_store(url: str, file: Path, progress: Progress) -> None:
@@ -375,14 +384,26 @@ async def backup_store(url: str, file: Path, progress: Progress) -> None:
     await copying_engine_of(url).backup(url, file, progress)
 
 
-async def restore_store(url: str, file: Path, *, act: Act, progress: Progress) -> int:
+async def restore_store(
+    url: str,
+    file: Path,
+    *,
+    act: Act,
+    progress: Progress,
+    prove_setting: ProveSetting = any_setting,
+) -> int:
     """Make a new store out of a backup, and begin a new epoch; returns its number.
 
     What waits in it is marked: some of it may have been handed out after the backup was made. The
     act is on record in the new store, with the number of the epoch for its detail.
 
+    Args:
+        prove_setting: as of `audit_store`; a backup in which one can't be is not sound.
+
     Raises:
         InvalidSetting: no engine has such a URL, or that one is restored in another way.
         StoreRefused: the store exists already, or the backup is none, or not sound.
     """
-    return await copying_engine_of(url).restore(url, file, act=act, progress=progress)
+    return await copying_engine_of(url).restore(
+        url, file, act=act, progress=progress, prove_setting=prove_setting
+    )

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final, NamedTuple, Protocol, cast, runtime_checkable
 
 from pullstatus.errors import InvalidSetting
-from pullstatus.store.values import Act, AuditReport, Progress
+from pullstatus.store.values import Act, AuditReport, Progress, ProveSetting
 
 if TYPE_CHECKING:  # which imports this table
     from pullstatus.store import Store
@@ -40,7 +40,9 @@ class EngineModule(Protocol):
         """See `open_store`."""
         ...
 
-    async def audit(self, url: str, progress: Progress) -> AuditReport:
+    async def audit(
+        self, url: str, progress: Progress, *, prove_setting: ProveSetting
+    ) -> AuditReport:
         """See `audit_store`."""
         ...
 
@@ -53,7 +55,9 @@ class CopyingModule(Protocol):
         """See `backup_store`."""
         ...
 
-    async def restore(self, url: str, file: Path, *, act: Act, progress: Progress) -> int:
+    async def restore(
+        self, url: str, file: Path, *, act: Act, progress: Progress, prove_setting: ProveSetting
+    ) -> int:
         """See `restore_store`."""
         ...
 

@@ -24,6 +24,13 @@ NO_TICKET = bytes(TICKET_BYTES)
 Progress = Callable[[int, int], None]
 """Told how much is done, and of how much, while something long goes on."""
 
+ProveSetting = Callable[[str, bytes], object]
+"""Told a setting's name and value; raises `StoreCorrupt` if that can't be what was set."""
+
+
+def any_setting(_name: str, _value: bytes) -> None:
+    """Take every setting for what was set."""
+
 
 class Aside(enum.IntEnum):
     """What a mailbox may hold that are no records; numbered on from `records.Kind`.

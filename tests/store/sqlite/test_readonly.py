@@ -16,6 +16,7 @@ from click.testing import CliRunner, Result
 from pullstatus.cli import main
 from pullstatus.errors import StoreRefused
 from pullstatus.store import backup_store, open_store
+from pullstatus.store.sqlite import schema
 from tests.store.build import (
     STATUSES,
     append,
@@ -80,13 +81,16 @@ async def test_everything_is_read_and_nothing_is_written(backup: Path) -> None:
 
 
 async def test_what_is_no_store_or_an_older_one_is_said(backup: Path) -> None:
-    connection = apsw.Connection(str(backup))
+    old = backup.with_name("old.db")
+    connection = apsw.Connection(str(old))
+    connection.execute(schema.MIGRATIONS[0])
+    connection.pragma("application_id", schema.APPLICATION_ID)
     connection.pragma("user_version", 1)
     connection.close()
     letter = backup.with_name("letter")
     letter.write_text("Dear reader, this is no database.\n" * 100)
     with read_only(backup.parent):
-        for file, told in ((backup, "has format 1"), (letter, "damaged or no database")):
+        for file, told in ((old, "has format 1"), (letter, "damaged or no database")):
             with pytest.raises(StoreRefused, match=told):
                 await open_store(sqlite_url(file), create=False)
 

@@ -10,7 +10,7 @@ from pullstatus.store.sqlite import copies
 from pullstatus.store.sqlite.audit import audit_file
 from pullstatus.store.sqlite.engine import SqliteStore
 from pullstatus.store.sqlite.location import parse_url
-from pullstatus.store.values import Act, AuditReport, Progress
+from pullstatus.store.values import Act, AuditReport, Progress, ProveSetting
 
 __all__ = ["SqliteStore", "audit", "backup", "check", "open", "restore"]
 
@@ -38,9 +38,10 @@ async def open(  # noqa: A001 - as every engine's module calls it
     )
 
 
-async def audit(url: str, progress: Progress) -> AuditReport:
+async def audit(url: str, progress: Progress, *, prove_setting: ProveSetting) -> AuditReport:
     """See `audit_store`."""
-    return await asyncio.to_thread(audit_file, parse_url(url).path, progress)
+    path = parse_url(url).path
+    return await asyncio.to_thread(audit_file, path, progress, prove_setting=prove_setting)
 
 
 async def backup(url: str, file: Path, progress: Progress) -> None:
@@ -53,6 +54,15 @@ async def backup(url: str, file: Path, progress: Progress) -> None:
         await store.close()
 
 
-async def restore(url: str, file: Path, *, act: Act, progress: Progress) -> int:
+async def restore(
+    url: str, file: Path, *, act: Act, progress: Progress, prove_setting: ProveSetting
+) -> int:
     """See `restore_store`."""
-    return await asyncio.to_thread(copies.restore, file, parse_url(url), act=act, progress=progress)
+    return await asyncio.to_thread(
+        copies.restore,
+        file,
+        parse_url(url),
+        act=act,
+        progress=progress,
+        prove_setting=prove_setting,
+    )

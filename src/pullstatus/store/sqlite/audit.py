@@ -29,10 +29,21 @@ from pullstatus.errors import StoreCorrupt, StoreRefused
 from pullstatus.store.sqlite import acts, chunk, pairing, readers, reading, schema
 from pullstatus.store.sqlite.connection import open_reader
 from pullstatus.store.sqlite.place import check_there, holds_nothing, served_ms
-from pullstatus.store.values import AuditReport, Backlog, Finding, Outcome, Progress
+from pullstatus.store.sqlite.typed import optional_integer
+from pullstatus.store.values import (
+    AuditReport,
+    Backlog,
+    Finding,
+    Outcome,
+    Progress,
+    ProveSetting,
+    any_setting,
+)
 
 
-def audit_file(path: Path, progress: Progress) -> AuditReport:
+def audit_file(
+    path: Path, progress: Progress, *, prove_setting: ProveSetting = any_setting
+) -> AuditReport:
     """Audit the store in a file; `progress` is told entries done and to do.
 
     Raises:
@@ -45,7 +56,7 @@ def audit_file(path: Path, progress: Progress) -> AuditReport:
             problem = pairing.find_problem(connection)
             if problem:
                 return AuditReport([], [Finding(None, problem)])
-            report = audit(connection, progress)
+            report = audit(connection, progress, prove_setting=prove_setting)
             return msgspec.structs.replace(report, log=log, served_ms=served_ms(path))
     except apsw.NotADBError as error:
         raise StoreRefused(f"{path} is no database") from error
@@ -59,11 +70,15 @@ def audit_file(path: Path, progress: Progress) -> AuditReport:
         ) from error
 
 
-def audit(connection: apsw.Connection, progress: Progress) -> AuditReport:
+def audit(
+    connection: apsw.Connection, progress: Progress, *, prove_setting: ProveSetting = any_setting
+) -> AuditReport:
     """Audit what a connection sees now."""
     connection.execute("BEGIN")
     try:
         found = schema.version(connection)
+        if not found:
+            raise StoreRefused("the file is empty, and no store yet; name another one")
         if found < schema.VERSION:
             raise StoreRefused(
                 f"the store has format {found}; serve it once with this version, then audit it"
@@ -82,11 +97,17 @@ def audit(connection: apsw.Connection, progress: Progress) -> AuditReport:
             progress(done, total)
         findings += _strays(connection)
         findings += [Finding(None, problem) for problem in acts.problems(connection)]
+        findings += _wrong_settings(connection, prove_setting)
         epoch = connection.execute("SELECT max(number) FROM epoch").get
-        newest_ms = connection.execute(
-            "SELECT max(at_ms) FROM (SELECT max(accepted_ms) AS at_ms FROM chunk"
-            " UNION ALL SELECT max(at_ms) FROM journal)"
-        ).get
+        newest_ms = optional_integer(
+            "at_ms",
+            connection.execute(
+                "SELECT max(at_ms) FROM (SELECT max(accepted_ms) AS at_ms FROM chunk"
+                " UNION ALL SELECT max(at_ms) FROM journal)"
+            ).get,
+        )
+    except UnicodeDecodeError as error:
+        raise StoreCorrupt("it holds a text that is none") from error
     finally:
         connection.execute("COMMIT")
     return AuditReport(mailboxes, findings, epoch, newest_ms)
@@ -197,6 +218,16 @@ def _chunk_problems(
         expected = first + count
     if expected - 1 != row.accepted:
         yield f"stored entries end at {expected - 1}, the tail stands at {row.accepted}"
+
+
+def _wrong_settings(connection: apsw.Connection, prove_setting: ProveSetting) -> Iterator[Finding]:
+    for name, value in connection.execute(
+        "SELECT name, value FROM setting WHERE value IS NOT NULL ORDER BY revision"
+    ):
+        try:
+            prove_setting(name, value)
+        except StoreCorrupt as error:
+            yield Finding(None, str(error))
 
 
 def _strays(connection: apsw.Connection) -> Iterator[Finding]:

@@ -13,6 +13,7 @@ import apsw
 
 from pullstatus.errors import StoreCorrupt, StoreRefused
 from pullstatus.store.sqlite import pairing, schema
+from pullstatus.store.sqlite.typed import prove_rows
 
 SQLITE_OLDEST = (3, 51, 3)  # before, two checkpointing connections could lose committed pages
 BUSY_MS = 10_000
@@ -35,6 +36,7 @@ def open_writer(path: Path | str, *, fold: bool = False, vfs: str | None = None)
     _check_version()
     try:
         connection = apsw.Connection(str(path), vfs=vfs)
+        distrust(connection)
         connection.set_busy_timeout(BUSY_MS)
         schema.version(connection)  # before anything is changed
         connection.pragma("page_size", schema.PAGE_BYTES)
@@ -60,10 +62,24 @@ def open_writer(path: Path | str, *, fold: bool = False, vfs: str | None = None)
 
 
 def open_reader(path: Path, *, vfs: str | None = None) -> apsw.Connection:
-    """A connection that only reads, beside the writer."""
+    """A connection that only reads, beside the writer, and proves what it reads."""
     connection = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READONLY, vfs=vfs)
+    distrust(connection)
+    prove_rows(connection)
     connection.set_busy_timeout(BUSY_MS)
     return connection
+
+
+def distrust(connection: apsw.Connection) -> None:
+    """Run nothing that lies in a file: it may come from elsewhere, or be changed while it is open.
+
+    What a store is made of needs none of this; `schema.version` refuses what has it.
+    """
+    connection.config(apsw.SQLITE_DBCONFIG_DEFENSIVE, 1)
+    connection.config(apsw.SQLITE_DBCONFIG_TRUSTED_SCHEMA, 0)
+    connection.config(apsw.SQLITE_DBCONFIG_ENABLE_TRIGGER, 0)
+    connection.config(apsw.SQLITE_DBCONFIG_ENABLE_VIEW, 0)
+    connection.pragma("cell_size_check", 1)  # of a page when it is read, not when it is used
 
 
 def file_bytes(path: Path) -> int:

@@ -14,10 +14,10 @@ import msgspec
 from pullstatus.errors import StoreRefused
 from pullstatus.store.sqlite import acts, pairing, schema
 from pullstatus.store.sqlite.audit import audit
-from pullstatus.store.sqlite.connection import open_reader, open_writer
+from pullstatus.store.sqlite.connection import distrust, open_reader, open_writer
 from pullstatus.store.sqlite.location import Location
 from pullstatus.store.sqlite.place import check_no_log, check_place
-from pullstatus.store.values import Act, Progress
+from pullstatus.store.values import Act, Progress, ProveSetting, any_setting
 
 COPY_PAGES = 1024  # 8 MiB between two reports of progress
 
@@ -87,7 +87,14 @@ def backup_on(files: Files, source: Path, target: Path, progress: Progress) -> N
         _check_sound(files, part)
 
 
-def restore(backup_file: Path, target: Location, *, act: Act, progress: Progress) -> int:
+def restore(
+    backup_file: Path,
+    target: Location,
+    *,
+    act: Act,
+    progress: Progress,
+    prove_setting: ProveSetting = any_setting,
+) -> int:
     """Make a new store out of a backup and begin a new epoch; returns its number.
 
     Raises:
@@ -99,18 +106,26 @@ def restore(backup_file: Path, target: Location, *, act: Act, progress: Progress
     check_place(path, any_file_system=target.any_file_system)
     check_no_log(path)
     with _alone(path):
-        return restore_on(Files(), backup_file, path, act=act, progress=progress)
+        return restore_on(
+            Files(), backup_file, path, act=act, progress=progress, prove_setting=prove_setting
+        )
 
 
 def restore_on(
-    files: Files, backup_file: Path, target: Path, *, act: Act, progress: Progress
+    files: Files,
+    backup_file: Path,
+    target: Path,
+    *,
+    act: Act,
+    progress: Progress,
+    prove_setting: ProveSetting = any_setting,
 ) -> int:
     """As `restore`, on any file system, whose fitness is not asked."""
     with _new_file(files, target) as part:
         _copy(files, backup_file, part, progress)
         connection = open_writer(part, vfs=files.vfs)  # brings an older format up to date
         try:
-            _check_sound(files, part)
+            _check_sound(files, part, prove_setting)
             epoch = _begin_epoch(connection, act)
         finally:
             connection.close()
@@ -135,9 +150,11 @@ def _copy(files: Files, source: Path, target: Path, progress: Progress) -> None:
     reader = open_reader(source, vfs=files.vfs)
     writer = apsw.Connection(str(target), vfs=files.vfs)
     try:
+        distrust(writer)
         # With a snapshot held, what others commit meanwhile neither shows nor starts this anew.
         reader.execute("BEGIN")
-        reader.execute("SELECT count(*) FROM sqlite_schema").fetchall()
+        if not schema.version(reader):
+            raise StoreRefused(f"{source} is empty, and no store; name another file")
         with writer.backup("main", reader, "main") as copying:
             while not copying.done:
                 copying.step(COPY_PAGES)
@@ -153,14 +170,15 @@ def _copy(files: Files, source: Path, target: Path, progress: Progress) -> None:
         reader.close()
 
 
-def _check_sound(files: Files, file: Path) -> None:
+def _check_sound(files: Files, file: Path, prove_setting: ProveSetting = any_setting) -> None:
     connection = open_reader(file, vfs=files.vfs)
     try:
-        findings = audit(connection, lambda _done, _total: None).findings
+        report = audit(connection, lambda _done, _total: None, prove_setting=prove_setting)
     finally:
         connection.close()
-    if findings:
-        raise StoreRefused(f"the copy is not sound: {findings[0].problem}; run `pullstatus audit`")
+    if report.findings:
+        problem = report.findings[0].problem
+        raise StoreRefused(f"the copy is not sound: {problem}; run `pullstatus audit`")
 
 
 def _name(files: Files, part: Path, target: Path) -> None:

@@ -17,6 +17,7 @@ from pullstatus.store.sqlite.place import ServerLock, has_room
 from pullstatus.store.sqlite.recovery import check_sound
 from pullstatus.store.sqlite.stamp import Stamp
 from pullstatus.store.sqlite.states import States
+from pullstatus.store.sqlite.typed import prove_rows
 
 
 def open_guarded(path: Path, name: Path, *, server: bool, reserve_bytes: int) -> GuardedLog:
@@ -96,6 +97,8 @@ def _checked_log(path: Path, *, server: bool) -> Log:
     # A server of an older version, if one runs, must not have the format changed under it.
     with ServerLock(path) if outdated and not server else contextlib.nullcontext():
         writer = open_writer(path, fold=server)
+    if not server:  # whose file was looked through
+        prove_rows(writer)
     if states is None:
         states = States(writer, server=server)
     else:

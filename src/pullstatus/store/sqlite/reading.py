@@ -17,6 +17,7 @@ from pullstatus.records import Kind
 from pullstatus.store.sqlite import schema
 from pullstatus.store.sqlite.connection import open_reader
 from pullstatus.store.sqlite.log import translated
+from pullstatus.store.sqlite.typed import optional_integer
 from pullstatus.store.values import (
     NO_TICKET,
     Act,
@@ -83,13 +84,17 @@ _BACKLOG_OF_ONE = _BACKLOG.replace(" ORDER BY sdkappid,", " WHERE sdkappid = ?3 
 def backlog(connection: apsw.Connection, sdkappid: int | None = None) -> list[Backlog]:
     """How every mailbox stands, or those of one application."""
     known = (schema.SEQ_BITS, int(Outcome.PULLED))
-    return [
-        Backlog(Mailbox(number, schema.known(contents, kind)), *figures)
-        for number, kind, *figures in connection.execute(
-            _BACKLOG if sdkappid is None else _BACKLOG_OF_ONE,
-            known if sdkappid is None else (*known, sdkappid),
+    found = []
+    for number, kind, *figures, oldest_ms, last_pull_ms in connection.execute(
+        _BACKLOG if sdkappid is None else _BACKLOG_OF_ONE,
+        known if sdkappid is None else (*known, sdkappid),
+    ):
+        times = (
+            optional_integer("accepted_ms", oldest_ms),
+            optional_integer("at_ms", last_pull_ms),
         )
-    ]
+        found.append(Backlog(Mailbox(number, schema.known(contents, kind)), *[*figures, *times]))
+    return found
 
 
 def base(connection: apsw.Connection, mailbox: Mailbox) -> int | None:

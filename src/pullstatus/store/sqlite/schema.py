@@ -14,13 +14,16 @@ entries each.
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypeVar, cast
 
 import apsw
 
 from pullstatus.errors import StoreCorrupt, StoreRefused
+from pullstatus.store.sqlite.shape import Shape, difference, shape_of
 
 T = TypeVar("T")
 
@@ -261,16 +264,17 @@ def known(values: Callable[[int], T], number: int) -> T:
 
 
 def version(connection: apsw.Connection) -> int:
-    """The format a file is in; 0 for an empty one.
+    """The format a file is in; 0 for an empty one. It is made of what that format has, no more.
 
     Raises:
         StoreRefused: the file belongs to something else, or to a newer pullstatus.
+        StoreCorrupt: it is made of something else, which somebody else has put there.
     """
-    found: int = connection.pragma("user_version") & FORMAT_MASK
-    application: int = connection.pragma("application_id")
-    if application not in (0, APPLICATION_ID) or (
-        application == 0 and connection.execute("SELECT 1 FROM sqlite_schema LIMIT 1").get
-    ):
+    with _snapshot(connection):
+        found: int = connection.pragma("user_version") & FORMAT_MASK
+        application: int = connection.pragma("application_id")
+        shape = shape_of(connection)
+    if application not in (0, APPLICATION_ID) or (application == 0 and shape):
         raise StoreRefused(
             "the file is a database of another program; name another file with --store"
         )
@@ -279,12 +283,54 @@ def version(connection: apsw.Connection) -> int:
             f"the store has format {found}, this pullstatus knows up to {VERSION}: "
             "install a newer pullstatus, or name another file with --store"
         )
+    if different := difference(shape, _expected(MIGRATIONS[:found])):
+        raise StoreCorrupt(
+            f"the file {different}; keep a copy of it, then restore a backup: another program has"
+            " changed it, or made it"
+        )
     return found
+
+
+@contextlib.contextmanager
+def _snapshot(connection: apsw.Connection) -> Iterator[None]:
+    """Have all that is read be of one moment, since somebody may just be making a store."""
+    ours = not connection.in_transaction
+    if ours:
+        connection.execute("BEGIN")
+    try:
+        yield
+    finally:
+        if ours and connection.in_transaction:
+            connection.execute("COMMIT")
+
+
+@functools.cache
+def _expected(steps: tuple[str, ...]) -> Shape:
+    with empty(steps) as connection:
+        return shape_of(connection)
+
+
+@contextlib.contextmanager
+def empty(steps: Sequence[str]) -> Iterator[apsw.Connection]:
+    """An empty store that these steps have made, in memory."""
+    connection = apsw.Connection(":memory:")
+    try:
+        _allow_steps(connection)
+        for step in steps:
+            connection.execute(step)
+        yield connection
+    finally:
+        connection.close()
+
+
+def _allow_steps(connection: apsw.Connection) -> None:
+    """Have a connection know the functions that steps use."""
+    connection.create_scalar_function("scope_number", cast("Any", scope_number), 1)
 
 
 def migrate(connection: apsw.Connection) -> None:
     """Bring a file to `VERSION`, one transaction a step; a cut leaves a step done or not begun."""
-    connection.create_scalar_function("scope_number", cast("Any", scope_number), 1)
+    _allow_steps(connection)
     for step in range(version(connection), VERSION):
         connection.execute("BEGIN IMMEDIATE")
         try:
