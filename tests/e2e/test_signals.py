@@ -184,7 +184,7 @@ def test_no_signal_but_those_that_stop_ends_a_server(
         try:
             assert process.stdout is not None
             address = _address(process.stdout.fileno())
-            for number in (signal.SIGUSR1, signal.SIGUSR2, signal.SIGUSR1):
+            for number in (signal.SIGUSR1, signal.SIGUSR2, signal.SIGALRM, signal.SIGUSR1):
                 os.killpg(process.pid, number)
             if not hangs_up:
                 os.killpg(process.pid, signal.SIGHUP)

@@ -436,7 +436,7 @@ WRONG_SETTINGS: list[tuple[str, object]] = [
     (f"application/{SDKAPPID}", APPLICATION | {"window_s": 0}),
     (f"application/{SDKAPPID}", APPLICATION | {"name": "a\x1b[2J"}),
     (f"application/{SDKAPPID}", APPLICATION | {"created_ms": 1 << 62}),
-    (f"application/{SDKAPPID}", APPLICATION | {"appkeys": []}),
+    (f"application/{SDKAPPID}", APPLICATION | {"appkeys": [{"appkey": "5f", "created_ms": 0}]}),
     (f"application/{SDKAPPID}", APPLICATION | {"sdkappid": 0}),
     ("application/7", APPLICATION),
     ("application/0", APPLICATION | {"sdkappid": 0}),

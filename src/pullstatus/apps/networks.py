@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import ipaddress
 
+from pullstatus.errors import InvalidSetting
+
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
@@ -37,3 +39,32 @@ def network_of(text: str) -> Network:
         assert mapped is not None
         return ipaddress.IPv4Network((mapped, network.prefixlen - _MAPPED.prefixlen))
     return network
+
+
+def proxies_of(text: str) -> tuple[Network, ...]:
+    """The proxies that a list of addresses and networks names, separated by commas.
+
+    Raises:
+        InvalidSetting: a part is neither, or is so wide that everybody is believed.
+    """
+    try:
+        found = tuple(network_of(part.strip()) for part in text.split(",") if part.strip())
+    except ValueError as error:
+        raise InvalidSetting(
+            "trusted proxies are addresses and networks such as 10.0.0.7, 10.1.0.0/16 or"
+            " 2001:db8::7, separated by commas; no names, no *"
+        ) from error
+    if any(network.prefixlen == 0 for network in found):
+        raise InvalidSetting(
+            "a network of all addresses has everybody believed who sends X-Forwarded-For;"
+            " name the proxies"
+        )
+    return found
+
+
+def spellings(network: Network) -> tuple[str, ...]:
+    """A network as each kind of socket tells its addresses."""
+    if isinstance(network, ipaddress.IPv6Network):
+        return (str(network),)
+    length = network.prefixlen + _MAPPED.prefixlen
+    return (str(network), f"::ffff:{network.network_address}/{length}")

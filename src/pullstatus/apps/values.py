@@ -199,8 +199,6 @@ def _check_application(application: Application) -> None:
         wait=application.wait_s,
         window=application.window_s,
     )
-    if not application.appkeys:
-        raise InvalidSetting("an application has an appkey")
     for key in application.appkeys:
         check_appkey(key.appkey)
     check_time(application.created_ms, *(key.created_ms for key in application.appkeys))

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Sequence
-from typing import BinaryIO
+from pathlib import Path
+from typing import BinaryIO, TypeVar
 
 import click
 import msgspec
@@ -15,16 +16,42 @@ from pullstatus.cli.acting import acting
 from pullstatus.cli.app_import import keys_as_csv, read_applications, refuse_taken
 from pullstatus.cli.lazy import Group
 from pullstatus.cli.output import json_option, moment, print_json, print_rows, say
+from pullstatus.cli.service import read_file
 from pullstatus.cli.session import plainly, store_option, with_store
 from pullstatus.clock import wall_ms
 from pullstatus.store import Store
 
+F = TypeVar("F", bound=Callable[..., object])
+
 sdkappid_argument = click.argument("sdkappid", type=int)
-appkey_option = click.option(
-    "--appkey",
-    metavar="HEX",
-    help=f"Use this key ({limits.APPKEY_CHARS} hexadecimal digits); made at random otherwise.",
-)
+
+
+def appkey_option(command: F) -> F:
+    """`--appkey` and `--appkey-file`, as one value; None where neither is given."""
+    command = click.option(
+        "--appkey-file",
+        type=click.Path(path_type=Path, exists=True, dir_okay=False, allow_dash=True),
+        callback=_read_appkey,
+        expose_value=False,
+        help="File that holds the key to use; - is standard input.",
+    )(command)
+    return click.option(
+        "--appkey",
+        metavar="HEX",
+        is_eager=True,  # or what the file says would be overwritten
+        help=f"Use this key ({limits.APPKEY_CHARS} hexadecimal digits); made at random otherwise."
+        " Everybody on this machine can see it: --appkey-file keeps it to yourself.",
+    )(command)
+
+
+def _read_appkey(context: click.Context, _parameter: click.Parameter, file: Path | None) -> None:
+    if file is None:
+        return
+    if context.params.get("appkey") is not None:
+        raise click.UsageError("--appkey and --appkey-file contradict each other")
+    context.params["appkey"] = read_file(file, "--appkey-file")
+
+
 switch = click.Choice(["on", "off"])
 name_option = click.option("--name", metavar="TEXT", help="The customer's name, for people.")
 

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Final
 
 from pullstatus.errors import InvalidSetting
+from pullstatus.modes import trouble_of
 from pullstatus.store import check_store_url
 
 CONFIG_FILE: Final = Path("/etc/pullstatus.toml")
@@ -73,6 +74,8 @@ def read_config(path: Path, known: Collection[str]) -> dict[str, object]:
 
 
 def _settings(path: Path) -> dict[str, object]:
+    if refused := trouble_of(path).refused:
+        raise InvalidSetting(refused)
     try:
         return tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:

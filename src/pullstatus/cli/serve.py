@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import ipaddress
+import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -14,11 +15,13 @@ import uvloop
 from click.core import ParameterSource
 
 from pullstatus import limits
+from pullstatus.apps.networks import proxies_of
 from pullstatus.cli.config import CONFIG_FILE, CONFIG_VARIABLE, config_file, read_config
 from pullstatus.cli.listening import listening_options
 from pullstatus.cli.output import log_level_option, say_ready
 from pullstatus.cli.session import plainly, store_option
 from pullstatus.cli.statuses import RESTART
+from pullstatus.errors import InvalidSetting
 from pullstatus.server import logs
 from pullstatus.server.serve import UPKEEP_EVERY_S, ServeOptions, Server
 
@@ -59,6 +62,14 @@ def _load_config(context: click.Context, _parameter: click.Parameter, path: Path
     settings = plainly(read_config)(path, names)
     context.meta[CONFIG_VARIABLE] = path
     context.default_map = {names[name]: value for name, value in settings.items()}
+
+
+def _check_proxies(_context: click.Context, _parameter: click.Parameter, value: str) -> str:
+    """The list in its usual spelling."""
+    try:
+        return ",".join(map(str, proxies_of(value)))
+    except InvalidSetting as error:
+        raise click.BadParameter(str(error)) from error
 
 
 def _check_exposure(host: str, *, encrypted: bool, insecure: bool) -> None:
@@ -113,6 +124,8 @@ def _ready(server: Server) -> None:
     gc.freeze()
     if server.store.created:
         log.warning("made a new store", store=server.options.store)
+    if os.geteuid() == 0:
+        log.warning("runs as root", reason="a user of its own can do less harm; make it one")
     say_ready(f"pullstatus listens on {server.address}")
 
 
@@ -136,7 +149,8 @@ def _ready(server: Server) -> None:
     envvar="PULLSTATUS_TRUSTED_PROXIES",
     default="",
     show_envvar=True,
-    help="Addresses, separated by commas, whose X-Forwarded-For is believed.",
+    callback=_check_proxies,
+    help="Addresses and networks, separated by commas, whose X-Forwarded-For is believed.",
 )
 @click.option(
     "--tls-certificate",

@@ -16,6 +16,7 @@ from pullstatus.records import Kind
 
 F = TypeVar("F", bound=Callable[..., object])
 
+SECRET_BYTES_MAX: Final = 4096  # of any; a file that holds more is another file
 LOOPBACK: Final = frozenset({"localhost", "127.0.0.1", "::1"})
 
 KINDS = {"delivery-status": Kind.DELIVERY_STATUS, "reply": Kind.REPLY}
@@ -51,7 +52,8 @@ def appkey_option(command: F) -> F:
         type=click.Path(path_type=Path, exists=True, dir_okay=False, allow_dash=True),
         envvar="PULLSTATUS_APPKEY_FILE",
         show_envvar=True,
-        help="File that holds the appkey; otherwise it is in PULLSTATUS_APPKEY.",
+        help="File that holds the appkey, or - for standard input; otherwise it is in"
+        " PULLSTATUS_APPKEY.",
     )(command)
 
 
@@ -59,10 +61,11 @@ def token_option(command: F) -> F:
     """`--token-file`; on the command line a token could be read by everybody on the machine."""
     return click.option(
         "--token-file",
-        type=click.Path(path_type=Path, exists=True, dir_okay=False),
+        type=click.Path(path_type=Path, exists=True, dir_okay=False, allow_dash=True),
         envvar="PULLSTATUS_TOKEN_FILE",
         show_envvar=True,
-        help="File that holds the ingest token; otherwise it is in PULLSTATUS_TOKEN.",
+        help="File that holds the ingest token, or - for standard input; otherwise it is in"
+        " PULLSTATUS_TOKEN.",
     )(command)
 
 
@@ -73,16 +76,27 @@ def read_secret(file: Path | None, variable: str, flag: str) -> str:
         click.UsageError: there is neither.
     """
     if file is not None:
-        with click.open_file(str(file), "rb") as opened:
-            content = bytes(opened.read())
-        try:
-            return content.decode().removesuffix("\n").removesuffix("\r")
-        except UnicodeDecodeError:
-            raise click.UsageError(f"{flag}: {file} is no text") from None
+        return read_file(file, flag)
     value = os.environ.get(variable)
     if value is None:
         raise click.UsageError(f"Missing option '{flag}' (or the environment variable {variable}).")
     return value
+
+
+def read_file(file: Path, flag: str) -> str:
+    """The secret that a file holds, - being standard input, without the line end.
+
+    Raises:
+        click.UsageError: it is no text, or longer than any secret.
+    """
+    with click.open_file(str(file), "rb") as opened:
+        content = bytes(opened.read(SECRET_BYTES_MAX + 1))
+    if len(content) > SECRET_BYTES_MAX:
+        raise click.UsageError(f"{flag}: {file} holds more than a secret")
+    try:
+        return content.decode().removesuffix("\n").removesuffix("\r")
+    except UnicodeDecodeError:
+        raise click.UsageError(f"{flag}: {file} is no text") from None
 
 
 def service_name(url: str) -> str:

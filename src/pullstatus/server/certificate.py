@@ -5,7 +5,12 @@ from __future__ import annotations
 import ssl
 from pathlib import Path
 
+import structlog
+
 from pullstatus.errors import InvalidSetting
+from pullstatus.modes import trouble_of
+
+log = structlog.get_logger(__name__)
 
 
 class Certificate:
@@ -38,6 +43,12 @@ class Certificate:
 
 
 def _read(certificate: Path, key: Path | None) -> ssl.SSLContext:
+    for file in filter(None, (certificate, key)):
+        trouble = trouble_of(file, secret=file is key)
+        if trouble.refused:
+            raise InvalidSetting(trouble.refused)
+        if trouble.warned:
+            log.warning("others have access", reason=trouble.warned)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     try:
         context.load_cert_chain(certificate, key, password=_no_password)

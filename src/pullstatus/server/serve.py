@@ -16,6 +16,7 @@ import uvicorn
 
 from pullstatus import limits
 from pullstatus.apps import Registry
+from pullstatus.apps.networks import proxies_of, spellings
 from pullstatus.clock import wall_ms
 from pullstatus.errors import InvalidSetting, PullstatusError, StoreCorrupt, WorldError
 from pullstatus.mailbox.upkeep import clean_up
@@ -24,7 +25,7 @@ from pullstatus.server.connection import Connection
 from pullstatus.server.routes import Routes
 from pullstatus.server.signals import handled
 from pullstatus.server.uvicorn_server import UvicornServer
-from pullstatus.store import Store, open_store
+from pullstatus.store import Store, open_store, store_cautions
 from pullstatus.version import VERSION
 
 log = structlog.get_logger(__name__)
@@ -64,7 +65,7 @@ class Server:
     `address` is known once `started` is set; `failure` says why it stopped by itself, if it did.
 
     In the main thread signals are heard: TERM and INT stop it, HUP reloads it, USR1 has it log how
-    it stands, and USR2 does nothing.
+    it stands, and USR2 and ALRM do nothing.
     """
 
     def __init__(
@@ -105,6 +106,7 @@ class Server:
             signal.SIGHUP: self.stop if self._source is None else self.reload,
             signal.SIGUSR1: self._tell,
             signal.SIGUSR2: lambda: None,
+            signal.SIGALRM: lambda: None,
         }
         with handled(handlers):
             await self._run(on_ready)
@@ -112,6 +114,9 @@ class Server:
     async def _run(self, on_ready: Callable[[str], None] | None) -> None:
         if self.options.tls_certificate is not None:
             self._certificate = Certificate(self.options.tls_certificate, self.options.tls_key)
+        proxies_of(self.options.trusted_proxies)  # refused before anything is made
+        for caution in store_cautions(self.options.store):
+            log.warning("others have access", reason=caution)
         listener = _listen(self.options.host, self.options.port)
         try:
             self.store = await open_store(
@@ -289,6 +294,7 @@ class Server:
 
     def _config(self) -> uvicorn.Config:
         options, certificate = self.options, self._certificate
+        proxies = proxies_of(options.trusted_proxies)
         return uvicorn.Config(
             self.routes,
             http=Connection,
@@ -298,8 +304,8 @@ class Server:
             log_config=None,
             access_log=False,
             server_header=False,
-            proxy_headers=bool(options.trusted_proxies),
-            forwarded_allow_ips=options.trusted_proxies or None,
+            proxy_headers=bool(proxies),
+            forwarded_allow_ips=[told for network in proxies for told in spellings(network)],
             ssl_context_factory=None if certificate is None else lambda *_: certificate.context,
         )
 

@@ -41,6 +41,7 @@ from pullstatus.server.http import (
     Receive,
     Scope,
     Send,
+    address_of_peer,
     gone,
     hang_up,
     leaving,
@@ -174,7 +175,7 @@ class PullCall:
         body = await read_body(scope, receive, limits.PULL_BODY_BYTES_MAX)
         request = parse_pull(scope["query_string"], body)
         now_ms = self._now_ms()
-        address = scope["client"][0] if scope["client"] else ""
+        address = address_of_peer(scope)
         live = await self._admission.admit(_call(request, address, now_ms))
         kind, count_max = request.page()
         repeat = _repeat(words, live.mailboxes[kind], self._store.epoch)

@@ -103,6 +103,7 @@ __all__ = [
     "parse_pull_id",
     "pull_id",
     "restore_store",
+    "store_cautions",
 ]
 
 
@@ -328,6 +329,18 @@ def check_store_url(url: str) -> None:
         InvalidSetting: no engine has such a URL; the text says what they look like.
     """
     engine_of(url).check(url)
+
+
+def store_cautions(url: str) -> list[str]:
+    """What others on this machine may do to the store that `url` names, and should not.
+
+    Each is a sentence that says how to end it; none if there is nothing, or no such store yet.
+
+    Raises:
+        InvalidSetting: no engine has such a URL.
+        StoreRefused: it is so much that the store is not safe to serve.
+    """
+    return engine_of(url).cautions(url)
 
 
 async def open_store(

@@ -28,6 +28,10 @@ class EngineModule(Protocol):
         """
         ...
 
+    def cautions(self, url: str) -> list[str]:
+        """See `store_cautions`."""
+        ...
+
     async def open(
         self,
         url: str,

@@ -15,6 +15,8 @@ from pullstatus.store import restore_store
 from pullstatus.store.sqlite import copies
 from pullstatus.store.sqlite.audit import audit_file
 from pullstatus.store.sqlite.location import Location
+from pullstatus.store.sqlite.place import ServerLock
+from pullstatus.store.sqlite.stamp import lock_file
 from tests.store.build import STATUSES, append, names, new_act, records
 from tests.store.conftest import Opener
 
@@ -161,3 +163,57 @@ async def test_a_disk_that_is_full_is_said_in_one_line(
     with pytest.raises(StoreRefused, match="No space left"):
         act(source, location)
     assert names(target.parent) == []
+
+
+@pytest.mark.parametrize("suffix", [".part", ".part-lock"])
+async def test_a_name_that_somebody_has_planted_is_not_followed(
+    source: Path, target: Path, tmp_path: Path, suffix: str
+) -> None:
+    """Whoever may write into the folder does not have us write elsewhere."""
+    elsewhere = tmp_path / "precious"
+    elsewhere.write_text("precious")
+    planted = target.with_name(target.name + suffix)
+    for kind in ("symbolic", "hard", "dangling"):
+        if kind == "symbolic":
+            planted.symlink_to(elsewhere)
+        elif kind == "hard":
+            planted.hardlink_to(elsewhere)
+        else:
+            planted.symlink_to(tmp_path / "nowhere")
+        if suffix == ".part":
+            copies.backup(source, target, no_progress)
+            assert accepted(target) == 3
+            os.unlink(target)  # noqa: PTH108
+        else:
+            with pytest.raises(StoreRefused, match=r"b\.db\.part-lock cannot be written"):
+                copies.backup(source, target, no_progress)
+            planted.unlink()
+        assert elsewhere.read_text() == "precious"
+        assert names(target.parent) == []
+        assert not (tmp_path / "nowhere").exists()
+
+
+async def test_a_part_that_lies_there_with_a_loose_mode_does_not_give_it_to_the_backup(
+    source: Path, target: Path
+) -> None:
+    planted = target.with_name(f"{target.name}.part")
+    planted.touch()
+    planted.chmod(0o666)
+    copies.backup(source, target, no_progress)
+    assert os.stat(target).st_mode & 0o777 == 0o600  # noqa: PTH116
+
+
+async def test_a_lock_that_somebody_has_planted_is_not_written_into(
+    source: Path, tmp_path: Path
+) -> None:
+    elsewhere = tmp_path / "precious"
+    elsewhere.write_text("precious")
+    lock = lock_file(source)
+    lock.symlink_to(elsewhere)
+    with pytest.raises(StoreRefused, match="cannot be opened"):
+        ServerLock(source)
+    lock.unlink()
+    os.mkfifo(lock)
+    with pytest.raises(StoreRefused, match="cannot be opened"):
+        ServerLock(source)
+    assert elsewhere.read_text() == "precious"

@@ -166,6 +166,9 @@ def test_a_file_that_names_no_store_is_named_itself(
         ("mysql:///x", "a store URL is sqlite:///"),
         ("sqlite:///x.db?file-system=ext4", "file-system=any"),
         ("sqlite:///x.db?mode=ro", "file-system=any"),
+        ("sqlite:///x.db#a", "it has no # in it"),
+        ("sqlite:///x.db?commits=thread#a", "it has no # in it"),
+        ("sqlite:///:memory:", "no store is in memory only"),
         ("sqlite:///x.db?", "file-system=any"),
         ("sqlite:///x.db?file-system=any&", "file-system=any"),
         ("sqlite:///x.db?commits=here", "commits=process or commits=thread"),
@@ -177,6 +180,15 @@ def test_what_names_no_store_is_a_wrong_option(folder: Path, url: str, told: str
     assert result.exit_code == 2
     assert "Invalid value for '--store'" in result.stderr
     assert told in result.stderr
+
+
+def test_a_name_that_no_file_can_have_is_said_plainly(folder: Path) -> None:
+    for name in ("x" * 300, "x" * 250, "x/" * 3000):
+        for command in (["app", "list"], ["app", "create", "7"], ["audit"]):
+            result = run(*command, "--store", f"sqlite:///{folder}/{name}")
+            assert (result.exit_code, result.stdout) == (1, ""), (name[:9], command)
+            assert isinstance(result.exception, SystemExit)
+            assert "Error: " in result.stderr
 
 
 @pytest.mark.parametrize("usual", [True, False], ids=["usual place", "named"])

@@ -68,6 +68,7 @@ _FOR_THE_SERVER = (
     signal.SIGHUP,
     signal.SIGUSR1,
     signal.SIGUSR2,
+    signal.SIGALRM,
 )
 
 

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Callable
 from pathlib import Path
 
-from pullstatus.store.sqlite import copies
+from pullstatus.store.sqlite import copies, place
 from pullstatus.store.sqlite.audit import audit_file
 from pullstatus.store.sqlite.engine import SqliteStore
 from pullstatus.store.sqlite.location import parse_url
 from pullstatus.store.values import Act, AuditReport, Progress, ProveSetting
 
-__all__ = ["SqliteStore", "audit", "backup", "check", "open", "restore"]
+__all__ = ["SqliteStore", "audit", "backup", "cautions", "check", "open", "restore"]
 
 
 def check(url: str) -> None:
@@ -36,6 +37,11 @@ async def open(  # noqa: A001 - as every engine's module calls it
         reserve_bytes=reserve_bytes,
         on_failure=on_failure,
     )
+
+
+def cautions(url: str) -> list[str]:
+    """See `store_cautions`."""
+    return place.cautions(Path(os.path.realpath(parse_url(url).path)))
 
 
 async def audit(url: str, progress: Progress, *, prove_setting: ProveSetting) -> AuditReport:

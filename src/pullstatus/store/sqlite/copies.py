@@ -16,7 +16,7 @@ from pullstatus.store.sqlite import acts, pairing, schema
 from pullstatus.store.sqlite.audit import audit
 from pullstatus.store.sqlite.connection import distrust, open_reader, open_writer
 from pullstatus.store.sqlite.location import Location
-from pullstatus.store.sqlite.place import check_no_log, check_place
+from pullstatus.store.sqlite.place import check_no_log, check_place, open_lock
 from pullstatus.store.values import Act, Progress, ProveSetting, any_setting
 
 COPY_PAGES = 1024  # 8 MiB between two reports of progress
@@ -36,8 +36,9 @@ class Files:
         return path.exists()
 
     def create(self, path: Path) -> None:
-        """Make a file empty, new or not."""
-        os.close(os.open(path, os.O_CREAT | os.O_TRUNC | os.O_RDWR, 0o600))
+        """Make an empty file, new: one that somebody has left there may be a link, or his."""
+        path.unlink(missing_ok=True)
+        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
 
     def sync(self, path: Path) -> None:
         """Make a file's data certain, or a folder's names."""
@@ -202,7 +203,7 @@ def _alone(target: Path) -> Iterator[None]:
     # for us.
     lock = target.with_name(f"{target.name}.part-lock")
     try:
-        handle = os.open(lock, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
+        handle = open_lock(lock)
     except OSError as error:
         raise StoreRefused(f"{lock} cannot be written: {error.strerror}") from error
     busy = StoreRefused(f"another process is making {target}; wait for it, or name another file")

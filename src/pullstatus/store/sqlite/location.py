@@ -33,10 +33,10 @@ def parse_url(url: str) -> Location:
     prefix, _, rest = url.partition(":///")
     # The last one: a name may hold others.
     path, mark, query = rest.rpartition("?") if "?" in rest else (rest, "", "")
-    if prefix != "sqlite" or not path or "\0" in path:
+    if prefix != "sqlite" or not path or "\0" in path or "#" in rest or path == ":memory:":
         raise InvalidSetting(
-            "a store URL is sqlite:/// followed by the path of a file, "
-            "for example sqlite:///pullstatus.db"
+            "a store URL is sqlite:/// followed by the path of a file, for example"
+            " sqlite:///pullstatus.db; it has no # in it, and no store is in memory only"
         )
     try:
         pairs = parse_qsl(query, keep_blank_values=True, strict_parsing=True)

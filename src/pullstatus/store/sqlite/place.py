@@ -13,6 +13,7 @@ from typing import Self
 import msgspec
 
 from pullstatus.errors import StoreRefused
+from pullstatus.modes import trouble_of
 from pullstatus.store.sqlite.stamp import HOLDER_BYTES, lock_file, read_stamp
 
 KNOWN_FILE_SYSTEMS = frozenset(
@@ -230,6 +231,34 @@ def has_room(path: Path, reserve_bytes: int) -> bool:
     return free.f_bavail * free.f_frsize >= reserve_bytes
 
 
+def open_lock(lock: Path) -> int:
+    """A descriptor of a lock's file, made if there is none; never of one that a link leads to.
+
+    Whoever may make names in the folder could have us write into any file of ours by one.
+    """
+    flags = os.O_CREAT | os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
+    descriptor = os.open(lock, flags, 0o600)
+    found = os.fstat(descriptor)
+    if not stat.S_ISREG(found.st_mode) or found.st_nlink != 1:
+        os.close(descriptor)
+        raise OSError(errno.EINVAL, "it is no ordinary file with one name")
+    return descriptor
+
+
+def cautions(path: Path) -> list[str]:
+    """What others on this machine may do to the store at `path`, and should not.
+
+    Raises:
+        StoreRefused: everybody may write one of its files.
+    """
+    troubles = [trouble_of(path.absolute().parent)]
+    troubles += [trouble_of(path.with_name(path.name + end), secret=True) for end in FILES]
+    for trouble in troubles:
+        if trouble.refused:
+            raise StoreRefused(trouble.refused)
+    return [trouble.warned for trouble in troubles if trouble.warned]
+
+
 def served_ms(path: Path) -> int | None:
     """When a server last took the lock of the file at `path`; None if none ever did."""
     try:
@@ -250,7 +279,7 @@ class ServerLock:
         # Beside the store, never on it: closing any handle of a file drops SQLite's locks on it.
         lock = lock_file(path)
         try:
-            self._descriptor = os.open(lock, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
+            self._descriptor = open_lock(lock)
         except OSError as error:
             raise StoreRefused(f"{lock} cannot be opened: {error.strerror}") from error
         try:

@@ -53,7 +53,7 @@ class Stamp:
         self._descriptor: int | None = None
         if server:
             try:
-                self._descriptor = os.open(self._file, os.O_RDONLY | os.O_CLOEXEC)
+                self._descriptor = os.open(self._file, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
             except OSError as error:
                 raise StoreRefused(f"{self._file} cannot be read: {error.strerror}") from error
         elif self._file.exists() and not os.access(self._file, os.W_OK):
