@@ -291,7 +291,11 @@ class Connection(HttpToolsProtocol):
     def on_header(self, name: bytes, value: bytes) -> None:
         """A header; one that comes behind the body counts as framing and for nothing else."""
         if self.state.phase is _HEAD:
-            super().on_header(name, value)
+            # As uvicorn's own, without another call for each header of each request.
+            name = name.lower()
+            if name == b"expect" and value.lower() == b"100-continue":
+                self.expect_100_continue = True
+            self.headers.append((name, value))
 
     def on_headers_complete(self) -> None:
         """The head is complete: hand the request on if it is within bounds."""

@@ -68,9 +68,13 @@ def refusal(
         version: of HTTP, as in "1.1".
         headers: all of them, in their order.
     """
+    size = 0
+    known: dict[bytes, bytes] = {}
+    for name, value in headers:
+        size += len(name) + len(value)
+        known[name] = value
     if len(target) > limits.QUERY_BYTES_MAX:
         return Refusal(414, "Address too long", f"send at most {limits.QUERY_BYTES_MAX} bytes")
-    size = sum([len(name) + len(value) for name, value in headers])  # a list: it is shorter
     if len(headers) > limits.HEADERS_MAX or size > limits.HEADER_BYTES_MAX:
         return TOO_LARGE
     if not target.startswith(b"/"):
@@ -81,9 +85,8 @@ def refusal(
         return _bad("a fragment stays with the client: leave out # and what follows")
     if version not in _VERSIONS:
         return _bad("say HTTP/1.1 behind the address")
-    known = dict(headers)
-    if len(known) < len(headers) and (name := _repeated(headers)):
-        return _bad(f"send {name} once")
+    if len(known) < len(headers) and (repeated := _repeated(headers)):
+        return _bad(f"send {repeated} once")
     host = known.get(b"host")
     if host is None:
         # Who asks by 1.0 need not say it, and balancers that look after us do not.
