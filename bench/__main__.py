@@ -14,6 +14,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from bench import guard, machine, report
 from bench.full import FULL
 from bench.measure import Bench
+from bench.overload import OVERLOAD
 from bench.process import ProcessFailed, end_on_term
 from bench.results import Report, Result
 from bench.scenarios import EVERYDAY, Scenario
@@ -90,7 +91,7 @@ def main(
 
     Exit status: 0; 1 when something could not be measured, or a ratio fell below what is recorded.
     """
-    known = EVERYDAY | FULL
+    known = EVERYDAY | FULL | OVERLOAD
     if as_list:
         for scenario in known.values():
             click.echo(f"{scenario.name:14} {scenario.conditions}")

@@ -334,6 +334,12 @@ def test_production_settings_are_settings_of_serve(tmp_path: Path) -> None:
     assert read_config(file, known)
 
 
+def test_service_manager_waits_for_as_long_as_a_stop_takes() -> None:
+    [stop_s] = re.findall(r"^TimeoutStopSec=([0-9]+)$", PRODUCTION, re.MULTILINE)
+    assert limits.DRAIN_DEADLINE_S < int(stop_s) <= 2 * limits.DRAIN_DEADLINE_S
+    assert f"for up to {limits.DRAIN_DEADLINE_S} seconds" in PRODUCTION
+
+
 def test_emulator_reference_names_every_member_and_its_scenario_is_one() -> None:
     page = "docs/reference/emulator.md"
     [scenario] = blocks("toml", page)

@@ -8,7 +8,7 @@
     wire  receipts
     records
     json
-    errors  limits  durations  clock  modes  terminal  version
+    errors  limits  durations  turns  clock  modes  terminal  version
 
 A room imports from lower rows only; an arrow is the one import allowed inside a row. When the
 picture should change, change it here and in the code.
@@ -31,7 +31,7 @@ ROWS = (
     ("wire", "receipts"),
     ("records",),
     ("json",),
-    ("errors", "limits", "durations", "clock", "modes", "terminal", "version"),
+    ("errors", "limits", "durations", "turns", "clock", "modes", "terminal", "version"),
 )
 ENGINES_OWN = {"apsw", "sqlite3"}
 ENGINES = {folder.name for folder in (PACKAGE / "store").iterdir() if folder.is_dir()} - {
@@ -56,6 +56,7 @@ SEES["emulator"] |= {"__init__"}
 # No I/O and no clock: what these import is all they can do.
 PURE = {
     "server/connection_state.py": {"__future__", "enum", "math", "typing", "pullstatus"},
+    "turns.py": {"__future__", "collections", "typing"},
     "server/framing.py": {"__future__", "typing", "pullstatus"},
 }
 
@@ -178,7 +179,7 @@ def test_pure_files_import_no_more_than_they_say(file: str) -> None:
         )
     }
     assert imported == PURE[file]
-    assert {room for _, room in imported_rooms(PACKAGE, PACKAGE / file)} == {"limits"}
+    assert {room for _, room in imported_rooms(PACKAGE, PACKAGE / file)} <= {"limits"}
 
 
 def build(root: Path, file: str, source: str) -> Path:

@@ -27,6 +27,8 @@
         |-- StoreUnavailable    definitely nothing happened; trying again can help
         |   |-- StoreFull
         |   |-- SettingChanged    a setting that it rested on was written meanwhile
+        |   |-- CallerGone        nobody waits for it any more; it was never begun
+        |   |-- Overloaded        too much is in hand already; not taken on
         |   `-- StoreFailed       the disk failed: no more work until the process is restarted
         |-- OutcomeUnknown      the commit may have happened: never answer, close the connection
         |   `-- StoreMoved        it happened in a file that the store's name no longer stands for
@@ -48,6 +50,7 @@ __all__ = [
     "AlreadyExists",
     "BodyTooLarge",
     "CallerError",
+    "CallerGone",
     "Disabled",
     "InArrears",
     "InvalidBody",
@@ -56,6 +59,7 @@ __all__ = [
     "KeyReused",
     "NotAdmitted",
     "OutcomeUnknown",
+    "Overloaded",
     "PeerError",
     "PullNotPermitted",
     "PullstatusError",
@@ -293,6 +297,18 @@ class SettingChanged(StoreUnavailable):
     """A setting that the operation rested on was written meanwhile. Read it, then try again."""
 
     code = "setting_changed"
+
+
+class CallerGone(StoreUnavailable):
+    """Who asked for it has gone before it was its turn: it was dropped."""
+
+    code = "caller_gone"
+
+
+class Overloaded(StoreUnavailable):
+    """The server, the application or the address has too much in hand; it was not taken on."""
+
+    code = "overloaded"
 
 
 class StoreFailed(StoreUnavailable):

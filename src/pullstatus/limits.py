@@ -181,6 +181,58 @@ SCRATCH_RESERVE_BYTES: Final = 1024 * 1024
 """The same for a store that is thrown away, as the emulator's: what it holds is small, and the
 memory disk it lies on may be small too."""
 
+# --- what is under way ----------------------------------------------------------------------------
+
+STORE_WINDOW_OPERATIONS: Final = 512
+"""Operations handed over to a store at a time: a commit's and the next one's. Nobody can say how
+they end before the store does; what waits behind them can still be dropped."""
+
+STORE_WINDOW_BYTES: Final = 1024 * 1024
+"""Their bytes, beyond which nothing more is handed over: some ten milliseconds of commits."""
+
+STORE_PENDING_MAX: Final = 16_384
+"""Operations that wait for a store, there or before it. More are refused."""
+
+STORE_WAIT_S: Final = 10
+"""Seconds after which an operation that was not handed over yet is refused: nothing happened then.
+Most published clients wait longer for an answer, so that they hear of it."""
+
+STALLED_S: Final = 5
+"""Seconds that the oldest operation may wait until the server says that it is not ready."""
+
+RECORD_BYTES_USUAL: Final = 256
+"""An ordinary record as stored, for what a page may bring."""
+
+IN_HAND_BYTES_MAX: Final = 64 * 1024 * 1024
+"""Bytes of requests that are not answered, and of answers that are not read. In memory it is up to
+three times as much. Beyond it requests are refused before anything is done."""
+
+REQUEST_BYTES: Final = 2 * 1024
+"""What a request counts for, with a body up to as much."""
+
+CHUNKS_FREE: Final = 1024
+"""Chunks of one body, whatever their size; beyond them `CHUNK_BYTES_MIN` on average. Each costs as
+much as a small request."""
+
+CHUNK_BYTES_MIN: Final = 64
+"""Bytes of a chunk on average. Senders that know no length send some KiB at a time."""
+
+UNKNOWN_MEMBERS_MAX: Final = 64
+"""Members of one record beside those that are documented. Carriers add two or three."""
+
+CONNECTIONS_MAX: Final = 16_384
+"""Connections at a time, if the system lets us have as many files: an idle one takes 13 KiB."""
+
+SHARE_OF_ONE: Final = 4
+"""The part of what there is of something that one address, or one application, may have: a quarter.
+A trusted proxy's connections, and this machine's own, are those of many and have the whole."""
+
+CONNECTIONS_RESERVED: Final = 32
+"""Connections beyond a bound, for health and figures; as many has the listener of `--admin`."""
+
+DESCRIPTORS_KEPT: Final = 64
+"""Files of the server besides connections: its store, its log, readers of the store."""
+
 # --- HTTP -----------------------------------------------------------------------------------------
 
 HEADER_BYTES_MAX: Final = 16 * 1024
@@ -199,12 +251,16 @@ IDLE_S: Final = 75
 """Seconds that a connection may stay open between two requests."""
 
 ANSWER_DEADLINE_S: Final = 30
-"""Seconds that a written answer may wait for a peer that does not read it."""
+"""Seconds that a written answer may wait for a peer that takes no byte of it."""
+
+ANSWER_BYTES_PER_S_MIN: Final = 1024
+"""Bytes a second that a peer takes at least, over all the time that something lies unread for it,
+once that is `ANSWER_DEADLINE_S`. The slowest lines that clients have bring ten times as much."""
 
 DRAIN_DEADLINE_S: Final = 10
-"""Seconds from TERM to the end of the process, unless the disk stalls. Requests that are not whole,
-or answers that are not read by then, are cut. The shortest time that a service manager is known to
-wait, before it kills, is also ten seconds."""
+"""Seconds from TERM to the end of the process, whatever the store does. Requests that are not
+whole, answers that are not read, and calls that the store has not answered by then are cut. The
+shortest time that a service manager is known to wait, before it kills, is also ten seconds."""
 
 RETRY_AFTER_S: Final = 5
 """Seconds that a 503 tells the sender to wait."""

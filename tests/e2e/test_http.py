@@ -19,7 +19,6 @@ from pullstatus import limits
 from pullstatus.errors import OutcomeUnknown
 from pullstatus.records import Kind
 from pullstatus.server import uvicorn_server
-from pullstatus.store.gathering import writer
 from pullstatus.wire.v5.pull import PULL_PATH
 from tests.harness import PATIENCE_S, App, Program, chunked, http_request, status, statuses
 
@@ -574,7 +573,7 @@ def test_refused_by_the_store_is_told_and_consumes_nothing(
             bearer = {"Authorization": f"Bearer {program.token}"}
             assert (await http.post(ingest, json=statuses(2), headers=bearer)).status_code == 200
             with monkeypatch.context() as full:
-                full.setattr(writer, "PENDING_MAX", 0)
+                full.setattr(limits, "STORE_PENDING_MAX", 0)
                 answer = await http.post(ingest, json=statuses(2), headers=bearer)
                 assert answer.status_code == 503
                 assert answer.headers["retry-after"] == str(limits.RETRY_AFTER_S)
@@ -595,7 +594,7 @@ def test_unknown_outcome_is_never_answered(tmp_path: Path) -> None:
     program = Program(tmp_path)
     app = program.create_app()
 
-    async def lose(_operation: object) -> None:
+    async def lose(_operation: object, _gone: object) -> None:
         raise OutcomeUnknown("the disk did not say")
 
     async def play() -> None:

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from pullstatus.store import Page, Pull
+from pullstatus.store import Gone, Page, Pull
 from tests.harness import STATUS, App, Program, Wire, http_request, status, statuses
 
 HELD = "pullstatus_pulls_held"
@@ -208,9 +208,9 @@ def test_held_pulls_cost_no_look_at_the_store(tmp_path: Path) -> None:
         async with program.inside() as server, program.client() as client:
             take = server.store.pull
 
-            async def counted(operation: Pull) -> Page:
+            async def counted(operation: Pull, gone: Gone | None = None) -> Page:
                 looks.append(operation)
-                return await take(operation)
+                return await take(operation, gone)
 
             server.store.pull = counted  # type: ignore[method-assign]
 

@@ -439,7 +439,16 @@ def test_unknown_members_count_for_the_size() -> None:
     with pytest.raises(InvalidRecord, match="must fit"):
         encode(record, extra)
     many = STATUS | {f"a{i}": 0 for i in range(4000)}
-    assert "unknown members" in str(complaint(compact(many), Kind.DELIVERY_STATUS))
+    assert "members that are not documented" in str(complaint(compact(many), Kind.DELIVERY_STATUS))
+
+
+def test_unknown_members_are_bounded_in_number() -> None:
+    """Each costs as much as many records; carriers add two or three."""
+    most = {f"a{i}": i for i in range(limits.UNKNOWN_MEMBERS_MAX)}
+    record, extra = decode(compact(STATUS | most), Kind.DELIVERY_STATUS)
+    assert json.loads(encode(record, extra)) == STATUS | most
+    error = complaint(compact(STATUS | most | {"one": 1}), Kind.DELIVERY_STATUS)
+    assert str(limits.UNKNOWN_MEMBERS_MAX) in str(error)
 
 
 # --- JSON as far as we accept it ------------------------------------------------------------------

@@ -16,10 +16,11 @@ import click
 
 from pullstatus.cli.output import say
 
-__all__ = ["listening_options"]
+__all__ = ["HostAndPort", "listening_options"]
 
 F = TypeVar("F", bound=Callable[..., object])
 
+PORT_MAX = 65_535
 _INJECTED = re.compile(r"[a-z]+://")
 
 
@@ -40,6 +41,29 @@ class _Port(click.Option):
         return None
 
 
+class HostAndPort(click.ParamType[tuple[str, int]]):
+    """`HOST:PORT`, with an IPv6 address in brackets; a pair of them."""
+
+    name = "HOST:PORT"
+
+    def convert(
+        self,
+        value: str | tuple[str, int],
+        param: click.Parameter | None,
+        ctx: click.Context | None,
+    ) -> tuple[str, int]:
+        """The host without brackets, and the port."""
+        if isinstance(value, tuple):
+            return value
+        host, colon, port = value.rpartition(":")
+        bare = host[1:-1] if host.startswith("[") and host.endswith("]") else host
+        if not (colon and bare and re.fullmatch("[0-9]{1,5}", port) and int(port) <= PORT_MAX):
+            self.fail("is HOST:PORT, as 127.0.0.1:9090 or [::1]:9090", param, ctx)
+        if ":" in bare and bare == host:
+            self.fail("has an IPv6 address, which is written in brackets: [::1]:9090", param, ctx)
+        return bare, int(port)
+
+
 def listening_options(help_of_host: str) -> Callable[[F], F]:
     """`--host` and `--port`."""
 
@@ -47,7 +71,7 @@ def listening_options(help_of_host: str) -> Callable[[F], F]:
         command = click.option(
             "--port",
             cls=_Port,
-            type=click.IntRange(0, 65535),
+            type=click.IntRange(0, PORT_MAX),
             envvar="PULLSTATUS_PORT",
             default=8080,
             show_default=True,

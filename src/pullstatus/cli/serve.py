@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import ipaddress
+import logging
 import os
 import sys
 from pathlib import Path
@@ -17,12 +18,13 @@ from click.core import ParameterSource
 from pullstatus import limits
 from pullstatus.apps.networks import proxies_of
 from pullstatus.cli.config import CONFIG_FILE, CONFIG_VARIABLE, config_file, read_config
-from pullstatus.cli.listening import listening_options
+from pullstatus.cli.listening import HostAndPort, listening_options
 from pullstatus.cli.output import log_level_option, say_ready
 from pullstatus.cli.session import plainly, store_option
 from pullstatus.cli.statuses import RESTART
 from pullstatus.errors import InvalidSetting
 from pullstatus.server import logs
+from pullstatus.server.descriptors import raise_limit
 from pullstatus.server.serve import UPKEEP_EVERY_S, ServeOptions, Server
 
 log = structlog.get_logger(__name__)
@@ -97,6 +99,7 @@ def _options(
     *,
     insecure: bool,
     upkeep_every: float,
+    admin: tuple[str, int] | None,
 ) -> ServeOptions:
     """The settings, checked together; the log follows its own at once."""
     if (tls_certificate is None) != (tls_key is None):
@@ -112,6 +115,7 @@ def _options(
         tls_key,
         retention_days,
         upkeep_every_s=upkeep_every,
+        admin=admin,
     )
 
 
@@ -129,6 +133,13 @@ def _ready(server: Server) -> None:
     say_ready(f"pullstatus listens on {server.address}")
 
 
+def _end(server: Server) -> None:
+    """End the process at once; what is under way was not acknowledged."""
+    log.warning("ended with work unfinished", deadline_s=limits.DRAIN_DEADLINE_S)
+    logging.shutdown()  # what is said is written
+    os._exit(0 if server.failure is None else RESTART)
+
+
 @click.command("serve", cls=_Serve)
 @click.option(
     "--config",
@@ -144,6 +155,14 @@ def _ready(server: Server) -> None:
 )
 @store_option
 @listening_options("Address to listen on.")
+@click.option(
+    "--admin",
+    type=HostAndPort(),
+    envvar="PULLSTATUS_ADMIN",
+    show_envvar=True,
+    help="Address and port, as HOST:PORT, for /healthz, /readyz and /metrics: plain HTTP, and there"
+    " only.",
+)
 @click.option(
     "--trusted-proxies",
     envvar="PULLSTATUS_TRUSTED_PROXIES",
@@ -205,6 +224,8 @@ def serve(context: click.Context, /, **settings: Any) -> None:  # noqa: ANN401
         return _options(**again.params)
 
     server = Server(_options(**settings), source=read_again)
+    raise_limit()
+    server.on_overdue = lambda: _end(server)
     uvloop.run(server.run(on_ready=lambda _address: _ready(server)))
     if server.failure is not None:
         sys.exit(RESTART)

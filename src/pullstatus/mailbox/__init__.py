@@ -14,7 +14,17 @@ from pullstatus.apps import LiveApplication
 from pullstatus.mailbox.repeats import NEVER, Repeat
 from pullstatus.receipts import Receipts
 from pullstatus.records import Kind
-from pullstatus.store import Append, Fingerprints, Mailbox, Once, Page, Pull, RepeatKey, Store
+from pullstatus.store import (
+    Append,
+    Fingerprints,
+    Gone,
+    Mailbox,
+    Once,
+    Page,
+    Pull,
+    RepeatKey,
+    Store,
+)
 
 
 async def append(
@@ -27,6 +37,7 @@ async def append(
     ticket: bytes,
     key: str | None = None,
     body: bytes = b"",
+    gone: Gone | None = None,
 ) -> int:
     """Put what a gateway or carrier sent into its mailbox, as a whole, durable on return.
 
@@ -35,6 +46,7 @@ async def append(
         ticket: what the store knows this by; see `store.Tickets`.
         key: the sender's Idempotency-Key, with the `body` it came with: the same batch sent again
             within `limits.INGEST_REPEAT_S` is acknowledged again and stored once.
+        gone: whether the sender has; a batch that still waits for the store is dropped then.
 
     Returns:
         how many records are acknowledged: all of them, new or repeated.
@@ -42,11 +54,12 @@ async def append(
     Raises:
         KeyReused: the key came before with another body.
         SettingChanged: the application is no longer as `live` knows it; nothing happened.
-        StoreUnavailable: nothing happened; trying again can help.
+        StoreUnavailable: nothing happened; trying again can help. CallerGone: nor is there need.
         OutcomeUnknown: it may have happened; do not answer.
     """
     return await store.append(
-        append_of(live, receipts, sender=sender, now_ms=now_ms, ticket=ticket, key=key, body=body)
+        append_of(live, receipts, sender=sender, now_ms=now_ms, ticket=ticket, key=key, body=body),
+        gone,
     )
 
 
@@ -94,6 +107,7 @@ async def pull(
     repeat: Repeat = NEVER,
     now_ms: int,
     ticket: bytes,
+    gone: Gone | None = None,
 ) -> Page:
     """Take a page out of one of an application's mailboxes; durable on return.
 
@@ -102,6 +116,7 @@ async def pull(
         once: what a strict application lets come once only; None: its face has no such thing.
         repeat: how its page can be had again.
         ticket: what the store knows this by; see `store.Tickets`.
+        gone: whether the caller has; a pull that still waits for the store is dropped then.
 
     Raises:
         KeyReused: the key came before with another mailbox or `count_max`.
@@ -109,7 +124,7 @@ async def pull(
         TooManyReaders: this one is new, and there is no room for it.
         SettingChanged: the application is no longer as `live` knows it; nothing happened.
         ReplayRefused: the application is strict, and this came before.
-        StoreUnavailable: nothing happened; trying again can help.
+        StoreUnavailable: nothing happened; trying again can help. CallerGone: nor is there need.
         OutcomeUnknown: it may have happened; do not answer.
     """
     return await store.pull(
@@ -125,5 +140,6 @@ async def pull(
             live.application.former,
             ticket,
             repeat.reader,
-        )
+        ),
+        gone,
     )

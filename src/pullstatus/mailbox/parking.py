@@ -39,6 +39,7 @@ from pullstatus.store import (
     Append,
     Aside,
     Fingerprints,
+    Gone,
     Mailbox,
     Outcome,
     Park,
@@ -104,6 +105,7 @@ async def park(
     sender: str,
     now_ms: int,
     ticket: bytes,
+    gone: Gone | None = None,
 ) -> int:
     """Store what could be read and park what could not, durable on return.
 
@@ -114,6 +116,7 @@ async def park(
         address: who sent it.
         sender: the name of its token.
         ticket: what the store knows this by; see `store.Tickets`.
+        gone: as that of `append`.
 
     Returns:
         how many of the oldest parked items left, since there was no more room.
@@ -127,7 +130,7 @@ async def park(
     items = [_item(each, form, request, address, sender, now_ms) for each in receipts.unread]
     records = append_of(live, receipts, sender=sender, now_ms=now_ms, ticket=ticket)
     known = Fingerprints(scope_of(live, mailbox, sender), _fingerprints(items))
-    return await store.park(_aside(records, mailbox, items, known))
+    return await store.park(_aside(records, mailbox, items, known), gone)
 
 
 def _aside(

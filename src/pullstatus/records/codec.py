@@ -229,7 +229,6 @@ _decode_raws: Final = msgspec.json.Decoder(list[msgspec.Raw]).decode
 _decode_members: Final = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 _NULL: Final = b"null"
 _SURROGATE: Final = re.compile(rb"\\u[dD][89a-fA-F]")
-_EXTRA_MEMBERS_MAX: Final = limits.RECORD_BYTES_MAX // len(b',"":0')  # more can't fit anyway
 
 
 def _not_json(data: bytes, what: str) -> InvalidBody:
@@ -273,9 +272,21 @@ def _decode_carefully(
         elif (token := bytes(raw)) != _NULL or member.required:
             known[member.name] = _decode_value(member, token)
     record = TYPES[kind](**known)
-    if len(members) > _EXTRA_MEMBERS_MAX:
-        raise InvalidRecord("record", f"must not have over {_EXTRA_MEMBERS_MAX} unknown members")
-    return record, {name: _compact(raw) for name, raw in members.items()} or None
+    if len(members) > limits.UNKNOWN_MEMBERS_MAX:
+        most = limits.UNKNOWN_MEMBERS_MAX
+        raise InvalidRecord("record", f"must not have over {most} members that are not documented")
+    return record, _extra(data, members) if members else None
+
+
+def _extra(data: bytes, members: Extra) -> Extra:
+    """Unknown members of a record as they are kept: all at once, unless one of them is no use."""
+    try:
+        compact = ascii_json(msgspec.json.format(data, indent=-1))
+        _decode_any(compact)
+        kept = _decode_members(compact)
+    except (msgspec.DecodeError, ValueError):
+        return {name: _compact(raw) for name, raw in members.items()}
+    return {name: kept[name] for name in members}
 
 
 def _decode_value(member: Member, token: bytes) -> object:

@@ -3,11 +3,12 @@
 | what | bound | answer |
 |---|---|---|
 | the head of a request | see `head` | 400, 404, 405, 414 or 431 |
-| what stands around a chunked body | see `framing` | 431 |
+| what stands around a chunked body, and how small its chunks are | see `framing` | 431 |
 | time until headers are complete | `limits.HEADER_DEADLINE_S` | closed |
 | time until the body is complete | `limits.BODY_DEADLINE_S` | closed |
 | time between requests | `limits.IDLE_S` | closed |
-| time an answer may lie unread | `limits.ANSWER_DEADLINE_S` | closed |
+| time in which nothing is taken of an answer | `limits.ANSWER_DEADLINE_S` | closed |
+| bytes a second that are taken of answers | `limits.ANSWER_BYTES_PER_S_MIN` | closed |
 
 What a connection is at, and until when, is in `connection_state`: here the parser's events are
 given to it, and what it says is done.
@@ -26,9 +27,10 @@ from __future__ import annotations
 import select
 import traceback
 import weakref
-from asyncio import AbstractEventLoop, Transport
+from asyncio import AbstractEventLoop, Transport, get_running_loop
 from collections import deque
 from collections.abc import Awaitable, Callable
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -44,19 +46,25 @@ from uvicorn.protocols.http.httptools_impl import (
 from uvicorn.protocols.utils import is_ssl
 from uvicorn.server import ServerState
 
-from pullstatus.server import eager
+from pullstatus import limits
+from pullstatus.server.budget import Budget, Over
 from pullstatus.server.connection_state import DEAF, ConnectionState, Effect, Event, Phase
+from pullstatus.server.crowd import Seat
 from pullstatus.server.figures import Figures
 from pullstatus.server.flow import Flow
 from pullstatus.server.framing import Framing
-from pullstatus.server.head import TOO_LARGE, Refusal, refusal, unreadable
+from pullstatus.server.head import FULL, TOO_LARGE, Refusal, refusal, unreadable
 from pullstatus.server.http import PEER, PROBLEM, new_request_id, problem_json
+from pullstatus.server.schedule import Schedule
 
 log = structlog.get_logger(__name__)
 
 # By names that cost nothing to look up, for what every request comes by.
 _BEGIN, _HEADERS, _WHOLE = Event.BEGIN, Event.HEADERS, Event.WHOLE
 _HEAD, _BODY, _REST = Phase.HEAD, Phase.BODY, Phase.REST
+
+WATCHING = (b"/healthz", b"/readyz", b"/metrics")
+"""What is answered on connections beyond the bounds, too."""
 
 _Pipeline = deque[tuple[RequestResponseCycle, ASGI3Application]]
 # What a callback of the parser raises for what was sent: a target that is no URL, or no ASCII.
@@ -78,6 +86,9 @@ class Connection(HttpToolsProtocol):
 
     Attributes:
         state: what it is at, and until when; there is one once the transport is there.
+        seat: its place among all connections, where there are bounds of how many.
+        budget: counts what is in hand; that of all connections.
+        schedule: begins requests; that of all connections.
     """
 
     # Beside those of uvicorn, whose dict has room for no more without growing to twice its size.
@@ -90,10 +101,20 @@ class Connection(HttpToolsProtocol):
         "_parsed",
         "_pipeline",
         "_read_at",
+        "_size",
+        "_sizes",
+        "_unread_of",
+        "_written",
+        "budget",
+        "schedule",
+        "seat",
         "state",
     )
     state: ConnectionState
     server_state: Connections
+    seat: Seat | None
+    budget: Budget
+    schedule: Schedule
     _pipeline: _Pipeline | None
 
     def __init__(
@@ -102,10 +123,22 @@ class Connection(HttpToolsProtocol):
         server_state: Connections,
         app_state: dict[str, Any],
         _loop: AbstractEventLoop | None = None,
+        *,
+        seat: Seat | None = None,
+        budget: Budget | None = None,
+        schedule: Schedule | None = None,
     ) -> None:
         super().__init__(config, server_state, app_state, _loop)
+        self.seat = seat
+        self.budget = budget or Budget()
+        loop = _loop or get_running_loop()
+        self.schedule = Schedule(loop) if schedule is None else schedule
+        self._size = 0  # what the oldest request that is not answered counts for
+        self._sizes: list[int] | None = None  # and those behind it; few connections have any
+        self._unread_of: tuple[int, int | None] = (0, None)  # what lies unread, and of whom
         self._framing = Framing()
         self._read_at = 0.0
+        self._written = 0  # bytes of answers
         self._parsed = 0  # bytes of what was read, before an offer to upgrade
         self._last_words = b""
         self._hung_up = select.poll()
@@ -132,7 +165,7 @@ class Connection(HttpToolsProtocol):
         """Cut it if a deadline has passed; called about once a second with the loop's time."""
         if self.transport.is_closing():
             self.state.on(Event.CLOSE, now)
-        passed = self.state.late(now, unread=self._unread())
+        passed = self.state.late(now, unread=self._unread(), written=self._written)
         if passed is not None:
             self._cut(passed)
 
@@ -166,7 +199,10 @@ class Connection(HttpToolsProtocol):
         """
         self._on_leave = on_leave
         if on_leave is not None:
-            cycle.message_event = _NOBODY_WAITS  # that may take long, beside many others
+            # That may take long, beside many others: what is not needed any more is let go.
+            cycle.message_event = _NOBODY_WAITS
+            scope: dict[str, Any] = cycle.scope  # type: ignore[assignment]
+            scope[PEER].body = cycle.body = _READ
         if self.gone(cycle) or self.state.phase in DEAF:
             return True
         poll = select.poll()
@@ -205,7 +241,13 @@ class Connection(HttpToolsProtocol):
             len(body),
             end,
         )
-        self.transport.write(head + body)
+        answer = head + body
+        self._written += len(answer)
+        self.transport.write(answer)
+        if self.flow.write_paused and not self._unread_of[0]:
+            scope: dict[str, Any] = cycle.scope  # type: ignore[assignment]
+            self._unread_of = self._unread(), scope[PEER].application
+            self.budget.take(*self._unread_of)
         cycle.message_event.set()
         if not cycle.keep_alive:
             self.transport.close()
@@ -215,8 +257,8 @@ class Connection(HttpToolsProtocol):
         """The time as uvicorn keeps it for all connections."""
         return self.server_state.default_headers[0][1]
 
-    def _unread(self) -> bool:
-        return bool(self.transport.get_write_buffer_size())
+    def _unread(self) -> int:
+        return self.transport.get_write_buffer_size()
 
     # -- what the transport and the parser call --------------------------------------------------
 
@@ -306,13 +348,22 @@ class Connection(HttpToolsProtocol):
         refused = refusal(method, self.url, version, self.headers)
         if refused is not None:
             return self._end(refused)
+        if self.seat is not None and self.seat.reserved and self.url not in WATCHING:
+            return self._end(FULL)  # it is here for health and figures only
         if parser.should_upgrade():
             return None  # the parser stops here by itself: see `_feed`
         self.state.on(_HEADERS, self._read_at)
         super().on_headers_complete()
         scope: dict[str, Any] = self.cycle.scope  # type: ignore[assignment] # it takes ours, too
-        scope[PEER] = _Peer(self, self.cycle)
-        if self.state.draining:
+        scope[PEER] = peer = _Peer(self, self.cycle)
+        if self._size:
+            self._sizes = self._sizes or []
+            self._sizes.append(limits.REQUEST_BYTES)
+        else:
+            self._size = limits.REQUEST_BYTES
+        self.budget.take(limits.REQUEST_BYTES, self._network)
+        peer.over = self.budget.over(self._network)
+        if self.state.draining or (self.seat is not None and self.seat.reserved):
             self.cycle.keep_alive = False
         return None
 
@@ -321,6 +372,33 @@ class Connection(HttpToolsProtocol):
         self._framing.body(len(body))
         if self.state.phase is _BODY:
             super().on_body(body)
+            if self._framing.body_bytes > limits.REQUEST_BYTES:
+                self._count(self.cycle, self._framing.body_bytes)
+
+    def on_chunk_header(self) -> None:
+        """A piece of a body in chunks begins."""
+        if not self._framing.chunk():
+            self._end(TOO_LARGE)
+            raise _Enough
+
+    def _count(self, cycle: RequestResponseCycle, size: int) -> None:
+        """A body has become so large: let it go if there is no room for it."""
+        more = size - (self._sizes[-1] if self._sizes else self._size)
+        if self._sizes:
+            self._sizes[-1] += more
+        else:
+            self._size += more
+        self.budget.take(more, self._network)
+        scope: dict[str, Any] = cycle.scope  # type: ignore[assignment]
+        peer: _Peer = scope[PEER]
+        peer.over = peer.over or self.budget.over(self._network)
+        if peer.over:
+            cycle.body = bytearray()
+
+    @property
+    def _network(self) -> str | None:
+        """Whose part this connection's is; None: it speaks for many."""
+        return None if self.seat is None else self.seat.network
 
     def on_message_complete(self) -> None:
         """The request is complete: from here on the wait is ours."""
@@ -335,7 +413,7 @@ class Connection(HttpToolsProtocol):
             self._held = None
             scope: dict[str, Any] = cycle.scope  # type: ignore[assignment]
             scope[PEER].body = cycle.body
-            eager.run(self.loop, cycle.run_asgi(app))
+            self.schedule.begin(partial(cycle.run_asgi, app), cycle.scope, self.client)
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
         """Wait for the end of what was read: the request may be whole by then."""
@@ -348,6 +426,8 @@ class Connection(HttpToolsProtocol):
         """
         now = self.loop.time()
         self.state.answered(now)
+        self.budget.take(-self._size, self._network)
+        self._size = self._sizes.pop(0) if self._sizes else 0
         if self.expect_100_continue and self._unsent():
             self._end()  # the body that was not asked for may never come, or may: nobody can tell
         if self.state.over:
@@ -357,8 +437,9 @@ class Connection(HttpToolsProtocol):
             return
         self.flow.resume_reading()
         if self._pipeline:
-            # In a task: a long pipeline answered from in here would be a deep recursion.
-            super()._start_asgi_task(*self._pipeline.pop())
+            # Not at once: a long pipeline answered from in here would be a deep recursion.
+            cycle, app = self._pipeline.pop()
+            self.schedule.wait(partial(cycle.run_asgi, app), cycle.scope, self.client)
 
     def _unsent(self) -> bool:
         """The request at hand is answered, and nothing of its body has come."""
@@ -368,6 +449,22 @@ class Connection(HttpToolsProtocol):
         """The transport is closed: whoever waits for that is told."""
         super().connection_lost(exc)
         self._leave()
+        self._read_out()
+        self.budget.take(-sum(self._sizes or (), self._size), self._network)
+        self._size, self._sizes = 0, None
+        if self.seat is not None:
+            self.seat.leave()
+
+    def resume_writing(self) -> None:
+        """What lay unread has been taken."""
+        self._read_out()
+        super().resume_writing()
+
+    def _read_out(self) -> None:
+        size, application = self._unread_of
+        if size:
+            self.budget.take(-size, application)
+            self._unread_of = 0, None
 
     # -- ends ----------------------------------------------------------------------------------
 
@@ -437,6 +534,10 @@ class Connection(HttpToolsProtocol):
             self.transport.close()
 
 
+class _Enough(Exception):
+    """Ends the parser: what it was to read is refused already."""
+
+
 class _NobodyWaits:
     """An event for messages that nobody waits for; a true one takes 760 bytes."""
 
@@ -445,6 +546,7 @@ class _NobodyWaits:
 
 
 _NOBODY_WAITS: Final[Any] = _NobodyWaits()
+_READ: Final = bytearray()  # a body that has been
 
 
 class _Peer:
@@ -454,12 +556,14 @@ class _Peer:
     collector. Whoever answers it keeps it alive.
     """
 
-    __slots__ = ("_connection", "_cycle", "body")
+    __slots__ = ("_connection", "_cycle", "application", "body", "over")
 
     def __init__(self, connection: Connection, cycle: RequestResponseCycle) -> None:
         self._connection = connection
         self._cycle: Callable[[], RequestResponseCycle] = weakref.ref(cycle)  # type: ignore[assignment]
         self.body: bytearray | None = None
+        self.over: Over | None = None
+        self.application: int | None = None
 
     def gone(self) -> bool:
         return self._connection.gone(self._cycle())

@@ -167,7 +167,17 @@ class ConnectionState:
         draining: the server is stopping: the next answer is the connection's last.
     """
 
-    __slots__ = ("_farewell", "_since", "_unread_since", "draining", "owed", "phase")
+    __slots__ = (
+        "_farewell",
+        "_since",
+        "_taken",
+        "_taken_at",
+        "_unread_from",
+        "_unread_since",
+        "draining",
+        "owed",
+        "phase",
+    )
 
     def __init__(self, now: float) -> None:
         """A connection that has just been made."""
@@ -175,7 +185,10 @@ class ConnectionState:
         self.owed = 0
         self.draining = False
         self._since = now  # when the time of the phase began
-        self._unread_since = math.inf
+        self._unread_since = math.inf  # since then something is
+        self._unread_from = 0  # what had been taken by then
+        self._taken = 0  # bytes of answers that the peer has taken, as far as seen
+        self._taken_at = now  # when that became more
         self._farewell = math.inf
 
     def on(self, event: Event, now: float) -> Effect | None:
@@ -212,21 +225,46 @@ class ConnectionState:
         time_s: float = getattr(limits, TIME[self.phase])
         return min(self._since + time_s, self._farewell)
 
-    def late(self, now: float, *, unread: bool) -> str | None:
+    def late(self, now: float, *, unread: int, written: int = 0) -> str | None:
         """Which deadline has passed, by its name in `limits`; to be asked about once a second.
 
         Args:
             now: the time.
-            unread: whether something that was written has not left yet.
+            unread: bytes of what was written that have not left yet.
+            written: bytes that were written, ever.
         """
-        self._unread_since = min(self._unread_since, now) if unread else math.inf
-        if now - self._unread_since > limits.ANSWER_DEADLINE_S:
+        closed = self.phase is Phase.CLOSED
+        if not unread:
+            if closed and self._unread_since < math.inf:
+                self._since = now  # the rest of an end begins when all is read
+            self._unread_since = math.inf
+            return self._passed(now)
+        taken = written - unread
+        if self._unread_since == math.inf:
+            self._unread_since, self._unread_from = now, taken
+            self._taken, self._taken_at = taken, now
+        elif taken > self._taken:
+            self._taken, self._taken_at = taken, now
+        if self._reads_too_slowly(now):
             return "ANSWER_DEADLINE_S"
-        if now > self.deadline:
-            return "DRAIN_DEADLINE_S" if now > self._farewell else TIME[self.phase]
-        return None
+        if closed and now <= self._farewell:
+            return None
+        return self._passed(now)
 
-    def drain(self, now: float, grace_s: float, *, unread: bool) -> bool:
+    def _passed(self, now: float) -> str | None:
+        if now <= self.deadline:
+            return None
+        return "DRAIN_DEADLINE_S" if now > self._farewell else TIME[self.phase]
+
+    def _reads_too_slowly(self, now: float) -> bool:
+        """Whether no byte was taken for long, or too few since something lies unread."""
+        if now - self._taken_at > limits.ANSWER_DEADLINE_S:
+            return True
+        unread_s = now - self._unread_since
+        due = limits.ANSWER_BYTES_PER_S_MIN * unread_s
+        return unread_s > limits.ANSWER_DEADLINE_S and self._taken - self._unread_from < due
+
+    def drain(self, now: float, grace_s: float, *, unread: int) -> bool:
         """Whether to close, since the server stops: nothing is at hand, nor was for `grace_s`.
 
         A connection that is closed already has `FAREWELL_S` once it has nothing to read any more.

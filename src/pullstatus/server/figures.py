@@ -7,7 +7,7 @@ a person's or an application's: only kinds, codes and doors.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from itertools import product
 
 import msgspec
@@ -30,8 +30,9 @@ from prometheus_client.registry import Collector
 from pullstatus.apps.tries import Tries
 from pullstatus.durations import Durations
 from pullstatus.records import Kind
+from pullstatus.server.budget import Budget
 from pullstatus.server.logs import LogLines
-from pullstatus.store import Backlog, Engine
+from pullstatus.store import Backlog, Engine, UnderWay
 from pullstatus.version import VERSION
 from pullstatus.wire.v5.codes import Result
 
@@ -94,6 +95,13 @@ class Figures:
         self.seconds = {call: Durations() for call in CALLS}
 
 
+class Connections(msgspec.Struct, frozen=True):
+    """How many connections there are, and were not taken, by reason."""
+
+    count: int
+    refused: Mapping[str, int]
+
+
 class Standing(msgspec.Struct, frozen=True):
     """How the store stands when somebody asks.
 
@@ -103,6 +111,9 @@ class Standing(msgspec.Struct, frozen=True):
         held: pulls that wait for a record.
         log: lines of the log.
         tries: failed ones that are remembered.
+        under_way: what waits for the store.
+        connections: who is connected.
+        budget: what is in hand.
     """
 
     engine: Engine
@@ -113,6 +124,9 @@ class Standing(msgspec.Struct, frozen=True):
     held: int
     log: LogLines
     tries: Tries
+    under_way: UnderWay
+    connections: Connections
+    budget: Budget
 
 
 def render(figures: Figures, standing: Standing) -> bytes:
@@ -122,6 +136,54 @@ def render(figures: Figures, standing: Standing) -> bytes:
     PlatformCollector(registry=registry)
     registry.register(_Once(list(_metrics(figures, standing))))
     return generate_latest(registry)
+
+
+def _of_the_store(under_way: UnderWay) -> Iterator[Metric]:
+    yield GaugeMetricFamily(
+        "pullstatus_store_queued",
+        "Operations that wait for their turn at the store, and can still be dropped.",
+        under_way.queued,
+    )
+    yield GaugeMetricFamily(
+        "pullstatus_store_handed_over",
+        "Operations at the store, which alone knows how they end.",
+        under_way.handed_over,
+    )
+    yield GaugeMetricFamily("pullstatus_store_under_way_bytes", "Of both, about.", under_way.bytes)
+    yield GaugeMetricFamily(
+        "pullstatus_store_oldest_seconds",
+        "For how long the oldest of them has waited. Alert on more than a second.",
+        under_way.oldest_s,
+    )
+
+
+def _of_connections(connections: Connections) -> Iterator[Metric]:
+    yield GaugeMetricFamily("pullstatus_connections", "Connections there are.", connections.count)
+    refused = CounterMetricFamily(
+        "pullstatus_connections_refused",
+        "Connections that were not served: over the bound of all, or of their address, or ended"
+        " before their TLS handshake did.",
+        labels=["reason"],
+    )
+    for reason, count in connections.refused.items():
+        refused.add_metric([reason], count)
+    yield refused
+
+
+def _of_the_budget(budget: Budget) -> Iterator[Metric]:
+    yield GaugeMetricFamily(
+        "pullstatus_in_hand_bytes",
+        "Bytes of requests that are not answered, and of answers that are not read.",
+        budget.bytes,
+    )
+    shed = CounterMetricFamily(
+        "pullstatus_requests_shed",
+        "Requests refused since too much was in hand, in all or of their address or application.",
+        labels=["reason"],
+    )
+    for reason, count in budget.refused.items():
+        shed.add_metric([reason], count)
+    yield shed
 
 
 class _Once(Collector):
@@ -203,7 +265,8 @@ def _metrics(figures: Figures, standing: Standing) -> Iterator[Metric]:
 
     dropped = CounterMetricFamily(
         "pullstatus_batches_dropped",
-        "Batches whose peer had gone before they were whole: nothing was stored.",
+        "Batches whose peer had gone before they were whole, or reached the store: nothing was"
+        " stored.",
         labels=["door"],
     )
     for door, count in figures.batches_dropped.items():
@@ -230,6 +293,10 @@ def _metrics(figures: Figures, standing: Standing) -> Iterator[Metric]:
     for deadline, count in figures.cut.items():
         cut.add_metric([deadline], count)
     yield cut
+
+    yield from _of_the_store(standing.under_way)
+    yield from _of_connections(standing.connections)
+    yield from _of_the_budget(standing.budget)
 
     yield GaugeMetricFamily(
         "pullstatus_oldest_waiting_seconds",

@@ -17,10 +17,11 @@ class Framing:
         body_bytes: of its body.
     """
 
-    __slots__ = ("_framing_bytes", "_whole", "body_bytes")
+    __slots__ = ("_chunks", "_framing_bytes", "_whole", "body_bytes")
 
     def __init__(self) -> None:
         self.body_bytes = 0
+        self._chunks = 0
         self._framing_bytes = 0  # outside its body, as far as known
         self._whole = False  # a request became whole in what was just read
 
@@ -29,10 +30,16 @@ class Framing:
         self.body_bytes += size
         self._framing_bytes -= size
 
+    def chunk(self) -> bool:
+        """A chunk begins; whether there are not too many, as small as they are."""
+        self._chunks += 1
+        free = limits.CHUNKS_FREE
+        return self._chunks <= free + self.body_bytes // limits.CHUNK_BYTES_MIN
+
     def whole(self) -> None:
         """The request is complete."""
         self._whole = True
-        self.body_bytes = 0
+        self.body_bytes = self._chunks = 0
 
     def fits(self, size: int) -> bool:
         """Whether what is no body is within its bound, with all of a read of `size` bytes."""

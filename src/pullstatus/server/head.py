@@ -57,6 +57,10 @@ TOO_LARGE: Final = Refusal(
     431, "Headers too large", "send fewer or shorter headers, or chunks of a usual size"
 )
 
+FULL: Final = Refusal(
+    503, "Too many connections", "wait, or close some: this one gets health and figures only"
+)
+
 
 def refusal(
     method: bytes, target: bytes, version: str, headers: Sequence[Header]

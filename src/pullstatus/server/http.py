@@ -15,7 +15,8 @@ from typing import Any, Protocol
 
 import msgspec
 
-from pullstatus.errors import BodyTooLarge
+from pullstatus.errors import BodyTooLarge, Overloaded
+from pullstatus.server.budget import SAID, Over
 from pullstatus.wire.v5.answer import CONTENT_TYPE
 
 Scope = MutableMapping[str, Any]
@@ -37,15 +38,22 @@ INTERNAL_ERROR = "Internal error"
 METHOD_NOT_ALLOWED = "Method not allowed"
 NO_SUCH_ADDRESS = "No such address"
 
+SAYS_NO_MORE_S = 1.0
+
 
 class Peer(Protocol):
     """Who made a request.
 
     Attributes:
         body: the whole of what it sent, if that is known already.
+        over: why there is no room for the request, if there is none.
+        application: for whom it is, to be said once that is sure; what lies unread is counted as
+            its.
     """
 
     body: bytearray | None
+    over: Over | None
+    application: int | None
 
     def gone(self) -> bool:
         """Whether it has certainly gone. One that only says no more still gets its answer."""
@@ -84,9 +92,12 @@ async def read_body(scope: Scope, receive: Receive, bytes_max: int) -> bytes:
 
     Raises:
         BodyTooLarge: it is, or says it is, over `bytes_max`; what follows was not read.
+        Overloaded: there is no room for it, or for any request.
         Disconnected: the peer left.
     """
     peer: Peer | None = scope.get(PEER)
+    if peer is not None and peer.over:
+        raise Overloaded(SAID[peer.over])
     if peer is not None and peer.body is not None:
         return _within(bytes(peer.body), bytes_max)
     announced = header(scope, b"content-length")
@@ -94,15 +105,19 @@ async def read_body(scope: Scope, receive: Receive, bytes_max: int) -> bytes:
     if announced is not None and (len(announced) > 12 or int(announced) > bytes_max):
         raise BodyTooLarge(f"the body is over {bytes_max} bytes; send less at a time")
     message = await receive()
-    body: bytes = message.get("body", b"")
-    while message.get("more_body"):
-        if len(body) > bytes_max:
-            break
+    pieces: list[bytes] = [message.get("body", b"")]
+    size = len(pieces[0])
+    while message.get("more_body") and size <= bytes_max:
+        if peer is not None and peer.over:
+            raise Overloaded(SAID[peer.over])
         message = await receive()
-        body += message.get("body", b"")
+        pieces.append(message.get("body", b""))
+        size += len(pieces[-1])
     if message["type"] == "http.disconnect":
         raise Disconnected
-    return _within(body, bytes_max)
+    if peer is not None and peer.over:
+        raise Overloaded(SAID[peer.over])
+    return _within(b"".join(pieces), bytes_max)
 
 
 def _within(body: bytes, bytes_max: int) -> bytes:
@@ -150,6 +165,15 @@ def gone(scope: Scope) -> bool:
     """Whether the peer has certainly gone. One that only says no more still gets its answer."""
     peer: Peer | None = scope.get(PEER)
     return peer is not None and peer.gone()
+
+
+def gone_after(scope: Scope, waited_s: float) -> bool:
+    """The same of a peer whose request has waited so long.
+
+    Few say no more and listen, and many close who have lost patience. So after `SAYS_NO_MORE_S`
+    whoever says no more is taken for gone.
+    """
+    return gone(scope) or (waited_s >= SAYS_NO_MORE_S and leaving(scope, None))
 
 
 def leaving(scope: Scope, on_leave: Callable[[], None] | None) -> bool:
@@ -212,6 +236,12 @@ def _is_address(text: str) -> bool:
     return len(text) <= _ADDRESS_CHARS_MAX
 
 
+def named_application(scope: Scope) -> int | None:
+    """The application that a pull or a batch says it is for."""
+    named = _SDKAPPID.search(scope["query_string"]) or _INGEST.match(scope["path"])
+    return None if named is None else int(named[1])
+
+
 def whose(scope: Scope) -> dict[str, object]:
     """Who asks, for a log line: the request's name, address, application and token's name.
 
@@ -221,9 +251,9 @@ def whose(scope: Scope) -> dict[str, object]:
     if scope.get("client"):
         known["address"] = address_of_peer(scope) or "(no address)"
     token = scope.get("pullstatus.token")
-    named = _SDKAPPID.search(scope["query_string"]) or _INGEST.match(scope["path"])
+    named = named_application(scope)
     if named is not None:
-        known["sdkappid"] = int(named[1])
+        known["sdkappid"] = named
     elif token is not None and token.sdkappid is not None:
         known["sdkappid"] = token.sdkappid
     if token is not None:

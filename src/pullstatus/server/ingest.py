@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from functools import partial
 from time import perf_counter
 
 import structlog
@@ -20,11 +21,13 @@ from pullstatus import limits, mailbox
 from pullstatus.apps import LiveApplication, Registry, Token
 from pullstatus.errors import (
     BodyTooLarge,
+    CallerGone,
     InvalidBody,
     InvalidRecord,
     InvalidSetting,
     KeyReused,
     OutcomeUnknown,
+    Overloaded,
     SettingChanged,
     StoreCorrupt,
     StoreUnavailable,
@@ -35,6 +38,7 @@ from pullstatus.receipts.batch import read_batch
 from pullstatus.receipts.formats import FORMATS, Request
 from pullstatus.records import Kind
 from pullstatus.server import eager
+from pullstatus.server.budget import SAID, Budget
 from pullstatus.server.deadline import Within
 from pullstatus.server.figures import Figures
 from pullstatus.server.guesses import Guesses
@@ -49,6 +53,8 @@ from pullstatus.server.http import (
     Receive,
     Scope,
     Send,
+    gone,
+    gone_after,
     hang_up,
     header,
     logged,
@@ -71,6 +77,7 @@ _RETRY_LATER: Headers = [(b"retry-after", b"%d" % limits.RETRY_AFTER_S)]
 Put = Callable[[LiveApplication], Awaitable[int]]
 """Stores something for the application as it is known now."""
 
+CALLBACKS = "/callbacks/"
 KINDS = {kind.path: kind for kind in Kind}
 NDJSON = {  # content type -> is it NDJSON
     "application/json": False,
@@ -111,6 +118,7 @@ class _Door:
         registry: Registry,
         figures: Figures,
         guesses: Guesses,
+        budget: Budget,
         *,
         now_ms: Callable[[], int],
         tickets: Callable[[], bytes],
@@ -119,6 +127,7 @@ class _Door:
         self._guesses = guesses
         self._registry = registry
         self._figures = figures
+        self._budget = budget
         self._now_ms = now_ms
         self._tickets = tickets
 
@@ -127,7 +136,7 @@ class _Door:
         try:
             count = await self._take(scope, receive, send)
         except Disconnected:
-            self._figures.batches_dropped[self.name] += 1
+            self._drop(scope)
         except Exception as error:  # noqa: BLE001 - logged with its trace
             await self._fail(error, scope, send)
         else:
@@ -152,6 +161,12 @@ class _Door:
             return
         if isinstance(error, Problem):
             problem = error
+        elif isinstance(error, CallerGone):
+            if LATE not in scope and gone(scope):
+                self._drop(scope)
+                return
+            problem = self._put_off(error)
+            problem.__cause__ = error
         else:
             problem = Problem(500, INTERNAL_ERROR, "nothing was stored; send it again")
             problem.__cause__ = error
@@ -159,6 +174,10 @@ class _Door:
             self._tell_refused(problem, scope)
         else:
             await self._refuse(problem, scope, send)
+
+    def _drop(self, scope: Scope) -> None:
+        self._figures.batches_dropped[self.name] += 1
+        hang_up(scope)  # as with a pull
 
     async def _refuse(self, problem: Problem, scope: Scope, send: Send) -> None:
         self._figures.batches[self.name, problem.http_status] += 1
@@ -214,8 +233,21 @@ class _Door:
             )
         try:
             return await read_body(scope, receive, limits.INGEST_BODY_BYTES_MAX)
+        except Overloaded as error:
+            raise self._put_off(error) from error
         except BodyTooLarge as error:
             raise Problem(413, "Body too large", str(error)) from error
+
+    def _hold(self, scope: Scope, sdkappid: int) -> int:
+        """Count a request as its application's; returns what for, to be given back."""
+        over = self._budget.over(sdkappid)
+        if over:
+            raise self._put_off(Overloaded(SAID[over]))
+        announced = header(scope, b"content-length") or b"0"
+        # What is announced as more is refused.
+        size = limits.REQUEST_BYTES + (int(announced) if len(announced) <= 7 else 0)
+        self._budget.share(sdkappid, size)
+        return size
 
     async def _token(self, scope: Scope, secret: str) -> Token | None:
         token = self._registry.token(secret)
@@ -249,10 +281,10 @@ class _Door:
             answer = await self._put_current(live, put)
         except KeyReused as error:
             raise Problem(422, "Idempotency-Key reused", str(error)) from error
+        except (Problem, CallerGone, OutcomeUnknown):
+            raise
         except StoreUnavailable as error:
             raise self._put_off(error) from error
-        except (Problem, OutcomeUnknown):
-            raise
         except StoreCorrupt as error:
             raise Problem(
                 500, INTERNAL_ERROR, "the store is damaged; nothing was stored"
@@ -300,7 +332,7 @@ class CallbackDoor(_Door):
     _format = FORMATS[_format_name]
 
     async def _take(self, scope: Scope, receive: Receive, send: Send) -> int:
-        token = await self._token(scope, scope["path"].removeprefix("/callbacks/"))
+        token = await self._token(scope, scope["path"].removeprefix(CALLBACKS))
         if token is None:
             raise Problem(401, "Unknown token", "no token has this secret; it may be revoked")
         if token.sdkappid is None:
@@ -309,6 +341,13 @@ class CallbackDoor(_Door):
                 "Token without application",
                 "a callback needs a token made with `token create NAME --sdkappid N`",
             )
+        size = self._hold(scope, token.sdkappid)
+        try:
+            return await self._take_of(token, scope, receive, send)
+        finally:
+            self._budget.share(token.sdkappid, -size)
+
+    async def _take_of(self, token: Token, scope: Scope, receive: Receive, send: Send) -> int:
         body = await self._body(scope, receive, self._format.methods, encoded=True)
         request = Request(
             method=scope["method"],
@@ -363,10 +402,11 @@ class CallbackDoor(_Door):
                         sender=token.name,
                         now_ms=self._now_ms(),
                         ticket=self._tickets(),
+                        gone=partial(gone_after, scope),
                     ),
                 )
             return len(receipts.entries)
-        gone = await self._put(
+        expired = await self._put(
             live,
             receipts,
             lambda live: parking.park(
@@ -379,12 +419,13 @@ class CallbackDoor(_Door):
                 sender=token.name,
                 now_ms=self._now_ms(),
                 ticket=self._tickets(),
+                gone=partial(gone_after, scope),
             ),
         )
-        self._tell(scope, receipts, gone)
+        self._tell(scope, receipts, expired)
         return len(receipts.entries)
 
-    def _tell(self, scope: Scope, receipts: Receipts, gone: int) -> None:
+    def _tell(self, scope: Scope, receipts: Receipts, expired: int) -> None:
         """Say that items were parked: somebody should look at them."""
         first = receipts.unread[0]
         self._figures.parked += len(receipts.unread)
@@ -397,9 +438,9 @@ class CallbackDoor(_Door):
             reason=first.reason,
             **whose(scope),
         )
-        if gone:
+        if expired:
             reason = "no more may wait"
-            log.warning("parked items expired", items=gone, reason=reason, **whose(scope))
+            log.warning("parked items expired", items=expired, reason=reason, **whose(scope))
 
     def _accepted(self, count: int) -> bytes:
         return self._format.answer(count)
@@ -422,6 +463,15 @@ class IngestDoor(_Door):
             )
         sdkappid = int(number)
         token = await self._authenticate(scope, sdkappid)
+        size = self._hold(scope, sdkappid)
+        try:
+            return await self._take_of(token, sdkappid, kind, scope, receive)
+        finally:
+            self._budget.share(sdkappid, -size)
+
+    async def _take_of(
+        self, token: Token, sdkappid: int, kind: Kind, scope: Scope, receive: Receive
+    ) -> int:
         ndjson = self._format(scope)
         body = await self._body(scope, receive)
         live = await self._application(sdkappid)
@@ -444,6 +494,7 @@ class IngestDoor(_Door):
                 ticket=self._tickets(),
                 key=checked,
                 body=body,
+                gone=partial(gone_after, scope),
             ),
         )
 

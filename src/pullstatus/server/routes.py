@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import Callable, Mapping
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from time import perf_counter
 from typing import Final
 
@@ -23,7 +24,8 @@ from pullstatus.clock import wall_ms
 from pullstatus.errors import StoreUnavailable
 from pullstatus.mailbox.held import Held
 from pullstatus.server import logs
-from pullstatus.server.figures import Figures, Standing, render
+from pullstatus.server.budget import Budget
+from pullstatus.server.figures import Connections, Figures, Standing, render
 from pullstatus.server.guesses import Guesses
 from pullstatus.server.http import (
     HELD_S,
@@ -35,13 +37,16 @@ from pullstatus.server.http import (
     Receive,
     Scope,
     Send,
+    named_application,
     problem_json,
     request_id_header,
     respond,
     respond_problem,
     whose,
 )
-from pullstatus.server.ingest import LATE, CallbackDoor, IngestDoor
+from pullstatus.server.ingest import CALLBACKS, LATE, CallbackDoor, IngestDoor
+from pullstatus.server.listener import REFUSALS, Listener
+from pullstatus.server.stall import Stall
 from pullstatus.server.v5 import PullCall
 from pullstatus.store import Store, Tickets
 from pullstatus.version import VERSION
@@ -57,7 +62,13 @@ ABOUT_HEADERS: Final = {"cache-control": f"public, max-age={limits.ABOUT_CACHED_
 
 
 class Routes:
-    """Routes a request; the hot calls first, past any framework."""
+    """Routes a request; the hot calls first, past any framework.
+
+    Attributes:
+        health: an application of the calls by which a server is watched, and nothing else.
+        listeners: what accepts connections; where there is more than one, those calls are only at
+            the second.
+    """
 
     def __init__(
         self,
@@ -76,6 +87,7 @@ class Routes:
             random_bytes: so many bytes at random; what operations are known by begins with some.
         """
         self.ready = True
+        self.stall = Stall(store.under_way)
         self._store = store
         self._now_ms = now_ms
         self.figures = Figures()
@@ -83,32 +95,52 @@ class Routes:
         self.admission = Admission(registry, RateLimiter(monotonic_s))
         self.tickets = tickets = Tickets(random_bytes)
         self.held = Held(store)
+        self.budget = budget = Budget()
+        self._registry = registry
         self._pull = PullCall(
             store,
             self.admission,
             self.held,
             self.figures,
             self.guesses,
+            budget,
             now_ms=now_ms,
             tickets=tickets,
         )
-        about = (store, registry, self.figures, self.guesses)
-        self._ingest = IngestDoor(*about, now_ms=now_ms, tickets=tickets)
-        self._callback = CallbackDoor(*about, now_ms=now_ms, tickets=tickets)
-        self._rest = Starlette(
-            routes=[
-                Route("/healthz", self._healthz),
-                Route("/readyz", self._readyz),
-                Route("/metrics", self._metrics),
-                Route(ABOUT_PATH, self._about),
-            ],
+        shared = (store, registry, self.figures, self.guesses, budget)
+        self._ingest = IngestDoor(*shared, now_ms=now_ms, tickets=tickets)
+        self._callback = CallbackDoor(*shared, now_ms=now_ms, tickets=tickets)
+        health = [
+            Route("/healthz", self._healthz),
+            Route("/readyz", self._readyz),
+            Route("/metrics", self._metrics),
+        ]
+        self.health = self._small(health)
+        self._rest = self._small([Route(ABOUT_PATH, self._about), *health])
+        self._elsewhere = self._small([Route(ABOUT_PATH, self._about)])
+        self.listeners: Sequence[Listener] = ()
+
+    def _small(self, routes: list[Route]) -> Starlette:
+        """An application of calls that few make."""
+        made = Starlette(
+            routes=routes,
             exception_handlers={
                 HTTPException: self._refuse,
                 StoreUnavailable: self._put_off,
                 Exception: self._fail,
             },
         )
-        self._rest.router.redirect_slashes = False
+        made.router.redirect_slashes = False
+        return made
+
+    def owner(self, scope: Scope) -> int | None:
+        """The application that a request is for, as it says; None: of none that is known."""
+        path: str = scope["path"]
+        if path.startswith(CALLBACKS):
+            token = self._registry.token(path.removeprefix(CALLBACKS))
+            return None if token is None else token.sdkappid
+        named = named_application(scope)
+        return named if named in self._registry.applications else None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
@@ -127,7 +159,7 @@ class Routes:
             began = perf_counter()
             await self._ingest(scope, receive, send)
             self.figures.seconds["ingest"].add(perf_counter() - began - scope.get(HELD_S, 0.0))
-        elif path.startswith("/callbacks/"):
+        elif path.startswith(CALLBACKS):
             began = perf_counter()
             await self._callback(scope, receive, send)
             answered_s: float = scope.get(LATE) or perf_counter()
@@ -136,6 +168,8 @@ class Routes:
             name = self._note(scope, 200, NO_SUCH_ADDRESS)
             body = answer.failure(Result.UNKNOWN_PATH, "no such call; this one is pullstatus")
             await respond(scope, send, 200, [JSON, NO_STORE, name], body)
+        elif len(self.listeners) > 1:
+            await self._elsewhere(scope, receive, send)
         else:
             await self._rest(scope, receive, send)
 
@@ -148,8 +182,8 @@ class Routes:
         return JSONResponse({"status": "ok"})
 
     async def _readyz(self, _request: Request) -> Response:
-        """The process takes work: the store is open and the server is not stopping."""
-        if self.ready:
+        """The process takes work: the store answers, and the server is not stopping."""
+        if self.ready and not self.stall():
             return JSONResponse({"status": "ready"})
         return JSONResponse({"status": "not ready"}, status_code=503)
 
@@ -171,6 +205,9 @@ class Routes:
             self.held.count,
             logs.lines(),
             self.guesses.tries,
+            self._store.under_way(),
+            _crowds(self.listeners),
+            self.budget,
         )
         text = render(self.figures, standing)
         return Response(text, media_type="text/plain; version=0.0.4")
@@ -212,3 +249,10 @@ class Routes:
         self.figures.refused[http_status] += 1
         log.info("request refused", status=http_status, reason=reason, **whose(scope))
         return request_id_header(scope)
+
+
+def _crowds(listeners: Sequence[Listener]) -> Connections:
+    refused = Counter(dict.fromkeys(REFUSALS, 0))
+    for listener in listeners:
+        refused.update(listener.refused)
+    return Connections(sum(listener.connections for listener in listeners), refused)

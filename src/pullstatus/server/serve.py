@@ -6,8 +6,10 @@ import asyncio
 import contextlib
 import signal
 import socket
+import threading
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
+from functools import partial
 from pathlib import Path
 
 import msgspec
@@ -16,15 +18,18 @@ import uvicorn
 
 from pullstatus import limits
 from pullstatus.apps import Registry
-from pullstatus.apps.networks import proxies_of, spellings
+from pullstatus.apps.networks import Network, proxies_of, spellings
 from pullstatus.clock import wall_ms
 from pullstatus.errors import InvalidSetting, PullstatusError, StoreCorrupt, WorldError
 from pullstatus.mailbox.upkeep import clean_up
 from pullstatus.server.certificate import Certificate
 from pullstatus.server.connection import Connection
+from pullstatus.server.crowd import Crowd, plain
+from pullstatus.server.descriptors import connections_max
+from pullstatus.server.listener import Listener, listen
 from pullstatus.server.routes import Routes
 from pullstatus.server.signals import handled
-from pullstatus.server.uvicorn_server import UvicornServer
+from pullstatus.server.uvicorn_server import Make, UvicornServer
 from pullstatus.store import Store, open_store, store_cautions
 from pullstatus.version import VERSION
 
@@ -41,6 +46,7 @@ class ServeOptions(msgspec.Struct, frozen=True):
     Attributes:
         store: URL of the store; made if there is none.
         host, port: address to listen on; port 0 takes a free one.
+        admin: address and port to serve health and figures on, and nowhere else; None: as all else.
         trusted_proxies: addresses whose X-Forwarded-For is believed, separated by commas.
         tls_certificate, tls_key: PEM files; both or none.
         retention_days: how long what was handed out is kept.
@@ -57,12 +63,16 @@ class ServeOptions(msgspec.Struct, frozen=True):
     retention_days: float = limits.HANDED_OUT_RETENTION_DAYS
     reserve_bytes: int = limits.STORE_RESERVE_BYTES
     upkeep_every_s: float = UPKEEP_EVERY_S
+    admin: tuple[str, int] | None = None
 
 
 class Server:
     """One serving process, startable inside any event loop.
 
-    `address` is known once `started` is set; `failure` says why it stopped by itself, if it did.
+    `address`, and `admin_address` if there is one, are known once `started` is set; `failure` says
+    why it stopped by itself, if it did.
+    `on_overdue` ends the process: it is called, from any thread, when work stays unfinished beyond
+    the time to stop. Threads that a disk holds keep an interpreter from its orderly end.
 
     In the main thread signals are heard: TERM and INT stop it, HUP reloads it, USR1 has it log how
     it stands, and USR2 and ALRM do nothing.
@@ -81,17 +91,18 @@ class Server:
         self._source = source
         self._certificate: Certificate | None = None
         self.started = asyncio.Event()
-        self.address = ""
+        self.address = self.admin_address = ""
         self.failure: BaseException | None = None
         self.store: Store
         self.routes: Routes
+        self.on_overdue: Callable[[], None] | None = None
         self._uvicorn: UvicornServer | None = None
         self._stop_by_s: float | None = None  # monotonic; None: go on
 
     async def run(self, on_ready: Callable[[str], None] | None = None) -> None:
         """Serve until `stop`, a signal, or a failure of the store.
 
-        Ends at most `limits.DRAIN_DEADLINE_S` after it was told to, unless the disk stalls.
+        Ends at most `limits.DRAIN_DEADLINE_S` after it was told to, if `on_overdue` is given.
 
         Args:
             on_ready: called with the address once connections are accepted.
@@ -117,17 +128,26 @@ class Server:
         proxies_of(self.options.trusted_proxies)  # refused before anything is made
         for caution in store_cautions(self.options.store):
             log.warning("others have access", reason=caution)
-        listener = _listen(self.options.host, self.options.port)
-        try:
-            self.store = await open_store(
-                self.options.store,
-                server=True,
-                reserve_bytes=self.options.reserve_bytes,
-                on_failure=self._fail,
-            )
-        except BaseException:
-            listener.close()
-            raise
+        options = self.options
+        with contextlib.ExitStack() as sockets:
+            public = sockets.enter_context(_listen(options.host, options.port))
+            admin = None
+            if options.admin is not None:
+                admin = sockets.enter_context(_listen(*options.admin))
+            await self._serve(public, admin, on_ready)
+
+    async def _serve(
+        self,
+        public: socket.socket,
+        admin: socket.socket | None,
+        on_ready: Callable[[str], None] | None,
+    ) -> None:
+        self.store = await open_store(
+            self.options.store,
+            server=True,
+            reserve_bytes=self.options.reserve_bytes,
+            on_failure=self._fail,
+        )
         try:
             registry = Registry(self.store)
             try:
@@ -135,10 +155,12 @@ class Server:
             except StoreCorrupt as error:
                 raise StoreCorrupt(f"{self.options.store}: {error}") from error
             self.routes = await self.build(registry)
-            scheme = "https" if self.options.tls_certificate else "http"
-            host, port = listener.getsockname()[:2]
-            self.address = f"{scheme}://{f'[{host}]' if ':' in host else host}:{port}"
-            self._uvicorn = UvicornServer(self._config(), self.routes)
+            self.address = _address(public, "https" if self.options.tls_certificate else "http")
+            if admin is not None:
+                self.admin_address = _address(admin, "http")
+            self._uvicorn = UvicornServer(
+                self._config(self.routes), self.routes, partial(self._listeners, public, admin)
+            )
             if self._stop_by_s is not None:
                 return
 
@@ -153,20 +175,42 @@ class Server:
             self._uvicorn.on_started = ready
             async with asyncio.TaskGroup() as tasks:
                 chores = [tasks.create_task(self._see_to(chore)) for chore in self.chores(registry)]
-                await self._uvicorn.serve(sockets=[listener])
+                await self._uvicorn.serve()
                 for chore in chores:
                     chore.cancel()
             await self._note_uses(registry)
             self._log_stop(await self._waiting(registry))
         finally:
-            listener.close()
             await self._close_store()
+
+    def _listeners(
+        self, public: socket.socket, admin: socket.socket | None, make: Make
+    ) -> list[Listener]:
+        """What accepts connections: for everybody, and for whoever watches the server."""
+        config = self._config(self.routes)
+        crowd = Crowd(
+            connections_max(),
+            reserve=0 if admin else limits.CONNECTIONS_RESERVED,
+            speaks_for_many=_speaks_for_many(proxies_of(self.options.trusted_proxies)),
+        )
+        tls = None if self._certificate is None else self._certificate.context
+        listeners = [Listener(public, crowd, partial(make, config), tls=tls)]
+        if admin is not None:
+            own = Crowd(limits.CONNECTIONS_RESERVED, speaks_for_many=lambda _: True)
+            watching = self._config(self.routes.health, proxied=False)
+            listeners.append(Listener(admin, own, partial(make, watching)))
+        self.routes.listeners = listeners
+        return listeners
 
     def stop(self) -> None:
         """Begin a clean stop: requests in flight are finished first."""
         if self._stop_by_s is None:
             by_s = limits.DRAIN_DEADLINE_S - limits.LOG_FLUSH_S
             self._stop_by_s = time.monotonic() + by_s
+            if self.on_overdue is not None:
+                timer = threading.Timer(by_s, self.on_overdue)
+                timer.daemon = True
+                timer.start()
         if self._uvicorn is not None:
             self._uvicorn.stop(self._stop_by_s - CLOSE_S)
 
@@ -205,7 +249,8 @@ class Server:
             "started",
             version=VERSION,
             address=self.address,
-            **settings | {"store": _public(self.options.store)},
+            **settings
+            | {"store": _public(self.options.store), "admin": self.admin_address or None},
             applications=len(registry.applications),
             tokens=len(registry.tokens),
             waiting=waiting,
@@ -246,18 +291,20 @@ class Server:
     async def _close_store(self) -> None:
         """Close the store in what is left of the time to stop.
 
-        Longer than that takes only what waits for a file that another process holds. What was not
-        committed by then was not acknowledged; the store's process ends with this one.
+        Longer than that takes only what waits for a disk, or a file that another process holds.
+        What was not committed by then was not acknowledged; the store's process ends with this one.
         """
         left_s = None
         if self._stop_by_s is not None:
-            left_s = max(CLOSE_S / 2, self._stop_by_s - time.monotonic())
+            left_s = max(CLOSE_S / 4, self._stop_by_s - CLOSE_S / 4 - time.monotonic())
         closing = asyncio.ensure_future(self.store.close())
         done, _ = await asyncio.wait({closing}, timeout=left_s)
         if done:
             closing.result()
         else:
-            log.warning("store not closed in time", after_s=limits.DRAIN_DEADLINE_S)
+            log.warning("store not closed in time", deadline_s=limits.DRAIN_DEADLINE_S)
+            if self.on_overdue is not None:
+                self.on_overdue()
 
     async def build(self, registry: Registry) -> Routes:
         """What answers requests, once the store is open."""
@@ -276,8 +323,12 @@ class Server:
             if expired:
                 log.warning("parked items expired", items=expired, reason="too old")
 
+        async def look_at_the_store() -> None:
+            self.routes.stall.look()
+
         return [
             self._regularly("refresh", REFRESH_S, registry.look),
+            self._regularly("stall", REFRESH_S, look_at_the_store),
             self._regularly("upkeep", self.options.upkeep_every_s, upkeep),
             self._regularly("uses of keys", self.options.upkeep_every_s, registry.note_uses),
         ]
@@ -292,11 +343,12 @@ class Server:
             self.routes.ready = False
         self.stop()
 
-    def _config(self) -> uvicorn.Config:
-        options, certificate = self.options, self._certificate
-        proxies = proxies_of(options.trusted_proxies)
-        return uvicorn.Config(
-            self.routes,
+    def _config(
+        self, application: Callable[..., object], *, proxied: bool = True
+    ) -> uvicorn.Config:
+        proxies = proxies_of(self.options.trusted_proxies)
+        config = uvicorn.Config(
+            application,
             http=Connection,
             loop="uvloop",
             ws="none",
@@ -304,10 +356,11 @@ class Server:
             log_config=None,
             access_log=False,
             server_header=False,
-            proxy_headers=bool(proxies),
+            proxy_headers=proxied and bool(proxies),
             forwarded_allow_ips=[told for network in proxies for told in spellings(network)],
-            ssl_context_factory=None if certificate is None else lambda *_: certificate.context,
         )
+        config.load()
+        return config
 
     async def _see_to(self, chore: Coroutine[object, object, None]) -> None:
         """Let a chore run. If it gives up, the server ends, but cuts nobody off."""
@@ -349,15 +402,25 @@ def _public(url: str) -> str:
     return f"{scheme}{mark}{host.rpartition('@')[2]}{slash}{path.partition('?')[0]}"
 
 
+def _speaks_for_many(proxies: Sequence[Network]) -> Callable[[str], bool]:
+    """Tells whether an address speaks for many: a trusted proxy's, or this machine's own."""
+
+    def tell(address: str) -> bool:
+        found = plain(address)
+        return found is not None and (
+            found.is_loopback or any(found in network for network in proxies)
+        )
+
+    return tell
+
+
 def _listen(host: str, port: int) -> socket.socket:
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    listener = socket.socket(family, socket.SOCK_STREAM)
     try:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind((host, port))
-        listener.listen(2048)
+        return listen(host, port)
     except OSError as error:
-        listener.close()
         raise InvalidSetting(f"cannot listen on {host}:{port}: {error.strerror}") from error
-    listener.settimeout(0)
-    return listener
+
+
+def _address(listening: socket.socket, scheme: str) -> str:
+    host, port = listening.getsockname()[:2]
+    return f"{scheme}://{f'[{host}]' if ':' in host else host}:{port}"

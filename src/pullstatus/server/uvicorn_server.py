@@ -12,7 +12,13 @@ from typing import cast
 import uvicorn
 
 from pullstatus.server.connection import Connection, Connections
+from pullstatus.server.crowd import Seat
+from pullstatus.server.listener import Listener
 from pullstatus.server.routes import Routes
+from pullstatus.server.schedule import Schedule
+
+Make = Callable[[uvicorn.Config, Seat], Connection]
+"""A connection as a configuration has it."""
 
 SWEEP_S = 1.0
 IDLE_GRACE_S = 0.5  # on stopping: how long a quiet connection may still bring a request
@@ -21,12 +27,21 @@ IDLE_GRACE_S = 0.5  # on stopping: how long a quiet connection may still bring a
 class UvicornServer(uvicorn.Server):
     """One run of uvicorn; `on_started` is called once it accepts connections."""
 
-    def __init__(self, config: uvicorn.Config, routes: Routes) -> None:
-        """Serve `routes` by `config`; `routes` is not ready any more once a stop begins."""
+    def __init__(
+        self, config: uvicorn.Config, routes: Routes, listeners: Callable[[Make], list[Listener]]
+    ) -> None:
+        """Serve `routes` by `config`; `routes` is not ready any more once a stop begins.
+
+        Args:
+            listeners: makes what to accept connections with, for protocols that are made so.
+        """
         super().__init__(config)
-        self.server_state = Connections(routes.figures)
+        self.server_state: Connections = Connections(routes.figures)
         self.on_started: Callable[[], None] = lambda: None
         self._routes = routes
+        self._make_listeners = listeners
+        self._listeners: list[Listener] = []
+        self._schedule: Schedule
         self._swept = 0.0
         self._drain_by_s = 0.0
 
@@ -45,9 +60,28 @@ class UvicornServer(uvicorn.Server):
         yield
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Accept connections, and say so."""
-        await super().startup(sockets)
+        """Accept connections, and say so.
+
+        Not uvicorn's own, which leaves accepting to the event loop.
+        """
+        assert sockets is None
+        self._schedule = Schedule(asyncio.get_running_loop(), self._routes.owner)
+        self._listeners = self._make_listeners(self._connection)
+        for listener in self._listeners:
+            listener.start()
+        self.started = True
         self.on_started()
+
+    def _connection(self, config: uvicorn.Config, seat: Seat) -> Connection:
+        return Connection(
+            config,
+            self.server_state,
+            {},
+            asyncio.get_running_loop(),
+            seat=seat,
+            budget=self._routes.budget,
+            schedule=self._schedule,
+        )
 
     async def on_tick(self, counter: int) -> bool:
         """Look after the deadlines, about once a second."""
@@ -56,6 +90,8 @@ class UvicornServer(uvicorn.Server):
             self._swept = now
             for connection in self._connections():
                 connection.sweep(now)
+            for listener in self._listeners:
+                listener.tell()
         return await super().on_tick(counter)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
@@ -63,10 +99,9 @@ class UvicornServer(uvicorn.Server):
 
         Not uvicorn's own, which begins to count the time to stop anew.
         """
+        assert sockets is None
         self._routes.ready = False
-        for server in self.servers:
-            server.close()
-        for listener in sockets or []:
+        for listener in self._listeners:
             listener.close()
         loop = asyncio.get_running_loop()
         while (connections := self._connections()) and not self.force_exit:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from functools import partial
 
 import msgspec
 import structlog
@@ -17,8 +18,10 @@ from pullstatus.apps import LiveApplication
 from pullstatus.apps.admission import Admission, Call
 from pullstatus.errors import (
     AcknowledgementRefused,
+    CallerGone,
     KeyReused,
     OutcomeUnknown,
+    Overloaded,
     Refused,
     ReplayRefused,
     SettingChanged,
@@ -30,19 +33,23 @@ from pullstatus.errors import (
 from pullstatus.mailbox.held import Held
 from pullstatus.mailbox.repeats import NEVER, Repeat
 from pullstatus.records import Kind
+from pullstatus.server.budget import SAID, Budget
 from pullstatus.server.figures import Figures
 from pullstatus.server.guesses import Guesses
 from pullstatus.server.http import (
     HELD_S,
     JSON,
     NO_STORE,
+    PEER,
     Disconnected,
     Headers,
+    Peer,
     Receive,
     Scope,
     Send,
     address_of_peer,
     gone,
+    gone_after,
     hang_up,
     leaving,
     read_body,
@@ -112,6 +119,7 @@ class PullCall:
         held: Held,
         figures: Figures,
         guesses: Guesses,
+        budget: Budget,
         *,
         now_ms: Callable[[], int],
         tickets: Callable[[], bytes],
@@ -121,6 +129,7 @@ class PullCall:
         self._guesses = guesses
         self._held = held
         self._figures = figures
+        self._budget = budget
         self._now_ms = now_ms
         self._tickets = tickets
 
@@ -177,6 +186,9 @@ class PullCall:
         now_ms = self._now_ms()
         address = address_of_peer(scope)
         live = await self._admission.admit(_call(request, address, now_ms))
+        peer: Peer | None = scope.get(PEER)
+        if peer is not None:
+            peer.application = request.sdkappid
         kind, count_max = request.page()
         repeat = _repeat(words, live.mailboxes[kind], self._store.epoch)
         said_s = _wait_s(words, live)
@@ -189,6 +201,9 @@ class PullCall:
             if gone(scope):
                 raise Disconnected
             live = asked.live
+            over = self._budget.over(live.application.sdkappid)
+            if over:
+                raise Overloaded(SAID[over])
             asking = mailbox.pull(
                 self._store,
                 live,
@@ -200,12 +215,16 @@ class PullCall:
                 repeat=asked.repeat,
                 now_ms=asked.now_ms,
                 ticket=self._tickets(),
+                gone=partial(gone_after, scope),
             )
             try:
+                self._budget.share(live.application.sdkappid, limits.REQUEST_BYTES)
                 return await self._hand_out(live, asked.kind, asking, scope)
             except SettingChanged:
                 call = _call(asked.request, asked.address, asked.came_ms)
                 asked.live = await self._admission.admit_anew(call)
+            finally:
+                self._budget.share(live.application.sdkappid, -limits.REQUEST_BYTES)
         raise Refused(
             Result.OTHER, "this application is being changed; nothing was consumed, try again"
         )
@@ -229,6 +248,8 @@ class PullCall:
                         break
                     began_s = loop.time()
                     scope["headers"].clear()  # they are read, and many others may wait beside
+                    for unused in ("asgi", "state"):
+                        scope.pop(unused, None)
                     if leaving(scope, place.end):
                         place.end()
                     woken = await place.sleep(until_s)
@@ -256,6 +277,7 @@ class PullCall:
         Raises:
             Refused, KeyReused, AcknowledgementRefused, TooManyReaders, ReplayRefused,
                 StoreUnavailable: nothing was consumed.
+            Disconnected: nor then; the peer went while this waited for the store.
             SettingChanged: nor then; the application is not as `live` knows it.
             OutcomeUnknown: something may have been, and that is all that can be said after an
                 error which nobody foresaw once the store was asked.
@@ -263,6 +285,10 @@ class PullCall:
         try:
             page = await asking
             return page, *self._success(live, kind, page)
+        except CallerGone as error:
+            if gone(scope):
+                raise Disconnected from error
+            raise
         except ReplayRefused as error:
             raise ReplayRefused(SIGNATURE_USED) from error
         except AcknowledgementRefused as error:

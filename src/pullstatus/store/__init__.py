@@ -59,6 +59,7 @@ from pullstatus.store.values import (
     parse_pull_id,
     pull_id,
 )
+from pullstatus.store.window import Gone, UnderWay
 
 __all__ = [
     "NO_TICKET",
@@ -76,6 +77,7 @@ __all__ = [
     "Entry",
     "Finding",
     "Fingerprints",
+    "Gone",
     "InHand",
     "JournalRow",
     "Mailbox",
@@ -94,6 +96,7 @@ __all__ = [
     "Setting",
     "Store",
     "Tickets",
+    "UnderWay",
     "Unpark",
     "While",
     "audit_store",
@@ -124,6 +127,10 @@ class Store(Protocol):
     A verb whose operation carries `while_set` raises `SettingChanged`, and leaves no trace, when
     that does not hold in its commit.
 
+    A store has a window of operations in hand, and what comes beyond it waits (`store.window`): an
+    operation that was not handed over within `limits.STORE_WAIT_S` raises `StoreUnavailable`, and
+    one whose `gone` then says that nobody waits for it, `CallerGone`.
+
     Attributes:
         created: whether opening it has made the store.
         epoch: 1, and one more with every restore that made it what it is.
@@ -132,7 +139,7 @@ class Store(Protocol):
     created: bool
     epoch: int
 
-    async def append(self, operation: Append) -> int:
+    async def append(self, operation: Append, gone: Gone | None = None) -> int:
         """Put a batch at the tail. Returns how many records are acknowledged: all of them.
 
         Records that the store knows already (by key or fingerprint) are acknowledged, not stored.
@@ -142,7 +149,7 @@ class Store(Protocol):
         """
         ...
 
-    async def park(self, operation: Park) -> int:
+    async def park(self, operation: Park, gone: Gone | None = None) -> int:
         """Append records as `append` does, and put aside what could not be read beside them.
 
         Both in one commit. Items that the store knows already by their fingerprint are not put
@@ -167,7 +174,7 @@ class Store(Protocol):
         """
         ...
 
-    async def pull(self, operation: Pull) -> Page:
+    async def pull(self, operation: Pull, gone: Gone | None = None) -> Page:
         """Take a page from the head, move the cursor past it and write its journal row, as one.
 
         A page shorter than asked for means that everything accepted before is taken, through
@@ -311,6 +318,10 @@ class Store(Protocol):
 
     async def marks(self, prefix: str = "") -> dict[str, int]:
         """What was noted under names that begin so."""
+        ...
+
+    def under_way(self) -> UnderWay:
+        """What waits for the store now, and for how long; from memory, whatever the store does."""
         ...
 
     async def engine(self) -> Engine:

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from pullstatus import limits
 from pullstatus.errors import StoreRefused, StoreUnavailable
-from pullstatus.store.gathering import writer as writing
 from pullstatus.store.gathering.committer import Committer
 from pullstatus.store.gathering.process import ProcessChannel
 from pullstatus.store.gathering.thread import ThreadChannel
@@ -60,7 +60,7 @@ async def test_what_comes_together_shares_commits(writer: Writer) -> None:
 
 
 async def test_what_waits_is_bounded(writer: Writer, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(writing, "PENDING_MAX", 10)
+    monkeypatch.setattr(limits, "STORE_PENDING_MAX", 10)
     answers = [writer.submit(append(STATUSES, [b"1"])) for _ in range(10)]
     with pytest.raises(StoreUnavailable):
         writer.submit(append(STATUSES, [b"1"]))

@@ -4,9 +4,9 @@ import asyncio
 
 import pytest
 
+from pullstatus import limits
 from pullstatus.errors import StoreUnavailable
 from pullstatus.store import Page, Store
-from pullstatus.store.gathering import writer
 from pullstatus.store.sqlite import SqliteStore
 from pullstatus.store.values import Engine
 from tests.store.build import (
@@ -119,7 +119,7 @@ async def test_too_many_waiting_operations_are_refused(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Those above the bound are told to come again; nothing of theirs is stored."""
-    monkeypatch.setattr(writer, "PENDING_MAX", 10)
+    monkeypatch.setattr(limits, "STORE_PENDING_MAX", 10)
     assert isinstance(store, SqliteStore)
     answers = await together(store, *[append(STATUSES, records(1)) for _ in range(25)])
     assert answers[:10] == [1] * 10

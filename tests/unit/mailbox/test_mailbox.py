@@ -45,10 +45,10 @@ class Recorder:
         self.asked: list[object] = []
         self._answers = list(answers)
 
-    async def append(self, operation: Append) -> int:
+    async def append(self, operation: Append, _gone: object = None) -> int:
         return cast("int", self._next(operation))
 
-    async def pull(self, operation: Pull) -> Page:
+    async def pull(self, operation: Pull, _gone: object = None) -> Page:
         return cast("Page", self._next(operation))
 
     async def discard(self, operation: Discard) -> int:

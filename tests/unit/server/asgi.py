@@ -18,6 +18,7 @@ from pullstatus.store import (
     Append,
     Backlog,
     Engine,
+    Gone,
     InHand,
     Mailbox,
     Page,
@@ -25,6 +26,7 @@ from pullstatus.store import (
     Pull,
     Setting,
     Store,
+    UnderWay,
 )
 from tests.harness import Answer, App
 
@@ -49,16 +51,17 @@ class FakeStore:
         self.mailboxes: list[Backlog] = []
         self.epoch = 1
         self.held = InHand(0, None)
+        self.way = UnderWay()
 
-    async def append(self, operation: Append) -> int:
+    async def append(self, operation: Append, _gone: Gone | None = None) -> int:
         self.appended.append(operation)
         return _given(self.append_answer)
 
-    async def park(self, operation: Park) -> int:
+    async def park(self, operation: Park, _gone: Gone | None = None) -> int:
         self.parked.append(operation)
         return _given(self.park_answer)
 
-    async def pull(self, operation: Pull) -> Page:
+    async def pull(self, operation: Pull, _gone: Gone | None = None) -> Page:
         self.pulled.append(operation)
         return _given(self.pull_answer)
 
@@ -76,6 +79,9 @@ class FakeStore:
 
     async def backlog(self) -> list[Backlog]:
         return self.mailboxes
+
+    def under_way(self) -> UnderWay:
+        return self.way
 
     async def engine(self) -> Engine:
         return Engine(0, 0.0, 0, 0, True, Durations())
@@ -136,6 +142,8 @@ class Served:
         said: list[Any] = []
         scope[PEER] = SimpleNamespace(
             body=None,
+            over=None,
+            application=None,
             gone=lambda: self.gone,
             leaving=self._leaving,
             hang_up=self._hang_up,

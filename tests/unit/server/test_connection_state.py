@@ -213,6 +213,45 @@ def test_answer_unread_is_late_from_when_it_was_first_seen() -> None:
     assert state.late(10.1 + ANSWER_S, unread=True)
 
 
+def test_answer_is_not_late_while_its_reader_goes_on() -> None:
+    """Whatever lies unread in all, and also when the connection is to be closed behind it."""
+    for state in (after("BEGIN", "HEADERS", "WHOLE"), after("CLOSE")):
+        written = 10 * ANSWER_S * limits.ANSWER_BYTES_PER_S_MIN
+        for second in range(1, 5 * ANSWER_S):
+            unread = written - second * limits.ANSWER_BYTES_PER_S_MIN
+            assert not state.late(second, unread=unread, written=written)
+
+
+def test_reader_that_takes_nothing_more_is_late_from_its_last_byte() -> None:
+    state = after("CLOSE")
+    written = 10**6
+    for second in range(1, 2 * ANSWER_S):
+        assert not state.late(second, unread=written - 2000 * second, written=written)
+    unread = written - 2000 * second
+    assert not state.late(second + ANSWER_S, unread=unread, written=written)
+    assert state.late(second + ANSWER_S + 0.1, unread=unread, written=written)
+
+
+def test_reader_of_a_few_bytes_a_second_is_late() -> None:
+    """Though it never pauses, and though more answers are written meanwhile."""
+    state = after("CLOSE")
+    late = [
+        second
+        for second in range(1, 2 * ANSWER_S)
+        if state.late(second, unread=10**6 + 90 * second, written=10**6 + 100 * second)
+    ]
+    assert late[0] == ANSWER_S + 2
+
+
+def test_closed_connection_has_its_time_once_all_is_read() -> None:
+    state = after("CLOSE")
+    for second in range(1, 2 * ANSWER_S):
+        assert not state.late(second, unread=10**6 - 9000 * second, written=10**6)
+    assert not state.late(second, unread=0, written=10**6)
+    assert not state.late(second + ANSWER_S, unread=0, written=10**6)
+    assert state.late(second + ANSWER_S + 0.1, unread=0, written=10**6)
+
+
 def test_answer_that_was_read_in_between_is_not_late() -> None:
     state = after("BEGIN", "HEADERS", "WHOLE")
     assert not state.late(10, unread=True)

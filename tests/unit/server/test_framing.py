@@ -54,6 +54,28 @@ def test_body_that_began_in_the_read_of_another_brings_its_room() -> None:
     assert not framing.fits(1)
 
 
+@pytest.mark.parametrize("size", [1, 7, 32])
+def test_chunks_beyond_the_free_ones_are_of_some_size_on_average(size: int) -> None:
+    framing = Framing()
+    count = 0
+    while framing.chunk():
+        framing.body(size)
+        count += 1
+    due = limits.CHUNKS_FREE / (1 - size / limits.CHUNK_BYTES_MIN)
+    assert due - 2 < count < due + 2
+
+
+def test_chunks_of_some_size_have_no_bound_and_a_new_body_begins_anew() -> None:
+    framing = Framing()
+    for _ in range(3):
+        for _ in range(5 * limits.CHUNKS_FREE):
+            assert framing.chunk()
+            framing.body(limits.CHUNK_BYTES_MIN)
+        framing.whole()
+    assert all(framing.chunk() for _ in range(limits.CHUNKS_FREE))
+    assert not framing.chunk()
+
+
 @pytest.mark.parametrize("chunk", [1, 7, 4096])
 def test_body_in_chunks_fits_whatever_their_size(chunk: int) -> None:
     framing = Framing()

@@ -22,7 +22,9 @@ def part(body: bytes, *, more: bool = False) -> dict[str, Any]:
 
 
 def scope(*headers: tuple[bytes, bytes], method: str = "POST", **of_peer: object) -> Scope:
-    known = {http.PEER: SimpleNamespace(**{"body": None} | of_peer)} if of_peer else {}
+    known = (
+        {http.PEER: SimpleNamespace(**{"body": None, "over": None} | of_peer)} if of_peer else {}
+    )
     return {
         "method": method,
         "path": "/",

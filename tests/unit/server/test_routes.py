@@ -127,7 +127,7 @@ def test_callback_is_put_off_soon_when_the_store_is_away(
     assert "nothing was stored" in told["detail"]
     monkeypatch.setattr(limits, "CALLBACK_ANSWER_S", 0.01)
 
-    async def stalled(_operation: object) -> int:
+    async def stalled(_operation: object, _gone: object) -> int:
         await asyncio.sleep(0.1)
         return 1
 

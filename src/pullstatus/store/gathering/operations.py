@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
+from pullstatus import limits
 from pullstatus.errors import PullstatusError
 from pullstatus.store.values import (
     NO_TICKET,
@@ -73,3 +74,20 @@ def adds(operation: Operation) -> bool:
     if isinstance(operation, Unpark):
         return bool(operation.records or operation.back or operation.aside)
     return isinstance(operation, Append | Park | Redeliver)
+
+
+def owner(operation: Operation) -> int | None:
+    """The application that it is of; None: of several, or of none."""
+    mailbox: Mailbox | None = getattr(operation, "mailbox", None)
+    return None if mailbox is None else mailbox.sdkappid
+
+
+def weight(operation: Operation) -> int:
+    """About how many bytes it brings, or its answer does."""
+    if isinstance(operation, Append):
+        return sum(map(len, operation.entries))
+    if isinstance(operation, Pull):
+        return operation.count_max * limits.RECORD_BYTES_USUAL
+    if isinstance(operation, Park):
+        return sum(map(len, operation.entries)) + weight(operation.records)
+    return 0

@@ -1,7 +1,8 @@
 """The way of operations to the committer and of its answers back, seen from the event loop.
 
 While a commit waits for the disk, operations gather; the next commit takes them all. So the busier
-it gets the more of them share a sync, and a lone one waits for nothing.
+it gets the more of them share a sync, and a lone one waits for nothing. Those beyond a `Window`
+wait before it.
 
 The committer works somewhere else, at the far end of a *channel*: in a thread of this process, or
 in a process of its own. After its first failure nothing more is taken, and the owner is told, who
@@ -19,11 +20,11 @@ from typing import Any, Protocol, overload
 from pullstatus.durations import Durations
 from pullstatus.errors import StoreUnavailable
 from pullstatus.store.gathering.committer import Report
-from pullstatus.store.gathering.operations import Changes, Counted, Operation
+from pullstatus.store.gathering.operations import Changes, Counted, Operation, owner, weight
 from pullstatus.store.values import Page, Pull
+from pullstatus.store.window import Gone, UnderWay, Waiting, Window
 
 GATHERED_MAX = 8  # operations that go at once: the next ones are read while these are committed
-PENDING_MAX = 16_384  # operations that may wait for the committer before more are refused
 
 
 class Channel(Protocol):
@@ -67,8 +68,9 @@ class Writer:
         self._channel = channel
         self._on_failure = on_failure
         self._loop = asyncio.get_running_loop()
+        self._window: Window[Operation] = Window(self._gather, owner=owner, weight=weight)
         self._gathered: list[Operation] = []
-        self._unanswered: deque[asyncio.Future[Any]] = deque()
+        self._unanswered: deque[Waiting[Operation]] = deque()
         self._closed = False
         self._failure: BaseException | None = None
         self.waiting: dict[int, int] = {}
@@ -79,29 +81,25 @@ class Writer:
         channel.start(self._on_report)
 
     @overload
-    def submit(self, operation: Pull) -> asyncio.Future[Page]: ...
+    def submit(self, operation: Pull, gone: Gone | None = None) -> asyncio.Future[Page]: ...
     @overload
-    def submit(self, operation: Changes) -> asyncio.Future[bool]: ...
+    def submit(self, operation: Changes, gone: Gone | None = None) -> asyncio.Future[bool]: ...
     @overload
-    def submit(self, operation: Counted) -> asyncio.Future[int]: ...
-    def submit(self, operation: Operation) -> asyncio.Future[Any]:
+    def submit(self, operation: Counted, gone: Gone | None = None) -> asyncio.Future[int]: ...
+    def submit(self, operation: Operation, gone: Gone | None = None) -> asyncio.Future[Any]:
         """Queue an operation; the future gets its answer once that is durable.
+
+        It gets StoreUnavailable if it was never handed over: it waited too long, or `gone` said so.
 
         Raises:
             StoreUnavailable: closed, failed, or too much waits already; nothing happened.
         """
         self.check()
-        if len(self._unanswered) >= PENDING_MAX:
-            raise StoreUnavailable("too many requests wait for the store; try again")
-        future: asyncio.Future[Any] = self._loop.create_future()
-        if not self._gathered:
-            # What this turn of the event loop brings goes together, if it is not much.
-            self._loop.call_soon(self._hand_over)
-        self._gathered.append(operation)
-        self._unanswered.append(future)
-        if len(self._gathered) == GATHERED_MAX:
-            self._hand_over()
-        return future
+        return self._window.submit(operation, gone)
+
+    def under_way(self) -> UnderWay:
+        """See `Store.under_way`."""
+        return self._window.under_way()
 
     def watch(self, place: int, on_arrival: Callable[[], None]) -> Callable[[], None]:
         """Have `on_arrival` called with each report that tells of entries that wait in a mailbox.
@@ -127,8 +125,18 @@ class Writer:
         if self._closed:
             return
         self._closed = True
+        self._window.flush()
         self._hand_over()
         await self._channel.close()
+
+    def _gather(self, waiting: Waiting[Operation]) -> None:
+        if not self._gathered:
+            # What this turn of the event loop brings goes together, if it is not much.
+            self._loop.call_soon(self._hand_over)
+        self._gathered.append(waiting.operation)
+        self._unanswered.append(waiting)
+        if len(self._gathered) == GATHERED_MAX:
+            self._hand_over()
 
     def _hand_over(self) -> None:
         if self._gathered:
@@ -144,10 +152,13 @@ class Writer:
         self.waiting.update(report.waiting)
         if report.failure is not None and self._failure is None:
             self._failure = report.failure
+            self._window.refuse("the store takes no more work; restart the server")
             if self._on_failure is not None:
                 self._on_failure(report.failure)
         for answer in report.answers:
-            future = self._unanswered.popleft()
+            waiting = self._unanswered.popleft()
+            self._window.answered(waiting)
+            future = waiting.future
             if future.cancelled():
                 continue
             if isinstance(answer, StopIteration):  # a future refuses it, and others come behind
@@ -156,6 +167,7 @@ class Writer:
                 future.set_exception(answer)
             else:
                 future.set_result(answer)
+        self._window.refill()
         if self._watched:
             for place in report.waiting.keys() & self._watched.keys():
                 if report.waiting[place]:

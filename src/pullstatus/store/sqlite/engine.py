@@ -53,6 +53,7 @@ from pullstatus.store.values import (
     Setting,
     Unpark,
 )
+from pullstatus.store.window import Gone, UnderWay
 
 READ_ROWS = 200  # rows a reading step takes before others get their turn
 STEP_COUNT = 500  # remembered things dropped in one commit
@@ -133,15 +134,15 @@ class SqliteStore:
 
     # -- writing ---------------------------------------------------------------------------------
 
-    async def append(self, operation: Append) -> int:
+    async def append(self, operation: Append, gone: Gone | None = None) -> int:
         """See `Store.append`. Refused while there is hardly room for what pulls need."""
         self._check_room()
-        return await self._writer.submit(operation)
+        return await self._writer.submit(operation, gone)
 
-    async def park(self, operation: Park) -> int:
+    async def park(self, operation: Park, gone: Gone | None = None) -> int:
         """See `Store.park`. Refused when `append` is."""
         self._check_room()
-        return await self._writer.submit(operation)
+        return await self._writer.submit(operation, gone)
 
     async def unpark(self, operation: Unpark) -> int:
         """See `Store.unpark`. Refused when `append` is, if anything is to be stored."""
@@ -149,7 +150,7 @@ class SqliteStore:
             self._check_room()
         return await self._writer.submit(operation)
 
-    async def pull(self, operation: Pull) -> Page:
+    async def pull(self, operation: Pull, gone: Gone | None = None) -> Page:
         """See `Store.pull`.
 
         A pull from a server that finds nothing and leaves no trace costs no commit, unless the
@@ -166,7 +167,7 @@ class SqliteStore:
         ):
             self._writer.check()
             return EMPTY
-        return await self._writer.submit(operation)
+        return await self._writer.submit(operation, gone)
 
     async def change(
         self, *changes: Change, act: Act | None = None, ticket: bytes = NO_TICKET
@@ -353,6 +354,10 @@ class SqliteStore:
     async def marks(self, prefix: str = "") -> dict[str, int]:
         """See `Store.marks`."""
         return await self._reads.ask(lambda connection: reading.marks(connection, prefix))
+
+    def under_way(self) -> UnderWay:
+        """See `Store.under_way`."""
+        return self._writer.under_way()
 
     async def engine(self) -> Engine:
         """See `Store.engine`."""

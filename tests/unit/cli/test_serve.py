@@ -1,0 +1,35 @@
+"""`pullstatus serve` as a process: it ends when it says, whatever holds it up."""
+
+import subprocess
+import sys
+
+import pytest
+
+HELD_UP = """
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pullstatus import limits
+from pullstatus.cli import serve
+from pullstatus.server.serve import ServeOptions, Server
+
+limits.DRAIN_DEADLINE_S = 0.1
+server = Server(ServeOptions("sqlite:///none.db"))
+server.failure = {failure}
+server.on_overdue = lambda: serve._end(server)
+server.stop()
+ThreadPoolExecutor().submit(time.sleep, 600)  # the interpreter waits for it at its end
+"""
+
+
+@pytest.mark.parametrize(("failure", "status"), [("None", 0), ("OSError()", 70)])
+def test_end_waits_for_no_thread(failure: str, status: int) -> None:
+    """As one that a disk does not let go of."""
+    done = subprocess.run(
+        [sys.executable, "-c", HELD_UP.format(failure=failure)],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == status
+    assert "work unfinished" in done.stdout + done.stderr
