@@ -15,6 +15,7 @@ from pullstatus.store.gathering.operations import Operation
 from pullstatus.store.sqlite import SqliteStore
 from pullstatus.store.sqlite.place import served_ms
 from pullstatus.store.sqlite.stamp import Stamp, lock_file
+from pullstatus.store.window import Gone
 from tests.store.build import EMPTY, STATUSES, append, pull, records
 from tests.store.conftest import Opener
 
@@ -27,9 +28,9 @@ def submitted(store: Store, monkeypatch: pytest.MonkeyPatch) -> list[object]:
     found: list[object] = []
     submit = store._writer.submit
 
-    def noting(operation: Operation) -> asyncio.Future[Any]:
+    def noting(operation: Operation, gone: Gone | None = None) -> asyncio.Future[Any]:
         found.append(operation)
-        return submit(operation)
+        return submit(operation, gone)
 
     monkeypatch.setattr(store._writer, "submit", noting)
     return found

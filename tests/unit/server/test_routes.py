@@ -162,7 +162,7 @@ def test_callback_that_was_put_off_is_not_answered_again(
     served = Served()
     monkeypatch.setattr(limits, "CALLBACK_ANSWER_S", 0.01)
 
-    async def fails_late(_operation: object) -> int:
+    async def fails_late(_operation: object, _gone: object) -> int:
         await asyncio.sleep(0.1)
         raise failure
 
