@@ -57,6 +57,7 @@ def test_who_connects_beyond_the_bound_gets_health_and_figures_only(
     monkeypatch.setattr(serve, "_speaks_for_many", lambda _proxies: lambda _address: False)
     program = Program(tmp_path)
     app = program.create_app()
+    told_of = "connections refused"
 
     async def play() -> None:
         pull = http_request("POST", *app.request())
@@ -86,8 +87,8 @@ def test_who_connects_beyond_the_bound_gets_health_and_figures_only(
                 figures = (await asked(program, closing("/metrics"))).decode()
                 assert 'pullstatus_connections_refused_total{reason="address"} 7.0' in figures
                 assert "pullstatus_connections 1.0" in figures
-                await settled(lambda: any("refused" in line["event"] for line in logged))
-        told = [line for line in logged if line["event"] == "connections refused"]
+                await settled(lambda: any(line["event"] == told_of for line in logged))
+        told = [line for line in logged if line["event"] == told_of]
         assert sum(line["count"] for line in told) == 7
 
     asyncio.run(play())
