@@ -23,6 +23,7 @@ VALUES = {
     "file": "made-up.db",
     "item": "1",
     "items": "1",
+    "to": "1400006667",
 }
 """What its arguments are called, and what is one; any other may be anything."""
 APPKEY = "5f03a35d00ee52a21327ab048186a2c4"
