@@ -20,7 +20,13 @@ import msgspec
 
 from bench.process import Running
 from bench.records import as_array, record
-from pullstatus.apps import Operator, create_application, create_token
+from pullstatus.apps import (
+    Operator,
+    create_application,
+    create_token,
+    masters_beside,
+    open_keyring,
+)
 from pullstatus.cli.load import Request
 from pullstatus.records import Kind
 from pullstatus.store import Append, Mailbox, Store, open_store
@@ -187,9 +193,13 @@ class Product:
 
     async def _found(self, store: Store) -> str:
         by = Operator("bench", time.time_ns() // 1_000_000, _random_hex)
+        keyring = await open_keyring(store, masters_beside(self.url))
         for some in _slices(self.sdkappids, ABREAST):
             await asyncio.gather(
-                *(create_application(store, each, by=by, appkey=APPKEY) for each in some)
+                *(
+                    create_application(store, each, by=by, keyring=keyring, appkey=APPKEY)
+                    for each in some
+                )
             )
         _, secret = await create_token(store, "bench", by=by)
         return secret

@@ -33,6 +33,7 @@
         |-- OutcomeUnknown      the commit may have happened: never answer, close the connection
         |   `-- StoreMoved        it happened in a file that the store's name no longer stands for
         `-- StoreRefused        engine or file isn't safe to open; the text says what to change
+            |-- MasterKeyMissing  appkeys are sealed under a master key that is not at hand
             `-- StoreCorrupt
 
 Our own mistakes have no class: whatever is not in this tree is a bug, logged in full and answered
@@ -57,6 +58,7 @@ __all__ = [
     "InvalidRecord",
     "InvalidSetting",
     "KeyReused",
+    "MasterKeyMissing",
     "NotAdmitted",
     "OutcomeUnknown",
     "Overloaded",
@@ -345,6 +347,12 @@ class StoreRefused(WorldError):
     """The engine or its file isn't safe to open; the text says what to change."""
 
     code = "store_refused"
+
+
+class MasterKeyMissing(StoreRefused):
+    """Appkeys are sealed under a master key that is not at hand; the text says which one."""
+
+    code = "master_key_missing"
 
 
 class StoreCorrupt(StoreRefused):

@@ -49,6 +49,16 @@ SDKAPPID_MAX: Final = 2_147_483_647
 APPKEYS_LIVE_MAX: Final = 2
 """Live appkeys of one application: the old and the new one while a key is being changed."""
 
+REWRITE_BESIDE_BYTES_MAX: Final = 256 * 1024 * 1024
+"""Size of a store that is written anew beside its server, which waits meanwhile: a few seconds."""
+
+MASTER_KEYS_BYTES_MAX: Final = 4096
+"""A master key is a line of 64 digits; a source has one, two while it is changed, and remarks."""
+
+ADDRESS_CHARS_MAX: Final = 64
+"""Characters kept of the address that a key or token was used from last. One has 45 at most, with
+a zone some more; behind a proxy it is what that says."""
+
 PULL_RATE_MAX: Final = 1_000_000
 """Pulls a second that an application may be limited to; more is no limit."""
 

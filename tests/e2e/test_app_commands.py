@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from pullstatus import limits
+from pullstatus.cli.output import moment
 from tests.e2e.test_cli import FIXED_KEY, bad, good, on_a_terminal, run
 from tests.harness import REPLY, STATUS, App, Program, reply, statuses
 
@@ -119,6 +120,7 @@ def test_last_use_of_each_key_is_told_after_a_stop(tmp_path: Path) -> None:
     [nothing, first] = used()
     assert nothing is None
     assert began <= seconds(first) <= time.time()
+    assert program.cli("app", "show", number)["appkeys"][1]["last_used_from"] == "127.0.0.1"
     with program:
         assert program.pull(new).result == 0
     [second, kept] = used()
@@ -136,9 +138,39 @@ def test_last_use_of_each_key_is_told_after_a_stop(tmp_path: Path) -> None:
     assert used() == [None]
 
 
-def seconds(moment: str | None) -> float:
-    assert moment is not None
-    return datetime.fromisoformat(moment).timestamp()
+def test_keys_and_tokens_have_their_time(tmp_path: Path) -> None:
+    """What has not begun or has ended is refused as what never was, and the lists tell when."""
+    program = Program(tmp_path)
+    soon = program.create_token("short", app=None)
+    app = program.create_app()
+    number = str(app.sdkappid)
+    later = "2999-01-01T00:00:00+00:00"
+    new = program.cli("app", "rotate-key", number, "--not-before", later, "--old-until", later)
+    assert [key["not_before"] for key in new["appkeys"]] == [seconds_of(later), None]
+    assert [key["not_after"] for key in new["appkeys"]] == [None, seconds_of(later)]
+    expiring = program.cli("token", "create", "expiring", "--expires", later)
+    assert expiring["expires"] == seconds_of(later)
+    with program:
+        assert program.pull(App(app.sdkappid, new["appkey"])).result == 1001
+        assert program.pull(app).result == 0
+        for token in (soon, expiring["token"]):
+            assert program.ingest(app, STATUS, statuses(1), token=token).http_status == 200
+    shown = {row["name"]: row for row in program.cli("token", "list", "--json")}
+    assert shown["feeder"]["last_used"] is None
+    assert shown["expiring"]["last_used_from"] == "127.0.0.1"
+    assert seconds(shown["expiring"]["last_used"]) <= time.time()
+    both = ("--drop-old", "--old-until", later)
+    assert "exclude" in bad(tmp_path, "app", "rotate-key", number, *both, exit_status=2)
+
+
+def seconds_of(text: str) -> str:
+    """A moment as commands print it."""
+    return moment(int(seconds(text)) * 1000)
+
+
+def seconds(text: str | None) -> float:
+    assert text is not None
+    return datetime.fromisoformat(text).timestamp()
 
 
 # --- names and lists ------------------------------------------------------------------------------

@@ -20,6 +20,7 @@ from pullstatus import apps, limits
 from pullstatus.apps import Operator
 from pullstatus.store import Setting, open_store
 from tests.harness import STATUS, App, Program, status, statuses
+from tests.sealing import keyring_of
 
 FLOOD_S = 1.5
 FEEDERS = 4
@@ -129,7 +130,9 @@ def test_strangers_cannot_make_the_server_look_often(tmp_path: Path) -> None:
             await asyncio.sleep(FLOOD_S / 3)
             command = await open_store(program.store)
             by = Operator("me", 0, secrets.token_hex)
-            made = await apps.create_application(command, 8, by=by)
+            made = await apps.create_application(
+                command, 8, by=by, keyring=await keyring_of(command)
+            )
             target, body = App(8, made.appkeys[0].appkey).request()
             assert (await client.post(target, content=body)).json()["result"] == 0
             _, secret = await apps.create_token(command, "late", by=by)

@@ -362,7 +362,10 @@ def bad_serve(folder: Path, *flags: str, environment: dict[str, str] | None = No
     ("text", "told"),
     [
         ("port = ", "is no TOML"),
-        ("prot = 1", "sets prot, which is no setting of serve: host, insecure, log-level, port"),
+        (
+            "prot = 1",
+            "sets prot, which is no setting of serve: host, insecure, log-level, master-key",
+        ),
         ("[port]\na = 1", "port takes one value"),
         ('port = "many"', "not a valid integer"),
         ("port = 70000", "not in the range"),

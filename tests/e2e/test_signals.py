@@ -58,8 +58,9 @@ def test_log_tells_what_was_started_and_stopped(tmp_path: Path) -> None:
     assert first["store"] == program.store
     assert first["address"].startswith("http://127.0.0.1:")
     assert (first["applications"], first["tokens"], first["waiting"]) == (1, 1, 0)
-    settings = set(ServeOptions.__struct_fields__) - {"host", "port"}  # which `address` tells
+    settings = set(ServeOptions.__struct_fields__) - {"host", "port", "masters"}
     assert settings < first.keys(), "whatever it was told"
+    assert first["master_keys"] == f"{program.store.removeprefix('sqlite:///')}-master-key"
     assert second["waiting"] == 3
     stopped = logged(program, "stopped")[0]
     assert (stopped["records_in"], stopped["records_out"], stopped["waiting"]) == (5, 2, 3)

@@ -59,6 +59,7 @@ EXTRA: dict[str, list[list[str]]] = {
     "emulate": [["--example"], []],
     "pull": [["--to", "FOLDER/out.csv"], ["--to", "-"], ["--to", "sqlite:///FOLDER/out.db"]],
     "redeliver": [["--pull", "PULL", "--reason", "a test", "--yes"]],
+    "restore": [["--master-key-file", "FOLDER/mailboxes.db-master-key"]],
     "serve": [[]],
     "sign": [[], ["--curl", "--url", "URL", "--sdkappid", SDKAPPID, "--type", "reply"]],
     "verify": [["--sig", "0" * 64, "--random", "7", "--time", "1700000000"]],

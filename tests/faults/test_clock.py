@@ -26,6 +26,7 @@ from pullstatus.server.routes import Routes
 from pullstatus.server.serve import ServeOptions, Server
 from tests.faults.load import Load, Mix, app_mailbox
 from tests.harness import STATUS, Answer, App, Program, Record, answer_of, replies, statuses
+from tests.sealing import masters_of
 
 JUMPS = int(os.environ.get("PULLSTATUS_JUMPS", "50"))
 SEED = os.environ.get("PULLSTATUS_SEED", "1")
@@ -181,7 +182,7 @@ def test_jumps_under_load(program: Program, clock: Clock) -> None:
                     clock.ms = NOW_S * 1000 if home else clock.ms
                     clock.jump(rng.choice([*JUMPS_S, -0.001, -1, 1, rng.uniform(-KEY_S, KEY_S)]))
                     clock.ms = max(clock.ms, 0)
-                    registry = apps.Registry(store)
+                    registry = apps.Registry(store, masters_of(store))
                     await registry.refresh()
                     await clean_up(
                         store,

@@ -37,6 +37,7 @@ from pullstatus.store import Append, Mailbox, Page, Pull, Store, audit_store, op
 from pullstatus.store.sqlite.schema import PAGE_BYTES
 from tests.faults.load import doomed
 from tests.harness import Program, reply, status, statuses
+from tests.sealing import keyring_of, masters_of
 
 FLIPS = int(os.environ.get("PULLSTATUS_FLIPS", "320"))
 SEED = os.environ.get("PULLSTATUS_SEED", "1")
@@ -112,8 +113,10 @@ async def make(folder: Path, *, log_ends_with: str | None) -> Original:
     url = f"sqlite:///{path}"
     store = await open_store(url)
     maker = _Maker(store, Random(SEED))
+    keyring = await keyring_of(store)
     for sdkappid in SDKAPPIDS:
-        await apps.create_application(store, sdkappid, by=Operator("me", AT_MS, _hex))
+        by = Operator("me", AT_MS, _hex)
+        await apps.create_application(store, sdkappid, by=by, keyring=keyring)
     for _ in range(15):
         await maker.append()
         await maker.append()
@@ -193,7 +196,7 @@ async def _judge(path: Path, original: Original, allowed: Sequence[int]) -> str:
         assert str(path) in refusal
         return "refused"
     try:
-        registry = Registry(store)
+        registry = Registry(store, masters_of(store))
         try:
             await registry.refresh()
         except StoreCorrupt:

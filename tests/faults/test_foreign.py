@@ -35,9 +35,10 @@ from pullstatus.errors import PullstatusError, StoreRefused
 from pullstatus.mailbox.parking import Item
 from pullstatus.mailbox.upkeep import clean_up
 from pullstatus.records import Kind
-from pullstatus.store import Append, Mailbox, Pull, Reader, open_store
+from pullstatus.store import Append, Change, Mailbox, Noted, Pull, Reader, open_store
 from pullstatus.store.sqlite.schema import PAGE_BYTES
 from tests.harness import Record, replies, statuses
+from tests.sealing import masters_of
 from tests.store.build import names, new_act, parked, redeliver, repeat_key
 
 EXAMPLES = int(os.environ.get("PULLSTATUS_FOREIGN", "40"))
@@ -56,7 +57,8 @@ async def fill(url: str) -> None:
     """A store with a row at least in each table, folded into one file."""
     by = Operator("me", AT_MS, secrets.token_hex, "a test")
     store = await open_store(url)
-    await apps.create_application(store, SDKAPPID, by=by)
+    readable = Change(f"application/{SDKAPPID}", json.dumps(APPLICATION).encode(), None)
+    await store.change(readable, act=by.act("app create", sdkappid=SDKAPPID), ticket=by.ticket())
     await apps.create_token(store, "gateway", by=by, sdkappid=SDKAPPID)
     await store.append(Append(STATUSES, encoded(statuses(300)), AT_MS, repeat_key("batch")))
     await store.append(Append(REPLIES, encoded(replies(20)), AT_MS))
@@ -67,7 +69,7 @@ async def fill(url: str) -> None:
     await store.pull(Pull(STATUSES, 50, AT_MS, "192.0.2.7", reader=Reader("billing")))
     await store.pull(Pull(REPLIES, 5, AT_MS, "192.0.2.7"))
     await store.redeliver(redeliver(STATUSES, (1, 10), act=new_act(at_ms=AT_MS)))
-    await store.mark({f"key/{SDKAPPID}/0123456789abcdef": AT_MS})
+    await store.mark({f"key/{SDKAPPID}/0123456789abcdef": Noted(AT_MS, "192.0.2.7")})
     await store.close()
 
 
@@ -131,7 +133,7 @@ async def serve(url: str) -> None:
     except PullstatusError:
         return
     try:
-        registry = Registry(store)
+        registry = Registry(store, masters_of(store))
         await registry.refresh()
         await store.backlog()
         for box in (STATUSES, REPLIES):
@@ -438,6 +440,9 @@ WRONG_SETTINGS: list[tuple[str, object]] = [
     (f"application/{SDKAPPID}", APPLICATION | {"created_ms": 1 << 62}),
     (f"application/{SDKAPPID}", APPLICATION | {"appkeys": [{"appkey": "5f", "created_ms": 0}]}),
     (f"application/{SDKAPPID}", APPLICATION | {"sdkappid": 0}),
+    (f"application/{SDKAPPID}", APPLICATION | {"appkeys": [{"master": "0" * 16}]}),
+    ("master-key", {"id": "../secret"}),
+    ("rewrite-due", "soon"),
     ("application/7", APPLICATION),
     ("application/0", APPLICATION | {"sdkappid": 0}),
     ("token/other", TOKEN),
@@ -478,3 +483,5 @@ def test_settings_as_they_are_set_pass(folder: Path, whole: bytes) -> None:
     """Or the tests before would show nothing."""
     apps.read_setting(f"application/{SDKAPPID}", json.dumps(APPLICATION).encode())
     apps.read_setting("token/gateway", json.dumps(TOKEN).encode())
+    apps.read_setting("master-key", b'{"id":"0123456789abcdef"}')
+    apps.read_setting("rewrite-due", b"true")

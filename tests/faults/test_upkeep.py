@@ -65,6 +65,7 @@ from tests.harness import (
     status,
     statuses,
 )
+from tests.sealing import masters_of
 
 T = TypeVar("T")
 NOW_MS = 1_767_000_000_000
@@ -680,7 +681,7 @@ def test_a_limit_is_a_number_of_pulls(journaled: Program, limit: str) -> None:
 
 def keep_at(program: Program, now_ms: int, days: float = limits.HANDED_OUT_RETENTION_DAYS) -> None:
     async def work(store: Store) -> None:
-        registry = Registry(store)
+        registry = Registry(store, masters_of(store))
         await registry.refresh()
         live = registry.applications.values()
         await clean_up(store, live, now_ms=now_ms, retention_days=days)
@@ -1039,10 +1040,13 @@ def test_audit_of_what_is_no_store_says_so(tmp_path: Path) -> None:
 
 
 def restored(backup: Path, folder: Path) -> tuple[Program, int]:
-    """A program over what a backup holds, and the epoch that it begins."""
+    """A program over what a backup holds, with its master key, and the epoch that it begins."""
     folder.mkdir()
     program = Program(folder)
     file_of(program).unlink()
+    master = f"{file_of(program).name}-master-key"
+    if (backup.parent / master).exists():
+        shutil.copy(backup.parent / master, folder)
     return program, program.cli("restore", str(backup))["epoch"]
 
 

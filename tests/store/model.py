@@ -27,6 +27,7 @@ from pullstatus.store import (
     Entry,
     JournalRow,
     Mailbox,
+    Noted,
     Outcome,
     Page,
     Park,
@@ -76,7 +77,7 @@ class Model:
         self.settings: dict[str, tuple[bytes | None, int]] = {}
         self.again: dict[Mailbox, list[Again]] = {}
         self.acts: list[Act] = []
-        self.marks: dict[str, int] = {}
+        self.marks: dict[str, Noted] = {}
 
     def copy(self) -> Model:
         return copy.deepcopy(self)
@@ -302,9 +303,11 @@ class Model:
             ]
         return sum(map(len, runs))
 
-    def purge(self, left_before_ms: int) -> int:
+    def purge(self, left_before_ms: int, sdkappid: int | None = None) -> int:
         removed = 0
         for mailbox, box in self.boxes.items():
+            if sdkappid not in (None, mailbox.sdkappid):
+                continue
             while box.journal and box.journal[0].at_ms < left_before_ms:
                 removed += box.journal[0].count
                 box.purged += box.journal.pop(0).count
@@ -316,12 +319,11 @@ class Model:
             ]
         return removed
 
-    def mark(self, times: dict[str, int]) -> None:
-        for name, at_ms in times.items():
-            before = self.marks.pop(name, 0)
-            newest = max(at_ms, before) if at_ms else 0
-            if newest:
-                self.marks[name] = newest
+    def mark(self, times: dict[str, Noted]) -> None:
+        for name, noted in times.items():
+            before = self.marks.pop(name, noted)
+            if noted.at_ms:
+                self.marks[name] = noted if noted.at_ms > before.at_ms else before
 
     def holds(self, condition: While | None) -> bool:
         return condition is None or self.revision(condition.name) == condition.revision

@@ -19,6 +19,7 @@ from pullstatus.store import (
     Change,
     Discard,
     Mailbox,
+    Noted,
     Outcome,
     Page,
     Park,
@@ -824,16 +825,26 @@ async def test_a_key_does_not_bring_back_what_lies_before_a_number(store: Store)
 
 
 async def test_a_mark_is_the_newest_time_until_it_is_forgotten(store: Store) -> None:
+    """With its place, which goes and stays with it."""
     await store.mark({})
-    many = {f"key/{number}": number for number in range(1, 1200)}
+    many = {f"key/{number}": Noted(number, f"at {number}") for number in range(1, 1200)}
     await store.mark(many)
-    await store.mark({"key/7": 6, "key/8": 9, "other/1": 1, "key/9": 0, "key/0": 0})
-    many |= {"key/8": 9}
+    other = Noted(1, "elsewhere")
+    await store.mark(
+        {
+            "key/7": Noted(6, "before"),
+            "key/8": Noted(9, "behind"),
+            "other/1": other,
+            "key/9": Noted(0),
+            "key/0": Noted(0, "never"),
+        }
+    )
+    many |= {"key/8": Noted(9, "behind")}
     del many["key/9"]
     assert await store.marks("key/") == many
-    assert await store.marks() == many | {"other/1": 1}
+    assert await store.marks() == many | {"other/1": other}
     assert await store.marks("key/119") == {
-        f"key/{number}": number for number in (119, *range(1190, 1200))
+        f"key/{number}": many[f"key/{number}"] for number in (119, *range(1190, 1200))
     }
     assert await settings_of(store) == []
 
@@ -995,6 +1006,20 @@ async def test_many_acts_are_read_whole(store: Store) -> None:
     assert await acts_of(store, newest_first=True) == rows[::-1]
 
 
+async def test_what_left_is_removed_of_one_application_only(store: Store) -> None:
+    for mailbox in (STATUSES, REPLIES, OTHERS):
+        await store.append(append(mailbox, records(30)))
+        await store.pull(pull(mailbox, 20))
+    sdkappid = STATUSES.sdkappid
+    assert await store.purge(left_before_ms=NOW_MS, sdkappid=sdkappid) == 0
+    assert await store.purge(left_before_ms=NOW_MS + 1, sdkappid=sdkappid) == 40
+    assert await store.purge(left_before_ms=NOW_MS + 1, sdkappid=sdkappid) == 0
+    assert await store.purge(left_before_ms=NOW_MS + 1, sdkappid=4711) == 0
+    assert await journal_of(store, STATUSES) == []
+    assert len(await journal_of(store, OTHERS)) == 1
+    assert [page.count for page in await drain(store, STATUSES)] == [10]
+
+
 async def test_only_what_left_long_ago_is_removed(store: Store) -> None:
     """Entries and journal before a time, never what waits; numbers and counts go on."""
     entries = records(450)
@@ -1150,7 +1175,7 @@ async def test_a_closed_store_says_so(opener: Opener) -> None:
         lambda: store.change(Change("a", b"1", None)),
         lambda: forget(store, NOW_MS),
         lambda: store.setting("a"),
-        lambda: store.mark({"a": 1}),
+        lambda: store.mark({"a": Noted(1)}),
         store.marks,
         store.backlog,
         lambda: settings_of(store),

@@ -42,6 +42,7 @@ from pullstatus.store import (
     Fingerprints,
     InHand,
     Mailbox,
+    Noted,
     Once,
     Outcome,
     Park,
@@ -508,13 +509,19 @@ class Machine(RuleBasedStateMachine):
         else:
             self.settle(self.store.redeliver(operation), expected)
 
-    @rule(age_ms=waits_ms)
-    def purge(self, age_ms: int) -> None:
+    @rule(age_ms=waits_ms, sdkappid=st.sampled_from([None, None, 1, 2, 3]))
+    def purge(self, age_ms: int, sdkappid: int | None) -> None:
         before_ms = self.now_ms - age_ms + 1
-        assert self.run(self.store.purge(left_before_ms=before_ms)) == self.model.purge(before_ms)
+        removed = self.run(self.store.purge(left_before_ms=before_ms, sdkappid=sdkappid))
+        assert removed == self.model.purge(before_ms, sdkappid)
 
-    @rule(times=st.dictionaries(st.sampled_from(["a/1", "a/2", "b/1"]), st.integers(0, 3)))
-    def mark(self, times: dict[str, int]) -> None:
+    @rule(
+        times=st.dictionaries(
+            st.sampled_from(["a/1", "a/2", "b/1"]),
+            st.builds(Noted, st.integers(0, 3), st.sampled_from(["", "here", "there"])),
+        )
+    )
+    def mark(self, times: dict[str, Noted]) -> None:
         self.run(self.store.mark(times))
         self.model.mark(times)
 
@@ -587,7 +594,7 @@ class Machine(RuleBasedStateMachine):
         assert list(await settings_of(store)) == expected
         assert await store.marks() == model.marks
         assert await store.marks("a/") == {
-            name: at_ms for name, at_ms in model.marks.items() if name.startswith("a/")
+            name: noted for name, noted in model.marks.items() if name.startswith("a/")
         }
         for name in ("x", "y", "z"):
             found = await store.setting(name)

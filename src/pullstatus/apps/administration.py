@@ -15,11 +15,14 @@ from collections.abc import Callable, Mapping, Sequence
 import msgspec
 
 from pullstatus import limits
+from pullstatus.apps.erasure import let_go
 from pullstatus.apps.operator import Operator, RandomHex
+from pullstatus.apps.sealing import KEY_ID_BYTES, Keyring
 from pullstatus.apps.values import (
     APPLICATIONS,
     KEY_END,
     KEY_MARKS,
+    TOKEN_MARKS,
     TOKEN_PREFIX,
     TOKENS,
     AppKey,
@@ -32,16 +35,20 @@ from pullstatus.apps.values import (
     check_networks,
     check_sdkappid,
     check_token_name,
+    ends_by,
     key_mark,
     key_marks,
     read_application,
     read_token,
     token_digest,
+    token_mark,
     token_setting,
 )
+from pullstatus.apps.wrapping import check_sealing, guard
 from pullstatus.errors import (
     AlreadyExists,
     InvalidSetting,
+    MasterKeyMissing,
     SettingChanged,
     UnknownApplication,
     UnknownToken,
@@ -49,17 +56,15 @@ from pullstatus.errors import (
 from pullstatus.records import Kind
 from pullstatus.store import (
     Act,
-    Aside,
     Backlog,
     Change,
-    Discard,
-    Mailbox,
-    Outcome,
-    Release,
+    Noted,
     Setting,
     Store,
     While,
 )
+
+FORGOTTEN = Noted(0)
 
 
 class Wanted(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -106,7 +111,7 @@ class Wanted(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         )
         return Application(
             check_sdkappid(self.sdkappid),
-            (AppKey(appkey, now_ms),),
+            (AppKey(appkey, now_ms, random_hex(KEY_ID_BYTES)),),
             now_ms,
             name=check_name(self.name),
             enabled=self.enabled,
@@ -127,11 +132,15 @@ async def create_application(
     sdkappid: int,
     *,
     by: Operator,
+    keyring: Keyring,
     appkey: str | None = None,
     pull: bool = True,
     name: str = "",
 ) -> Application:
-    """Make an application, with a key of its own unless one is given.
+    """Make an application, with a key of its own unless one is given; returns it with that.
+
+    Args:
+        keyring: seals the key for the store.
 
     Raises:
         InvalidSetting: the number, the key or the name is none.
@@ -140,24 +149,25 @@ async def create_application(
     wanted = Wanted(sdkappid, name, appkey, pull=pull)
     application = wanted.application(by.now_ms, by.random_hex)
     act = by.act("app create", sdkappid=sdkappid)
-    [made] = await _create(store, [application], by=by, act=act)
+    [made] = await _create(store, [application], by=by, keyring=keyring, act=act)
     return made
 
 
 async def import_applications(
-    store: Store, wanted: Sequence[Application], *, by: Operator
+    store: Store, wanted: Sequence[Application], *, by: Operator, keyring: Keyring
 ) -> Sequence[Application]:
-    """Make applications, all in one commit or none.
+    """Make applications, all in one commit or none; returns them with their keys.
 
     Raises:
         AlreadyExists: one is there.
     """
     numbers = [application.sdkappid for application in wanted]
-    return await _create(store, wanted, by=by, act=by.act("app import", sdkappids=numbers))
+    act = by.act("app import", sdkappids=numbers)
+    return await _create(store, wanted, by=by, keyring=keyring, act=act)
 
 
 async def _create(
-    store: Store, wanted: Sequence[Application], *, by: Operator, act: Act
+    store: Store, wanted: Sequence[Application], *, by: Operator, keyring: Keyring, act: Act
 ) -> Sequence[Application]:
     while True:
         vacant = [await _application(store, application.sdkappid) for application in wanted]
@@ -169,11 +179,17 @@ async def _create(
         except SettingChanged:
             continue
         changes = [
-            Change(before.name, msgspec.json.encode(application), None, before.revision)
+            Change(before.name, _stored(application, keyring, by), None, before.revision)
             for application, before in zip(made, vacant, strict=True)
         ]
-        if await store.change(*changes, act=act, ticket=by.ticket()):
+        if await store.change(guard(keyring), *changes, act=act, ticket=by.ticket()):
             return made
+        await check_sealing(store, keyring)
+
+
+def _stored(application: Application, keyring: Keyring, by: Operator) -> bytes:
+    """What the store is given of an application: its keys sealed."""
+    return msgspec.json.encode(keyring.seal_all(application, by.random_hex))
 
 
 async def _succeed(
@@ -187,7 +203,8 @@ async def _succeed(
         SettingChanged: the number has an owner.
     """
     finished = by.act("app delete", sdkappid=application.sdkappid, erase=True)
-    await _erase(store, application.sdkappid, gone, by, finished)
+    gone_still = While(gone.name, gone.revision)
+    await let_go(store, application.sdkappid, by=by, act=finished, while_set=gone_still)
     tails = {row.mailbox.kind: row.accepted for row in await store.backlog(application.sdkappid)}
     if not any(tails.values()):
         return application
@@ -202,11 +219,13 @@ async def change_application(
     *,
     by: Operator,
     action: str = "app set",
+    keyring: Keyring | None = None,
 ) -> Application:
     """Replace an application by what `change` makes of it; safe beside other changes.
 
     Args:
         action: what this is on record as, if it changes anything.
+        keyring: seals keys that are new; None: none are.
 
     Raises:
         UnknownApplication: there is none of that number.
@@ -217,13 +236,17 @@ async def change_application(
             raise UnknownApplication(f"application {sdkappid} does not exist")
         application = read_application(before.name, before.value)
         after = change(application)
-        encoded = msgspec.json.encode(after)
+        sealed = after if keyring is None else keyring.seal_all(after, by.random_hex)
+        encoded = msgspec.json.encode(sealed)
         if encoded == before.value or await store.change(
             Change(before.name, encoded, before.value),
+            *([] if keyring is None else [guard(keyring)]),
             act=by.act(action, sdkappid=sdkappid, **_changed(application, after)),
             ticket=by.ticket(),
         ):
-            return after
+            return sealed
+        if keyring is not None:
+            await check_sealing(store, keyring)
 
 
 def _changed(before: Application, after: Application) -> dict[str, object]:
@@ -240,8 +263,11 @@ async def rotate_key(
     sdkappid: int,
     *,
     by: Operator,
+    keyring: Keyring,
     appkey: str | None = None,
     drop_old: bool = False,
+    not_before_ms: int = 0,
+    old_until_ms: int | None = None,
 ) -> tuple[Application, AppKey | None]:
     """Give an application a new key, or finish that; returns the key, too, if one is new.
 
@@ -250,20 +276,34 @@ async def rotate_key(
 
     Of the keys before, only the newest stays: at most `limits.APPKEYS_LIVE_MAX` are live.
 
+    Args:
+        not_before_ms: when the new key begins to be good.
+        old_until_ms: when the key before ends by itself.
+
     Raises:
         UnknownApplication: there is none of that number.
-        InvalidSetting: `appkey` is none, or would end the newest key.
+        InvalidSetting: `appkey` is none, or would end the newest key; or between the two keys there
+            would be a time without one.
         AlreadyExists: `appkey` is live already.
     """
     made = by.random_hex(limits.APPKEY_CHARS // 2) if appkey is None else check_appkey(appkey)
-    key = AppKey(made, by.now_ms)
+    if not_before_ms > (by.now_ms if drop_old else old_until_ms or not_before_ms):
+        raise InvalidSetting("the old key would end before the new one begins")
+    key = AppKey(made, by.now_ms, by.random_hex(KEY_ID_BYTES), not_before_ms=max(0, not_before_ms))
+
+    def same(live: AppKey) -> bool:
+        """Whether a live key is this one, however its digits are spelt."""
+        try:
+            return keyring.open(sdkappid, live).lower() == made.lower()
+        except MasterKeyMissing:  # it is lost, so nobody can have repeated it
+            return False
 
     def rotate(application: Application) -> Application:
         newest, *older = application.appkeys
-        if drop_old and (_same(newest, key) or (older and appkey is None)):
+        if drop_old and (same(newest) or (older and appkey is None)):
             return msgspec.structs.replace(application, appkeys=(newest,))
         for live in application.appkeys:
-            if _same(live, key):
+            if same(live):
                 raise AlreadyExists(_live_already(application, live))
         if drop_old and older:
             raise InvalidSetting(
@@ -271,14 +311,22 @@ async def rotate_key(
                 f" {_end_older(application)} first"
             )
         kept = () if drop_old else application.appkeys[: limits.APPKEYS_LIVE_MAX - 1]
+        if old_until_ms is not None:
+            kept = tuple(msgspec.structs.replace(old, not_after_ms=old_until_ms) for old in kept)
         return msgspec.structs.replace(application, appkeys=(key, *kept))
 
-    changed = await _change_keys(store, sdkappid, rotate, by=by, action="app rotate-key")
-    return changed, key if key in changed.appkeys else None
+    action = "app rotate-key"
+    changed = await _change_keys(store, sdkappid, rotate, by=by, action=action, keyring=keyring)
+    return changed, key if key.id in (live.id for live in changed.appkeys) else None
 
 
-async def drop_key(store: Store, sdkappid: int, ends_with: str, *, by: Operator) -> Application:
+async def drop_key(
+    store: Store, sdkappid: int, ends_with: str, *, by: Operator, keyring: Keyring | None = None
+) -> Application:
     """End one of an application's keys.
+
+    Args:
+        keyring: opens the keys, to compare more digits than are readable of them: `END_CHARS`.
 
     Raises:
         UnknownApplication: there is none of that number.
@@ -287,16 +335,21 @@ async def drop_key(store: Store, sdkappid: int, ends_with: str, *, by: Operator)
     if KEY_END.fullmatch(ends_with) is None:
         raise InvalidSetting(f"the end of a key is 1 to {limits.APPKEY_CHARS} hexadecimal digits")
 
+    def digits(key: AppKey) -> str:
+        return key.ends_with if keyring is None else keyring.open(sdkappid, key)
+
     def drop(application: Application) -> Application:
         kept = [
-            key for key in application.appkeys if not key.appkey.lower().endswith(ends_with.lower())
+            key
+            for key in application.appkeys
+            if not digits(key).lower().endswith(ends_with.lower())
         ]
         found = len(application.appkeys) - len(kept)
         if not found:
             raise InvalidSetting(
                 f"no live key of application {sdkappid} ends so; `pullstatus app show` lists them"
             )
-        if not kept and found == 1:
+        if found == 1 and not any(key.good(by.now_ms) for key in kept):
             raise InvalidSetting(
                 "this is the only live key: make another with `pullstatus app rotate-key` first,"
                 " or refuse all calls with `pullstatus app disable`"
@@ -349,8 +402,9 @@ async def delete_application(
                     Change(before.name, before.value, None), act=undone, ticket=by.ticket()
                 )
                 raise
-    erased = await _erase(store, sdkappid, gone, by, act)
-    await store.mark(dict.fromkeys(await store.marks(key_marks(sdkappid)), 0))
+    gone_still = While(gone.name, gone.revision)
+    erased = await let_go(store, sdkappid, by=by, act=act, while_set=gone_still)
+    await store.mark(dict.fromkeys(await store.marks(key_marks(sdkappid)), FORGOTTEN))
     return erased
 
 
@@ -365,12 +419,13 @@ class Standing(msgspec.Struct, frozen=True):
 
     Attributes:
         mailboxes: those that ever got something.
-        used_ms: when each of its keys was used last, in their order; None: not that we know.
+        used: when each of its keys was used last, and from where, in their order; None: not that we
+            know.
     """
 
     application: Application
     mailboxes: list[Backlog]
-    used_ms: list[int | None]
+    used: list[Noted | None]
 
     @property
     def waiting(self) -> int:
@@ -387,7 +442,7 @@ class Standing(msgspec.Struct, frozen=True):
     def last_pull_ms(self) -> int | None:
         """When it pulled last, whether or not that brought anything."""
         pulled = [row.last_pull_ms for row in self.mailboxes if not row.mailbox.parked]
-        times = [*pulled, *self.used_ms]
+        times = [*pulled, *(used.at_ms for used in self.used if used is not None)]
         return max((at_ms for at_ms in times if at_ms is not None), default=None)
 
 
@@ -418,23 +473,33 @@ async def standing(store: Store, sdkappid: int) -> Standing:
 
 
 def _standing(
-    application: Application, mailboxes: list[Backlog], marks: Mapping[str, int]
+    application: Application, mailboxes: list[Backlog], marks: Mapping[str, Noted]
 ) -> Standing:
-    used_ms = [marks.get(key_mark(application.sdkappid, key)) for key in application.appkeys]
-    return Standing(application, mailboxes, used_ms)
+    used = [marks.get(key_mark(application.sdkappid, key)) for key in application.appkeys]
+    return Standing(application, mailboxes, used)
 
 
 async def create_token(
-    store: Store, name: str, *, by: Operator, sdkappid: int | None = None
+    store: Store,
+    name: str,
+    *,
+    by: Operator,
+    sdkappid: int | None = None,
+    not_after_ms: int | None = None,
 ) -> tuple[Token, str]:
     """Make a token; returns it and its secret, which is not kept and cannot be shown again.
 
+    Args:
+        not_after_ms: when it ends to be good; None: never.
+
     Raises:
-        InvalidSetting: the name is none.
+        InvalidSetting: the name is none, or it would have ended already.
         UnknownApplication: it is for an application that does not exist.
         AlreadyExists: a token has that name.
     """
     check_token_name(name)
+    if ends_by(not_after_ms, by.now_ms):
+        raise InvalidSetting("a token ends in the future")
     owner = ""
     if sdkappid is not None:
         check_sdkappid(sdkappid)
@@ -443,7 +508,7 @@ async def create_token(
             raise UnknownApplication(f"application {sdkappid} does not exist; create it first")
         owner = read_application(setting.name, setting.value).owner
     secret = TOKEN_PREFIX + by.random_hex(32)
-    token = Token(name, token_digest(secret), by.now_ms, sdkappid, owner)
+    token = Token(name, token_digest(secret), by.now_ms, sdkappid, owner, not_after_ms)
     if not await store.change(
         Change(token_setting(name), msgspec.json.encode(token), None),
         act=by.act("token create", name=name, sdkappid=sdkappid),
@@ -466,12 +531,16 @@ async def revoke_token(store: Store, name: str, *, by: Operator) -> None:
     act = by.act("token revoke", name=name)
     if not await store.change(Change(before.name, None, before.value), act=act, ticket=by.ticket()):
         raise SettingChanged("this token was changed meanwhile; try again")
+    await store.mark({token_mark(read_token(before.name, before.value)): FORGOTTEN})
 
 
-async def tokens(store: Store) -> list[Token]:
-    """All tokens, by name."""
-    found = (read_token(*setting) for setting in await _values(store, TOKENS))
-    return sorted(found, key=lambda token: token.name)
+async def tokens(store: Store) -> list[tuple[Token, Noted | None]]:
+    """All tokens, by name, and when each was used last, and from where."""
+    found = [read_token(*setting) for setting in await _values(store, TOKENS)]
+    marks = await store.marks(TOKEN_MARKS)
+    return [
+        (token, marks.get(token_mark(token))) for token in sorted(found, key=lambda one: one.name)
+    ]
 
 
 async def _values(store: Store, prefix: str) -> list[tuple[str, bytes]]:
@@ -506,38 +575,6 @@ async def _check_none_waits(store: Store, sdkappid: int) -> None:
         )
 
 
-async def _erase(store: Store, sdkappid: int, gone: Setting, by: Operator, act: Act) -> int:
-    """Erase what waits for an application that is gone; returns how many entries.
-
-    Pages in its readers' hands are taken from them.
-
-    Raises:
-        SettingChanged: it is no longer gone, so what waits may be the new one's.
-    """
-    gone_still = While(gone.name, gone.revision)
-    async for state in store.readers(sdkappid):
-        if state.first_seq:
-            page = state.first_seq  # of an application that is gone no reader moves on
-            await store.release(
-                Release(state.mailbox, state.name, page, by.now_ms, act, gone_still)
-            )
-    return sum(
-        [
-            await store.discard(
-                Discard(
-                    Mailbox(sdkappid, kind),
-                    Outcome.ERASED,
-                    by.now_ms,
-                    while_set=gone_still,
-                    ticket=by.ticket(),
-                    act=act,
-                )
-            )
-            for kind in (*Kind, *Aside)
-        ]
-    )
-
-
 async def _change_keys(
     store: Store,
     sdkappid: int,
@@ -545,18 +582,14 @@ async def _change_keys(
     *,
     by: Operator,
     action: str,
+    keyring: Keyring | None = None,
 ) -> Application:
     """Change an application's keys, and forget when those that end with it were used."""
-    after = await change_application(store, sdkappid, change, by=by, action=action)
+    after = await change_application(store, sdkappid, change, by=by, action=action, keyring=keyring)
     live = {key_mark(sdkappid, key) for key in after.appkeys}
     marks = await store.marks(key_marks(sdkappid))
-    await store.mark(dict.fromkeys(marks.keys() - live, 0))
+    await store.mark(dict.fromkeys(marks.keys() - live, FORGOTTEN))
     return after
-
-
-def _same(one: AppKey, other: AppKey) -> bool:
-    """Whether two keys are one, however their digits are spelt."""
-    return one.appkey.lower() == other.appkey.lower()
 
 
 def _live_already(application: Application, key: AppKey) -> str:
@@ -569,5 +602,5 @@ def _live_already(application: Application, key: AppKey) -> str:
 
 
 def _end_older(application: Application) -> str:
-    end = application.appkeys[-1].appkey[-4:]
+    end = application.appkeys[-1].ends_with
     return f"`pullstatus app drop-key {application.sdkappid} --ends-with {end}`"

@@ -31,6 +31,7 @@ from pullstatus.errors import (
     NotAdmitted,
     PullNotPermitted,
     SignatureWrong,
+    StoreUnavailable,
     TooFrequent,
     TooOld,
     UnknownApplication,
@@ -76,7 +77,7 @@ class Admission:
 
         Raises:
             UnknownApplication, NotAdmitted: it may not, after another look at the store, too.
-            StoreUnavailable: the store cannot be read now.
+            StoreUnavailable: the store cannot be read now, or no appkey of it be opened.
             StoreCorrupt: a setting is not what was set.
         """
         try:
@@ -100,8 +101,14 @@ class Admission:
             raise AddressRefused(
                 "calls from this address are not allowed; see its allow-list",
             )
-        place = call.proof(live.appkeys)
-        self._registry.used[live.marks[place]] = call.at_ms
+        if not live.appkeys:
+            raise StoreUnavailable("the appkeys of this application cannot be opened; see the log")
+        if live.timed:
+            good = live.good(call.at_ms)
+            place = good[call.proof([live.appkeys[one] for one in good])]
+        else:
+            place = call.proof(live.appkeys)
+        self._registry.used[live.marks[place]] = (call.at_ms, call.address)
         application = live.application
         age_s = call.at_ms // 1000 - call.signed_s
         if age_s > application.window_s:

@@ -12,12 +12,17 @@ Looks are shared and have a distance, so that no number of such requests makes m
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
+from types import MappingProxyType
 
 from pullstatus import limits
+from pullstatus.apps.masters import Masters
 from pullstatus.apps.networks import address_of, network_of
+from pullstatus.apps.sealing import Keyring, master_key_missing
 from pullstatus.apps.values import (
     APPLICATIONS,
     TOKENS,
+    AppKey,
     Application,
     Token,
     application_setting,
@@ -25,28 +30,54 @@ from pullstatus.apps.values import (
     read_application,
     read_token,
     token_digest,
+    token_mark,
 )
+from pullstatus.errors import MasterKeyMissing
 from pullstatus.records import Kind
-from pullstatus.store import Setting, Store, While
+from pullstatus.store import Noted, Setting, Store, While
 
 
 class LiveApplication:
     """An application ready for the hot path: keys, mailboxes and networks at hand.
 
     Attributes:
-        marks: for each key, what the store notes its last use under.
+        appkeys: its keys, opened, but for those that cannot be.
+        marks, ids: for each of these, what the store notes its last use under, and its id.
+        timed: whether one of them is not good at all times.
         while_set: holds as long as the application is as this knows it.
     """
 
-    __slots__ = ("appkeys", "application", "mailboxes", "marks", "networks", "while_set")
+    __slots__ = (
+        "_keys",
+        "appkeys",
+        "application",
+        "ids",
+        "mailboxes",
+        "marks",
+        "networks",
+        "timed",
+        "while_set",
+    )
 
-    def __init__(self, application: Application, revision: int) -> None:
+    def __init__(
+        self,
+        application: Application,
+        revision: int,
+        opened: Mapping[AppKey, str] = MappingProxyType({}),
+    ) -> None:
         self.application = application
-        self.appkeys = tuple(key.appkey for key in application.appkeys)
-        self.marks = tuple(key_mark(application.sdkappid, key) for key in application.appkeys)
+        self.appkeys = tuple(opened.values())
+        self.marks = tuple(key_mark(application.sdkappid, key) for key in opened)
+        self.ids = tuple(key.id for key in opened)
+        self.timed = any(key.not_before_ms or key.not_after_ms is not None for key in opened)
+        self._keys = tuple(opened)
         self.mailboxes = tuple(application.mailbox(kind) for kind in Kind)
         self.networks = tuple(network_of(network) for network in application.allow)
         self.while_set = While(application_setting(application.sdkappid), revision)
+
+    def good(self, at_ms: int) -> tuple[int, ...]:
+        """Which of its keys are good at a time, by their places."""
+        return tuple(place for place, key in enumerate(self._keys) if key.good(at_ms))
 
     def allows(self, address: str) -> bool:
         """Whether a call from this address is let in."""
@@ -62,12 +93,24 @@ class LiveApplication:
 class Registry:
     """Applications by number and tokens by digest, as of the last look at the store.
 
+    An appkey is opened once, when it is seen first. It stays open when it comes under another
+    master key, whether or not that one is at hand.
+
     Attributes:
-        used: when keys were used since `note_uses` was called, in Unix milliseconds, by their mark.
+        used: when keys and tokens were used since `note_uses` was called, in Unix milliseconds, and
+            from which address, by their mark. Those of no others are kept.
+        locked: applications of which a key cannot be opened, by number, and why.
     """
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, masters: Masters) -> None:
+        """Nothing is known yet: see `refresh`.
+
+        Args:
+            masters: what appkeys are opened with; read when one is met that cannot be.
+        """
         self._store = store
+        self._masters = masters
+        self._keyring: Keyring | None = None
         self._revision = 0
         self._digests: dict[str, str] = {}
         self._next_look: asyncio.Task[None] | None = None
@@ -75,7 +118,8 @@ class Registry:
         self._due_s = 0.0
         self.applications: dict[int, LiveApplication] = {}
         self.tokens: dict[str, Token] = {}
-        self.used: dict[str, int] = {}
+        self.used: dict[str, tuple[int, str]] = {}
+        self.locked: dict[int, MasterKeyMissing] = {}
 
     async def look(self) -> None:
         """Take in whatever was changed before this was called, in a look shared with others.
@@ -95,20 +139,22 @@ class Registry:
         Raises:
             StoreUnavailable: the store cannot be read now.
             StoreCorrupt: a setting is not what was set.
+            StoreRefused: the source of master keys cannot be read.
         """
         async for setting in self._store.settings(self._revision):
             if setting.name.startswith(APPLICATIONS):
-                self._set_application(setting)
+                await self._set_application(setting)
             elif setting.name.startswith(TOKENS):
                 self._set_token(setting)
             self._revision = setting.revision
 
-    def token(self, secret: str) -> Token | None:
-        """The token with this secret, if it is good."""
-        return self.tokens.get(token_digest(secret))
+    def token(self, secret: str, at_ms: int) -> Token | None:
+        """The token with this secret, if it is good at that time."""
+        token = self.tokens.get(token_digest(secret))
+        return token if token is not None and token.good(at_ms) else None
 
     async def note_uses(self) -> None:
-        """Have the store note when keys were last used; what it cannot note now stays.
+        """Have the store note when keys and tokens were last used; what it can't note now stays.
 
         Raises:
             StoreUnavailable: the store cannot be written now.
@@ -116,8 +162,11 @@ class Registry:
         """
         used, self.used = self.used, {}
         live = {mark for known in self.applications.values() for mark in known.marks}
+        live |= {token_mark(token) for token in self.tokens.values()}
+        places = limits.ADDRESS_CHARS_MAX
+        noted = {mark: Noted(at_ms, place[:places]) for mark, (at_ms, place) in used.items()}
         try:
-            await self._store.mark({mark: used[mark] for mark in used.keys() & live})
+            await self._store.mark({mark: noted[mark] for mark in noted.keys() & live})
         except BaseException:
             self.used = used | self.used
             raise
@@ -133,14 +182,41 @@ class Registry:
         self._newest_look, self._next_look = self._next_look, None
         await self.refresh()
 
-    def _set_application(self, setting: Setting) -> None:
+    async def _set_application(self, setting: Setting) -> None:
         if setting.value is None:
             digits = setting.name.removeprefix(APPLICATIONS)
             if digits.isdigit():
                 self.applications.pop(int(digits), None)
+                self.locked.pop(int(digits), None)
         else:
             application = read_application(setting.name, setting.value)
-            self.applications[application.sdkappid] = LiveApplication(application, setting.revision)
+            opened = await self._opened(application)
+            live = LiveApplication(application, setting.revision, opened)
+            self.applications[application.sdkappid] = live
+
+    async def _opened(self, application: Application) -> dict[AppKey, str]:
+        """The keys of an application that can be opened; those that were seen before are known."""
+        sdkappid = application.sdkappid
+        before = self.applications.get(sdkappid)
+        known = {} if before is None else dict(zip(before.ids, before.appkeys, strict=True))
+        self.locked.pop(sdkappid, None)
+        opened = {}
+        for key in application.appkeys:
+            try:
+                opened[key] = (key.id and known.get(key.id)) or await self._open(sdkappid, key)
+            except MasterKeyMissing as error:
+                self.locked[sdkappid] = error
+        return opened
+
+    async def _open(self, sdkappid: int, key: AppKey) -> str:
+        if not key.master:
+            return key.appkey
+        if self._keyring is None or key.master not in self._keyring:
+            masters = await asyncio.to_thread(self._masters.read)
+            if not masters:
+                raise master_key_missing(key.master, self._masters.place)
+            self._keyring = Keyring(masters, self._masters.place)
+        return self._keyring.open(sdkappid, key)
 
     def _set_token(self, setting: Setting) -> None:
         digest = self._digests.pop(setting.name, None)

@@ -23,17 +23,56 @@ APPKEY = re.compile(rf"[0-9a-fA-F]{{{limits.APPKEY_CHARS}}}")
 
 APPLICATIONS = "application/"  # what the names of their settings begin with
 TOKENS = "token/"
+SEALING = "master-key"  # names of the two settings that there is one of
+REWRITE_DUE = "rewrite-due"
+SEALED_BYTES = 12 + limits.APPKEY_CHARS + 16  # of an appkey: nonce, digits, tag
 KEY_MARKS = "key/"  # what the marks of keys begin with
+TOKEN_MARKS = "token/"  # noqa: S105 - and those of tokens
 
 
-class AppKey(msgspec.Struct, frozen=True):
-    """A secret an application signs with."""
+class Sealing(msgspec.Struct, frozen=True):
+    """Which master key a store's appkeys are sealed under.
 
-    appkey: str
-    created_ms: int
+    Attributes:
+        id: its.
+    """
+
+    id: str
+
+
+class AppKey(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A secret an application signs with: its digits, or those sealed.
+
+    Attributes:
+        appkey: its digits; empty when they are sealed. Stores keep them readable only if 0.1.0
+            wrote them, and until somebody with a master key opens them.
+        id: made at random with it, to tell it from others of its application.
+        end: its last digits, by which people know it.
+        sealed: see `pullstatus.apps.sealing`.
+        master: id of the master key that it is sealed under; empty when it is not.
+        not_before_ms, not_after_ms: when it begins and ends to be good; None: it never ends.
+    """
+
+    appkey: str = ""
+    created_ms: int = 0
+    id: str = ""
+    end: str = ""
+    sealed: bytes = b""
+    master: str = ""
+    not_before_ms: int = 0
+    not_after_ms: int | None = None
+
+    def good(self, at_ms: int) -> bool:
+        """Whether a call of that time may be signed with it."""
+        return self.not_before_ms <= at_ms and not ends_by(self.not_after_ms, at_ms)
+
+    @property
+    def ends_with(self) -> str:
+        """Its last four digits."""
+        return self.end or self.appkey[-4:]
 
     def __repr__(self) -> str:
-        return "AppKey(***)"
+        return f"AppKey({self.id})"
 
 
 class Application(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -85,6 +124,7 @@ class Token(msgspec.Struct, frozen=True, omit_defaults=True):
         sdkappid: the one application it may feed; None: any, but not by `/callbacks`.
         owner: whose application that is: not to feed who has the number next. Empty in tokens of
             stores that knew no owners.
+        not_after_ms: when it ends to be good; None: never.
     """
 
     name: str
@@ -92,6 +132,11 @@ class Token(msgspec.Struct, frozen=True, omit_defaults=True):
     created_ms: int
     sdkappid: int | None = None
     owner: str = ""
+    not_after_ms: int | None = None
+
+    def good(self, at_ms: int) -> bool:
+        """Whether it may be shown at that time."""
+        return not ends_by(self.not_after_ms, at_ms)
 
     def feeds(self, application: Application) -> bool:
         """Whether it may put records into this application's mailboxes."""
@@ -100,9 +145,19 @@ class Token(msgspec.Struct, frozen=True, omit_defaults=True):
         return self.sdkappid == application.sdkappid and self.owner in ("", application.owner)
 
 
+def ends_by(not_after_ms: int | None, at_ms: int) -> bool:
+    """Whether what has this end has come to it."""
+    return not_after_ms is not None and at_ms >= not_after_ms
+
+
+def token_mark(token: Token) -> str:
+    """What the last use of a token is noted under: its digest, so that no next one has it."""
+    return f"{TOKEN_MARKS}{token.digest[:16]}"
+
+
 def key_mark(sdkappid: int, key: AppKey) -> str:
-    """What the last use of a key is noted under. A key of 128 random bits needs no slow hash."""
-    return f"{key_marks(sdkappid)}{hashlib.sha256(key.appkey.encode()).hexdigest()[:16]}"
+    """What the last use of a key is noted under."""
+    return f"{key_marks(sdkappid)}{key.id}"
 
 
 def key_marks(sdkappid: int) -> str:
@@ -148,7 +203,19 @@ def read_token(name: str, value: bytes) -> Token:
     return token
 
 
-def read_setting(name: str, value: bytes) -> Application | Token:
+def read_sealing(name: str, value: bytes) -> Sealing:
+    """What the store says of the master key that it seals under.
+
+    Raises:
+        StoreCorrupt: it is not what was set.
+    """
+    sealing = _decoded(name, value, Sealing)
+    if _ID.fullmatch(sealing.id) is None:
+        raise StoreCorrupt(f"the setting {_told(name)} is not what was set; {_ADVICE}")
+    return sealing
+
+
+def read_setting(name: str, value: bytes) -> object:
     """A setting of any kind that there is.
 
     Raises:
@@ -158,11 +225,16 @@ def read_setting(name: str, value: bytes) -> Application | Token:
         return read_application(name, value)
     if name.startswith(TOKENS):
         return read_token(name, value)
+    if name == SEALING:
+        return read_sealing(name, value)
+    if name == REWRITE_DUE:
+        return _decoded(name, value, bool)
     raise StoreCorrupt(f"the setting {_told(name)} is none that there is; {_ADVICE}")
 
 
 _T = TypeVar("_T")
 _ADVICE = "keep a copy of the store, then `pullstatus restore` a backup"
+_ID = re.compile(r"[0-9a-f]{16}")  # of a key, or of a master key
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 _NAME_CHARS_MAX = 80  # of a setting that somebody else may have named, in an error
 
@@ -200,8 +272,22 @@ def _check_application(application: Application) -> None:
         window=application.window_s,
     )
     for key in application.appkeys:
+        _check_key(key)
+    check_time(application.created_ms)
+
+
+def _check_key(key: AppKey) -> None:
+    if not key.master:
         check_appkey(key.appkey)
-    check_time(application.created_ms, *(key.created_ms for key in application.appkeys))
+    elif (
+        key.appkey
+        or _ID.fullmatch(key.id) is None
+        or _ID.fullmatch(key.master) is None
+        or KEY_END.fullmatch(key.end) is None
+        or len(key.sealed) != SEALED_BYTES
+    ):
+        raise InvalidSetting("what is sealed of an appkey is not what was sealed")
+    check_time(key.created_ms, key.not_before_ms, key.not_after_ms or 0)
 
 
 def _check_token(token: Token) -> None:
@@ -210,7 +296,7 @@ def _check_token(token: Token) -> None:
         raise InvalidSetting("a token's digest is 64 hexadecimal digits")
     if token.sdkappid is not None:
         check_sdkappid(token.sdkappid)
-    check_time(token.created_ms)
+    check_time(token.created_ms, token.not_after_ms or 0)
 
 
 def check_time(*times_ms: int) -> None:

@@ -26,6 +26,11 @@ COMMANDS = {
         "emulate:emulate",
         "Emulate the service for tests: pulls, sends, and failures on demand.",
     ),
+    "erase": (
+        "erase:erase",
+        "Remove all records of an application from the store, and every trace of them.",
+    ),
+    "keys": ("keys:keys_group", "Master keys: what appkeys are sealed under."),
     "parked": ("parked:parked_group", "What could not be read of callbacks, kept as it came."),
     "pull": ("pull:pull", "Take records out of a mailbox, until it is empty."),
     "pulls": ("pulls:pulls_group", "The journal: who was handed what, and when."),
@@ -41,6 +46,10 @@ COMMANDS = {
     "restore": (
         "soundness:restore",
         "Make a new store (--store) out of a backup FILE, and begin a new epoch.",
+    ),
+    "rewrite": (
+        "soundness:rewrite",
+        "Write the store's files anew, so that nothing is left in them of what was removed.",
     ),
     "serve": ("serve:serve", "Serve the mailboxes until TERM or Ctrl-C."),
     "sign": ("signatures:sign", "Compute the signature of a request."),

@@ -11,15 +11,17 @@ import click
 import msgspec
 
 from pullstatus import apps, limits
-from pullstatus.apps import AppKey, Application, Standing, Token
+from pullstatus.apps import AppKey, Application, Masters, Standing, Token
 from pullstatus.cli.acting import acting
 from pullstatus.cli.app_import import keys_as_csv, read_applications, refuse_taken
 from pullstatus.cli.lazy import Group
+from pullstatus.cli.master_keys import with_masters
 from pullstatus.cli.output import json_option, moment, print_json, print_rows, say
+from pullstatus.cli.periods import Moment
 from pullstatus.cli.service import read_file
 from pullstatus.cli.session import plainly, store_option, with_store
 from pullstatus.clock import wall_ms
-from pullstatus.store import Store
+from pullstatus.store import Noted, Store
 
 F = TypeVar("F", bound=Callable[..., object])
 
@@ -83,11 +85,14 @@ def _shown(standing: Standing) -> dict[str, object]:
         "created": moment(application.created_ms),
         "appkeys": [
             {
-                "ends_with": key.appkey[-4:],
+                "ends_with": key.ends_with,
                 "created": moment(key.created_ms),
-                "last_used": _moment(used_ms),
+                "not_before": _moment(key.not_before_ms or None),
+                "not_after": _moment(key.not_after_ms),
+                "last_used": _moment(used and used.at_ms),
+                "last_used_from": used and used.place,
             }
-            for key, used_ms in zip(application.appkeys, standing.used_ms, strict=True)
+            for key, used in zip(application.appkeys, standing.used, strict=True)
         ],
     }
 
@@ -155,23 +160,30 @@ def app_group() -> None:
 @appkey_option
 @click.option("--no-pull", is_flag=True, help="Leave the pull feature off: calls get 1006.")
 @store_option
+@with_masters
 @plainly
 def create_app(
-    sdkappid: int, name: str | None, appkey: str | None, no_pull: bool, store_url: str
+    sdkappid: int,
+    name: str | None,
+    appkey: str | None,
+    no_pull: bool,
+    store_url: str,
+    masters: Masters,
 ) -> None:
     """Make an application and print it as JSON. Its appkey is shown this once."""
-    application = with_store(
-        store_url,
-        lambda store: apps.create_application(
+
+    async def make(store: Store) -> Application:
+        return await apps.create_application(
             store,
             sdkappid,
             by=acting(),
+            keyring=await apps.open_keyring(store, masters),
             appkey=appkey,
             pull=not no_pull,
             name=name or "",
-        ),
-        create=True,
-    )
+        )
+
+    application = with_store(store_url, make, create=True)
     _print_made(Standing(application, [], [None]), application.appkeys[0])
 
 
@@ -179,8 +191,9 @@ def create_app(
 @click.argument("file", type=click.File("rb"))
 @click.option("--csv", "as_csv", is_flag=True, help="Print the keys as CSV instead of JSON.")
 @store_option
+@with_masters
 @plainly
-def import_apps(file: BinaryIO, as_csv: bool, store_url: str) -> None:
+def import_apps(file: BinaryIO, as_csv: bool, store_url: str, masters: Masters) -> None:
     """Make all applications of FILE, or none; - is standard input.
 
     FILE is CSV whose first line names its columns, or NDJSON. Each application has an sdkappid and
@@ -193,7 +206,9 @@ def import_apps(file: BinaryIO, as_csv: bool, store_url: str) -> None:
     async def make(store: Store) -> Sequence[Application]:
         taken = {application.sdkappid for application in await apps.applications(store)}
         refuse_taken(wanted, taken)
-        return await apps.import_applications(store, [made for _, made in wanted], by=acting())
+        keyring = await apps.open_keyring(store, masters)
+        applications = [made for _, made in wanted]
+        return await apps.import_applications(store, applications, by=acting(), keyring=keyring)
 
     made = with_store(store_url, make)
     rows = [
@@ -283,7 +298,8 @@ def show_app(sdkappid: int, as_json: bool, store_url: str) -> None:
         wraps="application",
         empty="",
     )
-    print_rows(keys, as_json=False, columns=["ends_with", "created", "last_used"], empty="")
+    columns = ["ends_with", "created", "not_before", "not_after", "last_used", "last_used_from"]
+    print_rows(keys, as_json=False, columns=columns, empty="")
     print_rows(
         mailboxes,
         as_json=False,
@@ -402,23 +418,51 @@ def set_app(
     is_flag=True,
     help="End the old key now: of two live ones the older; the only one, for a new one.",
 )
+@click.option(
+    "--not-before",
+    "not_before_ms",
+    type=Moment(),
+    default=0,
+    help="The new key is good from then on: 2026-11-23T04:00 (UTC).",
+)
+@click.option(
+    "--old-until",
+    "old_until_ms",
+    type=Moment(),
+    help="The old key ends by itself then: 2026-11-30T04:00 (UTC).",
+)
 @store_option
+@with_masters
 @plainly
-def rotate_key(sdkappid: int, appkey: str | None, drop_old: bool, store_url: str) -> None:
+def rotate_key(
+    sdkappid: int,
+    appkey: str | None,
+    drop_old: bool,
+    not_before_ms: int,
+    old_until_ms: int | None,
+    store_url: str,
+    masters: Masters,
+) -> None:
     """Give an application a new appkey, shown this once.
 
     The key before stays good beside it, so that clients can change one by one: `app show` tells
-    when each was used last. When all have changed, end the old one with drop-key, or with this and
-    --drop-old, which then makes no third key. The next rotation ends it, too.
+    when each was used last, and from where. When all have changed, end the old one with drop-key,
+    or with this and --drop-old, which then makes no third key. With --old-until it ends by itself.
+    The next rotation ends it, too.
     """
+    if drop_old and old_until_ms is not None:
+        raise click.UsageError("--drop-old and --old-until exclude each other")
 
     async def work(store: Store) -> tuple[Standing, AppKey | None]:
         _, key = await apps.rotate_key(
             store,
             sdkappid,
             by=acting(),
+            keyring=await apps.open_keyring(store, masters),
             appkey=appkey,
             drop_old=drop_old,
+            not_before_ms=not_before_ms,
+            old_until_ms=old_until_ms,
         )
         return await apps.standing(store, sdkappid), key
 
@@ -435,12 +479,18 @@ def rotate_key(sdkappid: int, appkey: str | None, drop_old: bool, store_url: str
     help="The last digits of the key, as `app show` tells them.",
 )
 @store_option
+@with_masters
 @plainly
-def drop_key(sdkappid: int, end: str, store_url: str) -> None:
-    """End one of an application's two live appkeys: calls signed with it get 1001."""
+def drop_key(sdkappid: int, end: str, store_url: str, masters: Masters) -> None:
+    """End one of an application's two live appkeys: calls signed with it get 1001.
+
+    The master key is needed only for more than four digits.
+    """
 
     async def work(store: Store) -> Standing:
-        await apps.drop_key(store, sdkappid, end, by=acting())
+        more = len(end) > apps.END_CHARS
+        keyring = await apps.open_keyring(store, masters) if more else None
+        await apps.drop_key(store, sdkappid, end, by=acting(), keyring=keyring)
         return await apps.standing(store, sdkappid)
 
     print_json(_shown(with_store(store_url, work)))
@@ -481,16 +531,24 @@ def token_group() -> None:
     type=int,
     help="The one application it may feed. Without it: every application, but not by /callbacks.",
 )
+@click.option(
+    "--expires",
+    "not_after_ms",
+    type=Moment(),
+    help="When it ends to be good: 2027-11-23T04:00 (UTC). Without it: never.",
+)
 @store_option
 @plainly
-def create_token(name: str, sdkappid: int | None, store_url: str) -> None:
+def create_token(name: str, sdkappid: int | None, not_after_ms: int | None, store_url: str) -> None:
     """Make a token and print it as JSON. Its secret is shown this once."""
     token, secret = with_store(
         store_url,
-        lambda store: apps.create_token(store, name, by=acting(), sdkappid=sdkappid),
+        lambda store: apps.create_token(
+            store, name, by=acting(), sdkappid=sdkappid, not_after_ms=not_after_ms
+        ),
         create=True,
     )
-    print_json({"token": secret, **_shown_token(token)})
+    print_json({"token": secret, **_shown_token(token, None)})
 
 
 @token_group.command("list")
@@ -498,11 +556,11 @@ def create_token(name: str, sdkappid: int | None, store_url: str) -> None:
 @store_option
 @plainly
 def list_tokens(as_json: bool, store_url: str) -> None:
-    """List all tokens, without their secrets."""
+    """List all tokens, without their secrets, and when each was used last, a minute later."""
     print_rows(
-        [_shown_token(token) for token in with_store(store_url, apps.tokens)],
+        [_shown_token(*each) for each in with_store(store_url, apps.tokens)],
         as_json=as_json,
-        columns=["name", "sdkappid", "created"],
+        columns=["name", "sdkappid", "created", "expires", "last_used", "last_used_from"],
         empty="No tokens yet: pullstatus token create NAME makes one.",
     )
 
@@ -517,9 +575,12 @@ def revoke_token(name: str, store_url: str) -> None:
     print_json({"revoked": name})
 
 
-def _shown_token(token: Token) -> dict[str, object]:
+def _shown_token(token: Token, used: Noted | None) -> dict[str, object]:
     return {
         "name": token.name,
         "sdkappid": token.sdkappid,
         "created": moment(token.created_ms),
+        "expires": _moment(token.not_after_ms),
+        "last_used": _moment(used and used.at_ms),
+        "last_used_from": used and used.place,
     }

@@ -5,7 +5,7 @@
     trusted-proxies = "10.0.0.7"
 
 What stands on the command line wins over the environment, and that over the file. The other
-commands take the store from it, and nothing else.
+commands take the store and its master key from it, and nothing else.
 """
 
 from __future__ import annotations
@@ -52,6 +52,22 @@ def default_store() -> str:
     except InvalidSetting as error:
         raise InvalidSetting(f"{path}: {error}") from error
     return store
+
+
+def default_master_key() -> tuple[Path | None, str | None]:
+    """The file or the command of the master key, where none is named.
+
+    Raises:
+        InvalidSetting: the file can't be read, is no TOML, or one of these is no text.
+    """
+    path = config_file()
+    if path is None:
+        return None, None
+    settings = {name.replace("_", "-"): value for name, value in _settings(path).items()}
+    file, command = (settings.get(f"master-key-{what}") for what in ("file", "command"))
+    if not isinstance(file, str | None) or not isinstance(command, str | None):
+        raise InvalidSetting(f"{path}: master-key-file and master-key-command are in quotes")
+    return None if file is None else Path(file), command
 
 
 def read_config(path: Path, known: Collection[str]) -> dict[str, object]:

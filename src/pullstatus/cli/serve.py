@@ -19,6 +19,7 @@ from pullstatus import limits
 from pullstatus.apps.networks import proxies_of
 from pullstatus.cli.config import CONFIG_FILE, CONFIG_VARIABLE, config_file, read_config
 from pullstatus.cli.listening import HostAndPort, listening_options
+from pullstatus.cli.master_keys import master_key_options, named_masters
 from pullstatus.cli.output import log_level_option, say_ready
 from pullstatus.cli.session import plainly, store_option
 from pullstatus.cli.statuses import RESTART
@@ -96,6 +97,8 @@ def _options(
     tls_key: Path | None,
     retention_days: float,
     log_level: str,
+    master_key_file: Path | None,
+    master_key_command: str | None,
     *,
     insecure: bool,
     upkeep_every: float,
@@ -116,6 +119,7 @@ def _options(
         retention_days,
         upkeep_every_s=upkeep_every,
         admin=admin,
+        masters=named_masters(store_url, master_key_file, master_key_command),
     )
 
 
@@ -154,6 +158,7 @@ def _end(server: Server) -> None:
     f" {CONFIG_FILE}, if that is there.",
 )
 @store_option
+@master_key_options
 @listening_options("Address to listen on.")
 @click.option(
     "--admin",

@@ -13,7 +13,12 @@ import msgspec
 from pullstatus.cli.config import DEFAULT_STORE, default_store
 from pullstatus.cli.output import say
 from pullstatus.client.errors import InvalidArgument, InvalidEnvironment
-from pullstatus.errors import InvalidSetting, PullstatusError
+from pullstatus.errors import (
+    InvalidSetting,
+    PullstatusError,
+    StoreRefused,
+    StoreUnavailable,
+)
 from pullstatus.store import Store, check_store_url, open_store
 
 P = ParamSpec("P")
@@ -87,6 +92,16 @@ def with_store(store_url: str, work: Callable[[Store], Awaitable[R]], *, create:
             await store.close()
 
     return asyncio.run(run())
+
+
+async def leave_no_traces(store: Store, store_url: str) -> None:
+    """Write the store's files anew if they are to be; say so where that must wait."""
+    from pullstatus.apps import rewrite_if_due  # which takes more than a client has
+
+    try:
+        await rewrite_if_due(store, store_url)
+    except (StoreRefused, StoreUnavailable) as error:
+        say(f"traces of what was removed are left in the files: {error}", err=True)
 
 
 def say_created(store_url: str) -> None:

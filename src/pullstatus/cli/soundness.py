@@ -8,12 +8,14 @@ from pathlib import Path
 
 import click
 
-from pullstatus.apps import read_setting
+from pullstatus import apps
+from pullstatus.apps import Masters, read_setting
 from pullstatus.cli.acting import acting
+from pullstatus.cli.master_keys import with_masters
 from pullstatus.cli.output import json_option, moment, print_json, print_rows, say
 from pullstatus.cli.progress import progress
-from pullstatus.cli.session import plainly, say_created, store_option
-from pullstatus.store import AuditReport, audit_store, backup_store, restore_store
+from pullstatus.cli.session import leave_no_traces, plainly, say_created, store_option, with_store
+from pullstatus.store import AuditReport, Store, audit_store, backup_store, restore_store
 
 
 @click.command("audit")
@@ -91,23 +93,61 @@ def _as_of(found: AuditReport) -> str:
 @click.command("backup")
 @click.argument("file", type=click.Path(path_type=Path, dir_okay=False))
 @store_option
+@with_masters
 @plainly
-def backup(file: Path, store_url: str) -> None:
-    """Write a consistent, audited copy of the store to a new FILE, while it is in use."""
+def backup(file: Path, store_url: str, masters: Masters) -> None:
+    """Write a consistent, audited copy of the store to a new FILE, while it is in use.
+
+    The master key is not in it, and is not needed for it, unless appkeys of an older version are
+    to be sealed first.
+    """
+    _seal(store_url, masters)
     with progress("Copying") as report:
         asyncio.run(backup_store(store_url, file, report))
     print_json({"backup": click.format_filename(file), "bytes": file.stat().st_size})
 
 
+def _seal(store_url: str, masters: Masters) -> None:
+    """Seal appkeys that an older version left readable, and leave no trace of them."""
+
+    async def seal(store: Store) -> None:
+        await apps.seal_readable(store, masters, by=acting())
+        await leave_no_traces(store, store_url)
+
+    with_store(store_url, seal)
+
+
+@click.command("rewrite")
+@store_option
+@plainly
+def rewrite(store_url: str) -> None:
+    """Write the store's files anew, so that nothing is left in them of what was removed.
+
+    Needed only where a command says so. It takes twice the room of the store for a while; who
+    writes meanwhile waits, so a large store is not rewritten beside its server.
+    """
+
+    async def work(store: Store) -> None:
+        await apps.mark_traces(store)
+        await apps.rewrite_if_due(store, store_url)
+
+    with_store(store_url, work)
+    print_json({"rewritten": store_url})
+
+
 @click.command("restore")
 @click.argument("file", type=click.Path(path_type=Path, dir_okay=False))
 @store_option
+@with_masters
 @plainly
-def restore(file: Path, store_url: str) -> None:
+def restore(file: Path, store_url: str, masters: Masters) -> None:
     """Make a new store (--store) out of a backup FILE, and begin a new epoch.
 
     Records handed out after the backup was made wait again in it, and come out a second time. They
     are marked as restored: `pullstatus pulls show` tells.
+
+    The master key of the store that was backed up is needed: its file is copied to
+    STORE-master-key first, or named.
     """
     with progress("Copying") as report:
         epoch = asyncio.run(
@@ -117,7 +157,9 @@ def restore(file: Path, store_url: str) -> None:
                 act=acting().act("restore"),
                 progress=report,
                 prove_setting=read_setting,
+                accept=lambda settings: apps.check_opens(settings, masters),
             )
         )
+    _seal(store_url, masters)
     say_created(store_url)
     print_json({"restored": store_url, "epoch": epoch})

@@ -26,11 +26,13 @@ class EmulatorServer(Server):
 
     async def build(self, registry: Registry) -> Routes:
         """What answers for the emulator, on a store with those of the scenario."""
+        keyring = await apps.open_keyring(self.store, apps.masters_beside(self.options.store))
         for credentials in self.scenario.all_applications:
             await apps.create_application(
                 self.store,
                 credentials.sdkappid,
                 by=Operator("emulator", wall_ms(), secrets.token_hex),
+                keyring=keyring,
                 appkey=credentials.appkey,
             )
         await registry.refresh()

@@ -19,6 +19,7 @@ import structlog
 
 from pullstatus import limits, mailbox
 from pullstatus.apps import LiveApplication, Registry, Token
+from pullstatus.apps.values import token_mark
 from pullstatus.errors import (
     BodyTooLarge,
     CallerGone,
@@ -250,10 +251,14 @@ class _Door:
         return size
 
     async def _token(self, scope: Scope, secret: str) -> Token | None:
-        token = self._registry.token(secret)
+        now_ms = self._now_ms()
+        token = self._registry.token(secret, now_ms)
         if token is None:
             await self._look()
-            token = self._registry.token(secret)
+            token = self._registry.token(secret, now_ms)
+        if token is not None:
+            client = scope.get("client")
+            self._registry.used[token_mark(token)] = (now_ms, client[0] if client else "")
         scope["pullstatus.token"] = token
         return token
 
@@ -334,7 +339,9 @@ class CallbackDoor(_Door):
     async def _take(self, scope: Scope, receive: Receive, send: Send) -> int:
         token = await self._token(scope, scope["path"].removeprefix(CALLBACKS))
         if token is None:
-            raise Problem(401, "Unknown token", "no token has this secret; it may be revoked")
+            raise Problem(
+                401, "Unknown token", "no token has this secret; it may be revoked, or have expired"
+            )
         if token.sdkappid is None:
             raise Problem(
                 403,
@@ -513,7 +520,7 @@ class IngestDoor(_Door):
             raise Problem(
                 401,
                 "Unknown token",
-                "no token has this secret; it may be revoked",
+                "no token has this secret; it may be revoked, or have expired",
                 headers=challenge,
             )
         if token.sdkappid not in (None, sdkappid):

@@ -137,7 +137,7 @@ class Routes:
         """The application that a request is for, as it says; None: of none that is known."""
         path: str = scope["path"]
         if path.startswith(CALLBACKS):
-            token = self._registry.token(path.removeprefix(CALLBACKS))
+            token = self._registry.token(path.removeprefix(CALLBACKS), self._now_ms())
             return None if token is None else token.sdkappid
         named = named_application(scope)
         return named if named in self._registry.applications else None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import secrets
 import signal
 import socket
 import threading
@@ -17,10 +18,25 @@ import structlog
 import uvicorn
 
 from pullstatus import limits
-from pullstatus.apps import Registry
+from pullstatus.apps import (
+    Masters,
+    Operator,
+    Registry,
+    masters_beside,
+    open_keyring,
+    rewrite_if_due,
+    seal_readable,
+)
 from pullstatus.apps.networks import Network, proxies_of, spellings
 from pullstatus.clock import wall_ms
-from pullstatus.errors import InvalidSetting, PullstatusError, StoreCorrupt, WorldError
+from pullstatus.errors import (
+    InvalidSetting,
+    MasterKeyMissing,
+    PullstatusError,
+    StoreCorrupt,
+    StoreUnavailable,
+    WorldError,
+)
 from pullstatus.mailbox.upkeep import clean_up
 from pullstatus.server.certificate import Certificate
 from pullstatus.server.connection import Connection
@@ -52,6 +68,7 @@ class ServeOptions(msgspec.Struct, frozen=True):
         retention_days: how long what was handed out is kept.
         reserve_bytes: free bytes on the disk below which no more records are taken.
         upkeep_every_s: seconds between two looks for what is too old.
+        masters: where master keys are; None: in the file beside the store.
     """
 
     store: str
@@ -64,6 +81,7 @@ class ServeOptions(msgspec.Struct, frozen=True):
     reserve_bytes: int = limits.STORE_RESERVE_BYTES
     upkeep_every_s: float = UPKEEP_EVERY_S
     admin: tuple[str, int] | None = None
+    masters: Masters | None = None
 
 
 class Server:
@@ -149,11 +167,7 @@ class Server:
             on_failure=self._fail,
         )
         try:
-            registry = Registry(self.store)
-            try:
-                await registry.refresh()
-            except StoreCorrupt as error:
-                raise StoreCorrupt(f"{self.options.store}: {error}") from error
+            registry = await self._open_registry()
             self.routes = await self.build(registry)
             self.address = _address(public, "https" if self.options.tls_certificate else "http")
             if admin is not None:
@@ -202,6 +216,31 @@ class Server:
         self.routes.listeners = listeners
         return listeners
 
+    async def _open_registry(self) -> Registry:
+        """The applications and tokens, with all appkeys sealed.
+
+        The master key is at hand then; at a first start it is made.
+        """
+        masters = self._masters
+        by = Operator("serve", wall_ms(), secrets.token_hex)
+        registry = Registry(self.store, masters)
+        try:
+            await open_keyring(self.store, masters)
+            await seal_readable(self.store, masters, by=by)
+            await self._rewrite()
+            await registry.refresh()
+        except StoreCorrupt as error:
+            raise StoreCorrupt(f"{self.options.store}: {error}") from error
+        return registry
+
+    async def _rewrite(self) -> None:
+        """Write the store's files anew if they are to be; what cannot be done now is put off."""
+        try:
+            if await rewrite_if_due(self.store, self.options.store, serving=False):
+                log.info("store written anew", reason="so that nothing removed is left in it")
+        except StoreUnavailable as error:
+            log.warning("store not written anew", reason=str(error))
+
     def stop(self) -> None:
         """Begin a clean stop: requests in flight are finished first."""
         if self._stop_by_s is None:
@@ -239,16 +278,22 @@ class Server:
         if needed := sorted(changed - followed):
             log.warning("restart needed", changed=needed)
 
+    @property
+    def _masters(self) -> Masters:
+        return self.options.masters or masters_beside(self.options.store)
+
     def _log_start(self, registry: Registry, waiting: int | None) -> None:
         settings = {
             name: str(value) if isinstance(value, Path) else value
             for name, value in msgspec.structs.asdict(self.options).items()
-            if name not in ("host", "port")  # as `address`, once they are known
+            # `address` and `master_keys` tell it: a command's words may be secret.
+            if name not in ("host", "port", "masters")
         }
         log.info(
             "started",
             version=VERSION,
             address=self.address,
+            master_keys=self._masters.place,
             **settings
             | {"store": _public(self.options.store), "admin": self.admin_address or None},
             applications=len(registry.applications),
@@ -326,8 +371,17 @@ class Server:
         async def look_at_the_store() -> None:
             self.routes.stall.look()
 
+        told: dict[int, MasterKeyMissing] = {}
+
+        async def refresh() -> None:
+            await registry.look()
+            for sdkappid, locked in registry.locked.items():
+                if told.get(sdkappid) is not locked:
+                    told[sdkappid] = locked
+                    log.error("appkey not opened", sdkappid=sdkappid, reason=str(locked))
+
         return [
-            self._regularly("refresh", REFRESH_S, registry.look),
+            self._regularly("refresh", REFRESH_S, refresh),
             self._regularly("stall", REFRESH_S, look_at_the_store),
             self._regularly("upkeep", self.options.upkeep_every_s, upkeep),
             self._regularly("uses of keys", self.options.upkeep_every_s, registry.note_uses),

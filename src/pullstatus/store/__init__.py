@@ -24,6 +24,7 @@ from pullstatus.store.tickets import Tickets
 from pullstatus.store.values import (
     NO_TICKET,
     TICKET_BYTES,
+    Accept,
     Act,
     ActRow,
     Again,
@@ -40,6 +41,7 @@ from pullstatus.store.values import (
     InHand,
     JournalRow,
     Mailbox,
+    Noted,
     Once,
     Outcome,
     Page,
@@ -55,6 +57,7 @@ from pullstatus.store.values import (
     Setting,
     Unpark,
     While,
+    accept_any,
     any_setting,
     parse_pull_id,
     pull_id,
@@ -81,6 +84,7 @@ __all__ = [
     "InHand",
     "JournalRow",
     "Mailbox",
+    "Noted",
     "Once",
     "Outcome",
     "Page",
@@ -106,7 +110,9 @@ __all__ = [
     "parse_pull_id",
     "pull_id",
     "restore_store",
+    "rewrite_store",
     "store_cautions",
+    "store_file",
 ]
 
 
@@ -263,9 +269,10 @@ class Store(Protocol):
         """Let entries leave without being handed out, on record; returns how many."""
         ...
 
-    async def purge(self, *, left_before_ms: int) -> int:
+    async def purge(self, *, left_before_ms: int, sdkappid: int | None = None) -> int:
         """Remove entries and journal rows of what left before; returns how many entries.
 
+        Of one application if that is named; then also what was set aside of it as damaged.
         Works in small steps, each atomic, so that appends and pulls hardly notice.
         """
         ...
@@ -309,14 +316,14 @@ class Store(Protocol):
         """
         ...
 
-    async def mark(self, times: Mapping[str, int]) -> None:
-        """Note when named things happened last, in Unix milliseconds; 0 forgets one.
+    async def mark(self, times: Mapping[str, Noted]) -> None:
+        """Note when named things happened last, in Unix milliseconds, and where; 0 forgets one.
 
         An earlier time than the one that is noted changes nothing. Works in small steps.
         """
         ...
 
-    async def marks(self, prefix: str = "") -> dict[str, int]:
+    async def marks(self, prefix: str = "") -> dict[str, Noted]:
         """What was noted under names that begin so."""
         ...
 
@@ -382,6 +389,15 @@ async def open_store(
     )
 
 
+def store_file(url: str) -> Path | None:
+    """The file that a store lies in, without links in it; None where it has none of its own.
+
+    Raises:
+        InvalidSetting: no engine has such a URL.
+    """
+    return engine_of(url).file(url)
+
+
 async def audit_store(
     url: str, progress: Progress, *, prove_setting: ProveSetting = any_setting
 ) -> AuditReport:
@@ -408,6 +424,20 @@ async def backup_store(url: str, file: Path, progress: Progress) -> None:
     await copying_engine_of(url).backup(url, file, progress)
 
 
+async def rewrite_store(url: str, *, serving: bool = True) -> None:
+    """Write a store's files anew, so that nothing is left of what was removed or replaced.
+
+    Args:
+        serving: refuse it where that would hold up a server for long.
+
+    Raises:
+        InvalidSetting: no engine has such a URL.
+        StoreRefused: there is no store, or a server would be held up.
+        StoreUnavailable: it could not be done now; nothing has changed.
+    """
+    await engine_of(url).rewrite(url, serving=serving)
+
+
 async def restore_store(
     url: str,
     file: Path,
@@ -415,6 +445,7 @@ async def restore_store(
     act: Act,
     progress: Progress,
     prove_setting: ProveSetting = any_setting,
+    accept: Accept = accept_any,
 ) -> int:
     """Make a new store out of a backup, and begin a new epoch; returns its number.
 
@@ -423,11 +454,12 @@ async def restore_store(
 
     Args:
         prove_setting: as of `audit_store`; a backup in which one can't be is not sound.
+        accept: may refuse it for what its settings are; raises that.
 
     Raises:
         InvalidSetting: no engine has such a URL, or that one is restored in another way.
         StoreRefused: the store exists already, or the backup is none, or not sound.
     """
     return await copying_engine_of(url).restore(
-        url, file, act=act, progress=progress, prove_setting=prove_setting
+        url, file, act=act, progress=progress, prove_setting=prove_setting, accept=accept
     )

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final, NamedTuple, Protocol, cast, runtime_checkable
 
 from pullstatus.errors import InvalidSetting
-from pullstatus.store.values import Act, AuditReport, Progress, ProveSetting
+from pullstatus.store.values import Accept, Act, AuditReport, Progress, ProveSetting
 
 if TYPE_CHECKING:  # which imports this table
     from pullstatus.store import Store
@@ -32,6 +32,10 @@ class EngineModule(Protocol):
         """See `store_cautions`."""
         ...
 
+    def file(self, url: str) -> Path | None:
+        """See `store_file`."""
+        ...
+
     async def open(
         self,
         url: str,
@@ -42,6 +46,10 @@ class EngineModule(Protocol):
         on_failure: Callable[[BaseException], None] | None,
     ) -> Store:
         """See `open_store`."""
+        ...
+
+    async def rewrite(self, url: str, *, serving: bool) -> None:
+        """See `rewrite_store`."""
         ...
 
     async def audit(
@@ -60,7 +68,14 @@ class CopyingModule(Protocol):
         ...
 
     async def restore(
-        self, url: str, file: Path, *, act: Act, progress: Progress, prove_setting: ProveSetting
+        self,
+        url: str,
+        file: Path,
+        *,
+        act: Act,
+        progress: Progress,
+        prove_setting: ProveSetting,
+        accept: Accept,
     ) -> int:
         """See `restore_store`."""
         ...

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import enum
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import NamedTuple, TypeAlias
 
 import msgspec
@@ -30,6 +30,14 @@ ProveSetting = Callable[[str, bytes], object]
 
 def any_setting(_name: str, _value: bytes) -> None:
     """Take every setting for what was set."""
+
+
+Accept = Callable[[Iterable[tuple[str, bytes]]], None]
+"""Given the settings of a backup, by name; raises what it is to be refused for."""
+
+
+def accept_any(settings: Iterable[tuple[str, bytes]]) -> None:
+    """Refuse nothing."""
 
 
 class Aside(enum.IntEnum):
@@ -554,6 +562,13 @@ class Setting(msgspec.Struct, frozen=True):
     value: bytes | None
     revision: int
     ticket: bytes = NO_TICKET
+
+
+class Noted(NamedTuple):
+    """When something happened last, and from where."""
+
+    at_ms: int
+    place: str = ""
 
 
 class Engine(msgspec.Struct, frozen=True):

@@ -18,6 +18,7 @@ from pullstatus.apps import Application, Operator, Wanted
 from pullstatus.errors import PullstatusError
 from pullstatus.records import Kind
 from pullstatus.store import Append, Mailbox, Store, open_store
+from tests.sealing import keyring_of
 from tests.store.build import acts_of
 
 NOW_MS = 1_800_000_000_000
@@ -70,15 +71,16 @@ def test_every_operation_is_on_record() -> None:
                 store, 7, setting(**changes), by=by("because"), action=action
             )
 
-        await apps.create_application(store, 7, by=by(), appkey=KEY, name=HOSTILE)
-        await apps.import_applications(store, [wanted(8), wanted(9)], by=by())
+        ring = await keyring_of(store)
+        await apps.create_application(store, 7, by=by(), keyring=ring, appkey=KEY, name=HOSTILE)
+        await apps.import_applications(store, [wanted(8), wanted(9)], by=by(), keyring=ring)
         await change("app disable", enabled=False)
         await change("app enable", enabled=True)
         await change("app set", strict=True, name=f"{HOSTILE} 2", allow=("192.0.2.0/24",))
         await change("app set", pull_rate_max=5, waiting_days_max=None)
-        await apps.rotate_key(store, 7, by=by(), appkey=OTHER_KEY)
-        await apps.drop_key(store, 7, "a" * 3 + "beef", by=by())
-        await apps.rotate_key(store, 7, by=by(), appkey=THIRD_KEY, drop_old=True)
+        await apps.rotate_key(store, 7, by=by(), keyring=ring, appkey=OTHER_KEY)
+        await apps.drop_key(store, 7, "a" * 3 + "beef", by=by(), keyring=ring)
+        await apps.rotate_key(store, 7, by=by(), keyring=ring, appkey=THIRD_KEY, drop_old=True)
         _, general = await apps.create_token(store, "gateway", by=by())
         _, own = await apps.create_token(store, "carrier", by=by(), sdkappid=7)
         await apps.revoke_token(store, "gateway", by=by())
@@ -116,16 +118,17 @@ def test_every_operation_is_on_record() -> None:
 
 def test_what_changes_nothing_or_is_refused_is_not_on_record() -> None:
     async def work(store: Store) -> None:
-        await apps.create_application(store, 7, by=by(), appkey=KEY)
+        ring = await keyring_of(store)
+        await apps.create_application(store, 7, by=by(), keyring=ring, appkey=KEY)
         await apps.create_token(store, "gateway", by=by())
         await store.append(Append(Mailbox(7, Kind.REPLY), [b"{}"], NOW_MS))
         before = await acts_of(store)
         await apps.change_application(store, 7, setting(strict=False), by=by())
         for refused in (
-            lambda: apps.create_application(store, 7, by=by()),
-            lambda: apps.import_applications(store, [wanted(8), wanted(7)], by=by()),
+            lambda: apps.create_application(store, 7, by=by(), keyring=ring),
+            lambda: apps.import_applications(store, [wanted(8), wanted(7)], by=by(), keyring=ring),
             lambda: apps.change_application(store, 8, setting(strict=True), by=by()),
-            lambda: apps.rotate_key(store, 7, by=by(), appkey=KEY),
+            lambda: apps.rotate_key(store, 7, by=by(), keyring=ring, appkey=KEY),
             lambda: apps.drop_key(store, 7, "beef", by=by()),
             lambda: apps.delete_application(store, 7, by=by()),
             lambda: apps.delete_application(store, 9, by=by(), erase=True),
@@ -144,7 +147,7 @@ def test_every_commit_of_an_operator_has_a_ticket_of_its_own(tmp_path: Path) -> 
 
     async def work() -> None:
         store = await open_store(f"sqlite:///{tmp_path}/mailboxes.db")
-        await apps.create_application(store, 7, by=by())
+        await apps.create_application(store, 7, by=by(), keyring=await keyring_of(store))
         for kind in Kind:
             await store.append(Append(Mailbox(7, kind), [b"{}"], NOW_MS))
         await apps.create_token(store, "gateway", by=by())
@@ -153,7 +156,7 @@ def test_every_commit_of_an_operator_has_a_ticket_of_its_own(tmp_path: Path) -> 
         for kind in Kind:
             written += [row.ticket async for row in store.journal(Mailbox(7, kind))]
         acts = [row.act.ticket for row in await acts_of(store)]
-        assert len({*written, *acts, bytes(16)}) == 2 + 2 + 3 + 1
+        assert len({*written, *acts, bytes(16)}) == 3 + 2 + 3 + 1
         await store.close()
 
     asyncio.run(work())

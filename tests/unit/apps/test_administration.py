@@ -30,6 +30,7 @@ from pullstatus.receipts.tencent import read_callback
 from pullstatus.records import Kind
 from pullstatus.store import Change, Outcome, Page, Reader, Store, Tickets, open_store
 from tests.harness import statuses
+from tests.sealing import keyring_of, masters_of
 
 T = TypeVar("T")
 
@@ -49,7 +50,7 @@ BY = Operator("me", NOW_MS, random_hex, "why")
 
 
 async def create(store: Store) -> None:
-    await apps.create_application(store, NUMBER, by=BY)
+    await apps.create_application(store, NUMBER, by=BY, keyring=await keyring_of(store))
 
 
 async def delete(store: Store, *, erase: bool = True) -> int:
@@ -58,7 +59,7 @@ async def delete(store: Store, *, erase: bool = True) -> int:
 
 async def known(store: Store) -> LiveApplication:
     """The application as a server that looks now knows it."""
-    registry = Registry(store)
+    registry = Registry(store, masters_of(store))
     await registry.refresh()
     return registry.applications[NUMBER]
 

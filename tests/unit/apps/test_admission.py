@@ -26,6 +26,7 @@ from pullstatus.errors import (
     UnknownApplication,
 )
 from pullstatus.store import Setting, Store
+from tests.sealing import NO_MASTERS
 
 NUMBER = 7
 KEY, OLDER_KEY = "1" * 32, "2" * 32
@@ -114,7 +115,7 @@ class Face:
 
     def __init__(self, *failing: str) -> None:
         self.store = FakeStore()
-        self.registry = Registry(cast("Store", self.store))
+        self.registry = Registry(cast("Store", self.store), NO_MASTERS)
         self.second_s = 0.0
         self.admission = Admission(self.registry, RateLimiter(lambda: self.second_s))
         self.failing = failing
@@ -218,7 +219,7 @@ def test_a_call_that_is_let_in_looks_at_nothing() -> None:
         live = await face.admission.admit(face.call())
         assert live is face.registry.applications[NUMBER]
         assert face.store.looks == 0
-        assert face.registry.used == {live.marks[1]: AT_MS}
+        assert face.registry.used == {live.marks[1]: (AT_MS, ADDRESS)}
         assert face.keys_given == [(KEY, OLDER_KEY)]
 
     asyncio.run(run())
@@ -302,5 +303,44 @@ def test_a_store_that_cannot_be_read_is_no_refusal() -> None:
         await face.know()
         face.store.failure = StoreUnavailable("busy")
         assert isinstance(await refused(face), StoreUnavailable)
+
+    asyncio.run(run())
+
+
+@pytest.mark.parametrize(
+    ("key", "at_ms", "good"),
+    [
+        (KEY, AT_MS - 1, False),
+        (KEY, AT_MS, True),
+        (KEY, AT_MS + 10, True),
+        (OLDER_KEY, 0, True),
+        (OLDER_KEY, AT_MS + 4, True),
+        (OLDER_KEY, AT_MS + 5, False),
+    ],
+)
+def test_a_key_is_good_in_its_time(key: str, at_ms: int, *, good: bool) -> None:
+    """From the first moment on, up to but not including the last; its use is noted as its own."""
+
+    async def run() -> None:
+        face = Face()
+        new = AppKey(KEY, 0, "new", not_before_ms=AT_MS)
+        old = AppKey(OLDER_KEY, 0, "old", not_after_ms=AT_MS + 5)
+        face.store.write(Application(NUMBER, (new, old), 0))
+        await face.registry.refresh()
+
+        def proof(appkeys: Sequence[str]) -> int:
+            if key not in appkeys:
+                raise SignatureWrong("wrong")
+            return appkeys.index(key)
+
+        call = Call(NUMBER, ADDRESS, proof, at_ms // 1000, at_ms, pulls=True)
+        if good:
+            await face.admission.admit(call)
+            mark = f"key/{NUMBER}/{'new' if key == KEY else 'old'}"
+            assert face.registry.used == {mark: (at_ms, ADDRESS)}
+        else:
+            with pytest.raises(SignatureWrong):
+                await face.admission.admit(call)
+            assert face.registry.used == {}
 
     asyncio.run(run())

@@ -14,7 +14,8 @@ from pullstatus import limits
 from pullstatus.apps import AppKey, Application, Registry
 from pullstatus.apps.values import read_application
 from pullstatus.errors import StoreUnavailable
-from pullstatus.store import Setting, Store
+from pullstatus.store import Noted, Setting, Store
+from tests.sealing import NO_MASTERS
 
 
 class FakeStore:
@@ -24,11 +25,11 @@ class FakeStore:
         self.settings_now: list[Setting] = []
         self.looks: list[float] = []
         self.takes_s = 0.0
-        self.noted: dict[str, int] = {}
+        self.noted: dict[str, Noted] = {}
         self.failure: Exception | None = None
 
     def create(self, sdkappid: int) -> None:
-        value = msgspec.json.encode(Application(sdkappid, (AppKey("0" * 32, 0),), 0))
+        value = msgspec.json.encode(Application(sdkappid, (AppKey("0" * 32, 0, "abc"),), 0))
         revision = len(self.settings_now) + 1
         self.settings_now.append(Setting(f"application/{sdkappid}", value, revision))
 
@@ -41,7 +42,7 @@ class FakeStore:
         for setting in found:
             yield setting
 
-    async def mark(self, times: dict[str, int]) -> None:
+    async def mark(self, times: dict[str, Noted]) -> None:
         if self.failure is not None:
             raise self.failure
         self.noted |= times
@@ -49,7 +50,7 @@ class FakeStore:
 
 def made() -> tuple[FakeStore, Registry]:
     store = FakeStore()
-    return store, Registry(cast("Store", store))
+    return store, Registry(cast("Store", store), NO_MASTERS)
 
 
 @pytest.mark.parametrize("takes_s", [0.0, 0.03, 0.12])
@@ -88,15 +89,15 @@ def test_uses_are_kept_until_the_store_has_noted_them() -> None:
         await registry.look()
         [mark] = registry.applications[1].marks
         assert mark.startswith("key/1/")
-        assert "0" * 8 not in mark
-        registry.used |= {mark: 5000, "key/1/dropped": 5000}
+        assert mark == "key/1/abc"
+        registry.used |= {mark: (5000, "a"), "key/1/dropped": (5000, "a")}
         store.failure = StoreUnavailable("away")
         with pytest.raises(StoreUnavailable):
             await registry.note_uses()
-        registry.used[mark] = 7000
+        registry.used[mark] = (7000, "b" * 5000)
         store.failure = None
         await registry.note_uses()
-        assert store.noted == {mark: 7000}
+        assert store.noted == {mark: Noted(7000, "b" * limits.ADDRESS_CHARS_MAX)}
         await registry.note_uses()
         assert registry.used == {}
 

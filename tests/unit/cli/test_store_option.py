@@ -112,9 +112,17 @@ def test_a_command_that_makes_a_store_says_so(folder: Path, command: tuple[str, 
     assert again.stderr == ""
     backup = run("backup", "b.db", "--store", "sqlite:///new.db")
     assert backup.exit_code == 0
-    restored = run("restore", "b.db", "--store", "sqlite:///restored.db")
+    keys = [file.name for file in folder.iterdir() if file.name.endswith("-master-key")]
+    named = [word for key in keys for word in ("--master-key-file", key)]
+    restored = run("restore", "b.db", "--store", "sqlite:///restored.db", *named)
     assert restored.stderr.endswith("made a new store: sqlite:///restored.db\n")
-    assert sorted(file.name for file in folder.iterdir()) == ["b.db", "new.db", "restored.db"]
+    assert sorted(file.name for file in folder.iterdir()) == [
+        "b.db",
+        "new.db",
+        *keys,
+        "restored.db",
+    ]
+    assert len(keys) == (command[0] == "app")
 
 
 def test_where_the_store_is_named(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

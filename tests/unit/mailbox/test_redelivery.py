@@ -31,6 +31,7 @@ from pullstatus.store import (
     Store,
     open_store,
 )
+from tests.sealing import keyring_of
 from tests.store.build import acts_of, data_of
 
 NOW_MS = 1_800_000_000_000
@@ -53,7 +54,9 @@ def on_a_store(work: Callable[[Store], Coroutine[Any, Any, None]]) -> None:
             store = await open_store(f"sqlite:///{folder}/mailboxes.db")
             try:
                 for sdkappid in (7, 8):
-                    await apps.create_application(store, sdkappid, by=BY)
+                    await apps.create_application(
+                        store, sdkappid, by=BY, keyring=await keyring_of(store)
+                    )
                 for mailbox in MAILBOXES:
                     entries = [b'"%d"' % next(_numbers) for _ in range(COUNT)]
                     await store.append(Append(mailbox, entries, NOW_MS))
@@ -243,7 +246,7 @@ def test_a_change_of_the_application_between_two_steps_is_looked_at(
 
         async def delete() -> None:
             await apps.delete_application(store, 7, by=BY, erase=True)
-            await apps.create_application(store, 7, by=BY)
+            await apps.create_application(store, 7, by=BY, keyring=await keyring_of(store))
 
         few = [one for one in await find(store) if one.mailbox.sdkappid == 7]
         changing = Changing(store, rename)

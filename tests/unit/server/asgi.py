@@ -29,6 +29,7 @@ from pullstatus.store import (
     UnderWay,
 )
 from tests.harness import Answer, App
+from tests.sealing import NO_MASTERS
 
 T = TypeVar("T")
 
@@ -106,10 +107,10 @@ class Served:
 
     def __init__(self, *, now_ms: Callable[[], int] = wall_ms) -> None:
         self.store = FakeStore()
-        self.registry = Registry(cast("Store", self.store))
+        self.registry = Registry(cast("Store", self.store), NO_MASTERS)
         key = AppKey(APP.appkey, 0)
         self.registry.applications[APP.sdkappid] = LiveApplication(
-            Application(APP.sdkappid, (key,), 0), 1
+            Application(APP.sdkappid, (key,), 0), 1, {key: APP.appkey}
         )
         self.registry.tokens[TOKEN.digest] = TOKEN
         self.routes = Routes(cast("Store", self.store), self.registry, now_ms=now_ms)

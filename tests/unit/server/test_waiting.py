@@ -48,7 +48,9 @@ def change(served: Served, **changes: Any) -> None:  # noqa: ANN401 - as they ar
     live = served.registry.applications[APP.sdkappid]
     application = msgspec.structs.replace(live.application, **changes)
     served.registry.applications[APP.sdkappid] = LiveApplication(
-        application, live.while_set.revision + 1
+        application,
+        live.while_set.revision + 1,
+        dict(zip(application.appkeys, live.appkeys, strict=True)),
     )
 
 

@@ -75,7 +75,8 @@ async def _prepare(url: str) -> str:
     store = await open_store(url)
     try:
         by = acting()
-        await apps.create_application(store, SDKAPPID, by=by, appkey=APPKEY)
+        keyring = await apps.open_keyring(store, apps.masters_beside(url))
+        await apps.create_application(store, SDKAPPID, by=by, keyring=keyring, appkey=APPKEY)
         _, secret = await apps.create_token(store, "demo", by=by, sdkappid=SDKAPPID)
     finally:
         await store.close()

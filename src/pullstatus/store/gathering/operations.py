@@ -13,6 +13,7 @@ from pullstatus.store.values import (
     Change,
     Discard,
     Mailbox,
+    Noted,
     Page,
     Park,
     Pull,
@@ -48,18 +49,20 @@ class Forget(msgspec.Struct, frozen=True):
 class Mark(msgspec.Struct, frozen=True):
     """Note these times under their names, unless a later one is; 0 forgets. Answered how many."""
 
-    times: tuple[tuple[str, int], ...]
+    times: tuple[tuple[str, Noted], ...]
 
 
 class Purge(msgspec.Struct, frozen=True):
     """Remove entries, and their journal, that left `mailbox` before `left_before_ms`.
 
-    One step: at most `rows_max` journal rows, and what lies under them.
+    One step: at most `rows_max` journal rows, and what lies under them; with `aside` also what was
+    set aside of it as damaged.
     """
 
     mailbox: Mailbox
     left_before_ms: int
     rows_max: int
+    aside: bool = False
 
 
 Counted = Append | Park | Unpark | Forget | Discard | Purge | Redeliver | Release | Mark

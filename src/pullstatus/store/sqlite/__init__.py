@@ -9,16 +9,33 @@ from pathlib import Path
 
 from pullstatus.store.sqlite import copies, place
 from pullstatus.store.sqlite.audit import audit_file
-from pullstatus.store.sqlite.engine import SqliteStore
+from pullstatus.store.sqlite.engine import SqliteStore, real
 from pullstatus.store.sqlite.location import parse_url
-from pullstatus.store.values import Act, AuditReport, Progress, ProveSetting
+from pullstatus.store.sqlite.place import check_there
+from pullstatus.store.sqlite.rewriting import rewrite_file
+from pullstatus.store.values import Accept, Act, AuditReport, Progress, ProveSetting
 
-__all__ = ["SqliteStore", "audit", "backup", "cautions", "check", "open", "restore"]
+__all__ = [
+    "SqliteStore",
+    "audit",
+    "backup",
+    "cautions",
+    "check",
+    "file",
+    "open",
+    "restore",
+    "rewrite",
+]
 
 
 def check(url: str) -> None:
     """See `EngineModule.check`."""
     parse_url(url)
+
+
+def file(url: str) -> Path:
+    """See `store_file`."""
+    return real(parse_url(url).path.absolute())
 
 
 async def open(  # noqa: A001 - as every engine's module calls it
@@ -44,6 +61,13 @@ def cautions(url: str) -> list[str]:
     return place.cautions(Path(os.path.realpath(parse_url(url).path)))
 
 
+async def rewrite(url: str, *, serving: bool) -> None:
+    """See `rewrite_store`."""
+    path = file(url)
+    check_there(path)
+    await asyncio.to_thread(rewrite_file, path, serving=serving)
+
+
 async def audit(url: str, progress: Progress, *, prove_setting: ProveSetting) -> AuditReport:
     """See `audit_store`."""
     path = parse_url(url).path
@@ -61,7 +85,13 @@ async def backup(url: str, file: Path, progress: Progress) -> None:
 
 
 async def restore(
-    url: str, file: Path, *, act: Act, progress: Progress, prove_setting: ProveSetting
+    url: str,
+    file: Path,
+    *,
+    act: Act,
+    progress: Progress,
+    prove_setting: ProveSetting,
+    accept: Accept,
 ) -> int:
     """See `restore_store`."""
     return await asyncio.to_thread(
@@ -71,4 +101,5 @@ async def restore(
         act=act,
         progress=progress,
         prove_setting=prove_setting,
+        accept=accept,
     )

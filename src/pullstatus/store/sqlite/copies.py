@@ -12,12 +12,12 @@ import apsw
 import msgspec
 
 from pullstatus.errors import StoreRefused
-from pullstatus.store.sqlite import acts, pairing, schema
+from pullstatus.store.sqlite import acts, pairing, reading, schema
 from pullstatus.store.sqlite.audit import audit
 from pullstatus.store.sqlite.connection import distrust, open_reader, open_writer
 from pullstatus.store.sqlite.location import Location
 from pullstatus.store.sqlite.place import check_no_log, check_place, open_lock
-from pullstatus.store.values import Act, Progress, ProveSetting, any_setting
+from pullstatus.store.values import Accept, Act, Progress, ProveSetting, accept_any, any_setting
 
 COPY_PAGES = 1024  # 8 MiB between two reports of progress
 
@@ -95,8 +95,12 @@ def restore(
     act: Act,
     progress: Progress,
     prove_setting: ProveSetting = any_setting,
+    accept: Accept = accept_any,
 ) -> int:
     """Make a new store out of a backup and begin a new epoch; returns its number.
+
+    Args:
+        accept: see `restore_store`.
 
     Raises:
         StoreRefused: the target exists, or the backup is none, or not sound.
@@ -108,7 +112,13 @@ def restore(
     check_no_log(path)
     with _alone(path):
         return restore_on(
-            Files(), backup_file, path, act=act, progress=progress, prove_setting=prove_setting
+            Files(),
+            backup_file,
+            path,
+            act=act,
+            progress=progress,
+            prove_setting=prove_setting,
+            accept=accept,
         )
 
 
@@ -120,6 +130,7 @@ def restore_on(
     act: Act,
     progress: Progress,
     prove_setting: ProveSetting = any_setting,
+    accept: Accept = accept_any,
 ) -> int:
     """As `restore`, on any file system, whose fitness is not asked."""
     with _new_file(files, target) as part:
@@ -127,6 +138,7 @@ def restore_on(
         connection = open_writer(part, vfs=files.vfs)  # brings an older format up to date
         try:
             _check_sound(files, part, prove_setting)
+            accept(reading.values(connection))
             epoch = _begin_epoch(connection, act)
         finally:
             connection.close()

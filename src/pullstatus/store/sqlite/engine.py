@@ -44,6 +44,7 @@ from pullstatus.store.values import (
     InHand,
     JournalRow,
     Mailbox,
+    Noted,
     Page,
     Park,
     Pull,
@@ -98,7 +99,7 @@ class SqliteStore:
             StoreRefused: the place, the file or its format is not safe to use.
         """
         name = location.path.absolute()
-        path = await asyncio.to_thread(_real, name)
+        path = await asyncio.to_thread(real, name)
         if not create:
             check_there(path)
         if not (create or server) and can_only_be_read(path):
@@ -175,7 +176,7 @@ class SqliteStore:
         """See `Store.change`."""
         return await self._writer.submit(Changes(changes, act, ticket))
 
-    async def mark(self, times: Mapping[str, int]) -> None:
+    async def mark(self, times: Mapping[str, Noted]) -> None:
         """See `Store.mark`. Works in small commits, with pauses for everyone else's."""
         pairs = sorted(times.items())
         for start in range(0, len(pairs), STEP_COUNT):
@@ -205,14 +206,18 @@ class SqliteStore:
             await asyncio.sleep(STEP_PAUSE_S)
         return total
 
-    async def purge(self, *, left_before_ms: int) -> int:
+    async def purge(self, *, left_before_ms: int, sdkappid: int | None = None) -> int:
         """See `Store.purge`. Works in small commits, with pauses for everyone else's."""
         total = 0
         due = await self._reads.ask(
-            lambda connection: reading.due_for_purge(connection, left_before_ms)
+            lambda connection: (
+                reading.due_for_purge(connection, left_before_ms)
+                if sdkappid is None
+                else [row.mailbox for row in reading.backlog(connection, sdkappid)]
+            )
         )
         for mailbox in due:
-            step = Purge(mailbox, left_before_ms, STEP_ROWS)
+            step = Purge(mailbox, left_before_ms, STEP_ROWS, sdkappid is not None)
             while count := await self._writer.submit(step):
                 total += count
                 await asyncio.sleep(STEP_PAUSE_S)
@@ -351,7 +356,7 @@ class SqliteStore:
         """See `Store.setting`."""
         return await self._reads.ask(lambda connection: reading.setting(connection, name))
 
-    async def marks(self, prefix: str = "") -> dict[str, int]:
+    async def marks(self, prefix: str = "") -> dict[str, Noted]:
         """See `Store.marks`."""
         return await self._reads.ask(lambda connection: reading.marks(connection, prefix))
 
@@ -403,7 +408,7 @@ async def _channel(
     return ThreadChannel(Committer(await asyncio.to_thread(open_log)))
 
 
-def _real(path: Path) -> Path:
+def real(path: Path) -> Path:
     """The one name of a file: by two names, two servers would each hold a lock of their own."""
     return Path(os.path.realpath(path))
 

@@ -27,6 +27,7 @@ from pullstatus.store.values import (
     InHand,
     JournalRow,
     Mailbox,
+    Noted,
     Outcome,
     ReaderState,
     Setting,
@@ -303,6 +304,14 @@ def settings(connection: apsw.Connection, since: int, rows_max: int) -> Sequence
     ]
 
 
+def values(connection: apsw.Connection) -> list[tuple[str, bytes]]:
+    """All settings that are set, by name."""
+    return cast(
+        "list[tuple[str, bytes]]",
+        connection.execute("SELECT name, value FROM setting WHERE value IS NOT NULL").fetchall(),
+    )
+
+
 def setting(connection: apsw.Connection, name: str) -> Setting | None:
     """One setting."""
     row = connection.execute(
@@ -312,11 +321,12 @@ def setting(connection: apsw.Connection, name: str) -> Setting | None:
     return None if row is None else Setting(*row)
 
 
-def marks(connection: apsw.Connection, prefix: str) -> dict[str, int]:
+def marks(connection: apsw.Connection, prefix: str) -> dict[str, Noted]:
     """When what is named so happened last."""
-    return dict(
-        connection.execute(
-            "SELECT name, at_ms FROM mark WHERE name BETWEEN ?1 AND ?1 || char(0x10FFFF)",
+    return {
+        name: Noted(at_ms, place)
+        for name, at_ms, place in connection.execute(
+            "SELECT name, at_ms, place FROM mark WHERE name BETWEEN ?1 AND ?1 || char(0x10FFFF)",
             (prefix,),
         )
-    )
+    }

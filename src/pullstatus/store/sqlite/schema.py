@@ -172,10 +172,11 @@ ALTER TABLE mailbox ADD COLUMN put_back INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE mailbox ADD COLUMN routed   INTEGER NOT NULL DEFAULT 0;
 CREATE INDEX mailbox_by_revision ON mailbox (revision) WHERE revision > 0;
 
--- When named things happened last: a server's notes, which no commit waits for.
+-- When named things happened last, and where: a server's notes, which no commit waits for.
 CREATE TABLE mark (
     name        TEXT PRIMARY KEY,
-    at_ms       INTEGER NOT NULL
+    at_ms       INTEGER NOT NULL,
+    place       TEXT NOT NULL
 ) STRICT, WITHOUT ROWID;
 
 -- The store knows no face: what a pull was proven by is a text, and so is what must not come twice,

@@ -32,12 +32,12 @@ def change(transaction: Transaction, operation: Changes) -> bool:
 
 def mark(transaction: Transaction, operation: Mark) -> int:
     """Note when things happened last; answered how many were given."""
-    for name, at_ms in operation.times:
+    for name, (at_ms, place) in operation.times:
         if at_ms:
             transaction.connection.execute(
-                "INSERT INTO mark VALUES (?, ?) ON CONFLICT DO UPDATE"
-                " SET at_ms = excluded.at_ms WHERE at_ms < excluded.at_ms",
-                (name, at_ms),
+                "INSERT INTO mark VALUES (?, ?, ?) ON CONFLICT DO UPDATE"
+                " SET at_ms = excluded.at_ms, place = excluded.place WHERE at_ms < excluded.at_ms",
+                (name, at_ms, place),
             )
         else:
             transaction.connection.execute("DELETE FROM mark WHERE name = ?", (name,))
@@ -121,6 +121,10 @@ def purge(transaction: Transaction, operation: Purge) -> int:
         if at_ms >= operation.left_before_ms:
             break
         through = (key & schema.SEQ_MASK) + count - 1
+    if operation.aside:
+        connection.execute(
+            "DELETE FROM quarantine WHERE key BETWEEN ? AND ?", (state.key, state.key | through)
+        )
     if through == state.purged:
         return 0
     readers.keep(transaction, state, through)

@@ -1,0 +1,282 @@
+"""Where master keys are: a file beside the store, made when it is needed, or wherever else.
+
+A source is a text: one key a line, as 64 hexadecimal digits, the newest first. Blank lines and
+those that begin with # say nothing. Whatever goes wrong is told without the text.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import re
+import secrets
+import shlex
+import stat
+import subprocess
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+import msgspec
+
+from pullstatus import limits
+from pullstatus.apps.sealing import MASTER_KEY_BYTES, MasterKey
+from pullstatus.errors import InvalidSetting, SettingChanged, StoreRefused
+from pullstatus.store import store_file
+
+SUFFIX = "-master-key"  # behind the name of a store's file
+COMMAND_S = 30
+HEAD = (
+    "# Master keys, the newest first: without them the appkeys in the store cannot be read.\n"
+    "# Keep a copy of this file, and keep it apart from the backups of the store.\n"
+)
+_LINE = re.compile(rb"[0-9a-fA-F]{%d}" % (2 * MASTER_KEY_BYTES))
+
+
+def masters_beside(store_url: str) -> OwnFile:
+    """The file beside a store, which is there or will be made.
+
+    Raises:
+        InvalidSetting: beside this store there can be none.
+    """
+    file = store_file(store_url)
+    if file is None:
+        raise InvalidSetting(
+            "the store lies in no folder of this machine: say where its master key is with"
+            " --master-key-file or --master-key-command"
+        )
+    return OwnFile(file.with_name(file.name + SUFFIX), file)
+
+
+class OwnFile(msgspec.Struct, frozen=True):
+    """A file that we made, or will, for its owner alone.
+
+    Attributes:
+        path: of the file.
+        beside: the store's file, whose owner it is given to when root makes it.
+    """
+
+    path: Path
+    beside: Path
+
+    @property
+    def place(self) -> str:
+        """For people."""
+        return str(self.path)
+
+    def read(self) -> tuple[MasterKey, ...]:
+        """The keys, newest first; none if there is no file yet. No link is followed.
+
+        Raises:
+            StoreRefused: it cannot be read, or is not as private as it must be.
+        """
+        flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+        try:
+            handle = os.open(self.path, flags)
+        except FileNotFoundError:
+            return ()
+        except OSError as error:
+            raise StoreRefused(f"{self.path} cannot be read: {error.strerror}") from error
+        try:
+            mode = os.fstat(handle).st_mode
+            if not stat.S_ISREG(mode):
+                raise StoreRefused(f"{self.path} cannot be read: it is no ordinary file")
+            if mode & 0o077:
+                raise StoreRefused(
+                    f"{self.path} holds master keys, and others than its owner may use it:"
+                    f" chmod 600 {self.path}"
+                )
+            return parse(os.read(handle, limits.MASTER_KEYS_BYTES_MAX + 1), self.place)
+        finally:
+            os.close(handle)
+
+    def replace(self, before: Sequence[MasterKey], masters: Sequence[MasterKey]) -> None:
+        """Write these keys instead of those before, which `read` has told.
+
+        Whoever reads it meanwhile sees those, or these.
+
+        Raises:
+            SettingChanged: others are there meanwhile; nothing was written.
+            StoreRefused: it cannot be written.
+        """
+        with self._alone():
+            if self.read() != tuple(before):
+                raise SettingChanged(f"{self.path} was changed meanwhile; try again")
+            self._write(masters, lambda part: part.replace(self.path))
+
+    @contextlib.contextmanager
+    def _alone(self) -> Iterator[None]:
+        """Hold off whoever else replaces the file; by its folder, which is not replaced."""
+        try:
+            folder = os.open(self.path.parent, os.O_RDONLY | os.O_CLOEXEC)
+        except OSError as error:
+            raise StoreRefused(f"{self.path.parent} cannot be read: {error.strerror}") from error
+        try:
+            fcntl.flock(folder, fcntl.LOCK_EX)
+            yield
+        finally:
+            os.close(folder)
+
+    def make(self) -> tuple[MasterKey, ...]:
+        """Make the file, with a key at random, unless somebody has meanwhile; what is in it.
+
+        Raises:
+            StoreRefused: it cannot be made.
+        """
+
+        def name(part: Path) -> None:
+            try:
+                os.link(part, self.path)
+            except FileExistsError:
+                pass
+            except OSError:  # a file system without links
+                if not os.path.lexists(self.path):
+                    part.replace(self.path)
+
+        self._write([MasterKey(secrets.token_bytes(MASTER_KEY_BYTES))], name)
+        return self.read()
+
+    def _write(self, masters: Sequence[MasterKey], name: Callable[[Path], object]) -> None:
+        part = self.path.with_name(f"{self.path.name}.{secrets.token_hex(8)}")
+        text = HEAD + "".join(f"{master.secret.hex()}\n" for master in masters)
+        if len(text) > limits.MASTER_KEYS_BYTES_MAX:
+            raise StoreRefused(
+                f"{self.path} has no room for more old master keys: `pullstatus keys rewrap"
+                " --drop-old` forgets them"
+            )
+        try:
+            flags = os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC
+            with os.fdopen(os.open(part, flags, 0o600), "wb") as file:
+                if os.geteuid() == 0:
+                    owner = self.beside.stat()
+                    os.fchown(file.fileno(), owner.st_uid, owner.st_gid)
+                file.write(text.encode())
+                file.flush()
+                os.fsync(file.fileno())
+            name(part)
+            folder = os.open(self.path.parent, os.O_RDONLY | os.O_CLOEXEC)
+            try:
+                os.fsync(folder)
+            finally:
+                os.close(folder)
+        except OSError as error:
+            raise StoreRefused(f"{self.path} cannot be written: {error.strerror}") from error
+        finally:
+            with contextlib.suppress(OSError):
+                part.unlink(missing_ok=True)
+
+
+class GivenFile(msgspec.Struct, frozen=True):
+    """A file that somebody else keeps: named by an operator, or passed by systemd."""
+
+    path: Path
+
+    @property
+    def place(self) -> str:
+        """For people."""
+        return str(self.path)
+
+    def read(self) -> tuple[MasterKey, ...]:
+        """The keys, newest first. A group may read the file, as services are often given theirs.
+
+        Raises:
+            StoreRefused: it cannot be read, or is not as private as it must be.
+        """
+        try:
+            with self.path.open("rb") as file:
+                if os.fstat(file.fileno()).st_mode & 0o027:
+                    raise StoreRefused(
+                        f"{self.path} holds master keys, and everybody may read it, or others than"
+                        f" its owner write it: chmod 600 {self.path}"
+                    )
+                return parse(file.read(limits.MASTER_KEYS_BYTES_MAX + 1), self.place)
+        except OSError as error:
+            raise StoreRefused(f"{self.path} cannot be read: {error.strerror}") from error
+
+
+class Command(msgspec.Struct, frozen=True):
+    """A program that prints them, such as one that asks a vault.
+
+    Attributes:
+        line: the command, in the words of a shell, which is not asked.
+    """
+
+    line: str
+
+    @property
+    def place(self) -> str:
+        """For people. What the program is given may be secret."""
+        return "what the command for the master key prints"
+
+    def read(self) -> tuple[MasterKey, ...]:
+        """The keys, newest first.
+
+        Raises:
+            StoreRefused: the program fails, or prints something else.
+        """
+        try:
+            done = subprocess.run(  # noqa: S603 - the operator's own command
+                shlex.split(self.line),
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                timeout=COMMAND_S,
+                check=False,
+            )
+        except ValueError as error:
+            raise StoreRefused(f"the command for the master key cannot be read: {error}") from None
+        except OSError as error:
+            raise StoreRefused(
+                f"the command for the master key cannot be run: {error.strerror}"
+            ) from error
+        except subprocess.TimeoutExpired:
+            raise StoreRefused(
+                f"the command for the master key took over {COMMAND_S} s and was ended"
+            ) from None
+        if done.returncode:
+            raise StoreRefused(
+                f"the command for the master key ended with status {done.returncode}"
+            )
+        return parse(done.stdout, self.place)
+
+
+Masters = OwnFile | GivenFile | Command
+"""A source of master keys: all are read, ours is written."""
+
+
+def own(masters: Masters) -> OwnFile:
+    """The source, if it is ours to write.
+
+    Raises:
+        StoreRefused: it is not; what to do instead.
+    """
+    if isinstance(masters, OwnFile):
+        return masters
+    raise StoreRefused(
+        f"{masters.place} is not written by pullstatus: put a new key in its first line and leave"
+        " the old one in the next; `openssl rand -hex 32` prints one"
+    )
+
+
+def parse(text: bytes, place: str) -> tuple[MasterKey, ...]:
+    """The keys of a source.
+
+    Raises:
+        StoreRefused: there is something else in it, or nothing.
+    """
+    if len(text) > limits.MASTER_KEYS_BYTES_MAX:
+        raise StoreRefused(f"{place}: over {limits.MASTER_KEYS_BYTES_MAX} bytes are no master keys")
+    masters = []
+    for number, line in enumerate(map(bytes.strip, text.splitlines()), start=1):
+        if line and not line.startswith(b"#"):
+            if _LINE.fullmatch(line) is None:
+                raise StoreRefused(
+                    f"{place}: line {number} is no master key, which is"
+                    f" {2 * MASTER_KEY_BYTES} hexadecimal digits"
+                )
+            masters.append(MasterKey(bytes.fromhex(line.decode())))
+    if not masters:
+        raise StoreRefused(
+            f"{place} holds no master key, which is a line of {2 * MASTER_KEY_BYTES} hexadecimal"
+            " digits: `openssl rand -hex 32` prints one"
+        )
+    return tuple(dict.fromkeys(masters))

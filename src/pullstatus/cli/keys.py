@@ -1,0 +1,86 @@
+"""`pullstatus keys ...`: the master keys that appkeys are sealed under."""
+
+from __future__ import annotations
+
+import click
+
+from pullstatus import apps
+from pullstatus.apps import MasterKeyState, Masters
+from pullstatus.cli.acting import acting
+from pullstatus.cli.lazy import Group
+from pullstatus.cli.master_keys import with_masters
+from pullstatus.cli.output import json_option, print_json, print_rows
+from pullstatus.cli.session import leave_no_traces, plainly, store_option, with_store
+from pullstatus.store import Store
+
+
+@click.group("keys", cls=Group)
+def keys_group() -> None:
+    """Master keys: what appkeys are sealed under.
+
+    They are in no store and in no backup. Without the one that a store needs its appkeys cannot be
+    read: keep a copy of it, apart from the backups.
+    """
+
+
+def _shown(state: MasterKeyState) -> dict[str, object]:
+    return {
+        "master_key": state.id,
+        "at_hand": state.at_hand,
+        "sealing": state.sealing,
+        "appkeys": state.appkeys,
+    }
+
+
+@keys_group.command("list")
+@json_option
+@store_option
+@with_masters
+@plainly
+def list_keys(as_json: bool, store_url: str, masters: Masters) -> None:
+    """List the master keys that the store needs or that are at hand, by their ids."""
+    states = with_store(store_url, lambda store: apps.master_keys(store, masters))
+    print_rows(
+        [_shown(state) for state in states],
+        as_json=as_json,
+        columns=["master_key", "at_hand", "sealing", "appkeys"],
+        empty="No appkey is sealed yet: pullstatus app create SDKAPPID makes the first one.",
+    )
+
+
+@keys_group.command("rewrap")
+@click.option(
+    "--drop-old",
+    is_flag=True,
+    help="Forget the master keys before at the end. If that is all there is left to do, no new one"
+    " is made.",
+)
+@click.option(
+    "--lost",
+    is_flag=True,
+    help="The master key in use is lost: begin with another one. Appkeys that it sealed stay shut"
+    " until `app rotate-key --drop-old` replaces each.",
+)
+@store_option
+@with_masters
+@plainly
+def rewrap(drop_old: bool, lost: bool, store_url: str, masters: Masters) -> None:
+    """Bring all appkeys under a new master key; a running server goes on all the while.
+
+    A master key that is in STORE-master-key is made, put in its first line and left beside the old
+    one, which opens the backups made until now. Of another file, credential or command, the first
+    line must be a new key already, and the server have been started with it. What was cut off is
+    finished by calling this again.
+    """
+    if drop_old and lost:
+        raise click.UsageError("--drop-old and --lost exclude each other")
+
+    async def work(store: Store) -> list[MasterKeyState]:
+        if lost:
+            await apps.begin_anew(store, masters, by=acting())
+        else:
+            await apps.rewrap(store, masters, by=acting(), drop_old=drop_old)
+        await leave_no_traces(store, store_url)
+        return await apps.master_keys(store, masters)
+
+    print_json([_shown(state) for state in with_store(store_url, work)])

@@ -1,0 +1,89 @@
+"""Where commands find the master keys of a store; `serve` and all that make or open appkeys."""
+
+from __future__ import annotations
+
+import functools
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeVar
+
+import click
+
+from pullstatus.apps import Command, GivenFile, Masters, masters_beside
+from pullstatus.cli.config import default_master_key
+from pullstatus.cli.session import plainly
+
+R = TypeVar("R")
+
+CREDENTIAL = "pullstatus-master-key"
+"""Name of the master key among the credentials that systemd passes to a service."""
+
+FILE, COMMAND = "--master-key-file", "--master-key-command"
+
+
+def master_key_options(command: Callable[..., R]) -> Callable[..., R]:
+    """`--master-key-file` and `--master-key-command`; see `named_masters`."""
+    options = (
+        click.option(
+            FILE,
+            type=click.Path(path_type=Path, dir_okay=False),
+            envvar="PULLSTATUS_MASTER_KEY_FILE",
+            show_envvar=True,
+            help="File with the master key that appkeys are sealed under. Not given, it is the"
+            " credential pullstatus-master-key of systemd, or else STORE-master-key, which is made"
+            " when it is needed.",
+        ),
+        click.option(
+            COMMAND,
+            metavar="COMMAND",
+            envvar="PULLSTATUS_MASTER_KEY_COMMAND",
+            show_envvar=True,
+            help="Program, with its arguments, that prints the master key.",
+        ),
+    )
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
+def with_masters(command: Callable[..., R]) -> Callable[..., R]:
+    """Give a command that has `store_option` the master keys of that store, as `masters`."""
+
+    @functools.wraps(command)
+    def given(
+        *,
+        store_url: str,
+        master_key_file: Path | None,
+        master_key_command: str | None,
+        **others: object,
+    ) -> R:
+        masters = plainly(named_masters)(store_url, master_key_file, master_key_command)
+        return command(store_url=store_url, masters=masters, **others)
+
+    return master_key_options(given)
+
+
+def named_masters(store_url: str, file: Path | None, command: str | None) -> Masters:
+    """The source that is meant: of flags or environment, the configuration file, or the default.
+
+    Raises:
+        click.UsageError: two are named.
+        InvalidSetting: the configuration file is wrong.
+    """
+    if file is None and command is None:
+        file, command = default_master_key()
+    if file is not None and command is not None:
+        raise click.UsageError(f"{FILE} and {COMMAND} exclude each other")
+    if command is not None:
+        return Command(command)
+    file = file or _credential()
+    return masters_beside(store_url) if file is None else GivenFile(file)
+
+
+def _credential() -> Path | None:
+    folder = os.environ.get("CREDENTIALS_DIRECTORY")
+    if not folder:
+        return None
+    file = Path(folder) / CREDENTIAL
+    return file if file.exists() else None

@@ -1,0 +1,337 @@
+"""What lies on the disk: no appkey, whatever was done; and where its master key is taken from."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import shutil
+import stat
+import subprocess
+import threading
+from pathlib import Path
+
+import apsw
+import pytest
+
+from pullstatus import limits
+from tests.e2e.test_cli import bad, good, run, start
+from tests.harness import (
+    COMMAND,
+    PATIENCE_S,
+    STATUS,
+    App,
+    Program,
+    clean_environment,
+    reply,
+    status,
+    statuses,
+)
+
+FIXED_KEY = "5f03a35d00ee52a21327ab048186a2c4"
+FORMAT_2 = Path(__file__).parents[1] / "store" / "sqlite" / "formats" / "2.sql"
+MASTER = "mailboxes.db-master-key"
+
+
+def holding(folder: Path, *canaries: str) -> dict[str, list[str]]:
+    """Which files in a folder hold which of these."""
+    return {
+        file.name: held
+        for file in sorted(folder.iterdir())
+        if file.is_file()
+        and (held := [one for one in canaries if one.encode() in file.read_bytes()])
+    }
+
+
+def test_no_appkey_is_in_store_log_or_backup(tmp_path: Path) -> None:
+    """Live, replaced, ended or deleted; while it runs, after a kill and after a stop."""
+    with Program(tmp_path) as program:
+        app, gone = program.create_app(), program.create_app()
+        newer = program.cli("app", "rotate-key", str(app.sdkappid))["appkey"]
+        assert program.pull(App(app.sdkappid, newer)).result == 0
+        program.cli("app", "drop-key", str(app.sdkappid), "--ends-with", app.appkey[-4:])
+        program.cli("app", "delete", str(gone.sdkappid))
+        keys = (app.appkey, newer, gone.appkey)
+        program.cli("backup", str(tmp_path / "copy.db"))
+        assert holding(tmp_path, *keys) == {}
+        program.kill()
+        assert holding(tmp_path, *keys) == {}
+        program.start()
+        assert program.pull(App(app.sdkappid, newer)).result == 0
+        program.restart()
+        assert holding(tmp_path, *keys, program.token) == {}
+        master = (tmp_path / MASTER).read_text().splitlines()[-1]
+        assert stat.S_IMODE((tmp_path / MASTER).stat().st_mode) == 0o600
+        assert list(holding(tmp_path, master)) == [MASTER]
+        assert master not in program.log()
+
+
+def test_appkeys_of_an_older_store_are_sealed_by_whoever_can(tmp_path: Path) -> None:
+    """By a server before it serves, or by a backup; and no file holds them after that."""
+    for number, opener in enumerate(("backup", "serve")):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        connection = apsw.Connection(str(folder / "mailboxes.db"))
+        connection.execute(FORMAT_2.read_text(encoding="ascii"))
+        connection.execute("DELETE FROM setting")
+        setting = json.dumps(
+            {
+                "sdkappid": 7,
+                "appkeys": [{"appkey": FIXED_KEY, "created_ms": 1}],
+                "created_ms": 1,
+            }
+        )
+        connection.execute(
+            "INSERT INTO setting VALUES ('application/7', ?, 1)",
+            (setting.encode(),),
+        )
+        connection.close()
+        assert holding(folder, FIXED_KEY)
+        program = Program(folder)
+        if opener == "backup":
+            program.cli("backup", str(folder / "copy.db"))
+            assert sealed(folder / "copy.db")
+            assert holding(folder, FIXED_KEY) == {}
+        with program:
+            assert program.pull(App(7, FIXED_KEY)).result == 0
+            assert holding(folder, FIXED_KEY) == {}
+        assert sealed(folder / "mailboxes.db")
+        assert holding(folder, FIXED_KEY) == {}
+
+
+def create(folder: Path, *store: str) -> str:
+    """Make an application with the number 7 in a new store; returns its appkey."""
+    done = run(folder, "app", "create", "7", *store)
+    assert done.exit_status == 0, done.stderr
+    return str(json.loads(done.stdout)["appkey"])
+
+
+def sealed(file: Path) -> bool:
+    with contextlib.closing(apsw.Connection(str(file))) as connection:
+        value = connection.execute("SELECT value FROM setting WHERE name = 'application/7'").get
+    return FIXED_KEY.encode() not in value and b'"sealed"' in value
+
+
+def test_two_first_starts_at_once_make_one_master_key(tmp_path: Path) -> None:
+    made: list[subprocess.CompletedProcess[str]] = []
+
+    def create(number: int) -> None:
+        command = [COMMAND, "app", "create", str(number), "--store", "sqlite:///mailboxes.db"]
+        made.append(
+            subprocess.run(
+                command,
+                cwd=tmp_path,
+                env=clean_environment(),
+                capture_output=True,
+                text=True,
+                timeout=PATIENCE_S,
+                check=False,
+            )
+        )
+
+    threads = [threading.Thread(target=create, args=(number,)) for number in (7, 8, 9)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert [done.returncode for done in made] == [0, 0, 0], made
+    apps = [
+        App(one["sdkappid"], one["appkey"]) for one in (json.loads(each.stdout) for each in made)
+    ]
+    with Program(tmp_path) as program:
+        assert [program.pull(app).result for app in apps] == [0, 0, 0]
+    assert len(good(tmp_path, "keys", "list", "--json", "--store", program.store)) == 1
+
+
+def test_restore_elsewhere_needs_the_master_key_and_says_which(tmp_path: Path) -> None:
+    here, there = tmp_path / "here", tmp_path / "there"
+    here.mkdir()
+    there.mkdir()
+    appkey = create(here, "--store", "sqlite:///mailboxes.db")
+    good(here, "backup", "copy.db", "--store", "sqlite:///mailboxes.db")
+    [key] = good(here, "keys", "list", "--json", "--store", "sqlite:///mailboxes.db")
+    assert (key["at_hand"], key["sealing"], key["appkeys"]) == (True, True, 1)
+    shutil.move(here / "copy.db", there)
+    restore = ("restore", "copy.db", "--store", "sqlite:///mailboxes.db")
+    text = bad(there, *restore)
+    assert key["master_key"] in text
+    assert MASTER in text
+    assert "--master-key-file" in text
+    assert [file.name for file in there.iterdir()] == ["copy.db"]
+    shutil.copy(here / MASTER, there / "kept")
+    assert run(there, *restore, "--master-key-file", "kept").exit_status == 0
+    text = bad(there, "serve", "--port", "0", "--store", "sqlite:///mailboxes.db")
+    assert key["master_key"] in text
+    (there / "kept").rename(there / MASTER)
+    with Program(there) as program:
+        assert program.pull(App(7, appkey)).result == 0
+
+
+def test_commands_that_open_no_appkey_need_no_master_key(tmp_path: Path) -> None:
+    """As on a copy of a store: they tell, audit, and end keys."""
+    store = ("--store", "sqlite:///mailboxes.db")
+    create(tmp_path, *store)
+    newest = good(tmp_path, "app", "rotate-key", "7", *store)["appkeys"][0]["ends_with"]
+    (tmp_path / MASTER).unlink()
+    [listed] = good(tmp_path, "app", "list", "--json", *store)
+    assert listed["appkeys"][0]["ends_with"] == newest
+    good(tmp_path, "app", "set", "7", "--strict", "on", *store)
+    good(tmp_path, "audit", *store)
+    good(tmp_path, "backup", "copy.db", *store)
+    good(tmp_path, "app", "drop-key", "7", "--ends-with", newest, *store)
+    good(tmp_path, "app", "delete", "7", *store)
+    assert not (tmp_path / MASTER).exists()
+
+
+@pytest.mark.parametrize("how", ["file", "command", "credential", "environment", "settings"])
+def test_master_key_comes_from_elsewhere(tmp_path: Path, how: str) -> None:
+    store = ("--store", "sqlite:///mailboxes.db")
+    elsewhere = tmp_path / "pullstatus-master-key"
+    elsewhere.write_text("ab" * 32)
+    elsewhere.chmod(0o400)
+    flags: tuple[str, ...] = ()
+    environment: dict[str, str] = {}
+    if how == "file":
+        flags = ("--master-key-file", str(elsewhere))
+    elif how == "command":
+        flags = ("--master-key-command", f"cat {elsewhere}")
+    elif how == "credential":
+        environment = {"CREDENTIALS_DIRECTORY": str(tmp_path)}
+    elif how == "environment":
+        environment = {"PULLSTATUS_MASTER_KEY_FILE": str(elsewhere)}
+    else:
+        (tmp_path / "settings.toml").write_text(f'master-key-command = "cat {elsewhere}"')
+        environment = {"PULLSTATUS_CONFIG": str(tmp_path / "settings.toml")}
+    done = run(tmp_path, "app", "create", "7", *store, *flags, environment=environment)
+    assert done.exit_status == 0, done.stderr
+    assert not (tmp_path / MASTER).exists()
+    appkey = json.loads(done.stdout)["appkey"]
+    program = Program(tmp_path, *flags, environment=environment)
+    program.environment |= environment
+    with program:
+        assert program.pull(App(7, appkey)).result == 0
+    assert "ab" * 32 not in program.log()
+    assert (str(elsewhere) in program.log()) == (how in ("file", "credential", "environment"))
+    assert "not in" in bad(tmp_path, "app", "create", "8", *store)
+
+
+def test_two_sources_are_one_too_many(tmp_path: Path) -> None:
+    two = ("--master-key-file", "a", "--master-key-command", "b")
+    assert "exclude each other" in bad(tmp_path, "app", "create", "7", *two, exit_status=2)
+
+
+def test_master_key_is_changed_under_a_running_server(tmp_path: Path) -> None:
+    with Program(tmp_path) as program:
+        app = program.create_app()
+        program.feed(app, statuses(2))
+        before = (tmp_path / MASTER).read_text().splitlines()[-1]
+        program.cli("keys", "rewrap")
+        assert program.pull(app, max=1).result == 0
+        later = program.create_app()
+        [new] = program.cli("keys", "rewrap", "--drop-old")
+        assert (new["at_hand"], new["sealing"], new["appkeys"]) == (True, True, 2)
+        assert before not in (tmp_path / MASTER).read_text()
+        assert len(program.pull(app).data) == 1
+        program.restart()
+        assert program.pull(app).result == 0
+        assert program.pull(later).result == 0
+        assert {row["action"] for row in program.cli("acts", "list", "--json")} >= {"keys rewrap"}
+
+
+def test_master_key_that_others_may_read_is_refused(tmp_path: Path) -> None:
+    store = ("--store", "sqlite:///mailboxes.db")
+    create(tmp_path, *store)
+    (tmp_path / MASTER).chmod(0o644)
+    for command in (("app", "create", "8"), ("serve", "--port", "0"), ("keys", "list")):
+        done = start(tmp_path, *command, *store)
+        assert done.exit_status == 1
+        assert "chmod 600" in done.stderr
+        assert "Traceback" not in done.stderr
+
+
+# --- erasure --------------------------------------------------------------------------------------
+
+
+def test_erased_records_are_in_no_file_and_all_counts_add_up(tmp_path: Path) -> None:
+    """Of what waited, was handed out, is in a reader's hand or parked; while a server goes on."""
+    number, text = "13899991234", "the text of somebody"
+    with Program(tmp_path) as program:
+        app, other = program.create_app(), program.create_app()
+        token = program.create_token("callbacks", app=app)
+        mine = [status(each, mobile=number) for each in range(1, 8)]
+        program.feed(app, mine)
+        program.feed(app, [reply(1, mobile=number, text=text)])
+        program.feed(other, statuses(3))
+        assert len(program.pull(app, max=2).data) == 2
+        target, body = app.request(STATUS, 2)
+        held = program.post(target, body, {"Pullstatus-Reader": "billing"})
+        assert len(held.data) == 2
+        parked = json.dumps([{"mobile": number, "report_status": 7}]).encode()
+        assert program.post(f"/callbacks/{token}", parked).http_status == 200
+        assert set(holding(tmp_path, number, text))
+        erased = program.cli(
+            "erase", "--sdkappid", str(app.sdkappid), "--reason", "he asked", "--yes"
+        )
+        assert erased == {"erased": app.sdkappid, "waiting": 3 + 1 + 1, "removed": 7 + 1 + 1}
+        assert holding(tmp_path, number, text) == {}
+        assert program.drain(app) == []
+        program.feed(app, statuses(2, 100))
+        assert program.drain(app) == statuses(2, 100)
+        assert program.drain(other) == statuses(3)
+        again = program.cli("erase", "--sdkappid", str(app.sdkappid), "--reason", "twice", "--yes")
+        assert again["waiting"] == 0
+        program.cli("backup", str(tmp_path / "copy.db"))
+        assert holding(tmp_path, number, text) == {}
+    assert holding(tmp_path, number, text) == {}
+    audited = program.cli("audit", "--json")
+    assert audited["sound"]
+    [rows] = [
+        [row for row in audited["mailboxes"] if row["mailbox"].startswith(f"{app.sdkappid}/")]
+    ]
+    assert sum(row["erased"] for row in rows) == 5
+    assert sum(row["handed_out"] for row in rows) == 4 + 2
+    acts = [row for row in program.cli("acts", "list", "--json") if row["action"] == "erase"]
+    assert [row["detail"] for row in acts] == [{"sdkappid": app.sdkappid}] * 2
+    assert acts[1]["reason"] == "he asked"
+
+
+def test_erasure_of_an_application_that_is_gone(tmp_path: Path) -> None:
+    """What it was handed stays in the store after `app delete`: this removes it."""
+    number = "13899991234"
+    program = Program(tmp_path)
+    with program:
+        app = program.create_app()
+        program.feed(app, [status(1, mobile=number)])
+        assert len(program.pull(app).data) == 1
+    program.cli("app", "delete", str(app.sdkappid))
+    assert holding(tmp_path, number)
+    why = ("--reason", "he asked", "--yes")
+    assert program.cli("erase", "--sdkappid", str(app.sdkappid), *why)["removed"] == 1
+    assert holding(tmp_path, number) == {}
+    text = bad(tmp_path, "erase", "--sdkappid", "4711", *why, "--store", program.store)
+    assert "nothing was ever accepted" in text
+
+
+def test_a_store_that_cannot_be_rewritten_now_is_later(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The command says so, and the next start does it before it serves."""
+    number = "13899991234"
+    with Program(tmp_path) as program:
+        app = program.create_app()
+        program.feed(app, [status(each, mobile=number) for each in range(1, 200)])
+        monkeypatch.setattr(limits, "REWRITE_BESIDE_BYTES_MAX", 1)
+        words = [
+            "erase",
+            "--sdkappid",
+            str(app.sdkappid),
+            "--reason",
+            "a",
+            "--store",
+            program.store,
+        ]
+        done = run(tmp_path, *words, "--yes")
+        assert done.exit_status == 0
+        assert "pullstatus rewrite" in done.stderr
+        program.restart()
+        assert holding(tmp_path, number) == {}
+        assert "store written anew" in program.log()
