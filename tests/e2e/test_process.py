@@ -556,3 +556,44 @@ def test_nothing_secret_or_personal_gets_out(tmp_path: Path) -> None:
             assert canary not in words, where
     assert all("result" not in a.json or a.json["result"] for a in refusals if a.content)
     assert "pull refused" in program.log()
+
+
+def test_of_two_servers_that_begin_a_store_at_once_one_serves_it(tmp_path: Path) -> None:
+    """The other is told so in a sentence, and the store is whole."""
+    for round_ in range(3):
+        store = f"sqlite:///{tmp_path}/new-{round_}.db"
+        started = [
+            subprocess.Popen(
+                [COMMAND, "serve", "--port", "0", "--store", store],
+                env=clean_environment(),
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                text=True,
+            )
+            for _ in range(2)
+        ]
+        try:
+            deadline_s = time.monotonic() + PATIENCE_S
+            while all(one.poll() is None for one in started):
+                assert time.monotonic() < deadline_s
+                time.sleep(0.02)
+            [serving] = [one for one in started if one.poll() is None]
+            [refused] = [one for one in started if one is not serving]
+            _, said = refused.communicate()
+            assert refused.returncode == 1
+            assert re.fullmatch(
+                rf"Error: another server \(process ({serving.pid}|unknown)\) already serves \S+;"
+                r" stop it first, or name another store\n",
+                said,
+            )
+            assert serving.stdout is not None
+            assert serving.stdout.readline().startswith("pullstatus listens on ")
+        finally:
+            for one in started:
+                one.terminate()
+                one.communicate(timeout=60)
+        assert [one.returncode for one in (serving, refused)] == [0, 1]
+        audited = subprocess.run(
+            [COMMAND, "audit", "--store", store], capture_output=True, timeout=60, check=False
+        )
+        assert audited.returncode == 0

@@ -7,12 +7,16 @@
     GET DELETE       /emulator/requests  what came in, and what became of it; forget it
     POST             /emulator/reset     begin the scenario anew
 
-It asks for no credentials: everything in an emulator is made up.
+It asks for no credentials: everything in an emulator is made up. But it answers programs only, not
+pages of the web: a browser that has such a page open can reach whatever its machine can reach.
 """
 
 from __future__ import annotations
 
+import contextlib
+import ipaddress
 from typing import Annotated, Literal
+from urllib.parse import urlsplit
 
 import msgspec
 from msgspec import Meta
@@ -30,7 +34,7 @@ from pullstatus.emulator.send import SENDMULTISMS2_PATH, SENDSMS_PATH
 from pullstatus.errors import BodyTooLarge, InvalidBody, PullstatusError
 from pullstatus.json import ascii_json, check_json
 from pullstatus.records import Kind
-from pullstatus.server.http import Receive, Scope, Send, problem_json, read_body
+from pullstatus.server.http import Disconnected, Receive, Scope, Send, problem_json, read_body
 from pullstatus.wire.v5.pull import PULL_PATH
 
 
@@ -81,8 +85,16 @@ class Control:
         self._routes.router.redirect_slashes = False
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer one request."""
-        await self._routes(scope, receive, send)
+        """Answer one request; one that a page of another place has a browser make is refused."""
+        if is_foreign(scope):
+            detail = (
+                "this door is for programs, by an address, localhost or a name without dots, and"
+                " not for pages of other places"
+            )
+            await _said(403, "Foreign origin", detail)(scope, receive, send)
+            return
+        with contextlib.suppress(Disconnected):
+            await self._routes(scope, receive, send)
 
     async def _about(self, request: Request) -> Response:
         emulation = self._emulation
@@ -171,6 +183,29 @@ def _shown(armed: Armed) -> dict[str, object]:
 def _json(value: object, http_status: int = 200) -> Response:
     content = ascii_json(msgspec.json.encode(value))
     return Response(content, http_status, media_type="application/json")
+
+
+def is_foreign(scope: Scope) -> bool:
+    """Whether a request may come from a page of another place, by what browsers say of it.
+
+    `Origin` tells whose page it is. A page whose own name was made to lead here says nothing that
+    is wrong, so a name that anybody on the internet can have is refused, too.
+    """
+    said = {name: value.decode("latin-1") for name, value in scope["headers"]}
+    host = said.get(b"host", "")
+    origin = said.get(b"origin")
+    return not _is_near(host) or (origin is not None and origin.partition("://")[2] != host)
+
+
+def _is_near(host: str) -> bool:
+    name = urlsplit(f"//{host}").hostname or ""
+    if name.endswith(".localhost") or "." not in name.strip("."):
+        return True
+    try:
+        ipaddress.ip_address(name)
+    except ValueError:
+        return False
+    return True
 
 
 async def _problem(_request: Request, error: Exception) -> Response:

@@ -140,8 +140,11 @@ class Listener:
         self._resume = self._loop.call_later(PAUSE_S, self.start)
 
 
-def listen(host: str, port: int) -> socket.socket:
-    """A socket that listens.
+LISTEN_BACKLOG = 2048  # connections that the kernel keeps for us until they are accepted
+
+
+def bind(host: str, port: int) -> socket.socket:
+    """A socket that has its address, and does not listen yet.
 
     Raises:
         OSError: the address is in use, or none of this machine's.
@@ -152,6 +155,5 @@ def listen(host: str, port: int) -> socket.socket:
         undo.callback(listening.close)
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listening.bind((host, port))
-        listening.listen(2048)
         undo.pop_all()
     return listening

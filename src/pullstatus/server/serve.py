@@ -42,7 +42,7 @@ from pullstatus.server.certificate import Certificate
 from pullstatus.server.connection import Connection
 from pullstatus.server.crowd import Crowd, plain
 from pullstatus.server.descriptors import connections_max
-from pullstatus.server.listener import Listener, listen
+from pullstatus.server.listener import LISTEN_BACKLOG, Listener, bind
 from pullstatus.server.routes import Routes
 from pullstatus.server.signals import handled
 from pullstatus.server.uvicorn_server import Make, UvicornServer
@@ -148,10 +148,10 @@ class Server:
             log.warning("others have access", reason=caution)
         options = self.options
         with contextlib.ExitStack() as sockets:
-            public = sockets.enter_context(_listen(options.host, options.port))
+            public = sockets.enter_context(_bind(options.host, options.port))
             admin = None
             if options.admin is not None:
-                admin = sockets.enter_context(_listen(*options.admin))
+                admin = sockets.enter_context(_bind(*options.admin))
             await self._serve(public, admin, on_ready)
 
     async def _serve(
@@ -167,6 +167,9 @@ class Server:
             on_failure=self._fail,
         )
         try:
+            # Not before: whoever connects finds a server.
+            for bound in filter(None, (public, admin)):
+                _listen(bound)
             registry = await self._open_registry()
             self.routes = await self.build(registry)
             self.address = _address(public, "https" if self.options.tls_certificate else "http")
@@ -468,10 +471,18 @@ def _speaks_for_many(proxies: Sequence[Network]) -> Callable[[str], bool]:
     return tell
 
 
-def _listen(host: str, port: int) -> socket.socket:
+def _bind(host: str, port: int) -> socket.socket:
     try:
-        return listen(host, port)
+        return bind(host, port)
     except OSError as error:
+        raise InvalidSetting(f"cannot listen on {host}:{port}: {error.strerror}") from error
+
+
+def _listen(bound: socket.socket) -> None:
+    try:
+        bound.listen(LISTEN_BACKLOG)
+    except OSError as error:  # somebody else has bound it as well, and was quicker
+        host, port = bound.getsockname()[:2]
         raise InvalidSetting(f"cannot listen on {host}:{port}: {error.strerror}") from error
 
 

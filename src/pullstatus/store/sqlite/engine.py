@@ -21,10 +21,9 @@ from pullstatus.store.sqlite.location import Location
 from pullstatus.store.sqlite.opening import open_guarded
 from pullstatus.store.sqlite.place import (
     ServerLock,
-    check_begins,
+    begins,
     check_place,
     check_there,
-    holds_nothing,
 )
 from pullstatus.store.sqlite.pulls import EMPTY
 from pullstatus.store.sqlite.reading import ReadPool
@@ -107,9 +106,7 @@ class SqliteStore:
             store = cls(path, Writer(channel, on_failure), None, created=False)
             return await store._ready()
         await asyncio.to_thread(check_place, path, any_file_system=location.any_file_system)
-        created = holds_nothing(path)
-        if created:
-            check_begins(path)
+        created = await asyncio.to_thread(begins, path)
         _make_private(path)
         lock = ServerLock(path) if server else None
         apart = server if location.apart is None else location.apart

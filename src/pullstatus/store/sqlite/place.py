@@ -7,6 +7,7 @@ import fcntl
 import os
 import re
 import stat
+import time
 from pathlib import Path
 from typing import Self
 
@@ -38,6 +39,9 @@ KNOWN_FILE_SYSTEMS = frozenset(
 """Those of one kernel, on its own memory or disk: one writer's locks and shared memory hold for all
 processes, and what was synced is on the disk. Whatever has a network, a hypervisor or a program of
 its own behind it (nfs, cifs, 9p, virtiofs, fuse) promises that by its configuration, if at all."""
+
+MAKING_S = 10.0  # how long a store may take to make
+LOOK_S = 0.02
 
 FILES = ("", "-wal", "-shm", "-journal", "-server")
 """What a store's files are called behind the name of the first."""
@@ -203,15 +207,32 @@ def check_no_log(path: Path) -> None:
             )
 
 
-def check_begins(path: Path) -> None:
-    """Refuse to begin a new store where the file of another has only gone missing.
+def begins(path: Path) -> bool:
+    """Whether a new store begins at `path`. One that somebody is just making is waited for.
 
     Raises:
-        StoreRefused: saying what is left of it.
+        StoreRefused: the file of another has only gone missing; saying what is left of it.
     """
+    deadline_s = time.monotonic() + MAKING_S
+    while holds_nothing(path):
+        try:
+            check_begins(path)
+        except StoreRefused:
+            # A file without anything in it, and its log: that is how one is made.
+            if not path.exists() or time.monotonic() > deadline_s:
+                raise
+            time.sleep(LOOK_S)
+        else:
+            return True
+    return False
+
+
+def check_begins(path: Path) -> None:
+    """As `begins`, but for what is just being made."""
     check_no_log(path)
     lock = lock_file(path)
-    if not path.exists() and not holds_nothing(lock):
+    # In this order: who makes a store makes its file first.
+    if not holds_nothing(lock) and not path.exists():
         raise StoreRefused(
             f"{path} is not there, but {lock} says that it was served: put the file back or restore"
             f" a backup; to begin with an empty store, remove {lock} first"

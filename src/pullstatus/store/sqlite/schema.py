@@ -330,17 +330,23 @@ def _allow_steps(connection: apsw.Connection) -> None:
 
 
 def migrate(connection: apsw.Connection) -> None:
-    """Bring a file to `VERSION`, one transaction a step; a cut leaves a step done or not begun."""
+    """Bring a file to `VERSION`, one transaction a step; a cut leaves a step done or not begun.
+
+    A new file is made in one: nobody sees a store that is half made.
+    """
     _allow_steps(connection)
-    for step in range(version(connection), VERSION):
+    found = version(connection)
+    for step in range(found, VERSION) if found else [0]:
+        end = step + 1 if found else VERSION
         connection.execute("BEGIN IMMEDIATE")
         try:
             # Another process may have done the step while this one waited for the lock.
             if version(connection) == step:
-                connection.execute(MIGRATIONS[step])
+                for statements in MIGRATIONS[step:end]:
+                    connection.execute(statements)
                 connection.pragma("application_id", APPLICATION_ID)
                 word = connection.pragma("user_version") & ~FORMAT_MASK
-                connection.pragma("user_version", word | step + 1)
+                connection.pragma("user_version", word | end)
             connection.execute("COMMIT")
         except BaseException:
             if connection.in_transaction:
