@@ -187,6 +187,11 @@ STORE_RESERVE_BYTES: Final = 128 * 1024 * 1024
 """Free bytes on the disk below which nothing more is accepted: 64 MiB, and as much for the
 write-ahead log, so that pulls and their journal still work."""
 
+STORE_LOG_BYTES_MAX: Final = 512 * 1024 * 1024
+"""Bytes of the store's log beyond which nothing more is accepted: a program that reads the store
+for long, such as a backup that was stopped, keeps what was committed since from being folded into
+the file. Usual are 64 MiB and less; at half of this there is a warning."""
+
 SCRATCH_RESERVE_BYTES: Final = 1024 * 1024
 """The same for a store that is thrown away, as the emulator's: what it holds is small, and the
 memory disk it lies on may be small too."""

@@ -350,6 +350,11 @@ def _metrics(figures: Figures, standing: Standing) -> Iterator[Metric]:
     )
     yield GaugeMetricFamily("pullstatus_mailboxes", "Mailboxes there are.", len(backlog))
     yield GaugeMetricFamily("pullstatus_store_bytes", "Size of the store's files.", engine.bytes)
+    yield GaugeMetricFamily(
+        "pullstatus_store_log_bytes",
+        "Size of the store's log, of them. Alert when it grows on.",
+        engine.log_bytes,
+    )
     yield HistogramMetricFamily(
         "pullstatus_commit_seconds",
         "Time a commit took.",

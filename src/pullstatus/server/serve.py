@@ -370,6 +370,13 @@ class Server:
             )
             if expired:
                 log.warning("parked items expired", items=expired, reason="too old")
+            found = await self.store.engine()
+            if found.log_bytes > limits.STORE_LOG_BYTES_MAX // 2:
+                log.warning(
+                    "store's log grows",
+                    bytes=found.log_bytes,
+                    reason="a program that has read the store for long keeps it from being folded",
+                )
 
         async def look_at_the_store() -> None:
             self.routes.stall.look()

@@ -581,6 +581,7 @@ class Engine(msgspec.Struct, frozen=True):
         bytes: size of the store's files now.
         room: whether there is room for more entries.
         durations: of the commits.
+        log_bytes: of these, what waits in a log to be folded into the file.
     """
 
     commits: int
@@ -589,3 +590,4 @@ class Engine(msgspec.Struct, frozen=True):
     bytes: int
     room: bool
     durations: Durations
+    log_bytes: int = 0

@@ -24,6 +24,7 @@ from pullstatus.store.sqlite.place import (
     begins,
     check_place,
     check_there,
+    log_bytes,
 )
 from pullstatus.store.sqlite.pulls import EMPTY
 from pullstatus.store.sqlite.reading import ReadPool
@@ -372,10 +373,16 @@ class SqliteStore:
             size,
             report.room,
             self._writer.commits,
+            await asyncio.to_thread(log_bytes, self.path),
         )
 
     def _check_room(self) -> None:
         if not self._writer.report.room:
+            if log_bytes(self.path) > limits.STORE_LOG_BYTES_MAX:
+                raise StoreFull(
+                    "the store's log is too long: a program that has read the store for long keeps"
+                    " it from being folded; end that, such as a backup that was stopped"
+                )
             raise StoreFull("the disk is nearly full; free some space and try again")
 
     async def close(self) -> None:

@@ -5,6 +5,7 @@ See `pullstatus.store.gathering.log.Log` for what each method promises.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 
 from pullstatus.errors import OutcomeUnknown, StoreCorrupt, StoreFailed, StoreMoved
@@ -13,6 +14,8 @@ from pullstatus.store.gathering.operations import Answer, Operation
 from pullstatus.store.sqlite.log import CHECKPOINT_PAGES, Log
 from pullstatus.store.sqlite.names import Names
 from pullstatus.store.sqlite.stamp import Stamp
+
+FOLD_EVERY_S = 2.0  # while there is no room: each try adds a page or two to the log
 
 
 class GuardedLog:
@@ -36,6 +39,7 @@ class GuardedLog:
         self._as_of = as_of
         self._look_for_room = has_room
         self._room = True  # as it was seen last
+        self._fold_due_s = 0.0
 
     def commit(self, group: Sequence[Operation]) -> list[Answer]:
         """See `Log.commit` of the seam, and that of this engine."""
@@ -64,6 +68,8 @@ class GuardedLog:
         stamp = self._stamp.read()
         self.log.notice_others()
         self._as_of = stamp
+        if not self._room:
+            self._fold_what_was_held_up()
 
     def has_room(self) -> bool:
         """Whether the disk has room for more entries."""
@@ -95,6 +101,16 @@ class GuardedLog:
                 failed = self.is_final(error)
         self.log.close(fold=not failed)
         self._stamp.close()
+
+    def _fold_what_was_held_up(self) -> None:
+        """Nothing is accepted, so perhaps nothing commits, after which the log would be folded."""
+        now_s = time.monotonic()
+        if now_s >= self._fold_due_s:
+            self._fold_due_s = now_s + FOLD_EVERY_S
+            try:
+                self.log.checkpoint(0)
+            finally:
+                self._names.written()
 
     def _check_names(self) -> None:
         try:

@@ -13,6 +13,7 @@ from typing import Self
 
 import msgspec
 
+from pullstatus import limits
 from pullstatus.errors import StoreRefused
 from pullstatus.modes import trouble_of
 from pullstatus.store.sqlite.stamp import HOLDER_BYTES, lock_file, read_stamp
@@ -243,8 +244,18 @@ _BLANK = b"\0 \n"  # between the holder's number and the stamp
 _OCTAL = re.compile(r"\\([0-7]{3})")
 
 
+def log_bytes(path: Path) -> int:
+    """What the write-ahead log of the file at `path` takes."""
+    try:
+        return path.with_name(f"{path.name}-wal").stat().st_size
+    except OSError:
+        return 0
+
+
 def has_room(path: Path, reserve_bytes: int) -> bool:
     """Whether more entries may be stored: pulls need some room too, and come first."""
+    if log_bytes(path) > limits.STORE_LOG_BYTES_MAX:
+        return False
     try:
         free = os.statvfs(path.parent)
     except OSError:
