@@ -183,6 +183,11 @@ REDELIVER_COUNT_MAX: Final = 1000
 """Records that one step of a redelivery copies, in one commit, which everybody else waits for: some
 50 ms if none of them stood beside another, 2 ms if all did."""
 
+REPLAYS_KNOWN: Final = 16_384
+"""The newest signatures that a server knows, to count those that come again: some MiB, and what
+comes in ten minutes at 27 pulls a second. Those of strict applications are in the store for as long
+as they are good."""
+
 STORE_RESERVE_BYTES: Final = 128 * 1024 * 1024
 """Free bytes on the disk below which nothing more is accepted: 64 MiB, and as much for the
 write-ahead log, so that pulls and their journal still work."""

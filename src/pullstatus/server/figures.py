@@ -27,11 +27,13 @@ from prometheus_client.core import (
 )
 from prometheus_client.registry import Collector
 
+from pullstatus import limits
 from pullstatus.apps.tries import Tries
 from pullstatus.durations import Durations
 from pullstatus.records import Kind
 from pullstatus.server.budget import Budget
 from pullstatus.server.logs import LogLines
+from pullstatus.server.replays import Replays
 from pullstatus.store import Backlog, Engine, UnderWay
 from pullstatus.version import VERSION
 from pullstatus.wire.v5.codes import Result
@@ -84,6 +86,7 @@ class Figures:
         self.records_out: Counter[Kind] = Counter(dict.fromkeys(Kind, 0))
         self.pulls: Counter[int] = Counter(dict.fromkeys(map(int, RESULTS), 0))
         self.pulls_dropped = 0
+        self.replays = Replays(limits.REPLAYS_KNOWN)
         self.pages_given_again = 0
         self.unanswered: Counter[str] = Counter(dict.fromkeys(CALLS, 0))
         self.batches: Counter[tuple[str, int]] = Counter(dict.fromkeys(product(DOORS, STATUSES), 0))
@@ -232,6 +235,12 @@ def _metrics(figures: Figures, standing: Standing) -> Iterator[Metric]:
         "Pulls whose peer had gone before they reached the store, or while they waited for a"
         " record: nothing was consumed.",
         figures.pulls_dropped,
+    )
+
+    yield CounterMetricFamily(
+        "pullstatus_pulls_signed_again",
+        "Pulls that were let in with a signature that had come before; the log tells whose.",
+        figures.replays.total,
     )
 
     yield GaugeMetricFamily("pullstatus_pulls_held", "Pulls that wait for a record.", standing.held)

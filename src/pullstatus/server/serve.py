@@ -370,6 +370,8 @@ class Server:
             )
             if expired:
                 log.warning("parked items expired", items=expired, reason="too old")
+            for sdkappid, pulls in self.routes.figures.replays.take().items():
+                log.info("signatures came again", sdkappid=sdkappid, pulls=pulls)
             found = await self.store.engine()
             if found.log_bytes > limits.STORE_LOG_BYTES_MAX // 2:
                 log.warning(
