@@ -184,9 +184,9 @@ REDELIVER_COUNT_MAX: Final = 1000
 50 ms if none of them stood beside another, 2 ms if all did."""
 
 REPLAYS_KNOWN: Final = 16_384
-"""The newest signatures that a server knows, to count those that come again: some MiB, and what
-comes in ten minutes at 27 pulls a second. Those of strict applications are in the store for as long
-as they are good."""
+"""Signatures that a server knows at most, to count those that come again: some MiB, and what comes
+in ten minutes at 27 pulls a second. Those of strict applications are in the store for as long as
+they are good."""
 
 STORE_RESERVE_BYTES: Final = 128 * 1024 * 1024
 """Free bytes on the disk below which nothing more is accepted: 64 MiB, and as much for the

@@ -6,32 +6,33 @@ copied a request of his. So an operator should see whose signatures come again, 
 
 from __future__ import annotations
 
-from collections import Counter, OrderedDict
+from collections import Counter
 
 
 class Replays:
-    """The newest signatures, and how often one of them came again.
+    """Signatures that came lately, and how often one of them came again.
+
+    Each has one place, where it stays until another comes that has the same: on a request's path
+    there is no room for keeping an order.
 
     Attributes:
         total: since the server began.
     """
 
-    def __init__(self, count_max: int) -> None:
-        """Remember so many; one that comes again after as many others is not known any more."""
-        self._count_max = count_max
-        self._seen: OrderedDict[str, None] = OrderedDict()
+    def __init__(self, places: int) -> None:
+        """Know at most so many."""
+        self._known = [""] * places
         self._by_application: Counter[int] = Counter()
         self.total = 0
 
     def note(self, sdkappid: int, signature: str) -> None:
         """Count a pull of an application that is let in."""
-        if signature in self._seen:
+        place = hash(signature) % len(self._known)
+        if self._known[place] == signature:
             self.total += 1
             self._by_application[sdkappid] += 1
-            return
-        self._seen[signature] = None
-        if len(self._seen) > self._count_max:
-            self._seen.popitem(last=False)
+        else:
+            self._known[place] = signature
 
     def take(self) -> dict[int, int]:
         """How many came again since this was called last, by application, most first."""
