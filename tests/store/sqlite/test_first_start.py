@@ -125,7 +125,7 @@ def test_nobody_can_connect_before_there_is_a_store(
 
     def ready(address: str) -> None:
         opened.append(probe(int(address.rpartition(":")[2])))
-        server.stop()
+        asyncio.get_running_loop().call_later(0.1, server.stop)
 
     asyncio.run(server.run(on_ready=ready))
     assert opened == [False, True]
