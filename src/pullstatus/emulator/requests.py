@@ -13,6 +13,7 @@ from typing import Any
 import msgspec
 
 from pullstatus import limits
+from pullstatus.server.budget import Over
 from pullstatus.server.http import PEER, Peer, Receive, Scope, Send, header, whose
 
 __all__ = ["FAULT", "Between", "Received", "observe"]
@@ -50,15 +51,47 @@ class Received(msgspec.Struct, frozen=True):
     ms: float
 
 
-class Between:
+class Between(Peer):
     """Stands between a call and its peer: `respond` gets the answer instead."""
 
     def __init__(self, peer: Peer, respond: Callable[[int, bytes, bytes], Awaitable[None]]) -> None:
+        self._peer = peer
+        self._respond = respond
         self.body = peer.body
-        self.gone = peer.gone
-        self.leaving = peer.leaving
-        self.hang_up = peer.hang_up
-        self.respond = respond
+
+    @property
+    def over(self) -> Over | None:
+        """As of the peer, while more of the body comes."""
+        return self._peer.over
+
+    @over.setter
+    def over(self, over: Over | None) -> None:
+        self._peer.over = over
+
+    @property
+    def application(self) -> int | None:
+        """As of the peer, which what lies unread is counted for."""
+        return self._peer.application
+
+    @application.setter
+    def application(self, application: int | None) -> None:
+        self._peer.application = application
+
+    def gone(self) -> bool:
+        """As of the peer."""
+        return self._peer.gone()
+
+    def leaving(self, on_leave: Callable[[], None] | None) -> bool:
+        """As of the peer."""
+        return self._peer.leaving(on_leave)
+
+    def hang_up(self) -> None:
+        """As of the peer."""
+        self._peer.hang_up()
+
+    def respond(self, http_status: int, headers: bytes, body: bytes) -> Awaitable[None]:
+        """To whoever stands between."""
+        return self._respond(http_status, headers, body)
 
 
 class _Said(msgspec.Struct):
