@@ -364,7 +364,7 @@ def bad_serve(folder: Path, *flags: str, environment: dict[str, str] | None = No
         ("port = ", "is no TOML"),
         (
             "prot = 1",
-            "sets prot, which is no setting of serve: host, insecure, log-level, master-key",
+            "sets prot, which is no setting of serve: admin, host, insecure, log-level,",
         ),
         ("[port]\na = 1", "port takes one value"),
         ('port = "many"', "not a valid integer"),

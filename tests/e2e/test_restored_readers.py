@@ -81,11 +81,12 @@ def sids(batch: Batch[DeliveryStatus]) -> list[str]:
 
 
 def restore(program: Program, backup: Path) -> None:
-    """Lose the server and its store, and have one from the backup in the same place."""
+    """Lose the server and its store, but not its master key, and have one from the backup there."""
     port = program.port
     program.kill()
     for file in program.folder.glob("mailboxes.db*"):
-        file.unlink()
+        if not file.name.endswith("-master-key"):
+            file.unlink()
     assert program.cli("restore", str(backup))["epoch"] == 2
     program.flags = ("--port", str(port))
     program.start()

@@ -41,7 +41,8 @@ class _Port(click.Option):
         return None
 
 
-class HostAndPort(click.ParamType[tuple[str, int]]):
+# Without its argument, which click knows since 8.4 only.
+class HostAndPort(click.ParamType):  # type: ignore[type-arg]
     """`HOST:PORT`, with an IPv6 address in brackets; a pair of them."""
 
     name = "HOST:PORT"
