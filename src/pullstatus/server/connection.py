@@ -141,7 +141,7 @@ class Connection(HttpToolsProtocol):
         self._written = 0  # bytes of answers
         self._parsed = 0  # bytes of what was read, before an offer to upgrade
         self._last_words = b""
-        self._hung_up = select.poll()
+        self._hung_up: select.poll | None = None
         self._on_leave: Callable[[], None] | None = None
         self._held: tuple[RequestResponseCycle, ASGI3Application] | None = None
 
@@ -186,9 +186,16 @@ class Connection(HttpToolsProtocol):
         The kernel knows of a reset before the loop does, which may have been busy meanwhile. A peer
         that has closed cannot be told from one that says no more and listens, until it is answered.
         """
-        if self._hung_up.poll(0) and not self.transport.is_closing():
+        if not self.transport.is_closing() and self._look_for_a_reset():
             self.hang_up(cycle)
         return bool(cycle.disconnected or self.transport.is_closing())
+
+    def _look_for_a_reset(self) -> bool:
+        if self._hung_up is None:
+            self._hung_up = select.poll()
+            # Nothing is waited for: a hang-up is told whatever one asks.
+            self._hung_up.register(self.transport.get_extra_info("socket").fileno(), 0)
+        return bool(self._hung_up.poll(0))
 
     def leaving(self, cycle: RequestResponseCycle, on_leave: Callable[[], None] | None) -> bool:
         """Whether the peer of this request has gone, or has said that it says no more.
@@ -201,6 +208,7 @@ class Connection(HttpToolsProtocol):
         if on_leave is not None:
             # That may take long, beside many others: what is not needed any more is let go.
             cycle.message_event = _NOBODY_WAITS
+            self._hung_up = None
             scope: dict[str, Any] = cycle.scope  # type: ignore[assignment]
             scope[PEER].body = cycle.body = _READ
         if self.gone(cycle) or self.state.phase in DEAF:
@@ -266,8 +274,6 @@ class Connection(HttpToolsProtocol):
         """Start the clock for the first request."""
         super().connection_made(transport)
         self.flow = Flow(transport)  # type: ignore[assignment]
-        # Nothing is waited for: a hang-up is told whatever one asks.
-        self._hung_up.register(transport.get_extra_info("socket").fileno(), 0)
         self.state = ConnectionState(self.loop.time())
 
     def data_received(self, data: bytes) -> None:
