@@ -195,6 +195,7 @@ class _Taking:
     """One hand-out: a pull, or all pulls of one key."""
 
     __slots__ = (
+        "asked",
         "completed",
         "count_max",
         "delivered",
@@ -212,10 +213,15 @@ class _Taking:
         self.completed = math.inf  # the latest
         self.delivered: Sequence[Delivery] = ()
         self.count_max = operation.count_max
+        self.asked = 0  # the most that any of its pulls asked for, so far
         self.key = operation.key
         self.kept = operation.keeps_key
         self.reader = operation.reader
         self.name = f"operation {place}"
+
+    def size_max(self, pull: Operation) -> int:
+        """How much an answer to it may hold; a page in a reader's hand keeps its size."""
+        return min(pull.count_max if self.reader is None else self.asked, PAGE_COUNT_MAX)
 
 
 def check(
@@ -324,11 +330,6 @@ def _takings(history: Sequence[Operation], report: Report) -> dict[int, _Taking]
     ]
     for _, place in sorted(pulls):
         pull = history[place]
-        if pull.outcome is Seen.OK and (
-            len(pull.records) > min(pull.count_max, PAGE_COUNT_MAX)
-            or (pull.count is not None and pull.count != len(pull.records))
-        ):
-            report.blame("oversize", f"operation {place}", len(pull.records) or 1)
         if pull.outcome is Seen.FAIL and pull.records:
             report.blame("burned", f"operation {place}", len(pull.records))
         if pull.key is None:
@@ -339,6 +340,12 @@ def _takings(history: Sequence[Operation], report: Report) -> dict[int, _Taking]
                 group = by_key[pull.mailbox, pull.key] = _Taking(pull, place)
             taking = takings[place] = group
             group.kept = group.kept and not pull.gives_up
+        taking.asked = max(taking.asked, pull.count_max)
+        if pull.outcome is Seen.OK and (
+            len(pull.records) > taking.size_max(pull)
+            or (pull.count is not None and pull.count != len(pull.records))
+        ):
+            report.blame("oversize", f"operation {place}", len(pull.records) or 1)
         if pull.outcome is not Seen.OK or pull.completed is None:
             continue
         if not taking.delivered:
@@ -394,7 +401,7 @@ def _limbo(
         if pull.outcome is Seen.FAIL:
             report.blame("burned", f"records {list(ids)[:3]} by operation {place}", len(ids))
             continue
-        if len(ids) > min(pull.count_max, PAGE_COUNT_MAX):
+        if len(ids) > taking.size_max(pull):
             report.blame("oversize", f"operation {place} in the journal", len(ids))
         if taking.delivered:
             if [record for record, _ in taking.delivered] == list(ids):

@@ -24,6 +24,7 @@ from __future__ import annotations
 
 import contextlib
 import struct
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Self
@@ -37,6 +38,8 @@ USER_VERSION_OFFSET = 60  # of user_version in the first page
 LOG_HEADER_BYTES = 32
 FRAME_HEADER_BYTES = 24
 NO_PAIR = 0  # of a file that was made as a whole, and has no log yet
+
+BUSY_S, BUSY_MAX = 0.01, 500  # how long to wait between two looks at a log, and how often at most
 
 _SHIFT = 8
 _MASK = (1 << 21) - 1
@@ -217,8 +220,15 @@ def _pairs(connection: apsw.Connection, log: apsw.VFSFile | None) -> Iterator[in
 def _frames(connection: apsw.Connection) -> int:
     """How many frames of the log are those of commits."""
     connection.pragma("schema_version")  # until it has read, it knows of none
-    count, _ = connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_NOOP)
-    return max(0, count)
+    busy = 0
+    while True:
+        try:
+            return max(0, connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_NOOP)[0])
+        except apsw.BusyError:  # the log's index is being written; this never waits by itself
+            busy += 1
+            if busy == BUSY_MAX:
+                raise
+        time.sleep(BUSY_S)
 
 
 def _stored(file: apsw.VFSFile | None) -> UserVersion:
