@@ -14,6 +14,7 @@ Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 _MAPPED = ipaddress.IPv6Network("::ffff:0:0/96")
+_SITE_BITS = 64
 
 
 def address_of(text: str) -> Address:
@@ -25,6 +26,25 @@ def address_of(text: str) -> Address:
     address = ipaddress.ip_address(text)
     mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
     return address if mapped is None else mapped
+
+
+def plain(text: str) -> Address | None:
+    """The address that a text says, without a zone; None if it is none."""
+    try:
+        return address_of(text.partition("%")[0])
+    except ValueError:
+        return None
+
+
+def site_of(text: str) -> str:
+    """What an address counts as: itself, or of IPv6 its network of 64 bits; "" if it is none.
+
+    A customer of a network has that many addresses at least.
+    """
+    address = plain(text)
+    if isinstance(address, ipaddress.IPv6Address):
+        return str(ipaddress.ip_network((address, _SITE_BITS), strict=False))
+    return "" if address is None else str(address)
 
 
 def network_of(text: str) -> Network:

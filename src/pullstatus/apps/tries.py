@@ -11,17 +11,16 @@ forgotten for others.
 
 from __future__ import annotations
 
-import ipaddress
 from collections import OrderedDict
 from collections.abc import Callable, Hashable
 from typing import Final, Generic, NamedTuple, TypeVar
 
 from pullstatus import limits
+from pullstatus.apps.networks import site_of
 
 K = TypeVar("K", bound=Hashable)
 
 TELL_EVERY_S: Final = 60.0
-_IPV6_PREFIX: Final = 64  # what one customer of a network has at least
 
 
 class Failed(NamedTuple):
@@ -55,22 +54,9 @@ class Tries:
             address: it came from; of IPv6 the network counts.
             sdkappid: an application that there is; None: it was at none.
         """
-        late, of_address = self.addresses.take(network(address))
+        late, of_address = self.addresses.take(site_of(address))
         at_application = 0 if sdkappid is None else self.applications.take(sdkappid)[1]
         return Failed(late, of_address, at_application)
-
-
-def network(address: str) -> str:
-    """Whose an address is: itself, or its network if it is of IPv6; "" if it is none."""
-    try:
-        parsed = ipaddress.ip_address(address.partition("%")[0])
-    except ValueError:
-        return ""
-    if isinstance(parsed, ipaddress.IPv4Address):
-        return str(parsed)
-    if parsed.ipv4_mapped is not None:
-        return str(parsed.ipv4_mapped)
-    return str(ipaddress.ip_network((parsed, _IPV6_PREFIX), strict=False))
 
 
 class _Bucket:

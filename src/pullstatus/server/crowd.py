@@ -6,13 +6,12 @@ watches a server sees that it is full.
 
 from __future__ import annotations
 
-import ipaddress
 from collections import Counter
 from collections.abc import Callable
 from enum import StrEnum
 
 from pullstatus import limits
-from pullstatus.apps.networks import Address, address_of
+from pullstatus.apps.networks import site_of
 
 
 class Full(StrEnum):
@@ -30,7 +29,7 @@ class Seat:
     One for all of a network: there may be thousands.
 
     Attributes:
-        network: whose it is: see `network_of`; None: a proxy's, who speaks for many.
+        network: whose it is: see `site_of`; None: a proxy's, who speaks for many.
         count: how many are in it.
         reserved: it is beyond a bound, and gets nothing but health and figures.
     """
@@ -83,7 +82,7 @@ class Crowd:
 
     def enter(self, address: str) -> Seat | None:
         """A place for a connection from there; None: it is not taken."""
-        network = None if self._speaks_for_many(address) else network_of(address)
+        network = None if self._speaks_for_many(address) else site_of(address) or address
         full = self._full(network)
         if full is None:
             seat = self._of.get(network)
@@ -112,19 +111,3 @@ class Crowd:
         if network is not None and seat is not None and seat.count >= self._address_max:
             return Full.ADDRESS
         return None
-
-
-def plain(address: str) -> Address | None:
-    """An address as it is compared, without a zone; None if it is none."""
-    try:
-        return address_of(address.partition("%")[0])
-    except ValueError:
-        return None
-
-
-def network_of(address: str) -> str:
-    """What an address counts as: itself, or of IPv6 the network of 64 bits, which is one site's."""
-    found = plain(address)
-    if isinstance(found, ipaddress.IPv6Address):
-        found = ipaddress.IPv6Address(int(found) >> 64 << 64)
-    return str(found or address)

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from itertools import product
+from typing import Any
 
 import msgspec
 from prometheus_client import (
@@ -162,15 +163,13 @@ def _of_the_store(under_way: UnderWay) -> Iterator[Metric]:
 
 def _of_connections(connections: Connections) -> Iterator[Metric]:
     yield GaugeMetricFamily("pullstatus_connections", "Connections there are.", connections.count)
-    refused = CounterMetricFamily(
+    yield _by(
         "pullstatus_connections_refused",
         "Connections that were not served: over the bound of all, or of their address, or ended"
         " before their TLS handshake did.",
-        labels=["reason"],
+        "reason",
+        connections.refused,
     )
-    for reason, count in connections.refused.items():
-        refused.add_metric([reason], count)
-    yield refused
 
 
 def _of_the_budget(budget: Budget) -> Iterator[Metric]:
@@ -179,14 +178,20 @@ def _of_the_budget(budget: Budget) -> Iterator[Metric]:
         "Bytes of requests that are not answered, and of answers that are not read.",
         budget.bytes,
     )
-    shed = CounterMetricFamily(
+    yield _by(
         "pullstatus_requests_shed",
         "Requests refused since too much was in hand, in all or of their address or application.",
-        labels=["reason"],
+        "reason",
+        budget.refused,
     )
-    for reason, count in budget.refused.items():
-        shed.add_metric([reason], count)
-    yield shed
+
+
+def _by(name: str, text: str, label: str, counts: Mapping[Any, int]) -> Metric:
+    """What is counted by one label, in the order of its values."""
+    family = CounterMetricFamily(name, text, labels=[label])
+    for value, count in sorted(counts.items()):
+        family.add_metric([str(value)], count)
+    return family
 
 
 class _Once(Collector):
@@ -225,10 +230,7 @@ def _metrics(figures: Figures, standing: Standing) -> Iterator[Metric]:
     yield records_out
     yield waiting
 
-    pulls = CounterMetricFamily("pullstatus_pulls", "Pulls answered.", labels=["result"])
-    for result, count in sorted(figures.pulls.items()):
-        pulls.add_metric([str(result)], count)
-    yield pulls
+    yield _by("pullstatus_pulls", "Pulls answered.", "result", figures.pulls)
 
     yield CounterMetricFamily(
         "pullstatus_pulls_dropped",
@@ -272,36 +274,30 @@ def _metrics(figures: Figures, standing: Standing) -> Iterator[Metric]:
         batches.add_metric([door, str(http_status)], count)
     yield batches
 
-    dropped = CounterMetricFamily(
+    yield _by(
         "pullstatus_batches_dropped",
         "Batches whose peer had gone before they were whole, or reached the store: nothing was"
         " stored.",
-        labels=["door"],
+        "door",
+        figures.batches_dropped,
     )
-    for door, count in figures.batches_dropped.items():
-        dropped.add_metric([door], count)
-    yield dropped
 
-    refused = CounterMetricFamily(
+    yield _by(
         "pullstatus_requests_refused",
         "Requests that no call took: no HTTP, no such address, or a head that is refused; by HTTP"
         " status, which is 200 for an unknown call of v5.",
-        labels=["status"],
+        "status",
+        figures.refused,
     )
-    for http_status, count in sorted(figures.refused.items()):
-        refused.add_metric([str(http_status)], count)
-    yield refused
 
     yield from _failed_tries(figures, standing.tries)
 
-    cut = CounterMetricFamily(
+    yield _by(
         "pullstatus_connections_cut",
         "Connections closed since a deadline had passed, by its name in the list of limits.",
-        labels=["deadline"],
+        "deadline",
+        figures.cut,
     )
-    for deadline, count in figures.cut.items():
-        cut.add_metric([deadline], count)
-    yield cut
 
     yield from _of_the_store(standing.under_way)
     yield from _of_connections(standing.connections)
@@ -389,15 +385,13 @@ def _metrics(figures: Figures, standing: Standing) -> Iterator[Metric]:
 
 
 def _failed_tries(figures: Figures, tries: Tries) -> Iterator[Metric]:
-    failed = CounterMetricFamily(
+    yield _by(
         "pullstatus_failed_tries",
         "Requests refused for what they prove themselves by: a wrong signature (1001), a number of"
         " no application (1019), no token that there is (401).",
-        labels=["wrong"],
+        "wrong",
+        figures.failed_tries,
     )
-    for wrong, count in figures.failed_tries.items():
-        failed.add_metric([wrong], count)
-    yield failed
     yield CounterMetricFamily(
         "pullstatus_failed_tries_late",
         "Failed tries whose answer was held back, since their address has had many.",

@@ -27,7 +27,7 @@ from pullstatus.apps import (
     rewrite_if_due,
     seal_readable,
 )
-from pullstatus.apps.networks import Network, proxies_of, spellings
+from pullstatus.apps.networks import Network, plain, proxies_of, spellings
 from pullstatus.clock import wall_ms
 from pullstatus.errors import (
     InvalidSetting,
@@ -40,7 +40,7 @@ from pullstatus.errors import (
 from pullstatus.mailbox.upkeep import clean_up
 from pullstatus.server.certificate import Certificate
 from pullstatus.server.connection import Connection
-from pullstatus.server.crowd import Crowd, plain
+from pullstatus.server.crowd import Crowd
 from pullstatus.server.descriptors import connections_max
 from pullstatus.server.listener import LISTEN_BACKLOG, Listener, bind
 from pullstatus.server.routes import Routes

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from uvicorn.middleware.proxy_headers import _TrustedHosts
 
-from pullstatus.apps.networks import address_of, network_of, proxies_of, spellings
+from pullstatus.apps.networks import address_of, network_of, proxies_of, site_of, spellings
 from pullstatus.apps.registry import LiveApplication
 from pullstatus.apps.values import Application, check_networks
 from pullstatus.errors import InvalidSetting
@@ -66,3 +66,20 @@ def test_an_address_has_one_spelling() -> None:
     assert address_of("::ffff:192.0.2.7") == address_of("192.0.2.7")
     with pytest.raises(ValueError, match="nonsense"):
         address_of("nonsense")
+
+
+@pytest.mark.parametrize(
+    ("address", "counts_as"),
+    [
+        ("192.0.2.7", "192.0.2.7"),
+        ("::ffff:192.0.2.7", "192.0.2.7"),
+        ("2001:db8:1:2:3:4:5:6", "2001:db8:1:2::/64"),
+        ("2001:db8:1:2::", "2001:db8:1:2::/64"),
+        ("fe80::1%eth0", "fe80::/64"),
+        ("(no address)", ""),
+        ("no address", ""),
+        ("", ""),
+    ],
+)
+def test_address_counts_as_its_network(address: str, counts_as: str) -> None:
+    assert site_of(address) == counts_as

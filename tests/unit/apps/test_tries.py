@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pullstatus import limits
-from pullstatus.apps.tries import TELL_EVERY_S, Tries, network
+from pullstatus.apps.tries import TELL_EVERY_S, Tries
 
 A_FEW, PER_MINUTE = limits.FAILED_TRIES_MAX, limits.FAILED_TRIES_PER_MINUTE
 
@@ -59,22 +59,6 @@ def test_stranger_at_an_application_makes_nobody_else_late() -> None:
         assert not tries.failed(f"192.0.2.{number % 250}", 1).late or number > 250 * A_FEW
     assert tries.failed("198.51.100.9", 1).late is False
     assert tries.applications.take(1)[0], "that bucket is empty"
-
-
-@pytest.mark.parametrize(
-    ("address", "counts_as"),
-    [
-        ("192.0.2.7", "192.0.2.7"),
-        ("::ffff:192.0.2.7", "192.0.2.7"),
-        ("2001:db8:1:2:3:4:5:6", "2001:db8:1:2::/64"),
-        ("2001:db8:1:2::", "2001:db8:1:2::/64"),
-        ("fe80::1%eth0", "fe80::/64"),
-        ("(no address)", ""),
-        ("", ""),
-    ],
-)
-def test_address_counts_as_its_network(address: str, counts_as: str) -> None:
-    assert network(address) == counts_as
 
 
 def test_network_of_many_addresses_has_one_bucket() -> None:

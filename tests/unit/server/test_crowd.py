@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from pullstatus.server.crowd import Crowd, Full, network_of
+from pullstatus.server.crowd import Crowd, Full
 
 
 def test_no_more_come_in_than_there_is_room_for() -> None:
@@ -29,21 +29,6 @@ def test_one_address_has_a_quarter() -> None:
     assert crowd.enter("192.0.2.1") is not None
 
 
-@pytest.mark.parametrize(
-    ("address", "network"),
-    [
-        ("192.0.2.7", "192.0.2.7"),
-        ("::ffff:192.0.2.7", "192.0.2.7"),
-        ("2001:db8:1:2:3:4:5:6", "2001:db8:1:2::"),
-        ("2001:db8:1:2::", "2001:db8:1:2::"),
-        ("fe80::1%eth0", "fe80::"),
-        ("no address", "no address"),
-    ],
-)
-def test_a_network_of_ipv6_is_one_site(address: str, network: str) -> None:
-    assert network_of(address) == network
-
-
 def test_a_proxy_speaks_for_many() -> None:
     crowd = Crowd(4, speaks_for_many=lambda address: address == "192.0.2.1")
     assert all(crowd.enter("192.0.2.1") for _ in range(4))
@@ -63,3 +48,13 @@ def test_beyond_the_bounds_there_is_a_reserve() -> None:
     other = crowd.enter("192.0.2.2")
     assert other is not None
     assert not other.reserved, "the reserve takes nobody else's place"
+
+
+@pytest.mark.parametrize(
+    ("address", "network"),
+    [("2001:db8:1:2:3:4:5:6", "2001:db8:1:2::/64"), ("no address", "no address")],
+)
+def test_a_seat_is_its_sites(address: str, network: str) -> None:
+    seat = Crowd(4).enter(address)
+    assert seat is not None
+    assert seat.network == network
