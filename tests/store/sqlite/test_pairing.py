@@ -97,6 +97,59 @@ async def test_a_fold_that_was_cut_off_is_finished_by_whoever_opens_next(
     await (await open_store(sqlite_url(killed), server=True)).close()
 
 
+async def test_no_two_processes_fold_at_once(opener: Opener, file: Path) -> None:
+    """Or the pair of one would begin the log over a file that says the pair of the other."""
+    store = await opener(server=True)
+    await store.append(append(STATUSES, records(3)))
+    one, other = apsw.Connection(str(file)), apsw.Connection(str(file))
+    for work in (pairing.fold, pairing.begin, pairing.settle):
+        before = other.pragma("user_version")
+        with pairing._alone(one), pytest.raises(apsw.BusyError):
+            work(other)
+        assert other.pragma("user_version") == before
+        work(other)
+        assert pairing.find_problem(other) is None
+    one.close()
+    other.close()
+
+
+async def test_what_sqlite_does_not_wait_for_by_itself_is_tried_again(
+    url: str, file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where several commands make a store at once, or another program folds its log."""
+    held_up: list[str] = []
+
+    class Contended(apsw.Connection):
+        def pragma(  # type: ignore[override]
+            self, name: str, *value: str | int
+        ) -> object:
+            if name == "journal_mode" and value:
+                self._hold_up(name)
+            return super().pragma(name, *value)
+
+        def wal_checkpoint(
+            self, dbname: str | None = None, mode: int = apsw.SQLITE_CHECKPOINT_PASSIVE
+        ) -> tuple[int, int]:
+            self._hold_up(f"checkpoint {mode}")
+            return super().wal_checkpoint(dbname, mode)
+
+        def _hold_up(self, what: str) -> None:
+            if what not in held_up:
+                held_up.append(what)
+                raise apsw.BusyError(what)
+
+    monkeypatch.setattr(apsw, "Connection", Contended)
+    store = await open_store(url)
+    assert held_up == [
+        "journal_mode",
+        f"checkpoint {apsw.SQLITE_CHECKPOINT_NOOP}",
+        f"checkpoint {apsw.SQLITE_CHECKPOINT_PASSIVE}",
+    ]
+    await store.append(append(STATUSES, records(3)))
+    await store.close()
+    assert audit_file(file, no_progress).findings == []
+
+
 async def test_a_file_whose_log_is_lost_can_be_restored_from(opener: Opener, file: Path) -> None:
     """What is left of it is not lost, too."""
     store = await opener(server=True)

@@ -40,7 +40,7 @@ def open_writer(path: Path | str, *, fold: bool = False, vfs: str | None = None)
         connection.set_busy_timeout(BUSY_MS)
         schema.version(connection)  # before anything is changed
         connection.pragma("page_size", schema.PAGE_BYTES)
-        _set(connection, "journal_mode", "wal")
+        pairing.patiently(lambda: _set(connection, "journal_mode", "wal"))
         _set(connection, "synchronous", 2)
         _set(connection, "mmap_size", 0)
         _set(connection, "secure_delete", 1)

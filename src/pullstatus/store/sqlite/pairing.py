@@ -17,29 +17,37 @@ The last commit begins the log anew, so a log begins with its pair. With its log
 0, and whoever folds the last of it into the file, be it a command or another program, leaves a file
 that says so.
 
+Two of ours never do this at once, or the pair of one would begin the log over a file that says the
+pair of the other: both are done under a lock of the folder, which is nobody's to remove.
+
 Source of where things are: sqlite.org, "Database File Format".
 """
 
 from __future__ import annotations
 
 import contextlib
+import fcntl
+import os
 import struct
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Self
+from pathlib import Path
+from typing import Self, TypeVar
 
 import apsw
 
 from pullstatus.errors import StoreRefused
 from pullstatus.store.sqlite import schema
 
+T = TypeVar("T")
+
 USER_VERSION_OFFSET = 60  # of user_version in the first page
 LOG_HEADER_BYTES = 32
 FRAME_HEADER_BYTES = 24
 NO_PAIR = 0  # of a file that was made as a whole, and has no log yet
 
-BUSY_S, BUSY_MAX = 0.01, 500  # how long to wait between two looks at a log, and how often at most
+BUSY_S, BUSY_MAX = 0.01, 500  # how long to wait between two tries, and how often at most
 
 _SHIFT = 8
 _MASK = (1 << 21) - 1
@@ -74,7 +82,16 @@ class UserVersion:
 
 
 def fold(connection: apsw.Connection) -> None:
-    """Fold the log into the file, as far as no reader holds it up."""
+    """Fold the log into the file, as far as no reader holds it up.
+
+    Raises:
+        apsw.BusyError: another process does so, longer than this connection waits for a lock.
+    """
+    with _alone(connection):
+        _fold(connection)
+
+
+def _fold(connection: apsw.Connection) -> None:
     try:
         pair = _commit(connection, needs_log=True)
     except apsw.FullError:
@@ -92,16 +109,20 @@ def begin(connection: apsw.Connection) -> None:
     Nothing to do beside a server, or anybody else who has done it already. But who did it may have
     been killed while folding: then the log's newest commit says that the file needs its log, which
     would be so no longer once whoever closes last has folded that, too.
+
+    Raises:
+        apsw.BusyError: as by `fold`.
     """
-    with _open(connection, "") as file, _open(connection, "-wal") as log:
-        stored = _stored(file)
-        paired = stored.needs_log and stored.pair in _pairs(connection, log)
-    if paired:
-        settle(connection)
-        return
-    if not _frames(connection):
-        _repeat(connection)
-    fold(connection)
+    with _alone(connection):
+        with _open(connection, "") as file, _open(connection, "-wal") as log:
+            stored = _stored(file)
+            paired = stored.needs_log and stored.pair in _pairs(connection, log)
+        if paired:
+            _settle(connection)
+            return
+        if not _frames(connection):
+            _repeat(connection)
+        patiently(lambda: _fold(connection))
 
 
 def is_paired(connection: apsw.Connection) -> bool:
@@ -118,7 +139,16 @@ def _looks_paired(connection: apsw.Connection) -> bool:
 
 
 def settle(connection: apsw.Connection) -> None:
-    """Have file and log together say that they are all there is, where somebody was cut off."""
+    """Have file and log together say that they are all there is, where somebody was cut off.
+
+    Raises:
+        apsw.BusyError: as by `fold`.
+    """
+    with _alone(connection):
+        _settle(connection)
+
+
+def _settle(connection: apsw.Connection) -> None:
     stored = UserVersion.parse(connection.pragma("user_version"))
     if stored.needs_log:
         _commit(connection, needs_log=False, pair=stored.pair)
@@ -174,6 +204,33 @@ def _look(connection: apsw.Connection) -> str | None:
     )
 
 
+@contextlib.contextmanager
+def _alone(connection: apsw.Connection) -> Iterator[None]:
+    """Hold off other processes that fold, as long as the connection would wait for a lock."""
+    try:
+        folder = os.open(Path(connection.filename).parent, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:  # that of no real file system, or one that this user may not list
+        yield
+        return
+    try:
+        _lock(folder, time.monotonic() + connection.pragma("busy_timeout") / 1000)
+        yield
+    finally:
+        os.close(folder)
+
+
+def _lock(folder: int, deadline_s: float) -> None:
+    while True:
+        try:
+            fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() >= deadline_s:
+                raise apsw.BusyError("another process folds the log") from None
+            time.sleep(BUSY_S)
+        else:
+            return
+
+
 def _commit(connection: apsw.Connection, *, needs_log: bool, pair: int | None = None) -> int | None:
     """Commit what file and log say from now on; returns the pair, a new one if none was given."""
     if pair is None:
@@ -220,15 +277,21 @@ def _pairs(connection: apsw.Connection, log: apsw.VFSFile | None) -> Iterator[in
 def _frames(connection: apsw.Connection) -> int:
     """How many frames of the log are those of commits."""
     connection.pragma("schema_version")  # until it has read, it knows of none
-    busy = 0
-    while True:
-        try:
-            return max(0, connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_NOOP)[0])
-        except apsw.BusyError:  # the log's index is being written; this never waits by itself
-            busy += 1
-            if busy == BUSY_MAX:
-                raise
+    # Busy while the log's index is being written.
+    return max(0, patiently(lambda: connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_NOOP)[0]))
+
+
+def patiently(work: Callable[[], T]) -> T:
+    """Do what SQLite does not wait for by itself, however long a connection is to wait.
+
+    Raises:
+        apsw.BusyError: another process held it up each time.
+    """
+    for _ in range(BUSY_MAX - 1):
+        with contextlib.suppress(apsw.BusyError):
+            return work()
         time.sleep(BUSY_S)
+    return work()
 
 
 def _stored(file: apsw.VFSFile | None) -> UserVersion:
