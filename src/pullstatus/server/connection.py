@@ -30,7 +30,6 @@ import weakref
 from asyncio import AbstractEventLoop, Transport, get_running_loop
 from collections import deque
 from collections.abc import Awaitable, Callable
-from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -94,13 +93,16 @@ class Connection(HttpToolsProtocol):
     # Beside those of uvicorn, whose dict has room for no more without growing to twice its size.
     __slots__ = (
         "_framing",
+        "_head_bytes",
         "_held",
         "_hung_up",
         "_last_words",
+        "_network",
         "_on_leave",
         "_parsed",
         "_pipeline",
         "_read_at",
+        "_read_size",
         "_size",
         "_sizes",
         "_unread_of",
@@ -130,6 +132,8 @@ class Connection(HttpToolsProtocol):
     ) -> None:
         super().__init__(config, server_state, app_state, _loop)
         self.seat = seat
+        # Whose part this connection's is; None: it speaks for many.
+        self._network = None if seat is None else seat.network
         self.budget = budget or Budget()
         loop = _loop or get_running_loop()
         self.schedule = Schedule(loop) if schedule is None else schedule
@@ -138,6 +142,10 @@ class Connection(HttpToolsProtocol):
         self._unread_of: tuple[int, int | None] = (0, None)  # what lies unread, and of whom
         self._framing = Framing()
         self._read_at = 0.0
+        self._read_size = 0
+        self._head_bytes = (
+            0  # of the reads that have brought the head at hand: as many or fewer are the head
+        )
         self._written = 0  # bytes of answers
         self._parsed = 0  # bytes of what was read, before an offer to upgrade
         self._last_words = b""
@@ -281,6 +289,8 @@ class Connection(HttpToolsProtocol):
         if self.state.phase in DEAF:
             return
         self._read_at = self.loop.time()
+        self._read_size = len(data)
+        self._head_bytes += self._read_size
         rest = data
         while not self._feed(rest):
             rest = self._without_upgrade() + rest[self._parsed :]
@@ -335,6 +345,7 @@ class Connection(HttpToolsProtocol):
         """A request begins."""
         super().on_message_begin()
         self.state.on(_BEGIN, self._read_at)
+        self._head_bytes = self._read_size
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """A header; one that comes behind the body counts as framing and for nothing else."""
@@ -351,7 +362,7 @@ class Connection(HttpToolsProtocol):
             return None
         parser = self.parser
         version, method = parser.get_http_version(), parser.get_method()
-        refused = refusal(method, self.url, version, self.headers)
+        refused = refusal(method, self.url, version, self.headers, self._head_bytes)
         if refused is not None:
             return self._end(refused)
         if self.seat is not None and self.seat.reserved and self.url not in WATCHING:
@@ -401,11 +412,6 @@ class Connection(HttpToolsProtocol):
         if peer.over:
             cycle.body = bytearray()
 
-    @property
-    def _network(self) -> str | None:
-        """Whose part this connection's is; None: it speaks for many."""
-        return None if self.seat is None else self.seat.network
-
     def on_message_complete(self) -> None:
         """The request is complete: from here on the wait is ours."""
         phase = self.state.phase
@@ -419,7 +425,7 @@ class Connection(HttpToolsProtocol):
             self._held = None
             scope: dict[str, Any] = cycle.scope  # type: ignore[assignment]
             scope[PEER].body = cycle.body
-            self.schedule.begin(partial(cycle.run_asgi, app), cycle.scope, self.client)
+            self.schedule.begin(cycle.run_asgi, app, cycle.scope, self.client)
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
         """Wait for the end of what was read: the request may be whole by then."""
@@ -441,11 +447,12 @@ class Connection(HttpToolsProtocol):
         if self.transport.is_closing():
             self.state.on(Event.CLOSE, now)
             return
-        self.flow.resume_reading()
+        if self.flow.read_paused:
+            self.flow.resume_reading()
         if self._pipeline:
             # Not at once: a long pipeline answered from in here would be a deep recursion.
             cycle, app = self._pipeline.pop()
-            self.schedule.wait(partial(cycle.run_asgi, app), cycle.scope, self.client)
+            self.schedule.wait(cycle.run_asgi, app, cycle.scope, self.client)
 
     def _unsent(self) -> bool:
         """The request at hand is answered, and nothing of its body has come."""

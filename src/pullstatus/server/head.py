@@ -63,7 +63,7 @@ FULL: Final = Refusal(
 
 
 def refusal(
-    method: bytes, target: bytes, version: str, headers: Sequence[Header]
+    method: bytes, target: bytes, version: str, headers: Sequence[Header], size_max: int
 ) -> Refusal | None:
     """The first thing that is wrong with a request; None if nothing is.
 
@@ -71,17 +71,16 @@ def refusal(
         method, target: as they came.
         version: of HTTP, as in "1.1".
         headers: all of them, in their order.
+        size_max: of the whole head in bytes, as far as is known without counting.
     """
-    size = 0
-    known: dict[bytes, bytes] = {}
-    for name, value in headers:
-        size += len(name) + len(value)
-        known[name] = value
+    known = dict(headers)
     if len(target) > limits.QUERY_BYTES_MAX:
         return Refusal(414, "Address too long", f"send at most {limits.QUERY_BYTES_MAX} bytes")
-    if len(headers) > limits.HEADERS_MAX or size > limits.HEADER_BYTES_MAX:
+    if len(headers) > limits.HEADERS_MAX or (
+        size_max > limits.HEADER_BYTES_MAX and _size(headers) > limits.HEADER_BYTES_MAX
+    ):
         return TOO_LARGE
-    if not target.startswith(b"/"):
+    if target[:1] != b"/":
         return Refusal(404, NO_SUCH_ADDRESS, "an absolute address is for proxies: send a path")
     if method == b"CONNECT":
         return Refusal(405, METHOD_NOT_ALLOWED, "CONNECT is for proxies")
@@ -99,6 +98,10 @@ def refusal(
     elif not _is_host(host):
         return _bad("Host must be a name or an address, and a port")
     return _coding(known, version) if b"transfer-encoding" in known else None
+
+
+def _size(headers: Sequence[Header]) -> int:
+    return sum(len(name) + len(value) for name, value in headers)
 
 
 def _repeated(headers: Sequence[Header]) -> str:

@@ -22,17 +22,18 @@ class Replays:
     def __init__(self, places: int) -> None:
         """Know at most so many."""
         self._known = [""] * places
+        self._places = places
         self._by_application: Counter[int] = Counter()
         self.total = 0
 
     def note(self, sdkappid: int, signature: str) -> None:
         """Count a pull of an application that is let in."""
-        place = hash(signature) % len(self._known)
-        if self._known[place] == signature:
+        place, known = hash(signature) % self._places, self._known
+        if known[place] == signature:
             self.total += 1
             self._by_application[sdkappid] += 1
         else:
-            self._known[place] = signature
+            known[place] = signature
 
     def take(self) -> dict[int, int]:
         """How many came again since this was called last, by application, most first."""

@@ -1,7 +1,7 @@
 """In which order requests are begun: at once, as long as few come; else owners in turn.
 
 An event loop brings whatever has come on all connections, and who has many of them would have as
-much of each round. So a round begins no more than takes a millisecond. The rest waits in turn of
+much of each round. So a round begins no more than takes two milliseconds. The rest waits in turn of
 applications, and within an application in turn of addresses, while the loop goes on to see who else
 is there.
 """
@@ -9,6 +9,7 @@ is there.
 from __future__ import annotations
 
 from asyncio import AbstractEventLoop
+from collections import OrderedDict
 from collections.abc import Callable, Coroutine, Hashable
 from time import perf_counter
 from typing import Any
@@ -16,9 +17,10 @@ from typing import Any
 from pullstatus.server import eager
 from pullstatus.turns import Turns
 
-ROUND_S = 0.001  # of beginning requests, until the loop looks who else is there
+ROUND_S = 0.002  # of beginning requests, until the loop looks who else is there
 
 Work = Coroutine[Any, Any, None]
+Answer = Callable[[Any], Work]
 
 
 class Schedule:
@@ -35,62 +37,68 @@ class Schedule:
         """
         self._loop = loop
         self._application_of = application_of
-        self._turns: Turns[Hashable] = Turns()  # an application, for each request of it
-        self._of: dict[Hashable, Turns[Callable[[], Work]]] = {}
-        self._spent_s = 0.0  # in this round of the loop
+        # By application, in turn; within one by address.
+        self._waiting: OrderedDict[Hashable, Turns[tuple[Answer, object]]] = OrderedDict()
+        self._until = 0.0  # no more is begun in this round; 0: nothing was begun in it yet
 
     def __len__(self) -> int:
-        return len(self._turns)
+        return sum(map(len, self._waiting.values()))
 
     def begin(
         self,
-        work: Callable[[], Work],
+        answer: Answer,
+        app: object,
         scope: object,
         client: tuple[str, int] | None,
     ) -> None:
         """Begin it, now or in turn.
 
         Args:
-            work: makes the coroutine that answers the request.
+            answer, app: the first makes, of the second, the coroutine that answers the request.
             scope: of the request.
             client: whose connection it has come over.
         """
-        if self._turns or self._spent_s >= ROUND_S:
-            self.wait(work, scope, client)
-            return
-        if not self._spent_s:
+        if not self._until:
+            self._until = perf_counter() + ROUND_S
             self._loop.call_soon(self._next_round)
-        began = perf_counter()
-        eager.run(self._loop, work())
-        self._spent_s += perf_counter() - began
+        elif perf_counter() >= self._until:
+            self.wait(answer, app, scope, client)
+            return
+        if self._waiting:
+            self.wait(answer, app, scope, client)
+        else:
+            eager.run(self._loop, answer(app))
 
-    def wait(self, work: Callable[[], Work], scope: object, client: tuple[str, int] | None) -> None:
+    def wait(
+        self, answer: Answer, app: object, scope: object, client: tuple[str, int] | None
+    ) -> None:
         """Begin it when it is its turn, and not now."""
-        application = self._application_of(scope)
-        if not self._turns:
+        if not self._waiting:
             self._loop.call_soon(self._go_on)
-        self._turns.push(application, application)
-        line = self._of.get(application)
+        application = self._application_of(scope)
+        line = self._waiting.get(application)
         if line is None:
-            line = self._of[application] = Turns()
-        line.push(client[0] if client else None, work)
+            line = self._waiting[application] = Turns()
+        line.push(client[0] if client else None, (answer, app))
 
     def _next_round(self) -> None:
-        self._spent_s = 0.0
+        self._until = 0.0
 
     def _go_on(self) -> None:
         until = perf_counter() + ROUND_S
-        while self._turns:
-            eager.run(self._loop, self._next()())
+        while self._waiting:
+            answer, app = self._next()
+            eager.run(self._loop, answer(app))
             if perf_counter() >= until:
                 break
-        if self._turns:
+        if self._waiting:
             self._loop.call_soon(self._go_on)
 
-    def _next(self) -> Callable[[], Work]:
-        application = self._turns.pop()
-        line = self._of[application]
-        work = line.pop()
-        if not line:
-            del self._of[application]
-        return work
+    def _next(self) -> tuple[Answer, object]:
+        application, line = next(iter(self._waiting.items()))
+        found = line.pop()
+        if line:
+            self._waiting.move_to_end(application)
+        else:
+            del self._waiting[application]
+        return found

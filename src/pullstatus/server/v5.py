@@ -189,7 +189,7 @@ class PullCall:
         peer: Peer | None = scope.get(PEER)
         if peer is not None:
             peer.application = request.sdkappid
-        self._figures.replays.note(request.sdkappid, request.sig.lower())
+        self._figures.replays.note(request.sdkappid, request.sig)
         kind, count_max = request.page()
         repeat = _repeat(words, live.mailboxes[kind], self._store.epoch)
         said_s = _wait_s(words, live)

@@ -16,7 +16,7 @@ def refused(
     version: str = "1.1",
     method: bytes = b"GET",
 ) -> tuple[int, str] | None:
-    found = refusal(method, target, version, headers)
+    found = refusal(method, target, version, headers, limits.HEADER_BYTES_MAX + 1)
     return None if found is None else (found.http_status, found.detail)
 
 

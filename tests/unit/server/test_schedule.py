@@ -4,13 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Coroutine
-from typing import Any
 
 from pullstatus.server import schedule
 from pullstatus.server.schedule import Schedule
-
-Work = Callable[[], Coroutine[Any, Any, None]]
 
 
 class Begun:
@@ -20,63 +16,87 @@ class Begun:
         self.names: list[str] = []
         self._busy_s = busy_s
 
-    def __call__(self, name: str) -> Work:
-        async def work() -> None:
-            self.names.append(name)
-            until = time.perf_counter() + self._busy_s
-            while time.perf_counter() < until:
-                pass
+    async def __call__(self, name: str) -> None:
+        self.names.append(name)
+        until = time.perf_counter() + self._busy_s
+        while time.perf_counter() < until:
+            pass
 
-        return work
+
+class Come:
+    """Requests that come in one loop."""
+
+    def __init__(self, begun: Begun) -> None:
+        self._begun = begun
+        self.schedule = Schedule(asyncio.get_running_loop(), str)
+
+    def begin(self, name: str, application: str, address: str | None) -> None:
+        client = None if address is None else (address, 0)
+        self.schedule.begin(self._begun, name, application, client)
+
+    async def all_begun(self) -> None:
+        while self.schedule:  # noqa: ASYNC110 - nobody tells
+            await asyncio.sleep(0)
 
 
 def test_what_comes_alone_is_begun_at_once() -> None:
     begun = Begun()
 
-    async def play() -> None:
-        schedule = Schedule(asyncio.get_running_loop(), str)
+    async def alone() -> None:
+        come = Come(begun)
         for number in range(5):
-            schedule.begin(begun(str(number)), "a", None)
+            come.begin(str(number), "a", None)
             assert len(begun.names) == number + 1
             await asyncio.sleep(0)
 
-    asyncio.run(play())
+    asyncio.run(alone())
 
 
 def test_a_round_begins_as_much_as_takes_its_time_and_the_rest_in_turn() -> None:
     """Of applications first, then of addresses, whoever has how many connections."""
     begun = Begun(busy_s=2 * schedule.ROUND_S)
-    come = [("a", "1")] * 4 + [("a", "2")] * 2 + [("b", "1"), ("b", "3")]
+    requests = [("a", "1")] * 4 + [("a", "2")] * 2 + [("b", "1"), ("b", "3")]
 
-    async def play() -> None:
-        schedule = Schedule(asyncio.get_running_loop(), str)
-        for application, address in [("a", "1"), *come]:
-            schedule.begin(begun(application + address), application, (address, 0))
+    async def together() -> None:
+        come = Come(begun)
+        for application, address in [("a", "1"), *requests]:
+            come.begin(application + address, application, address)
         assert begun.names == ["a1"]
-        assert len(schedule) == len(come)
+        assert len(come.schedule) == len(requests)
         await asyncio.sleep(0)
         assert begun.names == ["a1", "a1"], "others get their turn between two rounds"
-        while schedule:  # noqa: ASYNC110 - nobody tells
-            await asyncio.sleep(0)
+        await come.all_begun()
 
-    asyncio.run(play())
+    asyncio.run(together())
     assert begun.names[1:] == ["a1", "b1", "a2", "b3", "a1", "a2", "a1", "a1"]
 
 
 def test_who_comes_behind_others_waits_though_a_new_round_has_begun() -> None:
     begun = Begun(busy_s=2 * schedule.ROUND_S)
 
-    async def play() -> None:
-        schedule = Schedule(asyncio.get_running_loop(), str)
+    async def behind() -> None:
+        come = Come(begun)
         for number in "012":
-            schedule.begin(begun(number), "a", ("1", 0))
-        schedule.begin(begun("late"), "b", ("1", 0))
+            come.begin(number, "a", "1")
+        come.begin("late", "b", "1")
         assert begun.names == ["0"]
-        while schedule:  # noqa: ASYNC110 - nobody tells
-            await asyncio.sleep(0)
+        await come.all_begun()
         assert begun.names == ["0", "1", "late", "2"]
         await asyncio.sleep(0)
-        schedule.begin(begun("alone"), "b", ("1", 0))
+        come.begin("alone", "b", "1")
         assert begun.names[-1] == "alone"
 
-    asyncio.run(play())
+    asyncio.run(behind())
+
+
+def test_a_round_has_its_time_though_the_one_before_has_used_up_its_own() -> None:
+    begun = Begun(busy_s=2 * schedule.ROUND_S)
+
+    async def rounds() -> None:
+        come = Come(begun)
+        for number in range(3):
+            come.begin(str(number), "a", None)
+            assert len(begun.names) == number + 1
+            await asyncio.sleep(0)
+
+    asyncio.run(rounds())
