@@ -261,6 +261,14 @@ HEADER_BYTES_MAX: Final = 16 * 1024
 HEADERS_MAX: Final = 64
 """Header lines of one request. Old clients send about eight, a proxy adds as many again."""
 
+USUAL_HEAD_BYTES: Final = 1024
+"""Request line, and headers, of a request that is read without the parser. Clients send some 300;
+each of the `USUAL_HEADS_KNOWN` takes up to four times as much memory."""
+
+USUAL_HEADS_KNOWN: Final = 512
+"""Headers that are remembered by their bytes: few more than kinds of clients say the same ones
+again and again. Those that hold a key of their own each time push others out, at little cost."""
+
 HEADER_DEADLINE_S: Final = 10
 """Seconds until the headers are complete, against clients that trickle them."""
 

@@ -20,6 +20,7 @@ logged here.
 
 A request that came whole is answered without a task of its own, as far as its answer is known at
 once: most of what a small request costs on uvicorn's way is the task, the timer and the messages.
+One that came whole in one read, and is a usual one, is not even given to the parser: see `whole`.
 """
 
 from __future__ import annotations
@@ -55,11 +56,12 @@ from pullstatus.server.framing import Framing
 from pullstatus.server.head import FULL, TOO_LARGE, Refusal, refusal, unreadable
 from pullstatus.server.http import PEER, PROBLEM, new_request_id, problem_json
 from pullstatus.server.schedule import Schedule
+from pullstatus.server.whole import read_whole
 
 log = structlog.get_logger(__name__)
 
 # By names that cost nothing to look up, for what every request comes by.
-_BEGIN, _HEADERS, _WHOLE = Event.BEGIN, Event.HEADERS, Event.WHOLE
+_AT_ONCE, _BEGIN, _HEADERS, _WHOLE = Event.AT_ONCE, Event.BEGIN, Event.HEADERS, Event.WHOLE
 _HEAD, _BODY, _REST = Phase.HEAD, Phase.BODY, Phase.REST
 
 WATCHING = (b"/healthz", b"/readyz", b"/metrics")
@@ -289,6 +291,8 @@ class Connection(HttpToolsProtocol):
         if self.state.phase in DEAF:
             return
         self._read_at = self.loop.time()
+        if self.state.resting and self._at_once(data):
+            return
         self._read_size = len(data)
         self._head_bytes += self._read_size
         rest = data
@@ -299,6 +303,42 @@ class Connection(HttpToolsProtocol):
             self._held = None
         if not self._framing.fits(len(data)):
             self._end(TOO_LARGE)
+
+    def _at_once(self, data: bytes) -> bool:
+        """Begin the request that this is, if it is a usual one; what the parser does otherwise."""
+        whole = read_whole(data)
+        if whole is None or self.state.draining or (self.seat is not None and self.seat.reserved):
+            return False
+        self.state.on(_AT_ONCE, self._read_at)
+        self._framing.whole()
+        super().on_message_begin()
+        self.headers.extend(whole.headers)
+        scope: dict[str, Any] = self.scope  # type: ignore[assignment] # it takes ours, too
+        path = scope["root_path"] + whole.path.decode("ascii")
+        scope["method"] = "POST"
+        scope["path"], scope["raw_path"] = path, path.encode("ascii")
+        scope["query_string"] = whole.query
+        self.cycle = cycle = RequestResponseCycle(
+            scope=self.scope,
+            transport=self.transport,
+            flow=self.flow,
+            logger=self.logger,
+            access_logger=self.access_logger,
+            access_log=self.access_log,
+            default_headers=self.server_state.default_headers,
+            message_event=_NOBODY_WAITS,
+            expect_100_continue=False,
+            keep_alive=True,
+            on_response=self.on_response_complete,
+        )
+        cycle.body, cycle.more_body = whole.body, False  # type: ignore[assignment]
+        scope[PEER] = peer = _Peer(self, cycle)
+        peer.body = whole.body
+        self._size = size = max(limits.REQUEST_BYTES, len(whole.body))
+        self.budget.take(size, self._network)
+        peer.over = self.budget.over(self._network)
+        self.schedule.begin(cycle.run_asgi, self.app, scope, self.client)
+        return True
 
     def _feed(self, data: bytes) -> bool:
         """Parse; False if the parser stopped after `_parsed` bytes, at an offer to upgrade."""
@@ -557,6 +597,12 @@ class _NobodyWaits:
     def set(self) -> None:
         return
 
+    def clear(self) -> None:
+        return
+
+    async def wait(self) -> None:
+        return
+
 
 _NOBODY_WAITS: Final[Any] = _NobodyWaits()
 _READ: Final = bytearray()  # a body that has been
@@ -574,7 +620,7 @@ class _Peer:
     def __init__(self, connection: Connection, cycle: RequestResponseCycle) -> None:
         self._connection = connection
         self._cycle: Callable[[], RequestResponseCycle] = weakref.ref(cycle)  # type: ignore[assignment]
-        self.body: bytearray | None = None
+        self.body: bytes | bytearray | None = None
         self.over: Over | None = None
         self.application: int | None = None
 

@@ -43,6 +43,8 @@ class Phase(StrEnum):
 class Event(StrEnum):
     """What happens to a connection."""
 
+    AT_ONCE = "AT_ONCE"
+    """A whole request in one read, and nothing else."""
     BEGIN = "BEGIN"
     """The first byte of a request."""
     HEADERS = "HEADERS"
@@ -86,15 +88,17 @@ class Step(NamedTuple):
 
 def _table() -> dict[Phase, dict[Event, Step]]:
     new, idle, head, body, rest, ended, closed = Phase
-    begin, headers, whole, answered, early, end, close = Event
+    at_once, begin, headers, whole, answered, early, end, close = Event
     ends, closes = Step(ended, effect=Effect.SAY), Step(closed)
     return {
         new: {
+            at_once: Step(idle, owes=+1),
             begin: Step(head),
             end: ends,
             close: closes,
         },
         idle: {
+            at_once: Step(idle, owes=+1),
             begin: Step(head),
             answered: Step(idle, owes=-1),
             end: ends,
@@ -147,10 +151,12 @@ TIME: Final = {
 }
 """The time of each phase, by its name in `limits`. ENDED lasts as long as something is owed."""
 
+_RESTING: Final = (Phase.NEW, Phase.IDLE)
+
 DEAF: Final = (Phase.ENDED, Phase.CLOSED)
 """The phases in which nothing that the peer says is heard."""
 
-# Every request takes four steps: they are tuples of no class, which are unpacked the quickest.
+# Every request takes some steps: they are tuples of no class, which are unpacked the quickest.
 _STEPS: Final = {
     phase: {event: (*step,) for event, step in steps.items()} for phase, steps in TABLE.items()
 }
@@ -213,6 +219,11 @@ class ConnectionState:
         return self.owed > 0 or self.phase is Phase.BODY
 
     @property
+    def resting(self) -> bool:
+        """Whether nothing is at hand and nothing owed: what comes next begins a request."""
+        return not self.owed and self.phase in _RESTING
+
+    @property
     def over(self) -> bool:
         """Whether all has been heard and answered: the transport is to be closed."""
         return self.phase is Phase.ENDED and not self.owed
@@ -270,8 +281,7 @@ class ConnectionState:
         A connection that is closed already has `FAREWELL_S` once it has nothing to read any more.
         """
         self.draining = True
-        quiet = self.phase in (Phase.NEW, Phase.IDLE) and not self.owed
-        closes = quiet and now - self._since > grace_s
+        closes = self.resting and now - self._since > grace_s
         if closes:
             self.on(Event.CLOSE, now)
         if self.phase is Phase.CLOSED and not unread:

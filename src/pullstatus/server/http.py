@@ -51,7 +51,7 @@ class Peer(Protocol):
             its.
     """
 
-    body: bytearray | None
+    body: bytes | bytearray | None
     over: Over | None
     application: int | None
 

@@ -278,7 +278,8 @@ def test_fault_of_ours_in_what_the_parser_calls_is_told(
 
     monkeypatch.setattr("pullstatus.server.connection._Peer", broken)
     with structlog.testing.capture_logs() as told:
-        peer.say(request("/1"))
+        peer.say(request("/1")[:-1])
+        peer.say(request("/1")[-1:])
     assert peer.read() == ["400"]
     line, refused = told
     assert refused["event"] == "request refused"

@@ -34,6 +34,7 @@ GRACE_S: Final = 0.5
 # before runs on, and what else: an answer more or less that is owed, the effect. "never": neither
 # parser nor order of answers lets it come.
 STEPS: Final = """
+    NEW     AT_ONCE   IDLE    now  +1
     NEW     BEGIN     HEAD    now
     NEW     HEADERS   never
     NEW     WHOLE     never
@@ -42,6 +43,7 @@ STEPS: Final = """
     NEW     END       ENDED   now      SAY
     NEW     CLOSE     CLOSED  now
 
+    IDLE    AT_ONCE   IDLE    now  +1
     IDLE    BEGIN     HEAD    now
     IDLE    HEADERS   never
     IDLE    WHOLE     never
@@ -50,6 +52,7 @@ STEPS: Final = """
     IDLE    END       ENDED   now      SAY
     IDLE    CLOSE     CLOSED  now
 
+    HEAD    AT_ONCE   never
     HEAD    BEGIN     HEAD    on
     HEAD    HEADERS   BODY    now
     HEAD    WHOLE     HEAD    on
@@ -58,6 +61,7 @@ STEPS: Final = """
     HEAD    END       ENDED   now      SAY
     HEAD    CLOSE     CLOSED  now
 
+    BODY    AT_ONCE   never
     BODY    BEGIN     never
     BODY    HEADERS   never
     BODY    WHOLE     IDLE    now  +1
@@ -66,6 +70,7 @@ STEPS: Final = """
     BODY    END       ENDED   now      DROP
     BODY    CLOSE     CLOSED  now
 
+    REST    AT_ONCE   never
     REST    BEGIN     never
     REST    HEADERS   never
     REST    WHOLE     IDLE    now
@@ -74,6 +79,7 @@ STEPS: Final = """
     REST    END       ENDED   now
     REST    CLOSE     CLOSED  now
 
+    ENDED   AT_ONCE   never
     ENDED   BEGIN     ENDED   on
     ENDED   HEADERS   ENDED   on
     ENDED   WHOLE     ENDED   on
@@ -82,6 +88,7 @@ STEPS: Final = """
     ENDED   END       ENDED   on
     ENDED   CLOSE     CLOSED  now
 
+    CLOSED  AT_ONCE   CLOSED  on
     CLOSED  BEGIN     CLOSED  on
     CLOSED  HEADERS   CLOSED  on
     CLOSED  WHOLE     CLOSED  on
@@ -295,8 +302,9 @@ def test_stop_shortens_a_farewell_once_all_is_read() -> None:
 class Request:
     """One of the reference's."""
 
-    def __init__(self) -> None:
-        self.headed = self.whole = self.answered = False
+    def __init__(self, *, whole: bool = False) -> None:
+        self.headed = self.whole = whole
+        self.answered = False
 
 
 class Course(RuleBasedStateMachine):
@@ -341,6 +349,16 @@ class Course(RuleBasedStateMachine):
         self.state.on(Event.BEGIN, self.now)
         self.requests.append(Request())
         self.gives(HEAD_S)
+
+    @precondition(lambda self: self.state.resting)
+    @rule()
+    def at_once(self) -> None:
+        assert self.hears
+        assert self.at_hand() is None
+        assert not self.owed()
+        self.state.on(Event.AT_ONCE, self.now)
+        self.requests.append(Request(whole=True))
+        self.gives(IDLE_S)
 
     @precondition(lambda self: self.hears and self.at_hand() and not self.at_hand().headed)
     @rule(offers_upgrade=st.booleans())

@@ -35,6 +35,9 @@ IMPORTED = {
 # Attributes that we read or set, and methods that we call or override.
 OF_A_CONNECTION = {
     "_start_asgi_task",
+    "access_log",
+    "access_logger",
+    "app",
     "client",
     "connection_lost",
     "connection_made",
@@ -44,6 +47,7 @@ OF_A_CONNECTION = {
     "expect_100_continue",
     "flow",
     "headers",
+    "logger",
     "loop",
     "on_body",
     "on_header",
@@ -54,6 +58,7 @@ OF_A_CONNECTION = {
     "parser",
     "pipeline",
     "resume_writing",
+    "scope",
     "server_state",
     "transport",
     "url",
@@ -63,6 +68,7 @@ OF_A_REQUEST = {
     "disconnected",
     "keep_alive",
     "message_event",
+    "more_body",
     "on_response",
     "response_complete",
     "response_started",

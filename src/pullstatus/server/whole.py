@@ -1,0 +1,85 @@
+"""A request that came whole in one read, as nearly all do, read without a parser.
+
+Pure. What is usual is read here and means what the parser would say, to the byte; of whatever is
+not, nothing is said, and the parser has the only word. So nothing is refused here.
+
+Usual is a POST of HTTP/1.1 to a plain path, with a length, whose headers are in plain text and ask
+nothing of the connection. A client says the same headers again and again, so what they mean is
+remembered by their bytes.
+"""
+
+from __future__ import annotations
+
+import functools
+import re
+from typing import Final, NamedTuple
+
+from pullstatus import limits
+from pullstatus.server.head import Header, refusal
+
+_LINE: Final = re.compile(
+    rb"POST ((?:/[A-Za-z0-9._~-]+)+)(?:\?([A-Za-z0-9._~!$&'()*+,;=:@%/-]+))? HTTP/1\.1\r\n"
+)
+_FIELD: Final = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]+): ?([!-~](?:[ -~]*[!-~])?)")
+_END: Final = b"\r\n\r\n"
+
+# What the parser or uvicorn acts upon, beside the length, unless it says what holds anyhow.
+_ACTED_UPON: Final = frozenset(
+    {b"connection", b"expect", b"proxy-connection", b"transfer-encoding", b"upgrade"}
+)
+_ANYHOW: Final = (b"connection", b"keep-alive")
+
+
+class Whole(NamedTuple):
+    """A usual request.
+
+    Attributes:
+        path, query: of its target.
+        headers: names in lower case and values, in their order.
+        body: all of it.
+    """
+
+    path: bytes
+    query: bytes
+    headers: tuple[Header, ...]
+    body: bytes
+
+
+def read_whole(data: bytes) -> Whole | None:
+    """The request that `data` is, if it is one usual request and nothing else."""
+    line = _LINE.match(data)
+    if line is None:
+        return None
+    begin = line.end()
+    end = data.find(_END, begin, begin + limits.USUAL_HEAD_BYTES)
+    if end < 0 or begin > limits.USUAL_HEAD_BYTES:
+        return None
+    known = _head(data[begin:end])
+    if known is None:
+        return None
+    headers, body_bytes = known
+    begin = end + len(_END)
+    if len(data) - begin != body_bytes:
+        return None
+    path, query = line.groups(b"")
+    return Whole(path, query, headers, data[begin:])
+
+
+@functools.lru_cache(maxsize=limits.USUAL_HEADS_KNOWN)
+def _head(text: bytes) -> tuple[tuple[Header, ...], int] | None:
+    """Headers and the length of the body, if they are usual; by the lines that say them."""
+    headers = []
+    for line in text.split(b"\r\n"):
+        field = _FIELD.fullmatch(line)
+        if field is None:
+            return None
+        name, value = field[1].lower(), field[2]
+        if name in _ACTED_UPON and (name, value.lower()) != _ANYHOW:
+            return None
+        headers.append((name, value))
+    length = dict(headers).get(b"content-length", b"")
+    if len(length) > 9 or not length.isdigit():
+        return None
+    if refusal(b"POST", b"/", "1.1", headers, len(text)) is not None:
+        return None
+    return tuple(headers), int(length)
