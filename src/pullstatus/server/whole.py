@@ -47,12 +47,12 @@ class Whole(NamedTuple):
 
 def read_whole(data: bytes) -> Whole | None:
     """The request that `data` is, if it is one usual request and nothing else."""
-    line = _LINE.match(data)
+    line = _LINE.match(data, 0, limits.USUAL_HEAD_BYTES)  # beyond it nothing is looked at
     if line is None:
         return None
     begin = line.end()
-    end = data.find(_END, begin, begin + limits.USUAL_HEAD_BYTES)
-    if end < 0 or begin > limits.USUAL_HEAD_BYTES:
+    end = data.find(_END, begin, limits.USUAL_HEAD_BYTES)
+    if end < 0:
         return None
     known = _head(data[begin:end])
     if known is None:
