@@ -17,7 +17,7 @@ import pytest
 
 from tests.postgresql import PostgreSQL
 
-PACKAGES = {"wrk": "wrk"}
+PACKAGES = {"wrk": "wrk", "nginx": "nginx-light"}
 """Programs that tests run, and the Debian packages they are in: also in requirements/debian.txt."""
 
 HYPOTHESIS_SEED = "hypothesis_seed"

@@ -210,8 +210,18 @@ class Wire:
     """One connection, byte by byte."""
 
     def __init__(self, host: str, port: int, timeout_s: float = PATIENCE_S) -> None:
-        self.socket = socket.create_connection((host, port), timeout=timeout_s)
-        self._file = self.socket.makefile("rb")
+        self._speak(socket.create_connection((host, port), timeout=timeout_s))
+
+    @classmethod
+    def over(cls, connection: socket.socket) -> Self:
+        """The same over a connection that was made otherwise."""
+        wire = cls.__new__(cls)
+        wire._speak(connection)
+        return wire
+
+    def _speak(self, connection: socket.socket) -> None:
+        self.socket = connection
+        self._file = connection.makefile("rb")
 
     def send(self, *pieces: bytes) -> None:
         """Write bytes; each piece leaves by itself."""

@@ -252,7 +252,7 @@ def test_docs_name_metrics_that_are_there(page: str) -> None:
             f"for up to {limits.DRAIN_DEADLINE_S} seconds",
         ),
         (
-            "docs/how-to/run-in-production.md",
+            "docs/how-to/expose.md",
             f"client_max_body_size {limits.INGEST_BODY_BYTES_MAX >> 20}m;",
         ),
     ],
