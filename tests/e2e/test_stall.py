@@ -53,6 +53,11 @@ async def seen(true: Callable[[], bool]) -> None:
             await asyncio.sleep(0.01)
 
 
+def told(logged: list[structlog.typing.EventDict], event: str) -> list[str]:
+    """How grave each line about this is."""
+    return [line["log_level"] for line in logged if line["event"] == event]
+
+
 async def queued(server: Server, count: int) -> None:
     """Wait until so many operations wait before the store."""
     await seen(lambda: server.store.under_way().queued == count)
@@ -72,15 +77,17 @@ def test_a_store_that_does_not_answer_is_told_and_nobody_waits_for_ever(
         async with program.inside() as server, program.client() as http:
             assert (await post(http, program, app, 5)).status_code == 200
             assert (await http.get("/readyz")).status_code == 200
-            with structlog.testing.capture_logs() as logged, held_file(tmp_path):
-                handed_over = asyncio.create_task(post(http, program, app, 1))
-                await seen(lambda: server.store.under_way().handed_over == 1)
-                refused = await asyncio.gather(pull(http, app), post(http, program, app, 1))
-                await seen(lambda: bool(logged))
-                assert (await http.get("/readyz")).status_code == 503
-                assert (await http.get("/healthz")).status_code == 200
-                text = (await http.get("/metrics")).text
-            assert (await handed_over).status_code == 200
+            with structlog.testing.capture_logs() as logged:
+                with held_file(tmp_path):
+                    handed_over = asyncio.create_task(post(http, program, app, 1))
+                    await seen(lambda: server.store.under_way().handed_over == 1)
+                    refused = await asyncio.gather(pull(http, app), post(http, program, app, 1))
+                    await seen(lambda: bool(told(logged, "store does not answer")))
+                    assert (await http.get("/readyz")).status_code == 503
+                    assert (await http.get("/healthz")).status_code == 200
+                    text = (await http.get("/metrics")).text
+                assert (await handed_over).status_code == 200
+                await seen(lambda: bool(told(logged, "store answers again")))
             pulled, posted = refused
             assert (pulled.status_code, pulled.json()["result"]) == (200, 1007)
             assert pulled.json()["errmsg"].endswith("nothing was consumed")
@@ -90,12 +97,9 @@ def test_a_store_that_does_not_answer_is_told_and_nobody_waits_for_ever(
             assert "pullstatus_store_handed_over 1.0" in text
             [oldest] = [x for x in text.splitlines() if x.startswith("pullstatus_store_oldest")]
             assert float(oldest.split()[1]) > limits.STALLED_S
-            with structlog.testing.capture_logs() as later:
-                await seen(lambda: bool(later))
-            assert [line["event"] for line in later] == ["store answers again"]
             assert (await http.get("/readyz")).status_code == 200
-            told = [line for line in logged if line["event"] == "store does not answer"]
-            assert [line["log_level"] for line in told] == ["error"]
+            assert told(logged, "store does not answer") == ["error"]
+            assert told(logged, "store answers again") == ["warning"]
             assert (await pull(http, app)).json()["count"] == 6, "5, and the one handed over"
 
     asyncio.run(play())
