@@ -14,7 +14,8 @@ TYPED := $(wildcard src tests bench tools)
 
 LOCK := $(VENV)-lock
 COMPILE := $(LOCK)/bin/uv pip compile --quiet --universal --python-version 3.11 \
-	--generate-hashes --no-emit-index-url --no-header --no-annotate --extra server
+	--generate-hashes --no-emit-index-url --no-header --no-annotate
+OURS := pyproject.toml --extra server
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
@@ -82,12 +83,15 @@ format: $(VENV)/.test ## rewrites the code the way check wants it
 
 lock: ## pins anew what requirements/*.in and pyproject.toml ask for; ARGS=--upgrade for the newest
 	@test -x $(LOCK)/bin/uv || { $(PYTHON) -m venv $(LOCK) && $(LOCK)/bin/pip install -qq uv; }
-	@$(COMPILE) $(ARGS) pyproject.toml requirements/run.in -o requirements/run.txt
-	@$(COMPILE) $(ARGS) pyproject.toml requirements/run.in requirements/test.in \
+	@$(COMPILE) $(ARGS) $(OURS) requirements/run.in -o requirements/run.txt
+	@$(COMPILE) $(ARGS) $(OURS) requirements/run.in requirements/test.in \
 		--constraints requirements/run.txt -o requirements/test.txt
-	@$(COMPILE) $(ARGS) pyproject.toml requirements/examples.in \
+	@$(COMPILE) $(ARGS) $(OURS) requirements/examples.in \
 		--constraints requirements/run.txt -o requirements/examples.txt
-	@$(COMPILE) $(ARGS) --resolution lowest-direct pyproject.toml -o requirements/lowest.txt
+	@$(COMPILE) $(ARGS) requirements/contract.in -o requirements/contract.txt
+	@$(COMPILE) $(ARGS) $(OURS) requirements/run.in requirements/fuzz.in \
+		--constraints requirements/run.txt -o requirements/fuzz.txt
+	@$(COMPILE) $(ARGS) --resolution lowest-direct $(OURS) -o requirements/lowest.txt
 
 clean: ## removes .venv and everything else that was made here
 	@rm -rf $(VENV) $(VENV)-* build dist htmlcov .coverage .coverage.* \

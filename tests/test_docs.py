@@ -25,6 +25,8 @@ from pullstatus.emulator.scenario import Failure, Rule, Scenario, convert, parse
 from pullstatus.emulator.sms import Template
 from pullstatus.server import http
 from pullstatus.server.figures import REFUSALS, RESULTS, STATUSES
+from pullstatus.server.openapi import CALLS, openapi
+from pullstatus.wire.about import ABOUT_PATH
 from pullstatus.wire.v5.codes import Result
 from pullstatus.wire.v5.signature import sign
 from tests.harness import made
@@ -303,6 +305,23 @@ def test_http_reference_lists_the_problems_that_there_are() -> None:
     listed = re.findall(r"(?m)^\| (\d+) \| ([^|]+) \|", section)
     assert {(int(http_status), title) for http_status, title in listed} == raised
     assert {int(http_status) for http_status, _ in listed} | {200} == {*STATUSES, *REFUSALS}
+
+
+def test_openapi_has_the_problems_that_the_reference_lists() -> None:
+    """But for 405: what has it is no operation."""
+    document = json.loads(openapi("1", frozenset([*CALLS, ABOUT_PATH])))
+    told = set()
+    for path in document["paths"].values():
+        for operation in path.values():
+            for status, answer in operation["responses"].items():
+                problem = answer["content"].get("application/problem+json")
+                for title in (
+                    problem["schema"]["allOf"][1]["properties"]["title"]["enum"] if problem else ()
+                ):
+                    told.add((int(status), title))
+    section = HTTP.partition("## Problems")[2].partition("\n## ")[0]
+    listed = re.findall(r"(?m)^\| (\d+) \| ([^|]+) \|", section)
+    assert told == {(int(status), title) for status, title in listed if status != "405"}
 
 
 def _title(argument: ast.expr) -> object:

@@ -68,7 +68,14 @@ _REPLY_TIME_S_MAX: Final = limits.REPLY_TIME_S_MAX
 
 _REPORT_STATUSES: Final = ("SUCCESS", "FAIL")
 _parse_time: Final = datetime.fromisoformat
-_TIME_SHAPE: Final = re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d", re.ASCII)
+# Of these the reference makes patterns, so they are written as any dialect reads them.
+_TIME_SHAPE: Final = re.compile(
+    r"(000[1-9]|00[1-9][0-9]|0[1-9][0-9]{2}|[1-9][0-9]{3})"
+    r"-(0[1-9]|1[0-2])-(0[1-9]|[12][0-9]|3[01])"
+    r" ([01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9]"
+)
+_NATIONCODE_SHAPE: Final = re.compile(rf"[0-9]{{1,{_NATIONCODE_DIGITS_MAX}}}")
+_MOBILE_SHAPE: Final = re.compile(rf"\+?[0-9]{{1,{_MOBILE_DIGITS_MAX}}}")
 UTC8: Final = timezone(timedelta(hours=8))
 """The wire's zone, which knows no summer time."""
 
@@ -94,13 +101,13 @@ def _is_plain(nationcode: str, mobile: str, texts: str) -> bool:
 
 
 def _check_receive_time(member: str, value: object) -> None:
-    shape = 'must be a string "YYYY-MM-DD hh:mm:ss"'
+    fix = 'must be a string "YYYY-MM-DD hh:mm:ss" that exists in the calendar'
     if not isinstance(value, str) or not _TIME_SHAPE.fullmatch(value):
-        raise InvalidRecord(member, shape)
+        raise InvalidRecord(member, fix)
     try:
         utc8_s(value)
     except ValueError:
-        raise InvalidRecord(member, shape + " that exists in the calendar") from None
+        raise InvalidRecord(member, fix) from None
 
 
 def _check_report_status(member: str, value: object) -> None:
@@ -116,27 +123,20 @@ def _check_time(member: str, value: object) -> None:
 
 
 def _check_nationcode(member: str, value: object) -> None:
-    digits_max = _NATIONCODE_DIGITS_MAX
-    if not _is_digits(value, digits_max):
-        raise InvalidRecord(member, f'must be a string of 1 to {digits_max} digits, no "+"')
+    if not isinstance(value, str) or not _NATIONCODE_SHAPE.fullmatch(value):
+        fix = f'must be a string of 1 to {_NATIONCODE_DIGITS_MAX} digits, no "+"'
+        raise InvalidRecord(member, fix)
 
 
 def _check_mobile(member: str, value: object) -> None:
-    digits_max = _MOBILE_DIGITS_MAX
-    if not _is_digits(value.removeprefix("+") if isinstance(value, str) else None, digits_max):
-        raise InvalidRecord(member, f"must be a string of 1 to {digits_max} digits")
+    if not isinstance(value, str) or not _MOBILE_SHAPE.fullmatch(value):
+        raise InvalidRecord(member, f"must be a string of 1 to {_MOBILE_DIGITS_MAX} digits")
 
 
 def _check_sid(member: str, value: object) -> None:
     _check_text(member, value)
     if not (isinstance(value, str) and 0 < len(value) <= _SID_CHARS_MAX):
         raise InvalidRecord(member, f"must have 1 to {_SID_CHARS_MAX} characters")
-
-
-def _is_digits(value: object, digits_max: int) -> bool:
-    return (
-        isinstance(value, str) and value.isascii() and value.isdigit() and len(value) <= digits_max
-    )
 
 
 def _check_text(member: str, value: object) -> None:
@@ -158,12 +158,14 @@ class Says(msgspec.Struct, frozen=True):
     check   raises an InvalidRecord if a value, of whatever type, breaks the member's rule
     bounds  what a decoder can check of it. Not in the type: it would be checked twice
     values  the only values that it may have, if they can be counted
+    shape   what its text matches as a whole, if that is said by an expression
     """
 
     text: str
     check: Callable[[str, Any], None]
     bounds: msgspec.Meta | None = None
     values: tuple[str, ...] = ()
+    shape: re.Pattern[str] | None = None
 
 
 _Nationcode: TypeAlias = Annotated[
@@ -172,6 +174,7 @@ _Nationcode: TypeAlias = Annotated[
         "calling code, digits only, without `+`",
         _check_nationcode,
         msgspec.Meta(min_length=1, max_length=_NATIONCODE_DIGITS_MAX),
+        shape=_NATIONCODE_SHAPE,
     ),
 ]
 _Mobile: TypeAlias = Annotated[
@@ -180,6 +183,7 @@ _Mobile: TypeAlias = Annotated[
         "the number without it, digits only; a leading `+` is tolerated",
         _check_mobile,
         msgspec.Meta(min_length=1, max_length=_MOBILE_DIGITS_MAX),
+        shape=_MOBILE_SHAPE,
     ),
 ]
 
@@ -199,6 +203,7 @@ class DeliveryStatus(
             "`YYYY-MM-DD hh:mm:ss`, UTC+8 (6.3): when the handset got it; for `FAIL` when the"
             " receipt came (C). Never an ISO form: C# rewrites those",
             _check_receive_time,
+            shape=_TIME_SHAPE,
         ),
     ]
     nationcode: _Nationcode
@@ -317,7 +322,8 @@ class Member(msgspec.Struct, frozen=True):
     omitted   whether it is left out on the wire when empty
     text      what the reference says of it, Markdown
     check     as `Says` has it
-    row       its type with all that a decoder can check by itself
+    row       its type with all that a decoder can check by itself; what is more goes the long way
+    shape     as `Says` has it
     """
 
     name: str
@@ -327,6 +333,7 @@ class Member(msgspec.Struct, frozen=True):
     text: str
     check: Callable[[str, Any], None]
     row: Any
+    shape: re.Pattern[str] | None
 
 
 def _members(record_type: type[Record]) -> tuple[Member, ...]:
@@ -350,6 +357,7 @@ def _member(field: msgspec.structs.FieldInfo, hint: Any, *, omits: bool) -> Memb
         text=says.text,
         check=says.check,
         row=row,
+        shape=says.shape,
     )
 
 

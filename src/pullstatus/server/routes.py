@@ -46,6 +46,7 @@ from pullstatus.server.http import (
 )
 from pullstatus.server.ingest import CALLBACKS, LATE, CallbackDoor, IngestDoor
 from pullstatus.server.listener import REFUSALS, Listener
+from pullstatus.server.openapi import CALLBACK, INGEST, OPENAPI_PATH, openapi
 from pullstatus.server.stall import Stall
 from pullstatus.server.v5 import PullCall
 from pullstatus.store import Store, Tickets
@@ -59,6 +60,7 @@ log = structlog.get_logger(__name__)
 
 ABOUT: Final = about(VERSION)
 ABOUT_HEADERS: Final = {"cache-control": f"public, max-age={limits.ABOUT_CACHED_S}"}
+DOORS: Final = (*INGEST, CALLBACK)
 
 
 class Routes:
@@ -116,14 +118,22 @@ class Routes:
             Route("/metrics", self._metrics),
         ]
         self.health = self._small(health)
-        self._rest = self._small([Route(ABOUT_PATH, self._about), *health])
-        self._elsewhere = self._small([Route(ABOUT_PATH, self._about)])
+        self._rest = self._small([Route(ABOUT_PATH, self._about), *health], DOORS)
+        self._elsewhere = self._small([Route(ABOUT_PATH, self._about)], DOORS)
         self.listeners: Sequence[Listener] = ()
 
-    def _small(self, routes: list[Route]) -> Starlette:
-        """An application of calls that few make."""
+    def _small(self, routes: list[Route], beside: Sequence[str] = ()) -> Starlette:
+        """An application of calls that few make, with a document of them and of those `beside`.
+
+        What a listener describes is what it answers, so that whoever asks it finds all of it.
+        """
+        content = openapi(VERSION, frozenset([*(route.path for route in routes), *beside]))
+
+        async def described(_request: Request) -> Response:
+            return Response(content, headers=ABOUT_HEADERS, media_type="application/json")
+
         made = Starlette(
-            routes=routes,
+            routes=[*routes, Route(OPENAPI_PATH, described)],
             exception_handlers={
                 HTTPException: self._refuse,
                 StoreUnavailable: self._put_off,
@@ -150,7 +160,9 @@ class Routes:
         if scope["method"] == "TRACE":
             name = self._note(scope, 405, METHOD_NOT_ALLOWED)
             detail = "TRACE is not served"
-            await respond_problem(scope, send, 405, METHOD_NOT_ALLOWED, detail, headers=[name])
+            posted = path.startswith(("/v5/", "/ingest/", CALLBACKS))
+            headers = [(b"allow", b"POST" if posted else b"GET, HEAD"), name]
+            await respond_problem(scope, send, 405, METHOD_NOT_ALLOWED, detail, headers=headers)
         elif path == PULL_PATH:
             began = perf_counter()
             await self._pull(scope, receive, send)

@@ -1,0 +1,162 @@
+"""`/openapi.json`: a running server answers as its document says, and only so.
+
+Schemathesis makes the requests, from the document alone: what it allows, what breaks it in one
+place, methods that it does not have. It runs in an environment of its own,
+and makes the same ones each time.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from pullstatus.server.serve import Server
+from tests.harness import REPLY, App, Program, made
+
+EXAMPLES = 25
+PATIENCE_S = 120  # of one run, which takes a few seconds
+REPLIES, STATUSES = "/ingest/{sdkappid}/replies", "/ingest/{sdkappid}/delivery-statuses"
+CALLBACK = "/callbacks/{token}"
+CONFIGURATION = """
+[parameters]
+"path.sdkappid" = %(sdkappid)d
+"path.token" = "%(token)s"
+
+[checks]
+# A key may have come before with another batch. The array that is too long is a 413.
+positive_data_acceptance.expected-statuses = ["2xx", 422]
+negative_data_rejection.expected-statuses = ["4xx"]
+
+[[operations]]
+# No expression knows the calendar: of 30 February the server alone says what is wrong.
+include-path = "/ingest/{sdkappid}/delivery-statuses"
+checks.positive_data_acceptance.expected-statuses = ["2xx", 400, 422]
+"""
+
+Document = dict[str, Any]
+
+
+def schemathesis(
+    folder: Path, program: Program, app: App, document: Document, *flags: str
+) -> subprocess.CompletedProcess[str]:
+    """Try a server by a document, with the token of all applications and one for callbacks."""
+    token = program.create_token(folder.name[-32:].strip("_"), app=app)
+    configuration = folder / "schemathesis.toml"
+    configuration.write_text(CONFIGURATION % {"sdkappid": app.sdkappid, "token": token})
+    described = folder / "openapi.json"
+    described.write_text(json.dumps(document))
+    return subprocess.run(
+        [
+            made("contract") / "bin" / "st",
+            f"--config-file={configuration}",
+            "run",
+            described,
+            f"--url=http://{program.host}:{program.port}",
+            f"--header=Authorization: Bearer {program.token}",
+            "--phases=coverage,fuzzing",
+            f"--max-examples={EXAMPLES}",
+            "--generation-deterministic",
+            "--suppress-health-check=all",  # they are about the machine's speed
+            "--continue-on-failure",
+            "--no-color",
+            *flags,
+        ],
+        cwd=folder,
+        env={"PATH": os.defpath, "HOME": str(folder)},
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE_S,
+        check=False,
+    )
+
+
+def told(done: subprocess.CompletedProcess[str]) -> str:
+    """What it found, without the bodies."""
+    return "\n".join(line[:300] for line in done.stdout.splitlines()[-300:]) + done.stderr
+
+
+def described(program: Program) -> Document:
+    document = program.http.get("/openapi.json").json()
+    assert isinstance(document, dict)
+    return document
+
+
+def test_all_answers_are_as_the_document_says(tmp_path: Path, shared: Program, app: App) -> None:
+    begins = len(shared.log())
+    done = schemathesis(tmp_path, shared, app, described(shared))
+    assert done.returncode == 0, told(done)
+    assert "Tested: 8" in done.stdout, told(done)
+    assert "Warnings:" not in done.stdout, told(done)  # as of schemas that nothing fits
+    log = shared.log()[begins:]
+    assert "Traceback" not in log
+    assert '"status":500' not in log.replace(" ", "")
+    assert shared.drain(app)
+    assert shared.drain(app, REPLY)
+
+
+def without_a_status(document: Document) -> None:
+    del document["paths"][REPLIES]["post"]["responses"]["401"]
+
+
+def without_a_header(document: Document) -> None:
+    problem = document["paths"][REPLIES]["post"]["responses"]["400"]
+    problem["headers"]["Pullstatus-Nothing"] = {"required": True, "schema": {"type": "string"}}
+
+
+def with_a_wider_record(document: Document) -> None:
+    del document["components"]["schemas"]["Reply"]["properties"]["mobile"]["pattern"]
+
+
+def with_a_narrower_answer(document: Document) -> None:
+    answer = document["paths"][REPLIES]["post"]["responses"]["200"]
+    answer["content"]["application/json"]["schema"] = {"required": ["stored"]}
+
+
+@pytest.mark.parametrize(
+    "change", [without_a_status, without_a_header, with_a_wider_record, with_a_narrower_answer]
+)
+def test_a_document_that_says_something_else_is_found_out(
+    tmp_path: Path, shared: Program, app: App, change: Callable[[Document], None]
+) -> None:
+    document = described(shared)
+    change(document)
+    done = schemathesis(
+        tmp_path, shared, app, document, f"--include-path={REPLIES}", "--phases=coverage"
+    )
+    assert done.returncode == 1, told(done)
+
+
+def test_a_listener_describes_what_it_answers(tmp_path: Path) -> None:
+    """Of two listeners each its own calls, and of one both."""
+    watching = {"/healthz", "/readyz", "/metrics"}
+
+    async def paths(server: Server) -> list[set[str]]:
+        found = []
+        for address in filter(None, (server.address, server.admin_address)):
+            async with httpx.AsyncClient(base_url=address, trust_env=False) as client:
+                described = {*(await client.get("/openapi.json")).json()["paths"]}
+                for path in described - {REPLIES, STATUSES, CALLBACK}:
+                    assert (await client.get(path)).status_code == 200
+                found.append(described)
+        return found
+
+    program = Program(tmp_path)
+
+    async def ask() -> None:
+        async with program.inside() as server:
+            [every] = await paths(server)
+        async with program.inside(admin=("127.0.0.1", 0)) as server:
+            public, admin = await paths(server)
+        assert every == public | admin == public | watching
+        assert public == {REPLIES, STATUSES, CALLBACK, "/", "/openapi.json"}
+        assert admin == watching | {"/openapi.json"}
+
+    asyncio.run(ask())
