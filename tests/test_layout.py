@@ -8,7 +8,7 @@
     wire  receipts
     records
     json
-    errors  limits  durations  turns  clock  modes  terminal  version
+    errors  limits  durations  turns  steps  clock  modes  terminal  version
 
 A room imports from lower rows only; an arrow is the one import allowed inside a row. When the
 picture should change, change it here and in the code.
@@ -31,7 +31,7 @@ ROWS = (
     ("wire", "receipts"),
     ("records",),
     ("json",),
-    ("errors", "limits", "durations", "turns", "clock", "modes", "terminal", "version"),
+    ("errors", "limits", "durations", "turns", "steps", "clock", "modes", "terminal", "version"),
 )
 ENGINES_OWN = {"apsw", "sqlite3"}
 ENGINES = {folder.name for folder in (PACKAGE / "store").iterdir() if folder.is_dir()} - {
@@ -57,6 +57,7 @@ SEES["emulator"] |= {"__init__"}
 PURE = {
     "server/connection_state.py": {"__future__", "enum", "math", "typing", "pullstatus"},
     "turns.py": {"__future__", "collections", "typing"},
+    "steps.py": {"__future__", "collections", "typing"},
     "server/framing.py": {"__future__", "typing", "pullstatus"},
 }
 

@@ -5,21 +5,32 @@ Pure text: nothing here knows what a document means.
 
 from __future__ import annotations
 
+import codecs
 import re
+from collections.abc import Iterator
 from decimal import Decimal
-from typing import Final
+from typing import Final, NamedTuple
 
 from pullstatus import limits
 from pullstatus.errors import InvalidBody
+from pullstatus.steps import Steps, done
 
-__all__ = ["STRING", "ascii_json", "check_json", "integer", "mend_text"]
+__all__ = [
+    "STRING",
+    "Shape",
+    "ascii_json",
+    "check_in_steps",
+    "check_json",
+    "integer",
+    "mend_in_steps",
+    "mend_text",
+    "spans",
+    "survey",
+]
 
 _NON_ASCII: Final = re.compile(r"[^\x00-\x7f]+")
 STRING: Final = re.compile(rb'"(?:[^"\\]++|\\.?)*+"?', re.DOTALL)
 """Every string. Possessive, and content with an unfinished end: linear whatever comes."""
-_BRACKETS: Final = b"[]{}"
-_ROUND: Final = bytes.maketrans(_BRACKETS, b"()()")
-_NOT_BRACKETS: Final = bytes(set(range(256)) - set(_BRACKETS))
 
 
 def check_json(data: bytes, what: str = "the body") -> None:
@@ -33,6 +44,11 @@ def check_json(data: bytes, what: str = "the body") -> None:
     Raises:
         InvalidBody: always with a text that holds nothing of `data`.
     """
+    done(check_in_steps(data, what))
+
+
+def check_in_steps(data: bytes, what: str = "the body") -> Steps[None]:
+    """As `check_json`."""
     if not data.isascii():
         if data.startswith((b"\xef\xbb\xbf", b"\xff\xfe", b"\xfe\xff")):
             raise InvalidBody(f"{what} must be UTF-8 without a byte order mark")
@@ -42,25 +58,94 @@ def check_json(data: bytes, what: str = "the body") -> None:
             raise InvalidBody(f"{what} is not UTF-8") from None
     if data.count(b"[") + data.count(b"{") <= limits.JSON_DEPTH_MAX:
         return
-    # Each pass takes away the innermost pairs; what is left then was deeper, or never closed.
-    brackets = STRING.sub(b"", data).translate(_ROUND, _NOT_BRACKETS)
-    for _ in range(limits.JSON_DEPTH_MAX):
-        size, brackets = len(brackets), brackets.replace(b"()", b"")
-        if not brackets:
-            return
-        if len(brackets) == size:
-            break
-    raise InvalidBody(
-        f"{what} is not JSON, or is nested more than {limits.JSON_DEPTH_MAX} levels deep"
-    )
+    if (yield from survey(data)).deep:
+        raise InvalidBody(
+            f"{what} is not JSON, or is nested more than {limits.JSON_DEPTH_MAX} levels deep"
+        )
 
 
-# Up to the next half of a surrogate pair, which no UTF-8 can say, and that half. Possessive.
-_TO_HALF: Final = re.compile(
-    r"((?:[^\\]++|\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}"
-    r"|\\(?!u[dD][89a-fA-F][0-9a-fA-F]{2}).)*+)(\\u[dD][89a-fA-F][0-9a-fA-F]{2})?",
+# --- how it is built ------------------------------------------------------------------------------
+
+
+class Shape(NamedTuple):
+    """How a document is built, as far as its brackets and commas tell.
+
+    Attributes:
+        deep: it is nested more than `limits.JSON_DEPTH_MAX` levels deep, or is no JSON.
+        parts: how many the outermost array has, or how many members the object; 1 for none.
+    """
+
+    deep: bool
+    parts: int
+
+
+_NO_MARKS: Final = bytes(set(range(256)) - set(b"[]{},"))
+_OPEN: Final = frozenset(b"[{")
+_COMMA: Final = ord(",")
+
+
+def survey(data: bytes, parts_max: int | None = None) -> Steps[Shape]:
+    """How `data` is built; no further than to one part more than `parts_max`."""
+    deep = False
+    depth, parts = 0, 1
+    for outside, piece in spans(data):
+        if outside:
+            for mark in STRING.sub(b"", piece).translate(None, _NO_MARKS):
+                if mark == _COMMA:
+                    parts += depth == 1
+                elif mark in _OPEN:
+                    depth += 1
+                    deep = deep or depth > limits.JSON_DEPTH_MAX
+                else:
+                    depth -= 1
+                    deep = deep or depth < 0
+            if parts_max is not None and parts > parts_max:
+                break
+        yield
+    else:
+        deep = deep or depth != 0
+    return Shape(deep, parts)
+
+
+_SPAN_BYTES: Final = 16 * 1024
+_WHOLE: Final = re.compile(rb'(?:[^"]++|"(?:[^"\\]++|\\.)*+")*+', re.DOTALL)
+_WITHIN: Final = re.compile(rb"(?:[^\"\\]++|\\.)*+", re.DOTALL)
+_QUOTE: Final = ord('"')
+
+
+def spans(data: bytes) -> Iterator[tuple[bool, bytes]]:
+    """All of `data` in pieces of some KiB, which no escape stands across.
+
+    Yields:
+        whether the piece is whole strings with what stands between them, or else a part of one
+        string with its quotes; and the piece.
+    """
+    at, within = 0, False
+    while at < len(data):
+        stop = min(at + _SPAN_BYTES, len(data))
+        found = (_WITHIN if within else _WHOLE).match(data, at, stop)
+        end = stop if found is None else found.end()
+        if within and end == at and data[at] != _QUOTE:
+            end = stop  # a backslash at the end of all
+        if end > at:
+            yield not within, data[at:end]
+        if end < stop and data[end] == _QUOTE:
+            yield False, data[end : end + 1]
+            within = not within
+            end += 1
+        at = end
+
+
+# --- what is not text -----------------------------------------------------------------------------
+
+# The two halves of a surrogate pair, or one alone, which no UTF-8 can say; or any other escape.
+_ESCAPE: Final = re.compile(
+    r"\\(?:u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}"
+    r"|(u[dD][89a-fA-F][0-9a-fA-F]{2})|.)",
     re.DOTALL,
 )
+_ESCAPES_OF_A_STEP: Final = 4096
+_MENDED_BYTES: Final = 64 * 1024
 
 
 def mend_text(data: bytes) -> bytes:
@@ -69,13 +154,34 @@ def mend_text(data: bytes) -> bytes:
     A byte order mark goes, and UTF-16 behind one becomes UTF-8. For senders and answers that cannot
     be had again; whatever is refused here may come again mended.
     """
-    if data.startswith((b"\xff\xfe", b"\xfe\xff")):
-        text = data.decode("utf-16", "replace")
-    else:
-        text = data.decode("utf-8-sig", "replace")
+    return done(mend_in_steps(data))
+
+
+def mend_in_steps(data: bytes) -> Steps[bytes]:
+    """As `mend_text`."""
+    wide = data.startswith((b"\xff\xfe", b"\xfe\xff"))
+    decoder = codecs.getincrementaldecoder("utf-16" if wide else "utf-8-sig")("replace")
+    texts = []
+    for start in range(0, len(data), _MENDED_BYTES):
+        texts.append(decoder.decode(data[start : start + _MENDED_BYTES]))
+        yield
+    texts.append(decoder.decode(b"", final=True))
+    text = "".join(texts)
     if "\\u" in text:
-        text = _TO_HALF.sub(lambda found: found[1] + ("\\ufffd" if found[2] else ""), text)
+        text = yield from _without_halves(text)
     return text.encode()
+
+
+def _without_halves(text: str) -> Steps[str]:
+    kept, begin = [], 0
+    for count, escape in enumerate(_ESCAPE.finditer(text), start=1):
+        if escape[1] is not None:
+            kept += [text[begin : escape.start()], "\\ufffd"]
+            begin = escape.end()
+        if count % _ESCAPES_OF_A_STEP == 0:
+            yield
+    kept.append(text[begin:])
+    return "".join(kept)
 
 
 def integer(token: bytes) -> int | None:

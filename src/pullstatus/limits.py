@@ -108,6 +108,10 @@ RECORD_BYTES_MAX: Final = 16 * 1024
 """One record as stored and answered, in bytes of ASCII JSON. A reply of ten SMS parts in Chinese
 takes 4 KiB; a hundred of the largest make an answer of 1.6 MiB."""
 
+RECORD_SENT_BYTES_MAX: Final = 8 * RECORD_BYTES_MAX
+"""One record as it is sent, if it is not read at once with its neighbours. No byte that is stored
+takes more than six to spell; the rest is room for blanks."""
+
 SID_CHARS_MAX: Final = 64
 """Characters of `sid`. The longest known shape has 33."""
 
@@ -128,6 +132,10 @@ INGEST_BODY_BYTES_MAX: Final = 1024 * 1024
 INGEST_RECORDS_MAX: Final = 1000
 """Records in one ingest request, which is accepted as a whole or not at all. A callback may bring
 any number, since its sender would drop them all: its bytes bound them."""
+
+CALLBACK_PARTS_MAX: Final = 65_536
+"""Parts of a callback that are looked at one by one; a body of more is parked as one. A body has
+room for some 8,000 records of the shortest kind."""
 
 IDEMPOTENCY_KEY_CHARS_MAX: Final = 64
 """Visible ASCII characters of an Idempotency-Key: room for a UUID, or a hex SHA-256."""

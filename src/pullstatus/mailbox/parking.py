@@ -34,6 +34,7 @@ from pullstatus.mailbox.upkeep import DAY_MS
 from pullstatus.receipts import Receipts, Unread
 from pullstatus.receipts.formats import FORMATS, Request
 from pullstatus.records import Kind
+from pullstatus.steps import done
 from pullstatus.store import (
     Act,
     Append,
@@ -379,15 +380,14 @@ def _read(target: LiveApplication, item: Item, by: Operator) -> tuple[Append | N
     """What an item says by the rules of now, and what of it can't be read yet."""
     form = FORMATS[item.format]
     whole = item.index is None
-    receipts = form.read(
-        Request(
-            method=item.method,
-            query=item.query,
-            content_type=item.content_type,
-            body=item.raw if whole else form.alone(item.raw),
-            arrived_s=item.at_ms // 1000,
-        )
+    request = Request(
+        method=item.method,
+        query=item.query,
+        content_type=item.content_type,
+        body=item.raw if whole else form.alone(item.raw),
+        arrived_s=item.at_ms // 1000,
     )
+    receipts = done(form.read(request))
     records = append_of(target, receipts, sender=item.token, now_ms=by.now_ms, ticket=by.ticket())
     if not receipts.entries:
         return None, item if receipts.unread else None

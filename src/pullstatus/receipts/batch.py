@@ -2,12 +2,23 @@
 
 from __future__ import annotations
 
+import re
+from itertools import islice
+from typing import Final
+
 from pullstatus import limits
 from pullstatus.errors import BodyTooLarge, InvalidBody
 from pullstatus.receipts import Receipts
-from pullstatus.records import Kind, decode_array, decode_lines, encode_all, encode_array
+from pullstatus.records import (
+    Kind,
+    decode_in_steps,
+    decode_lines_in_steps,
+    encode_in_steps,
+    read_rows,
+)
+from pullstatus.steps import Steps, done
 
-__all__ = ["read_batch"]
+__all__ = ["read_batch", "read_in_steps"]
 
 
 def read_batch(body: bytes, kind: Kind, ndjson: bool) -> Receipts:  # noqa: FBT001 the request's Content-Type
@@ -25,20 +36,39 @@ def read_batch(body: bytes, kind: Kind, ndjson: bool) -> Receipts:  # noqa: FBT0
         InvalidBody: no JSON, not an array, or empty.
         InvalidRecord: one record breaks a rule; its 0-based place and the member are named.
     """
+    return done(read_in_steps(body, kind, ndjson))
+
+
+def read_in_steps(body: bytes, kind: Kind, ndjson: bool) -> Steps[Receipts]:  # noqa: FBT001 as above
+    """As `read_batch`."""
     check_size(body)
-    entries = None if ndjson else encode_array(body, kind)
-    if entries is not None:
-        check_count(len(entries))
-        return Receipts(kind, entries)
+    rows = None if ndjson else read_rows(body, kind)
+    if rows:
+        check_count(len(rows))
+        return Receipts(kind, (yield from encode_in_steps(rows)))
+    yield
     if ndjson:
-        # Not splitlines: it also cuts at a lone CR, which JSON takes for white space.
-        lines = [line for line in body.split(b"\n") if line.strip(b" \t\r")]
+        lines = _lines(body)
         check_count(len(lines))
-        records, extras = decode_lines(lines, kind)
+        records, extras = yield from decode_lines_in_steps(lines, kind)
     else:
-        records, extras = decode_array(body, kind)
+        records, extras = yield from decode_in_steps(body, kind, limits.INGEST_RECORDS_MAX)
         check_count(len(records))
-    return Receipts(kind, encode_all(records, extras))
+    return Receipts(kind, (yield from encode_in_steps(records, extras)))
+
+
+_BLANKS: Final = b" \t\r\n"
+# Where it is matched, a line that is not empty is to come. Possessive: linear whatever comes.
+_LINE: Final = re.compile(rb"[ \t\r\n]*+([^\n]++)")
+
+
+def _lines(body: bytes) -> list[bytes]:
+    """Lines that are not empty, as far as to one more than there may be.
+
+    Not splitlines: it also cuts at a lone CR, which JSON takes for white space.
+    """
+    lines = _LINE.finditer(body.rstrip(_BLANKS))
+    return [line[1] for line in islice(lines, limits.INGEST_RECORDS_MAX + 1)]
 
 
 def check_size(body: bytes) -> None:

@@ -12,7 +12,8 @@ from typing import Final
 import msgspec
 
 from pullstatus.receipts import Receipts
-from pullstatus.receipts.sifting import sift
+from pullstatus.receipts.sifting import sift_in_steps
+from pullstatus.steps import Steps
 
 __all__ = ["FORMATS", "Format", "Request"]
 
@@ -38,14 +39,14 @@ class Format(msgspec.Struct, frozen=True):
     """How one kind of sender speaks.
 
     methods  those that it sends
-    read     the receipts of a request, with what could not be read
+    read     the receipts of a request, with what could not be read, in steps
     alone    some parts of a request, as they are read again without the others
     answer   the JSON that says that so many records were taken
     refusal  from the detail of a refusal to the members that go beside those of RFC 9457
     """
 
     methods: tuple[str, ...]
-    read: Callable[[Request], Receipts]
+    read: Callable[[Request], Steps[Receipts]]
     alone: Callable[[bytes], bytes]
     answer: Callable[[int], bytes]
     refusal: Callable[[str], Mapping[str, object]]
@@ -54,7 +55,7 @@ class Format(msgspec.Struct, frozen=True):
 FORMATS: Final = {
     "tencent": Format(
         methods=("POST",),
-        read=lambda request: sift(request.body, request.arrived_s),
+        read=lambda request: sift_in_steps(request.body, request.arrived_s),
         alone=lambda part: b"[" + part + b"]",
         answer=lambda _count: b'{"result":0,"errmsg":"OK"}',
         # Its senders look for these two; anything but 0 makes them try again.

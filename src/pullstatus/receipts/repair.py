@@ -31,9 +31,9 @@ from typing import Final, TypeAlias
 import msgspec
 
 from pullstatus import limits
-from pullstatus.errors import InvalidBody
-from pullstatus.json import STRING, check_json, integer, mend_text
+from pullstatus.json import STRING, integer, mend_in_steps, spans, survey
 from pullstatus.records import UTC8, Kind
+from pullstatus.steps import Steps
 
 __all__ = ["Repaired", "repair"]
 
@@ -53,7 +53,7 @@ class Repaired(msgspec.Struct, frozen=True):
     undated: frozenset[int] = frozenset()
 
 
-def repair(body: bytes, now_s: int) -> Repaired:
+def repair(body: bytes, now_s: int) -> Steps[Repaired]:
     """Mend a callback's body as far as the table above goes; never raises.
 
     Of an array of more than `limits.INGEST_RECORDS_MAX` only the text is mended: whoever has more
@@ -63,15 +63,19 @@ def repair(body: bytes, now_s: int) -> Repaired:
         body: of at most some `limits.INGEST_BODY_BYTES_MAX` bytes.
         now_s: when it arrived, in Unix seconds.
     """
-    text = _escape_controls(mend_text(body))
-    try:
-        kind, parts = _parts(text)
-        if len(parts) > limits.INGEST_RECORDS_MAX:
-            return Repaired(text)
-        check_json(text)
-    except (InvalidBody, msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+    text = yield from _escape_controls((yield from mend_in_steps(body)))
+    is_array = text.lstrip(b" \t\r\n").startswith(b"[")
+    shape = yield from survey(text, limits.INGEST_RECORDS_MAX if is_array else None)
+    if shape.deep or (is_array and shape.parts > limits.INGEST_RECORDS_MAX):
         return Repaired(text)
-    records = [_mend(part, kind, now_s) for part in parts]
+    try:
+        kind, parts = _parts(text, is_array)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return Repaired(text)
+    records = []
+    for part in parts:
+        records.append(_mend(part, kind, now_s))
+        yield
     joined = b",".join([record.data for record in records])
     return Repaired(
         joined if kind is Kind.REPLY else b"[" + joined + b"]",
@@ -86,19 +90,34 @@ _CONTROL: Final = re.compile(rb"[\x00-\x1f]")
 _BLANKS: Final = b"\t\n\r"  # of the controls, those that JSON has outside of strings, too
 
 
-def _escape_controls(text: bytes) -> bytes:
+def _escape_controls(text: bytes) -> Steps[bytes]:
     if _CONTROL.search(text) is None:
         return text
-    for control in range(ord(" ")):
-        if control not in _BLANKS:
-            text = text.replace(b"%c" % control, b"\\u%04x" % control)
-    if any(blank in text for blank in _BLANKS):
-        text = STRING.sub(_escape_blanks, text)
+    pieces = []
+    for whole, piece in spans(text):
+        if _CONTROL.search(piece) is None:
+            pieces.append(piece)
+        else:
+            mended = STRING.sub(_escape_blanks, piece) if whole else _escape(piece, _BLANKS)
+            pieces.append(_escape(mended, _OTHERS))
+        yield
+    return b"".join(pieces)
+
+
+_OTHERS: Final = bytes(control for control in range(ord(" ")) if control not in _BLANKS)
+
+
+def _escape(text: bytes, controls: bytes) -> bytes:
+    for control in controls:
+        text = text.replace(b"%c" % control, _SPELLED.get(control, b"\\u%04x" % control))
     return text
 
 
+_SPELLED: Final = {ord("\t"): b"\\t", ord("\n"): b"\\n", ord("\r"): b"\\r"}
+
+
 def _escape_blanks(string: re.Match[bytes]) -> bytes:
-    return string[0].replace(b"\t", b"\\t").replace(b"\n", b"\\n").replace(b"\r", b"\\r")
+    return _escape(string[0], _BLANKS)
 
 
 # --- the records ----------------------------------------------------------------------------------
@@ -118,14 +137,16 @@ class _Undated(Exception):
     """The member tells no time that can be."""
 
 
-def _parts(text: bytes) -> tuple[Kind, list[bytes]]:
-    if text.lstrip(b" \t\r\n").startswith(b"["):
+def _parts(text: bytes, is_array: bool) -> tuple[Kind, list[bytes]]:  # noqa: FBT001 - its own caller's
+    if is_array:
         return Kind.DELIVERY_STATUS, [bytes(raw) for raw in _decode_raws(text)]
     return Kind.REPLY, [text]
 
 
 def _mend(data: bytes, kind: Kind, now_s: int) -> _Record:
     record = _Record(data)
+    if len(data) > limits.RECORD_SENT_BYTES_MAX:
+        return record  # which is refused
     try:
         members = _decode_members(data)
     except msgspec.DecodeError:

@@ -12,7 +12,7 @@ one part.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from itertools import islice
 from typing import Final, NamedTuple
@@ -21,12 +21,13 @@ import msgspec
 
 from pullstatus import limits
 from pullstatus.errors import InvalidBody, InvalidRecord
-from pullstatus.json import mend_text
+from pullstatus.json import mend_in_steps, survey
 from pullstatus.receipts import Receipts, Unread
-from pullstatus.receipts.tencent import read_callback, read_strictly
+from pullstatus.receipts.tencent import read_in_steps, read_strictly
 from pullstatus.records import Kind
+from pullstatus.steps import Steps, done
 
-__all__ = ["sift"]
+__all__ = ["sift", "sift_in_steps"]
 
 _BLANK: Final = b" \t\r\n"
 _UTF16_MARKS: Final = (b"\xff\xfe", b"\xfe\xff")
@@ -41,15 +42,22 @@ def sift(body: bytes, now_s: int) -> Receipts:
         body: of at most `limits.INGEST_BODY_BYTES_MAX` bytes.
         now_s: when it arrived, in Unix seconds: the time of a record that tells none.
     """
+    return done(sift_in_steps(body, now_s))
+
+
+def sift_in_steps(body: bytes, now_s: int) -> Steps[Receipts]:
+    """As `sift`."""
     try:
-        return read_callback(body, now_s)
+        return (yield from read_in_steps(body, now_s))
     except (InvalidBody, InvalidRecord) as error:
         whole = _unread(body, error)
-    # UTF-16 has no bytes to cut at.
-    text = mend_text(body) if body.startswith(_UTF16_MARKS) else body.removeprefix(b"\xef\xbb\xbf")
+    if body.startswith(_UTF16_MARKS):
+        text = yield from mend_in_steps(body)  # UTF-16 has no bytes to cut at
+    else:
+        text = body.removeprefix(b"\xef\xbb\xbf")
     text = text.strip(_BLANK)
     if text[:1] == b"[":
-        return _join(_read_array(text, now_s))
+        return _join((yield from _read_array(text, now_s)))
     if not text:
         return Receipts(Kind.DELIVERY_STATUS, [], [])
     if text[:1] == b"{":
@@ -65,9 +73,15 @@ class _Found(NamedTuple):
     what: Receipts | Unread
 
 
-def _read_array(text: bytes, now_s: int) -> Iterator[_Found]:
+def _read_array(text: bytes, now_s: int) -> Steps[list[_Found]]:
+    shape = yield from survey(text, limits.CALLBACK_PARTS_MAX)
+    if shape.parts > limits.CALLBACK_PARTS_MAX:
+        return [_Found(1, Unread(text, _TOO_MANY))]
     parts = _split(text)
-    return _read_broken(text, now_s) if parts is None else _read_parts(parts, now_s)
+    yield
+    if parts is None:
+        return (yield from _read_broken(text, now_s))
+    return (yield from _read_parts(parts, now_s))
 
 
 # --- an array -------------------------------------------------------------------------------------
@@ -79,44 +93,55 @@ _PASSED_OVER: Final = (
 )
 
 
-def _read_parts(parts: Sequence[bytes], now_s: int) -> Iterator[_Found]:
+_TOO_MANY: Final = f"must be an array of at most {limits.CALLBACK_PARTS_MAX:,} parts"
+
+
+def _read_parts(parts: Sequence[bytes | msgspec.Raw], now_s: int) -> Steps[list[_Found]]:
     """Read them in runs, and those of a run with a bad one by themselves.
 
     Of what is behind the last that may be, only runs are read that need no repair.
     """
     left = _ALONE_MAX
+    all_found: list[_Found] = []
     passed: list[bytes] = []
     for start in range(0, len(parts), _TOGETHER):
-        run = parts[start : start + _TOGETHER]
-        found = _read(
-            b",".join(run), partial(read_callback, now_s=now_s) if left else read_strictly
+        run = [bytes(part) for part in parts[start : start + _TOGETHER]]
+        found = yield from _read(
+            b",".join(run), partial(read_in_steps, now_s=now_s) if left else read_strictly
         )
         if passed and isinstance(found, Receipts):
-            yield _Found(len(passed), Unread(b",".join(passed), _PASSED_OVER))
+            all_found.append(_passed_over(passed))
             passed = []
         if isinstance(found, Receipts):
-            yield _Found(len(run), found)
+            all_found.append(_Found(len(run), found))
         elif left:
             left = max(0, left - len(run))
             for part in run:
-                yield _Found(1, _read(part, partial(read_callback, now_s=now_s)))
+                alone = yield from _read(part, partial(read_in_steps, now_s=now_s))
+                all_found.append(_Found(1, alone))
         else:
             passed += run
+        yield
     if passed:
-        yield _Found(len(passed), Unread(b",".join(passed), _PASSED_OVER))
+        all_found.append(_passed_over(passed))
+    return all_found
 
 
-def _split(text: bytes) -> list[bytes] | None:
+def _passed_over(parts: list[bytes]) -> _Found:
+    return _Found(len(parts), Unread(b",".join(parts), _PASSED_OVER))
+
+
+def _split(text: bytes) -> list[msgspec.Raw] | None:
     try:
-        return [bytes(raw) for raw in _decode_raws(text)]
+        return _decode_raws(text)
     except _NO_JSON:
         return None
 
 
-def _read(parts: bytes, read: Callable[[bytes], Receipts]) -> Receipts | Unread:
+def _read(parts: bytes, read: Callable[[bytes], Steps[Receipts]]) -> Steps[Receipts | Unread]:
     """One part, or some, as if there were no others."""
     try:
-        return read(b"[" + parts + b"]")
+        return (yield from read(b"[" + parts + b"]"))
     except (InvalidBody, InvalidRecord) as error:
         return _unread(parts, error)
 
@@ -154,54 +179,59 @@ _NO_JSON: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 _BETWEEN: Final = re.compile(rb"(?<=\})[ \t\r\n,\]]*+|,[ \t\r\n]*+(?=\{)")
 _PIECES_MAX: Final = 8  # of one record: objects within it, or what looks like one in its texts
 _CUTS_MAX: Final = 4 * limits.INGEST_RECORDS_MAX  # the rest is one piece; some 0.2 s for the worst
-# Each byte of a record as it is stored is spelled with at most six, blanks aside.
-_RECORD_BYTES_MAX: Final = 8 * limits.RECORD_BYTES_MAX
 
 
-def _read_broken(text: bytes, now_s: int) -> Iterator[_Found]:
-    pieces = _pieces(text)
+def _read_broken(text: bytes, now_s: int) -> Steps[list[_Found]]:
+    pieces = yield from _pieces(text)
+    all_found: list[_Found] = []
     rest: slice | None = None
     place = 0
     while place < len(pieces):
-        found, stop = _record_at(text, pieces[place : place + _PIECES_MAX], now_s)
+        found, stop = yield from _record_at(text, pieces[place : place + _PIECES_MAX], now_s)
         if found is None:
             rest = slice(pieces[place].start if rest is None else rest.start, pieces[place].stop)
             place += 1
             continue
         if rest is not None:
-            yield _Found(1, Unread(text[rest].strip(_BLANK), _BROKEN))
+            all_found.append(_broken(text[rest]))
             rest = None
-        yield _Found(1, found)
+        all_found.append(_Found(1, found))
         place += stop
     if rest is not None:
-        yield _Found(1, Unread(text[rest].strip(_BLANK), _BROKEN))
+        all_found.append(_broken(text[rest]))
+    return all_found
+
+
+def _broken(text: bytes) -> _Found:
+    return _Found(1, Unread(text.strip(_BLANK), _BROKEN))
 
 
 _BROKEN: Final = "must be JSON, as the array around it"
 
 
-def _pieces(text: bytes) -> list[slice]:
+def _pieces(text: bytes) -> Steps[list[slice]]:
     """Where an array can be cut, leaving out what lies between."""
-    cuts = list(islice(_BETWEEN.finditer(text), _CUTS_MAX))
-    starts = [1, *(cut.end() for cut in cuts)]
-    stops = [*(cut.start() for cut in cuts), len(text)]
-    return [
-        slice(start, stop)
-        for start, stop in zip(starts, stops, strict=True)
-        if text[start:stop].strip(b" \t\r\n,]")
-    ]
+    pieces = []
+    start = 1
+    for cut in islice(_BETWEEN.finditer(text), _CUTS_MAX):
+        pieces.append(slice(start, cut.start()))
+        start = cut.end()
+        yield
+    pieces.append(slice(start, len(text)))
+    return [piece for piece in pieces if text[piece].strip(b" \t\r\n,]")]
 
 
-def _record_at(text: bytes, pieces: list[slice], now_s: int) -> tuple[Receipts | None, int]:
+def _record_at(text: bytes, pieces: list[slice], now_s: int) -> Steps[tuple[Receipts | None, int]]:
     """The record that begins with the first piece, and how many pieces it takes; None if none."""
     for count, piece in enumerate(pieces, start=1):
-        if piece.stop - pieces[0].start > _RECORD_BYTES_MAX:
+        if piece.stop - pieces[0].start > limits.RECORD_SENT_BYTES_MAX:
             break
         part = text[pieces[0].start : piece.stop]
         if count == 1 or _is_json(part):  # a single piece may yet be mended
-            found = _read(part, partial(read_callback, now_s=now_s))
+            found = yield from _read(part, partial(read_in_steps, now_s=now_s))
             if isinstance(found, Receipts):
                 return found, count
+        yield
     return None, 1
 
 

@@ -18,7 +18,8 @@ from hashlib import blake2b
 
 import msgspec
 
-from pullstatus.errors import InvalidBody, InvalidRecord
+from pullstatus import limits
+from pullstatus.errors import BodyTooLarge, InvalidBody, InvalidRecord
 from pullstatus.receipts import Receipts
 from pullstatus.receipts.repair import Repaired, repair
 from pullstatus.records import (
@@ -26,13 +27,15 @@ from pullstatus.records import (
     Kind,
     Reply,
     decode,
-    decode_array,
+    decode_in_steps,
     encode,
     encode_all,
+    encode_in_steps,
     receive_time_s,
 )
+from pullstatus.steps import Steps, done
 
-__all__ = ["read_callback", "read_strictly"]
+__all__ = ["read_callback", "read_in_steps", "read_strictly"]
 
 _UNDATED_S = 0  # in the fingerprint of a record with the time of its arrival
 
@@ -53,48 +56,62 @@ def read_callback(body: bytes, now_s: int) -> Receipts:
         InvalidBody: neither an array nor an object, or an empty array.
         InvalidRecord: one record breaks a rule; its 0-based place and the member are named.
     """
+    return done(read_in_steps(body, now_s))
+
+
+def read_in_steps(body: bytes, now_s: int) -> Steps[Receipts]:
+    """As `read_callback`."""
     try:
-        return read_strictly(body)
+        return (yield from read_strictly(body))
     except (InvalidBody, InvalidRecord) as error:
         fault = error  # and not on within this: it would be the context of what comes
     try:
-        repaired = repair(body, now_s)
+        repaired = yield from repair(body, now_s)
         if repaired.body == body:
             raise fault
-        return _read(repaired)
+        return (yield from _read(repaired))
     finally:
         del fault  # its traceback leads back here
 
 
-def read_strictly(body: bytes) -> Receipts:
+def read_strictly(body: bytes) -> Steps[Receipts]:
     """Read a body that needs no repair; otherwise as `read_callback`."""
-    return _read(Repaired(body))
+    return (yield from _read(Repaired(body)))
 
 
-def _read(repaired: Repaired) -> Receipts:
+def _read(repaired: Repaired) -> Steps[Receipts]:
     body, undated = repaired.body, repaired.undated
     start = body.lstrip(b" \t\r\n")[:1]
     if start == b"{":
-        reply, extra = decode(body, Kind.REPLY)
-        [entry] = encode_all([reply], [extra])
-        assert isinstance(reply, Reply)
-        if undated:
-            timeless = encode(msgspec.structs.replace(reply, time=0), extra)
-            fingerprint = (_UNDATED_S, _digest(timeless))
-        else:
-            fingerprint = (reply.time, _digest(entry))
-        return Receipts(Kind.REPLY, [entry], [fingerprint], repaired.count)
+        return _read_reply(body, dated=not undated, mended=repaired.count)
     if start == b"[":
-        statuses, extras = decode_array(body, Kind.DELIVERY_STATUS)
+        try:
+            statuses, extras = yield from decode_in_steps(
+                body, Kind.DELIVERY_STATUS, limits.CALLBACK_PARTS_MAX
+            )
+        except BodyTooLarge as error:
+            raise InvalidBody(str(error)) from None
         if not statuses:
             raise InvalidBody("the body must hold at least one record")
-        entries = encode_all(statuses, extras)
-        fingerprints = [
-            _fingerprint(status, dated=place not in undated)
-            for place, status in enumerate(statuses)
-        ]
+        entries = yield from encode_in_steps(statuses, extras)
+        fingerprints = []
+        for place, status in enumerate(statuses):
+            fingerprints.append(_fingerprint(status, dated=place not in undated))
+            yield
         return Receipts(Kind.DELIVERY_STATUS, entries, fingerprints, repaired.count)
     raise InvalidBody("the body must be a JSON array of delivery statuses, or one reply object")
+
+
+def _read_reply(body: bytes, *, dated: bool, mended: int) -> Receipts:
+    reply, extra = decode(body, Kind.REPLY)
+    [entry] = encode_all([reply], [extra])
+    assert isinstance(reply, Reply)
+    if dated:
+        fingerprint = (reply.time, _digest(entry))
+    else:
+        timeless = encode(msgspec.structs.replace(reply, time=0), extra)
+        fingerprint = (_UNDATED_S, _digest(timeless))
+    return Receipts(Kind.REPLY, [entry], [fingerprint], mended)
 
 
 def _fingerprint(status: object, *, dated: bool) -> tuple[int, bytes]:

@@ -19,10 +19,14 @@ from __future__ import annotations
 from pullstatus.records.codec import (
     decode,
     decode_array,
+    decode_in_steps,
     decode_lines,
+    decode_lines_in_steps,
     encode,
     encode_all,
     encode_array,
+    encode_in_steps,
+    read_rows,
 )
 from pullstatus.records.values import (
     MEMBERS,
@@ -47,9 +51,13 @@ __all__ = [
     "Reply",
     "decode",
     "decode_array",
+    "decode_in_steps",
     "decode_lines",
+    "decode_lines_in_steps",
     "encode",
     "encode_all",
     "encode_array",
+    "encode_in_steps",
+    "read_rows",
     "receive_time_s",
 ]

@@ -12,16 +12,29 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Any, Final
 
 import msgspec
 
 from pullstatus import limits
-from pullstatus.errors import InvalidBody, InvalidRecord
-from pullstatus.json import ascii_json, check_json, integer
+from pullstatus.errors import BodyTooLarge, InvalidBody, InvalidRecord
+from pullstatus.json import ascii_json, check_in_steps, check_json, integer, survey
 from pullstatus.records.values import MEMBERS, TYPES, Extra, Kind, Member, Record, utc8_s
+from pullstatus.steps import Steps, done
 
-__all__ = ["decode", "decode_array", "decode_lines", "encode", "encode_all", "encode_array"]
+__all__ = [
+    "decode",
+    "decode_array",
+    "decode_in_steps",
+    "decode_lines",
+    "decode_lines_in_steps",
+    "encode",
+    "encode_all",
+    "encode_array",
+    "encode_in_steps",
+    "read_rows",
+]
 
 
 # --- encoding -------------------------------------------------------------------------------------
@@ -58,20 +71,42 @@ def encode_all(
     Raises:
         InvalidRecord: one is too large; its place in the batch is named.
     """
-    if not records:
-        return []
-    # JSON escapes every line feed, so one call for all and one cut give the parts.
-    data = _encoder.encode_lines(records)
-    entries = _cut(data)
-    if not data.isascii():
-        _check_sizes(entries)  # before they are escaped, since that only makes them longer
-        entries = _cut(ascii_json(data))
-    if extras is not None:
-        entries = [
-            ascii_json(_join(data, extra)) if extra else data
-            for data, extra in zip(entries, extras, strict=True)
-        ]
-    _check_sizes(entries)
+    return done(encode_in_steps(records, extras))
+
+
+_ENCODED_AT_ONCE: Final = 100  # records
+_ESCAPED_AT_ONCE_BYTES: Final = 32 * 1024
+
+
+def encode_in_steps(
+    records: Sequence[msgspec.Struct], extras: Sequence[Extra | None] | None = None
+) -> Steps[list[bytes]]:
+    """As `encode_all`."""
+    entries: list[bytes] = []
+    for start in range(0, len(records), _ENCODED_AT_ONCE):
+        stop = start + _ENCODED_AT_ONCE
+        # JSON escapes every line feed, so one call for all and one cut give the parts.
+        data = _encoder.encode_lines(records[start:stop])
+        run = _cut(data)
+        _check_sizes(run, start)  # before they are escaped, since that only makes them longer
+        if not data.isascii():
+            if len(data) <= _ESCAPED_AT_ONCE_BYTES:
+                run = _cut(ascii_json(data))
+            else:
+                for index, entry in enumerate(run):
+                    run[index] = ascii_json(entry)
+                    yield
+            _check_sizes(run, start)
+        if extras is not None:
+            run = [
+                _join(entry, extra) if extra else entry
+                for entry, extra in zip(run, extras[start:stop], strict=True)
+            ]
+            _check_sizes(run, start)
+            run = [ascii_json(entry) for entry in run]
+            _check_sizes(run, start)
+        entries += run
+        yield
     return entries
 
 
@@ -81,16 +116,20 @@ def _cut(lines: bytes) -> list[bytes]:
     return parts
 
 
-def _check_sizes(entries: list[bytes]) -> None:
+def _check_sizes(entries: list[bytes], first: int) -> None:
     if max(map(len, entries)) > limits.RECORD_BYTES_MAX:
-        for index, data in enumerate(entries):
+        for index, data in enumerate(entries, first):
             _check_size(data, index)
 
 
 def _check_size(data: bytes, index: int | None = None) -> None:
     if len(data) > limits.RECORD_BYTES_MAX:
-        fix = f"must fit into {limits.RECORD_BYTES_MAX} bytes of ASCII JSON"
-        raise InvalidRecord("record", fix, index)
+        raise _too_large(index)
+
+
+def _too_large(index: int | None) -> InvalidRecord:
+    fix = f"must fit into {limits.RECORD_BYTES_MAX} bytes of ASCII JSON"
+    return InvalidRecord("record", fix, index)
 
 
 def _join(data: bytes, extra: Extra) -> bytes:
@@ -125,6 +164,7 @@ def decode(data: bytes, kind: Kind) -> tuple[Record, Extra | None]:
         return _decode_one[kind](data), None
     except _UNUSUAL:
         pass  # and not on within it: what msgspec says quotes the input, and would be the context
+    _check_sent(data)
     check_json(data)
     return _decode_carefully(data, kind)
 
@@ -139,18 +179,48 @@ def decode_array(data: bytes, kind: Kind) -> tuple[list[Record], list[Extra | No
         InvalidBody: `data` is not JSON, not an array, or nested too deeply.
         InvalidRecord: one is no record of this kind; the first such place and member are named.
     """
-    try:
-        return _decode_list[kind](data), None
-    except _UNUSUAL:
-        pass
-    check_json(data)
+    return done(decode_in_steps(data, kind))
+
+
+_DECODED_AT_ONCE_BYTES: Final = 256 * 1024
+
+
+def decode_in_steps(
+    data: bytes, kind: Kind, count_max: int | None = None
+) -> Steps[tuple[list[Record], list[Extra | None] | None]]:
+    """As `decode_array`.
+
+    Args:
+        count_max: how many records there may be. Counting those of a body that is unusual comes
+            before looking at them.
+
+    Raises:
+        BodyTooLarge: there are more.
+    """
+    if len(data) <= _DECODED_AT_ONCE_BYTES:
+        try:
+            return _decode_list[kind](data), None
+        except _UNUSUAL:
+            pass
+        yield
+    yield from check_in_steps(data)
+    if count_max is not None and data.count(b",") >= count_max:
+        yield from _check_count(data, count_max)
     try:
         parts = _decode_raws(data)
     except msgspec.ValidationError:
         raise InvalidBody("the body must be a JSON array of records") from None
     except msgspec.DecodeError:
         raise _not_json(data, "the body") from None
-    return _unzip([_decode_at(index, bytes(part), kind) for index, part in enumerate(parts)])
+    yield
+    return (yield from _decode_each(parts, kind))
+
+
+def _check_count(data: bytes, count_max: int) -> Steps[None]:
+    if not data.lstrip(b" \t\r\n").startswith(b"["):
+        return
+    if (yield from survey(data, count_max)).parts > count_max:
+        raise BodyTooLarge(f"the body must hold at most {count_max} records")
 
 
 def decode_lines(
@@ -163,17 +233,38 @@ def decode_lines(
             `lines` is named.
         InvalidRecord: as for an array.
     """
+    return done(decode_lines_in_steps(lines, kind))
+
+
+def decode_lines_in_steps(
+    lines: Sequence[bytes], kind: Kind
+) -> Steps[tuple[list[Record], list[Extra | None] | None]]:
+    """As `decode_lines`."""
+    return (yield from _decode_each(lines, kind, "record {}"))
+
+
+def _decode_each(
+    parts: Sequence[bytes | msgspec.Raw], kind: Kind, line: str | None = None
+) -> Steps[tuple[list[Record], list[Extra | None] | None]]:
+    """Decode them one by one.
+
+    Args:
+        line: what one is called, if each is a document by itself and was not checked yet.
+    """
     decode_fast = _decode_one[kind]
-    try:
-        return [decode_fast(line) for line in lines], None
-    except _UNUSUAL:
-        pass
-    pairs = []
-    for index, line in enumerate(lines):
-        what = f"record {index}"
-        check_json(line, what)
-        pairs.append(_decode_at(index, line, kind, what))
-    return _unzip(pairs)
+    records: list[Record] = []
+    extras: list[Extra | None] = []
+    for index, part in enumerate(parts):
+        record: Record | None = None
+        extra: Extra | None = None
+        with suppress(*_UNUSUAL):
+            record = decode_fast(part)
+        if record is None:
+            record, extra = yield from _decode_at(index, bytes(part), kind, line)
+        records.append(record)
+        extras.append(extra)
+        yield
+    return records, extras if any(extras) else None
 
 
 # --- a whole array at once ------------------------------------------------------------------------
@@ -209,6 +300,12 @@ def encode_array(data: bytes, kind: Kind) -> list[bytes] | None:
         None for what is unusual: nothing at all, a member that is unknown, or a rule that seems
         broken. `decode_array` has the last word on that.
     """
+    rows = read_rows(data, kind)
+    return None if rows is None else encode_all(rows)
+
+
+def read_rows(data: bytes, kind: Kind) -> Sequence[msgspec.Struct] | None:
+    """What `encode_array` encodes: the records before their checks, which all have passed."""
     try:
         rows = _decode_rows[kind](data)
         numbers = "".join([row.nationcode + row.mobile for row in rows])
@@ -219,7 +316,7 @@ def encode_array(data: bytes, kind: Kind) -> list[bytes] | None:
                 utc8_s(received)
     except (*_UNUSUAL, ValueError):
         return None
-    return encode_all(rows)
+    return list(rows)
 
 
 # --- decoding, the careful way --------------------------------------------------------------------
@@ -238,25 +335,22 @@ def _not_json(data: bytes, what: str) -> InvalidBody:
 
 
 def _decode_at(
-    index: int, data: bytes, kind: Kind, what: str = "the body"
-) -> tuple[Record, Extra | None]:
+    index: int, data: bytes, kind: Kind, line: str | None
+) -> Steps[tuple[Record, Extra | None]]:
+    what = "the body" if line is None else line.format(index)
     try:
+        if line is not None:
+            yield from check_in_steps(data, what)
         return _decode_carefully(data, kind, what)
     except InvalidRecord as error:
         raise error.at(index) from None
-
-
-def _unzip(
-    pairs: list[tuple[Record, Extra | None]],
-) -> tuple[list[Record], list[Extra | None] | None]:
-    extras = [extra for _, extra in pairs]
-    return [record for record, _ in pairs], extras if any(extras) else None
 
 
 def _decode_carefully(
     data: bytes, kind: Kind, what: str = "the body"
 ) -> tuple[Record, Extra | None]:
     """Decode one record member by member; `data` has passed `check_json`."""
+    _check_sent(data)
     try:
         members = _decode_members(data)
     except msgspec.ValidationError:
@@ -278,15 +372,23 @@ def _decode_carefully(
     return record, _extra(data, members) if members else None
 
 
+def _check_sent(data: bytes) -> None:
+    if len(data) > limits.RECORD_SENT_BYTES_MAX:
+        raise InvalidRecord("record", f"must have at most {limits.RECORD_SENT_BYTES_MAX} bytes")
+
+
 def _extra(data: bytes, members: Extra) -> Extra:
     """Unknown members of a record as they are kept: all at once, unless one of them is no use."""
     try:
-        compact = ascii_json(msgspec.json.format(data, indent=-1))
+        compact = msgspec.json.format(data, indent=-1)
         _decode_any(compact)
         kept = _decode_members(compact)
     except (msgspec.DecodeError, ValueError):
         return {name: _compact(raw) for name, raw in members.items()}
-    return {name: kept[name] for name in members}
+    extra = {name: kept[name] for name in members}
+    if compact.isascii() or sum(map(len, extra.values())) > limits.RECORD_BYTES_MAX:
+        return extra  # what is too large is refused before it is escaped
+    return {name: msgspec.Raw(ascii_json(bytes(raw))) for name, raw in extra.items()}
 
 
 def _decode_value(member: Member, token: bytes) -> object:

@@ -35,7 +35,7 @@ from pullstatus.errors import (
 )
 from pullstatus.mailbox import parking
 from pullstatus.receipts import Receipts, Unread
-from pullstatus.receipts.batch import read_batch
+from pullstatus.receipts.batch import read_in_steps
 from pullstatus.receipts.formats import FORMATS, Request
 from pullstatus.records import Kind
 from pullstatus.server import eager
@@ -65,7 +65,9 @@ from pullstatus.server.http import (
     respond_problem,
     whose,
 )
+from pullstatus.server.slices import Slices
 from pullstatus.server.words import check_key
+from pullstatus.steps import Steps
 from pullstatus.store import Store
 
 log = structlog.get_logger(__name__)
@@ -120,11 +122,13 @@ class _Door:
         figures: Figures,
         guesses: Guesses,
         budget: Budget,
+        slices: Slices,
         *,
         now_ms: Callable[[], int],
         tickets: Callable[[], bytes],
     ) -> None:
         self._store = store
+        self._slices = slices
         self._guesses = guesses
         self._registry = registry
         self._figures = figures
@@ -363,11 +367,11 @@ class CallbackDoor(_Door):
             body=body,
             arrived_s=self._now_ms() // 1000,
         )
-        receipts = self._read(request, header(scope, b"content-encoding"))
         timer = asyncio.get_running_loop().call_later(
             limits.CALLBACK_ANSWER_S, self._answer_late, scope, send
         )
         try:
+            receipts = await self._read(request, token, header(scope, b"content-encoding"))
             return await self._store_or_park(scope, token, request, receipts)
         finally:
             timer.cancel()
@@ -385,11 +389,11 @@ class CallbackDoor(_Door):
         problem.__cause__ = StoreUnavailable(f"no commit within {limits.CALLBACK_ANSWER_S:g} s")
         eager.run(asyncio.get_running_loop(), self._refuse(problem, scope, send))
 
-    def _read(self, request: Request, encoding: bytes | None) -> Receipts:
+    async def _read(self, request: Request, token: Token, encoding: bytes | None) -> Receipts:
         if encoding not in (None, b"identity"):
             reason = "must come without Content-Encoding"
             return Receipts(Kind.DELIVERY_STATUS, [], [], unread=(Unread(request.body, reason),))
-        return self._format.read(request)
+        return await self._slices.do(self._format.read(request), token.sdkappid)
 
     async def _store_or_park(
         self, scope: Scope, token: Token, request: Request, receipts: Receipts
@@ -488,7 +492,7 @@ class IngestDoor(_Door):
             checked = None if key is None else check_key(key.decode("latin-1"))
         except InvalidSetting as error:
             raise Problem(400, "Invalid Idempotency-Key", str(error)) from error
-        receipts = _read(lambda: read_batch(body, kind, ndjson))
+        receipts = await self._read(read_in_steps(body, kind, ndjson), sdkappid)
         return await self._put(
             live,
             receipts,
@@ -504,6 +508,17 @@ class IngestDoor(_Door):
                 gone=partial(gone_after, scope),
             ),
         )
+
+    async def _read(self, steps: Steps[Receipts], sdkappid: int) -> Receipts:
+        try:
+            return await self._slices.do(steps, sdkappid)
+        except InvalidRecord as error:
+            members: dict[str, object] = {} if error.index is None else {"index": error.index}
+            raise Problem(400, "Invalid record", str(error), members=members) from error
+        except InvalidBody as error:
+            raise Problem(400, "Invalid body", str(error)) from error
+        except BodyTooLarge as error:
+            raise Problem(413, "Body too large", str(error)) from error
 
     def _accepted(self, count: int) -> bytes:
         return b'{"accepted":%d}' % count
@@ -559,15 +574,3 @@ def _no_application() -> Problem:
 
 def _content_type(scope: Scope) -> str:
     return (header(scope, b"content-type") or b"").decode("latin-1")
-
-
-def _read(reader: Callable[[], Receipts]) -> Receipts:
-    try:
-        return reader()
-    except InvalidRecord as error:
-        members: dict[str, object] = {} if error.index is None else {"index": error.index}
-        raise Problem(400, "Invalid record", str(error), members=members) from error
-    except InvalidBody as error:
-        raise Problem(400, "Invalid body", str(error)) from error
-    except BodyTooLarge as error:
-        raise Problem(413, "Body too large", str(error)) from error

@@ -47,6 +47,7 @@ from pullstatus.server.http import (
 from pullstatus.server.ingest import CALLBACKS, LATE, CallbackDoor, IngestDoor
 from pullstatus.server.listener import REFUSALS, Listener
 from pullstatus.server.openapi import CALLBACK, INGEST, OPENAPI_PATH, openapi
+from pullstatus.server.slices import Slices
 from pullstatus.server.stall import Stall
 from pullstatus.server.v5 import PullCall
 from pullstatus.store import Store, Tickets
@@ -109,7 +110,7 @@ class Routes:
             now_ms=now_ms,
             tickets=tickets,
         )
-        shared = (store, registry, self.figures, self.guesses, budget)
+        shared = (store, registry, self.figures, self.guesses, budget, Slices())
         self._ingest = IngestDoor(*shared, now_ms=now_ms, tickets=tickets)
         self._callback = CallbackDoor(*shared, now_ms=now_ms, tickets=tickets)
         health = [

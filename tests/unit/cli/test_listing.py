@@ -19,6 +19,7 @@ from pullstatus.mailbox import parking
 from pullstatus.receipts import formats
 from pullstatus.receipts.formats import Request
 from pullstatus.records import Kind
+from pullstatus.steps import done
 from pullstatus.store import Append, Change, Mailbox, Pull, Store, open_store
 from pullstatus.store.sqlite.engine import SqliteStore
 from tests.harness import status
@@ -57,7 +58,7 @@ async def park(store: Store, number: int, at_ms: int) -> None:
     await parking.park(
         store,
         LiveApplication(Application(number, (), 0), setting.revision),
-        formats.FORMATS["tencent"].read(request),
+        done(formats.FORMATS["tencent"].read(request)),
         form="tencent",
         request=request,
         address="192.0.2.1",

@@ -23,6 +23,7 @@ from pullstatus.mailbox.upkeep import DAY_MS, clean_up
 from pullstatus.receipts import formats
 from pullstatus.receipts.formats import Request
 from pullstatus.records import Kind
+from pullstatus.steps import done
 from pullstatus.store import Change, Store, Unpark, audit_store, open_store
 from tests.harness import status
 
@@ -71,7 +72,7 @@ async def live(store: Store, number: int = NUMBER) -> LiveApplication:
 async def push(store: Store, parts: list[Any], now_ms: int = NOW_MS) -> int:
     """What the door does with a push; returns how many of the oldest items left."""
     request = Request("POST", b"", "", json.dumps(parts).encode(), now_ms // 1000)
-    receipts = formats.FORMATS["tencent"].read(request)
+    receipts = done(formats.FORMATS["tencent"].read(request))
     known = await live(store)
     sent: dict[str, Any] = {"sender": "carrier", "now_ms": now_ms, "ticket": bytes(16)}
     if not receipts.unread:

@@ -8,6 +8,7 @@ import pytest
 
 from pullstatus.receipts.formats import FORMATS, Request
 from pullstatus.records import Kind
+from pullstatus.steps import done
 
 CORPUS = Path(__file__).parents[2] / "corpus" / "v5"
 STATUSES = (CORPUS / "delivery_statuses_callback.json").read_bytes()
@@ -47,7 +48,7 @@ def test_request_is_read(
     kind: Kind,
     entries: list[bytes],
 ) -> None:
-    receipts = FORMATS[name].read(Request(method, query, content_type, body, ARRIVED_S))
+    receipts = done(FORMATS[name].read(Request(method, query, content_type, body, ARRIVED_S)))
     assert (receipts.kind, receipts.entries) == (kind, entries)
     assert receipts.fingerprints is not None
 
@@ -61,7 +62,7 @@ def test_what_cannot_be_read_is_told(
     body: bytes,
     unread: list[tuple[Kind | None, str | None]],
 ) -> None:
-    receipts = FORMATS[name].read(Request(method, query, content_type, body, ARRIVED_S))
+    receipts = done(FORMATS[name].read(Request(method, query, content_type, body, ARRIVED_S)))
     assert receipts.entries == []
     assert [(each.kind, each.member) for each in receipts.unread] == unread
 

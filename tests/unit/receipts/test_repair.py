@@ -16,6 +16,7 @@ from pullstatus.json import mend_text
 from pullstatus.receipts.repair import repair
 from pullstatus.receipts.tencent import read_callback
 from pullstatus.records import Kind, decode, decode_array, encode_all
+from pullstatus.steps import done
 
 CORPUS = Path(__file__).parents[2] / "corpus" / "v5"
 STATUS: dict[str, Any] = json.loads((CORPUS / "delivery_statuses_callback.json").read_bytes())[0]
@@ -283,7 +284,7 @@ def test_a_string_without_an_end_is_read_once() -> None:
     """Not once from each of its quotes: that would hold the server for an hour."""
     body = b'[\n"' + b'\\"' * 300_000
     began_s = time.process_time()
-    repair(body, NOW_S)
+    done(repair(body, NOW_S))
     small_s = time.process_time() - began_s
     assert small_s < 20  # of a processor; with a pass for each quote it is minutes
 
@@ -296,7 +297,7 @@ def test_bytes_in_the_middle_of_a_body_raise_nothing_else(
         for body in (whole[:place] + inside + whole[place:], whole[:place] + tail):
             with contextlib.suppress(InvalidBody, InvalidRecord):
                 read_callback(body, NOW_S)
-            repair(body, NOW_S)
+            done(repair(body, NOW_S))
 
 
 VALID_STATUS = st.fixed_dictionaries(
@@ -333,7 +334,7 @@ def test_repair_changes_nothing_in_what_is_valid(batch: list[dict[str, Any]]) ->
         meant = decode_array(body, Kind.DELIVERY_STATUS)
     except (InvalidRecord, InvalidBody):
         return
-    repaired = repair(body, NOW_S)
+    repaired = done(repair(body, NOW_S))
     assert decode_array(repaired.body, Kind.DELIVERY_STATUS) == meant
     assert not repaired.undated
 

@@ -1,0 +1,60 @@
+"""Long work of an event loop, done in slices of some milliseconds, one in each round of the loop.
+
+A batch that is usual is read at once. One that has to be looked at record by record may take a
+tenth of a second, and of such there may be many: between two slices everybody else has a round,
+and who has several of them at work has one slice in turn with other owners, not one for each.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Hashable
+from time import perf_counter
+from typing import TypeVar
+
+from pullstatus.steps import Steps
+from pullstatus.turns import Turns
+
+SLICE_S = 0.002
+
+T = TypeVar("T")
+
+
+class Slices:
+    """What is being done in slices on one event loop."""
+
+    def __init__(self) -> None:
+        """Nothing is."""
+        self._waiting: Turns[asyncio.Future[None]] = Turns()
+
+    async def do(self, steps: Steps[T], owner: Hashable) -> T:
+        """What the work returns; short work is done at once.
+
+        Args:
+            owner: whose it is.
+        """
+        until = perf_counter() + SLICE_S
+        while True:
+            try:
+                next(steps)
+            except StopIteration as end:
+                result: T = end.value
+                return result
+            if perf_counter() >= until:
+                await self._turn(owner)
+                until = perf_counter() + SLICE_S
+
+    async def _turn(self, owner: Hashable) -> None:
+        loop = asyncio.get_running_loop()
+        turn = loop.create_future()
+        if not self._waiting:
+            loop.call_soon(self._next, loop)
+        self._waiting.push(owner, turn)
+        await turn
+
+    def _next(self, loop: asyncio.AbstractEventLoop) -> None:
+        turn = self._waiting.pop()
+        if not turn.done():  # who waited for it may have been cancelled
+            turn.set_result(None)
+        if self._waiting:
+            loop.call_soon(self._next, loop)

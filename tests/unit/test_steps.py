@@ -1,0 +1,132 @@
+"""Nothing that a stranger sends is read in one go that would hold up everybody else."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+from itertools import product
+from typing import Any, Final
+
+import pytest
+
+from pullstatus import limits
+from pullstatus.errors import PullstatusError
+from pullstatus.receipts.batch import read_in_steps
+from pullstatus.receipts.sifting import sift_in_steps
+from pullstatus.records import Kind
+from pullstatus.steps import Steps, done
+
+STEP_S: Final = 0.02
+NOW_S: Final = 1_790_000_000
+BYTES: Final = limits.INGEST_BODY_BYTES_MAX
+STATUS: Final[dict[str, Any]] = {
+    "user_receive_time": "2026-11-26 10:00:00",
+    "nationcode": "86",
+    "mobile": "13800000000",
+    "report_status": "SUCCESS",
+    "errmsg": "DELIVRD",
+    "description": "ok",
+    "sid": "8:abcdefghijklmnopqrst",
+}
+MANY: Final = {f"u{number}": 1 for number in range(limits.UNKNOWN_MEMBERS_MAX)}
+
+
+def compact(value: object) -> bytes:
+    return json.dumps(value, separators=(",", ":"), ensure_ascii=False).encode()
+
+
+def full(part: bytes) -> bytes:
+    """An array of as many of these as a body holds."""
+    return b"[" + b",".join([part] * ((BYTES - 2) // (len(part) + 1))) + b"]"
+
+
+def with_raw(raw: bytes) -> bytes:
+    """An array of one record with an unknown member that says this."""
+    return b"[" + compact(STATUS)[:-1] + b',"u":' + raw + b"}]"
+
+
+BODIES: Final = {
+    "many unknown members": b"[" + b",".join([compact(STATUS | MANY)] * 1000) + b"]",
+    "the same, cut": b"[" + b",".join([compact(STATUS | MANY)] * 1000),
+    "the same, mended": b"[" + b",".join([compact(STATUS | MANY | {"mobile": " 1"})] * 1000) + b"]",
+    "texts with every second letter to be escaped": full(
+        compact(STATUS | {"description": "a\xe9" * 1000})
+    ),
+    "one such text": with_raw(b'"' + "a\xe9".encode() * 340_000 + b'"'),
+    "one record with members without end": b"["
+    + compact(STATUS | {str(number): 1 for number in range(100_000)})
+    + b"]",
+    "numbers": full(b"0"),
+    "lists": full(b"[]"),
+    "objects": full(b"{}"),
+    "texts": full(b'""'),
+    "lists in lists": full(b"[" * 14 + b"]" * 14),
+    "a record of lists": with_raw(b"[" + b"[]," * 340_000 + b"0]"),
+    "texts beside lists": b"[" + b'"",' * 340_000 + b"[]," * 20 + b"0]",
+    "escapes beside lists": b'["' + b"\\n" * 500_000 + b'",' + b"[]," * 20 + b"0]",
+    "times to be mended": full(compact(STATUS | {"user_receive_time": "2026/11/26 10:00:00"})),
+    "controls": full(compact(STATUS | {"errmsg": "x" * 2000}).replace(b"x", b"\x01")),
+    "halves of pairs": with_raw(b'"' + b"\\ud800" * 170_000 + b'"'),
+    "pieces": b"[" + b"{}" * (BYTES // 2 - 1),
+    "other pieces": b"[" + b'{"a":{},' * (BYTES // 8 - 1),
+    "small and wrong": full(b'{"mobile":"1"}'),
+    "empty lines": b"\n" * BYTES,
+    "lines": b"0\n" * (BYTES // 2),
+    "blank lines": b" \n" * (BYTES // 2),
+}
+
+READERS: Final[dict[str, Callable[[bytes], Steps[object]]]] = {
+    "batch": lambda body: read_in_steps(body, Kind.DELIVERY_STATUS, ndjson=False),
+    "lines": lambda body: read_in_steps(body, Kind.DELIVERY_STATUS, ndjson=True),
+    "callback": lambda body: sift_in_steps(body, NOW_S),
+}
+
+
+def longest_s(steps: Steps[object], enough_s: float) -> float:
+    """Processor time of the longest step, or of the first that takes too long."""
+    longest = 0.0
+    while longest <= enough_s:
+        began = time.thread_time()
+        try:
+            next(steps)
+        except (StopIteration, PullstatusError):
+            return max(longest, time.thread_time() - began)
+        longest = max(longest, time.thread_time() - began)
+    return longest
+
+
+@pytest.mark.parametrize(
+    ("reader", "body"),
+    [
+        (reader, body)
+        for reader, body in product(READERS, BODIES)
+        if reader == "callback" or (reader == "lines") == ("lines" in body)
+    ],
+)
+def test_no_step_takes_long(reader: str, body: str) -> None:
+    """Of three runs the best: processor time, too, is longer beside a busy machine."""
+    data = BODIES[body]
+    assert len(data) <= BYTES
+    for last in (False, False, True):
+        took_s = longest_s(READERS[reader](data), STEP_S)
+        if took_s <= STEP_S:
+            return
+        assert not last, took_s
+
+
+def test_steps_come_to_what_they_are_for() -> None:
+    def work() -> Steps[int]:
+        yield
+        return 7
+
+    assert done(work()) == 7
+
+
+def test_steps_raise_what_the_work_raises() -> None:
+    def work() -> Steps[int]:
+        yield
+        raise ValueError("theirs")
+
+    with pytest.raises(ValueError, match="theirs"):
+        done(work())
