@@ -37,6 +37,7 @@ from pullstatus.steps import Steps, done
 
 __all__ = ["read_callback", "read_in_steps", "read_strictly"]
 
+_TOGETHER = 100  # records of one step
 _UNDATED_S = 0  # in the fingerprint of a record with the time of its arrival
 
 
@@ -94,9 +95,13 @@ def _read(repaired: Repaired) -> Steps[Receipts]:
         if not statuses:
             raise InvalidBody("the body must hold at least one record")
         entries = yield from encode_in_steps(statuses, extras)
-        fingerprints = []
-        for place, status in enumerate(statuses):
-            fingerprints.append(_fingerprint(status, dated=place not in undated))
+        fingerprints: list[tuple[int, bytes]] = []
+        for first in range(0, len(statuses), _TOGETHER):
+            run = statuses[first : first + _TOGETHER]
+            fingerprints += [
+                _fingerprint(status, dated=place not in undated)
+                for place, status in enumerate(run, first)
+            ]
             yield
         return Receipts(Kind.DELIVERY_STATUS, entries, fingerprints, repaired.count)
     raise InvalidBody("the body must be a JSON array of delivery statuses, or one reply object")

@@ -240,6 +240,11 @@ def decode_lines_in_steps(
     lines: Sequence[bytes], kind: Kind
 ) -> Steps[tuple[list[Record], list[Extra | None] | None]]:
     """As `decode_lines`."""
+    if sum(map(len, lines)) <= _DECODED_AT_ONCE_BYTES:
+        decode_fast = _decode_one[kind]
+        with suppress(*_UNUSUAL):
+            return [decode_fast(line) for line in lines], None
+        yield
     return (yield from _decode_each(lines, kind, "record {}"))
 
 
@@ -307,7 +312,7 @@ def encode_array(data: bytes, kind: Kind) -> list[bytes] | None:
 def read_rows(data: bytes, kind: Kind) -> Sequence[msgspec.Struct] | None:
     """What `encode_array` encodes: the records before their checks, which all have passed."""
     try:
-        rows = _decode_rows[kind](data)
+        rows: list[Any] = _decode_rows[kind](data)
         numbers = "".join([row.nationcode + row.mobile for row in rows])
         if not (numbers.isascii() and numbers.isdigit()):
             return None
@@ -316,7 +321,7 @@ def read_rows(data: bytes, kind: Kind) -> Sequence[msgspec.Struct] | None:
                 utc8_s(received)
     except (*_UNUSUAL, ValueError):
         return None
-    return list(rows)
+    return rows
 
 
 # --- decoding, the careful way --------------------------------------------------------------------
