@@ -19,7 +19,7 @@ OURS := pyproject.toml --extra server
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo serve test check bench bench-peers torture torture-readers docs format lock clean
+.PHONY: help demo serve test check bench bench-peers torture torture-readers docs fuzz format lock clean
 
 help: ## this list
 	@echo "make TARGET [ARGS='...'] [PYTHON=python3]"
@@ -77,6 +77,10 @@ KILLS ?= 1000
 torture-readers: $(VENV)/.test ## kills of consumers and their server at random instants; KILLS=... SEED=...
 	@$(BIN)/python -m tests.faults --kills $(KILLS) --seed $(SEED) $(ARGS)
 
+SECONDS ?= 20
+fuzz: $(VENV)-fuzz/.installed ## every parser, guided by coverage; SECONDS=... of each, SEED=..., ARGS='--only NAME'
+	@PYTHONPATH=src $(VENV)-fuzz/bin/python -m tests.fuzz --seconds $(SECONDS) --seed $(SEED) $(ARGS)
+
 format: $(VENV)/.test ## rewrites the code the way check wants it
 	@$(BIN)/ruff format .
 	@$(BIN)/ruff check --fix-only .
@@ -90,7 +94,7 @@ lock: ## pins anew what requirements/*.in and pyproject.toml ask for; ARGS=--upg
 		--constraints requirements/run.txt -o requirements/examples.txt
 	@$(COMPILE) $(ARGS) requirements/contract.in -o requirements/contract.txt
 	@$(COMPILE) $(ARGS) $(OURS) requirements/run.in requirements/fuzz.in \
-		--constraints requirements/run.txt -o requirements/fuzz.txt
+		--constraints requirements/test.txt -o requirements/fuzz.txt
 	@$(COMPILE) $(ARGS) --resolution lowest-direct $(OURS) -o requirements/lowest.txt
 
 clean: ## removes .venv and everything else that was made here

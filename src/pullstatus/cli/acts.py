@@ -13,6 +13,7 @@ from pullstatus.cli.output import json_option, limit_option, moment, print_newes
 from pullstatus.cli.periods import period_options
 from pullstatus.cli.session import plainly, store_option, with_store
 from pullstatus.store import ActRow, Store
+from pullstatus.store.acts import read_detail
 
 
 class _Concerned(msgspec.Struct):
@@ -54,7 +55,7 @@ def list_acts(
 
     def wanted(row: ActRow) -> bool:
         return (
-            (sdkappid is None or _concerns(row, sdkappid))
+            (sdkappid is None or concerns(row, sdkappid))
             and (actor is None or row.act.actor == actor)
             and (from_ms is None or row.act.at_ms >= from_ms)
             and (to_ms is None or row.act.at_ms < to_ms)
@@ -81,8 +82,9 @@ def list_acts(
     )
 
 
-def _concerns(row: ActRow, sdkappid: int) -> bool:
-    named = msgspec.json.decode(row.act.detail, type=_Concerned)
+def concerns(row: ActRow, sdkappid: int) -> bool:
+    """Whether an act was done to an application, or names it."""
+    named = read_detail(row, _Concerned)
     return (
         sdkappid in (named.sdkappid, named.to)
         or sdkappid in named.sdkappids
@@ -90,7 +92,7 @@ def _concerns(row: ActRow, sdkappid: int) -> bool:
     )
 
 
-def _shown(row: ActRow, told: Callable[[str], object]) -> dict[str, object]:
+def _shown(row: ActRow, told: Callable[[ActRow], object]) -> dict[str, object]:
     act = row.act
     return {
         "act": row.act_id,
@@ -98,17 +100,18 @@ def _shown(row: ActRow, told: Callable[[str], object]) -> dict[str, object]:
         "actor": act.actor,
         "action": act.action,
         "reason": act.reason,
-        "detail": told(act.detail),
+        "detail": told(row),
     }
 
 
-def _raw(detail: str) -> msgspec.Raw:
-    return msgspec.Raw(detail.encode())
+def _raw(row: ActRow) -> msgspec.Raw:
+    read_detail(row, dict[str, object])
+    return msgspec.Raw(row.act.detail.encode())
 
 
-def _told(detail: str) -> str:
+def _told(row: ActRow) -> str:
     """What an act was done to, for a cell of a table."""
-    members: dict[str, object] = msgspec.json.decode(detail)
+    members = read_detail(row, dict[str, object])
     return ", ".join(f"{name} {_value(value)}" for name, value in members.items())
 
 

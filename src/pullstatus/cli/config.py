@@ -96,5 +96,5 @@ def _settings(path: Path) -> dict[str, object]:
         return tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise InvalidSetting(f"{path} cannot be read: {error.strerror}") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:  # not all of them are TOMLDecodeErrors
         raise InvalidSetting(f"{path} is no TOML: {error}") from error

@@ -168,7 +168,7 @@ def clock_skew_s(headers: Mapping[str, str], now_s: float) -> float | None:
     """Seconds that our clock is ahead of an answer's `Date`; None without one."""
     try:
         date = parsedate_to_datetime(headers["date"])
-    except (KeyError, ValueError, TypeError):
+    except (KeyError, ValueError, TypeError, OverflowError):
         return None
     return now_s - date.replace(tzinfo=date.tzinfo or UTC).timestamp()
 

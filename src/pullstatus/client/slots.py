@@ -119,6 +119,14 @@ def peek(path: Path, value_type: type[V]) -> V | None:
         return None
 
 
+class _Slot(msgspec.Struct):
+    number: int
+    value: msgspec.Raw
+
+
+_decode_slot = msgspec.json.Decoder(_Slot).decode
+
+
 def _newest(content: bytes) -> tuple[int, msgspec.Raw] | None:
     """Number and value of the slot that counts."""
     found: tuple[int, msgspec.Raw] | None = None
@@ -127,10 +135,12 @@ def _newest(content: bytes) -> tuple[int, msgspec.Raw] | None:
         head, comma, check = line.rpartition(b',"check":"')
         if not comma or check != _check(head + b"}") + b'"}':
             continue
-        slot = msgspec.json.decode(head + b"}", type=dict[str, msgspec.Raw])
-        number = msgspec.json.decode(slot["number"], type=int)
-        if found is None or number > found[0]:
-            found = number, slot["value"]
+        try:
+            slot = _decode_slot(head + b"}")
+        except msgspec.MsgspecError:
+            continue  # its check fits, since somebody made it fit
+        if found is None or slot.number > found[0]:
+            found = slot.number, slot.value
     return found
 
 

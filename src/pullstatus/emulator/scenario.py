@@ -284,7 +284,7 @@ def parse_scenario(text: str, name: str = "scenario") -> Scenario:
     """
     try:
         members = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
+    except (ValueError, RecursionError) as error:  # not all of them are TOMLDecodeErrors
         raise InvalidSetting(f"{name} is no TOML: {error}") from error
     return convert(members, Scenario, name)
 

@@ -23,6 +23,7 @@ from pullstatus.errors import InvalidSetting, SettingChanged
 from pullstatus.mailbox.owners import Range, read_owner
 from pullstatus.mailbox.search import Found, copies_of, runs
 from pullstatus.store import NO_TICKET, Act, JournalRow, Mailbox, Redeliver, Store
+from pullstatus.store.acts import read_detail
 
 ACTION = "redeliver"
 PAUSE_S = 0.02  # between two steps: everybody else's turn
@@ -106,21 +107,22 @@ async def resume(store: Store, act_id: int, found: Sequence[Found], *, how: str)
         InvalidSetting: there is none, it was about something else, or it is from before acts had
             tickets, by which the store knows what an act has copied.
     """
-    act = None
+    found_row = None
     async for row in store.acts(newest_first=True):
         if row.act_id == act_id:
-            act = row.act
+            found_row = row
             break
-    if act is None or act.action != ACTION:
+    if found_row is None or found_row.act.action != ACTION:
         raise InvalidSetting(
             f"act {act_id} is no redelivery; `pullstatus acts list` shows those there are"
         )
+    act = found_row.act
     if act.ticket == NO_TICKET:
         raise InvalidSetting(
             f"act {act_id} is of an older version, which did not note what can be gone on with;"
             " `pullstatus redeliver` without --resume begins anew"
         )
-    told = msgspec.json.decode(act.detail, type=_Detail)
+    told = read_detail(found_row, _Detail)
     if told.by != how:
         raise InvalidSetting(f"act {act_id} was by {told.by}, not by {how}: name the same again")
     due = ranges(

@@ -9,6 +9,14 @@ proves the chain. Rows that are missing at the end do not show in it.
 from __future__ import annotations
 
 import hashlib
+from typing import TypeVar
+
+import msgspec
+
+from pullstatus.errors import StoreCorrupt
+from pullstatus.store.values import ActRow
+
+T = TypeVar("T")
 
 HASH_BYTES = 32
 
@@ -25,3 +33,17 @@ def chained(before: bytes, *members: int | str | bytes) -> bytes:
         digest.update(b"%d:" % len(data))
         digest.update(data)
     return digest.digest()
+
+
+def read_detail(row: ActRow, detail_type: type[T]) -> T:
+    """What an act was done to, as far as it is asked for.
+
+    Raises:
+        StoreCorrupt: it is not what was written.
+    """
+    try:
+        return msgspec.json.decode(row.act.detail, type=detail_type)
+    except (msgspec.MsgspecError, RecursionError) as error:
+        raise StoreCorrupt(
+            f"the detail of act {row.act_id} is not what was written; `pullstatus audit` tells more"
+        ) from error

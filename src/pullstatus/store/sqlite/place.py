@@ -149,12 +149,18 @@ def _check_file_system(folder: Path, mount: Mount | None) -> None:
 
 
 def parse_mounts(text: str) -> list[Mount]:
-    """The lines of /proc/self/mountinfo. A later one covers an earlier one at the same point."""
+    """The lines of /proc/self/mountinfo. A later one covers an earlier one at the same point.
+
+    What is no such line is left out.
+    """
     mounts = []
     for line in filter(None, text.split("\n")):
         left, _, right = line.partition(" - ")
+        fields = left.split(" ")
+        if len(fields) < 5:
+            continue
         # The mount point is the fifth field; blanks in it are written as \040.
-        point = _OCTAL.sub(lambda octal: chr(int(octal[1], 8)), left.split(" ")[4])
+        point = _OCTAL.sub(lambda octal: chr(int(octal[1], 8)), fields[4])
         kind, *rest = right.split(" ")
         options = rest[-1].split(",") if rest else []
         mounts.append(Mount(point, kind, tuple(options)))

@@ -140,7 +140,7 @@ def read_proof(proof: str) -> tuple[str, int]:
 
 
 # The random may hold anything, so the last time is the time.
-_PROOF: Final = re.compile(r"random=(.*) time=([0-9]+)", re.DOTALL)
+_PROOF: Final = re.compile(rf"random=(.*) time=([0-9]{{1,{limits.INTEGER_DIGITS_MAX}}})", re.DOTALL)
 
 
 def pull_request(
