@@ -1,10 +1,15 @@
-"""`pullstatus acts list`: what every command of an operator leaves on record."""
+"""`pullstatus acts`: what every command of an operator leaves on record."""
 
 from __future__ import annotations
 
 import getpass
 import json
+import shutil
 from pathlib import Path
+from typing import Any
+
+import apsw
+import pytest
 
 from tests.e2e.test_cli import FIXED_KEY, bad, good, on_a_terminal, run
 from tests.harness import Program, statuses
@@ -81,3 +86,118 @@ def test_redelivery_erasure_and_restore_are_on_record(tmp_path: Path) -> None:
     assert good(tmp_path, "audit", *store)["sound"]
     named = good(tmp_path, "acts", "list", "--sdkappid", number, *store)
     assert [row["action"] for row in named] == ["app delete", "redeliver", "app create"]
+
+
+# --- acts verify ----------------------------------------------------------------------------------
+
+
+def tampered(folder: Path, statement: str) -> None:
+    connection = apsw.Connection(str(folder / "pullstatus.db"))
+    connection.execute(statement)
+    connection.close()
+
+
+def recorded(folder: Path) -> list[dict[str, Any]]:
+    """A store with four acts; its rows, oldest first."""
+    for number in "6789":
+        good(folder, "app", "create", number)
+    return list(good(folder, "acts", "list")[::-1])
+
+
+def test_acts_are_proven_by_their_hashes(tmp_path: Path) -> None:
+    rows = recorded(tmp_path)
+    newest = {"act": 4, "hash": rows[3]["hash"]}
+    sound = {"sound": True, "acts": 4, "newest": newest, "problems": []}
+    assert good(tmp_path, "acts", "verify") == sound
+    for row in rows:
+        assert good(tmp_path, "acts", "verify", "--hash", row["hash"].upper()) == sound
+        at = ("--at", str(row["act"]))
+        assert good(tmp_path, "acts", "verify", "--hash", row["hash"], *at) == sound
+    for command in ("acts verify", "acts list --sdkappid 9"):
+        told = on_a_terminal(tmp_path, command, columns=200)
+        assert f"Newest: act 4, hash {newest['hash']}" in told
+    assert "Sound: 4 acts" in on_a_terminal(tmp_path, "acts verify")
+
+
+@pytest.mark.parametrize(
+    ("statement", "acts"),
+    [
+        ("UPDATE act SET detail = replace(detail, '7', '8') WHERE id = 2", [2]),
+        ("UPDATE act SET actor = 'somebody else'", [1, 2, 3, 4]),
+        ("DELETE FROM act WHERE id = 3", [4]),
+        ("DELETE FROM act WHERE id IN (1, 2)", [3]),
+        ("UPDATE act SET id = -id WHERE id = 1", [-1]),
+        (
+            "INSERT INTO act SELECT 5, NULL, 7, actor, action, '', detail, hash FROM act LIMIT 1",
+            [5],
+        ),
+    ],
+)
+def test_what_was_done_to_the_record_is_told_with_where(
+    tmp_path: Path, statement: str, acts: list[int]
+) -> None:
+    recorded(tmp_path)
+    tampered(tmp_path, statement)
+    done = run(tmp_path, "acts", "verify", "--json")
+    told = json.loads(done.stdout)
+    assert done.exit_status == 1
+    assert not told["sound"]
+    assert [problem["act"] for problem in told["problems"]] == acts
+    for problem in told["problems"]:
+        assert problem["problem"] in done.stderr
+        assert f"act {problem['act']} is not what was recorded" in problem["problem"]
+        assert (
+            f"hash {problem['expected']} was expected, it has {problem['found']}"
+            in (problem["problem"])
+        )
+    assert run(tmp_path, "audit").exit_status == 1
+    assert run(tmp_path, "backup", str(tmp_path / "copy.db")).exit_status == 1
+
+
+def test_a_hash_that_was_kept_tells_what_the_rows_cannot(tmp_path: Path) -> None:
+    """The newest are cut off, or the whole chain was made anew."""
+    rows = recorded(tmp_path)
+    kept = rows[3]["hash"]
+
+    def wrong(*options: str) -> str:
+        done = run(tmp_path, "acts", "verify", "--hash", kept, *options)
+        assert done.exit_status == 1
+        [problem] = json.loads(done.stdout)["problems"]
+        assert problem["expected"] == kept
+        assert problem["problem"] in done.stderr
+        return str(problem["problem"])
+
+    assert "act 3 has not the hash that was kept" in wrong("--at", "3")
+    tampered(tmp_path, "DELETE FROM act WHERE id > 2")
+    assert good(tmp_path, "acts", "verify")["newest"] == {"act": 2, "hash": rows[1]["hash"]}
+    assert good(tmp_path, "acts", "verify", "--hash", rows[1]["hash"])["sound"]
+    assert "no act has the hash that was kept" in wrong()
+    assert "act 4 is not there, and the newest act is 2" in wrong("--at", "4")
+    for number in "89":  # somebody goes on as if nothing had been
+        good(tmp_path, "app", "disable", number)
+    assert good(tmp_path, "acts", "verify")["acts"] == 4
+    assert "act 4 has not the hash that was kept" in wrong("--at", "4")
+    tampered(tmp_path, "DELETE FROM act")
+    assert good(tmp_path, "acts", "verify")["newest"] is None
+    assert "there is no act" in wrong("--at", "4")
+
+
+@pytest.mark.parametrize("options", [["--hash", "12"], ["--hash", "x" * 64], ["--at", "3"]])
+def test_what_is_no_hash_is_refused(tmp_path: Path, options: list[str]) -> None:
+    recorded(tmp_path)
+    bad(tmp_path, "acts", "verify", *options, exit_status=2)
+
+
+def test_backup_and_restore_keep_the_chain(tmp_path: Path) -> None:
+    rows = recorded(tmp_path)
+    good(tmp_path, "backup", str(tmp_path / "backup.db"))
+    good(tmp_path, "app", "disable", "9")
+    later = good(tmp_path, "acts", "verify")["newest"]
+    store = ["--store", f"sqlite:///{tmp_path}/restored.db"]
+    shutil.copy(tmp_path / "pullstatus.db-master-key", tmp_path / "restored.db-master-key")
+    assert run(tmp_path, "restore", str(tmp_path / "backup.db"), *store).exit_status == 0
+    kept = ["--hash", rows[3]["hash"], "--at", "4"]
+    assert good(tmp_path, "acts", "verify", *kept, *store)["acts"] == 5
+    done = run(tmp_path, "acts", "verify", "--hash", later["hash"], *store)
+    assert done.exit_status == 1
+    assert "or this store is restored from an older backup" in done.stderr

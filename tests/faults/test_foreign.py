@@ -105,6 +105,7 @@ READING = (
     ("pulls", "list"),
     ("pulls", "show", f"{SDKAPPID}-0-1", "--records"),
     ("acts", "list"),
+    ("acts", "verify"),
     ("readers", "list", "--idle"),
     ("parked", "list"),
     ("parked", "show", str(SDKAPPID), "1"),

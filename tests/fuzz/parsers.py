@@ -325,7 +325,7 @@ def moment(data: bytes) -> None:
 def act(data: bytes) -> None:
     """What an act was done to, of a store that somebody else wrote."""
     told = Act("root", "erase", "", data.decode("utf-8", "replace"), 0, NO_TICKET)
-    concerns(ActRow(1, told), 1)
+    concerns(ActRow(1, told, b""), 1)
 
 
 def answer(data: bytes) -> None:

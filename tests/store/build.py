@@ -3,7 +3,7 @@
 import asyncio
 import itertools
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import apsw
@@ -33,6 +33,7 @@ from pullstatus.store import (
     Tickets,
     While,
 )
+from pullstatus.store.acts import NOTHING_BEFORE, chained
 from pullstatus.store.gathering.thread import ThreadChannel
 from pullstatus.store.gathering.writer import Writer
 from pullstatus.store.sqlite import SqliteStore
@@ -96,6 +97,16 @@ def redeliver(
 ) -> Redeliver:
     """A step of an act, of one of its own if none is given."""
     return Redeliver(mailbox, list(ranges), NOW_MS, act or new_act(), while_set, ticket())
+
+
+def chain_of(acts: Mapping[int, Act]) -> list[ActRow]:
+    """These acts by their numbers, as rows that are chained."""
+    rows: list[ActRow] = []
+    before = NOTHING_BEFORE
+    for act_id, act in acts.items():
+        before = chained(before, act_id, act)
+        rows.append(ActRow(act_id, act, before))
+    return rows
 
 
 async def acts_of(store: Store, *, newest_first: bool = False) -> list[ActRow]:

@@ -32,6 +32,7 @@ from pullstatus.store import (
     open_store,
     pull_id,
 )
+from pullstatus.store.acts import breaks
 from tests.store.build import (
     EMPTY,
     NOW_MS,
@@ -46,6 +47,7 @@ from tests.store.build import (
     again_of,
     append,
     backlog_of,
+    chain_of,
     check_journal,
     data_of,
     drain,
@@ -982,6 +984,7 @@ async def test_an_act_is_on_record_with_what_it_did(store: Store) -> None:
     rows = await acts_of(store)
     assert [row.act for row in rows] == [one, three, four, five]
     assert [row.act_id for row in rows] == [1, 2, 3, 4]
+    assert rows == chain_of(dict(enumerate([one, three, four, five], start=1)))
     assert await acts_of(store, newest_first=True) == rows[::-1]
 
 
@@ -1003,7 +1006,21 @@ async def test_many_acts_are_read_whole(store: Store) -> None:
     rows = await acts_of(store)
     assert [row.act_id for row in rows] == list(range(1, 451))
     assert {row.act.ticket for row in rows} == {act.ticket for act in acts}
+    assert list(breaks(rows)) == []
     assert await acts_of(store, newest_first=True) == rows[::-1]
+
+
+async def test_acts_through_two_doors_at_once_are_one_chain(opener: Opener) -> None:
+    """And one that goes on record again, as after an answer that was lost, stays as it was."""
+    store, other = await opener(), await opener()
+    acts = [new_act(f"{number}") for number in range(40)]
+    doors = (store, other)
+    await asyncio.gather(*[doors[n % 2].change(act=act) for n, act in enumerate(acts)])
+    rows = await acts_of(store)
+    await asyncio.gather(*[other.change(act=act) for act in acts[::5]])
+    assert await acts_of(other) == rows
+    assert sorted(row.act.ticket for row in rows) == sorted(act.ticket for act in acts)
+    assert list(breaks(rows)) == []
 
 
 async def test_what_left_is_removed_of_one_application_only(store: Store) -> None:

@@ -33,7 +33,6 @@ from pullstatus.errors import InvalidSetting, PeerError, SettingChanged
 from pullstatus.records import Kind
 from pullstatus.store import (
     Act,
-    ActRow,
     Append,
     Aside,
     Change,
@@ -65,6 +64,7 @@ from tests.store.build import (
     REPEAT_MS,
     acts_of,
     again_of,
+    chain_of,
     check_journal,
     entries_of,
     journal_of,
@@ -581,7 +581,7 @@ class Machine(RuleBasedStateMachine):
             check_journal(journal, box.cursor, box.purged)
             assert journal == box.journal
             assert list(await again_of(store, mailbox)) == model.again.get(mailbox, [])
-        rows = [ActRow(number, act) for number, act in enumerate(model.acts, start=1)]
+        rows = chain_of(dict(enumerate(model.acts, start=1)))
         assert await acts_of(store) == rows
         assert await acts_of(store, newest_first=True) == rows[::-1]
         assert [state async for state in store.readers()] == sorted(

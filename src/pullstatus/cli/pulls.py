@@ -125,7 +125,13 @@ def show_pull(pull_id: str, records: bool, as_json: bool, store_url: str) -> Non
     async def read(store: Store) -> dict[str, object]:
         row = await search.find_pull(store, pull_id)
         last = row.first_seq + row.count - 1
-        acts = {row.act_id: row.act async for row in store.acts()}
+        marks = [
+            again
+            async for again in store.again(row.mailbox)
+            if again.first_seq <= last and again.first_seq + again.count > row.first_seq
+        ]
+        named = {again.act_id for again in marks}
+        acts = {act.act_id: act.act async for act in store.acts() if act.act_id in named}
         random, time_s = read_proof(row.proof)
         shown = _shown(row) | {
             "max": row.count_max,
@@ -141,8 +147,7 @@ def show_pull(pull_id: str, records: bool, as_json: bool, store_url: str) -> Non
                     "at": moment(acts[again.act_id].at_ms),
                     "reason": acts[again.act_id].reason,
                 }
-                async for again in store.again(row.mailbox)
-                if again.first_seq <= last and again.first_seq + again.count > row.first_seq
+                for again in marks
             ],
         }
         if records:

@@ -31,6 +31,7 @@ SERVING: Final[Mapping[int, str]] = {
     RESTART: "the store failed, and a restart is due",
 }
 OWN: Final[Mapping[str, Mapping[int, str]]] = {
+    "acts verify": {0: "sound", FAILED: "something is wrong, or the store cannot be read"},
     "audit": {0: "sound", FAILED: "something is wrong, or the store cannot be read"},
     "bench": {0: "all was measured", FAILED: "something could not be"},
     "demo": SERVING,

@@ -278,7 +278,10 @@ class Store(Protocol):
         ...
 
     def acts(self, *, newest_first: bool = False) -> AsyncIterator[ActRow]:
-        """What operators did, in order or backwards."""
+        """What operators did, in order or backwards, each act chained to the one before.
+
+        The chain is that of `store.acts`, whatever the engine. No act is ever removed.
+        """
         ...
 
     async def forget(self, *, accepted_before_ms: int, now_ms: int) -> int:

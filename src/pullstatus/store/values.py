@@ -486,10 +486,16 @@ class Again(msgspec.Struct, frozen=True):
 
 
 class ActRow(msgspec.Struct, frozen=True):
-    """An act on record, and its number there: they are numbered in order, from 1."""
+    """An act on record.
+
+    Attributes:
+        act_id: its number there: they are numbered in order, from 1.
+        hash: `HASH_BYTES` that stand for it and all before it; see `store.acts`.
+    """
 
     act_id: int
     act: Act
+    hash: bytes
 
 
 class AuditReport(msgspec.Struct, frozen=True):

@@ -11,12 +11,11 @@ import apsw
 import pytest
 
 from pullstatus import limits
-from pullstatus.errors import ReplayRefused, StoreFull, StoreRefused
+from pullstatus.errors import ReplayRefused, StoreCorrupt, StoreFull, StoreRefused
 from pullstatus.records import Kind
 from pullstatus.store import (
     NO_TICKET,
     Act,
-    ActRow,
     Again,
     Append,
     Fingerprints,
@@ -33,7 +32,7 @@ from pullstatus.store.sqlite import schema
 from pullstatus.store.sqlite.audit import audit_file
 from pullstatus.store.sqlite.log import Log
 from pullstatus.store.sqlite.place import ServerLock
-from tests.store.build import acts_of, again_of, new_act, redeliver, settings_of
+from tests.store.build import acts_of, again_of, chain_of, new_act, redeliver, settings_of
 from tests.store.engines import sqlite_url
 
 MAILBOX = Mailbox(1400006666, Kind.DELIVERY_STATUS)
@@ -163,21 +162,23 @@ def test_a_store_of_the_second_format_is_as_it_was(tmp_path: Path, server: bool)
 
 
 def test_the_acts_of_a_store_of_the_second_format_stay_on_record(tmp_path: Path) -> None:
-    """With what they marked; those that come now are chained, behind them."""
+    """With what they marked. They are chained as they are found."""
     url = second_format(tmp_path / "old.db")
     connection = apsw.Connection(str(tmp_path / "old.db"))
     connection.execute("INSERT INTO audit VALUES (3, 7, 'me', 'restore', 'r', '{}')")
+    connection.execute("INSERT INTO audit VALUES (4, 6, 'you', 'redeliver', 'é', '{\"by\":1}')")
     connection.execute("INSERT INTO again VALUES ((1 << 40) + 3, 1, 3, 3)")
     connection.close()
 
     async def run() -> None:
         store = await open_store(url)
         old = Act("me", "restore", "r", "{}", 7, NO_TICKET)
-        assert await acts_of(store) == [ActRow(3, old)]
+        older = Act("you", "redeliver", "é", '{"by":1}', 6, NO_TICKET)
+        assert await acts_of(store) == chain_of({3: old, 4: older})
         assert await again_of(store, MAILBOX) == [Again(3, 1, 3, 3)]
         new = new_act()
         assert await store.redeliver(redeliver(MAILBOX, (1, 1), act=new)) == 1
-        assert await acts_of(store) == [ActRow(3, old), ActRow(4, new)]
+        assert await acts_of(store) == chain_of({3: old, 4: older, 5: new})
         await store.close()
 
     asyncio.run(run())
@@ -191,3 +192,16 @@ def test_an_upgraded_store_is_defined_as_a_new_one(
     asyncio.run(opened(format_(tmp_path / "old.db")))
     asyncio.run(opened(sqlite_url(tmp_path / "new.db")))
     assert definitions(tmp_path / "old.db") == definitions(tmp_path / "new.db")
+
+
+def test_acts_of_the_second_format_that_nobody_could_have_stored_are_refused(
+    tmp_path: Path,
+) -> None:
+    """A text that is none cannot be chained; the file stays as it was."""
+    url = second_format(tmp_path / "old.db")
+    connection = apsw.Connection(str(tmp_path / "old.db"))
+    connection.execute("INSERT INTO audit VALUES (3, 7, 'me', 'restore', 'r', CAST(x'ff' AS TEXT))")
+    with pytest.raises(StoreCorrupt, match="a text that is none"):
+        asyncio.run(open_store(url))
+    assert schema.version(connection) == 2
+    connection.close()

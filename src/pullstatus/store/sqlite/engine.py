@@ -15,7 +15,7 @@ from pullstatus.store.gathering.operations import Changes, Forget, Mark, Purge, 
 from pullstatus.store.gathering.process import ProcessChannel
 from pullstatus.store.gathering.thread import ThreadChannel
 from pullstatus.store.gathering.writer import Channel, Writer
-from pullstatus.store.sqlite import chunk, reading, schema
+from pullstatus.store.sqlite import acts, chunk, reading, schema
 from pullstatus.store.sqlite.connection import file_bytes
 from pullstatus.store.sqlite.location import Location
 from pullstatus.store.sqlite.opening import open_guarded
@@ -320,10 +320,10 @@ class SqliteStore:
 
     async def acts(self, *, newest_first: bool = False) -> AsyncIterator[ActRow]:
         """See `Store.acts`."""
-        first, last = 1, schema.ACT_ID_MAX
+        first, last = -schema.ACT_ID_MAX, schema.ACT_ID_MAX  # whoever tampers may number below 1
         while True:
             rows = await self._reads.ask(
-                lambda connection, first=first, last=last: reading.acts(  # type: ignore[misc]
+                lambda connection, first=first, last=last: acts.step(  # type: ignore[misc]
                     connection, first, last, READ_ROWS, backwards=newest_first
                 )
             )

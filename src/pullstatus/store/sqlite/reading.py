@@ -20,8 +20,6 @@ from pullstatus.store.sqlite.log import translated
 from pullstatus.store.sqlite.typed import optional_integer
 from pullstatus.store.values import (
     NO_TICKET,
-    Act,
-    ActRow,
     Again,
     Backlog,
     InHand,
@@ -259,23 +257,6 @@ def again(connection: apsw.Connection, mailbox: Mailbox, first: int, rows_max: i
             "SELECT key, count, source_seq, act_id FROM again WHERE key BETWEEN ? AND ?"
             " ORDER BY key LIMIT ?",
             (start | first, start | schema.SEQ_MASK, rows_max),
-        )
-    ]
-
-
-_ACTS = "SELECT id, actor, action, reason, detail, at_ms, ticket FROM act"
-
-
-def acts(
-    connection: apsw.Connection, first: int, last: int, rows_max: int, *, backwards: bool
-) -> list[ActRow]:
-    """A step of the acts numbered from `first` to `last`."""
-    order = "DESC" if backwards else ""
-    return [
-        ActRow(act_id, Act(actor, action, reason, detail, at_ms, ticket or NO_TICKET))
-        for act_id, actor, action, reason, detail, at_ms, ticket in connection.execute(
-            f"{_ACTS} WHERE id BETWEEN ? AND ? ORDER BY id {order} LIMIT ?",
-            (first, last, rows_max),
         )
     ]
 

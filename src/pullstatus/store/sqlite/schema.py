@@ -23,7 +23,9 @@ from typing import Any, TypeVar, cast
 import apsw
 
 from pullstatus.errors import StoreCorrupt, StoreRefused
+from pullstatus.store.acts import chained
 from pullstatus.store.sqlite.shape import Shape, difference, shape_of
+from pullstatus.store.values import NO_TICKET, Act
 
 T = TypeVar("T")
 
@@ -206,15 +208,24 @@ ALTER TABLE quarantine ADD COLUMN tickets BLOB;
 -- What operators did, each row chained to the one before by its hash.
 CREATE TABLE act (
     id          INTEGER PRIMARY KEY,
-    ticket      BLOB UNIQUE,            -- by which the operations of one act know it
+    ticket      BLOB UNIQUE,            -- by which the operations of one act know it, or NULL
     at_ms       INTEGER NOT NULL,
     actor       TEXT NOT NULL,
     action      TEXT NOT NULL,
     reason      TEXT NOT NULL,
     detail      TEXT NOT NULL,          -- JSON; no number, no text, no key
-    hash        BLOB                    -- see `store.acts`; both NULL in rows from before
+    hash        BLOB NOT NULL           -- see `store.acts`
 ) STRICT;
-INSERT INTO act SELECT id, NULL, at_ms, actor, action, reason, detail, NULL FROM audit;
+-- Those from before have no ticket. They are chained as they are found.
+WITH RECURSIVE chain AS (
+    SELECT audit.*, act_hash(x'', id, at_ms, actor, action, reason, detail) AS hash
+        FROM audit WHERE id = (SELECT min(id) FROM audit)
+    UNION ALL
+    SELECT audit.*, act_hash(chain.hash, audit.id, audit.at_ms, audit.actor, audit.action,
+            audit.reason, audit.detail)
+        FROM chain JOIN audit ON audit.id = (SELECT min(id) FROM audit WHERE id > chain.id)
+)
+INSERT INTO act SELECT id, NULL, at_ms, actor, action, reason, detail, hash FROM chain;
 DROP TABLE audit;
 ALTER TABLE again RENAME COLUMN audit_id TO act_id;
 CREATE INDEX again_by_act ON again (act_id, key >> 40, source_seq);
@@ -247,6 +258,13 @@ def scope_number(scope: str) -> int:
     """The scope of a fingerprint as 8 bytes: its BLAKE2b as a signed integer."""
     digest = hashlib.blake2b(scope.encode(), digest_size=8).digest()
     return int.from_bytes(digest, "big", signed=True)
+
+
+def act_hash(
+    before: bytes, act_id: int, at_ms: int, actor: str, action: str, reason: str, detail: str
+) -> bytes:
+    """The hash of an act that has no ticket."""
+    return chained(before, act_id, Act(actor, action, reason, detail, at_ms, NO_TICKET))
 
 
 def known(values: Callable[[int], T], number: int) -> T:
@@ -326,13 +344,19 @@ def empty(steps: Sequence[str]) -> Iterator[apsw.Connection]:
 
 def _allow_steps(connection: apsw.Connection) -> None:
     """Have a connection know the functions that steps use."""
-    connection.create_scalar_function("scope_number", cast("Any", scope_number), 1)
+    for step in (scope_number, act_hash):
+        connection.create_scalar_function(
+            step.__name__, cast("Any", step), step.__code__.co_argcount
+        )
 
 
 def migrate(connection: apsw.Connection) -> None:
     """Bring a file to `VERSION`, one transaction a step; a cut leaves a step done or not begun.
 
     A new file is made in one: nobody sees a store that is half made.
+
+    Raises:
+        StoreRefused, StoreCorrupt: as of `version`; or a step cannot read what the file holds.
     """
     _allow_steps(connection)
     found = version(connection)
@@ -348,7 +372,12 @@ def migrate(connection: apsw.Connection) -> None:
                 word = connection.pragma("user_version") & ~FORMAT_MASK
                 connection.pragma("user_version", word | end)
             connection.execute("COMMIT")
-        except BaseException:
+        except BaseException as error:
             if connection.in_transaction:
                 connection.execute("ROLLBACK")
+            if isinstance(error, UnicodeDecodeError):
+                raise StoreCorrupt(
+                    "the file is damaged: it holds a text that is none; keep a copy of it, then"
+                    " restore a backup"
+                ) from error
             raise
