@@ -96,6 +96,14 @@ FAILED_TRIES_KEPT_MAX: Final = 10_000
 """Addresses, and applications, whose failed tries are remembered, each some 300 bytes. Beyond them
 those leave that failed longest ago."""
 
+FAILED_TRIES_ROWS_MAX: Final = 20
+"""Rows that an hour's failed tries make in the record of acts, each some 230 bytes: 40 MB in a year
+of which somebody uses every hour. Those at more applications are summed in the last one."""
+
+FAILED_TRIES_ADDRESSES_MAX: Final = 10_000
+"""Addresses that are told apart for those rows, in all of them; each some 150 bytes until then.
+Beyond them a row says that there were more."""
+
 OVERTAKEN_MAX: Final = 5
 """Tries of an append or pull that a change of its application overtakes each time."""
 

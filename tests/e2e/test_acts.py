@@ -1,7 +1,8 @@
-"""`pullstatus acts`: what every command of an operator leaves on record."""
+"""`pullstatus acts`: what every command of an operator, and the server, leaves on record."""
 
 from __future__ import annotations
 
+import asyncio
 import getpass
 import json
 import shutil
@@ -11,8 +12,9 @@ from typing import Any
 import apsw
 import pytest
 
+from pullstatus.apps import tally
 from tests.e2e.test_cli import FIXED_KEY, bad, good, on_a_terminal, run
-from tests.harness import Program, statuses
+from tests.harness import PATIENCE_S, App, Program, statuses
 
 PHONE, TEXT = "13800138000", "meet me at noon"
 OTHER_KEY = "0123456789abcdef0123456789abcdef"
@@ -201,3 +203,64 @@ def test_backup_and_restore_keep_the_chain(tmp_path: Path) -> None:
     done = run(tmp_path, "acts", "verify", "--hash", later["hash"], *store)
     assert done.exit_status == 1
     assert "or this store is restored from an older backup" in done.stderr
+
+
+# --- the server's own -----------------------------------------------------------------------------
+
+
+def test_failed_tries_go_on_record_when_the_server_stops(tmp_path: Path) -> None:
+    program = Program(tmp_path)
+    with program:
+        app = program.create_app()
+        before = len(program.cli("acts", "list"))
+        stranger = App(app.sdkappid, "0" * 32)
+        for _ in range(3):
+            assert program.post(*stranger.request()).result == 1001
+        assert program.pull(app).result == 0
+        assert program.post("/callbacks/pst_canary", b"[]").http_status == 401
+        assert len(program.cli("acts", "list")) == before
+    rows = program.cli("acts", "list")
+    assert [(row["actor"], row["action"]) for row in rows[:2]] == [("server", "failed tries")] * 2
+    told = [row["detail"] for row in rows[: len(rows) - before]]
+    for detail in told:
+        assert detail.pop("since")[:2] == "20"
+    assert told == [
+        {"what": "signature", "sdkappid": app.sdkappid, "tries": 3, "addresses": 1},
+        {"what": "token", "sdkappid": None, "tries": 1, "addresses": 1},
+    ]
+    assert "127.0.0.1" not in str(rows)
+    mine = program.cli("acts", "list", "--sdkappid", str(app.sdkappid), "--actor", "server")
+    assert [row["act"] for row in mine] == [rows[0]["act"]]
+    assert program.cli("acts", "verify")["sound"]
+    with program:
+        assert program.pull(app).result == 0
+    assert len(program.cli("acts", "list")) == len(rows), "nobody failed"
+
+
+def test_failed_tries_go_on_record_by_the_hour(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    program = Program(tmp_path)
+    app = program.create_app()
+    monkeypatch.setattr(tally, "HOUR_MS", 50)  # some pass while it runs
+
+    async def play() -> None:
+        async with program.inside(upkeep_every_s=0.02), program.client() as client:
+            for hour in range(3):
+                target, body = App(app.sdkappid, "0" * 32).request()
+                answer = await client.post(target, content=body)
+                assert answer.json()["result"] == 1001
+                async with asyncio.timeout(PATIENCE_S):
+                    while len(await asyncio.to_thread(failed)) <= hour:  # noqa: ASYNC110 - a store
+                        await asyncio.sleep(0.01)
+
+    def failed() -> list[dict[str, Any]]:
+        return list(program.cli("acts", "list", "--actor", "server"))
+
+    asyncio.run(play())
+    rows = failed()
+    assert len(rows) == 3
+    assert {(row["detail"]["sdkappid"], row["detail"]["tries"]) for row in rows} == {
+        (app.sdkappid, 1)
+    }
+    assert program.cli("audit")["sound"]

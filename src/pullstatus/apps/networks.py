@@ -6,6 +6,7 @@ both. What is compared here is always the IPv4 address itself.
 
 from __future__ import annotations
 
+import functools
 import ipaddress
 
 from pullstatus.errors import InvalidSetting
@@ -36,6 +37,7 @@ def plain(text: str) -> Address | None:
         return None
 
 
+@functools.lru_cache(maxsize=1024)  # a failed try asks twice, and whoever fails often, for each
 def site_of(text: str) -> str:
     """What an address counts as: itself, or of IPv6 its network of 64 bits; "" if it is none.
 

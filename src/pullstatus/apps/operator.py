@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Final
 
 import msgspec
 
 from pullstatus.store import TICKET_BYTES, Act
 
+SERVER: Final = "server"  # the actor where no person acts
 RandomHex = Callable[[int], str]  # so many random bytes, as hex digits
 
 

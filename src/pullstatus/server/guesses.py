@@ -1,4 +1,7 @@
-"""What the server does about failed tries: it counts them, tells of them, and takes its time."""
+"""What the server does about failed tries: it counts them, tells of them, and takes its time.
+
+The log tells at once; the record of acts, once an hour, how many there were.
+"""
 
 from __future__ import annotations
 
@@ -8,10 +11,13 @@ from collections.abc import Callable
 import structlog
 
 from pullstatus import limits
-from pullstatus.apps import Registry
+from pullstatus.apps import Operator, Registry
+from pullstatus.apps.operator import SERVER
+from pullstatus.apps.tally import Tally
 from pullstatus.apps.tries import Tries
 from pullstatus.server.figures import Figures
 from pullstatus.server.http import HELD_S, Scope, whose
+from pullstatus.store import Act, Store
 
 log = structlog.get_logger(__name__)
 
@@ -24,9 +30,21 @@ class Guesses:
     """
 
     def __init__(
-        self, registry: Registry, figures: Figures, monotonic_s: Callable[[], float]
+        self,
+        store: Store,
+        registry: Registry,
+        figures: Figures,
+        *,
+        monotonic_s: Callable[[], float],
+        now_ms: Callable[[], int],
+        random_bytes: Callable[[int], bytes],
     ) -> None:
         self.tries = Tries(monotonic_s)
+        self._store = store
+        self._now_ms = now_ms
+        self._random_bytes = random_bytes
+        self._tally = Tally(now_ms())
+        self._due: list[Act] = []  # what is to go on record, and may have
         self._registry = registry
         self._figures = figures
         self._paused = 0
@@ -46,7 +64,9 @@ class Guesses:
         if sdkappid not in self._registry.applications:
             sdkappid = None  # strangers can make up as many as they like
         assert sdkappid is None or isinstance(sdkappid, int)
-        late, of_address, at_application = self.tries.failed(str(known.get("address")), sdkappid)
+        address = str(known.get("address"))
+        self._tally.count(what, sdkappid, address)
+        late, of_address, at_application = self.tries.failed(address, sdkappid)
         if of_address:
             log.warning("many failed tries of an address", tries=of_address, what=what, **known)
         if at_application:
@@ -61,3 +81,23 @@ class Guesses:
             finally:
                 self._paused -= 1
             scope[HELD_S] = limits.FAILED_TRY_PAUSE_S
+
+    async def record(self, *, stopping: bool = False) -> None:
+        """Put the failed tries of an hour that is over on record; nothing if there were none.
+
+        What could not be written is written the next time, and not twice: a store knows an act by
+        its ticket. Until then what fails goes on being counted, over more than an hour.
+
+        Args:
+            stopping: put on record what is not yet, however short a time that is.
+        """
+        await self._write()
+        now_ms = self._now_ms()
+        if stopping or self._tally.hour_over(now_ms):
+            by = Operator(SERVER, now_ms, lambda size: self._random_bytes(size).hex())
+            self._due = self._tally.take(by)
+            await self._write()
+
+    async def _write(self) -> None:
+        await asyncio.gather(*(self._store.change(act=act) for act in self._due))
+        self._due = []

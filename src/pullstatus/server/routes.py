@@ -94,7 +94,14 @@ class Routes:
         self._store = store
         self._now_ms = now_ms
         self.figures = Figures()
-        self.guesses = Guesses(registry, self.figures, monotonic_s)
+        self.guesses = Guesses(
+            store,
+            registry,
+            self.figures,
+            monotonic_s=monotonic_s,
+            now_ms=now_ms,
+            random_bytes=random_bytes,
+        )
         self.admission = Admission(registry, RateLimiter(monotonic_s))
         self.tickets = tickets = Tickets(random_bytes)
         self.held = Held(store)

@@ -28,6 +28,7 @@ from pullstatus.apps import (
     seal_readable,
 )
 from pullstatus.apps.networks import Network, plain, proxies_of, spellings
+from pullstatus.apps.operator import SERVER
 from pullstatus.clock import wall_ms
 from pullstatus.errors import (
     InvalidSetting,
@@ -195,7 +196,7 @@ class Server:
                 await self._uvicorn.serve()
                 for chore in chores:
                     chore.cancel()
-            await self._note_uses(registry)
+            await self._note_last(registry)
             self._log_stop(await self._waiting(registry))
         finally:
             await self._close_store()
@@ -225,7 +226,7 @@ class Server:
         The master key is at hand then; at a first start it is made.
         """
         masters = self._masters
-        by = Operator("serve", wall_ms(), secrets.token_hex)
+        by = Operator(SERVER, wall_ms(), secrets.token_hex)
         registry = Registry(self.store, masters)
         try:
             await open_keyring(self.store, masters)
@@ -397,6 +398,9 @@ class Server:
             self._regularly("stall", REFRESH_S, look_at_the_store),
             self._regularly("upkeep", self.options.upkeep_every_s, upkeep),
             self._regularly("uses of keys", self.options.upkeep_every_s, registry.note_uses),
+            self._regularly(
+                "failed tries", self.options.upkeep_every_s, self.routes.guesses.record
+            ),
         ]
 
     def _fail(self, error: BaseException) -> None:
@@ -435,10 +439,14 @@ class Server:
         except WorldError as error:
             self._fail(error)
 
-    async def _note_uses(self, registry: Registry) -> None:
-        """Keep, on stopping, what is known of the last use of keys; no failure is made of that."""
+    async def _note_last(self, registry: Registry) -> None:
+        """Keep, on stopping, what is known of failed tries, and of the last use of keys.
+
+        No failure is made of it if that cannot be.
+        """
         with contextlib.suppress(WorldError, TimeoutError):
             async with asyncio.timeout(CLOSE_S / 2):
+                await self.routes.guesses.record(stopping=True)
                 await registry.note_uses()
 
     async def _regularly(

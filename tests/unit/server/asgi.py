@@ -15,8 +15,10 @@ from pullstatus.durations import Durations
 from pullstatus.server.http import PEER
 from pullstatus.server.routes import Routes
 from pullstatus.store import (
+    Act,
     Append,
     Backlog,
+    Change,
     Engine,
     Gone,
     InHand,
@@ -47,6 +49,8 @@ class FakeStore:
         self.parked: list[Park] = []
         self.park_answer: int | BaseException = 0
         self.append_answer: int | BaseException = 1
+        self.acts: list[Act] = []  # also of changes whose outcome is not told
+        self.change_answer: bool | BaseException = True
         self.pull_answer: Page | BaseException = Page(0, 0, b"", 0)
         self.arrived: dict[Mailbox, Callable[[], None]] = {}  # what tells who watches a mailbox
         self.mailboxes: list[Backlog] = []
@@ -65,6 +69,14 @@ class FakeStore:
     async def pull(self, operation: Pull, _gone: Gone | None = None) -> Page:
         self.pulled.append(operation)
         return _given(self.pull_answer)
+
+    async def change(self, *changes: Change, act: Act | None = None) -> bool:
+        assert not changes
+        assert act is not None
+        if act not in self.acts:
+            self.acts.append(act)
+        _given(self.change_answer)
+        return True
 
     async def in_hand(self) -> InHand:
         return self.held

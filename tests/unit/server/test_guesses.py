@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import time
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -11,7 +12,13 @@ import pytest
 import structlog
 
 from pullstatus import limits
-from pullstatus.errors import ReplayRefused
+from pullstatus.clock import wall_ms
+from pullstatus.errors import (
+    OutcomeUnknown,
+    PullstatusError,
+    ReplayRefused,
+    StoreUnavailable,
+)
 from tests.harness import Answer, App
 from tests.unit.server.asgi import APP, SECRET, Served
 
@@ -148,3 +155,89 @@ def test_repeat_of_a_good_signature_is_no_failed_try() -> None:
     answers, _ = run(served.pull())
     assert answers.result == 1001
     assert served.routes.figures.failed_tries["signature"] == 0
+
+
+class Hours:
+    """A wall clock that a test moves on."""
+
+    def __init__(self) -> None:
+        self.ms = wall_ms()
+
+    def __call__(self) -> int:
+        return self.ms
+
+    def next(self) -> None:
+        self.ms += 3_600_000
+
+
+def on_record(served: Served) -> list[tuple[object, object, object, object]]:
+    return [
+        (detail.get("what"), detail.get("sdkappid"), detail["tries"], detail["addresses"])
+        for detail in (json.loads(act.detail) for act in served.store.acts)
+    ]
+
+
+@pytest.mark.usefixtures("patient")
+def test_each_hour_s_failed_tries_go_on_record_once() -> None:
+    hours = Hours()
+    served = Served(now_ms=hours)
+    record = served.routes.guesses.record
+
+    async def play() -> None:
+        for host in range(3):
+            served.address = f"192.0.2.{host}"
+            for _, ask in WRONG.values():
+                await ask(served)
+        await served.pull()
+        await record()
+        assert served.store.acts == [], "the hour goes on"
+        hours.next()
+        await record()
+        assert on_record(served) == [
+            ("application", None, 3, 3),
+            ("token", None, 3, 3),
+            ("signature", APP.sdkappid, 3, 3),
+            ("token", APP.sdkappid, 3, 3),
+        ]
+        assert {act.actor for act in served.store.acts} == {"server"}
+        assert len({act.ticket for act in served.store.acts}) == 4
+        for _ in range(3):
+            hours.next()
+            await record()
+        await record(stopping=True)
+        assert len(served.store.acts) == 4, "nothing where nobody failed"
+        await served.post(*STRANGER.request(at=hours.ms // 1000))
+        await record(stopping=True)
+        assert on_record(served)[4:] == [("signature", APP.sdkappid, 1, 1)]
+        told = str(served.store.acts)
+        assert "192.0.2" not in told
+        assert "canary" not in told
+
+    run(play())
+
+
+@pytest.mark.usefixtures("patient")
+@pytest.mark.parametrize("error", [OutcomeUnknown("?"), StoreUnavailable("busy")])
+def test_what_could_not_be_written_is_written_once_with_all_that_failed_since(
+    error: PullstatusError,
+) -> None:
+    hours = Hours()
+    served = Served(now_ms=hours)
+    record = served.routes.guesses.record
+
+    async def play() -> None:
+        await served.post(*STRANGER.request(at=hours.ms // 1000))
+        served.store.change_answer = error
+        for _ in range(3):
+            hours.next()
+            with pytest.raises(type(error)):
+                await record()
+            await served.post(*STRANGER.request(at=hours.ms // 1000))
+        served.store.change_answer = True
+        await record()
+        assert on_record(served) == [
+            ("signature", APP.sdkappid, 1, 1),
+            ("signature", APP.sdkappid, 3, 1),
+        ]
+
+    run(play())
