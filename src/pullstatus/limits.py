@@ -244,7 +244,8 @@ IN_HAND_BYTES_MAX: Final = 64 * 1024 * 1024
 three times as much. Beyond it requests are refused before anything is done."""
 
 REQUEST_BYTES: Final = 2 * 1024
-"""What a request counts for, with a body up to as much."""
+"""What a request counts for, with a body up to as much. So the bytes bound the number as well:
+32,768 requests are in hand at most, and 8,192 of one application or address."""
 
 CHUNKS_FREE: Final = 1024
 """Chunks of one body, whatever their size; beyond them `CHUNK_BYTES_MIN` on average. Each costs as
@@ -290,6 +291,15 @@ HEADER_DEADLINE_S: Final = 10
 
 BODY_DEADLINE_S: Final = 30
 """Seconds until the body is complete."""
+
+BODY_BYTES_PER_S_MIN: Final = 1024
+"""Bytes a second that a body of over `REQUEST_BYTES` brings at least, over all the time since its
+headers, once that is `BODY_PATIENCE_S`. As with answers: the slowest lines that clients have bring
+ten times as much. What is smaller takes no more room than any request."""
+
+BODY_PATIENCE_S: Final = 10
+"""Seconds for which a body may be as slow as it likes: as long as headers may take, over a line
+that loses packets, too."""
 
 IDLE_S: Final = 75
 """Seconds that a connection may stay open between two requests."""

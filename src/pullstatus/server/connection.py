@@ -6,6 +6,7 @@
 | what stands around a chunked body, and how small its chunks are | see `framing` | 431 |
 | time until headers are complete | `limits.HEADER_DEADLINE_S` | closed |
 | time until the body is complete | `limits.BODY_DEADLINE_S` | closed |
+| bytes a second of the body | `limits.BODY_BYTES_PER_S_MIN` | closed |
 | time between requests | `limits.IDLE_S` | closed |
 | time in which nothing is taken of an answer | `limits.ANSWER_DEADLINE_S` | closed |
 | bytes a second that are taken of answers | `limits.ANSWER_BYTES_PER_S_MIN` | closed |
@@ -175,7 +176,9 @@ class Connection(HttpToolsProtocol):
         """Cut it if a deadline has passed; called about once a second with the loop's time."""
         if self.transport.is_closing():
             self.state.on(Event.CLOSE, now)
-        passed = self.state.late(now, unread=self._unread(), written=self._written)
+        passed = self.state.late(
+            now, unread=self._unread(), written=self._written, body=self._framing.body_bytes
+        )
         if passed is not None:
             self._cut(passed)
 

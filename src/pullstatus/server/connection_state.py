@@ -152,6 +152,7 @@ TIME: Final = {
 """The time of each phase, by its name in `limits`. ENDED lasts as long as something is owed."""
 
 _RESTING: Final = (Phase.NEW, Phase.IDLE)
+_BODIES: Final = (Phase.BODY, Phase.REST)
 
 DEAF: Final = (Phase.ENDED, Phase.CLOSED)
 """The phases in which nothing that the peer says is heard."""
@@ -236,20 +237,21 @@ class ConnectionState:
         time_s: float = getattr(limits, TIME[self.phase])
         return min(self._since + time_s, self._farewell)
 
-    def late(self, now: float, *, unread: int, written: int = 0) -> str | None:
+    def late(self, now: float, *, unread: int, written: int = 0, body: int = 0) -> str | None:
         """Which deadline has passed, by its name in `limits`; to be asked about once a second.
 
         Args:
             now: the time.
             unread: bytes of what was written that have not left yet.
             written: bytes that were written, ever.
+            body: bytes that have come of the body at hand.
         """
         closed = self.phase is Phase.CLOSED
         if not unread:
             if closed and self._unread_since < math.inf:
                 self._since = now  # the rest of an end begins when all is read
             self._unread_since = math.inf
-            return self._passed(now)
+            return self._passed(now, body)
         taken = written - unread
         if self._unread_since == math.inf:
             self._unread_since, self._unread_from = now, taken
@@ -260,12 +262,19 @@ class ConnectionState:
             return "ANSWER_DEADLINE_S"
         if closed and now <= self._farewell:
             return None
-        return self._passed(now)
+        return self._passed(now, body)
 
-    def _passed(self, now: float) -> str | None:
+    def _passed(self, now: float, body: int) -> str | None:
         if now <= self.deadline:
-            return None
+            return "BODY_BYTES_PER_S_MIN" if self._sends_too_slowly(now, body) else None
         return "DRAIN_DEADLINE_S" if now > self._farewell else TIME[self.phase]
+
+    def _sends_too_slowly(self, now: float, body: int) -> bool:
+        """Whether too little has come of a body, for the time that the peer has had for it."""
+        if self.owed or self.phase not in _BODIES or body <= limits.REQUEST_BYTES:
+            return False
+        took_s = now - self._since
+        return took_s > limits.BODY_PATIENCE_S and body < limits.BODY_BYTES_PER_S_MIN * took_s
 
     def _reads_too_slowly(self, now: float) -> bool:
         """Whether no byte was taken for long, or too few since something lies unread."""

@@ -7,7 +7,7 @@ a person's or an application's: only kinds, codes and doors.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import product
 from typing import Any
 
@@ -64,6 +64,7 @@ REFUSALS = (200, 400, 404, 405, 414, 431, 500, 503)
 DEADLINES = (
     "HEADER_DEADLINE_S",
     "BODY_DEADLINE_S",
+    "BODY_BYTES_PER_S_MIN",
     "IDLE_S",
     "ANSWER_DEADLINE_S",
     "DRAIN_DEADLINE_S",
@@ -106,6 +107,42 @@ class Connections(msgspec.Struct, frozen=True):
     refused: Mapping[str, int]
 
 
+class Totals(msgspec.Struct, frozen=True):
+    """How all mailboxes stand together.
+
+    Attributes:
+        mailboxes: how many there are.
+        waiting: records, by kind.
+        oldest_ms: when the oldest of them was accepted; None when none waits.
+        quarantined: of all mailboxes.
+        expired: records.
+        parked, parked_expired: items that wait, and that left unread.
+    """
+
+    mailboxes: int
+    waiting: Mapping[Kind, int]
+    oldest_ms: int | None
+    quarantined: int
+    expired: int
+    parked: int
+    parked_expired: int
+
+
+def together(backlog: Sequence[Backlog]) -> Totals:
+    """The sums over all mailboxes, of which there may be many thousands: not for an event loop."""
+    records = [row for row in backlog if not row.mailbox.parked]
+    parked = [row for row in backlog if row.mailbox.parked]
+    return Totals(
+        len(backlog),
+        {kind: sum(row.waiting for row in records if row.mailbox.kind is kind) for kind in Kind},
+        min((row.oldest_ms for row in records if row.oldest_ms is not None), default=None),
+        sum(row.quarantined for row in backlog),
+        sum(row.expired for row in records),
+        sum(row.waiting for row in parked),
+        sum(row.expired for row in parked),
+    )
+
+
 class Standing(msgspec.Struct, frozen=True):
     """How the store stands when somebody asks.
 
@@ -121,7 +158,7 @@ class Standing(msgspec.Struct, frozen=True):
     """
 
     engine: Engine
-    backlog: list[Backlog]
+    totals: Totals
     oldest_waiting_s: float
     in_hand: int
     oldest_in_hand_s: float
@@ -203,7 +240,7 @@ class _Once(Collector):
 
 
 def _metrics(figures: Figures, standing: Standing) -> Iterator[Metric]:
-    engine, backlog = standing.engine, standing.backlog
+    engine, totals = standing.engine, standing.totals
     records_in = CounterMetricFamily(
         "pullstatus_records_in", "Records accepted, repeats included.", labels=["kind"]
     )
@@ -222,9 +259,7 @@ def _metrics(figures: Figures, standing: Standing) -> Iterator[Metric]:
         records_in.add_metric([kind.path], figures.records_in[kind])
         repaired.add_metric([kind.path], figures.repaired[kind])
         records_out.add_metric([kind.path], figures.records_out[kind])
-        waiting.add_metric(
-            [kind.path], sum(row.waiting for row in backlog if row.mailbox.kind is kind)
-        )
+        waiting.add_metric([kind.path], totals.waiting[kind])
     yield records_in
     yield repaired
     yield records_out
@@ -327,14 +362,13 @@ def _metrics(figures: Figures, standing: Standing) -> Iterator[Metric]:
     yield CounterMetricFamily(
         "pullstatus_quarantined",
         "Records found damaged on the disk, set aside and never handed out. Alert on any.",
-        sum(row.quarantined for row in backlog),
+        totals.quarantined,
     )
     yield CounterMetricFamily(
         "pullstatus_expired",
         "Records that waited longer than their application's limit.",
-        sum(row.expired for row in backlog if not row.mailbox.parked),
+        totals.expired,
     )
-    parked = [row for row in backlog if row.mailbox.parked]
     yield CounterMetricFamily(
         "pullstatus_items_parked",
         "What could not be read of callbacks and was put aside, repeats included.",
@@ -343,17 +377,17 @@ def _metrics(figures: Figures, standing: Standing) -> Iterator[Metric]:
     yield GaugeMetricFamily(
         "pullstatus_parked",
         "Parked items that wait for somebody to see to them. Alert on any.",
-        sum(row.waiting for row in parked),
+        totals.parked,
     )
     yield CounterMetricFamily(
         "pullstatus_parked_expired",
         "Parked items that left unread: too old, or too many behind them. Alert on any.",
-        sum(row.expired for row in parked),
+        totals.parked_expired,
     )
     yield GaugeMetricFamily(
         "pullstatus_accepting", "1 while there is room for more records, else 0.", int(engine.room)
     )
-    yield GaugeMetricFamily("pullstatus_mailboxes", "Mailboxes there are.", len(backlog))
+    yield GaugeMetricFamily("pullstatus_mailboxes", "Mailboxes there are.", totals.mailboxes)
     yield GaugeMetricFamily("pullstatus_store_bytes", "Size of the store's files.", engine.bytes)
     yield GaugeMetricFamily(
         "pullstatus_store_log_bytes",

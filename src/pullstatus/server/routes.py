@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import secrets
 import time
 from collections import Counter
@@ -25,7 +26,7 @@ from pullstatus.errors import StoreUnavailable
 from pullstatus.mailbox.held import Held
 from pullstatus.server import logs
 from pullstatus.server.budget import Budget
-from pullstatus.server.figures import Connections, Figures, Standing, render
+from pullstatus.server.figures import Connections, Figures, Standing, render, together
 from pullstatus.server.guesses import Guesses
 from pullstatus.server.http import (
     HELD_S,
@@ -211,15 +212,13 @@ class Routes:
         return 0.0 if at_ms is None else max(0, self._now_ms() - at_ms) / 1000
 
     async def _metrics(self, _request: Request) -> Response:
-        backlog, in_hand = await self._store.backlog(), await self._store.in_hand()
-        records = [row for row in backlog if not row.mailbox.parked]
-        oldest_ms = min(
-            (row.oldest_ms for row in records if row.oldest_ms is not None), default=None
-        )
+        # All that grows with the number of mailboxes is done beside the loop.
+        totals = await asyncio.to_thread(together, await self._store.backlog())
+        in_hand = await self._store.in_hand()
         standing = Standing(
             await self._store.engine(),
-            backlog,
-            self._age_s(oldest_ms),
+            totals,
+            self._age_s(totals.oldest_ms),
             in_hand.pages,
             self._age_s(in_hand.oldest_ms),
             self.held.count,

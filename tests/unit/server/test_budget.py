@@ -42,6 +42,23 @@ def test_one_has_a_quarter(owner: str | int, over: Over) -> None:
     assert budget.bytes == 0
 
 
+@pytest.mark.parametrize(
+    ("owner", "over"), [(ADDRESS, Over.ADDRESS), (APPLICATION, Over.APPLICATION)]
+)
+def test_bytes_bound_how_many_requests_one_has_in_hand(
+    monkeypatch: pytest.MonkeyPatch, owner: str | int, over: Over
+) -> None:
+    """However small they are: each counts as `REQUEST_BYTES` at least. As the limits say it."""
+    monkeypatch.undo()
+    budget = Budget()
+    taken = 0
+    while budget.over(owner) is None:
+        budget.take(limits.REQUEST_BYTES, owner)
+        taken += 1
+    assert taken == 8192 + 1  # the last is what is refused
+    assert budget.refused[over] == 1
+
+
 def test_what_is_shared_is_counted_once_in_all() -> None:
     budget = Budget()
     budget.take(30, ADDRESS)

@@ -343,6 +343,21 @@ def test_cut_is_counted_by_its_deadline_and_logged_if_something_was_begun(peer: 
     assert (line["deadline"], line["address"]) == ("BODY_DEADLINE_S", "192.0.2.7")
 
 
+def test_body_that_trickles_is_cut_and_one_that_goes_on_is_not(peer: Peer) -> None:
+    """Long before its deadline, by what has come of it in all."""
+    size = 10 * limits.BODY_BYTES_PER_S_MIN * limits.BODY_PATIENCE_S
+    peer.say(request("/1", b"x" * size)[:-size])
+    peer.wait(limits.BODY_PATIENCE_S - 1)
+    peer.say(b"x" * limits.BODY_BYTES_PER_S_MIN * (limits.BODY_PATIENCE_S + 2))
+    peer.wait(2)
+    assert peer.figures.cut["BODY_BYTES_PER_S_MIN"] == 0
+    for _ in range(2):
+        peer.say(b"x")
+        peer.wait(1)
+    assert peer.figures.cut["BODY_BYTES_PER_S_MIN"] == 1
+    assert peer.figures.cut["BODY_DEADLINE_S"] == 0
+
+
 @pytest.mark.parametrize(
     ("said", "deadline"), [(b"", "HEADER_DEADLINE_S"), (request("/1"), "IDLE_S")]
 )

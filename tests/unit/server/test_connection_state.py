@@ -213,6 +213,41 @@ def test_late_is_after_the_deadline_and_not_at_it() -> None:
     assert state.late(HEAD_S + 0.1, unread=False)
 
 
+PATIENCE_S: Final = limits.BODY_PATIENCE_S
+RATE: Final = limits.BODY_BYTES_PER_S_MIN
+
+
+@pytest.mark.parametrize("events", ["BEGIN HEADERS", "BEGIN HEADERS ANSWER"])
+def test_body_is_late_that_comes_too_slowly_in_all(events: str) -> None:
+    """Once its peer has had some patience; a burst counts for the time behind it."""
+    state = after(*events.split())
+    began = 2
+    few = limits.REQUEST_BYTES
+    assert not state.late(began + PATIENCE_S, unread=0, body=few + 1)
+    behind = RATE * (PATIENCE_S + 1) - 1
+    late = began + PATIENCE_S + 1
+    assert state.late(late, unread=0, body=behind) == "BODY_BYTES_PER_S_MIN"
+    assert state.late(late, unread=0, body=few + 1) == "BODY_BYTES_PER_S_MIN"
+    assert not state.late(late, unread=0, body=few)
+    for second in range(BODY_S):
+        assert not state.late(began + second, unread=0, body=RATE * second)
+    assert state.late(began + BODY_S + 0.1, unread=0, body=10**6) == "BODY_DEADLINE_S"
+
+
+def test_body_is_not_late_while_an_answer_is_owed() -> None:
+    """Nobody may be reading it."""
+    state = after("BEGIN", "HEADERS", "WHOLE", "BEGIN", "HEADERS")
+    assert not state.late(5 + PATIENCE_S + 1, unread=0, body=limits.REQUEST_BYTES + 1)
+
+
+@pytest.mark.parametrize("events", ["", "BEGIN", "BEGIN HEADERS WHOLE ANSWER"])
+def test_only_a_body_comes_too_slowly(events: str) -> None:
+    state = after(*events.split())
+    few = limits.REQUEST_BYTES + 1
+    assert state.late(PATIENCE_S - 0.1, unread=0, body=few) is None
+    assert state.late(10 * BODY_S, unread=0, body=few) != "BODY_BYTES_PER_S_MIN"
+
+
 def test_answer_unread_is_late_from_when_it_was_first_seen() -> None:
     state = after("BEGIN", "HEADERS", "WHOLE")
     assert not state.late(10, unread=True)

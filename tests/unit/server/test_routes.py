@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Coroutine
+import threading
+from collections.abc import Coroutine, Iterator
 from typing import Any, TypeVar
 
 import msgspec
@@ -294,6 +295,24 @@ def test_metrics_of_a_store_that_cannot_be_read_are_a_problem() -> None:
     served.store.engine = fails  # type: ignore[method-assign]
     answer, _ = run(served.ask("GET", "/metrics"))
     assert problem(answer, 503)["detail"] == "held by another process"
+
+
+class Beside(list[Backlog]):
+    """Rows that nobody looks at on the event loop's thread: there may be many thousands."""
+
+    def __iter__(self) -> Iterator[Backlog]:
+        assert threading.current_thread() is not threading.main_thread()
+        return super().__iter__()
+
+
+def test_what_grows_with_the_mailboxes_is_summed_beside_the_loop() -> None:
+    served = Served()
+    mailbox = Mailbox(APP.sdkappid, Kind.REPLY)
+    served.store.mailboxes = Beside([Backlog(mailbox, 7, 2, 5, oldest_ms=1)] * 3)
+    answer, _ = run(served.ask("GET", "/metrics"))
+    assert answer is not None
+    assert 'pullstatus_waiting{kind="replies"} 15.0' in answer.content.decode()
+    assert "pullstatus_mailboxes 3.0" in answer.content.decode()
 
 
 def test_what_the_server_can_do_is_told_whatever_its_store_does() -> None:
