@@ -65,6 +65,7 @@ def run(name: str, *, seconds: int, seed: int) -> bool:
                 *(f"-timeout={SLOW_S}", f"-rss_limit_mb={MEMORY_MIB}"),
                 *(f"-artifact_prefix={folder}/", "-print_final_stats=1"),
             ],
+            env=os.environ | {"TMPDIR": folder},  # whatever it leaves goes with that
             capture_output=True,
             text=True,
             errors="replace",

@@ -9,9 +9,11 @@ parser: the stamp of a store, signatures, digests of tokens.
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import io
 import itertools
+import shutil
 import tempfile
 from collections.abc import Callable
 from functools import cache, partial
@@ -263,7 +265,9 @@ def push_file(name: str, finished: bool, data: bytes) -> None:
 
 @cache
 def _folder() -> Path:
-    return Path(tempfile.mkdtemp(prefix="pullstatus-fuzz-"))
+    folder = Path(tempfile.mkdtemp(prefix="pullstatus-fuzz-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return folder
 
 
 def _file(data: bytes) -> Path:
