@@ -69,8 +69,14 @@ WATCHING = (b"/healthz", b"/readyz", b"/metrics")
 """What is answered on connections beyond the bounds, too."""
 
 _Pipeline = deque[tuple[RequestResponseCycle, ASGI3Application]]
+
+
+class _Enough(Exception):
+    """Ends the parser: what it was to read is refused already."""
+
+
 # What a callback of the parser raises for what was sent: a target that is no URL, or no ASCII.
-_OF_THE_PEER: Final = (httptools.HttpParserError, UnicodeDecodeError)
+_OF_THE_PEER: Final = (httptools.HttpParserError, UnicodeDecodeError, _Enough)
 _SAYS_NO_MORE: Final = getattr(select, "POLLRDHUP", 0)  # Linux's; elsewhere the loop tells
 
 
@@ -588,10 +594,6 @@ class Connection(HttpToolsProtocol):
         if not self.transport.is_closing():
             self.transport.write(self._last_words)
             self.transport.close()
-
-
-class _Enough(Exception):
-    """Ends the parser: what it was to read is refused already."""
 
 
 class _NobodyWaits:

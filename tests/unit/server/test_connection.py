@@ -343,6 +343,15 @@ def test_cut_is_counted_by_its_deadline_and_logged_if_something_was_begun(peer: 
     assert (line["deadline"], line["address"]) == ("BODY_DEADLINE_S", "192.0.2.7")
 
 
+def test_too_many_chunks_are_refused_and_no_fault_of_ours(peer: Peer) -> None:
+    """The parser is stopped by an error of ours, which is no news."""
+    many = b"1\r\nx\r\n" * (2 * limits.CHUNKS_FREE)
+    with structlog.testing.capture_logs() as logged:
+        peer.say(b"POST /1 HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n" + many)
+    assert [(line["event"], line["log_level"]) for line in logged] == [("request refused", "info")]
+    assert peer.read() == ["431"]
+
+
 def test_body_that_trickles_is_cut_and_one_that_goes_on_is_not(peer: Peer) -> None:
     """Long before its deadline, by what has come of it in all."""
     size = 10 * limits.BODY_BYTES_PER_S_MIN * limits.BODY_PATIENCE_S
