@@ -286,6 +286,11 @@ USUAL_HEADS_KNOWN: Final = 512
 """Headers that are remembered by their bytes: few more than kinds of clients say the same ones
 again and again. Those that hold a key of their own each time push others out, at little cost."""
 
+REQUESTS_BEHIND_MAX: Final = 512
+"""Requests on one connection that are whole and have no answer yet. Each is read while everybody
+else waits, and one read may bring ten thousand of the smallest: so many take some 10 ms. Few
+clients send a second one before the first is answered."""
+
 HEADER_DEADLINE_S: Final = 10
 """Seconds until the headers are complete, against clients that trickle them."""
 

@@ -4,6 +4,7 @@
 |---|---|---|
 | the head of a request | see `head` | 400, 404, 405, 414 or 431 |
 | what stands around a chunked body, and how small its chunks are | see `framing` | 431 |
+| requests that have no answer yet | `limits.REQUESTS_BEHIND_MAX` | 503 |
 | time until headers are complete | `limits.HEADER_DEADLINE_S` | closed |
 | time until the body is complete | `limits.BODY_DEADLINE_S` | closed |
 | bytes a second of the body | `limits.BODY_BYTES_PER_S_MIN` | closed |
@@ -54,7 +55,7 @@ from pullstatus.server.crowd import Seat
 from pullstatus.server.figures import Figures
 from pullstatus.server.flow import Flow
 from pullstatus.server.framing import Framing
-from pullstatus.server.head import FULL, TOO_LARGE, Refusal, refusal, unreadable
+from pullstatus.server.head import BEHIND, FULL, TOO_LARGE, Refusal, refusal, unreadable
 from pullstatus.server.http import PEER, PROBLEM, new_request_id, problem_json
 from pullstatus.server.schedule import Schedule
 from pullstatus.server.whole import read_whole
@@ -409,6 +410,9 @@ class Connection(HttpToolsProtocol):
         """The head is complete: hand the request on if it is within bounds."""
         if self.state.phase in DEAF:
             return None
+        if self.state.owed >= limits.REQUESTS_BEHIND_MAX:
+            self._end(BEHIND)
+            raise _Enough
         parser = self.parser
         version, method = parser.get_http_version(), parser.get_method()
         refused = refusal(method, self.url, version, self.headers, self._head_bytes)

@@ -61,6 +61,10 @@ FULL: Final = Refusal(
     503, "Too many connections", "wait, or close some: this one gets health and figures only"
 )
 
+BEHIND: Final = Refusal(
+    503, "Too many requests ahead", "wait for answers before you send more on one connection"
+)
+
 
 def refusal(
     method: bytes, target: bytes, version: str, headers: Sequence[Header], size_max: int

@@ -19,7 +19,7 @@ import msgspec
 from pullstatus import limits
 from pullstatus.receipts.formats import FORMATS
 from pullstatus.records import MEMBERS, Kind, Member
-from pullstatus.server.head import FULL, TOO_LARGE
+from pullstatus.server.head import BEHIND, FULL, TOO_LARGE
 from pullstatus.server.http import INTERNAL_ERROR, NO_SUCH_ADDRESS
 from pullstatus.server.ingest import CALLBACKS, NDJSON
 from pullstatus.server.words import KEY
@@ -42,7 +42,7 @@ ANY: Final[Titles] = {
     404: (NO_SUCH_ADDRESS,),
     414: ("Address too long",),
     431: (TOO_LARGE.title,),
-    503: (FULL.title,),
+    503: (FULL.title, BEHIND.title),
 }
 """Of every request: its head, or its connection, is refused before any call sees it."""
 

@@ -343,6 +343,19 @@ def test_cut_is_counted_by_its_deadline_and_logged_if_something_was_begun(peer: 
     assert (line["deadline"], line["address"]) == ("BODY_DEADLINE_S", "192.0.2.7")
 
 
+def test_requests_without_an_answer_have_a_bound_and_are_answered(peer: Peer) -> None:
+    """Of one read no more are begun to be read, however small they are."""
+    most = limits.REQUESTS_BEHIND_MAX
+    peer.say(request("/1") * (most + 5))
+    assert peer.connection.state.owed == most
+    assert peer.state is Phase.ENDED
+    assert peer.figures.refused[503] == 1
+    for _ in range(most):
+        assert peer.answer()
+    assert peer.read() == ["/1"] * most + ["503"]
+    assert peer.transport.is_closing()
+
+
 def test_too_many_chunks_are_refused_and_no_fault_of_ours(peer: Peer) -> None:
     """The parser is stopped by an error of ours, which is no news."""
     many = b"1\r\nx\r\n" * (2 * limits.CHUNKS_FREE)
