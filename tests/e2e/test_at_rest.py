@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import json
 import shutil
@@ -12,12 +13,15 @@ from pathlib import Path
 
 import apsw
 import pytest
+from click.testing import CliRunner
 
 from pullstatus import limits
+from pullstatus.cli import main
 from tests.e2e.test_cli import bad, good, run, start
 from tests.harness import (
     COMMAND,
     PATIENCE_S,
+    REPLY,
     STATUS,
     App,
     Program,
@@ -40,6 +44,11 @@ def holding(folder: Path, *canaries: str) -> dict[str, list[str]]:
         if file.is_file()
         and (held := [one for one in canaries if one.encode() in file.read_bytes()])
     }
+
+
+def in_base64(word: str) -> list[str]:
+    """What of a word shows in base64, wherever it begins: parked items are kept so."""
+    return [base64.b64encode(b"?" * pad + word.encode()).decode()[4:-4] for pad in range(3)]
 
 
 def test_no_appkey_is_in_store_log_or_backup(tmp_path: Path) -> None:
@@ -292,6 +301,90 @@ def test_erased_records_are_in_no_file_and_all_counts_add_up(tmp_path: Path) -> 
     acts = [row for row in program.cli("acts", "list", "--json") if row["action"] == "erase"]
     assert [row["detail"] for row in acts] == [{"sdkappid": app.sdkappid}] * 2
     assert acts[1]["reason"] == "he asked"
+
+
+def test_erased_number_is_in_no_file_and_its_neighbours_are_where_they_were(
+    tmp_path: Path,
+) -> None:
+    """Of two applications; what waited, was handed out, is in hand, keyed or parked."""
+    number, other, text = "13899991234", "13755501235", "the text of somebody"
+    hers = {"mobile": number}
+    with Program(tmp_path) as program:
+        app, second = program.create_app(), program.create_app()
+        token = program.create_token("callbacks", app=app)
+        mixed = [status(each, mobile=number if each % 3 == 0 else other) for each in range(1, 31)]
+        program.feed(app, mixed)
+        program.feed(app, [reply(1, **hers, text=text), reply(2)])
+        program.feed(second, [status(1, mobile=f"+86{number}"), status(2, mobile=f"86{number}")])
+        program.feed(second, [status(3, nationcode="852", **hers)])
+        keyed = program.pull(app, max=4, key="again").data
+        target, body = app.request(STATUS, 4)
+        reader = {"Pullstatus-Reader": "billing"}
+        in_hand = program.post(target, body, reader).data
+        items = [{"mobile": number, "report_status": 7}, {"mobile": other, "report_status": 7}]
+        assert program.post(f"/callbacks/{token}", items).http_status == 200
+        held = holding(tmp_path, text, number, *in_base64(number)).values()
+        assert len({word for words in held for word in words}) > 2
+        counted = program.cli("erase", "--number", f"+86{number}", "--dry-run")
+        assert counted == {"waiting": 12 - 2 + 1, "handed_out": 2, "parked": 1}
+        words = ["erase", "--number", number, "--nationcode", "86", "--reason", "she asked"]
+        assert program.cli(*words, "--yes") == counted
+        nothing = {"waiting": 0, "handed_out": 0, "parked": 0}
+        assert program.cli(*words, "--yes") == nothing
+        abroad = f'"nationcode":"852","mobile":"{number}"'
+        assert holding(tmp_path, text, *in_base64(number)) == {}
+        for name in holding(tmp_path, number):
+            content = (tmp_path / name).read_bytes()
+            assert content.count(number.encode()) == content.count(abroad.encode()), name
+        rest = [each for each in mixed if each["mobile"] == other]
+        assert program.pull(app, max=4, key="again").data == rest[:3]
+        assert [each for each in keyed if each["mobile"] == other] == rest[:3]
+        target, body = app.request(STATUS, 4)
+        again = program.post(target, body, reader)
+        assert again.data == [each for each in in_hand if each["mobile"] == other]
+        assert program.pull(app, max=10).data == rest[6:16]
+        assert program.drain(app) == rest[16:]
+        assert program.drain(app, REPLY) == [reply(2)]
+        assert [each["nationcode"] for each in program.drain(second)] == ["852"]
+        assert len(program.cli("parked", "list", "--sdkappid", str(app.sdkappid), "--json")) == 1
+        assert number not in program.log()
+    audited = program.cli("audit", "--json")
+    assert audited["sound"]
+    rows = [row for row in program.cli("acts", "list", "--json") if row["action"] == "erase"]
+    assert [row["detail"] for row in rows] == [{"by": "number"}] * 2
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("--number", "13800000000"),
+        ("--number", "+8613800000000", "--nationcode", "86"),
+        ("--number", "+86 138"),
+        ("--number", "+1234"),
+        ("--number", "+8613800000000", "--sdkappid", "7"),
+        ("--sdkappid", "7", "--dry-run"),
+        (),
+    ],
+)
+def test_what_is_no_number_is_refused_and_not_repeated(
+    tmp_path: Path, words: tuple[str, ...]
+) -> None:
+    program = Program(tmp_path)
+    given = ("erase", *words, "--reason", "she asked", "--yes", "--store", program.store)
+    text = bad(tmp_path, *given, exit_status=2)
+    assert "138" not in text.replace("+8613800000000, or", "")
+    assert "Traceback" not in text
+
+
+def test_number_may_come_by_standard_input(tmp_path: Path) -> None:
+    with Program(tmp_path) as program:
+        app = program.create_app()
+        program.feed(app, statuses(3))
+        words = ["erase", "--number", "-", "--reason", "she asked", "--store", program.store]
+        number = "+86{mobile}".format(**statuses(1)[0])
+        done = CliRunner().invoke(main, words, input=f"{number}\n")
+        assert done.exit_code == 0, done.output
+        assert json.loads(done.stdout)["waiting"] >= 1
 
 
 def test_erasure_of_an_application_that_is_gone(tmp_path: Path) -> None:

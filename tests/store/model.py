@@ -18,6 +18,7 @@ from pullstatus.errors import (
     TooManyReaders,
 )
 from pullstatus.store import (
+    NO_TICKET,
     Act,
     Again,
     Append,
@@ -25,6 +26,7 @@ from pullstatus.store import (
     Change,
     Discard,
     Entry,
+    Erased,
     JournalRow,
     Mailbox,
     Noted,
@@ -63,7 +65,19 @@ class Box(msgspec.Struct):
 
     def leave(self, row: JournalRow) -> None:
         self.journal.append(row)
+        erased = len(self.erased(row.first_seq, row.count))
+        if row.outcome is Outcome.PULLED and not row.mailbox.parked:
+            self.left[Outcome.ERASED] += erased
+            self.left[row.outcome] -= erased
         self.left[row.outcome] += row.count
+
+    def erased(self, first_seq: int, count: int) -> list[int]:
+        """Those of a range that were erased: an entry that was is empty."""
+        return [seq for seq in range(first_seq, first_seq + count) if not self.entries[seq - 1][1]]
+
+    def kept(self, first_seq: int, count: int) -> list[bytes]:
+        """What is left of a range."""
+        return [data for _, data, _ in self.entries[first_seq - 1 :][:count] if data]
 
 
 class Model:
@@ -174,6 +188,8 @@ class Model:
             return self.pull_of_reader(operation, operation.reader)
         if operation.key is not None:
             for row in self._rows_of(operation.mailbox.sdkappid, operation.key):
+                if not self.boxes[row.mailbox].kept(row.first_seq, row.count):
+                    continue
                 after = operation.keyed_after[row.mailbox.kind] if operation.keyed_after else 0
                 if row.first_seq > after and operation.at_ms - row.at_ms <= PULL_KEY_MS:
                     same = (row.mailbox, row.count_max) == (operation.mailbox, operation.count_max)
@@ -203,8 +219,8 @@ class Model:
                 state, given=state.given + 1, at_ms=at_ms
             )
             self._note(box, in_hand, given=state.given)
-            entries = [data for _, data, _ in box.entries[in_hand - 1 :][: state.count]]
-            page = (in_hand, state.count, b",".join(entries), box.waiting)
+            entries = box.kept(in_hand, state.count)
+            page = (in_hand, len(entries), b",".join(entries), box.waiting)
             return Page(*page, repeated=True, given=state.given)
         if acknowledges:
             self._note(box, in_hand, acked_ms=at_ms)
@@ -212,16 +228,18 @@ class Model:
             box.readers[reader.name] = self._idle(state, at_ms)
         if not takes:
             return Page(0, 0, b"", box.waiting)
+        taken = self._take(box, operation)
+        if not taken.count:  # all that waited was erased
+            return taken
         if reader.name not in box.readers and len(box.readers) >= limits.READERS_MAX:
             del box.readers[self._room(box)[0]]
         if state.first_seq and not in_hand:
             self._note(box, state.first_seq, released_ms=at_ms)
-        taken = self._take(box, operation)
         box.readers[reader.name] = ReaderState(
             operation.mailbox,
             reader.name,
             first_seq=taken.first_seq,
-            count=taken.count,
+            count=box.journal[-1].count,
             taken_ms=at_ms,
             given=1,
             acked_seq=acked,
@@ -240,6 +258,35 @@ class Model:
         box.readers[operation.name] = self._idle(state, operation.at_ms)
         self.record(operation.act)
         return state.count
+
+    def erase(self, mailbox: Mailbox, holding: list[list[bytes]], at_ms: int) -> Erased:
+        box = self.boxes.get(mailbox, Box())
+        meant = [
+            seq
+            for seq, (_, data, _) in enumerate(box.entries, start=1)
+            if data and any(all(part in data for part in parts) for parts in holding)
+        ]
+        for seq in meant:
+            at, _, ticket = box.entries[seq - 1]
+            box.entries[seq - 1] = (at, b"", ticket)
+        for name, state in box.readers.items():
+            seqs = range(state.first_seq, state.first_seq + state.count)
+            touched = state.first_seq and any(seq in seqs for seq in meant)
+            if touched and not box.kept(state.first_seq, state.count):
+                self._note(box, state.first_seq, released_ms=at_ms)
+                box.readers[name] = self._idle(state, at_ms)
+        waiting = sum(seq > box.cursor for seq in meant)
+        if waiting:
+            self._pass_erased(box, mailbox, at_ms, NO_TICKET)
+        return Erased(waiting, len(meant) - waiting)
+
+    def _pass_erased(self, box: Box, mailbox: Mailbox, at_ms: int, ticket: bytes) -> None:
+        """What was erased and leads its mailbox leaves."""
+        waiting = box.entries[box.cursor :]
+        count = len(list(itertools.takewhile(lambda entry: not entry[1], waiting)))
+        if count:
+            row = (mailbox, box.cursor + 1, count, Outcome.ERASED, at_ms)
+            box.leave(JournalRow(*row, "", None, 0, "", ticket))
 
     def readers(self) -> list[ReaderState]:
         return [state for box in self.boxes.values() for state in box.readers.values()]
@@ -382,10 +429,17 @@ class Model:
         return True
 
     def _take(self, box: Box, operation: Pull) -> Page:
+        self._pass_erased(box, operation.mailbox, operation.at_ms, operation.ticket)
+        if not box.waiting:
+            return EMPTY
+        first_seq = box.cursor + 1
+        live = [seq for seq in range(first_seq, len(box.entries) + 1) if box.kept(seq, 1)]
+        full = len(live) >= operation.count_max
+        last = live[operation.count_max - 1] if full else len(box.entries)
         row = JournalRow(
             operation.mailbox,
-            box.cursor + 1,
-            min(operation.count_max, box.waiting),
+            first_seq,
+            last + 1 - first_seq,
             Outcome.PULLED,
             operation.at_ms,
             operation.address,
@@ -431,5 +485,5 @@ class Model:
         ]
 
     def _page(self, box: Box, row: JournalRow, *, repeated: bool = False) -> Page:
-        taken = [data for _, data, _ in box.entries[row.first_seq - 1 :][: row.count]]
-        return Page(row.first_seq, row.count, b",".join(taken), box.waiting, repeated)
+        taken = box.kept(row.first_seq, row.count)
+        return Page(row.first_seq, len(taken), b",".join(taken), box.waiting, repeated)

@@ -509,6 +509,19 @@ class Machine(RuleBasedStateMachine):
         else:
             self.settle(self.store.redeliver(operation), expected)
 
+    @rule(mailbox=mailboxes, data=st.data())
+    def erase(self, mailbox: Mailbox, data: st.DataObject) -> None:
+        """Some that are there, by what they hold, and their copies."""
+        stored = sorted({entry.data for entry in self.model.entries(mailbox) if entry.data})
+        chosen = data.draw(st.lists(st.sampled_from(stored or [b"none"]), max_size=4))
+        holding = [[one[:2], one] for one in chosen]
+        erased = self.run(self.store.erase(mailbox, at_ms=self.now_ms, holding=holding))
+        box = self.model.boxes.get(mailbox)
+        expected = self.model.erase(mailbox, holding, self.now_ms)
+        assert erased.waiting == expected.waiting
+        if box is None or not box.purged:
+            assert erased == expected
+
     @rule(age_ms=waits_ms, sdkappid=st.sampled_from([None, None, 1, 2, 3]))
     def purge(self, age_ms: int, sdkappid: int | None) -> None:
         before_ms = self.now_ms - age_ms + 1
@@ -551,7 +564,8 @@ class Machine(RuleBasedStateMachine):
         first_seq = data.draw(st.integers(1, len(entries) + 2))
         if entries:
             start = max(first_seq, self.model.boxes[mailbox].purged + 1)
-            assert self.run(self.kept(mailbox, first_seq)) == entries[start - 1 :]
+            there = [entry for entry in entries[start - 1 :] if entry.data]
+            assert self.run(self.kept(mailbox, first_seq)) == there
         rows = [row for row in self.model.journal(mailbox) if row.first_seq >= first_seq]
         assert self.run(journal_of(self.store, mailbox, first_seq)) == rows
         backwards = self.run(journal_of(self.store, mailbox, first_seq, newest_first=True))
@@ -576,9 +590,10 @@ class Machine(RuleBasedStateMachine):
         assert await store.backlog() == model.backlog()
         for mailbox, box in model.boxes.items():
             assert await waiting_in(store, mailbox) == box.waiting
-            assert await self.kept(mailbox) == model.entries(mailbox)[box.purged :]
+            there = [entry for entry in model.entries(mailbox)[box.purged :] if entry.data]
+            assert await self.kept(mailbox) == there
             journal = await journal_of(store, mailbox)
-            check_journal(journal, box.cursor, box.purged)
+            check_journal(journal, box.cursor, box.purged, box.erased(1, len(box.entries)))
             assert journal == box.journal
             assert list(await again_of(store, mailbox)) == model.again.get(mailbox, [])
         rows = chain_of(dict(enumerate(model.acts, start=1)))

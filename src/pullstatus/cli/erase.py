@@ -5,30 +5,77 @@ from __future__ import annotations
 import sys
 
 import click
+import msgspec
 
 from pullstatus import apps
 from pullstatus.apps.erasure import Erased
 from pullstatus.cli.acting import acting
 from pullstatus.cli.output import print_json
+from pullstatus.cli.progress import progress
 from pullstatus.cli.session import leave_no_traces, plainly, store_option, with_store
+from pullstatus.errors import InvalidSetting
+from pullstatus.mailbox import erasing
+from pullstatus.mailbox.erasing import ErasedNumber, Number
 from pullstatus.store import Store
+
+NUMBER_CHARS_MAX = 64
 
 
 @click.command("erase")
-@click.option("--sdkappid", type=int, required=True, help="The application whose records go.")
-@click.option("--reason", required=True, help="Why; kept on record, so name no number in it.")
+@click.option("--sdkappid", type=int, help="The application whose records go.")
+@click.option(
+    "--number",
+    help="The telephone number whose records go, of all applications: +8613800000000; - reads it"
+    " from standard input, where no list of processes shows it.",
+)
+@click.option("--nationcode", help="Its calling code, if --number is without: 86.")
+@click.option("--reason", help="Why; kept on record, so name no number in it.")
+@click.option("--dry-run", is_flag=True, help="Count the records of --number, and erase none.")
 @click.option("--yes", is_flag=True, help="Do not ask on a terminal.")
 @store_option
 @plainly
-def erase(sdkappid: int, reason: str, yes: bool, store_url: str) -> None:
-    """Remove all records of an application from the store, and every trace of them.
+def erase(
+    sdkappid: int | None,
+    number: str | None,
+    nationcode: str | None,
+    reason: str | None,
+    dry_run: bool,
+    yes: bool,
+    store_url: str,
+) -> None:
+    """Remove all records of an application, or of a telephone number, and every trace of them.
 
-    What waits, what is parked, and what was handed out and is still kept: records, and who took
-    them. The application stays, and so do its counts. What was cut off is finished by calling this
-    again. Backups keep what they hold.
+    What waits, what is parked, and what was handed out and is still kept: records, and of an
+    application also who took them. The application stays, and so do its counts. A page that comes
+    again comes without what was erased. What was cut off is finished by calling this again. Backups
+    keep what they hold.
     """
-    if sys.stdin.isatty() and not yes:
-        click.confirm(f"Erase all records of application {sdkappid}?", abort=True, err=True)
+    if (sdkappid is None) == (number is None):
+        raise click.UsageError("give --sdkappid or --number, and not both")
+    if reason is None and not dry_run:
+        raise click.UsageError("Missing option '--reason'.")
+    if number is None:
+        if dry_run or nationcode is not None:
+            raise click.UsageError("--dry-run and --nationcode go with --number")
+        assert sdkappid is not None
+        _erase_application(sdkappid, reason or "", store_url, yes=yes)
+        return
+    if number == "-":
+        number = sys.stdin.readline(NUMBER_CHARS_MAX)
+        yes = True  # nobody is there to be asked
+    try:
+        meant = erasing.parse_number(number, nationcode)
+    except InvalidSetting as error:
+        raise click.UsageError(str(error)) from None
+    if dry_run:
+        found = with_store(store_url, lambda store: erasing.count_number(store, meant))
+        print_json(msgspec.structs.asdict(found))
+        return
+    _erase_number(meant, reason or "", store_url, yes=yes)
+
+
+def _erase_application(sdkappid: int, reason: str, store_url: str, *, yes: bool) -> None:
+    _confirm(f"Erase all records of application {sdkappid}?", yes=yes)
 
     async def work(store: Store) -> Erased:
         erased = await apps.erase_application(store, sdkappid, by=acting(reason))
@@ -37,3 +84,20 @@ def erase(sdkappid: int, reason: str, yes: bool, store_url: str) -> None:
 
     erased = with_store(store_url, work)
     print_json({"erased": sdkappid, "waiting": erased.waiting, "removed": erased.removed})
+
+
+def _erase_number(number: Number, reason: str, store_url: str, *, yes: bool) -> None:
+    _confirm("Erase all records of this number?", yes=yes)
+
+    async def work(store: Store) -> ErasedNumber:
+        with progress("erasing") as report:
+            erased = await erasing.erase_number(store, number, by=acting(reason), progress=report)
+        await leave_no_traces(store, store_url)
+        return erased
+
+    print_json(msgspec.structs.asdict(with_store(store_url, work)))
+
+
+def _confirm(question: str, *, yes: bool) -> None:
+    if sys.stdin.isatty() and not yes:
+        click.confirm(question, abort=True, err=True)

@@ -234,10 +234,19 @@ async def retry(
 
 
 async def drop(
-    store: Store, sdkappid: int, *, by: Operator, numbers: Sequence[int] | None = None
+    store: Store,
+    sdkappid: int,
+    *,
+    by: Operator,
+    numbers: Sequence[int] | None = None,
+    act: Act | None = None,
 ) -> Told:
-    """Erase parked items, or set aside damaged ones; arguments and errors are those of `retry`."""
-    act = _act(by, "parked drop", sdkappid, numbers)
+    """Erase parked items, or set aside damaged ones; arguments and errors are those of `retry`.
+
+    Args:
+        act: what this is a part of; None: it is an act of its own.
+    """
+    act = act or _act(by, "parked drop", sdkappid, numbers)
     return await _settle(store, sdkappid, sdkappid, act, numbers, by, _erase)
 
 

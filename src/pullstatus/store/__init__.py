@@ -14,7 +14,7 @@ set. It must not know HTTP, signatures, what a record means, or what time it is.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -36,6 +36,7 @@ from pullstatus.store.values import (
     Discard,
     Engine,
     Entry,
+    Erased,
     Finding,
     Fingerprints,
     InHand,
@@ -78,6 +79,7 @@ __all__ = [
     "Discard",
     "Engine",
     "Entry",
+    "Erased",
     "Finding",
     "Fingerprints",
     "Gone",
@@ -126,10 +128,11 @@ class Store(Protocol):
     other: nothing is answered from memory that another door could have made wrong.
 
     Any verb may raise `StoreUnavailable`: nothing happened, trying again can help. Every verb that
-    writes (`append`, `park`, `unpark`, `pull`, `redeliver`, `discard`, `release`, `purge`,
-    `forget`, `change`, `mark`) may raise `OutcomeUnknown`: its last commit may or may not have
-    happened, and the caller must not answer either way. Whether the store goes on after an error is
-    told by `on_failure` of `open_store` alone: once that was called, the store takes no more work.
+    writes (`append`, `park`, `unpark`, `pull`, `redeliver`, `discard`, `release`, `erase`,
+    `purge`, `forget`, `change`, `mark`) may raise `OutcomeUnknown`: its last commit may or may not
+    have happened, and the caller must not answer either way. Whether the store goes on after an
+    error is told by `on_failure` of `open_store` alone: once that was called, the store takes no
+    more work.
     A verb whose operation carries `while_set` raises `SettingChanged`, and leaves no trace, when
     that does not hold in its commit.
 
@@ -267,6 +270,25 @@ class Store(Protocol):
 
     async def discard(self, operation: Discard) -> int:
         """Let entries leave without being handed out, on record; returns how many."""
+        ...
+
+    async def erase(
+        self,
+        mailbox: Mailbox,
+        *,
+        at_ms: int,
+        holding: Sequence[Sequence[bytes]] = (),
+        seqs: Collection[int] = (),
+    ) -> Erased:
+        """Erase entries of a mailbox that are stored now, handed out or not, wherever they lie.
+
+        Those that hold all the bytes of one of `holding`, and those numbered `seqs`. An erased
+        entry keeps its number, is found nowhere, and is no part of any page: one that comes again,
+        by a key or to a reader, comes without it, and a next one is as full as if it had never
+        been. A page of which nothing is left comes no more. What waited is counted as erased once
+        everything before it has left. Works in small steps, each atomic; one that was cut off is
+        finished by calling this again.
+        """
         ...
 
     async def purge(self, *, left_before_ms: int, sdkappid: int | None = None) -> int:

@@ -371,6 +371,13 @@ class Change(msgspec.Struct, frozen=True):
     revision: int | None = None
 
 
+class Erased(msgspec.Struct, frozen=True):
+    """How many entries were erased: those that waited, and those that had left."""
+
+    waiting: int
+    left: int
+
+
 class Backlog(msgspec.Struct, frozen=True):
     """How a mailbox stands. Every count is of entries, since the mailbox exists.
 

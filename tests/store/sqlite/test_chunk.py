@@ -10,7 +10,8 @@ from pullstatus.store import NO_TICKET, TICKET_BYTES
 from pullstatus.store.sqlite import chunk
 
 keys = st.integers(0, 2**63 - 1)
-entries_lists = st.lists(st.binary(max_size=40), min_size=1, max_size=20)
+# No entry is as short as the place of an erased one.
+entries_lists = st.lists(st.binary(min_size=2, max_size=40), min_size=1, max_size=20)
 
 
 @given(keys, entries_lists)
@@ -115,6 +116,45 @@ def test_nothing_unproven_comes_out_of_damaged_bounds(
     )
     for position, entry in chunk.proven(key, count, checksum, bounds, body):
         assert entry == entries[position]
+
+
+@given(keys, entries_lists, st.data())
+def test_erased_entries_are_gone_and_the_others_as_they_were(
+    key: int, entries: list[bytes], data: st.DataObject
+) -> None:
+    """Twice changes nothing; what has left its mailbox is told from what waits."""
+    checksum, bounds, body = chunk.pack(key, entries)
+    places = data.draw(st.sets(st.integers(0, len(entries) - 1), min_size=1))
+    cursor = data.draw(st.integers(-3, len(entries)))
+    row = (len(entries), checksum, bounds, body)
+    erased = chunk.erase(key, row, cursor, lambda place, _entry: place in places)
+    assert erased is not None
+    checksum, bounds, body, told = erased
+    assert told == sorted(places)
+    left = [(place, entry) for place, entry in enumerate(entries) if place not in places]
+    assert list(chunk.proven(key, len(entries), checksum, bounds, body)) == left
+    assert chunk.checksum(key, bounds, body) == checksum
+    assert chunk.empty_places(bounds) == told
+    assert chunk.empty_places(bounds, waiting=True) == [place for place in told if place > cursor]
+    row = (len(entries), checksum, bounds, body)
+    assert chunk.erase(key, row, cursor, lambda place, _entry: place in places) is None
+
+
+@given(keys, entries_lists, st.data())
+def test_damaged_entries_stay_so_when_others_are_erased(
+    key: int, entries: list[bytes], data: st.DataObject
+) -> None:
+    checksum, bounds, body = chunk.pack(key, entries)
+    broken = data.draw(st.integers(0, len(entries) - 1))
+    place = data.draw(st.integers(0, len(entries) - 1))
+    begin = sum(len(entry) + 1 for entry in entries[:broken])
+    body = flip(body, 8 * begin)
+    row = (len(entries), checksum, bounds, body)
+    erased = chunk.erase(key, row, -1, lambda at, _entry: at == place)
+    assert erased is not None
+    checksum, bounds, body, _ = erased
+    assert chunk.damaged(len(entries), bounds, body) == [broken] * (broken != place)
+    assert (chunk.checksum(key, bounds, body) == checksum) == (broken == place)
 
 
 @pytest.mark.parametrize("count", [0, 1, 3, 1000])

@@ -65,11 +65,38 @@ class Purge(msgspec.Struct, frozen=True):
     aside: bool = False
 
 
+class Erase(msgspec.Struct, frozen=True):
+    """Erase entries of `mailbox`, wherever they lie; answered an `ErasedStep`.
+
+    One step: at most `chunks_max` of what lies together, from entry `first_seq` on; the last one,
+    which finds no more, sees to what lies elsewhere.
+
+    Attributes:
+        holding: entries that hold all of one of these go.
+        seqs: and those with these numbers.
+    """
+
+    mailbox: Mailbox
+    first_seq: int
+    chunks_max: int
+    at_ms: int
+    holding: tuple[tuple[bytes, ...], ...]
+    seqs: frozenset[int]
+
+
+class ErasedStep(msgspec.Struct, frozen=True):
+    """What a step has erased, and from which entry on the next one goes on; 0: it was the last."""
+
+    waiting: int
+    left: int
+    next_seq: int
+
+
 Counted = Append | Park | Unpark | Forget | Discard | Purge | Redeliver | Release | Mark
 """What is answered how many."""
 
-Operation = Pull | Changes | Counted
-Answer = int | Page | bool | PullstatusError
+Operation = Pull | Changes | Erase | Counted
+Answer = int | Page | bool | ErasedStep | PullstatusError
 
 
 def adds(operation: Operation) -> bool:

@@ -20,7 +20,15 @@ from typing import Any, Protocol, overload
 from pullstatus.durations import Durations
 from pullstatus.errors import StoreUnavailable
 from pullstatus.store.gathering.committer import Report
-from pullstatus.store.gathering.operations import Changes, Counted, Operation, owner, weight
+from pullstatus.store.gathering.operations import (
+    Changes,
+    Counted,
+    Erase,
+    ErasedStep,
+    Operation,
+    owner,
+    weight,
+)
 from pullstatus.store.values import Page, Pull
 from pullstatus.store.window import Gone, UnderWay, Waiting, Window
 
@@ -84,6 +92,8 @@ class Writer:
     def submit(self, operation: Pull, gone: Gone | None = None) -> asyncio.Future[Page]: ...
     @overload
     def submit(self, operation: Changes, gone: Gone | None = None) -> asyncio.Future[bool]: ...
+    @overload
+    def submit(self, operation: Erase, gone: Gone | None = None) -> asyncio.Future[ErasedStep]: ...
     @overload
     def submit(self, operation: Counted, gone: Gone | None = None) -> asyncio.Future[int]: ...
     def submit(self, operation: Operation, gone: Gone | None = None) -> asyncio.Future[Any]:

@@ -18,6 +18,7 @@ Reads only; beside a running server or on a copy.
 from __future__ import annotations
 
 import contextlib
+from bisect import bisect_left
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -122,6 +123,7 @@ def _problems(connection: apsw.Connection, row: Backlog) -> Iterator[str]:
     aside: list[range] = []
     back: list[int] = []
     expected = row.purged + 1
+    erased = _erased_waiting(connection, key)
     for row_key, count, outcome in connection.execute(
         "SELECT key, count, outcome FROM journal WHERE key BETWEEN ? AND ? ORDER BY key",
         (key, key | schema.SEQ_MASK),
@@ -135,6 +137,11 @@ def _problems(connection: apsw.Connection, row: Backlog) -> Iterator[str]:
             yield f"the journal row of entry {first} says nothing about what became of it"
             continue
         left[Outcome(outcome)] += count
+        if outcome == Outcome.PULLED and erased:
+            # Pulls pass what was erased while it waited, which was not handed out.
+            passed = bisect_left(erased, first + count) - bisect_left(erased, first)
+            left[Outcome.PULLED] -= passed
+            left[Outcome.ERASED] += passed
         if outcome == Outcome.QUARANTINED:
             aside.append(range(first, first + count))
         elif outcome == Outcome.PUT_BACK:
@@ -147,6 +154,19 @@ def _problems(connection: apsw.Connection, row: Backlog) -> Iterator[str]:
     yield from readers.problems(connection, key, row.purged)
     if row.mailbox.parked:
         yield from _copy_problems(connection, key, row, back)
+
+
+def _erased_waiting(connection: apsw.Connection, key: int) -> list[int]:
+    """The numbers of entries that were erased while they waited, in order."""
+    return [
+        (row_key & schema.SEQ_MASK) + place
+        for row_key, count, bounds in connection.execute(
+            "SELECT key, count, bounds FROM chunk WHERE key BETWEEN ? AND ? ORDER BY key",
+            (key, key | schema.SEQ_MASK),
+        )
+        if len(bounds) == 8 * count
+        for place in chunk.empty_places(bounds, waiting=True)
+    ]
 
 
 _OUTCOMES = frozenset(map(int, Outcome))

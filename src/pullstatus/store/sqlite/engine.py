@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
 from pullstatus import limits
 from pullstatus.errors import StoreFull, StoreRefused
 from pullstatus.store.gathering.committer import Committer
-from pullstatus.store.gathering.operations import Changes, Forget, Mark, Purge, adds
+from pullstatus.store.gathering.operations import Changes, Erase, Forget, Mark, Purge, adds
 from pullstatus.store.gathering.process import ProcessChannel
 from pullstatus.store.gathering.thread import ThreadChannel
 from pullstatus.store.gathering.writer import Channel, Writer
@@ -41,6 +41,7 @@ from pullstatus.store.values import (
     Discard,
     Engine,
     Entry,
+    Erased,
     InHand,
     JournalRow,
     Mailbox,
@@ -203,6 +204,30 @@ class SqliteStore:
             total += count
             await asyncio.sleep(STEP_PAUSE_S)
         return total
+
+    async def erase(
+        self,
+        mailbox: Mailbox,
+        *,
+        at_ms: int,
+        holding: Sequence[Sequence[bytes]] = (),
+        seqs: Collection[int] = (),
+    ) -> Erased:
+        """See `Store.erase`. Works in small commits, with pauses for everyone else's."""
+        meant = tuple(map(tuple, holding)), frozenset(seqs)
+        rows = await self.backlog(mailbox.sdkappid)
+        tail = next((row.accepted for row in rows if row.mailbox == mailbox), 0)
+        waiting = left = 0
+        next_seq = 1 if holding else min(meant[1], default=0)
+        while next_seq:
+            step = await self._writer.submit(Erase(mailbox, next_seq, STEP_ROWS, at_ms, *meant))
+            waiting += step.waiting
+            left += step.left
+            if not step.next_seq:
+                break
+            next_seq = step.next_seq if step.next_seq <= tail else schema.SEQ_MASK
+            await asyncio.sleep(STEP_PAUSE_S)
+        return Erased(waiting, left)
 
     async def purge(self, *, left_before_ms: int, sdkappid: int | None = None) -> int:
         """See `Store.purge`. Works in small commits, with pauses for everyone else's."""

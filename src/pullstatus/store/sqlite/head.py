@@ -28,6 +28,7 @@ class Head:
         self._count = 0
         self._bounds = self._body = b""
         self._damaged: list[int] = []
+        self._empty: list[int] = []  # erased
 
     @property
     def read_from(self) -> int:
@@ -44,41 +45,61 @@ class Head:
             stop += 1
         return stop - start
 
+    def pass_erased(self, count_max: int) -> int:
+        """Move past those that were erased, up to the first that was not; returns how many."""
+        count = 0
+        while count < count_max:
+            self._arrive()
+            place = self.seq - self._first
+            if place in self._damaged or place not in self._empty:
+                break
+            self.skip(1)
+            count += 1
+        return count
+
     def skip(self, count: int) -> None:
         """Move past `count` entries of the chunk at hand."""
         self.seq += count
 
-    def take(self, count_max: int) -> tuple[int, bytes]:
-        """Up to `count_max` entries joined by commas, and how many; fewer before a damaged one."""
+    def take(self, count_max: int, waiting: int) -> tuple[int, bytes]:
+        """Up to `count_max` of the next `waiting` entries, joined by commas, and how many.
+
+        Erased ones are passed over and not counted; fewer come before a damaged one.
+        """
         pieces = []
-        left = count_max
-        while left:
+        left, last = count_max, self.seq + waiting - 1
+        while left and self.seq <= last:
             self._arrive()
             start = self.seq - self._first
-            stop = min(start + left, self._count)
+            stop = min(start + left, self._count, last + 1 - self._first)
             if self._damaged:
                 stop = min([stop, *(place for place in self._damaged if place >= start)])
                 if stop == start:
                     break
+            if self._empty:
+                if start in self._empty:
+                    self.seq += 1
+                    continue
+                stop = min([stop, *(place for place in self._empty if place > start)])
             pieces.append(chunk.cut(self._bounds, self._body, start, stop))
             self.seq += stop - start
             left -= stop - start
         return count_max - left, pieces[0] if len(pieces) == 1 else b",".join(pieces)
 
-    def take_each(self, count: int) -> list[bytes]:
-        """`count` entries, one by one.
-
-        Raises:
-            StoreCorrupt: one is damaged.
-        """
+    def take_each(self, count: int) -> list[bytes] | None:
+        """`count` entries, one by one, each that was erased as `ERASED_WAITING`; None: damaged."""
         entries: list[bytes] = []
         while len(entries) < count:
             self._arrive()
             start = self.seq - self._first
             stop = min(start + count - len(entries), self._count)
             if any(start <= place < stop for place in self._damaged):
-                raise StoreCorrupt("a stored entry is damaged")
-            entries += list(chunk.unpack(self._bounds, self._body))[start:stop]
+                return None
+            entries += [
+                chunk.ERASED_WAITING if place in self._empty else entry
+                for place, entry in enumerate(chunk.unpack(self._bounds, self._body))
+                if start <= place < stop
+            ]
             self.seq += stop - start
         return entries
 
@@ -91,17 +112,22 @@ class Head:
             key, self._count, checksum, self._bounds, self._body = row
             self._first = key & schema.SEQ_MASK
             self._damaged = []
+            self._empty = []
             if chunk.checksum(key, self._bounds, self._body) == checksum:
                 self._count = len(self._bounds) // 8  # proven, as the column is not
+                self._empty = chunk.empty_places(self._bounds)
             else:
                 self._damaged = chunk.damaged(self._count, self._bounds, self._body)
                 if len(self._damaged) < self._count:
+                    self._empty = chunk.empty_places(self._bounds)
                     # The entries are proven one by one, the commas between them are not.
                     self._body = b",".join(chunk.unpack(self._bounds, self._body))
 
 
-def read_again(transaction: Transaction, state: State, first_seq: int, count: int) -> bytes | None:
-    """The entries of a page that was taken, joined by commas; None if they are damaged.
+def read_again(
+    transaction: Transaction, state: State, first_seq: int, count: int
+) -> list[bytes] | None:
+    """The entries of a page that was taken, but for erased ones; None if they are damaged.
 
     A journal row has no checksum of its own, and one that says too much would hand out what another
     pull has had: so the next one must begin where this one ends.
@@ -114,5 +140,7 @@ def read_again(transaction: Transaction, state: State, first_seq: int, count: in
     if first_seq + count != next_seq:
         return None
     read_from = transaction.states.chunk_at(state.key, first_seq)
-    taken, data = Head(transaction.connection, state.key, read_from, first_seq).take(count)
-    return data if taken == count else None
+    entries = Head(transaction.connection, state.key, read_from, first_seq).take_each(count)
+    if entries is None:
+        return None
+    return [entry for entry in entries if entry != chunk.ERASED_WAITING]

@@ -22,9 +22,18 @@ from pullstatus.errors import (
     StoreMoved,
     StoreUnavailable,
 )
-from pullstatus.store.gathering.operations import Answer, Changes, Forget, Mark, Operation, Purge
+from pullstatus.store.gathering.operations import (
+    Answer,
+    Changes,
+    Erase,
+    Forget,
+    Mark,
+    Operation,
+    Purge,
+)
 from pullstatus.store.sqlite import pairing, upkeep
 from pullstatus.store.sqlite.appends import append
+from pullstatus.store.sqlite.erasing import erase
 from pullstatus.store.sqlite.parking import park, unpark
 from pullstatus.store.sqlite.pulls import pull
 from pullstatus.store.sqlite.redelivery import redeliver
@@ -205,6 +214,8 @@ class Log:
             return upkeep.discard(self._transaction, operation)
         if isinstance(operation, Purge):
             return upkeep.purge(self._transaction, operation)
+        if isinstance(operation, Erase):
+            return erase(self._transaction, operation)
         if isinstance(operation, Release):
             return upkeep.release(self._transaction, operation)
         assert not isinstance(operation, Append | Pull)

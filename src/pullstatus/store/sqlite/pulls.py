@@ -80,10 +80,10 @@ def _pull_of_reader(
     move = decide(hand, reader.ack, takes=operation.count_max > 0)
     if move is None:
         return AcknowledgementRefused(_ACK_REFUSED)
-    data = forgotten = None
+    entries = forgotten = None
     if state is not None and move.given is Given.AGAIN:
-        data = readers.page_in_hand(transaction, state, reader.name, known)
-        if data is None:
+        entries = readers.page_in_hand(transaction, state, reader.name, known)
+        if entries is None:
             return StoreUnavailable(_HAND_DAMAGED)
     if state is not None and head is not None and row is None and move.given is Given.NEXT:
         try:
@@ -95,10 +95,11 @@ def _pull_of_reader(
         return replay
     if state is None:
         return EMPTY
-    if data is not None:
+    if entries is not None:
         readers.give_again(transaction, state, reader.name, known, operation.at_ms)
         waiting, given = state.tail - state.cursor, known.given + 1
-        return Page(known.first_seq, known.count, data, waiting, repeated=True, given=given)
+        data = b",".join(entries)
+        return Page(known.first_seq, len(entries), data, waiting, repeated=True, given=given)
     page = Page(0, 0, b"", state.tail - state.cursor)
     if head is not None and move.given is Given.NEXT:
         page = _take(transaction, state, head, operation)
@@ -111,7 +112,8 @@ def _pull_of_reader(
         if forgotten is not None:
             readers.forget(transaction, state, forgotten)
         readers.hand_out(
-            transaction, state, reader.name, hand, page.first_seq, page.count, operation.at_ms
+            *(transaction, state, reader.name, hand, page.first_seq),
+            *(state.cursor + 1 - page.first_seq, operation.at_ms),
         )
     elif move.acknowledges:
         readers.empty(transaction, state, reader.name, known, operation.at_ms)
@@ -129,23 +131,34 @@ _HAND_DAMAGED = (
 
 
 def _take(transaction: Transaction, state: State, head: Head, operation: Pull) -> Page:
-    """The next page, with its journal row; damaged entries at the head are set aside first."""
-    while state.cursor < state.tail and (run := head.damaged(state.tail - state.cursor)):
-        transaction.connection.execute(
-            "INSERT OR IGNORE INTO quarantine SELECT * FROM chunk WHERE key = ?",
-            (state.key | head.read_from,),
-        )
-        head.skip(run)
-        transaction.leave(state, run, Outcome.QUARANTINED, operation.at_ms, operation.ticket)
+    """The next page, with its journal row.
+
+    Damaged entries at the head are set aside first, and erased ones leave. Others that were erased
+    are within the range of the page, which is as full as if they had never been.
+    """
+    while state.cursor < state.tail:
+        if run := head.damaged(state.tail - state.cursor):
+            transaction.connection.execute(
+                "INSERT OR IGNORE INTO quarantine SELECT * FROM chunk WHERE key = ?",
+                (state.key | head.read_from,),
+            )
+            head.skip(run)
+            outcome = Outcome.QUARANTINED
+        elif run := head.pass_erased(state.tail - state.cursor):
+            outcome = Outcome.ERASED
+        else:
+            break
+        transaction.leave(state, run, outcome, operation.at_ms, operation.ticket)
     if state.cursor == state.tail:
         return EMPTY
     first_seq = state.cursor + 1
-    count, data = head.take(min(operation.count_max, state.tail - state.cursor))
+    count, data = head.take(operation.count_max, state.tail - state.cursor)
+    covered = head.seq - first_seq
     transaction.connection.execute(
         "INSERT INTO journal VALUES (?, ?, 0, ?, ?, ?, ?, ?, ?, ?, ?, NULL, NULL)",
         (
             state.key | first_seq,
-            count,
+            covered,
             operation.at_ms,
             operation.address,
             operation.key,
@@ -157,6 +170,7 @@ def _take(transaction: Transaction, state: State, head: Head, operation: Pull) -
         ),
     )
     state.leave(Outcome.PULLED, count)
+    state.leave(Outcome.ERASED, covered - count)
     return Page(first_seq, count, data, state.tail - state.cursor)
 
 
@@ -181,18 +195,21 @@ def _spend(transaction: Transaction, operation: Pull) -> ReplayRefused | None:
 def _repeated(
     transaction: Transaction, operation: Pull, pull_key: str
 ) -> Page | PullstatusError | None:
-    """The page that a key got before."""
+    """The page that a key got before; of one that was erased as a whole there is none."""
     old_ms = operation.at_ms - limits.PULL_KEY_S * 1000
     for state, key, count, at_ms, count_max in _keyed(transaction, operation, pull_key):
         first_seq = key & schema.SEQ_MASK
         if at_ms < old_ms or first_seq <= operation.former(state.mailbox.kind):
             continue
+        entries = read_again(transaction, state, first_seq, count)
+        if entries == []:
+            continue
         if state.mailbox != operation.mailbox or count_max != operation.count_max:
             return KeyReused("this key came before with another mailbox or another count")
-        data = read_again(transaction, state, first_seq, count)
-        if data is None:
+        if entries is None:
             return StoreUnavailable(_PAGE_DAMAGED)
-        return Page(first_seq, count, data, state.tail - state.cursor, repeated=True)
+        data, waiting = b",".join(entries), state.tail - state.cursor
+        return Page(first_seq, len(entries), data, waiting, repeated=True)
     return None
 
 

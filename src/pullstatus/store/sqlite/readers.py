@@ -6,7 +6,7 @@ What a pull of a reader does is decided in `store.readers`; the pull itself is i
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import cast
 
 import apsw
@@ -20,7 +20,7 @@ from pullstatus.store.sqlite.head import read_again
 from pullstatus.store.sqlite.states import State
 from pullstatus.store.sqlite.transaction import Transaction
 
-_CHECKSUM = struct.Struct("<Q")
+_HEAD = struct.Struct("<QI")
 
 
 class Row(msgspec.Struct, frozen=True, gc=False):
@@ -135,8 +135,8 @@ def release(transaction: Transaction, state: State, row: Row, at_ms: int) -> Non
 # -- pages that come again -------------------------------------------------------------------------
 
 
-def page_in_hand(transaction: Transaction, state: State, name: str, row: Row) -> bytes | None:
-    """The records of the page in hand; None if they are damaged."""
+def page_in_hand(transaction: Transaction, state: State, name: str, row: Row) -> list[bytes] | None:
+    """The entries of the page in hand, but for erased ones; None if they are damaged."""
     if not row.kept:
         return read_again(transaction, state, row.first_seq, row.count)
     page: bytes = transaction.connection.execute(
@@ -160,8 +160,8 @@ def keep(transaction: Transaction, state: State, through: int) -> None:
         ).fetchall(),
     )
     for name, first_seq, count in leaving:
-        data = read_again(transaction, state, first_seq, count)
-        if data is None:
+        entries = read_again(transaction, state, first_seq, count)
+        if entries is None:
             connection.execute(
                 "INSERT OR IGNORE INTO quarantine SELECT * FROM chunk WHERE key BETWEEN ? AND ?",
                 (
@@ -171,21 +171,84 @@ def keep(transaction: Transaction, state: State, through: int) -> None:
             )
         connection.execute(
             "UPDATE reader SET page = ? WHERE mailbox = ? AND name = ?",
-            (sealed(state.key | first_seq, data), state.number, name),
+            (sealed(state.key | first_seq, entries), state.number, name),
         )
 
 
-def sealed(key: int, data: bytes | None) -> bytes:
-    """A page with its checksum in front; b"" for one that is damaged."""
-    return b"" if data is None else _CHECKSUM.pack(chunk.checksum(key, b"", data)) + data
+def sealed(key: int, entries: list[bytes] | None) -> bytes:
+    """A page as it is kept: a chunk, with its checksum and how many entries; b"" if damaged."""
+    if entries is None:
+        return b""
+    proof, bounds, body = chunk.pack(key, entries)
+    return _HEAD.pack(proof, len(entries)) + bounds + body
 
 
-def unsealed(key: int, page: bytes) -> bytes | None:
-    """The same back; None if it is damaged."""
-    if len(page) < _CHECKSUM.size:
+def unsealed(key: int, page: bytes) -> list[bytes] | None:
+    """The entries back; None if they are damaged."""
+    if len(page) < _HEAD.size:
         return None
-    data = page[_CHECKSUM.size :]
-    return data if _CHECKSUM.unpack_from(page)[0] == chunk.checksum(key, b"", data) else None
+    proof, count = _HEAD.unpack_from(page)
+    bounds, body = page[_HEAD.size :][: 8 * count], page[_HEAD.size + 8 * count :]
+    if len(bounds) != 8 * count or chunk.checksum(key, bounds, body) != proof:
+        return None
+    return list(chunk.unpack(bounds, body))
+
+
+# -- erasing ---------------------------------------------------------------------------------------
+
+
+def erase_kept(
+    transaction: Transaction, state: State, is_meant: Callable[[bytes], bool], at_ms: int
+) -> int:
+    """Erase entries from pages that are kept for their readers; returns how many.
+
+    One that is damaged goes as a whole if it has any: nobody can get it.
+    """
+    connection = transaction.connection
+    count = 0
+    for name, page in cast(
+        "list[tuple[str, bytes]]",
+        connection.execute(
+            "SELECT name, page FROM reader WHERE mailbox = ? AND page IS NOT NULL", (state.number,)
+        ).fetchall(),
+    ):
+        row = find(transaction, state, name)
+        assert row is not None
+        key = state.key | row.first_seq
+        entries = unsealed(key, page)
+        rest = [entry for entry in entries or () if not is_meant(entry)]
+        if entries is None:
+            changed = b"" if page and is_meant(page) else page
+        else:
+            count += len(entries) - len(rest)
+            changed = page if len(rest) == len(entries) else sealed(key, rest)
+        if entries and not rest:
+            empty(transaction, state, name, row, at_ms)
+        elif changed != page:
+            connection.execute(
+                "UPDATE reader SET page = ? WHERE mailbox = ? AND name = ?",
+                (changed, state.number, name),
+            )
+    return count
+
+
+def let_go_of_nothing(
+    transaction: Transaction, state: State, first_seq: int, last_seq: int, at_ms: int
+) -> None:
+    """Take pages between two entries from hands in which nothing is left of them."""
+    for name, first, count in cast(
+        "list[tuple[str, int, int]]",
+        transaction.connection.execute(
+            "SELECT name, first_seq, count FROM reader WHERE mailbox = ? AND page IS NULL"
+            " AND first_seq BETWEEN 1 AND ? AND first_seq + count > ?",
+            (state.number, last_seq, first_seq),
+        ).fetchall(),
+    ):
+        if read_again(transaction, state, first, count) == []:
+            row = find(transaction, state, name)
+            assert row is not None
+            release(transaction, state, row, at_ms)
+            empty(transaction, state, name, row, at_ms)
 
 
 # -- the proof -------------------------------------------------------------------------------------

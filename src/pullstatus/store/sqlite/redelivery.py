@@ -88,7 +88,8 @@ def _readable(transaction: Transaction, state: State, first_seq: int, count: int
     head = Head(transaction.connection, state.key, read_from, first_seq)
     try:
         for start in range(0, count, CHUNK_COUNT_MAX):
-            head.take_each(min(count - start, CHUNK_COUNT_MAX))
+            if head.take_each(min(count - start, CHUNK_COUNT_MAX)) is None:
+                return False
     except StoreCorrupt:
         return False
     return True
@@ -112,5 +113,6 @@ def _copy(
     left = count
     while left:
         entries = head.take_each(min(left, CHUNK_COUNT_MAX))
+        assert entries is not None, "it was asked before"
         transaction.pack(state, entries, operation.at_ms, [operation.ticket] * len(entries))
         left -= len(entries)

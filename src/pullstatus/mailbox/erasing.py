@@ -1,0 +1,174 @@
+"""Letting the records of one telephone number go, wherever they lie, and leaving nothing of them.
+
+A number is `nationcode` and `mobile` of a record together. Senders put the code in front of
+`mobile`, too, with or without a plus: these are the same number. What came and could not be read
+has no members: of that an item goes as a whole if it has the number's digits in a row.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import AsyncIterator
+
+import msgspec
+
+from pullstatus import limits
+from pullstatus.apps import Operator, traces
+from pullstatus.errors import InvalidSetting
+from pullstatus.mailbox import parking
+from pullstatus.mailbox.parking import Item
+from pullstatus.store import Act, Backlog, Mailbox, Progress, Store
+
+
+class Number(msgspec.Struct, frozen=True):
+    """A telephone number: digits with the calling code in front, and how many of these are that.
+
+    `code_digits` is 0 if it is not known where the code ends.
+    """
+
+    digits: str
+    code_digits: int = 0
+
+    def __repr__(self) -> str:
+        """Nothing of it, for it may end up anywhere."""
+        return "Number(...)"
+
+    def splits(self) -> list[tuple[str, str]]:
+        """What calling code and rest it may be."""
+        most = min(limits.NATIONCODE_DIGITS_MAX, len(self.digits) - 1)
+        sizes = [self.code_digits] if self.code_digits else range(1, most + 1)
+        return [(self.digits[:size], self.digits[size:]) for size in sizes]
+
+    def holding(self) -> list[tuple[bytes, bytes]]:
+        """The members of an encoded record of this number: either of these pairs."""
+        return [
+            (b'"nationcode":"%b"' % code.encode(), b'"mobile":"%b"' % mobile.encode())
+            for code, rest in self.splits()
+            for mobile in (rest, self.digits, "+" + self.digits)
+        ]
+
+    def is_in(self, raw: bytes) -> bool:
+        """Whether bytes that nobody could read have its digits in a row, with or without code.
+
+        Blanks and dashes may be between them; UTF-16 counts like ASCII.
+        """
+        rests = {self.digits, *(rest for _, rest in self.splits())}
+        if not self.code_digits:  # the longest codes of E.164 have three digits
+            rests = {each for each in rests if len(each) >= len(self.digits) - 3}
+        rows = ("[ -]?".join(each) for each in rests)
+        pattern = rf"(?<![0-9])(?:{'|'.join(rows)})(?![0-9])"
+        return re.search(pattern.encode(), raw.replace(b"\0", b"")) is not None
+
+
+def parse_number(text: str, nationcode: str | None = None) -> Number:
+    """A number as an operator writes it: `+` and all digits, or `mobile` beside `nationcode`.
+
+    Raises:
+        InvalidSetting: it is neither; nothing of it is in the text.
+    """
+    digits, code = text.strip().removeprefix("+"), (nationcode or "").removeprefix("+")
+    if not all(each.isascii() and each.isdigit() for each in (digits, code or "0")):
+        raise InvalidSetting("a number is digits, and so is its calling code")
+    if text.strip().startswith("+") == bool(code):
+        raise InvalidSetting(
+            "a number is given whole, as +8613800000000, or without its calling code and that with"
+            " --nationcode"
+        )
+    if not 5 <= len(digits) <= limits.MOBILE_DIGITS_MAX or len(code) > limits.NATIONCODE_DIGITS_MAX:
+        raise InvalidSetting(
+            f"a number has 5 to {limits.MOBILE_DIGITS_MAX} digits, and its calling code at most"
+            f" {limits.NATIONCODE_DIGITS_MAX}"
+        )
+    return Number(code + digits, len(code))
+
+
+class ErasedNumber(msgspec.Struct, frozen=True):
+    """What there was of a number, or was erased.
+
+    Attributes:
+        waiting: records that waited.
+        handed_out: records that had left, copies included.
+        parked: items that nobody could read, whether they waited or had left.
+    """
+
+    waiting: int = 0
+    handed_out: int = 0
+    parked: int = 0
+
+
+async def count_number(store: Store, number: Number) -> ErasedNumber:
+    """What is stored of a number now; pages that are kept for readers alone are not looked at."""
+    waiting = left = parked = 0
+    for row in await store.backlog():
+        cursor = row.accepted - row.waiting
+        async for seq in _numbers_of(store, row, number):
+            if row.mailbox.parked:
+                parked += 1
+            elif seq > cursor:
+                waiting += 1
+            else:
+                left += 1
+    return ErasedNumber(waiting, left, parked)
+
+
+async def erase_number(
+    store: Store, number: Number, *, by: Operator, progress: Progress
+) -> ErasedNumber:
+    """Erase all that is stored of a number until now, of whichever application.
+
+    What comes meanwhile stays. One that was cut off is finished by calling this again. The files
+    are then to be written anew: see `apps.traces`.
+
+    Args:
+        progress: told how many of the mailboxes are done.
+    """
+    await traces.mark(store)
+    act = by.act("erase", by="number")
+    await store.change(act=act, ticket=by.ticket())
+    waiting = left = parked = 0
+    standing = await store.backlog()
+    for done, row in enumerate(standing):
+        progress(done, len(standing))
+        if row.mailbox.parked:
+            parked += await _erase_parked(store, row, number, by, act)
+        else:
+            erased = await store.erase(row.mailbox, at_ms=by.now_ms, holding=number.holding())
+            waiting += erased.waiting
+            left += erased.left
+    progress(len(standing), len(standing))
+    return ErasedNumber(waiting, left, parked)
+
+
+async def _erase_parked(store: Store, row: Backlog, number: Number, by: Operator, act: Act) -> int:
+    """Drop what waits of parked items, and erase what has left, also by that."""
+    mailbox = row.mailbox
+    meant = [
+        each.number
+        for each in await parking.parked(store, mailbox.sdkappid)
+        if each.item is not None and _has(each.item, number)
+    ]
+    if meant:
+        await parking.drop(store, mailbox.sdkappid, by=by, numbers=meant, act=act)
+    [row] = [each for each in await store.backlog(mailbox.sdkappid) if each.mailbox == mailbox]
+    cursor = row.accepted - row.waiting
+    seqs = [seq async for seq in _numbers_of(store, row, number) if seq <= cursor]
+    return (await store.erase(mailbox, at_ms=by.now_ms, seqs=seqs)).left
+
+
+async def _numbers_of(store: Store, row: Backlog, number: Number) -> AsyncIterator[int]:
+    """The numbers of entries of a telephone number, in a mailbox."""
+    mailbox: Mailbox = row.mailbox
+    if mailbox.parked:
+        async for entry in store.entries(mailbox):
+            if _has(msgspec.json.decode(entry.data, type=Item), number):
+                yield entry.seq
+        return
+    holding = number.holding()
+    end = min((rest for _, rest in number.splits()), key=len)[-4:].encode()
+    async for entry in store.entries(mailbox, containing=end):
+        if any(all(part in entry.data for part in parts) for parts in holding):
+            yield entry.seq
+
+
+def _has(item: Item, number: Number) -> bool:
+    return number.is_in(item.raw) or number.is_in(item.query)

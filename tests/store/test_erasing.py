@@ -1,0 +1,216 @@
+"""What every engine must do when single entries are erased."""
+
+import asyncio
+import contextlib
+
+import pytest
+
+from pullstatus.store import (
+    Erased,
+    Mailbox,
+    Outcome,
+    Page,
+    Pull,
+    Reader,
+    Store,
+    audit_store,
+)
+from pullstatus.store.sqlite import engine
+from tests.store.build import (
+    EMPTY,
+    NOW_MS,
+    REPLIES,
+    STATUSES,
+    append,
+    backlog_of,
+    data_of,
+    drain,
+    fingerprinted,
+    journal_of,
+    page,
+    pull,
+    records,
+    redeliver,
+)
+from tests.store.conftest import Opener
+
+pytestmark = pytest.mark.anyio
+
+HER = b'"mobile":"138"'
+HIS = b'"mobile":"139"'
+
+
+def entries(count: int, *hers: int) -> list[bytes]:
+    """So many, of which those at these places, from 0, are hers."""
+    return [b'{"n":%d,%b}' % (number, HER if number in hers else HIS) for number in range(count)]
+
+
+def without(given: list[bytes]) -> list[bytes]:
+    return [entry for entry in given if HER not in entry]
+
+
+async def erase(store: Store, mailbox: Mailbox = STATUSES) -> Erased:
+    return await store.erase(mailbox, at_ms=NOW_MS + 5, holding=[[HER], [b"other", b"both"]])
+
+
+def read(ack: int | None = None, count_max: int = 100) -> Pull:
+    return Pull(STATUSES, count_max, NOW_MS, reader=Reader("r", ack))
+
+
+async def sound(url: str) -> None:
+    report = await audit_store(url, lambda _done, _total: None)
+    assert report.findings == []
+
+
+async def test_pages_are_as_full_as_if_what_was_erased_had_never_been(store: Store) -> None:
+    """And a short one still says that all is taken."""
+    given = entries(250, 0, 1, 2, 50, 99, 100, 101, 150, 249)
+    await store.append(append(STATUSES, given))
+    assert await erase(store) == Erased(waiting=9, left=0)
+    assert await erase(store) == Erased(0, 0)
+    pages = await drain(store, STATUSES, 60)
+    rest = without(given)
+    assert [taken.data for taken in pages] == [
+        b",".join(rest[start : start + 60]) for start in range(0, len(rest), 60)
+    ]
+    assert [taken.count for taken in pages] == [60, 60, 60, 60, 1]
+    assert pages[-1].waiting == 0
+    assert await data_of(store, STATUSES) == rest
+
+
+async def test_counts_tell_handed_out_from_erased(store: Store, url: str) -> None:
+    given = entries(10, 0, 1, 4, 9)
+    await store.append(append(STATUSES, given))
+    await erase(store)
+    row = await backlog_of(store, STATUSES)
+    assert row is not None
+    assert (row.accepted, row.waiting, row.erased) == (10, 8, 2)
+    assert len(await drain(store, STATUSES, 5)) == 2
+    row = await backlog_of(store, STATUSES)
+    assert row is not None
+    assert (row.accepted, row.waiting, row.erased, row.handed_out) == (10, 0, 4, 6)
+    await sound(url)
+
+
+async def test_all_that_waits_erased_leaves_at_once(store: Store, url: str) -> None:
+    await store.append(append(STATUSES, entries(130, *range(130))))
+    assert await erase(store) == Erased(130, 0)
+    row = await backlog_of(store, STATUSES)
+    assert row is not None
+    assert (row.waiting, row.erased) == (0, 130)
+    assert await store.pull(pull(STATUSES)) == EMPTY
+    assert [each.outcome for each in await journal_of(store, STATUSES)] == [Outcome.ERASED]
+    await sound(url)
+
+
+async def test_what_was_handed_out_is_counted_so_and_comes_nowhere(store: Store, url: str) -> None:
+    given = entries(6, 1, 3)
+    await store.append(append(STATUSES, given))
+    await store.pull(pull(STATUSES, 4, key="k"))
+    assert await erase(store) == Erased(0, 2)
+    row = await backlog_of(store, STATUSES)
+    assert row is not None
+    assert (row.handed_out, row.waiting, row.erased) == (4, 2, 0)
+    assert await data_of(store, STATUSES) == without(given)
+    kept = [given[0], given[2]]
+    again = await store.pull(pull(STATUSES, 4, key="k"))
+    assert again == page(1, kept, 2, repeated=True)
+    await store.redeliver(redeliver(STATUSES, (1, 4)))
+    assert b",".join(taken.data for taken in await drain(store, STATUSES)) == b",".join(
+        [*given[4:], *kept]
+    )
+    await sound(url)
+
+
+async def test_a_key_whose_page_is_erased_takes_the_next_one(store: Store, url: str) -> None:
+    """A client keeps its key until it has brought something."""
+    given = entries(3, 0, 1)
+    await store.append(append(STATUSES, given))
+    await store.pull(pull(STATUSES, 2, key="k"))
+    await erase(store)
+    assert await store.pull(pull(STATUSES, 2, key="k")) == page(3, given[2:], 0)
+    assert await store.pull(pull(STATUSES, 2, key="k")) == page(3, given[2:], 0, repeated=True)
+    await sound(url)
+
+
+async def test_page_in_hand_comes_without_what_was_erased(store: Store, url: str) -> None:
+    given = entries(5, 1)
+    await store.append(append(STATUSES, given))
+    await store.pull(read(count_max=3))
+    await erase(store)
+    kept = b",".join([given[0], given[2]])
+    assert await store.pull(read()) == Page(1, 2, kept, 2, repeated=True, given=2)
+    assert (await store.pull(read(ack=1))).data == b",".join(given[3:])
+    await sound(url)
+
+
+async def test_page_in_hand_of_which_nothing_is_left_is_taken_from_it(
+    store: Store, url: str
+) -> None:
+    """And a reader that acknowledges it late is told no error."""
+    given = entries(4, 0, 1)
+    await store.append(append(STATUSES, given))
+    await store.pull(read(count_max=2))
+    await erase(store)
+    [state] = [state async for state in store.readers()]
+    assert (state.first_seq, state.acked_seq) == (0, 1)
+    assert (await journal_of(store, STATUSES))[0].released_ms == NOW_MS + 5
+    assert (await store.pull(read(ack=1))).data == b",".join(given[2:])
+    await sound(url)
+
+
+@pytest.mark.parametrize("hers", [(1,), (0, 1)])
+async def test_page_that_outlived_retention_comes_without_what_was_erased(
+    store: Store, url: str, hers: tuple[int, ...]
+) -> None:
+    given = entries(2, *hers)
+    await store.append(append(STATUSES, given))
+    await store.pull(read())
+    await store.purge(left_before_ms=NOW_MS + 1)
+    assert await erase(store) == Erased(0, len(hers))
+    assert await erase(store) == Erased(0, 0)
+    again = await store.pull(read())
+    assert again.data == b",".join(without(given))
+    await sound(url)
+
+
+async def test_by_numbers_and_only_in_that_mailbox(store: Store, url: str) -> None:
+    given = records(5)
+    await store.append(append(STATUSES, given))
+    await store.append(append(REPLIES, given))
+    assert await store.erase(STATUSES, at_ms=NOW_MS, seqs=[2, 4]) == Erased(2, 0)
+    assert await store.erase(STATUSES, at_ms=NOW_MS) == Erased(0, 0)
+    assert await data_of(store, STATUSES) == given[0::2]
+    assert await data_of(store, REPLIES) == given
+    await sound(url)
+
+
+async def test_erased_record_that_its_sender_repeats_is_not_stored_again(store: Store) -> None:
+    given = entries(2, 0)
+    await store.append(fingerprinted(STATUSES, given, [1, 2]))
+    await erase(store)
+    assert await store.append(fingerprinted(STATUSES, given, [1, 2])) == 2
+    assert await data_of(store, STATUSES) == given[1:]
+
+
+async def test_one_that_is_cut_off_is_finished_by_another(
+    opener: Opener, url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In many steps, with a pull behind each; what waits meanwhile comes without what is gone."""
+    monkeypatch.setattr(engine, "STEP_ROWS", 1)
+    store, other = await opener(), await opener()
+    given = entries(400, *range(0, 400, 3))
+    for start in range(0, 400, 40):
+        await store.append(append(STATUSES, given[start : start + 40]))
+    task = asyncio.create_task(erase(store))
+    while (left := len(await data_of(other, STATUSES))) == 400:
+        assert not task.done()
+    task.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await task
+    assert left > len(without(given))
+    taken = await other.pull(pull(STATUSES, 70))
+    await erase(other)
+    rest = [each for each in without(given) if each not in taken.data]
+    assert b",".join(each.data for each in await drain(store, STATUSES)) == b",".join(rest)
+    await sound(url)
