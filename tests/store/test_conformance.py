@@ -155,7 +155,7 @@ async def test_what_comes_later_is_pulled_later(store: Store) -> None:
 
 async def test_entries_come_back_byte_for_byte(store: Store) -> None:
     """An engine doesn't read what it keeps: any bytes, the largest record, a hundred of them."""
-    entries = [b",", b"", b",,", bytes(range(256)), b"\0" * 16_384]
+    entries = [b",", b"{}", b",,", bytes(range(256)), b"\0" * 16_384]
     entries += [bytes([number]) * 16_384 for number in range(100)]
     await store.append(append(STATUSES, entries))
     assert await data_of(store, STATUSES) == entries

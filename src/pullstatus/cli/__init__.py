@@ -28,7 +28,7 @@ COMMANDS = {
     ),
     "erase": (
         "erase:erase",
-        "Remove all records of an application from the store, and every trace of them.",
+        "Remove all records of an application, or of a telephone number, and every trace of them.",
     ),
     "keys": ("keys:keys_group", "Master keys: what appkeys are sealed under."),
     "parked": ("parked:parked_group", "What could not be read of callbacks, kept as it came."),

@@ -120,6 +120,7 @@ class Append(msgspec.Struct, frozen=True, gc=False):
     """Put `entries` (encoded records, in order) at the tail of `mailbox`, all or none.
 
     Attributes:
+        entries: any bytes, but not none, and not a single blank: these stand for what was erased.
         while_set: refuse it when this no longer holds.
         ticket: what this operation is known by, `TICKET_BYTES` that no other has; stored with what
             it wrote.

@@ -10,7 +10,7 @@ from pullstatus.store import NO_TICKET, TICKET_BYTES
 from pullstatus.store.sqlite import chunk
 
 keys = st.integers(0, 2**63 - 1)
-# No entry is as short as the place of an erased one.
+# None is like the place of an erased one.
 entries_lists = st.lists(st.binary(min_size=2, max_size=40), min_size=1, max_size=20)
 
 

@@ -14,6 +14,7 @@ from pullstatus.cli import config, main
 MAKERS = {("serve",), ("app", "create"), ("token", "create"), ("restore",)}
 MORE = {
     ("app", "set"): ["--pull", "on"],
+    ("erase",): ["--sdkappid", "1400006666", "--reason", "asked", "--yes"],
     ("redeliver",): ["--pull", "1400006666/0/1", "--reason", "lost", "--yes"],
 }
 """Options that are there to be chosen from."""

@@ -6,7 +6,7 @@ checksum one number over both and the key, so that one look at a chunk proves al
          the checksums inside tell which entry is damaged when it does not hold
 
 An entry that was erased leaves its place empty: `ERASED_WAITING` if it had not left its mailbox,
-`ERASED_LATER` if it had. No entry that is stored is as short.
+`ERASED_LATER` if it had. No entry that is stored is one of these.
 """
 
 from __future__ import annotations

@@ -115,7 +115,8 @@ class Head:
             self._empty = []
             if chunk.checksum(key, self._bounds, self._body) == checksum:
                 self._count = len(self._bounds) // 8  # proven, as the column is not
-                self._empty = chunk.empty_places(self._bounds)
+                if self._count > 1 or len(self._body) <= len(chunk.ERASED_LATER):
+                    self._empty = chunk.empty_places(self._bounds)
             else:
                 self._damaged = chunk.damaged(self._count, self._bounds, self._body)
                 if len(self._damaged) < self._count:
