@@ -57,6 +57,7 @@ EXTRA: dict[str, list[list[str]]] = {
     "app set": [["--arrears", "on"]],
     "demo": [["--once", "--port", "0"]],
     "emulate": [["--example"], []],
+    "erase": [["--sdkappid", SDKAPPID, "--yes"], ["--number", "+8613800000000", "--yes"]],
     "pull": [["--to", "FOLDER/out.csv"], ["--to", "-"], ["--to", "sqlite:///FOLDER/out.db"]],
     "redeliver": [["--pull", "PULL", "--reason", "a test", "--yes"]],
     "restore": [["--master-key-file", "FOLDER/mailboxes.db-master-key"]],
