@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import shutil
 import signal
 import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 import apsw
@@ -97,20 +100,46 @@ async def test_a_fold_that_was_cut_off_is_finished_by_whoever_opens_next(
     await (await open_store(sqlite_url(killed), server=True)).close()
 
 
-async def test_no_two_processes_fold_at_once(opener: Opener, file: Path) -> None:
+@pytest.mark.parametrize("work", [pairing.fold, pairing.begin, pairing.settle])
+async def test_no_two_processes_fold_at_once(
+    opener: Opener,
+    file: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    work: Callable[[apsw.Connection], None],
+) -> None:
     """Or the pair of one would begin the log over a file that says the pair of the other."""
     store = await opener(server=True)
     await store.append(append(STATUSES, records(3)))
-    one, other = apsw.Connection(str(file)), apsw.Connection(str(file))
-    for work in (pairing.fold, pairing.begin, pairing.settle):
+    with contextlib.closing(apsw.Connection(str(file))) as other, contextlib.ExitStack() as alone:
+        pairing._commit(other, needs_log=True)
         before = other.pragma("user_version")
-        with pairing._alone(one), pytest.raises(apsw.BusyError):
-            work(other)
-        assert other.pragma("user_version") == before
+        alone.enter_context(pairing._alone(other))
+        waits: list[int] = []
+
+        def wait(_s: float) -> None:
+            waits.append(other.pragma("user_version"))
+            if len(waits) == 3:
+                alone.close()
+
+        monkeypatch.setattr(time, "sleep", wait)
         work(other)
+        assert waits == [before] * 3
+        assert other.pragma("user_version") != before
         assert pairing.find_problem(other) is None
-    one.close()
-    other.close()
+
+
+async def test_whoever_keeps_the_folder_to_himself_stops_nobody(
+    opener: Opener, file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Anybody can who may list it."""
+    store = await opener(server=True)
+    await store.append(append(STATUSES, records(3)))
+    waits: list[float] = []
+    with contextlib.closing(apsw.Connection(str(file))) as other, pairing._alone(other):
+        monkeypatch.setattr(time, "sleep", waits.append)
+        pairing.fold(other)
+        assert len(waits) == pairing.ALONE_MAX
+        assert pairing.find_problem(other) is None
 
 
 async def test_what_sqlite_does_not_wait_for_by_itself_is_tried_again(

@@ -17,8 +17,9 @@ The last commit begins the log anew, so a log begins with its pair. With its log
 0, and whoever folds the last of it into the file, be it a command or another program, leaves a file
 that says so.
 
-Two of ours never do this at once, or the pair of one would begin the log over a file that says the
-pair of the other: both are done under a lock of the folder, which is nobody's to remove.
+Two of ours do not do this at once, or the pair of one would begin the log over a file that says the
+pair of the other: both are done under a lock of the folder, which is nobody's to remove. Whoever
+may list the folder can take it, too. So it is waited for as long as folding may take, no longer.
 
 Source of where things are: sqlite.org, "Database File Format".
 """
@@ -48,6 +49,7 @@ FRAME_HEADER_BYTES = 24
 NO_PAIR = 0  # of a file that was made as a whole, and has no log yet
 
 BUSY_S, BUSY_MAX = 0.01, 500  # how long to wait between two tries, and how often at most
+ALONE_MAX = 100  # tries to be alone
 
 _SHIFT = 8
 _MASK = (1 << 21) - 1
@@ -82,11 +84,7 @@ class UserVersion:
 
 
 def fold(connection: apsw.Connection) -> None:
-    """Fold the log into the file, as far as no reader holds it up.
-
-    Raises:
-        apsw.BusyError: another process does so, longer than this connection waits for a lock.
-    """
+    """Fold the log into the file, as far as no reader holds it up."""
     with _alone(connection):
         _fold(connection)
 
@@ -109,9 +107,6 @@ def begin(connection: apsw.Connection) -> None:
     Nothing to do beside a server, or anybody else who has done it already. But who did it may have
     been killed while folding: then the log's newest commit says that the file needs its log, which
     would be so no longer once whoever closes last has folded that, too.
-
-    Raises:
-        apsw.BusyError: as by `fold`.
     """
     with _alone(connection):
         with _open(connection, "") as file, _open(connection, "-wal") as log:
@@ -139,11 +134,7 @@ def _looks_paired(connection: apsw.Connection) -> bool:
 
 
 def settle(connection: apsw.Connection) -> None:
-    """Have file and log together say that they are all there is, where somebody was cut off.
-
-    Raises:
-        apsw.BusyError: as by `fold`.
-    """
+    """Have file and log together say that they are all there is, where somebody was cut off."""
     with _alone(connection):
         _settle(connection)
 
@@ -206,29 +197,26 @@ def _look(connection: apsw.Connection) -> str | None:
 
 @contextlib.contextmanager
 def _alone(connection: apsw.Connection) -> Iterator[None]:
-    """Hold off other processes that fold, as long as the connection would wait for a lock."""
-    try:
+    """Hold off other processes that fold, and wait for one that does."""
+    folder = None
+    # Not that of a file system of a test, nor one that this user may not list.
+    with contextlib.suppress(OSError):
         folder = os.open(Path(connection.filename).parent, os.O_RDONLY | os.O_CLOEXEC)
-    except OSError:  # that of no real file system, or one that this user may not list
-        yield
-        return
     try:
-        _lock(folder, time.monotonic() + connection.pragma("busy_timeout") / 1000)
+        if folder is not None:
+            _lock(folder)
         yield
     finally:
-        os.close(folder)
+        if folder is not None:
+            os.close(folder)
 
 
-def _lock(folder: int, deadline_s: float) -> None:
-    while True:
-        try:
+def _lock(folder: int) -> None:
+    for _ in range(ALONE_MAX):
+        with contextlib.suppress(OSError):
             fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            if time.monotonic() >= deadline_s:
-                raise apsw.BusyError("another process folds the log") from None
-            time.sleep(BUSY_S)
-        else:
             return
+        time.sleep(BUSY_S)
 
 
 def _commit(connection: apsw.Connection, *, needs_log: bool, pair: int | None = None) -> int | None:
