@@ -9,11 +9,13 @@ from __future__ import annotations
 import os
 import random
 import shutil
+import sys
 from collections import Counter
 from collections.abc import Iterator
 
 import hypothesis
 import pytest
+import structlog
 
 from tests.postgresql import PostgreSQL
 
@@ -32,6 +34,8 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "needs(program): a program of the system that it runs")
     if config.getoption(HYPOTHESIS_SEED) is None:
         config.option.hypothesis_seed = str(random.SystemRandom().getrandbits(32))
+    # A server may run beside a command in one process, whose standard output is read as JSON.
+    structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.__stderr__))
 
 
 @pytest.fixture(scope="session")

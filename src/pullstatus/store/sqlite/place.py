@@ -41,7 +41,7 @@ KNOWN_FILE_SYSTEMS = frozenset(
 processes, and what was synced is on the disk. Whatever has a network, a hypervisor or a program of
 its own behind it (nfs, cifs, 9p, virtiofs, fuse) promises that by its configuration, if at all."""
 
-MAKING_S = 10.0  # how long a store may take to make
+MAKING_S = 30.0  # how long a store may take to make, on a machine with much else to do
 LOOK_S = 0.02
 
 FILES = ("", "-wal", "-shm", "-journal", "-server")
