@@ -23,6 +23,7 @@ logged here.
 A request that came whole is answered without a task of its own, as far as its answer is known at
 once: most of what a small request costs on uvicorn's way is the task, the timer and the messages.
 One that came whole in one read, and is a usual one, is not even given to the parser: see `whole`.
+While others wait, a small one is not read either, until it is its turn: see `schedule`.
 """
 
 from __future__ import annotations
@@ -111,6 +112,7 @@ class Connection(HttpToolsProtocol):
         "_on_leave",
         "_parsed",
         "_pipeline",
+        "_put_off",
         "_read_at",
         "_read_size",
         "_size",
@@ -162,6 +164,7 @@ class Connection(HttpToolsProtocol):
         self._hung_up: select.poll | None = None
         self._on_leave: Callable[[], None] | None = None
         self._held: tuple[RequestResponseCycle, ASGI3Application] | None = None
+        self._put_off = b""  # has come, and waits until it is its turn to be read
 
     @property
     def pipeline(self) -> _Pipeline:
@@ -183,6 +186,8 @@ class Connection(HttpToolsProtocol):
         """Cut it if a deadline has passed; called about once a second with the loop's time."""
         if self.transport.is_closing():
             self.state.on(Event.CLOSE, now)
+        if self._put_off:
+            return  # the wait is ours
         passed = self.state.late(
             now, unread=self._unread(), written=self._written, body=self._framing.body_bytes
         )
@@ -191,6 +196,7 @@ class Connection(HttpToolsProtocol):
 
     def drain(self, now: float, grace_s: float) -> None:
         """Let the request at hand be answered; close if none has come for `grace_s`."""
+        self._read_now()
         if self.state.drain(now, grace_s, unread=self._unread()):
             self.transport.close()
         elif self.state.answering:
@@ -297,10 +303,32 @@ class Connection(HttpToolsProtocol):
         self.state = ConnectionState(self.loop.time())
 
     def data_received(self, data: bytes) -> None:
-        """Parse, unless what is no body is over its bounds."""
+        """Parse, now or in turn, unless what is no body is over its bounds."""
         if self.state.phase in DEAF:
             return
         self._read_at = self.loop.time()
+        if self._put_off:
+            data = self._taken_up() + data
+        elif self.state.resting and self.schedule.busy() and len(data) <= limits.REQUEST_BYTES:
+            self._put_off = data
+            self.budget.take(len(data), self._network)
+            self.schedule.put_off(self._read_now, self.scope, self.client)
+            return
+        self._read(data)
+
+    def _read_now(self) -> None:
+        """Read what was put off, if that is not done yet, nor all ended since."""
+        if self._put_off:
+            data = self._taken_up()
+            if self.state.phase not in DEAF:
+                self._read(data)
+
+    def _taken_up(self) -> bytes:
+        data, self._put_off = self._put_off, b""
+        self.budget.take(-len(data), self._network)
+        return data
+
+    def _read(self, data: bytes) -> None:
         if self.state.resting and self._at_once(data):
             return
         self._read_size = len(data)
@@ -388,6 +416,7 @@ class Connection(HttpToolsProtocol):
         """The peer says no more; it may still listen for what it is owed."""
         if is_ssl(self.transport):
             return None  # such a transport can't be half closed
+        self._read_now()
         self._end()
         return True
 
@@ -514,6 +543,7 @@ class Connection(HttpToolsProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """The transport is closed: whoever waits for that is told."""
         super().connection_lost(exc)
+        self._taken_up()
         self._leave()
         self._read_out()
         self.budget.take(-sum(self._sizes or (), self._size), self._network)

@@ -4,6 +4,10 @@ An event loop brings whatever has come on all connections, and who has many of t
 much of each round. So a round begins no more than takes two milliseconds. The rest waits in turn of
 applications, and within an application in turn of addresses, while the loop goes on to see who else
 is there.
+
+Reading a request takes a third of the time of beginning it. So what comes while others wait is not
+even read until it is its turn: that of the application for which the same connection asked before,
+since for which it asks now is not known yet. If it is another one, it waits for the turn of that.
 """
 
 from __future__ import annotations
@@ -11,8 +15,9 @@ from __future__ import annotations
 from asyncio import AbstractEventLoop
 from collections import OrderedDict
 from collections.abc import Callable, Coroutine, Hashable
+from functools import partial
 from time import perf_counter
-from typing import Any
+from typing import Any, Final
 
 from pullstatus.server import eager
 from pullstatus.turns import Turns
@@ -21,6 +26,9 @@ ROUND_S = 0.002  # of beginning requests, until the loop looks who else is there
 
 Work = Coroutine[Any, Any, None]
 Answer = Callable[[Any], Work]
+Client = tuple[str, int] | None
+
+_NOBODY: Final = object()
 
 
 class Schedule:
@@ -38,19 +46,18 @@ class Schedule:
         self._loop = loop
         self._application_of = application_of
         # By application, in turn; within one by address.
-        self._waiting: OrderedDict[Hashable, Turns[tuple[Answer, object]]] = OrderedDict()
+        self._waiting: OrderedDict[Hashable, Turns[Callable[[], None]]] = OrderedDict()
         self._until = 0.0  # no more is begun in this round; 0: nothing was begun in it yet
+        self._in_turn: object = _NOBODY  # whose turn it is
 
     def __len__(self) -> int:
         return sum(map(len, self._waiting.values()))
 
-    def begin(
-        self,
-        answer: Answer,
-        app: object,
-        scope: object,
-        client: tuple[str, int] | None,
-    ) -> None:
+    def busy(self) -> bool:
+        """Whether what comes now waits."""
+        return bool(self._waiting or (self._until and perf_counter() >= self._until))
+
+    def begin(self, answer: Answer, app: object, scope: object, client: Client) -> None:
         """Begin it, now or in turn.
 
         Args:
@@ -58,47 +65,67 @@ class Schedule:
             scope: of the request.
             client: whose connection it has come over.
         """
+        if self._may_begin(scope):
+            eager.run(self._loop, answer(app))
+        else:
+            self.wait(answer, app, scope, client)
+
+    def wait(self, answer: Answer, app: object, scope: object, client: Client) -> None:
+        """Begin it when it is its turn, and not now."""
+        self._push(self._application_of(scope), client, partial(self._run, answer, app))
+
+    def put_off(self, read: Callable[[], None], before: object, client: Client) -> None:
+        """Have `read` called in turn: it reads what came over a connection, and may begin that.
+
+        Args:
+            before: scope of the last request that came over it; None: there was none.
+            client: whose connection it is.
+        """
+        application = None if before is None else self._application_of(before)
+        self._push(application, client, read)
+
+    def _may_begin(self, scope: object) -> bool:
+        if self._in_turn is not _NOBODY:  # it was just read
+            return self._application_of(scope) == self._in_turn
+        if self.busy():
+            return False
         if not self._until:
             self._until = perf_counter() + ROUND_S
             self._loop.call_soon(self._next_round)
-        elif perf_counter() >= self._until:
-            self.wait(answer, app, scope, client)
-            return
-        if self._waiting:
-            self.wait(answer, app, scope, client)
-        else:
-            eager.run(self._loop, answer(app))
+        return True
 
-    def wait(
-        self, answer: Answer, app: object, scope: object, client: tuple[str, int] | None
-    ) -> None:
-        """Begin it when it is its turn, and not now."""
-        if not self._waiting:
+    def _run(self, answer: Answer, app: object) -> None:
+        eager.run(self._loop, answer(app))
+
+    def _push(self, application: Hashable, client: Client, go_on: Callable[[], None]) -> None:
+        if not self._waiting and self._in_turn is _NOBODY:
             self._loop.call_soon(self._go_on)
-        application = self._application_of(scope)
         line = self._waiting.get(application)
         if line is None:
             line = self._waiting[application] = Turns()
-        line.push(client[0] if client else None, (answer, app))
+        line.push(client[0] if client else None, go_on)
 
     def _next_round(self) -> None:
         self._until = 0.0
 
     def _go_on(self) -> None:
         until = perf_counter() + ROUND_S
-        while self._waiting:
-            answer, app = self._next()
-            eager.run(self._loop, answer(app))
-            if perf_counter() >= until:
-                break
-        if self._waiting:
-            self._loop.call_soon(self._go_on)
+        try:
+            while self._waiting:
+                self._in_turn, go_on = self._next()
+                go_on()
+                if perf_counter() >= until:
+                    break
+        finally:
+            self._in_turn = _NOBODY
+            if self._waiting:
+                self._loop.call_soon(self._go_on)
 
-    def _next(self) -> tuple[Answer, object]:
+    def _next(self) -> tuple[Hashable, Callable[[], None]]:
         application, line = next(iter(self._waiting.items()))
         found = line.pop()
         if line:
             self._waiting.move_to_end(application)
         else:
             del self._waiting[application]
-        return found
+        return application, found

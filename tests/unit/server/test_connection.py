@@ -7,7 +7,7 @@ import gc
 import json
 import socket
 import weakref
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -21,6 +21,7 @@ from pullstatus.server.connection import Connection, Connections
 from pullstatus.server.connection_state import Phase
 from pullstatus.server.figures import Figures
 from pullstatus.server.http import PEER
+from pullstatus.server.schedule import Client, Schedule
 
 
 class Loop(asyncio.SelectorEventLoop):
@@ -66,6 +67,26 @@ class Transport(asyncio.Transport):
         self.paused = False
 
 
+class Crowd(Schedule):
+    """One in which others wait, and are not done yet, for as long as a test says so."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        super().__init__(loop)
+        self.is_there = False
+        self._off: list[Callable[[], None]] = []
+
+    def busy(self) -> bool:
+        return self.is_there or super().busy()
+
+    def put_off(self, read: Callable[[], None], before: object, client: Client) -> None:
+        self._off.append(read)
+
+    def leave(self) -> None:
+        self.is_there = False
+        while self._off:
+            super().put_off(self._off.pop(0), None, None)
+
+
 class Peer:
     """Who is at the other end, with an application that answers when it is told to."""
 
@@ -90,7 +111,8 @@ class Peer:
         state.default_headers = [(b"date", b"now")]
         self.near, self.far = self._ends = socket.socketpair()
         self.transport = Transport(self.near)
-        self.connection = Connection(config, state, {}, loop)
+        self.crowd = Crowd(loop)
+        self.connection = Connection(config, state, {}, loop, schedule=self.crowd)
         self.connection.connection_made(self.transport)
         self.connection.client = ("192.0.2.7", 4)  # which uvicorn asks the socket for
 
@@ -497,7 +519,9 @@ REQUESTS = st.lists(
     min_size=1,
     max_size=5,
 )
-DEEDS = st.lists(st.sampled_from(["say", "answer", "wait", "drain"]), max_size=25)
+DEEDS = st.lists(
+    st.sampled_from(["say", "answer", "wait", "drain", "others come", "others go"]), max_size=25
+)
 
 
 @given(
@@ -531,10 +555,17 @@ def test_any_course_of_a_connection(
                 case "drain":
                     peer.connection.drain(loop.time(), 0.5)
                     drained = True
+                case "others come":
+                    peer.crowd.is_there = True
+                case "others go":
+                    peer.crowd.leave()
+                    peer.turn()
             _holds(peer)
         peer.say(stream)
         if ends == "eof" and not peer.transport.is_closing():
             peer.connection.eof_received()
+        peer.crowd.leave()
+        peer.turn()
         while peer.answer():
             _holds(peer)
         ended = peer.transport.is_closing()
@@ -557,6 +588,53 @@ def _holds(peer: Peer) -> None:
     assert peer.asked == [f"/{number}" for number in range(len(peer.asked))]
     if not peer.transport.is_closing():
         assert (peer.connection.state.deadline == float("inf")) == (peer.connection.state.owed > 0)
+
+
+# --- what comes while others wait -----------------------------------------------------------------
+
+
+def test_a_small_request_is_not_read_before_its_turn(peer: Peer) -> None:
+    peer.crowd.is_there = True
+    peer.say(request("/1"))
+    assert (peer.asked, peer.state) == ([], Phase.NEW)
+    assert peer.connection.budget.bytes == len(request("/1"))
+    peer.wait(limits.HEADER_DEADLINE_S + 1)  # and the wait is ours
+    peer.crowd.leave()
+    peer.turn()
+    assert peer.asked == ["/1"]
+    assert peer.answer()
+    assert peer.connection.budget.bytes == 0
+
+
+@pytest.mark.parametrize("body", [b"x" * limits.REQUEST_BYTES, b""])
+def test_no_more_than_a_small_request_is_kept_unread(peer: Peer, body: bytes) -> None:
+    peer.crowd.is_there = True
+    peer.say(request("/1") if not body else request("/1", body))
+    if not body:
+        peer.say(request("/2"))
+    assert peer.state is Phase.IDLE
+    peer.crowd.leave()
+    while peer.answer():
+        pass
+    assert peer.read() == (["/1"] if body else ["/1", "/2"])
+
+
+@pytest.mark.parametrize("end", ["eof", "drain", "lost"])
+def test_what_was_put_off_is_not_forgotten_at_an_end(peer: Peer, end: str) -> None:
+    peer.crowd.is_there = True
+    peer.say(request("/1"))
+    match end:
+        case "eof":
+            peer.connection.eof_received()
+        case "drain":
+            peer.connection.drain(peer.loop.time() + 60, 0.5)
+        case "lost":
+            peer.connection.connection_lost(None)
+    peer.crowd.leave()
+    peer.turn()
+    peer.answer()
+    assert peer.read() == ([] if end == "lost" else ["/1"])
+    assert peer.connection.budget.bytes == 0
 
 
 # --- a request that waits for long ----------------------------------------------------------------

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from functools import partial
 
 from pullstatus.server import schedule
 from pullstatus.server.schedule import Schedule
@@ -100,3 +101,62 @@ def test_a_round_has_its_time_though_the_one_before_has_used_up_its_own() -> Non
             await asyncio.sleep(0)
 
     asyncio.run(rounds())
+
+
+# --- what is read in turn -------------------------------------------------------------------------
+
+
+def test_what_is_read_in_its_turn_is_begun_then() -> None:
+    begun = Begun()
+
+    async def read() -> None:
+        come = Come(begun)
+        come.schedule.put_off(lambda: come.begin("1", "a", "1"), "a", ("1", 0))
+        come.begin("2", "a", "1")
+        assert come.schedule.busy()
+        assert begun.names == []
+        await asyncio.sleep(0)
+        assert begun.names == ["1", "2"]
+
+    asyncio.run(read())
+
+
+def test_what_is_for_another_application_than_before_waits_for_the_turn_of_that() -> None:
+    """Or who has many connections would have as many turns as applications they were for."""
+    begun = Begun(busy_s=2 * schedule.ROUND_S)
+
+    async def read() -> None:
+        come = Come(begun)
+        for name in ("a0", "a1", "a2"):
+            come.begin(name, "a", "1")
+        for number in range(2):
+            before = None if number else "b"
+            name = f"a{3 + number}"
+            come.schedule.put_off(partial(come.begin, name, "a", "1"), before, ("1", 0))
+        come.begin("b", "b", "1")
+        await come.all_begun()
+
+    asyncio.run(read())
+    assert begun.names == ["a0", "a1", "a2", "b", "a3", "a4"]
+
+
+def test_one_that_fails_keeps_nobody_from_his_turn() -> None:
+    begun = Begun()
+
+    def fail() -> None:
+        raise ArithmeticError
+
+    async def read() -> None:
+        failed: list[object] = []
+        loop = asyncio.get_running_loop()
+        loop.set_exception_handler(lambda _, context: failed.append(context["exception"]))
+        come = Come(begun)
+        come.schedule.put_off(fail, None, None)
+        come.begin("1", "a", "1")
+        await come.all_begun()
+        assert [type(each) for each in failed] == [ArithmeticError]
+        come.begin("2", "a", "1")
+        assert not come.schedule
+
+    asyncio.run(read())
+    assert begun.names == ["1", "2"]
