@@ -1,5 +1,8 @@
 """What goes into a store and what comes out: plain values, no behaviour.
 
+Those that an engine may have to send to another process are encoded as arrays, with the name of
+their class where it is one of several.
+
 A *mailbox* is one (sdkappid, kind). Its entries are numbered by `seq`, from 1, without gaps, and
 are never renumbered. Times are integer milliseconds of Unix time and come from the caller: a store
 has no clock of its own.
@@ -10,7 +13,7 @@ from __future__ import annotations
 import enum
 import re
 from collections.abc import Callable, Iterable
-from typing import NamedTuple, TypeAlias
+from typing import Final, NamedTuple, TypeAlias
 
 import msgspec
 
@@ -56,6 +59,8 @@ class Aside(enum.IntEnum):
 
 Contents: TypeAlias = Kind | Aside
 
+_CONTENTS: Final[tuple[Contents, ...]] = (*Kind, *Aside)  # by their numbers
+
 
 def contents(number: int) -> Contents:
     """What a mailbox of this number holds.
@@ -66,11 +71,20 @@ def contents(number: int) -> Contents:
     return Aside(number) if number > max(Kind) else Kind(number)
 
 
-class Mailbox(msgspec.Struct, frozen=True, order=True):
-    """One ordered queue of an application: its delivery statuses, its replies, what is parked."""
+class Mailbox(msgspec.Struct, frozen=True, order=True, array_like=True):
+    """One ordered queue of an application: its delivery statuses, its replies, what is parked.
+
+    Attributes:
+        holds: the number of its `kind`.
+    """
 
     sdkappid: int
-    kind: Contents
+    holds: int
+
+    @property
+    def kind(self) -> Contents:
+        """What it holds."""
+        return _CONTENTS[self.holds]
 
     @property
     def parked(self) -> bool:
@@ -81,7 +95,7 @@ class Mailbox(msgspec.Struct, frozen=True, order=True):
         return f"{self.sdkappid}/{self.kind.path}"
 
 
-class While(msgspec.Struct, frozen=True, gc=False):
+class While(msgspec.Struct, frozen=True, gc=False, array_like=True):
     """A condition of an operation: the setting `name` was not written since `revision`.
 
     It is checked in the operation's own commit; one that does not hold refuses the operation with
@@ -93,7 +107,7 @@ class While(msgspec.Struct, frozen=True, gc=False):
     revision: int
 
 
-class RepeatKey(msgspec.Struct, frozen=True):
+class RepeatKey(msgspec.Struct, frozen=True, array_like=True):
     """What makes a batch recognisable when its sender repeats it.
 
     `scope` keeps senders apart, `key` is the sender's own, `digest` (16 bytes) is of the request's
@@ -105,7 +119,7 @@ class RepeatKey(msgspec.Struct, frozen=True):
     digest: bytes
 
 
-class Fingerprints(msgspec.Struct, frozen=True):
+class Fingerprints(msgspec.Struct, frozen=True, array_like=True):
     """What makes single records recognisable when their sender repeats them in any batch.
 
     `items` runs parallel to `Append.entries`: (the record's own time in Unix seconds, 16-byte
@@ -116,7 +130,7 @@ class Fingerprints(msgspec.Struct, frozen=True):
     items: list[tuple[int, bytes]]
 
 
-class Append(msgspec.Struct, frozen=True, gc=False):
+class Append(msgspec.Struct, frozen=True, gc=False, array_like=True, tag=True):
     """Put `entries` (encoded records, in order) at the tail of `mailbox`, all or none.
 
     Attributes:
@@ -135,7 +149,7 @@ class Append(msgspec.Struct, frozen=True, gc=False):
     ticket: bytes = NO_TICKET
 
 
-class Park(msgspec.Struct, frozen=True, gc=False):
+class Park(msgspec.Struct, frozen=True, gc=False, array_like=True, tag=True):
     """Append records, and put aside what could not be read beside them, in one commit.
 
     Attributes:
@@ -154,14 +168,14 @@ class Park(msgspec.Struct, frozen=True, gc=False):
     bytes_max: int
 
 
-class Once(msgspec.Struct, frozen=True, gc=False):
+class Once(msgspec.Struct, frozen=True, gc=False, array_like=True):
     """What must not come twice from one application, and until when."""
 
     nonce: str
     until_ms: int
 
 
-class Reader(msgspec.Struct, frozen=True, gc=False):
+class Reader(msgspec.Struct, frozen=True, gc=False, array_like=True):
     """A consumer that acknowledges its pages, so that one that gets lost on its way comes again.
 
     Attributes:
@@ -173,7 +187,7 @@ class Reader(msgspec.Struct, frozen=True, gc=False):
     ack: int | None = None
 
 
-class Pull(msgspec.Struct, frozen=True, gc=False):
+class Pull(msgspec.Struct, frozen=True, gc=False, array_like=True, tag=True):
     """Take up to `count_max` entries from the head of `mailbox`.
 
     Attributes:
@@ -207,7 +221,7 @@ class Pull(msgspec.Struct, frozen=True, gc=False):
         return self.keyed_after[kind] if self.keyed_after else 0
 
 
-class Page(msgspec.Struct, frozen=True, gc=False):
+class Page(msgspec.Struct, frozen=True, gc=False, array_like=True, tag=True):
     """What a pull took: one contiguous range of a mailbox.
 
     Attributes:
@@ -243,7 +257,7 @@ class Outcome(enum.IntEnum):
     ROUTED = 5
 
 
-class Act(msgspec.Struct, frozen=True):
+class Act(msgspec.Struct, frozen=True, array_like=True):
     """What an operator does, for the record: its row is in the commit of what it did.
 
     One act may take several operations, of several mailboxes; the first that changes anything puts
@@ -265,7 +279,7 @@ class Act(msgspec.Struct, frozen=True):
     ticket: bytes
 
 
-class Discard(msgspec.Struct, frozen=True):
+class Discard(msgspec.Struct, frozen=True, array_like=True, tag=True):
     """Let entries leave the head of `mailbox` without being handed out, up to a bound.
 
     Attributes:
@@ -285,7 +299,7 @@ class Discard(msgspec.Struct, frozen=True):
     act: Act | None = None
 
 
-class Release(msgspec.Struct, frozen=True):
+class Release(msgspec.Struct, frozen=True, array_like=True, tag=True):
     """Take the page in hand from a reader, as if it had acknowledged it.
 
     With another page in its hand nothing is done: the reader has moved on.
@@ -305,7 +319,7 @@ class Release(msgspec.Struct, frozen=True):
     while_set: While | None = None
 
 
-class Redeliver(msgspec.Struct, frozen=True):
+class Redeliver(msgspec.Struct, frozen=True, array_like=True, tag=True):
     """Append marked copies of entries at the tail of their mailbox: a step of an act.
 
     An act copies an entry once: what it has copied already, by this step or another, is passed
@@ -327,7 +341,7 @@ class Redeliver(msgspec.Struct, frozen=True):
     ticket: bytes = NO_TICKET
 
 
-class Unpark(msgspec.Struct, frozen=True):
+class Unpark(msgspec.Struct, frozen=True, array_like=True, tag=True):
     """Let parked items leave from the head, each in its own way, and store what was read of them.
 
     Attributes:
@@ -358,7 +372,7 @@ class Unpark(msgspec.Struct, frozen=True):
     aside: list[Park] = []
 
 
-class Change(msgspec.Struct, frozen=True):
+class Change(msgspec.Struct, frozen=True, array_like=True):
     """Set the setting `name` if its value is still `expected` (None: absent).
 
     Attributes:

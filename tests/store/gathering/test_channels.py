@@ -7,11 +7,13 @@ import os
 from collections.abc import AsyncIterator
 from functools import partial
 from pathlib import Path
+from typing import Any
 
+import msgspec
 import pytest
 
 from pullstatus import limits
-from pullstatus.errors import StoreRefused, StoreUnavailable
+from pullstatus.errors import OutcomeUnknown, StoreFailed, StoreRefused, StoreUnavailable
 from pullstatus.store.gathering.committer import Committer
 from pullstatus.store.gathering.process import ProcessChannel
 from pullstatus.store.gathering.thread import ThreadChannel
@@ -57,6 +59,27 @@ async def test_what_comes_together_shares_commits(writer: Writer) -> None:
     assert writer.report.figures.operations == 400
     assert writer.report.figures.commits < 100
     assert writer.waiting == {BOX: 801}
+
+
+async def test_what_cannot_be_sent_gives_nobody_the_answer_of_another(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Reports answer in order; so nothing is answered any more."""
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    told: list[BaseException] = []
+    writer = Writer(await ProcessChannel.open(open_memory), told.append)
+    raised: list[object] = []
+    asyncio.get_running_loop().set_exception_handler(
+        lambda _, context: raised.append(type(context["exception"]))
+    )
+    lacking = msgspec.structs.replace(pull(STATUSES), address="\ud800")  # no UTF-8 says that
+    asked: list[asyncio.Future[Any]] = [writer.submit(lacking)]
+    asked.append(writer.submit(append(STATUSES, [b"1"])))
+    answers = await asyncio.wait_for(asyncio.gather(*asked, return_exceptions=True), 60)
+    assert [type(answer) for answer in answers] == [OutcomeUnknown] * 2
+    assert raised == [UnicodeEncodeError]
+    assert [type(failure) for failure in told] == [StoreFailed]
+    await writer.close()
 
 
 async def test_what_waits_is_bounded(writer: Writer, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,7 +12,7 @@ def test_frames_come_out_as_they_went_in(contents: list[bytes], data: st.DataObj
     """However they are cut on their way, and however large they are."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(frames, "BUFFER_BYTES", 64)
-        arriving = frames.Frames()
+        arriving = frames.Frames(bytes)
         stream = b"".join(b"".join(frames.frame(content)) for content in contents)
         found = []
         while stream:
@@ -29,7 +29,7 @@ def test_frames_come_out_as_they_went_in(contents: list[bytes], data: st.DataObj
 def test_a_large_frame_does_not_keep_its_room() -> None:
     """What made room for it goes with it, whether it came whole or in pieces."""
     large = b"".join(frames.frame(b"x" * (3 * frames.BUFFER_BYTES)))
-    arriving = frames.Frames()
+    arriving = frames.Frames(bytes)
     sizes = []
     for _ in range(2):
         stream = large

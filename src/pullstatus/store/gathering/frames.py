@@ -1,29 +1,32 @@
-"""Whole messages over a stream of bytes, between a server's process and that of its store.
-
-A frame is a length, then a pickle: each process believes the other, since the server has started
-the store's process and nobody else holds an end of their socket.
-"""
+"""Whole messages over a stream of bytes: each has its length before it."""
 
 from __future__ import annotations
 
-import pickle
 import struct
-from typing import Any
+from collections.abc import Callable
+from typing import Generic, TypeVar
+
+T = TypeVar("T")
 
 BUFFER_BYTES = 1024 * 1024
 _LENGTH = struct.Struct("<Q")
 
 
-def frame(content: object) -> tuple[bytes, bytes]:
+def frame(message: bytes) -> tuple[bytes, bytes]:
     """What to send for a message, in two parts, so that the large one is not copied."""
-    data = pickle.dumps(content, protocol=5)
-    return _LENGTH.pack(len(data)), data
+    return _LENGTH.pack(len(message)), message
 
 
-class Frames:
+class Frames(Generic[T]):
     """Bytes as they come, cut into messages."""
 
-    def __init__(self) -> None:
+    def __init__(self, read: Callable[[memoryview], T]) -> None:
+        """Nothing has come.
+
+        Args:
+            read: makes of the bytes of a message what it says; they are overwritten then.
+        """
+        self._read = read
         self._buffer = bytearray(BUFFER_BYTES)
         self._size = 0
 
@@ -31,7 +34,7 @@ class Frames:
         """Room for the next bytes."""
         return memoryview(self._buffer)[self._size :]
 
-    def arrived(self, count: int) -> list[Any]:
+    def arrived(self, count: int) -> list[T]:
         """The messages that are complete with `count` more bytes, in order."""
         self._size += count
         found = []
@@ -42,7 +45,7 @@ class Frames:
                 end = start + _LENGTH.size + length
                 if end > self._size:
                     break
-                found.append(pickle.loads(view[start + _LENGTH.size : end]))  # noqa: S301 - ours
+                found.append(self._read(view[start + _LENGTH.size : end]))
                 start = end
         self._make_room(start)
         return found

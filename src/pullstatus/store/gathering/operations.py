@@ -23,7 +23,7 @@ from pullstatus.store.values import (
 )
 
 
-class Changes(msgspec.Struct, frozen=True):
+class Changes(msgspec.Struct, frozen=True, array_like=True, tag=True):
     """Set settings if each is as expected; answered whether they were.
 
     See `Store.change`.
@@ -34,7 +34,7 @@ class Changes(msgspec.Struct, frozen=True):
     ticket: bytes = NO_TICKET
 
 
-class Forget(msgspec.Struct, frozen=True):
+class Forget(msgspec.Struct, frozen=True, array_like=True, tag=True):
     """Drop a step of what is remembered to know repeats by; answered how much.
 
     At most `count_max` each of batches and records accepted before `accepted_before_ms`, and of
@@ -46,13 +46,13 @@ class Forget(msgspec.Struct, frozen=True):
     count_max: int
 
 
-class Mark(msgspec.Struct, frozen=True):
+class Mark(msgspec.Struct, frozen=True, array_like=True, tag=True):
     """Note these times under their names, unless a later one is; 0 forgets. Answered how many."""
 
     times: tuple[tuple[str, Noted], ...]
 
 
-class Purge(msgspec.Struct, frozen=True):
+class Purge(msgspec.Struct, frozen=True, array_like=True, tag=True):
     """Remove entries, and their journal, that left `mailbox` before `left_before_ms`.
 
     One step: at most `rows_max` journal rows, and what lies under them; with `aside` also what was
@@ -65,7 +65,7 @@ class Purge(msgspec.Struct, frozen=True):
     aside: bool = False
 
 
-class Erase(msgspec.Struct, frozen=True):
+class Erase(msgspec.Struct, frozen=True, array_like=True, tag=True):
     """Erase entries of `mailbox`, wherever they lie; answered an `ErasedStep`.
 
     One step: at most `chunks_max` of what lies together, from entry `first_seq` on; the last one,
@@ -84,7 +84,7 @@ class Erase(msgspec.Struct, frozen=True):
     seqs: frozenset[int]
 
 
-class ErasedStep(msgspec.Struct, frozen=True):
+class ErasedStep(msgspec.Struct, frozen=True, array_like=True, tag=True):
     """What a step has erased, and from which entry on the next one goes on; 0: it was the last."""
 
     waiting: int

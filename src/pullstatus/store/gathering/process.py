@@ -24,6 +24,7 @@ from pullstatus.errors import OutcomeUnknown, StoreFailed, StoreRefused, StoreUn
 from pullstatus.store.gathering.committer import Report
 from pullstatus.store.gathering.frames import Frames, frame
 from pullstatus.store.gathering.log import OpenLog
+from pullstatus.store.gathering.messages import END, Told, ask, ask_to_open, read_told
 from pullstatus.store.gathering.operations import Operation
 
 SOCKET_BYTES = 4 * 1024 * 1024  # some hundred full pages; a system may allow less
@@ -38,7 +39,7 @@ class ProcessChannel(asyncio.BufferedProtocol):
     def __init__(self, process: subprocess.Popen[bytes]) -> None:
         """For `open`; takes what it has made."""
         self._process = process
-        self._frames = Frames()
+        self._frames: Frames[Told] = Frames(read_told)
         self._loop = asyncio.get_running_loop()
         self._opened: asyncio.Future[None] = self._loop.create_future()
         self._ended: asyncio.Future[None] = self._loop.create_future()
@@ -60,7 +61,7 @@ class ProcessChannel(asyncio.BufferedProtocol):
         Raises:
             StoreRefused: by `open_log`.
         """
-        request = frame(open_log)
+        request = frame(ask_to_open(open_log))
         ours, process = _start(held)
         loop = asyncio.get_running_loop()
         _, channel = await loop.create_unix_connection(lambda: cls(process), sock=ours)
@@ -90,13 +91,19 @@ class ProcessChannel(asyncio.BufferedProtocol):
         if self._ended.done():
             self._answer_all(StoreUnavailable("the store takes no more work; restart the server"))
         elif not self._transport.is_closing():
-            self._transport.writelines(frame(operations))
+            try:
+                message = ask(operations)
+            except Exception:
+                # Reports answer in order: with these left out, others would get their answers.
+                self._transport.abort()
+                raise
+            self._transport.writelines(frame(message))
 
     async def close(self) -> None:
         """See `Channel.close`."""
         self._closing = True
         if not self._transport.is_closing():
-            self._transport.writelines(frame(None))
+            self._transport.writelines(frame(END))
         await asyncio.shield(self._ended)  # whoever waits may give up
         try:
             await asyncio.to_thread(self._process.wait, END_S)

@@ -22,6 +22,7 @@ from pullstatus.store.gathering.committer import Committer
 from pullstatus.store.gathering.frames import Frames, frame
 from pullstatus.store.gathering.groups import NOTICE_S, Groups
 from pullstatus.store.gathering.log import OpenLog
+from pullstatus.store.gathering.messages import Asked, Told, read_asked, tell
 
 _PR_SET_PDEATHSIG = 1  # prctl(2)
 
@@ -33,7 +34,7 @@ class _Connection:
         self._end = end
         self._poll = select.poll()
         self._poll.register(end, select.POLLIN)
-        self._frames = Frames()
+        self._frames: Frames[Asked] = Frames(read_asked)
 
     def first(self) -> OpenLog:
         """What opens the log: the first message there is, and nothing follows before an answer."""
@@ -52,9 +53,9 @@ class _Connection:
                 return found
         return ()
 
-    def send(self, message: object) -> None:
+    def send(self, told: Told) -> None:
         """Send a message, whatever its size."""
-        parts = frame(message)
+        parts = frame(tell(told))
         sent = self._end.sendmsg(parts)
         for part in parts:
             self._end.sendall(memoryview(part)[sent:])
