@@ -14,6 +14,7 @@ import secrets
 import shlex
 import stat
 import subprocess
+import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
@@ -26,6 +27,7 @@ from pullstatus.store import store_file
 
 SUFFIX = "-master-key"  # behind the name of a store's file
 COMMAND_S = 30
+ALONE_S, LOOK_S = 10.0, 0.02  # how long others are waited for, and how often looked after
 HEAD = (
     "# Master keys, the newest first: without them the appkeys in the store cannot be read.\n"
     "# Keep a copy of this file, and keep it apart from the backups of the store.\n"
@@ -97,7 +99,7 @@ class OwnFile(msgspec.Struct, frozen=True):
 
         Raises:
             SettingChanged: others are there meanwhile; nothing was written.
-            StoreRefused: it cannot be written.
+            StoreRefused: it cannot be written, or its folder is kept locked.
         """
         with self._alone():
             if self.read() != tuple(before):
@@ -112,10 +114,25 @@ class OwnFile(msgspec.Struct, frozen=True):
         except OSError as error:
             raise StoreRefused(f"{self.path.parent} cannot be read: {error.strerror}") from error
         try:
-            fcntl.flock(folder, fcntl.LOCK_EX)
+            self._lock(folder)
             yield
         finally:
             os.close(folder)
+
+    def _lock(self, folder: int) -> None:
+        # Whoever may list the folder can keep it locked.
+        until_s = time.monotonic() + ALONE_S
+        while True:
+            try:
+                fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                if time.monotonic() >= until_s:
+                    raise StoreRefused(
+                        f"{self.path.parent} is locked by another program; end that first"
+                    ) from None
+                time.sleep(LOOK_S)
+            else:
+                return
 
     def make(self) -> tuple[MasterKey, ...]:
         """Make the file, with a key at random, unless somebody has meanwhile; what is in it.

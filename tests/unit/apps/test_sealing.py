@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import itertools
 import os
 import stat
@@ -16,7 +17,16 @@ import msgspec
 import pytest
 
 from pullstatus import apps, limits
-from pullstatus.apps import AppKey, Command, GivenFile, Keyring, MasterKey, Operator, OwnFile
+from pullstatus.apps import (
+    AppKey,
+    Command,
+    GivenFile,
+    Keyring,
+    MasterKey,
+    Operator,
+    OwnFile,
+    masters,
+)
 from pullstatus.apps.admission import Admission, Call
 from pullstatus.apps.masters import parse
 from pullstatus.apps.rate import RateLimiter
@@ -200,6 +210,23 @@ def test_own_file_is_replaced_only_as_it_was_read(tmp_path: Path) -> None:
     source.replace(before, (OLD, *before))
     with pytest.raises(SettingChanged, match="try again"):
         source.replace(before, (NEW, *before))
+    assert source.read() == (OLD, *before)
+
+
+def test_whoever_keeps_the_folder_locked_holds_up_nobody_for_ever(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(masters, "ALONE_S", 0.05)
+    source = own_file(tmp_path)
+    before = source.make()
+    folder = os.open(tmp_path, os.O_RDONLY)
+    try:
+        fcntl.flock(folder, fcntl.LOCK_SH)
+        with pytest.raises(StoreRefused, match="is locked by another program"):
+            source.replace(before, (OLD, *before))
+    finally:
+        os.close(folder)
+    source.replace(before, (OLD, *before))
     assert source.read() == (OLD, *before)
 
 
