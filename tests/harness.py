@@ -33,6 +33,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, Self, TypeVar
 
+import httpcore
 import httpx
 from click.testing import CliRunner
 
@@ -266,6 +267,44 @@ class Wire:
 
 
 # --- the program ----------------------------------------------------------------------------------
+
+
+class _OneWrite(httpcore.NetworkStream):
+    """A connection over which a request leaves in one piece, as most programs send it.
+
+    httpx sends the head and the body on their own, and so a server reads them.
+    """
+
+    def __init__(self, stream: httpcore.NetworkStream) -> None:
+        self._stream = stream
+        self._unsent = b""
+
+    def write(self, buffer: bytes, timeout: float | None = None) -> None:
+        self._unsent += buffer
+
+    def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
+        unsent, self._unsent = self._unsent, b""
+        if unsent:
+            self._stream.write(unsent, timeout)
+        return self._stream.read(max_bytes, timeout)
+
+    def close(self) -> None:
+        self._stream.close()
+
+    def get_extra_info(self, info: str) -> Any:  # noqa: ANN401 - as it is there
+        return self._stream.get_extra_info(info)
+
+
+class _OneWrites(httpcore.SyncBackend):
+    def connect_tcp(self, *arguments: Any, **named: Any) -> httpcore.NetworkStream:  # noqa: ANN401
+        return _OneWrite(super().connect_tcp(*arguments, **named))
+
+
+def whole_client(address: str) -> httpx.Client:
+    """A client whose requests leave in one piece each."""
+    transport = httpx.HTTPTransport()
+    transport._pool = httpcore.ConnectionPool(network_backend=_OneWrites())
+    return httpx.Client(base_url=address, transport=transport, trust_env=False, timeout=PATIENCE_S)
 
 
 class Program:

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.harness import App, Program
+from tests.harness import App, Program, whole_client
 
 GOLDEN = Path(__file__).with_name("golden")
 
@@ -35,6 +35,22 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Program]:
 def app(shared: Program) -> App:
     """A new application on the shared server."""
     return shared.spare_app()
+
+
+@pytest.fixture(params=["in parts", "whole"])
+def each_way(
+    request: pytest.FixtureRequest, shared: Program, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[None]:
+    """Have the shared server asked by requests that come in parts, then by such as come whole.
+
+    A server reads, and may answer, what comes whole in another way.
+    """
+    if request.param == "in parts":
+        yield
+        return
+    with whole_client(str(shared.http.base_url)) as client:
+        monkeypatch.setattr(shared, "http", client)
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -47,6 +47,8 @@ def problem(answer: Answer, http_status: int) -> dict[str, object]:
     return told
 
 
+pytestmark = pytest.mark.usefixtures("each_way")
+
 # --- batches --------------------------------------------------------------------------------------
 
 

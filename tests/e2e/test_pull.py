@@ -29,6 +29,8 @@ from tests.harness import (
     statuses,
 )
 
+pytestmark = pytest.mark.usefixtures("each_way")
+
 # --- the answer -----------------------------------------------------------------------------------
 
 

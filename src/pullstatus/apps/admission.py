@@ -81,16 +81,22 @@ class Admission:
             StoreCorrupt: a setting is not what was set.
         """
         try:
-            return self._check(call)
+            return self.check(call)
         except (UnknownApplication, NotAdmitted):
             return await self.admit_anew(call)
 
     async def admit_anew(self, call: Call) -> LiveApplication:
         """The same of a call whose application is known to have been changed."""
         await self._registry.look()
-        return self._check(call)
+        return self.check(call)
 
-    def _check(self, call: Call) -> LiveApplication:
+    def check(self, call: Call) -> LiveApplication:
+        """The same, by what is known of the applications; who is refused may only be too early.
+
+        Raises:
+            UnknownApplication, NotAdmitted: `admit_anew` has the last word.
+            StoreUnavailable, StoreCorrupt: as by `admit`.
+        """
         live = self._registry.applications.get(call.sdkappid)
         if live is None:
             # The same work as for a known one, so that time does not tell which numbers exist.

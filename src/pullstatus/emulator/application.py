@@ -39,6 +39,7 @@ from pullstatus.server.http import (
     whose,
 )
 from pullstatus.server.routes import Routes
+from pullstatus.server.whole import Whole
 from pullstatus.store import Mailbox, Store
 from pullstatus.wire.v5 import answer
 from pullstatus.wire.v5.codes import Result
@@ -98,6 +99,10 @@ class EmulatedRoutes(Routes):
         super().__init__(store, registry)
         self.emulation = Emulation(scenario, store, self.figures, self.tickets)
         self._control = Control(self.emulation)
+
+    def at_once(self, _whole: Whole, _client: tuple[str, int] | None) -> None:
+        """Nothing is answered before it is observed."""
+        return
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""

@@ -62,16 +62,20 @@ class Budget:
         else:
             self._of.pop(owner, None)
 
-    def over(self, owner: Owner | None) -> Over | None:
-        """Whether no more is taken on, of this owner or at all; and counts the refusal."""
-        over = None
+    def full(self, owner: Owner | None) -> Over | None:
+        """Whether no more is taken on, of this owner or at all."""
         if self.bytes > limits.IN_HAND_BYTES_MAX:
-            over = Over.TOTAL
-        elif (
+            return Over.TOTAL
+        if (
             owner is not None
             and self._of.get(owner, 0) > limits.IN_HAND_BYTES_MAX // limits.SHARE_OF_ONE
         ):
-            over = Over.APPLICATION if isinstance(owner, int) else Over.ADDRESS
+            return Over.APPLICATION if isinstance(owner, int) else Over.ADDRESS
+        return None
+
+    def over(self, owner: Owner | None) -> Over | None:
+        """The same; and counts the refusal, if it is one."""
+        over = self.full(owner)
         if over is not None:
             self.refused[over] += 1
         return over

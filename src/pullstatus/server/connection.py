@@ -57,9 +57,16 @@ from pullstatus.server.figures import Figures
 from pullstatus.server.flow import Flow
 from pullstatus.server.framing import Framing
 from pullstatus.server.head import BEHIND, FULL, TOO_LARGE, Refusal, refusal, unreadable
-from pullstatus.server.http import PEER, PROBLEM, new_request_id, problem_json
+from pullstatus.server.http import (
+    PEER,
+    PROBLEM,
+    named_application,
+    new_request_id,
+    problem_json,
+)
 from pullstatus.server.schedule import Schedule
-from pullstatus.server.whole import read_whole
+from pullstatus.server.v5 import BEGUN, Begun, Said
+from pullstatus.server.whole import Whole, read_whole
 
 log = structlog.get_logger(__name__)
 
@@ -69,6 +76,9 @@ _HEAD, _BODY, _REST = Phase.HEAD, Phase.BODY, Phase.REST
 
 WATCHING = (b"/healthz", b"/readyz", b"/metrics")
 """What is answered on connections beyond the bounds, too."""
+
+AtOnce = Callable[[Whole, tuple[str, int] | None], Said | Begun | None]
+"""See `Routes.at_once`."""
 
 _Pipeline = deque[tuple[RequestResponseCycle, ASGI3Application]]
 
@@ -103,6 +113,7 @@ class Connection(HttpToolsProtocol):
 
     # Beside those of uvicorn, whose dict has room for no more without growing to twice its size.
     __slots__ = (
+        "_answer_at_once",
         "_framing",
         "_head_bytes",
         "_held",
@@ -141,6 +152,7 @@ class Connection(HttpToolsProtocol):
         seat: Seat | None = None,
         budget: Budget | None = None,
         schedule: Schedule | None = None,
+        at_once: AtOnce | None = None,
     ) -> None:
         super().__init__(config, server_state, app_state, _loop)
         self.seat = seat
@@ -149,6 +161,7 @@ class Connection(HttpToolsProtocol):
         self.budget = budget or Budget()
         loop = _loop or get_running_loop()
         self.schedule = Schedule(loop) if schedule is None else schedule
+        self._answer_at_once = at_once
         self._size = 0  # what the oldest request that is not answered counts for
         self._sizes: list[int] | None = None  # and those behind it; few connections have any
         self._unread_of: tuple[int, int | None] = (0, None)  # what lies unread, and of whom
@@ -268,24 +281,31 @@ class Connection(HttpToolsProtocol):
             return
         cycle.response_started = cycle.response_complete = True
         end = b"\r\n" if cycle.keep_alive else b"connection: close\r\n\r\n"
+        self._write(http_status, headers, body, end)
+        if self.flow.write_paused:
+            scope: dict[str, Any] = cycle.scope  # type: ignore[assignment]
+            self._count_unread(scope[PEER].application)
+        cycle.message_event.set()
+        if not cycle.keep_alive:
+            self.transport.close()
+        cycle.on_response()
+
+    def _write(self, http_status: int, lines: bytes, body: bytes, end: bytes = b"\r\n") -> None:
         head = b"%bdate: %b\r\n%bcontent-length: %d\r\n%b" % (
             STATUS_LINE[http_status],
             self._date(),
-            headers,
+            lines,
             len(body),
             end,
         )
         answer = head + body
         self._written += len(answer)
         self.transport.write(answer)
-        if self.flow.write_paused and not self._unread_of[0]:
-            scope: dict[str, Any] = cycle.scope  # type: ignore[assignment]
-            self._unread_of = self._unread(), scope[PEER].application
+
+    def _count_unread(self, application: int | None) -> None:
+        if not self._unread_of[0]:
+            self._unread_of = self._unread(), application
             self.budget.take(*self._unread_of)
-        cycle.message_event.set()
-        if not cycle.keep_alive:
-            self.transport.close()
-        cycle.on_response()
 
     def _date(self) -> bytes:
         """The time as uvicorn keeps it for all connections."""
@@ -343,19 +363,48 @@ class Connection(HttpToolsProtocol):
             self._end(TOO_LARGE)
 
     def _at_once(self, data: bytes) -> bool:
-        """Begin the request that this is, if it is a usual one; what the parser does otherwise."""
+        """Answer or begin the request that this is, if it is a usual one; as the parser's does."""
         whole = read_whole(data)
         if whole is None or self.state.draining or (self.seat is not None and self.seat.reserved):
             return False
         self.state.on(_AT_ONCE, self._read_at)
         self._framing.whole()
+        size = max(limits.REQUEST_BYTES, len(whole.body))
+        self.budget.take(size, self._network)
+        over = self.budget.over(self._network)
+        path = whole.path.decode("ascii")
+        asked = {"path": path, "query_string": whole.query}  # as much of its scope as tells whose
+        begun: Begun | None = None
+        paused = self.flow.write_paused
+        if (
+            self._answer_at_once is not None
+            and over is None
+            and not paused
+            and self.schedule.lets_begin(asked)
+        ):
+            said = self._answer_at_once(whole, self.client)
+            if isinstance(said, tuple):
+                self.state.answered(self._read_at)
+                self.budget.take(-size, self._network)
+                self._write(200, *said)
+                if self.flow.write_paused:
+                    self._count_unread(named_application(asked))
+                return True
+            begun = said
+        self._size = size
+        self._begin(path, whole, over, begun)
+        return True
+
+    def _begin(self, path: str, whole: Whole, over: Over | None, begun: Begun | None) -> None:
         super().on_message_begin()
         self.headers.extend(whole.headers)
         scope: dict[str, Any] = self.scope  # type: ignore[assignment] # it takes ours, too
-        path = scope["root_path"] + whole.path.decode("ascii")
+        path = scope["root_path"] + path
         scope["method"] = "POST"
         scope["path"], scope["raw_path"] = path, path.encode("ascii")
         scope["query_string"] = whole.query
+        if begun is not None:
+            scope[BEGUN] = begun
         self.cycle = cycle = RequestResponseCycle(
             scope=self.scope,
             transport=self.transport,
@@ -372,11 +421,8 @@ class Connection(HttpToolsProtocol):
         cycle.body, cycle.more_body = whole.body, False  # type: ignore[assignment]
         scope[PEER] = peer = _Peer(self, cycle)
         peer.body = whole.body
-        self._size = size = max(limits.REQUEST_BYTES, len(whole.body))
-        self.budget.take(size, self._network)
-        peer.over = self.budget.over(self._network)
+        peer.over = over
         self.schedule.begin(cycle.run_asgi, self.app, scope, self.client)
-        return True
 
     def _feed(self, data: bytes) -> bool:
         """Parse; False if the parser stopped after `_parsed` bytes, at an offer to upgrade."""

@@ -99,7 +99,7 @@ async def read_body(scope: Scope, receive: Receive, bytes_max: int) -> bytes:
     if peer is not None and peer.over:
         raise Overloaded(SAID[peer.over])
     if peer is not None and peer.body is not None:
-        return _within(bytes(peer.body), bytes_max)
+        return within(bytes(peer.body), bytes_max)
     announced = header(scope, b"content-length")
     # The parser has checked that this is a number; it may still be one of thousands of digits.
     if announced is not None and (len(announced) > 12 or int(announced) > bytes_max):
@@ -117,10 +117,15 @@ async def read_body(scope: Scope, receive: Receive, bytes_max: int) -> bytes:
         raise Disconnected
     if peer is not None and peer.over:
         raise Overloaded(SAID[peer.over])
-    return _within(b"".join(pieces), bytes_max)
+    return within(b"".join(pieces), bytes_max)
 
 
-def _within(body: bytes, bytes_max: int) -> bytes:
+def within(body: bytes, bytes_max: int) -> bytes:
+    """The body, if it is no larger.
+
+    Raises:
+        BodyTooLarge: it is.
+    """
     if len(body) > bytes_max:
         raise BodyTooLarge(f"the body is over {bytes_max} bytes; send less at a time")
     return body
@@ -132,12 +137,16 @@ async def respond(
     """Write a whole answer: at once where the server can, else as ASGI messages."""
     peer: Peer | None = scope.get(PEER)
     if peer is not None and scope["method"] != "HEAD":
-        lines = b"".join([b"%b: %b\r\n" % header for header in headers])
-        await peer.respond(http_status, lines, body)
+        await peer.respond(http_status, lines_of(headers), body)
         return
     headers.append((b"content-length", b"%d" % len(body)))
     await send({"type": "http.response.start", "status": http_status, "headers": headers})
     await send({"type": "http.response.body", "body": body})
+
+
+def lines_of(headers: Headers) -> bytes:
+    """Headers as lines with their ends."""
+    return b"".join([b"%b: %b\r\n" % header for header in headers])
 
 
 async def respond_problem(
@@ -223,7 +232,11 @@ def address_of_peer(scope: Scope) -> str:
     It is the address that the rules are applied to: with a trusted proxy, what that one says, which
     may be whatever a stranger wrote.
     """
-    client = scope.get("client")
+    return address_of(scope.get("client"))
+
+
+def address_of(client: tuple[str, int] | None) -> str:
+    """The same of a connection."""
     return client[0] if client and _is_address(client[0]) else ""
 
 

@@ -38,6 +38,7 @@ from pullstatus.server.http import (
     Receive,
     Scope,
     Send,
+    address_of,
     named_application,
     problem_json,
     request_id_header,
@@ -50,7 +51,8 @@ from pullstatus.server.listener import REFUSALS, Listener
 from pullstatus.server.openapi import CALLBACK, INGEST, OPENAPI_PATH, openapi
 from pullstatus.server.slices import Slices
 from pullstatus.server.stall import Stall
-from pullstatus.server.v5 import PullCall
+from pullstatus.server.v5 import Begun, PullCall, Said
+from pullstatus.server.whole import Whole
 from pullstatus.store import Store, Tickets
 from pullstatus.version import VERSION
 from pullstatus.wire.about import ABOUT_PATH, about
@@ -62,6 +64,7 @@ log = structlog.get_logger(__name__)
 
 ABOUT: Final = about(VERSION)
 ABOUT_HEADERS: Final = {"cache-control": f"public, max-age={limits.ABOUT_CACHED_S}"}
+_PULL_PATH: Final = PULL_PATH.encode("ascii")
 DOORS: Final = (*INGEST, CALLBACK)
 
 
@@ -160,6 +163,23 @@ class Routes:
             return None if token is None else token.sdkappid
         named = named_application(scope)
         return named if named in self._registry.applications else None
+
+    def at_once(self, whole: Whole, client: tuple[str, int] | None) -> Said | Begun | None:
+        """What a usual request comes to without waiting for anybody; None: nothing is known of it.
+
+        Returns:
+            its answer, with status 200; or what is to be in its scope, as `BEGUN`.
+        """
+        if whole.path != _PULL_PATH or whole.forwarded:
+            return None
+        began = perf_counter()
+        try:
+            said = self._pull.at_once(whole.query, whole.headers, whole.body, address_of(client))
+        except Exception:  # noqa: BLE001 - it comes again where it is told
+            return None
+        if isinstance(said, tuple):
+            self.figures.seconds["pull"].add(perf_counter() - began)
+        return said
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""

@@ -65,7 +65,7 @@ class Schedule:
             scope: of the request.
             client: whose connection it has come over.
         """
-        if self._may_begin(scope):
+        if self.lets_begin(scope):
             eager.run(self._loop, answer(app))
         else:
             self.wait(answer, app, scope, client)
@@ -84,7 +84,8 @@ class Schedule:
         application = None if before is None else self._application_of(before)
         self._push(application, client, read)
 
-    def _may_begin(self, scope: object) -> bool:
+    def lets_begin(self, scope: object) -> bool:
+        """Whether a request of this scope may be begun now; what is done for it counts."""
         if self._in_turn is not _NOBODY:  # it was just read
             return self._application_of(scope) == self._in_turn
         if self.busy():

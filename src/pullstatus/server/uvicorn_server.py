@@ -73,6 +73,7 @@ class UvicornServer(uvicorn.Server):
         self.on_started()
 
     def _connection(self, config: uvicorn.Config, seat: Seat) -> Connection:
+        application: object = config.app  # that of the other listener knows no such calls
         return Connection(
             config,
             self.server_state,
@@ -81,6 +82,7 @@ class UvicornServer(uvicorn.Server):
             seat=seat,
             budget=self._routes.budget,
             schedule=self._schedule,
+            at_once=self._routes.at_once if application is self._routes else None,
         )
 
     async def on_tick(self, counter: int) -> bool:

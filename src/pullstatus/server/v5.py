@@ -20,8 +20,10 @@ from pullstatus.errors import (
     AcknowledgementRefused,
     CallerGone,
     KeyReused,
+    NotAdmitted,
     OutcomeUnknown,
     Overloaded,
+    PullstatusError,
     Refused,
     ReplayRefused,
     SettingChanged,
@@ -29,6 +31,7 @@ from pullstatus.errors import (
     StoreCorrupt,
     StoreUnavailable,
     TooManyReaders,
+    UnknownApplication,
 )
 from pullstatus.mailbox.held import Held
 from pullstatus.mailbox.repeats import NEVER, Repeat
@@ -36,6 +39,7 @@ from pullstatus.records import Kind
 from pullstatus.server.budget import SAID, Budget
 from pullstatus.server.figures import Figures
 from pullstatus.server.guesses import Guesses
+from pullstatus.server.head import Header
 from pullstatus.server.http import (
     HELD_S,
     JSON,
@@ -52,10 +56,12 @@ from pullstatus.server.http import (
     gone_after,
     hang_up,
     leaving,
+    lines_of,
     read_body,
     request_id_header,
     respond,
     whose,
+    within,
 )
 from pullstatus.server.words import ACK_REFUSED, read_repeat, read_wait
 from pullstatus.store import Mailbox, Once, Page, Store, pull_id
@@ -77,8 +83,20 @@ HEARD = frozenset((*REPEATS, WAIT, ENCODING))
 
 _TRIES = {int(Result.SIG_MISMATCH): "signature", int(Result.UNKNOWN_SDKAPPID): "application"}
 
+BEGUN = "pullstatus.begun"
+"""Of a request's scope: the `Begun` that it is already, if it is."""
+
+Said = tuple[bytes, bytes]
+"""Header lines and the body of an answer."""
+
 _Answer = tuple[Page, Headers, bytes]
 """What was taken, and how that is said."""
+
+_NOTHING_WAITS = (b"pullstatus-waiting", b"0")
+_EMPTY: Mapping[Kind, Said] = {
+    kind: (lines_of([JSON, NO_STORE, _NOTHING_WAITS]), answer.success(kind, 0, b""))
+    for kind in Kind
+}
 
 
 class _Asked(msgspec.Struct):
@@ -107,6 +125,20 @@ class _Asked(msgspec.Struct):
         self.now_ms = now_ms
         self.known = self.known or self.live.application.strict
         self.repeat = self.repeat.acknowledged()
+
+
+class Begun(msgspec.Struct):
+    """A pull as far as it goes without waiting for anybody.
+
+    Attributes:
+        asked: it was let in.
+        error: it was refused; by admission, if there is a `call`, which then is to look anew.
+    """
+
+    asked: _Asked | None = None
+    error: PullstatusError | None = None
+    request: PullRequest | None = None
+    call: Call | None = None
 
 
 class PullCall:
@@ -174,27 +206,75 @@ class PullCall:
         self._figures.pulls[result] += 1
         await respond(scope, send, 200, headers, body)
 
+    def at_once(
+        self, query: bytes, headers: Sequence[Header], body: bytes, address: str
+    ) -> Said | Begun:
+        """The answer to a POST that finds nothing, if that is known at once; else how far it went.
+
+        Most pulls find nothing. Nothing happens then, so nothing is waited for.
+        """
+        try:
+            words = _words(headers)
+            within(body, limits.PULL_BODY_BYTES_MAX)
+            begun = self._begin(query, words, body, address)
+        except ANSWERED as error:
+            return Begun(error=error)
+        asked = begun.asked
+        if (
+            asked is None
+            or asked.wait_s
+            or asked.repeat is not NEVER
+            or asked.live.application.strict
+            or self._budget.full(asked.request.sdkappid)
+            or not self._store.surely_empty(asked.live.mailboxes[asked.kind])
+        ):
+            return begun
+        self._figures.pulls[0] += 1
+        return _EMPTY[asked.kind]
+
     async def _admit(self, scope: Scope, receive: Receive) -> _Asked:
         """A request as what the store is asked, once it is read and may ask that."""
-        if scope["method"] != "POST":
-            raise Refused(Result.BAD_HTTP, "this call is a POST with a JSON body")
-        words = _words(scope)
-        if words.get(ENCODING, "identity") != "identity":
-            raise Refused(Result.BAD_HTTP, "send the body without Content-Encoding")
-        body = await read_body(scope, receive, limits.PULL_BODY_BYTES_MAX)
-        request = parse_pull(scope["query_string"], body)
-        now_ms = self._now_ms()
-        address = address_of_peer(scope)
-        live = await self._admission.admit(_call(request, address, now_ms))
+        begun: Begun | None = scope.pop(BEGUN, None)
+        if begun is None:
+            if scope["method"] != "POST":
+                raise Refused(Result.BAD_HTTP, "this call is a POST with a JSON body")
+            words = _words(scope["headers"])
+            body = await read_body(scope, receive, limits.PULL_BODY_BYTES_MAX)
+            begun = self._begin(scope["query_string"], words, body, address_of_peer(scope))
+        asked = begun.asked
+        if asked is None:
+            if begun.error is not None:
+                raise begun.error
+            assert begun.request is not None
+            assert begun.call is not None
+            live = await self._admission.admit_anew(begun.call)
+            asked = self._let_in(begun.request, begun.call, live, _words(scope["headers"]))
         peer: Peer | None = scope.get(PEER)
         if peer is not None:
-            peer.application = request.sdkappid
+            peer.application = asked.request.sdkappid
+        return asked
+
+    def _begin(self, query: bytes, words: Mapping[bytes, str], body: bytes, address: str) -> Begun:
+        """Read and admit a request, as far as what is known of applications lets it in."""
+        request = parse_pull(query, body)
+        call = _call(request, address, self._now_ms())
+        try:
+            live = self._admission.check(call)
+        except (UnknownApplication, NotAdmitted):
+            return Begun(request=request, call=call)
+        return Begun(self._let_in(request, call, live, words))
+
+    def _let_in(
+        self, request: PullRequest, call: Call, live: LiveApplication, words: Mapping[bytes, str]
+    ) -> _Asked:
         self._figures.replays.note(request.sdkappid, request.sig)
         kind, count_max = request.page()
         repeat = _repeat(words, live.mailboxes[kind], self._store.epoch)
         said_s = _wait_s(words, live)
         wait_s = said_s if repeat.takes else 0
-        return _Asked(request, address, live, kind, count_max, repeat, wait_s, now_ms, now_ms)
+        return _Asked(
+            request, call.address, live, kind, count_max, repeat, wait_s, call.at_ms, call.at_ms
+        )
 
     async def _ask(self, asked: _Asked, scope: Scope) -> _Answer:
         """Put a pull to the store: again, as the application is now, when a change overtook it."""
@@ -328,13 +408,19 @@ def _call(request: PullRequest, address: str, now_ms: int) -> Call:
     return Call(request.sdkappid, address, proof, request.time, now_ms, pulls=True)
 
 
-def _words(scope: Scope) -> Mapping[bytes, str]:
+def _words(headers: Sequence[Header]) -> Mapping[bytes, str]:
     """What the headers say that a pull hears; of one that is there twice the first counts.
 
     One look at the headers finds that none is there, as with every client but those of our own.
+
+    Raises:
+        Refused: the body is encoded.
     """
-    found = [pair for pair in scope["headers"] if pair[0] in HEARD]
-    return {bytes(name): bytes(value).decode("latin-1") for name, value in reversed(found)}
+    found = [pair for pair in headers if pair[0] in HEARD]
+    words = {bytes(name): bytes(value).decode("latin-1") for name, value in reversed(found)}
+    if words.get(ENCODING, "identity") != "identity":
+        raise Refused(Result.BAD_HTTP, "send the body without Content-Encoding")
+    return words
 
 
 def _repeat(words: Mapping[bytes, str], queue: Mailbox, epoch: int) -> Repeat:

@@ -27,6 +27,7 @@ _END: Final = b"\r\n\r\n"
 _ACTED_UPON: Final = frozenset(
     {b"connection", b"expect", b"proxy-connection", b"transfer-encoding", b"upgrade"}
 )
+_FORWARDED: Final = frozenset({b"x-forwarded-for", b"x-forwarded-proto"})
 _ANYHOW: Final = (b"connection", b"keep-alive")
 
 
@@ -36,12 +37,14 @@ class Whole(NamedTuple):
     Attributes:
         path, query: of its target.
         headers: names in lower case and values, in their order.
+        forwarded: they say whom it comes from, who may be believed or not.
         body: all of it.
     """
 
     path: bytes
     query: bytes
     headers: tuple[Header, ...]
+    forwarded: bool
     body: bytes
 
 
@@ -57,17 +60,20 @@ def read_whole(data: bytes) -> Whole | None:
     known = _head(data[begin:end])
     if known is None:
         return None
-    headers, body_bytes = known
+    headers, body_bytes, forwarded = known
     begin = end + len(_END)
     if len(data) - begin != body_bytes:
         return None
     path, query = line.groups(b"")
-    return Whole(path, query, headers, data[begin:])
+    return Whole(path, query, headers, forwarded, data[begin:])
 
 
 @functools.lru_cache(maxsize=limits.USUAL_HEADS_KNOWN)
-def _head(text: bytes) -> tuple[tuple[Header, ...], int] | None:
-    """Headers and the length of the body, if they are usual; by the lines that say them."""
+def _head(text: bytes) -> tuple[tuple[Header, ...], int, bool] | None:
+    """Headers, the length of the body, and whether they say whom it comes from, if they are usual.
+
+    By the lines that say them.
+    """
     headers = []
     for line in text.split(b"\r\n"):
         field = _FIELD.fullmatch(line)
@@ -82,4 +88,4 @@ def _head(text: bytes) -> tuple[tuple[Header, ...], int] | None:
         return None
     if refusal(b"POST", b"/", "1.1", headers, len(text)) is not None:
         return None
-    return tuple(headers), int(length)
+    return tuple(headers), int(length), any(name in _FORWARDED for name, _ in headers)

@@ -200,6 +200,14 @@ class Store(Protocol):
         """
         ...
 
+    def surely_empty(self, mailbox: Mailbox) -> bool:
+        """Whether a pull of `mailbox` that leaves no trace would find nothing, at this moment.
+
+        From memory and at once, and true only where that cannot be wrong, whatever other doors the
+        store has. An engine that cannot know says False.
+        """
+        ...
+
     def watch(self, mailbox: Mailbox, on_arrival: Callable[[], None]) -> Callable[[], None]:
         """Have `on_arrival` called when something comes into `mailbox`; for a server's store.
 

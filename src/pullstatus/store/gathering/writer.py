@@ -125,9 +125,14 @@ class Writer:
         self._watched[place] = on_arrival
         return partial(self._watched.__delitem__, place)
 
+    @property
+    def works(self) -> bool:
+        """Whether it takes operations: it has not failed, nor is it closed."""
+        return self._failure is None and not self._closed
+
     def check(self) -> None:
-        """Refuse what does not even need the committer, once it has failed or is closed."""
-        if self._failure is not None or self._closed:
+        """Refuse what does not even need the committer, once it does not work."""
+        if not self.works:
             raise StoreUnavailable("the store takes no more work; restart the server")
 
     async def close(self) -> None:

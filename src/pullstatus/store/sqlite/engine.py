@@ -158,16 +158,22 @@ class SqliteStore:
         the file what there is.
         """
         if (
-            self._lock is not None
-            and not self._writer.waiting.get(slot(operation.mailbox))
-            and operation.key is None
+            operation.key is None
             and operation.once is None
             and operation.reader is None
-            and self._lock.stamp() == self._writer.report.as_of
+            and self.surely_empty(operation.mailbox)
         ):
-            self._writer.check()
             return EMPTY
         return await self._writer.submit(operation, gone)
+
+    def surely_empty(self, mailbox: Mailbox) -> bool:
+        """See `Store.surely_empty`."""
+        return (
+            self._lock is not None
+            and not self._writer.waiting.get(slot(mailbox))
+            and self._writer.works
+            and self._lock.stamp() == self._writer.report.as_of
+        )
 
     async def change(
         self, *changes: Change, act: Act | None = None, ticket: bytes = NO_TICKET
