@@ -1,4 +1,10 @@
-"""One quiet client beside a greedy one: what each kind of greed costs those who ask for little."""
+"""One quiet client beside a greedy one: what each kind of greed costs those who ask for little.
+
+A greedy client and its server keep the machine busy, which makes everything on it slower. So the
+quiet one is measured three times: alone, with the greedy one at another server on the same machine,
+and with the greedy one at its own. What the second takes longer than the first is the machine's
+and the load generator's; what the third takes longer than the second is the server's doing.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +20,7 @@ import msgspec
 
 from bench.measure import Bench
 from bench.paced import cut_answer, percentile
-from bench.process import Running, Watch
+from bench.process import Watch
 from bench.results import Indicator, Line, Result, share
 from bench.scenarios import Scenario
 from bench.server import Product, ingest_request, pull_request
@@ -77,43 +83,48 @@ def _overload(bench: Bench, scenario: Scenario) -> Result:
     indicators: list[Indicator] = []
     remarks: list[str] = []
     for name, greed in LOADS.items():
-        alone, beside = Line(f"{name}: alone", "calls/s"), Line("... beside", "calls/s")
-        with Product(bench.folder, applications=2) as product:
-            if greed.waiting:
-                bench.fill(product, bench.scaled(greed.waiting))
-            running = product.serve()
+        alone = Line(f"{name}: alone", "calls/s")
+        apart, beside = Line("... greedy elsewhere", "calls/s"), Line("... beside", "calls/s")
+        with Product(bench.folder, applications=2) as own, Product(bench.folder) as other:
+            for product in (own, other):
+                if greed.waiting:
+                    bench.fill(product, bench.scaled(greed.waiting))
+                product.serve()
             for run in range(1, bench.runs + 1):
                 bench.say(f"{name}, run {run} of {bench.runs}")
-                request = greed.quiet(product).encode()
-                alone.add(_ask(running, request, bench.seconds), None)
-                greedy = _beside(bench, running, product, greed, beside)
+                assert own.running is not None
+                asking = greed.quiet(own).encode()
+                alone.add(_ask(own.running.port, asking, bench.seconds), None)
+                _beside(bench, own, other, greed, apart)
+                greedy = _beside(bench, own, own, greed, beside)
                 remarks.append(
                     f"{name}: the greedy one had {greedy.per_s:,.0f}/s,"
                     f" {greedy.http_errors:,} refused, its generator {greedy.generator_cores:.2f}"
                     " cores"
                 )
-        lines += [alone, beside]
+        lines += [alone, apart, beside]
         indicators.append(
             Indicator(
-                name, share(beside.p99_ms, alone.p99_ms), TWICE, lower_is_better=True, latency=True
+                name, share(beside.p99_ms, apart.p99_ms), TWICE, lower_is_better=True, latency=True
             )
         )
     return Result(scenario.name, scenario.conditions, lines, indicators, remarks)
 
 
-def _beside(bench: Bench, running: Running, product: Product, greed: Greed, line: Line) -> Measured:
-    """Measure the quiet client into `line` beside the greedy one, and return what that one had."""
+def _beside(bench: Bench, own: Product, greedy_at: Product, greed: Greed, line: Line) -> Measured:
+    """Measure the quiet client of `own` into `line`; returns what the greedy one had."""
     had: list[Measured] = []
-    what = Load([greed.greedy(product)], GREEDY)
+    what = Load([greed.greedy(greedy_at)], GREEDY)
     taker = threading.Thread(
         target=lambda: had.append(
-            load.run_unchecked(running.address, what, bench.seconds + 2 * HEAD_START_S)
+            load.run_unchecked(greedy_at.address, what, bench.seconds + 2 * HEAD_START_S)
         )
     )
     taker.start()
     time.sleep(HEAD_START_S)
-    with Watch(running.pid) as watch:
-        measured = _ask(running, greed.quiet(product).encode(), bench.seconds)
+    assert own.running is not None
+    with Watch(own.running.pid) as watch:
+        measured = _ask(own.running.port, greed.quiet(own).encode(), bench.seconds)
     taker.join()
     if not had:
         raise LoadFailed("the greedy load failed")
@@ -121,11 +132,11 @@ def _beside(bench: Bench, running: Running, product: Product, greed: Greed, line
     return had[0]
 
 
-def _ask(running: Running, request: bytes, seconds: float) -> Measured:
+def _ask(port: int, request: bytes, seconds: float) -> Measured:
     """Ask again and again over one connection, one at a time."""
     latencies: list[float] = []
     size = 0
-    with socket.create_connection(("127.0.0.1", running.port), timeout=30) as connection:
+    with socket.create_connection(("127.0.0.1", port), timeout=30) as connection:
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         until = time.perf_counter() + seconds
         for answer in _answers(connection, request, latencies, until):
