@@ -75,12 +75,12 @@ def append_of(
 ) -> Append:
     """The operation of `append`, with the same arguments."""
     mailbox = live.application.mailbox(receipts.kind)
-    scope = scope_of(live, mailbox, sender)
     repeat_key = fingerprints = None
     if key is not None:
         digest = hashlib.blake2b(body, digest_size=16).digest()
-        repeat_key = RepeatKey(scope, key, digest)
+        repeat_key = RepeatKey(scope_of(live, mailbox, sender), key, digest)
     if receipts.fingerprints is not None:
+        scope = scope_of(live, mailbox, sender)
         fingerprints = Fingerprints(scope, receipts.fingerprints)
     return Append(
         mailbox, receipts.entries, now_ms, repeat_key, fingerprints, live.while_set, ticket

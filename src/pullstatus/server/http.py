@@ -33,6 +33,8 @@ NO_STORE = (b"cache-control", b"no-store")
 
 HELD_S = "pullstatus.held_s"  # of a request's scope: for how long it was made to wait, by intent
 
+_HEADERS = "pullstatus.headers"  # of a request's scope: they, by name, once somebody has asked
+
 # Titles of problems that more than one call tells; the HTTP reference lists all of them.
 INTERNAL_ERROR = "Internal error"
 METHOD_NOT_ALLOWED = "Method not allowed"
@@ -81,10 +83,10 @@ class Disconnected(Exception):
 
 def header(scope: Scope, name: bytes) -> bytes | None:
     """The first header of that (lower-case) name."""
-    for found, value in scope["headers"]:
-        if found == name:
-            return bytes(value)
-    return None
+    known: dict[bytes, bytes] | None = scope.get(_HEADERS)
+    if known is None:
+        known = scope[_HEADERS] = dict(reversed(scope["headers"]))
+    return known.get(name)
 
 
 async def read_body(scope: Scope, receive: Receive, bytes_max: int) -> bytes:

@@ -11,6 +11,7 @@ parked. Both are durable before the answer leaves.
 from __future__ import annotations
 
 import asyncio
+import functools
 from collections.abc import Awaitable, Callable
 from functools import partial
 from time import perf_counter
@@ -545,7 +546,7 @@ class IngestDoor(_Door):
     def _format(self, scope: Scope) -> bool:
         if scope["method"] != "POST":
             return False  # refused with 405 next
-        ndjson = NDJSON.get(_content_type(scope).partition(";")[0].strip().lower())
+        ndjson = _is_ndjson(_content_type(scope))
         if ndjson is None:
             raise Problem(
                 415,
@@ -570,6 +571,11 @@ def _no_application() -> Problem:
         "Unknown application",
         "no application has this sdkappid; create it with `pullstatus app create`",
     )
+
+
+@functools.lru_cache(maxsize=64)
+def _is_ndjson(content_type: str) -> bool | None:
+    return NDJSON.get(content_type.partition(";")[0].strip().lower())
 
 
 def _content_type(scope: Scope) -> str:
