@@ -11,7 +11,6 @@ from urllib.parse import urlsplit
 import click
 
 from pullstatus import limits
-from pullstatus.client.route import PORTS
 from pullstatus.records import Kind
 
 F = TypeVar("F", bound=Callable[..., object])
@@ -108,6 +107,8 @@ def service_name(url: str) -> str:
     parts = urlsplit(url)
     host = (parts.hostname or "").removesuffix(".")
     host = "localhost" if host in LOOPBACK else f"[{host}]" if ":" in host else host
+    from pullstatus.client.route import PORTS  # with httpx, which takes a tenth of a second
+
     port = parts.port or PORTS[parts.scheme]
     place = host if port == PORTS[parts.scheme] else f"{host}:{port}"
     return f"{parts.scheme}://{place}{parts.path.rstrip('/')}"
