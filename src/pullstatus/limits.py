@@ -321,6 +321,13 @@ DRAIN_DEADLINE_S: Final = 10
 whole, answers that are not read, and calls that the store has not answered by then are cut. The
 shortest time that a service manager is known to wait, before it kills, is also ten seconds."""
 
+SHED_PAUSE_S: Final = 0.25
+"""Seconds that the answer to a call is late for which there is no room: whoever repeats it at once
+would keep the server busy with bodies that it drops."""
+
+SHED_HELD_MAX: Final = 1000
+"""Answers that are late for that at a time; beyond them none is."""
+
 RETRY_AFTER_S: Final = 5
 """Seconds that a 503 tells the sender to wait."""
 

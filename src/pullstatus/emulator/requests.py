@@ -85,6 +85,10 @@ class Between(Peer):
         """As of the peer."""
         return self._peer.leaving(on_leave)
 
+    def let_go(self) -> None:
+        """As of the peer."""
+        self._peer.let_go()
+
     def hang_up(self) -> None:
         """As of the peer."""
         self._peer.hang_up()

@@ -528,17 +528,31 @@ class Connection(HttpToolsProtocol):
 
     def _count(self, cycle: RequestResponseCycle, size: int) -> None:
         """A body has become so large: let it go if there is no room for it."""
+        scope: dict[str, Any] = cycle.scope  # type: ignore[assignment]
+        peer: _Peer = scope[PEER]
+        if not peer.over:
+            self._resize(size)
+            peer.over = self.budget.over(self._network)
+        if peer.over:
+            cycle.body = bytearray()
+            self._resize(limits.REQUEST_BYTES)
+
+    def _resize(self, size: int) -> None:
+        """Count so much for the newest request."""
         more = size - (self._sizes[-1] if self._sizes else self._size)
         if self._sizes:
             self._sizes[-1] += more
         else:
             self._size += more
         self.budget.take(more, self._network)
+
+    def let_go(self, cycle: RequestResponseCycle) -> None:
+        """Forget the body of the request that is to be answered next, if it is whole."""
         scope: dict[str, Any] = cycle.scope  # type: ignore[assignment]
-        peer: _Peer = scope[PEER]
-        peer.over = peer.over or self.budget.over(self._network)
-        if peer.over:
-            cycle.body = bytearray()
+        if scope[PEER].body is not None:
+            scope[PEER].body = cycle.body = _READ
+            self.budget.take(limits.REQUEST_BYTES - self._size, self._network)
+            self._size = limits.REQUEST_BYTES
 
     def on_message_complete(self) -> None:
         """The request is complete: from here on the wait is ours."""
@@ -711,6 +725,9 @@ class _Peer:
 
     def gone(self) -> bool:
         return self._connection.gone(self._cycle())
+
+    def let_go(self) -> None:
+        self._connection.let_go(self._cycle())
 
     def hang_up(self) -> None:
         self._connection.hang_up(self._cycle())

@@ -16,7 +16,8 @@ from pullstatus.apps.operator import SERVER
 from pullstatus.apps.tally import Tally
 from pullstatus.apps.tries import Tries
 from pullstatus.server.figures import Figures
-from pullstatus.server.http import HELD_S, Scope, whose
+from pullstatus.server.http import Scope, whose
+from pullstatus.server.pauses import Pauses
 from pullstatus.store import Act, Store
 
 log = structlog.get_logger(__name__)
@@ -47,7 +48,7 @@ class Guesses:
         self._due: list[Act] = []  # what is to go on record, and may have
         self._registry = registry
         self._figures = figures
-        self._paused = 0
+        self._pauses = Pauses(limits.FAILED_TRIES_HELD_MAX)
 
     async def failed(self, scope: Scope, what: str) -> None:
         """Note a failed try, and return when it may be answered.
@@ -73,14 +74,9 @@ class Guesses:
             log.warning(
                 "many failed tries at an application", tries=at_application, what=what, **known
             )
-        if late and self._paused < limits.FAILED_TRIES_HELD_MAX:
+        if late and self._pauses.free:
             self._figures.failed_tries_late += 1
-            self._paused += 1
-            try:
-                await asyncio.sleep(limits.FAILED_TRY_PAUSE_S)
-            finally:
-                self._paused -= 1
-            scope[HELD_S] = limits.FAILED_TRY_PAUSE_S
+            await self._pauses.pause(scope, limits.FAILED_TRY_PAUSE_S)
 
     async def record(self, *, stopping: bool = False) -> None:
         """Put the failed tries of an hour that is over on record; nothing if there were none.

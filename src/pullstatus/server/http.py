@@ -68,6 +68,10 @@ class Peer(Protocol):
         """
         ...
 
+    def let_go(self) -> None:
+        """Forget the body, if all of it has come: the request is refused, and answered late."""
+        ...
+
     def hang_up(self) -> None:
         """Close the connection without an answer."""
         ...
@@ -194,6 +198,13 @@ def leaving(scope: Scope, on_leave: Callable[[], None] | None) -> bool:
     """
     peer: Peer | None = scope.get(PEER)
     return peer is not None and peer.leaving(on_leave)
+
+
+def let_go(scope: Scope) -> None:
+    """Forget the body of a request that is refused, and answered late."""
+    peer: Peer | None = scope.get(PEER)
+    if peer is not None:
+        peer.let_go()
 
 
 # --- whose request it is, for the log -------------------------------------------------------------

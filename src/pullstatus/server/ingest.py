@@ -66,6 +66,7 @@ from pullstatus.server.http import (
     respond_problem,
     whose,
 )
+from pullstatus.server.pauses import Shed
 from pullstatus.server.slices import Slices
 from pullstatus.server.words import check_key
 from pullstatus.steps import Steps
@@ -124,11 +125,13 @@ class _Door:
         guesses: Guesses,
         budget: Budget,
         slices: Slices,
+        shed: Shed,
         *,
         now_ms: Callable[[], int],
         tickets: Callable[[], bytes],
     ) -> None:
         self._store = store
+        self._shed = shed
         self._slices = slices
         self._guesses = guesses
         self._registry = registry
@@ -190,6 +193,8 @@ class _Door:
         self._tell_refused(problem, scope)
         if problem.http_status == 401:
             await self._guesses.failed(scope, "token")
+        elif isinstance(problem.__cause__, Overloaded):
+            await self._shed.shed(scope)
         await respond_problem(
             scope,
             send,
@@ -248,7 +253,8 @@ class _Door:
         """Count a request as its application's; returns what for, to be given back."""
         over = self._budget.over(sdkappid)
         if over:
-            raise self._put_off(Overloaded(SAID[over]))
+            overloaded = Overloaded(SAID[over])
+            raise self._put_off(overloaded) from overloaded
         announced = header(scope, b"content-length") or b"0"
         # What is announced as more is refused.
         size = limits.REQUEST_BYTES + (int(announced) if len(announced) <= 7 else 0)

@@ -49,6 +49,7 @@ from pullstatus.server.http import (
 from pullstatus.server.ingest import CALLBACKS, LATE, CallbackDoor, IngestDoor
 from pullstatus.server.listener import REFUSALS, Listener
 from pullstatus.server.openapi import CALLBACK, INGEST, OPENAPI_PATH, openapi
+from pullstatus.server.pauses import Shed
 from pullstatus.server.slices import Slices
 from pullstatus.server.stall import Stall
 from pullstatus.server.v5 import Begun, PullCall, Said
@@ -110,6 +111,7 @@ class Routes:
         self.tickets = tickets = Tickets(random_bytes)
         self.held = Held(store)
         self.budget = budget = Budget()
+        shed = Shed()
         self._registry = registry
         self._pull = PullCall(
             store,
@@ -118,10 +120,11 @@ class Routes:
             self.figures,
             self.guesses,
             budget,
+            shed,
             now_ms=now_ms,
             tickets=tickets,
         )
-        shared = (store, registry, self.figures, self.guesses, budget, Slices())
+        shared = (store, registry, self.figures, self.guesses, budget, Slices(), shed)
         self._ingest = IngestDoor(*shared, now_ms=now_ms, tickets=tickets)
         self._callback = CallbackDoor(*shared, now_ms=now_ms, tickets=tickets)
         health = [

@@ -63,6 +63,7 @@ from pullstatus.server.http import (
     whose,
     within,
 )
+from pullstatus.server.pauses import Shed
 from pullstatus.server.words import ACK_REFUSED, read_repeat, read_wait
 from pullstatus.store import Mailbox, Once, Page, Store, pull_id
 from pullstatus.wire.v5 import answer
@@ -152,11 +153,13 @@ class PullCall:
         figures: Figures,
         guesses: Guesses,
         budget: Budget,
+        shed: Shed,
         *,
         now_ms: Callable[[], int],
         tickets: Callable[[], bytes],
     ) -> None:
         self._store = store
+        self._shed = shed
         self._admission = admission
         self._guesses = guesses
         self._held = held
@@ -187,6 +190,8 @@ class PullCall:
             headers.append(request_id_header(scope))
             if result in _TRIES and not isinstance(error, ReplayRefused):
                 await self._guesses.failed(scope, _TRIES[result])
+            elif isinstance(error, Overloaded):
+                await self._shed.shed(scope)
         except Disconnected:
             self._figures.pulls_dropped += 1
             hang_up(scope)  # or an answer would be missed, where only the kernel knows of it

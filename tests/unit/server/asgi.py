@@ -147,6 +147,7 @@ class Served:
         self.registry.tokens[TOKEN.digest] = TOKEN
         self.routes = Routes(cast("Store", self.store), self.registry, now_ms=now_ms)
         self.hung_up = False
+        self.let_go: list[str] = []  # of which requests the body was forgotten
         self.gone = False  # whether the peer has, before the store is asked
         self.left = False  # or says no more; `on_leave` tells whoever wants to know
         self.on_leave: Callable[[], None] | None = None
@@ -179,6 +180,7 @@ class Served:
             application=None,
             gone=lambda: self.gone,
             leaving=self._leaving,
+            let_go=lambda: self.let_go.append(path),
             hang_up=self._hang_up,
             respond=partial(_respond, said),
         )

@@ -637,6 +637,33 @@ def test_what_was_put_off_is_not_forgotten_at_an_end(peer: Peer, end: str) -> No
     assert peer.connection.budget.bytes == 0
 
 
+# --- a request that is refused, and answered late -------------------------------------------------
+
+
+def test_of_a_request_that_is_let_go_little_is_counted(peer: Peer) -> None:
+    peer.say(request("/1", b"x" * 50_000))
+    scope: dict[str, Any] = peer.connection.cycle.scope  # type: ignore[assignment]
+    assert peer.connection.budget.bytes == 50_000
+    scope[PEER].let_go()
+    assert peer.connection.budget.bytes == limits.REQUEST_BYTES
+    peer.answer()
+    assert (peer.read(), peer.bodies, peer.connection.budget.bytes) == (["/1"], [b""], 0)
+
+
+def test_of_a_body_for_which_there_is_no_room_nothing_is_kept(
+    peer: Peer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(limits, "IN_HAND_BYTES_MAX", 40_000)
+    whole = request("/1", b"x" * 100_000)
+    for start in range(0, len(whole) - 1000, 10_000):
+        peer.say(whole[start : start + 10_000])
+        assert peer.connection.budget.bytes <= 40_000
+    assert peer.connection.budget.bytes == limits.REQUEST_BYTES
+    assert not peer.connection.cycle.body
+    peer.answer()
+    assert peer.connection.budget.bytes == 0
+
+
 # --- a request that waits for long ----------------------------------------------------------------
 
 

@@ -110,7 +110,7 @@ def test_answers_that_are_held_back_have_a_bound(monkeypatch: pytest.MonkeyPatch
         for task in tries:
             task.cancel()
         await asyncio.gather(*tries, return_exceptions=True)
-        assert served.routes.guesses._paused == 0
+        assert served.routes.guesses._pauses.count == 0
 
     run(play())
 
