@@ -12,6 +12,9 @@ from pullstatus import limits
 from pullstatus.server.http import HELD_S, Scope, let_go
 
 
+GOLDEN = 0.6180339887  # its multiples, but for whole ones, lie as far apart as can be
+
+
 class Pauses:
     """So many answers at a time; each holds some KiB of memory.
 
@@ -22,6 +25,7 @@ class Pauses:
     def __init__(self, count_max: int) -> None:
         """None is held back."""
         self._count_max = count_max
+        self._paused = 0  # ever
         self.count = 0
 
     @property
@@ -30,10 +34,16 @@ class Pauses:
         return self.count < self._count_max
 
     async def pause(self, scope: Scope, pause_s: float) -> None:
-        """Return when a request may be answered: at once, if too many wait for that already."""
+        """Return when a request may be answered: at once, if too many wait for that already.
+
+        After up to a quarter more than is asked for, each at another time: what came together would
+        be answered together, and come together again.
+        """
         if not self.free:
             return
         self.count += 1
+        self._paused += 1
+        pause_s *= 1 + self._paused * GOLDEN % 1 / 4
         try:
             await asyncio.sleep(pause_s)
         finally:
