@@ -224,8 +224,8 @@ STORE_WINDOW_OPERATIONS: Final = 512
 they end before the store does; what waits behind them can still be dropped."""
 
 STORE_WINDOW_BYTES: Final = 256 * 1024
-"""Their bytes, beyond which nothing more is handed over: some milliseconds of commits, which is what
-everybody else's operations wait for."""
+"""Their bytes, beyond which nothing more is handed over: some milliseconds of commits, which are
+what everybody else's operations wait for."""
 
 STORE_PENDING_MAX: Final = 16_384
 """Operations that wait for a store, there or before it. More are refused."""

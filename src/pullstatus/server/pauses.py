@@ -11,7 +11,6 @@ import asyncio
 from pullstatus import limits
 from pullstatus.server.http import HELD_S, Scope, let_go
 
-
 GOLDEN = 0.6180339887  # its multiples, but for whole ones, lie as far apart as can be
 
 

@@ -30,6 +30,8 @@ from pullstatus.store.gathering.operations import (
     Mark,
     Operation,
     Purge,
+    adds,
+    weight,
 )
 from pullstatus.store.sqlite import pairing, upkeep
 from pullstatus.store.sqlite.appends import append
@@ -41,7 +43,10 @@ from pullstatus.store.sqlite.states import States, slot
 from pullstatus.store.sqlite.transaction import Transaction
 from pullstatus.store.values import Append, Discard, Park, Pull, Release, Unpark
 
-CHECKPOINT_PAGES = 1024  # 8 MiB of log, folded in some 10 ms that everybody waits for
+# Everybody waits for a fold: some 5 ms for each MiB that is not in the file yet. Of what is written
+# over and over, as by small commits, the log holds much and the file gets little.
+CHECKPOINT_PAGES = 1024  # of the log, 8 MiB
+CHECKPOINT_BYTES = 1024 * 1024  # of new entries
 
 
 class Log:
@@ -69,6 +74,7 @@ class Log:
         self.commit_s = 0.0
         self.operations = 0
         self._wal_pages = 0
+        self._new_bytes = 0  # of entries, since the log was folded
         connection.set_wal_hook(self._count_wal_pages)
         self.notice_others()
 
@@ -109,6 +115,7 @@ class Log:
             raise OutcomeUnknown("the disk did not say whether a commit reached it") from error
         self.states.publish()
         self._transaction.conditions.settle()
+        self._new_bytes += sum(map(weight, filter(adds, group)))
         if connection.total_changes() != changes:
             self.commits += 1
             self.operations += len(group)
@@ -126,17 +133,19 @@ class Log:
                     self._connection.execute("COMMIT")
 
     def checkpoint(self, least_pages: int = CHECKPOINT_PAGES) -> bool:
-        """Fold the write-ahead log into the file once it holds `least_pages`; whether it did.
+        """Fold the write-ahead log into the file once it is due; whether it did.
+
+        It is once the log holds `least_pages`, or `CHECKPOINT_BYTES` of entries have come.
 
         Called between commits instead of SQLite's automatic one, which ignores its own errors: a
         sync that failed must stop the store, since a second try may report success for pages that
         the kernel has dropped.
         """
-        if self._wal_pages < least_pages:
+        if self._wal_pages < least_pages and self._new_bytes < CHECKPOINT_BYTES:
             return False
         with translated():
             pairing.fold(self._connection)
-        self._wal_pages = 0
+        self._wal_pages = self._new_bytes = 0
         return True
 
     def check_pair(self) -> None:
