@@ -244,7 +244,7 @@ def test_token_missing_unknown_or_revoked_is_401(shared: Program, app: App) -> N
 
 def test_token_of_another_application_is_403(shared: Program) -> None:
     one, other = shared.spare_app(), shared.spare_app()
-    token = shared.create_token("for-one", app=one)
+    token = shared.create_token(f"for-{one.sdkappid}", app=one)
     shared.until(lambda: shared.ingest(one, STATUS, statuses(1), token=token).http_status == 200)
     problem(shared.ingest(other, STATUS, statuses(1), token=token), 403)
     assert shared.pull(other).data == []
@@ -315,7 +315,7 @@ def test_key_of_a_refused_batch_is_free(shared: Program, app: App) -> None:
 
 def test_key_belongs_to_sender_application_and_kind(shared: Program) -> None:
     one, other = shared.spare_app(), shared.spare_app()
-    second = shared.create_token("second-sender")
+    second = shared.create_token(f"second-{one.sdkappid}")
     shared.until(lambda: shared.ingest(one, STATUS, [{}], token=second).http_status == 400)
     for app, kind, records, token in (
         (one, STATUS, statuses(1), shared.token),
@@ -557,7 +557,7 @@ def test_callback_token_must_be_good_and_of_one_application(shared: Program, app
 
 def test_callback_for_a_deleted_application_is_404(shared: Program) -> None:
     app = shared.create_app()
-    token = shared.create_token("of-deleted", app=app)
+    token = shared.create_token(f"of-deleted-{app.sdkappid}", app=app)
     shared.until(lambda: shared.post(f"/callbacks/{token}", statuses(1)).http_status == 200)
     shared.cli("app", "delete", str(app.sdkappid), "--erase")
     shared.until(lambda: shared.post(f"/callbacks/{token}", statuses(1)).http_status == 404)
