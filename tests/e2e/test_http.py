@@ -601,7 +601,7 @@ def test_unknown_outcome_is_never_answered(tmp_path: Path) -> None:
         async with program.inside() as server:
             server.store.append = server.store.pull = lose  # type: ignore[method-assign,assignment]
             # Or it would not even be asked, since nothing waits.
-            server.store.surely_empty = lambda _mailbox: False  # type: ignore[method-assign]
+            server.store.surely_empty = lambda _mailbox: False  # type: ignore[method-assign,assignment]
             ingest = http_request(
                 "POST",
                 f"/ingest/{app.sdkappid}/delivery-statuses",
