@@ -804,6 +804,8 @@ def test_what_is_remembered_is_forgotten_in_its_time(program: Program) -> None:
         "chunk": 2,
         "epoch": 1,
         "fingerprint": 2,
+        "fingerprint_secret": 1,
+        "fingerprint_step": 1,
         "journal": 4,
         "mailbox": 1,
         "mark": 0,
@@ -817,6 +819,7 @@ def test_what_is_remembered_is_forgotten_in_its_time(program: Program) -> None:
     assert {name for name, count in kept_at(program, day8_ms).items() if count} == {
         "act",
         "epoch",
+        "fingerprint_secret",
         "mailbox",
         "setting",
     }

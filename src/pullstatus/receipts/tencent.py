@@ -14,7 +14,9 @@ Source: Tencent Cloud SMS, status and reply callbacks; protocol.md section 10.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from hashlib import blake2b
+from typing import Any
 
 import msgspec
 
@@ -23,7 +25,7 @@ from pullstatus.errors import BodyTooLarge, InvalidBody, InvalidRecord
 from pullstatus.receipts import Receipts
 from pullstatus.receipts.repair import Repaired, repair
 from pullstatus.records import (
-    DeliveryStatus,
+    AT_ONCE_BYTES,
     Kind,
     Reply,
     decode,
@@ -31,7 +33,8 @@ from pullstatus.records import (
     encode,
     encode_all,
     encode_in_steps,
-    receive_time_s,
+    read_rows,
+    utc8_s,
 )
 from pullstatus.steps import Steps, done
 
@@ -86,25 +89,29 @@ def _read(repaired: Repaired) -> Steps[Receipts]:
     if start == b"{":
         return _read_reply(body, dated=not undated, mended=repaired.count)
     if start == b"[":
+        return (yield from _read_statuses(body, undated, repaired.count))
+    raise InvalidBody("the body must be a JSON array of delivery statuses, or one reply object")
+
+
+def _read_statuses(body: bytes, undated: frozenset[int], mended: int) -> Steps[Receipts]:
+    rows = read_rows(body, Kind.DELIVERY_STATUS) if len(body) <= AT_ONCE_BYTES else None
+    if rows:
+        entries = yield from encode_in_steps(rows)
+    else:
         try:
-            statuses, extras = yield from decode_in_steps(
+            rows, extras = yield from decode_in_steps(
                 body, Kind.DELIVERY_STATUS, limits.CALLBACK_PARTS_MAX
             )
         except BodyTooLarge as error:
             raise InvalidBody(str(error)) from None
-        if not statuses:
+        if not rows:
             raise InvalidBody("the body must hold at least one record")
-        entries = yield from encode_in_steps(statuses, extras)
-        fingerprints: list[tuple[int, bytes]] = []
-        for first in range(0, len(statuses), _TOGETHER):
-            run = statuses[first : first + _TOGETHER]
-            fingerprints += [
-                _fingerprint(status, dated=place not in undated)
-                for place, status in enumerate(run, first)
-            ]
-            yield
-        return Receipts(Kind.DELIVERY_STATUS, entries, fingerprints, repaired.count)
-    raise InvalidBody("the body must be a JSON array of delivery statuses, or one reply object")
+        entries = yield from encode_in_steps(rows, extras)
+    fingerprints: list[tuple[int, bytes]] = []
+    for first in range(0, len(rows), _TOGETHER):
+        fingerprints += _fingerprints(rows[first : first + _TOGETHER], first, undated)
+        yield
+    return Receipts(Kind.DELIVERY_STATUS, entries, fingerprints, mended)
 
 
 def _read_reply(body: bytes, *, dated: bool, mended: int) -> Receipts:
@@ -119,13 +126,33 @@ def _read_reply(body: bytes, *, dated: bool, mended: int) -> Receipts:
     return Receipts(Kind.REPLY, [entry], [fingerprint], mended)
 
 
-def _fingerprint(status: object, *, dated: bool) -> tuple[int, bytes]:
-    assert isinstance(status, DeliveryStatus)
-    received = status.user_receive_time if dated else ""
-    # `sid` is the only one that may hold a line feed, so it comes last.
-    text = f"{status.mobile}\n{status.report_status}\n{received}\n{status.sid}"
-    return receive_time_s(status) if dated else _UNDATED_S, _digest(text.encode())
+def _fingerprints(
+    statuses: Sequence[Any], first: int, undated: frozenset[int]
+) -> list[tuple[int, bytes]]:
+    """Of delivery statuses, or rows that have their members; `first` is the place of the first."""
+    # `sid` is the only member that may hold a line feed, so it comes last.
+    found = [
+        (
+            utc8_s(status.user_receive_time),
+            _digest(
+                f"{status.mobile}\n{status.report_status}\n{status.user_receive_time}\n"
+                f"{status.sid}".encode()
+            ),
+        )
+        for status in statuses
+    ]
+    if undated:
+        for place, status in enumerate(statuses):
+            if first + place in undated:
+                text = f"{status.mobile}\n{status.report_status}\n\n{status.sid}"
+                found[place] = (_UNDATED_S, _digest(text.encode()))
+    return found
+
+
+_BEGUN = blake2b(digest_size=16)
 
 
 def _digest(data: bytes) -> bytes:
-    return blake2b(data, digest_size=16).digest()
+    hashing = _BEGUN.copy()  # in two thirds of the time of making one
+    hashing.update(data)
+    return hashing.digest()

@@ -17,6 +17,7 @@ Source: protocol.md section 6.
 from __future__ import annotations
 
 from pullstatus.records.codec import (
+    AT_ONCE_BYTES,
     decode,
     decode_array,
     decode_in_steps,
@@ -38,9 +39,11 @@ from pullstatus.records.values import (
     Record,
     Reply,
     receive_time_s,
+    utc8_s,
 )
 
 __all__ = [
+    "AT_ONCE_BYTES",
     "MEMBERS",
     "UTC8",
     "DeliveryStatus",
@@ -60,4 +63,5 @@ __all__ = [
     "encode_in_steps",
     "read_rows",
     "receive_time_s",
+    "utc8_s",
 ]

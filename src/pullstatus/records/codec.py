@@ -24,6 +24,7 @@ from pullstatus.records.values import MEMBERS, TYPES, Extra, Kind, Member, Recor
 from pullstatus.steps import Steps, done
 
 __all__ = [
+    "AT_ONCE_BYTES",
     "decode",
     "decode_array",
     "decode_in_steps",
@@ -182,7 +183,8 @@ def decode_array(data: bytes, kind: Kind) -> tuple[list[Record], list[Extra | No
     return done(decode_in_steps(data, kind))
 
 
-_DECODED_AT_ONCE_BYTES: Final = 256 * 1024
+AT_ONCE_BYTES: Final = 256 * 1024
+"""Of a body that is decoded without a pause: a thousand ordinary records, some milliseconds."""
 
 
 def decode_in_steps(
@@ -197,7 +199,7 @@ def decode_in_steps(
     Raises:
         BodyTooLarge: there are more.
     """
-    if len(data) <= _DECODED_AT_ONCE_BYTES:
+    if len(data) <= AT_ONCE_BYTES:
         try:
             return _decode_list[kind](data), None
         except _UNUSUAL:
@@ -240,7 +242,7 @@ def decode_lines_in_steps(
     lines: Sequence[bytes], kind: Kind
 ) -> Steps[tuple[list[Record], list[Extra | None] | None]]:
     """As `decode_lines`."""
-    if sum(map(len, lines)) <= _DECODED_AT_ONCE_BYTES:
+    if sum(map(len, lines)) <= AT_ONCE_BYTES:
         decode_fast = _decode_one[kind]
         with suppress(*_UNUSUAL):
             return [decode_fast(line) for line in lines], None

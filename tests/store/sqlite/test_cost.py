@@ -52,7 +52,14 @@ NUMBERS = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE 
 def remember(connection: apsw.Connection, count: int) -> None:
     """Remember so many records, of a time long ago, and a tenth as many batches and signatures."""
     for share, statement in (
-        (1, "INSERT INTO fingerprint SELECT i, zeroblob(16), :now, :now + i FROM n"),
+        (1, "INSERT INTO fingerprint SELECT i, 0, :now + i FROM n"),
+        (
+            1,
+            (
+                "INSERT INTO fingerprint_step (accepted_ms, keys)"
+                " SELECT :now + i, unhex(printf('%016x%016x', i, 0)) FROM n"
+            ),
+        ),
         (
             10,
             (

@@ -30,6 +30,7 @@ from pullstatus.store import (
 from pullstatus.store.gathering.operations import Answer, Operation
 from pullstatus.store.sqlite import schema
 from pullstatus.store.sqlite.audit import audit_file
+from pullstatus.store.sqlite.fingerprints import STEP_KEYS_MAX
 from pullstatus.store.sqlite.log import Log
 from pullstatus.store.sqlite.place import ServerLock
 from tests.store.build import acts_of, again_of, chain_of, new_act, redeliver, settings_of
@@ -159,6 +160,32 @@ def test_a_store_of_the_second_format_is_as_it_was(tmp_path: Path, server: bool)
 
     asyncio.run(run())
     assert audit_file(tmp_path / "old.db", lambda _done, _total: None).findings == []
+
+
+def test_a_great_batch_of_the_second_format_is_forgotten_in_steps(tmp_path: Path) -> None:
+    """However many records were accepted in one millisecond."""
+    url = second_format(tmp_path / "old.db")
+    connection = apsw.Connection(str(tmp_path / "old.db"))
+    connection.execute(
+        "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 2500)"
+        " INSERT INTO fingerprint SELECT 7, unhex(printf('%032x', i)), 'gateway', 1 FROM n"
+    )
+    connection.close()
+
+    async def run() -> int:
+        store = await open_store(url)
+        forgotten = await store.forget(accepted_before_ms=2, now_ms=2)
+        await store.close()
+        return forgotten
+
+    asyncio.run(opened(url))
+    connection = apsw.Connection(str(tmp_path / "old.db"))
+    sizes = connection.execute(
+        "SELECT length(keys) / 16 FROM fingerprint_step WHERE accepted_ms = 1"
+    ).fetchall()
+    assert sizes == [(STEP_KEYS_MAX,)] * 10
+    connection.close()
+    assert asyncio.run(run()) == 2500
 
 
 def test_the_acts_of_a_store_of_the_second_format_stay_on_record(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from pullstatus import limits
 from pullstatus.errors import InvalidBody, InvalidRecord
-from pullstatus.receipts import Receipts
+from pullstatus.receipts import Receipts, tencent
 from pullstatus.receipts.tencent import read_callback
 from pullstatus.records import Kind
 
@@ -50,6 +50,21 @@ def test_documented_delivery_statuses_are_read() -> None:
             [body[1:-1]],
             [(1445040184, blake2b(text, digest_size=16).digest())],
         )
+
+
+def test_a_usual_array_is_read_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As the careful way reads it, to the byte; that one is not even asked."""
+    statuses = [
+        STATUS | {"mobile": f"{13_800_000_000 + n}", "ext": "é"[: n % 2], "sid": f"8:{n}\n"}
+        for n in range(250)
+    ]
+    body = compact(statuses)
+    with monkeypatch.context() as patched:
+        patched.setattr(tencent, "AT_ONCE_BYTES", 0)
+        careful = read(body)
+    monkeypatch.setattr(tencent, "decode_in_steps", None)
+    assert read(body) == careful
+    assert len(careful.fingerprints or []) == 250
 
 
 def test_documented_reply_is_read() -> None:

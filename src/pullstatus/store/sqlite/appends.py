@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import cast
 
 from pullstatus import limits
 from pullstatus.errors import KeyReused
 from pullstatus.store.gathering.operations import Answer
-from pullstatus.store.sqlite import schema
 from pullstatus.store.sqlite.transaction import Transaction
-from pullstatus.store.values import Append, Fingerprints, RepeatKey
+from pullstatus.store.values import Append, RepeatKey
 
 
 def append(transaction: Transaction, operations: Sequence[Append]) -> list[Answer]:
@@ -32,7 +31,9 @@ def append(transaction: Transaction, operations: Sequence[Append]) -> list[Answe
         if operation.fingerprints is None:
             fresh += operation.entries
         else:
-            fresh += unseen(transaction, operation.entries, operation.fingerprints, operation.at_ms)
+            fresh += transaction.remembered.unseen(
+                operation.entries, operation.fingerprints, operation.at_ms
+            )
         tickets += [operation.ticket] * (len(fresh) - len(tickets))
     if fresh:
         last = operations[-1]
@@ -67,20 +68,3 @@ def _recall(
         ),
     )
     return None
-
-
-def unseen(
-    transaction: Transaction, entries: Sequence[bytes], fingerprints: Fingerprints, at_ms: int
-) -> Iterator[bytes]:
-    """The entries whose fingerprints are new, remembered from now on."""
-    connection = transaction.connection
-    scope = schema.scope_number(fingerprints.scope)
-    old_ms = at_ms - limits.INGEST_REPEAT_S * 1000
-    for entry, (record_s, digest) in zip(entries, fingerprints.items, strict=True):
-        connection.execute(
-            "INSERT INTO fingerprint VALUES (?1, ?2, ?3, ?4) ON CONFLICT DO UPDATE"
-            " SET accepted_ms = excluded.accepted_ms WHERE accepted_ms < ?5",
-            (record_s, digest, scope, at_ms, old_ms),
-        )
-        if connection.changes():
-            yield entry

@@ -69,7 +69,8 @@ class Log:
         """
         self._connection = connection
         self.states = states or States(connection)
-        self._transaction = Transaction(connection, self.states)
+        with translated():
+            self._transaction = Transaction(connection, self.states)
         self.commits = 0
         self.commit_s = 0.0
         self.operations = 0
@@ -99,7 +100,9 @@ class Log:
             try:
                 self.states.begin()
                 self._transaction.conditions.begin()
+                self._transaction.remembered.begin()
                 answers = self._run(group)
+                self._transaction.remembered.write()
                 self.states.write()
             except BaseException:
                 # A full disk and some errors of it have SQLite roll back by itself.

@@ -8,7 +8,7 @@ from itertools import groupby
 from pullstatus.errors import SettingChanged
 from pullstatus.store.gathering.operations import Answer
 from pullstatus.store.sqlite import acts, chunk, schema
-from pullstatus.store.sqlite.appends import append, unseen
+from pullstatus.store.sqlite.appends import append
 from pullstatus.store.sqlite.states import State
 from pullstatus.store.sqlite.transaction import Transaction
 from pullstatus.store.values import Append, Outcome, Park, Unpark
@@ -22,7 +22,7 @@ def park(transaction: Transaction, operation: Park) -> Answer:
         return answer
     fresh = operation.entries
     if operation.fingerprints is not None:
-        fresh = list(unseen(transaction, fresh, operation.fingerprints, records.at_ms))
+        fresh = transaction.remembered.unseen(fresh, operation.fingerprints, records.at_ms)
     if not fresh:
         return 0
     states = transaction.states

@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypeVar, cast
 
@@ -24,6 +23,7 @@ import apsw
 
 from pullstatus.errors import StoreCorrupt, StoreRefused
 from pullstatus.store.acts import chained
+from pullstatus.store.sqlite import fingerprints
 from pullstatus.store.sqlite.shape import Shape, difference, shape_of
 from pullstatus.store.values import NO_TICKET, Act
 
@@ -146,22 +146,35 @@ INSERT INTO epoch VALUES (1, 0);
 
 _V3 = """
 -- What is remembered lies in order of acceptance too, so that forgetting reads what it drops and no
--- more. That order grows at its end, as the clock does: a commit adds to one page of it.
---
--- A fingerprint's scope becomes a number, so that the row and its place in that order together are
--- as large as the row was.
+-- more. Batches have an index for it, records rows of their own: see `fingerprints`.
+CREATE TABLE fingerprint_secret (
+    id          INTEGER PRIMARY KEY,    -- 1
+    value       BLOB NOT NULL           -- of this store; without it, no keys
+) STRICT;
+INSERT INTO fingerprint_secret VALUES (1, randomblob(32));
 ALTER TABLE fingerprint RENAME TO fingerprint_v2;
 CREATE TABLE fingerprint (
-    record_s    INTEGER NOT NULL,
-    digest      BLOB NOT NULL,
-    scope       INTEGER NOT NULL,       -- `scope_number` of the sender's
+    slot        INTEGER NOT NULL,       -- the record's own time << 16 | 16 bits of its hash
+    short       INTEGER NOT NULL,       -- the other 64 bits
     accepted_ms INTEGER NOT NULL,
-    PRIMARY KEY (record_s, digest, scope)
+    PRIMARY KEY (slot, short)
 ) STRICT, WITHOUT ROWID;
-INSERT INTO fingerprint SELECT record_s, digest, scope_number(scope), accepted_ms
-    FROM fingerprint_v2;
+INSERT OR REPLACE INTO fingerprint
+    SELECT fingerprint_slot(value, scope, record_s, digest),
+        fingerprint_short(value, scope, record_s, digest), accepted_ms
+    FROM fingerprint_v2, fingerprint_secret ORDER BY record_s;
 DROP TABLE fingerprint_v2;
-CREATE INDEX fingerprint_by_time ON fingerprint (accepted_ms);
+CREATE TABLE fingerprint_step (
+    id          INTEGER PRIMARY KEY,
+    accepted_ms INTEGER NOT NULL,       -- of the newest of them
+    keys        BLOB NOT NULL           -- slot and short of each, 8 bytes each, big end first
+) STRICT;
+INSERT INTO fingerprint_step (accepted_ms, keys)
+    SELECT accepted_ms, unhex(group_concat(printf('%016x%016x', slot, short), ''))
+    FROM (SELECT *, (row_number() OVER (PARTITION BY accepted_ms) - 1) / 250 AS part
+        FROM fingerprint)
+    GROUP BY accepted_ms, part;
+CREATE INDEX fingerprint_step_by_time ON fingerprint_step (accepted_ms);
 CREATE INDEX repeat_key_by_time ON repeat_key (accepted_ms);
 
 -- Grows by one with each commit of another process than the server; 0: only the server wrote it.
@@ -254,10 +267,14 @@ MIGRATIONS = (_V1, _V2, _V3)
 VERSION = len(MIGRATIONS)
 
 
-def scope_number(scope: str) -> int:
-    """The scope of a fingerprint as 8 bytes: its BLAKE2b as a signed integer."""
-    digest = hashlib.blake2b(scope.encode(), digest_size=8).digest()
-    return int.from_bytes(digest, "big", signed=True)
+def fingerprint_slot(secret: bytes, scope: str, record_s: int, digest: bytes) -> int:
+    """The first half of a fingerprint's key."""
+    return fingerprints.key(fingerprints.factor_of(secret, scope), record_s, digest)[0]
+
+
+def fingerprint_short(secret: bytes, scope: str, record_s: int, digest: bytes) -> int:
+    """The second half of a fingerprint's key."""
+    return fingerprints.key(fingerprints.factor_of(secret, scope), record_s, digest)[1]
 
 
 def act_hash(
@@ -344,7 +361,7 @@ def empty(steps: Sequence[str]) -> Iterator[apsw.Connection]:
 
 def _allow_steps(connection: apsw.Connection) -> None:
     """Have a connection know the functions that steps use."""
-    for step in (scope_number, act_hash):
+    for step in (fingerprint_slot, fingerprint_short, act_hash):
         connection.create_scalar_function(
             step.__name__, cast("Any", step), step.__code__.co_argcount
         )

@@ -9,6 +9,7 @@ import apsw
 from pullstatus import limits
 from pullstatus.store.sqlite import chunk
 from pullstatus.store.sqlite.conditions import Conditions
+from pullstatus.store.sqlite.fingerprints import Remembered
 from pullstatus.store.sqlite.states import State, States
 from pullstatus.store.values import Outcome
 
@@ -22,6 +23,7 @@ class Transaction:
         self.connection = connection
         self.states = states
         self.conditions = Conditions(connection)
+        self.remembered = Remembered(connection)
 
     def pack(
         self, state: State, entries: Sequence[bytes], at_ms: int, tickets: Sequence[bytes]

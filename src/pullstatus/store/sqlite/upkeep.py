@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pullstatus.errors import SettingChanged
 from pullstatus.store.gathering.operations import Changes, Forget, Mark, Purge
-from pullstatus.store.sqlite import acts, readers, schema
+from pullstatus.store.sqlite import acts, fingerprints, readers, schema
 from pullstatus.store.sqlite.transaction import Transaction
 from pullstatus.store.values import Discard, Release
 
@@ -50,9 +50,8 @@ def forget(transaction: Transaction, operation: Forget) -> int:
     Reads no more than it drops: each table has an order that begins with the oldest.
     """
     connection = transaction.connection
-    forgotten = 0
+    forgotten = fingerprints.forget(connection, operation.accepted_before_ms, operation.count_max)
     for statement, before in (
-        (_FORGET_FINGERPRINTS, operation.accepted_before_ms),
         (_FORGET_BATCHES, operation.accepted_before_ms),
         (_FORGET_ONCE, operation.now_ms),
     ):
@@ -61,10 +60,6 @@ def forget(transaction: Transaction, operation: Forget) -> int:
     return forgotten
 
 
-_FORGET_FINGERPRINTS = (
-    "DELETE FROM fingerprint WHERE (record_s, digest, scope) IN (SELECT record_s, digest, scope"
-    " FROM fingerprint WHERE accepted_ms < ? ORDER BY accepted_ms LIMIT ?)"
-)
 _FORGET_BATCHES = (
     "DELETE FROM repeat_key WHERE id IN (SELECT id"
     " FROM repeat_key WHERE accepted_ms < ? ORDER BY accepted_ms LIMIT ?)"
