@@ -40,7 +40,7 @@ from pullstatus.server.http import (
 )
 from pullstatus.server.routes import Routes
 from pullstatus.server.whole import Whole
-from pullstatus.store import Mailbox, Store
+from pullstatus.store import Gone, Mailbox, Store
 from pullstatus.wire.v5 import answer
 from pullstatus.wire.v5.codes import Result
 from pullstatus.wire.v5.pull import PULL_PATH
@@ -100,7 +100,7 @@ class EmulatedRoutes(Routes):
         self.emulation = Emulation(scenario, store, self.figures, self.tickets)
         self._control = Control(self.emulation)
 
-    def at_once(self, _whole: Whole, _client: tuple[str, int] | None) -> None:
+    def at_once(self, _whole: Whole, _client: tuple[str, int] | None, _gone: Gone) -> None:
         """Nothing is answered before it is observed."""
         return
 

@@ -7,18 +7,19 @@ from itertools import islice
 from typing import Final
 
 from pullstatus import limits
-from pullstatus.errors import BodyTooLarge, InvalidBody
+from pullstatus.errors import BodyTooLarge, InvalidBody, InvalidRecord
 from pullstatus.receipts import Receipts
 from pullstatus.records import (
     Kind,
     decode_in_steps,
     decode_lines_in_steps,
+    encode_all,
     encode_in_steps,
     read_rows,
 )
 from pullstatus.steps import Steps, done
 
-__all__ = ["read_batch", "read_in_steps"]
+__all__ = ["read_batch", "read_in_steps", "read_usual"]
 
 
 def read_batch(body: bytes, kind: Kind, ndjson: bool) -> Receipts:  # noqa: FBT001 the request's Content-Type
@@ -55,6 +56,17 @@ def read_in_steps(body: bytes, kind: Kind, ndjson: bool) -> Steps[Receipts]:  # 
         records, extras = yield from decode_in_steps(body, kind, limits.INGEST_RECORDS_MAX)
         check_count(len(records))
     return Receipts(kind, (yield from encode_in_steps(records, extras)))
+
+
+def read_usual(body: bytes, kind: Kind) -> Receipts | None:
+    """The same of a usual array, at once; None: it is not, and `read_batch` has the last word."""
+    rows = read_rows(body, kind)
+    if not rows or len(rows) > limits.INGEST_RECORDS_MAX:
+        return None
+    try:
+        return Receipts(kind, encode_all(rows))
+    except InvalidRecord:
+        return None
 
 
 _BLANKS: Final = b" \t\r\n"

@@ -50,6 +50,8 @@ from uvicorn.protocols.utils import is_ssl
 from uvicorn.server import ServerState
 
 from pullstatus import limits
+from pullstatus.server import eager
+from pullstatus.server.at_once import BEGUN, Begun, Later, Said
 from pullstatus.server.budget import Budget, Over
 from pullstatus.server.connection_state import DEAF, ConnectionState, Effect, Event, Phase
 from pullstatus.server.crowd import Seat
@@ -60,13 +62,14 @@ from pullstatus.server.head import BEHIND, FULL, TOO_LARGE, Refusal, refusal, un
 from pullstatus.server.http import (
     PEER,
     PROBLEM,
+    SAYS_NO_MORE_S,
     named_application,
     new_request_id,
     problem_json,
 )
 from pullstatus.server.schedule import Schedule
-from pullstatus.server.v5 import BEGUN, Begun, Said
 from pullstatus.server.whole import Whole, read_whole
+from pullstatus.store import Gone
 
 log = structlog.get_logger(__name__)
 
@@ -74,10 +77,14 @@ log = structlog.get_logger(__name__)
 _AT_ONCE, _BEGIN, _HEADERS, _WHOLE = Event.AT_ONCE, Event.BEGIN, Event.HEADERS, Event.WHOLE
 _HEAD, _BODY, _REST = Phase.HEAD, Phase.BODY, Phase.REST
 
+# Ends of heads of answers.
+_LAST: Final = b"connection: close\r\n\r\n"
+_NOT_LAST: Final = b"\r\n"
+
 WATCHING = (b"/healthz", b"/readyz", b"/metrics")
 """What is answered on connections beyond the bounds, too."""
 
-AtOnce = Callable[[Whole, tuple[str, int] | None], Said | Begun | None]
+AtOnce = Callable[[Whole, tuple[str, int] | None, Gone], Said | Later | Begun | None]
 """See `Routes.at_once`."""
 
 _Pipeline = deque[tuple[RequestResponseCycle, ASGI3Application]]
@@ -114,6 +121,8 @@ class Connection(HttpToolsProtocol):
     # Beside those of uvicorn, whose dict has room for no more without growing to twice its size.
     __slots__ = (
         "_answer_at_once",
+        "_asks_store",
+        "_ends_behind",
         "_framing",
         "_head_bytes",
         "_held",
@@ -178,6 +187,8 @@ class Connection(HttpToolsProtocol):
         self._on_leave: Callable[[], None] | None = None
         self._held: tuple[RequestResponseCycle, ASGI3Application] | None = None
         self._put_off = b""  # has come, and waits until it is its turn to be read
+        self._asks_store = False  # for a request that has no scope
+        self._ends_behind = False  # the peer says no more behind what is put off
 
     @property
     def pipeline(self) -> _Pipeline:
@@ -212,7 +223,7 @@ class Connection(HttpToolsProtocol):
         self._read_now()
         if self.state.drain(now, grace_s, unread=self._unread()):
             self.transport.close()
-        elif self.state.answering:
+        elif self.state.answering and not self._asks_store:
             self.cycle.keep_alive = False
 
     def cut(self) -> None:
@@ -228,6 +239,14 @@ class Connection(HttpToolsProtocol):
         if not self.transport.is_closing() and self._look_for_a_reset():
             self.hang_up(cycle)
         return bool(cycle.disconnected or self.transport.is_closing())
+
+    def _gone_after(self, waited_s: float) -> bool:
+        """As `http.gone_after`, of a request that has no scope."""
+        if not self.transport.is_closing() and self._look_for_a_reset():
+            self.transport.abort()
+        if self.transport.is_closing():
+            return True
+        return waited_s >= SAYS_NO_MORE_S and self._says_no_more()
 
     def _look_for_a_reset(self) -> bool:
         if self._hung_up is None:
@@ -250,7 +269,10 @@ class Connection(HttpToolsProtocol):
             self._hung_up = None
             scope: dict[str, Any] = cycle.scope  # type: ignore[assignment]
             scope[PEER].body = cycle.body = _READ
-        if self.gone(cycle) or self.state.phase in DEAF:
+        return self.gone(cycle) or self._says_no_more()
+
+    def _says_no_more(self) -> bool:
+        if self.state.phase in DEAF or self._ends_behind:
             return True
         poll = select.poll()
         poll.register(self.transport.get_extra_info("socket").fileno(), _SAYS_NO_MORE)
@@ -280,7 +302,7 @@ class Connection(HttpToolsProtocol):
         if cycle.disconnected:
             return
         cycle.response_started = cycle.response_complete = True
-        end = b"\r\n" if cycle.keep_alive else b"connection: close\r\n\r\n"
+        end = _NOT_LAST if cycle.keep_alive else _LAST
         self._write(http_status, headers, body, end)
         if self.flow.write_paused:
             scope: dict[str, Any] = cycle.scope  # type: ignore[assignment]
@@ -290,7 +312,7 @@ class Connection(HttpToolsProtocol):
             self.transport.close()
         cycle.on_response()
 
-    def _write(self, http_status: int, lines: bytes, body: bytes, end: bytes = b"\r\n") -> None:
+    def _write(self, http_status: int, lines: bytes, body: bytes, end: bytes = _NOT_LAST) -> None:
         head = b"%bdate: %b\r\n%bcontent-length: %d\r\n%b" % (
             STATUS_LINE[http_status],
             self._date(),
@@ -327,6 +349,11 @@ class Connection(HttpToolsProtocol):
         if self.state.phase in DEAF:
             return
         self._read_at = self.loop.time()
+        if self._asks_store:  # what comes behind is read when that is answered
+            self._put_off += data
+            self.budget.take(len(data), self._network)
+            self.flow.pause_reading()
+            return
         if self._put_off:
             data = self._taken_up() + data
         elif self.state.resting and self.schedule.busy() and len(data) <= limits.REQUEST_BYTES:
@@ -338,7 +365,7 @@ class Connection(HttpToolsProtocol):
 
     def _read_now(self) -> None:
         """Read what was put off, if that is not done yet, nor all ended since."""
-        if self._put_off:
+        if self._put_off and not self._asks_store:
             data = self._taken_up()
             if self.state.phase not in DEAF:
                 self._read(data)
@@ -382,7 +409,7 @@ class Connection(HttpToolsProtocol):
             and not paused
             and self.schedule.lets_begin(asked)
         ):
-            said = self._answer_at_once(whole, self.client)
+            said = self._answer_at_once(whole, self.client, self._gone_after)
             if isinstance(said, tuple):
                 self.state.answered(self._read_at)
                 self.budget.take(-size, self._network)
@@ -390,12 +417,48 @@ class Connection(HttpToolsProtocol):
                 if self.flow.write_paused:
                     self._count_unread(named_application(asked))
                 return True
+            if isinstance(said, Later):
+                self._size = size
+                eager.run(self.loop, self._say_later(said, path, whole))
+                return True
             begun = said
         self._size = size
-        self._begin(path, whole, over, begun)
+        cycle = self._begin(path, whole, over, begun)
+        self.schedule.begin(cycle.run_asgi, self.app, cycle.scope, self.client)
         return True
 
-    def _begin(self, path: str, whole: Whole, over: Over | None, begun: Begun | None) -> None:
+    async def _say_later(self, later: Later, path: str, whole: Whole) -> None:
+        """Write the answer once the store has given it; what it refuses goes the careful way."""
+        self._asks_store = True
+        try:
+            said = await later.said
+        except Exception as error:  # noqa: BLE001 - it is told there
+            later.begun.failed = error
+            self._asks_store = False
+            cycle = self._begin(path, whole, None, later.begun)
+            cycle.disconnected = self.transport.is_closing()
+            cycle.keep_alive = not self.state.draining
+            eager.run(self.loop, cycle.run_asgi(self.app))
+        else:
+            self._asks_store = False
+            self._say(said, path, whole)
+        self._read_now()
+        if self._ends_behind:
+            self._end()
+
+    def _say(self, said: Said, path: str, whole: Whole) -> None:
+        if not self.transport.is_closing():
+            self._write(200, *said, _LAST if self.state.draining else _NOT_LAST)
+            if self.flow.write_paused:
+                asked = {"path": path, "query_string": whole.query}
+                self._count_unread(named_application(asked))
+            if self.state.draining:
+                self.transport.close()
+        self.on_response_complete()
+
+    def _begin(
+        self, path: str, whole: Whole, over: Over | None, begun: Begun | None
+    ) -> RequestResponseCycle:
         super().on_message_begin()
         self.headers.extend(whole.headers)
         scope: dict[str, Any] = self.scope  # type: ignore[assignment] # it takes ours, too
@@ -422,7 +485,7 @@ class Connection(HttpToolsProtocol):
         scope[PEER] = peer = _Peer(self, cycle)
         peer.body = whole.body
         peer.over = over
-        self.schedule.begin(cycle.run_asgi, self.app, scope, self.client)
+        return cycle
 
     def _feed(self, data: bytes) -> bool:
         """Parse; False if the parser stopped after `_parsed` bytes, at an offer to upgrade."""
@@ -462,6 +525,9 @@ class Connection(HttpToolsProtocol):
         """The peer says no more; it may still listen for what it is owed."""
         if is_ssl(self.transport):
             return None  # such a transport can't be half closed
+        if self._asks_store and self._put_off:
+            self._ends_behind = True
+            return True
         self._read_now()
         self._end()
         return True

@@ -12,9 +12,11 @@ from __future__ import annotations
 
 import asyncio
 import functools
-from collections.abc import Awaitable, Callable
+import re
+from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from time import perf_counter
+from typing import Final, NamedTuple
 
 import structlog
 
@@ -36,14 +38,16 @@ from pullstatus.errors import (
 )
 from pullstatus.mailbox import parking
 from pullstatus.receipts import Receipts, Unread
-from pullstatus.receipts.batch import read_in_steps
+from pullstatus.receipts.batch import read_in_steps, read_usual
 from pullstatus.receipts.formats import FORMATS, Request
 from pullstatus.records import Kind
 from pullstatus.server import eager
+from pullstatus.server.at_once import BEGUN, Begun, Later, Said
 from pullstatus.server.budget import SAID, Budget
 from pullstatus.server.deadline import Within
 from pullstatus.server.figures import Figures
 from pullstatus.server.guesses import Guesses
+from pullstatus.server.head import Header
 from pullstatus.server.http import (
     INTERNAL_ERROR,
     JSON,
@@ -59,6 +63,7 @@ from pullstatus.server.http import (
     gone_after,
     hang_up,
     header,
+    lines_of,
     logged,
     read_body,
     request_id_header,
@@ -70,7 +75,7 @@ from pullstatus.server.pauses import Shed
 from pullstatus.server.slices import Slices
 from pullstatus.server.words import check_key
 from pullstatus.steps import Steps
-from pullstatus.store import Store
+from pullstatus.store import Gone, Store
 
 log = structlog.get_logger(__name__)
 
@@ -84,6 +89,10 @@ Put = Callable[[LiveApplication], Awaitable[int]]
 
 CALLBACKS = "/callbacks/"
 KINDS = {kind.path: kind for kind in Kind}
+_BATCHES: Final = re.compile(b"/ingest/([0-9]{1,10})/(%b)" % "|".join(KINDS).encode())
+_USUAL_BYTES_MAX: Final = 32 * 1024  # of a batch that is read in one go, in less than a millisecond
+_SAID: Final = lines_of([JSON, NO_STORE])
+
 NDJSON = {  # content type -> is it NDJSON
     "application/json": False,
     "application/x-ndjson": True,
@@ -268,10 +277,12 @@ class _Door:
             await self._look()
             token = self._registry.token(secret, now_ms)
         if token is not None:
-            client = scope.get("client")
-            self._registry.used[token_mark(token)] = (now_ms, client[0] if client else "")
+            self._note_use(token, now_ms, scope.get("client"))
         scope["pullstatus.token"] = token
         return token
+
+    def _note_use(self, token: Token, now_ms: int, client: tuple[str, int] | None) -> None:
+        self._registry.used[token_mark(token)] = (now_ms, client[0] if client else "")
 
     async def _application(self, sdkappid: int) -> LiveApplication:
         if sdkappid not in self._registry.applications:
@@ -291,10 +302,20 @@ class _Door:
             silent = StoreUnavailable("the store does not answer")
             raise self._put_off(silent) from error
 
-    async def _put(self, live: LiveApplication, receipts: Receipts, put: Put) -> int:
-        """Have `put` store receipts; returns what it does, and says what went wrong if it did."""
+    async def _put(
+        self,
+        live: LiveApplication,
+        receipts: Receipts,
+        put: Put,
+        failed: Exception | None = None,
+    ) -> int:
+        """Have `put` store receipts; returns what it does, and says what went wrong if it did.
+
+        Args:
+            failed: what the store said, if it was asked already.
+        """
         try:
-            answer = await self._put_current(live, put)
+            answer = await self._put_current(live, put, failed)
         except KeyReused as error:
             raise Problem(422, "Idempotency-Key reused", str(error)) from error
         except (Problem, CallerGone, OutcomeUnknown):
@@ -312,18 +333,24 @@ class _Door:
                 "whether it was stored is not known: send it again, a callback as it is, a batch"
                 " with the same Idempotency-Key",
             ) from error
-        self._figures.records_in[receipts.kind] += len(receipts.entries)
-        self._figures.repaired[receipts.kind] += receipts.repaired
+        self._count(receipts)
         return answer
 
-    async def _put_current(self, live: LiveApplication, put: Put) -> int:
+    def _count(self, receipts: Receipts) -> None:
+        self._figures.records_in[receipts.kind] += len(receipts.entries)
+        self._figures.repaired[receipts.kind] += receipts.repaired
+
+    async def _put_current(self, live: LiveApplication, put: Put, failed: Exception | None) -> int:
         """Store for the application as it is in the commit, however often it is changed."""
         for tries_left in reversed(range(limits.OVERTAKEN_MAX)):
             try:
+                if failed is not None:
+                    raise failed
                 return await put(live)
             except SettingChanged:
                 if not tries_left:
                     raise
+            failed = None
             owner = live.application.owner
             await self._look()
             live = await self._application(live.application.sdkappid)
@@ -338,6 +365,20 @@ class _Door:
             f"{error}; nothing was stored",
             headers=_RETRY_LATER,
         )
+
+
+class _BegunBatch(Begun):
+    """A batch that was read and may be stored.
+
+    Attributes:
+        key: its Idempotency-Key.
+    """
+
+    token: Token
+    live: LiveApplication
+    receipts: Receipts
+    key: str | None
+    body: bytes
 
 
 class CallbackDoor(_Door):
@@ -472,7 +513,77 @@ class IngestDoor(_Door):
 
     name = "ingest"
 
+    def at_once(
+        self,
+        path: bytes,
+        headers: Sequence[Header],
+        body: bytes,
+        client: tuple[str, int] | None,
+        gone: Gone,
+    ) -> Later | None:
+        """A POST of a usual batch, handed to the store; None: it is not, or there is no room.
+
+        Args:
+            client: where it came from.
+            gone: whether the peer has.
+        """
+        began_s = perf_counter()
+        named, words = _BATCHES.fullmatch(path), _words(headers)
+        if named is None or words is None or len(body) > _USUAL_BYTES_MAX:
+            return None
+        now_ms = self._now_ms()
+        sdkappid, kind = int(named[1]), KINDS[named[2].decode()]
+        live = self._registry.applications.get(sdkappid)
+        token = self._registry.token(words.secret, now_ms)
+        if (
+            token is None
+            or live is None
+            or token.sdkappid not in (None, sdkappid)
+            or not token.feeds(live.application)
+            or self._budget.full(sdkappid)
+        ):
+            return None
+        receipts = read_usual(body, kind)
+        if receipts is None:
+            return None
+        self._note_use(token, now_ms, client)
+        begun = _BegunBatch(
+            began_s=began_s, token=token, live=live, receipts=receipts, key=words.key, body=body
+        )
+        return Later(self._store_usual(begun, gone), begun)
+
+    async def _store_usual(self, begun: _BegunBatch, gone: Gone) -> Said:
+        """The answer to a batch that was handed over; raises what the store does."""
+        receipts = begun.receipts
+        sdkappid, size = begun.live.application.sdkappid, limits.REQUEST_BYTES + len(begun.body)
+        self._budget.share(sdkappid, size)
+        try:
+            count = await self._append(begun.live, begun, gone)
+        finally:
+            self._budget.share(sdkappid, -size)
+        self._count(receipts)
+        self._figures.batches[self.name, 200] += 1
+        self._figures.seconds[self.name].add(perf_counter() - begun.began_s)
+        return _SAID, self._accepted(count)
+
+    def _append(self, live: LiveApplication, begun: _BegunBatch, gone: Gone) -> Awaitable[int]:
+        return mailbox.append(
+            self._store,
+            live,
+            begun.receipts,
+            sender=begun.token.name,
+            now_ms=self._now_ms(),
+            ticket=self._tickets(),
+            key=begun.key,
+            body=begun.body,
+            gone=gone,
+        )
+
     async def _take(self, scope: Scope, receive: Receive, _send: Send) -> int:
+        begun: _BegunBatch | None = scope.get(BEGUN)
+        if begun is not None:
+            scope["pullstatus.token"] = begun.token
+            return await self._put_batch(begun, scope)
         number, _, path = scope["path"].removeprefix("/ingest/").partition("/")
         kind = KINDS.get(path)
         if kind is None or not (number.isascii() and number.isdigit() and len(number) <= 10):
@@ -500,20 +611,18 @@ class IngestDoor(_Door):
         except InvalidSetting as error:
             raise Problem(400, "Invalid Idempotency-Key", str(error)) from error
         receipts = await self._read(read_in_steps(body, kind, ndjson), sdkappid)
+        begun = _BegunBatch(
+            began_s=0.0, token=token, live=live, receipts=receipts, key=checked, body=body
+        )
+        return await self._put_batch(begun, scope)
+
+    async def _put_batch(self, begun: _BegunBatch, scope: Scope) -> int:
+        gone = partial(gone_after, scope)
         return await self._put(
-            live,
-            receipts,
-            lambda live: mailbox.append(
-                self._store,
-                live,
-                receipts,
-                sender=token.name,
-                now_ms=self._now_ms(),
-                ticket=self._tickets(),
-                key=checked,
-                body=body,
-                gone=partial(gone_after, scope),
-            ),
+            begun.live,
+            begun.receipts,
+            lambda live: self._append(live, begun, gone),
+            begun.failed,
         )
 
     async def _read(self, steps: Steps[Receipts], sdkappid: int) -> Receipts:
@@ -577,6 +686,36 @@ def _no_application() -> Problem:
         "Unknown application",
         "no application has this sdkappid; create it with `pullstatus app create`",
     )
+
+
+class _Words(NamedTuple):
+    """What the headers of a usual batch say.
+
+    Attributes:
+        secret: of the token.
+        key: its Idempotency-Key.
+    """
+
+    secret: str
+    key: str | None
+
+
+def _words(headers: Sequence[Header]) -> _Words | None:
+    said = dict(reversed(headers))
+    scheme, _, secret = said.get(b"authorization", b"").partition(b" ")
+    content_type = said.get(b"content-type", b"").decode("latin-1")
+    key = said.get(b"idempotency-key")
+    if (
+        scheme.lower() != b"bearer"
+        or _is_ndjson(content_type) is not False
+        or said.get(b"content-encoding", b"identity") != b"identity"
+    ):
+        return None
+    try:
+        checked = None if key is None else check_key(key.decode("latin-1"))
+    except InvalidSetting:
+        return None
+    return _Words(secret.strip().decode("latin-1"), checked)
 
 
 @functools.lru_cache(maxsize=64)

@@ -25,6 +25,7 @@ from pullstatus.clock import wall_ms
 from pullstatus.errors import StoreUnavailable
 from pullstatus.mailbox.held import Held
 from pullstatus.server import logs
+from pullstatus.server.at_once import BEGUN, Begun, Later, Said
 from pullstatus.server.budget import Budget
 from pullstatus.server.figures import Connections, Figures, Standing, render, together
 from pullstatus.server.guesses import Guesses
@@ -52,9 +53,9 @@ from pullstatus.server.openapi import CALLBACK, INGEST, OPENAPI_PATH, openapi
 from pullstatus.server.pauses import Shed
 from pullstatus.server.slices import Slices
 from pullstatus.server.stall import Stall
-from pullstatus.server.v5 import Begun, PullCall, Said
+from pullstatus.server.v5 import PullCall
 from pullstatus.server.whole import Whole
-from pullstatus.store import Store, Tickets
+from pullstatus.store import Gone, Store, Tickets
 from pullstatus.version import VERSION
 from pullstatus.wire.about import ABOUT_PATH, about
 from pullstatus.wire.v5 import answer
@@ -167,22 +168,26 @@ class Routes:
         named = named_application(scope)
         return named if named in self._registry.applications else None
 
-    def at_once(self, whole: Whole, client: tuple[str, int] | None) -> Said | Begun | None:
-        """What a usual request comes to without waiting for anybody; None: nothing is known of it.
+    def at_once(
+        self, whole: Whole, client: tuple[str, int] | None, gone: Gone
+    ) -> Said | Later | Begun | None:
+        """What a usual request comes to before its scope is made; None: nothing is known of it.
 
-        Returns:
-            its answer, with status 200; or what is to be in its scope, as `BEGUN`.
+        Args:
+            client: where it came from.
+            gone: whether the peer has, after so many seconds.
         """
-        if whole.path != _PULL_PATH or whole.forwarded:
+        if whole.forwarded:
             return None
-        began = perf_counter()
+        path, query, headers, _, body = whole
         try:
-            said = self._pull.at_once(whole.query, whole.headers, whole.body, address_of(client))
+            if path == _PULL_PATH:
+                return self._pull.at_once(query, headers, body, address_of(client), gone)
+            if path.startswith(b"/ingest/"):
+                return self._ingest.at_once(path, headers, body, client, gone)
         except Exception:  # noqa: BLE001 - it comes again where it is told
             return None
-        if isinstance(said, tuple):
-            self.figures.seconds["pull"].add(perf_counter() - began)
-        return said
+        return None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
@@ -196,11 +201,11 @@ class Routes:
             headers = [(b"allow", b"POST" if posted else b"GET, HEAD"), name]
             await respond_problem(scope, send, 405, METHOD_NOT_ALLOWED, detail, headers=headers)
         elif path == PULL_PATH:
-            began = perf_counter()
+            began = _began_s(scope)
             await self._pull(scope, receive, send)
             self.figures.seconds["pull"].add(perf_counter() - began - scope.get(HELD_S, 0.0))
         elif path.startswith("/ingest/"):
-            began = perf_counter()
+            began = _began_s(scope)
             await self._ingest(scope, receive, send)
             self.figures.seconds["ingest"].add(perf_counter() - began - scope.get(HELD_S, 0.0))
         elif path.startswith(CALLBACKS):
@@ -291,6 +296,12 @@ class Routes:
         self.figures.refused[http_status] += 1
         log.info("request refused", status=http_status, reason=reason, **whose(scope))
         return request_id_header(scope)
+
+
+def _began_s(scope: Scope) -> float:
+    """When a request was begun, by perf_counter."""
+    begun: Begun | None = scope.get(BEGUN)
+    return perf_counter() if begun is None else begun.began_s
 
 
 def _crowds(listeners: Sequence[Listener]) -> Connections:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
+from time import perf_counter
 
 import msgspec
 import structlog
@@ -36,6 +37,7 @@ from pullstatus.errors import (
 from pullstatus.mailbox.held import Held
 from pullstatus.mailbox.repeats import NEVER, Repeat
 from pullstatus.records import Kind
+from pullstatus.server.at_once import BEGUN, Begun, Later, Said
 from pullstatus.server.budget import SAID, Budget
 from pullstatus.server.figures import Figures
 from pullstatus.server.guesses import Guesses
@@ -65,7 +67,7 @@ from pullstatus.server.http import (
 )
 from pullstatus.server.pauses import Shed
 from pullstatus.server.words import ACK_REFUSED, read_repeat, read_wait
-from pullstatus.store import Mailbox, Once, Page, Store, pull_id
+from pullstatus.store import Gone, Mailbox, Once, Page, Store, pull_id
 from pullstatus.wire.v5 import answer
 from pullstatus.wire.v5.codes import Result
 from pullstatus.wire.v5.pull import PullRequest, parse_pull
@@ -83,12 +85,6 @@ ENCODING = b"content-encoding"
 HEARD = frozenset((*REPEATS, WAIT, ENCODING))
 
 _TRIES = {int(Result.SIG_MISMATCH): "signature", int(Result.UNKNOWN_SDKAPPID): "application"}
-
-BEGUN = "pullstatus.begun"
-"""Of a request's scope: the `Begun` that it is already, if it is."""
-
-Said = tuple[bytes, bytes]
-"""Header lines and the body of an answer."""
 
 _Answer = tuple[Page, Headers, bytes]
 """What was taken, and how that is said."""
@@ -108,6 +104,7 @@ class _Asked(msgspec.Struct):
         came_ms: when the request came.
         now_ms: when the store is asked.
         known: the store knows the signature already, from this very request.
+        failed: what the store said, if it has been asked already and that is not told yet.
     """
 
     request: PullRequest
@@ -120,6 +117,7 @@ class _Asked(msgspec.Struct):
     came_ms: int
     now_ms: int
     known: bool = False
+    failed: Exception | None = None
 
     def again(self, now_ms: int) -> None:
         """The store has been asked and had nothing: what the next time is not to say again."""
@@ -128,7 +126,7 @@ class _Asked(msgspec.Struct):
         self.repeat = self.repeat.acknowledged()
 
 
-class Begun(msgspec.Struct):
+class BegunPull(Begun):
     """A pull as far as it goes without waiting for anybody.
 
     Attributes:
@@ -176,10 +174,7 @@ class PullCall:
             asked = await self._admit(scope, receive)
             hold = self._hold if asked.wait_s else self._ask
             _, told, body = await hold(asked, scope)
-            headers += told
-            if asked.repeat.reader is not None:
-                # By this a client sees that its headers were heard.
-                headers.append((b"pullstatus-reader", asked.repeat.reader.name.encode()))
+            headers += [*told, *_heard(asked.repeat)]
         except ANSWERED as error:
             refused = refusal(error)
             result, errmsg = int(refused.result), refused.errmsg
@@ -212,40 +207,75 @@ class PullCall:
         await respond(scope, send, 200, headers, body)
 
     def at_once(
-        self, query: bytes, headers: Sequence[Header], body: bytes, address: str
-    ) -> Said | Begun:
+        self, query: bytes, headers: Sequence[Header], body: bytes, address: str, gone: Gone
+    ) -> Said | Later | BegunPull:
         """The answer to a POST that finds nothing, if that is known at once; else how far it went.
 
         Most pulls find nothing. Nothing happens then, so nothing is waited for.
+
+        Args:
+            gone: whether the peer has.
         """
+        began_s = perf_counter()
         try:
             words = _words(headers)
             within(body, limits.PULL_BODY_BYTES_MAX)
-            begun = self._begin(query, words, body, address)
+            begun = self._begin(query, words, body, address, began_s)
         except ANSWERED as error:
-            return Begun(error=error)
+            return BegunPull(began_s=began_s, error=error)
         asked = begun.asked
-        if (
-            asked is None
-            or asked.wait_s
-            or asked.repeat is not NEVER
-            or asked.live.application.strict
-            or self._budget.full(asked.request.sdkappid)
-            or not self._store.surely_empty(asked.live.mailboxes[asked.kind])
-        ):
+        if asked is None or asked.wait_s or self._budget.full(asked.request.sdkappid):
             return begun
+        if (
+            asked.repeat is NEVER
+            and not asked.live.application.strict
+            and self._store.surely_empty(asked.live.mailboxes[asked.kind])
+        ):
+            self._answered(began_s)
+            return _EMPTY[asked.kind]
+        return begun if gone(0.0) else Later(self._take(asked, began_s, gone), begun)
+
+    async def _take(self, asked: _Asked, began_s: float, gone: Gone) -> Said:
+        """The answer to a pull that was let in and does not wait; raises what the store does."""
+        sdkappid = asked.request.sdkappid
+        self._budget.share(sdkappid, limits.REQUEST_BYTES)
+        try:
+            page = await self._asking(asked, gone)
+        finally:
+            self._budget.share(sdkappid, -limits.REQUEST_BYTES)
+        told, body = self._success(asked.live, asked.kind, page)
+        self._answered(began_s)
+        return lines_of([JSON, NO_STORE, *told, *_heard(asked.repeat)]), body
+
+    def _answered(self, began_s: float) -> None:
         self._figures.pulls[0] += 1
-        return _EMPTY[asked.kind]
+        self._figures.seconds["pull"].add(perf_counter() - began_s)
+
+    def _asking(self, asked: _Asked, gone: Gone) -> Awaitable[Page]:
+        return mailbox.pull(
+            self._store,
+            asked.live,
+            asked.kind,
+            asked.count_max,
+            address=asked.address,
+            proof=asked.request.proof,
+            once=_once(asked),
+            repeat=asked.repeat,
+            now_ms=asked.now_ms,
+            ticket=self._tickets(),
+            gone=gone,
+        )
 
     async def _admit(self, scope: Scope, receive: Receive) -> _Asked:
         """A request as what the store is asked, once it is read and may ask that."""
-        begun: Begun | None = scope.pop(BEGUN, None)
+        begun: BegunPull | None = scope.pop(BEGUN, None)
         if begun is None:
             if scope["method"] != "POST":
                 raise Refused(Result.BAD_HTTP, "this call is a POST with a JSON body")
             words = _words(scope["headers"])
             body = await read_body(scope, receive, limits.PULL_BODY_BYTES_MAX)
-            begun = self._begin(scope["query_string"], words, body, address_of_peer(scope))
+            address = address_of_peer(scope)
+            begun = self._begin(scope["query_string"], words, body, address, perf_counter())
         asked = begun.asked
         if asked is None:
             if begun.error is not None:
@@ -254,20 +284,28 @@ class PullCall:
             assert begun.call is not None
             live = await self._admission.admit_anew(begun.call)
             asked = self._let_in(begun.request, begun.call, live, _words(scope["headers"]))
+        asked.failed = begun.failed
         peer: Peer | None = scope.get(PEER)
         if peer is not None:
             peer.application = asked.request.sdkappid
         return asked
 
-    def _begin(self, query: bytes, words: Mapping[bytes, str], body: bytes, address: str) -> Begun:
+    def _begin(
+        self,
+        query: bytes,
+        words: Mapping[bytes, str],
+        body: bytes,
+        address: str,
+        began_s: float,
+    ) -> BegunPull:
         """Read and admit a request, as far as what is known of applications lets it in."""
         request = parse_pull(query, body)
         call = _call(request, address, self._now_ms())
         try:
             live = self._admission.check(call)
         except (UnknownApplication, NotAdmitted):
-            return Begun(request=request, call=call)
-        return Begun(self._let_in(request, call, live, words))
+            return BegunPull(began_s=began_s, request=request, call=call)
+        return BegunPull(began_s=began_s, asked=self._let_in(request, call, live, words))
 
     def _let_in(
         self, request: PullRequest, call: Call, live: LiveApplication, words: Mapping[bytes, str]
@@ -284,25 +322,17 @@ class PullCall:
     async def _ask(self, asked: _Asked, scope: Scope) -> _Answer:
         """Put a pull to the store: again, as the application is now, when a change overtook it."""
         for _ in range(limits.OVERTAKEN_MAX):
-            if gone(scope):
-                raise Disconnected
             live = asked.live
-            over = self._budget.over(live.application.sdkappid)
-            if over:
-                raise Overloaded(SAID[over])
-            asking = mailbox.pull(
-                self._store,
-                live,
-                asked.kind,
-                asked.count_max,
-                address=asked.address,
-                proof=asked.request.proof,
-                once=_once(asked),
-                repeat=asked.repeat,
-                now_ms=asked.now_ms,
-                ticket=self._tickets(),
-                gone=partial(gone_after, scope),
-            )
+            if asked.failed is not None:
+                asking: Awaitable[Page] = _raise(asked.failed)
+                asked.failed = None
+            else:
+                if gone(scope):
+                    raise Disconnected
+                over = self._budget.over(live.application.sdkappid)
+                if over:
+                    raise Overloaded(SAID[over])
+                asking = self._asking(asked, partial(gone_after, scope))
             try:
                 self._budget.share(live.application.sdkappid, limits.REQUEST_BYTES)
                 return await self._hand_out(live, asked.kind, asking, scope)
@@ -431,6 +461,17 @@ def _words(headers: Sequence[Header]) -> Mapping[bytes, str]:
 def _repeat(words: Mapping[bytes, str], queue: Mailbox, epoch: int) -> Repeat:
     """How the page can be had again (check 18)."""
     return read_repeat(queue, epoch, *map(words.get, REPEATS)) if words else NEVER
+
+
+def _heard(repeat: Repeat) -> Headers:
+    """By this a client sees that its headers were heard."""
+    if repeat.reader is None:
+        return []
+    return [(b"pullstatus-reader", repeat.reader.name.encode())]
+
+
+async def _raise(error: Exception) -> Page:
+    raise error
 
 
 def _wait_s(words: Mapping[bytes, str], live: LiveApplication) -> int:

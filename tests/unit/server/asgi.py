@@ -12,9 +12,9 @@ from typing import Any, TypeVar, cast
 from pullstatus.apps import AppKey, Application, LiveApplication, Registry, Token, token_digest
 from pullstatus.clock import wall_ms
 from pullstatus.durations import Durations
+from pullstatus.server.at_once import BEGUN, Later
 from pullstatus.server.http import PEER
 from pullstatus.server.routes import Routes
-from pullstatus.server.v5 import BEGUN
 from pullstatus.server.whole import Whole
 from pullstatus.store import (
     Act,
@@ -188,7 +188,14 @@ class Served:
         if self.at_once and method == "POST":
             forwarded = any(name.startswith(b"x-forwarded-") for name, _ in sent)
             whole = Whole(path.encode(), query.encode(), tuple(sent), forwarded, content)
-            begun = self.routes.at_once(whole, scope["client"])
+            begun = self.routes.at_once(whole, scope["client"], lambda _waited_s: self.gone)
+            if isinstance(begun, Later):
+                later = begun
+                try:
+                    begun = await later.said
+                except Exception as error:  # noqa: BLE001 - it goes the careful way
+                    begun = later.begun
+                    begun.failed = error
             if isinstance(begun, tuple):
                 await _respond(said, 200, *begun)
                 return _answer(said)

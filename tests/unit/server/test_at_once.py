@@ -10,10 +10,19 @@ import msgspec
 import pytest
 
 from pullstatus import limits
+from pullstatus.errors import (
+    CallerGone,
+    KeyReused,
+    OutcomeUnknown,
+    SettingChanged,
+    StoreCorrupt,
+    StoreFull,
+    StoreUnavailable,
+)
 from pullstatus.records import Kind
 from pullstatus.store import Page
 from tests.harness import Answer, App
-from tests.unit.server.asgi import APP, Served
+from tests.unit.server.asgi import APP, SECRET, Served
 
 NOW_MS = int(time.time()) * 1000
 FOREIGN = App(APP.sdkappid + 1, APP.appkey)
@@ -132,3 +141,124 @@ def test_a_fault_of_ours_is_told_where_it_is_known_how(monkeypatch: pytest.Monke
     assert answer is not None
     assert answer.result == 0
     assert len(made.store.pulled) == 1
+
+
+# --- what the store has to be asked for -----------------------------------------------------------
+
+RECORD = {
+    "user_receive_time": "2026-01-05 08:03:04",
+    "nationcode": "86",
+    "mobile": "13800000001",
+    "report_status": "SUCCESS",
+    "errmsg": "DELIVRD",
+    "description": "delivered",
+    "sid": "8:one",
+}
+BATCH = f"/ingest/{APP.sdkappid}/delivery-statuses"
+BEARER = ("authorization", f"Bearer {SECRET}")
+TYPE = ("content-type", "application/json")
+
+Sent = tuple[str, bytes, Headers]
+
+
+def batch(*records: object, target: str = BATCH, headers: Headers = [BEARER, TYPE]) -> Sent:  # noqa: B006
+    return target, json.dumps(records).encode(), headers
+
+
+LINES: Headers = [BEARER, ("content-type", "application/x-ndjson")]
+SENT: dict[str, Sent] = {
+    "usual": batch(RECORD),
+    "of a hundred": batch(*[RECORD] * 100),
+    "large": batch(*[RECORD] * 300),
+    "too many": batch(*[RECORD] * (limits.INGEST_RECORDS_MAX + 1)),
+    "none": batch(),
+    "not ASCII": batch(RECORD | {"description": "收到"}),
+    "with a member more": batch(RECORD | {"fee": 1}),
+    "without a number": batch(RECORD | {"mobile": ""}),
+    "of no time": batch(RECORD | {"user_receive_time": "2026-13-05 08:03:04"}),
+    "too large a record": batch(RECORD | {"description": "x" * limits.RECORD_BYTES_MAX}),
+    "replies": batch(
+        {"nationcode": "86", "mobile": "13800000001", "text": "1", "sign": "a", "time": 1},
+        target=f"/ingest/{APP.sdkappid}/replies",
+    ),
+    "of no kind": batch(RECORD, target=f"/ingest/{APP.sdkappid}/statuses"),
+    "of another": batch(RECORD, target=f"/ingest/{FOREIGN.sdkappid}/delivery-statuses"),
+    "no JSON": (BATCH, b"[{", [BEARER, TYPE]),
+    "lines": (BATCH, json.dumps(RECORD).encode(), LINES),
+    "of no type": batch(RECORD, headers=[BEARER]),
+    "encoded": batch(RECORD, headers=[BEARER, TYPE, ("content-encoding", "gzip")]),
+    "encoded as it is": batch(RECORD, headers=[BEARER, TYPE, ("content-encoding", "identity")]),
+    "without a token": batch(RECORD, headers=[TYPE]),
+    "with a wrong token": batch(RECORD, headers=[("authorization", "Bearer x"), TYPE]),
+    "with a key": batch(RECORD, headers=[BEARER, TYPE, ("idempotency-key", "k")]),
+    "with a bad key": batch(RECORD, headers=[BEARER, TYPE, ("idempotency-key", "")]),
+    "with two types": batch(RECORD, headers=[BEARER, TYPE, LINES[1]]),
+    "forwarded": batch(RECORD, headers=[BEARER, TYPE, ("x-forwarded-for", "198.51.100.1")]),
+}
+
+FAULTS: dict[str, BaseException | None] = {
+    "none": None,
+    "away": StoreUnavailable("not now"),
+    "full": StoreFull("no room"),
+    "damaged": StoreCorrupt("a page is not what was written"),
+    "unknown": OutcomeUnknown("the disk did not say"),
+    "overtaken": SettingChanged("it is another"),
+    "key reused": KeyReused("it came with another body"),
+    "caller gone": CallerGone("it has"),
+    "unforeseen": ZeroDivisionError("ours"),
+}
+
+
+def asked_of(made: Served) -> list[object]:
+    """What the store was asked, but for when and under which ticket."""
+    every = [*made.store.appended, *made.store.pulled]
+    return [msgspec.structs.replace(each, ticket=b"") for each in every]
+
+
+def check_both_ways(
+    sent: Sent, *, fault: BaseException | None = None, gone: bool = False, empty: bool = True
+) -> None:
+    target, body, headers = sent
+    ways = [served({}, at_once=at_once, empty=empty) for at_once in (False, True)]
+    answers = []
+    for way in ways:
+        way.gone = gone
+        if fault is not None:
+            way.store.append_answer = way.store.pull_answer = fault
+        answers.append(asyncio.run(way.ask("POST", target, body, headers)))
+    careful, quick = (answer and shown(answer) for answer in answers)
+    assert careful == quick
+    assert told(ways[0]) == told(ways[1])
+    assert ways[0].registry.used == ways[1].registry.used
+    assert ways[0].hung_up == ways[1].hung_up
+    assert asked_of(ways[0]) == asked_of(ways[1])
+
+
+@pytest.mark.parametrize("sent", SENT.values(), ids=SENT)
+def test_a_batch_comes_to_the_same_on_both_ways(sent: Sent) -> None:
+    check_both_ways(sent)
+
+
+@pytest.mark.parametrize("gone", [False, True], ids=["", "gone"])
+@pytest.mark.parametrize("fault", FAULTS.values(), ids=FAULTS)
+def test_what_the_store_says_is_told_the_same_on_both_ways(
+    fault: BaseException | None, gone: bool
+) -> None:
+    for sent in (SENT["usual"], SENT["with a key"]):
+        check_both_ways(sent, fault=fault, gone=gone)
+    for header in ([], [("idempotency-key", "k")], [("pullstatus-reader", "r")]):
+        check_both_ways((*good(), header), fault=fault, gone=gone, empty=False)
+
+
+def test_a_usual_batch_and_page_need_no_scope(monkeypatch: pytest.MonkeyPatch) -> None:
+    made = served({}, at_once=True, empty=False)
+
+    async def careful(*_: object) -> None:
+        pytest.fail("it went the careful way")
+
+    monkeypatch.setattr(type(made.routes), "__call__", careful)
+    target, body, headers = SENT["with a key"]
+    for asking in (made.ask("POST", target, body, headers), made.pull()):
+        answer = asyncio.run(asking)
+        assert answer is not None
+        assert answer.http_status == 200

@@ -17,11 +17,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pullstatus import limits
+from pullstatus.errors import StoreUnavailable
+from pullstatus.server.at_once import BEGUN, Begun, Later, Said
 from pullstatus.server.connection import Connection, Connections
 from pullstatus.server.connection_state import Phase
 from pullstatus.server.figures import Figures
-from pullstatus.server.http import PEER
+from pullstatus.server.http import PEER, SAYS_NO_MORE_S
 from pullstatus.server.schedule import Client, Schedule
+from pullstatus.server.whole import Whole
+from pullstatus.store import Gone
 
 
 class Loop(asyncio.SelectorEventLoop):
@@ -112,11 +116,36 @@ class Peer:
         self.near, self.far = self._ends = socket.socketpair()
         self.transport = Transport(self.near)
         self.crowd = Crowd(loop)
-        self.connection = Connection(config, state, {}, loop, schedule=self.crowd)
+        self.later: set[str] = set()  # paths of requests that are answered without a scope
+        self.failing: set[str] = set()  # and of those of them that go the careful way in the end
+        self.gone: Gone | None = None  # as the newest of them may ask
+        self.connection = Connection(
+            config, state, {}, loop, schedule=self.crowd, at_once=self._at_once
+        )
         self.connection.connection_made(self.transport)
         self.connection.client = ("192.0.2.7", 4)  # which uvicorn asks the socket for
 
+    def _at_once(self, whole: Whole, _client: object, gone: Gone) -> Later | None:
+        path = whole.path.decode()
+        if path not in self.later:
+            return None
+        self.gone = gone
+        self.asked.append(path)
+        return Later(self._say_later(path), Begun(began_s=0.0))
+
+    async def _say_later(self, path: str) -> Said:
+        answer = self.loop.create_future()
+        self._answers.append(answer)
+        await answer
+        if path in self.failing:
+            raise StoreUnavailable("as a test has it")
+        return b"", path.encode()
+
     async def _application(self, scope: Any, receive: Any, _send: object) -> None:  # noqa: ANN401
+        if BEGUN in scope:
+            assert isinstance(scope[BEGUN].failed, StoreUnavailable)
+            await scope[PEER].respond(200, b"", scope["path"].encode())
+            return
         answer = self.loop.create_future()
         self.asked.append(scope["path"])
         more = scope["path"] == "/read"
@@ -520,7 +549,10 @@ REQUESTS = st.lists(
     max_size=5,
 )
 DEEDS = st.lists(
-    st.sampled_from(["say", "answer", "wait", "drain", "others come", "others go"]), max_size=25
+    st.sampled_from(
+        ["say", "say one", "say one", "answer", "wait", "drain", "others come", "others go"]
+    ),
+    max_size=25,
 )
 
 
@@ -529,18 +561,26 @@ DEEDS = st.lists(
     deeds=DEEDS,
     sizes=st.lists(st.integers(1, 300) | st.integers(60_000, 80_000), min_size=3, max_size=10),
     ends=st.sampled_from(["", "eof", "\0\r\n\r\n"]),
+    later=st.sets(st.sampled_from(["/0", "/1", "/2", "/3", "/4"])),
+    failing=st.sets(st.sampled_from(["/0", "/1", "/2", "/3", "/4"])),
 )
 def test_any_course_of_a_connection(
-    requests: list[tuple[bytes, bytes]], deeds: list[str], sizes: list[int], ends: str
+    requests: list[tuple[bytes, bytes]],
+    deeds: list[str],
+    sizes: list[int],
+    ends: str,
+    later: set[str],
+    failing: set[str],
 ) -> None:
     """Each request that was taken is answered once, in its turn, or the connection has ended."""
-    stream = b"".join(
+    each = [
         request(f"/{number}", body, *([header] if header else []))
         for number, (body, header) in enumerate(requests)
-    )
-    stream += ends.encode() if ends != "eof" else b""
+    ]
+    stream = b"".join(each) + (ends.encode() if ends != "eof" else b"")
     loop = Loop()
     peer = Peer(loop)
+    peer.later, peer.failing = later, failing
     drained = False
     try:
         for deed, size in zip(deeds, sizes * 10, strict=False):
@@ -548,6 +588,10 @@ def test_any_course_of_a_connection(
                 case "say":
                     peer.say(stream[:size])
                     stream = stream[size:]
+                case "say one":
+                    whole = next((one for one in each if stream.startswith(one)), b"")
+                    peer.say(whole)
+                    stream = stream[len(whole) :]
                 case "answer":
                     peer.answer()
                 case "wait":
@@ -635,6 +679,79 @@ def test_what_was_put_off_is_not_forgotten_at_an_end(peer: Peer, end: str) -> No
     peer.answer()
     assert peer.read() == ([] if end == "lost" else ["/1"])
     assert peer.connection.budget.bytes == 0
+
+
+# --- what waits for the store without a scope -----------------------------------------------------
+
+
+@pytest.mark.parametrize("failing", [False, True])
+def test_what_comes_behind_one_at_the_store_is_read_when_that_is_answered(
+    peer: Peer, failing: bool
+) -> None:
+    peer.later = {"/1", "/2"}
+    peer.failing = {"/1"} if failing else set()
+    for path in ("/1", "/2", "/3"):
+        peer.say(request(path))
+    assert (peer.asked, peer.transport.paused) == (["/1"], True)
+    while peer.answer():
+        pass
+    assert (peer.read(), peer.transport.paused) == (["/1", "/2", "/3"], False)
+    assert (peer.state, peer.connection.budget.bytes) == (Phase.IDLE, 0)
+
+
+@pytest.mark.parametrize("failing", [False, True])
+@pytest.mark.parametrize("behind", [b"", request("/2"), request("/2", b"x" * 10)[:-5]])
+def test_who_says_no_more_behind_one_at_the_store_gets_all_answers(
+    peer: Peer, behind: bytes, failing: bool
+) -> None:
+    peer.later = {"/1"}
+    peer.failing = {"/1"} if failing else set()
+    peer.say(request("/1"))
+    if behind:
+        peer.say(behind)
+    peer.connection.eof_received()
+    assert peer.gone is not None
+    assert (peer.gone(0.0), peer.gone(SAYS_NO_MORE_S)) == (False, True)
+    while peer.answer():
+        pass
+    assert peer.read() == (["/1", "/2"] if behind == request("/2") else ["/1"])
+    assert peer.transport.closed == "in order"
+
+
+@pytest.mark.parametrize("failing", [False, True])
+def test_stop_makes_the_one_at_the_store_the_last(peer: Peer, failing: bool) -> None:
+    peer.later = {"/1"}
+    peer.failing = {"/1"} if failing else set()
+    peer.say(request("/1"))
+    peer.connection.drain(peer.loop.time(), 0.5)
+    assert peer.answer()
+    assert peer.transport.written.endswith(b"connection: close\r\n\r\n/1")
+    assert (peer.transport.closed, peer.state) == ("in order", Phase.CLOSED)
+
+
+@pytest.mark.parametrize("failing", [False, True])
+def test_who_is_lost_meanwhile_is_gone_and_told_nothing(peer: Peer, failing: bool) -> None:
+    peer.later = {"/1"}
+    peer.failing = {"/1"} if failing else set()
+    peer.say(request("/1"))
+    peer.say(request("/2"))
+    assert peer.gone is not None
+    assert not peer.gone(0.0)
+    peer.transport.abort()
+    assert peer.gone(0.0)
+    peer.connection.connection_lost(None)
+    assert peer.answer()
+    assert (peer.read(), peer.asked, peer.connection.budget.bytes) == ([], ["/1"], 0)
+
+
+def test_a_reset_is_known_to_the_kernel_while_one_is_at_the_store(peer: Peer) -> None:
+    peer.later = {"/1"}
+    peer.say(request("/1"))
+    assert peer.gone is not None
+    assert not peer.gone(0.0)
+    peer.far.close()
+    assert peer.gone(0.0)
+    assert peer.transport.closed == "cut"
 
 
 # --- a request that is refused, and answered late -------------------------------------------------
