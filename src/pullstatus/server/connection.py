@@ -81,6 +81,9 @@ _HEAD, _BODY, _REST = Phase.HEAD, Phase.BODY, Phase.REST
 _LAST: Final = b"connection: close\r\n\r\n"
 _NOT_LAST: Final = b"\r\n"
 
+LARGE_BODY_BYTES: Final = 64 * 1024
+"""Of which others are read in turn with it."""
+
 WATCHING = (b"/healthz", b"/readyz", b"/metrics")
 """What is answered on connections beyond the bounds, too."""
 
@@ -210,7 +213,7 @@ class Connection(HttpToolsProtocol):
         """Cut it if a deadline has passed; called about once a second with the loop's time."""
         if self.transport.is_closing():
             self.state.on(Event.CLOSE, now)
-        if self._put_off:
+        if self._put_off or self.flow.put_off:
             return  # the wait is ours
         passed = self.state.late(
             now, unread=self._unread(), written=self._written, body=self._framing.body_bytes
@@ -388,6 +391,9 @@ class Connection(HttpToolsProtocol):
             self._held = None
         if not self._framing.fits(len(data)):
             self._end(TOO_LARGE)
+        elif self._framing.body_bytes > LARGE_BODY_BYTES and not self.flow.put_off:
+            self.flow.put_off_reading()
+            self.schedule.read_on(self.flow.go_on_reading, self.cycle.scope)
 
     def _at_once(self, data: bytes) -> bool:
         """Answer or begin the request that this is, if it is a usual one; as the parser's does."""

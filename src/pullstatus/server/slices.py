@@ -1,8 +1,9 @@
 """Long work of an event loop, done in slices of some milliseconds, one in each round of the loop.
 
-A batch that is usual is read at once. One that has to be looked at record by record may take a
-tenth of a second, and of such there may be many: between two slices everybody else has a round,
-and who has several of them at work has one slice in turn with other owners, not one for each.
+A small batch is read at once. A large one takes a millisecond, and one that has to be looked at
+record by record may take a tenth of a second, and of such there may be many: between two slices
+everybody else has a round, and who has several of them at work has one slice in turn with other
+owners, not one for each.
 """
 
 from __future__ import annotations
@@ -27,12 +28,15 @@ class Slices:
         """Nothing is."""
         self._waiting: Turns[asyncio.Future[None]] = Turns()
 
-    async def do(self, steps: Steps[T], owner: Hashable) -> T:
+    async def do(self, steps: Steps[T], owner: Hashable, *, long: bool = False) -> T:
         """What the work returns; short work is done at once.
 
         Args:
             owner: whose it is.
+            long: it is known to take a good part of a slice, so it waits for its turn.
         """
+        if long:
+            await self._turn(owner)
         until = perf_counter() + SLICE_S
         while True:
             try:

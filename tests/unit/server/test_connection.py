@@ -681,6 +681,38 @@ def test_what_was_put_off_is_not_forgotten_at_an_end(peer: Peer, end: str) -> No
     assert peer.connection.budget.bytes == 0
 
 
+def test_a_large_body_is_read_on_in_turn(peer: Peer) -> None:
+    whole = request("/read", b"x" * 300_000)
+    peer.connection.data_received(whole[:200_000])
+    assert peer.transport.paused
+    peer.wait(limits.BODY_DEADLINE_S + 1)  # the wait is ours
+    peer.turn()
+    assert not peer.transport.paused
+    peer.say(whole[200_000:])
+    assert peer.answer()
+    assert peer.read() == ["/read"]
+    assert sum(len(body) for _, body in peer.said) == 300_000
+
+
+def test_a_large_body_that_goes_nowhere_is_read_on_in_turn(peer: Peer) -> None:
+    whole = request("/1", b"x" * 300_000)
+    peer.say(whole[:1000])
+    assert peer.answer()
+    peer.connection.data_received(whole[1000:200_000])
+    assert peer.transport.paused
+    peer.turn()
+    peer.say(whole[200_000:])
+    assert (peer.read(), peer.state, peer.transport.paused) == (["/1"], Phase.IDLE, False)
+
+
+def test_a_connection_that_is_lost_is_not_read_on(peer: Peer) -> None:
+    peer.connection.data_received(request("/read", b"x" * 300_000)[:200_000])
+    peer.transport.close()
+    peer.connection.connection_lost(None)
+    peer.turn()
+    assert peer.transport.paused
+
+
 # --- what waits for the store without a scope -----------------------------------------------------
 
 

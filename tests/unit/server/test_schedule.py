@@ -160,3 +160,19 @@ def test_one_that_fails_keeps_nobody_from_his_turn() -> None:
 
     asyncio.run(read())
     assert begun.names == ["1", "2"]
+
+
+def test_of_large_bodies_a_few_pieces_are_read_in_a_round_in_turn_of_applications() -> None:
+    read: list[list[str]] = [[]]
+
+    async def main() -> None:
+        schedule = Schedule(asyncio.get_running_loop(), lambda scope: scope[0])
+        for name in ["a1", "a2", "a3", "a4", "a5", "a6", "b1"]:
+            schedule.read_on(lambda name=name: read[-1].append(name), name)  # type: ignore[misc]
+        assert read == [[]]
+        while len(read) < 4:
+            await asyncio.sleep(0)
+            read.append([])
+
+    asyncio.run(main())
+    assert read[:3] == [["a1", "b1", "a2", "a3"], ["a4", "a5", "a6"], []]

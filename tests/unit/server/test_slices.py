@@ -59,6 +59,27 @@ def test_owners_have_their_slices_in_turn() -> None:
     assert max(at for at, name in enumerate(later) if name == "little") <= 5
 
 
+def test_of_long_work_one_slice_is_done_in_a_round() -> None:
+    """Whatever made it ready came to all of them in one."""
+    said: list[str] = []
+
+    async def main() -> None:
+        async def others() -> None:
+            while True:
+                said.append(".")
+                await asyncio.sleep(0)
+
+        shared = Slices()
+        beside = asyncio.create_task(others())
+        work = [shared.do(long("a", said, 1), owner, long=True) for owner in (1, 1, 2, 2)]
+        assert await asyncio.gather(*work) == ["a"] * 4
+        beside.cancel()
+
+    asyncio.run(main())
+    assert "aa" not in "".join(said)
+    assert said.count("a") == 4
+
+
 def test_short_work_is_done_at_once() -> None:
     def short() -> Steps[int]:
         yield
