@@ -58,7 +58,8 @@ class _Connection:
         parts = frame(tell(told))
         sent = self._end.sendmsg(parts)
         for part in parts:
-            self._end.sendall(memoryview(part)[sent:])
+            if sent < len(part):
+                self._end.sendall(memoryview(part)[sent:])
             sent = max(0, sent - len(part))
 
 

@@ -15,6 +15,7 @@ from pullstatus.store.sqlite.log import CHECKPOINT_PAGES, Log
 from pullstatus.store.sqlite.names import Names
 from pullstatus.store.sqlite.stamp import Stamp
 
+LOOK_EVERY_S = 0.05  # at the room that is left, while there is: two system calls less a commit
 FOLD_EVERY_S = 2.0  # while there is no room: each try adds a page or two to the log
 
 
@@ -39,6 +40,7 @@ class GuardedLog:
         self._as_of = as_of
         self._look_for_room = has_room
         self._room = True  # as it was seen last
+        self._look_due_s = 0.0
         self._fold_due_s = 0.0
 
     def commit(self, group: Sequence[Operation]) -> list[Answer]:
@@ -72,8 +74,11 @@ class GuardedLog:
             self._fold_what_was_held_up()
 
     def has_room(self) -> bool:
-        """Whether the disk has room for more entries."""
-        self._room = self._look_for_room()
+        """Whether the disk has room for more entries, or had a moment ago."""
+        now_s = time.monotonic()
+        if not self._room or now_s >= self._look_due_s:
+            self._look_due_s = now_s + LOOK_EVERY_S
+            self._room = self._look_for_room()
         return self._room
 
     def take_waiting(self) -> dict[int, int]:
