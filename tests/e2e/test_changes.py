@@ -151,9 +151,9 @@ def test_strangers_cannot_make_the_server_look_often(tmp_path: Path) -> None:
             assert len(looks) - before <= 1  # the regular one
 
     asyncio.run(run())
-    distance_s = 1 / limits.LOOKS_PER_S_MAX
     assert len(looks) > 3
-    assert all(b - a > distance_s - 0.002 for a, b in itertools.pairwise(looks))
+    # Each may be noted late, so the first: from there to the last one more may have come.
+    assert len(looks) - 2 <= (looks[-1] - looks[0]) * limits.LOOKS_PER_S_MAX
 
 
 async def _flood(client: httpx.AsyncClient, app: App, number: int, ends_s: float) -> int:

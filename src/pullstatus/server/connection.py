@@ -152,6 +152,7 @@ class Connection(HttpToolsProtocol):
     seat: Seat | None
     budget: Budget
     schedule: Schedule
+    flow: Flow  # type: ignore[assignment]
     _pipeline: _Pipeline | None
 
     def __init__(
@@ -344,7 +345,7 @@ class Connection(HttpToolsProtocol):
     def connection_made(self, transport: Transport) -> None:  # type: ignore[override]
         """Start the clock for the first request."""
         super().connection_made(transport)
-        self.flow = Flow(transport)  # type: ignore[assignment]
+        self.flow = Flow(transport)
         self.state = ConnectionState(self.loop.time())
 
     def data_received(self, data: bytes) -> None:
@@ -477,7 +478,7 @@ class Connection(HttpToolsProtocol):
         self.cycle = cycle = RequestResponseCycle(
             scope=self.scope,
             transport=self.transport,
-            flow=self.flow,
+            flow=self.flow,  # type: ignore[arg-type] # it asks no more of one
             logger=self.logger,
             access_logger=self.access_logger,
             access_log=self.access_log,

@@ -16,7 +16,7 @@ import re
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from time import perf_counter
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, TypeVar
 
 import structlog
 
@@ -74,7 +74,7 @@ from pullstatus.server.http import (
 from pullstatus.server.pauses import Shed
 from pullstatus.server.slices import Slices
 from pullstatus.server.words import check_key
-from pullstatus.steps import Steps
+from pullstatus.steps import Steps, done
 from pullstatus.store import Gone, Store
 
 log = structlog.get_logger(__name__)
@@ -83,6 +83,8 @@ LATE = "pullstatus.late"
 """Of a request's scope: when it was put off because the store had not answered, by perf_counter."""
 
 _RETRY_LATER: Headers = [(b"retry-after", b"%d" % limits.RETRY_AFTER_S)]
+
+T = TypeVar("T")
 
 Put = Callable[[LiveApplication], Awaitable[int]]
 """Stores something for the application as it is known now."""
@@ -119,6 +121,22 @@ class Problem(Exception):
         self.detail = detail
         self.headers = headers or []
         self.members = members or {}
+
+
+class _BegunBatch(Begun):
+    """A batch that was read and may be stored.
+
+    Attributes:
+        key: its Idempotency-Key.
+        storing: the end of what the store was asked, where that is not waited for.
+    """
+
+    token: Token
+    live: LiveApplication
+    receipts: Receipts
+    body: bytes
+    key: str | None = None
+    storing: asyncio.Future[int] | None = None
 
 
 class _Door:
@@ -340,6 +358,26 @@ class _Door:
         self._figures.records_in[receipts.kind] += len(receipts.entries)
         self._figures.repaired[receipts.kind] += receipts.repaired
 
+    def _append(self, live: LiveApplication, begun: _BegunBatch, gone: Gone) -> Awaitable[int]:
+        return mailbox.append(
+            self._store,
+            live,
+            begun.receipts,
+            sender=begun.token.name,
+            now_ms=self._now_ms(),
+            ticket=self._tickets(),
+            key=begun.key,
+            body=begun.body,
+            gone=gone,
+        )
+
+    def _answered(self, begun: _BegunBatch, count: int) -> Said:
+        """The answer to what was stored at the first try, counted."""
+        self._count(begun.receipts)
+        self._figures.batches[self.name, 200] += 1
+        self._figures.seconds[self.name].add(perf_counter() - begun.began_s)
+        return _SAID, self._accepted(count)
+
     async def _put_current(self, live: LiveApplication, put: Put, failed: Exception | None) -> int:
         """Store for the application as it is in the commit, however often it is changed."""
         for tries_left in reversed(range(limits.OVERTAKEN_MAX)):
@@ -367,20 +405,6 @@ class _Door:
         )
 
 
-class _BegunBatch(Begun):
-    """A batch that was read and may be stored.
-
-    Attributes:
-        key: its Idempotency-Key.
-    """
-
-    token: Token
-    live: LiveApplication
-    receipts: Receipts
-    key: str | None
-    body: bytes
-
-
 class CallbackDoor(_Door):
     """`POST /callbacks/{token}`: the token in the path decides the application."""
 
@@ -388,7 +412,75 @@ class CallbackDoor(_Door):
     _format_name = "tencent"
     _format = FORMATS[_format_name]
 
+    def at_once(
+        self,
+        path: bytes,
+        query: bytes,
+        headers: Sequence[Header],
+        body: bytes,
+        client: tuple[str, int] | None,
+        gone: Gone,
+    ) -> Later | None:
+        """A POST of a usual callback, handed to the store; None: it is not, or there is no room.
+
+        Args:
+            client: where it came from.
+            gone: whether the peer has.
+        """
+        began_s = perf_counter()
+        now_ms = self._now_ms()
+        token = self._registry.token(path.decode("ascii").removeprefix(CALLBACKS), now_ms)
+        live = None if token is None else self._registry.applications.get(token.sdkappid or 0)
+        said = dict(reversed(headers))
+        if (
+            token is None
+            or live is None
+            or not token.feeds(live.application)
+            or len(body) > _USUAL_BYTES_MAX
+            or said.get(b"content-encoding", b"identity") != b"identity"
+            or self._budget.full(token.sdkappid)
+        ):
+            return None
+        request = Request(
+            method="POST",
+            query=query,
+            content_type=said.get(b"content-type", b"").decode("latin-1"),
+            body=body,
+            arrived_s=now_ms // 1000,
+        )
+        receipts = done(self._format.read(request))
+        if receipts.unread or not receipts.entries:
+            return None
+        self._note_use(token, now_ms, client)
+        begun = _BegunBatch(began_s=began_s, token=token, live=live, receipts=receipts, body=body)
+        return Later(self._store_usual(begun, gone), begun)
+
+    async def _store_usual(self, begun: _BegunBatch, gone: Gone) -> Said:
+        """The answer to a callback that was handed over; raises what the store does.
+
+        Raises:
+            TimeoutError: the store has had its time; what it does yet is `begun.storing`.
+        """
+        loop = asyncio.get_running_loop()
+        sdkappid, size = begun.live.application.sdkappid, limits.REQUEST_BYTES + len(begun.body)
+        begun.storing = storing = loop.create_future()
+        self._budget.share(sdkappid, size)
+        storing.add_done_callback(lambda _: self._budget.share(sdkappid, -size))
+        eager.run(loop, _settle(storing, self._append(begun.live, begun, gone)))
+        woken = loop.create_future()
+        wake = partial(_wake, woken)
+        timer = loop.call_later(limits.CALLBACK_ANSWER_S, wake)
+        storing.add_done_callback(wake)
+        await woken
+        timer.cancel()
+        if not storing.done():
+            raise TimeoutError
+        return self._answered(begun, storing.result())
+
     async def _take(self, scope: Scope, receive: Receive, send: Send) -> int:
+        begun: _BegunBatch | None = scope.get(BEGUN)
+        if begun is not None:
+            return await self._go_on(begun, scope, send)
         token = await self._token(scope, scope["path"].removeprefix(CALLBACKS))
         if token is None:
             raise Problem(
@@ -424,6 +516,25 @@ class CallbackDoor(_Door):
         finally:
             timer.cancel()
 
+    async def _go_on(self, begun: _BegunBatch, scope: Scope, send: Send) -> int:
+        """What becomes of a callback that the store did not take at once, or not in time."""
+        scope["pullstatus.token"] = begun.token
+        failed, storing = begun.failed, begun.storing
+        if storing is not None and not storing.done():
+            failed = None
+            self._answer_late(scope, send)
+        else:
+            storing = None
+        gone = partial(gone_after, scope)
+
+        async def put(live: LiveApplication) -> int:
+            nonlocal storing
+            late, storing = storing, None
+            return await (late or self._append(live, begun, gone))
+
+        await self._put(begun.live, begun.receipts, put, failed)
+        return len(begun.receipts.entries)
+
     def _answer_late(self, scope: Scope, send: Send) -> None:
         """Put it off: the store has had its time. What it does yet is not cancelled, and counts."""
         scope[LATE] = perf_counter()
@@ -452,19 +563,11 @@ class CallbackDoor(_Door):
         _check_owner(token, live)
         if not receipts.unread:
             if receipts.entries:
-                await self._put(
-                    live,
-                    receipts,
-                    lambda live: mailbox.append(
-                        self._store,
-                        live,
-                        receipts,
-                        sender=token.name,
-                        now_ms=self._now_ms(),
-                        ticket=self._tickets(),
-                        gone=partial(gone_after, scope),
-                    ),
+                begun = _BegunBatch(
+                    began_s=0.0, token=token, live=live, receipts=receipts, body=request.body
                 )
+                gone = partial(gone_after, scope)
+                await self._put(live, receipts, lambda live: self._append(live, begun, gone))
             return len(receipts.entries)
         expired = await self._put(
             live,
@@ -555,30 +658,12 @@ class IngestDoor(_Door):
 
     async def _store_usual(self, begun: _BegunBatch, gone: Gone) -> Said:
         """The answer to a batch that was handed over; raises what the store does."""
-        receipts = begun.receipts
         sdkappid, size = begun.live.application.sdkappid, limits.REQUEST_BYTES + len(begun.body)
         self._budget.share(sdkappid, size)
         try:
-            count = await self._append(begun.live, begun, gone)
+            return self._answered(begun, await self._append(begun.live, begun, gone))
         finally:
             self._budget.share(sdkappid, -size)
-        self._count(receipts)
-        self._figures.batches[self.name, 200] += 1
-        self._figures.seconds[self.name].add(perf_counter() - begun.began_s)
-        return _SAID, self._accepted(count)
-
-    def _append(self, live: LiveApplication, begun: _BegunBatch, gone: Gone) -> Awaitable[int]:
-        return mailbox.append(
-            self._store,
-            live,
-            begun.receipts,
-            sender=begun.token.name,
-            now_ms=self._now_ms(),
-            ticket=self._tickets(),
-            key=begun.key,
-            body=begun.body,
-            gone=gone,
-        )
 
     async def _take(self, scope: Scope, receive: Receive, _send: Send) -> int:
         begun: _BegunBatch | None = scope.get(BEGUN)
@@ -688,6 +773,19 @@ def _no_application() -> Problem:
         "Unknown application",
         "no application has this sdkappid; create it with `pullstatus app create`",
     )
+
+
+async def _settle(end: asyncio.Future[T], work: Awaitable[T]) -> None:
+    """Tell `end` what the work came to."""
+    try:
+        end.set_result(await work)
+    except Exception as error:  # noqa: BLE001 - who waits is told
+        end.set_exception(error)
+
+
+def _wake(waits: asyncio.Future[None], _: object = None) -> None:
+    if not waits.done():
+        waits.set_result(None)
 
 
 class _Words(NamedTuple):

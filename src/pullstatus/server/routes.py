@@ -66,6 +66,7 @@ log = structlog.get_logger(__name__)
 
 ABOUT: Final = about(VERSION)
 ABOUT_HEADERS: Final = {"cache-control": f"public, max-age={limits.ABOUT_CACHED_S}"}
+_CALLBACKS: Final = CALLBACKS.encode("ascii")
 _PULL_PATH: Final = PULL_PATH.encode("ascii")
 DOORS: Final = (*INGEST, CALLBACK)
 
@@ -185,6 +186,8 @@ class Routes:
                 return self._pull.at_once(query, headers, body, address_of(client), gone)
             if path.startswith(b"/ingest/"):
                 return self._ingest.at_once(path, headers, body, client, gone)
+            if path.startswith(_CALLBACKS):
+                return self._callback.at_once(path, query, headers, body, client, gone)
         except Exception:  # noqa: BLE001 - it comes again where it is told
             return None
         return None
@@ -209,7 +212,7 @@ class Routes:
             await self._ingest(scope, receive, send)
             self.figures.seconds["ingest"].add(perf_counter() - began - scope.get(HELD_S, 0.0))
         elif path.startswith(CALLBACKS):
-            began = perf_counter()
+            began = _began_s(scope)
             await self._callback(scope, receive, send)
             answered_s: float = scope.get(LATE) or perf_counter()
             self.figures.seconds["callbacks"].add(answered_s - began - scope.get(HELD_S, 0.0))

@@ -154,6 +154,7 @@ RECORD = {
     "description": "delivered",
     "sid": "8:one",
 }
+REPLY = {"nationcode": "86", "mobile": "13800000001", "text": "1", "sign": "a", "time": 1}
 BATCH = f"/ingest/{APP.sdkappid}/delivery-statuses"
 BEARER = ("authorization", f"Bearer {SECRET}")
 TYPE = ("content-type", "application/json")
@@ -178,7 +179,7 @@ SENT: dict[str, Sent] = {
     "of no time": batch(RECORD | {"user_receive_time": "2026-13-05 08:03:04"}),
     "too large a record": batch(RECORD | {"description": "x" * limits.RECORD_BYTES_MAX}),
     "replies": batch(
-        {"nationcode": "86", "mobile": "13800000001", "text": "1", "sign": "a", "time": 1},
+        REPLY,
         target=f"/ingest/{APP.sdkappid}/replies",
     ),
     "of no kind": batch(RECORD, target=f"/ingest/{APP.sdkappid}/statuses"),
@@ -196,6 +197,26 @@ SENT: dict[str, Sent] = {
     "forwarded": batch(RECORD, headers=[BEARER, TYPE, ("x-forwarded-for", "198.51.100.1")]),
 }
 
+HOOK = f"/callbacks/{SECRET}"
+SENT |= {
+    "a callback": batch(RECORD, target=HOOK, headers=[]),
+    "a callback of a hundred": batch(*[RECORD] * 100, target=HOOK, headers=[TYPE]),
+    "a large callback": batch(*[RECORD] * 300, target=HOOK, headers=[TYPE]),
+    "a callback of nothing": batch(target=HOOK, headers=[TYPE]),
+    "a callback of a reply": (HOOK, json.dumps(REPLY).encode(), []),
+    "a callback to be mended": batch({**RECORD, "nationcode": 86}, target=HOOK, headers=[]),
+    "a callback half bad": batch(RECORD, {"x": 1}, target=HOOK, headers=[]),
+    "a callback of no sense": (HOOK, b"x", [TYPE]),
+    "a callback that is encoded": batch(
+        RECORD, target=HOOK, headers=[TYPE, ("content-encoding", "gzip")]
+    ),
+    "a callback with a wrong token": batch(RECORD, target="/callbacks/x", headers=[]),
+    "a callback with a query": batch(RECORD, target=f"{HOOK}?x=1", headers=[]),
+    "a callback forwarded": batch(
+        RECORD, target=HOOK, headers=[("x-forwarded-for", "198.51.100.1")]
+    ),
+}
+
 FAULTS: dict[str, BaseException | None] = {
     "none": None,
     "away": StoreUnavailable("not now"),
@@ -210,8 +231,9 @@ FAULTS: dict[str, BaseException | None] = {
 
 
 def asked_of(made: Served) -> list[object]:
-    """What the store was asked, but for when and under which ticket."""
-    every = [*made.store.appended, *made.store.pulled]
+    """What the store was asked, but for under which ticket."""
+    store = made.store
+    every = [*store.appended, *[each.records for each in store.parked], *store.pulled]
     return [msgspec.structs.replace(each, ticket=b"") for each in every]
 
 
@@ -244,7 +266,7 @@ def test_a_batch_comes_to_the_same_on_both_ways(sent: Sent) -> None:
 def test_what_the_store_says_is_told_the_same_on_both_ways(
     fault: BaseException | None, gone: bool
 ) -> None:
-    for sent in (SENT["usual"], SENT["with a key"]):
+    for sent in (SENT["usual"], SENT["with a key"], SENT["a callback"]):
         check_both_ways(sent, fault=fault, gone=gone)
     for header in ([], [("idempotency-key", "k")], [("pullstatus-reader", "r")]):
         check_both_ways((*good(), header), fault=fault, gone=gone, empty=False)
@@ -257,8 +279,9 @@ def test_a_usual_batch_and_page_need_no_scope(monkeypatch: pytest.MonkeyPatch) -
         pytest.fail("it went the careful way")
 
     monkeypatch.setattr(type(made.routes), "__call__", careful)
-    target, body, headers = SENT["with a key"]
-    for asking in (made.ask("POST", target, body, headers), made.pull()):
+    batches = [SENT[name] for name in ("with a key", "a callback of a hundred")]
+    posts = [made.ask("POST", *sent) for sent in batches]
+    for asking in (*posts, made.pull()):
         answer = asyncio.run(asking)
         assert answer is not None
         assert answer.http_status == 200

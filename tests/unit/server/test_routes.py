@@ -116,12 +116,14 @@ def test_callback_that_is_wholly_good_asks_the_store_for_one_append() -> None:
     assert (len(served.store.appended), served.store.parked) == (1, [])
 
 
+@pytest.mark.parametrize("at_once", [False, True])
 @pytest.mark.parametrize("body", [[status(1)], [status(1), {}]], ids=["good", "half bad"])
 def test_callback_is_put_off_soon_when_the_store_is_away(
-    monkeypatch: pytest.MonkeyPatch, body: list[object]
+    monkeypatch: pytest.MonkeyPatch, body: list[object], at_once: bool
 ) -> None:
     """Whether it refuses or says nothing: its sender waits for a few seconds only."""
     served = Served()
+    served.at_once = at_once
     served.store.append_answer = served.store.park_answer = StoreUnavailable("too much waits")
     answer, _ = run(served.callback(body))
     told = problem(answer, 503)
@@ -149,6 +151,7 @@ def test_callback_is_put_off_soon_when_the_store_is_away(
     assert figures.get('pullstatus_batches_total{door="callbacks",status="200"}', 0) == 0
 
 
+@pytest.mark.parametrize("at_once", [False, True])
 @pytest.mark.parametrize(
     ("failure", "told"),
     [
@@ -158,9 +161,10 @@ def test_callback_is_put_off_soon_when_the_store_is_away(
     ],
 )
 def test_callback_that_was_put_off_is_not_answered_again(
-    monkeypatch: pytest.MonkeyPatch, failure: Exception, told: list[str]
+    monkeypatch: pytest.MonkeyPatch, failure: Exception, told: list[str], at_once: bool
 ) -> None:
     served = Served()
+    served.at_once = at_once
     monkeypatch.setattr(limits, "CALLBACK_ANSWER_S", 0.01)
 
     async def fails_late(_operation: object, _gone: object) -> int:
