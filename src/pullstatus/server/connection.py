@@ -152,7 +152,6 @@ class Connection(HttpToolsProtocol):
     seat: Seat | None
     budget: Budget
     schedule: Schedule
-    flow: Flow  # type: ignore[assignment]
     _pipeline: _Pipeline | None
 
     def __init__(
@@ -195,6 +194,10 @@ class Connection(HttpToolsProtocol):
         self._ends_behind = False  # the peer says no more behind what is put off
 
     @property
+    def _own_flow(self) -> Flow:
+        return self.flow  # type: ignore[return-value] # uvicorn's is never made
+
+    @property
     def pipeline(self) -> _Pipeline:
         """uvicorn's, of requests behind the one at hand; made with the first of them.
 
@@ -214,7 +217,7 @@ class Connection(HttpToolsProtocol):
         """Cut it if a deadline has passed; called about once a second with the loop's time."""
         if self.transport.is_closing():
             self.state.on(Event.CLOSE, now)
-        if self._put_off or self.flow.put_off:
+        if self._put_off or self._own_flow.put_off:
             return  # the wait is ours
         passed = self.state.late(
             now, unread=self._unread(), written=self._written, body=self._framing.body_bytes
@@ -345,7 +348,7 @@ class Connection(HttpToolsProtocol):
     def connection_made(self, transport: Transport) -> None:  # type: ignore[override]
         """Start the clock for the first request."""
         super().connection_made(transport)
-        self.flow = Flow(transport)
+        self.flow = Flow(transport)  # type: ignore[assignment]
         self.state = ConnectionState(self.loop.time())
 
     def data_received(self, data: bytes) -> None:
@@ -392,9 +395,9 @@ class Connection(HttpToolsProtocol):
             self._held = None
         if not self._framing.fits(len(data)):
             self._end(TOO_LARGE)
-        elif self._framing.body_bytes > LARGE_BODY_BYTES and not self.flow.put_off:
-            self.flow.put_off_reading()
-            self.schedule.read_on(self.flow.go_on_reading, self.cycle.scope)
+        elif self._framing.body_bytes > LARGE_BODY_BYTES and not self._own_flow.put_off:
+            self._own_flow.put_off_reading()
+            self.schedule.read_on(self._own_flow.go_on_reading, self.cycle.scope)
 
     def _at_once(self, data: bytes) -> bool:
         """Answer or begin the request that this is, if it is a usual one; as the parser's does."""
@@ -478,7 +481,7 @@ class Connection(HttpToolsProtocol):
         self.cycle = cycle = RequestResponseCycle(
             scope=self.scope,
             transport=self.transport,
-            flow=self.flow,  # type: ignore[arg-type] # it asks no more of one
+            flow=self.flow,
             logger=self.logger,
             access_logger=self.access_logger,
             access_log=self.access_log,

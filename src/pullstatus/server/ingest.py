@@ -73,6 +73,7 @@ from pullstatus.server.http import (
 )
 from pullstatus.server.pauses import Shed
 from pullstatus.server.slices import Slices
+from pullstatus.server.whole import Whole
 from pullstatus.server.words import check_key
 from pullstatus.steps import Steps, done
 from pullstatus.store import Gone, Store
@@ -85,6 +86,9 @@ LATE = "pullstatus.late"
 _RETRY_LATER: Headers = [(b"retry-after", b"%d" % limits.RETRY_AFTER_S)]
 
 T = TypeVar("T")
+
+Client = tuple[str, int] | None
+"""Where a request came from."""
 
 Put = Callable[[LiveApplication], Awaitable[int]]
 """Stores something for the application as it is known now."""
@@ -299,7 +303,7 @@ class _Door:
         scope["pullstatus.token"] = token
         return token
 
-    def _note_use(self, token: Token, now_ms: int, client: tuple[str, int] | None) -> None:
+    def _note_use(self, token: Token, now_ms: int, client: Client) -> None:
         self._registry.used[token_mark(token)] = (now_ms, client[0] if client else "")
 
     async def _application(self, sdkappid: int) -> LiveApplication:
@@ -412,15 +416,7 @@ class CallbackDoor(_Door):
     _format_name = "tencent"
     _format = FORMATS[_format_name]
 
-    def at_once(
-        self,
-        path: bytes,
-        query: bytes,
-        headers: Sequence[Header],
-        body: bytes,
-        client: tuple[str, int] | None,
-        gone: Gone,
-    ) -> Later | None:
+    def at_once(self, whole: Whole, client: Client, gone: Gone) -> Later | None:
         """A POST of a usual callback, handed to the store; None: it is not, or there is no room.
 
         Args:
@@ -429,9 +425,10 @@ class CallbackDoor(_Door):
         """
         began_s = perf_counter()
         now_ms = self._now_ms()
-        token = self._registry.token(path.decode("ascii").removeprefix(CALLBACKS), now_ms)
+        body = whole.body
+        token = self._registry.token(whole.path.decode("ascii").removeprefix(CALLBACKS), now_ms)
         live = None if token is None else self._registry.applications.get(token.sdkappid or 0)
-        said = dict(reversed(headers))
+        said = dict(reversed(whole.headers))
         if (
             token is None
             or live is None
@@ -443,7 +440,7 @@ class CallbackDoor(_Door):
             return None
         request = Request(
             method="POST",
-            query=query,
+            query=whole.query,
             content_type=said.get(b"content-type", b"").decode("latin-1"),
             body=body,
             arrived_s=now_ms // 1000,
@@ -617,14 +614,7 @@ class IngestDoor(_Door):
 
     name = "ingest"
 
-    def at_once(
-        self,
-        path: bytes,
-        headers: Sequence[Header],
-        body: bytes,
-        client: tuple[str, int] | None,
-        gone: Gone,
-    ) -> Later | None:
+    def at_once(self, whole: Whole, client: Client, gone: Gone) -> Later | None:
         """A POST of a usual batch, handed to the store; None: it is not, or there is no room.
 
         Args:
@@ -632,7 +622,7 @@ class IngestDoor(_Door):
             gone: whether the peer has.
         """
         began_s = perf_counter()
-        named, words = _BATCHES.fullmatch(path), _words(headers)
+        named, words, body = _BATCHES.fullmatch(whole.path), _words(whole.headers), whole.body
         if named is None or words is None or len(body) > _USUAL_BYTES_MAX:
             return None
         now_ms = self._now_ms()

@@ -180,14 +180,15 @@ class Routes:
         """
         if whole.forwarded:
             return None
-        path, query, headers, _, body = whole
+        path = whole.path
         try:
             if path == _PULL_PATH:
-                return self._pull.at_once(query, headers, body, address_of(client), gone)
+                address = address_of(client)
+                return self._pull.at_once(whole.query, whole.headers, whole.body, address, gone)
             if path.startswith(b"/ingest/"):
-                return self._ingest.at_once(path, headers, body, client, gone)
+                return self._ingest.at_once(whole, client, gone)
             if path.startswith(_CALLBACKS):
-                return self._callback.at_once(path, query, headers, body, client, gone)
+                return self._callback.at_once(whole, client, gone)
         except Exception:  # noqa: BLE001 - it comes again where it is told
             return None
         return None
