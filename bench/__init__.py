@@ -1,14 +1,19 @@
-"""Repeatable loads against the running program, each beside the ceiling of its own HTTP stack.
+"""Repeatable loads against the running program, each beside the ceiling of its own event loop.
 
     scenarios, full   what is asked of a server, and what counts as the figure
+    goals             what is to be reached, and the scenarios that only this needs
+    overload          one quiet client beside a greedy one
     load, paced       who asks: wrk as fast as it can, or a generator of a constant rate
-    server, ceiling   who answers: the product on a store of its own, or the same bytes from memory
+    records           what is posted and pulled
+    server            who answers: the product on a store of its own, this one or another checkout
+    ceiling, floor    what it is compared to: the same bytes from memory; the same file, in C
+    measure, drain    sides that take turns; drain: where what they take is laid ready first
     process           a server as a process: its address, its processor time, its memory
     results           what was measured; guard compares its ratios with those recorded
-    report            a table, JSON and a plot
+    report            tables, JSON and a plot
     machine           where it was measured
     peers             what people build instead, measured the same way
 
-Absolute figures belong to a machine and a minute. What is compared over time are ratios of figures
-of one run.
+Absolute rates belong to a machine and a minute. What is compared over time are ratios of figures of
+one run, taken in turns, and microseconds of processor for a request.
 """

@@ -13,6 +13,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from bench import guard, machine, report
 from bench.full import FULL
+from bench.goals import GOALS
 from bench.measure import Bench
 from bench.overload import OVERLOAD
 from bench.process import ProcessFailed, end_on_term
@@ -29,10 +30,29 @@ DISK = Path("/var/tmp")  # by custom on a disk, which /tmp often is not
 
 @click.command()
 @click.argument("names", nargs=-1, metavar="[SCENARIO]...")
-@click.option("--full", is_flag=True, help="Every scenario, 10 s and 3 runs each unless said.")
-@click.option("--seconds", type=click.FloatRange(1), help="Length of a run.  [default: 5]")
-@click.option("--runs", type=click.IntRange(1), help="Runs of each scenario.  [default: 1]")
-@click.option("--warm-up", type=click.FloatRange(0), help="Seconds before a run.  [default: 1]")
+@click.option("--full", is_flag=True, help="Every scenario.")
+@click.option(
+    "--seconds", type=click.IntRange(1), default=1, show_default=True, help="Length of a run."
+)
+@click.option(
+    "--runs",
+    type=click.IntRange(1),
+    default=7,
+    show_default=True,
+    help="Runs of each, in turns with what it is compared to.",
+)
+@click.option(
+    "--warm-up",
+    type=click.IntRange(0),
+    default=1,
+    show_default=True,
+    help="Seconds before the first run of a server.",
+)
+@click.option(
+    "--before",
+    type=click.Path(path_type=Path, file_okay=False, exists=True),
+    help="An older checkout, for the scenario `before`.",
+)
 @click.option(
     "--mixed-seconds",
     type=click.FloatRange(1),
@@ -73,9 +93,10 @@ DISK = Path("/var/tmp")  # by custom on a disk, which /tmp often is not
 @click.option("--list", "as_list", is_flag=True, help="Say which scenarios there are.")
 def main(
     names: tuple[str, ...],
-    seconds: float | None,
-    runs: int | None,
-    warm_up: float | None,
+    seconds: int,
+    runs: int,
+    warm_up: int,
+    before: Path | None,
     mixed_seconds: float,
     scale: float,
     folder: Path,
@@ -89,29 +110,26 @@ def main(
 ) -> None:
     """Measure the program, each SCENARIO (or all everyday ones) beside its ceiling.
 
+    `goals` stands for the scenarios that have goals, and ends with the table of them.
+
     Exit status: 0; 1 when something could not be measured, or a ratio fell below what is recorded.
     """
-    known = EVERYDAY | FULL | OVERLOAD
+    known = EVERYDAY | FULL | GOALS | OVERLOAD
+    goals = "goals" in names
     if as_list:
         for scenario in known.values():
             click.echo(f"{scenario.name:14} {scenario.conditions}")
         return
-    unknown = [name for name in names if name not in known]
+    unknown = [name for name in names if name not in (*known, "goals")]
     if unknown:
-        raise click.UsageError(f"there is no {unknown[0]}; there are: {', '.join(known)}")
+        raise click.UsageError(f"there is no {unknown[0]}; there are: goals, {', '.join(known)}")
     if not load.installed():
         raise click.ClickException(load.HOW_TO_INSTALL)
     if machine.file_system_of(folder) in machine.IN_MEMORY:
         raise click.ClickException(f"{folder} is in memory, where nothing is durable: --folder")
-    bench = Bench(
-        folder.resolve(),
-        seconds if seconds is not None else 10.0 if full else 5.0,
-        runs if runs is not None else 3 if full else 1,
-        warm_up if warm_up is not None else 1.0,
-        scale,
-        mixed_seconds,
-    )
-    chosen = [known[name] for name in names] or list((FULL if full else EVERYDAY).values())
+    bench = Bench(folder.resolve(), seconds, runs, warm_up, scale, mixed_seconds, before)
+    group = GOALS if goals else FULL if full else EVERYDAY
+    chosen = [known[name] for name in names if name != "goals"] or list(group.values())
     results, failures = _run(chosen, bench)
     made = Report(
         datetime.now(UTC).strftime("%Y-%m-%d %H:%M:%S"),
@@ -129,6 +147,9 @@ def main(
         click.echo(report.encode(made), nl=False)
     else:
         report.show(made, recorded, report.console())
+        if goals:
+            peers = report.read(RESULTS / "last-peers.json") or report.read(RESULTS / "peers.json")
+            report.console().print(report.goals(made, peers))
     report.write(kept / LAST, made)
     fallen = list(guard.fallen(made, recorded, tolerance)) if recorded else []
     for line in [*failures, *fallen]:

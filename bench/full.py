@@ -10,12 +10,12 @@ import urllib.request
 from collections.abc import Callable, Iterator, Sequence
 
 from bench import paced
-from bench.measure import Bench, to_ceiling
+from bench.measure import Bench, Side, to_ceiling
 from bench.paced import Stream
 from bench.process import Watch, memory_mib
 from bench.records import record
 from bench.results import Indicator, Line, Result, median, share
-from bench.scenarios import EVERYDAY, Scenario
+from bench.scenarios import EVERYDAY, EXAMPLES, Scenario, page_pulls
 from bench.server import PAGE, Product, ingest_request, pull_request
 from pullstatus.cli import load
 from pullstatus.cli.load import Load, LoadFailed, Measured
@@ -29,22 +29,15 @@ RENEW_S = 60.0  # signatures are made anew this often
 def _drain_5m(bench: Bench, scenario: Scenario) -> Result:
     floor = bench.scaled(5_000_000)
     with Product(bench.folder) as product:
-        ready = bench.keep_ready(product, _pulls, floor)
-        ours, top = bench.beside_ceiling(product, _pulls, unit="pages/s", prepare=ready)
-    return _result(scenario, [ours, top], to_ceiling(ours, top, 0.5, p99_goal=4.0))
-
-
-def _drain_singles(bench: Bench, scenario: Scenario) -> Result:
-    with Product(bench.folder) as product:
-        ready = bench.keep_ready(product, _pulls, floor=0, at_once=1)
-        ours, top = bench.beside_ceiling(product, _pulls, unit="pages/s", prepare=ready)
-    return _result(scenario, [ours, top], to_ceiling(ours, top, None))
+        ready = bench.keep_ready(product, page_pulls, floor)
+        ours, top = bench.beside_ceiling(product, page_pulls, unit="pages/s", ready=ready)
+    return _result(scenario, [ours, top], to_ceiling(ours, top, 0.4))
 
 
 def _drain_cold(bench: Bench, scenario: Scenario) -> Result:
     warm, cold = Line("warm", "pages/s"), Line("cold", "pages/s")
     with Product(bench.folder) as product:
-        ready = bench.keep_ready(product, _pulls, bench.scaled(5_000_000))
+        ready = bench.keep_ready(product, page_pulls, bench.scaled(5_000_000))
         for run, line in itertools.product(range(1, bench.runs + 1), (warm, cold)):
             ready()
             if line is cold:
@@ -53,7 +46,7 @@ def _drain_cold(bench: Bench, scenario: Scenario) -> Result:
                 product.serve()
             assert product.running is not None
             # Nothing is warmed up: a warm-up would read ahead what is to be found cold.
-            line.add(*bench.watched(f"{line.label}, run {run}", product.running, _pulls()))
+            line.add(*bench.watched(f"{line.label}, run {run}", product.running, page_pulls()))
     return _result(
         scenario,
         [warm, cold],
@@ -112,7 +105,7 @@ def _empty_many(keep_alive: bool) -> Callable[[Bench, Scenario], Result]:  # noq
         written = Indicator(
             "MiB written to disk", max(ours.written_mib), 0, lower_is_better=True, absolute=True
         )
-        return _result(scenario, [ours, top], [*to_ceiling(ours, top, 0.6), written])
+        return _result(scenario, [ours, top], [*to_ceiling(ours, top), written])
 
     return measure
 
@@ -126,12 +119,11 @@ def _backlog(bench: Bench, scenario: Scenario) -> Result:
             bench.fill(product, count)
             product.serve()
             lines.append(Line(f"{count:,} waiting", "requests/s"))
-        _in_turn(
-            bench,
+        bench.in_turns(
             [
-                (small, lines[0], lambda: _post_and_pull(small, small.sdkappids[:1], PAGE)),
-                (large, lines[1], lambda: _post_and_pull(large, large.sdkappids[:1], PAGE)),
-            ],
+                _side(small, lines[0], lambda: _post_and_pull(small, small.sdkappids[:1], PAGE)),
+                _side(large, lines[1], lambda: _post_and_pull(large, large.sdkappids[:1], PAGE)),
+            ]
         )
     return _result(
         scenario,
@@ -161,12 +153,11 @@ def _many(bench: Bench, scenario: Scenario) -> Result:
         crowd.serve()
         weights = [1 / rank for rank in range(1, count + 1)]
         asked = random.Random(4).choices(crowd.sdkappids, weights, k=50_000)
-        _in_turn(
-            bench,
+        bench.in_turns(
             [
-                (single, one, lambda: _post_and_pull(single, single.sdkappids[:1], some)),
-                (crowd, many, lambda: _post_and_pull(crowd, asked, some)),
-            ],
+                _side(single, one, lambda: _post_and_pull(single, single.sdkappids[:1], some)),
+                _side(crowd, many, lambda: _post_and_pull(crowd, asked, some)),
+            ]
         )
     return _result(
         scenario,
@@ -180,7 +171,7 @@ def _greedy(bench: Bench, scenario: Scenario) -> Result:
     alone, beside = Line("100 quiet ones, alone", "pulls/s"), Line("... beside", "pulls/s")
     greedy = Line("greedy one", "pages/s")
     with Product(bench.folder, applications=101) as product:
-        ready = bench.keep_ready(product, _pulls, bench.scaled(1_000_000))
+        ready = bench.keep_ready(product, page_pulls, bench.scaled(1_000_000))
         for run in range(1, bench.runs + 1):
             ready()
             running = product.running
@@ -190,7 +181,7 @@ def _greedy(bench: Bench, scenario: Scenario) -> Result:
                 taken: list[Measured] = []
                 taker = threading.Thread(
                     target=lambda address=running.address, taken=taken: taken.append(
-                        load.run(address, _pulls(), bench.seconds + 2 * GREEDY_S)
+                        load.run(address, page_pulls(), bench.seconds + 2 * GREEDY_S)
                     )
                 )
                 if line is beside:
@@ -267,10 +258,6 @@ def _at_most(name: str, value: float, goal: float) -> Indicator:
     return Indicator(name, value, goal, lower_is_better=True, absolute=True)
 
 
-def _pulls() -> Load:
-    return Load([pull_request()], CONNECTIONS)
-
-
 def _post_and_pull(product: Product, asked: Sequence[int], count: int) -> Load:
     """A post and a pull of `count` records in turn, for each application of `asked` after another.
 
@@ -285,19 +272,10 @@ def _post_and_pull(product: Product, asked: Sequence[int], count: int) -> Load:
     return Load(requests, CONNECTIONS, picks)
 
 
-def _in_turn(bench: Bench, sides: Sequence[tuple[Product, Line, Callable[[], Load]]]) -> None:
-    """Measure two sides run by run, the other one held still meanwhile."""
-    for run in range(1, bench.runs + 1):
-        for (product, line, make), (other, _, _) in zip(sides, reversed(sides), strict=True):
-            assert product.running is not None
-            assert other.running is not None
-            what = make()
-            with other.running.paused():
-                answers = [load.look(product.address, each) for each in what.requests[:2]]
-                due = sum(answer.wire_bytes for answer in answers) / len(answers)
-                bench.warm_up(product.address, what)
-                text = f"{line.label}, run {run} of {bench.runs}"
-                line.add(*bench.watched(text, product.running, what, due))
+def _side(product: Product, line: Line, make: Callable[[], Load]) -> Side:
+    """Posts and pulls in turn, whose answers are of two sizes."""
+    answers = [load.look(product.address, each) for each in make().requests[:2]]
+    return Side(line, product.server, make, sum(a.wire_bytes for a in answers) / len(answers))
 
 
 def _quiet(product: Product) -> list[Stream]:
@@ -336,10 +314,10 @@ FULL = {
     scenario.name: scenario
     for scenario in (
         Scenario("drain-5m", "pulls of 100 records, 32 connections, 5 M waiting", _drain_5m),
-        Scenario("drain-singles", "the same, of records that came one by one", _drain_singles),
         Scenario("drain-cold", "the same after a restart, nothing in the page cache", _drain_cold),
         EVERYDAY["ingest-1"],
         EVERYDAY["ingest-100"],
+        EXAMPLES,
         Scenario("mixed", "3,000 posts of 1 record a second, and pulls that take all", _mixed),
         Scenario("empty-1000", "pulls of 1,000 empty mailboxes", _empty_many(keep_alive=True)),
         Scenario(

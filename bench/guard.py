@@ -1,4 +1,4 @@
-"""The regression guard: ratios of now beside those recorded; never absolute figures."""
+"""The regression guard: ratios and processor times of now beside those recorded; never rates."""
 
 from __future__ import annotations
 

@@ -8,18 +8,17 @@ and the load generator's; what the third takes longer than the second is the ser
 
 from __future__ import annotations
 
-import itertools
 import re
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import NamedTuple
 
 import msgspec
 
 from bench.measure import Bench
-from bench.paced import cut_answer, percentile
+from bench.paced import exchange, percentile
 from bench.process import Watch
 from bench.results import Indicator, Line, Result, share
 from bench.scenarios import Scenario
@@ -139,8 +138,10 @@ def _ask(port: int, request: bytes, seconds: float) -> Measured:
     with socket.create_connection(("127.0.0.1", port), timeout=30) as connection:
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         until = time.perf_counter() + seconds
-        for answer in _answers(connection, request, latencies, until):
-            size += len(answer)
+        while (began := time.perf_counter()) < until:
+            size += len(exchange(connection, request))
+            latencies.append(time.perf_counter() - began)
+            time.sleep(BETWEEN_S)
     ordered = sorted(latencies)
     return Measured(
         seconds=seconds,
@@ -152,25 +153,6 @@ def _ask(port: int, request: bytes, seconds: float) -> Measured:
         p99_ms=percentile(ordered, 0.99) * 1000,
         max_ms=percentile(ordered, 1.0) * 1000,
     )
-
-
-def _answers(
-    connection: socket.socket, request: bytes, latencies: list[float], until: float
-) -> Iterator[bytes]:
-    for _ in itertools.takewhile(lambda _: time.perf_counter() < until, itertools.count()):
-        began = time.perf_counter()
-        connection.sendall(request)
-        received = b""
-        while (cut := cut_answer(received)) is None:
-            piece = connection.recv(65536)
-            if not piece:
-                raise LoadFailed("the server closed the quiet client's connection")
-            received += piece
-        latencies.append(time.perf_counter() - began)
-        if b" 200 " not in cut[0][:16]:
-            raise LoadFailed(f"the quiet client was answered {cut[0][:16]!r}")
-        yield received
-        time.sleep(BETWEEN_S)
 
 
 OVERLOAD = {

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import re
 import resource
+import socket
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -241,6 +242,24 @@ def cut_answer(received: bytes) -> tuple[bytes, bytes] | None:
     if length is None:
         raise LoadFailed(f"an answer without a length: {head!r}")
     return (head + separator, body) if len(body) >= int(length[1]) else None
+
+
+def exchange(connection: socket.socket, request: bytes) -> bytes:
+    """Send one request over a connection and wait for its answer, which is returned whole.
+
+    Raises:
+        LoadFailed: it is an error, or there is none.
+    """
+    connection.sendall(request)
+    received = b""
+    while (cut := cut_answer(received)) is None:
+        piece = connection.recv(65536)
+        if not piece:
+            raise LoadFailed("the server closed a connection")
+        received += piece
+    if b" 200 " not in cut[0][:16]:
+        raise LoadFailed(f"answered {cut[0][:16]!r}")
+    return received
 
 
 def percentile(ordered: Sequence[float], share: float) -> float:

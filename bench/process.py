@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Self
 
@@ -28,15 +28,17 @@ class Usage(msgspec.Struct, frozen=True):
     """What a process and its children used over a while.
 
     Attributes:
-        cores: processor time per second.
-        machine_cores: the same of everything that ran on this machine.
+        processor_s: processor time, in the kernel and outside.
+        cores: the same per second.
+        other_cores: the same of everything on this machine that the bench did not start.
         memory_mib: resident, the largest seen.
         memory_third_mib, memory_last_mib: after a third of the while, and at its end.
         written_mib, read_mib: handed to and fetched from the disk.
     """
 
+    processor_s: float
     cores: float
-    machine_cores: float
+    other_cores: float
     memory_mib: float
     memory_third_mib: float
     memory_last_mib: float
@@ -47,18 +49,25 @@ class Usage(msgspec.Struct, frozen=True):
 class Running:
     """A server that printed where it listens. Leaving the context ends it."""
 
-    def __init__(self, command: Sequence[str], errors: Path, cwd: Path | None = None) -> None:
+    def __init__(
+        self,
+        command: Sequence[str],
+        errors: Path,
+        cwd: Path | None = None,
+        environment: Mapping[str, str] | None = None,
+    ) -> None:
         """Start it and wait for the line with its address.
 
         Args:
             errors: file that takes its standard error.
+            environment: instead of this program's own.
 
         Raises:
             ProcessFailed: it ended before it printed one; what it said is in the text.
         """
         with errors.open("ab") as stream:
             self.process = subprocess.Popen(
-                command, stdout=subprocess.PIPE, stderr=stream, text=True, cwd=cwd
+                command, stdout=subprocess.PIPE, stderr=stream, text=True, cwd=cwd, env=environment
             )
         assert self.process.stdout is not None
         self.port = 0
@@ -106,17 +115,18 @@ class Running:
         if self.process.stdout is not None:
             self.process.stdout.close()
 
-    @contextlib.contextmanager
-    def paused(self) -> Iterator[None]:
-        """Hold it still, so that what it does in the background costs others nothing."""
-        family = _families([self.pid])
+
+@contextlib.contextmanager
+def paused(*pids: int) -> Iterator[None]:
+    """Hold processes and their children still: what they do in the background costs others."""
+    family = _families(pids)
+    for each in family:
+        os.kill(each, signal.SIGSTOP)
+    try:
+        yield
+    finally:
         for each in family:
-            os.kill(each, signal.SIGSTOP)
-        try:
-            yield
-        finally:
-            for each in family:
-                os.kill(each, signal.SIGCONT)
+            os.kill(each, signal.SIGCONT)
 
 
 def end_on_term() -> None:
@@ -141,7 +151,7 @@ class Watch:
 
     def __enter__(self) -> Self:
         self._before = _spent(self._pids)
-        self._busy_before = _machine_spent()
+        self._others_before = _others_spent()
         self._began = _now()
         self._sampler.start()
         return self
@@ -151,11 +161,12 @@ class Watch:
         self._sampler.join()
         seconds = _now() - self._began
         after = _spent(self._pids)
-        busy_after = _machine_spent()
+        others_after = _others_spent()
         self._memory.append(memory_mib(*self._pids))
         self.usage = Usage(
+            processor_s=after[0] - self._before[0],
             cores=(after[0] - self._before[0]) / seconds,
-            machine_cores=(busy_after - self._busy_before) / seconds,
+            other_cores=max(0.0, others_after - self._others_before) / seconds,
             memory_mib=max(self._memory),
             memory_third_mib=self._memory[len(self._memory) // 3],
             memory_last_mib=self._memory[-1],
@@ -184,6 +195,18 @@ def cpu_seconds(stat: str) -> float:
     """Processor time so far by the text of /proc/PID/stat; the name in it may hold anything."""
     fields = stat.rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / TICKS
+
+
+def family_cpu_seconds(pid: int) -> float:
+    """Processor time so far of a process and all it started, those that have ended included."""
+    total = 0.0
+    for each in _families([pid]):
+        with contextlib.suppress(OSError):
+            stat = Path(f"/proc/{each}/stat").read_text(encoding="utf-8")
+            fields = stat.rpartition(")")[2].split()
+            # Its own, and that of its children which have ended and were waited for.
+            total += sum(map(int, fields[11:15])) / TICKS
+    return total
 
 
 def machine_cpu_seconds(stat: str) -> float:
@@ -219,8 +242,9 @@ def _spent(pids: Sequence[int]) -> tuple[float, int, int]:
     return seconds, written, read
 
 
-def _machine_spent() -> float:
-    return machine_cpu_seconds(Path("/proc/stat").read_text(encoding="ascii"))
+def _others_spent() -> float:
+    whole = machine_cpu_seconds(Path("/proc/stat").read_text(encoding="ascii"))
+    return whole - family_cpu_seconds(os.getpid())
 
 
 def _now() -> float:

@@ -40,7 +40,7 @@ def figures(report: Report) -> Table:
     table = Table(box=box.SIMPLE_HEAD, title="Figures", title_justify="left")
     table.add_column("scenario", no_wrap=True)
     table.add_column("of", no_wrap=True)
-    for name in ("median", "±", "p50 ms", "p99 ms", "cores", "MiB"):
+    for name in ("median", "±", "µs", "p50 ms", "p99 ms", "cores", "MiB"):
         table.add_column(name, justify="right", no_wrap=True)
     for result in report.results:
         for position, line in enumerate(result.lines):
@@ -49,6 +49,7 @@ def figures(report: Report) -> Table:
                 line.label,
                 f"{median(line.per_s):,.0f} {line.unit}",
                 f"{spread(line.per_s):.0%}" if len(line.per_s) > 1 else "",
+                _number(line.us, ",.1f"),
                 _number(line.p50_ms, ".2f"),
                 _number(line.p99_ms, ".2f"),
                 _number(line.cores, ".2f"),
@@ -82,6 +83,21 @@ def indicators(report: Report, recorded: Report | None) -> Table:
                 "" if old is None else f"{old.value:.2f}",
                 "" if old is None or not old.value or ratio.absolute else _change(ratio, old),
             )
+    return table
+
+
+def goals(report: Report, peers: Report | None) -> Table:
+    """Every goal with what was reached; those to the best peer are of an earlier run."""
+    table = Table(box=box.SIMPLE_HEAD, title="Goals", title_justify="left")
+    table.add_column("", no_wrap=True)
+    table.add_column("", no_wrap=True)
+    for name in ("measured", "goal", ""):
+        table.add_column(name, justify="right", no_wrap=True)
+    for result in [*report.results, *(peers.results if peers else [])]:
+        for ratio in result.indicators:
+            if ratio.goal is not None:
+                met = "[green]met[/]" if ratio.met else "[yellow]missed[/]"
+                table.add_row(result.scenario, ratio.name, f"{ratio.value:.2f}", _goal(ratio), met)
     return table
 
 
@@ -134,7 +150,7 @@ LEFT = 250
 BAR = 360
 ROW = 22
 GAP = 16
-COLOURS = {"ceiling": "#9aa5b1", "pullstatus": "#2f7ed8"}
+COLOURS = {"ceiling": "#9aa5b1", "C and SQLite": "#6b7785", "pullstatus": "#2f7ed8"}
 OTHER = "#e0913a"
 
 
@@ -166,6 +182,8 @@ def _plot(report: Report) -> Iterator[str]:
                 f' fill="{colour}"/>'
             )
             tail = f"{figure:,.0f} {line.unit}"
+            if line.us:
+                tail += f", {median(line.us):,.0f} µs"
             if line.p99_ms:
                 tail += f", p99 {median(line.p99_ms):.1f} ms"
             yield _text(LEFT + length + 8, y + 15, tail)

@@ -18,7 +18,9 @@ class Line(msgspec.Struct):
     Attributes:
         label: what it is: "pullstatus", "ceiling".
         unit: of what there are so many a second.
+        requests: how many were answered, each of which may stand for many of the unit.
         cores, memory_mib, written_mib, read_mib: of the server; empty when it is not ours.
+        us: microseconds of processor for each request, over all processes of the server.
         generator_cores: of the load generator; near 1, it is what binds.
         other_cores: of everything else on the machine; the more, the less figures mean.
     """
@@ -26,8 +28,10 @@ class Line(msgspec.Struct):
     label: str
     unit: str
     per_s: list[float] = []
+    requests: list[int] = []
     p50_ms: list[float] = []
     p99_ms: list[float] = []
+    us: list[float] = []
     cores: list[float] = []
     memory_mib: list[float] = []
     written_mib: list[float] = []
@@ -38,16 +42,23 @@ class Line(msgspec.Struct):
     def add(self, measured: Measured, usage: Usage | None, factor: float = 1.0) -> None:
         """Take in one run; `factor` is how many of the unit a request stands for."""
         self.per_s.append(measured.per_s * factor)
+        self.requests.append(measured.requests)
         self.p50_ms.append(measured.p50_ms)
         self.p99_ms.append(measured.p99_ms)
         self.generator_cores.append(measured.generator_cores)
         if usage is not None:
+            self.us.append(usage.processor_s / measured.requests * 1e6 if measured.requests else 0)
             self.cores.append(usage.cores)
-            other = usage.machine_cores - usage.cores - measured.generator_cores
-            self.other_cores.append(max(0.0, other))
+            self.other_cores.append(usage.other_cores)
             self.memory_mib.append(usage.memory_mib)
             self.written_mib.append(usage.written_mib)
             self.read_mib.append(usage.read_mib)
+
+    def extend(self, other: Line) -> None:
+        """Take in the runs of another one."""
+        for name in self.__struct_fields__:
+            if isinstance(figures := getattr(self, name), list):
+                figures.extend(getattr(other, name))
 
 
 class Indicator(msgspec.Struct, frozen=True):
@@ -108,6 +119,14 @@ def median(values: Sequence[float]) -> float:
 def spread(values: Sequence[float]) -> float:
     """How far runs lie from the middle of their range, as a share of the median."""
     return (max(values) - min(values)) / 2 / median(values) if values and median(values) else 0.0
+
+
+def paired(part: Sequence[float], whole: Sequence[float]) -> float:
+    """The median of the ratios of what was measured in turns, pair by pair; 0 when there is none.
+
+    Both of a pair had the same minute of a machine whose speed changes.
+    """
+    return median([one / other for one, other in zip(part, whole, strict=True) if other])
 
 
 def share(part: Sequence[float], whole: Sequence[float]) -> float:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import os
 import shutil
+import subprocess
 import sys
 import tempfile
 import time
@@ -18,7 +19,7 @@ from typing import Self, TypeVar
 
 import msgspec
 
-from bench.process import Running
+from bench.process import ProcessFailed, Running
 from bench.records import as_array, record
 from pullstatus.apps import (
     Operator,
@@ -54,13 +55,20 @@ def pull_request(
     )
 
 
-def ingest_request(token: str, count: int, sdkappid: int = FIRST_SDKAPPID) -> Request:
-    """A post of `count` delivery statuses."""
+def ingest_request(
+    token: str, count: int, sdkappid: int = FIRST_SDKAPPID, *, body: bytes = b""
+) -> Request:
+    """A post of `count` delivery statuses: of the first ones, or of those in `body`."""
     return Request(
         f"/ingest/{sdkappid}/delivery-statuses",
-        as_array(count),
+        body or as_array(count),
         {"Authorization": f"Bearer {token}"},
     )
+
+
+def callback_request(token: str, body: bytes) -> Request:
+    """The same the way that a carrier's platform posts them."""
+    return Request(f"/callbacks/{token}", body)
 
 
 class Product:
@@ -69,7 +77,7 @@ class Product:
     Leaving the context ends the server and removes the store.
 
     Attributes:
-        token: what ingest requests show.
+        token: what posts show; with one application, for that alone.
     """
 
     def __init__(self, folder: Path, applications: int = 1) -> None:
@@ -81,7 +89,7 @@ class Product:
         self.running: Running | None = None
         self._filled = 0
         try:
-            self.token = self._with_store(self._found)
+            self.token = self._made()
         except BaseException:
             shutil.rmtree(self.folder, ignore_errors=True)
             raise
@@ -99,11 +107,15 @@ class Product:
         assert self.running is not None
         return self.running.address
 
+    def server(self) -> Running:
+        """The server, which runs."""
+        assert self.running is not None
+        return self.running
+
     def serve(self) -> Running:
         """Start the server."""
         assert self.running is None
-        command = [str(Path(sys.executable).with_name("pullstatus")), "serve", "--port", "0"]
-        command += ["--store", self.url, "--log-level", "warning"]
+        command = [str(Path(sys.executable).with_name("pullstatus")), *self._serving()]
         self.running = Running(command, self.folder / "server.log")
         return self.running
 
@@ -148,19 +160,27 @@ class Product:
         self._filled += count
         os.sync()  # what is still on its way to the disk belongs to nobody's measurement
 
-    def fill_each(self, count: int) -> None:
-        """Append `count` records to every application's mailbox, with the server down."""
+    def fill_each(self, count: int, *, at_once: int = PAGE) -> None:
+        """Append `count` records to every application's mailbox, with the server down.
+
+        Args:
+            at_once: records in one append. What of a mailbox comes in several is in as many
+                commits, with those of other mailboxes.
+        """
 
         async def append_all(store: Store) -> None:
             at_ms = time.time_ns() // 1_000_000
-            entries = [record(number) for number in range(count)]
             for some in _slices(self.sdkappids, ABREAST):
-                await asyncio.gather(
-                    *(
-                        store.append(Append(Mailbox(each, Kind.DELIVERY_STATUS), entries, at_ms))
-                        for each in some
+                for first in range(0, count, at_once):
+                    entries = [record(n) for n in range(first, min(first + at_once, count))]
+                    await asyncio.gather(
+                        *(
+                            store.append(
+                                Append(Mailbox(each, Kind.DELIVERY_STATUS), entries, at_ms)
+                            )
+                            for each in some
+                        )
                     )
-                )
 
         self._with_store(append_all)
         os.sync()
@@ -181,6 +201,9 @@ class Product:
         """The store's files."""
         return self.folder.glob(f"{self.file.name}*")
 
+    def make_plain(self) -> None:
+        """Store each chunk as it is before it is compressed, with the server down."""
+
     def chill(self) -> None:
         """Make the kernel forget the store's pages, with the server down; needs no privilege."""
         os.sync()  # only clean pages can be dropped
@@ -190,6 +213,12 @@ class Product:
                 os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
             finally:
                 os.close(descriptor)
+
+    def _serving(self) -> list[str]:
+        return ["serve", "--port", "0", "--store", self.url, "--log-level", "warning"]
+
+    def _made(self) -> str:
+        return self._with_store(self._found)
 
     async def _found(self, store: Store) -> str:
         by = Operator("bench", time.time_ns() // 1_000_000, _random_hex)
@@ -201,7 +230,9 @@ class Product:
                     for each in some
                 )
             )
-        _, secret = await create_token(store, "bench", by=by)
+        # Callbacks take the token of one application only.
+        only = self.sdkappids[0] if len(self.sdkappids) == 1 else None
+        _, secret = await create_token(store, "bench", by=by, sdkappid=only)
         return secret
 
     def _with_store(self, work: Callable[[Store], Awaitable[R]]) -> R:
@@ -213,6 +244,44 @@ class Product:
                 await store.close()
 
         return asyncio.run(run())
+
+
+class Checkout(Product):
+    """The product as it is in another checkout, with a store that its own commands have made.
+
+    What that store holds is its own affair: records go in and out by HTTP alone.
+    """
+
+    def __init__(self, folder: Path, tree: Path) -> None:
+        """With one application, by the program in `tree`."""
+        self._environment = {**os.environ, "PYTHONPATH": str(tree.resolve() / "src")}
+        self._program = [sys.executable, "-c", "from pullstatus.cli import main; main()"]
+        super().__init__(folder)
+
+    def serve(self) -> Running:
+        """Start that checkout's server."""
+        assert self.running is None
+        command = [*self._program, *self._serving()]
+        self.running = Running(command, self.folder / "server.log", environment=self._environment)
+        return self.running
+
+    def _made(self) -> str:
+        self._command("app", "create", str(self.sdkappids[0]), "--appkey", APPKEY)
+        made = self._command("token", "create", "bench", "--sdkappid", str(self.sdkappids[0]))
+        token: str = msgspec.json.decode(made)["token"]
+        return token
+
+    def _command(self, *arguments: str) -> str:
+        ran = subprocess.run(
+            [*self._program, *arguments],
+            env={**self._environment, "PULLSTATUS_STORE": self.url},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        if ran.returncode:
+            raise ProcessFailed(f"{arguments[0]} {arguments[1]}: {ran.stderr.strip()[-500:]}")
+        return ran.stdout
 
 
 def _slices(numbers: range, size: int) -> Iterator[range]:

@@ -19,7 +19,7 @@ import structlog
 
 from tests.postgresql import PostgreSQL
 
-PACKAGES = {"wrk": "wrk", "nginx": "nginx-light"}
+PACKAGES = {"wrk": "wrk", "nginx": "nginx-light", "cc": "gcc libsqlite3-dev"}
 """Programs that tests run, and the Debian packages they are in: also in requirements/debian.txt."""
 
 HYPOTHESIS_SEED = "hypothesis_seed"

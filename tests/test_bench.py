@@ -1,16 +1,26 @@
 """The bench as a whole, for a second or two: that it runs, not what it finds."""
 
+import contextlib
 import json
 from pathlib import Path
 
+import apsw
+import msgspec
 import pytest
 from click.testing import CliRunner
 
+from bench import ceiling, floor
 from bench.__main__ import main
 from bench.full import FULL
-from bench.measure import Bench
+from bench.goals import GOALS
+from bench.measure import Bench, Side
+from bench.process import Running
+from bench.records import record
+from bench.results import Line
 from bench.scenarios import EVERYDAY
+from bench.server import PAGE, Product, pull_request
 from pullstatus.cli import load
+from pullstatus.cli.load import Answer, Load, Request
 
 
 def test_without_wrk_the_bench_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -24,7 +34,7 @@ def test_unknown_scenario_is_refused_with_the_known_ones() -> None:
     result = CliRunner().invoke(main, ["drian"])
     assert result.exit_code == 2
     assert "there is no drian" in result.stderr
-    assert all(name in result.stderr for name in EVERYDAY | FULL)
+    assert all(name in result.stderr for name in (*EVERYDAY, *FULL, *GOALS))
 
 
 def test_folder_in_memory_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -52,11 +62,71 @@ def test_every_held_pull_is_answered_with_the_record_that_was_posted_for_it(tmp_
 
 
 @pytest.mark.needs("wrk")
+def test_sides_take_turns_and_every_other_turn_goes_the_other_way_round(tmp_path: Path) -> None:
+    answer = Answer(200, [("content-length", "2")], b"{}")
+    asked: list[str] = []
+
+    def side(name: str, running: Running) -> Side:
+        def make() -> Load:
+            asked.append(name)
+            return Load([Request("/", b"{}")], 1)
+
+        return Side(Line(name, "posts/s"), lambda: running, make, answer.wire_bytes)
+
+    with ceiling.start(answer, tmp_path) as one, ceiling.start(answer, tmp_path) as other:
+        sides = [side("one", one), side("other", other)]
+        Bench(tmp_path, runs=2, warmup_s=0).in_turns(sides)
+    assert asked == ["one", "other", "other", "one"]
+    assert all(len(each.line.us) == 2 for each in sides)
+
+
+@pytest.mark.needs("cc")
+def test_the_c_program_moves_cursor_and_journal_as_the_product_does(tmp_path: Path) -> None:
+    """Else what it needs for a page is no measure of what a page needs."""
+    with Product(tmp_path) as product:
+        product.fill(3 * PAGE, step=lambda _share: None)
+        product.make_plain()
+        program = floor.compiled(tmp_path)
+        with floor.start(program, product) as running:
+            by_c = [load.look(running.address, pull_request()) for _ in range(2)]
+        product.serve()
+        by_product = load.look(product.address, pull_request())
+        assert product.waiting() == 0
+        product.stop()
+        with contextlib.closing(apsw.Connection(str(product.file))) as connection:
+            found = connection.execute("SELECT * FROM journal ORDER BY key")
+            names = [name for name, _ in found.get_description()]
+            rows = list(found)
+            moved = next(connection.execute("SELECT cursor, handed_out FROM mailbox"))
+        bodies = [msgspec.json.decode(each.body) for each in (*by_c, by_product)]
+    records = [each for body in bodies for each in body.pop("data")]
+    assert records == [msgspec.json.decode(record(number)) for number in range(3 * PAGE)]
+    assert bodies[0] == bodies[1] == bodies[2]
+    assert moved == (3 * PAGE, 3 * PAGE)
+    assert [row[0] - rows[0][0] for row in rows] == [0, PAGE, 2 * PAGE]
+    varying = ("key", "at_ms", "proof", "ticket")
+    alike = [
+        [type(value) if name in varying else value for name, value in zip(names, row, strict=True)]
+        for row in rows
+    ]
+    assert alike[0] == alike[1] == alike[2]
+    assert not list(tmp_path.glob("pullstatus-bench-*"))
+
+
+def test_without_a_c_compiler_the_rest_is_measured(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("PATH", "")
+    with pytest.raises(floor.FloorMissing, match="apt-get install gcc libsqlite3-dev"):
+        floor.compiled(tmp_path)
+
+
+@pytest.mark.needs("wrk")
 def test_bench_measures_compares_and_keeps(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr("bench.machine.file_system_of", lambda _folder: "whatever tests run on")
     store, kept = tmp_path / "stores", tmp_path / "results"
     store.mkdir()
-    command = ["--seconds", "1", "--warm-up", "0", "--json", "--record"]
+    command = ["--runs", "2", "--warm-up", "0", "--json", "--record"]
     command += ["--folder", str(store), "--results", str(kept)]
     ran = CliRunner().invoke(main, [*command, "empty", "ingest-1"], catch_exceptions=False)
     assert ran.exit_code == 0, ran.stderr
@@ -64,9 +134,10 @@ def test_bench_measures_compares_and_keeps(monkeypatch: pytest.MonkeyPatch, tmp_
     assert [result["scenario"] for result in made["results"]] == ["empty", "ingest-1"]
     for result in made["results"]:
         ours, ceiling = result["lines"]
-        assert ours["per_s"][0] > 0
-        assert ceiling["per_s"][0] > 0
-        assert result["indicators"][0]["value"] > 0
+        for line in (ours, ceiling):
+            assert len(line["per_s"]) == len(line["us"]) == 2
+            assert min(line["per_s"] + line["us"]) > 0
+        assert all(indicator["value"] > 0 for indicator in result["indicators"])
     assert json.loads((kept / "recorded.json").read_bytes()) == made
     assert (kept / "recorded.svg").read_text().startswith("<svg")
     assert not list(store.iterdir())

@@ -6,7 +6,6 @@ import contextlib
 import shutil
 import subprocess
 import tempfile
-import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -18,13 +17,14 @@ from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from bench import machine, report
-from bench.measure import Bench
+from bench import drain, machine, report
+from bench.drain import Drain, by_posts
+from bench.measure import Bench, Side, to_processor
 from bench.peers import services
 from bench.peers.services import Service, ServiceFailed, ServiceMissing
 from bench.process import ProcessFailed, Running, end_on_term
 from bench.records import as_array
-from bench.results import Indicator, Line, Report, Result, median, share
+from bench.results import Indicator, Line, Report, Result, median, paired
 from bench.server import PAGE, Product, ingest_request, pull_request
 from pullstatus.cli import load
 from pullstatus.cli.load import Load, LoadFailed, Request
@@ -35,11 +35,6 @@ VENV = CHECKOUT / ".venv-peers"
 DISK = Path("/var/tmp")
 OURS = "pullstatus"
 
-FIRST_FILL = 1_000  # records a second that any peer hands out
-FILL_S = 30.0  # what laying records ready for a run may take
-ARRIVE_S = 3.0  # how long records may be on their way to whoever pulls
-SPARE = 1.3
-
 
 class Peer(msgspec.Struct, frozen=True):
     """Something built instead.
@@ -47,6 +42,7 @@ class Peer(msgspec.Struct, frozen=True):
     Attributes:
         front: which HTTP service, of `front.py`.
         backend: which of its backends.
+        workers: processes of the HTTP service.
         caveat: why it does not count among the best: what it is spared of durability.
     """
 
@@ -56,45 +52,42 @@ class Peer(msgspec.Struct, frozen=True):
     backend: str
     start: services.Start
     caveat: str = ""
+    workers: int = 1
 
 
 PEERS = {
     peer.name: peer
     for peer in (
+        Peer("redis-lean", "msgspec, Redis lists", "lean", "redis", services.redis),
         Peer(
-            "redis-lean",
-            "Starlette, msgspec, Redis lists",
+            "redis-lean-2",
+            "the same, two processes",
             "lean",
             "redis",
             services.redis,
+            workers=2,
         ),
         Peer("redis", "FastAPI, Redis lists", "fastapi", "redis", services.redis),
         Peer(
             "postgresql",
-            "FastAPI, PostgreSQL SKIP LOCKED",
-            "fastapi",
+            "msgspec, PostgreSQL SKIP LOCKED",
+            "lean",
             "postgresql",
             services.postgresql,
         ),
         Peer(
             "rabbitmq",
-            "FastAPI, RabbitMQ quorum *",
-            "fastapi",
+            "msgspec, RabbitMQ quorum *",
+            "lean",
             "rabbitmq",
             services.rabbitmq,
             "an acknowledgement is not confirmed: a crash may bring a page back",
         ),
-        Peer(
-            "jetstream",
-            "FastAPI, JetStream pull",
-            "fastapi",
-            "jetstream",
-            services.jetstream,
-        ),
+        Peer("jetstream", "msgspec, JetStream pull", "lean", "jetstream", services.jetstream),
         Peer(
             "sqs",
-            "FastAPI, SQS of moto *",
-            "fastapi",
+            "msgspec, SQS of moto *",
+            "lean",
             "sqs",
             services.sqs,
             "all in memory: a crash takes everything",
@@ -110,7 +103,7 @@ class Subject(msgspec.Struct, frozen=True):
         pull: a request for a page of the queue that is filled.
         pull_empty: the same of a queue where nothing ever is.
         ingest: a post of so many records into a third one.
-        fill: lays so many records ready in the first one.
+        fill: lays so many records or more ready in the first one; returns how many.
     """
 
     label: str
@@ -119,7 +112,11 @@ class Subject(msgspec.Struct, frozen=True):
     pull: Callable[[], Request]
     pull_empty: Callable[[], Request]
     ingest: Callable[[int], Request]
-    fill: Callable[[int], None]
+    fill: Callable[[int], int]
+
+    def pages(self) -> Load:
+        """Pulls of the queue that is filled."""
+        return Load([self.pull()], connections=32)
 
 
 class Column(msgspec.Struct, frozen=True):
@@ -132,18 +129,18 @@ class Column(msgspec.Struct, frozen=True):
 
 
 COLUMNS = (
-    Column("empty", "pulls of an empty queue, 32 connections", "pulls/s", 1.5),
-    Column("ingest-1", "posts of 1 record, 64 connections", "posts/s", 2.5),
-    Column("ingest-100", "posts of 100 records, 32 connections", "records/s", 1.5),
-    Column("drain", "pulls of 100 records, 32 connections", "pages/s", 2.0),
+    Column("empty", "pulls of an empty queue, 32 connections", "pulls/s", 3.0),
+    Column("ingest-1", "posts of 1 record, 64 connections", "posts/s", 3.0),
+    Column("ingest-100", "posts of 100 records, 32 connections", "records/s", 3.0),
+    Column("drain", "pulls of 100 records, 32 connections", "pages/s", 3.0),
 )
 
 
 @click.command()
 @click.argument("names", nargs=-1, metavar="[PEER]...")
-@click.option("--seconds", type=click.FloatRange(1), default=5.0, help="Length of a run.")
-@click.option("--runs", type=click.IntRange(1), default=1, help="Runs of each measure.")
-@click.option("--warm-up", type=click.FloatRange(0), default=1.0, help="Seconds before a run.")
+@click.option("--seconds", type=click.IntRange(1), default=1, help="Length of a run.")
+@click.option("--runs", type=click.IntRange(1), default=7, help="Runs of each, in turns.")
+@click.option("--warm-up", type=click.IntRange(0), default=1, help="Seconds before the first.")
 @click.option(
     "--folder",
     type=click.Path(path_type=Path, file_okay=False, exists=True),
@@ -167,9 +164,9 @@ COLUMNS = (
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of tables.")
 def main(
     names: tuple[str, ...],
-    seconds: float,
+    seconds: int,
     runs: int,
-    warm_up: float,
+    warm_up: int,
     folder: Path,
     venv: Path,
     kept: Path,
@@ -229,7 +226,8 @@ def matrix(made: Report) -> Table:
 
 
 def _run(chosen: list[Peer], bench: Bench, python: Path) -> tuple[list[Result], list[str]]:
-    lines: dict[str, list[Line]] = {column.name: [] for column in COLUMNS}
+    ours = {column.name: Line(OURS, column.unit) for column in COLUMNS}
+    pairs: dict[str, list[tuple[Line, Line]]] = {column.name: [] for column in COLUMNS}
     versions: list[str] = []
     missing: list[str] = []
     columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
@@ -239,24 +237,25 @@ def _run(chosen: list[Peer], bench: Bench, python: Path) -> tuple[list[Result], 
         def say(text: str) -> None:
             progress.reset(step, description=text)
 
-        def measure(subject: Subject) -> None:
-            named = msgspec.structs.replace(bench, say=lambda text: say(f"{subject.label}: {text}"))
-            for column in COLUMNS:
-                try:
-                    lines[column.name].append(_measure(named, subject, column))
-                except (LoadFailed, OSError) as error:
-                    missing.append(f"{subject.label}, {column.name}: {error}")
-
-        with _product(bench) as subject:
-            measure(subject)
         for peer in chosen:
             say(f"{peer.title}: starting")
+            named = msgspec.structs.replace(
+                bench, say=lambda text, it=peer: say(f"{it.title}: {text}")
+            )
             try:
-                with _peer(peer, bench, python) as (subject, version):
+                # A store and a server for each, so that all begin alike.
+                with _product(bench) as product, _peer(peer, bench, python) as (subject, version):
                     versions.append(
                         f"{peer.title}: {', '.join(filter(None, [version, peer.caveat]))}"
                     )
-                    measure(subject)
+                    for column in COLUMNS:
+                        try:
+                            pair = _compare(named, product, subject, column)
+                        except (LoadFailed, OSError) as error:
+                            missing.append(f"{peer.title}, {column.name}: {error}")
+                            continue
+                        pairs[column.name].append(pair)
+                        ours[column.name].extend(pair[0])
             except ServiceMissing as error:
                 missing.append(f"skipped {peer.title}: {error}")
             except (ServiceFailed, ProcessFailed) as error:
@@ -266,95 +265,72 @@ def _run(chosen: list[Peer], bench: Bench, python: Path) -> tuple[list[Result], 
         Result(
             column.name,
             column.conditions,
-            lines[column.name],
-            to_best(lines[column.name], column),
+            [ours[column.name], *(theirs for _, theirs in pairs[column.name])],
+            to_best(pairs[column.name], column),
             versions if column is COLUMNS[-1] else [],
         )
         for column in COLUMNS
     ], missing
 
 
-def to_best(lines: list[Line], column: Column) -> list[Indicator]:
-    """How many times the best durable peer the product does."""
-    ours = [line for line in lines if line.label == OURS]
+def to_best(pairs: list[tuple[Line, Line]], column: Column) -> list[Indicator]:
+    """How many times each peer the product does, and the goal: to the best durable one.
+
+    Args:
+        pairs: the product's figures and a peer's, taken in turns.
+    """
     durable = {peer.title for peer in PEERS.values() if not peer.caveat}
-    peers = [line for line in lines if line.label in durable]
-    if not ours or not peers:
+    among = [pair for pair in pairs if pair[1].label in durable and pair[1].per_s]
+    if not among:
         return []
-    best = max(peers, key=lambda line: median(line.per_s))
-    name = f"{column.unit} to the best durable peer's"
-    return [Indicator(name, share(ours[0].per_s, best.per_s), column.goal)]
-
-
-def _measure(bench: Bench, subject: Subject, column: Column) -> Line:
+    rates = {theirs.label: paired(ours.per_s, theirs.per_s) for ours, theirs in among}
+    best = min(rates, key=lambda label: rates[label])
+    [(ours, theirs)] = [pair for pair in among if pair[1].label == best]
+    found = [
+        Indicator(f"{column.unit} to the best durable peer's", rates[best], column.goal),
+        to_processor(ours, theirs, "the best durable peer's"),
+    ]
     if column.name == "drain":
-        return _drain(bench, subject, column)
-    make, connections, factor = {
-        "empty": (subject.pull_empty, 32, 1),
-        "ingest-1": (lambda: subject.ingest(1), 64, 1),
-        "ingest-100": (lambda: subject.ingest(100), 32, 100),
-    }[column.name]
-    line = Line(subject.label, column.unit)
-    due = load.look(subject.running().address, make())
-    for run in range(1, bench.runs + 1):
-        what = Load([make()], connections)
-        bench.warm_up(subject.running().address, what)
-        text = f"{column.name}, run {run} of {bench.runs}"
-        found = bench.watched(text, subject.running(), what, due.wire_bytes, subject.behind)
-        line.add(*found, factor)
-    return line
+        share = paired(ours.p99_ms, theirs.p99_ms)
+        name = "p99 to the best durable peer's"
+        found.append(Indicator(name, share, 1 / 3, lower_is_better=True, latency=True))
+    return found
 
 
-def _drain(bench: Bench, subject: Subject, column: Column) -> Line:
-    """Pulls of full pages. How many have to be there is found by trying, with ever more.
-
-    A run is shorter where laying records ready for a long one would take minutes.
-    """
-    line = Line(subject.label, column.unit)
-    waiting, taken_per_s, filled_per_s = 0, float(FIRST_FILL), float(FIRST_FILL)
-    while len(line.per_s) < bench.runs:
-        affordable_s = FILL_S * filled_per_s / taken_per_s / SPARE
-        run = msgspec.structs.replace(bench, seconds=max(1.0, min(bench.seconds, affordable_s)))
-        wanted = round(taken_per_s * run.seconds * SPARE) + 64 * PAGE
-        if wanted > 4 * FILL_S * filled_per_s:
-            raise LoadFailed(f"laying {wanted:,} records ready, for a second, would take too long")
-        if wanted > waiting:
-            bench.say(f"drain, laying {wanted - waiting:,} records ready")
-            begun = time.monotonic()
-            subject.fill(wanted - waiting)
-            filled_per_s = (wanted - waiting) / (time.monotonic() - begun)
-        page_bytes = _full_page_bytes(subject)
-        if not page_bytes:
-            raise LoadFailed("no full page came, although there should be many")
-        measured, usage = run.watched(
-            f"drain, run {len(line.per_s) + 1} of {bench.runs}",
-            subject.running(),
-            Load([subject.pull()], connections=32),
-            behind=subject.behind,
+def _compare(bench: Bench, product: Subject, peer: Subject, column: Column) -> tuple[Line, Line]:
+    lines = Line(OURS, column.unit), Line(peer.label, column.unit)
+    subjects = product, peer
+    if column.name == "drain":
+        drain.in_turns(
+            bench,
+            [
+                Drain(bench, line, each.running, each.pages, each.fill, each.behind)
+                for each, line in zip(subjects, lines, strict=True)
+            ],
         )
-        pages = measured.answer_bytes / page_bytes
-        taken_per_s = max(taken_per_s, pages * PAGE / measured.seconds)
-        if _full_page_bytes(subject):
-            # Answers of a peer may be short although more waits: it is credited what they held.
-            line.add(measured, usage, min(1.0, pages / measured.requests))
-            waiting = wanted - round(pages + 3) * PAGE
-        else:
-            waiting, taken_per_s = 0, 2 * taken_per_s  # it ran dry
-    return line
+        return lines
+    connections, factor = {"empty": (32, 1), "ingest-1": (64, 1), "ingest-100": (32, 100)}[
+        column.name
+    ]
+    sides = []
+    for subject, line in zip(subjects, lines, strict=True):
 
+        def request(subject: Subject = subject) -> Request:
+            return subject.pull_empty() if column.name == "empty" else subject.ingest(factor)
 
-def _full_page_bytes(subject: Subject) -> int:
-    """Size of a full answer, 0 when there is none.
-
-    Where a broker hands records on, they may yet be on their way.
-    """
-    deadline = time.monotonic() + ARRIVE_S
-    while time.monotonic() < deadline:
-        answer = load.look(subject.running().address, subject.pull())
-        if b'"count":%d,' % PAGE in answer.body[:100]:
-            return answer.wire_bytes
-        time.sleep(0.2)
-    return 0
+        due = load.look(subject.running().address, request()).wire_bytes
+        sides.append(
+            Side(
+                line,
+                subject.running,
+                lambda it=request: Load([it()], connections),  # type: ignore[misc]
+                due,
+                factor,
+                behind=subject.behind,
+            )
+        )
+    bench.in_turns(sides)
+    return lines
 
 
 @contextlib.contextmanager
@@ -362,19 +338,13 @@ def _product(bench: Bench) -> Iterator[Subject]:
     with Product(bench.folder, applications=3) as product:
         product.serve()
 
-        def running() -> Running:
-            assert product.running is not None
-            return product.running
-
-        def fill(count: int) -> None:
-            product.stop()
-            product.fill(count, step=bench.done)
-            product.serve()
-
         filled, fed, empty = product.sdkappids
+        fill = by_posts(
+            product.server, lambda body: ingest_request(product.token, PAGE, filled, body=body)
+        )
         yield Subject(
             OURS,
-            running,
+            product.server,
             (),
             lambda: pull_request(filled),
             lambda: pull_request(empty),
@@ -392,10 +362,11 @@ def _peer(peer: Peer, bench: Bench, python: Path) -> Iterator[tuple[Subject, str
             _front(peer, service, folder, python) as running,
         ):
 
-            def fill(count: int) -> None:
+            def fill(count: int) -> int:
                 load.look(
                     running.address, Request(f"/fill/filled?count={count}", b""), timeout_s=1800
                 )
+                return count
 
             page = b'{"type":0,"max":%d}' % PAGE
             yield (
@@ -416,11 +387,12 @@ def _peer(peer: Peer, bench: Bench, python: Path) -> Iterator[tuple[Subject, str
 
 def _front(peer: Peer, service: Service, folder: Path, python: Path) -> Running:
     command = [str(python), "-m", "bench.peers.front", peer.front, peer.backend, service.address]
+    command.append(str(peer.workers))
     return Running(command, folder / "front.log", cwd=CHECKOUT)
 
 
 def _libraries(python: Path) -> str:
-    names = "fastapi", "starlette", "uvicorn", "redis", "asyncpg", "aio-pika", "nats-py"
+    names = "fastapi", "starlette", "uvicorn", "hiredis", "asyncpg", "aio-pika", "nats-py"
     program = (
         "from importlib.metadata import version;"
         f"print(', '.join(f'{{name}} {{version(name)}}' for name in {names!r}))"

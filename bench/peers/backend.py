@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol
 
+Taken = tuple[int, bytes]
+"""How many encoded records, and these joined by commas."""
+
 
 class Backend(Protocol):
     """A queue by name. What is returned from `append` and `take` is durable, where it can be."""
@@ -17,6 +20,6 @@ class Backend(Protocol):
         """Put encoded records at the tail."""
         ...
 
-    async def take(self, queue: str, count: int) -> list[bytes]:
+    async def take(self, queue: str, count: int) -> Taken:
         """Take up to `count` encoded records from the head."""
         ...

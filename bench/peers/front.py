@@ -4,14 +4,16 @@
     POST /pull/{queue}              {"type": 0, "max": 100} -> what the product answers
     POST /fill/{queue}?count=N      lays N records ready, for the bench
 
-Run in the peers' own venv:  python -m bench.peers.front fastapi|lean BACKEND ADDRESS
+Run in the peers' own venv:  python -m bench.peers.front fastapi|lean BACKEND ADDRESS WORKERS
 """
 
 from __future__ import annotations
 
+import gc
+import os
+import signal
 import socket
 import sys
-from collections.abc import Sequence
 from contextlib import asynccontextmanager
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
@@ -80,13 +82,9 @@ class LeanPage(msgspec.Struct):
     max: int
 
 
-def answer(kind: int, entries: Sequence[bytes]) -> bytes:
-    """The answer to a pull, of records as they were stored."""
-    return b'{"result":0,"errmsg":"ok","type":%d,"count":%d,"data":[%b]}' % (
-        kind,
-        len(entries),
-        b",".join(entries),
-    )
+def answer(kind: int, count: int, entries: bytes) -> bytes:
+    """The answer to a pull, of records as they were stored, joined by commas."""
+    return b'{"result":0,"errmsg":"ok","type":%d,"count":%d,"data":[%b]}' % (kind, count, entries)
 
 
 def with_fastapi(backend: Backend, address: str) -> Any:  # noqa: ANN401 - of a library unseen here
@@ -99,8 +97,8 @@ def with_fastapi(backend: Backend, address: str) -> Any:  # noqa: ANN401 - of a 
         return {"accepted": len(records)}
 
     async def pull(queue: str, page: Page) -> Any:  # noqa: ANN401 - as above
-        entries = await backend.take(queue, page["max"])
-        return fastapi.Response(answer(page["type"], entries), media_type="application/json")
+        found = await backend.take(queue, page["max"])
+        return fastapi.Response(answer(page["type"], *found), media_type="application/json")
 
     async def fill(queue: str, count: int) -> Any:  # noqa: ANN401 - as above
         await _fill(backend, queue, count)
@@ -113,37 +111,51 @@ def with_fastapi(backend: Backend, address: str) -> Any:  # noqa: ANN401 - of a 
     return app
 
 
-def lean(backend: Backend, address: str) -> Any:  # noqa: ANN401 - of a library unseen here
-    """The service by somebody who counts microseconds: Starlette and msgspec."""
-    routing, responses = import_module("starlette.routing"), import_module("starlette.responses")
-    applications = import_module("starlette.applications")
+def lean(backend: Backend, address: str) -> Any:  # noqa: ANN401 - as ASGI wants it
+    """The service by somebody who counts microseconds: no framework, and msgspec."""
     records_of = msgspec.json.Decoder(list[LeanRecord]).decode
     page_of = msgspec.json.Decoder(LeanPage).decode
     to_json = msgspec.json.Encoder().encode
 
-    async def ingest(request: Any) -> Any:  # noqa: ANN401 - as above
-        records = records_of(await request.body())
-        await backend.append(request.path_params["queue"], [to_json(each) for each in records])
-        return responses.Response(b'{"accepted":%d}' % len(records), media_type="application/json")
+    async def ingest(queue: str, body: bytes, _query: bytes) -> bytes:
+        entries = [to_json(each) for each in records_of(body)]
+        await backend.append(queue, entries)
+        return b'{"accepted":%d}' % len(entries)
 
-    async def pull(request: Any) -> Any:  # noqa: ANN401 - as above
-        page = page_of(await request.body())
-        entries = await backend.take(request.path_params["queue"], page.max)
-        return responses.Response(answer(page.type, entries), media_type="application/json")
+    async def pull(queue: str, body: bytes, _query: bytes) -> bytes:
+        page = page_of(body)
+        return answer(page.type, *await backend.take(queue, page.max))
 
-    async def fill(request: Any) -> Any:  # noqa: ANN401 - as above
-        count = int(request.query_params["count"])
-        await _fill(backend, request.path_params["queue"], count)
-        return responses.Response(b'{"accepted":%d}' % count, media_type="application/json")
+    async def fill(queue: str, _body: bytes, query: bytes) -> bytes:
+        count = int(query.removeprefix(b"count="))
+        await _fill(backend, queue, count)
+        return b'{"accepted":%d}' % count
 
-    return applications.Starlette(
-        routes=[
-            routing.Route("/ingest/{queue}", ingest, methods=["POST"]),
-            routing.Route("/pull/{queue}", pull, methods=["POST"]),
-            routing.Route("/fill/{queue}", fill, methods=["POST"]),
-        ],
-        lifespan=_opening(backend, address),
-    )
+    actions = {"ingest": ingest, "pull": pull, "fill": fill}
+
+    async def application(scope: Any, receive: Any, send: Any) -> None:  # noqa: ANN401 - as above
+        if scope["type"] == "lifespan":
+            await receive()
+            await backend.open(address)
+            await send({"type": "lifespan.startup.complete"})
+            await receive()
+            await send({"type": "lifespan.shutdown.complete"})
+            return
+        message = await receive()
+        body = message["body"]
+        while message.get("more_body"):
+            message = await receive()
+            body += message["body"]
+        _, action, queue = scope["path"].split("/")
+        try:
+            status, said = 200, await actions[action](queue, body, scope["query_string"])
+        except (msgspec.DecodeError, KeyError) as error:
+            status, said = 400, str(error).encode()
+        headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(said))]
+        await send({"type": "http.response.start", "status": status, "headers": headers})
+        await send({"type": "http.response.body", "body": said})
+
+    return application
 
 
 def _opening(backend: Backend, address: str) -> Any:  # noqa: ANN401 - as the frameworks want it
@@ -163,33 +175,72 @@ async def _fill(backend: Backend, queue: str, count: int) -> None:
 
 
 class _Server(uvicorn.Server):
-    """uvicorn, saying where it listens once the backend is open."""
+    """uvicorn, telling its parent once the backend is open."""
+
+    def __init__(self, config: uvicorn.Config, ready: int) -> None:
+        super().__init__(config)
+        self._ready = ready
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
         if self.started:
-            assert sockets is not None
-            print(f"http://127.0.0.1:{sockets[0].getsockname()[1]}", flush=True)
+            gc.collect()
+            gc.freeze()  # a full collection would go over all that the imports have made
+            os.write(self._ready, b"1")
 
 
-def main(front: str, backend: str, address: str) -> None:
-    """Serve until told to stop."""
+def serve(front: str, backend: str, address: str, listener: socket.socket, ready: int) -> None:
+    """Serve until told to stop; writes a byte to `ready` once it does."""
     make = {"fastapi": with_fastapi, "lean": lean}[front]
-    listener = socket.socket()
-    listener.bind(("127.0.0.1", 0))
-    listener.listen(2048)
-    listener.settimeout(0)
     config = uvicorn.Config(
         make(BACKENDS[backend](), address),
         http="httptools",
         ws="none",
+        lifespan="on",
         access_log=False,
         log_level="warning",
         server_header=False,
         proxy_headers=False,
         timeout_keep_alive=75,
     )
-    uvloop.run(_Server(config).serve(sockets=[listener]))
+    uvloop.run(_Server(config, ready).serve(sockets=[listener]))
+
+
+def main(front: str, backend: str, address: str, workers: str) -> None:
+    """Serve by so many processes until told to stop."""
+    port, children, started = 0, [], []
+    for _ in range(int(workers)):
+        listener = socket.socket()
+        # Each has a queue of its own: the kernel shares connections out evenly.
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        listener.bind(("127.0.0.1", port))
+        port = listener.getsockname()[1]
+        listener.listen(2048)
+        listener.settimeout(0)
+        reading, writing = os.pipe()
+        child = os.fork()
+        if child == 0:
+            os.close(reading)
+            serve(front, backend, address, listener, writing)
+            os._exit(0)
+        os.close(writing)
+        listener.close()
+        children.append(child)
+        started.append(reading)
+
+    def stop(number: int, _frame: object) -> None:
+        for each in children:
+            os.kill(each, number)
+
+    signal.signal(signal.SIGTERM, stop)
+    ready = [os.read(reading, 1) for reading in started]
+    if all(ready):  # nothing comes of one that ended
+        print(f"http://127.0.0.1:{port}", flush=True)
+    else:
+        for each in children:
+            os.kill(each, signal.SIGTERM)
+    for child in children:
+        os.waitpid(child, 0)
 
 
 if __name__ == "__main__":

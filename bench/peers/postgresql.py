@@ -1,4 +1,8 @@
-"""PostgreSQL: a table of entries, taken with DELETE and SKIP LOCKED."""
+"""PostgreSQL: a table of entries, taken with DELETE and SKIP LOCKED.
+
+One index only, rows found by it and deleted by where they lie, and a page joined by the server: a
+page is one row of an answer, not a hundred.
+"""
 
 from __future__ import annotations
 
@@ -6,20 +10,23 @@ from collections.abc import Sequence
 from importlib import import_module
 from typing import Any
 
+from bench.peers.backend import Taken
+
+CONNECTIONS = 16
 TABLE = """
     CREATE TABLE IF NOT EXISTS entry (
-        number bigserial PRIMARY KEY, queue text NOT NULL, body text NOT NULL
+        queue text NOT NULL, number bigint GENERATED ALWAYS AS IDENTITY, body bytea NOT NULL,
+        PRIMARY KEY (queue, number)
     ) WITH (autovacuum_vacuum_scale_factor = 0.01, autovacuum_vacuum_cost_delay = 0)
 """
-INDEX = "CREATE INDEX IF NOT EXISTS entry_queue ON entry (queue, number)"
-APPEND = "INSERT INTO entry (queue, body) SELECT $1, unnest($2::text[])"
+APPEND = "INSERT INTO entry (queue, body) SELECT $1, unnest($2::bytea[])"
 TAKE = """
     WITH taken AS (
-        DELETE FROM entry WHERE number = ANY (ARRAY(
-            SELECT number FROM entry WHERE queue = $1
+        DELETE FROM entry WHERE ctid = ANY (ARRAY(
+            SELECT ctid FROM entry WHERE queue = $1
             ORDER BY number LIMIT $2 FOR UPDATE SKIP LOCKED
         )) RETURNING number, body
-    ) SELECT body FROM taken ORDER BY number
+    ) SELECT count(*), coalesce(string_agg(body, ',' ORDER BY number), '') FROM taken
 """
 
 
@@ -31,15 +38,19 @@ class PostgreSql:
     async def open(self, address: str) -> None:
         """Connect; asyncpg prepares each statement once a connection."""
         self._pool = await import_module("asyncpg").create_pool(
-            host=address, user="postgres", database="postgres", min_size=16, max_size=16
+            host=address,
+            user="postgres",
+            database="postgres",
+            min_size=CONNECTIONS,
+            max_size=CONNECTIONS,
         )
         await self._pool.execute(TABLE)
-        await self._pool.execute(INDEX)
 
     async def append(self, queue: str, entries: Sequence[bytes]) -> None:
         """One statement, committed by itself."""
-        await self._pool.execute(APPEND, queue, [entry.decode() for entry in entries])
+        await self._pool.execute(APPEND, queue, entries)
 
-    async def take(self, queue: str, count: int) -> list[bytes]:
+    async def take(self, queue: str, count: int) -> Taken:
         """One statement, committed by itself."""
-        return [row[0].encode() for row in await self._pool.fetch(TAKE, queue, count)]
+        found, page = await self._pool.fetchrow(TAKE, queue, count)
+        return found, page

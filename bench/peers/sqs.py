@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from importlib import import_module
 from typing import Any
 
+from bench.peers.backend import Taken
+
 CONNECTIONS = 16  # the emulator has a thread for each
 CALL_MAX = 10  # records in one call, by SQS' own rule
 
@@ -31,7 +33,7 @@ class Sqs:
         parts = [entries[begin : begin + CALL_MAX] for begin in range(0, len(entries), CALL_MAX)]
         await asyncio.gather(*(self._send(url, part) for part in parts))
 
-    async def take(self, queue: str, count: int) -> list[bytes]:
+    async def take(self, queue: str, count: int) -> Taken:
         """Receive and delete until there are enough, or no more."""
         url = await self._url(queue)
         taken: list[bytes] = []
@@ -49,7 +51,7 @@ class Sqs:
             ]
             await self._call("DeleteMessageBatch", QueueUrl=url, Entries=handles)
             taken += [message["Body"].encode() for message in messages]
-        return taken
+        return len(taken), b",".join(taken)
 
     async def _send(self, url: str, entries: Sequence[bytes]) -> None:
         bodies = [

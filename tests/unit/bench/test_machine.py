@@ -1,7 +1,18 @@
+import os
 import platform
+import subprocess
+import sys
 
 from bench.machine import cpu_model
-from bench.process import TICKS, cpu_seconds, disk_bytes, machine_cpu_seconds
+from bench.process import (
+    TICKS,
+    cpu_seconds,
+    disk_bytes,
+    family_cpu_seconds,
+    machine_cpu_seconds,
+)
+
+BURN = "import time\nwhile time.process_time() < 0.3: pass"
 
 
 def test_cpu_model_is_the_first_named() -> None:
@@ -25,3 +36,12 @@ def test_machine_cpu_seconds_leave_idle_and_interrupts_out() -> None:
 
 def test_disk_bytes_are_those_of_the_disk_not_of_calls() -> None:
     assert disk_bytes("rchar: 9\nwchar: 8\nread_bytes: 4096\nwrite_bytes: 8192\n") == (8192, 4096)
+
+
+def test_what_the_bench_started_is_not_others_even_when_it_has_ended() -> None:
+    """A load generator, or a second server: else they would be told as other programs."""
+    before = family_cpu_seconds(os.getpid())
+    child = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {BURN!r}], check=True)"
+    with subprocess.Popen([sys.executable, "-c", child]) as running:
+        running.wait()
+    assert family_cpu_seconds(os.getpid()) - before >= 0.3 - 2 / TICKS

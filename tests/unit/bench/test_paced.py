@@ -1,4 +1,7 @@
+import asyncio
+from collections.abc import Sequence
 from pathlib import Path
+from typing import cast
 
 import pytest
 
@@ -64,6 +67,45 @@ def test_ceiling_repeats_the_answer_to_whatever_is_asked(tmp_path: Path) -> None
         found = look(f"http://127.0.0.1:{server.port}", Request("/any", b"x" * 100_000))
     assert (found.status, found.body) == (200, given.body)
     assert JSON in found.headers
+
+
+class Written:
+    """A transport that keeps what is written."""
+
+    def __init__(self) -> None:
+        self.answers: list[bytes] = []
+        self.closed = False
+
+    def writelines(self, parts: Sequence[bytes]) -> None:
+        self.answers.append(b"".join(parts))
+
+    def close(self) -> None:
+        self.closed = True
+
+
+@pytest.mark.parametrize("size", [1, 7, 30, 10_000])
+def test_ceiling_answers_once_when_the_last_byte_is_there(size: int) -> None:
+    """However the request is cut: else it would be ahead of a server that reads what it answers."""
+    given, written = answer(b"{}"), Written()
+    raw = ceiling.Raw(given)
+    raw.connection_made(cast("asyncio.BaseTransport", written))
+    for request in (Request("/", b"x" * 500).encode(), Request("/", b"").encode()):
+        pieces = [request[begin : begin + size] for begin in range(0, len(request), size)]
+        for piece in pieces[:-1]:
+            raw.data_received(piece)
+        assert written.answers == []
+        raw.data_received(pieces[-1])
+        assert written.answers == [ceiling.head_of(given) + b"{}"]
+        written.answers.clear()
+    assert not written.closed
+
+
+def test_ceiling_closes_where_the_product_does() -> None:
+    written = Written()
+    raw = ceiling.Raw(Answer(200, [("Connection", "close"), ("content-length", "0")], b""))
+    raw.connection_made(cast("asyncio.BaseTransport", written))
+    raw.data_received(Request("/", b"").encode())
+    assert written.closed
 
 
 def test_look_refuses_a_refusal(tmp_path: Path) -> None:

@@ -7,13 +7,14 @@ import pytest
 from bench import report
 from bench.machine import Machine
 from bench.process import Usage
-from bench.results import Indicator, Line, Report, Result, median, share, spread
+from bench.results import Indicator, Line, Report, Result, median, paired, share, spread
 from pullstatus.cli.load import Measured
 
 MACHINE = Machine("cpu", 2, 8.0, "6.1", "ext4", "3.11.7")
 USAGE = Usage(
+    processor_s=0.9,
     cores=0.9,
-    machine_cores=1.6,
+    other_cores=0.2,
     memory_mib=50.0,
     memory_third_mib=40.0,
     memory_last_mib=50.0,
@@ -46,10 +47,40 @@ def test_line_counts_in_its_unit() -> None:
     assert line.per_s == [1000]
 
 
-def test_line_tells_what_others_took() -> None:
+def test_line_tells_microseconds_of_a_request_not_of_what_it_stands_for() -> None:
     line = Line("pullstatus", "records/s")
-    line.add(measured(10), USAGE)
-    assert line.other_cores == [pytest.approx(0.2)]
+    line.add(measured(10), USAGE, factor=100)
+    line.add(measured(0), USAGE)
+    assert line.us == [pytest.approx(90_000), 0]
+
+
+def test_line_takes_in_another_one() -> None:
+    one, two = Line("a", "posts/s"), Line("b", "posts/s")
+    for line, per_s in ((one, 1), (two, 2), (two, 3)):
+        line.add(measured(per_s), USAGE)
+    one.extend(two)
+    assert (one.label, one.per_s, len(one.us), one.requests) == ("a", [1, 2, 3], 3, [1, 2, 3])
+    assert two.per_s == [2, 3]
+
+
+def test_paired_compares_what_was_measured_in_one_turn() -> None:
+    """The machine was three times as fast in the second turn, for both."""
+    assert paired([10, 30, 10], [20, 60, 20]) == 0.5
+    assert paired([1, 2], [0, 4]) == 0.5
+    assert paired([], []) == 0
+
+
+def test_goals_are_all_that_have_one_and_peers_are_beside_them() -> None:
+    made = made_report()
+    peers = Result("drain", "", [], [Indicator("pages/s to the best durable peer's", 2.0, 3.0)])
+    table = report.goals(made, msgspec.structs.replace(made, results=[peers]))
+    rows = list(zip(*(column.cells for column in table.columns), strict=True))
+    assert [row[1:4] for row in rows] == [
+        ("pages/s to ceiling", "0.25", "≥ 0.5"),
+        ("p99 to ceiling's", "1.00", "≤ 4"),
+        ("pages/s to the best durable peer's", "2.00", "≥ 3"),
+    ]
+    assert ["missed" in row[4] for row in rows] == [True, False, True]
 
 
 def test_lines_do_not_share_their_figures() -> None:
@@ -112,13 +143,13 @@ def test_plot_is_xml_with_a_bar_for_each_line_to_one_scale() -> None:
     assert float(background.attrib["width"]) > top
     texts = [text.text for text in root.findall(f"{svg}text")]
     assert "drain: pulls & <more>" in texts
-    assert any(text and text.startswith("100 pages/s, p99 5.0 ms") for text in texts)
+    assert any(text and text.startswith("100 pages/s, 9,000 µs, p99 5.0 ms") for text in texts)
 
 
 def test_busy_generator_and_busy_machine_are_remarked(capsys: pytest.CaptureFixture[str]) -> None:
     line = Line("pullstatus", "pages/s")
     busy = msgspec.structs.replace(measured(1), generator_cores=0.95)
-    line.add(busy, msgspec.structs.replace(USAGE, machine_cores=2.5))
+    line.add(busy, msgspec.structs.replace(USAGE, other_cores=0.65))
     result = Result("drain", "", [line], [])
     made = Report("", MACHINE, "wrk", 5.0, 1, [result])
     report.show(made, None, report.console())
