@@ -84,10 +84,12 @@ def look(connection: apsw.Connection, states: States) -> Found:
         found.cursors[mailbox] = cursor
         purged[mailbox], tails[mailbox] = removed, tail
         found.tails[mailbox] = tail
-        state = states._states.get(slot(mailbox))  # not a draft: those of a failed group stay
-        if state is None or (state.tail, state.cursor) != (tail, cursor):
-            raise PromiseBroken(f"{mailbox} is remembered otherwise than it is stored")
-        if states.waiting.get(slot(mailbox)) != tail - cursor:
+        place = slot(mailbox)
+        if place in states._states:
+            state = states._states[place]  # not a draft: those of a failed group stay
+            if state is None or (state.tail, state.cursor) != (tail, cursor):
+                raise PromiseBroken(f"{mailbox} is remembered otherwise than it is stored")
+        if states.waiting.get(place, tail - cursor) != tail - cursor:
             raise PromiseBroken(f"{mailbox} miscounts what waits")
     _entries(connection, known, purged, tails, found)
     _journal(connection, known, purged, found)

@@ -3,7 +3,7 @@
 import asyncio
 import itertools
 import os
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 
 import apsw
@@ -30,6 +30,7 @@ from pullstatus.store import (
     RepeatKey,
     Setting,
     Store,
+    Sums,
     Tickets,
     While,
 )
@@ -38,6 +39,7 @@ from pullstatus.store.gathering.thread import ThreadChannel
 from pullstatus.store.gathering.writer import Writer
 from pullstatus.store.sqlite import SqliteStore
 from pullstatus.store.sqlite.guarded import GuardedLog
+from pullstatus.store.values import Contents
 
 NOW_MS = 1_800_000_000_000
 REPEAT_MS = limits.INGEST_REPEAT_S * 1000
@@ -202,6 +204,20 @@ async def backlog_of(store: Store, mailbox: Mailbox) -> Backlog | None:
     return next(
         (row for row in await store.backlog(mailbox.sdkappid) if row.mailbox == mailbox), None
     )
+
+
+def sums_of(rows: Sequence[Backlog]) -> dict[Contents, Sums]:
+    """How mailboxes stand together, by what they hold."""
+    counts = [name for name in Sums.__struct_fields__ if name not in ("mailboxes", "oldest_ms")]
+    found: dict[Contents, Sums] = {}
+    for kind in (*Kind, *Aside):
+        mine = [row for row in rows if row.mailbox.kind is kind]
+        found[kind] = Sums(
+            min((row.oldest_ms for row in mine if row.oldest_ms is not None), default=None),
+            len(mine),
+            *[sum(getattr(row, name) for row in mine) for name in counts],
+        )
+    return found
 
 
 async def drain(store: Store, mailbox: Mailbox, count_max: int = 100) -> list[Page]:

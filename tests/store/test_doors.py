@@ -1,10 +1,12 @@
 """Several doors to one store, of a server and of commands: no stale sight of each other."""
 
 import asyncio
+from random import Random
 
 import pytest
 
-from pullstatus.store import Change, Discard, Outcome, Page, Store
+from pullstatus.records import Kind
+from pullstatus.store import Aside, Change, Discard, Mailbox, Outcome, Page, Store
 from tests.store.build import (
     EMPTY,
     NOW_MS,
@@ -16,11 +18,13 @@ from tests.store.build import (
     drain,
     journal_of,
     page,
+    parked,
     pull,
     records,
     redeliver,
     repeat_key,
     settings_of,
+    sums_of,
     waiting_in,
 )
 from tests.store.conftest import Opener
@@ -101,6 +105,31 @@ async def test_stores_that_work_at_once_share_one_order(opener: Opener) -> None:
     pages = sorted((taken for taken in pages if taken.count), key=lambda taken: taken.first_seq)
     assert b",".join(taken.data for taken in pages) == b",".join(stored)
     check_journal(await journal_of(stores[2], STATUSES), accepted)
+
+
+async def test_totals_are_of_all_doors(opener: Opener) -> None:
+    """At every step as the mailboxes themselves say, whoever has made or changed which, and when.
+
+    More mailboxes than are summed together; of most of them the server never heard.
+    """
+    rng = Random(3)
+    filler = await opener()
+    for number in range(1, 150):
+        await filler.append(append(Mailbox(number, Kind.REPLY), records(1), NOW_MS + number))
+    server, command = await opener(server=True), await opener()
+    for step in range(60):
+        store = rng.choice((server, command))
+        box = Mailbox(rng.choice((1, 70, 149, 200 + step)), rng.choice((*Kind, Aside.PARKED)))
+        if box.parked:
+            await store.park(parked(append(Mailbox(box.sdkappid, Kind.REPLY), []), [b"x"]))
+        elif rng.random() < 0.5:
+            await store.append(append(box, records(2), NOW_MS + step))
+        else:
+            await store.pull(pull(box, rng.randrange(1, 4)))
+        if rng.random() < 0.1:
+            await store.discard(Discard(box, Outcome.EXPIRED, NOW_MS))
+        for door in (server, command):
+            assert (await door.totals()).of == sums_of(await server.backlog())
 
 
 async def test_a_new_mailbox_of_another_is_not_made_twice(opener: Opener) -> None:

@@ -71,6 +71,7 @@ from tests.store.build import (
     parked,
     records,
     settings_of,
+    sums_of,
     together,
     waiting_in,
 )
@@ -588,6 +589,7 @@ class Machine(RuleBasedStateMachine):
         """Contents and order, what waits, the figures, the journals, the settings."""
         store, model = self.store, self.model
         assert await store.backlog() == model.backlog()
+        assert (await store.totals()).of == sums_of(model.backlog())
         for mailbox, box in model.boxes.items():
             assert await waiting_in(store, mailbox) == box.waiting
             there = [entry for entry in model.entries(mailbox)[box.purged :] if entry.data]
@@ -603,7 +605,7 @@ class Machine(RuleBasedStateMachine):
             model.readers(), key=lambda state: (list(model.boxes).index(state.mailbox), state.name)
         )
         held = [state.taken_ms for state in model.readers() if state.first_seq]
-        assert await store.in_hand() == InHand(len(held), min(held, default=None))
+        assert (await store.totals()).in_hand == InHand(len(held), min(held, default=None))
         expected = [Setting(name, *rest) for name, rest in model.settings.items()]
         expected.sort(key=lambda setting: setting.revision)
         assert list(await settings_of(store)) == expected

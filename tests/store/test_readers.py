@@ -261,19 +261,19 @@ async def test_a_kept_page_can_be_acknowledged_and_released(store: Store, url: s
     await store.purge(left_before_ms=NOW_MS + 1)
     assert await store.pull(read(1, 0, name="a")) == EMPTY
     assert await store.release(Release(STATUSES, "b", 2, NOW_MS, new_act("readers release"))) == 1
-    assert await store.in_hand() == InHand(0, None)
+    assert (await store.totals()).in_hand == InHand(0, None)
     await sound(url)
 
 
 async def test_what_is_in_hand_is_told(store: Store) -> None:
-    assert await store.in_hand() == InHand(0, None)
+    assert (await store.totals()).in_hand == InHand(0, None)
     await store.append(append(STATUSES, records(9)))
     await store.append(append(OTHERS, records(9)))
     await store.pull(read(count_max=2, at_ms=NOW_MS + 5))
     await store.pull(read(count_max=2, at_ms=NOW_MS + 3, name="other"))
     await store.pull(read(count_max=3, at_ms=NOW_MS + 4, mailbox=OTHERS))
     await store.pull(read(count_max=3, at_ms=NOW_MS + 9, mailbox=OTHERS))
-    assert await store.in_hand() == InHand(3, NOW_MS + 3)
+    assert (await store.totals()).in_hand == InHand(3, NOW_MS + 3)
     told = ReaderState(
         OTHERS, "r", first_seq=1, count=3, taken_ms=NOW_MS + 4, given=2, at_ms=NOW_MS + 9
     )

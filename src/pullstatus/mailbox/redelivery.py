@@ -62,7 +62,11 @@ def ranges(found: Sequence[Found]) -> list[Range]:
 
 async def copies_waiting(store: Store, due: Sequence[Range]) -> int:
     """How many of these records have a copy already that nobody has pulled yet."""
-    cursors = {row.mailbox: row.accepted - row.waiting for row in await store.backlog()}
+    cursors = {
+        row.mailbox: row.accepted - row.waiting
+        for sdkappid in {mailbox.sdkappid for mailbox, _, _ in due}
+        for row in await store.backlog(sdkappid)
+    }
     copied: set[tuple[Mailbox, int]] = set()
     for mailbox in {mailbox for mailbox, _, _ in due}:
         for again in await copies_of(store, mailbox):

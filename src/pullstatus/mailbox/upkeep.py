@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from pullstatus import limits
 from pullstatus.apps import LiveApplication
 from pullstatus.errors import SettingChanged
-from pullstatus.store import Discard, Outcome, Store
+from pullstatus.store import Aside, Discard, Outcome, Store
 
 DAY_MS = 86_400_000
 
@@ -33,10 +33,12 @@ async def clean_up(
             await _expire(store, live, now_ms)
     parked_before_ms = now_ms - limits.PARKED_DAYS * DAY_MS
     expired = 0
-    for row in await store.backlog():
-        if row.mailbox.parked and row.oldest_ms is not None and row.oldest_ms < parked_before_ms:
-            old = Discard(row.mailbox, Outcome.EXPIRED, now_ms, parked_before_ms)
-            expired += await store.discard(old)
+    oldest_ms = (await store.totals()).of[Aside.PARKED].oldest_ms
+    if oldest_ms is not None and oldest_ms < parked_before_ms:
+        for row in await store.backlog():
+            if row.mailbox.parked:
+                old = Discard(row.mailbox, Outcome.EXPIRED, now_ms, parked_before_ms)
+                expired += await store.discard(old)
     await store.purge(left_before_ms=now_ms - int(retention_days * DAY_MS))
     await store.forget(
         accepted_before_ms=now_ms - limits.INGEST_REPEAT_S * 1000,

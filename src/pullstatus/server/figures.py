@@ -7,7 +7,7 @@ a person's or an application's: only kinds, codes and doors.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from itertools import product
 from typing import Any
 
@@ -35,7 +35,7 @@ from pullstatus.records import Kind
 from pullstatus.server.budget import Budget
 from pullstatus.server.logs import LogLines
 from pullstatus.server.replays import Replays
-from pullstatus.store import Backlog, Engine, UnderWay
+from pullstatus.store import Aside, Engine, Totals, UnderWay
 from pullstatus.version import VERSION
 from pullstatus.wire.v5.codes import Result
 
@@ -107,48 +107,11 @@ class Connections(msgspec.Struct, frozen=True):
     refused: Mapping[str, int]
 
 
-class Totals(msgspec.Struct, frozen=True):
-    """How all mailboxes stand together.
-
-    Attributes:
-        mailboxes: how many there are.
-        waiting: records, by kind.
-        oldest_ms: when the oldest of them was accepted; None when none waits.
-        quarantined: of all mailboxes.
-        expired: records.
-        parked, parked_expired: items that wait, and that left unread.
-    """
-
-    mailboxes: int
-    waiting: Mapping[Kind, int]
-    oldest_ms: int | None
-    quarantined: int
-    expired: int
-    parked: int
-    parked_expired: int
-
-
-def together(backlog: Sequence[Backlog]) -> Totals:
-    """The sums over all mailboxes, of which there may be many thousands: not for an event loop."""
-    records = [row for row in backlog if not row.mailbox.parked]
-    parked = [row for row in backlog if row.mailbox.parked]
-    return Totals(
-        len(backlog),
-        {kind: sum(row.waiting for row in records if row.mailbox.kind is kind) for kind in Kind},
-        min((row.oldest_ms for row in records if row.oldest_ms is not None), default=None),
-        sum(row.quarantined for row in backlog),
-        sum(row.expired for row in records),
-        sum(row.waiting for row in parked),
-        sum(row.expired for row in parked),
-    )
-
-
 class Standing(msgspec.Struct, frozen=True):
     """How the store stands when somebody asks.
 
     Attributes:
         oldest_waiting_s, oldest_in_hand_s: ages; 0 when nothing waits, or no page is in a hand.
-        in_hand: pages that readers have in hand.
         held: pulls that wait for a record.
         log: lines of the log.
         tries: failed ones that are remembered.
@@ -160,7 +123,6 @@ class Standing(msgspec.Struct, frozen=True):
     engine: Engine
     totals: Totals
     oldest_waiting_s: float
-    in_hand: int
     oldest_in_hand_s: float
     held: int
     log: LogLines
@@ -240,7 +202,8 @@ class _Once(Collector):
 
 
 def _metrics(figures: Figures, standing: Standing) -> Iterator[Metric]:
-    engine, totals = standing.engine, standing.totals
+    engine, totals = standing.engine, standing.totals.of
+    parked = totals[Aside.PARKED]
     records_in = CounterMetricFamily(
         "pullstatus_records_in", "Records accepted, repeats included.", labels=["kind"]
     )
@@ -259,7 +222,7 @@ def _metrics(figures: Figures, standing: Standing) -> Iterator[Metric]:
         records_in.add_metric([kind.path], figures.records_in[kind])
         repaired.add_metric([kind.path], figures.repaired[kind])
         records_out.add_metric([kind.path], figures.records_out[kind])
-        waiting.add_metric([kind.path], totals.waiting[kind])
+        waiting.add_metric([kind.path], totals[kind].waiting)
     yield records_in
     yield repaired
     yield records_out
@@ -346,7 +309,7 @@ def _metrics(figures: Figures, standing: Standing) -> Iterator[Metric]:
     yield GaugeMetricFamily(
         "pullstatus_in_hand",
         "Pages that readers were handed and have not acknowledged.",
-        standing.in_hand,
+        standing.totals.in_hand.pages,
     )
     yield GaugeMetricFamily(
         "pullstatus_oldest_in_hand_seconds",
@@ -362,12 +325,12 @@ def _metrics(figures: Figures, standing: Standing) -> Iterator[Metric]:
     yield CounterMetricFamily(
         "pullstatus_quarantined",
         "Records found damaged on the disk, set aside and never handed out. Alert on any.",
-        totals.quarantined,
+        sum(sums.quarantined for sums in totals.values()),
     )
     yield CounterMetricFamily(
         "pullstatus_expired",
         "Records that waited longer than their application's limit.",
-        totals.expired,
+        sum(totals[kind].expired for kind in Kind),
     )
     yield CounterMetricFamily(
         "pullstatus_items_parked",
@@ -377,17 +340,21 @@ def _metrics(figures: Figures, standing: Standing) -> Iterator[Metric]:
     yield GaugeMetricFamily(
         "pullstatus_parked",
         "Parked items that wait for somebody to see to them. Alert on any.",
-        totals.parked,
+        parked.waiting,
     )
     yield CounterMetricFamily(
         "pullstatus_parked_expired",
         "Parked items that left unread: too old, or too many behind them. Alert on any.",
-        totals.parked_expired,
+        parked.expired,
     )
     yield GaugeMetricFamily(
         "pullstatus_accepting", "1 while there is room for more records, else 0.", int(engine.room)
     )
-    yield GaugeMetricFamily("pullstatus_mailboxes", "Mailboxes there are.", totals.mailboxes)
+    yield GaugeMetricFamily(
+        "pullstatus_mailboxes",
+        "Mailboxes there are.",
+        sum(sums.mailboxes for sums in totals.values()),
+    )
     yield GaugeMetricFamily("pullstatus_store_bytes", "Size of the store's files.", engine.bytes)
     yield GaugeMetricFamily(
         "pullstatus_store_log_bytes",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import secrets
 import time
 from collections import Counter
@@ -24,10 +23,11 @@ from pullstatus.apps.rate import RateLimiter
 from pullstatus.clock import wall_ms
 from pullstatus.errors import StoreUnavailable
 from pullstatus.mailbox.held import Held
+from pullstatus.records import Kind
 from pullstatus.server import logs
 from pullstatus.server.at_once import BEGUN, Begun, Later, Said
 from pullstatus.server.budget import Budget
-from pullstatus.server.figures import Connections, Figures, Standing, render, together
+from pullstatus.server.figures import Connections, Figures, Standing, render
 from pullstatus.server.guesses import Guesses
 from pullstatus.server.http import (
     HELD_S,
@@ -244,15 +244,13 @@ class Routes:
         return 0.0 if at_ms is None else max(0, self._now_ms() - at_ms) / 1000
 
     async def _metrics(self, _request: Request) -> Response:
-        # All that grows with the number of mailboxes is done beside the loop.
-        totals = await asyncio.to_thread(together, await self._store.backlog())
-        in_hand = await self._store.in_hand()
+        totals = await self._store.totals()
+        oldest = [totals.of[kind].oldest_ms for kind in Kind]
         standing = Standing(
             await self._store.engine(),
             totals,
-            self._age_s(totals.oldest_ms),
-            in_hand.pages,
-            self._age_s(in_hand.oldest_ms),
+            max(map(self._age_s, oldest)),
+            self._age_s(totals.in_hand.oldest_ms),
             self.held.count,
             logs.lines(),
             self.guesses.tries,

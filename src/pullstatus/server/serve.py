@@ -39,6 +39,7 @@ from pullstatus.errors import (
     WorldError,
 )
 from pullstatus.mailbox.upkeep import clean_up
+from pullstatus.records import Kind
 from pullstatus.server.certificate import Certificate
 from pullstatus.server.connection import Connection
 from pullstatus.server.crowd import Crowd
@@ -182,7 +183,7 @@ class Server:
             if self._stop_by_s is not None:
                 return
 
-            waiting = await self._waiting(registry)
+            waiting = await self._waiting()
 
             def ready() -> None:
                 self._log_start(registry, waiting)
@@ -197,7 +198,7 @@ class Server:
                 for chore in chores:
                     chore.cancel()
             await self._note_last(registry)
-            self._log_stop(await self._waiting(registry))
+            self._log_stop(await self._waiting())
         finally:
             await self._close_store()
 
@@ -317,15 +318,13 @@ class Server:
             waiting=waiting,
         )
 
-    async def _waiting(self, registry: Registry) -> int | None:
-        """Records that wait for the applications that are known; None if the store won't say."""
-        known = registry.applications
+    async def _waiting(self) -> int | None:
+        """Records that wait; None if the store won't say."""
         try:
-            backlog = await self.store.backlog()
+            totals = await self.store.totals()
         except PullstatusError:  # whose failure is told elsewhere
             return None
-        records = [row for row in backlog if not row.mailbox.parked]
-        return sum(row.waiting for row in records if row.mailbox.sdkappid in known)
+        return sum(totals.of[kind].waiting for kind in Kind)
 
     def _interrupt(self) -> None:
         """A first Ctrl-C stops, a second one waits for nobody."""

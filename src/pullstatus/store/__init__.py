@@ -56,6 +56,8 @@ from pullstatus.store.values import (
     Release,
     RepeatKey,
     Setting,
+    Sums,
+    Totals,
     Unpark,
     While,
     accept_any,
@@ -101,7 +103,9 @@ __all__ = [
     "RepeatKey",
     "Setting",
     "Store",
+    "Sums",
     "Tickets",
+    "Totals",
     "UnderWay",
     "Unpark",
     "While",
@@ -220,8 +224,16 @@ class Store(Protocol):
     async def backlog(self, sdkappid: int | None = None) -> list[Backlog]:
         """How every mailbox stands, or those of one application, in order of mailbox.
 
-        A list, since sums over it are to be of one moment. It has at most three rows for each
-        application, and operators make those.
+        A list, of one moment. It has at most three rows for each application, and operators make
+        those; so ask for all only where each of them matters, and for sums `totals`.
+        """
+        ...
+
+    async def totals(self) -> Totals:
+        """How all mailboxes stand together, and how many pages readers have in hand.
+
+        Sums of one moment, all that was committed before this was called included. Where a server's
+        store asks again, it costs as much as has changed since, however many mailboxes there are.
         """
         ...
 
@@ -253,10 +265,6 @@ class Store(Protocol):
 
     def readers(self, sdkappid: int | None = None) -> AsyncIterator[ReaderState]:
         """How every reader stands, or those of one application, those of a mailbox together."""
-        ...
-
-    async def in_hand(self) -> InHand:
-        """How many pages readers have in hand, in all mailboxes."""
         ...
 
     async def release(self, operation: Release) -> int:

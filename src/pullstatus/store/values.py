@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import enum
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Final, NamedTuple, TypeAlias
 
 import msgspec
@@ -417,6 +417,26 @@ class Backlog(msgspec.Struct, frozen=True):
     last_pull_ms: int | None = None
 
 
+class Sums(msgspec.Struct, frozen=True):
+    """How several mailboxes stand together: each count of a `Backlog`, summed.
+
+    Attributes:
+        oldest_ms: when the oldest entry that waits in any of them was accepted; None when none
+            does.
+    """
+
+    oldest_ms: int | None = None
+    mailboxes: int = 0
+    accepted: int = 0
+    handed_out: int = 0
+    waiting: int = 0
+    expired: int = 0
+    erased: int = 0
+    quarantined: int = 0
+    put_back: int = 0
+    routed: int = 0
+
+
 class Entry(msgspec.Struct, frozen=True):
     """One stored item, whether it was handed out or waits; `ticket`: of what appended it."""
 
@@ -496,6 +516,13 @@ class InHand(msgspec.Struct, frozen=True):
 
     pages: int
     oldest_ms: int | None
+
+
+class Totals(msgspec.Struct, frozen=True):
+    """How the whole store stands: its mailboxes by what they hold, and pages in readers' hands."""
+
+    of: Mapping[Contents, Sums]
+    in_hand: InHand
 
 
 class Again(msgspec.Struct, frozen=True):

@@ -14,13 +14,14 @@ import pytest
 
 from pullstatus.errors import KeyReused
 from pullstatus.records import Kind
-from pullstatus.store import Mailbox, Pull
-from pullstatus.store.gathering.operations import Forget
-from pullstatus.store.sqlite import reading, schema
+from pullstatus.store import Change, Mailbox, Pull
+from pullstatus.store.gathering.operations import Changes, Forget
+from pullstatus.store.sqlite import opening, reading, schema
 from pullstatus.store.sqlite.connection import open_reader, open_writer
 from pullstatus.store.sqlite.log import Log
 from pullstatus.store.sqlite.opening import open_log
-from pullstatus.store.sqlite.states import States, slot
+from pullstatus.store.sqlite.states import slot
+from pullstatus.store.sqlite.totals import Survey
 from tests.store.build import NOW_MS, append, parked, records
 
 FEW, MANY, MILLION = 3, 20_000, 1_000_000
@@ -188,6 +189,21 @@ def test_what_is_asked_of_one_application_reads_no_other(stores: dict[int, Path]
     assert all(many <= few + SLACK for few, many in zip(found[FEW], found[MANY], strict=True))
 
 
+def test_totals_cost_what_has_changed(stores: dict[int, Path]) -> None:
+    """And not even that where nothing has."""
+    with contextlib.closing(open_reader(stores[MANY])) as connection:
+        survey = Survey()
+        with counted(connection) as first:
+            survey.look(connection, ())
+        with counted(connection) as nothing:
+            survey.look(connection, ())
+        with counted(connection) as again:
+            survey.look(connection, {slot(mailbox(7)), slot(mailbox(MANY)), slot(mailbox(7000))})
+    assert first.count > MANY
+    assert nothing.count < 10
+    assert again.count < first.count / 50
+
+
 def test_making_room_for_what_is_parked_costs_what_leaves(tmp_path: Path) -> None:
     """However many items stay: at the bound each push makes room for its own."""
     found = {}
@@ -204,16 +220,32 @@ def test_making_room_for_what_is_parked_costs_what_leaves(tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize("server", [False, True])
-def test_opening_reads_every_mailbox_once(
+def test_opening_and_a_first_commit_read_no_other_mailbox(
     stores: dict[int, Path], monkeypatch: pytest.MonkeyPatch, server: bool
 ) -> None:
-    read: list[int] = []
-    settle = States._settle
+    """Nor does noticing what others have done to settings."""
+    found = {}
+    for count, file in stores.items():
+        with contextlib.ExitStack() as stack:
+            counts: list[Steps] = []
 
-    def counting(self: States, place: int, *state: object) -> None:
-        read.append(place)
-        settle(self, place, *state)  # type: ignore[arg-type]
+            def opened(path: Path, *, fold: bool) -> apsw.Connection:
+                connection = open_writer(path, fold=fold)
+                counts.append(stack.enter_context(counted(connection)))  # noqa: B023
+                return connection
 
-    monkeypatch.setattr(States, "_settle", counting)
-    open_log(stores[MANY], server=server).close()
-    assert len(read) == len(set(read)) >= MANY
+            with monkeypatch.context() as patch:
+                patch.setattr(opening, "open_writer", opened)
+                log = open_log(file, server=server)
+            log.commit([Pull(mailbox(2), 2, NOW_MS)])
+            beside = open_log(file, server=False)
+            beside.commit([Changes((Change("a", b"1", None),))])
+            log.notice_others()
+            beside.commit([Changes((Change("a", None, b"1"),))])
+            log.commit([append(mailbox(1), records(1)), Pull(mailbox(1), 2, NOW_MS)])
+            beside.close()
+            assert slot(mailbox(2)) in log.states.waiting
+            assert len(log.states.waiting) == 2
+            found[count] = sum(steps.count for steps in counts)
+        log.close()
+    assert found[MANY] <= found[FEW] + SLACK

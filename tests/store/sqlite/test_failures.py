@@ -25,6 +25,7 @@ from pullstatus.errors import (
 )
 from pullstatus.store import Append, Change, Discard, Outcome, Page, Pull, Store, open_store
 from pullstatus.store.sqlite import SqliteStore, log
+from pullstatus.store.sqlite.audit import audit_file
 from pullstatus.store.sqlite.connection import open_writer
 from pullstatus.store.sqlite.log import Log
 from tests.store.build import (
@@ -274,7 +275,7 @@ def test_a_disk_that_is_full_at_the_commit_has_not_committed(disk: Disk, file: P
             for suffix in ("", "-wal"):
                 shutil.copy(f"{file}{suffix}", f"{crashed}{suffix}")
             after = Log(open_writer(str(crashed)))
-            assert list(after.states.waiting.values()) == [1]
+            assert after._connection.execute("SELECT tail - cursor FROM mailbox").get == 1
             after.close()
             assert list(found.states.waiting.values()) == [1]
             [accepted, taken] = found.commit([append(STATUSES, entries), pull(STATUSES)])
@@ -468,25 +469,50 @@ async def test_a_damaged_comma_is_mended(opener: Opener, file: Path) -> None:
 @pytest.mark.parametrize(
     "statement",
     [
-        "UPDATE mailbox SET tail = tail + 1",
-        "UPDATE mailbox SET cursor = cursor - 1",
-        "DELETE FROM chunk WHERE key = (SELECT max(key) FROM chunk)",
-        "DELETE FROM journal",
-        "UPDATE journal SET count = count + 1",
+        "UPDATE mailbox SET tail = tail + 1 WHERE kind = 0",
+        "UPDATE mailbox SET cursor = cursor - 1 WHERE kind = 0",
+        "DELETE FROM chunk WHERE key = (SELECT max(key) FROM chunk WHERE key >> 40 = 1)",
+        "DELETE FROM journal WHERE key >> 40 = 1",
+        "UPDATE journal SET count = count + 1 WHERE key >> 40 = 1",
     ],
 )
-async def test_a_store_that_contradicts_itself_is_refused(
+async def test_a_mailbox_that_contradicts_itself_stops_the_store(
     opener: Opener, file: Path, statement: str
 ) -> None:
-    """At the start, before anything is handed out, saying which mailbox and what to do."""
+    """When it is used first, before anything is handed out or added; what to do is said.
+
+    Whoever uses others until then is served, and an audit finds it at any time.
+    """
     store = await opener()
-    await store.append(append(STATUSES, records(3)))
-    await store.append(append(STATUSES, records(3)))
-    await store.pull(pull(STATUSES, 2))
+    for mailbox in (STATUSES, REPLIES):
+        await store.append(append(mailbox, records(3)))
+        await store.append(append(mailbox, records(3)))
+        await store.pull(pull(mailbox, 2))
     await store.close()
     damage(file, statement)
-    with pytest.raises(StoreCorrupt, match=r"1400006666/.* contradict each other.*audit"):
-        await opener()
+    assert any(
+        finding.mailbox == STATUSES for finding in audit_file(file, lambda *_: None).findings
+    )
+    for server in (False, True):
+        for operation in (pull(STATUSES), pull(STATUSES, key="k"), append(STATUSES, records(1))):
+            failures: list[BaseException] = []
+            store = await opener(server=server, on_failure=failures.append)
+            await store.append(append(REPLIES, records(1)))
+            assert (await store.pull(pull(REPLIES, 1))).count == 1
+            with pytest.raises(StoreCorrupt, match=r"1400006666/.* contradict each other.*audit"):
+                await (
+                    store.pull(operation)
+                    if isinstance(operation, Pull)
+                    else store.append(operation)
+                )
+            assert len(failures) == 1
+            assert not store.surely_empty(STATUSES)
+            with pytest.raises(StoreUnavailable):
+                await store.pull(pull(STATUSES))
+            await store.close()
+    assert any(
+        finding.mailbox == STATUSES for finding in audit_file(file, lambda *_: None).findings
+    )
 
 
 @anyio

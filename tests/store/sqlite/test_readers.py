@@ -92,7 +92,7 @@ async def test_a_damaged_page_in_hand_is_not_handed_out_and_can_be_let_go(
         with pytest.raises(StoreUnavailable, match="readers release"):
             await store.pull(read())
     assert await store.release(Release(STATUSES, "r", 3, NOW_MS, new_act("readers release"))) == 2
-    assert (await store.in_hand()).pages == 1
+    assert (await store.totals()).in_hand.pages == 1
     assert not (await store.pull(read(ack=3))).repeated
     await store.close()
 

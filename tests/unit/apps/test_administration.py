@@ -187,7 +187,7 @@ def test_deletion_cut_off_anywhere_leaves_nothing_for_the_next_owner(
             await delete(store)
         await create(store)
         assert await waiting(store) == 0
-        assert (await store.in_hand()).pages == 0
+        assert (await store.totals()).in_hand.pages == 0
         mine = Repeat(reader=Reader("r"))
         assert not (await take(store, await known(store), repeat=mine)).count
         mine = Repeat(reader=Reader("r", held.first_seq))

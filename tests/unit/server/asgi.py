@@ -30,10 +30,12 @@ from pullstatus.store import (
     Pull,
     Setting,
     Store,
+    Totals,
     UnderWay,
 )
 from tests.harness import Answer, App
 from tests.sealing import NO_MASTERS
+from tests.store.build import sums_of
 
 T = TypeVar("T")
 
@@ -81,8 +83,8 @@ class FakeStore:
         _given(self.change_answer)
         return True
 
-    async def in_hand(self) -> InHand:
-        return self.held
+    async def totals(self) -> Totals:
+        return Totals(sums_of(self.mailboxes), self.held)
 
     def surely_empty(self, _mailbox: Mailbox) -> bool:
         return self.empty
@@ -95,9 +97,6 @@ class FakeStore:
         none: list[Setting] = []
         for setting in none:
             yield setting
-
-    async def backlog(self) -> list[Backlog]:
-        return self.mailboxes
 
     def under_way(self) -> UnderWay:
         return self.way

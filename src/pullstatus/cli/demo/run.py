@@ -237,12 +237,12 @@ class _Show:
 
     async def _sample(self, now_s: float) -> screen.Sample:
         store = self._server.store
-        backlog = await store.backlog()
+        of = (await store.totals()).of.values()
         return screen.Sample(
             now_s,
-            sum(row.accepted for row in backlog),
-            sum(row.handed_out for row in backlog),
-            sum(row.waiting for row in backlog),
+            sum(sums.accepted for sums in of),
+            sum(sums.handed_out for sums in of),
+            sum(sums.waiting for sums in of),
             (await store.engine()).commits,
         )
 

@@ -64,7 +64,7 @@ class Committer:
                 send(report)
 
     def opening(self) -> Report:
-        """How everything stands before the first commit, all mailboxes included."""
+        """How everything stands before the first commit."""
         return self._report([], self._log.take_waiting())
 
     def commit(self, group: Sequence[Operation]) -> Report:

@@ -56,9 +56,10 @@ class Log(Protocol):
         ...
 
     def take_waiting(self) -> dict[int, int]:
-        """Entries that wait, by the engine's number of a mailbox, where that changed.
+        """Entries that wait, by the engine's number of a mailbox.
 
-        That is, since this was called last; at first, of every mailbox.
+        Of those that changed, or were used first, since this was called last. Of a mailbox that was
+        not told of nothing is known; once it was, each change is told, whoever made it.
         """
         ...
 

@@ -58,8 +58,8 @@ class Writer:
     """Takes operations from one event loop; each is answered once it is durable.
 
     Attributes:
-        waiting: entries that wait in each mailbox, by the engine's number of it, after the newest
-            commit.
+        waiting: entries that wait in each mailbox that was used, by the engine's number of it,
+            after the newest commit.
         report: the newest one.
         commits: how long each took, as far as a report told of it.
     """
@@ -82,6 +82,7 @@ class Writer:
         self._closed = False
         self._failure: BaseException | None = None
         self.waiting: dict[int, int] = {}
+        self._changed: set[int] = set()
         self.report: Report
         self.commits = Durations()
         self._commit_s = 0.0  # in all, as of the newest report
@@ -125,6 +126,11 @@ class Writer:
         self._watched[place] = on_arrival
         return partial(self._watched.__delitem__, place)
 
+    def take_changed(self) -> set[int]:
+        """The mailboxes, by the engine's number, that were told of since this was called last."""
+        changed, self._changed = self._changed, set()
+        return changed
+
     @property
     def works(self) -> bool:
         """Whether it takes operations: it has not failed, nor is it closed."""
@@ -164,7 +170,9 @@ class Writer:
         if commit_s != self._commit_s:
             self.commits.add(commit_s - self._commit_s)
             self._commit_s = commit_s
-        self.waiting.update(report.waiting)
+        if report.waiting:
+            self.waiting.update(report.waiting)
+            self._changed.update(report.waiting)
         if report.failure is not None and self._failure is None:
             self._failure = report.failure
             self._window.refuse("the store takes no more work; restart the server")

@@ -30,6 +30,7 @@ from pullstatus.store.sqlite.pulls import EMPTY
 from pullstatus.store.sqlite.reading import ReadPool
 from pullstatus.store.sqlite.readonly import ReadOnlyChannel, can_only_be_read
 from pullstatus.store.sqlite.states import slot
+from pullstatus.store.sqlite.totals import Survey
 from pullstatus.store.values import (
     NO_TICKET,
     Act,
@@ -42,7 +43,6 @@ from pullstatus.store.values import (
     Engine,
     Entry,
     Erased,
-    InHand,
     JournalRow,
     Mailbox,
     Noted,
@@ -53,6 +53,7 @@ from pullstatus.store.values import (
     Redeliver,
     Release,
     Setting,
+    Totals,
     Unpark,
 )
 from pullstatus.store.window import Gone, UnderWay
@@ -61,6 +62,8 @@ READ_ROWS = 200  # rows a reading step takes before others get their turn
 STEP_COUNT = 500  # remembered things dropped in one commit
 STEP_ROWS = 32  # journal rows, each of up to a chunk, removed in one commit
 STEP_PAUSE_S = 0.02  # everybody else's turn
+
+_NOTHING = Mark(())  # an operation that changes nothing
 
 
 class SqliteStore:
@@ -82,6 +85,7 @@ class SqliteStore:
         self._writer = writer
         self._lock = lock
         self._reads = ReadPool(path)
+        self._survey = Survey()
         self._closed = False
 
     @classmethod
@@ -170,7 +174,7 @@ class SqliteStore:
         """See `Store.surely_empty`."""
         return (
             self._lock is not None
-            and not self._writer.waiting.get(slot(mailbox))
+            and self._writer.waiting.get(slot(mailbox)) == 0  # of one that was not used is none
             and self._writer.works
             and self._lock.stamp() == self._writer.report.as_of
         )
@@ -262,6 +266,16 @@ class SqliteStore:
         """See `Store.backlog`."""
         return await self._reads.ask(lambda connection: reading.backlog(connection, sdkappid))
 
+    async def totals(self) -> Totals:
+        """See `Store.totals`. Only a server is told of every change, so only it can keep sums."""
+        survey, changed = Survey(), set[int]()
+        if self._lock is not None:
+            if self._writer.works and self._lock.stamp() != self._writer.report.as_of:
+                await self._writer.submit(_NOTHING)  # and so learn what another door has done
+            survey, changed = self._survey, self._writer.take_changed()
+        of = await self._reads.ask(lambda connection: survey.look(connection, changed))
+        return Totals(of, await self._reads.ask(reading.in_hand))
+
     async def entries(
         self, mailbox: Mailbox, first_seq: int = 1, *, containing: bytes | None = None
     ) -> AsyncIterator[Entry]:
@@ -332,10 +346,6 @@ class SqliteStore:
             for _, state in step:
                 yield state
             after = (step[-1][0], step[-1][1].name)
-
-    async def in_hand(self) -> InHand:
-        """See `Store.in_hand`."""
-        return await self._reads.ask(reading.in_hand)
 
     async def again(self, mailbox: Mailbox) -> AsyncIterator[Again]:
         """See `Store.again`."""

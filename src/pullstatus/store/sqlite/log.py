@@ -59,13 +59,10 @@ class Log:
     """
 
     def __init__(self, connection: apsw.Connection, states: States | None = None) -> None:
-        """Read the mailboxes of a connection that `open_writer` has set up.
+        """Commit to a connection that `open_writer` has set up.
 
         Args:
             states: of this connection; made for a command beside a server when not given.
-
-        Raises:
-            StoreCorrupt: the file contradicts itself.
         """
         self._connection = connection
         self.states = states or States(connection)

@@ -77,7 +77,6 @@ def open_log(path: Path, *, server: bool) -> Log:
 
 def _checked_log(path: Path, *, server: bool) -> Log:
     outdated = False
-    states = None
     if path.stat().st_size:
         connection = open_reader(path)
         try:
@@ -85,9 +84,6 @@ def _checked_log(path: Path, *, server: bool) -> Log:
             outdated = 0 < version < schema.VERSION
             if server:
                 check_sound(connection, path)
-                if version == schema.VERSION:
-                    states = States(connection, server=True)
-                    states.begin()  # refuses rows that contradict each other
             else:
                 pairing.check(connection)
         except (apsw.CorruptError, apsw.NotADBError, apsw.SQLError) as error:
@@ -99,8 +95,4 @@ def _checked_log(path: Path, *, server: bool) -> Log:
         writer = open_writer(path, fold=server)
     if not server:  # whose file was looked through
         prove_rows(writer)
-    if states is None:
-        states = States(writer, server=server)
-    else:
-        states.move(writer)  # what was read need not be read again
-    return Log(writer, states)
+    return Log(writer, States(writer, server=server))

@@ -14,9 +14,8 @@ from pullstatus.errors import StoreCorrupt, StoreRefused
 from pullstatus.store.gathering.committer import Report
 from pullstatus.store.gathering.log import Figures
 from pullstatus.store.gathering.operations import Operation
-from pullstatus.store.sqlite import reading, schema
+from pullstatus.store.sqlite import schema
 from pullstatus.store.sqlite.connection import open_reader
-from pullstatus.store.sqlite.states import slot
 
 
 def can_only_be_read(path: Path) -> bool:
@@ -25,7 +24,7 @@ def can_only_be_read(path: Path) -> bool:
 
 
 class ReadOnlyChannel:
-    """Reports once how everything stands, and refuses every operation."""
+    """Refuses every operation."""
 
     def __init__(self, path: Path) -> None:
         """Look into the file.
@@ -33,13 +32,14 @@ class ReadOnlyChannel:
         Raises:
             StoreRefused: it cannot be read as it is.
         """
+        _check_format(path)
         self._refusal = StoreRefused(
             f"the folder {path.parent} cannot be written by this user, so the store in it can only"
             " be read"
         )
         self._report = Report(
             answers=[],
-            waiting=_waiting(path),
+            waiting={},  # only a server answers by that
             as_of=None,
             room=True,
             figures=Figures(0, 0.0, 0),
@@ -61,7 +61,7 @@ class ReadOnlyChannel:
         """See `Channel.close`."""
 
 
-def _waiting(path: Path) -> dict[int, int]:
+def _check_format(path: Path) -> None:
     try:
         with contextlib.closing(open_reader(path)) as connection:
             found = schema.version(connection)
@@ -70,7 +70,6 @@ def _waiting(path: Path) -> dict[int, int]:
                     f"{path} has format {found}, of an older version; restore it to a new store, or"
                     " read a copy of it in a folder that this user may write"
                 )
-            return {slot(row.mailbox): row.waiting for row in reading.backlog(connection)}
     except (apsw.CorruptError, apsw.NotADBError) as error:
         raise StoreCorrupt(f"{path} is damaged or no database: {error}") from error
     except apsw.Error as error:

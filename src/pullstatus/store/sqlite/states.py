@@ -1,17 +1,22 @@
 """How each mailbox stands: a copy in memory of the rows, and drafts of it in a transaction.
 
-The copy makes counting and empty pulls free. Other processes may change the file: one server, which
-writes all the time, and commands, which write now and then. All mailboxes are read once, when the
-store is opened. From then on, when SQLite says that somebody wrote:
+The copy makes counting and empty pulls free. A row is read, and proven against the newest rows of
+its chunks and its journal, when its mailbox is used first; so a start, and a command, cost the same
+however many mailboxes there are. Of one that nobody has used nothing is known.
 
-    what commands changed   has a higher `revision` than before; an index leads to those rows
-    what the server changed has not, and costs it nothing; so whoever is not the server reads a
-                            mailbox's row again before using it
+Other processes may change the file: one server, which writes all the time, and commands, which
+write now and then. When SQLite says that somebody wrote:
+
+    what commands changed   has a higher `revision` than before; an index leads the server to those
+                            rows, and it reads them
+    what the server changed has not, and costs it nothing; so whoever is not the server forgets its
+                            copy, and reads a row again when it uses it
 """
 
 from __future__ import annotations
 
 import copy
+from typing import cast
 
 import apsw
 import msgspec
@@ -69,12 +74,12 @@ class State(msgspec.Struct):
 
 
 class States:
-    """All mailboxes by `slot`, with drafts while a transaction is open.
+    """Mailboxes by `slot`, as far as they were used, with drafts while a transaction is open.
 
     Attributes:
         waiting: entries that wait, by slot, after the newest commit; for a command beside a server,
             as far as it has seen.
-        changed: those of them that changed since `take_changed`.
+        changed: those of them that changed, or were seen first, since `take_changed`.
     """
 
     def __init__(self, connection: apsw.Connection, *, server: bool = False) -> None:
@@ -85,40 +90,37 @@ class States:
         """
         self._connection = connection
         self._server = server
-        self._states: dict[int, State] = {}
+        self._states: dict[int, State | None] = {}  # None: it was looked for, and does not exist
         self._drafts: dict[int, State] = {}
-        self._fresh: set[int] | None = None  # None: every mailbox is as the file has it
         self._others_version = -1
-        self._revision = -1  # the newest that was seen
-        self._revising = False  # whether the open transaction writes the next one
+        self._revision = -1  # the newest that was seen, of a server
         self.waiting: dict[int, int] = {}
         self.changed: dict[int, int] = {}
-
-    def move(self, connection: apsw.Connection) -> None:
-        """Go on with another connection to the same file; only commands may have written since."""
-        self._connection = connection
-        self._others_version = -1
 
     def begin(self) -> None:
         """Forget drafts of a transaction that came to nothing; learn what others have done."""
         self._drafts = {}
-        self._revising = False
         version: int = self._connection.execute("PRAGMA data_version").get
         if version != self._others_version:
-            if not self._server and self._revision >= 0:
-                self._fresh = set()
-            self._read_changed()
+            if self._server:
+                self._read_changed()
+            else:
+                self._states.clear()
             self._others_version = version
 
     def draft(self, mailbox: Mailbox) -> State | None:
-        """A mailbox to change inside the open transaction; None if it does not exist."""
+        """A mailbox to change inside the open transaction; None if it does not exist.
+
+        Raises:
+            StoreCorrupt: it is used first, and its rows contradict each other.
+        """
         place = slot(mailbox)
         draft = self._drafts.get(place)
         if draft is None:
-            if self._fresh is not None and place not in self._fresh:
-                self._read(_ONE, mailbox.sdkappid, int(mailbox.kind))
-                self._fresh.add(place)
-            state = self._states.get(place)
+            known = place in self._states
+            if not known and not self._read(_ONE, mailbox.sdkappid, int(mailbox.kind)):
+                self._settle(place, None)
+            state = self._states[place]
             if state is not None:
                 if not state.read_from:
                     state.read_from = self.chunk_at(state.key, state.cursor + 1)
@@ -161,10 +163,10 @@ class States:
                 rows,
             )
             if not self._server:
-                self._revising = True
+                revision = self._newest_revision() + 1
                 self._connection.executemany(
                     "UPDATE mailbox SET revision = ? WHERE id = ?",
-                    [(self._revision + 1, row[-1]) for row in rows],
+                    [(revision, row[-1]) for row in rows],
                 )
 
     def publish(self) -> None:
@@ -172,7 +174,6 @@ class States:
         for place, draft in self._drafts.items():
             self._settle(place, draft)
         self._drafts = {}
-        self._revision += self._revising
 
     def take_changed(self) -> dict[int, int]:
         """What of `waiting` has changed since this was called last."""
@@ -190,33 +191,34 @@ class States:
         first: int = found[0] & schema.SEQ_MASK
         return first if first + found[1] > seq else seq
 
-    def _read_changed(self) -> None:
-        """Read the mailboxes that commands have changed; at first all there are."""
-        if self._revision < 0:
-            self._revision = 0
-            self._read(_ALL)
-        else:
-            self._read(_CHANGED, self._revision)
+    def _newest_revision(self) -> int:
+        return cast("int", self._connection.execute(_NEWEST).get)
 
-    def _read(self, statement: str, *bindings: int) -> None:
-        for (
-            number,
-            sdkappid,
-            kind,
-            revision,
-            chunk_end,
-            journal_end,
-            *counts,
-        ) in self._connection.execute(statement, bindings):
+    def _read_changed(self) -> None:
+        """Read what commands have changed since this was called last; at first there is no copy."""
+        newest = self._newest_revision()
+        if self._revision >= 0:
+            self._read(_CHANGED, self._revision)
+        self._revision = newest
+
+    def _read(self, statement: str, *bindings: int) -> bool:
+        """Read these rows; whether there was any."""
+        found = False
+        for number, sdkappid, kind, chunk_end, journal_end, *counts in self._connection.execute(
+            statement, bindings
+        ):
             mailbox = Mailbox(sdkappid, schema.known(contents, kind))
             state = State(mailbox, number, number << schema.SEQ_BITS, *counts)
             _check_ends(state, chunk_end, journal_end)
-            self._revision = max(self._revision, revision)
             self._settle(slot(mailbox), state)
+            found = True
+        return found
 
-    def _settle(self, place: int, state: State) -> None:
+    def _settle(self, place: int, state: State | None) -> None:
         self._states[place] = state
-        self.waiting[place] = self.changed[place] = state.tail - state.cursor
+        self.waiting[place] = self.changed[place] = (
+            0 if state is None else state.tail - state.cursor
+        )
 
 
 def _check_ends(state: State, chunk_end: int | None, journal_end: int | None) -> None:
@@ -241,9 +243,11 @@ def _end(table: str) -> str:
     )
 
 
-_ALL = (
-    f"SELECT id, sdkappid, kind, revision, {_end('chunk')}, {_end('journal')}, tail, cursor,"  # noqa: S608
+_ROW = (
+    f"SELECT id, sdkappid, kind, {_end('chunk')}, {_end('journal')}, tail, cursor,"  # noqa: S608
     " handed_out, expired, erased, quarantined, put_back, routed, purged FROM mailbox"
 )
-_ONE = f"{_ALL} WHERE sdkappid = ? AND kind = ?"
-_CHANGED = f"{_ALL} WHERE revision > 0 AND revision > ?"
+_ONE = f"{_ROW} WHERE sdkappid = ? AND kind = ?"
+# Both by the index of revisions, which has what commands changed and nothing else.
+_CHANGED = f"{_ROW} WHERE revision > 0 AND revision > ?"
+_NEWEST = "SELECT coalesce(max(revision), 0) FROM mailbox WHERE revision > 0"
