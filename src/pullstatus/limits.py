@@ -78,6 +78,10 @@ LOOKS_PER_S_MAX: Final = 20
 """Looks at the store for changed applications and tokens, each some 0.1 ms: what a caller waits for
 at most, 50 ms, before it is refused for something that a command may just have changed."""
 
+APPLICATIONS_AT_START: Final = 10_000
+"""Applications that a server reads before it is ready, each some 20 us and 1 kB. Others are read
+when they are first asked for."""
+
 FAILED_TRIES_MAX: Final = 20
 """Failed tries, of signature, application or token, that an address may have at once before they
 are answered late. Nobody who proves himself is ever late, however many came from there."""

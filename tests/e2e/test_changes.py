@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -36,6 +37,41 @@ def test_new_applications_and_tokens_are_good_at_once(shared: Program) -> None:
         own = shared.create_token(f"own-{number}", app=app)
         assert shared.post(f"/callbacks/{own}", statuses(1)).http_status == 200
         assert len(shared.pull(app).data) == 3
+
+
+def test_applications_are_read_when_they_are_asked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Those that were not read at the start are good at their first request, of whatever kind."""
+    monkeypatch.setattr(limits, "APPLICATIONS_AT_START", 1)
+    program = Program(tmp_path)
+    pulled, fed, called, off, unknown = (program.create_app() for _ in range(5))
+    own = program.create_token("own", app=called)
+    program.cli("app", "disable", str(off.sdkappid))
+    program.cli("app", "delete", str(unknown.sdkappid))
+
+    async def run() -> None:
+        async with program.inside(), program.client() as http:
+
+            async def pull(app: App) -> dict[str, Any]:
+                target, body = app.request()
+                found: dict[str, Any] = (await http.post(target, content=body)).json()
+                return found
+
+            assert (await pull(pulled))["result"] == 0
+            ingest = f"/ingest/{fed.sdkappid}/delivery-statuses"
+            bearer = {"Authorization": f"Bearer {program.token}"}
+            assert (await http.post(ingest, json=statuses(2), headers=bearer)).status_code == 200
+            assert len((await pull(fed))["data"]) == 2
+            called_back = await http.post(f"/callbacks/{own}", json=statuses(1))
+            assert called_back.status_code == 200
+            assert len((await pull(called))["data"]) == 1
+            assert (await pull(off))["result"] == 1020
+            assert (await pull(unknown))["result"] == 1019
+            await asyncio.to_thread(program.cli, "app", "enable", str(off.sdkappid))
+            assert (await pull(off))["result"] == 0
+
+    asyncio.run(run())
 
 
 def test_a_feed_for_a_new_application_is_taken_at_once(shared: Program) -> None:
@@ -122,7 +158,7 @@ def test_strangers_cannot_make_the_server_look_often(tmp_path: Path) -> None:
                 async for setting in settings(since):
                     yield setting
 
-            server.store.settings = counted  # type: ignore[method-assign]
+            server.store.settings = counted  # type: ignore[method-assign,assignment]
             ends_s = loop.time() + FLOOD_S
             flood = [
                 asyncio.create_task(_flood(client, app, number, ends_s)) for number in range(24)

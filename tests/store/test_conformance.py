@@ -668,6 +668,32 @@ async def test_settings_tell_what_changed_since(store: Store) -> None:
     assert await settings_of(store) == [b, deleted, changed]
 
 
+async def test_settings_are_read_by_their_prefix(store: Store) -> None:
+    """In order of name, as each is now; what is asked for is all that comes."""
+    names = [f"a/{number:03}" for number in range(450)]
+    for name in reversed(names[1:]):
+        await store.change(Change(name, b"1", None))
+    for name in ("a", "a/", "a0", "b/1"):
+        await store.change(Change(name, b"2", None))
+    await store.change(Change("a/007", None, b"1"))
+    found = [setting async for setting in store.settings(prefix="a/")]
+    assert [setting.name for setting in found] == ["a/", *names[1:]]
+    assert found == sorted(await settings_of(store), key=lambda setting: setting.name)[1:451]
+    assert found[7].value is None
+    since = found[7].revision - 1
+    assert [one.name async for one in store.settings(since, prefix="a/")] == ["a/007"]
+    assert [one async for one in store.settings(prefix="c")] == []
+
+
+async def test_a_store_says_where_changes_of_settings_go_on(opener: Opener) -> None:
+    store = await opener()
+    assert store.revision == 0
+    await store.change(Change("a", b"1", None))
+    store = await opener()
+    await store.change(Change("b", b"1", None))
+    assert [setting.name for setting in await settings_of(store, store.revision)] == ["b"]
+
+
 async def test_a_reader_of_what_changed_since_misses_nothing(opener: Opener) -> None:
     """However many change settings through several doors, while he goes on from what he saw last.
 

@@ -10,7 +10,7 @@ in the commit that does. What changes nothing leaves none.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import msgspec
 
@@ -446,6 +446,12 @@ class Standing(msgspec.Struct, frozen=True):
         return max((at_ms for at_ms in times if at_ms is not None), default=None)
 
 
+async def existing(store: Store, numbers: Iterable[int]) -> set[int]:
+    """Those of these numbers that applications have."""
+    found = {number: await _application(store, number) for number in numbers}
+    return {number for number, setting in found.items() if setting.value is not None}
+
+
 async def standings(store: Store) -> list[Standing]:
     """All applications and how they stand, by number; in as many questions as for one."""
     mailboxes: dict[int, list[Backlog]] = {}
@@ -545,12 +551,11 @@ async def tokens(store: Store) -> list[tuple[Token, Noted | None]]:
 
 async def _values(store: Store, prefix: str) -> list[tuple[str, bytes]]:
     """Settings whose names begin so, with what each is now."""
-    found = {
-        setting.name: setting.value
-        async for setting in store.settings()
-        if setting.name.startswith(prefix)
-    }
-    return [(name, value) for name, value in found.items() if value is not None]
+    return [
+        (setting.name, setting.value)
+        async for setting in store.settings(prefix=prefix)
+        if setting.value is not None
+    ]
 
 
 async def _application(store: Store, sdkappid: int) -> Setting:

@@ -87,7 +87,7 @@ class Admission:
 
     async def admit_anew(self, call: Call) -> LiveApplication:
         """The same of a call whose application is known to have been changed."""
-        await self._registry.look()
+        await self._registry.look(call.sdkappid)
         return self.check(call)
 
     def check(self, call: Call) -> LiveApplication:

@@ -7,6 +7,10 @@ It follows the store as that changes, and looks at it anew before a refusal:
 
 Looks are shared and have a distance, so that no number of such requests makes more than
 `limits.LOOKS_PER_S_MAX` of them; a request waits for the next one, which is never far.
+
+At the start it reads tokens and the first `limits.APPLICATIONS_AT_START` applications. Each of the
+others is read by its name when somebody would be refused for not being known; and once, beside its
+work, it goes through them all for what is needed unasked.
 """
 
 from __future__ import annotations
@@ -35,6 +39,9 @@ from pullstatus.apps.values import (
 from pullstatus.errors import MasterKeyMissing
 from pullstatus.records import Kind
 from pullstatus.store import Noted, Setting, Store, While
+
+WALK_STEP = 50  # applications, some 10 us each
+WALK_PAUSE_S = 0.005  # everybody else's turn
 
 
 class LiveApplication:
@@ -99,11 +106,12 @@ class Registry:
     Attributes:
         used: when keys and tokens were used since `note_uses` was called, in Unix milliseconds, and
             from which address, by their mark. Those of no others are kept.
+        applications: those that are known; after `begin` there may be others.
         locked: applications of which a key cannot be opened, by number, and why.
     """
 
     def __init__(self, store: Store, masters: Masters) -> None:
-        """Nothing is known yet: see `refresh`.
+        """Nothing is known yet: see `begin`.
 
         Args:
             masters: what appkeys are opened with; read when one is met that cannot be.
@@ -116,18 +124,73 @@ class Registry:
         self._next_look: asyncio.Task[None] | None = None
         self._newest_look: asyncio.Task[None] | None = None
         self._due_s = 0.0
+        self._complete = True  # whether all that there are are known, as of the newest look
+        self._walked = False
         self.applications: dict[int, LiveApplication] = {}
         self.tokens: dict[str, Token] = {}
         self.used: dict[str, tuple[int, str]] = {}
         self.locked: dict[int, MasterKeyMissing] = {}
 
-    async def look(self) -> None:
+    async def begin(self) -> None:
+        """Take in what there is, before the first request; for once.
+
+        Raises:
+            StoreUnavailable, StoreCorrupt, StoreRefused: as by `refresh`.
+        """
+        self._revision = self._store.revision  # what is written from here on, a look will see
+        async for setting in self._store.settings(prefix=TOKENS):
+            self._set_token(setting)
+        count = 0
+        async for setting in self._store.settings(prefix=APPLICATIONS):
+            self._complete = count < limits.APPLICATIONS_AT_START
+            if not self._complete:
+                break
+            await self._set_application(setting)
+            count += 1
+
+    @property
+    def count(self) -> int | None:
+        """How many applications there are; None if not all of them are known."""
+        return len(self.applications) if self._complete else None
+
+    async def walk(self) -> None:
+        """Learn, once, of those applications that matter unasked, if not all are known.
+
+        Those whose records expire, and those with keys that cannot be opened. Works in small steps.
+
+        Raises:
+            StoreUnavailable, StoreCorrupt, StoreRefused: as by `refresh`; call it again.
+        """
+        if self._complete or self._walked:
+            return
+        at_hand = {master.id for master in await asyncio.to_thread(self._masters.read)}
+        count = 0
+        async for setting in self._store.settings(prefix=APPLICATIONS):
+            if setting.value is not None:
+                application = read_application(setting.name, setting.value)
+                needed = {key.master for key in application.appkeys} - {""}
+                if application.waiting_days_max is not None or needed - at_hand:
+                    await self.look(application.sdkappid)
+            count += 1
+            if count % WALK_STEP == 0:
+                await asyncio.sleep(WALK_PAUSE_S)
+        self._walked = True
+
+    async def look(self, sdkappid: int | None = None) -> None:
         """Take in whatever was changed before this was called, in a look shared with others.
+
+        Args:
+            sdkappid: the application that is asked for. If it was not read yet, it is read as it is
+                now, and nothing else is.
 
         Raises:
             StoreUnavailable: the store cannot be read now.
             StoreCorrupt: a setting is not what was set.
         """
+        if sdkappid is not None and not self._complete and sdkappid not in self.applications:
+            await self._read(sdkappid)
+            if sdkappid in self.applications:
+                return
         if self._next_look is None:
             self._next_look = asyncio.create_task(self._look_when_due(self._newest_look))
             self._next_look.add_done_callback(_retrieve)
@@ -171,6 +234,17 @@ class Registry:
             self.used = used | self.used
             raise
 
+    async def _read(self, sdkappid: int) -> None:
+        """Take in one application, if it exists."""
+        while sdkappid not in self.applications:
+            before = self._revision
+            setting = await self._store.setting(application_setting(sdkappid))
+            if setting is None or setting.value is None:
+                return
+            live = await self._live(setting, setting.value)
+            if self._revision == before:  # or it may be of before a change that came meanwhile
+                self.applications[sdkappid] = live
+
     async def _look_when_due(self, before: asyncio.Task[None] | None) -> None:
         loop = asyncio.get_running_loop()
         if before is not None:
@@ -189,10 +263,13 @@ class Registry:
                 self.applications.pop(int(digits), None)
                 self.locked.pop(int(digits), None)
         else:
-            application = read_application(setting.name, setting.value)
-            opened = await self._opened(application)
-            live = LiveApplication(application, setting.revision, opened)
-            self.applications[application.sdkappid] = live
+            live = await self._live(setting, setting.value)
+            self.applications[live.application.sdkappid] = live
+
+    async def _live(self, setting: Setting, value: bytes) -> LiveApplication:
+        application = read_application(setting.name, value)
+        opened = await self._opened(application)
+        return LiveApplication(application, setting.revision, opened)
 
     async def _opened(self, application: Application) -> dict[AppKey, str]:
         """The keys of an application that can be opened; those that were seen before are known."""

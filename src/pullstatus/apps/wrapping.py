@@ -26,9 +26,10 @@ from pullstatus.apps.values import (
     read_sealing,
 )
 from pullstatus.errors import InvalidSetting, SettingChanged
-from pullstatus.store import Act, Change, Store
+from pullstatus.store import Act, Change, Noted, Store
 
 STEP = 100  # applications in one commit
+ALL_SEALED = "all-sealed"  # what is noted when no appkey lies readable, nor ever will
 
 
 class MasterKeyState(msgspec.Struct, frozen=True):
@@ -83,26 +84,30 @@ async def check_sealing(store: Store, keyring: Keyring) -> None:
         raise SettingChanged("the master key was changed meanwhile; try again")
 
 
-async def readable(store: Store) -> bool:
-    """Whether appkeys lie in the store as readable text, as 0.1.0 wrote them."""
-    return any(
-        not key.master for one in (await _applications(store)).values() for key in one.appkeys
-    )
-
-
 async def seal_readable(store: Store, masters: Masters, *, by: Operator) -> int:
     """Seal what lies readable in the store; returns of how many applications appkeys did.
 
+    Only 0.1.0 wrote such, so this is looked for once: the store notes when nothing was left of it.
     The files are then to be written anew: see `traces`.
 
     Raises:
         MasterKeyMissing, StoreRefused: as `open_keyring`, if there is anything to seal.
     """
-    if not await readable(store):
+    if await store.marks(ALL_SEALED):
         return 0
-    keyring = await open_keyring(store, masters)
-    await traces.mark(store)
-    return await _seal_all(store, keyring, by, by.act("keys seal"))
+    sealed = 0
+    async for setting in store.settings(prefix=APPLICATIONS):
+        if setting.value is not None and _is_readable(setting.name, setting.value):
+            keyring = await open_keyring(store, masters)
+            await traces.mark(store)
+            sealed = await _seal_all(store, keyring, by, by.act("keys seal"))
+            break
+    await store.mark({ALL_SEALED: Noted(by.now_ms)})
+    return sealed
+
+
+def _is_readable(name: str, value: bytes) -> bool:
+    return not all(key.master for key in read_application(name, value).appkeys)
 
 
 async def rewrap(
@@ -261,13 +266,10 @@ async def _seal_step(
 
 async def _applications(store: Store) -> Mapping[str, Application]:
     """All applications, by the name of their setting."""
-    values = {
-        setting.name: setting.value
-        async for setting in store.settings()
-        if setting.name.startswith(APPLICATIONS)
-    }
     return {
-        name: read_application(name, value) for name, value in values.items() if value is not None
+        setting.name: read_application(setting.name, setting.value)
+        async for setting in store.settings(prefix=APPLICATIONS)
+        if setting.value is not None
     }
 
 

@@ -204,7 +204,7 @@ def import_apps(file: BinaryIO, as_csv: bool, store_url: str, masters: Masters) 
     wanted = read_applications(file.read(limits.IMPORT_BYTES_MAX + 1), wall_ms())
 
     async def make(store: Store) -> Sequence[Application]:
-        taken = {application.sdkappid for application in await apps.applications(store)}
+        taken = await apps.existing(store, [made.sdkappid for _, made in wanted])
         refuse_taken(wanted, taken)
         keyring = await apps.open_keyring(store, masters)
         applications = [made for _, made in wanted]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
-from pullstatus.apps.values import application_setting, read_application
+from pullstatus.apps.values import APPLICATIONS, application_setting, read_application
 from pullstatus.errors import InvalidSetting
 from pullstatus.records import Kind
 from pullstatus.store import Mailbox, Setting, Store, While
@@ -13,9 +13,11 @@ from pullstatus.store import Mailbox, Setting, Store, While
 Range = tuple[Mailbox, int, int]  # mailbox, first seq, count
 
 
-async def read_owners(store: Store) -> Owners:
-    """The owners as they are now."""
-    return Owners([setting async for setting in store.settings()])
+async def read_owners(store: Store, sdkappid: int | None = None) -> Owners:
+    """The owners as they are now, of all numbers or of one."""
+    if sdkappid is not None:
+        return await read_owner(store, sdkappid)
+    return Owners([setting async for setting in store.settings(prefix=APPLICATIONS)])
 
 
 async def read_owner(store: Store, sdkappid: int) -> Owners:

@@ -88,7 +88,7 @@ async def by_pull(store: Store, name: str) -> list[Found]:
         InvalidSetting: there is no such pull, or its application has another owner now.
     """
     row = await find_pull(store, name)
-    (await read_owners(store)).check((row.mailbox, row.first_seq, row.count))
+    (await read_owners(store, row.mailbox.sdkappid)).check((row.mailbox, row.first_seq, row.count))
     return [Found(row.mailbox, row.first_seq, row.count, row)]
 
 
@@ -133,7 +133,7 @@ async def by_time(
 ) -> list[Found]:
     """What was handed out from one moment until before another, without copies."""
     found: list[Found] = []
-    owners = await read_owners(store)
+    owners = await read_owners(store, sdkappid)
     for standing in await _standing(store, sdkappid, tuple(Kind)):
         mailbox = standing.mailbox
         copies, former = await copies_of(store, mailbox), owners.former(mailbox)
@@ -181,7 +181,7 @@ async def _search(
     kinds: tuple[Kind, ...],
 ) -> list[Found]:
     found: list[Found] = []
-    owners = await read_owners(store)
+    owners = await read_owners(store, sdkappid)
     decoder = msgspec.json.Decoder(_Fields)
     for standing in await _standing(store, sdkappid, kinds):
         mailbox = standing.mailbox

@@ -308,16 +308,16 @@ class _Door:
 
     async def _application(self, sdkappid: int) -> LiveApplication:
         if sdkappid not in self._registry.applications:
-            await self._look()
+            await self._look(sdkappid)
         live = self._registry.applications.get(sdkappid)
         if live is None:
             raise _no_application()
         return live
 
-    async def _look(self) -> None:
-        """See whether a command has just made what is not known."""
+    async def _look(self, sdkappid: int | None = None) -> None:
+        """See whether what is not known exists, or a command has just made it."""
         try:
-            await Within(limits.CALLBACK_ANSWER_S, self._registry.look())
+            await Within(limits.CALLBACK_ANSWER_S, self._registry.look(sdkappid))
         except StoreUnavailable as error:
             raise self._put_off(error) from error
         except TimeoutError as error:

@@ -233,7 +233,7 @@ class Server:
             await open_keyring(self.store, masters)
             await seal_readable(self.store, masters, by=by)
             await self._rewrite()
-            await registry.refresh()
+            await registry.begin()
         except StoreCorrupt as error:
             raise StoreCorrupt(f"{self.options.store}: {error}") from error
         return registry
@@ -301,7 +301,7 @@ class Server:
             master_keys=self._masters.place,
             **settings
             | {"store": _public(self.options.store), "admin": self.admin_address or None},
-            applications=len(registry.applications),
+            applications=registry.count,
             tokens=len(registry.tokens),
             waiting=waiting,
         )
@@ -394,6 +394,7 @@ class Server:
 
         return [
             self._regularly("refresh", REFRESH_S, refresh),
+            self._regularly("applications", REFRESH_S, registry.walk),
             self._regularly("stall", REFRESH_S, look_at_the_store),
             self._regularly("upkeep", self.options.upkeep_every_s, upkeep),
             self._regularly("uses of keys", self.options.upkeep_every_s, registry.note_uses),

@@ -147,10 +147,12 @@ class Store(Protocol):
     Attributes:
         created: whether opening it has made the store.
         epoch: 1, and one more with every restore that made it what it is.
+        revision: of the setting that was written last when it was opened; 0: none was.
     """
 
     created: bool
     epoch: int
+    revision: int
 
     async def append(self, operation: Append, gone: Gone | None = None) -> int:
         """Put a batch at the tail. Returns how many records are acknowledged: all of them.
@@ -333,11 +335,14 @@ class Store(Protocol):
         """
         ...
 
-    def settings(self, since: int = 0) -> AsyncIterator[Setting]:
+    def settings(self, since: int = 0, *, prefix: str | None = None) -> AsyncIterator[Setting]:
         """Settings written after revision `since`, oldest first; deleted ones have no value.
 
         Whoever goes on from the last revision that he was given misses none, however many others
         write meanwhile. One that is written meanwhile may come once more, as it is then.
+
+        With `prefix` only those whose names begin so, in order of name, each as it is when its turn
+        comes. No others are read then.
         """
         ...
 

@@ -167,7 +167,7 @@ async def test_end_before_anybody_listens_is_heard(url: str, file: Path) -> None
 @anyio
 async def test_changes_of_others_are_noticed(opener: Opener, file: Path) -> None:
     """Also while nothing is asked: the store process says so of its own accord."""
-    store = await opener()
+    store = await opener(server=True)
     other = await open_store(sqlite_url(file))
     await other.append(append(STATUSES, records(3)))
     await until(lambda: writer_of(store).waiting.get(slot(STATUSES)) == 3)

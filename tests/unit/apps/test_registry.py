@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-from collections.abc import AsyncIterator
+import secrets
+from collections.abc import AsyncIterator, Callable
 from typing import cast
 
 import msgspec
@@ -15,7 +16,7 @@ from pullstatus.apps import AppKey, Application, Registry
 from pullstatus.apps.values import read_application
 from pullstatus.errors import StoreUnavailable
 from pullstatus.store import Noted, Setting, Store
-from tests.sealing import NO_MASTERS
+from tests.sealing import KEYRING, NO_MASTERS
 
 
 class FakeStore:
@@ -27,19 +28,40 @@ class FakeStore:
         self.takes_s = 0.0
         self.noted: dict[str, Noted] = {}
         self.failure: Exception | None = None
+        self.revision = 0
+        self.read = 0
 
-    def create(self, sdkappid: int) -> None:
-        value = msgspec.json.encode(Application(sdkappid, (AppKey("0" * 32, 0, "abc"),), 0))
-        revision = len(self.settings_now) + 1
-        self.settings_now.append(Setting(f"application/{sdkappid}", value, revision))
+    def create(self, sdkappid: int, *, days: int | None = None, sealed: bool = False) -> None:
+        key = AppKey("0" * 32, 0, "abc" if not sealed else "0123456789abcdef")
+        application = Application(sdkappid, (key,), 0, waiting_days_max=days)
+        if sealed:
+            application = KEYRING.seal_all(application, secrets.token_hex)
+        self.write(f"application/{sdkappid}", msgspec.json.encode(application))
 
-    async def settings(self, since: int) -> AsyncIterator[Setting]:
-        self.looks.append(asyncio.get_running_loop().time())
-        found = [setting for setting in self.settings_now if setting.revision > since]
+    def write(self, name: str, value: bytes | None) -> None:
+        newest = max((setting.revision for setting in self.settings_now), default=0)
+        self.settings_now = [setting for setting in self.settings_now if setting.name != name]
+        self.settings_now.append(Setting(name, value, newest + 1))
+
+    async def setting(self, name: str) -> Setting | None:
+        self.read += 1
+        return next((setting for setting in self.settings_now if setting.name == name), None)
+
+    async def settings(self, since: int = 0, *, prefix: str = "") -> AsyncIterator[Setting]:
+        if not prefix:
+            self.looks.append(asyncio.get_running_loop().time())
+        found = [
+            setting
+            for setting in self.settings_now
+            if setting.revision > since and setting.name.startswith(prefix)
+        ]
+        if prefix:
+            found.sort(key=lambda setting: setting.name)
         await asyncio.sleep(self.takes_s)
         if self.failure is not None:
             raise self.failure
         for setting in found:
+            self.read += 1
             yield setting
 
     async def mark(self, times: dict[str, Noted]) -> None:
@@ -144,6 +166,109 @@ def test_a_look_that_fails_is_told_to_all_and_the_next_works() -> None:
         assert 1 in registry.applications
 
     asyncio.run(run())
+
+
+def begun(monkeypatch: pytest.MonkeyPatch, count: int, at_start: int) -> tuple[FakeStore, Registry]:
+    """A registry of a store with so many applications, of which it has read the first."""
+    monkeypatch.setattr(limits, "APPLICATIONS_AT_START", at_start)
+    store, registry = made()
+    for number in range(1000, 1000 + count):
+        store.create(number)
+    store.revision = count
+    asyncio.run(registry.begin())
+    return store, registry
+
+
+@pytest.mark.parametrize("count", [0, 9, 10])
+def test_a_few_applications_are_all_known_at_the_start(
+    monkeypatch: pytest.MonkeyPatch, count: int
+) -> None:
+    store, registry = begun(monkeypatch, count, 10)
+    assert sorted(registry.applications) == list(range(1000, 1000 + count))
+    assert registry.count == count
+    read = store.read
+    asyncio.run(registry.look(5))
+    assert store.read == read  # there is none that could be missing
+
+
+def test_a_start_and_a_look_do_not_grow_with_applications(monkeypatch: pytest.MonkeyPatch) -> None:
+    store, registry = begun(monkeypatch, 3000, 10)
+    assert store.read <= 11
+    assert registry.count is None
+
+    async def look() -> None:
+        for sdkappid in (None, 2500, 2500, 77):
+            await registry.look(sdkappid)
+
+    asyncio.run(look())
+    assert sorted(registry.applications) == [*range(1000, 1010), 2500]
+    assert store.read <= 14
+
+
+def test_one_that_is_asked_for_is_known_as_it_is_now(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whether it was changed, made or removed since the start, before it was asked for or after."""
+    store, registry = begun(monkeypatch, 100, 10)
+    store.create(1050, days=3)
+    store.write("application/1060", None)
+    store.create(5000)
+
+    async def run() -> None:
+        await asyncio.gather(*map(registry.look, (1050, 1060, 5000, 1070, 1000)))
+        known = registry.applications
+        assert known[1050].application.waiting_days_max == 3
+        assert 1060 not in known
+        assert {5000, 1070, 1000} <= known.keys()
+        store.create(1070, days=4)
+        store.write("application/1050", None)
+        await registry.look()
+        assert known[1070].application.waiting_days_max == 4
+        assert 1050 not in known
+
+    asyncio.run(run())
+
+
+def test_a_change_overtakes_a_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was read before it is not put in its place."""
+    store, registry = begun(monkeypatch, 100, 10)
+
+    async def run(change: Callable[[], None]) -> None:
+        slow = asyncio.Event()
+        setting = store.setting
+
+        async def read(name: str) -> Setting | None:
+            found = await setting(name)
+            await slow.wait()
+            return found
+
+        with monkeypatch.context() as patch:
+            patch.setattr(store, "setting", read)
+            reading = asyncio.create_task(registry.look(1050))
+            await asyncio.sleep(0)
+            change()
+            await registry.refresh()
+            slow.set()
+            await reading
+
+    asyncio.run(run(lambda: store.create(1050, days=3)))
+    assert registry.applications.pop(1050).application.waiting_days_max == 3
+    asyncio.run(run(lambda: store.write("application/1050", None)))
+    assert 1050 not in registry.applications
+
+
+def test_what_matters_unasked_is_learnt_beside(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whose records expire, and whose keys cannot be opened; once."""
+    store, registry = begun(monkeypatch, 100, 10)
+    store.create(1044, days=7)
+    store.create(1055, sealed=True)
+    store.revision = 102
+    asyncio.run(registry.begin())
+    assert not {1044, 1055} & registry.applications.keys()
+    asyncio.run(registry.walk())
+    assert sorted(registry.applications) == [*range(1000, 1010), 1044, 1055]
+    assert list(registry.locked) == [1055]
+    read = store.read
+    asyncio.run(registry.walk())
+    assert store.read == read
 
 
 def test_a_strict_application_is_stored_as_it_ever_was() -> None:

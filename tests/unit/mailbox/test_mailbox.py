@@ -17,9 +17,9 @@ from pullstatus.receipts import Receipts
 from pullstatus.records import Kind
 from pullstatus.store import (
     Append,
-    Backlog,
     Discard,
     Fingerprints,
+    InHand,
     Mailbox,
     Once,
     Outcome,
@@ -27,8 +27,10 @@ from pullstatus.store import (
     Pull,
     RepeatKey,
     Store,
+    Totals,
     While,
 )
+from tests.store.build import sums_of
 
 NUMBER, REVISION = 7, 42
 NOW_MS = 1_800_000_000_123
@@ -55,8 +57,8 @@ class Recorder:
         self.asked.append(operation)
         return 0
 
-    async def backlog(self) -> list[Backlog]:
-        return []  # so nothing is parked
+    async def totals(self) -> Totals:
+        return Totals(sums_of([]), InHand(0, None))  # so nothing is parked
 
     async def purge(self, **bounds: int) -> int:
         self.asked.append(("purge", bounds))

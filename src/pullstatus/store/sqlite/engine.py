@@ -72,6 +72,7 @@ class SqliteStore:
     Attributes:
         created: whether opening it has made the file.
         epoch: 1, and one more with every restore.
+        revision: of the setting that was written last, when it was opened.
         path: of the file, without links in it.
     """
 
@@ -81,6 +82,7 @@ class SqliteStore:
         """For `open`; takes what it has made."""
         self.created = created
         self.epoch = 1
+        self.revision = 0
         self.path = path
         self._writer = writer
         self._lock = lock
@@ -128,9 +130,9 @@ class SqliteStore:
         return await store._ready()
 
     async def _ready(self) -> SqliteStore:
-        """This store, once it knows its epoch."""
+        """This store, once it knows its epoch and where changes of settings go on."""
         try:
-            self.epoch = await asyncio.to_thread(reading.epoch, self.path)
+            self.epoch, self.revision = await asyncio.to_thread(reading.beginning, self.path)
         except BaseException:
             await self.close()
             raise
@@ -377,8 +379,14 @@ class SqliteStore:
             else:
                 first = rows[-1].act_id + 1
 
-    async def settings(self, since: int = 0) -> AsyncIterator[Setting]:
+    async def settings(
+        self, since: int = 0, *, prefix: str | None = None
+    ) -> AsyncIterator[Setting]:
         """See `Store.settings`. There is one writer, so revisions become visible in their order."""
+        if prefix is not None:
+            async for row in self._named(prefix, since):
+                yield row
+            return
         count = READ_ROWS
         while count == READ_ROWS:
             rows = await self._reads.ask(
@@ -390,6 +398,18 @@ class SqliteStore:
                 yield row
                 since = row.revision
             count = len(rows)
+
+    async def _named(self, prefix: str, since: int) -> AsyncIterator[Setting]:
+        first: str | None = prefix
+        while first is not None:
+            rows = await self._reads.ask(
+                lambda connection, first=first: reading.named(  # type: ignore[misc]
+                    connection, prefix, first, since, READ_ROWS
+                )
+            )
+            for row in rows:
+                yield row
+            first = rows[-1].name + "\0" if len(rows) == READ_ROWS else None
 
     async def setting(self, name: str) -> Setting | None:
         """See `Store.setting`."""

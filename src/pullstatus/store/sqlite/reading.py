@@ -232,10 +232,12 @@ def readers(
     ]
 
 
-def epoch(path: Path) -> int:
-    """Which one a file is in: one more with every restore."""
+def beginning(path: Path) -> tuple[int, int]:
+    """Which epoch a file is in, one more with every restore, and the newest setting's revision."""
     with translated(), contextlib.closing(open_reader(path)) as connection:
-        return cast("int", connection.execute("SELECT max(number) FROM epoch").get)
+        epoch = connection.execute("SELECT max(number) FROM epoch").get
+        revision = connection.execute("SELECT coalesce(max(revision), 0) FROM setting").get
+        return cast("int", epoch), cast("int", revision)
 
 
 def in_hand(connection: apsw.Connection) -> InHand:
@@ -281,6 +283,22 @@ def settings(connection: apsw.Connection, since: int, rows_max: int) -> Sequence
             "SELECT name, value, revision, ticket FROM setting WHERE revision > ?"
             " ORDER BY revision LIMIT ?",
             (since, rows_max),
+        )
+    ]
+
+
+def named(
+    connection: apsw.Connection, prefix: str, first: str, since: int, rows_max: int
+) -> Sequence[Setting]:
+    """A step of the settings whose names begin so, from the name `first` on."""
+    return [
+        Setting(name, value, revision, ticket or NO_TICKET)
+        for name, value, revision, ticket in connection.execute(
+            # By name: the index of revisions would lead through all that there are.
+            "SELECT name, value, revision, ticket FROM setting"
+            " WHERE name BETWEEN ?1 AND ?2 || char(0x10FFFF) AND +revision > ?3"
+            " ORDER BY name LIMIT ?4",
+            (first, prefix, since, rows_max),
         )
     ]
 
