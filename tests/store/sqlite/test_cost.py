@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator
 from pathlib import Path
+from random import Random
 
 import apsw
 import pytest
@@ -15,11 +16,12 @@ import pytest
 from pullstatus.errors import KeyReused
 from pullstatus.records import Kind
 from pullstatus.store import Change, Mailbox, Pull
-from pullstatus.store.gathering.operations import Changes, Forget
+from pullstatus.store.gathering.operations import Changes, Forget, Purge
 from pullstatus.store.sqlite import opening, reading, schema
 from pullstatus.store.sqlite.connection import open_reader, open_writer
 from pullstatus.store.sqlite.log import Log
 from pullstatus.store.sqlite.opening import open_log
+from pullstatus.store.sqlite.retention import Retention
 from pullstatus.store.sqlite.states import slot
 from pullstatus.store.sqlite.totals import Survey
 from tests.store.build import NOW_MS, append, parked, records
@@ -202,6 +204,58 @@ def test_totals_cost_what_has_changed(stores: dict[int, Path]) -> None:
     assert first.count > MANY
     assert nothing.count < 10
     assert again.count < first.count / 50
+
+
+def test_a_sweep_reads_where_something_is_due(stores: dict[int, Path]) -> None:
+    """And what it has read once tells until when nothing is."""
+    retention = Retention()
+    with contextlib.closing(open_writer(stores[MANY])) as connection:
+        with counted(connection) as first:
+            assert sweep(retention, connection, NOW_MS) == []
+        with counted(connection) as nothing:
+            assert sweep(retention, connection, NOW_MS) == []
+        connection.execute("UPDATE journal SET at_ms = at_ms + 5 WHERE key >> 40 <> 7000")
+        retention = Retention()
+        sweep(retention, connection, NOW_MS)
+        with counted(connection) as one:
+            assert sweep(retention, connection, NOW_MS + 3) == [mailbox(7000)]
+    assert first.count > MANY
+    assert nothing.count < 20
+    assert one.count < first.count / 50
+
+
+def sweep(retention: Retention, connection: apsw.Connection, before_ms: int) -> list[Mailbox]:
+    """The mailboxes with rows from before."""
+    return [
+        box
+        for run in retention.to_read(connection, before_ms)
+        for box in retention.due(connection, run, before_ms)
+    ]
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_sweep_finds_all_that_is_due(tmp_path: Path, seed: int) -> None:
+    """As whoever asks each mailbox does, while they are pulled from, made and removed from."""
+    rng = Random(seed)
+    log = open_log(store_of(tmp_path, 300), server=True)
+    connection, retention = log._connection, Retention()
+    now = NOW_MS
+    for _ in range(40):
+        now += rng.randrange(0, 3000)
+        for _ in range(rng.randrange(4)):
+            box = mailbox(rng.randrange(1, 500))
+            log.commit([append(box, records(2), now), Pull(box, 2, now)])
+        before_ms = now - rng.randrange(20_000)
+        due = connection.execute(
+            "SELECT sdkappid FROM mailbox WHERE (SELECT min(at_ms) FROM journal"
+            " WHERE key >> 40 = id) < ? ORDER BY id",
+            (before_ms,),
+        ).fetchall()
+        found = sweep(retention, connection, before_ms)
+        assert [(box.sdkappid,) for box in found] == due
+        for box in found[:50]:
+            log.commit([Purge(box, before_ms, 100)])
+    log.close()
 
 
 def test_making_room_for_what_is_parked_costs_what_leaves(tmp_path: Path) -> None:

@@ -29,6 +29,7 @@ from pullstatus.store.sqlite.place import (
 from pullstatus.store.sqlite.pulls import EMPTY
 from pullstatus.store.sqlite.reading import ReadPool
 from pullstatus.store.sqlite.readonly import ReadOnlyChannel, can_only_be_read
+from pullstatus.store.sqlite.retention import Retention
 from pullstatus.store.sqlite.states import slot
 from pullstatus.store.sqlite.totals import Survey
 from pullstatus.store.values import (
@@ -88,6 +89,7 @@ class SqliteStore:
         self._lock = lock
         self._reads = ReadPool(path)
         self._survey = Survey()
+        self._retention = Retention()
         self._closed = False
 
     @classmethod
@@ -244,19 +246,28 @@ class SqliteStore:
     async def purge(self, *, left_before_ms: int, sdkappid: int | None = None) -> int:
         """See `Store.purge`. Works in small commits, with pauses for everyone else's."""
         total = 0
-        due = await self._reads.ask(
-            lambda connection: (
-                reading.due_for_purge(connection, left_before_ms)
-                if sdkappid is None
-                else [row.mailbox for row in reading.backlog(connection, sdkappid)]
-            )
-        )
+        if sdkappid is None:
+            due = await self._due_for_purge(left_before_ms)
+        else:
+            due = [row.mailbox for row in await self.backlog(sdkappid)]
         for mailbox in due:
             step = Purge(mailbox, left_before_ms, STEP_ROWS, sdkappid is not None)
             while count := await self._writer.submit(step):
                 total += count
                 await asyncio.sleep(STEP_PAUSE_S)
         return total
+
+    async def _due_for_purge(self, left_before_ms: int) -> list[Mailbox]:
+        ask, retention = self._reads.ask, self._retention
+        runs = await ask(lambda connection: retention.to_read(connection, left_before_ms))
+        due: list[Mailbox] = []
+        for run in runs:
+            due += await ask(
+                lambda connection, run=run: retention.due(  # type: ignore[misc]
+                    connection, run, left_before_ms
+                )
+            )
+        return due
 
     # -- reading ---------------------------------------------------------------------------------
 

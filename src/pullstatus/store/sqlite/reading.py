@@ -263,18 +263,6 @@ def again(connection: apsw.Connection, mailbox: Mailbox, first: int, rows_max: i
     ]
 
 
-def due_for_purge(connection: apsw.Connection, left_before_ms: int) -> list[Mailbox]:
-    """Mailboxes whose oldest journal row is from before."""
-    return [
-        Mailbox(sdkappid, schema.known(contents, kind))
-        for sdkappid, kind in connection.execute(
-            "SELECT sdkappid, kind FROM mailbox WHERE purged < cursor AND (SELECT at_ms"
-            " FROM journal WHERE key > (id << ?1) + purged ORDER BY key LIMIT 1) < ?2",
-            (schema.SEQ_BITS, left_before_ms),
-        )
-    ]
-
-
 def settings(connection: apsw.Connection, since: int, rows_max: int) -> Sequence[Setting]:
     """A step of the settings written after a revision."""
     return [
