@@ -379,6 +379,24 @@ def test_nothing_is_sealed_under_another_key_than_the_stores() -> None:
     on_a_store(work)
 
 
+def test_readable_keys_are_looked_for_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A store that has none never will, however many applications it has."""
+
+    async def work(store: Store) -> None:
+        def asked(*_: object, **__: object) -> None:
+            raise AssertionError
+
+        with monkeypatch.context() as patch:
+            patch.setattr(store, "mark", asked)  # cut off before it was noted
+            with pytest.raises(AssertionError):
+                await apps.seal_readable(store, masters_of(store), by=BY)
+        assert await apps.seal_readable(store, masters_of(store), by=BY) == 0
+        monkeypatch.setattr(store, "settings", asked)
+        assert await apps.seal_readable(store, masters_of(store), by=BY) == 0
+
+    on_a_store(work)
+
+
 def test_readable_keys_are_sealed() -> None:
     """As 0.1.0 wrote them; with what else is known of the application."""
 
