@@ -6,7 +6,8 @@ Others' mailboxes and what is remembered may be many; one commit's work depends 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+import threading
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from random import Random
 
@@ -15,7 +16,7 @@ import pytest
 
 from pullstatus.errors import KeyReused
 from pullstatus.records import Kind
-from pullstatus.store import Change, Mailbox, Pull
+from pullstatus.store import Change, Mailbox, Pull, Sums
 from pullstatus.store.gathering.operations import Changes, Forget, Purge
 from pullstatus.store.sqlite import opening, reading, schema
 from pullstatus.store.sqlite.connection import open_reader, open_writer
@@ -24,7 +25,9 @@ from pullstatus.store.sqlite.opening import open_log
 from pullstatus.store.sqlite.retention import Retention
 from pullstatus.store.sqlite.states import slot
 from pullstatus.store.sqlite.totals import Survey
+from pullstatus.store.values import Contents
 from tests.store.build import NOW_MS, append, parked, records
+from tests.store.conftest import Opener
 
 FEW, MANY, MILLION = 3, 20_000, 1_000_000
 SLACK = 200  # steps: a tree of many rows is a level or two deeper
@@ -204,6 +207,25 @@ def test_totals_cost_what_has_changed(stores: dict[int, Path]) -> None:
     assert first.count > MANY
     assert nothing.count < 10
     assert again.count < first.count / 50
+
+
+@pytest.mark.anyio
+async def test_totals_are_summed_beside_the_loop(
+    opener: Opener, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At a start all mailboxes are."""
+    look, threads = Survey.look, list[threading.Thread]()
+
+    def noting(
+        self: Survey, connection: apsw.Connection, changed: Collection[int]
+    ) -> dict[Contents, Sums]:
+        threads.append(threading.current_thread())
+        return look(self, connection, changed)
+
+    monkeypatch.setattr(Survey, "look", noting)
+    await (await opener(server=True)).totals()
+    assert threads
+    assert threading.main_thread() not in threads
 
 
 def test_a_sweep_reads_where_something_is_due(stores: dict[int, Path]) -> None:
