@@ -14,7 +14,8 @@ from typing import Any
 
 from bench.peers.backend import Taken
 
-WAIT_S = 0.005  # how long a fetch waits for records that are not there
+NEXT = "$JS.API.CONSUMER.MSG.NEXT.entries.%s"
+ARRIVE_S = 5.0  # how long records that are there may be on their way
 FETCHERS = 16  # fetches under way at a time
 
 
@@ -56,17 +57,22 @@ class JetStream:
         await self._jetstream.publish(subject, entries[-1], headers=last)
 
     async def take(self, queue: str, count: int) -> Taken:
-        """Fetch, acknowledge, and wait until that is stored."""
+        """Ask for what is there, acknowledge, and wait until that is stored."""
         fetchers = await self._fetchers_of(queue)
-        fetcher = await fetchers.get()
+        inbox, arrived = await fetchers.get()
         try:
-            messages = await fetcher.fetch(count, timeout=WAIT_S)
+            ask = b'{"batch":%d,"no_wait":true}' % count
+            await self._connection.publish(NEXT % queue, ask, reply=inbox)
+            messages: list[Any] = []
+            while len(messages) < count:
+                message = await arrived.next_msg(timeout=ARRIVE_S)
+                if (message.headers or {}).get("Status"):  # there are no more
+                    break
+                messages.append(message)
             if messages:
                 await messages[-1].ack_sync()
-        except TimeoutError:
-            return 0, b""
         finally:
-            fetchers.put_nowait(fetcher)
+            fetchers.put_nowait((inbox, arrived))
         return len(messages), b",".join(message.data for message in messages)
 
     async def _fetchers_of(self, queue: str) -> asyncio.Queue[Any]:
@@ -75,12 +81,13 @@ class JetStream:
             if found is None:
                 found = self._fetchers[queue] = asyncio.Queue()
                 settings = self._api.ConsumerConfig(
-                    ack_policy=self._api.AckPolicy.ALL, max_ack_pending=-1
+                    durable_name=queue,
+                    filter_subject=f"entries.{queue}",
+                    ack_policy=self._api.AckPolicy.ALL,
+                    max_ack_pending=-1,
                 )
+                await self._jetstream.add_consumer("entries", settings)
                 for _ in range(FETCHERS):
-                    found.put_nowait(
-                        await self._jetstream.pull_subscribe(
-                            f"entries.{queue}", durable=queue, config=settings
-                        )
-                    )
+                    inbox = self._connection.new_inbox()
+                    found.put_nowait((inbox, await self._connection.subscribe(inbox)))
             return found
