@@ -6,6 +6,7 @@ import contextlib
 import shutil
 import subprocess
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -18,12 +19,12 @@ from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 from bench import drain, machine, report
-from bench.drain import Drain, by_posts
+from bench.drain import ARRIVE_S, Drain, by_posts
 from bench.measure import Bench, Side, to_processor
 from bench.peers import services
 from bench.peers.services import Service, ServiceFailed, ServiceMissing
 from bench.process import ProcessFailed, Running, end_on_term
-from bench.records import as_array
+from bench.records import as_array, record
 from bench.results import Indicator, Line, Report, Result, median, paired
 from bench.server import PAGE, Product, ingest_request, pull_request
 from pullstatus.cli import load
@@ -43,6 +44,7 @@ class Peer(msgspec.Struct, frozen=True):
         front: which HTTP service, of `front.py`.
         backend: which of its backends.
         workers: processes of the HTTP service.
+        seconds_min: of a run, so that it answers something within one.
         caveat: why it does not count among the best: what it is spared of durability.
     """
 
@@ -53,6 +55,7 @@ class Peer(msgspec.Struct, frozen=True):
     start: services.Start
     caveat: str = ""
     workers: int = 1
+    seconds_min: int = 1
 
 
 PEERS = {
@@ -82,6 +85,7 @@ PEERS = {
             "rabbitmq",
             services.rabbitmq,
             "an acknowledgement is not confirmed: a crash may bring a page back",
+            seconds_min=5,
         ),
         Peer("jetstream", "msgspec, JetStream pull", "lean", "jetstream", services.jetstream),
         Peer(
@@ -91,6 +95,7 @@ PEERS = {
             "sqs",
             services.sqs,
             "all in memory: a crash takes everything",
+            seconds_min=5,
         ),
     )
 }
@@ -240,7 +245,9 @@ def _run(chosen: list[Peer], bench: Bench, python: Path) -> tuple[list[Result], 
         for peer in chosen:
             say(f"{peer.title}: starting")
             named = msgspec.structs.replace(
-                bench, say=lambda text, it=peer: say(f"{it.title}: {text}")
+                bench,
+                seconds=max(bench.seconds, peer.seconds_min),
+                say=lambda text, it=peer: say(f"{it.title}: {text}"),
             )
             try:
                 # A store and a server for each, so that all begin alike.
@@ -258,8 +265,8 @@ def _run(chosen: list[Peer], bench: Bench, python: Path) -> tuple[list[Result], 
                         ours[column.name].extend(pair[0])
             except ServiceMissing as error:
                 missing.append(f"skipped {peer.title}: {error}")
-            except (ServiceFailed, ProcessFailed) as error:
-                missing.append(f"{peer.title} did not start: {error}")
+            except (ServiceFailed, ProcessFailed, LoadFailed) as error:
+                missing.append(f"{peer.title} could not be measured: {error}")
     versions.append(_libraries(python))
     return [
         Result(
@@ -368,6 +375,7 @@ def _peer(peer: Peer, bench: Bench, python: Path) -> Iterator[tuple[Subject, str
                 )
                 return count
 
+            prove(running.address)
             page = b'{"type":0,"max":%d}' % PAGE
             yield (
                 Subject(
@@ -383,6 +391,33 @@ def _peer(peer: Peer, bench: Bench, python: Path) -> Iterator[tuple[Subject, str
             )
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def prove(address: str) -> None:
+    """Have a peer show that it hands out what it accepted, all of it, once.
+
+    Raises:
+        LoadFailed: it does not.
+    """
+    given = [record(number) for number in range(3 * PAGE)]
+    for first in range(0, len(given), PAGE):
+        load.look(address, Request("/ingest/proof", as_array(PAGE, first)))
+    taken: list[bytes] = []
+    moved = time.monotonic()
+    while len(taken) <= len(given) and time.monotonic() < moved + ARRIVE_S:
+        answer = load.look(address, Request("/pull/proof", b'{"type":0,"max":70}'))
+        page = msgspec.json.decode(answer.body, type=_Taken).data
+        taken += page
+        if page:
+            moved = time.monotonic()
+        elif len(taken) == len(given):
+            break
+    if sorted(map(bytes, taken)) != sorted(given):
+        raise LoadFailed(f"{len(given)} records went in, {len(taken)} came out, or other ones")
+
+
+class _Taken(msgspec.Struct):
+    data: list[msgspec.Raw]
 
 
 def _front(peer: Peer, service: Service, folder: Path, python: Path) -> Running:

@@ -7,7 +7,9 @@ from pathlib import Path
 import httpx
 import pytest
 
+from bench import ceiling
 from bench.machine import Machine
+from bench.peers import __main__ as peers
 from bench.peers import redis_lists, services
 from bench.peers.__main__ import COLUMNS, OURS, PEERS, matrix, to_best
 from bench.peers.backend import Taken
@@ -15,6 +17,7 @@ from bench.peers.front import answer, lean
 from bench.peers.services import ServiceMissing
 from bench.records import as_array, example, record
 from bench.results import Line, Report, Result
+from pullstatus.cli.load import Answer, LoadFailed
 from pullstatus.receipts.batch import read_batch
 from pullstatus.records import Kind
 from pullstatus.wire.v5.answer import success
@@ -101,6 +104,21 @@ async def with_front(
 
 def pair(ours: float, name: str, theirs: float) -> tuple[Line, Line]:
     return line(OURS, ours), line(PEERS[name].title, theirs)
+
+
+def test_a_peer_that_keeps_what_it_accepted_is_not_measured(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Nor one that hands out again what it handed out."""
+    monkeypatch.setattr(peers, "ARRIVE_S", 0.1)
+    for count, page in ((0, b""), (2, PAIR)):
+        body = answer(0, count, page)
+        given = Answer(200, [("content-length", str(len(body)))], body)
+        with (
+            ceiling.start(given, tmp_path) as server,
+            pytest.raises(LoadFailed, match="300 records went in"),
+        ):
+            peers.prove(server.address)
 
 
 def test_best_peer_is_a_durable_one_by_the_runs_in_its_own_turns() -> None:
