@@ -48,9 +48,10 @@ from pullstatus.store import (
     RepeatKey,
     Store,
     backup_store,
+    chunk,
     open_store,
 )
-from pullstatus.store.sqlite import chunk, copies, schema, upkeep
+from pullstatus.store.sqlite import copies, schema, upkeep
 from tests.faults.load import Load, Mix, app_mailbox, doomed
 from tests.harness import (
     COMMAND,
@@ -933,8 +934,8 @@ DAMAGES = {
     "cursor beyond": (MAILBOX % "cursor = 151", "accepted 150 is not waiting -1"),
     "purged": (MAILBOX % "purged = 40", "journal rows overlap at entry 1"),
     "an entry": (
-        CHUNK % "body = CAST(replace(CAST(body AS TEXT), '8:45', '8:54') AS BLOB)",
-        "1 stored entries are damaged, the first is 45",
+        CHUNK % "body = CAST(substr(body, 1, 40) || 'x' || substr(body, 42) AS BLOB)",
+        "30 stored entries are damaged, the first is 31",
     ),
     "a sum": (CHUNK % "bounds = zeroblob(240)", "30 stored entries are damaged, the first is 31"),
     "a cut body": (CHUNK % "body = substr(body, 2)", "30 stored entries are damaged"),
@@ -1244,7 +1245,7 @@ def test_a_backup_in_an_older_format_is_restored(tmp_path: Path) -> None:
     connection.execute("INSERT INTO mailbox VALUES (1, ?, 0, 5, 2, 2)", (A,))
     connection.execute(
         "INSERT INTO chunk VALUES (?, 5, ?, ?, ?, ?)",
-        (key, NOW_MS, *chunk.pack(key, encoded(statuses(5)))),
+        (key, NOW_MS, *chunk.placed(key, chunk.plain(encoded(statuses(5))))),
     )
     connection.execute(
         "INSERT INTO journal VALUES (?, 2, 0, ?, '192.0.2.1', 'k', 2, '7', 7)", (key, NOW_MS)

@@ -11,7 +11,8 @@ from dataclasses import dataclass, field
 
 import apsw
 
-from pullstatus.store.sqlite import chunk, schema
+from pullstatus.store import chunk
+from pullstatus.store.sqlite import schema
 from pullstatus.store.sqlite.states import States, slot
 from pullstatus.store.values import Mailbox, Outcome, contents
 

@@ -28,7 +28,7 @@ from pullstatus.errors import (
     StoreUnavailable,
 )
 from pullstatus.records import Kind
-from pullstatus.store.gathering.operations import Answer, Changes
+from pullstatus.store.gathering.operations import Answer, Changes, PackedPage, packed
 from pullstatus.store.gathering.operations import Operation as StoreOperation
 from pullstatus.store.sqlite.connection import open_writer
 from pullstatus.store.sqlite.log import Log
@@ -271,7 +271,16 @@ class Life:
                 line.invoked = self._tick()
                 self.history.append(line)
         try:
-            answers = self.log.commit([plan.operation for plan in group])
+            # As at the two ends of a channel.
+            answers = [
+                answer.opened() if isinstance(answer, PackedPage) else answer
+                for answer in self.log.commit(
+                    [
+                        packed(operation) if isinstance(operation, Append) else operation
+                        for operation in (plan.operation for plan in group)
+                    ]
+                )
+            ]
         except (StoreUnavailable, StoreCorrupt):
             self._in_flight = ()
             self._refused += group

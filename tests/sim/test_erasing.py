@@ -8,8 +8,8 @@ from random import Random
 import apsw
 import pytest
 
+from pullstatus.store import chunk
 from pullstatus.store.gathering.operations import Erase, ErasedStep
-from pullstatus.store.sqlite import chunk
 from pullstatus.store.sqlite.connection import open_reader, open_writer
 from pullstatus.store.sqlite.log import Log
 from pullstatus.store.sqlite.rewriting import rewrite

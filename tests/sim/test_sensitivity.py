@@ -195,7 +195,7 @@ class TearsBatches(Log):
 
     def commit(self, group: Sequence[Operation]) -> list[Answer]:
         batch = group[0] if len(group) == 1 else None
-        if not isinstance(batch, Append) or batch.repeat_key or batch.fingerprints:
+        if not isinstance(batch, Append) or batch.repeat_key or batch.fingerprints or batch.packed:
             return super().commit(group)
         half = (len(batch.entries) + 1) // 2
         for part in (batch.entries[:half], batch.entries[half:]):

@@ -27,8 +27,9 @@ from pullstatus.errors import (
     SettingChanged,
 )
 from pullstatus.records import Kind
+from pullstatus.store import chunk
 from pullstatus.store.gathering.operations import Answer, Changes, Forget, Purge
-from pullstatus.store.sqlite import chunk, schema
+from pullstatus.store.sqlite import schema
 from pullstatus.store.sqlite.audit import audit
 from pullstatus.store.values import (
     TICKET_BYTES,
@@ -893,7 +894,8 @@ def old_format(version: int) -> Life:
         "INSERT INTO mailbox VALUES (1, ?, ?, 3, 1, 1)", (mailbox.sdkappid, int(mailbox.kind))
     )
     connection.execute(
-        "INSERT INTO chunk VALUES (?, 3, ?, ?, ?, ?)", (key, life.now_ms, *chunk.pack(key, entries))
+        "INSERT INTO chunk VALUES (?, 3, ?, ?, ?, ?)",
+        (key, life.now_ms, *chunk.placed(key, chunk.plain(entries))),
     )
     connection.execute(
         "INSERT INTO journal VALUES (?, 1, 0, ?, 'pull 0', NULL, 1, '', 0)", (key, life.now_ms)

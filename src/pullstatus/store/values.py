@@ -130,6 +130,14 @@ class Fingerprints(msgspec.Struct, frozen=True, array_like=True):
     items: list[tuple[int, bytes]]
 
 
+class Chunk(msgspec.Struct, frozen=True, gc=False, array_like=True):
+    """Entries packed together, without a place yet: see `store.chunk`."""
+
+    count: int
+    bounds: bytes
+    body: bytes
+
+
 class Append(msgspec.Struct, frozen=True, gc=False, array_like=True, tag=True):
     """Put `entries` (encoded records, in order) at the tail of `mailbox`, all or none.
 
@@ -138,6 +146,7 @@ class Append(msgspec.Struct, frozen=True, gc=False, array_like=True, tag=True):
         while_set: refuse it when this no longer holds.
         ticket: what this operation is known by, `TICKET_BYTES` that no other has; stored with what
             it wrote.
+        packed: entries that come before `entries`, on their way to the store: a caller has none.
     """
 
     mailbox: Mailbox
@@ -147,6 +156,12 @@ class Append(msgspec.Struct, frozen=True, gc=False, array_like=True, tag=True):
     fingerprints: Fingerprints | None = None
     while_set: While | None = None
     ticket: bytes = NO_TICKET
+    packed: list[Chunk] = []
+
+    @property
+    def count(self) -> int:
+        """How many entries it has."""
+        return len(self.entries) + sum(each.count for each in self.packed)
 
 
 class Park(msgspec.Struct, frozen=True, gc=False, array_like=True, tag=True):

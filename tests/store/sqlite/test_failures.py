@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import contextlib
+import random
 import shutil
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -11,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import apsw
+import lz4.block
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -23,7 +26,19 @@ from pullstatus.errors import (
     StoreFull,
     StoreUnavailable,
 )
-from pullstatus.store import Append, Change, Discard, Outcome, Page, Pull, Store, open_store
+from pullstatus.store import (
+    Append,
+    Change,
+    Discard,
+    Erased,
+    Outcome,
+    Page,
+    Pull,
+    Store,
+    audit_store,
+    chunk,
+    open_store,
+)
 from pullstatus.store.sqlite import SqliteStore, log
 from pullstatus.store.sqlite.audit import audit_file
 from pullstatus.store.sqlite.connection import open_writer
@@ -213,6 +228,11 @@ async def test_reading_verbs_raise_ours_too(store: Store, monkeypatch: pytest.Mo
 # --- a disk that writes no more -------------------------------------------------------------------
 
 
+def incompressible(size: int, seed: int = 1) -> bytes:
+    """An entry that takes as much room as it is long."""
+    return base64.b85encode(random.Random(seed).randbytes(size))[:size]
+
+
 class Disk(apsw.VFS):
     """The real disk, but its writes to the log come to an end, and its syncs of it may fail."""
 
@@ -259,7 +279,7 @@ def disk() -> Iterator[Disk]:
 
 def test_a_disk_that_is_full_at_the_commit_has_not_committed(disk: Disk, file: Path) -> None:
     """Wherever in it the space ends: a crash then doesn't bring it back, and work goes on."""
-    entries = [b"x" * 9000] * 3
+    entries = [incompressible(9000, each) for each in range(3)]
     for writes in range(100):
         disk.writes_left = None
         for old in file.parent.iterdir():
@@ -313,7 +333,7 @@ async def test_a_full_store_takes_no_more_but_lives(opener: Opener) -> None:
     inside = connection_of(store)
     pages = inside.pragma("page_count")
     inside.pragma("max_page_count", pages + 4)
-    large = [b"x" * 16_000]
+    large = [incompressible(16_000)]
     stored = 0
     with contextlib.suppress(StoreFull):
         for _ in range(100):
@@ -399,7 +419,7 @@ COLUMNS = ("bounds", "body", "checksum", "count")
 @given(
     column=st.sampled_from(COLUMNS),
     bit=st.integers(0, 10_000),
-    sizes=st.sampled_from([[7], [2, 5]]),
+    sizes=st.sampled_from([[7], [2, 5], [100], [60, 5]]),  # plain and packed
 )
 def test_a_damaged_entry_never_leaves(
     tmp_path_factory: pytest.TempPathFactory, column: str, bit: int, sizes: Sequence[int]
@@ -450,6 +470,83 @@ async def test_a_damaged_entry_is_set_aside_alone(opener: Opener, file: Path, pl
     assert (row.accepted, row.handed_out, row.quarantined, row.waiting) == (5, 4, 1, 0)
     await store.append(append(STATUSES, entries[:1]))
     assert (await store.pull(pull(STATUSES))).data == entries[0]
+
+
+@anyio
+async def test_a_packed_chunk_that_is_damaged_is_set_aside_as_a_whole(
+    opener: Opener, file: Path
+) -> None:
+    """What comes before and behind it is handed out; it is counted, kept, and the store works on.
+
+    An erasing by what records hold takes it: nobody knows what was in it.
+    """
+    store = await opener()
+    entries = records(110)
+    await store.append(append(STATUSES, entries[:5]))
+    await store.append(append(STATUSES, entries[5:105]))
+    await store.append(append(STATUSES, entries[105:]))
+    await store.close()
+    damage(file, "UPDATE chunk SET body = CAST(substr(body, 1, 50) AS BLOB) WHERE count = 100")
+    store = await opener()
+    kept = entries[:5] + entries[105:]
+    assert [entry.data for entry in await entries_of(store, STATUSES)] == kept
+    assert b",".join(taken.data for taken in await drain(store, STATUSES)) == b",".join(kept)
+    [row] = await store.backlog()
+    assert (row.accepted, row.handed_out, row.quarantined, row.waiting) == (110, 10, 100, 0)
+    with pytest.raises(InvalidSetting, match="damaged"):
+        await store.redeliver(redeliver(STATUSES, (1, 110)))
+    assert await store.erase(STATUSES, at_ms=NOW_MS, seqs=[5, 106]) == Erased(0, 2)
+    lengths = "SELECT length(body) FROM chunk WHERE count = 100 UNION ALL"
+    lengths += " SELECT length(body) FROM quarantine"
+    assert connection_of(store).execute(lengths).fetchall() == [(50,), (50,)]
+    assert await store.erase(STATUSES, at_ms=NOW_MS, holding=[[b"nowhere"]]) == Erased(0, 0)
+    assert connection_of(store).execute(lengths).fetchall() == [(0,), (0,)]
+    await store.close()
+    report = await audit_store(f"sqlite:///{file}", lambda _done, _all: None)
+    assert report.findings == []
+
+
+@anyio
+@pytest.mark.parametrize("size", [1 << 20, 100])
+async def test_a_planted_chunk_is_never_handed_out(opener: Opener, file: Path, size: int) -> None:
+    """Its checksum holds, so it is taken; that it is no chunk shows where it is opened.
+
+    Nobody is answered then: it has left its mailbox. The store works on, and an audit tells.
+    """
+    failures: list[BaseException] = []
+    store = await opener()
+    entries = records(220)
+    await store.append(append(STATUSES, entries[:100]))
+    await store.append(append(STATUSES, entries[100:200]))
+    await store.append(append(STATUSES, entries[200:]))
+    await store.close()
+    connection = apsw.Connection(str(file))
+    [(key, bounds)] = connection.execute("SELECT key, bounds FROM chunk ORDER BY key LIMIT 1")
+    body = lz4.block.compress(bytes(size), store_size=False)
+    connection.execute(
+        "UPDATE chunk SET body = ?, checksum = ? WHERE key = ?",
+        (body, chunk.checksum(key, bounds, body), key),
+    )
+    connection.close()
+    store = await opener(on_failure=failures.append)
+    assert [entry.data for entry in await entries_of(store, STATUSES)] == entries[100:]
+    found = [entry async for entry in store.entries(STATUSES, containing=entries[7])]
+    assert found == []
+    with pytest.raises(OutcomeUnknown, match="audit"):
+        await store.pull(pull(STATUSES, 30, key="k"))
+    with pytest.raises(StoreUnavailable, match="damaged"):
+        await store.pull(pull(STATUSES, 30, key="k"))
+    with pytest.raises(OutcomeUnknown):
+        await store.pull(pull(STATUSES, 100))
+    assert await store.pull(pull(STATUSES, 70)) == page(131, entries[130:200], 20)
+    with pytest.raises(InvalidSetting, match="damaged"):
+        await store.redeliver(redeliver(STATUSES, (1, 130)))
+    assert failures == []
+    await store.close()
+    report = await audit_store(f"sqlite:///{file}", lambda _done, _all: None)
+    assert [each.problem for each in report.findings] == [
+        "100 stored entries are damaged, the first is 1"
+    ]
 
 
 @anyio

@@ -6,6 +6,7 @@ import msgspec
 
 from pullstatus import limits
 from pullstatus.errors import PullstatusError
+from pullstatus.store import chunk
 from pullstatus.store.values import (
     NO_TICKET,
     Act,
@@ -92,11 +93,36 @@ class ErasedStep(msgspec.Struct, frozen=True, array_like=True, tag=True):
     next_seq: int
 
 
+class PackedPage(msgspec.Struct, frozen=True, gc=False, array_like=True, tag=True):
+    """A `Page` as it lies in the store, to be opened by whoever answers with it.
+
+    Attributes:
+        pieces: what lies together, in order.
+    """
+
+    first_seq: int
+    count: int
+    pieces: list[bytes | chunk.Piece]
+    waiting: int
+
+    def opened(self) -> Page:
+        """The page.
+
+        Raises:
+            StoreCorrupt: a chunk of it is none that was ever packed.
+        """
+        pieces = [
+            piece if isinstance(piece, bytes) else chunk.taken(piece) for piece in self.pieces
+        ]
+        data = pieces[0] if len(pieces) == 1 else b",".join(pieces)
+        return Page(self.first_seq, self.count, data, self.waiting)
+
+
 Counted = Append | Park | Unpark | Forget | Discard | Purge | Redeliver | Release | Mark
 """What is answered how many."""
 
 Operation = Pull | Changes | Erase | Counted
-Answer = int | Page | bool | ErasedStep | PullstatusError
+Answer = int | Page | PackedPage | bool | ErasedStep | PullstatusError
 
 
 def adds(operation: Operation) -> bool:
@@ -112,13 +138,45 @@ def owner(operation: Operation) -> int | None:
     return None if mailbox is None else mailbox.sdkappid
 
 
+def packed(operation: Append) -> Append:
+    """The same with what makes well-filled chunks packed, so that the store need not do it.
+
+    A few entries are left as they are: the store joins them with those of others. So are those
+    that have fingerprints: which of them are new, and how many, only the store can tell.
+    """
+    entries = operation.entries
+    if len(entries) < _FILLED or operation.fingerprints is not None:
+        return operation
+    rest = len(entries) % chunk.COUNT_MAX
+    stop = len(entries) - (rest if rest < _FILLED else 0)
+    return Append(
+        operation.mailbox,
+        entries[stop:],
+        operation.at_ms,
+        operation.repeat_key,
+        None,
+        operation.while_set,
+        operation.ticket,
+        [
+            chunk.pack(entries[start : min(start + chunk.COUNT_MAX, stop)])
+            for start in range(0, stop, chunk.COUNT_MAX)
+        ],
+    )
+
+
+_FILLED = chunk.COUNT_MAX // 2
+
+
 def weight(operation: Operation) -> int:
     """About how many bytes it brings.
 
     Of a pull a quarter of what its answer does: reading takes as much less time than storing.
     """
     if isinstance(operation, Append):
-        return sum(map(len, operation.entries))
+        size = sum(map(len, operation.entries))
+        for each in operation.packed:
+            size += len(each.bounds) + len(each.body)
+        return size
     if isinstance(operation, Pull):
         return operation.count_max * limits.RECORD_BYTES_USUAL // 4
     if isinstance(operation, Park):

@@ -18,7 +18,7 @@ from functools import partial
 from typing import Any, Protocol, overload
 
 from pullstatus.durations import Durations
-from pullstatus.errors import StoreUnavailable
+from pullstatus.errors import OutcomeUnknown, StoreCorrupt, StoreUnavailable
 from pullstatus.store.gathering.committer import Report
 from pullstatus.store.gathering.operations import (
     Changes,
@@ -26,10 +26,12 @@ from pullstatus.store.gathering.operations import (
     Erase,
     ErasedStep,
     Operation,
+    PackedPage,
     owner,
+    packed,
     weight,
 )
-from pullstatus.store.values import Page, Pull
+from pullstatus.store.values import Append, Page, Pull
 from pullstatus.store.window import Gone, UnderWay, Waiting, Window
 
 GATHERED_MAX = 8  # operations that go at once: the next ones are read while these are committed
@@ -106,6 +108,8 @@ class Writer:
             StoreUnavailable: closed, failed, or too much waits already; nothing happened.
         """
         self.check()
+        if isinstance(operation, Append):
+            operation = packed(operation)
         return self._window.submit(operation, gone)
 
     def under_way(self) -> UnderWay:
@@ -188,6 +192,8 @@ class Writer:
                 future.set_exception(RuntimeError(f"the store raised {answer!r}"))
             elif isinstance(answer, BaseException):
                 future.set_exception(answer)
+            elif isinstance(answer, PackedPage):
+                _open(answer, future)
             else:
                 future.set_result(answer)
         self._window.refill()
@@ -195,3 +201,19 @@ class Writer:
             for place in report.waiting.keys() & self._watched.keys():
                 if report.waiting[place]:
                     self._watched[place]()
+
+
+def _open(page: PackedPage, future: asyncio.Future[Page]) -> None:
+    """Answer with a page that was taken.
+
+    Its chunks were proven to be what lies in the store. If somebody has put there what can't be
+    opened, that is learned only here, when it has left its mailbox.
+    """
+    try:
+        future.set_result(page.opened())
+    except StoreCorrupt:
+        future.set_exception(
+            OutcomeUnknown(
+                "a page was taken that can't be read: the store is damaged; run `pullstatus audit`"
+            )
+        )

@@ -7,9 +7,11 @@ from typing import cast
 
 from pullstatus import limits
 from pullstatus.errors import KeyReused
+from pullstatus.store import chunk
 from pullstatus.store.gathering.operations import Answer
+from pullstatus.store.sqlite.states import State
 from pullstatus.store.sqlite.transaction import Transaction
-from pullstatus.store.values import Append, RepeatKey
+from pullstatus.store.values import Append, Mailbox, RepeatKey
 
 
 def append(transaction: Transaction, operations: Sequence[Append]) -> list[Answer]:
@@ -27,7 +29,14 @@ def append(transaction: Transaction, operations: Sequence[Append]) -> list[Answe
             if known is not None:
                 answers.append(known)
                 continue
-        answers.append(len(operation.entries))
+        answers.append(operation.count)
+        if operation.packed:
+            _put(transaction, operations, fresh, tickets)
+            fresh, tickets = [], []
+            state = _state(transaction, operation.mailbox)
+            for each in operation.packed:
+                label = chunk.label([operation.ticket] * each.count)
+                transaction.put(state, each, operations[-1].at_ms, label)
         if operation.fingerprints is None:
             fresh += operation.entries
         else:
@@ -35,12 +44,24 @@ def append(transaction: Transaction, operations: Sequence[Append]) -> list[Answe
                 operation.entries, operation.fingerprints, operation.at_ms
             )
         tickets += [operation.ticket] * (len(fresh) - len(tickets))
-    if fresh:
-        last = operations[-1]
-        states = transaction.states
-        state = states.draft(last.mailbox) or states.create(last.mailbox)
-        transaction.pack(state, fresh, last.at_ms, tickets)
+    _put(transaction, operations, fresh, tickets)
     return answers
+
+
+def _put(
+    transaction: Transaction,
+    operations: Sequence[Append],
+    entries: Sequence[bytes],
+    tickets: Sequence[bytes],
+) -> None:
+    """Put entries of a group's appends at the tail of their mailbox."""
+    if entries:
+        last = operations[-1]
+        transaction.pack(_state(transaction, last.mailbox), entries, last.at_ms, tickets)
+
+
+def _state(transaction: Transaction, mailbox: Mailbox) -> State:
+    return transaction.states.draft(mailbox) or transaction.states.create(mailbox)
 
 
 def _recall(
@@ -63,7 +84,7 @@ def _recall(
             repeat_key.scope,
             repeat_key.key,
             repeat_key.digest,
-            len(operation.entries),
+            operation.count,
             operation.at_ms,
         ),
     )

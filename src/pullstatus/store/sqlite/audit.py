@@ -27,7 +27,8 @@ import apsw
 import msgspec
 
 from pullstatus.errors import StoreCorrupt, StoreRefused
-from pullstatus.store.sqlite import acts, chunk, pairing, readers, reading, schema
+from pullstatus.store import chunk
+from pullstatus.store.sqlite import acts, pairing, readers, reading, schema
 from pullstatus.store.sqlite.connection import open_reader
 from pullstatus.store.sqlite.place import check_there, holds_nothing, served_ms
 from pullstatus.store.sqlite.typed import optional_integer
@@ -164,7 +165,7 @@ def _erased_waiting(connection: apsw.Connection, key: int) -> list[int]:
             "SELECT key, count, bounds FROM chunk WHERE key BETWEEN ? AND ? ORDER BY key",
             (key, key | schema.SEQ_MASK),
         )
-        if len(bounds) == 8 * count
+        if chunk.entry_count(bounds) == count
         for place in chunk.empty_places(bounds, waiting=True)
     ]
 
@@ -227,7 +228,11 @@ def _chunk_problems(
             kind = "missing" if first > expected else "stored twice"
             yield f"entries are {kind} at {min(first, expected)}"
         begun = True
-        if chunk.checksum(row_key, bounds, body) != checksum or len(bounds) != 8 * count:
+        if (
+            chunk.checksum(row_key, bounds, body) != checksum
+            or chunk.entry_count(bounds) != count
+            or chunk.readable(bounds, body) is None
+        ):
             damaged = [
                 first + place
                 for place in chunk.damaged(count, bounds, body)

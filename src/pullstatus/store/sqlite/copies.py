@@ -19,7 +19,7 @@ from pullstatus.store.sqlite.location import Location
 from pullstatus.store.sqlite.place import check_no_log, check_place, open_lock
 from pullstatus.store.values import Accept, Act, Progress, ProveSetting, accept_any, any_setting
 
-COPY_PAGES = 1024  # 8 MiB between two reports of progress
+COPY_PAGES = 2048  # 8 MiB between two reports of progress
 
 
 class Files:

@@ -15,7 +15,7 @@ from pullstatus.store.gathering.operations import Changes, Erase, Forget, Mark, 
 from pullstatus.store.gathering.process import ProcessChannel
 from pullstatus.store.gathering.thread import ThreadChannel
 from pullstatus.store.gathering.writer import Channel, Writer
-from pullstatus.store.sqlite import acts, chunk, reading, schema
+from pullstatus.store.sqlite import acts, reading, schema
 from pullstatus.store.sqlite.connection import file_bytes
 from pullstatus.store.sqlite.location import Location
 from pullstatus.store.sqlite.opening import open_guarded
@@ -60,6 +60,7 @@ from pullstatus.store.values import (
 from pullstatus.store.window import Gone, UnderWay
 
 READ_ROWS = 200  # rows a reading step takes before others get their turn
+SEARCH_ROWS = 2000  # chunks that it looks through: some 20 ms if they are full
 STEP_COUNT = 500  # remembered things dropped in one commit
 STEP_ROWS = 32  # journal rows, each of up to a chunk, removed in one commit
 STEP_PAUSE_S = 0.02  # everybody else's turn
@@ -298,24 +299,23 @@ class SqliteStore:
         base = await ask(lambda connection: reading.base(connection, mailbox))
         if base is None:
             return
-        last = base | schema.SEQ_MASK
-        key = await ask(lambda connection: reading.chunk_key_at(connection, base, first_seq))
-        while True:
-            start = key
-            rows = await ask(
-                lambda connection, start=start: reading.chunks(  # type: ignore[misc]
-                    connection, start, last, containing, READ_ROWS
+        key: int | None = await ask(
+            lambda connection: reading.chunk_key_at(connection, base, first_seq)
+        )
+        rows_max = READ_ROWS if containing is None else SEARCH_ROWS
+        while key is not None:
+            found, key = await ask(
+                partial(
+                    reading.entries,
+                    key=key,
+                    first_seq=first_seq,
+                    containing=containing,
+                    rows_max=rows_max,
+                    found_max=READ_ROWS,
                 )
             )
-            if not rows:
-                return
-            for row_key, count, accepted_ms, checksum, bounds, body, label in rows:
-                tickets = chunk.tickets(label, len(bounds) // 8)
-                for place, data in chunk.proven(row_key, count, checksum, bounds, body):
-                    seq = (row_key & schema.SEQ_MASK) + place
-                    if seq >= first_seq and (containing is None or containing in data):
-                        yield Entry(seq, accepted_ms, data, tickets[place])
-            key = rows[-1][0] + 1
+            for entry in found:
+                yield entry
 
     async def journal(
         self, mailbox: Mailbox, first_seq: int = 1, *, newest_first: bool = False

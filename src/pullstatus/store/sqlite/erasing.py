@@ -11,8 +11,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import cast
 
+from pullstatus.store import chunk
 from pullstatus.store.gathering.operations import Erase, ErasedStep
-from pullstatus.store.sqlite import chunk, readers, schema
+from pullstatus.store.sqlite import readers, schema
 from pullstatus.store.sqlite.head import Head
 from pullstatus.store.sqlite.states import State
 from pullstatus.store.sqlite.transaction import Transaction
@@ -56,13 +57,22 @@ def _erase_in(
     """Erase in one row of chunks, of whichever table; returns the numbers of what was erased."""
     key, count, checksum, bounds, body = row
     first_seq = key & schema.SEQ_MASK
-    if not (operation.seqs or holds(operation, body)):
+    joined = chunk.readable(bounds, body)
+    if not (operation.seqs or joined is None or holds(operation, joined)):
         return []
+
+    def is_meant(place: int, entry: bytes) -> bool:
+        if place >= 0:
+            return holds(operation, entry) or first_seq + place in operation.seqs
+        # What can't be read any more may hold whatever is looked for.
+        within = any(first_seq <= seq < first_seq + count for seq in operation.seqs)
+        return within or (holds(operation, entry) if entry else bool(operation.holding))
+
     changed = chunk.erase(
         key,
         (count, checksum, bounds, body),
         state.cursor - first_seq,
-        lambda place, entry: holds(operation, entry) or first_seq + place in operation.seqs,
+        is_meant,
     )
     if changed is None:
         return []

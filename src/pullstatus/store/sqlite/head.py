@@ -5,7 +5,8 @@ from __future__ import annotations
 import apsw
 
 from pullstatus.errors import StoreCorrupt
-from pullstatus.store.sqlite import chunk, schema
+from pullstatus.store import chunk
+from pullstatus.store.sqlite import schema
 from pullstatus.store.sqlite.states import State
 from pullstatus.store.sqlite.transaction import Transaction
 
@@ -61,12 +62,12 @@ class Head:
         """Move past `count` entries of the chunk at hand."""
         self.seq += count
 
-    def take(self, count_max: int, waiting: int) -> tuple[int, bytes]:
-        """Up to `count_max` of the next `waiting` entries, joined by commas, and how many.
+    def take(self, count_max: int, waiting: int) -> tuple[int, list[bytes | chunk.Piece]]:
+        """Up to `count_max` of the next `waiting` entries, as they lie, and how many.
 
         Erased ones are passed over and not counted; fewer come before a damaged one.
         """
-        pieces = []
+        pieces: list[bytes | chunk.Piece] = []
         left, last = count_max, self.seq + waiting - 1
         while left and self.seq <= last:
             self._arrive()
@@ -84,7 +85,7 @@ class Head:
             pieces.append(chunk.cut(self._bounds, self._body, start, stop))
             self.seq += stop - start
             left -= stop - start
-        return count_max - left, pieces[0] if len(pieces) == 1 else b",".join(pieces)
+        return count_max - left, pieces
 
     def take_each(self, count: int) -> list[bytes] | None:
         """`count` entries, one by one, each that was erased as `ERASED_WAITING`; None: damaged."""
@@ -93,11 +94,12 @@ class Head:
             self._arrive()
             start = self.seq - self._first
             stop = min(start + count - len(entries), self._count)
-            if any(start <= place < stop for place in self._damaged):
+            joined = chunk.readable(self._bounds, self._body)
+            if joined is None or any(start <= place < stop for place in self._damaged):
                 return None
             entries += [
                 chunk.ERASED_WAITING if place in self._empty else entry
-                for place, entry in enumerate(chunk.unpack(self._bounds, self._body))
+                for place, entry in enumerate(chunk.parts(self._bounds, joined))
                 if start <= place < stop
             ]
             self.seq += stop - start
@@ -114,7 +116,7 @@ class Head:
             self._damaged = []
             self._empty = []
             if chunk.checksum(key, self._bounds, self._body) == checksum:
-                self._count = len(self._bounds) // 8  # proven, as the column is not
+                self._count = chunk.entry_count(self._bounds)  # proven, as the column is not
                 if self._count > 1 or len(self._body) <= len(chunk.ERASED_LATER):
                     self._empty = chunk.empty_places(self._bounds)
             else:

@@ -45,7 +45,7 @@ from pullstatus.store.values import Append, Discard, Park, Pull, Release, Unpark
 
 # Everybody waits for a fold: some 5 ms for each MiB that is not in the file yet. Of what is written
 # over and over, as by small commits, the log holds much and the file gets little.
-CHECKPOINT_PAGES = 1024  # of the log, 8 MiB
+CHECKPOINT_PAGES = 2048  # of the log, 8 MiB
 CHECKPOINT_BYTES = 1024 * 1024  # of new entries
 
 

@@ -6,8 +6,9 @@ from collections.abc import Iterator
 from itertools import groupby
 
 from pullstatus.errors import SettingChanged
+from pullstatus.store import chunk
 from pullstatus.store.gathering.operations import Answer
-from pullstatus.store.sqlite import acts, chunk, schema
+from pullstatus.store.sqlite import acts, schema
 from pullstatus.store.sqlite.appends import append
 from pullstatus.store.sqlite.states import State
 from pullstatus.store.sqlite.transaction import Transaction
@@ -120,5 +121,5 @@ def _sizes(transaction: Transaction, state: State) -> Iterator[int]:
         (state.key | state.read_from, state.key | state.tail),
     ):
         # A column that is damaged tells nothing; what it says is not worth more than that.
-        told = chunk.sizes(bounds) if len(bounds) == 8 * count else (0,) * count
+        told = chunk.sizes(bounds) if chunk.entry_count(bounds) == count else (0,) * count
         yield from told[max(0, state.cursor + 1 - (key & schema.SEQ_MASK)) :]

@@ -14,7 +14,8 @@ from pullstatus.errors import (
     TooManyReaders,
 )
 from pullstatus.records import Kind
-from pullstatus.store.gathering.operations import Answer
+from pullstatus.store import chunk
+from pullstatus.store.gathering.operations import Answer, PackedPage
 from pullstatus.store.readers import Given, Hand, decide
 from pullstatus.store.sqlite import readers, schema
 from pullstatus.store.sqlite.head import Head, read_again
@@ -46,7 +47,7 @@ def pull(transaction: Transaction, operations: Sequence[Pull]) -> list[Answer]:
 
 def _pull(
     transaction: Transaction, state: State | None, head: Head | None, operation: Pull
-) -> Page | PullstatusError:
+) -> Page | PackedPage | PullstatusError:
     """A pull without a reader."""
     refusal = transaction.conditions.refuses(operation.while_set)
     if refusal is not None:
@@ -69,7 +70,7 @@ def _pull_of_reader(
     head: Head | None,
     operation: Pull,
     reader: Reader,
-) -> Page | PullstatusError:
+) -> Page | PackedPage | PullstatusError:
     """A pull of a reader, by the table of `store.readers`. What may refuse it comes first."""
     refusal = transaction.conditions.refuses(operation.while_set)
     if refusal is not None:
@@ -100,7 +101,7 @@ def _pull_of_reader(
         waiting, given = state.tail - state.cursor, known.given + 1
         data = b",".join(entries)
         return Page(known.first_seq, len(entries), data, waiting, repeated=True, given=given)
-    page = Page(0, 0, b"", state.tail - state.cursor)
+    page: Page | PackedPage = Page(0, 0, b"", state.tail - state.cursor)
     if head is not None and move.given is Given.NEXT:
         page = _take(transaction, state, head, operation)
     if move.acknowledges:
@@ -130,7 +131,7 @@ _HAND_DAMAGED = (
 )
 
 
-def _take(transaction: Transaction, state: State, head: Head, operation: Pull) -> Page:
+def _take(transaction: Transaction, state: State, head: Head, operation: Pull) -> Page | PackedPage:
     """The next page, with its journal row.
 
     Damaged entries at the head are set aside first, and erased ones leave. Others that were erased
@@ -152,7 +153,7 @@ def _take(transaction: Transaction, state: State, head: Head, operation: Pull) -
     if state.cursor == state.tail:
         return EMPTY
     first_seq = state.cursor + 1
-    count, data = head.take(operation.count_max, state.tail - state.cursor)
+    count, pieces = head.take(operation.count_max, state.tail - state.cursor)
     covered = head.seq - first_seq
     transaction.connection.execute(
         "INSERT INTO journal VALUES (?, ?, 0, ?, ?, ?, ?, ?, ?, ?, ?, NULL, NULL)",
@@ -171,7 +172,17 @@ def _take(transaction: Transaction, state: State, head: Head, operation: Pull) -
     )
     state.leave(Outcome.PULLED, count)
     state.leave(Outcome.ERASED, covered - count)
-    return Page(first_seq, count, data, state.tail - state.cursor)
+    return page_of(first_seq, count, pieces, state.tail - state.cursor)
+
+
+def page_of(
+    first_seq: int, count: int, pieces: list[bytes | chunk.Piece], waiting: int
+) -> Page | PackedPage:
+    """A page; whoever answers with it opens what is packed in it."""
+    plain = [piece for piece in pieces if isinstance(piece, bytes)]
+    if len(plain) < len(pieces):
+        return PackedPage(first_seq, count, pieces, waiting)
+    return Page(first_seq, count, plain[0] if len(plain) == 1 else b",".join(plain), waiting)
 
 
 def _spend(transaction: Transaction, operation: Pull) -> ReplayRefused | None:

@@ -14,8 +14,9 @@ import msgspec
 
 from pullstatus import limits
 from pullstatus.errors import TooManyReaders
+from pullstatus.store import chunk
 from pullstatus.store.readers import Hand
-from pullstatus.store.sqlite import chunk, schema
+from pullstatus.store.sqlite import schema
 from pullstatus.store.sqlite.head import read_again
 from pullstatus.store.sqlite.states import State
 from pullstatus.store.sqlite.transaction import Transaction
@@ -179,7 +180,7 @@ def sealed(key: int, entries: list[bytes] | None) -> bytes:
     """A page as it is kept: a chunk, with its checksum and how many entries; b"" if damaged."""
     if entries is None:
         return b""
-    proof, bounds, body = chunk.pack(key, entries)
+    proof, bounds, body = chunk.placed(key, chunk.plain(entries))
     return _HEAD.pack(proof, len(entries)) + bounds + body
 
 

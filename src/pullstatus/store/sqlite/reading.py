@@ -14,6 +14,7 @@ import apsw
 
 from pullstatus.errors import StoreUnavailable
 from pullstatus.records import Kind
+from pullstatus.store import chunk
 from pullstatus.store.sqlite import schema
 from pullstatus.store.sqlite.connection import open_reader
 from pullstatus.store.sqlite.log import translated
@@ -22,6 +23,7 @@ from pullstatus.store.values import (
     NO_TICKET,
     Again,
     Backlog,
+    Entry,
     InHand,
     JournalRow,
     Mailbox,
@@ -105,19 +107,49 @@ def base(connection: apsw.Connection, mailbox: Mailbox) -> int | None:
     return None if number is None else number << schema.SEQ_BITS
 
 
-def chunks(
-    connection: apsw.Connection, key: int, last: int, containing: bytes | None, rows_max: int
-) -> list[tuple[int, int, int, int, bytes, bytes, bytes | None]]:
-    """Up to `rows_max` chunks from `key` on, whole rows of the table."""
-    return cast(
-        "list[tuple[int, int, int, int, bytes, bytes, bytes | None]]",
-        connection.execute(
-            "SELECT key, count, accepted_ms, checksum, bounds, body, tickets FROM chunk"
-            " WHERE key BETWEEN ?1 AND ?2"
-            " AND (?3 IS NULL OR instr(body, ?3)) ORDER BY key LIMIT ?4",
-            (key, last, containing, rows_max),
-        ).fetchall(),
-    )
+def entries(
+    connection: apsw.Connection,
+    key: int,
+    first_seq: int,
+    containing: bytes | None,
+    *,
+    rows_max: int,
+    found_max: int,
+) -> tuple[list[Entry], int | None]:
+    """A step of a mailbox's entries from the chunk with `key` on, each proven, but for erased ones.
+
+    Args:
+        first_seq: none before this one.
+        containing: only those that hold these bytes.
+        rows_max, found_max: how many chunks it looks through, and how many it finds any in.
+
+    Returns:
+        what was found, and the key from which the next step goes on; None: there is no more.
+    """
+    found: list[Entry] = []
+    seen: int | None = None
+    for row_key, count, accepted_ms, checksum, bounds, body, label in connection.execute(
+        "SELECT key, count, accepted_ms, checksum, bounds, body, tickets FROM chunk"
+        " WHERE key BETWEEN ? AND ? ORDER BY key LIMIT ?",
+        (key, key | schema.SEQ_MASK, rows_max),
+    ):
+        seen = row_key
+        if containing is not None:
+            joined = chunk.readable(bounds, body)
+            if joined is None or containing not in joined:
+                continue
+        before = len(found)
+        tickets = chunk.tickets(label, chunk.entry_count(bounds))
+        first = row_key & schema.SEQ_MASK
+        found += [
+            Entry(first + place, accepted_ms, data, tickets[place])
+            for place, data in chunk.proven(row_key, count, checksum, bounds, body)
+            if first + place >= first_seq and (containing is None or containing in data)
+        ]
+        found_max -= len(found) > before
+        if not found_max:
+            break
+    return found, None if seen is None else seen + 1
 
 
 def chunk_key_at(connection: apsw.Connection, base: int, seq: int) -> int:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from pullstatus.errors import InvalidSetting, SettingChanged, StoreCorrupt
+from pullstatus.store import chunk
 from pullstatus.store.sqlite import acts, schema
 from pullstatus.store.sqlite.head import Head
 from pullstatus.store.sqlite.states import State
-from pullstatus.store.sqlite.transaction import CHUNK_COUNT_MAX, Transaction
+from pullstatus.store.sqlite.transaction import Transaction
 from pullstatus.store.values import Redeliver
 
 
@@ -87,8 +88,8 @@ def _readable(transaction: Transaction, state: State, first_seq: int, count: int
     read_from = transaction.states.chunk_at(state.key, first_seq)
     head = Head(transaction.connection, state.key, read_from, first_seq)
     try:
-        for start in range(0, count, CHUNK_COUNT_MAX):
-            if head.take_each(min(count - start, CHUNK_COUNT_MAX)) is None:
+        for start in range(0, count, chunk.COUNT_MAX):
+            if head.take_each(min(count - start, chunk.COUNT_MAX)) is None:
                 return False
     except StoreCorrupt:
         return False
@@ -112,7 +113,7 @@ def _copy(
     )
     left = count
     while left:
-        entries = head.take_each(min(left, CHUNK_COUNT_MAX))
+        entries = head.take_each(min(left, chunk.COUNT_MAX))
         assert entries is not None, "it was asked before"
         transaction.pack(state, entries, operation.at_ms, [operation.ticket] * len(entries))
         left -= len(entries)

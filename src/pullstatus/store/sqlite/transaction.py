@@ -6,14 +6,11 @@ from collections.abc import Sequence
 
 import apsw
 
-from pullstatus import limits
-from pullstatus.store.sqlite import chunk
+from pullstatus.store import chunk
 from pullstatus.store.sqlite.conditions import Conditions
 from pullstatus.store.sqlite.fingerprints import Remembered
 from pullstatus.store.sqlite.states import State, States
-from pullstatus.store.values import Outcome
-
-CHUNK_COUNT_MAX = limits.PULL_COUNT_MAX  # a full page is then one read
+from pullstatus.store.values import Chunk, Outcome
 
 
 class Transaction:
@@ -29,18 +26,20 @@ class Transaction:
         self, state: State, entries: Sequence[bytes], at_ms: int, tickets: Sequence[bytes]
     ) -> None:
         """Put entries, each with its ticket, at the tail of a mailbox, in chunks."""
-        for start in range(0, len(entries), CHUNK_COUNT_MAX):
-            part = entries[start : start + CHUNK_COUNT_MAX]
-            key = state.key | (state.tail + 1)
-            checksum, bounds, body = chunk.pack(key, part)
-            self.connection.execute(
-                "INSERT INTO chunk VALUES (?, ?, ?, ?, ?, ?, ?)",
-                (
-                    *(key, len(part), at_ms, checksum, bounds, body),
-                    chunk.label(tickets[start : start + CHUNK_COUNT_MAX]),
-                ),
+        for start in range(0, len(entries), chunk.COUNT_MAX):
+            stop = start + chunk.COUNT_MAX
+            self.put(
+                state, chunk.pack(entries[start:stop]), at_ms, chunk.label(tickets[start:stop])
             )
-            state.tail += len(part)
+
+    def put(self, state: State, packed: Chunk, at_ms: int, label: bytes) -> None:
+        """Put a chunk at the tail of a mailbox."""
+        key = state.key | (state.tail + 1)
+        self.connection.execute(
+            "INSERT INTO chunk VALUES (?, ?, ?, ?, ?, ?, ?)",
+            (key, packed.count, at_ms, *chunk.placed(key, packed), label),
+        )
+        state.tail += packed.count
 
     def leave(self, state: State, count: int, outcome: Outcome, at_ms: int, ticket: bytes) -> None:
         """Let `count` entries leave the head without a pull, on record."""
