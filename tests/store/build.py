@@ -1,8 +1,10 @@
 """Short ways to say what a test does to a store, and what it then sees there."""
 
 import asyncio
+import base64
 import itertools
 import os
+import random
 from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 
@@ -59,6 +61,11 @@ def records(count: int) -> list[bytes]:
         b'{"n":%d,"pad":"%s"}' % (number, b"x" * (number % 7))
         for number in itertools.islice(_numbers, count)
     ]
+
+
+def incompressible(size: int, number: int = 1) -> bytes:
+    """An entry that takes about as much room as it is long, the same one for each number."""
+    return base64.b85encode(random.Random(number).randbytes(size))[:size]
 
 
 def append(

@@ -11,7 +11,17 @@ from pullstatus.errors import InvalidSetting, StoreRefused
 from pullstatus.store import open_store
 from pullstatus.store.sqlite import connection, schema
 from pullstatus.store.sqlite.log import CHECKPOINT_PAGES
-from tests.store.build import STATUSES, append, connection_of, data_of, names, pull, records, until
+from tests.store.build import (
+    STATUSES,
+    append,
+    connection_of,
+    data_of,
+    incompressible,
+    names,
+    pull,
+    records,
+    until,
+)
 from tests.store.conftest import Opener
 from tests.store.engines import sqlite_url
 
@@ -25,7 +35,7 @@ pytestmark = pytest.mark.anyio
         ("synchronous", 2),
         ("mmap_size", 0),
         ("wal_autocheckpoint", 0),
-        ("page_size", 8192),
+        ("page_size", 4096),
     ],
 )
 async def test_the_writer_has_its_settings(opener: Opener, name: str, value: str | int) -> None:
@@ -92,11 +102,12 @@ async def test_the_log_is_folded_away_as_it_grows(opener: Opener, tmp_path: Path
     store = await opener()
     wal = tmp_path / "store.db-wal"
     sizes = set()
+    large = [incompressible(16_384, number) for number in range(60)]
     for _ in range(90):
-        await store.append(append(STATUSES, [b"x" * 16_384] * 60))
+        await store.append(append(STATUSES, large))
         sizes.add(wal.stat().st_size)
-    assert max(sizes) < 2 * CHECKPOINT_PAGES * 8192
-    assert (tmp_path / "store.db").stat().st_size > CHECKPOINT_PAGES * 8192
+    assert max(sizes) < 2 * CHECKPOINT_PAGES * schema.PAGE_BYTES
+    assert (tmp_path / "store.db").stat().st_size > CHECKPOINT_PAGES * schema.PAGE_BYTES
 
 
 @pytest.mark.parametrize(
@@ -133,7 +144,7 @@ async def test_the_log_does_not_stay_as_large_as_it_once_was(
     monkeypatch.setattr(connection, "WAL_BYTES_KEPT", kept)
     log = file.with_name(f"{file.name}-wal")
     store = await opener()
-    await store.append(append(STATUSES, [b"x" * 16_000] * 1000))
+    await store.append(append(STATUSES, [incompressible(16_000, number) for number in range(1000)]))
     assert log.stat().st_size > 2 * CHECKPOINT_PAGES * schema.PAGE_BYTES * 0.9
     await store.append(append(STATUSES, records(1)))
     await until(lambda: log.stat().st_size <= kept)

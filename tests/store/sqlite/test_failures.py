@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import base64
 import contextlib
-import random
 import shutil
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -54,6 +52,7 @@ from tests.store.build import (
     drain,
     entries_of,
     forget,
+    incompressible,
     page,
     parked,
     pull,
@@ -226,11 +225,6 @@ async def test_reading_verbs_raise_ours_too(store: Store, monkeypatch: pytest.Mo
 
 
 # --- a disk that writes no more -------------------------------------------------------------------
-
-
-def incompressible(size: int, seed: int = 1) -> bytes:
-    """An entry that takes as much room as it is long."""
-    return base64.b85encode(random.Random(seed).randbytes(size))[:size]
 
 
 class Disk(apsw.VFS):

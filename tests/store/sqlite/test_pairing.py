@@ -20,7 +20,17 @@ from pullstatus.store import backup_store, open_store, restore_store
 from pullstatus.store.sqlite import pairing
 from pullstatus.store.sqlite.audit import audit_file
 from pullstatus.store.sqlite.pairing import NO_PAIR, UserVersion
-from tests.store.build import NOW_MS, STATUSES, append, connection_of, names, new_act, pull, records
+from tests.store.build import (
+    NOW_MS,
+    STATUSES,
+    append,
+    connection_of,
+    incompressible,
+    names,
+    new_act,
+    pull,
+    records,
+)
 from tests.store.conftest import Opener
 from tests.store.engines import sqlite_url
 
@@ -58,7 +68,9 @@ async def test_a_file_without_its_log_is_refused(
     store = await opener(server=server)
     if folded:
         for _ in range(12):
-            await store.append(append(STATUSES, [b"x" * 16_000] * 60))
+            await store.append(
+                append(STATUSES, [incompressible(16_000, each) for each in range(60)])
+            )
     await store.append(append(STATUSES, records(3)))
     killed = as_killed(file, "killed")
     whole = remainders(killed)
@@ -183,7 +195,7 @@ async def test_a_file_whose_log_is_lost_can_be_restored_from(opener: Opener, fil
     """What is left of it is not lost, too."""
     store = await opener(server=True)
     for _ in range(12):
-        await store.append(append(STATUSES, [b"x" * 16_000] * 60))
+        await store.append(append(STATUSES, [incompressible(16_000, each) for each in range(60)]))
     await store.append(append(STATUSES, records(1)))  # so that nothing is being folded any more
     copy = as_killed(file, "killed")
     log_of(copy).unlink()
@@ -242,7 +254,7 @@ async def test_a_log_that_grew_over_many_foldings_is_still_the_one(
     """Each folding begins it anew with another number."""
     store = await opener(server=True)
     for _ in range(60):
-        await store.append(append(STATUSES, [b"x" * 16_000] * 60))
+        await store.append(append(STATUSES, [incompressible(16_000, each) for each in range(60)]))
         await store.pull(pull(STATUSES))
     for number in range(3):
         copy = as_killed(file, f"killed{number}")
@@ -259,7 +271,7 @@ async def test_a_reader_in_the_way_of_folding_does_no_harm(opener: Opener, file:
     reader.execute("SELECT * FROM mailbox").fetchall()
     store = await opener(server=True)
     for _ in range(12):
-        await store.append(append(STATUSES, [b"x" * 16_000] * 60))
+        await store.append(append(STATUSES, [incompressible(16_000, each) for each in range(60)]))
     copy = as_killed(file, "killed")
     again = await open_store(sqlite_url(copy), server=True)
     assert (await again.backlog())[0].accepted == 720
