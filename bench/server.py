@@ -7,6 +7,7 @@ token through the same functions that the commands use.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import shutil
 import subprocess
@@ -15,7 +16,7 @@ import tempfile
 import time
 from collections.abc import Awaitable, Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Self, TypeVar
+from typing import Self, TypeVar, cast
 
 import msgspec
 
@@ -30,7 +31,8 @@ from pullstatus.apps import (
 )
 from pullstatus.cli.load import Request
 from pullstatus.records import Kind
-from pullstatus.store import Append, Mailbox, Store, open_store
+from pullstatus.store import Append, Mailbox, Store, chunk, open_store
+from pullstatus.store.sqlite.connection import open_writer
 from pullstatus.wire.v5.pull import PULL_PATH
 from pullstatus.wire.v5.signature import sign
 
@@ -203,6 +205,14 @@ class Product:
 
     def make_plain(self) -> None:
         """Store each chunk as it is before it is compressed, with the server down."""
+        with contextlib.closing(open_writer(self.file)) as connection, connection:
+            for (key,) in connection.execute("SELECT key FROM chunk").fetchall():
+                [row] = connection.execute("SELECT bounds, body FROM chunk WHERE key = ?", (key,))
+                bounds, body = cast("tuple[bytes, bytes]", row)
+                connection.execute(
+                    "UPDATE chunk SET checksum = ?, bounds = ?, body = ? WHERE key = ?",
+                    (*chunk.placed(key, chunk.plain(list(chunk.unpack(bounds, body)))), key),
+                )
 
     def chill(self) -> None:
         """Make the kernel forget the store's pages, with the server down; needs no privilege."""
