@@ -206,7 +206,8 @@ class Product:
     def make_plain(self) -> None:
         """Store each chunk as it is before it is compressed, with the server down."""
         with contextlib.closing(open_writer(self.file)) as connection, connection:
-            for (key,) in connection.execute("SELECT key FROM chunk").fetchall():
+            keys = cast("list[tuple[int]]", connection.execute("SELECT key FROM chunk").fetchall())
+            for (key,) in keys:
                 [row] = connection.execute("SELECT bounds, body FROM chunk WHERE key = ?", (key,))
                 bounds, body = cast("tuple[bytes, bytes]", row)
                 connection.execute(
