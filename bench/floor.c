@@ -6,8 +6,8 @@
 
    Left out: reading the call (each request is taken for a pull of a whole chunk), signatures,
    permissions, checksums, decompression, everything that may go wrong. The chunks are plain, as
-   they are before they are compressed. What is handed out is handed out again from the first chunk
-   on when nothing is left, so that a small store lasts for any time.
+   they are before they are compressed, on pages of 8 KiB. What is handed out is handed out again
+   from the first chunk on when nothing is left, so that a small store lasts for any time.
 
        floor FILE SDKAPPID      prints where it listens; ends at TERM, the log folded
 

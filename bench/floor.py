@@ -12,6 +12,8 @@ import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
+import apsw
+
 from bench.measure import Bench, Side
 from bench.process import Running
 from bench.results import Line
@@ -21,6 +23,7 @@ from pullstatus.cli.load import Load
 from pullstatus.store.sqlite.log import CHECKPOINT_PAGES
 
 SOURCE = Path(__file__).with_name("floor.c")
+PAGE_BYTES = 8192
 RECORDS = 1_000_000  # more than the processor's caches hold; it goes round
 
 
@@ -54,6 +57,16 @@ def start(program: Path, product: Product) -> Running:
     return Running(command, product.folder / "floor.log")
 
 
+def lay_on_pages(product: Product) -> None:
+    """Give its file the page size that suits plain chunks, whatever suits those of the product."""
+    with contextlib.closing(apsw.Connection(str(product.file))) as connection:
+        # It cannot be changed with a write-ahead log.
+        for statement in ("journal_mode = delete", f"page_size = {PAGE_BYTES}"):
+            connection.execute(f"PRAGMA {statement}")
+        connection.execute("VACUUM")
+        connection.execute("PRAGMA journal_mode = wal")
+
+
 @contextlib.contextmanager
 def beside(bench: Bench, unit: str) -> Iterator[Side]:
     """It on a filled store of its own, as one that takes turns.
@@ -65,6 +78,7 @@ def beside(bench: Bench, unit: str) -> Iterator[Side]:
         program = compiled(product.folder)
         bench.fill(product, bench.scaled(RECORDS))
         product.make_plain()
+        lay_on_pages(product)
         with start(program, product) as running:
 
             def make() -> Load:

@@ -86,6 +86,7 @@ def test_the_c_program_moves_cursor_and_journal_as_the_product_does(tmp_path: Pa
     with Product(tmp_path) as product:
         product.fill(3 * PAGE, step=lambda _share: None)
         product.make_plain()
+        floor.lay_on_pages(product)
         program = floor.compiled(tmp_path)
         with floor.start(program, product) as running:
             by_c = [load.look(running.address, pull_request()) for _ in range(2)]
@@ -97,6 +98,7 @@ def test_the_c_program_moves_cursor_and_journal_as_the_product_does(tmp_path: Pa
             found = connection.execute("SELECT * FROM journal ORDER BY key")
             names = [name for name, _ in found.get_description()]
             rows = list(found)
+            assert connection.pragma("page_size") == floor.PAGE_BYTES
             moved = next(connection.execute("SELECT cursor, handed_out FROM mailbox"))
         bodies = [msgspec.json.decode(each.body) for each in (*by_c, by_product)]
     records = [each for body in bodies for each in body.pop("data")]
