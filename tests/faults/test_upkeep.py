@@ -51,7 +51,8 @@ from pullstatus.store import (
     chunk,
     open_store,
 )
-from pullstatus.store.sqlite import copies, schema, upkeep
+from pullstatus.store.gathering.operations import Removed
+from pullstatus.store.sqlite import copies, removal, schema
 from tests.faults.load import Load, Mix, app_mailbox, doomed
 from tests.harness import (
     COMMAND,
@@ -717,13 +718,14 @@ def test_removal_goes_in_small_steps_beside_pulls(
     """Each step removes a bounded part, pulls come between them and get what they should."""
     count, old = 24_000, 201  # pages of 93, so that removal ends within a chunk
     purged: list[int] = []
-    real = upkeep.purge
+    real = removal.purge
 
-    def counted(*arguments: Any) -> int:  # noqa: ANN401 - passed on
-        purged.append(real(*arguments))
-        return purged[-1]
+    def counted(*arguments: Any) -> Removed:  # noqa: ANN401 - passed on
+        removed = real(*arguments)
+        purged.append(removed.count)
+        return removed
 
-    monkeypatch.setattr(upkeep, "purge", counted)
+    monkeypatch.setattr(removal, "purge", counted)
     waits: list[range] = []  # for each pull, the steps that ended before it and by its answer
     expected = encoded(statuses(count))
 

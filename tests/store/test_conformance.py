@@ -1146,15 +1146,15 @@ async def test_only_what_is_old_is_forgotten(store: Store) -> None:
 
 async def test_forgetting_lets_others_work_between_its_steps(store: Store) -> None:
     """A large number is dropped in steps, so that pulls need not wait for the end."""
-    for start in range(0, 1200, 400):
-        numbers = list(range(start, start + 400))
-        await store.append(fingerprinted(STATUSES, records(400), numbers, NOW_MS - 1))
+    for start in range(0, 20_000, 1000):
+        numbers = list(range(start, start + 1000))
+        await store.append(fingerprinted(STATUSES, records(1000), numbers, NOW_MS - 1))
     forgetting = asyncio.create_task(forget(store, NOW_MS + 1))
     pulled = 0
     while not forgetting.done():
         pulled += (await store.pull(pull(STATUSES, 1))).count
         await asyncio.sleep(0.001)
-    assert await forgetting == 1200
+    assert await forgetting == 20_000
     assert pulled > 2
 
 

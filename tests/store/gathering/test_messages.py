@@ -24,6 +24,7 @@ from pullstatus.store.values import Mailbox
 
 PLAIN: dict[object, st.SearchStrategy[Any]] = {
     int: st.integers(-(2**63), 2**64 - 1),
+    float: st.floats(allow_nan=False),
     bool: st.booleans(),
     str: st.text(),
     bytes: st.binary(),

@@ -11,7 +11,7 @@ from pullstatus import limits
 from pullstatus.errors import StoreCorrupt, StoreFull
 from pullstatus.records import Kind
 from pullstatus.store import Append, Fingerprints, Mailbox
-from pullstatus.store.gathering.operations import Forget
+from pullstatus.store.gathering.operations import Forget, Removed
 from pullstatus.store.sqlite import fingerprints
 from pullstatus.store.sqlite.connection import open_writer
 from pullstatus.store.sqlite.fingerprints import STEP_KEYS_MAX, keys_of
@@ -38,6 +38,14 @@ def stored(log: Log, appended: Append) -> int:
     before = sum(log.states.waiting.values())
     log.commit([appended])
     return sum(log.states.waiting.values()) - before
+
+
+def forgotten(log: Log, before_ms: int) -> int:
+    """How much is dropped of what was accepted before."""
+    [removed] = log.commit([Forget(before_ms, 0, 500, 60)])
+    assert isinstance(removed, Removed)
+    assert not removed.more
+    return removed.count
 
 
 def steps_of(log: Log) -> list[tuple[int, int]]:
@@ -132,9 +140,9 @@ def test_what_is_accepted_anew_is_forgotten_in_its_own_time(log: Log) -> None:
     later_ms = NOW_MS + 100 * 3_600_000
     log.commit([fingerprinted(STATUSES, records(2), [1, 2])])
     assert stored(log, fingerprinted(STATUSES, records(1), [1], later_ms)) == 1
-    assert log.commit([Forget(NOW_MS + 1, 0, 500)]) == [1]
+    assert forgotten(log, NOW_MS + 1) == 1
     assert stored(log, fingerprinted(STATUSES, records(1), [1], later_ms)) == 0
-    assert log.commit([Forget(later_ms + 1, 0, 500)]) == [1]
+    assert forgotten(log, later_ms + 1) == 1
     assert steps_of(log) == []
 
 
@@ -142,7 +150,7 @@ def test_a_clock_that_was_ahead_keeps_nothing_from_being_forgotten(log: Log) -> 
     years_ahead_ms = NOW_MS + 10 * 365 * 86_400_000
     log.commit([fingerprinted(STATUSES, records(1), [1], years_ahead_ms)])
     log.commit([fingerprinted(STATUSES, records(1), [2], NOW_MS)])
-    assert log.commit([Forget(NOW_MS + 1, 0, 500)]) == [1]
+    assert forgotten(log, NOW_MS + 1) == 1
 
 
 def test_a_record_takes_little_room_and_work(log: Log) -> None:
@@ -178,5 +186,5 @@ def test_a_store_without_its_secret_is_refused(tmp_path: Path, damage: str) -> N
 def test_a_damaged_row_of_the_order_holds_nothing_up(log: Log) -> None:
     log.commit([fingerprinted(STATUSES, records(2), [1, 2])])
     log._connection.execute("UPDATE fingerprint_step SET keys = substr(keys, 1, 20)")
-    assert log.commit([Forget(NOW_MS + 1, 0, 500)]) == [1]
+    assert forgotten(log, NOW_MS + 1) == 1
     assert steps_of(log) == []

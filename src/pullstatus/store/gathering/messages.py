@@ -16,7 +16,7 @@ import msgspec
 
 from pullstatus.store.gathering.committer import Report
 from pullstatus.store.gathering.log import Figures, OpenLog
-from pullstatus.store.gathering.operations import ErasedStep, Operation, PackedPage
+from pullstatus.store.gathering.operations import ErasedStep, Operation, PackedPage, Removed
 from pullstatus.store.values import Page
 
 Asked = OpenLog | list[Operation] | None
@@ -33,7 +33,7 @@ class _Raised(msgspec.Struct, frozen=True, array_like=True, tag=True):
 class _Report(msgspec.Struct, frozen=True, array_like=True, tag=True, gc=False):
     """As a `Report`, whose members it has."""
 
-    answers: list[int | bool | Page | PackedPage | ErasedStep | _Raised]
+    answers: list[int | bool | Page | PackedPage | ErasedStep | Removed | _Raised]
     waiting: dict[int, int]
     as_of: bytes | None
     room: bool

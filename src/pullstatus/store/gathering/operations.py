@@ -36,15 +36,19 @@ class Changes(msgspec.Struct, frozen=True, array_like=True, tag=True):
 
 
 class Forget(msgspec.Struct, frozen=True, array_like=True, tag=True):
-    """Drop a step of what is remembered to know repeats by; answered how much.
+    """Drop a step of what is remembered to know repeats by; answered what it `Removed`.
 
-    At most `count_max` each of batches and records accepted before `accepted_before_ms`, and of
-    what must not come twice until a time that has passed by `now_ms`.
+    Of batches and records accepted before `accepted_before_ms`, and of what must not come twice
+    until a time that has passed by `now_ms`.
+
+    Attributes:
+        count_max, work_s: as those of `Purge`.
     """
 
     accepted_before_ms: int
     now_ms: int
     count_max: int
+    work_s: float
 
 
 class Mark(msgspec.Struct, frozen=True, array_like=True, tag=True):
@@ -54,16 +58,36 @@ class Mark(msgspec.Struct, frozen=True, array_like=True, tag=True):
 
 
 class Purge(msgspec.Struct, frozen=True, array_like=True, tag=True):
-    """Remove entries, and their journal, that left `mailbox` before `left_before_ms`.
+    """Remove entries, and their journal, that left `mailboxes` before `left_before_ms`.
 
-    One step: at most `rows_max` journal rows, and what lies under them; with `aside` also what was
-    set aside of it as damaged.
+    A step, which everybody else waits for: of each mailbox a little in turn, so that none waits
+    for another's end; answered what it `Removed`.
+
+    Attributes:
+        count_max: about how many things may go, whatever they are.
+        work_s: for how many seconds it may go on; something goes in any case.
+        aside: also remove what was set aside as damaged.
     """
 
-    mailbox: Mailbox
+    mailboxes: tuple[Mailbox, ...]
     left_before_ms: int
-    rows_max: int
+    count_max: int
+    work_s: float
     aside: bool = False
+
+
+class Removed(msgspec.Struct, frozen=True, array_like=True, tag=True):
+    """What a step of upkeep did.
+
+    Attributes:
+        count: how many entries, or remembered things, are gone.
+        more: whether another step is due.
+        mailboxes: for which, in the order in which they are next.
+    """
+
+    count: int
+    more: bool
+    mailboxes: tuple[Mailbox, ...] = ()
 
 
 class Erase(msgspec.Struct, frozen=True, array_like=True, tag=True):
@@ -118,11 +142,14 @@ class PackedPage(msgspec.Struct, frozen=True, gc=False, array_like=True, tag=Tru
         return Page(self.first_seq, self.count, data, self.waiting)
 
 
-Counted = Append | Park | Unpark | Forget | Discard | Purge | Redeliver | Release | Mark
+Counted = Append | Park | Unpark | Discard | Redeliver | Release | Mark
 """What is answered how many."""
 
-Operation = Pull | Changes | Erase | Counted
-Answer = int | Page | PackedPage | bool | ErasedStep | PullstatusError
+Upkeep = Forget | Purge
+"""What nobody waits for, in steps; each is answered what it `Removed`."""
+
+Operation = Pull | Changes | Erase | Upkeep | Counted
+Answer = int | Page | PackedPage | bool | ErasedStep | Removed | PullstatusError
 
 
 def adds(operation: Operation) -> bool:

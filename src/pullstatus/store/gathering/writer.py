@@ -27,6 +27,8 @@ from pullstatus.store.gathering.operations import (
     ErasedStep,
     Operation,
     PackedPage,
+    Removed,
+    Upkeep,
     owner,
     packed,
     weight,
@@ -97,6 +99,8 @@ class Writer:
     def submit(self, operation: Changes, gone: Gone | None = None) -> asyncio.Future[bool]: ...
     @overload
     def submit(self, operation: Erase, gone: Gone | None = None) -> asyncio.Future[ErasedStep]: ...
+    @overload
+    def submit(self, operation: Upkeep, gone: Gone | None = None) -> asyncio.Future[Removed]: ...
     @overload
     def submit(self, operation: Counted, gone: Gone | None = None) -> asyncio.Future[int]: ...
     def submit(self, operation: Operation, gone: Gone | None = None) -> asyncio.Future[Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+from collections import deque
 from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -11,7 +12,17 @@ from pathlib import Path
 from pullstatus import limits
 from pullstatus.errors import StoreFull, StoreRefused
 from pullstatus.store.gathering.committer import Committer
-from pullstatus.store.gathering.operations import Changes, Erase, Forget, Mark, Purge, adds
+from pullstatus.store.gathering.operations import (
+    Changes,
+    Erase,
+    Forget,
+    Mark,
+    Purge,
+    Removed,
+    Upkeep,
+    adds,
+)
+from pullstatus.store.gathering.pace import STEP_S, Pace
 from pullstatus.store.gathering.process import ProcessChannel
 from pullstatus.store.gathering.thread import ThreadChannel
 from pullstatus.store.gathering.writer import Channel, Writer
@@ -61,9 +72,11 @@ from pullstatus.store.window import Gone, UnderWay
 
 READ_ROWS = 200  # rows a reading step takes before others get their turn
 SEARCH_ROWS = 2000  # chunks that it looks through: some 20 ms if they are full
-STEP_COUNT = 500  # remembered things dropped in one commit
-STEP_ROWS = 32  # journal rows, each of up to a chunk, removed in one commit
-STEP_PAUSE_S = 0.02  # everybody else's turn
+STEP_REMOVED = 3200  # of what is removed in one commit, however fast: as much as 32 full chunks
+STEP_MAILBOXES = 64  # from which a commit removes in turn
+STEP_CHUNKS = 32  # that one commit erases in
+STEP_MARKS = 500  # noted in one commit
+STEP_PAUSE_S = 0.02  # everybody else's turn, when it is erased and noted
 
 _NOTHING = Mark(())  # an operation that changes nothing
 
@@ -193,10 +206,10 @@ class SqliteStore:
     async def mark(self, times: Mapping[str, Noted]) -> None:
         """See `Store.mark`. Works in small commits, with pauses for everyone else's."""
         pairs = sorted(times.items())
-        for start in range(0, len(pairs), STEP_COUNT):
+        for start in range(0, len(pairs), STEP_MARKS):
             if start:
                 await asyncio.sleep(STEP_PAUSE_S)
-            await self._writer.submit(Mark(tuple(pairs[start : start + STEP_COUNT])))
+            await self._writer.submit(Mark(tuple(pairs[start : start + STEP_MARKS])))
 
     async def redeliver(self, operation: Redeliver) -> int:
         """See `Store.redeliver`. Refused as `append` is: copies need room, too."""
@@ -214,11 +227,12 @@ class SqliteStore:
     async def forget(self, *, accepted_before_ms: int, now_ms: int) -> int:
         """See `Store.forget`. Works in small commits, with pauses for everyone else's."""
         total = 0
-        step = Forget(accepted_before_ms, now_ms, STEP_COUNT)
-        while count := await self._writer.submit(step):
-            total += count
-            await asyncio.sleep(STEP_PAUSE_S)
-        return total
+        pace = self._pace()
+        due = Forget(accepted_before_ms, now_ms, STEP_REMOVED, STEP_S)
+        while (step := await self._step(pace, due)).more:
+            total += step.count
+            await self._pause(pace)
+        return total + step.count
 
     async def erase(
         self,
@@ -235,7 +249,7 @@ class SqliteStore:
         waiting = left = 0
         next_seq = 1 if holding else min(meant[1], default=0)
         while next_seq:
-            step = await self._writer.submit(Erase(mailbox, next_seq, STEP_ROWS, at_ms, *meant))
+            step = await self._writer.submit(Erase(mailbox, next_seq, STEP_CHUNKS, at_ms, *meant))
             waiting += step.waiting
             left += step.left
             if not step.next_seq:
@@ -247,15 +261,22 @@ class SqliteStore:
     async def purge(self, *, left_before_ms: int, sdkappid: int | None = None) -> int:
         """See `Store.purge`. Works in small commits, with pauses for everyone else's."""
         total = 0
-        if sdkappid is None:
-            due = await self._due_for_purge(left_before_ms)
-        else:
-            due = [row.mailbox for row in await self.backlog(sdkappid)]
-        for mailbox in due:
-            step = Purge(mailbox, left_before_ms, STEP_ROWS, sdkappid is not None)
-            while count := await self._writer.submit(step):
-                total += count
-                await asyncio.sleep(STEP_PAUSE_S)
+        pace = self._pace()
+        due = deque(
+            await self._due_for_purge(left_before_ms)
+            if sdkappid is None
+            else [row.mailbox for row in await self.backlog(sdkappid)]
+        )
+        aside = sdkappid is not None
+        while due:
+            abreast = tuple(due.popleft() for _ in range(min(len(due), STEP_MAILBOXES)))
+            step = await self._step(
+                pace, Purge(abreast, left_before_ms, STEP_REMOVED, STEP_S, aside)
+            )
+            total += step.count
+            due += step.mailboxes
+            if due:
+                await self._pause(pace)
         return total
 
     async def _due_for_purge(self, left_before_ms: int) -> list[Mailbox]:
@@ -269,6 +290,18 @@ class SqliteStore:
                 )
             )
         return due
+
+    def _pace(self) -> Pace:
+        return Pace(asyncio.get_running_loop().time(), self._writer.report.figures.operations)
+
+    async def _step(self, pace: Pace, operation: Upkeep) -> Removed:
+        pace.begin_step(asyncio.get_running_loop().time())
+        return await self._writer.submit(operation)
+
+    async def _pause(self, pace: Pace) -> None:
+        """Everybody else's turn after a step of upkeep."""
+        now_s = asyncio.get_running_loop().time()
+        await asyncio.sleep(pace.pause_s(now_s, self._writer.report.figures.operations))
 
     # -- reading ---------------------------------------------------------------------------------
 

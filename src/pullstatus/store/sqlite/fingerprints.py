@@ -29,7 +29,7 @@ from pullstatus.errors import StoreCorrupt
 from pullstatus.store.values import Fingerprints
 
 SECRET_BYTES = 32
-STEP_KEYS_MAX = 250  # of a row: 4 KiB
+STEP_KEYS_MAX = 250  # of a row: 4 KiB, and what forgetting drops between two looks at the clock
 
 _MASK = (1 << 128) - 1
 _SHORT = 1 << 64
@@ -127,26 +127,24 @@ def keys_of(row: bytes) -> list[Key]:
     return list(struct.iter_unpack(">qq", row[: len(row) // 16 * 16]))
 
 
-def forget(connection: apsw.Connection, accepted_before_ms: int, count_max: int) -> int:
-    """Drop a step of what was accepted before, oldest first; returns how much.
+def forget(connection: apsw.Connection, accepted_before_ms: int) -> int | None:
+    """Drop the oldest row of the order, and what it remembers; returns how much that is.
 
-    Of what was accepted anew since, only the former place in the order goes.
+    Of what was accepted anew since, only the former place in the order goes. None: there is no
+    such row from before.
     """
+    row = connection.execute(
+        "SELECT id, keys FROM fingerprint_step WHERE accepted_ms < ? ORDER BY accepted_ms LIMIT 1",
+        (accepted_before_ms,),
+    ).fetchone()
+    if row is None:
+        return None
+    number, joined = row
     before = connection.total_changes()
-    steps = 0
-    while (dropped := connection.total_changes() - before - steps) < count_max:
-        row = connection.execute(
-            "SELECT id, keys FROM fingerprint_step WHERE accepted_ms < ?"
-            " ORDER BY accepted_ms LIMIT 1",
-            (accepted_before_ms,),
-        ).fetchone()
-        if row is None:
-            break
-        number, joined = row
-        connection.executemany(
-            "DELETE FROM fingerprint WHERE slot = ? AND short = ? AND accepted_ms < ?",
-            [(*each, accepted_before_ms) for each in keys_of(joined)],
-        )
-        connection.execute("DELETE FROM fingerprint_step WHERE id = ?", (number,))
-        steps += 1
+    connection.executemany(
+        "DELETE FROM fingerprint WHERE slot = ? AND short = ? AND accepted_ms < ?",
+        [(*each, accepted_before_ms) for each in keys_of(joined)],
+    )
+    dropped = connection.total_changes() - before
+    connection.execute("DELETE FROM fingerprint_step WHERE id = ?", (number,))
     return dropped

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import apsw
 
@@ -33,7 +33,7 @@ from pullstatus.store.gathering.operations import (
     adds,
     weight,
 )
-from pullstatus.store.sqlite import pairing, upkeep
+from pullstatus.store.sqlite import pairing, removal, upkeep
 from pullstatus.store.sqlite.appends import append
 from pullstatus.store.sqlite.erasing import erase
 from pullstatus.store.sqlite.parking import park, unpark
@@ -58,13 +58,23 @@ class Log:
             shared them.
     """
 
-    def __init__(self, connection: apsw.Connection, states: States | None = None) -> None:
+    def __init__(
+        self,
+        connection: apsw.Connection,
+        states: States | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         """Commit to a connection that `open_writer` has set up.
 
         Args:
             states: of this connection; made for a command beside a server when not given.
+            clock: of seconds, by which steps of upkeep end in time.
+
+        Raises:
+            StoreCorrupt: the file lacks what it knows repeated records by.
         """
         self._connection = connection
+        self._clock = clock
         self.states = states or States(connection)
         with translated():
             self._transaction = Transaction(connection, self.states)
@@ -218,11 +228,11 @@ class Log:
         if isinstance(operation, Mark):
             return upkeep.mark(self._transaction, operation)
         if isinstance(operation, Forget):
-            return upkeep.forget(self._transaction, operation)
+            return removal.forget(self._transaction, operation, self._clock)
         if isinstance(operation, Discard):
             return upkeep.discard(self._transaction, operation)
         if isinstance(operation, Purge):
-            return upkeep.purge(self._transaction, operation)
+            return removal.purge(self._transaction, operation, self._clock)
         if isinstance(operation, Erase):
             return erase(self._transaction, operation)
         if isinstance(operation, Release):

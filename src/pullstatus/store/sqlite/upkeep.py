@@ -1,10 +1,10 @@
-"""The rarer operations: settings, forgetting, expiry, removal."""
+"""The rarer operations: settings, marks, expiry, what readers hold."""
 
 from __future__ import annotations
 
 from pullstatus.errors import SettingChanged
-from pullstatus.store.gathering.operations import Changes, Forget, Mark, Purge
-from pullstatus.store.sqlite import acts, fingerprints, readers, schema
+from pullstatus.store.gathering.operations import Changes, Mark
+from pullstatus.store.sqlite import acts, readers, schema
 from pullstatus.store.sqlite.transaction import Transaction
 from pullstatus.store.values import Discard, Release
 
@@ -44,32 +44,6 @@ def mark(transaction: Transaction, operation: Mark) -> int:
     return len(operation.times)
 
 
-def forget(transaction: Transaction, operation: Forget) -> int:
-    """Drop a step of what is too old to matter, oldest first.
-
-    Reads no more than it drops: each table has an order that begins with the oldest.
-    """
-    connection = transaction.connection
-    forgotten = fingerprints.forget(connection, operation.accepted_before_ms, operation.count_max)
-    for statement, before in (
-        (_FORGET_BATCHES, operation.accepted_before_ms),
-        (_FORGET_ONCE, operation.now_ms),
-    ):
-        connection.execute(statement, (before, operation.count_max))
-        forgotten += connection.changes()
-    return forgotten
-
-
-_FORGET_BATCHES = (
-    "DELETE FROM repeat_key WHERE id IN (SELECT id"
-    " FROM repeat_key WHERE accepted_ms < ? ORDER BY accepted_ms LIMIT ?)"
-)
-_FORGET_ONCE = (
-    "DELETE FROM once WHERE (sdkappid, nonce) IN (SELECT sdkappid, nonce"
-    " FROM once WHERE until_ms < ? ORDER BY until_ms LIMIT ?)"
-)
-
-
 def discard(transaction: Transaction, operation: Discard) -> int | SettingChanged:
     """Let entries leave unpulled; answered how many."""
     refusal = transaction.conditions.refuses(operation.while_set)
@@ -100,42 +74,6 @@ def discard(transaction: Transaction, operation: Discard) -> int | SettingChange
     if operation.act is not None:
         acts.record(transaction.connection, operation.act)
     return count
-
-
-def purge(transaction: Transaction, operation: Purge) -> int:
-    """Remove a step of what left long ago; answered how many entries."""
-    state = transaction.states.draft(operation.mailbox)
-    if state is None:
-        return 0
-    connection = transaction.connection
-    through = state.purged
-    for key, count, at_ms in connection.execute(
-        "SELECT key, count, at_ms FROM journal WHERE key BETWEEN ? AND ? ORDER BY key LIMIT ?",
-        (state.key | state.purged, state.key | schema.SEQ_MASK, operation.rows_max),
-    ):
-        if at_ms >= operation.left_before_ms:
-            break
-        through = (key & schema.SEQ_MASK) + count - 1
-    if operation.aside:
-        connection.execute(
-            "DELETE FROM quarantine WHERE key BETWEEN ? AND ?", (state.key, state.key | through)
-        )
-    if through == state.purged:
-        return 0
-    readers.keep(transaction, state, through)
-    for table in ("journal", "again"):
-        connection.execute(
-            f"DELETE FROM {table} WHERE key BETWEEN ? AND ?",  # noqa: S608 - ours
-            (state.key, state.key | through),
-        )
-    # A chunk that reaches further stays whole until all of it may go.
-    connection.execute(
-        "DELETE FROM chunk WHERE key BETWEEN ?1 AND ?2 AND key + count - 1 <= ?2",
-        (state.key, state.key | through),
-    )
-    removed = through - state.purged
-    state.purged = through
-    return removed
 
 
 def release(transaction: Transaction, operation: Release) -> int | SettingChanged:
