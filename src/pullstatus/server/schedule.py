@@ -28,7 +28,7 @@ from pullstatus.turns import Turns
 
 ROUND_S = 0.0005  # of beginning requests, until the loop looks who else is there
 
-PIECES = 4  # of large bodies, read in one round; each takes up to a tenth of a millisecond
+PIECES = 2  # of large bodies, read in one round; each takes up to a tenth of a millisecond
 
 Work = Coroutine[Any, Any, None]
 Answer = Callable[[Any], Work]

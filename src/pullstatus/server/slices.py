@@ -1,4 +1,4 @@
-"""Long work of an event loop, done in slices of some milliseconds, one in each round of the loop.
+"""Long work of an event loop, done in slices of half a millisecond, one in each round of the loop.
 
 A small batch is read at once. A large one takes a millisecond, and one that has to be looked at
 record by record may take a tenth of a second, and of such there may be many: between two slices
@@ -16,7 +16,7 @@ from typing import TypeVar
 from pullstatus.steps import Steps
 from pullstatus.turns import Turns
 
-SLICE_S = 0.002
+SLICE_S = 0.0005
 
 T = TypeVar("T")
 

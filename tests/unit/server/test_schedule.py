@@ -166,13 +166,14 @@ def test_of_large_bodies_a_few_pieces_are_read_in_a_round_in_turn_of_application
     read: list[list[str]] = [[]]
 
     async def main() -> None:
-        schedule = Schedule(asyncio.get_running_loop(), lambda scope: scope[0])
+        shared = Schedule(asyncio.get_running_loop(), lambda scope: scope[0])
         for name in ["a1", "a2", "a3", "a4", "a5", "a6", "b1"]:
-            schedule.read_on(lambda name=name: read[-1].append(name), name)  # type: ignore[misc]
+            shared.read_on(lambda name=name: read[-1].append(name), name)  # type: ignore[misc]
         assert read == [[]]
         while len(read) < 4:
             await asyncio.sleep(0)
             read.append([])
 
     asyncio.run(main())
-    assert read[:3] == [["a1", "b1", "a2", "a3"], ["a4", "a5", "a6"], []]
+    assert [name for names in read for name in names] == "a1 b1 a2 a3 a4 a5 a6".split()
+    assert [len(names) for names in read][:4] == [schedule.PIECES, 2, 2, 1]
