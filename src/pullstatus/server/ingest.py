@@ -72,10 +72,10 @@ from pullstatus.server.http import (
     whose,
 )
 from pullstatus.server.pauses import Shed
-from pullstatus.server.slices import Slices
+from pullstatus.server.slices import Slices, in_one
 from pullstatus.server.whole import Whole
 from pullstatus.server.words import check_key
-from pullstatus.steps import Steps, done
+from pullstatus.steps import Steps
 from pullstatus.store import Gone, Store
 
 log = structlog.get_logger(__name__)
@@ -445,8 +445,8 @@ class CallbackDoor(_Door):
             body=body,
             arrived_s=now_ms // 1000,
         )
-        receipts = done(self._format.read(request))
-        if receipts.unread or not receipts.entries:
+        receipts = in_one(self._format.read(request))
+        if receipts is None or receipts.unread or not receipts.entries:
             return None
         self._note_use(token, now_ms, client)
         begun = _BegunBatch(began_s=began_s, token=token, live=live, receipts=receipts, body=body)

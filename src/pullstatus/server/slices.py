@@ -21,6 +21,20 @@ SLICE_S = 0.0005
 T = TypeVar("T")
 
 
+def in_one(steps: Steps[T]) -> T | None:
+    """What the work returns if it is done within a slice; None: it is not, and is left."""
+    until = perf_counter() + SLICE_S
+    while True:
+        try:
+            next(steps)
+        except StopIteration as end:
+            result: T = end.value
+            return result
+        if perf_counter() >= until:
+            steps.close()
+            return None
+
+
 class Slices:
     """What is being done in slices on one event loop."""
 

@@ -8,7 +8,7 @@ import time
 import pytest
 
 from pullstatus.server import slices
-from pullstatus.server.slices import Slices
+from pullstatus.server.slices import Slices, in_one
 from pullstatus.steps import Steps
 
 
@@ -103,3 +103,10 @@ def test_work_that_was_cancelled_holds_up_nobody() -> None:
 
     asyncio.run(main())
     assert said.count("b") == 3
+
+
+def test_work_beyond_one_slice_is_left_where_it_may_not_wait() -> None:
+    said: list[str] = []
+    assert in_one(long("a", said, 9)) is None
+    assert said == ["a"]
+    assert in_one(long("b", said, 0)) == "b"

@@ -7,7 +7,8 @@ A mailbox's place is its id, so mailboxes are summed by blocks of neighbours:
      sums         sums         sums            totals: all of them together
 
 Whoever asks again reads the blocks in which a mailbox has changed since, and no other. So the cost
-follows what has happened, and nobody else's commit is the dearer for it.
+follows what has happened, and nobody else's commit is the dearer for it. A block takes some 40 us
+to sum, half of it for asking; a million mailboxes have 16,000 of them.
 """
 
 from __future__ import annotations
@@ -23,8 +24,6 @@ from pullstatus.records import Kind
 from pullstatus.store.sqlite import schema
 from pullstatus.store.sqlite.typed import optional_integer
 from pullstatus.store.values import Aside, Contents, Sums, contents
-
-BLOCK_BITS = 6  # 64 mailboxes: some 40 us to sum, half of it for asking; a million have 16,000
 
 _Place = tuple[int, Contents]  # of a sum: block and kind
 
@@ -57,7 +56,7 @@ class Survey:
                     for block in {_block_of(connection, place) for place in changed}:
                         self._sum(connection, block, block)
                 else:
-                    self._sum(connection, 0, schema.SEQ_MASK >> BLOCK_BITS)
+                    self._sum(connection, 0, schema.SEQ_MASK >> schema.BLOCK_BITS)
                     self._complete = True
             except BaseException:
                 self._begin_anew()
@@ -73,7 +72,7 @@ class Survey:
 
     def _sum(self, connection: apsw.Connection, first: int, last: int) -> None:
         """Sum the mailboxes of blocks from `first` to `last` anew."""
-        ids = first << BLOCK_BITS, (last + 1 << BLOCK_BITS) - 1
+        ids = first << schema.BLOCK_BITS, (last + 1 << schema.BLOCK_BITS) - 1
         for block, number, oldest_ms, *counts in connection.execute(_SUMS, ids):
             kind = schema.known(contents, number)
             place = block, kind
@@ -101,7 +100,7 @@ _NOTHING = (0,) * 9
 
 # Counts in the order of `Sums`. A mailbox is never removed, nor its number given to another.
 _SUMS = (
-    f"SELECT id >> {BLOCK_BITS}, kind, min(iif(tail > cursor, (SELECT accepted_ms FROM chunk"  # noqa: S608
+    f"SELECT id >> {schema.BLOCK_BITS}, kind, min(iif(tail > cursor, (SELECT accepted_ms FROM chunk"  # noqa: S608
     f" WHERE key BETWEEN id << {schema.SEQ_BITS} AND (id << {schema.SEQ_BITS}) + cursor + 1"
     " ORDER BY key DESC LIMIT 1), NULL)),"
     " count(*), sum(tail), sum(handed_out), sum(tail - cursor), sum(expired), sum(erased),"
@@ -115,7 +114,7 @@ def _block_of(connection: apsw.Connection, place: int) -> int:
     number = connection.execute(
         "SELECT id FROM mailbox WHERE sdkappid = ? AND kind = ?", (place >> 2, place & 3)
     ).get
-    return cast("int", number or 0) >> BLOCK_BITS
+    return cast("int", number or 0) >> schema.BLOCK_BITS
 
 
 @contextlib.contextmanager
