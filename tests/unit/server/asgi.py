@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import AsyncIterator, Callable
 from functools import partial
 from types import SimpleNamespace
@@ -137,6 +136,7 @@ class Served:
     at_once = False
 
     def __init__(self, *, now_ms: Callable[[], int] = wall_ms) -> None:
+        self._now_ms = now_ms
         self.store = FakeStore()
         self.registry = Registry(cast("Store", self.store), NO_MASTERS)
         key = AppKey(APP.appkey, 0)
@@ -216,7 +216,7 @@ class Served:
         return await self.ask("POST", target, body, list(headers))
 
     async def pull(self, *headers: tuple[str, str]) -> Answer | None:
-        target, body = APP.request(at=int(time.time()))
+        target, body = APP.request(at=self._now_ms() // 1000)
         return await self.post(target, body, *headers)
 
     async def ingest(self, body: object, *headers: tuple[str, str]) -> Answer | None:
