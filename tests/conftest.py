@@ -17,9 +17,14 @@ import hypothesis
 import pytest
 import structlog
 
-from tests.postgresql import PostgreSQL
+from tools.postgresql import DEBIAN, PostgreSQL
 
-PACKAGES = {"wrk": "wrk", "nginx": "nginx-light", "cc": "gcc libsqlite3-dev"}
+PACKAGES = {
+    "wrk": "wrk",
+    "nginx": "nginx-light",
+    "cc": "gcc libsqlite3-dev",
+    "postgres": "postgresql",
+}
 """Programs that tests run, and the Debian packages they are in: also in requirements/debian.txt."""
 
 HYPOTHESIS_SEED = "hypothesis_seed"
@@ -48,11 +53,17 @@ def postgresql() -> Iterator[PostgreSQL]:
 def pytest_runtest_setup(item: pytest.Item) -> None:
     for mark in item.iter_markers("needs"):
         program = mark.args[0]
-        if shutil.which(program) is None:
+        if not _installed(program):
             lacking = f"{program} is missing: apt-get install {PACKAGES[program]}"
             if os.environ.get("CI"):
                 pytest.fail(lacking, pytrace=False)
             pytest.skip(lacking)
+
+
+def _installed(program: str) -> bool:
+    """Whether it is there; Debian has the programs of its PostgreSQL outside of the path."""
+    places = [os.environ.get("PATH", os.defpath), *map(str, DEBIAN.glob("*/bin"))]
+    return shutil.which(program, path=os.pathsep.join(places)) is not None
 
 
 def pytest_terminal_summary(

@@ -24,8 +24,8 @@ import pytest
 
 from pullstatus import AsyncClient, Client
 from tests.harness import ROOT, App, Program, clean_environment, statuses
-from tests.postgresql import PostgreSQL
 from tests.proxy import CuttingProxy
+from tools.postgresql import PostgreSQL
 
 COUNT = 500
 KILLS = 6
@@ -226,6 +226,7 @@ def test_a_transaction_of_postgresql_does_each_page_once(
             how,
             stored,
             PGHOST=str(place["host"]),
+            PGPORT=str(place["port"]),
             PGDATABASE=str(place["dbname"]),
             PGUSER=str(place["user"]),
         )

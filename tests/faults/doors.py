@@ -1,0 +1,545 @@
+"""Clients of the verbs of a store, in processes that each have a door of their own to it.
+
+    with Doors(url, folder, seed) as doors:
+        doors.start(3)
+        doors.answered(500)         # until so many more answers have come
+        doors.kill("door 1")        # in the middle of whatever; its clients go on in its next life
+        doors.start_again("door 1")
+        doors.finish()
+    verdict = asyncio.run(judge(url, folder))  # see verdict.py
+
+Each client does one thing at a time and takes the next step from its answer. Feeders append, with
+a key, with fingerprints, or with neither; pullers use keys or don't; readers acknowledge each page
+with the pull of the next one; operators have pages redelivered, and let go what waits in a mailbox
+that is theirs. What has an unknown outcome, and can safely be repeated, is repeated until there is
+an outcome, also by the next life of its process. What a client begins is in a file before the store
+is asked, and what it sees before it goes on; so nothing is forgotten by a kill.
+
+A *plant* is a function that breaks something in a process before it opens its door; see planted.py.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hashlib
+import multiprocessing
+import os
+import re
+import signal
+import sys
+import time
+import zlib
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from multiprocessing.context import ForkServerProcess
+from pathlib import Path
+from random import Random
+from typing import Self
+
+import msgspec
+
+from pullstatus.errors import (
+    AcknowledgementRefused,
+    KeyReused,
+    OutcomeUnknown,
+    ReplayRefused,
+    StoreFailed,
+    StoreRefused,
+    StoreUnavailable,
+)
+from pullstatus.records import Kind
+from pullstatus.store import (
+    Act,
+    Append,
+    Discard,
+    Fingerprints,
+    Mailbox,
+    Once,
+    Outcome,
+    Page,
+    Pull,
+    Reader,
+    Redeliver,
+    RepeatKey,
+    Store,
+    Tickets,
+    open_store,
+)
+from tests.harness import PATIENCE_S
+from tests.sim.checker import Seen, Verb
+
+Plant = Callable[[], None]
+
+WARM = multiprocessing.get_context("forkserver")
+WARM.set_forkserver_preload([__name__])
+
+LIFE_S_MAX = 3600
+PAUSE_S = 0.02  # after a refusal
+POLL_S = 0.005
+ID = re.compile(rb'"sid":"8:([0-9]+)"')
+
+MAILBOXES = tuple(
+    Mailbox(sdkappid, kind) for sdkappid in (1_400_000_001, 1_400_000_002) for kind in Kind
+)
+LET_GO = Mailbox(1_400_000_003, Kind.REPLY)  # where operators empty what waits
+
+FAILED, REFUSED = 70, 78  # exit statuses: of a store that takes no more work, or never opened
+
+
+class Request(msgspec.Struct, frozen=True):
+    """Something a client wants done, however many attempts that takes.
+
+    Attributes:
+        ids: of the records of an append.
+        how: of an append "key", "prints" or ""; of a pull what must not come twice, if anything; of
+            a redelivery the act's ticket.
+        key: of a pull: its Idempotency-Key.
+        ack: of a reader's pull: first number of the page before, 0 for none; of a redelivery: of
+            the page.
+    """
+
+    verb: Verb
+    mailbox: Mailbox
+    ids: tuple[int, ...] = ()
+    how: str = ""
+    count_max: int = 0
+    key: str | None = None
+    reader: str | None = None
+    ack: int = 0
+
+    @property
+    def repeatable(self) -> bool:
+        """Whether doing it again does no harm."""
+        if self.verb is Verb.PULL:
+            return bool(self.key or self.reader)
+        return self.verb is Verb.REDELIVER or bool(self.how)
+
+    @property
+    def page_key(self) -> str | None:
+        """What stands for a pull's page; of a reader, it is said by the page before."""
+        return f"{self.reader} after {self.ack}" if self.reader and self.count_max else self.key
+
+
+class Begun(msgspec.Struct, tag="begun"):
+    """An attempt, before the store is asked; `number` counts those of a process in all its lives.
+
+    Attributes:
+        life: which life of its process.
+    """
+
+    number: int
+    life: int
+    client: str
+    at: float
+    request: Request
+    ticket: bytes
+
+
+class Ended(msgspec.Struct, tag="ended"):
+    """What came of it.
+
+    Attributes:
+        ids: of the records of a page.
+        digest: of the bytes of a page.
+        odd: ids whose record was not what was stored under it.
+        problem: what no answer may be.
+    """
+
+    number: int
+    at: float
+    outcome: Seen
+    first_seq: int = 0
+    ids: tuple[int, ...] = ()
+    digest: int = 0
+    odd: tuple[int, ...] = ()
+    problem: str = ""
+
+
+Line = Begun | Ended
+ENDED = b'{"type":"ended"'
+
+# --- what clients store ---------------------------------------------------------------------------
+
+
+def record_of(number: int) -> bytes:
+    """The record with this id; it has commas, and is one of several lengths."""
+    return b'{"sid":"8:%d","pad":"%s"}' % (number, b"x," * (number % 11))
+
+
+def ids_of(data: bytes) -> tuple[int, ...]:
+    """The ids of the records of a page."""
+    return tuple(int(found) for found in ID.findall(data))
+
+
+def lines_of(file: Path) -> Iterator[Line]:
+    """What a process has put on record; a line that a kill has cut off was never read."""
+    decoder = msgspec.json.Decoder(Line)
+    content = file.read_bytes() if file.exists() else b""
+    for line in content.split(b"\n")[:-1]:
+        with contextlib.suppress(msgspec.MsgspecError):
+            yield decoder.decode(line)
+
+
+# --- in the process -------------------------------------------------------------------------------
+
+
+@dataclass
+class Client:
+    """One loop: a request, its answer, the next one."""
+
+    name: str
+    rng: Random
+    invent: Callable[[Client], Request]
+    pending: Request | None = None
+    page: Request | None = None  # its last one's redelivery
+    in_hand: dict[Mailbox, int] = field(default_factory=dict)  # first number of a reader's page
+
+    def learn(self, request: Request, ended: Ended | None, *, late: bool = False) -> None:
+        """Take the next step: repeat the request, or forget it.
+
+        Args:
+            ended: None if its process was killed meanwhile.
+            late: nothing can come any more, so an empty page is an answer, too.
+        """
+        outcome = Seen.UNKNOWN if ended is None else ended.outcome
+        done = outcome is Seen.OK or bool(ended and ended.problem)
+        if ended is not None and ended.ids:
+            if request.reader:
+                self.in_hand[request.mailbox] = ended.first_seq
+            self.page = Request(
+                Verb.REDELIVER,
+                request.mailbox,
+                count_max=len(ended.ids),
+                ack=ended.first_seq,
+            )
+        elif request.verb is Verb.PULL and request.page_key and not late:
+            done = False
+        self.pending = request if request.repeatable and not done else None
+
+
+class Live:
+    """All clients of one process: what `Doors` starts.
+
+    Args:
+        name: of the process, and of the file that it writes.
+        late: do what is pending, and no more.
+    """
+
+    def __init__(self, folder: Path, name: str, seed: object, *, late: bool = False) -> None:
+        self._file = folder / f"{name}.log"
+        self._late = late
+        self.stopping = late
+        lines = list(lines_of(self._file))
+        begun = [line for line in lines if isinstance(line, Begun)]
+        self._life = begun[-1].life + 1 if begun else 0
+        self._rng = Random(f"{seed}/{name}/{self._life}")
+        self._number = begun[-1].number + 1 if begun else 0
+        place = int(name.rpartition(" ")[2])
+        self._first_id = place * 10**9 + 1
+        self._ticket = Tickets(os.urandom)
+        self._output = os.open(self._file, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+        self.clients = [
+            Client(f"{role} {place}.{number}", Random(self._rng.random()), invent)
+            for role, count, invent in (
+                ("feeder", 3, self._append),
+                ("puller", 3, self._pull),
+                ("reader", 2, self._read),
+                ("operator", 1, self._operate),
+            )
+            for number in range(count)
+        ]
+        self._redelivered: set[tuple[Mailbox, int]] = set()
+        self._remember(begun, {line.number: line for line in lines if isinstance(line, Ended)})
+
+    def _remember(self, begun: Sequence[Begun], ended: dict[int, Ended]) -> None:
+        """What its clients know from its lives before."""
+        by_name = {client.name: client for client in self.clients}
+        for line in begun:
+            by_name[line.client].learn(line.request, ended.get(line.number))
+            if line.request.verb is Verb.INGEST:
+                self._first_id = max(self._first_id, line.request.ids[-1] + 1)
+            if line.request.verb is Verb.REDELIVER:
+                self._redelivered.add((line.request.mailbox, line.request.ack))
+
+    async def run(self, store: Store) -> None:
+        """Let all clients work until `stopping`."""
+        async with asyncio.TaskGroup() as tasks:
+            for client in self.clients:
+                tasks.create_task(self._work(client, store))
+
+    async def _work(self, client: Client, store: Store) -> None:
+        while client.pending if self._late else not self.stopping:
+            request = client.pending or client.invent(client)
+            ended = await self.attempt(client, request, store)
+            client.learn(request, ended, late=self._late)
+            once = request.verb is Verb.PULL and request.how
+            again = once or (request.repeatable and client.rng.random() < 0.3)
+            if ended.outcome is Seen.OK and again and not client.pending and not request.reader:
+                await self.attempt(client, request, store, again=True)
+            if ended.outcome is Seen.FAIL:
+                await asyncio.sleep(PAUSE_S)
+
+    async def attempt(
+        self, client: Client, request: Request, store: Store, *, again: bool = False
+    ) -> Ended:
+        """Ask once, and put on record what came of it; `again`: what was answered already."""
+        number, self._number = self._number, self._number + 1
+        ticket = self._ticket()
+        self._write(Begun(number, self._life, client.name, time.monotonic(), request, ticket))
+        try:
+            page = await perform(store, request, ticket)
+            ended = Ended(number, time.monotonic(), Seen.OK)
+            if page is not None:
+                ids = ids_of(page.data)
+                expected = b",".join(map(record_of, ids))
+                ended.first_seq, ended.ids, ended.digest = (
+                    page.first_seq,
+                    ids,
+                    zlib.crc32(page.data),
+                )
+                if page.data != expected:
+                    ended.odd = ids
+                if page.count != len(ids):
+                    ended.problem = f"a page of {len(ids)} says that it has {page.count}"
+                if request.how and again:
+                    ended.problem = "what must not come twice did"
+        except StoreFailed:
+            os._exit(FAILED)
+        except OutcomeUnknown:
+            ended = Ended(number, time.monotonic(), Seen.UNKNOWN)
+        except StoreUnavailable:
+            ended = Ended(number, time.monotonic(), Seen.FAIL)
+        except ReplayRefused as error:
+            problem = "" if again else repr(error)
+            ended = Ended(number, time.monotonic(), Seen.FAIL, problem=problem)
+        except (KeyReused, AcknowledgementRefused) as error:
+            ended = Ended(number, time.monotonic(), Seen.FAIL, problem=repr(error))
+        self._write(ended)
+        return ended
+
+    def _write(self, line: Line) -> None:
+        os.write(self._output, msgspec.json.encode(line) + b"\n")
+
+    # -- what clients want ---------------------------------------------------------------------
+
+    def _append(self, client: Client) -> Request:
+        rng = client.rng
+        mailbox = rng.choice((*MAILBOXES, *MAILBOXES, LET_GO))
+        count = rng.choice((1, 1, 3, 20, 120))
+        ids = range(self._first_id, self._first_id + count)
+        self._first_id += count
+        return Request(Verb.INGEST, mailbox, tuple(ids), rng.choice(("key", "prints", "", "")))
+
+    def _pull(self, client: Client) -> Request:
+        rng = client.rng
+        key = f"page-{client.name}-{self._number}" if rng.random() < 0.4 else None
+        return Request(
+            Verb.PULL,
+            rng.choice(MAILBOXES),
+            count_max=rng.choice((1, 30, 100, 100)),
+            key=key,
+            how="" if key or rng.random() < 0.8 else self._ticket().hex(),
+        )
+
+    def _read(self, client: Client) -> Request:
+        mailbox = client.rng.choice(MAILBOXES)
+        return Request(
+            Verb.PULL,
+            mailbox,
+            count_max=client.rng.choice((1, 30, 100)),
+            reader=client.name.replace(" ", "-"),
+            ack=client.in_hand.get(mailbox, 0),
+        )
+
+    def _operate(self, client: Client) -> Request:
+        """A page that one of its process has taken once more, or what waits of a mailbox away."""
+        page = client.rng.choice(self.clients).page
+        if page is not None and client.rng.random() < 0.1:
+            name = page.mailbox, page.ack
+            if name not in self._redelivered:
+                self._redelivered.add(name)
+                return msgspec.structs.replace(page, how=self._ticket().hex())
+        return Request(Verb.EXPIRE, LET_GO)
+
+
+async def perform(store: Store, request: Request, ticket: bytes) -> Page | None:
+    """Ask the store for it; returns what a pull was answered."""
+    now_ms = time.time_ns() // 1_000_000
+    box = request.mailbox
+    match request.verb:
+        case Verb.INGEST:
+            await store.append(_append_of(request, now_ms, ticket))
+        case Verb.PULL:
+            reader = Reader(request.reader, request.ack or None) if request.reader else None
+            once = Once(request.how, now_ms + 60_000) if request.how else None
+            pull = Pull(box, request.count_max, now_ms, "192.0.2.1", request.key, once=once)
+            return await store.pull(msgspec.structs.replace(pull, reader=reader, ticket=ticket))
+        case Verb.REDELIVER:
+            act = Act("me", "redeliver", "lost", "{}", now_ms, bytes.fromhex(request.how))
+            ranges = [(request.ack, request.count_max)]
+            await store.redeliver(Redeliver(box, ranges, now_ms, act, ticket=ticket))
+        case _:
+            await store.discard(Discard(box, Outcome.EXPIRED, now_ms, now_ms + 1, ticket=ticket))
+    return None
+
+
+def _append_of(request: Request, now_ms: int, ticket: bytes) -> Append:
+    entries = [record_of(number) for number in request.ids]
+    key = prints = None
+    if request.how == "key":
+        key = RepeatKey("gateway", f"batch-{request.ids[0]}", _digest(str(request.ids)))
+    elif request.how == "prints":
+        items = [(now_ms // 1000 // 3600 * 3600, _digest(str(n))) for n in request.ids]
+        prints = Fingerprints("gateway", items)
+    return Append(request.mailbox, entries, now_ms, key, prints, ticket=ticket)
+
+
+def _digest(text: str) -> bytes:
+    return hashlib.blake2b(text.encode(), digest_size=16).digest()
+
+
+async def live(url: str, folder: Path, name: str, seed: object) -> None:
+    """What a process does until it is told to end."""
+    clients = Live(folder, name, seed)
+    loop = asyncio.get_running_loop()
+    loop.add_signal_handler(signal.SIGTERM, lambda: setattr(clients, "stopping", True))
+    store = await opened(url, lambda: clients.stopping)
+    if store is not None:
+        await clients.run(store)
+        await store.close()
+
+
+async def opened(url: str, stopping: Callable[[], bool] = lambda: False) -> Store | None:
+    """A door, as soon as there is one; None if it is wanted no more."""
+    due_s = time.monotonic() + PATIENCE_S
+    while not stopping():
+        try:
+            return await open_store(url)
+        except StoreUnavailable:
+            if time.monotonic() > due_s:
+                raise
+            await asyncio.sleep(PAUSE_S)
+    return None
+
+
+def process_main(url: str, folder: Path, name: str, seed: object, plant: Plant | None) -> None:
+    """What a forked process does."""
+    signal.alarm(LIFE_S_MAX)
+    errors = os.open(folder / f"{name}.err", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+    os.dup2(errors, 1)
+    os.dup2(errors, 2)
+    if plant is not None:
+        plant()
+    try:
+        asyncio.run(live(url, folder, name, seed))
+    except StoreRefused as error:
+        sys.stderr.write(f"{error}\n")
+        sys.stderr.flush()
+        os._exit(REFUSED)
+    os._exit(0)
+
+
+# --- outside --------------------------------------------------------------------------------------
+
+
+class Doors:
+    """The processes, by their names.
+
+    Attributes:
+        alarms: how many of them have ended since their store took no more work.
+    """
+
+    def __init__(
+        self, url: str, folder: Path, seed: object = 1, plant: Plant | None = None
+    ) -> None:
+        self.url = url
+        self._folder = folder
+        self._seed = seed
+        self._plant = plant
+        self.processes: dict[str, ForkServerProcess] = {}
+        self.alarms = 0
+        self._answers: dict[Path, tuple[int, int]] = {}  # bytes read, answers among them
+
+    def start(self, count: int) -> None:
+        """Have so many of them."""
+        for number in range(1, count + 1):
+            self.start_again(f"door {number}")
+
+    def start_again(self, name: str) -> None:
+        """A first or a next life."""
+        args = (self.url, self._folder, name, self._seed, self._plant)
+        self.processes[name] = WARM.Process(target=process_main, args=args)
+        self.processes[name].start()
+
+    def signal(self, name: str, number: signal.Signals) -> None:
+        """Send one of them a signal."""
+        pid = self.processes[name].pid
+        assert pid is not None
+        os.kill(pid, number)
+
+    def kill(self, name: str) -> None:
+        """End one of them where it is."""
+        self.signal(name, signal.SIGKILL)
+        self.processes[name].join(PATIENCE_S)
+
+    def answered(self, count: int, *, patience_s: float = PATIENCE_S) -> None:
+        """Wait until so many more answers have come.
+
+        Raises:
+            AssertionError: a process has ended, or nothing comes.
+        """
+        due_s = time.monotonic() + patience_s
+        wanted = self._count() + count
+        while self._count() < wanted:
+            self.check_alive()
+            assert time.monotonic() < due_s, "no answers come"
+            time.sleep(POLL_S)
+
+    def check_alive(self) -> None:
+        """Refuse that a process has ended by itself.
+
+        With a bug planted a store may have noticed it, and given up: its process begins anew.
+        """
+        for name, process in list(self.processes.items()):
+            if process.exitcode == FAILED and self._plant is not None:
+                self.alarms += 1
+                self.start_again(name)
+            else:
+                assert process.exitcode is None, self.told(name)
+
+    def told(self, name: str) -> str:
+        """How a process stands, and what it has written about itself."""
+        errors = self._folder / f"{name}.err"
+        text = errors.read_text("utf-8", "replace") if errors.exists() else ""
+        return f"{name}, status {self.processes[name].exitcode}: {text[-3000:]}"
+
+    def finish(self) -> None:
+        """Have each end its last operations."""
+        for name, process in self.processes.items():
+            if process.exitcode is None:
+                self.signal(name, signal.SIGTERM)
+        for name, process in self.processes.items():
+            process.join(PATIENCE_S)
+            assert process.exitcode is not None, f"{name} does not end"
+
+    def _count(self) -> int:
+        """How many answers have come."""
+        for file in self._folder.glob("*.log"):
+            place, answers = self._answers.get(file, (0, 0))
+            with file.open("rb") as lines:
+                lines.seek(place)
+                content = lines.read()
+            whole = content.rfind(b"\n") + 1
+            answers += content.count(ENDED, 0, whole)
+            self._answers[file] = place + whole, answers
+        return sum(answers for _, answers in self._answers.values())
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        for process in self.processes.values():
+            if process.exitcode is None:
+                process.kill()
+                process.join(PATIENCE_S)
