@@ -92,6 +92,25 @@ def test_a_commit_cut_off_twice_is_no_damage() -> None:
     life.move(Disk())
 
 
+@pytest.mark.parametrize("torn", [False, True], ids=["whole", "torn"])
+def test_what_a_torn_header_holds_is_no_end_of_a_commit(torn: bool) -> None:
+    """The last commit was cut off; a frame within it lacks its beginning, or more, not its end."""
+    life, last = used()
+    log = life.disk.names["store.db-wal"].content
+    whole = bytes(log)
+    rng = Random(1)
+    starts = frame_starts(last, len(whole))
+    assert len(starts) > 1
+    for start in starts[:-1]:
+        for rubbish in (b"\xff" * 8, rng.randbytes(8), whole[8:16]):
+            log[:] = whole
+            log[start : start + 8] = rubbish
+            if torn:
+                log[start + FRAME_HEADER_BYTES + 500] ^= 1
+            assert kept(life.disk.copy()) == 2 * (COMMITS - 1)
+    life.move(Disk())
+
+
 @pytest.mark.parametrize("shortened", [1, FRAME_HEADER_BYTES, PAGE_BYTES])
 def test_a_log_that_ends_early_is_no_damage(shortened: int) -> None:
     life, _ = used()

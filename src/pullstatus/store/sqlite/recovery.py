@@ -16,6 +16,7 @@ Source of the log's layout: sqlite.org, "WAL-mode File Format".
 from __future__ import annotations
 
 import struct
+from collections.abc import Iterable
 from pathlib import Path
 
 import apsw
@@ -47,7 +48,7 @@ def check_sound(connection: apsw.Connection, path: Path) -> None:
         return
     pairing.check(connection)
     # A command may be committing meanwhile; what looked odd once must look so twice.
-    if _hides_commits(connection, wal) and _hides_commits(connection, wal):
+    if _hides_commits(connection, path, wal) and _hides_commits(connection, path, wal):
         raise StoreCorrupt(f"{wal} is damaged before its end; {_ADVICE}")
     if path.stat().st_size <= QUICK_CHECK_BYTES:
         found = connection.execute("PRAGMA quick_check(1)").get
@@ -63,13 +64,21 @@ def check_sound(connection: apsw.Connection, path: Path) -> None:
 _ADVICE = "keep a copy of the files, then `pullstatus restore` a backup"
 
 
-def _hides_commits(connection: apsw.Connection, wal: Path) -> bool:
+def _hides_commits(connection: apsw.Connection, path: Path, wal: Path) -> bool:
     frames, _ = connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_NOOP)
-    return hides_commits(wal, max(frames, 0))
+    try:
+        both_bytes = path.stat().st_size + wal.stat().st_size
+    except FileNotFoundError:
+        return False
+    return hides_commits(wal, max(frames, 0), both_bytes)
 
 
-def hides_commits(wal: Path, valid_frames: int) -> bool:
-    """Whether one commit follows another behind the first frame that does not prove right."""
+def hides_commits(wal: Path, valid_frames: int, both_bytes: int) -> bool:
+    """Whether one commit follows another behind the first frame that does not prove right.
+
+    Args:
+        both_bytes: of file and log, which bounds what a frame may say of pages.
+    """
     try:
         with wal.open("rb") as file:
             header = file.read(HEADER_BYTES)
@@ -87,6 +96,10 @@ def hides_commits(wal: Path, valid_frames: int) -> bool:
             while len(frame := file.read(frame_bytes)) == frame_bytes:
                 summed = frame[:8] + frame[FRAME_HEADER_BYTES:]
                 found = struct.unpack_from(">2I", frame, 16)
+                told = [
+                    struct.unpack_from(">2I", frame),
+                    *(_began(magic, start, found, summed) for start in (computed, stored)),
+                ]
                 if frame[8:16] == header[16:24]:
                     # What follows is intact; the frame before may be damaged, or its checksum.
                     expected = [_checksum(magic, start, summed) for start in (stored, computed)]
@@ -95,7 +108,7 @@ def hides_commits(wal: Path, valid_frames: int) -> bool:
                     computed = expected[1]
                 else:  # left over from before the log was begun anew, unless it is damaged here
                     computed = found
-                ended = frame[4:8] != bytes(4)
+                ended = _ends(told, both_bytes // page_bytes)
                 stored = found
     except FileNotFoundError:
         pass
@@ -108,6 +121,30 @@ def _checksum(magic: int, start: tuple[int, ...], data: bytes) -> tuple[int, ...
         first = (first + even + second) & 0xFFFFFFFF
         second = (second + odd + first) & 0xFFFFFFFF
     return first, second
+
+
+def _began(
+    magic: int, start: tuple[int, ...], found: tuple[int, ...], data: bytes
+) -> tuple[int, ...]:
+    """The first two numbers of `data`, by its checksum and all the others: `_checksum` undone."""
+    words = struct.Struct(f"{'>' if magic & 1 else '<'}2I")
+    first, second = found
+    for even, odd in reversed(list(words.iter_unpack(data[8:]))):
+        second = (second - odd - first) & 0xFFFFFFFF
+        first = (first - even - second) & 0xFFFFFFFF
+    even = (first - start[0] - start[1]) & 0xFFFFFFFF
+    odd = (second - start[1] - first) & 0xFFFFFFFF
+    return struct.unpack(">2I", words.pack(even, odd))
+
+
+def _ends(told: Iterable[tuple[int, ...]], pages_max: int) -> bool:
+    """Whether a frame ends a commit, by what may be its page and the size of the file then.
+
+    The last that can be is believed: what a torn header holds is anything, but where the page
+    behind it is whole its checksum tells what it was.
+    """
+    sizes = [size for page, size in told if 0 < page <= pages_max >= size]
+    return bool(sizes) and sizes[-1] > 0
 
 
 def header_is_sound(wal: Path) -> bool:
