@@ -156,6 +156,11 @@ INGEST_REPEAT_S: Final = 72 * 3600
 """Seconds during which a repeated ingest is accepted again but stored once. Longer than any
 carrier goes on retrying."""
 
+FINGERPRINTS_RECENT_MAX: Final = 1 << 18
+"""Fingerprints of records that are in memory until the store's index has them: 110 bytes each, so
+some 28 MiB, and a start that reads them takes a tenth of a second longer. A burst of callbacks of
+as many records is stored without touching the index."""
+
 SIGNATURE_KEPT_S: Final = 2 * SKEW_S_MAX
 """Seconds after its own time for which a signature that is good once is remembered. It is refused
 as too old after half of them; the rest is for a request that waits for the disk meanwhile, and for

@@ -797,16 +797,18 @@ def test_what_is_remembered_is_forgotten_in_its_time(program: Program) -> None:
             assert kept_at(program, end_ms + 1000)["once"] == 0
             end_ms = NOW_MS + 1000 * limits.INGEST_REPEAT_S
             before = kept_at(program, end_ms)
-            assert (before["repeat_key"], before["fingerprint"]) == (1, 2)
+            assert (before["repeat_key"], before["fingerprint_step"]) == (1, 1)
             after = kept_at(program, end_ms + 1)
-            assert (after["repeat_key"], after["fingerprint"]) == (0, 0)
+            assert (after["repeat_key"], after["fingerprint_step"]) == (0, 0)
+            assert after["fingerprint"] == 0
     kept_ms = day4_ms - 1000 * limits.SIGNATURE_KEPT_S
     assert kept_at(program, kept_ms) == {
         "act": 1,
         "again": 0,
         "chunk": 2,
         "epoch": 1,
-        "fingerprint": 2,
+        "fingerprint": 0,
+        "fingerprint_indexed": 1,
         "fingerprint_secret": 1,
         "fingerprint_step": 1,
         "journal": 4,
@@ -822,6 +824,7 @@ def test_what_is_remembered_is_forgotten_in_its_time(program: Program) -> None:
     assert {name for name, count in kept_at(program, day8_ms).items() if count} == {
         "act",
         "epoch",
+        "fingerprint_indexed",
         "fingerprint_secret",
         "mailbox",
         "setting",

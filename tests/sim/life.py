@@ -10,15 +10,17 @@ What clients do is told in `workload.py`. Here it is only a `Plan`.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from copy import deepcopy
 from dataclasses import astuple, dataclass, field
 from pathlib import Path
 from random import Random
 from typing import cast
+from unittest import mock
 
 import apsw
 
+from pullstatus import limits
 from pullstatus.errors import (
     OutcomeUnknown,
     PullstatusError,
@@ -30,6 +32,7 @@ from pullstatus.errors import (
 from pullstatus.records import Kind
 from pullstatus.store.gathering.operations import Answer, Changes, PackedPage, packed
 from pullstatus.store.gathering.operations import Operation as StoreOperation
+from pullstatus.store.sqlite import fingerprints
 from pullstatus.store.sqlite.connection import open_writer
 from pullstatus.store.sqlite.log import Log
 from pullstatus.store.sqlite.recovery import check_sound
@@ -48,6 +51,17 @@ MAILBOXES = (
 HOUR_MS = 3_600_000
 BORN_MS = 1_750_000_000_000
 REST_MS = 80 * HOUR_MS  # between two lives of one store: longer than anything is remembered
+
+
+@contextlib.contextmanager
+def remembering_little() -> Iterator[None]:
+    """With few fingerprints in memory: the index takes some of them in many a commit."""
+    with (
+        mock.patch.object(limits, "FINGERPRINTS_RECENT_MAX", 12),
+        mock.patch.object(fingerprints, "INDEXED_KEYS", 5),
+    ):
+        yield
+
 
 STOPS = (OutcomeUnknown, StoreFailed, StoreRefused)
 """After one of these a log is used no more. `StoreCorrupt` is one of the last."""
@@ -272,15 +286,15 @@ class Life:
                 self.history.append(line)
         try:
             # As at the two ends of a channel.
-            answers = [
-                answer.opened() if isinstance(answer, PackedPage) else answer
-                for answer in self.log.commit(
-                    [
-                        packed(operation) if isinstance(operation, Append) else operation
-                        for operation in (plan.operation for plan in group)
-                    ]
-                )
+            operations = [
+                packed(operation) if isinstance(operation, Append) else operation
+                for operation in (plan.operation for plan in group)
             ]
+            with remembering_little():
+                answers = [
+                    answer.opened() if isinstance(answer, PackedPage) else answer
+                    for answer in self.log.commit(operations)
+                ]
         except (StoreUnavailable, StoreCorrupt):
             self._in_flight = ()
             self._refused += group

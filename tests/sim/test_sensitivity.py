@@ -10,6 +10,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any, cast
 
 import apsw
@@ -103,12 +104,86 @@ class ForgetsBatches(Tampered):
 
 
 class ForgetsRecords(Tampered):
-    """Ignores the fingerprints of records."""
+    """Reads nothing of what records it remembered when it is started."""
+
+    def execute(self, statement: str, bindings: Any = None) -> Any:
+        found = self._real.execute(statement, bindings)
+        if "FROM fingerprint_step WHERE id >" in statement:
+            return ((number, at_ms, b"") for number, at_ms, _ in found)
+        return found
+
+
+class ForgetsIndexed(Tampered):
+    """Knows of records what is in memory, and nothing else."""
+
+    def execute(self, statement: str, bindings: Any = None) -> Any:
+        if "JOIN fingerprint ON" in statement:
+            return iter(())
+        return self._real.execute(statement, bindings)
+
+
+class RemembersFirst(Tampered):
+    """Remembers records in a commit of its own, before that which stores them."""
+
+    def __init__(self, connection: apsw.Connection) -> None:
+        super().__init__(connection)
+        self.done: list[Callable[[], Any]] = []
+
+    def execute(self, statement: str, bindings: Any = None) -> Any:
+        if statement.startswith("INSERT INTO fingerprint_step"):
+            self._real.execute("ROLLBACK")
+            self._real.execute(statement, bindings)
+            self._real.execute("BEGIN IMMEDIATE")
+            for do_again in self.done:
+                do_again()
+            return None
+        do = partial(self._real.execute, statement, bindings)
+        self.done = [] if statement.startswith("BEGIN") else [*self.done, do]
+        return do()
 
     def executemany(self, statement: str, bindings: Any) -> Any:
-        if statement.startswith("INSERT INTO fingerprint VALUES"):
-            statement = statement.replace("INSERT", "INSERT OR REPLACE")
-        return self._real.executemany(statement, bindings)
+        do = partial(self._real.executemany, statement, list(bindings))
+        self.done.append(do)
+        return do()
+
+
+class RemembersLater(Tampered):
+    """Remembers records when the next transaction begins."""
+
+    late = "INSERT INTO fingerprint_step"
+
+    def __init__(self, connection: apsw.Connection) -> None:
+        super().__init__(connection)
+        self.due: list[Callable[[], Any]] = []
+
+    def execute(self, statement: str, bindings: Any = None) -> Any:
+        return self.do(statement, partial(self._real.execute, statement, bindings))
+
+    def executemany(self, statement: str, bindings: Any) -> Any:
+        return self.do(statement, partial(self._real.executemany, statement, list(bindings)))
+
+    def do(self, statement: str, do: Callable[[], Any]) -> Any:
+        if statement.startswith(self.late):
+            self.due.append(do)
+            return None
+        if statement.startswith("BEGIN"):
+            self.flush()
+        return do()
+
+    def flush(self) -> None:
+        while self.due:
+            self.due.pop(0)()
+
+    def close(self, force: bool = False) -> None:
+        if not force:
+            self.flush()
+        self._real.close(force)
+
+
+class IndexesLater(RemembersLater):
+    """Says that the index has taken what it takes in the next transaction."""
+
+    late = "INSERT INTO fingerprint VALUES"
 
 
 class ForgetsPullKeys(Tampered):
@@ -257,6 +332,10 @@ def caught_by_faults(setup: Setup) -> Iterator[str]:
         (Setup(connect=tampered(CursorAfterAnswer)), "duplicated: "),
         (Setup(connect=tampered(ForgetsBatches)), "duplicated: "),
         (Setup(connect=tampered(ForgetsRecords)), "duplicated: "),
+        (Setup(connect=tampered(ForgetsIndexed)), "duplicated: "),
+        (Setup(connect=tampered(RemembersFirst)), "lost: "),
+        (Setup(connect=tampered(RemembersLater)), "duplicated: "),
+        (Setup(connect=tampered(IndexesLater)), "duplicated: "),
         (Setup(connect=tampered(ForgetsPullKeys)), "two different pages"),
         (Setup(connect=tampered(ForgetsHands)), "was given to a reader that has"),
         (Setup(connect=tampered(ForgetsAcknowledgements)), "came again and was acknowledged"),

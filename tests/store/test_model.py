@@ -14,6 +14,7 @@ import tempfile
 from collections.abc import Coroutine, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
+from unittest import mock
 
 import msgspec
 import pytest
@@ -136,6 +137,8 @@ class Machine(RuleBasedStateMachine):
         super().__init__()
         self._stack = contextlib.ExitStack()
         self._runner = self._stack.enter_context(asyncio.Runner())
+        # So that an index of what is remembered, where an engine has one, has something to take.
+        self._stack.enter_context(mock.patch.object(limits, "FINGERPRINTS_RECENT_MAX", 2))
         self.model = Model()
         self.sent: list[Pull] = []
         self.now_ms = NOW_MS

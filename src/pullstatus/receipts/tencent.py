@@ -130,17 +130,17 @@ def _fingerprints(
     statuses: Sequence[Any], first: int, undated: frozenset[int]
 ) -> list[tuple[int, bytes]]:
     """Of delivery statuses, or rows that have their members; `first` is the place of the first."""
-    # `sid` is the only member that may hold a line feed, so it comes last.
-    found = [
-        (
-            utc8_s(status.user_receive_time),
-            _digest(
-                f"{status.mobile}\n{status.report_status}\n{status.user_receive_time}\n"
-                f"{status.sid}".encode()
-            ),
-        )
-        for status in statuses
-    ]
+    seconds = {
+        received: utc8_s(received) for received in {row.user_receive_time for row in statuses}
+    }
+    found = []
+    for status in statuses:
+        received = status.user_receive_time
+        hashing = _BEGUN.copy()
+        # `sid` is the only member that may hold a line feed, so it comes last.
+        text = f"{status.mobile}\n{status.report_status}\n{received}\n{status.sid}"
+        hashing.update(text.encode())
+        found.append((seconds[received], hashing.digest()))
     if undated:
         for place, status in enumerate(statuses):
             if first + place in undated:

@@ -122,8 +122,8 @@ class RepeatKey(msgspec.Struct, frozen=True, array_like=True):
 class Fingerprints(msgspec.Struct, frozen=True, array_like=True):
     """What makes single records recognisable when their sender repeats them in any batch.
 
-    `items` runs parallel to `Append.entries`: (the record's own time in Unix seconds, 16-byte
-    digest). `scope` keeps senders apart.
+    `items` runs parallel to the entries of an `Append`: (the record's own time in Unix seconds,
+    16-byte digest). `scope` keeps senders apart.
     """
 
     scope: str

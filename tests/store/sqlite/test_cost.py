@@ -16,7 +16,7 @@ import pytest
 
 from pullstatus.errors import KeyReused
 from pullstatus.records import Kind
-from pullstatus.store import Change, Mailbox, Pull, Sums
+from pullstatus.store import Append, Change, Fingerprints, Mailbox, Pull, Sums
 from pullstatus.store.gathering.operations import Changes, Forget, Purge
 from pullstatus.store.sqlite import opening, reading, schema
 from pullstatus.store.sqlite.connection import open_reader, open_writer
@@ -78,6 +78,9 @@ def remember(connection: apsw.Connection, count: int) -> None:
         connection.execute(
             f"{NUMBERS} {statement}", {"count": max(1, count // share), "now": NOW_MS}
         )
+    connection.execute(
+        "UPDATE fingerprint_indexed SET through = (SELECT max(id) FROM fingerprint_step)"
+    )
 
 
 def customers(connection: apsw.Connection, count: int) -> None:
@@ -132,6 +135,22 @@ def test_forgetting_reads_what_it_drops_and_no_more(remembered: dict[int, Log]) 
         [removed] = log.commit([Forget(NOW_MS + 11, 0, 500, 60)])
         assert (removed.count, removed.more) == (20, False)  # type: ignore[union-attr]
     assert steps.count < 20 * 100
+
+
+def test_a_batch_of_new_records_costs_the_same_whatever_is_remembered(
+    remembered: dict[int, Log],
+) -> None:
+    """Of times that the index does not reach, or has: then each record is looked for in it."""
+    found = {}
+    for count, log in remembered.items():
+        log.commit([append(mailbox(1), records(1))])  # the mailbox is there
+        for record_s in (NOW_MS // 1000, 5):
+            prints = Fingerprints("a", [(record_s, b"%016d" % n) for n in range(100)])
+            with counted(log._connection) as steps:
+                log.commit([Append(mailbox(1), records(100), NOW_MS, fingerprints=prints)])
+            found[count, record_s] = steps.count
+    assert found[MILLION, NOW_MS // 1000] <= found[FEW, NOW_MS // 1000] + SLACK
+    assert found[MILLION, 5] <= found[FEW, 5] + 100 * 20
 
 
 def store_of(folder: Path, count: int) -> Path:

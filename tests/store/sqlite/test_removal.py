@@ -10,11 +10,12 @@ from pathlib import Path
 
 import pytest
 
+from pullstatus import limits
 from pullstatus.records import Kind
 from pullstatus.store import Discard, Mailbox, Once, Outcome, Pull, open_store
 from pullstatus.store.gathering.operations import Forget, Purge, Removed, Upkeep
 from pullstatus.store.gathering.pace import BEHIND_S, PAUSE_BUSY, PAUSE_ELSE, STEP_S, Pace
-from pullstatus.store.sqlite import engine
+from pullstatus.store.sqlite import engine, fingerprints
 from pullstatus.store.sqlite.connection import open_writer
 from pullstatus.store.sqlite.engine import STEP_MAILBOXES, STEP_REMOVED
 from pullstatus.store.sqlite.log import Log
@@ -127,13 +128,20 @@ def test_no_mailbox_waits_behind_a_great_one(log: Log, clock: Clock) -> None:
     assert rows(log, box(1)) == 0
 
 
-def test_what_is_remembered_goes_abreast(log: Log, clock: Clock) -> None:
+@pytest.mark.parametrize("indexed", [False, True])
+def test_what_is_remembered_goes_abreast(
+    log: Log, clock: Clock, monkeypatch: pytest.MonkeyPatch, indexed: bool
+) -> None:
     """Batches and signatures do not wait for all the records to be forgotten."""
+    monkeypatch.setattr(fingerprints, "INDEXED_KEYS", 100)
+    if indexed:
+        monkeypatch.setattr(limits, "FINGERPRINTS_RECENT_MAX", 0)
     for start in range(0, 1000, 100):
         numbers = list(range(start, start + 100))
         log.commit([fingerprinted(box(1), records(100), numbers, OLD_MS)])
     log.commit([append(box(1), records(1), OLD_MS, key=repeat_key(f"{n}")) for n in range(3)])
     log.commit([Pull(box(1), 1, OLD_MS, once=Once(f"{n}", OLD_MS)) for n in range(3)])
+    assert log._connection.execute("SELECT count(*) FROM fingerprint").get == 900 * indexed
     clock.look_s = STEP_S / 3
     [removed] = log.commit([Forget(NOW_MS, NOW_MS, STEP_REMOVED, STEP_S)])
     assert (removed.count, removed.more) == (100 + 3 + 3, True)  # type: ignore[union-attr]

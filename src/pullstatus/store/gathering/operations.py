@@ -168,11 +168,11 @@ def owner(operation: Operation) -> int | None:
 def packed(operation: Append) -> Append:
     """The same with what makes well-filled chunks packed, so that the store need not do it.
 
-    A few entries are left as they are: the store joins them with those of others. So are those
-    that have fingerprints: which of them are new, and how many, only the store can tell.
+    A few entries are left as they are: the store joins them with those of others. Those that have
+    fingerprints are nearly always new, all of them; only the store can tell, and opens them if not.
     """
     entries = operation.entries
-    if len(entries) < _FILLED or operation.fingerprints is not None:
+    if len(entries) < _FILLED:
         return operation
     rest = len(entries) % chunk.COUNT_MAX
     stop = len(entries) - (rest if rest < _FILLED else 0)
@@ -181,7 +181,7 @@ def packed(operation: Append) -> Append:
         entries[stop:],
         operation.at_ms,
         operation.repeat_key,
-        None,
+        operation.fingerprints,
         operation.while_set,
         operation.ticket,
         [

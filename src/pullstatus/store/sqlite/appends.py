@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import cast
 
+import msgspec
+
 from pullstatus import limits
 from pullstatus.errors import KeyReused
 from pullstatus.store import chunk
@@ -19,17 +21,18 @@ def append(transaction: Transaction, operations: Sequence[Append]) -> list[Answe
     answers: list[Answer] = []
     fresh: list[bytes] = []
     tickets: list[bytes] = []
-    for operation in operations:
-        refusal = transaction.conditions.refuses(operation.while_set)
+    for sent in operations:
+        refusal = transaction.conditions.refuses(sent.while_set)
         if refusal is not None:
             answers.append(refusal)
             continue
-        if operation.repeat_key is not None:
-            known = _recall(transaction, operation.repeat_key, operation)
+        if sent.repeat_key is not None:
+            known = _recall(transaction, sent.repeat_key, sent)
             if known is not None:
                 answers.append(known)
                 continue
-        answers.append(operation.count)
+        answers.append(sent.count)
+        operation = _new_of(transaction, sent)
         if operation.packed:
             _put(transaction, operations, fresh, tickets)
             fresh, tickets = [], []
@@ -37,15 +40,22 @@ def append(transaction: Transaction, operations: Sequence[Append]) -> list[Answe
             for each in operation.packed:
                 label = chunk.label([operation.ticket] * each.count)
                 transaction.put(state, each, operations[-1].at_ms, label)
-        if operation.fingerprints is None:
-            fresh += operation.entries
-        else:
-            fresh += transaction.remembered.unseen(
-                operation.entries, operation.fingerprints, operation.at_ms
-            )
+        fresh += operation.entries
         tickets += [operation.ticket] * (len(fresh) - len(tickets))
     _put(transaction, operations, fresh, tickets)
     return answers
+
+
+def _new_of(transaction: Transaction, operation: Append) -> Append:
+    """The same without the entries whose fingerprints are known."""
+    if operation.fingerprints is None:
+        return operation
+    new = transaction.remembered.unseen(operation.fingerprints, operation.at_ms)
+    if len(new) == operation.count:
+        return operation
+    entries = [entry for each in operation.packed for entry in chunk.unpack(each.bounds, each.body)]
+    entries += operation.entries
+    return msgspec.structs.replace(operation, entries=[entries[place] for place in new], packed=[])
 
 
 def _put(

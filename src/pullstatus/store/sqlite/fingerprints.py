@@ -1,9 +1,17 @@
 """What is remembered of records, to know one that its sender repeats in whatever batch.
 
-    fingerprint       by the record's own time: what comes together lies together, and so do its
-                      repeats; with when it was accepted
-    fingerprint_step  in order of acceptance: the keys of what one commit remembered, joined, so
-                      that forgetting reads what it drops and no more
+    fingerprint_step     in order of acceptance: the keys of what one commit remembered, joined
+    fingerprint          by the record's own time: what comes together lies together, and so do its
+                         repeats; with when it was accepted last. An index of the steps, as far as
+    fingerprint_indexed  tells
+
+A commit writes a row of the order, of all that it has accepted, and nothing else: a row a record
+would take ten times as long, and pages all over the index. What the index has not yet, the newest
+of it, is in memory, read from the order when it is asked for first. So a record is looked for in
+memory and in the index, in one statement for a batch, and not at all beyond the newest time that
+the index knows. The index takes the oldest steps, many at a time and sorted: between other things
+to do, or within commits once `limits.FINGERPRINTS_RECENT_MAX` are in memory. Forgetting follows the
+order, and reads what it drops and no more; what is too old by then never comes into the index.
 
 A record is known by its own time and a digest of 16 bytes, within the scope of its sender. What is
 kept of these is a key of two integers: the time with 16 bits of a hash behind it, and 64 bits more
@@ -18,9 +26,10 @@ from __future__ import annotations
 
 import functools
 import struct
+from array import array
 from collections.abc import Sequence
 from hashlib import blake2b
-from itertools import chain
+from typing import cast
 
 import apsw
 
@@ -30,12 +39,13 @@ from pullstatus.store.values import Fingerprints
 
 SECRET_BYTES = 32
 STEP_KEYS_MAX = 250  # of a row: 4 KiB, and what forgetting drops between two looks at the clock
+INDEXED_KEYS = 1000  # that go into the index at once, in a millisecond or two
 
-_MASK = (1 << 128) - 1
-_SHORT = 1 << 64
-_HALF = 1 << 63  # SQLite integers are signed
-
-Key = tuple[int, int]
+_DIGEST_BYTES = 16
+_LANE_BYTES = 2 * _DIGEST_BYTES  # of a digest times a factor
+_HASH_BYTES = 10  # the upper 80 bits of the lower half of that
+_KEY = struct.Struct(">qq")
+_SLOT_LEAST, _SLOT_MOST = -(1 << 63), (1 << 63) - 1  # SQLite integers are signed
 
 
 class Remembered:
@@ -52,61 +62,184 @@ class Remembered:
         self._connection = connection
         secret = connection.execute("SELECT value FROM fingerprint_secret WHERE id = 1").get
         if not isinstance(secret, bytes) or len(secret) != SECRET_BYTES:
-            raise StoreCorrupt(
-                "the file is damaged: it lacks what it knows repeated records by; keep a copy of"
-                " it, then restore a backup"
-            )
+            raise StoreCorrupt(_LACKS)
         self._secret = secret
-        self._new: list[Key] = []
-        self._newest_ms = 0
+        self._recent: dict[bytes, int] = {}  # what the index lacks, and when it was accepted last
+        self._newest = 0  # row of the order of which `_recent` knows
+        self._indexed = 0  # newest row of the order that the index has
+        self._newest_slot = _SLOT_MOST  # in the index
+        self._others_version = -1  # as of which all these are; -1: they are not known
+        self._settled = True  # they are what is durable
+        # Of the open transaction:
+        self._current = False
+        self._fresh: dict[bytes, int] = {}
+        self._rows: dict[int, list[bytes]] = {}  # by when they were accepted
+        self._written = 0
 
     def begin(self) -> None:
         """Begin a transaction: what another one has left came to nothing."""
-        self._new = []
-        self._newest_ms = 0
+        self._current = False
+        self._fresh = {}
+        self._rows = {}
+        if not self._settled:
+            self._others_version = -1
 
-    def unseen(
-        self, entries: Sequence[bytes], fingerprints: Fingerprints, at_ms: int
-    ) -> list[bytes]:
-        """The entries whose fingerprints are new, remembered from now on."""
-        factor = factor_of(self._secret, fingerprints.scope)
-        rows = [(*key(factor, record_s, digest), at_ms) for record_s, digest in fingerprints.items]
-        fresh = [
-            place for place, remembered in enumerate(self._remember(rows, at_ms)) if remembered
-        ]
-        self._new += [rows[place][:2] for place in fresh]
-        self._newest_ms = max(self._newest_ms, at_ms)
-        if len(fresh) == len(entries):
-            return list(entries)
-        return [entries[place] for place in fresh]
+    def recall(self) -> None:
+        """Have in memory what the index lacks, as of the open transaction."""
+        if self._current:
+            return
+        version: int = self._connection.execute("PRAGMA data_version").get
+        if version != self._others_version:
+            self._read(anew=self._others_version < 0)
+            self._others_version = version
+            self._settled = True
+        self._written = self._newest
+        self._current = True
 
-    def _remember(self, rows: Sequence[tuple[int, int, int]], at_ms: int) -> list[bool]:
-        """Of each whether it is new. One statement for all, as long as they are."""
-        before = self._connection.total_changes()
-        try:
-            self._connection.executemany("INSERT INTO fingerprint VALUES (?, ?, ?)", rows)
-        except apsw.ConstraintError:
-            new = [True] * (self._connection.total_changes() - before)
-        else:
-            return [True] * len(rows)
-        old_ms = at_ms - limits.INGEST_REPEAT_S * 1000
-        for row in rows[len(new) :]:
-            self._connection.execute(
-                "INSERT INTO fingerprint VALUES (?1, ?2, ?3) ON CONFLICT DO UPDATE"
-                " SET accepted_ms = excluded.accepted_ms WHERE accepted_ms < ?4",
-                (*row, old_ms),
-            )
-            new.append(bool(self._connection.changes()))
-        return new
+    def unseen(self, fingerprints: Fingerprints, at_ms: int) -> Sequence[int]:
+        """The places of those that are new, in order; they are remembered from now on."""
+        self.recall()
+        named = keys(factor_of(self._secret, fingerprints.scope), fingerprints.items)
+        known = self._known(named)
+        places: Sequence[int] = range(len(named))
+        if known or len(set(named)) < len(named):
+            old_ms = at_ms - limits.INGEST_REPEAT_S * 1000
+            new = []
+            for place, key in enumerate(named):
+                if known.get(key, old_ms - 1) < old_ms:
+                    known[key] = at_ms
+                    new.append(place)
+            places, named = new, [named[place] for place in new]
+        self._fresh.update(dict.fromkeys(named, at_ms))
+        self._rows.setdefault(at_ms, []).extend(named)
+        return places
 
     def write(self) -> None:
         """Put what the open transaction remembers in order of acceptance."""
-        for start in range(0, len(self._new), STEP_KEYS_MAX):
-            keys = self._new[start : start + STEP_KEYS_MAX]
-            self._connection.execute(
-                "INSERT INTO fingerprint_step (accepted_ms, keys) VALUES (?, ?)",
-                (self._newest_ms, struct.pack(f">{2 * len(keys)}q", *chain.from_iterable(keys))),
+        if not self._current:
+            return
+        for at_ms, named in self._rows.items():
+            for start in range(0, len(named), STEP_KEYS_MAX):
+                self._written += 1
+                self._connection.execute(
+                    "INSERT INTO fingerprint_step VALUES (?, ?, ?)",
+                    (self._written, at_ms, b"".join(named[start : start + STEP_KEYS_MAX])),
+                )
+        while len(self._recent) + len(self._fresh) > limits.FINGERPRINTS_RECENT_MAX:
+            if self._index() is None:
+                break  # this transaction has more: they go next time
+
+    def publish(self) -> None:
+        """The transaction is durable: what is remembered is how it stands."""
+        if self._current:
+            self._recent.update(self._fresh)
+            self._newest = self._written
+            self._settled = True
+
+    def forget(self, accepted_before_ms: int) -> int | None:
+        """Drop the oldest row of the order, and what it remembers; returns how much that is.
+
+        Of what was accepted anew since, only the former place in the order goes. None: there is no
+        such row from before, nor does the index lack much.
+        """
+        self.recall()
+        connection = self._connection
+        row = connection.execute(
+            "SELECT id, keys FROM fingerprint_step WHERE accepted_ms < ?"
+            " ORDER BY accepted_ms LIMIT 1",
+            (accepted_before_ms,),
+        ).fetchone()
+        if row is None and len(self._recent) <= limits.FINGERPRINTS_RECENT_MAX // 2:
+            return None
+        if row is None or row[0] > self._indexed:
+            return self._index(accepted_before_ms)
+        before = connection.total_changes()
+        connection.executemany(
+            "DELETE FROM fingerprint WHERE slot = ? AND short = ? AND accepted_ms < ?",
+            [(*halves, accepted_before_ms) for halves in halves_of(row[1])],
+        )
+        dropped = connection.total_changes() - before
+        connection.execute("DELETE FROM fingerprint_step WHERE id = ?", row[:1])
+        return dropped
+
+    def _read(self, *, anew: bool) -> None:
+        """Read what others have written since, or all that the index lacks."""
+        indexed = self._connection.execute("SELECT through FROM fingerprint_indexed").get
+        if indexed is None:
+            raise StoreCorrupt(_LACKS)
+        if anew or indexed != self._indexed:
+            self._recent = {}
+            self._newest = self._indexed = indexed
+        for number, at_ms, joined in self._connection.execute(_ORDER, (self._newest, _SLOT_MOST)):
+            self._recent.update(dict.fromkeys(keys_of(joined), at_ms))
+            self._newest = number
+        newest_slot = self._connection.execute("SELECT max(slot) FROM fingerprint").get
+        self._newest_slot = _SLOT_LEAST if newest_slot is None else newest_slot
+
+    def _known(self, named: Sequence[bytes]) -> dict[bytes, int]:
+        """Those that were accepted before, however long ago, and when."""
+        known = self._found(named)
+        for held in (self._recent, self._fresh):
+            if not held.keys().isdisjoint(named):
+                known |= {key: held[key] for key in named if key in held}
+        return known
+
+    def _found(self, named: Sequence[bytes]) -> dict[bytes, int]:
+        """Those that the index has."""
+        slots = struct.unpack(">" + "q8x" * len(named), b"".join(named))
+        if not slots or min(slots) > self._newest_slot:
+            return {}
+        found = {
+            _KEY.pack(slot, short): accepted_ms
+            for slot, short, accepted_ms in self._connection.execute(
+                "SELECT slot, short, accepted_ms FROM carray(?) JOIN fingerprint ON slot = value",
+                (apsw.carray(array("q", slots)),),
             )
+        }
+        return {key: found[key] for key in named if key in found} if found else found
+
+    def _index(self, accepted_before_ms: int = 0) -> int | None:
+        """Have the index take the oldest rows of the order that it lacks; None: it lacks none.
+
+        What was accepted before a time goes instead; returns how much that is.
+        """
+        self._settled = False
+        rows: list[tuple[int, int, int]] = []
+        dropped: list[tuple[int]] = []
+        before, seen, forgotten = self._indexed, 0, 0
+        for number, at_ms, joined in self._connection.execute(_ORDER, (before, self._newest)):
+            self._indexed = number
+            left = [key for key in keys_of(joined) if self._recent.get(key) == at_ms]
+            for key in left:
+                del self._recent[key]
+            seen += len(left)
+            if at_ms < accepted_before_ms:
+                dropped.append((number,))
+                forgotten += len(left)
+            else:
+                rows += [(*halves, at_ms) for halves in halves_of(b"".join(left))]
+            if seen >= INDEXED_KEYS:
+                break
+        if self._indexed == before:
+            return None
+        if rows:
+            rows.sort()
+            self._connection.executemany(
+                "INSERT INTO fingerprint VALUES (?, ?, ?) ON CONFLICT DO UPDATE"
+                " SET accepted_ms = excluded.accepted_ms",
+                rows,
+            )
+            self._newest_slot = max(self._newest_slot, rows[-1][0])
+        self._connection.executemany("DELETE FROM fingerprint_step WHERE id = ?", dropped)
+        self._connection.execute("UPDATE fingerprint_indexed SET through = ?", (self._indexed,))
+        return forgotten
+
+
+_ORDER = "SELECT id, accepted_ms, keys FROM fingerprint_step WHERE id > ? AND id <= ? ORDER BY id"
+_LACKS = (
+    "the file is damaged: it lacks what it knows repeated records by; keep a copy of it, then"
+    " restore a backup"
+)
 
 
 @functools.lru_cache(maxsize=4096)
@@ -116,35 +249,36 @@ def factor_of(secret: bytes, scope: str) -> int:
     return int.from_bytes(digest, "big") | 1
 
 
-def key(factor: int, record_s: int, digest: bytes) -> Key:
-    """What is kept of a record's own time and its digest of 16 bytes."""
-    top = (int.from_bytes(digest, "big") * factor & _MASK) >> 48
-    return record_s << 16 | top >> 64, top % _SHORT - _HALF
+def keys(factor: int, items: Sequence[tuple[int, bytes]]) -> list[bytes]:
+    """What is kept of records' own times and their digests of 16 bytes, 16 bytes of each.
 
-
-def keys_of(row: bytes) -> list[Key]:
-    """The keys that a row of `fingerprint_step` joins; of one that is damaged as many as it has."""
-    return list(struct.iter_unpack(">qq", row[: len(row) // 16 * 16]))
-
-
-def forget(connection: apsw.Connection, accepted_before_ms: int) -> int | None:
-    """Drop the oldest row of the order, and what it remembers; returns how much that is.
-
-    Of what was accepted anew since, only the former place in the order goes. None: there is no
-    such row from before.
+    All are multiplied at once: each digest stands in a lane of a long number, which has room for
+    its product.
     """
-    row = connection.execute(
-        "SELECT id, keys FROM fingerprint_step WHERE accepted_ms < ? ORDER BY accepted_ms LIMIT 1",
-        (accepted_before_ms,),
-    ).fetchone()
-    if row is None:
-        return None
-    number, joined = row
-    before = connection.total_changes()
-    connection.executemany(
-        "DELETE FROM fingerprint WHERE slot = ? AND short = ? AND accepted_ms < ?",
-        [(*each, accepted_before_ms) for each in keys_of(joined)],
+    empty = bytes(_LANE_BYTES - _DIGEST_BYTES)
+    lanes = int.from_bytes(empty.join([digest for _, digest in items]), "big")
+    size = _LANE_BYTES * len(items)
+    products = (lanes * factor).to_bytes(size, "big")
+    return [
+        _second(record_s) + products[at : at + _HASH_BYTES]
+        for (record_s, _), at in zip(
+            items, range(_LANE_BYTES - _DIGEST_BYTES, size, _LANE_BYTES), strict=True
+        )
+    ]
+
+
+@functools.lru_cache(maxsize=4096)
+def _second(record_s: int) -> bytes:
+    return record_s.to_bytes(_KEY.size - _HASH_BYTES, "big", signed=True)
+
+
+def keys_of(row: bytes) -> list[bytes]:
+    """The keys that a row of the order joins; of one that is damaged as many as it has."""
+    return [row[at : at + _KEY.size] for at in range(0, len(row) - _KEY.size + 1, _KEY.size)]
+
+
+def halves_of(row: bytes) -> list[tuple[int, int]]:
+    """The same, each as the two integers that the index has."""
+    return cast(
+        "list[tuple[int, int]]", list(_KEY.iter_unpack(row[: len(row) // _KEY.size * _KEY.size]))
     )
-    dropped = connection.total_changes() - before
-    connection.execute("DELETE FROM fingerprint_step WHERE id = ?", (number,))
-    return dropped

@@ -124,6 +124,7 @@ class Log:
         except apsw.Error as error:
             raise OutcomeUnknown("the disk did not say whether a commit reached it") from error
         self.states.publish()
+        self._transaction.remembered.publish()
         self._transaction.conditions.settle()
         self._new_bytes += sum(map(weight, filter(adds, group)))
         if connection.total_changes() != changes:
@@ -131,6 +132,20 @@ class Log:
             self.operations += len(group)
             self.commit_s += time.monotonic() - started
         return answers
+
+    def recall(self) -> None:
+        """Read what is remembered of records, in as far as it is to be in memory.
+
+        For a server, so that no request waits for that. A command reads it when it needs it.
+        """
+        with translated():
+            self._connection.execute("BEGIN")
+            try:
+                self._transaction.remembered.begin()
+                self._transaction.remembered.recall()
+            finally:
+                if self._connection.in_transaction:
+                    self._connection.execute("COMMIT")
 
     def notice_others(self) -> None:
         """Learn what other processes changed since the last commit."""

@@ -95,4 +95,7 @@ def _checked_log(path: Path, *, server: bool) -> Log:
         writer = open_writer(path, fold=server)
     if not server:  # whose file was looked through
         prove_rows(writer)
-    return Log(writer, States(writer, server=server))
+    log = Log(writer, States(writer, server=server))
+    if server:
+        log.recall()
+    return log

@@ -23,7 +23,8 @@ def park(transaction: Transaction, operation: Park) -> Answer:
         return answer
     fresh = operation.entries
     if operation.fingerprints is not None:
-        fresh = transaction.remembered.unseen(fresh, operation.fingerprints, records.at_ms)
+        new = transaction.remembered.unseen(operation.fingerprints, records.at_ms)
+        fresh = [fresh[place] for place in new]
     if not fresh:
         return 0
     states = transaction.states

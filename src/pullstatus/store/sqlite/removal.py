@@ -14,7 +14,7 @@ import apsw
 
 from pullstatus.store import chunk
 from pullstatus.store.gathering.operations import Forget, Purge, Removed
-from pullstatus.store.sqlite import fingerprints, readers, schema
+from pullstatus.store.sqlite import readers, schema
 from pullstatus.store.sqlite.states import State
 from pullstatus.store.sqlite.transaction import Transaction
 from pullstatus.store.values import Mailbox
@@ -62,7 +62,7 @@ def forget(transaction: Transaction, operation: Forget, clock: Clock) -> Removed
     before_ms, now_ms = operation.accepted_before_ms, operation.now_ms
     turns = deque[Callable[[int], int | None]](
         (
-            lambda _count: fingerprints.forget(connection, before_ms),
+            lambda _count: transaction.remembered.forget(before_ms),
             lambda count: _forget_of(connection, _FORGET_BATCHES, before_ms, count),
             lambda count: _forget_of(connection, _FORGET_ONCE, now_ms, count),
         )

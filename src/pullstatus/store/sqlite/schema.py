@@ -170,7 +170,7 @@ INSERT OR REPLACE INTO fingerprint
 DROP TABLE fingerprint_v2;
 CREATE TABLE fingerprint_step (
     id          INTEGER PRIMARY KEY,
-    accepted_ms INTEGER NOT NULL,       -- of the newest of them
+    accepted_ms INTEGER NOT NULL,
     keys        BLOB NOT NULL           -- slot and short of each, 8 bytes each, big end first
 ) STRICT;
 INSERT INTO fingerprint_step (accepted_ms, keys)
@@ -179,6 +179,11 @@ INSERT INTO fingerprint_step (accepted_ms, keys)
         FROM fingerprint)
     GROUP BY accepted_ms, part;
 CREATE INDEX fingerprint_step_by_time ON fingerprint_step (accepted_ms);
+CREATE TABLE fingerprint_indexed (
+    id          INTEGER PRIMARY KEY,    -- 1
+    through     INTEGER NOT NULL        -- newest fingerprint_step of which `fingerprint` has all
+) STRICT;
+INSERT INTO fingerprint_indexed SELECT 1, coalesce(max(id), 0) FROM fingerprint_step;
 CREATE INDEX repeat_key_by_time ON repeat_key (accepted_ms);
 
 -- Grows by one with each commit of another process than the server; 0: only the server wrote it.
@@ -273,12 +278,18 @@ VERSION = len(MIGRATIONS)
 
 def fingerprint_slot(secret: bytes, scope: str, record_s: int, digest: bytes) -> int:
     """The first half of a fingerprint's key."""
-    return fingerprints.key(fingerprints.factor_of(secret, scope), record_s, digest)[0]
+    return _halves(secret, scope, record_s, digest)[0]
 
 
 def fingerprint_short(secret: bytes, scope: str, record_s: int, digest: bytes) -> int:
     """The second half of a fingerprint's key."""
-    return fingerprints.key(fingerprints.factor_of(secret, scope), record_s, digest)[1]
+    return _halves(secret, scope, record_s, digest)[1]
+
+
+def _halves(secret: bytes, scope: str, record_s: int, digest: bytes) -> tuple[int, int]:
+    [key] = fingerprints.keys(fingerprints.factor_of(secret, scope), [(record_s, digest)])
+    [halves] = fingerprints.halves_of(key)
+    return halves
 
 
 def act_hash(
