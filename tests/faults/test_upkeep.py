@@ -977,14 +977,16 @@ def assert_found(program: Program, told: str) -> None:
 def test_audit_finds_it_behind_what_was_removed(
     audited: Program, tmp_path: Path, damage: str
 ) -> None:
-    """After retention has removed the first page; the chunk it ended in is kept, and sound."""
+    """After retention has removed the first page, and cut the chunk in which it ended."""
     statement, told = DAMAGES[damage]
     copy = Program(tmp_path)
     shutil.copy(file_of(audited), file_of(copy))
     keep_at(copy, NOW_MS + 7 * DAY_MS + 1)
     assert sound(copy)[str(ONE)]["handed_out"] == 90
     assert journal_of(copy, ONE)[0].first_seq == 41
-    if damage == "row too long":
+    if damage == "an entry":
+        statement, told = statement.replace(f"{KEY} + 31", f"{KEY} + 41"), "the first is 41"
+    elif damage == "row too long":
         statement, told = ROW % ("count = 31", 41), "journal rows overlap at entry 71"
     change_file(file_of(copy), statement)
     assert_found(copy, told)

@@ -222,6 +222,17 @@ class KeepsNoJournal(Tampered):
         return self._real.execute(statement, bindings)
 
 
+class JoinsInTwoCommits(Tampered):
+    """Removes small chunks, commits, and then stores what they are joined into."""
+
+    def execute(self, statement: str, bindings: Any = None) -> Any:
+        found = self._real.execute(statement, bindings)
+        if statement.startswith("DELETE FROM chunk WHERE key >"):
+            self._real.execute("COMMIT")
+            self._real.execute("BEGIN IMMEDIATE")
+        return found
+
+
 class RefusalsConsume(Log):
     """A refused pull takes a page all the same."""
 
@@ -340,6 +351,7 @@ def caught_by_faults(setup: Setup) -> Iterator[str]:
         (Setup(connect=tampered(ForgetsHands)), "was given to a reader that has"),
         (Setup(connect=tampered(ForgetsAcknowledgements)), "came again and was acknowledged"),
         (Setup(connect=tampered(KeepsNoJournal)), "journals end at"),
+        (Setup(connect=tampered(JoinsInTwoCommits)), "chunks of "),
         (Setup(make_log=RefusalsConsume), "burned: "),
         (Setup(make_log=OneTooMany), "oversize: "),
         (Setup(make_log=OneTooFew), "false_short: "),

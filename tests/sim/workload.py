@@ -29,7 +29,7 @@ from pullstatus.errors import (
 from pullstatus.records import Kind
 from pullstatus.store import chunk
 from pullstatus.store.gathering.operations import Answer, Changes, Forget, Purge
-from pullstatus.store.sqlite import schema
+from pullstatus.store.sqlite import joining, schema
 from pullstatus.store.sqlite.audit import audit
 from pullstatus.store.values import (
     TICKET_BYTES,
@@ -728,10 +728,26 @@ def do_notice(life: Life) -> None:
     life.log.notice_others()
 
 
+def do_join(life: Life) -> None:
+    """What a writer does between two commits, whatever small chunks there are; often there are."""
+    mailbox = any_mailbox(life)
+    for _ in range(life.rng.choice((0, 3, 12, 30))):
+        life.commit([plan_append_of(life, mailbox, life.records((12,)))])
+    log = life.log
+    with mock.patch.object(joining, "LEAST_ROWS", 2):
+        for state in log.states._states.values():
+            if state is not None:
+                state.small_from, state.small = 1, joining.DUE_ROWS
+                log._transaction.joins._due[state.mailbox] = None
+        log._join_from_s = 0.0
+        log.join()
+
+
 ALONE: tuple[tuple[int, Callable[[Life], None]], ...] = (
     (5, do_checkpoint),
     (3, do_reopen),
     (1, do_notice),
+    (10, do_join),
 )
 
 

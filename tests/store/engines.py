@@ -6,6 +6,9 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import NamedTuple
+from unittest import mock
+
+from pullstatus.store.sqlite import joining, log
 
 # From an empty folder to the URL of a new, empty store, which lives as long as the context.
 Place = Callable[[Path], AbstractContextManager[str]]
@@ -21,6 +24,19 @@ def sqlite(folder: Path, commits: str) -> Iterator[str]:
     yield sqlite_url(folder / "store.db", commits)
 
 
+@contextlib.contextmanager
+def sqlite_joining(folder: Path) -> Iterator[str]:
+    """With small chunks joined between any two commits, however few there are."""
+    with (
+        mock.patch.object(joining, "DUE_ROWS", 2),
+        mock.patch.object(joining, "LEAST_ROWS", 2),
+        mock.patch.object(log, "JOIN_PAUSE_S", 0),
+        mock.patch.object(log, "JOIN_PAUSES", 0),
+        sqlite(folder, "thread") as url,
+    ):
+        yield url
+
+
 class Tested(NamedTuple):
     """An engine.
 
@@ -34,6 +50,6 @@ class Tested(NamedTuple):
 
 
 ENGINES: dict[str, Tested] = {
-    "sqlite-thread": Tested(functools.partial(sqlite, commits="thread")),
+    "sqlite-thread": Tested(sqlite_joining),
     "sqlite-process": Tested(functools.partial(sqlite, commits="process"), share=0.06),
 }

@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import os
 import random
 import struct
 import tracemalloc
@@ -12,7 +13,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pullstatus.errors import StoreCorrupt
-from pullstatus.store import NO_TICKET, TICKET_BYTES, chunk
+from pullstatus.store import NO_TICKET, TICKET_BYTES, Tickets, chunk
+from pullstatus.store.chunk import AT_MS_MAX, Origin
+from tests.store.build import NOW_MS
 
 keys = st.integers(0, 2**63 - 1)
 # None is like the place of an erased one.
@@ -35,15 +38,45 @@ def test_the_ticket_of_each_entry_comes_out_as_it_went_in(numbers: list[int]) ->
     """Also where two that are alike do not lie together, as those that are none."""
     tickets = [number.to_bytes(TICKET_BYTES) for number in numbers]
     label = chunk.label(tickets)
-    assert chunk.tickets(label, len(tickets)) == tickets
-    assert len(label) == (TICKET_BYTES + 1) * sum(1 for _ in itertools.groupby(tickets))
+    assert chunk.origins(label, len(tickets), 7) == [Origin(each, 7) for each in tickets]
+    assert len(label) == 1 + (TICKET_BYTES + 1) * sum(1 for _ in itertools.groupby(tickets))
+
+
+@given(
+    st.lists(
+        st.tuples(st.integers(0, 3), st.one_of(st.integers(0, 2), st.integers(0, AT_MS_MAX))),
+        min_size=1,
+        max_size=100,
+    )
+)
+def test_the_origin_of_each_entry_comes_out_as_it_went_in(numbers: list[tuple[int, int]]) -> None:
+    origins = [Origin(number.to_bytes(TICKET_BYTES), at_ms) for number, at_ms in numbers]
+    newest_ms = max(at_ms for _, at_ms in numbers)
+    label = chunk.label_of(origins, newest_ms)
+    assert chunk.origins(label, len(origins), newest_ms) == origins
+
+
+def test_the_label_of_a_hundred_that_came_one_by_one_takes_little_room() -> None:
+    """A ticket and a time are 22 bytes; they count up, and so go into some 4."""
+    tickets = Tickets(os.urandom)
+    origins = [Origin(tickets(), NOW_MS + 37 * number) for number in range(100)]
+    assert len(chunk.label_of(origins, origins[-1].at_ms)) < 600
 
 
 @pytest.mark.parametrize(
-    "label", [None, b"", b"1" * 16, b"1" * 16 + b"\x02", b"1" * 16 + b"\3" * 9]
+    "label",
+    [
+        *(None, b"", b"\0", b"\0" + b"1" * 16, b"\0" + b"1" * 16 + b"\2"),
+        *(b"\0" + b"1" * 16 + b"\3" * 9, b"\1", b"\1\0", b"\1\3", b"\1\3" + b"1" * 30, b"\2\3"),
+    ],
 )
 def test_a_label_that_does_not_fit_its_chunk_tells_nothing(label: bytes | None) -> None:
-    assert chunk.tickets(label, 3) == [NO_TICKET] * 3
+    assert chunk.origins(label, 3, 7) == [Origin(NO_TICKET, 7)] * 3
+
+
+@given(st.binary(max_size=60), st.integers(1, 100))
+def test_no_label_does_harm(label: bytes, count: int) -> None:
+    assert len(chunk.origins(label, count, 7)) == count
 
 
 @given(keys, entries_lists)

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import contextlib
 from pathlib import Path
+from typing import Any, cast
 
 import apsw
 
 from pullstatus.errors import StoreCorrupt, StoreRefused
+from pullstatus.store import chunk
 from pullstatus.store.sqlite import pairing, schema
 from pullstatus.store.sqlite.typed import prove_rows
 
@@ -71,6 +73,12 @@ def open_reader(path: Path, *, vfs: str | None = None) -> apsw.Connection:
     return connection
 
 
+def accepted_at(label: bytes, count: int, newest_ms: int, place: int) -> int:
+    """When the entry at a place in a chunk was accepted; for SQL."""
+    origins = chunk.origins(label, count, newest_ms)
+    return origins[place].at_ms if 0 <= place < len(origins) else newest_ms
+
+
 def distrust(connection: apsw.Connection) -> None:
     """Run nothing that lies in a file: it may come from elsewhere, or be changed while it is open.
 
@@ -81,6 +89,9 @@ def distrust(connection: apsw.Connection) -> None:
     connection.config(apsw.SQLITE_DBCONFIG_ENABLE_TRIGGER, 0)
     connection.config(apsw.SQLITE_DBCONFIG_ENABLE_VIEW, 0)
     connection.pragma("cell_size_check", 1)  # of a page when it is read, not when it is used
+    connection.create_scalar_function(
+        accepted_at.__name__, cast("Any", accepted_at), 4, deterministic=True
+    )
 
 
 def file_bytes(path: Path) -> int:

@@ -332,16 +332,14 @@ class SqliteStore:
         base = await ask(lambda connection: reading.base(connection, mailbox))
         if base is None:
             return
-        key: int | None = await ask(
-            lambda connection: reading.chunk_key_at(connection, base, first_seq)
-        )
         rows_max = READ_ROWS if containing is None else SEARCH_ROWS
-        while key is not None:
-            found, key = await ask(
+        next_seq: int | None = first_seq
+        while next_seq is not None:
+            found, next_seq = await ask(
                 partial(
                     reading.entries,
-                    key=key,
-                    first_seq=first_seq,
+                    base=base,
+                    first_seq=next_seq,
                     containing=containing,
                     rows_max=rows_max,
                     found_max=READ_ROWS,

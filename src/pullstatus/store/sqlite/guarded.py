@@ -54,7 +54,9 @@ class GuardedLog:
         return answers
 
     def tend(self) -> None:
-        """Fold the log into the file when that is due."""
+        """Join small chunks, and fold the log into the file, when that is due."""
+        if self._room:
+            self.log.join()
         # A log that begins anew takes no more of a disk that is nearly full.
         try:
             folded = self.log.checkpoint(CHECKPOINT_PAGES if self._room else 1)
@@ -70,7 +72,9 @@ class GuardedLog:
         stamp = self._stamp.read()
         self.log.notice_others()
         self._as_of = stamp
-        if not self._room:
+        if self._room:
+            self.log.join()
+        else:
             self._fold_what_was_held_up()
 
     def has_room(self) -> bool:

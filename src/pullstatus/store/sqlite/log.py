@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Callable, Iterator, Sequence
+from typing import TypeVar
 
 import apsw
 
@@ -33,6 +34,7 @@ from pullstatus.store.gathering.operations import (
     adds,
     weight,
 )
+from pullstatus.store.gathering.pace import STEP_S
 from pullstatus.store.sqlite import pairing, removal, upkeep
 from pullstatus.store.sqlite.appends import append
 from pullstatus.store.sqlite.erasing import erase
@@ -47,6 +49,12 @@ from pullstatus.store.values import Append, Discard, Park, Pull, Release, Unpark
 # over and over, as by small commits, the log holds much and the file gets little.
 CHECKPOINT_PAGES = 2048  # of the log, 8 MiB
 CHECKPOINT_BYTES = 1024 * 1024  # of new entries
+
+# Joining waits until there is something to do for a commit, and takes a tenth of the time at most.
+JOIN_PAUSE_S = 0.1
+JOIN_PAUSES = 10  # times what the commit before took, if it did not do all
+
+_T = TypeVar("_T")
 
 
 class Log:
@@ -83,6 +91,7 @@ class Log:
         self.operations = 0
         self._wal_pages = 0
         self._new_bytes = 0  # of entries, since the log was folded
+        self._join_from_s = 0.0
         connection.set_wal_hook(self._count_wal_pages)
         self.notice_others()
 
@@ -102,13 +111,40 @@ class Log:
         connection = self._connection
         started = time.monotonic()
         changes = connection.total_changes()
+        answers = self._durably(lambda: self._run(group))
+        self._new_bytes += sum(map(weight, filter(adds, group)))
+        if connection.total_changes() != changes:
+            self.commits += 1
+            self.operations += len(group)
+            self.commit_s += time.monotonic() - started
+        return answers
+
+    def join(self) -> None:
+        """Join small chunks for a moment, if there are some and it is time again.
+
+        Changes nothing that can be asked for.
+
+        Raises: as `commit`.
+        """
+        joins = self._transaction.joins
+        if not joins.due or (began_s := self._clock()) < self._join_from_s:
+            return
+        self._join_from_s = began_s + JOIN_PAUSE_S
+        self._durably(lambda: joins.work(lambda: self._clock() < began_s + STEP_S))
+        if joins.due:
+            now_s = self._clock()
+            self._join_from_s = now_s + JOIN_PAUSES * (now_s - began_s)
+
+    def _durably(self, work: Callable[[], _T]) -> _T:
+        """Do something as one transaction; it is durable on return. Raises as `commit`."""
+        connection = self._connection
         with translated():
             connection.execute("BEGIN IMMEDIATE")
             try:
                 self.states.begin()
                 self._transaction.conditions.begin()
                 self._transaction.remembered.begin()
-                answers = self._run(group)
+                answer = work()
                 self._transaction.remembered.write()
                 self.states.write()
             except BaseException:
@@ -126,12 +162,7 @@ class Log:
         self.states.publish()
         self._transaction.remembered.publish()
         self._transaction.conditions.settle()
-        self._new_bytes += sum(map(weight, filter(adds, group)))
-        if connection.total_changes() != changes:
-            self.commits += 1
-            self.operations += len(group)
-            self.commit_s += time.monotonic() - started
-        return answers
+        return answer
 
     def recall(self) -> None:
         """Read what is remembered of records, in as far as it is to be in memory.

@@ -155,6 +155,7 @@ def _take(transaction: Transaction, state: State, head: Head, operation: Pull) -
     first_seq = state.cursor + 1
     count, pieces = head.take(operation.count_max, state.tail - state.cursor)
     covered = head.seq - first_seq
+    transaction.joins.read(state, len(pieces))
     transaction.connection.execute(
         "INSERT INTO journal VALUES (?, ?, 0, ?, ?, ?, ?, ?, ?, ?, ?, NULL, NULL)",
         (

@@ -69,11 +69,19 @@ class ReadPool:
             return question(connection)
 
 
+# SQL for when the oldest entry that waits in a mailbox came.
+OLDEST_MS = (
+    "iif(tail > cursor, (SELECT"  # noqa: S608 - ours
+    f" iif(substr(tickets, 1, 1) = x'{chunk.APART.hex()}', accepted_at(tickets, count, accepted_ms,"
+    f" (id << {schema.SEQ_BITS}) + cursor + 1 - key), accepted_ms) FROM chunk"
+    f" WHERE key BETWEEN id << {schema.SEQ_BITS} AND (id << {schema.SEQ_BITS}) + cursor + 1"
+    " ORDER BY key DESC LIMIT 1), NULL)"
+)
+
 _BACKLOG = (
-    "SELECT sdkappid, kind, tail, handed_out, tail - cursor, expired, erased, quarantined,"
+    "SELECT sdkappid, kind, tail, handed_out, tail - cursor, expired, erased, quarantined,"  # noqa: S608
     " put_back, routed, purged,"
-    " iif(tail > cursor, (SELECT accepted_ms FROM chunk WHERE key BETWEEN"
-    " id << ?1 AND (id << ?1) + cursor + 1 ORDER BY key DESC LIMIT 1), NULL),"
+    f" {OLDEST_MS},"
     " (SELECT at_ms FROM journal WHERE key BETWEEN (id << ?1) + purged AND (id << ?1) + cursor"
     " AND outcome = ?2 ORDER BY key DESC LIMIT 1)"
     " FROM mailbox ORDER BY sdkappid, kind"
@@ -109,58 +117,50 @@ def base(connection: apsw.Connection, mailbox: Mailbox) -> int | None:
 
 def entries(
     connection: apsw.Connection,
-    key: int,
+    base: int,
     first_seq: int,
     containing: bytes | None,
     *,
     rows_max: int,
     found_max: int,
 ) -> tuple[list[Entry], int | None]:
-    """A step of a mailbox's entries from the chunk with `key` on, each proven, but for erased ones.
+    """A step of a mailbox's entries from a number on, each proven, but for erased ones.
 
     Args:
-        first_seq: none before this one.
+        base: where the mailbox's keys begin.
         containing: only those that hold these bytes.
         rows_max, found_max: how many chunks it looks through, and how many it finds any in.
 
     Returns:
-        what was found, and the key from which the next step goes on; None: there is no more.
+        what was found, and the number from which the next step goes on; None: there is no more.
+        Not a key, since chunks may be joined between two steps.
     """
     found: list[Entry] = []
-    seen: int | None = None
-    for row_key, count, accepted_ms, checksum, bounds, body, label in connection.execute(
-        "SELECT key, count, accepted_ms, checksum, bounds, body, tickets FROM chunk"
-        " WHERE key BETWEEN ? AND ? ORDER BY key LIMIT ?",
-        (key, key | schema.SEQ_MASK, rows_max),
+    next_seq: int | None = None
+    for key, count, newest_ms, checksum, bounds, body, label in connection.execute(
+        "SELECT key, count, accepted_ms, checksum, bounds, body, tickets FROM chunk WHERE key"
+        " BETWEEN (SELECT coalesce(max(key), ?2) FROM chunk WHERE key BETWEEN ?1 AND ?2) AND ?3"
+        " ORDER BY key LIMIT ?4",
+        (base, base | first_seq, base | schema.SEQ_MASK, rows_max),
     ):
-        seen = row_key
+        first = key & schema.SEQ_MASK
+        if (end := first + max(1, chunk.entry_count(bounds))) > first_seq:
+            next_seq = end
         if containing is not None:
             joined = chunk.readable(bounds, body)
             if joined is None or containing not in joined:
                 continue
         before = len(found)
-        tickets = chunk.tickets(label, chunk.entry_count(bounds))
-        first = row_key & schema.SEQ_MASK
+        origins = chunk.origins(label, chunk.entry_count(bounds), newest_ms)
         found += [
-            Entry(first + place, accepted_ms, data, tickets[place])
-            for place, data in chunk.proven(row_key, count, checksum, bounds, body)
+            Entry(first + place, origins[place].at_ms, data, origins[place].ticket)
+            for place, data in chunk.proven(key, count, checksum, bounds, body)
             if first + place >= first_seq and (containing is None or containing in data)
         ]
         found_max -= len(found) > before
         if not found_max:
             break
-    return found, None if seen is None else seen + 1
-
-
-def chunk_key_at(connection: apsw.Connection, base: int, seq: int) -> int:
-    """Key of the chunk that may hold `seq`."""
-    return cast(
-        "int",
-        connection.execute(
-            "SELECT coalesce(max(key), ?2) FROM chunk WHERE key BETWEEN ?1 AND ?2",
-            (base, base | seq),
-        ).get,
-    )
+    return found, next_seq
 
 
 _JOURNAL = (

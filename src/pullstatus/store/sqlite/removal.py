@@ -14,7 +14,7 @@ import apsw
 
 from pullstatus.store import chunk
 from pullstatus.store.gathering.operations import Forget, Purge, Removed
-from pullstatus.store.sqlite import readers, schema
+from pullstatus.store.sqlite import joining, readers, schema
 from pullstatus.store.sqlite.states import State
 from pullstatus.store.sqlite.transaction import Transaction
 from pullstatus.store.values import Mailbox
@@ -134,11 +134,11 @@ def _purge_some(
             f"DELETE FROM {table} WHERE key BETWEEN ? AND ?",  # noqa: S608 - ours
             (state.key, state.key | through),
         )
-    # A chunk that reaches further stays whole until all of it may go.
     connection.execute(
         "DELETE FROM chunk WHERE key BETWEEN ?1 AND ?2 AND key + count - 1 <= ?2",
         (state.key, state.key | through),
     )
+    joining.cut(connection, state, through)
     removed = through - state.purged
     state.purged = through
     return removed, more

@@ -224,7 +224,8 @@ CREATE INDEX once_by_time ON once (until_ms);
 -- The tickets of the operations that wrote it; NULL in what came before there were any.
 ALTER TABLE journal ADD COLUMN ticket BLOB;
 ALTER TABLE setting ADD COLUMN ticket BLOB;
-ALTER TABLE chunk ADD COLUMN tickets BLOB;      -- 16 bytes, and 1 that counts entries, for each
+-- Of a chunk also when its entries came, if that was apart; `accepted_ms` is when the newest did.
+ALTER TABLE chunk ADD COLUMN tickets BLOB;      -- a label, see `store.chunk`
 ALTER TABLE quarantine ADD COLUMN tickets BLOB;
 
 -- What operators did, each row chained to the one before by its hash.

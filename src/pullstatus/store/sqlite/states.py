@@ -38,6 +38,8 @@ class State(msgspec.Struct):
         number, key: its id, and that shifted to where its keys begin.
         read_from: first number of the chunk that its head is in; 0 until it was looked up.
         waiting_bytes: of what waits, where that is bounded; -1 until it was looked up.
+        small_from, small: first number of the chunks at the tail that may be worth to be joined,
+            and how many there are, as far as it is known; see `joining`.
     """
 
     mailbox: Mailbox
@@ -54,11 +56,15 @@ class State(msgspec.Struct):
     purged: int = 0
     read_from: int = 0
     waiting_bytes: int = -1
+    small_from: int = 0
+    small: int = 0
 
     def leave(self, outcome: Outcome, count: int) -> None:
         """Let `count` entries leave the head, and count them."""
         self.cursor += count
         self.waiting_bytes = -1
+        if self.cursor == self.tail:
+            self.small = 0
         if outcome is Outcome.PULLED:
             self.handed_out += count
         elif outcome is Outcome.EXPIRED:
@@ -174,6 +180,12 @@ class States:
         for place, draft in self._drafts.items():
             self._settle(place, draft)
         self._drafts = {}
+
+    def told(self, state: State, small_from: int, small: int) -> None:
+        """Know from now on, however the transaction ends, what there is to join in a mailbox."""
+        for each in (state, self._states.get(slot(state.mailbox))):
+            if each is not None:
+                each.small_from, each.small = small_from, small
 
     def take_changed(self) -> dict[int, int]:
         """What of `waiting` has changed since this was called last."""

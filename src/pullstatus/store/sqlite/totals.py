@@ -22,6 +22,7 @@ import apsw
 
 from pullstatus.records import Kind
 from pullstatus.store.sqlite import schema
+from pullstatus.store.sqlite.reading import OLDEST_MS
 from pullstatus.store.sqlite.typed import optional_integer
 from pullstatus.store.values import Aside, Contents, Sums, contents
 
@@ -100,9 +101,7 @@ _NOTHING = (0,) * 9
 
 # Counts in the order of `Sums`. A mailbox is never removed, nor its number given to another.
 _SUMS = (
-    f"SELECT id >> {schema.BLOCK_BITS}, kind, min(iif(tail > cursor, (SELECT accepted_ms FROM chunk"  # noqa: S608
-    f" WHERE key BETWEEN id << {schema.SEQ_BITS} AND (id << {schema.SEQ_BITS}) + cursor + 1"
-    " ORDER BY key DESC LIMIT 1), NULL)),"
+    f"SELECT id >> {schema.BLOCK_BITS}, kind, min({OLDEST_MS}),"  # noqa: S608
     " count(*), sum(tail), sum(handed_out), sum(tail - cursor), sum(expired), sum(erased),"
     " sum(quarantined), sum(put_back), sum(routed)"
     " FROM mailbox WHERE id BETWEEN ? AND ? GROUP BY 1, 2"

@@ -9,6 +9,7 @@ import apsw
 from pullstatus.store import chunk
 from pullstatus.store.sqlite.conditions import Conditions
 from pullstatus.store.sqlite.fingerprints import Remembered
+from pullstatus.store.sqlite.joining import Joins
 from pullstatus.store.sqlite.states import State, States
 from pullstatus.store.values import Chunk, Outcome
 
@@ -21,6 +22,7 @@ class Transaction:
         self.states = states
         self.conditions = Conditions(connection)
         self.remembered = Remembered(connection)
+        self.joins = Joins(connection, states)
 
     def pack(
         self, state: State, entries: Sequence[bytes], at_ms: int, tickets: Sequence[bytes]
@@ -39,6 +41,7 @@ class Transaction:
             "INSERT INTO chunk VALUES (?, ?, ?, ?, ?, ?, ?)",
             (key, packed.count, at_ms, *chunk.placed(key, packed), label),
         )
+        self.joins.put(state, packed.count)
         state.tail += packed.count
 
     def leave(self, state: State, count: int, outcome: Outcome, at_ms: int, ticket: bytes) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pullstatus.errors import SettingChanged
 from pullstatus.store.gathering.operations import Changes, Mark
-from pullstatus.store.sqlite import acts, readers, schema
+from pullstatus.store.sqlite import acts, joining, readers
 from pullstatus.store.sqlite.transaction import Transaction
 from pullstatus.store.values import Discard, Release
 
@@ -54,23 +54,15 @@ def discard(transaction: Transaction, operation: Discard) -> int | SettingChange
         return 0
     last = state.tail
     if operation.accepted_before_ms is not None:
-        # Chunks lie in order of acceptance: the first that is young enough ends it.
-        young = transaction.connection.execute(
-            "SELECT key FROM chunk WHERE key BETWEEN ? AND ? AND accepted_ms >= ?"
-            " ORDER BY key LIMIT 1",
-            (
-                state.key | state.read_from,
-                state.key | schema.SEQ_MASK,
-                operation.accepted_before_ms,
-            ),
-        ).get
+        # Entries lie in order of acceptance: the first that is young enough ends it.
+        young = joining.first_young(transaction.connection, state, operation.accepted_before_ms)
         if young is not None:
-            last = (young & schema.SEQ_MASK) - 1
+            last = young - 1
     count = last - state.cursor
     if count <= 0:
         return 0
     transaction.leave(state, count, operation.outcome, operation.at_ms, operation.ticket)
-    state.read_from = state.cursor + 1
+    state.read_from = transaction.states.chunk_at(state.key, state.cursor + 1)
     if operation.act is not None:
         acts.record(transaction.connection, operation.act)
     return count
