@@ -50,8 +50,9 @@ from pullstatus.store.values import Append, Discard, Park, Pull, Release, Unpark
 CHECKPOINT_PAGES = 2048  # of the log, 8 MiB
 CHECKPOINT_BYTES = 1024 * 1024  # of new entries
 
-# Joining waits until there is something to do for a commit, and takes a tenth of the time at most.
-JOIN_PAUSE_S = 0.1
+# Joining waits until there is enough to do for a commit, which has its price whatever is in it, and
+# takes a tenth of the time at most.
+JOIN_PAUSE_S = 0.5
 JOIN_PAUSES = 10  # times what the commit before took, if it did not do all
 
 _T = TypeVar("_T")
