@@ -8,7 +8,7 @@
     wire  receipts
     records
     json
-    errors  limits  durations  turns  steps  clock  modes  terminal  version
+    errors  limits  durations  turns  steps  clock  modes  child  terminal  version
 
 A room imports from lower rows only; an arrow is the one import allowed inside a row. When the
 picture should change, change it here and in the code.
@@ -31,7 +31,18 @@ ROWS = (
     ("wire", "receipts"),
     ("records",),
     ("json",),
-    ("errors", "limits", "durations", "turns", "steps", "clock", "modes", "terminal", "version"),
+    (
+        "errors",
+        "limits",
+        "durations",
+        "turns",
+        "steps",
+        "clock",
+        "modes",
+        "child",
+        "terminal",
+        "version",
+    ),
 )
 ENGINES_OWN = {"apsw", "sqlite3"}
 ENGINES = {folder.name for folder in (PACKAGE / "store").iterdir() if folder.is_dir()} - {

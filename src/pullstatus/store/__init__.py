@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Protocol
 
 from pullstatus import limits
-from pullstatus.store.engines import copying_engine_of, engine_of
+from pullstatus.store.engines import copying_engine_of, engine_of, sharing_engine_of
 from pullstatus.store.tickets import Tickets
 from pullstatus.store.values import (
     NO_TICKET,
@@ -56,9 +56,11 @@ from pullstatus.store.values import (
     Release,
     RepeatKey,
     Setting,
+    Share,
     Sums,
     Totals,
     Unpark,
+    Watching,
     While,
     accept_any,
     any_setting,
@@ -102,21 +104,25 @@ __all__ = [
     "Release",
     "RepeatKey",
     "Setting",
+    "Share",
     "Store",
     "Sums",
     "Tickets",
     "Totals",
     "UnderWay",
     "Unpark",
+    "Watching",
     "While",
     "audit_store",
     "backup_store",
     "check_store_url",
+    "join_store",
     "open_store",
     "parse_pull_id",
     "pull_id",
     "restore_store",
     "rewrite_store",
+    "share_store",
     "store_cautions",
     "store_file",
 ]
@@ -214,12 +220,19 @@ class Store(Protocol):
         """
         ...
 
-    def watch(self, mailbox: Mailbox, on_arrival: Callable[[], None]) -> Callable[[], None]:
+    def watch(
+        self, mailbox: Mailbox, on_arrival: Callable[[], None], since_s: float = 0.0
+    ) -> Watching:
         """Have `on_arrival` called when something comes into `mailbox`; for a server's store.
 
         From now on until what this returns is called: after each commit, by whomever, that leaves
-        something waiting there. At once where it was made through this store object, else within a
-        second. It may be called for nothing, too, and must not raise. A mailbox has one watcher.
+        something waiting there. At once where it was made through this store object, or another one
+        that shares the store with it, else within a second. It may be called for nothing, too, and
+        must not raise. A mailbox has one watcher; of several store objects that share a store that
+        one alone is called for which somebody has waited longest, as they say.
+
+        Args:
+            since_s: since when that is, by the monotonic clock.
         """
         ...
 
@@ -414,6 +427,7 @@ async def open_store(
     server: bool = False,
     reserve_bytes: int = limits.STORE_RESERVE_BYTES,
     on_failure: Callable[[BaseException], None] | None = None,
+    shared: bool = False,
 ) -> Store:
     """Open the store that `url` names; see `pullstatus.store.engines` for what there is.
 
@@ -425,14 +439,57 @@ async def open_store(
             one of them refuses a second one.
         reserve_bytes: free bytes on the disk below which no more entries are taken.
         on_failure: called once, when the store can take no more work.
+        shared: as a server that further processes of its own will use it with: see `share_store`.
 
     Raises:
         InvalidSetting: no engine has such a URL.
         StoreRefused: the store is not safe to open; the text says what to change.
     """
+    sharing = sharing_engine_of(url) if shared else None
+    if sharing is not None:
+        return await sharing.open_shared(url, reserve_bytes=reserve_bytes, on_failure=on_failure)
     return await engine_of(url).open(
         url, create=create, server=server, reserve_bytes=reserve_bytes, on_failure=on_failure
     )
+
+
+def share_store(store: Store, url: str, sharers: int) -> Share | None:
+    """What one further process of this server joins a store by that was opened to be shared.
+
+    Each process needs its own. None: by nothing, since any number may open such a store.
+
+    Args:
+        sharers: how many processes there will be, which share what the store takes at a time.
+
+    Raises:
+        InvalidSetting: no engine has such a URL.
+    """
+    sharing = sharing_engine_of(url)
+    return None if sharing is None else sharing.share(store, sharers)
+
+
+async def join_store(
+    url: str,
+    share: Share | None,
+    *,
+    on_failure: Callable[[BaseException], None] | None = None,
+) -> Store:
+    """Use a store that another process of the same server has opened.
+
+    It is as good as the server's own in all verbs that requests need. What waits is known to all of
+    these processes before anybody has the answer that made it. Sums (`totals`) cost more here.
+
+    Args:
+        share: what that process gave, by `share_store`.
+
+    Raises:
+        InvalidSetting: no engine has such a URL.
+        StoreRefused: the store cannot be used, or the server's is gone.
+    """
+    sharing = sharing_engine_of(url)
+    if share is None or sharing is None:
+        return await open_store(url, create=False, server=True, on_failure=on_failure)
+    return await sharing.join(url, share, on_failure=on_failure)
 
 
 def store_file(url: str) -> Path | None:

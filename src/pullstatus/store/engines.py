@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final, NamedTuple, Protocol, cast, runtime_checkable
 
 from pullstatus.errors import InvalidSetting
-from pullstatus.store.values import Accept, Act, AuditReport, Progress, ProveSetting
+from pullstatus.store.values import Accept, Act, AuditReport, Progress, ProveSetting, Share
 
 if TYPE_CHECKING:  # which imports this table
     from pullstatus.store import Store
@@ -81,6 +81,31 @@ class CopyingModule(Protocol):
         ...
 
 
+@runtime_checkable
+class SharingModule(Protocol):
+    """What an engine's module offers beside if only one process may open its stores to serve."""
+
+    async def open_shared(
+        self,
+        url: str,
+        *,
+        reserve_bytes: int,
+        on_failure: Callable[[BaseException], None] | None,
+    ) -> Store:
+        """See `open_store`: as a server, to be shared."""
+        ...
+
+    def share(self, store: Store, sharers: int) -> Share:
+        """See `share_store`."""
+        ...
+
+    async def join(
+        self, url: str, share: Share, *, on_failure: Callable[[BaseException], None] | None
+    ) -> Store:
+        """See `join_store`."""
+        ...
+
+
 class Row(NamedTuple):
     """An engine.
 
@@ -120,6 +145,16 @@ def copying_engine_of(url: str) -> CopyingModule:
     if not isinstance(module, CopyingModule):
         raise InvalidSetting(f"a store at {row.form} is not copied by pullstatus: {row.copies}")
     return module
+
+
+def sharing_engine_of(url: str) -> SharingModule | None:
+    """The module of the engine that a URL names, if one of its stores has one server process only.
+
+    Raises:
+        InvalidSetting: no engine has such a URL.
+    """
+    module = importlib.import_module(_row(url).module)
+    return module if isinstance(module, SharingModule) else None
 
 
 def _row(url: str) -> Row:

@@ -13,7 +13,7 @@ from __future__ import annotations
 import enum
 import re
 from collections.abc import Callable, Iterable, Mapping
-from typing import Final, NamedTuple, TypeAlias
+from typing import Final, NamedTuple, Protocol, TypeAlias
 
 import msgspec
 
@@ -661,3 +661,28 @@ class Engine(msgspec.Struct, frozen=True):
     room: bool
     durations: Durations
     log_bytes: int = 0
+
+
+class Share(msgspec.Struct, frozen=True):
+    """What a process joins a store by that another one of its server has opened.
+
+    Attributes:
+        end, table: file descriptors that it inherits: of an end of its own, which whoever has made
+            it closes once that is so, and of the table of what waits, which all have.
+        sharers: how many share what the store takes at a time.
+    """
+
+    end: int
+    table: int
+    sharers: int
+
+
+class Watching(Protocol):
+    """What `Store.watch` returns."""
+
+    def __call__(self, since_s: float | None = None) -> None:
+        """Tell since when, by the monotonic clock, the first of those waits who watch here.
+
+        None: nobody does any more; nothing is told then, and this is not called again.
+        """
+        ...

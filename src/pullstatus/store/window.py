@@ -87,6 +87,7 @@ class Window(Generic[Op]):
         *,
         owner: Callable[[Op], Hashable],
         weight: Callable[[Op], int],
+        sharers: int = 1,
     ) -> None:
         """Nothing waits.
 
@@ -94,7 +95,9 @@ class Window(Generic[Op]):
             send: hands one over to the store; `answered` is to be called once it has ended.
             owner: whose an operation is, for its turn.
             weight: about how many bytes it brings, or its answer does.
+            sharers: how many windows there are before the store, which share what all may have.
         """
+        self._sharers = sharers
         self._loop = asyncio.get_running_loop()
         self._owner, self._weight = owner, weight
         self._send = send
@@ -110,7 +113,7 @@ class Window(Generic[Op]):
         Raises:
             StoreUnavailable: too much waits already; nothing happened.
         """
-        if len(self._at_store) + len(self._queue) >= limits.STORE_PENDING_MAX:
+        if len(self._at_store) + len(self._queue) >= limits.STORE_PENDING_MAX // self._sharers:
             raise StoreUnavailable("too many requests wait for the store; try again")
         waiting: Waiting[Op] = Waiting(
             operation,
@@ -168,8 +171,8 @@ class Window(Generic[Op]):
 
     def _has_room(self) -> bool:
         return (
-            len(self._at_store) < limits.STORE_WINDOW_OPERATIONS
-            and self._at_store_bytes < limits.STORE_WINDOW_BYTES
+            len(self._at_store) < limits.STORE_WINDOW_OPERATIONS // self._sharers
+            and self._at_store_bytes < limits.STORE_WINDOW_BYTES // self._sharers
         )
 
     def _hand_over(self, waiting: Waiting[Op]) -> None:

@@ -1,131 +1,150 @@
-"""Several doors to one file: one server, any number of commands, no stale sight of each other."""
+"""One store, several processes of one server: what one has made, the next finds at once."""
+
+from __future__ import annotations
 
 import asyncio
-import multiprocessing
 import os
+from collections.abc import AsyncIterator
 from pathlib import Path
+from random import Random
 
 import pytest
 
-from pullstatus.errors import StoreRefused, StoreUnavailable
-from pullstatus.store import Store, open_store
-from pullstatus.store.gathering.groups import NOTICE_S
-from pullstatus.store.sqlite import connection
-from pullstatus.store.sqlite.states import slot
-from tests.store.build import (
-    EMPTY,
-    STATUSES,
-    append,
-    data_of,
-    page,
-    pull,
-    records,
-    until,
-    writer_of,
-)
-from tests.store.conftest import Opener
+from pullstatus.errors import OutcomeUnknown, StoreRefused, StoreUnavailable
+from pullstatus.records import Kind
+from pullstatus.store import Change, Mailbox, Share, Store, join_store, open_store, share_store
+from tests.store.build import REPLIES, STATUSES, append, data_of, page, pull, records
 from tests.store.engines import sqlite_url
 
 pytestmark = pytest.mark.anyio
 
-SEEN_S = 0.3
+
+class Shared:
+    """A store that a server has opened to be shared, and as many workers' ends as are asked for."""
+
+    def __init__(self, url: str, owner: Store) -> None:
+        self.url, self.owner = url, owner
+        self.joined: list[Store] = []
+
+    async def join(self) -> Store:
+        share = share_store(self.owner, self.url, 2)
+        self.joined.append(await join_store(self.url, share))
+        return self.joined[-1]
 
 
-async def seen(store: Store, waiting: int) -> None:
-    """Wait until a store has noticed, by itself, that so many wait."""
-    await until(lambda: writer_of(store).waiting.get(slot(STATUSES)) == waiting)
+@pytest.fixture
+async def shared(tmp_path: Path) -> AsyncIterator[Shared]:
+    url = sqlite_url(tmp_path / "store.db", commits="process")
+    made = Shared(url, await open_store(url, server=True, shared=True))
+    yield made
+    for store in made.joined:
+        await store.close()
+    await made.owner.close()
 
 
-async def test_a_second_server_is_refused_beside_the_first(url: str, opener: Opener) -> None:
-    """In a sentence that says who serves and what to do; the first doesn't notice."""
-    first = await opener(server=True)
-    with pytest.raises(StoreRefused) as caught:
-        await open_store(url, server=True)
-    assert f"process {os.getpid()}" in str(caught.value)
-    assert "stop it first" in str(caught.value)
-    await first.append(append(STATUSES, records(1)))
-    await first.close()
-    await (await open_store(url, server=True)).close()
+async def test_a_pull_never_finds_nothing_where_something_was_accepted(shared: Shared) -> None:
+    """Posts through one, pulls through the others, thousands of times, each at once."""
+    one, *others = [await shared.join() for _ in range(3)]
+    rng = Random(1)
+    boxes = [Mailbox(1_400_000_000 + n, kind) for n in range(4) for kind in Kind]
+    from_memory = 0
+
+    async def hammer(box: Mailbox) -> None:
+        nonlocal from_memory
+        for number in range(1, 201):
+            other = rng.choice(others)
+            from_memory += other.surely_empty(box)
+            assert (await other.pull(pull(box))).count == 0
+            entries = records(1)
+            await one.append(append(box, entries))
+            assert not other.surely_empty(box)
+            assert await other.pull(pull(box)) == page(number, entries, 0)
+
+    await asyncio.gather(*map(hammer, boxes))
+    assert from_memory > 1000, "nearly all empty pulls are answered from the table"
 
 
-async def test_a_second_server_by_another_name_is_refused(opener: Opener, file: Path) -> None:
-    await opener(server=True)
-    link = file.with_name("link.db")
-    link.symlink_to(file)
-    with pytest.raises(StoreRefused, match="already serves"):
-        await open_store(sqlite_url(link), server=True)
-
-
-async def test_a_failed_start_lets_go_of_the_lock(
-    url: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    with monkeypatch.context() as patch:
-        patch.setattr(connection, "SQLITE_OLDEST", (99,))
-        with pytest.raises(StoreRefused):
-            await open_store(url, server=True)
-    await (await open_store(url, server=True)).close()
-
-
-async def test_entries_of_others_are_seen_soon(opener: Opener) -> None:
-    """By a server that does nothing meanwhile; from then on a pull gets them at once."""
-    assert NOTICE_S < SEEN_S
-    one, other = await opener(), await opener(server=True)
-    entries = records(5)
-    await one.append(append(STATUSES, entries[:3]))
-    await seen(other, 3)
-    assert await other.pull(pull(STATUSES, 2)) == page(1, entries[:2], 1)
-    await one.append(append(STATUSES, entries[3:]))
-    await seen(other, 3)
-    assert await other.pull(pull(STATUSES)) == page(3, entries[2:], 0)
-
-
-async def test_a_stale_count_never_gives_an_entry_twice(opener: Opener) -> None:
-    """A store that still counts what another has taken asks the file before it answers."""
-    one, other = await opener(), await opener(server=True)
-    entries = records(4)
-    await one.append(append(STATUSES, entries))
-    await seen(other, 4)
-    assert (await one.pull(pull(STATUSES, 3))).count == 3
-    assert writer_of(other).waiting[slot(STATUSES)] in (4, 1)
-    assert await other.pull(pull(STATUSES)) == page(4, entries[3:], 0)
-    assert await one.pull(pull(STATUSES)) == EMPTY
-
-
-def _hold(path: str, held: "multiprocessing.synchronize.Event") -> None:
-    """In a process of its own: take SQLite's write lock and keep it until ended."""
-    import threading
-
-    import apsw
-
-    holder = apsw.Connection(path)
-    holder.execute("BEGIN IMMEDIATE")
-    held.set()
-    threading.Event().wait()
-
-
-async def test_a_held_file_is_a_failure_that_passes(
-    opener: Opener, file: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """While another program holds it, verbs that write are refused; then the store works on."""
-    monkeypatch.setattr(connection, "BUSY_MS", 50)
-    failures: list[BaseException] = []
-    store = await opener(on_failure=failures.append)
+async def test_a_command_beside_them_is_seen_by_all_at_once(shared: Shared) -> None:
+    one, other = await shared.join(), await shared.join()
+    for store in (one, other):
+        assert (await store.pull(pull(STATUSES))).count == 0
+        assert store.surely_empty(STATUSES)
+    command = await open_store(shared.url)
     entries = records(2)
-    await store.append(append(STATUSES, entries))
-    context = multiprocessing.get_context("spawn")
-    held = context.Event()
-    holder = context.Process(target=_hold, args=(str(file), held), daemon=True)
-    holder.start()
-    try:
-        assert await asyncio.to_thread(held.wait, 30)
-        with pytest.raises(StoreUnavailable, match="another process"):
-            await store.append(append(STATUSES, records(1)))
-        with pytest.raises(StoreUnavailable, match="another process"):
-            await store.pull(pull(STATUSES))
-        assert await data_of(store, STATUSES) == entries
-    finally:
-        holder.kill()
-        holder.join()
-        holder.close()
-    assert await store.pull(pull(STATUSES)) == page(1, entries, 0)
-    assert failures == []
+    await command.append(append(STATUSES, entries))
+    assert not one.surely_empty(STATUSES)
+    assert not other.surely_empty(STATUSES)
+    await command.close()
+    assert await other.pull(pull(STATUSES)) == page(1, entries, 0)
+    assert (await one.pull(pull(STATUSES))).count == 0
+    assert one.surely_empty(STATUSES)
+
+
+async def test_arrivals_wake_who_watches_through_any_of_them(shared: Shared) -> None:
+    one, other = await shared.join(), await shared.join()
+    arrived = asyncio.Event()
+    unwatch = other.watch(STATUSES, arrived.set)
+    assert (await other.pull(pull(STATUSES))).count == 0
+    for store in (one, shared.owner, other):
+        arrived.clear()
+        await store.append(append(STATUSES, records(1)))
+        await asyncio.wait_for(arrived.wait(), 60)
+    unwatch()
+    arrived.clear()
+    await one.append(append(STATUSES, records(1)))
+    await one.append(append(REPLIES, records(1)))
+    assert not arrived.is_set()
+    assert (await other.pull(pull(STATUSES))).count == 4
+    arrived.clear()
+    other.watch(REPLIES, arrived.set)
+    await asyncio.wait_for(arrived.wait(), 60), "it was there before"
+
+
+async def test_sums_are_of_what_all_have_done(shared: Shared) -> None:
+    one, other = await shared.join(), await shared.join()
+    for number, store in enumerate((one, other, shared.owner), 1):
+        await store.append(append(STATUSES, records(number)))
+        for asked in (shared.owner, one):
+            totals = await asked.totals()
+            assert totals.of[Kind.DELIVERY_STATUS].waiting == sum(range(number + 1))
+    await other.pull(pull(STATUSES, 2))
+    assert (await shared.owner.totals()).of[Kind.DELIVERY_STATUS].waiting == 4
+    engine = await shared.owner.engine()
+    assert engine.operations == 4
+    assert sum(engine.durations.counts) == engine.commits == 4
+
+
+async def test_settings_and_their_conditions_hold_through_all(shared: Shared) -> None:
+    one, other = await shared.join(), await shared.join()
+    assert await one.change(Change("a", b"1", None))
+    assert not await other.change(Change("a", b"2", None))
+    assert await other.change(Change("a", b"2", b"1"))
+    found = await one.setting("a")
+    assert found is not None
+    assert found.value == b"2"
+
+
+async def test_what_was_left_by_one_is_taken_by_the_next(shared: Shared) -> None:
+    one = await shared.join()
+    entries = records(3)
+    await one.append(append(STATUSES, entries))
+    await one.close()
+    other = await shared.join()
+    assert await data_of(other, STATUSES) == entries
+
+
+async def test_a_second_server_is_refused_and_one_that_joins_too_late_is_told(
+    shared: Shared,
+) -> None:
+    await shared.join()
+    with pytest.raises(StoreRefused, match="already serves"):
+        await open_store(shared.url, server=True)
+    share = share_store(shared.owner, shared.url, 2)
+    assert isinstance(share, Share)
+    kept = Share(share.end, os.dup(share.table), 2)
+    await shared.owner.close()
+    late = await join_store(shared.url, kept)  # it had been let in before
+    with pytest.raises((StoreUnavailable, OutcomeUnknown)):
+        await late.append(append(STATUSES, records(1)))
+    await late.close()
+    os.close(kept.table)

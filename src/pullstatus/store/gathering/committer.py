@@ -32,6 +32,8 @@ class Report(msgspec.Struct, frozen=True, gc=False):
         room: whether there is room for more entries.
         figures: what the log has done so far.
         failure: the error after which it takes no more work.
+        took: how long commits took so far, in seconds together and as the counts of `Durations`;
+            None: whoever reads all reports knows by `figures`.
     """
 
     answers: Answers
@@ -40,6 +42,7 @@ class Report(msgspec.Struct, frozen=True, gc=False):
     room: bool
     figures: Figures
     failure: BaseException | None
+    took: tuple[float, list[int]] | None = None
 
 
 class Committer:
@@ -66,6 +69,10 @@ class Committer:
     def opening(self) -> Report:
         """How everything stands before the first commit."""
         return self._report([], self._log.take_waiting())
+
+    def standing(self) -> Report:
+        """How everything stands, without what waits."""
+        return self._report([], {})
 
     def commit(self, group: Sequence[Operation]) -> Report:
         """Commit a group as one; its answers are durable when this returns."""

@@ -19,7 +19,20 @@ from pullstatus.store.gathering.log import Figures, OpenLog
 from pullstatus.store.gathering.operations import ErasedStep, Operation, PackedPage, Removed
 from pullstatus.store.values import Page
 
-Asked = OpenLog | list[Operation] | None
+
+class Watch(msgspec.Struct, frozen=True, array_like=True, tag=True):
+    """Tell, from now on or no more, when something waits in the mailbox of this number.
+
+    Attributes:
+        since_s: since when, by the monotonic clock, the first waits who is to have it; None: nobody
+            does any more.
+    """
+
+    number: int
+    since_s: float | None
+
+
+Asked = OpenLog | list[Operation] | Watch | None
 """What the server says: first how to open the log, then what to do; at last None."""
 
 Told = Report | BaseException
@@ -39,6 +52,7 @@ class _Report(msgspec.Struct, frozen=True, array_like=True, tag=True, gc=False):
     room: bool
     figures: Figures
     failure: _Raised | None
+    took: tuple[float, list[int]] | None = None
 
 
 class _Open(msgspec.Struct, frozen=True, array_like=True, tag=True):
@@ -61,7 +75,7 @@ def _raised(error: object) -> _Raised:
 
 
 _encode: Final = msgspec.msgpack.Encoder(enc_hook=_raised).encode
-_decode_asked: Final = msgspec.msgpack.Decoder(_Open | _Do | _End).decode
+_decode_asked: Final = msgspec.msgpack.Decoder(_Open | _Do | Watch | _End).decode
 _decode_told: Final = msgspec.msgpack.Decoder(_Report | _Raised).decode
 
 
@@ -75,6 +89,11 @@ def ask(operations: Sequence[Operation]) -> bytes:
     return _encode(_Do(operations))
 
 
+def ask_to_watch(watch: Watch) -> bytes:
+    """Begin or end to watch a mailbox."""
+    return _encode(watch)
+
+
 END: Final = _encode(_End())
 """Nothing more comes."""
 
@@ -84,6 +103,8 @@ def read_asked(message: bytes | memoryview) -> Asked:
     asked = _decode_asked(message)
     if isinstance(asked, _Do):
         return list(asked.operations)
+    if isinstance(asked, Watch):
+        return asked
     return pickle.loads(asked.pickle) if isinstance(asked, _Open) else None  # noqa: S301 - ours
 
 
@@ -103,7 +124,7 @@ def read_told(message: bytes | memoryview) -> Told:
     if any(type(answer) is _Raised for answer in answers):
         answers = [_error(answer) if isinstance(answer, _Raised) else answer for answer in answers]
     failure = None if told.failure is None else _error(told.failure)
-    return Report(answers, told.waiting, told.as_of, told.room, told.figures, failure)
+    return Report(answers, told.waiting, told.as_of, told.room, told.figures, failure, told.took)
 
 
 def _error(raised: _Raised) -> BaseException:

@@ -6,11 +6,14 @@
 
 Two interpreters have two interpreter locks: commits and requests use two cores. If the store's
 process ends, the outcome of what it was doing is unknown, and the server ends too.
+
+Further processes of the same server, its workers, join it there with channels of their own (`hub`).
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import socket
 import subprocess
@@ -24,8 +27,18 @@ from pullstatus.errors import OutcomeUnknown, StoreFailed, StoreRefused, StoreUn
 from pullstatus.store.gathering.committer import Report
 from pullstatus.store.gathering.frames import Frames, frame
 from pullstatus.store.gathering.log import OpenLog
-from pullstatus.store.gathering.messages import END, Told, ask, ask_to_open, read_told
+from pullstatus.store.gathering.messages import (
+    END,
+    Told,
+    Watch,
+    ask,
+    ask_to_open,
+    ask_to_watch,
+    read_told,
+)
 from pullstatus.store.gathering.operations import Operation
+from pullstatus.store.gathering.waiting import WaitingTable, make_table
+from pullstatus.store.values import Share
 
 SOCKET_BYTES = 4 * 1024 * 1024  # some hundred full pages; a system may allow less
 END_S = 30.0  # how long a store process may take to close its log
@@ -33,12 +46,11 @@ END_S = 30.0  # how long a store process may take to close its log
 _MAIN = ("-P", "-c", "from pullstatus.store.gathering.worker import main; main()")
 
 
-class ProcessChannel(asyncio.BufferedProtocol):
-    """A committer in a process that ends with the channel."""
+class _SocketChannel(asyncio.BufferedProtocol):
+    """A committer in another process, at the far end of a socket."""
 
-    def __init__(self, process: subprocess.Popen[bytes]) -> None:
-        """For `open`; takes what it has made."""
-        self._process = process
+    def __init__(self) -> None:
+        """Nothing is sent yet: see `opened`."""
         self._frames: Frames[Told] = Frames(read_told)
         self._loop = asyncio.get_running_loop()
         self._opened: asyncio.Future[None] = self._loop.create_future()
@@ -50,34 +62,9 @@ class ProcessChannel(asyncio.BufferedProtocol):
         self._newest: Report
         self._transport: asyncio.Transport
 
-    @classmethod
-    async def open(cls, open_log: OpenLog, held: Sequence[int] = ()) -> ProcessChannel:
-        """Start a process that opens a log and commits to it.
-
-        Args:
-            open_log: called there.
-            held: file descriptors that the process holds open as long as it lives.
-
-        Raises:
-            StoreRefused: by `open_log`.
-        """
-        request = frame(ask_to_open(open_log))
-        ours, process = _start(held)
-        loop = asyncio.get_running_loop()
-        _, channel = await loop.create_unix_connection(lambda: cls(process), sock=ours)
-        await channel.opened(request)
-        return channel
-
-    async def opened(self, request: Sequence[bytes]) -> None:
-        """Ask for the log to be opened; if it can't be, the process is gone when this raises."""
-        try:
-            self._transport.writelines(request)
-            await self._opened
-        except BaseException:
-            self._transport.abort()
-            self._process.kill()
-            await asyncio.to_thread(self._process.wait)
-            raise
+    async def opened(self) -> None:
+        """Wait until the log is open; raises why it is not."""
+        await self._opened
 
     def start(self, on_report: Callable[[Report], None]) -> None:
         """See `Channel.start`."""
@@ -105,11 +92,6 @@ class ProcessChannel(asyncio.BufferedProtocol):
         if not self._transport.is_closing():
             self._transport.writelines(frame(END))
         await asyncio.shield(self._ended)  # whoever waits may give up
-        try:
-            await asyncio.to_thread(self._process.wait, END_S)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            await asyncio.to_thread(self._process.wait)
 
     # -- what the transport calls ----------------------------------------------------------------
 
@@ -161,15 +143,148 @@ class ProcessChannel(asyncio.BufferedProtocol):
             self._on_report(report)
 
 
-def _start(held: Sequence[int]) -> tuple[socket.socket, subprocess.Popen[bytes]]:
-    """A process that waits to be told what to open, and our end of the socket between us."""
-    ours, theirs = socket.socketpair()
-    for end in (ours, theirs):
+class ProcessChannel(_SocketChannel):
+    """A committer in a process that ends with the channel."""
+
+    def __init__(self, process: subprocess.Popen[bytes], shared: _Shared | None) -> None:
+        """For `open`; takes what it has made."""
+        super().__init__()
+        self._process = process
+        self._shared = shared
+
+    @classmethod
+    async def open(
+        cls, open_log: OpenLog, held: Sequence[int] = (), *, shared: bool = False
+    ) -> ProcessChannel:
+        """Start a process that opens a log and commits to it.
+
+        Args:
+            open_log: called there.
+            held: file descriptors that the process holds open as long as it lives.
+            shared: further processes will commit there: see `share`. What waits is then told by
+                `table`, and only now and then by reports.
+
+        Raises:
+            StoreRefused: by `open_log`.
+        """
+        request = frame(ask_to_open(open_log))
+        memory = _Shared() if shared else None
+        ours, process = _start(held, memory)
+        loop = asyncio.get_running_loop()
+        _, channel = await loop.create_unix_connection(lambda: cls(process, memory), sock=ours)
+        await channel.begin(request)
+        return channel
+
+    async def begin(self, request: Sequence[bytes]) -> None:
+        """Ask for the log to be opened; if it can't be, the process is gone when this raises."""
+        try:
+            self._transport.writelines(request)
+            await self.opened()
+        except BaseException:
+            self._transport.abort()
+            self._process.kill()
+            await asyncio.to_thread(self._process.wait)
+            self._release()
+            raise
+
+    @property
+    def table(self) -> WaitingTable:
+        """What waits, of a channel that is shared."""
+        assert self._shared is not None
+        return self._shared.table
+
+    def share(self, sharers: int) -> Share:
+        """What another process of this server joins by: see `JoinedChannel`."""
+        assert self._shared is not None
+        ours, theirs = _ends()
+        with theirs:
+            socket.send_fds(self._shared.door, [b"."], [theirs.fileno()])
+        return Share(ours.detach(), self._shared.descriptor, sharers)
+
+    async def close(self) -> None:
+        """See `Channel.close`."""
+        await super().close()
+        try:
+            await asyncio.to_thread(self._process.wait, END_S)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            await asyncio.to_thread(self._process.wait)
+        self._release()
+
+    def _release(self) -> None:
+        if self._shared is not None:
+            self._shared.close()
+
+
+class JoinedChannel(_SocketChannel):
+    """A committer that the server has started and shares with this process."""
+
+    def __init__(self, table: WaitingTable) -> None:
+        """For `join`."""
+        super().__init__()
+        self.table = table
+
+    @classmethod
+    async def join(cls, share: Share) -> JoinedChannel:
+        """Begin to use what `ProcessChannel.share` has made.
+
+        Raises:
+            StoreRefused: the committer is gone.
+        """
+        loop = asyncio.get_running_loop()
+        table = WaitingTable(share.table)
+        end = socket.socket(fileno=share.end)
+        _, channel = await loop.create_unix_connection(lambda: cls(table), sock=end)
+        await channel.opened()
+        return channel
+
+    def watch(self, watch: Watch) -> None:
+        """Be told, from now on or no more, when something waits in a mailbox."""
+        if not self._transport.is_closing():
+            self._transport.writelines(frame(ask_to_watch(watch)))
+
+
+class _Shared:
+    """What a server holds so that further processes may commit where it does.
+
+    Attributes:
+        descriptor, table: what waits, by an open file and to be read.
+        door: where ends of further ones are sent through.
+        other_side: of the door; for the process that commits.
+    """
+
+    def __init__(self) -> None:
+        self.descriptor = make_table()
+        self.table = WaitingTable(self.descriptor)
+        self.door, self.other_side = socket.socketpair()
+
+    def close(self) -> None:
+        self.door.close()
+        self.table.close()
+        os.close(self.descriptor)
+
+
+def _ends() -> tuple[socket.socket, socket.socket]:
+    """The two ends of a way that frames go."""
+    ends = socket.socketpair()
+    for end in ends:
         end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SOCKET_BYTES)
-    with theirs:
-        number = theirs.fileno()
+    return ends
+
+
+def _start(
+    held: Sequence[int], shared: _Shared | None
+) -> tuple[socket.socket, subprocess.Popen[bytes]]:
+    """A process that waits to be told what to open, and our end of the socket between us."""
+    with contextlib.ExitStack() as theirs:
+        ours, end = _ends()
+        theirs.enter_context(end)
+        given = [end.fileno()]
+        if shared is not None:
+            given += [theirs.enter_context(shared.other_side).fileno(), shared.descriptor]
+        number, *more = map(str, given)
         return ours, subprocess.Popen(  # noqa: S603 - ourselves
-            [sys.executable, *_MAIN, str(number), str(os.getpid())],
-            pass_fds=[number, *held],
+            [sys.executable, *_MAIN, number, str(os.getpid()), *more],
+            pass_fds=[*given, *held],
             stdin=subprocess.DEVNULL,
         )

@@ -14,7 +14,6 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable, Sequence
-from functools import partial
 from typing import Any, Protocol, overload
 
 from pullstatus.durations import Durations
@@ -33,7 +32,7 @@ from pullstatus.store.gathering.operations import (
     packed,
     weight,
 )
-from pullstatus.store.values import Append, Page, Pull
+from pullstatus.store.values import Append, Page, Pull, Watching
 from pullstatus.store.window import Gone, UnderWay, Waiting, Window
 
 GATHERED_MAX = 8  # operations that go at once: the next ones are read while these are committed
@@ -69,18 +68,25 @@ class Writer:
     """
 
     def __init__(
-        self, channel: Channel, on_failure: Callable[[BaseException], None] | None
+        self,
+        channel: Channel,
+        on_failure: Callable[[BaseException], None] | None,
+        *,
+        sharers: int = 1,
     ) -> None:
         """Begin to use `channel`.
 
         Args:
             channel: this writer's alone from now on; closed with it.
             on_failure: called once, with the error after which the committer takes no more work.
+            sharers: how many writers there are at the committer.
         """
         self._channel = channel
         self._on_failure = on_failure
         self._loop = asyncio.get_running_loop()
-        self._window: Window[Operation] = Window(self._gather, owner=owner, weight=weight)
+        self._window: Window[Operation] = Window(
+            self._gather, owner=owner, weight=weight, sharers=sharers
+        )
         self._gathered: list[Operation] = []
         self._unanswered: deque[Waiting[Operation]] = deque()
         self._closed = False
@@ -120,7 +126,7 @@ class Writer:
         """See `Store.under_way`."""
         return self._window.under_way()
 
-    def watch(self, place: int, on_arrival: Callable[[], None]) -> Callable[[], None]:
+    def watch(self, place: int, on_arrival: Callable[[], None]) -> Watching:
         """Have `on_arrival` called with each report that tells of entries that wait in a mailbox.
 
         Args:
@@ -128,11 +134,16 @@ class Writer:
             on_arrival: called on the event loop; must not raise.
 
         Returns:
-            what ends that.
+            what ends that; see `Store.watch`.
         """
         assert place not in self._watched
         self._watched[place] = on_arrival
-        return partial(self._watched.__delitem__, place)
+
+        def watching(since_s: float | None = None) -> None:
+            if since_s is None:
+                del self._watched[place]
+
+        return watching
 
     def take_changed(self) -> set[int]:
         """The mailboxes, by the engine's number, that were told of since this was called last."""
@@ -175,7 +186,9 @@ class Writer:
     def _on_report(self, report: Report) -> None:
         self.report = report
         commit_s = report.figures.commit_s
-        if commit_s != self._commit_s:
+        if report.took is not None:
+            self.commits.sum_s, self.commits.counts = report.took
+        elif commit_s != self._commit_s:
             self.commits.add(commit_s - self._commit_s)
             self._commit_s = commit_s
         if report.waiting:

@@ -6,6 +6,7 @@ import asyncio
 import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from pullstatus.store.sqlite import copies, place
 from pullstatus.store.sqlite.audit import audit_file
@@ -13,7 +14,10 @@ from pullstatus.store.sqlite.engine import SqliteStore, real
 from pullstatus.store.sqlite.location import parse_url
 from pullstatus.store.sqlite.place import check_there
 from pullstatus.store.sqlite.rewriting import rewrite_file
-from pullstatus.store.values import Accept, Act, AuditReport, Progress, ProveSetting
+from pullstatus.store.values import Accept, Act, AuditReport, Progress, ProveSetting, Share
+
+if TYPE_CHECKING:  # which may be importing this
+    from pullstatus.store import Store
 
 __all__ = [
     "SqliteStore",
@@ -22,9 +26,12 @@ __all__ = [
     "cautions",
     "check",
     "file",
+    "join",
     "open",
+    "open_shared",
     "restore",
     "rewrite",
+    "share",
 ]
 
 
@@ -54,6 +61,32 @@ async def open(  # noqa: A001 - as every engine's module calls it
         reserve_bytes=reserve_bytes,
         on_failure=on_failure,
     )
+
+
+async def open_shared(
+    url: str, *, reserve_bytes: int, on_failure: Callable[[BaseException], None] | None
+) -> SqliteStore:
+    """See `open_store`."""
+    return await SqliteStore.open(
+        parse_url(url),
+        server=True,
+        shared=True,
+        reserve_bytes=reserve_bytes,
+        on_failure=on_failure,
+    )
+
+
+def share(store: Store, sharers: int) -> Share:
+    """See `share_store`."""
+    assert isinstance(store, SqliteStore)
+    return store.share(sharers)
+
+
+async def join(
+    url: str, share: Share, *, on_failure: Callable[[BaseException], None] | None
+) -> SqliteStore:
+    """See `join_store`."""
+    return await SqliteStore.join(parse_url(url), share, on_failure=on_failure)
 
 
 def cautions(url: str) -> list[str]:

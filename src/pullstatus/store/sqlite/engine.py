@@ -12,6 +12,7 @@ from pathlib import Path
 from pullstatus import limits
 from pullstatus.errors import StoreFull, StoreRefused
 from pullstatus.store.gathering.committer import Committer
+from pullstatus.store.gathering.messages import Watch
 from pullstatus.store.gathering.operations import (
     Changes,
     Erase,
@@ -23,7 +24,7 @@ from pullstatus.store.gathering.operations import (
     adds,
 )
 from pullstatus.store.gathering.pace import STEP_S, Pace
-from pullstatus.store.gathering.process import ProcessChannel
+from pullstatus.store.gathering.process import JoinedChannel, ProcessChannel
 from pullstatus.store.gathering.thread import ThreadChannel
 from pullstatus.store.gathering.writer import Channel, Writer
 from pullstatus.store.sqlite import acts, reading, schema
@@ -41,6 +42,7 @@ from pullstatus.store.sqlite.pulls import EMPTY
 from pullstatus.store.sqlite.reading import ReadPool
 from pullstatus.store.sqlite.readonly import ReadOnlyChannel, can_only_be_read
 from pullstatus.store.sqlite.retention import Retention
+from pullstatus.store.sqlite.stamp import StampReader
 from pullstatus.store.sqlite.states import slot
 from pullstatus.store.sqlite.totals import Survey
 from pullstatus.store.values import (
@@ -65,8 +67,10 @@ from pullstatus.store.values import (
     Redeliver,
     Release,
     Setting,
+    Share,
     Totals,
     Unpark,
+    Watching,
 )
 from pullstatus.store.window import Gone, UnderWay
 
@@ -92,15 +96,29 @@ class SqliteStore:
     """
 
     def __init__(
-        self, path: Path, writer: Writer, lock: ServerLock | None, *, created: bool
+        self,
+        path: Path,
+        writer: Writer,
+        lock: ServerLock | StampReader | None,
+        *,
+        created: bool,
+        shared: ProcessChannel | JoinedChannel | None = None,
     ) -> None:
-        """For `open`; takes what it has made."""
+        """For `open` and `join`; takes what they have made.
+
+        Args:
+            lock: of a server and its workers: by which they learn that another door has committed.
+            shared: the writer's channel, if several processes of a server have one to the same end.
+        """
         self.created = created
         self.epoch = 1
         self.revision = 0
         self.path = path
         self._writer = writer
         self._lock = lock
+        self._shared = shared
+        # Entries that wait, by `slot`; None of a mailbox that was not used.
+        self._waits = writer.waiting.get if shared is None else shared.table.get
         self._reads = ReadPool(path)
         self._survey = Survey()
         self._retention = Retention()
@@ -113,6 +131,7 @@ class SqliteStore:
         *,
         create: bool = True,
         server: bool = False,
+        shared: bool = False,
         reserve_bytes: int = limits.STORE_RESERVE_BYTES,
         on_failure: Callable[[BaseException], None] | None = None,
     ) -> SqliteStore:
@@ -133,17 +152,50 @@ class SqliteStore:
         created = await asyncio.to_thread(begins, path)
         _make_private(path)
         lock = ServerLock(path) if server else None
-        apart = server if location.apart is None else location.apart
+        apart = shared or (server if location.apart is None else location.apart)
+        open_log = partial(open_guarded, path, name, server=server, reserve_bytes=reserve_bytes)
         try:
-            channel = await _channel(
-                path, name, lock, server=server, apart=apart, reserve_bytes=reserve_bytes
-            )
+            if apart:
+                held = [] if lock is None else [lock.fileno()]
+                channel = await ProcessChannel.open(open_log, held, shared=shared)
+            else:
+                channel = ThreadChannel(Committer(await asyncio.to_thread(open_log)))
         except BaseException:
             if lock is not None:
                 lock.release()
             raise
-        store = cls(path, Writer(channel, on_failure), lock, created=created)
+        common = channel if shared and isinstance(channel, ProcessChannel) else None
+        store = cls(path, Writer(channel, on_failure), lock, created=created, shared=common)
         return await store._ready()
+
+    @classmethod
+    async def join(
+        cls,
+        location: Location,
+        share: Share,
+        *,
+        on_failure: Callable[[BaseException], None] | None = None,
+    ) -> SqliteStore:
+        """Use a store that a server has opened to be shared; see `join_store`.
+
+        Raises:
+            StoreRefused: the server's store is gone.
+        """
+        path = await asyncio.to_thread(real, location.path.absolute())
+        reader = StampReader(path)
+        try:
+            channel = await JoinedChannel.join(share)
+        except BaseException:
+            reader.release()
+            raise
+        writer = Writer(channel, on_failure, sharers=share.sharers)
+        store = cls(path, writer, reader, created=False, shared=channel)
+        return await store._ready()
+
+    def share(self, sharers: int) -> Share:
+        """What another process joins this store by; see `share_store`."""
+        assert isinstance(self._shared, ProcessChannel)
+        return self._shared.share(sharers)
 
     async def _ready(self) -> SqliteStore:
         """This store, once it knows its epoch and where changes of settings go on."""
@@ -192,7 +244,7 @@ class SqliteStore:
         """See `Store.surely_empty`."""
         return (
             self._lock is not None
-            and self._writer.waiting.get(slot(mailbox)) == 0  # of one that was not used is none
+            and self._waits(slot(mailbox)) == 0
             and self._writer.works
             and self._lock.stamp() == self._writer.report.as_of
         )
@@ -305,9 +357,22 @@ class SqliteStore:
 
     # -- reading ---------------------------------------------------------------------------------
 
-    def watch(self, mailbox: Mailbox, on_arrival: Callable[[], None]) -> Callable[[], None]:
+    def watch(
+        self, mailbox: Mailbox, on_arrival: Callable[[], None], since_s: float = 0.0
+    ) -> Watching:
         """See `Store.watch`. Other processes' commits are noticed a fifth of a second later."""
-        return self._writer.watch(slot(mailbox), on_arrival)
+        number = slot(mailbox)
+        unwatch = self._writer.watch(number, on_arrival)
+        channel = self._shared
+        if not isinstance(channel, JoinedChannel):
+            return unwatch
+
+        def watching(since_s: float | None = None) -> None:
+            unwatch(since_s)
+            channel.watch(Watch(number, since_s))
+
+        channel.watch(Watch(number, since_s))
+        return watching
 
     async def backlog(self, sdkappid: int | None = None) -> list[Backlog]:
         """See `Store.backlog`."""
@@ -316,9 +381,12 @@ class SqliteStore:
     async def totals(self) -> Totals:
         """See `Store.totals`. Only a server is told of every change, so only it can keep sums."""
         survey, changed = Survey(), set[int]()
-        if self._lock is not None:
-            if self._writer.works and self._lock.stamp() != self._writer.report.as_of:
-                await self._writer.submit(_NOTHING)  # and so learn what another door has done
+        if self._lock is not None and not isinstance(self._shared, JoinedChannel):
+            # And so learn what another door has done, or another process of this server.
+            if self._writer.works and (
+                self._shared is not None or self._lock.stamp() != self._writer.report.as_of
+            ):
+                await self._writer.submit(_NOTHING)
             survey, changed = self._survey, self._writer.take_changed()
         of = await self._reads.ask(lambda connection: survey.look(connection, changed))
         return Totals(of, await self._reads.ask(reading.in_hand))
@@ -497,22 +565,6 @@ class SqliteStore:
         await self._writer.close()  # last: whoever closes last folds the log into the file
         if self._lock is not None:
             self._lock.release()
-
-
-async def _channel(
-    path: Path,
-    name: Path,
-    lock: ServerLock | None,
-    *,
-    server: bool,
-    apart: bool,
-    reserve_bytes: int,
-) -> Channel:
-    """A channel to a committer of the file at `path`."""
-    open_log = partial(open_guarded, path, name, server=server, reserve_bytes=reserve_bytes)
-    if apart:
-        return await ProcessChannel.open(open_log, [] if lock is None else [lock.fileno()])
-    return ThreadChannel(Committer(await asyncio.to_thread(open_log)))
 
 
 def real(path: Path) -> Path:

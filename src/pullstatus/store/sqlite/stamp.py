@@ -37,6 +37,26 @@ def read_stamp(descriptor: int) -> bytes:
         return os.urandom(STAMP_BYTES)  # like no other: whoever asks looks into the store
 
 
+class StampReader:
+    """Reads the stamp for a worker of the server, which holds no lock of its own."""
+
+    def __init__(self, path: Path) -> None:
+        """For the store at `path`, which a server serves.
+
+        Raises:
+            StoreRefused: the stamp could not be read.
+        """
+        self._descriptor = _open_to_read(lock_file(path))
+
+    def stamp(self) -> bytes:
+        """See `read_stamp`."""
+        return read_stamp(self._descriptor)
+
+    def release(self) -> None:
+        """Close the file. To be called once."""
+        os.close(self._descriptor)
+
+
 class Stamp:
     """The stamp of one store, for its server or for another door."""
 
@@ -52,10 +72,7 @@ class Stamp:
         self._file = lock_file(path)
         self._descriptor: int | None = None
         if server:
-            try:
-                self._descriptor = os.open(self._file, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
-            except OSError as error:
-                raise StoreRefused(f"{self._file} cannot be read: {error.strerror}") from error
+            self._descriptor = _open_to_read(self._file)
         elif self._file.exists() and not os.access(self._file, os.W_OK):
             raise StoreRefused(f"{self._file} cannot be written by this user")
 
@@ -92,3 +109,10 @@ class Stamp:
             os.utime(descriptor, ns=(found.st_atime_ns, found.st_mtime_ns))
         finally:
             os.close(descriptor)
+
+
+def _open_to_read(file: Path) -> int:
+    try:
+        return os.open(file, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+    except OSError as error:
+        raise StoreRefused(f"{file} cannot be read: {error.strerror}") from error
