@@ -17,6 +17,7 @@ from bench.records import record
 from bench.results import Indicator, Line, Result, median, share
 from bench.scenarios import EVERYDAY, EXAMPLES, Scenario, page_pulls
 from bench.server import PAGE, Product, ingest_request, pull_request
+from bench.workers import SCENARIO as WORKERS
 from pullstatus.cli import load
 from pullstatus.cli.load import Load, LoadFailed, Measured
 
@@ -329,5 +330,6 @@ FULL = {
         Scenario("many", "posts and pulls of 10 in turn, 1 or 10,000 applications", _many),
         Scenario("greedy", "100 quiet applications beside one that pulls flat out", _greedy),
         Scenario("size", "what 10 M waiting records take", _size),
+        WORKERS,
     )
 }

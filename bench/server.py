@@ -114,10 +114,10 @@ class Product:
         assert self.running is not None
         return self.running
 
-    def serve(self) -> Running:
-        """Start the server."""
+    def serve(self, *flags: str) -> Running:
+        """Start the server, with these flags beside its usual ones."""
         assert self.running is None
-        command = [str(Path(sys.executable).with_name("pullstatus")), *self._serving()]
+        command = [str(Path(sys.executable).with_name("pullstatus")), *self._serving(), *flags]
         self.running = Running(command, self.folder / "server.log")
         return self.running
 
@@ -269,10 +269,10 @@ class Checkout(Product):
         self._program = [sys.executable, "-c", "from pullstatus.cli import main; main()"]
         super().__init__(folder)
 
-    def serve(self) -> Running:
+    def serve(self, *flags: str) -> Running:
         """Start that checkout's server."""
         assert self.running is None
-        command = [*self._program, *self._serving()]
+        command = [*self._program, *self._serving(), *flags]
         self.running = Running(command, self.folder / "server.log", environment=self._environment)
         return self.running
 

@@ -22,6 +22,11 @@ class Durations:
         self.counts[bisect_left(BOUNDS_S, seconds)] += 1
         self.sum_s += seconds
 
+    def include(self, other: Durations) -> None:
+        """Count also what another has counted."""
+        self.counts = [own + its for own, its in zip(self.counts, other.counts, strict=True)]
+        self.sum_s += other.sum_s
+
     def cumulative(self) -> list[tuple[str, int]]:
         """Pairs of a bound in seconds, "+Inf" the last, and how many took no longer."""
         pairs, total = [], 0

@@ -270,6 +270,10 @@ UNKNOWN_MEMBERS_MAX: Final = 64
 CONNECTIONS_MAX: Final = 16_384
 """Connections at a time, if the system lets us have as many files: an idle one takes 13 KiB."""
 
+WORKERS_MAX: Final = 16
+"""Processes of one server that answer requests. The store's one process is busy before so many
+are."""
+
 SHARE_OF_ONE: Final = 4
 """The part of what there is of something that one address, or one application, may have: a quarter.
 A trusted proxy's connections, and this machine's own, are those of many and have the whole."""

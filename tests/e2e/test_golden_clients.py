@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -37,6 +37,17 @@ REPLIED = [
     reply(2, text='😀 "quoted" \\ \u2028 \x00 ё', sign="腾讯云"),
     reply(3, text=""),
 ]
+
+
+@pytest.fixture(scope="module", params=[(), ("--workers", "2")], ids=["one process", "workers"])
+def shared(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Program]:
+    """A server for the clients, who cannot see whether it is several processes."""
+    program = Program(tmp_path_factory.mktemp("golden"), *request.param)
+    program.set_aside(20)
+    with program:
+        yield program
 
 
 # --- Python ---------------------------------------------------------------------------------------

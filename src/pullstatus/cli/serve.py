@@ -27,8 +27,13 @@ from pullstatus.errors import InvalidSetting
 from pullstatus.server import logs
 from pullstatus.server.descriptors import raise_limit
 from pullstatus.server.serve import UPKEEP_EVERY_S, ServeOptions, Server
+from pullstatus.server.workers.parent import Parent
 
 log = structlog.get_logger(__name__)
+
+WORKERS_BY_CORES_MAX = 4  # beyond, one store process is busy before they are
+# -P: what lies in the folder we happen to be in is not for import.
+WORKER = (sys.executable, "-P", "-c", "from pullstatus.cli.worker import main; main()")
 
 
 class _Serve(click.Command):
@@ -103,12 +108,14 @@ def _options(
     insecure: bool,
     upkeep_every: float,
     admin: tuple[str, int] | None,
+    workers: int,
 ) -> ServeOptions:
     """The settings, checked together; the log follows its own at once."""
     if (tls_certificate is None) != (tls_key is None):
         raise click.UsageError("--tls-certificate and --tls-key go together")
     _check_exposure(host, encrypted=tls_certificate is not None, insecure=insecure)
-    logs.configure(log_level)
+    workers = workers or min(len(os.sched_getaffinity(0)), WORKERS_BY_CORES_MAX)
+    logs.configure(log_level, workers=workers)
     return ServeOptions(
         store_url,
         host,
@@ -120,16 +127,22 @@ def _options(
         upkeep_every_s=upkeep_every,
         admin=admin,
         masters=named_masters(store_url, master_key_file, master_key_command),
+        workers=workers,
     )
 
 
-def _ready(server: Server) -> None:
-    """Say where we listen, and spare the garbage collector all that start-up has made.
+def spare_the_collector() -> None:
+    """Spare the garbage collector all that start-up has made.
 
     None of it ever becomes garbage, and looking through it again and again made the longest waits.
     """
     gc.collect()
     gc.freeze()
+
+
+def _ready(server: Server) -> None:
+    """Say where we listen."""
+    spare_the_collector()
     if server.store.created:
         log.warning("made a new store", store=server.options.store)
     if os.geteuid() == 0:
@@ -137,7 +150,7 @@ def _ready(server: Server) -> None:
     say_ready(f"pullstatus listens on {server.address}")
 
 
-def _end(server: Server) -> None:
+def end(server: Server) -> None:
     """End the process at once; what is under way was not acknowledged."""
     log.warning("ended with work unfinished", deadline_s=limits.DRAIN_DEADLINE_S)
     logging.shutdown()  # what is said is written
@@ -207,6 +220,16 @@ def _end(server: Server) -> None:
     help="Days that records stay after they were handed out.",
 )
 @click.option(
+    "--workers",
+    type=click.IntRange(min=0, max=limits.WORKERS_MAX),
+    envvar="PULLSTATUS_WORKERS",
+    default=1,
+    show_default=True,
+    show_envvar=True,
+    help="Processes that answer requests; 0: one for each processor core, up to"
+    f" {WORKERS_BY_CORES_MAX}.",
+)
+@click.option(
     "--upkeep-every",
     type=click.FloatRange(min=0, min_open=True),
     default=UPKEEP_EVERY_S,
@@ -228,9 +251,13 @@ def serve(context: click.Context, /, **settings: Any) -> None:  # noqa: ANN401
         again = context.command.make_context("serve", arguments, parent=context.parent)
         return _options(**again.params)
 
-    server = Server(_options(**settings), source=read_again)
+    options = _options(**settings)
+    if options.workers == 1:
+        server = Server(options, source=read_again)
+    else:
+        server = Parent(options, command=WORKER, source=read_again)
     raise_limit()
-    server.on_overdue = lambda: _end(server)
+    server.on_overdue = lambda: end(server)
     uvloop.run(server.run(on_ready=lambda _address: _ready(server)))
     if server.failure is not None:
         sys.exit(RESTART)

@@ -8,6 +8,10 @@ While it sleeps, a pull costs its place in line and no look at the store. One of
 has the *turn*: the first gets it when something arrives, asks the store, and passes it on when it
 leaves and something may still wait. If it finds nothing, since a pull that never slept was quicker,
 it sleeps on where it was. So an arrival wakes one pull, not all of them.
+
+Where several processes are one server each has its lines. The store's process, which all share,
+knows since when the first of each waits, and tells the one whose first came first; when that one
+has left, the next.
 """
 
 from __future__ import annotations
@@ -19,7 +23,11 @@ from types import TracebackType
 from typing import Self
 
 from pullstatus import limits
-from pullstatus.store import Mailbox, Store
+from pullstatus.store import Mailbox, Store, Watching
+
+
+def _as_it_is(count: int) -> int:
+    return count
 
 
 class Held:
@@ -29,8 +37,23 @@ class Held:
         count: how many there are.
     """
 
-    def __init__(self, store: Store) -> None:
-        """For pulls of `store`; to be used on one event loop."""
+    def __init__(
+        self,
+        store: Store,
+        in_all: Callable[[int], int] = _as_it_is,
+        *,
+        among_others: bool = False,
+    ) -> None:
+        """For pulls of `store`; to be used on one event loop.
+
+        Args:
+            among_others: other processes of the server hold pulls, too, by the same store, which
+                then says whose first is next.
+            in_all: told, whenever it changes, how many are held here; returns how many are held by
+                all processes of the server.
+        """
+        self._in_all = in_all
+        self._among_others = among_others
         self._store = store
         self._lines: dict[Mailbox, _Line] = {}
         self._ended = False
@@ -41,15 +64,18 @@ class Held:
 
         One that can't be held (too many are, or the server stops) is in no line and never sleeps.
         """
-        if self._ended or self.count >= limits.PULLS_HELD_MAX:
+        if self._ended or self._in_all(self.count) >= limits.PULLS_HELD_MAX:
             return Place(self, mailbox, _Line(), ended=True)
+        now_s = asyncio.get_running_loop().time()
         line = self._lines.get(mailbox)
         if line is None:
-            line = self._lines[mailbox] = _Line()
-            line.unwatch = self._store.watch(mailbox, line.arrived)
+            line = self._lines[mailbox] = _Line(among_others=self._among_others)
+            since = (now_s,) if self._among_others else ()
+            line.watching = self._store.watch(mailbox, line.arrived, *since)
         place = Place(self, mailbox, line, ended=False)
-        line.places[place] = None
+        line.places[place] = now_s
         self.count += 1
+        self._in_all(self.count)
         return place
 
     def end(self) -> None:
@@ -64,9 +90,12 @@ class Held:
         if place in line.places:
             del line.places[place]
             self.count -= 1
+            self._in_all(self.count)
             if not line.places:
-                line.unwatch()
+                line.watching()
                 del self._lines[mailbox]
+            elif self._among_others:
+                line.watching(next(iter(line.places.values())))
 
 
 class Place:
@@ -141,7 +170,7 @@ class Place:
         self.wake()
 
 
-def _nothing() -> None:
+def _nothing(since_s: float | None = None) -> None:  # noqa: ARG001 - as `Watching` has it
     return
 
 
@@ -151,15 +180,16 @@ class _Line:
     Attributes:
         turn: the one that asks the store for what has arrived; None: nothing has.
         news: whether something has arrived since that one began to ask.
-        unwatch: ends the calls of `arrived`.
+        watching: ends the calls of `arrived`.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, among_others: bool = False) -> None:
+        self._among_others = among_others
         # A dict finds its first only past all that were taken out before.
-        self.places: OrderedDict[Place, None] = OrderedDict()
+        self.places: OrderedDict[Place, float] = OrderedDict()  # and since when they wait
         self.turn: Place | None = None
         self.news = False
-        self.unwatch: Callable[[], None] = _nothing
+        self.watching: Watching = _nothing
 
     def arrived(self) -> None:
         """Something waits in the mailbox."""
@@ -171,7 +201,7 @@ class _Line:
     def pass_on(self, *, needed: bool) -> None:
         """Whoever has the turn leaves; the next gets it if there is need."""
         self.turn = None
-        if needed or self.news:
+        if (needed or self.news) and not self._among_others:  # or the store says who is next
             self._give_turn()
 
     def _give_turn(self) -> None:

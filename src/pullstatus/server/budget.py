@@ -37,16 +37,17 @@ class Budget:
 
     Attributes:
         bytes: how much it is.
+        of: how much of it is of whom.
         refused: requests that were refused, by whose part was used up.
     """
 
-    __slots__ = ("_of", "bytes", "refused")
+    __slots__ = ("bytes", "of", "refused")
 
     def __init__(self) -> None:
         """Nothing is in hand."""
         self.bytes = 0
         self.refused: Counter[str] = Counter(dict.fromkeys(map(str, Over), 0))
-        self._of: dict[Owner, int] = {}
+        self.of: dict[Owner, int] = {}
 
     def take(self, size: int, owner: Owner | None = None) -> None:
         """Have `size` bytes more in hand, of that owner; fewer, if it is negative."""
@@ -56,11 +57,11 @@ class Budget:
 
     def share(self, owner: Owner, size: int) -> None:
         """The same of what is in hand already, and of which one more owner is known now."""
-        held = self._of.get(owner, 0) + size
+        held = self.of.get(owner, 0) + size
         if held:
-            self._of[owner] = held
+            self.of[owner] = held
         else:
-            self._of.pop(owner, None)
+            self.of.pop(owner, None)
 
     def full(self, owner: Owner | None) -> Over | None:
         """Whether no more is taken on, of this owner or at all."""
@@ -68,7 +69,7 @@ class Budget:
             return Over.TOTAL
         if (
             owner is not None
-            and self._of.get(owner, 0) > limits.IN_HAND_BYTES_MAX // limits.SHARE_OF_ONE
+            and self.of.get(owner, 0) > limits.IN_HAND_BYTES_MAX // limits.SHARE_OF_ONE
         ):
             return Over.APPLICATION if isinstance(owner, int) else Over.ADDRESS
         return None

@@ -6,10 +6,12 @@ a person's or an application's: only kinds, codes and doors.
 
 from __future__ import annotations
 
+import os
+import resource
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import product
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 from prometheus_client import (
@@ -81,14 +83,19 @@ class Figures:
     shows no increase, and an alarm that waits for one stays silent.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, replays: Replays | None = None) -> None:
+        """All counts are 0.
+
+        Args:
+            replays: finds signatures that came before; it may know those of other processes.
+        """
         self.records_in: Counter[Kind] = Counter(dict.fromkeys(Kind, 0))
         self.repaired: Counter[Kind] = Counter(dict.fromkeys(Kind, 0))
         self.parked = 0
         self.records_out: Counter[Kind] = Counter(dict.fromkeys(Kind, 0))
         self.pulls: Counter[int] = Counter(dict.fromkeys(map(int, RESULTS), 0))
         self.pulls_dropped = 0
-        self.replays = Replays(limits.REPLAYS_KNOWN)
+        self.replays = replays or Replays(limits.REPLAYS_KNOWN)
         self.pages_given_again = 0
         self.unanswered: Counter[str] = Counter(dict.fromkeys(CALLS, 0))
         self.batches: Counter[tuple[str, int]] = Counter(dict.fromkeys(product(DOORS, STATUSES), 0))
@@ -98,6 +105,24 @@ class Figures:
         self.refused: Counter[int] = Counter(dict.fromkeys(REFUSALS, 0))
         self.cut: Counter[str] = Counter(dict.fromkeys(DEADLINES, 0))
         self.seconds = {call: Durations() for call in CALLS}
+
+    def counts(self) -> dict[str, Any]:
+        """All of them as plain values, for another process to `add`."""
+        return {**vars(self), "replays": self.replays.total}
+
+    def add(self, counts: Mapping[str, Any]) -> None:
+        """Count also what another process has counted."""
+        for name, value in counts.items():
+            own = getattr(self, name)
+            if isinstance(own, Replays):
+                own.total += value
+            elif isinstance(own, Counter):
+                own.update(value)
+            elif isinstance(own, dict):
+                for call, taken in value.items():
+                    own[call].include(taken)
+            else:
+                setattr(self, name, own + value)
 
 
 class Connections(msgspec.Struct, frozen=True):
@@ -118,6 +143,9 @@ class Standing(msgspec.Struct, frozen=True):
         under_way: what waits for the store.
         connections: who is connected.
         budget: what is in hand.
+        workers: processes that answer requests.
+        workers_ended: how many have ended unasked, and were replaced.
+        processes: numbers of the workers' own, if this is another one.
     """
 
     engine: Engine
@@ -130,12 +158,15 @@ class Standing(msgspec.Struct, frozen=True):
     under_way: UnderWay
     connections: Connections
     budget: Budget
+    workers: int = 1
+    workers_ended: int = 0
+    processes: Sequence[int] = ()
 
 
 def render(figures: Figures, standing: Standing) -> bytes:
     """All figures in Prometheus' text format."""
     registry = CollectorRegistry()
-    ProcessCollector(registry=registry)
+    registry.register(_Processes(standing.processes))
     PlatformCollector(registry=registry)
     registry.register(_Once(list(_metrics(figures, standing))))
     return generate_latest(registry)
@@ -191,6 +222,40 @@ def _by(name: str, text: str, label: str, counts: Mapping[Any, int]) -> Metric:
     for value, count in sorted(counts.items()):
         family.add_metric([str(value)], count)
     return family
+
+
+class _Processes(Collector):
+    """What the system says of this process, with what it says of others: workers of this one.
+
+    The processor's time of those that are no more stays in the sum.
+    """
+
+    def __init__(self, others: Sequence[int]) -> None:
+        self._others = others
+
+    def collect(self) -> Iterator[Metric]:
+        own = list(_of_process(os.getpid()))
+        if self._others:
+            ended = resource.getrusage(resource.RUSAGE_CHILDREN)
+            spent = {"process_cpu_seconds_total": ended.ru_utime + ended.ru_stime}
+            for number in self._others:
+                for metric in _of_process(number):
+                    for sample in metric.samples:
+                        spent[sample.name] = spent.get(sample.name, 0.0) + sample.value
+            for metric in own:
+                if metric.name not in _OF_ONE:
+                    metric.samples = [
+                        sample._replace(value=sample.value + spent.get(sample.name, 0.0))
+                        for sample in metric.samples
+                    ]
+        yield from own
+
+
+_OF_ONE: Final = ("process_start_time_seconds", "process_max_fds")
+
+
+def _of_process(number: int) -> Iterable[Metric]:
+    return ProcessCollector(pid=lambda: number, registry=None).collect()
 
 
 class _Once(Collector):
@@ -382,6 +447,14 @@ def _metrics(figures: Figures, standing: Standing) -> Iterator[Metric]:
     for fate in LogLines.__struct_fields__:
         lines.add_metric([fate], getattr(standing.log, fate))
     yield lines
+    yield GaugeMetricFamily(
+        "pullstatus_workers", "Processes that answer requests.", standing.workers
+    )
+    yield CounterMetricFamily(
+        "pullstatus_workers_ended",
+        "Such processes that ended unasked and were replaced. Alert on any.",
+        standing.workers_ended,
+    )
     yield InfoMetricFamily("pullstatus_build", "Which version this is.", {"version": VERSION})
 
 

@@ -14,7 +14,7 @@ from pullstatus import limits
 from pullstatus.apps import Operator, Registry
 from pullstatus.apps.operator import SERVER
 from pullstatus.apps.tally import Tally
-from pullstatus.apps.tries import Tries
+from pullstatus.apps.tries import Failed, Tries
 from pullstatus.server.figures import Figures
 from pullstatus.server.http import Scope, whose
 from pullstatus.server.pauses import Pauses
@@ -39,6 +39,7 @@ class Guesses:
         monotonic_s: Callable[[], float],
         now_ms: Callable[[], int],
         random_bytes: Callable[[int], bytes],
+        sharers: int = 1,
     ) -> None:
         self.tries = Tries(monotonic_s)
         self._store = store
@@ -48,7 +49,7 @@ class Guesses:
         self._due: list[Act] = []  # what is to go on record, and may have
         self._registry = registry
         self._figures = figures
-        self._pauses = Pauses(limits.FAILED_TRIES_HELD_MAX)
+        self._pauses = Pauses(max(1, limits.FAILED_TRIES_HELD_MAX // sharers))
 
     async def failed(self, scope: Scope, what: str) -> None:
         """Note a failed try, and return when it may be answered.
@@ -66,8 +67,7 @@ class Guesses:
             sdkappid = None  # strangers can make up as many as they like
         assert sdkappid is None or isinstance(sdkappid, int)
         address = str(known.get("address"))
-        self._tally.count(what, sdkappid, address)
-        late, of_address, at_application = self.tries.failed(address, sdkappid)
+        late, of_address, at_application = await self._count(what, sdkappid, address)
         if of_address:
             log.warning("many failed tries of an address", tries=of_address, what=what, **known)
         if at_application:
@@ -77,6 +77,14 @@ class Guesses:
         if late and self._pauses.free:
             self._figures.failed_tries_late += 1
             await self._pauses.pause(scope, limits.FAILED_TRY_PAUSE_S)
+
+    def note(self, what: str, sdkappid: int | None, address: str) -> Failed:
+        """Count a failed try, by application and by address; what it makes of these."""
+        self._tally.count(what, sdkappid, address)
+        return self.tries.failed(address, sdkappid)
+
+    async def _count(self, what: str, sdkappid: int | None, address: str) -> Failed:
+        return self.note(what, sdkappid, address)
 
     async def record(self, *, stopping: bool = False) -> None:
         """Put the failed tries of an hour that is over on record; nothing if there were none.

@@ -39,6 +39,7 @@ class Listener:
         make: Callable[[Seat], asyncio.Protocol],
         *,
         tls: ssl.SSLContext | None = None,
+        at_once: int = AT_ONCE,
     ) -> None:
         """Nothing is accepted yet: see `start`.
 
@@ -46,7 +47,9 @@ class Listener:
             listening: does so already; closed by `close`.
             crowd: says who may come.
             make: what a connection is spoken with; it leaves the seat when its connection is lost.
+            at_once: how many connections are accepted before others get their turn.
         """
+        self._at_once = at_once
         self._socket = listening
         self._crowd = crowd
         self._make = make
@@ -97,7 +100,7 @@ class Listener:
         self._told, self._told_at_s = refused, self._loop.time()
 
     def _accept(self) -> None:
-        for _ in range(AT_ONCE):
+        for _ in range(self._at_once):
             try:
                 accepted, peer = self._socket.accept()
             except (BlockingIOError, InterruptedError, ConnectionError):

@@ -53,9 +53,9 @@ class Pauses:
 class Shed(Pauses):
     """Those to calls for which there is no room."""
 
-    def __init__(self) -> None:
-        """None is held back."""
-        super().__init__(limits.SHED_HELD_MAX)
+    def __init__(self, sharers: int = 1) -> None:
+        """None is held back; so many share what there may be."""
+        super().__init__(max(1, limits.SHED_HELD_MAX // sharers))
 
     async def shed(self, scope: Scope) -> None:
         """Forget the call's body, and return when it may be answered."""

@@ -30,10 +30,14 @@ class Replays:
         """Count a pull of an application that is let in."""
         place, known = hash(signature) % self._places, self._known
         if known[place] == signature:
-            self.total += 1
-            self._by_application[sdkappid] += 1
+            self.came_again(sdkappid)
         else:
             known[place] = signature
+
+    def came_again(self, sdkappid: int) -> None:
+        """Count one that did."""
+        self.total += 1
+        self._by_application[sdkappid] += 1
 
     def take(self) -> dict[int, int]:
         """How many came again since this was called last, by application, most first."""

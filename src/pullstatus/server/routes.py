@@ -19,16 +19,12 @@ from starlette.routing import Route
 from pullstatus import limits
 from pullstatus.apps import Registry
 from pullstatus.apps.admission import Admission
-from pullstatus.apps.rate import RateLimiter
 from pullstatus.clock import wall_ms
 from pullstatus.errors import StoreUnavailable
-from pullstatus.mailbox.held import Held
 from pullstatus.records import Kind
 from pullstatus.server import logs
 from pullstatus.server.at_once import BEGUN, Begun, Later, Said
-from pullstatus.server.budget import Budget
-from pullstatus.server.figures import Connections, Figures, Standing, render
-from pullstatus.server.guesses import Guesses
+from pullstatus.server.figures import Connections, Standing, render
 from pullstatus.server.http import (
     HELD_S,
     INTERNAL_ERROR,
@@ -50,7 +46,7 @@ from pullstatus.server.http import (
 from pullstatus.server.ingest import CALLBACKS, LATE, CallbackDoor, IngestDoor
 from pullstatus.server.listener import REFUSALS, Listener
 from pullstatus.server.openapi import CALLBACK, INGEST, OPENAPI_PATH, openapi
-from pullstatus.server.pauses import Shed
+from pullstatus.server.parts import Parts
 from pullstatus.server.slices import Slices
 from pullstatus.server.stall import Stall
 from pullstatus.server.v5 import PullCall
@@ -76,8 +72,8 @@ class Routes:
 
     Attributes:
         health: an application of the calls by which a server is watched, and nothing else.
-        listeners: what accepts connections; where there is more than one, those calls are only at
-            the second.
+        listeners: what accepts connections.
+        watched_elsewhere: those calls are only at a listener of their own.
     """
 
     def __init__(
@@ -88,6 +84,7 @@ class Routes:
         now_ms: Callable[[], int] = wall_ms,
         monotonic_s: Callable[[], float] = time.monotonic,
         random_bytes: Callable[[int], bytes] = secrets.token_bytes,
+        parts: Parts | None = None,
     ) -> None:
         """Wire the calls to `store`.
 
@@ -95,13 +92,15 @@ class Routes:
             now_ms: the wall clock; only the acceptance of a signature depends on it.
             monotonic_s: the clock for rates.
             random_bytes: so many bytes at random; what operations are known by begins with some.
+            parts: makes what counts and bounds; None: what a single process needs.
         """
+        parts = parts or Parts()
         self.ready = True
         self.stall = Stall(store.under_way)
         self._store = store
         self._now_ms = now_ms
-        self.figures = Figures()
-        self.guesses = Guesses(
+        self.figures = parts.figures()
+        self.guesses = parts.guesses(
             store,
             registry,
             self.figures,
@@ -109,11 +108,11 @@ class Routes:
             now_ms=now_ms,
             random_bytes=random_bytes,
         )
-        self.admission = Admission(registry, RateLimiter(monotonic_s))
+        self.admission = Admission(registry, parts.rates(monotonic_s))
         self.tickets = tickets = Tickets(random_bytes)
-        self.held = Held(store)
-        self.budget = budget = Budget()
-        shed = Shed()
+        self.held = parts.held(store)
+        self.budget = budget = parts.budget()
+        shed = parts.shed()
         self._registry = registry
         self._pull = PullCall(
             store,
@@ -138,6 +137,7 @@ class Routes:
         self._rest = self._small([Route(ABOUT_PATH, self._about), *health], DOORS)
         self._elsewhere = self._small([Route(ABOUT_PATH, self._about)], DOORS)
         self.listeners: Sequence[Listener] = ()
+        self.watched_elsewhere = False
 
     def _small(self, routes: list[Route], beside: Sequence[str] = ()) -> Starlette:
         """An application of calls that few make, with a document of them and of those `beside`.
@@ -221,7 +221,7 @@ class Routes:
             name = self._note(scope, 200, NO_SUCH_ADDRESS)
             body = answer.failure(Result.UNKNOWN_PATH, "no such call; this one is pullstatus")
             await respond(scope, send, 200, [JSON, NO_STORE, name], body)
-        elif len(self.listeners) > 1:
+        elif self.watched_elsewhere:
             await self._elsewhere(scope, receive, send)
         else:
             await self._rest(scope, receive, send)
@@ -236,17 +236,29 @@ class Routes:
 
     async def _readyz(self, _request: Request) -> Response:
         """The process takes work: the store answers, and the server is not stopping."""
-        if self.ready and not self.stall():
+        if self.takes_work():
             return JSONResponse({"status": "ready"})
         return JSONResponse({"status": "not ready"}, status_code=503)
+
+    def takes_work(self) -> bool:
+        """Whether the store answers, and the server is not stopping."""
+        return self.ready and not self.stall()
 
     def _age_s(self, at_ms: int | None) -> float:
         return 0.0 if at_ms is None else max(0, self._now_ms() - at_ms) / 1000
 
     async def _metrics(self, _request: Request) -> Response:
+        return Response(await self.metrics(), media_type="text/plain; version=0.0.4")
+
+    async def metrics(self) -> bytes:
+        """All figures, in Prometheus' text format."""
+        return render(self.figures, await self.standing())
+
+    async def standing(self) -> Standing:
+        """How everything stands now."""
         totals = await self._store.totals()
         oldest = [totals.of[kind].oldest_ms for kind in Kind]
-        standing = Standing(
+        return Standing(
             await self._store.engine(),
             totals,
             max(map(self._age_s, oldest)),
@@ -255,11 +267,16 @@ class Routes:
             logs.lines(),
             self.guesses.tries,
             self._store.under_way(),
-            _crowds(self.listeners),
+            self.connections(),
             self.budget,
         )
-        text = render(self.figures, standing)
-        return Response(text, media_type="text/plain; version=0.0.4")
+
+    def connections(self) -> Connections:
+        """Who is connected, and how many were not served."""
+        refused = Counter(dict.fromkeys(REFUSALS, 0))
+        for listener in self.listeners:
+            refused.update(listener.refused)
+        return Connections(sum(listener.connections for listener in self.listeners), refused)
 
     async def _refuse(self, request: Request, error: Exception) -> Response:
         """What Starlette refuses, in our words: no such path, or not this method."""
@@ -304,10 +321,3 @@ def _began_s(scope: Scope) -> float:
     """When a request was begun, by perf_counter."""
     begun: Begun | None = scope.get(BEGUN)
     return perf_counter() if begun is None else begun.began_s
-
-
-def _crowds(listeners: Sequence[Listener]) -> Connections:
-    refused = Counter(dict.fromkeys(REFUSALS, 0))
-    for listener in listeners:
-        refused.update(listener.refused)
-    return Connections(sum(listener.connections for listener in listeners), refused)

@@ -45,6 +45,7 @@ from pullstatus.server.connection import Connection
 from pullstatus.server.crowd import Crowd
 from pullstatus.server.descriptors import connections_max
 from pullstatus.server.listener import LISTEN_BACKLOG, Listener, bind
+from pullstatus.server.parts import Parts
 from pullstatus.server.routes import Routes
 from pullstatus.server.signals import handled
 from pullstatus.server.uvicorn_server import Make, UvicornServer
@@ -71,6 +72,7 @@ class ServeOptions(msgspec.Struct, frozen=True):
         reserve_bytes: free bytes on the disk below which no more records are taken.
         upkeep_every_s: seconds between two looks for what is too old.
         masters: where master keys are; None: in the file beside the store.
+        workers: processes that answer requests; over 1: see `pullstatus.server.workers`.
     """
 
     store: str
@@ -84,6 +86,7 @@ class ServeOptions(msgspec.Struct, frozen=True):
     upkeep_every_s: float = UPKEEP_EVERY_S
     admin: tuple[str, int] | None = None
     masters: Masters | None = None
+    workers: int = 1
 
 
 class Server:
@@ -97,6 +100,8 @@ class Server:
     In the main thread signals are heard: TERM and INT stop it, HUP reloads it, USR1 has it log how
     it stands, and USR2 and ALRM do nothing.
     """
+
+    close_s = CLOSE_S
 
     def __init__(
         self, options: ServeOptions, *, source: Callable[[], ServeOptions] | None = None
@@ -116,6 +121,7 @@ class Server:
         self.store: Store
         self.routes: Routes
         self.on_overdue: Callable[[], None] | None = None
+        self.parts = Parts()
         self._uvicorn: UvicornServer | None = None
         self._stop_by_s: float | None = None  # monotonic; None: go on
 
@@ -143,8 +149,7 @@ class Server:
             await self._run(on_ready)
 
     async def _run(self, on_ready: Callable[[str], None] | None) -> None:
-        if self.options.tls_certificate is not None:
-            self._certificate = Certificate(self.options.tls_certificate, self.options.tls_key)
+        self._load_certificate()
         proxies_of(self.options.trusted_proxies)  # refused before anything is made
         for caution in store_cautions(self.options.store):
             log.warning("others have access", reason=caution)
@@ -156,18 +161,17 @@ class Server:
                 admin = sockets.enter_context(_bind(*options.admin))
             await self._serve(public, admin, on_ready)
 
+    def _load_certificate(self) -> None:
+        if self.options.tls_certificate is not None:
+            self._certificate = Certificate(self.options.tls_certificate, self.options.tls_key)
+
     async def _serve(
         self,
         public: socket.socket,
         admin: socket.socket | None,
         on_ready: Callable[[str], None] | None,
     ) -> None:
-        self.store = await open_store(
-            self.options.store,
-            server=True,
-            reserve_bytes=self.options.reserve_bytes,
-            on_failure=self._fail,
-        )
+        self.store = await self._open_store()
         try:
             # Not before: whoever connects finds a server.
             for bound in filter(None, (public, admin)):
@@ -194,7 +198,7 @@ class Server:
             self._uvicorn.on_started = ready
             async with asyncio.TaskGroup() as tasks:
                 chores = [tasks.create_task(self._see_to(chore)) for chore in self.chores(registry)]
-                await self._uvicorn.serve()
+                await self._work()
                 for chore in chores:
                     chore.cancel()
             await self._note_last(registry)
@@ -202,24 +206,45 @@ class Server:
         finally:
             await self._close_store()
 
+    async def _open_store(self) -> Store:
+        return await open_store(
+            self.options.store,
+            server=True,
+            reserve_bytes=self.options.reserve_bytes,
+            on_failure=self._fail,
+        )
+
+    async def _work(self) -> None:
+        """Answer until that is over."""
+        assert self._uvicorn is not None
+        await self._uvicorn.serve()
+
     def _listeners(
         self, public: socket.socket, admin: socket.socket | None, make: Make
     ) -> list[Listener]:
         """What accepts connections: for everybody, and for whoever watches the server."""
+        self.routes.watched_elsewhere = self.options.admin is not None
+        listeners = [self._public_listener(public, make)]
+        if admin is not None:
+            listeners.append(self._admin_listener(admin, make))
+        self.routes.listeners = listeners
+        return listeners
+
+    def _public_listener(self, public: socket.socket, make: Make) -> Listener:
         config = self._config(self.routes)
-        crowd = Crowd(
+        crowd = self.parts.crowd(
             connections_max(),
-            reserve=0 if admin else limits.CONNECTIONS_RESERVED,
+            reserve=0 if self.routes.watched_elsewhere else self.parts.reserve,
             speaks_for_many=_speaks_for_many(proxies_of(self.options.trusted_proxies)),
         )
         tls = None if self._certificate is None else self._certificate.context
-        listeners = [Listener(public, crowd, partial(make, config), tls=tls)]
-        if admin is not None:
-            own = Crowd(limits.CONNECTIONS_RESERVED, speaks_for_many=lambda _: True)
-            watching = self._config(self.routes.health, proxied=False)
-            listeners.append(Listener(admin, own, partial(make, watching)))
-        self.routes.listeners = listeners
-        return listeners
+        at_once = self.parts.accepts_at_once
+        return Listener(public, crowd, partial(make, config), tls=tls, at_once=at_once)
+
+    def _admin_listener(self, admin: socket.socket, make: Make) -> Listener:
+        own = Crowd(limits.CONNECTIONS_RESERVED, speaks_for_many=lambda _: True)
+        watching = self._config(self.routes.health, proxied=False)
+        return Listener(admin, own, partial(make, watching))
 
     async def _open_registry(self) -> Registry:
         """The applications and tokens, with all appkeys sealed.
@@ -246,31 +271,36 @@ class Server:
         except StoreUnavailable as error:
             log.warning("store not written anew", reason=str(error))
 
-    def stop(self) -> None:
-        """Begin a clean stop: requests in flight are finished first."""
+    def stop(self, by_s: float | None = None) -> None:
+        """Begin a clean stop: requests in flight are finished first.
+
+        Args:
+            by_s: when all is to be over, by the monotonic clock; None: in as long as is due.
+        """
         if self._stop_by_s is None:
-            by_s = limits.DRAIN_DEADLINE_S - limits.LOG_FLUSH_S
-            self._stop_by_s = time.monotonic() + by_s
+            now_s = time.monotonic()
+            if by_s is None:
+                by_s = now_s + limits.DRAIN_DEADLINE_S - limits.LOG_FLUSH_S
+            self._stop_by_s = by_s
             if self.on_overdue is not None:
-                timer = threading.Timer(by_s, self.on_overdue)
+                timer = threading.Timer(max(0.0, by_s - now_s), self.on_overdue)
                 timer.daemon = True
                 timer.start()
         if self._uvicorn is not None:
-            self._uvicorn.stop(self._stop_by_s - CLOSE_S)
+            self._uvicorn.stop(self._stop_by_s - self.close_s)
 
     def reload(self) -> None:
         """Take in new options, and new TLS files for the next handshakes; or go on as before.
 
         Says in the log which changes need a restart.
         """
+        before = self.options
         try:
-            options = self.options if self._source is None else self._source()
-            if self._certificate is not None and options.tls_certificate is not None:
-                self._certificate.renew(options.tls_certificate, options.tls_key)
+            options = before if self._source is None else self._source()
+            self.take_in(options)
         except Exception as error:  # noqa: BLE001 - a reload never ends the server
             log.error("reload failed", reason=str(error))
             return
-        before, self.options = self.options, options
         changed = {
             name
             for name in ServeOptions.__struct_fields__
@@ -282,6 +312,16 @@ class Server:
         log.info("reloaded", changed=sorted(changed & followed))
         if needed := sorted(changed - followed):
             log.warning("restart needed", changed=needed)
+
+    def take_in(self, options: ServeOptions) -> None:
+        """Go on with these options, as far as that needs no restart.
+
+        Raises:
+            InvalidSetting: the TLS files are no use; nothing has changed.
+        """
+        if self._certificate is not None and options.tls_certificate is not None:
+            self._certificate.renew(options.tls_certificate, options.tls_key)
+        self.options = options
 
     @property
     def _masters(self) -> Masters:
@@ -344,7 +384,8 @@ class Server:
         """
         left_s = None
         if self._stop_by_s is not None:
-            left_s = max(CLOSE_S / 4, self._stop_by_s - CLOSE_S / 4 - time.monotonic())
+            spare_s = self.close_s / 4
+            left_s = max(spare_s, self._stop_by_s - spare_s - time.monotonic())
         closing = asyncio.ensure_future(self.store.close())
         done, _ = await asyncio.wait({closing}, timeout=left_s)
         if done:
@@ -356,52 +397,59 @@ class Server:
 
     async def build(self, registry: Registry) -> Routes:
         """What answers requests, once the store is open."""
-        return Routes(self.store, registry)
+        return Routes(self.store, registry, parts=self.parts)
 
     def chores(self, registry: Registry) -> list[Coroutine[object, object, None]]:
         """What goes on beside answering, until the server stops."""
-
-        async def upkeep() -> None:
-            expired = await clean_up(
-                self.store,
-                list(registry.applications.values()),
-                now_ms=wall_ms(),
-                retention_days=self.options.retention_days,
-            )
-            if expired:
-                log.warning("parked items expired", items=expired, reason="too old")
-            for sdkappid, pulls in self.routes.figures.replays.take().items():
-                log.info("signatures came again", sdkappid=sdkappid, pulls=pulls)
-            found = await self.store.engine()
-            if found.log_bytes > limits.STORE_LOG_BYTES_MAX // 2:
-                log.warning(
-                    "store's log grows",
-                    bytes=found.log_bytes,
-                    reason="a program that has read the store for long keeps it from being folded",
-                )
-
-        async def look_at_the_store() -> None:
-            self.routes.stall.look()
-
-        told: dict[int, MasterKeyMissing] = {}
-
-        async def refresh() -> None:
-            await registry.look()
-            for sdkappid, locked in registry.locked.items():
-                if told.get(sdkappid) is not locked:
-                    told[sdkappid] = locked
-                    log.error("appkey not opened", sdkappid=sdkappid, reason=str(locked))
-
+        every_s = self.options.upkeep_every_s
         return [
-            self._regularly("refresh", REFRESH_S, refresh),
-            self._regularly("applications", REFRESH_S, registry.walk),
-            self._regularly("stall", REFRESH_S, look_at_the_store),
-            self._regularly("upkeep", self.options.upkeep_every_s, upkeep),
-            self._regularly("uses of keys", self.options.upkeep_every_s, registry.note_uses),
-            self._regularly(
-                "failed tries", self.options.upkeep_every_s, self.routes.guesses.record
-            ),
+            self._regularly("stall", REFRESH_S, self._look_at_the_store),
+            self._regularly("upkeep", every_s, partial(self._upkeep, registry)),
+            self._regularly("failed tries", every_s, self.routes.guesses.record),
+            *self.own_chores(registry),
         ]
+
+    def own_chores(self, registry: Registry) -> list[Coroutine[object, object, None]]:
+        """Those of them that each process has, where several are one server."""
+        every_s = self.options.upkeep_every_s
+        return [
+            self._regularly("refresh", REFRESH_S, partial(self._refresh, registry, {})),
+            self._regularly("applications", REFRESH_S, registry.walk),
+            self._regularly("uses of keys", every_s, registry.note_uses),
+            self._regularly("signatures", every_s, self._tell_of_replays),
+        ]
+
+    async def _upkeep(self, registry: Registry) -> None:
+        expired = await clean_up(
+            self.store,
+            list(registry.applications.values()),
+            now_ms=wall_ms(),
+            retention_days=self.options.retention_days,
+        )
+        if expired:
+            log.warning("parked items expired", items=expired, reason="too old")
+        found = await self.store.engine()
+        if found.log_bytes > limits.STORE_LOG_BYTES_MAX // 2:
+            log.warning(
+                "store's log grows",
+                bytes=found.log_bytes,
+                reason="a program that has read the store for long keeps it from being folded",
+            )
+
+    async def _tell_of_replays(self) -> None:
+        for sdkappid, pulls in self.routes.figures.replays.take().items():
+            log.info("signatures came again", sdkappid=sdkappid, pulls=pulls)
+
+    async def _look_at_the_store(self) -> None:
+        self.routes.stall.look()
+
+    async def _refresh(self, registry: Registry, told: dict[int, MasterKeyMissing]) -> None:
+        """Follow the store, and tell of each appkey that cannot be opened, once."""
+        await registry.look()
+        for sdkappid, locked in registry.locked.items():
+            if told.get(sdkappid) is not locked:
+                told[sdkappid] = locked
+                log.error("appkey not opened", sdkappid=sdkappid, reason=str(locked))
 
     def _fail(self, error: BaseException) -> None:
         """End orderly, after the first failure that the store does not survive."""
@@ -445,7 +493,7 @@ class Server:
         No failure is made of it if that cannot be.
         """
         with contextlib.suppress(WorldError, TimeoutError):
-            async with asyncio.timeout(CLOSE_S / 2):
+            async with asyncio.timeout(self.close_s / 2):
                 await self.routes.guesses.record(stopping=True)
                 await registry.note_uses()
 

@@ -15,7 +15,7 @@ from pullstatus.server.serve import ServeOptions, Server
 limits.DRAIN_DEADLINE_S = 0.1
 server = Server(ServeOptions("sqlite:///none.db"))
 server.failure = {failure}
-server.on_overdue = lambda: serve._end(server)
+server.on_overdue = lambda: serve.end(server)
 server.stop()
 ThreadPoolExecutor().submit(time.sleep, 600)  # the interpreter waits for it at its end
 """

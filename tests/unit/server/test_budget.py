@@ -76,4 +76,4 @@ def test_nothing_is_remembered_of_who_has_nothing_in_hand() -> None:
         budget.take(10, number)
         budget.take(-10, number)
         budget.share(number, 0)
-    assert not budget._of
+    assert not budget.of

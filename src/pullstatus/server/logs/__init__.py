@@ -11,6 +11,7 @@ import re
 import sys
 import time
 from collections.abc import Callable, Mapping
+from typing import Any
 
 import msgspec
 import structlog
@@ -37,13 +38,18 @@ class LogLines(msgspec.Struct, frozen=True):
     dropped: int
 
 
-def configure(level: str = "info", *, sums: bool = True) -> None:
+def configure(
+    level: str = "info", *, sums: bool = True, worker: int | None = None, workers: int = 1
+) -> None:
     """Send our log, and that of the libraries, through one formatter. May be called again.
 
     Args:
         sums: whether lines of one kind are summed when there are many in a second; see `repeats`.
+        worker: the number of this process, which each line is to say.
+        workers: processes that write to this standard error, and share what a second may bring.
     """
     shared: list[structlog.typing.Processor] = [
+        *([] if worker is None else [_says(worker)]),
         structlog.stdlib.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
         structlog.processors.ExceptionRenderer(trace),
@@ -56,7 +62,7 @@ def configure(level: str = "info", *, sums: bool = True) -> None:
             line = processor(None, level, line)  # type: ignore[assignment]
         return str(line)
 
-    handler = _open(own)
+    handler = _open(own, workers)
     structlog.configure(
         processors=[
             structlog.stdlib.filter_by_level,  # asked each time: a reload may change it
@@ -85,6 +91,19 @@ def configure(level: str = "info", *, sums: bool = True) -> None:
     logging.getLogger("uvicorn.access").propagate = False
 
 
+def set_level(level: str) -> None:
+    """Log from this level on."""
+    logging.getLogger().setLevel(level.upper())
+
+
+def _says(worker: int) -> structlog.typing.Processor:
+    def add(_logger: object, _level: str, line: structlog.typing.EventDict) -> Any:  # noqa: ANN401
+        line.setdefault("worker", worker)
+        return line
+
+    return add
+
+
 def lines() -> LogLines:
     """How many lines there were; none where the log is another program's."""
     if _writer is None:
@@ -92,13 +111,13 @@ def lines() -> LogLines:
     return LogLines(_writer.written, _writer.repeats.summed, _writer.dropped)
 
 
-def _open(own: Own) -> Writer:
+def _open(own: Own, workers: int) -> Writer:
     """The writer that there is, unless standard error is another one now."""
     global _writer  # noqa: PLW0603 - a process has one log, as it has one root logger
     if _writer is None or _writer.stream is not sys.stderr:
         if _writer is not None:
             _writer.close()
-        _writer = Writer(sys.stderr, Repeats(time.monotonic), own)
+        _writer = Writer(sys.stderr, Repeats(time.monotonic, workers), own, alone=workers == 1)
     _writer.own = own
     return _writer
 

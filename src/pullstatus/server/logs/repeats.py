@@ -37,7 +37,14 @@ class Repeats:
     Safe to be used by several threads.
     """
 
-    def __init__(self, monotonic_s: Callable[[], float]) -> None:
+    def __init__(self, monotonic_s: Callable[[], float], sharers: int = 1) -> None:
+        """No second has begun.
+
+        Args:
+            sharers: how many write to the same place, each its part of what a second may bring.
+        """
+        self._most = max(1, limits.LOG_LINES_PER_S_MAX // sharers)
+        self._most_of_one = max(1, limits.LOG_LINES_OF_ONE_PER_S_MAX // sharers)
         self._monotonic_s = monotonic_s
         self._lock = threading.Lock()
         self._until_s: float | None = None  # None: no second has begun
@@ -54,10 +61,7 @@ class Repeats:
                 self._end()
                 self._until_s = now + SECOND_S
             whose = (kind, address)
-            if (
-                self._written[kind] < limits.LOG_LINES_PER_S_MAX
-                and self._written[whose] < limits.LOG_LINES_OF_ONE_PER_S_MAX
-            ):
+            if self._written[kind] < self._most and self._written[whose] < self._most_of_one:
                 self._written[kind] += 1
                 self._written[whose] += 1
                 return True

@@ -12,7 +12,7 @@ import logging
 import os
 import select
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TextIO
 
 from pullstatus import limits
@@ -32,13 +32,17 @@ class Writer(logging.Handler):
             standard error did not take.
     """
 
-    def __init__(self, stream: TextIO | None, repeats: Repeats, own: Own) -> None:
+    def __init__(
+        self, stream: TextIO | None, repeats: Repeats, own: Own, *, alone: bool = True
+    ) -> None:
         """Starts the thread; it ends with the process, or with `close`.
 
         Args:
             stream: written to by its descriptor, past what it buffers, if it has one.
             repeats: what was not even given to us is told in lines of our own.
             own: makes such a line.
+            alone: no other process writes there; else what is written at once is whole lines that a
+                pipe takes as one, so that theirs do not fall into ours.
         """
         super().__init__()
         self.stream: TextIO | None = stream
@@ -47,6 +51,7 @@ class Writer(logging.Handler):
         self.repeats = repeats
         self.own = own
         self._told = 0  # of those dropped
+        self._alone = alone
         self._encoding = getattr(stream, "encoding", None) or "utf-8"
         self._descriptor = _descriptor(stream)
         self._changed = threading.Condition()
@@ -135,6 +140,12 @@ class Writer(logging.Handler):
 
     def _write(self, lines: list[bytes]) -> bool:
         """Write these, however long it takes; False: they could not be, or not all of them."""
+        for written_at_once in [lines] if self._alone else _pieces(lines):
+            if not self._write_at_once(written_at_once):
+                return False
+        return True
+
+    def _write_at_once(self, lines: Sequence[bytes]) -> bool:
         left = memoryview(b"".join(lines))
         try:
             if self.stream is None:
@@ -150,6 +161,20 @@ class Writer(logging.Handler):
         except (OSError, ValueError):  # ValueError: the stream was closed
             return False
         return True
+
+
+def _pieces(lines: Sequence[bytes]) -> Iterator[list[bytes]]:
+    """Lines that a pipe takes as one, and does not mix with those of others."""
+    piece: list[bytes] = []
+    size = 0
+    for line in lines:
+        if piece and size + len(line) > select.PIPE_BUF:
+            yield piece
+            piece, size = [], 0
+        piece.append(line)
+        size += len(line)
+    if piece:
+        yield piece
 
 
 def _descriptor(stream: TextIO | None) -> int | None:

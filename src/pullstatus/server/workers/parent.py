@@ -1,0 +1,274 @@
+"""The server that has workers: it answers no requests but those by which it is watched."""
+
+from __future__ import annotations
+
+import logging
+import os
+import secrets
+import socket
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+
+import msgspec
+import structlog
+
+from pullstatus.apps import Registry
+from pullstatus.server.budget import Budget
+from pullstatus.server.figures import Connections, Figures, Standing, render
+from pullstatus.server.listener import Listener
+from pullstatus.server.logs import LogLines
+from pullstatus.server.routes import Routes
+from pullstatus.server.serve import ServeOptions, Server
+from pullstatus.server.stall import Stall
+from pullstatus.server.uvicorn_server import Make
+from pullstatus.server.workers.control import (
+    AskMetrics,
+    Brief,
+    CountFailed,
+    Reload,
+    Snapshot,
+    Stop,
+)
+from pullstatus.server.workers.fleet import Fleet, Member
+from pullstatus.server.workers.ledger import Ledger, make_ledger
+from pullstatus.store import Store, UnderWay, open_store, share_store
+
+log = structlog.get_logger(__name__)
+
+SECRET_BYTES = 16
+NOBODY = Snapshot({}, 0, LogLines(0, 0, 0), UnderWay(), Connections(0, {}), 0, {})
+
+
+class _Routes(Routes):
+    """Those of the server itself, whose figures are the sums over all workers."""
+
+    fleet: Fleet
+    dead: Snapshot = NOBODY
+
+    async def metrics(self) -> bytes:
+        await self.fleet.look()
+        known = self._snapshots()
+        figures = Figures()
+        figures.add(self.figures.counts())
+        for one in known:
+            figures.add(one.counts)
+        return render(figures, self._in_all(await self.standing(), known))
+
+    def takes_work(self) -> bool:
+        return super().takes_work() and self.fleet.serving > 0
+
+    def under_way(self) -> UnderWay:
+        """What waits for the store, of all processes."""
+        return _under_way([self._store.under_way(), *(one.under_way for one in self._living())])
+
+    def connections_in_all(self) -> int:
+        """How many there are, as the workers told last."""
+        own = self.connections().count
+        return own + sum(one.connections.count for one in self._living())
+
+    def bury(self, member: Member) -> None:
+        """Keep what a worker had counted that is no more."""
+        if member.newest is not None:
+            gone, last = self.dead, member.newest
+            figures = Figures()
+            for one in (gone, last):
+                figures.add(one.counts)
+            self.dead = msgspec.structs.replace(
+                NOBODY,
+                counts=figures.counts(),
+                log=_lines([gone.log, last.log]),
+                connections=Connections(
+                    0, Counter(gone.connections.refused) + Counter(last.connections.refused)
+                ),
+                shed=Counter(gone.shed) + Counter(last.shed),
+            )
+        member.newest = None
+
+    def _living(self) -> list[Snapshot]:
+        return [member.newest for member in self.fleet.members if member.newest is not None]
+
+    def _snapshots(self) -> list[Snapshot]:
+        return [self.dead, *self._living()]
+
+    def _in_all(self, own: Standing, known: Sequence[Snapshot]) -> Standing:
+        """How the server stands with all its workers."""
+        budget = Budget()
+        budget.take(own.budget.bytes + sum(one.in_hand_bytes for one in known))
+        budget.refused.update(own.budget.refused)
+        refused = Counter(own.connections.refused)
+        for one in known:
+            budget.refused.update(one.shed)
+            refused.update(one.connections.refused)
+        return msgspec.structs.replace(
+            own,
+            held=sum(one.held for one in known),
+            log=_lines([own.log, *(one.log for one in known)]),
+            under_way=self.under_way(),
+            connections=Connections(self.connections_in_all(), refused),
+            budget=budget,
+            workers=self.fleet.serving,
+            workers_ended=self.fleet.ended,
+            processes=self.fleet.processes,
+        )
+
+
+class Parent(Server):
+    """A server whose requests are answered by workers."""
+
+    def __init__(
+        self,
+        options: ServeOptions,
+        *,
+        command: Sequence[str],
+        source: Callable[[], ServeOptions] | None = None,
+    ) -> None:
+        """Nothing runs yet: see `run`.
+
+        Args:
+            command: see `Fleet`.
+            source: see `Server`.
+        """
+        super().__init__(options, source=source)
+        self._command = command
+        self._fleet: Fleet | None = None
+        self._of_all: _Routes
+        self._given = options  # to workers: what needs a restart stays as it is until then
+        self._secret = secrets.token_bytes(SECRET_BYTES)
+        self._ledger = make_ledger(options.workers)
+        self._public: socket.socket
+
+    async def _open_store(self) -> Store:
+        return await open_store(
+            self.options.store,
+            server=True,
+            reserve_bytes=self.options.reserve_bytes,
+            on_failure=self._fail,
+            shared=True,
+        )
+
+    async def build(self, registry: Registry) -> Routes:
+        """See `Server`."""
+        routes = self._of_all = _Routes(self.store, registry, parts=self.parts)
+        ledger = Ledger(self._ledger, 0, self.options.workers, self._secret)
+
+        async def answer(asked: object) -> object:
+            if isinstance(asked, CountFailed):
+                return routes.guesses.note(asked.what, asked.sdkappid, asked.address)
+            assert isinstance(asked, AskMetrics)
+            return await routes.metrics()
+
+        def dead(member: Member) -> None:
+            ledger.clear(member.number - 1)
+            routes.bury(member)
+
+        self._fleet = routes.fleet = Fleet(
+            self._command,
+            self.options.workers,
+            brief=self._brief,
+            answer=answer,
+            on_dead=dead,
+            on_store_ended=self._fail,
+        )
+        routes.stall = Stall(routes.under_way)
+        return routes
+
+    def _brief(self, number: int) -> Brief:
+        return Brief(
+            number,
+            self._given,
+            _log_level(),
+            share_store(self.store, self.options.store, self.options.workers),
+            self._public.fileno(),
+            self._ledger,
+            self._secret,
+        )
+
+    def _listeners(
+        self,
+        public: socket.socket,  # noqa: ARG002 - the workers accept from it
+        admin: socket.socket | None,
+        make: Make,
+    ) -> list[Listener]:
+        listeners = [] if admin is None else [self._admin_listener(admin, make)]
+        self.routes.listeners = listeners
+        return listeners
+
+    async def _serve(
+        self,
+        public: socket.socket,
+        admin: socket.socket | None,
+        on_ready: Callable[[str], None] | None,
+    ) -> None:
+        self._public = public
+        try:
+            await super()._serve(public, admin, on_ready)
+        finally:
+            os.close(self._ledger)
+
+    async def _work(self) -> None:
+        assert self._fleet is not None
+        try:
+            await self._fleet.start()
+            if self._stop_by_s is None:
+                await super()._work()
+        finally:
+            by_s = time.monotonic() if self._stop_by_s is None else self._stop_by_s - self.close_s
+            await self._fleet.gone(by_s)
+
+    def stop(self, by_s: float | None = None) -> None:
+        """See `Server`; tells the workers, and accepts no more."""
+        super().stop(by_s)
+        if self._fleet is not None and self._stop_by_s is not None:
+            self._fleet.stop()
+            self._fleet.tell(Stop(self._stop_by_s - self.close_s))
+            self._public.close()
+
+    def take_in(self, options: ServeOptions) -> None:
+        """See `Server`; has the workers do so, too."""
+        super().take_in(options)
+        self._given = msgspec.structs.replace(
+            self._given,
+            retention_days=options.retention_days,
+            tls_certificate=options.tls_certificate,
+            tls_key=options.tls_key,
+        )
+        if self._fleet is not None:
+            self._fleet.tell(Reload(self._given, _log_level()))
+
+    def _tell(self) -> None:
+        routes = self._of_all
+        log.info(
+            "state",
+            stopping=self._stop_by_s is not None,
+            connections=routes.connections_in_all(),
+            workers=routes.fleet.serving,
+        )
+
+    def _interrupt(self) -> None:
+        if self._stop_by_s is not None and self._fleet is not None:
+            self._fleet.kill()
+        super()._interrupt()
+
+    def _log_stop(self, waiting: int | None) -> None:
+        self.routes.figures.add(self._of_all.dead.counts)
+        super()._log_stop(waiting)
+
+
+def _under_way(all_of_them: Sequence[UnderWay]) -> UnderWay:
+    return UnderWay(
+        sum(one.queued for one in all_of_them),
+        sum(one.handed_over for one in all_of_them),
+        sum(one.bytes for one in all_of_them),
+        max(one.oldest_s for one in all_of_them),
+    )
+
+
+def _lines(all_of_them: Sequence[LogLines]) -> LogLines:
+    return LogLines(
+        *(sum(getattr(one, fate) for one in all_of_them) for fate in LogLines.__struct_fields__)
+    )
+
+
+def _log_level() -> str:
+    return logging.getLevelName(logging.getLogger().level).lower()
