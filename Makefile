@@ -78,7 +78,7 @@ torture-readers: $(VENV)/.test ## kills of consumers and their server at random 
 	@$(BIN)/python -m tests.faults --kills $(KILLS) --seed $(SEED) $(ARGS)
 
 SECONDS ?= 20
-fuzz: $(VENV)-fuzz/.installed ## every parser, guided by coverage; SECONDS=... of each, SEED=..., ARGS='--only NAME'
+fuzz: $(VENV)-fuzz/.installed ## every parser, guided by coverage, and both ways of a server; SECONDS=... of each, SEED=..., ARGS='--only NAME'
 	@PYTHONPATH=src $(VENV)-fuzz/bin/python -m tests.fuzz --seconds $(SECONDS) --seed $(SEED) $(ARGS)
 
 format: $(VENV)/.test ## rewrites the code the way check wants it

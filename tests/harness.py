@@ -46,6 +46,16 @@ from pullstatus.wire.v5.signature import fitting, sign
 STATUS, REPLY = Kind.DELIVERY_STATUS, Kind.REPLY
 ROOT = Path(__file__).parents[1]
 COMMAND = str(Path(sys.executable).with_name("pullstatus"))
+_CAREFUL = """
+from pullstatus.cli import main
+from pullstatus.server import connection
+assert connection.read_whole
+connection.read_whole = lambda _data: None
+main(prog_name="pullstatus")
+"""
+CAREFUL = (sys.executable, "-c", _CAREFUL)
+"""A command whose server answers nothing without the parser, nor without a scope."""
+
 UPKEEP_ALWAYS = (
     "--upkeep-every",
     "0.02",
@@ -314,9 +324,14 @@ class Program:
     """
 
     def __init__(
-        self, folder: Path, *flags: str, environment: Mapping[str, str] | None = None
+        self,
+        folder: Path,
+        *flags: str,
+        environment: Mapping[str, str] | None = None,
+        command: Sequence[str] = (COMMAND,),
     ) -> None:
         """Nothing runs yet: see `start`. Flags are those of `serve`."""
+        self.command = command
         self.folder = folder
         self.store = f"sqlite:///{folder / 'mailboxes.db'}"
         self.flags = flags
@@ -339,7 +354,7 @@ class Program:
         assert self.process is None
         with (self.folder / "log").open("ab") as log:
             self.process = subprocess.Popen(
-                [COMMAND, "serve", "--port", "0", "--store", self.store, *self.flags],
+                [*self.command, "serve", "--port", "0", "--store", self.store, *self.flags],
                 stdout=subprocess.PIPE,
                 stderr=stderr or log,
                 text=True,

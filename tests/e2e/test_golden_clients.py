@@ -1,11 +1,13 @@
 """Official clients of the call, unchanged but for the address, pull from a running server.
 
 They were written for the original service and are deployed; what they can't read, we may not send.
-How the Node one gets here is said in conftest.py.
+How the Node one gets here is said in conftest.py. A server answers usual requests in another way
+than unusual ones, so they pull from one that does, and from one that answers all in one way.
 """
 
 from __future__ import annotations
 
+import http.client
 import json
 import os
 import subprocess
@@ -19,7 +21,18 @@ from qcloudsms_py import SmsStatusPuller
 
 from pullstatus.records import Kind
 from pullstatus.wire.v5.pull import PULL_PATH
-from tests.harness import PATIENCE_S, REPLY, STATUS, App, Program, Record, reply, status
+from tests.harness import (
+    CAREFUL,
+    COMMAND,
+    PATIENCE_S,
+    REPLY,
+    STATUS,
+    App,
+    Program,
+    Record,
+    reply,
+    status,
+)
 
 GOLDEN = Path(__file__).with_name("golden")
 
@@ -39,12 +52,17 @@ REPLIED = [
 ]
 
 
-@pytest.fixture(scope="module", params=[(), ("--workers", "2")], ids=["one process", "workers"])
+@pytest.fixture(
+    scope="module",
+    params=[((COMMAND,), ()), ((COMMAND,), ("--workers", "2")), (CAREFUL, ())],
+    ids=["one process", "workers", "careful"],
+)
 def shared(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Program]:
-    """A server for the clients, who cannot see whether it is several processes."""
-    program = Program(tmp_path_factory.mktemp("golden"), *request.param)
+    """A server for the clients, who cannot see how it answers, and whether it is several."""
+    command, flags = request.param
+    program = Program(tmp_path_factory.mktemp("golden"), *flags, command=command)
     program.set_aside(20)
     with program:
         yield program
@@ -61,6 +79,9 @@ def python_sdk(shared: Program, monkeypatch: pytest.MonkeyPatch) -> Pull:
         SimpleNamespace(loads=lambda text, encoding: json.loads(text.decode(encoding))),
     )
 
+    # The newer the Python, the more pieces a request leaves in; a server may get them in one.
+    monkeypatch.setattr(http.client.HTTPConnection, "_send_output", _send_in_one)
+
     def pull(app: App, kind: Kind, max_: int) -> dict[str, Any]:
         puller = SmsStatusPuller(app.sdkappid, app.appkey)
         call = puller.pull_callback if kind is STATUS else puller.pull_reply
@@ -68,6 +89,16 @@ def python_sdk(shared: Program, monkeypatch: pytest.MonkeyPatch) -> Pull:
         return answer
 
     return pull
+
+
+def _send_in_one(
+    connection: Any,  # noqa: ANN401 - one of http.client
+    message_body: bytes,
+    encode_chunked: bool = False,
+) -> None:
+    assert not encode_chunked
+    lines, connection._buffer = connection._buffer, []
+    connection.send(b"\r\n".join([*lines, b"", message_body]))
 
 
 # --- Node -----------------------------------------------------------------------------------------

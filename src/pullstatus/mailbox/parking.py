@@ -20,6 +20,7 @@ leaves that part as records, and stays as the rest.
 from __future__ import annotations
 
 import hashlib
+import sys
 from collections.abc import Callable, Iterator, Sequence
 
 import msgspec
@@ -160,7 +161,7 @@ def _item(
         member=unread.member,
         kind=unread.kind,
         index=unread.index,
-        method=request.method,
+        method=sys.intern(request.method),  # a default is left out where it is the same object
         query=request.query,
         content_type=request.content_type,
     )

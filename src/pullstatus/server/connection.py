@@ -395,7 +395,11 @@ class Connection(HttpToolsProtocol):
             self._held = None
         if not self._framing.fits(len(data)):
             self._end(TOO_LARGE)
-        elif self._framing.body_bytes > LARGE_BODY_BYTES and not self._own_flow.put_off:
+        elif (
+            self._framing.body_bytes > LARGE_BODY_BYTES
+            and not self._own_flow.put_off
+            and self.state.phase not in DEAF  # of a refused request there is nothing to read on
+        ):
             self._own_flow.put_off_reading()
             self.schedule.read_on(self._own_flow.go_on_reading, self.cycle.scope)
 

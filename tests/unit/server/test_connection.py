@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from pullstatus import limits
 from pullstatus.errors import StoreUnavailable
 from pullstatus.server.at_once import BEGUN, Begun, Later, Said
-from pullstatus.server.connection import Connection, Connections
+from pullstatus.server.connection import LARGE_BODY_BYTES, Connection, Connections
 from pullstatus.server.connection_state import Phase
 from pullstatus.server.figures import Figures
 from pullstatus.server.http import PEER, SAYS_NO_MORE_S
@@ -228,6 +228,12 @@ def test_answers_leave_in_the_order_of_requests(peer: Peer) -> None:
     while peer.answer():
         pass
     assert peer.read() == ["/1", "/2", "/3"]
+
+
+def test_refused_request_with_a_large_body_in_the_same_read_is_told_why(peer: Peer) -> None:
+    head = b"POST /1 HTTP/1.1\r\nContent-Length: 100000\r\n\r\n"  # names no host
+    peer.say(head + b"x" * (LARGE_BODY_BYTES + 1))
+    assert (peer.read(), peer.transport.closed) == (["400"], "in order")
 
 
 def test_body_that_ends_after_its_answer_leaves_a_deadline(peer: Peer) -> None:
