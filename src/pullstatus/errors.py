@@ -29,6 +29,8 @@
         |   |-- SettingChanged    a setting that it rested on was written meanwhile
         |   |-- CallerGone        nobody waits for it any more; it was never begun
         |   |-- Overloaded        too much is in hand already; not taken on
+        |   |-- StoreSealed       it is being moved to another store
+        |   |-- StoreMovedOn      it was, and is no longer in use: serve the other one
         |   `-- StoreFailed       the disk failed: no more work until the process is restarted
         |-- OutcomeUnknown      the commit may have happened: never answer, close the connection
         |   `-- StoreMoved        it happened in a file that the store's name no longer stands for
@@ -73,7 +75,9 @@ __all__ = [
     "StoreFailed",
     "StoreFull",
     "StoreMoved",
+    "StoreMovedOn",
     "StoreRefused",
+    "StoreSealed",
     "StoreUnavailable",
     "TooFrequent",
     "TooManyReaders",
@@ -311,6 +315,18 @@ class Overloaded(StoreUnavailable):
     """The server, the application or the address has too much in hand; it was not taken on."""
 
     code = "overloaded"
+
+
+class StoreSealed(StoreUnavailable):
+    """The store is being moved to another, or filled from one: nothing is done to it until then."""
+
+    code = "store_sealed"
+
+
+class StoreMovedOn(StoreUnavailable):
+    """What the store held is in another one now, for good. This one takes no more work."""
+
+    code = "store_moved_on"
 
 
 class StoreFailed(StoreUnavailable):

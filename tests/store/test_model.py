@@ -59,6 +59,8 @@ from pullstatus.store import (
     While,
     open_store,
 )
+from pullstatus.store.migration import Moved, move_store
+from pullstatus.store.values import accept_any, any_setting
 from tests.store.build import (
     NOW_MS,
     PULL_KEY_MS,
@@ -83,6 +85,7 @@ T = TypeVar("T")
 
 EXAMPLES = int(os.environ.get("PULLSTATUS_MODEL_EXAMPLES", "80"))
 STEPS = int(os.environ.get("PULLSTATUS_MODEL_STEPS", "40"))
+MOVES_MAX = 3  # of one store: they take far longer than all else
 FIXED = "PULLSTATUS_MODEL_EXAMPLES" not in os.environ
 
 mailboxes = st.builds(Mailbox, st.sampled_from([1, 2]), st.sampled_from(Kind))
@@ -624,6 +627,58 @@ class Machine(RuleBasedStateMachine):
             assert await store.backlog(sdkappid) == standing
 
 
+class MovingMachine(Machine):
+    """The same, and now and then the store becomes another one."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.target = ""
+        self.act_of_move: Act | None = None
+
+    @precondition(lambda self: self.store_count < MOVES_MAX)
+    @rule()
+    def copy(self) -> None:
+        """What is copied now is not all of it, and what is copied changes."""
+        self.move(switch=False)
+
+    @precondition(lambda self: self.store_count < MOVES_MAX or self.target)
+    @rule()
+    def switch(self) -> None:
+        act, moved = self.move(switch=True)
+        assert moved.switched
+        ends = {"source": moved.source, "target": moved.target}
+        detail = msgspec.json.encode(ends).decode()
+        self.model.acts.append(msgspec.structs.replace(act, detail=detail))
+        self.model.boxes = dict(sorted(self.model.boxes.items()))  # as readers are listed
+        self.close()
+        self.url, self.target = self.target, ""
+        self.open()
+
+    def move(self, *, switch: bool) -> tuple[Act, Moved]:
+        if not self.target:
+            folder = Path(self._stack.enter_context(tempfile.TemporaryDirectory()))
+            self.target = self._stack.enter_context(type(self).place(folder))
+            self.store_count += 1
+            self.act_of_move = None
+        act = self.new_act()
+        moved = self.run(
+            move_store(
+                self.url,
+                self.target,
+                act=act,
+                phase=lambda _what: contextlib.nullcontext(lambda _done, _total: None),
+                switch=switch,
+                prove_setting=any_setting,
+                accept=accept_any,
+            )
+        )
+        # A migration is known by the act that began it.
+        self.act_of_move = self.act_of_move or act
+        return msgspec.structs.replace(act, ticket=self.act_of_move.ticket), moved
+
+    store_count = 0
+
+
 def same(answer: object, expected: Answer) -> bool:
     """Whether a store's answer is the model's; a refusal is compared by its class."""
     if isinstance(answer, PeerError | SettingChanged):
@@ -660,12 +715,21 @@ def order(
 
 @pytest.mark.parametrize("engine", ENGINES)
 def test_engine_is_the_model(engine: str) -> None:
+    play(Machine, engine)
+
+
+def test_a_store_that_becomes_another_is_the_model() -> None:
+    play(MovingMachine, "sqlite-thread", share=0.2)
+
+
+def play(kind: type[Machine], engine: str, share: float = 1.0) -> None:
+    """Run the examples of an engine."""
     tested = ENGINES[engine]
-    machine = type("Machine", (Machine,), {"place": staticmethod(tested.place)})
+    machine = type(kind.__name__, (kind,), {"place": staticmethod(tested.place)})
     run_state_machine_as_test(
         machine,
         settings=settings(
-            max_examples=math.ceil(EXAMPLES * tested.share),
+            max_examples=math.ceil(EXAMPLES * tested.share * share),
             stateful_step_count=STEPS,
             derandomize=FIXED,
             database=None,

@@ -31,6 +31,10 @@ COMMANDS = {
         "Remove all records of an application, or of a telephone number, and every trace of them.",
     ),
     "keys": ("keys:keys_group", "Master keys: what appkeys are sealed under."),
+    "migrate": (
+        "migrate:migrate",
+        "Move all that a store holds into a new store, and switch to that one.",
+    ),
     "parked": ("parked:parked_group", "What could not be read of callbacks, kept as it came."),
     "pull": ("pull:pull", "Take records out of a mailbox, until it is empty."),
     "pulls": ("pulls:pulls_group", "The journal: who was handed what, and when."),

@@ -54,7 +54,8 @@ def plainly(command: Callable[P, R]) -> Callable[P, R]:
     return run
 
 
-def _check_store(_context: click.Context, _parameter: click.Parameter, value: str) -> str:
+def check_store(_context: click.Context, _parameter: click.Parameter, value: str) -> str:
+    """Refuse an option's value that names no store, as `check_store_url` does."""
     try:
         check_store_url(value)
     except InvalidSetting as error:
@@ -69,7 +70,7 @@ store_option = click.option(
     envvar="PULLSTATUS_STORE",
     default=plainly(default_store),
     show_envvar=True,
-    callback=_check_store,
+    callback=check_store,
     help="The store: sqlite:/// and the path of a file. Not given, it is that of the configuration"
     f" file, or else {DEFAULT_STORE}.",
 )

@@ -36,6 +36,7 @@ OWN: Final[Mapping[str, Mapping[int, str]]] = {
     "bench": {0: "all was measured", FAILED: "something could not be"},
     "demo": SERVING,
     "emulate": SERVING,
+    "migrate": {INTERRUPTED: "Ctrl-C, TERM or HUP, run it again to go on"},
     "pull": {
         0: "the mailbox is empty, or --follow was ended by TERM or Ctrl-C",
         FAILED: "the target cannot be used",
@@ -53,7 +54,10 @@ OWN: Final[Mapping[str, Mapping[int, str]]] = {
         5: "the last line of FILE is not finished and waits",
         INTERRUPTED: "Ctrl-C, run it again to go on",
     },
-    "serve": SERVING,
+    "serve": {
+        **SERVING,
+        RESTART: "the store failed, and a restart is due, or it was moved to another",
+    },
     "verify": {
         0: "it would be accepted",
         FAILED: "it would be refused, and why is printed",

@@ -15,6 +15,7 @@ from pullstatus.store.values import Accept, Act, AuditReport, Progress, ProveSet
 
 if TYPE_CHECKING:  # which imports this table
     from pullstatus.store import Store
+    from pullstatus.store.transfer import End
 
 
 class EngineModule(Protocol):
@@ -106,6 +107,22 @@ class SharingModule(Protocol):
         ...
 
 
+@runtime_checkable
+class MovingModule(Protocol):
+    """What an engine's module offers beside if its stores can be moved, and others become them."""
+
+    async def open_end(self, url: str, *, target: bool) -> End:
+        """Open one end of a migration, whatever it says of one.
+
+        Args:
+            target: what is to be filled; made if there is none, and nobody else's until closed.
+
+        Raises:
+            StoreRefused: it is not safe to open, or, as a target, is in use.
+        """
+        ...
+
+
 class Row(NamedTuple):
     """An engine.
 
@@ -155,6 +172,21 @@ def sharing_engine_of(url: str) -> SharingModule | None:
     """
     module = importlib.import_module(_row(url).module)
     return module if isinstance(module, SharingModule) else None
+
+
+def moving_engine_of(url: str) -> MovingModule:
+    """The module of the engine that a URL names, whose stores can be moved.
+
+    Raises:
+        InvalidSetting: no engine has such a URL, or the stores of that one can't.
+    """
+    row = _row(url)
+    module = importlib.import_module(row.module)
+    if not isinstance(module, MovingModule):
+        raise InvalidSetting(
+            f"a store at {row.form} cannot be moved yet, nor be what another one becomes"
+        )
+    return module
 
 
 def _row(url: str) -> Row:

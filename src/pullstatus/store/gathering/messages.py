@@ -10,13 +10,19 @@ from __future__ import annotations
 
 import pickle
 from collections.abc import Sequence
-from typing import Final
+from typing import Final, cast
 
 import msgspec
 
 from pullstatus.store.gathering.committer import Report
 from pullstatus.store.gathering.log import Figures, OpenLog
-from pullstatus.store.gathering.operations import ErasedStep, Operation, PackedPage, Removed
+from pullstatus.store.gathering.operations import (
+    ErasedStep,
+    Operation,
+    PackedPage,
+    Removed,
+    Sent,
+)
 from pullstatus.store.values import Page
 
 
@@ -60,7 +66,7 @@ class _Open(msgspec.Struct, frozen=True, array_like=True, tag=True):
 
 
 class _Do(msgspec.Struct, frozen=True, array_like=True, tag=True, gc=False):
-    operations: Sequence[Operation]
+    operations: Sequence[Sent]
 
 
 class _End(msgspec.Struct, frozen=True, array_like=True, tag=True):
@@ -86,7 +92,7 @@ def ask_to_open(open_log: OpenLog) -> bytes:
 
 def ask(operations: Sequence[Operation]) -> bytes:
     """Do these; a report answers them."""
-    return _encode(_Do(operations))
+    return _encode(_Do(cast("Sequence[Sent]", operations)))  # no server moves its store
 
 
 def ask_to_watch(watch: Watch) -> bytes:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import msgspec
 
 from pullstatus import limits
 from pullstatus.errors import PullstatusError
 from pullstatus.store import chunk
+from pullstatus.store.transfer import Migration, Part, Row
 from pullstatus.store.values import (
     NO_TICKET,
     Act,
@@ -142,13 +145,38 @@ class PackedPage(msgspec.Struct, frozen=True, gc=False, array_like=True, tag=Tru
         return Page(self.first_seq, self.count, data, self.waiting)
 
 
+class Enter(msgspec.Struct, frozen=True):
+    """Say how the store takes part in a migration; answered whether it did as expected.
+
+    See `Transfer.enter`.
+    """
+
+    migration: Migration | None
+    expected: Migration | None
+    act: Act | None = None
+
+
+class Replace(msgspec.Struct, frozen=True):
+    """Drop rows of a part, then put others in; answered how many. See `Transfer.replace`."""
+
+    part: Part
+    drop: Sequence[Row]
+    put: Sequence[Row]
+
+
+Moving = Enter | Replace
+"""What makes a store another; asked in the process that commits, and nowhere else."""
+
 Counted = Append | Park | Unpark | Discard | Redeliver | Release | Mark
 """What is answered how many."""
 
 Upkeep = Forget | Purge
 """What nobody waits for, in steps; each is answered what it `Removed`."""
 
-Operation = Pull | Changes | Erase | Upkeep | Counted
+Sent = Pull | Changes | Erase | Upkeep | Counted
+"""What may be told to another process."""
+
+Operation = Sent | Moving
 Answer = int | Page | PackedPage | bool | ErasedStep | Removed | PullstatusError
 
 

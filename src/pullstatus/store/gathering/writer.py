@@ -22,11 +22,13 @@ from pullstatus.store.gathering.committer import Report
 from pullstatus.store.gathering.operations import (
     Changes,
     Counted,
+    Enter,
     Erase,
     ErasedStep,
     Operation,
     PackedPage,
     Removed,
+    Replace,
     Upkeep,
     owner,
     packed,
@@ -102,13 +104,17 @@ class Writer:
     @overload
     def submit(self, operation: Pull, gone: Gone | None = None) -> asyncio.Future[Page]: ...
     @overload
-    def submit(self, operation: Changes, gone: Gone | None = None) -> asyncio.Future[bool]: ...
+    def submit(
+        self, operation: Changes | Enter, gone: Gone | None = None
+    ) -> asyncio.Future[bool]: ...
     @overload
     def submit(self, operation: Erase, gone: Gone | None = None) -> asyncio.Future[ErasedStep]: ...
     @overload
     def submit(self, operation: Upkeep, gone: Gone | None = None) -> asyncio.Future[Removed]: ...
     @overload
-    def submit(self, operation: Counted, gone: Gone | None = None) -> asyncio.Future[int]: ...
+    def submit(
+        self, operation: Counted | Replace, gone: Gone | None = None
+    ) -> asyncio.Future[int]: ...
     def submit(self, operation: Operation, gone: Gone | None = None) -> asyncio.Future[Any]:
         """Queue an operation; the future gets its answer once that is durable.
 

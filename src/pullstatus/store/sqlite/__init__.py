@@ -8,6 +8,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import msgspec
+
 from pullstatus.store.sqlite import copies, place
 from pullstatus.store.sqlite.audit import audit_file
 from pullstatus.store.sqlite.engine import SqliteStore, real
@@ -28,6 +30,7 @@ __all__ = [
     "file",
     "join",
     "open",
+    "open_end",
     "open_shared",
     "restore",
     "rewrite",
@@ -92,6 +95,12 @@ async def join(
 def cautions(url: str) -> list[str]:
     """See `store_cautions`."""
     return place.cautions(Path(os.path.realpath(parse_url(url).path)))
+
+
+async def open_end(url: str, *, target: bool) -> SqliteStore:
+    """See `MovingModule`. A target is locked as by a server, and its commits are made here."""
+    location = msgspec.structs.replace(parse_url(url), apart=False)
+    return await SqliteStore.open(location, create=target, server=target, moving=True)
 
 
 async def rewrite(url: str, *, serving: bool) -> None:

@@ -21,13 +21,19 @@ class Conditions:
         self._others_version = -1
         self._settled = True
 
-    def begin(self) -> None:
-        """A transaction begins: forget what others, or one that failed, may have written."""
+    def begin(self) -> bool:
+        """A transaction begins: forget what others, or one that failed, may have written.
+
+        Returns:
+            whether anybody may have.
+        """
         version: int = self._connection.execute("PRAGMA data_version").get
-        if version != self._others_version or not self._settled:
+        changed = version != self._others_version or not self._settled
+        if changed:
             self._revisions.clear()
             self._others_version = version
         self._settled = False
+        return changed
 
     def settle(self) -> None:
         """The transaction is durable."""

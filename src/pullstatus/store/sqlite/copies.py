@@ -12,11 +12,12 @@ import apsw
 import msgspec
 
 from pullstatus.errors import StoreRefused
-from pullstatus.store.sqlite import acts, pairing, reading, schema
+from pullstatus.store.sqlite import acts, gate, pairing, reading, schema
 from pullstatus.store.sqlite.audit import audit
 from pullstatus.store.sqlite.connection import distrust, open_reader, open_writer
 from pullstatus.store.sqlite.location import Location
 from pullstatus.store.sqlite.place import check_no_log, check_place, open_lock
+from pullstatus.store.transfer import Role, Stage
 from pullstatus.store.values import Accept, Act, Progress, ProveSetting, accept_any, any_setting
 
 COPY_PAGES = 2048  # 8 MiB between two reports of progress
@@ -139,6 +140,7 @@ def restore_on(
         try:
             _check_sound(files, part, prove_setting)
             accept(reading.values(connection))
+            _check_whole(connection)
             epoch = _begin_epoch(connection, act)
         finally:
             connection.close()
@@ -147,6 +149,7 @@ def restore_on(
 
 def _begin_epoch(connection: apsw.Connection, act: Act) -> int:
     with connection:
+        connection.execute("DELETE FROM transfer")  # it concerned the store that was backed up
         connection.execute("INSERT INTO epoch (began_ms) VALUES (?)", (act.at_ms,))
         epoch = connection.last_insert_rowid()
         detail = f'{{"epoch":{epoch}}}'
@@ -157,6 +160,16 @@ def _begin_epoch(connection: apsw.Connection, act: Act) -> int:
             (schema.SEQ_BITS, act_id),
         )
     return epoch
+
+
+def _check_whole(connection: apsw.Connection) -> None:
+    found = gate.read(connection)
+    unfinished = (Stage.COPYING, Stage.ABANDONED)
+    if found is not None and found.role is Role.TARGET and found.stage in unfinished:
+        raise StoreRefused(
+            f"the backup is of a store that was not filled to its end, from {found.peer}: restore"
+            " one of that"
+        )
 
 
 def _copy(files: Files, source: Path, target: Path, progress: Progress) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
@@ -10,16 +11,18 @@ from functools import partial
 from pathlib import Path
 
 from pullstatus import limits
-from pullstatus.errors import StoreFull, StoreRefused
+from pullstatus.errors import StoreFull, StoreRefused, StoreSealed
 from pullstatus.store.gathering.committer import Committer
 from pullstatus.store.gathering.messages import Watch
 from pullstatus.store.gathering.operations import (
     Changes,
+    Enter,
     Erase,
     Forget,
     Mark,
     Purge,
     Removed,
+    Replace,
     Upkeep,
     adds,
 )
@@ -27,7 +30,7 @@ from pullstatus.store.gathering.pace import STEP_S, Pace
 from pullstatus.store.gathering.process import JoinedChannel, ProcessChannel
 from pullstatus.store.gathering.thread import ThreadChannel
 from pullstatus.store.gathering.writer import Channel, Writer
-from pullstatus.store.sqlite import acts, reading, schema
+from pullstatus.store.sqlite import acts, gate, reading, schema, transfer
 from pullstatus.store.sqlite.connection import file_bytes
 from pullstatus.store.sqlite.location import Location
 from pullstatus.store.sqlite.opening import open_guarded
@@ -45,6 +48,7 @@ from pullstatus.store.sqlite.retention import Retention
 from pullstatus.store.sqlite.stamp import StampReader
 from pullstatus.store.sqlite.states import slot
 from pullstatus.store.sqlite.totals import Survey
+from pullstatus.store.transfer import Key, Migration, Part, Row
 from pullstatus.store.values import (
     NO_TICKET,
     Act,
@@ -134,8 +138,12 @@ class SqliteStore:
         shared: bool = False,
         reserve_bytes: int = limits.STORE_RESERVE_BYTES,
         on_failure: Callable[[BaseException], None] | None = None,
+        moving: bool = False,
     ) -> SqliteStore:
         """Open or make a file; the further arguments are those of `open_store`.
+
+        Args:
+            moving: to move it, or to fill it from another, whatever it says of that.
 
         Raises:
             StoreRefused: the place, the file or its format is not safe to use.
@@ -153,7 +161,9 @@ class SqliteStore:
         _make_private(path)
         lock = ServerLock(path) if server else None
         apart = shared or (server if location.apart is None else location.apart)
-        open_log = partial(open_guarded, path, name, server=server, reserve_bytes=reserve_bytes)
+        open_log = partial(
+            open_guarded, path, name, server=server, reserve_bytes=reserve_bytes, moving=moving
+        )
         try:
             if apart:
                 held = [] if lock is None else [lock.fileno()]
@@ -355,6 +365,36 @@ class SqliteStore:
         now_s = asyncio.get_running_loop().time()
         await asyncio.sleep(pace.pause_s(now_s, self._writer.report.figures.operations))
 
+    # -- becoming another ------------------------------------------------------------------------
+
+    @property
+    def name(self) -> str:
+        """See `Transfer`."""
+        return f"sqlite:///{self.path}"
+
+    async def migration(self) -> Migration | None:
+        """See `Transfer.migration`."""
+        return await self._reads.ask(gate.read)
+
+    async def enter(
+        self, migration: Migration | None, *, expected: Migration | None, act: Act | None = None
+    ) -> bool:
+        """See `Transfer.enter`."""
+        return await self._writer.submit(Enter(migration, expected, act))
+
+    async def rows(
+        self, part: Part, after: Key | None = None, mailboxes: Sequence[Mailbox] = ()
+    ) -> Sequence[Row]:
+        """See `Transfer.rows`."""
+        return await self._reads.ask(
+            lambda connection: transfer.rows(connection, part, after, mailboxes)
+        )
+
+    async def replace(self, part: Part, drop: Sequence[Row], put: Sequence[Row]) -> None:
+        """See `Transfer.replace`. Refused as `append` is."""
+        self._check_room()
+        await self._writer.submit(Replace(part, drop, put))
+
     # -- reading ---------------------------------------------------------------------------------
 
     def watch(
@@ -383,11 +423,12 @@ class SqliteStore:
         survey, changed = Survey(), set[int]()
         if self._lock is not None and not isinstance(self._shared, JoinedChannel):
             # And so learn what another door has done, or another process of this server.
-            if self._writer.works and (
-                self._shared is not None or self._lock.stamp() != self._writer.report.as_of
-            ):
-                await self._writer.submit(_NOTHING)
-            survey, changed = self._survey, self._writer.take_changed()
+            with contextlib.suppress(StoreSealed):  # then it is summed anew
+                if self._writer.works and (
+                    self._shared is not None or self._lock.stamp() != self._writer.report.as_of
+                ):
+                    await self._writer.submit(_NOTHING)
+                survey, changed = self._survey, self._writer.take_changed()
         of = await self._reads.ask(lambda connection: survey.look(connection, changed))
         return Totals(of, await self._reads.ask(reading.in_hand))
 

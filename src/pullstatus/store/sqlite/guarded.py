@@ -8,7 +8,13 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 
-from pullstatus.errors import OutcomeUnknown, StoreCorrupt, StoreFailed, StoreMoved
+from pullstatus.errors import (
+    OutcomeUnknown,
+    StoreCorrupt,
+    StoreFailed,
+    StoreMoved,
+    StoreMovedOn,
+)
 from pullstatus.store.gathering.log import Figures
 from pullstatus.store.gathering.operations import Answer, Operation
 from pullstatus.store.sqlite.log import CHECKPOINT_PAGES, Log
@@ -23,7 +29,14 @@ class GuardedLog:
     """One log, the names of its files, and the disk they are on."""
 
     def __init__(
-        self, log: Log, names: Names, stamp: Stamp, as_of: bytes, has_room: Callable[[], bool]
+        self,
+        log: Log,
+        names: Names,
+        stamp: Stamp,
+        as_of: bytes,
+        has_room: Callable[[], bool],
+        *,
+        moving: bool = False,
     ) -> None:
         """Take over `log` and `stamp`.
 
@@ -33,12 +46,14 @@ class GuardedLog:
             stamp: by which other doors tell the server that they have committed.
             as_of: what that was before the log was opened.
             has_room: whether the disk has room for more entries.
+            moving: the store is open to be moved, so it does not end when it is.
         """
         self.log = log
         self._names = names
         self._stamp = stamp
         self._as_of = as_of
         self._look_for_room = has_room
+        self._moving = moving
         self._room = True  # as it was seen last
         self._look_due_s = 0.0
         self._fold_due_s = 0.0
@@ -72,6 +87,8 @@ class GuardedLog:
         stamp = self._stamp.read()
         self.log.notice_others()
         self._as_of = stamp
+        if not self._moving:
+            self.log.gate.check_moved()
         if self._room:
             self.log.join()
         else:
@@ -89,17 +106,20 @@ class GuardedLog:
         """By `states.slot`."""
         return self.log.states.take_changed()
 
-    def as_of(self) -> bytes:
-        """The stamp as it was before the newest look at the file."""
-        return self._as_of
+    def as_of(self) -> bytes | None:
+        """The stamp as it was before the newest look at the file; None while that is shut."""
+        return None if self.log.gate.shut else self._as_of
 
     def figures(self) -> Figures:
         """What the log has done since it was opened."""
         return Figures(self.log.commits, self.log.commit_s, self.log.operations)
 
     def is_final(self, error: BaseException) -> bool:
-        """A sync that failed must not be tried again, and what contradicts itself not be used."""
-        return isinstance(error, OutcomeUnknown | StoreFailed | StoreCorrupt)
+        """A sync that failed must not be tried again, and what contradicts itself not be used.
+
+        Nor is there anything to do for a store that is elsewhere now.
+        """
+        return isinstance(error, OutcomeUnknown | StoreFailed | StoreCorrupt | StoreMovedOn)
 
     def close(self, *, failed: bool) -> None:
         """Close the log, and leave it as it is if it failed or is elsewhere now."""

@@ -26,18 +26,22 @@ from pullstatus.errors import (
 from pullstatus.store.gathering.operations import (
     Answer,
     Changes,
+    Enter,
     Erase,
     Forget,
     Mark,
+    Moving,
     Operation,
     Purge,
+    Replace,
     adds,
     weight,
 )
 from pullstatus.store.gathering.pace import STEP_S
-from pullstatus.store.sqlite import pairing, removal, upkeep
+from pullstatus.store.sqlite import pairing, removal, transfer, upkeep
 from pullstatus.store.sqlite.appends import append
 from pullstatus.store.sqlite.erasing import erase
+from pullstatus.store.sqlite.gate import Gate
 from pullstatus.store.sqlite.parking import park, unpark
 from pullstatus.store.sqlite.pulls import pull
 from pullstatus.store.sqlite.redelivery import redeliver
@@ -63,6 +67,7 @@ class Log:
 
     Attributes:
         states: how each mailbox stands after the newest commit.
+        gate: whether the store takes anything on.
         commits, commit_s, operations: how many wrote something, how long they took, and what
             shared them.
     """
@@ -87,6 +92,7 @@ class Log:
         self.states = states or States(connection)
         with translated():
             self._transaction = Transaction(connection, self.states)
+            self.gate = Gate(connection)
         self.commits = 0
         self.commit_s = 0.0
         self.operations = 0
@@ -108,11 +114,12 @@ class Log:
             StoreFailed: the file can't be read or written; nothing happened; use this no more.
             StoreCorrupt: the file contradicts itself; nothing happened; use this no more.
             OutcomeUnknown: the commit failed on its way to the disk; use this no more.
+            StoreMovedOn: what it held is elsewhere; nothing happened; use this no more.
         """
         connection = self._connection
         started = time.monotonic()
         changes = connection.total_changes()
-        answers = self._durably(lambda: self._run(group))
+        answers = self._durably(lambda: self._admitted(group))
         self._new_bytes += sum(map(weight, filter(adds, group)))
         if connection.total_changes() != changes:
             self.commits += 1
@@ -131,7 +138,12 @@ class Log:
         if not joins.due or (began_s := self._clock()) < self._join_from_s:
             return
         self._join_from_s = began_s + JOIN_PAUSE_S
-        self._durably(lambda: joins.work(lambda: self._clock() < began_s + STEP_S))
+
+        def work() -> None:
+            if not self.gate.shut:  # or both ends of a migration would go on differing
+                joins.work(lambda: self._clock() < began_s + STEP_S)
+
+        self._durably(work)
         if joins.due:
             now_s = self._clock()
             self._join_from_s = now_s + JOIN_PAUSES * (now_s - began_s)
@@ -143,7 +155,8 @@ class Log:
             connection.execute("BEGIN IMMEDIATE")
             try:
                 self.states.begin()
-                self._transaction.conditions.begin()
+                if self._transaction.conditions.begin():
+                    self.gate.look()
                 self._transaction.remembered.begin()
                 answer = work()
                 self._transaction.remembered.write()
@@ -185,6 +198,7 @@ class Log:
             self._connection.execute("BEGIN")  # rows of one moment, or they seem to contradict
             try:
                 self.states.begin()
+                self.gate.look()
             finally:
                 if self._connection.in_transaction:
                     self._connection.execute("COMMIT")
@@ -240,6 +254,13 @@ class Log:
             self._connection.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)
         self._connection.close()
 
+    def _admitted(self, group: Sequence[Operation]) -> list[Answer]:
+        """Carry out a group, or of one that a store takes on no more what makes it another."""
+        if all(isinstance(operation, Moving) for operation in group):
+            return [self._do(operation) for operation in group]
+        refusal = self.gate.refusal()
+        return self._run(group) if refusal is None else [refusal] * len(group)
+
     def _run(self, group: Sequence[Operation]) -> list[Answer]:
         """Appends, then pulls, a mailbox at a time, then the rest."""
         answers: list[Answer] = [0] * len(group)
@@ -284,6 +305,11 @@ class Log:
             return erase(self._transaction, operation)
         if isinstance(operation, Release):
             return upkeep.release(self._transaction, operation)
+        if isinstance(operation, Enter):
+            return self.gate.enter(operation)
+        if isinstance(operation, Replace):
+            self.gate.check_filling()
+            return transfer.replace(self._connection, operation)
         assert not isinstance(operation, Append | Pull)
         return redeliver(self._transaction, operation)
 

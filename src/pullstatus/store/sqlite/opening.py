@@ -8,7 +8,7 @@ from pathlib import Path
 import apsw
 
 from pullstatus.errors import StoreCorrupt, StoreMoved, StoreRefused
-from pullstatus.store.sqlite import pairing, schema
+from pullstatus.store.sqlite import gate, pairing, schema
 from pullstatus.store.sqlite.connection import open_reader, open_writer
 from pullstatus.store.sqlite.guarded import GuardedLog
 from pullstatus.store.sqlite.log import Log
@@ -20,7 +20,9 @@ from pullstatus.store.sqlite.states import States
 from pullstatus.store.sqlite.typed import prove_rows
 
 
-def open_guarded(path: Path, name: Path, *, server: bool, reserve_bytes: int) -> GuardedLog:
+def open_guarded(
+    path: Path, name: Path, *, server: bool, reserve_bytes: int, moving: bool = False
+) -> GuardedLog:
     """The log of the file at `path`, for a committer.
 
     Args:
@@ -28,6 +30,7 @@ def open_guarded(path: Path, name: Path, *, server: bool, reserve_bytes: int) ->
         name: of the file as it was given, absolute.
         server: see `open_log`.
         reserve_bytes: see `open_store`.
+        moving: see `open_log`.
 
     Raises:
         StoreRefused: the file is not safe to use.
@@ -35,17 +38,19 @@ def open_guarded(path: Path, name: Path, *, server: bool, reserve_bytes: int) ->
     stamp = Stamp(path, server=server)
     try:
         before = stamp.read()
-        log, names = _named_log(path, name, server=server)
+        log, names = _named_log(path, name, server=server, moving=moving)
     except BaseException:
         stamp.close()
         raise
-    return GuardedLog(log, names, stamp, before, lambda: has_room(path, reserve_bytes))
+    return GuardedLog(
+        log, names, stamp, before, lambda: has_room(path, reserve_bytes), moving=moving
+    )
 
 
-def _named_log(path: Path, name: Path, *, server: bool) -> tuple[Log, Names]:
+def _named_log(path: Path, name: Path, *, server: bool, moving: bool) -> tuple[Log, Names]:
     try:
         names = Names(path, name, server=server)
-        log = open_log(path, server=server)
+        log = open_log(path, server=server, moving=moving)
         try:
             names.opened()
         except StoreMoved:
@@ -58,24 +63,25 @@ def _named_log(path: Path, name: Path, *, server: bool) -> tuple[Log, Names]:
     return log, names
 
 
-def open_log(path: Path, *, server: bool) -> Log:
+def open_log(path: Path, *, server: bool, moving: bool = False) -> Log:
     """The log of the file at `path`.
 
     Args:
         server: for the one serving process: check the file first, fold what is left in its log.
+        moving: whatever the file says of a migration.
 
     Raises:
         StoreRefused: the file is not safe to use.
     """
     try:
-        return _checked_log(path, server=server)
+        return _checked_log(path, server=server, moving=moving)
     except StoreRefused as error:
         if str(path) in str(error):
             raise
         raise type(error)(f"{path}: {error}") from error
 
 
-def _checked_log(path: Path, *, server: bool) -> Log:
+def _checked_log(path: Path, *, server: bool, moving: bool) -> Log:
     outdated = False
     if path.stat().st_size:
         connection = open_reader(path)
@@ -95,7 +101,13 @@ def _checked_log(path: Path, *, server: bool) -> Log:
         writer = open_writer(path, fold=server)
     if not server:  # whose file was looked through
         prove_rows(writer)
+    if not moving:
+        try:
+            gate.check_open(writer, server=server)
+        except BaseException:
+            writer.close()
+            raise
     log = Log(writer, States(writer, server=server))
-    if server:
+    if server and not moving:
         log.recall()
     return log

@@ -181,7 +181,7 @@ def journal(
     """A step of a mailbox's journal rows with keys from `first` to `last`."""
     order = "DESC" if backwards else ""
     return [
-        _journal_row(mailbox, *row)
+        journal_row(mailbox, *row)
         for row in connection.execute(
             f"{_JOURNAL} WHERE key BETWEEN ? AND ? ORDER BY key {order} LIMIT ?",
             (first, last, rows_max),
@@ -192,7 +192,7 @@ def journal(
 def keyed(connection: apsw.Connection, sdkappid: int, key: str) -> list[JournalRow]:
     """The journal rows with this pull key in an application's mailboxes."""
     return [
-        _journal_row(mailbox, *row)
+        journal_row(mailbox, *row)
         for mailbox in (Mailbox(sdkappid, kind) for kind in Kind)
         if (start := base(connection, mailbox)) is not None
         for row in connection.execute(
@@ -202,7 +202,7 @@ def keyed(connection: apsw.Connection, sdkappid: int, key: str) -> list[JournalR
     ]
 
 
-def _journal_row(
+def journal_row(
     mailbox: Mailbox,
     key: int,
     count: int,
@@ -218,6 +218,7 @@ def _journal_row(
     acked_ms: int | None,
     released_ms: int | None,
 ) -> JournalRow:
+    """A row of the journal, with what the file has for its members."""
     return JournalRow(
         mailbox,
         key & schema.SEQ_MASK,

@@ -271,6 +271,12 @@ CREATE TABLE reader (
     page        BLOB,                   -- itself, with a checksum, once retention has removed it
     PRIMARY KEY (mailbox, name)
 ) STRICT, WITHOUT ROWID;
+
+-- How the store takes part in becoming another; see `store.transfer`. No row: in no way.
+CREATE TABLE transfer (
+    id          INTEGER PRIMARY KEY,    -- 1
+    state       BLOB NOT NULL           -- JSON
+) STRICT;
 """
 
 MIGRATIONS = (_V1, _V2, _V3)
