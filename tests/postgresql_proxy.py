@@ -7,6 +7,7 @@
         with proxy.held() as flight:    # the next commit does not arrive until the block ends
             flight.wait()               # until there is one
         proxy.cut_at_random(rng, 0.01)  # from now on so many of them, anywhere
+        proxy.cut_flight(3, Way.TO_SERVER, 0.5)  # the flight behind the next three, at its middle
 
 A *flight* is what a client sends before it waits for an answer: messages up to one that asks for
 it. A commit is a flight with a COMMIT in it. Flights are carried whole, so that it is known what
@@ -25,6 +26,7 @@ from random import Random
 from typing import Final, NamedTuple, Self
 
 ASKS_FOR_AN_ANSWER: Final = b"SQH"  # Sync, Query, Flush
+FLUSH: Final = b"H"
 READY: Final = ord("Z")
 NO_ENCRYPTION: Final = (80877103, 80877104)  # may it be TLS, or GSS? It may not
 PARSE: Final = ord("P")
@@ -54,7 +56,8 @@ class MessageProxy:
     Attributes:
         port: where it listens, on loopback.
         upstream: the port of the server.
-        cuts: how many commits were cut.
+        cuts: how many commits, or flights, were cut.
+        flights: how many there were.
         commits: the sizes of those that were not, the last ones.
     """
 
@@ -63,8 +66,10 @@ class MessageProxy:
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.port: int = self._listener.getsockname()[1]
         self.cuts = 0
+        self.flights = 0
         self.commits: list[Sizes] = []
-        self._next: tuple[Way, int] | None = None
+        self._next: tuple[Way, float] | None = None
+        self._flight: tuple[int, Way, float] | None = None
         self._random: tuple[Random, float] | None = None
         self._hold: tuple[threading.Event, threading.Event] | None = None
         self._lock = threading.Lock()
@@ -81,6 +86,11 @@ class MessageProxy:
         with self._lock:
             self._random = (rng, rate) if rate else None
 
+    def cut_flight(self, number: int, way: Way, size: float) -> None:
+        """Have the flight behind the next so many cut, whatever it is."""
+        with self._lock:
+            self._flight = self.flights + number, way, size
+
     @contextlib.contextmanager
     def held(self) -> Iterator[threading.Event]:
         """Hold the next commit back until the block ends; the event tells that there is one."""
@@ -92,9 +102,16 @@ class MessageProxy:
         finally:
             go_on.set()
 
-    def plan(self) -> tuple[Way, float] | None:
-        """What is to become of a commit that has come: a way, and a size or a share of it."""
+    def plan(self, *, commits: bool) -> tuple[Way, float] | None:
+        """What is to become of a flight that has come: a way, and a size or a share of it."""
         with self._lock:
+            number, self.flights = self.flights, self.flights + 1
+            if self._flight is not None and self._flight[0] == number:
+                (_, way, size), self._flight = self._flight, None
+                self.cuts += 1
+                return way, size
+            if not commits:
+                return None
             hold, self._hold = self._hold, None
             plan: tuple[Way, float] | None
             plan, self._next = self._next, None
@@ -218,9 +235,13 @@ class _ToServer(_Pump):
 
     def _send(self, flight: bytes) -> None:
         connection = self.connection
+        if flight[:1] == FLUSH:  # alone, behind a flight that has been answered or will be
+            connection.server.sendall(flight)
+            return
         commits = self._commits(flight)
-        plan = connection.proxy.plan() if commits else None
-        connection.commit_size = len(flight) if commits else 0
+        plan = connection.proxy.plan(commits=commits)
+        if commits or plan:
+            connection.commit_size = len(flight)
         if plan is None:
             connection.server.sendall(flight)
             return

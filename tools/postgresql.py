@@ -7,7 +7,7 @@
         server.start()
 
     with Pair() as pair:                           # a primary, and a synchronous standby
-        psycopg.connect(pair.url())                # to whichever of both is the primary
+        psycopg.connect(pair.url(), target_session_attrs="read-write")
         pair.fail_over()                           # kills it; the standby takes over
 
 What a server has on disk is in memory where there is room for it, since no test takes the power
@@ -51,6 +51,13 @@ ROOM_BYTES: Final = 2 << 30  # that must be free there, or servers lie on disk
 # Outside of what the kernel gives to those who connect: a server that was killed starts again on
 # its port, and nobody may have taken it meanwhile.
 PORTS: Final = range(20_000, 30_000)
+# Ends a server, and removes its folder, when whoever has started it is gone, and the pipe with it.
+HEIR: Final = """
+read -r _
+pid=$(head -n 1 "$0/data/postmaster.pid" 2>/dev/null) && kill -QUIT "$pid"
+while [ -n "$pid" ] && kill -0 "$pid" 2>/dev/null; do sleep 0.1; done
+rm -rf "$0"
+"""
 SHARED_MEMORY: Final = 6  # in which line of postmaster.pid it stands
 
 SETTINGS: Final[Mapping[str, str]] = {
@@ -103,6 +110,7 @@ class PostgreSQL:
         self.folder = own_folder("pg-")
         self._settings = {**SETTINGS, "unix_socket_directories": str(self.folder), **settings}
         self._process: subprocess.Popen[bytes] | None = None
+        self._heir: subprocess.Popen[bytes] | None = None
         self._names = itertools.count(1)
         self._log = self.folder / "log"
         self.data = self.folder / "data"
@@ -133,7 +141,11 @@ class PostgreSQL:
         return self
 
     def start(self) -> None:
-        """Run it; on return it takes connections."""
+        """Run it, on new data if it has none; on return it takes connections."""
+        if not self.data.exists():
+            self.make()
+        if self._heir is None:
+            self._heir = heir_of(self.folder)
         words = [
             word for name, value in self._settings.items() for word in ("-c", f"{name}={value}")
         ]
@@ -267,8 +279,6 @@ class PostgreSQL:
 
     def __enter__(self) -> Self:
         try:
-            if not self.data.exists():
-                self.make()
             self.start()
         except BaseException:
             self.__exit__()
@@ -278,6 +288,9 @@ class PostgreSQL:
     def __exit__(self, *_error: object) -> None:
         if self._process is not None:
             self.kill()  # nothing of it is wanted any more
+        if self._heir is not None:
+            self._heir.kill()
+            self._heir.communicate()
         shutil.rmtree(self.folder)
 
     def _clear(self) -> None:
@@ -312,9 +325,9 @@ class Pair:
         self._ports = (self.primary.port, self.standby.port)
 
     def url(self, database: str = "postgres", *, user: str = "postgres") -> str:
-        """The address of a database, on whichever of both can be written."""
+        """The address of a database on both: on the one that can be written, for who asks so."""
         hosts = ",".join(f"127.0.0.1:{port}" for port in self._ports)
-        return f"postgresql://{user}@{hosts}/{database}?target_session_attrs=read-write"
+        return f"postgresql://{user}@{hosts}/{database}"
 
     def cut_off(self) -> None:
         """Have the standby hear nothing of the primary any more; on return it does not."""
@@ -332,6 +345,10 @@ class Pair:
     def fail_over(self) -> None:
         """Kill the primary; the standby takes over, and nobody follows it yet."""
         self.primary.kill()
+        self.take_over()
+
+    def take_over(self) -> None:
+        """Make a primary of the standby; the one there was must be gone."""
         self.standby.promote()
         self.primary, self.standby = self.standby, self.primary
 
@@ -408,8 +425,16 @@ def new_data(major: int) -> Path:
 def run_folder() -> Path:
     """What all servers of this process share."""
     folder = own_folder("pg-run-")
-    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    atexit.register(heir_of(folder).communicate)  # it removes the folder now, or when we are gone
     return folder
+
+
+def heir_of(folder: Path) -> subprocess.Popen[bytes]:
+    """A process that sees to a folder when this one is gone."""
+    # In a session of its own, since it must not get the signals that we get.
+    return subprocess.Popen(
+        ["/bin/sh", "-c", HEIR, folder], stdin=subprocess.PIPE, cwd="/", start_new_session=True
+    )
 
 
 def own_folder(prefix: str) -> Path:
