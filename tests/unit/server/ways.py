@@ -217,6 +217,7 @@ class Line:
         self.far = far
         self.read = 0  # bytes of answers that were looked at
         self.lost = False
+        self.said_all = False  # the peer, who may still listen
         transport.lost = self.lose
 
     @property
@@ -385,7 +386,7 @@ class Side:
 
         def read(data: bytes) -> None:
             line = self.line(place)
-            if line is not None and data:
+            if line is not None and data and not line.said_all:
                 line.connection.data_received(data)
 
         self.do(*(partial(read, data) for data in reads))
@@ -396,6 +397,7 @@ class Side:
         if line is None or line.over or line.gone:
             return
         if how.startswith("half"):
+            line.said_all = True
             line.far.shutdown(socket.SHUT_WR)
             if how == "half":
                 self.do(line.connection.eof_received)
