@@ -44,10 +44,9 @@ ROWS = (
         "version",
     ),
 )
-ENGINES_OWN = {"apsw", "sqlite3"}
-ENGINES = {folder.name for folder in (PACKAGE / "store").iterdir() if folder.is_dir()} - {
-    "gathering"
-}
+ENGINES_OWN = {"apsw", "sqlite3", "psycopg"}
+SHARED = {"gathering", "verbs"}  # what engines of several kinds are made of
+ENGINES = {folder.name for folder in (PACKAGE / "store").iterdir() if folder.is_dir()} - SHARED
 BESIDE = {("mailbox", "apps")}
 
 SEES = {
@@ -139,9 +138,12 @@ def test_architecture_names_every_room() -> None:
 def engine_imports(package: Path) -> list[str]:
     """What ties group commit, or a rule that all engines share, to one of them."""
     found = []
-    shared = [package / "store" / name for name in ("chunk.py", "readers.py", "acts.py")]
-    gathering = (package / "store" / "gathering").rglob("*.py")
-    for file in sorted([*filter(Path.exists, shared), *gathering]):
+    shared = [
+        package / "store" / name
+        for name in ("chunk.py", "readers.py", "acts.py", "fingerprints.py")
+    ]
+    rooms = [file for room in SHARED for file in (package / "store" / room).rglob("*.py")]
+    for file in sorted([*filter(Path.exists, shared), *rooms]):
         for node in ast.walk(ast.parse(file.read_bytes(), str(file))):
             if isinstance(node, ast.Import):
                 names = [name.name for name in node.names]
@@ -176,7 +178,7 @@ def test_what_engines_share_knows_none() -> None:
         "import pullstatus.store.sqlite.log",
     ],
 )
-@pytest.mark.parametrize("file", ["store/gathering/a.py", "store/chunk.py"])
+@pytest.mark.parametrize("file", ["store/gathering/a.py", "store/verbs/a.py", "store/chunk.py"])
 def test_layout_catches_an_engine_in_what_all_share(tmp_path: Path, source: str, file: str) -> None:
     [found, *_] = engine_imports(build(tmp_path, file, source))
     assert found.startswith(f"src/pullstatus/{file}:")

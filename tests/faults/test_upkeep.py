@@ -52,7 +52,8 @@ from pullstatus.store import (
     open_store,
 )
 from pullstatus.store.gathering.operations import Removed
-from pullstatus.store.sqlite import copies, removal, schema
+from pullstatus.store.sqlite import copies, schema
+from pullstatus.store.verbs import removal
 from tests.faults.load import Load, Mix, app_mailbox, doomed
 from tests.harness import (
     COMMAND,

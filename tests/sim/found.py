@@ -13,8 +13,9 @@ import apsw
 
 from pullstatus.store import chunk
 from pullstatus.store.sqlite import schema
-from pullstatus.store.sqlite.states import States, slot
+from pullstatus.store.sqlite.states import States
 from pullstatus.store.values import Mailbox, Outcome, contents
+from pullstatus.store.verbs.state import slot
 
 
 class PromiseBroken(AssertionError):

@@ -35,7 +35,7 @@ def join(disk: Disk) -> None:
     """As between two commits, some time after the start of a server."""
     with log_of(disk) as log:
         assert log.states.draft(BOX) is not None
-        log._transaction.joins._due[BOX] = None
+        log._tables.joins._due[BOX] = None
         log.join()
 
 

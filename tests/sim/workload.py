@@ -738,7 +738,7 @@ def do_join(life: Life) -> None:
         for state in log.states._states.values():
             if state is not None:
                 state.small_from, state.small = 1, joining.DUE_ROWS
-                log._transaction.joins._due[state.mailbox] = None
+                log._tables.joins._due[state.mailbox] = None
         log._join_from_s = 0.0
         log.join()
 

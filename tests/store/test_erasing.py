@@ -15,7 +15,7 @@ from pullstatus.store import (
     Store,
     audit_store,
 )
-from pullstatus.store.sqlite import engine
+from pullstatus.store.gathering import store as steps
 from tests.store.build import (
     EMPTY,
     NOW_MS,
@@ -197,7 +197,7 @@ async def test_one_that_is_cut_off_is_finished_by_another(
     opener: Opener, url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """In many steps, with a pull behind each; what waits meanwhile comes without what is gone."""
-    monkeypatch.setattr(engine, "STEP_CHUNKS", 1)
+    monkeypatch.setattr(steps, "STEP_CHUNKS", 1)
     store, other = await opener(), await opener()
     given = entries(400, *range(0, 400, 3))
     for start in range(0, 400, 40):

@@ -12,6 +12,7 @@ from pullstatus.store.acts import HASH_BYTES
 from pullstatus.store.sqlite import acts
 from pullstatus.store.sqlite.audit import audit
 from pullstatus.store.sqlite.connection import open_writer
+from pullstatus.store.verbs.acts import record
 
 # What is done to the file, and the acts that do not hold then.
 CHANGES = {
@@ -40,7 +41,11 @@ def recorded(file: Path) -> apsw.Connection:
     connection = open_writer(file)
     for number in range(4):
         act = Act("me", "restore", "", "{}", number, bytes([number + 1]) * 16)
-        assert acts.record(connection, act) == acts.record(connection, act) == number + 1
+        assert (
+            record(acts.ActRows(connection), act)
+            == record(acts.ActRows(connection), act)
+            == number + 1
+        )
     return connection
 
 
@@ -70,7 +75,9 @@ def test_rows_without_a_hash_are_none_of_ours(recorded: apsw.Connection) -> None
 
 def test_of_many_the_first_are_told(recorded: apsw.Connection) -> None:
     for number in range(4, 30):
-        acts.record(recorded, Act("me", "restore", "", "{}", number, bytes([number + 1]) * 16))
+        record(
+            acts.ActRows(recorded), Act("me", "restore", "", "{}", number, bytes([number + 1]) * 16)
+        )
     recorded.execute("UPDATE act SET reason = 'another'")
     *told, rest = findings(recorded)
     assert len(told) == 20
@@ -85,7 +92,10 @@ def test_what_the_rows_alone_cannot_tell(recorded: apsw.Connection) -> None:
     assert newest(recorded) != kept
     recorded.execute("DELETE FROM act")
     for number in range(4):
-        acts.record(recorded, Act("her", "restore", "", "{}", number, bytes([number + 1]) * 16))
+        record(
+            acts.ActRows(recorded),
+            Act("her", "restore", "", "{}", number, bytes([number + 1]) * 16),
+        )
     assert findings(recorded) == []
     assert newest(recorded) != kept
 

@@ -14,7 +14,7 @@ from pullstatus.records import Kind
 from pullstatus.store import Append, Discard, Mailbox, Outcome, Pull
 from pullstatus.store.sqlite.log import Log
 from pullstatus.store.sqlite.opening import open_log
-from pullstatus.store.sqlite.states import slot
+from pullstatus.store.verbs.state import slot
 from tests.store.build import NOW_MS, records
 from tests.store.model import Model
 

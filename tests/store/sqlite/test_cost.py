@@ -23,9 +23,9 @@ from pullstatus.store.sqlite.connection import open_reader, open_writer
 from pullstatus.store.sqlite.log import Log
 from pullstatus.store.sqlite.opening import open_log
 from pullstatus.store.sqlite.retention import Retention
-from pullstatus.store.sqlite.states import slot
 from pullstatus.store.sqlite.totals import Survey
 from pullstatus.store.values import Contents
+from pullstatus.store.verbs.state import slot
 from tests.store.build import NOW_MS, append, parked, records
 from tests.store.conftest import Opener
 

@@ -12,10 +12,10 @@ from pullstatus import limits
 from pullstatus.errors import StoreCorrupt, StoreFull
 from pullstatus.records import Kind
 from pullstatus.store import Append, Fingerprints, Mailbox
+from pullstatus.store.fingerprints import STEP_KEYS_MAX, factor_of, halves_of, keys, keys_of
 from pullstatus.store.gathering.operations import Forget, PackedPage, Removed, packed
 from pullstatus.store.sqlite import fingerprints
 from pullstatus.store.sqlite.connection import open_writer
-from pullstatus.store.sqlite.fingerprints import STEP_KEYS_MAX, keys_of
 from pullstatus.store.sqlite.log import Log
 from tests.store.build import NOW_MS, STATUSES, fingerprinted, pull, records
 from tests.store.sqlite.test_cost import counted
@@ -56,7 +56,7 @@ def forgotten(log: Log, before_ms: int) -> int:
 def steps_of(log: Log) -> list[tuple[int, int]]:
     """When what a row remembers was accepted, and how much that is."""
     rows = log._connection.execute("SELECT accepted_ms, keys FROM fingerprint_step ORDER BY id")
-    return [(at_ms, len(keys_of(keys))) for at_ms, keys in rows]
+    return [(at_ms, len(keys_of(row))) for at_ms, row in rows]
 
 
 @pytest.mark.parametrize("place", range(16))
@@ -88,9 +88,9 @@ def test_each_store_has_a_secret_of_its_own(tmp_path: Path) -> None:
 @pytest.mark.parametrize("record_s", [-62_135_596_800, -1, 0, RECORD_S, 253_402_300_799])
 def test_a_key_begins_with_the_record_s_own_time(record_s: int) -> None:
     """From the first year to the last that a record can tell; so what comes together lies so."""
-    factor = fingerprints.factor_of(bytes(32), "a")
+    factor = factor_of(bytes(32), "a")
     items = [(record_s, bytes((n,)) * 16) for n in range(256)]
-    found = set(fingerprints.halves_of(b"".join(fingerprints.keys(factor, items))))
+    found = set(halves_of(b"".join(keys(factor, items))))
     assert {slot >> 16 for slot, _ in found} == {record_s}
     assert len(found) == 256
     assert all(-(1 << 63) <= half < 1 << 63 for key in found for half in key)
@@ -98,16 +98,16 @@ def test_a_key_begins_with_the_record_s_own_time(record_s: int) -> None:
 
 def test_a_key_is_the_same_whatever_it_is_made_with() -> None:
     """All of a batch are multiplied at once; each is what it would be by itself."""
-    factor = fingerprints.factor_of(b"s" * 32, "a")
+    factor = factor_of(b"s" * 32, "a")
     items = [
         (RECORD_S + n, digest)
         for n, digest in enumerate(
             [b"\xff" * 16, bytes(16), b"\x80" + bytes(15), bytes(15) + b"\x01", b"0123456789abcdef"]
         )
     ]
-    assert fingerprints.keys(factor, []) == []
+    assert keys(factor, []) == []
     for count in range(1, len(items) + 1):
-        assert fingerprints.keys(factor, items[:count]) == [
+        assert keys(factor, items[:count]) == [
             ((at_s << 80) | int.from_bytes(digest, "big") * factor % (1 << 128) >> 48).to_bytes(
                 16, "big"
             )
@@ -188,7 +188,7 @@ def indexed(log: Log) -> int:
 
 
 def in_memory(log: Log) -> int:
-    return len(log._transaction.remembered._recent)
+    return len(log._tables.remembered._recent)
 
 
 @pytest.fixture
@@ -225,8 +225,8 @@ def test_a_commit_beyond_all_bounds_goes_next_time(log: Log, few: int) -> None:
 def test_the_bound_of_memory_is_some_thirty_megabytes() -> None:
     """A fingerprint in memory takes what its limit says, or less."""
     count = 100_000
-    factor = fingerprints.factor_of(bytes(32), "a")
-    named = fingerprints.keys(factor, [(RECORD_S, b"%016d" % n) for n in range(count)])
+    factor = factor_of(bytes(32), "a")
+    named = keys(factor, [(RECORD_S, b"%016d" % n) for n in range(count)])
     held = dict.fromkeys(named, NOW_MS)
     taken = sys.getsizeof(held) + sum(sys.getsizeof(key) + 15 for key in held)
     assert taken / count < 130

@@ -91,7 +91,7 @@ def put(log: Log, entries: Sequence[bytes], mailbox: Mailbox = STATUSES) -> list
 
 def join(log: Log) -> None:
     """Let as much time pass as joining needs."""
-    while log._transaction.joins.due:
+    while log._tables.joins.due:
         log._join_from_s = 0.0
         log.join()
 
@@ -310,7 +310,7 @@ def test_a_mailbox_whose_consumer_keeps_up_costs_nothing(log: Log) -> None:
     for _ in range(2 * DUE_ROWS):
         put(log, records(1))
         take(log, 100)
-    assert not log._transaction.joins.due
+    assert not log._tables.joins.due
 
 
 def test_it_does_not_count_as_a_commit(log: Log) -> None:

@@ -18,7 +18,7 @@ from pullstatus.store import Store, open_store
 from pullstatus.store.gathering.process import ProcessChannel
 from pullstatus.store.sqlite import SqliteStore
 from pullstatus.store.sqlite.opening import open_guarded
-from pullstatus.store.sqlite.states import slot
+from pullstatus.store.verbs.state import slot
 from tests.store.build import STATUSES, append, data_of, pull, records, together, until, writer_of
 from tests.store.conftest import Opener
 from tests.store.engines import sqlite_url

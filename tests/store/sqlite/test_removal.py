@@ -13,13 +13,14 @@ import pytest
 from pullstatus import limits
 from pullstatus.records import Kind
 from pullstatus.store import Discard, Mailbox, Once, Outcome, Pull, open_store
+from pullstatus.store.gathering import store as gathering
 from pullstatus.store.gathering.operations import Forget, Purge, Removed, Upkeep
 from pullstatus.store.gathering.pace import BEHIND_S, PAUSE_BUSY, PAUSE_ELSE, STEP_S, Pace
-from pullstatus.store.sqlite import engine, fingerprints
+from pullstatus.store.gathering.store import STEP_MAILBOXES, STEP_REMOVED, GatheredStore
+from pullstatus.store.sqlite import fingerprints
 from pullstatus.store.sqlite.connection import open_writer
-from pullstatus.store.sqlite.engine import STEP_MAILBOXES, STEP_REMOVED
 from pullstatus.store.sqlite.log import Log
-from pullstatus.store.sqlite.removal import SLICE
+from pullstatus.store.verbs.removal import SLICE
 from tests.store.build import NOW_MS, append, fingerprinted, pull, records, repeat_key
 from tests.store.engines import sqlite_url
 
@@ -159,9 +160,9 @@ def test_a_store_removes_of_many_mailboxes_in_turn(
     boxes = [box(number) for number in range(1, 2 * STEP_MAILBOXES + 2)]
     steps: list[Removed] = []
 
-    stepping = engine.SqliteStore._step
+    stepping = GatheredStore._step
 
-    async def step(store: engine.SqliteStore, pace: Pace, operation: Upkeep) -> Removed:
+    async def step(store: GatheredStore, pace: Pace, operation: Upkeep) -> Removed:
         steps.append(await stepping(store, pace, operation))
         return steps[-1]
 
@@ -176,8 +177,8 @@ def test_a_store_removes_of_many_mailboxes_in_turn(
         assert await store.purge(left_before_ms=NOW_MS) == 0
         await store.close()
 
-    monkeypatch.setattr(engine.SqliteStore, "_step", step)
-    monkeypatch.setattr(engine, "STEP_REMOVED", 16)
+    monkeypatch.setattr(GatheredStore, "_step", step)
+    monkeypatch.setattr(gathering, "STEP_REMOVED", 16)
     asyncio.run(run())
     assert all(0 < step.count < 16 + 2 for step in steps)
     assert len(steps) >= 2 * len(boxes) // 16 - 1

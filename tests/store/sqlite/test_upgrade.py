@@ -27,10 +27,10 @@ from pullstatus.store import (
     RepeatKey,
     open_store,
 )
+from pullstatus.store.fingerprints import STEP_KEYS_MAX
 from pullstatus.store.gathering.operations import Answer, Operation
 from pullstatus.store.sqlite import schema
 from pullstatus.store.sqlite.audit import audit_file
-from pullstatus.store.sqlite.fingerprints import STEP_KEYS_MAX
 from pullstatus.store.sqlite.log import Log
 from pullstatus.store.sqlite.place import ServerLock
 from tests.store.build import acts_of, again_of, chain_of, new_act, redeliver, settings_of

@@ -43,10 +43,10 @@ from pullstatus.server.serve import ServeOptions, Server
 from pullstatus.server.uvicorn_server import IDLE_GRACE_S
 from pullstatus.server.whole import Whole
 from pullstatus.store import Append, Gone, Page, Park, Pull, Store, chunk, open_store
+from pullstatus.store.fingerprints import keys_of
 from pullstatus.store.gathering.committer import Committer, Report
 from pullstatus.store.gathering.operations import Operation
 from pullstatus.store.sqlite.connection import open_reader
-from pullstatus.store.sqlite.fingerprints import keys_of
 from tests.harness import App
 from tests.sealing import keyring_of, masters_of
 from tests.unit.server.test_connection import Crowd as Others

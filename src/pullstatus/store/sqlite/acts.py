@@ -8,34 +8,41 @@ from typing import Any, cast
 
 import apsw
 
-from pullstatus.store.acts import NOTHING_BEFORE, breaks, chained
+from pullstatus.store.acts import breaks
 from pullstatus.store.values import NO_TICKET, Act, ActRow
 
-_NEWEST = "SELECT id, hash FROM act ORDER BY id DESC LIMIT 1"
 _COLUMNS = "SELECT id, actor, action, reason, detail, at_ms, ticket, hash FROM act"
 _PROBLEMS_MAX = 20
 
 
-def record(connection: apsw.Connection, act: Act) -> int:
-    """Put an act on record behind the newest one, unless it is; returns its number."""
-    known = number(connection, act)
-    if known is not None:
-        return known
-    newest, before = connection.execute(_NEWEST).fetchone() or (0, NOTHING_BEFORE)
-    act_id = int(newest) + 1
-    members = (act_id, act.ticket, act.at_ms, act.actor, act.action, act.reason, act.detail)
-    connection.execute(
-        "INSERT INTO act VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
-        (*members, chained(before, act_id, act)),
-    )
-    return act_id
+class ActRows:
+    """The rows of acts, within an open transaction; see `verbs.tables`."""
 
+    def __init__(self, connection: apsw.Connection) -> None:
+        self._connection = connection
 
-def number(connection: apsw.Connection, act: Act) -> int | None:
-    """The number of an act; None if it is not on record."""
-    return cast(
-        "int | None", connection.execute("SELECT id FROM act WHERE ticket = ?", (act.ticket,)).get
-    )
+    def act_number(self, ticket: bytes) -> int | None:
+        """See `ActTable.act_number`."""
+        return cast(
+            "int | None",
+            self._connection.execute("SELECT id FROM act WHERE ticket = ?", (ticket,)).get,
+        )
+
+    def newest_act(self) -> tuple[int, bytes] | None:
+        """See `ActTable.newest_act`."""
+        return cast(
+            "tuple[int, bytes] | None",
+            self._connection.execute(
+                "SELECT id, hash FROM act ORDER BY id DESC LIMIT 1"
+            ).fetchone(),
+        )
+
+    def add_act(self, act_id: int, act: Act, proof: bytes) -> None:
+        """See `ActTable.add_act`."""
+        members = (act_id, act.ticket, act.at_ms, act.actor, act.action, act.reason, act.detail)
+        self._connection.execute(
+            "INSERT INTO act VALUES (?, ?, ?, ?, ?, ?, ?, ?)", (*members, proof)
+        )
 
 
 def step(

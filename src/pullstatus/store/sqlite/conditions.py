@@ -8,9 +8,6 @@ from __future__ import annotations
 
 import apsw
 
-from pullstatus.errors import SettingChanged
-from pullstatus.store.values import While
-
 
 class Conditions:
     """Revisions of settings, as the open transaction sees them."""
@@ -43,14 +40,8 @@ class Conditions:
         """The open transaction has written a setting."""
         self._revisions.pop(name, None)
 
-    def refuses(self, *conditions: While | None) -> SettingChanged | None:
-        """The refusal of an operation that carries these; None if all hold."""
-        for condition in conditions:
-            if condition is not None and self._revision(condition.name) != condition.revision:
-                return SettingChanged("a setting that this rests on was changed; try again")
-        return None
-
-    def _revision(self, name: str) -> int:
+    def revision(self, name: str) -> int:
+        """The revision of a setting; 0: it was never written."""
         revision = self._revisions.get(name)
         if revision is None:
             found: int | None = self._connection.execute(

@@ -12,13 +12,15 @@ import apsw
 import msgspec
 
 from pullstatus.errors import StoreRefused
-from pullstatus.store.sqlite import acts, gate, pairing, reading, schema
+from pullstatus.store.sqlite import gate, pairing, reading, schema
+from pullstatus.store.sqlite.acts import ActRows
 from pullstatus.store.sqlite.audit import audit
 from pullstatus.store.sqlite.connection import distrust, open_reader, open_writer
 from pullstatus.store.sqlite.location import Location
 from pullstatus.store.sqlite.place import check_no_log, check_place, open_lock
 from pullstatus.store.transfer import Role, Stage
 from pullstatus.store.values import Accept, Act, Progress, ProveSetting, accept_any, any_setting
+from pullstatus.store.verbs.acts import record
 
 COPY_PAGES = 2048  # 8 MiB between two reports of progress
 
@@ -153,7 +155,7 @@ def _begin_epoch(connection: apsw.Connection, act: Act) -> int:
         connection.execute("INSERT INTO epoch (began_ms) VALUES (?)", (act.at_ms,))
         epoch = connection.last_insert_rowid()
         detail = f'{{"epoch":{epoch}}}'
-        act_id = acts.record(connection, msgspec.structs.replace(act, detail=detail))
+        act_id = record(ActRows(connection), msgspec.structs.replace(act, detail=detail))
         connection.execute(
             "INSERT INTO again SELECT (id << ?1) + cursor + 1, tail - cursor, cursor + 1, ?2"
             " FROM mailbox WHERE tail > cursor",

@@ -5,8 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-from collections import deque
-from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -14,20 +13,9 @@ from pullstatus import limits
 from pullstatus.errors import StoreFull, StoreRefused, StoreSealed
 from pullstatus.store.gathering.committer import Committer
 from pullstatus.store.gathering.messages import Watch
-from pullstatus.store.gathering.operations import (
-    Changes,
-    Enter,
-    Erase,
-    Forget,
-    Mark,
-    Purge,
-    Removed,
-    Replace,
-    Upkeep,
-    adds,
-)
-from pullstatus.store.gathering.pace import STEP_S, Pace
+from pullstatus.store.gathering.operations import Enter, Mark, Replace
 from pullstatus.store.gathering.process import JoinedChannel, ProcessChannel
+from pullstatus.store.gathering.store import GatheredStore
 from pullstatus.store.gathering.thread import ThreadChannel
 from pullstatus.store.gathering.writer import Channel, Writer
 from pullstatus.store.sqlite import acts, gate, reading, schema, transfer
@@ -41,55 +29,41 @@ from pullstatus.store.sqlite.place import (
     check_there,
     log_bytes,
 )
-from pullstatus.store.sqlite.pulls import EMPTY
 from pullstatus.store.sqlite.reading import ReadPool
 from pullstatus.store.sqlite.readonly import ReadOnlyChannel, can_only_be_read
 from pullstatus.store.sqlite.retention import Retention
 from pullstatus.store.sqlite.stamp import StampReader
-from pullstatus.store.sqlite.states import slot
 from pullstatus.store.sqlite.totals import Survey
 from pullstatus.store.transfer import Key, Migration, Part, Row
 from pullstatus.store.values import (
-    NO_TICKET,
     Act,
     ActRow,
     Again,
-    Append,
     Backlog,
-    Change,
-    Discard,
     Engine,
     Entry,
-    Erased,
     JournalRow,
     Mailbox,
     Noted,
     Page,
-    Park,
     Pull,
     ReaderState,
-    Redeliver,
-    Release,
     Setting,
     Share,
     Totals,
-    Unpark,
     Watching,
 )
-from pullstatus.store.window import Gone, UnderWay
+from pullstatus.store.verbs.pulls import EMPTY
+from pullstatus.store.verbs.state import slot
+from pullstatus.store.window import Gone
 
 READ_ROWS = 200  # rows a reading step takes before others get their turn
 SEARCH_ROWS = 2000  # chunks that it looks through: some 20 ms if they are full
-STEP_REMOVED = 3200  # of what is removed in one commit, however fast: as much as 32 full chunks
-STEP_MAILBOXES = 64  # from which a commit removes in turn
-STEP_CHUNKS = 32  # that one commit erases in
-STEP_MARKS = 500  # noted in one commit
-STEP_PAUSE_S = 0.02  # everybody else's turn, when it is erased and noted
 
 _NOTHING = Mark(())  # an operation that changes nothing
 
 
-class SqliteStore:
+class SqliteStore(GatheredStore):
     """A store in one file. See `pullstatus.store.Store` for what each verb promises.
 
     Attributes:
@@ -114,11 +88,8 @@ class SqliteStore:
             lock: of a server and its workers: by which they learn that another door has committed.
             shared: the writer's channel, if several processes of a server have one to the same end.
         """
-        self.created = created
-        self.epoch = 1
-        self.revision = 0
+        super().__init__(writer, created=created)
         self.path = path
-        self._writer = writer
         self._lock = lock
         self._shared = shared
         # Entries that wait, by `slot`; None of a mailbox that was not used.
@@ -218,22 +189,6 @@ class SqliteStore:
 
     # -- writing ---------------------------------------------------------------------------------
 
-    async def append(self, operation: Append, gone: Gone | None = None) -> int:
-        """See `Store.append`. Refused while there is hardly room for what pulls need."""
-        self._check_room()
-        return await self._writer.submit(operation, gone)
-
-    async def park(self, operation: Park, gone: Gone | None = None) -> int:
-        """See `Store.park`. Refused when `append` is."""
-        self._check_room()
-        return await self._writer.submit(operation, gone)
-
-    async def unpark(self, operation: Unpark) -> int:
-        """See `Store.unpark`. Refused when `append` is, if anything is to be stored."""
-        if adds(operation):
-            self._check_room()
-        return await self._writer.submit(operation)
-
     async def pull(self, operation: Pull, gone: Gone | None = None) -> Page:
         """See `Store.pull`.
 
@@ -259,88 +214,6 @@ class SqliteStore:
             and self._lock.stamp() == self._writer.report.as_of
         )
 
-    async def change(
-        self, *changes: Change, act: Act | None = None, ticket: bytes = NO_TICKET
-    ) -> bool:
-        """See `Store.change`."""
-        return await self._writer.submit(Changes(changes, act, ticket))
-
-    async def mark(self, times: Mapping[str, Noted]) -> None:
-        """See `Store.mark`. Works in small commits, with pauses for everyone else's."""
-        pairs = sorted(times.items())
-        for start in range(0, len(pairs), STEP_MARKS):
-            if start:
-                await asyncio.sleep(STEP_PAUSE_S)
-            await self._writer.submit(Mark(tuple(pairs[start : start + STEP_MARKS])))
-
-    async def redeliver(self, operation: Redeliver) -> int:
-        """See `Store.redeliver`. Refused as `append` is: copies need room, too."""
-        self._check_room()
-        return await self._writer.submit(operation)
-
-    async def release(self, operation: Release) -> int:
-        """See `Store.release`."""
-        return await self._writer.submit(operation)
-
-    async def discard(self, operation: Discard) -> int:
-        """See `Store.discard`."""
-        return await self._writer.submit(operation)
-
-    async def forget(self, *, accepted_before_ms: int, now_ms: int) -> int:
-        """See `Store.forget`. Works in small commits, with pauses for everyone else's."""
-        total = 0
-        pace = self._pace()
-        due = Forget(accepted_before_ms, now_ms, STEP_REMOVED, STEP_S)
-        while (step := await self._step(pace, due)).more:
-            total += step.count
-            await self._pause(pace)
-        return total + step.count
-
-    async def erase(
-        self,
-        mailbox: Mailbox,
-        *,
-        at_ms: int,
-        holding: Sequence[Sequence[bytes]] = (),
-        seqs: Collection[int] = (),
-    ) -> Erased:
-        """See `Store.erase`. Works in small commits, with pauses for everyone else's."""
-        meant = tuple(map(tuple, holding)), frozenset(seqs)
-        rows = await self.backlog(mailbox.sdkappid)
-        tail = next((row.accepted for row in rows if row.mailbox == mailbox), 0)
-        waiting = left = 0
-        next_seq = 1 if holding else min(meant[1], default=0)
-        while next_seq:
-            step = await self._writer.submit(Erase(mailbox, next_seq, STEP_CHUNKS, at_ms, *meant))
-            waiting += step.waiting
-            left += step.left
-            if not step.next_seq:
-                break
-            next_seq = step.next_seq if step.next_seq <= tail else schema.SEQ_MASK
-            await asyncio.sleep(STEP_PAUSE_S)
-        return Erased(waiting, left)
-
-    async def purge(self, *, left_before_ms: int, sdkappid: int | None = None) -> int:
-        """See `Store.purge`. Works in small commits, with pauses for everyone else's."""
-        total = 0
-        pace = self._pace()
-        due = deque(
-            await self._due_for_purge(left_before_ms)
-            if sdkappid is None
-            else [row.mailbox for row in await self.backlog(sdkappid)]
-        )
-        aside = sdkappid is not None
-        while due:
-            abreast = tuple(due.popleft() for _ in range(min(len(due), STEP_MAILBOXES)))
-            step = await self._step(
-                pace, Purge(abreast, left_before_ms, STEP_REMOVED, STEP_S, aside)
-            )
-            total += step.count
-            due += step.mailboxes
-            if due:
-                await self._pause(pace)
-        return total
-
     async def _due_for_purge(self, left_before_ms: int) -> list[Mailbox]:
         ask, retention = self._reads.ask, self._retention
         runs = await ask(lambda connection: retention.to_read(connection, left_before_ms))
@@ -352,18 +225,6 @@ class SqliteStore:
                 )
             )
         return due
-
-    def _pace(self) -> Pace:
-        return Pace(asyncio.get_running_loop().time(), self._writer.report.figures.operations)
-
-    async def _step(self, pace: Pace, operation: Upkeep) -> Removed:
-        pace.begin_step(asyncio.get_running_loop().time())
-        return await self._writer.submit(operation)
-
-    async def _pause(self, pace: Pace) -> None:
-        """Everybody else's turn after a step of upkeep."""
-        now_s = asyncio.get_running_loop().time()
-        await asyncio.sleep(pace.pause_s(now_s, self._writer.report.figures.operations))
 
     # -- becoming another ------------------------------------------------------------------------
 
@@ -569,10 +430,6 @@ class SqliteStore:
     async def marks(self, prefix: str = "") -> dict[str, Noted]:
         """See `Store.marks`."""
         return await self._reads.ask(lambda connection: reading.marks(connection, prefix))
-
-    def under_way(self) -> UnderWay:
-        """See `Store.under_way`."""
-        return self._writer.under_way()
 
     async def engine(self) -> Engine:
         """See `Store.engine`."""

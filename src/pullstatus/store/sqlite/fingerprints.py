@@ -13,38 +13,32 @@ the index knows. The index takes the oldest steps, many at a time and sorted: be
 to do, or within commits once `limits.FINGERPRINTS_RECENT_MAX` are in memory. Forgetting follows the
 order, and reads what it drops and no more; what is too old by then never comes into the index.
 
-A record is known by its own time and a digest of 16 bytes, within the scope of its sender. What is
-kept of these is a key of two integers: the time with 16 bits of a hash behind it, and 64 bits more
-of that hash. It is the upper end of the digest times a secret odd number, which each store makes
-for itself and each scope derives from that: of two digests, whoever made them, without the secret,
-at most 2 in 2**80 such numbers make one hash. So nobody can make a record that is taken for the
-repeat of another. By chance two are taken for one within 72 hours, of 10,000 records a second that
-all tell the same time, in one case of 180,000; of as many that tell each its own, in 2 of 10**11.
+What a record is known by stands in `store.fingerprints`.
 """
 
 from __future__ import annotations
 
-import functools
 import struct
 from array import array
 from collections.abc import Sequence
-from hashlib import blake2b
-from typing import cast
 
 import apsw
 
 from pullstatus import limits
 from pullstatus.errors import StoreCorrupt
+from pullstatus.store.fingerprints import (
+    KEY,
+    SECRET_BYTES,
+    factor_of,
+    halves_of,
+    joined,
+    keys,
+    keys_of,
+)
 from pullstatus.store.values import Fingerprints
 
-SECRET_BYTES = 32
-STEP_KEYS_MAX = 250  # of a row: 4 KiB, and what forgetting drops between two looks at the clock
 INDEXED_KEYS = 1000  # that go into the index at once, in a millisecond or two
 
-_DIGEST_BYTES = 16
-_LANE_BYTES = 2 * _DIGEST_BYTES  # of a digest times a factor
-_HASH_BYTES = 10  # the upper 80 bits of the lower half of that
-_KEY = struct.Struct(">qq")
 _SLOT_LEAST, _SLOT_MOST = -(1 << 63), (1 << 63) - 1  # SQLite integers are signed
 
 
@@ -119,11 +113,10 @@ class Remembered:
         if not self._current:
             return
         for at_ms, named in self._rows.items():
-            for start in range(0, len(named), STEP_KEYS_MAX):
+            for row in joined(named):
                 self._written += 1
                 self._connection.execute(
-                    "INSERT INTO fingerprint_step VALUES (?, ?, ?)",
-                    (self._written, at_ms, b"".join(named[start : start + STEP_KEYS_MAX])),
+                    "INSERT INTO fingerprint_step VALUES (?, ?, ?)", (self._written, at_ms, row)
                 )
         while len(self._recent) + len(self._fresh) > limits.FINGERPRINTS_RECENT_MAX:
             if self._index() is None:
@@ -170,8 +163,8 @@ class Remembered:
         if anew or indexed != self._indexed:
             self._recent = {}
             self._newest = self._indexed = indexed
-        for number, at_ms, joined in self._connection.execute(_ORDER, (self._newest, _SLOT_MOST)):
-            self._recent.update(dict.fromkeys(keys_of(joined), at_ms))
+        for number, at_ms, row in self._connection.execute(_ORDER, (self._newest, _SLOT_MOST)):
+            self._recent.update(dict.fromkeys(keys_of(row), at_ms))
             self._newest = number
         newest_slot = self._connection.execute("SELECT max(slot) FROM fingerprint").get
         self._newest_slot = _SLOT_LEAST if newest_slot is None else newest_slot
@@ -190,7 +183,7 @@ class Remembered:
         if not slots or min(slots) > self._newest_slot:
             return {}
         found = {
-            _KEY.pack(slot, short): accepted_ms
+            KEY.pack(slot, short): accepted_ms
             for slot, short, accepted_ms in self._connection.execute(
                 "SELECT slot, short, accepted_ms FROM carray(?) JOIN fingerprint ON slot = value",
                 (apsw.carray(array("q", slots)),),
@@ -207,9 +200,9 @@ class Remembered:
         rows: list[tuple[int, int, int]] = []
         dropped: list[tuple[int]] = []
         before, seen, forgotten = self._indexed, 0, 0
-        for number, at_ms, joined in self._connection.execute(_ORDER, (before, self._newest)):
+        for number, at_ms, row in self._connection.execute(_ORDER, (before, self._newest)):
             self._indexed = number
-            left = [key for key in keys_of(joined) if self._recent.get(key) == at_ms]
+            left = [key for key in keys_of(row) if self._recent.get(key) == at_ms]
             for key in left:
                 del self._recent[key]
             seen += len(left)
@@ -240,45 +233,3 @@ _LACKS = (
     "the file is damaged: it lacks what it knows repeated records by; keep a copy of it, then"
     " restore a backup"
 )
-
-
-@functools.lru_cache(maxsize=4096)
-def factor_of(secret: bytes, scope: str) -> int:
-    """The odd number of a scope: two scopes have nothing to do with each other."""
-    digest = blake2b(scope.encode(), key=secret, digest_size=16).digest()
-    return int.from_bytes(digest, "big") | 1
-
-
-def keys(factor: int, items: Sequence[tuple[int, bytes]]) -> list[bytes]:
-    """What is kept of records' own times and their digests of 16 bytes, 16 bytes of each.
-
-    All are multiplied at once: each digest stands in a lane of a long number, which has room for
-    its product.
-    """
-    empty = bytes(_LANE_BYTES - _DIGEST_BYTES)
-    lanes = int.from_bytes(empty.join([digest for _, digest in items]), "big")
-    size = _LANE_BYTES * len(items)
-    products = (lanes * factor).to_bytes(size, "big")
-    return [
-        _second(record_s) + products[at : at + _HASH_BYTES]
-        for (record_s, _), at in zip(
-            items, range(_LANE_BYTES - _DIGEST_BYTES, size, _LANE_BYTES), strict=True
-        )
-    ]
-
-
-@functools.lru_cache(maxsize=4096)
-def _second(record_s: int) -> bytes:
-    return record_s.to_bytes(_KEY.size - _HASH_BYTES, "big", signed=True)
-
-
-def keys_of(row: bytes) -> list[bytes]:
-    """The keys that a row of the order joins; of one that is damaged as many as it has."""
-    return [row[at : at + _KEY.size] for at in range(0, len(row) - _KEY.size + 1, _KEY.size)]
-
-
-def halves_of(row: bytes) -> list[tuple[int, int]]:
-    """The same, each as the two integers that the index has."""
-    return cast(
-        "list[tuple[int, int]]", list(_KEY.iter_unpack(row[: len(row) // _KEY.size * _KEY.size]))
-    )

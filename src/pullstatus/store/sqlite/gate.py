@@ -10,8 +10,9 @@ import msgspec
 
 from pullstatus.errors import StoreCorrupt, StoreMovedOn, StoreRefused, StoreSealed
 from pullstatus.store.gathering.operations import Enter
-from pullstatus.store.sqlite import acts
+from pullstatus.store.sqlite.acts import ActRows
 from pullstatus.store.transfer import Migration, Role, Stage
+from pullstatus.store.verbs.acts import record
 
 _SHUT = {
     (Role.SOURCE, Stage.SEALED): "it is being moved to another store, and takes and hands out"
@@ -116,7 +117,7 @@ class Gate:
             return False
         self._write(operation.migration)
         if operation.act is not None:
-            acts.record(self._connection, operation.act)
+            record(ActRows(self._connection), operation.act)
         return True
 
     def check_filling(self) -> None:

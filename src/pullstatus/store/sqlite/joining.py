@@ -23,8 +23,9 @@ import apsw
 from pullstatus.store import chunk
 from pullstatus.store.chunk import Origin
 from pullstatus.store.sqlite import schema
-from pullstatus.store.sqlite.states import State, States
+from pullstatus.store.sqlite.states import States
 from pullstatus.store.values import Chunk, Mailbox
+from pullstatus.store.verbs.state import State
 
 SMALL_COUNT = chunk.COUNT_MAX // 2  # a chunk with fewer entries is small
 DUE_ROWS = 16  # small chunks of a mailbox, from which on it is worth a commit

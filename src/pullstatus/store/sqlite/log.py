@@ -1,9 +1,7 @@
 """The log with a cursor in SQLite: groups of operations, one transaction each. No threads here.
 
-`Log.commit` takes all that waits and makes it one transaction: the appends of a mailbox become
-chunks, its pulls share one read, and one sync makes all of it durable. Appends come before pulls:
-none of the group has been answered yet, so any order is a true one, and this one lets a pull see
-what came with it.
+`Log.commit` takes all that waits and makes it one transaction: `verbs` carry it out, and one sync
+makes all of it durable.
 """
 
 from __future__ import annotations
@@ -25,29 +23,18 @@ from pullstatus.errors import (
 )
 from pullstatus.store.gathering.operations import (
     Answer,
-    Changes,
     Enter,
-    Erase,
-    Forget,
-    Mark,
     Moving,
     Operation,
-    Purge,
-    Replace,
     adds,
     weight,
 )
 from pullstatus.store.gathering.pace import STEP_S
-from pullstatus.store.sqlite import pairing, removal, transfer, upkeep
-from pullstatus.store.sqlite.appends import append
-from pullstatus.store.sqlite.erasing import erase
+from pullstatus.store.sqlite import pairing, transfer
 from pullstatus.store.sqlite.gate import Gate
-from pullstatus.store.sqlite.parking import park, unpark
-from pullstatus.store.sqlite.pulls import pull
-from pullstatus.store.sqlite.redelivery import redeliver
-from pullstatus.store.sqlite.states import States, slot
-from pullstatus.store.sqlite.transaction import Transaction
-from pullstatus.store.values import Append, Discard, Park, Pull, Release, Unpark
+from pullstatus.store.sqlite.states import States
+from pullstatus.store.sqlite.tables import SqliteTables
+from pullstatus.store.verbs.group import carry_out
 
 # Everybody waits for a fold: some 5 ms for each MiB that is not in the file yet. Of what is written
 # over and over, as by small commits, the log holds much and the file gets little.
@@ -91,7 +78,7 @@ class Log:
         self._clock = clock
         self.states = states or States(connection)
         with translated():
-            self._transaction = Transaction(connection, self.states)
+            self._tables = SqliteTables(connection, self.states)
             self.gate = Gate(connection)
         self.commits = 0
         self.commit_s = 0.0
@@ -134,7 +121,7 @@ class Log:
 
         Raises: as `commit`.
         """
-        joins = self._transaction.joins
+        joins = self._tables.joins
         if not joins.due or (began_s := self._clock()) < self._join_from_s:
             return
         self._join_from_s = began_s + JOIN_PAUSE_S
@@ -155,11 +142,11 @@ class Log:
             connection.execute("BEGIN IMMEDIATE")
             try:
                 self.states.begin()
-                if self._transaction.conditions.begin():
+                if self._tables.conditions.begin():
                     self.gate.look()
-                self._transaction.remembered.begin()
+                self._tables.remembered.begin()
                 answer = work()
-                self._transaction.remembered.write()
+                self._tables.remembered.write()
                 self.states.write()
             except BaseException:
                 # A full disk and some errors of it have SQLite roll back by itself.
@@ -174,8 +161,8 @@ class Log:
         except apsw.Error as error:
             raise OutcomeUnknown("the disk did not say whether a commit reached it") from error
         self.states.publish()
-        self._transaction.remembered.publish()
-        self._transaction.conditions.settle()
+        self._tables.remembered.publish()
+        self._tables.conditions.settle()
         return answer
 
     def recall(self) -> None:
@@ -186,8 +173,8 @@ class Log:
         with translated():
             self._connection.execute("BEGIN")
             try:
-                self._transaction.remembered.begin()
-                self._transaction.remembered.recall()
+                self._tables.remembered.begin()
+                self._tables.remembered.recall()
             finally:
                 if self._connection.in_transaction:
                     self._connection.execute("COMMIT")
@@ -256,62 +243,19 @@ class Log:
 
     def _admitted(self, group: Sequence[Operation]) -> list[Answer]:
         """Carry out a group, or of one that a store takes on no more what makes it another."""
-        if all(isinstance(operation, Moving) for operation in group):
-            return [self._do(operation) for operation in group]
+        moves = [operation for operation in group if isinstance(operation, Moving)]
+        if len(moves) == len(group):
+            return [self._move(operation) for operation in moves]
         refusal = self.gate.refusal()
-        return self._run(group) if refusal is None else [refusal] * len(group)
+        if refusal is not None:
+            return [refusal] * len(group)
+        return carry_out(self._tables, group, self._clock, self._move)
 
-    def _run(self, group: Sequence[Operation]) -> list[Answer]:
-        """Appends, then pulls, a mailbox at a time, then the rest."""
-        answers: list[Answer] = [0] * len(group)
-        appends: dict[int, list[int]] = {}
-        pulls: dict[int, list[int]] = {}
-        rest: list[int] = []
-        for place, operation in enumerate(group):
-            if isinstance(operation, Append):
-                appends.setdefault(slot(operation.mailbox), []).append(place)
-            elif isinstance(operation, Pull):
-                pulls.setdefault(slot(operation.mailbox), []).append(place)
-            else:
-                rest.append(place)
-        for places in appends.values():
-            found = append(self._transaction, [group[place] for place in places])  # type: ignore[misc]
-            for place, answer in zip(places, found, strict=True):
-                answers[place] = answer
-        for places in pulls.values():
-            found = pull(self._transaction, [group[place] for place in places])  # type: ignore[misc]
-            for place, answer in zip(places, found, strict=True):
-                answers[place] = answer
-        for place in rest:
-            answers[place] = self._do(group[place])
-        return answers
-
-    def _do(self, operation: Operation) -> Answer:
-        if isinstance(operation, Park):
-            return park(self._transaction, operation)
-        if isinstance(operation, Unpark):
-            return unpark(self._transaction, operation)
-        if isinstance(operation, Changes):
-            return upkeep.change(self._transaction, operation)
-        if isinstance(operation, Mark):
-            return upkeep.mark(self._transaction, operation)
-        if isinstance(operation, Forget):
-            return removal.forget(self._transaction, operation, self._clock)
-        if isinstance(operation, Discard):
-            return upkeep.discard(self._transaction, operation)
-        if isinstance(operation, Purge):
-            return removal.purge(self._transaction, operation, self._clock)
-        if isinstance(operation, Erase):
-            return erase(self._transaction, operation)
-        if isinstance(operation, Release):
-            return upkeep.release(self._transaction, operation)
+    def _move(self, operation: Moving) -> Answer:
         if isinstance(operation, Enter):
             return self.gate.enter(operation)
-        if isinstance(operation, Replace):
-            self.gate.check_filling()
-            return transfer.replace(self._connection, operation)
-        assert not isinstance(operation, Append | Pull)
-        return redeliver(self._transaction, operation)
+        self.gate.check_filling()
+        return transfer.replace(self._connection, operation)
 
     def _count_wal_pages(self, _connection: apsw.Connection, _name: str, pages: int) -> int:
         self._wal_pages = pages

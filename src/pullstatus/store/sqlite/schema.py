@@ -23,8 +23,8 @@ from typing import Any, TypeVar, cast
 import apsw
 
 from pullstatus.errors import StoreCorrupt, StoreRefused
+from pullstatus.store import fingerprints
 from pullstatus.store.acts import chained
-from pullstatus.store.sqlite import fingerprints
 from pullstatus.store.sqlite.shape import Shape, difference, shape_of
 from pullstatus.store.values import NO_TICKET, Act
 

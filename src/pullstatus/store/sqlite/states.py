@@ -19,64 +19,11 @@ import copy
 from typing import cast
 
 import apsw
-import msgspec
 
 from pullstatus.errors import StoreCorrupt
 from pullstatus.store.sqlite import schema
-from pullstatus.store.values import Mailbox, Outcome, contents
-
-
-def slot(mailbox: Mailbox) -> int:
-    """A mailbox as one small integer, for dictionaries on the hot path."""
-    return mailbox.sdkappid << 2 | mailbox.kind
-
-
-class State(msgspec.Struct):
-    """One mailbox's row.
-
-    Attributes:
-        number, key: its id, and that shifted to where its keys begin.
-        read_from: first number of the chunk that its head is in; 0 until it was looked up.
-        waiting_bytes: of what waits, where that is bounded; -1 until it was looked up.
-        small_from, small: first number of the chunks at the tail that may be worth to be joined,
-            and how many there are, as far as it is known; see `joining`.
-    """
-
-    mailbox: Mailbox
-    number: int
-    key: int
-    tail: int = 0
-    cursor: int = 0
-    handed_out: int = 0
-    expired: int = 0
-    erased: int = 0
-    quarantined: int = 0
-    put_back: int = 0
-    routed: int = 0
-    purged: int = 0
-    read_from: int = 0
-    waiting_bytes: int = -1
-    small_from: int = 0
-    small: int = 0
-
-    def leave(self, outcome: Outcome, count: int) -> None:
-        """Let `count` entries leave the head, and count them."""
-        self.cursor += count
-        self.waiting_bytes = -1
-        if self.cursor == self.tail:
-            self.small = 0
-        if outcome is Outcome.PULLED:
-            self.handed_out += count
-        elif outcome is Outcome.EXPIRED:
-            self.expired += count
-        elif outcome is Outcome.ERASED:
-            self.erased += count
-        elif outcome is Outcome.QUARANTINED:
-            self.quarantined += count
-        elif outcome is Outcome.PUT_BACK:
-            self.put_back += count
-        else:
-            self.routed += count
+from pullstatus.store.values import Mailbox, contents
+from pullstatus.store.verbs.state import State, slot
 
 
 class States:

@@ -10,9 +10,9 @@ import apsw
 import msgspec
 
 from pullstatus.store import chunk
+from pullstatus.store.fingerprints import halves_of
 from pullstatus.store.gathering.operations import Replace
-from pullstatus.store.sqlite import acts, readers, reading, schema
-from pullstatus.store.sqlite.fingerprints import halves_of
+from pullstatus.store.sqlite import acts, reading, schema
 from pullstatus.store.transfer import (
     Batch,
     Copied,
@@ -30,6 +30,7 @@ from pullstatus.store.transfer import (
     Stored,
 )
 from pullstatus.store.values import NO_TICKET, ActRow, JournalRow, Mailbox, Setting, contents
+from pullstatus.store.verbs import readers
 
 ROWS_MAX = 2000  # of a step
 BYTES_MAX = 4 * 1024 * 1024  # of what is large in it, but for that of one row

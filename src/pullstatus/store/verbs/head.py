@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import apsw
-
 from pullstatus.errors import StoreCorrupt
 from pullstatus.store import chunk
-from pullstatus.store.sqlite import schema
-from pullstatus.store.sqlite.states import State
-from pullstatus.store.sqlite.transaction import Transaction
+from pullstatus.store.verbs.state import State
+from pullstatus.store.verbs.tables import Tables
 
 
 class Head:
@@ -17,14 +14,11 @@ class Head:
     `seq` is the next entry's number, `read_from` the first number of the chunk it is in.
     """
 
-    def __init__(self, connection: apsw.Connection, key: int, read_from: int, seq: int) -> None:
-        """Begin at `seq`, in the chunk that begins at `read_from`, of the mailbox with `key`."""
+    def __init__(self, tables: Tables, state: State, read_from: int, seq: int) -> None:
+        """Begin at `seq`, in the chunk of a mailbox that begins at `read_from`."""
         self.seq = seq
-        self._rows = connection.execute(
-            "SELECT key, count, checksum, bounds, body FROM chunk"
-            " WHERE key BETWEEN ? AND ? ORDER BY key",
-            (key | read_from, key | schema.SEQ_MASK),
-        )
+        self._key = state.key
+        self._rows = tables.chunks(state, read_from)
         self._first = read_from
         self._count = 0
         self._bounds = self._body = b""
@@ -109,13 +103,12 @@ class Head:
         """Have the chunk at hand that holds the next entry."""
         while self.seq >= self._first + self._count:
             row = next(self._rows, None)
-            if row is None or row[0] & schema.SEQ_MASK > self.seq:
+            if row is None or row[0] > self.seq:
                 raise StoreCorrupt(f"the entry numbered {self.seq} of a mailbox is missing")
-            key, self._count, checksum, self._bounds, self._body = row
-            self._first = key & schema.SEQ_MASK
+            self._first, self._count, checksum, self._bounds, self._body = row
             self._damaged = []
             self._empty = []
-            if chunk.checksum(key, self._bounds, self._body) == checksum:
+            if chunk.checksum(self._key + self._first, self._bounds, self._body) == checksum:
                 self._count = chunk.entry_count(self._bounds)  # proven, as the column is not
                 if self._count > 1 or len(self._body) <= len(chunk.ERASED_LATER):
                     self._empty = chunk.empty_places(self._bounds)
@@ -127,23 +120,16 @@ class Head:
                     self._body = b",".join(chunk.unpack(self._bounds, self._body))
 
 
-def read_again(
-    transaction: Transaction, state: State, first_seq: int, count: int
-) -> list[bytes] | None:
+def read_again(tables: Tables, state: State, first_seq: int, count: int) -> list[bytes] | None:
     """The entries of a page that was taken, but for erased ones; None if they are damaged.
 
     A journal row has no checksum of its own, and one that says too much would hand out what another
     pull has had: so the next one must begin where this one ends.
     """
-    following: int | None = transaction.connection.execute(
-        "SELECT min(key) FROM journal WHERE key > ? AND key <= ?",
-        (state.key | first_seq, state.key | schema.SEQ_MASK),
-    ).get
-    next_seq = state.cursor + 1 if following is None else following & schema.SEQ_MASK
-    if first_seq + count != next_seq:
+    following = tables.next_row(state, first_seq)
+    if first_seq + count != (state.cursor + 1 if following is None else following):
         return None
-    read_from = transaction.states.chunk_at(state.key, first_seq)
-    entries = Head(transaction.connection, state.key, read_from, first_seq).take_each(count)
+    entries = Head(tables, state, tables.chunk_at(state, first_seq), first_seq).take_each(count)
     if entries is None:
         return None
     return [entry for entry in entries if entry != chunk.ERASED_WAITING]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 from pullstatus import limits
 from pullstatus.errors import (
@@ -17,107 +17,109 @@ from pullstatus.records import Kind
 from pullstatus.store import chunk
 from pullstatus.store.gathering.operations import Answer, PackedPage
 from pullstatus.store.readers import Given, Hand, decide
-from pullstatus.store.sqlite import readers, schema
-from pullstatus.store.sqlite.head import Head, read_again
-from pullstatus.store.sqlite.states import State
-from pullstatus.store.sqlite.transaction import Transaction
-from pullstatus.store.values import Mailbox, Outcome, Page, Pull, Reader
+from pullstatus.store.values import JournalRow, Mailbox, Outcome, Page, Pull, Reader
+from pullstatus.store.verbs import readers
+from pullstatus.store.verbs.conditions import refuses
+from pullstatus.store.verbs.head import Head, read_again
+from pullstatus.store.verbs.placing import leave
+from pullstatus.store.verbs.state import State
+from pullstatus.store.verbs.tables import ReaderRow, Tables
 
 EMPTY = Page(0, 0, b"", 0)
 
+_NOBODY = ReaderRow(0)  # stands for a reader that was never handed anything
 
-def pull(transaction: Transaction, operations: Sequence[Pull]) -> list[Answer]:
+
+def pull(tables: Tables, operations: Sequence[Pull]) -> list[Answer]:
     """Carry out the pulls of one mailbox, in order of arrival; one answer each."""
-    state = transaction.states.draft(operations[0].mailbox)
+    state = tables.draft(operations[0].mailbox)
     reading = None
     if state is not None and state.cursor < state.tail:
-        reading = Head(transaction.connection, state.key, state.read_from, state.cursor + 1)
+        reading = Head(tables, state, state.read_from, state.cursor + 1)
     answers: list[Answer] = []
     for operation in operations:
         if operation.reader is None:
-            answers.append(_pull(transaction, state, reading, operation))
+            answers.append(_pull(tables, state, reading, operation))
         else:
-            answers.append(
-                _pull_of_reader(transaction, state, reading, operation, operation.reader)
-            )
+            answers.append(_pull_of_reader(tables, state, reading, operation, operation.reader))
     if state is not None and reading is not None:
         state.read_from = reading.read_from
     return answers
 
 
 def _pull(
-    transaction: Transaction, state: State | None, head: Head | None, operation: Pull
+    tables: Tables, state: State | None, head: Head | None, operation: Pull
 ) -> Page | PackedPage | PullstatusError:
     """A pull without a reader."""
-    refusal = transaction.conditions.refuses(operation.while_set)
+    refusal = refuses(tables, operation.while_set)
     if refusal is not None:
         return refusal
     if operation.key is not None:
-        repeated = _repeated(transaction, operation, operation.key)
+        repeated = _repeated(tables, operation, operation.key)
         if repeated is not None:
             return repeated
-    replay = _spend(transaction, operation)
+    replay = _spend(tables, operation)
     if replay is not None:
         return replay
     if state is None or head is None:
         return EMPTY
-    return _take(transaction, state, head, operation)
+    return _take(tables, state, head, operation)
 
 
 def _pull_of_reader(
-    transaction: Transaction,
+    tables: Tables,
     state: State | None,
     head: Head | None,
     operation: Pull,
     reader: Reader,
 ) -> Page | PackedPage | PullstatusError:
     """A pull of a reader, by the table of `store.readers`. What may refuse it comes first."""
-    refusal = transaction.conditions.refuses(operation.while_set)
+    refusal = refuses(tables, operation.while_set)
     if refusal is not None:
         return refusal
-    row = None if state is None else readers.find(transaction, state, reader.name)
-    known = row or readers.NOBODY
+    row = None if state is None else tables.reader(state, reader.name)
+    known = row or _NOBODY
     hand = known.hand.since(operation.former(operation.mailbox.kind))
     move = decide(hand, reader.ack, takes=operation.count_max > 0)
     if move is None:
         return AcknowledgementRefused(_ACK_REFUSED)
     entries = forgotten = None
     if state is not None and move.given is Given.AGAIN:
-        entries = readers.page_in_hand(transaction, state, reader.name, known)
+        entries = readers.page_in_hand(tables, state, reader.name, known)
         if entries is None:
             return StoreUnavailable(_HAND_DAMAGED)
     if state is not None and head is not None and row is None and move.given is Given.NEXT:
         try:
-            forgotten = readers.dispensable(transaction, state)
+            forgotten = readers.dispensable(tables, state)
         except TooManyReaders as error:
             return error
-    replay = _spend(transaction, operation)
+    replay = _spend(tables, operation)
     if replay is not None:
         return replay
     if state is None:
         return EMPTY
     if entries is not None:
-        readers.give_again(transaction, state, reader.name, known, operation.at_ms)
+        readers.give_again(tables, state, reader.name, known, operation.at_ms)
         waiting, given = state.tail - state.cursor, known.given + 1
         data = b",".join(entries)
         return Page(known.first_seq, len(entries), data, waiting, repeated=True, given=given)
     page: Page | PackedPage = Page(0, 0, b"", state.tail - state.cursor)
     if head is not None and move.given is Given.NEXT:
-        page = _take(transaction, state, head, operation)
+        page = _take(tables, state, head, operation)
     if move.acknowledges:
-        readers.acknowledge(transaction, state, known, operation.at_ms)
+        tables.note_acked(state, known.first_seq, operation.at_ms)
         hand = Hand(None, known.first_seq)
     elif page.count and known.first_seq:  # a former owner's
-        readers.release(transaction, state, known, operation.at_ms)
+        tables.note_released(state, known.first_seq, operation.at_ms)
     if page.count:
         if forgotten is not None:
-            readers.forget(transaction, state, forgotten)
+            tables.drop_reader(state, forgotten)
         readers.hand_out(
-            *(transaction, state, reader.name, hand, page.first_seq),
+            *(tables, state, reader.name, hand, page.first_seq),
             *(state.cursor + 1 - page.first_seq, operation.at_ms),
         )
     elif move.acknowledges:
-        readers.empty(transaction, state, reader.name, known, operation.at_ms)
+        readers.empty(tables, state, reader.name, known, operation.at_ms)
     return page
 
 
@@ -131,7 +133,7 @@ _HAND_DAMAGED = (
 )
 
 
-def _take(transaction: Transaction, state: State, head: Head, operation: Pull) -> Page | PackedPage:
+def _take(tables: Tables, state: State, head: Head, operation: Pull) -> Page | PackedPage:
     """The next page, with its journal row.
 
     Damaged entries at the head are set aside first, and erased ones leave. Others that were erased
@@ -139,28 +141,29 @@ def _take(transaction: Transaction, state: State, head: Head, operation: Pull) -
     """
     while state.cursor < state.tail:
         if run := head.damaged(state.tail - state.cursor):
-            transaction.connection.execute(
-                "INSERT OR IGNORE INTO quarantine SELECT * FROM chunk WHERE key = ?",
-                (state.key | head.read_from,),
-            )
+            tables.set_aside(state, head.read_from, head.read_from)
             head.skip(run)
             outcome = Outcome.QUARANTINED
         elif run := head.pass_erased(state.tail - state.cursor):
             outcome = Outcome.ERASED
         else:
             break
-        transaction.leave(state, run, outcome, operation.at_ms, operation.ticket)
+        leave(tables, state, run, outcome, operation.at_ms, operation.ticket)
     if state.cursor == state.tail:
         return EMPTY
     first_seq = state.cursor + 1
     count, pieces = head.take(operation.count_max, state.tail - state.cursor)
     covered = head.seq - first_seq
-    transaction.joins.read(state, len(pieces))
-    transaction.connection.execute(
-        "INSERT INTO journal VALUES (?, ?, 0, ?, ?, ?, ?, ?, ?, ?, ?, NULL, NULL)",
-        (
-            state.key | first_seq,
+    tables.lay_in(state, len(pieces))
+    state.leave(Outcome.PULLED, count)
+    state.leave(Outcome.ERASED, covered - count)
+    tables.add_journal(
+        state,
+        JournalRow(
+            operation.mailbox,
+            first_seq,
             covered,
+            Outcome.PULLED,
             operation.at_ms,
             operation.address,
             operation.key,
@@ -168,11 +171,8 @@ def _take(transaction: Transaction, state: State, head: Head, operation: Pull) -
             operation.proof,
             operation.ticket,
             None if operation.reader is None else operation.reader.name,
-            None if operation.reader is None else 1,
         ),
     )
-    state.leave(Outcome.PULLED, count)
-    state.leave(Outcome.ERASED, covered - count)
     return page_of(first_seq, count, pieces, state.tail - state.cursor)
 
 
@@ -186,34 +186,27 @@ def page_of(
     return Page(first_seq, count, plain[0] if len(plain) == 1 else b",".join(plain), waiting)
 
 
-def _spend(transaction: Transaction, operation: Pull) -> ReplayRefused | None:
+def _spend(tables: Tables, operation: Pull) -> ReplayRefused | None:
     """Note what must not come twice; the refusal if it came before."""
     if operation.once is not None:
-        transaction.connection.execute(
-            "INSERT INTO once VALUES (?, ?, ?) ON CONFLICT DO UPDATE"
-            " SET until_ms = excluded.until_ms WHERE until_ms < ?",
-            (
-                operation.mailbox.sdkappid,
-                operation.once.nonce,
-                operation.once.until_ms,
-                operation.at_ms,
-            ),
-        )
-        if not transaction.connection.changes():
+        fresh = tables.spend(operation.mailbox.sdkappid, operation.once, operation.at_ms)
+        if not fresh:
             return ReplayRefused("this came before; make each request anew")
     return None
 
 
-def _repeated(
-    transaction: Transaction, operation: Pull, pull_key: str
-) -> Page | PullstatusError | None:
+def _repeated(tables: Tables, operation: Pull, pull_key: str) -> Page | PullstatusError | None:
     """The page that a key got before; of one that was erased as a whole there is none."""
     old_ms = operation.at_ms - limits.PULL_KEY_S * 1000
-    for state, key, count, at_ms, count_max in _keyed(transaction, operation, pull_key):
-        first_seq = key & schema.SEQ_MASK
-        if at_ms < old_ms or first_seq <= operation.former(state.mailbox.kind):
+    for kind in Kind:
+        state = tables.draft(Mailbox(operation.mailbox.sdkappid, kind))
+        row = None if state is None else tables.keyed(state, pull_key)
+        if state is None or row is None:
             continue
-        entries = read_again(transaction, state, first_seq, count)
+        first_seq, count, at_ms, count_max = row
+        if at_ms < old_ms or first_seq <= operation.former(kind):
+            continue
+        entries = read_again(tables, state, first_seq, count)
         if entries == []:
             continue
         if state.mailbox != operation.mailbox or count_max != operation.count_max:
@@ -223,26 +216,6 @@ def _repeated(
         data, waiting = b",".join(entries), state.tail - state.cursor
         return Page(first_seq, len(entries), data, waiting, repeated=True)
     return None
-
-
-def _keyed(
-    transaction: Transaction, operation: Pull, pull_key: str
-) -> Iterator[tuple[State, int, int, int, int]]:
-    """The newest journal row with this key of each of the application's mailboxes.
-
-    Of one key the index has the rows in order of theirs, so in order of mailbox: any number of
-    other applications may use the same key.
-    """
-    for kind in Kind:
-        state = transaction.states.draft(Mailbox(operation.mailbox.sdkappid, kind))
-        if state is not None:
-            row = transaction.connection.execute(
-                "SELECT key, count, at_ms, count_max FROM journal INDEXED BY journal_by_pull_key"
-                " WHERE pull_key = ? AND key BETWEEN ? AND ? ORDER BY key DESC LIMIT 1",
-                (pull_key, state.key, state.key | schema.SEQ_MASK),
-            ).fetchone()
-            if row is not None:
-                yield state, *row
 
 
 _PAGE_DAMAGED = "the page of this Idempotency-Key was damaged on the disk"

@@ -9,54 +9,44 @@ records names no page that could be acknowledged.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import cast
 
 from pullstatus.store import chunk
 from pullstatus.store.gathering.operations import Erase, ErasedStep
-from pullstatus.store.sqlite import readers, schema
-from pullstatus.store.sqlite.head import Head
-from pullstatus.store.sqlite.states import State
-from pullstatus.store.sqlite.transaction import Transaction
 from pullstatus.store.values import NO_TICKET, Outcome
+from pullstatus.store.verbs import readers
+from pullstatus.store.verbs.head import Head
+from pullstatus.store.verbs.placing import leave
+from pullstatus.store.verbs.state import State
+from pullstatus.store.verbs.tables import ChunkRow, Tables
 
-_Row = tuple[int, int, int, bytes, bytes]  # key, count, checksum, bounds, body
 
-
-def erase(transaction: Transaction, operation: Erase) -> ErasedStep:
+def erase(tables: Tables, operation: Erase) -> ErasedStep:
     """Carry out a step; the same one again finds nothing."""
-    state = transaction.states.draft(operation.mailbox)
+    state = tables.draft(operation.mailbox)
     if state is None:
         return ErasedStep(0, 0, 0)
-    start = transaction.states.chunk_at(state.key, operation.first_seq)
-    rows = cast(
-        "list[_Row]",
-        transaction.connection.execute(
-            "SELECT key, count, checksum, bounds, body FROM chunk WHERE key BETWEEN ? AND ?"
-            " ORDER BY key LIMIT ?",
-            (state.key | start, state.key | schema.SEQ_MASK, operation.chunks_max),
-        ).fetchall(),
-    )
+    start = tables.chunk_at(state, operation.first_seq)
+    rows = tables.chunk_step(state, start, operation.chunks_max)
     if not rows:
-        kept = _erase_aside(transaction, state, operation)
+        kept = _erase_aside(tables, state, operation)
         return ErasedStep(0, kept, 0)
     seqs: list[int] = []
     for row in rows:
-        seqs += _erase_in(transaction, state, row, operation, "chunk")
-    last_seq = (rows[-1][0] & schema.SEQ_MASK) + rows[-1][1] - 1
+        seqs += _erase_in(tables, state, row, operation, aside=False)
+    last_seq = rows[-1].first_seq + rows[-1].size - 1
     if seqs:
-        readers.let_go_of_nothing(transaction, state, seqs[0], seqs[-1], operation.at_ms)
+        readers.let_go_of_nothing(tables, state, seqs[0], seqs[-1], operation.at_ms)
     waiting = sum(seq > state.cursor for seq in seqs)
     if waiting:
-        _let_leave(transaction, state, operation.at_ms)
+        _let_leave(tables, state, operation.at_ms)
     return ErasedStep(waiting, len(seqs) - waiting, last_seq + 1)
 
 
 def _erase_in(
-    transaction: Transaction, state: State, row: _Row, operation: Erase, table: str
+    tables: Tables, state: State, row: ChunkRow, operation: Erase, *, aside: bool
 ) -> list[int]:
     """Erase in one row of chunks, of whichever table; returns the numbers of what was erased."""
-    key, count, checksum, bounds, body = row
-    first_seq = key & schema.SEQ_MASK
+    first_seq, count, checksum, bounds, body = row
     joined = chunk.readable(bounds, body)
     if not (operation.seqs or joined is None or holds(operation, joined)):
         return []
@@ -69,7 +59,7 @@ def _erase_in(
         return within or (holds(operation, entry) if entry else bool(operation.holding))
 
     changed = chunk.erase(
-        key,
+        state.key + first_seq,
         (count, checksum, bounds, body),
         state.cursor - first_seq,
         is_meant,
@@ -77,35 +67,26 @@ def _erase_in(
     if changed is None:
         return []
     checksum, bounds, body, places = changed
-    transaction.connection.execute(
-        f"UPDATE {table} SET checksum = ?, bounds = ?, body = ? WHERE key = ?",  # noqa: S608 - ours
-        (checksum, bounds, body, key),
-    )
+    tables.change_chunk(state, ChunkRow(first_seq, count, checksum, bounds, body), aside=aside)
     return [first_seq + place for place in places]
 
 
-def _erase_aside(transaction: Transaction, state: State, operation: Erase) -> int:
+def _erase_aside(tables: Tables, state: State, operation: Erase) -> int:
     """Erase in what was set aside, and in pages that are kept for readers; returns how many there.
 
     After everything else: what retention puts into a reader's row meanwhile was gone through there.
     """
-    for row in cast(
-        "list[_Row]",
-        transaction.connection.execute(
-            "SELECT key, count, checksum, bounds, body FROM quarantine WHERE key BETWEEN ? AND ?",
-            (state.key, state.key | schema.SEQ_MASK),
-        ).fetchall(),
-    ):
-        _erase_in(transaction, state, row, operation, "quarantine")
+    for row in tables.aside(state):
+        _erase_in(tables, state, row, operation, aside=True)
     meant: Callable[[bytes], bool] = lambda entry: holds(operation, entry)  # noqa: E731
-    return readers.erase_kept(transaction, state, meant, operation.at_ms)
+    return readers.erase_kept(tables, state, meant, operation.at_ms)
 
 
-def _let_leave(transaction: Transaction, state: State, at_ms: int) -> None:
+def _let_leave(tables: Tables, state: State, at_ms: int) -> None:
     """Let what leads its mailbox and was erased leave, as a pull would."""
-    head = Head(transaction.connection, state.key, state.read_from, state.cursor + 1)
+    head = Head(tables, state, state.read_from, state.cursor + 1)
     if run := head.pass_erased(state.tail - state.cursor):
-        transaction.leave(state, run, Outcome.ERASED, at_ms, NO_TICKET)
+        leave(tables, state, run, Outcome.ERASED, at_ms, NO_TICKET)
     state.waiting_bytes = -1
     state.read_from = head.read_from
 

@@ -1,0 +1,86 @@
+"""Appends of a group: what is new of each batch, packed into chunks at the mailboxes' tails."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import msgspec
+
+from pullstatus import limits
+from pullstatus.errors import KeyReused
+from pullstatus.store import chunk
+from pullstatus.store.gathering.operations import Answer
+from pullstatus.store.values import Append, Mailbox, RepeatKey
+from pullstatus.store.verbs.conditions import refuses
+from pullstatus.store.verbs.placing import pack, put
+from pullstatus.store.verbs.state import State
+from pullstatus.store.verbs.tables import Recalled, Tables
+
+
+def append(tables: Tables, operations: Sequence[Append]) -> list[Answer]:
+    """Carry out the appends of one mailbox, in order; one answer each."""
+    answers: list[Answer] = []
+    fresh: list[bytes] = []
+    tickets: list[bytes] = []
+    for sent in operations:
+        refusal = refuses(tables, sent.while_set)
+        if refusal is not None:
+            answers.append(refusal)
+            continue
+        if sent.repeat_key is not None:
+            known = _recall(tables, sent.repeat_key, sent)
+            if known is not None:
+                answers.append(known)
+                continue
+        answers.append(sent.count)
+        operation = _new_of(tables, sent)
+        if operation.packed:
+            _put(tables, operations, fresh, tickets)
+            fresh, tickets = [], []
+            state = _state(tables, operation.mailbox)
+            for each in operation.packed:
+                label = chunk.label([operation.ticket] * each.count)
+                put(tables, state, each, operations[-1].at_ms, label)
+        fresh += operation.entries
+        tickets += [operation.ticket] * (len(fresh) - len(tickets))
+    _put(tables, operations, fresh, tickets)
+    return answers
+
+
+def _new_of(tables: Tables, operation: Append) -> Append:
+    """The same without the entries whose fingerprints are known."""
+    if operation.fingerprints is None:
+        return operation
+    new = tables.unseen(operation.fingerprints, operation.at_ms)
+    if len(new) == operation.count:
+        return operation
+    entries = [entry for each in operation.packed for entry in chunk.unpack(each.bounds, each.body)]
+    entries += operation.entries
+    return msgspec.structs.replace(operation, entries=[entries[place] for place in new], packed=[])
+
+
+def _put(
+    tables: Tables,
+    operations: Sequence[Append],
+    entries: Sequence[bytes],
+    tickets: Sequence[bytes],
+) -> None:
+    """Put entries of a group's appends at the tail of their mailbox."""
+    if entries:
+        last = operations[-1]
+        pack(tables, _state(tables, last.mailbox), entries, last.at_ms, tickets)
+
+
+def _state(tables: Tables, mailbox: Mailbox) -> State:
+    return tables.draft(mailbox) or tables.create(mailbox)
+
+
+def _recall(tables: Tables, repeat_key: RepeatKey, operation: Append) -> int | KeyReused | None:
+    """What a batch's key was answered before; None, and remembered from now on, if never."""
+    known = tables.recall(repeat_key)
+    if known is not None and known.accepted_ms >= operation.at_ms - limits.INGEST_REPEAT_S * 1000:
+        if known.digest != repeat_key.digest:
+            return KeyReused("this Idempotency-Key came before with another body")
+        return known.accepted
+    tables.remember(repeat_key, Recalled(repeat_key.digest, operation.count, operation.at_ms))
+    return None
