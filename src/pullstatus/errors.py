@@ -54,6 +54,7 @@ __all__ = [
     "BodyTooLarge",
     "CallerError",
     "CallerGone",
+    "CommitsLost",
     "Disabled",
     "InArrears",
     "InvalidBody",
@@ -339,6 +340,15 @@ class StoreFailed(StoreUnavailable):
     code = "store_failed"
 
 
+class CommitsLost(StoreFailed):
+    """The database no longer has a commit that it had acknowledged: it was set back, or replaced.
+
+    No more work is taken until an operator has begun a new epoch.
+    """
+
+    code = "commits_lost"
+
+
 class OutcomeUnknown(WorldError):
     """The commit may or may not have happened.
 
@@ -386,6 +396,8 @@ def extra_missing(error: ImportError) -> str:
     extra, whose = "server", "the server does"
     if missing in COMMAND_LINE:
         extra, whose = "cli", "every command does"
+    elif missing == "psycopg":
+        extra, whose = "postgresql", "a store in PostgreSQL does"
     return (
         f"{missing} is not installed, and this needs it, as {whose}:"
         f" pip install '/path/to/checkout[{extra}]'"

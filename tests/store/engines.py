@@ -1,5 +1,6 @@
 """The engines that the tests of this folder run over. To add one, add one entry to `ENGINES`."""
 
+import atexit
 import contextlib
 import functools
 from collections.abc import Callable, Iterator
@@ -9,6 +10,7 @@ from typing import NamedTuple
 from unittest import mock
 
 from pullstatus.store.sqlite import joining, log
+from tests.postgresql import PostgreSQL
 
 # From an empty folder to the URL of a new, empty store, which lives as long as the context.
 Place = Callable[[Path], AbstractContextManager[str]]
@@ -37,6 +39,21 @@ def sqlite_joining(folder: Path) -> Iterator[str]:
         yield url
 
 
+@functools.cache
+def server() -> PostgreSQL:
+    """One for all tests of a run, safe enough for the engine; it ends with them."""
+    found = PostgreSQL(fsync="on", full_page_writes="on", synchronous_commit="on")
+    found.start()
+    atexit.register(found.__exit__)
+    return found
+
+
+@contextlib.contextmanager
+def postgresql(_folder: Path, commits: str) -> Iterator[str]:
+    with server().database() as url:
+        yield f"{url}&commits={commits}"
+
+
 class Tested(NamedTuple):
     """An engine.
 
@@ -52,4 +69,6 @@ class Tested(NamedTuple):
 ENGINES: dict[str, Tested] = {
     "sqlite-thread": Tested(sqlite_joining),
     "sqlite-process": Tested(functools.partial(sqlite, commits="process"), share=0.06),
+    "postgresql-thread": Tested(functools.partial(postgresql, commits="thread"), share=0.2),
+    "postgresql-process": Tested(functools.partial(postgresql, commits="process"), share=0.03),
 }

@@ -57,6 +57,10 @@ COMMANDS = {
     ),
     "serve": ("serve:serve", "Serve the mailboxes until TERM or Ctrl-C."),
     "sign": ("signatures:sign", "Compute the signature of a request."),
+    "store": (
+        "store:store_group",
+        "A store in a database: making it, bringing it up to date, going on after a restore.",
+    ),
     "token": ("apps:token_group", "Tokens: what gateways show to put records in."),
     "verify": (
         "signatures:verify",

@@ -19,7 +19,12 @@ from pathlib import Path
 from typing import Protocol
 
 from pullstatus import limits
-from pullstatus.store.engines import copying_engine_of, engine_of, sharing_engine_of
+from pullstatus.store.engines import (
+    copying_engine_of,
+    database_engine_of,
+    engine_of,
+    sharing_engine_of,
+)
 from pullstatus.store.tickets import Tickets
 from pullstatus.store.values import (
     NO_TICKET,
@@ -115,7 +120,9 @@ __all__ = [
     "While",
     "audit_store",
     "backup_store",
+    "begin_epoch",
     "check_store_url",
+    "init_store",
     "join_store",
     "open_store",
     "parse_pull_id",
@@ -125,6 +132,7 @@ __all__ = [
     "share_store",
     "store_cautions",
     "store_file",
+    "upgrade_store",
 ]
 
 
@@ -490,6 +498,45 @@ async def join_store(
     if share is None or sharing is None:
         return await open_store(url, create=False, server=True, on_failure=on_failure)
     return await sharing.join(url, share, on_failure=on_failure)
+
+
+async def init_store(url: str) -> bool:
+    """Make a store in a database that has none; returns whether this did it.
+
+    Raises:
+        InvalidSetting: no engine has such a URL, or that one has no need of it.
+        StoreRefused: it cannot be made, or is not safe.
+    """
+    return await database_engine_of(url).init(url)
+
+
+async def upgrade_store(url: str, *, post: bool = False) -> list[int]:
+    """Bring a store in a database to this version's format; returns the formats it came to.
+
+    Steps that only add something are taken while servers of the version before go on.
+
+    Args:
+        post: also take steps that remove something, for when none of those is left.
+
+    Raises:
+        InvalidSetting: as of `init_store`.
+        StoreRefused: there is no store, or a step must not be taken now; the text says why.
+        StoreUnavailable: somebody holds a table all the while; try again.
+    """
+    return await database_engine_of(url).upgrade(url, post=post)
+
+
+async def begin_epoch(url: str, act: Act) -> int:
+    """Take a database that was set back, or is a copy, for the store; returns the epoch's number.
+
+    For when no server works on it. What waits is marked: some of it may have been handed out. The
+    act is on record with the number of the epoch for its detail.
+
+    Raises:
+        InvalidSetting: as of `init_store`.
+        StoreRefused: there is no store, or the server is not safe.
+    """
+    return await database_engine_of(url).begin_epoch(url, act)
 
 
 def store_file(url: str) -> Path | None:

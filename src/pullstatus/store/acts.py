@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Iterator
+from itertools import islice
 from typing import Final, NamedTuple, TypeVar
 
 import msgspec
@@ -24,6 +25,7 @@ from pullstatus.store.values import Act, ActRow
 T = TypeVar("T")
 
 HASH_BYTES: Final = 32
+_PROBLEMS_MAX: Final = 20
 NOTHING_BEFORE: Final = b""  # stands for the hash of the one before the first
 
 
@@ -95,6 +97,14 @@ def breaks(rows: Iterable[ActRow]) -> Iterator[Break]:
         found = chain.follow(row)
         if found is not None:
             yield found
+
+
+def problems_of(rows: Iterable[ActRow]) -> Iterator[str]:
+    """What is wrong with the record of all acts, for an audit: some told, others counted."""
+    found = breaks(rows)
+    yield from map(str, islice(found, _PROBLEMS_MAX))
+    if more := sum(1 for _ in found):
+        yield f"{more} more acts are not what was recorded; `pullstatus acts verify` lists them"
 
 
 class Chain:

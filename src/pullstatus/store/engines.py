@@ -123,11 +123,28 @@ class MovingModule(Protocol):
         ...
 
 
+@runtime_checkable
+class DatabaseModule(Protocol):
+    """What an engine's module offers beside if others look after where its stores lie."""
+
+    async def init(self, url: str) -> bool:
+        """See `init_store`."""
+        ...
+
+    async def upgrade(self, url: str, *, post: bool) -> list[int]:
+        """See `upgrade_store`."""
+        ...
+
+    async def begin_epoch(self, url: str, act: Act) -> int:
+        """See `begin_epoch`."""
+        ...
+
+
 class Row(NamedTuple):
     """An engine.
 
     Attributes:
-        module: an `EngineModule`, perhaps a `CopyingModule`, by its name.
+        module: an `EngineModule`, perhaps a `CopyingModule` or a `DatabaseModule`, by its name.
         form: what its URLs look like.
         copies: how its stores are backed up and restored, if the module does not.
     """
@@ -139,6 +156,12 @@ class Row(NamedTuple):
 
 ENGINES: Final[Mapping[str, Row]] = {
     "sqlite": Row("pullstatus.store.sqlite", "sqlite:///FILE"),
+    "postgresql": Row(
+        "pullstatus.store.postgresql",
+        "postgresql://HOST/DATABASE",
+        "take pg_basebackup or pgBackRest, and archive the log, or pg_dump; after a restore run"
+        " `pullstatus store new-epoch`",
+    ),
 }
 
 
@@ -185,6 +208,22 @@ def moving_engine_of(url: str) -> MovingModule:
     if not isinstance(module, MovingModule):
         raise InvalidSetting(
             f"a store at {row.form} cannot be moved yet, nor be what another one becomes"
+        )
+    return module
+
+
+def database_engine_of(url: str) -> DatabaseModule:
+    """The module of the engine that a URL names, whose stores are in a database.
+
+    Raises:
+        InvalidSetting: no engine has such a URL, or that one needs nothing of the kind.
+    """
+    row = _row(url)
+    module = importlib.import_module(row.module)
+    if not isinstance(module, DatabaseModule):
+        raise InvalidSetting(
+            f"a store at {row.form} needs none of this: whoever opens it makes it, and brings it up"
+            " to date; `pullstatus restore` begins a new epoch"
         )
     return module
 

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from itertools import islice
 from typing import Any, cast
 
 import apsw
 
-from pullstatus.store.acts import breaks
+from pullstatus.store.acts import problems_of
 from pullstatus.store.values import NO_TICKET, Act, ActRow
 
 _COLUMNS = "SELECT id, actor, action, reason, detail, at_ms, ticket, hash FROM act"
-_PROBLEMS_MAX = 20
 
 
 class ActRows:
@@ -66,10 +64,7 @@ def _row(row: tuple[Any, ...]) -> ActRow:
 def problems(connection: apsw.Connection) -> Iterator[str]:
     """What is wrong with the record of acts: it reads each of them once, and no record."""
     rows = map(_row, connection.execute(f"{_COLUMNS} ORDER BY id"))
-    found = breaks(rows)
-    yield from map(str, islice(found, _PROBLEMS_MAX))
-    if more := sum(1 for _ in found):
-        yield f"{more} more acts are not what was recorded; `pullstatus acts verify` lists them"
+    yield from problems_of(rows)
     stray = connection.execute(
         "SELECT count(DISTINCT act_id) FROM again WHERE act_id NOT IN (SELECT id FROM act)"
     ).get

@@ -14,6 +14,7 @@ import apsw
 from pullstatus.store.sqlite import schema
 from pullstatus.store.sqlite.typed import integer
 from pullstatus.store.values import Mailbox, contents
+from pullstatus.store.verbs.sums import BLOCK_BITS
 
 BLOCKS_MAX = 64  # that are read in one question: some 10 ms
 
@@ -31,7 +32,7 @@ class Retention:
         """Runs of blocks in which there may be rows from before."""
         last_id = cast("int", connection.execute("SELECT coalesce(max(id), 0) FROM mailbox").get)
         found: list[Blocks] = []
-        for block in range((last_id >> schema.BLOCK_BITS) + 1):
+        for block in range((last_id >> BLOCK_BITS) + 1):
             if self._oldest_ms.get(block, left_before_ms - 1) < left_before_ms:
                 first, last = found[-1] if found else (0, -2)
                 if last == block - 1 and block - first < BLOCKS_MAX:
@@ -44,7 +45,7 @@ class Retention:
         self, connection: apsw.Connection, blocks: Blocks, left_before_ms: int
     ) -> list[Mailbox]:
         """The mailboxes of a run of blocks whose oldest journal row is from before."""
-        ids = blocks[0] << schema.BLOCK_BITS, (blocks[1] + 1 << schema.BLOCK_BITS) - 1
+        ids = blocks[0] << BLOCK_BITS, (blocks[1] + 1 << BLOCK_BITS) - 1
         # One with no row at all stays unknown: its first will be newer than anything asked now.
         for block in range(blocks[0], blocks[1] + 1):
             self._oldest_ms.pop(block, None)
@@ -62,7 +63,7 @@ _FIRST = (
     " ORDER BY key LIMIT 1)"
 )
 _OLDEST = (
-    f"SELECT id >> {schema.BLOCK_BITS}, min({_FIRST}) FROM mailbox"  # noqa: S608
+    f"SELECT id >> {BLOCK_BITS}, min({_FIRST}) FROM mailbox"  # noqa: S608
     " WHERE id BETWEEN ? AND ? AND purged < cursor GROUP BY 1"
 )
 _DUE = (

@@ -37,7 +37,6 @@ PAGE_BYTES = 4096
 FORMAT_MASK = 0xFF  # of user_version; `pairing` has the rest
 SEQ_BITS = 40
 SEQ_MASK = (1 << SEQ_BITS) - 1
-BLOCK_BITS = 6  # 64 mailboxes, neighbours by their ids, of which sums and oldest rows are kept
 ACT_ID_MAX = (1 << 63) - 1
 
 _V1 = """

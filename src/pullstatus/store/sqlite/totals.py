@@ -1,14 +1,8 @@
-"""How all mailboxes stand together, kept and not summed anew.
+"""How all mailboxes stand together, kept and not summed anew: see `verbs.sums`.
 
-A mailbox's place is its id, so mailboxes are summed by blocks of neighbours:
-
-    block 0      block 1      block 2
-    [ids 0-63]   [ids 64-127] [ids 128-191] ...
-     sums         sums         sums            totals: all of them together
-
-Whoever asks again reads the blocks in which a mailbox has changed since, and no other. So the cost
-follows what has happened, and nobody else's commit is the dearer for it. A block takes some 40 us
-to sum, half of it for asking; a million mailboxes have 16,000 of them.
+A mailbox's place is its id. The cost of asking again follows what has happened, and nobody else's
+commit is the dearer for it. A block takes some 40 us to sum, half of it for asking; a million
+mailboxes have 16,000 of them.
 """
 
 from __future__ import annotations
@@ -20,13 +14,11 @@ from typing import cast
 
 import apsw
 
-from pullstatus.records import Kind
 from pullstatus.store.sqlite import schema
 from pullstatus.store.sqlite.reading import OLDEST_MS
 from pullstatus.store.sqlite.typed import optional_integer
-from pullstatus.store.values import Aside, Contents, Sums, contents
-
-_Place = tuple[int, Contents]  # of a sum: block and kind
+from pullstatus.store.values import Contents, Sums, contents
+from pullstatus.store.verbs.sums import BLOCK_BITS, BlockSums
 
 
 class Survey:
@@ -36,10 +28,7 @@ class Survey:
         """Nothing is known yet: the first look reads every mailbox."""
         self._lock = threading.Lock()
         self._complete = False
-        self._counts: dict[_Place, tuple[int, ...]] = {}
-        self._oldest_ms: dict[_Place, int] = {}
-        self._totals: dict[Contents, tuple[int, ...]] = {}
-        self._begin_anew()
+        self._sums = BlockSums()
 
     def look(self, connection: apsw.Connection, changed: Collection[int]) -> dict[Contents, Sums]:
         """The totals by kind, of one moment.
@@ -57,51 +46,28 @@ class Survey:
                     for block in {_block_of(connection, place) for place in changed}:
                         self._sum(connection, block, block)
                 else:
-                    self._sum(connection, 0, schema.SEQ_MASK >> schema.BLOCK_BITS)
+                    self._sum(connection, 0, schema.SEQ_MASK >> BLOCK_BITS)
                     self._complete = True
             except BaseException:
                 self._begin_anew()
                 raise
-            oldest = self._oldest()
-            return {kind: Sums(oldest.get(kind), *counts) for kind, counts in self._totals.items()}
+            return self._sums.totals()
 
     def _begin_anew(self) -> None:
         self._complete = False
-        self._counts.clear()
-        self._oldest_ms.clear()
-        self._totals = dict.fromkeys((*Kind, *Aside), _NOTHING)
+        self._sums = BlockSums()
 
     def _sum(self, connection: apsw.Connection, first: int, last: int) -> None:
         """Sum the mailboxes of blocks from `first` to `last` anew."""
-        ids = first << schema.BLOCK_BITS, (last + 1 << schema.BLOCK_BITS) - 1
+        ids = first << BLOCK_BITS, (last + 1 << BLOCK_BITS) - 1
         for block, number, oldest_ms, *counts in connection.execute(_SUMS, ids):
-            kind = schema.known(contents, number)
-            place = block, kind
-            before, after = self._counts.get(place, _NOTHING), tuple(counts)
-            self._counts[place] = after
-            self._totals[kind] = tuple(
-                total + new - old
-                for total, new, old in zip(self._totals[kind], after, before, strict=True)
-            )
             found = optional_integer("accepted_ms", oldest_ms)
-            if found is None:
-                self._oldest_ms.pop(place, None)
-            else:
-                self._oldest_ms[place] = found
+            self._sums.put(block, schema.known(contents, number), found, counts)
 
-    def _oldest(self) -> dict[Contents, int]:
-        found: dict[Contents, int] = {}
-        for (_, kind), oldest_ms in self._oldest_ms.items():
-            if oldest_ms < found.get(kind, oldest_ms + 1):
-                found[kind] = oldest_ms
-        return found
-
-
-_NOTHING = (0,) * 9
 
 # Counts in the order of `Sums`. A mailbox is never removed, nor its number given to another.
 _SUMS = (
-    f"SELECT id >> {schema.BLOCK_BITS}, kind, min({OLDEST_MS}),"  # noqa: S608
+    f"SELECT id >> {BLOCK_BITS}, kind, min({OLDEST_MS}),"  # noqa: S608
     " count(*), sum(tail), sum(handed_out), sum(tail - cursor), sum(expired), sum(erased),"
     " sum(quarantined), sum(put_back), sum(routed)"
     " FROM mailbox WHERE id BETWEEN ? AND ? GROUP BY 1, 2"
@@ -113,7 +79,7 @@ def _block_of(connection: apsw.Connection, place: int) -> int:
     number = connection.execute(
         "SELECT id FROM mailbox WHERE sdkappid = ? AND kind = ?", (place >> 2, place & 3)
     ).get
-    return cast("int", number or 0) >> schema.BLOCK_BITS
+    return cast("int", number or 0) >> BLOCK_BITS
 
 
 @contextlib.contextmanager

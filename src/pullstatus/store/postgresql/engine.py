@@ -1,0 +1,243 @@
+"""`PostgresStore`: the verbs of `Store` over a lane that commits and two connections that ask."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Callable, Sequence
+from functools import partial
+from typing import Final
+
+from pullstatus.errors import StoreFull
+from pullstatus.store.gathering.committer import Committer
+from pullstatus.store.gathering.process import ProcessChannel
+from pullstatus.store.gathering.store import GatheredStore
+from pullstatus.store.gathering.thread import ThreadChannel
+from pullstatus.store.gathering.writer import Channel, Writer
+from pullstatus.store.postgresql import schema
+from pullstatus.store.postgresql.lists import Lists
+from pullstatus.store.postgresql.location import Location
+from pullstatus.store.postgresql.log import Log
+from pullstatus.store.postgresql.look import Looks
+from pullstatus.store.postgresql.opening import open_store
+from pullstatus.store.postgresql.reads import Reads
+from pullstatus.store.postgresql.refusals import Known
+from pullstatus.store.postgresql.totals import Survey
+from pullstatus.store.values import (
+    ActRow,
+    Again,
+    Backlog,
+    Engine,
+    Entry,
+    JournalRow,
+    Mailbox,
+    Noted,
+    Page,
+    Pull,
+    ReaderState,
+    Setting,
+    Totals,
+)
+from pullstatus.store.verbs.pulls import EMPTY
+from pullstatus.store.verbs.state import slot
+from pullstatus.store.window import Gone
+
+SIZE_S: Final = 30.0  # between two looks at the size of the database
+_UPKEEP: Final = 0x7570  # the lock of whoever removes what is too old
+
+
+class PostgresStore(GatheredStore):
+    """A store in a database. See `pullstatus.store.Store` for what each verb promises.
+
+    Nothing that counts is kept here, so any number of these may be open anywhere.
+    """
+
+    def __init__(
+        self, location: Location, known: Known, writer: Writer, *, server: bool, created: bool
+    ) -> None:
+        """For `open`; takes what it has made."""
+        super().__init__(writer, created=created)
+        self._server = server
+        self._reads = Reads(location, known)
+        self._lists = Lists(self._reads)
+        self._looks = Looks(Reads(location, known))
+        self._survey = Survey()
+        self._surveying = asyncio.Lock()
+        self._size = 0
+        self._size_due_s = 0.0
+        self._closed = False
+
+    @classmethod
+    async def open(
+        cls,
+        location: Location,
+        *,
+        create: bool,
+        server: bool,
+        on_failure: Callable[[BaseException], None] | None,
+    ) -> PostgresStore:
+        """Open a store, or make it in an empty database.
+
+        Raises:
+            StoreRefused: there is none, or the server is not safe; the text says what to change.
+        """
+        opened = await asyncio.to_thread(open_store, location, create=create)
+        try:
+            epoch, revision = await asyncio.to_thread(schema.beginning, opened.session.connection)
+        finally:
+            opened.session.close()
+        open_log = partial(open_lane, location, server=server)
+        apart = server if location.apart is None else location.apart
+        channel: Channel = (
+            await ProcessChannel.open(open_log)
+            if apart
+            else ThreadChannel(Committer(await asyncio.to_thread(open_log)))
+        )
+        writer = Writer(channel, on_failure)
+        store = cls(location, opened.known, writer, server=server, created=opened.created)
+        store.epoch, store.revision = epoch, revision
+        return store
+
+    def _check_room(self) -> None:
+        if not self._writer.report.room:
+            raise StoreFull(
+                "the database has no room for more: its disk was full just now, or it is as large"
+                " as max-bytes in the store's URL lets it be"
+            )
+
+    async def pull(self, operation: Pull, gone: Gone | None = None) -> Page:
+        """See `Store.pull`. One that leaves no trace looks first, unless something waits anyway."""
+        box = slot(operation.mailbox)
+        if (
+            operation.key is None
+            and operation.once is None
+            and operation.reader is None
+            and not self._writer.waiting.get(box)
+            and self._writer.works
+            and not await asyncio.shield(self._looks.waiting(box))
+        ):
+            return EMPTY
+        return await self._writer.submit(operation, gone)
+
+    def surely_empty(self, mailbox: Mailbox) -> bool:  # noqa: ARG002 - nobody can know
+        """See `Store.surely_empty`. Another process may have filled it at any time."""
+        return False
+
+    def watch(self, mailbox: Mailbox, on_arrival: Callable[[], None]) -> Callable[[], None]:
+        """See `Store.watch`. Other processes' commits are noticed half a second later."""
+        box = slot(mailbox)
+        ends = [self._writer.watch(box, on_arrival), self._looks.watch(box, on_arrival)]
+
+        def end() -> None:
+            for each in ends:
+                each()
+
+        return end
+
+    async def forget(self, *, accepted_before_ms: int, now_ms: int) -> int:
+        """See `Store.forget`. If another process does so already, nothing is left to do."""
+        async with self._upkeep() as ours:
+            if not ours:
+                return 0
+            return await super().forget(accepted_before_ms=accepted_before_ms, now_ms=now_ms)
+
+    async def purge(self, *, left_before_ms: int, sdkappid: int | None = None) -> int:
+        """See `Store.purge`. If another process removes what is too old, nothing is left to do."""
+        if sdkappid is not None:
+            return await super().purge(left_before_ms=left_before_ms, sdkappid=sdkappid)
+        async with self._upkeep() as ours:
+            return await super().purge(left_before_ms=left_before_ms) if ours else 0
+
+    async def _due_for_purge(self, left_before_ms: int) -> list[Mailbox]:
+        return await self._lists.due_for_purge(left_before_ms)
+
+    @contextlib.asynccontextmanager
+    async def _upkeep(self) -> AsyncIterator[bool]:
+        """Whether this process is the one that does upkeep, until the block ends."""
+        ours = await self._reads.hold(_UPKEEP)
+        try:
+            yield ours
+        finally:
+            if ours:
+                await self._reads.let_go(_UPKEEP)
+
+    # -- reading ---------------------------------------------------------------------------------
+
+    async def backlog(self, sdkappid: int | None = None) -> list[Backlog]:
+        """See `Store.backlog`."""
+        return await self._lists.backlog(sdkappid)
+
+    async def totals(self) -> Totals:
+        """See `Store.totals`."""
+        async with self._surveying:
+            return await self._survey.look(self._reads)
+
+    def entries(
+        self, mailbox: Mailbox, first_seq: int = 1, *, containing: bytes | None = None
+    ) -> AsyncIterator[Entry]:
+        """See `Store.entries`."""
+        return self._lists.entries(mailbox, first_seq, containing)
+
+    def journal(
+        self, mailbox: Mailbox, first_seq: int = 1, *, newest_first: bool = False
+    ) -> AsyncIterator[JournalRow]:
+        """See `Store.journal`."""
+        return self._lists.journal(mailbox, first_seq, newest_first=newest_first)
+
+    async def keyed(self, sdkappid: int, key: str) -> Sequence[JournalRow]:
+        """See `Store.keyed`."""
+        return await self._lists.keyed(sdkappid, key)
+
+    def readers(self, sdkappid: int | None = None) -> AsyncIterator[ReaderState]:
+        """See `Store.readers`."""
+        return self._lists.readers(sdkappid)
+
+    def again(self, mailbox: Mailbox) -> AsyncIterator[Again]:
+        """See `Store.again`."""
+        return self._lists.again(mailbox)
+
+    def acts(self, *, newest_first: bool = False) -> AsyncIterator[ActRow]:
+        """See `Store.acts`."""
+        return self._lists.acts(newest_first=newest_first)
+
+    def settings(self, since: int = 0, *, prefix: str | None = None) -> AsyncIterator[Setting]:
+        """See `Store.settings`."""
+        return self._lists.settings(since) if prefix is None else self._lists.named(prefix, since)
+
+    async def setting(self, name: str) -> Setting | None:
+        """See `Store.setting`."""
+        return await self._lists.setting(name)
+
+    async def marks(self, prefix: str = "") -> dict[str, Noted]:
+        """See `Store.marks`."""
+        return await self._lists.marks(prefix)
+
+    async def engine(self) -> Engine:
+        """See `Store.engine`. The size is of the last half minute."""
+        now_s = asyncio.get_running_loop().time()
+        if now_s >= self._size_due_s:
+            self._size = await self._lists.size()
+            self._size_due_s = now_s + SIZE_S
+        report = self._writer.report
+        return Engine(
+            report.figures.commits,
+            report.figures.commit_s,
+            report.figures.operations,
+            self._size,
+            report.room,
+            self._writer.commits,
+        )
+
+    async def close(self) -> None:
+        """See `Store.close`."""
+        if self._closed:
+            return
+        self._closed = True
+        await self._looks.close()
+        await self._reads.close()
+        await self._writer.close()
+
+
+def open_lane(location: Location, *, server: bool) -> Log:
+    """Open a lane where the committer works."""
+    return Log(location, open_store(location, create=False), server=server)

@@ -1,0 +1,59 @@
+"""Beginning a new epoch: the database was set back, or is a copy, and an operator has seen to it.
+
+What waits may have been handed out before, so it is marked; pulls get other names; and the store is
+at home in the cluster that it is in now.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+import msgspec
+
+from pullstatus.store.postgresql import schema, statements
+from pullstatus.store.postgresql.asked import Asked
+from pullstatus.store.postgresql.location import Location
+from pullstatus.store.postgresql.opening import there
+from pullstatus.store.postgresql.refusals import Known
+from pullstatus.store.postgresql.session import open_session, translated
+from pullstatus.store.postgresql.tables import PostgresTables
+from pullstatus.store.values import Act
+from pullstatus.store.verbs.acts import record
+
+
+def begin_epoch(location: Location, act: Act) -> int:
+    """Begin a new epoch; returns its number. For when no server works on the store.
+
+    Raises:
+        StoreRefused: there is no store, or the server is not safe.
+        StoreUnavailable: nothing happened.
+    """
+    session = there(location, lambda: open_session(location, Known()))
+    connection = session.connection
+    try:
+        schema.check_format(schema.needed(connection, location.shown))
+        with translated(), connection.transaction():
+            connection.execute(_LOCK_ALL)
+            connection.execute(statements.OWN_ACTS)
+            [(epoch,)] = connection.execute(_EPOCH, (session.found.timeline,)).fetchall()
+            detail = f'{{"epoch":{epoch}}}'
+            tables = PostgresTables(session, Asked([], b""))
+            act_id = record(tables, msgspec.structs.replace(act, detail=detail))
+            connection.execute(_MARK_WAITING, (act_id,))
+            connection.execute("UPDATE pullstatus.meta SET system = %s", (session.found.system,))
+    finally:
+        session.close()
+    return int(epoch)
+
+
+_LOCK_ALL: Final = "SELECT count(*) FROM (SELECT FROM pullstatus.mailbox ORDER BY box FOR UPDATE) m"
+_EPOCH: Final = """
+INSERT INTO pullstatus.epoch (number, system, timeline)
+SELECT (SELECT max(number) + 1 FROM pullstatus.epoch), system_identifier, %s
+FROM pg_control_system() RETURNING number
+"""
+_MARK_WAITING: Final = f"""
+INSERT INTO pullstatus.again (box, first_seq, count, source_seq, act_id)
+SELECT s.box, s.cursor + 1, s.tail - s.cursor, s.cursor + 1, %s FROM ({statements.DERIVED}) s
+WHERE s.tail > s.cursor
+"""  # noqa: S608 - ours

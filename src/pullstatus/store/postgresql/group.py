@@ -1,0 +1,105 @@
+"""The two trips of a group to the database."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, Final
+
+from psycopg import Cursor
+from psycopg.rows import TupleRow
+
+from pullstatus.errors import StoreUnavailable
+from pullstatus.store.postgresql import statements
+from pullstatus.store.postgresql.asked import Asked
+from pullstatus.store.postgresql.session import Session
+from pullstatus.store.postgresql.statements import encoded, ints, names
+from pullstatus.store.postgresql.tables import PostgresTables, send
+from pullstatus.store.postgresql.writes import Due
+
+_Learn = Callable[[list[Any]], None]
+
+
+def ordered(boxes: Iterable[int]) -> list[int]:
+    """The order in which mailboxes are locked, everywhere."""
+    return sorted(boxes)
+
+
+def first_trip(session: Session, asked: Asked) -> PostgresTables:
+    """Begin a transaction, take its locks, and read ahead what it needs.
+
+    Locks are taken in one order: mailboxes, then settings, then acts.
+    """
+    tables = PostgresTables(session, asked)
+    learn: list[tuple[_Learn, Cursor[TupleRow]]] = []
+    with session.connection.pipeline():
+        for sql, values, then in _questions(asked, tables):
+            cursor = session.connection.execute(sql, values, binary=True)
+            if then is not None:
+                learn.append((then, cursor))
+    for then, cursor in learn:
+        then(cursor.fetchall())
+    return tables
+
+
+def _questions(
+    asked: Asked, tables: PostgresTables
+) -> Iterable[tuple[str, Sequence[Any], _Learn | None]]:
+    yield "BEGIN", (), None
+    boxes = ints(ordered(asked.boxes))
+    if asked.boxes:
+        yield statements.LOCK, (boxes,), None
+    if asked.changes:
+        yield statements.OWN_SETTINGS, (), None
+    elif asked.settings:
+        yield statements.SHARE_SETTINGS, (), None
+    if asked.acts:
+        yield statements.OWN_ACTS, (), None
+    if asked.boxes:
+        yield statements.STATE, (boxes,), tables.know_states
+    if asked.due:
+        yield statements.HEADS, (ints(asked.due), ints(asked.due.values())), tables.know_heads
+    if asked.settings:
+        wanted = names(map(encoded, asked.settings))
+        yield statements.REVISIONS, (wanted,), tables.know_revisions
+    if asked.keyed:
+        keys, places = zip(*asked.keyed, strict=True)
+        yield statements.KEYED, (names(keys), ints(places)), tables.know_keyed
+    if asked.repeats:
+        scopes, keys = zip(*asked.repeats, strict=True)
+        yield statements.REPEATS, (names(scopes), names(keys)), tables.know_repeats
+    prints = set(asked.prints())
+    if prints:
+        slots, shorts = zip(*prints, strict=True)
+        yield statements.PRINTS, (ints(slots), ints(shorts)), tables.know_prints
+    if asked.once:
+        owners, nonces = zip(*asked.once, strict=True)
+        yield statements.ONCE, (ints(owners), names(nonces)), tables.know_once
+    if asked.readers:
+        places, readers = zip(*asked.readers, strict=True)
+        yield statements.READERS, (ints(places), names(readers)), tables.know_readers
+
+
+_COMMIT: Final = Due("COMMIT", ())
+
+
+def second_trip(session: Session, due: Sequence[Due]) -> None:
+    """Write what is due, and commit. What must write so many rows goes first, and is looked at.
+
+    Raises:
+        Overtaken, StoreUnavailable: nothing happened.
+    """
+    counted = [each for each in due if each.rows is not None]
+    if counted:
+        send(session, counted)
+    [*_, end] = send(session, [*(each for each in due if each.rows is None), _COMMIT])
+    if end.statusmessage != "COMMIT":
+        raise StoreUnavailable("the database has rolled a commit back; try again")
+
+
+def end_without_trace(session: Session) -> None:
+    """End a transaction that has written nothing.
+
+    It took locks, so that its end would be synced for nothing. It is no ROLLBACK, at whose sight
+    the driver drops all its statements, and in a pipeline loses track of them.
+    """
+    send(session, [Due("SET LOCAL synchronous_commit = off", ()), _COMMIT])

@@ -1,0 +1,87 @@
+"""What a store's URL says: which database, how it is reached, and where commits are made.
+
+A URL of libpq, as every tool of PostgreSQL takes it, with two words of our own behind the `?`. No
+password is in it: what a store is called is shown in lists of processes, in logs and in errors.
+"""
+
+from __future__ import annotations
+
+import re
+from urllib.parse import parse_qsl, quote, urlencode, urlsplit
+
+import msgspec
+
+from pullstatus.errors import InvalidSetting
+
+
+class Location(msgspec.Struct, frozen=True):
+    """Where a store is.
+
+    Attributes:
+        conninfo: for libpq; without a password.
+        shown: host and database, for people.
+        apart: whether a process of its own makes the commits; None: it does for a server.
+        bytes_max: of the database, above which no more entries are taken; None: the operator sees
+            to that.
+    """
+
+    conninfo: str
+    shown: str
+    apart: bool | None = None
+    bytes_max: int | None = None
+
+
+FORM = "postgresql://[USER@]HOST[:PORT][,HOST...]/DATABASE"
+
+_OURS = ("commits", "max-bytes")
+_PASSWORDS = frozenset({"password", "sslpassword"})
+_SET_HERE = frozenset({"options", "target_session_attrs", "load_balance_hosts", "replication"})
+_BYTES = re.compile(r"[1-9][0-9]{0,17}")
+
+
+def parse_url(url: str) -> Location:
+    """Read `postgresql://USER@HOST:PORT,HOST:PORT/DATABASE?OPTIONS`.
+
+    Raises:
+        InvalidSetting: it is none, or says what must not be in it.
+    """
+    try:
+        parts = urlsplit(url)
+        pairs = parse_qsl(parts.query, keep_blank_values=True, strict_parsing=bool(parts.query))
+    except ValueError:
+        raise InvalidSetting(_WRONG) from None
+    options = dict(pairs)
+    user, _, hosts = parts.netloc.rpartition("@")
+    if parts.scheme != "postgresql" or "#" in url or "\0" in url or len(options) != len(pairs):
+        raise InvalidSetting(_WRONG)
+    if ":" in user or _PASSWORDS.intersection(options):
+        raise InvalidSetting(
+            "a password in a store URL can be read by everybody who sees the list of processes:"
+            " put it into a file that PGPASSFILE names, or into PGPASSWORD, and leave it out"
+        )
+    if meant := sorted(_SET_HERE.intersection(options)):
+        raise InvalidSetting(f"a store URL cannot have {meant[0]}: pullstatus sets it itself")
+    commits = options.pop("commits", None)
+    bytes_max = options.pop("max-bytes", None)
+    if commits not in (None, "process", "thread") or not (
+        bytes_max is None or _BYTES.fullmatch(bytes_max)
+    ):
+        raise InvalidSetting(_WRONG)
+    query = urlencode(options, quote_via=quote)
+    conninfo = f"postgresql://{parts.netloc}{parts.path}" + (f"?{query}" if query else "")
+    where = options.get("host") or hosts or "localhost"
+    database = options.get("dbname") or parts.path.removeprefix("/") or user or "its default"
+    return Location(
+        conninfo,
+        f"database {database} at {where}",
+        None if commits is None else commits == "process",
+        None if bytes_max is None else int(bytes_max),
+    )
+
+
+_WRONG = (
+    f"a store URL of PostgreSQL is {FORM}, perhaps with ? and parameters of libpq, such as"
+    " sslmode=verify-full; of our own there are commits=process or commits=thread, which says where"
+    " commits are made, and max-bytes=NUMBER, the size of the database from which on nothing more"
+    " is accepted"
+)

@@ -1,0 +1,340 @@
+"""The log with a cursor in PostgreSQL: groups of operations, two trips each.
+
+    trip 1    BEGIN; lock the group's mailboxes, in order; read all that it needs
+    between   the verbs, on what was read
+    trip 2    write; put down the group's mark; COMMIT
+
+A connection that is lost is no failure of the store: this connects anew, to whichever server of the
+URL can be written to, learns by the mark whether the last group happened, and goes on.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Sequence
+from typing import Final, NamedTuple
+
+import psycopg
+
+from pullstatus import limits
+from pullstatus.errors import (
+    OutcomeUnknown,
+    StoreCorrupt,
+    StoreFailed,
+    StoreFull,
+    StoreRefused,
+    StoreUnavailable,
+)
+from pullstatus.store.gathering.log import Figures
+from pullstatus.store.gathering.operations import Answer, Operation
+from pullstatus.store.postgresql import group as trips
+from pullstatus.store.postgresql import marks, schema, statements
+from pullstatus.store.postgresql.asked import Asked
+from pullstatus.store.postgresql.location import Location
+from pullstatus.store.postgresql.opening import Opened
+from pullstatus.store.postgresql.session import Session, is_lost, meaning, open_session
+from pullstatus.store.postgresql.statements import ints
+from pullstatus.store.postgresql.tables import MissingMailboxes, Overtaken
+from pullstatus.store.postgresql.writes import Due
+from pullstatus.store.values import Page
+from pullstatus.store.verbs.group import carry_out
+
+RESOLVE_S: Final = 20.0  # how long it is tried to learn whether a commit happened
+RETRY_S: Final = 0.05
+ALIVE_S: Final = 30.0  # between two notes that this lane works
+SIZE_S: Final = 30.0  # between two looks at the size of the database
+FULL_S: Final = 30.0  # after a disk was full, until entries are accepted again
+
+_AGAIN: Final = (
+    psycopg.errors.DeadlockDetected,
+    psycopg.errors.LockNotAvailable,
+    psycopg.errors.SerializationFailure,
+    psycopg.errors.UniqueViolation,
+)
+
+
+class Draft(NamedTuple):
+    """A group that is about to be committed."""
+
+    answers: list[Answer]
+    waiting: dict[int, int]
+    writes: bool
+
+
+class Log:
+    """One lane: one connection at a time. See `pullstatus.store.gathering.log.Log`."""
+
+    def __init__(
+        self,
+        location: Location,
+        opened: Opened,
+        *,
+        server: bool,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """Take over what `open_store` has opened.
+
+        Args:
+            server: this lane is one of a server's, for as long as it runs.
+            clock: of seconds.
+        """
+        self._location = location
+        self._known = opened.known
+        self._secret = opened.meta.secret
+        self._session: Session | None = opened.session
+        self._server = server
+        self._clock = clock
+        self._begin_lane()
+        self._draft: Draft | None = None  # whose commit was sent and not answered
+        self._failure: BaseException | None = None
+        self._waiting: dict[int, int] = {}
+        self._commits = self._operations = 0
+        self._commit_s = 0.0
+        self._alive_due_s = clock() + ALIVE_S
+        self._size_due_s = 0.0
+        self._full_until_s = 0.0
+        self._room = True
+        schema.register(opened.session.connection, self._lane, server=server)
+
+    # -- what the committer asks
+
+    def commit(self, group: Sequence[Operation]) -> list[Answer]:
+        """Carry out `group` as one transaction; see `Log.commit` of the seam.
+
+        Raises:
+            StoreUnavailable, StoreFull: nothing happened.
+            OutcomeUnknown: the database did not say in time whether it happened.
+            StoreFailed, StoreCorrupt, CommitsLost: use this no more.
+        """
+        began_s = self._clock()
+        due_s = began_s + RESOLVE_S
+        while True:
+            try:
+                session = self._connected()
+                draft = self._resolved(session) or self._attempt(session, group)
+                self._settle(draft, len(group), self._clock() - began_s)
+                return draft.answers
+            except MissingMailboxes as missing:
+                self._make(missing.boxes)
+            except (Overtaken, *_AGAIN) as error:
+                self._roll_back()
+                self._draft = None
+                self._give_up(due_s, error)
+            except (psycopg.Error, marks.Unsure, StoreUnavailable) as error:
+                if isinstance(error, StoreFailed):
+                    self._fail(error)
+                    raise
+                if not self._is_lost(error):  # a statement was refused, and with it the group
+                    self._draft = None
+                    self._roll_back()
+                    raise self._translated(error) from error
+                self._drop()
+                self._give_up(due_s, error)
+                time.sleep(RETRY_S)
+            except StoreRefused as error:
+                self._drop()
+                final = error if isinstance(error, StoreCorrupt) else StoreFailed(str(error))
+                self._fail(final)
+                raise final from error
+            except BaseException as error:
+                self._in_doubt(error)
+                self._roll_back()
+                raise
+
+    def tend(self) -> None:
+        """Note from time to time that this lane works, and how large the database is."""
+        if self._failure is not None:
+            raise self._failure
+        now_s = self._clock()
+        if now_s < min(self._alive_due_s, self._size_due_s) or self._session is None:
+            return
+        try:
+            if now_s >= self._alive_due_s:
+                self._alive_due_s = now_s + ALIVE_S
+                schema.register(self._session.connection, self._lane, server=self._server)
+                marks.tidy(self._session, self._lane)
+            if now_s >= self._size_due_s:
+                self._size_due_s = now_s + SIZE_S
+                self._look_for_room(self._session)
+        except psycopg.Error as error:
+            if self._is_lost(error):
+                self._drop()  # the next group connects anew
+
+    def watch(self) -> None:
+        """As `tend`: what other lanes do is learned by asking."""
+        self.tend()
+
+    def has_room(self) -> bool:
+        """Whether the database may grow, and its disk was not full of late."""
+        return self._room and self._clock() >= self._full_until_s
+
+    def take_waiting(self) -> dict[int, int]:
+        """By box, as of this lane's newest commit of each: others may have changed it since."""
+        waiting, self._waiting = self._waiting, {}
+        return waiting
+
+    def as_of(self) -> None:
+        """Nothing is known of other lanes."""
+        return
+
+    def figures(self) -> Figures:
+        """What it has done since it was opened."""
+        return Figures(self._commits, self._commit_s, self._operations)
+
+    def is_final(self, error: BaseException) -> bool:
+        """What does not heal: an unsafe server, damage, commits that were lost."""
+        return isinstance(error, StoreFailed | StoreCorrupt)
+
+    def close(self, *, failed: bool) -> None:  # noqa: ARG002 - nothing of it is here
+        """Close the connection."""
+        self._drop()
+
+    # -- connections
+
+    def _begin_lane(self) -> None:
+        self._lane = marks.new_lane()
+        self._number = 1
+        self._acknowledged = 0  # the newest group; 0: none was
+
+    def _connected(self) -> Session:
+        if self._session is None:
+            session = open_session(self._location, self._known)
+            try:
+                if self._acknowledged:
+                    marks.prove_kept(session, self._lane, self._acknowledged)
+                schema.register(session.connection, self._lane, server=self._server)
+            except BaseException:
+                session.close()
+                raise
+            self._session = session
+        return self._session
+
+    def _is_lost(self, error: BaseException) -> bool:
+        """Whether to go on with another connection."""
+        if not isinstance(error, psycopg.Error):
+            return True  # it could not be made, or is not to be trusted
+        return self._session is None or self._session.connection.closed or is_lost(error)
+
+    def _drop(self) -> None:
+        if self._session is not None:
+            self._session.close()
+            self._session = None
+
+    def _roll_back(self) -> None:
+        if self._session is not None:
+            try:
+                self._session.connection.execute("ROLLBACK")
+            except psycopg.Error:
+                self._drop()
+
+    def _give_up(self, due_s: float, error: BaseException) -> None:
+        """Raise what callers are told once it takes too long."""
+        wait_s = RESOLVE_S - limits.STORE_WAIT_S if self._draft is None else 0.0
+        if self._clock() < due_s - wait_s:
+            return
+        self._in_doubt(error)
+        if isinstance(error, StoreUnavailable):
+            raise error
+        raise StoreUnavailable("the database does not answer in time; try again") from error
+
+    def _in_doubt(self, error: BaseException) -> None:
+        """Raise that nobody knows, if that is so: a commit was sent, and nothing said of it."""
+        if self._draft is None:
+            return
+        self._draft = None
+        self._begin_lane()  # the number of that group may still be taken, or not
+        self._drop()
+        raise OutcomeUnknown("the database did not say whether a commit happened") from error
+
+    def _fail(self, error: BaseException) -> None:
+        """What does not heal; told behind the answers of a group of which nothing is known."""
+        self._failure = error
+        self._in_doubt(error)
+
+    def _translated(self, error: BaseException) -> BaseException:
+        if not isinstance(error, psycopg.Error):
+            return error
+        meant = meaning(error)
+        if isinstance(meant, StoreFull):
+            self._full_until_s = self._clock() + FULL_S
+        return meant
+
+    # -- a group
+
+    def _resolved(self, session: Session) -> Draft | None:
+        """The group whose commit had no answer, if it happened; else it is to be done again."""
+        draft = self._draft
+        if draft is None:
+            return None
+        try:
+            did = marks.happened(session, self._lane, self._number, server=self._server)
+        except psycopg.Error as error:
+            raise marks.Unsure from error  # as long as it cannot be asked
+        self._draft = None
+        if did:
+            return draft
+        self._number += 1  # that one is fenced off
+        return None
+
+    def _attempt(self, session: Session, group: Sequence[Operation]) -> Draft:
+        """Carry out a group; it is committed when this returns."""
+        tables = trips.first_trip(session, Asked(group, self._secret))
+        answers = carry_out(tables, group, self._clock)
+        due = tables.take_writes()
+        waiting = {box: state.tail - state.cursor for box, state in tables.states.items()}
+        if not (due or tables.changed or any(map(_rests_on_rows, answers))):
+            trips.end_without_trace(session)
+            return Draft(answers, waiting, writes=False)
+        draft = Draft(answers, waiting, writes=True)
+        mark = (self._lane, self._number, False, ints(sorted(tables.changed)))
+        session.warned = False
+        self._draft = draft
+        trips.second_trip(session, [*due, Due(statements.MARK, mark)])
+        if session.warned:
+            raise marks.Unsure
+        self._draft = None
+        return draft
+
+    def _settle(self, draft: Draft, operations: int, took_s: float) -> None:
+        """The group is durable."""
+        self._waiting.update(draft.waiting)
+        if draft.writes:
+            self._acknowledged = self._number
+            self._number += 1
+            self._commits += 1
+            self._operations += operations
+            self._commit_s += took_s
+
+    def _make(self, boxes: Iterable[int]) -> None:
+        """Make mailboxes, in a transaction of their own, before the group is done again.
+
+        In order, and before the locks of a group: of two who make and lock the same in different
+        orders each would wait for the other.
+        """
+        self._roll_back()
+        try:
+            session = self._connected()
+            session.connection.execute(statements.MAKE_MAILBOXES, (ints(sorted(boxes)),))
+        except psycopg.Error as error:
+            if self._is_lost(error):
+                self._drop()
+            else:
+                raise self._translated(error) from error
+
+    def _look_for_room(self, session: Session) -> None:
+        if self._location.bytes_max is not None:
+            row = session.connection.execute(
+                "SELECT pg_database_size(current_database())"
+            ).fetchone()
+            assert row is not None
+            self._room = row[0] < self._location.bytes_max
+
+
+def _rests_on_rows(answer: Answer) -> bool:
+    """Whether an answer tells of what an earlier commit left, which a standby may not have yet.
+
+    It goes out behind a commit of its own, which waits for the standby like any other.
+    """
+    if isinstance(answer, Page):
+        return answer.count > 0
+    return isinstance(answer, int) and answer > 0

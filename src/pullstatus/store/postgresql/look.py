@@ -1,0 +1,101 @@
+"""What waits in a mailbox, asked for as little as can be, and never answered from memory.
+
+Polls that come while a look is under way share the next one: none may share one that began before
+it came, which may not see what was accepted since. A look reads rows and commits nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Callable
+from functools import partial
+from typing import Final
+
+from pullstatus.errors import WorldError
+from pullstatus.store.postgresql.reads import Reads
+from pullstatus.store.postgresql.statements import ints
+
+WATCH_S: Final = (
+    0.5  # how long what another process has brought may stay unseen by who waits for it
+)
+
+_LOOK: Final = """
+SELECT m.box, coalesce(c.last, m.tail) - coalesce(j.last, m.cursor)
+FROM unnest(%s::bigint[]) w(box) JOIN pullstatus.mailbox m ON m.box = w.box
+LEFT JOIN LATERAL (SELECT first_seq + count - 1 AS last FROM pullstatus.chunk
+    WHERE box = w.box ORDER BY first_seq DESC LIMIT 1) c ON true
+LEFT JOIN LATERAL (SELECT first_seq + count - 1 AS last FROM pullstatus.journal
+    WHERE box = w.box ORDER BY first_seq DESC LIMIT 1) j ON true
+"""
+
+
+class Looks:
+    """Looks of one event loop, over a connection of their own."""
+
+    def __init__(self, reads: Reads) -> None:
+        """Take over `reads`; closed by `close`."""
+        self._reads = reads
+        self._wanted: dict[int, asyncio.Future[int]] = {}
+        self._looking: asyncio.Task[None] | None = None
+        self._watched: dict[int, Callable[[], None]] = {}
+        self._watching: asyncio.Task[None] | None = None
+
+    def waiting(self, box: int) -> asyncio.Future[int]:
+        """How many entries wait in a mailbox, all that was accepted before this call included.
+
+        The future is shared, so it must not be cancelled.
+        """
+        future = self._wanted.get(box)
+        if future is None:
+            future = self._wanted[box] = asyncio.get_running_loop().create_future()
+            if self._looking is None or self._looking.done():
+                self._looking = asyncio.create_task(self._look())
+        return future
+
+    def watch(self, box: int, on_arrival: Callable[[], None]) -> Callable[[], None]:
+        """Have `on_arrival` called within a second when something waits in a mailbox."""
+        assert box not in self._watched
+        self._watched[box] = on_arrival
+        if self._watching is None or self._watching.done():
+            self._watching = asyncio.create_task(self._watch())
+        return partial(self._watched.__delitem__, box)
+
+    async def close(self) -> None:
+        """End what is under way."""
+        for task in (self._watching, self._looking):
+            if task is not None:
+                task.cancel()
+                with contextlib.suppress(asyncio.CancelledError):
+                    await task
+        await self._reads.close()
+
+    async def _look(self) -> None:
+        """Look, as long as somebody wants it."""
+        while self._wanted:
+            await asyncio.sleep(0)  # what this turn of the loop brings shares it
+            wanted, self._wanted = self._wanted, {}
+            try:
+                rows = await self._reads.ask(_LOOK, ints(wanted))
+            except asyncio.CancelledError:
+                for future in wanted.values():
+                    future.cancel()
+                raise
+            except Exception as error:  # noqa: BLE001 - whatever it is, somebody waits for it
+                for future in wanted.values():
+                    future.set_exception(error)
+                    future.exception()  # nobody may wait for it any more
+                continue
+            found: dict[int, int] = dict(rows)
+            for box, future in wanted.items():
+                future.set_result(found.get(box, 0))
+
+    async def _watch(self) -> None:
+        """Tell watchers what other processes have brought."""
+        while self._watched:
+            await asyncio.sleep(WATCH_S)
+            looks = {box: self.waiting(box) for box in self._watched}
+            for box, look in looks.items():
+                with contextlib.suppress(WorldError):  # it is tried again
+                    if await asyncio.shield(look) and box in self._watched:
+                        self._watched[box]()

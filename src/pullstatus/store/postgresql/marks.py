@@ -1,0 +1,88 @@
+"""Marks: one row a group, by which it is learned whether a commit without an answer happened.
+
+    group        INSERT mark (lane, n) ... COMMIT              the answer does not come
+    resolver     INSERT mark (lane, n) as a fence, unless it is there; COMMIT
+
+The second waits, at the unique index, until the first transaction has ended, wherever it hangs. If
+the mark is there then, the group was committed. If not, the fence is, and the group never can be.
+What a server says of a transaction's number is no substitute: after a failover it says it of
+another transaction.
+
+The newest mark that was answered must be there whenever we connect anew. If it is not, the server
+has lost what it had said was safe.
+"""
+
+from __future__ import annotations
+
+import random
+
+from pullstatus.errors import CommitsLost
+from pullstatus.store.postgresql import schema, statements
+from pullstatus.store.postgresql.session import Session
+
+_LANE_BITS = 62
+
+
+class Unsure(Exception):
+    """The server warned while it committed: a standby may not have what was committed."""
+
+
+def new_lane() -> int:
+    """A number for who commits over one connection at a time; nobody has had it."""
+    return random.SystemRandom().getrandbits(_LANE_BITS)
+
+
+def happened(session: Session, lane: int, number: int, *, server: bool = False) -> bool:
+    """Whether a group was committed; if not, it never will be. May be asked any number of times.
+
+    Its own commit waits for what the standbys have, so it writes something in any case.
+
+    Raises:
+        Unsure: that cannot be said of the standbys.
+    """
+    connection = session.connection
+    session.warned = False
+    with connection.transaction():
+        connection.execute(statements.FENCE, (lane, number, True, "{}"))
+        schema.register(connection, lane, server=server)
+        row = connection.execute(statements.IS_FENCE, (lane, number)).fetchone()
+    if session.warned:
+        raise Unsure
+    assert row is not None
+    return not row[0]
+
+
+def prove_kept(session: Session, lane: int, number: int) -> None:
+    """Make sure that the server has the newest group that it acknowledged.
+
+    Raises:
+        CommitsLost: it does not.
+    """
+    row = session.connection.execute(statements.IS_FENCE, (lane, number)).fetchone()
+    if row is None or row[0]:
+        raise CommitsLost(
+            "the database has lost what it said was safe: it was set back, or a standby took over"
+            " that did not have all of it. Nothing more is accepted until an operator has seen to"
+            " it and begun a new epoch, with `pullstatus store new-epoch`"
+        )
+
+
+def tidy(session: Session, lane: int) -> None:
+    """Remove marks that nobody will ask for: this lane's, and those of lanes that are gone.
+
+    Of a lane that works the newest thousand stay, and whatever is younger than ten minutes: sums
+    are brought up to date by them.
+    """
+    for sql in (_TIDY, _TIDY_GONE):
+        session.connection.execute(sql, (lane, lane) if sql is _TIDY else (lane,))
+
+
+_TIDY = """
+DELETE FROM pullstatus.mark WHERE lane = %s AND at < now() - interval '10 minutes'
+    AND number <= (SELECT max(number) - 1000 FROM pullstatus.mark WHERE lane = %s)
+"""
+_TIDY_GONE = """
+WITH gone AS (DELETE FROM pullstatus.lane WHERE lane <> %s AND seen < now() - interval '1 day'
+    RETURNING lane)
+DELETE FROM pullstatus.mark m USING gone WHERE m.lane = gone.lane
+"""

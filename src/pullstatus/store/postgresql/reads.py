@@ -1,0 +1,150 @@
+"""Questions to the database beside the lane that commits, one at a time over one connection.
+
+They ask the server that writes, and no replica: a replica shows commits later, and in another
+order.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from typing import Any, Final
+
+import psycopg
+from psycopg.rows import TupleRow
+from psycopg.types.numeric import Int8Dumper
+
+from pullstatus import limits
+from pullstatus.errors import StoreFailed, StoreRefused, StoreUnavailable
+from pullstatus.store.postgresql import refusals
+from pullstatus.store.postgresql.location import Location
+from pullstatus.store.postgresql.session import SETTINGS, arguments, is_lost, meaning
+
+Rows = list[TupleRow]
+
+_RETRY_S: Final = 0.05
+
+
+class Reads:
+    """A connection that asks; it is made when it is needed, and anew when it is lost."""
+
+    def __init__(self, location: Location, known: refusals.Known) -> None:
+        """For the store at `location`.
+
+        Args:
+            known: what each connection is held against.
+        """
+        self._location = location
+        self._known = known
+        self._connection: psycopg.AsyncConnection[TupleRow] | None = None
+        self._turn = asyncio.Lock()
+        self._closed = False
+
+    async def ask(self, sql: str, *values: Any) -> Rows:  # noqa: ANN401 - as a driver takes them
+        """The rows of an answer; asked again if the connection is lost.
+
+        Raises:
+            StoreUnavailable: closed, or no server answers in time.
+            StoreRefused: the server is not safe to use.
+        """
+        due_s = asyncio.get_running_loop().time() + limits.STORE_WAIT_S
+        async with self._turn:
+            while True:
+                connection = await self._connected(due_s)
+                try:
+                    return await _Ask(connection)(sql, *values)
+                except psycopg.Error as error:
+                    await self._drop()
+                    if not is_lost(error) or asyncio.get_running_loop().time() > due_s:
+                        raise meaning(error) from error
+                except BaseException:
+                    await self._drop()  # whatever it is in the middle of
+                    raise
+
+    @contextlib.asynccontextmanager
+    async def moment(self) -> AsyncIterator[_Ask]:
+        """Several questions about one moment.
+
+        Raises:
+            StoreUnavailable, StoreRefused: as of `ask`.
+        """
+        due_s = asyncio.get_running_loop().time() + limits.STORE_WAIT_S
+        async with self._turn:
+            connection = await self._connected(due_s, proven=True)
+            try:
+                await connection.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
+                yield _Ask(connection)
+                await connection.execute("COMMIT")
+            except BaseException as error:
+                await self._drop()
+                if isinstance(error, psycopg.Error):
+                    raise meaning(error) from error
+                raise
+
+    async def hold(self, number: int) -> bool:
+        """Take a lock until `let_go` or the end of the connection; whether it was free."""
+        rows = await self.ask("SELECT pg_try_advisory_lock(%s)", number)
+        return rows == [(True,)]
+
+    async def let_go(self, number: int) -> None:
+        """Release what `hold` took; the connection may have been lost meanwhile, and it with it."""
+        with contextlib.suppress(StoreUnavailable, StoreRefused):
+            await self.ask("SELECT pg_advisory_unlock(%s)", number)
+
+    async def close(self) -> None:
+        """Let the question under way end, then close."""
+        self._closed = True
+        async with self._turn:
+            await self._drop()
+
+    async def _connected(
+        self, due_s: float, *, proven: bool = False
+    ) -> psycopg.AsyncConnection[TupleRow]:
+        """A connection; `proven`: one that has just answered."""
+        while True:
+            if self._closed:
+                raise StoreUnavailable("the store is closed")
+            try:
+                if self._connection is None or self._connection.closed:
+                    self._connection = await self._connect()
+                elif proven:
+                    await self._connection.execute("SELECT 1")
+                return self._connection
+            except (psycopg.Error, StoreUnavailable) as error:
+                await self._drop()
+                late = asyncio.get_running_loop().time() > due_s
+                if isinstance(error, psycopg.Error):
+                    if late:
+                        raise meaning(error) from error
+                elif late or isinstance(error, StoreFailed):
+                    raise
+            await asyncio.sleep(_RETRY_S)
+
+    async def _connect(self) -> psycopg.AsyncConnection[TupleRow]:
+        connection = await psycopg.AsyncConnection.connect(**arguments(self._location))
+        try:
+            connection.adapters.register_dumper(int, Int8Dumper)
+            cursor = await connection.execute(refusals.QUESTION, (list(SETTINGS),))
+            refusals.check(await cursor.fetchone(), SETTINGS, self._known)
+        except BaseException:
+            await connection.close()
+            raise
+        return connection
+
+    async def _drop(self) -> None:
+        if self._connection is not None:
+            connection, self._connection = self._connection, None
+            with contextlib.suppress(psycopg.Error, OSError):
+                await connection.close()
+
+
+class _Ask:
+    """Asks over one connection."""
+
+    def __init__(self, connection: psycopg.AsyncConnection[TupleRow]) -> None:
+        self._connection = connection
+
+    async def __call__(self, sql: str, *values: Any) -> Rows:  # noqa: ANN401 - as a driver takes
+        cursor = await self._connection.execute(sql, values, binary=True)
+        return await cursor.fetchall()

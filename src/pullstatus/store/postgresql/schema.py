@@ -1,0 +1,420 @@
+"""The stored format in PostgreSQL, and how older formats become this one.
+
+Everything lies in a schema of its own, `pullstatus`; texts are `bytea`, in UTF-8, since `text`
+takes no NUL. A mailbox is known by one number, its *box*: sdkappid * 4 + kind. It is the key of
+everything else.
+
+Nothing is updated that each group of operations touches, or an old snapshot, such as a dump's,
+would slow it down more and more. So how a mailbox stands is told by its newest chunk and its newest
+journal row, which has the totals so far; where there is none any more, by the mailbox's row.
+
+Formats: a *step* leads from one to the next, each in a transaction of its own. One that only adds
+is *pre*: processes that know the format before go on working. One that takes away is *post*, for
+when none of them is left. `meta` names the format, and the oldest that can still be worked with.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Sequence
+from typing import Final, NamedTuple
+
+import msgspec
+import psycopg
+from psycopg.rows import TupleRow
+
+from pullstatus.errors import StoreRefused, StoreUnavailable
+from pullstatus.store.fingerprints import SECRET_BYTES
+from pullstatus.store.postgresql.session import Session, translated
+from pullstatus.version import VERSION
+
+Connection = psycopg.Connection[TupleRow]
+
+# Bodies are packed already, or do not pay: the server packs nothing, and keeps what fits inline.
+# What is only ever added to is frozen early: each group takes a transaction's number, of which a
+# thousand a second reach the age at which all must be looked through within three days.
+_ADDED: Final = (
+    "autovacuum_freeze_min_age = 0, autovacuum_vacuum_insert_scale_factor = 0.05,"
+    " autovacuum_vacuum_insert_threshold = 50000"
+)
+_CHANGED: Final = "autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_threshold = 1000"
+
+_V1: Final = f"""
+CREATE SCHEMA pullstatus;
+
+CREATE TABLE pullstatus.meta (
+    id          int PRIMARY KEY CHECK (id = 1),
+    format      int NOT NULL,
+    works_with  int NOT NULL,           -- the oldest format whose processes may still work
+    system      bigint NOT NULL,        -- the identifier of the cluster that it was made in
+    secret      bytea NOT NULL          -- what fingerprints are keyed with
+);
+
+-- The row is the lock of its mailbox. What it says of how it stands is true where newer rows are
+-- missing: retention writes it when it removes them.
+CREATE TABLE pullstatus.mailbox (
+    box         bigint PRIMARY KEY,
+    number      bigint NOT NULL GENERATED ALWAYS AS IDENTITY,  -- neighbours are summed together
+    purged      bigint NOT NULL DEFAULT 0,                     -- up to here all is removed
+    tail        bigint NOT NULL DEFAULT 0,
+    cursor      bigint NOT NULL DEFAULT 0,
+    handed_out  bigint NOT NULL DEFAULT 0,
+    expired     bigint NOT NULL DEFAULT 0,
+    erased      bigint NOT NULL DEFAULT 0,
+    quarantined bigint NOT NULL DEFAULT 0,
+    put_back    bigint NOT NULL DEFAULT 0,
+    routed      bigint NOT NULL DEFAULT 0
+) WITH (fillfactor = 50, {_CHANGED});
+CREATE INDEX mailbox_by_block ON pullstatus.mailbox ((number >> 6));
+
+CREATE TABLE pullstatus.chunk (
+    box         bigint NOT NULL,
+    first_seq   bigint NOT NULL,
+    count       int NOT NULL,
+    accepted_ms bigint NOT NULL,
+    checksum    bigint NOT NULL,        -- over place, bounds and body: see store/chunk.py
+    bounds      bytea NOT NULL,
+    body        bytea NOT NULL,
+    tickets     bytea NOT NULL,         -- by what its entries came
+    PRIMARY KEY (box, first_seq)
+) WITH (toast_tuple_target = 8160, {_ADDED});
+ALTER TABLE pullstatus.chunk ALTER bounds SET STORAGE EXTERNAL, ALTER body SET STORAGE EXTERNAL,
+    ALTER tickets SET STORAGE EXTERNAL;
+
+-- Chunks with damaged entries, as they were found: these are kept when the rest is purged.
+CREATE TABLE pullstatus.quarantine (LIKE pullstatus.chunk INCLUDING STORAGE,
+    PRIMARY KEY (box, first_seq));
+
+CREATE TABLE pullstatus.journal (
+    box         bigint NOT NULL,
+    first_seq   bigint NOT NULL,
+    count       int NOT NULL,
+    outcome     smallint NOT NULL,
+    at_ms       bigint NOT NULL,
+    address     bytea NOT NULL,
+    pull_key    bytea,
+    count_max   int NOT NULL,
+    proof       bytea NOT NULL,
+    ticket      bytea NOT NULL,
+    reader      bytea,
+    given       int NOT NULL,
+    acked_ms    bigint,
+    released_ms bigint,
+    handed_out  bigint NOT NULL,        -- these six: all that left so far, this row included
+    expired     bigint NOT NULL,
+    erased      bigint NOT NULL,
+    quarantined bigint NOT NULL,
+    put_back    bigint NOT NULL,
+    routed      bigint NOT NULL,
+    PRIMARY KEY (box, first_seq)
+) WITH (fillfactor = 90, {_ADDED});
+CREATE INDEX journal_by_pull_key ON pullstatus.journal (pull_key, box, first_seq)
+    WHERE pull_key IS NOT NULL;
+
+CREATE TABLE pullstatus.repeat_key (
+    scope       bytea NOT NULL,
+    key         bytea NOT NULL,
+    digest      bytea NOT NULL,
+    accepted    int NOT NULL,
+    accepted_ms bigint NOT NULL,
+    PRIMARY KEY (scope, key)
+) WITH ({_CHANGED});
+CREATE INDEX repeat_key_by_time ON pullstatus.repeat_key (accepted_ms);
+
+CREATE TABLE pullstatus.fingerprint (
+    slot        bigint NOT NULL,        -- the record's own time << 16 | 16 bits of its hash
+    short       bigint NOT NULL,        -- the other 64 bits
+    accepted_ms bigint NOT NULL,
+    PRIMARY KEY (slot, short)
+) WITH ({_CHANGED});
+CREATE TABLE pullstatus.fingerprint_step (
+    id          bigint PRIMARY KEY GENERATED ALWAYS AS IDENTITY,
+    accepted_ms bigint NOT NULL,        -- of the newest of them
+    keys        bytea NOT NULL          -- slot and short of each, 8 bytes each, big end first
+) WITH ({_CHANGED});
+ALTER TABLE pullstatus.fingerprint_step ALTER keys SET STORAGE EXTERNAL;
+CREATE INDEX fingerprint_step_by_time ON pullstatus.fingerprint_step (accepted_ms, id);
+
+CREATE TABLE pullstatus.once (
+    sdkappid    bigint NOT NULL,
+    nonce       bytea NOT NULL,
+    until_ms    bigint NOT NULL,
+    PRIMARY KEY (sdkappid, nonce)
+) WITH ({_CHANGED});
+CREATE INDEX once_by_time ON pullstatus.once (until_ms);
+
+CREATE TABLE pullstatus.setting (
+    name        bytea PRIMARY KEY,
+    value       bytea,                  -- NULL: deleted, kept so that others learn of it
+    revision    bigint NOT NULL UNIQUE,
+    ticket      bytea NOT NULL
+) WITH (fillfactor = 70, {_CHANGED});
+-- Two tables that stay empty, to be locked: whoever rests on settings shares the first, whoever
+-- writes one has it alone, so that revisions are seen in their order; and likewise for acts.
+CREATE TABLE pullstatus.setting_turn ();
+CREATE TABLE pullstatus.act_turn ();
+
+CREATE TABLE pullstatus.act (
+    id          bigint PRIMARY KEY,
+    ticket      bytea UNIQUE NOT NULL,
+    at_ms       bigint NOT NULL,
+    actor       bytea NOT NULL,
+    action      bytea NOT NULL,
+    reason      bytea NOT NULL,
+    detail      bytea NOT NULL,         -- JSON; no number, no text, no key
+    hash        bytea NOT NULL          -- see store/acts.py
+);
+
+-- Ranges that are not there for the first time.
+CREATE TABLE pullstatus.again (
+    box         bigint NOT NULL,
+    first_seq   bigint NOT NULL,
+    count       bigint NOT NULL,
+    source_seq  bigint NOT NULL,        -- number of the first original; its own if restored
+    act_id      bigint NOT NULL,
+    PRIMARY KEY (box, first_seq, act_id)
+) WITH ({_CHANGED});
+CREATE INDEX again_by_act ON pullstatus.again (act_id, box, source_seq);
+
+-- When named things happened last, and where: a server's notes, which no commit waits for.
+CREATE TABLE pullstatus.note (
+    name        bytea PRIMARY KEY,
+    at_ms       bigint NOT NULL,
+    place       bytea NOT NULL
+) WITH (fillfactor = 50, {_CHANGED});
+
+-- A reader stands as its one row says. A new one takes its place, with a number one higher: it is
+-- found from the end, however many former ones an old snapshot keeps.
+CREATE TABLE pullstatus.reader (
+    box         bigint NOT NULL,
+    name        bytea NOT NULL,
+    version     bigint NOT NULL,
+    at_ms       bigint NOT NULL,        -- when it was handed something, or acknowledged it, last
+    acked_seq   bigint NOT NULL,        -- first number of the page acknowledged last; 0: none was
+    first_seq   bigint NOT NULL,        -- of the page in hand; 0: none is
+    count       int NOT NULL,           -- of that page
+    taken_ms    bigint NOT NULL,        -- when it was taken
+    given       int NOT NULL,           -- how many times it was handed out
+    page        bytea,                  -- itself, with a checksum, once retention has removed it
+    PRIMARY KEY (box, name, version)
+) WITH ({_CHANGED});
+ALTER TABLE pullstatus.reader ALTER page SET STORAGE EXTERNAL;
+CREATE INDEX reader_in_hand ON pullstatus.reader (taken_ms) WHERE first_seq > 0;
+
+-- One row a group: the proof that it was committed; or a fence, that it never will be.
+CREATE TABLE pullstatus.mark (
+    lane        bigint NOT NULL,
+    number      bigint NOT NULL,
+    fence       boolean NOT NULL,
+    at          timestamptz NOT NULL DEFAULT now(),
+    boxes       bigint[] NOT NULL,      -- the mailboxes that it changed
+    PRIMARY KEY (lane, number)
+) WITH ({_CHANGED});
+
+-- Who commits: a lane is one connection at a time of one process.
+CREATE TABLE pullstatus.lane (
+    lane        bigint PRIMARY KEY,
+    version     text NOT NULL,
+    format      int NOT NULL,
+    server      boolean NOT NULL,
+    began       timestamptz NOT NULL DEFAULT now(),
+    seen        timestamptz NOT NULL DEFAULT now()
+) WITH (fillfactor = 50);
+
+CREATE TABLE pullstatus.epoch (
+    number      int PRIMARY KEY,        -- 1, and one more with every restore
+    began       timestamptz NOT NULL DEFAULT now(),
+    system      bigint NOT NULL,
+    timeline    bigint NOT NULL
+);
+INSERT INTO pullstatus.epoch (number, system, timeline)
+    SELECT 1, system_identifier, timeline_id FROM pg_control_system(), pg_control_checkpoint();
+"""  # noqa: S608 - ours
+
+
+class Step(NamedTuple):
+    """From one format to the next.
+
+    Attributes:
+        removes: it is a post step: processes of the format before can't work behind it.
+    """
+
+    statements: str
+    removes: bool = False
+
+
+STEPS: Final[Sequence[Step]] = (Step(_V1),)
+FORMAT: Final = len(STEPS)
+
+_LOCK: Final = 0x70756C6C  # "pull": of whoever changes the format
+_LOCK_S: Final = 60.0
+_LOCK_PAUSE_S: Final = 0.1
+_STEP_LOCK_TIMEOUT: Final = "2s"  # of a table: who waits for one holds up everybody behind it
+_ALIVE_S: Final = 120  # a process that was not seen for so long is gone
+
+
+class Meta(msgspec.Struct, frozen=True):
+    """What a store says of itself; see the table."""
+
+    format: int
+    works_with: int
+    system: int
+    secret: bytes
+
+
+def meta(connection: Connection) -> Meta | None:
+    """What the store in a database says of itself; None: there is none."""
+    with translated():
+        there = connection.execute("SELECT to_regclass('pullstatus.meta') IS NOT NULL").fetchone()
+        if there != (True,):
+            return None
+        row = connection.execute(
+            "SELECT format, works_with, system, secret FROM pullstatus.meta"
+        ).fetchone()
+    if row is None:
+        raise StoreRefused("the database has a schema `pullstatus` that is none of ours")
+    return Meta(*row)
+
+
+def needed(connection: Connection, shown: str) -> Meta:
+    """As `meta`.
+
+    Raises:
+        StoreRefused: there is no store.
+    """
+    found = meta(connection)
+    if found is None:
+        raise StoreRefused(f"there is no store in {shown}; make one with `pullstatus store init`")
+    return found
+
+
+def check_format(found: Meta) -> None:
+    """Refuse a format that this version cannot work with.
+
+    Raises:
+        StoreRefused: it is too new, or too old; the text says what to do.
+    """
+    if found.works_with > FORMAT:
+        raise StoreRefused(
+            f"the store has format {found.format}, this pullstatus knows up to {FORMAT}: install a"
+            " newer one"
+        )
+    if found.format < FORMAT:
+        raise StoreRefused(
+            f"the store has format {found.format}, this pullstatus needs {FORMAT}: run `pullstatus"
+            " store upgrade`, while the servers go on"
+        )
+
+
+def create(session: Session) -> bool:
+    """Make a store where there is none, as one transaction; whether this did it.
+
+    Raises:
+        StoreRefused: the role may not.
+    """
+    connection = session.connection
+    if meta(connection) is not None:
+        return False
+    try:
+        with translated(), connection.transaction():
+            _take_lock(connection)
+            if meta(connection) is not None:
+                return False
+            for step in STEPS:
+                connection.execute(step.statements, prepare=False)
+            connection.execute(
+                "INSERT INTO pullstatus.meta VALUES (1, %s, 1, %s, %s)",
+                (FORMAT, session.found.system, os.urandom(SECRET_BYTES)),
+            )
+    except StoreUnavailable as error:
+        raise StoreRefused(
+            f"the store cannot be made: {error}; the role must own the database, or have the right"
+            " to CREATE in it"
+        ) from error
+    return True
+
+
+def upgrade(session: Session, *, post: bool = False) -> list[int]:
+    """Bring a store to this version's format; returns the formats that were reached.
+
+    Args:
+        post: also take the steps that remove something.
+
+    Raises:
+        StoreRefused: a step is due that removes something, and that was not asked for, or processes
+            that know only the format before are still alive.
+    """
+    connection = session.connection
+    reached: list[int] = []
+    while True:
+        with translated(), connection.transaction():
+            connection.execute(f"SET LOCAL lock_timeout = '{_STEP_LOCK_TIMEOUT}'")
+            _take_lock(connection)
+            found = meta(connection)
+            if found is None:
+                raise StoreRefused("the database has no store; run `pullstatus store init`")
+            if found.format >= FORMAT:
+                return reached
+            step = STEPS[found.format]
+            if step.removes:
+                _check_nobody_older(connection, found.format + 1, post=post)
+            connection.execute(step.statements, prepare=False)
+            connection.execute(
+                "UPDATE pullstatus.meta SET format = format + 1,"
+                " works_with = CASE WHEN %s THEN format + 1 ELSE works_with END",
+                (step.removes,),
+            )
+        reached.append(found.format + 1)
+
+
+def _check_nobody_older(connection: Connection, number: int, *, post: bool) -> None:
+    if not post:
+        raise StoreRefused(
+            f"the step to format {number} removes what older processes use: end them all, then run"
+            " `pullstatus store upgrade --post`"
+        )
+    old = connection.execute(
+        "SELECT count(*), min(version) FROM pullstatus.lane"
+        " WHERE format < %s AND seen > now() - make_interval(secs => %s)",
+        (number, _ALIVE_S),
+    ).fetchone()
+    if old is not None and old[0]:
+        raise StoreRefused(
+            f"{old[0]} processes of version {old[1]} or newer still work with the format before:"
+            f" end them; each counts as gone {_ALIVE_S} seconds after it was seen last"
+        )
+
+
+def _take_lock(connection: Connection) -> None:
+    """Be the only one who changes the format, until the transaction ends.
+
+    By trying again: who waits for such a lock holds a snapshot, for which others may have to wait.
+    """
+    due_s = time.monotonic() + _LOCK_S
+    while connection.execute("SELECT pg_try_advisory_xact_lock(%s)", (_LOCK,)).fetchone() != (
+        True,
+    ):
+        if time.monotonic() > due_s:
+            raise StoreUnavailable("another process is changing the format of the store; try again")
+        time.sleep(_LOCK_PAUSE_S)
+
+
+def register(connection: Connection, lane: int, *, server: bool) -> None:
+    """Put a lane on record, or note that it is alive."""
+    connection.execute(
+        "INSERT INTO pullstatus.lane (lane, version, format, server) VALUES (%s, %s, %s, %s)"
+        " ON CONFLICT (lane) DO UPDATE SET seen = now()",
+        (lane, VERSION, FORMAT, server),
+    )
+
+
+def beginning(connection: Connection) -> tuple[int, int]:
+    """Which epoch the store is in, and the revision of the setting that was written last."""
+    with translated():
+        row = connection.execute(
+            "SELECT (SELECT max(number) FROM pullstatus.epoch),"
+            " (SELECT coalesce(max(revision), 0) FROM pullstatus.setting)"
+        ).fetchone()
+    assert row is not None
+    return row[0], row[1]

@@ -1,0 +1,172 @@
+"""A connection to the database, set up so that what it is told to commit is committed.
+
+Every connection, the first one and each after a failover, is asked for the same settings, has them
+read back, and is refused if the server is not safe (`refusals`). A connection pooler may drop what
+it does not know, and say nothing.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Mapping
+from functools import partial
+from typing import Any, Final
+
+import psycopg
+from psycopg.rows import TupleRow
+from psycopg.types.numeric import Int8Dumper
+
+from pullstatus.errors import StoreCorrupt, StoreFailed, StoreFull, StoreUnavailable
+from pullstatus.store.postgresql import refusals
+from pullstatus.store.postgresql.location import Location
+
+SETTINGS: Final[Mapping[str, str]] = {
+    "synchronous_commit": "on",
+    # A commit that is cut off by a time limit may be here and nowhere else.
+    "statement_timeout": "0",
+    # Whoever waits for a lock, or keeps others waiting, gives up and does its group again.
+    "lock_timeout": "5s",
+    "idle_in_transaction_session_timeout": "5s",
+    "default_transaction_isolation": "read committed",
+    "default_transaction_read_only": "off",
+    # One plan for each statement, by index: a plan that was made while a table was empty reads all
+    # of it for as long as nobody has analyzed it.
+    "plan_cache_mode": "force_generic_plan",
+    "enable_seqscan": "off",
+    "enable_bitmapscan": "off",
+    "enable_hashjoin": "off",
+    "enable_mergejoin": "off",
+    "jit": "off",
+    "search_path": "pg_catalog",
+}
+"""What every session is set to, and must say that it is."""
+
+CONNECT_S: Final = 5  # for each host of a URL
+_KEPT_ALIVE: Final[Mapping[str, int | str]] = {
+    "connect_timeout": CONNECT_S,
+    "keepalives": 1,
+    "keepalives_idle": 2,
+    "keepalives_interval": 1,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 5000,
+    "application_name": "pullstatus",
+}
+_STATEMENTS_MAX: Final = 200  # that a connection keeps prepared: more than there are
+
+
+class Session:
+    """One connection that commits.
+
+    Attributes:
+        connection: in autocommit: transactions begin and end by what it is told.
+        warned: whether the server has warned of something since this was last set to False. That it
+            does so while it commits means that a standby may not have what was committed.
+        found: what the server told of itself.
+    """
+
+    def __init__(self, connection: psycopg.Connection[TupleRow]) -> None:
+        """For `open_session`."""
+        self.connection = connection
+        self.warned = False
+        self.found: refusals.Found
+
+    def close(self) -> None:
+        """Give it up; what it was doing goes on or not, as it happens."""
+        with contextlib.suppress(psycopg.Error, OSError):
+            self.connection.close()
+
+
+def hear(session: Session, diagnostic: psycopg.errors.Diagnostic) -> None:
+    """Take note of what the server says beside its answers."""
+    if diagnostic.severity_nonlocalized == "WARNING":
+        session.warned = True
+
+
+def arguments(location: Location) -> dict[str, Any]:
+    """How to connect: to a server that writes, with our settings."""
+    options = " ".join(
+        f"-c {name}={value.replace(' ', chr(92) + ' ')}" for name, value in SETTINGS.items()
+    )
+    return {
+        "conninfo": location.conninfo,
+        "autocommit": True,
+        "prepare_threshold": 0,
+        "options": options,
+        "target_session_attrs": "read-write",
+        **_KEPT_ALIVE,
+    }
+
+
+def open_session(location: Location, known: refusals.Known) -> Session:
+    """Connect, and prove that the server is safe.
+
+    Raises:
+        StoreUnavailable: no server of the URL can be written to, now.
+        StoreRefused: it is not safe to use; the text says what to change.
+        StoreCorrupt: it is not what it was.
+    """
+    with translated():
+        session = Session(psycopg.connect(**arguments(location)))
+    connection = session.connection
+    try:
+        connection.prepared_max = _STATEMENTS_MAX
+        connection.adapters.register_dumper(int, Int8Dumper)  # one statement for small and large
+        connection.add_notice_handler(partial(hear, session))
+        with translated():
+            row = connection.execute(refusals.QUESTION, (list(SETTINGS),)).fetchone()
+        session.found = refusals.check(row, SETTINGS, known)
+    except BaseException:
+        session.close()
+        raise
+    return session
+
+
+@contextlib.contextmanager
+def translated() -> Iterator[None]:
+    """Say what the database's errors mean for the caller; no name of its own climbs from here."""
+    try:
+        yield
+    except psycopg.Error as error:
+        raise meaning(error) from error
+
+
+def meaning(error: psycopg.Error) -> StoreUnavailable | StoreCorrupt:
+    """What an error means, of which it is known that nothing was committed."""
+    if isinstance(error, psycopg.errors.DiskFull):
+        return StoreFull("the database's disk is full; free some space and try again")
+    if isinstance(error, psycopg.errors.DataCorrupted | psycopg.errors.IndexCorrupted):
+        return StoreCorrupt(
+            "the database is damaged: keep a copy of it, then restore a backup and begin a new"
+            " epoch, with `pullstatus store new-epoch`"
+        )
+    if isinstance(
+        error,
+        psycopg.errors.InsufficientPrivilege
+        | psycopg.errors.UndefinedTable
+        | psycopg.errors.UndefinedColumn
+        | psycopg.errors.InvalidSchemaName,
+    ):
+        return StoreFailed(f"the database does not let this role do what is due ({_said(error)})")
+    return StoreUnavailable(f"the database does not answer as it should ({_said(error)})")
+
+
+def _said(error: psycopg.Error) -> str:
+    """The first line of what the server or libpq said, which holds no password and no value."""
+    if error.diag.message_primary:
+        return error.diag.message_primary
+    text = str(error).strip()
+    return text.splitlines()[0] if text else type(error).__name__
+
+
+def is_lost(error: psycopg.Error) -> bool:
+    """Whether the connection is gone, or leads to a server that must not be written to."""
+    return isinstance(
+        error,
+        psycopg.OperationalError | psycopg.InterfaceError | psycopg.errors.ReadOnlySqlTransaction,
+    ) and not isinstance(
+        error,
+        psycopg.errors.LockNotAvailable
+        | psycopg.errors.DiskFull
+        | psycopg.errors.TransactionRollback
+        | psycopg.errors.ProgramLimitExceeded,
+    )

@@ -1,0 +1,89 @@
+"""How all mailboxes stand together: their blocks are summed anew by what the marks of groups tell.
+
+Each mark says which mailboxes its group has changed, and the marks of a lane are numbered without a
+gap. So whoever asks again reads the marks that are new since, of every lane of every process, and
+the blocks of those mailboxes; all in one snapshot.
+"""
+
+from __future__ import annotations
+
+from pullstatus.store.postgresql.reads import Reads
+from pullstatus.store.postgresql.statements import DERIVED, ints
+from pullstatus.store.postgresql.tables import mailbox_of
+from pullstatus.store.values import InHand, Totals
+from pullstatus.store.verbs.sums import BLOCK_BITS, BlockSums
+
+
+class Survey:
+    """The sums of every block, as of the newest look."""
+
+    def __init__(self) -> None:
+        """Nothing is known yet: the first look reads every mailbox."""
+        self._begin()
+
+    def _begin(self) -> None:
+        self._complete = False
+        self._lanes: dict[int, int] = {}  # the newest mark of each
+        self._sums = BlockSums()
+
+    async def look(self, reads: Reads) -> Totals:
+        """The totals by kind, and what readers have in hand, of one moment."""
+        async with reads.moment() as ask:
+            try:
+                blocks: list[int] | None = None
+                if self._complete:
+                    news = await ask(_NEWS, ints(self._lanes), ints(self._lanes.values()))
+                    boxes = self._follow(news)
+                    if boxes:
+                        blocks = [block for (block,) in await ask(_BLOCKS, BLOCK_BITS, ints(boxes))]
+                    elif boxes is not None:
+                        blocks = []
+                if blocks is None:
+                    self._begin()
+                    self._lanes = dict(await ask(_LANES))
+                    rows = await ask(_ALL, BLOCK_BITS)
+                    self._complete = True
+                else:
+                    rows = await ask(_SOME, BLOCK_BITS, ints(blocks)) if blocks else []
+                for block, kind, oldest_ms, *counts in rows:
+                    self._sums.put(block, mailbox_of(kind).kind, oldest_ms, list(map(int, counts)))
+                [(pages, oldest_ms)] = await ask(_IN_HAND)
+            except BaseException:
+                self._begin()
+                raise
+        return Totals(self._sums.totals(), InHand(pages, oldest_ms))
+
+    def _follow(self, news: list[tuple[int, int, list[int]]]) -> set[int] | None:
+        """The mailboxes that marks tell of; None: some marks are no longer there."""
+        boxes: set[int] = set()
+        for lane, number, changed in news:
+            if number != self._lanes.get(lane, 0) + 1:
+                return None
+            self._lanes[lane] = number
+            boxes.update(changed)
+        return boxes
+
+
+_NEWS = """
+SELECT l.lane, m.number, m.boxes FROM pullstatus.lane l
+LEFT JOIN unnest(%s::bigint[], %s::bigint[]) k(lane, number) ON k.lane = l.lane
+CROSS JOIN LATERAL (SELECT number, boxes FROM pullstatus.mark WHERE lane = l.lane
+    AND number > coalesce(k.number, 0) ORDER BY number) m
+"""
+_LANES = """
+SELECT l.lane, m.number FROM pullstatus.lane l
+CROSS JOIN LATERAL (SELECT number FROM pullstatus.mark WHERE lane = l.lane
+    ORDER BY number DESC LIMIT 1) m
+"""
+_BLOCKS = "SELECT DISTINCT number >> %s::int FROM pullstatus.mailbox WHERE box = ANY(%s::bigint[])"
+_IN_HAND = "SELECT count(*), min(taken_ms) FROM pullstatus.reader WHERE first_seq > 0"
+# A mailbox that was made and never filled is none yet. Counts in the order of `Sums`.
+_ALL = f"""
+SELECT s.number >> %s::int, s.box & 3, min(o.accepted_ms), count(*), sum(tail), sum(handed_out),
+    sum(tail - cursor), sum(expired), sum(erased), sum(quarantined), sum(put_back), sum(routed)
+FROM ({DERIVED}) s
+LEFT JOIN LATERAL (SELECT accepted_ms FROM pullstatus.chunk WHERE box = s.box
+    AND first_seq <= s.cursor + 1 AND s.tail > s.cursor ORDER BY first_seq DESC LIMIT 1) o ON true
+WHERE s.tail > 0 GROUP BY 1, 2
+"""  # noqa: S608 - ours
+_SOME = _ALL.replace(") s\n", " WHERE m.number >> 6 = ANY(%s::bigint[])) s\n", 1)
