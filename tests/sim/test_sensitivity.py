@@ -99,7 +99,7 @@ class ForgetsBatches(Tampered):
 
     def execute(self, statement: str, bindings: Any = None) -> Any:
         if "FROM repeat_key WHERE scope" in statement:
-            return iter(())
+            statement += " AND 0"
         return self._real.execute(statement, bindings)
 
 
@@ -195,11 +195,15 @@ class ForgetsPullKeys(Tampered):
         return self._real.execute(statement, bindings)
 
 
+PUT_READER = "INSERT INTO reader"
+PAGE_IN_HAND = 4  # of the columns: its first number, or 0
+
+
 class ForgetsHands(Tampered):
     """Hands pages to readers and does not remember it."""
 
     def execute(self, statement: str, bindings: Any = None) -> Any:
-        if statement.startswith("INSERT OR REPLACE INTO reader"):
+        if statement.startswith(PUT_READER) and bindings[PAGE_IN_HAND]:
             return None
         return self._real.execute(statement, bindings)
 
@@ -208,7 +212,7 @@ class ForgetsAcknowledgements(Tampered):
     """Gives a page again that was acknowledged with nothing behind it."""
 
     def execute(self, statement: str, bindings: Any = None) -> Any:
-        if statement.startswith("UPDATE reader SET at_ms = ?, acked_seq"):
+        if statement.startswith(PUT_READER) and not bindings[PAGE_IN_HAND]:
             return None
         return self._real.execute(statement, bindings)
 

@@ -15,10 +15,11 @@ from pullstatus.store import (
     check_store_url,
     engines,
     open_store,
+    postgresql,
     restore_store,
     sqlite,
 )
-from pullstatus.store.engines import CopyingModule, EngineModule, Row
+from pullstatus.store.engines import CopyingModule, DatabaseModule, EngineModule, Row
 from tests.store.build import new_act
 
 pytestmark = pytest.mark.anyio
@@ -42,8 +43,9 @@ async def test_an_unknown_scheme_is_told_those_that_there_are(
 ) -> None:
     more = {**engines.ENGINES, "other": Row("no.such.module", "other://HOST")}
     monkeypatch.setattr(engines, "ENGINES", more)
+    told = "sqlite:///FILE or postgresql://HOST/DATABASE or other://HOST"
     for refused in (lambda: check_store_url(url), lambda: engines.copying_engine_of(url)):
-        with pytest.raises(InvalidSetting, match="a store URL is sqlite:///FILE or other://HOST"):
+        with pytest.raises(InvalidSetting, match=f"a store URL is {told}"):
             refused()
     with pytest.raises(InvalidSetting):
         await open_store(url)
@@ -60,6 +62,17 @@ async def test_an_engine_that_makes_no_copies_says_what_to_use(
         await backup_store("plain://a", file, no_progress)
     with pytest.raises(InvalidSetting, match=r"plain://HOST.*: use plain-dump"):
         await restore_store("plain://a", file, act=new_act("restore"), progress=no_progress)
+
+
+def test_the_engine_in_a_database_offers_what_is_needed_there() -> None:
+    module: EngineModule = postgresql
+    database: DatabaseModule = postgresql
+    assert engines.engine_of("postgresql:///x") is module
+    assert engines.database_engine_of("postgresql:///x") is database
+    with pytest.raises(InvalidSetting, match="pg_basebackup"):
+        engines.copying_engine_of("postgresql:///x")
+    with pytest.raises(InvalidSetting, match="needs none of this"):
+        engines.database_engine_of("sqlite:///x.db")
 
 
 def test_an_engine_is_imported_when_it_is_asked_for() -> None:

@@ -152,7 +152,7 @@ class Server:
         self._load_certificate()
         proxies_of(self.options.trusted_proxies)  # refused before anything is made
         for caution in store_cautions(self.options.store):
-            log.warning("others have access", reason=caution)
+            log.warning("not as safe as it could be", reason=caution)
         options = self.options
         with contextlib.ExitStack() as sockets:
             public = sockets.enter_context(_bind(options.host, options.port))

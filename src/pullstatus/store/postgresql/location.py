@@ -52,7 +52,12 @@ def parse_url(url: str) -> Location:
         raise InvalidSetting(_WRONG) from None
     options = dict(pairs)
     user, _, hosts = parts.netloc.rpartition("@")
-    if parts.scheme != "postgresql" or "#" in url or "\0" in url or len(options) != len(pairs):
+    if (
+        not url.startswith("postgresql://")
+        or "#" in url
+        or "\0" in url
+        or len(options) != len(pairs)
+    ):
         raise InvalidSetting(_WRONG)
     if ":" in user or _PASSWORDS.intersection(options):
         raise InvalidSetting(

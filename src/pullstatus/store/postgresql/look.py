@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Final
 
-from pullstatus.errors import WorldError
+from pullstatus.errors import StoreUnavailable, WorldError
 from pullstatus.store.postgresql.reads import Reads
 from pullstatus.store.postgresql.statements import ints
 
@@ -68,6 +68,8 @@ class Looks:
                 task.cancel()
                 with contextlib.suppress(asyncio.CancelledError):
                     await task
+        _refuse(self._wanted.values(), StoreUnavailable("the store is closed"))
+        self._wanted = {}
         await self._reads.close()
 
     async def _look(self) -> None:
@@ -78,13 +80,10 @@ class Looks:
             try:
                 rows = await self._reads.ask(_LOOK, ints(wanted))
             except asyncio.CancelledError:
-                for future in wanted.values():
-                    future.cancel()
+                _refuse(wanted.values(), StoreUnavailable("the store is closed"))
                 raise
             except Exception as error:  # noqa: BLE001 - whatever it is, somebody waits for it
-                for future in wanted.values():
-                    future.set_exception(error)
-                    future.exception()  # nobody may wait for it any more
+                _refuse(wanted.values(), error)
                 continue
             found: dict[int, int] = dict(rows)
             for box, future in wanted.items():
@@ -99,3 +98,9 @@ class Looks:
                 with contextlib.suppress(WorldError):  # it is tried again
                     if await asyncio.shield(look) and box in self._watched:
                         self._watched[box]()
+
+
+def _refuse(futures: Iterable[asyncio.Future[int]], error: Exception) -> None:
+    for future in futures:
+        future.set_exception(error)
+        future.exception()  # perhaps nobody waits for it any more

@@ -1,0 +1,43 @@
+"""A database of PostgreSQL, and a store in it whose lane is in this process."""
+
+from collections.abc import Iterator
+
+import psycopg
+import pytest
+from psycopg.rows import TupleRow
+
+from pullstatus.store import Store
+from pullstatus.store.gathering.thread import ThreadChannel
+from pullstatus.store.postgresql import PostgresStore
+from pullstatus.store.postgresql.log import Log
+from tests.store.engines import server
+
+
+@pytest.fixture
+def database() -> Iterator[str]:
+    """An empty database, for tools as they are."""
+    with server().database() as url:
+        yield url
+
+
+@pytest.fixture
+def url(database: str) -> str:
+    """The same, for a store."""
+    return f"{database}&commits=thread"
+
+
+@pytest.fixture
+def admin(database: str) -> Iterator[psycopg.Connection[TupleRow]]:
+    """A connection beside the store's own."""
+    with psycopg.connect(database, autocommit=True) as connection:
+        yield connection
+
+
+def log_of(store: Store) -> Log:
+    """The lane of a store."""
+    assert isinstance(store, PostgresStore)
+    channel = store._writer._channel
+    assert isinstance(channel, ThreadChannel)
+    log = channel._committer._log
+    assert isinstance(log, Log)
+    return log

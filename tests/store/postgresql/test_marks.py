@@ -1,0 +1,280 @@
+"""A commit without an answer: what it came to is learned, and what was answered is still there."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+
+import psycopg
+import pytest
+from psycopg.rows import TupleRow
+
+from pullstatus.errors import CommitsLost, OutcomeUnknown, StoreUnavailable
+from pullstatus.store import Store, open_store
+from pullstatus.store.postgresql import group, log, marks
+from pullstatus.store.postgresql.session import Session
+from pullstatus.store.postgresql.writes import Due
+from tests.store.build import (
+    NOW_MS,
+    REPLIES,
+    STATUSES,
+    append,
+    backlog_of,
+    data_of,
+    entries_of,
+    journal_of,
+    page,
+    pull,
+    records,
+)
+from tests.store.conftest import Opener
+from tests.store.postgresql.conftest import log_of
+
+pytestmark = pytest.mark.anyio
+
+Trip = Callable[[Session, Sequence[Due]], None]
+
+
+def session_of(store: Store) -> Session:
+    session = log_of(store)._session
+    assert session is not None
+    return session
+
+
+@pytest.fixture
+def cut(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """Has the next commits end in a lost connection, before or behind the database's part."""
+    real = group.second_trip
+
+    def plan(*, commits: bool, times: int = 1) -> None:
+        left = times
+
+        def trip(session: Session, due: Sequence[Due]) -> None:
+            nonlocal left
+            if left:
+                left -= 1
+                if commits:
+                    real(session, due)
+                session.close()
+                raise psycopg.OperationalError("the connection was cut")
+            real(session, due)
+
+        monkeypatch.setattr(group, "second_trip", trip)
+
+    return plan
+
+
+@pytest.mark.parametrize("commits", [True, False])
+async def test_a_cut_commit_happens_once(
+    store: Store, cut: Callable[..., None], *, commits: bool
+) -> None:
+    entries = records(3)
+    cut(commits=commits)
+    assert await store.append(append(STATUSES, entries)) == 3
+    assert await data_of(store, STATUSES) == entries
+    cut(commits=commits)
+    assert await store.pull(pull(STATUSES, 2)) == page(1, entries[:2], 1)
+    assert len(await journal_of(store, STATUSES)) == 1
+    assert await store.pull(pull(STATUSES, 2)) == page(3, entries[2:], 0)
+
+
+async def test_a_commit_that_is_cut_again_and_again_happens_once(
+    store: Store, cut: Callable[..., None]
+) -> None:
+    entries = records(2)
+    cut(commits=False, times=4)
+    assert await store.append(append(STATUSES, entries)) == 2
+    assert await data_of(store, STATUSES) == entries
+
+
+async def test_one_that_is_fenced_off_can_never_be_committed(
+    store: Store, admin: psycopg.Connection[TupleRow]
+) -> None:
+    """However long its backend hangs before it goes on."""
+    await store.append(append(STATUSES, records(1)))
+    lane, number = log_of(store)._lane, log_of(store)._number
+    assert not marks.happened(session_of(store), lane, number)
+    with pytest.raises(psycopg.errors.UniqueViolation):
+        admin.execute(
+            "INSERT INTO pullstatus.mark VALUES (%s, %s, false, now(), '{}')", (lane, number)
+        )
+
+
+async def test_the_resolver_waits_for_one_that_is_still_under_way(
+    store: Store, url: str, database: str
+) -> None:
+    await store.append(append(STATUSES, records(1)))
+    lane, number = log_of(store)._lane, log_of(store)._number
+    hangs = psycopg.connect(database)
+    hangs.execute(
+        "INSERT INTO pullstatus.mark (lane, number, fence, boxes) VALUES (%s, %s, false, '{}')",
+        (lane, number),
+    )
+    asked = asyncio.create_task(asyncio.to_thread(marks.happened, session_of(store), lane, number))
+    await asyncio.sleep(0.1)
+    assert not asked.done()
+    hangs.commit()
+    assert await asked
+    hangs.close()
+
+
+async def test_a_lock_that_the_resolver_waits_for_too_long_is_no_answer(
+    store: Store, cut: Callable[..., None], database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It asks again; what it must not do is to take it that nothing happened."""
+    [entry] = records(1)
+    real, tried = marks.happened, []
+
+    def happened(session: Session, lane: int, number: int, *, server: bool = False) -> bool:
+        tried.append(number)
+        if len(tried) == 1:
+            raise psycopg.errors.LockNotAvailable("canceling statement due to lock timeout")
+        return real(session, lane, number, server=server)
+
+    monkeypatch.setattr(marks, "happened", happened)
+    cut(commits=True)
+    assert await store.append(append(STATUSES, [entry])) == 1
+    assert len(tried) == 2
+    assert await data_of(store, STATUSES) == [entry]
+
+
+async def test_a_warning_while_it_commits_leaves_it_open(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As that of a wait for the standby that somebody cancelled."""
+    asked = []
+    real, trip = marks.happened, group.second_trip
+
+    def warned(session: Session, due: Sequence[Due]) -> None:
+        trip(session, due)
+        monkeypatch.setattr(group, "second_trip", trip)
+        session.connection.execute("DO $$ BEGIN RAISE WARNING 'canceling wait'; END $$")
+
+    def happened(session: Session, lane: int, number: int, *, server: bool = False) -> bool:
+        asked.append(number)
+        return real(session, lane, number, server=server)
+
+    monkeypatch.setattr(group, "second_trip", warned)
+    monkeypatch.setattr(marks, "happened", happened)
+    [entry] = records(1)
+    assert await store.append(append(STATUSES, [entry])) == 1
+    assert len(asked) == 1
+    assert await data_of(store, STATUSES) == [entry]
+
+
+async def test_nobody_is_answered_when_nothing_can_be_learned(
+    store: Store, cut: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    [first, second] = records(2)
+    await store.append(append(STATUSES, [first]))
+    monkeypatch.setattr(log, "RESOLVE_S", 0.3)
+    cut(commits=True)
+    with monkeypatch.context() as patch:
+
+        def unreachable(*_: object) -> Session:
+            raise StoreUnavailable("not there")
+
+        patch.setattr(log, "open_session", unreachable)
+        with pytest.raises(OutcomeUnknown):
+            await store.append(append(STATUSES, [second]))
+    [third] = records(1)
+    assert await store.append(append(STATUSES, [third])) == 1  # it goes on
+    assert await data_of(store, STATUSES) == [first, second, third]
+
+
+async def test_what_is_refused_while_there_is_no_server_did_not_happen(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    session_of(store).close()
+    monkeypatch.setattr(log, "RESOLVE_S", 10.2)
+
+    def unreachable(*_: object) -> Session:
+        raise StoreUnavailable("not there")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(log, "open_session", unreachable)
+        with pytest.raises(StoreUnavailable):
+            await store.append(append(STATUSES, records(1)))
+    assert await store.append(append(STATUSES, records(1))) == 1
+    assert len(await entries_of(store, STATUSES)) == 1
+
+
+async def test_commits_that_are_gone_stop_the_store(
+    opener: Opener, admin: psycopg.Connection[TupleRow]
+) -> None:
+    """As when a standby took over that did not have them all."""
+    failures: list[BaseException] = []
+    store = await opener(on_failure=failures.append)
+    await store.append(append(STATUSES, records(1)))
+    admin.execute("DELETE FROM pullstatus.mark")
+    session_of(store).close()
+    with pytest.raises(CommitsLost):
+        await store.append(append(STATUSES, records(1)))
+    assert [type(failure) for failure in failures] == [CommitsLost]
+    with pytest.raises(StoreUnavailable):
+        await store.append(append(STATUSES, records(1)))
+
+
+async def test_a_connection_that_is_lost_between_groups_costs_nobody_anything(
+    store: Store, admin: psycopg.Connection[TupleRow]
+) -> None:
+    entries = records(40)
+    for entry in entries:
+        await store.append(append(STATUSES, [entry]))
+        admin.execute(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+            " WHERE application_name = 'pullstatus' AND random() < 0.3"
+        )
+        assert await store.pull(pull(REPLIES)) == page(0, [], 0)
+    assert await data_of(store, STATUSES) == entries
+
+
+async def test_repeats_are_answered_behind_a_commit_of_their_own(
+    store: Store, admin: psycopg.Connection[TupleRow]
+) -> None:
+    """What they tell of may be seen here before a standby has it."""
+    await store.append(append(STATUSES, records(2)))
+    await store.pull(pull(STATUSES, 1, key="k"))
+
+    def count() -> int:
+        [(number,)] = admin.execute("SELECT count(*) FROM pullstatus.mark").fetchall()
+        return int(number)
+
+    before = count()
+    assert (await store.pull(pull(STATUSES, 1, key="k"))).repeated
+    assert count() == before + 1
+    assert (await store.pull(pull(REPLIES, 1, key="none"))).count == 0
+    assert count() == before + 1
+
+
+async def test_marks_of_a_lane_are_removed_but_for_the_newest(
+    store: Store, admin: psycopg.Connection[TupleRow]
+) -> None:
+    await store.append(append(STATUSES, records(1)))
+    lane = log_of(store)._lane
+    admin.execute(
+        "INSERT INTO pullstatus.mark SELECT %s, n, false, now() - interval '1 hour', '{}'"
+        " FROM generate_series(2, 1500) n",
+        (lane,),
+    )
+    admin.execute(
+        "INSERT INTO pullstatus.lane VALUES (1, 'x', 1, true, '2026-01-01', '2026-01-01')"
+    )
+    admin.execute("INSERT INTO pullstatus.mark VALUES (1, 1, false, now(), '{}')")
+    marks.tidy(session_of(store), lane)
+    rows = admin.execute("SELECT lane, min(number), max(number) FROM pullstatus.mark GROUP BY 1")
+    assert rows.fetchall() == [(lane, 1, 1500)]  # the first is not old enough
+    [(left,)] = admin.execute("SELECT count(*) FROM pullstatus.mark").fetchall()
+    assert left == 1001
+    assert admin.execute("SELECT 1 FROM pullstatus.lane WHERE lane = 1").fetchall() == []
+
+
+async def test_a_page_of_a_store_that_was_opened_anew_is_known_by_its_epoch(url: str) -> None:
+    store = await open_store(url)
+    assert (store.epoch, store.created) == (1, True)
+    await store.append(append(STATUSES, records(1), NOW_MS))
+    await store.close()
+    again = await open_store(url)
+    assert (again.epoch, again.created) == (1, False)
+    assert (await backlog_of(again, STATUSES)) is not None
+    await again.close()
