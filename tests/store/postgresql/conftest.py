@@ -8,6 +8,7 @@ from psycopg.rows import TupleRow
 
 from pullstatus.store import Store
 from pullstatus.store.gathering.thread import ThreadChannel
+from pullstatus.store.gathering.writer import Writer
 from pullstatus.store.postgresql import PostgresStore
 from pullstatus.store.postgresql.log import Log
 from tests.store.engines import server
@@ -31,6 +32,12 @@ def admin(database: str) -> Iterator[psycopg.Connection[TupleRow]]:
     """A connection beside the store's own."""
     with psycopg.connect(database, autocommit=True) as connection:
         yield connection
+
+
+def writer_of(store: Store) -> Writer:
+    """Where operations of a store gather."""
+    assert isinstance(store, PostgresStore)
+    return store._writer
 
 
 def log_of(store: Store) -> Log:

@@ -68,8 +68,9 @@ def test_a_safe_server_is_taken_without_a_word() -> None:
     ],
 )
 def test_each_unsafe_setting_is_refused(name: str, value: object, fix: str) -> None:
+    changed: dict[str, Any] = {name: value}
     with pytest.raises(StoreRefused, match=fix) as refusal:
-        check(**{name: value})
+        check(**changed)
     assert str(value)[:3] in str(refusal.value).replace("13 is", "130 is")
 
 

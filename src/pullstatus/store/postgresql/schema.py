@@ -15,9 +15,10 @@ when none of them is left. `meta` names the format, and the oldest that can stil
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Final, NamedTuple
 
 import msgspec
@@ -317,8 +318,7 @@ def create(session: Session) -> bool:
     if meta(connection) is not None:
         return False
     try:
-        with translated(), connection.transaction():
-            _take_lock(connection)
+        with translated(), _alone(connection):
             if meta(connection) is not None:
                 return False
             for step in STEPS:
@@ -348,9 +348,8 @@ def upgrade(session: Session, *, post: bool = False) -> list[int]:
     connection = session.connection
     reached: list[int] = []
     while True:
-        with translated(), connection.transaction():
+        with translated(), _alone(connection):
             connection.execute(f"SET LOCAL lock_timeout = '{_STEP_LOCK_TIMEOUT}'")
-            _take_lock(connection)
             found = meta(connection)
             if found is None:
                 raise StoreRefused("the database has no store; run `pullstatus store init`")
@@ -386,18 +385,25 @@ def _check_nobody_older(connection: Connection, number: int, *, post: bool) -> N
         )
 
 
-def _take_lock(connection: Connection) -> None:
-    """Be the only one who changes the format, until the transaction ends.
+@contextlib.contextmanager
+def _alone(connection: Connection) -> Iterator[None]:
+    """A transaction as the only one who changes the format.
 
     By trying again: who waits for such a lock holds a snapshot, for which others may have to wait.
+    Each try is a transaction of its own: only as one begins is it learned which tables there are.
     """
     due_s = time.monotonic() + _LOCK_S
-    while connection.execute("SELECT pg_try_advisory_xact_lock(%s)", (_LOCK,)).fetchone() != (
-        True,
-    ):
+    while True:
+        with connection.transaction():
+            if connection.execute(_TRY_LOCK, (_LOCK,)).fetchone() == (True,):
+                yield
+                return
         if time.monotonic() > due_s:
             raise StoreUnavailable("another process is changing the format of the store; try again")
         time.sleep(_LOCK_PAUSE_S)
+
+
+_TRY_LOCK: Final = "SELECT pg_try_advisory_xact_lock(%s)"
 
 
 def register(connection: Connection, lane: int, *, server: bool) -> None:

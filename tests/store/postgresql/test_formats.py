@@ -1,0 +1,181 @@
+"""Making a store, bringing it up to date while others work on it, going on after a restore."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+
+import psycopg
+import pytest
+from click.testing import CliRunner
+from psycopg.rows import TupleRow
+
+from pullstatus.cli import main
+from pullstatus.errors import StoreRefused
+from pullstatus.store import (
+    Sums,
+    audit_store,
+    begin_epoch,
+    init_store,
+    open_store,
+    rewrite_store,
+    upgrade_store,
+)
+from pullstatus.store.postgresql import schema
+from pullstatus.store.postgresql.schema import Step
+from tests.store.build import (
+    NOW_MS,
+    STATUSES,
+    acts_of,
+    again_of,
+    append,
+    data_of,
+    new_act,
+    pull,
+    records,
+)
+
+pytestmark = pytest.mark.anyio
+
+Admin = psycopg.Connection[TupleRow]
+
+
+async def test_a_store_is_made_once_whoever_comes(url: str) -> None:
+    made = await asyncio.gather(*[init_store(url) for _ in range(4)])
+    assert sorted(made) == [False, False, False, True]
+    store = await open_store(url, create=False)
+    assert not store.created
+    await store.close()
+
+
+async def test_without_leave_none_is_made(url: str, admin: Admin) -> None:
+    for opening in (open_store(url, create=False), upgrade_store(url), begin_epoch(url, new_act())):
+        with pytest.raises(StoreRefused, match="store init"):
+            await opening
+    assert admin.execute("SELECT to_regnamespace('pullstatus')").fetchall() == [(None,)]
+
+
+async def test_steps_are_taken_while_older_processes_go_on(
+    url: str, admin: Admin, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    old = await open_store(url)
+    await old.append(append(STATUSES, records(1)))
+    adds = Step("ALTER TABLE pullstatus.note ADD COLUMN more int")
+    removes = Step("ALTER TABLE pullstatus.note DROP COLUMN more", removes=True)
+    monkeypatch.setattr(schema, "STEPS", (*schema.STEPS, adds, removes))
+    monkeypatch.setattr(schema, "FORMAT", 3)
+    with pytest.raises(StoreRefused, match="store upgrade"):
+        await open_store(url)
+    with pytest.raises(StoreRefused, match="--post"):
+        await upgrade_store(url)
+    assert admin.execute("SELECT format, works_with FROM pullstatus.meta").fetchall() == [(2, 1)]
+    await old.append(append(STATUSES, records(1)))  # beside the newer format
+    with pytest.raises(StoreRefused, match="still work with the format before"):
+        await upgrade_store(url, post=True)
+    await old.close()
+    admin.execute("UPDATE pullstatus.lane SET seen = now() - interval '5 minutes'")
+    assert await upgrade_store(url, post=True) == [3]
+    assert await upgrade_store(url) == []
+    new = await open_store(url)
+    assert len(await data_of(new, STATUSES)) == 2
+    await new.close()
+    monkeypatch.setattr(schema, "STEPS", schema.STEPS[:1])
+    monkeypatch.setattr(schema, "FORMAT", 1)
+    with pytest.raises(StoreRefused, match="install a newer one"):
+        await open_store(url)
+
+
+async def test_a_step_that_fails_leaves_the_format_before(
+    url: str, admin: Admin, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await init_store(url)
+    wrong = Step("ALTER TABLE pullstatus.note ADD COLUMN more int; SELECT 1 / 0")
+    monkeypatch.setattr(schema, "STEPS", (*schema.STEPS, wrong))
+    monkeypatch.setattr(schema, "FORMAT", 2)
+    with pytest.raises(Exception, match="division by zero"):
+        await upgrade_store(url)
+    assert admin.execute("SELECT format FROM pullstatus.meta").fetchall() == [(1,)]
+    columns = "SELECT 1 FROM pg_attribute WHERE attrelid = 'pullstatus.note'::regclass"
+    assert admin.execute(f"{columns} AND attname = 'more'").fetchall() == []
+
+
+async def test_a_restored_dump_is_refused_until_a_new_epoch(url: str, admin: Admin) -> None:
+    store = await open_store(url)
+    await store.append(append(STATUSES, records(5)))
+    await store.pull(pull(STATUSES, 2))
+    await store.close()
+    admin.execute("UPDATE pullstatus.meta SET system = 1")  # made in another cluster
+    for _ in range(2):
+        with pytest.raises(StoreRefused, match="new-epoch"):
+            await open_store(url)
+    act = new_act("store new-epoch", at_ms=NOW_MS)
+    assert await begin_epoch(url, act) == 2
+    store = await open_store(url)
+    assert store.epoch == 2
+    [again] = await again_of(store, STATUSES)
+    assert (again.first_seq, again.count, again.source_seq) == (3, 3, 3)
+    [row] = await acts_of(store)
+    assert row.act.ticket == act.ticket
+    assert json.loads(row.act.detail) == {"epoch": 2}
+    await store.close()
+    report = await audit_store(url, lambda _done, _total: None)
+    assert (report.findings, report.epoch) == ([], 2)
+
+
+def test_commands_say_what_they_did(database: str) -> None:
+    def run(*words: str) -> object:
+        done = CliRunner().invoke(main, ["store", *words, "--store", database])
+        assert done.exit_code == 0, done.output
+        return json.loads(done.output)
+
+    assert run("init") == {"created": True}
+    assert run("init") == {"created": False}
+    assert run("upgrade") == {"formats": []}
+    assert run("new-epoch", "--reason", "a test") == {"epoch": 2}
+
+
+async def test_a_store_can_be_written_anew(url: str) -> None:
+    store = await open_store(url)
+    entries = records(3)
+    await store.append(append(STATUSES, entries))
+    await store.erase(STATUSES, at_ms=NOW_MS, seqs=[2])
+    await rewrite_store(url)
+    assert await data_of(store, STATUSES) == [entries[0], entries[2]]
+    await store.close()
+
+
+async def test_sums_begin_anew_when_marks_are_gone(url: str, admin: Admin) -> None:
+    """As after a long time without asking."""
+    one, other = await open_store(url), await open_store(url)
+    await other.append(append(STATUSES, records(1)))
+    assert (await one.totals()).of[STATUSES.kind] == Sums(NOW_MS, 1, 1, 0, 1)
+    for _ in range(3):
+        await other.append(append(STATUSES, records(1)))
+    admin.execute("DELETE FROM pullstatus.mark WHERE number < 4")
+    assert (await one.totals()).of[STATUSES.kind] == Sums(NOW_MS, 1, 4, 0, 4)
+    await one.close()
+    await other.close()
+
+
+@pytest.mark.parametrize(
+    ("damage", "told"),
+    [
+        ("UPDATE pullstatus.chunk SET body = body || 'x' WHERE first_seq = 1", "damaged"),
+        ("DELETE FROM pullstatus.chunk WHERE first_seq = 1", "missing at 1"),
+        ("DELETE FROM pullstatus.journal WHERE first_seq = 1", "hole"),
+        ("UPDATE pullstatus.journal SET handed_out = 7 WHERE first_seq = 5", "is not waiting"),
+        ("DELETE FROM pullstatus.mailbox", "mailboxes that do not exist"),
+        ("UPDATE pullstatus.act SET reason = 'other'", "act 1 is not what was recorded"),
+    ],
+)
+async def test_an_audit_sees_damage(url: str, admin: Admin, damage: str, told: str) -> None:
+    store = await open_store(url)
+    await store.change(act=new_act())
+    for _ in range(3):
+        await store.append(append(STATUSES, records(2)))
+        await store.pull(pull(STATUSES, 2))
+    await store.close()
+    assert (await audit_store(url, lambda _done, _total: None)).findings == []
+    admin.execute(damage)
+    report = await audit_store(url, lambda _done, _total: None)
+    assert any(told in finding.problem for finding in report.findings), report.findings

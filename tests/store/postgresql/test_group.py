@@ -1,0 +1,292 @@
+"""What a group costs the database, and in which order it locks and reads."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+
+import psycopg
+import pytest
+from psycopg.rows import TupleRow
+
+from pullstatus.errors import StoreFull, StoreUnavailable
+from pullstatus.records import Kind
+from pullstatus.store import Change, Mailbox, Once, Pull, RepeatKey, Store, While, open_store
+from pullstatus.store.postgresql import group, look
+from pullstatus.store.postgresql.log import Log
+from pullstatus.store.postgresql.session import Session
+from pullstatus.store.postgresql.writes import Due
+from pullstatus.store.values import Reader
+from tests.store.build import (
+    EMPTY,
+    NOW_MS,
+    OTHERS,
+    REPLIES,
+    STATUSES,
+    append,
+    check_journal,
+    data_of,
+    drain,
+    fingerprinted,
+    journal_of,
+    page,
+    pull,
+    records,
+    repeat_key,
+    settings_of,
+    until,
+)
+from tests.store.conftest import Opener
+from tests.store.postgresql.conftest import log_of, writer_of
+
+pytestmark = pytest.mark.anyio
+
+Admin = psycopg.Connection[TupleRow]
+
+
+def lsn(admin: Admin) -> str:
+    [(found,)] = admin.execute("SELECT pg_current_wal_insert_lsn()").fetchall()
+    return str(found)
+
+
+async def test_what_is_locked_is_read_in_the_next_statement(opener: Opener, database: str) -> None:
+    """Else it would be seen as it was before the lock was waited for."""
+    store = await opener()
+    [first, second] = records(2)
+    await store.append(append(STATUSES, [first, second]))
+    with psycopg.connect(database) as other:
+        other.execute("SELECT FROM pullstatus.mailbox FOR UPDATE")
+        waits = asyncio.create_task(store.pull(pull(STATUSES, 1)))
+        await asyncio.sleep(0.2)
+        other.execute(  # takes the first, as another lane would
+            "INSERT INTO pullstatus.journal SELECT box, 1, 1, 0, 0, '', NULL, 1, '', '', NULL, 1,"
+            " NULL, NULL, 1, 0, 0, 0, 0, 0 FROM pullstatus.mailbox WHERE tail = 0 AND box & 3 = 0"
+        )
+        other.commit()
+    assert await waits == page(2, [second], 0)
+
+
+async def test_two_lanes_at_one_mailbox_never_contradict_each_other(opener: Opener) -> None:
+    one, other = await opener(), await opener()
+    accepted = taken = 0
+
+    async def work(store: Store) -> None:
+        nonlocal accepted, taken
+        for size in (1, 3, 120, 2) * 6:
+            count = await store.append(append(STATUSES, records(size)))
+            accepted += count
+            found = await store.pull(pull(STATUSES, 30))
+            taken += found.count
+
+    await asyncio.gather(*[work(store) for store in (one, other) for _ in range(3)])
+    taken += sum(each.count for each in await drain(one, STATUSES))
+    assert taken == accepted == len(await data_of(other, STATUSES))
+    check_journal(await journal_of(other, STATUSES), accepted)
+
+
+@pytest.fixture
+def trips(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Each time that something is sent and waited for, by the lane."""
+    told: list[str] = []
+    real = psycopg.Connection.pipeline
+    execute = psycopg.Connection.execute
+
+    def pipeline(connection: psycopg.Connection[TupleRow]) -> object:
+        told.append("pipeline")
+        return real(connection)
+
+    def asked(
+        connection: Admin, query: str, values: Sequence[object] = (), **more: bool
+    ) -> psycopg.Cursor[TupleRow]:
+        if connection._pipeline is None:
+            told.append(query)
+        return execute(connection, query, values, **more)
+
+    monkeypatch.setattr(psycopg.Connection, "pipeline", pipeline)
+    monkeypatch.setattr(psycopg.Connection, "execute", asked)
+    return told
+
+
+async def test_usual_operations_take_two_trips(store: Store, trips: list[str]) -> None:
+    reader = Reader("r")
+    await store.append(append(STATUSES, records(3)))
+    await store.append(append(REPLIES, records(3)))
+    await store.change(Change("app", b"1", None))
+    [setting] = await settings_of(store)
+    held = While("app", setting.revision)
+    for work in (
+        lambda: store.append(append(STATUSES, records(200), key=repeat_key("k"))),
+        lambda: store.append(fingerprinted(STATUSES, records(2), [1, 2])),
+        lambda: store.pull(pull(STATUSES, 100)),
+        lambda: store.pull(pull(STATUSES, 100, key="p")),
+        lambda: store.pull(
+            Pull(REPLIES, 1, NOW_MS, once=Once("n", NOW_MS), while_set=held, reader=reader)
+        ),
+        lambda: store.pull(Pull(REPLIES, 1, NOW_MS, while_set=held, reader=Reader("r", 1))),
+    ):
+        trips.clear()
+        answer = await work()
+        assert not isinstance(answer, BaseException)
+        expected = ["pipeline", "pipeline"]
+        # Whoever is a reader for the first time is counted.
+        assert [trip for trip in trips if "reader WHERE box" not in trip] == expected
+
+
+async def test_an_empty_pull_writes_nothing(store: Store, admin: Admin) -> None:
+    await store.append(append(STATUSES, records(1)))
+    await drain(store, STATUSES)
+    await store.pull(pull(OTHERS))
+    before = lsn(admin)
+    for _ in range(20):
+        assert await store.pull(pull(STATUSES)) == EMPTY
+        assert await store.pull(pull(OTHERS)) == EMPTY
+    assert lsn(admin) == before
+
+
+async def test_polls_share_a_look_but_none_that_began_before_them(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert hasattr(store, "_looks")
+    looks = store._looks
+    asked: list[str] = []
+    go = asyncio.Event()
+    real = looks._reads.ask
+
+    async def ask(sql: str, *values: str) -> object:
+        asked.append(values[0])
+        found = await real(sql, *values)
+        await go.wait()
+        return found
+
+    monkeypatch.setattr(looks._reads, "ask", ask)
+    polls = [asyncio.create_task(store.pull(pull(STATUSES))) for _ in range(50)]
+    await until(lambda: bool(asked))
+    await asyncio.sleep(0.05)  # it has its snapshot
+    entries = records(1)
+    await store.append(append(OTHERS, entries))
+    await store.append(append(STATUSES, entries))
+    log_of(store)._waiting.clear()
+    writer_of(store).waiting.clear()  # as for a process that did not append it
+    late = asyncio.create_task(store.pull(pull(STATUSES)))
+    await asyncio.sleep(0.05)
+    assert len(asked) == 1
+    go.set()
+    assert await asyncio.gather(*polls) == [EMPTY] * 50
+    assert await late == page(1, entries, 0)
+    assert len(asked) == 2
+
+
+async def test_waiting_for_what_others_bring_takes_less_than_a_second(opener: Opener) -> None:
+    one, other = await opener(server=True), await opener(server=True)
+    came = asyncio.Event()
+    end = one.watch(STATUSES, came.set)
+    await other.append(append(STATUSES, records(1)))
+    await asyncio.wait_for(came.wait(), 60)
+    end()
+    assert look.WATCH_S < 1
+
+
+async def test_locks_are_taken_in_one_order(
+    opener: Opener, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Groups of many mailboxes in any order, of two lanes: none waits for the other for good."""
+    stores = [await opener() for _ in range(2)]
+    boxes = [Mailbox(number, Kind.REPLY) for number in range(1, 30)]
+    retried: list[BaseException] = []
+    real = Log._give_up
+
+    def give_up(log: Log, due_s: float, error: BaseException) -> None:
+        retried.append(error)
+        real(log, due_s, error)
+
+    monkeypatch.setattr(Log, "_give_up", give_up)
+
+    async def work(store: Store, order: Sequence[Mailbox]) -> None:
+        for _ in range(5):
+            await asyncio.gather(*[store.append(append(box, records(1))) for box in order])
+            await asyncio.gather(*[store.pull(pull(box, 1, key="k")) for box in order])
+
+    await asyncio.gather(work(stores[0], boxes), work(stores[1], boxes[::-1]))
+    assert [error for error in retried if isinstance(error, psycopg.Error)] == []
+    assert group.ordered({3, 1, 2}) == [1, 2, 3]
+
+
+@pytest.mark.parametrize("odd", ["a\0b", "\ud800", "é\U0010ffff", "'; DROP", "%s %(a)s", "\\x00"])
+async def test_any_text_comes_back_as_it_was(store: Store, odd: str) -> None:
+    await store.change(Change(odd, odd.encode("utf-8", "replace"), None))
+    [setting] = await settings_of(store)
+    assert setting.name == odd
+    assert await store.setting(odd) == setting
+    await store.append(append(STATUSES, records(2), key=RepeatKey(odd, odd, bytes(16))))
+    taken = Pull(STATUSES, 1, NOW_MS, odd, odd, odd, Once(odd, NOW_MS))
+    assert (await store.pull(taken)).count == 1
+    assert (await store.pull(taken)).repeated
+    await store.pull(Pull(STATUSES, 1, NOW_MS, reader=Reader(odd)))
+    [row, of_reader] = await journal_of(store, STATUSES)
+    assert (row.address, row.key, row.proof, of_reader.reader) == (odd, odd, odd, odd)
+    assert len(await store.keyed(STATUSES.sdkappid, odd)) == 1
+    assert [state.name async for state in store.readers()] == [odd]
+
+
+async def test_settings_are_seen_in_order_while_many_write_them(opener: Opener) -> None:
+    """None that was written in time is missing, whoever asks since which."""
+    doors = [await opener() for _ in range(4)]
+    seen: list[int] = []
+
+    async def write(number: int, door: Store) -> None:
+        for turn in range(12):
+            await door.change(Change(f"{number}/{turn}", b"", None))
+
+    writing = asyncio.gather(*[write(number, door) for number, door in enumerate(doors)])
+    while not writing.done():
+        since = seen[-1] if seen else 0
+        seen += [setting.revision for setting in await settings_of(doors[0], since)]
+        await asyncio.sleep(0)
+    await writing
+    seen += [setting.revision for setting in await settings_of(doors[0], seen[-1])]
+    assert seen == list(range(1, 4 * 12 + 1))
+
+
+async def test_a_condition_holds_until_the_commit(opener: Opener, database: str) -> None:
+    """Who writes a setting waits for groups that rest on it."""
+    store, other = await opener(), await opener()
+    await store.change(Change("app", b"1", None))
+    [setting] = await settings_of(store)
+    with psycopg.connect(database) as holds:
+        holds.execute("LOCK TABLE pullstatus.setting_turn IN ROW SHARE MODE")
+        changing = asyncio.create_task(other.change(Change("app", b"2", b"1")))
+        await asyncio.sleep(0.2)
+        assert not changing.done()
+        assert [each.value for each in await settings_of(store)] == [b"1"]  # lists go on
+    assert await changing
+    assert (await settings_of(store))[0].revision > setting.revision
+
+
+async def test_a_database_that_is_too_large_takes_no_more_entries(url: str) -> None:
+    store = await open_store(f"{url}&max-bytes=1000")
+    [entry] = records(1)
+    await store.append(append(STATUSES, [entry]))
+    await until(lambda: not writer_of(store).report.room)
+    with pytest.raises(StoreFull, match="max-bytes"):
+        await store.append(append(STATUSES, records(1)))
+    assert await store.pull(pull(STATUSES, 1)) is not None
+    assert (await store.engine()).room is False
+    await store.close()
+
+
+async def test_a_full_disk_is_no_end(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = group.second_trip
+
+    def full(session: Session, due: Sequence[Due]) -> None:
+        raise psycopg.errors.DiskFull("could not extend file")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(group, "second_trip", full)
+        with pytest.raises(StoreFull):
+            await store.append(append(STATUSES, records(1)))
+        with pytest.raises(StoreUnavailable):
+            await store.append(append(STATUSES, records(1)))
+    assert group.second_trip is real
+    log_of(store)._full_until_s = 0.0
+    await until(lambda: writer_of(store).report.room)
+    await store.append(append(STATUSES, records(1)))
