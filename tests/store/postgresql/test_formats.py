@@ -179,3 +179,14 @@ async def test_an_audit_sees_damage(url: str, admin: Admin, damage: str, told: s
     admin.execute(damage)
     report = await audit_store(url, lambda _done, _total: None)
     assert any(told in finding.problem for finding in report.findings), report.findings
+
+
+async def test_a_process_of_its_own_makes_the_commits_of_a_server(database: str) -> None:
+    store = await open_store(database, server=True)
+    entries = records(120)
+    assert await store.append(append(STATUSES, entries)) == 120
+    assert (await store.pull(pull(STATUSES))).data == b",".join(entries[:100])
+    assert (await store.pull(pull(STATUSES, 100, key="k"))).count == 20
+    assert (await store.pull(pull(STATUSES, 100, key="k"))).repeated
+    assert (await store.engine()).commits == 4
+    await store.close()
