@@ -10,7 +10,6 @@ from typing import NamedTuple
 from unittest import mock
 
 from pullstatus.store.sqlite import joining, log
-
 from tools.postgresql import PostgreSQL
 
 # From an empty folder to the URL of a new, empty store, which lives as long as the context.

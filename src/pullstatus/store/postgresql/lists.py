@@ -58,11 +58,13 @@ class Lists:
                     joined = chunk.readable(bounds, body)
                     if joined is None or containing not in joined:
                         continue
-                tickets = chunk.tickets(label, chunk.entry_count(bounds))
+                origins = chunk.origins(label, chunk.entry_count(bounds), accepted_ms)
                 proven = chunk.proven(key_of(box) + first, count, checksum, bounds, body)
                 for place, data in proven:
                     if first + place >= first_seq and (containing is None or containing in data):
-                        yield Entry(first + place, accepted_ms, data, tickets[place])
+                        yield Entry(
+                            first + place, origins[place].at_ms, data, origins[place].ticket
+                        )
 
     async def journal(
         self, mailbox: Mailbox, first_seq: int, *, newest_first: bool

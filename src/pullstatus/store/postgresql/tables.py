@@ -222,6 +222,9 @@ class PostgresTables:
         first, size = row
         return cast("int", first) if first + size > seq else seq
 
+    def lay_in(self, state: State, chunks: int) -> None:
+        """Nothing is joined here."""
+
     def first_young(self, state: State, accepted_ms: int) -> int | None:
         return cast("int | None", self._one(_YOUNG, state.number, state.read_from, accepted_ms))
 

@@ -1,0 +1,74 @@
+"""A serving role needs no more rights than these: it owns nothing, and is no superuser."""
+
+from __future__ import annotations
+
+import psycopg
+import pytest
+from psycopg.rows import TupleRow
+
+from pullstatus.errors import StoreFailed, StoreRefused
+from pullstatus.store import Change, audit_store, init_store, open_store, rewrite_store
+from tests.store.build import (
+    NOW_MS,
+    STATUSES,
+    append,
+    fingerprinted,
+    forget,
+    new_act,
+    parked,
+    pull,
+    records,
+    redeliver,
+    repeat_key,
+)
+
+pytestmark = pytest.mark.anyio
+
+UPDATED = (
+    "mailbox, chunk, quarantine, journal, setting, repeat_key, fingerprint, once, note, reader,"
+    " lane, setting_turn, act_turn"
+)
+GRANTS = [
+    "GRANT USAGE ON SCHEMA pullstatus TO serving",
+    "GRANT SELECT, INSERT, DELETE ON ALL TABLES IN SCHEMA pullstatus TO serving",
+    *[f"GRANT UPDATE ON pullstatus.{table.strip()} TO serving" for table in UPDATED.split(",")],
+]
+
+
+@pytest.fixture
+def serving(url: str, admin: psycopg.Connection[TupleRow]) -> str:
+    """The store as the serving role sees it."""
+    admin.execute("DROP ROLE IF EXISTS serving")
+    admin.execute("CREATE ROLE serving LOGIN")
+    return url.replace("user=postgres", "user=serving").replace("//postgres@", "//serving@")
+
+
+async def test_a_plain_role_can_serve(
+    url: str, serving: str, admin: psycopg.Connection[TupleRow]
+) -> None:
+    await init_store(url)
+    with pytest.raises((StoreRefused, StoreFailed)):
+        await open_store(serving)
+    for grant in GRANTS:
+        admin.execute(grant)
+    store = await open_store(serving)
+    entries = records(3)
+    await store.append(append(STATUSES, entries, key=repeat_key("k")))
+    await store.append(fingerprinted(STATUSES, records(1), [1]))
+    await store.park(parked(append(STATUSES, []), [b"odd"]))
+    assert (await store.pull(pull(STATUSES, 2, key="p"))).count == 2
+    await store.change(Change("a", b"1", None), act=new_act())
+    await store.redeliver(redeliver(STATUSES, (1, 1)))
+    await store.erase(STATUSES, at_ms=NOW_MS, seqs=[3])
+    assert await store.purge(left_before_ms=NOW_MS + 1) > 0
+    await forget(store, NOW_MS + 1)
+    assert (await store.totals()).of[STATUSES.kind].mailboxes == 1
+    with pytest.raises(StoreRefused, match="belong to another role"):
+        await rewrite_store(serving)
+    await store.close()
+    assert (await audit_store(serving, lambda _done, _total: None)).findings == []
+
+
+async def test_a_role_that_may_make_nothing_is_told(serving: str) -> None:
+    with pytest.raises(StoreRefused, match="right to CREATE"):
+        await open_store(serving)
