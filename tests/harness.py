@@ -329,17 +329,24 @@ class Program:
         *flags: str,
         environment: Mapping[str, str] | None = None,
         command: Sequence[str] = (COMMAND,),
+        store: str | None = None,
+        token: str | None = None,
     ) -> None:
-        """Nothing runs yet: see `start`. Flags are those of `serve`."""
+        """Nothing runs yet: see `start`. Flags are those of `serve`.
+
+        Args:
+            store: the URL of another one than that in `folder`.
+            token: one that there is, to put records in with.
+        """
         self.command = command
         self.folder = folder
-        self.store = f"sqlite:///{folder / 'mailboxes.db'}"
+        self.store = store or f"sqlite:///{folder / 'mailboxes.db'}"
         self.flags = flags
         self.environment = clean_environment() | dict(environment or {})
         self.process: subprocess.Popen[str] | None = None
         self.host, self.port = "", 0
         self.http: httpx.Client
-        self.token = self.create_token("feeder")
+        self.token = token or self.create_token("feeder")
         self._numbers = itertools.count(1_400_000_001)
         self._spare: list[App] = []
 
