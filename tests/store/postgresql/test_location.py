@@ -5,6 +5,7 @@ import pytest
 from pullstatus.errors import InvalidSetting
 from pullstatus.store import check_store_url, store_file
 from pullstatus.store.postgresql.location import parse_url
+from pullstatus.store.postgresql.session import turned
 
 
 @pytest.mark.parametrize(
@@ -15,6 +16,7 @@ from pullstatus.store.postgresql.location import parse_url
         "postgresql:///mailboxes?host=%2Fvar%2Frun%2Fpostgresql&user=me",
         "postgresql://[::1]:5432/mailboxes",
         "postgresql://",
+        "postgresql://db1,db2/x?target_session_attrs=read-write",
     ],
 )
 def test_urls_of_libpq_are_taken_as_they_are(url: str) -> None:
@@ -62,3 +64,12 @@ def test_a_password_is_refused_and_not_repeated(url: str) -> None:
     with pytest.raises(InvalidSetting, match="PGPASSFILE") as refusal:
         check_store_url(url)
     assert "s3cret" not in str(refusal.value)
+
+
+def test_other_hosts_come_first_once_the_first_one_is_not_to_be_trusted() -> None:
+    hosts = {"host": "a,b,c", "port": "1,2,3", "dbname": "x"}
+    assert turned(hosts, 0) == hosts
+    assert turned(hosts, 1) == {"host": "b,c,a", "port": "2,3,1", "dbname": "x"}
+    assert turned(hosts, 5)["host"] == "c,a,b"
+    assert turned({"host": "a,b", "port": "5432"}, 1) == {"host": "b,a", "port": "5432"}
+    assert turned({"dbname": "x"}, 1) == {"dbname": "x"}

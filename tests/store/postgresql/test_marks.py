@@ -11,7 +11,7 @@ from psycopg.rows import TupleRow
 
 from pullstatus.errors import CommitsLost, OutcomeUnknown, StoreUnavailable
 from pullstatus.store import Store, open_store
-from pullstatus.store.postgresql import group, log, marks
+from pullstatus.store.postgresql import group, hangs, log, marks
 from pullstatus.store.postgresql.session import Session
 from pullstatus.store.postgresql.writes import Due
 from tests.store.build import (
@@ -29,6 +29,7 @@ from tests.store.build import (
 )
 from tests.store.conftest import Opener
 from tests.store.postgresql.conftest import log_of
+from tools.postgresql import Pair
 
 pytestmark = pytest.mark.anyio
 
@@ -278,3 +279,26 @@ async def test_a_page_of_a_store_that_was_opened_anew_is_known_by_its_epoch(url:
     assert (again.epoch, again.created) == (1, False)
     assert (await backlog_of(again, STATUSES)) is not None
     await again.close()
+
+
+async def test_a_server_that_hangs_is_left_for_the_one_that_took_its_place(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Its kernel keeps the connection open, and it says nothing any more."""
+    monkeypatch.setattr(hangs, "HANGS_S", 1.0)
+    monkeypatch.setattr(hangs, "LOOK_S", 0.1)
+    with Pair() as pair:
+        hung = pair.primary
+        store = await open_store(f"{pair.url()}&commits=thread")
+        [first, second] = records(2)
+        await store.append(append(STATUSES, [first]))
+        hung.pause()
+        try:
+            appending = asyncio.create_task(store.append(append(STATUSES, [second])))
+            pair.standby.set(synchronous_standby_names="")
+            await asyncio.to_thread(pair.standby.promote)
+            assert await appending == 1
+        finally:
+            hung.resume()
+        assert await data_of(store, STATUSES) == [first, second]
+        await store.close()

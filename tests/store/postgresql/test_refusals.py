@@ -130,7 +130,7 @@ async def test_what_drops_our_settings_is_noticed(
 ) -> None:
     """As a pooler does, and says nothing."""
     ours = session.arguments
-    monkeypatch.setattr(session, "arguments", lambda location: {**ours(location), "options": ""})
+    monkeypatch.setattr(session, "arguments", lambda *known: {**ours(*known), "options": ""})
     with pytest.raises(StoreRefused, match=r"lock_timeout = 0, .*connect directly"):
         await open_store(url)
 

@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from functools import partial
 from typing import Final
 
+from pullstatus import limits
 from pullstatus.errors import StoreFull
 from pullstatus.store.gathering.committer import Committer
 from pullstatus.store.gathering.process import ProcessChannel
@@ -43,6 +44,7 @@ from pullstatus.store.verbs.state import slot
 from pullstatus.store.window import Gone
 
 SIZE_S: Final = 30.0  # between two looks at the size of the database
+LIST_S: Final = 600.0  # that one step of a list, or all sums, may take
 _UPKEEP: Final = 0x7570  # the lock of whoever removes what is too old
 
 
@@ -58,9 +60,9 @@ class PostgresStore(GatheredStore):
         """For `open`; takes what it has made."""
         super().__init__(writer, created=created)
         self._server = server
-        self._reads = Reads(location, known)
+        self._reads = Reads(location, known, self._timeline, LIST_S)
         self._lists = Lists(self._reads)
-        self._looks = Looks(Reads(location, known))
+        self._looks = Looks(Reads(location, known, self._timeline, limits.STORE_WAIT_S))
         self._survey = Survey()
         self._surveying = asyncio.Lock()
         self._size = 0
@@ -97,6 +99,10 @@ class PostgresStore(GatheredStore):
         store = cls(location, opened.known, writer, server=server, created=opened.created)
         store.epoch, store.revision = epoch, revision
         return store
+
+    def _timeline(self) -> int:
+        """The newest one that the lane has worked on."""
+        return int.from_bytes(self._writer.report.as_of or b"")
 
     def _check_room(self) -> None:
         if not self._writer.report.room:

@@ -35,7 +35,8 @@ FORM = "postgresql://[USER@]HOST[:PORT][,HOST...]/DATABASE"
 
 _OURS = ("commits", "max-bytes")
 _PASSWORDS = frozenset({"password", "sslpassword"})
-_SET_HERE = frozenset({"options", "target_session_attrs", "load_balance_hosts", "replication"})
+_SET_HERE = frozenset({"options", "load_balance_hosts", "replication"})
+_WRITES = ("read-write", "primary")  # as which server is looked for anyway
 _BYTES = re.compile(r"[1-9][0-9]{0,17}")
 
 
@@ -64,6 +65,8 @@ def parse_url(url: str) -> Location:
             "a password in a store URL can be read by everybody who sees the list of processes:"
             " put it into a file that PGPASSFILE names, or into PGPASSWORD, and leave it out"
         )
+    if options.get("target_session_attrs", "primary") not in _WRITES:
+        raise InvalidSetting("a store is at the server that writes: leave out target_session_attrs")
     if meant := sorted(_SET_HERE.intersection(options)):
         raise InvalidSetting(f"a store URL cannot have {meant[0]}: pullstatus sets it itself")
     commits = options.pop("commits", None)

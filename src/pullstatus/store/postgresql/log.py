@@ -30,6 +30,7 @@ from pullstatus.store.gathering.operations import Answer, Operation
 from pullstatus.store.postgresql import group as trips
 from pullstatus.store.postgresql import marks, schema, statements
 from pullstatus.store.postgresql.asked import Asked
+from pullstatus.store.postgresql.hangs import Hangs
 from pullstatus.store.postgresql.location import Location
 from pullstatus.store.postgresql.opening import Opened
 from pullstatus.store.postgresql.session import Session, is_lost, meaning, open_session
@@ -39,6 +40,7 @@ from pullstatus.store.postgresql.writes import Due
 from pullstatus.store.values import Page
 from pullstatus.store.verbs.group import carry_out
 
+TIMELINE_BYTES: Final = 4
 RESOLVE_S: Final = 20.0  # how long it is tried to learn whether a commit happened
 RETRY_S: Final = 0.05
 ALIVE_S: Final = 30.0  # between two notes that this lane works
@@ -84,6 +86,7 @@ class Log:
         self._session: Session | None = opened.session
         self._server = server
         self._clock = clock
+        self._hangs = Hangs()
         self._begin_lane()
         self._draft: Draft | None = None  # whose commit was sent and not answered
         self._failure: BaseException | None = None
@@ -111,7 +114,8 @@ class Log:
         while True:
             try:
                 session = self._connected()
-                draft = self._resolved(session) or self._attempt(session, group)
+                with self._hangs.watching(session):
+                    draft = self._resolved(session) or self._attempt(session, group)
                 self._settle(draft, len(group), self._clock() - began_s)
                 return draft.answers
             except MissingMailboxes as missing:
@@ -173,9 +177,9 @@ class Log:
         waiting, self._waiting = self._waiting, {}
         return waiting
 
-    def as_of(self) -> None:
-        """Nothing is known of other lanes."""
-        return
+    def as_of(self) -> bytes:
+        """The newest timeline that this lane has worked on: no reader may look at an older one."""
+        return self._known.timeline.to_bytes(TIMELINE_BYTES)
 
     def figures(self) -> Figures:
         """What it has done since it was opened."""
@@ -188,6 +192,7 @@ class Log:
     def close(self, *, failed: bool) -> None:  # noqa: ARG002 - nothing of it is here
         """Close the connection."""
         self._drop()
+        self._hangs.close()
 
     # -- connections
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import Any, Final
 
 import psycopg
@@ -29,12 +29,24 @@ _RETRY_S: Final = 0.05
 class Reads:
     """A connection that asks; it is made when it is needed, and anew when it is lost."""
 
-    def __init__(self, location: Location, known: refusals.Known) -> None:
+    def __init__(
+        self,
+        location: Location,
+        known: refusals.Known,
+        newest: Callable[[], int],
+        answer_s: float,
+    ) -> None:
         """For the store at `location`.
 
         Args:
             known: what each connection is held against.
+            newest: the newest timeline that was committed to. A former primary that goes on
+                somewhere is not asked any more.
+            answer_s: how long an answer may take; the connection counts as lost then.
         """
+        self._newest = newest
+        self._answer_s = answer_s
+        self._timeline = 0
         self._location = location
         self._known = known
         self._connection: psycopg.AsyncConnection[TupleRow] | None = None
@@ -53,7 +65,11 @@ class Reads:
             while True:
                 connection = await self._connected(due_s)
                 try:
-                    return await _Ask(connection)(sql, *values)
+                    async with asyncio.timeout(self._answer_s):
+                        return await _Ask(connection)(sql, *values)
+                except TimeoutError as error:
+                    await self._drop()
+                    raise StoreUnavailable("the database does not answer in time") from error
                 except psycopg.Error as error:
                     await self._drop()
                     if not is_lost(error) or asyncio.get_running_loop().time() > due_s:
@@ -73,11 +89,14 @@ class Reads:
         async with self._turn:
             connection = await self._connected(due_s, proven=True)
             try:
-                await connection.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
-                yield _Ask(connection)
-                await connection.execute("COMMIT")
+                async with asyncio.timeout(self._answer_s):
+                    await connection.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
+                    yield _Ask(connection)
+                    await connection.execute("COMMIT")
             except BaseException as error:
                 await self._drop()
+                if isinstance(error, TimeoutError):
+                    raise StoreUnavailable("the database does not answer in time") from error
                 if isinstance(error, psycopg.Error):
                     raise meaning(error) from error
                 raise
@@ -105,6 +124,9 @@ class Reads:
         while True:
             if self._closed:
                 raise StoreUnavailable("the store is closed")
+            self._known.timeline = max(self._known.timeline, self._newest())
+            if self._timeline < self._known.timeline:
+                await self._drop()
             try:
                 if self._connection is None or self._connection.closed:
                     self._connection = await self._connect()
@@ -122,11 +144,12 @@ class Reads:
             await asyncio.sleep(_RETRY_S)
 
     async def _connect(self) -> psycopg.AsyncConnection[TupleRow]:
-        connection = await psycopg.AsyncConnection.connect(**arguments(self._location))
+        connection = await psycopg.AsyncConnection.connect(**arguments(self._location, self._known))
         try:
             connection.adapters.register_dumper(int, Int8Dumper)
             cursor = await connection.execute(refusals.QUESTION, (list(SETTINGS),))
-            refusals.check(await cursor.fetchone(), SETTINGS, self._known)
+            found = refusals.check(await cursor.fetchone(), SETTINGS, self._known)
+            self._timeline = found.timeline
         except BaseException:
             await connection.close()
             raise

@@ -44,10 +44,12 @@ class Known(msgspec.Struct):
     Attributes:
         system: the identifier of the cluster that the store was made in; None: not known yet.
         timeline: the newest that this process has seen.
+        strayed: how many times a former primary was met.
     """
 
     system: int | None = None
     timeline: int = 0
+    strayed: int = 0
 
 
 class Found(msgspec.Struct, frozen=True):
@@ -127,6 +129,7 @@ def check(row: Sequence[Any] | None, settings: Mapping[str, str], known: Known) 
     check_system(system, known)
     number = int(timeline, 16)
     if number < known.timeline:
+        known.strayed += 1
         raise StoreUnavailable(
             f"the server is on timeline {number}, behind {known.timeline}, which was served"
             " already: it is a former primary; stop it, and name the one that took its place"

@@ -13,6 +13,7 @@ from functools import partial
 from typing import Any, Final
 
 import psycopg
+from psycopg.conninfo import conninfo_to_dict
 from psycopg.rows import TupleRow
 from psycopg.types.numeric import Int8Dumper
 
@@ -82,19 +83,40 @@ def hear(session: Session, diagnostic: psycopg.errors.Diagnostic) -> None:
         session.warned = True
 
 
-def arguments(location: Location) -> dict[str, Any]:
-    """How to connect: to a server that writes, with our settings."""
+def arguments(location: Location, known: refusals.Known) -> dict[str, Any]:
+    """How to connect: to a server that writes, with our settings.
+
+    Servers are tried in the order of the URL, but for a former primary that goes on: once one was
+    met, the others are tried first.
+    """
     options = " ".join(
         f"-c {name}={value.replace(' ', chr(92) + ' ')}" for name, value in SETTINGS.items()
     )
     return {
-        "conninfo": location.conninfo,
+        **turned(conninfo_to_dict(location.conninfo), known.strayed),
         "autocommit": True,
         "prepare_threshold": 0,
         "options": options,
         "target_session_attrs": "read-write",
         **_KEPT_ALIVE,
     }
+
+
+def turned(values: Mapping[str, Any], by: int) -> dict[str, Any]:
+    """Parameters of libpq with so many of the first hosts moved to the end."""
+    lists = {name: str(values[name]).split(",") for name in _BY_HOST if values.get(name)}
+    count = max(map(len, lists.values()), default=1)
+    return {
+        **values,
+        **{
+            name: ",".join([*each[by % count :], *each[: by % count]])
+            for name, each in lists.items()
+            if len(each) == count
+        },
+    }
+
+
+_BY_HOST: Final = ("host", "hostaddr", "port")
 
 
 def open_session(location: Location, known: refusals.Known) -> Session:
@@ -106,7 +128,7 @@ def open_session(location: Location, known: refusals.Known) -> Session:
         StoreCorrupt: it is not what it was.
     """
     with translated():
-        session = Session(psycopg.connect(**arguments(location)))
+        session = Session(psycopg.connect(**arguments(location, known)))
     connection = session.connection
     try:
         connection.prepared_max = _STATEMENTS_MAX
