@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 from pullstatus.records import Kind
-from pullstatus.store.fingerprints import Key, factor_of, key
+from pullstatus.store.fingerprints import factor_of, keys
 from pullstatus.store.gathering.operations import Changes, Erase, Forget, Mark, Operation, Purge
 from pullstatus.store.postgresql.statements import encoded
 from pullstatus.store.values import (
@@ -42,7 +42,7 @@ class Asked:
     def __init__(self, group: Sequence[Operation], secret: bytes) -> None:
         """Look through a group; `secret` is what fingerprints are keyed with."""
         self._secret = secret
-        self._prints: dict[int, list[Key]] = {}
+        self._prints: dict[int, list[bytes]] = {}
         self.boxes: set[int] = set()
         self.adds: set[int] = set()
         self.due: dict[int, int] = {}
@@ -55,19 +55,17 @@ class Asked:
         for operation in group:
             self._see(operation)
 
-    def keys_of(self, fingerprints: Fingerprints) -> list[Key]:
+    def keys_of(self, fingerprints: Fingerprints) -> list[bytes]:
         """What the store knows these records by."""
         known = self._prints.get(id(fingerprints))
         if known is None:
-            factor = factor_of(self._secret, fingerprints.scope)
-            known = [key(factor, record_s, digest) for record_s, digest in fingerprints.items]
+            known = keys(factor_of(self._secret, fingerprints.scope), fingerprints.items)
             self._prints[id(fingerprints)] = known
         return known
 
-    def prints(self) -> Iterator[Key]:
+    def prints(self) -> set[bytes]:
         """The keys of all records that have fingerprints."""
-        for keys in self._prints.values():
-            yield from keys
+        return {key for named in self._prints.values() for key in named}
 
     def _see(self, operation: Operation) -> None:
         if isinstance(operation, Append):

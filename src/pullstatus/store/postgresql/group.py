@@ -9,6 +9,7 @@ from psycopg import Cursor
 from psycopg.rows import TupleRow
 
 from pullstatus.errors import StoreUnavailable
+from pullstatus.store.fingerprints import halves_of
 from pullstatus.store.postgresql import statements
 from pullstatus.store.postgresql.asked import Asked
 from pullstatus.store.postgresql.session import Session
@@ -67,9 +68,9 @@ def _questions(
     if asked.repeats:
         scopes, keys = zip(*asked.repeats, strict=True)
         yield statements.REPEATS, (names(scopes), names(keys)), tables.know_repeats
-    prints = set(asked.prints())
+    prints = asked.prints()
     if prints:
-        slots, shorts = zip(*prints, strict=True)
+        slots, shorts = zip(*halves_of(b"".join(prints)), strict=True)
         yield statements.PRINTS, (ints(slots), ints(shorts)), tables.know_prints
     if asked.once:
         owners, nonces = zip(*asked.once, strict=True)

@@ -14,7 +14,7 @@ from psycopg import Cursor
 from psycopg.rows import TupleRow
 
 from pullstatus.errors import StoreCorrupt
-from pullstatus.store.fingerprints import keys_of
+from pullstatus.store.fingerprints import KEY, halves_of
 from pullstatus.store.postgresql import statements
 from pullstatus.store.postgresql.asked import Asked
 from pullstatus.store.postgresql.session import Session
@@ -90,7 +90,7 @@ class PostgresTables:
         self._revisions: dict[str, int] = {}
         self._keyed: dict[tuple[bytes, int], KeyedRow] = {}
         self._recalled: dict[tuple[bytes, bytes], Recalled] = {}
-        self._prints: dict[tuple[int, int], int] = {}
+        self._prints: dict[bytes, int] = {}
         self._once: dict[tuple[int, bytes], int] = {}
         self._readers: dict[tuple[int, bytes], tuple[int, ReaderRow | None]] = {}
 
@@ -134,7 +134,7 @@ class PostgresTables:
     def know_prints(self, rows: Sequence[tuple[int, int, int]]) -> None:
         """What is remembered of records."""
         for slot_, short, accepted_ms in rows:
-            self._prints[slot_, short] = accepted_ms
+            self._prints[KEY.pack(slot_, short)] = accepted_ms
 
     def know_once(self, rows: Sequence[tuple[int, bytes, int]]) -> None:
         """What must not come twice."""
@@ -344,17 +344,15 @@ class PostgresTables:
         self._writes.repeat(name, row, None if before is None else before.accepted_ms)
         self._recalled[name] = row
 
-    def unseen(
-        self, entries: Sequence[bytes], fingerprints: Fingerprints, at_ms: int
-    ) -> list[bytes]:
+    def unseen(self, fingerprints: Fingerprints, at_ms: int) -> Sequence[int]:
         fresh = []
         known, old_ms = self._prints, at_ms - REPEAT_MS
-        for entry, key in zip(entries, self._asked.keys_of(fingerprints), strict=True):
+        for place, key in enumerate(self._asked.keys_of(fingerprints)):
             seen = known.get(key)
             if seen is None or seen < old_ms:
                 self._writes.fingerprint(key, at_ms, seen)
                 known[key] = at_ms
-                fresh.append(entry)
+                fresh.append(place)
         return fresh
 
     def spend(self, sdkappid: int, once: Once, at_ms: int) -> bool:
@@ -439,8 +437,8 @@ class PostgresTables:
         if row is None:
             return None
         step, joined = row
-        keys = keys_of(joined)
-        slots, shorts = ints(slot_ for slot_, _ in keys), ints(short for _, short in keys)
+        halves = halves_of(joined)
+        slots, shorts = ints(slot_ for slot_, _ in halves), ints(short for _, short in halves)
         dropped = self._ask(_FORGET_PRINTS, slots, shorts, before_ms).rowcount
         self._ask(_FORGET_STEP, step)
         return dropped

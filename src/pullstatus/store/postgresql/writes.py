@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from pullstatus import limits
-from pullstatus.store.fingerprints import Key, joined
+from pullstatus.store.fingerprints import halves_of, joined
 from pullstatus.store.postgresql import statements
 from pullstatus.store.postgresql.statements import encoded, ints, names
 from pullstatus.store.values import JournalRow
@@ -39,7 +39,7 @@ class Writes:
         self._chunks: list[tuple[int, ChunkRow, int, bytes]] = []
         self._journal: list[tuple[State, JournalRow, tuple[int, ...]]] = []
         self._repeats: dict[tuple[bytes, bytes], tuple[Recalled, int | None]] = {}
-        self._prints: dict[Key, tuple[int, int | None]] = {}
+        self._prints: dict[bytes, tuple[int, int | None]] = {}
         self._newest_print_ms = 0
         self._once: dict[tuple[int, bytes], tuple[int, int | None]] = {}
         self._others: list[Due] = []
@@ -66,7 +66,7 @@ class Writes:
         """Remember a batch; `seen`: when the one before was accepted that is forgotten for it."""
         self._repeats[name] = (row, seen)
 
-    def fingerprint(self, key: Key, at_ms: int, seen: int | None) -> None:
+    def fingerprint(self, key: bytes, at_ms: int, seen: int | None) -> None:
         """Remember a record; `seen` as of `repeat`."""
         self._prints[key] = (at_ms, seen)
         self._newest_print_ms = max(self._newest_print_ms, at_ms)
@@ -147,7 +147,7 @@ class Writes:
             if not found:
                 continue
             keys, accepted, seen = zip(*found, strict=True)
-            slots, shorts = zip(*keys, strict=True)
+            slots, shorts = zip(*halves_of(b"".join(keys)), strict=True)
             due.append(_due(sql, [ints(slots), ints(shorts), ints(accepted)], seen))
         steps = list(joined(list(self._prints)))
         due.append(Due(statements.ADD_STEPS, (self._newest_print_ms, steps)))
