@@ -33,7 +33,13 @@ from pullstatus.store.postgresql.asked import Asked
 from pullstatus.store.postgresql.hangs import Hangs
 from pullstatus.store.postgresql.location import Location
 from pullstatus.store.postgresql.opening import Opened
-from pullstatus.store.postgresql.session import Session, is_lost, meaning, open_session
+from pullstatus.store.postgresql.session import (
+    Session,
+    is_lost,
+    meaning,
+    open_session,
+    translated,
+)
 from pullstatus.store.postgresql.statements import ints
 from pullstatus.store.postgresql.tables import MissingMailboxes, Overtaken
 from pullstatus.store.postgresql.writes import Due
@@ -97,7 +103,8 @@ class Log:
         self._size_due_s = 0.0
         self._full_until_s = 0.0
         self._room = True
-        schema.register(opened.session.connection, self._lane, server=server)
+        with translated():
+            schema.register(opened.session.connection, self._lane, server=server)
 
     # -- what the committer asks
 

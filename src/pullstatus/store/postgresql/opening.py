@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import NamedTuple
 
+import psycopg
+
 from pullstatus.errors import StoreRefused, StoreUnavailable
 from pullstatus.store.postgresql import schema
 from pullstatus.store.postgresql.location import Location
 from pullstatus.store.postgresql.refusals import Known, check_system
-from pullstatus.store.postgresql.session import Session, open_session
+from pullstatus.store.postgresql.session import Session, open_session, said
 
 
 class Opened(NamedTuple):
@@ -56,7 +58,8 @@ def there(location: Location, connect: Callable[[], Session]) -> Session:
     try:
         return connect()
     except StoreUnavailable as error:
-        raise StoreRefused(f"{location.shown} cannot be used: {error}") from error
+        why = said(error.__cause__) if isinstance(error.__cause__, psycopg.Error) else str(error)
+        raise StoreRefused(f"{location.shown} cannot be used: {why}") from error
 
 
 def upgrade(location: Location, *, post: bool) -> list[int]:

@@ -127,8 +127,10 @@ def open_session(location: Location, known: refusals.Known) -> Session:
         StoreRefused: it is not safe to use; the text says what to change.
         StoreCorrupt: it is not what it was.
     """
-    with translated():
+    try:
         session = Session(psycopg.connect(**arguments(location, known)))
+    except psycopg.Error as error:
+        raise meaning(error) from error
     connection = session.connection
     try:
         connection.prepared_max = _STATEMENTS_MAX
@@ -168,11 +170,13 @@ def meaning(error: psycopg.Error) -> StoreUnavailable | StoreCorrupt:
         | psycopg.errors.UndefinedColumn
         | psycopg.errors.InvalidSchemaName,
     ):
-        return StoreFailed(f"the database does not let this role do what is due ({_said(error)})")
-    return StoreUnavailable(f"the database does not answer as it should ({_said(error)})")
+        return StoreFailed(f"the database does not let this role do what is due ({said(error)})")
+    if error.sqlstate is None:  # by libpq, of the way there: addresses are no caller's business
+        return StoreUnavailable("the database cannot be reached")
+    return StoreUnavailable(f"the database does not answer as it should ({said(error)})")
 
 
-def _said(error: psycopg.Error) -> str:
+def said(error: psycopg.Error) -> str:
     """The first line of what the server or libpq said, which holds no password and no value."""
     if error.diag.message_primary:
         return error.diag.message_primary
