@@ -175,6 +175,9 @@ class PostgresStore(GatheredStore):
 
     async def totals(self) -> Totals:
         """See `Store.totals`."""
+        return await asyncio.create_task(self._look_at_all())
+
+    async def _look_at_all(self) -> Totals:
         async with self._surveying:
             return await self._survey.look(self._reads)
 

@@ -60,6 +60,10 @@ class Reads:
             StoreUnavailable: closed, or no server answers in time.
             StoreRefused: the server is not safe to use.
         """
+        # In a task of its own, which a server's request has not, and a limit of time needs.
+        return await asyncio.create_task(self._ask(sql, *values))
+
+    async def _ask(self, sql: str, *values: Any) -> Rows:  # noqa: ANN401 - as a driver takes them
         due_s = asyncio.get_running_loop().time() + limits.STORE_WAIT_S
         async with self._turn:
             while True:
@@ -80,7 +84,7 @@ class Reads:
 
     @contextlib.asynccontextmanager
     async def moment(self) -> AsyncIterator[_Ask]:
-        """Several questions about one moment.
+        """Several questions about one moment; for a task of its own.
 
         Raises:
             StoreUnavailable, StoreRefused: as of `ask`.
