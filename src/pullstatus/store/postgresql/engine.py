@@ -38,6 +38,7 @@ from pullstatus.store.values import (
     ReaderState,
     Setting,
     Totals,
+    Watching,
 )
 from pullstatus.store.verbs.pulls import EMPTY
 from pullstatus.store.verbs.state import slot
@@ -129,16 +130,22 @@ class PostgresStore(GatheredStore):
         """See `Store.surely_empty`. Another process may have filled it at any time."""
         return False
 
-    def watch(self, mailbox: Mailbox, on_arrival: Callable[[], None]) -> Callable[[], None]:
+    def watch(
+        self,
+        mailbox: Mailbox,
+        on_arrival: Callable[[], None],
+        since_s: float = 0.0,  # noqa: ARG002 - no other store object shares this one's watchers
+    ) -> Watching:
         """See `Store.watch`. Other processes' commits are noticed half a second later."""
         box = slot(mailbox)
-        ends = [self._writer.watch(box, on_arrival), self._looks.watch(box, on_arrival)]
+        unwatch, look_away = self._writer.watch(box, on_arrival), self._looks.watch(box, on_arrival)
 
-        def end() -> None:
-            for each in ends:
-                each()
+        def watching(since_s: float | None = None) -> None:
+            unwatch(since_s)
+            if since_s is None:
+                look_away()
 
-        return end
+        return watching
 
     async def forget(self, *, accepted_before_ms: int, now_ms: int) -> int:
         """See `Store.forget`. If another process does so already, nothing is left to do."""
