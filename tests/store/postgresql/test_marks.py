@@ -289,7 +289,7 @@ async def test_a_server_that_hangs_is_left_for_the_one_that_took_its_place(
     monkeypatch.setattr(hangs, "LOOK_S", 0.1)
     with Pair() as pair:
         hung = pair.primary
-        store = await open_store(f"{pair.url()}&commits=thread")
+        store = await open_store(f"{pair.url()}?commits=thread")
         [first, second] = records(2)
         await store.append(append(STATUSES, [first]))
         hung.pause()
