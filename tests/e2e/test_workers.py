@@ -18,8 +18,8 @@ import pytest
 import trustme
 
 from pullstatus import limits
-from tests import harness
 from tests.harness import (
+    COMMAND,
     PATIENCE_S,
     REPLY,
     STATUS,
@@ -376,16 +376,12 @@ def test_health_and_figures_are_where_admin_says_and_nowhere_else(tmp_path: Path
         assert program.stop() == 0
 
 
-def test_connections_of_all_are_bounded_together(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_connections_of_all_are_bounded_together(tmp_path: Path) -> None:
     """By as many files as one process may have; but for one, if two come at the same moment."""
     files = limits.DESCRIPTORS_KEPT + limits.CONNECTIONS_RESERVED + 20
-    command = tmp_path / "limited"
-    command.write_text(f'#!/bin/sh\nulimit -n {files}\nexec "{harness.COMMAND}" "$@"\n')
-    command.chmod(0o755)
-    monkeypatch.setattr(harness, "COMMAND", str(command))
-    program = Program(tmp_path, "--workers", str(WORKERS), "--admin", "127.0.0.1:0")
+    command = ("/bin/sh", "-c", f'ulimit -n {files}; exec "$0" "$@"', COMMAND)
+    flags = ("--workers", str(WORKERS), "--admin", "127.0.0.1:0")
+    program = Program(tmp_path, *flags, command=command)
     with program, contextlib.ExitStack() as stack:
         assert 20 <= _served_of(40, program, stack) <= 20 + WORKERS - 1
         for process in workers_of(program).values():
