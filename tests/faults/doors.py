@@ -41,10 +41,10 @@ import msgspec
 
 from pullstatus.errors import (
     AcknowledgementRefused,
+    InvalidSetting,
     KeyReused,
     OutcomeUnknown,
     ReplayRefused,
-    StoreFailed,
     StoreRefused,
     StoreUnavailable,
 )
@@ -304,8 +304,6 @@ class Live:
                     ended.problem = f"a page of {len(ids)} says that it has {page.count}"
                 if request.how and again:
                     ended.problem = "what must not come twice did"
-        except StoreFailed:
-            os._exit(FAILED)
         except OutcomeUnknown:
             ended = Ended(number, time.monotonic(), Seen.UNKNOWN)
         except StoreUnavailable:
@@ -313,7 +311,7 @@ class Live:
         except ReplayRefused as error:
             problem = "" if again else repr(error)
             ended = Ended(number, time.monotonic(), Seen.FAIL, problem=problem)
-        except (KeyReused, AcknowledgementRefused) as error:
+        except (KeyReused, AcknowledgementRefused, InvalidSetting) as error:
             ended = Ended(number, time.monotonic(), Seen.FAIL, problem=repr(error))
         self._write(ended)
         return ended
@@ -404,33 +402,45 @@ async def live(url: str, folder: Path, name: str, seed: object) -> None:
     clients = Live(folder, name, seed)
     loop = asyncio.get_running_loop()
     loop.add_signal_handler(signal.SIGTERM, lambda: setattr(clients, "stopping", True))
-    store = await opened(url, lambda: clients.stopping)
+    store = await opened(url, lambda: clients.stopping, give_up)
     if store is not None:
         await clients.run(store)
         await store.close()
 
 
-async def opened(url: str, stopping: Callable[[], bool] = lambda: False) -> Store | None:
+def give_up(_error: BaseException) -> None:
+    """End the process: its store takes no more work."""
+    os._exit(FAILED)
+
+
+async def opened(
+    url: str,
+    stopping: Callable[[], bool] = lambda: False,
+    on_failure: Callable[[BaseException], None] | None = None,
+) -> Store | None:
     """A door, as soon as there is one; None if it is wanted no more."""
     due_s = time.monotonic() + PATIENCE_S
     while not stopping():
         try:
-            return await open_store(url)
-        except StoreUnavailable:
+            return await open_store(url, on_failure=on_failure)
+        except (StoreRefused, StoreUnavailable):  # a server that is not there refuses
             if time.monotonic() > due_s:
                 raise
             await asyncio.sleep(PAUSE_S)
     return None
 
 
-def process_main(url: str, folder: Path, name: str, seed: object, plant: Plant | None) -> None:
+def process_main(
+    url: str, folder: Path, name: str, seed: object, plants: Sequence[Plant | None]
+) -> None:
     """What a forked process does."""
     signal.alarm(LIFE_S_MAX)
     errors = os.open(folder / f"{name}.err", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
     os.dup2(errors, 1)
     os.dup2(errors, 2)
-    if plant is not None:
-        plant()
+    for plant in plants:
+        if plant is not None:
+            plant()
     try:
         asyncio.run(live(url, folder, name, seed))
     except StoreRefused as error:
@@ -451,12 +461,23 @@ class Doors:
     """
 
     def __init__(
-        self, url: str, folder: Path, seed: object = 1, plant: Plant | None = None
+        self,
+        url: str,
+        folder: Path,
+        seed: object = 1,
+        plant: Plant | None = None,
+        prepare: Plant | None = None,
     ) -> None:
+        """None is started yet.
+
+        Args:
+            prepare: changes something in each process that is no bug.
+        """
         self.url = url
         self._folder = folder
         self._seed = seed
         self._plant = plant
+        self._prepare = prepare
         self.processes: dict[str, ForkServerProcess] = {}
         self.alarms = 0
         self._answers: dict[Path, tuple[int, int]] = {}  # bytes read, answers among them
@@ -468,7 +489,8 @@ class Doors:
 
     def start_again(self, name: str) -> None:
         """A first or a next life."""
-        args = (self.url, self._folder, name, self._seed, self._plant)
+        plants = (self._prepare, self._plant)
+        args = (self.url, self._folder, name, self._seed, plants)
         self.processes[name] = WARM.Process(target=process_main, args=args)
         self.processes[name].start()
 
@@ -490,8 +512,8 @@ class Doors:
             AssertionError: a process has ended, or nothing comes.
         """
         due_s = time.monotonic() + patience_s
-        wanted = self._count() + count
-        while self._count() < wanted:
+        wanted = self.count() + count
+        while self.count() < wanted:
             self.check_alive()
             assert time.monotonic() < due_s, "no answers come"
             time.sleep(POLL_S)
@@ -522,8 +544,9 @@ class Doors:
         for name, process in self.processes.items():
             process.join(PATIENCE_S)
             assert process.exitcode is not None, f"{name} does not end"
+            self.alarms += process.exitcode == FAILED
 
-    def _count(self) -> int:
+    def count(self) -> int:
         """How many answers have come."""
         for file in self._folder.glob("*.log"):
             place, answers = self._answers.get(file, (0, 0))

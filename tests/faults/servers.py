@@ -19,6 +19,8 @@ from pathlib import Path
 from random import Random
 from typing import Final
 
+from pullstatus.store import open_store
+from pullstatus.store.postgresql import log
 from tests.faults.doors import Doors, Plant
 from tests.faults.verdict import Verdict, judge
 from tests.harness import PATIENCE_S
@@ -27,6 +29,7 @@ from tools.postgresql import POLL_S, Pair, PostgreSQL
 
 PROCESSES: Final = 3
 CUT_RATE: Final = 0.02
+UNHEARD: Final = 50  # answers without a standby are enough: nobody waits for one
 
 
 @dataclass
@@ -57,6 +60,7 @@ class Fault:
     Attributes:
         paired: it needs a standby.
         proxied: it needs a proxy between.
+        apart: commits are made by processes of their own, in which nothing can be planted.
         share: of the faults of a long run; so rare are the slow ones.
         happen: has it happen once.
     """
@@ -66,15 +70,21 @@ class Fault:
     share: float
     paired: bool = False
     proxied: bool = False
+    apart: bool = False
 
 
 @dataclass
 class Told:
-    """What was done in a run, and what came of it."""
+    """What was done in a run, and what came of it.
+
+    Attributes:
+        alarms: how many stores have noticed that commits were lost, and given up.
+    """
 
     fault: Fault
     happened: Counter[str]
     seconds: float
+    alarms: int
     verdict: Verdict
 
     def __str__(self) -> str:
@@ -145,7 +155,11 @@ def strand_commits(run: Run) -> None:
     assert run.pair is not None
     pair = run.pair
     pair.cut_off()
-    pair.primary.until("SELECT EXISTS (SELECT FROM pg_stat_activity WHERE wait_event = 'SyncRep')")
+    waits = "SELECT EXISTS (SELECT FROM pg_stat_activity WHERE wait_event = 'SyncRep')"
+    before = run.doors.count()
+    while not pair.primary.ask(waits) and run.doors.count() < before + UNHEARD:
+        run.doors.check_alive()
+        time.sleep(POLL_S)
     run.happened["waits cancelled"] += pair.cancel_waits()
     time.sleep(run.rng.uniform(0.1, 0.4))  # whoever did not hear of it answers now
     fail_over(run)
@@ -155,7 +169,7 @@ FAULTS: Final[Mapping[str, Fault]] = {
     fault.name: fault
     for fault in (
         Fault("kill the primary", kill_the_primary, 0.4),
-        Fault("kill clients", kill_a_client, 0.35),
+        Fault("kill clients", kill_a_client, 0.35, apart=True),
         Fault("pause clients", pause_a_client, 0.03),
         Fault("pause the primary", pause_the_primary, 0.05),
         Fault("cut connections", cut_connections, 0.1, proxied=True),
@@ -163,6 +177,17 @@ FAULTS: Final[Mapping[str, Fault]] = {
         Fault("strand commits", strand_commits, 0.02, paired=True),
     )
 }
+
+
+def patient() -> None:
+    """Learn what a commit came to however long a server takes on a busy machine."""
+    log.RESOLVE_S = PATIENCE_S  # type: ignore[misc]
+
+
+async def _make(url: str) -> None:
+    """Have a store there."""
+    store = await open_store(url)
+    await store.close()
 
 
 def torment(
@@ -192,8 +217,11 @@ def torment(
         proxy = stack.enter_context(MessageProxy(server.port)) if fault.proxied else None
         direct = pair.url("store") if pair else server.tcp_url("store")
         url = server.tcp_url("store", port=proxy.port) if proxy else direct
-        doors = stack.enter_context(Doors(url, folder, seed, plant))
+        commits = "process" if fault.apart else "thread"
+        url += f"{'&' if '?' in url else '?'}commits={commits}"
+        doors = stack.enter_context(Doors(url, folder, seed, plant, patient))
         run = Run(server, pair, proxy, doors, rng)
+        asyncio.run(_make(direct))
         doors.start(PROCESSES)
         doors.answered(calm[0])
         for count in range(1, times + 1):
@@ -202,4 +230,4 @@ def torment(
             done(count)
         doors.finish()
         verdict = asyncio.run(judge(direct, folder, seed))
-    return Told(fault, run.happened, time.monotonic() - began, verdict)
+    return Told(fault, run.happened, time.monotonic() - began, doors.alarms, verdict)

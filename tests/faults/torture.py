@@ -7,6 +7,7 @@ import secrets
 import shutil
 import sys
 import tempfile
+import time
 from pathlib import Path
 
 from rich.console import Console
@@ -16,7 +17,7 @@ from rich.table import Table
 from tests.faults.servers import FAULTS, Told, torment
 from tools.postgresql import majors
 
-ROUND = 100  # faults of a kind before what came of them is judged: a history is kept in memory
+ROUND = 25  # faults of a kind before what came of them is judged: a history is kept in memory
 
 
 def main() -> int:
@@ -26,7 +27,9 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=None, help="a number; made up when absent")
     parser.add_argument("--only", choices=FAULTS, help="that fault alone")
     parser.add_argument("--major", type=int, choices=majors(), help="that PostgreSQL (newest)")
+    parser.add_argument("--minutes", type=float, default=60, help="at most about so long (60)")
     options = parser.parse_args()
+    until_s = time.monotonic() + options.minutes * 60
     seed = secrets.randbelow(10**9) if options.seed is None else options.seed
     console = Console()
     console.print(f"seed {seed}, PostgreSQL {options.major or max(majors())}", highlight=False)
@@ -40,6 +43,8 @@ def main() -> int:
         for name, total in wanted.items():
             task = progress.add_task(name, total=total)
             for first in range(0, total, ROUND):
+                if time.monotonic() > until_s:
+                    break
                 folder = Path(tempfile.mkdtemp(prefix="pullstatus-torture-"))
                 told.append(
                     torment(
