@@ -19,14 +19,18 @@ OURS := pyproject.toml --extra server --extra postgresql
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo serve test check bench bench-peers torture torture-readers docs fuzz format lock clean
+.PHONY: help demo cluster-demo serve test check bench bench-peers torture torture-readers torture-postgresql docs fuzz format lock clean
 
 help: ## this list
 	@echo "make TARGET [ARGS='...'] [PYTHON=python3]"
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: $(VENV)/.run ## the whole thing on this machine, with made-up traffic
 	@$(BIN)/pullstatus demo $(ARGS)
+
+ENGINE ?= postgresql
+cluster-demo: $(VENV)/.test ## two servers on two databases, of which the primary is killed; ENGINE=postgresql
+	@$(BIN)/python -m tools.cluster_demo --engine $(ENGINE) $(ARGS)
 
 serve: $(VENV)/.run ## the server, on this machine
 	@$(BIN)/pullstatus serve $(ARGS)
@@ -76,6 +80,9 @@ torture: $(VENV)/.test ## power cuts at random writes of the store; CUTS=... SEE
 KILLS ?= 1000
 torture-readers: $(VENV)/.test ## kills of consumers and their server at random instants; KILLS=... SEED=...
 	@$(BIN)/python -m tests.faults --kills $(KILLS) --seed $(SEED) $(ARGS)
+
+torture-postgresql: $(VENV)/.test ## faults of servers and clients of a store in PostgreSQL; KILLS=... SEED=...
+	@$(BIN)/python -m tests.faults.torture --kills $(KILLS) --seed $(SEED) $(ARGS)
 
 SECONDS ?= 20
 fuzz: $(VENV)-fuzz/.installed ## every parser, guided by coverage, and both ways of a server; SECONDS=... of each, SEED=..., ARGS='--only NAME'
