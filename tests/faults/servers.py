@@ -28,6 +28,7 @@ from tests.postgresql_proxy import MessageProxy
 from tools.postgresql import POLL_S, Pair, PostgreSQL
 
 PROCESSES: Final = 3
+CANCELS: Final = 5  # times that all waits for a standby are cancelled, one after the other
 CUT_RATE: Final = 0.02
 UNHEARD: Final = 50  # answers without a standby are enough: nobody waits for one
 
@@ -160,8 +161,9 @@ def strand_commits(run: Run) -> None:
     while not pair.primary.ask(waits) and run.doors.count() < before + UNHEARD:
         run.doors.check_alive()
         time.sleep(POLL_S)
-    run.happened["waits cancelled"] += pair.cancel_waits()
-    time.sleep(run.rng.uniform(0.1, 0.4))  # whoever did not hear of it answers now
+    for _ in range(CANCELS):
+        run.happened["waits cancelled"] += pair.cancel_waits()
+        time.sleep(run.rng.uniform(0.02, 0.1))  # whoever did not hear of it answers now
     fail_over(run)
 
 
