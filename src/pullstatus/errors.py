@@ -32,6 +32,7 @@
         |   |-- StoreSealed       it is being moved to another store
         |   |-- StoreMovedOn      it was, and is no longer in use: serve the other one
         |   `-- StoreFailed       the disk failed: no more work until the process is restarted
+        |       `-- CommitsLost     a database no longer has what it had said was safe
         |-- OutcomeUnknown      the commit may have happened: never answer, close the connection
         |   `-- StoreMoved        it happened in a file that the store's name no longer stands for
         `-- StoreRefused        engine or file isn't safe to open; the text says what to change

@@ -436,11 +436,15 @@ class Side:
         What lies behind that is read by then or it is not, which is a matter of the moment, as with
         what the kernel has. So nothing does.
         """
-        if any(line.is_behind for line in self._lines.values()):
-            self.do(self.store.open)
+        self._read_all()
         self.draining = True
         self.routes.ready = False
         self.do(self.routes.held.end)
+
+    def _read_all(self) -> None:
+        """Have the store answer, if something lies behind what it was asked."""
+        if any(line.is_behind for line in self._lines.values()):
+            self.do(self.store.open)
 
     def finish(self) -> None:
         """Have all that waits answered, but for what a peer does not read."""
@@ -448,7 +452,11 @@ class Side:
         self.do(self.store.open, self.others.leave, self.routes.held.end)
 
     def fill(self, owner: int | str | None) -> None:
-        """Have too much in hand of an application, an address or at all; or no longer."""
+        """Have too much in hand of an application, an address or at all; or no longer.
+
+        What is refused for that is refused when it is read: as `drain`, not with anything behind.
+        """
+        self._read_all()
         budget = self.routes.budget
         owner = site_of(owner) if isinstance(owner, str) else owner
         size = self.full.pop(owner, 0)
