@@ -154,7 +154,7 @@ def test_bare_install_asks_for_what_a_client_needs(described: Message) -> None:
     assert asked(described, extra="cli") == COMMANDS
     assert COMMANDS | {"apsw", "starlette", "uvicorn"} <= asked(described, extra="server")
     extras = described.get_all("Provides-Extra", [])
-    assert sorted(extras) == ["cli", "server"]
+    assert sorted(extras) == ["cli", "postgresql", "server"]
 
 
 # --- what it does ---------------------------------------------------------------------------------

@@ -259,7 +259,8 @@ def test_most_of_what_is_run_here_is_right(
     run: Callable[[str, str], Iterator[tuple[list[str], Outcome]]],
 ) -> None:
     """Otherwise nothing would be tried but how command lines are refused."""
-    statuses = [outcome.status for words in COMMANDS for _, outcome in run(words, "ordinary")]
+    for_files = [words for words in COMMANDS if not words.startswith("store ")]
+    statuses = [outcome.status for words in for_files for _, outcome in run(words, "ordinary")]
     assert statuses.count(0) >= 0.8 * len(statuses), statuses
 
 

@@ -39,6 +39,7 @@ from pullstatus.store.values import (
     Setting,
     Totals,
     Watching,
+    While,
 )
 from pullstatus.store.verbs.pulls import EMPTY
 from pullstatus.store.verbs.state import slot
@@ -121,10 +122,20 @@ class PostgresStore(GatheredStore):
             and operation.reader is None
             and not self._writer.waiting.get(box)
             and self._writer.works
-            and not await asyncio.shield(self._looks.waiting(box))
+            and await self._finds_nothing(box, operation.while_set)
         ):
             return EMPTY
         return await self._writer.submit(operation, gone)
+
+    async def _finds_nothing(self, box: int, condition: While | None) -> bool:
+        """Whether a pull would, whose condition holds."""
+        waits = self._looks.waiting(box)
+        if condition is None:
+            return not await asyncio.shield(waits)
+        revision = self._looks.revision(condition.name)
+        if await asyncio.shield(waits):
+            return False
+        return await asyncio.shield(revision) == condition.revision
 
     def surely_empty(self, mailbox: Mailbox) -> bool:  # noqa: ARG002 - nobody can know
         """See `Store.surely_empty`. Another process may have filled it at any time."""

@@ -1,5 +1,7 @@
 """What waits in a mailbox, asked for as little as can be, and never answered from memory.
 
+Beside it, of which revision settings are: a pull that finds nothing rests on one, too.
+
 Polls that come while a look is under way share the next one: none may share one that began before
 it came, which may not see what was accepted since. A look reads rows and commits nothing.
 """
@@ -10,11 +12,14 @@ import asyncio
 import contextlib
 from collections.abc import Callable, Iterable
 from functools import partial
-from typing import Final
+from itertools import count
+from typing import Final, TypeVar
 
 from pullstatus.errors import StoreUnavailable, WorldError
 from pullstatus.store.postgresql.reads import Reads
-from pullstatus.store.postgresql.statements import ints
+from pullstatus.store.postgresql.statements import encoded, ints, names
+
+T = TypeVar("T")
 
 WATCH_S: Final = (
     0.5  # how long what another process has brought may stay unseen by who waits for it
@@ -27,6 +32,9 @@ LEFT JOIN LATERAL (SELECT first_seq + count - 1 AS last FROM pullstatus.chunk
     WHERE box = w.box ORDER BY first_seq DESC LIMIT 1) c ON true
 LEFT JOIN LATERAL (SELECT first_seq + count - 1 AS last FROM pullstatus.journal
     WHERE box = w.box ORDER BY first_seq DESC LIMIT 1) j ON true
+UNION ALL
+SELECT -w.place, s.revision FROM unnest(%s::bytea[]) WITH ORDINALITY w(name, place)
+JOIN pullstatus.setting s ON s.name = w.name
 """
 
 
@@ -36,7 +44,8 @@ class Looks:
     def __init__(self, reads: Reads) -> None:
         """Take over `reads`; closed by `close`."""
         self._reads = reads
-        self._wanted: dict[int, asyncio.Future[int]] = {}
+        self._wanted: dict[int, asyncio.Future[int]] = {}  # of mailboxes
+        self._named: dict[str, asyncio.Future[int]] = {}  # of settings
         self._looking: asyncio.Task[None] | None = None
         self._watched: dict[int, Callable[[], None]] = {}
         self._watching: asyncio.Task[None] | None = None
@@ -46,9 +55,16 @@ class Looks:
 
         The future is shared, so it must not be cancelled.
         """
-        future = self._wanted.get(box)
+        return self._future(self._wanted, box)
+
+    def revision(self, name: str) -> asyncio.Future[int]:
+        """Of which revision a setting is, 0 if it was never written; likewise."""
+        return self._future(self._named, name)
+
+    def _future(self, wanted: dict[T, asyncio.Future[int]], of: T) -> asyncio.Future[int]:
+        future = wanted.get(of)
         if future is None:
-            future = self._wanted[box] = asyncio.get_running_loop().create_future()
+            future = wanted[of] = asyncio.get_running_loop().create_future()
             if self._looking is None or self._looking.done():
                 self._looking = asyncio.create_task(self._look())
         return future
@@ -69,25 +85,28 @@ class Looks:
                 with contextlib.suppress(asyncio.CancelledError):
                     await task
         _refuse(self._wanted.values(), StoreUnavailable("the store is closed"))
-        self._wanted = {}
+        _refuse(self._named.values(), StoreUnavailable("the store is closed"))
+        self._wanted, self._named = {}, {}
         await self._reads.close()
 
     async def _look(self) -> None:
         """Look, as long as somebody wants it."""
-        while self._wanted:
+        while self._wanted or self._named:
             await asyncio.sleep(0)  # what this turn of the loop brings shares it
             wanted, self._wanted = self._wanted, {}
+            named, self._named = self._named, {}
+            futures = [*wanted.values(), *named.values()]
             try:
-                rows = await self._reads.ask(_LOOK, ints(wanted))
+                rows = await self._reads.ask(_LOOK, ints(wanted), names(map(encoded, named)))
             except asyncio.CancelledError:
-                _refuse(wanted.values(), StoreUnavailable("the store is closed"))
+                _refuse(futures, StoreUnavailable("the store is closed"))
                 raise
             except Exception as error:  # noqa: BLE001 - whatever it is, somebody waits for it
-                _refuse(wanted.values(), error)
+                _refuse(futures, error)
                 continue
             found: dict[int, int] = dict(rows)
-            for box, future in wanted.items():
-                future.set_result(found.get(box, 0))
+            for key, future in (*wanted.items(), *zip(count(-1, -1), named.values(), strict=False)):
+                future.set_result(found.get(key, 0))
 
     async def _watch(self) -> None:
         """Tell watchers what other processes have brought."""
