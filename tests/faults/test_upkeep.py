@@ -820,6 +820,7 @@ def test_what_is_remembered_is_forgotten_in_its_time(program: Program) -> None:
         "reader": 0,
         "repeat_key": 1,
         "setting": 1,
+        "transfer": 0,
     }
     day8_ms = day4_ms + 8 * DAY_MS
     assert {name for name, count in kept_at(program, day8_ms).items() if count} == {

@@ -26,6 +26,7 @@ from pullstatus.store.sqlite import pairing, schema
 
 HEADER_BYTES = 32
 FRAME_HEADER_BYTES = 24
+SECTOR_BYTES = 512  # that a disk writes as a whole, at least
 MAGIC = (0x377F0682, 0x377F0683)  # the last bit tells the byte order of the checksums
 QUICK_CHECK_BYTES = 256 * 1024 * 1024  # about half a second; larger files are left to `audit`
 
@@ -93,6 +94,7 @@ def hides_commits(wal: Path, valid_frames: int, both_bytes: int) -> bool:
             file.seek(HEADER_BYTES + valid_frames * frame_bytes)
             stored = computed = struct.unpack(">2I", proven)
             ended = False
+            at = file.tell()
             while len(frame := file.read(frame_bytes)) == frame_bytes:
                 summed = frame[:8] + frame[FRAME_HEADER_BYTES:]
                 found = struct.unpack_from(">2I", frame, 16)
@@ -108,8 +110,11 @@ def hides_commits(wal: Path, valid_frames: int, both_bytes: int) -> bool:
                     computed = expected[1]
                 else:  # left over from before the log was begun anew, unless it is damaged here
                     computed = found
-                ended = _ends(told, both_bytes // page_bytes)
+                # What lies in another sector than what follows may be of another time.
+                torn = any((at + place) % SECTOR_BYTES == 0 for place in (8, 16))
+                ended = _ends(told[torn:], both_bytes // page_bytes)
                 stored = found
+                at += frame_bytes
     except FileNotFoundError:
         pass
     return False
@@ -140,11 +145,11 @@ def _began(
 def _ends(told: Iterable[tuple[int, ...]], pages_max: int) -> bool:
     """Whether a frame ends a commit, by what may be its page and the size of the file then.
 
-    The last that can be is believed: what a torn header holds is anything, but where the page
+    The first that can be is believed. What a torn header holds is anything, but where the page
     behind it is whole its checksum tells what it was.
     """
     sizes = [size for page, size in told if 0 < page <= pages_max >= size]
-    return bool(sizes) and sizes[-1] > 0
+    return bool(sizes) and sizes[0] > 0
 
 
 def header_is_sound(wal: Path) -> bool:
