@@ -4,7 +4,20 @@ from pathlib import Path
 
 import pytest
 
+from pullstatus.store.sqlite.connection import open_writer
+from pullstatus.store.sqlite.log import Log
 from tests.store.engines import sqlite_url
+
+
+class Clock:
+    """Seconds, of which each look takes some."""
+
+    now_s = 0.0
+    look_s = 0.0
+
+    def __call__(self) -> float:
+        self.now_s += self.look_s
+        return self.now_s
 
 
 @pytest.fixture
@@ -19,3 +32,16 @@ def url(file: Path) -> str:
     These look inside, where the engine shares our process; `test_process` is for the other way.
     """
     return sqlite_url(file)
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def log(file: Path, clock: Clock) -> Log:
+    """A log by that clock, of a file that is not synced."""
+    connection = open_writer(file)
+    connection.pragma("synchronous", 0)
+    return Log(connection, clock=clock)

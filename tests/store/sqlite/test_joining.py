@@ -47,32 +47,10 @@ from tests.store.build import (
     until,
 )
 from tests.store.engines import sqlite_url
+from tests.store.sqlite.conftest import Clock
 
 LONG_MS = NOW_MS + 10**9  # after all that happens here
 ticket = Tickets(os.urandom)
-
-
-class Clock:
-    """Seconds, of which each look takes some."""
-
-    now_s = 0.0
-    look_s = 0.0
-
-    def __call__(self) -> float:
-        self.now_s += self.look_s
-        return self.now_s
-
-
-@pytest.fixture
-def clock() -> Clock:
-    return Clock()
-
-
-@pytest.fixture
-def log(file: Path, clock: Clock) -> Log:
-    connection = open_writer(file)
-    connection.pragma("synchronous", 0)
-    return Log(connection, clock=clock)
 
 
 def put(log: Log, entries: Sequence[bytes], mailbox: Mailbox = STATUSES) -> list[Entry]:

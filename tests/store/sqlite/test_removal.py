@@ -18,36 +18,13 @@ from pullstatus.store.gathering.operations import Forget, Purge, Removed, Upkeep
 from pullstatus.store.gathering.pace import BEHIND_S, PAUSE_BUSY, PAUSE_ELSE, STEP_S, Pace
 from pullstatus.store.gathering.store import STEP_MAILBOXES, STEP_REMOVED, GatheredStore
 from pullstatus.store.sqlite import fingerprints
-from pullstatus.store.sqlite.connection import open_writer
 from pullstatus.store.sqlite.log import Log
 from pullstatus.store.verbs.removal import SLICE
 from tests.store.build import NOW_MS, append, fingerprinted, pull, records, repeat_key
 from tests.store.engines import sqlite_url
+from tests.store.sqlite.conftest import Clock
 
 OLD_MS = NOW_MS - 1
-
-
-class Clock:
-    """Seconds, of which each look takes some."""
-
-    now_s = 0.0
-    look_s = 0.0
-
-    def __call__(self) -> float:
-        self.now_s += self.look_s
-        return self.now_s
-
-
-@pytest.fixture
-def clock() -> Clock:
-    return Clock()
-
-
-@pytest.fixture
-def log(tmp_path: Path, clock: Clock) -> Log:
-    connection = open_writer(tmp_path / "store.db")
-    connection.pragma("synchronous", 0)
-    return Log(connection, clock=clock)
 
 
 def box(number: int) -> Mailbox:

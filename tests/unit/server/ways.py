@@ -46,6 +46,7 @@ from pullstatus.store import Append, Gone, Page, Park, Pull, Store, chunk, open_
 from pullstatus.store.fingerprints import keys_of
 from pullstatus.store.gathering.committer import Committer, Report
 from pullstatus.store.gathering.operations import Operation
+from pullstatus.store.sqlite import SqliteStore
 from pullstatus.store.sqlite.connection import open_reader
 from tests.harness import App
 from tests.sealing import keyring_of, masters_of
@@ -608,6 +609,8 @@ class Side:
         self.do(*(line.lose for line in self._lines.values()))
         self._reader.close()
         self.loop.run_until_complete(self.inner.close())
+        # Whose reading connections end with their threads; here that is this one.
+        vars(cast("SqliteStore", self.inner)._reads._local)["connection"].close()
         for task in asyncio.all_tasks(self.loop):
             task.cancel()
         self.loop.close()

@@ -18,7 +18,7 @@ from pullstatus.store.gathering.writer import Channel, Writer
 from pullstatus.store.postgresql import schema
 from pullstatus.store.postgresql.lists import Lists
 from pullstatus.store.postgresql.location import Location
-from pullstatus.store.postgresql.log import Log
+from pullstatus.store.postgresql.log import SIZE_S, Log
 from pullstatus.store.postgresql.look import Looks
 from pullstatus.store.postgresql.opening import open_store
 from pullstatus.store.postgresql.reads import Reads
@@ -45,7 +45,6 @@ from pullstatus.store.verbs.pulls import EMPTY
 from pullstatus.store.verbs.state import slot
 from pullstatus.store.window import Gone
 
-SIZE_S: Final = 30.0  # between two looks at the size of the database
 LIST_S: Final = 600.0  # that one step of a list, or all sums, may take
 _UPKEEP: Final = 0x7570  # the lock of whoever removes what is too old
 
