@@ -25,7 +25,7 @@ GOLDEN = Path(__file__).with_name("golden")
 @pytest.fixture(scope="session")
 def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Program]:
     """A running server that many tests share, each with applications of its own."""
-    program = Program(tmp_path_factory.mktemp("shared"), "--workers", "2")
+    program = Program(tmp_path_factory.mktemp("shared"))
     program.set_aside(120)
     with program:
         yield program
