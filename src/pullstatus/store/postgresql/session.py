@@ -8,6 +8,7 @@ it does not know, and say nothing.
 from __future__ import annotations
 
 import contextlib
+import re
 from collections.abc import Iterator, Mapping
 from functools import partial
 from typing import Any, Final
@@ -172,16 +173,24 @@ def meaning(error: psycopg.Error) -> StoreUnavailable | StoreCorrupt:
     ):
         return StoreFailed(f"the database does not let this role do what is due ({said(error)})")
     if error.sqlstate is None:  # by libpq, of the way there: addresses are no caller's business
+        if isinstance(error, psycopg.DataError):
+            return StoreUnavailable("the database's driver does not take a value")
         return StoreUnavailable("the database cannot be reached")
     return StoreUnavailable(f"the database does not answer as it should ({said(error)})")
 
 
 def said(error: psycopg.Error) -> str:
     """The first line of what the server or libpq said, which holds no password and no value."""
-    if error.diag.message_primary:
-        return error.diag.message_primary
+    primary = error.diag.message_primary
+    if primary and isinstance(error, psycopg.DataError):
+        return _VALUE.sub('"..."', primary)
+    if primary:
+        return primary
     text = str(error).strip()
     return text.splitlines()[0] if text else type(error).__name__
+
+
+_VALUE: Final = re.compile('".*"', re.DOTALL)
 
 
 def is_lost(error: psycopg.Error) -> bool:
