@@ -241,6 +241,7 @@ class Log:
 
     def _roll_back(self) -> None:
         if self._session is not None:
+            self._session.forgotten.clear()
             try:
                 self._session.connection.execute("ROLLBACK")
             except psycopg.Error:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import re
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from functools import partial
 from typing import Any, Final
@@ -64,6 +65,8 @@ class Session:
         warned: whether the server has warned of something since this was last set to False. That it
             does so while it commits means that a standby may not have what was committed.
         found: what the server told of itself.
+        forgotten: up to which time, or number, this has dropped what is too old, by its kind.
+            Whoever looks for the oldest begins there: what a snapshot keeps lies before it.
     """
 
     def __init__(self, connection: psycopg.Connection[TupleRow]) -> None:
@@ -71,6 +74,7 @@ class Session:
         self.connection = connection
         self.warned = False
         self.found: refusals.Found
+        self.forgotten: Counter[str] = Counter()
 
     def close(self) -> None:
         """Give it up; what it was doing goes on or not, as it happens."""
