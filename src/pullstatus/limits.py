@@ -274,6 +274,10 @@ WORKERS_MAX: Final = 16
 """Processes of one server that answer requests. The store's one process is busy before so many
 are."""
 
+WORKER_SILENT_S: Final = 10
+"""Seconds that a worker's event loop may stand still while its server goes on; then it is killed,
+and started anew. What it does at a time takes milliseconds."""
+
 SHARE_OF_ONE: Final = 4
 """The part of what there is of something that one address, or one application, may have: a quarter.
 A trusted proxy's connections, and this machine's own, are those of many and have the whole."""

@@ -7,6 +7,7 @@ import json
 import os
 import signal
 import ssl
+import sys
 import time
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -306,6 +307,37 @@ def test_a_worker_that_dies_is_replaced_and_the_others_go_on(tmp_path: Path) -> 
         assert figures['pullstatus_records_in_total{kind="delivery-statuses"}'] == 5
         [ended] = lines(program, "worker ended")
         assert (ended["worker"], ended["status"]) == (1, -signal.SIGKILL)
+
+
+def test_a_worker_that_hangs_is_replaced_but_none_of_a_server_that_was_stopped(
+    tmp_path: Path,
+) -> None:
+    silent_s = 4  # for the parent, which alone judges
+    patch = f"limits.WORKER_SILENT_S = {silent_s}"
+    script = f"from pullstatus import limits; {patch}; from pullstatus.cli import main; main()"
+    command = (sys.executable, "-c", script)
+    program = Program(tmp_path, "--workers", str(WORKERS), command=command)
+    with program:
+        app = program.create_app()
+        with connected(program) as wires:
+            post_over(wires[1], program, app, statuses(3))
+            os.kill(workers_of(program)[1], signal.SIGSTOP)
+            assert pull_over(wires[2], app) == statuses(3)
+            program.until(_started(program, WORKERS + 1))
+            assert wires[1].ended()
+            post_over(wires[2], program, app, statuses(2, 4))
+        for number in (signal.SIGSTOP, signal.SIGCONT):
+            for process in program.processes():  # the parent first
+                os.kill(process, number)
+            if number == signal.SIGSTOP:
+                time.sleep(silent_s + 1)
+        with connected(program) as wires:
+            assert pull_over(wires[1], app) == statuses(2, 4)
+            os.kill(workers_of(program)[2], signal.SIGSTOP)
+            program.until(_started(program, WORKERS + 2))
+        assert program.metrics()["pullstatus_workers_ended_total"] == 2
+    assert [line["worker"] for line in lines(program, "worker hangs")] == [1, 2]
+    assert [line["status"] for line in lines(program, "worker ended")] == [-signal.SIGKILL] * 2
 
 
 @pytest.mark.parametrize("victim", ["store", "parent"])

@@ -21,8 +21,9 @@
 
 Deaths: a worker that dies is started anew, after a pause that grows while it dies soon. Its row is
 cleared, its connections are cut, and the outcome of what it had asked the store is unknown; nobody
-else notices. A failure of the store that any of them is told of ends all of them. So does the end
-of the parent: the kernel sees to that.
+else notices. One whose event loop stands still is killed, and so dies, too (`pulse`). A failure of
+the store that any of them is told of ends all of them. So does the end of the parent: the kernel
+sees to that.
 
 `control` is how parent and workers speak, `parent` and `worker` are the two kinds of server,
 `fleet` starts workers and keeps them, `ledger` is the shared memory and `parts` counts with it.

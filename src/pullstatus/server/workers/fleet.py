@@ -15,6 +15,7 @@ from typing import Any, Final
 
 import structlog
 
+from pullstatus import limits
 from pullstatus.errors import StoreFailed, StoreRefused
 from pullstatus.server.workers.control import (
     AskBrief,
@@ -26,6 +27,7 @@ from pullstatus.server.workers.control import (
     Started,
     StoreEnded,
 )
+from pullstatus.server.workers.pulse import Pulse
 
 log = structlog.get_logger(__name__)
 
@@ -43,6 +45,7 @@ class Member:
         process: the newest one.
         serves: whether it answers requests now.
         newest: how it stood when it told last; None: it has told nothing yet.
+        pulse: whether it goes on, while it serves.
     """
 
     def __init__(self, number: int) -> None:
@@ -51,6 +54,7 @@ class Member:
         self.control: Control | None = None
         self.serves = False
         self.newest: Snapshot | None = None
+        self.pulse = Pulse()
 
 
 class Fleet:
@@ -68,6 +72,7 @@ class Fleet:
         *,
         brief: Callable[[int], Brief],
         answer: Callable[[Any], Awaitable[object]],
+        beats: Callable[[Member], int],
         on_dead: Callable[[Member], None],
         on_store_ended: Callable[[StoreFailed], None],
     ) -> None:
@@ -79,6 +84,7 @@ class Fleet:
             brief: what a worker is to do; its descriptors are inherited, and its share of the store
                 is closed here then.
             answer: answers what a worker asks, and nobody here.
+            beats: how often a worker's event loop has counted so far.
             on_dead: called when one is dead, before its next life.
             on_store_ended: called when one says that the store takes no more work.
         """
@@ -87,6 +93,7 @@ class Fleet:
         self._command = command
         self._brief = brief
         self._answer = answer
+        self._beats = beats
         self._on_dead = on_dead
         self._on_store_ended = on_store_ended
         self._stopping = False
@@ -125,6 +132,16 @@ class Fleet:
     async def look(self) -> None:
         """Have all tell how they stand; one that does not in time stands as it did."""
         await asyncio.gather(*map(self._look_at, self.members))
+
+    def end_who_hangs(self) -> None:
+        """Kill whoever's event loop stands still: it is started anew. Called each `BEAT_S`."""
+        for member in self.members:
+            if self._stopping or not member.serves or member.process is None:
+                member.pulse = Pulse()
+            elif member.pulse.stands_still(self._beats(member)):
+                log.error("worker hangs", worker=member.number, silent_s=limits.WORKER_SILENT_S)
+                member.pulse = Pulse()
+                member.process.kill()
 
     def stop(self) -> None:
         """Start no more of them; whoever calls this has told them to stop, or kills them."""

@@ -1,6 +1,6 @@
 """Counts that several processes keep together, in memory that they share.
 
-    row of worker 0   | connections | held | bytes | of addresses ... | of owners ... |
+    row of worker 0   | connections | held | bytes | beats | of addresses ... | of owners ... |
     row of worker 1   | ...
     common            | pulls of applications ... | signatures ... |
 
@@ -27,7 +27,7 @@ from typing import Final
 from pullstatus import limits
 
 WORD_BYTES: Final = 8
-CONNECTIONS, HELD, IN_HAND = range(3)
+CONNECTIONS, HELD, IN_HAND, BEATS = range(4)
 ADDRESSES: Final = 8
 """Where the places of addresses begin in a row; behind them those of owners."""
 
@@ -69,6 +69,10 @@ class Ledger:
     def set(self, place: int, count: int) -> None:
         """Have so many in this process's row."""
         self._words[self._own + place] = count
+
+    def of(self, row: int, place: int) -> int:
+        """What a row has."""
+        return self._words[row * ROW + place]
 
     def elsewhere(self, place: int) -> int:
         """The sum over the rows of all others."""

@@ -8,7 +8,7 @@ import secrets
 import socket
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 
 import msgspec
 import structlog
@@ -31,7 +31,8 @@ from pullstatus.server.workers.control import (
     Stop,
 )
 from pullstatus.server.workers.fleet import Fleet, Member
-from pullstatus.server.workers.ledger import Ledger, make_ledger
+from pullstatus.server.workers.ledger import BEATS, Ledger, make_ledger
+from pullstatus.server.workers.pulse import BEAT_S
 from pullstatus.store import Store, UnderWay, open_store, share_store
 
 log = structlog.get_logger(__name__)
@@ -167,11 +168,22 @@ class Parent(Server):
             self.options.workers,
             brief=self._brief,
             answer=answer,
+            beats=lambda member: ledger.of(member.number - 1, BEATS),
             on_dead=dead,
             on_store_ended=self._fail,
         )
         routes.stall = Stall(routes.under_way)
         return routes
+
+    def chores(self, registry: Registry) -> list[Coroutine[object, object, None]]:
+        """See `Server`."""
+        return [
+            *super().chores(registry),
+            self._regularly("hangs", BEAT_S, self._look_at_workers),
+        ]
+
+    async def _look_at_workers(self) -> None:
+        self._of_all.fleet.end_who_hangs()
 
     def _brief(self, number: int) -> Brief:
         return Brief(

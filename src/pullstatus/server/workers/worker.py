@@ -29,8 +29,9 @@ from pullstatus.server.workers.control import (
     Stop,
     StoreEnded,
 )
-from pullstatus.server.workers.ledger import Ledger
+from pullstatus.server.workers.ledger import BEATS, Ledger
 from pullstatus.server.workers.parts import SharedParts
+from pullstatus.server.workers.pulse import BEAT_S
 from pullstatus.store import Store, join_store
 
 log = structlog.get_logger(__name__)
@@ -60,6 +61,7 @@ class Worker(Server):
         self._end = end
         self._brief: Brief
         self._control: Control
+        self._ledger: Ledger
 
     async def run(self, on_ready: Callable[[str], None] | None = None) -> None:
         """Answer requests until the server says to stop, or the store fails."""
@@ -80,7 +82,9 @@ class Worker(Server):
 
     async def _begin(self, public: socket.socket, on_ready: Callable[[str], None] | None) -> None:
         workers = self.options.workers
-        ledger = Ledger(self._brief.ledger, self._brief.number - 1, workers, self._brief.secret)
+        ledger = self._ledger = Ledger(
+            self._brief.ledger, self._brief.number - 1, workers, self._brief.secret
+        )
         in_line = self._brief.share is not None
         self.parts = SharedParts(ledger, workers, self._failed, in_line=in_line)
         self._load_certificate()
@@ -112,7 +116,11 @@ class Worker(Server):
         return [
             *self.own_chores(registry),
             self._regularly("snapshot", REFRESH_S, self._tell_snapshot),
+            self._regularly("beat", BEAT_S, self._beat),
         ]
+
+    async def _beat(self) -> None:
+        self._ledger.add(BEATS, 1)
 
     async def _refresh(self, registry: Registry, _told: dict[int, MasterKeyMissing]) -> None:
         await registry.look()  # the server tells what cannot be opened
