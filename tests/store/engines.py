@@ -3,17 +3,24 @@
 import atexit
 import contextlib
 import functools
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 from unittest import mock
 
+from pullstatus.store import Store, join_store, open_store, share_store
 from pullstatus.store.sqlite import joining, log
 from tools.postgresql import PostgreSQL
 
 # From an empty folder to the URL of a new, empty store, which lives as long as the context.
 Place = Callable[[Path], AbstractContextManager[str]]
+
+# Opens a store, as often as it is called; its arguments are those of `open_store`.
+Opener = Callable[..., Coroutine[Any, Any, Store]]
+
+# From the URL of a store to an opener; what is open at the end of the context is closed.
+Doors = Callable[[str], AbstractAsyncContextManager[Opener]]
 
 
 def sqlite_url(file: Path, commits: str = "thread") -> str:
@@ -54,20 +61,53 @@ def postgresql(_folder: Path) -> Iterator[str]:
         yield f"{url}&commits=thread"
 
 
+@contextlib.asynccontextmanager
+async def alone(url: str) -> AsyncIterator[Opener]:
+    """Each door opens the store."""
+    async with contextlib.AsyncExitStack() as stack:
+
+        async def open_one(**options: object) -> Store:
+            store = await open_store(url, **options)  # type: ignore[arg-type]
+            stack.push_async_callback(store.close)
+            return store
+
+        yield open_one
+
+
+@contextlib.asynccontextmanager
+async def workers(url: str) -> AsyncIterator[Opener]:
+    """A server has opened the store, and each door is that of one of its workers."""
+    async with contextlib.AsyncExitStack() as stack:
+        owner = await open_store(url, server=True, shared=True)
+        stack.push_async_callback(owner.close)
+
+        async def open_one(**_options: object) -> Store:
+            store = await join_store(url, share_store(owner, url, 2))
+            stack.push_async_callback(store.close)
+            return store
+
+        yield open_one
+
+
 class Tested(NamedTuple):
     """An engine.
 
     Attributes:
         place: makes a store of it.
+        doors: opens it.
         share: of the model's examples that it is run with; less where opening takes long.
     """
 
     place: Place
+    doors: Doors = alone
     share: float = 1.0
 
 
 ENGINES: dict[str, Tested] = {
     "sqlite-thread": Tested(sqlite_joining),
     "sqlite-process": Tested(functools.partial(sqlite, commits="process"), share=0.06),
+    "sqlite-workers": Tested(
+        functools.partial(sqlite, commits="process"), doors=workers, share=0.06
+    ),
     "postgresql": Tested(postgresql, share=0.2),
 }

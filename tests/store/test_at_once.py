@@ -21,7 +21,7 @@ from tests.store.build import (
     pull,
     records,
 )
-from tests.store.conftest import Opener
+from tests.store.engines import Opener
 
 pytestmark = pytest.mark.anyio
 

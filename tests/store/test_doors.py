@@ -27,7 +27,7 @@ from tests.store.build import (
     sums_of,
     waiting_in,
 )
-from tests.store.conftest import Opener
+from tests.store.engines import Opener
 
 pytestmark = pytest.mark.anyio
 

@@ -32,7 +32,7 @@ from tests.store.build import (
     records,
     redeliver,
 )
-from tests.store.conftest import Opener
+from tests.store.engines import Opener
 
 pytestmark = pytest.mark.anyio
 

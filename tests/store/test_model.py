@@ -57,7 +57,6 @@ from pullstatus.store import (
     Tickets,
     Unpark,
     While,
-    open_store,
 )
 from pullstatus.store.migration import Moved, move_store
 from pullstatus.store.values import accept_any, any_setting
@@ -78,7 +77,7 @@ from tests.store.build import (
     together,
     waiting_in,
 )
-from tests.store.engines import ENGINES, Place
+from tests.store.engines import ENGINES, Doors, Place
 from tests.store.model import Answer, Box, Model
 
 T = TypeVar("T")
@@ -135,10 +134,12 @@ class Machine(RuleBasedStateMachine):
     """An engine and the model, done the same things to."""
 
     place: Place
+    opening: Doors
 
     def __init__(self) -> None:
         super().__init__()
         self._stack = contextlib.ExitStack()
+        self._opened = contextlib.AsyncExitStack()
         self._runner = self._stack.enter_context(asyncio.Runner())
         # So that an index of what is remembered, where an engine has one, has something to take.
         self._stack.enter_context(mock.patch.object(limits, "FINGERPRINTS_RECENT_MAX", 2))
@@ -155,12 +156,12 @@ class Machine(RuleBasedStateMachine):
         return self.doors[0]
 
     def open(self) -> None:
-        for server in (True, False):
-            self.doors.append(self.run(open_store(self.url, server=server)))
+        opener = self.run(self._opened.enter_async_context(type(self).opening(self.url)))
+        self.doors = [self.run(opener(server=server)) for server in (True, False)]
 
     def close(self) -> None:
-        while self.doors:
-            self.run(self.doors.pop().close())
+        self.doors = []
+        self.run(self._opened.aclose())
 
     @initialize()
     def begin(self) -> None:
@@ -725,7 +726,11 @@ def test_a_store_that_becomes_another_is_the_model() -> None:
 def play(kind: type[Machine], engine: str, share: float = 1.0) -> None:
     """Run the examples of an engine."""
     tested = ENGINES[engine]
-    machine = type(kind.__name__, (kind,), {"place": staticmethod(tested.place)})
+    machine = type(
+        kind.__name__,
+        (kind,),
+        {"place": staticmethod(tested.place), "opening": staticmethod(tested.doors)},
+    )
     run_state_machine_as_test(
         machine,
         settings=settings(

@@ -45,7 +45,7 @@ from tests.store.build import (
     records,
     together,
 )
-from tests.store.conftest import Opener
+from tests.store.engines import Opener
 
 pytestmark = pytest.mark.anyio
 

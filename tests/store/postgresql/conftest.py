@@ -11,7 +11,7 @@ from pullstatus.store.gathering.thread import ThreadChannel
 from pullstatus.store.gathering.writer import Writer
 from pullstatus.store.postgresql import PostgresStore
 from pullstatus.store.postgresql.log import Log
-from tests.store.engines import server
+from tests.store.engines import ENGINES, Tested, server
 
 
 @pytest.fixture
@@ -19,6 +19,12 @@ def database() -> Iterator[str]:
     """An empty database, for tools as they are."""
     with server().database() as url:
         yield url
+
+
+@pytest.fixture
+def engine() -> Tested:
+    """Takes the place of the fixture that goes over all engines."""
+    return ENGINES["postgresql"]
 
 
 @pytest.fixture

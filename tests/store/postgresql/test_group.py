@@ -47,7 +47,7 @@ from tests.store.build import (
     settings_of,
     until,
 )
-from tests.store.conftest import Opener
+from tests.store.engines import Opener
 from tests.store.postgresql.conftest import log_of, writer_of
 
 pytestmark = pytest.mark.anyio

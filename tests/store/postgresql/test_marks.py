@@ -27,7 +27,7 @@ from tests.store.build import (
     pull,
     records,
 )
-from tests.store.conftest import Opener
+from tests.store.engines import Opener
 from tests.store.postgresql.conftest import log_of
 from tools.postgresql import Pair
 

@@ -6,7 +6,7 @@ import pytest
 
 from pullstatus.store.sqlite.connection import open_writer
 from pullstatus.store.sqlite.log import Log
-from tests.store.engines import sqlite_url
+from tests.store.engines import ENGINES, Tested, sqlite_url
 
 
 class Clock:
@@ -26,8 +26,14 @@ def file(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
+def engine() -> Tested:
+    """Takes the place of the fixture that goes over all engines."""
+    return ENGINES["sqlite-thread"]
+
+
+@pytest.fixture
 def url(file: Path) -> str:
-    """Takes the place of the fixture that goes over all engines.
+    """Of a store that is not there yet.
 
     These look inside, where the engine shares our process; `test_process` is for the other way.
     """

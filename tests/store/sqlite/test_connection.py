@@ -22,8 +22,7 @@ from tests.store.build import (
     records,
     until,
 )
-from tests.store.conftest import Opener
-from tests.store.engines import sqlite_url
+from tests.store.engines import Opener, sqlite_url
 
 pytestmark = pytest.mark.anyio
 

@@ -18,7 +18,7 @@ from pullstatus.store.sqlite.location import Location
 from pullstatus.store.sqlite.place import ServerLock
 from pullstatus.store.sqlite.stamp import lock_file
 from tests.store.build import STATUSES, append, names, new_act, records
-from tests.store.conftest import Opener
+from tests.store.engines import Opener
 
 pytestmark = pytest.mark.anyio
 

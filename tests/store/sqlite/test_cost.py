@@ -27,7 +27,7 @@ from pullstatus.store.sqlite.totals import Survey
 from pullstatus.store.values import Contents
 from pullstatus.store.verbs.state import slot
 from tests.store.build import NOW_MS, append, parked, records
-from tests.store.conftest import Opener
+from tests.store.engines import Opener
 
 FEW, MANY, MILLION = 3, 20_000, 1_000_000
 SLACK = 200  # steps: a tree of many rows is a level or two deeper

@@ -64,7 +64,7 @@ from tests.store.build import (
     waiting_in,
     writer_of,
 )
-from tests.store.conftest import Opener
+from tests.store.engines import Opener
 
 anyio = pytest.mark.anyio
 

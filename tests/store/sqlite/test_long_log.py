@@ -17,7 +17,7 @@ from pullstatus.store import Store
 from pullstatus.store.sqlite import connection, guarded
 from pullstatus.store.sqlite.place import log_bytes
 from tests.store.build import STATUSES, append, pull, records
-from tests.store.conftest import Opener
+from tests.store.engines import Opener
 
 pytestmark = pytest.mark.anyio
 

@@ -18,8 +18,7 @@ from pullstatus.errors import OutcomeUnknown, StoreMoved, StoreRefused, StoreUna
 from pullstatus.store import Store, backup_store, open_store
 from pullstatus.store.sqlite.audit import audit_file
 from tests.store.build import STATUSES, append, pull, records, until
-from tests.store.conftest import Opener
-from tests.store.engines import sqlite_url
+from tests.store.engines import Opener, sqlite_url
 
 pytestmark = pytest.mark.anyio
 

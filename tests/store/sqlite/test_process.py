@@ -20,8 +20,7 @@ from pullstatus.store.sqlite import SqliteStore
 from pullstatus.store.sqlite.opening import open_guarded
 from pullstatus.store.verbs.state import slot
 from tests.store.build import STATUSES, append, data_of, pull, records, together, until, writer_of
-from tests.store.conftest import Opener
-from tests.store.engines import sqlite_url
+from tests.store.engines import Opener, sqlite_url
 
 anyio = pytest.mark.anyio
 

@@ -10,7 +10,7 @@ from pullstatus.errors import StoreCorrupt, StoreRefused
 from pullstatus.store.sqlite import schema
 from pullstatus.store.sqlite.connection import open_writer
 from tests.store.build import STATUSES, append, data_of, page, pull, records
-from tests.store.conftest import Opener
+from tests.store.engines import Opener
 
 STEP = "CREATE TABLE later (id INTEGER PRIMARY KEY) STRICT; INSERT INTO later VALUES (7);"
 

@@ -17,7 +17,7 @@ from pullstatus.store.sqlite.place import served_ms
 from pullstatus.store.sqlite.stamp import Stamp, lock_file
 from pullstatus.store.window import Gone
 from tests.store.build import EMPTY, STATUSES, append, pull, records
-from tests.store.conftest import Opener
+from tests.store.engines import Opener
 
 pytestmark = pytest.mark.anyio
 
