@@ -19,7 +19,7 @@ OURS := pyproject.toml --extra server --extra postgresql
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo cluster-demo serve test check bench bench-peers torture torture-readers torture-postgresql docs fuzz format lock clean
+.PHONY: help demo cluster-demo serve test check bench bench-peers figures torture torture-readers torture-postgresql docs fuzz format lock clean
 
 help: ## this list
 	@echo "make TARGET [ARGS='...'] [PYTHON=python3]"
@@ -44,12 +44,17 @@ check: $(VENV)/.test ## format, lint, types and the import picture
 	@$(BIN)/mypy $(TYPED)
 	@$(BIN)/python -m pytest -q tests/test_layout.py
 
-bench: $(VENV)/.test ## repeatable loads; ARGS names one
+bench: $(VENV)/.test $(VENV)-profile/.installed ## repeatable loads; ARGS names some
 	@$(BIN)/python -m bench $(ARGS)
 
 PEERS := $(VENV)-peers
 bench-peers: $(VENV)/.test $(PEERS)/.installed ## the same loads on what people build instead
 	@$(BIN)/python -m bench.peers $(ARGS)
+
+figures: $(VENV)/.test $(VENV)-profile/.installed $(PEERS)/.installed ## every figure there is, recorded, and written into the pages; an hour and a half
+	@$(BIN)/python -m bench all --record $(ARGS)
+	@$(BIN)/python -m bench.peers --record
+	@$(BIN)/python -m tools.generate
 
 $(PEERS)/.installed: bench/peers/requirements.txt
 	@echo "Installing the peers' packages ..."
@@ -77,11 +82,12 @@ SEED ?= 1
 torture: $(VENV)/.test ## power cuts at random writes of the store; CUTS=... SEED=...
 	@$(BIN)/python -m tests.sim --cuts $(CUTS) --seed $(SEED) $(ARGS)
 
+KILLS ?= 1000
 torture-readers: $(VENV)/.test ## kills of consumers and their server at random instants; KILLS=... SEED=...
-	@$(BIN)/python -m tests.faults --kills $(or $(KILLS),1000) --seed $(SEED) $(ARGS)
+	@$(BIN)/python -m tests.faults --kills $(KILLS) --seed $(SEED) $(ARGS)
 
-torture-postgresql: $(VENV)/.test ## kills of a PostgreSQL, as many of its clients, failovers and more; KILLS=... SEED=...
-	@$(BIN)/python -m tests.faults.torture --kills $(or $(KILLS),100) --seed $(SEED) $(ARGS)
+torture-postgresql: $(VENV)/.test ## faults of servers and clients of a store in PostgreSQL; KILLS=... SEED=...
+	@$(BIN)/python -m tests.faults.torture --kills $(KILLS) --seed $(SEED) $(ARGS)
 
 SECONDS ?= 20
 fuzz: $(VENV)-fuzz/.installed ## every parser, guided by coverage, and both ways of a server; SECONDS=... of each, SEED=..., ARGS='--only NAME'
@@ -99,6 +105,7 @@ lock: ## pins anew what requirements/*.in and pyproject.toml ask for; ARGS=--upg
 	@$(COMPILE) $(ARGS) $(OURS) requirements/examples.in \
 		--constraints requirements/run.txt -o requirements/examples.txt
 	@$(COMPILE) $(ARGS) requirements/contract.in -o requirements/contract.txt
+	@$(COMPILE) $(ARGS) requirements/profile.in -o requirements/profile.txt
 	@$(COMPILE) $(ARGS) $(OURS) requirements/run.in requirements/fuzz.in \
 		--constraints requirements/test.txt -o requirements/fuzz.txt
 	@$(COMPILE) $(ARGS) --resolution lowest-direct $(OURS) -o requirements/lowest.txt

@@ -15,13 +15,12 @@ from bench.paced import Stream
 from bench.process import Watch, memory_mib
 from bench.records import record
 from bench.results import Indicator, Line, Result, median, share
-from bench.scenarios import EVERYDAY, EXAMPLES, Scenario, page_pulls
+from bench.scenarios import EVERYDAY, EXAMPLES, WITHIN, Scenario, page_pulls
 from bench.server import PAGE, Product, ingest_request, pull_request
 from bench.workers import SCENARIO as WORKERS
 from pullstatus.cli import load
 from pullstatus.cli.load import Load, LoadFailed, Measured
 
-WITHIN = 1.2  # what "the same" may differ by
 CONNECTIONS = 32
 GREEDY_S = 0.5  # head start of the greedy one
 RENEW_S = 60.0  # signatures are made anew this often
@@ -314,22 +313,26 @@ def _until_it_dies(address: str, what: Load) -> None:
 FULL = {
     scenario.name: scenario
     for scenario in (
-        Scenario("drain-5m", "pulls of 100 records, 32 connections, 5 M waiting", _drain_5m),
-        Scenario("drain-cold", "the same after a restart, nothing in the page cache", _drain_cold),
+        Scenario("drain-5m", "pulls of 100 records, 32 connections, 5 M waiting", _drain_5m, 4.0),
+        Scenario(
+            "drain-cold", "the same after a restart, nothing in the page cache", _drain_cold, 4.0
+        ),
         EVERYDAY["ingest-1"],
         EVERYDAY["ingest-100"],
         EXAMPLES,
-        Scenario("mixed", "3,000 posts of 1 record a second, and pulls that take all", _mixed),
+        Scenario(
+            "mixed", "3,000 posts of 1 record a second, and pulls that take all", _mixed, 11.0
+        ),
         Scenario("empty-1000", "pulls of 1,000 empty mailboxes", _empty_many(keep_alive=True)),
         Scenario(
             "empty-close",
             "the same, a connection for each",
             _empty_many(keep_alive=False),
         ),
-        Scenario("backlog", "posts and pulls of 100 in turn, 10 k or 10 M waiting", _backlog),
-        Scenario("many", "posts and pulls of 10 in turn, 1 or 10,000 applications", _many),
-        Scenario("greedy", "100 quiet applications beside one that pulls flat out", _greedy),
-        Scenario("size", "what 10 M waiting records take", _size),
+        Scenario("backlog", "posts and pulls of 100 in turn, 10 k or 10 M waiting", _backlog, 2.0),
+        Scenario("many", "posts and pulls of 10 in turn, 1 or 10,000 applications", _many, 1.0),
+        Scenario("greedy", "100 quiet applications beside one that pulls flat out", _greedy, 2.0),
+        Scenario("size", "what 10 M waiting records take", _size, 1.5),
         WORKERS,
     )
 }

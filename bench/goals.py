@@ -13,6 +13,8 @@ from collections.abc import Callable, Iterator
 
 from bench import drain
 from bench.drain import Drain, by_posts
+from bench.engines import ENGINES
+from bench.growth import GROWTH
 from bench.measure import Bench, Side, microseconds, to_processor
 from bench.paced import exchange, percentile
 from bench.process import Watch
@@ -210,24 +212,23 @@ def _posts(product: Product, line: Line, make: Callable[[int], bytes]) -> Side:
     return Side(line, product.server, lambda: Load([request], CONNECTIONS), None, PAGE)
 
 
+_OWN = (
+    Scenario("stored", "what records take on the disk once the log is folded", _stored),
+    Scenario(
+        "callbacks", f"arrays of {PAGE} new records, {CONNECTIONS} connections", _callbacks, 1.0
+    ),
+    Scenario(
+        "singles",
+        f"pulls of {PAGE} from {MAILBOXES} mailboxes whose records came singly",
+        _singles,
+        4.0,
+    ),
+    Scenario("lone", "one client, a post of 1 record at a time with pauses", _lone),
+    Scenario("before", "pulls and posts of 100, and those of --before CHECKOUT", _before, 5.0),
+)
+_EVERYDAY = [EVERYDAY[name] for name in ("empty", "ingest-1", "drain", "ingest-100")]
+_ENGINES = [ENGINES[name] for name in ("databases", "trips", "snapshot", "server-memory")]
 GOALS = {
     scenario.name: scenario
-    for scenario in (
-        EVERYDAY["empty"],
-        EVERYDAY["ingest-1"],
-        EVERYDAY["drain"],
-        EVERYDAY["ingest-100"],
-        EXAMPLES,
-        Scenario("stored", "what records take on the disk once the log is folded", _stored),
-        Scenario(
-            "callbacks", f"arrays of {PAGE} new records, {CONNECTIONS} connections", _callbacks
-        ),
-        Scenario(
-            "singles",
-            f"pulls of {PAGE} from {MAILBOXES} mailboxes whose records came singly",
-            _singles,
-        ),
-        Scenario("lone", "one client, a post of 1 record at a time with pauses", _lone),
-        Scenario("before", "pulls and posts of 100, and those of --before CHECKOUT", _before),
-    )
+    for scenario in (*_EVERYDAY, EXAMPLES, *_OWN, *GROWTH.values(), *_ENGINES)
 }

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 
 import msgspec
 
@@ -56,13 +56,15 @@ def comparable(now: Report, recorded: Report) -> bool:
     return (now.machine.cpu, now.machine.cores) == (recorded.machine.cpu, recorded.machine.cores)
 
 
-def merge(now: Report, recorded: Report | None) -> Report:
-    """What to record: the scenarios of now, and those recorded earlier that were not run now.
+def merge(now: Report, recorded: Report | None, known: Collection[str]) -> Report:
+    """What to record: the scenarios of now, and of those recorded earlier the others.
 
-    On another machine nothing is kept: ratios of two machines are no series.
+    On another machine nothing is kept: ratios of two machines are no series. Nor is what there is
+    no scenario for any more.
     """
     if recorded is None or not comparable(now, recorded):
         return now
     fresh = {result.scenario: result for result in now.results}
-    kept: list[Result] = [fresh.pop(result.scenario, result) for result in recorded.results]
+    earlier = [result for result in recorded.results if result.scenario in known]
+    kept: list[Result] = [fresh.pop(result.scenario, result) for result in earlier]
     return msgspec.structs.replace(now, results=[*kept, *fresh.values()])

@@ -58,6 +58,7 @@ class Bench(msgspec.Struct, frozen=True):
         mixed_s: length of the one run of constant rate.
         scale: by which amounts (records, applications) are multiplied.
         before: a checkout whose server is what the present one is compared to.
+        mailboxes: of the stores of `growth`, fewest first; empty: as many as it says.
         say: told what is done next.
         done: told how much of it is done, as a share.
     """
@@ -69,6 +70,7 @@ class Bench(msgspec.Struct, frozen=True):
     scale: float = 1.0
     mixed_s: float = 600.0
     before: Path | None = None
+    mailboxes: tuple[int, ...] = ()
     say: Callable[[str], None] = lambda _text: None
     done: Callable[[float], None] = lambda _share: None
 

@@ -160,5 +160,6 @@ OVERLOAD = {
         "overload",
         f"one quiet client beside {GREEDY} connections of another application, seven ways",
         _overload,
+        7.0,
     )
 }

@@ -29,6 +29,7 @@ class Usage(msgspec.Struct, frozen=True):
 
     Attributes:
         processor_s: processor time, in the kernel and outside.
+        behind_s: that part of it which others than the first process, and its children, used.
         cores: the same per second.
         other_cores: the same of everything on this machine that the bench did not start.
         memory_mib: resident, the largest seen.
@@ -44,6 +45,7 @@ class Usage(msgspec.Struct, frozen=True):
     memory_last_mib: float
     written_mib: float
     read_mib: float
+    behind_s: float = 0.0
 
 
 class Running:
@@ -118,15 +120,24 @@ class Running:
 
 @contextlib.contextmanager
 def paused(*pids: int) -> Iterator[None]:
-    """Hold processes and their children still: what they do in the background costs others."""
+    """Hold processes and their children still: what they do in the background costs others.
+
+    They go on in the opposite order: what works for others comes last, and is there before them.
+    """
     family = _families(pids)
-    for each in family:
-        os.kill(each, signal.SIGSTOP)
     try:
+        for each in family:
+            _signal(each, signal.SIGSTOP)
         yield
     finally:
-        for each in family:
-            os.kill(each, signal.SIGCONT)
+        for each in reversed(family):
+            _signal(each, signal.SIGCONT)
+
+
+def _signal(pid: int, number: signal.Signals) -> None:
+    """To one that may have ended meanwhile: a database has processes that come and go."""
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(pid, number)
 
 
 def end_on_term() -> None:
@@ -151,6 +162,7 @@ class Watch:
 
     def __enter__(self) -> Self:
         self._before = _spent(self._pids)
+        self._behind_before = _spent(self._pids[1:])[0]
         self._others_before = _others_spent()
         self._began = _now()
         self._sampler.start()
@@ -161,6 +173,7 @@ class Watch:
         self._sampler.join()
         seconds = _now() - self._began
         after = _spent(self._pids)
+        behind_after = _spent(self._pids[1:])[0]
         others_after = _others_spent()
         self._memory.append(memory_mib(*self._pids))
         self.usage = Usage(
@@ -172,6 +185,7 @@ class Watch:
             memory_last_mib=self._memory[-1],
             written_mib=(after[1] - self._before[1]) / 2**20,
             read_mib=(after[2] - self._before[2]) / 2**20,
+            behind_s=behind_after - self._behind_before,
         )
 
     def _sample(self) -> None:
@@ -195,6 +209,11 @@ def cpu_seconds(stat: str) -> float:
     """Processor time so far by the text of /proc/PID/stat; the name in it may hold anything."""
     fields = stat.rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / TICKS
+
+
+def process_cpu_seconds(pid: int) -> float:
+    """Processor time so far of one process, without those it has started."""
+    return cpu_seconds(Path(f"/proc/{pid}/stat").read_text(encoding="utf-8"))
 
 
 def family_cpu_seconds(pid: int) -> float:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from html import escape
 from pathlib import Path
 
@@ -12,9 +12,10 @@ from rich.console import Console
 from rich.table import Table
 
 from bench.guard import worse_by
-from bench.results import Indicator, Report, Result, median, spread
+from bench.layers import Layer
+from bench.results import Indicator, Report, Result, Split, median, spread
 
-WIDTH_CHARS = 110
+WIDTH_CHARS = 140
 BUSY = 0.9  # of a core: from here on the load generator may be what binds
 DISTURBED = 0.3  # cores that others may take before figures are not to be trusted
 
@@ -30,6 +31,8 @@ def show(report: Report, recorded: Report | None, console: Console) -> None:
     console.print(figures(report))
     console.print(indicators(report, recorded))
     for result in report.results:
+        if result.splits:
+            console.print(split_table(result.splits))
         for remark in [*result.remarks, *_busy(result)]:
             console.print(f"{result.scenario}: {remark}", highlight=False)
     console.print(f"{report.machine}; load by {report.generator}", highlight=False, style="dim")
@@ -86,6 +89,28 @@ def indicators(report: Report, recorded: Report | None) -> Table:
     return table
 
 
+def split_table(splits: Sequence[Split]) -> Table:
+    """Where processor time goes: a row a layer, a column a load."""
+    table = Table(box=box.SIMPLE_HEAD, title="Processor of a request, µs", title_justify="left")
+    table.add_column("", no_wrap=True)
+    for split in splits:
+        table.add_column(split.label, justify="right", no_wrap=True)
+    for name, cells in split_rows(splits):
+        table.add_row(name, *cells)
+    return table
+
+
+def split_rows(splits: Sequence[Split]) -> Iterator[tuple[str, list[str]]]:
+    """The rows of a table of splits, each with a cell for each of them."""
+    for layer in Layer:
+        figures = [split.us.get(layer.name.lower(), 0.0) for split in splits]
+        if any(figures):
+            yield layer.value, [f"{us:.1f}" if us else "" for us in figures]
+    yield "all", [f"{split.server_us + split.store_us:.1f}" for split in splits]
+    yield "of it in the store's process", [f"{split.store_us:.1f}" for split in splits]
+    yield "waiting for the sync, of time", [f"{split.sync_us:.1f}" for split in splits]
+
+
 def goals(report: Report, peers: Report | None) -> Table:
     """Every goal with what was reached; those to the best peer are of an earlier run."""
     table = Table(box=box.SIMPLE_HEAD, title="Goals", title_justify="left")
@@ -107,10 +132,14 @@ def encode(report: Report) -> bytes:
 
 
 def write(file: Path, report: Report) -> None:
-    """Keep the report as JSON, and its plot beside it."""
+    """Keep the report as JSON, and its plots beside it."""
     file.parent.mkdir(parents=True, exist_ok=True)
     file.write_bytes(encode(report))
     file.with_suffix(".svg").write_text(plot(report), encoding="utf-8")
+    splits = [split for result in report.results for split in result.splits]
+    if splits:
+        picture = split_plot(splits, f"{report.machine}; {report.made_at}")
+        file.with_name(f"{file.stem}-split.svg").write_text(picture, encoding="utf-8")
 
 
 def read(file: Path) -> Report | None:
@@ -194,3 +223,76 @@ def _plot(report: Report) -> Iterator[str]:
 
 def _text(x: float, y: float, text: str, more: str = "fill='#1f2933'") -> str:
     return f"<text x='{x:.0f}' y='{y:.0f}' {more}>{escape(text)}</text>"
+
+
+# -- where processor time goes ---------------------------------------------------------------------
+
+SPLIT_LEFT = 130
+SPLIT_BAR = 640
+SPLIT_ROW = 46
+NARROW = 30  # pixels, below which no figure fits in
+LEGEND_COLUMNS = 3
+LAYER_COLOURS = {
+    Layer.SOCKETS: "#6b7785",
+    Layer.HTTP: "#9aa5b1",
+    Layer.CHECKS: "#2f7ed8",
+    Layer.CALL: "#6fa8e8",
+    Layer.RECORDS: "#a9cdf5",
+    Layer.MAILBOX: "#3d9a6c",
+    Layer.HAND_OVER: "#e0913a",
+    Layer.PACKING: "#f2c063",
+    Layer.VERBS: "#8a5fb5",
+    Layer.SQL: "#b08bd4",
+    Layer.LOG: "#d9c6ea",
+}
+
+
+def split_plot(splits: Sequence[Split], about: str) -> str:
+    """A bar for each load, of its layers, as SVG: each as long as all, with its sum behind."""
+    return "\n".join(_split_plot(splits, about)) + "\n"
+
+
+def _split_plot(splits: Sequence[Split], about: str) -> Iterator[str]:
+    legend = -(-len(Layer) // LEGEND_COLUMNS) * ROW
+    height = 60 + len(splits) * SPLIT_ROW + legend + 2 * GAP
+    yield (
+        f'<svg xmlns="http://www.w3.org/2000/svg" width="{WIDTH}" height="{height}"'
+        f' viewBox="0 0 {WIDTH} {height}" font-family="sans-serif" font-size="13">'
+    )
+    yield f'<rect width="{WIDTH}" height="{height}" fill="#ffffff"/>'
+    yield _text(12, 24, "Processor time of a request, µs, both processes", "font-weight='bold'")
+    y = 38
+    for split in splits:
+        yield from _split_bar(split, y)
+        y += SPLIT_ROW
+    y += GAP
+    for place, layer in enumerate(Layer):
+        column, row = place % LEGEND_COLUMNS, place // LEGEND_COLUMNS
+        x = 12 + column * (WIDTH - 12) / LEGEND_COLUMNS
+        top = y + row * ROW
+        yield f'<rect x="{x:.0f}" y="{top}" width="14" height="14" fill="{LAYER_COLOURS[layer]}"/>'
+        yield _text(x + 20, top + 12, layer.value)
+    yield _text(12, y + legend + GAP, about, "fill='#66717d' font-size='11'")
+    yield "</svg>"
+
+
+def _split_bar(split: Split, y: float) -> Iterator[str]:
+    whole = sum(split.us.values())
+    yield _text(SPLIT_LEFT - 8, y + 20, split.label, "text-anchor='end'")
+    x = float(SPLIT_LEFT)
+    for layer in Layer:
+        us = split.us.get(layer.name.lower(), 0.0)
+        length = SPLIT_BAR * us / whole
+        if not length:
+            continue
+        yield (
+            f'<rect x="{x:.1f}" y="{y}" width="{length:.1f}" height="30"'
+            f' fill="{LAYER_COLOURS[layer]}" stroke="#ffffff"/>'
+        )
+        if length >= NARROW:
+            yield _text(x + length / 2, y + 20, f"{us:.1f}", "text-anchor='middle' fill='#1f2933'")
+        x += length
+    yield _text(x + 8, y + 14, f"{whole:,.0f} µs", "font-weight='bold'")
+    if split.sync_us:
+        waits = f"+ {split.sync_us:,.0f} µs of sync"
+        yield _text(x + 8, y + 29, waits, "fill='#66717d' font-size='11'")

@@ -21,6 +21,7 @@ class Line(msgspec.Struct):
         requests: how many were answered, each of which may stand for many of the unit.
         cores, memory_mib, written_mib, read_mib: of the server; empty when it is not ours.
         us: microseconds of processor for each request, over all processes of the server.
+        behind_us: that part of them which a server behind it used: its database.
         generator_cores: of the load generator; near 1, it is what binds.
         other_cores: of everything else on the machine; the more, the less figures mean.
     """
@@ -32,6 +33,7 @@ class Line(msgspec.Struct):
     p50_ms: list[float] = []
     p99_ms: list[float] = []
     us: list[float] = []
+    behind_us: list[float] = []
     cores: list[float] = []
     memory_mib: list[float] = []
     written_mib: list[float] = []
@@ -47,7 +49,9 @@ class Line(msgspec.Struct):
         self.p99_ms.append(measured.p99_ms)
         self.generator_cores.append(measured.generator_cores)
         if usage is not None:
-            self.us.append(usage.processor_s / measured.requests * 1e6 if measured.requests else 0)
+            each = 1e6 / measured.requests if measured.requests else 0.0
+            self.us.append(usage.processor_s * each)
+            self.behind_us.append(usage.behind_s * each)
             self.cores.append(usage.cores)
             self.other_cores.append(usage.other_cores)
             self.memory_mib.append(usage.memory_mib)
@@ -85,6 +89,22 @@ class Indicator(msgspec.Struct, frozen=True):
         return self.value <= self.goal if self.lower_is_better else self.value >= self.goal
 
 
+class Split(msgspec.Struct, frozen=True):
+    """Where the processor time of a request goes, in microseconds.
+
+    Attributes:
+        server_us, store_us: of each of both processes; counted.
+        us: the same by layer, in both; see `bench.layers`.
+        sync_us: time, not processor, that the store waits for a sync, shared by who wait for it.
+    """
+
+    label: str
+    server_us: float
+    store_us: float
+    us: dict[str, float]
+    sync_us: float
+
+
 class Result(msgspec.Struct, frozen=True):
     """What came of a scenario."""
 
@@ -93,6 +113,7 @@ class Result(msgspec.Struct, frozen=True):
     lines: list[Line]
     indicators: list[Indicator]
     remarks: list[str] = []
+    splits: list[Split] = []
 
 
 class Report(msgspec.Struct, frozen=True):

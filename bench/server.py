@@ -23,15 +23,20 @@ import msgspec
 from bench.process import ProcessFailed, Running
 from bench.records import as_array, record
 from pullstatus.apps import (
+    GivenFile,
+    Keyring,
     Operator,
+    Wanted,
     create_application,
     create_token,
     masters_beside,
     open_keyring,
 )
+from pullstatus.apps.values import application_setting
+from pullstatus.apps.wrapping import guard
 from pullstatus.cli.load import Request
 from pullstatus.records import Kind
-from pullstatus.store import Append, Mailbox, Store, chunk, open_store
+from pullstatus.store import Append, Change, Mailbox, Store, chunk, open_store
 from pullstatus.store.sqlite.connection import open_writer
 from pullstatus.wire.v5.pull import PULL_PATH
 from pullstatus.wire.v5.signature import sign
@@ -42,6 +47,7 @@ APPKEY = "5f03a35d00ee52a21327ab048186a2c4"
 FIRST_SDKAPPID = 1400006666
 PAGE = 100
 ABREAST = 200  # appends under way at a time while filling
+AT_ONCE = 1000  # applications made in one commit
 
 
 def pull_request(
@@ -82,11 +88,16 @@ class Product:
         token: what posts show; with one application, for that alone.
     """
 
-    def __init__(self, folder: Path, applications: int = 1) -> None:
-        """Make the store in a new folder below `folder`, with so many applications."""
+    def __init__(self, folder: Path, applications: int = 1, database: str = "") -> None:
+        """Make the store in a new folder below `folder`, with so many applications.
+
+        Args:
+            database: URL of an empty one, where the store is to be instead; whose it is ends it.
+        """
         self.folder = Path(tempfile.mkdtemp(prefix="pullstatus-bench-", dir=folder))
         self.file = self.folder / "store.db"
-        self.url = f"sqlite:///{self.file}"
+        self.url = database or f"sqlite:///{self.file}"
+        self.masters = self._with_master_key() if database else masters_beside(self.url)
         self.sdkappids = range(FIRST_SDKAPPID, FIRST_SDKAPPID + applications)
         self.running: Running | None = None
         self._filled = 0
@@ -158,7 +169,7 @@ class Product:
                 )
                 step((end - first) / count)
 
-        self._with_store(append_all)
+        self.with_store(append_all)
         self._filled += count
         os.sync()  # what is still on its way to the disk belongs to nobody's measurement
 
@@ -184,7 +195,7 @@ class Product:
                         )
                     )
 
-        self._with_store(append_all)
+        self.with_store(append_all)
         os.sync()
 
     def waiting(self) -> int:
@@ -193,7 +204,7 @@ class Product:
         async def count(store: Store) -> int:
             return sum(row.waiting for row in await store.backlog())
 
-        return self._with_store(count)
+        return self.with_store(count)
 
     def size_bytes(self) -> int:
         """Size of the store's files."""
@@ -225,28 +236,43 @@ class Product:
             finally:
                 os.close(descriptor)
 
+    def command(self, *words: str) -> list[str]:
+        """A command of the program, on this store."""
+        program = str(Path(sys.executable).with_name("pullstatus"))
+        return [program, *words, "--store", self.url]
+
     def _serving(self) -> list[str]:
-        return ["serve", "--port", "0", "--store", self.url, "--log-level", "warning"]
+        flags = ["--port", "0", "--store", self.url, "--log-level", "warning"]
+        if isinstance(self.masters, GivenFile):
+            flags += ["--master-key-file", str(self.masters.path)]
+        return ["serve", *flags]
+
+    def _with_master_key(self) -> GivenFile:
+        """Beside a database there is no file; so one is given."""
+        file = self.folder / "master.key"
+        file.touch(mode=0o600)
+        file.write_text(_random_hex(32), encoding="ascii")
+        return GivenFile(file)
 
     def _made(self) -> str:
-        return self._with_store(self._found)
+        return self.with_store(self._found)
 
     async def _found(self, store: Store) -> str:
         by = Operator("bench", time.time_ns() // 1_000_000, _random_hex)
-        keyring = await open_keyring(store, masters_beside(self.url))
-        for some in _slices(self.sdkappids, ABREAST):
-            await asyncio.gather(
-                *(
-                    create_application(store, each, by=by, keyring=keyring, appkey=APPKEY)
-                    for each in some
-                )
-            )
+        keyring = await open_keyring(store, self.masters)
+        await create_application(store, self.sdkappids[0], by=by, keyring=keyring, appkey=APPKEY)
+        for some in _slices(self.sdkappids[1:], AT_ONCE):
+            # As the command does for each, but many in a commit: a million take a minute.
+            changes = [_made(each, by, keyring) for each in some]
+            assert await store.change(guard(keyring), *changes)
         # Callbacks take the token of one application only.
         only = self.sdkappids[0] if len(self.sdkappids) == 1 else None
         _, secret = await create_token(store, "bench", by=by, sdkappid=only)
         return secret
 
-    def _with_store(self, work: Callable[[Store], Awaitable[R]]) -> R:
+    def with_store(self, work: Callable[[Store], Awaitable[R]]) -> R:
+        """Do something with the store, opened beside whatever server it has."""
+
         async def run() -> R:
             store = await open_store(self.url)
             try:
@@ -293,6 +319,12 @@ class Checkout(Product):
         if ran.returncode:
             raise ProcessFailed(f"{arguments[0]} {arguments[1]}: {ran.stderr.strip()[-500:]}")
         return ran.stdout
+
+
+def _made(sdkappid: int, by: Operator, keyring: Keyring) -> Change:
+    application = Wanted(sdkappid, appkey=APPKEY).application(by.now_ms, by.random_hex)
+    sealed = keyring.seal_all(application, by.random_hex)
+    return Change(application_setting(sdkappid), msgspec.json.encode(sealed), None)
 
 
 def _slices(numbers: range, size: int) -> Iterator[range]:

@@ -2,22 +2,28 @@
 
 import contextlib
 import json
+import tempfile
+import time
 from pathlib import Path
+from typing import cast
 
 import apsw
 import msgspec
 import pytest
 from click.testing import CliRunner
 
-from bench import ceiling, floor
-from bench.__main__ import main
+from bench import __main__ as bench_main
+from bench import ceiling, floor, growth
+from bench.__main__ import GROUPS, KNOWN, main
+from bench.engines import ENGINES
 from bench.full import FULL
 from bench.goals import GOALS
+from bench.growth import GROWTH
 from bench.measure import Bench, Side
 from bench.process import Running
 from bench.records import record
-from bench.results import Line
-from bench.scenarios import EVERYDAY
+from bench.results import Line, Result
+from bench.scenarios import EVERYDAY, Scenario
 from bench.server import PAGE, Product, pull_request
 from pullstatus.cli import load
 from pullstatus.cli.load import Answer, Load, Request
@@ -35,6 +41,42 @@ def test_unknown_scenario_is_refused_with_the_known_ones() -> None:
     assert result.exit_code == 2
     assert "there is no drian" in result.stderr
     assert all(name in result.stderr for name in (*EVERYDAY, *FULL, *GOALS))
+
+
+def test_a_group_stands_for_its_scenarios_each_measured_once() -> None:
+    result = CliRunner().invoke(main, ["--list", "goals", "empty", "growth"])
+    names = [line.split()[0] for line in result.output.splitlines()[:-1]]
+    assert names == list(GOALS)
+    assert {*GROUPS["all"], "before"} == {*KNOWN}
+
+
+def measured_by(monkeypatch: pytest.MonkeyPatch, kept: Path, *scenarios: Scenario) -> object:
+    """The exit status of a bench of these, all recorded."""
+    monkeypatch.setattr(load, "installed", lambda: True)
+    monkeypatch.setattr("bench.machine.file_system_of", lambda _folder: "whatever tests run on")
+    known = {scenario.name: scenario for scenario in scenarios}
+    monkeypatch.setattr(bench_main, "KNOWN", known)
+    command = ["--record", "--results", str(kept), "--folder", str(kept), *known]
+    return CliRunner().invoke(main, command).exit_code
+
+
+@pytest.mark.needs("wrk")
+def test_a_scenario_that_takes_too_long_ends_and_what_was_measured_is_recorded(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Who has it all measured overnight finds in the morning what there is."""
+
+    def hang(_bench: Bench, _scenario: Scenario) -> Result:
+        time.sleep(600)
+        raise AssertionError
+
+    monkeypatch.setattr(bench_main, "ALLOWED_S", 0.05)
+    hanging = Scenario("hanging", "", hang, minutes=0.0)
+    failing = Scenario("failing", "", lambda _bench, _it: cast("Result", 1 / 0))
+    quick = Scenario("quick", "", lambda _bench, _it: Result("quick", "", [], []))
+    assert measured_by(monkeypatch, tmp_path, hanging, failing, quick) == 1
+    recorded = json.loads((tmp_path / "recorded.json").read_bytes())
+    assert [result["scenario"] for result in recorded["results"]] == ["quick"]
 
 
 def test_folder_in_memory_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -59,6 +101,43 @@ def test_every_held_pull_is_answered_with_the_record_that_was_posted_for_it(tmp_
     result = scenario.measure(Bench(tmp_path, seconds=1.0, warmup_s=0), scenario)
     assert [line.per_s for line in result.lines] == [[500.0], [500.0]]
     assert all(line.p99_ms[0] > 0 for line in result.lines)
+
+
+def test_growth_looks_at_stores_of_as_many_mailboxes_as_it_is_told(tmp_path: Path) -> None:
+    scenario = GROWTH["growth"]
+    bench = Bench(tmp_path, runs=1, mailboxes=(3, 1500))
+    result = scenario.measure(bench, scenario)
+    ratios = [each for each in result.indicators if each.goal is not None]
+    assert len(ratios) == 8
+    assert all(each.value > 0 for each in ratios)
+    assert {each.name.rpartition(" ")[2] for each in result.indicators if each.absolute} == {
+        "3",
+        "1,500",
+    }
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.needs("wrk")
+def test_removal_is_done_when_all_that_was_old_is_gone(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(growth, "PAIRS_PER_S", 20_000)
+    monkeypatch.setattr(growth, "WINDOW_S", 1)
+    monkeypatch.setattr(growth, "OVERDUE", 1000)
+    scenario = GROWTH["removal"]
+    result = scenario.measure(Bench(tmp_path, runs=1, warmup_s=0), scenario)
+    quiet, loaded = result.lines
+    arrived = sum(requests / 2 for requests in loaded.requests)
+    assert result.indicators[0].value == pytest.approx(round(quiet.per_s[0]) / arrived)
+
+
+def test_a_lone_append_to_postgresql_takes_two_round_trips() -> None:
+    scenario = ENGINES["trips"]
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder).chmod(0o755)  # servers of root are nobody's
+        [trips] = scenario.measure(Bench(Path(folder)), scenario).indicators
+        assert not list(Path(folder).iterdir())
+    assert (trips.value, trips.met) == (2.0, True)
 
 
 @pytest.mark.needs("wrk")

@@ -96,6 +96,7 @@ class PostgreSQL:
 
     Args:
         major: which version; if None that of `PULLSTATUS_POSTGRESQL`, or else the newest there is.
+        place: where its folder is made; None: see above.
         settings: those of postgresql.conf that differ from `SETTINGS`.
 
     Attributes:
@@ -103,11 +104,13 @@ class PostgreSQL:
         port: on loopback, the same in all its lives.
     """
 
-    def __init__(self, major: int | None = None, **settings: str) -> None:
+    def __init__(
+        self, major: int | None = None, *, place: Path | None = None, **settings: str
+    ) -> None:
         wanted = os.environ.get("PULLSTATUS_POSTGRESQL")
         self.major = major or (int(wanted) if wanted else next(iter(majors())))
         self.port = free_port()
-        self.folder = own_folder("pg-")
+        self.folder = own_folder("pg-", place)
         self._settings = {**SETTINGS, "unix_socket_directories": str(self.folder), **settings}
         self._process: subprocess.Popen[bytes] | None = None
         self._heir: subprocess.Popen[bytes] | None = None
@@ -277,6 +280,12 @@ class PostgreSQL:
         """What it has said so far, in all its lives."""
         return self._log.read_text("utf-8", "replace")
 
+    @property
+    def pid(self) -> int:
+        """Of the process that all others of it are children of."""
+        assert self._process is not None
+        return self._process.pid
+
     def __enter__(self) -> Self:
         try:
             self.start()
@@ -319,9 +328,11 @@ class Pair:
         primary, standby: which of both is which now.
     """
 
-    def __init__(self, major: int | None = None, **settings: str) -> None:
-        self.primary = PostgreSQL(major, **settings)
-        self.standby = PostgreSQL(major, **settings)
+    def __init__(
+        self, major: int | None = None, *, place: Path | None = None, **settings: str
+    ) -> None:
+        self.primary = PostgreSQL(major, place=place, **settings)
+        self.standby = PostgreSQL(major, place=place, **settings)
         self._ports = (self.primary.port, self.standby.port)
 
     def url(self, database: str = "postgres", *, user: str = "postgres") -> str:
@@ -437,14 +448,14 @@ def heir_of(folder: Path) -> subprocess.Popen[bytes]:
     )
 
 
-def own_folder(prefix: str) -> Path:
-    """A new folder that belongs to whoever runs servers.
+def own_folder(prefix: str, place: Path | None = None) -> Path:
+    """A new folder that belongs to whoever runs servers, in `place` or in memory if there is room.
 
     Its name is short, since a socket's path may have 107 characters.
     """
     usage = shutil.disk_usage(MEMORY) if MEMORY.is_dir() else None
     roomy = usage is not None and usage.free >= ROOM_BYTES
-    folder = Path(tempfile.mkdtemp(prefix=prefix, dir=MEMORY if roomy else None))
+    folder = Path(tempfile.mkdtemp(prefix=prefix, dir=place or (MEMORY if roomy else None)))
     if os.geteuid() == 0:
         user = pwd.getpwnam(UNPRIVILEGED)
         os.chown(folder, user.pw_uid, user.pw_gid)

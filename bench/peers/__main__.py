@@ -6,7 +6,6 @@ import contextlib
 import shutil
 import subprocess
 import tempfile
-import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -19,12 +18,13 @@ from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 from bench import drain, machine, report
-from bench.drain import ARRIVE_S, Drain, by_posts
+from bench.drain import Drain, by_posts
 from bench.measure import Bench, Side, to_processor
 from bench.peers import services
+from bench.peers.proof import prove
 from bench.peers.services import Service, ServiceFailed, ServiceMissing
 from bench.process import ProcessFailed, Running, end_on_term
-from bench.records import as_array, record
+from bench.records import as_array
 from bench.results import Indicator, Line, Report, Result, median, paired
 from bench.server import PAGE, Product, ingest_request, pull_request
 from pullstatus.cli import load
@@ -391,33 +391,6 @@ def _peer(peer: Peer, bench: Bench, python: Path) -> Iterator[tuple[Subject, str
             )
     finally:
         shutil.rmtree(folder, ignore_errors=True)
-
-
-def prove(address: str) -> None:
-    """Have a peer show that it hands out what it accepted, all of it, once.
-
-    Raises:
-        LoadFailed: it does not.
-    """
-    given = [record(number) for number in range(3 * PAGE)]
-    for first in range(0, len(given), PAGE):
-        load.look(address, Request("/ingest/proof", as_array(PAGE, first)))
-    taken: list[bytes] = []
-    moved = time.monotonic()
-    while len(taken) <= len(given) and time.monotonic() < moved + ARRIVE_S:
-        answer = load.look(address, Request("/pull/proof", b'{"type":0,"max":70}'))
-        page = msgspec.json.decode(answer.body, type=_Taken).data
-        taken += page
-        if page:
-            moved = time.monotonic()
-        elif len(taken) == len(given):
-            break
-    if sorted(map(bytes, taken)) != sorted(given):
-        raise LoadFailed(f"{len(given)} records went in, {len(taken)} came out, or other ones")
-
-
-class _Taken(msgspec.Struct):
-    data: list[msgspec.Raw]
 
 
 def _front(peer: Peer, service: Service, folder: Path, python: Path) -> Running:

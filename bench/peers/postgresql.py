@@ -31,16 +31,14 @@ TAKE = """
 
 
 class PostgreSql:
-    """See `Backend`. The address is the folder of a socket."""
+    """See `Backend`. The address is the URL of a database."""
 
     _pool: Any
 
     async def open(self, address: str) -> None:
         """Connect; asyncpg prepares each statement once a connection."""
         self._pool = await import_module("asyncpg").create_pool(
-            host=address,
-            user="postgres",
-            database="postgres",
+            address,
             min_size=CONNECTIONS,
             max_size=CONNECTIONS,
         )

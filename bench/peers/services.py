@@ -104,7 +104,8 @@ def postgresql(folder: Path, _programs: Path) -> Iterator[Service]:
     with _running(
         command, folder, (folder / ".s.PGSQL.5432").exists, user=user, stop=signal.SIGINT
     ) as pid:
-        yield Service(str(folder), f"PostgreSQL {version}", (pid,))
+        address = f"postgresql://postgres@/postgres?host={folder}"
+        yield Service(address, f"PostgreSQL {version}", (pid,))
 
 
 @contextlib.contextmanager

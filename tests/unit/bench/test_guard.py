@@ -5,6 +5,7 @@ from bench.guard import comparable, fallen, merge
 from bench.machine import Machine
 from bench.results import Indicator, Report, Result
 
+KNOWN = {"drain", "empty"}
 MACHINE = Machine("cpu", 2, 8.0, "6.1", "ext4", "3.11.7")
 RATE = Indicator("pages/s to ceiling", 0.5)
 LATENCY = Indicator("p99 to ceiling's", 4.0, lower_is_better=True, latency=True)
@@ -63,19 +64,24 @@ def test_guard_passes_over_what_was_not_recorded() -> None:
 
 
 def test_merge_keeps_what_was_not_run_now() -> None:
-    merged = merge(report(RATE, scenario="empty"), report(LATENCY, scenario="drain"))
+    merged = merge(report(RATE, scenario="empty"), report(LATENCY, scenario="drain"), KNOWN)
     assert [result.scenario for result in merged.results] == ["drain", "empty"]
 
 
 def test_merge_replaces_what_was_run_now() -> None:
-    merged = merge(now(RATE, 0.9), report(RATE))
+    merged = merge(now(RATE, 0.9), report(RATE), KNOWN)
     assert [each.value for result in merged.results for each in result.indicators] == [0.9]
 
 
 def test_merge_keeps_nothing_of_another_machine() -> None:
     other = msgspec.structs.replace(MACHINE, cpu="other")
-    assert merge(report(RATE), None) == report(RATE)
-    assert merge(report(RATE), report(LATENCY, scenario="x", machine=other)) == report(RATE)
+    assert merge(report(RATE), None, KNOWN) == report(RATE)
+    earlier = report(LATENCY, scenario="empty", machine=other)
+    assert merge(report(RATE), earlier, KNOWN) == report(RATE)
+
+
+def test_merge_keeps_nothing_of_a_scenario_that_is_there_no_more() -> None:
+    assert merge(report(RATE), report(LATENCY, scenario="gone"), KNOWN) == report(RATE)
 
 
 def test_machines_compare_by_processor_and_cores() -> None:

@@ -9,8 +9,7 @@ import pytest
 
 from bench import ceiling
 from bench.machine import Machine
-from bench.peers import __main__ as peers
-from bench.peers import redis_lists, services
+from bench.peers import proof, redis_lists, services
 from bench.peers.__main__ import COLUMNS, OURS, PEERS, matrix, to_best
 from bench.peers.backend import Taken
 from bench.peers.front import answer, lean
@@ -110,7 +109,7 @@ def test_a_peer_that_keeps_what_it_accepted_is_not_measured(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     """Nor one that hands out again what it handed out."""
-    monkeypatch.setattr(peers, "ARRIVE_S", 0.1)
+    monkeypatch.setattr(proof, "ARRIVE_S", 0.1)
     for count, page in ((0, b""), (2, PAIR)):
         body = answer(0, count, page)
         given = Answer(200, [("content-length", str(len(body)))], body)
@@ -118,7 +117,7 @@ def test_a_peer_that_keeps_what_it_accepted_is_not_measured(
             ceiling.start(given, tmp_path) as server,
             pytest.raises(LoadFailed, match="300 records went in"),
         ):
-            peers.prove(server.address)
+            proof.prove(server.address)
 
 
 def test_best_peer_is_a_durable_one_by_the_runs_in_its_own_turns() -> None:

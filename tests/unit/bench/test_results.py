@@ -7,7 +7,7 @@ import pytest
 from bench import report
 from bench.machine import Machine
 from bench.process import Usage
-from bench.results import Indicator, Line, Report, Result, median, paired, share, spread
+from bench.results import Indicator, Line, Report, Result, Split, median, paired, share, spread
 from pullstatus.cli.load import Measured
 
 MACHINE = Machine("cpu", 2, 8.0, "6.1", "ext4", "3.11.7")
@@ -144,6 +144,46 @@ def test_plot_is_xml_with_a_bar_for_each_line_to_one_scale() -> None:
     texts = [text.text for text in root.findall(f"{svg}text")]
     assert "drain: pulls & <more>" in texts
     assert any(text and text.startswith("100 pages/s, 9,000 µs, p99 5.0 ms") for text in texts)
+
+
+SPLITS = [
+    Split("empty pull", 12.0, 0.0, {"sockets": 8.0, "http": 4.0}, 0.0),
+    Split("post of 1", 20.0, 10.0, {"http": 20.0, "log": 10.0}, 7.0),
+]
+
+
+def test_the_picture_of_splits_has_a_bar_for_each_load_whose_parts_fill_it() -> None:
+    root = ET.fromstring(report.split_plot(SPLITS, "<here>"))
+    svg = "{http://www.w3.org/2000/svg}"
+    parts = [
+        (float(part.attrib["x"]), float(part.attrib["width"]))
+        for part in root.findall(f"{svg}rect")
+        if part.attrib["height"] == "30"
+    ]
+    assert [width / report.SPLIT_BAR for _, width in parts] == pytest.approx(
+        [2 / 3, 1 / 3, 2 / 3, 1 / 3], rel=1e-3
+    )
+    assert [x for x, _ in parts[::2]] == [report.SPLIT_LEFT] * 2
+    texts = [text.text for text in root.findall(f"{svg}text")]
+    assert {"empty pull", "12 µs", "post of 1", "30 µs", "+ 7 µs of sync", "<here>"} <= {*texts}
+
+
+def test_the_table_of_splits_has_what_was_found_in_the_order_of_the_way() -> None:
+    rows = list(report.split_rows(SPLITS))
+    assert rows[:3] == [
+        ("event loop and sockets", ["8.0", ""]),
+        ("HTTP: reading, writing, turns", ["4.0", "20.0"]),
+        ("store: its log", ["", "10.0"]),
+    ]
+    assert rows[3] == ("all", ["12.0", "30.0"])
+
+
+def test_pictures_of_splits_lie_beside_the_report(tmp_path: Path) -> None:
+    result = Result("split", "", [], [], splits=SPLITS)
+    file = tmp_path / "recorded.json"
+    report.write(file, msgspec.structs.replace(made_report(), results=[result]))
+    assert (tmp_path / "recorded-split.svg").exists()
+    assert report.read(file) == msgspec.structs.replace(made_report(), results=[result])
 
 
 def test_busy_generator_and_busy_machine_are_remarked(capsys: pytest.CaptureFixture[str]) -> None:

@@ -73,17 +73,13 @@ def tidy(session: Session, lane: int) -> None:
     Of a lane that works the newest thousand stay, and whatever is younger than ten minutes: sums
     are brought up to date by them.
     """
-    connection, through = session.connection, session.forgotten["marks"]
-    [(newest,)] = connection.execute(_TIDY, (lane, through, lane)).fetchall()
-    session.forgotten["marks"] = newest or through
-    connection.execute(_TIDY_GONE, (lane,))
+    for sql in (_TIDY, _TIDY_GONE):
+        session.connection.execute(sql, (lane, lane) if sql is _TIDY else (lane,))
 
 
 _TIDY = """
-WITH gone AS (DELETE FROM pullstatus.mark WHERE lane = %s AND number > %s
+DELETE FROM pullstatus.mark WHERE lane = %s AND at < now() - interval '10 minutes'
     AND number <= (SELECT max(number) - 1000 FROM pullstatus.mark WHERE lane = %s)
-    AND at < now() - interval '10 minutes' RETURNING number)
-SELECT max(number) FROM gone
 """
 _TIDY_GONE = """
 WITH gone AS (DELETE FROM pullstatus.lane WHERE lane <> %s AND seen < now() - interval '1 day'
