@@ -292,7 +292,8 @@ def _split_bar(split: Split, y: float) -> Iterator[str]:
         if length >= NARROW:
             yield _text(x + length / 2, y + 20, f"{us:.1f}", "text-anchor='middle' fill='#1f2933'")
         x += length
-    yield _text(x + 8, y + 14, f"{whole:,.0f} µs", "font-weight='bold'")
+    counted = split.server_us + split.store_us
+    yield _text(x + 8, y + 14, f"{counted:,.0f} µs", "font-weight='bold'")
     if split.sync_us:
         waits = f"+ {split.sync_us:,.0f} µs of sync"
         yield _text(x + 8, y + 29, waits, "fill='#66717d' font-size='11'")

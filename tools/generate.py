@@ -32,7 +32,7 @@ from pullstatus.records import MEMBERS, Kind
 from pullstatus.server import connection_state, logs
 from pullstatus.server.serve import ServeOptions, Server
 from pullstatus.wire.v5 import codes
-from tools import client, connection, consoles
+from tools import client, connection, consoles, figures
 
 ROOT: Final = Path(__file__).parents[1]
 PART: Final = re.compile(
@@ -121,6 +121,9 @@ PARTS: Final = {
     "connection-phases": phases,
     "connection-picture": connection.picture,
     "connection-table": connection.table,
+    "figures": figures.figures,
+    "goals": figures.goals,
+    "split": figures.split,
     "limits": bounds,
     "results": results,
     "metrics": metrics,
