@@ -82,12 +82,11 @@ SEED ?= 1
 torture: $(VENV)/.test ## power cuts at random writes of the store; CUTS=... SEED=...
 	@$(BIN)/python -m tests.sim --cuts $(CUTS) --seed $(SEED) $(ARGS)
 
-KILLS ?= 1000
 torture-readers: $(VENV)/.test ## kills of consumers and their server at random instants; KILLS=... SEED=...
-	@$(BIN)/python -m tests.faults --kills $(KILLS) --seed $(SEED) $(ARGS)
+	@$(BIN)/python -m tests.faults --kills $(or $(KILLS),1000) --seed $(SEED) $(ARGS)
 
-torture-postgresql: $(VENV)/.test ## faults of servers and clients of a store in PostgreSQL; KILLS=... SEED=...
-	@$(BIN)/python -m tests.faults.torture --kills $(KILLS) --seed $(SEED) $(ARGS)
+torture-postgresql: $(VENV)/.test ## kills of a PostgreSQL, as many of its clients, failovers and more; KILLS=... SEED=...
+	@$(BIN)/python -m tests.faults.torture --kills $(or $(KILLS),100) --seed $(SEED) $(ARGS)
 
 SECONDS ?= 20
 fuzz: $(VENV)-fuzz/.installed ## every parser, guided by coverage, and both ways of a server; SECONDS=... of each, SEED=..., ARGS='--only NAME'

@@ -39,8 +39,14 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "needs(program): a program of the system that it runs")
     if config.getoption(HYPOTHESIS_SEED) is None:
         config.option.hypothesis_seed = str(random.SystemRandom().getrandbits(32))
-    # A server may run beside a command in one process, whose standard output is read as JSON.
-    structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.__stderr__))
+    structlog.configure(
+        # As it is by itself, a trace is coloured in with all of its locals: a second each.
+        processors=[
+            structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)
+        ],
+        # A server may run beside a command in one process, whose standard output is read as JSON.
+        logger_factory=structlog.PrintLoggerFactory(sys.__stderr__),
+    )
 
 
 @pytest.fixture(scope="session")

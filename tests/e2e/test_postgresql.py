@@ -12,21 +12,27 @@ from tests.harness import STATUS, Program, statuses
 from tools.postgresql import PostgreSQL
 
 
-def test_two_servers_are_one_service(
-    tmp_path: Path, postgresql: PostgreSQL, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.fixture
+def environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
+    """With a master key, which no database has a folder for."""
     key = tmp_path / "master-key"
     key.write_text(secrets.token_hex(32))
     key.chmod(0o600)
     named = {"PULLSTATUS_MASTER_KEY_FILE": str(key)}
     for name, value in named.items():
         monkeypatch.setenv(name, value)
+    return named
+
+
+def test_two_servers_are_one_service(
+    tmp_path: Path, postgresql: PostgreSQL, environment: dict[str, str]
+) -> None:
     folders = [tmp_path / "one", tmp_path / "other"]
     for folder in folders:
         folder.mkdir()
     with postgresql.database() as url:
-        one = Program(folders[0], environment=named, store=url)
-        other = Program(folders[1], environment=named, store=url, token=one.token)
+        one = Program(folders[0], environment=environment, store=url)
+        other = Program(folders[1], environment=environment, store=url, token=one.token)
         with one, other:
             app = one.create_app()
             assert other.pull(app).result == 0
@@ -52,3 +58,35 @@ def test_two_servers_are_one_service(
         assert len(one.cli("pulls", "list", "--sdkappid", str(app.sdkappid))) == 3
     warned = [json.loads(line) for line in one.log().splitlines() if "one server alone" in line]
     assert warned[0]["event"] == "not as safe as it could be"
+
+
+def readiness(program: Program) -> set[tuple[int, str | None]]:
+    """What `/readyz` says over several connections, so that each worker is asked."""
+    found = set()
+    for _ in range(12):
+        answer = program.exchange(b"GET /readyz HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
+        found.add((answer.http_status, answer.json.get("reason")))
+    return found
+
+
+@pytest.mark.parametrize("flags", [(), ("--workers", "2")], ids=["one", "workers"])
+def test_a_database_that_is_gone_is_told_while_nobody_asks_for_anything(
+    tmp_path: Path, environment: dict[str, str], flags: tuple[str, ...]
+) -> None:
+    """And that it is back; whether it has died or does not move."""
+    silent, ready = {(503, "the store does not answer")}, {(200, None)}
+    with PostgreSQL() as database, database.database() as url:
+        program = Program(tmp_path, *flags, environment=environment, store=url)
+        with program:
+            assert readiness(program) == ready
+            for go, come in ((database.kill, database.start), (database.pause, database.resume)):
+                go()
+                try:
+                    program.until(lambda: readiness(program) == silent)
+                    assert program.http.get("/healthz").status_code == 200
+                finally:
+                    come()
+                program.until(lambda: readiness(program) == ready)
+            app = program.create_app()
+            program.feed(app, statuses(3))
+            assert len(program.drain(app)) == 3

@@ -5,11 +5,17 @@ A function changes the engine in this process, whose commits must be in a thread
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import psycopg
+from psycopg.rows import TupleRow
+
 from pullstatus.store.postgresql import marks, refusals, session, statements
 from pullstatus.store.postgresql.session import Session
+from pullstatus.store.postgresql.tables import PostgresTables
+from pullstatus.store.postgresql.writes import Due
 
 
 def blind() -> None:
@@ -67,3 +73,31 @@ def lock_and_read_in_one() -> None:
 def no_lock() -> None:
     """Mailboxes are not locked."""
     statements.LOCK = statements.LOCK.replace(" FOR UPDATE", "")  # type: ignore[misc]
+
+
+def hot_row() -> None:
+    """How a mailbox stands is in a row that each group updates."""
+    real = PostgresTables.take_writes
+
+    def take_writes(self: PostgresTables) -> list[Due]:
+        for box in sorted(self.changed):
+            self._writes.other("UPDATE pullstatus.mailbox SET box = box WHERE box = %s", box)
+        return real(self)
+
+    PostgresTables.take_writes = take_writes  # type: ignore[method-assign]
+
+
+def from_the_first_on() -> None:
+    """Whoever looks for the oldest looks at all that was removed, too."""
+
+    class Nothing(Counter[str]):
+        def __setitem__(self, kind: str, through: int) -> None:
+            pass
+
+    real = Session.__init__
+
+    def begin(self: Session, connection: psycopg.Connection[TupleRow]) -> None:
+        real(self, connection)
+        self.forgotten = Nothing()
+
+    Session.__init__ = begin  # type: ignore[method-assign]

@@ -62,7 +62,7 @@ class Fault:
         paired: it needs a standby.
         proxied: it needs a proxy between.
         apart: commits are made by processes of their own, in which nothing can be planted.
-        share: of the faults of a long run; so rare are the slow ones.
+        share: how many there are in a long run for each kill of the primary.
         happen: has it happen once.
     """
 
@@ -79,10 +79,13 @@ class Told:
     """What was done in a run, and what came of it.
 
     Attributes:
+        times: how many times the fault has happened.
+        happened: what that was, counted.
         alarms: how many stores have noticed that commits were lost, and given up.
     """
 
     fault: Fault
+    times: int
     happened: Counter[str]
     seconds: float
     alarms: int
@@ -170,13 +173,13 @@ def strand_commits(run: Run) -> None:
 FAULTS: Final[Mapping[str, Fault]] = {
     fault.name: fault
     for fault in (
-        Fault("kill the primary", kill_the_primary, 0.4),
-        Fault("kill clients", kill_a_client, 0.35, apart=True),
-        Fault("pause clients", pause_a_client, 0.03),
-        Fault("pause the primary", pause_the_primary, 0.05),
-        Fault("cut connections", cut_connections, 0.1, proxied=True),
-        Fault("fail over", fail_over, 0.05, paired=True),
-        Fault("strand commits", strand_commits, 0.02, paired=True),
+        Fault("kill the primary", kill_the_primary, 1),
+        Fault("kill clients", kill_a_client, 1, apart=True),
+        Fault("pause clients", pause_a_client, 0.1),
+        Fault("pause the primary", pause_the_primary, 0.1),
+        Fault("cut connections", cut_connections, 0.25, proxied=True),
+        Fault("fail over", fail_over, 0.2, paired=True),
+        Fault("strand commits", strand_commits, 0.05, paired=True),
     )
 }
 
@@ -232,4 +235,4 @@ def torment(
             done(count)
         doors.finish()
         verdict = asyncio.run(judge(direct, folder, seed))
-    return Told(fault, run.happened, time.monotonic() - began, doors.alarms, verdict)
+    return Told(fault, times, run.happened, time.monotonic() - began, doors.alarms, verdict)

@@ -16,9 +16,11 @@ import pytest
 from pullstatus.errors import OutcomeUnknown, StoreUnavailable
 from pullstatus.store import Store, open_store
 from pullstatus.store.postgresql import marks, refusals, session, statements
+from pullstatus.store.postgresql.tables import PostgresTables
 from tests.faults import planted_postgresql as planted
 from tests.faults.doors import Plant
 from tests.faults.servers import FAULTS, torment
+from tests.faults.snapshots import costs_of, slower
 from tests.faults.test_kill import KILLS, SEED
 from tests.postgresql_proxy import MessageProxy, Way
 from tests.store.build import STATUSES, append, data_of, journal_of, pull, records, until
@@ -39,6 +41,8 @@ def nothing_planted(monkeypatch: pytest.MonkeyPatch) -> None:
         (refusals, "check"),
         (statements, "LOCK"),
         (statements, "STATE"),
+        (PostgresTables, "take_writes"),
+        (session.Session, "__init__"),
     ):
         monkeypatch.setattr(module, name, getattr(module, name))
 
@@ -70,6 +74,22 @@ def test_what_no_standby_has_is_missed(tmp_path: Path, plant: Plant) -> None:
     # Batches that are gone are lost; pages that are gone come a second time.
     assert {"lost", "duplicated"} & told.verdict.found.keys(), str(told)
     assert told.alarms, str(told)
+
+
+# --- under a snapshot -----------------------------------------------------------------------------
+
+
+def test_a_held_snapshot_slows_nothing_down() -> None:
+    thirds = asyncio.run(costs_of(150))
+    assert not slower(thirds), thirds
+
+
+@pytest.mark.parametrize(
+    ("plant", "what"), [(planted.hot_row, "operations"), (planted.from_the_first_on, "forgetting")]
+)
+def test_what_a_snapshot_keeps_is_not_passed_by_unnoticed(plant: Plant, what: str) -> None:
+    plant()
+    assert what in slower(asyncio.run(costs_of(250)))
 
 
 # --- commits that are cut -------------------------------------------------------------------------

@@ -1,13 +1,21 @@
-"""Breaks PostgreSQL and its clients, many times: `python -m tests.faults.torture --kills 1000`."""
+"""Breaks PostgreSQL and its clients, many times: `python -m tests.faults.torture --kills 100`.
+
+So many kills of the primary, as many of clients, and of the other faults the share that `FAULTS`
+says; a fifth of them are failovers. They go round in parts, each of which is judged by itself. In
+the end the same database is worked on for long under a snapshot.
+"""
 
 from __future__ import annotations
 
 import argparse
+import asyncio
+import math
 import secrets
 import shutil
 import sys
 import tempfile
 import time
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 from rich.console import Console
@@ -15,72 +23,106 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from tests.faults.servers import FAULTS, Told, torment
+from tests.faults.snapshots import costs_of, slower
 from tools.postgresql import majors
 
-ROUND = 25  # faults of a kind before what came of them is judged: a history is kept in memory
+PART = 25  # faults of a kind before what came of them is judged: a history is kept in memory
+SNAPSHOT_LIVES = 2000  # three times, of five operations each: more than a minute
 
 
 def main() -> int:
     """Run it; returns the exit status."""
-    parser = argparse.ArgumentParser(prog="python -m tests.faults.torture", description=__doc__)
-    parser.add_argument("--kills", type=int, default=1000, help="how many faults (1000)")
+    parser = argparse.ArgumentParser(
+        prog="python -m tests.faults.torture", description=(__doc__ or "").partition("\n")[0]
+    )
+    parser.add_argument("--kills", type=int, default=100, help="of the primary, and others (100)")
     parser.add_argument("--seed", type=int, default=None, help="a number; made up when absent")
     parser.add_argument("--only", choices=FAULTS, help="that fault alone")
     parser.add_argument("--major", type=int, choices=majors(), help="that PostgreSQL (newest)")
-    parser.add_argument("--minutes", type=float, default=60, help="at most about so long (60)")
+    parser.add_argument("--minutes", type=float, default=math.inf, help="no more than about these")
     options = parser.parse_args()
     until_s = time.monotonic() + options.minutes * 60
     seed = secrets.randbelow(10**9) if options.seed is None else options.seed
-    console = Console()
-    console.print(f"seed {seed}, PostgreSQL {options.major or max(majors())}", highlight=False)
-    shares = {name: fault.share for name, fault in FAULTS.items()}
-    if options.only:
-        shares = {options.only: 1.0}
-    wanted = {name: max(1, round(options.kills * share)) for name, share in shares.items()}
+    console = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else 120)
+    console.print(f"seed {seed}, PostgreSQL {options.major or max(majors())}")
+    wanted = {
+        name: max(1, round(options.kills * fault.share))
+        for name, fault in FAULTS.items()
+        if options.only in (None, name)
+    }
     told: list[Told] = []
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
     with Progress(*columns, TimeRemainingColumn(), console=console, transient=True) as progress:
+        tasks = {name: progress.add_task(name, total=total) for name, total in wanted.items()}
+        for name, first, count in parts(wanted):
+            if time.monotonic() > until_s:
+                break
+            folder = Path(tempfile.mkdtemp(prefix="pullstatus-torture-"))
+            one = torment(
+                folder,
+                FAULTS[name],
+                f"{seed}/{first}",
+                count,
+                major=options.major,
+                done=_upward(progress, tasks[name], first),
+            )
+            told.append(one)
+            console.print(f"{name}, {first + count} of {wanted[name]}: {one.seconds:,.0f} s")
+            if not one.verdict.sound:
+                console.print(f"{one}\nwhat is left of it is in {folder}", markup=False)
+                console.print(table_of(told, wanted))
+                return 1
+            shutil.rmtree(folder)
+    console.print(table_of(told, wanted))
+    if options.only or time.monotonic() > until_s:
+        return 0
+    return under_a_snapshot(console, options.major)
+
+
+def parts(wanted: Mapping[str, int]) -> Iterator[tuple[str, int, int]]:
+    """The kinds in turn: a name, how many there were before, how many there are in this part."""
+    rounds = max(math.ceil(total / PART) for total in wanted.values())
+    for number in range(rounds):
         for name, total in wanted.items():
-            task = progress.add_task(name, total=total)
-            for first in range(0, total, ROUND):
-                if time.monotonic() > until_s:
-                    break
-                folder = Path(tempfile.mkdtemp(prefix="pullstatus-torture-"))
-                told.append(
-                    torment(
-                        folder,
-                        FAULTS[name],
-                        f"{seed}/{first}",
-                        min(ROUND, total - first),
-                        major=options.major,
-                        done=lambda count, task=task, first=first: progress.update(  # type: ignore[misc]
-                            task, completed=first + count
-                        ),
-                    )
-                )
-                if not told[-1].verdict.sound:
-                    console.print(f"{told[-1]}\nwhat is left of it is in {folder}", markup=False)
-                    console.print(table_of(told))
-                    return 1
-                shutil.rmtree(folder)
-    console.print(table_of(told))
-    return 0
+            first, end = (total * place // rounds for place in (number, number + 1))
+            if end > first:
+                yield name, first, end - first
 
 
-def table_of(told: list[Told]) -> Table:
+def _upward(progress: Progress, task: object, first: int) -> Callable[[int], None]:
+    return lambda count: progress.update(task, completed=first + count)  # type: ignore[arg-type]
+
+
+def under_a_snapshot(console: Console, major: int | None) -> int:
+    """Work on a store for long while somebody holds a snapshot; returns the exit status."""
+    began = time.monotonic()
+    thirds = asyncio.run(costs_of(SNAPSHOT_LIVES, major=major))
+    costs = "; ".join(" + ".join(f"{cost:.0f}" for cost in one) for one in thirds)
+    wrong = ", ".join(slower(thirds)) or "nothing"
+    console.print(
+        f"under a snapshot, {time.monotonic() - began:,.0f} s: pages looked at for five operations,"
+        f" for removing and for forgetting what they left, {SNAPSHOT_LIVES:,} times, in each third:"
+        f" {costs}; slower: {wrong}"
+    )
+    return int(wrong != "nothing")
+
+
+def table_of(told: list[Told], wanted: Mapping[str, int]) -> Table:
     """A row for each kind of fault."""
     table = Table(box=None, header_style="bold")
     table.add_column("fault")
-    for heading in ("done", "operations", "acknowledged", "delivered", "in limbo", "s"):
+    headings = ("wanted", "done", "operations", "acknowledged", "delivered", "in limbo", "s")
+    for heading in headings:
         table.add_column(heading, justify="right")
     table.add_column("wrong")
-    for name in dict.fromkeys(one.fault.name for one in told):
+    for name, total in wanted.items():
         mine = [one for one in told if one.fault.name == name]
         reports = [one.verdict.report for one in mine]
         found = {key: count for one in mine for key, count in one.verdict.found.items()}
         table.add_row(
             name,
-            f"{sum(one.happened.total() for one in mine):,}",
+            f"{total:,}",
+            f"{sum(one.times for one in mine):,}",
             f"{sum(one.verdict.operations for one in mine):,}",
             f"{sum(report.acknowledged for report in reports):,}",
             f"{sum(report.delivered for report in reports):,}",

@@ -16,7 +16,7 @@ from tests.sim.disk import NEVER, Disk, PowerCut
 from tests.sim.life import Life, Tally
 from tests.sim.workload import finish, live, old_format, template, torture
 
-CUTS = int(os.environ.get("PULLSTATUS_CUTS", "20000"))
+CUTS = int(os.environ.get("PULLSTATUS_CUTS", "8000"))
 SEED = int(os.environ.get("PULLSTATUS_SEED", "1"))
 SHARDS = 16
 

@@ -6,6 +6,7 @@ import asyncio
 
 import pytest
 
+from pullstatus.errors import StoreUnavailable
 from pullstatus.records import Kind
 from pullstatus.store import Change, Mailbox, Page, Setting, Store, audit_store
 from tests.store.build import (
@@ -14,6 +15,7 @@ from tests.store.build import (
     append,
     backlog_of,
     check_journal,
+    data_of,
     drain,
     journal_of,
     pull,
@@ -129,3 +131,18 @@ async def test_whoever_is_second_to_change_a_setting_does_not(opener: Opener) ->
     assert setting is not None
     assert setting.value == b"%d" % total
     assert total >= 10
+
+
+async def test_what_cannot_be_stored_concerns_nobody_else(store: Store) -> None:
+    """Eight appends that are one commit, of which one has a time that no engine takes."""
+    boxes = [Mailbox(number, Kind.REPLY) for number in range(1, 9)]
+    found = await asyncio.gather(
+        *[store.append(append(box, records(2), 1 << 63)) for box in boxes[:1]],
+        *[store.append(append(box, records(2))) for box in boxes[1:]],
+        return_exceptions=True,
+    )
+    assert isinstance(found[0], StoreUnavailable | OverflowError)
+    assert found[1:] == [2] * 7
+    assert await store.append(append(boxes[0], records(2))) == 2
+    for box in boxes:
+        assert len(await data_of(store, box)) == 2

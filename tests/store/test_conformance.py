@@ -710,7 +710,6 @@ async def test_a_reader_of_what_changed_since_misses_nothing(opener: Opener) -> 
             assert await door.change(Change(name, value, written.get(name)))
             written[name] = value
 
-    changing = asyncio.gather(*[change(number) for number in range(4)])
     seen: dict[str, bytes | None] = {}
     since = rounds = 0
 
@@ -721,6 +720,8 @@ async def test_a_reader_of_what_changed_since_misses_nothing(opener: Opener) -> 
             since = setting.revision
             seen[setting.name] = setting.value
 
+    await read()  # whatever it needs for that, it has from here on
+    changing = asyncio.gather(*[change(number) for number in range(4)])
     while not changing.done():
         await read()
         rounds += 1

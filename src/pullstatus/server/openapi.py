@@ -22,6 +22,7 @@ from pullstatus.records import MEMBERS, Kind, Member
 from pullstatus.server.head import BEHIND, FULL, TOO_LARGE
 from pullstatus.server.http import INTERNAL_ERROR, NO_SUCH_ADDRESS
 from pullstatus.server.ingest import CALLBACKS, NDJSON
+from pullstatus.server.stall import NotReady
 from pullstatus.server.words import KEY
 from pullstatus.wire.about import ABOUT_PATH, about
 
@@ -276,9 +277,12 @@ def _healthz() -> Schema:
 
 
 def _readyz() -> Schema:
+    not_now = _exactly({"status": "not ready"})
+    not_now["properties"]["reason"] = {"enum": [*NotReady]}
+    not_now["required"].append("reason")
     answers = {
         "200": _of("application/json", _exactly({"status": "ready"}), "it does"),
-        "503": _of("application/json", _exactly({"status": "not ready"}), "not now"),
+        "503": _of("application/json", not_now, "not now"),
     }
     return _get("readyz", "Whether the server takes work", answers)
 

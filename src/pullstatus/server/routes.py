@@ -48,7 +48,7 @@ from pullstatus.server.listener import REFUSALS, Listener
 from pullstatus.server.openapi import CALLBACK, INGEST, OPENAPI_PATH, openapi
 from pullstatus.server.parts import Parts
 from pullstatus.server.slices import Slices
-from pullstatus.server.stall import Stall
+from pullstatus.server.stall import NotReady, Stall
 from pullstatus.server.v5 import PullCall
 from pullstatus.server.whole import Whole
 from pullstatus.store import Gone, Store, Tickets
@@ -236,13 +236,16 @@ class Routes:
 
     async def _readyz(self, _request: Request) -> Response:
         """The process takes work: the store answers, and the server is not stopping."""
-        if self.takes_work():
+        reason = self.not_ready()
+        if reason is None:
             return JSONResponse({"status": "ready"})
-        return JSONResponse({"status": "not ready"}, status_code=503)
+        return JSONResponse({"status": "not ready", "reason": reason}, status_code=503)
 
-    def takes_work(self) -> bool:
-        """Whether the store answers, and the server is not stopping."""
-        return self.ready and not self.stall()
+    def not_ready(self) -> NotReady | None:
+        """Why it takes no work; None: it does."""
+        if not self.ready:
+            return NotReady.STOPPING
+        return NotReady.SILENT if self.stall() else None
 
     def _age_s(self, at_ms: int | None) -> float:
         return 0.0 if at_ms is None else max(0, self._now_ms() - at_ms) / 1000

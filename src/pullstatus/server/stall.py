@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from enum import StrEnum
 
 import structlog
 
@@ -10,6 +11,14 @@ from pullstatus import limits
 from pullstatus.store import UnderWay
 
 log = structlog.get_logger(__name__)
+
+
+class NotReady(StrEnum):
+    """Why a server takes no work."""
+
+    STOPPING = "the server is stopping"
+    SILENT = "the store does not answer"
+    NO_WORKER = "no worker answers requests"
 
 
 class Stall:

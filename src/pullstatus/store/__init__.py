@@ -395,7 +395,10 @@ class Store(Protocol):
         ...
 
     def under_way(self) -> UnderWay:
-        """What waits for the store now, and for how long; from memory, whatever the store does."""
+        """What waits for the store now, and for how long; from memory, whatever the store does.
+
+        Of an engine that is elsewhere what else it was asked counts, too.
+        """
         ...
 
     async def engine(self) -> Engine:

@@ -39,7 +39,8 @@ class UnderWay(msgspec.Struct, frozen=True):
         queued: operations that wait and can still be dropped.
         handed_over: operations at the store.
         bytes: of both, about.
-        oldest_s: since when the oldest of them waits; 0 when there is none.
+        oldest_s: for how long the oldest of them waits, or another question that the store has not
+            answered; 0 when there is none.
     """
 
     queued: int = 0

@@ -9,7 +9,8 @@ import pytest
 from pullstatus.errors import OutcomeUnknown, StoreFull, StoreUnavailable
 from pullstatus.store.gathering.committer import Committer, Report
 from pullstatus.store.gathering.groups import GROUP_MAX, Groups, Sent
-from pullstatus.store.gathering.operations import Operation
+from pullstatus.store.gathering.log import Undone
+from pullstatus.store.gathering.operations import Answer, Operation
 from pullstatus.store.values import Outcome, Page, Park, Unpark
 from tests.store.build import NOW_MS, PARKED, STATUSES, append, new_act, parked, pull, redeliver
 from tests.store.gathering.memory import BOX, MemoryLog
@@ -126,6 +127,82 @@ def test_all_that_adds_entries_stays_out_when_there_is_no_room(
     log.fails["append"] = StoreFull("no space")
     report = committer.commit([*adding, pull(STATUSES), unpark(Outcome.ERASED)])
     assert kinds(report) == [StoreFull] * 5 + [Page, int]
+
+
+def refuses(log: MemoryLog, *culprits: bytes) -> list[int]:
+    """Have the log refuse each group that brings one of these; the sizes of all that are tried."""
+    real, tried = log.commit, []
+
+    def commit(group: Sequence[Operation]) -> list[Answer]:
+        tried.append(len(group))
+        if any(entry in culprits for each in group for entry in getattr(each, "entries", ())):
+            raise Undone(StoreUnavailable("not this"))
+        return real(group)
+
+    log.commit = commit  # type: ignore[method-assign]
+    return tried
+
+
+@pytest.mark.parametrize("culprits", [{0}, {1023}, {511, 512}, {3, 4, 5, 700}])
+def test_what_is_refused_is_so_alone(
+    committer: Committer, log: MemoryLog, culprits: set[int]
+) -> None:
+    entries = [b"%d" % place for place in range(1024)]
+    tried = refuses(log, *[entries[place] for place in culprits])
+    report = committer.commit([append(STATUSES, [entry]) for entry in entries])
+    assert [
+        place for place, answer in enumerate(report.answers) if isinstance(answer, StoreUnavailable)
+    ] == sorted(culprits)
+    assert log.entries == [
+        entry for place, entry in enumerate(entries) if place not in culprits
+    ]  # each once, in order
+    assert report.answers.count(1) == 1024 - len(culprits)
+    assert len(tried) <= 1 + 20 * len(culprits)
+    assert report.failure is None
+
+
+def test_a_group_of_which_all_is_refused_ends(committer: Committer, log: MemoryLog) -> None:
+    tried = refuses(log, b"1")
+    assert kinds(committer.commit([append(STATUSES, [b"1"])] * 7)) == [StoreUnavailable] * 7
+    assert len(tried) == 13
+    assert not log.entries
+
+
+def test_it_is_not_looked_for_while_others_wait_too_long(log: MemoryLog) -> None:
+    """What is left then was not tried."""
+    times = iter(range(0, 1000, 4))
+    committer = Committer(log, clock=lambda: next(times))
+    tried = refuses(log, b"x")
+    report = committer.commit([append(STATUSES, [entry]) for entry in (b"x", b"2", b"3", b"4")])
+    assert kinds(report) == [StoreUnavailable] * 4
+    assert tried == [4, 2]
+    assert not log.entries
+
+
+def test_after_a_final_error_no_other_part_is_tried(committer: Committer, log: MemoryLog) -> None:
+    unknown = OutcomeUnknown("who knows")
+    answers: list[BaseException] = [Undone(StoreUnavailable("not this")), unknown]
+
+    def commit(group: Sequence[Operation]) -> list[Answer]:
+        raise answers.pop(0)
+
+    log.commit = commit  # type: ignore[method-assign]
+    report = committer.commit([append(STATUSES, [b"%d" % n]) for n in range(4)])
+    assert kinds(report) == [OutcomeUnknown] * 2 + [StoreUnavailable] * 2
+    assert report.failure is unknown
+
+
+def test_pulls_of_a_part_are_tried_alone_when_there_is_no_room(
+    committer: Committer, log: MemoryLog
+) -> None:
+    """Each pull once, whatever else the group is taken apart for."""
+    log.others_add(b"1")
+    log.fails["append"] = StoreFull("no space")
+    refuses(log, b"x")
+    adding, bad = append(STATUSES, [b"2"]), append(STATUSES, [b"x"])
+    report = committer.commit([pull(STATUSES), adding, bad, pull(STATUSES)])
+    assert kinds(report) == [Page, StoreFull, StoreUnavailable, Page]
+    assert report.answers[0] == Page(1, 1, b"1", 0)
 
 
 def test_what_others_did_and_room_are_news_once(committer: Committer, log: MemoryLog) -> None:

@@ -11,12 +11,23 @@ from psycopg.rows import TupleRow
 
 from pullstatus.errors import StoreFull, StoreUnavailable
 from pullstatus.records import Kind
-from pullstatus.store import Change, Mailbox, Once, Pull, RepeatKey, Store, While, open_store
+from pullstatus.store import (
+    Change,
+    Mailbox,
+    Once,
+    Pull,
+    RepeatKey,
+    Store,
+    While,
+    audit_store,
+    open_store,
+)
 from pullstatus.store.postgresql import group, look
 from pullstatus.store.postgresql.log import Log
 from pullstatus.store.postgresql.session import Session
 from pullstatus.store.postgresql.writes import Due
 from pullstatus.store.values import Reader
+from pullstatus.store.verbs.state import slot
 from tests.store.build import (
     EMPTY,
     NOW_MS,
@@ -60,7 +71,7 @@ async def test_what_is_locked_is_read_in_the_next_statement(opener: Opener, data
         await asyncio.sleep(0.2)
         other.execute(  # takes the first, as another lane would
             "INSERT INTO pullstatus.journal SELECT box, 1, 1, 0, 0, '', NULL, 1, '', '', NULL, 1,"
-            " NULL, NULL, 1, 0, 0, 0, 0, 0 FROM pullstatus.mailbox WHERE tail = 0 AND box & 3 = 0"
+            " NULL, NULL, 1, 0, 0, 0, 0, 0 FROM pullstatus.mailbox WHERE box & 3 = 0"
         )
         other.commit()
     assert await waits == page(2, [second], 0)
@@ -290,3 +301,70 @@ async def test_a_full_disk_is_no_end(store: Store, monkeypatch: pytest.MonkeyPat
     log_of(store)._full_until_s = 0.0
     await until(lambda: writer_of(store).report.room)
     await store.append(append(STATUSES, records(1)))
+
+
+_REFUSES = """
+    CREATE FUNCTION pullstatus.refuse() RETURNS trigger LANGUAGE plpgsql AS
+    $$ BEGIN RAISE 'not this' USING ERRCODE = '{state}'; END $$;
+    CREATE CONSTRAINT TRIGGER refuse AFTER INSERT ON pullstatus.{table}
+    DEFERRABLE INITIALLY {when} FOR EACH ROW WHEN (NEW.box = {box})
+    EXECUTE FUNCTION pullstatus.refuse()
+"""
+
+
+@pytest.mark.parametrize(
+    ("state", "when"),
+    [
+        ("22003", "IMMEDIATE"),  # a value is out of range
+        ("23514", "IMMEDIATE"),  # a check fails
+        ("23505", "IMMEDIATE"),  # as if somebody else was faster, again and again
+        ("54000", "IMMEDIATE"),  # too large
+        ("P0001", "DEFERRED"),  # told by COMMIT
+    ],
+)
+@pytest.mark.parametrize("table", ["chunk", "journal"])
+async def test_what_the_database_refuses_is_refused_alone(
+    store: Store, admin: Admin, url: str, table: str, state: str, when: str
+) -> None:
+    boxes = [Mailbox(number, Kind.REPLY) for number in range(1, 9)]
+    [bad, *good] = boxes
+    entries = {box: records(3) for box in boxes}
+    await asyncio.gather(*[store.append(append(box, entries[box])) for box in boxes])
+    admin.execute(_REFUSES.format(state=state, when=when, table=table, box=slot(bad)))
+
+    async def ask(box: Mailbox) -> object:
+        if table == "journal":
+            return await store.pull(pull(box))
+        return await store.append(append(box, entries[box]))
+
+    before = log_of(store).figures()
+    found = await asyncio.gather(*map(ask, boxes), return_exceptions=True)
+    after = log_of(store).figures()
+    assert [type(each) for each in found] == [StoreUnavailable] + [type(found[1])] * 7
+    assert after.operations - before.operations == len(good)
+    assert after.commits - before.commits == 3  # of 4, 2 and 1
+    for box in good:
+        if table == "journal":
+            check_journal(await journal_of(store, box), 3)
+        assert await data_of(store, box) == entries[box] * (1 if table == "journal" else 2)
+    assert await data_of(store, bad) == entries[bad]
+    admin.execute(f"DROP TRIGGER refuse ON pullstatus.{table}")
+    assert await ask(bad) == (3 if table == "chunk" else page(1, entries[bad], 0))
+    assert (await audit_store(url, lambda _done, _total: None)).findings == []
+
+
+async def test_a_value_that_is_refused_is_not_told(store: Store) -> None:
+    """Whoever has sent it knows it, and a log need not."""
+    with pytest.raises(StoreUnavailable, match=r'"\.\.\." is out of range') as caught:
+        await store.append(append(STATUSES, records(1), 1 << 63))
+    assert str(1 << 63) not in str(caught.value)
+
+
+async def test_a_mailbox_that_cannot_be_made_is_refused_alone(store: Store, admin: Admin) -> None:
+    boxes = [Mailbox(number, Kind.REPLY) for number in range(1, 9)]
+    admin.execute(f"ALTER TABLE pullstatus.mailbox ADD CHECK (box <> {slot(boxes[5])})")
+    found = await asyncio.gather(
+        *[store.append(append(box, records(1))) for box in boxes], return_exceptions=True
+    )
+    assert [type(each) for each in found] == [int] * 5 + [StoreUnavailable] + [int] * 2
+    assert await data_of(store, boxes[5]) == []

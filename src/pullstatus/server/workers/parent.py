@@ -20,7 +20,7 @@ from pullstatus.server.listener import Listener
 from pullstatus.server.logs import LogLines
 from pullstatus.server.routes import Routes
 from pullstatus.server.serve import ServeOptions, Server
-from pullstatus.server.stall import Stall
+from pullstatus.server.stall import NotReady, Stall
 from pullstatus.server.uvicorn_server import Make
 from pullstatus.server.workers.control import (
     AskMetrics,
@@ -56,8 +56,8 @@ class _Routes(Routes):
             figures.add(one.counts)
         return render(figures, self._in_all(await self.standing(), known))
 
-    def takes_work(self) -> bool:
-        return super().takes_work() and self.fleet.serving > 0
+    def not_ready(self) -> NotReady | None:
+        return super().not_ready() or (None if self.fleet.serving else NotReady.NO_WORKER)
 
     def under_way(self) -> UnderWay:
         """What waits for the store, of all processes."""

@@ -6,17 +6,25 @@ its reports. Nor does it know an engine, but for its log.
 After the first error that the log calls final it takes no more work: a failed sync, say, must not
 be tried again.
 Those whose outcome is unknown get `OutcomeUnknown`, whoever comes later `StoreUnavailable`.
+
+What a log refuses of a group is nobody's fault but of who has asked for it, so the group is
+committed again by halves, until what is refused stands alone:
+
+    [a b c X e f g h] refused    [a b c X] refused    [a b]    [c X] refused    [c]  [X]  [e f g h]
 """
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
+from typing import Final
 
 import msgspec
 
+from pullstatus import limits
 from pullstatus.errors import StoreFull, StoreUnavailable
 from pullstatus.store.gathering.groups import Groups
-from pullstatus.store.gathering.log import Figures, Log
+from pullstatus.store.gathering.log import Figures, Log, Undone
 from pullstatus.store.gathering.operations import Answer, Operation, adds
 
 Answers = Sequence[Answer | BaseException]
@@ -48,9 +56,14 @@ class Report(msgspec.Struct, frozen=True, gc=False):
 class Committer:
     """One log, and whether it still works."""
 
-    def __init__(self, log: Log) -> None:
-        """Take over `log`, opened; closed by `close`."""
+    def __init__(self, log: Log, clock: Callable[[], float] = time.monotonic) -> None:
+        """Take over `log`, opened; closed by `close`.
+
+        Args:
+            clock: of seconds.
+        """
         self._log = log
+        self._clock = clock
         self._room = log.has_room()
         self._failure: BaseException | None = None
         self._reported: tuple[object, ...] = ()
@@ -75,13 +88,11 @@ class Committer:
         return self._report([], {})
 
     def commit(self, group: Sequence[Operation]) -> Report:
-        """Commit a group as one; its answers are durable when this returns."""
+        """Commit a group, as one if nothing of it is refused; its answers are durable on return."""
         if self._failure is not None:
             refusal = StoreUnavailable("the store takes no more work")
             return self._report([refusal] * len(group), {})
         answers = self._answers(group)
-        if answers and isinstance(answers[0], StoreFull):
-            answers = self._pulls_at_least(group, answers)
         return self._report(answers, self._log.take_waiting())
 
     def tend(self) -> Report | None:
@@ -100,27 +111,35 @@ class Committer:
         """Close the log; one that failed is left as it is."""
         self._log.close(failed=self._failure is not None)
 
-    def _pulls_at_least(self, group: Sequence[Operation], answers: Answers) -> Answers:
-        """Pulls need little room and come first: what can't be stored must not hold them up."""
-        places = [n for n, operation in enumerate(group) if not adds(operation)]
-        if not 0 < len(places) < len(group):
-            return answers
-        found = list(answers)
-        for place, answer in zip(
-            places, self._answers([group[place] for place in places]), strict=True
-        ):
-            found[place] = answer
-        return found
-
     def _answers(self, group: Sequence[Operation]) -> Answers:
-        """What the log says to each of a group, be it one error for all."""
+        """What the log says to each of a group: to all at once, or else to parts of it."""
+        answers: list[Answer | BaseException] = [_UNTRIED] * len(group)
+        parts: list[Sequence[int]] = [range(len(group))]  # places; the first are tried last
+        until_s = self._clock() + limits.STORE_WAIT_S  # meanwhile everybody else waits
+        while parts and self._failure is None and self._clock() < until_s:
+            part = parts.pop()
+            found, again = self._tried([group[place] for place in part])
+            for place, answer in zip(part, found, strict=True):
+                answers[place] = answer
+            parts += [[part[place] for place in places] for places in reversed(again)]
+        return answers
+
+    def _tried(self, group: Sequence[Operation]) -> tuple[Answers, Sequence[Sequence[int]]]:
+        """What the log says to a group as one commit, and what of it may go better by itself."""
+        places = range(len(group))
         try:
-            return self._log.commit(group)
+            return self._log.commit(group), ()
+        except Undone as undone:
+            half = len(group) // 2
+            return [undone.error] * len(group), (places[:half], places[half:]) if half else ()
         except BaseException as error:  # noqa: BLE001 - whatever it is, somebody waits for it
             self._note(error)
+            # Pulls need little room and come first: what can't be stored must not hold them up.
+            pulls = [place for place in places if not adds(group[place])]
+            some = isinstance(error, StoreFull) and 0 < len(pulls) < len(group)
             # Out of here, not kept in a variable: its traceback has this frame, and a cycle of the
             # two would keep what was being read open until the garbage collector comes by.
-            return [error] * len(group)
+            return [error] * len(group), (pulls,) if some else ()
 
     def _attempt(self, work: Callable[[], None]) -> None:
         """Do what nobody waits for; its failure counts like any other."""
@@ -147,3 +166,6 @@ class Committer:
     def _report(self, answers: Answers, waiting: dict[int, int]) -> Report:
         self._reported = as_of, room, failure = self._log.as_of(), self._room, self._failure
         return Report(answers, waiting, as_of, room, self._log.figures(), failure)
+
+
+_UNTRIED: Final = StoreUnavailable("the store did not get to it; try again")

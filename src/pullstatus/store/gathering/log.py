@@ -24,6 +24,18 @@ class Figures(msgspec.Struct, frozen=True, gc=False):
     operations: int
 
 
+class Undone(Exception):
+    """A group was rolled back, perhaps for what one of its operations brings. Nothing happened.
+
+    Attributes:
+        error: what is to be said of that operation.
+    """
+
+    def __init__(self, error: Exception) -> None:
+        super().__init__(error)
+        self.error = error
+
+
 class Log(Protocol):
     """The one writing end of a store. Its methods are called one at a time, from one thread.
 
@@ -37,6 +49,7 @@ class Log(Protocol):
         and leaves no trace.
 
         Raises:
+            Undone: nothing happened, and it may be the fault of one of them.
             StoreFull: no space is left; nothing happened. Pulls may still find room.
             StoreUnavailable: nothing happened.
             OutcomeUnknown: the group may or may not be durable.

@@ -8,6 +8,8 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from functools import partial
 from typing import Final
 
+import msgspec
+
 from pullstatus import limits
 from pullstatus.errors import StoreFull
 from pullstatus.store.gathering.committer import Committer
@@ -43,7 +45,7 @@ from pullstatus.store.values import (
 )
 from pullstatus.store.verbs.pulls import EMPTY
 from pullstatus.store.verbs.state import slot
-from pullstatus.store.window import Gone
+from pullstatus.store.window import Gone, UnderWay
 
 LIST_S: Final = 600.0  # that one step of a list, or all sums, may take
 _UPKEEP: Final = 0x7570  # the lock of whoever removes what is too old
@@ -63,7 +65,9 @@ class PostgresStore(GatheredStore):
         self._server = server
         self._reads = Reads(location, known, self._timeline, LIST_S)
         self._lists = Lists(self._reads)
-        self._looks = Looks(Reads(location, known, self._timeline, limits.STORE_WAIT_S))
+        self._quick = Reads(location, known, self._timeline, limits.STORE_WAIT_S)
+        self._looks = Looks(self._quick)
+        self._settings = Lists(self._quick)  # a server follows them, whatever is listed meanwhile
         self._survey = Survey()
         self._surveying = asyncio.Lock()
         self._size = 0
@@ -228,15 +232,26 @@ class PostgresStore(GatheredStore):
 
     def settings(self, since: int = 0, *, prefix: str | None = None) -> AsyncIterator[Setting]:
         """See `Store.settings`."""
-        return self._lists.settings(since) if prefix is None else self._lists.named(prefix, since)
+        lists = self._settings
+        return lists.settings(since) if prefix is None else lists.named(prefix, since)
 
     async def setting(self, name: str) -> Setting | None:
         """See `Store.setting`."""
-        return await self._lists.setting(name)
+        return await self._settings.setting(name)
 
     async def marks(self, prefix: str = "") -> dict[str, Noted]:
         """See `Store.marks`."""
         return await self._lists.marks(prefix)
+
+    def under_way(self) -> UnderWay:
+        """See `Store.under_way`.
+
+        A server asks for its settings twice a second, so it learns of a database that does not
+        answer whatever else is asked.
+        """
+        found = super().under_way()
+        oldest_s = max(found.oldest_s, self._quick.silent_s())
+        return msgspec.structs.replace(found, oldest_s=oldest_s)
 
     async def engine(self) -> Engine:
         """See `Store.engine`. The size is of the last half minute."""

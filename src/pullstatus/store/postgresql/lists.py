@@ -249,7 +249,9 @@ _SETTING = "SELECT value, revision, ticket FROM pullstatus.setting WHERE name = 
 _NOTES = "SELECT name, at_ms, place FROM pullstatus.note WHERE name >= %s AND name < %s"
 _DUE = """
 SELECT m.box FROM pullstatus.mailbox m
+CROSS JOIN LATERAL (SELECT coalesce((SELECT purged FROM pullstatus.base WHERE box = m.box
+    ORDER BY purged DESC LIMIT 1), 0) AS purged) b
 CROSS JOIN LATERAL (SELECT at_ms FROM pullstatus.journal WHERE box = m.box
-    AND first_seq > m.purged ORDER BY first_seq LIMIT 1) j
+    AND first_seq > b.purged ORDER BY first_seq LIMIT 1) j
 WHERE j.at_ms < %s ORDER BY m.box
 """

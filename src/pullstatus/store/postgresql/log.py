@@ -25,7 +25,7 @@ from pullstatus.errors import (
     StoreRefused,
     StoreUnavailable,
 )
-from pullstatus.store.gathering.log import Figures
+from pullstatus.store.gathering.log import Figures, Undone
 from pullstatus.store.gathering.operations import Answer, Operation
 from pullstatus.store.postgresql import group as trips
 from pullstatus.store.postgresql import marks, schema, statements
@@ -49,6 +49,7 @@ from pullstatus.store.verbs.group import carry_out
 TIMELINE_BYTES: Final = 4
 RESOLVE_S: Final = 20.0  # how long it is tried to learn whether a commit happened
 RETRY_S: Final = 0.05
+COLLISIONS_MAX: Final = 10  # of one group: others may be faster, but not again and again
 ALIVE_S: Final = 30.0  # between two notes that this lane works
 SIZE_S: Final = 30.0  # between two looks at the size of the database
 FULL_S: Final = 30.0  # after a disk was full, until entries are accepted again
@@ -112,33 +113,36 @@ class Log:
         """Carry out `group` as one transaction; see `Log.commit` of the seam.
 
         Raises:
+            Undone: nothing happened: the database refuses what is written, or a mistake of ours.
             StoreUnavailable, StoreFull: nothing happened.
             OutcomeUnknown: the database did not say in time whether it happened.
             StoreFailed, StoreCorrupt, CommitsLost: use this no more.
         """
         began_s = self._clock()
         due_s = began_s + RESOLVE_S
+        collisions = 0
         while True:
             try:
                 session = self._connected()
                 with self._hangs.watching(session):
                     draft = self._resolved(session) or self._attempt(session, group)
-                self._settle(draft, len(group), self._clock() - began_s)
-                return draft.answers
             except MissingMailboxes as missing:
                 self._make(missing.boxes)
             except (Overtaken, *_AGAIN) as error:
                 self._roll_back()
                 self._draft = None
+                collisions += isinstance(error, Overtaken | psycopg.errors.UniqueViolation)
+                if collisions > COLLISIONS_MAX:
+                    raise Undone(StoreUnavailable(_COLLIDES)) from error
                 self._give_up(due_s, error)
             except (psycopg.Error, marks.Unsure, StoreUnavailable) as error:
                 if isinstance(error, StoreFailed):
                     self._fail(error)
                     raise
-                if not self._is_lost(error):  # a statement was refused, and with it the group
+                if isinstance(error, psycopg.Error) and not self._is_lost(error):
                     self._draft = None
                     self._roll_back()
-                    raise self._translated(error) from error
+                    raise self._refusal(error) from error
                 self._drop()
                 self._give_up(due_s, error)
                 time.sleep(RETRY_S)
@@ -150,7 +154,12 @@ class Log:
             except BaseException as error:
                 self._in_doubt(error)
                 self._roll_back()
+                if isinstance(error, Exception):
+                    raise Undone(error) from error
                 raise
+            else:
+                self._settle(draft, len(group), self._clock() - began_s)
+                return draft.answers
 
     def tend(self) -> None:
         """Note from time to time that this lane works, and how large the database is."""
@@ -221,10 +230,8 @@ class Log:
             self._session = session
         return self._session
 
-    def _is_lost(self, error: BaseException) -> bool:
+    def _is_lost(self, error: psycopg.Error) -> bool:
         """Whether to go on with another connection."""
-        if not isinstance(error, psycopg.Error):
-            return True  # it could not be made, or is not to be trusted
         return self._session is None or self._session.connection.closed or is_lost(error)
 
     def _drop(self) -> None:
@@ -234,6 +241,7 @@ class Log:
 
     def _roll_back(self) -> None:
         if self._session is not None:
+            self._session.forgotten.clear()
             try:
                 self._session.connection.execute("ROLLBACK")
             except psycopg.Error:
@@ -263,13 +271,12 @@ class Log:
         self._failure = error
         self._in_doubt(error)
 
-    def _translated(self, error: BaseException) -> BaseException:
-        if not isinstance(error, psycopg.Error):
-            return error
+    def _refusal(self, error: psycopg.Error) -> Exception:
+        """What a group gets of which a statement was refused, over a connection that works."""
         meant = meaning(error)
         if isinstance(meant, StoreFull):
             self._full_until_s = self._clock() + FULL_S
-        return meant
+        return Undone(meant) if type(meant) is StoreUnavailable else meant
 
     # -- a group
 
@@ -331,7 +338,7 @@ class Log:
             if self._is_lost(error):
                 self._drop()
             else:
-                raise self._translated(error) from error
+                raise self._refusal(error) from error
 
     def _look_for_room(self, session: Session) -> None:
         if self._location.bytes_max is not None:
@@ -340,6 +347,9 @@ class Log:
             ).fetchone()
             assert row is not None
             self._room = row[0] < self._location.bytes_max
+
+
+_COLLIDES: Final = "the database says again and again that this is there already; try again"
 
 
 def _rests_on_rows(answer: Answer) -> bool:

@@ -26,8 +26,10 @@ WATCH_S: Final = (
 )
 
 _LOOK: Final = """
-SELECT m.box, coalesce(c.last, m.tail) - coalesce(j.last, m.cursor)
-FROM unnest(%s::bigint[]) w(box) JOIN pullstatus.mailbox m ON m.box = w.box
+SELECT w.box, coalesce(c.last, b.tail, 0) - coalesce(j.last, b.cursor, 0)
+FROM unnest(%s::bigint[]) w(box)
+LEFT JOIN LATERAL (SELECT tail, cursor FROM pullstatus.base
+    WHERE box = w.box ORDER BY purged DESC LIMIT 1) b ON true
 LEFT JOIN LATERAL (SELECT first_seq + count - 1 AS last FROM pullstatus.chunk
     WHERE box = w.box ORDER BY first_seq DESC LIMIT 1) c ON true
 LEFT JOIN LATERAL (SELECT first_seq + count - 1 AS last FROM pullstatus.journal

@@ -73,13 +73,17 @@ def tidy(session: Session, lane: int) -> None:
     Of a lane that works the newest thousand stay, and whatever is younger than ten minutes: sums
     are brought up to date by them.
     """
-    for sql in (_TIDY, _TIDY_GONE):
-        session.connection.execute(sql, (lane, lane) if sql is _TIDY else (lane,))
+    connection, through = session.connection, session.forgotten["marks"]
+    [(newest,)] = connection.execute(_TIDY, (lane, through, lane)).fetchall()
+    session.forgotten["marks"] = newest or through
+    connection.execute(_TIDY_GONE, (lane,))
 
 
 _TIDY = """
-DELETE FROM pullstatus.mark WHERE lane = %s AND at < now() - interval '10 minutes'
+WITH gone AS (DELETE FROM pullstatus.mark WHERE lane = %s AND number > %s
     AND number <= (SELECT max(number) - 1000 FROM pullstatus.mark WHERE lane = %s)
+    AND at < now() - interval '10 minutes' RETURNING number)
+SELECT max(number) FROM gone
 """
 _TIDY_GONE = """
 WITH gone AS (DELETE FROM pullstatus.lane WHERE lane <> %s AND seen < now() - interval '1 day'

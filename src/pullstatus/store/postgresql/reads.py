@@ -51,7 +51,13 @@ class Reads:
         self._known = known
         self._connection: psycopg.AsyncConnection[TupleRow] | None = None
         self._turn = asyncio.Lock()
+        self._silent_since_s: float | None = None
         self._closed = False
+
+    def silent_s(self) -> float:
+        """For how long whoever asked has had no answer; 0 while the database answers."""
+        since_s = self._silent_since_s
+        return 0.0 if since_s is None else asyncio.get_running_loop().time() - since_s
 
     async def ask(self, sql: str, *values: Any) -> Rows:  # noqa: ANN401 - as a driver takes them
         """The rows of an answer; asked again if the connection is lost.
@@ -64,23 +70,29 @@ class Reads:
         return await asyncio.create_task(self._ask(sql, *values))
 
     async def _ask(self, sql: str, *values: Any) -> Rows:  # noqa: ANN401 - as a driver takes them
-        due_s = asyncio.get_running_loop().time() + limits.STORE_WAIT_S
+        loop = asyncio.get_running_loop()
+        due_s = loop.time() + limits.STORE_WAIT_S
         async with self._turn:
+            if self._silent_since_s is None:
+                self._silent_since_s = loop.time()
             while True:
                 connection = await self._connected(due_s)
                 try:
                     async with asyncio.timeout(self._answer_s):
-                        return await _Ask(connection)(sql, *values)
+                        rows = await _Ask(connection)(sql, *values)
                 except TimeoutError as error:
                     await self._drop()
                     raise StoreUnavailable("the database does not answer in time") from error
                 except psycopg.Error as error:
                     await self._drop()
-                    if not is_lost(error) or asyncio.get_running_loop().time() > due_s:
+                    if not is_lost(error) or loop.time() > due_s:
                         raise meaning(error) from error
                 except BaseException:
                     await self._drop()  # whatever it is in the middle of
                     raise
+                else:
+                    self._silent_since_s = None
+                    return rows
 
     @contextlib.asynccontextmanager
     async def moment(self) -> AsyncIterator[_Ask]:

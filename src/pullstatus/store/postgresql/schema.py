@@ -6,7 +6,9 @@ everything else.
 
 Nothing is updated that each group of operations touches, or an old snapshot, such as a dump's,
 would slow it down more and more. So how a mailbox stands is told by its newest chunk and its newest
-journal row, which has the totals so far; where there is none any more, by the mailbox's row.
+journal row, which has the totals so far; where there is none any more, by its newest *base*. What
+does change often is a row that takes the place of another, with a higher number in its key: the
+newest is found from the end, however many former ones a snapshot keeps.
 
 Formats: a *step* leads from one to the next, each in a transaction of its own. One that only adds
 is *pre*: processes that know the format before go on working. One that takes away is *post*, for
@@ -52,22 +54,28 @@ CREATE TABLE pullstatus.meta (
     secret      bytea NOT NULL          -- what fingerprints are keyed with
 );
 
--- The row is the lock of its mailbox. What it says of how it stands is true where newer rows are
--- missing: retention writes it when it removes them.
+-- The row is the lock of its mailbox, and is never changed.
 CREATE TABLE pullstatus.mailbox (
     box         bigint PRIMARY KEY,
-    number      bigint NOT NULL GENERATED ALWAYS AS IDENTITY,  -- neighbours are summed together
-    purged      bigint NOT NULL DEFAULT 0,                     -- up to here all is removed
-    tail        bigint NOT NULL DEFAULT 0,
-    cursor      bigint NOT NULL DEFAULT 0,
-    handed_out  bigint NOT NULL DEFAULT 0,
-    expired     bigint NOT NULL DEFAULT 0,
-    erased      bigint NOT NULL DEFAULT 0,
-    quarantined bigint NOT NULL DEFAULT 0,
-    put_back    bigint NOT NULL DEFAULT 0,
-    routed      bigint NOT NULL DEFAULT 0
-) WITH (fillfactor = 50, {_CHANGED});
+    number      bigint NOT NULL GENERATED ALWAYS AS IDENTITY   -- neighbours are summed together
+) WITH ({_CHANGED});
 CREATE INDEX mailbox_by_block ON pullstatus.mailbox ((number >> 6));
+
+-- How a mailbox stood when retention was last at work: true where newer rows are missing, which it
+-- has removed. A new row takes the place of the one before; none: nothing was removed so far.
+CREATE TABLE pullstatus.base (
+    box         bigint NOT NULL,
+    purged      bigint NOT NULL,        -- up to here all is removed
+    tail        bigint NOT NULL,
+    cursor      bigint NOT NULL,
+    handed_out  bigint NOT NULL,
+    expired     bigint NOT NULL,
+    erased      bigint NOT NULL,
+    quarantined bigint NOT NULL,
+    put_back    bigint NOT NULL,
+    routed      bigint NOT NULL,
+    PRIMARY KEY (box, purged)
+) WITH ({_CHANGED});
 
 CREATE TABLE pullstatus.chunk (
     box         bigint NOT NULL,
@@ -185,8 +193,7 @@ CREATE TABLE pullstatus.note (
     place       bytea NOT NULL
 ) WITH (fillfactor = 50, {_CHANGED});
 
--- A reader stands as its one row says. A new one takes its place, with a number one higher: it is
--- found from the end, however many former ones an old snapshot keeps.
+-- A reader stands as its one row says. A new one takes its place, with a number one higher.
 CREATE TABLE pullstatus.reader (
     box         bigint NOT NULL,
     name        bytea NOT NULL,

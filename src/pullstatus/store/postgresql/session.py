@@ -8,6 +8,8 @@ it does not know, and say nothing.
 from __future__ import annotations
 
 import contextlib
+import re
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from functools import partial
 from typing import Any, Final
@@ -63,6 +65,8 @@ class Session:
         warned: whether the server has warned of something since this was last set to False. That it
             does so while it commits means that a standby may not have what was committed.
         found: what the server told of itself.
+        forgotten: up to which time, or number, this has dropped what is too old, by its kind.
+            Whoever looks for the oldest begins there: what a snapshot keeps lies before it.
     """
 
     def __init__(self, connection: psycopg.Connection[TupleRow]) -> None:
@@ -70,6 +74,7 @@ class Session:
         self.connection = connection
         self.warned = False
         self.found: refusals.Found
+        self.forgotten: Counter[str] = Counter()
 
     def close(self) -> None:
         """Give it up; what it was doing goes on or not, as it happens."""
@@ -172,16 +177,24 @@ def meaning(error: psycopg.Error) -> StoreUnavailable | StoreCorrupt:
     ):
         return StoreFailed(f"the database does not let this role do what is due ({said(error)})")
     if error.sqlstate is None:  # by libpq, of the way there: addresses are no caller's business
+        if isinstance(error, psycopg.DataError):
+            return StoreUnavailable("the database's driver does not take a value")
         return StoreUnavailable("the database cannot be reached")
     return StoreUnavailable(f"the database does not answer as it should ({said(error)})")
 
 
 def said(error: psycopg.Error) -> str:
     """The first line of what the server or libpq said, which holds no password and no value."""
-    if error.diag.message_primary:
-        return error.diag.message_primary
+    primary = error.diag.message_primary
+    if primary and isinstance(error, psycopg.DataError):
+        return _VALUE.sub('"..."', primary)
+    if primary:
+        return primary
     text = str(error).strip()
     return text.splitlines()[0] if text else type(error).__name__
+
+
+_VALUE: Final = re.compile('".*"', re.DOTALL)
 
 
 def is_lost(error: psycopg.Error) -> bool:

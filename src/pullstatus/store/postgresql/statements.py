@@ -46,12 +46,14 @@ _TOTALS: Final = ("handed_out", "expired", "erased", "quarantined", "put_back", 
 
 
 def _derived(boxes: str) -> str:
-    """How mailboxes stand: by their newest rows, or by their own where there are none."""
-    totals = ", ".join(f"coalesce(j.{name}, m.{name}) AS {name}" for name in _TOTALS)
+    """How mailboxes stand: by their newest rows, or by their base where there are none."""
+    totals = ", ".join(f"coalesce(j.{name}, b.{name}, 0) AS {name}" for name in _TOTALS)
     return (
-        "SELECT m.box, m.number, coalesce(c.last, m.tail) AS tail,"  # noqa: S608 - ours
-        f" coalesce(j.last, m.cursor) AS cursor, {totals}, m.purged"
+        "SELECT m.box, m.number, coalesce(c.last, b.tail, 0) AS tail,"  # noqa: S608 - ours
+        f" coalesce(j.last, b.cursor, 0) AS cursor, {totals}, coalesce(b.purged, 0) AS purged"
         f" FROM {boxes}"
+        " LEFT JOIN LATERAL (SELECT * FROM pullstatus.base"
+        " WHERE box = m.box ORDER BY purged DESC LIMIT 1) b ON true"
         " LEFT JOIN LATERAL (SELECT first_seq + count - 1 AS last FROM pullstatus.chunk"
         " WHERE box = m.box ORDER BY first_seq DESC LIMIT 1) c ON true"
         " LEFT JOIN LATERAL (SELECT first_seq + count - 1 AS last, handed_out, expired, erased,"
@@ -67,9 +69,9 @@ DERIVED: Final = _derived("pullstatus.mailbox m")  # of all; a WHERE can follow
 HEADS: Final = """
 SELECT w.box, c.first_seq, c.count, c.checksum, c.bounds, c.body
 FROM unnest(%s::bigint[], %s::bigint[]) w(box, due)
-JOIN pullstatus.mailbox m ON m.box = w.box
 CROSS JOIN LATERAL (SELECT coalesce((SELECT j.first_seq + j.count FROM pullstatus.journal j
-    WHERE j.box = w.box ORDER BY j.first_seq DESC LIMIT 1), m.cursor + 1) AS next) n
+    WHERE j.box = w.box ORDER BY j.first_seq DESC LIMIT 1), (SELECT b.cursor + 1
+    FROM pullstatus.base b WHERE b.box = w.box ORDER BY b.purged DESC LIMIT 1), 1) AS next) n
 CROSS JOIN LATERAL (SELECT * FROM pullstatus.chunk c WHERE c.box = w.box
     AND c.first_seq >= coalesce((SELECT h.first_seq FROM pullstatus.chunk h WHERE h.box = w.box
         AND h.first_seq <= n.next ORDER BY h.first_seq DESC LIMIT 1), n.next)
@@ -186,10 +188,8 @@ VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, (SELECT page FROM pullstatus.reader
 """
 DROP_READER: Final = "DELETE FROM pullstatus.reader WHERE box = %s AND name = %s AND version = %s"
 
-REBASE: Final = """
-UPDATE pullstatus.mailbox SET purged = %s, tail = %s, cursor = %s, handed_out = %s, expired = %s,
-    erased = %s, quarantined = %s, put_back = %s, routed = %s WHERE box = %s
-"""
+ADD_BASE: Final = "INSERT INTO pullstatus.base VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s)"
+DROP_BASE: Final = "DELETE FROM pullstatus.base WHERE box = %s AND purged = %s"
 
 MAKE_MAILBOXES: Final = (
     "INSERT INTO pullstatus.mailbox (box) SELECT unnest(%s::bigint[]) ORDER BY 1"

@@ -8,12 +8,14 @@ question is a trip of its own, behind what was written so far.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import Any, cast
 
 from psycopg import Cursor
 from psycopg.rows import TupleRow
 
 from pullstatus.errors import StoreCorrupt
+from pullstatus.store.chunk import COUNT_MAX
 from pullstatus.store.fingerprints import KEY, halves_of
 from pullstatus.store.postgresql import statements
 from pullstatus.store.postgresql.asked import Asked
@@ -86,7 +88,7 @@ class PostgresTables:
         self.changed: set[int] = set()
         self._heads: dict[int, list[ChunkRow]] = {}
         self._whole: set[int] = set()  # the heads are all that is there from the first of them on
-        self._rebased: set[int] = set()
+        self._rebased: dict[int, int] = {}  # up to where each had been removed before
         self._revisions: dict[str, int] = {}
         self._keyed: dict[tuple[bytes, int], KeyedRow] = {}
         self._recalled: dict[tuple[bytes, bytes], Recalled] = {}
@@ -152,12 +154,11 @@ class PostgresTables:
 
     def take_writes(self) -> list[Due]:
         """All that is left to be sent."""
-        for box in sorted(self._rebased):
+        for box, purged in sorted(self._rebased.items()):
             state = self.states[box]
-            self._writes.other(
-                statements.REBASE,
-                *(state.purged, state.tail, state.cursor, *totals(state), box),
-            )
+            values = (box, state.purged, state.tail, state.cursor, *totals(state))
+            self._writes.other(statements.ADD_BASE, *values)
+            self._writes.other(statements.DROP_BASE, box, purged)
         self._rebased.clear()
         return self._writes.take()
 
@@ -413,11 +414,13 @@ class PostgresTables:
     # -- removal
 
     def remove(self, state: State, through: int) -> None:
+        # Not from the first number on: a snapshot keeps all that was removed since it was taken.
         for sql in (_REMOVE_JOURNAL, _REMOVE_AGAIN):
-            self._ask(sql, state.number, through)
+            self._ask(sql, state.number, state.purged, through)
         # A chunk that reaches further stays whole until all of it may go.
-        self._ask(_REMOVE_CHUNKS, state.number, through, through)
-        self._rebased.add(state.number)
+        begun = state.purged - COUNT_MAX
+        self._ask(_REMOVE_CHUNKS, state.number, begun, through, through)
+        self._rebased.setdefault(state.number, state.purged)
         self._forget_heads(state)
 
     def remove_aside(self, state: State, through: int) -> None:
@@ -428,15 +431,24 @@ class PostgresTables:
     ) -> Sequence[Callable[[int], int | None]]:
         return (
             lambda _count: self._forget_prints(accepted_before_ms),
-            lambda count: self._ask(_FORGET_REPEATS, accepted_before_ms, count).rowcount or None,
-            lambda count: self._ask(_FORGET_ONCE, now_ms, count).rowcount or None,
+            partial(self._forget_some, "repeats", _FORGET_REPEATS, accepted_before_ms),
+            partial(self._forget_some, "once", _FORGET_ONCE, now_ms),
         )
 
+    def _forget_some(self, kind: str, sql: str, before_ms: int, count: int) -> int | None:
+        forgotten = self._session.forgotten
+        times = self._ask(sql, forgotten[kind], before_ms, count).fetchall()
+        if not times:
+            return None
+        forgotten[kind] = max(time_ms for (time_ms,) in times)
+        return len(times)
+
     def _forget_prints(self, before_ms: int) -> int | None:
-        row = self._ask(_OLDEST_PRINTS, before_ms).fetchone()
+        forgotten = self._session.forgotten
+        row = self._ask(_OLDEST_PRINTS, forgotten["prints"], before_ms).fetchone()
         if row is None:
             return None
-        step, joined = row
+        step, joined, forgotten["prints"] = row
         halves = halves_of(joined)
         slots, shorts = ints(slot_ for slot_, _ in halves), ints(short for _, short in halves)
         dropped = self._ask(_FORGET_PRINTS, slots, shorts, before_ms).rowcount
@@ -532,17 +544,15 @@ _NOTE = (
 )
 _DROP_NOTE = "DELETE FROM pullstatus.note WHERE name = %s"
 
-_REMOVE_JOURNAL = "DELETE FROM pullstatus.journal WHERE box = %s AND first_seq <= %s"
-_REMOVE_AGAIN = "DELETE FROM pullstatus.again WHERE box = %s AND first_seq <= %s"
-_REMOVE_CHUNKS = (
-    "DELETE FROM pullstatus.chunk WHERE box = %s AND first_seq <= %s"
-    " AND first_seq + count - 1 <= %s"
-)
+_WHAT_LEFT = "WHERE box = %s AND first_seq > %s AND first_seq <= %s"
+_REMOVE_JOURNAL = f"DELETE FROM pullstatus.journal {_WHAT_LEFT}"  # noqa: S608 - ours
+_REMOVE_AGAIN = f"DELETE FROM pullstatus.again {_WHAT_LEFT}"  # noqa: S608 - ours
+_REMOVE_CHUNKS = f"DELETE FROM pullstatus.chunk {_WHAT_LEFT} AND first_seq + count - 1 <= %s"  # noqa: S608 - ours
 _REMOVE_ASIDE = "DELETE FROM pullstatus.quarantine WHERE box = %s AND first_seq <= %s"
 
 _OLDEST_PRINTS = (
-    "SELECT id, keys FROM pullstatus.fingerprint_step WHERE accepted_ms < %s"
-    " ORDER BY accepted_ms, id LIMIT 1"
+    "SELECT id, keys, accepted_ms FROM pullstatus.fingerprint_step"
+    " WHERE accepted_ms >= %s AND accepted_ms < %s ORDER BY accepted_ms, id LIMIT 1"
 )
 _FORGET_PRINTS = (
     "DELETE FROM pullstatus.fingerprint f USING unnest(%s::bigint[], %s::bigint[]) w(slot, short)"
@@ -551,11 +561,11 @@ _FORGET_PRINTS = (
 _FORGET_STEP = "DELETE FROM pullstatus.fingerprint_step WHERE id = %s"
 _FORGET_REPEATS = (
     "DELETE FROM pullstatus.repeat_key r USING (SELECT scope, key FROM pullstatus.repeat_key"
-    " WHERE accepted_ms < %s ORDER BY accepted_ms LIMIT %s) w"
-    " WHERE r.scope = w.scope AND r.key = w.key"
+    " WHERE accepted_ms >= %s AND accepted_ms < %s ORDER BY accepted_ms LIMIT %s) w"
+    " WHERE r.scope = w.scope AND r.key = w.key RETURNING r.accepted_ms"
 )
 _FORGET_ONCE = (
     "DELETE FROM pullstatus.once o USING (SELECT sdkappid, nonce FROM pullstatus.once"
-    " WHERE until_ms < %s ORDER BY until_ms LIMIT %s) w"
-    " WHERE o.sdkappid = w.sdkappid AND o.nonce = w.nonce"
+    " WHERE until_ms >= %s AND until_ms < %s ORDER BY until_ms LIMIT %s) w"
+    " WHERE o.sdkappid = w.sdkappid AND o.nonce = w.nonce RETURNING o.until_ms"
 )

@@ -15,12 +15,14 @@ import apsw
 
 from pullstatus.errors import (
     OutcomeUnknown,
+    PullstatusError,
     StoreCorrupt,
     StoreFailed,
     StoreFull,
     StoreMoved,
     StoreUnavailable,
 )
+from pullstatus.store.gathering.log import Undone
 from pullstatus.store.gathering.operations import (
     Answer,
     Enter,
@@ -96,6 +98,7 @@ class Log:
         and leaves no trace; the others are durable on return.
 
         Raises:
+            Undone: nothing happened, by a mistake of ours.
             StoreUnavailable: another process holds the file; nothing happened.
             StoreFull: no space is left; nothing happened.
             StoreFailed: the file can't be read or written; nothing happened; use this no more.
@@ -148,10 +151,12 @@ class Log:
                 answer = work()
                 self._tables.remembered.write()
                 self.states.write()
-            except BaseException:
+            except BaseException as error:
                 # A full disk and some errors of it have SQLite roll back by itself.
                 if connection.in_transaction:
                     connection.execute("ROLLBACK")
+                if isinstance(error, Exception) and not isinstance(error, _FORESEEN):
+                    raise Undone(error) from error
                 raise
         try:
             connection.execute("COMMIT")
@@ -262,6 +267,7 @@ class Log:
         return apsw.SQLITE_OK
 
 
+_FORESEEN = (apsw.Error, PullstatusError, UnicodeDecodeError)
 _FULL = "no space is left for the store; free some and try again"
 
 
