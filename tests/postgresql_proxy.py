@@ -8,6 +8,7 @@
             flight.wait()               # until there is one
         proxy.cut_at_random(rng, 0.01)  # from now on so many of them, anywhere
         proxy.cut_flight(3, Way.TO_SERVER, 0.5)  # the flight behind the next three, at its middle
+        proxy.strike(3, server.kill)    # what is done when that one has come, before it goes on
 
 A *flight* is what a client sends before it waits for an answer: messages up to one that asks for
 it. A commit is a flight with a COMMIT in it. Flights are carried whole, so that it is known what
@@ -21,7 +22,7 @@ import enum
 import socket
 import struct
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from random import Random
 from typing import Final, NamedTuple, Self
 
@@ -70,6 +71,7 @@ class MessageProxy:
         self.commits: list[Sizes] = []
         self._next: tuple[Way, float] | None = None
         self._flight: tuple[int, Way, float] | None = None
+        self._strike: tuple[int, Callable[[], object]] | None = None
         self._random: tuple[Random, float] | None = None
         self._hold: tuple[threading.Event, threading.Event] | None = None
         self._lock = threading.Lock()
@@ -91,6 +93,11 @@ class MessageProxy:
         with self._lock:
             self._flight = self.flights + number, way, size
 
+    def strike(self, number: int, act: Callable[[], object]) -> None:
+        """Do something once the flight behind the next so many has come, before it goes on."""
+        with self._lock:
+            self._strike = self.flights + number, act
+
     @contextlib.contextmanager
     def held(self) -> Iterator[threading.Event]:
         """Hold the next commit back until the block ends; the event tells that there is one."""
@@ -106,6 +113,9 @@ class MessageProxy:
         """What is to become of a flight that has come: a way, and a size or a share of it."""
         with self._lock:
             number, self.flights = self.flights, self.flights + 1
+            if self._strike is not None and self._strike[0] == number:
+                (_, act), self._strike = self._strike, None
+                act()
             if self._flight is not None and self._flight[0] == number:
                 (_, way, size), self._flight = self._flight, None
                 self.cuts += 1

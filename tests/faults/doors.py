@@ -487,9 +487,9 @@ class Doors:
         for number in range(1, count + 1):
             self.start_again(f"door {number}")
 
-    def start_again(self, name: str) -> None:
-        """A first or a next life."""
-        plants = (self._prepare, self._plant)
+    def start_again(self, name: str, plant: Plant | None = None) -> None:
+        """A first or a next life; `plant`: what this one has instead of that of all."""
+        plants = (self._prepare, plant or self._plant)
         args = (self.url, self._folder, name, self._seed, plants)
         self.processes[name] = WARM.Process(target=process_main, args=args)
         self.processes[name].start()
@@ -499,6 +499,11 @@ class Doors:
         pid = self.processes[name].pid
         assert pid is not None
         os.kill(pid, number)
+
+    def end(self, name: str) -> None:
+        """Have one of them end its last operations."""
+        self.signal(name, signal.SIGTERM)
+        self.processes[name].join(PATIENCE_S)
 
     def kill(self, name: str) -> None:
         """End one of them where it is."""

@@ -31,7 +31,8 @@ def begin_epoch(location: Location, act: Act) -> int:
     session = there(location, lambda: open_session(location, Known()))
     connection = session.connection
     try:
-        schema.check_format(schema.needed(connection, location.shown))
+        found = schema.needed(connection, location.shown)
+        schema.check_format(found.format, found.works_with)
         with translated(), connection.transaction():
             connection.execute(_LOCK_ALL)
             connection.execute(statements.OWN_ACTS)

@@ -10,7 +10,7 @@ from psycopg.rows import TupleRow
 
 from pullstatus.errors import StoreUnavailable
 from pullstatus.store.fingerprints import halves_of
-from pullstatus.store.postgresql import statements
+from pullstatus.store.postgresql import schema, statements
 from pullstatus.store.postgresql.asked import Asked
 from pullstatus.store.postgresql.session import Session
 from pullstatus.store.postgresql.statements import encoded, ints, names
@@ -29,6 +29,9 @@ def first_trip(session: Session, asked: Asked) -> PostgresTables:
     """Begin a transaction, take its locks, and read ahead what it needs.
 
     Locks are taken in one order: mailboxes, then settings, then acts.
+
+    Raises:
+        StoreRefused: the format is none any more that this version can work with.
     """
     tables = PostgresTables(session, asked)
     learn: list[tuple[_Learn, Cursor[TupleRow]]] = []
@@ -46,6 +49,7 @@ def _questions(
     asked: Asked, tables: PostgresTables
 ) -> Iterable[tuple[str, Sequence[Any], _Learn | None]]:
     yield "BEGIN", (), None
+    yield schema.FORMATS, (), _check_formats
     boxes = ints(ordered(asked.boxes))
     if asked.boxes:
         yield statements.LOCK, (boxes,), None
@@ -78,6 +82,12 @@ def _questions(
     if asked.readers:
         places, readers = zip(*asked.readers, strict=True)
         yield statements.READERS, (ints(places), names(readers)), tables.know_readers
+
+
+def _check_formats(rows: list[tuple[int, int]]) -> None:
+    """Whoever was stopped for long may not have been waited for when the format was changed."""
+    for row in rows:
+        schema.check_format(*row)
 
 
 _COMMIT: Final = Due("COMMIT", ())

@@ -221,6 +221,8 @@ class Log:
         if self._session is None:
             session = open_session(self._location, self._known)
             try:
+                found = schema.needed(session.connection, self._location.shown)
+                schema.check_format(found.format, found.works_with)
                 if self._acknowledged:
                     marks.prove_kept(session, self._lane, self._acknowledged)
                 schema.register(session.connection, self._lane, server=self._server)

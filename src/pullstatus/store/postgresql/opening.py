@@ -40,7 +40,7 @@ def open_store(location: Location, *, create: bool) -> Opened:
     try:
         created = create and schema.create(session)
         found = schema.needed(session.connection, location.shown)
-        schema.check_format(found)
+        schema.check_format(found.format, found.works_with)
         known.system = found.system
         check_system(session.found.system, known)
     except BaseException:
@@ -63,10 +63,14 @@ def there(location: Location, connect: Callable[[], Session]) -> Session:
 
 
 def upgrade(location: Location, *, post: bool) -> list[int]:
-    """Bring a store to this version's format; see `schema.upgrade`."""
+    """Bring a store to a format of this version; see `schema.upgrade`."""
     session = there(location, lambda: open_session(location, Known()))
     try:
         return schema.upgrade(session, post=post)
+    except StoreUnavailable as error:
+        raise StoreUnavailable(
+            f"{error}. Each step is taken whole or not at all, so that servers go on: do it again"
+        ) from error
     finally:
         session.close()
 

@@ -17,7 +17,7 @@ from psycopg.types.numeric import Int8Dumper
 
 from pullstatus import limits
 from pullstatus.errors import StoreFailed, StoreRefused, StoreUnavailable
-from pullstatus.store.postgresql import refusals
+from pullstatus.store.postgresql import refusals, schema
 from pullstatus.store.postgresql.location import Location
 from pullstatus.store.postgresql.session import SETTINGS, arguments, is_lost, meaning
 
@@ -165,6 +165,9 @@ class Reads:
             connection.adapters.register_dumper(int, Int8Dumper)
             cursor = await connection.execute(refusals.QUESTION, (list(SETTINGS),))
             found = refusals.check(await cursor.fetchone(), SETTINGS, self._known)
+            cursor = await connection.execute(schema.FORMATS)
+            for row in await cursor.fetchall():
+                schema.check_format(*row)
             self._timeline = found.timeline
         except BaseException:
             await connection.close()

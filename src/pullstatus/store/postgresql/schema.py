@@ -13,6 +13,12 @@ newest is found from the end, however many former ones a snapshot keeps.
 Formats: a *step* leads from one to the next, each in a transaction of its own. One that only adds
 is *pre*: processes that know the format before go on working. One that takes away is *post*, for
 when none of them is left. `meta` names the format, and the oldest that can still be worked with.
+
+    version    knows    works with a store of format
+    0.2        1        1, 2
+    0.3        3           2, 3            2 is pre, 3 is post: until 3, both serve side by side
+
+So a version needs the last of its pre steps, and can do without the post steps behind it.
 """
 
 from __future__ import annotations
@@ -259,6 +265,8 @@ _LOCK: Final = 0x70756C6C  # "pull": of whoever changes the format
 _LOCK_S: Final = 60.0
 _LOCK_PAUSE_S: Final = 0.1
 _STEP_LOCK_TIMEOUT: Final = "2s"  # of a table: who waits for one holds up everybody behind it
+_STEP_PAUSE_S: Final = 1.0  # for everybody behind it
+_IN_THE_WAY: Final = (psycopg.errors.LockNotAvailable, psycopg.errors.DeadlockDetected)
 _ALIVE_S: Final = 120  # a process that was not seen for so long is gone
 
 
@@ -285,6 +293,12 @@ def meta(connection: Connection) -> Meta | None:
     return Meta(*row)
 
 
+# Tables that a statement names are locked before it sees any rows, until its transaction ends. So
+# who has read this holds up a step that removes something, and who comes behind the step sees it.
+FORMATS: Final = "SELECT format, works_with FROM pullstatus.meta"
+_REMOVING: Final = "LOCK TABLE pullstatus.meta IN ACCESS EXCLUSIVE MODE"
+
+
 def needed(connection: Connection, shown: str) -> Meta:
     """As `meta`.
 
@@ -297,22 +311,27 @@ def needed(connection: Connection, shown: str) -> Meta:
     return found
 
 
-def check_format(found: Meta) -> None:
-    """Refuse a format that this version cannot work with.
+def check_format(format_: int, works_with: int) -> None:
+    """Refuse a format that this version cannot work with, as `meta` tells it.
 
     Raises:
         StoreRefused: it is too new, or too old; the text says what to do.
     """
-    if found.works_with > FORMAT:
+    if works_with > FORMAT:
         raise StoreRefused(
-            f"the store has format {found.format}, this pullstatus knows up to {FORMAT}: install a"
+            f"the store has format {format_}, this pullstatus knows up to {FORMAT}: install a"
             " newer one"
         )
-    if found.format < FORMAT:
+    if format_ < needed_format():
         raise StoreRefused(
-            f"the store has format {found.format}, this pullstatus needs {FORMAT}: run `pullstatus"
-            " store upgrade`, while the servers go on"
+            f"the store has format {format_}, this pullstatus needs {needed_format()}: run"
+            " `pullstatus store upgrade`, while the servers go on"
         )
+
+
+def needed_format() -> int:
+    """The oldest format that this version can work with: that of its last step that adds."""
+    return max(number for number, step in enumerate(STEPS, 1) if not step.removes)
 
 
 def create(session: Session) -> bool:
@@ -343,35 +362,58 @@ def create(session: Session) -> bool:
 
 
 def upgrade(session: Session, *, post: bool = False) -> list[int]:
-    """Bring a store to this version's format; returns the formats that were reached.
+    """Bring a store to a format of this version; returns the formats that were reached.
 
     Args:
-        post: also take the steps that remove something.
+        post: also take the steps that remove something; else those are left that it can do without.
 
     Raises:
         StoreRefused: a step is due that removes something, and that was not asked for, or processes
             that know only the format before are still alive.
+        StoreUnavailable: somebody has held a table all the while, or the connection is lost. The
+            steps are taken so far that were, each whole; it can be done again.
     """
-    connection = session.connection
     reached: list[int] = []
+    due_s = time.monotonic() + _LOCK_S
     while True:
-        with translated(), _alone(connection):
-            connection.execute(f"SET LOCAL lock_timeout = '{_STEP_LOCK_TIMEOUT}'")
-            found = meta(connection)
-            if found is None:
-                raise StoreRefused("the database has no store; run `pullstatus store init`")
-            if found.format >= FORMAT:
-                return reached
-            step = STEPS[found.format]
-            if step.removes:
-                _check_nobody_older(connection, found.format + 1, post=post)
-            connection.execute(step.statements, prepare=False)
-            connection.execute(
-                "UPDATE pullstatus.meta SET format = format + 1,"
-                " works_with = CASE WHEN %s THEN format + 1 ELSE works_with END",
-                (step.removes,),
-            )
-        reached.append(found.format + 1)
+        try:
+            with translated():
+                taken = _take_step(session.connection, post=post)
+        except StoreUnavailable as error:
+            if not isinstance(error.__cause__, _IN_THE_WAY):
+                raise
+            if time.monotonic() > due_s:
+                raise StoreUnavailable(
+                    "somebody holds a table of the store all the while, as a dump does; run it"
+                    " again when that has ended"
+                ) from error
+            time.sleep(_STEP_PAUSE_S)
+            continue
+        if taken is None:
+            return reached
+        reached.append(taken)
+
+
+def _take_step(connection: Connection, *, post: bool) -> int | None:
+    """The format that the next step has led to; None if none is due."""
+    with _alone(connection):
+        connection.execute(f"SET LOCAL lock_timeout = '{_STEP_LOCK_TIMEOUT}'")
+        found = meta(connection)
+        if found is None:
+            raise StoreRefused("the database has no store; run `pullstatus store init`")
+        if found.format >= (FORMAT if post else needed_format()):
+            return None
+        step = STEPS[found.format]
+        if step.removes:
+            _check_nobody_older(connection, found.format + 1, post=post)
+            connection.execute(_REMOVING)
+        connection.execute(step.statements, prepare=False)
+        connection.execute(
+            "UPDATE pullstatus.meta SET format = format + 1,"
+            " works_with = CASE WHEN %s THEN format + 1 ELSE works_with END",
+            (step.removes,),
+        )
+    return found.format + 1
 
 
 def _check_nobody_older(connection: Connection, number: int, *, post: bool) -> None:
