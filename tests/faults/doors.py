@@ -84,6 +84,8 @@ MAILBOXES = tuple(
 )
 LET_GO = Mailbox(1_400_000_003, Kind.REPLY)  # where operators empty what waits
 
+RECORD_S = 1_800_000_000  # the records' own time: the same in a repeat, whenever that is
+
 FAILED, REFUSED = 70, 78  # exit statuses: of a store that takes no more work, or never opened
 
 
@@ -388,7 +390,7 @@ def _append_of(request: Request, now_ms: int, ticket: bytes) -> Append:
     if request.how == "key":
         key = RepeatKey("gateway", f"batch-{request.ids[0]}", _digest(str(request.ids)))
     elif request.how == "prints":
-        items = [(now_ms // 1000 // 3600 * 3600, _digest(str(n))) for n in request.ids]
+        items = [(RECORD_S, _digest(str(n))) for n in request.ids]
         prints = Fingerprints("gateway", items)
     return Append(request.mailbox, entries, now_ms, key, prints, ticket=ticket)
 
