@@ -7,9 +7,11 @@ tests need.
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import hashlib
 import importlib.util
+import secrets
 import shutil
 import subprocess
 from collections.abc import Iterator
@@ -35,6 +37,26 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Program]:
 def app(shared: Program) -> App:
     """A new application on the shared server."""
     return shared.spare_app()
+
+
+@contextlib.contextmanager
+def master_key(folder: Path) -> Iterator[dict[str, str]]:
+    """The environment with a master key, for servers and commands over a database."""
+    key = folder / "master-key"
+    key.write_text(secrets.token_hex(32))
+    key.chmod(0o600)
+    named = {"PULLSTATUS_MASTER_KEY_FILE": str(key)}
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in named.items():
+            patch.setenv(name, value)
+        yield named
+
+
+@pytest.fixture
+def environment(tmp_path: Path) -> Iterator[dict[str, str]]:
+    """With a master key, which no database has a folder for."""
+    with master_key(tmp_path) as named:
+        yield named
 
 
 @pytest.fixture(params=["in parts", "whole"])

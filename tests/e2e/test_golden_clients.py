@@ -7,6 +7,7 @@ than unusual ones, so they pull from one that does, and from one that answers al
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import json
 import os
@@ -21,6 +22,7 @@ from qcloudsms_py import SmsStatusPuller
 
 from pullstatus.records import Kind
 from pullstatus.wire.v5.pull import PULL_PATH
+from tests.e2e.conftest import master_key
 from tests.harness import (
     CAREFUL,
     COMMAND,
@@ -33,6 +35,7 @@ from tests.harness import (
     reply,
     status,
 )
+from tools.postgresql import PostgreSQL
 
 GOLDEN = Path(__file__).with_name("golden")
 
@@ -54,18 +57,28 @@ REPLIED = [
 
 @pytest.fixture(
     scope="module",
-    params=[((COMMAND,), ()), ((COMMAND,), ("--workers", "2")), (CAREFUL, ())],
-    ids=["one process", "workers", "careful"],
+    params=[
+        ((COMMAND,), (), False),
+        ((COMMAND,), ("--workers", "2"), False),
+        ((COMMAND,), ("--workers", "2"), True),
+        (CAREFUL, (), False),
+    ],
+    ids=["one process", "workers", "workers over PostgreSQL", "careful"],
 )
 def shared(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+    request: pytest.FixtureRequest,
+    tmp_path_factory: pytest.TempPathFactory,
+    postgresql: PostgreSQL,
 ) -> Iterator[Program]:
     """A server for the clients, who cannot see how it answers, and whether it is several."""
-    command, flags = request.param
-    program = Program(tmp_path_factory.mktemp("golden"), *flags, command=command)
-    program.set_aside(20)
-    with program:
-        yield program
+    command, flags, in_database = request.param
+    folder = tmp_path_factory.mktemp("golden")
+    with contextlib.ExitStack() as stack:
+        store = stack.enter_context(postgresql.database()) if in_database else None
+        named = stack.enter_context(master_key(folder)) if in_database else None
+        program = Program(folder, *flags, command=command, store=store, environment=named)
+        program.set_aside(20)
+        yield stack.enter_context(program)
 
 
 # --- Python ---------------------------------------------------------------------------------------

@@ -3,25 +3,12 @@
 from __future__ import annotations
 
 import json
-import secrets
 from pathlib import Path
 
 import pytest
 
 from tests.harness import STATUS, Program, statuses
 from tools.postgresql import PostgreSQL
-
-
-@pytest.fixture
-def environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
-    """With a master key, which no database has a folder for."""
-    key = tmp_path / "master-key"
-    key.write_text(secrets.token_hex(32))
-    key.chmod(0o600)
-    named = {"PULLSTATUS_MASTER_KEY_FILE": str(key)}
-    for name, value in named.items():
-        monkeypatch.setenv(name, value)
-    return named
 
 
 def test_two_servers_are_one_service(
