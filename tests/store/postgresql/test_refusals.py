@@ -131,7 +131,8 @@ async def test_what_drops_our_settings_is_noticed(
     """As a pooler does, and says nothing."""
     ours = session.arguments
     monkeypatch.setattr(session, "arguments", lambda *known: {**ours(*known), "options": ""})
-    with pytest.raises(StoreRefused, match=r"lock_timeout = 0, .*connect directly"):
+    lacking = r"lock_timeout = 0, .*connect directly, .*SET lock_timeout = '5s'; .*SET jit = 'off'"
+    with pytest.raises(StoreRefused, match=lacking):
         await open_store(url)
 
 

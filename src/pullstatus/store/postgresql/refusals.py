@@ -109,13 +109,18 @@ def check(row: Sequence[Any] | None, settings: Mapping[str, str], known: Known) 
             f"the session has synchronous_commit = {commit}, though it asked for on: what was"
             " answered could be lost; have nothing between us and the server change it"
         )
-    for (name, due), value in zip(settings.items(), told, strict=True):
-        if name != "synchronous_commit" and not _same(due, value):
-            raise StoreRefused(
-                f"the session has {name} = {value or 'nothing'}, though it asked for {due}: a"
-                " connection pooler drops it; connect directly, or give it to the role, with ALTER"
-                f" ROLE ... SET {name} = '{due}'"
-            )
+    if lacking := [
+        (name, due, value)
+        for (name, due), value in zip(settings.items(), told, strict=True)
+        if name != "synchronous_commit" and not _same(due, value)
+    ]:
+        name, due, value = lacking[0]
+        commands = "; ".join(f"ALTER ROLE ... SET {name} = '{due}'" for name, due, _ in lacking)
+        raise StoreRefused(
+            f"the session has {name} = {value or 'nothing'}, though it asked for {due}: a"
+            " connection pooler drops it; connect directly, or give the role what it lacks, with"
+            f" {commands}"
+        )
     if cut_off not in (None, "", "0"):
         raise StoreRefused(
             f"the session has transaction_timeout = {cut_off}: a commit that it cuts off may be"
