@@ -52,9 +52,8 @@ bench-peers: $(VENV)/.test $(PEERS)/.installed ## the same loads on what people 
 	@$(BIN)/python -m bench.peers $(ARGS)
 
 figures: $(VENV)/.test $(VENV)-profile/.installed $(PEERS)/.installed ## every figure there is, recorded, and written into the pages; an hour and a half
-	@$(BIN)/python -m bench all --record $(ARGS)
-	@$(BIN)/python -m bench.peers --record
-	@$(BIN)/python -m tools.generate
+	@$(BIN)/python -m bench all --record $(ARGS); measured=$$?; \
+	$(BIN)/python -m bench.peers --record && $(BIN)/python -m tools.generate && exit $$measured
 
 $(PEERS)/.installed: bench/peers/requirements.txt
 	@echo "Installing the peers' packages ..."

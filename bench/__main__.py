@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import signal
 import sys
 import time
 from collections.abc import Iterable, Iterator, Mapping
@@ -22,7 +20,7 @@ from bench.goals import GOALS
 from bench.growth import BESIDE, FEW, MANY
 from bench.measure import Bench
 from bench.overload import OVERLOAD
-from bench.process import ProcessFailed, end_on_term
+from bench.process import ProcessFailed, at_most, end_on_term
 from bench.results import Report, Result
 from bench.scenarios import EVERYDAY, Scenario
 from pullstatus.cli import load
@@ -225,7 +223,7 @@ def _measured(chosen: list[Scenario], bench: Bench) -> Iterator[Result | str]:
             watching = msgspec.structs.replace(bench, say=say, done=done)
             began = time.monotonic()
             try:
-                with _at_most(_allowed_s(scenario, bench)):
+                with at_most(_allowed_s(scenario, bench)):
                     found: Result | str = scenario.measure(watching, scenario)
             except Exception as error:  # noqa: BLE001 - whatever one fails of, the others go on
                 found = f"{scenario.name} could not be measured: {_said(error)}"
@@ -243,25 +241,6 @@ def _said(error: Exception) -> str:
 def _allowed_s(scenario: Scenario, bench: Bench) -> float:
     longer = max(1.0, bench.runs * bench.seconds / USUAL_S)
     return ALLOWED_S + ALLOWED * 60 * scenario.minutes * longer
-
-
-@contextlib.contextmanager
-def _at_most(seconds: float) -> Iterator[None]:
-    """End what is done if it takes longer.
-
-    Raises:
-        TimeoutError: it did.
-    """
-
-    def overdue(_number: int, _frame: object) -> None:
-        raise TimeoutError(f"it took longer than {seconds:.0f} s")
-
-    signal.signal(signal.SIGALRM, overdue)
-    signal.setitimer(signal.ITIMER_REAL, seconds)
-    try:
-        yield
-    finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """What grows with a store and must not: with its mailboxes, and with what has become too old.
 
-Stores are made through the verbs of a store, a thousand applications in a commit and the records of
-two hundred mailboxes in another: a million mailboxes in one to three minutes.
+Stores are made through the verbs of a store, two hundred applications in a commit and a record for
+each of two hundred mailboxes in another: a million mailboxes in one to three minutes.
 """
 
 from __future__ import annotations

@@ -149,6 +149,25 @@ def end_on_term() -> None:
     signal.signal(signal.SIGTERM, leave)
 
 
+@contextlib.contextmanager
+def at_most(seconds: float) -> Iterator[None]:
+    """End what is done if it takes longer.
+
+    Raises:
+        TimeoutError: it did.
+    """
+
+    def overdue(_number: int, _frame: object) -> None:
+        raise TimeoutError(f"it took longer than {seconds:.0f} s")
+
+    signal.signal(signal.SIGALRM, overdue)
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+
+
 class Watch:
     """Counts what processes and their children use while open; `usage` is there afterwards."""
 

@@ -46,8 +46,7 @@ R = TypeVar("R")
 APPKEY = "5f03a35d00ee52a21327ab048186a2c4"
 FIRST_SDKAPPID = 1400006666
 PAGE = 100
-ABREAST = 200  # appends under way at a time while filling
-AT_ONCE = 1000  # applications made in one commit
+ABREAST = 200  # appends under way at a time while filling, and applications made in a commit
 
 
 def pull_request(
@@ -261,7 +260,7 @@ class Product:
         by = Operator("bench", time.time_ns() // 1_000_000, _random_hex)
         keyring = await open_keyring(store, self.masters)
         await create_application(store, self.sdkappids[0], by=by, keyring=keyring, appkey=APPKEY)
-        for some in _slices(self.sdkappids[1:], AT_ONCE):
+        for some in _slices(self.sdkappids[1:], ABREAST):
             # As the command does for each, but many in a commit: a million take a minute.
             changes = [_made(each, by, keyring) for each in some]
             assert await store.change(guard(keyring), *changes)

@@ -83,7 +83,7 @@ def _split(bench: Bench, product: Product, label: str, count: int) -> Split:
         with _sampled(product.server(), product.folder / "stacks") as file:
             requests += load.run(product.address, what, bench.seconds).requests
         found += _read(file.read_text(encoding="utf-8"))
-        if sum(found.values()) - _waits(found) >= ENOUGH:
+        if _enough(found, spent):
             break
     waited_s = found[True, Waiting.SYNC] / HZ
     return Split(
@@ -129,8 +129,16 @@ def _read(stacks: str) -> Counter[tuple[bool, Layer | Waiting]]:
     return found
 
 
-def _waits(samples: Counter[tuple[bool, Layer | Waiting]]) -> int:
-    return sum(count for (_, layer), count in samples.items() if isinstance(layer, Waiting))
+def _enough(samples: Counter[tuple[bool, Layer | Waiting]], spent: Spent) -> bool:
+    """Whether there are as many as are due of each process, by what it spends."""
+    working: Counter[bool] = Counter()
+    for (storing, layer), count in samples.items():
+        working[storing] += count if isinstance(layer, Layer) else 0
+    whole = spent.server + spent.store
+    return all(
+        working[storing] >= ENOUGH * its / whole
+        for storing, its in ((False, spent.server), (True, spent.store))
+    )
 
 
 def shared_out(

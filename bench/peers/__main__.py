@@ -23,7 +23,7 @@ from bench.measure import Bench, Side, to_processor
 from bench.peers import services
 from bench.peers.proof import prove
 from bench.peers.services import Service, ServiceFailed, ServiceMissing
-from bench.process import ProcessFailed, Running, end_on_term
+from bench.process import ProcessFailed, Running, at_most, end_on_term
 from bench.records import as_array
 from bench.results import Indicator, Line, Report, Result, median, paired
 from bench.server import PAGE, Product, ingest_request, pull_request
@@ -35,6 +35,7 @@ RESULTS = CHECKOUT / "bench" / "results"
 VENV = CHECKOUT / ".venv-peers"
 DISK = Path("/var/tmp")
 OURS = "pullstatus"
+COLUMN_S = 900.0  # that one measure of a peer may take, which usually are one or two minutes
 
 
 class Peer(msgspec.Struct, frozen=True):
@@ -257,7 +258,8 @@ def _run(chosen: list[Peer], bench: Bench, python: Path) -> tuple[list[Result], 
                     )
                     for column in COLUMNS:
                         try:
-                            pair = _compare(named, product, subject, column)
+                            with at_most(COLUMN_S):
+                                pair = _compare(named, product, subject, column)
                         except (LoadFailed, OSError) as error:
                             missing.append(f"{peer.title}, {column.name}: {error}")
                             continue
