@@ -15,6 +15,7 @@ from bench.__main__ import RECORDED, RESULTS
 from bench.results import Indicator, Report, Result, median, spread
 
 NOTHING: Final = "Nothing is recorded yet: `make figures` measures it."
+REMARKS_MAX: Final = 5  # of a scenario; one that has more tells of each run
 
 
 def figures() -> str:
@@ -23,7 +24,12 @@ def figures() -> str:
     rows = [row for result in made.results for row in _lines(result)]
     head = ["| scenario | | median | spread | p50, ms | p99, ms | µs | MiB |"]
     head.append("|---|---|---:|---:|---:|---:|---:|---:|")
-    remarks = dict.fromkeys(each for result in made.results for each in result.remarks)
+    remarks = dict.fromkeys(
+        each
+        for result in made.results
+        if len(result.remarks) <= REMARKS_MAX
+        for each in result.remarks
+    )
     told = [
         f"{made.machine}; {made.generator}; medians of {made.runs} runs, recorded {made.made_at}."
     ]
