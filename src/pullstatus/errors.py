@@ -294,6 +294,11 @@ class StoreUnavailable(WorldError):
     code = "store_unavailable"
     retry_can_help = True
 
+    @property
+    def for_callers(self) -> str:
+        """What a caller of a server is told of it: its text, unless that names a place."""
+        return str(self)
+
 
 class StoreFull(StoreUnavailable):
     """The store has no room for more entries. Pulls still work."""
@@ -326,9 +331,17 @@ class StoreSealed(StoreUnavailable):
 
 
 class StoreMovedOn(StoreUnavailable):
-    """What the store held is in another one now, for good. This one takes no more work."""
+    """What the store held is in another one now, for good. This one takes no more work.
+
+    The text says where that is, which is no caller's business.
+    """
 
     code = "store_moved_on"
+
+    @property
+    def for_callers(self) -> str:
+        """See `StoreUnavailable`."""
+        return "the store is not in use any more; come again"
 
 
 class StoreFailed(StoreUnavailable):

@@ -404,7 +404,7 @@ class _Door:
         return Problem(
             503,
             "Cannot store now",
-            f"{error}; nothing was stored",
+            f"{error.for_callers}; nothing was stored",
             headers=_RETRY_LATER,
         )
 

@@ -291,7 +291,8 @@ class Routes:
         return self._problem(request, error.status_code, title, detail, error.headers)
 
     async def _put_off(self, request: Request, error: Exception) -> Response:
-        return self._problem(request, 503, "Cannot read the store now", str(error))
+        assert isinstance(error, StoreUnavailable)
+        return self._problem(request, 503, "Cannot read the store now", error.for_callers)
 
     async def _fail(self, request: Request, _error: Exception) -> Response:
         """Nobody foresaw it; Starlette raises it again behind this answer, and it is logged."""

@@ -60,4 +60,5 @@ def refusal(error: PullstatusError) -> Refused:
     if isinstance(error, Refused):
         return error
     result = next(RESULTS[kind] for kind in type(error).__mro__ if kind in RESULTS)
-    return Refused(result, _TEXTS.get(type(error)) or str(error))
+    text = error.for_callers if isinstance(error, StoreUnavailable) else str(error)
+    return Refused(result, _TEXTS.get(type(error)) or text)

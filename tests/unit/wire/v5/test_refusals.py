@@ -17,6 +17,7 @@ from pullstatus.errors import (
     ReplayRefused,
     SignatureWrong,
     StoreFull,
+    StoreMovedOn,
     StoreUnavailable,
     TooFrequent,
     TooOld,
@@ -54,6 +55,13 @@ def test_a_key_that_is_reused_is_answered_in_the_words_of_this_face() -> None:
     answered = refusal(KeyReused("with another mailbox"))
     text = "this Idempotency-Key came before with another type or max"
     assert (answered.result, answered.errmsg) == (1004, text)
+
+
+def test_where_a_store_was_moved_to_is_no_callers_business() -> None:
+    refused = refusal(StoreMovedOn("what this store held was moved to postgresql://db1/mailboxes"))
+    assert refused.result == 1007
+    assert "db1" not in refused.errmsg
+    assert refusal(StoreUnavailable("the disk is full")).errmsg == "the disk is full"
 
 
 def test_a_refusal_says_itself_how_it_is_answered() -> None:
