@@ -17,6 +17,7 @@ import apsw
 import pytest
 
 from pullstatus.errors import PullstatusError, StoreRefused
+from pullstatus.store.gate import check_open
 from pullstatus.store.gathering.operations import Answer, Enter, Operation, Replace
 from pullstatus.store.migration import Ends, move
 from pullstatus.store.sqlite import gate, transfer
@@ -119,7 +120,7 @@ def usable(disk: Disk, name: str) -> bool:
     connection = open_writer(Path(copy.path(name)), vfs=VFS_NAME)
     with contextlib.closing(connection):
         try:
-            gate.check_open(connection, server=True)
+            check_open(gate.read(connection), server=True)
         except StoreRefused:
             return False
         return name == STORE or gate.read(connection) is not None  # else it is new, and empty

@@ -216,6 +216,22 @@ OF_THE_STORE: Final[tuple[Part, ...]] = (Secret, Epoch, Setting, ActRow, Mark, S
 REMEMBERED: Final[tuple[Part, ...]] = (Batch, Prints, Nonce)
 
 
+STEP_ROWS_MAX: Final = 2000
+STEP_BYTES_MAX: Final = 4 * 1024 * 1024  # of what is large in it, but for that of one row
+PRINTS_WEIGH: Final = 16  # times their bytes: each key of them is a row of its own in an index
+
+
+def weight(row: Row) -> int:
+    """About how many bytes a row takes, if it may take many."""
+    if isinstance(row, Stored):
+        return len(row.body)
+    if isinstance(row, Prints):
+        return PRINTS_WEIGH * len(row.keys)
+    if isinstance(row, Hand) and row.page is not None:
+        return sum(map(len, row.page))
+    return 0
+
+
 def key_of(row: Row) -> Key:
     """By what a row is known in its part, and by which those are ordered.
 
@@ -249,7 +265,8 @@ class Transfer(Protocol):
         """Say how it takes part from now on, if it does as expected; returns whether it did.
 
         In one commit with the act. Whatever commits after that obeys it: through whichever door,
-        and whenever that was opened.
+        and whenever that was opened. A target is filled, and made READY, by nobody but the end that
+        has said last that it is COPYING.
         """
         ...
 
@@ -257,6 +274,9 @@ class Transfer(Protocol):
         self, part: Part, after: Key | None = None, mailboxes: Sequence[Mailbox] = ()
     ) -> Sequence[Row]:
         """A step of a part, in order, from behind the row with the key `after`; none: it ends.
+
+        Of `STEP_ROWS_MAX` rows at most, which weigh `STEP_BYTES_MAX` or little more. Each step is
+        read of its own moment.
 
         Args:
             mailboxes: in order; for a part of `OF_MAILBOXES`, and no others are read.

@@ -28,6 +28,7 @@ __all__ = [
     "cautions",
     "check",
     "file",
+    "holds_store",
     "join",
     "open",
     "open_end",
@@ -101,6 +102,11 @@ async def open_end(url: str, *, target: bool) -> SqliteStore:
     """See `MovingModule`. A target is locked as by a server, and its commits are made here."""
     location = msgspec.structs.replace(parse_url(url), apart=False)
     return await SqliteStore.open(location, create=target, server=target, moving=True)
+
+
+async def holds_store(url: str) -> bool:
+    """See `MovingModule`."""
+    return file(url).exists()
 
 
 async def rewrite(url: str, *, serving: bool) -> None:

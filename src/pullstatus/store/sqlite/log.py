@@ -33,7 +33,7 @@ from pullstatus.store.gathering.operations import (
 )
 from pullstatus.store.gathering.pace import STEP_S
 from pullstatus.store.sqlite import pairing, transfer
-from pullstatus.store.sqlite.gate import Gate
+from pullstatus.store.sqlite.gate import FileGate
 from pullstatus.store.sqlite.states import States
 from pullstatus.store.sqlite.tables import SqliteTables
 from pullstatus.store.verbs.group import carry_out
@@ -81,7 +81,7 @@ class Log:
         self.states = states or States(connection)
         with translated():
             self._tables = SqliteTables(connection, self.states)
-            self.gate = Gate(connection)
+            self.gate = FileGate(connection)
         self.commits = 0
         self.commit_s = 0.0
         self.operations = 0
@@ -254,13 +254,14 @@ class Log:
         refusal = self.gate.refusal()
         if refusal is not None:
             return [refusal] * len(group)
+        self.gate.open_if_ready()
         return carry_out(self._tables, group, self._clock, self._move)
 
     def _move(self, operation: Moving) -> Answer:
         if isinstance(operation, Enter):
             return self.gate.enter(operation)
-        self.gate.check_filling()
-        return transfer.replace(self._connection, operation)
+        refusal = self.gate.refusal_to_fill()
+        return transfer.replace(self._connection, operation) if refusal is None else refusal
 
     def _count_wal_pages(self, _connection: apsw.Connection, _name: str, pages: int) -> int:
         self._wal_pages = pages

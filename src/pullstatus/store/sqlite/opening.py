@@ -8,6 +8,7 @@ from pathlib import Path
 import apsw
 
 from pullstatus.errors import StoreCorrupt, StoreMoved, StoreRefused
+from pullstatus.store.gate import check_open
 from pullstatus.store.sqlite import gate, pairing, schema
 from pullstatus.store.sqlite.connection import open_reader, open_writer
 from pullstatus.store.sqlite.guarded import GuardedLog
@@ -103,7 +104,7 @@ def _checked_log(path: Path, *, server: bool, moving: bool) -> Log:
         prove_rows(writer)
     if not moving:
         try:
-            gate.check_open(writer, server=server)
+            check_open(gate.read(writer), server=server)
         except BaseException:
             writer.close()
             raise

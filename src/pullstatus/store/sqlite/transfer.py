@@ -14,6 +14,8 @@ from pullstatus.store.fingerprints import halves_of
 from pullstatus.store.gathering.operations import Replace
 from pullstatus.store.sqlite import acts, reading, schema
 from pullstatus.store.transfer import (
+    STEP_BYTES_MAX,
+    STEP_ROWS_MAX,
     Batch,
     Copied,
     Epoch,
@@ -28,12 +30,10 @@ from pullstatus.store.transfer import (
     SetAside,
     Standing,
     Stored,
+    weight,
 )
 from pullstatus.store.values import NO_TICKET, ActRow, JournalRow, Mailbox, Setting, contents
 from pullstatus.store.verbs import readers
-
-ROWS_MAX = 2000  # of a step
-BYTES_MAX = 4 * 1024 * 1024  # of what is large in it, but for that of one row
 
 _Binding = int | str | bytes | None
 
@@ -46,11 +46,8 @@ def rows(
     size = 0
     for row in _TABLES[part].read(connection, after, mailboxes):
         found.append(row)
-        if isinstance(row, Stored):
-            size += len(row.body)
-        elif isinstance(row, Prints):
-            size += len(row.keys)
-        if len(found) == ROWS_MAX or size >= BYTES_MAX:
+        size += weight(row)
+        if len(found) == STEP_ROWS_MAX or size >= STEP_BYTES_MAX:
             break
     return found
 
@@ -127,7 +124,7 @@ def _read_acts(
     connection: apsw.Connection, after: Key | None, _mailboxes: Sequence[Mailbox]
 ) -> Iterator[Row]:
     first = -schema.ACT_ID_MAX if after is None else after[0] + 1
-    yield from acts.step(connection, first, schema.ACT_ID_MAX, ROWS_MAX, backwards=False)
+    yield from acts.step(connection, first, schema.ACT_ID_MAX, STEP_ROWS_MAX, backwards=False)
 
 
 def _put_acts(connection: apsw.Connection, rows: Sequence[ActRow]) -> None:
