@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import secrets
 import shutil
 import signal
 import subprocess
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Any, Never
 
@@ -20,6 +21,7 @@ from pullstatus.cli import migrate as command
 from pullstatus.errors import StoreUnavailable
 from pullstatus.store import migration
 from tests.harness import COMMAND, PATIENCE_S, REPLY, STATUS, App, Program, replies, statuses
+from tools.postgresql import PostgreSQL
 
 
 def migrate(program: Program, target: str, *flags: str) -> Result:
@@ -33,17 +35,64 @@ def new_place(program: Program, name: str = "moved.db") -> str:
     return f"sqlite:///{file}"
 
 
+def name_of(url: str) -> str:
+    """What a store is called: the place, whoever connects to it."""
+    return url.replace("postgres@", "")
+
+
 def callback(program: Program, app: App, token: str, numbers: list[int]) -> int:
     body = [record for number in numbers for record in statuses(1, first=number)]
     return program.post(f"/callbacks/{token}", body).http_status
 
 
+@pytest.fixture
+def database(
+    tmp_path: Path, postgresql: PostgreSQL, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[str]:
+    """An empty one, and the master key, which no database has a folder for, named to all."""
+    key = tmp_path / "master-key"
+    key.write_text(secrets.token_hex(32))
+    key.chmod(0o600)
+    monkeypatch.setenv("PULLSTATUS_MASTER_KEY_FILE", str(key))
+    with postgresql.database() as url:
+        yield url
+
+
+def keyed() -> dict[str, str]:
+    """For a server of its own: where the master key is."""
+    return {"PULLSTATUS_MASTER_KEY_FILE": os.environ["PULLSTATUS_MASTER_KEY_FILE"]}
+
+
 def test_a_served_store_becomes_another(tmp_path: Path) -> None:
-    """A server of it ends; what it knew, the other one's knows."""
     program = Program(tmp_path)
+    becomes_another(program, lambda: new_place(program))
+
+
+def test_a_file_becomes_a_database_beside_its_server(tmp_path: Path, database: str) -> None:
+    program = Program(tmp_path, environment=keyed())
+
+    def made() -> str:
+        early = migrate(program, database)
+        assert early.exit_code == 1
+        assert "make one with `pullstatus store init`" in early.output
+        done = CliRunner().invoke(main, ["store", "init", "--store", database])
+        assert done.exit_code == 0, done.output
+        return database
+
+    becomes_another(program, made)
+
+
+def test_a_database_becomes_a_file_beside_its_server(tmp_path: Path, database: str) -> None:
+    program = Program(tmp_path, environment=keyed(), store=database)
+    becomes_another(program, lambda: f"sqlite:///{tmp_path / 'moved.db'}")
+
+
+def becomes_another(program: Program, place: Callable[[], str]) -> None:
+    """A server of it ends; what it knew, the other one's knows."""
     app = program.create_app()
     token = program.create_token("carrier", app=app)
-    target = new_place(program)
+    target = place()
+    named = name_of(target)
     program.start()
     program.feed(app, statuses(50))
     program.feed(app, replies(5))
@@ -59,12 +108,12 @@ def test_a_served_store_becomes_another(tmp_path: Path) -> None:
     moved = migrate(program, target, "--reason", "a larger disk")
     assert moved.exit_code == 0, moved.output
     told = json.loads(moved.stdout)
-    assert (told["switched"], told["to"]) == (True, target)
+    assert (told["switched"], told["to"]) == (True, named)
     assert (told["mailboxes"], told["entries"], told["pulls"]) == (2, 57, 3)
 
     assert program.process is not None
     assert program.process.wait(PATIENCE_S) == 70
-    assert f"was moved to {target}" in program.log()
+    assert f"was moved to {named}" in program.log()
     program.kill()  # what the test has of it
     again = subprocess.run(
         [COMMAND, "serve", "--port", "0", "--store", program.store],
@@ -75,7 +124,7 @@ def test_a_served_store_becomes_another(tmp_path: Path) -> None:
         timeout=PATIENCE_S,
     )
     assert again.returncode == 1
-    assert f"was moved to {target}: serve that one instead" in again.stderr
+    assert f"was moved to {named}: serve that one instead" in again.stderr
     refused = CliRunner().invoke(main, ["token", "create", "more", "--store", program.store])
     assert refused.exit_code == 1
     assert "serve that one" in refused.output
@@ -97,7 +146,7 @@ def test_a_served_store_becomes_another(tmp_path: Path) -> None:
         assert program.cli("audit")["sound"]
     newest = program.cli("acts", "list", "--limit", "1")[0]
     assert (newest["action"], newest["reason"]) == ("migrate", "a larger disk")
-    assert newest["detail"] == {"source": old, "target": target}
+    assert newest["detail"] == {"source": name_of(old), "target": named}
     program.store = old
     assert program.cli("acts", "list", "--limit", "1") == [newest]
     done = migrate(program, target)

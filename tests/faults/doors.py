@@ -543,6 +543,19 @@ class Doors:
         text = errors.read_text("utf-8", "replace") if errors.exists() else ""
         return f"{name}, status {self.processes[name].exitcode}: {text[-3000:]}"
 
+    def move(self, url: str) -> None:
+        """Have each begin anew at another store, once it has ended since its own was moved there.
+
+        Raises:
+            AssertionError: one ends otherwise, or not at all.
+        """
+        for name, process in self.processes.items():
+            process.join(PATIENCE_S)
+            assert process.exitcode == FAILED, self.told(name)
+        self.url = url
+        for name in list(self.processes):
+            self.start_again(name)
+
     def finish(self) -> None:
         """Have each end its last operations."""
         for name, process in self.processes.items():

@@ -34,15 +34,21 @@ def sqlite(folder: Path, commits: str) -> Iterator[str]:
 
 
 @contextlib.contextmanager
-def sqlite_joining(folder: Path) -> Iterator[str]:
-    """With small chunks joined between any two commits, however few there are."""
+def joining_always() -> Iterator[None]:
+    """Have small chunks of a file joined between any two commits, however few there are."""
     with (
         mock.patch.object(joining, "DUE_ROWS", 2),
         mock.patch.object(joining, "LEAST_ROWS", 2),
         mock.patch.object(log, "JOIN_PAUSE_S", 0),
         mock.patch.object(log, "JOIN_PAUSES", 0),
-        sqlite(folder, "thread") as url,
     ):
+        yield
+
+
+@contextlib.contextmanager
+def sqlite_joining(folder: Path) -> Iterator[str]:
+    """With small chunks joined."""
+    with joining_always(), sqlite(folder, "thread") as url:
         yield url
 
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple, TypeVar
 
 import apsw
 import msgspec
+import psycopg
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -34,6 +35,8 @@ from pullstatus.store import (
     Reader,
     audit_store,
     backup_store,
+    gate,
+    init_store,
     open_store,
     restore_store,
 )
@@ -47,11 +50,11 @@ from pullstatus.store.migration import (
     move_store,
     next_step,
 )
-from pullstatus.store.sqlite import gate
 from pullstatus.store.transfer import (
     OF_MAILBOXES,
     OF_THE_STORE,
     REMEMBERED,
+    End,
     Mark,
     Migration,
     Role,
@@ -85,19 +88,45 @@ from tests.store.build import (
     ticket,
     until,
 )
-from tests.store.engines import sqlite_url
+from tests.store.engines import joining_always, sqlite_url
+from tests.store.places import Places, damage, file_of, forge_acts, is_file, lose
+
+Found = TypeVar("Found")
 
 PARTS = (*OF_THE_STORE, *OF_MAILBOXES, *REMEMBERED)
 
 
-@pytest.fixture
-def source(tmp_path: Path) -> str:
-    return sqlite_url(tmp_path / "source.db")
+ENGINES = ("sqlite", "postgresql")
+PAIRS = [f"{source} to {target}" for source in ENGINES for target in ENGINES]
+FROM_FILES = [pair for pair in PAIRS if pair.startswith("sqlite")]
+TO_FILES = [pair for pair in PAIRS if pair.endswith("sqlite")]
+TO_DATABASES = [pair for pair in PAIRS if pair.endswith("postgresql")]
+
+
+class Pair(NamedTuple):
+    """From which engine a store is moved, and to which."""
+
+    source: Places
+    target: Places
+
+
+@pytest.fixture(params=PAIRS)
+def pair(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Pair]:
+    source, _, target = request.param.partition(" to ")
+    found = Pair(Places(source, tmp_path), Places(target, tmp_path))
+    yield found
+    for places in found:
+        places.close()
 
 
 @pytest.fixture
-def target(tmp_path: Path) -> str:
-    return sqlite_url(tmp_path / "target.db")
+def source(pair: Pair) -> str:
+    return pair.source.none("source")
+
+
+@pytest.fixture
+def target(pair: Pair) -> str:
+    return pair.target.new("target")
 
 
 def quiet(_what: str) -> contextlib.AbstractContextManager[Callable[[int, int], None]]:
@@ -139,18 +168,6 @@ async def state_of(url: str) -> Migration | None:
         return await end.migration()
     finally:
         await end.close()
-
-
-def damage(url: str, mailbox: Mailbox) -> None:
-    """Change the last byte of the newest chunk of a mailbox, behind the store's back."""
-    path = url.removeprefix("sqlite:///").partition("?")[0]
-    with contextlib.closing(apsw.Connection(path)) as connection:
-        [(key, body)] = connection.execute(
-            "SELECT key, body FROM chunk JOIN mailbox ON key >> 40 = id"
-            " WHERE (sdkappid, kind) = (?, ?) ORDER BY key DESC LIMIT 1",
-            (mailbox.sdkappid, int(mailbox.kind)),
-        )
-        connection.execute("UPDATE chunk SET body = ? WHERE key = ?", (body[:-1] + b"?", key))
 
 
 async def fill(url: str) -> None:
@@ -271,6 +288,35 @@ async def test_what_changes_while_it_is_copied_is_there(source: str, target: str
     assert await rows_of(source) == await rows_of(target)
 
 
+@pytest.mark.anyio
+@pytest.mark.parametrize("pair", ["sqlite to postgresql"], indirect=True)
+async def test_entries_that_a_file_has_joined_stay_as_old_as_they_are(
+    source: str, target: str
+) -> None:
+    with joining_always():
+        store = await open_store(source, server=True)
+        for number in range(10):
+            await store.append(append(STATUSES, records(1), NOW_MS + number))
+        with contextlib.closing(apsw.Connection(str(file_of(source)))) as file:
+            await until(lambda: file.execute("SELECT count(*) FROM chunk").get < 5)
+        await store.close()
+    await move(source, target)
+    store = await open_store(target)
+    for taken in range(3):
+        row = await backlog_of(store, STATUSES)
+        assert row is not None
+        assert row.oldest_ms == NOW_MS + taken
+        assert (await store.totals()).of[STATUSES.kind].oldest_ms == NOW_MS + taken
+        await store.pull(pull(STATUSES, 1))
+    old = Discard(STATUSES, Outcome.EXPIRED, NOW_MS + 99, NOW_MS + 6, ticket=ticket())
+    assert await store.discard(old) == 3
+    assert await store.discard(old) == 0
+    await store.append(append(STATUSES, records(1), NOW_MS + 20))
+    later = Discard(STATUSES, Outcome.EXPIRED, NOW_MS + 99, NOW_MS + 15, ticket=ticket())
+    assert await store.discard(later) == 4
+    await store.close()
+
+
 @settings(max_examples=50)
 @given(
     before=st.dictionaries(st.integers(0, 20), st.integers(0, 2)),
@@ -331,7 +377,7 @@ async def test_a_sealed_store_does_nothing_through_any_door(source: str, target:
     server = await open_store(source, server=True, on_failure=failures.append)
     command = await open_store(source)
     await server.pull(pull(REPLIES))
-    assert server.surely_empty(REPLIES)
+    assert server.surely_empty(REPLIES) is is_file(source)
     refused: list[BaseException] = []
 
     async def try_everything() -> None:
@@ -344,6 +390,7 @@ async def test_a_sealed_store_does_nothing_through_any_door(source: str, target:
             lambda: command.change(Change("x", b"", None)),
             lambda: server.mark({"a": Noted(1)}),
             lambda: server.forget(accepted_before_ms=1, now_ms=1),
+            lambda: server.purge(left_before_ms=NOW_MS + 1, sdkappid=STATUSES.sdkappid),
             lambda: server.redeliver(redeliver(STATUSES, (1, 1))),
             lambda: server.erase(STATUSES, at_ms=1, seqs=[1]),
         ):
@@ -354,7 +401,7 @@ async def test_a_sealed_store_does_nothing_through_any_door(source: str, target:
         assert not failures
 
     await sealed_meanwhile(source, target, try_everything)
-    assert len(refused) == 10
+    assert len(refused) == 11
     await until(lambda: bool(failures))  # the server is told, though nothing is asked of it
     assert isinstance(failures[0], StoreMovedOn)
     for door in (server, command):
@@ -377,7 +424,7 @@ async def test_nothing_is_accepted_behind_the_last_pass(
     """A server goes on trying. Where the seal shuts nothing, what it takes then is lost."""
     await fill(source)
     if planted:
-        monkeypatch.delitem(gate._SHUT, (Role.SOURCE, Stage.SEALED))
+        monkeypatch.delitem(gate.SHUT, (Role.SOURCE, Stage.SEALED))
     server = await open_store(source, server=True)
     accepted = 0
 
@@ -451,6 +498,7 @@ async def made(url: str) -> None:
 
 
 @pytest.mark.anyio
+@pytest.mark.parametrize("pair", TO_FILES, indirect=True)
 async def test_a_target_that_is_served_is_refused(source: str, target: str) -> None:
     await made(source)
     server = await open_store(target, server=True)
@@ -461,6 +509,7 @@ async def test_a_target_that_is_served_is_refused(source: str, target: str) -> N
 
 
 @pytest.mark.anyio
+@pytest.mark.parametrize("pair", TO_FILES, indirect=True)
 async def test_two_runs_at_once_are_refused(source: str, target: str) -> None:
     await made(source)
     first = await moving_engine_of(target).open_end(target, target=True)
@@ -489,6 +538,7 @@ async def test_a_target_that_is_not_empty_is_refused(source: str, target: str, w
 
 
 @pytest.mark.anyio
+@pytest.mark.parametrize("pair", PAIRS[:1], indirect=True)
 async def test_a_store_is_not_moved_to_itself(source: str, tmp_path: Path) -> None:
     await made(source)
     link = tmp_path / "link.db"
@@ -500,12 +550,10 @@ async def test_a_store_is_not_moved_to_itself(source: str, tmp_path: Path) -> No
 
 
 @pytest.mark.anyio
-async def test_a_missing_source_is_refused_and_nothing_made(
-    source: str, target: str, tmp_path: Path
-) -> None:
+async def test_a_missing_source_is_refused_and_nothing_made(source: str, target: str) -> None:
     with pytest.raises(StoreRefused, match="there is no store"):
         await move(source, target)
-    assert not (tmp_path / "target.db").exists()
+    assert not file_of(target).exists()
 
 
 @pytest.mark.anyio
@@ -537,9 +585,7 @@ async def test_what_cannot_be_told_of_the_whole_store_is_not_moved(
     store = await open_store(source)
     await store.change(act=new_act())
     await store.close()
-    path = source.removeprefix("sqlite:///").partition("?")[0]
-    with contextlib.closing(apsw.Connection(path)) as connection:
-        connection.execute("UPDATE act SET actor = 'somebody else'")
+    forge_acts(source)
     with pytest.raises(StoreRefused, match="the store: act 1 is not what was recorded"):
         await move(source, target, damaged=[STATUSES])
 
@@ -580,13 +626,13 @@ async def test_a_source_that_a_kill_left_sealed_is_gone_on_with(source: str, tar
 
 @pytest.mark.anyio
 async def test_a_sealed_source_without_its_target_is_opened_for_the_copy(
-    source: str, target: str, tmp_path: Path
+    source: str, target: str
 ) -> None:
     """The target is gone, and all is to be copied anew: not behind closed doors."""
     await fill(source)
     await move(source, target, switch=False)
     await enter(source, Stage.SEALED)
-    lose(tmp_path)
+    await lost(target)
     moved = await move(source, target, switch=False)
     assert not moved.switched
     server = await open_store(source, server=True)
@@ -611,10 +657,12 @@ async def test_a_run_that_ended_between_both_switches_is_gone_on_with(
     assert (done.switched, done.passes) == (True, 0)
 
 
-def lose(folder: Path) -> None:
-    """Remove the target."""
-    for file in folder.glob("target.db*"):
-        file.unlink()
+async def lost(url: str) -> None:
+    """Have an empty store where there was another one."""
+    with contextlib.suppress(psycopg.errors.InvalidSchemaName):
+        lose(url)
+    if not is_file(url):
+        await init_store(url)
 
 
 async def enter(url: str, stage: Stage) -> None:
@@ -636,7 +684,8 @@ async def test_two_that_never_become_the_same_are_told(
     async def forgetful(*_rows: object) -> None:
         """Puts nothing."""
 
-    monkeypatch.setattr("pullstatus.store.sqlite.SqliteStore.replace", forgetful)
+    for engine in ("sqlite.SqliteStore", "postgresql.PostgresStore"):
+        monkeypatch.setattr(f"pullstatus.store.{engine}.replace", forgetful)
     monkeypatch.setattr(moving, "LITTLE", 1 << 30)
     with pytest.raises(StoreRefused, match="does not become what"):
         await move(source, target)
@@ -686,33 +735,37 @@ async def test_what_is_in_use_is_not_abandoned(source: str, target: str) -> None
 
 @pytest.mark.anyio
 @pytest.mark.parametrize("stage", [Stage.COPYING, Stage.MOVED])
-async def test_a_target_that_is_lost(
-    source: str, target: str, stage: Stage, tmp_path: Path
-) -> None:
+async def test_a_target_that_is_lost(source: str, target: str, stage: Stage) -> None:
     """It was in use by nobody as long as the source was not handed over."""
     await fill(source)
     await move(source, target, switch=False)
     if stage is Stage.MOVED:
         await enter(source, Stage.MOVED)
-    lose(tmp_path)
+    lose(target)
     if stage is Stage.MOVED:
         with pytest.raises(StoreRefused, match="may be in use"):
             await abandon_move(source, target, act=new_act())
+        await lost(target)
         with pytest.raises(StoreRefused, match="bring back the store"):
             await move(source, target)
     else:
         await abandon_move(source, target, act=new_act())
-        assert not (tmp_path / "target.db").exists()
+        assert not await moving_engine_of(target).holds_store(target)
         await (await open_store(source, server=True)).close()
+
+
+async def another(places: Places) -> str:
+    """One more store to be filled."""
+    return await asyncio.to_thread(places.new, "another")
 
 
 @pytest.mark.anyio
 async def test_another_target_is_refused_while_one_is_filled(
-    source: str, target: str, tmp_path: Path
+    source: str, target: str, pair: Pair
 ) -> None:
     await fill(source)
     await move(source, target, switch=False)
-    other = sqlite_url(tmp_path / "other.db")
+    other = await another(pair.source)
     with pytest.raises(StoreRefused, match="is being moved to"):
         await move(source, other)
     await abandon_move(source, target, act=new_act())
@@ -720,13 +773,13 @@ async def test_another_target_is_refused_while_one_is_filled(
 
 
 @pytest.mark.anyio
-async def test_back_again(source: str, target: str, tmp_path: Path) -> None:
+async def test_back_again(source: str, target: str, pair: Pair) -> None:
     """What was moved is moved on, to a new store; the first one is never filled again."""
     await fill(source)
     await move(source, target)
     with pytest.raises(StoreRefused):
         await move(target, source)
-    home = sqlite_url(tmp_path / "home.db")
+    home = await another(pair.source)
     await move(target, home)
     assert await rows_of(home) == await rows_of(target)
     with pytest.raises(StoreRefused):  # which has been moved on
@@ -737,6 +790,7 @@ async def test_back_again(source: str, target: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.anyio
+@pytest.mark.parametrize("pair", PAIRS[:1], indirect=True)
 async def test_a_backup_of_a_store_that_is_moved_is_restored_as_any(
     source: str, target: str, tmp_path: Path
 ) -> None:
@@ -761,6 +815,120 @@ async def test_a_backup_of_a_store_that_is_moved_is_restored_as_any(
             act=new_act("restore"),
             progress=lambda _done, _total: None,
         )
+
+
+class Killed(BaseException):
+    """The process is gone: nothing that it would do at its end is done."""
+
+
+class Life:
+    """Of a process: it ends with a call to an end of a migration, before or behind its effect."""
+
+    def __init__(self, until: int | None) -> None:
+        """`until`: which of these it ends at, counted from 1; None: it lives on."""
+        self.calls = 0
+        self._until = until
+
+    async def call(self, work: Coroutine[Any, Any, Found]) -> Found:
+        self._go_on(work)
+        found = await work
+        self._go_on()
+        return found
+
+    def _go_on(self, work: Coroutine[Any, Any, object] | None = None) -> None:
+        self.calls += 1
+        if self._until is not None and self.calls >= self._until:
+            if work is not None:
+                work.close()
+            raise Killed
+
+
+class Mortal:
+    """One end of a migration in a process that is killed.
+
+    Attributes:
+        entering: the calls in which it said how it takes part.
+    """
+
+    def __init__(self, end: End, life: Life) -> None:
+        self._end = end
+        self._life = life
+        self.name = end.name
+        self.entering: list[int] = []
+
+    async def migration(self) -> Migration | None:
+        return await self._life.call(self._end.migration())
+
+    async def enter(self, *how: Any, **more: Any) -> bool:  # noqa: ANN401 - as the end takes them
+        self.entering += [self._life.calls + 1, self._life.calls + 2]
+        return await self._life.call(self._end.enter(*how, **more))
+
+    async def rows(self, *how: Any) -> Sequence[Row]:  # noqa: ANN401
+        return await self._life.call(self._end.rows(*how))
+
+    async def replace(self, *how: Any) -> None:  # noqa: ANN401
+        await self._life.call(self._end.replace(*how))
+
+
+async def live_until(source: str, target: str, call: int | None = None) -> list[int]:
+    """Move a store until a call; returns the calls in which an end said how it takes part."""
+    life = Life(call)
+    mine = await moving_engine_of(source).open_end(source, target=False)
+    theirs = await moving_engine_of(target).open_end(target, target=True)
+    ends = Mortal(mine, life), Mortal(theirs, life)
+
+    def audit_of(url: str) -> Callable[[Progress], Awaitable[AuditReport]]:
+        return lambda progress: audit_store(url, progress)
+
+    with contextlib.suppress(Killed):
+        await moving.move(
+            Ends(*ends, audit_of(source), audit_of(target)),
+            act=new_act("migrate"),
+            phase=quiet,
+            accept=accept_any,
+        )
+    await mine.close()
+    await theirs.close()
+    return [call for end in ends for call in end.entering]
+
+
+async def in_use(*urls: str) -> list[str]:
+    """Which of these a server takes that find what was moved there."""
+    found = []
+    for url in urls:
+        with contextlib.suppress(StoreRefused):
+            store = await open_store(url, server=True, create=False)
+            if await store.backlog():
+                found.append(url)
+            await store.close()
+    return found
+
+
+@pytest.mark.anyio
+async def test_killed_at_any_call_it_is_gone_on_with(pair: Pair) -> None:
+    """Whatever was said by then, at most one of both is ever in use."""
+    source = await asyncio.to_thread(pair.source.new, "source")
+    target = await asyncio.to_thread(pair.target.new, "target")
+    await fill(source)
+    telling = await live_until(source, target)
+    assert len(telling) == 2 * 5
+    seen = set()
+    for number, call in enumerate(sorted(telling)):
+        one = await asyncio.to_thread(pair.source.new, f"source-{number}")
+        other = await asyncio.to_thread(pair.target.new, f"target-{number}")
+        await fill(one)
+        await live_until(one, other, call)
+        used = await in_use(one, other)
+        seen.add((one in used, other in used))
+        assert len(used) < 2
+        if number % 3 == 1 and used != [other]:
+            await abandon_move(one, other, act=new_act("migrate abandon"))
+            assert await in_use(one, other) == [one]
+        else:
+            assert (await move(one, other)).switched
+            assert await in_use(one, other) == [other]
+            assert await rows_of(one) == await rows_of(other)
+    assert seen == {(True, False), (False, False), (False, True)}
 
 
 # -- where it stands -------------------------------------------------------------------------------

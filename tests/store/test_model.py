@@ -57,6 +57,7 @@ from pullstatus.store import (
     Tickets,
     Unpark,
     While,
+    init_store,
 )
 from pullstatus.store.migration import Moved, move_store
 from pullstatus.store.values import accept_any, any_setting
@@ -629,7 +630,9 @@ class Machine(RuleBasedStateMachine):
 
 
 class MovingMachine(Machine):
-    """The same, and now and then the store becomes another one."""
+    """The same, and now and then the store becomes another one, of each of these in turn."""
+
+    engines: Sequence[str] = ()
 
     def __init__(self) -> None:
         super().__init__()
@@ -658,7 +661,10 @@ class MovingMachine(Machine):
     def move(self, *, switch: bool) -> tuple[Act, Moved]:
         if not self.target:
             folder = Path(self._stack.enter_context(tempfile.TemporaryDirectory()))
-            self.target = self._stack.enter_context(type(self).place(folder))
+            engine = type(self).engines[self.store_count % len(type(self).engines)]
+            self.target = self._stack.enter_context(ENGINES[engine].place(folder))
+            if engine == "postgresql":  # where whoever is to own the tables has made it
+                self.run(init_store(self.target))
             self.store_count += 1
             self.act_of_move = None
         act = self.new_act()
@@ -719,8 +725,14 @@ def test_engine_is_the_model(engine: str) -> None:
     play(Machine, engine)
 
 
-def test_a_store_that_becomes_another_is_the_model() -> None:
-    play(MovingMachine, "sqlite-thread", share=0.2)
+@pytest.mark.parametrize(
+    ("engines", "share"), [(["sqlite-thread"], 0.2), (["postgresql", "sqlite-thread"], 0.1)]
+)
+def test_a_store_that_becomes_another_is_the_model(
+    engines: Sequence[str], share: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(MovingMachine, "engines", engines)
+    play(MovingMachine, "sqlite-thread", share)
 
 
 def play(kind: type[Machine], engine: str, share: float = 1.0) -> None:

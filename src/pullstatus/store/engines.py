@@ -115,10 +115,19 @@ class MovingModule(Protocol):
         """Open one end of a migration, whatever it says of one.
 
         Args:
-            target: what is to be filled; made if there is none, and nobody else's until closed.
+            target: what is to be filled. A file is made if there is none, and nobody else's until
+                closed.
 
         Raises:
-            StoreRefused: it is not safe to open, or, as a target, is in use.
+            StoreRefused: it is not safe to open, or, as a target, is in use, or not there.
+        """
+        ...
+
+    async def holds_store(self, url: str) -> bool:
+        """Whether there is a store.
+
+        Raises:
+            StoreRefused: where it would be cannot be looked at.
         """
         ...
 

@@ -146,14 +146,14 @@ async def move(
 ) -> Moved:
     """As `move_store`, between ends that are open."""
     source, target = ends.source, ends.target
-    mine = await source.migration()
-    step = next_step(mine, await target.migration(), source.name, target.name)
+    mine, theirs = await source.migration(), await target.migration()
+    step = next_step(mine, theirs, source.name, target.name)
     if step is Step.DONE:
         return Moved(source.name, target.name, switched=True)
     ticket = act.ticket if mine is None or step is Step.BEGIN else mine.ticket
     told = _told(act, source.name, target.name, ticket)
     run = _Move(ends, told, phase, damaged, accept)
-    await run.begin(mine, step, switch=switch)
+    await run.begin(mine, theirs, step, switch=switch)
     return await run.go_on(switch=switch)
 
 
@@ -176,9 +176,12 @@ async def abandon_move(source_url: str, target_url: str, *, act: Act) -> tuple[s
         if mine is None or mine.role is not Role.SOURCE:
             raise StoreRefused(f"{source.name} is not being moved; there is nothing to abandon")
         # A target of which nothing is left can be in use only if the source was handed over.
-        file = engine_of(target_url).file(target_url)
-        if file is None or file.exists() or mine.stage is Stage.MOVED:
+        if await moving_engine_of(target_url).holds_store(target_url):
             await _abandon_target(source, mine, target_url)
+        elif mine.stage is Stage.MOVED:
+            raise StoreRefused(
+                f"{mine.peer} may be in use: {source.name} was handed over to it; name it with --to"
+            )
         told = _told(act, source.name, mine.peer, act.ticket)
         if not await source.enter(None, expected=mine, act=told):
             raise StoreRefused("the migration went on meanwhile; end that, then try again")
@@ -186,11 +189,6 @@ async def abandon_move(source_url: str, target_url: str, *, act: Act) -> tuple[s
 
 
 async def _abandon_target(source: Transfer, mine: Migration, target_url: str) -> None:
-    file = engine_of(target_url).file(target_url)
-    if file is not None and not file.exists():
-        raise StoreRefused(
-            f"{mine.peer} may be in use: {source.name} was handed over to it; name it with --to"
-        )
     async with _opened(target_url, target=True) as target:
         theirs = await target.migration()
         if theirs is None or theirs.ticket != mine.ticket or theirs.role is not Role.TARGET:
@@ -327,9 +325,13 @@ class _Move:
         self._passes = 0
         self._copy = Copy(self._source, self._target)
 
-    async def begin(self, mine: Migration | None, step: Step, *, switch: bool) -> None:
+    async def begin(
+        self, mine: Migration | None, theirs: Migration | None, step: Step, *, switch: bool
+    ) -> None:
         """Have both ends say that they take part: the source first, as it is told of the other.
 
+        The target says so in any case, so that a run before this one, if it is still there, can't
+        go on. What either says of the other's name is as it was.
         A source that a kill has left sealed is opened if there is much to do before it need be.
         """
         if step is not Step.GO_ON:
@@ -344,7 +346,11 @@ class _Move:
                 await self._enter_source(Stage.COPYING)
             if self._mine.stage is Stage.COPYING:
                 await self._prove_source()
-        if step is not Step.GO_ON:
+        if step is Step.GO_ON:
+            assert theirs is not None
+            self._theirs = theirs
+            await self._enter(self._target, theirs, theirs)
+        else:
             await self._enter(self._target, self._theirs, None)
             try:
                 await _check_empty(self._target)  # of whoever was at it just now

@@ -26,7 +26,7 @@ pytestmark = pytest.mark.anyio
 
 UPDATED = (
     "mailbox, chunk, quarantine, journal, setting, repeat_key, fingerprint, once, note, reader,"
-    " lane, setting_turn, act_turn"
+    " lane, setting_turn, act_turn, transfer, transfer_turn"
 )
 GRANTS = [
     "GRANT USAGE ON SCHEMA pullstatus TO serving",

@@ -1,6 +1,7 @@
 """The engine for many servers on many machines: one PostgreSQL, perhaps with a standby.
 
     lane    commits groups of operations, two trips each (`log`, `group`, `tables`)
+    gate    whether the store takes anything on, read in each of these trips and looks
     looks   what waits, shared by all polls of a process (`look`)
     reads   lists, sums, one setting (`lists`, `totals`)
 
@@ -13,6 +14,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from pathlib import Path
+
+import msgspec
 
 from pullstatus.errors import InvalidSetting, extra_missing
 from pullstatus.store.values import Act, AuditReport, Progress, ProveSetting
@@ -36,8 +39,10 @@ __all__ = [
     "cautions",
     "check",
     "file",
+    "holds_store",
     "init",
     "open",
+    "open_end",
     "rewrite",
     "upgrade",
 ]
@@ -72,6 +77,18 @@ async def open(  # noqa: A001 - as every engine's module calls it
     return await PostgresStore.open(
         parse_url(url), create=create, server=server, on_failure=on_failure
     )
+
+
+async def open_end(url: str, *, target: bool) -> PostgresStore:
+    """See `MovingModule`. A target must have been made, by whoever is to own it."""
+    del target
+    location = msgspec.structs.replace(parse_url(url), apart=False)
+    return await PostgresStore.open(location, create=False, server=False, moving=True)
+
+
+async def holds_store(url: str) -> bool:
+    """See `MovingModule`."""
+    return await asyncio.to_thread(opening.holds_store, parse_url(url))
 
 
 async def init(url: str) -> bool:

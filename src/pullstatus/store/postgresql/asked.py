@@ -6,7 +6,16 @@ from collections.abc import Sequence
 
 from pullstatus.records import Kind
 from pullstatus.store.fingerprints import factor_of, keys
-from pullstatus.store.gathering.operations import Changes, Erase, Forget, Mark, Operation, Purge
+from pullstatus.store.gathering.operations import (
+    Changes,
+    Enter,
+    Erase,
+    Forget,
+    Mark,
+    Operation,
+    Purge,
+    Replace,
+)
 from pullstatus.store.postgresql.statements import encoded
 from pullstatus.store.values import (
     Append,
@@ -37,6 +46,7 @@ class Asked:
         readers: boxes and names.
         changes: whether it writes settings.
         acts: whether it may put an act on record.
+        enters: whether it says how the store takes part in a migration.
     """
 
     def __init__(self, group: Sequence[Operation], secret: bytes) -> None:
@@ -51,7 +61,7 @@ class Asked:
         self.repeats: set[tuple[bytes, bytes]] = set()
         self.once: set[tuple[int, bytes]] = set()
         self.readers: set[tuple[int, bytes]] = set()
-        self.changes = self.acts = False
+        self.changes = self.acts = self.enters = False
         for operation in group:
             self._see(operation)
 
@@ -99,8 +109,11 @@ class Asked:
                 self.readers.add((slot(operation.mailbox), encoded(operation.name)))
         elif isinstance(operation, Erase):
             self._touch(operation.mailbox)
+        elif isinstance(operation, Enter):
+            self.enters = True
+            self.acts |= operation.act is not None
         else:
-            assert isinstance(operation, Forget | Mark)
+            assert isinstance(operation, Forget | Mark | Replace)
 
     def _see_append(self, operation: Append) -> None:
         box = slot(operation.mailbox)

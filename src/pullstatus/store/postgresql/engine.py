@@ -11,22 +11,25 @@ from typing import Final
 import msgspec
 
 from pullstatus import limits
-from pullstatus.errors import StoreFull
+from pullstatus.errors import StoreFull, StoreRefused
+from pullstatus.store.gate import Gate, check_open, decoded
 from pullstatus.store.gathering.committer import Committer
+from pullstatus.store.gathering.operations import Enter, Replace
 from pullstatus.store.gathering.process import ProcessChannel
 from pullstatus.store.gathering.store import GatheredStore
 from pullstatus.store.gathering.thread import ThreadChannel
 from pullstatus.store.gathering.writer import Channel, Writer
-from pullstatus.store.postgresql import schema
+from pullstatus.store.postgresql import schema, transfer
 from pullstatus.store.postgresql.lists import Lists
 from pullstatus.store.postgresql.location import Location
 from pullstatus.store.postgresql.log import SIZE_S, Log
 from pullstatus.store.postgresql.look import Looks
-from pullstatus.store.postgresql.opening import open_store
+from pullstatus.store.postgresql.opening import Opened, open_store
 from pullstatus.store.postgresql.reads import Reads
-from pullstatus.store.postgresql.refusals import Known
 from pullstatus.store.postgresql.totals import Survey
+from pullstatus.store.transfer import Key, Migration, Part, Row
 from pullstatus.store.values import (
+    Act,
     ActRow,
     Again,
     Backlog,
@@ -57,16 +60,16 @@ class PostgresStore(GatheredStore):
     Nothing that counts is kept here, so any number of these may be open anywhere.
     """
 
-    def __init__(
-        self, location: Location, known: Known, writer: Writer, *, server: bool, created: bool
-    ) -> None:
+    def __init__(self, location: Location, opened: Opened, writer: Writer, *, server: bool) -> None:
         """For `open`; takes what it has made."""
-        super().__init__(writer, created=created)
+        super().__init__(writer, created=opened.created)
+        known = opened.known
         self._server = server
+        self._name = location.name
         self._reads = Reads(location, known, self._timeline, LIST_S)
         self._lists = Lists(self._reads)
         self._quick = Reads(location, known, self._timeline, limits.STORE_WAIT_S)
-        self._looks = Looks(self._quick)
+        self._looks = Looks(self._quick, Gate(opened.meta.moving))
         self._settings = Lists(self._quick)  # a server follows them, whatever is listed meanwhile
         self._survey = Survey()
         self._surveying = asyncio.Lock()
@@ -81,19 +84,25 @@ class PostgresStore(GatheredStore):
         *,
         create: bool,
         server: bool,
-        on_failure: Callable[[BaseException], None] | None,
+        on_failure: Callable[[BaseException], None] | None = None,
+        moving: bool = False,
     ) -> PostgresStore:
         """Open a store, or make it in an empty database.
+
+        Args:
+            moving: to move it, or to fill it from another, whatever it says of that.
 
         Raises:
             StoreRefused: there is none, or the server is not safe; the text says what to change.
         """
         opened = await asyncio.to_thread(open_store, location, create=create)
         try:
+            if not moving:
+                _check_open(location, opened, server=server)
             epoch, revision = await asyncio.to_thread(schema.beginning, opened.session.connection)
         finally:
             opened.session.close()
-        open_log = partial(open_lane, location, server=server)
+        open_log = partial(open_lane, location, server=server, moving=moving)
         apart = server if location.apart is None else location.apart
         channel: Channel = (
             await ProcessChannel.open(open_log)
@@ -101,7 +110,7 @@ class PostgresStore(GatheredStore):
             else ThreadChannel(Committer(await asyncio.to_thread(open_log)))
         )
         writer = Writer(channel, on_failure)
-        store = cls(location, opened.known, writer, server=server, created=opened.created)
+        store = cls(location, opened, writer, server=server)
         store.epoch, store.revision = epoch, revision
         return store
 
@@ -187,6 +196,35 @@ class PostgresStore(GatheredStore):
         finally:
             if ours:
                 await self._reads.let_go(_UPKEEP)
+
+    # -- becoming another ------------------------------------------------------------------------
+
+    @property
+    def name(self) -> str:
+        """See `Transfer`."""
+        return self._name
+
+    async def migration(self) -> Migration | None:
+        """See `Transfer.migration`."""
+        rows = await self._reads.ask("SELECT state FROM pullstatus.transfer")
+        return decoded(rows[0][0]) if rows else None
+
+    async def enter(
+        self, migration: Migration | None, *, expected: Migration | None, act: Act | None = None
+    ) -> bool:
+        """See `Transfer.enter`."""
+        return await self._writer.submit(Enter(migration, expected, act))
+
+    async def rows(
+        self, part: Part, after: Key | None = None, mailboxes: Sequence[Mailbox] = ()
+    ) -> Sequence[Row]:
+        """See `Transfer.rows`."""
+        return await transfer.rows(self._reads.ask, part, after, mailboxes)
+
+    async def replace(self, part: Part, drop: Sequence[Row], put: Sequence[Row]) -> None:
+        """See `Transfer.replace`. Refused as `append` is."""
+        self._check_room()
+        await self._writer.submit(Replace(part, drop, put))
 
     # -- reading ---------------------------------------------------------------------------------
 
@@ -279,6 +317,13 @@ class PostgresStore(GatheredStore):
         await self._writer.close()
 
 
-def open_lane(location: Location, *, server: bool) -> Log:
+def open_lane(location: Location, *, server: bool, moving: bool) -> Log:
     """Open a lane where the committer works."""
-    return Log(location, open_store(location, create=False), server=server)
+    return Log(location, open_store(location, create=False), server=server, moving=moving)
+
+
+def _check_open(location: Location, opened: Opened, *, server: bool) -> None:
+    try:
+        check_open(opened.meta.moving, server=server)
+    except StoreRefused as error:
+        raise StoreRefused(f"{location.shown}: {error}") from error

@@ -1,7 +1,7 @@
 """Beginning a new epoch: the database was set back, or is a copy, and an operator has seen to it.
 
 What waits may have been handed out before, so it is marked; pulls get other names; and the store is
-at home in the cluster that it is in now.
+at home in the cluster that it is in now. A migration concerned the store that a copy was made of.
 """
 
 from __future__ import annotations
@@ -10,8 +10,10 @@ from typing import Final
 
 import msgspec
 
+from pullstatus.store.gate import check_open
 from pullstatus.store.postgresql import schema, statements
 from pullstatus.store.postgresql.asked import Asked
+from pullstatus.store.postgresql.gate import LaneGate
 from pullstatus.store.postgresql.location import Location
 from pullstatus.store.postgresql.opening import there
 from pullstatus.store.postgresql.refusals import Known
@@ -25,7 +27,7 @@ def begin_epoch(location: Location, act: Act) -> int:
     """Begin a new epoch; returns its number. For when no server works on the store.
 
     Raises:
-        StoreRefused: there is no store, or the server is not safe.
+        StoreRefused: there is no store, it is not to be used, or the server is not safe.
         StoreUnavailable: nothing happened.
     """
     session = there(location, lambda: open_session(location, Known()))
@@ -34,6 +36,8 @@ def begin_epoch(location: Location, act: Act) -> int:
         found = schema.needed(connection, location.shown)
         schema.check_format(found.format, found.works_with)
         with translated(), connection.transaction():
+            connection.execute(statements.OWN_GATE)
+            _see_to_migration(connection, copied=found.system != session.found.system)
             connection.execute(_LOCK_ALL)
             connection.execute(statements.OWN_ACTS)
             [(epoch,)] = connection.execute(_EPOCH, (session.found.timeline,)).fetchall()
@@ -45,6 +49,18 @@ def begin_epoch(location: Location, act: Act) -> int:
     finally:
         session.close()
     return int(epoch)
+
+
+def _see_to_migration(connection: schema.Connection, *, copied: bool) -> None:
+    """Refuse a store that is elsewhere, or not filled to its end; a copy takes part in nothing."""
+    gate = LaneGate(None)
+    gate.know(connection.execute(statements.GATE).fetchall())
+    check_open(gate.found, server=not copied)
+    if copied:
+        connection.execute(statements.SAY_NOTHING)
+    else:
+        for each in gate.due():
+            connection.execute(each.sql, each.values)
 
 
 _LOCK_ALL: Final = "SELECT count(*) FROM (SELECT FROM pullstatus.mailbox ORDER BY box FOR UPDATE) m"

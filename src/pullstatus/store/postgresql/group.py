@@ -12,6 +12,7 @@ from pullstatus.errors import StoreUnavailable
 from pullstatus.store.fingerprints import halves_of
 from pullstatus.store.postgresql import schema, statements
 from pullstatus.store.postgresql.asked import Asked
+from pullstatus.store.postgresql.gate import LaneGate
 from pullstatus.store.postgresql.session import Session
 from pullstatus.store.postgresql.statements import encoded, ints, names
 from pullstatus.store.postgresql.tables import PostgresTables, send
@@ -25,10 +26,10 @@ def ordered(boxes: Iterable[int]) -> list[int]:
     return sorted(boxes)
 
 
-def first_trip(session: Session, asked: Asked) -> PostgresTables:
+def first_trip(session: Session, asked: Asked, gate: LaneGate) -> PostgresTables:
     """Begin a transaction, take its locks, and read ahead what it needs.
 
-    Locks are taken in one order: mailboxes, then settings, then acts.
+    Locks are taken in one order: the gate, mailboxes, then settings, then acts.
 
     Raises:
         StoreRefused: the format is none any more that this version can work with.
@@ -36,7 +37,7 @@ def first_trip(session: Session, asked: Asked) -> PostgresTables:
     tables = PostgresTables(session, asked)
     learn: list[tuple[_Learn, Cursor[TupleRow]]] = []
     with session.connection.pipeline():
-        for sql, values, then in _questions(asked, tables):
+        for sql, values, then in _questions(asked, gate, tables):
             cursor = session.connection.execute(sql, values, binary=True)
             if then is not None:
                 learn.append((then, cursor))
@@ -46,10 +47,13 @@ def first_trip(session: Session, asked: Asked) -> PostgresTables:
 
 
 def _questions(
-    asked: Asked, tables: PostgresTables
+    asked: Asked, gate: LaneGate, tables: PostgresTables
 ) -> Iterable[tuple[str, Sequence[Any], _Learn | None]]:
     yield "BEGIN", (), None
     yield schema.FORMATS, (), _check_formats
+    if asked.enters:
+        yield statements.OWN_GATE, (), None
+    yield statements.GATE, (), gate.know
     boxes = ints(ordered(asked.boxes))
     if asked.boxes:
         yield statements.LOCK, (boxes,), None

@@ -9,9 +9,10 @@ from pullstatus.errors import StoreCorrupt
 from pullstatus.records import Kind
 from pullstatus.store import chunk
 from pullstatus.store.postgresql.reads import Reads
-from pullstatus.store.postgresql.statements import DERIVED, decoded, encoded, ints
+from pullstatus.store.postgresql.statements import DERIVED, OLDEST, decoded, encoded, ints
 from pullstatus.store.postgresql.tables import key_of, mailbox_of
 from pullstatus.store.values import (
+    NO_TICKET,
     Act,
     ActRow,
     Again,
@@ -162,15 +163,11 @@ def _journal_row(
     key: bytes | None, count_max: int, proof: bytes, ticket: bytes, reader: bytes | None,
     given: int, acked_ms: int | None, released_ms: int | None,
 ) -> JournalRow:  # fmt: skip
-    try:
-        known = Outcome(outcome)
-    except ValueError as error:
-        raise StoreCorrupt("the database is damaged: a journal row tells of nothing") from error
     return JournalRow(
         mailbox_of(box),
         first_seq,
         count,
-        known,
+        outcome_of(outcome),
         at_ms,
         decoded(address),
         None if key is None else decoded(key),
@@ -184,6 +181,18 @@ def _journal_row(
     )
 
 
+def outcome_of(number: int) -> Outcome:
+    """What became of a range, as a journal row has it.
+
+    Raises:
+        StoreCorrupt: there is no such outcome.
+    """
+    try:
+        return Outcome(number)
+    except ValueError as error:
+        raise StoreCorrupt("the database is damaged: a journal row tells of nothing") from error
+
+
 def act_row(
     act_id: int, actor: bytes, action: bytes, reason: bytes, detail: bytes, at_ms: int,
     ticket: bytes, proof: bytes,
@@ -193,14 +202,17 @@ def act_row(
     return ActRow(act_id, Act(*words, at_ms, ticket), proof)
 
 
-ACT_COLUMNS: Final = "id, actor, action, reason, detail, at_ms, ticket, hash"
+# Those from before there were tickets have none.
+ACT_COLUMNS: Final = (
+    "id, actor, action, reason, detail, at_ms,"
+    f" coalesce(ticket, decode('{NO_TICKET.hex()}', 'hex')), hash"
+)
 
 _OF_BACKLOG = f"""
 SELECT s.box, s.tail, s.handed_out, s.tail - s.cursor, s.expired, s.erased, s.quarantined,
     s.put_back, s.routed, s.purged, o.accepted_ms, p.at_ms
 FROM ({DERIVED}) s
-LEFT JOIN LATERAL (SELECT accepted_ms FROM pullstatus.chunk WHERE box = s.box
-    AND first_seq <= s.cursor + 1 AND s.tail > s.cursor ORDER BY first_seq DESC LIMIT 1) o ON true
+{OLDEST}
 LEFT JOIN LATERAL (SELECT at_ms FROM pullstatus.journal WHERE box = s.box AND outcome = %s
     ORDER BY first_seq DESC LIMIT 1) p ON true
 WHERE s.tail > 0 ORDER BY s.box

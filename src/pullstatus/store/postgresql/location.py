@@ -19,6 +19,7 @@ class Location(msgspec.Struct, frozen=True):
 
     Attributes:
         conninfo: for libpq; without a password.
+        name: a URL of the database, the same whoever connects to it, and how.
         shown: host and database, for people.
         apart: whether a process of its own makes the commits; None: it does for a server.
         bytes_max: of the database, above which no more entries are taken; None: the operator sees
@@ -26,6 +27,7 @@ class Location(msgspec.Struct, frozen=True):
     """
 
     conninfo: str
+    name: str
     shown: str
     apart: bool | None = None
     bytes_max: int | None = None
@@ -37,6 +39,7 @@ _OURS = ("commits", "max-bytes")
 _PASSWORDS = frozenset({"password", "sslpassword"})
 _SET_HERE = frozenset({"options", "load_balance_hosts", "replication"})
 _WRITES = ("read-write", "primary")  # as which server is looked for anyway
+_WHERE = ("host", "hostaddr", "port")
 _BYTES = re.compile(r"[1-9][0-9]{0,17}")
 
 
@@ -79,8 +82,11 @@ def parse_url(url: str) -> Location:
     conninfo = f"postgresql://{parts.netloc}{parts.path}" + (f"?{query}" if query else "")
     where = options.get("host") or hosts or "localhost"
     database = options.get("dbname") or parts.path.removeprefix("/") or user or "its default"
+    place = {name: value for name, value in options.items() if name in _WHERE}
+    named = f"postgresql://{hosts}/{database}"
     return Location(
         conninfo,
+        f"{named}?{urlencode(place, quote_via=quote)}" if place else named,
         f"database {database} at {where}",
         None if commits is None else commits == "process",
         None if bytes_max is None else int(bytes_max),

@@ -22,14 +22,16 @@ from pullstatus.errors import (
     StoreCorrupt,
     StoreFailed,
     StoreFull,
+    StoreMovedOn,
     StoreRefused,
     StoreUnavailable,
 )
 from pullstatus.store.gathering.log import Figures, Undone
-from pullstatus.store.gathering.operations import Answer, Operation
+from pullstatus.store.gathering.operations import Answer, Enter, Moving, Operation
 from pullstatus.store.postgresql import group as trips
-from pullstatus.store.postgresql import marks, schema, statements
+from pullstatus.store.postgresql import marks, schema, statements, transfer
 from pullstatus.store.postgresql.asked import Asked
+from pullstatus.store.postgresql.gate import LaneGate
 from pullstatus.store.postgresql.hangs import Hangs
 from pullstatus.store.postgresql.location import Location
 from pullstatus.store.postgresql.opening import Opened
@@ -41,7 +43,7 @@ from pullstatus.store.postgresql.session import (
     translated,
 )
 from pullstatus.store.postgresql.statements import ints
-from pullstatus.store.postgresql.tables import MissingMailboxes, Overtaken
+from pullstatus.store.postgresql.tables import MissingMailboxes, Overtaken, PostgresTables
 from pullstatus.store.postgresql.writes import Due
 from pullstatus.store.values import Page
 from pullstatus.store.verbs.group import carry_out
@@ -52,6 +54,7 @@ RETRY_S: Final = 0.05
 COLLISIONS_MAX: Final = 10  # of one group: others may be faster, but not again and again
 ALIVE_S: Final = 30.0  # between two notes that this lane works
 SIZE_S: Final = 30.0  # between two looks at the size of the database
+GATE_S: Final = 1.0  # how long an idle server may not know that its store was moved
 FULL_S: Final = 30.0  # after a disk was full, until entries are accepted again
 
 _AGAIN: Final = (
@@ -79,12 +82,14 @@ class Log:
         opened: Opened,
         *,
         server: bool,
+        moving: bool = False,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """Take over what `open_store` has opened.
 
         Args:
             server: this lane is one of a server's, for as long as it runs.
+            moving: it is for one end of a migration, so it does not end when the store is moved.
             clock: of seconds.
         """
         self._location = location
@@ -92,6 +97,8 @@ class Log:
         self._secret = opened.meta.secret
         self._session: Session | None = opened.session
         self._server = server
+        self._moving = moving
+        self._gate = LaneGate(opened.meta.moving)
         self._clock = clock
         self._hangs = Hangs()
         self._begin_lane()
@@ -102,6 +109,7 @@ class Log:
         self._commit_s = 0.0
         self._alive_due_s = clock() + ALIVE_S
         self._size_due_s = 0.0
+        self._gate_due_s = 0.0
         self._full_until_s = 0.0
         self._room = True
         with translated():
@@ -116,7 +124,7 @@ class Log:
             Undone: nothing happened: the database refuses what is written, or a mistake of ours.
             StoreUnavailable, StoreFull: nothing happened.
             OutcomeUnknown: the database did not say in time whether it happened.
-            StoreFailed, StoreCorrupt, CommitsLost: use this no more.
+            StoreFailed, StoreCorrupt, CommitsLost, StoreMovedOn: use this no more.
         """
         began_s = self._clock()
         due_s = began_s + RESOLVE_S
@@ -135,6 +143,10 @@ class Log:
                 if collisions > COLLISIONS_MAX:
                     raise Undone(StoreUnavailable(_COLLIDES)) from error
                 self._give_up(due_s, error)
+            except StoreMovedOn as error:
+                self._roll_back()
+                self._fail(error)
+                raise
             except (psycopg.Error, marks.Unsure, StoreUnavailable) as error:
                 if isinstance(error, StoreFailed):
                     self._fail(error)
@@ -166,23 +178,29 @@ class Log:
         if self._failure is not None:
             raise self._failure
         now_s = self._clock()
-        if now_s < min(self._alive_due_s, self._size_due_s) or self._session is None:
-            return
-        try:
-            if now_s >= self._alive_due_s:
-                self._alive_due_s = now_s + ALIVE_S
-                schema.register(self._session.connection, self._lane, server=self._server)
-                marks.tidy(self._session, self._lane)
-            if now_s >= self._size_due_s:
-                self._size_due_s = now_s + SIZE_S
-                self._look_for_room(self._session)
-        except psycopg.Error as error:
-            if self._is_lost(error):
-                self._drop()  # the next group connects anew
+        if now_s >= self._alive_due_s:
+            self._alive_due_s = now_s + ALIVE_S
+            self._attempt_aside(self._note_alive)
+        if now_s >= self._size_due_s:
+            self._size_due_s = now_s + SIZE_S
+            self._attempt_aside(self._look_for_room)
 
     def watch(self) -> None:
-        """As `tend`: what other lanes do is learned by asking."""
+        """As `tend`; what other lanes do is learned by asking.
+
+        Raises:
+            StoreMovedOn: what the store held is elsewhere.
+            StoreFailed: of a server's: the store was filled since it was opened.
+        """
         self.tend()
+        now_s = self._clock()
+        if now_s < self._gate_due_s or self._moving:
+            return
+        self._gate_due_s = now_s + GATE_S
+        self._attempt_aside(self._look_at_gate)
+        self._gate.check_moved()
+        if self._server and self._gate.outdated and not self._gate.shut:
+            raise StoreFailed("the store was filled from another one since it was opened")
 
     def has_room(self) -> bool:
         """Whether the database may grow, and its disk was not full of late."""
@@ -202,8 +220,8 @@ class Log:
         return Figures(self._commits, self._commit_s, self._operations)
 
     def is_final(self, error: BaseException) -> bool:
-        """What does not heal: an unsafe server, damage, commits that were lost."""
-        return isinstance(error, StoreFailed | StoreCorrupt)
+        """What does not heal: an unsafe server, damage, commits lost, a store that is elsewhere."""
+        return isinstance(error, StoreFailed | StoreCorrupt | StoreMovedOn)
 
     def close(self, *, failed: bool) -> None:  # noqa: ARG002 - nothing of it is here
         """Close the connection."""
@@ -299,13 +317,19 @@ class Log:
 
     def _attempt(self, session: Session, group: Sequence[Operation]) -> Draft:
         """Carry out a group; it is committed when this returns."""
-        tables = trips.first_trip(session, Asked(group, self._secret))
-        answers = carry_out(tables, group, self._clock)
+        tables = trips.first_trip(session, Asked(group, self._secret), self._gate)
+        moves = [operation for operation in group if isinstance(operation, Moving)]
+        if moves:  # nothing else is asked of an end of a migration
+            answers = [self._move(tables, operation) for operation in moves]
+        else:
+            answers = self._admitted(tables, group)
         due = tables.take_writes()
         waiting = {box: state.tail - state.cursor for box, state in tables.states.items()}
         if not (due or tables.changed or any(map(_rests_on_rows, answers))):
             trips.end_without_trace(session)
             return Draft(answers, waiting, writes=False)
+        if not moves:
+            due += self._gate.due()
         draft = Draft(answers, waiting, writes=True)
         mark = (self._lane, self._number, False, ints(sorted(tables.changed)))
         session.warned = False
@@ -315,6 +339,22 @@ class Log:
             raise marks.Unsure
         self._draft = None
         return draft
+
+    def _admitted(self, tables: PostgresTables, group: Sequence[Operation]) -> list[Answer]:
+        """Carry a group out, if the store takes anything on, as it says in this transaction."""
+        refusal = self._gate.refusal()
+        if refusal is not None:
+            return [refusal] * len(group)
+        return carry_out(tables, group, self._clock)
+
+    def _move(self, tables: PostgresTables, operation: Moving) -> Answer:
+        if isinstance(operation, Enter):
+            return self._gate.enter(tables, operation)
+        refusal = self._gate.refusal_to_fill()
+        if refusal is not None:
+            return refusal
+        tables.write(transfer.due(operation))
+        return len(operation.drop) + len(operation.put)
 
     def _settle(self, draft: Draft, operations: int, took_s: float) -> None:
         """The group is durable."""
@@ -341,6 +381,25 @@ class Log:
                 self._drop()
             else:
                 raise self._refusal(error) from error
+
+    def _attempt_aside(self, work: Callable[[Session], None]) -> None:
+        """Do what nobody waits for, if there is a connection."""
+        session = self._session
+        if session is None:
+            return
+        try:
+            with self._hangs.watching(session):
+                work(session)
+        except psycopg.Error as error:
+            if self._is_lost(error):
+                self._drop()  # the next group connects anew
+
+    def _note_alive(self, session: Session) -> None:
+        schema.register(session.connection, self._lane, server=self._server)
+        marks.tidy(session, self._lane)
+
+    def _look_at_gate(self, session: Session) -> None:
+        self._gate.know(session.connection.execute(statements.GATE, binary=True).fetchall())
 
     def _look_for_room(self, session: Session) -> None:
         if self._location.bytes_max is not None:

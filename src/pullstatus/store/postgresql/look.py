@@ -1,6 +1,7 @@
 """What waits in a mailbox, asked for as little as can be, and never answered from memory.
 
-Beside it, of which revision settings are: a pull that finds nothing rests on one, too.
+Beside it, of which revision settings are: a pull that finds nothing rests on one, too; and what the
+store says of its migration, of the same moment: a store that is shut says nothing.
 
 Polls that come while a look is under way share the next one: none may share one that began before
 it came, which may not see what was accepted since. A look reads rows and commits nothing.
@@ -16,7 +17,8 @@ from itertools import count
 from typing import Final, TypeVar
 
 from pullstatus.errors import StoreUnavailable, WorldError
-from pullstatus.store.postgresql.reads import Reads
+from pullstatus.store.gate import Gate, decoded
+from pullstatus.store.postgresql.reads import Reads, Rows
 from pullstatus.store.postgresql.statements import encoded, ints, names
 
 T = TypeVar("T")
@@ -26,7 +28,7 @@ WATCH_S: Final = (
 )
 
 _LOOK: Final = """
-SELECT w.box, coalesce(c.last, b.tail, 0) - coalesce(j.last, b.cursor, 0)
+SELECT w.box, coalesce(c.last, b.tail, 0) - coalesce(j.last, b.cursor, 0), NULL::bytea
 FROM unnest(%s::bigint[]) w(box)
 LEFT JOIN LATERAL (SELECT tail, cursor FROM pullstatus.base
     WHERE box = w.box ORDER BY purged DESC LIMIT 1) b ON true
@@ -35,17 +37,20 @@ LEFT JOIN LATERAL (SELECT first_seq + count - 1 AS last FROM pullstatus.chunk
 LEFT JOIN LATERAL (SELECT first_seq + count - 1 AS last FROM pullstatus.journal
     WHERE box = w.box ORDER BY first_seq DESC LIMIT 1) j ON true
 UNION ALL
-SELECT -w.place, s.revision FROM unnest(%s::bytea[]) WITH ORDINALITY w(name, place)
+SELECT -w.place, s.revision, NULL::bytea FROM unnest(%s::bytea[]) WITH ORDINALITY w(name, place)
 JOIN pullstatus.setting s ON s.name = w.name
+UNION ALL
+SELECT NULL, NULL, state FROM pullstatus.transfer
 """
 
 
 class Looks:
     """Looks of one event loop, over a connection of their own."""
 
-    def __init__(self, reads: Reads) -> None:
-        """Take over `reads`; closed by `close`."""
+    def __init__(self, reads: Reads, gate: Gate) -> None:
+        """Take over `reads`, closed by `close`, and `gate`."""
         self._reads = reads
+        self._gate = gate
         self._wanted: dict[int, asyncio.Future[int]] = {}  # of mailboxes
         self._named: dict[str, asyncio.Future[int]] = {}  # of settings
         self._looking: asyncio.Task[None] | None = None
@@ -100,15 +105,34 @@ class Looks:
             futures = [*wanted.values(), *named.values()]
             try:
                 rows = await self._reads.ask(_LOOK, ints(wanted), names(map(encoded, named)))
+                found = self._admitted(rows)
             except asyncio.CancelledError:
                 _refuse(futures, StoreUnavailable("the store is closed"))
                 raise
             except Exception as error:  # noqa: BLE001 - whatever it is, somebody waits for it
                 _refuse(futures, error)
                 continue
-            found: dict[int, int] = dict(rows)
             for key, future in (*wanted.items(), *zip(count(-1, -1), named.values(), strict=False)):
                 future.set_result(found.get(key, 0))
+
+    def _admitted(self, rows: Rows) -> dict[int, int]:
+        """What a look has found, by box or by the place of a setting, if the store is open.
+
+        Raises:
+            StoreSealed, StoreMovedOn, StoreCorrupt: it is not, in that moment.
+        """
+        found: dict[int, int] = {}
+        state = None
+        for key, number, said in rows:
+            if key is None:
+                state = said
+            else:
+                found[key] = number
+        self._gate.found = decoded(state)
+        refusal = self._gate.refusal()
+        if refusal is not None:
+            raise refusal
+        return found
 
     async def _watch(self) -> None:
         """Tell watchers what other processes have brought."""

@@ -62,6 +62,15 @@ def there(location: Location, connect: Callable[[], Session]) -> Session:
         raise StoreRefused(f"{location.shown} cannot be used: {why}") from error
 
 
+def holds_store(location: Location) -> bool:
+    """Whether there is a store in a database that can be reached."""
+    session = there(location, lambda: open_session(location, Known()))
+    try:
+        return schema.meta(session.connection) is not None
+    finally:
+        session.close()
+
+
 def upgrade(location: Location, *, post: bool) -> list[int]:
     """Bring a store to a format of this version; see `schema.upgrade`."""
     session = there(location, lambda: open_session(location, Known()))

@@ -35,7 +35,9 @@ from psycopg.rows import TupleRow
 
 from pullstatus.errors import StoreRefused, StoreUnavailable
 from pullstatus.store.fingerprints import SECRET_BYTES
+from pullstatus.store.gate import decoded
 from pullstatus.store.postgresql.session import Session, translated
+from pullstatus.store.transfer import Migration
 from pullstatus.version import VERSION
 
 Connection = psycopg.Connection[TupleRow]
@@ -91,7 +93,8 @@ CREATE TABLE pullstatus.chunk (
     checksum    bigint NOT NULL,        -- over place, bounds and body: see store/chunk.py
     bounds      bytea NOT NULL,
     body        bytea NOT NULL,
-    tickets     bytea NOT NULL,         -- by what its entries came
+    tickets     bytea,                  -- by what its entries came; NULL: before there were any
+    apart_ms    bigint[],               -- when each was accepted that a file has joined
     PRIMARY KEY (box, first_seq)
 ) WITH (toast_tuple_target = 8160, {_ADDED});
 ALTER TABLE pullstatus.chunk ALTER bounds SET STORAGE EXTERNAL, ALTER body SET STORAGE EXTERNAL,
@@ -172,7 +175,7 @@ CREATE TABLE pullstatus.act_turn ();
 
 CREATE TABLE pullstatus.act (
     id          bigint PRIMARY KEY,
-    ticket      bytea UNIQUE NOT NULL,
+    ticket      bytea UNIQUE,           -- NULL: of an act from before there were any
     at_ms       bigint NOT NULL,
     actor       bytea NOT NULL,
     action      bytea NOT NULL,
@@ -180,6 +183,16 @@ CREATE TABLE pullstatus.act (
     detail      bytea NOT NULL,         -- JSON; no number, no text, no key
     hash        bytea NOT NULL          -- see store/acts.py
 );
+
+-- How the store takes part in becoming another; see store/transfer.py. No row: in no way. Each
+-- transaction that commits records, or takes some, shares the other table, which stays empty, and
+-- reads the row; whoever changes the row has that table alone.
+CREATE TABLE pullstatus.transfer (
+    id          int PRIMARY KEY CHECK (id = 1),
+    state       bytea NOT NULL,
+    filler      bigint NOT NULL         -- of a target: who may fill it
+);
+CREATE TABLE pullstatus.transfer_turn ();
 
 -- Ranges that are not there for the first time.
 CREATE TABLE pullstatus.again (
@@ -271,12 +284,17 @@ _ALIVE_S: Final = 120  # a process that was not seen for so long is gone
 
 
 class Meta(msgspec.Struct, frozen=True):
-    """What a store says of itself; see the table."""
+    """What a store says of itself, in one moment; see the table.
+
+    Attributes:
+        moving: how it takes part in becoming another.
+    """
 
     format: int
     works_with: int
     system: int
     secret: bytes
+    moving: Migration | None
 
 
 def meta(connection: Connection) -> Meta | None:
@@ -286,11 +304,13 @@ def meta(connection: Connection) -> Meta | None:
         if there != (True,):
             return None
         row = connection.execute(
-            "SELECT format, works_with, system, secret FROM pullstatus.meta"
+            "SELECT format, works_with, system, secret, (SELECT state FROM pullstatus.transfer)"
+            " FROM pullstatus.meta"
         ).fetchone()
     if row is None:
         raise StoreRefused("the database has a schema `pullstatus` that is none of ours")
-    return Meta(*row)
+    number, works_with, system, secret, state = row
+    return Meta(number, works_with, system, secret, decoded(state))
 
 
 # Tables that a statement names are locked before it sees any rows, until its transaction ends. So

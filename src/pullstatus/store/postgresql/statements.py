@@ -32,6 +32,15 @@ def decoded(stored: bytes) -> str:
 
 # -- the first trip --------------------------------------------------------------------------------
 
+# What a store says of its migration. Tables that a statement names are locked before its snapshot
+# is taken, as rows are not: so this shares the turn, and sees what the last one wrote who had it
+# alone.
+GATE: Final = """
+SELECT state, filler FROM pullstatus.transfer
+UNION ALL SELECT NULL, NULL FROM (SELECT FROM pullstatus.transfer_turn FOR SHARE) t
+"""
+OWN_GATE: Final = "LOCK TABLE pullstatus.transfer_turn IN EXCLUSIVE MODE"
+
 # In one statement, and what it locks is read in the next: one that locks and reads sees the other
 # tables as they were before it waited for the lock.
 LOCK: Final = (
@@ -42,12 +51,12 @@ SHARE_SETTINGS: Final = "LOCK TABLE pullstatus.setting_turn IN ROW SHARE MODE"
 OWN_SETTINGS: Final = "LOCK TABLE pullstatus.setting_turn IN EXCLUSIVE MODE"
 OWN_ACTS: Final = "LOCK TABLE pullstatus.act_turn IN EXCLUSIVE MODE"
 
-_TOTALS: Final = ("handed_out", "expired", "erased", "quarantined", "put_back", "routed")
+TOTALS: Final = ("handed_out", "expired", "erased", "quarantined", "put_back", "routed")
 
 
 def _derived(boxes: str) -> str:
     """How mailboxes stand: by their newest rows, or by their base where there are none."""
-    totals = ", ".join(f"coalesce(j.{name}, b.{name}, 0) AS {name}" for name in _TOTALS)
+    totals = ", ".join(f"coalesce(j.{name}, b.{name}, 0) AS {name}" for name in TOTALS)
     return (
         "SELECT m.box, m.number, coalesce(c.last, b.tail, 0) AS tail,"  # noqa: S608 - ours
         f" coalesce(j.last, b.cursor, 0) AS cursor, {totals}, coalesce(b.purged, 0) AS purged"
@@ -76,6 +85,14 @@ CROSS JOIN LATERAL (SELECT * FROM pullstatus.chunk c WHERE c.box = w.box
     AND c.first_seq >= coalesce((SELECT h.first_seq FROM pullstatus.chunk h WHERE h.box = w.box
         AND h.first_seq <= n.next ORDER BY h.first_seq DESC LIMIT 1), n.next)
     AND c.first_seq < n.next + w.due AND c.first_seq + c.count > n.next ORDER BY c.first_seq) c
+"""
+
+# When the oldest entry came that waits in a mailbox: as the newest of its chunk, unless it is of
+# those that a file had joined.
+OLDEST: Final = """
+LEFT JOIN LATERAL (SELECT coalesce(apart_ms[s.cursor + 2 - first_seq], accepted_ms) AS accepted_ms
+    FROM pullstatus.chunk WHERE box = s.box AND first_seq <= s.cursor + 1 AND s.tail > s.cursor
+    ORDER BY first_seq DESC LIMIT 1) o ON true
 """
 
 REVISIONS: Final = "SELECT name, revision FROM pullstatus.setting WHERE name = ANY(%s::bytea[])"
@@ -195,6 +212,15 @@ MAKE_MAILBOXES: Final = (
     "INSERT INTO pullstatus.mailbox (box) SELECT unnest(%s::bigint[]) ORDER BY 1"
     " ON CONFLICT DO NOTHING"
 )
+
+# -- how the store takes part in a migration -------------------------------------------------------
+
+SAY: Final = """
+INSERT INTO pullstatus.transfer VALUES (1, %s, %s)
+ON CONFLICT (id) DO UPDATE SET state = excluded.state, filler = excluded.filler
+"""
+SAY_NOTHING: Final = "DELETE FROM pullstatus.transfer"
+TAKE: Final = "UPDATE pullstatus.transfer SET state = %s"  # nobody says else: the turn is shared
 
 # -- marks -----------------------------------------------------------------------------------------
 

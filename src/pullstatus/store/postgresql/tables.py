@@ -7,7 +7,7 @@ question is a trip of its own, behind what was written so far.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from typing import Any, cast
 
@@ -162,6 +162,11 @@ class PostgresTables:
         self._rebased.clear()
         return self._writes.take()
 
+    def write(self, due: Iterable[Due]) -> None:
+        """Have statements carried out behind all that was written so far."""
+        for each in due:
+            self._writes.other(each.sql, *each.values)
+
     def _ask(self, sql: str, *values: Any) -> Cursor[TupleRow]:  # noqa: ANN401 - as a driver takes
         """Ask behind all that was written so far."""
         connection = self._session.connection
@@ -227,7 +232,10 @@ class PostgresTables:
         """Nothing is joined here."""
 
     def first_young(self, state: State, accepted_ms: int) -> int | None:
-        return cast("int | None", self._one(_YOUNG, state.number, state.read_from, accepted_ms))
+        from_seq = state.read_from
+        return cast(
+            "int | None", self._one(_YOUNG, accepted_ms, state.number, from_seq, accepted_ms)
+        )
 
     def change_chunk(self, state: State, row: ChunkRow, *, aside: bool) -> None:
         self._ask(
@@ -482,8 +490,9 @@ _CHUNK_AT = (
     " ORDER BY first_seq DESC LIMIT 1"
 )
 _YOUNG = (
-    "SELECT first_seq FROM pullstatus.chunk WHERE box = %s AND first_seq >= %s"
-    " AND accepted_ms >= %s ORDER BY first_seq LIMIT 1"
+    "SELECT first_seq + (SELECT count(*) FROM unnest(apart_ms) each WHERE each < %s)"
+    " FROM pullstatus.chunk WHERE box = %s AND first_seq >= %s AND accepted_ms >= %s"
+    " ORDER BY first_seq LIMIT 1"
 )
 _CHANGE = (
     "UPDATE pullstatus.chunk SET checksum = %s, bounds = %s, body = %s"

@@ -8,7 +8,7 @@ the blocks of those mailboxes; all in one snapshot.
 from __future__ import annotations
 
 from pullstatus.store.postgresql.reads import Reads
-from pullstatus.store.postgresql.statements import DERIVED, ints
+from pullstatus.store.postgresql.statements import DERIVED, OLDEST, ints
 from pullstatus.store.postgresql.tables import mailbox_of
 from pullstatus.store.values import InHand, Totals
 from pullstatus.store.verbs.sums import BLOCK_BITS, BlockSums
@@ -82,8 +82,7 @@ _ALL = f"""
 SELECT s.number >> %s::int, s.box & 3, min(o.accepted_ms), count(*), sum(tail), sum(handed_out),
     sum(tail - cursor), sum(expired), sum(erased), sum(quarantined), sum(put_back), sum(routed)
 FROM ({DERIVED}) s
-LEFT JOIN LATERAL (SELECT accepted_ms FROM pullstatus.chunk WHERE box = s.box
-    AND first_seq <= s.cursor + 1 AND s.tail > s.cursor ORDER BY first_seq DESC LIMIT 1) o ON true
+{OLDEST}
 WHERE s.tail > 0 GROUP BY 1, 2
 """  # noqa: S608 - ours
 _SOME = _ALL.replace(") s\n", " WHERE m.number >> 6 = ANY(%s::bigint[])) s\n", 1)
