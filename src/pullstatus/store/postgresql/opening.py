@@ -59,6 +59,8 @@ def there(location: Location, connect: Callable[[], Session]) -> Session:
         return connect()
     except StoreUnavailable as error:
         why = said(error.__cause__) if isinstance(error.__cause__, psycopg.Error) else str(error)
+        if "no password supplied" in why:
+            why = "the server wants a password: put it into a file that PGPASSFILE names"
         raise StoreRefused(f"{location.shown} cannot be used: {why}") from error
 
 
