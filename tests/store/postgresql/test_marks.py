@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable, Sequence
 
 import psycopg
@@ -13,16 +14,19 @@ from pullstatus.errors import CommitsLost, OutcomeUnknown, StoreUnavailable
 from pullstatus.store import Store, open_store
 from pullstatus.store.postgresql import group, hangs, log, marks
 from pullstatus.store.postgresql.session import Session
+from pullstatus.store.postgresql.tables import PostgresTables
 from pullstatus.store.postgresql.writes import Due
 from tests.store.build import (
     NOW_MS,
     REPLIES,
     STATUSES,
+    acts_of,
     append,
     backlog_of,
     data_of,
     entries_of,
     journal_of,
+    new_act,
     page,
     pull,
     records,
@@ -302,3 +306,27 @@ async def test_a_server_that_hangs_is_left_for_the_one_that_took_its_place(
             hung.resume()
         assert await data_of(store, STATUSES) == [first, second]
         await store.close()
+
+
+async def test_a_group_that_is_answered_again_and_again_does_not_hang(
+    url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However long it takes as a whole: each act on record asks for itself."""
+    monkeypatch.setattr(hangs, "HANGS_S", 1.0)
+    monkeypatch.setattr(hangs, "LOOK_S", 0.1)
+    store = await open_store(url)
+    session = session_of(store)
+    ask = PostgresTables._ask
+
+    def slowly(tables: PostgresTables, sql: str, *values: object) -> object:
+        time.sleep(0.2)
+        return ask(tables, sql, *values)
+
+    monkeypatch.setattr(PostgresTables, "_ask", slowly)
+    acts = [new_act(f"{number}") for number in range(8)]
+    began_s = time.monotonic()
+    await asyncio.gather(*[store.change(act=act) for act in acts])
+    assert time.monotonic() - began_s > hangs.HANGS_S
+    assert session_of(store) is session
+    assert len(await acts_of(store)) == len(acts)
+    await store.close()

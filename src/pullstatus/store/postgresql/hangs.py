@@ -55,9 +55,12 @@ class Hangs:
         while not self._closed.wait(LOOK_S):
             with self._lock:
                 waits = self._waits
-                if waits is not None and time.monotonic() - waits[1] >= HANGS_S:
+                if waits is None:
+                    continue
+                session, since_s = waits
+                if time.monotonic() - max(since_s, session.heard_s) >= HANGS_S:
                     self._waits = None
-                    _shut(waits[0])
+                    _shut(session)
 
 
 def _shut(session: Session) -> None:

@@ -67,6 +67,7 @@ class Session:
         found: what the server told of itself.
         forgotten: up to which time, or number, this has dropped what is too old, by its kind.
             Whoever looks for the oldest begins there: what a snapshot keeps lies before it.
+        heard_s: when the server answered a question of many, by the monotonic clock; see `hangs`.
     """
 
     def __init__(self, connection: psycopg.Connection[TupleRow]) -> None:
@@ -75,6 +76,7 @@ class Session:
         self.warned = False
         self.found: refusals.Found
         self.forgotten: Counter[str] = Counter()
+        self.heard_s = 0.0
 
     def close(self) -> None:
         """Give it up; what it was doing goes on or not, as it happens."""

@@ -7,6 +7,7 @@ question is a trip of its own, behind what was written so far.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from typing import Any, cast
@@ -172,7 +173,9 @@ class PostgresTables:
         connection = self._session.connection
         if self._writes:
             send(self._session, self._writes.take())
-        return connection.execute(sql, values, binary=True)
+        found = connection.execute(sql, values, binary=True)
+        self._session.heard_s = time.monotonic()  # hundreds of questions may take their time
+        return found
 
     def _one(self, sql: str, *values: Any) -> Any:  # noqa: ANN401 - of whatever type it is
         row = self._ask(sql, *values).fetchone()
