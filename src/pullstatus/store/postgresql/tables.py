@@ -525,10 +525,16 @@ _READER = (
     f"SELECT {statements.READER_COLUMNS} FROM pullstatus.reader"  # noqa: S608 - ours
     " WHERE box = %s AND name = %s ORDER BY version DESC LIMIT 1"
 )
-_READERS = (
-    f"SELECT name, {statements.READER_COLUMNS} FROM pullstatus.reader"  # noqa: S608 - ours
-    " WHERE box = %s ORDER BY name"
+# From name to name, backwards: so the newest row of each comes first, whatever a snapshot keeps.
+_READERS = f"""
+WITH RECURSIVE r AS (
+    (SELECT * FROM pullstatus.reader WHERE box = %s ORDER BY name DESC, version DESC LIMIT 1)
+    UNION ALL
+    SELECT n.* FROM r CROSS JOIN LATERAL (SELECT * FROM pullstatus.reader WHERE box = r.box
+        AND name < r.name ORDER BY name DESC, version DESC LIMIT 1) n
 )
+SELECT name, {statements.READER_COLUMNS} FROM r ORDER BY name
+"""  # noqa: S608 - ours
 _PAGE = "SELECT page FROM pullstatus.reader WHERE box = %s AND name = %s AND version = %s"
 _KEEP_PAGE = "UPDATE pullstatus.reader SET page = %s WHERE box = %s AND name = %s AND version = %s"
 
