@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
+from collections.abc import Iterator
+from typing import cast
 
 import psycopg
 import pytest
@@ -46,6 +49,39 @@ async def test_a_store_is_made_once_whoever_comes(url: str) -> None:
     store = await open_store(url, create=False)
     assert not store.created
     await store.close()
+
+
+LITTLE = """
+CREATE SCHEMA pullstatus;
+CREATE TABLE pullstatus.transfer (state bytea);
+CREATE TABLE pullstatus.meta AS SELECT 1 format, 1 works_with, 1 system, ''::bytea secret;
+"""
+"""What is looked at of a store; news of all of one would have the connection catch up by itself."""
+
+
+def test_a_store_that_is_made_as_its_maker_is_waited_for_is_seen(
+    database: str, admin: Admin
+) -> None:
+    """What tables there are was looked at before, and is remembered by the connection."""
+
+    class Meanwhile:
+        """A connection of which each transaction begins before another makes a store."""
+
+        execute = admin.execute
+
+        @contextlib.contextmanager
+        def transaction(self) -> Iterator[None]:
+            with admin.transaction():
+                with psycopg.connect(database) as other:
+                    other.execute(LITTLE)
+                yield
+
+    admin.prepare_threshold = 0
+    for _ in range(2):
+        with schema._alone(admin):
+            assert schema.meta(admin) is None
+    with schema._alone(cast("Admin", Meanwhile())):
+        assert schema.meta(admin) is not None
 
 
 async def test_without_leave_none_is_made(url: str, admin: Admin) -> None:

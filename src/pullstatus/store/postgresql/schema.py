@@ -459,12 +459,14 @@ def _alone(connection: Connection) -> Iterator[None]:
     """A transaction as the only one who changes the format.
 
     By trying again: who waits for such a lock holds a snapshot, for which others may have to wait.
-    Each try is a transaction of its own: only as one begins is it learned which tables there are.
+    Each try is a transaction of its own. Which tables there are is remembered, and learned anew as
+    one begins or locks a table: so, since this lock is none, also when it is held.
     """
     due_s = time.monotonic() + _LOCK_S
     while True:
         with connection.transaction():
             if connection.execute(_TRY_LOCK, (_LOCK,)).fetchone() == (True,):
+                connection.execute(_LEARN)
                 yield
                 return
         if time.monotonic() > due_s:
@@ -473,6 +475,7 @@ def _alone(connection: Connection) -> Iterator[None]:
 
 
 _TRY_LOCK: Final = "SELECT pg_try_advisory_xact_lock(%s)"
+_LEARN: Final = "LOCK TABLE pg_catalog.pg_namespace IN ACCESS SHARE MODE"
 
 
 def register(connection: Connection, lane: int, *, server: bool) -> None:
