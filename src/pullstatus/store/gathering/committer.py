@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from typing import Final
 
 import msgspec
 
@@ -113,25 +112,29 @@ class Committer:
 
     def _answers(self, group: Sequence[Operation]) -> Answers:
         """What the log says to each of a group: to all at once, or else to parts of it."""
-        answers: list[Answer | BaseException] = [_UNTRIED] * len(group)
+        untried = StoreUnavailable("the store did not get to it; try again")
+        answers: list[Answer | BaseException] = [untried] * len(group)
         parts: list[Sequence[int]] = [range(len(group))]  # places; the first are tried last
         until_s = self._clock() + limits.STORE_WAIT_S  # meanwhile everybody else waits
         while parts and self._failure is None and self._clock() < until_s:
             part = parts.pop()
             found, again = self._tried([group[place] for place in part])
-            for place, answer in zip(part, found, strict=True):
+            for place, answer in zip(part, found, strict=bool(found)):
                 answers[place] = answer
             parts += [[part[place] for place in places] for places in reversed(again)]
         return answers
 
     def _tried(self, group: Sequence[Operation]) -> tuple[Answers, Sequence[Sequence[int]]]:
-        """What the log says to a group as one commit, and what of it may go better by itself."""
+        """What the log says to a group as one commit, and what of it may go better by itself.
+
+        It says nothing to a group of which one is to be found that it refuses.
+        """
         places = range(len(group))
         try:
             return self._log.commit(group), ()
         except Undone as undone:
             half = len(group) // 2
-            return [undone.error] * len(group), (places[:half], places[half:]) if half else ()
+            return ((), (places[:half], places[half:])) if half else ([undone.error], ())
         except BaseException as error:  # noqa: BLE001 - whatever it is, somebody waits for it
             self._note(error)
             # Pulls need little room and come first: what can't be stored must not hold them up.
@@ -166,6 +169,3 @@ class Committer:
     def _report(self, answers: Answers, waiting: dict[int, int]) -> Report:
         self._reported = as_of, room, failure = self._log.as_of(), self._room, self._failure
         return Report(answers, waiting, as_of, room, self._log.figures(), failure)
-
-
-_UNTRIED: Final = StoreUnavailable("the store did not get to it; try again")
