@@ -21,8 +21,10 @@ from tools.postgresql import Pair, PostgreSQL
 
 CHECKOUT = Path(__file__).parents[1]
 PEERS = CHECKOUT / ".venv-peers"
+MEMORY_MIB = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2**20
 SETTINGS = {
-    "shared_buffers": f"{os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES') // 2**22}MB",
+    "shared_buffers": f"{MEMORY_MIB // 4}MB",
+    "effective_cache_size": f"{MEMORY_MIB // 2}MB",
     "max_wal_size": "16GB",
     "checkpoint_timeout": "15min",
     "wal_buffers": "64MB",

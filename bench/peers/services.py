@@ -19,6 +19,8 @@ from pathlib import Path
 
 import msgspec
 
+from bench.databases import SETTINGS
+
 START_S = 60.0
 POLL_S = 0.05
 RABBITMQ = Path("/usr/lib/rabbitmq/bin/rabbitmq-server")
@@ -80,21 +82,11 @@ def postgresql(folder: Path, _programs: Path) -> Iterator[Service]:
         user=user,
         cwd=folder,
     )
-    memory_mib = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2**20
     settings = {
+        **SETTINGS,
         "listen_addresses": "",
         "unix_socket_directories": str(folder),
         "max_connections": "40",
-        "shared_buffers": f"{memory_mib // 4}MB",
-        "effective_cache_size": f"{memory_mib // 2}MB",
-        "max_wal_size": "16GB",
-        "checkpoint_timeout": "15min",
-        "wal_buffers": "64MB",
-        "random_page_cost": "1.1",
-        "jit": "off",
-        # Without it, a plan made while a queue was empty would be kept for when it is long.
-        "plan_cache_mode": "force_custom_plan",
-        "autovacuum_naptime": "5s",
     }
     command = [str(programs[-1] / "postgres"), "-D", str(data)]
     for name, value in settings.items():
