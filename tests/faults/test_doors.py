@@ -17,6 +17,8 @@ from tests.faults.doors import LET_GO, Doors, Plant, record_of
 from tests.faults.test_kill import KILLS, SEED
 from tests.faults.verdict import COPY, Stored, gaps_of, judge, totals_of
 
+LIVES = 5
+
 
 def sqlite_url(folder: Path) -> str:
     return f"sqlite:///{folder}/store.db?commits=thread"
@@ -55,12 +57,19 @@ def test_killed_processes_lose_nothing_through_their_doors(tmp_path: Path) -> No
     ],
 )
 def test_the_judge_finds(tmp_path: Path, plant: Plant, found: str) -> None:
-    with Doors(sqlite_url(tmp_path), tmp_path, SEED, plant) as doors:
-        doors.start(1)
-        doors.answered(300)
-        doors.finish()
-    verdict = asyncio.run(judge(sqlite_url(tmp_path), tmp_path, SEED))
-    assert found in verdict.found, str(verdict)
+    """A bug strikes by chance, so it is given a few lives."""
+    verdicts = []
+    for life in range(LIVES):
+        folder = tmp_path / str(life)
+        folder.mkdir()
+        with Doors(sqlite_url(folder), folder, SEED, plant) as doors:
+            doors.start(1)
+            doors.answered(300)
+            doors.finish()
+        verdicts.append(asyncio.run(judge(sqlite_url(folder), folder, SEED)))
+        if found in verdicts[-1].found:
+            return
+    pytest.fail("\n".join(map(str, verdicts)))
 
 
 # --- what is stored -------------------------------------------------------------------------------

@@ -147,7 +147,7 @@ class Machine(RuleBasedStateMachine):
         self.model = Model()
         self.sent: list[Pull] = []
         self.now_ms = NOW_MS
-        self.ticket = Tickets(bytes)
+        self.ticket = Tickets(lambda size: b"\1" * size)  # None of them is `NO_TICKET`.
         self.doors: list[Store] = []
 
     @property
