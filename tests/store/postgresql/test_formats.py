@@ -14,7 +14,7 @@ from click.testing import CliRunner
 from psycopg.rows import TupleRow
 
 from pullstatus.cli import main
-from pullstatus.errors import StoreRefused
+from pullstatus.errors import StoreFailed, StoreRefused
 from pullstatus.store import (
     Sums,
     audit_store,
@@ -123,6 +123,27 @@ async def test_steps_are_taken_while_older_processes_go_on(
     monkeypatch.setattr(schema, "FORMAT", 1)
     with pytest.raises(StoreRefused, match="install a newer one"):
         await open_store(url)
+
+
+@pytest.mark.parametrize("asked", ["pull", "settings"])
+async def test_who_connects_anew_behind_a_later_format_is_told_that_nothing_happened(
+    url: str, admin: Admin, asked: str
+) -> None:
+    """By whatever asks first; and the store ends with the first operation."""
+    ended: list[BaseException] = []
+    store = await open_store(url, on_failure=ended.append)
+    await store.pull(pull(STATUSES))
+    admin.execute("UPDATE pullstatus.meta SET format = 9, works_with = 9")
+    others = "application_name = 'pullstatus' AND datname = current_database()"
+    admin.execute(f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE {others}")
+    if asked == "settings":
+        with pytest.raises(StoreFailed, match="install a newer one"):
+            await store.setting("a")
+        assert not ended
+    with pytest.raises(StoreFailed, match="install a newer one"):
+        await store.pull(pull(STATUSES))
+    assert len(ended) == 1
+    await store.close()
 
 
 async def test_a_step_that_fails_leaves_the_format_before(

@@ -11,7 +11,7 @@ from typing import Final
 import msgspec
 
 from pullstatus import limits
-from pullstatus.errors import StoreFull, StoreRefused
+from pullstatus.errors import StoreFailed, StoreFull, StoreRefused
 from pullstatus.store.gate import Gate, check_open, decoded
 from pullstatus.store.gathering.committer import Committer
 from pullstatus.store.gathering.operations import Enter, Replace
@@ -140,14 +140,20 @@ class PostgresStore(GatheredStore):
         return await self._writer.submit(operation, gone)
 
     async def _finds_nothing(self, box: int, condition: While | None) -> bool:
-        """Whether a pull would, whose condition holds."""
+        """Whether a pull would, whose condition holds.
+
+        Not if the database cannot be used any more: the lane finds that, too, and ends the store.
+        """
         waits = self._looks.waiting(box)
-        if condition is None:
-            return not await asyncio.shield(waits)
-        revision = self._looks.revision(condition.name)
-        if await asyncio.shield(waits):
+        revision = None if condition is None else self._looks.revision(condition.name)
+        try:
+            if await asyncio.shield(waits):
+                return False
+            if condition is None or revision is None:
+                return True
+            return await asyncio.shield(revision) == condition.revision
+        except StoreFailed:
             return False
-        return await asyncio.shield(revision) == condition.revision
 
     def surely_empty(self, mailbox: Mailbox) -> bool:  # noqa: ARG002 - nobody can know
         """See `Store.surely_empty`. Another process may have filled it at any time."""

@@ -37,12 +37,14 @@ from pullstatus.store.postgresql.location import Location
 from pullstatus.store.postgresql.opening import Opened
 from pullstatus.store.postgresql.session import (
     Session,
+    final,
     is_lost,
     meaning,
     open_session,
     translated,
 )
 from pullstatus.store.postgresql.statements import ints
+from pullstatus.store.postgresql.stranded import end_stranded
 from pullstatus.store.postgresql.tables import MissingMailboxes, Overtaken, PostgresTables
 from pullstatus.store.postgresql.writes import Due
 from pullstatus.store.values import Page
@@ -139,6 +141,8 @@ class Log:
             except (Overtaken, *_AGAIN) as error:
                 self._roll_back()
                 self._draft = None
+                if isinstance(error, psycopg.errors.LockNotAvailable):
+                    self._attempt_aside(end_stranded)
                 collisions += isinstance(error, Overtaken | psycopg.errors.UniqueViolation)
                 if collisions > COLLISIONS_MAX:
                     raise Undone(StoreUnavailable(_COLLIDES)) from error
@@ -160,9 +164,9 @@ class Log:
                 time.sleep(RETRY_S)
             except StoreRefused as error:
                 self._drop()
-                final = error if isinstance(error, StoreCorrupt) else StoreFailed(str(error))
-                self._fail(final)
-                raise final from error
+                failure = final(error)
+                self._fail(failure)
+                raise failure from error
             except BaseException as error:
                 self._in_doubt(error)
                 self._roll_back()
@@ -397,6 +401,7 @@ class Log:
     def _note_alive(self, session: Session) -> None:
         schema.register(session.connection, self._lane, server=self._server)
         marks.tidy(session, self._lane)
+        end_stranded(session)
 
     def _look_at_gate(self, session: Session) -> None:
         self._gate.know(session.connection.execute(statements.GATE, binary=True).fetchall())

@@ -19,7 +19,7 @@ from pullstatus import limits
 from pullstatus.errors import StoreFailed, StoreRefused, StoreUnavailable
 from pullstatus.store.postgresql import refusals, schema
 from pullstatus.store.postgresql.location import Location
-from pullstatus.store.postgresql.session import SETTINGS, arguments, is_lost, meaning
+from pullstatus.store.postgresql.session import SETTINGS, arguments, final, is_lost, meaning
 
 Rows = list[TupleRow]
 
@@ -64,7 +64,7 @@ class Reads:
 
         Raises:
             StoreUnavailable: closed, or no server answers in time.
-            StoreRefused: the server is not safe to use.
+            StoreFailed, StoreCorrupt: the server is not safe to use.
         """
         # In a task of its own, which a server's request has not, and a limit of time needs.
         return await asyncio.create_task(self._ask(sql, *values))
@@ -99,7 +99,7 @@ class Reads:
         """Several questions about one moment; for a task of its own.
 
         Raises:
-            StoreUnavailable, StoreRefused: as of `ask`.
+            StoreUnavailable, StoreCorrupt: as of `ask`.
         """
         due_s = asyncio.get_running_loop().time() + limits.STORE_WAIT_S
         async with self._turn:
@@ -149,6 +149,9 @@ class Reads:
                 elif proven:
                     await self._connection.execute("SELECT 1")
                 return self._connection
+            except StoreRefused as error:
+                await self._drop()
+                raise final(error) from error
             except (psycopg.Error, StoreUnavailable) as error:
                 await self._drop()
                 late = asyncio.get_running_loop().time() > due_s

@@ -37,6 +37,7 @@ from pullstatus.errors import StoreRefused, StoreUnavailable
 from pullstatus.store.fingerprints import SECRET_BYTES
 from pullstatus.store.gate import decoded
 from pullstatus.store.postgresql.session import Session, translated
+from pullstatus.store.postgresql.stranded import end_stranded
 from pullstatus.store.transfer import Migration
 from pullstatus.version import VERSION
 
@@ -407,6 +408,8 @@ def upgrade(session: Session, *, post: bool = False) -> list[int]:
                     "somebody holds a table of the store all the while, as a dump does; run it"
                     " again when that has ended"
                 ) from error
+            with translated():
+                end_stranded(session)
             time.sleep(_STEP_PAUSE_S)
             continue
         if taken is None:

@@ -19,7 +19,7 @@ from psycopg.conninfo import conninfo_to_dict
 from psycopg.rows import TupleRow
 from psycopg.types.numeric import Int8Dumper
 
-from pullstatus.errors import StoreCorrupt, StoreFailed, StoreFull, StoreUnavailable
+from pullstatus.errors import StoreCorrupt, StoreFailed, StoreFull, StoreRefused, StoreUnavailable
 from pullstatus.store.postgresql import refusals
 from pullstatus.store.postgresql.location import Location
 
@@ -44,6 +44,7 @@ SETTINGS: Final[Mapping[str, str]] = {
 }
 """What every session is set to, and must say that it is."""
 
+APPLICATION: Final = "pullstatus"  # as the database calls our connections
 CONNECT_S: Final = 5  # for each host of a URL
 _KEPT_ALIVE: Final[Mapping[str, int | str]] = {
     "connect_timeout": CONNECT_S,
@@ -52,7 +53,7 @@ _KEPT_ALIVE: Final[Mapping[str, int | str]] = {
     "keepalives_interval": 1,
     "keepalives_count": 3,
     "tcp_user_timeout": 5000,
-    "application_name": "pullstatus",
+    "application_name": APPLICATION,
 }
 _STATEMENTS_MAX: Final = 200  # that a connection keeps prepared: more than there are
 
@@ -183,6 +184,14 @@ def meaning(error: psycopg.Error) -> StoreUnavailable | StoreCorrupt:
             return StoreUnavailable("the database's driver does not take a value")
         return StoreUnavailable("the database cannot be reached")
     return StoreUnavailable(f"the database does not answer as it should ({said(error)})")
+
+
+def final(refusal: StoreRefused) -> StoreFailed | StoreCorrupt:
+    """What it means for a store that is open, if a server cannot be used that it connects to anew.
+
+    Nothing happened, and nothing more will.
+    """
+    return refusal if isinstance(refusal, StoreCorrupt) else StoreFailed(str(refusal))
 
 
 def said(error: psycopg.Error) -> str:
