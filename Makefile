@@ -106,6 +106,7 @@ lock: ## pins anew what requirements/*.in and pyproject.toml ask for; ARGS=--upg
 	@$(COMPILE) $(ARGS) requirements/profile.in -o requirements/profile.txt
 	@$(COMPILE) $(ARGS) $(OURS) requirements/run.in requirements/fuzz.in \
 		--constraints requirements/test.txt -o requirements/fuzz.txt
+	@$(COMPILE) $(ARGS) bench/peers/requirements.in -o bench/peers/requirements.txt
 	@$(COMPILE) $(ARGS) --resolution lowest-direct $(OURS) -o requirements/lowest.txt
 
 clean: ## removes .venv and everything else that was made here

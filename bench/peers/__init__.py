@@ -2,7 +2,7 @@
 
     services   the servers themselves, each on a temporary folder, tuned as its manual says
     front      the HTTP service: without a framework, and with FastAPI; in a venv of its own
-    redis_lists, postgresql, rabbitmq, jetstream, sqs
+    redis_lists, postgresql, rabbitmq, jetstream
                how records get in and out of each
     __main__   measures them in turns with the product: `make bench-peers`
 

@@ -89,15 +89,6 @@ PEERS = {
             seconds_min=5,
         ),
         Peer("jetstream", "msgspec, JetStream pull", "lean", "jetstream", services.jetstream),
-        Peer(
-            "sqs",
-            "msgspec, SQS of moto *",
-            "lean",
-            "sqs",
-            services.sqs,
-            "all in memory: a crash takes everything",
-            seconds_min=5,
-        ),
     )
 }
 

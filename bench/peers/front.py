@@ -28,7 +28,6 @@ from bench.peers.jetstream import JetStream
 from bench.peers.postgresql import PostgreSql
 from bench.peers.rabbitmq import RabbitMq
 from bench.peers.redis_lists import RedisLists
-from bench.peers.sqs import Sqs
 from bench.records import record
 
 if TYPE_CHECKING:
@@ -39,7 +38,6 @@ BACKENDS: dict[str, type[Backend]] = {
     "postgresql": PostgreSql,
     "rabbitmq": RabbitMq,
     "redis": RedisLists,
-    "sqs": Sqs,
 }
 AT_ONCE = 1000  # records that are laid ready in one step
 

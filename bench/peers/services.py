@@ -151,17 +151,6 @@ def jetstream(folder: Path, programs: Path) -> Iterator[Service]:
         yield Service(f"nats://127.0.0.1:{port}", f"NATS {version}", (pid,))
 
 
-@contextlib.contextmanager
-def sqs(folder: Path, programs: Path) -> Iterator[Service]:
-    """The emulator of moto; it has no durable mode."""
-    server = _program("moto_server", "make bench-peers installs it", programs)
-    port = _free_port()
-    version = _said(str(programs / "python"), "-c", "import moto; print(moto.__version__)").strip()
-    command = [server, "-H", "127.0.0.1", "-p", str(port)]
-    with _running(command, folder, lambda: _answers(port)) as pid:
-        yield Service(f"http://127.0.0.1:{port}", f"moto {version}", (pid,))
-
-
 # -- what they share -------------------------------------------------------------------------------
 
 

@@ -12,7 +12,7 @@ import pytest
 from psycopg.rows import TupleRow
 
 from pullstatus.records import Kind
-from pullstatus.store import Mailbox, open_store
+from pullstatus.store import Change, Mailbox, open_store
 from pullstatus.store.postgresql import log, statements
 from pullstatus.store.postgresql.location import parse_url
 from pullstatus.store.postgresql.refusals import Known
@@ -37,15 +37,14 @@ def standing(url: str) -> Iterator[list[Session]]:
         session.close()
 
 
-def begin(url: str, sessions: list[Session], message: bytes, box: int | None) -> int:
-    """A transaction that holds a mailbox, if told so, and whose client then stands still."""
+def begin(url: str, sessions: list[Session], message: bytes, sql: str, *values: object) -> int:
+    """A transaction that has asked something, and whose client then stands still."""
     session = open_session(parse_url(url), Known())
     sessions.append(session)
     connection = session.connection
     with connection.pipeline():
         connection.execute("BEGIN")
-        if box is not None:
-            connection.execute(statements.LOCK, ([box],))
+        connection.execute(sql, values)
     os.write(connection.fileno(), message)
     return connection.info.backend_pid
 
@@ -64,12 +63,14 @@ async def test_whoever_waits_ends_them(
         await store.append(append(mailbox, records(1)))
     ways = [b"", FLUSH, HALF, NOT_READ]
     held = [
-        begin(url, standing, message, slot(mailbox))
+        begin(url, standing, message, statements.LOCK, [slot(mailbox)])
         for mailbox, message in zip(mailboxes, ways, strict=True)
     ]
-    reads = begin(url, standing, NOT_READ, None)
+    held.append(begin(url, standing, FLUSH, statements.OWN_SETTINGS))
+    reads = begin(url, standing, NOT_READ, "SELECT FROM pullstatus.chunk")
     answers = [store.append(append(mailbox, records(1))) for mailbox in mailboxes]
-    assert await asyncio.gather(*answers) == [1, 1, 1, 1]
+    changed = store.change(Change("a", b"1", None))
+    assert await asyncio.gather(*answers, changed) == [1, 1, 1, 1, True]
     assert not any(lives(admin, pid) for pid in held)
     assert lives(admin, reads)
     await store.close()
@@ -85,6 +86,6 @@ async def test_they_are_ended_where_nobody_waits(
     monkeypatch.setattr(log, "ALIVE_S", 0.1)
     store = await open_store(url)
     await store.append(append(STATUSES, records(1)))
-    pid = begin(url, standing, FLUSH, slot(STATUSES))
+    pid = begin(url, standing, FLUSH, statements.LOCK, [slot(STATUSES)])
     await until(lambda: not lives(admin, pid))
     await store.close()

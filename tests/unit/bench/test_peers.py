@@ -129,7 +129,6 @@ def test_best_peer_is_a_durable_one_by_the_runs_in_its_own_turns() -> None:
     pairs = [
         pair(400, "redis", 160),
         pair(100, "postgresql", 50),
-        pair(100, "sqs", 400),
         pair(100, "rabbitmq", 400),
     ]
     rate, _processor, p99 = to_best(pairs, drain)
@@ -209,7 +208,6 @@ def test_matrix_has_a_row_each_and_a_dash_for_what_is_missing() -> None:
         (services.postgresql, "apt-get install postgresql"),
         (services.rabbitmq, "apt-get install rabbitmq-server"),
         (services.jetstream, "make bench-peers"),
-        (services.sqs, "make bench-peers"),
     ],
 )
 def test_missing_server_says_how_to_install_it(

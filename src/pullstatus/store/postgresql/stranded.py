@@ -17,13 +17,14 @@ import psycopg
 
 from pullstatus.store.postgresql.session import APPLICATION, SETTINGS, Session
 
-# Only what waits for its client, and has locked or changed a row: who reads much may read slowly.
+# Only what waits for its client, and has locked more than readers do: these may read slowly.
 # A transaction that is ended just as it goes on is one whose connection was lost: its mark tells.
 _END: Final = """
-SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+SELECT pg_terminate_backend(pid) FROM pg_stat_activity a
 WHERE datname = current_database() AND application_name = %s AND pg_has_role(usesysid, 'USAGE')
-    AND backend_xid IS NOT NULL AND wait_event_type = 'Client'
-    AND state_change < now() - %s::interval
+    AND wait_event_type = 'Client' AND state_change < now() - %s::interval
+    AND EXISTS (SELECT FROM pg_locks l
+        WHERE l.pid = a.pid AND l.locktype = 'relation' AND l.mode <> 'AccessShareLock')
 """
 _LIMIT: Final = SETTINGS["idle_in_transaction_session_timeout"]
 
