@@ -33,6 +33,10 @@ HYPOTHESIS_SEED = "hypothesis_seed"
 @pytest.hookimpl(tryfirst=True)
 def pytest_configure(config: pytest.Config) -> None:
     """Have Hypothesis begin from one seed in all processes, so that a run can be had again."""
+    # Tests start the program by the thousand. Where nothing compiled is kept, each compiles all of
+    # it, which is half of what such a process does.
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+    sys.dont_write_bytecode = False
     # How long an example takes says more of what else the machine does than of what is tested.
     hypothesis.settings.register_profile("patient", deadline=None)
     hypothesis.settings.load_profile("patient")
