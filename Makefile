@@ -15,7 +15,7 @@ TYPED := $(wildcard src tests bench tools)
 LOCK := $(VENV)-lock
 COMPILE := $(LOCK)/bin/uv pip compile --quiet --universal --python-version 3.11 \
 	--generate-hashes --no-emit-index-url --no-header --no-annotate
-OURS := pyproject.toml --extra server --extra postgresql
+OURS := pyproject.toml --extra server --extra postgresql --extra jetstream
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:

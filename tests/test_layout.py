@@ -44,7 +44,7 @@ ROWS = (
         "version",
     ),
 )
-ENGINES_OWN = {"apsw", "sqlite3", "psycopg"}
+ENGINES_OWN = {"apsw", "sqlite3", "psycopg", "nats"}
 SHARED = {"gathering", "verbs"}  # what engines of several kinds are made of
 ENGINES = {folder.name for folder in (PACKAGE / "store").iterdir() if folder.is_dir()} - SHARED
 BESIDE = {("mailbox", "apps")}

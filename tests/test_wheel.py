@@ -154,7 +154,7 @@ def test_bare_install_asks_for_what_a_client_needs(described: Message) -> None:
     assert asked(described, extra="cli") == COMMANDS
     assert COMMANDS | {"apsw", "starlette", "uvicorn"} <= asked(described, extra="server")
     extras = described.get_all("Provides-Extra", [])
-    assert sorted(extras) == ["cli", "postgresql", "server"]
+    assert sorted(extras) == ["cli", "jetstream", "postgresql", "server"]
 
 
 # --- what it does ---------------------------------------------------------------------------------
@@ -319,6 +319,6 @@ def test_lowest_versions_are_the_ones_that_are_asked_for(described: Message) -> 
         for line in described.get_all("Requires-Dist", [])
         if (found := re.match(r"([\w-]+).*?>=([\w.]+)", line))
     ]
-    assert len(set(bounds)) == 15
+    assert len(set(bounds)) == 16
     for name, bound in bounds:
         assert re.fullmatch(rf"{re.escape(bound)}(\.0)*", pinned[name]), name

@@ -412,6 +412,8 @@ def extra_missing(error: ImportError) -> str:
         extra, whose = "cli", "every command does"
     elif missing == "psycopg":
         extra, whose = "postgresql", "a store in PostgreSQL does"
+    elif missing == "nats":
+        extra, whose = "jetstream", "a store in NATS JetStream does"
     return (
         f"{missing} is not installed, and this needs it, as {whose}:"
         f" pip install '/path/to/checkout[{extra}]'"
