@@ -11,6 +11,7 @@ from unittest import mock
 
 from pullstatus.store import Store, join_store, open_store, share_store
 from pullstatus.store.sqlite import joining, log
+from tools.nats import Cluster
 from tools.postgresql import PostgreSQL
 
 # From an empty folder to the URL of a new, empty store, which lives as long as the context.
@@ -56,6 +57,14 @@ def sqlite_joining(folder: Path) -> Iterator[str]:
 def server() -> PostgreSQL:
     """One for all tests of a run; it ends with them."""
     found = PostgreSQL().__enter__()
+    atexit.register(found.__exit__)
+    return found
+
+
+@functools.cache
+def cluster() -> Cluster:
+    """The same of NATS: three nodes, each of which a test may end if it heals them."""
+    found = Cluster().__enter__()
     atexit.register(found.__exit__)
     return found
 
