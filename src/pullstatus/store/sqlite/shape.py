@@ -7,6 +7,7 @@ it is made of what a store is made of: nothing more, nothing less, nothing else 
 
 from __future__ import annotations
 
+import functools
 import re
 
 import apsw
@@ -14,6 +15,7 @@ import apsw
 from pullstatus.errors import StoreCorrupt
 
 NAME_CHARS_MAX = 64  # of an object that somebody else has named, in an error
+STATEMENTS_KEPT = 128  # a store is made of some twenty, in whatever format
 
 Shape = dict[tuple[str, str], tuple[str, str]]
 """By type and name of an object: whose it is, and the statement that makes it."""
@@ -52,6 +54,7 @@ def difference(found: Shape, expected: Shape) -> str | None:
     return None
 
 
+@functools.lru_cache(STATEMENTS_KEPT)
 def _plain(sql: str) -> str:
     """A statement without what means nothing: comments, blanks, and quotes round a name."""
     words = re.sub(r'--[^\n]*|\s|"', " ", sql)
