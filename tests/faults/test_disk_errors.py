@@ -179,7 +179,7 @@ def test_stalled_syncs_under_load(tmp_path: Path, disk: Disk, stall_s: float) ->
         await load.answered(50)
         disk.order(stall_s=stall_s)
         ordered = time.monotonic()
-        await load.answered(24)
+        await load.answered(8)
         disk.heal()
         await load.answered(50)
         for task in tasks:

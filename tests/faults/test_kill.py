@@ -22,11 +22,11 @@ from tests.faults.aged import (
     left,
 )
 from tests.faults.load import Load, Mix, doomed
-from tests.harness import UPKEEP_ALWAYS, Program
+from tests.harness import PATIENCE_S, UPKEEP_ALWAYS, Program
 
-KILLS = int(os.environ.get("PULLSTATUS_KILLS", "50"))
+KILLS = int(os.environ.get("PULLSTATUS_KILLS", "30"))
 SEED = os.environ.get("PULLSTATUS_SEED", "1")
-SHARDS = 10
+SHARDS = 6
 
 
 @pytest.mark.parametrize("shard", range(SHARDS))
@@ -50,7 +50,7 @@ def test_killed_under_load(tmp_path: Path, shard: int) -> None:
         assert program.process is not None
         victim = rng.choice(program.processes())
         os.kill(victim, signal.SIGKILL)
-        status = await asyncio.to_thread(program.process.wait, 15)
+        status = await asyncio.to_thread(program.process.wait, PATIENCE_S)
         assert status == (-signal.SIGKILL if victim == program.process.pid else 70)
 
     for _ in range(KILLS // SHARDS + (shard < KILLS % SHARDS)):

@@ -218,6 +218,12 @@ def program(tmp_path: Path) -> Program:
     return Program(tmp_path)
 
 
+def copy_of(program: Program, folder: Path) -> Program:
+    """The same over a copy of its store, which has no applications."""
+    shutil.copy(file_of(program), folder)
+    return Program(folder, token=program.token)
+
+
 # --- redelivery -----------------------------------------------------------------------------------
 
 
@@ -247,9 +253,10 @@ def test_redelivered_records_look_on_the_wire_as_they_did(tmp_path: Path) -> Non
         assert sound(program)[str(app_mailbox(app, STATUS))]["handed_out"] == 6
 
 
-@pytest.fixture
-def numbered(program: Program) -> Program:
+@pytest.fixture(scope="module")
+def numbered_once(tmp_path_factory: pytest.TempPathFactory) -> Program:
     """Records of two numbers in two applications' mailboxes, part of them handed out."""
+    program = Program(tmp_path_factory.mktemp("numbered"))
     records = [
         status(1, mobile="13800000001", sid="a"),
         status(2, mobile="13800000002", sid="b"),
@@ -267,6 +274,12 @@ def numbered(program: Program) -> Program:
     feed(program, answers, [reply(1, mobile="13800000001", text="13800000002")])
     take(program, answers, 1, NOW_MS + 3 * MINUTE_MS)
     return program
+
+
+@pytest.fixture
+def numbered(numbered_once: Program, tmp_path: Path) -> Program:
+    """The same, of this test's own."""
+    return copy_of(numbered_once, tmp_path)
 
 
 A, B = ONE.sdkappid, OTHER.sdkappid
@@ -956,8 +969,7 @@ def test_audit_finds_it_and_names_the_mailbox(
 ) -> None:
     """On a copy: exit status 1, the mailbox, what is wrong, and no word against the other one."""
     statement, told = DAMAGES[damage]
-    copy = Program(tmp_path)
-    shutil.copy(file_of(audited), file_of(copy))
+    copy = copy_of(audited, tmp_path)
     change_file(file_of(copy), statement)
     assert_found(copy, told)
 
@@ -981,8 +993,7 @@ def test_audit_finds_it_behind_what_was_removed(
 ) -> None:
     """After retention has removed the first page, and cut the chunk in which it ended."""
     statement, told = DAMAGES[damage]
-    copy = Program(tmp_path)
-    shutil.copy(file_of(audited), file_of(copy))
+    copy = copy_of(audited, tmp_path)
     keep_at(copy, NOW_MS + 7 * DAY_MS + 1)
     assert sound(copy)[str(ONE)]["handed_out"] == 90
     assert journal_of(copy, ONE)[0].first_seq == 41
@@ -995,8 +1006,7 @@ def test_audit_finds_it_behind_what_was_removed(
 
 
 def test_audit_finds_rows_of_no_mailbox(audited: Program, tmp_path: Path) -> None:
-    copy = Program(tmp_path)
-    shutil.copy(file_of(audited), file_of(copy))
+    copy = copy_of(audited, tmp_path)
     change_file(file_of(copy), f"DELETE FROM mailbox WHERE sdkappid = {A}")
     told = refused(copy, "audit")
     assert "store: chunk rows belong to 1 mailboxes that do not exist" in told
