@@ -42,6 +42,7 @@ def joining_always() -> Iterator[None]:
         mock.patch.object(joining, "LEAST_ROWS", 2),
         mock.patch.object(log, "JOIN_PAUSE_S", 0),
         mock.patch.object(log, "JOIN_PAUSES", 0),
+        mock.patch.object(log, "JOIN_PAUSES_IDLE", 0),
     ):
         yield
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Sequence
 
@@ -21,6 +22,7 @@ class MemoryLog:
         self.entries: list[bytes] = []
         self.fails: dict[str, BaseException] = {}
         self.room = True
+        self.due_s = math.inf
         self.stamp: bytes | None = None
         self.secret = ""
         self.calls: list[str] = []
@@ -38,6 +40,9 @@ class MemoryLog:
 
     def watch(self) -> None:
         self._called("watch")
+
+    def due_in_s(self) -> float:
+        return self.due_s
 
     def has_room(self) -> bool:
         return self.room

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import os
 from collections.abc import AsyncIterator
 from functools import partial
@@ -14,10 +15,12 @@ import pytest
 
 from pullstatus import limits
 from pullstatus.errors import OutcomeUnknown, StoreFailed, StoreRefused, StoreUnavailable
+from pullstatus.store.gathering import committer
 from pullstatus.store.gathering.committer import Committer
 from pullstatus.store.gathering.process import ProcessChannel
 from pullstatus.store.gathering.thread import ThreadChannel
 from pullstatus.store.gathering.writer import Channel, Writer
+from tests.harness import PATIENCE_S
 from tests.store.build import STATUSES, append, pull
 from tests.store.gathering.memory import BOX, open_memory
 
@@ -80,6 +83,18 @@ async def test_what_cannot_be_sent_gives_nobody_the_answer_of_another(
     assert raised == [UnicodeEncodeError]
     assert [type(failure) for failure in told] == [StoreFailed]
     await writer.close()
+
+
+async def test_who_waits_for_what_comes_is_woken_by_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However long it would wait, whether something is due or not."""
+    monkeypatch.setattr(committer, "NOTICE_S", 3600.0)
+    log = open_memory()
+    writer = Writer(ThreadChannel(Committer(log)), None)
+    for log.due_s in (math.inf, 1800.0):
+        for _ in range(2):
+            asked = writer.submit(append(STATUSES, [b"1"]))
+            assert await asyncio.wait_for(asked, PATIENCE_S) == 1
+    await asyncio.wait_for(writer.close(), PATIENCE_S)
 
 
 async def test_what_waits_is_bounded(writer: Writer, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 
 import pytest
 
 from pullstatus.errors import OutcomeUnknown, StoreFull, StoreUnavailable
-from pullstatus.store.gathering.committer import Committer, Report
+from pullstatus.store.gathering.committer import LOOK_LEAST_S, NOTICE_S, Committer, Report
 from pullstatus.store.gathering.groups import GROUP_MAX, Groups, Sent
 from pullstatus.store.gathering.log import Undone
 from pullstatus.store.gathering.operations import Answer, Operation
@@ -242,7 +243,7 @@ def test_a_group_is_no_larger_than_a_commit_may_be() -> None:
     """But for what was sent with its last; the rest is the next one."""
     found = groups([[pull(STATUSES)] * 3] * GROUP_MAX, [None])
     sizes = []
-    while group := found.next():
+    while group := found.next(NOTICE_S):
         sizes.append(len(group))
     assert sum(sizes) == 3 * GROUP_MAX
     assert max(sizes) < GROUP_MAX + 3
@@ -251,5 +252,39 @@ def test_a_group_is_no_larger_than_a_commit_may_be() -> None:
 def test_what_has_come_meanwhile_joins_the_group() -> None:
     coming: list[list[Sent]] = [one(), one(), [], one(), [None], [], []]
     found = Groups(lambda _timeout_s: coming.pop(0))
-    assert [len(found.next() or ()) for _ in range(2)] == [2, 1]
-    assert found.next() is None
+    assert [len(found.next(NOTICE_S) or ()) for _ in range(2)] == [2, 1]
+    assert found.next(NOTICE_S) is None
+
+
+def test_it_waits_as_long_as_the_log_may_and_no_longer(
+    committer: Committer, log: MemoryLog
+) -> None:
+    """Briefly while something is due, but never not at all; else until others are looked at.
+
+    Nor does it begin before it was quiet for as long.
+    """
+    dues_s = [0.0, 0.0, LOOK_LEAST_S / 2, 0.05, NOTICE_S * 2, math.inf, 0.0, 0.0, 0.0]
+    comes: dict[int, list[Sent]] = {7: one(), 9: [None]}  # at so many waits
+    left, waits = iter(dues_s), []
+    log.due_s = next(left)
+
+    def receive(timeout_s: float) -> Sequence[Sent]:
+        if not timeout_s:
+            return []
+        waits.append(timeout_s)
+        log.due_s = next(left, math.inf)
+        return comes.get(len(waits), [])
+
+    committer.work(Groups(receive), lambda _report: None)
+    quiet = [LOOK_LEAST_S, LOOK_LEAST_S, 0.05, NOTICE_S, NOTICE_S, LOOK_LEAST_S]
+    assert waits == [NOTICE_S, *quiet, NOTICE_S, LOOK_LEAST_S]
+    assert log.calls == ["watch"] * 6 + ["commit", "tend", "watch"]
+
+
+def test_nothing_is_due_once_it_has_failed(committer: Committer, log: MemoryLog) -> None:
+    log.due_s = 0.0
+    committer.watch()
+    assert committer.patience_s() == LOOK_LEAST_S
+    log.fails["watch"] = OutcomeUnknown("who knows")
+    committer.watch()
+    assert committer.patience_s() == NOTICE_S

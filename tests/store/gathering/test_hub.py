@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import os
 import select
 import socket
@@ -14,7 +15,8 @@ from typing import Any
 import pytest
 
 from pullstatus.errors import OutcomeUnknown, StoreFailed, StoreUnavailable
-from pullstatus.store.gathering.committer import Committer, Report
+from pullstatus.store.gathering import committer
+from pullstatus.store.gathering.committer import LOOK_LEAST_S, NOTICE_S, Committer, Report
 from pullstatus.store.gathering.frames import Frames, frame
 from pullstatus.store.gathering.hub import Hub
 from pullstatus.store.gathering.messages import END, Watch, ask, ask_to_watch, read_told
@@ -23,7 +25,7 @@ from pullstatus.store.gathering.process import JoinedChannel, ProcessChannel
 from pullstatus.store.gathering.waiting import WaitingTable, make_table
 from pullstatus.store.gathering.writer import Writer
 from tests.harness import PATIENCE_S
-from tests.store.build import STATUSES, append, pull
+from tests.store.build import STATUSES, append, pull, until
 from tests.store.gathering.memory import BOX, MemoryLog, open_memory
 
 pytestmark = pytest.mark.anyio
@@ -75,6 +77,22 @@ class Watching(WaitingTable):
         super().tell(waiting)
 
 
+class Poll:
+    """Passes everything on to a poll, and keeps how long it was to wait, in milliseconds."""
+
+    def __init__(self, real: select.poll) -> None:
+        self.waits: list[float] = []
+        self._real = real
+
+    def poll(self, timeout_ms: float) -> list[tuple[int, int]]:
+        if timeout_ms:
+            self.waits.append(timeout_ms)
+        return self._real.poll(timeout_ms)
+
+    def __getattr__(self, name: str) -> Any:  # noqa: ANN401 - of the real one
+        return getattr(self._real, name)
+
+
 class Running:
     """A hub on a thread of its own, over a log in memory."""
 
@@ -87,6 +105,7 @@ class Running:
         self.ends = [owner, theirs, self._door, its_side]
         self.owner = End(owner)
         self.hub = Hub(Committer(self.log), theirs, its_side, self.table)
+        self.poll = self.hub._poll = Poll(self.hub._poll)  # type: ignore[assignment]
         self.raised: list[BaseException] = []
         self.thread = threading.Thread(target=self._run, daemon=True)
         self.thread.start()
@@ -268,6 +287,27 @@ def test_a_failure_is_told_to_all_at_once(running: Running) -> None:
         assert isinstance(end.report().failure, OutcomeUnknown)
     other.do(append(STATUSES, [b"1"]))
     assert isinstance(other.answered().answers[0], StoreUnavailable)
+
+
+async def test_it_waits_briefly_while_something_is_due(running: Running) -> None:
+    """And looks then; else as long as others' changes may stay unseen."""
+    waits, calls = running.poll.waits, running.log.calls
+    await until(lambda: waits[-1:] == [1000 * NOTICE_S])
+    running.log.due_s = 0.0
+    await until(lambda: waits[-3:] == [1000 * LOOK_LEAST_S] * 3)
+    assert calls[-2:] == ["watch"] * 2
+    running.log.due_s = math.inf
+    await until(lambda: waits[-1] == 1000 * NOTICE_S)
+
+
+def test_what_comes_wakes_it(running: Running, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However long it would wait, whether something is due or not."""
+    monkeypatch.setattr(committer, "NOTICE_S", 3600.0)
+    one = running.join()
+    for running.log.due_s in (math.inf, 1800.0):
+        for _ in range(2):
+            one.do(append(STATUSES, [b"1"]))
+            assert one.answered().answers == [1]
 
 
 def test_without_its_owner_it_works_no_more(running: Running) -> None:

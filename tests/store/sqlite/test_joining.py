@@ -5,6 +5,8 @@ The clock is the test's: it goes on by as much each time somebody looks at it.
 
 from __future__ import annotations
 
+import contextlib
+import math
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -25,15 +27,23 @@ from pullstatus.store import (
     Tickets,
     open_store,
 )
+from pullstatus.store.gathering import committer
 from pullstatus.store.gathering.operations import Answer, Erase, PackedPage, Purge
 from pullstatus.store.gathering.pace import STEP_S
-from pullstatus.store.sqlite import joining, reading
+from pullstatus.store.sqlite import engine, joining, reading
 from pullstatus.store.sqlite.audit import audit
-from pullstatus.store.sqlite.connection import open_writer
+from pullstatus.store.sqlite.connection import open_reader, open_writer
+from pullstatus.store.sqlite.guarded import GuardedLog
 from pullstatus.store.sqlite.joining import BYTES_MAX, DUE_ROWS, LEAST_ROWS, LOOK_ROWS, SMALL_COUNT
-from pullstatus.store.sqlite.log import JOIN_PAUSE_S, JOIN_PAUSES, Log
-from pullstatus.store.sqlite.opening import open_log
+from pullstatus.store.sqlite.log import (
+    CHECKPOINT_PAGES_IDLE,
+    JOIN_PAUSE_S,
+    JOIN_PAUSES,
+    Log,
+)
+from pullstatus.store.sqlite.opening import open_guarded, open_log
 from pullstatus.store.sqlite.totals import Survey
+from pullstatus.store.transfer import Migration, Role, Stage
 from tests.store.build import (
     NOW_MS,
     REPLIES,
@@ -49,6 +59,7 @@ from tests.store.build import (
 from tests.store.engines import sqlite_url
 from tests.store.sqlite.conftest import Clock
 
+ROOT = Path(__file__).parents[3]
 LONG_MS = NOW_MS + 10**9  # after all that happens here
 ticket = Tickets(os.urandom)
 
@@ -120,6 +131,14 @@ def take(log: Log, count: int, mailbox: Mailbox = STATUSES) -> list[bytes]:
     found = [each.data for each in kept(log, mailbox, taken.first_seq)][: taken.count]
     assert taken.data == b",".join(found)
     return found
+
+
+def guarded_of(file: Path) -> GuardedLog:
+    """A new file's log as the committer has it; not synced."""
+    file.touch(mode=0o600)
+    guarded = open_guarded(file, file, server=False, reserve_bytes=0)
+    guarded.log._connection.pragma("synchronous", 0)
+    return guarded
 
 
 def sound(log: Log) -> None:
@@ -284,6 +303,52 @@ def test_a_step_ends_with_its_time_and_takes_a_part_of_it(log: Log, clock: Clock
     assert counts(log) == counts(log, REPLIES) == [100] * (count // 100)
 
 
+def test_while_nothing_comes_one_step_follows_the_next_as_soon(log: Log, clock: Clock) -> None:
+    """After as long as it took; and it says when that is, to who waits for what comes."""
+    assert log.join_in_s() == math.inf
+    count = 3 * LOOK_ROWS
+    put(log, records(count))
+    assert log.join_in_s() == 0
+    clock.look_s = STEP_S
+    for _ in range(count // LOOK_ROWS + 1):
+        wait_s = log.join_in_s()
+        assert wait_s <= 2 * STEP_S
+        clock.now_s += wait_s
+        log.join(idle=True)
+    assert log.join_in_s() == math.inf
+    assert counts(log) == [100] * (count // 100)
+
+
+def test_nothing_is_due_that_cannot_be_done(file: Path) -> None:
+    """In a file that is sealed, or on a disk that is full: nobody looks in vain again and again."""
+    guarded = guarded_of(file)
+    put(guarded.log, records(DUE_ROWS))
+    guarded.log.gate.found = Migration(bytes(16), Role.SOURCE, Stage.SEALED, "there")
+    assert guarded.due_in_s() == math.inf
+    guarded.log.gate.found = None
+    assert guarded.due_in_s() == 0
+    guarded._look_for_room = lambda: False
+    guarded.has_room()
+    assert guarded.due_in_s() == math.inf
+    guarded.close(failed=False)
+
+
+def test_what_is_joined_while_nothing_comes_is_folded_meanwhile(file: Path) -> None:
+    """Else the log would grow as long as there is something to join."""
+    guarded = guarded_of(file)
+    log, pages = guarded.log, 0
+    put(log, [incompressible(1000, number) for number in range(2000)])
+    log.checkpoint(0)
+    for _ in range(2000 // DUE_ROWS):
+        log._join_from_s = 0.0
+        guarded.watch()
+        pages = max(pages, log._wal_pages)
+    assert guarded.due_in_s() == math.inf
+    assert 0 < pages < CHECKPOINT_PAGES_IDLE
+    assert len(counts(log)) < 50
+    guarded.close(failed=False)
+
+
 def test_a_mailbox_whose_consumer_keeps_up_costs_nothing(log: Log) -> None:
     for _ in range(2 * DUE_ROWS):
         put(log, records(1))
@@ -342,6 +407,46 @@ async def test_a_store_joins_between_its_commits(file: Path) -> None:
     rows = "SELECT count(*) FROM chunk"
     await until(lambda: connection_of(store).execute(rows).get <= 60 - 2 * DUE_ROWS)
     assert await data_of(store, STATUSES) == entries
+    await store.close()
+
+
+def open_patiently(*arguments: object, **options: object) -> GuardedLog:
+    """Open a log where the committer works, and let that look only when something is due.
+
+    But for the first look after a commit, by which it has been quiet for a while.
+    """
+    guarded = open_guarded(*arguments, **options)  # type: ignore[arg-type]
+    real = guarded.watch
+
+    def watch() -> None:
+        real()
+        if guarded.log.commits:
+            committer.NOTICE_S = 3600.0
+
+    guarded.watch = watch  # type: ignore[method-assign]
+    return guarded
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("commits", ["thread", "process", "shared"])
+async def test_a_store_that_is_left_idle_is_joined(
+    log: Log, file: Path, monkeypatch: pytest.MonkeyPatch, commits: str
+) -> None:
+    """Thousands of records, each step at a look of its own, and nothing comes meanwhile."""
+    expected = [each.data for each in put(log, records(3000))]
+    log.close()
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))  # the process imports this module from here
+    monkeypatch.setattr(committer, "NOTICE_S", committer.NOTICE_S)  # whatever is done to it
+    monkeypatch.setattr(engine, "open_guarded", open_patiently)
+    url, shared = sqlite_url(file, "process"), commits == "shared"
+    if commits == "thread":
+        url = sqlite_url(file)
+    store = await open_store(url, server=shared, shared=shared)
+    assert (await store.pull(pull(STATUSES))).count == 100  # which finds that there is something
+    with contextlib.closing(open_reader(file)) as reader:
+        rows = "SELECT count(*) FROM chunk"
+        await until(lambda: reader.execute(rows).get == 100 + 29)
+    assert await data_of(store, STATUSES) == expected
     await store.close()
 
 

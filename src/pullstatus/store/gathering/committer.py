@@ -26,6 +26,9 @@ from pullstatus.store.gathering.groups import Groups
 from pullstatus.store.gathering.log import Figures, Log, Undone
 from pullstatus.store.gathering.operations import Answer, Operation, adds
 
+NOTICE_S = 0.2  # how long another process's change may stay unseen while nothing comes
+LOOK_LEAST_S = 0.01  # between two looks while nothing comes, however much is due
+
 Answers = Sequence[Answer | BaseException]
 
 
@@ -66,10 +69,11 @@ class Committer:
         self._room = log.has_room()
         self._failure: BaseException | None = None
         self._reported: tuple[object, ...] = ()
+        self._quiet = False  # nothing has come since the newest look
 
     def work(self, groups: Groups, send: Callable[[Report], None]) -> None:
         """Commit what comes until there is no more; `send` carries away what came of it."""
-        while (group := groups.next()) is not None:
+        while (group := groups.next(self.patience_s())) is not None:
             if group:
                 send(self.commit(group))
                 report = self.tend()
@@ -88,6 +92,7 @@ class Committer:
 
     def commit(self, group: Sequence[Operation]) -> Report:
         """Commit a group, as one if nothing of it is refused; its answers are durable on return."""
+        self._quiet = False
         if self._failure is not None:
             refusal = StoreUnavailable("the store takes no more work")
             return self._report([refusal] * len(group), {})
@@ -102,9 +107,19 @@ class Committer:
 
     def watch(self) -> Report | None:
         """Learn, while nothing comes, what other processes did; a report if something changed."""
+        self._quiet = True
         self._attempt(self._log.watch)
         self._attempt(self._look_for_room)
         return self._news()
+
+    def patience_s(self) -> float:
+        """How long to wait for what comes, in seconds above 0, until `watch` is to be called.
+
+        Who comes again and again does so beside nothing that is done while nobody comes.
+        """
+        if not self._quiet or self._failure is not None:
+            return NOTICE_S
+        return min(max(self._log.due_in_s(), LOOK_LEAST_S), NOTICE_S)
 
     def close(self) -> None:
         """Close the log; one that failed is left as it is."""

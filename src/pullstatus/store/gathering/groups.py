@@ -8,7 +8,6 @@ from collections.abc import Callable, Sequence
 from pullstatus.store.gathering.operations import Operation
 
 GROUP_MAX = 1024  # operations in one commit: bounds its memory and the wait of its first
-NOTICE_S = 0.2  # how long another process's change may stay unseen while nothing comes
 
 Sent = Sequence[Operation] | None
 """What is sent at once; None: nothing more comes."""
@@ -22,10 +21,10 @@ class Groups:
         self._receive = receive
         self._come: deque[Sent] = deque()
 
-    def next(self) -> list[Operation] | None:
-        """The next group; empty if nothing came for a while; None at the end."""
+    def next(self, patience_s: float) -> list[Operation] | None:
+        """The next group; empty if nothing comes within so many seconds; None at the end."""
         if not self._come:
-            self._come += self._receive(NOTICE_S)
+            self._come += self._receive(patience_s)
         while len(self._come) < GROUP_MAX and (more := self._receive(0)):
             self._come += more
         group: list[Operation] = []

@@ -25,7 +25,7 @@ import msgspec
 from pullstatus.durations import Durations
 from pullstatus.store.gathering.committer import Committer, Report
 from pullstatus.store.gathering.frames import Frames, frame
-from pullstatus.store.gathering.groups import GROUP_MAX, NOTICE_S
+from pullstatus.store.gathering.groups import GROUP_MAX
 from pullstatus.store.gathering.messages import Asked, Told, Watch, read_asked, tell
 from pullstatus.store.gathering.operations import Operation
 from pullstatus.store.gathering.waiting import WaitingTable
@@ -144,7 +144,7 @@ class Hub:
     def _receive(self) -> list[tuple[_Member, Sequence[Operation]]] | None:
         """What has come from everybody; None: nothing did for a while."""
         asked: list[tuple[_Member, Sequence[Operation]]] = []
-        count, timeout_s = 0, NOTICE_S
+        count, timeout_s = 0, self._committer.patience_s()
         while count < GROUP_MAX and (ready := self._poll.poll(1000 * timeout_s)):
             for number, event in ready:
                 if number == self._door.fileno():

@@ -61,7 +61,14 @@ class Log(Protocol):
         ...
 
     def watch(self) -> None:
-        """Learn, while nothing comes, what other processes did."""
+        """Learn, while nothing comes, what other processes did, and do more of what `tend` does."""
+        ...
+
+    def due_in_s(self) -> float:
+        """Seconds until `watch` has more to do than to learn; infinite if nothing is due.
+
+        Asked often, so it must cost little.
+        """
         ...
 
     def has_room(self) -> bool:

@@ -16,9 +16,9 @@ from typing import Any
 
 from pullstatus import child
 from pullstatus.errors import StoreRefused
-from pullstatus.store.gathering.committer import Committer
+from pullstatus.store.gathering.committer import NOTICE_S, Committer
 from pullstatus.store.gathering.frames import Frames, frame
-from pullstatus.store.gathering.groups import NOTICE_S, Groups
+from pullstatus.store.gathering.groups import Groups
 from pullstatus.store.gathering.hub import Hub
 from pullstatus.store.gathering.log import OpenLog
 from pullstatus.store.gathering.messages import Asked, Told, read_asked, tell

@@ -10,6 +10,7 @@ URL can be written to, learns by the mark whether the last group happened, and g
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterable, Sequence
 from typing import Final, NamedTuple
@@ -205,6 +206,10 @@ class Log:
         self._gate.check_moved()
         if self._server and self._gate.outdated and not self._gate.shut:
             raise StoreFailed("the store was filled from another one since it was opened")
+
+    def due_in_s(self) -> float:
+        """Never: what `tend` does from time to time may wait for the next look."""
+        return math.inf
 
     def has_room(self) -> bool:
         """Whether the database may grow, and its disk was not full of late."""

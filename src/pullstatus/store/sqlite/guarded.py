@@ -5,6 +5,7 @@ See `pullstatus.store.gathering.log.Log` for what each method promises.
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Sequence
 
@@ -17,7 +18,7 @@ from pullstatus.errors import (
 )
 from pullstatus.store.gathering.log import Figures
 from pullstatus.store.gathering.operations import Answer, Operation
-from pullstatus.store.sqlite.log import CHECKPOINT_PAGES, Log
+from pullstatus.store.sqlite.log import CHECKPOINT_PAGES, CHECKPOINT_PAGES_IDLE, Log
 from pullstatus.store.sqlite.names import Names
 from pullstatus.store.sqlite.stamp import Stamp
 
@@ -73,16 +74,10 @@ class GuardedLog:
         if self._room:
             self.log.join()
         # A log that begins anew takes no more of a disk that is nearly full.
-        try:
-            folded = self.log.checkpoint(CHECKPOINT_PAGES if self._room else 1)
-        except BaseException:
-            self._names.written()  # a part of it may have been
-            raise
-        if folded:
-            self._names.written()
+        self._fold(CHECKPOINT_PAGES if self._room else 1)
 
     def watch(self) -> None:
-        """Learn what other processes have put into the file, or made of it."""
+        """Learn what other processes have done to the file, and do more of what `tend` does."""
         self._check_names()
         stamp = self._stamp.read()
         self.log.notice_others()
@@ -90,9 +85,14 @@ class GuardedLog:
         if not self._moving:
             self.log.gate.check_moved()
         if self._room:
-            self.log.join()
+            self.log.join(idle=True)
+            self._fold(CHECKPOINT_PAGES_IDLE)
         else:
             self._fold_what_was_held_up()
+
+    def due_in_s(self) -> float:
+        """Until small chunks are joined, which needs room."""
+        return self.log.join_in_s() if self._room else math.inf
 
     def has_room(self) -> bool:
         """Whether the disk has room for more entries, or had a moment ago."""
@@ -136,10 +136,17 @@ class GuardedLog:
         now_s = time.monotonic()
         if now_s >= self._fold_due_s:
             self._fold_due_s = now_s + FOLD_EVERY_S
-            try:
-                self.log.checkpoint(0)
-            finally:
-                self._names.written()
+            self._fold(0)
+
+    def _fold(self, least_pages: int) -> None:
+        """Fold the log into the file once it is due, and remember that this has written."""
+        try:
+            folded = self.log.checkpoint(least_pages)
+        except BaseException:
+            self._names.written()  # a part of it may have been
+            raise
+        if folded:
+            self._names.written()
 
     def _check_names(self) -> None:
         try:

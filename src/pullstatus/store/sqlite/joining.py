@@ -5,8 +5,8 @@
 
 Each commit puts what it brings into a chunk of its own, and most bring little. So between commits,
 and while nothing comes, small chunks that lie side by side are replaced by one, in small steps and
-with pauses. Entries keep their numbers, and what is known of each: its label has the ticket and the
-time of every one.
+with pauses, which are short while nothing comes. Entries keep their numbers, and what is known of
+each: its label has the ticket and the time of every one.
 
 Only what waits is joined: what was handed out does not stay for what comes later. What is damaged
 stays as it is, and so does what has empty places, where entries were erased. Whatever removes

@@ -7,6 +7,7 @@ makes all of it durable.
 from __future__ import annotations
 
 import contextlib
+import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import TypeVar
@@ -41,12 +42,14 @@ from pullstatus.store.verbs.group import carry_out
 # Everybody waits for a fold: some 5 ms for each MiB that is not in the file yet. Of what is written
 # over and over, as by small commits, the log holds much and the file gets little.
 CHECKPOINT_PAGES = 2048  # of the log, 8 MiB
+CHECKPOINT_PAGES_IDLE = 256  # while nothing comes: who comes then waits about as for a join
 CHECKPOINT_BYTES = 1024 * 1024  # of new entries
 
 # Joining waits until there is enough to do for a commit, which has its price whatever is in it, and
-# takes a tenth of the time at most.
+# takes a tenth of the time at most, or half of it while nothing comes.
 JOIN_PAUSE_S = 0.5
 JOIN_PAUSES = 10  # times what the commit before took, if it did not do all
+JOIN_PAUSES_IDLE = 1
 
 _T = TypeVar("_T")
 
@@ -117,10 +120,13 @@ class Log:
             self.commit_s += time.monotonic() - started
         return answers
 
-    def join(self) -> None:
+    def join(self, *, idle: bool = False) -> None:
         """Join small chunks for a moment, if there are some and it is time again.
 
         Changes nothing that can be asked for.
+
+        Args:
+            idle: nothing has come for a while, so what is left may follow soon.
 
         Raises: as `commit`.
         """
@@ -136,7 +142,14 @@ class Log:
         self._durably(work)
         if joins.due:
             now_s = self._clock()
-            self._join_from_s = now_s + JOIN_PAUSES * (now_s - began_s)
+            pauses = JOIN_PAUSES_IDLE if idle else JOIN_PAUSES
+            self._join_from_s = now_s + pauses * (now_s - began_s)
+
+    def join_in_s(self) -> float:
+        """Seconds until `join` has something to do; infinite if there is nothing."""
+        if not self._tables.joins.due or self.gate.shut:
+            return math.inf
+        return max(0.0, self._join_from_s - self._clock())
 
     def _durably(self, work: Callable[[], _T]) -> _T:
         """Do something as one transaction; it is durable on return. Raises as `commit`."""
