@@ -41,6 +41,7 @@ class Drain:
         make: Callable[[], Load],
         fill: Callable[[int], int],
         behind: Sequence[int] = (),
+        rested_s: Callable[[], float] = lambda: 0.0,
     ) -> None:
         """For a server that nothing waits at yet.
 
@@ -49,6 +50,8 @@ class Drain:
             make: pulls of pages, asked anew for every run.
             fill: lays so many records ready, or more; returns how many.
             behind: roots of further processes that work for the server.
+            rested_s: how long `fill` has let lie what it laid, in all; that is no part of how fast
+                it lays.
         """
         self._bench = bench
         self._line = line
@@ -56,6 +59,7 @@ class Drain:
         self._make = make
         self._fill = fill
         self._behind = tuple(behind)
+        self._rested_s = rested_s
         self._waiting = 0
         self._taken_per_s = self._filled_per_s = float(FIRST_FILL)
 
@@ -107,10 +111,10 @@ class Drain:
         if wanted <= self._waiting:
             return
         self._bench.say(f"{self._line.label}: laying {wanted - self._waiting:,} records ready")
-        begun = time.monotonic()
+        begun = time.monotonic() - self._rested_s()
         laid = self._fill(wanted - self._waiting)
         self._waiting += laid
-        self._filled_per_s = laid / (time.monotonic() - begun)
+        self._filled_per_s = laid / (time.monotonic() - self._rested_s() - begun)
 
     def _full_page_bytes(self) -> int:
         """Size of a full answer, 0 when there is none.

@@ -37,7 +37,7 @@ from pullstatus.apps.wrapping import guard
 from pullstatus.cli.load import Request
 from pullstatus.records import Kind
 from pullstatus.store import Append, Change, Mailbox, Store, chunk, open_store
-from pullstatus.store.sqlite.connection import open_writer
+from pullstatus.store.sqlite.connection import open_reader, open_writer
 from pullstatus.wire.v5.pull import PULL_PATH
 from pullstatus.wire.v5.signature import sign
 
@@ -47,6 +47,7 @@ APPKEY = "5f03a35d00ee52a21327ab048186a2c4"
 FIRST_SDKAPPID = 1400006666
 PAGE = 100
 ABREAST = 200  # appends under way at a time while filling, and applications made in a commit
+REST_S = 1.0  # without a commit: more than there is between two that join what came singly
 
 
 def pull_request(
@@ -85,6 +86,7 @@ class Product:
 
     Attributes:
         token: what posts show; with one application, for that alone.
+        rested_s: how long it has waited, in all, for what came singly to be joined.
     """
 
     def __init__(self, folder: Path, applications: int = 1, database: str = "") -> None:
@@ -99,6 +101,7 @@ class Product:
         self.masters = self._with_master_key() if database else masters_beside(self.url)
         self.sdkappids = range(FIRST_SDKAPPID, FIRST_SDKAPPID + applications)
         self.running: Running | None = None
+        self.rested_s = 0.0
         self._filled = 0
         try:
             self.token = self._made()
@@ -172,12 +175,13 @@ class Product:
         self._filled += count
         os.sync()  # what is still on its way to the disk belongs to nobody's measurement
 
-    def fill_each(self, count: int, *, at_once: int = PAGE) -> None:
+    def fill_each(self, count: int, *, at_once: int = PAGE, rest: bool = False) -> None:
         """Append `count` records to every application's mailbox, with the server down.
 
         Args:
             at_once: records in one append. What of a mailbox comes in several is in as many
                 commits, with those of other mailboxes.
+            rest: leave the store alone until it has joined what came singly.
         """
 
         async def append_all(store: Store) -> None:
@@ -193,8 +197,19 @@ class Product:
                             for each in some
                         )
                     )
+            if rest:
+                await self._rest()
 
         self.with_store(append_all)
+        os.sync()
+
+    def keep(self) -> None:
+        """Keep a copy of the store as it is, with the server down."""
+        shutil.copyfile(self.file, self.folder / "kept")
+
+    def put_back(self) -> None:
+        """Make the store what it was when it was kept, with the server down."""
+        shutil.copyfile(self.folder / "kept", self.file)
         os.sync()
 
     def waiting(self) -> int:
@@ -239,6 +254,17 @@ class Product:
         """A command of the program, on this store."""
         program = str(Path(sys.executable).with_name("pullstatus"))
         return [program, *words, "--store", self.url]
+
+    async def _rest(self) -> None:
+        """Wait until nothing is committed any more."""
+        began_s = since_s = time.monotonic()
+        with contextlib.closing(open_reader(self.file)) as reader:
+            seen = None
+            while (now_s := time.monotonic()) - since_s < REST_S:
+                if (version := reader.execute("PRAGMA data_version").get) != seen:
+                    seen, since_s = version, now_s
+                await asyncio.sleep(REST_S / 10)
+        self.rested_s += time.monotonic() - began_s
 
     def _serving(self) -> list[str]:
         flags = ["--port", "0", "--store", self.url, "--log-level", "warning"]
