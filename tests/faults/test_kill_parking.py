@@ -70,7 +70,7 @@ class Sender:
             assert self.push()
 
     def _invent(self) -> tuple[dict[str, str], str]:
-        records = [status(self._number + place) for place in range(self._rng.randint(1, 100))]
+        records = [status(self._number + place) for place in range(self._rng.randint(1, 40))]
         self._number += len(records)
         self.sids += [str(record["sid"]) for record in records]
         headers = {"Content-Encoding": "gzip"}

@@ -85,11 +85,14 @@ def test_a_held_snapshot_slows_nothing_down() -> None:
 
 
 @pytest.mark.parametrize(
-    ("plant", "what"), [(planted.hot_row, "operations"), (planted.from_the_first_on, "forgetting")]
+    ("plant", "what", "lives"),
+    [(planted.hot_row, "operations", 150), (planted.from_the_first_on, "forgetting", 250)],
 )
-def test_what_a_snapshot_keeps_is_not_passed_by_unnoticed(plant: Plant, what: str) -> None:
+def test_what_a_snapshot_keeps_is_not_passed_by_unnoticed(
+    plant: Plant, what: str, lives: int
+) -> None:
     plant()
-    assert what in slower(asyncio.run(costs_of(250)))
+    assert what in slower(asyncio.run(costs_of(lives)))
 
 
 # --- commits that are cut -------------------------------------------------------------------------

@@ -499,7 +499,7 @@ SEQUENCES: Final = st.lists(STEPS, min_size=1, max_size=12)
 
 
 # The same ones each time; `make fuzz` plays others.
-@settings(max_examples=300, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=150, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
 @given(steps=SEQUENCES)
 @example([say(0, [callback(b"null")])])
 def test_whatever_comes_is_said_done_and_counted_alike(steps: list[Step]) -> None:
