@@ -56,6 +56,17 @@ main(prog_name="pullstatus")
 CAREFUL = (sys.executable, "-c", _CAREFUL)
 """A command whose server answers nothing without the parser, nor without a scope."""
 
+_FORGIVING = """
+from pullstatus import limits
+from pullstatus.cli import main
+assert limits.FAILED_TRIES_MAX
+limits.FAILED_TRIES_MAX = 1_000_000
+main(prog_name="pullstatus")
+"""
+FORGIVING = (sys.executable, "-c", _FORGIVING)
+"""A command whose server answers no failed try late: of those that many tests make from one address
+each would wait a second."""
+
 UPKEEP_ALWAYS = (
     "--upkeep-every",
     "0.02",

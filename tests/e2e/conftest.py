@@ -19,7 +19,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.harness import App, Program, whole_client
+from tests.harness import FORGIVING, App, Program, whole_client
 
 GOLDEN = Path(__file__).with_name("golden")
 
@@ -27,7 +27,7 @@ GOLDEN = Path(__file__).with_name("golden")
 @pytest.fixture(scope="session")
 def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Program]:
     """A running server that many tests share, each with applications of its own."""
-    program = Program(tmp_path_factory.mktemp("shared"))
+    program = Program(tmp_path_factory.mktemp("shared"), command=FORGIVING)
     program.set_aside(120)
     with program:
         yield program
