@@ -19,7 +19,7 @@ OURS := pyproject.toml --extra server --extra postgresql --extra jetstream
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo cluster-demo serve test check bench bench-peers figures torture torture-readers torture-postgresql docs fuzz format lock clean
+.PHONY: help demo cluster-demo serve test check bench bench-peers figures torture torture-model torture-readers torture-postgresql docs fuzz format lock clean
 
 help: ## this list
 	@echo "make TARGET [ARGS='...'] [PYTHON=python3]"
@@ -80,6 +80,11 @@ CUTS ?= 1000000
 SEED ?= 1
 torture: $(VENV)/.test ## power cuts at random writes of the store; CUTS=... SEED=...
 	@$(BIN)/python -m tests.sim --cuts $(CUTS) --seed $(SEED) $(ARGS)
+
+EXAMPLES ?= 1000
+torture-model: $(VENV)/.test ## every engine of the store against the model; EXAMPLES=... SEED=...
+	@PULLSTATUS_MODEL_EXAMPLES=$(EXAMPLES) $(BIN)/python -m pytest -n 2 -o faulthandler_timeout=0 \
+		--hypothesis-seed=$(SEED) tests/store/test_model.py $(ARGS)
 
 torture-readers: $(VENV)/.test ## kills of consumers and their server at random instants; KILLS=... SEED=...
 	@$(BIN)/python -m tests.faults --kills $(or $(KILLS),1000) --seed $(SEED) $(ARGS)
