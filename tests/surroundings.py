@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import codecs
 import contextlib
+import gc
 import importlib
 import os
 import pkgutil
@@ -400,6 +401,8 @@ def main() -> None:
     assert list(leaves(program))  # with all that it is made of
     for encoding in ("utf-16-be", "utf-16-le", "utf-8-sig", "latin-1", "idna"):
         codecs.lookup(encoding)  # whoever may not read our folders may not read the interpreter's
+    gc.collect()
+    gc.freeze()  # or each fork would look through all that is loaded, and copy it by that
     for line in sys.stdin.buffer:
         task = msgspec.json.decode(line, type=Task)
         pid = os.fork()
