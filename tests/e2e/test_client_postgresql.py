@@ -35,7 +35,7 @@ def app(shared: Program) -> App:
 def test_consumer_killed_again_and_again(tmp_path: Path, shared: Program, app: App) -> None:
     shell = Shell(tmp_path, base_url(shared), app, shared.token)
     test_client.test_consumer_killed_again_and_again(
-        shell, shared, app, "out.ndjson", test_client.read_ndjson, 10
+        shell, shared, app, "out.ndjson", test_client.read_ndjson
     )
 
 
