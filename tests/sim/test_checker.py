@@ -566,12 +566,12 @@ def test_a_report_names_examples_but_not_all() -> None:
     assert "record 5" not in text
 
 
-def test_half_a_million_records_take_seconds() -> None:
+def test_a_hundred_thousand_records_take_a_second() -> None:
     """Judging costs n log n: long runs can be judged whole."""
     run = Run()
-    for start in range(0, 500_000, 500):
+    for start in range(0, 100_000, 500):
         run.ingest(*range(start, start + 500), mailbox=f"m{start % 4000}")
-    for start in range(0, 500_000, 500):
+    for start in range(0, 100_000, 500):
         for page in range(start, start + 500, 100):
             run.pull(*range(page, page + 100), mailbox=f"m{start % 4000}")
     run.drain(*(f"m{n}" for n in range(0, 4000, 500)))
@@ -579,5 +579,5 @@ def test_half_a_million_records_take_seconds() -> None:
     report = check(run.history, {})
     took_s = time.process_time() - began
     assert report.valid
-    assert report.delivered == 500_000
-    assert took_s < 60  # about three on an idle core; n * n would take hours
+    assert report.delivered == 100_000
+    assert took_s < 20  # less than one on an idle core; n * n would take many minutes

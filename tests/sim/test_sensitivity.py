@@ -317,7 +317,7 @@ def caught_by_cuts(setup: Setup) -> Iterator[str]:
     """What a planted bug is caught with when power is cut."""
     for cycle in range(CYCLES_MAX):
         try:
-            live(7, cycle, setup)
+            live(9, cycle, setup)
         except PromiseBroken as broken:
             yield str(broken)
 
