@@ -1,0 +1,131 @@
+"""What the engine asks of a cluster: messages on subjects of streams, written under conditions.
+
+`bus` says it to real nodes. A *condition* is that a certain message is the last on its subject: so
+a write may be sent again, until there is an answer, and is stored once at most.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final, NamedTuple, Protocol
+
+OP_BYTES: Final = 16
+"""Each message begins with so many bytes, the same in all of one write, that no other write has."""
+
+PUTS_MAX: Final = 1000
+"""Messages in one write."""
+
+SUBJECTS_MAX: Final = 1000
+"""Subjects that are asked for at once."""
+
+
+class Message(NamedTuple):
+    """One message of a stream; `sequence` counts up in the stream, with gaps."""
+
+    subject: str
+    sequence: int
+    data: bytes
+
+
+class Put(NamedTuple):
+    """A message to be written.
+
+    Attributes:
+        last: the sequence that the last message of this subject must have, 0: there must be none;
+            None: whatever there is.
+    """
+
+    subject: str
+    data: bytes
+    last: int | None = None
+
+
+class Stale(Exception):
+    """A condition did not hold: nothing of the write is stored, nor ever will be."""
+
+
+class Bus(Protocol):
+    """What lanes ask; blocks, and may be called from any thread.
+
+    Any of these may raise `StoreUnavailable`: nothing was decided, trying again can help.
+
+    An answer of a replica may be old, but it is of one moment: all that the stream held up to some
+    sequence, and nothing behind.
+    """
+
+    def write(self, stream: str, puts: Sequence[Put], op: bytes) -> int:
+        """Store all of these or none, in order, and nothing between them; at most `PUTS_MAX`.
+
+        The last one has a condition, and no two of a subject have one. Sent again until it is known
+        what came of it: a condition that does not hold is no refusal if the message that made it so
+        begins with `op`.
+
+        Returns:
+            the sequence of the last.
+
+        Raises:
+            Stale: nothing is stored.
+            StoreFull: there is no room; nothing is stored.
+            OutcomeUnknown: it was not to be learned in time.
+        """
+        ...
+
+    def last(self, stream: str, subject: str, *, leader: bool = False) -> Message | None:
+        """The last message of a subject; of a replica, or as the leader of the stream has it."""
+        ...
+
+    def lasts(self, stream: str, subjects: Sequence[str]) -> dict[str, Message]:
+        """The last message of each of these, by subject, of one moment of one replica.
+
+        At most `SUBJECTS_MAX`, each a subject or a pattern.
+        """
+        ...
+
+    def following(
+        self,
+        stream: str,
+        subject: str,
+        sequence: int,
+        *,
+        count: int,
+        bytes_max: int = 1 << 20,
+        leader: bool = False,
+    ) -> list[Message]:
+        """The first `count` messages of a subject or pattern from `sequence` on, in order.
+
+        Fewer, but at least one if there is any, where they have more than `bytes_max`.
+        """
+        ...
+
+    def purge(self, stream: str, subject: str, *, below: int) -> int:
+        """Remove the messages of a subject or pattern below a sequence; returns how many."""
+        ...
+
+    def delete(self, stream: str, sequence: int) -> None:
+        """Remove a message, and overwrite what it held; nothing if there is none."""
+        ...
+
+
+class AskBus(Protocol):
+    """The same questions, for an event loop."""
+
+    async def last(self, stream: str, subject: str, *, leader: bool = False) -> Message | None:
+        """See `Bus.last`."""
+        ...
+
+    async def lasts(self, stream: str, subjects: Sequence[str]) -> dict[str, Message]:
+        """See `Bus.lasts`."""
+        ...
+
+    async def following(
+        self,
+        stream: str,
+        subject: str,
+        sequence: int,
+        *,
+        count: int,
+        bytes_max: int = 1 << 20,
+        leader: bool = False,
+    ) -> list[Message]:
+        """See `Bus.following`."""
+        ...
