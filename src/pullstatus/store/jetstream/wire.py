@@ -74,10 +74,17 @@ class Bus(Protocol):
         """The last message of a subject; of a replica, or as the leader of the stream has it."""
         ...
 
-    def lasts(self, stream: str, subjects: Sequence[str]) -> dict[str, Message]:
+    def newest(self, stream: str) -> int:
+        """The sequence of a stream's newest message, as its leader has it; 0: there is none."""
+        ...
+
+    def lasts(
+        self, stream: str, subjects: Sequence[str], *, at_least: int = 0
+    ) -> dict[str, Message]:
         """The last message of each of these, by subject, of one moment of one replica.
 
-        At most `SUBJECTS_MAX`, each a subject or a pattern.
+        At most `SUBJECTS_MAX`, each a subject or a pattern. The moment is not before the one in
+        which the message `at_least` was stored: a replica that is behind that is not believed.
         """
         ...
 
@@ -97,35 +104,18 @@ class Bus(Protocol):
         """
         ...
 
+    def subjects(self, stream: str, pattern: str) -> Sequence[str]:
+        """All subjects of a pattern that have messages, as the leader tells; of a moment."""
+        ...
+
+    def size(self, stream: str) -> int:
+        """Bytes that a stream holds now."""
+        ...
+
     def purge(self, stream: str, subject: str, *, below: int) -> int:
         """Remove the messages of a subject or pattern below a sequence; returns how many."""
         ...
 
     def delete(self, stream: str, sequence: int) -> None:
         """Remove a message, and overwrite what it held; nothing if there is none."""
-        ...
-
-
-class AskBus(Protocol):
-    """The same questions, for an event loop."""
-
-    async def last(self, stream: str, subject: str, *, leader: bool = False) -> Message | None:
-        """See `Bus.last`."""
-        ...
-
-    async def lasts(self, stream: str, subjects: Sequence[str]) -> dict[str, Message]:
-        """See `Bus.lasts`."""
-        ...
-
-    async def following(
-        self,
-        stream: str,
-        subject: str,
-        sequence: int,
-        *,
-        count: int,
-        bytes_max: int = 1 << 20,
-        leader: bool = False,
-    ) -> list[Message]:
-        """See `Bus.following`."""
         ...

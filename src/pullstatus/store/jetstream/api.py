@@ -1,0 +1,131 @@
+"""What the API of JetStream is asked about streams; said again until there is an answer.
+
+None of it does harm twice. All is answered by a stream's leader, or by the cluster's.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from typing import Any, Final
+
+import msgspec
+
+from pullstatus.errors import StoreUnavailable
+from pullstatus.store.jetstream.links import Links, NoAnswer, NobodyThere
+
+REQUEST_S: Final = 5.0
+GIVE_UP_S: Final = 20.0  # longer than an election takes
+PAUSE_S: Final = 0.1
+
+NO_STREAM: Final = 10059
+MADE_OTHERWISE: Final = 10058
+NOT_THERE: Final = 10043
+FINAL: Final = frozenset({NO_STREAM, MADE_OTHERWISE, NOT_THERE})
+"""Faults that are answers; with others it may be better soon."""
+
+
+class Fault(msgspec.Struct):
+    """What is not done, and why."""
+
+    err_code: int = 0
+    description: str = ""
+
+
+class State(msgspec.Struct):
+    """What a stream holds."""
+
+    last_seq: int = 0
+    bytes: int = 0
+    subjects: dict[str, int] = {}
+
+
+class Said(msgspec.Struct):
+    """An answer, of whatever kind."""
+
+    error: Fault | None = None
+    config: dict[str, Any] = {}
+    state: State = msgspec.field(default_factory=State)
+    total: int = 0
+    purged: int = 0
+
+
+class Api:
+    """Requests over the connections of a process, in their event loop."""
+
+    def __init__(self, links: Links) -> None:
+        self._links = links
+
+    async def config(self, stream: str) -> dict[str, Any] | None:
+        """How a stream is set up; None: there is none of that name."""
+        said = await self._said(f"STREAM.INFO.{stream}", {})
+        return None if said.error is not None else said.config
+
+    async def create(self, stream: str, config: dict[str, Any]) -> None:
+        """Make a stream, unless there is one of that name."""
+        await self._said(f"STREAM.CREATE.{stream}", config)
+
+    async def newest(self, stream: str) -> int:
+        """See `Bus.newest`."""
+        return (await self._state(stream)).last_seq
+
+    async def size(self, stream: str) -> int:
+        """See `Bus.size`."""
+        return (await self._state(stream)).bytes
+
+    async def subjects(self, stream: str, pattern: str) -> list[str]:
+        """See `Bus.subjects`. More than a node tells at once are of several moments."""
+        found: list[str] = []
+        while True:
+            request = {"subjects_filter": pattern, "offset": len(found)}
+            said = await self._said(f"STREAM.INFO.{stream}", request)
+            self._there(said, stream)
+            found += said.state.subjects
+            if not said.state.subjects or len(found) >= said.total:
+                return found
+
+    async def purge(self, stream: str, subject: str, *, below: int) -> int:
+        """See `Bus.purge`; of one that was said again, what the last one removed."""
+        if below <= 1:
+            return 0
+        said = await self._said(f"STREAM.PURGE.{stream}", {"filter": subject, "seq": below})
+        self._there(said, stream)
+        return said.purged
+
+    async def delete(self, stream: str, sequence: int) -> None:
+        """See `Bus.delete`. Without `no_erase` nodes write over it."""
+        await self._said(f"STREAM.MSG.DELETE.{stream}", {"seq": sequence})
+
+    async def _state(self, stream: str) -> State:
+        said = await self._said(f"STREAM.INFO.{stream}", {})
+        self._there(said, stream)
+        return said.state
+
+    @staticmethod
+    def _there(said: Said, stream: str) -> None:
+        if said.error is not None:
+            raise StoreUnavailable(f"there is no stream {stream}")
+
+    async def _said(self, what: str, request: dict[str, Any]) -> Said:
+        """What is answered; its fault, if it has one, is one of `FINAL`.
+
+        Raises:
+            StoreUnavailable: nothing, or another fault each time.
+        """
+        loop = asyncio.get_running_loop()
+        due_s, turn, why = loop.time() + GIVE_UP_S, 0, ""
+        body = msgspec.json.encode(request) if request else b""
+        while True:
+            try:
+                link = await self._links.link(turn, REQUEST_S)
+                answer = await link.ask(f"$JS.API.{what}", body, patience_s=REQUEST_S)
+                said = msgspec.json.decode(answer.data, type=Said)
+                if said.error is None or said.error.err_code in FINAL:
+                    return said
+                why = said.error.description
+            except (NoAnswer, NobodyThere, msgspec.DecodeError) as error:
+                why = str(error) or "nobody listens"
+            if loop.time() > due_s:
+                raise StoreUnavailable(f"the cluster does not do what it is asked to ({why})")
+            turn += 1
+            await asyncio.sleep(PAUSE_S * random.uniform(0.5, 1.5))  # noqa: S311

@@ -1,0 +1,218 @@
+"""What every node says of itself, and whether it is to be trusted with a mailbox.
+
+Whether a node syncs what it acknowledges is told at its monitoring address alone, so every node is
+asked there, by name. Each refusal names the node, the setting, its value and the fix.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import http.client
+import re
+from collections.abc import Sequence
+from typing import Final, NamedTuple
+
+import msgspec
+
+from pullstatus.errors import StoreRefused
+from pullstatus.store.jetstream.location import Address, Location, Login
+
+LOOK_S: Final = 3.0
+ANSWER_BYTES_MAX: Final = 1 << 20
+VERSION_MIN: Final = (2, 14, 6)
+"""What comes before did not sync a block that it had compacted, whatever its settings say."""
+PAYLOAD_MIN: Final = 1 << 20
+NODES_MIN: Final = 3
+
+
+class _Config(msgspec.Struct):
+    sync_always: bool = False
+
+
+class _Peer(msgspec.Struct):
+    name: str
+
+
+class _Meta(msgspec.Struct):
+    cluster_size: int = 1
+    replicas: list[_Peer] = []
+
+
+class _JetStream(msgspec.Struct):
+    config: _Config | None = None
+    meta: _Meta | None = None
+
+
+class _Cluster(msgspec.Struct):
+    name: str = ""
+
+
+class Node(msgspec.Struct):
+    """What a node says of itself at `/varz`; only what is judged."""
+
+    server_id: str
+    server_name: str
+    version: str
+    max_payload: int
+    jetstream: _JetStream = msgspec.field(default_factory=_JetStream)
+    cluster: _Cluster = msgspec.field(default_factory=_Cluster)
+
+
+class Proof(NamedTuple):
+    """What was found of nodes that are not refused.
+
+    Attributes:
+        whole: whether all of them have answered.
+        warnings: what an operator is told.
+    """
+
+    whole: bool
+    warnings: list[str]
+
+
+async def prove(location: Location, login: Login, *, start: bool) -> Proof:
+    """Ask every node, and judge what they say.
+
+    Args:
+        start: more than half of them must answer. Later, those that don't are no reason to stop.
+
+    Raises:
+        StoreRefused: one is not safe, or not enough is known.
+    """
+    check_way(location, login)
+    answers = await asyncio.gather(
+        *[asyncio.to_thread(look, address) for address in location.monitors]
+    )
+    return Proof(None not in answers, judge(location, answers, start=start))
+
+
+def look(address: Address) -> Node | None:
+    """Ask one node; None: it does not answer.
+
+    Raises:
+        StoreRefused: what answers is no node.
+    """
+    connection = http.client.HTTPConnection(*address, timeout=LOOK_S)
+    try:
+        with contextlib.closing(connection):
+            connection.request("GET", "/varz")
+            answer = connection.getresponse().read(ANSWER_BYTES_MAX)
+        return msgspec.json.decode(answer, type=Node)
+    except OSError:
+        return None
+    except (http.client.HTTPException, msgspec.DecodeError):
+        raise StoreRefused(
+            f"what answers at {address} is no node of NATS: monitor in the store's URL names the"
+            " addresses that `http` or `http_port` says in each node's configuration"
+        ) from None
+
+
+def check_way(location: Location, login: Login) -> None:
+    """Refuse to speak over a network without TLS, or as nobody.
+
+    Raises:
+        StoreRefused: nodes are elsewhere.
+    """
+    far = [address for address in location.servers if not address.near]
+    if not far or location.insecure:
+        return
+    if location.tls is None:
+        raise StoreRefused(
+            f"{far[0]} is elsewhere, and there is no TLS: whoever is on the way can read all of it,"
+            " and change it; name the authorities of its certificate in the store's URL, as"
+            " tls=FILE, or say insecure=yes"
+        )
+    if login.anonymous:
+        raise StoreRefused(
+            f"{far[0]} is elsewhere, and lets in whoever comes: give pullstatus a user of its own,"
+            " in PULLSTATUS_NATS_USER and PULLSTATUS_NATS_PASSWORD, or say insecure=yes"
+        )
+
+
+def judge(location: Location, answers: Sequence[Node | None], *, start: bool) -> list[str]:
+    """Judge what nodes say, in the order of `location.monitors`; returns what an operator is told.
+
+    See `prove`.
+    """
+    found = [node for node in answers if node is not None]
+    silent = [
+        str(address)
+        for address, node in zip(location.monitors, answers, strict=True)
+        if node is None
+    ]
+    if start and 2 * len(found) <= len(answers):
+        raise StoreRefused(
+            f"{', '.join(silent)} of monitor in the store's URL does not answer: more than half of"
+            " the nodes must say that they sync what they acknowledge; set http in their"
+            " configuration, and let this machine reach it"
+        )
+    for node in found:
+        _check(node)
+    if found:
+        _check_together(location, found, len(silent))
+    return _warnings(found, silent)
+
+
+def _check(node: Node) -> None:
+    name, settings = node.server_name, node.jetstream.config
+    if _version(node) < VERSION_MIN:
+        raise StoreRefused(
+            f"node {name} has version {node.version[:20]}: {_dotted(VERSION_MIN)} or newer is due;"
+            " those before lose in a power cut what they have acknowledged"
+        )
+    if settings is None:
+        raise StoreRefused(
+            f"node {name} has no JetStream: give it a block jetstream in its configuration"
+        )
+    if not settings.sync_always:
+        raise StoreRefused(
+            f"node {name} has sync_interval other than always: what it acknowledges would be lost"
+            " in a power cut; set sync_interval: always in its block jetstream"
+        )
+    if node.max_payload < PAYLOAD_MIN:
+        raise StoreRefused(
+            f"node {name} has max_payload = {node.max_payload}: set it to {PAYLOAD_MIN} or more"
+        )
+
+
+def _check_together(location: Location, found: Sequence[Node], silent: int) -> None:
+    if len({node.cluster.name for node in found}) > 1 or (
+        len(found) > 1 and any(node.jetstream.meta is None for node in found)
+    ):
+        raise StoreRefused(
+            "the nodes that monitor in the store's URL names are not of one cluster: name those of"
+            " one"
+        )
+    size = max(node.jetstream.meta.cluster_size if node.jetstream.meta else 1 for node in found)
+    if size < NODES_MIN and not location.alone:
+        raise StoreRefused(
+            f"the cluster has {size} of the {NODES_MIN} nodes that are due: what is accepted is"
+            " lost with a disk; add nodes, or say single-node-for-tests=yes in the store's URL"
+        )
+    known = {node.server_name for node in found}
+    members = known.union(
+        peer.name for node in found if node.jetstream.meta for peer in node.jetstream.meta.replicas
+    )
+    if len({node.server_id for node in found}) < len(found) or len(members - known) > silent:
+        raise StoreRefused(
+            f"the cluster has the nodes {', '.join(sorted(members))}, of which monitor in the"
+            f" store's URL names {len(known)}: name each of them once"
+        )
+
+
+def _warnings(found: Sequence[Node], silent: Sequence[str]) -> list[str]:
+    told = [f"the node at {address} does not answer about itself" for address in silent]
+    if len({_version(node)[:2] for node in found}) > 1:
+        versions = ", ".join(sorted({node.version for node in found}))
+        told.append(f"nodes have the versions {versions}: bring all to the newest one soon")
+    return told
+
+
+def _version(node: Node) -> tuple[int, ...]:
+    match = re.match(r"(\d{1,6})\.(\d{1,6})\.(\d{1,6})", node.version)
+    return tuple(map(int, match.groups())) if match else (0,)
+
+
+def _dotted(version: tuple[int, ...]) -> str:
+    return ".".join(map(str, version))

@@ -1,0 +1,277 @@
+"""The streams of a store: made by `init`, proven whenever a store is opened, changed by nobody.
+
+    NAME_0 ... NAME_K-1    partitions: all of an application lies in one
+    NAME_SET               settings, what operators did, marks; and what the store is, on its own
+                           subject
+
+What the store is (`Meta`) is written before the partitions are made, and again, as whole, when they
+are. So of two that make a store at once one says how many partitions it has; whoever comes later
+finishes what was begun; and a stream that is missing from a store that was whole is lost, and is
+never made anew.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any, Final
+
+import msgspec
+from xxhash import xxh3_64_digest
+
+from pullstatus.errors import StoreCorrupt, StoreRefused, StoreUnavailable
+from pullstatus.store.jetstream.api import Api
+from pullstatus.store.jetstream.location import Location
+from pullstatus.store.jetstream.reading import Reading
+from pullstatus.store.jetstream.wire import OP_BYTES, Put, Stale
+from pullstatus.store.jetstream.writing import Writing
+
+FORMAT: Final = 1
+PARTITIONS: Final = 12
+PARTITIONS_MAX: Final = 256  # a stream costs each of its nodes a group of its own
+REPLICAS: Final = 3
+SECRET_BYTES: Final = 32
+
+CHECK_BYTES: Final = 8
+
+
+class Meta(msgspec.Struct, frozen=True):
+    """What a store is.
+
+    Attributes:
+        format: of what lies in it.
+        partitions: how many there are, for ever.
+        secret: of keyed hashes; never shown.
+        epoch: counts how many times it was set back.
+        whole: whether all its streams were made.
+    """
+
+    format: int
+    partitions: int
+    secret: bytes
+    epoch: int
+    whole: bool
+
+    def __repr__(self) -> str:
+        return f"Meta(format={self.format}, partitions={self.partitions}, epoch={self.epoch})"
+
+
+def partition_stream(store: str, partition: int) -> str:
+    """The name of the stream of a partition."""
+    return f"{store}_{partition}"
+
+
+def settings_stream(store: str) -> str:
+    """The name of the stream of settings."""
+    return f"{store}_SET"
+
+
+def meta_subject(store: str) -> str:
+    """Where a store says what it is."""
+    return f"{store}.set.meta"
+
+
+class Streams:
+    """The streams of one store, over the connections of a process, in their event loop."""
+
+    def __init__(self, location: Location, api: Api, reading: Reading, writing: Writing) -> None:
+        self._location = location
+        self._store = location.store
+        self._api = api
+        self._reading = reading
+        self._writing = writing
+
+    async def open(self) -> Meta:
+        """Prove them; returns what the store is.
+
+        Raises:
+            StoreRefused: there is none, or it is not as it must be.
+        """
+        if await self._api.config(settings_stream(self._store)) is None:
+            raise StoreRefused(
+                f"there is no {self._location.shown}: make it, with `pullstatus store init`"
+            )
+        found = await self._meta()
+        if found is None or not found[0].whole:
+            raise StoreRefused(
+                f"the {self._location.shown} was begun, and not finished: run `pullstatus store"
+                " init` again"
+            )
+        meta, _ = found
+        if meta.format != FORMAT:
+            raise StoreRefused(
+                f"the {self._location.shown} has format {meta.format}, and this version of"
+                f" pullstatus reads {FORMAT}: serve it with the one that it was made with"
+            )
+        await self.prove(meta.partitions)
+        return meta
+
+    async def prove(self, partitions: int) -> None:
+        """Ask all about themselves.
+
+        Raises:
+            StoreRefused: one is missing, or not as it must be.
+        """
+        names = self._names(partitions)
+        configs = await asyncio.gather(*[self._api.config(name) for name in names])
+        for (name, subject), config in zip(names.items(), configs, strict=True):
+            if config is None:
+                raise StoreRefused(
+                    f"stream {name} of the {self._location.shown} is gone, and what lay in it:"
+                    " restore a backup"
+                )
+            check(name, subject, config, alone=self._location.alone)
+
+    async def init(self, partitions: int, random_bytes: Callable[[int], bytes]) -> bool:
+        """Make what is missing of a store; returns whether there was none, or none that was whole.
+
+        Raises:
+            StoreRefused: there is one with other partitions, or what is there is not as it must be.
+        """
+        if not 0 < partitions <= PARTITIONS_MAX:
+            raise StoreRefused(f"a store has 1 to {PARTITIONS_MAX} partitions")
+        settings = settings_stream(self._store)
+        await self._make(settings, self._names(0)[settings])
+        meta, sequence = await self._begun(partitions, random_bytes)
+        if meta.partitions != partitions:
+            raise StoreRefused(
+                f"the {self._location.shown} has {meta.partitions} partitions: their number cannot"
+                " be changed; move it into a new store, with `pullstatus migrate`"
+            )
+        if meta.whole:
+            await self.prove(partitions)
+            return False
+        for name, subject in self._names(partitions).items():
+            await self._make(name, subject)
+        whole = msgspec.structs.replace(meta, whole=True)
+        try:
+            await self._write(whole, sequence, random_bytes)
+        except Stale:
+            return False  # somebody else has just done the same
+        return True
+
+    async def _begun(
+        self, partitions: int, random_bytes: Callable[[int], bytes]
+    ) -> tuple[Meta, int]:
+        """What the store is, of which somebody says it first."""
+        while (found := await self._meta()) is None:
+            meta = Meta(FORMAT, partitions, random_bytes(SECRET_BYTES), 1, whole=False)
+            try:
+                return meta, await self._write(meta, 0, random_bytes)
+            except Stale:
+                continue
+        return found
+
+    async def _meta(self) -> tuple[Meta, int] | None:
+        subject = meta_subject(self._store)
+        message = await self._reading.last(settings_stream(self._store), subject, leader=True)
+        if message is None:
+            return None
+        body, check = message.data[:-CHECK_BYTES], message.data[-CHECK_BYTES:]
+        try:
+            if xxh3_64_digest(subject.encode() + body) != check:
+                raise StoreCorrupt(f"what the {self._location.shown} says of itself is damaged")
+            return msgspec.msgpack.decode(body[OP_BYTES:], type=Meta), message.sequence
+        except msgspec.DecodeError:
+            raise StoreRefused(
+                f"what the {self._location.shown} says of itself is of a later version"
+            ) from None
+
+    async def _write(self, meta: Meta, last: int, random_bytes: Callable[[int], bytes]) -> int:
+        subject, op = meta_subject(self._store), random_bytes(OP_BYTES)
+        body = op + msgspec.msgpack.encode(meta)
+        put = Put(subject, body + xxh3_64_digest(subject.encode() + body), last)
+        return await self._writing.write(settings_stream(self._store), [put], op)
+
+    async def _make(self, name: str, subject: str) -> None:
+        """Make a stream if there is none of that name; else prove it."""
+        if await self._api.config(name) is None:
+            replicas = 1 if self._location.alone else REPLICAS
+            try:
+                await self._api.create(name, config_of(name, subject, replicas))
+            except StoreUnavailable as error:
+                raise StoreRefused(
+                    f"stream {name} cannot be made: {error}; see to it that nodes have room for it,"
+                    " and that the user may make it"
+                ) from error
+        config = await self._api.config(name)
+        if config is None:
+            raise StoreUnavailable(f"stream {name} was made, and is not there yet: try again")
+        check(name, subject, config, alone=self._location.alone)
+
+    def _names(self, partitions: int) -> dict[str, str]:
+        """Subjects, by the names of their streams."""
+        store = self._store
+        return {settings_stream(store): f"{store}.set.>"} | {
+            partition_stream(store, number): f"{store}.{number}.>" for number in range(partitions)
+        }
+
+
+# --- what a stream must be ------------------------------------------------------------------------
+
+
+_DUE: Final[tuple[tuple[str, object, str], ...]] = (
+    ("storage", "file", "what is in memory is lost with the nodes"),
+    ("retention", "limits", "messages would go once they are read"),
+    ("discard", "new", "a full stream would drop what is oldest"),
+    ("max_age", 0, "messages would go by the clock of a node"),
+    ("max_msgs", -1, "a full stream would drop messages, or take no more"),
+    ("max_msgs_per_subject", -1, "messages of a subject would drop those before"),
+    ("max_msg_size", -1, "messages of any size that nodes take are due"),
+    ("compression", "none", "compressed blocks have been lost in compaction"),
+    ("persist_mode", "default", "what is acknowledged would not be on disk"),
+    ("allow_direct", True, "replicas would answer no reads"),
+    ("allow_atomic", True, "a write would not be stored as a whole"),
+    ("no_ack", False, "nothing would be acknowledged"),
+    ("sealed", False, "nothing could be written"),
+    ("deny_delete", False, "nothing could be erased"),
+    ("deny_purge", False, "nothing could be let go"),
+    ("allow_rollup_hdrs", False, "a header could remove messages"),
+    ("allow_msg_ttl", False, "messages could go by the clock of a node"),
+    ("allow_msg_counter", False, "conditions would not hold"),
+    ("allow_msg_schedules", False, "messages could come by the clock of a node"),
+    ("mirror", None, "others would write into it"),
+    ("sources", None, "others would write into it"),
+    ("republish", None, "others would read all of it"),
+    ("subject_transform", None, "messages would not lie where they are looked for"),
+)
+_UNSAID: Final = {"persist_mode": "default", "compression": "none"}  # as which nodes leave it out
+
+
+def config_of(name: str, subject: str, replicas: int) -> dict[str, Any]:
+    """What a stream is made with."""
+    said = {setting: due for setting, due, _ in _DUE if due and setting not in _UNSAID}
+    return said | {"name": name, "subjects": [subject], "num_replicas": replicas}
+
+
+def check(name: str, subject: str, config: dict[str, Any], *, alone: bool) -> None:
+    """Judge what a stream says of itself.
+
+    Args:
+        alone: a stream without copies will do.
+
+    Raises:
+        StoreRefused: it is not safe; stream, setting, value and fix.
+    """
+    for setting, due, why in _DUE:
+        unsaid = _UNSAID.get(setting, False if isinstance(due, bool) else None)
+        value = config.get(setting, unsaid)
+        if value != due and (value or due):
+            raise StoreRefused(
+                f"stream {name} has {setting} = {_shown(value)}: {why}; set it to {_shown(due)}"
+            )
+    if config.get("subjects") != [subject]:
+        raise StoreRefused(
+            f"stream {name} has subjects = {_shown(config.get('subjects'))}: set them to {subject}"
+        )
+    replicas = config.get("num_replicas", 1)
+    if replicas < REPLICAS and not alone:
+        raise StoreRefused(
+            f"stream {name} has num_replicas = {replicas}: what is accepted would be lost with a"
+            f" disk; set it to {REPLICAS}"
+        )
+
+
+def _shown(value: object) -> str:
+    """As a configuration has it; not more of it than a line takes."""
+    return msgspec.json.encode(value).decode()[:100]

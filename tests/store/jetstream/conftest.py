@@ -1,0 +1,64 @@
+"""A store on the nodes that all tests share, whose streams are made once."""
+
+import itertools
+import os
+import time
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from pullstatus.store.jetstream.bus import Bus
+from pullstatus.store.jetstream.location import Login, parse_url
+from tests.harness import PATIENCE_S
+from tests.store.engines import cluster
+from tools.nats import Node
+
+STORE = "bus"
+STREAM = "bus_0"
+_numbers = itertools.count(1)
+
+
+@pytest.fixture(scope="session")
+def made() -> str:
+    """Its URL."""
+    url = cluster().url(STORE)
+    with Bus(parse_url(url), Login()) as bus:
+        bus.init(1)
+    cluster().settle()
+    return url
+
+
+@pytest.fixture
+def bus(made: str) -> Iterator[Bus]:
+    with Bus(parse_url(made), Login()) as bus:
+        yield bus
+
+
+@pytest.fixture
+def app() -> str:
+    """The begin of subjects that nobody else has."""
+    return f"{STORE}.0.{next(_numbers)}"
+
+
+def copied(sequence: int) -> None:
+    """Wait until every node has what the stream holds up to a sequence."""
+    until(lambda: all(_last(node) >= sequence for node in cluster().nodes))
+
+
+def until(happened: Callable[[], bool]) -> None:
+    """Ask again and again until it is so."""
+    due_s = time.monotonic() + PATIENCE_S
+    while not happened():
+        assert time.monotonic() < due_s, f"still not so after {PATIENCE_S} s"
+        time.sleep(0.01)
+
+
+def _last(node: Node) -> int:
+    [account] = node.look("/jsz?accounts=true&streams=true")["account_details"]
+    [found] = [each for each in account["stream_detail"] if each["name"] == STREAM]
+    return int(found["state"]["last_seq"])
+
+
+def op() -> bytes:
+    """One that no other write has."""
+    return os.urandom(16)

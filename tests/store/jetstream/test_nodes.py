@@ -1,0 +1,191 @@
+"""What a node must say of itself, and what is said to whoever has one that does not."""
+
+from collections.abc import Iterator
+
+import msgspec
+import pytest
+
+from pullstatus.errors import StoreFailed, StoreRefused, StoreUnavailable
+from pullstatus.store.jetstream import links
+from pullstatus.store.jetstream.bus import Bus
+from pullstatus.store.jetstream.location import Login, parse_url
+from pullstatus.store.jetstream.nodes import Node, check_way, judge
+from tests.store.engines import cluster
+from tests.store.jetstream.conftest import STREAM, until
+from tools.nats import Cluster
+
+LOCATION = parse_url("jetstream://127.0.0.1/x?monitor=a,b,c")
+
+
+def said(number: int, **changes: object) -> Node:
+    """What one of three good nodes says, but for some of it."""
+    names = ["n0", "n1", "n2"]
+    peers = [{"name": name} for name in names if name != names[number]]
+    fields = {
+        "server_id": f"ID{number}",
+        "server_name": names[number],
+        "version": "2.15.1",
+        "max_payload": 1 << 20,
+        "jetstream": {
+            "config": {"sync_always": True},
+            "meta": {"cluster_size": 3, "replicas": peers},
+        },
+        "cluster": {"name": "c"},
+    }
+    return msgspec.convert(fields | changes, Node)
+
+
+GOOD = [said(0), said(1), said(2)]
+
+
+def test_good_nodes_are_taken() -> None:
+    assert judge(LOCATION, GOOD, start=True) == []
+
+
+def test_one_of_three_may_be_away() -> None:
+    [told] = judge(LOCATION, [GOOD[0], None, GOOD[2]], start=True)
+    assert told == "the node at b:8222 does not answer about itself"
+
+
+def test_more_may_be_away_later_but_not_at_the_start() -> None:
+    assert len(judge(LOCATION, [None, None, GOOD[2]], start=False)) == 2
+    assert len(judge(LOCATION, [None] * 3, start=False)) == 3
+    for answers in ([None, None, GOOD[2]], [None] * 3):
+        with pytest.raises(StoreRefused, match=r"b:8222.* does not answer: more than half"):
+            judge(LOCATION, answers, start=True)
+
+
+@pytest.mark.parametrize("version", ["2.14.6", "2.14.10", "2.15.0-RC.1", "3.0.0"])
+def test_versions_from_the_bound_on_are_taken(version: str) -> None:
+    judge(LOCATION, [said(number, version=version) for number in range(3)], start=True)
+
+
+def test_different_versions_are_told() -> None:
+    [told] = judge(LOCATION, [*GOOD[:2], said(2, version="2.14.6")], start=True)
+    assert told == "nodes have the versions 2.14.6, 2.15.1: bring all to the newest one soon"
+
+
+@pytest.mark.parametrize("start", [False, True])
+@pytest.mark.parametrize(
+    ("changes", "named"),
+    [
+        ({"version": "2.14.5"}, "node n1 has version 2.14.5: 2.14.6 or newer"),
+        ({"version": "2.9.10"}, "node n1 has version 2.9.10"),
+        ({"version": "dev"}, "node n1 has version dev"),
+        ({"jetstream": {}}, "node n1 has no JetStream: give it a block"),
+        ({"jetstream": {"config": {}}}, "node n1 has sync_interval .* set sync_interval: always"),
+        ({"max_payload": 1000}, "node n1 has max_payload = 1000: set it to 1048576"),
+        ({"cluster": {"name": "d"}}, "not of one cluster"),
+        ({"jetstream": {"config": {"sync_always": True}}}, "not of one cluster"),
+        ({"server_id": "ID0"}, "name each of them once"),
+        ({"server_name": "n0"}, "n0, n1, n2, of which monitor .* names 2"),
+    ],
+)
+def test_one_that_is_not_is_refused(changes: dict[str, object], named: str, start: bool) -> None:
+    with pytest.raises(StoreRefused, match=named):
+        judge(LOCATION, [GOOD[0], said(1, **changes), GOOD[2]], start=start)
+
+
+def test_all_nodes_of_a_cluster_are_named() -> None:
+    two = parse_url("jetstream://127.0.0.1/x?monitor=a,b")
+    with pytest.raises(StoreRefused, match=r"n0, n1, n2, of which monitor .* names 2"):
+        judge(two, GOOD[:2], start=True)
+
+
+def test_one_node_is_for_tests() -> None:
+    one = parse_url("jetstream://127.0.0.1/x?monitor=a")
+    alone = said(0, jetstream={"config": {"sync_always": True}}, cluster={})
+    with pytest.raises(StoreRefused, match=r"has 1 of the 3 nodes .* single-node-for-tests=yes"):
+        judge(one, [alone], start=True)
+    assert judge(msgspec.structs.replace(one, alone=True), [alone], start=True) == []
+
+
+def test_nodes_elsewhere_are_spoken_to_by_tls_and_as_somebody() -> None:
+    far = parse_url("jetstream://127.0.0.1,n1/x?monitor=a")
+    with pytest.raises(StoreRefused, match="n1:4222 is elsewhere, and there is no TLS"):
+        check_way(far, Login("me", "secret"))
+    safe = msgspec.structs.replace(far, tls="yes")
+    with pytest.raises(StoreRefused, match="n1:4222 is elsewhere, and lets in whoever comes"):
+        check_way(safe, Login())
+    check_way(safe, Login("me", "secret"))
+    check_way(msgspec.structs.replace(far, insecure=True), Login())
+    check_way(LOCATION, Login())
+
+
+# --- real nodes -----------------------------------------------------------------------------------
+
+
+def test_a_real_node_that_syncs_later_is_refused() -> None:
+    with Cluster(1, jetstream={"sync_interval": "2m"}) as nodes:
+        location = parse_url(nodes.url("x", "single-node-for-tests=yes"))
+        with pytest.raises(StoreRefused, match="node n0 has sync_interval other than always"):
+            Bus(location, Login())
+
+
+def test_what_is_no_node_is_refused() -> None:
+    node = cluster().nodes[0]
+    location = parse_url(f"jetstream://127.0.0.1/x?monitor=127.0.0.1:{node.port}")
+    with pytest.raises(StoreRefused, match="is no node of NATS: monitor"):
+        Bus(location, Login())
+
+
+@pytest.fixture
+def changed() -> Iterator[None]:
+    """A node may have other settings meanwhile."""
+    try:
+        yield
+    finally:
+        node = cluster().nodes[0]
+        cluster().configure(node)
+        node.restart()
+        cluster().heal()
+
+
+def test_nodes_are_proven_again_at_every_connection(bus: Bus, changed: None) -> None:
+    """The first of the two connections is with the node that is restarted."""
+    cluster().heal()
+
+    def refused() -> bool:
+        try:
+            bus.last(STREAM, "bus.0.c")
+        except StoreFailed as error:
+            assert "node n0 has sync_interval other than always" in str(error)  # noqa: PT017
+            return True
+        except StoreUnavailable:
+            pass
+        return False
+
+    node = cluster().nodes[0]
+    cluster().configure(node, sync_interval="2m")
+    node.restart()
+    until(refused)
+    cluster().configure(node)
+    node.restart()
+    cluster().settle()
+    assert refused()  # for good: what was acknowledged meanwhile may not be there
+
+
+# --- the way there --------------------------------------------------------------------------------
+
+
+def test_who_we_are_is_proven_and_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(links, "START_S", 2.0)
+    with Cluster(1, server={"authorization": "{ user: me, password: s3cret }"}) as nodes:
+        location = parse_url(nodes.url("x", "single-node-for-tests=yes"))
+        with Bus(location, Login("me", "s3cret")) as bus:
+            assert bus.init(1)
+        for wrong in (Login(), Login("me", "s3cret2")):
+            with pytest.raises(StoreUnavailable, match=r"does not let us in: .*NATS_USER") as found:
+                Bus(location, wrong)
+            assert "s3cret" not in str(found.value)
+
+
+def test_nobody_there_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(links, "START_S", 0.5)
+    with Cluster(1) as nodes:
+        location = parse_url(nodes.url("x", "single-node-for-tests=yes"))
+        other = parse_url("jetstream://127.0.0.1:1/x?monitor=a").servers
+        with pytest.raises(StoreUnavailable, match="no node can be reached"):
+            Bus(msgspec.structs.replace(location, servers=other), Login())
+    with pytest.raises(StoreRefused, match="does not answer: more than half"):
+        Bus(location, Login())
