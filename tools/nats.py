@@ -109,6 +109,11 @@ class Node:
         return self._process is not None and self._process.poll() is None
 
     @property
+    def ended(self) -> bool:
+        """Whether it was started, and has ended by itself."""
+        return self._process is not None and self._process.poll() is not None
+
+    @property
     def pid(self) -> int:
         """Its process."""
         assert self._process is not None
@@ -262,6 +267,7 @@ class Cluster:
             logs = [node.log()[-2000:] for node in self.nodes]
             if any(PORT_TAKEN in log for log in logs):
                 raise _PortTaken
+            assert not any(node.ended for node in self.nodes), "\n".join(logs)
             assert time.monotonic() < due_s, "\n".join(logs)
             time.sleep(POLL_S)
 

@@ -30,7 +30,9 @@ def made() -> str:
 
 @pytest.fixture
 def bus(made: str) -> Iterator[Bus]:
+    """Its streams are proven at every new connection, too."""
     with Bus(parse_url(made), Login()) as bus:
+        assert bus.open().partitions == 1
         yield bus
 
 

@@ -8,11 +8,13 @@ from itertools import pairwise
 import pytest
 
 from pullstatus.errors import StoreFull, StoreUnavailable
-from pullstatus.store.jetstream import reading
+from pullstatus.store.jetstream import reading, wire, writing
 from pullstatus.store.jetstream.bus import Bus
 from pullstatus.store.jetstream.location import Login, parse_url
 from pullstatus.store.jetstream.wire import Put, Stale
 from tests.store.jetstream.conftest import STREAM, copied, op
+
+BUS: type[wire.Bus] = Bus  # a type checker says whether it is one
 
 
 def put(bus: Bus, *subjects: str, last: int | None = 0, stream: str = STREAM) -> int:
@@ -180,11 +182,20 @@ def test_mistakes_of_ours_reach_no_node(bus: Bus, app: str) -> None:
         [good, good],
         [Put(f"{app}.log", mine)] * 1000 + [good],
         [good._replace(data=mine + bytes(65 << 20))],
-        [good._replace(data=mine + bytes(2 << 20))],
+        [good._replace(data=mine + bytes(1 << 20))],
+        [good._replace(data=mine + bytes((1 << 20) - 1024))],
     ):
         with pytest.raises(ValueError):  # noqa: PT011 any of them
             bus.write(STREAM, wrong, mine)
     assert texts(bus, f"{app}.>") == []
+
+
+def test_the_largest_message_is_taken(bus: Bus, app: str) -> None:
+    mine = op()
+    large = Put(f"{app}.{'c' * 200}", mine + bytes(writing.MESSAGE_BYTES_MAX - 16), 0)
+    bus.write(STREAM, [large._replace(subject=f"{app}.log"), large], mine)
+    found = bus.following(STREAM, f"{app}.>", 0, count=9, bytes_max=8 << 20, leader=True)
+    assert [message.data for message in found] == [large.data] * 2
 
 
 def test_a_full_stream_takes_no_more_and_says_so(bus: Bus) -> None:
@@ -255,7 +266,7 @@ def test_patterns(pattern: str, fits: bool) -> None:
 
 def test_a_stream_that_is_not_there(bus: Bus, app: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(reading, "GIVE_UP_S", 0.5)
-    monkeypatch.setattr("pullstatus.store.jetstream.writing.RESOLVE_S", 0.5)
+    monkeypatch.setattr(writing, "RESOLVE_S", 0.5)
     with pytest.raises(StoreUnavailable, match="no node leads"):
         put(bus, "nowhere.c", stream="nowhere")
     with pytest.raises(StoreUnavailable):

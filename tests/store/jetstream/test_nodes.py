@@ -6,7 +6,6 @@ import msgspec
 import pytest
 
 from pullstatus.errors import StoreFailed, StoreRefused, StoreUnavailable
-from pullstatus.store.jetstream import links
 from pullstatus.store.jetstream.bus import Bus
 from pullstatus.store.jetstream.location import Login, parse_url
 from pullstatus.store.jetstream.nodes import Node, check_way, judge
@@ -163,29 +162,3 @@ def test_nodes_are_proven_again_at_every_connection(bus: Bus, changed: None) -> 
     node.restart()
     cluster().settle()
     assert refused()  # for good: what was acknowledged meanwhile may not be there
-
-
-# --- the way there --------------------------------------------------------------------------------
-
-
-def test_who_we_are_is_proven_and_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(links, "START_S", 2.0)
-    with Cluster(1, server={"authorization": "{ user: me, password: s3cret }"}) as nodes:
-        location = parse_url(nodes.url("x", "single-node-for-tests=yes"))
-        with Bus(location, Login("me", "s3cret")) as bus:
-            assert bus.init(1)
-        for wrong in (Login(), Login("me", "s3cret2")):
-            with pytest.raises(StoreUnavailable, match=r"does not let us in: .*NATS_USER") as found:
-                Bus(location, wrong)
-            assert "s3cret" not in str(found.value)
-
-
-def test_nobody_there_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(links, "START_S", 0.5)
-    with Cluster(1) as nodes:
-        location = parse_url(nodes.url("x", "single-node-for-tests=yes"))
-        other = parse_url("jetstream://127.0.0.1:1/x?monitor=a").servers
-        with pytest.raises(StoreUnavailable, match="no node can be reached"):
-            Bus(msgspec.structs.replace(location, servers=other), Login())
-    with pytest.raises(StoreRefused, match="does not answer: more than half"):
-        Bus(location, Login())

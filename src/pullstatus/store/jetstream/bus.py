@@ -1,7 +1,6 @@
 """`wire` spoken to real nodes: a thread with an event loop, in which all connections are.
 
-lanes' threads    -> Bus      blocks
-the engine's loop -> AskBus   awaits      -> one loop: links, reading, writing, requests
+any thread -> Bus, which blocks -> one loop: links, and over them reading, writing, api
 """
 
 from __future__ import annotations

@@ -146,6 +146,7 @@ class Link:
                 await self._talk(client, down, address)
                 break
             else:
+                self._links.went_round(self._number)
                 await asyncio.sleep(PAUSE_S * random.uniform(0.5, 1.5))  # noqa: S311
 
     async def _connect(self, address: Address) -> tuple[Client, asyncio.Event]:
@@ -226,8 +227,6 @@ class Link:
             raise NoAnswer("there is no connection")
         try:
             await self._client.publish(subject, data, to, dict(headers) if headers else None)
-        except nats.errors.MaxPayloadError:
-            raise ValueError("a message is larger than nodes take") from None
         except _FAILURES as error:
             raise NoAnswer("the connection is lost") from error
 
@@ -255,20 +254,23 @@ class Links:
         self._links = [Link(self, number) for number in range(LINKS)]
         self._keepers: list[asyncio.Task[None]] = []
         self._up = asyncio.Event()
+        self._tried = asyncio.Event()
+        self._untried = set(range(LINKS))
         self._on_up = on_up
 
     async def open(self) -> None:
         """Connect, and stay connected.
 
         Raises:
-            StoreUnavailable: no node can be reached now.
+            StoreUnavailable: all nodes were tried, and none can be reached now.
         """
         self._keepers = [asyncio.create_task(link.keep()) for link in self._links]
-        try:
-            await asyncio.wait_for(self._up.wait(), START_S)
-        except TimeoutError:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(START_S):
+                await self._tried.wait()
+        if not self._up.is_set():
             await self.close()
-            raise StoreUnavailable(self.fault) from None
+            raise StoreUnavailable(self.fault)
 
     async def close(self) -> None:
         """Be connected no more; what is asked has no answer."""
@@ -296,8 +298,15 @@ class Links:
 
     def came(self) -> None:
         """There is a new connection."""
+        self._tried.set()
         self._up.set()
         self._on_up()
+
+    def went_round(self, number: int) -> None:
+        """A link has tried all nodes in vain."""
+        self._untried.discard(number)
+        if not self._untried:
+            self._tried.set()
 
     def went(self) -> None:
         """A connection is lost."""

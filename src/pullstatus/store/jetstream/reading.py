@@ -89,7 +89,7 @@ class Reading:
         asked for has none. So one that is to be not behind is asked for something else, too, which
         is there.
         """
-        beside = [await self._something(stream)] if at_least else []
+        beside = [await self._something(stream, turn)] if at_least else []
         query = {"multi_last": [*subjects, *beside], "max_bytes": LASTS_BYTES_MAX}
         messages, end = await self._several(stream, query, turn, LASTS_BYTES_MAX)
         if end.status == TOO_MANY or end.headers.get("Nats-Num-Pending", "0") != "0":
@@ -106,10 +106,10 @@ class Reading:
             if message.subject not in beside or any(_fits(message.subject, one) for one in subjects)
         ]
 
-    async def _something(self, stream: str) -> str:
+    async def _something(self, stream: str, turn: int) -> str:
         """A subject that has a message: that of the newest one, when it was looked for."""
         if stream not in self._there:
-            newest = await self._one(stream, {"last_by_subj": ">"}, leader=True)
+            newest = await self._of_leader(stream, b'{"last_by_subj":">"}', turn)
             if newest is None:
                 raise NoAnswer("there is nothing in a stream")
             self._there[stream] = newest.subject
@@ -159,28 +159,24 @@ class Reading:
 
     async def _one(self, stream: str, query: dict[str, Any], *, leader: bool) -> Message | None:
         data = msgspec.json.encode(query)
+        replica = partial(self._of_replica, stream, data)
+        lead = partial(self._of_leader, stream, data)
+        return await self._until_answered([lead] if leader else [*[replica] * (ROUNDS - 1), lead])
 
-        async def replica(turn: int) -> Message | None:
-            link = await self._links.link(turn, READ_S)
-            subject = f"$JS.API.DIRECT.GET.{stream}"
-            answer = await link.ask(subject, data, patience_s=READ_S)
-            if answer.status == NOT_FOUND:
-                return None
-            return _message(answer)
+    async def _of_replica(self, stream: str, query: bytes, turn: int) -> Message | None:
+        link = await self._links.link(turn, READ_S)
+        answer = await link.ask(f"$JS.API.DIRECT.GET.{stream}", query, patience_s=READ_S)
+        return None if answer.status == NOT_FOUND else _message(answer)
 
-        async def lead(turn: int) -> Message | None:
-            link = await self._links.link(turn, READ_S)
-            subject = f"$JS.API.STREAM.MSG.GET.{stream}"
-            answer = await link.ask(subject, data, patience_s=READ_S)
-            found = msgspec.json.decode(answer.data, type=_Found)
-            if found.message is not None:
-                return Message(found.message.subject, found.message.seq, found.message.data)
-            if found.error is not None and found.error.err_code == NO_MESSAGE:
-                return None
-            raise NoAnswer(found.error.description if found.error else "it is no answer")
-
-        asks = [lead] if leader else [*[replica] * (ROUNDS - 1), lead]
-        return await self._until_answered(asks)
+    async def _of_leader(self, stream: str, query: bytes, turn: int) -> Message | None:
+        link = await self._links.link(turn, READ_S)
+        answer = await link.ask(f"$JS.API.STREAM.MSG.GET.{stream}", query, patience_s=READ_S)
+        found = msgspec.json.decode(answer.data, type=_Found)
+        if found.message is not None:
+            return Message(found.message.subject, found.message.seq, found.message.data)
+        if found.error is not None and found.error.err_code == NO_MESSAGE:
+            return None
+        raise NoAnswer(found.error.description if found.error else "it is no answer")
 
     async def _several(
         self, stream: str, query: dict[str, Any], turn: int, bytes_max: int

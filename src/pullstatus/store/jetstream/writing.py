@@ -27,6 +27,7 @@ import msgspec
 from pullstatus.errors import OutcomeUnknown, StoreFull, StoreUnavailable
 from pullstatus.store.jetstream.api import Fault
 from pullstatus.store.jetstream.links import Links, NoAnswer, NobodyThere
+from pullstatus.store.jetstream.nodes import PAYLOAD_MIN
 from pullstatus.store.jetstream.reading import Reading
 from pullstatus.store.jetstream.wire import OP_BYTES, PUTS_MAX, Put, Stale
 
@@ -37,6 +38,7 @@ PAUSE_S: Final = 0.05
 PAUSE_S_MAX: Final = 0.5
 BYTES_MAX: Final = 64 << 20  # of all writes that are under way, or of one
 WRITES_MAX: Final = 512
+MESSAGE_BYTES_MAX: Final = PAYLOAD_MIN - 1024  # with its headers, it is to fit what nodes take
 
 EXPECTED: Final = "Nats-Expected-Last-Subject-Sequence"
 BATCH: Final = "Nats-Batch-Id"
@@ -213,6 +215,8 @@ def _check(puts: Sequence[Put], op: bytes, size: int) -> None:
     """Refuse what nodes would, or what could not be told from another's."""
     if not 0 < len(puts) <= PUTS_MAX or size > BYTES_MAX:
         raise ValueError("a write is 1 to 1,000 messages, of 64 MiB in all")
+    if max(len(put.data) for put in puts) > MESSAGE_BYTES_MAX:
+        raise ValueError("a message is larger than nodes take")
     if len(op) != OP_BYTES or any(put.data[:OP_BYTES] != op for put in puts):
         raise ValueError("each message of a write begins with its op")
     if puts[-1].last is None:

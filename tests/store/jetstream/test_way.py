@@ -1,0 +1,170 @@
+"""The way to the nodes: TLS, who we are, and that no password is said where it must not be."""
+
+import base64
+import json
+import os
+import socket
+import threading
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import nkeys  # type: ignore[import-untyped]
+import pytest
+import trustme
+
+from pullstatus.errors import InvalidSetting, StoreRefused, StoreUnavailable
+from pullstatus.store.jetstream.bus import Bus
+from pullstatus.store.jetstream.links import Links
+from pullstatus.store.jetstream.location import Address, Login, parse_url
+from tools.nats import Cluster
+
+ALONE = "single-node-for-tests=yes"
+
+
+@pytest.fixture
+def authority(tmp_path: Path) -> trustme.CA:
+    """Its certificate is ca.pem, and ours client.pem; both ways for localhost."""
+    found = trustme.CA()
+    found.cert_pem.write_to_path(tmp_path / "ca.pem")
+    found.issue_cert("127.0.0.1").private_key_and_cert_chain_pem.write_to_path(tmp_path / "n.pem")
+    ours = found.issue_cert("client")
+    ours.private_key_and_cert_chain_pem.write_to_path(tmp_path / "client.pem")
+    return found
+
+
+def over_tls(folder: Path, **more: str) -> dict[str, str]:
+    """Settings of a node."""
+    words = {"cert_file": f'"{folder}/n.pem"', "key_file": f'"{folder}/n.pem"'} | more
+    return {"tls": "{ " + ", ".join(f"{name}: {value}" for name, value in words.items()) + " }"}
+
+
+def test_tls_is_taken_from_whom_we_know(tmp_path: Path, authority: trustme.CA) -> None:
+    with Cluster(1, server=over_tls(tmp_path)) as nodes:
+        with Bus(parse_url(nodes.url("x", f"{ALONE}&tls={tmp_path}/ca.pem")), Login()) as bus:
+            assert bus.init(1)
+        other = tmp_path / "other.pem"
+        trustme.CA().cert_pem.write_to_path(other)
+        for tls in (str(other), "yes"):
+            with pytest.raises(StoreUnavailable, match="TLS is not to be trusted"):
+                Bus(parse_url(nodes.url("x", f"{ALONE}&tls={tls}")), Login())
+
+
+def test_nodes_may_ask_for_a_certificate(tmp_path: Path, authority: trustme.CA) -> None:
+    settings = over_tls(tmp_path, ca_file=f'"{tmp_path}/ca.pem"', verify="true")
+    with Cluster(1, server=settings) as nodes:
+        url = nodes.url("x", f"{ALONE}&tls={tmp_path}/ca.pem")
+        with pytest.raises(StoreUnavailable):
+            Bus(parse_url(url), Login())
+        ours = f"{url}&tls-certificate={tmp_path}/client.pem&tls-key={tmp_path}/client.pem"
+        with Bus(parse_url(ours), Login()) as bus:
+            assert bus.init(1)
+
+
+def test_what_is_no_certificate_is_told(tmp_path: Path) -> None:
+    (tmp_path / "ca.pem").write_text("none")
+    for file in ("ca.pem", "nothing.pem"):
+        location = parse_url(f"jetstream://a/x?monitor=a&tls={tmp_path}/{file}")
+        with pytest.raises(InvalidSetting, match="tls, tls-certificate and tls-key"):
+            Links(location, Login(), lambda: None)
+
+
+def test_no_password_is_said_to_who_has_no_tls() -> None:
+    """Whoever stands between may say that there is none."""
+    heard = []
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def listen() -> None:
+            for _ in range(2):
+                peer, _ = listener.accept()
+                with peer:
+                    peer.sendall(b'INFO {"server_id":"a","max_payload":1048576}\r\n')
+                    heard.append(peer.recv(4096))
+
+        thread = threading.Thread(target=listen, daemon=True)
+        thread.start()
+        with Cluster(1) as nodes:
+            location = parse_url(nodes.url("x", f"{ALONE}&tls=yes"))
+            there = Address("127.0.0.1", listener.getsockname()[1])
+            between = msgspec.structs.replace(location, servers=(there,))
+            with pytest.raises(StoreUnavailable, match="a node has no TLS"):
+                Bus(between, Login("me", "s3cret"))
+        thread.join(10)
+    assert heard == [b"", b""]
+
+
+def test_who_we_are_is_proven_and_not_shown() -> None:
+    with Cluster(1, server={"authorization": "{ user: me, password: s3cret }"}) as nodes:
+        location = parse_url(nodes.url("x", ALONE))
+        with Bus(location, Login("me", "s3cret")) as bus:
+            assert bus.init(1)
+        for wrong in (Login(), Login("me", "s3cret2")):
+            with pytest.raises(StoreUnavailable, match=r"does not let us in: .*NATS_USER") as found:
+                Bus(location, wrong)
+            assert "s3cret" not in str(found.value)
+
+
+def test_nobody_there_is_said() -> None:
+    with Cluster(1) as nodes:
+        location = parse_url(nodes.url("x", ALONE))
+        other = parse_url("jetstream://127.0.0.1:1/x?monitor=a").servers
+        with pytest.raises(StoreUnavailable, match="no node can be reached"):
+            Bus(msgspec.structs.replace(location, servers=other), Login())
+    with pytest.raises(StoreRefused, match="does not answer: more than half"):
+        Bus(location, Login())
+
+
+def test_a_file_of_credentials_says_who_we_are(tmp_path: Path) -> None:
+    operator = key(nkeys.PREFIX_BYTE_OPERATOR)
+    system, account = key(nkeys.PREFIX_BYTE_ACCOUNT), key(nkeys.PREFIX_BYTE_ACCOUNT)
+    user = key(nkeys.PREFIX_BYTE_USER)
+    limits = dict.fromkeys(("subs", "data", "payload", "imports", "exports", "conn", "leaf"), -1)
+    storage = dict.fromkeys(("mem_storage", "disk_storage", "streams", "consumer"), -1)
+    of_account = signed(operator, account, "account", limits=limits | storage)
+    of_system = signed(operator, system, "account", limits=limits)
+    settings = {
+        "operator": signed(operator, operator, "operator"),
+        "resolver": "MEMORY",
+        "system_account": name(system),
+        "resolver_preload": f"{{ {name(account)}: {of_account}, {name(system)}: {of_system} }}",
+    }
+    credentials = tmp_path / "user.creds"
+    of_user = signed(account, user, "user", subs=-1, data=-1, payload=-1)
+    credentials.write_text(
+        f"-----BEGIN NATS USER JWT-----\n{of_user}\n------END NATS USER JWT------\n\n"
+        f"-----BEGIN USER NKEY SEED-----\n{user.seed.decode()}\n------END USER NKEY SEED------\n"
+    )
+    with Cluster(1, server=settings) as nodes:
+        location = parse_url(nodes.url("x", ALONE))
+        with Bus(location, Login(credentials=str(credentials))) as bus:
+            assert bus.init(1)
+        with pytest.raises(StoreUnavailable, match="does not let us in"):
+            Bus(location, Login())
+
+
+def key(prefix: int) -> Any:  # noqa: ANN401 it has no types
+    """A new pair of keys, of that kind."""
+    return nkeys.from_seed(nkeys.encode_seed(os.urandom(32), prefix))
+
+
+def name(pair: Any) -> str:  # noqa: ANN401
+    return str(pair.public_key.decode())
+
+
+def signed(issuer: Any, subject: Any, kind: str, **claims: object) -> str:  # noqa: ANN401
+    """A token of NATS, about the subject."""
+    said = {
+        "jti": "x",
+        "iat": 1_700_000_000,
+        "iss": name(issuer),
+        "sub": name(subject),
+        "name": kind,
+        "nats": claims | {"type": kind, "version": 2},
+    }
+    parts = [{"typ": "JWT", "alg": "ed25519-nkey"}, said]
+    text = ".".join(_text(json.dumps(part).encode()) for part in parts)
+    return f"{text}.{_text(issuer.sign(text.encode()))}"
+
+
+def _text(data: bytes) -> str:
+    return base64.urlsafe_b64encode(data).decode().rstrip("=")
