@@ -196,9 +196,9 @@ class Reading:
         if end.status not in (END, NOT_FOUND, TOO_MANY):
             raise NoAnswer("a node does not know what is asked")
         messages = [_message(answer) for answer in answers]
-        # Each tells the one before it, and the end the last: so a hole on the way is seen.
-        told = [answer.headers.get("Nats-Last-Sequence") for answer in (*answers[1:], end)]
-        if messages and told != [str(message.sequence) for message in messages]:
+        # Each tells the one before it, the first one 0, and the end the last: a hole is seen.
+        told = [answer.headers.get("Nats-Last-Sequence") for answer in (*answers, end)]
+        if messages and told != ["0", *[str(message.sequence) for message in messages]]:
             raise NoAnswer("some of it is lost")
         return messages, end
 
