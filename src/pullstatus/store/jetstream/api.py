@@ -50,6 +50,9 @@ class Said(msgspec.Struct):
     purged: int = 0
 
 
+_SAID: Final = msgspec.json.Decoder(Said)  # see `nodes`
+
+
 class Api:
     """Requests over the connections of a process, in their event loop."""
 
@@ -119,7 +122,7 @@ class Api:
             try:
                 link = await self._links.link(turn, REQUEST_S)
                 answer = await link.ask(f"$JS.API.{what}", body, patience_s=REQUEST_S)
-                said = msgspec.json.decode(answer.data, type=Said)
+                said = _SAID.decode(answer.data)
                 if said.error is None or said.error.err_code in FINAL:
                     return said
                 why = said.error.description

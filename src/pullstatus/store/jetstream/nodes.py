@@ -71,6 +71,11 @@ class Proof(NamedTuple):
     warnings: list[str]
 
 
+# Made while there is one thread: msgspec finds out about a class when it decodes one first, and two
+# threads that do so at once have crashed the interpreter.
+_NODE: Final = msgspec.json.Decoder(Node)
+
+
 async def prove(location: Location, login: Login, *, start: bool) -> Proof:
     """Ask every node, and judge what they say.
 
@@ -98,7 +103,7 @@ def look(address: Address) -> Node | None:
         with contextlib.closing(connection):
             connection.request("GET", "/varz")
             answer = connection.getresponse().read(ANSWER_BYTES_MAX)
-        return msgspec.json.decode(answer, type=Node)
+        return _NODE.decode(answer)
     except OSError:
         return None
     except (http.client.HTTPException, msgspec.DecodeError):

@@ -50,6 +50,9 @@ class _Found(msgspec.Struct):
     error: Fault | None = None
 
 
+_FOUND: Final = msgspec.json.Decoder(_Found)  # see `nodes`
+
+
 class Reading:
     """Reads over the connections of a process, in their event loop."""
 
@@ -171,7 +174,7 @@ class Reading:
     async def _of_leader(self, stream: str, query: bytes, turn: int) -> Message | None:
         link = await self._links.link(turn, READ_S)
         answer = await link.ask(f"$JS.API.STREAM.MSG.GET.{stream}", query, patience_s=READ_S)
-        found = msgspec.json.decode(answer.data, type=_Found)
+        found = _FOUND.decode(answer.data)
         if found.message is not None:
             return Message(found.message.subject, found.message.seq, found.message.data)
         if found.error is not None and found.error.err_code == NO_MESSAGE:

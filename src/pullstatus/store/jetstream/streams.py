@@ -56,6 +56,9 @@ class Meta(msgspec.Struct, frozen=True):
         return f"Meta(format={self.format}, partitions={self.partitions}, epoch={self.epoch})"
 
 
+_META: Final = msgspec.msgpack.Decoder(Meta)  # see `nodes`
+
+
 def partition_stream(store: str, partition: int) -> str:
     """The name of the stream of a partition."""
     return f"{store}_{partition}"
@@ -171,7 +174,7 @@ class Streams:
         try:
             if xxh3_64_digest(subject.encode() + body) != check:
                 raise StoreCorrupt(f"what the {self._location.shown} says of itself is damaged")
-            return msgspec.msgpack.decode(body[OP_BYTES:], type=Meta), message.sequence
+            return _META.decode(body[OP_BYTES:]), message.sequence
         except msgspec.DecodeError:
             raise StoreRefused(
                 f"what the {self._location.shown} says of itself is of a later version"

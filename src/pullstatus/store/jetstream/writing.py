@@ -56,6 +56,9 @@ class _Outcome(msgspec.Struct):
     error: Fault | None = None
 
 
+_OUTCOME: Final = msgspec.json.Decoder(_Outcome)  # see `nodes`
+
+
 class Writing:
     """Writes over the connections of a process, in their event loop."""
 
@@ -130,7 +133,7 @@ class Writing:
             headers |= {BATCH: name, NUMBER: str(len(puts)), COMMIT: "1"}
         answer = await link.ask(last.subject, last.data, headers, patience_s=patience_s)
         try:
-            return msgspec.json.decode(answer.data, type=_Outcome)
+            return _OUTCOME.decode(answer.data)
         except msgspec.DecodeError:
             raise NoAnswer("it is no answer") from None
 
