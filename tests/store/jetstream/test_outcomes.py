@@ -1,5 +1,6 @@
 """A write is stored once or not at all, whatever is lost on the way, and it is known which."""
 
+import os
 import threading
 import time
 from collections import Counter
@@ -207,17 +208,23 @@ class Chains:
         assert (twice, lost, phantom) == ([], [], [])
 
 
+FAULTS = int(os.environ.get("PULLSTATUS_NATS_FAULTS", "1"))
+
+
 def under_load(bus: Bus, app: str, fault: Callable[[], None], writes: int = 20) -> Chains:
-    """Have something happen while chains grow, and have them grow on behind it."""
+    """Have something happen while chains grow, so many times, and have them grow on behind it."""
     chains = Chains(bus, app)
     with ThreadPoolExecutor(4) as pool:
         running = [pool.submit(chains.run, number) for number in range(4)]
         try:
-            for _ in range(writes):
-                assert chains.moved.acquire(timeout=120)
-            fault()
-            for _ in range(writes):
-                assert chains.moved.acquire(timeout=120)
+            for number in range(FAULTS):
+                if number:
+                    cluster().heal()
+                for _ in range(writes):
+                    assert chains.moved.acquire(timeout=120)
+                fault()
+                for _ in range(writes):
+                    assert chains.moved.acquire(timeout=120)
         finally:
             chains.ends.set()
         for one in running:

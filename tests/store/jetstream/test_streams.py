@@ -116,7 +116,10 @@ def test_what_was_begun_is_finished(bus: Bus, calls: int) -> None:
     assert bus.open().partitions == 3
 
 
-def test_a_stream_that_is_gone_is_never_made_anew(bus: Bus) -> None:
+def test_a_stream_that_is_gone_is_never_made_anew(
+    bus: Bus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(streams, "GONE_S", 0.2)
     bus.init(2)
     api(bus, f"STREAM.DELETE.{name(bus)}_1", {})
     for use in (bus.open, lambda: bus.init(2)):

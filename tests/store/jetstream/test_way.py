@@ -12,8 +12,12 @@ import msgspec
 import nkeys  # type: ignore[import-untyped]
 import pytest
 import trustme
+from nats.aio.client import Client
+from nats.aio.subscription import Subscription
+from nats.aio.transport import TcpTransport
 
 from pullstatus.errors import InvalidSetting, StoreRefused, StoreUnavailable
+from pullstatus.store.jetstream import api
 from pullstatus.store.jetstream.bus import Bus
 from pullstatus.store.jetstream.links import Links
 from pullstatus.store.jetstream.location import Address, Login, parse_url
@@ -37,6 +41,22 @@ def over_tls(folder: Path, **more: str) -> dict[str, str]:
     """Settings of a node."""
     words = {"cert_file": f'"{folder}/n.pem"', "key_file": f'"{folder}/n.pem"'} | more
     return {"tls": "{ " + ", ".join(f"{name}: {value}" for name, value in words.items()) + " }"}
+
+
+def test_the_client_has_the_private_parts_that_we_know_of() -> None:
+    client = Client()
+    for part in (
+        "_connect_command",
+        "_close",
+        "_server_info",
+        "_subs",
+        "_pending",
+        "_pending_data_size",
+    ):
+        assert hasattr(client, part), part
+    assert client._transport is None
+    assert hasattr(TcpTransport(), "_io_writer")  # type: ignore[no-untyped-call]
+    assert callable(Subscription._stop_processing)
 
 
 def test_tls_is_taken_from_whom_we_know(tmp_path: Path, authority: trustme.CA) -> None:
@@ -102,6 +122,19 @@ def test_who_we_are_is_proven_and_not_shown() -> None:
             with pytest.raises(StoreUnavailable, match=r"does not let us in: .*NATS_USER") as found:
                 Bus(location, wrong)
             assert "s3cret" not in str(found.value)
+
+
+def test_what_the_user_may_not_do_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(api, "REQUEST_S", 0.5)
+    monkeypatch.setattr(api, "GIVE_UP_S", 1.0)
+    deny = '{ user: me, password: s3cret, permissions: { publish: { deny: "$JS.API.>" } } }'
+    with Cluster(1, server={"authorization": f"{{ users: [{deny}] }}"}) as nodes:
+        location = parse_url(nodes.url("x", ALONE))
+        with (
+            Bus(location, Login("me", "s3cret")) as bus,
+            pytest.raises(StoreUnavailable, match="the user may not do what is due"),
+        ):
+            bus.init(1)
 
 
 def test_nobody_there_is_said() -> None:

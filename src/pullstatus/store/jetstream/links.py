@@ -18,6 +18,7 @@ from typing import Any, Final, NamedTuple
 import nats.errors
 from nats.aio.client import Client
 from nats.aio.msg import Msg
+from nats.aio.transport import TcpTransport
 
 from pullstatus.errors import InvalidSetting, StoreUnavailable
 from pullstatus.store.jetstream.location import (
@@ -34,16 +35,18 @@ CONNECT_S: Final = 2  # a node that is paused takes a connection, and says nothi
 PING_S: Final = 1.0
 PONG_S: Final = 2
 PAUSE_S: Final = 0.2  # once all nodes were tried in vain
-CLOSE_S: Final = 1.0  # a node that is paused takes no last bytes
+CLOSE_S: Final = 1.0
 CANCEL_S: Final = 0.1
 START_S: Final = 10.0
 APPLICATION: Final = "pullstatus"  # as the cluster calls our connections
 
 STATUS: Final = "Status"
 NO_RESPONDERS: Final = "503"
+DENIED: Final = "permissions violation"
 
 Headers = Mapping[str, str]
-_FAILURES: Final = (nats.errors.Error, OSError, TimeoutError, ssl.SSLError)
+# Whatever the client stumbles at, its own assertions included: the connection is of no use.
+_FAILURES: Final = (Exception,)
 
 
 class NoAnswer(Exception):
@@ -98,7 +101,7 @@ class Link:
         self._links = links
         self._number = number
         self._lost: Address | None = None
-        self._client: Client | None = None
+        self._client: _Client | None = None
         self._inbox = ""
         self._waiting: dict[str, _Waiting] = {}
         self._numbers = itertools.count(1)
@@ -149,18 +152,22 @@ class Link:
                 self._links.went_round(self._number)
                 await asyncio.sleep(PAUSE_S * random.uniform(0.5, 1.5))  # noqa: S311
 
-    async def _connect(self, address: Address) -> tuple[Client, asyncio.Event]:
+    async def _connect(self, address: Address) -> tuple[_Client, asyncio.Event]:
         down = asyncio.Event()
         client = _Client(wants_tls=self._links.tls is not None)
 
         async def closed() -> None:
             down.set()
 
+        async def wrong(error: Exception) -> None:  # or the client would log it
+            if DENIED in str(error):
+                self._links.denied = f"the user may not do what is due: {error}"
+
         try:
             async with asyncio.timeout(2 * CONNECT_S):
                 await client.connect(
                     [f"nats://{address}"],
-                    error_cb=_unheard,
+                    error_cb=wrong,
                     closed_cb=closed,
                     name=APPLICATION,
                     allow_reconnect=False,
@@ -177,11 +184,11 @@ class Link:
                 self._inbox = client.new_inbox()
                 await client.subscribe(f"{self._inbox}.*", cb=self._heard)
         except BaseException:
-            await _close(client)
+            await client.drop()
             raise
         return client, down
 
-    async def _talk(self, client: Client, down: asyncio.Event, address: Address) -> None:
+    async def _talk(self, client: _Client, down: asyncio.Event, address: Address) -> None:
         """Have others ask over a connection until it is lost."""
         self._client, self.address = client, address
         self._links.came()
@@ -199,7 +206,7 @@ class Link:
                 if not waiting.done.done():
                     waiting.done.set_exception(NoAnswer("the connection is lost"))
             self._links.went()
-            await _close(client)
+            await client.drop()
 
     async def _ask(
         self,
@@ -215,7 +222,7 @@ class Link:
             await self._publish(subject, data, headers, f"{self._inbox}.{name}")
             answers = await asyncio.wait_for(waiting.done, patience_s)
         except TimeoutError:
-            raise NoAnswer("in time") from None
+            raise NoAnswer(self._links.denied or "it says nothing in time") from None
         finally:
             del self._waiting[name]
         if answers[0].status == NO_RESPONDERS:
@@ -244,12 +251,14 @@ class Links:
 
     Attributes:
         fault: why the last try to connect failed, for people.
+        denied: what the user was last refused, who hears of it beside; None: nothing was.
     """
 
     def __init__(self, location: Location, login: Login, on_up: Callable[[], None]) -> None:
         self.login = login
         self.tls = _tls(location)
         self.fault = "no node was tried yet"
+        self.denied: str | None = None
         self._addresses = location.servers
         self._links = [Link(self, number) for number in range(LINKS)]
         self._keepers: list[asyncio.Task[None]] = []
@@ -283,10 +292,11 @@ class Links:
             NoAnswer: there is none, in that time.
         """
         try:
-            await asyncio.wait_for(self._up.wait(), patience_s)
+            async with asyncio.timeout(patience_s):
+                while not (live := [link for link in self._links if link.address is not None]):
+                    await self._up.wait()
         except TimeoutError:
             raise NoAnswer(self.fault) from None
-        live = [link for link in self._links if link.address is not None]
         return live[turn % len(live)]
 
     def order(self, number: int, lost: Address | None) -> list[Address]:
@@ -315,9 +325,10 @@ class Links:
 
 
 class _Client(Client):
-    """One that says nothing about itself, above all no password, before there is TLS if it is due.
+    """One that says no password before there is TLS, if it is due, and that ends at once.
 
-    By itself it has TLS where a node, or whoever is between, says that it must.
+    By itself it has TLS where a node says so, or whoever is between. Here alone are private parts
+    of the client known; a test names them.
     """
 
     def __init__(self, *, wants_tls: bool) -> None:
@@ -328,6 +339,20 @@ class _Client(Client):
         if self._wants_tls and not self._server_info.get("tls_required"):
             raise nats.errors.SecureConnWantedError
         return super()._connect_command()
+
+    async def _close(self, status: int, do_cbs: bool = True) -> None:  # noqa: FBT001, FBT002
+        """End without what is still to be sent: if the connection is lost the client stumbles."""
+        self._pending, self._pending_data_size = [], 0
+        await super()._close(status, do_cbs)
+
+    async def drop(self) -> None:
+        """End it, whatever the node does: one that is paused would take no last bytes."""
+        for subscription in self._subs.values():
+            subscription._stop_processing()  # noqa: SLF001 it is one of ours
+        if isinstance(self._transport, TcpTransport) and self._transport._io_writer:  # noqa: SLF001
+            self._transport._io_writer.transport.abort()  # noqa: SLF001
+        with contextlib.suppress(*_FAILURES):
+            await asyncio.wait_for(self.close(), CLOSE_S)
 
 
 async def end(tasks: set[asyncio.Task[Any]]) -> None:
@@ -340,15 +365,6 @@ async def end(tasks: set[asyncio.Task[Any]]) -> None:
         for task in tasks:
             task.cancel()
         _, tasks = await asyncio.wait(tasks, timeout=CANCEL_S)
-
-
-async def _close(client: Client) -> None:
-    with contextlib.suppress(*_FAILURES):
-        await asyncio.wait_for(client.close(), CLOSE_S)
-
-
-async def _unheard(_error: Exception) -> None:
-    """Errors come to who asked, or a connection ends; by itself the client would log them."""
 
 
 def _tls(location: Location) -> ssl.SSLContext | None:

@@ -33,6 +33,8 @@ REPLICAS: Final = 3
 SECRET_BYTES: Final = 32
 
 CHECK_BYTES: Final = 8
+GONE_S: Final = 10.0
+LOOK_S: Final = 0.5
 
 
 class Meta(msgspec.Struct, frozen=True):
@@ -116,7 +118,7 @@ class Streams:
             StoreRefused: one is missing, or not as it must be.
         """
         names = self._names(partitions)
-        configs = await asyncio.gather(*[self._api.config(name) for name in names])
+        configs = await asyncio.gather(*[self._there(name) for name in names])
         for (name, subject), config in zip(names.items(), configs, strict=True):
             if config is None:
                 raise StoreRefused(
@@ -124,6 +126,19 @@ class Streams:
                     " restore a backup"
                 )
             check(name, subject, config, alone=self._location.alone)
+
+    async def _there(self, name: str) -> dict[str, Any] | None:
+        """How a stream is set up; None: it is gone.
+
+        A cluster whose nodes have all just started may not have read yet which streams it has.
+        """
+        loop = asyncio.get_running_loop()
+        due_s = loop.time() + GONE_S
+        while True:
+            config = await self._api.config(name)
+            if config is not None or loop.time() > due_s:
+                return config
+            await asyncio.sleep(LOOK_S)
 
     async def init(self, partitions: int, random_bytes: Callable[[int], bytes]) -> bool:
         """Make what is missing of a store; returns whether there was none, or none that was whole.
