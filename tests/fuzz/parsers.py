@@ -288,8 +288,9 @@ def state(value_type: type[msgspec.Struct], checked: bool, data: bytes) -> None:
         slots = [_checked(part).ljust(SLOT_BYTES - 1) + b"\n" for part in data.split(b"\0")[:2]]
         data = b"".join(slots)
     path = _file(data)
-    peek(path, value_type)
-    Slots(path, value_type).close()
+    decode = msgspec.json.Decoder(value_type).decode
+    peek(path, decode)
+    Slots(path, decode).close()
 
 
 def _checked(head: bytes) -> bytes:

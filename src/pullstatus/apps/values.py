@@ -5,8 +5,8 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import re
-from collections.abc import Iterable, Iterator
-from typing import TypeVar
+from collections.abc import Callable, Iterable, Iterator
+from typing import Final, TypeVar
 
 import msgspec
 
@@ -181,7 +181,7 @@ def read_application(name: str, value: bytes) -> Application:
     Raises:
         StoreCorrupt: it is not what was set.
     """
-    application = _decoded(name, value, Application)
+    application = _decoded(name, value, _decode_application)
     if name != application_setting(application.sdkappid):
         raise StoreCorrupt(f"the setting {_told(name)} is that of another application; {_ADVICE}")
     with _as_set(name):
@@ -195,7 +195,7 @@ def read_token(name: str, value: bytes) -> Token:
     Raises:
         StoreCorrupt: it is not what was set.
     """
-    token = _decoded(name, value, Token)
+    token = _decoded(name, value, _decode_token)
     if name != token_setting(token.name):
         raise StoreCorrupt(f"the setting {_told(name)} is that of another token; {_ADVICE}")
     with _as_set(name):
@@ -209,7 +209,7 @@ def read_sealing(name: str, value: bytes) -> Sealing:
     Raises:
         StoreCorrupt: it is not what was set.
     """
-    sealing = _decoded(name, value, Sealing)
+    sealing = _decoded(name, value, _decode_sealing)
     if _ID.fullmatch(sealing.id) is None:
         raise StoreCorrupt(f"the setting {_told(name)} is not what was set; {_ADVICE}")
     return sealing
@@ -228,20 +228,24 @@ def read_setting(name: str, value: bytes) -> object:
     if name == SEALING:
         return read_sealing(name, value)
     if name == REWRITE_DUE:
-        return _decoded(name, value, bool)
+        return _decoded(name, value, _decode_bool)
     raise StoreCorrupt(f"the setting {_told(name)} is none that there is; {_ADVICE}")
 
 
 _T = TypeVar("_T")
+_decode_application: Final = msgspec.json.Decoder(Application).decode
+_decode_token: Final = msgspec.json.Decoder(Token).decode
+_decode_sealing: Final = msgspec.json.Decoder(Sealing).decode
+_decode_bool: Final = msgspec.json.Decoder(bool).decode
 _ADVICE = "keep a copy of the store, then `pullstatus restore` a backup"
 _ID = re.compile(r"[0-9a-f]{16}")  # of a key, or of a master key
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 _NAME_CHARS_MAX = 80  # of a setting that somebody else may have named, in an error
 
 
-def _decoded(name: str, value: bytes, kind: type[_T]) -> _T:
+def _decoded(name: str, value: bytes, decode: Callable[[bytes], _T]) -> _T:
     try:
-        return msgspec.json.decode(value, type=kind)
+        return decode(value)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise StoreCorrupt(f"the setting {_told(name)} is damaged; {_ADVICE}") from error
 

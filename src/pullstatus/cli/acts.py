@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from typing import Final
 
 import click
 import msgspec
@@ -31,6 +32,10 @@ class _Concerned(msgspec.Struct):
     to: int | None = None
     sdkappids: list[int] = []
     mailboxes: list[str] = []
+
+
+_decode_concerned: Final = msgspec.json.Decoder(_Concerned).decode
+_decode_members: Final = msgspec.json.Decoder(dict[str, object]).decode
 
 
 def _read_hash(
@@ -213,7 +218,7 @@ def _newest(row: ActRow) -> str:
 
 def concerns(row: ActRow, sdkappid: int) -> bool:
     """Whether an act was done to an application, or names it."""
-    named = read_detail(row, _Concerned)
+    named = read_detail(row, _decode_concerned)
     return (
         sdkappid in (named.sdkappid, named.to)
         or sdkappid in named.sdkappids
@@ -235,13 +240,13 @@ def _shown(row: ActRow, told: Callable[[ActRow], object]) -> dict[str, object]:
 
 
 def _raw(row: ActRow) -> msgspec.Raw:
-    read_detail(row, dict[str, object])
+    read_detail(row, _decode_members)
     return msgspec.Raw(row.act.detail.encode())
 
 
 def _told(row: ActRow) -> str:
     """What an act was done to, for a cell of a table."""
-    members = read_detail(row, dict[str, object])
+    members = read_detail(row, _decode_members)
     return ", ".join(f"{name} {_value(value)}" for name, value in members.items())
 
 

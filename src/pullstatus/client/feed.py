@@ -148,17 +148,21 @@ class _Problem(msgspec.Struct):
     index: int | None = None
 
 
+_decode_accepted: Final = msgspec.json.Decoder(_Accepted).decode
+_decode_problem: Final = msgspec.json.Decoder(_Problem).decode
+
+
 def _accepted(answer: Answer) -> int:
     status = answer.http_status
     if status == 200:
         try:
-            return msgspec.json.decode(answer.content, type=_Accepted).accepted
+            return _decode_accepted(answer.content).accepted
         except (msgspec.MsgspecError, UnicodeDecodeError):
             raise _trouble(answer, "an answer that is not the service's") from None
     if status >= 500 or status in (408, 429):
         raise _trouble(answer, f"HTTP {status}")
     try:
-        problem = msgspec.json.decode(answer.content, type=_Problem)
+        problem = _decode_problem(answer.content)
     except (msgspec.MsgspecError, UnicodeDecodeError):
         problem = _Problem(f"HTTP {status}", "check the address: this is no answer of the service")
     raise BatchRefused(status, problem.title or f"HTTP {status}", problem.detail, problem.index)

@@ -26,7 +26,7 @@ from pullstatus import limits
 from pullstatus.client.pages import Page
 from pullstatus.records import Kind
 
-__all__ = ["LATE_S", "Claim", "Claims", "NextPage"]
+__all__ = ["LATE_S", "Claim", "Claims", "NextPage", "decode_next_page"]
 
 LATE_S: Final = 3600.0
 """Seconds after which an attempt can take nothing any more. Its signature is refused after
@@ -84,6 +84,9 @@ class NextPage(msgspec.Struct, frozen=True, omit_defaults=True):
     def forgotten(self, now_s: float) -> bool:
         """Whether the service may have forgotten that it took it."""
         return self.asked_s is not None and now_s - self.asked_s > limits.PULL_KEY_S
+
+
+decode_next_page: Final = msgspec.json.Decoder(NextPage).decode
 
 
 class Claim:

@@ -12,6 +12,7 @@ well, but could not be locked against a second process, and takes a sync more.
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from hashlib import blake2b
 from pathlib import Path
 from typing import Generic, Self, TypeVar
@@ -38,9 +39,9 @@ class Slots(Generic[V]):
         StoreRefused: another process has it, or it holds something else.
     """
 
-    def __init__(self, path: Path, value_type: type[V]) -> None:
+    def __init__(self, path: Path, decode: Callable[[msgspec.Raw], V]) -> None:
         self.path = path
-        self._type = value_type
+        self._decode = decode
         try:
             self._file = open_file(path)
         except OSError as error:
@@ -98,7 +99,7 @@ class Slots(Generic[V]):
         if newest is not None:
             self._number, value = newest
             try:
-                return msgspec.json.decode(value, type=self._type)
+                return self._decode(value)
             except msgspec.ValidationError as error:
                 raise StoreRefused(f"{self.path} is of another version or command") from error
         torn = content[:SLOT_BYTES].startswith(BEGINNING) and len(content) <= SLOT_BYTES
@@ -108,13 +109,13 @@ class Slots(Generic[V]):
         return None
 
 
-def peek(path: Path, value_type: type[V]) -> V | None:
+def peek(path: Path, decode: Callable[[msgspec.Raw], V]) -> V | None:
     """The value of a file of slots; None if it has none, or a process has it right now."""
     try:
         with path.open("rb") as file:
             _lock(file.fileno(), path, shared=True)
             newest = _newest(file.read(2 * SLOT_BYTES))
-            return None if newest is None else msgspec.json.decode(newest[1], type=value_type)
+            return None if newest is None else decode(newest[1])
     except (OSError, StoreRefused, msgspec.ValidationError):
         return None
 

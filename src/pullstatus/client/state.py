@@ -11,7 +11,7 @@ import weakref
 from collections.abc import Callable, Iterator
 from os import PathLike
 from pathlib import Path
-from typing import Unpack
+from typing import Final, Unpack
 
 import msgspec
 
@@ -38,6 +38,9 @@ class State(msgspec.Struct, frozen=True):
     owed: list[Owed]
 
 
+decode_state: Final = msgspec.json.Decoder(State).decode
+
+
 class Kept(Claims):
     """Claims that are on disk before they are asked for; this process alone has the file.
 
@@ -50,7 +53,7 @@ class Kept(Claims):
         self._url, self._sdkappid = url, sdkappid
         self.closed = False
         with _told(path):
-            self._slots = Slots(path, State)
+            self._slots = Slots(path, decode_state)
         # Once; also for a client that is dropped, or that could not be made after this.
         self._let_go = weakref.finalize(self, self._slots.close)
         self._claims = [self._left(owed) for owed in self._found(path)]

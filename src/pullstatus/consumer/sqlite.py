@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 
 from pullstatus import Page
-from pullstatus.client.keys import NextPage
+from pullstatus.client.keys import NextPage, decode_next_page
 from pullstatus.client.records import DeliveryStatus, Record
 from pullstatus.client.slots import open_file
 from pullstatus.consumer.forms import COLUMNS, one_line
@@ -158,7 +158,7 @@ class SqliteTarget:
         )
         self._known = Known(
             keyed=None if keyed is None else bool(keyed),
-            next_page=None if in_flight is None else msgspec.json.decode(in_flight, type=NextPage),
+            next_page=None if in_flight is None else decode_next_page(in_flight),
             reader=reader,
             written=written,
         )
@@ -215,7 +215,7 @@ class SqliteTarget:
         moved = None
         for url, in_flight, reader in others:
             if not abandon:
-                refuse_moved(url, msgspec.json.decode(in_flight, type=NextPage), self._path)
+                refuse_moved(url, decode_next_page(in_flight), self._path)
             else:
                 self._connection.execute(
                     "UPDATE pullstatus_pull SET in_flight = NULL, reader = NULL, written = NULL"

@@ -10,9 +10,9 @@ while it may be there, the command refuses, and says where it is waited for.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import TypeVar
+from typing import Final, TypeVar
 
 import msgspec
 
@@ -75,14 +75,17 @@ class State(Known, frozen=True, kw_only=True):
     size: int = 0
 
 
-def open_state(path: Path, value_type: type[V]) -> Slots[V]:
+decode_state: Final = msgspec.json.Decoder(State).decode
+
+
+def open_state(path: Path, decode: Callable[[msgspec.Raw], V]) -> Slots[V]:
     """The file that a command keeps its state in, which is for `--state` to name.
 
     Raises:
         StoreRefused: it can't be had, as `Slots` says.
     """
     try:
-        return Slots(path, value_type)
+        return Slots(path, decode)
     except NotOpened as error:
         raise StoreRefused(f"{error}; --state gives another path") from error
 
@@ -172,7 +175,7 @@ def refuse_moved(was: str, page: NextPage | None, where: Path) -> None:
 def _others(states: Iterable[Path], own: Path, source: Source) -> Iterable[tuple[Path, State]]:
     """Other targets of the same mailbox."""
     for path in sorted(states):
-        state = None if path.resolve() == own.resolve() else peek(path, State)
+        state = None if path.resolve() == own.resolve() else peek(path, decode_state)
         if state is not None and (state.source.sdkappid, state.source.kind) == (
             source.sdkappid,
             source.kind,

@@ -36,7 +36,7 @@ from pullstatus.consumer.forms import BOM, COLUMNS, EXTRA, Csv, Ndjson
 from pullstatus.consumer.state import (
     Known,
     Source,
-    State,
+    decode_state,
     open_state,
     refuse_left_behind,
     refuse_renamed,
@@ -83,7 +83,7 @@ class _Kept:
     def __init__(self, path: Path, source: Source, *, abandon: bool) -> None:
         refuse_left_behind(path.parent.glob("*.state"), path, source)
         self._source = source
-        self._slots = open_state(path, State)
+        self._slots = open_state(path, decode_state)
         try:
             self._state = state_of(self._slots, source, abandon=abandon)
         except BaseException:

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import contextlib
 import ipaddress
-from typing import Annotated, Literal
+from typing import Annotated, Final, Literal
 from urllib.parse import urlsplit
 
 import msgspec
@@ -57,6 +57,9 @@ class Feed(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     def __post_init__(self) -> None:
         if (self.data is None) == (self.count is None):
             raise ValueError("either data or count must say which records")
+
+
+_KNOWN: Final = msgspec.json.Decoder(Feed)  # See `scenario.convert`.
 
 
 class Control:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Awaitable, Callable, MutableMapping
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 
@@ -103,6 +103,9 @@ class _Said(msgspec.Struct):
     count: int | None = None
 
 
+_decode_said: Final = msgspec.json.Decoder(_Said).decode
+
+
 async def observe(
     scope: Scope,
     receive: Receive,
@@ -142,7 +145,7 @@ async def observe(
     await answer(seen, listen, tell)
     found = _Said()
     with contextlib.suppress(msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
-        found = msgspec.json.decode(said, type=_Said)
+        found = _decode_said(said)
     path: str = scope["path"]
     sdkappid = whose(seen).get("sdkappid")
     assert sdkappid is None or isinstance(sdkappid, int)

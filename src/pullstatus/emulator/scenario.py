@@ -299,6 +299,11 @@ _UNKNOWN: Final = re.compile(r"Object contains unknown field `(.*)`")
 _MISSING: Final = re.compile(r"Object missing required field `(.*)`")
 
 
+# What msgspec knows of a class it learns when it first meets it, and crashes if a second thread
+# meets it meanwhile (0.22): so here, and not in the thread of a test or of an emulator.
+_KNOWN: Final = msgspec.json.Decoder(Scenario)
+
+
 def convert(value: object, to: type[T], name: str) -> T:
     """Turn what a parser returned into one of our structs.
 

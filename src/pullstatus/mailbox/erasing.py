@@ -160,7 +160,7 @@ async def _numbers_of(store: Store, row: Backlog, number: Number) -> AsyncIterat
     mailbox: Mailbox = row.mailbox
     if mailbox.parked:
         async for entry in store.entries(mailbox):
-            if _has(msgspec.json.decode(entry.data, type=Item), number):
+            if _has(parking.decode_item(entry.data), number):
                 yield entry.seq
         return
     holding = number.holding()

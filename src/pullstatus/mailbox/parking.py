@@ -22,6 +22,7 @@ from __future__ import annotations
 import hashlib
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from typing import Final
 
 import msgspec
 
@@ -49,7 +50,18 @@ from pullstatus.store import (
     Unpark,
 )
 
-__all__ = ["Item", "Parked", "Told", "drop", "park", "parked", "parked_mailbox", "retry", "route"]
+__all__ = [
+    "Item",
+    "Parked",
+    "Told",
+    "decode_item",
+    "drop",
+    "park",
+    "parked",
+    "parked_mailbox",
+    "retry",
+    "route",
+]
 
 _STEP_ITEMS = 100  # items of one commit, which everybody else waits for
 _STEP_BYTES = 4 * 1024 * 1024
@@ -89,6 +101,9 @@ class Item(msgspec.Struct, frozen=True, omit_defaults=True):
     def encoded(self) -> bytes:
         """As it is stored."""
         return ascii_json(msgspec.json.encode(self))
+
+
+decode_item: Final = msgspec.json.Decoder(Item).decode
 
 
 def parked_mailbox(sdkappid: int) -> Mailbox:
@@ -211,7 +226,7 @@ async def parked(store: Store, sdkappid: int) -> list[Parked]:
     async for entry in store.entries(mailbox, first):
         if entry.seq > last:
             break
-        found[entry.seq] = msgspec.json.decode(entry.data, type=Item)
+        found[entry.seq] = decode_item(entry.data)
     return [Parked(seq, found.get(seq)) for seq in range(first, last + 1)]
 
 

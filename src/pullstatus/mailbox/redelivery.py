@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator, Sequence
+from typing import Final
 
 import msgspec
 
@@ -41,6 +42,9 @@ class _Detail(msgspec.Struct):
     by: str
     count: int
     mailboxes: list[str]
+
+
+_decode_detail: Final = msgspec.json.Decoder(_Detail).decode
 
 
 def ranges(found: Sequence[Found]) -> list[Range]:
@@ -126,7 +130,7 @@ async def resume(store: Store, act_id: int, found: Sequence[Found], *, how: str)
             f"act {act_id} is of an older version, which did not note what can be gone on with;"
             " `pullstatus redeliver` without --resume begins anew"
         )
-    told = read_detail(found_row, _Detail)
+    told = read_detail(found_row, _decode_detail)
     if told.by != how:
         raise InvalidSetting(f"act {act_id} was by {told.by}, not by {how}: name the same again")
     due = ranges(

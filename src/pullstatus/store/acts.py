@@ -13,7 +13,7 @@ stands for that act and for all before it.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
 from typing import Final, NamedTuple, TypeVar
 
@@ -44,14 +44,14 @@ def chained(before: bytes, act_id: int, act: Act) -> bytes:
     return digest.digest()
 
 
-def read_detail(row: ActRow, detail_type: type[T]) -> T:
+def read_detail(row: ActRow, decode: Callable[[str], T]) -> T:
     """What an act was done to, as far as it is asked for.
 
     Raises:
         StoreCorrupt: it is not what was written.
     """
     try:
-        return msgspec.json.decode(row.act.detail, type=detail_type)
+        return decode(row.act.detail)
     except (msgspec.MsgspecError, RecursionError) as error:
         raise StoreCorrupt(
             f"the detail of act {row.act_id} is not what was written; `pullstatus audit` tells more"

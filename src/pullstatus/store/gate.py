@@ -29,9 +29,12 @@ def decoded(state: bytes | None) -> Migration | None:
         StoreCorrupt: it is not what `encoded` makes.
     """
     try:
-        return None if state is None else msgspec.json.decode(state, type=Migration)
+        return None if state is None else _decode(state)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise StoreCorrupt("what it says of a migration is not what was written") from error
+
+
+_decode: Final = msgspec.json.Decoder(Migration).decode
 
 
 def encoded(migration: Migration) -> bytes:

@@ -24,7 +24,7 @@ import pytest
 from pullstatus import Client, NotConnected, Page, ReaderUnsupported
 from pullstatus.cli.service import service_name
 from pullstatus.client import slots
-from pullstatus.client.keys import NextPage
+from pullstatus.client.keys import NextPage, decode_next_page
 from pullstatus.client.outage import OnRetry
 from pullstatus.client.records import Record, Reply
 from pullstatus.client.slots import SLOT_BYTES, Slots
@@ -1393,21 +1393,21 @@ def test_slots_keep_the_value_before_when_a_write_is_torn(tmp_path: Path) -> Non
     """Cut anywhere, whatever was in the slot before: the value is the new one or the last one."""
     path = tmp_path / "state"
     pages = [NextPage(f"key-{number}", number, NOW_S) for number in range(4)]
-    with Slots(path, NextPage) as state:
+    with Slots(path, decode_next_page) as state:
         for page in pages[:3]:
             state.write(page)
     before = path.read_bytes()
-    with Slots(path, NextPage) as state:
+    with Slots(path, decode_next_page) as state:
         state.write(pages[3])
     after = path.read_bytes()
     start = 0 if before[:SLOT_BYTES] != after[:SLOT_BYTES] else SLOT_BYTES
     for cut in range(start, start + SLOT_BYTES + 1, 37):
         path.write_bytes(after[:cut] + before[cut:])
-        with Slots(path, NextPage) as state:
+        with Slots(path, decode_next_page) as state:
             assert state.value in (pages[2], pages[3])
             state.write(pages[0])
             assert state.value == pages[0]
-        with Slots(path, NextPage) as state:
+        with Slots(path, decode_next_page) as state:
             assert state.value == pages[0]
 
 
@@ -1424,19 +1424,19 @@ def test_slots_keep_the_value_before_when_the_disk_is_full(
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         return real(file, data[:20], start)
 
-    with Slots(path, NextPage) as state:
+    with Slots(path, decode_next_page) as state:
         state.write(pages[0])
         with monkeypatch.context() as patched:
             patched.setattr(os, "pwrite", little)
             for page in pages[1:3]:
                 with pytest.raises(StoreFailed, match="No space"):
                     state.write(page)
-        assert slots.peek(path, NextPage) is None  # it is locked
-    assert slots.peek(path, NextPage) == pages[0]
-    with Slots(path, NextPage) as state:
+        assert slots.peek(path, decode_next_page) is None  # it is locked
+    assert slots.peek(path, decode_next_page) == pages[0]
+    with Slots(path, decode_next_page) as state:
         assert state.value == pages[0]
         state.write(pages[3])
-    assert slots.peek(path, NextPage) == pages[3]
+    assert slots.peek(path, decode_next_page) == pages[3]
 
 
 def test_slots_keep_the_value_before_when_one_is_too_long(
@@ -1452,7 +1452,7 @@ def test_slots_keep_the_value_before_when_one_is_too_long(
         raise OSError(errno.EIO, os.strerror(errno.EIO))
 
     for count in (1, 2):
-        with Slots(path, NextPage) as state:
+        with Slots(path, decode_next_page) as state:
             for page in pages[:count]:
                 state.write(page)
             with pytest.raises(InvalidSetting, match="no room"):
@@ -1462,18 +1462,18 @@ def test_slots_keep_the_value_before_when_one_is_too_long(
                 patched.setattr(os, "pwrite", torn)
                 with pytest.raises(StoreFailed):
                     state.write(pages[2])
-        with Slots(path, NextPage) as state:
+        with Slots(path, decode_next_page) as state:
             assert state.value == pages[count - 1]
             state.write(pages[2])
-        assert slots.peek(path, NextPage) == pages[2]
+        assert slots.peek(path, decode_next_page) == pages[2]
 
 
 def test_slots_that_are_something_else_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "state"
     path.write_bytes(b"a file of somebody's" * 999)
     with pytest.raises(StoreRefused, match="damaged"):
-        Slots(path, NextPage)
-    with Slots(tmp_path / "other", Source) as state:
+        Slots(path, decode_next_page)
+    with Slots(tmp_path / "other", msgspec.json.Decoder(Source).decode) as state:
         state.write(SOURCE)
     with pytest.raises(StoreRefused, match="another version"):
-        Slots(tmp_path / "other", NextPage)
+        Slots(tmp_path / "other", decode_next_page)

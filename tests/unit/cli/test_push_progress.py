@@ -9,6 +9,7 @@ import os
 from pathlib import Path
 from random import Random
 
+import msgspec
 import pytest
 
 from pullstatus.cli.push.progress import Done, Goal, progress_of
@@ -210,7 +211,7 @@ def test_other_mailbox_and_service_are_refused(pushing: Pushing) -> None:
 def test_one_push_of_a_file_at_a_time(pushing: Pushing) -> None:
     pushing.run(lines(1))
     with (
-        Slots(pushing.path.with_name("in.ndjson.pushed"), Done),
+        Slots(pushing.path.with_name("in.ndjson.pushed"), msgspec.json.Decoder(Done).decode),
         pytest.raises(StoreRefused, match="in use"),
     ):
         pushing.run()

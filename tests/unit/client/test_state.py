@@ -14,7 +14,7 @@ import pytest
 
 from pullstatus import AnswerLost, InvalidArgument, KeyExpired, Kind, StateFailed
 from pullstatus.client.slots import peek
-from pullstatus.client.state import Kept, Owed, State
+from pullstatus.client.state import Kept, Owed, decode_state
 from tests.unit.client.conftest import NOW_S, Hands, page
 
 READ_TIMEOUT = httpx.ReadTimeout("nobody answers")
@@ -34,7 +34,7 @@ def crash(client: Hands) -> None:
 
 
 def owed(file: Path) -> list[str]:
-    state = peek(file, State)
+    state = peek(file, decode_state)
     return [] if state is None else [one.next_page.key for one in state.owed]
 
 

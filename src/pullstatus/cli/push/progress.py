@@ -66,6 +66,9 @@ class Done(msgspec.Struct, frozen=True, kw_only=True):
     ended: bool = False
 
 
+_decode_done: Final = msgspec.json.Decoder(Done).decode
+
+
 class Fingerprint:
     """Records that were read, in their order."""
 
@@ -222,7 +225,7 @@ def _with_inode(file: Path, inode: int) -> Path | None:
 def _hand_on(done: Done, renamed: Path) -> None:
     path = _place(renamed)
     if not path.exists():
-        with Slots(path, Done) as slots:
+        with Slots(path, _decode_done) as slots:
             slots.write(msgspec.structs.replace(done, name=_text(renamed.name)))
 
 
@@ -251,7 +254,7 @@ def progress_of(
         return
     file = source.path
     fresh = Done(goal=goal, run=random, name=_text(file.name), inode=source.inode)
-    with open_state(state_path or _place(file), Done) as slots:
+    with open_state(state_path or _place(file), _decode_done) as slots:
         progress = Progress(slots, fresh, again=again, shared=state_path is not None)
         try:
             yield progress
