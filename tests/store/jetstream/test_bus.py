@@ -284,7 +284,7 @@ def test_what_is_asked_of_a_bus_that_closes_has_no_answer(made: str, app: str) -
 
 def test_a_bus_closes_whatever_it_is_at(made: str) -> None:
     """A cancellation that comes with what was waited for may be lost."""
-    for number in range(40):
+    for number in range(20):
         bus = Bus(parse_url(made), Login())
-        time.sleep(number / 4000)
+        time.sleep(number / 2000)
         bus.close()

@@ -8,7 +8,7 @@ import pytest
 from pullstatus.errors import StoreFailed, StoreRefused, StoreUnavailable
 from pullstatus.store.jetstream.bus import Bus
 from pullstatus.store.jetstream.location import Login, parse_url
-from pullstatus.store.jetstream.nodes import Node, check_way, judge
+from pullstatus.store.jetstream.nodes import Node, begins, check_way, judge
 from tests.store.engines import cluster
 from tests.store.jetstream.conftest import STREAM, until
 from tools.nats import Cluster
@@ -74,15 +74,48 @@ def test_different_versions_are_told() -> None:
         ({"jetstream": {}}, "node n1 has no JetStream: give it a block"),
         ({"jetstream": {"config": {}}}, "node n1 has sync_interval .* set sync_interval: always"),
         ({"max_payload": 1000}, "node n1 has max_payload = 1000: set it to 1048576"),
+    ],
+)
+def test_one_that_is_not_is_refused(changes: dict[str, object], named: str, start: bool) -> None:
+    with pytest.raises(StoreRefused, match=named):
+        judge(LOCATION, [GOOD[0], said(1, **changes), GOOD[2]], start=start)
+
+
+@pytest.mark.parametrize(
+    ("changes", "named"),
+    [
         ({"cluster": {"name": "d"}}, "not of one cluster"),
         ({"jetstream": {"config": {"sync_always": True}}}, "not of one cluster"),
         ({"server_id": "ID0"}, "name each of them once"),
         ({"server_name": "n0"}, "n0, n1, n2, of which monitor .* names 2"),
     ],
 )
-def test_one_that_is_not_is_refused(changes: dict[str, object], named: str, start: bool) -> None:
+def test_what_is_no_cluster_is_refused_at_the_start(changes: dict[str, object], named: str) -> None:
+    """Later it is known only for a while, as when nodes start."""
+    nodes = [GOOD[0], said(1, **changes), GOOD[2]]
     with pytest.raises(StoreRefused, match=named):
-        judge(LOCATION, [GOOD[0], said(1, **changes), GOOD[2]], start=start)
+        judge(LOCATION, nodes, start=True)
+    judge(LOCATION, nodes, start=False)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"jetstream": {}},
+        {"jetstream": {"config": {"sync_always": True}}},
+        {"jetstream": {"config": {"sync_always": True}, "meta": {"cluster_size": 1}}},
+    ],
+)
+def test_a_node_that_has_just_started_does_not_know_itself(changes: dict[str, object]) -> None:
+    for uptime, young in (("0s", True), ("59s", True), ("1m0s", False), ("2d3h0m5s", False)):
+        assert begins(LOCATION, said(1, uptime=uptime, **changes)) is young
+    assert not begins(LOCATION, said(1, uptime="0s"))
+
+
+def test_a_node_alone_knows_itself_once_it_has_jetstream() -> None:
+    alone = msgspec.structs.replace(LOCATION, alone=True)
+    assert begins(alone, said(0, uptime="0s", jetstream={}))
+    assert not begins(alone, said(0, uptime="0s", jetstream={"config": {"sync_always": False}}))
 
 
 def test_all_nodes_of_a_cluster_are_named() -> None:

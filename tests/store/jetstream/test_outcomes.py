@@ -11,7 +11,7 @@ from unittest import mock
 import msgspec
 import pytest
 
-from pullstatus.errors import OutcomeUnknown, StoreUnavailable
+from pullstatus.errors import OutcomeUnknown, StoreFailed, StoreUnavailable
 from pullstatus.store.jetstream import writing
 from pullstatus.store.jetstream.api import Fault
 from pullstatus.store.jetstream.bus import Bus
@@ -178,6 +178,8 @@ class Chains:
                 mine = op()
                 last = newest.sequence if newest else 0
                 self.bus.write(STREAM, puts(f"{self.app}.{chain}", size, last, mine, text), mine)
+            except StoreFailed:
+                raise  # it would be for good
             except (Stale, StoreUnavailable):
                 continue
             except OutcomeUnknown:

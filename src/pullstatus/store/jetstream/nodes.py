@@ -24,6 +24,7 @@ VERSION_MIN: Final = (2, 14, 6)
 """What comes before did not sync a block that it had compacted, whatever its settings say."""
 PAYLOAD_MIN: Final = 1 << 20
 NODES_MIN: Final = 3
+_SECONDS: Final = re.compile("[0-9]{1,2}s")  # under a minute, as nodes say it
 
 
 class _Config(msgspec.Struct):
@@ -55,6 +56,7 @@ class Node(msgspec.Struct):
     server_name: str
     version: str
     max_payload: int
+    uptime: str = ""
     jetstream: _JetStream = msgspec.field(default_factory=_JetStream)
     cluster: _Cluster = msgspec.field(default_factory=_Cluster)
 
@@ -80,15 +82,17 @@ async def prove(location: Location, login: Login, *, start: bool) -> Proof:
     """Ask every node, and judge what they say.
 
     Args:
-        start: more than half of them must answer. Later, those that don't are no reason to stop.
+        start: more than half of them must answer, and be all there are of one cluster. Later, what
+            is not known for a while is no reason to stop.
 
     Raises:
         StoreRefused: one is not safe, or not enough is known.
     """
     check_way(location, login)
-    answers = await asyncio.gather(
+    told = await asyncio.gather(
         *[asyncio.to_thread(look, address) for address in location.monitors]
     )
+    answers = [None if node is None or begins(location, node) else node for node in told]
     return Proof(None not in answers, judge(location, answers, start=start))
 
 
@@ -111,6 +115,16 @@ def look(address: Address) -> Node | None:
             f"what answers at {address} is no node of NATS: monitor in the store's URL names the"
             " addresses that `http` or `http_port` says in each node's configuration"
         ) from None
+
+
+def begins(location: Location, node: Node) -> bool:
+    """Whether a node has just started, and does not know itself yet.
+
+    It answers before its JetStream is there, and before it has joined the others.
+    """
+    settings, meta = node.jetstream.config, node.jetstream.meta
+    apart = not location.alone and (meta is None or meta.cluster_size < NODES_MIN)
+    return (settings is None or apart) and _SECONDS.fullmatch(node.uptime) is not None
 
 
 def check_way(location: Location, login: Login) -> None:
@@ -154,7 +168,7 @@ def judge(location: Location, answers: Sequence[Node | None], *, start: bool) ->
         )
     for node in found:
         _check(node)
-    if found:
+    if start:
         _check_together(location, found, len(silent))
     return _warnings(found, silent)
 
