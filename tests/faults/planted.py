@@ -16,6 +16,7 @@ from pullstatus.store import Append, Page, Pull
 from pullstatus.store.sqlite import SqliteStore
 
 T = TypeVar("T")
+LIVES = 5  # of a run in which a bug strikes by chance: one that shows it is enough
 OFTEN = 0.1  # of the calls that can be answered wrongly
 EMPTY = Page(0, 0, b"", 0)
 

@@ -17,8 +17,6 @@ from tests.faults.doors import LET_GO, Doors, Plant, record_of
 from tests.faults.test_kill import KILLS, SEED
 from tests.faults.verdict import COPY, Stored, gaps_of, judge, totals_of
 
-LIVES = 5
-
 
 def sqlite_url(folder: Path) -> str:
     return f"sqlite:///{folder}/store.db?commits=thread"
@@ -59,7 +57,7 @@ def test_killed_processes_lose_nothing_through_their_doors(tmp_path: Path) -> No
 def test_the_judge_finds(tmp_path: Path, plant: Plant, found: str) -> None:
     """A bug strikes by chance, so it is given a few lives."""
     verdicts = []
-    for life in range(LIVES):
+    for life in range(planted.LIVES):
         folder = tmp_path / str(life)
         folder.mkdir()
         with Doors(sqlite_url(folder), folder, SEED, plant) as doors:
