@@ -127,7 +127,7 @@ def parked(
 ) -> Park:
     """What could not be read, put aside beside an append; equal items are equal to the sender."""
     mailbox = Mailbox(appended.mailbox.sdkappid, Aside.PARKED)
-    prints = Fingerprints("a", [(0, item[:16].ljust(16)) for item in items])
+    prints = Fingerprints(f"a/{mailbox.sdkappid}", [(0, item[:16].ljust(16)) for item in items])
     return Park(appended, mailbox, items, prints, items_max, bytes_max)
 
 

@@ -107,11 +107,18 @@ class While(msgspec.Struct, frozen=True, gc=False, array_like=True):
     revision: int
 
 
+def setting_owner(name: str) -> int | None:
+    """The application that a setting is of, by its name; None: of none."""
+    owner = name.rpartition("/")[2]
+    return int(owner) if owner.isascii() and owner.isdigit() and "/" in name else None
+
+
 class RepeatKey(msgspec.Struct, frozen=True, array_like=True):
     """What makes a batch recognisable when its sender repeats it.
 
-    `scope` keeps senders apart, `key` is the sender's own, `digest` (16 bytes) is of the request's
-    body: the same key with another digest is a mistake of the sender (`KeyReused`).
+    `scope` keeps senders apart, and applications; `key` is the sender's own, `digest` (16 bytes) is
+    of the request's body: the same key with another digest is a mistake of the sender
+    (`KeyReused`).
     """
 
     scope: str
@@ -123,7 +130,7 @@ class Fingerprints(msgspec.Struct, frozen=True, array_like=True):
     """What makes single records recognisable when their sender repeats them in any batch.
 
     `items` runs parallel to the entries of an `Append`: (the record's own time in Unix seconds,
-    16-byte digest). `scope` keeps senders apart.
+    16-byte digest). `scope` keeps senders apart, and applications.
     """
 
     scope: str

@@ -16,7 +16,7 @@ from pullstatus.store.gathering.operations import (
     Purge,
     Replace,
 )
-from pullstatus.store.postgresql.statements import encoded
+from pullstatus.store.texts import encoded
 from pullstatus.store.values import (
     Append,
     Discard,

@@ -20,8 +20,8 @@ from pullstatus.store.postgresql.lists import ACT_COLUMNS, BACKLOG_OF, act_row
 from pullstatus.store.postgresql.location import Location
 from pullstatus.store.postgresql.opening import open_store
 from pullstatus.store.postgresql.session import meaning
-from pullstatus.store.postgresql.statements import decoded, ints
-from pullstatus.store.postgresql.tables import key_of, mailbox_of
+from pullstatus.store.postgresql.statements import ints
+from pullstatus.store.texts import decoded
 from pullstatus.store.values import (
     AuditReport,
     Backlog,
@@ -31,6 +31,7 @@ from pullstatus.store.values import (
     ProveSetting,
 )
 from pullstatus.store.verbs.proof import LeftRow, problems
+from pullstatus.store.verbs.state import key_of, mailbox_of
 from pullstatus.store.verbs.tables import ChunkRow, ReaderRow
 
 _ROWS: Final = 200  # that are fetched at once

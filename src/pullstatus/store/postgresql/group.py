@@ -14,9 +14,10 @@ from pullstatus.store.postgresql import schema, statements
 from pullstatus.store.postgresql.asked import Asked
 from pullstatus.store.postgresql.gate import LaneGate
 from pullstatus.store.postgresql.session import Session
-from pullstatus.store.postgresql.statements import encoded, ints, names
+from pullstatus.store.postgresql.statements import ints, names
 from pullstatus.store.postgresql.tables import PostgresTables, send
 from pullstatus.store.postgresql.writes import Due
+from pullstatus.store.texts import encoded
 
 _Learn = Callable[[list[Any]], None]
 

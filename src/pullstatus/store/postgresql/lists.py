@@ -9,8 +9,8 @@ from pullstatus.errors import StoreCorrupt
 from pullstatus.records import Kind
 from pullstatus.store import chunk
 from pullstatus.store.postgresql.reads import Reads
-from pullstatus.store.postgresql.statements import DERIVED, OLDEST, decoded, encoded, ints
-from pullstatus.store.postgresql.tables import key_of, mailbox_of
+from pullstatus.store.postgresql.statements import DERIVED, OLDEST, ints
+from pullstatus.store.texts import decoded, encoded
 from pullstatus.store.values import (
     NO_TICKET,
     Act,
@@ -25,7 +25,7 @@ from pullstatus.store.values import (
     ReaderState,
     Setting,
 )
-from pullstatus.store.verbs.state import slot
+from pullstatus.store.verbs.state import key_of, mailbox_of, slot
 
 ROWS: Final = 200  # that one step reads
 

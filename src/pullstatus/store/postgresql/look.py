@@ -19,7 +19,8 @@ from typing import Final, TypeVar
 from pullstatus.errors import StoreUnavailable, WorldError
 from pullstatus.store.gate import Gate, decoded
 from pullstatus.store.postgresql.reads import Reads, Rows
-from pullstatus.store.postgresql.statements import encoded, ints, names
+from pullstatus.store.postgresql.statements import ints, names
+from pullstatus.store.texts import encoded
 
 T = TypeVar("T")
 

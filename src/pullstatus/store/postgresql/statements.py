@@ -20,16 +20,6 @@ def names(values: Iterable[bytes | None]) -> str:
     return "{" + ",".join(["NULL" if v is None else f'"\\\\x{v.hex()}"' for v in values]) + "}"
 
 
-def encoded(text: str) -> bytes:
-    """A text as it is stored."""
-    return text.encode("utf-8", "surrogatepass")
-
-
-def decoded(stored: bytes) -> str:
-    """A text that was stored."""
-    return stored.decode("utf-8", "surrogatepass")
-
-
 # -- the first trip --------------------------------------------------------------------------------
 
 # What a store says of its migration. Tables that a statement names are locked before its snapshot

@@ -15,14 +15,14 @@ from typing import Any, cast
 from psycopg import Cursor
 from psycopg.rows import TupleRow
 
-from pullstatus.errors import StoreCorrupt
 from pullstatus.store.chunk import COUNT_MAX
 from pullstatus.store.fingerprints import KEY, halves_of
 from pullstatus.store.postgresql import statements
 from pullstatus.store.postgresql.asked import Asked
 from pullstatus.store.postgresql.session import Session
-from pullstatus.store.postgresql.statements import decoded, encoded, ints
+from pullstatus.store.postgresql.statements import ints
 from pullstatus.store.postgresql.writes import REPEAT_MS, Due, Writes, totals
+from pullstatus.store.texts import decoded, encoded
 from pullstatus.store.values import (
     Act,
     Fingerprints,
@@ -31,13 +31,11 @@ from pullstatus.store.values import (
     Noted,
     Once,
     RepeatKey,
-    contents,
 )
-from pullstatus.store.verbs.state import State, slot, unslotted
+from pullstatus.store.verbs.state import State, key_of, mailbox_of, slot
 from pullstatus.store.verbs.tables import ChunkRow, KeyedRow, ReaderRow, Recalled
 
 _CHUNKS_MAX = 32  # read at once beyond what was read ahead
-_ODD = 0x9E3779B97F4A7C15  # spreads boxes over 63 bits
 
 
 class MissingMailboxes(Exception):
@@ -50,25 +48,6 @@ class MissingMailboxes(Exception):
 
 class Overtaken(Exception):
     """Somebody else has written what was seen to be free; the group is to be done again."""
-
-
-def mailbox_of(box: int) -> Mailbox:
-    """The mailbox of a box.
-
-    Raises:
-        StoreCorrupt: there is none of this number.
-    """
-    sdkappid, kind = unslotted(box)
-    try:
-        contents(kind)
-    except ValueError as error:
-        raise StoreCorrupt("the database is damaged: it holds a mailbox of no kind") from error
-    return Mailbox(sdkappid, kind)
-
-
-def key_of(box: int) -> int:
-    """What the checksums of a mailbox's chunks are keyed with, but for the first number of each."""
-    return (box * _ODD) & ((1 << 63) - 1)
 
 
 def state_of(row: Sequence[int]) -> State:
@@ -347,16 +326,30 @@ class PostgresTables:
 
     # -- what is remembered to know repeats by
 
-    def recall(self, repeat_key: RepeatKey) -> Recalled | None:
+    def recall(
+        self,
+        sdkappid: int,  # noqa: ARG002 - names are of the whole store here
+        repeat_key: RepeatKey,
+    ) -> Recalled | None:
         return self._recalled.get((encoded(repeat_key.scope), encoded(repeat_key.key)))
 
-    def remember(self, repeat_key: RepeatKey, row: Recalled) -> None:
+    def remember(
+        self,
+        sdkappid: int,  # noqa: ARG002 - names are of the whole store here
+        repeat_key: RepeatKey,
+        row: Recalled,
+    ) -> None:
         name = encoded(repeat_key.scope), encoded(repeat_key.key)
         before = self._recalled.get(name)
         self._writes.repeat(name, row, None if before is None else before.accepted_ms)
         self._recalled[name] = row
 
-    def unseen(self, fingerprints: Fingerprints, at_ms: int) -> Sequence[int]:
+    def unseen(
+        self,
+        sdkappid: int,  # noqa: ARG002 - names are of the whole store here
+        fingerprints: Fingerprints,
+        at_ms: int,
+    ) -> Sequence[int]:
         fresh = []
         known, old_ms = self._prints, at_ms - REPEAT_MS
         for place, key in enumerate(self._asked.keys_of(fingerprints)):

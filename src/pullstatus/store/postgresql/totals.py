@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from pullstatus.store.postgresql.reads import Reads
 from pullstatus.store.postgresql.statements import DERIVED, OLDEST, ints
-from pullstatus.store.postgresql.tables import mailbox_of
 from pullstatus.store.values import InHand, Totals
+from pullstatus.store.verbs.state import mailbox_of
 from pullstatus.store.verbs.sums import BLOCK_BITS, BlockSums
 
 

@@ -15,17 +15,9 @@ from pullstatus.store import chunk
 from pullstatus.store.fingerprints import halves_of
 from pullstatus.store.gathering.operations import Replace
 from pullstatus.store.postgresql.lists import outcome_of
-from pullstatus.store.postgresql.statements import (
-    DERIVED,
-    MAKE_MAILBOXES,
-    TOTALS,
-    decoded,
-    encoded,
-    ints,
-    names,
-)
-from pullstatus.store.postgresql.tables import key_of, mailbox_of
+from pullstatus.store.postgresql.statements import DERIVED, MAKE_MAILBOXES, TOTALS, ints, names
 from pullstatus.store.postgresql.writes import Due
+from pullstatus.store.texts import decoded, encoded
 from pullstatus.store.transfer import (
     PRINTS_WEIGH,
     STEP_BYTES_MAX,
@@ -47,7 +39,7 @@ from pullstatus.store.transfer import (
 )
 from pullstatus.store.values import NO_TICKET, Act, ActRow, JournalRow, Mailbox, Setting
 from pullstatus.store.verbs import readers
-from pullstatus.store.verbs.state import slot
+from pullstatus.store.verbs.state import key_of, mailbox_of, slot
 
 Ask = Callable[..., Awaitable[list[tuple[Any, ...]]]]
 

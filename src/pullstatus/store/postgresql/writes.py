@@ -8,7 +8,8 @@ from typing import Any, NamedTuple
 from pullstatus import limits
 from pullstatus.store.fingerprints import halves_of, joined
 from pullstatus.store.postgresql import statements
-from pullstatus.store.postgresql.statements import encoded, ints, names
+from pullstatus.store.postgresql.statements import ints, names
+from pullstatus.store.texts import encoded
 from pullstatus.store.values import JournalRow
 from pullstatus.store.verbs.state import State
 from pullstatus.store.verbs.tables import ChunkRow, Recalled

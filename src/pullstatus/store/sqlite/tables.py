@@ -215,21 +215,35 @@ class SqliteTables(ActRows):
 
     # -- what is remembered to know repeats by
 
-    def recall(self, repeat_key: RepeatKey) -> Recalled | None:
+    def recall(
+        self,
+        sdkappid: int,  # noqa: ARG002 - names are of the whole store here
+        repeat_key: RepeatKey,
+    ) -> Recalled | None:
         row = self._connection.execute(
             "SELECT digest, accepted, accepted_ms FROM repeat_key WHERE scope = ? AND key = ?",
             (repeat_key.scope, repeat_key.key),
         ).fetchone()
         return None if row is None else Recalled(*row)
 
-    def remember(self, repeat_key: RepeatKey, row: Recalled) -> None:
+    def remember(
+        self,
+        sdkappid: int,  # noqa: ARG002 - names are of the whole store here
+        repeat_key: RepeatKey,
+        row: Recalled,
+    ) -> None:
         self._connection.execute(
             "INSERT OR REPLACE INTO repeat_key (scope, key, digest, accepted, accepted_ms)"
             " VALUES (?, ?, ?, ?, ?)",
             (repeat_key.scope, repeat_key.key, *row),
         )
 
-    def unseen(self, fingerprints: Fingerprints, at_ms: int) -> Sequence[int]:
+    def unseen(
+        self,
+        sdkappid: int,  # noqa: ARG002 - names are of the whole store here
+        fingerprints: Fingerprints,
+        at_ms: int,
+    ) -> Sequence[int]:
         return self.remembered.unseen(fingerprints, at_ms)
 
     def spend(self, sdkappid: int, once: Once, at_ms: int) -> bool:

@@ -51,7 +51,7 @@ def _new_of(tables: Tables, operation: Append) -> Append:
     """The same without the entries whose fingerprints are known."""
     if operation.fingerprints is None:
         return operation
-    new = tables.unseen(operation.fingerprints, operation.at_ms)
+    new = tables.unseen(operation.mailbox.sdkappid, operation.fingerprints, operation.at_ms)
     if len(new) == operation.count:
         return operation
     entries = [entry for each in operation.packed for entry in chunk.unpack(each.bounds, each.body)]
@@ -77,10 +77,12 @@ def _state(tables: Tables, mailbox: Mailbox) -> State:
 
 def _recall(tables: Tables, repeat_key: RepeatKey, operation: Append) -> int | KeyReused | None:
     """What a batch's key was answered before; None, and remembered from now on, if never."""
-    known = tables.recall(repeat_key)
+    sdkappid = operation.mailbox.sdkappid
+    known = tables.recall(sdkappid, repeat_key)
     if known is not None and known.accepted_ms >= operation.at_ms - limits.INGEST_REPEAT_S * 1000:
         if known.digest != repeat_key.digest:
             return KeyReused("this Idempotency-Key came before with another body")
         return known.accepted
-    tables.remember(repeat_key, Recalled(repeat_key.digest, operation.count, operation.at_ms))
+    row = Recalled(repeat_key.digest, operation.count, operation.at_ms)
+    tables.remember(sdkappid, repeat_key, row)
     return None

@@ -25,7 +25,7 @@ def park(tables: Tables, operation: Park) -> Answer:
         return answer
     fresh = operation.entries
     if operation.fingerprints is not None:
-        new = tables.unseen(operation.fingerprints, records.at_ms)
+        new = tables.unseen(operation.mailbox.sdkappid, operation.fingerprints, records.at_ms)
         fresh = [fresh[place] for place in new]
     if not fresh:
         return 0

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 import msgspec
 
-from pullstatus.store.values import Mailbox, Outcome
+from pullstatus.errors import StoreCorrupt
+from pullstatus.store.values import Mailbox, Outcome, contents
+
+_ODD: Final = 0x9E3779B97F4A7C15  # spreads the numbers of mailboxes over 63 bits
 
 
 def slot(mailbox: Mailbox) -> int:
@@ -15,6 +20,25 @@ def slot(mailbox: Mailbox) -> int:
 def unslotted(place: int) -> tuple[int, int]:
     """The sdkappid and the number of the kind that `slot` made one integer of."""
     return place >> 2, place & 3
+
+
+def mailbox_of(place: int) -> Mailbox:
+    """The mailbox that `slot` made one integer of.
+
+    Raises:
+        StoreCorrupt: there is none of this number.
+    """
+    sdkappid, kind = unslotted(place)
+    try:
+        contents(kind)
+    except ValueError as error:
+        raise StoreCorrupt("the store is damaged: it holds a mailbox of no kind") from error
+    return Mailbox(sdkappid, kind)
+
+
+def key_of(place: int) -> int:
+    """What the checksums of a mailbox's chunks are keyed with, in engines that draw no key."""
+    return (place * _ODD) & ((1 << 63) - 1)
 
 
 class State(msgspec.Struct):

@@ -91,7 +91,27 @@ class ActTable(Protocol):
         ...
 
 
-class Tables(ActTable, Protocol):
+class SettingTable(ActTable, Protocol):
+    """What is of no application: settings, acts, marks; within the transaction that is open."""
+
+    def setting(self, name: str) -> tuple[bytes | None, int]:
+        """Value and revision of a setting, to be compared and set."""
+        ...
+
+    def put_setting(self, name: str, value: bytes | None, ticket: bytes) -> None:
+        """Write a setting, at a revision above all others."""
+        ...
+
+    def note(self, name: str, noted: Noted) -> None:
+        """Note when something happened last, unless a later time is noted."""
+        ...
+
+    def drop_note(self, name: str) -> None:
+        """Forget that."""
+        ...
+
+
+class Tables(SettingTable, Protocol):
     """The rows of one store, within the transaction that is open."""
 
     # -- mailboxes
@@ -211,15 +231,15 @@ class Tables(ActTable, Protocol):
 
     # -- what is remembered to know repeats by
 
-    def recall(self, repeat_key: RepeatKey) -> Recalled | None:
-        """What is remembered of a key."""
+    def recall(self, sdkappid: int, repeat_key: RepeatKey) -> Recalled | None:
+        """What is remembered of a key of an application's; a scope is of one application."""
         ...
 
-    def remember(self, repeat_key: RepeatKey, row: Recalled) -> None:
+    def remember(self, sdkappid: int, repeat_key: RepeatKey, row: Recalled) -> None:
         """Remember a key from now on, whatever was before."""
         ...
 
-    def unseen(self, fingerprints: Fingerprints, at_ms: int) -> Sequence[int]:
+    def unseen(self, sdkappid: int, fingerprints: Fingerprints, at_ms: int) -> Sequence[int]:
         """The places of those that are new, in order; they are remembered from now on."""
         ...
 
@@ -244,26 +264,10 @@ class Tables(ActTable, Protocol):
         """
         ...
 
-    # -- settings and marks
+    # -- what operations rest on
 
     def revision(self, name: str) -> int:
         """The revision of a setting; 0: it was never written. Nobody else changes it meanwhile."""
-        ...
-
-    def setting(self, name: str) -> tuple[bytes | None, int]:
-        """Value and revision of a setting, to be compared and set."""
-        ...
-
-    def put_setting(self, name: str, value: bytes | None, ticket: bytes) -> None:
-        """Write a setting, at a revision above all others."""
-        ...
-
-    def note(self, name: str, noted: Noted) -> None:
-        """Note when something happened last, unless a later time is noted."""
-        ...
-
-    def drop_note(self, name: str) -> None:
-        """Forget that."""
         ...
 
     # -- removal

@@ -8,10 +8,10 @@ from pullstatus.store.values import Discard, Release
 from pullstatus.store.verbs import acts, readers
 from pullstatus.store.verbs.conditions import refuses
 from pullstatus.store.verbs.placing import leave
-from pullstatus.store.verbs.tables import Tables
+from pullstatus.store.verbs.tables import SettingTable, Tables
 
 
-def change(tables: Tables, operation: Changes) -> bool:
+def change(tables: SettingTable, operation: Changes) -> bool:
     """Set settings if all are as expected."""
     for each in operation.changes:
         value, revision = tables.setting(each.name)
@@ -24,7 +24,7 @@ def change(tables: Tables, operation: Changes) -> bool:
     return True
 
 
-def mark(tables: Tables, operation: Mark) -> int:
+def mark(tables: SettingTable, operation: Mark) -> int:
     """Note when things happened last; answered how many were given."""
     for name, noted in operation.times:
         if noted.at_ms:
