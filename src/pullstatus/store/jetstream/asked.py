@@ -1,0 +1,124 @@
+"""What a group of operations will ask of each application, so that it is asked in one go. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from pullstatus.store.gathering.operations import Erase, Operation, Purge
+from pullstatus.store.jetstream.subjects import Layout, Place, hour_of
+from pullstatus.store.values import (
+    Append,
+    Discard,
+    Fingerprints,
+    Mailbox,
+    Park,
+    Pull,
+    Redeliver,
+    Release,
+    Unpark,
+    While,
+)
+
+
+class Asked:
+    """Of one application.
+
+    Attributes:
+        places: of its operations in the group.
+        rows: subjects of rows that are judged.
+        hours: those that fingerprints fall in.
+        conditions: what operations rest on.
+    """
+
+    def __init__(self, place: Place) -> None:
+        """Nothing yet."""
+        self.place = place
+        self.places: list[int] = []
+        self.rows: set[str] = set()
+        self.hours: set[int] = set()
+        self.conditions: set[While] = set()
+
+    def rest(self, condition: While | None) -> None:
+        """An operation rests on this."""
+        if condition is not None:
+            self.conditions.add(condition)
+
+    def prints(self, fingerprints: Fingerprints | None) -> None:
+        """Records of these times are asked for."""
+        if fingerprints is not None:
+            self.hours.update(hour_of(record_s) for record_s, _ in fingerprints.items)
+
+
+class Group:
+    """What a group asks, by application; `by` each operation by the one that it is mainly of."""
+
+    def __init__(self, group: Sequence[Operation], layout: Layout) -> None:
+        """Look through a group."""
+        self._layout = layout
+        self.by: dict[int, Asked] = {}
+        for place, operation in enumerate(group):
+            owner = self._see(operation)
+            if owner is not None:
+                self._of(owner).places.append(place)
+
+    def _of(self, sdkappid: int) -> Asked:
+        found = self.by.get(sdkappid)
+        if found is None:
+            found = self.by[sdkappid] = Asked(self._layout.application(sdkappid))
+        return found
+
+    def _see(self, operation: Operation) -> int | None:
+        """Note what an operation asks; returns whose it is."""
+        if isinstance(operation, Append):
+            return self._see_append(operation)
+        if isinstance(operation, Pull):
+            return self._see_pull(operation)
+        if isinstance(operation, Park):
+            return self._see_park(operation)
+        if isinstance(operation, Unpark):
+            self._see_mailbox(operation.mailbox, operation.while_set)
+            for records in operation.records:
+                self._see_append(records)
+            for aside in operation.aside:
+                self._see_park(aside)
+            return operation.mailbox.sdkappid
+        if isinstance(operation, Discard | Redeliver | Release):
+            return self._see_mailbox(operation.mailbox, operation.while_set)
+        if isinstance(operation, Erase):
+            return self._see_mailbox(operation.mailbox, None)
+        if isinstance(operation, Purge):
+            for mailbox in operation.mailboxes:
+                self._see_mailbox(mailbox, None)
+            return operation.mailboxes[0].sdkappid if operation.mailboxes else None
+        return None
+
+    def _see_mailbox(self, mailbox: Mailbox, condition: While | None) -> int:
+        self._of(mailbox.sdkappid).rest(condition)
+        return mailbox.sdkappid
+
+    def _see_append(self, operation: Append) -> int:
+        owner = self._see_mailbox(operation.mailbox, operation.while_set)
+        asked = self._of(owner)
+        if operation.repeat_key is not None:
+            key = operation.repeat_key
+            asked.rows.add(asked.place.repeat(key.scope, key.key))
+        asked.prints(operation.fingerprints)
+        return owner
+
+    def _see_park(self, operation: Park) -> int:
+        self._see_append(operation.records)
+        owner = self._see_mailbox(operation.mailbox, None)
+        self._of(owner).prints(operation.fingerprints)
+        return owner
+
+    def _see_pull(self, operation: Pull) -> int:
+        owner = self._see_mailbox(operation.mailbox, operation.while_set)
+        asked = self._of(owner)
+        place, kind = asked.place, operation.mailbox.holds
+        if operation.key is not None:
+            asked.rows.add(place.key(operation.key))
+        if operation.once is not None:
+            asked.rows.add(place.once(operation.once.nonce))
+        if operation.reader is not None:
+            asked.rows.add(place.reader(kind, operation.reader.name))
+        return owner

@@ -1,0 +1,154 @@
+"""What is of no application: settings, acts, marks; as a group finds them and leaves them.
+
+All of it is asked of the leader, behind the newest commit, and written with a commit of its own: so
+it was as that commit had left it, or the write is refused.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TypeVar
+
+from pullstatus.store.jetstream import snapshots
+from pullstatus.store.jetstream.messages import (
+    ActMessage,
+    CommonCommit,
+    MarkMessage,
+    SettingMessage,
+    TicketMessage,
+    Value,
+    opened,
+    sealed,
+)
+from pullstatus.store.jetstream.subjects import Place
+from pullstatus.store.jetstream.wire import Bus, Put
+from pullstatus.store.texts import encoded
+from pullstatus.store.values import Act, Noted
+
+T = TypeVar("T", bound=Value)
+
+
+class CommonTables:
+    """The rows of one group; see `verbs.tables` for what each method does.
+
+    Attributes:
+        changed: names of settings that are to be written.
+        marked: subjects of marks that were written, each with the sequence of the commit before.
+    """
+
+    def __init__(self, bus: Bus, place: Place, new_op: Callable[[], bytes]) -> None:
+        """Nothing is asked yet."""
+        self._bus = bus
+        self._place = place
+        self._new_op = new_op
+        self._before: tuple[int, CommonCommit] | None = None
+        self._commit = CommonCommit(0)
+        self._values: dict[str, Value] = {}
+        self.changed: list[str] = []
+        self.marked: dict[str, int] = {}
+
+    def commit(self) -> CommonCommit:
+        """How it stands."""
+        self._begin()
+        return self._commit
+
+    def still_holds(self) -> bool:
+        """Whether what was asked is so still, as far as anything was."""
+        return self._before is None or snapshots.is_newest(self._bus, self._place, self._before[0])
+
+    @property
+    def writes(self) -> bool:
+        """Whether anything is to be written."""
+        return bool(self._values)
+
+    def write(self) -> None:
+        """Commit what is to be written, and begin anew.
+
+        Raises:
+            Stale: somebody else was faster.
+        """
+        sequence, commit = self._begin()
+        op = self._new_op()
+        puts = [Put(subject, sealed(op, subject, value)) for subject, value in self._values.items()]
+        subject = self._place.commits
+        puts.append(Put(subject, sealed(op, subject, commit), sequence))
+        written = self._bus.write(self._place.stream, puts, op)
+        for name in self._values:
+            if name.startswith(self._place.setting("")):  # what it was before may be a secret
+                self._bus.purge(self._place.stream, name, below=sequence + 1)
+            elif name.startswith(self._place.mark("")):
+                self.marked[name] = sequence
+        self._values.clear()
+        self.changed.clear()
+        self._before = (written, commit)
+        self._commit = CommonCommit(written, commit.revision, commit.act_id, commit.act_hash)
+
+    def _begin(self) -> tuple[int, CommonCommit]:
+        if self._before is None:
+            found = self._bus.last(self._place.stream, self._place.commits, leader=True)
+            sequence = 0 if found is None else found.sequence
+            told = CommonCommit(0) if found is None else opened(found, CommonCommit)
+            self._before = (sequence, told)
+            self._commit = CommonCommit(sequence, told.revision, told.act_id, told.act_hash)
+        return self._before[0], self._commit
+
+    def _value(self, subject: str, held: type[T]) -> T | None:
+        self._begin()
+        written = self._values.get(subject)
+        if written is not None:
+            assert isinstance(written, held)
+            return written
+        found = self._bus.last(self._place.stream, subject, leader=True)
+        return None if found is None else opened(found, held)
+
+    # -- acts
+
+    def act_number(self, ticket: bytes) -> int | None:
+        found = self._value(self._place.ticket(ticket), TicketMessage)
+        return None if found is None else found.act_id
+
+    def newest_act(self) -> tuple[int, bytes] | None:
+        _, commit = self._begin()
+        return (commit.act_id, commit.act_hash) if commit.act_id else None
+
+    def add_act(self, act_id: int, act: Act, proof: bytes) -> None:
+        _, commit = self._begin()
+        row = ActMessage(
+            *(act_id, encoded(act.actor), encoded(act.action), encoded(act.reason)),
+            *(encoded(act.detail), act.at_ms, act.ticket, proof),
+        )
+        self._values[self._place.act(act_id)] = row
+        self._values[self._place.ticket(act.ticket)] = TicketMessage(act_id)
+        self._commit = CommonCommit(commit.previous, commit.revision, act_id, proof)
+
+    # -- settings
+
+    def revision(self, name: str) -> int:
+        """The revision of a setting; 0: it was never written."""
+        return self.setting(name)[1]
+
+    def setting(self, name: str) -> tuple[bytes | None, int]:
+        found = self._value(self._place.setting(name), SettingMessage)
+        return (None, 0) if found is None else (found.value, found.revision)
+
+    def put_setting(self, name: str, value: bytes | None, ticket: bytes) -> None:
+        _, commit = self._begin()
+        revision = commit.revision + 1
+        row = SettingMessage(encoded(name), value, revision, ticket)
+        self._values[self._place.setting(name)] = row
+        self.changed.append(name)
+        self._commit = CommonCommit(commit.previous, revision, commit.act_id, commit.act_hash)
+
+    # -- marks
+
+    def note(self, name: str, noted: Noted) -> None:
+        subject = self._place.mark(name)
+        found = self._value(subject, MarkMessage)
+        if found is None or found.at_ms < noted.at_ms:
+            self._values[subject] = MarkMessage(encoded(name), noted.at_ms, encoded(noted.place))
+
+    def drop_note(self, name: str) -> None:
+        subject = self._place.mark(name)
+        found = self._value(subject, MarkMessage)
+        if found is not None and found.at_ms:
+            self._values[subject] = MarkMessage(encoded(name), 0, b"")

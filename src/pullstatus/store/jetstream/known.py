@@ -1,0 +1,111 @@
+"""What a lane remembers from one group to the next; all of it may be old, and conditions tell."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from typing import Final
+
+import msgspec
+
+from pullstatus.store.jetstream.messages import Box, Chunk, Commit, opened
+from pullstatus.store.jetstream.subjects import Place
+from pullstatus.store.jetstream.wire import Message
+
+APPLICATIONS_MAX: Final = 10_000
+CHUNK_BYTES_MAX: Final = 16 << 20
+PRINTS_MAX: Final = 1 << 18
+
+
+class Hour(msgspec.Struct, gc=False):
+    """Fingerprints of an hour: when each was accepted, as of a message; 0: of none."""
+
+    last: int = 0
+    seen: dict[bytes, int] = {}
+
+
+class Known(msgspec.Struct, gc=False):
+    """An application as of its commit `newest`; 0: it has none.
+
+    Attributes:
+        fence: see `Commit`.
+        revisions: of settings of its own, as the leader told behind that commit. Who changes one
+            commits here before, with a fence, and behind; so what was beyond the fence when it was
+            told holds as long as the commit is the newest.
+        hours: fingerprints, as of that commit; of older ones than this in `former`.
+    """
+
+    sdkappid: int
+    place: Place
+    newest: int = 0
+    fence: int = 0
+    boxes: dict[int, Box] = {}
+    revisions: dict[str, int] = {}
+    hours: dict[int, Hour] = {}
+    former: dict[int, Hour] = {}
+
+    def renewed(self, commit: Message | None) -> Known:
+        """The same as of another commit, of which nothing else is known."""
+        former = {**self.former, **self.hours}
+        if commit is None:
+            return Known(self.sdkappid, self.place, former=former)
+        told = opened(commit, Commit)
+        boxes = {box.kind: box for box in told.boxes}
+        sequence = commit.sequence
+        return Known(self.sdkappid, self.place, sequence, told.fence, boxes, former=former)
+
+
+class Cache:
+    """Applications, and chunks."""
+
+    def __init__(self) -> None:
+        self._known: OrderedDict[int, Known] = OrderedDict()
+        self._chunks: OrderedDict[tuple[int, int], Chunk] = OrderedDict()
+        self._bytes = 0
+
+    def get(self, sdkappid: int) -> Known | None:
+        """What is remembered of an application."""
+        found = self._known.get(sdkappid)
+        if found is not None:
+            self._known.move_to_end(sdkappid)
+        return found
+
+    def put(self, known: Known) -> None:
+        """Remember that."""
+        while sum(len(hour.seen) for hour in known.hours.values()) > PRINTS_MAX:
+            del known.hours[min(known.hours)]
+        known.former = {}
+        self._known[known.sdkappid] = known
+        self._known.move_to_end(known.sdkappid)
+        while len(self._known) > APPLICATIONS_MAX:
+            self._known.popitem(last=False)
+
+    def forget(self, sdkappid: int) -> None:
+        """Remember nothing of an application."""
+        self._known.pop(sdkappid, None)
+
+    def forget_prints(self) -> None:
+        """Remember no fingerprints: some are forgotten."""
+        for known in self._known.values():
+            known.hours, known.former = {}, {}
+
+    def chunk(self, box: int, first_seq: int) -> Chunk | None:
+        """A chunk as it was read or written."""
+        found = self._chunks.get((box, first_seq))
+        if found is not None:
+            self._chunks.move_to_end((box, first_seq))
+        return found
+
+    def put_chunk(self, box: int, chunk: Chunk) -> None:
+        """Remember a chunk."""
+        self.drop_chunk(box, chunk.row.first_seq)
+        self._chunks[box, chunk.row.first_seq] = chunk
+        self._bytes += chunk.weight
+        while self._bytes > CHUNK_BYTES_MAX:
+            _, oldest = self._chunks.popitem(last=False)
+            self._bytes -= oldest.weight
+
+    def drop_chunk(self, box: int, first_seq: int) -> None:
+        """Remember it no more."""
+        former = self._chunks.pop((box, first_seq), None)
+        if former is not None:
+            self._bytes -= former.weight

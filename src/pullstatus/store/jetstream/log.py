@@ -1,0 +1,291 @@
+"""The log with a cursor of one partition: groups of operations, two trips each.
+
+    trip 1    read what is not known: states, rows that are judged, chunks
+    between   the verbs, on what was read
+    trip 2    one write of all that changes, with a condition for each application
+
+A lane that is refused starts over: somebody else has written. What an application is told without a
+write rests on a state that the leader says is the newest.
+"""
+
+from __future__ import annotations
+
+import math
+import random
+import time
+from collections.abc import Callable, Sequence
+from typing import Final
+
+from pullstatus.errors import (
+    OutcomeUnknown,
+    StoreCorrupt,
+    StoreFailed,
+    StoreUnavailable,
+    WorldError,
+)
+from pullstatus.store.gathering.log import Figures, Undone
+from pullstatus.store.gathering.operations import Answer, Forget, Operation, Removed
+from pullstatus.store.jetstream import snapshots
+from pullstatus.store.jetstream.ages import Ages
+from pullstatus.store.jetstream.asked import Asked, Group
+from pullstatus.store.jetstream.common import CommonTables
+from pullstatus.store.jetstream.forgetting import forget
+from pullstatus.store.jetstream.known import Cache, Known
+from pullstatus.store.jetstream.messages import CommonCommit, opened, sealed
+from pullstatus.store.jetstream.subjects import Layout
+from pullstatus.store.jetstream.tables import Draft, JetTables, Overtaken
+from pullstatus.store.jetstream.wire import PUTS_MAX, Bus, Put, Stale
+from pullstatus.store.values import setting_owner
+from pullstatus.store.verbs.group import carry_out
+
+COLLISIONS_MAX: Final = 100  # of one group: others may be faster, but not again and again
+PAUSE_S: Final = 0.002  # at most, after the first; less and less then: who waits longest goes first
+
+NewOp = Callable[[], bytes]
+
+
+class Log:
+    """One lane. See `pullstatus.store.gathering.log.Log`."""
+
+    def __init__(
+        self,
+        bus: Bus,
+        layout: Layout,
+        partition: int,
+        secret: bytes,
+        new_op: NewOp,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """For the applications of one partition.
+
+        Args:
+            secret: what fingerprints are keyed with.
+            new_op: makes `OP_BYTES` that no other write has.
+            clock: of seconds.
+        """
+        self._bus = bus
+        self._layout = layout
+        self._stream = layout.stream(partition)
+        self._partition = partition
+        self._secret = secret
+        self._new_op = new_op
+        self._clock = clock
+        self._cache = Cache()
+        self._ages = Ages(clock)
+        self._known_revision = 0  # settings are known to have come so far, by the leader
+        self._waiting: dict[int, int] = {}
+        self._commits = self._operations = 0
+        self._commit_s = 0.0
+
+    # -- what the committer asks
+
+    def commit(self, group: Sequence[Operation]) -> list[Answer]:
+        """Carry out `group` as one write; see `Log.commit` of the seam.
+
+        Raises:
+            Undone: nothing happened: others are faster again and again, or a mistake of ours.
+            StoreUnavailable, StoreFull: nothing happened.
+            OutcomeUnknown: it was not to be learned whether it happened.
+            StoreCorrupt: what is stored is not what was written.
+        """
+        asked = Group(group, self._layout)
+        began_s = self._clock()
+        for collisions in range(COLLISIONS_MAX + 1):
+            if collisions:
+                time.sleep(random.random() * PAUSE_S / collisions)  # noqa: S311 - no secret
+            try:
+                answers, writes = self._attempt(group, asked)
+            except Overtaken as error:
+                self._renew([error.sdkappid])
+            except Stale:
+                self._renew(asked.by)
+            except WorldError as error:
+                if isinstance(error, OutcomeUnknown):
+                    self._forget(asked.by)
+                raise
+            except Exception as error:
+                self._forget(asked.by)
+                raise Undone(error) from error
+            else:
+                if writes:
+                    self._commits += 1
+                    self._operations += len(group)
+                    self._commit_s += self._clock() - began_s
+                return answers
+        raise Undone(StoreUnavailable(_COLLIDES))
+
+    def tend(self) -> None:
+        """Nothing is put off."""
+
+    def watch(self) -> None:
+        """What other processes do is learned by asking."""
+
+    def due_in_s(self) -> float:
+        """Nothing is ever due."""
+        return math.inf
+
+    def has_room(self) -> bool:
+        """Whether a write will be taken is told by its answer."""
+        return True
+
+    def take_waiting(self) -> dict[int, int]:
+        """By mailbox, as of this lane's newest commit of each: others may have changed it since."""
+        waiting, self._waiting = self._waiting, {}
+        return waiting
+
+    def as_of(self) -> bytes | None:
+        """Nobody compares."""
+        return None
+
+    def figures(self) -> Figures:
+        """What it has done since it was opened."""
+        return Figures(self._commits, self._commit_s, self._operations)
+
+    def is_final(self, error: BaseException) -> bool:
+        """What does not heal."""
+        return isinstance(error, StoreFailed | StoreCorrupt)
+
+    def close(self, *, failed: bool) -> None:
+        """Nothing of it is here."""
+
+    # -- a group
+
+    def _attempt(self, group: Sequence[Operation], asked: Group) -> tuple[list[Answer], bool]:
+        """Carry out a group; it is durable when this returns. Also tells whether it wrote."""
+        common = CommonTables(self._bus, self._layout.common, self._new_op)
+        tables = JetTables(self._bus, self._layout, self._cache, self._ages, self._secret, common)
+        self._read(tables, asked)
+        answers: list[Answer] = [0] * len(group)
+        for each in asked.by.values():
+            found = carry_out(tables, [group[place] for place in each.places], self._clock)
+            for place, answer in zip(each.places, found, strict=True):
+                answers[place] = answer
+        for place, operation in enumerate(group):
+            if isinstance(operation, Forget):
+                answers[place] = self._forget_some(operation)
+        drafts = tables.drafts.values()
+        changed = [draft for draft in drafts if draft.changes]
+        for draft in drafts:
+            if not draft.changes:  # what it was told without a write rests on the newest state
+                tables.confirm(draft)
+                self._cache.put(draft.known)
+                self._go_behind(draft, draft.known.newest)
+        if changed:
+            self._write(changed)
+        self._waiting.update((state.number, state.tail - state.cursor) for state in tables.moved())
+        return answers, bool(changed)
+
+    def _read(self, tables: JetTables, asked: Group) -> None:
+        """Learn what is not known of each application, in one go."""
+        due: list[tuple[int, Asked, list[str]]] = []
+        for sdkappid, each in asked.by.items():
+            known = self._cache.get(sdkappid)
+            hours = {each.place.prints(hour) for hour in each.hours if not _has(known, hour)}
+            rows = sorted(each.rows | hours)
+            if known is None or rows:
+                due.append((sdkappid, each, rows))
+            else:
+                tables.begin(sdkappid, None, ())
+        wanted = [(each.place, rows, self._at_least(sdkappid)) for sdkappid, each, rows in due]
+        found = dict(snapshots.snapshots(self._bus, wanted))
+        for sdkappid, each, rows in due:
+            tables.begin(sdkappid, found[each.place], rows)
+        for sdkappid, each in asked.by.items():
+            self._read_settings(tables, tables.drafts[sdkappid].known, each)
+
+    def _at_least(self, sdkappid: int) -> int:
+        known = self._cache.get(sdkappid)
+        return 0 if known is None else known.newest
+
+    def _read_settings(self, tables: JetTables, known: Known, asked: Asked) -> None:
+        """Learn the revisions of settings, behind the state of whom they are rested on by.
+
+        One of its own that was told before is believed if it is the one that is rested on, and was
+        beyond the fence: see `Known`.
+        """
+        place = self._layout.common
+        for condition in asked.conditions:
+            name = condition.name
+            if known.revisions.get(name) == condition.revision:
+                tables.revisions.setdefault(name, condition.revision)
+                continue
+            own = setting_owner(name) == known.sdkappid
+            if own and known.fence > self._known_revision:
+                found = self._bus.last(place.stream, place.commits, leader=True)
+                if found is not None:
+                    self._known_revision = opened(found, CommonCommit).revision
+            revision = CommonTables(self._bus, place, self._new_op).revision(name)
+            tables.revisions[name] = revision
+            known.revisions.pop(name, None)
+            if own and known.fence <= self._known_revision:
+                known.revisions[name] = revision
+
+    def _write(self, changed: Sequence[Draft]) -> None:
+        """Write what a group changes, and know it from then on.
+
+        Raises:
+            Stale: nothing of it is written.
+        """
+        op = self._new_op()
+        puts: list[Put] = []
+        owners: list[Draft] = []
+        for draft in changed:
+            for subject, value in draft.values_due():
+                puts.append(Put(subject, sealed(op, subject, value)))
+                owners.append(draft)
+            subject = draft.place.commits
+            puts.append(Put(subject, sealed(op, subject, draft.commit()), draft.known.newest))
+            owners.append(draft)
+        if len(puts) > PUTS_MAX:
+            raise Undone(StoreUnavailable(_TOO_MUCH))
+        last = self._bus.write(self._stream, puts, op)
+        self._ages.see(last)
+        first = last - len(puts) + 1
+        written: dict[Draft, dict[str, list[int]]] = {draft: {} for draft in changed}
+        for sequence, (put, draft) in enumerate(zip(puts, owners, strict=True), first):
+            written[draft].setdefault(put.subject, []).append(sequence)
+        for draft in changed:
+            self._settle(draft, written[draft])
+
+    def _settle(self, draft: Draft, written: dict[str, list[int]]) -> None:
+        """Know what was written, and do what nothing rests on."""
+        [sequence] = written[draft.place.commits]
+        last_of = {subject: sequences[-1] for subject, sequences in written.items()}
+        self._cache.put(draft.settled(sequence, last_of))
+        for box, chunk in draft.chunks_at(written):
+            self._cache.put_chunk(box, chunk)
+        self._go_behind(draft, sequence)
+
+    def _go_behind(self, draft: Draft, here: int) -> None:
+        try:
+            for work in draft.behind:
+                work(here)
+        except StoreUnavailable:
+            pass  # it is garbage, and goes with the next round
+
+    def _forget_some(self, operation: Forget) -> Removed:
+        self._cache.forget_prints()
+        return forget(self._bus, self._layout, self._partition, operation, self._clock)
+
+    # -- being overtaken
+
+    def _renew(self, applications: Sequence[int] | dict[int, Asked]) -> None:
+        """Learn from the leader how applications stand."""
+        for sdkappid in applications:
+            place = self._layout.application(sdkappid)
+            known = self._cache.get(sdkappid) or Known(sdkappid, place)
+            found = self._bus.last(place.stream, place.commits, leader=True)
+            if (0 if found is None else found.sequence) != known.newest:
+                self._cache.put(known.renewed(found))
+
+    def _forget(self, applications: Sequence[int] | dict[int, Asked]) -> None:
+        for sdkappid in applications:
+            self._cache.forget(sdkappid)
+
+
+def _has(known: Known | None, hour: int) -> bool:
+    return known is not None and hour in known.hours
+
+
+_COLLIDES: Final = "others change the same mailboxes again and again; try again"
+_TOO_MUCH: Final = "more at once than one write can hold; send it in parts"

@@ -1,0 +1,154 @@
+"""The lane of what is of no application: settings, acts, marks.
+
+A setting of an application's is changed behind a fence: a commit there that says which revision is
+to come, then the change, then a commit again. So who rests on the setting by an older state is
+refused, and who reads it between the two does not take it for good. Of a process that is killed in
+between nothing is left but a fence, behind which settings are asked for by each group.
+"""
+
+from __future__ import annotations
+
+import math
+import random
+import time
+from collections.abc import Callable, Sequence
+from typing import Final
+
+from pullstatus.errors import StoreCorrupt, StoreFailed, StoreUnavailable, WorldError
+from pullstatus.store.gathering.log import Figures, Undone
+from pullstatus.store.gathering.operations import Answer, Changes, Mark, Operation
+from pullstatus.store.jetstream.ages import Ages
+from pullstatus.store.jetstream.common import CommonTables
+from pullstatus.store.jetstream.log import COLLISIONS_MAX, PAUSE_S, NewOp
+from pullstatus.store.jetstream.messages import Commit, opened, sealed
+from pullstatus.store.jetstream.subjects import Layout
+from pullstatus.store.jetstream.wire import Bus, Put, Stale
+from pullstatus.store.values import setting_owner
+from pullstatus.store.verbs import upkeep
+
+TIDY_S: Final = 60.0
+
+
+class SettingLog:
+    """See `pullstatus.store.gathering.log.Log`."""
+
+    def __init__(
+        self,
+        bus: Bus,
+        layout: Layout,
+        new_op: NewOp,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """See `Log`."""
+        self._bus = bus
+        self._layout = layout
+        self._new_op = new_op
+        self._clock = clock
+        self._ages = Ages(clock)
+        self._marked: dict[str, int] = {}
+        self._tidy_due_s = clock() + TIDY_S
+        self._commits = self._operations = 0
+        self._commit_s = 0.0
+
+    def commit(self, group: Sequence[Operation]) -> list[Answer]:
+        """Carry out `group` as one write; see `Log.commit` of the seam."""
+        began_s = self._clock()
+        for collisions in range(COLLISIONS_MAX + 1):
+            if collisions:
+                time.sleep(random.random() * PAUSE_S / collisions)  # noqa: S311 - no secret
+            common = CommonTables(self._bus, self._layout.common, self._new_op)
+            try:
+                answers = [_carry_out(common, operation) for operation in group]
+                if common.writes:
+                    self._write(common)
+                    self._commits += 1
+                    self._operations += len(group)
+                    self._commit_s += self._clock() - began_s
+                elif not common.still_holds():
+                    continue
+            except Stale:
+                continue
+            except WorldError:
+                raise
+            except Exception as error:
+                raise Undone(error) from error
+            return answers
+        raise Undone(StoreUnavailable("others change settings again and again; try again"))
+
+    def _write(self, common: CommonTables) -> None:
+        revision = common.commit().revision
+        owners = {owner for name in common.changed if (owner := setting_owner(name)) is not None}
+        for owner in sorted(owners):
+            self._fence(owner, revision)
+        common.write()
+        for owner in sorted(owners):
+            self._fence(owner, revision)
+        self._ages.see(common.commit().previous)
+        self._marked |= common.marked
+
+    def _fence(self, sdkappid: int, revision: int) -> None:
+        """Commit to an application that settings are to be known so far."""
+        place = self._layout.application(sdkappid)
+        while True:
+            found = self._bus.last(place.stream, place.commits, leader=True)
+            sequence = 0 if found is None else found.sequence
+            told = Commit(0, 0, []) if found is None else opened(found, Commit)
+            commit = Commit(sequence, max(revision, told.fence), told.boxes)
+            op = self._new_op()
+            put = Put(place.commits, sealed(op, place.commits, commit), sequence)
+            try:
+                self._bus.write(place.stream, [put], op)
+            except Stale:
+                continue
+            return
+
+    def tend(self) -> None:
+        """Remove from time to time what was written anew since."""
+        now_s = self._clock()
+        if now_s < self._tidy_due_s:
+            return
+        self._tidy_due_s = now_s + TIDY_S
+        place = self._layout.common
+        marked, self._marked = self._marked, {}
+        for subject, before in marked.items():
+            self._bus.purge(place.stream, subject, below=before + 1)
+        if below := self._ages.below():
+            self._bus.purge(place.stream, place.commits, below=below)
+
+    def watch(self) -> None:
+        """As `tend`; what other processes do is learned by asking."""
+        self.tend()
+
+    def due_in_s(self) -> float:
+        """See `Log.due_in_s`."""
+        return max(0.0, self._tidy_due_s - self._clock()) if self._marked else math.inf
+
+    def has_room(self) -> bool:
+        """See `Log.has_room`."""
+        return True
+
+    def take_waiting(self) -> dict[int, int]:
+        """There are no entries here."""
+        return {}
+
+    def as_of(self) -> bytes | None:
+        """Nobody compares."""
+        return None
+
+    def figures(self) -> Figures:
+        """What it has done since it was opened."""
+        return Figures(self._commits, self._commit_s, self._operations)
+
+    def is_final(self, error: BaseException) -> bool:
+        """What does not heal."""
+        return isinstance(error, StoreFailed | StoreCorrupt)
+
+    def close(self, *, failed: bool) -> None:
+        """Nothing of it is here."""
+
+
+def _carry_out(common: CommonTables, operation: Operation) -> Answer:
+    if isinstance(operation, Mark):
+        return upkeep.mark(common, operation)
+    assert isinstance(operation, Changes)
+    return upkeep.change(common, operation)

@@ -1,0 +1,246 @@
+"""How the messages of one place are read: rows with the commit that they are of, and by number.
+
+An answer of a replica is of one moment. So rows that come with the newest commit of an application
+are as that commit has left them; whether it is the newest is for whoever writes, by its condition,
+or for the leader.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Final, NamedTuple
+
+from pullstatus.errors import StoreUnavailable
+from pullstatus.store.jetstream.messages import (
+    Box,
+    Chunk,
+    ChunkPart,
+    Commit,
+    chunks_of,
+    opened,
+)
+from pullstatus.store.jetstream.subjects import Place
+from pullstatus.store.jetstream.wire import SUBJECTS_MAX, Bus, Message
+from pullstatus.store.verbs.tables import ChunkRow
+
+CHUNKS_MAX: Final = 32  # read at once
+COMMITS_MAX: Final = 256
+_PATTERN_MAX: Final = 65  # subjects that a pattern stands for at most: readers of a mailbox
+
+
+class Snapshot(NamedTuple):
+    """The newest commit of a place, if there is any, and rows as it has left them, by subject."""
+
+    commit: Message | None
+    rows: dict[str, Message]
+
+    @property
+    def sequence(self) -> int:
+        """Of the commit; 0: there is none."""
+        return 0 if self.commit is None else self.commit.sequence
+
+
+def snapshot(bus: Bus, place: Place, subjects: Sequence[str], at_least: int = 0) -> Snapshot:
+    """Rows of a place with their commit, which is of this sequence or newer.
+
+    Raises:
+        StoreUnavailable: they are more than one answer has.
+    """
+    if sum(map(_weight, subjects)) >= SUBJECTS_MAX:
+        raise StoreUnavailable("more at once than one answer can hold; ask for it in parts")
+    found = bus.lasts(place.stream, [place.commits, *subjects], at_least=at_least)
+    return Snapshot(found.pop(place.commits, None), found)
+
+
+def snapshots(
+    bus: Bus, asked: Sequence[tuple[Place, Sequence[str], int]]
+) -> Iterator[tuple[Place, Snapshot]]:
+    """The same of several places of a stream, many at once; each with what it must be at least.
+
+    None of these subjects is a pattern.
+    """
+    batch: list[tuple[Place, Sequence[str], int]] = []
+    room = SUBJECTS_MAX
+    for each in asked:
+        due = 1 + len(each[1])
+        if batch and due > room:
+            yield from _batch(bus, batch)
+            batch, room = [], SUBJECTS_MAX
+        batch.append(each)
+        room -= due
+    if batch:
+        yield from _batch(bus, batch)
+
+
+def _batch(
+    bus: Bus, batch: Sequence[tuple[Place, Sequence[str], int]]
+) -> Iterator[tuple[Place, Snapshot]]:
+    wanted = [subject for place, subjects, _ in batch for subject in (place.commits, *subjects)]
+    if len(wanted) > SUBJECTS_MAX:
+        raise StoreUnavailable("more at once than one answer can hold; ask for it in parts")
+    stream, least = batch[0][0].stream, max(at_least for _, _, at_least in batch)
+    found = bus.lasts(stream, wanted, at_least=least)
+    for place, subjects, _ in batch:
+        rows = {subject: found[subject] for subject in subjects if subject in found}
+        yield place, Snapshot(found.get(place.commits), rows)
+
+
+def is_newest(bus: Bus, place: Place, sequence: int) -> bool:
+    """Whether this is the newest commit of a place, as the leader tells; 0: there is none."""
+    found = bus.last(place.stream, place.commits, leader=True)
+    return sequence == (0 if found is None else found.sequence)
+
+
+def latest(bus: Bus, stream: str, subjects: Sequence[str]) -> Iterator[Message]:
+    """The last message of each of these, in their order, with all that was answered until now.
+
+    However many there are; none of them is a pattern.
+    """
+    newest = bus.newest(stream)
+    for start in range(0, len(subjects), SUBJECTS_MAX):
+        wanted = subjects[start : start + SUBJECTS_MAX]
+        found = bus.lasts(stream, wanted, at_least=newest)
+        yield from (found[subject] for subject in wanted if subject in found)
+
+
+def _weight(subject: str) -> int:
+    return _PATTERN_MAX if subject.endswith("*") else 1
+
+
+# -- by number -------------------------------------------------------------------------------------
+
+
+def place_of(
+    bus: Bus, stream: str, subject: str, reaches: Callable[[Message], bool], high: int
+) -> int | None:
+    """The sequence of the first message of a subject, below `high`, that reaches far enough.
+
+    Those that do lie behind those that do not. A replica that is behind may know of none.
+    """
+    found = None
+    low = 1
+    while low < high:
+        middle = (low + high) // 2
+        messages = bus.following(stream, subject, middle, count=1, leader=high - low < 64)
+        if not messages or messages[0].sequence >= high:
+            high = middle
+        elif reaches(messages[0]):
+            found, high = messages[0].sequence, middle
+        else:
+            low = messages[0].sequence + 1
+    return found
+
+
+def chunk_place(bus: Bus, place: Place, kind: int, seq: int, newest: int) -> int:
+    """Place of the chunk that holds an entry, or of one before it."""
+
+    def reaches(message: Message) -> bool:
+        return opened(message, ChunkPart).last_seq >= seq
+
+    return place_of(bus, place.stream, place.log(kind), reaches, newest + 1) or 1
+
+
+def row_place(bus: Bus, place: Place, kind: int, seq: int, newest: int) -> int:
+    """Place of the commit with the journal row that tells of an entry, or of one before it."""
+
+    def reaches(message: Message) -> bool:
+        boxes = opened(message, Commit).boxes
+        return any(box.kind == kind and box.cursor >= seq for box in boxes)
+
+    return place_of(bus, place.stream, place.commits, reaches, newest + 1) or 1
+
+
+def chunks_from(
+    bus: Bus, place: Place, kind: int, at: int, through_seq: int
+) -> Iterator[Sequence[Chunk]]:
+    """Chunks of a mailbox from a place on, in order, as they lie in its log; many at once.
+
+    Args:
+        through_seq: there are entries up to this number: what a replica has not yet the leader has.
+    """
+    subject = place.log(kind)
+    reached = 0
+    while reached < through_seq:
+        chunks = chunks_of(bus.following(place.stream, subject, at, count=CHUNKS_MAX))
+        if not chunks:
+            messages = bus.following(
+                place.stream, subject, at, count=CHUNKS_MAX, bytes_max=_LARGE, leader=True
+            )
+            chunks = chunks_of(messages)
+            if not chunks:
+                return
+        yield chunks
+        reached = chunks[-1].next_seq - 1
+        at = chunks[-1].sequences[-1] + 1
+
+
+_LARGE: Final = 16 << 20  # as large as a chunk of several messages may be
+
+
+def all_of(bus: Bus, place: Place, subject: str, through: int, after: int = 0) -> Iterator[Message]:
+    """All messages of a subject behind a sequence, through another."""
+    at = after + 1
+    while at <= through:
+        messages = bus.following(place.stream, subject, at, count=COMMITS_MAX)
+        if not messages or messages[-1].sequence < through:
+            messages = bus.following(place.stream, subject, at, count=COMMITS_MAX, leader=True)
+        for message in messages:
+            if message.sequence <= through:
+                yield message
+        if not messages:
+            return
+        at = messages[-1].sequence + 1
+
+
+def commits_from(bus: Bus, place: Place, at: int, newest: int) -> Iterator[tuple[int, Commit]]:
+    """Commits from a place on, through the newest, each with its sequence."""
+    for message in all_of(bus, place, place.commits, newest, at - 1):
+        yield message.sequence, opened(message, Commit)
+
+
+def chunk_anew(bus: Bus, place: Place, kind: int, first_seq: int) -> Chunk | None:
+    """A chunk that was written anew. No replica is asked: it might know what is gone."""
+    subject = place.anew(kind, first_seq)
+    message = bus.last(place.stream, subject, leader=True)
+    return None if message is None else whole(bus, place, message)
+
+
+def whole(bus: Bus, place: Place, message: Message) -> Chunk:
+    """A chunk of its own subject, whose further parts have subjects behind that."""
+    told = opened(message, ChunkPart)
+    parts = [f"{message.subject}.{part}" for part in range(1, told.parts)]
+    more = latest(bus, place.stream, parts) if parts else ()
+    body = b"".join([told.body, *(opened(each, ChunkPart).body for each in more)])
+    row = ChunkRow(told.first_seq, told.size, told.checksum, told.bounds, body)
+    return Chunk(row, told.accepted_ms, told.label, 1)
+
+
+def anew_firsts(bus: Bus, place: Place, kind: int) -> list[int]:
+    """First numbers of the chunks that were written anew, in order."""
+    begin = place.anew(kind, "")
+    return sorted(int(name.removeprefix(begin)) for name in bus.subjects(place.stream, f"{begin}*"))
+
+
+def chunks_of_box(bus: Bus, place: Place, box: Box, first_seq: int, newest: int) -> Iterator[Chunk]:
+    """The chunks of a mailbox from the one on that holds an entry, as they stand."""
+    firsts = anew_firsts(bus, place, box.kind) if box.anew_from else []
+    known = first_seq >= box.read_from and not firsts
+    at = box.log_at if known else chunk_place(bus, place, box.kind, first_seq, newest)
+    due = [first for first in firsts if first > first_seq]
+    if before := [first for first in firsts if first <= first_seq]:
+        due.insert(0, before[-1])
+    reached = 0
+    for chunks in chunks_from(bus, place, box.kind, at, box.tail):
+        for chunk in chunks:
+            while due and due[0] <= chunk.row.first_seq:
+                anew = chunk_anew(bus, place, box.kind, due.pop(0))
+                if anew is not None and anew.next_seq > max(first_seq, reached):
+                    yield anew
+                    reached = anew.next_seq
+            if chunk.next_seq > max(first_seq, reached) and chunk.row.first_seq <= box.tail:
+                yield chunk
+                reached = chunk.next_seq
+    for first in due:
+        anew = chunk_anew(bus, place, box.kind, first)
+        if anew is not None and anew.next_seq > max(first_seq, reached):
+            yield anew

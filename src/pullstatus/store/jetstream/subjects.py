@@ -1,0 +1,176 @@
+"""Where what lies: streams and subjects of a store. Pure.
+
+All of an application lies in one partition, a stream, so that one write may hold all that a group
+does to it. What is of no application lies in a stream of its own.
+
+    NAME_P    NAME.P.APP.c                  commits: the newest is how the application stands
+              NAME.P.APP.KIND.log           chunks, in order of number
+              NAME.P.APP.KIND.new.FIRST     a chunk written anew in its place
+              NAME.P.APP.KIND.bad.FIRST     a chunk set aside as it was found
+              NAME.P.APP.KIND.again         ranges that are copies
+              NAME.P.APP.KIND.reader.HASH   a reader
+              NAME.P.APP.KIND.page.HASH     the page that is kept for it
+              NAME.P.APP.key.HASH           what a pull key got
+              NAME.P.APP.repeat.HASH        what a batch was answered
+              NAME.P.APP.print.HOUR         fingerprints of records of one hour
+              NAME.P.APP.once.HASH          what must not come twice
+    NAME_SET  NAME.set.c                    commits of what is of no application
+              NAME.set.setting.HEX          a setting
+              NAME.set.act.NUMBER           an act
+              NAME.set.ticket.HEX           the number of an act, by its ticket
+              NAME.set.mark.HEX             when something happened last
+              NAME.set.meta                 format, partitions, secret
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Sequence
+from hashlib import blake2b
+from typing import Final, NamedTuple
+
+from pullstatus.store.texts import encoded
+
+_HASH_BYTES: Final = 16
+_HOUR_S: Final = 3600
+
+
+def partition_of(sdkappid: int, partitions: int) -> int:
+    """Where an application lies."""
+    return zlib.crc32(b"%d" % sdkappid) % partitions
+
+
+class Place(NamedTuple):
+    """Where something lies that has commits of its own: a stream, and how its subjects begin."""
+
+    stream: str
+    prefix: str
+
+    @property
+    def commits(self) -> str:
+        """Its commits."""
+        return f"{self.prefix}.c"
+
+    # -- of an application
+
+    def log(self, kind: int) -> str:
+        """Chunks of a mailbox."""
+        return f"{self.prefix}.{kind}.log"
+
+    def anew(self, kind: int, first_seq: int | str) -> str:
+        """A chunk that was written anew."""
+        return f"{self.prefix}.{kind}.new.{first_seq}"
+
+    def bad(self, kind: int, first_seq: int | str = "*") -> str:
+        """A chunk that was set aside; all of them."""
+        return f"{self.prefix}.{kind}.bad.{first_seq}"
+
+    def again(self, kind: int) -> str:
+        """Ranges of a mailbox that are copies."""
+        return f"{self.prefix}.{kind}.again"
+
+    def reader(self, kind: int, name: str) -> str:
+        """A reader."""
+        return f"{self.prefix}.{kind}.reader.{hashed(name)}"
+
+    def readers(self, kind: int) -> str:
+        """All readers of a mailbox."""
+        return f"{self.prefix}.{kind}.reader.*"
+
+    def page(self, kind: int, name: str) -> str:
+        """The page that is kept for a reader."""
+        return f"{self.prefix}.{kind}.page.{hashed(name)}"
+
+    def key(self, pull_key: str) -> str:
+        """What a pull key got."""
+        return f"{self.prefix}.key.{hashed(pull_key)}"
+
+    def repeat(self, scope: str, key: str) -> str:
+        """What a batch was answered."""
+        return f"{self.prefix}.repeat.{hashed(scope, key)}"
+
+    def prints(self, hour: int) -> str:
+        """Fingerprints of one hour."""
+        return f"{self.prefix}.print.{hour}"
+
+    def once(self, nonce: str) -> str:
+        """What must not come twice."""
+        return f"{self.prefix}.once.{hashed(nonce)}"
+
+    # -- of no application
+
+    def setting(self, name: str) -> str:
+        """A setting; of the beginning of a name, the beginning of the subject."""
+        return f"{self.prefix}.setting.{_hex(name)}"
+
+    @property
+    def settings(self) -> str:
+        """All settings."""
+        return f"{self.prefix}.setting.*"
+
+    @property
+    def marks(self) -> str:
+        """All marks."""
+        return f"{self.prefix}.mark.*"
+
+    def act(self, number: int | str) -> str:
+        """An act."""
+        return f"{self.prefix}.act.{number}"
+
+    def ticket(self, ticket: bytes) -> str:
+        """The number of an act."""
+        return f"{self.prefix}.ticket.{ticket.hex()}"
+
+    def mark(self, name: str) -> str:
+        """When something happened last."""
+        return f"{self.prefix}.mark.{_hex(name)}"
+
+
+class Layout(NamedTuple):
+    """How a store is laid out."""
+
+    name: str
+    partitions: int
+
+    def partition(self, sdkappid: int) -> int:
+        """Where an application lies."""
+        return partition_of(sdkappid, self.partitions)
+
+    def stream(self, partition: int) -> str:
+        """The stream of a partition."""
+        return f"{self.name}_{partition}"
+
+    def application(self, sdkappid: int) -> Place:
+        """The place of an application."""
+        partition = self.partition(sdkappid)
+        return Place(self.stream(partition), f"{self.name}.{partition}.{sdkappid}")
+
+    @property
+    def common(self) -> Place:
+        """The place of what is of no application."""
+        return Place(f"{self.name}_SET", f"{self.name}.set")
+
+    @property
+    def streams(self) -> Sequence[tuple[str, str]]:
+        """All streams, each with the pattern of its subjects."""
+        own = [(self.stream(each), f"{self.name}.{each}.>") for each in range(self.partitions)]
+        return [*own, (self.common.stream, f"{self.common.prefix}.>")]
+
+
+def hour_of(record_s: int) -> int:
+    """The hour by which a record's fingerprint lies."""
+    return record_s // _HOUR_S
+
+
+def hashed(*texts: str) -> str:
+    """What stands for texts in a subject: the texts may be long, and hold anything."""
+    digest = blake2b(digest_size=_HASH_BYTES)
+    for text in texts:
+        stored = encoded(text)
+        digest.update(b"%d:" % len(stored) + stored)
+    return digest.hexdigest()
+
+
+def _hex(name: str) -> str:
+    """A name whose order and beginning are to be told from the subject; never empty."""
+    return "x" + encoded(name).hex()

@@ -1,0 +1,824 @@
+"""The rows of the applications of a group: what the verbs ask and say.
+
+What is asked is as of the newest commit that is known of each application, whatever replica answers
+(`snapshots`). What is said waits, and becomes the messages of one write, with a commit for each
+application behind its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
+from itertools import groupby, islice
+from typing import Final, TypeVar
+
+import msgspec
+
+from pullstatus import limits
+from pullstatus.store.chunk import AT_MS_MAX
+from pullstatus.store.fingerprints import KEY, factor_of, keys, keys_of
+from pullstatus.store.jetstream import snapshots
+from pullstatus.store.jetstream.ages import Ages
+from pullstatus.store.jetstream.common import CommonTables
+from pullstatus.store.jetstream.known import Cache, Hour, Known
+from pullstatus.store.jetstream.messages import (
+    AgainMessage,
+    Box,
+    Chunk,
+    ChunkPart,
+    Commit,
+    KeyMessage,
+    Note,
+    OnceMessage,
+    PageMessage,
+    PrintsMessage,
+    ReaderMessage,
+    RepeatMessage,
+    Row,
+    Taken,
+    Value,
+    opened,
+    parts_of,
+)
+from pullstatus.store.jetstream.subjects import Layout, Place, hour_of
+from pullstatus.store.jetstream.wire import Bus, Message
+from pullstatus.store.texts import decoded, encoded
+from pullstatus.store.values import (
+    Act,
+    Fingerprints,
+    JournalRow,
+    Mailbox,
+    Noted,
+    Once,
+    Outcome,
+    RepeatKey,
+)
+from pullstatus.store.verbs.state import State
+from pullstatus.store.verbs.tables import ChunkRow, KeyedRow, ReaderRow, Recalled
+
+REPEAT_MS: Final = limits.INGEST_REPEAT_S * 1000
+
+_NOTHING: Final[dict[bytes, int]] = {}
+
+T = TypeVar("T", bound=Value)
+
+
+class Overtaken(Exception):
+    """Others have committed to an application since its state was read: start over."""
+
+    def __init__(self, sdkappid: int) -> None:
+        super().__init__(sdkappid)
+        self.sdkappid = sdkappid
+
+
+class Draft:
+    """What a group does to one application; nothing of it is written yet.
+
+    Attributes:
+        known: how it stands before.
+        states: its mailboxes, as they stand in between.
+        behind: what is to be done once it is committed: nothing rests on it.
+    """
+
+    def __init__(self, known: Known, rows: Mapping[str, Message], asked: Sequence[str]) -> None:
+        self.known = known
+        self.states: dict[int, State] = {}
+        self.boxes: dict[int, Box] = dict(known.boxes)
+        self.chunks: dict[tuple[int, int], Chunk] = {}  # written or read, by kind and number
+        self.log: list[tuple[int, Chunk]] = []
+        self.again: list[tuple[int, AgainMessage]] = []
+        self.journal: list[Row] = []
+        self.notes: list[Note] = []
+        self.values: dict[str, Value] = {}
+        self.prints: dict[int, dict[bytes, int]] = {}
+        self.behind: list[Callable[[int], None]] = []
+        self.ends: dict[tuple[int, int], int] = {}  # of pages: the number behind the last entry
+        self.log_ats: dict[tuple[int, int], int] = {}  # of entries: the place of the chunk
+        self._rows = dict(rows)
+        self._asked = set(asked)
+        for kind, box in known.boxes.items():
+            self.states[kind] = box.state(known.sdkappid)
+
+    @property
+    def place(self) -> Place:
+        """Where it lies."""
+        return self.known.place
+
+    @property
+    def here(self) -> int:
+        """Place of what this draft writes."""
+        return self.known.newest + 1
+
+    def has_row(self, subject: str) -> bool:
+        """Whether a row was asked for."""
+        return subject in self._asked
+
+    def learn(self, subjects: Sequence[str], rows: Mapping[str, Message]) -> None:
+        """What more was asked, of the same commit."""
+        self._asked.update(subjects)
+        self._rows.update(rows)
+
+    def row(self, subject: str) -> Message | None:
+        """A row that was asked for."""
+        return self._rows.get(subject)
+
+    def rows(self) -> Iterator[tuple[str, Message]]:
+        """All rows there are of those that were asked for."""
+        return iter(list(self._rows.items()))
+
+    @property
+    def changes(self) -> bool:
+        """Whether anything is to be written."""
+        return bool(
+            self.log
+            or self.journal
+            or self.notes
+            or self.values
+            or self.prints
+            or any(self.states[kind].purged != box.purged for kind, box in self.known.boxes.items())
+        )
+
+    def values_due(self) -> list[tuple[str, Value]]:
+        """What is to be written, in order, but for the commit."""
+        place = self.place
+        due: list[tuple[str, Value]] = []
+        for kind, chunk in self.log:
+            due += [(place.log(kind), part) for part in parts_of(chunk)]
+        due += [(place.again(kind), row) for kind, row in self.again]
+        due += self.values.items()
+        for hour, told in self.prints.items():
+            for at_ms, group in groupby(told.items(), key=lambda each: each[1]):
+                keys_told = [key for key, _ in group]
+                due += [(place.prints(hour), each) for each in PrintsMessage.of(keys_told, at_ms)]
+        return due
+
+    def commit(self) -> Commit:
+        """How it stands then."""
+        boxes = [self._box(kind) for kind in sorted(self.states)]
+        return Commit(self.known.newest, self.known.fence, boxes, self.journal, self.notes)
+
+    def oldest_left(self, kind: int) -> int:
+        """When the first of the rows was written that this draft adds; 0: it adds none."""
+        return next((row.at_ms for row in self.journal if row.kind == kind), 0)
+
+    def _box(self, kind: int) -> Box:
+        state = self.states[kind]
+        box = self.boxes[kind].changed(state)
+        chunk = self.chunks.get((kind, state.read_from))
+        log_at = box.log_at
+        if chunk is not None:
+            log_at = max(log_at, chunk.at)
+        elif state.read_from > state.tail:
+            log_at = self.here
+        rows_at, left_ms = box.rows_at, box.left_ms or self.oldest_left(kind)
+        if state.purged == state.cursor:
+            rows_at, left_ms = self.here, 0
+        return msgspec.structs.replace(box, log_at=log_at, rows_at=rows_at, left_ms=left_ms)
+
+    def settled(self, sequence: int, last_of: Mapping[str, int]) -> Known:
+        """What is known once it is committed.
+
+        Args:
+            sequence: of the commit.
+            last_of: sequences of what was written last, by subject.
+        """
+        known = self.known
+        boxes = {kind: self._box(kind) for kind in self.states}
+        for hour, told in self.prints.items():
+            seen = known.hours[hour].seen
+            known.hours[hour] = Hour(last_of[self.place.prints(hour)], {**seen, **told})
+        return Known(
+            *(known.sdkappid, known.place, sequence, known.fence, boxes),
+            *(known.revisions, known.hours),
+        )
+
+    def chunks_at(self, written: Mapping[str, Sequence[int]]) -> Iterator[tuple[int, Chunk]]:
+        """The chunks that were written, each with its mailbox's number, given the sequences."""
+        places = {kind: iter(written.get(self.place.log(kind), ())) for kind in self.states}
+        for kind, chunk in self.log:
+            sequences = tuple(islice(places[kind], len(parts_of(chunk))))
+            stored = msgspec.structs.replace(chunk, at=sequences[0], sequences=sequences)
+            yield self.states[kind].number, stored
+
+
+class JetTables:
+    """See `verbs.tables` for what each method does."""
+
+    def __init__(
+        self,
+        bus: Bus,
+        layout: Layout,
+        cache: Cache,
+        ages: Ages,
+        secret: bytes,
+        common: CommonTables,
+    ) -> None:
+        """Nothing is known yet; `secret` is what fingerprints are keyed with."""
+        self._ages = ages
+        self._bus = bus
+        self._layout = layout
+        self._cache = cache
+        self._secret = secret
+        self._common = common
+        self.drafts: dict[int, Draft] = {}
+        self.revisions: dict[str, int] = {}
+
+    def moved(self) -> Iterator[State]:
+        """Mailboxes in which other entries wait than before."""
+        for draft in self.drafts.values():
+            for kind, state in draft.states.items():
+                box = draft.known.boxes.get(kind)
+                if box is None or (box.tail, box.cursor) != (state.tail, state.cursor):
+                    yield state
+
+    def begin(self, sdkappid: int, found: snapshots.Snapshot | None, asked: Sequence[str]) -> Draft:
+        """Begin with an application, as it was found; None: as it is remembered."""
+        known = self._cache.get(sdkappid) or Known(sdkappid, self._layout.application(sdkappid))
+        rows: Mapping[str, Message] = {}
+        if found is not None:
+            if found.sequence != known.newest:
+                known = known.renewed(found.commit)
+            rows = found.rows
+        draft = self.drafts[sdkappid] = Draft(known, rows, asked)
+        return draft
+
+    def confirm(self, draft: Draft) -> None:
+        """Have the leader say that what is known of an application is its newest state.
+
+        Raises:
+            Overtaken: it is not.
+        """
+        known = draft.known
+        if not snapshots.is_newest(self._bus, known.place, known.newest):
+            raise Overtaken(known.sdkappid)
+
+    def _draft(self, sdkappid: int) -> Draft:
+        draft = self.drafts.get(sdkappid)
+        if draft is None:
+            place = self._layout.application(sdkappid)
+            draft = self.begin(sdkappid, snapshots.snapshot(self._bus, place, ()), ())
+        return draft
+
+    def _of(self, state: State) -> tuple[Draft, int]:
+        return self._draft(state.mailbox.sdkappid), state.mailbox.holds
+
+    def _value(self, draft: Draft, subject: str, held: type[T]) -> T | None:
+        """A row, as it stands in between; None: there is none."""
+        written = draft.values.get(subject)
+        if written is not None:
+            assert isinstance(written, held)
+            return written
+        if not draft.has_row(subject):
+            self._ask(draft, (subject,))
+        message = draft.row(subject)
+        return None if message is None else opened(message, held)
+
+    def _ask(self, draft: Draft, subjects: Sequence[str]) -> None:
+        """Learn rows, which must be of the commit that all else is of."""
+        known = draft.known
+        found = snapshots.snapshot(self._bus, known.place, subjects, known.newest)
+        if found.sequence != known.newest:
+            raise Overtaken(known.sdkappid)
+        draft.learn(subjects, found.rows)
+
+    def _values(self, draft: Draft, pattern: str, held: type[T]) -> list[tuple[str, T]]:
+        """All rows of a pattern, as they stand in between, by subject."""
+        if not draft.has_row(pattern):
+            self._ask(draft, (pattern,))
+        begin = pattern.removesuffix("*")
+        found = {
+            subject: opened(message, held)
+            for subject, message in draft.rows()
+            if subject.startswith(begin)
+        }
+        found |= {
+            subject: value
+            for subject, value in draft.values.items()
+            if subject.startswith(begin) and isinstance(value, held)
+        }
+        return sorted(found.items())
+
+    # -- mailboxes
+
+    def draft(self, mailbox: Mailbox) -> State | None:
+        return self._draft(mailbox.sdkappid).states.get(mailbox.holds)
+
+    def create(self, mailbox: Mailbox) -> State:
+        draft = self._draft(mailbox.sdkappid)
+        box = Box(mailbox.holds, log_at=draft.here, rows_at=draft.here)
+        draft.boxes[mailbox.holds] = box
+        state = draft.states[mailbox.holds] = box.state(mailbox.sdkappid)
+        return state
+
+    # -- chunks
+
+    def add_chunk(self, state: State, row: ChunkRow, accepted_ms: int, label: bytes) -> None:
+        if accepted_ms > AT_MS_MAX:
+            raise OverflowError("a time that no label can tell")
+        draft, kind = self._of(state)
+        chunk = Chunk(row, accepted_ms, label, draft.here)
+        draft.log.append((kind, chunk))
+        draft.chunks[kind, row.first_seq] = chunk
+
+    def chunks(self, state: State, first_seq: int) -> Iterator[ChunkRow]:
+        for chunk in self._chunks(state, first_seq):
+            yield chunk.row
+
+    def _chunks(self, state: State, first_seq: int) -> Iterator[Chunk]:
+        """Chunks from the one on that begins with a number; none of which nothing is left."""
+        seq = first_seq if first_seq > state.purged else self.chunk_at(state, state.purged + 1)
+        while seq <= state.tail:
+            chunk = self._chunk(state, seq)
+            if chunk is None:
+                return
+            yield chunk
+            seq = chunk.next_seq
+
+    def _chunk(self, state: State, first_seq: int) -> Chunk | None:
+        """The chunk that begins with a number; of one that is missing the next one."""
+        draft, kind = self._of(state)
+        found = draft.chunks.get((kind, first_seq))
+        if found is not None:
+            return found
+        box = draft.boxes[kind]
+        if box.anew_from <= first_seq <= box.anew_through:
+            found = snapshots.chunk_anew(self._bus, draft.place, kind, first_seq)
+            if found is not None:
+                draft.chunks[kind, first_seq] = found
+                return found
+        found = self._cache.chunk(state.number, first_seq)
+        if found is None:
+            found = self._read(draft, state, first_seq)
+        if found is not None:
+            draft.chunks[kind, found.row.first_seq] = found
+        return found
+
+    def _read(self, draft: Draft, state: State, first_seq: int) -> Chunk | None:
+        """Read a chunk, and remember those behind it that come with it."""
+        kind = state.mailbox.holds
+        at = self._log_at(draft, state, first_seq)
+        for chunks in snapshots.chunks_from(self._bus, draft.place, kind, at, state.tail):
+            found: Chunk | None = None
+            for chunk in chunks:
+                if chunk.next_seq <= first_seq:
+                    continue
+                found = found or chunk
+                draft.log_ats[kind, chunk.next_seq] = chunk.sequences[-1] + 1
+                self._cache.put_chunk(state.number, chunk)
+            if found is not None:
+                return found
+        return None
+
+    def _log_at(self, draft: Draft, state: State, seq: int) -> int:
+        """Place of the chunk that holds an entry, or of one before it."""
+        kind = state.mailbox.holds
+        box = draft.boxes[kind]
+        known = draft.log_ats.get((kind, seq))
+        if known is not None:
+            return known
+        if seq == box.read_from:
+            return box.log_at
+        return snapshots.chunk_place(self._bus, draft.place, kind, seq, draft.known.newest)
+
+    def bounds(self, state: State, first_seq: int) -> Iterator[tuple[int, int, bytes]]:
+        for row in self.chunks(state, first_seq):
+            yield row.first_seq, row.size, row.bounds
+
+    def chunk_step(self, state: State, first_seq: int, rows_max: int) -> Sequence[ChunkRow]:
+        rows: list[ChunkRow] = []
+        for row in self.chunks(state, first_seq):
+            rows.append(row)
+            if len(rows) == rows_max:
+                break
+        return rows
+
+    def chunk_at(self, state: State, seq: int) -> int:
+        if not state.purged < seq <= state.tail:
+            return seq
+        draft, kind = self._of(state)
+        if (kind, seq) in draft.chunks or self._cache.chunk(state.number, seq) is not None:
+            return seq
+        for (each, first_seq), chunk in draft.chunks.items():
+            if each == kind and first_seq <= seq < chunk.next_seq:
+                return first_seq
+        found = self._read(draft, state, seq)
+        if found is not None and found.row.first_seq <= seq:
+            return found.row.first_seq
+        # Its message is gone, as when it was written anew.
+        firsts = snapshots.anew_firsts(self._bus, draft.place, kind)
+        return max((first for first in firsts if first <= seq), default=seq)
+
+    def lay_in(self, state: State, chunks: int) -> None:
+        """Nothing is joined here."""
+
+    def first_young(self, state: State, accepted_ms: int) -> int | None:
+        for chunk in self._chunks(state, state.read_from):
+            if chunk.accepted_ms >= accepted_ms:
+                return chunk.row.first_seq
+        return None
+
+    def change_chunk(self, state: State, row: ChunkRow, *, aside: bool) -> None:
+        draft, kind = self._of(state)
+        if aside:
+            subject = draft.place.bad(kind, row.first_seq)
+            told = self._value(draft, subject, ChunkPart)
+            assert told is not None
+            self._put_whole(draft, subject, Chunk(row, told.accepted_ms, told.label, 1))
+            return
+        former = self._stored(draft, state, draft.chunks[kind, row.first_seq])
+        chunk = Chunk(row, former.accepted_ms, former.label, former.at)
+        draft.chunks[kind, row.first_seq] = chunk
+        self._put_whole(draft, draft.place.anew(kind, row.first_seq), chunk)
+        box = draft.boxes[kind]
+        first = min(box.anew_from or row.first_seq, row.first_seq)
+        through = max(box.anew_through, row.first_seq)
+        draft.boxes[kind] = msgspec.structs.replace(box, anew_from=first, anew_through=through)
+        self._cache.drop_chunk(state.number, row.first_seq)
+        for sequence in former.sequences:
+            draft.behind.append(partial(self._delete, draft.place.stream, sequence))
+
+    def _stored(self, draft: Draft, state: State, chunk: Chunk) -> Chunk:
+        """A chunk with the sequences of its messages, if it lies in its log."""
+        if chunk.sequences or chunk.at == draft.here:
+            return chunk
+        found = self._read(draft, state, chunk.row.first_seq)
+        same = found is not None and found.row.first_seq == chunk.row.first_seq
+        return found if same and found is not None else chunk
+
+    def _delete(self, stream: str, sequence: int, _here: int) -> None:
+        self._bus.delete(stream, sequence)
+
+    def _put_whole(self, draft: Draft, subject: str, chunk: Chunk) -> None:
+        """Write a chunk to a subject of its own; what was there before goes behind the commit."""
+        for part in parts_of(chunk):
+            name = f"{subject}.{part.part}" if part.part else subject
+            draft.values[name] = part
+            if draft.row(name) is not None or ".new." in name:
+                self._drop_former(draft, name)
+
+    def _drop_former(self, draft: Draft, subject: str) -> None:
+        """Remove behind the commit what a subject held before it."""
+        draft.behind.append(partial(self._purge, draft.place.stream, subject, draft.here))
+
+    def _drop_all(self, draft: Draft, subject: str) -> None:
+        """Remove behind the commit all that a subject held until then."""
+        draft.behind.append(partial(self._purge, draft.place.stream, subject, None))
+
+    def _purge(self, stream: str, subject: str, below: int | None, here: int) -> None:
+        self._bus.purge(stream, subject, below=here if below is None else below)
+
+    def set_aside(self, state: State, first_seq: int, last_seq: int) -> None:
+        draft, kind = self._of(state)
+        for chunk in self._chunks(state, first_seq):
+            if chunk.row.first_seq > last_seq:
+                return
+            subject = draft.place.bad(kind, chunk.row.first_seq)
+            if self._value(draft, subject, ChunkPart) is None:
+                self._put_whole(draft, subject, chunk)
+
+    def aside(self, state: State) -> Sequence[ChunkRow]:
+        draft, kind = self._of(state)
+        found = self._values(draft, draft.place.bad(kind), ChunkPart)
+        rows = [self._whole(draft, subject, told) for subject, told in found]
+        return sorted(rows, key=lambda row: row.first_seq)
+
+    def _whole(self, draft: Draft, subject: str, told: ChunkPart) -> ChunkRow:
+        """A chunk of its own subject, whose further parts have subjects behind that."""
+        bodies = [told.body]
+        for part in range(1, told.parts):
+            more = self._value(draft, f"{subject}.{part}", ChunkPart)
+            bodies.append(b"" if more is None else more.body)
+        return ChunkRow(told.first_seq, told.size, told.checksum, told.bounds, b"".join(bodies))
+
+    # -- the journal
+
+    def add_journal(self, state: State, row: JournalRow) -> None:
+        draft, kind = self._of(state)
+        log_at = self._log_at_of_page(draft, kind, row.first_seq)
+        draft.journal.append(Row.of(row, log_at))
+        draft.ends[kind, row.first_seq] = row.first_seq + row.count
+        draft.log_ats[kind, row.first_seq] = log_at
+        if row.outcome is Outcome.PULLED:
+            box = draft.boxes[kind]
+            draft.boxes[kind] = msgspec.structs.replace(
+                box, pulled_seq=row.first_seq, pulled_ms=row.at_ms
+            )
+        if row.key is not None:
+            subject = draft.place.key(row.key)
+            before = self._value(draft, subject, KeyMessage)
+            others = [each for each in (before.taken if before else ()) if each.kind != kind]
+            page = (kind, row.first_seq, row.count, row.at_ms, row.count_max)
+            taken = Taken(*page, draft.here, log_at)
+            draft.values[subject] = KeyMessage(encoded(row.key), [*others, taken])
+
+    def _log_at_of_page(self, draft: Draft, kind: int, first_seq: int) -> int:
+        """Place of the chunk that the entry at the head is in, or of one before it."""
+        for (each, _), chunk in draft.chunks.items():
+            if each == kind and chunk.row.first_seq <= first_seq < chunk.next_seq:
+                return chunk.at
+        return draft.boxes[kind].log_at
+
+    def next_row(self, state: State, first_seq: int) -> int | None:
+        draft, kind = self._of(state)
+        end = draft.ends.get((kind, first_seq))
+        if end is None:
+            at = snapshots.row_place(self._bus, draft.place, kind, first_seq, draft.known.newest)
+            for row, _ in self._rows_from(draft, kind, at):
+                if row.first_seq == first_seq:
+                    end = row.first_seq + row.size
+                    break
+        return None if end is None or end == state.cursor + 1 else end
+
+    def _rows_from(self, draft: Draft, kind: int, at: int) -> Iterator[tuple[Row, int]]:
+        """Journal rows of a mailbox from a place on, each with the place of what came with it."""
+        known = draft.known
+        for _, commit in snapshots.commits_from(self._bus, known.place, at, known.newest):
+            for row in commit.rows:
+                if row.kind == kind:
+                    yield row, commit.previous + 1
+        for row in draft.journal:
+            if row.kind == kind:
+                yield row, draft.here
+
+    def keyed(self, state: State, pull_key: str) -> KeyedRow | None:
+        draft, kind = self._of(state)
+        found = self._value(draft, draft.place.key(pull_key), KeyMessage)
+        for taken in found.taken if found else ():
+            if taken.kind == kind and taken.first_seq > state.purged:
+                draft.ends[kind, taken.first_seq] = taken.first_seq + taken.size
+                draft.log_ats[kind, taken.first_seq] = taken.log_at
+                return taken.keyed_row
+        return None
+
+    def count_given(self, state: State, first_seq: int) -> None:
+        draft, kind = self._of(state)
+        draft.notes.append(Note(kind, first_seq))
+
+    def note_acked(self, state: State, first_seq: int, at_ms: int) -> None:
+        draft, kind = self._of(state)
+        draft.notes.append(Note(kind, first_seq, acked_ms=at_ms))
+
+    def note_released(self, state: State, first_seq: int, at_ms: int) -> None:
+        draft, kind = self._of(state)
+        draft.notes.append(Note(kind, first_seq, released_ms=at_ms))
+
+    def oldest_rows(self, state: State, rows_max: int) -> Sequence[tuple[int, int, int]]:
+        draft, kind = self._of(state)
+        found: list[tuple[int, int, int]] = []
+        for row, _ in self._rows_from(draft, kind, draft.boxes[kind].rows_at):
+            cut = max(0, state.purged + 1 - row.first_seq)
+            if row.size > cut:
+                found.append((row.first_seq + cut, row.size - cut, row.at_ms))
+            if len(found) == rows_max:
+                break
+        return found
+
+    def cut_row(self, state: State, first_seq: int, count: int) -> None:
+        """Whoever reads a row leaves out what is purged of it."""
+
+    # -- readers
+
+    def reader(self, state: State, name: str) -> ReaderRow | None:
+        draft, kind = self._of(state)
+        found = self._value(draft, draft.place.reader(kind, name), ReaderMessage)
+        return None if found is None else self._reader_row(draft, kind, found)
+
+    def _reader_row(self, draft: Draft, kind: int, found: ReaderMessage) -> ReaderRow | None:
+        row = found.row
+        if row is not None and row.first_seq:
+            draft.ends[kind, row.first_seq] = row.first_seq + row.count
+            draft.log_ats[kind, row.first_seq] = found.log_at
+        return row
+
+    def readers(self, state: State) -> Sequence[tuple[str, ReaderRow]]:
+        draft, kind = self._of(state)
+        found = self._values(draft, draft.place.readers(kind), ReaderMessage)
+        rows = [(told.name, self._reader_row(draft, kind, told)) for _, told in found]
+        return [(decoded(name), row) for name, row in sorted(rows) if row is not None]
+
+    def put_reader(self, state: State, name: str, row: ReaderRow) -> None:
+        draft, kind = self._of(state)
+        log_at = draft.log_ats.get((kind, row.first_seq), 0)
+        subject = draft.place.reader(kind, name)
+        former = self.reader(state, name)
+        draft.values[subject] = ReaderMessage(encoded(name), row, log_at)
+        if former is not None and former.kept and not row.kept:
+            self._drop_page(draft, kind, name)
+
+    def drop_reader(self, state: State, name: str) -> None:
+        draft, kind = self._of(state)
+        subject = draft.place.reader(kind, name)
+        draft.values[subject] = ReaderMessage(encoded(name), None)
+        self._drop_all(draft, subject)
+        self._drop_page(draft, kind, name)
+
+    def _drop_page(self, draft: Draft, kind: int, name: str) -> None:
+        """Nothing of the page that was kept for a reader stays behind the commit."""
+        subject = draft.place.page(kind, name)
+        for part in [each for each in draft.values if each.startswith(subject)]:
+            del draft.values[part]
+        for every in (subject, f"{subject}.*"):
+            self._drop_all(draft, every)
+
+    def page(self, state: State, name: str) -> bytes:
+        draft, kind = self._of(state)
+        subject = draft.place.page(kind, name)
+        first = self._value(draft, subject, PageMessage)
+        found = [first]
+        found += [
+            self._value(draft, f"{subject}.{part}", PageMessage)
+            for part in range(1, first.parts if first else 0)
+        ]
+        return b"".join(each.page for each in found if each is not None)
+
+    def keep_page(self, state: State, name: str, page: bytes) -> None:
+        draft, kind = self._of(state)
+        row = self.reader(state, name)
+        assert row is not None
+        self.put_reader(state, name, msgspec.structs.replace(row, kept=True))
+        subject = draft.place.page(kind, name)
+        for each in PageMessage.of(page):
+            part = f"{subject}.{each.part}" if each.part else subject
+            draft.values[part] = each
+        for every in (subject, f"{subject}.*"):
+            self._drop_former(draft, every)
+
+    # -- what is remembered to know repeats by
+
+    def recall(self, sdkappid: int, repeat_key: RepeatKey) -> Recalled | None:
+        draft = self._draft(sdkappid)
+        subject = draft.place.repeat(repeat_key.scope, repeat_key.key)
+        found = self._value(draft, subject, RepeatMessage)
+        return None if found is None else found.recalled
+
+    def remember(self, sdkappid: int, repeat_key: RepeatKey, row: Recalled) -> None:
+        draft = self._draft(sdkappid)
+        subject = draft.place.repeat(repeat_key.scope, repeat_key.key)
+        names = encoded(repeat_key.scope), encoded(repeat_key.key)
+        draft.values[subject] = RepeatMessage(*names, row.digest, row.accepted, row.accepted_ms)
+
+    def unseen(self, sdkappid: int, fingerprints: Fingerprints, at_ms: int) -> Sequence[int]:
+        draft = self._draft(sdkappid)
+        old_ms = at_ms - REPEAT_MS
+        fresh = []
+        for place, key in enumerate(
+            keys(factor_of(self._secret, fingerprints.scope), fingerprints.items)
+        ):
+            hour = hour_of(KEY.unpack(key)[0] >> 16)
+            told = draft.prints.get(hour, _NOTHING)
+            before = told.get(key) or self._hour(draft, hour).seen.get(key)
+            if before is None or before < old_ms:
+                draft.prints.setdefault(hour, {})[key] = at_ms
+                fresh.append(place)
+        return fresh
+
+    def _hour(self, draft: Draft, hour: int) -> Hour:
+        """The fingerprints of an hour as of the commit that all else is of."""
+        known = draft.known
+        found = known.hours.get(hour)
+        if found is not None:
+            return found
+        subject = known.place.prints(hour)
+        if not draft.has_row(subject):
+            self._ask(draft, (subject,))
+        newest = draft.row(subject)
+        former = known.former.get(hour) or Hour()
+        through = former.last if newest is None else newest.sequence
+        seen = dict(former.seen)
+        for message in snapshots.all_of(self._bus, known.place, subject, through, former.last):
+            told = opened(message, PrintsMessage)
+            seen.update(dict.fromkeys(keys_of(told.keys), told.at_ms))
+        found = known.hours[hour] = Hour(through, seen)
+        return found
+
+    def spend(self, sdkappid: int, once: Once, at_ms: int) -> bool:
+        draft = self._draft(sdkappid)
+        subject = draft.place.once(once.nonce)
+        found = self._value(draft, subject, OnceMessage)
+        if found is not None and found.at_ms >= at_ms:
+            return False
+        draft.values[subject] = OnceMessage(encoded(once.nonce), once.until_ms)
+        return True
+
+    # -- acts, and the copies that they made
+
+    def act_number(self, ticket: bytes) -> int | None:
+        return self._common.act_number(ticket)
+
+    def newest_act(self) -> tuple[int, bytes] | None:
+        return self._common.newest_act()
+
+    def add_act(self, act_id: int, act: Act, proof: bytes) -> None:
+        """On record at once, before what it does: so none ever happens without its row.
+
+        As far as the leader knows it can happen: only who is overtaken from here on leaves a row of
+        what was then found to be done already.
+        """
+        for draft in self.drafts.values():
+            self.confirm(draft)
+        self._common.add_act(act_id, act, proof)
+        self._common.write()
+
+    def add_again(
+        self, state: State, first_seq: int, count: int, source_seq: int, act_id: int
+    ) -> None:
+        draft, kind = self._of(state)
+        draft.again.append((kind, AgainMessage(first_seq, count, source_seq, act_id)))
+
+    def copied(
+        self, state: State, act_id: int, first_seq: int, last_seq: int
+    ) -> Sequence[tuple[int, int]]:
+        draft, kind = self._of(state)
+        known = draft.known
+        found = [row for each, row in draft.again if each == kind]
+        subject = known.place.again(kind)
+        stored = snapshots.all_of(self._bus, known.place, subject, known.newest)
+        found += [opened(message, AgainMessage) for message in stored]
+        return [
+            (row.source_seq, row.size)
+            for row in found
+            if row.act_id == act_id
+            and row.source_seq <= last_seq
+            and row.source_seq + row.size > first_seq
+        ]
+
+    # -- settings and notes
+
+    def revision(self, name: str) -> int:
+        return self.revisions[name]
+
+    def setting(self, name: str) -> tuple[bytes | None, int]:
+        return self._common.setting(name)
+
+    def put_setting(self, name: str, value: bytes | None, ticket: bytes) -> None:
+        self._common.put_setting(name, value, ticket)
+
+    def note(self, name: str, noted: Noted) -> None:
+        self._common.note(name, noted)
+
+    def drop_note(self, name: str) -> None:
+        self._common.drop_note(name)
+
+    # -- removal
+
+    def remove(self, state: State, through: int) -> None:
+        """What is purged is told by the commit; messages go behind it."""
+        draft, kind = self._of(state)
+        box = draft.boxes[kind]
+        rows_at, left_ms = draft.here, 0
+        for row, at in self._rows_from(draft, kind, box.rows_at):
+            if row.first_seq + row.size - 1 > through:
+                rows_at, left_ms = at, row.at_ms
+                break
+        first_kept, log_at = through + 1, draft.here
+        if through < state.tail:
+            first_kept = self.chunk_at(state, through + 1)
+            log_at = self._log_at(draft, state, first_kept)
+        box = msgspec.structs.replace(box, rows_at=rows_at, left_ms=left_ms)
+        if box.anew_from and box.anew_from < first_kept:
+            begin = draft.place.anew(kind, 0).removesuffix("0")
+            for name in self._bus.subjects(draft.place.stream, f"{begin}>"):
+                if int(name.removeprefix(begin).split(".")[0]) < first_kept:
+                    self._drop_former(draft, name)
+            kept = first_kept <= box.anew_through
+            first, last = (first_kept, box.anew_through) if kept else (0, 0)
+            box = msgspec.structs.replace(box, anew_from=first, anew_through=last)
+        draft.boxes[kind] = box
+        for subject in (draft.place.log(kind), draft.place.again(kind)):
+            draft.behind.append(partial(self._purge, draft.place.stream, subject, log_at))
+        for name, _ in self.readers(state):
+            self._drop_former_reader(draft, kind, name)
+        draft.behind.append(partial(self._purge_commits, draft))
+
+    def _drop_former_reader(self, draft: Draft, kind: int, name: str) -> None:
+        subject = draft.place.reader(kind, name)
+        newest = draft.row(subject)
+        if subject in draft.values:
+            self._drop_former(draft, subject)
+        elif newest is not None:
+            below = newest.sequence
+            draft.behind.append(partial(self._purge, draft.place.stream, subject, below))
+
+    def _purge_commits(self, draft: Draft, here: int) -> None:
+        """Remove commits, and what keys got by them, that tell of nothing that is left.
+
+        What is too young for that goes with a later step.
+        """
+        below = min([here, self._ages.below(), *(box.rows_at for box in draft.commit().boxes)])
+        place = draft.place
+        for subject in (place.commits, f"{place.prefix}.key.*"):
+            self._bus.purge(place.stream, subject, below=below)
+
+    def remove_aside(self, state: State, through: int) -> None:
+        draft, kind = self._of(state)
+        begin = draft.place.bad(kind, "")
+        for name in self._bus.subjects(draft.place.stream, f"{begin}>"):
+            if int(name.removeprefix(begin).split(".")[0]) <= through:
+                self._drop_all(draft, name)
+
+    def forgetters(
+        self,
+        accepted_before_ms: int,  # noqa: ARG002
+        now_ms: int,  # noqa: ARG002
+    ) -> Sequence[Callable[[int], int | None]]:
+        raise AssertionError("what is remembered is forgotten by the lane")

@@ -1,0 +1,235 @@
+"""A cluster in memory: exact in its conditions, and as inexact as a real one in all else.
+
+Replicas may be behind, answers may get lost behind what they tell of, and others may write between
+two questions; each of these happens when a test says so.
+"""
+
+from __future__ import annotations
+
+import threading
+from bisect import bisect_left
+from collections.abc import Callable, Iterable, Sequence
+from typing import cast
+
+from pullstatus.errors import StoreUnavailable
+from pullstatus.store.jetstream.messages import op_of
+from pullstatus.store.jetstream.wire import PUTS_MAX, SUBJECTS_MAX, Bus, Message, Put, Stale
+
+MESSAGE_BYTES_MAX = 1 << 20
+
+
+class WrongLast(Exception):
+    """What a server says when a condition does not hold."""
+
+
+class _Stream:
+    def __init__(self, pattern: str) -> None:
+        self.pattern = pattern
+        self.newest = 0
+        self.messages: dict[int, Message] = {}
+        self.subjects: dict[str, list[int]] = {}
+
+    def last_of(self, subject: str, up_to: int) -> int:
+        sequences = self.subjects.get(subject, [])
+        at = bisect_left(sequences, up_to + 1)
+        return sequences[at - 1] if at else 0
+
+    def matching(self, pattern: str) -> list[str]:
+        if "*" not in pattern and ">" not in pattern:
+            return [pattern] if pattern in self.subjects else []
+        return [subject for subject in self.subjects if matches(subject, pattern)]
+
+    def remove(self, sequence: int) -> bool:
+        message = self.messages.pop(sequence, None)
+        if message is None:
+            return False
+        own = self.subjects[message.subject]
+        own.remove(sequence)
+        if not own:
+            del self.subjects[message.subject]
+        return True
+
+
+class MemoryBus:
+    """See `pullstatus.store.jetstream.wire.Bus`; thread-safe.
+
+    Attributes:
+        lag: told a stream, how many of its newest messages the replica lacks that answers next.
+        loses: told a stream, whether the answer to what was just stored gets lost.
+        overtake: called before each write, with its stream; may write itself.
+        asked: each question and write that came, in order.
+    """
+
+    def __init__(self, streams: Iterable[tuple[str, str]]) -> None:
+        self._streams = {name: _Stream(pattern) for name, pattern in streams}
+        self._lock = threading.RLock()
+        self.lag: Callable[[str], int] = lambda _stream: 0
+        self.loses: Callable[[str], bool] = lambda _stream: False
+        self.overtake: Callable[[str], None] = lambda _stream: None
+        self.asked: list[str] = []
+
+    def door(self) -> Bus:
+        """A connection of somebody's own."""
+        return cast("Bus", Door(self))
+
+    def close(self) -> None:
+        """A cluster stays when a connection ends."""
+
+    # -- writing
+
+    def write(self, stream: str, puts: Sequence[Put], op: bytes) -> int:
+        self.asked.append("write")
+        assert puts
+        assert puts[-1].last is not None, "what came of it could not be learned"
+        assert all(op_of(put.data) == op for put in puts)
+        self.overtake(stream)
+        while True:
+            try:
+                last = self._store(stream, puts)
+            except WrongLast:
+                return self._resolve(stream, puts[-1], op)
+            if not self.loses(stream):
+                return last
+
+    def _resolve(self, stream: str, put: Put, op: bytes) -> int:
+        """What a condition that did not hold means: an earlier copy was stored, or another's."""
+        after = (put.last or 0) + 1
+        found = self.following(stream, put.subject, after, count=1, leader=True)
+        if found and op_of(found[0].data) == op:
+            return found[0].sequence
+        raise Stale
+
+    def _store(self, name: str, puts: Sequence[Put]) -> int:
+        with self._lock:
+            stream = self._streams[name]
+            conditions = [put.subject for put in puts if put.last is not None]
+            assert len(puts) <= PUTS_MAX
+            assert len(set(conditions)) == len(conditions)
+            for put in puts:
+                assert len(put.data) <= MESSAGE_BYTES_MAX
+                assert matches(put.subject, stream.pattern)
+                if put.last is not None and stream.last_of(put.subject, stream.newest) != put.last:
+                    raise WrongLast
+            for put in puts:
+                stream.newest += 1
+                message = Message(put.subject, stream.newest, put.data)
+                stream.messages[stream.newest] = message
+                stream.subjects.setdefault(put.subject, []).append(stream.newest)
+            return stream.newest
+
+    def purge(self, stream: str, subject: str, *, below: int) -> int:
+        self.asked.append("purge")
+        with self._lock:
+            found = self._streams[stream]
+            due = [
+                sequence
+                for each in found.matching(subject)
+                for sequence in found.subjects[each]
+                if sequence < below
+            ]
+            return sum(found.remove(sequence) for sequence in due)
+
+    def delete(self, stream: str, sequence: int) -> None:
+        self.asked.append("delete")
+        with self._lock:
+            self._streams[stream].remove(sequence)
+
+    # -- asking
+
+    def last(self, stream: str, subject: str, *, leader: bool = False) -> Message | None:
+        self.asked.append("last of the leader" if leader else "last")
+        with self._lock:
+            found = self._streams[stream]
+            sequence = found.last_of(subject, self._up_to(stream, leader=leader))
+            return found.messages[sequence] if sequence else None
+
+    def newest(self, stream: str) -> int:
+        self.asked.append("newest")
+        with self._lock:
+            return self._streams[stream].newest
+
+    def lasts(
+        self, stream: str, subjects: Sequence[str], *, at_least: int = 0
+    ) -> dict[str, Message]:
+        self.asked.append("lasts")
+        assert len(subjects) <= SUBJECTS_MAX
+        with self._lock:
+            found = self._streams[stream]
+            up_to = max(at_least, self._up_to(stream, leader=False))
+            named = {each for subject in subjects for each in found.matching(subject)}
+            sequences = {subject: found.last_of(subject, up_to) for subject in sorted(named)}
+            assert len(sequences) <= SUBJECTS_MAX
+            return {
+                subject: found.messages[sequence]
+                for subject, sequence in sequences.items()
+                if sequence
+            }
+
+    def following(
+        self,
+        stream: str,
+        subject: str,
+        sequence: int,
+        *,
+        count: int,
+        bytes_max: int = 1 << 20,
+        leader: bool = False,
+    ) -> list[Message]:
+        self.asked.append("following")
+        with self._lock:
+            found = self._streams[stream]
+            up_to = self._up_to(stream, leader=leader)
+            sequences: list[int] = []
+            for each in found.matching(subject):
+                own = found.subjects[each]
+                at = bisect_left(own, sequence)
+                sequences += own[at : at + count]
+            messages: list[Message] = []
+            size = 0
+            for number in sorted(sequences)[:count]:
+                message = found.messages[number]
+                size += len(message.data)
+                if number > up_to or (messages and size > bytes_max):
+                    break
+                messages.append(message)
+            return messages
+
+    def subjects(self, stream: str, pattern: str) -> list[str]:
+        self.asked.append("subjects")
+        with self._lock:
+            return sorted(self._streams[stream].matching(pattern))
+
+    def size(self, stream: str) -> int:
+        with self._lock:
+            return sum(len(each.data) for each in self._streams[stream].messages.values())
+
+    def _up_to(self, stream: str, *, leader: bool) -> int:
+        newest = self._streams[stream].newest
+        return newest if leader else newest - self.lag(stream)
+
+
+class Door:
+    """A connection to a cluster in memory: all that the cluster answers, until it is closed."""
+
+    def __init__(self, bus: MemoryBus) -> None:
+        self.closed = False
+        self._bus = bus
+
+    def __getattr__(self, name: str) -> object:
+        if self.closed:
+            raise StoreUnavailable("the connection is closed")
+        return getattr(self._bus, name)
+
+    def close(self) -> None:
+        self.closed = True
+
+
+def matches(subject: str, pattern: str) -> bool:
+    """Whether a subject is one of a pattern: `*` is any token, `>` any that are left."""
+    tokens, wanted = subject.split("."), pattern.split(".")
+    for place, want in enumerate(wanted):
+        if want == ">":
+            return len(tokens) > place
+        if place >= len(tokens) or want not in ("*", tokens[place]):
+            return False
+    return len(tokens) == len(wanted)
