@@ -16,6 +16,7 @@ from pullstatus.errors import (
     AcknowledgementRefused,
     ReplayRefused,
     SettingChanged,
+    StoreCorrupt,
     StoreUnavailable,
 )
 from pullstatus.store import Append, Discard, Outcome, Page, Pull, Reader, Release, While
@@ -205,6 +206,22 @@ def test_who_is_overtaken_again_and_again_is_told_to_come_back(
     assert len(one.numbers(STATUSES)) == lane.COLLISIONS_MAX + 1
     bus.overtake = lambda _stream: None
     assert one.do(append(STATUSES, records(1))) == 1
+
+
+def test_what_is_missing_as_of_an_old_state_is_no_damage(
+    bus: MemoryBus, one: Process, other: Process
+) -> None:
+    """It was removed since; what is missing as of the newest one is damage."""
+    for _ in range(3):
+        one.do(append(STATUSES, records(1)))
+    other.do(append(STATUSES, records(1)))
+    assert one.pull(pull(STATUSES)).count == 4
+    one.do(Purge((STATUSES,), NOW_MS + 1, 1000, 1.0))
+    one.do(append(STATUSES, entries := records(2)))
+    assert other.pull(pull(STATUSES, 1)) == page(5, entries[:1], 1)
+    bus.purge(PARTITION, "s.0.*.0.log", below=bus.newest(PARTITION))
+    with pytest.raises(StoreCorrupt):
+        Process(bus).pull(pull(STATUSES))
 
 
 # --- replicas that are behind ---------------------------------------------------------------------

@@ -99,6 +99,10 @@ class Log:
                 self._renew([error.sdkappid])
             except Stale:
                 self._renew(asked.by)
+            except StoreCorrupt:
+                # What is missing as of an old state was removed since.
+                if not self._renew(asked.by):
+                    raise
             except WorldError as error:
                 if isinstance(error, OutcomeUnknown):
                     self._forget(asked.by)
@@ -269,14 +273,17 @@ class Log:
 
     # -- being overtaken
 
-    def _renew(self, applications: Sequence[int] | dict[int, Asked]) -> None:
-        """Learn from the leader how applications stand."""
+    def _renew(self, applications: Sequence[int] | dict[int, Asked]) -> bool:
+        """Learn from the leader how applications stand; whether one stood otherwise."""
+        renewed = False
         for sdkappid in applications:
             place = self._layout.application(sdkappid)
             known = self._cache.get(sdkappid) or Known(sdkappid, place)
             found = self._bus.last(place.stream, place.commits, leader=True)
             if (0 if found is None else found.sequence) != known.newest:
                 self._cache.put(known.renewed(found))
+                renewed = True
+        return renewed
 
     def _forget(self, applications: Sequence[int] | dict[int, Asked]) -> None:
         for sdkappid in applications:
