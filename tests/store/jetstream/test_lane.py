@@ -178,6 +178,17 @@ def test_a_batch_of_which_another_door_was_faster_is_stored_once(
         assert len(one.numbers(STATUSES)) == before + 3
 
 
+def test_a_record_of_a_write_that_was_refused_is_not_known_by_it(
+    bus: MemoryBus, one: Process, other: Process
+) -> None:
+    one.do(fingerprinted(STATUSES, records(1), [1]))
+    bus.overtake = first_time(PARTITION, lambda: other.do(append(STATUSES, records(1))))
+    assert one.do(fingerprinted(STATUSES, records(2), [2, 3])) == 2
+    assert one.standing(STATUSES) == (4, 0)
+    assert one.do(fingerprinted(STATUSES, records(2), [3, 4])) == 2
+    assert one.standing(STATUSES) == (5, 0)
+
+
 def test_of_a_group_only_who_was_overtaken_knows_it(
     bus: MemoryBus, one: Process, other: Process
 ) -> None:
@@ -422,10 +433,12 @@ def test_who_rests_on_a_setting_knows_of_its_change(
 ) -> None:
     revision = one.change(SETTING, b"1")
     assert one.do(resting(revision)) == 1
+    assert isinstance(one.do(resting(revision - 1)), SettingChanged)
+    assert one.do(resting(revision)) == 1
     changed = other.change(SETTING, b"2")
     assert isinstance(one.do(resting(revision)), SettingChanged)
     assert one.do(resting(changed)) == 1
-    assert one.standing(STATUSES) == (2, 0)
+    assert one.standing(STATUSES) == (3, 0)
 
 
 def test_a_setting_that_is_changed_between_reading_and_committing_refuses(
@@ -446,8 +459,8 @@ def test_nothing_that_rests_on_a_former_setting_comes_behind_its_change(
     changed, ready = threading.Event(), threading.Event()
     answers: list[object] = []
 
-    def rest() -> None:
-        answers.append(one.do(resting(revision)))
+    def rest() -> None:  # of a process that remembers no state from before
+        answers.append(Process(bus).do(resting(revision)))
 
     worker = threading.Thread(target=rest)
 

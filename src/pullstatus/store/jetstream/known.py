@@ -54,6 +54,10 @@ class Known(msgspec.Struct, gc=False):
         return Known(self.sdkappid, self.place, sequence, told.fence, boxes, former=former)
 
 
+def _prints(hours: dict[int, Hour]) -> int:
+    return sum(len(hour.seen) for hour in hours.values())
+
+
 class Cache:
     """Applications, and chunks."""
 
@@ -71,9 +75,9 @@ class Cache:
 
     def put(self, known: Known) -> None:
         """Remember that."""
-        while sum(len(hour.seen) for hour in known.hours.values()) > PRINTS_MAX:
-            del known.hours[min(known.hours)]
-        known.former = {}
+        while sum(map(_prints, (known.hours, known.former))) > PRINTS_MAX:
+            hours = known.former or known.hours
+            del hours[min(hours)]
         self._known[known.sdkappid] = known
         self._known.move_to_end(known.sdkappid)
         while len(self._known) > APPLICATIONS_MAX:

@@ -189,7 +189,7 @@ class Draft:
             known.hours[hour] = Hour(last_of[self.place.prints(hour)], {**seen, **told})
         return Known(
             *(known.sdkappid, known.place, sequence, known.fence, boxes),
-            *(known.revisions, known.hours),
+            *(known.revisions, known.hours, known.former),
         )
 
     def chunks_at(self, written: Mapping[str, Sequence[int]]) -> Iterator[tuple[int, Chunk]]:
