@@ -1,8 +1,13 @@
-"""The engines that the tests of this folder run over. To add one, add one entry to `ENGINES`."""
+"""The engines that the tests of this folder run over. To add one, add one entry to `ENGINES`.
+
+`PULLSTATUS_NODES=1` has all of them run over real JetStream nodes, too, and not over a cluster in
+memory alone.
+"""
 
 import atexit
 import contextlib
 import functools
+import os
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from pathlib import Path
@@ -11,6 +16,7 @@ from unittest import mock
 
 from pullstatus.store import Store, join_store, open_store, share_store
 from pullstatus.store.sqlite import joining, log
+from tests.store.jetstream import scheme
 from tools.nats import Cluster
 from tools.postgresql import PostgreSQL
 
@@ -77,6 +83,15 @@ def postgresql(_folder: Path) -> Iterator[str]:
         yield f"{url}&commits=thread"
 
 
+@contextlib.contextmanager
+def jetstream(folder: Path) -> Iterator[str]:
+    """Over real nodes."""
+    from tests.store.jetstream import real
+
+    with real.place(folder) as url:
+        yield url
+
+
 @contextlib.asynccontextmanager
 async def alone(url: str) -> AsyncIterator[Opener]:
     """Each door opens the store."""
@@ -126,4 +141,7 @@ ENGINES: dict[str, Tested] = {
         functools.partial(sqlite, commits="process"), doors=workers, share=0.06
     ),
     "postgresql": Tested(postgresql, share=0.2),
+    "jetstream-memory": Tested(scheme.cluster, share=0.3),
 }
+if "PULLSTATUS_NODES" in os.environ:  # they take ten times as long as a cluster in memory
+    ENGINES["jetstream-nodes"] = Tested(jetstream, share=0.05)

@@ -22,7 +22,7 @@ from pullstatus.store.gathering.operations import (
     adds,
 )
 from pullstatus.store.gathering.pace import STEP_S, Pace
-from pullstatus.store.gathering.writer import Writer
+from pullstatus.store.gathering.writer import Submits
 from pullstatus.store.values import (
     NO_TICKET,
     Act,
@@ -58,7 +58,7 @@ class GatheredStore(ABC):
         revision: of the setting that was written last, when it was opened.
     """
 
-    def __init__(self, writer: Writer, *, created: bool) -> None:
+    def __init__(self, writer: Submits, *, created: bool) -> None:
         """Take over `writer`; whoever inherits closes it."""
         self.created = created
         self.epoch = 1

@@ -59,6 +59,37 @@ class Channel(Protocol):
         ...
 
 
+class Submits(Protocol):
+    """What takes operations: a writer, or several of them."""
+
+    @property
+    def report(self) -> Report:
+        """How the committers stand, as of their newest reports."""
+        ...
+
+    @overload
+    def submit(self, operation: Pull, gone: Gone | None = None) -> asyncio.Future[Page]: ...
+    @overload
+    def submit(
+        self, operation: Changes | Enter, gone: Gone | None = None
+    ) -> asyncio.Future[bool]: ...
+    @overload
+    def submit(self, operation: Erase, gone: Gone | None = None) -> asyncio.Future[ErasedStep]: ...
+    @overload
+    def submit(self, operation: Upkeep, gone: Gone | None = None) -> asyncio.Future[Removed]: ...
+    @overload
+    def submit(
+        self, operation: Counted | Replace, gone: Gone | None = None
+    ) -> asyncio.Future[int]: ...
+    def submit(self, operation: Operation, gone: Gone | None = None) -> asyncio.Future[Any]:
+        """See `Writer.submit`."""
+        ...
+
+    def under_way(self) -> UnderWay:
+        """See `Store.under_way`."""
+        ...
+
+
 class Writer:
     """Takes operations from one event loop; each is answered once it is durable.
 

@@ -119,3 +119,7 @@ class Bus(Protocol):
     def delete(self, stream: str, sequence: int) -> None:
         """Remove a message, and overwrite what it held; nothing if there is none."""
         ...
+
+    def close(self) -> None:
+        """Ask and write no more; from then on `StoreUnavailable` is raised."""
+        ...

@@ -60,6 +60,8 @@ class PostgresStore(GatheredStore):
     Nothing that counts is kept here, so any number of these may be open anywhere.
     """
 
+    _writer: Writer
+
     def __init__(self, location: Location, opened: Opened, writer: Writer, *, server: bool) -> None:
         """For `open`; takes what it has made."""
         super().__init__(writer, created=opened.created)

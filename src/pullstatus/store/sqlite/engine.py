@@ -73,6 +73,8 @@ class SqliteStore(GatheredStore):
         path: of the file, without links in it.
     """
 
+    _writer: Writer
+
     def __init__(
         self,
         path: Path,

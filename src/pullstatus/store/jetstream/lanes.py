@@ -1,0 +1,166 @@
+"""Several writers that look like one: each operation goes to that of its partition."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from typing import Any, overload
+
+from pullstatus.durations import Durations
+from pullstatus.errors import StoreUnavailable
+from pullstatus.store.gathering.committer import Report
+from pullstatus.store.gathering.log import Figures
+from pullstatus.store.gathering.operations import (
+    Changes,
+    Counted,
+    Enter,
+    Erase,
+    ErasedStep,
+    Forget,
+    Mark,
+    Operation,
+    Purge,
+    Removed,
+    Replace,
+    Upkeep,
+    owner,
+)
+from pullstatus.store.gathering.writer import Writer
+from pullstatus.store.jetstream.subjects import Layout
+from pullstatus.store.values import Mailbox, Page, Pull, Unpark, Watching
+from pullstatus.store.verbs.state import mailbox_of
+from pullstatus.store.window import Gone, UnderWay
+
+
+class Lanes:
+    """See `pullstatus.store.gathering.writer.Writer`."""
+
+    def __init__(self, layout: Layout, partitions: Sequence[Writer], common: Writer) -> None:
+        """Take over writers: one for each partition, and one for what is of no application."""
+        self._layout = layout
+        self._partitions = partitions
+        self._common = common
+        self._all = [*partitions, common]
+
+    @overload
+    def submit(self, operation: Pull, gone: Gone | None = None) -> asyncio.Future[Page]: ...
+    @overload
+    def submit(
+        self, operation: Changes | Enter, gone: Gone | None = None
+    ) -> asyncio.Future[bool]: ...
+    @overload
+    def submit(self, operation: Erase, gone: Gone | None = None) -> asyncio.Future[ErasedStep]: ...
+    @overload
+    def submit(self, operation: Upkeep, gone: Gone | None = None) -> asyncio.Future[Removed]: ...
+    @overload
+    def submit(
+        self, operation: Counted | Replace, gone: Gone | None = None
+    ) -> asyncio.Future[int]: ...
+    def submit(self, operation: Operation, gone: Gone | None = None) -> asyncio.Future[Any]:
+        """See `Writer.submit`."""
+        self.check()
+        if isinstance(operation, Changes | Mark):
+            return self._common.submit(operation, gone)
+        if isinstance(operation, Forget):
+            return asyncio.ensure_future(
+                _together([(each, operation) for each in self._partitions])
+            )
+        if isinstance(operation, Purge):
+            return asyncio.ensure_future(_together(self._parts_of(operation)))
+        sdkappid = owner(operation)
+        assert sdkappid is not None
+        if isinstance(operation, Unpark):
+            self._check_together(operation)
+        lane: Any = self._of(sdkappid)
+        submitted: asyncio.Future[Any] = lane.submit(operation, gone)
+        return submitted
+
+    def _of(self, sdkappid: int) -> Writer:
+        return self._partitions[self._layout.partition(sdkappid)]
+
+    def _parts_of(self, operation: Purge) -> list[tuple[Writer, Upkeep]]:
+        parts: dict[int, list[Mailbox]] = {}
+        for mailbox in operation.mailboxes:
+            parts.setdefault(self._layout.partition(mailbox.sdkappid), []).append(mailbox)
+        count_max = max(1, operation.count_max // max(1, len(parts)))
+        return [
+            (
+                self._partitions[partition],
+                Purge(
+                    *(tuple(mailboxes), operation.left_before_ms, count_max, operation.work_s),
+                    operation.aside,
+                ),
+            )
+            for partition, mailboxes in parts.items()
+        ]
+
+    def _check_together(self, operation: Unpark) -> None:
+        """Refuse what concerns two partitions: that is no one write."""
+        mailboxes = [operation.mailbox, *(each.mailbox for each in operation.records)]
+        mailboxes += [each.mailbox for each in operation.aside]
+        lanes = {self._layout.partition(each.sdkappid) for each in mailboxes}
+        if len(lanes) > 1:
+            raise StoreUnavailable("parked items cannot be routed to that application here")
+
+    def watch(self, place: int, on_arrival: Callable[[], None]) -> Watching:
+        """See `Writer.watch`."""
+        return self._of(mailbox_of(place).sdkappid).watch(place, on_arrival)
+
+    def waiting(self, place: int) -> int | None:
+        """Entries that wait in a mailbox after this process's newest commit; None: not known."""
+        return self._of(mailbox_of(place).sdkappid).waiting.get(place)
+
+    @property
+    def report(self) -> Report:
+        """What all of them reported, together."""
+        reports = [each.report for each in self._all]
+        figures = Figures(
+            sum(report.figures.commits for report in reports),
+            sum(report.figures.commit_s for report in reports),
+            sum(report.figures.operations for report in reports),
+        )
+        room = all(report.room for report in reports)
+        failure = next((each.failure for each in reports if each.failure is not None), None)
+        return Report([], {}, None, room, figures, failure)
+
+    @property
+    def commits(self) -> Durations:
+        """How long each commit took."""
+        found = Durations()
+        for each in self._all:
+            found.include(each.commits)
+        return found
+
+    @property
+    def works(self) -> bool:
+        """See `Writer.works`."""
+        return all(each.works for each in self._all)
+
+    def check(self) -> None:
+        """See `Writer.check`."""
+        for each in self._all:
+            each.check()
+
+    def under_way(self) -> UnderWay:
+        """See `Store.under_way`."""
+        found = [each.under_way() for each in self._all]
+        return UnderWay(
+            sum(each.queued for each in found),
+            sum(each.handed_over for each in found),
+            sum(each.bytes for each in found),
+            max(each.oldest_s for each in found),
+        )
+
+    async def close(self) -> None:
+        """See `Writer.close`."""
+        await asyncio.gather(*[each.close() for each in self._all])
+
+
+async def _together(parts: Sequence[tuple[Writer, Upkeep]]) -> Removed:
+    """Have a step of upkeep done by several writers at once."""
+    found = await asyncio.gather(*[writer.submit(operation) for writer, operation in parts])
+    return Removed(
+        sum(each.count for each in found),
+        any(each.more for each in found),
+        tuple(mailbox for each in found for mailbox in each.mailboxes),
+    )

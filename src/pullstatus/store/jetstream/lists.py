@@ -1,0 +1,491 @@
+"""What can be listed of a store, asked in threads, in steps, each of its own moment."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from itertools import islice
+from typing import Final, TypeVar
+
+import msgspec
+
+from pullstatus.store import chunk
+from pullstatus.store.jetstream import snapshots
+from pullstatus.store.jetstream.messages import (
+    ActMessage,
+    AgainMessage,
+    Box,
+    Chunk,
+    Commit,
+    CommonCommit,
+    KeyMessage,
+    MarkMessage,
+    ReaderMessage,
+    Row,
+    SettingMessage,
+    opened,
+)
+from pullstatus.store.jetstream.subjects import Layout, Place
+from pullstatus.store.jetstream.wire import Bus, Message
+from pullstatus.store.texts import decoded
+from pullstatus.store.values import (
+    Act,
+    ActRow,
+    Again,
+    Backlog,
+    Entry,
+    InHand,
+    JournalRow,
+    Mailbox,
+    Noted,
+    ReaderState,
+    Setting,
+    Totals,
+)
+from pullstatus.store.verbs.state import key_of, slot
+from pullstatus.store.verbs.sums import BlockSums
+from pullstatus.store.verbs.tables import ReaderRow
+
+ROWS: Final = 200  # that one step reads
+COMMITS: Final = 256
+
+T = TypeVar("T")
+
+
+class Standing(msgspec.Struct, frozen=True):
+    """How an application stands: its newest commit."""
+
+    place: Place
+    sdkappid: int
+    newest: int
+    boxes: Sequence[Box]
+
+    def box(self, kind: int) -> Box | None:
+        """One of its mailboxes, if there is such."""
+        return next((box for box in self.boxes if box.kind == kind and box.tail), None)
+
+
+class Lists:
+    """The reading verbs; see `pullstatus.store.Store` for what each promises."""
+
+    def __init__(self, bus: Bus, layout: Layout) -> None:
+        """Ask over `bus`."""
+        self._bus = bus
+        self._layout = layout
+        self._common = layout.common
+        self._reached = (0, 0)  # a revision, and the sequence of its setting
+
+    # -- how applications stand
+
+    def standing(self, sdkappid: int) -> Standing | None:
+        """How one stands, as the leader says."""
+        place = self._layout.application(sdkappid)
+        message = self._bus.last(place.stream, place.commits, leader=True)
+        return None if message is None else _standing(place, sdkappid, message)
+
+    def standings(self) -> Iterator[Standing]:
+        """How all stand, with all that was committed before this was called."""
+        for stream, names in self._commits():
+            for message in snapshots.latest(self._bus, stream, names):
+                sdkappid = _number(message.subject)
+                yield _standing(self._layout.application(sdkappid), sdkappid, message)
+
+    def applications(self) -> Iterator[int]:
+        """The numbers of all that have ever committed."""
+        for _, names in self._commits():
+            yield from map(_number, names)
+
+    def _commits(self) -> Iterator[tuple[str, Sequence[str]]]:
+        for partition in range(self._layout.partitions):
+            stream = self._layout.stream(partition)
+            yield stream, self._bus.subjects(stream, f"{self._layout.name}.{partition}.*.c")
+
+    async def backlog(self, sdkappid: int | None) -> list[Backlog]:
+        """See `Store.backlog`."""
+        return await asyncio.to_thread(self._backlog, sdkappid)
+
+    def _backlog(self, sdkappid: int | None) -> list[Backlog]:
+        if sdkappid is None:
+            found = self.standings()
+        else:
+            one = self.standing(sdkappid)
+            found = iter(() if one is None else (one,))
+        rows = [
+            self.backlog_of(standing, box)
+            for standing in found
+            for box in standing.boxes
+            if box.tail
+        ]
+        return sorted(rows, key=lambda row: row.mailbox)
+
+    def backlog_of(self, standing: Standing, box: Box) -> Backlog:
+        """How a mailbox stands."""
+        oldest_ms = None
+        if box.cursor < box.tail:
+            chunks = snapshots.chunks_of_box(
+                self._bus, standing.place, box, box.cursor + 1, standing.newest
+            )
+            first = next(chunks, None)
+            oldest_ms = None if first is None else first.accepted_ms
+        return Backlog(
+            *(Mailbox(standing.sdkappid, box.kind), box.tail, box.handed_out),
+            *(box.tail - box.cursor, box.expired, box.erased, box.quarantined, box.put_back),
+            *(box.routed, box.purged, oldest_ms),
+            box.pulled_ms if box.pulled_seq > box.purged else None,
+        )
+
+    async def totals(self) -> Totals:
+        """See `Store.totals`."""
+        rows = await self.backlog(None)
+        sums = BlockSums()
+        for place, row in enumerate(rows):
+            counts = (row.accepted, row.handed_out, row.waiting, row.expired, row.erased)
+            more = (row.quarantined, row.put_back, row.routed)
+            sums.put(place, row.mailbox.kind, row.oldest_ms, (1, *counts, *more))
+        taken = [state.taken_ms async for state in self.readers(None) if state.first_seq]
+        return Totals(sums.totals(), InHand(len(taken), min(taken, default=None)))
+
+    async def due_for_purge(self, left_before_ms: int) -> list[Mailbox]:
+        """The mailboxes whose oldest journal row is from before."""
+
+        def due() -> list[Mailbox]:
+            return [
+                Mailbox(standing.sdkappid, box.kind)
+                for standing in self.standings()
+                for box in standing.boxes
+                if box.purged < box.cursor and box.left_ms < left_before_ms
+            ]
+
+        return await asyncio.to_thread(due)
+
+    # -- entries
+
+    async def entries(
+        self, mailbox: Mailbox, first_seq: int, containing: bytes | None
+    ) -> AsyncIterator[Entry]:
+        """See `Store.entries`."""
+        async for each in _in_steps(lambda: self._chunks(mailbox, max(1, first_seq))):
+            for entry in _entries_of(mailbox, each, first_seq, containing):
+                yield entry
+
+    def _chunks(self, mailbox: Mailbox, first_seq: int) -> Iterator[Chunk]:
+        standing = self.standing(mailbox.sdkappid)
+        box = None if standing is None else standing.box(mailbox.holds)
+        if standing is None or box is None or first_seq > box.tail:
+            return
+        first_seq = max(first_seq, box.purged + 1)
+        yield from snapshots.chunks_of_box(
+            self._bus, standing.place, box, first_seq, standing.newest
+        )
+
+    # -- the journal
+
+    async def journal(
+        self, mailbox: Mailbox, first_seq: int, *, newest_first: bool
+    ) -> AsyncIterator[JournalRow]:
+        """See `Store.journal`."""
+        rows = self._rows_back if newest_first else self._rows
+        async for row in _in_steps(lambda: rows(mailbox, first_seq)):
+            yield row
+
+    def _rows(self, mailbox: Mailbox, first_seq: int) -> Iterator[JournalRow]:
+        """Journal rows in order, each with what was noted of it until now.
+
+        Notes lie behind their rows, so they are gone through first: some bytes for each.
+        """
+        standing = self.standing(mailbox.sdkappid)
+        box = None if standing is None else standing.box(mailbox.holds)
+        if standing is None or box is None or box.purged == box.cursor:
+            return
+        at = box.rows_at
+        if first_seq > box.purged + 1:
+            at = snapshots.row_place(
+                self._bus, standing.place, box.kind, first_seq, standing.newest
+            )
+        notes = Notes(box.kind)
+        for _, commit in snapshots.commits_from(self._bus, standing.place, at, standing.newest):
+            notes.learn(commit)
+        for _, commit in snapshots.commits_from(self._bus, standing.place, at, standing.newest):
+            for row in commit.rows:
+                if row.kind == box.kind and row.first_seq + row.size - 1 > box.purged:
+                    told = notes.told(row.journal_row(mailbox.sdkappid, box.purged))
+                    if told.first_seq >= first_seq:
+                        yield told
+
+    def _rows_back(self, mailbox: Mailbox, first_seq: int) -> Iterator[JournalRow]:
+        """Journal rows backwards: so notes come before their rows."""
+        standing = self.standing(mailbox.sdkappid)
+        box = None if standing is None else standing.box(mailbox.holds)
+        if standing is None or box is None or box.purged == box.cursor:
+            return
+        notes = Notes(box.kind)
+        for commit in self._commits_back(standing.place, box.rows_at, standing.newest):
+            notes.learn(commit)
+            for row in reversed(commit.rows):
+                if row.kind != box.kind:
+                    continue
+                if row.first_seq + row.size - 1 <= box.purged or row.first_seq < first_seq:
+                    return
+                yield notes.told(row.journal_row(mailbox.sdkappid, box.purged))
+
+    def _commits_back(self, place: Place, at: int, newest: int) -> Iterator[Commit]:
+        """Commits backwards, by windows of sequences which fit how close they lie."""
+        width, high = COMMITS, newest
+        while high >= at:
+            low = max(at, high - width + 1)
+            found = [commit for _, commit in snapshots.commits_from(self._bus, place, low, high)]
+            yield from reversed(found)
+            width = 2 * width if len(found) < COMMITS // 2 else max(1, width // 2)
+            high = low - 1
+
+    async def keyed(self, sdkappid: int, key: str) -> Sequence[JournalRow]:
+        """See `Store.keyed`."""
+
+        def rows() -> list[JournalRow]:
+            standing = self.standing(sdkappid)
+            if standing is None:
+                return []
+            place, newest = standing.place, standing.newest
+            found: dict[tuple[int, int], JournalRow] = {}
+            for message in snapshots.all_of(self._bus, place, place.key(key), newest):
+                for taken in opened(message, KeyMessage).taken:
+                    box = standing.box(taken.kind)
+                    if box is None or (taken.kind, taken.first_seq) in found:
+                        continue
+                    for row in self._row_at(standing, taken.row_at):
+                        if (row.kind, row.first_seq) != (taken.kind, taken.first_seq):
+                            continue
+                        if row.first_seq > box.purged:
+                            told = row.journal_row(sdkappid, box.purged)
+                            found[taken.kind, taken.first_seq] = told
+            return [found[each] for each in sorted(found)]
+
+        return await asyncio.to_thread(rows)
+
+    def _row_at(self, standing: Standing, at: int) -> Sequence[Row]:
+        commits = snapshots.commits_from(self._bus, standing.place, at, standing.newest)
+        return next((commit.rows for _, commit in commits), ())
+
+    async def again(self, mailbox: Mailbox) -> AsyncIterator[Again]:
+        """See `Store.again`."""
+
+        def rows() -> Iterator[Again]:
+            standing = self.standing(mailbox.sdkappid)
+            box = None if standing is None else standing.box(mailbox.holds)
+            if standing is None or box is None:
+                return
+            subject = standing.place.again(box.kind)
+            for message in snapshots.all_of(self._bus, standing.place, subject, standing.newest):
+                row = opened(message, AgainMessage)
+                if row.first_seq > box.purged:
+                    yield Again(row.first_seq, row.size, row.source_seq, row.act_id)
+
+        async for row in _in_steps(rows):
+            yield row
+
+    async def readers(self, sdkappid: int | None) -> AsyncIterator[ReaderState]:
+        """See `Store.readers`."""
+
+        def states() -> Iterator[ReaderState]:
+            found = (
+                self.standings()
+                if sdkappid is None
+                else iter([one] if (one := self.standing(sdkappid)) else [])
+            )
+            for standing in found:
+                for box in standing.boxes:
+                    yield from self._readers_of(standing, box.kind)
+
+        async for state in _in_steps(states):
+            yield state
+
+    def _readers_of(self, standing: Standing, kind: int) -> Iterator[ReaderState]:
+        place = standing.place
+        names = self._bus.subjects(place.stream, place.readers(kind))
+        told = [
+            opened(message, ReaderMessage)
+            for message in snapshots.latest(self._bus, place.stream, names)
+        ]
+        for reader in sorted(told, key=lambda reader: reader.name):
+            if reader.row is not None:
+                yield _reader_state(Mailbox(standing.sdkappid, kind), reader.name, reader.row)
+
+    # -- what is of no application
+
+    def common(self) -> CommonCommit:
+        """How it stands, as the leader says."""
+        place = self._common
+        message = self._bus.last(place.stream, place.commits, leader=True)
+        return CommonCommit(0) if message is None else opened(message, CommonCommit)
+
+    async def acts(self, *, newest_first: bool) -> AsyncIterator[ActRow]:
+        """See `Store.acts`."""
+        async for row in _in_steps(lambda: self.act_rows(newest_first=newest_first)):
+            yield row
+
+    def act_rows(self, *, newest_first: bool = False) -> Iterator[ActRow]:
+        """See `Store.acts`."""
+        numbers = range(1, self.common().act_id + 1)
+        names = [self._common.act(number) for number in numbers]
+        names = names[::-1] if newest_first else names
+        for message in snapshots.latest(self._bus, self._common.stream, names):
+            yield _act_row(opened(message, ActMessage))
+
+    async def settings(self, since: int) -> AsyncIterator[Setting]:
+        """Settings by revision."""
+        async for row in _in_steps(lambda: self.setting_rows(since)):
+            yield row
+
+    def setting_rows(self, since: int = 0) -> Iterator[Setting]:
+        """Settings by revision, which is the order in which they lie."""
+        if self.common().revision <= since:
+            return
+        revision, sequence = self._reached
+        at = sequence + 1 if revision <= since else 1
+        stream, subject = self._common.stream, self._common.settings
+        while messages := self._bus.following(stream, subject, at, count=ROWS, leader=True):
+            for message in messages:
+                told = opened(message, SettingMessage)
+                self._reached = max(self._reached, (told.revision, message.sequence))
+                if told.revision > since:
+                    yield _setting(told)
+            at = messages[-1].sequence + 1
+
+    async def named(self, prefix: str, since: int) -> AsyncIterator[Setting]:
+        """Settings whose names begin so, by name."""
+        place = self._common
+
+        def rows() -> Iterator[Setting]:
+            for message in self._named(place.settings, place.setting(prefix)):
+                told = opened(message, SettingMessage)
+                if told.revision > since:
+                    yield _setting(told)
+
+        async for row in _in_steps(rows):
+            yield row
+
+    def _named(self, every: str, begin: str) -> Iterator[Message]:
+        """The messages of those of some subjects that begin so, in order."""
+        stream = self._common.stream
+        names = [name for name in self._bus.subjects(stream, every) if name.startswith(begin)]
+        return snapshots.latest(self._bus, stream, sorted(names))
+
+    async def setting(self, name: str) -> Setting | None:
+        """See `Store.setting`."""
+        message = await asyncio.to_thread(self._last_setting, name)
+        return None if message is None else _setting(message)
+
+    def _last_setting(self, name: str) -> SettingMessage | None:
+        place = self._common
+        message = self._bus.last(place.stream, place.setting(name), leader=True)
+        return None if message is None else opened(message, SettingMessage)
+
+    def revision(self, name: str) -> int:
+        """The revision of a setting; 0: it was never written."""
+        told = self._last_setting(name)
+        return 0 if told is None else told.revision
+
+    async def marks(self, prefix: str) -> dict[str, Noted]:
+        """See `Store.marks`."""
+
+        def noted() -> dict[str, Noted]:
+            place = self._common
+            found = self._named(place.marks, place.mark(prefix))
+            told = [opened(message, MarkMessage) for message in found]
+            return {
+                decoded(each.name): Noted(each.at_ms, decoded(each.place))
+                for each in told
+                if each.at_ms
+            }
+
+        return await asyncio.to_thread(noted)
+
+    async def size(self) -> int:
+        """Bytes of all streams."""
+        names = [stream for stream, _ in self._layout.streams]
+        return await asyncio.to_thread(lambda: sum(map(self._bus.size, names)))
+
+
+class Notes:
+    """What was noted of journal rows of a mailbox."""
+
+    def __init__(self, kind: int) -> None:
+        """Nothing yet."""
+        self._kind = kind
+        self._given: dict[int, int] = {}
+        self._acked_ms: dict[int, int] = {}
+        self._released_ms: dict[int, int] = {}
+
+    def learn(self, commit: Commit) -> None:
+        """Take in what a commit notes."""
+        for note in commit.notes:
+            if note.kind != self._kind:
+                continue
+            if note.acked_ms is not None:
+                self._acked_ms[note.first_seq] = note.acked_ms
+            elif note.released_ms is not None:
+                self._released_ms[note.first_seq] = note.released_ms
+            else:
+                self._given[note.first_seq] = self._given.get(note.first_seq, 0) + 1
+
+    def told(self, row: JournalRow) -> JournalRow:
+        """A row with what was noted of it."""
+        if row.reader is None:
+            return row
+        return msgspec.structs.replace(
+            row,
+            given=1 + self._given.get(row.first_seq, 0),
+            acked_ms=self._acked_ms.get(row.first_seq),
+            released_ms=self._released_ms.get(row.first_seq),
+        )
+
+
+async def _in_steps(begin: Callable[[], Iterator[T]]) -> AsyncIterator[T]:
+    """What an iterator gives that blocks, gone on with in a thread, so many at once."""
+    rows = begin()
+    while step := await asyncio.to_thread(lambda: list(islice(rows, ROWS))):
+        for row in step:
+            yield row
+
+
+def _number(commits: str) -> int:
+    """Of the application whose commits have this subject."""
+    return int(commits.split(".")[-2])
+
+
+def _standing(place: Place, sdkappid: int, message: Message) -> Standing:
+    return Standing(place, sdkappid, message.sequence, opened(message, Commit).boxes)
+
+
+def _entries_of(
+    mailbox: Mailbox, stored: Chunk, first_seq: int, containing: bytes | None
+) -> Iterator[Entry]:
+    first, count, checksum, bounds, body = stored.row
+    if containing is not None:
+        joined = chunk.readable(bounds, body)
+        if joined is None or containing not in joined:
+            return
+    origins = chunk.origins(stored.label, chunk.entry_count(bounds), stored.accepted_ms)
+    key = key_of(slot(mailbox)) + first
+    for place, data in chunk.proven(key, count, checksum, bounds, body):
+        if first + place >= first_seq and (containing is None or containing in data):
+            yield Entry(first + place, origins[place].at_ms, data, origins[place].ticket)
+
+
+def _reader_state(mailbox: Mailbox, name: bytes, row: ReaderRow) -> ReaderState:
+    return ReaderState(
+        *(mailbox, decoded(name), row.kept, row.first_seq, row.count, row.taken_ms),
+        *(row.given, row.acked_seq, row.at_ms),
+    )
+
+
+def _act_row(told: ActMessage) -> ActRow:
+    act = Act(
+        *(decoded(told.actor), decoded(told.action), decoded(told.reason), decoded(told.detail)),
+        *(told.at_ms, told.ticket),
+    )
+    return ActRow(told.act_id, act, told.proof)
+
+
+def _setting(told: SettingMessage) -> Setting:
+    return Setting(decoded(told.name), told.value, told.revision, told.ticket)
