@@ -175,8 +175,10 @@ _NO_JSON: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
 # --- an array that is no JSON ---------------------------------------------------------------------
 
-# Behind an object, or before one.
-_BETWEEN: Final = re.compile(rb"(?<=\})[ \t\r\n,\]]*+|,[ \t\r\n]*+(?=\{)")
+# Behind an object, with its last brace, or before one. Each begins with a byte of its own, so that
+# a body without any is looked through three times as fast as with a look back.
+_BETWEEN: Final = re.compile(rb"\}[ \t\r\n,\]]*+|,[ \t\r\n]*+(?=\{)")
+_BRACE: Final = ord("}")
 _PIECES_MAX: Final = 8  # of one record: objects within it, or what looks like one in its texts
 _CUTS_MAX: Final = 4 * limits.INGEST_RECORDS_MAX  # the rest is one piece; some 0.2 s for the worst
 
@@ -214,7 +216,7 @@ def _pieces(text: bytes) -> Steps[list[slice]]:
     pieces = []
     start = 1
     for cut in islice(_BETWEEN.finditer(text), _CUTS_MAX):
-        pieces.append(slice(start, cut.start()))
+        pieces.append(slice(start, cut.start() + (text[cut.start()] == _BRACE)))
         start = cut.end()
         yield
     pieces.append(slice(start, len(text)))
