@@ -10,10 +10,11 @@ server runs, and go with it:
     {..., "behind": 50}                                         as counted from so many writes on
 
 A call that stops leaves the file `stopped` beside the orders, and goes on once there is `go`.
-`call` is read, write, sync or close; `file` is the end of the file's name, such as -wal. When a
-call fails for the first time, the moment is written to `struck` there, and every write or sync that
-still comes then leaves a line in `afterwards`. `free`, if it exists, is how many bytes of the disk
-are said to be free.
+`call` is read, write, sync or close, the last one of a file that was written to, since who looks at
+a file closes it, too; `file` is the end of the file's name, such as -wal. When a call fails for the
+first time, the moment is written to `struck` there, and every write or sync that still comes then
+leaves a line in `afterwards`. `free`, if it exists, is how many bytes of the disk are said to be
+free.
 """
 
 from __future__ import annotations
@@ -105,6 +106,7 @@ class File(apsw.VFSFile):
     def __init__(self, name: str | apsw.URIFilename | None, flags: list[int]) -> None:
         super().__init__(BASE, name, flags)
         self.name = "" if name is None else name if isinstance(name, str) else name.filename()
+        self._written = False
 
     def xRead(self, amount: int, offset: int) -> bytes:  # noqa: N802 - SQLite's name
         orders.before("read", self.name)
@@ -113,6 +115,7 @@ class File(apsw.VFSFile):
         return data
 
     def xWrite(self, data: bytes, offset: int) -> None:  # noqa: N802 - SQLite's name
+        self._written = True
         orders.before("write", self.name)
         super().xWrite(data, offset)
         orders.after()
@@ -123,7 +126,8 @@ class File(apsw.VFSFile):
         orders.after()
 
     def xClose(self) -> None:  # noqa: N802 - SQLite's name
-        orders.before("close", self.name)
+        if self._written:
+            orders.before("close", self.name)
         super().xClose()
 
     def xLock(self, level: int) -> None:  # noqa: N802 - SQLite's name
