@@ -277,8 +277,12 @@ def test_store_is_private_to_its_owner(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("url", "text"),
     [
-        ("mysql://a", "sqlite:///FILE or postgresql://HOST/DATABASE; there is no other engine"),
-        ("pullstatus.db", "sqlite:///FILE or postgresql://HOST/DATABASE; there is no other engine"),
+        ("mysql://a", "?monitor=HOST,HOST,HOST; there is no other engine"),
+        (
+            "pullstatus.db",
+            "a store URL is sqlite:///FILE or postgresql://HOST/DATABASE or jetstream:",
+        ),
+        ("jetstream://a/x", "where every node can be asked"),
         ("sqlite://", "followed by the path of a file"),
         ("sqlite:///", "followed by the path of a file"),
         ("sqlite:///missing/file.db", "does not exist; make it"),
@@ -287,7 +291,7 @@ def test_store_is_private_to_its_owner(tmp_path: Path) -> None:
 )
 @pytest.mark.parametrize("command", [("app", "create", "7"), ("serve", "--port", "0")])
 def test_store_that_is_none(tmp_path: Path, command: tuple[str, ...], url: str, text: str) -> None:
-    status = 2 if "engine" in text or "path of a file" in text else 1
+    status = 1 if "file.db" in url or url == "sqlite:///." else 2
     assert text in bad(tmp_path, *command, "--store", url, exit_status=status)
     assert list(tmp_path.iterdir()) == []
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -14,6 +15,8 @@ from pullstatus.store import (
     backup_store,
     check_store_url,
     engines,
+    init_store,
+    jetstream,
     open_store,
     postgresql,
     restore_store,
@@ -43,7 +46,10 @@ async def test_an_unknown_scheme_is_told_those_that_there_are(
 ) -> None:
     more = {**engines.ENGINES, "other": Row("no.such.module", "other://HOST")}
     monkeypatch.setattr(engines, "ENGINES", more)
-    told = "sqlite:///FILE or postgresql://HOST/DATABASE or other://HOST"
+    told = re.escape(
+        "sqlite:///FILE or postgresql://HOST/DATABASE or"
+        " jetstream://HOST,HOST,HOST/NAME?monitor=HOST,HOST,HOST or other://HOST"
+    )
     for refused in (lambda: check_store_url(url), lambda: engines.copying_engine_of(url)):
         with pytest.raises(InvalidSetting, match=f"a store URL is {told}"):
             refused()
@@ -75,9 +81,45 @@ def test_the_engine_in_a_database_offers_what_is_needed_there() -> None:
         engines.database_engine_of("sqlite:///x.db")
 
 
+async def test_the_engine_in_a_cluster_offers_what_is_needed_there() -> None:
+    module: EngineModule = jetstream
+    database: DatabaseModule = jetstream
+    url = "jetstream://a/x?monitor=a"
+    assert engines.engine_of(url) is module
+    assert engines.database_engine_of(url) is database
+    with pytest.raises(InvalidSetting, match="cluster's own tools"):
+        engines.copying_engine_of(url)
+
+
+async def test_only_an_engine_that_has_partitions_is_asked_for_some() -> None:
+    with pytest.raises(InvalidSetting, match="no partitions: leave --partitions out"):
+        await init_store("postgresql://127.0.0.1:1/x", partitions=3)
+    with pytest.raises(InvalidSetting, match="needs none of this"):
+        await init_store("sqlite:///x.db", partitions=3)
+
+
 def test_an_engine_is_imported_when_it_is_asked_for() -> None:
     program = (
         "import sys; from pullstatus import store; assert 'apsw' not in sys.modules;"
         "store.check_store_url('sqlite:///x.db'); assert 'apsw' in sys.modules"
     )
     subprocess.run([sys.executable, "-c", program], check=True)
+
+
+@pytest.mark.parametrize(
+    ("package", "url", "extra"),
+    [
+        ("psycopg", "postgresql:///x", "postgresql"),
+        ("nats", "jetstream://a/x?monitor=a", "jetstream"),
+    ],
+)
+def test_an_engine_whose_packages_are_missing_names_its_extra(
+    package: str, url: str, extra: str
+) -> None:
+    program = (
+        f"import sys; sys.modules[{package!r}] = None\n"
+        "from pullstatus.errors import InvalidSetting\nfrom pullstatus import store\n"
+        f"try: store.check_store_url({url!r})\nexcept InvalidSetting as error: print(error)"
+    )
+    told = subprocess.run([sys.executable, "-c", program], check=True, stdout=subprocess.PIPE)
+    assert f"checkout[{extra}]" in told.stdout.decode()

@@ -59,7 +59,7 @@ COMMANDS = {
     "sign": ("signatures:sign", "Compute the signature of a request."),
     "store": (
         "store:store_group",
-        "A store in a database: making it, bringing it up to date, going on after a restore.",
+        "A store in a database or a cluster: making it, upgrades, going on after a restore.",
     ),
     "token": ("apps:token_group", "Tokens: what gateways show to put records in."),
     "verify": (

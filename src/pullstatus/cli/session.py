@@ -71,8 +71,8 @@ store_option = click.option(
     default=plainly(default_store),
     show_envvar=True,
     callback=check_store,
-    help="The store: sqlite:/// and the path of a file, or postgresql:// and a database. Not given,"
-    f" it is that of the configuration file, or else {DEFAULT_STORE}.",
+    help="The store: sqlite:/// and the path of a file, postgresql:// and a database, or jetstream://"
+    f" and a cluster. Not given, it is that of the configuration file, or else {DEFAULT_STORE}.",
 )
 
 

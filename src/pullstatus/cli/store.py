@@ -1,4 +1,4 @@
-"""`pullstatus store ...`: a store in a database, which is made, upgraded and set back by others."""
+"""`pullstatus store ...`: a store in a database or a cluster, which others look after."""
 
 from __future__ import annotations
 
@@ -15,19 +15,28 @@ from pullstatus.store import begin_epoch, init_store, upgrade_store
 
 @click.group("store", cls=Group)
 def store_group() -> None:
-    """A store in a database: making it, bringing it up to date, going on after a restore."""
+    """A store in a database or a cluster: making it, upgrades, going on after a restore."""
 
 
 @store_group.command("init")
+@click.option(
+    "--partitions",
+    type=int,
+    metavar="K",
+    help="Streams that applications are spread over, in a cluster: for ever. Not given, it is 12.",
+)
 @store_option
 @plainly
-def init(store_url: str) -> None:
-    """Make the store in a database that has none, in a schema of its own.
+def init(partitions: int | None, store_url: str) -> None:
+    """Make the store in a database or a cluster that has none.
 
-    The role that does so owns it. Servers make it, too, where their role may; this is for a
-    database in which it may not.
+    In PostgreSQL it has a schema of its own, owned by the role that does this. Servers make it,
+    too, where their role may; this is for a database in which it may not.
+
+    In a cluster of NATS it is streams whose names begin with its own. Servers never make them.
+    Given again, this goes on where it was cut off.
     """
-    print_json({"created": asyncio.run(init_store(store_url))})
+    print_json({"created": asyncio.run(init_store(store_url, partitions=partitions))})
 
 
 @store_group.command("upgrade")
@@ -48,7 +57,7 @@ def upgrade(post: bool, store_url: str) -> None:
 @store_option
 @plainly
 def new_epoch(reason: str, store_url: str) -> None:
-    """Go on with a database that was restored, or has lost commits. End all servers first.
+    """Go on with a store that was restored, or has lost commits. End all servers first.
 
     What waits in it may have been handed out before; it is marked so, and `pullstatus pulls show`
     tells. Pulls get other names from now on.

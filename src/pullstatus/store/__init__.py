@@ -503,14 +503,18 @@ async def join_store(
     return await sharing.join(url, share, on_failure=on_failure)
 
 
-async def init_store(url: str) -> bool:
-    """Make a store in a database that has none; returns whether this did it.
+async def init_store(url: str, *, partitions: int | None = None) -> bool:
+    """Make a store in a database or a cluster that has none; returns whether this did it.
+
+    Args:
+        partitions: in how many applications are spread, for an engine that does so; None: as many
+            as it chooses, or as there are.
 
     Raises:
-        InvalidSetting: no engine has such a URL, or that one has no need of it.
+        InvalidSetting: no engine has such a URL, or that one has no need of it, or no partitions.
         StoreRefused: it cannot be made, or is not safe.
     """
-    return await database_engine_of(url).init(url)
+    return await database_engine_of(url).init(url, partitions=partitions)
 
 
 async def upgrade_store(url: str, *, post: bool = False) -> list[int]:
@@ -530,7 +534,7 @@ async def upgrade_store(url: str, *, post: bool = False) -> list[int]:
 
 
 async def begin_epoch(url: str, act: Act) -> int:
-    """Take a database that was set back, or is a copy, for the store; returns the epoch's number.
+    """Take what was set back, or is a copy, for the store; returns the epoch's number.
 
     For when no server works on it. What waits is marked: some of it may have been handed out. The
     act is on record with the number of the epoch for its detail.

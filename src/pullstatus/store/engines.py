@@ -136,7 +136,7 @@ class MovingModule(Protocol):
 class DatabaseModule(Protocol):
     """What an engine's module offers beside if others look after where its stores lie."""
 
-    async def init(self, url: str) -> bool:
+    async def init(self, url: str, *, partitions: int | None) -> bool:
         """See `init_store`."""
         ...
 
@@ -170,6 +170,12 @@ ENGINES: Final[Mapping[str, Row]] = {
         "postgresql://HOST/DATABASE",
         "take pg_basebackup or pgBackRest, and archive the log, or pg_dump; after a restore run"
         " `pullstatus store new-epoch`",
+    ),
+    "jetstream": Row(
+        "pullstatus.store.jetstream",
+        "jetstream://HOST,HOST,HOST/NAME?monitor=HOST,HOST,HOST",
+        "its nodes keep three copies; take one of its streams with the cluster's own tools, that of"
+        " settings last; after a restore run `pullstatus store new-epoch`",
     ),
 }
 
@@ -222,7 +228,7 @@ def moving_engine_of(url: str) -> MovingModule:
 
 
 def database_engine_of(url: str) -> DatabaseModule:
-    """The module of the engine that a URL names, whose stores are in a database.
+    """The module of the engine that a URL names, whose stores lie where others look after them.
 
     Raises:
         InvalidSetting: no engine has such a URL, or that one needs nothing of the kind.

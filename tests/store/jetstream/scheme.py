@@ -15,6 +15,7 @@ from pullstatus.store import engines
 from pullstatus.store.jetstream.audit import audit_streams
 from pullstatus.store.jetstream.engine import JetStreamStore
 from pullstatus.store.jetstream.subjects import Layout
+from pullstatus.store.jetstream.wire import Bus
 from pullstatus.store.values import AuditReport, Progress, ProveSetting
 from tests.store.jetstream.memory import MemoryBus
 
@@ -42,6 +43,11 @@ def cluster(_folder: Path) -> Iterator[str]:
         del _clusters[url]
 
 
+def bus_of(url: str) -> Bus:
+    """A connection to one."""
+    return _clusters[url].door()
+
+
 def check(url: str) -> None:
     assert url.startswith(SCHEME)
 
@@ -62,7 +68,7 @@ async def open(  # noqa: A001 - as engines' modules have it
     reserve_bytes: int,
     on_failure: Callable[[BaseException], None] | None,
 ) -> JetStreamStore:
-    bus = _clusters[url].door()
+    bus = bus_of(url)
     created = url not in _made
     _made.add(url)
     return await JetStreamStore.open(
@@ -75,7 +81,7 @@ async def rewrite(_url: str, *, serving: bool) -> None:
 
 
 async def audit(url: str, progress: Progress, *, prove_setting: ProveSetting) -> AuditReport:
-    bus = _clusters[url].door()
+    bus = bus_of(url)
     return await asyncio.to_thread(
         audit_streams, bus, LAYOUT, 1, progress, prove_setting=prove_setting
     )

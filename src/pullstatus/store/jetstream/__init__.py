@@ -1,4 +1,4 @@
-"""The engine over a cluster of NATS JetStream: being built, and not to be opened by a URL yet.
+"""The engine for many servers over a cluster of NATS JetStream, which keeps three copies.
 
     messages    what lies there, and on which subjects (`subjects`, `messages`)
     lane        commits groups of operations of a partition, two trips each (`log`, `tables`);
@@ -10,3 +10,116 @@
 
 A condition on the newest commit of each application guards all that a group has read of it.
 """
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from pathlib import Path
+
+from pullstatus.errors import InvalidSetting, extra_missing
+from pullstatus.store.values import Act, AuditReport, Progress, ProveSetting
+
+try:
+    import nats as _  # noqa: F401
+except ImportError as error:
+    raise InvalidSetting(extra_missing(error)) from error
+
+from pullstatus.store.jetstream import epochs, opening
+from pullstatus.store.jetstream.audit import audit_streams
+from pullstatus.store.jetstream.engine import JetStreamStore
+from pullstatus.store.jetstream.location import parse_url
+
+__all__ = [
+    "JetStreamStore",
+    "audit",
+    "begin_epoch",
+    "cautions",
+    "check",
+    "file",
+    "init",
+    "open",
+    "rewrite",
+    "upgrade",
+]
+
+
+def check(url: str) -> None:
+    """See `EngineModule.check`."""
+    parse_url(url)
+
+
+def file(url: str) -> Path | None:
+    """See `store_file`."""
+    parse_url(url)
+    return None
+
+
+def cautions(url: str) -> list[str]:
+    """See `store_cautions`."""
+    return opening.cautions_of(parse_url(url))
+
+
+async def open(  # noqa: A001 - as every engine's module calls it
+    url: str,
+    *,
+    create: bool,
+    server: bool,
+    reserve_bytes: int,
+    on_failure: Callable[[BaseException], None] | None,
+) -> JetStreamStore:
+    """See `open_store`. Nobody but `init` makes one: a cluster that has lost one must not have it.
+
+    Any number of servers may open it. The room on the nodes' disks is not known here.
+    """
+    del create, server, reserve_bytes
+    found = await asyncio.to_thread(opening.open_store, parse_url(url))
+    meta = found.meta
+    return await JetStreamStore.open(
+        found.bus, found.layout, meta.secret, meta.epoch, created=False, on_failure=on_failure
+    )
+
+
+async def init(url: str, *, partitions: int | None) -> bool:
+    """See `init_store`."""
+    return await asyncio.to_thread(opening.init, parse_url(url), partitions)
+
+
+async def upgrade(url: str, *, post: bool) -> list[int]:
+    """See `upgrade_store`. There has been one format so far."""
+    del post
+    await asyncio.to_thread(_prove, url)
+    return []
+
+
+async def begin_epoch(url: str, act: Act) -> int:
+    """See `begin_epoch` of `pullstatus.store`."""
+
+    def begin() -> int:
+        with opening.opened(parse_url(url)) as found:
+            return epochs.begin_epoch(found, act)
+
+    return await asyncio.to_thread(begin)
+
+
+async def rewrite(url: str, *, serving: bool) -> None:
+    """See `rewrite_store`. What is erased or replaced was written over by the nodes at once."""
+    del serving
+    await asyncio.to_thread(_prove, url)
+
+
+async def audit(url: str, progress: Progress, *, prove_setting: ProveSetting) -> AuditReport:
+    """See `audit_store`."""
+
+    def proven() -> AuditReport:
+        with opening.opened(parse_url(url)) as found:
+            return audit_streams(
+                *(found.bus, found.layout, found.meta.epoch, progress), prove_setting=prove_setting
+            )
+
+    return await asyncio.to_thread(proven)
+
+
+def _prove(url: str) -> None:
+    with opening.opened(parse_url(url)):
+        pass

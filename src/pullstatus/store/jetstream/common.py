@@ -44,6 +44,7 @@ class CommonTables:
         self._before: tuple[int, CommonCommit] | None = None
         self._commit = CommonCommit(0)
         self._values: dict[str, Value] = {}
+        self._former: dict[str, int] = {}
         self.changed: list[str] = []
         self.marked: dict[str, int] = {}
 
@@ -75,6 +76,8 @@ class CommonTables:
         written = self._bus.write(self._place.stream, puts, op)
         for name in self._values:
             if name.startswith(self._place.setting("")):  # what it was before may be a secret
+                if former := self._former.get(name):
+                    self._bus.delete(self._place.stream, former)  # written over
                 self._bus.purge(self._place.stream, name, below=sequence + 1)
             elif name.startswith(self._place.mark("")):
                 self.marked[name] = sequence
@@ -99,7 +102,10 @@ class CommonTables:
             assert isinstance(written, held)
             return written
         found = self._bus.last(self._place.stream, subject, leader=True)
-        return None if found is None else opened(found, held)
+        if found is None:
+            return None
+        self._former[subject] = found.sequence
+        return opened(found, held)
 
     # -- acts
 

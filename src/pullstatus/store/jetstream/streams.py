@@ -140,18 +140,22 @@ class Streams:
                 return config
             await asyncio.sleep(LOOK_S)
 
-    async def init(self, partitions: int, random_bytes: Callable[[int], bytes]) -> bool:
+    async def init(self, asked: int | None, random_bytes: Callable[[int], bytes]) -> bool:
         """Make what is missing of a store; returns whether there was none, or none that was whole.
+
+        Args:
+            asked: how many partitions it is to have; None: as many as it has, or `PARTITIONS`.
 
         Raises:
             StoreRefused: there is one with other partitions, or what is there is not as it must be.
         """
-        if not 0 < partitions <= PARTITIONS_MAX:
+        if asked is not None and not 0 < asked <= PARTITIONS_MAX:
             raise StoreRefused(f"a store has 1 to {PARTITIONS_MAX} partitions")
         settings = settings_stream(self._store)
         await self._make(settings, self._names(0)[settings])
-        meta, sequence = await self._begun(partitions, random_bytes)
-        if meta.partitions != partitions:
+        meta, sequence = await self._begun(asked or PARTITIONS, random_bytes)
+        partitions = meta.partitions
+        if asked not in (None, partitions):
             raise StoreRefused(
                 f"the {self._location.shown} has {meta.partitions} partitions: their number cannot"
                 " be changed; move it into a new store, with `pullstatus migrate`"
@@ -179,6 +183,24 @@ class Streams:
             except Stale:
                 continue
         return found
+
+    async def begin_epoch(self, random_bytes: Callable[[int], bytes]) -> int:
+        """Count that the store was set back; returns the number of the epoch that begins.
+
+        Raises:
+            StoreRefused: there is no store.
+            StoreUnavailable: somebody else has just done so.
+        """
+        found = await self._meta()
+        if found is None:
+            raise StoreRefused(f"there is no {self._location.shown}")
+        meta, sequence = found
+        epoch = meta.epoch + 1
+        try:
+            await self._write(msgspec.structs.replace(meta, epoch=epoch), sequence, random_bytes)
+        except Stale:
+            raise StoreUnavailable("somebody else has just begun an epoch; look first") from None
+        return epoch
 
     async def _meta(self) -> tuple[Meta, int] | None:
         subject = meta_subject(self._store)

@@ -91,8 +91,10 @@ async def holds_store(url: str) -> bool:
     return await asyncio.to_thread(opening.holds_store, parse_url(url))
 
 
-async def init(url: str) -> bool:
+async def init(url: str, *, partitions: int | None) -> bool:
     """See `init_store`."""
+    if partitions is not None:
+        raise InvalidSetting("a store in PostgreSQL has no partitions: leave --partitions out")
     opened = await asyncio.to_thread(open_store, parse_url(url), create=True)
     opened.session.close()
     return opened.created
