@@ -11,9 +11,9 @@ from bisect import bisect_left
 from collections.abc import Callable, Iterable, Sequence
 from typing import cast
 
-from pullstatus.errors import StoreUnavailable
+from pullstatus.errors import StoreFull, StoreUnavailable
 from pullstatus.store.jetstream.messages import op_of
-from pullstatus.store.jetstream.wire import PUTS_MAX, SUBJECTS_MAX, Bus, Message, Put, Stale
+from pullstatus.store.jetstream.wire import PUTS_MAX, SUBJECTS_MAX, Bus, Message, Put, Space, Stale
 
 MESSAGE_BYTES_MAX = 1 << 20
 
@@ -58,6 +58,7 @@ class MemoryBus:
         loses: told a stream, whether the answer to what was just stored gets lost.
         overtake: called before each write, with its stream; may write itself.
         asked: each question and write that came, in order.
+        limits: bytes that streams may hold, if they have a bound.
     """
 
     def __init__(self, streams: Iterable[tuple[str, str]]) -> None:
@@ -67,6 +68,7 @@ class MemoryBus:
         self.loses: Callable[[str], bool] = lambda _stream: False
         self.overtake: Callable[[str], None] = lambda _stream: None
         self.asked: list[str] = []
+        self.limits: dict[str, int] = {}
 
     def door(self) -> Bus:
         """A connection of somebody's own."""
@@ -110,6 +112,9 @@ class MemoryBus:
                 assert matches(put.subject, stream.pattern)
                 if put.last is not None and stream.last_of(put.subject, stream.newest) != put.last:
                     raise WrongLast
+            size = sum(len(put.data) for put in puts)
+            if name in self.limits and self.size(name) + size > self.limits[name]:
+                raise StoreFull("the stream is full")
             for put in puts:
                 stream.newest += 1
                 message = Message(put.subject, stream.newest, put.data)
@@ -202,6 +207,10 @@ class MemoryBus:
     def size(self, stream: str) -> int:
         with self._lock:
             return sum(len(each.data) for each in self._streams[stream].messages.values())
+
+    def space(self, stream: str) -> Space | None:
+        limit = self.limits.get(stream)
+        return None if limit is None else Space(self.size(stream), limit)
 
     def _up_to(self, stream: str, *, leader: bool) -> int:
         newest = self._streams[stream].newest

@@ -48,6 +48,12 @@ def bus_of(url: str) -> Bus:
     return _clusters[url].door()
 
 
+def limit(url: str, size: int) -> None:
+    """How many bytes each partition may hold."""
+    for partition in range(LAYOUT.partitions):
+        _clusters[url].limits[LAYOUT.stream(partition)] = size
+
+
 def check(url: str) -> None:
     assert url.startswith(SCHEME)
 

@@ -208,12 +208,21 @@ def test_a_full_stream_takes_no_more_and_says_so(bus: Bus) -> None:
     bus.begin(make()).result()
     mine = op()
     last = bus.write("full", [Put("full.c", mine + bytes(150_000), 0)], mine)
+    space = bus.space("full")
+    assert space is not None
+    assert (space.limit, space.left < 50_000) == (200_000, True)
     for puts in (
         [Put("full.c", mine + bytes(100_000), last)],
         [Put("full.log", mine + bytes(100_000)), Put("full.c", mine, last)],
     ):
         with pytest.raises(StoreFull, match="maximum bytes"):
             bus.write("full", puts, mine)
+
+
+def test_what_a_node_has_left_bounds_a_stream_that_has_no_bound(bus: Bus) -> None:
+    space = bus.space(STREAM)
+    assert space is not None
+    assert 0 < space.used < space.limit
 
 
 def test_questions_at_once(bus: Bus, app: str) -> None:

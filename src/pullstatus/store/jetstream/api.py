@@ -13,6 +13,7 @@ import msgspec
 
 from pullstatus.errors import StoreUnavailable
 from pullstatus.store.jetstream.links import Links, NoAnswer, NobodyThere
+from pullstatus.store.jetstream.wire import Space
 
 REQUEST_S: Final = 5.0
 GIVE_UP_S: Final = 20.0  # longer than an election takes
@@ -75,6 +76,13 @@ class Api:
     async def size(self, stream: str) -> int:
         """See `Bus.size`."""
         return (await self._state(stream)).bytes
+
+    async def space(self, stream: str) -> Space | None:
+        """What it holds, and may hold; None: it has no bound of its own."""
+        said = await self._said(f"STREAM.INFO.{stream}", {})
+        self._there(said, stream)
+        limit = said.config.get("max_bytes", -1)
+        return Space(said.state.bytes, limit) if limit > 0 else None
 
     async def subjects(self, stream: str, pattern: str) -> list[str]:
         """See `Bus.subjects`. More than a node tells at once are of several moments."""

@@ -20,7 +20,7 @@ from pullstatus.store.jetstream.links import Links, end
 from pullstatus.store.jetstream.location import Location, Login
 from pullstatus.store.jetstream.reading import Reading
 from pullstatus.store.jetstream.streams import Meta, Streams
-from pullstatus.store.jetstream.wire import Message, Put
+from pullstatus.store.jetstream.wire import Message, Put, Space
 from pullstatus.store.jetstream.writing import Writing
 
 PROVE_S: Final = 60.0
@@ -63,6 +63,7 @@ class Bus:
 
     async def _open(self) -> list[str]:
         proof = await nodes.prove(self._location, self._login, start=True)
+        self._nodes_space = proof.space
         self._connected = asyncio.Event()
         self._links = Links(self._location, self._login, self._connected.set)
         self._reading = Reading(self._links)
@@ -84,6 +85,7 @@ class Bus:
             try:
                 proof = await nodes.prove(self._location, self._login, start=False)
                 pause_s = PROVE_S if proof.whole else AWAY_S
+                self._nodes_space = proof.space
                 if self._partitions is not None:
                     await self._streams.prove(self._partitions)
             except StoreRefused as error:
@@ -179,6 +181,11 @@ class Bus:
         """See `wire.Bus`."""
         return self._asked(self._api.size(stream))
 
+    def space(self, stream: str) -> Space | None:
+        """See `wire.Bus`. What nodes have left is as they have said when they were proven last."""
+        found = (self._asked(self._api.space(stream)), self._nodes_space)
+        return min((each for each in found if each is not None), key=_left, default=None)
+
     def purge(self, stream: str, subject: str, *, below: int) -> int:
         """See `wire.Bus`."""
         return self._asked(self._api.purge(stream, subject, below=below))
@@ -222,6 +229,10 @@ class Bus:
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
         self._loop.close()
+
+
+def _left(space: Space) -> int:
+    return space.left
 
 
 async def _cancel_all() -> None:

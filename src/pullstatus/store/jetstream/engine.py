@@ -8,7 +8,7 @@ import os
 from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Final
 
-from pullstatus.errors import StoreFull, StoreRefused, WorldError
+from pullstatus.errors import StoreRefused, WorldError
 from pullstatus.store.gathering.committer import Committer
 from pullstatus.store.gathering.log import Log as LogOfOne
 from pullstatus.store.gathering.store import GatheredStore
@@ -91,8 +91,7 @@ class JetStreamStore(GatheredStore):
         return store
 
     def _check_room(self) -> None:
-        if not self._writer.report.room:
-            raise StoreFull("the cluster has no room for more")
+        """Each lane has a stream of its own: see `Lanes.submit`."""
 
     async def pull(self, operation: Pull, gone: Gone | None = None) -> Page:
         """See `Store.pull`. One that leaves no trace looks first, unless something waits anyway."""

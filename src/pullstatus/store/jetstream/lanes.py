@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, overload
 
 from pullstatus.durations import Durations
-from pullstatus.errors import StoreUnavailable
+from pullstatus.errors import StoreFull, StoreUnavailable
 from pullstatus.store.gathering.committer import Report
 from pullstatus.store.gathering.log import Figures
 from pullstatus.store.gathering.operations import (
@@ -23,6 +23,7 @@ from pullstatus.store.gathering.operations import (
     Removed,
     Replace,
     Upkeep,
+    adds,
     owner,
 )
 from pullstatus.store.gathering.writer import Writer
@@ -72,6 +73,11 @@ class Lanes:
         if isinstance(operation, Unpark):
             self._check_together(operation)
         lane: Any = self._of(sdkappid)
+        if adds(operation) and not lane.report.room:
+            raise StoreFull(
+                "the cluster has no room for more: what is left of a stream's max_bytes, or of a"
+                " node's max_file_store, is for pulls"
+            )
         submitted: asyncio.Future[Any] = lane.submit(operation, gone)
         return submitted
 

@@ -20,6 +20,7 @@ from pullstatus.errors import (
     OutcomeUnknown,
     StoreCorrupt,
     StoreFailed,
+    StoreFull,
     StoreUnavailable,
     WorldError,
 )
@@ -32,6 +33,7 @@ from pullstatus.store.jetstream.common import CommonTables
 from pullstatus.store.jetstream.forgetting import forget
 from pullstatus.store.jetstream.known import Cache, Known
 from pullstatus.store.jetstream.messages import CommonCommit, opened, sealed
+from pullstatus.store.jetstream.room import Room
 from pullstatus.store.jetstream.subjects import Layout
 from pullstatus.store.jetstream.tables import Draft, JetTables, Overtaken
 from pullstatus.store.jetstream.wire import PUTS_MAX, Bus, Put, Stale
@@ -72,6 +74,7 @@ class Log:
         self._clock = clock
         self._cache = Cache()
         self._ages = Ages(clock)
+        self._room = Room(bus, self._stream, clock)
         self._known_revision = 0  # settings are known to have come so far, by the leader
         self._waiting: dict[int, int] = {}
         self._commits = self._operations = 0
@@ -106,6 +109,8 @@ class Log:
             except WorldError as error:
                 if isinstance(error, OutcomeUnknown):
                     self._forget(asked.by)
+                if isinstance(error, StoreFull):
+                    self._room.end()
                 raise
             except Exception as error:
                 self._forget(asked.by)
@@ -119,18 +124,20 @@ class Log:
         raise Undone(StoreUnavailable(_COLLIDES))
 
     def tend(self) -> None:
-        """Nothing is put off."""
+        """Learn from time to time how full the stream is."""
+        self._room.look()
 
     def watch(self) -> None:
-        """What other processes do is learned by asking."""
+        """As `tend`; what other processes do is learned by asking."""
+        self._room.look()
 
     def due_in_s(self) -> float:
         """Nothing is ever due."""
         return math.inf
 
     def has_room(self) -> bool:
-        """Whether a write will be taken is told by its answer."""
-        return True
+        """Whether the stream, and each node, has more left than what pulls are to have."""
+        return self._room.there
 
     def take_waiting(self) -> dict[int, int]:
         """By mailbox, as of this lane's newest commit of each: others may have changed it since."""

@@ -17,6 +17,7 @@ import msgspec
 
 from pullstatus.errors import StoreRefused
 from pullstatus.store.jetstream.location import Address, Location, Login
+from pullstatus.store.jetstream.wire import Space
 
 LOOK_S: Final = 3.0
 ANSWER_BYTES_MAX: Final = 1 << 20
@@ -29,6 +30,11 @@ _SECONDS: Final = re.compile("[0-9]{1,2}s")  # under a minute, as nodes say it
 
 class _Config(msgspec.Struct):
     sync_always: bool = False
+    max_storage: int = 0
+
+
+class _Stats(msgspec.Struct):
+    storage: int = 0
 
 
 class _Peer(msgspec.Struct):
@@ -42,6 +48,7 @@ class _Meta(msgspec.Struct):
 
 class _JetStream(msgspec.Struct):
     config: _Config | None = None
+    stats: _Stats = msgspec.field(default_factory=_Stats)
     meta: _Meta | None = None
 
 
@@ -67,10 +74,12 @@ class Proof(NamedTuple):
     Attributes:
         whole: whether all of them have answered.
         warnings: what an operator is told.
+        space: of the node that has least left; None: none has said.
     """
 
     whole: bool
     warnings: list[str]
+    space: Space | None
 
 
 # Made while there is one thread: msgspec finds out about a class when it decodes one first, and two
@@ -93,7 +102,8 @@ async def prove(location: Location, login: Login, *, start: bool) -> Proof:
         *[asyncio.to_thread(look, address) for address in location.monitors]
     )
     answers = [None if node is None or begins(location, node) else node for node in told]
-    return Proof(None not in answers, judge(location, answers, start=start))
+    warnings = judge(location, answers, start=start)
+    return Proof(None not in answers, warnings, _least_space(answers))
 
 
 def look(address: Address) -> Node | None:
@@ -226,6 +236,16 @@ def _warnings(found: Sequence[Node], silent: Sequence[str]) -> list[str]:
         versions = ", ".join(sorted({node.version for node in found}))
         told.append(f"nodes have the versions {versions}: bring all to the newest one soon")
     return told
+
+
+def _least_space(answers: Sequence[Node | None]) -> Space | None:
+    settings = [(node.jetstream, node.jetstream.config) for node in answers if node is not None]
+    found = [
+        Space(told.stats.storage, config.max_storage)
+        for told, config in settings
+        if config is not None and config.max_storage > 0
+    ]
+    return min(found, key=lambda space: space.left, default=None)
 
 
 def _version(node: Node) -> tuple[int, ...]:

@@ -40,6 +40,18 @@ class Put(NamedTuple):
     last: int | None = None
 
 
+class Space(NamedTuple):
+    """Bytes that something holds, and that it may hold."""
+
+    used: int
+    limit: int
+
+    @property
+    def left(self) -> int:
+        """How many more it may hold."""
+        return self.limit - self.used
+
+
 class Stale(Exception):
     """A condition did not hold: nothing of the write is stored, nor ever will be."""
 
@@ -110,6 +122,10 @@ class Bus(Protocol):
 
     def size(self, stream: str) -> int:
         """Bytes that a stream holds now."""
+        ...
+
+    def space(self, stream: str) -> Space | None:
+        """Of a stream, or of a node if that has less left; None: there is no bound."""
         ...
 
     def purge(self, stream: str, subject: str, *, below: int) -> int:
