@@ -31,6 +31,7 @@
         |   |-- Overloaded        too much is in hand already; not taken on
         |   |-- StoreSealed       it is being moved to another store
         |   |-- StoreMovedOn      it was, and is no longer in use: serve the other one
+        |   |-- StoreDamaged      what is stored of one application; all others go on
         |   `-- StoreFailed       the disk failed: no more work until the process is restarted
         |       `-- CommitsLost     a database no longer has what it had said was safe
         |-- OutcomeUnknown      the commit may have happened: never answer, close the connection
@@ -74,6 +75,7 @@ __all__ = [
     "SettingChanged",
     "SignatureWrong",
     "StoreCorrupt",
+    "StoreDamaged",
     "StoreFailed",
     "StoreFull",
     "StoreMoved",
@@ -342,6 +344,16 @@ class StoreMovedOn(StoreUnavailable):
     def for_callers(self) -> str:
         """See `StoreUnavailable`."""
         return "the store is not in use any more; come again"
+
+
+class StoreDamaged(StoreUnavailable):
+    """What is stored of an application is damaged, so that it cannot be gone on with.
+
+    Nothing happened to it, and nothing will until it is as it was; all others go on.
+    """
+
+    code = "store_damaged"
+    retry_can_help = False
 
 
 class StoreFailed(StoreUnavailable):

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 
 from pullstatus import limits
 from pullstatus.apps import LiveApplication
-from pullstatus.errors import SettingChanged
+from pullstatus.errors import SettingChanged, StoreDamaged
 from pullstatus.store import Aside, Discard, Outcome, Store
 
 DAY_MS = 86_400_000
@@ -29,7 +29,7 @@ async def clean_up(
         how many parked items expired.
     """
     for live in applications:
-        with contextlib.suppress(SettingChanged):
+        with contextlib.suppress(SettingChanged, StoreDamaged):  # its own calls are told
             await _expire(store, live, now_ms)
     parked_before_ms = now_ms - limits.PARKED_DAYS * DAY_MS
     expired = 0

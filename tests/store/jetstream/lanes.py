@@ -6,7 +6,7 @@ import os
 
 from pullstatus.store import Change, Mailbox, Page, Pull, Tickets
 from pullstatus.store.gathering.operations import Changes, Operation, PackedPage
-from pullstatus.store.jetstream import snapshots
+from pullstatus.store.jetstream import chunks
 from pullstatus.store.jetstream.log import Log
 from pullstatus.store.jetstream.messages import (
     ActMessage,
@@ -16,8 +16,10 @@ from pullstatus.store.jetstream.messages import (
     SettingMessage,
     opened,
 )
+from pullstatus.store.jetstream.proven import ProvenBus
 from pullstatus.store.jetstream.settings import SettingLog
 from pullstatus.store.jetstream.subjects import Layout
+from pullstatus.store.jetstream.wire import Bus
 from tests.store.jetstream.memory import MemoryBus
 
 LAYOUT = Layout("s", 1)
@@ -43,9 +45,10 @@ class Clock:
 class Process:
     """What one process has: a lane for all applications, and one for what is of none."""
 
-    def __init__(self, bus: MemoryBus, clock: Clock | None = None) -> None:
+    def __init__(self, bus: Bus, clock: Clock | None = None) -> None:
         self.clock = clock or Clock()
         new_op = Tickets(os.urandom)
+        bus = ProvenBus(bus)
         self.log = Log(bus, LAYOUT, 0, SECRET, new_op, self.clock)
         self.settings = SettingLog(bus, LAYOUT, new_op, self.clock)
         self._bus = bus
@@ -88,14 +91,14 @@ class Process:
 
     def numbers(self, mailbox: Mailbox) -> list[int]:
         """Of all that lies in its log, first to last, as chunks have it."""
-        chunks = self.chunks(mailbox)
-        return [seq for chunk in chunks for seq in range(chunk.row.first_seq, chunk.next_seq)]
+        found = self.chunks(mailbox)
+        return [seq for each in found for seq in range(each.row.first_seq, each.next_seq)]
 
     def chunks(self, mailbox: Mailbox) -> list[Chunk]:
         """All that lie in its log."""
         box, newest = self._box(mailbox)
         place = LAYOUT.application(mailbox.sdkappid)
-        return list(snapshots.chunks_of_box(self._bus, place, box, 1, newest))
+        return list(chunks.chunks_of_box(self._bus, place, box, 1, newest))
 
     def _box(self, mailbox: Mailbox) -> tuple[Box, int]:
         """How a mailbox stands, and by which commit."""

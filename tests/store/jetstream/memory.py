@@ -57,6 +57,8 @@ class MemoryBus:
         lag: told a stream, how many of its newest messages the replica lacks that answers next.
         loses: told a stream, whether the answer to what was just stored gets lost.
         overtake: called before each write, with its stream; may write itself.
+        has: told a stream, a message, and whether it is the leader, what of that the node has that
+            is asked: the same, something else under its number, or None.
         asked: each question and write that came, in order.
         limits: bytes that streams may hold, if they have a bound.
     """
@@ -66,6 +68,7 @@ class MemoryBus:
         self._lock = threading.RLock()
         self.lag: Callable[[str], int] = lambda _stream: 0
         self.loses: Callable[[str], bool] = lambda _stream: False
+        self.has: Callable[[str, Message, bool], Message | None] = lambda _s, message, _l: message
         self.overtake: Callable[[str], None] = lambda _stream: None
         self.asked: list[str] = []
         self.limits: dict[str, int] = {}
@@ -139,6 +142,12 @@ class MemoryBus:
         with self._lock:
             self._streams[stream].remove(sequence)
 
+    def damage(self, stream: str, message: Message) -> None:
+        """Have something else under a number, on all nodes."""
+        with self._lock:
+            assert message.sequence in self._streams[stream].messages
+            self._streams[stream].messages[message.sequence] = message
+
     # -- asking
 
     def last(self, stream: str, subject: str, *, leader: bool = False) -> Message | None:
@@ -146,7 +155,7 @@ class MemoryBus:
         with self._lock:
             found = self._streams[stream]
             sequence = found.last_of(subject, self._up_to(stream, leader=leader))
-            return found.messages[sequence] if sequence else None
+            return self.has(stream, found.messages[sequence], leader) if sequence else None
 
     def newest(self, stream: str) -> int:
         self.asked.append("newest")
@@ -164,11 +173,9 @@ class MemoryBus:
             named = {each for subject in subjects for each in found.matching(subject)}
             sequences = {subject: found.last_of(subject, up_to) for subject in sorted(named)}
             assert len(sequences) <= SUBJECTS_MAX
-            return {
-                subject: found.messages[sequence]
-                for subject, sequence in sequences.items()
-                if sequence
-            }
+            messages = [found.messages[sequence] for sequence in sequences.values() if sequence]
+            had = [self.has(stream, message, False) for message in messages]
+            return {message.subject: message for message in had if message is not None}
 
     def following(
         self,
@@ -188,13 +195,15 @@ class MemoryBus:
             for each in found.matching(subject):
                 own = found.subjects[each]
                 at = bisect_left(own, sequence)
-                sequences += own[at : at + count]
+                sequences += own[at : at + 2 * count]  # some may be missing
             messages: list[Message] = []
             size = 0
-            for number in sorted(sequences)[:count]:
-                message = found.messages[number]
+            for number in sorted(sequences):
+                message = self.has(stream, found.messages[number], leader)
+                if message is None:
+                    continue
                 size += len(message.data)
-                if number > up_to or (messages and size > bytes_max):
+                if number > up_to or len(messages) == count or (messages and size > bytes_max):
                     break
                 messages.append(message)
             return messages

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pullstatus.errors import StoreCorrupt, StoreRefused
+from pullstatus.errors import StoreDamaged, StoreRefused
 from pullstatus.store import NO_TICKET, Mailbox, Outcome
 from pullstatus.store.chunk import label, pack, placed
 from pullstatus.store.jetstream.messages import (
@@ -51,20 +51,20 @@ def test_a_value_comes_back_from_where_it_was_put() -> None:
 def test_a_message_with_a_flipped_bit_is_none(at: int, bit: int) -> None:
     data = bytearray(sealed(OP, SUBJECT, commit()))
     data[at % len(data)] ^= 1 << bit
-    with pytest.raises(StoreCorrupt):
+    with pytest.raises(StoreDamaged):
         opened(message(bytes(data)), Commit)
 
 
 @pytest.mark.parametrize("size", [0, 1, 16, 24, 25, 60])
 def test_a_message_that_was_cut_is_none(size: int) -> None:
-    with pytest.raises(StoreCorrupt):
+    with pytest.raises(StoreDamaged):
         opened(message(sealed(OP, SUBJECT, commit())[:size]), Commit)
 
 
 def test_a_message_that_lies_elsewhere_or_is_another_is_none() -> None:
-    with pytest.raises(StoreCorrupt):
+    with pytest.raises(StoreDamaged):
         opened(message(sealed(OP, SUBJECT, commit()), "s.0.2.c"), Commit)
-    with pytest.raises(StoreCorrupt):
+    with pytest.raises(StoreDamaged):
         opened(message(sealed(OP, SUBJECT, AgainMessage(1, 1, 1, 1))), Commit)
 
 
@@ -76,7 +76,7 @@ def test_what_a_later_version_wrote_is_told_apart_from_damage(
     monkeypatch.undo()
     with pytest.raises(StoreRefused, match="later version") as refused:
         opened(message(data), Commit)
-    assert not isinstance(refused.value, StoreCorrupt)
+    assert not isinstance(refused.value, StoreDamaged)
 
 
 def test_a_journal_row_is_told_without_what_is_purged_of_it() -> None:

@@ -3,7 +3,8 @@
     messages    what lies there, and on which subjects (`subjects`, `messages`)
     lane        commits groups of operations of a partition, two trips each (`log`, `tables`);
                 `settings` is the one of what is of no application
-    snapshots   rows with the commit that they are of, and what lies at a number
+    snapshots   rows with the commit that they are of, and what lies in order; `chunks` those of a
+                mailbox; `proven` asks all nodes for what one has damaged
     engine      `JetStreamStore`: a lane for each partition behind one writer (`lanes`), and what is
                 listed (`lists`); `audit` is the proof
     bus         says to nodes what `wire` asks, and proves nodes and streams

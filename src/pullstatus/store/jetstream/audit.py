@@ -6,20 +6,24 @@ Beside it, that no message is missing: each commit names the one before.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from typing import Final
 
-from pullstatus.errors import StoreCorrupt
+from pullstatus.errors import StoreCorrupt, StoreDamaged
 from pullstatus.store.acts import problems_of
 from pullstatus.store.jetstream import snapshots
+from pullstatus.store.jetstream.chunks import chunks_of_box
 from pullstatus.store.jetstream.lists import Lists, Notes, Standing
 from pullstatus.store.jetstream.messages import (
     AgainMessage,
     Box,
     PageMessage,
     ReaderMessage,
+    is_whole,
     opened,
 )
+from pullstatus.store.jetstream.proven import ProvenBus
 from pullstatus.store.jetstream.subjects import Layout
-from pullstatus.store.jetstream.wire import Bus
+from pullstatus.store.jetstream.wire import Bus, Message
 from pullstatus.store.texts import decoded
 from pullstatus.store.values import (
     AuditReport,
@@ -33,11 +37,14 @@ from pullstatus.store.verbs.proof import LeftRow, problems
 from pullstatus.store.verbs.state import key_of, slot
 from pullstatus.store.verbs.tables import ChunkRow, ReaderRow
 
+LOOKS_MAX: Final = 10  # at an application that changes meanwhile
+
 
 def audit_streams(
     bus: Bus, layout: Layout, epoch: int, progress: Progress, *, prove_setting: ProveSetting
 ) -> AuditReport:
     """Audit a store; `progress` is told applications done and to do."""
+    bus = ProvenBus(bus)
     lists = Lists(bus, layout)
     mailboxes: list[Backlog] = []
     findings: list[Finding] = []
@@ -45,35 +52,63 @@ def audit_streams(
     numbers = list(lists.applications())
     copied: set[int] = set()
     for done, sdkappid in enumerate(numbers, 1):
-        standing = lists.standing(sdkappid)
-        if standing is not None:
-            rows = [lists.backlog_of(standing, box) for box in standing.boxes if box.tail]
-            mailboxes += rows
-            findings += _of_application(bus, standing, rows, newest, copied)
+        rows, found = _of_application(bus, lists, sdkappid, newest, copied)
+        mailboxes += rows
+        findings += found
         progress(done, len(numbers))
-    acts = list(lists.act_rows())
-    findings += [Finding(None, problem) for problem in problems_of(acts)]
-    if stray := copied - {row.act_id for row in acts}:
-        findings.append(
-            Finding(None, f"copies are marked with {len(stray)} acts that are not on record")
-        )
-    for setting in lists.setting_rows():
-        if setting.value is not None:
-            try:
-                prove_setting(setting.name, setting.value)
-            except StoreCorrupt as error:
-                findings.append(Finding(None, str(error)))
+    findings += [Finding(None, problem) for problem in _of_none(lists, copied, prove_setting)]
     newest += [row.last_pull_ms for row in mailboxes if row.last_pull_ms is not None]
     mailboxes.sort(key=lambda row: row.mailbox)
     return AuditReport(mailboxes, findings, epoch, max(newest, default=None))
 
 
+def _of_none(lists: Lists, copied: set[int], prove_setting: ProveSetting) -> Iterator[str]:
+    """What is wrong with what is of no application."""
+    try:
+        acts = list(lists.act_rows())
+        yield from problems_of(acts)
+        if stray := copied - {row.act_id for row in acts}:
+            yield f"copies are marked with {len(stray)} acts that are not on record"
+        for setting in lists.setting_rows():
+            if setting.value is not None:
+                try:
+                    prove_setting(setting.name, setting.value)
+                except StoreCorrupt as error:
+                    yield str(error)
+    except StoreDamaged as error:
+        yield str(error)
+
+
 def _of_application(
+    bus: Bus, lists: Lists, sdkappid: int, newest: list[int], copied: set[int]
+) -> tuple[Sequence[Backlog], Sequence[Finding]]:
+    """How the mailboxes of one stand, and what is wrong with it, as of one commit of it.
+
+    Adds when its newest entries came, and which acts made its copies.
+    """
+    rows: Sequence[Backlog] = ()
+    found: Sequence[Finding] = ()
+    try:
+        for _ in range(LOOKS_MAX):
+            standing = lists.standing(sdkappid)
+            if standing is None:
+                break
+            rows = [lists.backlog_of(standing, box) for box in standing.boxes if box.tail]
+            found = list(_findings(bus, standing, rows, newest, copied))
+            now = lists.standing(sdkappid)
+            if not found or now is None or now.newest == standing.newest:
+                break  # else what seems to be missing may have been removed meanwhile
+    except (StoreCorrupt, StoreDamaged) as error:
+        found = [*found, Finding(None, f"application {sdkappid}: {error}")]
+    return rows, found
+
+
+def _findings(
     bus: Bus, standing: Standing, rows: Sequence[Backlog], newest: list[int], copied: set[int]
 ) -> Iterator[Finding]:
-    """What is wrong with one; adds when its newest entries came, and which acts made its copies."""
     try:
-        yield from _chain(bus, standing)
+        for _ in snapshots.commits_from(bus, standing.place, 1, standing.newest):
+            pass  # none is missing
         for row in rows:
             box = standing.box(row.mailbox.holds)
             assert box is not None
@@ -83,18 +118,23 @@ def _of_application(
             if kept.newest_ms is not None:
                 newest.append(kept.newest_ms)
             copied |= kept.acts
-    except StoreCorrupt as error:
+    except (StoreCorrupt, StoreDamaged) as error:
         yield Finding(rows[0].mailbox if rows else None, str(error))
+    if damaged := sum(1 for message in _remembered(bus, standing) if not is_whole(message)):
+        yield Finding(
+            rows[0].mailbox if rows else None,
+            f"{damaged} messages of what is remembered to know repeats by are damaged",
+        )
 
 
-def _chain(bus: Bus, standing: Standing) -> Iterator[Finding]:
-    """Where a commit does not follow the one that it names."""
-    before = None
-    for sequence, commit in snapshots.commits_from(bus, standing.place, 1, standing.newest):
-        if before is not None and commit.previous != before:
-            mailbox = Mailbox(standing.sdkappid, commit.boxes[0].kind if commit.boxes else 0)
-            yield Finding(mailbox, f"commits are missing before message {sequence}")
-        before = sequence
+def _remembered(bus: Bus, standing: Standing) -> Iterator[Message]:
+    """Keys, batches, fingerprints, and what must not come twice."""
+    place, at = standing.place, 1
+    for subject in place.remembered:
+        while messages := bus.following(place.stream, subject, at, count=snapshots.COMMITS_MAX):
+            yield from messages
+            at = messages[-1].sequence + 1
+        at = 1
 
 
 class _Kept:
@@ -111,7 +151,7 @@ class _Kept:
 
     def chunks(self) -> Iterator[ChunkRow]:
         first_seq = self._box.purged + 1
-        for chunk in snapshots.chunks_of_box(
+        for chunk in chunks_of_box(
             self._bus, self._place, self._box, first_seq, self._standing.newest
         ):
             self.newest_ms = chunk.accepted_ms

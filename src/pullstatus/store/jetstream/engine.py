@@ -17,6 +17,7 @@ from pullstatus.store.gathering.writer import Writer
 from pullstatus.store.jetstream.lanes import Lanes
 from pullstatus.store.jetstream.lists import Lists
 from pullstatus.store.jetstream.log import Log
+from pullstatus.store.jetstream.proven import ProvenBus
 from pullstatus.store.jetstream.settings import SettingLog
 from pullstatus.store.jetstream.subjects import Layout
 from pullstatus.store.jetstream.wire import Bus
@@ -79,6 +80,7 @@ class JetStreamStore(GatheredStore):
             secret: what fingerprints are keyed with.
             created: whether it was made just now.
         """
+        bus = ProvenBus(bus)
         new_op = Tickets(os.urandom)
         logs = [
             Log(bus, layout, partition, secret, new_op) for partition in range(layout.partitions)

@@ -16,6 +16,7 @@ from pullstatus.store.jetstream.messages import (
     OnceMessage,
     PrintsMessage,
     RepeatMessage,
+    is_whole,
     opened,
 )
 from pullstatus.store.jetstream.subjects import Layout
@@ -65,12 +66,17 @@ def _dropped(bus: Bus, stream: str, kind: _Kind) -> Iterator[int]:
     at = 1
     while messages := bus.following(stream, kind.subjects, at, count=_SLICE, leader=True):
         count = 0
-        for message in messages:
-            told = opened(message, kind.held)
-            if told.at_ms < kind.young_ms:
+        at_ms = kind.young_ms
+        for message in reversed(messages):  # one that is damaged is as old as the one behind it
+            prints = 1
+            if is_whole(message):
+                told = opened(message, kind.held)
+                at_ms = told.at_ms
+                prints = len(told.keys) // KEY.size if isinstance(told, PrintsMessage) else 1
+            if at_ms < kind.young_ms:
                 # Not what was written to the same subject since.
                 bus.purge(stream, message.subject, below=message.sequence + 1)
-                count += len(told.keys) // KEY.size if isinstance(told, PrintsMessage) else 1
+                count += prints
         if not count:
             return
         yield count

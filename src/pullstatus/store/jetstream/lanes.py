@@ -6,8 +6,10 @@ import asyncio
 from collections.abc import Callable, Sequence
 from typing import Any, overload
 
+import msgspec
+
 from pullstatus.durations import Durations
-from pullstatus.errors import StoreFull, StoreUnavailable
+from pullstatus.errors import StoreDamaged, StoreFull, StoreUnavailable
 from pullstatus.store.gathering.committer import Report
 from pullstatus.store.gathering.log import Figures
 from pullstatus.store.gathering.operations import (
@@ -162,9 +164,22 @@ class Lanes:
         await asyncio.gather(*[each.close() for each in self._all])
 
 
+async def _done(writer: Writer, operation: Upkeep) -> Removed:
+    """Have one part of it done, but for mailboxes of applications that are damaged."""
+    try:
+        return await writer.submit(operation)
+    except StoreDamaged:
+        if not isinstance(operation, Purge):
+            raise
+    if len(operation.mailboxes) == 1:
+        return Removed(0, more=False)  # what is old stays, and its own operations are told why
+    alone = [msgspec.structs.replace(operation, mailboxes=(each,)) for each in operation.mailboxes]
+    return await _together([(writer, each) for each in alone])
+
+
 async def _together(parts: Sequence[tuple[Writer, Upkeep]]) -> Removed:
     """Have a step of upkeep done by several writers at once."""
-    found = await asyncio.gather(*[writer.submit(operation) for writer, operation in parts])
+    found = await asyncio.gather(*[_done(writer, operation) for writer, operation in parts])
     return Removed(
         sum(each.count for each in found),
         any(each.more for each in found),

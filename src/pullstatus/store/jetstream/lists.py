@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from itertools import islice
 from typing import Final, TypeVar
 
 import msgspec
 
+from pullstatus.errors import StoreDamaged
 from pullstatus.store import chunk
-from pullstatus.store.jetstream import snapshots
+from pullstatus.store.jetstream import chunks, snapshots
 from pullstatus.store.jetstream.messages import (
     ActMessage,
     AgainMessage,
@@ -84,11 +86,15 @@ class Lists:
         return None if message is None else _standing(place, sdkappid, message)
 
     def standings(self) -> Iterator[Standing]:
-        """How all stand, with all that was committed before this was called."""
+        """How all stand, with all that was committed before this was called.
+
+        Without one of which that is damaged: it is what its own operations are told, and the audit.
+        """
         for stream, names in self._commits():
             for message in snapshots.latest(self._bus, stream, names):
                 sdkappid = _number(message.subject)
-                yield _standing(self._layout.application(sdkappid), sdkappid, message)
+                with contextlib.suppress(StoreDamaged):
+                    yield _standing(self._layout.application(sdkappid), sdkappid, message)
 
     def applications(self) -> Iterator[int]:
         """The numbers of all that have ever committed."""
@@ -122,10 +128,10 @@ class Lists:
         """How a mailbox stands."""
         oldest_ms = None
         if box.cursor < box.tail:
-            chunks = snapshots.chunks_of_box(
+            waiting = chunks.chunks_of_box(
                 self._bus, standing.place, box, box.cursor + 1, standing.newest
             )
-            first = next(chunks, None)
+            first = next(waiting, None)
             oldest_ms = None if first is None else first.accepted_ms
         return Backlog(
             *(Mailbox(standing.sdkappid, box.kind), box.tail, box.handed_out),
@@ -174,9 +180,7 @@ class Lists:
         if standing is None or box is None or first_seq > box.tail:
             return
         first_seq = max(first_seq, box.purged + 1)
-        yield from snapshots.chunks_of_box(
-            self._bus, standing.place, box, first_seq, standing.newest
-        )
+        yield from chunks.chunks_of_box(self._bus, standing.place, box, first_seq, standing.newest)
 
     # -- the journal
 

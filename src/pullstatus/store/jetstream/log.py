@@ -17,8 +17,10 @@ from collections.abc import Callable, Sequence
 from typing import Final
 
 from pullstatus.errors import (
+    CommitsLost,
     OutcomeUnknown,
     StoreCorrupt,
+    StoreDamaged,
     StoreFailed,
     StoreFull,
     StoreUnavailable,
@@ -42,6 +44,7 @@ from pullstatus.store.verbs.group import carry_out
 
 COLLISIONS_MAX: Final = 100  # of one group: others may be faster, but not again and again
 PAUSE_S: Final = 0.002  # at most, after the first; less and less then: who waits longest goes first
+BACK_S: Final = 60.0  # thrice as long as a leader that is cut off may take itself for one
 
 NewOp = Callable[[], bytes]
 
@@ -76,6 +79,7 @@ class Log:
         self._ages = Ages(clock)
         self._room = Room(bus, self._stream, clock)
         self._known_revision = 0  # settings are known to have come so far, by the leader
+        self._back_since_s: dict[int, float] = {}  # applications, since when commits seem gone
         self._waiting: dict[int, int] = {}
         self._commits = self._operations = 0
         self._commit_s = 0.0
@@ -86,10 +90,11 @@ class Log:
         """Carry out `group` as one write; see `Log.commit` of the seam.
 
         Raises:
-            Undone: nothing happened: others are faster again and again, or a mistake of ours.
+            Undone: nothing happened: others are faster again and again, what is stored of an
+                application is damaged, or a mistake of ours.
             StoreUnavailable, StoreFull: nothing happened.
             OutcomeUnknown: it was not to be learned whether it happened.
-            StoreCorrupt: what is stored is not what was written.
+            CommitsLost: what was answered is gone.
         """
         asked = Group(group, self._layout)
         began_s = self._clock()
@@ -102,10 +107,10 @@ class Log:
                 self._renew([error.sdkappid])
             except Stale:
                 self._renew(asked.by)
-            except StoreCorrupt:
+            except (StoreDamaged, StoreCorrupt) as error:
                 # What is missing as of an old state was removed since.
                 if not self._renew(asked.by):
-                    raise
+                    raise Undone(StoreDamaged(str(error))) from error
             except WorldError as error:
                 if isinstance(error, OutcomeUnknown):
                     self._forget(asked.by)
@@ -154,7 +159,7 @@ class Log:
 
     def is_final(self, error: BaseException) -> bool:
         """What does not heal."""
-        return isinstance(error, StoreFailed | StoreCorrupt)
+        return isinstance(error, StoreFailed)
 
     def close(self, *, failed: bool) -> None:
         """Nothing of it is here."""
@@ -183,6 +188,8 @@ class Log:
                 self._go_behind(draft, draft.known.newest)
         if changed:
             self._write(changed)
+        for sdkappid in asked.by if self._back_since_s else ():
+            self._back_since_s.pop(sdkappid, None)
         self._waiting.update((state.number, state.tail - state.cursor) for state in tables.moved())
         return answers, bool(changed)
 
@@ -281,16 +288,38 @@ class Log:
     # -- being overtaken
 
     def _renew(self, applications: Sequence[int] | dict[int, Asked]) -> bool:
-        """Learn from the leader how applications stand; whether one stood otherwise."""
+        """Learn from the leader how applications stand; whether one stood otherwise.
+
+        Raises:
+            Undone: one cannot be gone on with now, or is damaged.
+            CommitsLost: what was answered is gone.
+        """
         renewed = False
         for sdkappid in applications:
             place = self._layout.application(sdkappid)
             known = self._cache.get(sdkappid) or Known(sdkappid, place)
             found = self._bus.last(place.stream, place.commits, leader=True)
-            if (0 if found is None else found.sequence) != known.newest:
-                self._cache.put(known.renewed(found))
+            newest = 0 if found is None else found.sequence
+            self._check_kept(sdkappid, known.newest, newest)
+            if newest != known.newest:
+                try:
+                    self._cache.put(known.renewed(found))
+                except StoreDamaged as error:
+                    raise Undone(error) from error
                 renewed = True
         return renewed
+
+    def _check_kept(self, sdkappid: int, known: int, newest: int) -> None:
+        """Refuse to go on where a stream no longer has what it had confirmed.
+
+        A leader that is cut off from the others may know less for a while; it takes no writes.
+        """
+        if newest >= known:
+            self._back_since_s.pop(sdkappid, None)
+            return
+        if self._clock() - self._back_since_s.setdefault(sdkappid, self._clock()) < BACK_S:
+            raise Undone(StoreUnavailable(_BEHIND))
+        raise CommitsLost(_LOST.format(self._stream, sdkappid))
 
     def _forget(self, applications: Sequence[int] | dict[int, Asked]) -> None:
         for sdkappid in applications:
@@ -301,5 +330,10 @@ def _has(known: Known | None, hour: int) -> bool:
     return known is not None and hour in known.hours
 
 
+_BEHIND: Final = "the node that leads a stream does not know what it has confirmed; try again"
+_LOST: Final = (
+    "stream {} no longer has commits of application {} that were confirmed: it was set back, or"
+    " lost them; keep a copy of what the nodes have, then restore a backup"
+)
 _COLLIDES: Final = "others change the same mailboxes again and again; try again"
 _TOO_MUCH: Final = "more at once than one write can hold; send it in parts"

@@ -16,7 +16,7 @@ from typing import Final, TypeVar, cast
 import msgspec
 from xxhash import xxh3_64_digest, xxh3_64_intdigest
 
-from pullstatus.errors import StoreCorrupt, StoreRefused
+from pullstatus.errors import StoreCorrupt, StoreDamaged, StoreRefused
 from pullstatus.store.jetstream.wire import OP_BYTES, Message
 from pullstatus.store.texts import decoded, encoded
 from pullstatus.store.values import NO_TICKET, JournalRow, Mailbox, Outcome
@@ -54,20 +54,29 @@ def opened(message: Message, held: type[T]) -> T:
     """What a message holds.
 
     Raises:
-        StoreCorrupt: it is not what was put there.
+        StoreDamaged: it is not what was put there.
         StoreRefused: a later version has written it.
     """
-    told, proof = message.data[:-_PROOF_BYTES], message.data[-_PROOF_BYTES:]
-    if len(told) < _HEAD_BYTES or _proof(message.subject, told) != proof:
-        raise StoreCorrupt(f"message {message.sequence} of the store is not what was written")
-    if told[OP_BYTES] != FORM:
+    if not is_whole(message):
+        raise StoreDamaged(_DAMAGED.format(message.sequence, message.subject))
+    if message.data[OP_BYTES] != FORM:
         raise StoreRefused("a later version of pullstatus has written to this store: use that")
     try:
-        return _decoder(held).decode(told[_HEAD_BYTES:])
+        return _decoder(held).decode(message.data[_HEAD_BYTES:-_PROOF_BYTES])
     except msgspec.MsgspecError as error:
-        raise StoreCorrupt(
-            f"message {message.sequence} of the store holds something else"
-        ) from error
+        raise StoreDamaged(_DAMAGED.format(message.sequence, message.subject)) from error
+
+
+def is_whole(message: Message) -> bool:
+    """Whether a message is what was put there."""
+    told, proof = message.data[:-_PROOF_BYTES], message.data[-_PROOF_BYTES:]
+    return len(told) >= _HEAD_BYTES and _proof(message.subject, told) == proof
+
+
+_DAMAGED: Final = (
+    "message {} on {} is not what was written, on any node: run `pullstatus audit`, and restore a"
+    " backup"
+)
 
 
 def _proof(subject: str, told: bytes) -> bytes:
@@ -242,6 +251,8 @@ class Chunk(msgspec.Struct, frozen=True, gc=False):
     Attributes:
         at: its place, or an earlier one.
         sequences: those of its messages, where it was read.
+        whole: all of these are what was written; else nothing proves its numbers, and what it holds
+            only proves itself.
     """
 
     row: ChunkRow
@@ -249,6 +260,7 @@ class Chunk(msgspec.Struct, frozen=True, gc=False):
     label: bytes
     at: int
     sequences: tuple[int, ...] = ()
+    whole: bool = True
 
     @property
     def next_seq(self) -> int:
@@ -276,32 +288,65 @@ def parts_of(chunk: Chunk) -> list[ChunkPart]:
 
 
 def chunks_of(messages: Sequence[Message]) -> list[Chunk]:
-    """The chunks that lie in messages of one subject, without one that is not whole.
-
-    Raises:
-        StoreCorrupt: a message is not what was put there.
-    """
+    """The chunks that lie in messages of one subject, without one of which a message is missing."""
     found: list[Chunk] = []
-    told: list[tuple[int, ChunkPart]] = []
+    told: list[tuple[Message, ChunkPart]] = []
     for message in messages:
-        part = opened(message, ChunkPart)
+        part = _part(message)
         if part.part != len(told) or (told and part.first_seq != told[0][1].first_seq):
             told = []
             if part.part:
                 continue
-        told.append((message.sequence, part))
+        told.append((message, part))
         if len(told) == part.parts:
             found.append(_joined(told))
             told = []
     return found
 
 
-def _joined(told: Sequence[tuple[int, ChunkPart]]) -> Chunk:
-    at, first = told[0]
+def chunk_in(messages: Sequence[Message]) -> Chunk:
+    """The chunk that lies in these, in order; of one that is missing nothing is told."""
+    return _joined([(message, _part(message)) for message in messages])
+
+
+def _part(message: Message) -> ChunkPart:
+    """What a message tells; of one that is damaged what can be read of it, or only its bytes."""
+    if is_whole(message):
+        return opened(message, ChunkPart)
+    try:
+        return _decoder(ChunkPart).decode(message.data[_HEAD_BYTES:-_PROOF_BYTES])
+    except msgspec.MsgspecError:
+        return ChunkPart(0, 0, 0, 1, 0, *_NOTHING, b"", message.data)
+
+
+def _joined(told: Sequence[tuple[Message, ChunkPart]]) -> Chunk:
+    _, first = told[0]
     body = first.body if len(told) == 1 else b"".join(part.body for _, part in told)
     row = ChunkRow(first.first_seq, first.size, first.checksum, first.bounds, body)
-    sequences = tuple(sequence for sequence, _ in told)
-    return Chunk(row, first.accepted_ms, first.label, at, sequences)
+    sequences = tuple(message.sequence for message, _ in told)
+    whole = all(is_whole(message) for message, _ in told)
+    return Chunk(row, first.accepted_ms, first.label, sequences[0], sequences, whole)
+
+
+def left_of(first_seq: int, size: int, accepted_ms: int, found: Sequence[Chunk]) -> Chunk:
+    """What is left of entries that nobody has as they were, as a chunk that proves itself or not.
+
+    Args:
+        found: what lies where they lay; of more than one it is not known whose it is.
+    """
+    sequences = tuple(each for chunk in found for each in chunk.sequences)
+    at = sequences[0] if sequences else 1
+    if len(found) == 1:
+        [chunk] = found
+        row = chunk.row
+        if not 0 < row.first_seq <= first_seq or chunk.next_seq != first_seq + size:
+            row = row._replace(first_seq=first_seq, size=size)
+        return Chunk(row, accepted_ms, chunk.label, at, sequences, whole=False)
+    row = ChunkRow(first_seq, size, *_NOTHING, b"".join(chunk.row.body for chunk in found))
+    return Chunk(row, accepted_ms, b"", at, sequences, whole=False)
+
+
+_NOTHING: Final = (-1, b"\x01")  # checksum and bounds of what was packed, and proves no entry
 
 
 # -- rows ------------------------------------------------------------------------------------------

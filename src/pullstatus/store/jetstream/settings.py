@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Final
 
-from pullstatus.errors import StoreCorrupt, StoreFailed, StoreUnavailable, WorldError
+from pullstatus.errors import StoreDamaged, StoreFailed, StoreUnavailable, WorldError
 from pullstatus.store.gathering.log import Figures, Undone
 from pullstatus.store.gathering.operations import Answer, Changes, Mark, Operation
 from pullstatus.store.jetstream.ages import Ages
@@ -68,6 +68,8 @@ class SettingLog:
                     continue
             except Stale:
                 continue
+            except StoreDamaged as error:
+                raise Undone(error) from error
             except WorldError:
                 raise
             except Exception as error:
@@ -141,7 +143,7 @@ class SettingLog:
 
     def is_final(self, error: BaseException) -> bool:
         """What does not heal."""
-        return isinstance(error, StoreFailed | StoreCorrupt)
+        return isinstance(error, StoreFailed)
 
     def close(self, *, failed: bool) -> None:
         """Nothing of it is here."""

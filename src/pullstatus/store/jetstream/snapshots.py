@@ -1,4 +1,4 @@
-"""How the messages of one place are read: rows with the commit that they are of, and by number.
+"""How the messages of one place are read: rows with the commit that they are of, and in order.
 
 An answer of a replica is of one moment. So rows that come with the newest commit of an application
 are as that commit has left them; whether it is the newest is for whoever writes, by its condition,
@@ -10,20 +10,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from typing import Final, NamedTuple
 
-from pullstatus.errors import StoreUnavailable
-from pullstatus.store.jetstream.messages import (
-    Box,
-    Chunk,
-    ChunkPart,
-    Commit,
-    chunks_of,
-    opened,
-)
+from pullstatus.errors import StoreDamaged, StoreUnavailable
+from pullstatus.store.jetstream.messages import Commit, is_whole, opened
+from pullstatus.store.jetstream.proven import of_anybody
 from pullstatus.store.jetstream.subjects import Place
 from pullstatus.store.jetstream.wire import SUBJECTS_MAX, Bus, Message
-from pullstatus.store.verbs.tables import ChunkRow
 
-CHUNKS_MAX: Final = 32  # read at once
 COMMITS_MAX: Final = 256
 _PATTERN_MAX: Final = 65  # subjects that a pattern stands for at most: readers of a mailbox
 
@@ -122,6 +114,8 @@ def place_of(
     while low < high:
         middle = (low + high) // 2
         messages = bus.following(stream, subject, middle, count=1, leader=high - low < 64)
+        while messages and not is_whole(messages[0]):
+            messages = bus.following(stream, subject, messages[0].sequence + 1, count=1)
         if not messages or messages[0].sequence >= high:
             high = middle
         elif reaches(messages[0]):
@@ -129,15 +123,6 @@ def place_of(
         else:
             low = messages[0].sequence + 1
     return found
-
-
-def chunk_place(bus: Bus, place: Place, kind: int, seq: int, newest: int) -> int:
-    """Place of the chunk that holds an entry, or of one before it."""
-
-    def reaches(message: Message) -> bool:
-        return opened(message, ChunkPart).last_seq >= seq
-
-    return place_of(bus, place.stream, place.log(kind), reaches, newest + 1) or 1
 
 
 def row_place(bus: Bus, place: Place, kind: int, seq: int, newest: int) -> int:
@@ -148,33 +133,6 @@ def row_place(bus: Bus, place: Place, kind: int, seq: int, newest: int) -> int:
         return any(box.kind == kind and box.cursor >= seq for box in boxes)
 
     return place_of(bus, place.stream, place.commits, reaches, newest + 1) or 1
-
-
-def chunks_from(
-    bus: Bus, place: Place, kind: int, at: int, through_seq: int
-) -> Iterator[Sequence[Chunk]]:
-    """Chunks of a mailbox from a place on, in order, as they lie in its log; many at once.
-
-    Args:
-        through_seq: there are entries up to this number: what a replica has not yet the leader has.
-    """
-    subject = place.log(kind)
-    reached = 0
-    while reached < through_seq:
-        chunks = chunks_of(bus.following(place.stream, subject, at, count=CHUNKS_MAX))
-        if not chunks:
-            messages = bus.following(
-                place.stream, subject, at, count=CHUNKS_MAX, bytes_max=_LARGE, leader=True
-            )
-            chunks = chunks_of(messages)
-            if not chunks:
-                return
-        yield chunks
-        reached = chunks[-1].next_seq - 1
-        at = chunks[-1].sequences[-1] + 1
-
-
-_LARGE: Final = 16 << 20  # as large as a chunk of several messages may be
 
 
 def all_of(bus: Bus, place: Place, subject: str, through: int, after: int = 0) -> Iterator[Message]:
@@ -193,54 +151,38 @@ def all_of(bus: Bus, place: Place, subject: str, through: int, after: int = 0) -
 
 
 def commits_from(bus: Bus, place: Place, at: int, newest: int) -> Iterator[tuple[int, Commit]]:
-    """Commits from a place on, through the newest, each with its sequence."""
+    """Commits from a place on, through the newest, each with its sequence.
+
+    Raises:
+        StoreDamaged: one is missing between two of them, or is not what was written, on any node.
+    """
+    before = 0
     for message in all_of(bus, place, place.commits, newest, at - 1):
-        yield message.sequence, opened(message, Commit)
+        commit = opened(message, Commit)
+        if before and commit.previous != before:
+            yield from _missing_commits(bus, place, before, commit.previous)
+        yield message.sequence, commit
+        before = message.sequence
 
 
-def chunk_anew(bus: Bus, place: Place, kind: int, first_seq: int) -> Chunk | None:
-    """A chunk that was written anew. No replica is asked: it might know what is gone."""
-    subject = place.anew(kind, first_seq)
-    message = bus.last(place.stream, subject, leader=True)
-    return None if message is None else whole(bus, place, message)
+def _missing_commits(
+    bus: Bus, place: Place, before: int, last: int
+) -> Iterator[tuple[int, Commit]]:
+    """Those behind a commit, through another, which a replica did not have."""
+    while before < last:
+        found = of_anybody(
+            *(bus, place.stream, place.commits, before + 1),
+            lambda messages, before=before: _follows(messages, before),  # type: ignore[misc]
+            count=1,
+        )
+        if not _follows(found, before):
+            raise StoreDamaged(
+                f"commits behind message {before} on {place.commits} are missing on any node: run"
+                " `pullstatus audit`, and restore a backup"
+            )
+        yield found[0].sequence, opened(found[0], Commit)
+        before = found[0].sequence
 
 
-def whole(bus: Bus, place: Place, message: Message) -> Chunk:
-    """A chunk of its own subject, whose further parts have subjects behind that."""
-    told = opened(message, ChunkPart)
-    parts = [f"{message.subject}.{part}" for part in range(1, told.parts)]
-    more = latest(bus, place.stream, parts) if parts else ()
-    body = b"".join([told.body, *(opened(each, ChunkPart).body for each in more)])
-    row = ChunkRow(told.first_seq, told.size, told.checksum, told.bounds, body)
-    return Chunk(row, told.accepted_ms, told.label, 1)
-
-
-def anew_firsts(bus: Bus, place: Place, kind: int) -> list[int]:
-    """First numbers of the chunks that were written anew, in order."""
-    begin = place.anew(kind, "")
-    return sorted(int(name.removeprefix(begin)) for name in bus.subjects(place.stream, f"{begin}*"))
-
-
-def chunks_of_box(bus: Bus, place: Place, box: Box, first_seq: int, newest: int) -> Iterator[Chunk]:
-    """The chunks of a mailbox from the one on that holds an entry, as they stand."""
-    firsts = anew_firsts(bus, place, box.kind) if box.anew_from else []
-    known = first_seq >= box.read_from and not firsts
-    at = box.log_at if known else chunk_place(bus, place, box.kind, first_seq, newest)
-    due = [first for first in firsts if first > first_seq]
-    if before := [first for first in firsts if first <= first_seq]:
-        due.insert(0, before[-1])
-    reached = 0
-    for chunks in chunks_from(bus, place, box.kind, at, box.tail):
-        for chunk in chunks:
-            while due and due[0] <= chunk.row.first_seq:
-                anew = chunk_anew(bus, place, box.kind, due.pop(0))
-                if anew is not None and anew.next_seq > max(first_seq, reached):
-                    yield anew
-                    reached = anew.next_seq
-            if chunk.next_seq > max(first_seq, reached) and chunk.row.first_seq <= box.tail:
-                yield chunk
-                reached = chunk.next_seq
-    for first in due:
-        anew = chunk_anew(bus, place, box.kind, first)
-        if anew is not None and anew.next_seq > max(first_seq, reached):
-            yield anew
+def _follows(messages: Sequence[Message], before: int) -> bool:
+    return bool(messages) and opened(messages[0], Commit).previous == before

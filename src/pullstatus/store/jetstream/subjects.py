@@ -97,6 +97,11 @@ class Place(NamedTuple):
         """What must not come twice."""
         return f"{self.prefix}.once.{hashed(nonce)}"
 
+    @property
+    def remembered(self) -> Sequence[str]:
+        """Patterns of all that is remembered to know repeats by."""
+        return [f"{self.prefix}.{each}.*" for each in ("key", "repeat", "print", "once")]
+
     # -- of no application
 
     def setting(self, name: str) -> str:

@@ -17,7 +17,7 @@ import msgspec
 from pullstatus import limits
 from pullstatus.store.chunk import AT_MS_MAX
 from pullstatus.store.fingerprints import KEY, factor_of, keys, keys_of
-from pullstatus.store.jetstream import snapshots
+from pullstatus.store.jetstream import chunks, snapshots
 from pullstatus.store.jetstream.ages import Ages
 from pullstatus.store.jetstream.common import CommonTables
 from pullstatus.store.jetstream.known import Cache, Hour, Known
@@ -37,6 +37,8 @@ from pullstatus.store.jetstream.messages import (
     Row,
     Taken,
     Value,
+    is_whole,
+    left_of,
     opened,
     parts_of,
 )
@@ -329,45 +331,56 @@ class JetTables:
         seq = first_seq if first_seq > state.purged else self.chunk_at(state, state.purged + 1)
         while seq <= state.tail:
             chunk = self._chunk(state, seq)
-            if chunk is None:
-                return
             yield chunk
             seq = chunk.next_seq
 
-    def _chunk(self, state: State, first_seq: int) -> Chunk | None:
-        """The chunk that begins with a number; of one that is missing the next one."""
+    def _chunk(self, state: State, first_seq: int) -> Chunk:
+        """The chunk that begins with a number, or what is left of it."""
         draft, kind = self._of(state)
         found = draft.chunks.get((kind, first_seq))
         if found is not None:
             return found
         box = draft.boxes[kind]
         if box.anew_from <= first_seq <= box.anew_through:
-            found = snapshots.chunk_anew(self._bus, draft.place, kind, first_seq)
-            if found is not None:
-                draft.chunks[kind, first_seq] = found
-                return found
-        found = self._cache.chunk(state.number, first_seq)
+            found = chunks.chunk_anew(self._bus, draft.place, kind, first_seq)
         if found is None:
+            found = self._cache.chunk(state.number, first_seq)
+        if found is None or not found.whole:
             found = self._read(draft, state, first_seq)
-        if found is not None:
-            draft.chunks[kind, found.row.first_seq] = found
+        draft.chunks[kind, found.row.first_seq] = found
         return found
 
-    def _read(self, draft: Draft, state: State, first_seq: int) -> Chunk | None:
-        """Read a chunk, and remember those behind it that come with it."""
-        kind = state.mailbox.holds
-        at = self._log_at(draft, state, first_seq)
-        for chunks in snapshots.chunks_from(self._bus, draft.place, kind, at, state.tail):
-            found: Chunk | None = None
-            for chunk in chunks:
-                if chunk.next_seq <= first_seq:
-                    continue
-                found = found or chunk
-                draft.log_ats[kind, chunk.next_seq] = chunk.sequences[-1] + 1
-                self._cache.put_chunk(state.number, chunk)
+    def _read(self, draft: Draft, state: State, seq: int) -> Chunk:
+        """Read the chunk that holds an entry, and remember those behind it that come with it."""
+        kind, box, place = state.mailbox.holds, draft.boxes[state.mailbox.holds], draft.place
+        at = self._log_at(draft, state, seq)
+        firsts: Sequence[int] = ()
+        end = box.tail + 1
+        if box.anew_from:
+            firsts = chunks.anew_firsts(self._bus, place, kind)
+            end = next((first for first in firsts if first > seq), end)
+        found: Chunk | None = None
+        for together in chunks.chunks_from(self._bus, place, kind, at, box.tail):
+            for chunk in together:
+                if chunk.next_seq <= seq:
+                    at = chunk.sequences[-1] + 1
+                elif chunk.row.first_seq not in firsts:
+                    found = found or chunk
+                    draft.log_ats[kind, chunk.next_seq] = chunk.sequences[-1] + 1
+                    self._cache.put_chunk(state.number, chunk)
             if found is not None:
-                return found
-        return None
+                break
+        if found is not None and found.row.first_seq <= seq:
+            return found
+        accepted_ms = 0 if found is None else found.accepted_ms
+        end = end if found is None else min(end, found.row.first_seq)
+        former = max((first for first in firsts if first <= seq), default=0)
+        anew = chunks.chunk_anew(self._bus, place, kind, former) if former else None
+        if anew is not None and anew.whole and anew.next_seq > seq:
+            return anew
+        if anew is not None and not anew.whole:
+            return left_of(former, end - former, accepted_ms, [anew])
+        return next(chunks.missing(self._bus, place, kind, at, seq, end, accepted_ms))
 
     def _log_at(self, draft: Draft, state: State, seq: int) -> int:
         """Place of the chunk that holds an entry, or of one before it."""
@@ -378,7 +391,7 @@ class JetTables:
             return known
         if seq == box.read_from:
             return box.log_at
-        return snapshots.chunk_place(self._bus, draft.place, kind, seq, draft.known.newest)
+        return chunks.chunk_place(self._bus, draft.place, box, seq, draft.known.newest)
 
     def bounds(self, state: State, first_seq: int) -> Iterator[tuple[int, int, bytes]]:
         for row in self.chunks(state, first_seq):
@@ -401,12 +414,7 @@ class JetTables:
         for (each, first_seq), chunk in draft.chunks.items():
             if each == kind and first_seq <= seq < chunk.next_seq:
                 return first_seq
-        found = self._read(draft, state, seq)
-        if found is not None and found.row.first_seq <= seq:
-            return found.row.first_seq
-        # Its message is gone, as when it was written anew.
-        firsts = snapshots.anew_firsts(self._bus, draft.place, kind)
-        return max((first for first in firsts if first <= seq), default=seq)
+        return self._read(draft, state, seq).row.first_seq
 
     def lay_in(self, state: State, chunks: int) -> None:
         """Nothing is joined here."""
@@ -442,8 +450,7 @@ class JetTables:
         if chunk.sequences or chunk.at == draft.here:
             return chunk
         found = self._read(draft, state, chunk.row.first_seq)
-        same = found is not None and found.row.first_seq == chunk.row.first_seq
-        return found if same and found is not None else chunk
+        return found if found.row.first_seq == chunk.row.first_seq else chunk
 
     def _delete(self, stream: str, sequence: int, _here: int) -> None:
         self._bus.delete(stream, sequence)
@@ -686,6 +693,8 @@ class JetTables:
         through = former.last if newest is None else newest.sequence
         seen = dict(former.seen)
         for message in snapshots.all_of(self._bus, known.place, subject, through, former.last):
+            if not is_whole(message):
+                continue  # what it told is lost: to take a repeat for new is better than to refuse
             told = opened(message, PrintsMessage)
             seen.update(dict.fromkeys(keys_of(told.keys), told.at_ms))
         found = known.hours[hour] = Hour(through, seen)

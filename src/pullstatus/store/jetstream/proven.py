@@ -1,0 +1,125 @@
+"""Questions whose answers are what was written: what one node has damaged or lost another may have.
+
+Each node keeps its own copies, and nodes share out what is asked of them at random. So who gets a
+message that is not whole asks for it again, of the leader, and of whoever answers: as often as
+makes it unlikely that a node was not asked which has it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Final
+
+from pullstatus.store.jetstream.messages import is_whole
+from pullstatus.store.jetstream.wire import Bus, Message, Put, Space
+
+ASKS: Final = 12  # of three nodes each is missed once in 130 times
+
+
+class ProvenBus:
+    """See `wire.Bus`. A message that is not whole in an answer is so on any node."""
+
+    def __init__(self, bus: Bus) -> None:
+        """Ask over `bus`, which is closed with this."""
+        self._bus = bus
+
+    def write(self, stream: str, puts: Sequence[Put], op: bytes) -> int:
+        """See `wire.Bus`."""
+        return self._bus.write(stream, puts, op)
+
+    def last(self, stream: str, subject: str, *, leader: bool = False) -> Message | None:
+        """See `wire.Bus`."""
+        found = self._bus.last(stream, subject, leader=leader)
+        return None if found is None else self._whole(stream, found)
+
+    def lasts(
+        self, stream: str, subjects: Sequence[str], *, at_least: int = 0
+    ) -> dict[str, Message]:
+        """See `wire.Bus`."""
+        found = self._bus.lasts(stream, subjects, at_least=at_least)
+        return {subject: self._whole(stream, message) for subject, message in found.items()}
+
+    def following(
+        self,
+        stream: str,
+        subject: str,
+        sequence: int,
+        *,
+        count: int,
+        bytes_max: int = 1 << 20,
+        leader: bool = False,
+    ) -> list[Message]:
+        """See `wire.Bus`."""
+        found = self._bus.following(
+            stream, subject, sequence, count=count, bytes_max=bytes_max, leader=leader
+        )
+        return [self._whole(stream, message) for message in found]
+
+    def newest(self, stream: str) -> int:
+        """See `wire.Bus`."""
+        return self._bus.newest(stream)
+
+    def subjects(self, stream: str, pattern: str) -> Sequence[str]:
+        """See `wire.Bus`."""
+        return self._bus.subjects(stream, pattern)
+
+    def size(self, stream: str) -> int:
+        """See `wire.Bus`."""
+        return self._bus.size(stream)
+
+    def space(self, stream: str) -> Space | None:
+        """See `wire.Bus`."""
+        return self._bus.space(stream)
+
+    def purge(self, stream: str, subject: str, *, below: int) -> int:
+        """See `wire.Bus`."""
+        return self._bus.purge(stream, subject, below=below)
+
+    def delete(self, stream: str, sequence: int) -> None:
+        """See `wire.Bus`."""
+        self._bus.delete(stream, sequence)
+
+    def close(self) -> None:
+        """See `wire.Bus`."""
+        self._bus.close()
+
+    def _whole(self, stream: str, message: Message) -> Message:
+        """The same message, of a node that has it as it was written; if there is none, as it is."""
+        if is_whole(message):
+            return message
+
+        def enough(found: Sequence[Message]) -> bool:
+            return any(each.sequence == message.sequence and is_whole(each) for each in found)
+
+        at = message.sequence
+        found = of_anybody(self._bus, stream, message.subject, at, enough, count=1)
+        return next((each for each in found if each.sequence == at), message)
+
+
+def of_anybody(
+    bus: Bus,
+    stream: str,
+    subject: str,
+    at: int,
+    enough: Callable[[Sequence[Message]], bool],
+    *,
+    count: int,
+    bytes_max: int = 1 << 20,
+) -> list[Message]:
+    """Messages of a subject from a place on, in order, of all nodes together.
+
+    Args:
+        enough: whether no more need be asked.
+    """
+    found: dict[int, Message] = {}
+    messages: list[Message] = []
+    for leader in (True, *[False] * ASKS):
+        for message in bus.following(
+            stream, subject, at, count=count, bytes_max=bytes_max, leader=leader
+        ):
+            if message.sequence not in found or is_whole(message):
+                found[message.sequence] = message
+        messages = [found[sequence] for sequence in sorted(found)]
+        if enough(messages):
+            break
+    return messages

@@ -1,0 +1,433 @@
+"""Messages that are not what was written, or not there: on one node, or on all.
+
+What one node has lost another is asked for. What all have lost is set aside and counted, if it held
+entries, and those behind it go on; of an application whose commits are damaged nothing is done, and
+all others go on. The audit names each.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from random import Random
+
+import msgspec
+import pytest
+
+from pullstatus.errors import CommitsLost, PullstatusError, StoreDamaged, StoreUnavailable
+from pullstatus.store import Mailbox, Page, Pull, Reader
+from pullstatus.store.gathering.log import Undone
+from pullstatus.store.gathering.operations import Erase, Forget, Purge
+from pullstatus.store.jetstream.audit import audit_streams
+from pullstatus.store.jetstream.log import BACK_S
+from pullstatus.store.jetstream.wire import OP_BYTES, Message
+from tests.store.build import (
+    NOW_MS,
+    OTHERS,
+    REPLIES,
+    STATUSES,
+    append,
+    fingerprinted,
+    incompressible,
+    once,
+    page,
+    pull,
+    records,
+    redeliver,
+    repeat_key,
+)
+from tests.store.jetstream.lanes import LAYOUT, PARTITION, Clock, Process, cluster
+from tests.store.jetstream.memory import MemoryBus
+
+PLACE = LAYOUT.application(STATUSES.sdkappid)
+LOG = PLACE.log(STATUSES.holds)
+
+
+@pytest.fixture
+def bus() -> MemoryBus:
+    return cluster()
+
+
+@pytest.fixture
+def one(bus: MemoryBus) -> Process:
+    return Process(bus)
+
+
+def flipped(message: Message, at: int, bit: int = 3) -> Message:
+    """The same with one bit changed."""
+    at %= len(message.data)
+    changed = bytes([message.data[at] ^ 1 << bit])
+    return message._replace(data=message.data[:at] + changed + message.data[at + 1 :])
+
+
+def stored(bus: MemoryBus, subject: str) -> list[Message]:
+    """All there is on a subject, on nodes that are not damaged."""
+    return bus.following(PARTITION, subject, 1, count=1000, leader=True)
+
+
+def spoil(bus: MemoryBus, subject: str, place: int = 0, at: int = -20) -> None:
+    """Flip a bit of one message on all nodes."""
+    bus.damage(PARTITION, flipped(stored(bus, subject)[place], at))
+
+
+def lose(bus: MemoryBus, subject: str, place: int = 0) -> None:
+    """Have one message gone from all nodes."""
+    bus.delete(PARTITION, stored(bus, subject)[place].sequence)
+
+
+def audited(bus: MemoryBus) -> list[str]:
+    """What the audit says is wrong."""
+    report = audit_streams(
+        bus, LAYOUT, 1, lambda _done, _total: None, prove_setting=lambda _name, _value: None
+    )
+    return [finding.problem for finding in report.findings]
+
+
+def drained(process: Process, mailbox: Mailbox = STATUSES) -> list[bytes]:
+    """All that waits."""
+
+    def entries() -> Iterator[bytes]:
+        while (found := process.pull(pull(mailbox))).count:
+            yield from msgspec.json.decode(b"[%b]" % found.data, type=list[msgspec.Raw])
+
+    return [bytes(entry) for entry in entries()]
+
+
+def quarantined(process: Process, mailbox: Mailbox = STATUSES) -> int:
+    return process._box(mailbox)[0].quarantined
+
+
+def refusal(process: Process, operation: object) -> BaseException:
+    """Why nothing is done of an operation."""
+    with pytest.raises(Undone) as undone:
+        process.do(operation)  # type: ignore[arg-type]
+    return undone.value.error
+
+
+# --- one node -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("leads", [False, True])
+@pytest.mark.parametrize("lost", [False, True])
+def test_what_one_node_has_damaged_or_lost_another_has(
+    bus: MemoryBus, one: Process, leads: bool, lost: bool
+) -> None:
+    """Each of its messages of entries and journal is not what was written, and of all else, too."""
+    entries = records(12)
+    for start in range(0, 12, 3):
+        one.do(append(STATUSES, entries[start : start + 3], key=repeat_key(f"{start}")))
+    one.do(fingerprinted(STATUSES, records(2), [1, 2]))
+    keyed = pull(STATUSES, 4, key="k")
+    first = one.pull(keyed)
+    rng = Random(0)
+
+    def has(_stream: str, message: Message, leader: bool) -> Message | None:
+        damaged = leads if leader else rng.random() < 1 / 3
+        if not damaged:
+            return message
+        return None if lost and message.subject == LOG else flipped(message, 40)
+
+    bus.has = has
+    for process in (Process(bus), Process(bus)):
+        again = process.pull(keyed)
+        assert (again.data, again.repeated) == (first.data, True)
+        assert process.do(append(STATUSES, entries[:3], key=repeat_key("0"))) == 3
+        assert process.do(fingerprinted(STATUSES, records(2), [1, 2])) == 2
+        assert process.pull(pull(STATUSES, 1)).count == 1
+    assert drained(Process(bus))[:6] == entries[6:]
+    assert not audited(bus)
+    assert not quarantined(one)
+
+
+# --- entries, on all nodes ------------------------------------------------------------------------
+
+
+def test_an_entry_that_is_damaged_is_set_aside_alone(bus: MemoryBus, one: Process) -> None:
+    entries = [b'"%d"' % number for number in range(5)]
+    one.do(append(STATUSES, entries[:3]))
+    one.do(append(STATUSES, entries[3:]))
+    [message, _] = stored(bus, LOG)
+    spoil(bus, LOG, 0, at=message.data.index(b'"1"') + 1)
+    other = Process(bus)
+    assert audited(bus) == ["1 stored entries are damaged, the first is 2"]
+    assert drained(other) == [entries[0], *entries[2:]]
+    assert quarantined(other) == 1
+    assert not audited(bus)
+    assert len(bus.subjects(PARTITION, PLACE.bad(STATUSES.holds))) == 1
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_a_bit_anywhere_in_what_holds_entries_costs_these_at_most(packed: bool) -> None:
+    """Nothing that was not accepted is handed out, nothing twice, nothing of others is lost."""
+    make = _large if packed else records
+    for at in range(0, 400, 7):
+        bus = cluster()
+        one = Process(bus)
+        entries = make(9)
+        for start in (0, 3, 6):
+            one.do(append(STATUSES, entries[start : start + 3]))
+        message = stored(bus, LOG)[1]
+        bus.damage(PARTITION, flipped(message, at, at % 8))
+        other = Process(bus)
+        named = audited(bus)
+        found = drained(other)
+        assert found[:3] == entries[:3]
+        assert found[-3:] == entries[6:]
+        left = iter(entries[3:6])
+        assert all(entry in left for entry in found[3:-3])
+        assert quarantined(other) == 9 - len(found)
+        assert bool(named) == bool(quarantined(other))
+        assert not audited(bus)
+
+
+def _large(size: int) -> list[bytes]:
+    return [b'"%b"' % (b"%d" % number * 1000) for number in range(size)]
+
+
+@pytest.mark.parametrize("places", [[0], [1], [2], [0, 1], [1, 2], [0, 2], [0, 1, 2]])
+def test_entries_that_are_missing_are_set_aside_as_many_as_they_were(
+    bus: MemoryBus, one: Process, places: list[int]
+) -> None:
+    entries = [b'"%d"' % number for number in range(9)]
+    for start in (0, 3, 6):
+        one.do(append(STATUSES, entries[start : start + 3]))
+    for place in reversed(places):
+        lose(bus, LOG, place)
+    other = Process(bus)
+    assert audited(bus)
+    kept = [entry for place, entry in enumerate(entries) if place // 3 not in places]
+    assert drained(other) == kept
+    assert quarantined(other) == 3 * len(places)
+    assert not audited(bus)
+    assert other.do(append(STATUSES, entries[:1])) == 1
+    assert drained(other) == entries[:1]
+
+
+def test_a_chunk_of_which_a_message_is_missing_is_set_aside(
+    bus: MemoryBus, one: Process, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pullstatus.store.jetstream.messages.PART_BYTES_MAX", 1000)
+    large = [b'"%b"' % incompressible(3000, number) for number in (1, 2, 3)]
+    for entry in large:
+        one.do(append(STATUSES, [entry]))
+    lose(bus, LOG, 5)
+    other = Process(bus)
+    assert drained(other) == [large[0], large[2]]
+    assert quarantined(other) == 1
+    assert not audited(bus)
+
+
+def test_a_page_that_was_taken_and_is_missing_does_not_come_again(
+    bus: MemoryBus, one: Process
+) -> None:
+    """And neither does part of it, nor anything else in its place."""
+    entries = records(6)
+    one.do(append(STATUSES, entries[:3]))
+    one.do(append(STATUSES, entries[3:]))
+    one.pull(pull(STATUSES, 4, key="k"))
+    one.pull(Pull(STATUSES, 2, NOW_MS, reader=Reader("r")))
+    lose(bus, LOG, 1)
+    other = Process(bus)
+    for operation in (pull(STATUSES, 4, key="k"), Pull(STATUSES, 2, NOW_MS, reader=Reader("r"))):
+        assert isinstance(other.do(operation), StoreUnavailable)
+    assert audited(bus) == ["3 stored entries are damaged, the first is 4"]
+
+
+@pytest.mark.parametrize("how", ["gone", "damaged", "damaged, and what was before is still there"])
+def test_what_was_written_anew_and_is_damaged_is_set_aside(
+    bus: MemoryBus, one: Process, monkeypatch: pytest.MonkeyPatch, how: str
+) -> None:
+    """What was erased in it does not come back."""
+    entries = [b'"%d"' % number for number in range(9)]
+    for start in (0, 3, 6):
+        one.do(append(STATUSES, entries[start : start + 3]))
+    with monkeypatch.context() as patch:
+        if "before" in how:
+            patch.setattr(bus, "delete", lambda _stream, _sequence: None)
+        one.do(Erase(STATUSES, 1, 100, NOW_MS, ((b'"4"',),), frozenset()))
+    anew = PLACE.anew(STATUSES.holds, 4)
+    if how == "gone":
+        lose(bus, anew)
+    else:
+        [message] = stored(bus, anew)
+        spoil(bus, anew, at=message.data.index(b'"5"') + 1)
+    other = Process(bus)
+    assert audited(bus)
+    found = drained(other)
+    assert found[:3] + found[-3:] == entries[:3] + entries[6:]
+    assert entries[4] not in found
+    assert quarantined(other) == 9 - len(found) - other._box(STATUSES)[0].erased
+    assert not audited(bus)
+
+
+def test_what_nobody_has_is_erased_with_what_it_may_hold(bus: MemoryBus, one: Process) -> None:
+    entries = _large(6)
+    one.do(append(STATUSES, entries[:3]))
+    one.do(append(STATUSES, entries[3:]))
+    spoil(bus, LOG, 0, at=OP_BYTES + 1)  # where it says what it holds
+    held = stored(bus, LOG)[0].data[-28:-16]
+    other = Process(bus)
+    assert drained(other) == entries[3:]
+    other.do(Erase(STATUSES, 1, 100, NOW_MS, ((b"x",),), frozenset()))
+    other.do(Erase(STATUSES, 7, 100, NOW_MS, ((b"x",),), frozenset()))
+    every = bus.following(PARTITION, f"{PLACE.prefix}.>", 1, count=1000, leader=True)
+    assert not any(held in message.data for message in every)
+
+
+def test_what_proves_itself_is_copied_though_its_message_is_damaged(
+    bus: MemoryBus, one: Process
+) -> None:
+    """It is found by its number, and has not to be told apart from what is around it."""
+    entries = records(9)
+    for start in (0, 3, 6):
+        one.do(append(STATUSES, entries[start : start + 3]))
+    assert drained(one) == entries
+    spoil(bus, LOG, 1, at=0)
+    other = Process(bus)
+    assert other.do(redeliver(STATUSES, (4, 3))) == 3
+    assert drained(other) == entries[3:6]
+
+
+# --- commits --------------------------------------------------------------------------------------
+
+
+def test_an_application_whose_newest_commit_is_damaged_is_refused_alone(
+    bus: MemoryBus, one: Process
+) -> None:
+    """Also in a group with others; and by who knew it before, once somebody else has been there."""
+    entries = records(3)
+    one.do(append(STATUSES, entries))
+    one.do(append(OTHERS, entries))
+    spoil(bus, PLACE.commits, -1)
+    other = Process(bus)
+    for operation in (append(STATUSES, entries), pull(STATUSES), pull(REPLIES)):
+        assert isinstance(refusal(other, operation), StoreDamaged)
+    assert drained(other, OTHERS) == entries
+    [problem] = audited(bus)
+    assert f"application {STATUSES.sdkappid}: message" in problem
+    assert not other.log.is_final(refusal(other, pull(STATUSES)))
+
+
+@pytest.mark.parametrize("gone", [False, True])
+def test_what_needs_a_commit_that_is_damaged_is_refused_and_all_else_goes_on(
+    bus: MemoryBus, one: Process, gone: bool
+) -> None:
+    entries = records(9)
+    one.do(append(STATUSES, entries))
+    keyed = pull(STATUSES, 3, key="k")
+    for operation in (pull(STATUSES, 3), keyed, pull(STATUSES, 1)):
+        one.pull(operation)
+    if gone:
+        lose(bus, PLACE.commits, 2)
+    else:
+        spoil(bus, PLACE.commits, 2)
+    other = Process(bus)
+    assert other.pull(keyed).repeated
+    assert other.pull(pull(STATUSES)) == page(8, entries[7:], 0)
+    assert other.do(append(STATUSES, entries)) == 9
+    assert isinstance(refusal(other, Purge((STATUSES,), NOW_MS + 1, 100, 1.0)), StoreDamaged)
+    assert len(audited(bus)) == 1
+
+
+def test_a_state_that_went_back_is_refused_at_last_for_good(bus: MemoryBus) -> None:
+    """At first it may be that of a leader that is cut off."""
+    clock = Clock()
+    one = Process(bus, clock)
+    one.do(append(STATUSES, records(2)))
+    one.pull(pull(STATUSES))
+    newest = stored(bus, PLACE.commits)[-1]
+    bus.has = lambda _stream, message, _leader: None if message == newest else message
+    for _ in range(2):
+        assert isinstance(refusal(one, pull(STATUSES)), StoreUnavailable)
+        clock.now_s += BACK_S / 4
+    bus.has = lambda _stream, message, _leader: message
+    assert one.pull(pull(STATUSES)).count == 0
+    bus.delete(PARTITION, newest.sequence)
+    for _ in range(3):
+        assert isinstance(refusal(one, append(STATUSES, records(1))), StoreUnavailable)
+        clock.now_s += BACK_S / 3
+    with pytest.raises(CommitsLost) as lost:
+        one.do(append(STATUSES, records(1)))
+    assert one.log.is_final(lost.value)
+
+
+# --- what is remembered ---------------------------------------------------------------------------
+
+
+def test_of_what_is_remembered_only_what_is_damaged_is_refused(
+    bus: MemoryBus, one: Process
+) -> None:
+    """But for fingerprints: a repeat is taken for new rather than to refuse what is."""
+    key = repeat_key("k")
+    one.do(append(STATUSES, entries := records(6), key=key))
+    one.pull(pull(STATUSES, 1, key="p"))
+    one.do(once(STATUSES, "n"))
+    one.do(Pull(STATUSES, 1, NOW_MS, reader=Reader("r")))
+    printed = fingerprinted(STATUSES, records(2), [1, 2])
+    one.do(printed)
+    subjects = [subject for each in PLACE.remembered for subject in bus.subjects(PARTITION, each)]
+    subjects += bus.subjects(PARTITION, PLACE.readers(STATUSES.holds))
+    assert len(subjects) == 5
+    for subject in subjects:
+        spoil(bus, subject)
+    other = Process(bus)
+    for operation in (
+        append(STATUSES, entries, key=key),
+        pull(STATUSES, 1, key="p"),
+        once(STATUSES, "n"),
+        Pull(STATUSES, 1, NOW_MS, reader=Reader("r")),
+    ):
+        assert isinstance(refusal(other, operation), StoreDamaged)
+    assert other.do(printed) == 2
+    assert other.standing(STATUSES) == (10, 3)
+    assert other.pull(pull(STATUSES, 1, key="q")).count == 1
+    assert any("4 messages of what is remembered" in problem for problem in audited(bus))
+
+
+def test_what_is_damaged_of_what_is_remembered_goes_with_what_lies_behind_it(
+    bus: MemoryBus, one: Process
+) -> None:
+    for number, at_ms in enumerate((NOW_MS, NOW_MS + 5, NOW_MS + 10)):
+        each = append(STATUSES, records(1), key=repeat_key(f"{number}"))
+        one.do(msgspec.structs.replace(each, at_ms=at_ms))
+    repeats = PLACE.remembered[1]
+    spoil(bus, repeats, 0)
+    one.do(Forget(NOW_MS + 3, NOW_MS + 3, 100, 1.0))
+    assert len(stored(bus, repeats)) == 3
+    one.do(Forget(NOW_MS + 6, NOW_MS + 6, 100, 1.0))
+    assert len(stored(bus, repeats)) == 1
+
+
+def test_an_answer_is_never_what_was_not_written() -> None:
+    """Any bit of any message, on all nodes: each answer is true, or says what is wrong."""
+    rng = Random(7)
+    for _ in range(120):
+        bus = cluster()
+        one = Process(bus)
+        entries = [b'"%d"' % number for number in range(8)]
+        for start in (0, 4):
+            one.do(append(STATUSES, entries[start : start + 4], key=repeat_key(f"{start}")))
+        first = one.pull(pull(STATUSES, 3, key="k"))
+        every = bus.following(PARTITION, ">", 1, count=100, leader=True)
+        message = rng.choice(every)
+        bus.damage(PARTITION, flipped(message, rng.randrange(1 << 20), rng.randrange(8)))
+        other = Process(bus)
+        named = bool(audited(bus))
+        troubled = False
+        found: list[bytes] = []
+        try:
+            again = other.do(pull(STATUSES, 3, key="k"))
+            if isinstance(again, Page):
+                assert again.data == first.data
+            troubled |= isinstance(again, PullstatusError)
+            found = drained(other)
+        except Undone as undone:
+            troubled = isinstance(undone.error, StoreDamaged)
+            if not troubled:
+                raise
+        left = iter(entries[3:])
+        assert all(entry in left for entry in found)
+        if not troubled:
+            assert len(found) + quarantined(other) == 5
+            if quarantined(other):
+                assert named
+        assert named or not troubled
