@@ -19,7 +19,7 @@ OURS := pyproject.toml --extra server --extra postgresql --extra jetstream
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo cluster-demo serve test check bench bench-peers figures torture torture-model torture-readers torture-postgresql docs fuzz format lock clean
+.PHONY: help demo cluster-demo serve test check bench bench-peers figures torture torture-model torture-readers torture-postgresql torture-jetstream docs fuzz format lock clean
 
 help: ## this list
 	@echo "make TARGET [ARGS='...'] [PYTHON=python3]"
@@ -90,7 +90,10 @@ torture-readers: $(VENV)/.test ## kills of consumers and their server at random 
 	@$(BIN)/python -m tests.faults --kills $(or $(KILLS),1000) --seed $(SEED) $(ARGS)
 
 torture-postgresql: $(VENV)/.test ## kills of a PostgreSQL, as many of its clients, failovers and more; KILLS=... SEED=...
-	@$(BIN)/python -m tests.faults.torture --kills $(or $(KILLS),100) --seed $(SEED) $(ARGS)
+	@$(BIN)/python -m tests.faults.torture postgresql --kills $(or $(KILLS),100) --seed $(SEED) $(ARGS)
+
+torture-jetstream: $(VENV)/.test ## kills of nodes of JetStream and clients, power cuts, cuts of the network; KILLS=... SEED=...
+	@$(BIN)/python -m tests.faults.torture jetstream --kills $(or $(KILLS),100) --seed $(SEED) $(ARGS)
 
 SECONDS ?= 20
 fuzz: $(VENV)-fuzz/.installed ## every parser, guided by coverage, and both ways of a server; SECONDS=... of each, SEED=..., ARGS='--only NAME'

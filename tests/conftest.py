@@ -1,7 +1,8 @@
 """What a run needs beside Python packages, and what it says at its end.
 
-A test that needs a program of the system is marked `needs("wrk")`. Where that is missing the test
-is left out, and the end of the run says so and how to have it; with `CI` set, it fails instead.
+A test that needs a program of the system is marked `needs("wrk")`; one that needs anything else, by
+what `ELSE` calls it. Where it is missing the test is left out, and the end of the run says so and
+how to have it; with `CI` set, it fails instead.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import shutil
 import sys
 from collections import Counter
 from collections.abc import Iterator
+from pathlib import Path
 
 import hypothesis
 import pytest
@@ -24,8 +26,18 @@ PACKAGES = {
     "nginx": "nginx-light",
     "cc": "gcc libsqlite3-dev",
     "postgres": "postgresql",
+    "fusermount3": "fuse3",
+    "mkfs.ext4": "e2fsprogs",
+    "nft": "nftables",
+    "ip": "iproute2",
 }
 """Programs that tests run, and the Debian packages they are in: also in requirements/debian.txt."""
+
+ELSE = {
+    "root": "run the tests as root",
+    "/dev/fuse": "the kernel's module fuse",
+}
+"""What else tests need of the system, and how to have it."""
 
 HYPOTHESIS_SEED = "hypothesis_seed"
 
@@ -64,7 +76,8 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
     for mark in item.iter_markers("needs"):
         program = mark.args[0]
         if not _installed(program):
-            lacking = f"{program} is missing: apt-get install {PACKAGES[program]}"
+            how = ELSE.get(program) or f"apt-get install {PACKAGES[program]}"
+            lacking = f"{program} is missing: {how}"
             if os.environ.get("CI"):
                 pytest.fail(lacking, pytrace=False)
             pytest.skip(lacking)
@@ -72,6 +85,10 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 
 def _installed(program: str) -> bool:
     """Whether it is there; Debian has the programs of its PostgreSQL outside of the path."""
+    if program == "root":
+        return os.geteuid() == 0
+    if program.startswith("/"):
+        return Path(program).exists()
     places = [os.environ.get("PATH", os.defpath), *map(str, DEBIAN.glob("*/bin"))]
     return shutil.which(program, path=os.pathsep.join(places)) is not None
 

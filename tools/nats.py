@@ -21,7 +21,7 @@ import signal
 import subprocess
 import sysconfig
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, Self, TypeVar
 
@@ -53,14 +53,24 @@ class Node:
     Attributes:
         name: by which the others know it.
         folder: all that it has on disk.
+        host: where it listens.
         port: for clients, the same in all its lives.
         monitor: of its pages about itself.
         route: for the others.
     """
 
-    def __init__(self, name: str, folder: Path) -> None:
+    def __init__(
+        self, name: str, folder: Path, host: str = "127.0.0.1", within: Sequence[str] = ()
+    ) -> None:
+        """Nothing runs yet.
+
+        Args:
+            within: what a command begins with that is to be where this is.
+        """
         self.name = name
         self.folder = folder
+        self.host = host
+        self.within = within
         self.port = self.monitor = self.route = 0
         self._process: subprocess.Popen[bytes] | None = None
         self._log = folder / "log"
@@ -68,9 +78,10 @@ class Node:
     def start(self) -> None:
         """Run it; it need not have joined the others on return."""
         assert self._process is None
+        shell = ["/bin/sh", "-c", START, str(self.folder)]
         with self._log.open("ab") as log:
             self._process = subprocess.Popen(
-                ["/bin/sh", "-c", START, self.folder, PROGRAM, "-c", self.folder / "nats.conf"],
+                [*shell, *self.within, str(PROGRAM), "-c", str(self.folder / "nats.conf")],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
@@ -125,7 +136,7 @@ class Node:
         Raises:
             OSError: it does not answer.
         """
-        connection = http.client.HTTPConnection("127.0.0.1", self.monitor, timeout=LOOK_S)
+        connection = http.client.HTTPConnection(self.host, self.monitor, timeout=LOOK_S)
         with contextlib.closing(connection):
             try:
                 connection.request("GET", page)
@@ -175,8 +186,8 @@ class Cluster:
 
     def url(self, name: str, words: str = "") -> str:
         """The address of a store on them; `words` are further ones behind the `?`."""
-        hosts = ",".join(f"127.0.0.1:{node.port}" for node in self.nodes)
-        monitors = ",".join(f"127.0.0.1:{node.monitor}" for node in self.nodes)
+        hosts = ",".join(f"{node.host}:{node.port}" for node in self.nodes)
+        monitors = ",".join(f"{node.host}:{node.monitor}" for node in self.nodes)
         return f"jetstream://{hosts}/{name}?monitor={monitors}{words and '&' + words}"
 
     def leader(self, stream: str) -> Node:
@@ -201,12 +212,12 @@ class Cluster:
     ) -> None:
         """Change settings of one node, for its next start."""
         there = self._server | dict(server or {})
-        routes = ", ".join(f'"nats://127.0.0.1:{other.route}"' for other in self.nodes)
+        routes = ", ".join(f'"nats://{other.host}:{other.route}"' for other in self.nodes)
         inner = {"store_dir": f'"{node.folder / "data"}"'} | self._jetstream | jetstream
         lines = [
             f"server_name: {node.name}",
-            f"listen: 127.0.0.1:{node.port}",
-            f"http: 127.0.0.1:{node.monitor}",
+            f"listen: {node.host}:{node.port}",
+            f"http: {node.host}:{node.monitor}",
             *(f"{name}: {value}" for name, value in there.items()),
             "jetstream {",
             *(f"  {name}: {value}" for name, value in inner.items()),
@@ -214,7 +225,7 @@ class Cluster:
         ]
         if len(self.nodes) > 1:
             lines.append(
-                f"cluster {{ name: test, listen: 127.0.0.1:{node.route}, routes: [{routes}] }}"
+                f"cluster {{ name: test, listen: {node.host}:{node.route}, routes: [{routes}] }}"
             )
         (node.folder / "nats.conf").write_text("\n".join([*lines, ""]))
 

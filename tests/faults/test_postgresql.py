@@ -19,9 +19,10 @@ from pullstatus.store.postgresql import marks, refusals, session, statements
 from pullstatus.store.postgresql.tables import PostgresTables
 from tests.faults import planted_postgresql as planted
 from tests.faults.doors import Plant
-from tests.faults.servers import FAULTS, torment
+from tests.faults.servers import FAULTS
 from tests.faults.snapshots import costs_of, slower
 from tests.faults.test_kill import KILLS, SEED
+from tests.faults.torment import torment
 from tests.postgresql_proxy import MessageProxy, Way
 from tests.store.build import STATUSES, append, data_of, journal_of, pull, records, until
 from tools.postgresql import DEBIAN, PostgreSQL, majors

@@ -1,8 +1,8 @@
-"""Breaks PostgreSQL and its clients, many times: `python -m tests.faults.torture --kills 100`.
+"""Breaks servers of a store, and its clients: `python -m tests.faults.torture postgresql`.
 
-So many kills of the primary, as many of clients, and of the other faults the share that `FAULTS`
-says; a fifth of them are failovers. They go round in parts, each of which is judged by itself. In
-the end the same database is worked on for long under a snapshot.
+So many of the first kind of fault, and of the others the share that `FAULTS` of the engine says.
+They go round in parts, each of which is judged by itself. In the end a database of PostgreSQL is
+worked on for long under a snapshot.
 """
 
 from __future__ import annotations
@@ -17,15 +17,21 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from typing import Any, Final
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from tests.faults.servers import FAULTS, Told, torment
+from tests.faults import clusters, servers
 from tests.faults.snapshots import costs_of, slower
+from tests.faults.torment import Fault, Told, torment
 from tools.postgresql import majors
 
+FAULTS: Final[Mapping[str, Mapping[str, Fault[Any]]]] = {
+    "postgresql": servers.FAULTS,
+    "jetstream": clusters.FAULTS,
+}
 PART = 25  # faults of a kind before what came of them is judged: a history is kept in memory
 SNAPSHOT_LIVES = 2000  # three times, of five operations each: more than a minute
 
@@ -35,19 +41,24 @@ def main() -> int:
     parser = argparse.ArgumentParser(
         prog="python -m tests.faults.torture", description=(__doc__ or "").partition("\n")[0]
     )
-    parser.add_argument("--kills", type=int, default=100, help="of the primary, and others (100)")
+    parser.add_argument("engine", choices=FAULTS, help="whose servers")
+    parser.add_argument("--kills", type=int, default=100, help="of the first kind of fault (100)")
     parser.add_argument("--seed", type=int, default=None, help="a number; made up when absent")
-    parser.add_argument("--only", choices=FAULTS, help="that fault alone")
+    parser.add_argument("--only", metavar="FAULT", help="that fault alone")
     parser.add_argument("--major", type=int, choices=majors(), help="that PostgreSQL (newest)")
     parser.add_argument("--minutes", type=float, default=math.inf, help="no more than about these")
     options = parser.parse_args()
+    faults = FAULTS[options.engine]
+    if options.only not in (None, *faults):
+        parser.error(f"--only is one of: {', '.join(faults)}")
     until_s = time.monotonic() + options.minutes * 60
     seed = secrets.randbelow(10**9) if options.seed is None else options.seed
     console = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else 120)
-    console.print(f"seed {seed}, PostgreSQL {options.major or max(majors())}")
+    version = f" {options.major or max(majors())}" if options.engine == "postgresql" else ""
+    console.print(f"seed {seed}, {options.engine}{version}")
     wanted = {
         name: max(1, round(options.kills * fault.share))
-        for name, fault in FAULTS.items()
+        for name, fault in faults.items()
         if options.only in (None, name)
     }
     told: list[Told] = []
@@ -60,7 +71,7 @@ def main() -> int:
             folder = Path(tempfile.mkdtemp(prefix="pullstatus-torture-"))
             one = torment(
                 folder,
-                FAULTS[name],
+                faults[name],
                 f"{seed}/{first}",
                 count,
                 major=options.major,
@@ -74,7 +85,7 @@ def main() -> int:
                 return 1
             shutil.rmtree(folder)
     console.print(table_of(told, wanted))
-    if options.only or time.monotonic() > until_s:
+    if options.only or options.engine != "postgresql" or time.monotonic() > until_s:
         return 0
     return under_a_snapshot(console, options.major)
 

@@ -1,0 +1,243 @@
+"""What can happen to a cluster of JetStream and its clients, while clients of `Doors` are at work.
+
+Nodes are killed, stand still, lose their power, what they have on disk, or each other. A majority
+of them may be gone for a while: then clients wait, and nothing is lost.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import shutil
+import tempfile
+import time
+from collections.abc import Callable, Mapping
+from functools import partial
+from pathlib import Path
+from random import Random
+from typing import Any, Final
+
+from pullstatus.store import init_store
+from pullstatus.store.jetstream import writing
+from tests.faults.networks import NetworkedCluster
+from tests.faults.power import PoweredCluster
+from tests.faults.torment import Fault, Run, Stage, kill_a_client, pause_a_client
+from tests.harness import PATIENCE_S
+from tests.nats_proxy import NatsProxy
+from tools.nats import Cluster, Node
+
+NAME: Final = "store"
+PARTITIONS: Final = 3
+AWAY_S: Final = (0.1, 3, 3, 10)  # an election takes 4 to 9 s
+STILL_S: Final = (1, 5, 15)
+APART_S: Final = (2, 6, 15)
+LOST_PERCENT: Final = 20
+FLIPS: Final = 3
+ANSWERS: Final = 3  # of one node, that are lost in a row at most: a lane has one write under way
+
+
+def kill_a_leader(run: Run[Cluster]) -> None:
+    """And have it run again, perhaps before the others have noticed."""
+    node = _leader(run)
+    node.kill()
+    time.sleep(run.rng.choice(AWAY_S))
+    node.start()
+    run.happened["kills of a leader"] += 1
+
+
+def kill_two(run: Run[Cluster]) -> None:
+    """Those that do not lead a partition; who leads it goes on alone, until they are back."""
+    leader = _leader(run)
+    gone = [node for node in run.servers.nodes if node is not leader]
+    for node in gone:
+        node.kill()
+    time.sleep(run.rng.choice(AWAY_S))
+    for node in gone:
+        node.start()
+    run.servers.settle()
+    run.happened["kills of two nodes"] += 1
+
+
+def kill_all(run: Run[Cluster]) -> None:
+    """At once."""
+    nodes = run.servers.nodes
+    for node in nodes:
+        node.pause()
+    for node in nodes:
+        node.kill()
+    for node in nodes:
+        node.start()
+    run.servers.settle()
+    run.happened["kills of all nodes"] += 1
+
+
+def restart_in_turn(run: Run[Cluster]) -> None:
+    """As whoever brings them up to date does it: each ends in order, and the others go on."""
+    for node in run.servers.nodes:
+        node.restart()
+        run.servers.settle()
+    run.happened["restarts of all nodes in turn"] += 1
+
+
+def pause_a_node(run: Run[Cluster]) -> None:
+    """It says nothing for a while, and connections stay."""
+    node = run.rng.choice([_leader(run), *run.servers.nodes])
+    node.pause()
+    time.sleep(run.rng.choice(STILL_S))
+    node.resume()
+    run.servers.settle()
+    run.happened["pauses of a node"] += 1
+
+
+def replace_a_disk(run: Run[Cluster]) -> None:
+    """A node loses all that it had on disk, and gets it from the others again."""
+    node = run.rng.choice(run.servers.nodes)
+    node.kill()
+    shutil.rmtree(node.folder / "data")
+    node.start()
+    run.servers.settle()
+    run.happened["nodes that lost what they had"] += 1
+
+
+def flip_bits(run: Run[Cluster]) -> None:
+    """Of one node, in what it has of messages, while it does not run; perhaps it leads then."""
+    node = run.rng.choice(run.servers.nodes)
+    node.kill()
+    blocks = sorted((node.folder / "data").rglob("*.blk"))
+    for _ in range(FLIPS):
+        _flip(run.rng.choice([block for block in blocks if block.stat().st_size]), run.rng)
+    node.start()
+    run.servers.settle()
+    if run.rng.random() < 0.5:
+        for other in run.servers.nodes:
+            if other is not node:
+                other.restart()
+                run.servers.settle()
+    run.happened["nodes with flipped bits"] += 1
+
+
+def _flip(file: Path, rng: Random) -> None:
+    with file.open("r+b") as block:
+        place = rng.randrange(file.stat().st_size)
+        block.seek(place)
+        [byte] = block.read(1)
+        block.seek(place)
+        block.write(bytes([byte ^ 1 << rng.randrange(8)]))
+
+
+def cut_power(run: Run[PoweredCluster]) -> None:
+    """Of all of them at once."""
+    run.servers.cut(run.servers.nodes, run.rng)
+    run.servers.settle()
+    run.happened["power cuts of all nodes"] += 1
+
+
+def cut_power_of_some(run: Run[PoweredCluster]) -> None:
+    """Of one or two, perhaps while the other one stands still."""
+    *cut, other = run.rng.sample(run.servers.nodes, run.rng.choice((2, 3)))
+    other.pause()
+    run.servers.cut(cut, run.rng)
+    other.resume()
+    run.servers.settle()
+    run.happened["power cuts of some nodes"] += 1
+
+
+def cut_off(run: Run[NetworkedCluster]) -> None:
+    """Who leads a partition is cut off from the others, with the clients on its side or on none."""
+    _disturb(run, partial(run.servers.cut_off, clients=run.rng.random() < 0.5))
+    run.happened["leaders cut off"] += 1
+
+
+def deafen(run: Run[NetworkedCluster]) -> None:
+    """Who leads a partition hears nothing of the others, which hear it."""
+    _disturb(run, run.servers.deafen)
+    run.happened["leaders made deaf"] += 1
+
+
+def lose_packets(run: Run[NetworkedCluster]) -> None:
+    """Some of what is said to one who leads a partition."""
+    _disturb(run, lambda node: run.servers.lose(node, LOST_PERCENT))
+    run.happened["leaders that lose packets"] += 1
+
+
+def _disturb(run: Run[NetworkedCluster], how: Callable[[Node], None]) -> None:
+    how(_leader(run))
+    time.sleep(run.rng.choice(APART_S))
+    run.servers.mend()
+    run.servers.settle()
+
+
+def lose_answers(run: Run[list[NatsProxy]]) -> None:
+    """Some acknowledgements of writes do not get through, and some writes."""
+    for proxy in run.servers:
+        proxy.drop(run.rng.randint(0, ANSWERS))
+        proxy.lose(run.rng.randint(0, ANSWERS))
+    run.happened["times that answers were lost"] += 1
+
+
+def _leader(run: Run[Any]) -> Node:
+    """Of some partition."""
+    node: Node = run.servers.leader(f"{NAME}_{run.rng.randrange(PARTITIONS)}")
+    return node
+
+
+def patient() -> None:
+    """Learn what a write came to however long that takes on a busy machine."""
+    writing.RESOLVE_S = PATIENCE_S  # type: ignore[misc]
+
+
+def _on(
+    make: Callable[[Path], Cluster], stack: contextlib.ExitStack, _major: int | None
+) -> Stage[Any]:
+    folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="pullstatus-nodes-")))
+    cluster = stack.enter_context(make(folder))
+    url = cluster.url(NAME)
+    asyncio.run(init_store(url, partitions=PARTITIONS))
+    cluster.settle()
+    if isinstance(cluster, PoweredCluster):
+        cluster.sync()
+    return Stage(cluster, url, url, patient)
+
+
+_nodes = partial(_on, lambda _folder: Cluster())
+_networked = partial(_on, lambda _folder: NetworkedCluster())
+_powered = partial(_on, PoweredCluster)
+_late = partial(_on, lambda folder: PoweredCluster(folder, jetstream={"sync_interval": "2m"}))
+
+
+def _proxied(stack: contextlib.ExitStack, major: int | None) -> Stage[list[NatsProxy]]:
+    """Nodes behind a proxy each."""
+    cluster, _, straight, _ = _nodes(stack, major)
+    proxies = [stack.enter_context(NatsProxy(node.port)) for node in cluster.nodes]
+    url = straight
+    for node, proxy in zip(cluster.nodes, proxies, strict=True):
+        url = url.replace(f":{node.port}", f":{proxy.port}", 1)
+    return Stage(proxies, url, straight, patient)
+
+
+NETWORK: Final = ("root", "ip", "nft")
+POWER: Final = ("root", "/dev/fuse", "fusermount3", "mkfs.ext4")
+
+FAULTS: Final[Mapping[str, Fault[Any]]] = {
+    fault.name: fault
+    for fault in (
+        Fault("kill a leader", kill_a_leader, 1, _nodes),
+        Fault("kill two", kill_two, 0.2, _nodes),
+        Fault("kill all", kill_all, 0.5, _nodes),
+        Fault("kill clients", kill_a_client, 1, _nodes),
+        Fault("pause clients", pause_a_client, 0.1, _nodes),
+        Fault("pause nodes", pause_a_node, 0.5, _nodes),
+        Fault("restart in turn", restart_in_turn, 0.1, _nodes),
+        Fault("replace a disk", replace_a_disk, 0.1, _nodes),
+        Fault("flip bits", flip_bits, 0.2, _nodes),
+        Fault("lose answers", lose_answers, 1, _proxied),
+        Fault("cut off", cut_off, 0.2, _networked, NETWORK),
+        Fault("deafen", deafen, 0.2, _networked, NETWORK),
+        Fault("lose packets", lose_packets, 0.1, _networked, NETWORK),
+        Fault("cut power", cut_power, 0.5, _powered, POWER),
+        Fault("cut power of some", cut_power_of_some, 0.2, _powered, POWER),
+    )
+}
+
+SYNCED_LATE: Final = Fault("cut power", cut_power, 0, _late, POWER)
+"""Nodes that acknowledge what they have not synced: no store may be on such."""

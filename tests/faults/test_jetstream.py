@@ -1,0 +1,70 @@
+"""A store in JetStream, whatever happens to nodes, clients and what is between them.
+
+In `make torture-jetstream` the same happens many times.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pullstatus.store.jetstream import nodes
+from tests.faults import planted_jetstream as planted
+from tests.faults.clusters import FAULTS, SYNCED_LATE
+from tests.faults.doors import Plant
+from tests.faults.planted import LIVES
+from tests.faults.test_kill import SEED
+from tests.faults.torment import Fault, torment
+
+CALM = (40, 120)
+TIMES = {"kill clients": 3, "kill a leader": 2, "lose answers": 5}
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=[pytest.mark.needs(one) for one in fault.needs])
+        for name, fault in FAULTS.items()
+    ],
+)
+def test_under_load(tmp_path: Path, name: str) -> None:
+    """Nothing is lost, doubled, reordered, torn or left open."""
+    told = torment(tmp_path, FAULTS[name], SEED, TIMES.get(name, 1), calm=CALM)
+    assert told.verdict.sound, str(told)
+    assert told.happened
+    assert told.verdict.report.delivered
+
+
+@pytest.mark.parametrize(
+    ("plant", "name"),
+    [
+        (planted.unconditional, "kill clients"),
+        (planted.refused, "lose answers"),
+        (planted.anew, "lose answers"),
+    ],
+)
+def test_what_is_broken_is_caught(tmp_path: Path, plant: Plant, name: str) -> None:
+    """By the judge, or by the stores themselves."""
+    for life in range(LIVES):
+        folder = tmp_path / str(life)
+        folder.mkdir()
+        told = torment(folder, FAULTS[name], f"{SEED}/{life}", 3, calm=CALM, plant=plant)
+        if told.alarms or not told.verdict.sound:
+            return
+    raise AssertionError("nobody has noticed")
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [pytest.param(SYNCED_LATE, marks=[pytest.mark.needs(one) for one in SYNCED_LATE.needs])],
+)
+def test_what_nodes_have_not_synced_is_missed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fault: Fault[Any]
+) -> None:
+    """Which also shows that the disks are what they are to be."""
+    monkeypatch.setattr(nodes, "_check", nodes._check)
+    planted.unproven()
+    told = torment(tmp_path, fault, SEED, 1, calm=CALM, plant=planted.unproven)
+    assert told.alarms or {"lost", "duplicated"} & told.verdict.found.keys(), str(told)

@@ -1,0 +1,156 @@
+"""Something that happens, again and again, to servers and to the clients of `Doors`.
+
+    told = torment(folder, FAULTS["kill the primary"], seed, times=3)
+    assert told.verdict.sound, told
+
+A fault happens so many times, between answers; then the run is judged (see verdict.py). What can
+happen to the servers of an engine is beside it: `servers` for PostgreSQL, `clusters` for JetStream.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import signal
+import time
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from random import Random
+from typing import Any, Final, Generic, NamedTuple, TypeVar
+
+from tests.faults.doors import Doors, Plant
+from tests.faults.verdict import Verdict, judge
+
+PROCESSES: Final = 3
+IDLE_S: Final = 5  # after that a server gives up on an open transaction
+
+S = TypeVar("S")
+
+
+@dataclass
+class Run(Generic[S]):
+    """Servers, and clients of a store on them.
+
+    Attributes:
+        servers: as their engine has them.
+        happened: what was done, how many times.
+    """
+
+    servers: S
+    doors: Doors
+    rng: Random
+    happened: Counter[str] = field(default_factory=Counter)
+
+    def some_door(self) -> str:
+        """One of the processes."""
+        return self.rng.choice(sorted(self.doors.processes))
+
+
+class Stage(NamedTuple, Generic[S]):
+    """Where a run takes place.
+
+    Attributes:
+        servers: they run.
+        url: of a store there, for clients.
+        straight: of the same for who judges, with nothing between.
+        prepare: changes something in each client's process that is no bug.
+    """
+
+    servers: S
+    url: str
+    straight: str
+    prepare: Plant | None = None
+
+
+@dataclass(frozen=True)
+class Fault(Generic[S]):
+    """Something that happens.
+
+    Attributes:
+        happen: has it happen once.
+        share: how many there are in a long run for each one of the first kind.
+        stage: has servers run that it can happen to, for as long as the stack is open.
+        needs: programs of the system; see `tests.conftest`.
+    """
+
+    name: str
+    happen: Callable[[Run[S]], None]
+    share: float
+    stage: Callable[[contextlib.ExitStack, int | None], Stage[S]]
+    needs: tuple[str, ...] = ()
+
+
+@dataclass
+class Told:
+    """What was done in a run, and what came of it.
+
+    Attributes:
+        times: how many times the fault has happened.
+        happened: what that was, counted.
+        alarms: how many stores have noticed that commits were lost, and given up.
+    """
+
+    fault: Fault[Any]
+    times: int
+    happened: Counter[str]
+    seconds: float
+    alarms: int
+    verdict: Verdict
+
+    def __str__(self) -> str:
+        done = ", ".join(f"{count} {what}" for what, count in self.happened.items())
+        return f"{self.fault.name}: {done}; {self.verdict}"
+
+
+def kill_a_client(run: Run[Any]) -> None:
+    """And a next life of it."""
+    name = run.some_door()
+    run.doors.kill(name)
+    run.doors.start_again(name)
+    run.happened["kills of a client"] += 1
+
+
+def pause_a_client(run: Run[Any]) -> None:
+    """For a moment, or until the server has given up on what it has open."""
+    name = run.some_door()
+    run.doors.signal(name, signal.SIGSTOP)
+    time.sleep(run.rng.choice((0.2, 1.5, IDLE_S + 1)))
+    run.doors.signal(name, signal.SIGCONT)
+    run.happened["pauses of a client"] += 1
+
+
+def torment(
+    folder: Path,
+    fault: Fault[Any],
+    seed: object,
+    times: int,
+    *,
+    major: int | None = None,
+    plant: Plant | None = None,
+    calm: tuple[int, int] = (100, 500),
+    done: Callable[[int], None] = lambda _count: None,
+) -> Told:
+    """Have a fault happen so many times, and judge.
+
+    Args:
+        major: of the servers' versions; None: the newest there is.
+        calm: how many answers come between two of them, at least and at most.
+        done: told after each how many there were.
+    """
+    rng = Random(f"{seed}/{fault.name}")
+    began = time.monotonic()
+    with contextlib.ExitStack() as stack:
+        servers, url, straight, prepare = fault.stage(stack, major)
+        doors = stack.enter_context(Doors(url, folder, seed, plant, prepare))
+        run = Run(servers, doors, rng)
+        doors.start(PROCESSES)
+        doors.answered(calm[0])
+        for count in range(1, times + 1):
+            fault.happen(run)
+            doors.answered(rng.randrange(*calm))
+            done(count)
+        doors.finish()
+        verdict = asyncio.run(judge(straight, folder, seed))
+    return Told(fault, times, run.happened, time.monotonic() - began, doors.alarms, verdict)
