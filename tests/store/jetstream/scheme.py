@@ -20,7 +20,7 @@ from pullstatus.store.values import AuditReport, Progress, ProveSetting
 from tests.store.jetstream.memory import MemoryBus
 
 SCHEME: Final = "jetstream-memory"
-LAYOUT: Final = Layout("s", 1)
+LAYOUT: Final = Layout("s", 4)
 
 _numbers = itertools.count()
 _clusters: dict[str, MemoryBus] = {}

@@ -5,6 +5,7 @@
                 `settings` is the one of what is of no application
     snapshots   rows with the commit that they are of, and what lies in order; `chunks` those of a
                 mailbox; `proven` asks all nodes for what one has damaged
+    routing     what takes parked items to an application of another partition, in several writes
     engine      `JetStreamStore`: a lane for each partition behind one writer (`lanes`), and what is
                 listed (`lists`); `audit` is the proof
     bus         says to nodes what `wire` asks, and proves nodes and streams

@@ -15,6 +15,7 @@ from pullstatus.store.values import (
     Pull,
     Redeliver,
     Release,
+    RepeatKey,
     Unpark,
     While,
 )
@@ -60,6 +61,17 @@ class Group:
             owner = self._see(operation)
             if owner is not None:
                 self._of(owner).places.append(place)
+
+    def only(self, sdkappid: int) -> Group:
+        """What is asked of one application."""
+        found = Group((), self._layout)
+        found.by[sdkappid] = self._of(sdkappid)
+        return found
+
+    def ask_repeat(self, sdkappid: int, key: RepeatKey) -> None:
+        """Ask what is remembered of a key, too."""
+        asked = self._of(sdkappid)
+        asked.rows.add(asked.place.repeat(key.scope, key.key))
 
     def _of(self, sdkappid: int) -> Asked:
         found = self.by.get(sdkappid)

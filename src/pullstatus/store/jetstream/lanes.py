@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, overload
 
 import msgspec
 
 from pullstatus.durations import Durations
-from pullstatus.errors import StoreDamaged, StoreFull, StoreUnavailable
+from pullstatus.errors import StoreDamaged, StoreFull
 from pullstatus.store.gathering.committer import Report
 from pullstatus.store.gathering.log import Figures
 from pullstatus.store.gathering.operations import (
@@ -29,8 +29,9 @@ from pullstatus.store.gathering.operations import (
     owner,
 )
 from pullstatus.store.gathering.writer import Writer
+from pullstatus.store.jetstream import routing
 from pullstatus.store.jetstream.subjects import Layout
-from pullstatus.store.values import Mailbox, Page, Pull, Unpark, Watching
+from pullstatus.store.values import Mailbox, Page, Pull, Watching
 from pullstatus.store.verbs.state import mailbox_of
 from pullstatus.store.window import Gone, UnderWay
 
@@ -72,10 +73,8 @@ class Lanes:
             return asyncio.ensure_future(_together(self._parts_of(operation)))
         sdkappid = owner(operation)
         assert sdkappid is not None
-        if isinstance(operation, Unpark):
-            self._check_together(operation)
         lane: Any = self._of(sdkappid)
-        if adds(operation) and not lane.report.room:
+        if adds(operation) and not all(each.report.room for each in self._filled(operation, lane)):
             raise StoreFull(
                 "the cluster has no room for more: what is left of a stream's max_bytes, or of a"
                 " node's max_file_store, is for pulls"
@@ -102,13 +101,12 @@ class Lanes:
             for partition, mailboxes in parts.items()
         ]
 
-    def _check_together(self, operation: Unpark) -> None:
-        """Refuse what concerns two partitions: that is no one write."""
-        mailboxes = [operation.mailbox, *(each.mailbox for each in operation.records)]
-        mailboxes += [each.mailbox for each in operation.aside]
-        lanes = {self._layout.partition(each.sdkappid) for each in mailboxes}
-        if len(lanes) > 1:
-            raise StoreUnavailable("parked items cannot be routed to that application here")
+    def _filled(self, operation: Operation, lane: Writer) -> Iterator[Writer]:
+        """The writers of the partitions in which it stores something."""
+        yield lane
+        if routing.is_split(operation, self._layout):
+            for partition in routing.partitions_of(operation, self._layout):
+                yield self._partitions[partition]
 
     def watch(self, place: int, on_arrival: Callable[[], None]) -> Watching:
         """See `Writer.watch`."""

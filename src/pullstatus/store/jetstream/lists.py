@@ -152,14 +152,17 @@ class Lists:
         return Totals(sums.totals(), InHand(len(taken), min(taken, default=None)))
 
     async def due_for_purge(self, left_before_ms: int) -> list[Mailbox]:
-        """The mailboxes whose oldest journal row is from before."""
+        """The mailboxes whose oldest journal row is from before.
+
+        And those that items are on their way out of, which any operation there goes on with.
+        """
 
         def due() -> list[Mailbox]:
             return [
                 Mailbox(standing.sdkappid, box.kind)
                 for standing in self.standings()
                 for box in standing.boxes
-                if box.purged < box.cursor and box.left_ms < left_before_ms
+                if box.routing or (box.purged < box.cursor and box.left_ms < left_before_ms)
             ]
 
         return await asyncio.to_thread(due)

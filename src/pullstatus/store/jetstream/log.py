@@ -14,7 +14,8 @@ import math
 import random
 import time
 from collections.abc import Callable, Sequence
-from typing import Final
+from functools import partial
+from typing import Final, TypeVar
 
 from pullstatus.errors import (
     CommitsLost,
@@ -28,7 +29,7 @@ from pullstatus.errors import (
 )
 from pullstatus.store.gathering.log import Figures, Undone
 from pullstatus.store.gathering.operations import Answer, Forget, Operation, Removed
-from pullstatus.store.jetstream import snapshots
+from pullstatus.store.jetstream import routing, snapshots
 from pullstatus.store.jetstream.ages import Ages
 from pullstatus.store.jetstream.asked import Asked, Group
 from pullstatus.store.jetstream.common import CommonTables
@@ -39,7 +40,7 @@ from pullstatus.store.jetstream.room import Room
 from pullstatus.store.jetstream.subjects import Layout
 from pullstatus.store.jetstream.tables import Draft, JetTables, Overtaken
 from pullstatus.store.jetstream.wire import PUTS_MAX, Bus, Put, Stale
-from pullstatus.store.values import setting_owner
+from pullstatus.store.values import Mailbox, Unpark, setting_owner
 from pullstatus.store.verbs.group import carry_out
 
 COLLISIONS_MAX: Final = 100  # of one group: others may be faster, but not again and again
@@ -47,6 +48,7 @@ PAUSE_S: Final = 0.002  # at most, after the first; less and less then: who wait
 BACK_S: Final = 60.0  # thrice as long as a leader that is cut off may take itself for one
 
 NewOp = Callable[[], bytes]
+T = TypeVar("T")
 
 
 class Log:
@@ -81,6 +83,8 @@ class Log:
         self._known_revision = 0  # settings are known to have come so far, by the leader
         self._back_since_s: dict[int, float] = {}  # applications, since when commits seem gone
         self._waiting: dict[int, int] = {}
+        self._others: dict[int, Log] = {}
+        self._routes = routing.Routes(layout, self, self._other, new_op)
         self._commits = self._operations = 0
         self._commit_s = 0.0
 
@@ -96,17 +100,28 @@ class Log:
             OutcomeUnknown: it was not to be learned whether it happened.
             CommitsLost: what was answered is gone.
         """
+        if len(group) > 1 and any(routing.is_split(each, self._layout) for each in group):
+            raise Undone(StoreUnavailable(_ALONE))
+        [*_, last] = group
+        if isinstance(last, Unpark) and routing.is_split(last, self._layout):
+            return [self._routes.route(last)]
         asked = Group(group, self._layout)
+        return self.until_done(asked, partial(self._carry_out, group, asked))
+
+    def until_done(self, asked: Group, do: Callable[[JetTables], T]) -> T:
+        """Have something done to applications, as one write; raises as `commit` does."""
         began_s = self._clock()
         for collisions in range(COLLISIONS_MAX + 1):
             if collisions:
                 time.sleep(random.random() * PAUSE_S / collisions)  # noqa: S311 - no secret
             try:
-                answers, writes = self._attempt(group, asked)
+                answer, writes = self._attempt(asked, do)
             except Overtaken as error:
                 self._renew([error.sdkappid])
             except Stale:
                 self._renew(asked.by)
+            except routing.Pending as pending:
+                self._go_on(pending.mailbox)
             except (StoreDamaged, StoreCorrupt) as error:
                 # What is missing as of an old state was removed since.
                 if not self._renew(asked.by):
@@ -123,10 +138,30 @@ class Log:
             else:
                 if writes:
                     self._commits += 1
-                    self._operations += len(group)
+                    self._operations += max(1, sum(len(each.places) for each in asked.by.values()))
                     self._commit_s += self._clock() - began_s
-                return answers
+                return answer
         raise Undone(StoreUnavailable(_COLLIDES))
+
+    def _other(self, partition: int) -> Log:
+        """A lane of this process's own for what goes from here to another partition, or to this."""
+        if partition == self._partition:
+            return self
+        found = self._others.get(partition)
+        if found is None:
+            found = self._others[partition] = Log(
+                self._bus, self._layout, partition, self._secret, self._new_op, self._clock
+            )
+        return found
+
+    def _go_on(self, mailbox: Mailbox) -> None:
+        """Carry to its end what somebody has begun."""
+        try:
+            self._routes.go_on(mailbox)
+        except (Undone, StoreUnavailable, OutcomeUnknown) as error:
+            if isinstance(error, StoreFailed):
+                raise
+            raise Undone(StoreUnavailable(_ON_THEIR_WAY)) from error
 
     def tend(self) -> None:
         """Learn from time to time how full the stream is."""
@@ -166,19 +201,12 @@ class Log:
 
     # -- a group
 
-    def _attempt(self, group: Sequence[Operation], asked: Group) -> tuple[list[Answer], bool]:
-        """Carry out a group; it is durable when this returns. Also tells whether it wrote."""
+    def _attempt(self, asked: Group, do: Callable[[JetTables], T]) -> tuple[T, bool]:
+        """Do something; it is durable when this returns. Also tells whether it wrote."""
         common = CommonTables(self._bus, self._layout.common, self._new_op)
         tables = JetTables(self._bus, self._layout, self._cache, self._ages, self._secret, common)
         self._read(tables, asked)
-        answers: list[Answer] = [0] * len(group)
-        for each in asked.by.values():
-            found = carry_out(tables, [group[place] for place in each.places], self._clock)
-            for place, answer in zip(each.places, found, strict=True):
-                answers[place] = answer
-        for place, operation in enumerate(group):
-            if isinstance(operation, Forget):
-                answers[place] = self._forget_some(operation)
+        answer = do(tables)
         drafts = tables.drafts.values()
         changed = [draft for draft in drafts if draft.changes]
         for draft in drafts:
@@ -191,7 +219,22 @@ class Log:
         for sdkappid in asked.by if self._back_since_s else ():
             self._back_since_s.pop(sdkappid, None)
         self._waiting.update((state.number, state.tail - state.cursor) for state in tables.moved())
-        return answers, bool(changed)
+        return answer, bool(changed)
+
+    def _carry_out(
+        self, group: Sequence[Operation], asked: Group, tables: JetTables
+    ) -> list[Answer]:
+        """Carry out a group of operations."""
+        answers: list[Answer] = [0] * len(group)
+        for each in asked.by.values():
+            operations = [routing.check(tables, group[place]) for place in each.places]
+            found = carry_out(tables, operations, self._clock)
+            for place, answer in zip(each.places, found, strict=True):
+                answers[place] = answer
+        for place, operation in enumerate(group):
+            if isinstance(operation, Forget):
+                answers[place] = self._forget_some(operation)
+        return answers
 
     def _read(self, tables: JetTables, asked: Group) -> None:
         """Learn what is not known of each application, in one go."""
@@ -334,6 +377,10 @@ _BEHIND: Final = "the node that leads a stream does not know what it has confirm
 _LOST: Final = (
     "stream {} no longer has commits of application {} that were confirmed: it was set back, or"
     " lost them; keep a copy of what the nodes have, then restore a backup"
+)
+_ALONE: Final = "what goes to other partitions is committed by itself"
+_ON_THEIR_WAY: Final = (
+    "parked items are on their way to another application, which cannot be reached now; try again"
 )
 _COLLIDES: Final = "others change the same mailboxes again and again; try again"
 _TOO_MUCH: Final = "more at once than one write can hold; send it in parts"

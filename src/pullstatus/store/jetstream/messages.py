@@ -106,6 +106,7 @@ class Box(Value, frozen=True):
         pulled_seq, pulled_ms: first number and time of the page that was handed out last.
         anew_from, anew_through: first numbers of the first and the last chunk that was written anew
             and is not purged; 0: none was.
+        routing: names the items that are on their way out of it, see `routing`; empty: none are.
     """
 
     kind: int
@@ -127,6 +128,7 @@ class Box(Value, frozen=True):
     pulled_ms: int = 0
     anew_from: int = 0
     anew_through: int = 0
+    routing: bytes = b""
 
     def state(self, sdkappid: int) -> State:
         """The mailbox, to be changed."""
@@ -394,7 +396,7 @@ class ReaderMessage(Value, frozen=True):
 
 
 class PageMessage(Value, frozen=True):
-    """The page that is kept for a reader, or a part of a large one; each has a subject."""
+    """What is kept for a reader or of an operation, or a part of it; each part has a subject."""
 
     part: int
     parts: int

@@ -10,6 +10,7 @@ does to it. What is of no application lies in a stream of its own.
               NAME.P.APP.KIND.again         ranges that are copies
               NAME.P.APP.KIND.reader.HASH   a reader
               NAME.P.APP.KIND.page.HASH     the page that is kept for it
+              NAME.P.APP.KIND.route         what takes parked items to other applications
               NAME.P.APP.key.HASH           what a pull key got
               NAME.P.APP.repeat.HASH        what a batch was answered
               NAME.P.APP.print.HOUR         fingerprints of records of one hour
@@ -80,6 +81,10 @@ class Place(NamedTuple):
     def page(self, kind: int, name: str) -> str:
         """The page that is kept for a reader."""
         return f"{self.prefix}.{kind}.page.{hashed(name)}"
+
+    def route(self, kind: int) -> str:
+        """What takes parked items to other applications."""
+        return f"{self.prefix}.{kind}.route"
 
     def key(self, pull_key: str) -> str:
         """What a pull key got."""

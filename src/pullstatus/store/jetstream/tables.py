@@ -629,7 +629,9 @@ class JetTables:
 
     def page(self, state: State, name: str) -> bytes:
         draft, kind = self._of(state)
-        subject = draft.place.page(kind, name)
+        return self._kept(draft, draft.place.page(kind, name))
+
+    def _kept(self, draft: Draft, subject: str) -> bytes:
         first = self._value(draft, subject, PageMessage)
         found = [first]
         found += [
@@ -643,12 +645,41 @@ class JetTables:
         row = self.reader(state, name)
         assert row is not None
         self.put_reader(state, name, msgspec.structs.replace(row, kept=True))
-        subject = draft.place.page(kind, name)
-        for each in PageMessage.of(page):
+        self._keep(draft, draft.place.page(kind, name), page)
+
+    def _keep(self, draft: Draft, subject: str, data: bytes) -> None:
+        """Write what may be larger than a message; what was there before goes behind the commit."""
+        for each in PageMessage.of(data):
             part = f"{subject}.{each.part}" if each.part else subject
             draft.values[part] = each
         for every in (subject, f"{subject}.*"):
             self._drop_former(draft, every)
+
+    # -- parked items on their way to other applications: see `routing`
+
+    def routing(self, mailbox: Mailbox) -> bytes:
+        """Names what is on its way out of a mailbox; empty: nothing is."""
+        box = self._draft(mailbox.sdkappid).boxes.get(mailbox.holds)
+        return b"" if box is None else box.routing
+
+    def route(self, state: State) -> bytes:
+        """What is on its way, as it was put."""
+        draft, kind = self._of(state)
+        return self._kept(draft, draft.place.route(kind))
+
+    def put_route(self, state: State, ident: bytes, data: bytes) -> None:
+        """Note what is on its way from now on."""
+        draft, kind = self._of(state)
+        draft.boxes[kind] = msgspec.structs.replace(draft.boxes[kind], routing=ident)
+        self._keep(draft, draft.place.route(kind), data)
+
+    def drop_route(self, state: State) -> None:
+        """Nothing is on its way any more."""
+        draft, kind = self._of(state)
+        draft.boxes[kind] = msgspec.structs.replace(draft.boxes[kind], routing=b"")
+        subject = draft.place.route(kind)
+        for every in (subject, f"{subject}.*"):
+            self._drop_all(draft, every)
 
     # -- what is remembered to know repeats by
 

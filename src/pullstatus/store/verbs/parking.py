@@ -48,12 +48,7 @@ def unpark(tables: Tables, operation: Unpark) -> Answer:
     if refusal is not None:
         return refusal
     state = tables.draft(operation.mailbox)
-    count = len(operation.outcomes)
-    if (
-        state is None
-        or state.cursor + 1 != operation.first_seq
-        or state.tail - state.cursor < count
-    ):
+    if state is None or has_changed(state, operation):
         return SettingChanged("what is parked has changed meanwhile; try again")
     act_id = acts.record(tables, operation.act)
     back = iter(operation.back)
@@ -68,7 +63,13 @@ def unpark(tables: Tables, operation: Unpark) -> Answer:
     state.read_from = tables.chunk_at(state, state.cursor + 1)
     for each in operation.aside:
         park(tables, each)
-    return sum(_append_new(tables, each) for each in operation.records)
+    return sum(append_new(tables, each) for each in operation.records)
+
+
+def has_changed(state: State, operation: Unpark) -> bool:
+    """Whether others are at the head than those that are to leave."""
+    left = state.tail - state.cursor
+    return state.cursor + 1 != operation.first_seq or left < len(operation.outcomes)
 
 
 def _put_back(
@@ -79,7 +80,8 @@ def _put_back(
     pack(tables, state, items, operation.at_ms, [operation.ticket] * len(items))
 
 
-def _append_new(tables: Tables, operation: Append) -> int:
+def append_new(tables: Tables, operation: Append) -> int:
+    """Append records; answered how many of them are new."""
     before = tables.draft(operation.mailbox)
     tail = 0 if before is None else before.tail
     append(tables, [operation])

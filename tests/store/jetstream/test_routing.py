@@ -1,0 +1,234 @@
+"""Parked items that go to an application of another partition: each leaves once, and arrives once.
+
+Whoever has begun it may die between any two writes, or be overtaken; whoever comes next to the
+mailbox goes on with it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import os
+from collections.abc import Callable
+
+import msgspec
+import pytest
+
+from pullstatus.errors import OutcomeUnknown, PullstatusError, SettingChanged, StoreUnavailable
+from pullstatus.store import Aside, Discard, Mailbox, Outcome, Park, Tickets, Unpark, While
+from pullstatus.store.gathering.log import Undone
+from pullstatus.store.gathering.operations import Changes, Operation, Purge
+from pullstatus.store.jetstream.chunks import chunks_of_box
+from pullstatus.store.jetstream.lists import Lists
+from pullstatus.store.jetstream.log import Log
+from pullstatus.store.jetstream.proven import ProvenBus
+from pullstatus.store.jetstream.settings import SettingLog
+from pullstatus.store.jetstream.subjects import Layout
+from pullstatus.store.values import Change
+from tests.store.build import NOW_MS, OTHERS, STATUSES, append, new_act, parked, ticket
+from tests.store.jetstream.lanes import SECRET
+from tests.store.jetstream.memory import MemoryBus
+
+LAYOUT = Layout("s", 4)
+PARKED = Mailbox(STATUSES.sdkappid, Aside.PARKED)
+THEIRS = Mailbox(OTHERS.sdkappid, Aside.PARKED)
+SETTING = f"application/{OTHERS.sdkappid}"
+
+
+class Killed(BaseException):
+    """What a process sees of its end."""
+
+
+class Server:
+    """What one process has: a lane for each partition."""
+
+    def __init__(self, bus: MemoryBus) -> None:
+        self.bus = ProvenBus(bus)
+        new_op = Tickets(os.urandom)
+        self.logs = [Log(self.bus, LAYOUT, number, SECRET, new_op) for number in range(4)]
+        self.settings = SettingLog(self.bus, LAYOUT, new_op)
+        self.lists = Lists(self.bus, LAYOUT)
+
+    def do(self, operation: Operation, sdkappid: int = PARKED.sdkappid) -> object:
+        """What is answered, or raised."""
+        try:
+            [answer] = self.logs[LAYOUT.partition(sdkappid)].commit([operation])
+        except Undone as undone:
+            return undone.error
+        except PullstatusError as error:
+            return error
+        return answer
+
+    def entries(self, mailbox: Mailbox, *, left: bool = False) -> list[bytes]:
+        """All that came, or all that waits."""
+        standing = self.lists.standing(mailbox.sdkappid)
+        box = standing.box(mailbox.holds) if standing else None
+        if standing is None or box is None:
+            return []
+        first = box.cursor + 1 if left else 1
+        chunks = chunks_of_box(self.bus, standing.place, box, first, standing.newest)
+        found = [entry for chunk in chunks for entry in chunk.row.body.split(b",")]
+        return found[len(found) - box.tail + first - 1 :]
+
+
+@pytest.fixture
+def bus() -> MemoryBus:
+    assert LAYOUT.partition(STATUSES.sdkappid) != LAYOUT.partition(OTHERS.sdkappid)
+    return MemoryBus(LAYOUT.streams)
+
+
+def routed() -> Unpark:
+    """Three items leave: one is read there, two are parked there, and one was read here."""
+    aside = Park(append(OTHERS, []), THEIRS, [b"1", b"2"], None, 10, 1000)
+    outcomes = [Outcome.ROUTED, Outcome.ROUTED, Outcome.ROUTED, Outcome.PULLED]
+    records = [append(OTHERS, [b"read"]), append(STATUSES, [b"here"])]
+    act = new_act("route")
+    return Unpark(PARKED, 1, outcomes, records, [], NOW_MS, act, None, ticket(), [aside])
+
+
+def begun(bus: MemoryBus) -> Server:
+    """One that has five items parked."""
+    server = Server(bus)
+    server.do(parked(append(STATUSES, []), [b"1", b"2", b"3", b"4", b"5"]))
+    server.do(parked(append(OTHERS, []), [b"0"]), OTHERS.sdkappid)
+    return server
+
+
+def before_write(number: int, do: Callable[[], object]) -> Callable[[str], None]:
+    """For `overtake`: does this before a write, counted from 0, and only then."""
+    count = itertools.count()
+
+    def overtake(_stream: str) -> None:
+        if next(count) == number:
+            do()
+
+    return overtake
+
+
+def done(server: Server) -> bool:
+    """Whether all of it happened; else nothing has, and neither stands in the middle."""
+    box = server.lists.standing(PARKED.sdkappid).box(PARKED.holds)  # type: ignore[union-attr]
+    assert box is not None
+    assert not box.routing
+    assert not server.bus.subjects(LAYOUT.application(PARKED.sdkappid).stream, "s.*.*.*.route.>")
+    there, theirs = server.entries(OTHERS), server.entries(THEIRS)
+    if not there:
+        assert theirs == [b"0"]
+        assert not server.entries(STATUSES)
+        return False
+    assert (there, theirs) == ([b"read"], [b"0", b"1", b"2"])
+    assert server.entries(STATUSES) == [b"here"]
+    assert (box.routed, box.handed_out) == (3, 1)
+    return True
+
+
+def kill() -> None:
+    raise Killed
+
+
+def test_it_is_done_once_and_answered_what_it_came_to(bus: MemoryBus) -> None:
+    server, operation = begun(bus), routed()
+    assert server.do(operation) == 2
+    assert done(server)
+    assert server.entries(PARKED, left=True) == [b"5"]
+    assert isinstance(server.do(operation), SettingChanged)
+    assert done(server)
+
+
+@pytest.mark.parametrize("number", range(4))
+@pytest.mark.parametrize("how", ["upkeep", "again", "another", "discard", "park"])
+def test_who_comes_next_goes_on_with_it(bus: MemoryBus, number: int, how: str) -> None:
+    """Killed before each of its writes: the act, what is begun, what is stored, what leaves."""
+    server, operation = begun(bus), routed()
+    bus.overtake = before_write(number, kill)
+    with pytest.raises(Killed):
+        server.logs[LAYOUT.partition(PARKED.sdkappid)].commit([operation])
+    bus.overtake = lambda _stream: None
+    other = Server(bus)
+    if how == "park":  # nothing that waits leaves for it, whatever the bounds are
+        other.do(parked(append(STATUSES, []), [b"6"], items_max=1))
+        assert (b"1" in other.entries(PARKED, left=True)) == (number > 1)
+    if how in ("upkeep", "park"):
+        assert PARKED in due(other) or number < 2
+        other.do(Purge((PARKED,), 0, 100, 1.0))
+    elif how == "again":
+        answer = other.do(operation)
+        assert answer == 2 if number < 2 else isinstance(answer, SettingChanged)
+    elif how == "another":
+        answer = other.do(Unpark(PARKED, 1, [Outcome.ERASED], [], [], NOW_MS, new_act()))
+        assert answer == 0 if number < 2 else isinstance(answer, SettingChanged)
+    else:
+        assert other.do(Discard(PARKED, Outcome.EXPIRED, NOW_MS)) == (5 if number < 2 else 1)
+    assert done(other) == (number > 1 or how == "again")
+    assert not due(other)
+
+
+def due(server: Server) -> list[Mailbox]:
+    """The mailboxes that upkeep goes to, though nothing there is old."""
+    return asyncio.run(server.lists.due_for_purge(0))
+
+
+@pytest.mark.parametrize("number", range(1, 5))
+def test_who_is_overtaken_is_answered_the_same(bus: MemoryBus, number: int) -> None:
+    """Somebody else has gone on with it meanwhile, or moves its items, as soon as that may be."""
+    server, other, operation = begun(bus), Server(bus), routed()
+    meanwhile: list[object] = []
+
+    def overtake() -> None:
+        meanwhile.append(other.do(Purge((PARKED,), 0, 100, 1.0)))
+        meanwhile.append(other.do(Discard(PARKED, Outcome.EXPIRED, NOW_MS)))
+
+    bus.overtake = before_write(number, overtake)
+    answer = server.do(operation)
+    assert done(server) == (answer == 2)
+    if meanwhile:
+        assert isinstance(answer, SettingChanged) if number == 1 else answer == 2
+        assert meanwhile[1] == (5 if number == 1 else 1)
+
+
+@pytest.mark.parametrize("number", range(5))
+def test_what_it_rests_on_there_may_refuse_it_until_it_is_stored(
+    bus: MemoryBus, number: int
+) -> None:
+    server, other = begun(bus), Server(bus)
+    assert other.settings.commit([Changes((Change(SETTING, b"1", None),))]) == [True]
+    operation = routed()
+    resting = [
+        msgspec.structs.replace(each, while_set=While(SETTING, 1))
+        if each.mailbox == OTHERS
+        else each
+        for each in operation.records
+    ]
+    operation = msgspec.structs.replace(operation, records=resting)
+
+    def change() -> None:
+        assert other.settings.commit([Changes((Change(SETTING, b"2", b"1"),))]) == [True]
+
+    bus.overtake = before_write(number, change)
+    answer = server.do(operation)
+    assert done(server) == (answer == 2)
+    assert isinstance(answer, SettingChanged) == (number < 3)
+    assert len(server.entries(PARKED, left=True)) == (5 if number < 3 else 1)
+
+
+def test_what_cannot_be_reached_is_gone_on_with_when_it_can(bus: MemoryBus) -> None:
+    """Until then nobody is told that it has happened, or that it has not; pulls go on."""
+    server, operation = begun(bus), routed()
+    away = LAYOUT.stream(LAYOUT.partition(OTHERS.sdkappid))
+
+    def overtake(stream: str) -> None:
+        if stream == away:
+            raise StoreUnavailable("away")
+
+    bus.overtake = overtake
+    assert isinstance(server.do(operation), OutcomeUnknown)
+    other = Server(bus)
+    assert isinstance(other.do(Discard(PARKED, Outcome.EXPIRED, NOW_MS)), StoreUnavailable)
+    assert other.do(append(STATUSES, [b"x"])) == 1
+    assert other.do(parked(append(STATUSES, []), [b"6"], items_max=1)) == 0
+    assert other.do(Discard(STATUSES, Outcome.EXPIRED, NOW_MS)) == 1
+    bus.overtake = lambda _stream: None
+    assert other.do(Discard(PARKED, Outcome.EXPIRED, NOW_MS)) == 2
+    assert server.entries(THEIRS) == [b"0", b"1", b"2"]
+    assert server.entries(OTHERS) == [b"read"]
+    assert server.entries(STATUSES) == [b"x", b"here"]
