@@ -28,8 +28,8 @@ help: ## this list
 demo: $(VENV)/.run ## the whole thing on this machine, with made-up traffic
 	@$(BIN)/pullstatus demo $(ARGS)
 
-ENGINE ?= postgresql
-cluster-demo: $(VENV)/.test ## two servers on two databases, of which the primary is killed; ENGINE=postgresql
+ENGINE ?= jetstream
+cluster-demo: $(VENV)/.test ## two servers on a cluster whose nodes are killed; ENGINE=jetstream or postgresql
 	@$(BIN)/python -m tools.cluster_demo --engine $(ENGINE) $(ARGS)
 
 serve: $(VENV)/.run ## the server, on this machine

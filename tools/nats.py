@@ -194,6 +194,10 @@ class Cluster:
         """Who leads a stream, once those that run agree on it."""
         return self._wait(lambda: (self._leaders() or {}).get(stream))
 
+    def leaders(self) -> dict[str, str]:
+        """Who leads each stream, by their names, once those that run agree on it."""
+        return {stream: node.name for stream, node in self._wait(self._leaders).items()}
+
     def settle(self) -> None:
         """Wait until all nodes that run are healthy, and agree on one of them for each stream."""
         self._wait(self._leaders)
