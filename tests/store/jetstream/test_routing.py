@@ -6,7 +6,6 @@ mailbox goes on with it.
 
 from __future__ import annotations
 
-import asyncio
 import itertools
 import os
 from collections.abc import Callable
@@ -24,6 +23,7 @@ from pullstatus.store.jetstream.log import Log
 from pullstatus.store.jetstream.proven import ProvenBus
 from pullstatus.store.jetstream.settings import SettingLog
 from pullstatus.store.jetstream.subjects import Layout
+from pullstatus.store.jetstream.survey import Survey
 from pullstatus.store.values import Change
 from tests.store.build import NOW_MS, OTHERS, STATUSES, append, new_act, parked, ticket
 from tests.store.jetstream.lanes import SECRET
@@ -165,7 +165,7 @@ def test_who_comes_next_goes_on_with_it(bus: MemoryBus, number: int, how: str) -
 
 def due(server: Server) -> list[Mailbox]:
     """The mailboxes that upkeep goes to, though nothing there is old."""
-    return asyncio.run(server.lists.due_for_purge(0))
+    return Survey(server.bus, LAYOUT, server.lists).due_for_purge(0)
 
 
 @pytest.mark.parametrize("number", range(1, 5))

@@ -8,6 +8,8 @@
     routing     what takes parked items to an application of another partition, in several writes
     engine      `JetStreamStore`: a lane for each partition behind one writer (`lanes`), and what is
                 listed (`lists`); `audit` is the proof
+    survey      how all applications stand, brought up to date by what was committed; `looks` are
+                shared by those who ask at once; `lease` says whose turn upkeep is
     bus         says to nodes what `wire` asks, and proves nodes and streams
 
 A condition on the newest commit of each application guards all that a group has read of it.

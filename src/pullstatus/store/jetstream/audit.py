@@ -201,7 +201,7 @@ class _Kept:
     def copies(self) -> Iterable[tuple[int, int, int]]:
         place = self._place
         subject, newest = place.again(self._box.kind), self._standing.newest
-        for message in snapshots.all_of(self._bus, place, subject, newest):
+        for message in snapshots.all_of(self._bus, place.stream, subject, newest):
             row = opened(message, AgainMessage)
             if row.first_seq > self._box.purged:
                 self.acts.add(row.act_id)

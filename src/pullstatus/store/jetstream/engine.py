@@ -5,21 +5,24 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import Final
 
-from pullstatus.errors import StoreRefused, WorldError
+from pullstatus.errors import StoreDamaged, StoreRefused, WorldError
 from pullstatus.store.gathering.committer import Committer
 from pullstatus.store.gathering.log import Log as LogOfOne
 from pullstatus.store.gathering.store import GatheredStore
 from pullstatus.store.gathering.thread import ThreadChannel
 from pullstatus.store.gathering.writer import Writer
 from pullstatus.store.jetstream.lanes import Lanes
-from pullstatus.store.jetstream.lists import Lists
+from pullstatus.store.jetstream.lease import RENEW_S, Lease
+from pullstatus.store.jetstream.lists import Lists, Standing
 from pullstatus.store.jetstream.log import Log
+from pullstatus.store.jetstream.looks import Looks
 from pullstatus.store.jetstream.proven import ProvenBus
 from pullstatus.store.jetstream.settings import SettingLog
 from pullstatus.store.jetstream.subjects import Layout
+from pullstatus.store.jetstream.survey import Survey
 from pullstatus.store.jetstream.wire import Bus
 from pullstatus.store.tickets import Tickets
 from pullstatus.store.values import (
@@ -46,6 +49,14 @@ from pullstatus.store.window import Gone
 WATCH_S: Final = 0.5  # how long what another process has brought may stay unseen by who waits
 
 
+class _Watched:
+    """Of a mailbox: what is to be called, and the newest message of its stream at the last look."""
+
+    def __init__(self, on_arrival: Callable[[], None]) -> None:
+        self.on_arrival = on_arrival
+        self.reached = 0
+
+
 class JetStreamStore(GatheredStore):
     """A store in a cluster. See `pullstatus.store.Store` for what each verb promises.
 
@@ -54,12 +65,19 @@ class JetStreamStore(GatheredStore):
 
     _writer: Lanes
 
-    def __init__(self, bus: Bus, layout: Layout, lanes: Lanes, *, created: bool) -> None:
+    def __init__(
+        self, bus: Bus, layout: Layout, lanes: Lanes, lease: Lease, *, created: bool
+    ) -> None:
         """For `open`; takes what it has made."""
         super().__init__(lanes, created=created)
         self._bus = bus
+        self._layout = layout
         self._lists = Lists(bus, layout)
-        self._watched: dict[Mailbox, Callable[[], None]] = {}
+        self._survey = Survey(bus, layout, self._lists)
+        self._standings = Looks(self._lists.standing)
+        self._revisions = Looks(self._lists.revision)
+        self._lease = lease
+        self._watched: dict[Mailbox, _Watched] = {}
         self._watching: asyncio.Task[None] | None = None
         self._closed = False
 
@@ -87,7 +105,8 @@ class JetStreamStore(GatheredStore):
         ]
         writers = [_writer(log, on_failure) for log in logs]
         common = _writer(SettingLog(bus, layout, new_op), on_failure)
-        store = cls(bus, layout, Lanes(layout, writers, common), created=created)
+        lease = Lease(bus, layout.common, new_op)
+        store = cls(bus, layout, Lanes(layout, writers, common), lease, created=created)
         store.epoch = epoch
         store.revision = (await asyncio.to_thread(store._lists.common)).revision
         return store
@@ -103,25 +122,25 @@ class JetStreamStore(GatheredStore):
             and operation.reader is None
             and not self._writer.waiting(slot(operation.mailbox))
             and self._writer.works
-            and await asyncio.to_thread(self._finds_nothing, operation)
+            and await self._finds_nothing(operation)
         ):
             return EMPTY
         return await self._writer.submit(operation, gone)
 
-    def _finds_nothing(self, operation: Pull) -> bool:
+    async def _finds_nothing(self, operation: Pull) -> bool:
         """Whether a pull would, whose condition holds, as the leader says."""
         condition: While | None = operation.while_set
+        looks: list[Awaitable[object]] = [self._standings.at(operation.mailbox.sdkappid)]
+        if condition is not None:
+            looks.append(self._revisions.at(condition.name))
         try:
-            if self._waits(operation.mailbox):
-                return False
-            return condition is None or self._lists.revision(condition.name) == condition.revision
-        except StoreRefused:  # the lane finds that, too, and ends the store
+            standing, *revisions = await asyncio.gather(*looks)
+        except (StoreRefused, StoreDamaged):  # the lane finds that, too, and says so
             return False
-
-    def _waits(self, mailbox: Mailbox) -> bool:
-        standing = self._lists.standing(mailbox.sdkappid)
-        box = None if standing is None else standing.box(mailbox.holds)
-        return box is not None and box.cursor < box.tail
+        if condition is not None and revisions != [condition.revision]:
+            return False
+        assert standing is None or isinstance(standing, Standing)
+        return not _waits(standing, operation.mailbox)
 
     def surely_empty(self, mailbox: Mailbox) -> bool:  # noqa: ARG002 - nobody can know
         """See `Store.surely_empty`. Another process may have filled it at any time."""
@@ -135,7 +154,7 @@ class JetStreamStore(GatheredStore):
     ) -> Watching:
         """See `Store.watch`. Other processes' commits are noticed half a second later."""
         unwatch = self._writer.watch(slot(mailbox), on_arrival)
-        self._watched[mailbox] = on_arrival
+        self._watched[mailbox] = _Watched(on_arrival)
         if self._watching is None or self._watching.done():
             self._watching = asyncio.create_task(self._watch())
 
@@ -147,16 +166,68 @@ class JetStreamStore(GatheredStore):
         return watching
 
     async def _watch(self) -> None:
-        """Tell watchers what other processes have brought."""
+        """Tell watchers what other processes have brought, where anything was written at all."""
         while self._watched:
             await asyncio.sleep(WATCH_S)
-            for mailbox in list(self._watched):
-                with contextlib.suppress(WorldError):  # it is tried again
-                    if await asyncio.to_thread(self._waits, mailbox) and mailbox in self._watched:
-                        self._watched[mailbox]()
+            with contextlib.suppress(WorldError):  # it is tried again
+                await self._look_at_watched()
+
+    async def _look_at_watched(self) -> None:
+        streams: dict[str, list[tuple[Mailbox, _Watched]]] = {}
+        for mailbox, watched in self._watched.items():
+            stream = self._layout.application(mailbox.sdkappid).stream
+            streams.setdefault(stream, []).append((mailbox, watched))
+        for stream, there in streams.items():
+            newest = await asyncio.to_thread(self._bus.newest, stream)
+            for mailbox, watched in there:
+                if watched.reached == newest:
+                    continue
+                standing = await self._standings.at(mailbox.sdkappid)
+                if self._watched.get(mailbox) is watched:
+                    watched.reached = newest
+                    if _waits(standing, mailbox):
+                        watched.on_arrival()
+
+    # -- upkeep ----------------------------------------------------------------------------------
+
+    async def forget(self, *, accepted_before_ms: int, now_ms: int) -> int:
+        """See `Store.forget`. If another process does so already, nothing is left to do."""
+        async with self._upkeep() as ours:
+            if not ours:
+                return 0
+            return await super().forget(accepted_before_ms=accepted_before_ms, now_ms=now_ms)
+
+    async def purge(self, *, left_before_ms: int, sdkappid: int | None = None) -> int:
+        """See `Store.purge`. If another process removes what is too old, nothing is left to do."""
+        if sdkappid is not None:
+            return await super().purge(left_before_ms=left_before_ms, sdkappid=sdkappid)
+        async with self._upkeep() as ours:
+            return await super().purge(left_before_ms=left_before_ms) if ours else 0
+
+    @contextlib.asynccontextmanager
+    async def _upkeep(self) -> AsyncIterator[bool]:
+        """Whether this process is the one that does upkeep, until the block ends."""
+        if not await asyncio.to_thread(self._lease.take):
+            yield False
+            return
+        renewing = asyncio.create_task(self._renew())
+        try:
+            yield True
+        finally:
+            renewing.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await renewing
+            with contextlib.suppress(WorldError):  # then it is found left, in time
+                await asyncio.to_thread(self._lease.let_go)
+
+    async def _renew(self) -> None:
+        while True:
+            await asyncio.sleep(RENEW_S)
+            with contextlib.suppress(WorldError):  # who takes it does what this does
+                await asyncio.to_thread(self._lease.take)
 
     async def _due_for_purge(self, left_before_ms: int) -> list[Mailbox]:
-        return await self._lists.due_for_purge(left_before_ms)
+        return await asyncio.to_thread(self._survey.due_for_purge, left_before_ms)
 
     # -- reading ---------------------------------------------------------------------------------
 
@@ -166,7 +237,7 @@ class JetStreamStore(GatheredStore):
 
     async def totals(self) -> Totals:
         """See `Store.totals`."""
-        return await self._lists.totals()
+        return await asyncio.to_thread(self._survey.totals)
 
     def entries(
         self, mailbox: Mailbox, first_seq: int = 1, *, containing: bytes | None = None
@@ -229,8 +300,15 @@ class JetStreamStore(GatheredStore):
             self._watching.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await self._watching
+        await self._standings.close()
+        await self._revisions.close()
         await self._writer.close()
         await asyncio.to_thread(self._bus.close)
+
+
+def _waits(standing: Standing | None, mailbox: Mailbox) -> bool:
+    box = None if standing is None else standing.box(mailbox.holds)
+    return box is not None and box.cursor < box.tail
 
 
 def _writer(log: LogOfOne, on_failure: Callable[[BaseException], None] | None) -> Writer:

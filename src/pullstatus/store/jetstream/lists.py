@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Iterable, Iterator, Sequence
 from itertools import islice
 from typing import Final, TypeVar
 
@@ -36,16 +36,13 @@ from pullstatus.store.values import (
     Again,
     Backlog,
     Entry,
-    InHand,
     JournalRow,
     Mailbox,
     Noted,
     ReaderState,
     Setting,
-    Totals,
 )
 from pullstatus.store.verbs.state import key_of, slot
-from pullstatus.store.verbs.sums import BlockSums
 from pullstatus.store.verbs.tables import ReaderRow
 
 ROWS: Final = 200  # that one step reads
@@ -83,7 +80,7 @@ class Lists:
         """How one stands, as the leader says."""
         place = self._layout.application(sdkappid)
         message = self._bus.last(place.stream, place.commits, leader=True)
-        return None if message is None else _standing(place, sdkappid, message)
+        return None if message is None else standing_of(place, sdkappid, message)
 
     def standings(self) -> Iterator[Standing]:
         """How all stand, with all that was committed before this was called.
@@ -92,14 +89,14 @@ class Lists:
         """
         for stream, names in self._commits():
             for message in snapshots.latest(self._bus, stream, names):
-                sdkappid = _number(message.subject)
+                sdkappid = number_of(message.subject)
                 with contextlib.suppress(StoreDamaged):
-                    yield _standing(self._layout.application(sdkappid), sdkappid, message)
+                    yield standing_of(self._layout.application(sdkappid), sdkappid, message)
 
     def applications(self) -> Iterator[int]:
         """The numbers of all that have ever committed."""
         for _, names in self._commits():
-            yield from map(_number, names)
+            yield from map(number_of, names)
 
     def _commits(self) -> Iterator[tuple[str, Sequence[str]]]:
         for partition in range(self._layout.partitions):
@@ -127,7 +124,9 @@ class Lists:
     def backlog_of(self, standing: Standing, box: Box) -> Backlog:
         """How a mailbox stands."""
         oldest_ms = None
-        if box.cursor < box.tail:
+        if box.cursor < box.tail and box.waits_ms:
+            oldest_ms = box.waits_ms
+        elif box.cursor < box.tail:
             waiting = chunks.chunks_of_box(
                 self._bus, standing.place, box, box.cursor + 1, standing.newest
             )
@@ -139,33 +138,6 @@ class Lists:
             *(box.routed, box.purged, oldest_ms),
             box.pulled_ms if box.pulled_seq > box.purged else None,
         )
-
-    async def totals(self) -> Totals:
-        """See `Store.totals`."""
-        rows = await self.backlog(None)
-        sums = BlockSums()
-        for place, row in enumerate(rows):
-            counts = (row.accepted, row.handed_out, row.waiting, row.expired, row.erased)
-            more = (row.quarantined, row.put_back, row.routed)
-            sums.put(place, row.mailbox.kind, row.oldest_ms, (1, *counts, *more))
-        taken = [state.taken_ms async for state in self.readers(None) if state.first_seq]
-        return Totals(sums.totals(), InHand(len(taken), min(taken, default=None)))
-
-    async def due_for_purge(self, left_before_ms: int) -> list[Mailbox]:
-        """The mailboxes whose oldest journal row is from before.
-
-        And those that items are on their way out of, which any operation there goes on with.
-        """
-
-        def due() -> list[Mailbox]:
-            return [
-                Mailbox(standing.sdkappid, box.kind)
-                for standing in self.standings()
-                for box in standing.boxes
-                if box.routing or (box.purged < box.cursor and box.left_ms < left_before_ms)
-            ]
-
-        return await asyncio.to_thread(due)
 
     # -- entries
 
@@ -254,7 +226,7 @@ class Lists:
                 return []
             place, newest = standing.place, standing.newest
             found: dict[tuple[int, int], JournalRow] = {}
-            for message in snapshots.all_of(self._bus, place, place.key(key), newest):
+            for message in snapshots.all_of(self._bus, place.stream, place.key(key), newest):
                 for taken in opened(message, KeyMessage).taken:
                     box = standing.box(taken.kind)
                     if box is None or (taken.kind, taken.first_seq) in found:
@@ -282,7 +254,9 @@ class Lists:
             if standing is None or box is None:
                 return
             subject = standing.place.again(box.kind)
-            for message in snapshots.all_of(self._bus, standing.place, subject, standing.newest):
+            for message in snapshots.all_of(
+                self._bus, standing.place.stream, subject, standing.newest
+            ):
                 row = opened(message, AgainMessage)
                 if row.first_seq > box.purged:
                     yield Again(row.first_seq, row.size, row.source_seq, row.act_id)
@@ -292,30 +266,32 @@ class Lists:
 
     async def readers(self, sdkappid: int | None) -> AsyncIterator[ReaderState]:
         """See `Store.readers`."""
-
-        def states() -> Iterator[ReaderState]:
-            found = (
-                self.standings()
-                if sdkappid is None
-                else iter([one] if (one := self.standing(sdkappid)) else [])
-            )
-            for standing in found:
-                for box in standing.boxes:
-                    yield from self._readers_of(standing, box.kind)
-
-        async for state in _in_steps(states):
+        whose = None if sdkappid is None else {sdkappid}
+        async for state in _in_steps(lambda: self.readers_of(whose)):
             yield state
 
-    def _readers_of(self, standing: Standing, kind: int) -> Iterator[ReaderState]:
-        place = standing.place
-        names = self._bus.subjects(place.stream, place.readers(kind))
-        told = [
-            opened(message, ReaderMessage)
-            for message in snapshots.latest(self._bus, place.stream, names)
-        ]
-        for reader in sorted(told, key=lambda reader: reader.name):
-            if reader.row is not None:
-                yield _reader_state(Mailbox(standing.sdkappid, kind), reader.name, reader.row)
+    def readers_of(self, whose: Collection[int] | None) -> Iterator[ReaderState]:
+        """All readers of some applications, or of all."""
+        partitions: Iterable[int] = range(self._layout.partitions)
+        if whose is not None:
+            partitions = sorted({self._layout.partition(sdkappid) for sdkappid in whose})
+        for partition in partitions:
+            stream, begin = self._layout.stream(partition), f"{self._layout.name}.{partition}"
+            [only] = whose if whose is not None and len(whose) == 1 else ("*",)
+            places: dict[tuple[int, int], list[str]] = {}
+            for name in self._bus.subjects(stream, f"{begin}.{only}.*.reader.*"):
+                sdkappid, kind = map(int, name.split(".")[2:4])
+                if whose is None or sdkappid in whose:
+                    places.setdefault((sdkappid, kind), []).append(name)
+            for (sdkappid, kind), names in sorted(places.items()):
+                mailbox = Mailbox(sdkappid, kind)
+                told = [
+                    opened(message, ReaderMessage)
+                    for message in snapshots.latest(self._bus, stream, names)
+                ]
+                for reader in sorted(told, key=lambda reader: reader.name):
+                    if reader.row is not None:
+                        yield _reader_state(mailbox, reader.name, reader.row)
 
     # -- what is of no application
 
@@ -455,12 +431,13 @@ async def _in_steps(begin: Callable[[], Iterator[T]]) -> AsyncIterator[T]:
             yield row
 
 
-def _number(commits: str) -> int:
+def number_of(commits: str) -> int:
     """Of the application whose commits have this subject."""
     return int(commits.split(".")[-2])
 
 
-def _standing(place: Place, sdkappid: int, message: Message) -> Standing:
+def standing_of(place: Place, sdkappid: int, message: Message) -> Standing:
+    """How an application stands after a commit."""
     return Standing(place, sdkappid, message.sequence, opened(message, Commit).boxes)
 
 

@@ -106,6 +106,7 @@ class Box(Value, frozen=True):
         pulled_seq, pulled_ms: first number and time of the page that was handed out last.
         anew_from, anew_through: first numbers of the first and the last chunk that was written anew
             and is not purged; 0: none was.
+        waits_ms: when what waits at the head was accepted; 0: nothing waits, or it is not known.
         routing: names the items that are on their way out of it, see `routing`; empty: none are.
     """
 
@@ -129,6 +130,7 @@ class Box(Value, frozen=True):
     anew_from: int = 0
     anew_through: int = 0
     routing: bytes = b""
+    waits_ms: int = 0
 
     def state(self, sdkappid: int) -> State:
         """The mailbox, to be changed."""
@@ -507,6 +509,13 @@ class MarkMessage(Value, frozen=True):
     name: bytes
     at_ms: int
     place: bytes
+
+
+class LeaseMessage(Value, frozen=True):
+    """Whose turn upkeep is, empty: anybody's; `count` goes up each time that it is written."""
+
+    holder: bytes
+    count: int
 
 
 def _encoded_if(text: str | None) -> bytes | None:

@@ -135,13 +135,13 @@ def row_place(bus: Bus, place: Place, kind: int, seq: int, newest: int) -> int:
     return place_of(bus, place.stream, place.commits, reaches, newest + 1) or 1
 
 
-def all_of(bus: Bus, place: Place, subject: str, through: int, after: int = 0) -> Iterator[Message]:
+def all_of(bus: Bus, stream: str, subject: str, through: int, after: int = 0) -> Iterator[Message]:
     """All messages of a subject behind a sequence, through another."""
     at = after + 1
     while at <= through:
-        messages = bus.following(place.stream, subject, at, count=COMMITS_MAX)
+        messages = bus.following(stream, subject, at, count=COMMITS_MAX)
         if not messages or messages[-1].sequence < through:
-            messages = bus.following(place.stream, subject, at, count=COMMITS_MAX, leader=True)
+            messages = bus.following(stream, subject, at, count=COMMITS_MAX, leader=True)
         for message in messages:
             if message.sequence <= through:
                 yield message
@@ -157,7 +157,7 @@ def commits_from(bus: Bus, place: Place, at: int, newest: int) -> Iterator[tuple
         StoreDamaged: one is missing between two of them, or is not what was written, on any node.
     """
     before = 0
-    for message in all_of(bus, place, place.commits, newest, at - 1):
+    for message in all_of(bus, place.stream, place.commits, newest, at - 1):
         commit = opened(message, Commit)
         if before and commit.previous != before:
             yield from _missing_commits(bus, place, before, commit.previous)

@@ -20,6 +20,7 @@ does to it. What is of no application lies in a stream of its own.
               NAME.set.act.NUMBER           an act
               NAME.set.ticket.HEX           the number of an act, by its ticket
               NAME.set.mark.HEX             when something happened last
+              NAME.set.lease                whose turn upkeep is
               NAME.set.meta                 format, partitions, secret
 """
 
@@ -122,6 +123,11 @@ class Place(NamedTuple):
     def marks(self) -> str:
         """All marks."""
         return f"{self.prefix}.mark.*"
+
+    @property
+    def lease(self) -> str:
+        """Whose turn upkeep is."""
+        return f"{self.prefix}.lease"
 
     def act(self, number: int | str) -> str:
         """An act."""

@@ -165,17 +165,25 @@ class Draft:
 
     def _box(self, kind: int) -> Box:
         state = self.states[kind]
-        box = self.boxes[kind].changed(state)
+        before = self.boxes[kind]
+        box = before.changed(state)
         chunk = self.chunks.get((kind, state.read_from))
         log_at = box.log_at
+        waits_ms = before.waits_ms if state.read_from == before.read_from else 0
         if chunk is not None:
-            log_at = max(log_at, chunk.at)
+            log_at, waits_ms = max(log_at, chunk.at), chunk.accepted_ms
         elif state.read_from > state.tail:
             log_at = self.here
         rows_at, left_ms = box.rows_at, box.left_ms or self.oldest_left(kind)
         if state.purged == state.cursor:
             rows_at, left_ms = self.here, 0
-        return msgspec.structs.replace(box, log_at=log_at, rows_at=rows_at, left_ms=left_ms)
+        return msgspec.structs.replace(
+            box,
+            log_at=log_at,
+            rows_at=rows_at,
+            left_ms=left_ms,
+            waits_ms=waits_ms if state.cursor < state.tail else 0,
+        )
 
     def settled(self, sequence: int, last_of: Mapping[str, int]) -> Known:
         """What is known once it is committed.
@@ -723,7 +731,9 @@ class JetTables:
         former = known.former.get(hour) or Hour()
         through = former.last if newest is None else newest.sequence
         seen = dict(former.seen)
-        for message in snapshots.all_of(self._bus, known.place, subject, through, former.last):
+        for message in snapshots.all_of(
+            self._bus, known.place.stream, subject, through, former.last
+        ):
             if not is_whole(message):
                 continue  # what it told is lost: to take a repeat for new is better than to refuse
             told = opened(message, PrintsMessage)
@@ -772,7 +782,7 @@ class JetTables:
         known = draft.known
         found = [row for each, row in draft.again if each == kind]
         subject = known.place.again(kind)
-        stored = snapshots.all_of(self._bus, known.place, subject, known.newest)
+        stored = snapshots.all_of(self._bus, known.place.stream, subject, known.newest)
         found += [opened(message, AgainMessage) for message in stored]
         return [
             (row.source_seq, row.size)
