@@ -109,6 +109,21 @@ async def test_a_leader_is_asked_alone_where_it_must_be() -> None:
     assert [whom for whom, _ in script.asked] == ["STREAM", "STREAM"]
 
 
+async def test_messages_of_a_leader_come_from_a_replica_as_far_as_it_has_them() -> None:
+    """Those that it lacks are the leader's, who says how far they go, each by itself."""
+    missing = at_once(NOTHING)
+    one = LED.replace(b"7", b"4").replace(b"Nw", b"NA")
+    script = Script(
+        *(at_once(Answer({}, LED)), at_once(message(1), message(3, 1), end(3))),
+        *(missing, at_once(Answer({}, one)), at_once(message(7), end(7))),
+    )
+    found = await over(script).following("x", "x.c", 1, count=9, leader=True)
+    assert sequences(found) == [1, 3, 4, 7]
+    leader = [kind == "STREAM" for kind, _ in script.asked]
+    assert leader == [True, False, False, True, False]
+    assert [query.get("seq") for _, query in script.asked] == [None, 1, 4, 4, 5]
+
+
 async def test_a_leader_that_has_nothing_says_so() -> None:
     script = Script(at_once(Answer({}, b'{"error":{"err_code":10037}}')))
     assert await over(script).last("x", "x.c", leader=True) is None

@@ -128,3 +128,25 @@ async def test_a_look_that_fails_fails_those_who_share_it_and_no_other() -> None
     found = await asyncio.gather(looks.at(0), looks.at(0), looks.at(1), return_exceptions=True)
     assert [type(each) for each in found] == [ZeroDivisionError, ZeroDivisionError, int]
     assert await looks.at(1) == 1
+
+
+@pytest.mark.anyio
+async def test_a_journal_is_told_with_what_came_of_its_rows_however_long_it_is(
+    bus: MemoryBus, one: Process, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is kept of it meanwhile has a bound."""
+    one.do(append(STATUSES, records(40)))
+    one.pull(Pull(STATUSES, 2, NOW_MS, reader=Reader("r")))
+    for _ in range(5):
+        one.pull(pull(STATUSES, 3))
+    one.pull(Pull(STATUSES, 2, NOW_MS + 7, reader=Reader("r", 1)))
+    lists = Lists(bus, LAYOUT)
+    told = [row async for row in lists.journal(STATUSES, 1, newest_first=False)]
+    assert [row.count for row in told] == [2, *[3] * 5, 2]
+    assert told[0].acked_ms == NOW_MS + 7
+    bus.asked.clear()
+    for kept in (1, 2, 6, 7, 8):
+        monkeypatch.setattr("pullstatus.store.jetstream.lists.KEPT_MAX", kept)
+        for first_seq in (1, 3, 4, 18):
+            again = [row async for row in lists.journal(STATUSES, first_seq, newest_first=False)]
+            assert again == [row for row in told if row.first_seq >= first_seq]

@@ -12,7 +12,7 @@ from pullstatus.errors import StoreCorrupt, StoreDamaged
 from pullstatus.store.acts import problems_of
 from pullstatus.store.jetstream import snapshots
 from pullstatus.store.jetstream.chunks import chunks_of_box
-from pullstatus.store.jetstream.lists import Lists, Notes, Standing
+from pullstatus.store.jetstream.lists import Lists, Standing, rows_from
 from pullstatus.store.jetstream.messages import (
     AgainMessage,
     Box,
@@ -162,16 +162,9 @@ class _Kept:
             yield row.first_seq, row.size, row.bounds
 
     def journal(self) -> Iterator[LeftRow]:
-        box, newest = self._box, self._standing.newest
-        notes = Notes(box.kind)
-        for _, commit in snapshots.commits_from(self._bus, self._place, box.rows_at, newest):
-            notes.learn(commit)
-        for _, commit in snapshots.commits_from(self._bus, self._place, box.rows_at, newest):
-            for each in commit.rows:
-                if each.kind == box.kind and each.first_seq + each.size - 1 > box.purged:
-                    row = notes.told(each.journal_row(self._standing.sdkappid, box.purged))
-                    held = row.reader if row.in_hand else None
-                    yield LeftRow(row.first_seq, row.count, int(row.outcome), held)
+        for row in rows_from(self._bus, self._standing, self._box, self._box.rows_at):
+            held = row.reader if row.in_hand else None
+            yield LeftRow(row.first_seq, row.count, int(row.outcome), held)
 
     def readers(self) -> Sequence[tuple[str, ReaderRow, bytes | None]]:
         place, kind = self._place, self._box.kind

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Callable, Collection, Iterable, Iterator, Sequence
-from itertools import islice
+from itertools import chain, islice
 from typing import Final, TypeVar
 
 import msgspec
@@ -47,6 +47,7 @@ from pullstatus.store.verbs.tables import ReaderRow
 
 ROWS: Final = 200  # that one step reads
 COMMITS: Final = 256
+KEPT_MAX: Final = 10_000  # journal rows, of some hundred bytes each
 
 T = TypeVar("T")
 
@@ -168,10 +169,7 @@ class Lists:
             yield row
 
     def _rows(self, mailbox: Mailbox, first_seq: int) -> Iterator[JournalRow]:
-        """Journal rows in order, each with what was noted of it until now.
-
-        Notes lie behind their rows, so they are gone through first: some bytes for each.
-        """
+        """Journal rows in order, each with what was noted of it until now."""
         standing = self.standing(mailbox.sdkappid)
         box = None if standing is None else standing.box(mailbox.holds)
         if standing is None or box is None or box.purged == box.cursor:
@@ -181,15 +179,9 @@ class Lists:
             at = snapshots.row_place(
                 self._bus, standing.place, box.kind, first_seq, standing.newest
             )
-        notes = Notes(box.kind)
-        for _, commit in snapshots.commits_from(self._bus, standing.place, at, standing.newest):
-            notes.learn(commit)
-        for _, commit in snapshots.commits_from(self._bus, standing.place, at, standing.newest):
-            for row in commit.rows:
-                if row.kind == box.kind and row.first_seq + row.size - 1 > box.purged:
-                    told = notes.told(row.journal_row(mailbox.sdkappid, box.purged))
-                    if told.first_seq >= first_seq:
-                        yield told
+        for row in rows_from(self._bus, standing, box, at):
+            if row.first_seq >= first_seq:
+                yield row
 
     def _rows_back(self, mailbox: Mailbox, first_seq: int) -> Iterator[JournalRow]:
         """Journal rows backwards: so notes come before their rows."""
@@ -387,6 +379,29 @@ class Lists:
         """Bytes of all streams."""
         names = [stream for stream, _ in self._layout.streams]
         return await asyncio.to_thread(lambda: sum(map(self._bus.size, names)))
+
+
+def rows_from(bus: Bus, standing: Standing, box: Box, at: int) -> Iterator[JournalRow]:
+    """Journal rows of a mailbox from a place on, each with what was noted of it until now.
+
+    Notes lie behind their rows, so all commits are gone through first. The rows of the first of
+    them are kept meanwhile, and the others are gone through again.
+    """
+    notes = Notes(box.kind)
+    kept: list[Row] = []
+    again = 0
+    for sequence, commit in snapshots.commits_from(bus, standing.place, at, standing.newest):
+        notes.learn(commit)
+        if len(kept) < KEPT_MAX:
+            kept += commit.rows
+        else:
+            again = again or sequence
+    further: Iterator[tuple[int, Commit]] = iter(())
+    if again:
+        further = snapshots.commits_from(bus, standing.place, again, standing.newest)
+    for row in chain(kept, (row for _, commit in further for row in commit.rows)):
+        if row.kind == box.kind and row.first_seq + row.size - 1 > box.purged:
+            yield notes.told(row.journal_row(standing.sdkappid, box.purged))
 
 
 class Notes:

@@ -131,6 +131,11 @@ class Reading:
         """See `Bus.following`."""
         if leader:
             return await self._following_of_leader(stream, subject, sequence, count, bytes_max)
+        return await self._following(stream, subject, sequence, count, bytes_max)
+
+    async def _following(
+        self, stream: str, subject: str, sequence: int, count: int, bytes_max: int
+    ) -> list[Message]:
         query = {
             "seq": max(sequence, 1),
             "next_by_subj": subject,
@@ -147,18 +152,29 @@ class Reading:
     async def _following_of_leader(
         self, stream: str, subject: str, sequence: int, count: int, bytes_max: int
     ) -> list[Message]:
+        """A leader tells messages one by one, so it is asked how far they go, and what is missing.
+
+        What a replica has it has without a gap, so who has the last of them has all.
+        """
+        if count == 1:
+            return await self._next_of_leader(stream, subject, sequence)
+        newest = await self._one(stream, {"last_by_subj": subject}, leader=True)
         found: list[Message] = []
-        while len(found) < count:
-            query = {"seq": max(sequence, 1), "next_by_subj": subject}
-            message = await self._one(stream, query, leader=True)
-            if message is None:
+        while newest is not None and sequence <= newest.sequence:
+            left = count - len(found)
+            more = await self._following(stream, subject, sequence, left, bytes_max)
+            more = more or await self._next_of_leader(stream, subject, sequence)
+            found += more
+            bytes_max -= sum(len(message.data) for message in more)
+            if not more or len(found) >= count or bytes_max <= 0:
                 break
-            bytes_max -= len(message.data)
-            if found and bytes_max < 0:
-                break
-            found.append(message)
-            sequence = message.sequence + 1
+            sequence = more[-1].sequence + 1
         return found
+
+    async def _next_of_leader(self, stream: str, subject: str, sequence: int) -> list[Message]:
+        query = {"seq": max(sequence, 1), "next_by_subj": subject}
+        message = await self._one(stream, query, leader=True)
+        return [] if message is None else [message]
 
     async def _one(self, stream: str, query: dict[str, Any], *, leader: bool) -> Message | None:
         data = msgspec.json.encode(query)

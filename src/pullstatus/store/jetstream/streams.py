@@ -23,6 +23,7 @@ from pullstatus.errors import StoreCorrupt, StoreRefused, StoreUnavailable
 from pullstatus.store.jetstream.api import Api
 from pullstatus.store.jetstream.location import Location
 from pullstatus.store.jetstream.reading import Reading
+from pullstatus.store.jetstream.subjects import Layout
 from pullstatus.store.jetstream.wire import OP_BYTES, Put, Stale
 from pullstatus.store.jetstream.writing import Writing
 
@@ -61,27 +62,12 @@ class Meta(msgspec.Struct, frozen=True):
 _META: Final = msgspec.msgpack.Decoder(Meta)  # see `nodes`
 
 
-def partition_stream(store: str, partition: int) -> str:
-    """The name of the stream of a partition."""
-    return f"{store}_{partition}"
-
-
-def settings_stream(store: str) -> str:
-    """The name of the stream of settings."""
-    return f"{store}_SET"
-
-
-def meta_subject(store: str) -> str:
-    """Where a store says what it is."""
-    return f"{store}.set.meta"
-
-
 class Streams:
     """The streams of one store, over the connections of a process, in their event loop."""
 
     def __init__(self, location: Location, api: Api, reading: Reading, writing: Writing) -> None:
         self._location = location
-        self._store = location.store
+        self._common = Layout(location.store, 0).common
         self._api = api
         self._reading = reading
         self._writing = writing
@@ -92,7 +78,7 @@ class Streams:
         Raises:
             StoreRefused: there is none, or it is not as it must be.
         """
-        if await self._api.config(settings_stream(self._store)) is None:
+        if await self._api.config(self._common.stream) is None:
             raise StoreRefused(
                 f"there is no {self._location.shown}: make it, with `pullstatus store init`"
             )
@@ -151,8 +137,8 @@ class Streams:
         """
         if asked is not None and not 0 < asked <= PARTITIONS_MAX:
             raise StoreRefused(f"a store has 1 to {PARTITIONS_MAX} partitions")
-        settings = settings_stream(self._store)
-        await self._make(settings, self._names(0)[settings])
+        [(name, subject)] = self._names(0).items()
+        await self._make(name, subject)
         meta, sequence = await self._begun(asked or PARTITIONS, random_bytes)
         partitions = meta.partitions
         if asked not in (None, partitions):
@@ -203,8 +189,8 @@ class Streams:
         return epoch
 
     async def _meta(self) -> tuple[Meta, int] | None:
-        subject = meta_subject(self._store)
-        message = await self._reading.last(settings_stream(self._store), subject, leader=True)
+        subject = self._common.meta
+        message = await self._reading.last(self._common.stream, subject, leader=True)
         if message is None:
             return None
         body, check = message.data[:-CHECK_BYTES], message.data[-CHECK_BYTES:]
@@ -218,10 +204,10 @@ class Streams:
             ) from None
 
     async def _write(self, meta: Meta, last: int, random_bytes: Callable[[int], bytes]) -> int:
-        subject, op = meta_subject(self._store), random_bytes(OP_BYTES)
+        subject, op = self._common.meta, random_bytes(OP_BYTES)
         body = op + msgspec.msgpack.encode(meta)
         put = Put(subject, body + xxh3_64_digest(subject.encode() + body), last)
-        return await self._writing.write(settings_stream(self._store), [put], op)
+        return await self._writing.write(self._common.stream, [put], op)
 
     async def _make(self, name: str, subject: str) -> None:
         """Make a stream if there is none of that name; else prove it."""
@@ -240,11 +226,8 @@ class Streams:
         check(name, subject, config, alone=self._location.alone)
 
     def _names(self, partitions: int) -> dict[str, str]:
-        """Subjects, by the names of their streams."""
-        store = self._store
-        return {settings_stream(store): f"{store}.set.>"} | {
-            partition_stream(store, number): f"{store}.{number}.>" for number in range(partitions)
-        }
+        """Subjects, by the names of their streams, that of settings first."""
+        return dict(reversed(Layout(self._location.store, partitions).streams))
 
 
 # --- what a stream must be ------------------------------------------------------------------------

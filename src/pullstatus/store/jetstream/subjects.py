@@ -125,6 +125,11 @@ class Place(NamedTuple):
         return f"{self.prefix}.mark.*"
 
     @property
+    def meta(self) -> str:
+        """What the store is."""
+        return f"{self.prefix}.meta"
+
+    @property
     def lease(self) -> str:
         """Whose turn upkeep is."""
         return f"{self.prefix}.lease"

@@ -112,7 +112,8 @@ class Bus(Protocol):
     ) -> list[Message]:
         """The first `count` messages of a subject or pattern from `sequence` on, in order.
 
-        Fewer, but at least one if there is any, where they have more than `bytes_max`.
+        Fewer, but at least one if there is any, where they have more than `bytes_max`; else fewer
+        only if a replica, or with `leader` the leader of the stream, has no more.
         """
         ...
 
