@@ -51,6 +51,7 @@ STATUSES = Mailbox(1_400_006_666, Kind.DELIVERY_STATUS)
 REPLIES = Mailbox(1_400_006_666, Kind.REPLY)
 OTHERS = Mailbox(1_400_006_667, Kind.DELIVERY_STATUS)
 PARKED = Mailbox(STATUSES.sdkappid, Aside.PARKED)
+RESTED = f"application/{STATUSES.sdkappid}"
 
 _numbers = itertools.count(1)
 

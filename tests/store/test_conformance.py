@@ -42,6 +42,7 @@ from tests.store.build import (
     PULL_KEY_MS,
     REPEAT_MS,
     REPLIES,
+    RESTED,
     STATUSES,
     acts_of,
     again_of,
@@ -784,14 +785,14 @@ async def test_what_rests_on_a_setting_is_refused_once_that_was_written(opener: 
     store, other = await opener(), await opener()
     await store.append(append(STATUSES, records(3)))
     await store.pull(pull(STATUSES, 1))
-    never, before = While("a", 0), await store.backlog()
+    never, before = While(RESTED, 0), await store.backlog()
     for door in (store, other):
         for value in (b"1", b"2", None, b"2", b"1", None):
-            setting = await store.setting("a")
-            held = never if setting is None else While("a", setting.revision)
+            setting = await store.setting(RESTED)
+            held = never if setting is None else While(RESTED, setting.revision)
             assert await store.append(Append(STATUSES, records(1), NOW_MS, while_set=held)) == 1
             expected = None if setting is None else setting.value
-            assert await door.change(Change("a", value, expected))
+            assert await door.change(Change(RESTED, value, expected))
             batch = fingerprinted(STATUSES, records(2), [1, 2])
             batch = msgspec.structs.replace(batch, repeat_key=repeat_key("k"), while_set=held)
             held_once = msgspec.structs.replace(once(STATUSES, "1", key="k"), while_set=held)
@@ -816,10 +817,10 @@ async def test_what_rests_on_a_setting_is_refused_once_that_was_written(opener: 
 
 
 async def test_a_condition_that_holds_for_some_of_a_group_refuses_the_others(store: Store) -> None:
-    await store.change(Change("a", b"1", None))
-    setting = await store.setting("a")
+    await store.change(Change(RESTED, b"1", None))
+    setting = await store.setting(RESTED)
     assert setting is not None
-    good, stale = While("a", setting.revision), While("a", setting.revision + 1)
+    good, stale = While(RESTED, setting.revision), While(RESTED, setting.revision + 1)
     [one, two] = records(2)
     answers = await together(
         store,
@@ -998,7 +999,7 @@ async def test_an_act_is_on_record_with_what_it_did(store: Store) -> None:
     assert not await store.change(Change("b", b"2", b"x"), Change("a", None, b"1"), act=two)
     with pytest.raises(SettingChanged):
         await store.discard(
-            Discard(STATUSES, Outcome.ERASED, NOW_MS, while_set=While("a", 7), act=two)
+            Discard(STATUSES, Outcome.ERASED, NOW_MS, while_set=While(RESTED, 7), act=two)
         )
     assert await store.discard(Discard(OTHERS, Outcome.ERASED, NOW_MS, act=two)) == 0
     assert await store.discard(Discard(STATUSES, Outcome.EXPIRED, NOW_MS, NOW_MS)) == 0
@@ -1303,7 +1304,7 @@ async def test_what_is_refused_parks_nothing(store: Store) -> None:
     reused = append(STATUSES, records(1), key=repeat_key("k", b"other"))
     with pytest.raises(KeyReused):
         await store.park(parked(reused, [b"bad"]))
-    stale = Append(STATUSES, records(1), NOW_MS, while_set=While("a", 1))
+    stale = Append(STATUSES, records(1), NOW_MS, while_set=While(RESTED, 1))
     with pytest.raises(SettingChanged):
         await store.park(parked(stale, [b"bad"]))
     assert await store.backlog() == before
@@ -1433,7 +1434,8 @@ async def test_route_rests_on_both_applications(store: Store, whose: str) -> Non
     """One that was changed since refuses all of it, whatever it was that should have changed."""
     await store.park(parked(append(STATUSES, []), [b"a", b"b"]))
     before = await store.backlog()
-    stale, theirs = While("b", 7), Mailbox(OTHERS.sdkappid, PARKED.kind)
+    owner = STATUSES if whose == "source" else OTHERS
+    stale, theirs = While(f"a/{owner.sdkappid}", 7), Mailbox(OTHERS.sdkappid, PARKED.kind)
     records = append(OTHERS, [b"read"])
     aside = append(OTHERS, [])
     if whose == "records":
@@ -1461,7 +1463,7 @@ async def test_unparking_what_has_left_changes_nothing(store: Store) -> None:
         with pytest.raises(SettingChanged):
             await store.unpark(late)
         with pytest.raises(SettingChanged):
-            await store.unpark(msgspec.structs.replace(late, while_set=While("a", 7)))
+            await store.unpark(msgspec.structs.replace(late, while_set=While(RESTED, 7)))
     assert await store.backlog() == before
     assert len(await acts_of(store)) == 1
 

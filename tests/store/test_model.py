@@ -198,10 +198,11 @@ class Machine(RuleBasedStateMachine):
             dated = msgspec.structs.replace(dated, once=Once(dated.once.nonce, until_ms))
         return dated
 
-    def condition(self, data: st.DataObject) -> While | None:
-        """None, or one that holds, or one that does not."""
-        name, age = data.draw(conditions)
-        return None if name is None else While(name, self.model.revision(name) - age)
+    def condition(self, data: st.DataObject, sdkappid: int) -> While | None:
+        """None, or one that holds, or one that does not, of a setting of an application."""
+        begin, age = data.draw(conditions)
+        name = f"{begin}/{sdkappid}"
+        return None if begin is None else While(name, self.model.revision(name) - age)
 
     def new_act(self) -> Act:
         return Act("me", "do", "because", "{}", self.now_ms, self.ticket())
@@ -259,7 +260,7 @@ class Machine(RuleBasedStateMachine):
         data: st.DataObject,
     ) -> None:
         prints = None if known is None else Fingerprints("a", known)
-        condition = self.condition(data)
+        condition = self.condition(data, mailbox.sdkappid)
         self.check(Append(mailbox, records(2), self.now_ms, key, prints, condition))
 
     @rule(mailbox=mailboxes, key=st.one_of(st.none(), keys), once=st.booleans(), data=st.data())
@@ -275,7 +276,7 @@ class Machine(RuleBasedStateMachine):
             key,
             "",
             Once("1", self.now_ms + 1000) if once else None,
-            while_set=self.condition(data),
+            while_set=self.condition(data, mailbox.sdkappid),
             keyed_after=after,
         )
         # What surely finds nothing is answered so, whether its condition holds or not.
@@ -332,7 +333,7 @@ class Machine(RuleBasedStateMachine):
             count_max if takes or ack_seq is None else 0,
             self.now_ms,
             once=None if once is None else Once(once, self.now_ms + 1000),
-            while_set=self.condition(data),
+            while_set=self.condition(data, mailbox.sdkappid),
             keyed_after=data.draw(st.sampled_from([(), (), (), (0, 0), (3, 2)])),
             ticket=self.ticket(),
             reader=Reader(name, ack_seq),
@@ -355,7 +356,7 @@ class Machine(RuleBasedStateMachine):
         operation = Release(
             *(mailbox, name, first_seq, self.now_ms),
             self.act(data) or self.new_act(),
-            self.condition(data),
+            self.condition(data, mailbox.sdkappid),
         )
         self.settle(self.store.release(operation), self.model.release(operation))
 
@@ -374,7 +375,7 @@ class Machine(RuleBasedStateMachine):
         self.model = found
 
     @rule(
-        name=st.sampled_from(["x", "y"]),
+        name=st.sampled_from(["x/1", "x/2", "y/1", "y/2"]),
         value=st.sampled_from([None, b"", b"1", b"2"]),
         expected=st.sampled_from([None, b"", b"1", b"2"]),
         known=st.booleans(),
@@ -407,7 +408,7 @@ class Machine(RuleBasedStateMachine):
     ) -> None:
         """Two settings at once; `stale`: of the second, somebody knows no more."""
         changes = []
-        for name, value in zip(("x", "y"), values, strict=True):
+        for name, value in zip(("x/1", "y/2"), values, strict=True):
             expected, revision = self.model.settings.get(name, (None, 0))
             changes.append(Change(name, value, expected, revision))
         if stale == "value":
@@ -435,7 +436,7 @@ class Machine(RuleBasedStateMachine):
         bounds: tuple[int, int],
         data: st.DataObject,
     ) -> None:
-        condition = self.condition(data)
+        condition = self.condition(data, mailbox.sdkappid)
         appended = Append(mailbox, records(size), self.now_ms, while_set=condition)
         operation = parked(appended, [*items, *records(more)], *bounds)
         self.settle(self.store.park(operation), self.model.park(operation))
@@ -474,7 +475,7 @@ class Machine(RuleBasedStateMachine):
             records(len(known)),
             self.now_ms,
             fingerprints=Fingerprints(f"a/{target}", known),
-            while_set=self.condition(data),
+            while_set=self.condition(data, target),
             ticket=self.ticket(),
         )
         aside = Park(
@@ -493,7 +494,7 @@ class Machine(RuleBasedStateMachine):
             records(outcomes.count(Outcome.PUT_BACK)),
             self.now_ms,
             self.new_act(),
-            self.condition(data),
+            self.condition(data, sdkappid),
             self.ticket(),
             [aside] if routes else [],
         )
@@ -509,7 +510,7 @@ class Machine(RuleBasedStateMachine):
         self, mailbox: Mailbox, outcome: Outcome, age_ms: int | None, data: st.DataObject
     ) -> None:
         before_ms = None if age_ms is None else self.now_ms - age_ms + 1
-        condition = self.condition(data)
+        condition = self.condition(data, mailbox.sdkappid)
         ticket = self.ticket()
         act = self.act(data)
         operation = Discard(mailbox, outcome, self.now_ms, before_ms, condition, ticket, act)
@@ -523,7 +524,7 @@ class Machine(RuleBasedStateMachine):
             first_seq = data.draw(st.integers(1, len(self.model.entries(mailbox)) + 1))
             ranges.append((first_seq, data.draw(st.sampled_from([1, 2, 100]))))
         act = self.act(data) or self.new_act()
-        condition = self.condition(data)
+        condition = self.condition(data, mailbox.sdkappid)
         operation = Redeliver(mailbox, ranges, self.now_ms, act, condition, self.ticket())
         expected = self.model.redeliver(operation)
         if expected is None:

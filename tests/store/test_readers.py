@@ -34,6 +34,7 @@ from tests.store.build import (
     NOW_MS,
     OTHERS,
     REPLIES,
+    RESTED,
     STATUSES,
     acts_of,
     append,
@@ -222,8 +223,8 @@ async def test_a_signature_that_is_good_once_is_good_for_one_pull_of_a_reader(
 async def test_a_condition_that_does_not_hold_leaves_the_page_in_hand(store: Store) -> None:
     await store.append(append(STATUSES, records(2)))
     await store.pull(read(count_max=1))
-    await store.change(Change("x", b"1", None))
-    for operation in (read(while_set=While("x", 0)), read(1, while_set=While("x", 0))):
+    await store.change(Change(RESTED, b"1", None))
+    for operation in (read(while_set=While(RESTED, 0)), read(1, while_set=While(RESTED, 0))):
         with pytest.raises(SettingChanged):
             await store.pull(operation)
     [state] = await states(store)

@@ -97,10 +97,11 @@ async def in_settings(store: Store, mailbox: Mailbox, text: str) -> None:
     assert [found async for found in store.settings(prefix=text)] == [setting]
     assert not await store.change(Change(text, b"2", None))
     assert await store.change(Change(text, None, value))
+    own = f"{text}/{mailbox.sdkappid}"
+    assert await store.change(Change(own, value, None))
     with pytest.raises(SettingChanged):
-        await store.pull(
-            msgspec.structs.replace(pull(mailbox), while_set=While(text, setting.revision))
-        )
+        await store.pull(msgspec.structs.replace(pull(mailbox), while_set=While(own, 0)))
+    assert await store.change(Change(own, None, value))
 
 
 async def in_marks(store: Store, mailbox: Mailbox, text: str) -> None:

@@ -98,6 +98,10 @@ class Mailbox(msgspec.Struct, frozen=True, order=True, array_like=True):
 class While(msgspec.Struct, frozen=True, gc=False, array_like=True):
     """A condition of an operation: the setting `name` was not written since `revision`.
 
+    It is a setting of the application whose mailbox the operation, or the part of it that carries
+    this, is of, as its name says (`setting_owner`): an engine in which applications lie apart has
+    whoever changes one commit to that application, too, and to no other.
+
     It is checked in the operation's own commit; one that does not hold refuses the operation with
     `SettingChanged`. A setting that was never written is at revision 0, a deleted one at the
     revision of its deletion.

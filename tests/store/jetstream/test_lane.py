@@ -503,6 +503,18 @@ def test_who_changes_a_setting_and_dies_leaves_nobody_with_the_former_one(
     assert one.do(resting(one.revision(SETTING))) == 1
 
 
+@pytest.mark.parametrize("name", ["a", f"application/{OTHERS.sdkappid}"])
+def test_who_rests_on_a_setting_of_others_is_refused_alone(
+    bus: MemoryBus, one: Process, name: str
+) -> None:
+    """Whoever changes that commits nothing to this application, so it might be done too late."""
+    resting_on_others = msgspec.structs.replace(resting(0), while_set=While(name, 0))
+    with pytest.raises(Undone) as undone:
+        one.log.commit([resting_on_others, resting(0)])
+    assert isinstance(undone.value.error, ValueError)
+    assert one.do(resting(0)) == 1
+
+
 # --- acts -----------------------------------------------------------------------------------------
 
 

@@ -18,6 +18,7 @@ from pullstatus.store.values import (
     RepeatKey,
     Unpark,
     While,
+    setting_owner,
 )
 
 
@@ -31,17 +32,25 @@ class Asked:
         conditions: what operations rest on.
     """
 
-    def __init__(self, place: Place) -> None:
+    def __init__(self, sdkappid: int, place: Place) -> None:
         """Nothing yet."""
         self.place = place
+        self._sdkappid = sdkappid
         self.places: list[int] = []
         self.rows: set[str] = set()
         self.hours: set[int] = set()
         self.conditions: set[While] = set()
 
     def rest(self, condition: While | None) -> None:
-        """An operation rests on this."""
+        """An operation rests on this.
+
+        Raises:
+            ValueError: it is of another application, or of none: who changes it commits nothing
+                here, so what rests on it might be committed behind its change.
+        """
         if condition is not None:
+            if setting_owner(condition.name) != self._sdkappid:
+                raise ValueError("an operation rests on a setting that is not its application's")
             self.conditions.add(condition)
 
     def prints(self, fingerprints: Fingerprints | None) -> None:
@@ -76,7 +85,7 @@ class Group:
     def _of(self, sdkappid: int) -> Asked:
         found = self.by.get(sdkappid)
         if found is None:
-            found = self.by[sdkappid] = Asked(self._layout.application(sdkappid))
+            found = self.by[sdkappid] = Asked(sdkappid, self._layout.application(sdkappid))
         return found
 
     def _see(self, operation: Operation) -> int | None:

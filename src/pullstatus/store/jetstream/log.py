@@ -105,7 +105,10 @@ class Log:
         [*_, last] = group
         if isinstance(last, Unpark) and routing.is_split(last, self._layout):
             return [self._routes.route(last)]
-        asked = Group(group, self._layout)
+        try:
+            asked = Group(group, self._layout)
+        except ValueError as error:
+            raise Undone(error) from error
         return self.until_done(asked, partial(self._carry_out, group, asked))
 
     def until_done(self, asked: Group, do: Callable[[JetTables], T]) -> T:

@@ -159,7 +159,7 @@ class Routes:
 
     def _asked(self, sdkappid: int) -> Group:
         asked = Group((), self._layout)
-        asked.by[sdkappid] = Asked(self._layout.application(sdkappid))
+        asked.by[sdkappid] = Asked(sdkappid, self._layout.application(sdkappid))
         return asked
 
 
