@@ -21,6 +21,7 @@ from pullstatus.cli import migrate as command
 from pullstatus.errors import StoreUnavailable
 from pullstatus.store import migration
 from tests.harness import COMMAND, PATIENCE_S, REPLY, STATUS, App, Program, replies, statuses
+from tests.store.jetstream import real
 from tools.postgresql import PostgreSQL
 
 
@@ -36,7 +37,9 @@ def new_place(program: Program, name: str = "moved.db") -> str:
 
 
 def name_of(url: str) -> str:
-    """What a store is called: the place, whoever connects to it."""
+    """What a store is called: the place, whoever connects to it, and how."""
+    if url.startswith("jetstream:"):
+        return url.partition("?")[0]
     return url.replace("postgres@", "")
 
 
@@ -46,15 +49,25 @@ def callback(program: Program, app: App, token: str, numbers: list[int]) -> int:
 
 
 @pytest.fixture
-def database(
-    tmp_path: Path, postgresql: PostgreSQL, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[str]:
-    """An empty one, and the master key, which no database has a folder for, named to all."""
+def master_key(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The one of a store that lies in no folder, named to all."""
     key = tmp_path / "master-key"
     key.write_text(secrets.token_hex(32))
     key.chmod(0o600)
     monkeypatch.setenv("PULLSTATUS_MASTER_KEY_FILE", str(key))
+
+
+@pytest.fixture
+def database(postgresql: PostgreSQL, master_key: None) -> Iterator[str]:
+    """An empty one."""
     with postgresql.database() as url:
+        yield url
+
+
+@pytest.fixture
+def nodes(tmp_path: Path, master_key: None) -> Iterator[str]:
+    """An empty store on nodes of JetStream."""
+    with real.place(tmp_path) as url:
         yield url
 
 
@@ -84,6 +97,16 @@ def test_a_file_becomes_a_database_beside_its_server(tmp_path: Path, database: s
 
 def test_a_database_becomes_a_file_beside_its_server(tmp_path: Path, database: str) -> None:
     program = Program(tmp_path, environment=keyed(), store=database)
+    becomes_another(program, lambda: f"sqlite:///{tmp_path / 'moved.db'}")
+
+
+def test_a_file_becomes_a_cluster_beside_its_server(tmp_path: Path, nodes: str) -> None:
+    program = Program(tmp_path, environment=keyed())
+    becomes_another(program, lambda: nodes)
+
+
+def test_a_cluster_becomes_a_file_beside_its_server(tmp_path: Path, nodes: str) -> None:
+    program = Program(tmp_path, environment=keyed(), store=nodes)
     becomes_another(program, lambda: f"sqlite:///{tmp_path / 'moved.db'}")
 
 

@@ -14,6 +14,7 @@ from psycopg.rows import TupleRow
 from pullstatus.store import Mailbox, init_store
 from pullstatus.store.verbs.state import slot
 from tests.store.engines import server, sqlite_url
+from tests.store.jetstream import scheme
 
 
 class Places:
@@ -28,18 +29,24 @@ class Places:
         """Where no store is yet, but one can be made by whoever opens it."""
         if self._engine == "sqlite":
             return sqlite_url(self._folder / f"{name}.db")
+        if self._engine == "jetstream":
+            return self._stack.enter_context(scheme.cluster(self._folder))
         return f"{self._stack.enter_context(server().database())}&commits=thread"
 
     def new(self, name: str) -> str:
         """Where a migration may fill a store: a file is made by that, a database is there."""
         url = self.none(name)
-        if self._engine == "postgresql":
+        if self._engine != "sqlite":
             asyncio.run(init_store(url))
         return url
 
     def close(self) -> None:
         """End them."""
         self._stack.close()
+
+
+def is_cluster(url: str) -> bool:
+    return url.startswith(scheme.SCHEME)
 
 
 def is_file(url: str) -> bool:
@@ -59,6 +66,9 @@ def beside(url: str) -> Iterator[psycopg.Connection[TupleRow]]:
 
 def damage(url: str, mailbox: Mailbox) -> None:
     """Change the last byte of the newest chunk of a mailbox."""
+    if is_cluster(url):
+        scheme.damage(url, mailbox)
+        return
     if not is_file(url):
         with beside(url) as connection:
             connection.execute(
@@ -79,6 +89,9 @@ def damage(url: str, mailbox: Mailbox) -> None:
 
 def forge_acts(url: str) -> None:
     """Say that somebody else did what was done."""
+    if is_cluster(url):
+        scheme.forge_acts(url)
+        return
     if is_file(url):
         with contextlib.closing(apsw.Connection(str(file_of(url)))) as connection:
             connection.execute("UPDATE act SET actor = 'somebody else'")
@@ -89,6 +102,9 @@ def forge_acts(url: str) -> None:
 
 def lose(url: str) -> None:
     """Have nothing left of a store."""
+    if is_cluster(url):
+        scheme.lose(url)
+        return
     if is_file(url):
         for file in file_of(url).parent.glob(f"{file_of(url).name}*"):
             file.unlink()

@@ -85,6 +85,7 @@ from tests.store.build import (
     records,
     redeliver,
     repeat_key,
+    settings_of,
     ticket,
     until,
 )
@@ -98,6 +99,7 @@ PARTS = (*OF_THE_STORE, *OF_MAILBOXES, *REMEMBERED)
 
 ENGINES = ("sqlite", "postgresql")
 PAIRS = [f"{source} to {target}" for source in ENGINES for target in ENGINES]
+PAIRS += ["sqlite to jetstream", "jetstream to sqlite", "jetstream to jetstream"]
 FROM_FILES = [pair for pair in PAIRS if pair.startswith("sqlite")]
 TO_FILES = [pair for pair in PAIRS if pair.endswith("sqlite")]
 TO_DATABASES = [pair for pair in PAIRS if pair.endswith("postgresql")]
@@ -236,7 +238,8 @@ async def test_what_came_before_is_known_at_the_target(source: str, target: str)
     await store.pull(used)
     read = Pull(STATUSES, 2, NOW_MS, reader=Reader("r"), ticket=ticket())
     held = await store.pull(read)
-    changed = await store.change(Change("x", b"1", None))
+    changed = await store.change(Change("x", b"0", None), Change("z", b"1", None))
+    changed = changed and await store.change(Change("x", b"1", b"0"))
     await store.close()
     await move(source, target)
 
@@ -254,7 +257,8 @@ async def test_what_came_before_is_known_at_the_target(source: str, target: str)
         await store.pull(used)
     again = await store.pull(msgspec.structs.replace(read, ticket=ticket()))
     assert (again.data, again.given) == (held.data, 2)
-    assert (await store.setting("x")).revision == 1  # type: ignore[union-attr]
+    assert (await store.setting("x")).revision == 3  # type: ignore[union-attr]
+    assert [row.name for row in await settings_of(store)] == ["z", "x"]
     assert [page.first_seq for page in await drain(store, STATUSES)] == [7]
     await store.forget(accepted_before_ms=NOW_MS + 1, now_ms=NOW_MS + 1)  # by order of acceptance
     await store.append(fingerprinted(REPLIES, records(1), [1], NOW_MS))
@@ -289,7 +293,7 @@ async def test_what_changes_while_it_is_copied_is_there(source: str, target: str
 
 
 @pytest.mark.anyio
-@pytest.mark.parametrize("pair", ["sqlite to postgresql"], indirect=True)
+@pytest.mark.parametrize("pair", ["sqlite to postgresql", "sqlite to jetstream"], indirect=True)
 async def test_entries_that_a_file_has_joined_stay_as_old_as_they_are(
     source: str, target: str
 ) -> None:
@@ -315,6 +319,35 @@ async def test_entries_that_a_file_has_joined_stay_as_old_as_they_are(
     later = Discard(STATUSES, Outcome.EXPIRED, NOW_MS + 99, NOW_MS + 15, ticket=ticket())
     assert await store.discard(later) == 4
     await store.close()
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("pair", FROM_FILES, indirect=True)
+async def test_chunks_that_are_others_by_the_next_pass_are_so_at_the_target(
+    source: str, target: str
+) -> None:
+    store = await open_store(source, server=True)
+    sent = records(12)
+    for number, record in enumerate(sent[:10]):
+        await store.append(append(STATUSES, [record], NOW_MS + number))
+    await store.pull(pull(STATUSES, 2))
+    await move(source, target, switch=False)
+    with joining_always():
+        await store.append(append(STATUSES, sent[10:11], NOW_MS + 10))
+        with contextlib.closing(apsw.Connection(str(file_of(source)))) as file:
+            await until(lambda: file.execute("SELECT count(*) FROM chunk").get < 8)
+        await store.purge(left_before_ms=NOW_MS + 100)
+        await store.close()
+    await move(source, target)
+    assert await rows_of(source) == await rows_of(target)
+    store = await open_store(target)
+    await store.append(append(STATUSES, sent[11:], NOW_MS + 11))
+    pages = [await store.pull(pull(STATUSES, 4)) for _ in range(3)]
+    assert [page.first_seq for page in pages] == [3, 7, 11]
+    assert b",".join(page.data for page in pages) == b",".join(sent[2:])
+    await store.purge(left_before_ms=NOW_MS + 100)
+    await store.close()
+    assert not (await audit_store(target, lambda _done, _total: None)).findings
 
 
 @settings(max_examples=50)
@@ -684,7 +717,7 @@ async def test_two_that_never_become_the_same_are_told(
     async def forgetful(*_rows: object) -> None:
         """Puts nothing."""
 
-    for engine in ("sqlite.SqliteStore", "postgresql.PostgresStore"):
+    for engine in ("sqlite.SqliteStore", "postgresql.PostgresStore", "jetstream.JetStreamStore"):
         monkeypatch.setattr(f"pullstatus.store.{engine}.replace", forgetful)
     monkeypatch.setattr(moving, "LITTLE", 1 << 30)
     with pytest.raises(StoreRefused, match="does not become what"):

@@ -59,8 +59,8 @@ def _read_mailboxes(
     metavar="URL",
     required=True,
     callback=check_store,
-    help="The store that it becomes: a new one. A file is made if it is not there; in a database it"
-    " has been made, with `pullstatus store init`, and is empty.",
+    help="The store that it becomes: a new one. A file is made if it is not there; in a database or"
+    " a cluster it has been made, with `pullstatus store init`, and is empty.",
 )
 @click.option(
     "--copy-only",
@@ -101,14 +101,14 @@ def migrate(
     A server of --from goes on serving while it is copied. Then it is sealed: it takes and hands out
     nothing, callers are told to come again, the rest is copied, and both are audited. Then --to is
     ready to be served, and each server of --from ends with status 70. Numbers, cursors, pages in
-    readers' hands and what repeats are known by stay what they are. Either may be a file or a
-    database.
+    readers' hands and what repeats are known by stay what they are. Either may be a file, a
+    database or a cluster.
 
     What was begun goes on when the command is given again, whatever has ended it. A failure, TERM
     or Ctrl-C while the store is sealed opens it again.
 
     The master key is not moved: its file is copied to TO-master-key first, or named here, as it
-    must be for a database. Act on record: in both stores.
+    must be for a database or a cluster. Act on record: in both stores.
     """
     if abandon:
         if copy_only or damaged:

@@ -7,6 +7,7 @@ import os
 from pullstatus.store import Change, Mailbox, Page, Pull, Tickets
 from pullstatus.store.gathering.operations import Changes, Operation, PackedPage
 from pullstatus.store.jetstream import chunks
+from pullstatus.store.jetstream.gate import LaneGate
 from pullstatus.store.jetstream.log import Log
 from pullstatus.store.jetstream.messages import (
     ActMessage,
@@ -16,6 +17,7 @@ from pullstatus.store.jetstream.messages import (
     SettingMessage,
     opened,
 )
+from pullstatus.store.jetstream.moved import Moved
 from pullstatus.store.jetstream.proven import ProvenBus
 from pullstatus.store.jetstream.settings import SettingLog
 from pullstatus.store.jetstream.subjects import Layout
@@ -49,9 +51,11 @@ class Process:
         self.clock = clock or Clock()
         new_op = Tickets(os.urandom)
         bus = ProvenBus(bus)
-        self.log = Log(bus, LAYOUT, 0, SECRET, new_op, self.clock)
-        self.settings = SettingLog(bus, LAYOUT, new_op, self.clock)
-        self._bus = bus
+        gate = self.gate = LaneGate(bus, LAYOUT, new_op)
+        moved = Moved(bus, LAYOUT, self.clock)
+        self.log = Log(bus, LAYOUT, 0, SECRET, new_op, self.clock, gate=gate, moved=moved)
+        self.settings = SettingLog(bus, LAYOUT, new_op, self.clock, gate=gate)
+        self.bus = bus
 
     def do(self, operation: Operation) -> object:
         """Have one carried out; what it is answered."""
@@ -76,12 +80,12 @@ class Process:
         return 0 if found is None else found.revision
 
     def _setting(self, name: str) -> SettingMessage | None:
-        found = self._bus.last(COMMON, LAYOUT.common.setting(name), leader=True)
+        found = self.bus.last(COMMON, LAYOUT.common.setting(name), leader=True)
         return None if found is None else opened(found, SettingMessage)
 
     def acts(self) -> list[bytes]:
         """The tickets of all acts on record, in order."""
-        found = self._bus.following(COMMON, LAYOUT.common.act("*"), 1, count=100, leader=True)
+        found = self.bus.following(COMMON, LAYOUT.common.act("*"), 1, count=100, leader=True)
         return [opened(message, ActMessage).ticket for message in found]
 
     def standing(self, mailbox: Mailbox) -> tuple[int, int]:
@@ -98,12 +102,12 @@ class Process:
         """All that lie in its log."""
         box, newest = self._box(mailbox)
         place = LAYOUT.application(mailbox.sdkappid)
-        return list(chunks.chunks_of_box(self._bus, place, box, 1, newest))
+        return list(chunks.chunks_of_box(self.bus, place, box, 1, newest))
 
     def _box(self, mailbox: Mailbox) -> tuple[Box, int]:
         """How a mailbox stands, and by which commit."""
         place = LAYOUT.application(mailbox.sdkappid)
-        found = self._bus.last(place.stream, place.commits, leader=True)
+        found = self.bus.last(place.stream, place.commits, leader=True)
         boxes = [] if found is None else opened(found, Commit).boxes
         box = next((box for box in boxes if box.kind == mailbox.holds), Box(mailbox.holds))
         return box, 0 if found is None else found.sequence

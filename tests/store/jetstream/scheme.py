@@ -5,36 +5,47 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import itertools
+import os
 import random
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Final, cast
+from typing import Final, TypeVar, cast
 from unittest import mock
 
+import msgspec
+
 from pullstatus.store import engines
+from pullstatus.store.jetstream import epochs, meta
 from pullstatus.store.jetstream.audit import audit_streams
 from pullstatus.store.jetstream.engine import JetStreamStore
-from pullstatus.store.jetstream.subjects import Layout
+from pullstatus.store.jetstream.messages import (
+    ActMessage,
+    ChunkPart,
+    Value,
+    op_of,
+    opened,
+    sealed,
+)
+from pullstatus.store.jetstream.streams import FORMAT
+from pullstatus.store.jetstream.subjects import Layout, Place
 from pullstatus.store.jetstream.wire import Bus
-from pullstatus.store.values import AuditReport, Progress, ProveSetting
+from pullstatus.store.values import Act, AuditReport, Mailbox, Progress, ProveSetting
 from tests.store.jetstream.memory import MemoryBus
+
+T = TypeVar("T", bound=Value)
 
 SCHEME: Final = "jetstream-memory"
 LAYOUT: Final = Layout("s", 4)
 
 _numbers = itertools.count()
 _clusters: dict[str, MemoryBus] = {}
-_made: set[str] = set()
 
 
 @contextlib.contextmanager
 def cluster(_folder: Path) -> Iterator[str]:
-    """The URL of a new one."""
+    """The URL of a new one, in which a store can be made."""
     url = f"{SCHEME}://{next(_numbers)}"
-    bus = _clusters[url] = MemoryBus(LAYOUT.streams)
-    choose = random.Random(0)
-    bus.lag = lambda _stream: choose.choice([0, 0, 1, 2, 5, 100])
-    bus.loses = lambda _stream: choose.random() < 0.1
+    lose(url)
     rows = cast("dict[str, engines.Row]", engines.ENGINES)
     try:
         with mock.patch.dict(rows, {SCHEME: engines.Row(__name__, SCHEME)}):
@@ -43,9 +54,44 @@ def cluster(_folder: Path) -> Iterator[str]:
         del _clusters[url]
 
 
+def lose(url: str) -> None:
+    """Have nothing left of a store."""
+    bus = _clusters[url] = MemoryBus(LAYOUT.streams)
+    choose = random.Random(0)
+    bus.lag = lambda _stream: choose.choice([0, 0, 1, 2, 5, 100])
+    bus.loses = lambda _stream: choose.random() < 0.1
+
+
 def bus_of(url: str) -> Bus:
     """A connection to one."""
     return _clusters[url].door()
+
+
+def damage(url: str, mailbox: Mailbox) -> None:
+    """Change the last byte of the newest chunk of a mailbox."""
+    place = LAYOUT.application(mailbox.sdkappid)
+
+    def other(part: ChunkPart) -> ChunkPart:
+        return msgspec.structs.replace(part, body=part.body[:-1] + b"?")
+
+    _rewrite(url, place, place.log(mailbox.holds), ChunkPart, other)
+
+
+def forge_acts(url: str) -> None:
+    """Say that somebody else did what was done."""
+
+    def other(act: ActMessage) -> ActMessage:
+        return msgspec.structs.replace(act, actor=b"somebody else")
+
+    _rewrite(url, LAYOUT.common, LAYOUT.common.act(1), ActMessage, other)
+
+
+def _rewrite(url: str, place: Place, subject: str, held: type[T], other: Callable[[T], T]) -> None:
+    """Have something else in the newest message of a subject."""
+    stream = _clusters[url]._streams[place.stream]
+    message = stream.messages[stream.last_of(subject, stream.newest)]
+    told = sealed(op_of(message.data), subject, other(opened(message, held)))
+    stream.messages[message.sequence] = message._replace(data=told)
 
 
 def limit(url: str, size: int) -> None:
@@ -74,12 +120,53 @@ async def open(  # noqa: A001 - as engines' modules have it
     reserve_bytes: int,
     on_failure: Callable[[BaseException], None] | None,
 ) -> JetStreamStore:
+    created = create and await init(url, partitions=None)
+    return await _open(url, created=created, server=server, on_failure=on_failure)
+
+
+async def _open(
+    url: str,
+    *,
+    created: bool = False,
+    server: bool = False,
+    moving: bool = False,
+    on_failure: Callable[[BaseException], None] | None = None,
+) -> JetStreamStore:
     bus = bus_of(url)
-    created = url not in _made
-    _made.add(url)
+    told, _ = meta.read(bus, LAYOUT)
     return await JetStreamStore.open(
-        bus, LAYOUT, bytes(32), 1, created=created, on_failure=on_failure
+        *(url, bus, LAYOUT, told.secret, told.epoch),
+        created=created,
+        on_failure=on_failure,
+        server=server,
+        moving=moving,
     )
+
+
+async def open_end(url: str, *, target: bool) -> JetStreamStore:
+    return await _open(url, moving=True)
+
+
+async def holds_store(url: str) -> bool:
+    place = LAYOUT.common
+    return bus_of(url).last(place.stream, place.meta, leader=True) is not None
+
+
+async def init(url: str, *, partitions: int | None) -> bool:
+    if await holds_store(url):
+        return False
+    op = os.urandom(16)
+    told = meta.Meta(FORMAT, LAYOUT.partitions, os.urandom(32), [(1, 0)], whole=True)
+    bus_of(url).write(LAYOUT.common.stream, [meta.put(LAYOUT.common, told, 0, op)], op)
+    return True
+
+
+async def upgrade(url: str, *, post: bool) -> list[int]:
+    return []
+
+
+async def begin_epoch(url: str, act: Act) -> int:
+    return await asyncio.to_thread(epochs.begin_epoch, bus_of(url), LAYOUT, act)
 
 
 async def rewrite(_url: str, *, serving: bool) -> None:
@@ -88,6 +175,7 @@ async def rewrite(_url: str, *, serving: bool) -> None:
 
 async def audit(url: str, progress: Progress, *, prove_setting: ProveSetting) -> AuditReport:
     bus = bus_of(url)
+    told, _ = meta.read(bus, LAYOUT)
     return await asyncio.to_thread(
-        audit_streams, bus, LAYOUT, 1, progress, prove_setting=prove_setting
+        audit_streams, bus, LAYOUT, told.epoch, progress, prove_setting=prove_setting
     )

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import time
 from collections.abc import Callable
 
 import msgspec
@@ -18,12 +19,16 @@ from pullstatus.store import Aside, Discard, Mailbox, Outcome, Park, Tickets, Un
 from pullstatus.store.gathering.log import Undone
 from pullstatus.store.gathering.operations import Changes, Operation, Purge
 from pullstatus.store.jetstream.chunks import chunks_of_box
+from pullstatus.store.jetstream.engine import JetStreamStore
+from pullstatus.store.jetstream.gate import LaneGate
 from pullstatus.store.jetstream.lists import Lists
 from pullstatus.store.jetstream.log import Log
+from pullstatus.store.jetstream.moved import Moved
 from pullstatus.store.jetstream.proven import ProvenBus
 from pullstatus.store.jetstream.settings import SettingLog
 from pullstatus.store.jetstream.subjects import Layout
 from pullstatus.store.jetstream.survey import Survey
+from pullstatus.store.transfer import Migration, Role, Stage
 from pullstatus.store.values import Change
 from tests.store.build import NOW_MS, OTHERS, STATUSES, append, new_act, parked, ticket
 from tests.store.jetstream.lanes import SECRET
@@ -45,8 +50,13 @@ class Server:
     def __init__(self, bus: MemoryBus) -> None:
         self.bus = ProvenBus(bus)
         new_op = Tickets(os.urandom)
-        self.logs = [Log(self.bus, LAYOUT, number, SECRET, new_op) for number in range(4)]
-        self.settings = SettingLog(self.bus, LAYOUT, new_op)
+        gate = LaneGate(self.bus, LAYOUT, new_op)
+        moved = Moved(self.bus, LAYOUT, time.monotonic)
+        self.logs = [
+            Log(self.bus, LAYOUT, number, SECRET, new_op, gate=gate, moved=moved)
+            for number in range(4)
+        ]
+        self.settings = SettingLog(self.bus, LAYOUT, new_op, gate=gate)
         self.lists = Lists(self.bus, LAYOUT)
 
     def do(self, operation: Operation, sdkappid: int = PARKED.sdkappid) -> object:
@@ -232,3 +242,19 @@ def test_what_cannot_be_reached_is_gone_on_with_when_it_can(bus: MemoryBus) -> N
     assert server.entries(THEIRS) == [b"0", b"1", b"2"]
     assert server.entries(OTHERS) == [b"read"]
     assert server.entries(STATUSES) == [b"x", b"here"]
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("write", [2, 3])
+async def test_a_store_is_not_sealed_before_they_have_arrived(bus: MemoryBus, write: int) -> None:
+    """What takes items from one partition to another is no row that could be moved."""
+    server = begun(bus)
+    bus.overtake = before_write(write, kill)
+    with pytest.raises(Killed):
+        server.do(routed())
+    bus.overtake = lambda _stream: None
+    end = await JetStreamStore.open("s", bus, LAYOUT, SECRET, 1, created=False, moving=True)
+    sealed = Migration(bytes(16), Role.SOURCE, Stage.SEALED, "peer")
+    assert await end.enter(sealed, expected=None)
+    assert done(server)
+    await end.close()

@@ -21,7 +21,7 @@ import asyncio
 from collections.abc import Callable
 from pathlib import Path
 
-from pullstatus.errors import InvalidSetting, extra_missing
+from pullstatus.errors import InvalidSetting, StoreRefused, extra_missing
 from pullstatus.store.values import Act, AuditReport, Progress, ProveSetting
 
 try:
@@ -32,7 +32,7 @@ except ImportError as error:
 from pullstatus.store.jetstream import epochs, opening
 from pullstatus.store.jetstream.audit import audit_streams
 from pullstatus.store.jetstream.engine import JetStreamStore
-from pullstatus.store.jetstream.location import parse_url
+from pullstatus.store.jetstream.location import Location, parse_url
 
 __all__ = [
     "JetStreamStore",
@@ -41,8 +41,10 @@ __all__ = [
     "cautions",
     "check",
     "file",
+    "holds_store",
     "init",
     "open",
+    "open_end",
     "rewrite",
     "upgrade",
 ]
@@ -76,12 +78,42 @@ async def open(  # noqa: A001 - as every engine's module calls it
 
     Any number of servers may open it. The room on the nodes' disks is not known here.
     """
-    del create, server, reserve_bytes
-    found = await asyncio.to_thread(opening.open_store, parse_url(url))
-    meta = found.meta
-    return await JetStreamStore.open(
-        found.bus, found.layout, meta.secret, meta.epoch, created=False, on_failure=on_failure
-    )
+    del create, reserve_bytes
+    return await _open(parse_url(url), server=server, on_failure=on_failure)
+
+
+async def _open(
+    location: Location,
+    *,
+    server: bool = False,
+    moving: bool = False,
+    on_failure: Callable[[BaseException], None] | None = None,
+) -> JetStreamStore:
+    found = await asyncio.to_thread(opening.open_store, location)
+    try:
+        return await JetStreamStore.open(
+            *(location.name, found.bus, found.layout, found.meta.secret, found.meta.epoch),
+            created=False,
+            on_failure=on_failure,
+            server=server,
+            moving=moving,
+        )
+    except BaseException as error:
+        await asyncio.to_thread(found.bus.close)
+        if isinstance(error, StoreRefused):
+            raise StoreRefused(f"{location.shown}: {error}") from error
+        raise
+
+
+async def open_end(url: str, *, target: bool) -> JetStreamStore:
+    """See `MovingModule`. A target must have been made."""
+    del target
+    return await _open(parse_url(url), moving=True)
+
+
+async def holds_store(url: str) -> bool:
+    """See `MovingModule`."""
+    return await asyncio.to_thread(opening.holds_store, parse_url(url))
 
 
 async def init(url: str, *, partitions: int | None) -> bool:
@@ -101,7 +133,7 @@ async def begin_epoch(url: str, act: Act) -> int:
 
     def begin() -> int:
         with opening.opened(parse_url(url)) as found:
-            return epochs.begin_epoch(found, act)
+            return epochs.begin_epoch(found.bus, found.layout, act)
 
     return await asyncio.to_thread(begin)
 

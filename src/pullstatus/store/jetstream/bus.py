@@ -18,8 +18,9 @@ from pullstatus.store.jetstream import nodes
 from pullstatus.store.jetstream.api import Api
 from pullstatus.store.jetstream.links import Links, end
 from pullstatus.store.jetstream.location import Location, Login
+from pullstatus.store.jetstream.meta import Meta
 from pullstatus.store.jetstream.reading import Reading
-from pullstatus.store.jetstream.streams import Meta, Streams
+from pullstatus.store.jetstream.streams import Streams
 from pullstatus.store.jetstream.wire import Message, Put, Space
 from pullstatus.store.jetstream.writing import Writing
 
@@ -103,6 +104,10 @@ class Bus:
         self._partitions = meta.partitions
         return meta
 
+    def there(self) -> bool:
+        """Whether there is a store, or one that was begun."""
+        return self._wait(self._streams.there())
+
     def init(self, partitions: int | None = None) -> bool:
         """Make the store, or what is missing of one that was begun; returns whether it did.
 
@@ -113,15 +118,6 @@ class Bus:
             StoreRefused: there is one that is not as it must be, or has other partitions.
         """
         return self._wait(self._streams.init(partitions, os.urandom))
-
-    def begin_epoch(self) -> int:
-        """Count that the store was set back; returns the number of the epoch that begins.
-
-        Raises:
-            StoreRefused: there is no store.
-            StoreUnavailable: somebody else has just done so.
-        """
-        return self._wait(self._streams.begin_epoch(os.urandom))
 
     def close(self) -> None:
         """Be connected no more; whoever waits gets no answer."""

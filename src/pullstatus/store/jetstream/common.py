@@ -9,10 +9,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TypeVar
 
+import msgspec
+
 from pullstatus.store.jetstream import snapshots
 from pullstatus.store.jetstream.messages import (
     ActMessage,
     CommonCommit,
+    GateMessage,
     MarkMessage,
     SettingMessage,
     TicketMessage,
@@ -84,7 +87,7 @@ class CommonTables:
         self._values.clear()
         self.changed.clear()
         self._before = (written, commit)
-        self._commit = CommonCommit(written, commit.revision, commit.act_id, commit.act_hash)
+        self._commit = msgspec.structs.replace(commit, previous=written)
 
     def _begin(self) -> tuple[int, CommonCommit]:
         if self._before is None:
@@ -92,7 +95,7 @@ class CommonTables:
             sequence = 0 if found is None else found.sequence
             told = CommonCommit(0) if found is None else opened(found, CommonCommit)
             self._before = (sequence, told)
-            self._commit = CommonCommit(sequence, told.revision, told.act_id, told.act_hash)
+            self._commit = msgspec.structs.replace(told, previous=sequence)
         return self._before[0], self._commit
 
     def _value(self, subject: str, held: type[T]) -> T | None:
@@ -125,7 +128,7 @@ class CommonTables:
         )
         self._values[self._place.act(act_id)] = row
         self._values[self._place.ticket(act.ticket)] = TicketMessage(act_id)
-        self._commit = CommonCommit(commit.previous, commit.revision, act_id, proof)
+        self._commit = msgspec.structs.replace(commit, act_id=act_id, act_hash=proof)
 
     # -- settings
 
@@ -143,7 +146,17 @@ class CommonTables:
         row = SettingMessage(encoded(name), value, revision, ticket)
         self._values[self._place.setting(name)] = row
         self.changed.append(name)
-        self._commit = CommonCommit(commit.previous, revision, commit.act_id, commit.act_hash)
+        self._commit = msgspec.structs.replace(commit, revision=revision)
+
+    # -- what the store says of a migration
+
+    def gate(self) -> GateMessage:
+        return self._value(self._place.gate, GateMessage) or GateMessage()
+
+    def put_gate(self, told: GateMessage) -> None:
+        _, commit = self._begin()
+        self._values[self._place.gate] = told
+        self._commit = msgspec.structs.replace(commit, gate=told.number)
 
     # -- marks
 

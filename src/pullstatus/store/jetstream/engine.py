@@ -5,27 +5,38 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import Final
 
-from pullstatus.errors import StoreDamaged, StoreRefused, WorldError
+from pullstatus.errors import StoreDamaged, StoreRefused, StoreUnavailable, WorldError
+from pullstatus.store.gate import check_open
 from pullstatus.store.gathering.committer import Committer
 from pullstatus.store.gathering.log import Log as LogOfOne
-from pullstatus.store.gathering.store import GatheredStore
+from pullstatus.store.gathering.operations import Enter, Purge, Replace
+from pullstatus.store.gathering.pace import STEP_S
+from pullstatus.store.gathering.store import STEP_REMOVED, GatheredStore
 from pullstatus.store.gathering.thread import ThreadChannel
 from pullstatus.store.gathering.writer import Writer
+from pullstatus.store.jetstream.filling import Filling
+from pullstatus.store.jetstream.gate import LaneGate
 from pullstatus.store.jetstream.lanes import Lanes
 from pullstatus.store.jetstream.lease import RENEW_S, Lease
 from pullstatus.store.jetstream.lists import Lists, Standing
 from pullstatus.store.jetstream.log import Log
 from pullstatus.store.jetstream.looks import Looks
+from pullstatus.store.jetstream.moved import Moved
 from pullstatus.store.jetstream.proven import ProvenBus
 from pullstatus.store.jetstream.settings import SettingLog
 from pullstatus.store.jetstream.subjects import Layout
 from pullstatus.store.jetstream.survey import Survey
+from pullstatus.store.jetstream.transfer import Reading
 from pullstatus.store.jetstream.wire import Bus
 from pullstatus.store.tickets import Tickets
+from pullstatus.store.transfer import Key, Migration, Part, Stage
+from pullstatus.store.transfer import Row as RowOfAny
 from pullstatus.store.values import (
+    Act,
     ActRow,
     Again,
     Backlog,
@@ -46,6 +57,7 @@ from pullstatus.store.verbs.pulls import EMPTY
 from pullstatus.store.verbs.state import slot
 from pullstatus.store.window import Gone
 
+SEALS_MAX: Final = 10  # others begin to route items only now and then
 WATCH_S: Final = 0.5  # how long what another process has brought may stay unseen by who waits
 
 
@@ -66,10 +78,24 @@ class JetStreamStore(GatheredStore):
     _writer: Lanes
 
     def __init__(
-        self, bus: Bus, layout: Layout, lanes: Lanes, lease: Lease, *, created: bool
+        self,
+        name: str,
+        bus: Bus,
+        layout: Layout,
+        lanes: Lanes,
+        lease: Lease,
+        gate: LaneGate,
+        *,
+        created: bool,
     ) -> None:
         """For `open`; takes what it has made."""
         super().__init__(lanes, created=created)
+        self._name = name
+        self._gate = gate
+        self._rows = Reading(bus, layout)
+        self._filling = Filling(
+            bus, layout, Tickets(os.urandom), self._rows.told, lambda: gate.number
+        )
         self._bus = bus
         self._layout = layout
         self._lists = Lists(bus, layout)
@@ -84,6 +110,7 @@ class JetStreamStore(GatheredStore):
     @classmethod
     async def open(
         cls,
+        name: str,
         bus: Bus,
         layout: Layout,
         secret: bytes,
@@ -91,22 +118,36 @@ class JetStreamStore(GatheredStore):
         *,
         created: bool,
         on_failure: Callable[[BaseException], None] | None = None,
+        server: bool = False,
+        moving: bool = False,
     ) -> JetStreamStore:
         """Open a store whose streams there are; `bus` is its own from now on.
 
         Args:
+            name: see `Transfer`.
             secret: what fingerprints are keyed with.
             created: whether it was made just now.
+            server: to serve it.
+            moving: to move it, or to fill it from another, whatever it says of that.
+
+        Raises:
+            StoreRefused: it is not to be used.
         """
         bus = ProvenBus(bus)
         new_op = Tickets(os.urandom)
+        gate = await asyncio.to_thread(LaneGate, bus, layout, new_op)
+        if not moving:
+            check_open(gate.found, server=server)
+        moved = Moved(bus, layout, time.monotonic)
         logs = [
-            Log(bus, layout, partition, secret, new_op) for partition in range(layout.partitions)
+            Log(bus, layout, partition, secret, new_op, gate=gate, moved=moved)
+            for partition in range(layout.partitions)
         ]
         writers = [_writer(log, on_failure) for log in logs]
-        common = _writer(SettingLog(bus, layout, new_op), on_failure)
+        settings = SettingLog(bus, layout, new_op, gate=gate, server=server, moving=moving)
+        lanes = Lanes(layout, writers, _writer(settings, on_failure))
         lease = Lease(bus, layout.common, new_op)
-        store = cls(bus, layout, Lanes(layout, writers, common), lease, created=created)
+        store = cls(name, bus, layout, lanes, lease, gate, created=created)
         store.epoch = epoch
         store.revision = (await asyncio.to_thread(store._lists.common)).revision
         return store
@@ -140,6 +181,8 @@ class JetStreamStore(GatheredStore):
         if condition is not None and revisions != [condition.revision]:
             return False
         assert standing is None or isinstance(standing, Standing)
+        if standing is None or self._gate.shut or standing.gate > self._gate.number:
+            return False  # the lane asks what the store says of a migration
         return not _waits(standing, operation.mailbox)
 
     def surely_empty(self, mailbox: Mailbox) -> bool:  # noqa: ARG002 - nobody can know
@@ -228,6 +271,69 @@ class JetStreamStore(GatheredStore):
 
     async def _due_for_purge(self, left_before_ms: int) -> list[Mailbox]:
         return await asyncio.to_thread(self._survey.due_for_purge, left_before_ms)
+
+    # -- becoming another ------------------------------------------------------------------------
+
+    @property
+    def name(self) -> str:
+        """See `Transfer`."""
+        return self._name
+
+    async def migration(self) -> Migration | None:
+        """See `Transfer.migration`. What a kill has left half said is said to its end."""
+        await asyncio.to_thread(self._gate.settle)
+        return self._gate.found
+
+    async def enter(
+        self, migration: Migration | None, *, expected: Migration | None, act: Act | None = None
+    ) -> bool:
+        """See `Transfer.enter`. It is not sealed while items are on their way between partitions.
+
+        Raises:
+            StoreUnavailable: some are, again and again.
+        """
+        if migration is None or migration.stage is not Stage.SEALED:
+            if migration is not None and migration.stage is Stage.READY:
+                await asyncio.to_thread(self._filling.settle)
+            return await self._writer.submit(Enter(migration, expected, act))
+        for _ in range(SEALS_MAX):
+            for mailbox in await self._on_their_way():
+                await self._writer.submit(Purge((mailbox,), 0, STEP_REMOVED, STEP_S))
+            if not await self._writer.submit(Enter(migration, expected, act)):
+                return False
+            if not await self._on_their_way():
+                return True
+            await self._writer.submit(Enter(expected, migration))
+        raise StoreUnavailable("parked items are on their way to another application; try again")
+
+    async def _on_their_way(self) -> list[Mailbox]:
+        """The mailboxes that items are on their way out of."""
+
+        def found() -> list[Mailbox]:
+            return [
+                Mailbox(standing.sdkappid, box.kind)
+                for standing in self._lists.standings()
+                for box in standing.boxes
+                if box.routing
+            ]
+
+        return await asyncio.to_thread(found)
+
+    async def rows(
+        self, part: Part, after: Key | None = None, mailboxes: Sequence[Mailbox] = ()
+    ) -> Sequence[RowOfAny]:
+        """See `Transfer.rows`."""
+        return await asyncio.to_thread(self._rows.step, part, after, mailboxes)
+
+    async def replace(self, part: Part, drop: Sequence[RowOfAny], put: Sequence[RowOfAny]) -> None:
+        """See `Transfer.replace`."""
+        await asyncio.to_thread(self._replace, Replace(part, drop, put))
+
+    def _replace(self, operation: Replace) -> None:
+        refusal = self._gate.refusal_to_fill()
+        if refusal is not None:
+            raise refusal
+        self._filling.replace(operation)
 
     # -- reading ---------------------------------------------------------------------------------
 

@@ -11,36 +11,65 @@ import os
 
 import msgspec
 
+from pullstatus.errors import StoreUnavailable
+from pullstatus.store.gate import check_open
+from pullstatus.store.jetstream import commits, meta
+from pullstatus.store.jetstream.commits import NewOp, Written
 from pullstatus.store.jetstream.common import CommonTables
+from pullstatus.store.jetstream.gate import LaneGate
 from pullstatus.store.jetstream.lists import Lists
-from pullstatus.store.jetstream.log import NewOp
-from pullstatus.store.jetstream.messages import AgainMessage, Commit, opened, sealed
-from pullstatus.store.jetstream.opening import Opened
+from pullstatus.store.jetstream.messages import AgainMessage, Commit
 from pullstatus.store.jetstream.subjects import Layout, Place
-from pullstatus.store.jetstream.wire import Bus, Put, Stale
+from pullstatus.store.jetstream.wire import Bus, Stale
 from pullstatus.store.tickets import Tickets
 from pullstatus.store.values import Act
 from pullstatus.store.verbs.acts import record
 
 
-def begin_epoch(found: Opened, act: Act) -> int:
+def begin_epoch(bus: Bus, layout: Layout, act: Act) -> int:
     """Begin a new epoch; returns its number. For when no server works on the store.
 
     Raises:
+        StoreRefused: the store is not to be used.
         StoreUnavailable, OutcomeUnknown: the cluster failed; do it again.
     """
-    detail = f'{{"epoch":{found.meta.epoch + 1}}}'
-    mark_waiting(found.bus, found.layout, msgspec.structs.replace(act, detail=detail))
-    return found.bus.begin_epoch()
+    told, _ = meta.read(bus, layout)
+    detail = f'{{"epoch":{told.epoch + 1}}}'
+    mark_waiting(bus, layout, msgspec.structs.replace(act, detail=detail))
+    try:
+        return meta.begin_epoch(bus, layout, act.at_ms, Tickets(os.urandom))
+    except Stale:
+        raise StoreUnavailable("somebody else has just begun an epoch; look first") from None
 
 
 def mark_waiting(bus: Bus, layout: Layout, act: Act) -> None:
-    """Put an act on record, and mark what waits as handed out before, perhaps, by that act."""
+    """Put an act on record, and mark what waits as handed out before, perhaps, by that act.
+
+    Raises:
+        StoreRefused: the store is not to be used.
+    """
     new_op = Tickets(os.urandom)
+    gate = LaneGate(bus, layout, new_op)
+    check_open(gate.found, server=True)
+    gate.admit(gate.number)
     act_id = _recorded(bus, layout, act, new_op)
     for sdkappid in Lists(bus, layout).applications():
-        while not _marked(bus, layout.application(sdkappid), act_id, new_op):
-            pass
+        place = layout.application(sdkappid)
+
+        def marked(told: Commit, place: Place = place) -> tuple[list[Written], Commit] | None:
+            due: list[Written] = []
+            for box in told.boxes:
+                if box.cursor < box.tail:
+                    first_seq, subject = box.cursor + 1, place.again(box.kind)
+                    due.append(
+                        (
+                            subject,
+                            AgainMessage(first_seq, box.tail - box.cursor, first_seq, act_id),
+                        )
+                    )
+            return (due, told) if due else None
+
+        commits.commit(bus, layout, sdkappid, new_op, gate.number, marked)
 
 
 def _recorded(bus: Bus, layout: Layout, act: Act, new_op: NewOp) -> int:
@@ -53,25 +82,3 @@ def _recorded(bus: Bus, layout: Layout, act: Act, new_op: NewOp) -> int:
         except Stale:
             continue
         return act_id
-
-
-def _marked(bus: Bus, place: Place, act_id: int, new_op: NewOp) -> bool:
-    """Mark what waits of an application; whether nobody else has committed to it meanwhile."""
-    found = bus.last(place.stream, place.commits, leader=True)
-    told = Commit(0, 0, []) if found is None else opened(found, Commit)
-    sequence = 0 if found is None else found.sequence
-    op = new_op()
-    puts = []
-    for box in told.boxes:
-        if box.cursor < box.tail:
-            first_seq, subject = box.cursor + 1, place.again(box.kind)
-            row = AgainMessage(first_seq, box.tail - box.cursor, first_seq, act_id)
-            puts.append(Put(subject, sealed(op, subject, row)))
-    if not puts:
-        return True
-    commit = sealed(op, place.commits, Commit(sequence, told.fence, told.boxes))
-    try:
-        bus.write(place.stream, [*puts, Put(place.commits, commit, sequence)], op)
-    except Stale:
-        return False
-    return True

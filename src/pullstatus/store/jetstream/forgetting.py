@@ -13,6 +13,7 @@ from typing import Final, NamedTuple
 from pullstatus.store.fingerprints import KEY
 from pullstatus.store.gathering.operations import Forget, Removed
 from pullstatus.store.jetstream.messages import (
+    MarkMessage,
     OnceMessage,
     PrintsMessage,
     RepeatMessage,
@@ -29,7 +30,7 @@ class _Kind(NamedTuple):
     """Of what is remembered: its subjects, its messages, from when on they stay."""
 
     subjects: str
-    held: type[PrintsMessage | RepeatMessage | OnceMessage]
+    held: type[PrintsMessage | RepeatMessage | OnceMessage | MarkMessage]
     young_ms: int
 
 
@@ -37,16 +38,22 @@ def forget(
     bus: Bus, layout: Layout, partition: int, operation: Forget, clock: Callable[[], float]
 ) -> Removed:
     """Drop a step of what is too old to matter."""
-    begin = f"{layout.name}.{partition}.*"
+    begin, stream = f"{layout.name}.{partition}.*", layout.stream(partition)
     accepted_ms = operation.accepted_before_ms
-    turns = deque(
-        _dropped(bus, layout.stream(partition), kind)
-        for kind in (
-            _Kind(f"{begin}.print.*", PrintsMessage, accepted_ms),
-            _Kind(f"{begin}.repeat.*", RepeatMessage, accepted_ms),
-            _Kind(f"{begin}.once.*", OnceMessage, operation.now_ms),
-        )
-    )
+    kinds = [
+        (stream, _Kind(f"{begin}.print.*", PrintsMessage, accepted_ms)),
+        (stream, _Kind(f"{begin}.repeat.*", RepeatMessage, accepted_ms)),
+        (stream, _Kind(f"{begin}.once.*", OnceMessage, operation.now_ms)),
+    ]
+    if partition == 0:  # what a migration has brought is of none
+        common = layout.common
+        kinds += [
+            (common.stream, _Kind(common.moved_rows, PrintsMessage, accepted_ms)),
+            (common.stream, _Kind(common.moved_hour("*"), PrintsMessage, accepted_ms)),
+            (common.stream, _Kind(common.moved_batches, RepeatMessage, accepted_ms)),
+            (common.stream, _Kind(common.moved, MarkMessage, accepted_ms)),
+        ]
+    turns = deque(_dropped(bus, stream, kind) for stream, kind in kinds)
     until_s = clock() + operation.work_s
     count = 0
     while turns:

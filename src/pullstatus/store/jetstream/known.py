@@ -27,7 +27,7 @@ class Known(msgspec.Struct, gc=False):
     """An application as of its commit `newest`; 0: it has none.
 
     Attributes:
-        fence: see `Commit`.
+        fence, gate: see `Commit`.
         revisions: of settings of its own, as the leader told behind that commit. Who changes one
             commits here before, with a fence, and behind; so what was beyond the fence when it was
             told holds as long as the commit is the newest.
@@ -42,6 +42,7 @@ class Known(msgspec.Struct, gc=False):
     revisions: dict[str, int] = {}
     hours: dict[int, Hour] = {}
     former: dict[int, Hour] = {}
+    gate: int = 0
 
     def renewed(self, commit: Message | None) -> Known:
         """The same as of another commit, of which nothing else is known."""
@@ -51,7 +52,11 @@ class Known(msgspec.Struct, gc=False):
         told = opened(commit, Commit)
         boxes = {box.kind: box for box in told.boxes}
         sequence = commit.sequence
-        return Known(self.sdkappid, self.place, sequence, told.fence, boxes, former=former)
+        return Known(
+            *(self.sdkappid, self.place, sequence, told.fence, boxes),
+            former=former,
+            gate=told.gate,
+        )
 
 
 def _prints(hours: dict[int, Hour]) -> int:

@@ -63,7 +63,7 @@ class Lanes:
     def submit(self, operation: Operation, gone: Gone | None = None) -> asyncio.Future[Any]:
         """See `Writer.submit`."""
         self.check()
-        if isinstance(operation, Changes | Mark):
+        if isinstance(operation, Changes | Mark | Enter):
             return self._common.submit(operation, gone)
         if isinstance(operation, Forget):
             return asyncio.ensure_future(

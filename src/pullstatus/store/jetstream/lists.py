@@ -59,6 +59,7 @@ class Standing(msgspec.Struct, frozen=True):
     sdkappid: int
     newest: int
     boxes: Sequence[Box]
+    gate: int
 
     def box(self, kind: int) -> Box | None:
         """One of its mailboxes, if there is such."""
@@ -132,7 +133,7 @@ class Lists:
                 self._bus, standing.place, box, box.cursor + 1, standing.newest
             )
             first = next(waiting, None)
-            oldest_ms = None if first is None else first.accepted_ms
+            oldest_ms = None if first is None else first.accepted_at(box.cursor + 1)
         return Backlog(
             *(Mailbox(standing.sdkappid, box.kind), box.tail, box.handed_out),
             *(box.tail - box.cursor, box.expired, box.erased, box.quarantined, box.put_back),
@@ -304,7 +305,7 @@ class Lists:
         names = [self._common.act(number) for number in numbers]
         names = names[::-1] if newest_first else names
         for message in snapshots.latest(self._bus, self._common.stream, names):
-            yield _act_row(opened(message, ActMessage))
+            yield act_row(opened(message, ActMessage))
 
     async def settings(self, since: int) -> AsyncIterator[Setting]:
         """Settings by revision."""
@@ -323,7 +324,7 @@ class Lists:
                 told = opened(message, SettingMessage)
                 self._reached = max(self._reached, (told.revision, message.sequence))
                 if told.revision > since:
-                    yield _setting(told)
+                    yield setting_of(told)
             at = messages[-1].sequence + 1
 
     async def named(self, prefix: str, since: int) -> AsyncIterator[Setting]:
@@ -334,7 +335,7 @@ class Lists:
             for message in self._named(place.settings, place.setting(prefix)):
                 told = opened(message, SettingMessage)
                 if told.revision > since:
-                    yield _setting(told)
+                    yield setting_of(told)
 
         async for row in _in_steps(rows):
             yield row
@@ -348,7 +349,7 @@ class Lists:
     async def setting(self, name: str) -> Setting | None:
         """See `Store.setting`."""
         message = await asyncio.to_thread(self._last_setting, name)
-        return None if message is None else _setting(message)
+        return None if message is None else setting_of(message)
 
     def _last_setting(self, name: str) -> SettingMessage | None:
         place = self._common
@@ -453,7 +454,8 @@ def number_of(commits: str) -> int:
 
 def standing_of(place: Place, sdkappid: int, message: Message) -> Standing:
     """How an application stands after a commit."""
-    return Standing(place, sdkappid, message.sequence, opened(message, Commit).boxes)
+    told = opened(message, Commit)
+    return Standing(place, sdkappid, message.sequence, told.boxes, told.gate)
 
 
 def _entries_of(
@@ -478,7 +480,8 @@ def _reader_state(mailbox: Mailbox, name: bytes, row: ReaderRow) -> ReaderState:
     )
 
 
-def _act_row(told: ActMessage) -> ActRow:
+def act_row(told: ActMessage) -> ActRow:
+    """An act as it is told."""
     act = Act(
         *(decoded(told.actor), decoded(told.action), decoded(told.reason), decoded(told.detail)),
         *(told.at_ms, told.ticket),
@@ -486,5 +489,6 @@ def _act_row(told: ActMessage) -> ActRow:
     return ActRow(told.act_id, act, told.proof)
 
 
-def _setting(told: SettingMessage) -> Setting:
+def setting_of(told: SettingMessage) -> Setting:
+    """A setting as it is told."""
     return Setting(decoded(told.name), told.value, told.revision, told.ticket)

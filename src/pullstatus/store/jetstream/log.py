@@ -24,18 +24,22 @@ from pullstatus.errors import (
     StoreDamaged,
     StoreFailed,
     StoreFull,
+    StoreMovedOn,
     StoreUnavailable,
     WorldError,
 )
 from pullstatus.store.gathering.log import Figures, Undone
 from pullstatus.store.gathering.operations import Answer, Forget, Operation, Removed
-from pullstatus.store.jetstream import routing, snapshots
+from pullstatus.store.jetstream import commits, routing, snapshots
 from pullstatus.store.jetstream.ages import Ages
 from pullstatus.store.jetstream.asked import Asked, Group
+from pullstatus.store.jetstream.commits import NewOp
 from pullstatus.store.jetstream.common import CommonTables
 from pullstatus.store.jetstream.forgetting import forget
+from pullstatus.store.jetstream.gate import LaneGate
 from pullstatus.store.jetstream.known import Cache, Known
-from pullstatus.store.jetstream.messages import CommonCommit, opened, sealed
+from pullstatus.store.jetstream.messages import CommonCommit, GuardMessage, opened, sealed
+from pullstatus.store.jetstream.moved import Moved
 from pullstatus.store.jetstream.room import Room
 from pullstatus.store.jetstream.subjects import Layout
 from pullstatus.store.jetstream.tables import Draft, JetTables, Overtaken
@@ -47,7 +51,6 @@ COLLISIONS_MAX: Final = 100  # of one group: others may be faster, but not again
 PAUSE_S: Final = 0.002  # at most, after the first; less and less then: who waits longest goes first
 BACK_S: Final = 60.0  # thrice as long as a leader that is cut off may take itself for one
 
-NewOp = Callable[[], bytes]
 T = TypeVar("T")
 
 
@@ -62,12 +65,16 @@ class Log:
         secret: bytes,
         new_op: NewOp,
         clock: Callable[[], float] = time.monotonic,
+        *,
+        gate: LaneGate,
+        moved: Moved,
     ) -> None:
         """For the applications of one partition.
 
         Args:
             secret: what fingerprints are keyed with.
             new_op: makes `OP_BYTES` that no other write has.
+            gate, moved: of all lanes of the process.
             clock: of seconds.
         """
         self._bus = bus
@@ -77,6 +84,8 @@ class Log:
         self._secret = secret
         self._new_op = new_op
         self._clock = clock
+        self._gate = gate
+        self._moved = moved
         self._cache = Cache()
         self._ages = Ages(clock)
         self._room = Room(bus, self._stream, clock)
@@ -153,7 +162,9 @@ class Log:
         found = self._others.get(partition)
         if found is None:
             found = self._others[partition] = Log(
-                self._bus, self._layout, partition, self._secret, self._new_op, self._clock
+                *(self._bus, self._layout, partition, self._secret, self._new_op, self._clock),
+                gate=self._gate,
+                moved=self._moved,
             )
         return found
 
@@ -197,7 +208,7 @@ class Log:
 
     def is_final(self, error: BaseException) -> bool:
         """What does not heal."""
-        return isinstance(error, StoreFailed)
+        return isinstance(error, StoreFailed | StoreMovedOn)
 
     def close(self, *, failed: bool) -> None:
         """Nothing of it is here."""
@@ -207,14 +218,20 @@ class Log:
     def _attempt(self, asked: Group, do: Callable[[JetTables], T]) -> tuple[T, bool]:
         """Do something; it is durable when this returns. Also tells whether it wrote."""
         common = CommonTables(self._bus, self._layout.common, self._new_op)
-        tables = JetTables(self._bus, self._layout, self._cache, self._ages, self._secret, common)
+        tables = JetTables(
+            *(self._bus, self._layout, self._cache, self._ages, self._secret, common, self._moved)
+        )
         self._read(tables, asked)
+        self._admit(tables, asked)
         answer = do(tables)
         drafts = tables.drafts.values()
+        self._check_gate(max((draft.known.gate for draft in drafts), default=0))
         changed = [draft for draft in drafts if draft.changes]
         for draft in drafts:
             if not draft.changes:  # what it was told without a write rests on the newest state
                 tables.confirm(draft)
+                if not draft.known.newest:
+                    self._guard()
                 self._cache.put(draft.known)
                 self._go_behind(draft, draft.known.newest)
         if changed:
@@ -294,6 +311,12 @@ class Log:
         puts: list[Put] = []
         owners: list[Draft] = []
         for draft in changed:
+            if not draft.known.newest and not puts:
+                subject = self._layout.guard(self._partition)
+                last, number = self._guard()
+                puts.append(Put(subject, sealed(op, subject, GuardMessage(number)), last))
+                owners.append(draft)
+        for draft in changed:
             for subject, value in draft.values_due():
                 puts.append(Put(subject, sealed(op, subject, value)))
                 owners.append(draft)
@@ -310,6 +333,34 @@ class Log:
             written[draft].setdefault(put.subject, []).append(sequence)
         for draft in changed:
             self._settle(draft, written[draft])
+
+    def _admit(self, tables: JetTables, asked: Group) -> None:
+        """Go on only if the store takes anything on, as far as is known of it here.
+
+        Raises:
+            StoreSealed, StoreMovedOn: it does not.
+        """
+        if not asked.by:  # what nobody commits to tells nothing
+            self._gate.look()
+        newest = max((draft.known.gate for draft in tables.drafts.values()), default=0)
+        refusal = self._gate.admit(newest)
+        if refusal is not None:
+            raise refusal
+
+    def _guard(self) -> tuple[int, int]:
+        """What the first commit of an application rests on: its sequence, and the gate's number.
+
+        Raises:
+            Stale: the store says something else of a migration than is known here.
+        """
+        last, number = commits.guard(self._bus, self._layout, self._partition)
+        self._check_gate(number)
+        return last, number
+
+    def _check_gate(self, number: int) -> None:
+        if number > self._gate.number:
+            self._gate.look()
+            raise Stale
 
     def _settle(self, draft: Draft, written: dict[str, list[int]]) -> None:
         """Know what was written, and do what nothing rests on."""
@@ -329,6 +380,7 @@ class Log:
 
     def _forget_some(self, operation: Forget) -> Removed:
         self._cache.forget_prints()
+        self._moved.forget()
         return forget(self._bus, self._layout, self._partition, operation, self._clock)
 
     # -- being overtaken

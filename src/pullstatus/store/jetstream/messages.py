@@ -17,6 +17,7 @@ import msgspec
 from xxhash import xxh3_64_digest, xxh3_64_intdigest
 
 from pullstatus.errors import StoreCorrupt, StoreDamaged, StoreRefused
+from pullstatus.store import chunk
 from pullstatus.store.jetstream.wire import OP_BYTES, Message
 from pullstatus.store.texts import decoded, encoded
 from pullstatus.store.values import NO_TICKET, JournalRow, Mailbox, Outcome
@@ -218,6 +219,8 @@ class Commit(Value, frozen=True):
     Attributes:
         previous: sequence of the commit before; 0: it is the first.
         fence: who rests on a setting of this application must know settings up to this revision.
+        gate: who commits behind this one must know what the store says of a migration, up to this
+            number.
     """
 
     previous: int
@@ -225,6 +228,13 @@ class Commit(Value, frozen=True):
     boxes: list[Box]
     rows: list[Row] = []
     notes: list[Note] = []
+    gate: int = 0
+
+
+class GuardMessage(Value, frozen=True):
+    """What the first commit of an application rests on: as `gate` of those that it has none of."""
+
+    gate: int
 
 
 # -- chunks ----------------------------------------------------------------------------------------
@@ -270,6 +280,13 @@ class Chunk(msgspec.Struct, frozen=True, gc=False):
     def next_seq(self) -> int:
         """First number of the chunk behind it."""
         return self.row.first_seq + self.row.size
+
+    def accepted_at(self, seq: int) -> int:
+        """When one of its entries was accepted: another engine may have joined several."""
+        if not self.label.startswith(chunk.APART):
+            return self.accepted_ms
+        origins = chunk.origins(self.label, self.row.size, self.accepted_ms)
+        return origins[seq - self.row.first_seq].at_ms
 
     @property
     def weight(self) -> int:
@@ -467,12 +484,30 @@ class CommonCommit(Value, frozen=True):
     Attributes:
         revision: of the setting that was written last.
         act_id, act_hash: of the newest act.
+        gate: number of what the store says of a migration.
     """
 
     previous: int
     revision: int = 0
     act_id: int = 0
     act_hash: bytes = b""
+    gate: int = 0
+
+
+class GateMessage(Value, frozen=True):
+    """What the store says of a migration.
+
+    Attributes:
+        number: counts how often that has changed.
+        state: see `store.gate`; None: it takes part in none.
+        filler: who has said so.
+        fenced: whether all applications have a commit behind that.
+    """
+
+    number: int = 0
+    state: bytes | None = None
+    filler: bytes = b""
+    fenced: bool = True
 
 
 class SettingMessage(Value, frozen=True):

@@ -10,7 +10,7 @@ from typing import NamedTuple
 from pullstatus.errors import StoreRefused, StoreUnavailable
 from pullstatus.store.jetstream.bus import Bus
 from pullstatus.store.jetstream.location import Location, login
-from pullstatus.store.jetstream.streams import Meta
+from pullstatus.store.jetstream.meta import Meta
 from pullstatus.store.jetstream.subjects import Layout
 
 
@@ -58,6 +58,16 @@ def opened(location: Location) -> Iterator[Opened]:
     found = open_store(location)
     with found.bus:
         yield found
+
+
+def holds_store(location: Location) -> bool:
+    """Whether there is a store on nodes that can be reached.
+
+    Raises:
+        StoreRefused: none can, or one is not safe.
+    """
+    with connect(location) as bus:
+        return bus.there()
 
 
 def init(location: Location, partitions: int | None) -> bool:

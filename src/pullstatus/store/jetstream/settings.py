@@ -14,19 +14,32 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Final
 
-from pullstatus.errors import StoreDamaged, StoreFailed, StoreUnavailable, WorldError
+import msgspec
+
+from pullstatus.errors import (
+    StoreDamaged,
+    StoreFailed,
+    StoreMovedOn,
+    StoreUnavailable,
+    WorldError,
+)
 from pullstatus.store.gathering.log import Figures, Undone
-from pullstatus.store.gathering.operations import Answer, Changes, Mark, Operation
+from pullstatus.store.gathering.operations import Answer, Changes, Enter, Mark, Operation
+from pullstatus.store.jetstream import commits
 from pullstatus.store.jetstream.ages import Ages
+from pullstatus.store.jetstream.commits import NewOp, Written
 from pullstatus.store.jetstream.common import CommonTables
-from pullstatus.store.jetstream.log import COLLISIONS_MAX, PAUSE_S, NewOp
-from pullstatus.store.jetstream.messages import Commit, opened, sealed
+from pullstatus.store.jetstream.gate import LaneGate
+from pullstatus.store.jetstream.log import COLLISIONS_MAX, PAUSE_S
+from pullstatus.store.jetstream.messages import Commit
 from pullstatus.store.jetstream.subjects import Layout
-from pullstatus.store.jetstream.wire import Bus, Put, Stale
+from pullstatus.store.jetstream.wire import Bus, Stale
 from pullstatus.store.values import setting_owner
 from pullstatus.store.verbs import upkeep
 
 TIDY_S: Final = 60.0
+GATE_S: Final = 1.0
+"""Between two looks at whether the store is elsewhere; a lane that is asked knows anyway."""
 
 
 class SettingLog:
@@ -38,12 +51,25 @@ class SettingLog:
         layout: Layout,
         new_op: NewOp,
         clock: Callable[[], float] = time.monotonic,
+        *,
+        gate: LaneGate,
+        server: bool = False,
+        moving: bool = False,
     ) -> None:
-        """See `Log`."""
+        """See `Log`.
+
+        Args:
+            server: it is served, so it ends once it was filled since.
+            moving: it is for one end of a migration, so it does not end when the store is moved.
+        """
         self._bus = bus
         self._layout = layout
         self._new_op = new_op
         self._clock = clock
+        self._gate = gate
+        self._server = server
+        self._moving = moving
+        self._gate_due_s = 0.0
         self._ages = Ages(clock)
         self._marked: dict[str, int] = {}
         self._tidy_due_s = clock() + TIDY_S
@@ -58,6 +84,18 @@ class SettingLog:
                 time.sleep(random.random() * PAUSE_S / collisions)  # noqa: S311 - no secret
             common = CommonTables(self._bus, self._layout.common, self._new_op)
             try:
+                if isinstance(group[0], Enter):  # nothing else is asked of an end of a migration
+                    return [
+                        self._gate.enter(operation)
+                        for operation in group
+                        if isinstance(operation, Enter)
+                    ]
+                known, number = self._gate.number, common.commit().gate
+                refusal = self._gate.admit(number)
+                if refusal is not None:
+                    return [refusal] * len(group)
+                if self._gate.number != max(known, number):  # by what was written just now
+                    continue
                 answers = [_carry_out(common, operation) for operation in group]
                 if common.writes:
                     self._write(common)
@@ -89,24 +127,29 @@ class SettingLog:
         self._marked |= common.marked
 
     def _fence(self, sdkappid: int, revision: int) -> None:
-        """Commit to an application that settings are to be known so far."""
-        place = self._layout.application(sdkappid)
-        while True:
-            found = self._bus.last(place.stream, place.commits, leader=True)
-            sequence = 0 if found is None else found.sequence
-            told = Commit(0, 0, []) if found is None else opened(found, Commit)
-            commit = Commit(sequence, max(revision, told.fence), told.boxes)
-            op = self._new_op()
-            put = Put(place.commits, sealed(op, place.commits, commit), sequence)
-            try:
-                self._bus.write(place.stream, [put], op)
-            except Stale:
-                continue
-            return
+        """Commit to an application that settings are to be known so far.
+
+        Raises:
+            Stale: the store says something else of a migration than is known here.
+        """
+
+        def fenced(told: Commit) -> tuple[list[Written], Commit]:
+            return [], msgspec.structs.replace(told, fence=max(revision, told.fence))
+
+        gate = self._gate.number
+        commits.commit(self._bus, self._layout, sdkappid, self._new_op, gate, fenced)
 
     def tend(self) -> None:
-        """Remove from time to time what was written anew since."""
+        """Remove from time to time what was written anew since.
+
+        Raises:
+            StoreMovedOn: what the store held is elsewhere.
+            StoreFailed: of a server's: the store was filled since it was opened.
+        """
         now_s = self._clock()
+        if now_s >= self._gate_due_s and not self._moving:
+            self._gate_due_s = now_s + GATE_S
+            self._look_at_gate()
         if now_s < self._tidy_due_s:
             return
         self._tidy_due_s = now_s + TIDY_S
@@ -116,6 +159,12 @@ class SettingLog:
             self._bus.purge(place.stream, subject, below=before + 1)
         if below := self._ages.below():
             self._bus.purge(place.stream, place.commits, below=below)
+
+    def _look_at_gate(self) -> None:
+        self._gate.look()
+        self._gate.check_moved()
+        if self._server and self._gate.outdated and not self._gate.shut:
+            raise StoreFailed("the store was filled from another one since it was opened")
 
     def watch(self) -> None:
         """As `tend`; what other processes do is learned by asking."""
@@ -143,7 +192,7 @@ class SettingLog:
 
     def is_final(self, error: BaseException) -> bool:
         """What does not heal."""
-        return isinstance(error, StoreFailed)
+        return isinstance(error, StoreFailed | StoreMovedOn)
 
     def close(self, *, failed: bool) -> None:
         """Nothing of it is here."""

@@ -17,14 +17,15 @@ from collections.abc import Callable
 from typing import Any, Final
 
 import msgspec
-from xxhash import xxh3_64_digest
 
-from pullstatus.errors import StoreCorrupt, StoreRefused, StoreUnavailable
+from pullstatus.errors import StoreRefused, StoreUnavailable
+from pullstatus.store.jetstream import meta
 from pullstatus.store.jetstream.api import Api
 from pullstatus.store.jetstream.location import Location
+from pullstatus.store.jetstream.meta import Meta
 from pullstatus.store.jetstream.reading import Reading
 from pullstatus.store.jetstream.subjects import Layout
-from pullstatus.store.jetstream.wire import OP_BYTES, Put, Stale
+from pullstatus.store.jetstream.wire import OP_BYTES, Stale
 from pullstatus.store.jetstream.writing import Writing
 
 FORMAT: Final = 1
@@ -33,33 +34,8 @@ PARTITIONS_MAX: Final = 256  # a stream costs each of its nodes a group of its o
 REPLICAS: Final = 3
 SECRET_BYTES: Final = 32
 
-CHECK_BYTES: Final = 8
 GONE_S: Final = 10.0
 LOOK_S: Final = 0.5
-
-
-class Meta(msgspec.Struct, frozen=True):
-    """What a store is.
-
-    Attributes:
-        format: of what lies in it.
-        partitions: how many there are, for ever.
-        secret: of keyed hashes; never shown.
-        epoch: counts how many times it was set back.
-        whole: whether all its streams were made.
-    """
-
-    format: int
-    partitions: int
-    secret: bytes
-    epoch: int
-    whole: bool
-
-    def __repr__(self) -> str:
-        return f"Meta(format={self.format}, partitions={self.partitions}, epoch={self.epoch})"
-
-
-_META: Final = msgspec.msgpack.Decoder(Meta)  # see `nodes`
 
 
 class Streams:
@@ -72,13 +48,17 @@ class Streams:
         self._reading = reading
         self._writing = writing
 
+    async def there(self) -> bool:
+        """Whether there is a store, or one that was begun."""
+        return await self._api.config(self._common.stream) is not None
+
     async def open(self) -> Meta:
         """Prove them; returns what the store is.
 
         Raises:
             StoreRefused: there is none, or it is not as it must be.
         """
-        if await self._api.config(self._common.stream) is None:
+        if not await self.there():
             raise StoreRefused(
                 f"there is no {self._location.shown}: make it, with `pullstatus store init`"
             )
@@ -88,14 +68,14 @@ class Streams:
                 f"the {self._location.shown} was begun, and not finished: run `pullstatus store"
                 " init` again"
             )
-        meta, _ = found
-        if meta.format != FORMAT:
+        said, _ = found
+        if said.format != FORMAT:
             raise StoreRefused(
-                f"the {self._location.shown} has format {meta.format}, and this version of"
+                f"the {self._location.shown} has format {said.format}, and this version of"
                 f" pullstatus reads {FORMAT}: serve it with the one that it was made with"
             )
-        await self.prove(meta.partitions)
-        return meta
+        await self.prove(said.partitions)
+        return said
 
     async def prove(self, partitions: int) -> None:
         """Ask all about themselves.
@@ -139,19 +119,19 @@ class Streams:
             raise StoreRefused(f"a store has 1 to {PARTITIONS_MAX} partitions")
         [(name, subject)] = self._names(0).items()
         await self._make(name, subject)
-        meta, sequence = await self._begun(asked or PARTITIONS, random_bytes)
-        partitions = meta.partitions
+        said, sequence = await self._begun(asked or PARTITIONS, random_bytes)
+        partitions = said.partitions
         if asked not in (None, partitions):
             raise StoreRefused(
-                f"the {self._location.shown} has {meta.partitions} partitions: their number cannot"
+                f"the {self._location.shown} has {partitions} partitions: their number cannot"
                 " be changed; move it into a new store, with `pullstatus migrate`"
             )
-        if meta.whole:
+        if said.whole:
             await self.prove(partitions)
             return False
         for name, subject in self._names(partitions).items():
             await self._make(name, subject)
-        whole = msgspec.structs.replace(meta, whole=True)
+        whole = msgspec.structs.replace(said, whole=True)
         try:
             await self._write(whole, sequence, random_bytes)
         except Stale:
@@ -163,50 +143,20 @@ class Streams:
     ) -> tuple[Meta, int]:
         """What the store is, of which somebody says it first."""
         while (found := await self._meta()) is None:
-            meta = Meta(FORMAT, partitions, random_bytes(SECRET_BYTES), 1, whole=False)
+            said = Meta(FORMAT, partitions, random_bytes(SECRET_BYTES), [(1, 0)], whole=False)
             try:
-                return meta, await self._write(meta, 0, random_bytes)
+                return said, await self._write(said, 0, random_bytes)
             except Stale:
                 continue
         return found
 
-    async def begin_epoch(self, random_bytes: Callable[[int], bytes]) -> int:
-        """Count that the store was set back; returns the number of the epoch that begins.
-
-        Raises:
-            StoreRefused: there is no store.
-            StoreUnavailable: somebody else has just done so.
-        """
-        found = await self._meta()
-        if found is None:
-            raise StoreRefused(f"there is no {self._location.shown}")
-        meta, sequence = found
-        epoch = meta.epoch + 1
-        try:
-            await self._write(msgspec.structs.replace(meta, epoch=epoch), sequence, random_bytes)
-        except Stale:
-            raise StoreUnavailable("somebody else has just begun an epoch; look first") from None
-        return epoch
-
     async def _meta(self) -> tuple[Meta, int] | None:
-        subject = self._common.meta
-        message = await self._reading.last(self._common.stream, subject, leader=True)
-        if message is None:
-            return None
-        body, check = message.data[:-CHECK_BYTES], message.data[-CHECK_BYTES:]
-        try:
-            if xxh3_64_digest(subject.encode() + body) != check:
-                raise StoreCorrupt(f"what the {self._location.shown} says of itself is damaged")
-            return _META.decode(body[OP_BYTES:]), message.sequence
-        except msgspec.DecodeError:
-            raise StoreRefused(
-                f"what the {self._location.shown} says of itself is of a later version"
-            ) from None
+        message = await self._reading.last(self._common.stream, self._common.meta, leader=True)
+        return None if message is None else (meta.told(message), message.sequence)
 
-    async def _write(self, meta: Meta, last: int, random_bytes: Callable[[int], bytes]) -> int:
-        subject, op = self._common.meta, random_bytes(OP_BYTES)
-        body = op + msgspec.msgpack.encode(meta)
-        put = Put(subject, body + xxh3_64_digest(subject.encode() + body), last)
+    async def _write(self, said: Meta, last: int, random_bytes: Callable[[int], bytes]) -> int:
+        op = random_bytes(OP_BYTES)
+        put = meta.put(self._common, said, last, op)
         return await self._writing.write(self._common.stream, [put], op)
 
     async def _make(self, name: str, subject: str) -> None:

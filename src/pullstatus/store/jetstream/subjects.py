@@ -15,13 +15,16 @@ does to it. What is of no application lies in a stream of its own.
               NAME.P.APP.repeat.HASH        what a batch was answered
               NAME.P.APP.print.HOUR         fingerprints of records of one hour
               NAME.P.APP.once.HASH          what must not come twice
+              NAME.P.begin                  what first commits of applications rest on
     NAME_SET  NAME.set.c                    commits of what is of no application
               NAME.set.setting.HEX          a setting
               NAME.set.act.NUMBER           an act
               NAME.set.ticket.HEX           the number of an act, by its ticket
               NAME.set.mark.HEX             when something happened last
               NAME.set.lease                whose turn upkeep is
-              NAME.set.meta                 format, partitions, secret
+              NAME.set.gate                 what the store says of a migration
+              NAME.set.moved...             what a migration has brought of repeats
+              NAME.set.meta                 format, partitions, secret, epochs
 """
 
 from __future__ import annotations
@@ -120,6 +123,11 @@ class Place(NamedTuple):
         return f"{self.prefix}.setting.*"
 
     @property
+    def gate(self) -> str:
+        """What the store says of a migration."""
+        return f"{self.prefix}.gate"
+
+    @property
     def marks(self) -> str:
         """All marks."""
         return f"{self.prefix}.mark.*"
@@ -141,6 +149,35 @@ class Place(NamedTuple):
     def ticket(self, ticket: bytes) -> str:
         """The number of an act."""
         return f"{self.prefix}.ticket.{ticket.hex()}"
+
+    @property
+    def moved(self) -> str:
+        """When the newest was accepted of what a migration has brought of repeats."""
+        return f"{self.prefix}.moved"
+
+    def moved_batch(self, scope: str, key: str) -> str:
+        """What a batch was answered, in another store."""
+        return f"{self.moved}.repeat.{hashed(scope, key)}"
+
+    @property
+    def moved_batches(self) -> str:
+        """All of these."""
+        return f"{self.moved}.repeat.*"
+
+    def moved_prints(self, accepted_ms: int, keys: bytes) -> str:
+        """Fingerprints of records that were accepted together, in another store."""
+        return (
+            f"{self.moved}.print.{accepted_ms}.{blake2b(keys, digest_size=_HASH_BYTES).hexdigest()}"
+        )
+
+    @property
+    def moved_rows(self) -> str:
+        """All of these."""
+        return f"{self.moved}.print.*.*"
+
+    def moved_hour(self, hour: int | str) -> str:
+        """The same, by the hour of the records' own time."""
+        return f"{self.moved}.hour.{hour}"
 
     def mark(self, name: str) -> str:
         """When something happened last."""
@@ -165,6 +202,10 @@ class Layout(NamedTuple):
         """The place of an application."""
         partition = self.partition(sdkappid)
         return Place(self.stream(partition), f"{self.name}.{partition}.{sdkappid}")
+
+    def guard(self, partition: int) -> str:
+        """What first commits of the applications of a partition rest on."""
+        return f"{self.name}.{partition}.begin"
 
     @property
     def common(self) -> Place:

@@ -42,6 +42,7 @@ from pullstatus.store.jetstream.messages import (
     opened,
     parts_of,
 )
+from pullstatus.store.jetstream.moved import Moved
 from pullstatus.store.jetstream.subjects import Layout, Place, hour_of
 from pullstatus.store.jetstream.wire import Bus, Message
 from pullstatus.store.texts import decoded, encoded
@@ -157,7 +158,8 @@ class Draft:
     def commit(self) -> Commit:
         """How it stands then."""
         boxes = [self._box(kind) for kind in sorted(self.states)]
-        return Commit(self.known.newest, self.known.fence, boxes, self.journal, self.notes)
+        known = self.known
+        return Commit(known.newest, known.fence, boxes, self.journal, self.notes, known.gate)
 
     def oldest_left(self, kind: int) -> int:
         """When the first of the rows was written that this draft adds; 0: it adds none."""
@@ -169,9 +171,11 @@ class Draft:
         box = before.changed(state)
         chunk = self.chunks.get((kind, state.read_from))
         log_at = box.log_at
-        waits_ms = before.waits_ms if state.read_from == before.read_from else 0
+        same = (state.read_from, state.cursor) == (before.read_from, before.cursor)
+        waits_ms = before.waits_ms if same else 0
         if chunk is not None:
-            log_at, waits_ms = max(log_at, chunk.at), chunk.accepted_ms
+            head = min(max(chunk.row.first_seq, state.cursor + 1), chunk.next_seq - 1)
+            log_at, waits_ms = max(log_at, chunk.at), chunk.accepted_at(head)
         elif state.read_from > state.tail:
             log_at = self.here
         rows_at, left_ms = box.rows_at, box.left_ms or self.oldest_left(kind)
@@ -199,7 +203,7 @@ class Draft:
             known.hours[hour] = Hour(last_of[self.place.prints(hour)], {**seen, **told})
         return Known(
             *(known.sdkappid, known.place, sequence, known.fence, boxes),
-            *(known.revisions, known.hours, known.former),
+            *(known.revisions, known.hours, known.former, known.gate),
         )
 
     def chunks_at(self, written: Mapping[str, Sequence[int]]) -> Iterator[tuple[int, Chunk]]:
@@ -222,8 +226,10 @@ class JetTables:
         ages: Ages,
         secret: bytes,
         common: CommonTables,
+        moved: Moved,
     ) -> None:
         """Nothing is known yet; `secret` is what fingerprints are keyed with."""
+        self._moved = moved
         self._ages = ages
         self._bus = bus
         self._layout = layout
@@ -430,7 +436,9 @@ class JetTables:
     def first_young(self, state: State, accepted_ms: int) -> int | None:
         for chunk in self._chunks(state, state.read_from):
             if chunk.accepted_ms >= accepted_ms:
-                return chunk.row.first_seq
+                for seq in range(max(chunk.row.first_seq, state.cursor + 1), chunk.next_seq):
+                    if chunk.accepted_at(seq) >= accepted_ms:
+                        return seq
         return None
 
     def change_chunk(self, state: State, row: ChunkRow, *, aside: bool) -> None:
@@ -694,7 +702,7 @@ class JetTables:
     def recall(self, sdkappid: int, repeat_key: RepeatKey) -> Recalled | None:
         draft = self._draft(sdkappid)
         subject = draft.place.repeat(repeat_key.scope, repeat_key.key)
-        found = self._value(draft, subject, RepeatMessage)
+        found = self._value(draft, subject, RepeatMessage) or self._moved.recall(repeat_key)
         return None if found is None else found.recalled
 
     def remember(self, sdkappid: int, repeat_key: RepeatKey, row: Recalled) -> None:
@@ -713,6 +721,7 @@ class JetTables:
             hour = hour_of(KEY.unpack(key)[0] >> 16)
             told = draft.prints.get(hour, _NOTHING)
             before = told.get(key) or self._hour(draft, hour).seen.get(key)
+            before = before or self._moved.prints(hour).get(key)
             if before is None or before < old_ms:
                 draft.prints.setdefault(hour, {})[key] = at_ms
                 fresh.append(place)
