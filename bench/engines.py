@@ -15,7 +15,7 @@ from typing import NamedTuple
 import msgspec
 import psycopg
 
-from bench import databases, drain, workers
+from bench import cluster, databases, drain, workers
 from bench.drain import Drain, by_posts
 from bench.measure import Bench, Side
 from bench.peers.proof import prove
@@ -295,5 +295,6 @@ ENGINES = {
         Scenario("server-memory", "a server over PostgreSQL: few mailboxes, many", _memory, 2.0),
         workers.SCENARIO,
         workers.OVER_POSTGRESQL,
+        cluster.SCENARIO,
     )
 }

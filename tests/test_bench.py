@@ -13,7 +13,7 @@ import pytest
 from click.testing import CliRunner
 
 from bench import __main__ as bench_main
-from bench import ceiling, floor, growth
+from bench import ceiling, cluster, floor, growth
 from bench.__main__ import GROUPS, KNOWN, main
 from bench.engines import ENGINES
 from bench.full import FULL
@@ -138,6 +138,27 @@ def test_a_lone_append_to_postgresql_takes_two_round_trips() -> None:
         [trips] = scenario.measure(Bench(Path(folder)), scenario).indicators
         assert not list(Path(folder).iterdir())
     assert (trips.value, trips.met) == (2.0, True)
+
+
+def test_doors_to_a_cluster_do_as_they_are_told(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(cluster, "NODES", (1,))
+    monkeypatch.setattr(cluster, "PROCESSES", (2,))
+    monkeypatch.setattr(cluster, "MAILBOXES", (3,))
+    scenario = ENGINES["cluster"]
+    bench = Bench(tmp_path, seconds=0.2, warmup_s=0, scale=0.05)
+    result = scenario.measure(bench, scenario)
+    assert [line.label.partition(",")[0] for line in result.lines] == [
+        "empty pulls",
+        "appends of 1",
+        "appends of 100",
+        "pages",
+    ]
+    for line in result.lines:
+        assert line.per_s[0] > 0
+        assert line.us[0] > line.behind_us[0] > 0
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.needs("wrk")

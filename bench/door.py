@@ -1,0 +1,99 @@
+"""A process with a door of its own to a store, which does as told: `python -m bench.door URL`.
+
+Each line that it reads is a `Work`, and is answered with a `Done`, both as JSON.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+import time
+from collections.abc import Awaitable, Callable
+from random import Random
+from typing import Literal
+
+import msgspec
+
+from bench.records import record
+from pullstatus.records import Kind
+from pullstatus.store import Append, Mailbox, Pull, Store, open_store
+
+FIRST = 1_400_000_001
+Verb = Literal["append", "pull"]
+
+
+class Work(msgspec.Struct, frozen=True):
+    """What callers do, each again and again.
+
+    Attributes:
+        mailboxes: each time one of so many, by chance.
+        count: entries of an append, or at most of a page.
+        callers: how many do it at once.
+    """
+
+    verb: Verb
+    mailboxes: int
+    count: int
+    callers: int
+    seconds: float
+
+
+class Done(msgspec.Struct, frozen=True):
+    """What came of it.
+
+    Attributes:
+        times_s: of each that was answered.
+        empty: pages without an entry among them.
+    """
+
+    seconds: float
+    times_s: list[float]
+    empty: int
+
+
+async def do(store: Store, work: Work) -> Done:
+    """Do it for as long as it says, and end what was begun then."""
+    entries = [record(number) for number in range(work.count)]
+    times_s: list[float] = []
+    empty = 0
+    began_s = time.perf_counter()
+    due_s = began_s + work.seconds
+
+    async def append(mailbox: Mailbox) -> bool:
+        await store.append(Append(mailbox, entries, time.time_ns() // 1_000_000))
+        return True
+
+    async def pull(mailbox: Mailbox) -> bool:
+        page = await store.pull(Pull(mailbox, work.count, time.time_ns() // 1_000_000, "192.0.2.1"))
+        return page.count > 0
+
+    verbs: dict[Verb, Callable[[Mailbox], Awaitable[bool]]] = {"append": append, "pull": pull}
+    verb = verbs[work.verb]
+
+    async def call(number: int) -> None:
+        nonlocal empty
+        choose = Random(f"{os.getpid()}/{number}")
+        while (now_s := time.perf_counter()) < due_s:
+            mailbox = Mailbox(FIRST + choose.randrange(work.mailboxes), Kind.DELIVERY_STATUS)
+            empty += not await verb(mailbox)
+            times_s.append(time.perf_counter() - now_s)
+
+    await asyncio.gather(*map(call, range(work.callers)))
+    return Done(time.perf_counter() - began_s, times_s, empty)
+
+
+async def serve(url: str) -> None:
+    """Do what is read, line by line, until there is no more."""
+    store = await open_store(url)
+    try:
+        while line := await asyncio.to_thread(sys.stdin.buffer.readline):
+            done = await do(store, msgspec.json.decode(line, type=Work))
+            sys.stdout.buffer.write(msgspec.json.encode(done) + b"\n")
+            sys.stdout.buffer.flush()
+    finally:
+        await store.close()
+
+
+if __name__ == "__main__":
+    asyncio.run(serve(sys.argv[1]))
