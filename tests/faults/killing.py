@@ -107,7 +107,8 @@ def kill_readers(
 
     Args:
         works: which consumers take part, beside the shell.
-        quiet_s: in the end, nothing more will come when nothing has for so long.
+        quiet_s: in the end, what has left the mailbox will not be seen any more when nothing has
+            been for so long.
         done: told after each kill how many there were.
     """
     with ExitStack() as stack:
@@ -220,7 +221,9 @@ class _Run:
             proxy.cut_no_more()
         moved = [0]
         since = time.monotonic()
-        while not self._nothing_left() and time.monotonic() < since + quiet_s:
+        while not (taken := self._all_taken()) or not self._all_seen():
+            if time.monotonic() > since + (quiet_s if taken else PATIENCE_S):
+                break
             for one in self._consumers:
                 assert not (reason := one.ended()), reason
             before, moved = moved, [one.progress() for one in self._consumers]
@@ -236,10 +239,12 @@ class _Run:
         seen = {one.name: one.seen() for one in self._consumers}
         return judge(self.tally, wanted, seen, asyncio.run(_journal(program, self._app)))
 
-    def _nothing_left(self) -> bool:
+    def _all_taken(self) -> bool:
         program, sdkappid = self._program, str(self._app.sdkappid)
-        if program.waiting(self._app) or program.cli("readers", "list", "--sdkappid", sdkappid):
-            return False
+        in_hand = program.cli("readers", "list", "--sdkappid", sdkappid)
+        return not program.waiting(self._app) and not in_hand
+
+    def _all_seen(self) -> bool:
         seen = {sid for one in self._consumers for _, sid in one.seen()}
         return len(seen) == self.tally.records
 
