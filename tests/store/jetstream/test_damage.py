@@ -119,12 +119,15 @@ def test_what_one_node_has_damaged_or_lost_another_has(
     keyed = pull(STATUSES, 4, key="k")
     first = one.pull(keyed)
     rng = Random(0)
+    lost_subjects = {LOG}
+    for pattern in PLACE.remembered:
+        lost_subjects |= set(bus.subjects(PARTITION, pattern))
 
     def has(_stream: str, message: Message, leader: bool) -> Message | None:
         damaged = leads if leader else rng.random() < 1 / 3
         if not damaged:
             return message
-        return None if lost and message.subject == LOG else flipped(message, 40)
+        return None if lost and message.subject in lost_subjects else flipped(message, 40)
 
     bus.has = has
     for process in (Process(bus), Process(bus)):
@@ -133,9 +136,13 @@ def test_what_one_node_has_damaged_or_lost_another_has(
         assert process.do(append(STATUSES, entries[:3], key=repeat_key("0"))) == 3
         assert process.do(fingerprinted(STATUSES, records(2), [1, 2])) == 2
         assert process.pull(pull(STATUSES, 1)).count == 1
+    for _ in range(8):
+        assert Process(bus).do(fingerprinted(STATUSES, records(2), [1, 2])) == 2
     assert drained(Process(bus))[:6] == entries[6:]
     assert not audited(bus)
     assert not quarantined(one)
+    bus.has = lambda _stream, message, _leader: message
+    assert one.standing(STATUSES) == (14, 14)
 
 
 # --- entries, on all nodes ------------------------------------------------------------------------

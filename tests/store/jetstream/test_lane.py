@@ -20,7 +20,7 @@ from pullstatus.errors import (
 )
 from pullstatus.store import Append, Discard, Outcome, Page, Pull, Reader, Release, While
 from pullstatus.store.gathering.log import Undone
-from pullstatus.store.gathering.operations import Purge, Removed
+from pullstatus.store.gathering.operations import Forget, Purge, Removed
 from pullstatus.store.jetstream import log as lane
 from pullstatus.store.jetstream.ages import AGE_S
 from tests.store.build import (
@@ -175,6 +175,16 @@ def test_a_batch_of_which_another_door_was_faster_is_stored_once(
         bus.overtake = first_time(PARTITION, lambda each=operation: other.do(each))  # type: ignore[misc]
         assert one.do(operation) == 3
         assert len(one.numbers(STATUSES)) == before + 3
+
+
+def test_what_another_door_has_forgotten_is_not_rested_on(
+    bus: MemoryBus, one: Process, other: Process
+) -> None:
+    """No commit tells of it."""
+    one.do(fingerprinted(STATUSES, records(1), [1]))
+    other.do(Forget(NOW_MS + 1, NOW_MS + 1, 100, 1.0))
+    assert one.do(fingerprinted(STATUSES, records(2), [2, 3])) == 2
+    assert one.standing(STATUSES) == (3, 0)
 
 
 def test_a_record_of_a_write_that_was_refused_is_not_known_by_it(

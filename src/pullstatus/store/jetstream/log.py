@@ -131,7 +131,8 @@ class Log:
             except Overtaken as error:
                 self._renew([error.sdkappid])
             except Stale:
-                self._renew(asked.by)
+                if not self._renew(asked.by):
+                    self._forget(asked.by)  # rows are others than was told, as of the same commit
             except routing.Pending as pending:
                 self._go_on(pending.mailbox)
             except (StoreDamaged, StoreCorrupt) as error:
@@ -317,8 +318,8 @@ class Log:
                 puts.append(Put(subject, sealed(op, subject, GuardMessage(number)), last))
                 owners.append(draft)
         for draft in changed:
-            for subject, value in draft.values_due():
-                puts.append(Put(subject, sealed(op, subject, value)))
+            for subject, value, last_known in draft.values_due():
+                puts.append(Put(subject, sealed(op, subject, value), last_known))
                 owners.append(draft)
             subject = draft.place.commits
             puts.append(Put(subject, sealed(op, subject, draft.commit()), draft.known.newest))

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
-from itertools import groupby, islice
+from itertools import chain, groupby, islice
 from typing import Final, TypeVar
 
 import msgspec
@@ -141,18 +141,27 @@ class Draft:
             or any(self.states[kind].purged != box.purged for kind, box in self.known.boxes.items())
         )
 
-    def values_due(self) -> list[tuple[str, Value]]:
-        """What is to be written, in order, but for the commit."""
+    def values_due(self) -> list[tuple[str, Value, int | None]]:
+        """What is to be written, in order, but for the commit; with the row that was judged for it.
+
+        A replica that has lost a row knows of none, and its answer is of the newest commit. So what
+        is written in place of a row is so on the condition that this is the last; 0: there is none.
+        """
         place = self.place
-        due: list[tuple[str, Value]] = []
+        due: list[tuple[str, Value, int | None]] = []
         for kind, chunk in self.log:
-            due += [(place.log(kind), part) for part in parts_of(chunk)]
-        due += [(place.again(kind), row) for kind, row in self.again]
-        due += self.values.items()
+            due += [(place.log(kind), part, None) for part in parts_of(chunk)]
+        due += [(place.again(kind), row, None) for kind, row in self.again]
+        for subject, value in self.values.items():
+            judged = self._rows.get(subject)
+            known = 0 if judged is None else judged.sequence
+            due.append((subject, value, known if subject in self._asked else None))
         for hour, told in self.prints.items():
+            last: int | None = self.known.hours[hour].last
             for at_ms, group in groupby(told.items(), key=lambda each: each[1]):
-                keys_told = [key for key, _ in group]
-                due += [(place.prints(hour), each) for each in PrintsMessage.of(keys_told, at_ms)]
+                for each in PrintsMessage.of([key for key, _ in group], at_ms):
+                    due.append((place.prints(hour), each, last))
+                    last = None
         return due
 
     def commit(self) -> Commit:
@@ -740,9 +749,8 @@ class JetTables:
         former = known.former.get(hour) or Hour()
         through = former.last if newest is None else newest.sequence
         seen = dict(former.seen)
-        for message in snapshots.all_of(
-            self._bus, known.place.stream, subject, through, former.last
-        ):
+        stored = snapshots.all_of(self._bus, known.place.stream, subject, through - 1, former.last)
+        for message in chain(stored, [newest] if newest and through > former.last else ()):
             if not is_whole(message):
                 continue  # what it told is lost: to take a repeat for new is better than to refuse
             told = opened(message, PrintsMessage)
