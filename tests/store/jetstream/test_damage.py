@@ -7,18 +7,22 @@ all others go on. The audit names each.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator
+from pathlib import Path
 from random import Random
 
 import msgspec
 import pytest
 
 from pullstatus.errors import CommitsLost, PullstatusError, StoreDamaged, StoreUnavailable
-from pullstatus.store import Mailbox, Page, Pull, Reader
+from pullstatus.store import Mailbox, Page, Pull, Reader, audit_store, open_store
 from pullstatus.store.gathering.log import Undone
 from pullstatus.store.gathering.operations import Erase, Forget, Purge
 from pullstatus.store.jetstream.audit import audit_streams
+from pullstatus.store.jetstream.location import parse_url
 from pullstatus.store.jetstream.log import BACK_S
+from pullstatus.store.jetstream.opening import opened
 from pullstatus.store.jetstream.wire import OP_BYTES, Message
 from tests.store.build import (
     NOW_MS,
@@ -35,6 +39,7 @@ from tests.store.build import (
     redeliver,
     repeat_key,
 )
+from tests.store.jetstream import real
 from tests.store.jetstream.lanes import LAYOUT, PARTITION, Clock, Process, cluster
 from tests.store.jetstream.memory import MemoryBus
 
@@ -292,6 +297,41 @@ def test_what_proves_itself_is_copied_though_its_message_is_damaged(
     other = Process(bus)
     assert other.do(redeliver(STATUSES, (4, 3))) == 3
     assert drained(other) == entries[3:6]
+
+
+def test_entries_that_are_missing_on_real_nodes_are_set_aside(tmp_path: Path) -> None:
+    entries = [b'"%d"' % number for number in range(9)]
+
+    async def fill(url: str) -> None:
+        store = await open_store(url)
+        for start in (0, 3, 6):
+            await store.append(append(STATUSES, entries[start : start + 3]))
+        await store.close()
+
+    def lose_one(url: str) -> None:
+        with opened(parse_url(url)) as found:
+            place = found.layout.application(STATUSES.sdkappid)
+            messages = found.bus.following(
+                place.stream, place.log(STATUSES.holds), 1, count=9, leader=True
+            )
+            found.bus.delete(place.stream, messages[1].sequence)
+
+    async def drain(url: str) -> list[bytes]:
+        store = await open_store(url)
+        [found] = (await audit_store(url, lambda _done, _total: None)).findings
+        assert found.problem == "3 stored entries are damaged, the first is 4"
+        data = [(await store.pull(pull(STATUSES, 3))).data for _ in range(3)]
+        [row] = await store.backlog()
+        assert (row.quarantined, row.handed_out, row.waiting) == (3, 6, 0)
+        assert not (await audit_store(url, lambda _done, _total: None)).findings
+        await store.close()
+        return data
+
+    with real.place(tmp_path) as url:
+        asyncio.run(fill(url))
+        lose_one(url)
+        expected = [b",".join(entries[:3]), b",".join(entries[6:]), b""]
+        assert asyncio.run(drain(url)) == expected
 
 
 # --- commits --------------------------------------------------------------------------------------
