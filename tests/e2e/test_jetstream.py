@@ -45,3 +45,24 @@ def test_two_servers_and_a_node_that_dies_are_one_service(
         assert one.cli("store", "new-epoch", "--reason", "tried") == {"epoch": 2}
         assert one.cli("audit")["sound"]
         assert len(one.cli("pulls", "list", "--sdkappid", str(app.sdkappid))) == 3
+
+
+def test_a_backup_beside_a_server_becomes_another_store(
+    tmp_path: Path, environment: dict[str, str]
+) -> None:
+    file = str(tmp_path / "backup.db")
+    with real.place(tmp_path) as url, real.place(tmp_path) as other:
+        program = Program(tmp_path, environment=environment, store=url)
+        with program:
+            app = program.create_app()
+            program.feed(app, statuses(150))
+            assert len(program.pull(app).data) == 100
+            assert program.cli("backup", file)["backup"] == file
+            assert len(program.drain(app)) == 50
+        restored = Program(tmp_path, environment=environment, store=other, token=program.token)
+        assert restored.cli("restore", file)["epoch"] == 2
+        with restored:
+            assert len(restored.drain(app)) == 50
+        assert restored.cli("audit")["sound"]
+        pulls = restored.cli("pulls", "list", "--sdkappid", str(app.sdkappid))
+        assert sorted(each["records"] for each in pulls) == [50, 100]

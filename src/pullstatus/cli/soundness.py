@@ -98,6 +98,8 @@ def _as_of(found: AuditReport) -> str:
 def backup(file: Path, store_url: str, masters: Masters) -> None:
     """Write a consistent, audited copy of the store to a new FILE, while it is in use.
 
+    Of a store in a cluster it is a file, too, in which each application is as of one moment.
+
     The master key is not in it, and is not needed for it, unless appkeys of an older version are
     to be sealed first.
     """
@@ -147,7 +149,8 @@ def restore(file: Path, store_url: str, masters: Masters) -> None:
     are marked as restored: `pullstatus pulls show` tells.
 
     The master key of the store that was backed up is needed: its file is copied to
-    STORE-master-key first, or named.
+    STORE-master-key first, or named. In a cluster the store was made, with `pullstatus store init`,
+    and is empty.
     """
     with progress("Copying") as report:
         epoch = asyncio.run(

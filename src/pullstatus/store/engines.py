@@ -174,8 +174,6 @@ ENGINES: Final[Mapping[str, Row]] = {
     "jetstream": Row(
         "pullstatus.store.jetstream",
         "jetstream://HOST,HOST,HOST/NAME?monitor=HOST,HOST,HOST",
-        "its nodes keep three copies; take one of its streams with the cluster's own tools, that of"
-        " settings last; after a restore run `pullstatus store new-epoch`",
     ),
 }
 

@@ -292,15 +292,19 @@ def _says(found: Migration) -> str:
     return f"is being moved to {found.peer}, or was"
 
 
-async def _check_empty(target: Transfer) -> None:
+async def check_empty(target: Transfer, advice: str = "name a new store with --to") -> None:
+    """Refuse to fill a store that holds anything.
+
+    Raises:
+        StoreRefused: it does; with what to do.
+    """
     for part in (*OF_THE_STORE, *REMEMBERED):
         found = await target.rows(part)
         if part is Secret or (part is Epoch and len(found) == 1):  # which every store has
             continue
         if found:
             raise StoreRefused(
-                f"{target.name} is not empty: name a new store with --to; what two stores hold is"
-                " never mixed"
+                f"{target.name} is not empty: {advice}; what two stores hold is never mixed"
             )
 
 
@@ -335,7 +339,7 @@ class _Move:
         A source that a kill has left sealed is opened if there is much to do before it need be.
         """
         if step is not Step.GO_ON:
-            await _check_empty(self._target)
+            await check_empty(self._target)
         if step is Step.BEGIN:
             await self._prove_source()
             await self._enter(self._source, self._mine, mine)
@@ -353,7 +357,7 @@ class _Move:
         else:
             await self._enter(self._target, self._theirs, None)
             try:
-                await _check_empty(self._target)  # of whoever was at it just now
+                await check_empty(self._target)  # of whoever was at it just now
             except StoreRefused:
                 await self._enter(self._target, None, self._theirs)
                 raise

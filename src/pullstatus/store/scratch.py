@@ -1,17 +1,21 @@
-"""A store that is thrown away: for the emulator, the fixture and the demo."""
+"""A store that is thrown away: for the emulator, the fixture and the demo, and on copies' way."""
 
 from __future__ import annotations
 
 import contextlib
 import tempfile
 from collections.abc import Iterator
+from pathlib import Path
 
 from pullstatus.errors import StoreRefused
 
 
 @contextlib.contextmanager
-def scratch_store(purpose: str) -> Iterator[str]:
+def scratch_store(purpose: str, place: Path | None = None) -> Iterator[str]:
     """The URL of a store in a temporary folder that is removed at the end.
+
+    Args:
+        place: where that folder is made; None: where such are usually.
 
     Any file system is good enough for it: nobody is promised what it holds. A thread of this
     process does its work, as nothing that is thrown away needs a processor core of its own.
@@ -21,7 +25,7 @@ def scratch_store(purpose: str) -> Iterator[str]:
     """
     try:
         made = tempfile.TemporaryDirectory(
-            prefix=f"pullstatus-{purpose}-", ignore_cleanup_errors=True
+            prefix=f"pullstatus-{purpose}-", dir=place, ignore_cleanup_errors=True
         )
     except OSError as error:
         raise StoreRefused(

@@ -14,7 +14,7 @@ from unittest import mock
 
 import msgspec
 
-from pullstatus.store import engines
+from pullstatus.store import copying, engines
 from pullstatus.store.jetstream import epochs, meta
 from pullstatus.store.jetstream.audit import audit_streams
 from pullstatus.store.jetstream.engine import JetStreamStore
@@ -29,7 +29,7 @@ from pullstatus.store.jetstream.messages import (
 from pullstatus.store.jetstream.streams import FORMAT
 from pullstatus.store.jetstream.subjects import Layout, Place
 from pullstatus.store.jetstream.wire import Bus
-from pullstatus.store.values import Act, AuditReport, Mailbox, Progress, ProveSetting
+from pullstatus.store.values import Accept, Act, AuditReport, Mailbox, Progress, ProveSetting
 from tests.store.jetstream.memory import MemoryBus
 
 T = TypeVar("T", bound=Value)
@@ -167,6 +167,26 @@ async def upgrade(url: str, *, post: bool) -> list[int]:
 
 async def begin_epoch(url: str, act: Act) -> int:
     return await asyncio.to_thread(epochs.begin_epoch, bus_of(url), LAYOUT, act)
+
+
+async def backup(url: str, file: Path, progress: Progress) -> None:
+    store = await _open(url, moving=True)
+    await copying.backup(store, file, progress)
+    await store.close()
+
+
+async def restore(
+    url: str,
+    file: Path,
+    *,
+    act: Act,
+    progress: Progress,
+    prove_setting: ProveSetting,
+    accept: Accept,
+) -> int:
+    return await copying.restore(
+        url, file, act=act, progress=progress, prove_setting=prove_setting, accept=accept
+    )
 
 
 async def rewrite(_url: str, *, serving: bool) -> None:

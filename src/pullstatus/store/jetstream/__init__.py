@@ -22,13 +22,14 @@ from collections.abc import Callable
 from pathlib import Path
 
 from pullstatus.errors import InvalidSetting, StoreRefused, extra_missing
-from pullstatus.store.values import Act, AuditReport, Progress, ProveSetting
+from pullstatus.store.values import Accept, Act, AuditReport, Progress, ProveSetting
 
 try:
     import nats as _  # noqa: F401
 except ImportError as error:
     raise InvalidSetting(extra_missing(error)) from error
 
+from pullstatus.store import copying
 from pullstatus.store.jetstream import epochs, opening
 from pullstatus.store.jetstream.audit import audit_streams
 from pullstatus.store.jetstream.engine import JetStreamStore
@@ -37,6 +38,7 @@ from pullstatus.store.jetstream.location import Location, parse_url
 __all__ = [
     "JetStreamStore",
     "audit",
+    "backup",
     "begin_epoch",
     "cautions",
     "check",
@@ -45,6 +47,7 @@ __all__ = [
     "init",
     "open",
     "open_end",
+    "restore",
     "rewrite",
     "upgrade",
 ]
@@ -114,6 +117,30 @@ async def open_end(url: str, *, target: bool) -> JetStreamStore:
 async def holds_store(url: str) -> bool:
     """See `MovingModule`."""
     return await asyncio.to_thread(opening.holds_store, parse_url(url))
+
+
+async def backup(url: str, file: Path, progress: Progress) -> None:
+    """See `backup_store`."""
+    store = await _open(parse_url(url), moving=True)
+    try:
+        await copying.backup(store, file, progress)
+    finally:
+        await store.close()
+
+
+async def restore(
+    url: str,
+    file: Path,
+    *,
+    act: Act,
+    progress: Progress,
+    prove_setting: ProveSetting,
+    accept: Accept,
+) -> int:
+    """See `restore_store`: into a store that was made, and is empty."""
+    return await copying.restore(
+        url, file, act=act, progress=progress, prove_setting=prove_setting, accept=accept
+    )
 
 
 async def init(url: str, *, partitions: int | None) -> bool:

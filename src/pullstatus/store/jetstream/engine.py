@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import Final
 
 from pullstatus.errors import StoreDamaged, StoreRefused, StoreUnavailable, WorldError
+from pullstatus.store import transfer
 from pullstatus.store.gate import check_open
 from pullstatus.store.gathering.committer import Committer
 from pullstatus.store.gathering.log import Log as LogOfOne
@@ -324,6 +325,18 @@ class JetStreamStore(GatheredStore):
     ) -> Sequence[RowOfAny]:
         """See `Transfer.rows`."""
         return await asyncio.to_thread(self._rows.step, part, after, mailboxes)
+
+    async def applications(self) -> Sequence[int]:
+        """See `copying.Frozen`."""
+        return await asyncio.to_thread(self._rows.applications)
+
+    async def freeze(self, sdkappid: int) -> Sequence[transfer.Standing]:
+        """See `copying.Frozen`."""
+        return await asyncio.to_thread(self._rows.freeze, sdkappid)
+
+    async def thaw(self) -> bool:
+        """See `copying.Frozen`."""
+        return await asyncio.to_thread(self._rows.thaw)
 
     async def replace(self, part: Part, drop: Sequence[RowOfAny], put: Sequence[RowOfAny]) -> None:
         """See `Transfer.replace`."""

@@ -90,6 +90,10 @@ class Place(NamedTuple):
         """What takes parked items to other applications."""
         return f"{self.prefix}.{kind}.route"
 
+    def pages(self, kind: int) -> str:
+        """All pages that are kept for readers of a mailbox."""
+        return f"{self.prefix}.{kind}.page.>"
+
     def key(self, pull_key: str) -> str:
         """What a pull key got."""
         return f"{self.prefix}.key.{hashed(pull_key)}"

@@ -14,7 +14,8 @@ import msgspec
 
 from pullstatus.store import chunk
 from pullstatus.store.jetstream import chunks, meta, routing, snapshots
-from pullstatus.store.jetstream.lists import Lists, Notes, act_row, setting_of
+from pullstatus.store.jetstream.lists import Lists, Notes, act_row, setting_of, standing_of
+from pullstatus.store.jetstream.lists import Standing as Standing_
 from pullstatus.store.jetstream.messages import (
     ActMessage,
     AgainMessage,
@@ -93,6 +94,39 @@ class Reading:
         self._lists = Lists(bus, layout)
         self._rows: Iterator[Row] = iter(())
         self._reached: tuple[Part, Key | None, tuple[Mailbox, ...]] | None = None
+        self._frozen: tuple[Standing_, dict[str, Message]] | None = None
+
+    def freeze(self, sdkappid: int) -> list[Standing]:
+        """Have rows of mailboxes read as of now; returns how they stand."""
+        standing = self._lists.standing(sdkappid)
+        if standing is None:
+            return []
+        place = standing.place
+        patterns = [
+            each
+            for box in standing.boxes
+            for each in (place.readers(box.kind), place.pages(box.kind))
+        ]
+        found = self._bus.lasts(place.stream, [place.commits, *patterns], at_least=standing.newest)
+        standing = standing_of(place, sdkappid, found.pop(place.commits))
+        self._frozen = standing, found
+        return [_stands(standing, box) for box in standing.boxes if box.tail]
+
+    def thaw(self) -> bool:
+        """Read as of each step again; whether nothing was removed or written anew meanwhile."""
+        frozen, self._frozen = self._frozen, None
+        if frozen is None:
+            return True
+        before, _ = frozen
+        now = self._lists.standing(before.sdkappid)
+        boxes = {} if now is None else {box.kind: box for box in now.boxes}
+        return all(
+            box.kind in boxes and _kept(boxes[box.kind]) == _kept(box) for box in before.boxes
+        )
+
+    def applications(self) -> list[int]:
+        """The numbers of all that have ever committed."""
+        return sorted(self._lists.applications())
 
     def step(self, part: Part, after: Key | None, mailboxes: Sequence[Mailbox]) -> list[Row]:
         """See `Transfer.rows`."""
@@ -142,13 +176,7 @@ class Reading:
 
     def standings(self, _boxes: Sequence[Mailbox]) -> Iterator[Row]:
         found = [
-            Standing(
-                *(Mailbox(each.sdkappid, box.kind), box.tail, box.cursor, box.handed_out),
-                *(box.expired, box.erased, box.quarantined, box.put_back, box.routed, box.purged),
-            )
-            for each in self._lists.standings()
-            for box in each.boxes
-            if box.tail
+            _stands(each, box) for each in self._lists.standings() for box in each.boxes if box.tail
         ]
         yield from sorted(found, key=key_of)
 
@@ -217,10 +245,9 @@ class Reading:
 
     def hands(self, boxes: Sequence[Mailbox]) -> Iterator[Row]:
         for mailbox, place, box, _ in self._standing(boxes):
-            names = self._bus.subjects(place.stream, place.readers(box.kind))
             found = [
                 opened(message, ReaderMessage)
-                for message in snapshots.latest(self._bus, place.stream, names)
+                for message in self._beside(place, place.readers(box.kind))
             ]
             for told in sorted(found, key=lambda each: decoded(each.name)):
                 row = told.row
@@ -239,17 +266,30 @@ class Reading:
 
     def _page(self, place: Place, kind: int, name: str) -> bytes:
         subject = place.page(kind, name)
-        names = [subject, *self._bus.subjects(place.stream, f"{subject}.*")]
         parts = [
             opened(message, PageMessage)
-            for message in snapshots.latest(self._bus, place.stream, names)
+            for pattern in (subject, f"{subject}.*")
+            for message in self._beside(place, pattern)
         ]
         parts.sort(key=lambda part: part.part)
         return b"".join(part.page for part in parts[: parts[0].parts]) if parts else b""
 
+    def _beside(self, place: Place, pattern: str) -> Iterator[Message]:
+        """The last message of each subject of a pattern."""
+        if self._frozen is None:
+            names = self._bus.subjects(place.stream, pattern)
+            yield from snapshots.latest(self._bus, place.stream, names)
+            return
+        begin = pattern.removesuffix("*")
+        for subject, message in self._frozen[1].items():
+            if subject == pattern or (begin != pattern and subject.startswith(begin)):
+                yield message
+
     def _standing(self, boxes: Sequence[Mailbox]) -> Iterator[tuple[Mailbox, Place, Box, int]]:
         for mailbox in boxes:
-            standing = self._lists.standing(mailbox.sdkappid)
+            standing = (
+                self._lists.standing(mailbox.sdkappid) if self._frozen is None else self._frozen[0]
+            )
             box = None if standing is None else standing.box(mailbox.holds)
             if standing is not None and box is not None:
                 yield mailbox, standing.place, box, standing.newest
@@ -306,6 +346,18 @@ class Reading:
             places.append((self._common.stream, moved))
         for stream, pattern in places:
             yield from snapshots.latest(self._bus, stream, self._bus.subjects(stream, pattern))
+
+
+def _stands(standing: Standing_, box: Box) -> Standing:
+    return Standing(
+        *(Mailbox(standing.sdkappid, box.kind), box.tail, box.cursor, box.handed_out),
+        *(box.expired, box.erased, box.quarantined, box.put_back, box.routed, box.purged),
+    )
+
+
+def _kept(box: Box) -> tuple[object, ...]:
+    """What changes when something of a mailbox is removed, or written anew."""
+    return box.purged, box.quarantined, box.erased, box.anew_from, box.anew_through, box.routing
 
 
 def place_of(mailbox: Mailbox, first_seq: int) -> int:

@@ -1,0 +1,176 @@
+"""A backup of a cluster is an embedded store, sound whatever goes on, and another cluster's."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from pullstatus.errors import StoreRefused, StoreUnavailable
+from pullstatus.store import (
+    Pull,
+    Reader,
+    audit_store,
+    backup_store,
+    init_store,
+    open_store,
+    restore_store,
+)
+from pullstatus.store import migration as moving
+from pullstatus.store.jetstream.transfer import Reading
+from pullstatus.store.transfer import Copied, Epoch, Row, Standing
+from pullstatus.store.values import ActRow
+from tests.store.build import (
+    NOW_MS,
+    REPLIES,
+    STATUSES,
+    acts_of,
+    again_of,
+    append,
+    drain,
+    fingerprinted,
+    new_act,
+    pull,
+    records,
+    repeat_key,
+    ticket,
+)
+from tests.store.jetstream import scheme
+from tests.store.test_migration import fill, rows_of
+
+pytestmark = pytest.mark.anyio
+
+
+def quiet(_done: int, _total: int) -> None:
+    """Nobody watches."""
+
+
+@pytest.fixture
+def url(tmp_path: Path) -> Iterator[str]:
+    with scheme.cluster(tmp_path) as found:
+        yield found
+
+
+@pytest.fixture
+async def other(tmp_path: Path) -> object:
+    with scheme.cluster(tmp_path) as found:
+        await init_store(found)
+        yield found
+
+
+async def sound(url: str) -> bool:
+    return not (await audit_store(url, quiet)).findings
+
+
+async def test_all_of_it_is_in_the_file_and_in_another_cluster(
+    url: str, other: str, tmp_path: Path
+) -> None:
+    await fill(url)
+    file = tmp_path / "backup.db"
+    await backup_store(url, file, quiet)
+    before = await rows_of(url)
+    assert await rows_of(f"sqlite:///{file}") == before
+    assert await restore_store(other, file, act=new_act("restore"), progress=quiet) == 2
+    after = await rows_of(other)
+    for part in (Epoch, ActRow, Copied):
+        assert len(after[part]) > len(before[part])
+        assert [row for row in after.pop(part) if row in before[part]] == before.pop(part)
+    assert after == before
+    assert await sound(other)
+    store = await open_store(other)
+    assert store.epoch == 2
+    [*_, act] = await acts_of(store)
+    assert act.act.action == "restore"
+    waiting = {row.mailbox: row.waiting for row in await store.backlog()}
+    [marked] = [row for row in await again_of(store, STATUSES) if row.act_id == act.act_id]
+    assert (marked.count, marked.source_seq) == (waiting[STATUSES], marked.first_seq)
+    await store.append(append(STATUSES, records(1)))
+    assert await drain(store, STATUSES)
+    await store.close()
+    assert await sound(other)
+
+
+async def test_what_goes_on_meanwhile_is_in_it_or_not_but_never_in_parts(
+    url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = await open_store(url)
+    busy = True
+
+    async def work() -> None:
+        number = 0
+        while busy:
+            number += 1
+            for mailbox in (STATUSES, REPLIES):
+                await store.append(append(mailbox, records(3), key=repeat_key(f"{number}")))
+                await store.append(fingerprinted(mailbox, records(2), [number, -number]))
+                hand = Reader("r", None if number == 1 else 1)
+                with contextlib.suppress(Exception):
+                    await store.pull(Pull(mailbox, 2, NOW_MS, reader=hand, ticket=ticket()))
+                await store.pull(pull(mailbox, 2, key=f"{mailbox.kind}-{number}"))
+            await store.purge(left_before_ms=NOW_MS + 1)
+
+    working = asyncio.create_task(work())
+    retried = 0
+    thaw = Reading.thaw
+
+    def thawed(self: Reading) -> bool:
+        nonlocal retried
+        kept = thaw(self)
+        retried += not kept
+        return kept
+
+    monkeypatch.setattr(Reading, "thaw", thawed)
+    made = 0
+    for number in range(6):
+        file = tmp_path / f"{number}.db"
+        with contextlib.suppress(StoreUnavailable):
+            await backup_store(url, file, quiet)
+            assert await sound(f"sqlite:///{file}")
+            made += 1
+    busy = False
+    await working
+    await store.close()
+    assert made
+
+
+async def test_a_restore_that_was_cut_off_is_gone_on_with(
+    url: str, other: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await fill(url)
+    file = tmp_path / "backup.db"
+    await backup_store(url, file, quiet)
+    once = moving.Copy.once
+
+    async def cut_off(self: moving.Copy, progress: object) -> int:
+        await once(self, quiet)
+        raise StoreUnavailable("cut off")
+
+    monkeypatch.setattr(moving.Copy, "once", cut_off)
+    with pytest.raises(StoreUnavailable):
+        await restore_store(other, file, act=new_act("restore"), progress=quiet)
+    monkeypatch.undo()
+    with pytest.raises(StoreRefused, match="being filled"):
+        await open_store(other)
+    assert await restore_store(other, file, act=new_act("restore"), progress=quiet) == 2
+    store = await open_store(other)
+    await store.append(append(STATUSES, records(1)))
+    await store.close()
+    with pytest.raises(StoreRefused, match="filled from backup"):
+        await restore_store(other, file, act=new_act("restore"), progress=quiet)
+
+
+async def test_a_store_that_holds_anything_is_not_restored_into(
+    url: str, other: str, tmp_path: Path
+) -> None:
+    await fill(url)
+    file = tmp_path / "backup.db"
+    await backup_store(url, file, quiet)
+    with pytest.raises(StoreRefused, match="exists already"):
+        await backup_store(url, file, quiet)
+    with pytest.raises(StoreRefused, match="not empty"):
+        await restore_store(url, file, act=new_act("restore"), progress=quiet)
+    rows: list[Row] = (await rows_of(other))[Standing]
+    assert rows == []
