@@ -208,6 +208,17 @@ class MemoryBus:
                 messages.append(message)
             return messages
 
+    def last_of_each(self, stream: str, subjects: Sequence[str]) -> list[Message | None]:
+        return [self.last(stream, subject, leader=True) for subject in subjects]
+
+    def following_each(
+        self, stream: str, starts: Sequence[tuple[str, int]], *, count: int, bytes_max: int
+    ) -> list[list[Message]]:
+        return [
+            self.following(stream, subject, at, count=count, bytes_max=bytes_max)
+            for subject, at in starts
+        ]
+
     def subjects(self, stream: str, pattern: str) -> list[str]:
         self.asked.append("subjects")
         with self._lock:

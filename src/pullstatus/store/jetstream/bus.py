@@ -11,6 +11,7 @@ import contextlib
 import os
 import threading
 from collections.abc import Coroutine, Sequence
+from functools import partial
 from typing import Any, Final, Self, TypeVar
 
 from pullstatus.errors import OutcomeUnknown, StoreFailed, StoreRefused, StoreUnavailable
@@ -169,6 +170,18 @@ class Bus:
             )
         )
 
+    def last_of_each(self, stream: str, subjects: Sequence[str]) -> list[Message | None]:
+        """See `wire.Bus`."""
+        last = self._reading.last
+        return self._asked(_all([last(stream, subject, leader=True) for subject in subjects]))
+
+    def following_each(
+        self, stream: str, starts: Sequence[tuple[str, int]], *, count: int, bytes_max: int
+    ) -> list[list[Message]]:
+        """See `wire.Bus`."""
+        following = partial(self._reading.following, count=count, bytes_max=bytes_max)
+        return self._asked(_all([following(stream, subject, at) for subject, at in starts]))
+
     def subjects(self, stream: str, pattern: str) -> Sequence[str]:
         """See `wire.Bus`."""
         return self._asked(self._api.subjects(stream, pattern))
@@ -234,3 +247,10 @@ def _left(space: Space) -> int:
 async def _cancel_all() -> None:
     this = asyncio.current_task()
     await end({task for task in asyncio.all_tasks() if task is not this})
+
+
+async def _all(questions: Sequence[Coroutine[Any, Any, T]]) -> list[T]:
+    """The answers, in order, to questions that are asked at once."""
+    async with asyncio.TaskGroup() as tasks:
+        asked = [tasks.create_task(question) for question in questions]
+    return [each.result() for each in asked]

@@ -26,7 +26,10 @@ from pullstatus.store.jetstream.proven import of_anybody
 from pullstatus.store.jetstream.subjects import Place
 from pullstatus.store.jetstream.wire import Bus, Message
 
-CHUNKS_MAX: Final = 32  # read at once
+# Read at once: as many as a page of single entries is, or what some pages of hundreds are. More
+# would be thrown away unread where many mailboxes are pulled from in turn.
+CHUNKS_MAX: Final = 100
+BYTES_MAX: Final = 64 << 10
 _LARGE: Final = 16 << 20  # as large as a chunk of several messages may be
 
 
@@ -61,12 +64,14 @@ def chunks_from(
     subject = place.log(kind)
     reached = 0
     while reached < through_seq:
-        chunks = _whole(bus.following(place.stream, subject, at, count=CHUNKS_MAX))
+        chunks = whole(
+            bus.following(place.stream, subject, at, count=CHUNKS_MAX, bytes_max=BYTES_MAX)
+        )
         if not chunks:
             messages = bus.following(
                 place.stream, subject, at, count=CHUNKS_MAX, bytes_max=_LARGE, leader=True
             )
-            chunks = _whole(messages)
+            chunks = whole(messages)
             if not chunks:
                 return
         yield chunks
@@ -74,7 +79,8 @@ def chunks_from(
         at = chunks[-1].sequences[-1] + 1
 
 
-def _whole(messages: Sequence[Message]) -> list[Chunk]:
+def whole(messages: Sequence[Message]) -> list[Chunk]:
+    """The chunks in messages that are as they were written, with all their parts."""
     return [chunk for chunk in chunks_of(messages) if chunk.whole]
 
 
@@ -111,7 +117,7 @@ def _of_anybody(bus: Bus, place: Place, kind: int, at: int, seq: int) -> Sequenc
     """Chunks from a place on, the one with an entry among them if anybody has it."""
 
     def enough(messages: Sequence[Message]) -> bool:
-        return any(chunk.row.first_seq <= seq < chunk.next_seq for chunk in _whole(messages))
+        return any(chunk.row.first_seq <= seq < chunk.next_seq for chunk in whole(messages))
 
     subject = place.log(kind)
     return chunks_of(

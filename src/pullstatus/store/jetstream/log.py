@@ -44,7 +44,7 @@ from pullstatus.store.jetstream.room import Room
 from pullstatus.store.jetstream.subjects import Layout
 from pullstatus.store.jetstream.tables import Draft, JetTables, Overtaken
 from pullstatus.store.jetstream.wire import PUTS_MAX, Bus, Put, Stale
-from pullstatus.store.values import Mailbox, Unpark, setting_owner
+from pullstatus.store.values import Mailbox, Pull, Unpark, setting_owner
 from pullstatus.store.verbs.group import carry_out
 
 COLLISIONS_MAX: Final = 100  # of one group: others may be faster, but not again and again
@@ -129,7 +129,7 @@ class Log:
             try:
                 answer, writes = self._attempt(asked, do)
             except Overtaken as error:
-                self._renew([error.sdkappid])
+                self._renew(error.sdkappids)
             except Stale:
                 if not self._renew(asked.by):
                     self._forget(asked.by)  # rows are others than was told, as of the same commit
@@ -228,13 +228,14 @@ class Log:
         drafts = tables.drafts.values()
         self._check_gate(max((draft.known.gate for draft in drafts), default=0))
         changed = [draft for draft in drafts if draft.changes]
-        for draft in drafts:
-            if not draft.changes:  # what it was told without a write rests on the newest state
-                tables.confirm(draft)
-                if not draft.known.newest:
-                    self._guard()
-                self._cache.put(draft.known)
-                self._go_behind(draft, draft.known.newest)
+        # What it was told without a write rests on the newest state.
+        unchanged = [draft for draft in drafts if not draft.changes]
+        tables.confirm(unchanged)
+        for draft in unchanged:
+            if not draft.known.newest:
+                self._guard()
+            self._cache.put(draft.known)
+            self._go_behind(draft, draft.known.newest)
         if changed:
             self._write(changed)
         for sdkappid in asked.by if self._back_since_s else ():
@@ -246,6 +247,7 @@ class Log:
         self, group: Sequence[Operation], asked: Group, tables: JetTables
     ) -> list[Answer]:
         """Carry out a group of operations."""
+        tables.fetch([each.mailbox for each in group if isinstance(each, Pull)])
         answers: list[Answer] = [0] * len(group)
         for each in asked.by.values():
             operations = [routing.check(tables, group[place]) for place in each.places]
@@ -394,10 +396,11 @@ class Log:
             CommitsLost: what was answered is gone.
         """
         renewed = False
-        for sdkappid in applications:
+        subjects = [self._layout.application(sdkappid).commits for sdkappid in applications]
+        told = self._bus.last_of_each(self._stream, subjects)
+        for sdkappid, found in zip(applications, told, strict=True):
             place = self._layout.application(sdkappid)
             known = self._cache.get(sdkappid) or Known(sdkappid, place)
-            found = self._bus.last(place.stream, place.commits, leader=True)
             newest = 0 if found is None else found.sequence
             self._check_kept(sdkappid, known.newest, newest)
             if newest != known.newest:

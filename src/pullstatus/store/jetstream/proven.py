@@ -55,6 +55,18 @@ class ProvenBus:
         )
         return [self._whole(stream, message) for message in found]
 
+    def last_of_each(self, stream: str, subjects: Sequence[str]) -> list[Message | None]:
+        """See `wire.Bus`."""
+        found = self._bus.last_of_each(stream, subjects)
+        return [None if each is None else self._whole(stream, each) for each in found]
+
+    def following_each(
+        self, stream: str, starts: Sequence[tuple[str, int]], *, count: int, bytes_max: int
+    ) -> list[list[Message]]:
+        """See `wire.Bus`."""
+        found = self._bus.following_each(stream, starts, count=count, bytes_max=bytes_max)
+        return [[self._whole(stream, message) for message in each] for each in found]
+
     def newest(self, stream: str) -> int:
         """See `wire.Bus`."""
         return self._bus.newest(stream)

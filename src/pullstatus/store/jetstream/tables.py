@@ -7,7 +7,7 @@ application behind its own.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from itertools import chain, groupby, islice
 from typing import Final, TypeVar
@@ -67,11 +67,11 @@ T = TypeVar("T", bound=Value)
 
 
 class Overtaken(Exception):
-    """Others have committed to an application since its state was read: start over."""
+    """Others have committed to applications since their states were read: start over."""
 
-    def __init__(self, sdkappid: int) -> None:
-        super().__init__(sdkappid)
-        self.sdkappid = sdkappid
+    def __init__(self, *sdkappids: int) -> None:
+        super().__init__(*sdkappids)
+        self.sdkappids = sdkappids
 
 
 class Draft:
@@ -267,15 +267,58 @@ class JetTables:
         draft = self.drafts[sdkappid] = Draft(known, rows, asked)
         return draft
 
-    def confirm(self, draft: Draft) -> None:
-        """Have the leader say that what is known of an application is its newest state.
+    def confirm(self, drafts: Iterable[Draft]) -> None:
+        """Have the leader say that what is known of applications is their newest state.
 
         Raises:
-            Overtaken: it is not.
+            Overtaken: of some it is not.
         """
-        known = draft.known
-        if not snapshots.is_newest(self._bus, known.place, known.newest):
-            raise Overtaken(known.sdkappid)
+        known = [draft.known for draft in drafts]
+        if not known:
+            return
+        commits = [each.place.commits for each in known]
+        found = self._bus.last_of_each(known[0].place.stream, commits)
+        overtaken = [
+            each.sdkappid
+            for each, newest in zip(known, found, strict=True)
+            if each.newest != (0 if newest is None else newest.sequence)
+        ]
+        if overtaken:
+            raise Overtaken(*overtaken)
+
+    def fetch(self, mailboxes: Iterable[Mailbox]) -> None:
+        """Read the first chunks of what waits in mailboxes, all at once.
+
+        What one replica lacks of them, and what was written anew, is read when it is come to.
+        """
+        due: dict[tuple[int, int], tuple[Draft, Box]] = {}
+        for mailbox in mailboxes:
+            draft = self._draft(mailbox.sdkappid)
+            box = draft.boxes.get(mailbox.holds)
+            if box is None or box.cursor == box.tail or box.anew_from:
+                continue
+            number = draft.states[mailbox.holds].number
+            if self._cache.chunk(number, box.read_from) is None:
+                due[mailbox.sdkappid, mailbox.holds] = draft, box
+        if not due:
+            return
+        found = self._bus.following_each(
+            next(iter(due.values()))[0].place.stream,
+            [(draft.place.log(box.kind), box.log_at) for draft, box in due.values()],
+            count=chunks.CHUNKS_MAX,
+            bytes_max=chunks.BYTES_MAX,
+        )
+        for (draft, box), messages in zip(due.values(), found, strict=True):
+            for chunk in chunks.whole(messages):
+                if chunk.next_seq > box.read_from and chunk.next_seq <= box.tail + 1:
+                    self._have(draft, draft.states[box.kind], chunk)
+
+    def _have(self, draft: Draft, state: State, chunk: Chunk) -> None:
+        """A chunk was read."""
+        kind = state.mailbox.holds
+        draft.log_ats[kind, chunk.next_seq] = chunk.sequences[-1] + 1
+        draft.chunks[kind, chunk.row.first_seq] = chunk
+        self._cache.put_chunk(state.number, chunk)
 
     def _draft(self, sdkappid: int) -> Draft:
         draft = self.drafts.get(sdkappid)
@@ -389,8 +432,7 @@ class JetTables:
                     at = chunk.sequences[-1] + 1
                 elif chunk.row.first_seq not in firsts:
                     found = found or chunk
-                    draft.log_ats[kind, chunk.next_seq] = chunk.sequences[-1] + 1
-                    self._cache.put_chunk(state.number, chunk)
+                    self._have(draft, state, chunk)
             if found is not None:
                 break
         if found is not None and found.row.first_seq <= seq:
@@ -781,8 +823,7 @@ class JetTables:
         As far as the leader knows it can happen: only who is overtaken from here on leaves a row of
         what was then found to be done already.
         """
-        for draft in self.drafts.values():
-            self.confirm(draft)
+        self.confirm(self.drafts.values())
         self._common.add_act(act_id, act, proof)
         self._common.write()
 

@@ -117,6 +117,16 @@ class Bus(Protocol):
         """
         ...
 
+    def last_of_each(self, stream: str, subjects: Sequence[str]) -> list[Message | None]:
+        """The last message of each of these as the leader has it, in their order, asked at once."""
+        ...
+
+    def following_each(
+        self, stream: str, starts: Sequence[tuple[str, int]], *, count: int, bytes_max: int
+    ) -> list[list[Message]]:
+        """`following` from each of these on, in their order, asked at once."""
+        ...
+
     def subjects(self, stream: str, pattern: str) -> Sequence[str]:
         """All subjects of a pattern that have messages, as the leader tells; of a moment."""
         ...
