@@ -6,9 +6,10 @@ two questions; each of these happens when a test says so.
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from bisect import bisect_left
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import cast
 
 from pullstatus.errors import StoreFull, StoreUnavailable
@@ -209,15 +210,24 @@ class MemoryBus:
             return messages
 
     def last_of_each(self, stream: str, subjects: Sequence[str]) -> list[Message | None]:
-        return [self.last(stream, subject, leader=True) for subject in subjects]
+        with self._at_once("last of each"):
+            return [self.last(stream, subject, leader=True) for subject in subjects]
 
     def following_each(
         self, stream: str, starts: Sequence[tuple[str, int]], *, count: int, bytes_max: int
     ) -> list[list[Message]]:
-        return [
-            self.following(stream, subject, at, count=count, bytes_max=bytes_max)
-            for subject, at in starts
-        ]
+        with self._at_once("following each"):
+            return [
+                self.following(stream, subject, at, count=count, bytes_max=bytes_max)
+                for subject, at in starts
+            ]
+
+    @contextlib.contextmanager
+    def _at_once(self, name: str) -> Iterator[None]:
+        """What is asked meanwhile is one question."""
+        before = len(self.asked)
+        yield
+        self.asked[before:] = [name]
 
     def subjects(self, stream: str, pattern: str) -> list[str]:
         self.asked.append("subjects")

@@ -105,6 +105,20 @@ def test_a_group_of_many_mailboxes_is_one_write(bus: MemoryBus, one: Process) ->
     assert bus.asked == ["write"]
 
 
+def test_a_group_asks_for_the_heads_of_many_mailboxes_at_once(
+    bus: MemoryBus, one: Process, other: Process
+) -> None:
+    boxes = [STATUSES, OTHERS, REPLIES]
+    one.log.commit([append(box, records(2)) for box in boxes])
+    bus.asked.clear()
+    other.log.commit([pull(box) for box in boxes])
+    assert [what for what in bus.asked if "each" in what] == ["following each"]
+    assert "following" not in bus.asked
+    bus.asked.clear()
+    assert other.log.commit([pull(box) for box in boxes]) == [EMPTY, EMPTY, EMPTY]
+    assert bus.asked == ["last of each"]
+
+
 def test_fingerprints_of_a_known_hour_are_asked_for_once(bus: MemoryBus, one: Process) -> None:
     one.do(fingerprinted(STATUSES, records(2), [1, 2]))
     bus.asked.clear()
