@@ -24,6 +24,7 @@ from tests.faults.doors import WARM, Doors
 from tests.faults.test_kill import KILLS, SEED
 from tests.faults.verdict import Verdict, judge
 from tests.harness import PATIENCE_S
+from tests.store.jetstream import real
 from tests.store.test_migration import quiet, state_of
 from tools.postgresql import PostgreSQL
 
@@ -63,6 +64,10 @@ def places(engine: str, folder: Path, server: PostgreSQL) -> Iterator[str]:
         folder.mkdir()
         yield f"sqlite:///{folder}/store.db?commits=thread"
         return
+    if engine == "jetstream":
+        with real.place(folder) as url:
+            yield url
+        return
     with server.database() as database:
         url = f"{database}&commits=thread"
         asyncio.run(init_store(url))
@@ -92,7 +97,14 @@ def moved_under_load(folder: Path, source: str, target: str, kills: int) -> Verd
 
 
 @pytest.mark.parametrize(
-    "engines", ["postgresql to sqlite", "sqlite to postgresql", "postgresql to postgresql"]
+    "engines",
+    [
+        "postgresql to sqlite",
+        "sqlite to postgresql",
+        "postgresql to postgresql",
+        "jetstream to sqlite",
+        "jetstream to jetstream",
+    ],
 )
 def test_moved_under_load(tmp_path: Path, engines: str, postgresql: PostgreSQL) -> None:
     one, _, other = engines.partition(" to ")

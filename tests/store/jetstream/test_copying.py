@@ -125,6 +125,7 @@ async def test_what_goes_on_meanwhile_is_in_it_or_not_but_never_in_parts(
     monkeypatch.setattr(Reading, "thaw", thawed)
     made = 0
     for number in range(6):
+        assert await sound(url)
         file = tmp_path / f"{number}.db"
         with contextlib.suppress(StoreUnavailable):
             await backup_store(url, file, quiet)

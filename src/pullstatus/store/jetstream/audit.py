@@ -5,7 +5,7 @@ Beside it, that no message is missing: each commit names the one before.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Final
 
 from pullstatus.errors import StoreCorrupt, StoreDamaged
@@ -90,11 +90,12 @@ def _of_application(
     found: Sequence[Finding] = ()
     try:
         for _ in range(LOOKS_MAX):
-            standing = lists.standing(sdkappid)
-            if standing is None:
+            moment = lists.moment(sdkappid)
+            if moment is None:
                 break
+            standing, beside = moment
             rows = [lists.backlog_of(standing, box) for box in standing.boxes if box.tail]
-            found = list(_findings(bus, standing, rows, newest, copied))
+            found = list(_findings(bus, standing, beside, rows, newest, copied))
             now = lists.standing(sdkappid)
             if not found or now is None or now.newest == standing.newest:
                 break  # else what seems to be missing may have been removed meanwhile
@@ -104,7 +105,12 @@ def _of_application(
 
 
 def _findings(
-    bus: Bus, standing: Standing, rows: Sequence[Backlog], newest: list[int], copied: set[int]
+    bus: Bus,
+    standing: Standing,
+    beside: Mapping[str, Message],
+    rows: Sequence[Backlog],
+    newest: list[int],
+    copied: set[int],
 ) -> Iterator[Finding]:
     try:
         for _ in snapshots.commits_from(bus, standing.place, 1, standing.newest):
@@ -112,7 +118,7 @@ def _findings(
         for row in rows:
             box = standing.box(row.mailbox.holds)
             assert box is not None
-            kept = _Kept(bus, standing, box)
+            kept = _Kept(bus, standing, beside, box)
             found = list(problems(kept, row))
             yield from (Finding(row.mailbox, problem) for problem in found)
             if kept.newest_ms is not None:
@@ -140,7 +146,10 @@ def _remembered(bus: Bus, standing: Standing) -> Iterator[Message]:
 class _Kept:
     """The rows of one mailbox; see `verbs.proof.Kept`."""
 
-    def __init__(self, bus: Bus, standing: Standing, box: Box) -> None:
+    def __init__(
+        self, bus: Bus, standing: Standing, beside: Mapping[str, Message], box: Box
+    ) -> None:
+        self._beside = beside
         self.key = key_of(slot(Mailbox(standing.sdkappid, box.kind)))
         self.newest_ms: int | None = None
         self.acts: set[int] = set()
@@ -167,10 +176,11 @@ class _Kept:
             yield LeftRow(row.first_seq, row.count, int(row.outcome), held)
 
     def readers(self) -> Sequence[tuple[str, ReaderRow, bytes | None]]:
-        place, kind = self._place, self._box.kind
-        names = self._bus.subjects(place.stream, place.readers(kind))
         found: list[tuple[str, ReaderRow, bytes | None]] = []
-        for message in snapshots.latest(self._bus, place.stream, names):
+        begin = self._place.readers(self._box.kind).removesuffix("*")
+        for subject, message in self._beside.items():
+            if not subject.startswith(begin):
+                continue
             told = opened(message, ReaderMessage)
             if told.row is None:
                 continue
@@ -183,10 +193,10 @@ class _Kept:
     def _page(self, name: str) -> bytes:
         """The page that is kept for a reader."""
         subject = self._place.page(self._box.kind, name)
-        names = [subject, *sorted(self._bus.subjects(self._place.stream, f"{subject}.*"))]
         parts = [
             opened(message, PageMessage)
-            for message in snapshots.latest(self._bus, self._place.stream, names)
+            for name_of, message in self._beside.items()
+            if name_of == subject or name_of.startswith(f"{subject}.")
         ]
         parts.sort(key=lambda part: part.part)
         return b"".join(part.page for part in parts[: parts[0].parts]) if parts else b""

@@ -84,6 +84,32 @@ class Lists:
         message = self._bus.last(place.stream, place.commits, leader=True)
         return None if message is None else standing_of(place, sdkappid, message)
 
+    def moment(self, sdkappid: int) -> tuple[Standing, dict[str, Message]] | None:
+        """How one stands by now, with its readers and the pages kept for them, as of that commit.
+
+        These messages are by subject. So many that no node tells them at once are as they are now.
+        """
+        standing = self.standing(sdkappid)
+        if standing is None:
+            return None
+        place = standing.place
+        patterns = [
+            pattern
+            for box in standing.boxes
+            for pattern in (place.readers(box.kind), place.pages(box.kind))
+        ]
+        try:
+            found = self._bus.lasts(
+                place.stream, [place.commits, *patterns], at_least=standing.newest
+            )
+        except ValueError:
+            names = [
+                name for pattern in patterns for name in self._bus.subjects(place.stream, pattern)
+            ]
+            told = snapshots.latest(self._bus, place.stream, names)
+            return standing, {message.subject: message for message in told}
+        return standing_of(place, sdkappid, found.pop(place.commits)), found
+
     def standings(self) -> Iterator[Standing]:
         """How all stand, with all that was committed before this was called.
 

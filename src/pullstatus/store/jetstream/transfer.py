@@ -14,7 +14,7 @@ import msgspec
 
 from pullstatus.store import chunk
 from pullstatus.store.jetstream import chunks, meta, routing, snapshots
-from pullstatus.store.jetstream.lists import Lists, Notes, act_row, setting_of, standing_of
+from pullstatus.store.jetstream.lists import Lists, Notes, act_row, setting_of
 from pullstatus.store.jetstream.lists import Standing as Standing_
 from pullstatus.store.jetstream.messages import (
     ActMessage,
@@ -98,18 +98,10 @@ class Reading:
 
     def freeze(self, sdkappid: int) -> list[Standing]:
         """Have rows of mailboxes read as of now; returns how they stand."""
-        standing = self._lists.standing(sdkappid)
-        if standing is None:
+        self._frozen = self._lists.moment(sdkappid)
+        if self._frozen is None:
             return []
-        place = standing.place
-        patterns = [
-            each
-            for box in standing.boxes
-            for each in (place.readers(box.kind), place.pages(box.kind))
-        ]
-        found = self._bus.lasts(place.stream, [place.commits, *patterns], at_least=standing.newest)
-        standing = standing_of(place, sdkappid, found.pop(place.commits))
-        self._frozen = standing, found
+        standing, _ = self._frozen
         return [_stands(standing, box) for box in standing.boxes if box.tail]
 
     def thaw(self) -> bool:
