@@ -102,6 +102,7 @@ def moved_under_load(folder: Path, source: str, target: str, kills: int) -> Verd
         "postgresql to sqlite",
         "sqlite to postgresql",
         "postgresql to postgresql",
+        "sqlite to jetstream",
         "jetstream to sqlite",
         "jetstream to jetstream",
     ],

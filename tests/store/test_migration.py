@@ -398,6 +398,31 @@ def test_differences_make_one_the_other(
     assert changed == len(different)
 
 
+@pytest.mark.anyio
+@pytest.mark.parametrize(
+    ("found", "passes"),
+    [
+        ([10**6, 10**5, 3000, 900], 4),  # little is left
+        ([10**6, 10**5, 10**5], 3),  # it grows as fast as it is copied
+        ([10**6 - number for number in range(20)], moving.PASSES_MAX),
+        ([0], 1),
+    ],
+)
+async def test_it_is_copied_as_long_as_that_gains_anything(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, found: list[int], passes: int
+) -> None:
+    source = sqlite_url(tmp_path / "source.db")
+    await made(source)
+    left = iter(found)
+
+    async def once(_copy: moving.Copy, _progress: Progress) -> int:
+        return next(left)
+
+    monkeypatch.setattr(moving.Copy, "once", once)
+    moved = await move(source, sqlite_url(tmp_path / "target.db"), switch=False)
+    assert moved.passes == passes
+
+
 # -- only one is in use ----------------------------------------------------------------------------
 
 

@@ -365,8 +365,7 @@ class _Move:
     async def go_on(self, *, switch: bool) -> Moved:
         """Do what is due."""
         if self._mine.stage is Stage.COPYING:
-            while await self._pass("Copying") > LITTLE and self._passes < PASSES_MAX:
-                pass
+            await self._copy_until_little()
             if not switch:
                 return self._moved(switched=False)
             self._accept(await self._settings())
@@ -384,6 +383,18 @@ class _Move:
             self._target, msgspec.structs.replace(self._theirs, stage=Stage.READY), self._theirs
         )
         return msgspec.structs.replace(self._moved(switched=True), shut_s=shut_s)
+
+    async def _copy_until_little(self) -> None:
+        """Pass after pass, as long as each finds less than the one before.
+
+        Else the source grows as fast as it is copied, and waiting makes the last passes longer.
+        """
+        before = 1 << 62
+        while self._passes < PASSES_MAX:
+            changed = await self._pass("Copying")
+            if changed <= LITTLE or changed >= before:
+                return
+            before = changed
 
     async def _prove_source(self) -> None:
         """Refuse before anything is done what would be refused at the end."""
