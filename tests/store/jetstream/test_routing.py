@@ -17,7 +17,7 @@ import pytest
 from pullstatus.errors import OutcomeUnknown, PullstatusError, SettingChanged, StoreUnavailable
 from pullstatus.store import Aside, Discard, Mailbox, Outcome, Park, Tickets, Unpark, While
 from pullstatus.store.gathering.log import Undone
-from pullstatus.store.gathering.operations import Changes, Operation, Purge
+from pullstatus.store.gathering.operations import Changes, Enter, Operation, Purge
 from pullstatus.store.jetstream.chunks import chunks_of_box
 from pullstatus.store.jetstream.engine import JetStreamStore
 from pullstatus.store.jetstream.gate import LaneGate
@@ -256,5 +256,23 @@ async def test_a_store_is_not_sealed_before_they_have_arrived(bus: MemoryBus, wr
     end = await JetStreamStore.open("s", bus, LAYOUT, SECRET, 1, created=False, moving=True)
     sealed = Migration(bytes(16), Role.SOURCE, Stage.SEALED, "peer")
     assert await end.enter(sealed, expected=None)
+    assert done(server)
+    await end.close()
+
+
+@pytest.mark.anyio
+async def test_a_store_that_a_kill_left_sealed_is_opened_for_them(bus: MemoryBus) -> None:
+    server = begun(bus)
+    bus.overtake = before_write(2, kill)
+    with pytest.raises(Killed):
+        server.do(routed())
+    bus.overtake = lambda _stream: None
+    end = await JetStreamStore.open("s", bus, LAYOUT, SECRET, 1, created=False, moving=True)
+    sealed = Migration(bytes(16), Role.SOURCE, Stage.SEALED, "peer")
+    assert await end._writer.submit(Enter(sealed, None))
+    copying = msgspec.structs.replace(sealed, stage=Stage.COPYING)
+    assert await end.migration() == copying
+    assert await end.enter(sealed, expected=copying)
+    assert await end.migration() == sealed
     assert done(server)
     await end.close()

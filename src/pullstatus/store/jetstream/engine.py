@@ -9,6 +9,8 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import Final
 
+import msgspec
+
 from pullstatus.errors import StoreDamaged, StoreRefused, StoreUnavailable, WorldError
 from pullstatus.store import transfer
 from pullstatus.store.gate import check_open
@@ -34,7 +36,7 @@ from pullstatus.store.jetstream.survey import Survey
 from pullstatus.store.jetstream.transfer import Reading
 from pullstatus.store.jetstream.wire import Bus
 from pullstatus.store.tickets import Tickets
-from pullstatus.store.transfer import Key, Migration, Part, Stage
+from pullstatus.store.transfer import Key, Migration, Part, Role, Stage
 from pullstatus.store.transfer import Row as RowOfAny
 from pullstatus.store.values import (
     Act,
@@ -281,8 +283,20 @@ class JetStreamStore(GatheredStore):
         return self._name
 
     async def migration(self) -> Migration | None:
-        """See `Transfer.migration`. What a kill has left half said is said to its end."""
+        """See `Transfer.migration`.
+
+        What a kill has left half said is said to its end, and a store that it left sealed while
+        items are on their way between partitions is opened for them to arrive.
+        """
         await asyncio.to_thread(self._gate.settle)
+        found = self._gate.found
+        if (
+            found is not None
+            and (found.role, found.stage) == (Role.SOURCE, Stage.SEALED)
+            and await self._on_their_way()
+        ):
+            opened = msgspec.structs.replace(found, stage=Stage.COPYING)
+            await self._writer.submit(Enter(opened, found))
         return self._gate.found
 
     async def enter(
