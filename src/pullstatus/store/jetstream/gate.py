@@ -9,7 +9,9 @@ too. As long as the store is shut, each group asks whether it still is.
 
 from __future__ import annotations
 
+import contextlib
 import os
+from concurrent.futures import ThreadPoolExecutor
 from typing import Final
 
 import msgspec
@@ -34,6 +36,7 @@ from pullstatus.store.transfer import Role, Stage
 from pullstatus.store.verbs.acts import record
 
 _FILLER_BYTES: Final = 16
+_ABREAST: Final = 16  # applications that are committed to at once
 _FENCED: Final = {(Role.SOURCE, Stage.SEALED), (Role.TARGET, Stage.COPYING)}
 """What must be known to everybody before anything rests on it."""
 
@@ -145,11 +148,13 @@ class LaneGate(Gate):
                 return None
             return [], msgspec.structs.replace(told, gate=number)
 
-        for sdkappid in Lists(self._bus, layout).applications():
-            try:
+        def fence(sdkappid: int) -> None:
+            with contextlib.suppress(Stale):  # the store says something else since
                 commits.commit(self._bus, layout, sdkappid, self._new_op, number, raised)
-            except Stale:
-                return  # the store says something else since
+
+        with ThreadPoolExecutor(_ABREAST) as pool:
+            for _ in pool.map(fence, Lists(self._bus, layout).applications()):
+                pass
 
     def _raise_guard(self, partition: int, number: int) -> None:
         stream, subject = self._layout.stream(partition), self._layout.guard(partition)
