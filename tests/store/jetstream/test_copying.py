@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
 
 from pullstatus.errors import StoreRefused, StoreUnavailable
 from pullstatus.store import (
+    Mailbox,
     Pull,
     Reader,
     audit_store,
@@ -20,9 +21,10 @@ from pullstatus.store import (
     restore_store,
 )
 from pullstatus.store import migration as moving
+from pullstatus.store.jetstream import transfer
 from pullstatus.store.jetstream.transfer import Reading
 from pullstatus.store.transfer import Copied, Epoch, Row, Standing
-from pullstatus.store.values import ActRow
+from pullstatus.store.values import ActRow, JournalRow
 from tests.store.build import (
     NOW_MS,
     REPLIES,
@@ -94,7 +96,7 @@ async def test_all_of_it_is_in_the_file_and_in_another_cluster(
 
 
 async def test_what_goes_on_meanwhile_is_in_it_or_not_but_never_in_parts(
-    url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    url: str, tmp_path: Path
 ) -> None:
     store = await open_store(url)
     busy = True
@@ -110,31 +112,44 @@ async def test_what_goes_on_meanwhile_is_in_it_or_not_but_never_in_parts(
                 with contextlib.suppress(Exception):
                     await store.pull(Pull(mailbox, 2, NOW_MS, reader=hand, ticket=ticket()))
                 await store.pull(pull(mailbox, 2, key=f"{mailbox.kind}-{number}"))
-            await store.purge(left_before_ms=NOW_MS + 1)
+            if number % 20 == 0:
+                await store.purge(left_before_ms=NOW_MS + 1)
 
     working = asyncio.create_task(work())
-    retried = 0
-    thaw = Reading.thaw
-
-    def thawed(self: Reading) -> bool:
-        nonlocal retried
-        kept = thaw(self)
-        retried += not kept
-        return kept
-
-    monkeypatch.setattr(Reading, "thaw", thawed)
-    made = 0
     for number in range(6):
         assert await sound(url)
         file = tmp_path / f"{number}.db"
-        with contextlib.suppress(StoreUnavailable):
-            await backup_store(url, file, quiet)
-            assert await sound(f"sqlite:///{file}")
-            made += 1
+        await backup_store(url, file, quiet)
+        assert await sound(f"sqlite:///{file}")
     busy = False
     await working
     await store.close()
-    assert made
+
+
+async def test_what_is_removed_while_it_is_read_is_in_no_backup(
+    url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = await open_store(url)
+    for _ in range(3):
+        await store.append(append(STATUSES, records(3)))
+        await store.pull(pull(STATUSES, 2))
+    loop, journal, read = asyncio.get_running_loop(), Reading.journal, 0
+
+    def removed(self: Reading, boxes: Sequence[Mailbox]) -> Iterator[Row]:
+        nonlocal read
+        read += 1
+        if read == 1:
+            purge = store.purge(left_before_ms=NOW_MS + 1)
+            assert asyncio.run_coroutine_threadsafe(purge, loop).result()
+        yield from journal(self, boxes)
+
+    monkeypatch.setitem(transfer._PARTS, JournalRow, removed)
+    file = tmp_path / "backup.db"
+    await backup_store(url, file, quiet)
+    assert read > 1
+    assert await sound(f"sqlite:///{file}")
+    assert await rows_of(f"sqlite:///{file}") == await rows_of(url)
+    await store.close()
 
 
 async def test_a_restore_that_was_cut_off_is_gone_on_with(
