@@ -150,6 +150,31 @@ def test_what_one_node_has_damaged_or_lost_another_has(
     assert one.standing(STATUSES) == (14, 14)
 
 
+@pytest.mark.parametrize("leads", [False, True])
+def test_nobody_is_refused_for_a_row_that_one_node_has_lost(
+    bus: MemoryBus, one: Process, leads: bool
+) -> None:
+    """The row before it would tell that another page is in hand, or another key was used."""
+    one.do(append(STATUSES, records(40)))
+
+    def read(process: Process, ack: int | None = None) -> Page:
+        return process.pull(msgspec.structs.replace(pull(STATUSES, 2), reader=Reader("r", ack)))
+
+    def has(_stream: str, message: Message, leader: bool) -> Message | None:
+        damaged = leads if leader else rng.random() < 2 / 3
+        return None if damaged and message == newest else message
+
+    rng, newest = Random(1), None
+    bus.has = has
+    hand = read(one)
+    for first_seq in range(3, 40, 2):
+        newest = stored(bus, PLACE.reader(STATUSES.holds, "r"))[-1]
+        assert read(Process(bus)).data == hand.data
+        newest = stored(bus, PLACE.reader(STATUSES.holds, "r"))[-1]
+        hand = read(Process(bus), hand.first_seq)
+        assert hand.first_seq == first_seq
+
+
 # --- entries, on all nodes ------------------------------------------------------------------------
 
 

@@ -13,13 +13,16 @@ from __future__ import annotations
 import math
 import random
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Final, TypeVar
 
 from pullstatus.errors import (
+    AcknowledgementRefused,
     CommitsLost,
+    KeyReused,
     OutcomeUnknown,
+    ReplayRefused,
     StoreCorrupt,
     StoreDamaged,
     StoreFailed,
@@ -42,8 +45,8 @@ from pullstatus.store.jetstream.messages import CommonCommit, GuardMessage, open
 from pullstatus.store.jetstream.moved import Moved
 from pullstatus.store.jetstream.room import Room
 from pullstatus.store.jetstream.subjects import Layout
-from pullstatus.store.jetstream.tables import Draft, JetTables, Overtaken
-from pullstatus.store.jetstream.wire import PUTS_MAX, Bus, Put, Stale
+from pullstatus.store.jetstream.tables import Draft, JetTables, Misled, Overtaken
+from pullstatus.store.jetstream.wire import PUTS_MAX, Bus, Message, Put, Stale
 from pullstatus.store.values import Mailbox, Pull, Unpark, setting_owner
 from pullstatus.store.verbs.group import carry_out
 
@@ -52,6 +55,10 @@ PAUSE_S: Final = 0.002  # at most, after the first; less and less then: who wait
 BACK_S: Final = 60.0  # thrice as long as a leader that is cut off may take itself for one
 
 T = TypeVar("T")
+
+
+_JUDGED: Final = AcknowledgementRefused | KeyReused | ReplayRefused
+"""What is answered by what a row says, and nothing is written for."""
 
 
 class Log:
@@ -123,13 +130,16 @@ class Log:
     def until_done(self, asked: Group, do: Callable[[JetTables], T]) -> T:
         """Have something done to applications, as one write; raises as `commit` does."""
         began_s = self._clock()
+        rows: dict[str, Message] = {}
         for collisions in range(COLLISIONS_MAX + 1):
             if collisions:
                 time.sleep(random.random() * PAUSE_S / collisions)  # noqa: S311 - no secret
             try:
-                answer, writes = self._attempt(asked, do)
+                answer, writes = self._attempt(asked, do, rows)
             except Overtaken as error:
                 self._renew(error.sdkappids)
+            except Misled as error:
+                rows |= error.rows
             except Stale:
                 if not self._renew(asked.by):
                     self._forget(asked.by)  # rows are others than was told, as of the same commit
@@ -216,11 +226,18 @@ class Log:
 
     # -- a group
 
-    def _attempt(self, asked: Group, do: Callable[[JetTables], T]) -> tuple[T, bool]:
-        """Do something; it is durable when this returns. Also tells whether it wrote."""
+    def _attempt(
+        self, asked: Group, do: Callable[[JetTables], T], rows: Mapping[str, Message]
+    ) -> tuple[T, bool]:
+        """Do something; it is durable when this returns. Also tells whether it wrote.
+
+        Args:
+            rows: those that a node has told wrongly of before.
+        """
         common = CommonTables(self._bus, self._layout.common, self._new_op)
         tables = JetTables(
-            *(self._bus, self._layout, self._cache, self._ages, self._secret, common, self._moved)
+            *(self._bus, self._layout, self._cache, self._ages, self._secret, common, self._moved),
+            newer=rows,
         )
         self._read(tables, asked)
         self._admit(tables, asked)
@@ -254,6 +271,11 @@ class Log:
             found = carry_out(tables, operations, self._clock)
             for place, answer in zip(each.places, found, strict=True):
                 answers[place] = answer
+        tables.prove(
+            sdkappid
+            for sdkappid, each in asked.by.items()
+            if any(isinstance(answers[place], _JUDGED) for place in each.places)
+        )
         for place, operation in enumerate(group):
             if isinstance(operation, Forget):
                 answers[place] = self._forget_some(operation)

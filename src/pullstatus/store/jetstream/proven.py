@@ -108,6 +108,13 @@ class ProvenBus:
         return next((each for each in found if each.sequence == at), message)
 
 
+def newest_of_anybody(bus: Bus, stream: str, subject: str) -> Message | None:
+    """The last message of a subject that any node has."""
+    asked = [bus.last(stream, subject, leader=leader) for leader in (True, *[False] * ASKS)]
+    found = [message for message in asked if message is not None]
+    return max(found, key=lambda message: message.sequence, default=None)
+
+
 def of_anybody(
     bus: Bus,
     stream: str,

@@ -43,6 +43,7 @@ from pullstatus.store.jetstream.messages import (
     parts_of,
 )
 from pullstatus.store.jetstream.moved import Moved
+from pullstatus.store.jetstream.proven import newest_of_anybody
 from pullstatus.store.jetstream.subjects import Layout, Place, hour_of
 from pullstatus.store.jetstream.wire import Bus, Message
 from pullstatus.store.texts import decoded, encoded
@@ -72,6 +73,18 @@ class Overtaken(Exception):
     def __init__(self, *sdkappids: int) -> None:
         super().__init__(*sdkappids)
         self.sdkappids = sdkappids
+
+
+class Misled(Exception):
+    """A row was judged that another node has a newer one of: start over, with that.
+
+    Attributes:
+        rows: the newer ones, by subject.
+    """
+
+    def __init__(self, rows: Mapping[str, Message]) -> None:
+        super().__init__(*rows)
+        self.rows = rows
 
 
 class Draft:
@@ -116,10 +129,28 @@ class Draft:
         """Whether a row was asked for."""
         return subject in self._asked
 
+    def judged(self) -> Iterator[tuple[str, Message | None]]:
+        """Each row that was asked for by itself, as it is known."""
+        for subject in self._asked:
+            if not subject.endswith("*"):
+                yield subject, self._rows.get(subject)
+
     def learn(self, subjects: Sequence[str], rows: Mapping[str, Message]) -> None:
-        """What more was asked, of the same commit."""
+        """What more was asked, of the same commit.
+
+        Raises:
+            Misled: somebody has a newer one of a row that was asked for before: it was judged, and
+                what is written in its place rests on what was told then.
+        """
+        newer = {
+            subject: row
+            for subject, row in rows.items()
+            if subject in self._asked and _sequence(self._rows.get(subject)) < row.sequence
+        }
+        if newer:
+            raise Misled(newer)
+        self._rows.update({name: row for name, row in rows.items() if name not in self._asked})
         self._asked.update(subjects)
-        self._rows.update(rows)
 
     def row(self, subject: str) -> Message | None:
         """A row that was asked for."""
@@ -236,8 +267,15 @@ class JetTables:
         secret: bytes,
         common: CommonTables,
         moved: Moved,
+        newer: Mapping[str, Message],
     ) -> None:
-        """Nothing is known yet; `secret` is what fingerprints are keyed with."""
+        """Nothing is known yet.
+
+        Args:
+            secret: what fingerprints are keyed with.
+            newer: rows that not every node has, by subject; see `prove`.
+        """
+        self._newer = newer
         self._moved = moved
         self._ages = ages
         self._bus = bus
@@ -264,8 +302,20 @@ class JetTables:
             if found.sequence != known.newest:
                 known = known.renewed(found.commit)
             rows = found.rows
-        draft = self.drafts[sdkappid] = Draft(known, rows, asked)
+        draft = self.drafts[sdkappid] = Draft(known, self._mended(rows, asked), asked)
         return draft
+
+    def _mended(
+        self, rows: Mapping[str, Message], subjects: Sequence[str]
+    ) -> Mapping[str, Message]:
+        """Rows as they were told, or newer ones that somebody has."""
+        newer = {
+            subject: self._newer[subject]
+            for subject in subjects
+            if subject in self._newer
+            and _sequence(rows.get(subject)) < self._newer[subject].sequence
+        }
+        return {**rows, **newer}
 
     def confirm(self, drafts: Iterable[Draft]) -> None:
         """Have the leader say that what is known of applications is their newest state.
@@ -285,6 +335,26 @@ class JetTables:
         ]
         if overtaken:
             raise Overtaken(*overtaken)
+
+    def prove(self, sdkappids: Iterable[int]) -> None:
+        """Ask all nodes for the rows that were judged of applications.
+
+        A replica that has lost the newest message of a row tells of the one before, as if that was
+        how its commit has left it. What is written is refused then, by its condition; but for an
+        answer that nothing is written for somebody has to be asked.
+
+        Raises:
+            Misled: a node has newer ones.
+        """
+        newer: dict[str, Message] = {}
+        for sdkappid in sdkappids:
+            draft = self._draft(sdkappid)
+            for subject, judged in draft.judged():
+                found = newest_of_anybody(self._bus, draft.place.stream, subject)
+                if found is not None and _sequence(judged) < found.sequence:
+                    newer[subject] = found
+        if newer:
+            raise Misled(newer)
 
     def fetch(self, mailboxes: Iterable[Mailbox]) -> None:
         """Read the first chunks of what waits in mailboxes, all at once.
@@ -347,7 +417,7 @@ class JetTables:
         found = snapshots.snapshot(self._bus, known.place, subjects, known.newest)
         if found.sequence != known.newest:
             raise Overtaken(known.sdkappid)
-        draft.learn(subjects, found.rows)
+        draft.learn(subjects, self._mended(found.rows, subjects))
 
     def _values(self, draft: Draft, pattern: str, held: type[T]) -> list[tuple[str, T]]:
         """All rows of a pattern, as they stand in between, by subject."""
@@ -930,3 +1000,7 @@ class JetTables:
         now_ms: int,  # noqa: ARG002
     ) -> Sequence[Callable[[int], int | None]]:
         raise AssertionError("what is remembered is forgotten by the lane")
+
+
+def _sequence(message: Message | None) -> int:
+    return 0 if message is None else message.sequence
