@@ -31,7 +31,7 @@ NODES: Final = (1, 3)
 PROCESSES: Final = (1, 2, 4)
 MAILBOXES: Final = (1, 1_000)
 PARTITIONS: Final = 3
-LAID: Final = 40_000  # batches before pages are taken; each is one
+TAKEN_PER_S: Final = 4_000  # pages, more than are; for each a batch is laid ready
 AT_ONCE: Final = 64
 _DONE: Final = msgspec.json.Decoder(Done)
 
@@ -170,7 +170,7 @@ def _together(ours: Usage, theirs: Usage) -> Usage:
 
 def _lay(bench: Bench, doors: Doors, mailboxes: int) -> None:
     """Have entries for as many pages as will be taken."""
-    left = bench.scaled(LAID)
+    left = bench.scaled(round(TAKEN_PER_S * (bench.warmup_s + bench.runs * bench.seconds)))
     while left > 0:
         done = doors.do(Work("append", mailboxes, PAGE, AT_ONCE, bench.seconds))
         left -= sum(len(each.times_s) for each in done)

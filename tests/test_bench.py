@@ -147,7 +147,7 @@ def test_doors_to_a_cluster_do_as_they_are_told(
     monkeypatch.setattr(cluster, "PROCESSES", (2,))
     monkeypatch.setattr(cluster, "MAILBOXES", (3,))
     scenario = ENGINES["cluster"]
-    bench = Bench(tmp_path, seconds=0.2, warmup_s=0, scale=0.05)
+    bench = Bench(tmp_path, seconds=0.2, warmup_s=0)
     result = scenario.measure(bench, scenario)
     assert [line.label.partition(",")[0] for line in result.lines] == [
         "empty pulls",

@@ -24,7 +24,7 @@ from tests.faults.power import PoweredCluster
 from tests.faults.torment import Fault, Run, Stage, kill_a_client, pause_a_client
 from tests.harness import PATIENCE_S
 from tests.nats_proxy import NatsProxy
-from tools.nats import Cluster, Node
+from tools.nats import POLL_S, Cluster, Node
 
 NAME: Final = "store"
 PARTITIONS: Final = 3
@@ -169,9 +169,21 @@ def _disturb(run: Run[NetworkedCluster], how: Callable[[Node], None]) -> None:
 
 def lose_answers(run: Run[list[NatsProxy]]) -> None:
     """Some acknowledgements of writes do not get through, and some writes."""
+
+    def missing() -> int:
+        return sum(proxy.dropped + proxy.lost for proxy in run.servers)
+
+    wanted = missing() + ANSWERS
     for proxy in run.servers:
-        proxy.drop(run.rng.randint(0, ANSWERS))
-        proxy.lose(run.rng.randint(0, ANSWERS))
+        proxy.drop(run.rng.randint(1, ANSWERS))
+        proxy.lose(run.rng.randint(1, ANSWERS))
+    due_s = time.monotonic() + PATIENCE_S
+    while missing() < wanted:
+        run.doors.check_alive()
+        assert time.monotonic() < due_s, "nothing is written"
+        time.sleep(POLL_S)
+    for proxy in run.servers:  # there may be one that nobody is connected to
+        proxy.spare()
     run.happened["times that answers were lost"] += 1
 
 
