@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import itertools
+from collections.abc import Sequence
 
 import pytest
 
@@ -92,41 +92,45 @@ def test_the_oldest_that_waits_is_told_wherever_the_head_is(bus: MemoryBus, fres
 
 @pytest.mark.anyio
 async def test_polls_that_come_together_share_one_look_and_none_that_began_before() -> None:
-    asked: list[str] = []
-    numbers = itertools.count(1)
-    begun: asyncio.Queue[str] = asyncio.Queue()
+    asked: list[list[str]] = []
+    begun: asyncio.Queue[list[str]] = asyncio.Queue()
     waits = asyncio.Event()
     loop = asyncio.get_running_loop()
 
-    def look(thing: str) -> int:
-        asked.append(thing)
-        number = next(numbers)
-        loop.call_soon_threadsafe(begun.put_nowait, thing)
+    def look(things: Sequence[str]) -> dict[str, int | Exception]:
+        asked.append(sorted(things))
+        number = len(asked)
+        loop.call_soon_threadsafe(begun.put_nowait, asked[-1])
         asyncio.run_coroutine_threadsafe(waits.wait(), loop).result()
-        return number
+        return dict.fromkeys(things, number)
 
-    looks = Looks(look)
-    first = [asyncio.create_task(looks.at("a")) for _ in range(5)]
-    other = asyncio.create_task(looks.at("b"))
-    assert {await begun.get(), await begun.get()} == {"a", "b"}
-    later = [asyncio.create_task(looks.at("a")) for _ in range(5)]
+    looks: Looks[str, int] = Looks(look, lambda thing: thing[0])
+    first = [asyncio.create_task(looks.at(thing)) for thing in ("a1", "a1", "a2")]
+    assert await begun.get() == ["a1", "a2"]
+    other = asyncio.create_task(looks.at("b1"))
+    assert await begun.get() == ["b1"]
+    later = [asyncio.create_task(looks.at(thing)) for thing in ("a1", "a3")]
     await asyncio.sleep(0)
     waits.set()
     await asyncio.gather(*first, other, *later)
-    assert sorted(asked) == ["a", "a", "b"]
+    assert asked == [["a1", "a2"], ["b1"], ["a1", "a3"]]
+    assert {task.result() for task in first} == {1}
     assert {task.result() for task in later} == {3}
-    assert all(task.result() < 3 for task in (*first, other))
     await looks.close()
 
 
 @pytest.mark.anyio
 async def test_a_look_that_fails_fails_those_who_share_it_and_no_other() -> None:
-    def look(thing: int) -> int:
-        return 1 // thing
+    def look(things: Sequence[int]) -> dict[int, int | Exception]:
+        if 0 in things:
+            raise ZeroDivisionError
+        return {thing: LookupError() if thing < 0 else 1 for thing in things}
 
-    looks = Looks(look)
+    looks: Looks[int, int] = Looks(look)
     found = await asyncio.gather(looks.at(0), looks.at(0), looks.at(1), return_exceptions=True)
-    assert [type(each) for each in found] == [ZeroDivisionError, ZeroDivisionError, int]
+    assert [type(each) for each in found] == [ZeroDivisionError] * 3
+    others = await asyncio.gather(looks.at(-1), looks.at(2), return_exceptions=True)
+    assert [type(each) for each in others] == [LookupError, int]
     assert await looks.at(1) == 1
 
 

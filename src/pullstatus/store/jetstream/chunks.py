@@ -26,11 +26,18 @@ from pullstatus.store.jetstream.proven import of_anybody
 from pullstatus.store.jetstream.subjects import Place
 from pullstatus.store.jetstream.wire import Bus, Message
 
-# Read at once: as many as a page of single entries is, or what some pages of hundreds are. More
-# would be thrown away unread where many mailboxes are pulled from in turn.
+# Read at once: as many as a page of single entries is, or what some pages of hundreds are. Where
+# many mailboxes are pulled from in turn, more would be thrown away unread.
 CHUNKS_MAX: Final = 100
 BYTES_MAX: Final = 64 << 10
+BYTES_MIN: Final = 16 << 10
+TOGETHER_BYTES: Final = 256 << 10
 _LARGE: Final = 16 << 20  # as large as a chunk of several messages may be
+
+
+def ahead(mailboxes: int) -> int:
+    """How many bytes of each are read where so many are read from at once."""
+    return min(BYTES_MAX, max(BYTES_MIN, TOGETHER_BYTES // mailboxes))
 
 
 def chunk_place(bus: Bus, place: Place, box: Box, seq: int, newest: int) -> int:

@@ -103,8 +103,8 @@ class JetStreamStore(GatheredStore):
         self._layout = layout
         self._lists = Lists(bus, layout)
         self._survey = Survey(bus, layout, self._lists)
-        self._standings = Looks(self._lists.standing)
-        self._revisions = Looks(self._lists.revision)
+        self._standings = Looks(self._lists.standings_of, layout.partition)
+        self._revisions = Looks(self._lists.revisions)
         self._lease = lease
         self._watched: dict[Mailbox, _Watched] = {}
         self._watching: asyncio.Task[None] | None = None

@@ -84,6 +84,19 @@ class Lists:
         message = self._bus.last(place.stream, place.commits, leader=True)
         return None if message is None else standing_of(place, sdkappid, message)
 
+    def standings_of(self, sdkappids: Sequence[int]) -> dict[int, Standing | Exception | None]:
+        """How some of one partition stand, or what is wrong with one; see `standing`."""
+        places = [self._layout.application(sdkappid) for sdkappid in sdkappids]
+        commits = [place.commits for place in places]
+        told = snapshots.newest_of_each(self._bus, places[0].stream, commits)
+        found: dict[int, Standing | Exception | None] = {}
+        for sdkappid, place, message in zip(sdkappids, places, told, strict=True):
+            try:
+                found[sdkappid] = message and standing_of(place, sdkappid, message)
+            except StoreDamaged as error:
+                found[sdkappid] = error
+        return found
+
     def moment(self, sdkappid: int) -> tuple[Standing, dict[str, Message]] | None:
         """How one stands by now, with its readers and the pages kept for them, as of that commit.
 
@@ -382,10 +395,17 @@ class Lists:
         message = self._bus.last(place.stream, place.setting(name), leader=True)
         return None if message is None else opened(message, SettingMessage)
 
-    def revision(self, name: str) -> int:
-        """The revision of a setting; 0: it was never written."""
-        told = self._last_setting(name)
-        return 0 if told is None else told.revision
+    def revisions(self, names: Sequence[str]) -> dict[str, int | Exception]:
+        """The revisions of settings, 0 of one that was never written; or what is wrong with one."""
+        subjects = [self._common.setting(name) for name in names]
+        told = snapshots.newest_of_each(self._bus, self._common.stream, subjects)
+        found: dict[str, int | Exception] = {}
+        for name, message in zip(names, told, strict=True):
+            try:
+                found[name] = 0 if message is None else opened(message, SettingMessage).revision
+            except StoreDamaged as error:
+                found[name] = error
+        return found
 
     async def marks(self, prefix: str) -> dict[str, Noted]:
         """See `Store.marks`."""

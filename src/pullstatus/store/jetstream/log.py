@@ -411,7 +411,7 @@ class Log:
     # -- being overtaken
 
     def _renew(self, applications: Sequence[int] | dict[int, Asked]) -> bool:
-        """Learn from the leader how applications stand; whether one stood otherwise.
+        """Learn how applications stand; whether one stood otherwise.
 
         Raises:
             Undone: one cannot be gone on with now, or is damaged.
@@ -419,11 +419,14 @@ class Log:
         """
         renewed = False
         subjects = [self._layout.application(sdkappid).commits for sdkappid in applications]
-        told = self._bus.last_of_each(self._stream, subjects)
+        told = snapshots.newest_of_each(self._bus, self._stream, subjects)
         for sdkappid, found in zip(applications, told, strict=True):
             place = self._layout.application(sdkappid)
             known = self._cache.get(sdkappid) or Known(sdkappid, place)
             newest = 0 if found is None else found.sequence
+            if newest < known.newest:  # whoever said so may have lost it
+                found = self._bus.last(self._stream, place.commits, leader=True)  # noqa: PLW2901
+                newest = 0 if found is None else found.sequence
             self._check_kept(sdkappid, known.newest, newest)
             if newest != known.newest:
                 try:

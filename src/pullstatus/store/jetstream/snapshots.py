@@ -17,6 +17,7 @@ from pullstatus.store.jetstream.subjects import Place
 from pullstatus.store.jetstream.wire import SUBJECTS_MAX, Bus, Message
 
 COMMITS_MAX: Final = 256
+FEW: Final = 3
 _PATTERN_MAX: Final = 65  # subjects that a pattern stands for at most: readers of a mailbox
 
 
@@ -81,6 +82,18 @@ def is_newest(bus: Bus, place: Place, sequence: int) -> bool:
     """Whether this is the newest commit of a place, as the leader tells; 0: there is none."""
     found = bus.last(place.stream, place.commits, leader=True)
     return sequence == (0 if found is None else found.sequence)
+
+
+def newest_of_each(bus: Bus, stream: str, subjects: Sequence[str]) -> list[Message | None]:
+    """The last message of each of these, in their order, with all that was answered until now.
+
+    Of a few the leader is asked, one by one. Of many it is asked how far the stream goes, and a
+    replica that has come so far tells of all at once; it may have lost some.
+    """
+    if len(subjects) <= FEW:
+        return bus.last_of_each(stream, subjects)
+    found = {message.subject: message for message in latest(bus, stream, subjects)}
+    return [found.get(subject) for subject in subjects]
 
 
 def latest(bus: Bus, stream: str, subjects: Sequence[str]) -> Iterator[Message]:

@@ -327,7 +327,7 @@ class JetTables:
         if not known:
             return
         commits = [each.place.commits for each in known]
-        found = self._bus.last_of_each(known[0].place.stream, commits)
+        found = snapshots.newest_of_each(self._bus, known[0].place.stream, commits)
         overtaken = [
             each.sdkappid
             for each, newest in zip(known, found, strict=True)
@@ -376,7 +376,7 @@ class JetTables:
             next(iter(due.values()))[0].place.stream,
             [(draft.place.log(box.kind), box.log_at) for draft, box in due.values()],
             count=chunks.CHUNKS_MAX,
-            bytes_max=chunks.BYTES_MAX,
+            bytes_max=chunks.ahead(len(due)),
         )
         for (draft, box), messages in zip(due.values(), found, strict=True):
             for chunk in chunks.whole(messages):
