@@ -37,7 +37,7 @@ from pullstatus.records import Kind
 from pullstatus.server.budget import Budget
 from pullstatus.server.logs import LogLines
 from pullstatus.server.replays import Replays
-from pullstatus.store import Aside, Engine, Totals, UnderWay
+from pullstatus.store import Aside, Engine, Health, Totals, UnderWay
 from pullstatus.version import VERSION
 from pullstatus.wire.v5.codes import Result
 
@@ -102,6 +102,7 @@ class Figures:
         self.batches_dropped: Counter[str] = Counter(dict.fromkeys(DOORS, 0))
         self.failed_tries: Counter[str] = Counter(dict.fromkeys(WRONG, 0))
         self.failed_tries_late = 0
+        self.mended = self.writes_unanswered = 0
         self.refused: Counter[int] = Counter(dict.fromkeys(REFUSALS, 0))
         self.cut: Counter[str] = Counter(dict.fromkeys(DEADLINES, 0))
         self.seconds = {call: Durations() for call in CALLS}
@@ -136,6 +137,7 @@ class Standing(msgspec.Struct, frozen=True):
     """How the store stands when somebody asks.
 
     Attributes:
+        totals: of all mailboxes; None: the store cannot be read now.
         oldest_waiting_s, oldest_in_hand_s: ages; 0 when nothing waits, or no page is in a hand.
         held: pulls that wait for a record.
         log: lines of the log.
@@ -143,13 +145,14 @@ class Standing(msgspec.Struct, frozen=True):
         under_way: what waits for the store.
         connections: who is connected.
         budget: what is in hand.
+        health: how the nodes are that keep the store, if there are any.
         workers: processes that answer requests.
         workers_ended: how many have ended unasked, and were replaced.
         processes: numbers of the workers' own, if this is another one.
     """
 
     engine: Engine
-    totals: Totals
+    totals: Totals | None
     oldest_waiting_s: float
     oldest_in_hand_s: float
     held: int
@@ -158,6 +161,7 @@ class Standing(msgspec.Struct, frozen=True):
     under_way: UnderWay
     connections: Connections
     budget: Budget
+    health: Health = Health()
     workers: int = 1
     workers_ended: int = 0
     processes: Sequence[int] = ()
@@ -216,6 +220,106 @@ def _of_the_budget(budget: Budget) -> Iterator[Metric]:
     )
 
 
+def _of_mailboxes(totals: Totals, standing: Standing) -> Iterator[Metric]:
+    """What only the store knows."""
+    sums = totals.of
+    waiting = GaugeMetricFamily(
+        "pullstatus_waiting", "Records that wait, over all mailboxes.", labels=["kind"]
+    )
+    for kind in Kind:
+        waiting.add_metric([kind.path], sums[kind].waiting)
+    yield waiting
+    yield GaugeMetricFamily(
+        "pullstatus_oldest_waiting_seconds",
+        "Age of the oldest record that waits anywhere; 0 when none does.",
+        standing.oldest_waiting_s,
+    )
+    yield GaugeMetricFamily(
+        "pullstatus_in_hand",
+        "Pages that readers were handed and have not acknowledged.",
+        totals.in_hand.pages,
+    )
+    yield GaugeMetricFamily(
+        "pullstatus_oldest_in_hand_seconds",
+        "Time since the oldest of these pages was taken; 0 when there is none.",
+        standing.oldest_in_hand_s,
+    )
+    yield CounterMetricFamily(
+        "pullstatus_quarantined",
+        "Records found damaged on the disk, set aside and never handed out. Alert on any.",
+        sum(each.quarantined for each in sums.values()),
+    )
+    yield CounterMetricFamily(
+        "pullstatus_expired",
+        "Records that waited longer than their application's limit.",
+        sum(sums[kind].expired for kind in Kind),
+    )
+    yield GaugeMetricFamily(
+        "pullstatus_parked",
+        "Parked items that wait for somebody to see to them. Alert on any.",
+        sums[Aside.PARKED].waiting,
+    )
+    yield CounterMetricFamily(
+        "pullstatus_parked_expired",
+        "Parked items that left unread: too old, or too many behind them. Alert on any.",
+        sums[Aside.PARKED].expired,
+    )
+    yield GaugeMetricFamily(
+        "pullstatus_mailboxes",
+        "Mailboxes there are.",
+        sum(each.mailboxes for each in sums.values()),
+    )
+
+
+def _of_the_cluster(figures: Figures, health: Health) -> Iterator[Metric]:
+    """How the nodes of a cluster are; all 0 where there is none."""
+    yield GaugeMetricFamily(
+        "pullstatus_cluster_streams", "Streams of a store in a cluster of nodes.", health.streams
+    )
+    yield GaugeMetricFamily(
+        "pullstatus_cluster_streams_down",
+        "Of these, those without a leader, or whose leader does not reach most of its nodes. Alert"
+        " on any for 30 seconds.",
+        health.down,
+    )
+    yield GaugeMetricFamily(
+        "pullstatus_cluster_streams_without_writes",
+        "Others whose leader has answered no write for a minute; workers tell it in the"
+        " log alone. Alert on any.",
+        health.without_writes,
+    )
+    yield CounterMetricFamily(
+        "pullstatus_cluster_writes_unanswered",
+        "Writes that were given up without an answer of the nodes. Alert when it grows on.",
+        figures.writes_unanswered,
+    )
+    yield GaugeMetricFamily(
+        "pullstatus_cluster_copies_away",
+        "Copies of streams on nodes that cannot be reached. Alert on any for minutes.",
+        health.copies_away,
+    )
+    yield GaugeMetricFamily(
+        "pullstatus_cluster_copies_behind",
+        "Other copies that lack something. Alert on any for minutes.",
+        health.copies_behind,
+    )
+    yield GaugeMetricFamily(
+        "pullstatus_cluster_lag",
+        "Steps that the copy has yet to take that is furthest behind.",
+        health.lag,
+    )
+    yield CounterMetricFamily(
+        "pullstatus_cluster_mended",
+        "Messages that one node had damaged or lost, and another one had. Alert on any.",
+        figures.mended,
+    )
+    yield GaugeMetricFamily(
+        "pullstatus_cluster_full_ratio",
+        "How full the fullest stream or node is, of 1; 0 if none has a bound. Alert above 0.8.",
+        health.full,
+    )
+
+
 def _by(name: str, text: str, label: str, counts: Mapping[Any, int]) -> Metric:
     """What is counted by one label, in the order of its values."""
     family = CounterMetricFamily(name, text, labels=[label])
@@ -267,8 +371,7 @@ class _Once(Collector):
 
 
 def _metrics(figures: Figures, standing: Standing) -> Iterator[Metric]:
-    engine, totals = standing.engine, standing.totals.of
-    parked = totals[Aside.PARKED]
+    engine, totals = standing.engine, standing.totals
     records_in = CounterMetricFamily(
         "pullstatus_records_in", "Records accepted, repeats included.", labels=["kind"]
     )
@@ -280,18 +383,13 @@ def _metrics(figures: Figures, standing: Standing) -> Iterator[Metric]:
     records_out = CounterMetricFamily(
         "pullstatus_records_out", "Records handed out by pulls.", labels=["kind"]
     )
-    waiting = GaugeMetricFamily(
-        "pullstatus_waiting", "Records that wait, over all mailboxes.", labels=["kind"]
-    )
     for kind in Kind:
         records_in.add_metric([kind.path], figures.records_in[kind])
         repaired.add_metric([kind.path], figures.repaired[kind])
         records_out.add_metric([kind.path], figures.records_out[kind])
-        waiting.add_metric([kind.path], totals[kind].waiting)
     yield records_in
     yield repaired
     yield records_out
-    yield waiting
 
     yield _by("pullstatus_pulls", "Pulls answered.", "result", figures.pulls)
 
@@ -366,21 +464,8 @@ def _metrics(figures: Figures, standing: Standing) -> Iterator[Metric]:
     yield from _of_connections(standing.connections)
     yield from _of_the_budget(standing.budget)
 
-    yield GaugeMetricFamily(
-        "pullstatus_oldest_waiting_seconds",
-        "Age of the oldest record that waits anywhere; 0 when none does.",
-        standing.oldest_waiting_s,
-    )
-    yield GaugeMetricFamily(
-        "pullstatus_in_hand",
-        "Pages that readers were handed and have not acknowledged.",
-        standing.totals.in_hand.pages,
-    )
-    yield GaugeMetricFamily(
-        "pullstatus_oldest_in_hand_seconds",
-        "Time since the oldest of these pages was taken; 0 when there is none.",
-        standing.oldest_in_hand_s,
-    )
+    if totals is not None:
+        yield from _of_mailboxes(totals, standing)
     yield CounterMetricFamily(
         "pullstatus_pages_given_again",
         "Pages handed out again to the reader that has them in hand, after a lost answer or a"
@@ -388,37 +473,12 @@ def _metrics(figures: Figures, standing: Standing) -> Iterator[Metric]:
         figures.pages_given_again,
     )
     yield CounterMetricFamily(
-        "pullstatus_quarantined",
-        "Records found damaged on the disk, set aside and never handed out. Alert on any.",
-        sum(sums.quarantined for sums in totals.values()),
-    )
-    yield CounterMetricFamily(
-        "pullstatus_expired",
-        "Records that waited longer than their application's limit.",
-        sum(totals[kind].expired for kind in Kind),
-    )
-    yield CounterMetricFamily(
         "pullstatus_items_parked",
         "What could not be read of callbacks and was put aside, repeats included.",
         figures.parked,
     )
     yield GaugeMetricFamily(
-        "pullstatus_parked",
-        "Parked items that wait for somebody to see to them. Alert on any.",
-        parked.waiting,
-    )
-    yield CounterMetricFamily(
-        "pullstatus_parked_expired",
-        "Parked items that left unread: too old, or too many behind them. Alert on any.",
-        parked.expired,
-    )
-    yield GaugeMetricFamily(
         "pullstatus_accepting", "1 while there is room for more records, else 0.", int(engine.room)
-    )
-    yield GaugeMetricFamily(
-        "pullstatus_mailboxes",
-        "Mailboxes there are.",
-        sum(sums.mailboxes for sums in totals.values()),
     )
     yield GaugeMetricFamily("pullstatus_store_bytes", "Size of the store's files.", engine.bytes)
     yield GaugeMetricFamily(
@@ -438,6 +498,7 @@ def _metrics(figures: Figures, standing: Standing) -> Iterator[Metric]:
         engine.commits,
         engine.operations,
     )
+    yield from _of_the_cluster(figures, standing.health)
     lines = CounterMetricFamily(
         "pullstatus_log_lines",
         "Lines of the log: written; summed, since many of their kind came in that second; or"

@@ -51,7 +51,7 @@ from pullstatus.server.slices import Slices
 from pullstatus.server.stall import NotReady, Stall
 from pullstatus.server.v5 import PullCall
 from pullstatus.server.whole import Whole
-from pullstatus.store import Gone, Store, Tickets
+from pullstatus.store import Gone, Health, Store, Tickets
 from pullstatus.version import VERSION
 from pullstatus.wire.about import ABOUT_PATH, about
 from pullstatus.wire.v5 import answer
@@ -258,20 +258,24 @@ class Routes:
         return render(self.figures, await self.standing())
 
     async def standing(self) -> Standing:
-        """How everything stands now."""
-        totals = await self._store.totals()
-        oldest = [totals.of[kind].oldest_ms for kind in Kind]
+        """How everything stands now; without sums of what cannot be read."""
+        try:
+            totals = await self._store.totals()
+        except StoreUnavailable:
+            totals = None
+        oldest = [] if totals is None else [totals.of[kind].oldest_ms for kind in Kind]
         return Standing(
             await self._store.engine(),
             totals,
-            max(map(self._age_s, oldest)),
-            self._age_s(totals.in_hand.oldest_ms),
+            max(map(self._age_s, oldest), default=0.0),
+            0.0 if totals is None else self._age_s(totals.in_hand.oldest_ms),
             self.held.count,
             logs.lines(),
             self.guesses.tries,
             self._store.under_way(),
             self.connections(),
             self.budget,
+            self._store.health() or Health(),
         )
 
     def connections(self) -> Connections:

@@ -40,6 +40,7 @@ from pullstatus.errors import (
 )
 from pullstatus.mailbox.upkeep import clean_up
 from pullstatus.records import Kind
+from pullstatus.server.alarms import Alarms
 from pullstatus.server.certificate import Certificate
 from pullstatus.server.connection import Connection
 from pullstatus.server.crowd import Crowd
@@ -49,7 +50,7 @@ from pullstatus.server.parts import Parts
 from pullstatus.server.routes import Routes
 from pullstatus.server.signals import handled
 from pullstatus.server.uvicorn_server import Make, UvicornServer
-from pullstatus.store import Store, open_store, store_cautions
+from pullstatus.store import Alarm, Store, open_store, store_cautions
 from pullstatus.version import VERSION
 
 log = structlog.get_logger(__name__)
@@ -122,6 +123,7 @@ class Server:
         self.routes: Routes
         self.on_overdue: Callable[[], None] | None = None
         self.parts = Parts()
+        self._alarms = Alarms(time.monotonic)
         self._uvicorn: UvicornServer | None = None
         self._stop_by_s: float | None = None  # monotonic; None: go on
 
@@ -413,6 +415,7 @@ class Server:
         """Those of them that each process has, where several are one server."""
         every_s = self.options.upkeep_every_s
         return [
+            self._regularly("alarms", REFRESH_S, self._look_at_nodes),
             self._regularly("refresh", REFRESH_S, partial(self._refresh, registry, {})),
             self._regularly("applications", REFRESH_S, registry.walk),
             self._regularly("uses of keys", every_s, registry.note_uses),
@@ -442,6 +445,17 @@ class Server:
 
     async def _look_at_the_store(self) -> None:
         self.routes.stall.look()
+
+    async def _look_at_nodes(self) -> None:
+        health = self.store.health()
+        if health is not None:
+            self.routes.figures.mended = health.mended
+            self.routes.figures.writes_unanswered = health.unanswered
+            self._alarms.tell(alarm for alarm in health.alarms if self.is_to_tell(alarm))
+
+    def is_to_tell(self, alarm: Alarm) -> bool:  # noqa: ARG002 - a worker's asks
+        """Whether no other process of the server tells it."""
+        return True
 
     async def _refresh(self, registry: Registry, told: dict[int, MasterKeyMissing]) -> None:
         """Follow the store, and tell of each appkey that cannot be opened, once."""

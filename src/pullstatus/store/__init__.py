@@ -33,6 +33,7 @@ from pullstatus.store.values import (
     Act,
     ActRow,
     Again,
+    Alarm,
     Append,
     Aside,
     AuditReport,
@@ -44,6 +45,7 @@ from pullstatus.store.values import (
     Erased,
     Finding,
     Fingerprints,
+    Health,
     InHand,
     JournalRow,
     Mailbox,
@@ -80,6 +82,7 @@ __all__ = [
     "Act",
     "ActRow",
     "Again",
+    "Alarm",
     "Append",
     "Aside",
     "AuditReport",
@@ -92,6 +95,7 @@ __all__ = [
     "Finding",
     "Fingerprints",
     "Gone",
+    "Health",
     "InHand",
     "JournalRow",
     "Mailbox",
@@ -398,6 +402,13 @@ class Store(Protocol):
         """What waits for the store now, and for how long; from memory, whatever the store does.
 
         Of an engine that is elsewhere what else it was asked counts, too.
+        """
+        ...
+
+    def health(self) -> Health | None:
+        """How the nodes are that keep it, from memory; None: there are no nodes to it.
+
+        Looked at only by who serves it.
         """
         ...
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import enum
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Final, NamedTuple, Protocol, TypeAlias
 
 import msgspec
@@ -672,6 +672,50 @@ class Engine(msgspec.Struct, frozen=True):
     room: bool
     durations: Durations
     log_bytes: int = 0
+
+
+class Alarm(msgspec.Struct, frozen=True):
+    """What somebody is to see to in what keeps a store, which goes on as well as it can.
+
+    Attributes:
+        event: what it is, in one of a few words; there is one of each at a time.
+        where: names of streams and nodes, and counts; nothing of anybody's.
+        reason: what it means, and what to do.
+        own: this process has met it; others of the same server may know nothing of it.
+    """
+
+    event: str
+    where: Mapping[str, str | int]
+    reason: str
+    own: bool = False
+
+
+class Health(msgspec.Struct, frozen=True):
+    """How the nodes are that keep a store, as of a look some seconds ago.
+
+    Attributes:
+        streams: parts of the store, each led by a node.
+        down: of these, those without a leader, or whose leader does not reach most of its nodes.
+        without_writes: others, whose leader has answered none for a minute; as of this process.
+        copies_away: on nodes that cannot be reached.
+        copies_behind: others that lack something.
+        lag: steps that the copy has yet to take that is furthest behind.
+        full: how full the fullest stream or node is, of 1; 0 if none has a bound.
+        mended: messages that one node had damaged or lost and another one had, of this process.
+        unanswered: writes that were given up without an answer, of this process.
+        alarms: what is to be seen to.
+    """
+
+    streams: int = 0
+    down: int = 0
+    without_writes: int = 0
+    copies_away: int = 0
+    copies_behind: int = 0
+    lag: int = 0
+    full: float = 0.0
+    mended: int = 0
+    unanswered: int = 0
+    alarms: Sequence[Alarm] = ()
 
 
 class Share(msgspec.Struct, frozen=True):

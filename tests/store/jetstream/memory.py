@@ -14,7 +14,17 @@ from typing import cast
 
 from pullstatus.errors import StoreFull, StoreUnavailable
 from pullstatus.store.jetstream.messages import op_of
-from pullstatus.store.jetstream.wire import PUTS_MAX, SUBJECTS_MAX, Bus, Message, Put, Space, Stale
+from pullstatus.store.jetstream.wire import (
+    PUTS_MAX,
+    SUBJECTS_MAX,
+    Bus,
+    Cluster,
+    Led,
+    Message,
+    Put,
+    Space,
+    Stale,
+)
 
 MESSAGE_BYTES_MAX = 1 << 20
 
@@ -62,6 +72,8 @@ class MemoryBus:
             is asked: the same, something else under its number, or None.
         asked: each question and write that came, in order.
         limits: bytes that streams may hold, if they have a bound.
+        led: told a stream, and how it is, what its leader says of it; None: it has none.
+        node: room on a node.
     """
 
     def __init__(self, streams: Iterable[tuple[str, str]]) -> None:
@@ -73,6 +85,8 @@ class MemoryBus:
         self.overtake: Callable[[str], None] = lambda _stream: None
         self.asked: list[str] = []
         self.limits: dict[str, int] = {}
+        self.led: Callable[[str, Led], Led | None] = lambda _stream, led: led
+        self.node: Space | None = None
 
     def door(self) -> Bus:
         """A connection of somebody's own."""
@@ -241,6 +255,10 @@ class MemoryBus:
     def space(self, stream: str) -> Space | None:
         limit = self.limits.get(stream)
         return None if limit is None else Space(self.size(stream), limit)
+
+    def cluster(self, streams: Sequence[str]) -> Cluster:
+        found = [Led("n0", (), self.size(each), self.limits.get(each, 0)) for each in streams]
+        return Cluster(list(map(self.led, streams, found)), self.node)
 
     def _up_to(self, stream: str, *, leader: bool) -> int:
         newest = self._streams[stream].newest

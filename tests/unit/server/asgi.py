@@ -22,6 +22,7 @@ from pullstatus.store import (
     Change,
     Engine,
     Gone,
+    Health,
     InHand,
     Mailbox,
     Page,
@@ -99,6 +100,9 @@ class FakeStore:
 
     def under_way(self) -> UnderWay:
         return self.way
+
+    def health(self) -> Health | None:
+        return None
 
     async def engine(self) -> Engine:
         return Engine(0, 0.0, 0, 0, True, Durations())

@@ -37,6 +37,7 @@ def test_every_series_is_there_before_its_first_value() -> None:
             f'pullstatus_records_{way}_total{{kind="{kind.path}"}}'
             for way in ("in", "out", "repaired")
         ]
+    due += ["pullstatus_cluster_mended_total", "pullstatus_cluster_writes_unanswered_total"]
     assert {name: figures.get(name) for name in due} == dict.fromkeys(due, 0)
 
 

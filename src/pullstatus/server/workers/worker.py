@@ -32,7 +32,7 @@ from pullstatus.server.workers.control import (
 from pullstatus.server.workers.ledger import BEATS, Ledger
 from pullstatus.server.workers.parts import SharedParts
 from pullstatus.server.workers.pulse import BEAT_S
-from pullstatus.store import Store, join_store
+from pullstatus.store import Alarm, Store, join_store
 
 log = structlog.get_logger(__name__)
 
@@ -118,6 +118,10 @@ class Worker(Server):
             self._regularly("snapshot", REFRESH_S, self._tell_snapshot),
             self._regularly("beat", BEAT_S, self._beat),
         ]
+
+    def is_to_tell(self, alarm: Alarm) -> bool:
+        """See `Server`; what nodes say of themselves the server itself asks them."""
+        return alarm.own
 
     async def _beat(self) -> None:
         self._ledger.add(BEATS, 1)

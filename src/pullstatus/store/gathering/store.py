@@ -31,6 +31,7 @@ from pullstatus.store.values import (
     Change,
     Discard,
     Erased,
+    Health,
     Mailbox,
     Noted,
     Park,
@@ -182,6 +183,10 @@ class GatheredStore(ABC):
     def under_way(self) -> UnderWay:
         """See `Store.under_way`."""
         return self._writer.under_way()
+
+    def health(self) -> Health | None:
+        """See `Store.health`."""
+        return None
 
     def _pace(self) -> Pace:
         return Pace(asyncio.get_running_loop().time(), self._writer.report.figures.operations)

@@ -13,11 +13,13 @@ import msgspec
 
 from pullstatus.errors import StoreUnavailable
 from pullstatus.store.jetstream.links import Links, NoAnswer, NobodyThere
-from pullstatus.store.jetstream.wire import Space
+from pullstatus.store.jetstream.wire import Copy, Led, Space
 
 REQUEST_S: Final = 5.0
 GIVE_UP_S: Final = 20.0  # longer than an election takes
 PAUSE_S: Final = 0.1
+AWAY_NS: Final = 5 * 10**9  # a leader hears of each node every second
+LOOK_S: Final = 2.0  # of each of two connections: one may end at a node that says nothing
 
 NO_STREAM: Final = 10059
 MADE_OTHERWISE: Final = 10058
@@ -41,12 +43,38 @@ class State(msgspec.Struct):
     subjects: dict[str, int] = {}
 
 
+class Peer(msgspec.Struct):
+    """A node that has a copy of a stream; `active`: nanoseconds since it was heard of.
+
+    Of one that was killed `offline` is not said for long.
+    """
+
+    name: str = ""
+    offline: bool = False
+    current: bool = False
+    active: int = 0
+    lag: int = 0
+
+    @property
+    def is_away(self) -> bool:
+        """Whether nothing was heard of it for seconds."""
+        return self.offline or self.active > AWAY_NS
+
+
+class Group(msgspec.Struct):
+    """The nodes that have a stream."""
+
+    leader: str = ""
+    replicas: list[Peer] = []
+
+
 class Said(msgspec.Struct):
     """An answer, of whatever kind."""
 
     error: Fault | None = None
     config: dict[str, Any] = {}
     state: State = msgspec.field(default_factory=State)
+    cluster: Group | None = None
     total: int = 0
     purged: int = 0
 
@@ -83,6 +111,26 @@ class Api:
         self._there(said, stream)
         limit = said.config.get("max_bytes", -1)
         return Space(said.state.bytes, limit) if limit > 0 else None
+
+    async def led(self, stream: str) -> Led | None:
+        """How a stream is that has a leader; None: nobody has answered as one, within seconds."""
+        for turn in range(2):
+            try:
+                link = await self._links.link(turn, LOOK_S)
+                answer = await link.ask(f"$JS.API.STREAM.INFO.{stream}", b"", patience_s=LOOK_S)
+                said = _SAID.decode(answer.data)
+            except (NoAnswer, NobodyThere, msgspec.DecodeError):
+                continue
+            group = said.cluster
+            if said.error is not None or (group is not None and not group.leader):
+                continue
+            group = group or Group()
+            copies = [
+                Copy(peer.name, peer.is_away, peer.current, peer.lag) for peer in group.replicas
+            ]
+            limit = max(0, said.config.get("max_bytes", -1))
+            return Led(group.leader, copies, said.state.bytes, limit)
+        return None
 
     async def subjects(self, stream: str, pattern: str) -> list[str]:
         """See `Bus.subjects`. More than a node tells at once are of several moments."""

@@ -22,7 +22,7 @@ from pullstatus.store.jetstream.location import Location, Login
 from pullstatus.store.jetstream.meta import Meta
 from pullstatus.store.jetstream.reading import Reading
 from pullstatus.store.jetstream.streams import Streams
-from pullstatus.store.jetstream.wire import Message, Put, Space
+from pullstatus.store.jetstream.wire import Cluster, Message, Put, Space
 from pullstatus.store.jetstream.writing import Writing
 
 PROVE_S: Final = 60.0
@@ -194,6 +194,11 @@ class Bus:
         """See `wire.Bus`. What nodes have left is as they have said when they were proven last."""
         found = (self._asked(self._api.space(stream)), self._nodes_space)
         return min((each for each in found if each is not None), key=_left, default=None)
+
+    def cluster(self, streams: Sequence[str]) -> Cluster:
+        """See `wire.Bus`."""
+        led = self._asked(_all([self._api.led(stream) for stream in streams]))
+        return Cluster(led, self._nodes_space)
 
     def purge(self, stream: str, subject: str, *, below: int) -> int:
         """See `wire.Bus`."""

@@ -34,6 +34,8 @@ from pullstatus.store.jetstream.settings import SettingLog
 from pullstatus.store.jetstream.subjects import Layout
 from pullstatus.store.jetstream.survey import Survey
 from pullstatus.store.jetstream.transfer import Reading
+from pullstatus.store.jetstream.vitals import Vitals
+from pullstatus.store.jetstream.watchdog import Watchdog
 from pullstatus.store.jetstream.wire import Bus
 from pullstatus.store.tickets import Tickets
 from pullstatus.store.transfer import Key, Migration, Part, Role, Stage
@@ -45,6 +47,7 @@ from pullstatus.store.values import (
     Backlog,
     Engine,
     Entry,
+    Health,
     JournalRow,
     Mailbox,
     Noted,
@@ -58,7 +61,7 @@ from pullstatus.store.values import (
 )
 from pullstatus.store.verbs.pulls import EMPTY
 from pullstatus.store.verbs.state import slot
-from pullstatus.store.window import Gone
+from pullstatus.store.window import Gone, UnderWay
 
 SEALS_MAX: Final = 10  # others begin to route items only now and then
 WATCH_S: Final = 0.5  # how long what another process has brought may stay unseen by who waits
@@ -88,6 +91,7 @@ class JetStreamStore(GatheredStore):
         lanes: Lanes,
         lease: Lease,
         gate: LaneGate,
+        watchdog: Watchdog,
         *,
         created: bool,
     ) -> None:
@@ -106,6 +110,7 @@ class JetStreamStore(GatheredStore):
         self._standings = Looks(self._lists.standings_of, layout.partition)
         self._revisions = Looks(self._lists.revisions)
         self._lease = lease
+        self._watchdog = watchdog
         self._watched: dict[Mailbox, _Watched] = {}
         self._watching: asyncio.Task[None] | None = None
         self._closed = False
@@ -130,13 +135,14 @@ class JetStreamStore(GatheredStore):
             name: see `Transfer`.
             secret: what fingerprints are keyed with.
             created: whether it was made just now.
-            server: to serve it.
+            server: to serve it: somebody looks after its nodes, too.
             moving: to move it, or to fill it from another, whatever it says of that.
 
         Raises:
             StoreRefused: it is not to be used.
         """
-        bus = ProvenBus(bus)
+        vitals = Vitals()
+        bus = ProvenBus(bus, vitals)
         new_op = Tickets(os.urandom)
         gate = await asyncio.to_thread(LaneGate, bus, layout, new_op)
         if not moving:
@@ -150,9 +156,12 @@ class JetStreamStore(GatheredStore):
         settings = SettingLog(bus, layout, new_op, gate=gate, server=server, moving=moving)
         lanes = Lanes(layout, writers, _writer(settings, on_failure))
         lease = Lease(bus, layout.common, new_op)
-        store = cls(name, bus, layout, lanes, lease, gate, created=created)
+        watchdog = Watchdog(bus, [stream for stream, _ in layout.streams], vitals)
+        store = cls(name, bus, layout, lanes, lease, gate, watchdog, created=created)
         store.epoch = epoch
         store.revision = (await asyncio.to_thread(store._lists.common)).revision
+        if server:
+            watchdog.start()
         return store
 
     def _check_room(self) -> None:
@@ -369,7 +378,9 @@ class JetStreamStore(GatheredStore):
         return await self._lists.backlog(sdkappid)
 
     async def totals(self) -> Totals:
-        """See `Store.totals`."""
+        """See `Store.totals`. They are of all streams: one that is down is not waited for."""
+        if self._watchdog.health.down:
+            raise StoreUnavailable("a stream of the store is down now; try again")
         return await asyncio.to_thread(self._survey.totals)
 
     def entries(
@@ -412,14 +423,27 @@ class JetStreamStore(GatheredStore):
         """See `Store.marks`."""
         return await self._lists.marks(prefix)
 
+    def under_way(self) -> UnderWay:
+        """See `Store.under_way`. Nodes are asked whether anything else is or not."""
+        found = super().under_way()
+        oldest_s = max(found.oldest_s, self._watchdog.silent_s())
+        return msgspec.structs.replace(found, oldest_s=oldest_s)
+
+    def health(self) -> Health:
+        """See `Store.health`."""
+        return self._watchdog.health
+
     async def engine(self) -> Engine:
-        """See `Store.engine`."""
+        """See `Store.engine`. While it is served its size is of the last look at the nodes."""
+        size = self._watchdog.bytes
+        if size is None:
+            size = await self._lists.size()
         report = self._writer.report
         return Engine(
             report.figures.commits,
             report.figures.commit_s,
             report.figures.operations,
-            await self._lists.size(),
+            size,
             report.room,
             self._writer.commits,
         )
@@ -436,7 +460,9 @@ class JetStreamStore(GatheredStore):
         await self._standings.close()
         await self._revisions.close()
         await self._writer.close()
+        self._watchdog.end()
         await asyncio.to_thread(self._bus.close)
+        await asyncio.to_thread(self._watchdog.close)
 
 
 def _waits(standing: Standing | None, mailbox: Mailbox) -> bool:

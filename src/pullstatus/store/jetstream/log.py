@@ -460,7 +460,8 @@ def _has(known: Known | None, hour: int) -> bool:
 _BEHIND: Final = "the node that leads a stream does not know what it has confirmed; try again"
 _LOST: Final = (
     "stream {} no longer has commits of application {} that were confirmed: it was set back, or"
-    " lost them; keep a copy of what the nodes have, then restore a backup"
+    " lost them; end all servers, keep a copy of what the nodes have, and restore a backup, or run"
+    " `pullstatus store new-epoch` to go on with what is left"
 )
 _ALONE: Final = "what goes to other partitions is committed by itself"
 _ON_THEIR_WAY: Final = (

@@ -11,21 +11,28 @@ from collections.abc import Callable, Sequence
 from typing import Final
 
 from pullstatus.store.jetstream.messages import is_whole
-from pullstatus.store.jetstream.wire import Bus, Message, Put, Space
+from pullstatus.store.jetstream.vitals import Vitals
+from pullstatus.store.jetstream.wire import Bus, Cluster, Message, Put, Space
 
 ASKS: Final = 12  # of three nodes each is missed once in 130 times
 
 
 class ProvenBus:
-    """See `wire.Bus`. A message that is not whole in an answer is so on any node."""
+    """See `wire.Bus`. A message that is not whole in an answer is so on any node.
 
-    def __init__(self, bus: Bus) -> None:
+    Attributes:
+        vitals: what was met.
+    """
+
+    def __init__(self, bus: Bus, vitals: Vitals | None = None) -> None:
         """Ask over `bus`, which is closed with this."""
+        self.vitals = vitals or Vitals()
         self._bus = bus
 
     def write(self, stream: str, puts: Sequence[Put], op: bytes) -> int:
         """See `wire.Bus`."""
-        return self._bus.write(stream, puts, op)
+        with self.vitals.writing(stream):
+            return self._bus.write(stream, puts, op)
 
     def last(self, stream: str, subject: str, *, leader: bool = False) -> Message | None:
         """See `wire.Bus`."""
@@ -83,6 +90,10 @@ class ProvenBus:
         """See `wire.Bus`."""
         return self._bus.space(stream)
 
+    def cluster(self, streams: Sequence[str]) -> Cluster:
+        """See `wire.Bus`."""
+        return self._bus.cluster(streams)
+
     def purge(self, stream: str, subject: str, *, below: int) -> int:
         """See `wire.Bus`."""
         return self._bus.purge(stream, subject, below=below)
@@ -105,7 +116,10 @@ class ProvenBus:
 
         at = message.sequence
         found = of_anybody(self._bus, stream, message.subject, at, enough, count=1)
-        return next((each for each in found if each.sequence == at), message)
+        one = next((each for each in found if each.sequence == at), message)
+        if is_whole(one):
+            self.vitals.mend(stream)
+        return one
 
 
 def newest_of_anybody(bus: Bus, stream: str, subject: str) -> Message | None:
@@ -127,6 +141,8 @@ def of_anybody(
 ) -> list[Message]:
     """Messages of a subject from a place on, in order, of all nodes together.
 
+    To be asked where a node has damaged or lost one: whoever is found to have it has mended it.
+
     Args:
         enough: whether no more need be asked.
     """
@@ -140,5 +156,7 @@ def of_anybody(
                 found[message.sequence] = message
         messages = [found[sequence] for sequence in sorted(found)]
         if enough(messages):
+            if isinstance(bus, ProvenBus):
+                bus.vitals.mend(stream)
             break
     return messages

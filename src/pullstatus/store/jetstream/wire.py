@@ -52,6 +52,57 @@ class Space(NamedTuple):
         return self.limit - self.used
 
 
+class Copy(NamedTuple):
+    """A copy of a stream that another node than its leader has, as the leader sees it.
+
+    Attributes:
+        away: nothing was heard of the node for seconds.
+        current: it has heard of all that is stored, just now.
+        lag: how many steps it has yet to take.
+    """
+
+    node: str
+    away: bool
+    current: bool
+    lag: int
+
+    def is_behind(self, lag_max: int) -> bool:
+        """Whether it is there, and lacks something."""
+        return not self.away and (not self.current or self.lag > lag_max)
+
+
+class Led(NamedTuple):
+    """A stream that has a leader.
+
+    Attributes:
+        leader: its node; empty: there is one node alone.
+        used, limit: bytes that it holds, and may hold; 0: it has no bound of its own.
+    """
+
+    leader: str
+    copies: Sequence[Copy]
+    used: int
+    limit: int
+
+    @property
+    def works(self) -> bool:
+        """Whether its leader reaches more than half of the nodes that have it, itself included."""
+        reached = 1 + sum(not copy.away for copy in self.copies)
+        return 2 * reached > 1 + len(self.copies)
+
+
+class Cluster(NamedTuple):
+    """How nodes are.
+
+    Attributes:
+        streams: those that were asked about, in order; None: nobody answers as its leader.
+        node: room on the node that has least left, as of some minute; None: no node has said.
+    """
+
+    streams: Sequence[Led | None]
+    node: Space | None
+
+
 class Stale(Exception):
     """A condition did not hold: nothing of the write is stored, nor ever will be."""
 
@@ -137,6 +188,10 @@ class Bus(Protocol):
 
     def space(self, stream: str) -> Space | None:
         """Of a stream, or of a node if that has less left; None: there is no bound."""
+        ...
+
+    def cluster(self, streams: Sequence[str]) -> Cluster:
+        """How these streams are, asked at once and for a few seconds at most."""
         ...
 
     def purge(self, stream: str, subject: str, *, below: int) -> int:
