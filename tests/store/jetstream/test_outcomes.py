@@ -83,6 +83,29 @@ def test_a_write_that_is_lost_is_stored_once(
 
 
 @pytest.mark.parametrize("size", [1, 7])
+def test_a_write_that_a_leader_gives_up_on_may_have_been_stored(
+    bus: Bus, app: str, size: int
+) -> None:
+    """It stops leading, and says that the cluster is not there; the next one stores it."""
+    real = Writing._send
+    sent = []
+
+    async def send(*arguments: object) -> _Outcome:
+        outcome = await real(*arguments)  # type: ignore[arg-type]
+        sent.append(outcome)
+        return outcome if len(sent) > 1 else _Outcome(error=Fault(NOT_THERE))
+
+    mine = op()
+    with mock.patch.object(Writing, "_send", send):
+        last = bus.write(STREAM, puts(app, size, 0, mine), mine)
+    assert [outcome.error is None for outcome in sent] == [True, False]
+    assert (sent[0].seq, count(bus, app)) == (last, size)
+
+
+NOT_THERE = 10008  # "JetStream system temporarily unavailable"
+
+
+@pytest.mark.parametrize("size", [1, 7])
 def test_a_write_that_is_late_is_stored_once(
     bus: Bus, through: Bus, proxy: NatsProxy, app: str, size: int
 ) -> None:

@@ -6,8 +6,12 @@ outcome is resolved, not guessed:
 
     stored                                    done
     a condition does not hold                 whose message made it so? ours: done; another's: Stale
-    another write to it is under way,         nothing is decided: again
-    a batch without its begin, no answer
+    another write to it is under way,         this copy is not stored: again
+    a batch without its begin, too many
+    any other error, or no answer             nothing is decided: again
+
+A node that stops leading says of what it has passed on that the cluster is not there; the next
+leader may have it stored all the same.
 
 "Not found" alone would prove nothing, as a copy may yet arrive; only a condition that has become
 false proves it.
@@ -46,6 +50,8 @@ NUMBER: Final = "Nats-Batch-Sequence"
 COMMIT: Final = "Nats-Batch-Commit"
 
 WRONG_LAST: Final = 10071
+UNDER_WAY: Final = frozenset({10163, 10164})
+NO_BATCH: Final = frozenset({10176, 10210})
 STORE_FAILED: Final = 10077
 NO_ROOM: Final = frozenset({10023, 10047})
 
@@ -97,6 +103,7 @@ class Writing:
                 if fault is None:
                     return outcome.seq
                 why = fault.description
+                open_sends += not _refused(fault)
             if fault is not None and not open_sends:
                 if fault.err_code == WRONG_LAST:
                     raise Stale
@@ -202,6 +209,11 @@ class _Taken:
 
 def _condition(put: Put) -> dict[str, str]:
     return {} if put.last is None else {EXPECTED: str(put.last)}
+
+
+def _refused(fault: Fault) -> bool:
+    """Whether the copy that it is the answer to is not stored, nor will be."""
+    return fault.err_code == WRONG_LAST or fault.err_code in UNDER_WAY | NO_BATCH or _no_room(fault)
 
 
 def _no_room(fault: Fault) -> bool:
