@@ -84,6 +84,7 @@ MAILBOXES = tuple(
 )
 LET_GO = Mailbox(1_400_000_003, Kind.REPLY)  # where operators empty what waits
 
+ONCE_MS = 3_600_000  # longer than anybody waits: what came before must be known when it comes again
 RECORD_S = 1_800_000_000  # the records' own time: the same in a repeat, whenever that is
 
 FAILED, REFUSED = 70, 78  # exit statuses: of a store that takes no more work, or never opened
@@ -372,7 +373,7 @@ async def perform(store: Store, request: Request, ticket: bytes) -> Page | None:
             await store.append(_append_of(request, now_ms, ticket))
         case Verb.PULL:
             reader = Reader(request.reader, request.ack or None) if request.reader else None
-            once = Once(request.how, now_ms + 60_000) if request.how else None
+            once = Once(request.how, now_ms + ONCE_MS) if request.how else None
             pull = Pull(box, request.count_max, now_ms, "192.0.2.1", request.key, once=once)
             return await store.pull(msgspec.structs.replace(pull, reader=reader, ticket=ticket))
         case Verb.REDELIVER:
