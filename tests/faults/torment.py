@@ -1,7 +1,7 @@
 """Something that happens, again and again, to servers and to the clients of `Doors`.
 
     told = torment(folder, FAULTS["kill the primary"], seed, times=3)
-    assert told.verdict.sound, told
+    assert not told.found, told
 
 A fault happens so many times, between answers; then the run is judged (see verdict.py). What can
 happen to the servers of an engine is beside it: `servers` for PostgreSQL, `clusters` for JetStream.
@@ -73,6 +73,7 @@ class Fault(Generic[S]):
         share: how many there are in a long run for each one of the first kind.
         stage: has servers run that it can happen to, for as long as the stack is open.
         needs: programs of the system; see `tests.conftest`.
+        allowed: what may be found, by what is promised while it happens.
     """
 
     name: str
@@ -80,6 +81,7 @@ class Fault(Generic[S]):
     share: float
     stage: Callable[[contextlib.ExitStack, int | None], Stage[S]]
     needs: tuple[str, ...] = ()
+    allowed: frozenset[str] = frozenset()
 
 
 @dataclass
@@ -98,6 +100,12 @@ class Told:
     seconds: float
     alarms: int
     verdict: Verdict
+
+    @property
+    def found(self) -> dict[str, int]:
+        """All that must not be, by name."""
+        found = self.verdict.found
+        return {name: found[name] for name in found.keys() - self.fault.allowed}
 
     def __str__(self) -> str:
         done = ", ".join(f"{count} {what}" for what, count in self.happened.items())

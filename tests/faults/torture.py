@@ -79,7 +79,7 @@ def main() -> int:
             )
             told.append(one)
             console.print(f"{name}, {first + count} of {wanted[name]}: {one.seconds:,.0f} s")
-            if not one.verdict.sound:
+            if one.found:
                 console.print(f"{one}\nwhat is left of it is in {folder}", markup=False)
                 console.print(table_of(told, wanted))
                 return 1
@@ -129,7 +129,7 @@ def table_of(told: list[Told], wanted: Mapping[str, int]) -> Table:
     for name, total in wanted.items():
         mine = [one for one in told if one.fault.name == name]
         reports = [one.verdict.report for one in mine]
-        found = {key: count for one in mine for key, count in one.verdict.found.items()}
+        found = {key: count for one in mine for key, count in one.found.items()}
         table.add_row(
             name,
             f"{total:,}",

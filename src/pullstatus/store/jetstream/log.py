@@ -400,8 +400,8 @@ class Log:
         try:
             for work in draft.behind:
                 work(here)
-        except StoreUnavailable:
-            pass  # it is garbage, and goes with the next round
+        except Exception:  # noqa: BLE001 - it is committed: whatever this is, nobody may do it again
+            self._cache.forget(draft.known.sdkappid)  # what is left goes with a later round
 
     def _forget_some(self, operation: Forget) -> Removed:
         self._cache.forget_prints()
