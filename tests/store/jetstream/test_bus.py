@@ -280,6 +280,10 @@ def test_a_stream_that_is_not_there(bus: Bus, app: str, monkeypatch: pytest.Monk
         put(bus, "nowhere.c", stream="nowhere")
     with pytest.raises(StoreUnavailable):
         bus.last("nowhere", "nowhere.c")
+    with pytest.raises(StoreUnavailable):
+        bus.last_of_each("nowhere", ["nowhere.c", "nowhere.d"])
+    with pytest.raises(StoreUnavailable):
+        bus.following_each("nowhere", [("nowhere.c", 1), ("nowhere.d", 1)], count=1, bytes_max=1)
 
 
 def test_what_is_asked_of_a_bus_that_closes_has_no_answer(made: str, app: str) -> None:

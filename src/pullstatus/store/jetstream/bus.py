@@ -255,7 +255,5 @@ async def _cancel_all() -> None:
 
 
 async def _all(questions: Sequence[Coroutine[Any, Any, T]]) -> list[T]:
-    """The answers, in order, to questions that are asked at once."""
-    async with asyncio.TaskGroup() as tasks:
-        asked = [tasks.create_task(question) for question in questions]
-    return [each.result() for each in asked]
+    """The answers, in order, to questions that are asked at once; or the first error."""
+    return list(await asyncio.gather(*questions))
