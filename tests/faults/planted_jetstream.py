@@ -35,10 +35,10 @@ def refused() -> None:
 def anew() -> None:
     """A write without an answer is done again, with nothing to tell that it was done before."""
 
-    async def resolved(*_arguments: object) -> int | None:
+    async def resolved(*_arguments: object, **_named: object) -> int:
         raise Stale
 
-    Writing._resolved = resolved  # type: ignore[method-assign, assignment]
+    Writing._resolved = resolved  # type: ignore[method-assign]
 
 
 def unproven() -> None:

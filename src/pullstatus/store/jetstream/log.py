@@ -51,6 +51,7 @@ from pullstatus.store.values import Mailbox, Pull, Unpark, setting_owner
 from pullstatus.store.verbs.group import carry_out
 
 COLLISIONS_MAX: Final = 100  # of one group: others may be faster, but not again and again
+COLLISIONS_S: Final = 20.0  # of one group: meanwhile all others of its partition wait
 PAUSE_S: Final = 0.002  # at most, after the first; less and less then: who waits longest goes first
 BACK_S: Final = 60.0  # thrice as long as a leader that is cut off may take itself for one
 
@@ -133,6 +134,8 @@ class Log:
         rows: dict[str, Message] = {}
         for collisions in range(COLLISIONS_MAX + 1):
             if collisions:
+                if self._clock() - began_s > COLLISIONS_S:
+                    break
                 time.sleep(random.random() * PAUSE_S / collisions)  # noqa: S311 - no secret
             try:
                 answer, writes = self._attempt(asked, do, rows)

@@ -6,15 +6,12 @@ outcome is resolved, not guessed:
 
     stored                                    done
     a condition does not hold                 whose message made it so? ours: done; another's: Stale
-    another write to it is under way,         this copy is not stored: again
-    a batch without its begin, too many
     any other error, or no answer             nothing is decided: again
 
-A node that stops leading says of what it has passed on that the cluster is not there; the next
-leader may have it stored all the same.
-
 "Not found" alone would prove nothing, as a copy may yet arrive; only a condition that has become
-false proves it.
+false proves it. Nor does a refusal: for a while two nodes may believe that they lead, both are
+told, and the one that was left behind refuses what the other stores. Or a node stops leading, and
+says of what it has passed on that the cluster is not there; the next leader may store it.
 """
 
 from __future__ import annotations
@@ -29,7 +26,7 @@ from typing import Final
 import msgspec
 
 from pullstatus.errors import OutcomeUnknown, StoreFull, StoreUnavailable
-from pullstatus.store.jetstream.api import Fault
+from pullstatus.store.jetstream.api import Api, Fault
 from pullstatus.store.jetstream.links import Links, NoAnswer, NobodyThere
 from pullstatus.store.jetstream.nodes import PAYLOAD_MIN
 from pullstatus.store.jetstream.reading import Reading
@@ -50,8 +47,6 @@ NUMBER: Final = "Nats-Batch-Sequence"
 COMMIT: Final = "Nats-Batch-Commit"
 
 WRONG_LAST: Final = 10071
-UNDER_WAY: Final = frozenset({10163, 10164})
-NO_BATCH: Final = frozenset({10176, 10210})
 STORE_FAILED: Final = 10077
 NO_ROOM: Final = frozenset({10023, 10047})
 
@@ -68,9 +63,10 @@ _OUTCOME: Final = msgspec.json.Decoder(_Outcome)  # see `nodes`
 class Writing:
     """Writes over the connections of a process, in their event loop."""
 
-    def __init__(self, links: Links, reading: Reading) -> None:
+    def __init__(self, links: Links, reading: Reading, api: Api) -> None:
         self._links = links
         self._reading = reading
+        self._api = api
         self._room = _Room()
         self._process = os.urandom(8).hex()
         self._batches = itertools.count(1)
@@ -86,7 +82,7 @@ class Writing:
     async def _decided(self, stream: str, puts: Sequence[Put], op: bytes) -> int:
         loop = asyncio.get_running_loop()
         due_s = loop.time() + RESOLVE_S
-        open_sends = 0  # of which nobody knows what came
+        told = False  # somebody took it, so it may come to be stored
         try_s, pause_s = TRY_S, PAUSE_S
         why = ""
         while (left_s := due_s - loop.time()) > 0:
@@ -94,8 +90,7 @@ class Writing:
             try:
                 outcome = await self._send(puts, min(try_s, left_s))
             except NoAnswer as error:
-                open_sends += 1
-                why = str(error)
+                told, why = True, str(error)
             except NobodyThere:
                 why = "no node leads what is written to"
             else:
@@ -103,19 +98,17 @@ class Writing:
                 if fault is None:
                     return outcome.seq
                 why = fault.description
-                open_sends += not _refused(fault)
-            if fault is not None and not open_sends:
-                if fault.err_code == WRONG_LAST:
-                    raise Stale
-                if _no_room(fault):
+            if fault is not None:
+                if _no_room(fault) and not told:
                     raise StoreFull(f"the cluster has no room ({why}); free some and try again")
-            elif fault is not None and (fault.err_code == WRONG_LAST or _no_room(fault)):
-                sequence = await self._resolved(stream, puts, op)
-                if sequence is not None:
-                    return sequence
+                if fault.err_code == WRONG_LAST or _no_room(fault):
+                    sequence = await self._resolved(stream, puts, op, told=told)
+                    if sequence:
+                        return sequence
+                told = True
             await asyncio.sleep(pause_s * random.uniform(0.5, 1.5))  # noqa: S311
             try_s, pause_s = min(2 * try_s, TRY_S_MAX), min(2 * pause_s, PAUSE_S_MAX)
-        if open_sends:
+        if told:
             raise OutcomeUnknown(f"the cluster does not say what came of a write ({why})")
         raise StoreUnavailable(f"the cluster takes no writes now ({why})")
 
@@ -144,29 +137,57 @@ class Writing:
         except msgspec.DecodeError:
             raise NoAnswer("it is no answer") from None
 
-    async def _resolved(self, stream: str, puts: Sequence[Put], op: bytes) -> int | None:
-        """The sequence of the last if an earlier send was stored; None: nothing is known yet.
+    async def _resolved(self, stream: str, puts: Sequence[Put], op: bytes, *, told: bool) -> int:
+        """The sequence of the last if a copy was stored; 0: nothing is known yet.
 
         The first message behind what a condition names is what made it false.
 
+        Args:
+            told: whether a copy may be under way beside the one that was refused.
+
         Raises:
-            Stale: it never will be.
+            Stale: it never will be stored.
         """
-        for number in reversed(range(len(puts))):
-            subject, _, last = puts[number]
-            if last is None:
-                continue
-            try:
+        numbers = [number for number, put in enumerate(puts) if put.last is not None]
+        try:
+            newest = await self._newest(stream, [puts[number].subject for number in numbers])
+            for number, last in reversed(list(zip(numbers, newest, strict=True))):
+                subject, _, expected = puts[number]
+                assert expected is not None
+                if last <= expected:
+                    continue
                 found = await self._reading.following(
-                    stream, subject, last + 1, count=1, leader=True
+                    stream, subject, expected + 1, count=1, leader=True
                 )
-            except StoreUnavailable:
-                return None
-            if found:
-                if found[0].data[:OP_BYTES] != op:
+                if found and found[0].data[:OP_BYTES] != op:
                     raise Stale
-                return found[0].sequence + len(puts) - 1 - number  # none lies between
-        return None
+                if found:  # nothing lies between messages of a write
+                    return found[0].sequence + len(puts) - 1 - number
+        except StoreUnavailable:
+            return 0
+        # There is nothing that made it false: whoever refused it lacks what it rests on.
+        if not told and await self._leads(stream):
+            raise Stale
+        return 0
+
+    async def _leads(self, stream: str) -> bool:
+        """Whether who says that it leads hears of most of the others: then nobody else does.
+
+        An election takes longer than it takes to be away.
+        """
+        led = await self._api.led(stream)
+        return led is not None and led.works
+
+    async def _newest(self, stream: str, subjects: Sequence[str]) -> list[int]:
+        """Sequences of the last messages of these, 0 of none, as one node tells that is not behind.
+
+        Raises:
+            StoreUnavailable: none is.
+        """
+        newest = await self._reading.last(stream, ">", leader=True)
+        at_least = 0 if newest is None else newest.sequence
+        found = await self._reading.lasts(stream, subjects, at_least=at_least)
+        return [found[name].sequence if name in found else 0 for name in subjects]
 
 
 class _Room:
@@ -209,11 +230,6 @@ class _Taken:
 
 def _condition(put: Put) -> dict[str, str]:
     return {} if put.last is None else {EXPECTED: str(put.last)}
-
-
-def _refused(fault: Fault) -> bool:
-    """Whether the copy that it is the answer to is not stored, nor will be."""
-    return fault.err_code == WRONG_LAST or fault.err_code in UNDER_WAY | NO_BATCH or _no_room(fault)
 
 
 def _no_room(fault: Fault) -> bool:
