@@ -85,6 +85,26 @@ def node() -> list[str]:
     return [str(folder / "bin/node"), str(folder / "lib/node_modules/npm/bin/npm-cli.js")]
 
 
+INSTALL_TRIES = 3  # a registry may be away for a moment
+
+
+def _install(node: list[str], folder: Path) -> None:
+    problem = ""
+    for _ in range(INSTALL_TRIES):
+        done = subprocess.run(
+            [*node, "ci", "--ignore-scripts", "--no-audit", "--no-fund"],
+            cwd=folder,
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
+        )
+        if done.returncode == 0:
+            return
+        problem = done.stderr
+    raise AssertionError(f"npm could not install the SDK:\n{problem}")
+
+
 @pytest.fixture(scope="session")
 def node_modules(node: list[str], pytestconfig: pytest.Config) -> Path:
     """A folder with the SDK installed, kept until the files that name it change."""
@@ -96,14 +116,6 @@ def node_modules(node: list[str], pytestconfig: pytest.Config) -> Path:
         if not (folder / "installed").exists():
             for file in named:
                 shutil.copy(file, folder)
-            done = subprocess.run(
-                [*node, "ci", "--ignore-scripts", "--no-audit", "--no-fund"],
-                cwd=folder,
-                capture_output=True,
-                text=True,
-                timeout=120,
-                check=False,
-            )
-            assert done.returncode == 0, f"npm could not install the SDK:\n{done.stderr}"
+            _install(node, folder)
             (folder / "installed").touch()
     return folder / "node_modules"
