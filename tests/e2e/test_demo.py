@@ -200,7 +200,7 @@ def test_demo_says_in_a_line_that_a_port_is_taken(folder: Path) -> None:
         )
     assert done.returncode == 1
     assert done.stderr.splitlines() == [
-        f"Error: cannot listen on 127.0.0.1:{port}: Address already in use"
+        f"Error: cannot listen on 127.0.0.1:{port}: Address already in use; --port says another"
     ]
     assert not _taken("127.0.0.1", 0)
     assert list(folder.iterdir()) == []

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import secrets
 import signal
 import socket
@@ -554,7 +555,7 @@ def _bind(host: str, port: int) -> socket.socket:
     try:
         return bind(host, port)
     except OSError as error:
-        raise InvalidSetting(f"cannot listen on {host}:{port}: {error.strerror}") from error
+        raise _unheard(host, port, error) from error
 
 
 def _listen(bound: socket.socket) -> None:
@@ -562,7 +563,12 @@ def _listen(bound: socket.socket) -> None:
         bound.listen(LISTEN_BACKLOG)
     except OSError as error:  # somebody else has bound it as well, and was quicker
         host, port = bound.getsockname()[:2]
-        raise InvalidSetting(f"cannot listen on {host}:{port}: {error.strerror}") from error
+        raise _unheard(host, port, error) from error
+
+
+def _unheard(host: str, port: int, error: OSError) -> InvalidSetting:
+    fix = "; --port says another" if error.errno == errno.EADDRINUSE else ""
+    return InvalidSetting(f"cannot listen on {host}:{port}: {error.strerror}{fix}")
 
 
 def _address(listening: socket.socket, scheme: str) -> str:
