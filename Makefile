@@ -8,6 +8,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 # -qq leaves pip its errors. Nothing is resolved or built from outside the pinned files.
 INSTALL := $(BIN)/python -m pip install -qq --disable-pip-version-check --no-input
+# The same into another environment, of which the path to its Python follows.
+INTO := $(BIN)/python -m pip --disable-pip-version-check --no-input --python
 EDITABLE := $(INSTALL) --no-deps --no-build-isolation --editable .
 # bench/ is only in a checkout.
 TYPED := $(wildcard src tests bench tools)
@@ -19,7 +21,7 @@ OURS := pyproject.toml --extra server --extra postgresql --extra jetstream
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo cluster-demo serve test check bench bench-peers figures torture torture-model torture-readers torture-postgresql torture-jetstream docs fuzz format lock clean
+.PHONY: help demo cluster-demo serve test check bench bench-peers figures torture torture-model torture-readers torture-postgresql torture-jetstream docs site man deb sbom fuzz format lock clean
 
 help: ## this list
 	@echo "make TARGET [ARGS='...'] [PYTHON=python3]"
@@ -36,12 +38,13 @@ serve: $(VENV)/.run ## the server, on this machine
 	@$(BIN)/pullstatus serve $(ARGS)
 
 test: $(VENV)/.test ## every test; ARGS='tests/unit -k sign' for some
-	@$(BIN)/python -m pytest -n 2 --dist worksteal $(ARGS)
+	@$(BIN)/python -m pytest -n 3 --dist worksteal $(ARGS)
 
-check: $(VENV)/.test ## format, lint, types and the import picture
+check: $(VENV)/.test ## format, lint, types, what is unsafe, and the import picture
 	@$(BIN)/ruff format --check --quiet .
 	@$(BIN)/ruff check --quiet .
 	@$(BIN)/mypy $(TYPED)
+	@$(BIN)/bandit --quiet --recursive --configfile pyproject.toml src
 	@$(BIN)/python -m pytest -q tests/test_layout.py
 
 bench: $(VENV)/.test $(VENV)-profile/.installed ## repeatable loads; ARGS names some
@@ -61,10 +64,11 @@ $(PEERS)/.installed: bench/peers/requirements.txt
 	@$(PEERS)/bin/python -m pip install -qq --disable-pip-version-check --require-hashes -r $<
 	@touch $@
 
-# Environments of which tests have need beside the one they run in.
-$(VENV)-%/.installed: requirements/%.txt
-	@$(PYTHON) -m venv --clear $(@D)
-	@$(@D)/bin/python -m pip install -qq --disable-pip-version-check --require-hashes -r $<
+# Environments of which tests have need beside the one they run in. What they load is compiled then:
+# to compile all of it, and to give each a pip of its own, is half of what making them takes.
+$(VENV)-%/.installed: requirements/%.txt | $(VENV)/.made
+	@$(PYTHON) -m venv --clear --without-pip $(@D)
+	@$(INTO) $(@D)/bin/python install -qq --no-compile --require-hashes -r $<
 	@touch $@
 
 # What run.txt names, for tests that install the checkout as its pages say, without an index.
@@ -75,6 +79,29 @@ $(VENV)-wheels/.installed: requirements/run.txt | $(VENV)/.made
 
 docs: $(VENV)/.test ## writes into README and docs/ what they take from the program
 	@$(BIN)/python -m tools.generate
+
+site: $(VENV)-site/.installed ## the documents as a site with search, in build/site; a dead link ends it
+	@mkdir -p build/site-pages
+	@$(VENV)-site/bin/python -m tools.site
+
+DIST := $(VENV)-dist
+man: $(DIST)/.ours ## a page for man(1) of each command, in build/man
+	@$(DIST)/bin/python -m tools.manual build/man
+
+# The package is for the Python that Debian has, which is that of /usr/bin.
+DEBIAN_PYTHON ?= /usr/bin/python3
+deb: man ## a Debian package with all that the program runs on, in build; ARGS are dpkg-deb's
+	@dist/debian/build build/pullstatus.deb $(DEBIAN_PYTHON) build/man \
+		"$$($(DIST)/bin/python -c 'from pullstatus.version import VERSION; print(VERSION)')" $(ARGS)
+
+sbom: $(DIST)/.ours $(VENV)-run/.installed ## what the program is made of, with licences: CycloneDX, in build
+	@mkdir -p build
+	@$(DIST)/bin/cyclonedx-py environment --pyproject pyproject.toml --output-reproducible \
+		--output-file build/sbom.cdx.json $(VENV)-run/bin/python
+
+$(DIST)/.ours: $(DIST)/.installed
+	@$(INTO) $(DIST)/bin/python install -qq --no-deps --no-build-isolation --editable .
+	@touch $@
 
 CUTS ?= 1000000
 SEED ?= 1
@@ -92,7 +119,7 @@ torture-readers: $(VENV)/.test ## kills of consumers and their server at random 
 torture-postgresql: $(VENV)/.test ## kills of a PostgreSQL, as many of its clients, failovers and more; KILLS=... SEED=...
 	@$(BIN)/python -m tests.faults.torture postgresql --kills $(or $(KILLS),100) --seed $(SEED) $(ARGS)
 
-torture-jetstream: $(VENV)/.test ## kills of nodes of JetStream and clients, power cuts, cuts of the network; KILLS=... SEED=...
+torture-jetstream: $(VENV)/.test ## kills of nodes of JetStream and clients, power cuts, cuts of the network; KILLS=... SEED=... ARGS=--large
 	@$(BIN)/python -m tests.faults.torture jetstream --kills $(or $(KILLS),100) --seed $(SEED) $(ARGS)
 
 SECONDS ?= 20
@@ -112,13 +139,16 @@ lock: ## pins anew what requirements/*.in and pyproject.toml ask for; ARGS=--upg
 		--constraints requirements/run.txt -o requirements/examples.txt
 	@$(COMPILE) $(ARGS) requirements/contract.in -o requirements/contract.txt
 	@$(COMPILE) $(ARGS) requirements/profile.in -o requirements/profile.txt
+	@$(COMPILE) $(ARGS) requirements/site.in -o requirements/site.txt
+	@$(COMPILE) $(ARGS) $(OURS) requirements/run.in requirements/dist.in \
+		--constraints requirements/run.txt -o requirements/dist.txt
 	@$(COMPILE) $(ARGS) $(OURS) requirements/run.in requirements/fuzz.in \
 		--constraints requirements/test.txt -o requirements/fuzz.txt
 	@$(COMPILE) $(ARGS) bench/peers/requirements.in -o bench/peers/requirements.txt
 	@$(COMPILE) $(ARGS) --resolution lowest-direct $(OURS) -o requirements/lowest.txt
 
 clean: ## removes .venv and everything else that was made here
-	@rm -rf $(VENV) $(VENV)-* build dist htmlcov .coverage .coverage.* \
+	@rm -rf $(VENV) $(VENV)-* build htmlcov .coverage .coverage.* \
 		.mypy_cache .pytest_cache .ruff_cache .hypothesis
 	@find src tests $(wildcard bench) -name __pycache__ -type d -prune -exec rm -rf {} +
 

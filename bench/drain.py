@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 
 import msgspec
 
-from bench.measure import Bench
+from bench.measure import Bench, idle
 from bench.process import Running, Usage, paused
 from bench.records import as_array
 from bench.results import Line
@@ -124,7 +124,7 @@ class Drain:
         deadline = time.monotonic() + ARRIVE_S
         while time.monotonic() < deadline:
             answer = load.look(self._running().address, self._make().requests[-1])
-            if b'"count":%d,' % PAGE in answer.body[:100]:
+            if answer.body.count(b'"sid":') + answer.body.count(b'"SerialNo":') == PAGE:
                 return answer.wire_bytes
             time.sleep(0.2)
         return 0
@@ -134,7 +134,7 @@ def in_turns(bench: Bench, drains: Sequence[Drain]) -> None:
     """Measure all run by run, one at a time, as `Bench.in_turns` does."""
     for run in range(bench.runs):
         for drain in drains[:: 1 if run % 2 == 0 else -1]:
-            with paused(*(pid for each in drains if each is not drain for pid in each.pids())):
+            with paused(*idle(drain.pids(), (each.pids() for each in drains))):
                 drain.measure()
 
 

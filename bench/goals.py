@@ -11,15 +11,19 @@ import os
 import socket
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 
 from bench import drain
+from bench.beside import BESIDE
 from bench.drain import Drain, by_posts
 from bench.engines import ENGINES
+from bench.faces import FACES
 from bench.growth import GROWTH
 from bench.measure import Bench, Side, microseconds, to_processor
+from bench.names import NAMES_SCENARIO
 from bench.paced import exchange, percentile
 from bench.process import Watch
-from bench.records import as_array, example, record
+from bench.records import aliyun, as_array, example, record
 from bench.results import Indicator, Line, Result, paired
 from bench.scenarios import EVERYDAY, EXAMPLES, Scenario, page_pulls
 from bench.server import (
@@ -30,7 +34,7 @@ from bench.server import (
     ingest_request,
     pull_request,
 )
-from pullstatus.cli.load import Load, Measured
+from pullstatus.cli.load import Load, Measured, Request
 
 MAILBOXES = 100  # over which records that come singly are spread
 CONNECTIONS = 32
@@ -127,6 +131,36 @@ def _callbacks(bench: Bench, scenario: Scenario) -> Result:
         microseconds(theirs),
     ]
     return Result(scenario.name, scenario.conditions, [theirs, ours], judged)
+
+
+def _sources(bench: Bench, scenario: Scenario) -> Result:
+    """The same statuses as Tencent pushes them, and as another gateway does."""
+    theirs, others = Line("/callbacks", "records/s"), Line("/in/TOKEN/aliyun", "records/s")
+    with Product(bench.folder) as one, Product(bench.folder) as other:
+        one.serve()
+        other.serve()
+        numbers = _numbers()
+
+        def load(product: Product, path: str, make: Callable[[int], bytes]) -> Load:
+            firsts = [next(numbers) for _ in range(bench.scaled(BODIES))]
+            target = path.format(product.token)
+            bodies = [as_array(PAGE, first, make) for first in firsts]
+            return Load([Request(target, body) for body in bodies], CONNECTIONS)
+
+        bench.in_turns(
+            [
+                Side(theirs, one.server, partial(load, one, "/callbacks/{}", record), None, PAGE),
+                Side(
+                    others, other.server, partial(load, other, "/in/{}/aliyun", aliyun), None, PAGE
+                ),
+            ]
+        )
+    judged = [
+        to_processor(others, theirs, "that of /callbacks", 1 / 0.8),
+        microseconds(others),
+        microseconds(theirs),
+    ]
+    return Result(scenario.name, scenario.conditions, [theirs, others], judged)
 
 
 def _numbers() -> Iterator[int]:
@@ -244,6 +278,13 @@ _OWN = (
         "callbacks", f"arrays of {PAGE} new records, {CONNECTIONS} connections", _callbacks, 1.0
     ),
     Scenario(
+        "sources",
+        f"callbacks of {PAGE} by the row of another gateway, {CONNECTIONS} connections",
+        _sources,
+        1.0,
+    ),
+    NAMES_SCENARIO,
+    Scenario(
         "singles",
         f"pulls of {PAGE} from {MAILBOXES} mailboxes whose records came singly",
         _singles,
@@ -256,5 +297,13 @@ _EVERYDAY = [EVERYDAY[name] for name in ("empty", "ingest-1", "drain", "ingest-1
 _ENGINES = [ENGINES[name] for name in ("databases", "trips", "snapshot", "server-memory")]
 GOALS = {
     scenario.name: scenario
-    for scenario in (*_EVERYDAY, EXAMPLES, *_OWN, *GROWTH.values(), *_ENGINES)
+    for scenario in (
+        *_EVERYDAY,
+        *FACES.values(),
+        EXAMPLES,
+        *_OWN,
+        *GROWTH.values(),
+        *BESIDE.values(),
+        *_ENGINES,
+    )
 }

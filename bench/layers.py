@@ -64,6 +64,7 @@ _FILES: Sequence[tuple[str, Layer]] = (
     ("pullstatus/server/replays.py", Layer.CHECKS),
     ("pullstatus/server/guesses.py", Layer.CHECKS),
     ("pullstatus/server/v5.py", Layer.CALL),
+    ("pullstatus/server/signed.py", Layer.CALL),
     ("pullstatus/server/ingest.py", Layer.CALL),
     ("pullstatus/server/figures.py", Layer.CALL),
     ("pullstatus/server/words.py", Layer.CALL),

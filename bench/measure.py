@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -114,7 +114,7 @@ class Bench(msgspec.Struct, frozen=True):
             for place in range(len(sides))[:: 1 if run % 2 else -1]:
                 side = sides[place]
                 what = side.make()
-                with paused(*(pid for each in sides if each is not side for pid in each.pids())):
+                with paused(*idle(side.pids(), (each.pids() for each in sides))):
                     if place in cold:
                         self.warm_up(side.running().address, what)
                     text = f"{side.line.label}, run {run} of {self.runs}"
@@ -184,6 +184,11 @@ class Bench(msgspec.Struct, frozen=True):
             return True
 
         return ready
+
+
+def idle(busy: Sequence[int], pids: Iterable[Sequence[int]]) -> list[int]:
+    """Of all these processes, those that are not `busy`: sides may share a server."""
+    return [pid for each in pids for pid in each if pid not in busy]
 
 
 def to_ceiling(

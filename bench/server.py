@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import os
 import shutil
 import subprocess
@@ -17,6 +18,7 @@ import time
 from collections.abc import Awaitable, Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Self, TypeVar, cast
+from uuid import uuid4
 
 import msgspec
 
@@ -26,8 +28,10 @@ from pullstatus.apps import (
     GivenFile,
     Keyring,
     Operator,
+    SecretPair,
     Wanted,
     create_application,
+    create_pair,
     create_token,
     masters_beside,
     open_keyring,
@@ -38,6 +42,7 @@ from pullstatus.cli.load import Request
 from pullstatus.records import Kind
 from pullstatus.store import Append, Change, Mailbox, Store, chunk, open_store
 from pullstatus.store.sqlite.connection import open_reader, open_writer
+from pullstatus.wire.api3 import signing
 from pullstatus.wire.v5.pull import PULL_PATH
 from pullstatus.wire.v5.signature import sign
 
@@ -61,6 +66,30 @@ def pull_request(
         msgspec.json.encode(body),
         keep_alive=keep_alive,
     )
+
+
+def action_request(pair: SecretPair, sdkappid: int, age_s: int = 0) -> Request:
+    """The same as a call of API 3.0, in the words of an official SDK. It is good for five.
+
+    Args:
+        age_s: as if it had been signed so long ago.
+    """
+    body = json.dumps({"SmsSdkAppId": str(sdkappid), "Limit": PAGE}).encode()
+    headers = {
+        "Host": "mailbox.example.com",
+        "Content-Type": "application/json",
+        "X-TC-Action": "PullSmsSendStatus",
+        "X-TC-RequestClient": "SDK_PYTHON_3.1.195",
+        "X-TC-TraceId": str(uuid4()),
+        "X-TC-Timestamp": str(int(time.time()) - age_s),
+        "X-TC-Version": "2021-01-11",
+        "X-TC-Region": "ap-guangzhou",
+        "X-TC-Language": "zh-CN",
+    }
+    encoded = {name.lower().encode(): value.encode() for name, value in headers.items()}
+    signed = signing.Request("POST", b"", encoded, body)
+    authorization = signing.sign(signed, pair.id, pair.secret_key).decode()
+    return Request("/", body, headers | {"Authorization": authorization})
 
 
 def ingest_request(
@@ -212,6 +241,24 @@ class Product:
         shutil.copyfile(self.folder / "kept", self.file)
         os.sync()
 
+    def make_pair(self) -> SecretPair:
+        """Make a secret key pair for all of its applications."""
+
+        async def make(store: Store) -> SecretPair:
+            keyring = await open_keyring(store, self.masters)
+            return await create_pair(store, self.sdkappids, by=_bench(), keyring=keyring)
+
+        return self.with_store(make)
+
+    def make_token(self, sdkappid: int) -> str:
+        """Make a token for one application alone, as callbacks need."""
+
+        async def make(store: Store) -> str:
+            _, secret = await create_token(store, "one", by=_bench(), sdkappid=sdkappid)
+            return secret
+
+        return self.with_store(make)
+
     def waiting(self) -> int:
         """Records that wait, over all mailboxes; with the server up or down."""
 
@@ -283,7 +330,7 @@ class Product:
         return self.with_store(self._found)
 
     async def _found(self, store: Store) -> str:
-        by = Operator("bench", time.time_ns() // 1_000_000, _random_hex)
+        by = _bench()
         keyring = await open_keyring(store, self.masters)
         await create_application(store, self.sdkappids[0], by=by, keyring=keyring, appkey=APPKEY)
         for some in _slices(self.sdkappids[1:], ABREAST):
@@ -359,3 +406,7 @@ def _slices(numbers: range, size: int) -> Iterator[range]:
 
 def _random_hex(size: int) -> str:
     return os.urandom(size).hex()
+
+
+def _bench() -> Operator:
+    return Operator("bench", time.time_ns() // 1_000_000, _random_hex)

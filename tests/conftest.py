@@ -7,10 +7,13 @@ how to have it; with `CI` set, it fails instead.
 
 from __future__ import annotations
 
+import gc
 import os
 import random
 import shutil
+import subprocess
 import sys
+import tempfile
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,7 +22,8 @@ import hypothesis
 import pytest
 import structlog
 
-from tools.postgresql import DEBIAN, PostgreSQL
+from tests import warm
+from tools.postgresql import DEBIAN, PostgreSQL, roomy_memory
 
 PACKAGES = {
     "wrk": "wrk",
@@ -30,12 +34,19 @@ PACKAGES = {
     "mkfs.ext4": "e2fsprogs",
     "nft": "nftables",
     "ip": "iproute2",
+    "systemd-analyze": "systemd",
+    "dpkg-deb": "dpkg",
+    "unshare": "util-linux",
+    "man": "man-db",
+    "promtool": "prometheus",
+    "/usr/sbin/bearerbox": "kannel",
 }
 """Programs that tests run, and the Debian packages they are in: also in requirements/debian.txt."""
 
 ELSE = {
     "root": "run the tests as root",
     "/dev/fuse": "the kernel's module fuse",
+    "/lib64/ld-linux-x86-64.so.2": "an x86-64 machine",
 }
 """What else tests need of the system, and how to have it."""
 
@@ -49,10 +60,18 @@ def pytest_configure(config: pytest.Config) -> None:
     # it, which is half of what such a process does.
     os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
     sys.dont_write_bytecode = False
+    if sys.platform == "linux":
+        subprocess._fork_exec = warm.fork_exec  # type: ignore[attr-defined]
+    gc.disable()  # until the tests are collected, of which nothing becomes garbage
+    # Tests make stores by the thousand, each syncs what it accepts, and nobody takes the power.
+    tempfile.tempdir = None if (memory := roomy_memory()) is None else str(memory)
     # How long an example takes says more of what else the machine does than of what is tested.
     hypothesis.settings.register_profile("patient", deadline=None)
     hypothesis.settings.load_profile("patient")
     config.addinivalue_line("markers", "needs(program): a program of the system that it runs")
+    config.addinivalue_line(
+        "markers", "anew: it starts programs as people do, not from `tests.warm`"
+    )
     if config.getoption(HYPOTHESIS_SEED) is None:
         config.option.hypothesis_seed = str(random.SystemRandom().getrandbits(32))
     structlog.configure(
@@ -65,6 +84,13 @@ def pytest_configure(config: pytest.Config) -> None:
     )
 
 
+def pytest_collection_finish() -> None:
+    """Look for garbage from now on, and not among what was loaded."""
+    gc.enable()
+    gc.collect()
+    gc.freeze()
+
+
 @pytest.fixture(scope="session")
 def postgresql() -> Iterator[PostgreSQL]:
     """A running PostgreSQL, in which each test makes a database of its own."""
@@ -73,6 +99,7 @@ def postgresql() -> Iterator[PostgreSQL]:
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
+    warm.WARM.anew = item.get_closest_marker("anew") is not None
     for mark in item.iter_markers("needs"):
         program = mark.args[0]
         if not _installed(program):
@@ -87,7 +114,7 @@ def _installed(program: str) -> bool:
     """Whether it is there; Debian has the programs of its PostgreSQL outside of the path."""
     if program == "root":
         return os.geteuid() == 0
-    if program.startswith("/"):
+    if program.startswith("/"):  # also programs that are in nobody's path
         return Path(program).exists()
     places = [os.environ.get("PATH", os.defpath), *map(str, DEBIAN.glob("*/bin"))]
     return shutil.which(program, path=os.pathsep.join(places)) is not None

@@ -42,10 +42,11 @@ from pullstatus.records import Kind
 from pullstatus.server.serve import ServeOptions, Server
 from pullstatus.wire.v5.pull import PULL_PATH, pull_request
 from pullstatus.wire.v5.signature import fitting, sign
+from tests import warm
 
 STATUS, REPLY = Kind.DELIVERY_STATUS, Kind.REPLY
 ROOT = Path(__file__).parents[1]
-COMMAND = str(Path(sys.executable).with_name("pullstatus"))
+COMMAND = warm.COMMAND
 _CAREFUL = """
 from pullstatus.cli import main
 from pullstatus.server import connection
@@ -71,6 +72,7 @@ UPKEEP_ALWAYS = (
     "--upkeep-every",
     "0.02",
 )  # flags of a server that looks for old things all the time
+PLAIN = False  # what clients verify where nothing is encrypted: else each reads 140 certificates
 PATIENCE_S = 60.0  # how long a test waits for what must come: far longer than any of it takes, so
 # that a busy machine fails nothing. That something is quick is shown by what happens before what.
 
@@ -323,7 +325,7 @@ class _OneWrites(httpcore.SyncBackend):
 
 def whole_client(address: str) -> httpx.Client:
     """A client whose requests leave in one piece each."""
-    transport = httpx.HTTPTransport()
+    transport = httpx.HTTPTransport(verify=PLAIN)
     transport._pool = httpcore.ConnectionPool(network_backend=_OneWrites())
     return httpx.Client(base_url=address, transport=transport, trust_env=False, timeout=PATIENCE_S)
 
@@ -342,15 +344,18 @@ class Program:
         command: Sequence[str] = (COMMAND,),
         store: str | None = None,
         token: str | None = None,
+        logs_start: bool = True,
     ) -> None:
         """Nothing runs yet: see `start`. Flags are those of `serve`.
 
         Args:
             store: the URL of another one than that in `folder`.
             token: one that there is, to put records in with.
+            logs_start: its log says that it has started, as it does but at a higher level.
         """
         self.command = command
         self.folder = folder
+        self.logs_start = logs_start
         self.store = store or f"sqlite:///{folder / 'mailboxes.db'}"
         self.flags = flags
         self.environment = clean_environment() | dict(environment or {})
@@ -364,13 +369,14 @@ class Program:
     # -- its life ------------------------------------------------------------------------------
 
     def start(self, stderr: IO[bytes] | None = None, patience_s: float = PATIENCE_S) -> None:
-        """Start, and return once connections are accepted.
+        """Start, and return once connections are accepted and its log says so.
 
         Args:
             stderr: its standard error; the file of `log` otherwise.
         """
         assert self.process is None
         with (self.folder / "log").open("ab") as log:
+            begins = log.tell()
             self.process = subprocess.Popen(
                 [*self.command, "serve", "--port", "0", "--store", self.store, *self.flags],
                 stdout=subprocess.PIPE,
@@ -387,7 +393,20 @@ class Program:
         address = line.split()[-1]
         self.host, _, port = address.partition("//")[2].rpartition(":")
         self.port = int(port)
-        self.http = httpx.Client(base_url=address, trust_env=False, timeout=PATIENCE_S)
+        self.http = httpx.Client(
+            base_url=address, verify=PLAIN, trust_env=False, timeout=PATIENCE_S
+        )
+        if stderr is None and self.logs_start:
+            # The log is written by a thread: it may come behind the line on standard output.
+            self.until(lambda: self._ended() or self._says_started(begins))
+
+    def _ended(self) -> bool:
+        return self.process is None or self.process.poll() is not None
+
+    def _says_started(self, begins: int) -> bool:
+        with (self.folder / "log").open("rb") as log:
+            log.seek(begins)
+            return b'"event": "started"' in log.read()
 
     def stop(self) -> int:
         """Ask it to stop (TERM); returns its exit status."""
@@ -471,7 +490,7 @@ class Program:
     def client(self) -> httpx.AsyncClient:
         """A client for an event loop."""
         url = f"http://{self.host}:{self.port}"
-        return httpx.AsyncClient(base_url=url, trust_env=False, timeout=PATIENCE_S)
+        return httpx.AsyncClient(base_url=url, verify=PLAIN, trust_env=False, timeout=PATIENCE_S)
 
     # -- commands ------------------------------------------------------------------------------
 

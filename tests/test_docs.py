@@ -28,6 +28,8 @@ from pullstatus.server.figures import REFUSALS, RESULTS, STATUSES
 from pullstatus.server.openapi import CALLS, openapi
 from pullstatus.wire.about import ABOUT_PATH
 from pullstatus.wire.v5.codes import Result
+from pullstatus.wire.v5.pull import PULL_PATH
+from pullstatus.wire.v5.query import QUERY_PATH
 from pullstatus.wire.v5.signature import sign
 from tests.harness import made
 from tools import consoles
@@ -37,7 +39,6 @@ PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *ROOT.glob("
 TEXTS = {str(path.relative_to(ROOT)): path.read_text(encoding="utf-8") for path in PAGES}
 HTTP = TEXTS["docs/reference/http.md"]
 PROTOCOL = "docs/reference/protocol.md"
-PRODUCTION = TEXTS["docs/how-to/run-in-production.md"]
 FAULTS = get_args(FaultName)
 FENCE = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
@@ -245,6 +246,11 @@ def test_docs_name_metrics_that_are_there(page: str) -> None:
         (PROTOCOL, f"1 to {limits.RANDOM_CHARS_MAX} characters; no page has a code for it | 1004"),
         (PROTOCOL, f"`time` is at most {limits.SKEW_S_MAX} s off"),
         (PROTOCOL, f"It is opaque, at most {limits.SID_CHARS_MAX} characters"),
+        (PROTOCOL, f"{limits.QUERY_RATE} a second for 9.1, {limits.STATISTICS_RATE} for 9.2"),
+        (PROTOCOL, f"it has {limits.QUESTION_S} seconds"),
+        (PROTOCOL, f"asks its store {limits.QUESTIONS_AT_ONCE} at a time"),
+        (PROTOCOL, f"has {limits.QUESTIONS_MAX // limits.SHARE_OF_ONE} in hand"),
+        (PROTOCOL, f"more than {limits.STATISTICS_DAYS_MAX} days between them"),
         ("docs/reference/http.md", f"the last {limits.INGEST_REPEAT_S // 3600} hours is"),
         ("docs/reference/http.md", f"again within {limits.INGEST_REPEAT_S // 3600} hours"),
         ("docs/reference/http.md", f"take 1 to {limits.INGEST_RECORDS_MAX:,} records"),
@@ -270,6 +276,8 @@ def test_protocol_lists_the_checks_of_the_pull_call_and_no_others() -> None:
         *(source / "server").glob("*.py"),
         source / "wire" / "v5" / "signed.py",
         source / "wire" / "v5" / "pull.py",
+        source / "wire" / "v5" / "query.py",
+        source / "wire" / "v5" / "statistics.py",
     ]
     used = {
         Result[name]
@@ -280,14 +288,18 @@ def test_protocol_lists_the_checks_of_the_pull_call_and_no_others() -> None:
     rows = re.findall(r"(?m)^\| (\d+) \| .* \| (\d+) \|$", section)
     checks = [(int(place), int(code)) for place, code in rows]
     assert [place for place, _ in checks] == list(range(1, len(checks) + 1))
-    assert {code for _, code in checks} == {int(code) for code in used - {Result.OK}}
+    of_siblings = {Result.BAD_MOBILE, Result.NOT_SUPPORTED}
+    assert {code for _, code in checks} == {int(code) for code in used - {Result.OK, *of_siblings}}
     # A path that is none is no pull, so it is not counted as one.
     assert {code for _, code in checks} | {0} == {*map(int, RESULTS), int(Result.UNKNOWN_PATH)}
+    siblings = TEXTS[PROTOCOL].partition("## 9 Sibling calls")[2].partition("\n## ")[0]
+    assert all(str(int(code)) in siblings for code in of_siblings & used)
+    assert of_siblings <= used
 
 
 def test_http_reference_lists_the_problems_that_there_are() -> None:
     raised = set()
-    for file in ("head", "ingest", "routes"):
+    for file in ("head", "inbound", "ingest", "routes"):
         source = (ROOT / "src" / "pullstatus" / "server" / f"{file}.py").read_text(encoding="utf-8")
         for node in ast.walk(ast.parse(source)):
             match node:
@@ -314,7 +326,7 @@ def test_openapi_has_the_problems_that_the_reference_lists() -> None:
     for path in document["paths"].values():
         for operation in path.values():
             for status, answer in operation["responses"].items():
-                problem = answer["content"].get("application/problem+json")
+                problem = answer.get("content", {}).get("application/problem+json")
                 for title in (
                     problem["schema"]["allOf"][1]["properties"]["title"]["enum"] if problem else ()
                 ):
@@ -336,27 +348,23 @@ def test_http_reference_examples_are_json_and_its_signature_fits() -> None:
     for block in blocks("json"):
         for line in block.splitlines():
             json.loads(line)
-    [request] = blocks("http")
-    body = json.loads(request.splitlines()[-1])
-    found = re.search(r"random=(\d+)", request)
     appkey = re.search(r"appkey `([0-9a-f]{32})`", HTTP)
-    assert found is not None
     assert appkey is not None
-    assert body["sig"] == sign(appkey[1], found[1], body["time"])
+    requests = blocks("http")
+    assert {PULL_PATH, QUERY_PATH} <= {request.split()[1].partition("?")[0] for request in requests}
+    for request in requests:
+        body = json.loads(request.splitlines()[-1])
+        found = re.search(r"random=(\d+)", request)
+        assert found is not None
+        assert body["sig"] == sign(appkey[1], found[1], body["time"])
 
 
 def test_production_settings_are_settings_of_serve(tmp_path: Path) -> None:
-    [settings] = blocks("toml", "docs/how-to/run-in-production.md")
+    [settings] = blocks("toml", "docs/how-to/install.md")
     file = tmp_path / "pullstatus.toml"
     file.write_text(settings, encoding="utf-8")
     known = {parameter.opts[0].lstrip("-") for parameter in main.commands["serve"].params}
     assert read_config(file, known)
-
-
-def test_service_manager_waits_for_as_long_as_a_stop_takes() -> None:
-    [stop_s] = re.findall(r"^TimeoutStopSec=([0-9]+)$", PRODUCTION, re.MULTILINE)
-    assert limits.DRAIN_DEADLINE_S < int(stop_s) <= 2 * limits.DRAIN_DEADLINE_S
-    assert f"for up to {limits.DRAIN_DEADLINE_S} seconds" in PRODUCTION
 
 
 def test_emulator_reference_names_every_member_and_its_scenario_is_one() -> None:

@@ -11,9 +11,10 @@ import sys
 import pytest
 
 import pullstatus
-from pullstatus.client import drivers, errors, pages, records
+from pullstatus.client import counts, drivers, errors, pages, records
 
 HOME = {
+    "client.counts": counts.__all__,
     "client.drivers": drivers.__all__,
     "client.errors": errors.__all__,
     "client.pages": pages.__all__,
@@ -21,6 +22,7 @@ HOME = {
 }
 INTERNAL = {  # public within the package only
     "Record",
+    "Sends",
     "UTC8",
     "drive",
     "drive_async",
@@ -64,6 +66,7 @@ def test_dir_lists_the_names_and_star_brings_them() -> None:
     assert set(pullstatus.__all__) <= set(found)
 
 
+@pytest.mark.anew
 def test_import_alone_loads_no_http_client() -> None:
     """The server imports this package for every request's work; it needs no client."""
     code = "import sys, pullstatus, pullstatus.records; sys.exit('httpx' in sys.modules)"

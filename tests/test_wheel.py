@@ -80,10 +80,16 @@ def install(wheel: Path, packages: set[str], folder: Path) -> Path:
     )
     for distribution in closure(packages):
         copy(distribution, site)
-    install = ["install", "--quiet", "--no-index", "--no-deps", "--disable-pip-version-check"]
-    done = run(sys.executable, "-m", "pip", "--python", python, *install, wheel, cwd=folder)
-    assert done.returncode == 0, done.stderr
+    pip(python, wheel)
     return folder / "bin"
+
+
+def pip(python: Path, *words: str | Path) -> None:
+    """Install into another environment, which needs no pip for that."""
+    command = [sys.executable, "-m", "pip", "--disable-pip-version-check"]
+    install = ["install", "--quiet", "--no-index", "--no-deps", "--no-compile"]
+    done = run(*command, "--python", python, *install, *words, cwd=python.parent)
+    assert done.returncode == 0, done.stderr
 
 
 def asked(described: Message, extra: str | None) -> set[str]:
@@ -261,18 +267,7 @@ print(walk(main))
 def lowest(wheel: Path, tmp_path: Path) -> tuple[Path, dict[str, str]]:
     """The programs' folder of an installation on requirements/lowest.txt, and what it needs set."""
     site = tmp_path / "site"
-    install = ["install", "--quiet", "--no-index", "--no-deps", "--disable-pip-version-check"]
-    done = run(
-        made("lowest") / "bin" / "python",
-        "-m",
-        "pip",
-        *install,
-        "--target",
-        site,
-        wheel,
-        cwd=tmp_path,
-    )
-    assert done.returncode == 0, done.stderr
+    pip(made("lowest") / "bin" / "python", "--target", site, wheel)
     return site / "bin", {"PYTHONPATH": str(site)}
 
 

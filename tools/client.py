@@ -18,6 +18,7 @@ GROUPS: Final = (
     ("Clients", ("Client", "AsyncClient")),
     ("Pages and batches", ("Kind", "Page", "Batch", "Batches", "AsyncBatches")),
     ("Records", ("DeliveryStatus", "Reply")),
+    ("Counts", ("Statistics",)),
 )
 SECTION: Final = re.compile(r"^(Args|Attributes|Returns|Raises):$")
 ENTRY: Final = re.compile(r"^(\w+): (.*)$")

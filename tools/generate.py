@@ -27,12 +27,14 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from pullstatus import limits
 from pullstatus.cli import main
+from pullstatus.clock import wall_ms
 from pullstatus.receipts import repair
 from pullstatus.records import MEMBERS, Kind
 from pullstatus.server import connection_state, logs
 from pullstatus.server.serve import ServeOptions, Server
+from pullstatus.store import Append, Mailbox
 from pullstatus.wire.v5 import codes
-from tools import client, connection, consoles, figures
+from tools import client, connection, consoles, dashboard, figures, licences
 
 ROOT: Final = Path(__file__).parents[1]
 PART: Final = re.compile(
@@ -114,6 +116,12 @@ def events() -> str:
     return "\n".join(["", "| | |", "|---|---|", *rows])
 
 
+def nginx() -> str:
+    """The file that is handed out, whole."""
+    site = (ROOT / "dist/nginx/pullstatus.conf").read_text(encoding="utf-8")
+    return f"\n```nginx\n{site}```"
+
+
 PARTS: Final = {
     "client": client.reference,
     "commands": commands,
@@ -124,9 +132,11 @@ PARTS: Final = {
     "figures": figures.figures,
     "goals": figures.goals,
     "split": figures.split,
+    "licences": licences.table,
     "limits": bounds,
     "results": results,
     "metrics": metrics,
+    "nginx": nginx,
     "delivery-status": lambda: members(Kind.DELIVERY_STATUS),
     "reply": lambda: members(Kind.REPLY),
     "repairs": repairs,
@@ -138,6 +148,8 @@ def pages() -> Iterator[tuple[Path, str, str]]:
     for path in sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")]):
         text = path.read_text(encoding="utf-8")
         yield path, text, consoles.renewed(PART.sub(_renewed, text))
+    drawn = ROOT / "dist/grafana.json"
+    yield drawn, drawn.read_text(encoding="utf-8"), dashboard.rendered()
 
 
 def _renewed(part: re.Match[str]) -> str:
@@ -197,8 +209,9 @@ async def _scrape() -> str:
         serving = asyncio.create_task(server.run())
         await server.started.wait()
         async with httpx.AsyncClient(base_url=server.address, trust_env=False) as client:
-            # Labels show once there is something to count under them.
+            # Labels show once there is something to tell under them.
             await client.post("/callbacks/none")
+            await server.store.append(Append(Mailbox(1, Kind.REPLY), [b"{}"], wall_ms()))
             text = (await client.get("/metrics")).text
         server.stop()
         await serving

@@ -29,7 +29,7 @@ from tools.postgresql import free_port, own_folder
 
 PROGRAM: Final = Path(sysconfig.get_path("scripts")) / "nats-server"
 PATIENCE_S: Final = 240.0  # an election takes 4 to 9 s, on a machine with nothing else to do
-POLL_S: Final = 0.02
+POLL_S: Final = 0.1  # each look asks every node for all that it has
 LOOK_S: Final = 2.0  # a node that is paused takes connections, and answers nothing
 PORTS_TRIES: Final = 5
 PORT_TAKEN: Final = "address already in use"
@@ -57,6 +57,7 @@ class Node:
         port: for clients, the same in all its lives.
         monitor: of its pages about itself.
         route: for the others.
+        program: what it runs.
     """
 
     def __init__(
@@ -71,6 +72,7 @@ class Node:
         self.folder = folder
         self.host = host
         self.within = within
+        self.program = PROGRAM
         self.port = self.monitor = self.route = 0
         self._process: subprocess.Popen[bytes] | None = None
         self._log = folder / "log"
@@ -81,7 +83,7 @@ class Node:
         shell = ["/bin/sh", "-c", START, str(self.folder)]
         with self._log.open("ab") as log:
             self._process = subprocess.Popen(
-                [*shell, *self.within, str(PROGRAM), "-c", str(self.folder / "nats.conf")],
+                [*shell, *self.within, str(self.program), "-c", str(self.folder / "nats.conf")],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,

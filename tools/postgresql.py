@@ -448,14 +448,18 @@ def heir_of(folder: Path) -> subprocess.Popen[bytes]:
     )
 
 
+def roomy_memory() -> Path | None:
+    """Where folders are in memory, if there is room for what tests and servers have on disk."""
+    roomy = MEMORY.is_dir() and shutil.disk_usage(MEMORY).free >= ROOM_BYTES
+    return MEMORY if roomy else None
+
+
 def own_folder(prefix: str, place: Path | None = None) -> Path:
     """A new folder that belongs to whoever runs servers, in `place` or in memory if there is room.
 
     Its name is short, since a socket's path may have 107 characters.
     """
-    usage = shutil.disk_usage(MEMORY) if MEMORY.is_dir() else None
-    roomy = usage is not None and usage.free >= ROOM_BYTES
-    folder = Path(tempfile.mkdtemp(prefix=prefix, dir=place or (MEMORY if roomy else None)))
+    folder = Path(tempfile.mkdtemp(prefix=prefix, dir=place or roomy_memory()))
     if os.geteuid() == 0:
         user = pwd.getpwnam(UNPRIVILEGED)
         os.chown(folder, user.pw_uid, user.pw_gid)

@@ -14,6 +14,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from pullstatus.client.counts import Statistics
     from pullstatus.client.drivers import AsyncBatches, AsyncClient, Batches, Client
     from pullstatus.client.errors import (
         AnswerLost,
@@ -80,6 +81,7 @@ __all__ = [
     "ServiceFailed",
     "SignatureRefused",
     "StateFailed",
+    "Statistics",
     "TooFrequent",
     "UnknownSdkappid",
     "WrongAddress",
@@ -96,6 +98,7 @@ _PLACES = {
     "Page": "client.pages",
     "PullstatusError": "errors",
     "Reply": "client.records",
+    "Statistics": "client.counts",
 }
 
 

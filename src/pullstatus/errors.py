@@ -5,22 +5,27 @@
     |   |-- InvalidBody         no JSON (or NDJSON) of the shape that is due
     |   |-- BodyTooLarge        more bytes or more records than one request may carry
     |   |-- InvalidRecord       one record breaks a rule: which record, which member, the fix
+    |   |-- InvalidAuthorization  what a request of API 3.0 is signed with cannot be read
+    |   |-- ActionRefused       a call of API 3.0 gets an `Error`
     |   |-- Refused             a v5 call gets a `result` other than 0
     |   |-- NotAdmitted         who calls may not, or not now; each face has its own code for it
     |   |   |-- AddressRefused
     |   |   |-- SignatureWrong
     |   |   |-- TooOld
+    |   |   |-- NotGranted      the application is none of those that a secret key pair may read
     |   |   |-- Disabled
     |   |   |-- InArrears
-    |   |   |-- PullNotPermitted
+    |   |   |-- NotPermitted
     |   |   `-- TooFrequent
     |   |-- KeyReused           an Idempotency-Key came again with another request
     |   |-- AcknowledgementRefused  of another page than the one in the reader's hand
     |   |-- TooManyReaders      of one mailbox, each with a page in hand
-    |   `-- ReplayRefused       the same signed request came again (strict mode)
+    |   |-- ReplayRefused       the same signed request came again (strict mode)
+    |   `-- SendsNotReported    sends are to be counted, and nobody has reported any
     |-- CallerError           an argument of our own caller, or of the operator, is wrong
     |   |-- UnknownApplication
     |   |-- UnknownToken
+    |   |-- UnknownSecret
     |   |-- AlreadyExists
     |   `-- InvalidSetting      a bad value for an application, a token or a command line flag
     `-- WorldError            disk, engine, network
@@ -42,7 +47,7 @@
 
 Our own mistakes have no class: whatever is not in this tree is a bug, logged in full and answered
 as internal. Each leaf has a stable `code` for tables and logs; the text is for people. No text
-holds a value that somebody sent, an appkey or a token.
+holds a value that somebody sent, an appkey, a secret or a token.
 """
 
 from __future__ import annotations
@@ -51,6 +56,7 @@ from typing import ClassVar
 
 __all__ = [
     "AcknowledgementRefused",
+    "ActionRefused",
     "AddressRefused",
     "AlreadyExists",
     "BodyTooLarge",
@@ -59,19 +65,22 @@ __all__ = [
     "CommitsLost",
     "Disabled",
     "InArrears",
+    "InvalidAuthorization",
     "InvalidBody",
     "InvalidRecord",
     "InvalidSetting",
     "KeyReused",
     "MasterKeyMissing",
     "NotAdmitted",
+    "NotGranted",
+    "NotPermitted",
     "OutcomeUnknown",
     "Overloaded",
     "PeerError",
-    "PullNotPermitted",
     "PullstatusError",
     "Refused",
     "ReplayRefused",
+    "SendsNotReported",
     "SettingChanged",
     "SignatureWrong",
     "StoreCorrupt",
@@ -87,6 +96,7 @@ __all__ = [
     "TooManyReaders",
     "TooOld",
     "UnknownApplication",
+    "UnknownSecret",
     "UnknownToken",
     "WorldError",
 ]
@@ -157,6 +167,12 @@ class InvalidRecord(PeerError):
         return InvalidRecord(self.member, self.fix, index)
 
 
+class InvalidAuthorization(PeerError):
+    """What says how a request of API 3.0 is signed is not of the shape that is due."""
+
+    code = "invalid_authorization"
+
+
 class Refused(PeerError):
     """A v5 call is refused; it consumed nothing.
 
@@ -176,6 +192,25 @@ class Refused(PeerError):
         return f"{int(self.result)}: {self.errmsg}"
 
 
+class ActionRefused(PeerError):
+    """A call of API 3.0 is refused; it consumed nothing.
+
+    Args:
+        error_code: the wire's code, of `wire.api3.codes.Code`.
+        message: the wire's text: short ASCII English with the fix, no input, no secret.
+    """
+
+    code = "action_refused"
+
+    def __init__(self, error_code: str, message: str) -> None:
+        super().__init__(error_code, message)
+        self.error_code = error_code
+        self.message = message
+
+    def __str__(self) -> str:
+        return f"{self.error_code}: {self.message}"
+
+
 class NotAdmitted(PeerError):
     """An application may not make this call, as it is set up now; nothing was consumed."""
 
@@ -189,7 +224,7 @@ class AddressRefused(NotAdmitted):
 
 
 class SignatureWrong(NotAdmitted):
-    """The request is not signed with a live key of the application."""
+    """The request is not signed with a live key of the application, or with the pair's secret."""
 
     code = "signature_wrong"
 
@@ -198,6 +233,12 @@ class TooOld(NotAdmitted):
     """The request was signed longer ago than the application's requests may be."""
 
     code = "too_old"
+
+
+class NotGranted(NotAdmitted):
+    """The secret key pair that signed is not for this application, which may not exist."""
+
+    code = "not_granted"
 
 
 class Disabled(NotAdmitted):
@@ -212,14 +253,14 @@ class InArrears(NotAdmitted):
     code = "in_arrears"
 
 
-class PullNotPermitted(NotAdmitted):
-    """The pull feature is not switched on for the application."""
+class NotPermitted(NotAdmitted):
+    """What the call wants is not switched on for the application."""
 
-    code = "pull_not_permitted"
+    code = "call_not_permitted"
 
 
 class TooFrequent(NotAdmitted):
-    """The application pulls more often than it may."""
+    """The application calls more often than it may."""
 
     code = "over_its_rate"
 
@@ -248,6 +289,19 @@ class ReplayRefused(PeerError):
     code = "replay_refused"
 
 
+class SendsNotReported(PeerError):
+    """An application's sends are to be counted, and nobody has ever reported any."""
+
+    code = "sends_not_reported"
+
+    def __init__(
+        self,
+        message: str = "nobody has reported the sends of this application, so there is nothing to"
+        " count: they are told to POST /ingest/{sdkappid}/sends",
+    ) -> None:
+        super().__init__(message)
+
+
 # --- our caller's fault ---------------------------------------------------------------------------
 
 
@@ -269,8 +323,14 @@ class UnknownToken(CallerError):
     code = "unknown_token"
 
 
+class UnknownSecret(CallerError):
+    """No secret key pair has this SecretId, or it is disabled."""
+
+    code = "unknown_secret"
+
+
 class AlreadyExists(CallerError):
-    """An application or token of this name is there already."""
+    """An application, token or secret key pair of this name is there already."""
 
     code = "already_exists"
 

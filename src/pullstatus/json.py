@@ -159,6 +159,8 @@ def mend_text(data: bytes) -> bytes:
 
 def mend_in_steps(data: bytes) -> Steps[bytes]:
     """As `mend_text`."""
+    if data.isascii() and b"\\u" not in data:
+        return data
     wide = data.startswith((b"\xff\xfe", b"\xfe\xff"))
     decoder = codecs.getincrementaldecoder("utf-16" if wide else "utf-8-sig")("replace")
     texts = []

@@ -27,6 +27,36 @@ JSON_DEPTH_MAX: Final = 16
 INTEGER_DIGITS_MAX: Final = 19
 """Digits of 2**63 - 1. Longer numbers are refused by their length, before any arithmetic."""
 
+SECRET_ID_CHARS_MAX: Final = 64
+"""Characters of a SecretId of API 3.0 as it is sent. Issued ones have 36."""
+
+SERVICE_CHARS_MAX: Final = 255
+"""Bytes of the service in a signature of API 3.0: four of six SDKs put a label of the host's name
+there, and all of one is no longer than that."""
+
+DAY_KEYS_KEPT: Final = 1024
+"""Keys of a day that are kept derived, by secret, date and service, each some 300 bytes: making one
+takes a third of what checking a signature does."""
+
+API3_QUERY_BYTES_MAX: Final = 8 * 1024
+"""A GET of API 3.0 has some 300 bytes of parameters and, by version 1, as many of its signature."""
+
+API3_PARAMETERS_MAX: Final = 64
+"""Parameters of a form or a query. Calls have ten at most, and as many of a signature."""
+
+API3_SKEW_S_MAX: Final = 300
+"""Seconds between the timestamp of a call of API 3.0 and our clock, either way, as documented."""
+
+API3_LOOK_BACK_S: Final = 7 * 86_400 + 600
+"""Seconds that a question by number may look back over API 3.0: the documented seven days, and what
+a caller's clock may be off."""
+
+API3_NUMBER_DIGITS_MIN: Final = 5
+"""Digits of a number with its calling code: no country has shorter ones."""
+
+TRACE_ID_CHARS_MAX: Final = 64
+"""Visible ASCII characters of an `X-TC-TraceId` that is sent back; SDKs make a UUID."""
+
 SKEW_S_MAX: Final = 600
 """Seconds between a request's `time` and ours, either way. The documents refuse *more than* ten
 minutes, so exactly 600 passes."""
@@ -49,6 +79,19 @@ SDKAPPID_MAX: Final = 2_147_483_647
 APPKEYS_LIVE_MAX: Final = 2
 """Live appkeys of one application: the old and the new one while a key is being changed."""
 
+SIGNATURE_KEY_CHARS_MAX: Final = 256
+"""Of what a gateway signs its requests with; those that we know have 32 to 64."""
+
+SECRET_CHARS: Final = 32
+"""Letters and digits of a SecretKey, and of a SecretId behind its AKID, as the documents show them;
+190 bits."""
+
+PAIRS_LIVE_MAX: Final = 2
+"""Secret key pairs that may read one application: the old and the new one while it is changed."""
+
+PAIR_APPLICATIONS_MAX: Final = 100
+"""Applications that one secret key pair may read: an account has some. Its setting is 6 kB then."""
+
 REWRITE_BESIDE_BYTES_MAX: Final = 256 * 1024 * 1024
 """Size of a store that is written anew beside its server, which waits meanwhile: a few seconds."""
 
@@ -59,8 +102,15 @@ ADDRESS_CHARS_MAX: Final = 64
 """Characters kept of the address that a key or token was used from last. One has 45 at most, with
 a zone some more; behind a proxy it is what that says."""
 
-PULL_RATE_MAX: Final = 1_000_000
-"""Pulls a second that an application may be limited to; more is no limit."""
+RATE_MAX: Final = 1_000_000
+"""Calls a second that an application may be limited to; more is no limit."""
+
+QUERY_RATE: Final = 20
+"""Queries by number a second of an application, if its operator says nothing else: the rate that
+the service documents."""
+
+STATISTICS_RATE: Final = 10
+"""Likewise of its statistics, each of which may be over a month of hours."""
 
 WAITING_DAYS_MAX: Final = 3650
 """Days after which what nobody pulled may be set to expire."""
@@ -74,13 +124,21 @@ APPLICATIONS_IMPORT_MAX: Final = 1000
 IMPORT_BYTES_MAX: Final = 1024 * 1024
 """A file of applications: 1,000 of them are some 100 KiB."""
 
+RULES_MAX: Final = 1000
+"""Rules of routing, which are one setting: an application of a platform needs one or two, and as
+many as an import makes are some 200 kB, which a change writes and each server reads anew."""
+
+RULE_CHARS_MAX: Final = 64
+"""Characters of a name, a number, an id or a text in a rule of routing: room for a UUID, and for
+the longest sign. A thousand rules that are full of them have half a megabyte."""
+
 LOOKS_PER_S_MAX: Final = 20
 """Looks at the store for changed applications and tokens, each some 0.1 ms: what a caller waits for
 at most, 50 ms, before it is refused for something that a command may just have changed."""
 
 APPLICATIONS_AT_START: Final = 10_000
-"""Applications that a server reads before it is ready, each some 20 us and 1 kB. Others are read
-when they are first asked for."""
+"""Applications that a server reads before it is ready, each some 20 us and 1 kB, and as many secret
+key pairs. Others are read when they are first asked for."""
 
 FAILED_TRIES_MAX: Final = 20
 """Failed tries, of signature, application or token, that an address may have at once before they
@@ -145,9 +203,17 @@ INGEST_RECORDS_MAX: Final = 1000
 """Records in one ingest request, which is accepted as a whole or not at all. A callback may bring
 any number, since its sender would drop them all: its bytes bound them."""
 
+SENDS_COUNT_MAX: Final = 100_000_000
+"""What one item of a report of sends may count: more than anybody sends in an hour. For a sum that
+64 bits do not hold it would take 92 million reports that are full of it."""
+
 CALLBACK_PARTS_MAX: Final = 65_536
 """Parts of a callback that are looked at one by one; a body of more is parked as one. A body has
 room for some 8,000 records of the shortest kind."""
+
+SPREAD_BYTES_MAX: Final = 4 * 1024 * 1024
+"""Bytes of the items of a callback that says once what they share, with that in each of them: room
+for 1,000 numbers, the most of a batch at Sinch, and 4 KiB around each. One of more is parked."""
 
 IDEMPOTENCY_KEY_CHARS_MAX: Final = 64
 """Visible ASCII characters of an Idempotency-Key: room for a UUID, or a hex SHA-256."""
@@ -155,6 +221,30 @@ IDEMPOTENCY_KEY_CHARS_MAX: Final = 64
 INGEST_REPEAT_S: Final = 72 * 3600
 """Seconds during which a repeated ingest is accepted again but stored once. Longer than any
 carrier goes on retrying."""
+
+TRAFFIC_MAX: Final = 10_000
+"""Tokens, each with a source and an hour, of which a process counts what came until it is written:
+some 3 MB. What comes by others meanwhile is not counted."""
+
+NAMES_HOURS: Final = INGEST_REPEAT_S // 3600
+"""Hours that names of sends are known: 72, the longest time after which a gateway sends a receipt
+(AWS gives an SMS up then). They leave with what repeats are known by, in the same steps."""
+
+NAMES_BLOCK: Final = 36
+"""Names that lie in one block: what they have in common is kept once. Of fewer together each takes
+more room, and so does each of more, since few such blocks fill a file's page."""
+
+NAMES_FOUND_MAX: Final = 128
+"""Blocks in which an id is looked for under one hash, the newest: an id that is registered over and
+over again holds up nobody, and one that a thousand numbers share is in 32 blocks, if these came in
+one report."""
+
+GATEWAY_ID_CHARS_MAX: Final = 128
+"""Characters of the id that a gateway knows an SMS by. SMPP has 64; the longest known is a UUID
+with something before it."""
+
+MESSAGE_PARTS_MAX: Final = 255
+"""Parts of one SMS: what the byte that numbers them can say."""
 
 FINGERPRINTS_RECENT_MAX: Final = 1 << 18
 """Fingerprints of records that are in memory until the store's index has them: 110 bytes each, so
@@ -183,6 +273,34 @@ since nobody has looked whose data it holds. An item that a retry puts back, or 
 another application, has them anew, but for one that came longer ago than that, which leaves: so
 none stays for twice as long."""
 
+SOURCE_BYTES_MAX: Final = 32 * 1024
+"""Of the text of a source. Ours have some 2 KiB."""
+
+SOURCES_MAX: Final = 64
+"""Sources that operators have added. Each server has all of them read: some 10 kB a source."""
+
+SOURCE_FIELDS_MAX: Final = 256
+"""Fields of a query or a form that are looked at. Gateways send some 20."""
+
+PENDING_NAME_S: Final = 10
+"""Seconds for which a receipt waits for its send to be registered: the receipt may overtake it, but
+not by more, since whoever sends is answered the id that it registers."""
+
+PENDING_PARTS_S: Final = 3600
+"""Seconds for which the first part of a message waits for the others. What has not come in an hour
+was lost, or waits for a telephone that is switched off, as others of it will."""
+
+PENDING_ITEMS_MAX: Final = 4_000
+"""Items of one application that wait for something else. All of them are read to find what may
+leave. One for which there is no room leaves at once, as it is."""
+
+PENDING_ITEM_BYTES_MAX: Final = 16 * 1024
+"""Bytes of such an item as it is stored; a larger one leaves at once. A part of an SMS is some 300
+bytes, and some gateways put as much again around it."""
+
+PENDING_MAILBOXES_MAX: Final = 1_000_000
+"""Applications of which something is looked after at a time: as many as a store may have."""
+
 CALLBACK_ANSWER_S: Final = 5
 """Seconds from the whole body of a callback to its answer, whatever the store does: the most
 impatient sender waits 15 for all of it."""
@@ -207,6 +325,30 @@ RETENTION_DAYS_MIN: Final = 1
 REDELIVER_COUNT_MAX: Final = 1000
 """Records that one step of a redelivery copies, in one commit, which everybody else waits for: some
 50 ms if none of them stood beside another, 2 ms if all did."""
+
+TALLIES_DAYS: Final = 400
+"""Days that counts of hours stay: a year, and the month in which somebody looks back at it. They
+take 0.8 MB of an application that something comes for in every hour."""
+
+ASKED_COUNT_MAX: Final = 10_000
+"""Records of one number that a question sorts: ten thousand take some 100 ms, and hold up other
+requests of the server for a part of that."""
+
+QUESTIONS_AT_ONCE: Final = 4
+"""Questions of customers that a server asks its store at a time. One may have to look through some
+millions of records, at 0.2 s a million, in steps of a few ms; the embedded engine has two threads
+for them, with which others read, too."""
+
+QUESTIONS_MAX: Final = 64
+"""Those, and others that wait for their turn: a quarter of them, for one application, is as many as
+it may ask in a second. Beyond them questions are refused at once."""
+
+QUESTION_S: Final = 10
+"""Seconds until a question is given up, its wait included: as long as any operation of a store may
+wait. Most published clients wait longer."""
+
+STATISTICS_DAYS_MAX: Final = 32
+"""Days from the first to the last hour that statistics are asked for, as documented for API 3.0."""
 
 REPLAYS_KNOWN: Final = 16_384
 """Signatures that a server knows at most, to count those that come again: some MiB, and what comes
@@ -270,6 +412,12 @@ UNKNOWN_MEMBERS_MAX: Final = 64
 CONNECTIONS_MAX: Final = 16_384
 """Connections at a time, if the system lets us have as many files: an idle one takes 13 KiB."""
 
+WORST_TOLD: Final = 10
+"""Mailboxes that figures tell of one by one, by each of two measures: as many as somebody reads."""
+
+WORST_TOLD_MAX: Final = 100
+"""Of these, what can be asked for: at each scrape a block of mailboxes is read for each."""
+
 WORKERS_MAX: Final = 16
 """Processes of one server that answer requests. The store's one process is busy before so many
 are."""
@@ -299,6 +447,10 @@ HEADERS_MAX: Final = 64
 USUAL_HEAD_BYTES: Final = 1024
 """Request line, and headers, of a request that is read without the parser. Clients send some 300;
 each of the `USUAL_HEADS_KNOWN` takes up to four times as much memory."""
+
+USUAL_LINES_KNOWN: Final = 1024
+"""Single headers that are remembered by their bytes, where heads are never the same. A call of
+API 3.0 has some nine that its client says again, and four of its own, which push out the oldest."""
 
 USUAL_HEADS_KNOWN: Final = 512
 """Headers that are remembered by their bytes: few more than kinds of clients say the same ones
@@ -414,9 +566,9 @@ PENDING_MAX: Final = 100_000
 PUSHES_MAX: Final = 10_000
 """Pushes that wait in the emulator for a callback that does not answer; older ones go first."""
 
-EMULATED_APPLICATIONS_MAX: Final = 100
-"""Applications of a scenario beside its first: more than any test tells apart, and each is made
-with a commit at the start."""
+EMULATED_APPLICATIONS_MAX: Final = PAIR_APPLICATIONS_MAX - 1
+"""Applications of a scenario beside its first: more than any test tells apart, and no more than one
+secret key pair may read."""
 
 FAULTS_MAX: Final = 1000
 """Faults that may be armed at the same time."""

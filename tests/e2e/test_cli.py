@@ -346,7 +346,9 @@ def test_serve_settings_by_flag_environment_and_file(tmp_path: Path) -> None:
         environment = {"PULLSTATUS_HOST": "127.0.0.2", "PULLSTATUS_PORT": port}
         text = bad_serve(tmp_path, "--config", str(config), environment=environment)
         assert f"cannot listen on 127.0.0.2:{port}: Address already in use" in text
-    program = Program(tmp_path, "--config", str(config), environment={"PULLSTATUS_PORT": "2"})
+    environment = {"PULLSTATUS_PORT": "2"}
+    flags = ("--config", str(config))
+    program = Program(tmp_path, *flags, environment=environment, logs_start=False)
     with program:  # its own flag is --port 0
         assert program.host == "127.0.0.3"
         app = program.create_app()

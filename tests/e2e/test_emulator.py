@@ -12,9 +12,11 @@ import re
 import select
 import signal
 import subprocess
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, Self
@@ -25,13 +27,26 @@ import pytest
 from qcloudsms_py import SmsMultiSender, SmsSingleSender, SmsStatusPuller
 
 from pullstatus import limits
+from pullstatus.emulator.calls import Call
 from pullstatus.emulator.scenario import APPKEY, SDKAPPID
 from pullstatus.emulator.send import SENDMULTISMS2_PATH, SENDSMS_PATH, sign_send
 from pullstatus.emulator.thread import EmulatorThread
 from pullstatus.errors import InvalidSetting
 from pullstatus.records import Kind
+from pullstatus.records.hours import hour_of
 from pullstatus.wire.v5.pull import PULL_PATH
-from tests.harness import COMMAND, PATIENCE_S, REPLY, STATUS, App, Program, clean_environment
+from pullstatus.wire.v5.query import query_request
+from pullstatus.wire.v5.statistics import RECEIPTS_PATH, SENDS_PATH, statistics_request
+from tests.harness import (
+    COMMAND,
+    PATIENCE_S,
+    PLAIN,
+    REPLY,
+    STATUS,
+    App,
+    Program,
+    clean_environment,
+)
 
 GOLDEN = Path(__file__).with_name("golden")
 APP = App(SDKAPPID, APPKEY)
@@ -54,7 +69,9 @@ class Peer:
 
     def __init__(self, base_url: str) -> None:
         self.base_url = base_url
-        self.http = httpx.Client(base_url=base_url, trust_env=False, timeout=PATIENCE_S)
+        self.http = httpx.Client(
+            base_url=base_url, verify=PLAIN, trust_env=False, timeout=PATIENCE_S
+        )
 
     def __enter__(self) -> Self:
         return self
@@ -74,6 +91,30 @@ class Peer:
         answer = self.pull_raw(kind, count_max, **headers).json()
         assert answer["result"] == 0, answer
         return list(answer["data"])
+
+    def look_raw(self, mobile: str = "13800000000") -> httpx.Response:
+        now_s = int(time.time())
+        numbered = ("86", mobile, 0, now_s + 60, 100, "1", now_s)
+        target, body = query_request(SDKAPPID, APPKEY, STATUS, *numbered)
+        return self.http.post(target, content=body)
+
+    def look(self, mobile: str) -> dict[str, Any]:
+        answer = self.look_raw(mobile).json()
+        assert answer["result"] == 0, answer
+        found: dict[str, Any] = answer
+        return found
+
+    def counts_raw(self, path: str) -> httpx.Response:
+        now_s = int(time.time())
+        hours = (hour_of((now_s - 3600) * 1000), hour_of((now_s + 3600) * 1000))
+        target, body = statistics_request(path, SDKAPPID, APPKEY, *hours, "1", now_s)
+        return self.http.post(target, content=body)
+
+    def counts(self, path: str) -> dict[str, Any]:
+        answer = self.counts_raw(path).json()
+        assert answer["result"] == 0, answer
+        found: dict[str, Any] = answer
+        return found
 
     def send(self, *numbers: str, many: bool = False, **changes: object) -> dict[str, Any]:
         """A send to numbers of nationcode 86; members are replaced, or left out as `...`."""
@@ -247,6 +288,54 @@ def test_traffic_flows_at_its_rates() -> None:
         while emulator.waiting() < 27 or emulator.waiting(type=1) < 10:
             assert time.monotonic() < deadline
             time.sleep(0.02)
+
+
+# --- what is asked --------------------------------------------------------------------------------
+
+
+def test_questions_are_answered_and_a_reset_forgets_what_was_counted(
+    emulator: EmulatorThread, peer: Peer
+) -> None:
+    for _ in range(2):
+        assert set(peer.counts(RECEIPTS_PATH)["data"].values()) == {0}
+        assert set(peer.counts(SENDS_PATH)["data"].values()) == {0}
+        assert peer.look("13800000001")["data"] == []
+        sid = peer.send("13800000001")["sid"]
+        peer.send("13900001234")
+        assert [record["sid"] for record in peer.look("13800000001")["data"]] == [sid]
+        assert len(peer.pull(count_max=1)) == 1
+        counted = peer.counts(RECEIPTS_PATH)["data"]
+        assert (counted["status"], counted["status_success"], counted["status_fail_1"]) == (2, 1, 1)
+        assert counted["success"] == 2
+        peer.send("13800000000", "13800000002", "1", many=True, msg="x" * 63)
+        peer.send("13800000000", msg="x" * 501)
+        sent = {"request": 6, "success": 3, "bill_number": 4}
+        assert peer.counts(SENDS_PATH)["data"] == sent
+        emulator.reset()
+
+
+@pytest.mark.parametrize("call", ["pullstatus4mobile", "pullsendstatus", "pullcallbackstatus"])
+def test_questions_fail_on_demand_as_they_do_else(
+    emulator: EmulatorThread, peer: Peer, call: Call
+) -> None:
+    emulator.faults.add("result", call=call, result=60007, errmsg="slow down")
+    emulator.faults.add("http", call=call)
+    asks: dict[str, Callable[[], httpx.Response]] = {
+        "pullstatus4mobile": peer.look_raw,
+        "pullsendstatus": lambda: peer.counts_raw(SENDS_PATH),
+        "pullcallbackstatus": lambda: peer.counts_raw(RECEIPTS_PATH),
+    }
+    said = {"result": 60007, "errmsg": "slow down"}
+    if call != "pullstatus4mobile":
+        said["msg"] = "slow down"
+    for name, ask in asks.items():
+        answer = ask()
+        if name != call:
+            assert answer.json()["result"] == 0
+            continue
+        assert answer.json() == said
+        assert ask().status_code == 502
+    assert emulator.faults.hits == 2
 
 
 # --- faults ---------------------------------------------------------------------------------------
@@ -429,6 +518,7 @@ def test_door_says_where_to_aim_and_begins_anew(emulator: EmulatorThread, peer: 
     about = peer.http.get("/emulator").json()
     assert (about["sdkappid"], about["appkey"]) == (SDKAPPID, APPKEY)
     assert about["pullstatus"] == f"{emulator.base_url}{PULL_PATH}"
+    assert about["pullcallbackstatus"] == f"{emulator.base_url}{RECEIPTS_PATH}"
     assert about["waiting"]["delivery-statuses"] == 4
     assert peer.post("/emulator/reset", {}).status_code == 204
     assert peer.http.get("/emulator").json()["waiting"] == {"delivery-statuses": 0, "replies": 0}
@@ -813,3 +903,74 @@ def test_requests_are_bounded(emulator: EmulatorThread, peer: Peer) -> None:
     assert len(emulator.requests[0].body) == limits.REQUEST_BODY_BYTES_KEPT
     held = emulator._do(lambda emulation: emulation.requests.maxlen)
     assert held == limits.REQUESTS_MAX
+
+
+def test_a_played_gateway_calls_again_until_it_is_taken(
+    emulator: EmulatorThread, peer: Peer
+) -> None:
+    """As its own rules are: Kannel after a 503, and Jasmin no more after a 404."""
+    with Refusing(503, 503, 200, 404) as refusing:
+        url = f"http://127.0.0.1:{refusing.server_port}/in/x/kannel"
+        play = {"gateway": "kannel", "url": url, "replies": 0, "pace": 1000}
+        made = peer.http.post("/emulator/gateways", json=play)
+        assert made.status_code == 201
+        [call] = _played(peer)
+        assert (call["tries"], call["http_status"], call["state"]) == (3, 200, "taken")
+        assert len(set(refusing.asked)) == 1
+        peer.http.post("/emulator/gateways", json=play | {"gateway": "jasmin"})
+        call = _played(peer)[-1]
+        assert (call["tries"], call["http_status"], call["state"]) == (1, 404, "given up")
+    for wrong, said in (
+        ({"gateway": "karix"}, "gateway must be one of"),
+        ({"url": "ftp://a"}, "url must begin"),
+        ({"pace": 0}, "pace"),
+    ):
+        refused = peer.http.post("/emulator/gateways", json=play | wrong)
+        assert refused.status_code == 400
+        assert said in refused.json()["detail"]
+    assert peer.http.delete("/emulator/gateways").status_code == 204
+    assert peer.http.get("/emulator/gateways").json()["calls"] == []
+
+
+def _played(peer: Peer) -> list[dict[str, Any]]:
+    deadline = time.monotonic() + PATIENCE_S
+    while True:
+        calls: list[dict[str, Any]] = peer.http.get("/emulator/gateways").json()["calls"]
+        if all(call["state"] != "waits" for call in calls):
+            return calls
+        assert time.monotonic() < deadline, calls
+        time.sleep(0.02)
+
+
+class Refusing(ThreadingHTTPServer):
+    """Answers with one HTTP status after the other; in a thread within its `with` block."""
+
+    def __init__(self, *answers: int) -> None:
+        super().__init__(("127.0.0.1", 0), _Refuses)
+        self.answers = list(answers)
+        self.asked: list[str] = []
+
+    def __enter__(self) -> Self:
+        threading.Thread(target=self.serve_forever, args=(0.02,), daemon=True).start()
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        self.shutdown()
+        self.server_close()
+
+
+class _Refuses(BaseHTTPRequestHandler):
+    server: Refusing
+
+    def do_GET(self) -> None:
+        self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        self.server.asked.append(self.path)
+        self.send_response(self.server.answers.pop(0))
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+
+    def do_POST(self) -> None:
+        self.do_GET()
+
+    def log_message(self, *_arguments: object) -> None:
+        """Say nothing."""

@@ -1,7 +1,7 @@
 """The server where anybody can reach it, as its document says: behind a real nginx, and by itself.
 
-nginx runs the document's own configuration; ports, files and some times are the test's. A client's
-address is whichever of 127.0.0.0/8 it calls from.
+nginx runs the file that is handed out, which the document shows; ports, other files and some times
+are the test's. A client's address is whichever of 127.0.0.0/8 it calls from.
 """
 
 from __future__ import annotations
@@ -22,11 +22,12 @@ import httpx
 import pytest
 import trustme
 
-from pullstatus import Client, limits
-from tests.harness import PATIENCE_S, App, Program, Wire, http_request, status, statuses
+from pullstatus import Client, Kind, limits
+from tests.harness import PATIENCE_S, ROOT, App, Program, Wire, http_request, status, statuses
 from tests.test_docs import blocks
 
 PAGE = "docs/how-to/expose.md"
+SITE = ROOT / "dist/nginx/pullstatus.conf"
 HELD = "pullstatus_pulls_held"
 WATCHED = ("/healthz", "/readyz", "/metrics")
 AT_A_TIME = 64  # what the document lets one address have
@@ -130,7 +131,7 @@ class Site(Front):
         self.admin = httpx.Client(base_url=f"http://{self._admin}", trust_env=False)
         settings, _ = blocks("toml", PAGE)
         file = folder / "pullstatus.toml"
-        file.write_text(replaced(settings, ("127.0.0.1:9090", self._admin)), encoding="utf-8")
+        file.write_text(replaced(settings, ("127.0.0.1:8090", self._admin)), encoding="utf-8")
         self.program = Program(folder, "--config", str(file))
 
     def figure(self, name: str) -> float:
@@ -141,7 +142,8 @@ class Site(Front):
 
     def nginx(self, *changes: tuple[str, str]) -> subprocess.Popen[bytes]:
         """Start it, and return once it is there."""
-        site, top = blocks("nginx", PAGE)
+        site = SITE.read_text(encoding="utf-8")
+        *_, top = blocks("nginx", PAGE)
         places = [
             ("listen 443 ssl", f"listen 127.0.0.1:{self.port} ssl"),
             ("listen [::]:443 ssl;", ""),
@@ -221,6 +223,23 @@ def test_what_clients_do_works_through_nginx(site: Site, monkeypatch: pytest.Mon
             with batch:
                 pulled += [one.sid for one in batch]
     assert pulled == [one["sid"] for one in statuses(301)]
+
+
+@behind_nginx
+def test_what_is_signed_for_api_3_fits_behind_nginx(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its host is signed as the caller has it: with a port, where that is not the usual one."""
+    app = site.program.spare_app()
+    made = site.program.cli("secret", "create", "--app", str(app.sdkappid))
+    pair = {"secret_id": made["secret_id"], "secret_key": made["secret_key"]}
+    site.program.feed(app, statuses(1))
+    monkeypatch.setenv("SSL_CERT_FILE", str(site.authority))
+    with Client(site.address, app.sdkappid, **pair) as client:
+        assert [one.sid for one in client.pull(Kind.DELIVERY_STATUS)] == ["8:1"]
+    with site.wire() as wire:
+        wire.send(b"GET /nothing HTTP/1.0\r\n\r\n")  # as balancers ask, without a host
+        assert wire.ended() is False
 
 
 @behind_nginx
@@ -369,14 +388,20 @@ def test_nothing_that_is_secret_or_personal_lies_where_nginx_writes(site: Site) 
     page = [status(number, description="telltale " * 1500) for number in range(60)]
     with site.client() as client:
         assert client.post(f"/callbacks/{token}", json=page).json()["result"] == 0
-        assert client.post(f"/callbacks/{token}", content=b" " * 2_000_000).status_code == 413
+        for path in (f"/callbacks/{token}", f"/in/{token}/native"):
+            assert client.post(path, json=[]).status_code < 500
+            assert client.post(path, content=b" " * 2_000_000).status_code == 413
         target, body = app.request()
         assert len(client.post(target, content=body).json()["data"]) == 60
+        asked = "Action=PullSmsSendStatusByPhoneNumber&PhoneNumber=%2B8613800007777&SecretId=AKID0"
+        assert client.get(f"/?{asked}").json()["Response"]["Error"]["Code"] == "MissingParameter"
     files = [file for file in site.folder.glob("*.log") if file.is_file()]
     assert len(files) > 1
     text = "".join(file.read_text(encoding="utf-8") for file in files)
     assert "POST /v5/tlssmssvr/pullstatus" in text
     assert not [word for word in (token, "telltale", "temporary file") if word in text]
+    assert "13800007777" not in text
+    assert "AKID0" not in text
 
 
 def test_by_itself_it_speaks_tls_and_nothing_else(tmp_path: Path, secret: Secret) -> None:
@@ -384,7 +409,7 @@ def test_by_itself_it_speaks_tls_and_nothing_else(tmp_path: Path, secret: Secret
     admin = f"127.0.0.1:{free_port()}"
     file = tmp_path / "pullstatus.toml"
     places = [
-        ("127.0.0.1:9090", admin),
+        ("127.0.0.1:8090", admin),
         ('"0.0.0.0"', '"127.0.0.1"'),
         ("/etc/pullstatus/tls/sms.example.com.pem", str(secret.certificate)),
         ("/etc/pullstatus/tls/sms.example.com.key", str(secret.key)),

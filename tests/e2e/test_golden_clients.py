@@ -18,10 +18,11 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from qcloudsms_py import SmsStatusPuller
+from qcloudsms_py import SmsMobileStatusPuller, SmsStatusPuller
 
 from pullstatus.records import Kind
 from pullstatus.wire.v5.pull import PULL_PATH
+from pullstatus.wire.v5.query import QUERY_PATH
 from tests.e2e.conftest import master_key
 from tests.harness import (
     CAREFUL,
@@ -41,6 +42,11 @@ GOLDEN = Path(__file__).with_name("golden")
 
 Pull = Callable[[App, Kind, int], dict[str, Any]]
 """What an SDK hands its caller for a pull: the answer as an object of its language."""
+
+Look = Callable[[App, Kind, str, int], dict[str, Any]]
+"""The same for a question about one number of nationcode 86, by all times."""
+
+EVER = (0, 4_000_000_000)
 
 DELIVERED = [
     status(1, description="用户短信接收成功", sid="8:aIt9bcbZHdse7kBZuqi20170104"),
@@ -85,7 +91,7 @@ def shared(
 
 
 @pytest.fixture
-def python_sdk(shared: Program, monkeypatch: pytest.MonkeyPatch) -> Pull:
+def python_mended(monkeypatch: pytest.MonkeyPatch) -> None:
     # Since Python 3.9 json.loads refuses the argument that this SDK passes, after the answer came.
     monkeypatch.setattr(
         "qcloudsms_py.httpclient.json",
@@ -95,6 +101,9 @@ def python_sdk(shared: Program, monkeypatch: pytest.MonkeyPatch) -> Pull:
     # The newer the Python, the more pieces a request leaves in; a server may get them in one.
     monkeypatch.setattr(http.client.HTTPConnection, "_send_output", _send_in_one)
 
+
+@pytest.fixture
+def python_sdk(shared: Program, python_mended: None) -> Pull:
     def pull(app: App, kind: Kind, max_: int) -> dict[str, Any]:
         puller = SmsStatusPuller(app.sdkappid, app.appkey)
         call = puller.pull_callback if kind is STATUS else puller.pull_reply
@@ -102,6 +111,18 @@ def python_sdk(shared: Program, monkeypatch: pytest.MonkeyPatch) -> Pull:
         return answer
 
     return pull
+
+
+@pytest.fixture
+def python_look(shared: Program, python_mended: None) -> Look:
+    def look(app: App, kind: Kind, mobile: str, max_: int) -> dict[str, Any]:
+        puller = SmsMobileStatusPuller(app.sdkappid, app.appkey)
+        call = puller.pull_callback if kind is STATUS else puller.pull_reply
+        url = f"http://{shared.host}:{shared.port}{QUERY_PATH}"
+        answer: dict[str, Any] = call("86", mobile, *EVER, max_, url=url)
+        return answer
+
+    return look
 
 
 def _send_in_one(
@@ -117,14 +138,16 @@ def _send_in_one(
 # --- Node -----------------------------------------------------------------------------------------
 
 
+Node = Callable[..., dict[str, Any]]
+"""Runs a script of `golden` with arguments, against the server; what the SDK hands its caller."""
+
+
 @pytest.fixture
-def node_sdk(shared: Program, node: list[str], node_modules: Path) -> Pull:
-    def pull(app: App, kind: Kind, max_: int) -> dict[str, Any]:
-        call = "pullCallback" if kind is STATUS else "pullReply"
+def run_node(shared: Program, node: list[str], node_modules: Path) -> Node:
+    def run(script: str, *arguments: str) -> dict[str, Any]:
         preload = ["--require", str(GOLDEN / "elsewhere.cjs")]
-        arguments = [str(app.sdkappid), app.appkey, call, str(max_)]
         done = subprocess.run(
-            [node[0], *preload, str(GOLDEN / "pull.cjs"), *arguments],
+            [node[0], *preload, str(GOLDEN / script), *arguments],
             env=os.environ
             | {"NODE_PATH": str(node_modules), "HOST": shared.host, "PORT": str(shared.port)},
             capture_output=True,
@@ -138,7 +161,27 @@ def node_sdk(shared: Program, node: list[str], node_modules: Path) -> Pull:
         answer: dict[str, Any] = told["data"]
         return answer
 
+    return run
+
+
+@pytest.fixture
+def node_sdk(run_node: Node) -> Pull:
+    def pull(app: App, kind: Kind, max_: int) -> dict[str, Any]:
+        call = "pullCallback" if kind is STATUS else "pullReply"
+        return run_node("pull.cjs", str(app.sdkappid), app.appkey, call, str(max_))
+
     return pull
+
+
+@pytest.fixture
+def node_look(run_node: Node) -> Look:
+    def look(app: App, kind: Kind, mobile: str, max_: int) -> dict[str, Any]:
+        call = "pullCallback" if kind is STATUS else "pullReply"
+        given = json.dumps(["86", mobile, *EVER, max_])
+        named = ("SmsMobileStatusPuller", call, given)
+        return run_node("send.cjs", str(app.sdkappid), app.appkey, *named)
+
+    return look
 
 
 # --- both -----------------------------------------------------------------------------------------
@@ -188,3 +231,24 @@ def test_sdk_drains_a_long_queue_in_order(shared: Program, app: App, sdk: Pull) 
     pages = [sdk(app, STATUS, 100)["data"] for _ in range(4)]
     assert [len(page) for page in pages] == [100, 100, 50, 0]
     assert [record for page in pages for record in page] == records
+
+
+@pytest.fixture(params=["python_look", "node_look"])
+def look(request: pytest.FixtureRequest) -> Look:
+    found: Look = request.getfixturevalue(request.param)
+    return found
+
+
+@pytest.mark.parametrize(("kind", "records"), [(STATUS, DELIVERED), (REPLY, REPLIED)])
+def test_sdk_finds_one_number_and_takes_nothing(
+    shared: Program, app: App, look: Look, kind: Kind, records: list[Record]
+) -> None:
+    shared.feed(app, records)
+    expected = {"result": 0, "errmsg": "ok", "type": int(kind), "count": 1, "data": records[:1]}
+    mobile = str(records[0]["mobile"])
+    assert look(app, kind, mobile, 10) == expected
+    assert shared.pull(app, kind).data == records
+    assert look(app, kind, mobile, 10) == expected
+    assert look(app, kind, "13700000000", 10)["data"] == []
+    assert look(app, kind, "number", 10)["result"] == 1016
+    assert look(app, kind, mobile, 101)["result"] == 1004

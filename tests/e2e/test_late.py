@@ -26,7 +26,7 @@ import pytest
 
 from pullstatus import AsyncClient, Client, Kind
 from pullstatus.client.keys import NextPage
-from tests.harness import App, Program, clean_environment, status, statuses
+from tests.harness import PLAIN, App, Program, clean_environment, status, statuses
 from tests.proxy import CuttingProxy
 
 Records = list[dict[str, Any]]
@@ -71,7 +71,7 @@ class Keyed:
     """The rule of the reference in a few lines, as a client in any language would have it."""
 
     def __init__(self, address: str, app: App, *, planted: bool = False) -> None:
-        self._http = httpx.Client(base_url=address, trust_env=False, timeout=20)
+        self._http = httpx.Client(base_url=address, verify=PLAIN, trust_env=False, timeout=20)
         self._app = app
         self._planted = planted
         self._key = secrets.token_hex(16)

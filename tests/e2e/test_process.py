@@ -41,6 +41,8 @@ from tests.harness import (
     statuses,
 )
 
+pytestmark = pytest.mark.anew
+
 # --- clients that keep asking ---------------------------------------------------------------------
 
 

@@ -40,6 +40,7 @@ def test_plugin_is_found_by_itself() -> None:
     assert found.value == "pullstatus.emulator.pytest_plugin"
 
 
+@pytest.mark.anew
 def test_plugin_imports_next_to_nothing() -> None:
     """It is imported by every run of pytest in its environment, tests of ours or not."""
     code = (

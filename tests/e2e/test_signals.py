@@ -35,6 +35,8 @@ from tests.harness import (
     statuses,
 )
 
+pytestmark = pytest.mark.anew
+
 
 def logged(program: Program, event: str) -> list[dict[str, Any]]:
     """Its log lines of this event."""
@@ -78,6 +80,24 @@ def test_log_tells_what_was_started_and_stopped(tmp_path: Path) -> None:
 )
 def test_log_shows_a_store_without_its_secrets(url: str, shown: str) -> None:
     assert serve._public(url) == shown
+
+
+# --- what a service manager is told ---------------------------------------------------------------
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_a_service_manager_is_told_when_it_serves_goes_on_and_stops(
+    tmp_path: Path, workers: str
+) -> None:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+        manager.bind(str(tmp_path / "notify"))
+        manager.settimeout(PATIENCE_S)
+        told = {"NOTIFY_SOCKET": str(tmp_path / "notify"), "WATCHDOG_USEC": "100000"}
+        lines = iter(lambda: manager.recv(1000), b"")
+        with Program(tmp_path, "--workers", workers, environment=told) as program:
+            assert next(lines) == f"READY=1\nSTATUS=serving at {program.http.base_url}".encode()
+            assert next(lines) == next(lines) == b"WATCHDOG=1"
+        assert next(line for line in lines if line != b"WATCHDOG=1").startswith(b"STOPPING=1")
 
 
 # --- the end --------------------------------------------------------------------------------------

@@ -20,17 +20,27 @@ import structlog
 
 from pullstatus import limits
 from pullstatus.server.serve import Server
+from pullstatus.store.sqlite import connection
 from tests.harness import PATIENCE_S, App, Program, http_request, statuses
+
+
+@pytest.fixture(autouse=True)
+def _patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A store that is served here waits for its file however long that is held."""
+    monkeypatch.setattr(connection, "BUSY_MS", int(PATIENCE_S * 1000))
 
 
 @contextlib.contextmanager
 def held_file(folder: Path) -> Iterator[None]:
     """Another program that has begun to write into the store's file, and does not end."""
     other = apsw.Connection(str(folder / "mailboxes.db"))
+    other.set_busy_timeout(connection.BUSY_MS)
     other.execute("BEGIN IMMEDIATE")
-    yield
-    other.execute("ROLLBACK")
-    other.close()
+    try:
+        yield
+    finally:
+        other.execute("ROLLBACK")
+        other.close()
 
 
 async def post(http: httpx.AsyncClient, program: Program, app: App, count: int) -> httpx.Response:
@@ -58,6 +68,13 @@ def told(logged: list[structlog.typing.EventDict], event: str) -> list[str]:
     return [line["log_level"] for line in logged if line["event"] == event]
 
 
+async def followed(server: Server) -> None:
+    """Wait until the server writes nothing of its own any more."""
+    async with asyncio.timeout(PATIENCE_S):
+        while await server.store.behind(1):  # noqa: ASYNC110 - nobody tells
+            await asyncio.sleep(0.01)
+
+
 async def queued(server: Server, count: int) -> None:
     """Wait until so many operations wait before the store."""
     await seen(lambda: server.store.under_way().queued == count)
@@ -76,6 +93,7 @@ def test_a_store_that_does_not_answer_is_told_and_nobody_waits_for_ever(
     async def play() -> None:
         async with program.inside() as server, program.client() as http:
             assert (await post(http, program, app, 5)).status_code == 200
+            await followed(server)
             assert (await http.get("/readyz")).status_code == 200
             with structlog.testing.capture_logs() as logged:
                 with held_file(tmp_path):
@@ -110,13 +128,14 @@ def test_calls_of_those_who_have_gone_are_dropped_before_the_store_is_asked(
 ) -> None:
     """Their pulls would take records that nobody gets."""
     monkeypatch.setattr(limits, "STORE_WINDOW_OPERATIONS", 1)
+    monkeypatch.setattr(limits, "STORE_WAIT_S", PATIENCE_S / 4)  # they leave before it is over
     program = Program(tmp_path)
     app = program.create_app()
 
     async def leave(request: bytes, server: Server, *, reset: bool = False) -> None:
         _, writer = await asyncio.open_connection(program.host, program.port)
         writer.write(request)
-        await queued(server, 5)
+        await seen(lambda: server.store.under_way().queued >= 5)  # the server's own may be there
         if reset:
             at_once = struct.pack("ii", 1, 0)
             writer.get_extra_info("socket").setsockopt(SOL_SOCKET, SO_LINGER, at_once)
@@ -125,6 +144,7 @@ def test_calls_of_those_who_have_gone_are_dropped_before_the_store_is_asked(
     async def play() -> None:
         async with program.inside() as server, program.client() as http:
             assert (await post(http, program, app, 50)).status_code == 200
+            await followed(server)
             bearer = [f"Authorization: Bearer {program.token}", "Content-Type: application/json"]
             target = f"/ingest/{app.sdkappid}/delivery-statuses"
             batch = http_request("POST", target, json.dumps(statuses(3)).encode(), bearer)

@@ -19,12 +19,14 @@ from typing import Any, Final
 
 from pullstatus.store import init_store
 from pullstatus.store.jetstream import writing
+from tests.faults.clocks import WrongClocks
 from tests.faults.networks import NetworkedCluster
 from tests.faults.power import PoweredCluster
+from tests.faults.replicas import apart
+from tests.faults.small_disks import SmallDisks
 from tests.faults.torment import Fault, Run, Stage, kill_a_client, pause_a_client
-from tests.harness import PATIENCE_S
 from tests.nats_proxy import NatsProxy
-from tools.nats import POLL_S, Cluster, Node
+from tools.nats import PATIENCE_S, POLL_S, PROGRAM, Cluster, Node
 
 NAME: Final = "store"
 PARTITIONS: Final = 3
@@ -32,7 +34,9 @@ AWAY_S: Final = (0.1, 3, 3, 10)  # an election takes 4 to 9 s
 STILL_S: Final = (1, 5, 15)
 APART_S: Final = (2, 6, 15)
 LOST_PERCENT: Final = 20
+FULL_S: Final = (0, 2, 8)
 FLIPS: Final = 3
+DAY_S: Final = 86_400
 ANSWERS: Final = 3  # of one node, that are lost in a row at most: a lane has one write under way
 
 
@@ -77,6 +81,16 @@ def restart_in_turn(run: Run[Cluster]) -> None:
         node.restart()
         run.servers.settle()
     run.happened["restarts of all nodes in turn"] += 1
+
+
+def bring_up_to_date(run: Run[Cluster]) -> None:
+    """A node that still runs what came before, as whoever does that for all in turn."""
+    node = min(run.servers.nodes, key=lambda node: node.program == PROGRAM)
+    node.stop()
+    node.program = PROGRAM
+    node.start()
+    run.servers.settle()
+    run.happened["nodes brought up to date"] += 1
 
 
 def pause_a_node(run: Run[Cluster]) -> None:
@@ -167,6 +181,25 @@ def _disturb(run: Run[NetworkedCluster], how: Callable[[Node], None]) -> None:
     run.servers.settle()
 
 
+def shift_a_clock(run: Run[WrongClocks]) -> None:
+    """By a day, to either side; those that were shifted before stay so."""
+    run.servers.shift(run.rng.choice(run.servers.nodes), run.rng.choice((-DAY_S, 0, DAY_S)))
+    run.happened["clocks set"] += 1
+
+
+def fill_disks(run: Run[SmallDisks]) -> None:
+    """Of one that leads, or of all, for a while after that was met."""
+    nodes = run.rng.choice(([_leader(run)], run.servers.nodes))
+    for node in nodes:
+        run.servers.fill(node)
+    _await(run, lambda: any(map(run.servers.has_met_it, nodes)), "no disk is full")
+    time.sleep(run.rng.choice(FULL_S))
+    for node in nodes:
+        run.servers.empty(node)
+    run.servers.settle()
+    run.happened["full disks"] += len(nodes)
+
+
 def lose_answers(run: Run[list[NatsProxy]]) -> None:
     """Some acknowledgements of writes do not get through, and some writes."""
 
@@ -177,14 +210,19 @@ def lose_answers(run: Run[list[NatsProxy]]) -> None:
     for proxy in run.servers:
         proxy.drop(run.rng.randint(1, ANSWERS))
         proxy.lose(run.rng.randint(1, ANSWERS))
-    due_s = time.monotonic() + PATIENCE_S
-    while missing() < wanted:
-        run.doors.check_alive()
-        assert time.monotonic() < due_s, "nothing is written"
-        time.sleep(POLL_S)
+    _await(run, lambda: missing() >= wanted, "nothing is written")
     for proxy in run.servers:  # there may be one that nobody is connected to
         proxy.spare()
     run.happened["times that answers were lost"] += 1
+
+
+def _await(run: Run[Any], happens: Callable[[], bool], otherwise: str) -> None:
+    """Wait until something happens to clients that are at work."""
+    due_s = time.monotonic() + PATIENCE_S
+    while not happens():
+        run.doors.check_alive()
+        assert time.monotonic() < due_s, otherwise
+        time.sleep(POLL_S)
 
 
 def _leader(run: Run[Any]) -> Node:
@@ -208,28 +246,31 @@ def _on(
     cluster.settle()
     if isinstance(cluster, PoweredCluster):
         cluster.sync()
-    return Stage(cluster, url, url, patient)
+    return Stage(cluster, url, url, patient, partial(apart, cluster), (cluster.folder, folder))
 
 
 _nodes = partial(_on, lambda _folder: Cluster())
 _networked = partial(_on, lambda _folder: NetworkedCluster())
+_wrong_clocks = partial(_on, lambda _folder: WrongClocks())
+_small_disks = partial(_on, lambda _folder: SmallDisks())
 _powered = partial(_on, PoweredCluster)
 _late = partial(_on, lambda folder: PoweredCluster(folder, jetstream={"sync_interval": "2m"}))
 
 
 def _proxied(stack: contextlib.ExitStack, major: int | None) -> Stage[list[NatsProxy]]:
     """Nodes behind a proxy each."""
-    cluster, _, straight, _ = _nodes(stack, major)
+    cluster, _, straight, _, compare, evidence = _nodes(stack, major)
     proxies = [stack.enter_context(NatsProxy(node.port)) for node in cluster.nodes]
     url = straight
     for node, proxy in zip(cluster.nodes, proxies, strict=True):
         url = url.replace(f":{node.port}", f":{proxy.port}", 1)
-    return Stage(proxies, url, straight, patient)
+    return Stage(proxies, url, straight, patient, compare, evidence)
 
 
 # A leader that is cut off, or stood still, says what it knows until it notices.
 OLD: Final = frozenset({"false_short"})
 NETWORK: Final = ("root", "ip", "nft")
+CLOCKS: Final = ("root", "unshare", "/lib64/ld-linux-x86-64.so.2")
 POWER: Final = ("root", "/dev/fuse", "fusermount3", "mkfs.ext4")
 
 FAULTS: Final[Mapping[str, Fault[Any]]] = {
@@ -244,6 +285,8 @@ FAULTS: Final[Mapping[str, Fault[Any]]] = {
         Fault("restart in turn", restart_in_turn, 0.1, _nodes),
         Fault("replace a disk", replace_a_disk, 0.1, _nodes),
         Fault("flip bits", flip_bits, 0.2, _nodes),
+        Fault("fill disks", fill_disks, 0.1, _small_disks, ("root",)),
+        Fault("shift clocks", shift_a_clock, 0.1, _wrong_clocks, CLOCKS),
         Fault("lose answers", lose_answers, 1, _proxied),
         Fault("cut off", cut_off, 0.2, _networked, NETWORK, OLD),
         Fault("deafen", deafen, 0.2, _networked, NETWORK, OLD),
@@ -255,3 +298,15 @@ FAULTS: Final[Mapping[str, Fault[Any]]] = {
 
 SYNCED_LATE: Final = Fault("cut power", cut_power, 0, _late, POWER)
 """Nodes that acknowledge what they have not synced: no store may be on such."""
+
+
+def upgrading_from(program: Path) -> Fault[Cluster]:
+    """Three times of it bring a cluster of an older version up to date, under load."""
+
+    def before(_folder: Path) -> Cluster:
+        cluster = Cluster()
+        for node in cluster.nodes:
+            node.program = program
+        return cluster
+
+    return Fault("upgrade in turn", bring_up_to_date, 0, partial(_on, before))

@@ -8,12 +8,13 @@
         doors.finish()
     verdict = asyncio.run(judge(url, folder))  # see verdict.py
 
-Each client does one thing at a time and takes the next step from its answer. Feeders append, with
-a key, with fingerprints, or with neither; pullers use keys or don't; readers acknowledge each page
+Each client does one thing at a time and takes the next step from its answer. Feeders append, with a
+key, with fingerprints, or with neither; pullers use keys or don't; readers acknowledge each page
 with the pull of the next one; operators have pages redelivered, and let go what waits in a mailbox
-that is theirs. What has an unknown outcome, and can safely be repeated, is repeated until there is
-an outcome, also by the next life of its process. What a client begins is in a file before the store
-is asked, and what it sees before it goes on; so nothing is forgotten by a kill.
+that is theirs. Beside them each process follows what comes: see followers.py. What has an unknown
+outcome, and can safely be repeated, is repeated until there is an outcome, also by the next life of
+its process. What a client begins is in a file before the store is asked, and what it sees before it
+goes on; so nothing is forgotten by a kill.
 
 A *plant* is a function that breaks something in a process before it opens its door; see planted.py.
 """
@@ -30,12 +31,12 @@ import signal
 import sys
 import time
 import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 from random import Random
-from typing import Self
+from typing import NamedTuple, Self
 
 import msgspec
 
@@ -66,6 +67,7 @@ from pullstatus.store import (
     Tickets,
     open_store,
 )
+from tests.faults import followers
 from tests.harness import PATIENCE_S
 from tests.sim.checker import Seen, Verb
 
@@ -76,25 +78,48 @@ WARM.set_forkserver_preload([__name__])
 
 LIFE_S_MAX = 3600
 PAUSE_S = 0.02  # after a refusal
-POLL_S = 0.005
+POLL_S = 0.02
 ID = re.compile(rb'"sid":"8:([0-9]+)"')
 
-MAILBOXES = tuple(
-    Mailbox(sdkappid, kind) for sdkappid in (1_400_000_001, 1_400_000_002) for kind in Kind
-)
+# Of three partitions each has one of them.
+APPLICATIONS = (1_400_000_001, 1_400_000_002, 1_400_000_006)
+MAILBOXES = tuple(Mailbox(sdkappid, kind) for sdkappid in APPLICATIONS for kind in Kind)
 LET_GO = Mailbox(1_400_000_003, Kind.REPLY)  # where operators empty what waits
+LET_GO_SHARE = 0.1  # of what comes
+
+
+class Load(NamedTuple):
+    """How much clients want.
+
+    Attributes:
+        appends: how many records, one of these.
+        pages: how many are asked for at most, one of these.
+        clients: how many a process has of each one that it has otherwise.
+        home: how many of the requests of a process are for one application, its own.
+    """
+
+    appends: tuple[int, ...] = (1, 1, 3, 20, 120)
+    pages: tuple[int, ...] = (1, 30, 100, 100)
+    clients: int = 1
+    home: float = 0.0
+
+
+LARGE = Load((1, 20, 100, 300, 1000, 1000), (1, 30, *(10 * [100])), clients=4, home=0.7)
+"""So many records that a run has millions."""
 
 ONCE_MS = 3_600_000  # longer than anybody waits: what came before must be known when it comes again
 RECORD_S = 1_800_000_000  # the records' own time: the same in a repeat, whenever that is
 
 FAILED, REFUSED = 70, 78  # exit statuses: of a store that takes no more work, or never opened
+PLANTED_PATIENCE_S = 15.0  # for who is to notice a bug, and may wait for ever then
 
 
 class Request(msgspec.Struct, frozen=True):
     """Something a client wants done, however many attempts that takes.
 
     Attributes:
-        ids: of the records of an append.
+        first_id: of the records of an append, which follow each other.
+        count: how many these are.
         how: of an append "key", "prints" or ""; of a pull what must not come twice, if anything; of
             a redelivery the act's ticket.
         key: of a pull: its Idempotency-Key.
@@ -104,12 +129,18 @@ class Request(msgspec.Struct, frozen=True):
 
     verb: Verb
     mailbox: Mailbox
-    ids: tuple[int, ...] = ()
+    first_id: int = 0
+    count: int = 0
     how: str = ""
     count_max: int = 0
     key: str | None = None
     reader: str | None = None
     ack: int = 0
+
+    @property
+    def ids(self) -> range:
+        """Of the records of an append."""
+        return range(self.first_id, self.first_id + self.count)
 
     @property
     def repeatable(self) -> bool:
@@ -143,9 +174,9 @@ class Ended(msgspec.Struct, tag="ended"):
     """What came of it.
 
     Attributes:
-        ids: of the records of a page.
+        runs: of ids of the records of a page, in its order: where one begins, how long it is.
         digest: of the bytes of a page.
-        odd: ids whose record was not what was stored under it.
+        odd: whether these are not those of the records with its ids.
         problem: what no answer may be.
     """
 
@@ -153,10 +184,20 @@ class Ended(msgspec.Struct, tag="ended"):
     at: float
     outcome: Seen
     first_seq: int = 0
-    ids: tuple[int, ...] = ()
+    runs: tuple[tuple[int, int], ...] = ()
     digest: int = 0
-    odd: tuple[int, ...] = ()
+    odd: bool = False
     problem: str = ""
+
+    @property
+    def count(self) -> int:
+        """How many records a page has."""
+        return sum(length for _, length in self.runs)
+
+    @property
+    def ids(self) -> Iterator[int]:
+        """Of the records of a page."""
+        return (number for begin, length in self.runs for number in range(begin, begin + length))
 
 
 Line = Begun | Ended
@@ -170,9 +211,21 @@ def record_of(number: int) -> bytes:
     return b'{"sid":"8:%d","pad":"%s"}' % (number, b"x," * (number % 11))
 
 
-def ids_of(data: bytes) -> tuple[int, ...]:
+def ids_of(data: bytes) -> list[int]:
     """The ids of the records of a page."""
-    return tuple(int(found) for found in ID.findall(data))
+    return list(map(int, ID.findall(data)))
+
+
+def runs_of(ids: Iterable[int]) -> tuple[tuple[int, int], ...]:
+    """The same as runs of ids that follow each other: see `Ended.runs`."""
+    runs: list[tuple[int, int]] = []
+    begin = end = 0
+    for number in ids:
+        if number != end:
+            runs.append((begin, end - begin))
+            begin = number
+        end = number + 1
+    return (*runs[1:], (begin, end - begin)) if runs else ()
 
 
 def lines_of(file: Path) -> Iterator[Line]:
@@ -207,13 +260,13 @@ class Client:
         """
         outcome = Seen.UNKNOWN if ended is None else ended.outcome
         done = outcome is Seen.OK or bool(ended and ended.problem)
-        if ended is not None and ended.ids:
+        if ended is not None and ended.runs:
             if request.reader:
                 self.in_hand[request.mailbox] = ended.first_seq
             self.page = Request(
                 Verb.REDELIVER,
                 request.mailbox,
-                count_max=len(ended.ids),
+                count_max=ended.count,
                 ack=ended.first_seq,
             )
         elif request.verb is Verb.PULL and request.page_key and not late:
@@ -229,7 +282,16 @@ class Live:
         late: do what is pending, and no more.
     """
 
-    def __init__(self, folder: Path, name: str, seed: object, *, late: bool = False) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        name: str,
+        seed: object,
+        load: Load = Load(),  # noqa: B008 it is a constant
+        *,
+        late: bool = False,
+    ) -> None:
+        self._load = load
         self._file = folder / f"{name}.log"
         self._late = late
         self.stopping = late
@@ -250,8 +312,9 @@ class Live:
                 ("reader", 2, self._read),
                 ("operator", 1, self._operate),
             )
-            for number in range(count)
+            for number in range(count * load.clients)
         ]
+        self._home = APPLICATIONS[place % len(APPLICATIONS)]
         self._redelivered: set[tuple[Mailbox, int]] = set()
         self._remember(begun, {line.number: line for line in lines if isinstance(line, Ended)})
 
@@ -261,7 +324,7 @@ class Live:
         for line in begun:
             by_name[line.client].learn(line.request, ended.get(line.number))
             if line.request.verb is Verb.INGEST:
-                self._first_id = max(self._first_id, line.request.ids[-1] + 1)
+                self._first_id = max(self._first_id, line.request.ids.stop)
             if line.request.verb is Verb.REDELIVER:
                 self._redelivered.add((line.request.mailbox, line.request.ack))
 
@@ -270,6 +333,9 @@ class Live:
         async with asyncio.TaskGroup() as tasks:
             for client in self.clients:
                 tasks.create_task(self._work(client, store))
+            rng = Random(self._rng.random())
+            tasks.create_task(followers.follow(store, rng, lambda: self.stopping))
+            tasks.create_task(followers.report(store, rng, APPLICATIONS, lambda: self.stopping))
 
     async def _work(self, client: Client, store: Store) -> None:
         while client.pending if self._late else not self.stopping:
@@ -296,13 +362,9 @@ class Live:
             if page is not None:
                 ids = ids_of(page.data)
                 expected = b",".join(map(record_of, ids))
-                ended.first_seq, ended.ids, ended.digest = (
-                    page.first_seq,
-                    ids,
-                    zlib.crc32(page.data),
-                )
-                if page.data != expected:
-                    ended.odd = ids
+                ended.first_seq, ended.runs = page.first_seq, runs_of(ids)
+                ended.digest = zlib.crc32(page.data)
+                ended.odd = page.data != expected
                 if page.count != len(ids):
                     ended.problem = f"a page of {len(ids)} says that it has {page.count}"
                 if request.how and again:
@@ -324,31 +386,36 @@ class Live:
 
     # -- what clients want ---------------------------------------------------------------------
 
+    def _some_mailbox(self, rng: Random) -> Mailbox:
+        if rng.random() < self._load.home:
+            return Mailbox(self._home, rng.choice(list(Kind)))
+        return rng.choice(MAILBOXES)
+
     def _append(self, client: Client) -> Request:
         rng = client.rng
-        mailbox = rng.choice((*MAILBOXES, *MAILBOXES, LET_GO))
-        count = rng.choice((1, 1, 3, 20, 120))
-        ids = range(self._first_id, self._first_id + count)
-        self._first_id += count
-        return Request(Verb.INGEST, mailbox, tuple(ids), rng.choice(("key", "prints", "", "")))
+        mailbox = LET_GO if rng.random() < LET_GO_SHARE else self._some_mailbox(rng)
+        count = rng.choice(self._load.appends)
+        first_id, self._first_id = self._first_id, self._first_id + count
+        how = rng.choice(("key", "prints", "", ""))
+        return Request(Verb.INGEST, mailbox, first_id, count, how)
 
     def _pull(self, client: Client) -> Request:
         rng = client.rng
         key = f"page-{client.name}-{self._number}" if rng.random() < 0.4 else None
         return Request(
             Verb.PULL,
-            rng.choice(MAILBOXES),
-            count_max=rng.choice((1, 30, 100, 100)),
+            self._some_mailbox(rng),
+            count_max=rng.choice(self._load.pages),
             key=key,
             how="" if key or rng.random() < 0.8 else self._ticket().hex(),
         )
 
     def _read(self, client: Client) -> Request:
-        mailbox = client.rng.choice(MAILBOXES)
+        mailbox = self._some_mailbox(client.rng)
         return Request(
             Verb.PULL,
             mailbox,
-            count_max=client.rng.choice((1, 30, 100)),
+            count_max=client.rng.choice(self._load.pages),
             reader=client.name.replace(" ", "-"),
             ack=client.in_hand.get(mailbox, 0),
         )
@@ -389,7 +456,7 @@ def _append_of(request: Request, now_ms: int, ticket: bytes) -> Append:
     entries = [record_of(number) for number in request.ids]
     key = prints = None
     if request.how == "key":
-        key = RepeatKey("gateway", f"batch-{request.ids[0]}", _digest(str(request.ids)))
+        key = RepeatKey("gateway", f"batch-{request.first_id}", _digest(str(request.ids)))
     elif request.how == "prints":
         items = [(RECORD_S, _digest(str(n))) for n in request.ids]
         prints = Fingerprints("gateway", items)
@@ -400,9 +467,9 @@ def _digest(text: str) -> bytes:
     return hashlib.blake2b(text.encode(), digest_size=16).digest()
 
 
-async def live(url: str, folder: Path, name: str, seed: object) -> None:
+async def live(url: str, folder: Path, name: str, seed: object, load: Load) -> None:
     """What a process does until it is told to end."""
-    clients = Live(folder, name, seed)
+    clients = Live(folder, name, seed, load)
     loop = asyncio.get_running_loop()
     loop.add_signal_handler(signal.SIGTERM, lambda: setattr(clients, "stopping", True))
     store = await opened(url, lambda: clients.stopping, give_up)
@@ -434,7 +501,7 @@ async def opened(
 
 
 def process_main(
-    url: str, folder: Path, name: str, seed: object, plants: Sequence[Plant | None]
+    url: str, folder: Path, name: str, seed: object, load: Load, plants: Sequence[Plant | None]
 ) -> None:
     """What a forked process does."""
     signal.alarm(LIFE_S_MAX)
@@ -445,7 +512,7 @@ def process_main(
         if plant is not None:
             plant()
     try:
-        asyncio.run(live(url, folder, name, seed))
+        asyncio.run(live(url, folder, name, seed, load))
     except StoreRefused as error:
         sys.stderr.write(f"{error}\n")
         sys.stderr.flush()
@@ -470,6 +537,7 @@ class Doors:
         seed: object = 1,
         plant: Plant | None = None,
         prepare: Plant | None = None,
+        load: Load = Load(),  # noqa: B008 it is a constant
     ) -> None:
         """None is started yet.
 
@@ -481,6 +549,7 @@ class Doors:
         self._seed = seed
         self._plant = plant
         self._prepare = prepare
+        self._load = load
         self.processes: dict[str, ForkServerProcess] = {}
         self.alarms = 0
         self._answers: dict[Path, tuple[int, int]] = {}  # bytes read, answers among them
@@ -493,7 +562,7 @@ class Doors:
     def start_again(self, name: str, plant: Plant | None = None) -> None:
         """A first or a next life; `plant`: what this one has instead of that of all."""
         plants = (self._prepare, plant or self._plant)
-        args = (self.url, self._folder, name, self._seed, plants)
+        args = (self.url, self._folder, name, self._seed, self._load, plants)
         self.processes[name] = WARM.Process(target=process_main, args=args)
         self.processes[name].start()
 
@@ -520,11 +589,14 @@ class Doors:
             AssertionError: a process has ended, or nothing comes.
         """
         due_s = time.monotonic() + patience_s
-        wanted = self.count() + count
-        while self.count() < wanted:
+        so_far = self.count()
+        wanted = so_far + count
+        while so_far < wanted:
             self.check_alive()
             assert time.monotonic() < due_s, "no answers come"
             time.sleep(POLL_S)
+            if (now := self.count()) > so_far:
+                so_far, due_s = now, time.monotonic() + patience_s
 
     def check_alive(self) -> None:
         """Refuse that a process has ended by itself.
@@ -558,12 +630,19 @@ class Doors:
             self.start_again(name)
 
     def finish(self) -> None:
-        """Have each end its last operations."""
+        """Have each end its last operations.
+
+        With a bug planted nodes may have lost what a store waits for: that it waits is an alarm.
+        """
         for name, process in self.processes.items():
             if process.exitcode is None:
                 self.signal(name, signal.SIGTERM)
         for name, process in self.processes.items():
-            process.join(PATIENCE_S)
+            process.join(PATIENCE_S if self._plant is None else PLANTED_PATIENCE_S)
+            if process.exitcode is None and self._plant is not None:
+                self.signal(name, signal.SIGKILL)
+                process.join(PATIENCE_S)
+                self.alarms += 1
             assert process.exitcode is not None, f"{name} does not end"
             self.alarms += process.exitcode == FAILED
 

@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from pullstatus.errors import OutcomeUnknown
-from pullstatus.store import Append, Page, Pull
+from pullstatus.store import Append, Count, Follow, Page, Pull
 from pullstatus.store.sqlite import SqliteStore
 
 T = TypeVar("T")
@@ -54,6 +54,18 @@ def stores_twice() -> None:
         )
 
     _at_times("append", instead)
+
+
+def counts_twice() -> None:
+    """What is derived is added to tallies once more, and the mark is moved once."""
+    real = SqliteStore.follow
+
+    async def follow(self: SqliteStore, operation: Follow) -> bool:
+        if random.random() < 0.5:  # there are few
+            await self.count(Count(operation.mailbox.sdkappid, operation.tallies, 0))
+        return await real(self, operation)
+
+    setattr(SqliteStore, "follow", follow)  # noqa: B010 - a method, for a type checker
 
 
 def hands_out_twice() -> None:

@@ -27,6 +27,7 @@ from tests.store.build import (
     fingerprinted,
     once,
     pull,
+    purge,
     records,
     repeat_key,
 )
@@ -121,7 +122,7 @@ class _Run:
         ).first_seq
 
     async def _remove(self) -> None:
-        await self._store.purge(left_before_ms=NOW_MS + self._number - KEPT)
+        await purge(self._store, left_before_ms=NOW_MS + self._number - KEPT)
 
     async def _forget(self) -> None:
         before_ms = NOW_MS + self._number - KEPT

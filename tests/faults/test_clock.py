@@ -27,8 +27,9 @@ from pullstatus.server.serve import ServeOptions, Server
 from tests.faults.load import Load, Mix, app_mailbox
 from tests.harness import STATUS, Answer, App, Program, Record, answer_of, replies, statuses
 from tests.sealing import masters_of
+from tests.store.build import derive_all
 
-JUMPS = int(os.environ.get("PULLSTATUS_JUMPS", "50"))
+JUMPS = int(os.environ.get("PULLSTATUS_JUMPS", "25"))
 SEED = os.environ.get("PULLSTATUS_SEED", "1")
 
 NOW_S = 1_767_000_000
@@ -184,6 +185,7 @@ def test_jumps_under_load(program: Program, clock: Clock) -> None:
                     clock.ms = max(clock.ms, 0)
                     registry = apps.Registry(store, masters_of(store))
                     await registry.refresh()
+                    await derive_all(store)
                     await clean_up(
                         store,
                         registry.applications.values(),

@@ -46,6 +46,7 @@ def test_killed_processes_lose_nothing_through_their_doors(tmp_path: Path) -> No
     [
         (planted.loses, "lost"),
         (planted.stores_twice, "duplicated"),
+        (planted.counts_twice, "derived"),
         (planted.hands_out_twice, "duplicated"),
         (planted.takes_and_is_silent, "changed"),
         (planted.does_not_look, "false_short"),

@@ -24,7 +24,7 @@ from pathlib import Path
 import msgspec
 import pytest
 from click.testing import CliRunner, Result
-from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import HealthCheck, Phase, example, given, settings
 from hypothesis import strategies as st
 
 from pullstatus import apps
@@ -39,7 +39,7 @@ from pullstatus.store import Append, Change, Mailbox, Noted, Pull, Reader, open_
 from pullstatus.store.sqlite.schema import PAGE_BYTES
 from tests.harness import Record, replies, statuses
 from tests.sealing import masters_of
-from tests.store.build import names, new_act, parked, redeliver, repeat_key
+from tests.store.build import derive_all, names, new_act, parked, redeliver, repeat_key
 
 EXAMPLES = int(os.environ.get("PULLSTATUS_FOREIGN", "40"))
 AT_MS = 1_767_000_000_000
@@ -109,6 +109,7 @@ READING = (
     ("readers", "list", "--idle"),
     ("parked", "list"),
     ("parked", "show", str(SDKAPPID), "1"),
+    ("find", "--sid", "8:7"),
     ("redeliver", "--dry-run", "--sid", "8:7"),
     ("redeliver", "--dry-run", "--from", "2025-12-01", "--to", "2026-02-01"),
 )
@@ -118,7 +119,7 @@ def run(*command: str) -> Result:
     """Run a command in this process; whatever gets out of it fails the test."""
     done = CliRunner().invoke(main, command, catch_exceptions=False)
     name = " ".join(
-        command[: 1 if command[0] in ("audit", "backup", "restore", "redeliver") else 2]
+        command[: 1 if command[0] in ("audit", "backup", "find", "restore", "redeliver") else 2]
     )
     assert done.exit_code in meanings(name), done.output
     if done.exit_code:
@@ -141,6 +142,7 @@ async def serve(url: str) -> None:
             for _ in range(5):
                 await store.pull(Pull(box, 100, AT_MS, "192.0.2.7"))
         await store.pull(Pull(STATUSES, 50, AT_MS, "192.0.2.7", reader=Reader("billing")))
+        await derive_all(store)
         await clean_up(
             store, registry.applications.values(), now_ms=AT_MS + 10**9, retention_days=1
         )
@@ -297,6 +299,7 @@ def _set_cell(connection: sqlite3.Connection, place: int, value: object, *, type
 
 
 @given(CHANGES)
+@example([("sql", 0, "UPDATE mailbox SET id = -7 WHERE id = 1")])  # whose keys would have no place
 @settings(
     max_examples=EXAMPLES,
     phases=[Phase.explicit, Phase.reuse, Phase.generate],  # an example takes too long to shrink
@@ -428,6 +431,7 @@ APPLICATION: dict[str, object] = {
     "created_ms": AT_MS,
 }
 TOKEN: dict[str, object] = {"name": "gateway", "digest": "5f" * 32, "created_ms": AT_MS}
+RULE = {"name": "hotline", "sdkappid": SDKAPPID, "owner": "0f", "to": "95555"}
 WRONG_SETTINGS: list[tuple[str, object]] = [
     (f"application/{SDKAPPID}", {}),
     (f"application/{SDKAPPID}", [APPLICATION]),
@@ -444,6 +448,9 @@ WRONG_SETTINGS: list[tuple[str, object]] = [
     (f"application/{SDKAPPID}", APPLICATION | {"appkeys": [{"master": "0" * 16}]}),
     ("master-key", {"id": "../secret"}),
     ("rewrite-due", "soon"),
+    ("routing", [RULE, RULE]),
+    ("routing", [RULE | {"conditions": 1}]),
+    ("source/other", "name = 1"),
     ("application/7", APPLICATION),
     ("application/0", APPLICATION | {"sdkappid": 0}),
     ("token/other", TOKEN),
@@ -486,3 +493,6 @@ def test_settings_as_they_are_set_pass(folder: Path, whole: bytes) -> None:
     apps.read_setting("token/gateway", json.dumps(TOKEN).encode())
     apps.read_setting("master-key", b'{"id":"0123456789abcdef"}')
     apps.read_setting("rewrite-due", b"true")
+    apps.read_setting("routing", json.dumps([RULE]).encode())
+    row = b'name="own"\nitems="body"\n[reply]\nnumber="from"\ntext="text"\n'
+    apps.read_setting("source/own", row)

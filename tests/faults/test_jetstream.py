@@ -15,6 +15,7 @@ from tests.faults import planted_jetstream as planted
 from tests.faults.clusters import FAULTS, SYNCED_LATE
 from tests.faults.doors import Plant
 from tests.faults.planted import LIVES
+from tests.faults.replicas import Streams, differences
 from tests.faults.test_kill import SEED
 from tests.faults.torment import Fault, torment
 
@@ -69,3 +70,21 @@ def test_what_nodes_have_not_synced_is_missed(
     planted.unproven()
     told = torment(tmp_path, fault, SEED, 1, calm=CALM, plant=planted.unproven)
     assert told.alarms or {"lost", "duplicated"} & told.found.keys(), str(told)
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"a": {1: 10}},
+        {"a": {1: 10, 2: 20}, "b": {}},
+        {"a": {1: 10, 2: 21}},
+        {"a": {1: 10, 2: 20, 3: 30}},
+    ],
+    ids=["a message less", "a stream more", "another message", "a message more"],
+)
+def test_what_nodes_do_not_have_alike_is_told(other: Streams) -> None:
+    same = {"a": {1: 10, 2: 20}}
+    assert not differences({"n0": same, "n1": same, "n2": same})
+    [told] = differences({"n0": same, "n1": same, "n2": other})
+    assert "n0" in told
+    assert "n2" in told

@@ -24,9 +24,9 @@ from tests.faults.aged import (
 from tests.faults.load import Load, Mix, doomed
 from tests.harness import PATIENCE_S, UPKEEP_ALWAYS, Program
 
-KILLS = int(os.environ.get("PULLSTATUS_KILLS", "30"))
+KILLS = int(os.environ.get("PULLSTATUS_KILLS", "20"))
 SEED = os.environ.get("PULLSTATUS_SEED", "1")
-SHARDS = 6
+SHARDS = 4
 
 
 @pytest.mark.parametrize("shard", range(SHARDS))

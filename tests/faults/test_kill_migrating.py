@@ -27,7 +27,7 @@ from tests.harness import COMMAND, PATIENCE_S, Program
 from tests.store.test_migration import state_of
 
 SHARDS = 2
-SEEN_MAX_S = 2.0  # how long a run goes on before it is killed, at most
+SEEN_MAX_S = 1.0  # how long a run goes on before it is killed, at most
 
 
 class Moves:
@@ -112,7 +112,7 @@ def test_killed_while_its_store_becomes_another(tmp_path: Path, shard: int) -> N
     program = Program(tmp_path)
     load = Load(program, rng, Mix())
     moves = Moves(program, rng)
-    for _ in range(2):
+    while moves.count < 2 or not moves.kills:  # a quick run may be over before
         moves.begin()
         kills = max(1, KILLS // 5 // SHARDS // 2)
         while not moves.over():
@@ -138,5 +138,4 @@ def test_killed_while_its_store_becomes_another(tmp_path: Path, shard: int) -> N
     with program:
         report = load.settle()
     assert report.acknowledged
-    assert sum(moves.kills.values()) >= 1
     assert any(one.client.startswith("reader") and one.records for one in load.history)

@@ -19,6 +19,7 @@ from random import Random
 import httpx
 import pytest
 
+from pullstatus.apps.values import NOBODY
 from pullstatus.mailbox.parking import parked
 from pullstatus.store import open_store
 from tests.faults.load import doomed
@@ -194,6 +195,8 @@ ALONE = [  # the same if nobody else has the store open: whoever opens it next r
 class Stopping:
     """A retry, or a route, of two commits that stands still at a point of one of them."""
 
+    behind = 50  # writes
+
     def __init__(self, program: Program, rng: Random) -> None:
         """Nothing is retried yet; what is to be is parked by the server that runs."""
         self.apps = program.create_app(), program.create_app()
@@ -206,8 +209,8 @@ class Stopping:
 
     def stand(self, action: str, call: str, at: int, where: str) -> None:
         """Start it; on return it is there."""
-        # To open the store takes a few writes, each of the commits some hundred.
-        orders = {"call": call, "file": "-wal", "at": at, "behind": 50, "stop": where}
+        # To open the store takes a few writes, each of the commits many more.
+        orders = {"call": call, "file": "-wal", "at": at, "behind": self.behind, "stop": where}
         (self._folder / "orders").write_text(json.dumps(orders), encoding="ascii")
         environment = {"PYTHONPATH": str(CHILD), "FAULTS": str(self._folder)}
         app, other = self.apps
@@ -231,7 +234,12 @@ class Stopping:
         assert self._command.wait(PATIENCE_S) == -signal.SIGKILL
         left = len(asyncio.run(raws(self._program, self.apps[0])))
         # The first commit is of a hundred items, of which what stays goes to the tail.
-        return 0 if left == PARKED_BEFORE else 2 if left == len(self.sender.hopeless) else 1
+        return 0 if left == PARKED_BEFORE else 2 if left == self.hopeless else 1
+
+    @property
+    def hopeless(self) -> int:
+        """How many items are to stay."""
+        return len(self.sender.hopeless)
 
     def go_on(self) -> None:
         """Let it do the rest."""
@@ -264,6 +272,64 @@ def test_a_retry_alone_that_is_killed_at_a_point_of_its_commit(tmp_path: Path) -
     with program:
         for retry in retries:
             check_parked(program, retry.sender, *retry.apps)
+        assert program.cli("audit", "--json")["sound"]
+
+
+class StoppingForNobody(Stopping):
+    """A retry of what was nobody's, which a rule gives to the application by now."""
+
+    behind = 20
+
+    def __init__(self, program: Program, number: int) -> None:
+        """It is parked under number 0, pushed with a platform's token."""
+        app = program.create_app()
+        self.apps = App(NOBODY, ""), app
+        self.sids = [f"{number}-{place}" for place in range(PARKED_BEFORE)]
+        self._program = program
+        self._folder = program.folder / f"nobody-{number}"
+        self._folder.mkdir()
+        path = f"/in/{program.create_token(f'gateway-{number}')}/native"
+        pushed = program.http.post(path, json=[native(sid) for sid in self.sids])
+        assert pushed.status_code == 200
+        program.cli("route", "add", f"r{number}", "--sdkappid", str(app.sdkappid), *RULE)
+
+    @property
+    def hopeless(self) -> int:
+        """None stays."""
+        return 0
+
+    def check(self) -> None:
+        """After one more retry each record has come once, and nothing is left."""
+        told = self._program.cli("parked", "retry", "0", "--all")
+        assert told["left"] == 0
+        found = [record["sid"] for record in self._program.drain(self.apps[1])]
+        assert sorted(found) == sorted(self.sids)
+        self._program.cli("route", "remove", f"r{self._folder.name.removeprefix('nobody-')}")
+
+
+RULE = ("--from-prefix", "138")
+POINTS_FOR_NOBODY = [("sync", 1, "before", 0), ("sync", 2, "before", 1), ("close", 1, "before", 2)]
+
+
+def native(sid: str) -> dict[str, object]:
+    """What a gateway says of an SMS, by its own id."""
+    return {
+        "mobile": "13800138000",
+        "id": sid,
+        "report_status": "SUCCESS",
+        "errmsg": "DELIVRD",
+    }
+
+
+def test_a_retry_for_nobody_that_is_killed_at_a_point_of_its_commit(tmp_path: Path) -> None:
+    """An item leaves number 0 with the commit that stores its record, and not before."""
+    program = Program(tmp_path)
+    with program:
+        for number, (call, at, where, commits) in enumerate(POINTS_FOR_NOBODY):
+            retry = StoppingForNobody(program, number)
+            retry.stand("retry", call, at, where)
+            assert retry.kill() == commits, (call, at, where)
+            retry.check()
         assert program.cli("audit", "--json")["sound"]
 
 

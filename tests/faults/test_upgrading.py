@@ -30,7 +30,8 @@ from tests.store.build import STATUSES, append, data_of, records, until
 from tools.postgresql import PostgreSQL
 
 STRIDE = 1 if KILLS > 50 else 7  # of the statements of an upgrade, how many go by
-OLDER = "UPDATE pullstatus.lane SET seen = now() - interval '5 minutes' WHERE format = 1"
+NOW, NEXT = OLD[0], REMOVED[0]  # formats that this version knows, and the next one
+OLDER = f"UPDATE pullstatus.lane SET seen = now() - interval '5 minutes' WHERE format = {NOW}"
 
 
 # --- cut and killed -------------------------------------------------------------------------------
@@ -80,7 +81,7 @@ def outlive(url: str, entries: list[bytes], attempt: Callable[[], object]) -> No
     with psycopg.connect(url.partition("&commits")[0], autocommit=True) as connection:
         connection.execute(OLDER)
     with installed():
-        assert asyncio.run(upgrade_store(url, post=True)) == list(range(there[0] + 1, 4))
+        assert asyncio.run(upgrade_store(url, post=True)) == list(range(there[0] + 1, NEXT + 1))
         assert asyncio.run(served(url)) is not None
         assert not asyncio.run(audit_store(url, lambda _done, _total: None)).findings
     assert formats(url) == REMOVED
@@ -177,7 +178,7 @@ def test_a_table_that_somebody_holds_is_waited_for(
                 dump.rollback()
                 return await upgrading
 
-            assert asyncio.run(upgrade_behind_it()) == [2]
+            assert asyncio.run(upgrade_behind_it()) == [ADDED[0]]
 
 
 # --- side by side ---------------------------------------------------------------------------------
@@ -193,24 +194,24 @@ def test_two_versions_serve_one_store_until_the_last_step(
             doors.start(2)
             doors.answered(100)
             with installed():
-                assert asyncio.run(upgrade_store(url)) == [2]
+                assert asyncio.run(upgrade_store(url)) == [ADDED[0]]
             doors.answered(100)
             doors.end("door 2")
             doors.start_again("door 2", next_version.install)
             doors.start_again("door 3", next_version.install)
-            asyncio.run(until(lambda: at_work(direct) == {1: 2, 3: 2}))  # one has ended
+            asyncio.run(until(lambda: at_work(direct) == {NOW: 2, NEXT: 2}))  # one has ended
             doors.answered(200)
             with installed(), pytest.raises(StoreRefused, match="processes of version"):
                 asyncio.run(upgrade_store(url, post=True))
             doors.end("door 1")
             doors.start_again("door 1", next_version.install)
-            asyncio.run(until(lambda: at_work(direct) == {1: 2, 3: 3}))
+            asyncio.run(until(lambda: at_work(direct) == {NOW: 2, NEXT: 3}))
             with psycopg.connect(direct, autocommit=True) as connection:
                 connection.execute(OLDER)
             with installed():
-                assert asyncio.run(upgrade_store(url, post=True)) == [3]
+                assert asyncio.run(upgrade_store(url, post=True)) == [NEXT]
             doors.answered(200)
-            with pytest.raises(StoreRefused, match="knows up to 1: install a newer one"):
+            with pytest.raises(StoreRefused, match=f"knows up to {NOW}: install a newer one"):
                 asyncio.run(open_store(url))
             doors.finish()
         with installed():
@@ -248,7 +249,7 @@ def test_one_that_was_stopped_meanwhile_writes_nothing_more(
                 )
             connection.execute(OLDER)
             with installed():
-                assert asyncio.run(upgrade_store(url, post=True)) == [2, 3]
+                assert asyncio.run(upgrade_store(url, post=True)) == [ADDED[0], NEXT]
             marks = "SELECT count(*) FROM pullstatus.mark WHERE NOT fence"
             before = connection.execute(marks).fetchone()
             doors.signal("door 1", signal.SIGCONT)

@@ -11,19 +11,25 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import shutil
 import signal
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
 from typing import Any, Final, Generic, NamedTuple, TypeVar
 
-from tests.faults.doors import Doors, Plant
+from pullstatus.errors import StoreRefused
+from tests.faults.doors import Doors, Load, Plant
 from tests.faults.verdict import Verdict, judge
+from tests.sim.checker import Report
 
 PROCESSES: Final = 3
+NO_EVIDENCE: Final = shutil.ignore_patterns("image", "served")  # a disk below its file system
+SILENCE_S: Final = 240.0  # that servers may need to be there again, on a busy machine
+PLANTED_JUDGED_S: Final = 60.0  # twenty times what it takes: then a store waits for what is gone
 IDLE_S: Final = 5  # after that a server gives up on an open transaction
 
 S = TypeVar("S")
@@ -56,12 +62,17 @@ class Stage(NamedTuple, Generic[S]):
         url: of a store there, for clients.
         straight: of the same for who judges, with nothing between.
         prepare: changes something in each client's process that is no bug.
+        apart: what the servers do not have alike, once nobody is at work any more; told whether to
+            compare all that they have, which takes long.
+        evidence: folders of what servers have on disk and have said.
     """
 
     servers: S
     url: str
     straight: str
     prepare: Plant | None = None
+    apart: Callable[[bool], list[str]] = lambda _all: []
+    evidence: Sequence[Path] = ()
 
 
 @dataclass(frozen=True)
@@ -91,7 +102,8 @@ class Told:
     Attributes:
         times: how many times the fault has happened.
         happened: what that was, counted.
-        alarms: how many stores have noticed that commits were lost, and given up.
+        alarms: how many stores have noticed that something is lost, and given up; that of who
+            judges is one of them.
     """
 
     fault: Fault[Any]
@@ -138,27 +150,62 @@ def torment(
     major: int | None = None,
     plant: Plant | None = None,
     calm: tuple[int, int] = (100, 500),
+    load: Load = Load(),  # noqa: B008 it is a constant
+    compare: bool = False,
     done: Callable[[int], None] = lambda _count: None,
 ) -> Told:
     """Have a fault happen so many times, and judge.
 
+    When something is found that must not be, what servers have is copied to `folder`.
+
     Args:
         major: of the servers' versions; None: the newest there is.
         calm: how many answers come between two of them, at least and at most.
+        compare: all that the servers have, in the end.
         done: told after each how many there were.
     """
     rng = Random(f"{seed}/{fault.name}")
     began = time.monotonic()
     with contextlib.ExitStack() as stack:
-        servers, url, straight, prepare = fault.stage(stack, major)
-        doors = stack.enter_context(Doors(url, folder, seed, plant, prepare))
-        run = Run(servers, doors, rng)
-        doors.start(PROCESSES)
-        doors.answered(calm[0])
-        for count in range(1, times + 1):
-            fault.happen(run)
-            doors.answered(rng.randrange(*calm))
-            done(count)
-        doors.finish()
-        verdict = asyncio.run(judge(straight, folder, seed))
-    return Told(fault, times, run.happened, time.monotonic() - began, doors.alarms, verdict)
+        stage = fault.stage(stack, major)
+        doors = stack.enter_context(Doors(stage.url, folder, seed, plant, stage.prepare, load))
+        run = Run(stage.servers, doors, rng)
+        sound = False
+        try:
+            doors.start(PROCESSES)
+            doors.answered(calm[0], patience_s=SILENCE_S)
+            for count in range(1, times + 1):
+                fault.happen(run)
+                doors.answered(rng.randrange(*calm), patience_s=SILENCE_S)
+                done(count)
+            doors.finish()
+            verdict = asyncio.run(_judged(stage.straight, folder, seed, load, plant))
+            alarms = doors.alarms + (verdict is None)
+            if verdict is not None:
+                verdict.replicas = stage.apart(compare)
+            seconds = time.monotonic() - began
+            told = Told(fault, times, run.happened, seconds, alarms, verdict or Verdict(Report()))
+            sound = not told.found
+        finally:
+            if not sound and plant is None:
+                _keep(stage, folder)
+    return told
+
+
+async def _judged(
+    url: str, folder: Path, seed: object, load: Load, plant: Plant | None
+) -> Verdict | None:
+    """None with a bug planted: the store refuses what it has come to, or waits for what is gone."""
+    if plant is None:
+        return await judge(url, folder, seed, load)
+    try:
+        async with asyncio.timeout(PLANTED_JUDGED_S):
+            return await judge(url, folder, seed, load)
+    except (StoreRefused, TimeoutError):
+        return None
+
+
+def _keep(stage: Stage[Any], folder: Path) -> None:
+    for number, place in enumerate(stage.evidence):
+        with contextlib.suppress(shutil.Error):  # of files that are gone meanwhile
+            shutil.copytree(place, folder / f"servers {number}", ignore=NO_EVIDENCE)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import gc
 import math
 import secrets
 import shutil
@@ -17,13 +18,14 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 from tests.faults import clusters, servers
+from tests.faults.doors import LARGE, Load
 from tests.faults.snapshots import costs_of, slower
 from tests.faults.torment import Fault, Told, torment
 from tools.postgresql import majors
@@ -32,12 +34,29 @@ FAULTS: Final[Mapping[str, Mapping[str, Fault[Any]]]] = {
     "postgresql": servers.FAULTS,
     "jetstream": clusters.FAULTS,
 }
-PART = 25  # faults of a kind before what came of them is judged: a history is kept in memory
+
+
+class Size(NamedTuple):
+    """How much there is of a run.
+
+    Attributes:
+        part: faults of a kind before what came of them is judged: a history is kept in memory.
+        calm: answers between two of them, at least and at most.
+    """
+
+    part: int = 25
+    calm: tuple[int, int] = (100, 500)
+    load: Load = Load()
+
+
+LARGER: Final = Size(8, (400, 1200), LARGE)
+NODES: Final = 3  # each is brought up to date once
 SNAPSHOT_LIVES = 2000  # three times, of five operations each: more than a minute
 
 
 def main() -> int:
     """Run it; returns the exit status."""
+    gc.disable()  # histories are large, and have no cycles: that is half of what a verdict costs
     parser = argparse.ArgumentParser(
         prog="python -m tests.faults.torture", description=(__doc__ or "").partition("\n")[0]
     )
@@ -46,9 +65,18 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=None, help="a number; made up when absent")
     parser.add_argument("--only", metavar="FAULT", help="that fault alone")
     parser.add_argument("--major", type=int, choices=majors(), help="that PostgreSQL (newest)")
+    parser.add_argument(
+        "--before", type=Path, metavar="PROGRAM", help="nodes of this nats-server are upgraded"
+    )
+    parser.add_argument("--large", action="store_true", help="many more records")
+    parser.add_argument("--whole", action="store_true", help="compare replicas by their messages")
     parser.add_argument("--minutes", type=float, default=math.inf, help="no more than about these")
     options = parser.parse_args()
     faults = FAULTS[options.engine]
+    if options.before:
+        upgrade = clusters.upgrading_from(options.before)
+        faults = {upgrade.name: upgrade}
+    size = LARGER if options.large else Size()
     if options.only not in (None, *faults):
         parser.error(f"--only is one of: {', '.join(faults)}")
     until_s = time.monotonic() + options.minutes * 60
@@ -57,7 +85,7 @@ def main() -> int:
     version = f" {options.major or max(majors())}" if options.engine == "postgresql" else ""
     console.print(f"seed {seed}, {options.engine}{version}")
     wanted = {
-        name: max(1, round(options.kills * fault.share))
+        name: max(1, round(options.kills * fault.share)) if fault.share else NODES
         for name, fault in faults.items()
         if options.only in (None, name)
     }
@@ -65,7 +93,7 @@ def main() -> int:
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
     with Progress(*columns, TimeRemainingColumn(), console=console, transient=True) as progress:
         tasks = {name: progress.add_task(name, total=total) for name, total in wanted.items()}
-        for name, first, count in parts(wanted):
+        for name, first, count in parts(wanted, size.part):
             if time.monotonic() > until_s:
                 break
             folder = Path(tempfile.mkdtemp(prefix="pullstatus-torture-"))
@@ -75,10 +103,17 @@ def main() -> int:
                 f"{seed}/{first}",
                 count,
                 major=options.major,
+                calm=size.calm,
+                load=size.load,
+                compare=options.whole,
                 done=_upward(progress, tasks[name], first),
             )
             told.append(one)
-            console.print(f"{name}, {first + count} of {wanted[name]}: {one.seconds:,.0f} s")
+            so_far = sum(each.verdict.report.acknowledged for each in told)
+            console.print(
+                f"{name}, {first + count} of {wanted[name]}: {one.seconds:,.0f} s,"
+                f" {one.verdict.report.acknowledged:,} of {so_far:,} acknowledged"
+            )
             if one.found:
                 console.print(f"{one}\nwhat is left of it is in {folder}", markup=False)
                 console.print(table_of(told, wanted))
@@ -90,9 +125,9 @@ def main() -> int:
     return under_a_snapshot(console, options.major)
 
 
-def parts(wanted: Mapping[str, int]) -> Iterator[tuple[str, int, int]]:
+def parts(wanted: Mapping[str, int], size: int) -> Iterator[tuple[str, int, int]]:
     """The kinds in turn: a name, how many there were before, how many there are in this part."""
-    rounds = max(math.ceil(total / PART) for total in wanted.values())
+    rounds = max(math.ceil(total / size) for total in wanted.values())
     for number in range(rounds):
         for name, total in wanted.items():
             first, end = (total * place // rounds for place in (number, number + 1))

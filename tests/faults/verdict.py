@@ -12,7 +12,9 @@ the whole project, and beside it is looked at:
     wrong       answers that no client may get, and pages that are not what is stored there
     gaps        numbers without an entry, or ranges that no journal row or several account for
     totals_off  mailboxes whose totals are not what entries and journal add up to
+    derived     what is counted twice or not, or not found: see followers.py
     audit       what `pullstatus audit` finds
+    replicas    what not all nodes have alike, where there are several: see replicas.py
 """
 
 from __future__ import annotations
@@ -34,17 +36,20 @@ from pullstatus.store import (
     audit_store,
 )
 from tests.faults.doors import (
+    APPLICATIONS,
     LET_GO,
     MAILBOXES,
     Begun,
     Client,
     Ended,
     Live,
+    Load,
     Request,
     ids_of,
     lines_of,
     opened,
 )
+from tests.faults.followers import derived_off, names_off
 from tests.sim.checker import EMPTY_PULLS_AT_END, Operation, Report, Seen, Verb, check
 
 COPY = 1 << 40  # a copy has its original's id plus this
@@ -63,7 +68,9 @@ class Verdict:
     wrong: list[str] = field(default_factory=list)
     gaps: list[str] = field(default_factory=list)
     totals_off: list[str] = field(default_factory=list)
+    derived: list[str] = field(default_factory=list)
     audit: list[str] = field(default_factory=list)
+    replicas: list[str] = field(default_factory=list)
 
     @property
     def found(self) -> dict[str, int]:
@@ -73,7 +80,9 @@ class Verdict:
             "wrong": len(self.wrong),
             "gaps": len(self.gaps),
             "totals_off": len(self.totals_off),
+            "derived": len(self.derived),
             "audit": len(self.audit),
+            "replicas": len(self.replicas),
         }
         return self.report.anomalies | {name: count for name, count in beside.items() if count}
 
@@ -83,7 +92,8 @@ class Verdict:
         return not self.found
 
     def __str__(self) -> str:
-        examples = [*self.wrong[:5], *self.gaps[:5], *self.totals_off[:5], *self.audit[:5]]
+        kinds = (self.wrong, self.gaps, self.totals_off, self.derived, self.audit, self.replicas)
+        examples = [example for kind in kinds for example in kind[:5]]
         return "\n".join(
             [
                 f"{self.operations} operations, {self.killed} of them killed; {self.report}",
@@ -116,22 +126,35 @@ class Stored:
         return found
 
 
-async def judge(url: str, folder: Path, seed: object = 1) -> Verdict:
-    """Finish what is pending, look at everything, and judge; no process may be at work any more."""
+async def judge(
+    url: str,
+    folder: Path,
+    seed: object = 1,
+    load: Load = Load(),  # noqa: B008 it is a constant
+) -> Verdict:
+    """Finish what is pending, look at everything, and judge; no process may be at work any more.
+
+    Args:
+        load: the one that `Doors` had.
+    """
     names = names_of(folder)
     store = await opened(url)
     assert store is not None
     try:
         for name in names:
-            await _settle(Live(folder, name, seed, late=True), store)
+            await _settle(Live(folder, name, seed, load, late=True), store)
         await _drain(Live(folder, DRAIN, seed, late=True), store)
         stored = {mailbox: await _look(store, mailbox) for mailbox in BOXES}
         backlog = {row.mailbox: row for row in await store.backlog()}
+        derived = await derived_off(store, BOXES)
+        derived += await names_off(store, APPLICATIONS)
     finally:
         await store.close()
     audit = await audit_store(url, lambda _done, _total: None)
     lines = {name: list(lines_of(folder / f"{name}.log")) for name in (*names, DRAIN)}
-    return verdict_of(lines, stored, backlog, audit)
+    verdict = verdict_of(lines, stored, backlog, audit)
+    verdict.derived = derived
+    return verdict
 
 
 def names_of(folder: Path) -> list[str]:
@@ -156,7 +179,7 @@ async def _drain(clients: Live, store: Store) -> None:
             request = Request(Verb.PULL, mailbox, count_max=100)
             ended = await clients.attempt(client, request, store)
             assert ended.outcome is Seen.OK, ended
-            empty = 0 if ended.ids else empty + 1
+            empty = 0 if ended.runs else empty + 1
 
 
 async def _look(store: Store, mailbox: Mailbox) -> Stored:
@@ -233,9 +256,9 @@ def _operation(
     elif request.verb is Verb.REDELIVER:
         numbers = range(request.ack, request.ack + request.count_max)
         operation.records = [(instances[seq] + COPY, 0) for seq in numbers if seq in instances]
-    elif answer is not None and answer.ids:
+    elif answer is not None and answer.runs:
         operation.records = list(_delivered(answer, request, instances, verdict))
-        operation.count = len(answer.ids)
+        operation.count = answer.count
     return operation
 
 
@@ -249,7 +272,7 @@ def _delivered(
         if not there:
             seq = answer.first_seq + place
             verdict.wrong.append(f"record {number} came as {request.mailbox} number {seq}")
-        yield instance if there and instance is not None else number, int(number in answer.odd)
+        yield instance if there and instance is not None else number, int(answer.odd)
 
 
 def _journal(
@@ -331,7 +354,7 @@ def _judge_bytes(
     pages: dict[tuple[Mailbox, str], tuple[int, int]] = {}
     for (_, line), answer in zip(begun, answers, strict=True):
         key = line.request.page_key
-        if key is not None and answer is not None and answer.ids:
+        if key is not None and answer is not None and answer.runs:
             page = answer.first_seq, answer.digest
             if pages.setdefault((line.request.mailbox, key), page) != page:
                 verdict.wrong.append(f"{line.request.mailbox}: key {key} brought other bytes")

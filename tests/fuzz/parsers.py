@@ -28,7 +28,8 @@ from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
 from pullstatus.apps import masters
 from pullstatus.apps.networks import network_of, plain, proxies_of, site_of, spellings
-from pullstatus.apps.values import read_setting
+from pullstatus.apps.settings import read_setting
+from pullstatus.cli import recorded
 from pullstatus.cli.acts import concerns
 from pullstatus.cli.app_import import read_applications
 from pullstatus.cli.config import read_config
@@ -36,42 +37,78 @@ from pullstatus.cli.periods import Moment
 from pullstatus.cli.push.source import Records
 from pullstatus.client.errors import ClientError
 from pullstatus.client.exchange import Answer
+from pullstatus.client.faces import Face, Sent
+from pullstatus.client.faces.api3 import Api3
+from pullstatus.client.faces.v5 import V5
 from pullstatus.client.reading import clock_skew_s, read_pull, retry_after_s
 from pullstatus.client.slots import BEGINNING, SLOT_BYTES, Slots, peek
 from pullstatus.client.state import State as ClientState
 from pullstatus.consumer.state import State as TargetState
 from pullstatus.emulator.scenario import parse_scenario
+from pullstatus.emulator.send_sms import SEND_SMS, read_message, read_receivers
 from pullstatus.errors import (
     AcknowledgementRefused,
+    ActionRefused,
     BodyTooLarge,
+    InvalidAuthorization,
     InvalidBody,
     InvalidRecord,
     InvalidSetting,
     Refused,
+    SignatureWrong,
     StoreCorrupt,
     StoreRefused,
 )
 from pullstatus.json import ascii_json, check_json, integer, mend_text
+from pullstatus.receipts import reading
 from pullstatus.receipts.batch import read_batch
-from pullstatus.receipts.formats import FORMATS, Request
+from pullstatus.receipts.reading import read_records
+from pullstatus.receipts.reports import Report, Reports, Whose, receipts_of
+from pullstatus.receipts.request import Request
+from pullstatus.receipts.sends import read_sends
+from pullstatus.receipts.signatures import SCHEMES, Signed, fault
+from pullstatus.receipts.source import Source, builtin, read_source
 from pullstatus.receipts.tencent import read_strictly
 from pullstatus.records import Kind, decode
+from pullstatus.records.hours import hour_of
 from pullstatus.server.http import address_of_peer, named_application, whose
 from pullstatus.server.whole import read_whole
 from pullstatus.server.words import check_key, read_repeat, read_wait
 from pullstatus.steps import done
-from pullstatus.store import NO_TICKET, Act, ActRow, Mailbox, check_store_url, parse_pull_id
+from pullstatus.store import (
+    NO_TICKET,
+    Act,
+    ActRow,
+    Mailbox,
+    Setting,
+    check_store_url,
+    parse_pull_id,
+)
 from pullstatus.store.sqlite.pairing import UserVersion
 from pullstatus.store.sqlite.place import mount_of, parse_mounts
 from pullstatus.wire.about import about, read_features
+from pullstatus.wire.api3.requests import is_call, read_request, trace_id
+from pullstatus.wire.api3.requests import read_proof as read_api3_proof
+from pullstatus.wire.api3.signing import Request as SignedRequest
+from pullstatus.wire.api3.signing import fits, read_authorization, read_v1, sign_v1
 from pullstatus.wire.v5.pull import parse_pull, read_proof
+from pullstatus.wire.v5.query import parse_query
+from pullstatus.wire.v5.statistics import parse_statistics
 from tests.harness import reply, status
+from tests.unit.server import api3
+from tests.unit.server.api3 import FORM
 from tests.unit.server.asgi import APP, SECRET, Served
 from tests.unit.server.test_connection import Loop, Peer
 
 __all__ = ["PARSERS", "Parser"]
 
 NOW_S: Final = 1_767_571_200
+NOW_HOUR: Final = hour_of(NOW_S * 1000)
+SENDS: Final = (
+    b'[{"hour":2026010508,"request":3,"success":2,"bill_number":4},{"hour":2026010501,"result":7}]',
+    b'[{"hour":2026010508,"result":0,"fee":1,"sid":"8:1"}]',
+    b'{"hour":2026010507,"request":1e3,"success":0,"bill_number":-0}\r\n{"hour":2026010506}',
+)
 STATUS, REPLY = (msgspec.json.encode(record) for record in (status(1), reply(1)))
 ODD: Final = (
     rb'{"sid":"\ud800\u00e9","errmsg":null,"mobile":86138,"user_receive_time":1767571200.5}',
@@ -164,6 +201,69 @@ CALLS: Final = tuple(
 )
 
 
+def api3_calls(data: bytes) -> None:
+    """Method, action, query, a header, its value and a body through the face of API 3.0.
+
+    Without a signature, with one, and with one of version 1: the last two reach what is behind it.
+    """
+    parts = [*data.split(b"\n", 5), b"", b"", b"", b"", b"", b""]
+    method, action, query, name, value = (part.decode("latin-1") for part in parts[:5])
+    body = parts[5]
+    ours = ("x-tc-action", "x-tc-version", "x-tc-timestamp", "host", "content-type")
+    more = {} if name in ours else {name: value}
+    by_key = api3.signed(action, body, query=query, method=method, more=more)
+    form = api3.form(body.decode("utf-8", "replace"), action)
+    bare = {name: value, "x-tc-action": action}
+    for way, said, content in ((method, bare, body), (method, by_key, body), ("POST", FORM, form)):
+        to = _api3()
+        stranger = next(_strangers)  # or they would be answered late
+        to.address = f"10.{stranger >> 16 & 255}.{stranger >> 8 & 255}.{stranger & 255}"
+        with structlog.testing.capture_logs() as logged:
+            answer = _loop().run_until_complete(api3.say(to, said, content, way, query))
+        assert answer is not None
+        if way == "TRACE":
+            continue
+        told = api3.response(answer)
+        assert told.get("Error", {}).get("Code") != "InternalError", (told, logged)
+        assert not any(line.get("exc_info") for line in logged)
+        for secret in (api3.KEY, api3.ID):
+            assert secret not in str(logged) + answer.content.decode()
+
+
+@cache
+def _api3() -> Served:
+    """A server with a pair that may sign in any way, and a store with nothing in it."""
+    made = api3.served(unsigned_payload=True, v1=True)
+    revision = made.registry.applications[APP.sdkappid].while_set.revision
+
+    async def nothing(*_: object) -> list[object]:
+        return []
+
+    async def setting(name: str) -> Setting:
+        return Setting(name, api3.SETTING, revision)
+
+    async def look(*_: object) -> None:
+        """No look at a store finds anything, so none has to wait for the next."""
+
+    vars(made.store).update(backlog=nothing, tallies=nothing, setting=setting)
+    vars(made.registry).update(look=look)
+    return made
+
+
+_strangers = itertools.count()
+API3_CALLS: Final = tuple(
+    b"\n".join(parts)
+    for parts in (
+        (b"POST", b"PullSmsSendStatus", b"", b"idempotency-key", b"k", api3.BODY),
+        (b"GET", b"PullSmsReplyStatus", b"SmsSdkAppId=1400006666&Limit=1", b"host", b"a:1", b""),
+        (b"POST", b"PullSmsSendStatusByPhoneNumber", b"", b"x-tc-traceid", b"t", api3.QUESTION),
+        (b"POST", b"CallbackStatusStatistics", b"", b"x-tc-token", b"", api3.HOURS),
+        (b"POST", b"PullSmsSendStatus", b"", b"a", b"b", b"SmsSdkAppId=1400006666&Limit=1"),
+        (b"PUT", b"", b"Action=SendStatusStatistics", b"content-type", b"text/plain", b"{}"),
+    )
+)
+
+
 def forwarded(data: bytes) -> None:
     """X-Forwarded-For from a proxy that is trusted, and whose request the log then says it is."""
     seen: list[dict[str, Any]] = []
@@ -226,6 +326,87 @@ def pull(data: bytes) -> None:
     assert request.sdkappid >= 0
 
 
+def authorization(data: bytes) -> None:
+    """The header of a request of API 3.0; what is read of it says the same when it is written."""
+    value, _, body = data.partition(b"\0")
+    read = read_authorization(value)
+    assert read_authorization(read.encode()) == read
+    headers = {b"host": b"a:1", b"content-type": b"", b"x-tc-timestamp": body}
+    assert not fits(SignedRequest("POST", b"", headers, body), read, SECRET)
+
+
+def api3_request(data: bytes) -> None:
+    """A call of API 3.0 by either signature: all that is read of one, in its order."""
+    head, _, body = data.partition(b"\0")
+    parts = [*head.split(b"\n"), b"", b"", b""]
+    headers = {
+        b"host": b"a",
+        b"content-type": parts[0],
+        b"x-tc-action": parts[1],
+        b"x-tc-version": b"2019-07-11" if parts[2] else b"2021-01-11",
+        b"x-tc-timestamp": str(NOW_S).encode(),
+        b"x-tc-traceid": parts[2],
+        b"authorization": AUTHORIZATION.partition(b"\0")[0],
+    }
+    trace_id(headers)
+    if not parts[1]:
+        del headers[b"x-tc-action"]
+    for method, query in (("POST", b""), ("GET", body)):
+        is_call(method, query, headers)
+        try:
+            request = read_request(method, query, headers, body)
+        except (ActionRefused, InvalidAuthorization):
+            continue
+        reads: tuple[Callable[[], object], ...] = (
+            partial(request.prove, SECRET, unsigned_payload=True, v1=True),
+            partial(request.check_time, NOW_S),
+            request.sdkappid,
+            request.limit,
+            partial(request.by_number, NOW_S),
+            request.hours,
+        )
+        for read in reads:
+            with contextlib.suppress(ActionRefused, SignatureWrong):
+                read()
+        assert read_api3_proof(request.proof("a-1")) == ("a-1", request.timestamp_s)
+
+
+def v1_signature(data: bytes) -> None:
+    """Parameters of a request that is signed by version 1."""
+    texts = data.decode("utf-8", "surrogateescape").split("&")
+    parameters = {name: value for name, _, value in (text.partition("=") for text in texts)}
+    read_v1(parameters)
+    sign_v1("GET", b"a", parameters, SECRET)
+
+
+def query(data: bytes) -> None:
+    """What became of one number, read to its end."""
+    request = parse_query(b"sdkappid=1&random=2", data)
+    assert request.question().digits.isdigit()
+
+
+def counts(data: bytes) -> None:
+    """A call for counts, read to its end."""
+    first, last = parse_statistics(b"sdkappid=1&random=2", data).hours()
+    assert first <= last
+
+
+def send_sms(data: bytes) -> None:
+    """The send call of API 3.0, once it was let in."""
+    headers = {
+        b"content-type": b"application/json",
+        b"x-tc-action": SEND_SMS.name.encode(),
+        b"x-tc-version": b"2021-01-11",
+        b"x-tc-timestamp": str(NOW_S).encode(),
+        b"authorization": AUTHORIZATION.partition(b"\0")[0],
+    }
+    request = read_request("POST", b"", headers, data, actions={SEND_SMS.name: SEND_SMS})
+    parameters = request.parameters()
+    for receiver in read_receivers(parameters):
+        assert receiver.mobile or not receiver.nationcode
+    read_message(parameters, request.version)
+
+
 def batch(kind: Kind, ndjson: bool, data: bytes) -> None:
     """A batch of a gateway; what is taken is JSON that can be read again."""
     for entry in read_batch(data, kind, ndjson).entries:
@@ -233,14 +414,89 @@ def batch(kind: Kind, ndjson: bool, data: bytes) -> None:
         decode(entry, kind)
 
 
-def callback(name: str, data: bytes) -> None:
+SIGNED = (
+    b"a=1\0x-twilio-signature\0MrFL1z+0P0iUOXjNSg7ZOQmpYAz/04VYVfuh7hzElpY=\0To=1&Body=%E4%BD%A0",
+    b"\0x-plivo-signature-v3\0a,b\0Text=1",
+    b"\0authorization\0Bearer eyJhbGciOiJIUzI1NiJ9.e30.AAAA\0{}",
+    b"b=2&a=1\0authorization\0SDK-HMAC-SHA256 Access=a, SignedHeaders=host, Signature=00\0to=1",
+    b"sig=" + b"0" * 32 + b"\0\0\0",
+    b"\0\0\0sms_reply=%7B%22_sign%22%3A%221%22%7D",
+)
+
+
+def signature(scheme: str, data: bytes) -> None:
+    """A callback's query, a header and its value, and its body: a verdict, whatever they are."""
+    query, name, value, body = (data.split(b"\0", 3) + [b""] * 4)[:4]
+    headers = {
+        "content-type": "application/x-www-form-urlencoded",
+        "x-plivo-signature-v3-nonce": "1",
+        "x-sdk-date": "20251128T090000Z",
+        name.decode("latin-1"): value.decode("latin-1"),
+    }
+    url = f"https://sms.example.com/in/tok/{scheme}?{query.decode('latin-1')}"
+    assert fault(scheme, Signed("POST", url, headers, body), "key") != ""
+
+
+def sends(ndjson: bool, data: bytes) -> None:
+    """A report of sends; what is taken of each hour is no less than nothing, and in order."""
+    read = read_sends(data, ndjson, NOW_HOUR)
+    assert read.items >= len(read.hours) > 0
+    for hour, sent in read.hours.items():
+        assert hour <= NOW_HOUR
+        assert 0 <= sent.accepted <= sent.requests
+        assert sent.billed >= 0
+
+
+def callback(data: bytes) -> None:
     """A callback, of which nothing is refused, and its strict reading."""
-    receipts = done(FORMATS[name].read(Request("POST", b"", "", data, NOW_S)))
+    receipts = done(read_records(Request("POST", b"", "", data, NOW_S)))
     for entry in receipts.entries:
         assert entry.isascii()
         decode(entry, receipts.kind)
-    assert FORMATS[name].alone(data)
     done(read_strictly(data))
+
+
+def source(source: Source, data: bytes) -> None:
+    """A gateway's request: whatever it says is read or told apart, and so when it is read again.
+
+    What is told apart loses nothing: read again, each item says what it said.
+    """
+    method, content_type, query, body = (data.split(b"\0", 3) + [b""] * 4)[:4]
+    kinds = [
+        content_type.decode("latin-1"),
+        *("application/json", "application/x-www-form-urlencoded"),
+    ]
+    for kind in kinds:
+        request = Request(method.decode("latin-1"), query, kind, body, NOW_S)
+        found = done(reading.read(source, request))
+        assert all(unread.reason and unread.raw is not None for unread in found.unread)
+        _records(source, found)
+        for report in found.reports[:4]:
+            if source.items == "request":
+                continue
+            alone = msgspec.structs.replace(request, body=report.raw)
+            again = done(reading.read_again(source, alone))
+            assert [msgspec.structs.replace(report, index=0)] == again.reports
+
+
+def _records(source: Source, found: Reports) -> None:
+    for kind in Kind:
+        those: list[tuple[Report, Whose]] = [
+            (report, Whose("86")) for report in found.reports if report.kind is kind
+        ]
+        receipts = receipts_of(kind, source.name, those, NOW_S)
+        for entry in receipts.entries:
+            decode(entry, kind)
+
+
+def source_row(data: bytes) -> None:
+    """A row of an operator's."""
+    read_source(data.decode("utf-8", "replace"))
+
+
+def recorded_request(data: bytes) -> None:
+    """A request that an operator wrote down."""
+    recorded.parse(data, NOW_S)
 
 
 def json_text(data: bytes) -> None:
@@ -342,8 +598,10 @@ def answer(data: bytes) -> None:
     read_features(body)
     clock_skew_s(headers, NOW_S)
     retry_after_s(headers)
-    for kind in Kind:
-        read_pull(Answer(200, headers, body), kind, keyed=None, now_s=NOW_S)
+    faces: tuple[Face, ...] = (V5(1, SECRET), Api3("http://a", 1, "AKID", SECRET))
+    for face, kind in itertools.product(faces, Kind):
+        call = face.pull(kind, 1, Sent(NOW_S, "1"))
+        read_pull(Answer(200, headers, body), call.read, keyed=None, now_s=NOW_S)
 
 
 def scenario(data: bytes) -> None:
@@ -366,6 +624,40 @@ ANSWERS: Final = (
     b"Thu, 01 Jan 99999999999999999999 00:00:00 GMT\0{}",
 )
 BODIES: Final = (b"[%b]" % STATUS, REPLY, b"[%b,%b]" % (STATUS, STATUS), STATUS + b"\n", *ODD)
+SOURCED: Final = (
+    b"GET\0\0dlr=1&from=%2B8613800000001&id=%32&time=1767571200&answer=id%3A1+stat%3ADELIVRD\0",
+    b"GET\0\0text=V%DEY%0D&from=1&charset=UTF-16BE&udh=%05%00%03%01%02%01&time=0\0",
+    b"POST\0application/x-www-form-urlencoded\0a=1\0from=1&text=%FF&charset=rot13&hex=4f6",
+    b"POST\0application/x-www-form-urlencoded\0\0sms_status=%255B%257B%2522sid%2522%253A1%257D%255D",
+    *(b"POST\0application/json\0\0" + body for body in (*BODIES, b'{"items":[{"a":{"b":[]}}]}')),
+    b'POST\0application/json\0\0{"batch_id":"1","statuses":[{"code":0,"recipients":["1","2"]},{}]}',
+    b'POST\0application/json\0\0{"statusReportList":[{"smsMsgId":"1","status":"DELIVRD"}]}',
+)
+AUTHORIZATION: Final = (
+    b"TC3-HMAC-SHA256  Credential=AKIDz8krb/2021-05-11/localhost:8080/tc3_request,"
+    b" SignedHeaders=content-type;host, Signature=" + b"0f" * 32 + b"\0001620734188"
+)
+V1: Final = b"SecretId=AKIDz8krb&Signature=rb/i=&SignatureMethod=HmacSHA256&Limit=1"
+API3_REQUESTS: Final = tuple(
+    b"\n".join(head) + b"\0" + body
+    for *head, body in (
+        (b"application/json", b"PullSmsSendStatus", b"", b'{"SmsSdkAppId":"1","Limit":100}'),
+        (b"", b"SendStatusStatistics", b"1", b'{"StartDateTime":2021051100,"Limit":0}'),
+        (
+            b"application/json",
+            b"PullSmsReplyStatusByPhoneNumber",
+            b"",
+            b'{"PhoneNumber":"+8613800000000","BeginTime":1767571200,"Offset":"0","Limit":1}',
+        ),
+        (
+            b"application/x-www-form-urlencoded",
+            b"",
+            b"",
+            V1 + b"&Action=PullSmsSendStatus&Version=2021-01-11&Timestamp=1767571200&Limit=%ff",
+        ),
+    )
+)
+
 BATCH: Final = (InvalidBody, InvalidRecord, BodyTooLarge)
 CSV: Final = (
     b"nationcode,mobile,text,sign,time,extend\n86,1,a,b,1,\n",
@@ -396,15 +688,66 @@ PARSERS: Final = (
         (Refused,),
         (b'sdkappid=1&random=%37\0{"sig":"00","time":1457336869,"type":0,"max":10}',),
     ),
+    Parser(
+        "query",
+        query,
+        (Refused,),
+        (
+            b'{"sig":"0","time":1,"mobile":"+861","nationcode":"0086","begin_time":7,"end_time":"8"}',
+        ),
+    ),
+    Parser(
+        "counts",
+        counts,
+        (Refused,),
+        (b'{"sig":"00","time":1,"begin_date":2016090800,"end_date":"2016090823"}',),
+    ),
     *(
         Parser(f"batch-{kind.path}-{form}", partial(batch, kind, form == "ndjson"), BATCH, BODIES)
         for kind, form in itertools.product(Kind, ("json", "ndjson"))
     ),
     *(
-        Parser(f"callback-{name}", partial(callback, name), (InvalidBody, InvalidRecord), BODIES)
-        for name in FORMATS
+        Parser(f"sends-{form}", partial(sends, form == "ndjson"), BATCH, (*SENDS, *BODIES))
+        for form in ("json", "ndjson")
     ),
+    Parser("callback-tencent", callback, (InvalidBody, InvalidRecord), BODIES),
+    *(
+        Parser(f"source-{each.name}", partial(source, each), (), SOURCED)
+        for each in builtin().values()
+    ),
+    Parser(
+        "source-row",
+        source_row,
+        (InvalidSetting,),
+        (
+            b'name="a"\nitems="body"\neach="s.r"\n[status]\nnumber="n"\nid=["a","b"]\nstates={ok="FAIL"}\n',
+            b'name="b"\nitems="form.x"\n[reply]\nnumber="n"\ntext="t"\ncoding="gsm7"\n[answer]\n',
+        ),
+    ),
+    Parser(
+        "recorded-request",
+        recorded_request,
+        (InvalidSetting,),
+        (
+            b"POST /in/a/b?c=d HTTP/1.1\r\nContent-Length: 2\r\nContent-Type: a/b\r\n\r\n[]",
+            b"curl -G -d a=b --data-urlencode 'c=\xe5\xa5\xbd' -H 'Content-Type: a' https://a/?b",
+        ),
+    ),
+    *(Parser(f"signature-{scheme}", partial(signature, scheme), (), SIGNED) for scheme in SCHEMES),
     Parser("json", json_text, (InvalidBody,), (b"1e3", b"-0.10", *BODIES)),
+    Parser("api3-authorization", authorization, (InvalidAuthorization,), (AUTHORIZATION,)),
+    Parser("api3-calls", api3_calls, (), API3_CALLS, 16 * 1024),
+    Parser("api3-request", api3_request, (), API3_REQUESTS),
+    Parser(
+        "api3-send",
+        send_sms,
+        (ActionRefused,),
+        (
+            b'{"PhoneNumberSet":["+8613800000000","13x"],"TemplateId":"1","SessionContext":"a"}',
+            b'{"PhoneNumberSet.0":"+12025550100","TemplateId":1,"TemplateParamSet":["a",2]}',
+        ),
+    ),
+    Parser("api3-v1", v1_signature, (InvalidAuthorization,), (V1,)),
     Parser("about", read_features, (), (about("1"),)),
     Parser("answer", answer, (ClientError,), ANSWERS),
     Parser("pull-id", lambda data: parse_pull_id(data.decode("latin-1")), (), (b"1-0-7-2",)),
@@ -463,7 +806,12 @@ PARSERS: Final = (
         "setting",
         setting,
         (StoreCorrupt,),
-        (b'application/1\0{"sdkappid":1,"appkeys":[],"created_ms":0}', b"token/a\0{}"),
+        (
+            b'application/1\0{"sdkappid":1,"appkeys":[],"created_ms":0}',
+            b"token/a\0{}",
+            b"secret/%b\0%b" % (api3.ID.encode(), api3.PAIR),
+            b'routing\0[{"name":"a","sdkappid":1,"to_prefix":"106","extend":""}]',
+        ),
     ),
     Parser(
         "applications",

@@ -213,7 +213,7 @@ class _Taking:
         self.completed = math.inf  # the latest
         self.delivered: Sequence[Delivery] = ()
         self.count_max = operation.count_max
-        self.asked = 0  # the most that any of its pulls asked for, so far
+        self.asked = 0  # the most that any of its pulls asked for so far, or a late one may have
         self.key = operation.key
         self.kept = operation.keeps_key
         self.reader = operation.reader
@@ -323,6 +323,7 @@ def _takings(history: Sequence[Operation], report: Report) -> dict[int, _Taking]
     """The hand-out that each pull belongs to, by its place in the history."""
     takings: dict[int, _Taking] = {}
     by_key: dict[tuple[Hashable, Hashable], _Taking] = {}
+    late: dict[tuple[Hashable, Hashable], int] = {}  # what may still come, and take for its reader
     pulls = [
         (operation.invoked, place)
         for place, operation in enumerate(history)
@@ -340,7 +341,10 @@ def _takings(history: Sequence[Operation], report: Report) -> dict[int, _Taking]
                 group = by_key[pull.mailbox, pull.key] = _Taking(pull, place)
             taking = takings[place] = group
             group.kept = group.kept and not pull.gives_up
-        taking.asked = max(taking.asked, pull.count_max)
+        reader = pull.mailbox, pull.reader
+        taking.asked = max(taking.asked, pull.count_max, late.get(reader, 0))
+        if pull.outcome is Seen.UNKNOWN:
+            late[reader] = taking.asked
         if pull.outcome is Seen.OK and (
             len(pull.records) > taking.size_max(pull)
             or (pull.count is not None and pull.count != len(pull.records))

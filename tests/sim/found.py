@@ -8,13 +8,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import apsw
+from xxhash import xxh3_64_intdigest
 
-from pullstatus.store import chunk
-from pullstatus.store.sqlite import schema
+from pullstatus.store import chunk, segments
+from pullstatus.store.sqlite import naming, schema
+from pullstatus.store.sqlite.parts import segment_at
 from pullstatus.store.sqlite.states import States
-from pullstatus.store.values import Mailbox, Outcome, contents
+from pullstatus.store.tallies import unpacked
+from pullstatus.store.values import Followed, Mailbox, Outcome, contents
 from pullstatus.store.verbs.state import slot
 
 
@@ -43,6 +47,10 @@ class Found:
             the time of a discard (`discard_name`).
         keys: those of pulls, by Idempotency-Key.
         copies: for each redelivery, by its detail: where the copies of a range begin.
+        marks: of each mailbox, up to where it is followed.
+        spans: of each mailbox, first number and count of its segments, in order.
+        names: when each block of names was accepted, by its body.
+        counted: the hours of which sends were counted.
     """
 
     kept: dict[Mailbox, list[bytes]] = field(default_factory=dict)
@@ -53,6 +61,10 @@ class Found:
     keys: dict[str, Range] = field(default_factory=dict)
     copies: dict[str, dict[Range, int]] = field(default_factory=dict)
     settings: dict[str, bytes | None] = field(default_factory=dict)
+    marks: dict[Mailbox, Followed] = field(default_factory=dict)
+    spans: dict[Mailbox, list[tuple[int, int]]] = field(default_factory=dict)
+    names: dict[bytes, int] = field(default_factory=dict)
+    counted: set[int] = field(default_factory=set)
 
     def entries(self, taken: Range) -> list[bytes]:
         """The entries of a range."""
@@ -96,7 +108,77 @@ def look(connection: apsw.Connection, states: States) -> Found:
     _entries(connection, known, purged, tails, found)
     _journal(connection, known, purged, found)
     _copies(connection, known, found)
+    _derived(connection, known, purged, found)
+    _names(connection, found)
     return found
+
+
+SENDS = 99  # a series that no mailbox has
+
+
+def _names(connection: apsw.Connection, found: Found) -> None:
+    """The index must be that of the blocks."""
+    hashes: set[Any] = set()
+    for number, at_ms, slots, body in connection.execute(
+        "SELECT id, accepted_ms, slots, body FROM naming"
+    ):
+        hashes |= {(slot, number) for slot in naming.slots_of(slots)}
+        if found.names.setdefault(body, at_ms) != at_ms:
+            raise PromiseBroken("names are there twice")
+    if hashes != {*connection.execute("SELECT slot, block FROM name")}:
+        raise PromiseBroken("names are not found by their hashes, and by no others")
+    for (hour,) in connection.execute("SELECT hour FROM tally WHERE series = ?", (SENDS,)):
+        found.counted.add(hour)
+
+
+def hash_of(entry: bytes) -> int:
+    """What stands for an entry in segments here."""
+    return xxh3_64_intdigest(entry) >> 16
+
+
+def _derived(
+    connection: apsw.Connection,
+    known: Mapping[int, Mailbox],
+    purged: Mapping[Mailbox, int],
+    found: Found,
+) -> None:
+    """Segments and tallies must be those of the entries up to the mark, whatever was cut."""
+    for number, *mark in connection.execute("SELECT id, followed, tallied, turn FROM mailbox"):
+        mailbox = known[number]
+        through, tallied = (max(purged[mailbox], each) for each in mark[:2])
+        found.marks[mailbox] = Followed(through, tallied, mark[2])
+        found.spans[mailbox] = []
+    rows: list[Any] = connection.execute("SELECT key, count FROM segment ORDER BY key").fetchall()
+    for key, count in rows:
+        mailbox, first_seq = known[key >> schema.SEQ_BITS], key & schema.SEQ_MASK
+        spans = found.spans[mailbox]
+        if spans and sum(spans[-1]) != first_seq:
+            raise PromiseBroken(f"segments of {mailbox} have a gap before {first_seq}")
+        spans.append((first_seq, count))
+        segment = segment_at(connection, key, count)
+        told = {
+            first_seq + (word & 0xFFFF): word >> 16
+            for word in segments.words(segment, segments.Index.NUMBER)
+        }
+        first = max(first_seq, found.first[mailbox])
+        entries = found.entries(Range(mailbox, first, first_seq + count - first))
+        for seq, entry in enumerate(entries, start=first):
+            if told.get(seq) != hash_of(entry):
+                raise PromiseBroken(f"entry {seq} of {mailbox} is followed and not found")
+    for mailbox, mark in found.marks.items():
+        spans = found.spans[mailbox]
+        first, end = (spans[0][0], sum(spans[-1]) - 1) if spans else (0, purged[mailbox])
+        if end != mark.through or first > purged[mailbox] + 1:
+            raise PromiseBroken(f"segments of {mailbox} end at {end}, its mark is {mark}")
+        counted = [
+            unpacked(counts)[0]
+            for (counts,) in connection.execute(
+                "SELECT counts FROM tally WHERE sdkappid = ? AND series = ?",
+                (mailbox.sdkappid, mailbox.holds),
+            )
+        ]
+        if sum(counted) != mark.tallied:
+            raise PromiseBroken(f"{sum(counted)} entries of {mailbox} are counted of {mark}")
 
 
 def _entries(

@@ -215,6 +215,9 @@ class Life:
         taken: these names, by mailbox and first number of what was taken.
         copies: the records that redeliveries make, by their detail and range.
         left: the ids that each taker took, also once they are purged.
+        followed: up to where each mailbox was, as it was answered.
+        names: when each block of names was accepted that was answered, or seen.
+        forgotten_ms: what was accepted before may be forgotten.
     """
 
     def __init__(self, seed: str, setup: Setup | None = None, before: Life | None = None) -> None:
@@ -242,6 +245,9 @@ class Life:
         self.taken: dict[tuple[Mailbox, int], str] = {}
         self.copies: dict[str, dict[Range, list[Delivery]]] = {}
         self.left: dict[str, list[int]] = {}
+        self.followed: dict[Mailbox, int] = {}
+        self.names: dict[bytes, int] = {}
+        self.forgotten_ms = 0
         self._copy_ids: dict[tuple[Mailbox, int], int] = {}
         self._inherited = 0
         self._ticks = 0
@@ -264,6 +270,9 @@ class Life:
         self.taken |= before.taken
         self.copies |= before.copies
         self.left |= before.left
+        self.followed |= before.followed
+        self.names |= before.names
+        self.forgotten_ms = before.forgotten_ms
         self._copy_ids |= before._copy_ids
         self._ticks = before._ticks
         self._record_count = before._record_count
@@ -495,6 +504,13 @@ class Life:
         fault, self.disk.fault = self.disk.fault, None  # only the store's own calls fail
         self.found = found = look(connection, states)
         self.disk.fault = fault
+        for mailbox, through in self.followed.items():
+            if found.marks[mailbox].through < through:
+                raise PromiseBroken(f"the mark of {mailbox} is back behind {through}")
+        for body, at_ms in self.names.items():
+            if body not in found.names and at_ms >= self.forgotten_ms:
+                raise PromiseBroken(f"names that came at {at_ms} are lost")
+        self.names = dict(found.names)
         for detail, places in found.copies.items():
             for source, first_seq in places.items():
                 for seq, (record, _) in enumerate(self.copies[detail][source], start=first_seq):

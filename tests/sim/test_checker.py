@@ -38,10 +38,12 @@ class Run:
         mailbox: str = "m",
         count_max: int = 100,
         key: str | None = None,
+        reader: str | None = None,
     ) -> Operation:
         operation = self._add(Verb.PULL, [(i, f"d{i}") for i in ids], outcome, mailbox)
         operation.count_max = count_max
         operation.key = key
+        operation.reader = reader
         return operation
 
     def erase(self, *ids: int, outcome: Seen = OK, mailbox: str = "m") -> Operation:
@@ -328,6 +330,26 @@ def test_oversize(run: Run) -> None:
     run.ingest(1, 2)
     run.pull(1, 2, count_max=1)
     assert anomalies(run) == {"oversize": 2}
+
+
+def test_a_page_of_a_reader_may_have_the_size_of_a_late_attempt_with_another_key(run: Run) -> None:
+    run.ingest(1)
+    run.pull(outcome=UNKNOWN, count_max=2, key="first", reader="r")
+    run.pull(1, count_max=1, key="first", reader="r")
+    run.ingest(2, 3)
+    run.pull(2, 3, count_max=1, key="after 1", reader="r")
+    assert anomalies(run) == {}
+
+
+@pytest.mark.parametrize(
+    ("outcome", "reader", "mailbox"), [(OK, "r", "m"), (UNKNOWN, "s", "m"), (UNKNOWN, "r", "n")]
+)
+def test_oversize_of_a_reader(run: Run, outcome: Seen, reader: str, mailbox: str) -> None:
+    """What has been answered comes no more, and for others nothing is taken."""
+    run.pull(outcome=outcome, count_max=2, key="first", reader=reader, mailbox=mailbox)
+    run.ingest(1, 2)
+    run.pull(1, 2, count_max=1, key="after 1", reader="r")
+    assert anomalies(run, None, "m", "n") == {"oversize": 2}
 
 
 def test_oversize_beyond_what_any_answer_may_hold(run: Run) -> None:

@@ -227,13 +227,13 @@ def test_a_backup_survives_a_cut_at_any_call(number: int) -> None:
     assert min(seen.values()) > CRASHES
 
 
-@pytest.mark.parametrize("number", [0, 3])
+@pytest.mark.parametrize("number", [0, 5])
 def test_a_restore_survives_a_cut_at_any_call(number: int) -> None:
     """There is no new store, or one in a new epoch in which all that waited is marked.
 
     Store 0 has the first format, so that cuts fall into its migration as well.
     """
-    before = used(3) if number else first_format()
+    before = used(number) if number else first_format()
     marked = waiting(before.found)
     assert marked
     disk = before.disk

@@ -4,19 +4,23 @@ import contextlib
 from collections.abc import Iterator
 from pathlib import Path
 from random import Random
+from typing import cast
 
 import apsw
 import pytest
 
-from pullstatus.store import chunk
+from pullstatus.store import Aside, Mailbox, chunk, segments
 from pullstatus.store.gathering.operations import Erase, ErasedStep
+from pullstatus.store.sqlite import schema
 from pullstatus.store.sqlite.connection import open_reader, open_writer
 from pullstatus.store.sqlite.log import Log
+from pullstatus.store.sqlite.parts import segment_at
 from pullstatus.store.sqlite.rewriting import rewrite
 from tests.sim.disk import NEVER, VFS_NAME, Disk
 from tests.sim.life import MAILBOXES
 from tests.sim.test_copies import STORE, _never_fold, image, remains, rows, survives, used
 
+PARKED = {Mailbox(mailbox.sdkappid, Aside.PARKED) for mailbox in MAILBOXES}
 Entries = dict[tuple[int, int], bytes]  # by the key of its chunk and its place there
 
 
@@ -32,7 +36,7 @@ def do_erase(disk: Disk, meant: list[bytes]) -> None:
     holding = tuple((one,) for one in meant)
     with contextlib.closing(open_writer(Path(disk.path(STORE)), vfs=VFS_NAME)) as connection:
         log = Log(connection)
-        for mailbox in MAILBOXES:
+        for mailbox in (*MAILBOXES, *PARKED):
             next_seq = 1
             while next_seq:
                 [step] = log.commit([Erase(mailbox, next_seq, 1, 5, holding, frozenset())])
@@ -52,12 +56,29 @@ def entries(disk: Disk) -> Entries:
         }
 
 
-@pytest.mark.parametrize("number", [1, 2])
+def indexed(disk: Disk) -> set[tuple[int, int]]:
+    """Which entries segments find: the key of their mailbox, and their number."""
+    copy = disk.copy()
+    with contextlib.closing(open_reader(Path(copy.path(STORE)), vfs=VFS_NAME)) as connection:
+        return {
+            (key & ~schema.SEQ_MASK, (key & schema.SEQ_MASK) + (word & 0xFFFF))
+            for key, count in cast(
+                "list[tuple[int, int]]",
+                connection.execute("SELECT key, count FROM segment").fetchall(),
+            )
+            for word in segments.words(segment_at(connection, key, count), segments.Index.NUMBER)
+        }
+
+
+@pytest.mark.parametrize(
+    "number", [5, 12]
+)  # in which something has been followed; in the other one something is parked
 def test_an_erasure_survives_a_cut_at_any_call(number: int) -> None:
     """Every store that is found is sound and has all others; done again, it has none of those."""
     before = used(number)
     durable = before.disk.crash(Random(0)) if number % 2 else before.disk.copy()
     stored = entries(durable)
+    found_by = indexed(durable)
     meant = sorted(set(stored.values()))[::3]
     others = {place: entry for place, entry in stored.items() if entry not in meant}
     assert len(meant) > 3
@@ -72,6 +93,11 @@ def test_an_erasure_survives_a_cut_at_any_call(number: int) -> None:
             kept = entries(found)
             assert others.items() <= kept.items() <= stored.items()
             partly += others.keys() < kept.keys() < stored.keys()
+            gone = {
+                (key & ~schema.SEQ_MASK, (key & schema.SEQ_MASK) + offset)
+                for key, offset in stored.keys() - kept.keys()
+            }
+            assert indexed(found) == found_by - gone
             if done:
                 assert kept == others
             elif place == left % 4:
@@ -89,3 +115,4 @@ def test_an_erasure_survives_a_cut_at_any_call(number: int) -> None:
             break
     assert left > 8
     assert partly
+    assert found_by

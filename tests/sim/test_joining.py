@@ -15,6 +15,7 @@ from pullstatus.store.values import Append, Entry, Pull
 from tests.sim.disk import NEVER, VFS_NAME, Disk
 from tests.sim.life import MAILBOXES
 from tests.sim.test_copies import STORE, _never_fold, remains, rows, survives
+from tests.store.sqlite.conftest import follow
 
 COUNT, LEFT = 60, 15
 BOX = MAILBOXES[0]
@@ -41,6 +42,7 @@ def join(disk: Disk) -> None:
 
 def purge(disk: Disk) -> None:
     with log_of(disk) as log:
+        follow(log, BOX)
         log.commit([Purge((BOX,), 10**9, 3200, 3600.0)])
 
 

@@ -12,15 +12,17 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any, cast
+from unittest import mock
 
 import apsw
 import msgspec
 import pytest
 
 from pullstatus.errors import OutcomeUnknown, PullstatusError, StoreFailed, StoreUnavailable
-from pullstatus.store.gathering.operations import Answer, Operation
+from pullstatus.store.gathering.operations import Answer, Operation, Purge
 from pullstatus.store.sqlite.log import Log
-from pullstatus.store.values import Append, Pull
+from pullstatus.store.sqlite.tables import SqliteTables
+from pullstatus.store.values import Append, Followed, Pull
 from tests.sim.disk import Fault
 from tests.sim.faults import survive
 from tests.sim.found import PromiseBroken
@@ -186,6 +188,12 @@ class IndexesLater(RemembersLater):
     late = "INSERT INTO fingerprint VALUES"
 
 
+class NamesLater(RemembersLater):
+    """Says by which hashes names are found when the next transaction begins."""
+
+    late = "INSERT INTO name VALUES"
+
+
 class ForgetsPullKeys(Tampered):
     """Ignores the keys of pulls."""
 
@@ -235,6 +243,36 @@ class JoinsInTwoCommits(Tampered):
             self._real.execute("COMMIT")
             self._real.execute("BEGIN IMMEDIATE")
         return found
+
+
+class FollowsInTwoCommits(Tampered):
+    """Keeps a segment, commits, and then moves the mark and adds to tallies."""
+
+    def executemany(self, statement: str, bindings: Any) -> Any:
+        found = self._real.executemany(statement, bindings)
+        if statement.startswith("INSERT INTO segment_part"):
+            self._real.execute("COMMIT")
+            self._real.execute("BEGIN IMMEDIATE")
+        return found
+
+
+class TalliesLater(RemembersLater):
+    """Adds to tallies when the next transaction begins."""
+
+    late = "INSERT OR REPLACE INTO tally"
+
+
+class RemovesBehindMarks(Log):
+    """Removes what nobody has followed."""
+
+    def commit(self, group: Sequence[Operation]) -> list[Answer]:
+        if not any(isinstance(operation, Purge) for operation in group):
+            return super().commit(group)
+        everything = mock.patch.object(
+            SqliteTables, "followed", lambda _self, state: Followed(state.tail, state.tail)
+        )
+        with everything:
+            return super().commit(group)
 
 
 class RefusalsConsume(Log):
@@ -356,6 +394,10 @@ def caught_by_faults(setup: Setup) -> Iterator[str]:
         (Setup(connect=tampered(ForgetsAcknowledgements)), "came again and was acknowledged"),
         (Setup(connect=tampered(KeepsNoJournal)), "journals end at"),
         (Setup(connect=tampered(JoinsInTwoCommits)), "chunks of "),
+        (Setup(connect=tampered(FollowsInTwoCommits)), "segments of "),
+        (Setup(connect=tampered(TalliesLater)), "are counted of"),
+        (Setup(connect=tampered(NamesLater)), "names are not found"),
+        (Setup(make_log=RemovesBehindMarks), "are counted of"),
         (Setup(make_log=RefusalsConsume), "burned: "),
         (Setup(make_log=OneTooMany), "oversize: "),
         (Setup(make_log=OneTooFew), "false_short: "),

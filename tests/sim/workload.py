@@ -27,7 +27,7 @@ from pullstatus.errors import (
     SettingChanged,
 )
 from pullstatus.records import Kind
-from pullstatus.store import chunk
+from pullstatus.store import chunk, segments, values
 from pullstatus.store.gathering.operations import Answer, Changes, Forget, Purge
 from pullstatus.store.sqlite import joining, schema
 from pullstatus.store.sqlite.audit import audit
@@ -37,14 +37,19 @@ from pullstatus.store.values import (
     Append,
     Aside,
     Change,
+    Count,
     Discard,
     Fingerprints,
+    Follow,
+    Followed,
     Mailbox,
+    Naming,
     Once,
     Outcome,
     Page,
     Park,
     Pull,
+    PutAside,
     Reader,
     Redeliver,
     Release,
@@ -54,7 +59,7 @@ from pullstatus.store.values import (
 from tests.sim import checker
 from tests.sim.checker import Delivery, Seen, Verb
 from tests.sim.disk import VFS_NAME, Disk, PowerCut
-from tests.sim.found import Found, PromiseBroken, Range, discard_name
+from tests.sim.found import SENDS, Found, PromiseBroken, Range, discard_name, hash_of
 from tests.sim.life import (
     HOUR_MS,
     MAILBOXES,
@@ -174,9 +179,12 @@ def plan_append_of(
     entries = [cast("bytes", data) for _, data in records]
     operation = Append(mailbox, entries, life.at_ms(), repeat_key, fingerprints)
 
+    # What of it was known is not new; that all of it is there is looked at later.
+    known = range(len(entries)) if fingerprinted else range(1 if repeat_key else 0)
+
     def settle(answer: Answer) -> None:
-        if answer != len(entries):
-            raise PromiseBroken(f"{answer!r} of {len(entries)} records were accepted")
+        if answer != len(entries) and answer not in known:
+            raise PromiseBroken(f"{answer!r} of {len(entries)} records were new")
 
     return Plan(operation, checker.Operation(Verb.INGEST, mailbox, 0, records=records), settle)
 
@@ -215,8 +223,9 @@ def plan_park(life: Life, _group: Sequence[Plan]) -> Plan:
         return there.pop()
 
     def settle(answer: Answer) -> None:
-        if answer != 0:
-            raise PromiseBroken(f"{answer!r} items left, and there was room")
+        told = [PutAside(0, 0, 0), PutAside(len(push.records), len(push.items), 0)]
+        if answer not in told:
+            raise PromiseBroken(f"{answer!r} of a push that is stored whole, and there was room")
 
     plan = Plan(
         Park(append, parked, [cast("bytes", data) for _, data in push.items], items, 10**6, 10**9),
@@ -636,6 +645,38 @@ def plan_discard(life: Life, _group: Sequence[Plan]) -> Plan | None:
     )
 
 
+def plan_follow(life: Life, group: Sequence[Plan]) -> Plan | None:
+    """What a follower makes of some entries, with the segments before them or not, and the mark."""
+    mailbox = any_mailbox(life)
+    found = life.look()
+    mark, tail = found.marks.get(mailbox, Followed()), found.tails.get(mailbox, 0)
+    if mark.through == tail or any(
+        isinstance(plan.operation, Follow) and plan.operation.mailbox == mailbox for plan in group
+    ):
+        return None
+    through = life.rng.randrange(mark.through, tail) + 1
+    first_seq = mark.through + 1
+    merged = [first for first, _ in found.spans[mailbox] if first >= found.first[mailbox]]
+    if merged and life.rng.random() < 0.5:
+        first_seq = life.rng.choice(merged[-3:])
+    count = through + 1 - first_seq
+    words = [
+        segments.word(hash_of(entry), offset)
+        for offset, entry in enumerate(found.entries(Range(mailbox, first_seq, count)))
+    ]
+    tally = values.Tally(mailbox.holds, life.rng.randrange(3), (through - mark.through,))
+
+    def settle(answer: Answer) -> None:
+        if answer is not True:
+            raise PromiseBroken(f"following {mailbox} was answered with {answer}")
+        life.followed[mailbox] = through
+
+    return Plan(
+        Follow(mailbox, mark, through, segments.build(first_seq, count, words, words[:1]), [tally]),
+        settle=settle,
+    )
+
+
 def plan_purge(life: Life, _group: Sequence[Plan]) -> Plan:
     """Remove a step of what left long ago."""
     first = any_mailbox(life)
@@ -647,7 +688,32 @@ def plan_purge(life: Life, _group: Sequence[Plan]) -> Plan:
 def plan_forget(life: Life, _group: Sequence[Plan]) -> Plan:
     """Drop a step of what was remembered for repeats."""
     step = life.rng.randrange(1, 20)
+    life.forgotten_ms = max(life.forgotten_ms, life.now_ms - FORGOTTEN_MS)
     return Plan(Forget(life.now_ms - FORGOTTEN_MS, life.now_ms, step, NO_HURRY_S))
+
+
+def plan_count(life: Life, _group: Sequence[Plan]) -> Plan:
+    """A report of sends: its counts and names are there, or neither."""
+    hour, at_ms = life.new_id(), life.at_ms()
+    slots = life.rng.choices(range(-4, 5), k=life.rng.randrange(1, 40))
+    block = Naming(slots, b"%d" % hour + bytes(life.rng.choice((8, 800))))
+
+    def settle(answer: Answer) -> None:
+        if answer is not True:
+            raise PromiseBroken(f"a new report was answered with {answer}")
+        life.names[block.body] = at_ms
+
+    def happened(found: Found) -> bool:
+        there = block.body in found.names
+        if there != (hour in found.counted):
+            raise PromiseBroken("a report of sends came back in part")
+        return there
+
+    return Plan(
+        Count(any_mailbox(life).sdkappid, [values.Tally(SENDS, hour, (1,))], at_ms, names=[block]),
+        settle=settle,
+        happened=happened,
+    )
 
 
 def plan_change(life: Life, group: Sequence[Plan]) -> Plan | None:
@@ -703,9 +769,11 @@ SHARED: tuple[tuple[int, Callable[[Life, Sequence[Plan]], Plan | None]], ...] = 
     (8, plan_redeliver),
     (5, plan_redeliver_again),
     (6, plan_discard),
+    (12, plan_follow),
     (8, plan_purge),
     (6, plan_forget),
     (12, plan_change),
+    (6, plan_count),
 )
 
 

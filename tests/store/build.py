@@ -11,6 +11,7 @@ from pathlib import Path
 import apsw
 
 from pullstatus import limits
+from pullstatus.mailbox.following import Follower
 from pullstatus.records import Kind
 from pullstatus.store import (
     Act,
@@ -21,8 +22,11 @@ from pullstatus.store import (
     Backlog,
     Entry,
     Fingerprints,
+    Follow,
+    Followed,
     JournalRow,
     Mailbox,
+    Named,
     Once,
     Outcome,
     Page,
@@ -51,6 +55,7 @@ STATUSES = Mailbox(1_400_006_666, Kind.DELIVERY_STATUS)
 REPLIES = Mailbox(1_400_006_666, Kind.REPLY)
 OTHERS = Mailbox(1_400_006_667, Kind.DELIVERY_STATUS)
 PARKED = Mailbox(STATUSES.sdkappid, Aside.PARKED)
+PENDING = Mailbox(STATUSES.sdkappid, Aside.PENDING)
 RESTED = f"application/{STATUSES.sdkappid}"
 
 _numbers = itertools.count(1)
@@ -124,10 +129,14 @@ async def acts_of(store: Store, *, newest_first: bool = False) -> list[ActRow]:
 
 
 def parked(
-    appended: Append, items: list[bytes], items_max: int = 100, bytes_max: int = 10_000
+    appended: Append,
+    items: list[bytes],
+    items_max: int = 100,
+    bytes_max: int = 10_000,
+    kind: Aside = Aside.PARKED,
 ) -> Park:
-    """What could not be read, put aside beside an append; equal items are equal to the sender."""
-    mailbox = Mailbox(appended.mailbox.sdkappid, Aside.PARKED)
+    """What is no record yet, put aside beside an append; equal items are equal to the sender."""
+    mailbox = Mailbox(appended.mailbox.sdkappid, kind)
     prints = Fingerprints(f"a/{mailbox.sdkappid}", [(0, item[:16].ljust(16)) for item in items])
     return Park(appended, mailbox, items, prints, items_max, bytes_max)
 
@@ -161,6 +170,24 @@ EMPTY = Page(0, 0, b"", 0)
 async def forget(store: Store, before_ms: int) -> int:
     """Forget all that is remembered from before."""
     return await store.forget(accepted_before_ms=before_ms, now_ms=before_ms)
+
+
+async def follow_all(store: Store, sdkappid: int | None = None) -> None:
+    """Move the mark of every mailbox to its tail, with nothing derived."""
+    for row in await store.backlog(sdkappid):
+        if not row.mailbox.aside and row.followed.through < row.accepted:
+            await store.follow(Follow(row.mailbox, row.followed, row.accepted, None, []))
+
+
+async def derive_all(store: Store) -> None:
+    """As a server's follower does, with what is derived of records."""
+    await Follower(store, lambda size: os.urandom(size).hex()).work()
+
+
+async def purge(store: Store, *, left_before_ms: int, sdkappid: int | None = None) -> int:
+    """Remove what left before, once it is followed: nothing goes before that."""
+    await follow_all(store, sdkappid)
+    return await store.purge(left_before_ms=left_before_ms, sdkappid=sdkappid)
 
 
 async def together(store: Store, *operations: Append | Pull) -> list[object]:
@@ -223,9 +250,22 @@ def sums_of(rows: Sequence[Backlog]) -> dict[Contents, Sums]:
         found[kind] = Sums(
             min((row.oldest_ms for row in mine if row.oldest_ms is not None), default=None),
             len(mine),
-            *[sum(getattr(row, name) for row in mine) for name in counts],
+            *[sum(_count(row, name) for row in mine) for name in counts],
         )
     return found
+
+
+def worst_in(rows: Sequence[Backlog], count: int) -> list[Backlog]:
+    """The worst of some mailboxes, by each of both measures; of equal ones the first."""
+    waiting = [row for row in rows if row.waiting and not row.mailbox.aside]
+    oldest = sorted(waiting, key=lambda row: (row.oldest_ms or 0, row.mailbox))[:count]
+    fullest = sorted(waiting, key=lambda row: (-row.waiting, row.mailbox))[:count]
+    return [row for row in sorted(rows, key=lambda row: row.mailbox) if row in oldest + fullest]
+
+
+def _count(row: Backlog, name: str) -> int:
+    found: int | Followed = getattr(row, name)
+    return found.through if isinstance(found, Followed) else found
 
 
 async def drain(store: Store, mailbox: Mailbox, count_max: int = 100) -> list[Page]:
@@ -260,12 +300,22 @@ def check_journal(
     for row in rows:
         assert row.first_seq == next_seq
         assert row.count >= 1
-        pulled = row.outcome is Outcome.PULLED and not row.mailbox.parked
+        pulled = row.outcome is Outcome.PULLED and not row.mailbox.aside
         passed = sum(row.first_seq <= seq < row.first_seq + row.count for seq in erased)
         assert row.count - passed <= row.count_max or not pulled
         next_seq += row.count
     assert next_seq == cursor + 1
     assert len({row.pull_id for row in rows}) == len(rows)
+
+
+def by_application(found: Sequence[Named]) -> list[Named]:
+    """Blocks of names whose order among applications is told by no engine."""
+    return sorted(found, key=lambda block: block.sdkappid)
+
+
+def by_all(found: Sequence[Named]) -> list[Named]:
+    """The same, in no order at all."""
+    return sorted(found, key=lambda block: (block.sdkappid, block.slots, block.body))
 
 
 def writer_of(store: Store) -> Writer:

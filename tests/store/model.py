@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import itertools
 from collections import Counter
+from collections.abc import Collection, Sequence
 
 import msgspec
 
@@ -24,23 +25,34 @@ from pullstatus.store import (
     Append,
     Backlog,
     Change,
+    Count,
     Discard,
     Entry,
     Erased,
+    Follow,
+    Followed,
+    Index,
     JournalRow,
     Mailbox,
+    Named,
+    Naming,
     Noted,
     Outcome,
     Page,
     Park,
     Pull,
+    PutAside,
     Reader,
     ReaderState,
     Redeliver,
     Release,
+    Segment,
+    Tally,
+    Unfollow,
     Unpark,
     While,
 )
+from pullstatus.store.segments import words
 from tests.store.build import EMPTY, PULL_KEY_MS, REPEAT_MS
 
 Answer = int | Page | type[PullstatusError]
@@ -54,6 +66,9 @@ class Box(msgspec.Struct):
     purged: int = 0
     readers: dict[str, ReaderState] = {}
     left: Counter[Outcome] = msgspec.field(default_factory=Counter)
+    followed: Followed = Followed()
+    spans: dict[int, int] = {}
+    hashes: dict[tuple[Index, int], int] = {}  # by index and number of an entry
 
     @property
     def cursor(self) -> int:
@@ -63,10 +78,35 @@ class Box(msgspec.Struct):
     def waiting(self) -> int:
         return len(self.entries) - self.cursor
 
+    @property
+    def mark(self) -> Followed:
+        through, tallied = (
+            max(self.purged, each) for each in (self.followed.through, self.followed.tallied)
+        )
+        return Followed(through, tallied, self.followed.turn)
+
+    def sought(self, index: Index, hashed: int) -> list[int]:
+        return sorted(
+            seq for (found, seq), has in self.hashes.items() if (found, has) == (index, hashed)
+        )
+
+    def put_segment(self, segment: Segment) -> None:
+        seqs = range(segment.first_seq, segment.last_seq + 1)
+        self.drop_spans([first for first in self.spans if first in seqs])
+        self.spans[segment.first_seq] = segment.count
+        for index in Index:
+            for found in words(segment, index):
+                self.hashes[index, segment.first_seq + (found & 0xFFFF)] = found >> 16
+
+    def drop_spans(self, firsts: Sequence[int]) -> None:
+        for first in firsts:
+            seqs = range(first, first + self.spans.pop(first))
+            self.hashes = {key: has for key, has in self.hashes.items() if key[1] not in seqs}
+
     def leave(self, row: JournalRow) -> None:
         self.journal.append(row)
         erased = len(self.erased(row.first_seq, row.count))
-        if row.outcome is Outcome.PULLED and not row.mailbox.parked:
+        if row.outcome is Outcome.PULLED and not row.mailbox.aside:
             self.left[Outcome.ERASED] += erased
             self.left[row.outcome] -= erased
         self.left[row.outcome] += row.count
@@ -84,6 +124,9 @@ class Model:
     """The verbs of `Store`, one at a time; a refusal is answered as its class."""
 
     def __init__(self) -> None:
+        self.tallies: dict[tuple[int, int, int], tuple[int, ...]] = {}
+        self.names: list[tuple[int, int, Naming]] = []  # application, when, block
+        self.names_in_order = True  # those of one millisecond, until they are moved
         self.boxes: dict[Mailbox, Box] = {}
         self.batches: dict[tuple[str, str], tuple[bytes, int, int]] = {}
         self.prints: dict[tuple[str, int, bytes], int] = {}
@@ -106,7 +149,7 @@ class Model:
         if key is not None:
             known = self.batches.get((key.scope, key.key))
             if known is not None and operation.at_ms - known[2] <= REPEAT_MS:
-                return known[1] if known[0] == key.digest else KeyReused
+                return 0 if known[0] == key.digest else KeyReused
             self.batches[key.scope, key.key] = (
                 key.digest,
                 len(operation.entries),
@@ -123,13 +166,14 @@ class Model:
         if fresh:
             box = self.boxes.setdefault(operation.mailbox, Box())
             box.entries += [(operation.at_ms, entry, operation.ticket) for entry in fresh]
-        return len(operation.entries)
+        return len(fresh)
 
-    def park(self, operation: Park) -> int | type[SettingChanged]:
+    def park(self, operation: Park) -> PutAside | type[SettingChanged]:
         records = operation.records
         if not self.holds(records.while_set):
             return SettingChanged
-        self.append(records)
+        stored = self.append(records)
+        assert isinstance(stored, int)
         mailbox, at_ms = operation.mailbox, records.at_ms
         known = len(self.entries(mailbox))
         items = Append(mailbox, operation.entries, at_ms, None, operation.fingerprints)
@@ -150,7 +194,7 @@ class Model:
                     *("", None, 0, "", records.ticket),
                 )
             )
-        return count
+        return PutAside(stored, len(box.entries) - known, count)
 
     def unpark(self, operation: Unpark) -> int | type[SettingChanged]:
         box = self.boxes.get(operation.mailbox, Box())
@@ -166,8 +210,10 @@ class Model:
             count = len(list(run))
             first_seq = box.cursor + 1
             if outcome is Outcome.PUT_BACK:
+                # What nobody has put back on purpose leaves no trace of it.
                 copies = Again(len(box.entries) + 1, count, first_seq, act_id)
-                self.again.setdefault(mailbox, []).append(copies)
+                if act_id:
+                    self.again.setdefault(mailbox, []).append(copies)
                 box.entries += [(at_ms, next(back), ticket) for _ in range(count)]
             row = (mailbox, first_seq, count, outcome, at_ms, "", None, 0, "", ticket)
             box.leave(JournalRow(*row))
@@ -269,6 +315,8 @@ class Model:
         for seq in meant:
             at, _, ticket = box.entries[seq - 1]
             box.entries[seq - 1] = (at, b"", ticket)
+            for index in Index:
+                box.hashes.pop((index, seq), None)
         for name, state in box.readers.items():
             seqs = range(state.first_seq, state.first_seq + state.count)
             touched = state.first_seq and any(seq in seqs for seq in meant)
@@ -355,7 +403,10 @@ class Model:
         for mailbox, box in self.boxes.items():
             if sdkappid not in (None, mailbox.sdkappid):
                 continue
+            due = len(box.entries) if mailbox.aside else box.mark.through
             while box.journal and box.journal[0].at_ms < left_before_ms:
+                if box.purged + box.journal[0].count > due:
+                    break
                 removed += box.journal[0].count
                 box.purged += box.journal.pop(0).count
             for name, state in box.readers.items():
@@ -364,7 +415,81 @@ class Model:
             self.again[mailbox] = [
                 copies for copies in self.again.get(mailbox, []) if copies.first_seq > box.purged
             ]
+            ended = [first for first, size in box.spans.items() if first + size <= box.purged + 1]
+            box.drop_spans(ended)
         return removed
+
+    def follow(self, operation: Follow) -> bool:
+        box = self.boxes.get(operation.mailbox, Box())
+        before, through = operation.expected, operation.through
+        if box.mark != before or not before.through < through <= len(box.entries):
+            return False
+        if operation.segment is not None:
+            box.put_segment(operation.segment)
+        box.followed = Followed(through, max(before.tallied, through), before.turn)
+        self._tally(operation.mailbox.sdkappid, operation.tallies)
+        return True
+
+    def unfollow(self, operation: Unfollow) -> bool:
+        mailbox = operation.mailbox
+        box = self.boxes.get(mailbox)
+        if box is None or box.mark != operation.expected:
+            return False
+        box.drop_spans(list(box.spans))
+        if operation.from_hour is not None:
+            self.tallies = {
+                (sdkappid, series, hour): counts
+                for (sdkappid, series, hour), counts in self.tallies.items()
+                if (sdkappid, series) != (mailbox.sdkappid, mailbox.holds)
+                or hour < operation.from_hour
+            }
+        box.followed = Followed(box.purged, operation.tallied, operation.expected.turn + 1)
+        return True
+
+    def count(self, operation: Count) -> bool | type[PullstatusError]:
+        if not self.holds(operation.while_set):
+            return SettingChanged
+        key = operation.repeat_key
+        if key is not None:
+            known = self.batches.get((key.scope, key.key))
+            if known is not None and operation.at_ms - known[2] <= REPEAT_MS:
+                return False if known[0] == key.digest else KeyReused
+            self.batches[key.scope, key.key] = (key.digest, len(operation.tallies), operation.at_ms)
+        self._tally(operation.sdkappid, operation.tallies)
+        self.names += [(operation.sdkappid, operation.at_ms, block) for block in operation.names]
+        return True
+
+    def named(self, slots: Collection[int], sdkappid: int | None) -> list[Named]:
+        return [
+            Named(whose, block.slots, block.body)
+            for whose, _, block in reversed(self.names)
+            if not set(slots).isdisjoint(block.slots) and sdkappid in (None, whose)
+        ]
+
+    def forget(self, before_ms: int) -> None:
+        self.names = [each for each in self.names if each[1] >= before_ms]
+
+    def stay_behind(self) -> None:
+        """As a store is that was moved: segments are made anew, and equal names are one."""
+        known = {(*each[:2], tuple(each[2].slots), each[2].body): each for each in self.names}
+        self.names = list(known.values())
+        self.names_in_order = False
+        for box in self.boxes.values():
+            box.followed = Followed(0, box.mark.tallied, 0)
+            box.spans, box.hashes = {}, {}
+
+    def _tally(self, sdkappid: int, tallies: Sequence[Tally]) -> None:
+        for tally in tallies:
+            place = sdkappid, tally.series, tally.hour
+            pairs = itertools.zip_longest(self.tallies.get(place, ()), tally.counts, fillvalue=0)
+            self.tallies[place] = tuple(map(sum, pairs))
+
+    def tallied(self, sdkappid: int) -> list[Tally]:
+        return [
+            Tally(*place[1:], counts)
+            for place, counts in sorted(self.tallies.items())
+            if place[0] == sdkappid
+        ]
 
     def mark(self, times: dict[str, Noted]) -> None:
         for name, noted in times.items():
@@ -416,6 +541,7 @@ class Model:
                 last_pull_ms=next(
                     (row.at_ms for row in box.journal[::-1] if row.outcome is Outcome.PULLED), None
                 ),
+                followed=box.mark,
             )
             for mailbox, box in sorted(self.boxes.items())
         ]

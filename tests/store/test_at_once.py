@@ -19,6 +19,7 @@ from tests.store.build import (
     drain,
     journal_of,
     pull,
+    purge,
     records,
 )
 from tests.store.engines import Opener
@@ -45,7 +46,7 @@ async def test_removal_and_pulls_of_one_mailbox(opener: Opener, url: str) -> Non
     async def remove() -> int:
         removed = 0
         while not taking.done():
-            removed += await remover.purge(left_before_ms=NOW_MS + 1)
+            removed += await purge(remover, left_before_ms=NOW_MS + 1)
         return removed
 
     feeding, taking = asyncio.create_task(feed()), asyncio.create_task(take())
@@ -53,7 +54,7 @@ async def test_removal_and_pulls_of_one_mailbox(opener: Opener, url: str) -> Non
     await feeding
     await taking
     pages += await drain(feeder, STATUSES)
-    removed += await remover.purge(left_before_ms=NOW_MS + 1)
+    removed += await purge(remover, left_before_ms=NOW_MS + 1)
     full = [page for page in pages if page.count]
     assert b",".join(page.data for page in full) == b",".join(
         data for some in entries for data in some
@@ -76,7 +77,7 @@ async def test_removal_of_all_that_was_and_new_entries(opener: Opener) -> None:
         await door.append(append(mailbox, records(3)))
         taken = await remover.pull(pull(mailbox))
         assert (taken.first_seq, taken.count) == (1 + 3 * turn, 3)
-        await remover.purge(left_before_ms=NOW_MS + 1)
+        await purge(remover, left_before_ms=NOW_MS + 1)
         row = await backlog_of(door, mailbox)
         assert row is not None
         assert (row.accepted, row.handed_out) == (3 + 3 * turn, 3 + 3 * turn)

@@ -26,6 +26,7 @@ from tests.store.build import (
     settings_of,
     sums_of,
     waiting_in,
+    worst_in,
 )
 from tests.store.engines import Opener
 
@@ -129,7 +130,10 @@ async def test_totals_are_of_all_doors(opener: Opener) -> None:
         if rng.random() < 0.1:
             await store.discard(Discard(box, Outcome.EXPIRED, NOW_MS))
         for door in (server, command):
-            assert (await door.totals()).of == sums_of(await server.backlog())
+            rows = await server.backlog()
+            told = await door.totals(worst=999)
+            assert told.of == sums_of(rows)
+            assert list(told.worst) == worst_in(rows, 999)
 
 
 async def test_a_new_mailbox_of_another_is_not_made_twice(opener: Opener) -> None:

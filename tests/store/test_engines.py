@@ -98,6 +98,7 @@ async def test_only_an_engine_that_has_partitions_is_asked_for_some() -> None:
         await init_store("sqlite:///x.db", partitions=3)
 
 
+@pytest.mark.anew
 def test_an_engine_is_imported_when_it_is_asked_for() -> None:
     program = (
         "import sys; from pullstatus import store; assert 'apsw' not in sys.modules;"
@@ -106,6 +107,7 @@ def test_an_engine_is_imported_when_it_is_asked_for() -> None:
     subprocess.run([sys.executable, "-c", program], check=True)
 
 
+@pytest.mark.anew
 @pytest.mark.parametrize(
     ("package", "url", "extra"),
     [

@@ -27,12 +27,18 @@ from pullstatus.store import (
     Act,
     AuditReport,
     Change,
+    Count,
     Discard,
+    Follow,
+    Followed,
+    Index,
     Mailbox,
+    Naming,
     Noted,
     Outcome,
     Pull,
     Reader,
+    Tally,
     audit_store,
     backup_store,
     gate,
@@ -50,6 +56,7 @@ from pullstatus.store.migration import (
     move_store,
     next_step,
 )
+from pullstatus.store.segments import build, word
 from pullstatus.store.transfer import (
     OF_MAILBOXES,
     OF_THE_STORE,
@@ -82,6 +89,7 @@ from tests.store.build import (
     once,
     parked,
     pull,
+    purge,
     records,
     redeliver,
     repeat_key,
@@ -100,6 +108,8 @@ PARTS = (*OF_THE_STORE, *OF_MAILBOXES, *REMEMBERED)
 ENGINES = ("sqlite", "postgresql")
 PAIRS = [f"{source} to {target}" for source in ENGINES for target in ENGINES]
 PAIRS += ["sqlite to jetstream", "jetstream to sqlite", "jetstream to jetstream"]
+EACH = ["sqlite to postgresql", "postgresql to sqlite", "jetstream to jetstream"]
+"""Each engine once as either end: the rules of a migration do not know which engines they move."""
 FROM_FILES = [pair for pair in PAIRS if pair.startswith("sqlite")]
 TO_FILES = [pair for pair in PAIRS if pair.endswith("sqlite")]
 TO_DATABASES = [pair for pair in PAIRS if pair.endswith("postgresql")]
@@ -112,7 +122,7 @@ class Pair(NamedTuple):
     target: Places
 
 
-@pytest.fixture(params=PAIRS)
+@pytest.fixture(params=EACH)
 def pair(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Pair]:
     source, _, target = request.param.partition(" to ")
     found = Pair(Places(source, tmp_path), Places(target, tmp_path))
@@ -192,8 +202,17 @@ async def fill(url: str) -> None:
     await store.redeliver(redeliver(STATUSES, (1, 30)))
     await store.erase(STATUSES, at_ms=NOW_MS, seqs=[5, 200])
     await store.discard(Discard(PARKED, Outcome.EXPIRED, NOW_MS, ticket=ticket()))
-    await store.purge(left_before_ms=NOW_MS + 1, sdkappid=STATUSES.sdkappid)  # keeps what is held
+    await purge(store, left_before_ms=NOW_MS + 1, sdkappid=STATUSES.sdkappid)  # keeps what is held
+    await store.count(Count(STATUSES.sdkappid, [Tally(3, 7, (1, 2))], NOW_MS))
+    await store.count(Count(STATUSES.sdkappid + 7, [Tally(3, 9, (3,))], NOW_MS))  # it has nothing
+    for sdkappid, names in ((7, [SOME_NAMES]), (STATUSES.sdkappid, [SOME_NAMES, *MANY_NAMES])):
+        await store.count(Count(sdkappid, [], NOW_MS, names=names))
     await store.append(append(STATUSES, records(120), NOW_MS + 5))
+    [row] = [row for row in await store.behind(9) if row.mailbox == STATUSES]
+    through = row.accepted - 20
+    segment = build(row.followed.through + 1, through - row.followed.through, [word(7, 0)], [])
+    tallies = [Tally(0, 7, (3, 4)), Tally(0, 8, (5,)), Tally(0, 107, (6,))]
+    assert await store.follow(Follow(STATUSES, row.followed, through, segment, tallies))
     taken = await store.pull(pull(STATUSES, 7, NOW_MS + 6))
     await store.close()
     damage(url, OTHERS)
@@ -205,6 +224,7 @@ async def fill(url: str) -> None:
 
 
 @pytest.mark.anyio
+@pytest.mark.parametrize("pair", PAIRS, indirect=True)
 async def test_all_that_a_store_holds_becomes_another(source: str, target: str) -> None:
     await fill(source)
     before = await rows_of(source)
@@ -224,11 +244,44 @@ async def test_all_that_a_store_holds_becomes_another(source: str, target: str) 
         assert not found.findings
 
 
+SOME_NAMES = Naming([-(1 << 31), -1, 0, 1, (1 << 31) - 1, 0], b"some")
+MANY_NAMES = [
+    Naming(slots, body) for slots in ([], [-1], [-1, 4], [5]) for body in (b"", b"\xff", b"one")
+]
+
+
 def moving_part(name: str) -> type:
     return next(part for part in PARTS if part.__name__ == name)
 
 
 @pytest.mark.anyio
+@pytest.mark.parametrize("pair", PAIRS, indirect=True)
+async def test_what_was_counted_goes_along_and_what_finds_entries_is_made_anew(
+    source: str, target: str
+) -> None:
+    """So what is behind the mark then is not counted again."""
+    await fill(source)
+    store = await open_store(source)
+    tallies = await store.tallies(STATUSES.sdkappid, 0, 1 << 40)
+    [before] = [row for row in await store.backlog() if row.mailbox == STATUSES]
+    assert await store.sought(STATUSES, Index.NUMBER, 7) != []
+    await store.close()
+    await move(source, target)
+
+    store = await open_store(target)
+    assert len(tallies) == 4
+    assert await store.tallies(STATUSES.sdkappid, 0, 1 << 40) == tallies
+    [row] = [row for row in await store.behind(9) if row.mailbox == STATUSES]
+    assert row.followed == Followed(row.purged, before.followed.tallied, 0)
+    assert await store.spans(STATUSES) == []
+    segment = build(row.purged + 1, row.accepted - row.purged, [word(7, 0)], [])
+    assert await store.follow(Follow(STATUSES, row.followed, row.accepted, segment, []))
+    assert await store.sought(STATUSES, Index.NUMBER, 7) == [row.purged + 1]
+    await store.close()
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("pair", PAIRS, indirect=True)
 async def test_what_came_before_is_known_at_the_target(source: str, target: str) -> None:
     store = await open_store(source)
     await store.append(append(STATUSES, records(10), key=repeat_key("batch")))
@@ -245,10 +298,10 @@ async def test_what_came_before_is_known_at_the_target(source: str, target: str)
 
     store = await open_store(target)
     assert changed
-    assert await store.append(append(STATUSES, records(10), key=repeat_key("batch"))) == 10
+    assert await store.append(append(STATUSES, records(10), key=repeat_key("batch"))) == 0
     with pytest.raises(KeyReused):
         await store.append(append(STATUSES, records(1), key=repeat_key("batch", b"other")))
-    assert await store.append(fingerprinted(REPLIES, records(3), [1, 2, 3], NOW_MS)) == 3
+    assert await store.append(fingerprinted(REPLIES, records(3), [1, 2, 3], NOW_MS)) == 1
     rows = {row.mailbox: row for row in await store.backlog()}
     assert (rows[STATUSES].accepted, rows[REPLIES].accepted) == (10, 3)
     again = await store.pull(pull(STATUSES, 3, key="page"))
@@ -268,8 +321,9 @@ async def test_what_came_before_is_known_at_the_target(source: str, target: str)
 
 
 @pytest.mark.anyio
+@pytest.mark.parametrize("pair", PAIRS, indirect=True)
 async def test_what_changes_while_it_is_copied_is_there(source: str, target: str) -> None:
-    """The server of the source goes on: entries, hands, settings, erasing, removal."""
+    """The server of the source goes on: entries, hands, settings, names, erasing, removal."""
     await fill(source)
     store = await open_store(source, server=True)
     for step in range(4):
@@ -283,9 +337,11 @@ async def test_what_changes_while_it_is_copied_is_there(source: str, target: str
         await store.change(Change(f"new/{step}", b"", None))
         await store.mark({"used/a": Noted(0 if step == 2 else 100 + step)})
         await store.erase(STATUSES, at_ms=NOW_MS, seqs=[295 + step])
-        await store.forget(accepted_before_ms=NOW_MS, now_ms=NOW_MS + 2000)
+        names = [Naming([step], b"a"), Naming([step], b"b")]
+        await store.count(Count(STATUSES.sdkappid, [], NOW_MS - 4 + step, names=names))
+        await store.forget(accepted_before_ms=NOW_MS - 4 + step, now_ms=NOW_MS + 2000)
         if step == 2:
-            await store.purge(left_before_ms=NOW_MS + 100)
+            await purge(store, left_before_ms=NOW_MS + 100)
             await store.append(append(Mailbox(7, 1), records(3), key=repeat_key("k")))
     await store.close()
     await move(source, target)
@@ -336,7 +392,7 @@ async def test_chunks_that_are_others_by_the_next_pass_are_so_at_the_target(
         await store.append(append(STATUSES, sent[10:11], NOW_MS + 10))
         with contextlib.closing(apsw.Connection(str(file_of(source)))) as file:
             await until(lambda: file.execute("SELECT count(*) FROM chunk").get < 8)
-        await store.purge(left_before_ms=NOW_MS + 100)
+        await purge(store, left_before_ms=NOW_MS + 100)
         await store.close()
     await move(source, target)
     assert await rows_of(source) == await rows_of(target)
@@ -345,7 +401,7 @@ async def test_chunks_that_are_others_by_the_next_pass_are_so_at_the_target(
     pages = [await store.pull(pull(STATUSES, 4)) for _ in range(3)]
     assert [page.first_seq for page in pages] == [3, 7, 11]
     assert b",".join(page.data for page in pages) == b",".join(sent[2:])
-    await store.purge(left_before_ms=NOW_MS + 100)
+    await purge(store, left_before_ms=NOW_MS + 100)
     await store.close()
     assert not (await audit_store(target, lambda _done, _total: None)).findings
 
@@ -448,7 +504,7 @@ async def test_a_sealed_store_does_nothing_through_any_door(source: str, target:
             lambda: command.change(Change("x", b"", None)),
             lambda: server.mark({"a": Noted(1)}),
             lambda: server.forget(accepted_before_ms=1, now_ms=1),
-            lambda: server.purge(left_before_ms=NOW_MS + 1, sdkappid=STATUSES.sdkappid),
+            lambda: purge(server, left_before_ms=NOW_MS + 1, sdkappid=STATUSES.sdkappid),
             lambda: server.redeliver(redeliver(STATUSES, (1, 1))),
             lambda: server.erase(STATUSES, at_ms=1, seqs=[1]),
         ):
@@ -831,6 +887,7 @@ async def test_another_target_is_refused_while_one_is_filled(
 
 
 @pytest.mark.anyio
+@pytest.mark.parametrize("pair", PAIRS, indirect=True)
 async def test_back_again(source: str, target: str, pair: Pair) -> None:
     """What was moved is moved on, to a new store; the first one is never filled again."""
     await fill(source)
@@ -963,6 +1020,7 @@ async def in_use(*urls: str) -> list[str]:
 
 
 @pytest.mark.anyio
+@pytest.mark.parametrize("pair", PAIRS, indirect=True)
 async def test_killed_at_any_call_it_is_gone_on_with(pair: Pair) -> None:
     """Whatever was said by then, at most one of both is ever in use."""
     source = await asyncio.to_thread(pair.source.new, "source")

@@ -11,11 +11,13 @@ import contextlib
 import math
 import os
 import tempfile
-from collections.abc import Coroutine, Sequence
+import threading
+from collections.abc import Callable, Coroutine, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 from unittest import mock
 
+import apsw
 import msgspec
 import pytest
 from hypothesis import HealthCheck, Phase, note, settings
@@ -30,18 +32,24 @@ from hypothesis.stateful import (
 )
 
 from pullstatus import limits
-from pullstatus.errors import InvalidSetting, PeerError, SettingChanged
+from pullstatus.errors import InvalidSetting, PeerError, PullstatusError, SettingChanged
 from pullstatus.records import Kind
 from pullstatus.store import (
     Act,
     Append,
     Aside,
     Change,
+    Count,
     Discard,
     Entry,
+    Erased,
     Fingerprints,
+    Follow,
+    Followed,
+    Index,
     InHand,
     Mailbox,
+    Naming,
     Noted,
     Once,
     Outcome,
@@ -53,13 +61,19 @@ from pullstatus.store import (
     Release,
     RepeatKey,
     Setting,
+    Span,
     Store,
+    Tally,
     Tickets,
+    Unfollow,
     Unpark,
     While,
     init_store,
 )
 from pullstatus.store.migration import Moved, move_store
+from pullstatus.store.segments import build, word
+from pullstatus.store.sqlite import engine as sqlite
+from pullstatus.store.sqlite.reading import ReadPool
 from pullstatus.store.values import accept_any, any_setting
 from tests.store.build import (
     NOW_MS,
@@ -67,16 +81,21 @@ from tests.store.build import (
     REPEAT_MS,
     acts_of,
     again_of,
+    backlog_of,
+    by_all,
+    by_application,
     chain_of,
     check_journal,
     entries_of,
     journal_of,
     parked,
     records,
+    repeat_key,
     settings_of,
     sums_of,
     together,
     waiting_in,
+    worst_in,
 )
 from tests.store.engines import ENGINES, Doors, Place
 from tests.store.model import Answer, Box, Model
@@ -111,6 +130,11 @@ waits_ms = st.sampled_from(
     ]
 )
 
+blocks = st.builds(
+    Naming,
+    st.lists(st.sampled_from([-1, 1, 2, 3]), min_size=1, unique=True).map(sorted),
+    st.sampled_from([b"one", b"two"]),
+)
 conditions = st.tuples(st.sampled_from([None, "x", "y"]), st.sampled_from([0, 0, 1]))
 
 never = st.just(0)
@@ -141,6 +165,17 @@ def scoped(operation: Append) -> Append:
     return msgspec.structs.replace(operation, repeat_key=key, fingerprints=prints)
 
 
+class ReadsAtOnce(ReadPool):
+    """Asks in the thread of whoever asks: what is compared after a step are sixty questions."""
+
+    async def ask(self, question: Callable[[apsw.Connection], T]) -> T:
+        return self._ask(question)
+
+    async def close(self) -> None:
+        self._local = threading.local()
+        await super().close()
+
+
 class Machine(RuleBasedStateMachine):
     """An engine and the model, done the same things to."""
 
@@ -154,6 +189,7 @@ class Machine(RuleBasedStateMachine):
         self._runner = self._stack.enter_context(asyncio.Runner())
         # So that an index of what is remembered, where an engine has one, has something to take.
         self._stack.enter_context(mock.patch.object(limits, "FINGERPRINTS_RECENT_MAX", 2))
+        self._stack.enter_context(mock.patch.object(sqlite, "ReadPool", ReadsAtOnce))
         self.model = Model()
         self.sent: list[Pull] = []
         self.now_ms = NOW_MS
@@ -222,12 +258,12 @@ class Machine(RuleBasedStateMachine):
         [answer] = self.run(together(self.store, operation))
         assert same(answer, expected)
 
-    def settle(self, verb: Coroutine[Any, Any, int], expected: int | type[SettingChanged]) -> None:
-        if isinstance(expected, int):
-            assert self.run(verb) == expected
-        else:
+    def settle(self, verb: Coroutine[Any, Any, T], expected: T | type[PullstatusError]) -> None:
+        if isinstance(expected, type):
             with pytest.raises(expected):
                 self.run(verb)
+        else:
+            assert self.run(verb) == expected
 
     # -- what can be done ------------------------------------------------------------------------
 
@@ -425,6 +461,7 @@ class Machine(RuleBasedStateMachine):
         items=st.lists(st.sampled_from([b"bad", b"worse", b"w" * 40]), max_size=3),
         more=st.integers(0, 3),
         bounds=st.sampled_from([(1, 1000), (3, 1000), (100, 60), (100, 1000)]),
+        aside=st.sampled_from(Aside),
         data=st.data(),
     )
     def park(
@@ -434,11 +471,12 @@ class Machine(RuleBasedStateMachine):
         items: list[bytes],
         more: int,
         bounds: tuple[int, int],
+        aside: Aside,
         data: st.DataObject,
     ) -> None:
         condition = self.condition(data, mailbox.sdkappid)
         appended = Append(mailbox, records(size), self.now_ms, while_set=condition)
-        operation = parked(appended, [*items, *records(more)], *bounds)
+        operation = parked(appended, [*items, *records(more)], *bounds, aside)
         self.settle(self.store.park(operation), self.model.park(operation))
 
     @rule(
@@ -452,6 +490,7 @@ class Machine(RuleBasedStateMachine):
         ),
         known=st.lists(items, max_size=2),
         moved=st.integers(0, 2),
+        leaves=st.sampled_from(Aside),
         data=st.data(),
     )
     def unpark(
@@ -462,10 +501,11 @@ class Machine(RuleBasedStateMachine):
         outcomes: list[Outcome],
         known: list[tuple[int, bytes]],
         moved: int,
+        leaves: Aside,
         data: st.DataObject,
     ) -> None:
         """What is routed goes to the other application, whatever becomes of the rest."""
-        mailbox = Mailbox(sdkappid, Aside.PARKED)
+        mailbox = Mailbox(sdkappid, leaves)
         box = self.model.boxes.get(mailbox)
         outcomes = outcomes[: box.waiting] if box is not None and box.waiting else outcomes
         routes = Outcome.ROUTED in outcomes
@@ -493,7 +533,7 @@ class Machine(RuleBasedStateMachine):
             [append],
             records(outcomes.count(Outcome.PUT_BACK)),
             self.now_ms,
-            self.new_act(),
+            self.new_act() if leaves is Aside.PARKED else None,
             self.condition(data, sdkappid),
             self.ticket(),
             [aside] if routes else [],
@@ -543,8 +583,87 @@ class Machine(RuleBasedStateMachine):
         box = self.model.boxes.get(mailbox)
         expected = self.model.erase(mailbox, holding, self.now_ms)
         assert erased.waiting == expected.waiting
+        if box is not None:
+            self.take_turn(mailbox, box, expected)
         if box is None or not box.purged:
             assert erased == expected
+
+    def take_turn(self, mailbox: Mailbox, box: Box, expected: Erased) -> None:
+        """How many steps erased something is the engine's; that there was one is told."""
+        row = self.run(backlog_of(self.store, mailbox))
+        before = box.followed.turn
+        turn = before if row is None else row.followed.turn
+        if not mailbox.aside:
+            assert turn >= before + (expected.waiting + expected.left > 0)
+            assert box.purged or turn == before or expected != Erased(0, 0)
+        box.followed = Followed(box.followed.through, box.followed.tallied, turn)
+
+    @rule(
+        mailbox=mailboxes,
+        behind=st.integers(0, 3),
+        merges=st.integers(0, 2),
+        stale=st.sampled_from([None] * 6 + [Followed(), Followed(1, 1, 0), Followed(0, 0, 7)]),
+        found=st.booleans(),
+        hour=st.integers(1, 3),
+    )
+    def follow(
+        self,
+        mailbox: Mailbox,
+        behind: int,
+        merges: int,
+        stale: Followed | None,
+        found: bool,
+        hour: int,
+    ) -> None:
+        """Up to near the tail, by a segment that takes the place of those before it, or none."""
+        box = self.model.boxes.get(mailbox, Box())
+        mark = box.mark
+        through = max(mark.through + 1, len(box.entries) - behind)
+        segment = None
+        if found:
+            starts = [first for first in sorted(box.spans) if first > mark.through - 10]
+            first_seq = (starts[-merges:] if merges else [])[:1] or [mark.through + 1]
+            # Only what lies without a gap up to the new part can be one.
+            seqs = range(first_seq[0], through + 1)
+            kept = [seq for seq in seqs if seq <= len(box.entries) and box.kept(seq, 1)]
+            segment = build(
+                seqs[0],
+                len(seqs),
+                [word(seq % 3, seq - seqs[0]) for seq in kept],
+                [word(seq, seq - seqs[0]) for seq in kept if seq % 2],
+            )
+        tallies = [Tally(mailbox.holds, hour, (through - mark.through, 1))]
+        operation = Follow(mailbox, stale or mark, through, segment, tallies, self.ticket())
+        assert self.run(self.store.follow(operation)) == self.model.follow(operation)
+
+    @rule(mailbox=mailboxes, from_hour=st.sampled_from([None, 1, 2, 3]), stale=st.booleans())
+    def unfollow(self, mailbox: Mailbox, from_hour: int | None, stale: bool) -> None:
+        mark = self.model.boxes.get(mailbox, Box()).mark
+        expected = Followed(mark.through, mark.tallied, mark.turn + stale)
+        operation = Unfollow(mailbox, expected, mark.through, from_hour, self.ticket())
+        assert self.run(self.store.unfollow(operation)) == self.model.unfollow(operation)
+
+    @rule(
+        sdkappid=st.sampled_from([1, 2]),
+        key=st.sampled_from([None, "k", "l"]),
+        body=st.sampled_from([b"one", b"two"]),
+        hour=st.integers(1, 3),
+        data=st.data(),
+    )
+    def count(
+        self, sdkappid: int, key: str | None, body: bytes, hour: int, data: st.DataObject
+    ) -> None:
+        once = None if key is None else repeat_key(key, body, f"sends/{sdkappid}")
+        operation = Count(
+            sdkappid,
+            [Tally(3, hour, (1, 2, 3))],
+            self.now_ms,
+            once,
+            self.condition(data, sdkappid),
+            self.ticket(),
+            data.draw(st.lists(blocks, max_size=2)),
+        )
+        self.settle(self.store.count(operation), self.model.count(operation))
 
     @rule(age_ms=waits_ms, sdkappid=st.sampled_from([None, None, 1, 2, 3]))
     def purge(self, age_ms: int, sdkappid: int | None) -> None:
@@ -566,16 +685,19 @@ class Machine(RuleBasedStateMachine):
     def wait(self, ms: int) -> None:
         self.now_ms += ms
 
-    @precondition(lambda self: self.model.batches or self.model.prints or self.model.once)
+    @precondition(
+        lambda self: self.model.batches or self.model.prints or self.model.once or self.model.names
+    )
     @rule()
     def forget(self) -> None:
-        """Forgetting what can matter no more changes nothing that anybody sees."""
+        """Forgetting what can matter no more changes nothing that anybody sees, but for names."""
         before = {
             "accepted_before_ms": self.now_ms - REPEAT_MS,
             "now_ms": self.now_ms,
         }
         self.run(self.store.forget(**before))
         assert self.run(self.store.forget(**before)) == 0
+        self.model.forget(before["accepted_before_ms"])
 
     @rule()
     def restart(self) -> None:
@@ -613,7 +735,9 @@ class Machine(RuleBasedStateMachine):
         """Contents and order, what waits, the figures, the journals, the settings."""
         store, model = self.store, self.model
         assert await store.backlog() == model.backlog()
-        assert (await store.totals()).of == sums_of(model.backlog())
+        totals = await store.totals(worst=2)
+        assert totals.of == sums_of(model.backlog())
+        assert list(totals.worst) == worst_in(model.backlog(), 2)
         for mailbox, box in model.boxes.items():
             assert await waiting_in(store, mailbox) == box.waiting
             there = [entry for entry in model.entries(mailbox)[box.purged :] if entry.data]
@@ -622,6 +746,7 @@ class Machine(RuleBasedStateMachine):
             check_journal(journal, box.cursor, box.purged, box.erased(1, len(box.entries)))
             assert journal == box.journal
             assert list(await again_of(store, mailbox)) == model.again.get(mailbox, [])
+            await self.compare_derived(mailbox, box)
         rows = chain_of(dict(enumerate(model.acts, start=1)))
         assert await acts_of(store) == rows
         assert await acts_of(store, newest_first=True) == rows[::-1]
@@ -642,9 +767,27 @@ class Machine(RuleBasedStateMachine):
         for name in ("x", "y", "z"):
             setting = await store.setting(name)
             assert setting == next((each for each in expected if each.name == name), None)
+        for slots, whose in (([1, 2, 3], None), ([2], 1), ([-1, 1], 2)):
+            alike = by_application if model.names_in_order else by_all
+            assert alike(await store.named(slots, whose)) == alike(model.named(slots, whose))
         for sdkappid in (1, 2, 3):
             standing = [row for row in model.backlog() if row.mailbox.sdkappid == sdkappid]
             assert await store.backlog(sdkappid) == standing
+
+    async def compare_derived(self, mailbox: Mailbox, box: Box) -> None:
+        store = self.store
+        assert await store.spans(mailbox) == [Span(*span) for span in sorted(box.spans.items())]
+        for index, hashed in ((Index.NUMBER, 0), (Index.NUMBER, 2), (Index.SID, 1)):
+            assert await store.sought(mailbox, index, hashed) == box.sought(index, hashed)
+        there = [entry for entry in self.model.entries(mailbox)[box.purged :] if entry.data]
+        assert await store.entries_at(mailbox, [entry.seq for entry in there[::2]]) == there[::2]
+        tallies = await store.tallies(mailbox.sdkappid, 0, 9)
+        assert tallies == self.model.tallied(mailbox.sdkappid)
+        behind = {row.mailbox for row in await store.behind(99)}
+        is_behind = not mailbox.aside and box.mark.through < len(box.entries)
+        assert (mailbox in behind) == is_behind
+        pending = {row.mailbox for row in await store.pending(99)}
+        assert (mailbox in pending) == (mailbox.kind is Aside.PENDING and box.waiting > 0)
 
 
 class MovingMachine(Machine):
@@ -673,6 +816,7 @@ class MovingMachine(Machine):
         self.model.acts.append(msgspec.structs.replace(act, detail=detail))
         self.close()
         self.url, self.target = self.target, ""
+        self.model.stay_behind()
         self.open()
 
     def move(self, *, switch: bool) -> tuple[Act, Moved]:
@@ -758,7 +902,10 @@ def play(kind: type[Machine], engine: str, share: float = 1.0) -> None:
     machine = type(
         kind.__name__,
         (kind,),
-        {"place": staticmethod(tested.place), "opening": staticmethod(tested.doors)},
+        {
+            "place": staticmethod(tested.place),
+            "opening": staticmethod(tested.doors),
+        },
     )
     run_state_machine_as_test(
         machine,

@@ -43,6 +43,7 @@ from tests.store.build import (
     new_act,
     page,
     pull,
+    purge,
     records,
     together,
 )
@@ -240,7 +241,7 @@ async def test_a_page_in_hand_outlives_retention_and_holds_up_nobody(
     await store.pull(pull(STATUSES, 30))
     held = await store.pull(read(count_max=100))
     await store.pull(pull(STATUSES, 100))
-    assert await store.purge(left_before_ms=NOW_MS + 1) == 230
+    assert await purge(store, left_before_ms=NOW_MS + 1) == 230
     [state] = await states(store)
     assert state.kept
     assert await journal_of(store, STATUSES) == []
@@ -259,7 +260,7 @@ async def test_a_kept_page_can_be_acknowledged_and_released(store: Store, url: s
     await store.append(append(STATUSES, records(2)))
     await store.pull(read(count_max=1, name="a"))
     await store.pull(read(count_max=1, name="b"))
-    await store.purge(left_before_ms=NOW_MS + 1)
+    await purge(store, left_before_ms=NOW_MS + 1)
     assert await store.pull(read(1, 0, name="a")) == EMPTY
     assert await store.release(Release(STATUSES, "b", 2, NOW_MS, new_act("readers release"))) == 1
     assert (await store.totals()).in_hand == InHand(0, None)

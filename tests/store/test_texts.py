@@ -79,7 +79,7 @@ async def in_a_batch(store: Store, mailbox: Mailbox, text: str) -> None:
     key = RepeatKey(text, text, b"1" * 16)
     entries = records(2)
     batch = append(mailbox, entries, key=key)
-    assert await store.append(batch) == await store.append(batch) == 2
+    assert [await store.append(batch) for _ in range(2)] == [2, 0]
     other = msgspec.structs.replace(key, digest=b"2" * 16)
     with pytest.raises(KeyReused):
         await store.append(msgspec.structs.replace(batch, repeat_key=other))

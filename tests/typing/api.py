@@ -28,6 +28,7 @@ from pullstatus import (
     Page,
     PullstatusError,
     Reply,
+    Statistics,
     TooFrequent,
 )
 
@@ -48,6 +49,28 @@ def either(page: Page[DeliveryStatus | Reply]) -> None:
     if page and len(page) == 1:
         for record in page:
             assert_type(record, DeliveryStatus | Reply)
+
+
+def questions(client: Client, kind: Kind, since: datetime) -> None:
+    found = client.find(Kind.DELIVERY_STATUS, "13800000000", nationcode="86", since=since)
+    assert_type(found, tuple[DeliveryStatus, ...])
+    assert_type(
+        client.find(Kind.REPLY, "13800000000", nationcode="86", until=1.5), tuple[Reply, ...]
+    )
+    assert_type(
+        client.find(kind, "13800000000", nationcode="86", sid="8:1"),
+        tuple[DeliveryStatus | Reply, ...],
+    )
+    counted = client.statistics(since=since)
+    assert_type(counted, Statistics)
+    assert_type(counted.failed, int)
+    assert_type(counted.billed, int | None)
+
+
+async def awaited_questions(client: AsyncClient, since: datetime) -> None:
+    found = await client.find(Kind.REPLY, "13800000000", nationcode="86", max=10)
+    assert_type(found, tuple[Reply, ...])
+    assert_type(await client.statistics(since=since, until=1.5), Statistics)
 
 
 def records(status: DeliveryStatus, reply: Reply) -> None:
@@ -109,6 +132,14 @@ def errors(client: Client) -> None:
         assert_type(error.code, str)
     except PullstatusError as error:
         assert_type(error.retry_can_help, bool)
+
+
+def credentials() -> None:
+    client = Client("http://a", 1400006666, secret_id="AKID", secret_key="key", reader="billing")
+    assert_type(client, Client)
+    assert_type(
+        AsyncClient("http://a", "1400006666", secret_id="AKID", secret_key="key"), AsyncClient
+    )
 
 
 def settings() -> None:

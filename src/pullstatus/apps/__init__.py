@@ -1,10 +1,11 @@
-"""Applications and tokens: who may pull, who may feed, under which conditions.
+"""Applications, tokens, secret key pairs: who may pull, who may feed, under which conditions.
 
-Both live in the store as settings, so that commands and a running server see the same: `values`
-says what they are, `administration` makes and changes them for an `operator`, `registry` is a
-server's copy of them, by which `admission` lets a call in, whatever face it came by. Appkeys are
-stored under `sealing`, with the keys of `masters`, which `wrapping` exchanges. `erasure` lets
-records go for good.
+They live in the store as settings, so that commands and a running server see the same: `values`
+says what they are, `administration` and `pairs` make and change them for an `operator`, `registry`
+is a server's copy of them, by which `admission` lets a call in, whatever face it came by. Appkeys
+and secret keys are stored under `sealing`, with the keys of `masters`, which `wrapping` exchanges.
+`routing` is the rules that say whose a record is, which `rules` changes; `settings` proves whatever
+a store keeps of all this. `erasure` lets records go for good.
 
 Clock and random source are passed in, but to `masters`, which makes files. This room must not know
 HTTP or how a store keeps what it is given.
@@ -23,6 +24,7 @@ from pullstatus.apps.administration import (
     import_applications,
     revoke_token,
     rotate_key,
+    set_signature_key,
     standing,
     standings,
     tokens,
@@ -30,17 +32,37 @@ from pullstatus.apps.administration import (
 from pullstatus.apps.erasure import erase_application
 from pullstatus.apps.masters import Command, GivenFile, Masters, OwnFile, masters_beside
 from pullstatus.apps.operator import Operator
-from pullstatus.apps.registry import LiveApplication, Registry
+from pullstatus.apps.pairs import (
+    PairStanding,
+    change_pair,
+    create_pair,
+    pair_standing,
+    pairs,
+    revoke_pair,
+)
+from pullstatus.apps.registry import LiveApplication, LivePair, Registry
+from pullstatus.apps.rules import (
+    RuleStanding,
+    add_rule,
+    move_rule,
+    remove_rule,
+    rule_standings,
+    rules,
+)
 from pullstatus.apps.sealing import END_CHARS, Keyring, MasterKey
+from pullstatus.apps.settings import read_setting
+from pullstatus.apps.sources import add_source, remove_source, source_text, sources
 from pullstatus.apps.traces import mark as mark_traces
 from pullstatus.apps.traces import rewrite_if_due
 from pullstatus.apps.values import (
     AppKey,
     Application,
+    Grant,
+    Purpose,
+    SecretPair,
     Token,
     check_name,
     check_networks,
-    read_setting,
     token_digest,
 )
 from pullstatus.apps.wrapping import (
@@ -59,24 +81,34 @@ __all__ = [
     "Application",
     "Command",
     "GivenFile",
+    "Grant",
     "Keyring",
     "LiveApplication",
+    "LivePair",
     "MasterKey",
     "MasterKeyState",
     "Masters",
     "Operator",
     "OwnFile",
+    "PairStanding",
+    "Purpose",
     "Registry",
+    "RuleStanding",
+    "SecretPair",
     "Standing",
     "Token",
     "Wanted",
+    "add_rule",
+    "add_source",
     "applications",
     "begin_anew",
     "change_application",
+    "change_pair",
     "check_name",
     "check_networks",
     "check_opens",
     "create_application",
+    "create_pair",
     "create_token",
     "delete_application",
     "drop_key",
@@ -86,13 +118,24 @@ __all__ = [
     "mark_traces",
     "master_keys",
     "masters_beside",
+    "move_rule",
     "open_keyring",
+    "pair_standing",
+    "pairs",
     "read_setting",
+    "remove_rule",
+    "remove_source",
+    "revoke_pair",
     "revoke_token",
     "rewrap",
     "rewrite_if_due",
     "rotate_key",
+    "rule_standings",
+    "rules",
     "seal_readable",
+    "set_signature_key",
+    "source_text",
+    "sources",
     "standing",
     "standings",
     "token_digest",

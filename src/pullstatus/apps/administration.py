@@ -1,5 +1,7 @@
 """Making, changing and removing applications and tokens, safe beside servers and each other.
 
+Secret key pairs are in `pairs`.
+
 A number may have several owners, one after the other. None gets what was another's: `delete` and
 `create` erase what waits, in commits that are refused once the number has a new owner; a batch or
 page is known again by its key only to the owner whose it was.
@@ -11,6 +13,7 @@ in the commit that does. What changes nothing leaves none.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Final
 
 import msgspec
 
@@ -22,11 +25,13 @@ from pullstatus.apps.values import (
     APPLICATIONS,
     KEY_END,
     KEY_MARKS,
+    RATES,
     TOKEN_MARKS,
     TOKEN_PREFIX,
     TOKENS,
     AppKey,
     Application,
+    SignatureKey,
     Token,
     application_setting,
     check_appkey,
@@ -34,6 +39,7 @@ from pullstatus.apps.values import (
     check_name,
     check_networks,
     check_sdkappid,
+    check_signature_key,
     check_token_name,
     ends_by,
     key_mark,
@@ -56,6 +62,7 @@ from pullstatus.errors import (
 from pullstatus.records import Kind
 from pullstatus.store import (
     Act,
+    Aside,
     Backlog,
     Change,
     Noted,
@@ -73,7 +80,8 @@ class Wanted(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     Attributes:
         appkey: its key; None: one made at random.
         strict: a signature is good once.
-        rate: pulls a second; 0: no limit.
+        rate, query_rate, statistics_rate: pulls, queries and calls for statistics a second; 0: no
+            limit.
         waiting_days: days after which what nobody pulled expires; 0: never.
         wait: seconds that a pull of an empty mailbox waits for a record, if it does not say.
         window: seconds after which a request is too old.
@@ -91,6 +99,9 @@ class Wanted(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     waiting_days: int = 0
     wait: int = 0
     window: int = limits.SKEW_S_MAX
+    query: bool = True
+    query_rate: int = limits.QUERY_RATE
+    statistics_rate: int = limits.STATISTICS_RATE
 
     def application(self, now_ms: int, random_hex: RandomHex) -> Application:
         """The application, not made yet.
@@ -99,7 +110,7 @@ class Wanted(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             InvalidSetting: a member is out of bounds; it is named.
         """
         check_conditions(
-            rate=self.rate,
+            rates={name: getattr(self, name) for name in RATES},
             waiting_days=self.waiting_days,
             wait=self.wait,
             window=self.window,
@@ -124,6 +135,9 @@ class Wanted(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             wait_s=self.wait,
             window_s=self.window,
             owner=random_hex(8),
+            query=self.query,
+            query_rate_max=self.query_rate or None,
+            statistics_rate_max=self.statistics_rate or None,
         )
 
 
@@ -366,8 +380,9 @@ async def delete_application(
 ) -> int:
     """Remove an application; returns how many waiting entries that erased.
 
-    From the commit on that removes it nothing gets into its mailboxes any more. One that was cut
-    off behind that is finished by calling this again.
+    From the commit on that removes it nothing gets into its mailboxes any more, and no secret key
+    pair that was for it reads who has its number next. One that was cut off behind that is finished
+    by calling this again.
 
     Args:
         erase: also when entries wait for it: they are erased, on record in the journal.
@@ -430,18 +445,18 @@ class Standing(msgspec.Struct, frozen=True):
     @property
     def waiting(self) -> int:
         """How many records wait for it."""
-        return sum(row.waiting for row in self.mailboxes if not row.mailbox.parked)
+        return sum(row.waiting for row in self.mailboxes if not row.mailbox.aside)
 
     @property
     def oldest_ms(self) -> int | None:
         """When the oldest record that waits was accepted."""
-        records = [row for row in self.mailboxes if not row.mailbox.parked]
+        records = [row for row in self.mailboxes if not row.mailbox.aside]
         return min((row.oldest_ms for row in records if row.oldest_ms is not None), default=None)
 
     @property
     def last_pull_ms(self) -> int | None:
         """When it pulled last, whether or not that brought anything."""
-        pulled = [row.last_pull_ms for row in self.mailboxes if not row.mailbox.parked]
+        pulled = [row.last_pull_ms for row in self.mailboxes if not row.mailbox.aside]
         times = [*pulled, *(used.at_ms for used in self.used if used is not None)]
         return max((at_ms for at_ms in times if at_ms is not None), default=None)
 
@@ -492,14 +507,19 @@ async def create_token(
     by: Operator,
     sdkappid: int | None = None,
     not_after_ms: int | None = None,
+    signature_key: str | None = None,
+    keyring: Keyring | None = None,
 ) -> tuple[Token, str]:
     """Make a token; returns it and its secret, which is not kept and cannot be shown again.
 
     Args:
         not_after_ms: when it ends to be good; None: never.
+        signature_key: what requests under it are signed with, by gateways that sign; None: they
+            need not be.
+        keyring: seals that for the store; not needed without one.
 
     Raises:
-        InvalidSetting: the name is none, or it would have ended already.
+        InvalidSetting: the name is none, the key is none, or it would have ended already.
         UnknownApplication: it is for an application that does not exist.
         AlreadyExists: a token has that name.
     """
@@ -515,13 +535,61 @@ async def create_token(
         owner = read_application(setting.name, setting.value).owner
     secret = TOKEN_PREFIX + by.random_hex(32)
     token = Token(name, token_digest(secret), by.now_ms, sdkappid, owner, not_after_ms)
+    token, guards = _with_signature_key(token, signature_key, keyring, by)
     if not await store.change(
         Change(token_setting(name), msgspec.json.encode(token), None),
+        *guards,
         act=by.act("token create", name=name, sdkappid=sdkappid),
         ticket=by.ticket(),
     ):
+        if keyring is not None:
+            await check_sealing(store, keyring)
         raise AlreadyExists(f"a token named {name} exists; revoke it first, or choose another name")
     return token, secret
+
+
+async def set_signature_key(
+    store: Store, name: str, key: str | None, *, by: Operator, keyring: Keyring
+) -> Token:
+    """Say what requests under a token are signed with; returns the token, its key sealed.
+
+    Args:
+        key: as the gateway shows it; None: they need not be signed any more.
+        keyring: seals it for the store.
+
+    Raises:
+        InvalidSetting: the key is none.
+        UnknownToken: no token has that name.
+        SettingChanged: somebody changed it, or the master key, meanwhile.
+    """
+    before = await store.setting(token_setting(name))
+    if before is None or before.value is None:
+        raise UnknownToken(_NO_TOKEN)
+    token = msgspec.structs.replace(read_token(before.name, before.value), signature=None)
+    token, guards = _with_signature_key(token, key, keyring, by)
+    if not await store.change(
+        Change(before.name, msgspec.json.encode(token), before.value),
+        *guards,
+        act=by.act("token set", name=name, signed=key is not None),
+        ticket=by.ticket(),
+    ):
+        raise SettingChanged("this token was changed meanwhile; try again")
+    return token
+
+
+def _with_signature_key(
+    token: Token, key: str | None, keyring: Keyring | None, by: Operator
+) -> tuple[Token, list[Change]]:
+    """A token with its key sealed, and what its commit rests on."""
+    if key is None:
+        return token, []
+    assert keyring is not None
+    signature = SignatureKey(by.random_hex(KEY_ID_BYTES), check_signature_key(key))
+    signed = msgspec.structs.replace(token, signature=signature)
+    return keyring.seal_token(signed, by.random_hex), [guard(keyring)]
+
+
+_NO_TOKEN: Final = "no token has this name; `pullstatus token list` shows them"  # noqa: S105 - words
 
 
 async def revoke_token(store: Store, name: str, *, by: Operator) -> None:
@@ -533,11 +601,12 @@ async def revoke_token(store: Store, name: str, *, by: Operator) -> None:
     """
     before = await store.setting(token_setting(name))
     if before is None or before.value is None:
-        raise UnknownToken("no token has this name; `pullstatus token list` shows them")
+        raise UnknownToken(_NO_TOKEN)
     act = by.act("token revoke", name=name)
     if not await store.change(Change(before.name, None, before.value), act=act, ticket=by.ticket()):
         raise SettingChanged("this token was changed meanwhile; try again")
-    await store.mark({token_mark(read_token(before.name, before.value)): FORGOTTEN})
+    marks = await store.marks(token_mark(read_token(before.name, before.value)))
+    await store.mark(dict.fromkeys(marks, FORGOTTEN))
 
 
 async def tokens(store: Store) -> list[tuple[Token, Noted | None]]:
@@ -566,7 +635,7 @@ async def _application(store: Store, sdkappid: int) -> Setting:
 
 async def _check_none_waits(store: Store, sdkappid: int) -> None:
     rows = await store.backlog(sdkappid)
-    waiting = sum(row.waiting for row in rows if not row.mailbox.parked)
+    waiting = sum(row.waiting for row in rows if not row.mailbox.aside)
     parked = sum(row.waiting for row in rows if row.mailbox.parked)
     if waiting:
         raise InvalidSetting(
@@ -577,6 +646,13 @@ async def _check_none_waits(store: Store, sdkappid: int) -> None:
         raise InvalidSetting(
             f"{parked} items are parked for application {sdkappid}: see `pullstatus parked list`, "
             "or say --erase to erase them"
+        )
+    pending = sum(row.waiting for row in rows if row.mailbox.kind is Aside.PENDING)
+    if pending:
+        raise InvalidSetting(
+            f"{pending} items of application {sdkappid} wait for a name or for other parts, and"
+            f" become records within {limits.PENDING_PARTS_S // 60} minutes: pull them then, or say"
+            " --erase to erase them"
         )
 
 

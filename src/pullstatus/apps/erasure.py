@@ -6,6 +6,8 @@ its journal, as retention would have done later. The counts of the mailboxes go 
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
+
 import msgspec
 
 from pullstatus.apps import traces
@@ -27,11 +29,16 @@ class Erased(msgspec.Struct, frozen=True):
     removed: int
 
 
-async def erase_application(store: Store, sdkappid: int, *, by: Operator) -> Erased:
+async def erase_application(
+    store: Store, sdkappid: int, *, by: Operator, follow: Callable[[], Awaitable[None]]
+) -> Erased:
     """Remove all that is stored of an application's records until now, whoever owned its number.
 
     It may exist or not, and is let alone itself; what comes meanwhile stays. One that was cut off
     is finished by calling this again. The files are then to be written anew: see `traces`.
+
+    Args:
+        follow: has all that the application was sent until now counted: see `mailbox.following`.
 
     Raises:
         UnknownApplication: nothing was ever accepted for this number.
@@ -42,6 +49,7 @@ async def erase_application(store: Store, sdkappid: int, *, by: Operator) -> Era
     act = by.act("erase", sdkappid=sdkappid)
     await store.change(act=act, ticket=by.ticket())
     waiting = await let_go(store, sdkappid, by=by, act=act)
+    await follow()  # what is not is not removed
     removed = await store.purge(left_before_ms=by.now_ms + 1, sdkappid=sdkappid)
     return Erased(waiting, removed)
 

@@ -1,8 +1,10 @@
-"""A token bucket for each application that has a limit."""
+"""A token bucket for each application that has a limit, and each purpose of its calls."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+
+from pullstatus.apps.values import Purpose
 
 
 class RateLimiter:
@@ -10,13 +12,15 @@ class RateLimiter:
 
     def __init__(self, monotonic_s: Callable[[], float]) -> None:
         self._monotonic_s = monotonic_s
-        self._buckets: dict[int, tuple[float, float]] = {}  # what is left, and as of when
+        self._buckets: dict[
+            tuple[int, Purpose], tuple[float, float]
+        ] = {}  # what is left, and as of when
 
-    def admit(self, sdkappid: int, rate_max: int) -> bool:
+    def admit(self, sdkappid: int, purpose: Purpose, rate_max: int) -> bool:
         """Whether this call is within the limit; counts it if so."""
         now = self._monotonic_s()
-        left, since = self._buckets.get(sdkappid, (float(rate_max), now))
+        left, since = self._buckets.get((sdkappid, purpose), (float(rate_max), now))
         left = min(float(rate_max), left + (now - since) * rate_max)
         admitted = left >= 1
-        self._buckets[sdkappid] = (left - admitted, now)
+        self._buckets[sdkappid, purpose] = (left - admitted, now)
         return admitted

@@ -1,4 +1,4 @@
-"""The server's copy of applications and tokens, which is not what anybody is refused for.
+"""The server's copy of who may call, which is not what anybody is refused for.
 
 It follows the store as that changes, and looks at it anew before a refusal:
 
@@ -8,35 +8,48 @@ It follows the store as that changes, and looks at it anew before a refusal:
 Looks are shared and have a distance, so that no number of such requests makes more than
 `limits.LOOKS_PER_S_MAX` of them; a request waits for the next one, which is never far.
 
-At the start it reads tokens and the first `limits.APPLICATIONS_AT_START` applications. Each of the
-others is read by its name when somebody would be refused for not being known; and once, beside its
-work, it goes through them all for what is needed unasked.
+At the start it reads tokens, sources, the rules of routing, the first
+`limits.APPLICATIONS_AT_START` applications and as many pairs. Each of the others is read by its
+name when somebody would be refused for not being known; and once, beside its work, it goes through
+them all for what is needed unasked.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
 from types import MappingProxyType
+
+import msgspec
 
 from pullstatus import limits
 from pullstatus.apps.masters import Masters
 from pullstatus.apps.networks import address_of, network_of
+from pullstatus.apps.routing import Rules, read_rules
 from pullstatus.apps.sealing import Keyring, master_key_missing
+from pullstatus.apps.sources import read_kept
 from pullstatus.apps.values import (
     APPLICATIONS,
+    PAIRS,
+    ROUTING,
+    SOURCES,
     TOKENS,
     AppKey,
     Application,
+    SecretPair,
     Token,
     application_setting,
     key_mark,
+    pair_mark,
+    pair_setting,
     read_application,
+    read_pair,
     read_token,
     token_digest,
     token_mark,
 )
 from pullstatus.errors import MasterKeyMissing
+from pullstatus.receipts.source import Source, builtin
 from pullstatus.records import Kind
 from pullstatus.store import Noted, Setting, Store, While
 
@@ -97,17 +110,39 @@ class LiveApplication:
         return any(parsed in network for network in self.networks)
 
 
-class Registry:
-    """Applications by number and tokens by digest, as of the last look at the store.
-
-    An appkey is opened once, when it is seen first. It stays open when it comes under another
-    master key, whether or not that one is at hand.
+class LivePair(msgspec.Struct, frozen=True):
+    """A secret key pair ready for the hot path.
 
     Attributes:
-        used: when keys and tokens were used since `note_uses` was called, in Unix milliseconds, and
-            from which address, by their mark. Those of no others are kept.
-        applications: those that are known; after `begin` there may be others.
-        locked: applications of which a key cannot be opened, by number, and why.
+        secret_key: opened; empty if it cannot be.
+    """
+
+    pair: SecretPair
+    secret_key: str
+
+    @property
+    def mark(self) -> str:
+        """What the store notes its last use under."""
+        return pair_mark(self.pair.id)
+
+    def __repr__(self) -> str:
+        return f"LivePair({self.pair.id})"
+
+
+class Registry:
+    """Applications by number, tokens by digest, pairs by SecretId; as of the last look.
+
+    A key is opened once, when it is seen first. It stays open when it comes under another master
+    key, whether or not that one is at hand.
+
+    Attributes:
+        used: when keys, tokens and pairs were used since `note_uses` was called, in Unix
+            milliseconds, and from which address, by their mark. Those of no others are kept.
+        applications, pairs: those that are known; after `begin` there may be others.
+        rules: those of routing.
+        sources: how gateways speak, by name: ours, and those that operators have added.
+        locked: applications of which a key cannot be opened, by number, and pairs of which the
+            secret cannot, by SecretId; and why.
     """
 
     def __init__(self, store: Store, masters: Masters) -> None:
@@ -125,11 +160,16 @@ class Registry:
         self._newest_look: asyncio.Task[None] | None = None
         self._due_s = 0.0
         self._complete = True  # whether all that there are are known, as of the newest look
+        self._pairs_complete = True
         self._walked = False
         self.applications: dict[int, LiveApplication] = {}
+        self.pairs: dict[str, LivePair] = {}
         self.tokens: dict[str, Token] = {}
+        self._signature_keys: dict[str, str | MasterKeyMissing] = {}  # by the token's digest
+        self.rules = Rules()
+        self.sources: dict[str, Source] = dict(builtin())
         self.used: dict[str, tuple[int, str]] = {}
-        self.locked: dict[int, MasterKeyMissing] = {}
+        self.locked: dict[int | str, MasterKeyMissing] = {}
 
     async def begin(self) -> None:
         """Take in what there is, before the first request; for once.
@@ -139,13 +179,24 @@ class Registry:
         """
         self._revision = self._store.revision  # what is written from here on, a look will see
         async for setting in self._store.settings(prefix=TOKENS):
-            self._set_token(setting)
+            await self._set_token(setting)
+        async for setting in self._store.settings(prefix=ROUTING):
+            self._set_rules(setting)
+        async for setting in self._store.settings(prefix=SOURCES):
+            self._set_source(setting)
         count = 0
         async for setting in self._store.settings(prefix=APPLICATIONS):
             self._complete = count < limits.APPLICATIONS_AT_START
             if not self._complete:
                 break
             await self._set_application(setting)
+            count += 1
+        count = 0
+        async for setting in self._store.settings(prefix=PAIRS):
+            self._pairs_complete = count < limits.APPLICATIONS_AT_START
+            if not self._pairs_complete:
+                break
+            await self._set_pair(setting)
             count += 1
 
     @property
@@ -154,27 +205,39 @@ class Registry:
         return len(self.applications) if self._complete else None
 
     async def walk(self) -> None:
-        """Learn, once, of those applications that matter unasked, if not all are known.
+        """Learn, once, of what matters unasked, if not all are known.
 
-        Those whose records expire, and those with keys that cannot be opened. Works in small steps.
+        Applications whose records expire, and what holds keys that cannot be opened. Works in small
+        steps.
 
         Raises:
             StoreUnavailable, StoreCorrupt, StoreRefused: as by `refresh`; call it again.
         """
-        if self._complete or self._walked:
+        if (self._complete and self._pairs_complete) or self._walked:
             return
         at_hand = {master.id for master in await asyncio.to_thread(self._masters.read)}
-        count = 0
-        async for setting in self._store.settings(prefix=APPLICATIONS):
-            if setting.value is not None:
-                application = read_application(setting.name, setting.value)
+        if not self._complete:
+            async for name, value in self._in_steps(APPLICATIONS):
+                application = read_application(name, value)
                 needed = {key.master for key in application.appkeys} - {""}
                 if application.waiting_days_max is not None or needed - at_hand:
                     await self.look(application.sdkappid)
+        if not self._pairs_complete:
+            async for name, value in self._in_steps(PAIRS):
+                pair = read_pair(name, value)
+                if pair.master not in at_hand:
+                    await self.look_for_pair(pair.id)
+        self._walked = True
+
+    async def _in_steps(self, prefix: str) -> AsyncIterator[tuple[str, bytes]]:
+        """Settings whose names begin so, with pauses for everybody else."""
+        count = 0
+        async for setting in self._store.settings(prefix=prefix):
+            if setting.value is not None:
+                yield setting.name, setting.value
             count += 1
             if count % WALK_STEP == 0:
                 await asyncio.sleep(WALK_PAUSE_S)
-        self._walked = True
 
     async def look(self, sdkappid: int | None = None) -> None:
         """Take in whatever was changed before this was called, in a look shared with others.
@@ -196,6 +259,30 @@ class Registry:
             self._next_look.add_done_callback(_retrieve)
         await asyncio.shield(self._next_look)
 
+    async def application(self, sdkappid: int) -> LiveApplication | None:
+        """The application of this number, looked for if it is not known.
+
+        Raises:
+            StoreUnavailable, StoreCorrupt: as by `look`.
+        """
+        if sdkappid not in self.applications:
+            await self.look(sdkappid)
+        return self.applications.get(sdkappid)
+
+    async def look_for_pair(self, secret_id: str) -> None:
+        """Take in whatever was changed of a pair, and of the applications that it may read.
+
+        Raises:
+            StoreUnavailable, StoreCorrupt: as by `look`.
+        """
+        if not self._pairs_complete and secret_id not in self.pairs:
+            await self._read_pair(secret_id)
+        await self.look()
+        known = self.pairs.get(secret_id)
+        if known is not None and not self._complete:
+            for sdkappid in known.pair.sdkappids:
+                await self._read(sdkappid)
+
     async def refresh(self) -> None:
         """Take in what was changed since, at once; not for use by two at a time.
 
@@ -208,7 +295,13 @@ class Registry:
             if setting.name.startswith(APPLICATIONS):
                 await self._set_application(setting)
             elif setting.name.startswith(TOKENS):
-                self._set_token(setting)
+                await self._set_token(setting)
+            elif setting.name.startswith(PAIRS):
+                await self._set_pair(setting)
+            elif setting.name == ROUTING:
+                self._set_rules(setting)
+            elif setting.name.startswith(SOURCES):
+                self._set_source(setting)
             self._revision = setting.revision
 
     def token(self, secret: str, at_ms: int) -> Token | None:
@@ -216,8 +309,19 @@ class Registry:
         token = self.tokens.get(token_digest(secret))
         return token if token is not None and token.good(at_ms) else None
 
+    def signature_key(self, token: Token) -> str | None:
+        """What a gateway signs requests under a token with; None: they need not be signed.
+
+        Raises:
+            MasterKeyMissing: it is sealed under one that is not at hand.
+        """
+        opened = self._signature_keys.get(token.digest)
+        if isinstance(opened, MasterKeyMissing):
+            raise opened
+        return opened
+
     async def note_uses(self) -> None:
-        """Have the store note when keys and tokens were last used; what it can't note now stays.
+        """Have the store note when keys, tokens and pairs were last used; what can't be now stays.
 
         Raises:
             StoreUnavailable: the store cannot be written now.
@@ -226,10 +330,12 @@ class Registry:
         used, self.used = self.used, {}
         live = {mark for known in self.applications.values() for mark in known.marks}
         live |= {token_mark(token) for token in self.tokens.values()}
+        live |= {known.mark for known in self.pairs.values()}
         places = limits.ADDRESS_CHARS_MAX
         noted = {mark: Noted(at_ms, place[:places]) for mark, (at_ms, place) in used.items()}
+        good = [mark for mark in noted if mark in live or mark.rpartition("/")[0] in live]
         try:
-            await self._store.mark({mark: noted[mark] for mark in noted.keys() & live})
+            await self._store.mark({mark: noted[mark] for mark in good})
         except BaseException:
             self.used = used | self.used
             raise
@@ -244,6 +350,17 @@ class Registry:
             live = await self._live(setting, setting.value)
             if self._revision == before:  # or it may be of before a change that came meanwhile
                 self.applications[sdkappid] = live
+
+    async def _read_pair(self, secret_id: str) -> None:
+        """Take in one pair, if it exists."""
+        while secret_id not in self.pairs:
+            before = self._revision
+            setting = await self._store.setting(pair_setting(secret_id))
+            if setting is None or setting.value is None:
+                return
+            live = await self._live_pair(setting.name, setting.value)
+            if self._revision == before:  # see `_read`
+                self.pairs[secret_id] = live
 
     async def _look_when_due(self, before: asyncio.Task[None] | None) -> None:
         loop = asyncio.get_running_loop()
@@ -288,21 +405,74 @@ class Registry:
     async def _open(self, sdkappid: int, key: AppKey) -> str:
         if not key.master:
             return key.appkey
-        if self._keyring is None or key.master not in self._keyring:
+        return (await self._keyring_with(key.master)).open(sdkappid, key)
+
+    async def _keyring_with(self, master: str) -> Keyring:
+        """What opens what is sealed under a master key, if that is at hand."""
+        if self._keyring is None or master not in self._keyring:
             masters = await asyncio.to_thread(self._masters.read)
             if not masters:
-                raise master_key_missing(key.master, self._masters.place)
+                raise master_key_missing(master, self._masters.place)
             self._keyring = Keyring(masters, self._masters.place)
-        return self._keyring.open(sdkappid, key)
+        return self._keyring
 
-    def _set_token(self, setting: Setting) -> None:
-        digest = self._digests.pop(setting.name, None)
-        if digest is not None:
-            self.tokens.pop(digest, None)
-        if setting.value is not None:
-            token = read_token(setting.name, setting.value)
-            self.tokens[token.digest] = token
+    async def _set_pair(self, setting: Setting) -> None:
+        if setting.value is None:
+            secret_id = setting.name.removeprefix(PAIRS)
+            self.pairs.pop(secret_id, None)
+            self.locked.pop(secret_id, None)
+        else:
+            live = await self._live_pair(setting.name, setting.value)
+            self.pairs[live.pair.id] = live
+
+    async def _live_pair(self, name: str, value: bytes) -> LivePair:
+        pair = read_pair(name, value)
+        before = self.pairs.get(pair.id)
+        if before is not None and before.secret_key and before.pair.key_id == pair.key_id:
+            return LivePair(pair, before.secret_key)
+        self.locked.pop(pair.id, None)
+        try:
+            return LivePair(pair, (await self._keyring_with(pair.master)).open_pair(pair))
+        except MasterKeyMissing as error:
+            self.locked[pair.id] = error
+            return LivePair(pair, "")
+
+    async def _set_token(self, setting: Setting) -> None:
+        digest = self._digests.pop(setting.name, "")
+        before = self.tokens.get(digest)
+        opened = self._signature_keys.get(digest)
+        token = None if setting.value is None else read_token(setting.name, setting.value)
+        if token is not None and (before is None or _key_id(before) != _key_id(token)):
+            opened = await self._open_token(token)
+        self.tokens.pop(digest, None)
+        self._signature_keys.pop(digest, None)
+        if token is not None:
             self._digests[setting.name] = token.digest
+            self.tokens[token.digest] = token
+            if opened is not None:
+                self._signature_keys[token.digest] = opened
+
+    def _set_rules(self, setting: Setting) -> None:
+        self.rules = Rules() if setting.value is None else read_rules(setting.name, setting.value)
+
+    def _set_source(self, setting: Setting) -> None:
+        name = setting.name.removeprefix(SOURCES)
+        if setting.value is not None:
+            self.sources[name] = read_kept(setting.name, setting.value)
+        elif name not in builtin():
+            self.sources.pop(name, None)
+
+    async def _open_token(self, token: Token) -> str | MasterKeyMissing | None:
+        if token.signature is None:
+            return None
+        try:
+            return (await self._keyring_with(token.signature.master)).open_token(token)
+        except MasterKeyMissing as error:
+            return error
+
+
+def _key_id(token: Token) -> str:
+    return "" if token.signature is None else token.signature.id
 
 
 def _retrieve(look: asyncio.Task[None]) -> None:

@@ -1,15 +1,17 @@
-"""Which master key a store's appkeys are sealed under, and how they come under another one.
+"""Which master key a store's keys are sealed under, and how they come under another one.
 
-The store says it itself, in a setting. Whoever seals an appkey commits it only while that says what
-he sealed under; so once it says another id, no appkey comes under the old one any more, and who
-goes through all of them once has them all.
+They are appkeys, the secrets of pairs and what gateways sign with. The store says it itself, in a
+setting. Whoever seals one commits it only while that says what he sealed under; so once it says
+another id, none comes under the old one any more, and who goes through all of them once has them
+all.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Final, TypeAlias
 
 import msgspec
 
@@ -17,18 +19,26 @@ from pullstatus.apps import traces
 from pullstatus.apps.masters import Masters, own
 from pullstatus.apps.operator import Operator
 from pullstatus.apps.sealing import MASTER_KEY_BYTES, Keyring, MasterKey, master_key_missing
+from pullstatus.apps.settings import read_sealing
 from pullstatus.apps.values import (
     APPLICATIONS,
+    PAIRS,
     SEALING,
+    TOKENS,
+    AppKey,
     Application,
     Sealing,
+    SecretPair,
+    SignatureKey,
+    Token,
     read_application,
-    read_sealing,
+    read_pair,
+    read_token,
 )
 from pullstatus.errors import InvalidSetting, SettingChanged
 from pullstatus.store import Act, Change, Noted, Store
 
-STEP = 100  # applications in one commit
+STEP = 100  # applications, pairs or tokens in one commit
 ALL_SEALED = "all-sealed"  # what is noted when no appkey lies readable, nor ever will
 
 
@@ -37,21 +47,23 @@ class MasterKeyState(msgspec.Struct, frozen=True):
 
     Attributes:
         at_hand: whether the source has it.
-        sealing: whether new appkeys are sealed under it.
-        appkeys: how many are.
+        sealing: whether new keys are sealed under it.
+        appkeys, secrets, signatures: how many are.
     """
 
     id: str
     at_hand: bool
     sealing: bool
     appkeys: int
+    secrets: int
+    signatures: int = 0
 
 
 async def open_keyring(store: Store, masters: Masters) -> Keyring:
     """The master keys of a store. Where nothing is sealed, a source of ours is made.
 
     Raises:
-        MasterKeyMissing: the one that the store's appkeys are sealed under is not at hand.
+        MasterKeyMissing: the one that the store's keys are sealed under is not at hand.
         StoreRefused: the source cannot be read or made.
     """
     while True:
@@ -59,7 +71,7 @@ async def open_keyring(store: Store, masters: Masters) -> Keyring:
         found = await asyncio.to_thread(masters.read)
         if sealing is not None and sealing in (master.id for master in found):
             return Keyring(found, masters.place, sealing)
-        if sealing is not None and _sealed((await _applications(store)).values()):
+        if sealing is not None and _sealed((await _holders(store)).values()):
             raise master_key_missing(sealing, masters.place)
         found = found or await asyncio.to_thread(own(masters).make)
         keyring = Keyring(found, masters.place)
@@ -113,7 +125,7 @@ def _is_readable(name: str, value: bytes) -> bool:
 async def rewrap(
     store: Store, masters: Masters, *, by: Operator, drop_old: bool = False
 ) -> Keyring:
-    """Bring all appkeys under a new master key, or finish that; returns the keys at hand then.
+    """Bring all that is sealed under a new master key, or finish that; returns the keys at hand.
 
     Where the source is ours, a new key is made and put before the others; where it is not, its
     first key is the new one. What was cut off is finished by calling this again. Until all is done
@@ -121,8 +133,8 @@ async def rewrap(
     be written anew: see `traces`.
 
     Args:
-        drop_old: take all others out of the source at the end; and if the appkeys are all under the
-            first one already, make no new one.
+        drop_old: take all others out of the source at the end; and if all is under the first one
+            already, make no new one.
 
     Raises:
         MasterKeyMissing, StoreRefused: as `open_keyring`; and a source that is not ours is to be
@@ -159,8 +171,8 @@ async def rewrap(
 async def begin_anew(store: Store, masters: Masters, *, by: Operator) -> Keyring:
     """Seal under another master key, since the one that was is lost; returns what is at hand.
 
-    Appkeys that are sealed under that one stay as they are, and cannot be opened: each is to be
-    replaced by a new one.
+    What is sealed under that one stays as it is, and cannot be opened: each appkey and each secret
+    key pair is to be replaced by a new one.
 
     Raises:
         InvalidSetting: it is at hand.
@@ -182,19 +194,22 @@ async def begin_anew(store: Store, masters: Masters, *, by: Operator) -> Keyring
 
 
 async def master_keys(store: Store, masters: Masters) -> list[MasterKeyState]:
-    """The master keys that a store's appkeys need, and those at hand; the newest at hand first."""
+    """The master keys that a store needs, and those at hand; the newest at hand first."""
     sealing = await _sealing(store)
     at_hand = [master.id for master in await asyncio.to_thread(masters.read)]
-    used = Counter(
-        key.master
-        for one in (await _applications(store)).values()
-        for key in one.appkeys
-        if key.master
-    )
-    if sealing is not None:
-        used[sealing] += 0
-    ids = dict.fromkeys([*at_hand, *sorted(used)])
-    return [MasterKeyState(one, one in at_hand, one == sealing, used[one]) for one in ids]
+    holders = (await _holders(store)).values()
+    appkeys, secrets, signatures = counts = [
+        Counter(key.master for one in holders for key in _keys(one) if isinstance(key, kind))
+        for kind in (AppKey, SecretPair, SignatureKey)
+    ]
+    needed = set[str]().union(*counts, () if sealing is None else (sealing,))
+    ids = dict.fromkeys([*at_hand, *sorted(needed - {""})])
+    return [
+        MasterKeyState(
+            one, one in at_hand, one == sealing, appkeys[one], secrets[one], signatures[one]
+        )
+        for one in ids
+    ]
 
 
 def check_opens(settings: Iterable[tuple[str, bytes]], masters: Masters) -> None:
@@ -206,38 +221,50 @@ def check_opens(settings: Iterable[tuple[str, bytes]], masters: Masters) -> None
         StoreRefused: the source cannot be read.
     """
     named = dict(settings)
-    applications = [
-        read_application(*pair) for pair in named.items() if pair[0].startswith(APPLICATIONS)
-    ]
-    if SEALING not in named or not _sealed(applications):
+    holders = [_read(*each) for each in named.items() if each[0].startswith(_HOLDERS)]
+    if SEALING not in named or not _sealed(holders):
         return
     sealing = read_sealing(SEALING, named[SEALING]).id
     found = masters.read()
     if sealing not in (master.id for master in found):
         raise master_key_missing(sealing, masters.place)
     keyring = Keyring(found, masters.place, sealing)
-    for application in applications:
-        for key in application.appkeys:
-            if key.master in keyring:
-                keyring.open(application.sdkappid, key)
+    for holder in holders:
+        keyring.check(holder)
 
 
-def _sealed(applications: Iterable[Application]) -> bool:
-    """Whether any appkey of theirs is."""
-    return any(key.master for application in applications for key in application.appkeys)
+_Holder: TypeAlias = Application | SecretPair | Token
+_HOLDERS: Final = (APPLICATIONS, PAIRS, TOKENS)  # what the names of their settings begin with
+
+
+def _sealed(holders: Iterable[_Holder]) -> bool:
+    """Whether any key of theirs is."""
+    return any(key.master for holder in holders for key in _keys(holder))
+
+
+def _keys(holder: _Holder) -> Sequence[AppKey | SecretPair | SignatureKey]:
+    if isinstance(holder, Token):
+        return () if holder.signature is None else (holder.signature,)
+    return holder.appkeys if isinstance(holder, Application) else (holder,)
+
+
+def _read(name: str, value: bytes) -> _Holder:
+    if name.startswith(TOKENS):
+        return read_token(name, value)
+    return read_pair(name, value) if name.startswith(PAIRS) else read_application(name, value)
 
 
 async def _due(store: Store, keyring: Keyring) -> list[str]:
-    """Names of the settings of applications with keys to be brought under this master key."""
+    """Names of the settings that hold keys to be brought under this master key."""
     return [
         name
-        for name, one in (await _applications(store)).items()
-        if any(map(keyring.reseals, one.appkeys))
+        for name, holder in (await _holders(store)).items()
+        if any(map(keyring.reseals, _keys(holder)))
     ]
 
 
 async def _seal_all(store: Store, keyring: Keyring, by: Operator, act: Act) -> int:
-    """Go through all applications until none has a key that is not under this master key."""
+    """Go through all of them until none holds a key that is not under this master key."""
     total = 0
     while names := await _due(store, keyring):
         for start in range(0, len(names), STEP):
@@ -248,13 +275,12 @@ async def _seal_all(store: Store, keyring: Keyring, by: Operator, act: Act) -> i
 async def _seal_step(
     store: Store, names: list[str], keyring: Keyring, by: Operator, act: Act
 ) -> int:
-    """Seal the keys of some applications, in one commit unless one of them is changed meanwhile."""
+    """Seal the keys that some hold, in one commit unless one of them is changed meanwhile."""
     changes = []
     for name in names:
         setting = await store.setting(name)
         if setting is not None and setting.value is not None:
-            sealed = keyring.seal_all(read_application(name, setting.value), by.random_hex)
-            value = msgspec.json.encode(sealed)
+            value = msgspec.json.encode(_resealed(_read(name, setting.value), keyring, by))
             changes.append(Change(name, value, setting.value))
     if not changes:
         return 0
@@ -264,17 +290,26 @@ async def _seal_step(
     return 0
 
 
-async def _applications(store: Store) -> Mapping[str, Application]:
-    """All applications, by the name of their setting."""
+def _resealed(holder: _Holder, keyring: Keyring, by: Operator) -> _Holder:
+    if isinstance(holder, Token):
+        return keyring.seal_token(holder, by.random_hex)
+    if isinstance(holder, Application):
+        return keyring.seal_all(holder, by.random_hex)
+    return keyring.seal_pair(holder, by.random_hex)
+
+
+async def _holders(store: Store) -> Mapping[str, _Holder]:
+    """All that holds keys, by the name of its setting."""
     return {
-        setting.name: read_application(setting.name, setting.value)
-        async for setting in store.settings(prefix=APPLICATIONS)
+        setting.name: _read(setting.name, setting.value)
+        for prefix in _HOLDERS
+        async for setting in store.settings(prefix=prefix)
         if setting.value is not None
     }
 
 
 async def _sealing(store: Store) -> str | None:
-    """Id of the master key that the store's appkeys are sealed under; None if none is."""
+    """Id of the master key that the store's keys are sealed under; None if none is."""
     setting = await store.setting(SEALING)
     return (
         None

@@ -21,7 +21,15 @@ COMMANDS = {
         "bench:bench",
         "Measure a server, whichever it is: made-up records in, pages out, pulls of nothing.",
     ),
+    "completion": (
+        "completion:completion",
+        "Print what makes SHELL complete commands, flags and their values.",
+    ),
     "demo": ("demo.command:demo", "Show it at work: a server, made-up traffic, a signed pull."),
+    "doctor": (
+        "doctor.command:doctor",
+        "Look whether all is set up as it should be, and say what is to be done.",
+    ),
     "emulate": (
         "emulate:emulate",
         "Emulate the service for tests: pulls, sends, and failures on demand.",
@@ -30,7 +38,11 @@ COMMANDS = {
         "erase:erase",
         "Remove all records of an application, or of a telephone number, and every trace of them.",
     ),
-    "keys": ("keys:keys_group", "Master keys: what appkeys are sealed under."),
+    "find": (
+        "find:find",
+        "Where is the report for this number? A row for each record of it that is stored.",
+    ),
+    "keys": ("keys:keys_group", "Master keys: what appkeys and secret keys are sealed under."),
     "migrate": (
         "migrate:migrate",
         "Move all that a store holds into a new store, and switch to that one.",
@@ -47,6 +59,10 @@ COMMANDS = {
         "pulls:redeliver",
         "Hand records out again: copies of them, at the end of their mailboxes.",
     ),
+    "reindex": (
+        "reindex:reindex",
+        "Make anew what records are found by, and what statistics count, from the records.",
+    ),
     "restore": (
         "soundness:restore",
         "Make a new store (--store) out of a backup FILE, and begin a new epoch.",
@@ -55,8 +71,25 @@ COMMANDS = {
         "soundness:rewrite",
         "Write the store's files anew, so that nothing is left in them of what was removed.",
     ),
+    "route": (
+        "routes:route_group",
+        "Rules that say whose a record is that came with a platform's token.",
+    ),
+    "secret": (
+        "pairs:secret_group",
+        "Secret key pairs: what calls of API 3.0 are signed with.",
+    ),
     "serve": ("serve:serve", "Serve the mailboxes until TERM or Ctrl-C."),
     "sign": ("signatures:sign", "Compute the signature of a request."),
+    "source": (
+        "source:source_group",
+        "Sources: how gateways speak, of which each has an address, `/in/TOKEN/SOURCE`.",
+    ),
+    "stats": (
+        "stats:stats",
+        "Count the reports of an application, by the hour in which each was accepted, in UTC+8.",
+    ),
+    "status": ("status.command:status", "Show how a running server stands, and its rates."),
     "store": (
         "store:store_group",
         "A store in a database or a cluster: making it, upgrades, going on after a restore.",

@@ -54,6 +54,12 @@ def _read_appkey(context: click.Context, _parameter: click.Parameter, file: Path
     context.params["appkey"] = read_file(file, "--appkey-file")
 
 
+signature_key_option = click.option(
+    "--signature-key-file",
+    type=click.Path(path_type=Path, exists=True, dir_okay=False, allow_dash=True),
+    help="File that holds what the gateway signs its requests with; - is standard input. What it"
+    " did not sign with this is refused, if its source says how it signs.",
+)
 switch = click.Choice(["on", "off"])
 name_option = click.option("--name", metavar="TEXT", help="The customer's name, for people.")
 
@@ -75,10 +81,13 @@ def _shown(standing: Standing) -> dict[str, object]:
         "name": application.name,
         "enabled": application.enabled,
         "pull": application.pull,
+        "query": application.query,
         "strict": application.strict,
         "arrears": application.arrears,
         "allow": list(application.allow),
         "rate": application.pull_rate_max,
+        "query_rate": application.query_rate_max,
+        "statistics_rate": application.statistics_rate_max,
         "waiting_days": application.waiting_days_max,
         "wait": application.wait_s,
         "window": application.window_s,
@@ -112,6 +121,7 @@ def _row(standing: Standing, now_ms: int) -> dict[str, object]:
     notes = {
         "disabled": not application.enabled,
         "no pull": not application.pull,
+        "no query": not application.query,
         "arrears": application.arrears,
         "strict": application.strict,
         f"{len(application.appkeys)} keys": len(application.appkeys) > 1,
@@ -197,9 +207,9 @@ def import_apps(file: BinaryIO, as_csv: bool, store_url: str, masters: Masters) 
     """Make all applications of FILE, or none; - is standard input.
 
     FILE is CSV whose first line names its columns, or NDJSON. Each application has an sdkappid and
-    may have name, appkey, enabled, pull, strict, arrears, allow, rate, waiting_days, wait and
-    window, as in `app set`; in CSV, several networks of allow have blanks between them. Their
-    appkeys are shown this once.
+    may have name, appkey, enabled, pull, query, strict, arrears, allow, rate, query_rate,
+    statistics_rate, waiting_days, wait and window, as in `app set`; in CSV, several networks of
+    allow have blanks between them. Their appkeys are shown this once.
     """
     wanted = read_applications(file.read(limits.IMPORT_BYTES_MAX + 1), wall_ms())
 
@@ -341,6 +351,11 @@ def disable_app(sdkappid: int, store_url: str) -> None:
 @sdkappid_argument
 @name_option
 @click.option("--pull", type=switch, help="The pull feature; off: calls get 1006.")
+@click.option(
+    "--query",
+    type=switch,
+    help="What reads without taking, by number and statistics; off: calls get 1006.",
+)
 @click.option("--strict", type=switch, help="Take each signature once; repeats get 1001.")
 @click.option("--arrears", type=switch, help="Stopped for unpaid bills: calls get 1033.")
 @click.option(
@@ -349,8 +364,19 @@ def disable_app(sdkappid: int, store_url: str) -> None:
 @click.option("--allow-any", is_flag=True, help="Let calls in from everywhere again.")
 @click.option(
     "--rate",
-    type=click.IntRange(0, limits.PULL_RATE_MAX),
+    type=click.IntRange(0, limits.RATE_MAX),
     help="Pulls a second; 0 takes the limit away.",
+)
+@click.option(
+    "--query-rate",
+    type=click.IntRange(0, limits.RATE_MAX),
+    help=f"Queries by number a second, {limits.QUERY_RATE} at first; 0 takes the limit away.",
+)
+@click.option(
+    "--statistics-rate",
+    type=click.IntRange(0, limits.RATE_MAX),
+    help="Calls for statistics a second,"
+    f" {limits.STATISTICS_RATE} at first; 0 takes the limit away.",
 )
 @click.option(
     "--waiting-days",
@@ -375,11 +401,14 @@ def set_app(
     sdkappid: int,
     name: str | None,
     pull: str | None,
+    query: str | None,
     strict: str | None,
     arrears: str | None,
     allow: tuple[str, ...],
     allow_any: bool,
     rate: int | None,
+    query_rate: int | None,
+    statistics_rate: int | None,
     waiting_days: int | None,
     wait: int | None,
     window: int | None,
@@ -387,8 +416,13 @@ def set_app(
 ) -> None:
     """Change an application's name, switches and limits; what is not named stays."""
     changes: dict[str, object] = {
-        name: value == "on"
-        for name, value in (("pull", pull), ("strict", strict), ("arrears", arrears))
+        member: value == "on"
+        for member, value in (
+            ("pull", pull),
+            ("query", query),
+            ("strict", strict),
+            ("arrears", arrears),
+        )
         if value is not None
     }
     if name is not None:
@@ -397,8 +431,13 @@ def set_app(
         raise click.UsageError("--allow and --allow-any contradict each other")
     if allow or allow_any:
         changes["allow"] = apps.check_networks(allow)
-    if rate is not None:
-        changes["pull_rate_max"] = rate or None
+    for member, limit in (
+        ("pull_rate_max", rate),
+        ("query_rate_max", query_rate),
+        ("statistics_rate_max", statistics_rate),
+    ):
+        if limit is not None:
+            changes[member] = limit or None
     if waiting_days is not None:
         changes["waiting_days_max"] = waiting_days or None
     if wait is not None:
@@ -537,18 +576,60 @@ def token_group() -> None:
     type=Moment(),
     help="When it ends to be good: 2027-11-23T04:00 (UTC). Without it: never.",
 )
+@signature_key_option
 @store_option
+@with_masters
 @plainly
-def create_token(name: str, sdkappid: int | None, not_after_ms: int | None, store_url: str) -> None:
+def create_token(
+    name: str,
+    sdkappid: int | None,
+    not_after_ms: int | None,
+    signature_key_file: Path | None,
+    store_url: str,
+    masters: Masters,
+) -> None:
     """Make a token and print it as JSON. Its secret is shown this once."""
-    token, secret = with_store(
-        store_url,
-        lambda store: apps.create_token(
-            store, name, by=acting(), sdkappid=sdkappid, not_after_ms=not_after_ms
-        ),
-        create=True,
-    )
+    key = _signature_key(signature_key_file)
+
+    async def make(store: Store) -> tuple[Token, str]:
+        return await apps.create_token(
+            store,
+            name,
+            by=acting(),
+            sdkappid=sdkappid,
+            not_after_ms=not_after_ms,
+            signature_key=key,
+            keyring=None if key is None else await apps.open_keyring(store, masters),
+        )
+
+    token, secret = with_store(store_url, make, create=True)
     print_json({"token": secret, **_shown_token(token, None)})
+
+
+@token_group.command("set")
+@click.argument("name")
+@signature_key_option
+@click.option("--unsigned", is_flag=True, help="Requests under it need not be signed any more.")
+@store_option
+@with_masters
+@plainly
+def set_token(
+    name: str, signature_key_file: Path | None, unsigned: bool, store_url: str, masters: Masters
+) -> None:
+    """Change what a gateway signs its requests under a token with."""
+    key = _signature_key(signature_key_file)
+    if (key is None) != unsigned:
+        raise click.UsageError("say one of --signature-key-file and --unsigned")
+
+    async def change(store: Store) -> Token:
+        keyring = await apps.open_keyring(store, masters)
+        return await apps.set_signature_key(store, name, key, by=acting(), keyring=keyring)
+
+    print_json(_shown_token(with_store(store_url, change), None))
+
+
+def _signature_key(file: Path | None) -> str | None:
+    return None if file is None else read_file(file, "--signature-key-file")
 
 
 @token_group.command("list")
@@ -560,7 +641,7 @@ def list_tokens(as_json: bool, store_url: str) -> None:
     print_rows(
         [_shown_token(*each) for each in with_store(store_url, apps.tokens)],
         as_json=as_json,
-        columns=["name", "sdkappid", "created", "expires", "last_used", "last_used_from"],
+        columns=["name", "sdkappid", "signed", "created", "expires", "last_used", "last_used_from"],
         empty="No tokens yet: pullstatus token create NAME makes one.",
     )
 
@@ -579,6 +660,7 @@ def _shown_token(token: Token, used: Noted | None) -> dict[str, object]:
     return {
         "name": token.name,
         "sdkappid": token.sdkappid,
+        "signed": token.signature is not None,
         "created": moment(token.created_ms),
         "expires": _moment(token.not_after_ms),
         "last_used": _moment(used and used.at_ms),

@@ -16,7 +16,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from pullstatus import limits
 from pullstatus.cli import load
 from pullstatus.cli.load import Load, LoadFailed, Measured, Request
-from pullstatus.cli.output import console, json_option, print_rows
+from pullstatus.cli.output import json_option, print_rows
 from pullstatus.cli.service import (
     appkey_option,
     read_secret,
@@ -25,6 +25,7 @@ from pullstatus.cli.service import (
     url_option,
 )
 from pullstatus.cli.session import plainly
+from pullstatus.cli.tables import console
 from pullstatus.client.flow import check_appkey, check_base_url
 from pullstatus.records import DeliveryStatus, Kind, encode
 from pullstatus.wire.v5.pull import pull_request

@@ -35,13 +35,16 @@ def config_file() -> Path | None:
     return CONFIG_FILE if CONFIG_FILE.exists() else None
 
 
-def default_store() -> str:
+def default_store(path: Path | None = None) -> str:
     """The URL of the store that is meant when none is named.
+
+    Args:
+        path: of the file that says it; not given, it is that of `config_file`.
 
     Raises:
         InvalidSetting: the file can't be read, is no TOML, or its store is none.
     """
-    path = config_file()
+    path = path or config_file()
     if path is None:
         return DEFAULT_STORE
     store = _settings(path).get("store", DEFAULT_STORE)

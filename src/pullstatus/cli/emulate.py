@@ -41,10 +41,11 @@ def emulate(
 ) -> None:
     """Emulate the service for tests: pulls, sends, and failures on demand.
 
-    Has one application, sdkappid 1400006666 with appkey 5f03a35d00ee52a21327ab048186a2c4 unless the
-    scenario names others, on a temporary store that is removed at the end. What is sent is
-    delivered a second later. Prints one line with its address once it accepts connections; TERM,
-    HUP or Ctrl-C ends it.
+    Has one application, sdkappid 1400006666 with appkey 5f03a35d00ee52a21327ab048186a2c4, and for
+    API 3.0 the SecretId AKIDz8krbsJ5yKBZQpn74WFkmLPx3EXAMPLE with the SecretKey
+    Gu5t9xGARNpq86cd98joQYCN3EXAMPLE, unless the scenario names others; on a temporary store that is
+    removed at the end. What is sent is delivered a second later. Prints one line with its address
+    once it accepts connections; TERM, HUP or Ctrl-C ends it.
     """
     import uvloop
 
@@ -64,6 +65,7 @@ def emulate(
         if sys.stdout.isatty():
             application = wanted.application
             say(f"sdkappid {application.sdkappid}, appkey {application.appkey}")
+            say(f"SecretId {wanted.secret.id}, SecretKey {wanted.secret.key}")
 
     server = uvloop.run(run.emulate(wanted, host, port, on_ready=ready))
     if server.failure is not None:

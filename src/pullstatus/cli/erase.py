@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from functools import partial
 
 import click
 import msgspec
@@ -16,6 +17,7 @@ from pullstatus.cli.session import leave_no_traces, plainly, store_option, with_
 from pullstatus.errors import InvalidSetting
 from pullstatus.mailbox import erasing
 from pullstatus.mailbox.erasing import ErasedNumber, Number
+from pullstatus.mailbox.following import Follower
 from pullstatus.store import Store
 
 NUMBER_CHARS_MAX = 64
@@ -78,7 +80,11 @@ def _erase_application(sdkappid: int, reason: str, store_url: str, *, yes: bool)
     _confirm(f"Erase all records of application {sdkappid}?", yes=yes)
 
     async def work(store: Store) -> Erased:
-        erased = await apps.erase_application(store, sdkappid, by=acting(reason))
+        by = acting(reason)
+        follower = Follower(store, by.random_hex)
+        erased = await apps.erase_application(
+            store, sdkappid, by=by, follow=partial(follower.follow, sdkappid)
+        )
         await leave_no_traces(store, store_url)
         return erased
 

@@ -1,4 +1,4 @@
-"""`pullstatus keys ...`: the master keys that appkeys are sealed under."""
+"""`pullstatus keys ...`: the master keys that appkeys and secret keys are sealed under."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from pullstatus.store import Store
 
 @click.group("keys", cls=Group)
 def keys_group() -> None:
-    """Master keys: what appkeys are sealed under.
+    """Master keys: what appkeys and secret keys are sealed under.
 
-    They are in no store and in no backup. Without the one that a store needs its appkeys cannot be
+    They are in no store and in no backup. Without the one that a store needs its keys cannot be
     read: keep a copy of it, apart from the backups.
     """
 
@@ -29,6 +29,8 @@ def _shown(state: MasterKeyState) -> dict[str, object]:
         "at_hand": state.at_hand,
         "sealing": state.sealing,
         "appkeys": state.appkeys,
+        "secrets": state.secrets,
+        "signatures": state.signatures,
     }
 
 
@@ -43,7 +45,7 @@ def list_keys(as_json: bool, store_url: str, masters: Masters) -> None:
     print_rows(
         [_shown(state) for state in states],
         as_json=as_json,
-        columns=["master_key", "at_hand", "sealing", "appkeys"],
+        columns=["master_key", "at_hand", "sealing", "appkeys", "secrets", "signatures"],
         empty="No appkey is sealed yet: pullstatus app create SDKAPPID makes the first one.",
     )
 
@@ -58,14 +60,14 @@ def list_keys(as_json: bool, store_url: str, masters: Masters) -> None:
 @click.option(
     "--lost",
     is_flag=True,
-    help="The master key in use is lost: begin with another one. Appkeys that it sealed stay shut"
-    " until `app rotate-key --drop-old` replaces each.",
+    help="The master key in use is lost: begin with another one. What it sealed stays shut:"
+    " `app rotate-key --drop-old` replaces an appkey, `secret revoke` and `secret create` a pair.",
 )
 @store_option
 @with_masters
 @plainly
 def rewrap(drop_old: bool, lost: bool, store_url: str, masters: Masters) -> None:
-    """Bring all appkeys under a new master key; a running server goes on all the while.
+    """Bring all keys under a new master key; a running server goes on all the while.
 
     A master key that is in STORE-master-key is made, put in its first line and left beside the old
     one, which opens the backups made until now. Of another file, credential or command, the first

@@ -59,9 +59,9 @@ class HostAndPort(click.ParamType):  # type: ignore[type-arg]
         host, colon, port = value.rpartition(":")
         bare = host[1:-1] if host.startswith("[") and host.endswith("]") else host
         if not (colon and bare and re.fullmatch("[0-9]{1,5}", port) and int(port) <= PORT_MAX):
-            self.fail("is HOST:PORT, as 127.0.0.1:9090 or [::1]:9090", param, ctx)
+            self.fail("is HOST:PORT, as 127.0.0.1:8090 or [::1]:8090", param, ctx)
         if ":" in bare and bare == host:
-            self.fail("has an IPv6 address, which is written in brackets: [::1]:9090", param, ctx)
+            self.fail("has an IPv6 address, which is written in brackets: [::1]:8090", param, ctx)
         return bare, int(port)
 
 

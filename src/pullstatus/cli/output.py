@@ -1,36 +1,26 @@
 """How commands speak: tables on a terminal, JSON elsewhere, errors that say what to do.
 
-This is the one door: whatever a command prints goes through one of these, which spell out what
-would steer a terminal, whoever wrote it. A test looks for other doors.
+This is the one door, with `tables` for what is drawn: whatever a command prints goes through one
+of these, which spell out what would steer a terminal, whoever wrote it. A test looks for other
+doors.
 """
 
 from __future__ import annotations
 
 import contextlib
-import re
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import click
 import msgspec
-from rich import box
-from rich.cells import cell_len
-from rich.console import Console, ConsoleOptions, RenderableType
-from rich.segment import Segment
-from rich.table import Table
-from rich.text import Text
 
 from pullstatus.cli.surroundings import discard
 from pullstatus.errors import StoreCorrupt
 from pullstatus.terminal import visible
 
 F = TypeVar("F", bound=Callable[..., object])
-
-UTC_SECOND = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\+00:00")  # shorter in a table
-GAP = 2  # between two columns
-WRAPPED_WIDTH_MIN = 16  # of a column that wraps; narrower it would be a word on a line
 
 json_option = click.option(
     "--json", "as_json", is_flag=True, help="JSON also on a terminal; elsewhere it is JSON anyway."
@@ -74,26 +64,6 @@ def _print_json(json: bytes) -> None:
     click.echo(visible(text) if sys.stdout.isatty() else text)
 
 
-class _Console(Console):
-    """Shows what strangers wrote, and obeys none of it: no markup, no escape sequence."""
-
-    def render(
-        self, renderable: RenderableType, options: ConsoleOptions | None = None
-    ) -> Iterable[Segment]:
-        """The segments of what is printed, at each depth of it."""
-        for segment in super().render(renderable, options):
-            yield segment if segment.control else Segment(visible(segment.text), segment.style)
-
-    def render_str(self, text: str, **how: Any) -> Text:  # noqa: ANN401 - rich's signature
-        """A string as it is laid out: spelt out before it is measured."""
-        return super().render_str(visible(text), **how)
-
-
-def console(*, err: bool = False) -> Console:
-    """For what needs more than `say`: tables, bars, lines that are rewritten."""
-    return _Console(stderr=err, highlight=False, markup=False, emoji=False)
-
-
 def print_rows(
     rows: Sequence[Mapping[str, object]],
     *,
@@ -105,7 +75,7 @@ def print_rows(
     """Rows as a table on a terminal, as a JSON array elsewhere.
 
     A table never cuts what a cell holds. A column for which the terminal has no room is left out,
-    and a line below says so; see `fitting`.
+    and a line below says so; see `tables.fitting`.
 
     Args:
         columns: the most telling first.
@@ -117,28 +87,9 @@ def print_rows(
     if not rows:
         say(empty)
         return
-    terminal = console()
-    shown = fitting(rows, columns, terminal.width, wraps)
-    table = Table(
-        header_style="bold",
-        box=box.SIMPLE_HEAD,
-        show_edge=False,
-        pad_edge=False,
-        padding=(0, 1, 0, 0),
-    )
-    for column in shown:
-        values = [row.get(column) for row in rows]
-        table.add_column(
-            column,
-            justify="right" if all(map(_is_figure, values)) else "left",
-            no_wrap=column != wraps and len(shown) > 1,
-            overflow="fold",
-        )
-    for row in rows:
-        table.add_row(*(_cell(row.get(column)) for column in shown))
-    terminal.print(table)
-    if left_out := [column for column in columns if column not in shown]:
-        say(f"No room for {', '.join(left_out)}: a wider terminal or --json shows them.")
+    from pullstatus.cli.tables import print_table  # rich is not read where no table is drawn
+
+    print_table(rows, columns, wraps)
 
 
 def print_newest(
@@ -154,26 +105,6 @@ def print_newest(
     print_rows(rows[:limit], as_json=as_json, columns=columns, empty=empty, wraps=wraps)
     if len(rows) > limit:
         say(f"Only the newest {limit} are shown; --limit shows more.", err=True)
-
-
-def fitting(
-    rows: Sequence[Mapping[str, object]], columns: Sequence[str], width: int, wraps: str = ""
-) -> list[str]:
-    """The columns that fit beside each other, in their order.
-
-    Those go first in which no row says anything, then one after the other from the right.
-    """
-    widths = {
-        column: max(cell_len(column), *(_cell(row.get(column)).cell_len for row in rows))
-        for column in columns
-    }
-    if wraps in widths:
-        widths[wraps] = min(widths[wraps], WRAPPED_WIDTH_MIN)
-    silent = [column for column in columns if not any(row.get(column) for row in rows)]
-    shown = list(columns)
-    while len(shown) > 1 and sum(widths[column] + GAP for column in shown) - GAP > width:
-        shown.remove(next((column for column in reversed(shown) if column in silent), shown[-1]))
-    return shown
 
 
 def say_ready(text: str) -> None:
@@ -198,18 +129,3 @@ def moment(at_ms: int) -> str:
         raise StoreCorrupt(
             "the store holds a time that is none: run `pullstatus audit`, and restore a backup"
         ) from error
-
-
-def _is_figure(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
-
-
-def _cell(value: object) -> Text:
-    if value is None or value == []:
-        return Text("-")
-    if isinstance(value, bool):
-        return Text("yes", "green") if value else Text("no", "red")
-    if isinstance(value, list):
-        value = ", ".join(map(str, value))
-    text = visible(str(value)).replace("\n", "\\n")
-    return Text(f"{text[:-6]}Z" if UTC_SECOND.fullmatch(text) else text)

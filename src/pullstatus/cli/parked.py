@@ -28,7 +28,11 @@ reason_option = click.option("--reason", default="", help="Why; kept on record."
 
 @click.group("parked", cls=Group)
 def parked_group() -> None:
-    """What could not be read of callbacks, kept as it came."""
+    """What could not be read of callbacks, kept as it came.
+
+    What is nobody's, since it came with a platform's token and no rule says whose it is, is parked
+    under number 0.
+    """
 
 
 @parked_group.command("list")
@@ -112,6 +116,7 @@ def retry_parked(
 ) -> None:
     """Read parked items again, as this version reads them; what it can read becomes records.
 
+    Those of number 0 become records of the applications that registrations or rules name by now.
     Safe to repeat, also when it was cut off: nothing is stored twice. What it cannot read stays.
     """
     print_json(_what(_settle(parking.retry, sdkappid, items, all_items, reason, store_url)))

@@ -6,9 +6,6 @@ import contextlib
 import sys
 from collections.abc import Iterator
 
-from rich.progress import Progress as Bar
-
-from pullstatus.cli.output import console
 from pullstatus.store import Progress
 
 
@@ -18,6 +15,10 @@ def progress(what: str) -> Iterator[Progress]:
     if not sys.stderr.isatty():
         yield lambda _done, _total: None
         return
+    from rich.progress import Progress as Bar
+
+    from pullstatus.cli.tables import console
+
     with Bar(console=console(err=True), transient=True) as bar:
         task = bar.add_task(what, total=None)
 

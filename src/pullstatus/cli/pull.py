@@ -16,10 +16,11 @@ from random import SystemRandom
 from types import FrameType
 
 import click
+import msgspec
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from pullstatus import Client, ClientError, Page, limits
-from pullstatus.cli.output import console, print_json_line, say
+from pullstatus.cli.output import print_json_line, say
 from pullstatus.cli.service import (
     KINDS,
     appkey_option,
@@ -30,6 +31,7 @@ from pullstatus.cli.service import (
     url_option,
 )
 from pullstatus.cli.session import plainly
+from pullstatus.cli.tables import console
 from pullstatus.client.errors import (
     CallRefused,
     InvalidArgument,
@@ -38,6 +40,7 @@ from pullstatus.client.errors import (
     TooFrequent,
 )
 from pullstatus.client.flow import check_appkey, check_base_url
+from pullstatus.client.opening import check_pair
 from pullstatus.client.outage import OnRetry
 from pullstatus.client.readers import check_reader
 from pullstatus.client.records import Record
@@ -78,6 +81,20 @@ class _Stopped(BaseException):
 @sdkappid_option
 @appkey_option
 @click.option(
+    "--secret-id",
+    envvar="PULLSTATUS_SECRET_ID",
+    show_envvar=True,
+    help="Id of a key pair of API 3.0, to pull over that; no appkey is read then.",
+)
+@click.option(
+    "--secret-key-file",
+    type=click.Path(path_type=Path, exists=True, dir_okay=False, allow_dash=True),
+    envvar="PULLSTATUS_SECRET_KEY_FILE",
+    show_envvar=True,
+    help="File that holds the pair's key, or - for standard input; otherwise it is in"
+    " PULLSTATUS_SECRET_KEY.",
+)
+@click.option(
     "--state",
     "state_path",
     type=click.Path(path_type=Path, dir_okay=False),
@@ -111,6 +128,8 @@ def pull(
     url: str,
     sdkappid: int,
     appkey_file: Path | None,
+    secret_id: str | None,
+    secret_key_file: Path | None,
     state_path: Path | None,
     reader: str | None,
     exact: bool,
@@ -130,17 +149,17 @@ def pull(
     On a terminal it shows how far it is. Elsewhere it prints a line of JSON for each page, except
     to standard output, which has the records.
     """
-    appkey = read_secret(appkey_file, "PULLSTATUS_APPKEY", "--appkey-file")
+    credentials = _read_credentials(appkey_file, secret_id, secret_key_file)
     try:
         check_base_url(url)
-        check_appkey(appkey)
+        credentials.check()
         if reader is not None:
             check_reader(reader)
     except InvalidArgument as error:
         raise click.UsageError(str(error)) from error
     source = Source(service_name(url), sdkappid, KINDS[kind])
     logging.getLogger("pullstatus").addHandler(logging.NullHandler())  # the watcher tells instead
-    service = _Service(url, sdkappid, appkey)
+    service = _Service(url, sdkappid, credentials)
     status = 0
     with (
         contextlib.closing(_open(to, source, state_path, exact=exact, abandon=abandon)) as target,
@@ -171,6 +190,30 @@ def pull(
     sys.exit(status)
 
 
+class _Credentials(msgspec.Struct, frozen=True):
+    """An appkey; or a pair, to speak API 3.0."""
+
+    appkey: str | None
+    secret_id: str | None = None
+    secret_key: str | None = None
+
+    def check(self) -> None:
+        """Refuse what can be no key (InvalidArgument)."""
+        if self.secret_id is None:
+            check_appkey(self.appkey)
+        else:
+            check_pair(self.secret_id, self.secret_key)
+
+
+def _read_credentials(
+    appkey_file: Path | None, secret_id: str | None, secret_key_file: Path | None
+) -> _Credentials:
+    if secret_id is None:
+        return _Credentials(read_secret(appkey_file, "PULLSTATUS_APPKEY", "--appkey-file"))
+    key = read_secret(secret_key_file, "PULLSTATUS_SECRET_KEY", "--secret-key-file")
+    return _Credentials(None, secret_id, key)
+
+
 class _Service:
     """Makes clients of one service.
 
@@ -178,8 +221,8 @@ class _Service:
     next run says, and nobody waits for an answer.
     """
 
-    def __init__(self, url: str, sdkappid: int, appkey: str) -> None:
-        self._url, self._sdkappid, self._appkey = url, sdkappid, appkey
+    def __init__(self, url: str, sdkappid: int, credentials: _Credentials) -> None:
+        self._url, self._sdkappid, self._credentials = url, sdkappid, credentials
         self._client: Client | None = None
 
     def connect(
@@ -192,7 +235,9 @@ class _Service:
         self._client = Client(
             self._url,
             self._sdkappid,
-            self._appkey,
+            self._credentials.appkey,
+            secret_id=self._credentials.secret_id,
+            secret_key=self._credentials.secret_key,
             reader=reader,
             keyed=keyed,
             on_retry=on_retry,

@@ -5,12 +5,13 @@ from __future__ import annotations
 import contextlib
 import sys
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 
 import click
 import msgspec
 
 from pullstatus.cli.acting import acting
+from pullstatus.cli.found import RUN_COLUMNS, print_found, shown_range
 from pullstatus.cli.lazy import Group
 from pullstatus.cli.output import (
     json_option,
@@ -25,18 +26,15 @@ from pullstatus.cli.periods import period_options
 from pullstatus.cli.service import KINDS
 from pullstatus.cli.session import plainly, store_option, with_store
 from pullstatus.errors import PullstatusError
-from pullstatus.mailbox import redelivery, search
+from pullstatus.mailbox import finding, redelivery, search
+from pullstatus.mailbox.finding import Traced
 from pullstatus.mailbox.redelivery import Plan
 from pullstatus.mailbox.search import Found
 from pullstatus.records import Kind
-from pullstatus.store import Entry, JournalRow, Mailbox, Outcome, Store
-from pullstatus.wire.v5.pull import read_proof
+from pullstatus.store import Entry, JournalRow, Mailbox, Store
+from pullstatus.wire.api3 import requests as api3
+from pullstatus.wire.v5 import pull as v5
 
-PULL_COLUMNS = ["pull_id", "at", "records", "address", "outcome", "key", "reader"]
-RECORD_COLUMNS = [
-    *("number", "report", "pull", "at", "address", "accepted", "mailbox"),
-    *("copy_of", "former_owner"),
-]
 NOUNS = {
     Kind.DELIVERY_STATUS: ("delivery status", "delivery statuses"),
     Kind.REPLY: ("reply", "replies"),
@@ -55,6 +53,7 @@ def pulls_group() -> None:
 @click.option("--sdkappid", type=int, help="Only this application's.")
 @click.option("--type", "kind", type=click.Choice(list(KINDS)), help="Only this kind.")
 @click.option("--key", help="Only pulls with this Idempotency-Key.")
+@click.option("--request-id", metavar="ID", help="Only the pull that API 3.0 gave this RequestId.")
 @period_options
 @limit_option
 @json_option
@@ -64,6 +63,7 @@ def list_pulls(
     sdkappid: int | None,
     kind: str | None,
     key: str | None,
+    request_id: str | None,
     from_ms: int | None,
     to_ms: int | None,
     limit: int,
@@ -76,6 +76,7 @@ def list_pulls(
     def wanted(row: JournalRow) -> bool:
         return (
             row.mailbox.kind in kinds
+            and (request_id is None or api3.read_proof(row.proof)[0] == request_id)
             and (from_ms is None or row.at_ms >= from_ms)
             and (to_ms is None or row.at_ms < to_ms)
         )
@@ -107,7 +108,7 @@ def list_pulls(
         [_shown(row) for row in found],
         limit,
         as_json=as_json,
-        columns=PULL_COLUMNS,
+        columns=RUN_COLUMNS,
         empty="Nothing was pulled yet, or nothing that matches.",
         wraps="key",
     )
@@ -132,11 +133,9 @@ def show_pull(pull_id: str, records: bool, as_json: bool, store_url: str) -> Non
         ]
         named = {again.act_id for again in marks}
         acts = {act.act_id: act.act async for act in store.acts() if act.act_id in named}
-        random, time_s = read_proof(row.proof)
         shown = _shown(row) | {
             "max": row.count_max,
-            "random": random,
-            "time": time_s,
+            **_proven(row),
             "again": [
                 {
                     "first": max(again.first_seq, row.first_seq),
@@ -172,6 +171,15 @@ def show_pull(pull_id: str, records: bool, as_json: bool, store_url: str) -> Non
     assert isinstance(again, list)
     if again:
         print_rows(again, as_json=False, columns=list(again[0]), empty="", wraps="reason")
+
+
+def _proven(row: JournalRow) -> dict[str, object]:
+    """What a pull was proven by, in the words of its face."""
+    name, time_s = api3.read_proof(row.proof)
+    if name:
+        return {"request_id": name, "time": time_s}
+    random, time_s = v5.read_proof(row.proof)
+    return {"random": random, "time": time_s}
 
 
 async def _range(store: Store, mailbox: Mailbox, first: int, last: int) -> AsyncIterator[Entry]:
@@ -242,9 +250,8 @@ def redeliver(
     Name what by one of --pull, --sid, --number, or --from and --to (when it was handed out). On a
     terminal it shows what it would do and asks first.
 
-    With --dry-run it only looks, and --sid and --number show all that is stored: the report, the
-    pull that it was handed out in, to whom and when, or that it still waits. Exit status 1 when
-    there is nothing.
+    With --dry-run it only looks, and shows what there is and what became of it, as `find` does for
+    a number or a sid. Exit status 1 when there is nothing.
 
     Many are copied in steps, so that pulls and appends hardly notice. What was cut off between two
     of them is finished by the same command with --resume, and no record is copied twice by that:
@@ -260,29 +267,36 @@ def redeliver(
     if reason is not None and act_id is not None:
         raise click.UsageError("what is resumed has its reason on record already")
 
-    async def find(store: Store) -> tuple[str, list[Found], int, int | None]:
-        how, found = await look(store)
-        due = redelivery.ranges(found)
-        waiting = await redelivery.copies_waiting(store, due)
-        return how, found, waiting, None if found else await search.oldest_ms(store, sdkappid)
+    interactive = sys.stdout.isatty() and not as_json
+    shown = dry_run or interactive
 
-    async def look(store: Store) -> tuple[str, list[Found]]:
+    async def find(store: Store) -> tuple[str, list[Traced], int, int | None]:
+        how, seen = await look(store)
+        due = redelivery.ranges([one.found for one in seen])
+        waiting = await redelivery.copies_waiting(store, due)
+        return how, seen, waiting, None if seen else await search.oldest_ms(store, sdkappid)
+
+    async def look(store: Store) -> tuple[str, list[Traced]]:
         if pull_id is not None:
-            return f"pull {pull_id}", await search.by_pull(store, pull_id)
+            return f"pull {pull_id}", _untraced(await search.by_pull(store, pull_id))
+        if sid is not None and shown:  # somebody reads them, which goes on record
+            return "sid", (await finding.by_sid(store, sid, sdkappid, by=acting())).records
         if sid is not None:
-            return "sid", await search.by_sid(store, sid, sdkappid)
+            return "sid", _untraced(await search.by_sid(store, sid, sdkappid))
+        if number is not None and shown:
+            return "number", (await finding.by_number(store, number, sdkappid, by=acting())).records
         if number is not None:
-            return "number", await search.by_number(store, number, sdkappid)
+            return "number", _untraced(await search.by_number(store, number, sdkappid))
         assert from_ms is not None
         assert to_ms is not None
         how = f"time from {moment(from_ms)} to {moment(to_ms)}"
-        return how, await search.by_time(store, from_ms, to_ms, sdkappid)
+        return how, _untraced(await search.by_time(store, from_ms, to_ms, sdkappid))
 
-    how, found, copies_waiting, oldest_ms = with_store(store_url, find)
-    interactive = sys.stdout.isatty() and not as_json
-    if dry_run or interactive:
-        _print_found(found, as_json=as_json)
-    if not found and (dry_run or interactive):
+    how, seen, copies_waiting, oldest_ms = with_store(store_url, find)
+    found = [one.found for one in seen]
+    if shown:
+        print_found(seen, as_json=as_json)
+    if not found and shown:
         since = "nothing is" if oldest_ms is None else f"what is goes back to {moment(oldest_ms)}"
         raise click.ClickException(f"nothing that is stored matches; {since}")
     if dry_run:
@@ -304,7 +318,7 @@ def redeliver(
         return {
             "redelivered": copied,
             "act": await redelivery.number(store, plan.act),
-            "ranges": [_shown_range(*run) for run in plan.due],
+            "ranges": [shown_range(*run) for run in plan.due],
         }
 
     print_json(with_store(store_url, copy))
@@ -318,75 +332,9 @@ async def _say_how_to_go_on(store: Store, plan: Plan) -> None:
             say(f"Act {act_id} has begun; --resume {act_id} goes on with it.", err=True)
 
 
-def _shown_range(mailbox: Mailbox, first_seq: int, count: int) -> dict[str, object]:
-    return {
-        "sdkappid": mailbox.sdkappid,
-        "type": int(mailbox.kind),
-        "first": first_seq,
-        "records": count,
-    }
-
-
-def _print_found(found: list[Found], *, as_json: bool) -> None:
-    """What was found, with the records themselves where single ones were looked for."""
-    as_json = as_json or not sys.stdout.isatty()
-    told = _record if as_json else _gist
-    print_rows(
-        [
-            _shown_range(one.mailbox, one.first_seq, one.count) | _fate(one) | told(one)
-            for one in found
-        ],
-        as_json=as_json,
-        columns=RECORD_COLUMNS if any(one.entry for one in found) else PULL_COLUMNS,
-        empty="Nothing.",
-        wraps="key",
-    )
-
-
-def _fate(one: Found) -> dict[str, object]:
-    """What became of it."""
-    row = one.row
-    if row is None:
-        return {"state": "waiting"}
-    pulled = row.outcome is Outcome.PULLED
-    handed = "in hand" if row.in_hand else "handed out"
-    return {
-        "state": handed if pulled else row.outcome.name.lower(),
-        "at": moment(row.at_ms),
-        "pull_id": row.pull_id if pulled else None,
-        "address": row.address if pulled else None,
-        "key": row.key,
-        "reader": row.reader,
-    }
-
-
-def _record(one: Found) -> dict[str, object]:
-    if one.entry is None:
-        return {}
-    return {
-        "accepted": moment(one.entry.accepted_ms),
-        "copy_of": one.copy_of,
-        "former_owner": one.former,
-        "record": msgspec.Raw(one.entry.data),
-    }
-
-
-def _gist(one: Found) -> dict[str, object]:
-    """A record as far as a table has room for it."""
-    if one.entry is None:
-        return {}
-    record = msgspec.json.decode(one.entry.data)
-    mobile = record["mobile"].removeprefix(f"+{record['nationcode']}")
-    fate = _fate(one)
-    return {
-        "pull": fate.get("pull_id") or fate["state"],
-        "number": f"+{record['nationcode']} {mobile}",
-        "report": record.get("errmsg", "reply"),
-        "accepted": moment(one.entry.accepted_ms),
-        "mailbox": str(one.mailbox),
-        "copy_of": one.copy_of,
-        "former_owner": one.former,
-    }
+def _untraced(found: Sequence[Found]) -> list[Traced]:
+    """What nobody is shown, or no single records."""
+    return [Traced(one) for one in found]
 
 
 def _question(found: list[Found], copies_waiting: int) -> str:

@@ -9,6 +9,7 @@ import os
 import sys
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import click
 import structlog
@@ -27,6 +28,7 @@ from pullstatus.errors import InvalidSetting
 from pullstatus.server import logs
 from pullstatus.server.descriptors import raise_limit
 from pullstatus.server.serve import UPKEEP_EVERY_S, ServeOptions, Server
+from pullstatus.server.supervisor import Supervisor
 from pullstatus.server.workers.parent import Parent
 
 log = structlog.get_logger(__name__)
@@ -93,6 +95,19 @@ def _check_exposure(host: str, *, encrypted: bool, insecure: bool) -> None:
         )
 
 
+def check_together(
+    host: str, tls_certificate: Path | None, tls_key: Path | None, *, insecure: bool
+) -> None:
+    """Refuse settings that do not go together.
+
+    Raises:
+        click.UsageError: saying which, and why.
+    """
+    if (tls_certificate is None) != (tls_key is None):
+        raise click.UsageError("--tls-certificate and --tls-key go together")
+    _check_exposure(host, encrypted=tls_certificate is not None, insecure=insecure)
+
+
 def _options(
     store_url: str,
     host: str,
@@ -109,11 +124,11 @@ def _options(
     upkeep_every: float,
     admin: tuple[str, int] | None,
     workers: int,
+    worst: int,
+    public_url: str,
 ) -> ServeOptions:
     """The settings, checked together; the log follows its own at once."""
-    if (tls_certificate is None) != (tls_key is None):
-        raise click.UsageError("--tls-certificate and --tls-key go together")
-    _check_exposure(host, encrypted=tls_certificate is not None, insecure=insecure)
+    check_together(host, tls_certificate, tls_key, insecure=insecure)
     workers = workers or min(len(os.sched_getaffinity(0)), WORKERS_BY_CORES_MAX)
     logs.configure(log_level, workers=workers)
     return ServeOptions(
@@ -128,7 +143,19 @@ def _options(
         admin=admin,
         masters=named_masters(store_url, master_key_file, master_key_command),
         workers=workers,
+        worst=worst,
+        public_url=_public_url(public_url),
     )
+
+
+def _public_url(url: str) -> str:
+    parts = urlsplit(url)
+    if url and (parts.scheme not in ("http", "https") or not parts.netloc or parts.query):
+        raise click.UsageError(
+            "--public-url is http:// or https:// and a host, perhaps with a path:"
+            " https://sms.example.com"
+        )
+    return url
 
 
 def spare_the_collector() -> None:
@@ -230,6 +257,25 @@ def end(server: Server) -> None:
     f" {WORKERS_BY_CORES_MAX}.",
 )
 @click.option(
+    "--public-url",
+    metavar="URL",
+    envvar="PULLSTATUS_PUBLIC_URL",
+    default="",
+    show_envvar=True,
+    help="Where gateways reach this server: https://sms.example.com. Some sign their callbacks, and"
+    " the URL with them. Not given, it is where a request says that it was sent.",
+)
+@click.option(
+    "--worst",
+    type=click.IntRange(min=0, max=limits.WORST_TOLD_MAX),
+    envvar="PULLSTATUS_WORST",
+    default=limits.WORST_TOLD,
+    show_default=True,
+    show_envvar=True,
+    help="How many mailboxes /metrics tells of one by one: so many with the oldest records, and so"
+    " many in which most wait; 0: of none.",
+)
+@click.option(
     "--upkeep-every",
     type=click.FloatRange(min=0, min_open=True),
     default=UPKEEP_EVERY_S,
@@ -243,7 +289,8 @@ def serve(context: click.Context, /, **settings: Any) -> None:  # noqa: ANN401
     """Serve the mailboxes until TERM or Ctrl-C.
 
     Prints one line with its address once it accepts connections. HUP has it read its TLS files and
-    its settings anew; the log tells what needs a restart. USR1 has it log how it stands.
+    its settings anew; the log tells what needs a restart. USR1 has it log how it stands. systemd is
+    told when it is ready (`Type=notify`), and that it goes on (`WatchdogSec=`).
     """
 
     def read_again() -> ServeOptions:
@@ -252,10 +299,11 @@ def serve(context: click.Context, /, **settings: Any) -> None:  # noqa: ANN401
         return _options(**again.params)
 
     options = _options(**settings)
+    supervisor = Supervisor.of(os.environ, os.getpid())
     if options.workers == 1:
-        server = Server(options, source=read_again)
+        server = Server(options, source=read_again, supervisor=supervisor)
     else:
-        server = Parent(options, command=WORKER, source=read_again)
+        server = Parent(options, command=WORKER, source=read_again, supervisor=supervisor)
     raise_limit()
     server.on_overdue = lambda: end(server)
     uvloop.run(server.run(on_ready=lambda _address: _ready(server)))

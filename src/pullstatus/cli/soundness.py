@@ -7,32 +7,50 @@ import sys
 from pathlib import Path
 
 import click
+import msgspec
 
 from pullstatus import apps
 from pullstatus.apps import Masters, read_setting
 from pullstatus.cli.acting import acting
+from pullstatus.cli.backups import backup_in, prune
 from pullstatus.cli.master_keys import with_masters
 from pullstatus.cli.output import json_option, moment, print_json, print_rows, say
 from pullstatus.cli.progress import progress
 from pullstatus.cli.session import leave_no_traces, plainly, say_created, store_option, with_store
-from pullstatus.store import AuditReport, Store, audit_store, backup_store, restore_store
+from pullstatus.clock import wall_ms
+from pullstatus.mailbox import done, proving
+from pullstatus.mailbox.done import Task
+from pullstatus.store import (
+    AuditReport,
+    Progress,
+    Store,
+    audit_store,
+    backup_store,
+    read_store,
+    restore_store,
+)
 
 
 @click.command("audit")
+@click.option(
+    "--note",
+    is_flag=True,
+    help="Note in the store that it was found sound now: /metrics shows when that was last.",
+)
 @json_option
 @store_option
 @plainly
-def audit(as_json: bool, store_url: str) -> None:
+def audit(note: bool, as_json: bool, store_url: str) -> None:
     """Prove from the data that nothing is lost, doubled or changed.
 
-    Works beside a running server and on a copy; reads only.
+    Works beside a running server and on a copy; reads only, but for --note.
 
     It proves the store against itself, not that this is its newest state: an older copy is sound,
     too. So it says when the newest record came or left, when a server last began with it, whether
     a log lay beside the file, and in which epoch (one more with each restore) it is.
     """
     with progress("Auditing") as report:
-        found = asyncio.run(audit_store(store_url, report, prove_setting=read_setting))
+        found = asyncio.run(_audit(store_url, report))
     problems = [
         {
             "mailbox": None if finding.mailbox is None else str(finding.mailbox),
@@ -78,6 +96,21 @@ def audit(as_json: bool, store_url: str) -> None:
         say(f"{problem['mailbox'] or 'store'}: {problem['problem']}", err=True)
     if problems:
         sys.exit(1)
+    if note:
+        with_store(store_url, lambda store: done.note(store, Task.AUDIT, wall_ms()))
+
+
+async def _audit(url: str, report: Progress) -> AuditReport:
+    """What a store says of itself, and, if that is sound, what is derived of its entries."""
+    found = await audit_store(url, report, prove_setting=read_setting)
+    if found.findings or not found.mailboxes:
+        return found
+    store = await read_store(url)
+    try:
+        findings = await proving.problems(store)
+    finally:
+        await store.close()
+    return msgspec.structs.replace(found, findings=findings)
 
 
 def _as_of(found: AuditReport) -> str:
@@ -91,11 +124,24 @@ def _as_of(found: AuditReport) -> str:
 
 
 @click.command("backup")
-@click.argument("file", type=click.Path(path_type=Path, dir_okay=False))
+@click.argument("file", type=click.Path(path_type=Path, dir_okay=False), required=False)
+@click.option(
+    "--into",
+    "folder",
+    type=click.Path(path_type=Path, exists=True, file_okay=False),
+    help="Folder for a file that is named after the time, instead of FILE.",
+)
+@click.option(
+    "--keep",
+    type=click.IntRange(min=1),
+    help="With --into: how many such backups stay, this one included; the oldest go.",
+)
 @store_option
 @with_masters
 @plainly
-def backup(file: Path, store_url: str, masters: Masters) -> None:
+def backup(
+    file: Path | None, folder: Path | None, keep: int | None, store_url: str, masters: Masters
+) -> None:
     """Write a consistent, audited copy of the store to a new FILE, while it is in use.
 
     Of a store in a cluster it is a file, too, in which each application is as of one moment.
@@ -103,10 +149,28 @@ def backup(file: Path, store_url: str, masters: Masters) -> None:
     The master key is not in it, and is not needed for it, unless appkeys of an older version are
     to be sealed first.
     """
+    target = _target(file, folder, keep)
     _seal(store_url, masters)
     with progress("Copying") as report:
-        asyncio.run(backup_store(store_url, file, report))
-    print_json({"backup": click.format_filename(file), "bytes": file.stat().st_size})
+        asyncio.run(backup_store(store_url, target, report))
+    with_store(store_url, lambda store: done.note(store, Task.BACKUP, wall_ms()))
+    made = {"backup": click.format_filename(target), "bytes": target.stat().st_size}
+    if folder is None or keep is None:
+        print_json(made)
+        return
+    removed = prune(folder, keep)  # only now: the newest of them is whole and sound
+    print_json(made | {"removed": [click.format_filename(path) for path in removed]})
+
+
+def _target(file: Path | None, folder: Path | None, keep: int | None) -> Path:
+    if (file is None) == (folder is None):
+        raise click.UsageError("give either FILE or --into")
+    if keep is not None and folder is None:
+        raise click.UsageError("--keep goes with --into")
+    if file is not None:
+        return file
+    assert folder is not None
+    return backup_in(folder, wall_ms())
 
 
 def _seal(store_url: str, masters: Masters) -> None:

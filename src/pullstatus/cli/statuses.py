@@ -12,10 +12,11 @@ from typing import Final
 
 import click
 
-__all__ = ["FAILED", "INTERRUPTED", "RESTART", "WRONG", "describe", "meanings"]
+__all__ = ["FAILED", "INTERRUPTED", "RESTART", "WARNED", "WRONG", "describe", "meanings"]
 
 FAILED: Final = 1
 WRONG: Final = click.UsageError.exit_code
+WARNED: Final = 3
 RESTART: Final = 70
 INTERRUPTED: Final = 130
 
@@ -35,7 +36,13 @@ OWN: Final[Mapping[str, Mapping[int, str]]] = {
     "audit": {0: "sound", FAILED: "something is wrong, or the store cannot be read"},
     "bench": {0: "all was measured", FAILED: "something could not be"},
     "demo": SERVING,
+    "doctor": {
+        0: "all is well",
+        FAILED: "there is a fault",
+        WARNED: "there are warnings, and no fault",
+    },
     "emulate": SERVING,
+    "find": {0: "there is something", FAILED: "there is nothing, or it cannot be looked"},
     "migrate": {INTERRUPTED: "Ctrl-C, TERM or HUP, run it again to go on"},
     "pull": {
         0: "the mailbox is empty, or --follow was ended by TERM or Ctrl-C",
@@ -58,6 +65,7 @@ OWN: Final[Mapping[str, Mapping[int, str]]] = {
         **SERVING,
         RESTART: "the store failed, and a restart is due, or it was moved to another",
     },
+    "status": {0: "shown, on a terminal until Ctrl-C", FAILED: "no server answers"},
     "verify": {
         0: "it would be accepted",
         FAILED: "it would be refused, and why is printed",

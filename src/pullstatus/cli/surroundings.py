@@ -66,6 +66,7 @@ def orderly_end() -> Iterator[None]:
         try:
             yield
         finally:
+            _flush(sys.stderr)
             sys.stdout.flush()  # or it would fail at the interpreter's end, where nobody is told
     except KeyboardInterrupt:
         _end("Interrupted", INTERRUPTED)
@@ -86,12 +87,16 @@ def _end(said: str, status: int) -> None:
         with contextlib.suppress(OSError):
             click.echo(visible(said), err=True)
     for stream in (sys.stdout, sys.stderr):
-        try:
-            stream.flush()
-        except OSError:
-            # What could not be written stays in its buffer, and the interpreter would try again.
-            discard(stream)
+        _flush(stream)
     sys.exit(status)
+
+
+def _flush(stream: TextIO) -> None:
+    """What cannot be written stays in its buffer, and the interpreter would try again: 120."""
+    try:
+        stream.flush()
+    except OSError:
+        discard(stream)
 
 
 def discard(stream: TextIO) -> None:

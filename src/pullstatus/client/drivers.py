@@ -14,6 +14,7 @@ from typing import Generic, Literal, Self, TypeVar, cast, overload
 import httpx
 
 from pullstatus import limits
+from pullstatus.client.counts import Statistics
 from pullstatus.client.exchange import Answer, Flow, Look, Outcome, Send, Unanswered, Wait
 from pullstatus.client.flow import (
     IDLE_S,
@@ -27,6 +28,7 @@ from pullstatus.client.flow import (
 from pullstatus.client.opening import open_puller
 from pullstatus.client.outage import OnRetry
 from pullstatus.client.pages import Batch, Page
+from pullstatus.client.questions import Moment, find, statistics
 from pullstatus.client.records import DeliveryStatus, Record, Reply
 from pullstatus.client.route import certificate_fix, open_async_http, open_http
 from pullstatus.records import Kind
@@ -223,7 +225,8 @@ class _Known:
     def clock_skew_s(self) -> float | None:
         """Seconds that our clock was ahead of the last answer's `Date` (negative: behind).
 
-        Beyond 600 either way the service refuses. None before the first answer, or without `Date`.
+        Beyond 600 either way, or 300 over API 3.0, the service refuses. None before the first
+        answer, or without `Date`.
         """
         return self._puller.clock_skew_s
 
@@ -258,7 +261,11 @@ class Client(_Known):
             front. For the original service "https://yun.tim.qq.com". There is no default: pulls
             take records away, so nobody should pull from somewhere by accident.
         sdkappid: the application; its digits as text will do.
-        appkey: its key.
+        appkey: its key, for the old call.
+        secret_id: in place of an appkey, the id of a key pair of API 3.0 (2021-01-11) that may read
+            the application; everything is then asked for over that, at "/". For the original
+            service base_url is "https://sms.tencentcloudapi.com".
+        secret_key: that pair's key.
         reader: this consumer's name, the same at each start: 1 to 64 letters, digits, dots,
             underscores and hyphens. The service keeps the page that it gave to this name until the
             next pull, or `close`, tells that it was acknowledged. Consumers with other names share
@@ -300,8 +307,10 @@ class Client(_Known):
         self,
         base_url: str,
         sdkappid: int | str,
-        appkey: str,
+        appkey: str | None = None,
         *,
+        secret_id: str | None = None,
+        secret_key: str | None = None,
         reader: str | None = None,
         state: str | os.PathLike[str] | None = None,
         timeout_s: float = TIMEOUT_S,
@@ -318,6 +327,8 @@ class Client(_Known):
             base_url,
             sdkappid,
             appkey,
+            secret_id=secret_id,
+            secret_key=secret_key,
             reader=reader,
             state=state,
             keyed=keyed,
@@ -492,6 +503,92 @@ class Client(_Known):
         )
         return Batches(follower, self._drive)
 
+    @overload
+    def find(
+        self,
+        kind: Literal[Kind.DELIVERY_STATUS],
+        mobile: str,
+        *,
+        nationcode: str,
+        since: Moment | None = ...,
+        until: Moment | None = ...,
+        max: int = ...,
+        sid: str | None = ...,
+    ) -> tuple[DeliveryStatus, ...]: ...
+    @overload
+    def find(
+        self,
+        kind: Literal[Kind.REPLY],
+        mobile: str,
+        *,
+        nationcode: str,
+        since: Moment | None = ...,
+        until: Moment | None = ...,
+        max: int = ...,
+        sid: str | None = ...,
+    ) -> tuple[Reply, ...]: ...
+    @overload
+    def find(
+        self,
+        kind: Kind,
+        mobile: str,
+        *,
+        nationcode: str,
+        since: Moment | None = ...,
+        until: Moment | None = ...,
+        max: int = ...,
+        sid: str | None = ...,
+    ) -> tuple[Record, ...]: ...
+    def find(
+        self,
+        kind: Kind,
+        mobile: str,
+        *,
+        nationcode: str,
+        since: Moment | None = None,
+        until: Moment | None = None,
+        max: int = limits.PULL_COUNT_MAX,  # noqa: A002 - the wire's word
+        sid: str | None = None,
+    ) -> tuple[Record, ...]:
+        """Look for the records of one number, pulled or not; nothing is taken out.
+
+        Those that the service still keeps, by their own time (`received_at`, `replied_at`); of a
+        pullstatus server the oldest first, and each once, however often it was handed out. A
+        failure is repeated by itself wherever that can help.
+
+        Args:
+            kind: which records.
+            mobile: the number in digits, without its calling code.
+            nationcode: that code in digits, such as "86".
+            since: not before this: a datetime with its time zone, or Unix seconds. None: seven days
+                ago, the most that API 3.0 looks back.
+            until: not after this; None: now.
+            max: how many at most, 1 to 100. Where there are so many, ask again from the time of the
+                last one.
+            sid: only the delivery statuses of this send.
+
+        Raises:
+            ClientError: it failed; nothing was consumed.
+        """
+        flow = find(self._puller, check_kind(kind), mobile, nationcode, since, until, max, sid)
+        return self._drive(flow)
+
+    def statistics(self, *, since: Moment, until: Moment | None = None) -> Statistics:
+        """What was sent and what carriers reported in some hours.
+
+        Two calls: of sends, which a service may not have been told of, and of receipts.
+
+        Args:
+            since: the hour that this is in is the first one: a datetime with its time zone, or Unix
+                seconds. Hours are those of UTC+8, and begin with those of UTC.
+            until: the last hour is the one that this ends: midnight ends a day. None: now. A
+                pullstatus server answers for 32 days at most.
+
+        Raises:
+            ClientError: it failed.
+        """
+        return self._drive(statistics(self._puller, since, until))
+
     def close(self) -> None:
         """Tell the service what was acknowledged since the last pull, and close the connections.
 
@@ -545,8 +642,10 @@ class AsyncClient(_Known):
         self,
         base_url: str,
         sdkappid: int | str,
-        appkey: str,
+        appkey: str | None = None,
         *,
+        secret_id: str | None = None,
+        secret_key: str | None = None,
         reader: str | None = None,
         state: str | os.PathLike[str] | None = None,
         timeout_s: float = TIMEOUT_S,
@@ -563,6 +662,8 @@ class AsyncClient(_Known):
             base_url,
             sdkappid,
             appkey,
+            secret_id=secret_id,
+            secret_key=secret_key,
             reader=reader,
             state=state,
             keyed=keyed,
@@ -671,6 +772,61 @@ class AsyncClient(_Known):
             key=key,
         )
         return AsyncBatches(follower, self._drive)
+
+    @overload
+    async def find(
+        self,
+        kind: Literal[Kind.DELIVERY_STATUS],
+        mobile: str,
+        *,
+        nationcode: str,
+        since: Moment | None = ...,
+        until: Moment | None = ...,
+        max: int = ...,
+        sid: str | None = ...,
+    ) -> tuple[DeliveryStatus, ...]: ...
+    @overload
+    async def find(
+        self,
+        kind: Literal[Kind.REPLY],
+        mobile: str,
+        *,
+        nationcode: str,
+        since: Moment | None = ...,
+        until: Moment | None = ...,
+        max: int = ...,
+        sid: str | None = ...,
+    ) -> tuple[Reply, ...]: ...
+    @overload
+    async def find(
+        self,
+        kind: Kind,
+        mobile: str,
+        *,
+        nationcode: str,
+        since: Moment | None = ...,
+        until: Moment | None = ...,
+        max: int = ...,
+        sid: str | None = ...,
+    ) -> tuple[Record, ...]: ...
+    async def find(
+        self,
+        kind: Kind,
+        mobile: str,
+        *,
+        nationcode: str,
+        since: Moment | None = None,
+        until: Moment | None = None,
+        max: int = limits.PULL_COUNT_MAX,  # noqa: A002 - the wire's word
+        sid: str | None = None,
+    ) -> tuple[Record, ...]:
+        """Look for the records of one number; see `Client.find`."""
+        flow = find(self._puller, check_kind(kind), mobile, nationcode, since, until, max, sid)
+        return await self._drive(flow)
+
+    async def statistics(self, *, since: Moment, until: Moment | None = None) -> Statistics:
+        """Counts of some hours; see `Client.statistics`."""
+        return await self._drive(statistics(self._puller, since, until))
 
     async def aclose(self) -> None:
         """Tell of what was acknowledged, and close the connections; see `Client.close`.

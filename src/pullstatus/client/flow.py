@@ -46,18 +46,19 @@ from pullstatus.client.errors import (
     NotConnected,
 )
 from pullstatus.client.exchange import Answer, Flow, Look, Send, Unanswered, Wait, send
+from pullstatus.client.faces import Call, Face, Sent
 from pullstatus.client.keys import Claim, Claims
 from pullstatus.client.outage import OnRetry, Outage, Patience
 from pullstatus.client.pages import Batch, Page
 from pullstatus.client.pauses import Pauses
-from pullstatus.client.reading import Found, clock_skew_s, not_the_service, read_pull
+from pullstatus.client.reading import Found, clock_skew_s, not_the_service, read_answer, read_pull
 from pullstatus.client.records import Record
 from pullstatus.records import Kind
 from pullstatus.version import VERSION
 from pullstatus.wire.about import ABOUT_PATH, Feature, read_features
-from pullstatus.wire.v5.pull import PULL_PATH, pull_request
 
 R = TypeVar("R", bound=Record)
+T = TypeVar("T")
 
 RETRY_S: Final = (0.5, 30.0)
 """Seconds before the first retry, and at most."""
@@ -111,6 +112,8 @@ class Puller:
         acknowledges: whether the next pull tells the service what was done with the last page.
         clock_skew_s: how far our clock was ahead of the last answer's `Date`, in seconds.
         claims: the pages that its callers are owed.
+        face: how the service is spoken to.
+        clock: Unix seconds.
     """
 
     acknowledges: ClassVar[bool] = False
@@ -118,16 +121,13 @@ class Puller:
     def __init__(
         self,
         base_url: str,
-        sdkappid: int | str,
-        appkey: str,
+        face: Face,
         *,
         keyed: bool | None,
         **options: Unpack[PullerOptions],
     ) -> None:
-        self._base_url = check_base_url(base_url).removesuffix(PULL_PATH)
-        self._sdkappid = check_sdkappid(sdkappid)
-        check_appkey(appkey)
-        self._appkey = appkey
+        self._base_url = base_url
+        self.face = face
         self._attempts_max = _check_integer("attempts_max", options["attempts_max"])
         self._retry_pause_s = _check_pauses("retry_pause_s", options["retry_pause_s"])
         on_retry = options["on_retry"]
@@ -136,7 +136,7 @@ class Puller:
                 "on_retry must be a function, called with error, attempt, pause_s"
             )
         self._on_retry = on_retry
-        self._clock = options["clock"]
+        self.clock = options["clock"]
         self.random = options["random"]
         self.claims = Claims(self._new_key)
         self.keyed = keyed
@@ -145,7 +145,7 @@ class Puller:
         self._looked = self._told = False  # asked `GET /`; and whoever is there has answered it
 
     def __repr__(self) -> str:
-        return f"{self._base_url!r}, sdkappid={self._sdkappid}"
+        return f"{self._base_url!r}, sdkappid={self.face.sdkappid}"
 
     def forked(self) -> None:
         """In a forked process: ask for no page under a key under which the parent asks, too."""
@@ -218,7 +218,7 @@ class Puller:
 
     def _ask(self, claim: Claim, patience: Patience) -> Flow[Page[Record]]:
         outage = Outage(
-            self._where(claim.kind), patience, self.pauses(), self._clock, self._on_retry
+            self._where(claim.kind.path), patience, self.pauses(), self.clock, self._on_retry
         )
         doubt: ClientError | None = None  # a page may be taken, and nobody knows about keys yet
         while True:
@@ -295,7 +295,7 @@ class Puller:
         return Look(address, headers, limits.ABOUT_WAIT_S, limits.ABOUT_BYTES_MAX)
 
     def _attempt(self, claim: Claim, long_poll_s: int) -> Flow[Page[Record]]:
-        now_s = self._clock()
+        now_s = self.clock()
         before = claim.next
         if before.forgotten(now_s):
             self.claims.settle(claim)
@@ -315,39 +315,65 @@ class Puller:
         elif not found.records:
             self.claims.settle(claim)
         if before.in_flight and not self.keyed:
-            log.warning(LOST, self._where(claim.kind), before.count_max)
+            log.warning(LOST, self._where(claim.kind.path), before.count_max)
         return self._page(claim, found)
 
-    def _where(self, kind: Kind) -> str:
+    def _where(self, what: str) -> str:
         """What is asked for and of whom, for the log."""
-        return f"{kind.path} of {self._sdkappid} at {self._base_url}"
+        return f"{what} of {self.face.sdkappid} at {self._base_url}"
 
     def _send(
         self, claim: Claim, words: Mapping[str, str], now_s: float, long_poll_s: int
     ) -> Flow[Found]:
         """Ask once, with these headers, which say how the page can be had again."""
-        # Digits only: some servers read it as a number.
-        random = str(self.random.randrange(10**8, 10**9))
-        target, content = pull_request(
-            self._sdkappid,
-            self._appkey,
-            claim.kind,
-            claim.next.count_max,
-            random,
-            int(now_s),
-        )
-        headers = {**HEADERS, **words}
+        call = self.face.pull(claim.kind, claim.next.count_max, self._sent(now_s))
         held_s = long_poll_s if self.holds(long_poll_s) else 0
         if self.keyed:
-            headers["Pullstatus-Wait"] = str(held_s)
-        outcome = yield from send(Send(self._base_url + target, content, headers, held_s))
-        answer = whole(outcome)
-        answered_s = self._clock()
+            words = {**words, "Pullstatus-Wait": str(held_s)}
+        answer, answered_s = yield from self._answer(call, words, held_s)
         claim.answer_s = answered_s - now_s
-        self.clock_skew_s = clock_skew_s(answer.headers, answered_s)
-        found = read_pull(answer, claim.kind, keyed=self.keyed, now_s=answered_s)
+        found = read_pull(answer, call.read, keyed=self.keyed, now_s=answered_s)
         self.keyed = found.waiting is not None
         return found
+
+    def inquire(self, what: str, asked: Callable[[Sent], Call[T]]) -> Flow[T]:
+        """The answer to a question that takes nothing out; `what` is its name in the log.
+
+        Raises:
+            ClientError: it failed, and a repeat cannot help, or has not. Nothing was consumed.
+        """
+        outage = Outage(
+            self._where(what), self.patience(), self.pauses(), self.clock, self._on_retry
+        )
+        while True:
+            try:
+                call = asked(self._sent(self.clock()))
+                answer, answered_s = yield from self._answer(call, {}, 0)
+                found = read_answer(answer, call.read, keyed=self.keyed, now_s=answered_s)
+            except ClientError as error:
+                error.may_have_consumed = False
+                pause_s = outage.pause_s(error, in_doubt=False) if error.retry_can_help else None
+                if pause_s is None:
+                    raise
+            else:
+                outage.end()
+                return found
+            yield Wait(pause_s)
+
+    def _answer(
+        self, call: Call[T], words: Mapping[str, str], held_s: int
+    ) -> Flow[tuple[Answer, float]]:
+        """What a call was answered, and when, by our clock."""
+        headers = {**HEADERS, **call.headers, **words}
+        step = Send(self._base_url + call.target, call.content, headers, held_s)
+        answer = whole((yield from send(step)))
+        answered_s = self.clock()
+        self.clock_skew_s = clock_skew_s(answer.headers, answered_s)
+        return answer, answered_s
+
+    def _sent(self, now_s: float) -> Sent:
+        # Digits only: some servers read it as a number.
+        return Sent(int(now_s), str(self.random.randrange(10**8, 10**9)))
 
     def _page(self, claim: Claim, found: Found) -> Page[Record]:
         assert self.keyed is not None
@@ -522,16 +548,16 @@ def split_address(address: str) -> SplitResult:
     return parts
 
 
-def check_appkey(appkey: object) -> None:
+def check_appkey(appkey: object, name: str = "appkey") -> None:
     """Refuse a key that was copied with something around it (InvalidArgument)."""
     if not isinstance(appkey, str):
-        raise InvalidArgument("appkey must be a str")
+        raise InvalidArgument(f"{name} must be a str")
     if not appkey or appkey.strip() != appkey:
         raise InvalidArgument(
-            "appkey has a blank or line end around it" if appkey else "appkey is empty"
+            f"{name} has a blank or line end around it" if appkey else f"{name} is empty"
         )
     if not appkey.isprintable():
-        raise InvalidArgument("appkey has control characters in it")
+        raise InvalidArgument(f"{name} has control characters in it")
 
 
 def check_kind(kind: object) -> Kind:

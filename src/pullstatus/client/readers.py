@@ -29,6 +29,7 @@ from pullstatus.client.errors import (
     ReaderUnsupported,
 )
 from pullstatus.client.exchange import Flow, Wait, send
+from pullstatus.client.faces import Face
 from pullstatus.client.flow import (
     Puller,
     PullerOptions,
@@ -132,12 +133,11 @@ class ReaderPuller(Puller):
     def __init__(
         self,
         base_url: str,
-        sdkappid: int | str,
-        appkey: str,
+        face: Face,
         reader: str,
         **options: Unpack[PullerOptions],
     ) -> None:
-        super().__init__(base_url, sdkappid, appkey, keyed=None, **options)
+        super().__init__(base_url, face, keyed=None, **options)
         self._reader = check_reader(reader)
         self.claims = Hands()
         self._unheard = False  # a page came that was not given to this reader
@@ -179,7 +179,7 @@ class ReaderPuller(Puller):
             except ClientError as error:
                 log.warning(
                     "%s: page %s was done with, and will come again: %s",
-                    self._where(kind),
+                    self._where(kind.path),
                     ack,
                     error.what,
                 )
@@ -219,7 +219,7 @@ class ReaderPuller(Puller):
         """It was taken from this hand, by an operator or a restore, or is acknowledged already."""
         log.warning(
             "%s: page %s, which was done with, is not in hand any more (%s)",
-            self._where(kind),
+            self._where(kind.path),
             ack,
             refused.errmsg,
         )
@@ -233,7 +233,7 @@ class ReaderPuller(Puller):
             words["Pullstatus-Ack"] = ack
         if not takes:
             words["Pullstatus-Take"] = "0"
-        now_s = self._clock()
+        now_s = self.clock()
         before = claim.next
         claim.next = before.ask(now_s)
         try:
@@ -257,7 +257,7 @@ class ReaderPuller(Puller):
             self._unheard = True
             if not found.records:
                 raise _unheard()
-            log.warning("%s: %s", self._where(claim.kind), _unheard())
+            log.warning("%s: %s", self._where(claim.kind.path), _unheard())
         return found
 
     def _look(self, *, in_doubt: bool) -> Flow[None]:  # noqa: ARG002 - there never is a doubt

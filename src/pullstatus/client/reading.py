@@ -4,7 +4,7 @@ Four forms of refusal are known, whatever the HTTP status:
 
     {"result": 1001, "errmsg": "..."}                                   the service
     {"ActionStatus": "FAIL", "ErrorCode": 60008, "ErrorInfo": "..."}    its old gateway
-    {"Response": {"Error": {"Code": "...", "Message": "..."}}}          API 3.0, at a wrong address
+    {"Response": {"Error": {"Code": "...", "Message": "..."}}}          API 3.0
     HTTP 3xx, 4xx, 5xx with anything                                    somebody in between
 
 Records are read leniently: they are gone from the service, so what is odd is kept, not refused.
@@ -13,10 +13,10 @@ Source: protocol.md sections 5, 8 and 11.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC
 from email.utils import parsedate_to_datetime
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import msgspec
 
@@ -35,13 +35,18 @@ from pullstatus.client.errors import (
     WrongAddress,
 )
 from pullstatus.client.exchange import Answer
-from pullstatus.client.records import Record, read_record
+from pullstatus.client.faces import NotDue
+from pullstatus.client.loose import count, integer
+from pullstatus.client.records import Record
 from pullstatus.errors import InvalidBody
 from pullstatus.json import check_json, mend_text
-from pullstatus.records import Kind
 from pullstatus.wire.v5.codes import Result
 
-__all__ = ["Found", "clock_skew_s", "not_the_service", "read_pull", "retry_after_s"]
+__all__ = ["Found", "clock_skew_s", "not_the_service", "read_answer", "read_pull", "retry_after_s"]
+
+T = TypeVar("T")
+Read = Callable[[bytes, dict[str, Any]], T]
+"""How a face reads a success: see `Call`."""
 
 _Refusal = type[CallRefused]
 
@@ -92,6 +97,8 @@ _TWINS: Final = {
     "MissingParameter": Result.BAD_REQUEST,
     "UnauthorizedOperation": Result.NOT_PERMITTED,
     "UnauthorizedOperation.RequestPermissionDeny": Result.NOT_PERMITTED,
+    "UnauthorizedOperation.SmsSdkAppIdVerifyFail": Result.UNKNOWN_SDKAPPID,
+    "UnauthorizedOperation.SmsSdkAppidVerifyFail": Result.UNKNOWN_SDKAPPID,
     "UnauthorizedOperation.RequestIpNotInWhitelist": Result.ADDRESS_REFUSED,
     "UnauthorizedOperation.SdkAppIdIsDisabled": Result.DISABLED,
     "UnauthorizedOperation.SdkAppidIsDisabled": Result.DISABLED,
@@ -107,12 +114,25 @@ _TWINS: Final = {
     "InvalidParameterValue.IncorrectPhoneNumber": Result.BAD_MOBILE,
     "InvalidParameterValue.SdkAppIdNotExist": Result.UNKNOWN_SDKAPPID,
     "InvalidParameterValue.SdkAppidNotExist": Result.UNKNOWN_SDKAPPID,
+    "InvalidAction": Result.UNKNOWN_PATH,
+    "NoSuchVersion": Result.UNKNOWN_PATH,
     "UnsupportedOperation": Result.NOT_SUPPORTED,
     "RequestLimitExceeded": Result.TOO_FREQUENT,
     "AuthFailure": Result.SIG_MISMATCH,
     "AuthFailure.SignatureExpire": Result.TIME_SKEW,
 }
 """API 3.0's codes, and the v5 code that means the same; of a longer one, its first part's."""
+
+_FIXES: Final = {
+    "AuthFailure.SecretIdNotFound": "check secret_id; a pair that was revoked is unknown, too",
+    "AuthFailure.SignatureFailure": (
+        "secret_key is not this secret_id's, or something on the way changes Host or the body"
+    ),
+    "UnauthorizedOperation.SmsSdkAppIdVerifyFail": (
+        "check sdkappid; if it is right, ask the operator to let this secret_id read it"
+    ),
+}
+"""What to do about those for which that is not what it is for the old call."""
 
 
 class Found(msgspec.Struct, frozen=True):
@@ -132,10 +152,11 @@ class Found(msgspec.Struct, frozen=True):
     reader: str | None = None
 
 
-def read_pull(answer: Answer, kind: Kind, *, keyed: bool | None, now_s: float) -> Found:
-    """Read the answer to a pull.
+def read_answer(answer: Answer, read: Read[T], *, keyed: bool | None, now_s: float) -> T:
+    """Read an answer.
 
     Args:
+        read: what to make of one that refuses nothing.
         keyed: whether the service knows `Idempotency-Key`, as far as known: such a service
             consumes nothing when it refuses.
         now_s: our clock, in Unix seconds.
@@ -152,14 +173,23 @@ def read_pull(answer: Answer, kind: Kind, *, keyed: bool | None, now_s: float) -
         raise refusal
     if answer.http_status != 200:
         raise not_the_service(answer)
-    result = None if members is None else members.get("result", members.get("ErrorCode"))
-    if members is None or _integer(result) != 0:
+    if members is None:
         raise _malformed(answer, "it is not the JSON object that is due")
+    try:
+        return read(content, members)
+    except NotDue as error:
+        raise _malformed(answer, str(error)) from None
+
+
+def read_pull(
+    answer: Answer, read: Read[list[Record]], *, keyed: bool | None, now_s: float
+) -> Found:
+    """Read the answer to a pull; see `read_answer`."""
     return Found(
-        _read_data(answer, content, members, kind),
-        _count(answer.headers.get("pullstatus-waiting")),
+        read_answer(answer, read, keyed=keyed, now_s=now_s),
+        count(answer.headers.get("pullstatus-waiting")),
         answer.headers.get("pullstatus-pull-id"),
-        _count(answer.headers.get("pullstatus-given")) or 1,
+        count(answer.headers.get("pullstatus-given")) or 1,
         answer.headers.get("pullstatus-reader"),
     )
 
@@ -175,7 +205,7 @@ def clock_skew_s(headers: Mapping[str, str], now_s: float) -> float | None:
 
 def retry_after_s(headers: Mapping[str, str]) -> float | None:
     """Seconds that `Retry-After` says to wait; a date in it is not read."""
-    return _count(headers.get("retry-after"))
+    return count(headers.get("retry-after"))
 
 
 # --- refusals -------------------------------------------------------------------------------------
@@ -189,10 +219,12 @@ def _refusal(members: dict[str, Any] | None, *, keyed: bool | None) -> CallRefus
         code = str(response["Error"].get("Code", ""))
         twin = _TWINS.get(code, _TWINS.get(code.partition(".")[0]))
         said = f"{code} {response['Error'].get('Message', '')}".strip()
-        return _as_error(None if twin is None else int(twin), said, keyed=keyed)
-    result = _integer(members.get("result"))
+        error = _as_error(None if twin is None else int(twin), said, keyed=keyed)
+        error.fix = _FIXES.get(code, error.fix)
+        return error
+    result = integer(members.get("result"))
     if result is None:
-        result = _integer(members.get("ErrorCode"))
+        result = integer(members.get("ErrorCode"))
         if members.get("ActionStatus") == "FAIL" and result in (0, None):
             return _as_error(None, _said(members), keyed=keyed)
     if result in (0, None):
@@ -275,8 +307,6 @@ def _malformed(answer: Answer, fault: str) -> AnswerMalformed:
 # --- JSON -----------------------------------------------------------------------------------------
 
 _decode_object: Final = msgspec.json.Decoder(dict[str, Any]).decode
-_decode_data: Final = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
-_decode_raws: Final = msgspec.json.Decoder(list[msgspec.Raw]).decode
 
 
 def _read_object(content: bytes) -> tuple[bytes, dict[str, Any] | None]:
@@ -288,33 +318,3 @@ def _read_object(content: bytes) -> tuple[bytes, dict[str, Any] | None]:
         except (msgspec.DecodeError, UnicodeDecodeError, InvalidBody, RecursionError):
             continue
     return content, None
-
-
-def _read_data(answer: Answer, content: bytes, members: dict[str, Any], kind: Kind) -> list[Record]:
-    data = members.get("data")
-    if data is None and not _integer(members.get("count")):
-        return []  # some servers leave it out when there is nothing
-    if not isinstance(data, list) or not all(isinstance(record, dict) for record in data):
-        raise _malformed(answer, "data must be an array of records")
-    parts = _decode_raws(_decode_data(content)["data"])
-    return [
-        read_record(bytes(part), record, kind) for part, record in zip(parts, data, strict=True)
-    ]
-
-
-def _integer(value: object) -> int | None:
-    if isinstance(value, bool):
-        return None
-    if isinstance(value, int):
-        return value
-    if isinstance(value, float) and value.is_integer():
-        return int(value)
-    if isinstance(value, str):
-        return _count(value)
-    return None
-
-
-def _count(text: str | None) -> int | None:
-    if text is None or not text.isascii() or not text.isdigit() or len(text) > 18:
-        return None
-    return int(text)

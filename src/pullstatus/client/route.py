@@ -27,7 +27,7 @@ import msgspec
 from pullstatus.client.errors import InvalidArgument, InvalidEnvironment
 from pullstatus.client.flow import split_address
 
-__all__ = ["certificate_fix", "open_async_http", "open_http"]
+__all__ = ["certificate_fix", "open_async_http", "open_http", "proxy_variable"]
 
 H = TypeVar("H")
 
@@ -114,6 +114,16 @@ def _check_timeout(timeout_s: object) -> None:
 
 
 # --- proxies --------------------------------------------------------------------------------------
+
+
+def proxy_variable(address: str, environment: Mapping[str, str]) -> str | None:
+    """Which variable names the proxy on the way to a service, if any does.
+
+    Raises:
+        InvalidEnvironment: it names one that cannot be used.
+    """
+    proxy = _proxy_for(httpx.URL(address), environment)
+    return None if proxy is None else proxy.variable
 
 
 def _proxy_for(url: httpx.URL, environment: Mapping[str, str]) -> _Proxy | None:

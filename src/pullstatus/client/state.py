@@ -16,6 +16,7 @@ from typing import Final, Unpack
 import msgspec
 
 from pullstatus.client.errors import ClientError, InvalidArgument, StateFailed
+from pullstatus.client.faces import Face
 from pullstatus.client.flow import Puller, PullerOptions, client_closed
 from pullstatus.client.keys import Claim, Claims, NextPage
 from pullstatus.client.slots import NotOpened, Slots
@@ -138,21 +139,20 @@ class KeptPuller(Puller):
     def __init__(
         self,
         base_url: str,
-        sdkappid: int | str,
-        appkey: str,
+        face: Face,
         state: str | PathLike[str],
         *,
         keyed: bool | None,
         **options: Unpack[PullerOptions],
     ) -> None:
-        super().__init__(base_url, sdkappid, appkey, keyed=keyed, **options)
+        super().__init__(base_url, face, keyed=keyed, **options)
         try:
             path = Path(state)
         except TypeError as error:
             raise InvalidArgument("state must be the path of a file") from error
         if "\0" in str(path):
             raise InvalidArgument("state must be the path of a file")
-        self.claims = Kept(self._new_key, path, self._base_url, self._sdkappid)
+        self.claims = Kept(self._new_key, path, base_url, face.sdkappid)
 
 
 @contextlib.contextmanager

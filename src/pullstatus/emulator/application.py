@@ -9,7 +9,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable, MutableMapping, Sequence
+from types import MappingProxyType
 from typing import Any, Final
+from uuid import uuid4
 
 import msgspec
 import structlog
@@ -17,13 +19,18 @@ import structlog
 from pullstatus import limits
 from pullstatus.apps import Registry, admission
 from pullstatus.emulator import send as sends
+from pullstatus.emulator.applications import Applications
+from pullstatus.emulator.calls import ACTION_PULLS, CALLS, SENDS, Call, action_of
 from pullstatus.emulator.control import Control
 from pullstatus.emulator.emulation import Emulation
-from pullstatus.emulator.faults import Armed, Call, Fault
+from pullstatus.emulator.faults import Armed, Fault
 from pullstatus.emulator.requests import FAULT, Between, observe
 from pullstatus.emulator.scenario import Scenario
+from pullstatus.emulator.send_sms import SEND_SMS, answered, read_message, read_receivers
+from pullstatus.emulator.twins import OTHER, TWINS
 from pullstatus.errors import BodyTooLarge, Refused, SignatureWrong
 from pullstatus.records import Kind
+from pullstatus.server.api3 import ActionCall, LetIn, is_action
 from pullstatus.server.http import (
     JSON,
     NO_STORE,
@@ -34,6 +41,7 @@ from pullstatus.server.http import (
     Scope,
     Send,
     hang_up,
+    header,
     read_body,
     respond,
     whose,
@@ -41,9 +49,11 @@ from pullstatus.server.http import (
 from pullstatus.server.routes import Routes
 from pullstatus.server.whole import Whole
 from pullstatus.store import Gone, Mailbox, Store
+from pullstatus.wire.about import ABOUT_PATH
+from pullstatus.wire.api3 import answers
 from pullstatus.wire.v5 import answer
+from pullstatus.wire.v5 import statistics as counts
 from pullstatus.wire.v5.codes import Result
-from pullstatus.wire.v5.pull import PULL_PATH
 from pullstatus.wire.v5.refusals import ANSWERED, refusal
 from pullstatus.wire.v5.signed import check_time, read_integer
 
@@ -51,11 +61,6 @@ log = structlog.get_logger(__name__)
 
 Answering = Callable[[Scope, Receive, Send], Awaitable[None]]
 
-CALLS: Final[dict[str, Call]] = {
-    PULL_PATH: "pullstatus",
-    sends.SENDSMS_PATH: "sendsms",
-    sends.SENDMULTISMS2_PATH: "sendmultisms2",
-}
 SIGNATURE_WRONG: Final = (
     "sig is not the SHA-256 of appkey=...&random=...&time=...&mobile=... for this application"
 )
@@ -66,9 +71,16 @@ class _Type(msgspec.Struct):
     type: msgspec.Raw = msgspec.Raw()
 
 
+class _Response(msgspec.Struct):
+    statuses: list[msgspec.Raw] = msgspec.field(name="PullSmsSendStatusSet", default_factory=list)
+    replies: list[msgspec.Raw] = msgspec.field(name="PullSmsReplyStatusSet", default_factory=list)
+    request_id: str = msgspec.field(name="RequestId", default="")
+
+
 class _Page(msgspec.Struct):
-    type: int
-    data: list[msgspec.Raw]
+    type: int = 0
+    data: list[msgspec.Raw] = []
+    response: _Response = msgspec.field(name="Response", default_factory=_Response)
 
 
 class _Answer(msgspec.Struct):
@@ -82,23 +94,58 @@ class _Answer(msgspec.Struct):
     def entries(self) -> list[bytes]:
         """The records that it hands out."""
         try:
-            return [bytes(raw) for raw in _decode_page(self.body).data]
+            page = _decode_page(self.body)
         except msgspec.DecodeError:
             return []
+        said = page.response
+        return [bytes(raw) for raw in (*page.data, *said.statuses, *said.replies)]
 
 
 _decode_type: Final = msgspec.json.Decoder(_Type).decode
 _decode_page: Final = msgspec.json.Decoder(_Page).decode
 
 
+class EmulatedActions(ActionCall):
+    """The server's calls of API 3.0, and `SendSms`."""
+
+    actions = MappingProxyType({**ActionCall.actions, SEND_SMS.name: SEND_SMS})
+    emulation: Emulation
+
+    async def answer(self, let_in: LetIn, scope: Scope) -> tuple[Headers, bytes]:
+        """What a call comes to that was let in."""
+        if let_in.request.action is SEND_SMS:
+            return [], await self._send(let_in)
+        return await super().answer(let_in, scope)
+
+    async def _send(self, let_in: LetIn) -> bytes:
+        """What comes of a send; what is wrong with its text is told of each number."""
+        parameters = let_in.request.parameters()
+        receivers = read_receivers(parameters)
+        message = read_message(parameters, let_in.request.version)
+        try:
+            details = await self.emulation.send("SendSms", let_in.live, message, receivers)
+        except Refused as refused:
+            details = [
+                sends.Detail(int(refused.result), refused.errmsg, one.mobile, one.nationcode)
+                for one in receivers
+            ]
+        return answered(receivers, details, message.ext, let_in.request_id)
+
+
 class EmulatedRoutes(Routes):
     """Routes a request: ours here, the others where they always go."""
 
-    def __init__(self, store: Store, registry: Registry, scenario: Scenario) -> None:
-        """Wire the calls to `store`. Its application must exist there."""
+    action_call = EmulatedActions
+
+    def __init__(
+        self, store: Store, registry: Registry, scenario: Scenario, applications: Applications
+    ) -> None:
+        """Wire the calls to `store`; `applications` has those who may call."""
         super().__init__(store, registry)
-        self.emulation = Emulation(scenario, store, self.figures, self.tickets)
+        self.emulation = Emulation(scenario, store, applications, self.figures, self.tickets)
         self._control = Control(self.emulation)
+        assert isinstance(self._api3, EmulatedActions)
+        self._api3.emulation = self.emulation
 
     def at_once(self, _whole: Whole, _client: tuple[str, int] | None, _gone: Gone) -> None:
         """Nothing is answered before it is observed."""
@@ -121,25 +168,35 @@ class EmulatedRoutes(Routes):
             path=received.path,
             **{
                 name: value
-                for name in ("sdkappid", "key", "http_status", "result", "count", "fault", "ms")
+                for name in (
+                    "sdkappid",
+                    "action",
+                    "key",
+                    "http_status",
+                    "result",
+                    "count",
+                    "code",
+                    "fault",
+                    "ms",
+                )
                 if (value := getattr(received, name)) is not None
             },
         )
 
     async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
-        call = CALLS.get(scope["path"])
-        if call is not None:
-            await self._call(call, scope, receive, send)
+        if scope["path"] in CALLS or (scope["path"] == ABOUT_PATH and is_action(scope)):
+            await self._call(scope, receive, send)
         else:
             await super().__call__(scope, receive, send)
 
-    async def _call(self, call: Call, scope: Scope, receive: Receive, send: Send) -> None:
-        answering: Answering = super().__call__ if call == "pullstatus" else self._send
+    async def _call(self, scope: Scope, receive: Receive, send: Send) -> None:
+        answering: Answering = self._send if scope["path"] in SENDS else super().__call__
         if not self.emulation.faults:
             await answering(scope, receive, send)
             return
-        kind, receive = await _peek(receive)
-        armed = self.emulation.faults.strike(call, kind)
+        body, receive = await _peek(receive)
+        call, kind = _sort_of(scope, body)
+        armed = None if call is None else self.emulation.faults.strike(call, kind)
         if armed is None:
             await answering(scope, receive, send)
             return
@@ -158,10 +215,8 @@ class EmulatedRoutes(Routes):
         if armed.fault.fault == "delay":
             await answering(scope, receive, send)
             return
-        ext = None
-        if scope["path"] != PULL_PATH:
-            ext = sends.ext_of(await _whole(scope, receive))
-        nothing = _Answer(200, [JSON, NO_STORE], _failure(armed.fault, ext))
+        body = await _whole(scope, receive)
+        nothing = _Answer(200, [JSON, NO_STORE], _failure(armed.fault, scope["path"], body))
         await self._spoil(armed, nothing, scope, send)
 
     async def _strike_late(
@@ -191,8 +246,7 @@ class EmulatedRoutes(Routes):
             case "malformed":
                 body = body[: len(body) // 2]
             case "result":
-                ext = None if scope["path"] == PULL_PATH else sends.ext_of(body)
-                body = _failure(fault, ext)
+                body = _failure(fault, scope["path"], body)
             case "reorder" | "duplicate":
                 body = await self._spoil_page(armed, good, whose(scope)["sdkappid"])
         await respond(scope, send, http_status, headers, body)
@@ -228,7 +282,7 @@ class EmulatedRoutes(Routes):
 
     async def _take(self, scope: Scope, body: bytes) -> bytes:
         emulation = self.emulation
-        call = CALLS[scope["path"]]
+        call = SENDS[scope["path"]]
         many = call == "sendmultisms2"
         request = sends.parse_send(scope["query_string"], body, many=many)
         mobiles = [receiver.mobile for receiver in request.receivers]
@@ -245,11 +299,11 @@ class EmulatedRoutes(Routes):
 
         address = scope["client"][0] if scope["client"] else ""
         at_ms = int(now_s * 1000)
-        await self.admission.admit(
-            admission.Call(request.sdkappid, address, proof, request.time, at_ms, pulls=False)
+        live = await self.admission.admit(
+            admission.Call(request.sdkappid, address, proof, request.time, at_ms, purpose=None)
         )
         message = request.message()
-        details = await emulation.send(call, request.sdkappid, message, request.receivers)
+        details = await emulation.send(call, live, message, request.receivers)
         if many:
             return sends.accepted_many(message.ext, details)
         [detail] = details
@@ -258,8 +312,21 @@ class EmulatedRoutes(Routes):
         return sends.accepted(message.ext, detail.sid, detail.fee)
 
 
-async def _peek(receive: Receive) -> tuple[int | None, Receive]:
-    """The body's `type`, if it has one, and a `receive` that gives the whole request again."""
+def _sort_of(scope: Scope, body: bytes) -> tuple[Call | None, int | None]:
+    """Which call a request is, and the `type` of its records if it pulls and has a proper one."""
+    v5 = CALLS.get(scope["path"])
+    if v5 is None:
+        action = action_of(header(scope, b"x-tc-action"), scope["query_string"], body)
+        return action, None if action is None else ACTION_PULLS.get(action)
+    kind = None
+    # Whoever answers says what is wrong with a body that can't be read.
+    with contextlib.suppress(msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        kind = read_integer(bytes(_decode_type(body).type), -1)
+    return v5, kind
+
+
+async def _peek(receive: Receive) -> tuple[bytes, Receive]:
+    """The body, as far as it is looked at, and a `receive` that gives the whole request again."""
     messages: list[MutableMapping[str, Any]] = []
     body = b""
     while len(body) <= limits.PULL_BODY_BYTES_MAX:
@@ -268,15 +335,11 @@ async def _peek(receive: Receive) -> tuple[int | None, Receive]:
         body += message.get("body", b"")
         if not message.get("more_body"):
             break
-    kind = None
-    # Whoever answers says what is wrong with a body that can't be read.
-    with contextlib.suppress(msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        kind = read_integer(bytes(_decode_type(body).type), -1)
 
     async def again() -> MutableMapping[str, Any]:
         return messages.pop(0) if messages else await receive()
 
-    return kind, again
+    return body, again
 
 
 async def _catch(answering: Answering, scope: Scope, receive: Receive) -> _Answer | None:
@@ -316,11 +379,17 @@ async def _cut(scope: Scope, send: Send, good: _Answer, bytes_max: int | None) -
     hang_up(scope)
 
 
-def _failure(fault: Fault, ext: str | None) -> bytes:
-    """What a call answers when it fails; `ext` is there in the answers of sends."""
+def _failure(fault: Fault, path: str, said: bytes) -> bytes:
+    """What a call answers when it fails; `said` has the `ext` of a send, which is answered."""
     result = Result.OTHER if fault.result is None else fault.result
     errmsg = fault.errmsg or "a fault of the emulator"
-    return answer.failure(result, errmsg) if ext is None else sends.refused(result, errmsg, ext)
+    if path in SENDS:
+        return sends.refused(result, errmsg, sends.ext_of(said))
+    if path == ABOUT_PATH:
+        return answers.failure(TWINS.get(result, OTHER), errmsg, str(uuid4()))
+    if path in {counts.SENDS_PATH, counts.RECEIPTS_PATH}:
+        return counts.failure(result, errmsg)
+    return answer.failure(result, errmsg)
 
 
 async def _whole(scope: Scope, receive: Receive) -> bytes:

@@ -5,6 +5,7 @@
     POST             /emulator/feed      put records in
     GET DELETE       /emulator/sent      what applications sent; forget it
     GET DELETE       /emulator/requests  what came in, and what became of it; forget it
+    GET POST DELETE  /emulator/gateways  those of others, as they call: list, have some called, end
     POST             /emulator/reset     begin the scenario anew
 
 It asks for no credentials: everything in an emulator is made up. But it answers programs only, not
@@ -15,6 +16,8 @@ from __future__ import annotations
 
 import contextlib
 import ipaddress
+import random
+import time
 from typing import Annotated, Final, Literal
 from urllib.parse import urlsplit
 
@@ -27,15 +30,15 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from pullstatus import limits
+from pullstatus.emulator.calls import CALLS
 from pullstatus.emulator.emulation import Emulation
 from pullstatus.emulator.faults import Armed, Fault
+from pullstatus.emulator.gateways import Play, gateways
 from pullstatus.emulator.scenario import convert
-from pullstatus.emulator.send import SENDMULTISMS2_PATH, SENDSMS_PATH
 from pullstatus.errors import BodyTooLarge, InvalidBody, PullstatusError
 from pullstatus.json import ascii_json, check_json
 from pullstatus.records import Kind
 from pullstatus.server.http import Disconnected, Receive, Scope, Send, problem_json, read_body
-from pullstatus.wire.v5.pull import PULL_PATH
 
 
 class Feed(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -78,6 +81,9 @@ class Control:
                 Route("/emulator/sent", self._forget_sent, methods=["DELETE"]),
                 Route("/emulator/requests", self._list_requests),
                 Route("/emulator/requests", self._forget_requests, methods=["DELETE"]),
+                Route("/emulator/gateways", self._list_gateways),
+                Route("/emulator/gateways", self._play_gateway, methods=["POST"]),
+                Route("/emulator/gateways", self._forget_gateways, methods=["DELETE"]),
                 Route("/emulator/reset", self._reset, methods=["POST"]),
             ],
             exception_handlers={
@@ -106,9 +112,10 @@ class Control:
             {
                 "sdkappid": emulation.sdkappid,
                 "appkey": emulation.appkeys[emulation.sdkappid],
-                "pullstatus": base + PULL_PATH,
-                "sendsms": base + SENDSMS_PATH,
-                "sendmultisms2": base + SENDMULTISMS2_PATH,
+                "secret_id": emulation.scenario.secret.id,
+                "secret_key": emulation.scenario.secret.key,
+                "api3": f"{base}/",
+                **{str(call): base + path for path, call in CALLS.items()},
                 "waiting": await self._waiting(emulation.sdkappid),
                 "applications": [
                     {
@@ -160,6 +167,19 @@ class Control:
 
     async def _forget_requests(self, _request: Request) -> Response:
         self._emulation.requests.clear()
+        return Response(status_code=204)
+
+    async def _list_gateways(self, _request: Request) -> Response:
+        calls = list(self._emulation.gateways.calls)
+        return _json({"gateways": list(gateways()), "calls": calls})
+
+    async def _play_gateway(self, request: Request) -> Response:
+        play = convert(await _body(request), Play, "play")
+        made = self._emulation.gateways.play(play, random.Random(), int(time.time()))  # noqa: S311 - made up
+        return _json({"calls": made}, 201)
+
+    async def _forget_gateways(self, _request: Request) -> Response:
+        self._emulation.gateways.forget()
         return Response(status_code=204)
 
     async def _reset(self, _request: Request) -> Response:

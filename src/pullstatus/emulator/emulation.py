@@ -21,7 +21,9 @@ import msgspec
 import structlog
 
 from pullstatus import limits
+from pullstatus.apps import LiveApplication
 from pullstatus.emulator import sms
+from pullstatus.emulator.applications import Applications
 from pullstatus.emulator.carriers import (
     Receipt,
     made_up_number,
@@ -30,14 +32,16 @@ from pullstatus.emulator.carriers import (
     make_status,
 )
 from pullstatus.emulator.faults import Faults
+from pullstatus.emulator.gateways import Gateways
 from pullstatus.emulator.pushes import Pushes
 from pullstatus.emulator.requests import Received
 from pullstatus.emulator.scenario import Scenario, draw_s
 from pullstatus.emulator.send import Detail, Message, Receiver, SendResult
 from pullstatus.errors import InvalidRecord, InvalidSetting, Refused, StoreFull
+from pullstatus.mailbox.following import pass_over
 from pullstatus.records import Kind, Record, decode_array, encode, encode_all
 from pullstatus.server.figures import Figures
-from pullstatus.store import Append, Discard, Mailbox, Outcome, Store
+from pullstatus.store import Append, Mailbox, Store
 
 log = structlog.get_logger(__name__)
 
@@ -90,6 +94,7 @@ class Emulation:
         appkeys: of each application.
         faults: what shall go wrong.
         pushes: what leaves for the scenario's callback.
+        gateways: those of others, as they are played.
         sent: what was sent, oldest first.
         requests: what came in, oldest first.
     """
@@ -98,6 +103,7 @@ class Emulation:
         self,
         scenario: Scenario,
         store: Store,
+        applications: Applications,
         figures: Figures,
         tickets: Callable[[], bytes],
         *,
@@ -108,6 +114,7 @@ class Emulation:
         self.scenario = scenario
         self.store = store
         self.sdkappid = scenario.application.sdkappid
+        self._applications = applications
         self.appkeys = {one.sdkappid: one.appkey for one in scenario.all_applications}
         self.now_s = now_s
         self._monotonic_s = monotonic_s
@@ -117,6 +124,7 @@ class Emulation:
         self._changed = asyncio.Event()
         self._order = itertools.count()
         self.pushes = Pushes(scenario.sends.callback)
+        self.gateways = Gateways()
         self._begin()
 
     def _begin(self) -> None:
@@ -130,15 +138,15 @@ class Emulation:
         for fault in scenario.faults:
             self.faults.arm(fault)
         self.pushes.begin(self.faults, scenario.chance("pushes"))
+        self.gateways.forget()
         self._changed.set()
 
     async def reset(self) -> None:
         """Begin the scenario anew: empty mailboxes but for what is there at the start."""
         self._begin()
-        for mailbox in self._mailboxes():
-            erasure = Discard(mailbox, Outcome.ERASED, self.now_ms(), ticket=self._tickets())
-            await self.store.discard(erasure)
-        # With their journal goes what an Idempotency-Key got.
+        await self._applications.renew()
+        # The room of what they had, which nobody sees any more.
+        await pass_over(self.store)
         await self.store.purge(left_before_ms=self.now_ms() + 1)
         traffic = self.scenario.traffic
         await self._traffic(traffic.statuses_at_start, traffic.replies_at_start)
@@ -238,14 +246,16 @@ class Emulation:
     # -- sends ---------------------------------------------------------------------------------
 
     async def send(
-        self, call: str, sdkappid: int, message: Message, receivers: Sequence[Receiver]
+        self, call: str, live: LiveApplication, message: Message, receivers: Sequence[Receiver]
     ) -> list[Detail]:
         """Take an application's message for some numbers; what comes of it follows when it is due.
+
+        It is counted either way, as one who sends reports it.
 
         Raises:
             Refused: the message as a whole is at fault, and goes to nobody.
         """
-        source = _Source(call, sdkappid)
+        source = _Source(call, live.application.sdkappid)
         try:
             if len(self._pending) + 2 * len(receivers) > limits.PENDING_MAX:
                 raise Refused(SendResult.FREQUENCY_POLICY, "too many sends are still on their way")
@@ -253,11 +263,12 @@ class Emulation:
                 message, self._templates, self.scenario.sends.signs, self.scenario.sends.sign
             )
         except Refused as refusal:
-            for receiver in receivers:
-                self._refuse(source, receiver, refusal, message)
+            refused = [self._refuse(source, one, refusal, message) for one in receivers]
+            await self._applications.count(live, refused, self.now_ms())
             raise
         details = [self._send(source, message, receiver, text, sign) for receiver in receivers]
-        await self._deliver_due()
+        await self._deliver_due()  # at once, or another delivery has taken what is due
+        await self._applications.count(live, details, self.now_ms())
         return details
 
     def _refuse(

@@ -4,7 +4,7 @@
 |-----------|--------------------------------------------------------|------------------------|
 | cut       | the connection closes, with `bytes` of the answer      | done                   |
 | delay     | the answer, `delay_s` later                            | done                   |
-| result    | a v5 answer with that `result`                         | not done               |
+| result    | an answer with that `result`, or its twin of API 3.0   | not done               |
 | http      | an HTML page with `http_status`, as a gateway gives    | not done               |
 | malformed | HTTP 200 and half the answer, which is no JSON         | done                   |
 | reorder   | the page with its records the other way round          | done                   |
@@ -29,18 +29,18 @@ import msgspec
 from msgspec import Meta
 
 from pullstatus import limits
+from pullstatus.emulator.calls import ACTION_PULLS, Call
 from pullstatus.errors import InvalidSetting
 
-__all__ = ["Armed", "Bad", "Call", "Fault", "FaultName", "Faults"]
+__all__ = ["Armed", "Bad", "Fault", "FaultName", "Faults"]
 
 FaultName = Literal[
     "cut", "delay", "result", "http", "malformed", "reorder", "duplicate", "half-bad"
 ]
-Call = Literal["pullstatus", "sendsms", "sendmultisms2"]
-
 Struck = Call | Literal["push"]
 Bad = Literal["value", "missing", "type", "object", "json"]
 
+_PULLS: Final[frozenset[str]] = frozenset(("pullstatus", *ACTION_PULLS))
 _BEFORE: Final = frozenset({"result", "http"})
 _OWN: Final = {
     "result": "result",
@@ -92,11 +92,11 @@ class Fault(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaul
             raise ValueError('result must say which code the fault "result" answers')
         if self.fault == "delay" and not self.delay_s:
             raise ValueError('delay_s must say how long the fault "delay" takes')
-        if (self.type is not None or self.nonempty) and self.call not in {None, "pullstatus"}:
+        if (self.type is not None or self.nonempty) and self.call not in {None, *_PULLS}:
             raise ValueError("type and nonempty are for pulls only")
         if self.fault in {"reorder", "duplicate"}:
             if self.call not in {None, "pullstatus"}:
-                raise ValueError(f'the fault "{self.fault}" is for pulls only')
+                raise ValueError(f'the fault "{self.fault}" is for pulls of v5 only')
             if self.after_commit is False:
                 raise ValueError(f'the fault "{self.fault}" strikes after the commit only')
         if self.fault == "half-bad" and (
@@ -127,10 +127,11 @@ class Fault(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaul
         """
         if self.fault == "half-bad" or call == "push":
             return self.fault == "half-bad" and call == "push"
-        if self.fault in {"reorder", "duplicate"} or self.type is not None or self.nonempty:
-            if call != "pullstatus":
-                return False
-        elif self.call is not None and self.call != call:
+        if self.fault in {"reorder", "duplicate"} and call != "pullstatus":
+            return False
+        if (self.type is not None or self.nonempty) and call not in _PULLS:
+            return False
+        if self.call is not None and self.call != call:
             return False
         return self.type is None or self.type == kind
 

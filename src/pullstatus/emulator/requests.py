@@ -6,6 +6,7 @@ Every call and every way in is noted, refused or not; the door for tests is not.
 from __future__ import annotations
 
 import contextlib
+import re
 import time
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any, Final
@@ -13,8 +14,10 @@ from typing import Any, Final
 import msgspec
 
 from pullstatus import limits
+from pullstatus.emulator.calls import action_of
 from pullstatus.server.budget import Over
 from pullstatus.server.http import PEER, Peer, Receive, Scope, Send, header, whose
+from pullstatus.wire.about import ABOUT_PATH
 
 __all__ = ["FAULT", "Between", "Received", "observe"]
 
@@ -29,10 +32,12 @@ class Received(msgspec.Struct, frozen=True):
         time: when it came, in Unix seconds.
         path: with the token of a callback left out.
         sdkappid: the application that it names.
+        action: of a call of API 3.0.
         key: its Idempotency-Key.
         body: its beginning, as far as it was read; what is no UTF-8 is replaced.
         http_status: of the answer; None if the connection was closed without one.
         result: of a v5 answer, like `count`.
+        code: of a refusal in API 3.0.
         fault: the fault that struck it.
         ms: how long the answer took.
     """
@@ -42,11 +47,13 @@ class Received(msgspec.Struct, frozen=True):
     path: str
     query: str
     sdkappid: int | None
+    action: str | None
     key: str | None
     body: str
     http_status: int | None
     result: int | None
     count: int | None
+    code: str | None
     fault: str | None
     ms: float
 
@@ -81,6 +88,10 @@ class Between(Peer):
         """As of the peer."""
         return self._peer.gone()
 
+    def gone_after(self, waited_s: float) -> bool:
+        """As of the peer."""
+        return self._peer.gone_after(waited_s)
+
     def leaving(self, on_leave: Callable[[], None] | None) -> bool:
         """As of the peer."""
         return self._peer.leaving(on_leave)
@@ -98,11 +109,21 @@ class Between(Peer):
         return self._respond(http_status, headers, body)
 
 
+class _Error(msgspec.Struct):
+    Code: str | None = None
+
+
+class _Response(msgspec.Struct):
+    Error: _Error = msgspec.field(default_factory=_Error)
+
+
 class _Said(msgspec.Struct):
     result: int | None = None
     count: int | None = None
+    Response: _Response = msgspec.field(default_factory=_Response)
 
 
+_SDKAPPID: Final = re.compile(rb"SmsSdkApp[Ii]d\W{1,8}([0-9]{1,10})")  # in JSON and in a form
 _decode_said: Final = msgspec.json.Decoder(_Said).decode
 
 
@@ -118,6 +139,7 @@ async def observe(
     whole = peer.body
     body = bytes(whole or b"")
     key = _text(header(scope, b"idempotency-key"))  # a pull that waits keeps no headers
+    named = header(scope, b"x-tc-action")
     http_status: int | None = None
     said = b""
 
@@ -147,7 +169,12 @@ async def observe(
     with contextlib.suppress(msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         found = _decode_said(said)
     path: str = scope["path"]
+    action = None
     sdkappid = whose(seen).get("sdkappid")
+    if path == ABOUT_PATH:
+        action = action_of(named, scope["query_string"], body)
+        named_in = _SDKAPPID.search(scope["query_string"]) or _SDKAPPID.search(body)
+        sdkappid = None if named_in is None else int(named_in[1])
     assert sdkappid is None or isinstance(sdkappid, int)
     return Received(
         time=came_s,
@@ -155,11 +182,13 @@ async def observe(
         path="/callbacks/..." if path.startswith("/callbacks/") else path,
         query=scope["query_string"].decode("latin-1"),
         sdkappid=sdkappid,
+        action=action,
         key=key,
         body=body[: limits.REQUEST_BODY_BYTES_KEPT].decode("utf-8", "replace"),
         http_status=http_status,
         result=found.result,
         count=found.count,
+        code=found.Response.Error.Code,
         fault=seen.get(FAULT),
         ms=round((time.perf_counter() - started) * 1000, 1),
     )

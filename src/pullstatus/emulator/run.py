@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import secrets
 from collections.abc import Callable, Coroutine
 
 from pullstatus import apps, limits
-from pullstatus.apps import Operator, Registry
-from pullstatus.clock import wall_ms
+from pullstatus.apps import Registry
 from pullstatus.emulator.application import EmulatedRoutes
+from pullstatus.emulator.applications import Applications
 from pullstatus.emulator.emulation import Emulation
 from pullstatus.emulator.scenario import Scenario
 from pullstatus.server.routes import Routes
@@ -27,16 +26,8 @@ class EmulatorServer(Server):
     async def build(self, registry: Registry) -> Routes:
         """What answers for the emulator, on a store with those of the scenario."""
         keyring = await apps.open_keyring(self.store, apps.masters_beside(self.options.store))
-        for credentials in self.scenario.all_applications:
-            await apps.create_application(
-                self.store,
-                credentials.sdkappid,
-                by=Operator("emulator", wall_ms(), secrets.token_hex),
-                keyring=keyring,
-                appkey=credentials.appkey,
-            )
-        await registry.refresh()
-        routes = EmulatedRoutes(self.store, registry, self.scenario)
+        applications = Applications(self.store, registry, keyring, self.scenario)
+        routes = EmulatedRoutes(self.store, registry, self.scenario, applications)
         self.emulation = routes.emulation
         await self.emulation.reset()
         return routes
@@ -61,6 +52,7 @@ class EmulatorServer(Server):
             emulation.run_traffic(),
             emulation.run_deliveries(),
             emulation.pushes.run(),
+            emulation.gateways.run(),
         ]
 
 

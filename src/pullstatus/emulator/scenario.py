@@ -26,6 +26,8 @@ from pullstatus.errors import InvalidSetting
 __all__ = [
     "APPKEY",
     "SDKAPPID",
+    "SECRET_ID",
+    "SECRET_KEY",
     "Rule",
     "Scenario",
     "convert",
@@ -39,6 +41,9 @@ T = TypeVar("T")
 SDKAPPID: Final = 1400006666
 APPKEY: Final = "5f03a35d00ee52a21327ab048186a2c4"
 """Of the documented example, so it is no secret."""
+
+SECRET_ID: Final = "AKIDz8krbsJ5yKBZQpn74WFkmLPx3EXAMPLE"  # noqa: S105 - likewise of an example
+SECRET_KEY: Final = "Gu5t9xGARNpq86cd98joQYCN3EXAMPLE"  # noqa: S105 - likewise
 
 Share = Annotated[float, Meta(ge=0, le=1)]
 Rate = Annotated[float, Meta(ge=0, le=1000)]
@@ -69,6 +74,20 @@ class ApplicationPart(_Part, frozen=True):
 
     sdkappid: Annotated[int, Meta(ge=1, le=limits.SDKAPPID_MAX)] = SDKAPPID
     appkey: Annotated[str, Meta(pattern=f"^[0-9a-fA-F]{{{limits.APPKEY_CHARS}}}$")] = APPKEY
+
+
+class SecretPart(_Part, frozen=True):
+    """`[secret]`: what calls of API 3.0 are signed with, for all applications.
+
+    Attributes:
+        unsigned_payload: whether a body may be left unsigned.
+        v1: whether the older way to sign is good.
+    """
+
+    id: Annotated[str, Meta(pattern=f"^AKID[0-9a-zA-Z]{{{limits.SECRET_CHARS}}}$")] = SECRET_ID
+    key: Annotated[str, Meta(pattern=f"^[0-9a-zA-Z]{{{limits.SECRET_CHARS}}}$")] = SECRET_KEY
+    unsigned_payload: bool = False
+    v1: bool = False
 
 
 class Traffic(_Part, frozen=True):
@@ -221,6 +240,7 @@ class Scenario(_Part, frozen=True):
         seed: makes chance repeat itself: sids, outcomes, faults with a probability.
         application: the one that is meant where none is named.
         applications: others beside it.
+        secret: reads all of them.
         faults: armed at the start.
     """
 
@@ -229,6 +249,7 @@ class Scenario(_Part, frozen=True):
     applications: Annotated[
         tuple[ApplicationPart, ...], Meta(max_length=limits.EMULATED_APPLICATIONS_MAX)
     ] = ()
+    secret: SecretPart = SecretPart()
     traffic: Traffic = Traffic()
     outcomes: Outcomes = Outcomes()
     sends: Sends = Sends()

@@ -21,8 +21,9 @@ from typing import Any, Literal, Self, TypeVar
 import msgspec
 import structlog
 
+from pullstatus.emulator.calls import Call
 from pullstatus.emulator.emulation import Emulation, Sent
-from pullstatus.emulator.faults import Armed, Call, Fault, FaultName
+from pullstatus.emulator.faults import Armed, Fault, FaultName
 from pullstatus.emulator.requests import Received
 from pullstatus.emulator.run import EmulatorServer, emulate
 from pullstatus.emulator.scenario import Scenario, convert, read_scenario
@@ -42,6 +43,7 @@ class EmulatorThread:
     Attributes:
         base_url: `http://127.0.0.1:PORT`.
         sdkappid, appkey: of its first application.
+        secret_id, secret_key: what calls of API 3.0 are signed with, for all of them.
         appkeys: by sdkappid, of all of them.
         faults: what shall go wrong.
     """
@@ -65,6 +67,8 @@ class EmulatorThread:
         self.base_url = ""
         self.sdkappid = self.scenario.application.sdkappid
         self.appkey = self.scenario.application.appkey
+        self.secret_id = self.scenario.secret.id
+        self.secret_key = self.scenario.secret.key
         self.appkeys = {one.sdkappid: one.appkey for one in self.scenario.all_applications}
         self.faults = ThreadFaults(self._do)
         self._ready: Future[tuple[asyncio.AbstractEventLoop, EmulatorServer]] = Future()

@@ -12,6 +12,7 @@ import hashlib
 
 from pullstatus.apps import LiveApplication
 from pullstatus.mailbox.repeats import NEVER, Repeat
+from pullstatus.mailbox.senders import marked
 from pullstatus.receipts import Receipts
 from pullstatus.records import Kind
 from pullstatus.store import (
@@ -43,13 +44,13 @@ async def append(
 
     Args:
         sender: the name of who sends; keys and repeated records are told apart by sender.
-        ticket: what the store knows this by; see `store.Tickets`.
+        ticket: what the store knows this by, once the sender's mark is in it; see `store.Tickets`.
         key: the sender's Idempotency-Key, with the `body` it came with: the same batch sent again
             within `limits.INGEST_REPEAT_S` is acknowledged again and stored once.
         gone: whether the sender has; a batch that still waits for the store is dropped then.
 
     Returns:
-        how many records are acknowledged: all of them, new or repeated.
+        how many records are new; the others are repeats, and acknowledged as well.
 
     Raises:
         KeyReused: the key came before with another body.
@@ -83,7 +84,13 @@ def append_of(
         scope = scope_of(live, mailbox, sender)
         fingerprints = Fingerprints(scope, receipts.fingerprints)
     return Append(
-        mailbox, receipts.entries, now_ms, repeat_key, fingerprints, live.while_set, ticket
+        mailbox,
+        receipts.entries,
+        now_ms,
+        repeat_key,
+        fingerprints,
+        live.while_set,
+        marked(ticket, sender),
     )
 
 

@@ -15,7 +15,8 @@ import msgspec
 from pullstatus import limits
 from pullstatus.apps import Operator, traces
 from pullstatus.errors import InvalidSetting
-from pullstatus.mailbox import parking
+from pullstatus.mailbox import parking, pending
+from pullstatus.mailbox.following import Follower
 from pullstatus.mailbox.parking import Item
 from pullstatus.store import Act, Backlog, Mailbox, Progress, Store
 
@@ -106,7 +107,7 @@ async def count_number(store: Store, number: Number) -> ErasedNumber:
                 parked += 1
             elif seq > cursor:
                 waiting += 1
-            else:
+            elif not row.mailbox.aside:  # what was pending is counted as what it became
                 left += 1
     return ErasedNumber(waiting, left, parked)
 
@@ -126,13 +127,19 @@ async def erase_number(
     act = by.act("erase", by="number")
     await store.change(act=act, ticket=by.ticket())
     waiting = left = parked = 0
+    follower = Follower(store, by.random_hex)
     standing = await store.backlog()
     for done, row in enumerate(standing):
         progress(done, len(standing))
         if row.mailbox.parked:
             parked += await _erase_parked(store, row, number, by, act)
+        elif row.mailbox.aside:
+            waiting += await _erase_pending(store, row, number, by)
         else:
-            erased = await store.erase(row.mailbox, at_ms=by.now_ms, holding=number.holding())
+            await follower.follow_mailbox(row)  # or nobody could say what they were
+            erased = await store.erase(
+                row.mailbox, at_ms=by.now_ms, holding=number.holding(), through=row.accepted
+            )
             waiting += erased.waiting
             left += erased.left
     progress(len(standing), len(standing))
@@ -155,12 +162,36 @@ async def _erase_parked(store: Store, row: Backlog, number: Number, by: Operator
     return (await store.erase(mailbox, at_ms=by.now_ms, seqs=seqs)).left
 
 
+async def _erase_pending(store: Store, row: Backlog, number: Number, by: Operator) -> int:
+    """Drop what waits to become a record, and erase what has become one, here too."""
+    mailbox: Mailbox = row.mailbox
+
+    def is_meant(item: pending.Item) -> bool:
+        return _is_pending_of(item, number)
+
+    dropped = await pending.drop(store, mailbox, is_meant, now_ms=by.now_ms, new_ticket=by.ticket)
+    [row] = [each for each in await store.backlog(mailbox.sdkappid) if each.mailbox == mailbox]
+    cursor = row.accepted - row.waiting
+    seqs = [seq async for seq in _numbers_of(store, row, number) if seq <= cursor]
+    await store.erase(mailbox, at_ms=by.now_ms, seqs=seqs)
+    return dropped
+
+
+def _is_pending_of(item: pending.Item, number: Number) -> bool:
+    return number.is_in(item.encoded()) or number.is_in(item.report.raw)
+
+
 async def _numbers_of(store: Store, row: Backlog, number: Number) -> AsyncIterator[int]:
     """The numbers of entries of a telephone number, in a mailbox."""
     mailbox: Mailbox = row.mailbox
     if mailbox.parked:
         async for entry in store.entries(mailbox):
             if _has(parking.decode_item(entry.data), number):
+                yield entry.seq
+        return
+    if mailbox.aside:
+        async for entry in store.entries(mailbox):
+            if _is_pending_of(pending.decode_item(entry.data), number):
                 yield entry.seq
         return
     holding = number.holding()

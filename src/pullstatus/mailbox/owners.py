@@ -5,7 +5,12 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
-from pullstatus.apps.values import APPLICATIONS, application_setting, read_application
+from pullstatus.apps.values import (
+    APPLICATIONS,
+    Application,
+    application_setting,
+    read_application,
+)
 from pullstatus.errors import InvalidSetting
 from pullstatus.records import Kind
 from pullstatus.store import Mailbox, Setting, Store, While
@@ -32,18 +37,24 @@ class Owners:
     def __init__(self, settings: Sequence[Setting]) -> None:
         self._settings = {setting.name: setting for setting in settings}
 
+    def of(self, sdkappid: int) -> Application | None:
+        """Who has the number now; None: nobody has."""
+        setting = self._settings.get(application_setting(sdkappid))
+        if setting is None or setting.value is None:
+            return None
+        return read_application(setting.name, setting.value)
+
     def former(self, mailbox: Mailbox) -> range:
         """Where entries stand that were a former owner's; all of them if there is no owner now.
 
         A number that never was an application's has no former owner.
         """
-        setting = self._settings.get(application_setting(mailbox.sdkappid))
-        if setting is None:
+        if application_setting(mailbox.sdkappid) not in self._settings:
             return range(1)
-        if setting.value is None:
+        owner = self.of(mailbox.sdkappid)
+        if owner is None:
             return range(1, sys.maxsize)
-        former = read_application(setting.name, setting.value).former
-        return range(1, former[Kind(mailbox.kind)] + 1 if former else 1)
+        return range(1, owner.former[Kind(mailbox.kind)] + 1 if owner.former else 1)
 
     def check(self, found: Range) -> None:
         """Refuse a range that was a former owner's."""

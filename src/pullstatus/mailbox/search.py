@@ -11,9 +11,8 @@ from collections.abc import Callable, Sequence
 
 import msgspec
 
-from pullstatus import limits
 from pullstatus.errors import InvalidSetting
-from pullstatus.json import ascii_json
+from pullstatus.mailbox import index
 from pullstatus.mailbox.owners import Range, read_owners
 from pullstatus.records import Kind
 from pullstatus.store import (
@@ -26,8 +25,6 @@ from pullstatus.store import (
     Store,
     parse_pull_id,
 )
-
-_END_DIGITS = 4  # of a number, by which most entries that hold it not are passed over
 
 
 class Found(msgspec.Struct, frozen=True):
@@ -94,12 +91,11 @@ async def by_pull(store: Store, name: str) -> list[Found]:
 
 async def by_sid(store: Store, sid: str, sdkappid: int | None = None) -> list[Found]:
     """The delivery statuses with this `sid`, whatever became of them."""
-    needle = b'"sid":' + _json(sid)
 
     def match(fields: _Fields) -> bool:
         return fields.sid == sid
 
-    return await _search(store, needle, match, sdkappid, (Kind.DELIVERY_STATUS,))
+    return await _search(store, index.sid(sid), match, sdkappid, (Kind.DELIVERY_STATUS,))
 
 
 async def by_number(store: Store, number: str, sdkappid: int | None = None) -> list[Found]:
@@ -122,10 +118,7 @@ async def by_number(store: Store, number: str, sdkappid: int | None = None) -> l
         known_as = (fields.mobile.removeprefix("+"), national, fields.nationcode + national)
         return digits in known_as
 
-    # With its calling code the number stands in two members: its end is in one of them.
-    in_mobile = len(digits) >= limits.NATIONCODE_DIGITS_MAX + _END_DIGITS
-    end = digits[-_END_DIGITS:] if in_mobile else digits[-1:]
-    return await _search(store, end.encode(), match, sdkappid, tuple(Kind))
+    return await _search(store, index.number(digits), match, sdkappid, tuple(Kind))
 
 
 async def by_time(
@@ -141,7 +134,7 @@ async def by_time(
             if row.outcome is Outcome.PULLED and from_ms <= row.at_ms < to_ms:
                 seqs = range(row.first_seq, row.first_seq + row.count)
                 originals = [
-                    seq for seq in seqs if _source(seq, copies) is None and seq not in former
+                    seq for seq in seqs if source_of(seq, copies) is None and seq not in former
                 ]
                 found += [Found(*run, row) for run in runs(mailbox, originals)]
     return found
@@ -168,29 +161,30 @@ def runs(mailbox: Mailbox, seqs: Sequence[int]) -> list[Range]:
     return runs
 
 
-async def copies_of(store: Store, mailbox: Mailbox) -> list[Again]:
-    """Where copies stand; what a restore brought back stands in its own place."""
-    return [again async for again in store.again(mailbox) if again.source_seq != again.first_seq]
+async def copies_of(store: Store, mailbox: Mailbox, first_seq: int = 1) -> list[Again]:
+    """Where copies stand, from a number on; what a restore brought back stands in its own place."""
+    found = [again async for again in store.again(mailbox, first_seq)]
+    return [again for again in found if again.source_seq != again.first_seq]
 
 
 async def _search(
     store: Store,
-    needle: bytes,
+    sought: index.Sought,
     match: Callable[[_Fields], bool],
     sdkappid: int | None,
     kinds: tuple[Kind, ...],
 ) -> list[Found]:
     found: list[Found] = []
     owners = await read_owners(store, sdkappid)
-    decoder = msgspec.json.Decoder(_Fields)
+    decode = msgspec.json.Decoder(_Fields).decode
+
+    def meant(entry: Entry) -> bool | None:
+        return match(decode(entry.data)) or None
+
     for standing in await _standing(store, sdkappid, kinds):
         mailbox = standing.mailbox
-        entries = [
-            entry
-            async for entry in store.entries(mailbox, containing=needle)
-            # Of what is removed a chunk may still hold some.
-            if entry.seq > standing.purged and match(decoder.decode(entry.data))
-        ]
+        matching = await index.matching(store, standing, sought, meant)
+        entries = [entry for entry, _ in matching]
         if not entries:
             continue
         rows = await _rows(store, mailbox, [entry.seq for entry in entries])
@@ -198,7 +192,7 @@ async def _search(
         found += [
             Found(
                 *(mailbox, entry.seq, 1, row, entry),
-                copy_of=_source(entry.seq, copies),
+                copy_of=source_of(entry.seq, copies),
                 former=entry.seq in former,
             )
             for entry, row in zip(entries, rows, strict=True)
@@ -221,14 +215,10 @@ async def _standing(store: Store, sdkappid: int | None, kinds: tuple[Kind, ...])
     return [row for row in await store.backlog(sdkappid) if row.mailbox.kind in kinds]
 
 
-def _source(seq: int, copies: Sequence[Again]) -> int | None:
+def source_of(seq: int, copies: Sequence[Again]) -> int | None:
     """Of which entry this one is a copy; the ranges are in order, and none overlaps another."""
     place = bisect.bisect_right(copies, seq, key=lambda again: again.first_seq)
     if not place:
         return None
     again = copies[place - 1]
     return again.source_seq + seq - again.first_seq if seq < again.first_seq + again.count else None
-
-
-def _json(text: str) -> bytes:
-    return ascii_json(msgspec.json.encode(text))

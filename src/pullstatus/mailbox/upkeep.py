@@ -11,7 +11,9 @@ from collections.abc import Iterable
 from pullstatus import limits
 from pullstatus.apps import LiveApplication
 from pullstatus.errors import SettingChanged, StoreDamaged
-from pullstatus.store import Aside, Discard, Outcome, Store
+from pullstatus.mailbox.tallies import FORGOTTEN
+from pullstatus.records.hours import hour_of
+from pullstatus.store import Aside, Discard, Noted, Outcome, Store
 
 DAY_MS = 86_400_000
 
@@ -20,6 +22,8 @@ async def clean_up(
     store: Store, applications: Iterable[LiveApplication], *, now_ms: int, retention_days: float
 ) -> int:
     """Remove what left longer ago than `retention_days`, and expire what waited too long.
+
+    What nobody has followed yet stays until somebody has. Counts of hours go in their time.
 
     Only an application with `waiting_days_max` loses any record that waits; the journal says what,
     and the counts go on counting it. The turn of one that is no longer as it is told of here comes
@@ -40,9 +44,13 @@ async def clean_up(
                 old = Discard(row.mailbox, Outcome.EXPIRED, now_ms, parked_before_ms)
                 expired += await store.discard(old)
     await store.purge(left_before_ms=now_ms - int(retention_days * DAY_MS))
+    # A whole day: it is noted once in it.
+    before_ms = (now_ms // DAY_MS - limits.TALLIES_DAYS) * DAY_MS
+    await store.mark({FORGOTTEN: Noted(max(1, before_ms))})
     await store.forget(
         accepted_before_ms=now_ms - limits.INGEST_REPEAT_S * 1000,
         now_ms=now_ms,
+        hours_before=hour_of(max(0, before_ms)),
     )
     return expired
 

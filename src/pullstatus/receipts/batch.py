@@ -19,7 +19,7 @@ from pullstatus.records import (
 )
 from pullstatus.steps import Steps, done
 
-__all__ = ["read_batch", "read_in_steps", "read_usual"]
+__all__ = ["check_count", "check_size", "lines", "read_batch", "read_in_steps", "read_usual"]
 
 
 def read_batch(body: bytes, kind: Kind, ndjson: bool) -> Receipts:  # noqa: FBT001 the request's Content-Type
@@ -49,9 +49,9 @@ def read_in_steps(body: bytes, kind: Kind, ndjson: bool) -> Steps[Receipts]:  # 
         return Receipts(kind, (yield from encode_in_steps(rows)))
     yield
     if ndjson:
-        lines = _lines(body)
-        check_count(len(lines))
-        records, extras = yield from decode_lines_in_steps(lines, kind)
+        found = lines(body)
+        check_count(len(found))
+        records, extras = yield from decode_lines_in_steps(found, kind)
     else:
         records, extras = yield from decode_in_steps(body, kind, limits.INGEST_RECORDS_MAX)
         check_count(len(records))
@@ -74,13 +74,13 @@ _BLANKS: Final = b" \t\r\n"
 _LINE: Final = re.compile(rb"[ \t\r\n]*+([^\n]++)")
 
 
-def _lines(body: bytes) -> list[bytes]:
+def lines(body: bytes) -> list[bytes]:
     """Lines that are not empty, as far as to one more than there may be.
 
     Not splitlines: it also cuts at a lone CR, which JSON takes for white space.
     """
-    lines = _LINE.finditer(body.rstrip(_BLANKS))
-    return [line[1] for line in islice(lines, limits.INGEST_RECORDS_MAX + 1)]
+    found = _LINE.finditer(body.rstrip(_BLANKS))
+    return [line[1] for line in islice(found, limits.INGEST_RECORDS_MAX + 1)]
 
 
 def check_size(body: bytes) -> None:

@@ -25,19 +25,17 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from datetime import datetime, timedelta
 from typing import Final, TypeAlias
 
 import msgspec
 
 from pullstatus import limits
 from pullstatus.json import STRING, integer, mend_in_steps, spans, survey
-from pullstatus.records import UTC8, Kind
+from pullstatus.receipts.times import WIRE_SHAPE, moment_s, plausible, read_date, wire_time
+from pullstatus.records import Kind
 from pullstatus.steps import Steps
 
 __all__ = ["Repaired", "repair"]
-
-AHEAD_S_MAX: Final = 86_400  # a clock without its zone is at most 14 hours off
 
 
 class Repaired(msgspec.Struct, frozen=True):
@@ -159,7 +157,7 @@ def _mend(data: bytes, kind: Kind, now_s: int) -> _Record:
             value = mended(_text(token), now_s)
         except _Undated:
             record.undated = record.mended = True
-            value = now_s if name == "time" else _wire_time(now_s)
+            value = now_s if name == "time" else wire_time(now_s)
         encoded = msgspec.json.encode(value)
         if encoded != token and not (token[:1] == b'"' and _decode_text(token) == value):
             members[name] = msgspec.Raw(encoded)
@@ -189,6 +187,13 @@ def _words(text: str, _now_s: int) -> str:
     return text
 
 
+def _plausible(moment_s: int | None, now_s: int) -> int:
+    found = plausible(moment_s, now_s)
+    if found is None:
+        raise _Undated
+    return found
+
+
 def _trimmed(text: str, _now_s: int) -> str:
     return text.strip()
 
@@ -203,17 +208,17 @@ def _calling_code(text: str, _now_s: int) -> str:
 
 def _receive_time(text: str, now_s: int) -> str:
     text = text.strip()
-    date_s = _read_date(text, _WIRE_SHAPE)
-    if date_s is not None and _wire_time(date_s) == text:
+    date_s = read_date(text, WIRE_SHAPE)
+    if date_s is not None and wire_time(date_s) == text:
         return text  # however far it is: the strict reader takes any
-    return _wire_time(_plausible(_moment_s(text), now_s))
+    return wire_time(_plausible(moment_s(text), now_s))
 
 
 def _reply_time(text: str, now_s: int) -> int:
     number = integer(text.strip().encode())
     if number is not None and 0 <= number <= limits.REPLY_TIME_S_MAX:
         return number
-    return _plausible(_moment_s(text.strip()), now_s)
+    return _plausible(moment_s(text.strip()), now_s)
 
 
 _Mend: TypeAlias = Callable[[str, int], str | int]
@@ -238,49 +243,3 @@ _MENDS: Final[tuple[dict[str, _Mend], dict[str, _Mend]]] = (
     },
 )
 _FILLED: Final = frozenset({"user_receive_time", "errmsg", "description", "sign", "time"})
-
-
-# --- times ----------------------------------------------------------------------------------------
-
-_UNIX_START: Final = datetime(1970, 1, 1, 8)  # noqa: DTZ001 - in UTC+8, as all here that has no zone
-_END_S: Final = (datetime.max - _UNIX_START) // timedelta(seconds=1)  # noqa: DTZ901
-_WIRE_SHAPE: Final = "%Y-%m-%d %H:%M:%S"
-_NUMBER: Final = re.compile(r"([0-9]{1,19})(?:\.[0-9]*)?")
-_COMPACT: Final = re.compile(r"[0-9]{14}")
-
-
-def _wire_time(moment_s: int) -> str:
-    return (_UNIX_START + timedelta(seconds=min(moment_s, _END_S))).isoformat(" ", "seconds")
-
-
-def _plausible(moment_s: int | None, now_s: int) -> int:
-    if moment_s is None or not 0 < moment_s <= now_s + AHEAD_S_MAX:
-        raise _Undated
-    return moment_s
-
-
-def _moment_s(text: str) -> int | None:
-    """Unix seconds of a date, in UTC+8 unless it says where, or of a number; None if it is none."""
-    if _COMPACT.fullmatch(text):
-        return _read_date(text, "%Y%m%d%H%M%S")
-    if number := _NUMBER.fullmatch(text):
-        moment_s = int(number[1])
-        while moment_s > limits.REPLY_TIME_S_MAX:  # in milliseconds, or smaller ones yet
-            moment_s //= 1000
-        return moment_s
-    text = text.replace("/", "-")
-    date_s = _read_date(text, _WIRE_SHAPE)  # also without its zeros
-    return _read_date(text) if date_s is None else date_s
-
-
-def _read_date(text: str, shape: str | None = None) -> int | None:
-    """Unix seconds of a date of this shape, or of ISO 8601; None if it is none."""
-    if not text:
-        return None
-    try:
-        date = datetime.strptime(text, shape) if shape else datetime.fromisoformat(text)  # noqa: DTZ007
-        if date.tzinfo is not None:
-            date = date.astimezone(UTC8).replace(tzinfo=None)
-    except (ValueError, OverflowError):
-        return None
-    return (date - _UNIX_START) // timedelta(seconds=1)

@@ -8,8 +8,11 @@ checks them again. They are encoded once, when they enter: compact JSON of ASCII
 Members we do not know are kept beside the record as `Extra`: name to JSON text. The text is never
 turned into numbers, so none gets rounded; it is only checked, compacted and escaped.
 
-    values  the records and the rules for their members
-    codec   records from JSON and to it
+    values    the records and the rules for their members
+    codec     records from JSON and to it
+    outcomes  what the code of a delivery status means
+    numbers   the telephone number of a record, however it is written
+    hours     hours as the wire writes them
 
 Source: protocol.md section 6.
 """
@@ -28,9 +31,11 @@ from pullstatus.records.codec import (
     encode_array,
     encode_in_steps,
     read_rows,
+    rows_of,
 )
 from pullstatus.records.values import (
     MEMBERS,
+    TYPES,
     UTC8,
     DeliveryStatus,
     Extra,
@@ -45,6 +50,7 @@ from pullstatus.records.values import (
 __all__ = [
     "AT_ONCE_BYTES",
     "MEMBERS",
+    "TYPES",
     "UTC8",
     "DeliveryStatus",
     "Extra",
@@ -63,5 +69,6 @@ __all__ = [
     "encode_in_steps",
     "read_rows",
     "receive_time_s",
+    "rows_of",
     "utc8_s",
 ]

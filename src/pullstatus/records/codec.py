@@ -11,9 +11,9 @@ Source: protocol.md section 6.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
-from typing import Any, Final
+from typing import Any, Final, Literal, get_args, get_origin
 
 import msgspec
 
@@ -35,6 +35,7 @@ __all__ = [
     "encode_array",
     "encode_in_steps",
     "read_rows",
+    "rows_of",
 ]
 
 
@@ -291,9 +292,10 @@ def _row_type(kind: Kind) -> type[msgspec.Struct]:
     )
 
 
+_ROWS: Final = tuple(_row_type(kind) for kind in Kind)
 _decode_rows: Final[tuple[Callable[[bytes], Any], ...]] = tuple(
-    msgspec.json.Decoder(list[_row_type(kind)]).decode  # type: ignore[misc]
-    for kind in Kind
+    msgspec.json.Decoder(list[row_type]).decode  # type: ignore[valid-type]
+    for row_type in _ROWS
 )
 
 
@@ -316,14 +318,67 @@ def read_rows(data: bytes, kind: Kind) -> Sequence[msgspec.Struct] | None:
     try:
         rows: list[Any] = _decode_rows[kind](data)
         numbers = "".join([row.nationcode + row.mobile for row in rows])
-        if not (numbers.isascii() and numbers.isdigit()):
-            return None
-        if kind is Kind.DELIVERY_STATUS:
-            for received in {row.user_receive_time for row in rows}:
-                utc8_s(received)
+        times = {row.user_receive_time for row in rows} if kind is Kind.DELIVERY_STATUS else ()
+        _check_together(numbers, times)
     except (*_UNUSUAL, ValueError):
         return None
     return rows
+
+
+def rows_of(kind: Kind, columns: Sequence[Sequence[Any]]) -> Sequence[msgspec.Struct] | None:
+    """The same of columns of members, in the order of `MEMBERS`, each of its member's type.
+
+    Args:
+        columns: of one record at least.
+
+    Returns:
+        None where a rule seems broken: making the records has the last word.
+    """
+    try:
+        for within, column in zip(_WITHIN[kind], columns, strict=True):
+            if within is not None and not within(column):
+                return None
+        texts = "".join("".join(column) for column in columns if isinstance(column[0], str))
+        if not texts.isascii():
+            texts.encode()
+        nationcode, mobile = _NUMBERS[kind]
+        numbers = "".join(columns[nationcode]) + "".join(columns[mobile])
+        _check_together(numbers, set(columns[0]) if kind is Kind.DELIVERY_STATUS else ())
+    except ValueError:
+        return None
+    return list(map(_ROWS[kind], *columns))
+
+
+def _check_together(numbers: str, times: Collection[str]) -> None:
+    """Check of all records what a decoder can't; ValueError: a rule seems broken."""
+    if not (numbers.isascii() and numbers.isdigit()):
+        raise ValueError
+    for received in times:
+        utc8_s(received)
+
+
+def _within(member: Member) -> Callable[[Sequence[Any]], bool] | None:
+    """Whether a member of all records is within its bounds; None: it has none."""
+    if get_origin(member.row) is Literal:
+        return frozenset(get_args(member.row)).issuperset
+    bounds = next(iter(getattr(member.row, "__metadata__", ())), None)
+    if bounds is None:
+        return None
+    if member.type is int:
+        return lambda column: bool(bounds.ge <= min(column) and max(column) <= bounds.le)
+
+    def fit(column: Sequence[str]) -> bool:
+        lengths = set(map(len, column))
+        return bool(bounds.min_length <= min(lengths) and max(lengths) <= bounds.max_length)
+
+    return fit
+
+
+_WITHIN: Final = tuple([_within(member) for member in MEMBERS[kind]] for kind in Kind)
+_NUMBERS: Final = tuple(
+    [place for place, member in enumerate(MEMBERS[kind]) if member.name in ("nationcode", "mobile")]
+    for kind in Kind
+)
 
 
 # --- decoding, the careful way --------------------------------------------------------------------

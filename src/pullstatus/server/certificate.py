@@ -14,7 +14,11 @@ log = structlog.get_logger(__name__)
 
 
 class Certificate:
-    """Gives each new handshake the newest certificate; open connections keep theirs."""
+    """Gives each new handshake the newest certificate; open connections keep theirs.
+
+    Attributes:
+        end_s: until when that is good, in Unix seconds.
+    """
 
     def __init__(self, certificate: Path, key: Path | None) -> None:
         """Read PEM files: the certificate with its chain, and its key.
@@ -23,6 +27,7 @@ class Certificate:
             InvalidSetting: they are no use.
         """
         self._newest = _read(certificate, key)
+        self.end_s = _end_s(certificate)
         self.context = _read(certificate, key)  # the one to listen with
         self.context.sni_callback = self._choose
 
@@ -33,6 +38,7 @@ class Certificate:
             InvalidSetting: they are no use.
         """
         self._newest = _read(certificate, key)
+        self.end_s = _end_s(certificate)
 
     def _choose(
         self, handshake: ssl.SSLObject, _name: str | None, _context: ssl.SSLContext
@@ -59,6 +65,13 @@ def _read(certificate: Path, key: Path | None) -> ssl.SSLContext:
             f" without a password must fit the certificate ({why})"
         ) from error
     return context
+
+
+def _end_s(certificate: Path) -> float:
+    """Until when the first certificate of a file is good, which is the server's own."""
+    from cryptography import x509  # noqa: PLC0415 - a server behind a proxy starts without it
+
+    return x509.load_pem_x509_certificate(certificate.read_bytes()).not_valid_after_utc.timestamp()
 
 
 def _no_password() -> str:

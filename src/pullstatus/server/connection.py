@@ -247,13 +247,17 @@ class Connection(HttpToolsProtocol):
             self.hang_up(cycle)
         return bool(cycle.disconnected or self.transport.is_closing())
 
+    def gone_after(self, cycle: RequestResponseCycle, waited_s: float) -> bool:
+        """See `http.gone_after`."""
+        return self.gone(cycle) or (waited_s >= SAYS_NO_MORE_S and self._has_closed_its_side())
+
     def _gone_after(self, waited_s: float) -> bool:
-        """As `http.gone_after`, of a request that has no scope."""
+        """The same of a request that has no scope."""
         if not self.transport.is_closing() and self._look_for_a_reset():
             self.transport.abort()
         if self.transport.is_closing():
             return True
-        return waited_s >= SAYS_NO_MORE_S and self._says_no_more()
+        return waited_s >= SAYS_NO_MORE_S and self._has_closed_its_side()
 
     def _look_for_a_reset(self) -> bool:
         if self._hung_up is None:
@@ -279,7 +283,11 @@ class Connection(HttpToolsProtocol):
         return self.gone(cycle) or self._says_no_more()
 
     def _says_no_more(self) -> bool:
-        if self.state.phase in DEAF or self._ends_behind:
+        return self.state.phase in DEAF or self._has_closed_its_side()
+
+    def _has_closed_its_side(self) -> bool:
+        """Whether the peer has; of one that is refused behind this request nobody knows more."""
+        if self._ends_behind or (self.state.phase is Phase.ENDED and not self._last_words):
             return True
         poll = select.poll()
         poll.register(self.transport.get_extra_info("socket").fileno(), _SAYS_NO_MORE)
@@ -413,6 +421,9 @@ class Connection(HttpToolsProtocol):
         size = max(limits.REQUEST_BYTES, len(whole.body))
         self.budget.take(size, self._network)
         over = self.budget.over(self._network)
+        if over and size > limits.REQUEST_BYTES:  # a refusal may wait long, and needs none of it
+            self.budget.take(limits.REQUEST_BYTES - size, self._network)
+            size, whole = limits.REQUEST_BYTES, whole._replace(body=b"")
         path = whole.path.decode("ascii")
         asked = {"path": path, "query_string": whole.query}  # as much of its scope as tells whose
         begun: Begun | None = None
@@ -805,6 +816,9 @@ class _Peer:
 
     def gone(self) -> bool:
         return self._connection.gone(self._cycle())
+
+    def gone_after(self, waited_s: float) -> bool:
+        return self._connection.gone_after(self._cycle(), waited_s)
 
     def let_go(self) -> None:
         self._connection.let_go(self._cycle())

@@ -1,7 +1,7 @@
 """What the server counts, and how Prometheus gets to read it.
 
 The hot calls add to plain numbers; the text is made when somebody asks. No label holds anything of
-a person's or an application's: only kinds, codes and doors.
+a person's: only kinds, codes and doors, and the numbers of the few applications that are worst off.
 """
 
 from __future__ import annotations
@@ -33,16 +33,24 @@ from prometheus_client.registry import Collector
 from pullstatus import limits
 from pullstatus.apps.tries import Tries
 from pullstatus.durations import Durations
+from pullstatus.mailbox.done import Task
+from pullstatus.receipts.source import builtin
 from pullstatus.records import Kind
 from pullstatus.server.budget import Budget
 from pullstatus.server.logs import LogLines
 from pullstatus.server.replays import Replays
-from pullstatus.store import Aside, Engine, Health, Totals, UnderWay
+from pullstatus.store import Aside, Engine, Health, Mailbox, Totals, UnderWay
 from pullstatus.version import VERSION
+from pullstatus.wire.api3.codes import Code
 from pullstatus.wire.v5.codes import Result
 
-CALLS = ("pull", "ingest", "callbacks")
+CALLS = ("pull", "ingest", "callbacks", "in")
 DOORS = CALLS[1:]
+ITEMS = ("stored", "parked", "pending", "repeat", "intermediate", "dropped")
+OTHER = "other"
+"""Stands for all sources that are not ours: operators may have any number of them."""
+
+TIMED = (*CALLS, "question", "api3")
 STATUSES = (200, 400, 401, 403, 404, 405, 413, 415, 422, 500, 503)
 RESULTS = (
     Result.OK,
@@ -61,6 +69,13 @@ RESULTS = (
     Result.SDKAPPID_MISSING,
 )
 
+QUESTIONS = {
+    "pullstatus4mobile": (*RESULTS, Result.BAD_MOBILE),
+    "pullsendstatus": (*RESULTS, Result.NOT_SUPPORTED),
+    "pullcallbackstatus": RESULTS,
+}
+"""What the calls that ask and take nothing may answer."""
+
 REFUSALS = (200, 400, 404, 405, 414, 431, 500, 503)
 """Statuses of what no call answers: 200 is an unknown call of v5, which says so in its result."""
 DEADLINES = (
@@ -72,8 +87,9 @@ DEADLINES = (
     "DRAIN_DEADLINE_S",
 )
 
-WRONG = ("signature", "application", "token")
-"""What a failed try can have wrong: the signature, or the number of an application, or a token."""
+WRONG = ("signature", "application", "token", "secret")
+"""What a failed try can have wrong: the signature, the number of an application, a token, or the
+SecretId of a pair."""
 
 
 class Figures:
@@ -95,17 +111,25 @@ class Figures:
         self.records_out: Counter[Kind] = Counter(dict.fromkeys(Kind, 0))
         self.pulls: Counter[int] = Counter(dict.fromkeys(map(int, RESULTS), 0))
         self.pulls_dropped = 0
+        self.questions: Counter[tuple[str, int]] = Counter(
+            {(call, int(result)): 0 for call, results in QUESTIONS.items() for result in results}
+        )
+        self.api3: Counter[str] = Counter(dict.fromkeys(("", *Code), 0))
         self.replays = replays or Replays(limits.REPLAYS_KNOWN)
         self.pages_given_again = 0
-        self.unanswered: Counter[str] = Counter(dict.fromkeys(CALLS, 0))
+        self.unanswered: Counter[str] = Counter(dict.fromkeys((*CALLS, "api3"), 0))
+        self.source_items: Counter[tuple[str, str]] = Counter(
+            dict.fromkeys(product((*builtin(), OTHER), ITEMS), 0)
+        )
         self.batches: Counter[tuple[str, int]] = Counter(dict.fromkeys(product(DOORS, STATUSES), 0))
         self.batches_dropped: Counter[str] = Counter(dict.fromkeys(DOORS, 0))
         self.failed_tries: Counter[str] = Counter(dict.fromkeys(WRONG, 0))
         self.failed_tries_late = 0
         self.mended = self.writes_unanswered = 0
+        self.behind_s = 0.0  # of the one process that follows
         self.refused: Counter[int] = Counter(dict.fromkeys(REFUSALS, 0))
         self.cut: Counter[str] = Counter(dict.fromkeys(DEADLINES, 0))
-        self.seconds = {call: Durations() for call in CALLS}
+        self.seconds = {call: Durations() for call in TIMED}
 
     def counts(self) -> dict[str, Any]:
         """All of them as plain values, for another process to `add`."""
@@ -133,6 +157,14 @@ class Connections(msgspec.Struct, frozen=True):
     refused: Mapping[str, int]
 
 
+class Unpulled(msgspec.Struct, frozen=True):
+    """How many records wait in a mailbox, and for how long the oldest of them has."""
+
+    mailbox: Mailbox
+    waiting: int
+    oldest_s: float
+
+
 class Standing(msgspec.Struct, frozen=True):
     """How the store stands when somebody asks.
 
@@ -146,9 +178,14 @@ class Standing(msgspec.Struct, frozen=True):
         connections: who is connected.
         budget: what is in hand.
         health: how the nodes are that keep the store, if there are any.
+        done_ms: when things were done last that keep a store healthy, in Unix milliseconds.
+        upkeep_ms: when this server has last let go what is too old.
+        certificate_end_s: until when its TLS certificate is good, in Unix seconds; 0: it has none.
         workers: processes that answer requests.
         workers_ended: how many have ended unasked, and were replaced.
         processes: numbers of the workers' own, if this is another one.
+        worst: mailboxes that are told of one by one.
+        oldest_pending_s: age of what waits longest to become a record; 0: nothing does.
     """
 
     engine: Engine
@@ -162,9 +199,14 @@ class Standing(msgspec.Struct, frozen=True):
     connections: Connections
     budget: Budget
     health: Health = Health()
+    done_ms: Mapping[Task, int] = {}
+    upkeep_ms: int = 0
+    certificate_end_s: float = 0.0
     workers: int = 1
     workers_ended: int = 0
     processes: Sequence[int] = ()
+    worst: Sequence[Unpulled] = ()
+    oldest_pending_s: float = 0.0
 
 
 def render(figures: Figures, standing: Standing) -> bytes:
@@ -220,9 +262,21 @@ def _of_the_budget(budget: Budget) -> Iterator[Metric]:
     )
 
 
-def _of_mailboxes(totals: Totals, standing: Standing) -> Iterator[Metric]:
+def _of_mailboxes(figures: Figures, totals: Totals, standing: Standing) -> Iterator[Metric]:
     """What only the store knows."""
     sums = totals.of
+    behind = sum(sums[kind].accepted - sums[kind].followed for kind in Kind)
+    yield GaugeMetricFamily(
+        "pullstatus_unfollowed",
+        "Records that are not indexed and counted yet; questions look through them.",
+        behind,
+    )
+    yield GaugeMetricFamily(
+        "pullstatus_unfollowed_seconds",
+        "All accepted longer ago are; 0 when there is nothing else. It grows while the store is"
+        " busy. Alert on an hour.",
+        figures.behind_s if behind else 0.0,
+    )
     waiting = GaugeMetricFamily(
         "pullstatus_waiting", "Records that wait, over all mailboxes.", labels=["kind"]
     )
@@ -234,6 +288,7 @@ def _of_mailboxes(totals: Totals, standing: Standing) -> Iterator[Metric]:
         "Age of the oldest record that waits anywhere; 0 when none does.",
         standing.oldest_waiting_s,
     )
+    yield from _of_the_worst(standing.worst)
     yield GaugeMetricFamily(
         "pullstatus_in_hand",
         "Pages that readers were handed and have not acknowledged.",
@@ -255,6 +310,17 @@ def _of_mailboxes(totals: Totals, standing: Standing) -> Iterator[Metric]:
         sum(sums[kind].expired for kind in Kind),
     )
     yield GaugeMetricFamily(
+        "pullstatus_pending",
+        "Items that wait for a name, or for the other parts of a message; no records yet.",
+        sums[Aside.PENDING].waiting,
+    )
+    yield GaugeMetricFamily(
+        "pullstatus_oldest_pending_seconds",
+        "Age of the oldest of these; 0 when there is none. All leave within an hour: alert on"
+        " more.",
+        standing.oldest_pending_s,
+    )
+    yield GaugeMetricFamily(
         "pullstatus_parked",
         "Parked items that wait for somebody to see to them. Alert on any.",
         sums[Aside.PARKED].waiting,
@@ -269,6 +335,27 @@ def _of_mailboxes(totals: Totals, standing: Standing) -> Iterator[Metric]:
         "Mailboxes there are.",
         sum(each.mailboxes for each in sums.values()),
     )
+
+
+def _of_the_worst(worst: Sequence[Unpulled]) -> Iterator[Metric]:
+    labels = ["sdkappid", "kind"]
+    waiting = GaugeMetricFamily(
+        "pullstatus_application_waiting",
+        "Records that wait for one application: of those alone in which the oldest record waits,"
+        " or most do; so many of each as `--worst` says.",
+        labels=labels,
+    )
+    oldest = GaugeMetricFamily(
+        "pullstatus_application_oldest_waiting_seconds",
+        "Age of the oldest of these. Alert on hours.",
+        labels=labels,
+    )
+    for each in worst:
+        values = [str(each.mailbox.sdkappid), each.mailbox.kind.path]
+        waiting.add_metric(values, each.waiting)
+        oldest.add_metric(values, each.oldest_s)
+    yield waiting
+    yield oldest
 
 
 def _of_the_cluster(figures: Figures, health: Health) -> Iterator[Metric]:
@@ -317,6 +404,29 @@ def _of_the_cluster(figures: Figures, health: Health) -> Iterator[Metric]:
         "pullstatus_cluster_full_ratio",
         "How full the fullest stream or node is, of 1; 0 if none has a bound. Alert above 0.8.",
         health.full,
+    )
+
+
+def _of_care(standing: Standing) -> Iterator[Metric]:
+    """When what keeps it healthy was done last, or has to be."""
+    for task in Task:
+        yield GaugeMetricFamily(
+            f"pullstatus_{task}_timestamp_seconds",
+            f"When the newest {task} was done that is noted in the store, in Unix seconds; 0: none"
+            " is. Alert when it is late.",
+            standing.done_ms.get(task, 0) / 1000,
+        )
+    yield GaugeMetricFamily(
+        "pullstatus_upkeep_timestamp_seconds",
+        "When this server has last let go what is too old, in Unix seconds; 0: not yet. Alert when"
+        " that is an hour ago.",
+        standing.upkeep_ms / 1000,
+    )
+    yield GaugeMetricFamily(
+        "pullstatus_certificate_end_timestamp_seconds",
+        "Until when the TLS certificate is good, in Unix seconds; 0: the server has none. Alert two"
+        " weeks before.",
+        standing.certificate_end_s,
     )
 
 
@@ -419,12 +529,31 @@ def _metrics(figures: Figures, standing: Standing) -> Iterator[Metric]:
         " without that for which a pull waited for a record.",
         labels=["call"],
     )
-    for call in CALLS:
-        unanswered.add_metric([call], figures.unanswered[call])
+    for call, count in figures.unanswered.items():
+        unanswered.add_metric([call], count)
+    for call in TIMED:
         taken = figures.seconds[call]
         seconds.add_metric([call], taken.cumulative(), taken.sum_s)
     yield unanswered
     yield seconds
+
+    questions = CounterMetricFamily(
+        "pullstatus_questions",
+        "Questions answered, which take nothing, by call and result.",
+        labels=["call", "result"],
+    )
+    for (call, result), count in sorted(figures.questions.items()):
+        questions.add_metric([call, str(result)], count)
+    yield questions
+
+    api3 = CounterMetricFamily(
+        "pullstatus_api3_calls",
+        "Calls of API 3.0 answered, by the code of their error; none: they worked.",
+        labels=["code"],
+    )
+    for code, count in sorted(figures.api3.items()):
+        api3.add_metric([code], count)
+    yield api3
 
     batches = CounterMetricFamily(
         "pullstatus_batches",
@@ -465,13 +594,22 @@ def _metrics(figures: Figures, standing: Standing) -> Iterator[Metric]:
     yield from _of_the_budget(standing.budget)
 
     if totals is not None:
-        yield from _of_mailboxes(totals, standing)
+        yield from _of_mailboxes(figures, totals, standing)
     yield CounterMetricFamily(
         "pullstatus_pages_given_again",
         "Pages handed out again to the reader that has them in hand, after a lost answer or a"
         " restart, or since two programs come under one name.",
         figures.pages_given_again,
     )
+    items = CounterMetricFamily(
+        "pullstatus_source_items",
+        "Items that gateways sent by their own callbacks, by source and what became of them;"
+        " repeat: it came before, and was there already.",
+        labels=["source", "result"],
+    )
+    for (source, became), count in sorted(figures.source_items.items()):
+        items.add_metric([source, became], count)
+    yield items
     yield CounterMetricFamily(
         "pullstatus_items_parked",
         "What could not be read of callbacks and was put aside, repeats included.",
@@ -481,6 +619,12 @@ def _metrics(figures: Figures, standing: Standing) -> Iterator[Metric]:
         "pullstatus_accepting", "1 while there is room for more records, else 0.", int(engine.room)
     )
     yield GaugeMetricFamily("pullstatus_store_bytes", "Size of the store's files.", engine.bytes)
+    if engine.free_bytes is not None:
+        yield GaugeMetricFamily(
+            "pullstatus_store_free_bytes",
+            "What is free on the disk of the store's files. Alert when it will be gone in days.",
+            engine.free_bytes,
+        )
     yield GaugeMetricFamily(
         "pullstatus_store_log_bytes",
         "Size of the store's log, of them. Alert when it grows on.",
@@ -498,6 +642,7 @@ def _metrics(figures: Figures, standing: Standing) -> Iterator[Metric]:
         engine.commits,
         engine.operations,
     )
+    yield from _of_care(standing)
     yield from _of_the_cluster(figures, standing.health)
     lines = CounterMetricFamily(
         "pullstatus_log_lines",
@@ -523,7 +668,7 @@ def _failed_tries(figures: Figures, tries: Tries) -> Iterator[Metric]:
     yield _by(
         "pullstatus_failed_tries",
         "Requests refused for what they prove themselves by: a wrong signature (1001), a number of"
-        " no application (1019), no token that there is (401).",
+        " no application (1019), no token that there is (401), no SecretId that there is.",
         "wrong",
         figures.failed_tries,
     )

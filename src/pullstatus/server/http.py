@@ -10,7 +10,7 @@ import ipaddress
 import itertools
 import re
 import secrets
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from typing import Any, Protocol
 
 import msgspec
@@ -61,6 +61,10 @@ class Peer(Protocol):
         """Whether it has certainly gone. One that only says no more still gets its answer."""
         ...
 
+    def gone_after(self, waited_s: float) -> bool:
+        """The same of a peer whose request has waited so long; see `http.gone_after`."""
+        ...
+
     def leaving(self, on_leave: Callable[[], None] | None) -> bool:
         """Whether it has gone or says no more; `on_leave` is called when it does from now on.
 
@@ -87,10 +91,15 @@ class Disconnected(Exception):
 
 def header(scope: Scope, name: bytes) -> bytes | None:
     """The first header of that (lower-case) name."""
+    return headers_of(scope).get(name)
+
+
+def headers_of(scope: Scope) -> Mapping[bytes, bytes]:
+    """The headers by their (lower-case) names, the first of each."""
     known: dict[bytes, bytes] | None = scope.get(_HEADERS)
     if known is None:
         known = scope[_HEADERS] = dict(reversed(scope["headers"]))
-    return known.get(name)
+    return known
 
 
 async def read_body(scope: Scope, receive: Receive, bytes_max: int) -> bytes:
@@ -188,7 +197,8 @@ def gone_after(scope: Scope, waited_s: float) -> bool:
     Few say no more and listen, and many close who have lost patience. So after `SAYS_NO_MORE_S`
     whoever says no more is taken for gone.
     """
-    return gone(scope) or (waited_s >= SAYS_NO_MORE_S and leaving(scope, None))
+    peer: Peer | None = scope.get(PEER)
+    return peer is not None and peer.gone_after(waited_s)
 
 
 def leaving(scope: Scope, on_leave: Callable[[], None] | None) -> bool:
@@ -227,6 +237,11 @@ def request_id(scope: Scope) -> str:
     if name is None:
         name = scope["pullstatus.request"] = new_request_id()
     return str(name)
+
+
+def name_request(scope: Scope, name: str) -> None:
+    """Give a request a name that its face has words for."""
+    scope["pullstatus.request"] = name
 
 
 def request_id_header(scope: Scope) -> tuple[bytes, bytes]:

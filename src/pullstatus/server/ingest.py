@@ -1,11 +1,11 @@
-"""The ways in: Tencent's callbacks as they are, and batches from gateways.
+"""The ways in: what all of them share, and batches from gateways.
 
-    POST /callbacks/{token}                      an array of delivery statuses, or one reply
     POST /ingest/{sdkappid}/delivery-statuses    a JSON array or NDJSON, 1 to 1,000 records
     POST /ingest/{sdkappid}/replies              the same
+    POST /ingest/{sdkappid}/sends                likewise what was sent, to be counted
 
 A batch is accepted whole or not at all. Of a callback what can be read is accepted, and the rest is
-parked. Both are durable before the answer leaves.
+parked: see `inbound`. Both are durable before the answer leaves.
 """
 
 from __future__ import annotations
@@ -36,11 +36,15 @@ from pullstatus.errors import (
     StoreCorrupt,
     StoreUnavailable,
 )
-from pullstatus.mailbox import parking
+from pullstatus.mailbox import parking, statistics
+from pullstatus.mailbox.pending import Used
 from pullstatus.receipts import Receipts, Unread
 from pullstatus.receipts.batch import read_in_steps, read_usual
-from pullstatus.receipts.formats import FORMATS, Request
+from pullstatus.receipts.request import Request
+from pullstatus.receipts.sends import Sends, read_sends_in_steps
+from pullstatus.receipts.source import Source
 from pullstatus.records import Kind
+from pullstatus.records.hours import hour_of
 from pullstatus.server import eager
 from pullstatus.server.at_once import BEGUN, Begun, Later, Said
 from pullstatus.server.budget import SAID, Budget
@@ -72,31 +76,31 @@ from pullstatus.server.http import (
     whose,
 )
 from pullstatus.server.pauses import Shed
-from pullstatus.server.slices import Slices, in_one
+from pullstatus.server.slices import Slices
 from pullstatus.server.whole import Whole
 from pullstatus.server.words import check_key
 from pullstatus.steps import Steps
-from pullstatus.store import Gone, Store
+from pullstatus.store import Gone, PutAside, Store
 
 log = structlog.get_logger(__name__)
 
 LATE = "pullstatus.late"
 """Of a request's scope: when it was put off because the store had not answered, by perf_counter."""
 
-_RETRY_LATER: Headers = [(b"retry-after", b"%d" % limits.RETRY_AFTER_S)]
+RETRY_LATER: Headers = [(b"retry-after", b"%d" % limits.RETRY_AFTER_S)]
 
 T = TypeVar("T")
 
 Client = tuple[str, int] | None
 """Where a request came from."""
 
-Put = Callable[[LiveApplication], Awaitable[int]]
+Put = Callable[[LiveApplication], Awaitable[T]]
 """Stores something for the application as it is known now."""
 
-CALLBACKS = "/callbacks/"
 KINDS = {kind.path: kind for kind in Kind}
+SENDS: Final = "sends"
 _BATCHES: Final = re.compile(b"/ingest/([0-9]{1,10})/(%b)" % "|".join(KINDS).encode())
-_USUAL_BYTES_MAX: Final = 32 * 1024  # of a batch that is read in one go, in some 0.2 ms
+USUAL_BYTES_MAX: Final = 32 * 1024  # of a batch that is read in one go, in some 0.2 ms
 _SAID: Final = lines_of([JSON, NO_STORE])
 
 NDJSON = {  # content type -> is it NDJSON
@@ -127,11 +131,12 @@ class Problem(Exception):
         self.members = members or {}
 
 
-class _BegunBatch(Begun):
+class BegunBatch(Begun):
     """A batch that was read and may be stored.
 
     Attributes:
         key: its Idempotency-Key.
+        source: what said it, of a callback.
         storing: the end of what the store was asked, where that is not waited for.
     """
 
@@ -140,13 +145,16 @@ class _BegunBatch(Begun):
     receipts: Receipts
     body: bytes
     key: str | None = None
+    source: Source | None = None
     storing: asyncio.Future[int] | None = None
 
 
-class _Door:
+class Door:
     """What both ways in share: read, append, answer, and say what went wrong."""
 
     name: str
+    signed = False
+    """Whether it takes tokens of gateways that sign, with the proof: others know none of them."""
 
     def __init__(
         self,
@@ -157,6 +165,7 @@ class _Door:
         budget: Budget,
         slices: Slices,
         shed: Shed,
+        used: Used,
         *,
         now_ms: Callable[[], int],
         tickets: Callable[[], bytes],
@@ -170,6 +179,7 @@ class _Door:
         self._budget = budget
         self._now_ms = now_ms
         self._tickets = tickets
+        self._used = used
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request; hang up when the outcome is not known."""
@@ -183,11 +193,11 @@ class _Door:
             if LATE in scope:
                 log.warning("batch stored late", door=self.name, records=count, **whose(scope))
                 return
+            http_status, headers, body = self._success(scope, count)
             self._figures.batches[self.name, 200] += 1
-            headers = [JSON, NO_STORE]
             if logged(scope):
                 headers.append(request_id_header(scope))
-            await respond(scope, send, 200, headers, self._accepted(count))
+            await respond(scope, send, http_status, headers, body)
 
     async def _fail(self, error: Exception, scope: Scope, send: Send) -> None:
         """Say that it failed: to the peer, unless that has been answered, and to the log."""
@@ -233,7 +243,7 @@ class _Door:
             problem.title,
             problem.detail,
             headers=[*problem.headers, request_id_header(scope)],
-            **self._refusal(problem),
+            **self._refusal(problem, scope),
         )
 
     def _tell_refused(self, problem: Problem, scope: Scope) -> None:
@@ -251,10 +261,14 @@ class _Door:
     async def _take(self, scope: Scope, receive: Receive, send: Send) -> int:
         raise NotImplementedError
 
+    def _success(self, _scope: Scope, count: int) -> tuple[int, Headers, bytes]:
+        """The answer to so many records."""
+        return 200, [JSON, NO_STORE], self._accepted(count)
+
     def _accepted(self, count: int) -> bytes:
         raise NotImplementedError
 
-    def _refusal(self, problem: Problem) -> dict[str, object]:
+    def _refusal(self, problem: Problem, _scope: Scope) -> dict[str, object]:
         return problem.members
 
     async def _body(
@@ -294,14 +308,18 @@ class _Door:
 
     async def _token(self, scope: Scope, secret: str) -> Token | None:
         now_ms = self._now_ms()
-        token = self._registry.token(secret, now_ms)
+        token = self._known(secret, now_ms)
         if token is None:
             await self._look()
-            token = self._registry.token(secret, now_ms)
+            token = self._known(secret, now_ms)
         if token is not None:
             self._note_use(token, now_ms, scope.get("client"))
         scope["pullstatus.token"] = token
         return token
+
+    def _known(self, secret: str, now_ms: int) -> Token | None:
+        token = self._registry.token(secret, now_ms)
+        return token if token is None or token.signature is None or self.signed else None
 
     def _note_use(self, token: Token, now_ms: int, client: Client) -> None:
         self._registry.used[token_mark(token)] = (now_ms, client[0] if client else "")
@@ -311,7 +329,7 @@ class _Door:
             await self._look(sdkappid)
         live = self._registry.applications.get(sdkappid)
         if live is None:
-            raise _no_application()
+            raise no_application()
         return live
 
     async def _look(self, sdkappid: int | None = None) -> None:
@@ -327,13 +345,14 @@ class _Door:
     async def _put(
         self,
         live: LiveApplication,
-        receipts: Receipts,
-        put: Put,
+        receipts: Receipts | None,
+        put: Put[T],
         failed: Exception | None = None,
-    ) -> int:
+    ) -> T:
         """Have `put` store receipts; returns what it does, and says what went wrong if it did.
 
         Args:
+            receipts: to be counted once they are; None: it is something else.
             failed: what the store said, if it was asked already.
         """
         try:
@@ -355,14 +374,15 @@ class _Door:
                 "whether it was stored is not known: send it again, a callback as it is, a batch"
                 " with the same Idempotency-Key",
             ) from error
-        self._count(receipts)
+        if receipts is not None:
+            self._count(receipts)
         return answer
 
     def _count(self, receipts: Receipts) -> None:
         self._figures.records_in[receipts.kind] += len(receipts.entries)
         self._figures.repaired[receipts.kind] += receipts.repaired
 
-    def _append(self, live: LiveApplication, begun: _BegunBatch, gone: Gone) -> Awaitable[int]:
+    def _append(self, live: LiveApplication, begun: BegunBatch, gone: Gone) -> Awaitable[int]:
         return mailbox.append(
             self._store,
             live,
@@ -375,14 +395,14 @@ class _Door:
             gone=gone,
         )
 
-    def _answered(self, begun: _BegunBatch, count: int) -> Said:
+    def _answered(self, begun: BegunBatch, new: int) -> Said:  # noqa: ARG002 - of callbacks it is told
         """The answer to what was stored at the first try, counted."""
         self._count(begun.receipts)
         self._figures.batches[self.name, 200] += 1
         self._figures.seconds[self.name].add(perf_counter() - begun.began_s)
-        return _SAID, self._accepted(count)
+        return _SAID, self._accepted(len(begun.receipts.entries))
 
-    async def _put_current(self, live: LiveApplication, put: Put, failed: Exception | None) -> int:
+    async def _put_current(self, live: LiveApplication, put: Put[T], failed: Exception | None) -> T:
         """Store for the application as it is in the commit, however often it is changed."""
         for tries_left in reversed(range(limits.OVERTAKEN_MAX)):
             try:
@@ -397,140 +417,50 @@ class _Door:
             await self._look()
             live = await self._application(live.application.sdkappid)
             if live.application.owner != owner:
-                raise _no_application()  # the number's new owner is not who this was sent to
+                raise self._lost()  # the number's new owner is not who this was sent to
         raise AssertionError
+
+    def _lost(self) -> Problem:
+        """What is said where an application is another owner's since it was asked for."""
+        return no_application()
 
     def _put_off(self, error: StoreUnavailable) -> Problem:
         return Problem(
             503,
             "Cannot store now",
             f"{error.for_callers}; nothing was stored",
-            headers=_RETRY_LATER,
+            headers=RETRY_LATER,
         )
 
 
-class CallbackDoor(_Door):
-    """`POST /callbacks/{token}`: the token in the path decides the application."""
+class ParkingDoor(Door):
+    """What both ways for callbacks share: nothing is refused for what it says, and none waits long.
 
-    name = "callbacks"
-    _format_name = "tencent"
-    _format = FORMATS[_format_name]
+    The sender's token stands in the path.
+    """
 
-    def at_once(self, whole: Whole, client: Client, gone: Gone) -> Later | None:
-        """A POST of a usual callback, handed to the store; None: it is not, or there is no room.
-
-        Args:
-            client: where it came from.
-            gone: whether the peer has.
-        """
-        began_s = perf_counter()
-        now_ms = self._now_ms()
-        body = whole.body
-        token = self._registry.token(whole.path.decode("ascii").removeprefix(CALLBACKS), now_ms)
-        live = None if token is None else self._registry.applications.get(token.sdkappid or 0)
-        said = dict(reversed(whole.headers))
-        if (
-            token is None
-            or live is None
-            or not token.feeds(live.application)
-            or len(body) > _USUAL_BYTES_MAX
-            or said.get(b"content-encoding", b"identity") != b"identity"
-            or self._budget.full(token.sdkappid)
-        ):
-            return None
-        request = Request(
-            method="POST",
-            query=whole.query,
-            content_type=said.get(b"content-type", b"").decode("latin-1"),
-            body=body,
-            arrived_s=now_ms // 1000,
-        )
-        receipts = in_one(self._format.read(request))
-        if receipts is None or receipts.unread or not receipts.entries:
-            return None
-        self._note_use(token, now_ms, client)
-        begun = _BegunBatch(began_s=began_s, token=token, live=live, receipts=receipts, body=body)
-        return Later(self._store_usual(begun, gone), begun)
-
-    async def _store_usual(self, begun: _BegunBatch, gone: Gone) -> Said:
-        """The answer to a callback that was handed over; raises what the store does.
-
-        Raises:
-            TimeoutError: the store has had its time; what it does yet is `begun.storing`.
-        """
-        loop = asyncio.get_running_loop()
-        sdkappid, size = begun.live.application.sdkappid, limits.REQUEST_BYTES + len(begun.body)
-        begun.storing = storing = loop.create_future()
-        self._budget.share(sdkappid, size)
-        storing.add_done_callback(lambda _: self._budget.share(sdkappid, -size))
-        eager.run(loop, _settle(storing, self._append(begun.live, begun, gone)))
-        woken = loop.create_future()
-        wake = partial(_wake, woken)
-        timer = loop.call_later(limits.CALLBACK_ANSWER_S, wake)
-        storing.add_done_callback(wake)
-        await woken
-        timer.cancel()
-        if not storing.done():
-            raise TimeoutError
-        return self._answered(begun, storing.result())
-
-    async def _take(self, scope: Scope, receive: Receive, send: Send) -> int:
-        begun: _BegunBatch | None = scope.get(BEGUN)
-        if begun is not None:
-            return await self._go_on(begun, scope, send)
-        token = await self._token(scope, scope["path"].removeprefix(CALLBACKS))
+    async def _sender(self, scope: Scope, secret: str) -> Token:
+        token = await self._token(scope, secret)
         if token is None:
             raise Problem(
                 401, "Unknown token", "no token has this secret; it may be revoked, or have expired"
             )
-        if token.sdkappid is None:
-            raise Problem(
-                403,
-                "Token without application",
-                "a callback needs a token made with `token create NAME --sdkappid N`",
-            )
-        size = self._hold(scope, token.sdkappid)
-        try:
-            return await self._take_of(token, scope, receive, send)
-        finally:
-            self._budget.share(token.sdkappid, -size)
+        return token
 
-    async def _take_of(self, token: Token, scope: Scope, receive: Receive, send: Send) -> int:
-        body = await self._body(scope, receive, self._format.methods, encoded=True)
-        request = Request(
+    def _request(self, scope: Scope, body: bytes) -> Request:
+        return Request(
             method=scope["method"],
             query=scope["query_string"],
             content_type=_content_type(scope),
             body=body,
             arrived_s=self._now_ms() // 1000,
         )
-        timer = asyncio.get_running_loop().call_later(
+
+    def _answer_in_time(self, scope: Scope, send: Send) -> asyncio.TimerHandle:
+        """Have it be put off once the store has had its time; to be cancelled when it is done."""
+        return asyncio.get_running_loop().call_later(
             limits.CALLBACK_ANSWER_S, self._answer_late, scope, send
         )
-        try:
-            receipts = await self._read(request, token, header(scope, b"content-encoding"))
-            return await self._store_or_park(scope, token, request, receipts)
-        finally:
-            timer.cancel()
-
-    async def _go_on(self, begun: _BegunBatch, scope: Scope, send: Send) -> int:
-        """What becomes of a callback that the store did not take at once, or not in time."""
-        scope["pullstatus.token"] = begun.token
-        failed, storing = begun.failed, begun.storing
-        if storing is not None and not storing.done():
-            failed = None
-            self._answer_late(scope, send)
-        else:
-            storing = None
-        gone = partial(gone_after, scope)
-
-        async def put(live: LiveApplication) -> int:
-            nonlocal storing
-            late, storing = storing, None
-            return await (late or self._append(live, begun, gone))
-
-        await self._put(begun.live, begun.receipts, put, failed)
-        return len(begun.receipts.entries)
 
     def _answer_late(self, scope: Scope, send: Send) -> None:
         """Put it off: the store has had its time. What it does yet is not cancelled, and counts."""
@@ -540,59 +470,48 @@ class CallbackDoor(_Door):
             "Cannot store now",
             "the store does not answer, and whether it was stored is not known: send it again,"
             " it is stored once",
-            headers=_RETRY_LATER,
+            headers=RETRY_LATER,
         )
         problem.__cause__ = StoreUnavailable(f"no commit within {limits.CALLBACK_ANSWER_S:g} s")
         eager.run(asyncio.get_running_loop(), self._refuse(problem, scope, send))
 
-    async def _read(self, request: Request, token: Token, encoding: bytes | None) -> Receipts:
-        if encoding not in (None, b"identity"):
-            reason = "must come without Content-Encoding"
-            return Receipts(Kind.DELIVERY_STATUS, [], [], unread=(Unread(request.body, reason),))
-        long = len(request.body) > _USUAL_BYTES_MAX
-        return await self._slices.do(self._format.read(request), token.sdkappid, long=long)
-
-    async def _store_or_park(
-        self, scope: Scope, token: Token, request: Request, receipts: Receipts
-    ) -> int:
-        assert token.sdkappid is not None
-        live = await self._application(token.sdkappid)
-        _check_owner(token, live)
-        if not receipts.unread:
-            if receipts.entries:
-                begun = _BegunBatch(
-                    began_s=0.0, token=token, live=live, receipts=receipts, body=request.body
-                )
-                gone = partial(gone_after, scope)
-                await self._put(live, receipts, lambda live: self._append(live, begun, gone))
-            return len(receipts.entries)
-        expired = await self._put(
+    async def _park(
+        self,
+        scope: Scope,
+        token: Token,
+        live: LiveApplication,
+        request: Request,
+        receipts: Receipts,
+        form: str,
+    ) -> PutAside:
+        """Store what could be read, and park what could not; returns how much of it is new."""
+        done = await self._put(
             live,
             receipts,
             lambda live: parking.park(
                 self._store,
                 live,
                 receipts,
-                form=self._format_name,
+                form=form,
                 request=request,
-                address=str(whose(scope).get("address", "")),
+                address=address_of(scope),
                 sender=token.name,
                 now_ms=self._now_ms(),
                 ticket=self._tickets(),
                 gone=partial(gone_after, scope),
             ),
         )
-        self._tell(scope, receipts, expired)
-        return len(receipts.entries)
+        self._tell(scope, receipts.unread, done.expired)
+        return done
 
-    def _tell(self, scope: Scope, receipts: Receipts, expired: int) -> None:
+    def _tell(self, scope: Scope, unread: Sequence[Unread], expired: int) -> None:
         """Say that items were parked: somebody should look at them."""
-        first = receipts.unread[0]
-        self._figures.parked += len(receipts.unread)
+        first = unread[0]
+        self._figures.parked += len(unread)
         log.warning(
             "items parked",
             door=self.name,
-            items=len(receipts.unread),
+            items=len(unread),
             member=first.member,
             index=first.index,
             reason=first.reason,
@@ -602,15 +521,9 @@ class CallbackDoor(_Door):
             reason = "no more may wait"
             log.warning("parked items expired", items=expired, reason=reason, **whose(scope))
 
-    def _accepted(self, count: int) -> bytes:
-        return self._format.answer(count)
 
-    def _refusal(self, problem: Problem) -> dict[str, object]:
-        return {**problem.members, **self._format.refusal(problem.detail)}
-
-
-class IngestDoor(_Door):
-    """`POST /ingest/{sdkappid}/{kind}` with a bearer token."""
+class IngestDoor(Door):
+    """`POST /ingest/{sdkappid}/{kind}`, or `.../sends`, with a bearer token."""
 
     name = "ingest"
 
@@ -623,7 +536,7 @@ class IngestDoor(_Door):
         """
         began_s = perf_counter()
         named, words, body = _BATCHES.fullmatch(whole.path), _words(whole.headers), whole.body
-        if named is None or words is None or len(body) > _USUAL_BYTES_MAX:
+        if named is None or words is None or len(body) > USUAL_BYTES_MAX:
             return None
         now_ms = self._now_ms()
         sdkappid, kind = int(named[1]), KINDS[named[2].decode()]
@@ -631,6 +544,7 @@ class IngestDoor(_Door):
         token = self._registry.token(words.secret, now_ms)
         if (
             token is None
+            or token.signature is not None
             or live is None
             or token.sdkappid not in (None, sdkappid)
             or not token.feeds(live.application)
@@ -641,12 +555,12 @@ class IngestDoor(_Door):
         if receipts is None:
             return None
         self._note_use(token, now_ms, client)
-        begun = _BegunBatch(
+        begun = BegunBatch(
             began_s=began_s, token=token, live=live, receipts=receipts, key=words.key, body=body
         )
         return Later(self._store_usual(begun, gone), begun)
 
-    async def _store_usual(self, begun: _BegunBatch, gone: Gone) -> Said:
+    async def _store_usual(self, begun: BegunBatch, gone: Gone) -> Said:
         """The answer to a batch that was handed over; raises what the store does."""
         sdkappid, size = begun.live.application.sdkappid, limits.REQUEST_BYTES + len(begun.body)
         self._budget.share(sdkappid, size)
@@ -656,15 +570,18 @@ class IngestDoor(_Door):
             self._budget.share(sdkappid, -size)
 
     async def _take(self, scope: Scope, receive: Receive, _send: Send) -> int:
-        begun: _BegunBatch | None = scope.get(BEGUN)
+        begun: BegunBatch | None = scope.get(BEGUN)
         if begun is not None:
             scope["pullstatus.token"] = begun.token
             return await self._put_batch(begun, scope)
         number, _, path = scope["path"].removeprefix("/ingest/").partition("/")
         kind = KINDS.get(path)
-        if kind is None or not (number.isascii() and number.isdigit() and len(number) <= 10):
+        known = kind is not None or path == SENDS
+        if not known or not (number.isascii() and number.isdigit() and len(number) <= 10):
             raise Problem(
-                404, NO_SUCH_ADDRESS, "POST to /ingest/SDKAPPID/delivery-statuses or .../replies"
+                404,
+                NO_SUCH_ADDRESS,
+                "POST to /ingest/SDKAPPID/delivery-statuses, .../replies or .../sends",
             )
         sdkappid = int(number)
         token = await self._authenticate(scope, sdkappid)
@@ -675,34 +592,59 @@ class IngestDoor(_Door):
             self._budget.share(sdkappid, -size)
 
     async def _take_of(
-        self, token: Token, sdkappid: int, kind: Kind, scope: Scope, receive: Receive
+        self, token: Token, sdkappid: int, kind: Kind | None, scope: Scope, receive: Receive
     ) -> int:
         ndjson = self._format(scope)
         body = await self._body(scope, receive)
         live = await self._application(sdkappid)
-        _check_owner(token, live)
+        check_owner(token, live)
         key = header(scope, b"idempotency-key")
         try:
             checked = None if key is None else check_key(key.decode("latin-1"))
         except InvalidSetting as error:
             raise Problem(400, "Invalid Idempotency-Key", str(error)) from error
-        long = len(body) > _USUAL_BYTES_MAX
+        long = len(body) > USUAL_BYTES_MAX
+        if kind is None:
+            steps = read_sends_in_steps(body, ndjson, hour_of(self._now_ms()))
+            sends = await self._read(steps, sdkappid, long=long)
+            return await self._put(
+                live, None, partial(self._count_sends, sends, token, checked, body)
+            )
         receipts = await self._read(read_in_steps(body, kind, ndjson), sdkappid, long=long)
-        begun = _BegunBatch(
+        begun = BegunBatch(
             began_s=0.0, token=token, live=live, receipts=receipts, key=checked, body=body
         )
         return await self._put_batch(begun, scope)
 
-    async def _put_batch(self, begun: _BegunBatch, scope: Scope) -> int:
+    async def _put_batch(self, begun: BegunBatch, scope: Scope) -> int:
         gone = partial(gone_after, scope)
-        return await self._put(
+        await self._put(
             begun.live,
             begun.receipts,
             lambda live: self._append(live, begun, gone),
             begun.failed,
         )
+        return len(begun.receipts.entries)
 
-    async def _read(self, steps: Steps[Receipts], sdkappid: int, *, long: bool) -> Receipts:
+    async def _count_sends(
+        self, sends: Sends, token: Token, key: str | None, body: bytes, live: LiveApplication
+    ) -> int:
+        now_ms = self._now_ms()
+        if sends.names:  # first: what fails behind a count would have it counted again
+            await self._used.note(live.application.sdkappid, now_ms)
+        await statistics.count_sends(
+            self._store,
+            live,
+            sends,
+            sender=token.name,
+            now_ms=now_ms,
+            ticket=self._tickets(),
+            key=key,
+            body=body,
+        )
+        return sends.items
+
+    async def _read(self, steps: Steps[T], sdkappid: int, *, long: bool) -> T:
         try:
             return await self._slices.do(steps, sdkappid, long=long)
         except InvalidRecord as error:
@@ -748,7 +690,13 @@ class IngestDoor(_Door):
         return ndjson
 
 
-def _check_owner(token: Token, live: LiveApplication) -> None:
+def address_of(scope: Scope) -> str:
+    """Where a request came from, as it is kept with what is parked of it."""
+    return str(whose(scope).get("address", ""))
+
+
+def check_owner(token: Token, live: LiveApplication) -> None:
+    """Refuse a token that was made for a former owner of the application's number."""
     if not token.feeds(live.application):
         raise Problem(
             403,
@@ -757,25 +705,13 @@ def _check_owner(token: Token, live: LiveApplication) -> None:
         )
 
 
-def _no_application() -> Problem:
+def no_application() -> Problem:
+    """What is said where the number is no application's."""
     return Problem(
         404,
         "Unknown application",
         "no application has this sdkappid; create it with `pullstatus app create`",
     )
-
-
-async def _settle(end: asyncio.Future[T], work: Awaitable[T]) -> None:
-    """Tell `end` what the work came to."""
-    try:
-        end.set_result(await work)
-    except Exception as error:  # noqa: BLE001 - who waits is told
-        end.set_exception(error)
-
-
-def _wake(waits: asyncio.Future[None], _: object = None) -> None:
-    if not waits.done():
-        waits.set_result(None)
 
 
 class _Words(NamedTuple):

@@ -17,20 +17,22 @@ from typing import Any, Final
 import msgspec
 
 from pullstatus import limits
-from pullstatus.receipts.formats import FORMATS
+from pullstatus.receipts.source import Answer, builtin
 from pullstatus.records import MEMBERS, Kind, Member
 from pullstatus.server.head import BEHIND, FULL, TOO_LARGE
 from pullstatus.server.http import INTERNAL_ERROR, NO_SUCH_ADDRESS
-from pullstatus.server.ingest import CALLBACKS, NDJSON
+from pullstatus.server.inbound import CALLBACKS, INBOUND
+from pullstatus.server.ingest import KINDS, NDJSON, SENDS
 from pullstatus.server.stall import NotReady
 from pullstatus.server.words import KEY
 from pullstatus.wire.about import ABOUT_PATH, about
 
-__all__ = ["CALLBACK", "INGEST", "OPENAPI_PATH", "openapi"]
+__all__ = ["CALLBACK", "GATEWAY", "INGEST", "OPENAPI_PATH", "openapi"]
 
 OPENAPI_PATH: Final = "/openapi.json"
 CALLBACK: Final = CALLBACKS + "{token}"
-INGEST: Final = tuple(f"/ingest/{{sdkappid}}/{kind.path}" for kind in Kind)
+GATEWAY: Final = INBOUND + "{token}/{source}"
+INGEST: Final = tuple(f"/ingest/{{sdkappid}}/{path}" for path in (*KINDS, SENDS))
 
 Schema = dict[str, Any]
 Titles = Mapping[int, tuple[str, ...]]
@@ -53,6 +55,13 @@ CALLBACK_PROBLEMS: Final[Titles] = {
     401: ("Unknown token",),
     403: ("Token without application", "Token of another application"),
     404: ("Unknown application",),
+    413: ("Body too large",),
+    500: (INTERNAL_ERROR,),
+    503: ("Cannot store now",),
+}
+GATEWAY_PROBLEMS: Final[Titles] = {
+    401: ("Unknown token", "Wrong signature"),
+    403: ("Token of another application",),
     413: ("Body too large",),
     500: (INTERNAL_ERROR,),
     503: ("Cannot store now",),
@@ -97,7 +106,8 @@ def openapi(version: str, paths: frozenset[str]) -> bytes:
         "paths": served | {OPENAPI_PATH: _openapi()},
         "components": {
             "schemas": {
-                **{_NAMES[kind]: _record(kind) for kind in Kind},
+                **{_NAMES[kind.path]: _record(kind) for kind in Kind},
+                _NAMES[SENDS]: _SENDS,
                 "Problem": _PROBLEM,
                 "CallbackProblem": _CALLBACK_PROBLEM,
             },
@@ -116,7 +126,8 @@ def openapi(version: str, paths: frozenset[str]) -> bytes:
 
 # --- records --------------------------------------------------------------------------------------
 
-_NAMES: Final = {Kind.DELIVERY_STATUS: "DeliveryStatus", Kind.REPLY: "Reply"}
+_NAMES: Final = {"delivery-statuses": "DeliveryStatus", "replies": "Reply", SENDS: "Sends"}
+"""Of what is put in, by its path."""
 _MARKS: Final = re.compile(r" \((?:[A-Z]|[0-9.]+|section [0-9]+)\)")
 """What a member's text says of the protocol's document, where it is read otherwise."""
 
@@ -145,6 +156,88 @@ def _member(member: Member) -> Schema:
     if not member.required:
         found["type"] = [found["type"], "null"]
     return found | {"description": _MARKS.sub("", member.text)}
+
+
+_HOUR: Final[Schema] = {
+    "type": "integer",
+    "minimum": 1970_01_01_00,
+    "maximum": 9999_12_31_23,
+    "description": (
+        "`yyyymmddhh` in UTC+8: an hour of the calendar, not yet to come, of the last"
+        f" {limits.TALLIES_DAYS} days"
+    ),
+}
+
+
+def _sent(description: str) -> Schema:
+    most = limits.SENDS_COUNT_MAX
+    return {"type": "integer", "minimum": 0, "maximum": most, "description": description}
+
+
+_ID: Final[Schema] = {
+    "type": ["string", "integer"],
+    "minLength": 1,
+    "maxLength": limits.GATEWAY_ID_CHARS_MAX,
+    "minimum": 0,
+    "description": "by which a gateway knows it; a number is taken for its digits",
+}
+_EXT: Final[Schema] = {
+    "type": ["string", "null"],
+    "maxLength": limits.EXT_CHARS_MAX,
+    "description": "the sender's session text",
+}
+
+
+def _name() -> Schema:
+    """What an item is that registers a name, whatever it counts."""
+    described = {member.name: member for member in MEMBERS[Kind.DELIVERY_STATUS]}
+    told = {name: _member(described[name]) for name in ("sid", "nationcode", "mobile")}
+    ids = {"type": "array", "items": _ID, "uniqueItems": True}
+    parts = {**ids, "minItems": 1, "maxItems": limits.MESSAGE_PARTS_MAX}
+    return {
+        "properties": {**told, "ext": _EXT, "id": _ID, "ids": parts},
+        "required": ["sid"],
+        "not": {"anyOf": [{"required": ["request"]}, {"required": ["id", "ids"]}]},
+        "dependentRequired": {"nationcode": ["mobile"], "mobile": ["nationcode"]},
+    }
+
+
+_IS_NAMED: Final[Schema] = {"anyOf": [{"required": ["id"]}, {"required": ["ids"]}]}
+_IS_COUNTED: Final[Schema] = {
+    "anyOf": [{"required": [name]} for name in ("hour", "success", "bill_number", "result", "fee")]
+}
+_SENDS: Final[Schema] = {
+    "description": (
+        "What was sent in an hour, or one send, which may have the id that a gateway knows it by."
+        " Members beside these are passed over."
+    ),
+    "if": _IS_NAMED,
+    "then": _name(),
+    "oneOf": [
+        {
+            "type": "object",
+            "properties": {
+                "hour": _HOUR,
+                "request": _sent("SMS that were asked for, one for each number"),
+                "success": _sent("of these, those that were taken; not more than `request`"),
+                "bill_number": _sent("the parts that these are billed as"),
+            },
+            "required": ["hour", "request", "success", "bill_number"],
+            "not": {"required": ["result"]},
+        },
+        {
+            "type": "object",
+            "properties": {
+                "hour": _HOUR,
+                "result": {"type": "integer", "description": "as the send call answered it"},
+                "fee": _sent("the parts that it is billed as; needed where `result` is 0"),
+            },
+            "required": ["hour", "result", "fee"],
+            "not": {"required": ["request"]},
+        },
+        {"type": "object", **_IS_NAMED, "not": _IS_COUNTED},
+    ],
+}
 
 
 def _ref(name: str, of: str = "schemas") -> Schema:
@@ -307,7 +400,7 @@ def _accepted(answer: Schema) -> Schema:
 
 
 def _callback() -> Schema:
-    form = FORMATS["tencent"]
+    source = builtin()["tencent"]
     body = {
         "description": (
             "Delivery statuses in an array, also for one, or one reply in none. What can be read is"
@@ -320,36 +413,81 @@ def _callback() -> Schema:
             {"description": "whatever else comes"},
         ],
     }
-    token = {
-        "name": "token",
-        "in": "path",
-        "required": True,
-        "description": (
-            "the secret of a token with an application, made with `pullstatus token create NAME"
-            " --sdkappid N`. It proves who sends, which OpenAPI has no scheme for in a path"
-        ),
-        "schema": {"type": "string", "format": "password", "minLength": 1, "pattern": "^[^/]+$"},
-    }
     return {
         method.lower(): {
             "operationId": "callback",
             "summary": "A platform puts the body of one of Tencent's callbacks in",
             "security": [],
-            "parameters": [token],
+            "parameters": [_token(_OF_APPLICATION)],
             "requestBody": {"content": {"application/json": {"schema": body}}},
             "responses": {
-                "200": _accepted(_exactly(msgspec.json.decode(form.answer(1)))),
+                "200": _accepted(_exactly(msgspec.json.decode(source.answer.body))),
                 **_problems(CALLBACK_PROBLEMS, "CallbackProblem"),
             },
         }
-        for method in form.methods
+        for method in source.methods
     }
 
 
-def _ingest(kind: Kind) -> Schema:
+_OF_APPLICATION: Final = (
+    "the secret of a token with an application, made with `pullstatus token create NAME"
+    " --sdkappid N`"
+)
+
+
+def _token(which: str) -> Schema:
+    return {
+        "name": "token",
+        "in": "path",
+        "required": True,
+        "description": f"{which}. It proves who sends, which OpenAPI has no scheme for in a path",
+        "schema": {"type": "string", "format": "password", "minLength": 1, "pattern": "^[^/]+$"},
+    }
+
+
+def _gateway() -> Schema:
+    source = {
+        "name": "source",
+        "in": "path",
+        "required": True,
+        "description": (
+            f"whose form it is in: {', '.join(builtin())}, or an operator's own. What comes under"
+            " another name is parked"
+        ),
+        "schema": {"type": "string", "minLength": 1, "pattern": "^[^/]+$"},
+    }
+    taken = {
+        "description": (
+            "durable: on disk before this answer leaves. Status, type and body are what its sender"
+            " takes for success"
+        ),
+        "headers": {"Cache-Control": _NO_STORE},
+    }
+    statuses = {answer.status for answer in (Answer(), *(row.answer for row in builtin().values()))}
+    body = {
+        "description": "whatever comes: what can be read is stored, the rest parked as it came",
+        "content": {"application/json": {"schema": {}}, "text/plain": {"schema": {}}},
+    }
+    return {
+        method: {
+            "operationId": f"in_{method}",
+            "summary": "A gateway puts its own callback in",
+            "security": [],
+            "parameters": [_token("the secret of a token"), source],
+            **({"requestBody": body} if method == "post" else {}),
+            "responses": {
+                **{str(status): taken for status in sorted(statuses)},
+                **_problems(GATEWAY_PROBLEMS),
+            },
+        }
+        for method in ("get", "post")
+    }
+
+
+def _ingest(path: str) -> Schema:
     batch = {
         "type": "array",
-        "items": _ref(_NAMES[kind]),
+        "items": _ref(_NAMES[path]),
         "minItems": 1,
         "maxItems": limits.INGEST_RECORDS_MAX,
     }
@@ -363,8 +501,8 @@ def _ingest(kind: Kind) -> Schema:
     }
     return {
         "post": {
-            "operationId": f"ingest_{kind.path.replace('-', '_')}",
-            "summary": f"A gateway puts {kind.path.replace('-', ' ')} in, all of them or none",
+            "operationId": f"ingest_{path.replace('-', '_')}",
+            "summary": _SUMMARIES[path],
             "security": [{"token": []}],
             "parameters": [_SDKAPPID, _IDEMPOTENCY_KEY],
             "requestBody": {
@@ -383,6 +521,11 @@ def _ingest(kind: Kind) -> Schema:
     }
 
 
+_SUMMARIES: Final = {
+    "delivery-statuses": "A gateway puts delivery statuses in, all of them or none",
+    "replies": "A gateway puts replies in, all of them or none",
+    SENDS: "Whoever sends reports what was sent, to be counted, all of it or nothing",
+}
 _SDKAPPID: Final[Schema] = {
     "name": "sdkappid",
     "in": "path",
@@ -401,8 +544,9 @@ _IDEMPOTENCY_KEY: Final[Schema] = {
 }
 
 CALLS: Final[Mapping[str, Callable[[], Schema]]] = {
-    **{path: functools.partial(_ingest, kind) for path, kind in zip(INGEST, Kind, strict=True)},
+    **{path: functools.partial(_ingest, path.rpartition("/")[2]) for path in INGEST},
     CALLBACK: _callback,
+    GATEWAY: _gateway,
     "/healthz": _healthz,
     "/readyz": _readyz,
     "/metrics": _metrics,

@@ -10,8 +10,10 @@ from collections.abc import Callable
 
 from pullstatus import limits
 from pullstatus.apps import Registry
+from pullstatus.apps.admission import Admission
 from pullstatus.apps.rate import RateLimiter
 from pullstatus.mailbox.held import Held
+from pullstatus.server.asking import Asking
 from pullstatus.server.budget import Budget
 from pullstatus.server.crowd import Crowd
 from pullstatus.server.figures import Figures
@@ -56,6 +58,10 @@ class Parts:
     def held(self, store: Store) -> Held:
         """Pulls that wait for a record."""
         return Held(store)
+
+    def asking(self, store: Store, admission: Admission, budget: Budget) -> Asking:
+        """Questions to the store."""
+        return Asking(store, admission, budget)
 
     def shed(self) -> Shed:
         """Answers that are late since there was no room."""

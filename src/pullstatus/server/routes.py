@@ -21,10 +21,14 @@ from pullstatus.apps import Registry
 from pullstatus.apps.admission import Admission
 from pullstatus.clock import wall_ms
 from pullstatus.errors import StoreUnavailable
+from pullstatus.mailbox.done import Task
+from pullstatus.mailbox.pending import Used
+from pullstatus.mailbox.traffic import Traffic
 from pullstatus.records import Kind
 from pullstatus.server import logs
+from pullstatus.server.api3 import ActionCall, is_action
 from pullstatus.server.at_once import BEGUN, Begun, Later, Said
-from pullstatus.server.figures import Connections, Standing, render
+from pullstatus.server.figures import Connections, Standing, Unpulled, render
 from pullstatus.server.http import (
     HELD_S,
     INTERNAL_ERROR,
@@ -43,15 +47,18 @@ from pullstatus.server.http import (
     respond_problem,
     whose,
 )
-from pullstatus.server.ingest import CALLBACKS, LATE, CallbackDoor, IngestDoor
+from pullstatus.server.inbound import CALLBACKS, INBOUND, CallbackDoor, InboundDoor
+from pullstatus.server.ingest import LATE, IngestDoor
 from pullstatus.server.listener import REFUSALS, Listener
-from pullstatus.server.openapi import CALLBACK, INGEST, OPENAPI_PATH, openapi
+from pullstatus.server.openapi import CALLBACK, GATEWAY, INGEST, OPENAPI_PATH, openapi
 from pullstatus.server.parts import Parts
+from pullstatus.server.questions import QUESTIONS, QuestionCall
 from pullstatus.server.slices import Slices
 from pullstatus.server.stall import NotReady, Stall
+from pullstatus.server.taking import Taking
 from pullstatus.server.v5 import PullCall
 from pullstatus.server.whole import Whole
-from pullstatus.store import Gone, Health, Store, Tickets
+from pullstatus.store import Aside, Gone, Health, Store, Tickets
 from pullstatus.version import VERSION
 from pullstatus.wire.about import ABOUT_PATH, about
 from pullstatus.wire.v5 import answer
@@ -63,8 +70,13 @@ log = structlog.get_logger(__name__)
 ABOUT: Final = about(VERSION)
 ABOUT_HEADERS: Final = {"cache-control": f"public, max-age={limits.ABOUT_CACHED_S}"}
 _CALLBACKS: Final = CALLBACKS.encode("ascii")
+_INBOUND: Final = INBOUND.encode("ascii")
+_ABOUT_PATH: Final = ABOUT_PATH.encode("ascii")
 _PULL_PATH: Final = PULL_PATH.encode("ascii")
-DOORS: Final = (*INGEST, CALLBACK)
+NO_SUCH_CALL: Final = "no such call; there is " + ", ".join(
+    path.rpartition("/")[2] for path in (PULL_PATH, *sorted(QUESTIONS))
+)
+DOORS: Final = (*INGEST, CALLBACK, GATEWAY)
 
 
 class Routes:
@@ -73,8 +85,15 @@ class Routes:
     Attributes:
         health: an application of the calls by which a server is watched, and nothing else.
         listeners: what accepts connections.
+        traffic: what gateways sent and the store has not counted yet: to be written now and then.
         watched_elsewhere: those calls are only at a listener of their own.
+        action_call: what answers API 3.0.
+        done_ms, upkeep_ms, certificate_end_s: as of `Standing`; whoever knows sets them.
+        worst: how many mailboxes the figures tell of one by one, by each measure; see
+            `Store.totals`.
     """
+
+    action_call: type[ActionCall] = ActionCall
 
     def __init__(
         self,
@@ -96,6 +115,10 @@ class Routes:
         """
         parts = parts or Parts()
         self.ready = True
+        self.done_ms: Mapping[Task, int] = {}
+        self.upkeep_ms = 0
+        self.certificate_end_s = 0.0
+        self.worst = limits.WORST_TOLD
         self.stall = Stall(store.under_way)
         self._store = store
         self._now_ms = now_ms
@@ -114,20 +137,51 @@ class Routes:
         self.budget = budget = parts.budget()
         shed = parts.shed()
         self._registry = registry
-        self._pull = PullCall(
+        self._taking = Taking(
             store,
             self.admission,
             self.held,
             self.figures,
-            self.guesses,
             budget,
-            shed,
             now_ms=now_ms,
             tickets=tickets,
         )
-        shared = (store, registry, self.figures, self.guesses, budget, Slices(), shed)
+        self._pull = PullCall(
+            store,
+            self.admission,
+            self._taking,
+            self.figures,
+            self.guesses,
+            shed,
+            now_ms=now_ms,
+        )
+        self.asking = parts.asking(store, self.admission, budget)
+        self._questions = QuestionCall(
+            store,
+            self.admission,
+            self.asking,
+            self.figures,
+            self.guesses,
+            shed,
+            now_ms=now_ms,
+        )
+        self._api3 = self.action_call(
+            store,
+            self.admission,
+            self._taking,
+            self.asking,
+            self.figures,
+            self.guesses,
+            shed,
+            now_ms=now_ms,
+            random_bytes=random_bytes,
+        )
+        slices, used = Slices(), Used(store)
+        shared = (store, registry, self.figures, self.guesses, budget, slices, shed, used)
         self._ingest = IngestDoor(*shared, now_ms=now_ms, tickets=tickets)
         self._callback = CallbackDoor(*shared, now_ms=now_ms, tickets=tickets)
+        self.inbound = InboundDoor(*shared, now_ms=now_ms, tickets=tickets)
+        self.traffic = self._callback.traffic = self.inbound.traffic = Traffic(store, tickets)
         health = [
             Route("/healthz", self._healthz),
             Route("/readyz", self._readyz),
@@ -163,8 +217,9 @@ class Routes:
     def owner(self, scope: Scope) -> int | None:
         """The application that a request is for, as it says; None: of none that is known."""
         path: str = scope["path"]
-        if path.startswith(CALLBACKS):
-            token = self._registry.token(path.removeprefix(CALLBACKS), self._now_ms())
+        if path.startswith((CALLBACKS, INBOUND)):
+            secret = path.split("/", 3)[2]
+            token = self._registry.token(secret, self._now_ms())
             return None if token is None else token.sdkappid
         named = named_application(scope)
         return named if named in self._registry.applications else None
@@ -185,10 +240,14 @@ class Routes:
             if path == _PULL_PATH:
                 address = address_of(client)
                 return self._pull.at_once(whole.query, whole.headers, whole.body, address, gone)
+            if path == _ABOUT_PATH:
+                return self._api3.at_once(whole, address_of(client), gone)
             if path.startswith(b"/ingest/"):
                 return self._ingest.at_once(whole, client, gone)
             if path.startswith(_CALLBACKS):
                 return self._callback.at_once(whole, client, gone)
+            if path.startswith(_INBOUND):
+                return self.inbound.at_once(whole, client, gone)
         except Exception:  # noqa: BLE001 - it comes again where it is told
             return None
         return None
@@ -201,13 +260,21 @@ class Routes:
         if scope["method"] == "TRACE":
             name = self._note(scope, 405, METHOD_NOT_ALLOWED)
             detail = "TRACE is not served"
-            posted = path.startswith(("/v5/", "/ingest/", CALLBACKS))
+            posted = path.startswith(("/v5/", "/ingest/", CALLBACKS, INBOUND))
             headers = [(b"allow", b"POST" if posted else b"GET, HEAD"), name]
             await respond_problem(scope, send, 405, METHOD_NOT_ALLOWED, detail, headers=headers)
         elif path == PULL_PATH:
             began = _began_s(scope)
             await self._pull(scope, receive, send)
             self.figures.seconds["pull"].add(perf_counter() - began - scope.get(HELD_S, 0.0))
+        elif path in QUESTIONS:
+            began = _began_s(scope)
+            await self._questions(scope, receive, send)
+            self.figures.seconds["question"].add(perf_counter() - began - scope.get(HELD_S, 0.0))
+        elif path == ABOUT_PATH and is_action(scope):
+            began = _began_s(scope)
+            await self._api3(scope, receive, send)
+            self.figures.seconds["api3"].add(perf_counter() - began - scope.get(HELD_S, 0.0))
         elif path.startswith("/ingest/"):
             began = _began_s(scope)
             await self._ingest(scope, receive, send)
@@ -217,9 +284,14 @@ class Routes:
             await self._callback(scope, receive, send)
             answered_s: float = scope.get(LATE) or perf_counter()
             self.figures.seconds["callbacks"].add(answered_s - began - scope.get(HELD_S, 0.0))
+        elif path.startswith(INBOUND):
+            began = _began_s(scope)
+            await self.inbound(scope, receive, send)
+            answered_s = scope.get(LATE) or perf_counter()
+            self.figures.seconds["in"].add(answered_s - began - scope.get(HELD_S, 0.0))
         elif path.startswith("/v5/"):
             name = self._note(scope, 200, NO_SUCH_ADDRESS)
-            body = answer.failure(Result.UNKNOWN_PATH, "no such call; this one is pullstatus")
+            body = answer.failure(Result.UNKNOWN_PATH, NO_SUCH_CALL)
             await respond(scope, send, 200, [JSON, NO_STORE, name], body)
         elif self.watched_elsewhere:
             await self._elsewhere(scope, receive, send)
@@ -260,7 +332,7 @@ class Routes:
     async def standing(self) -> Standing:
         """How everything stands now; without sums of what cannot be read."""
         try:
-            totals = await self._store.totals()
+            totals = await self._store.totals(self.worst)
         except StoreUnavailable:
             totals = None
         oldest = [] if totals is None else [totals.of[kind].oldest_ms for kind in Kind]
@@ -276,6 +348,16 @@ class Routes:
             self.connections(),
             self.budget,
             self._store.health() or Health(),
+            self.done_ms,
+            self.upkeep_ms,
+            self.certificate_end_s,
+            oldest_pending_s=(
+                0.0 if totals is None else self._age_s(totals.of[Aside.PENDING].oldest_ms)
+            ),
+            worst=[
+                Unpulled(row.mailbox, row.waiting, self._age_s(row.oldest_ms))
+                for row in (() if totals is None else totals.worst)
+            ],
         )
 
     def connections(self) -> Connections:

@@ -39,6 +39,10 @@ from pullstatus.errors import (
     StoreUnavailable,
     WorldError,
 )
+from pullstatus.mailbox.calm import Calm
+from pullstatus.mailbox.done import noted_ms
+from pullstatus.mailbox.following import Follower
+from pullstatus.mailbox.pending import Pending
 from pullstatus.mailbox.upkeep import clean_up
 from pullstatus.records import Kind
 from pullstatus.server.alarms import Alarms
@@ -48,16 +52,21 @@ from pullstatus.server.crowd import Crowd
 from pullstatus.server.descriptors import connections_max
 from pullstatus.server.listener import LISTEN_BACKLOG, Listener, bind
 from pullstatus.server.parts import Parts
+from pullstatus.server.pressure import at_work_s
 from pullstatus.server.routes import Routes
 from pullstatus.server.signals import handled
+from pullstatus.server.supervisor import Supervisor
 from pullstatus.server.uvicorn_server import Make, UvicornServer
-from pullstatus.store import Alarm, Store, open_store, store_cautions
+from pullstatus.store import Alarm, Store, Tickets, open_store, store_cautions
 from pullstatus.version import VERSION
 
 log = structlog.get_logger(__name__)
 
 REFRESH_S = 0.5  # how long a change made by a command may take to be seen
 UPKEEP_EVERY_S = 60.0
+FOLLOW_EVERY_S = 1.0  # how far the follower is behind when there is time for it
+PENDING_EVERY_S = 1.0  # how late what waits may leave
+CARE_EVERY_S = 10.0  # how old the figures may be of backups, audits and the certificate
 CLOSE_S = 1.0  # of the time to stop: kept for folding the store's log into its file
 
 
@@ -75,6 +84,9 @@ class ServeOptions(msgspec.Struct, frozen=True):
         upkeep_every_s: seconds between two looks for what is too old.
         masters: where master keys are; None: in the file beside the store.
         workers: processes that answer requests; over 1: see `pullstatus.server.workers`.
+        worst: how many mailboxes the figures tell of one by one, by each measure.
+        public_url: where gateways reach this server: what they sign is of it. "": where a request
+            says that it was sent.
     """
 
     store: str
@@ -89,6 +101,8 @@ class ServeOptions(msgspec.Struct, frozen=True):
     admin: tuple[str, int] | None = None
     masters: Masters | None = None
     workers: int = 1
+    worst: int = limits.WORST_TOLD
+    public_url: str = ""
 
 
 class Server:
@@ -106,16 +120,22 @@ class Server:
     close_s = CLOSE_S
 
     def __init__(
-        self, options: ServeOptions, *, source: Callable[[], ServeOptions] | None = None
+        self,
+        options: ServeOptions,
+        *,
+        source: Callable[[], ServeOptions] | None = None,
+        supervisor: Supervisor | None = None,
     ) -> None:
         """Nothing runs yet: see `run`.
 
         Args:
             source: reads the options anew, for a reload. None: there is nothing to reload, and HUP
                 stops the server, since whoever started it on a terminal is gone.
+            supervisor: is told when it serves, that it goes on, and when it stops.
         """
         self.options = options
         self._source = source
+        self._supervisor = supervisor or Supervisor()
         self._certificate: Certificate | None = None
         self.started = asyncio.Event()
         self.address = self.admin_address = ""
@@ -181,6 +201,8 @@ class Server:
                 _listen(bound)
             registry = await self._open_registry()
             self.routes = await self.build(registry)
+            self.routes.worst = self.options.worst
+            self.routes.inbound.public_url = self.options.public_url
             self.address = _address(public, "https" if self.options.tls_certificate else "http")
             if admin is not None:
                 self.admin_address = _address(admin, "http")
@@ -197,6 +219,7 @@ class Server:
                 self.started.set()
                 if on_ready is not None:
                     on_ready(self.address)
+                self._supervisor.ready(f"serving at {self.address}")
 
             self._uvicorn.on_started = ready
             async with asyncio.TaskGroup() as tasks:
@@ -281,6 +304,7 @@ class Server:
             by_s: when all is to be over, by the monotonic clock; None: in as long as is due.
         """
         if self._stop_by_s is None:
+            self._supervisor.stopping()
             now_s = time.monotonic()
             if by_s is None:
                 by_s = now_s + limits.DRAIN_DEADLINE_S - limits.LOG_FLUSH_S
@@ -309,7 +333,7 @@ class Server:
             for name in ServeOptions.__struct_fields__
             if getattr(options, name) != getattr(before, name)
         }
-        followed = {"retention_days"}
+        followed = {"retention_days", "worst", "public_url"}
         if self._certificate is not None and options.tls_certificate is not None:
             followed |= {"tls_certificate", "tls_key"}
         log.info("reloaded", changed=sorted(changed & followed))
@@ -325,6 +349,8 @@ class Server:
         if self._certificate is not None and options.tls_certificate is not None:
             self._certificate.renew(options.tls_certificate, options.tls_key)
         self.options = options
+        self.routes.worst = options.worst
+        self.routes.inbound.public_url = options.public_url
 
     @property
     def _masters(self) -> Masters:
@@ -407,10 +433,27 @@ class Server:
         every_s = self.options.upkeep_every_s
         return [
             self._regularly("stall", REFRESH_S, self._look_at_the_store),
+            self._regularly("care", CARE_EVERY_S, self._look_at_care),
             self._regularly("upkeep", every_s, partial(self._upkeep, registry)),
+            self._regularly("pending", PENDING_EVERY_S, self._release()),
+            *self._following(),
             self._regularly("failed tries", every_s, self.routes.guesses.record),
+            *self._supervised(),
             *self.own_chores(registry),
         ]
+
+    def _release(self) -> Callable[[], Coroutine[object, object, None]]:
+        """Let leave what waits for something else, once it has that or is overdue."""
+        pending = Pending(self.store, self.store, Tickets(secrets.token_bytes))
+
+        async def release() -> None:
+            await pending.release(wall_ms())
+
+        return release
+
+    def _supervised(self) -> list[Coroutine[object, object, None]]:
+        every_s = self._supervisor.alive_every_s
+        return [] if every_s is None else [self._regularly("watchdog", every_s, self._say_alive)]
 
     def own_chores(self, registry: Registry) -> list[Coroutine[object, object, None]]:
         """Those of them that each process has, where several are one server."""
@@ -420,7 +463,22 @@ class Server:
             self._regularly("refresh", REFRESH_S, partial(self._refresh, registry, {})),
             self._regularly("applications", REFRESH_S, registry.walk),
             self._regularly("uses of keys", every_s, registry.note_uses),
+            self._regularly("traffic of tokens", every_s, self._write_traffic),
             self._regularly("signatures", every_s, self._tell_of_replays),
+        ]
+
+    def _following(self) -> list[Coroutine[object, object, None]]:
+        """Follow the log while there is little else to do, and tell how far behind that is."""
+        calm = Calm(self.store.commit_s, time.monotonic, at_work_s)
+        follower = Follower(self.store, secrets.token_hex, breathe=calm.breathe)
+        calm.behind_s = follower.behind_s
+
+        async def tell() -> None:
+            self.routes.figures.behind_s = follower.behind_s()
+
+        return [
+            self._regularly("follower", FOLLOW_EVERY_S, follower.work),
+            self._regularly("follower's place", FOLLOW_EVERY_S, tell),
         ]
 
     async def _upkeep(self, registry: Registry) -> None:
@@ -430,6 +488,7 @@ class Server:
             now_ms=wall_ms(),
             retention_days=self.options.retention_days,
         )
+        self.routes.upkeep_ms = wall_ms()
         if expired:
             log.warning("parked items expired", items=expired, reason="too old")
         found = await self.store.engine()
@@ -447,6 +506,15 @@ class Server:
     async def _look_at_the_store(self) -> None:
         self.routes.stall.look()
 
+    async def _look_at_care(self) -> None:
+        self.routes.done_ms = await noted_ms(self.store)
+        if self._certificate is not None:
+            self.routes.certificate_end_s = self._certificate.end_s
+
+    async def _say_alive(self) -> None:
+        if self.started.is_set():
+            self._supervisor.alive()
+
     async def _look_at_nodes(self) -> None:
         health = self.store.health()
         if health is not None:
@@ -458,13 +526,16 @@ class Server:
         """Whether no other process of the server tells it."""
         return True
 
-    async def _refresh(self, registry: Registry, told: dict[int, MasterKeyMissing]) -> None:
-        """Follow the store, and tell of each appkey that cannot be opened, once."""
+    async def _refresh(self, registry: Registry, told: dict[int | str, MasterKeyMissing]) -> None:
+        """Follow the store, and tell of each key that cannot be opened, once."""
         await registry.look()
-        for sdkappid, locked in registry.locked.items():
-            if told.get(sdkappid) is not locked:
-                told[sdkappid] = locked
-                log.error("appkey not opened", sdkappid=sdkappid, reason=str(locked))
+        for owner, locked in registry.locked.items():
+            if told.get(owner) is not locked:
+                told[owner] = locked
+                if isinstance(owner, int):
+                    log.error("appkey not opened", sdkappid=owner, reason=str(locked))
+                else:
+                    log.error("secret key not opened", secret_id=owner, reason=str(locked))
 
     def _fail(self, error: BaseException) -> None:
         """End orderly, after the first failure that the store does not survive."""
@@ -511,6 +582,10 @@ class Server:
             async with asyncio.timeout(self.close_s / 2):
                 await self.routes.guesses.record(stopping=True)
                 await registry.note_uses()
+                await self._write_traffic()
+
+    async def _write_traffic(self) -> None:
+        await self.routes.traffic.write(wall_ms())
 
     async def _regularly(
         self, name: str, every_s: float, chore: Callable[[], Coroutine[object, object, None]]

@@ -5,7 +5,7 @@ not, nothing is said, and the parser has the only word. So nothing is refused he
 
 Usual is a POST of HTTP/1.1 to a plain path, with a length, whose headers are in plain text and ask
 nothing of the connection. A client says the same headers again and again, so what they mean is
-remembered by their bytes.
+remembered by their bytes. Calls to `/` are signed in their headers, so of those the lines are.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ from pullstatus import limits
 from pullstatus.server.head import Header, refusal
 
 _LINE: Final = re.compile(
-    rb"POST ((?:/[A-Za-z0-9._~-]+)+)(?:\?([A-Za-z0-9._~!$&'()*+,;=:@%/-]+))? HTTP/1\.1\r\n"
+    rb"POST (/|(?:/[A-Za-z0-9._~-]+)+)(?:\?([A-Za-z0-9._~!$&'()*+,;=:@%/-]+))? HTTP/1\.1\r\n"
 )
-_FIELD: Final = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]+): ?([!-~](?:[ -~]*[!-~])?)")
+_FIELD: Final = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]+): ?([!-~][ -~]*)")
 _END: Final = b"\r\n\r\n"
 
 # What the parser or uvicorn acts upon, beside the length, unless it says what holds anyhow.
@@ -57,18 +57,17 @@ def read_whole(data: bytes) -> Whole | None:
     end = data.find(_END, begin, limits.USUAL_HEAD_BYTES)
     if end < 0:
         return None
-    known = _head(data[begin:end])
+    path, query = line.groups(b"")
+    known = (_head if path == b"/" else _known_head)(data[begin:end])
     if known is None:
         return None
     headers, body_bytes, forwarded = known
     begin = end + len(_END)
     if len(data) - begin != body_bytes:
         return None
-    path, query = line.groups(b"")
     return Whole(path, query, headers, forwarded, data[begin:])
 
 
-@functools.lru_cache(maxsize=limits.USUAL_HEADS_KNOWN)
 def _head(text: bytes) -> tuple[tuple[Header, ...], int, bool] | None:
     """Headers, the length of the body, and whether they say whom it comes from, if they are usual.
 
@@ -76,16 +75,29 @@ def _head(text: bytes) -> tuple[tuple[Header, ...], int, bool] | None:
     """
     headers = []
     for line in text.split(b"\r\n"):
-        field = _FIELD.fullmatch(line)
-        if field is None:
+        header = _field(line)
+        if header is None:
             return None
-        name, value = field[1].lower(), field[2]
-        if name in _ACTED_UPON and (name, value.lower()) != _ANYHOW:
-            return None
-        headers.append((name, value))
-    length = dict(headers).get(b"content-length", b"")
+        headers.append(header)
+    known = dict(headers)
+    length = known.get(b"content-length", b"")
     if len(length) > 9 or not length.isdigit():
         return None
     if refusal(b"POST", b"/", "1.1", headers, len(text)) is not None:
         return None
-    return tuple(headers), int(length), any(name in _FORWARDED for name, _ in headers)
+    return tuple(headers), int(length), not _FORWARDED.isdisjoint(known)
+
+
+_known_head: Final = functools.lru_cache(maxsize=limits.USUAL_HEADS_KNOWN)(_head)
+
+
+@functools.lru_cache(maxsize=limits.USUAL_LINES_KNOWN)
+def _field(line: bytes) -> Header | None:
+    """The header that a line says, if it is usual."""
+    field = _FIELD.fullmatch(line)
+    if field is None or line[-1:] == b" ":
+        return None
+    name, value = field[1].lower(), field[2]
+    if name in _ACTED_UPON and (name, value.lower()) != _ANYHOW:
+        return None
+    return name, value

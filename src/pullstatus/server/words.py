@@ -1,4 +1,4 @@
-"""What a pull says in headers: how its page comes again, and how long it may wait for one.
+"""What a pull says in headers, whatever its face: how its page comes again, how long it may wait.
 
 The words alone are known here, as they came; what they mean for a mailbox is `mailbox.repeats` and
 `mailbox.held`.
@@ -7,11 +7,19 @@ The words alone are known here, as they came; what they mean for a mailbox is `m
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable, Mapping
+from typing import Final
 
 from pullstatus import limits
 from pullstatus.errors import AcknowledgementRefused, InvalidSetting
-from pullstatus.mailbox.repeats import Repeat
+from pullstatus.mailbox.repeats import NEVER, Repeat
+from pullstatus.server.head import Header
 from pullstatus.store import Mailbox, Reader, parse_pull_id
+
+REPEATS: Final = (b"idempotency-key", b"pullstatus-reader", b"pullstatus-ack", b"pullstatus-take")
+WAITS: Final = b"pullstatus-wait"
+ENCODING: Final = b"content-encoding"  # which no pull may have; one look at headers finds all
+HEARD: Final = frozenset((*REPEATS, WAITS, ENCODING))
 
 KEY = re.compile(rf"[\x21-\x7e]{{1,{limits.IDEMPOTENCY_KEY_CHARS_MAX}}}")
 READER = re.compile(rf"[A-Za-z0-9._-]{{1,{limits.READER_CHARS_MAX}}}")
@@ -20,6 +28,33 @@ WAIT = re.compile(r"[0-9]{1,2}")
 ACK_REFUSED = (
     "Pullstatus-Ack is not the page in this reader's hand: pull without Pullstatus-Ack to get that"
 )
+
+
+def heard(headers: Iterable[Header]) -> Mapping[bytes, str]:
+    """What the headers say that a pull hears; of one that is there twice the first counts.
+
+    One look at the headers finds that none is there, as with every client but those of our own.
+    """
+    found = [pair for pair in headers if pair[0] in HEARD]
+    return {bytes(name): bytes(value).decode("latin-1") for name, value in reversed(found)}
+
+
+def repeat_of(words: Mapping[bytes, str], mailbox: Mailbox, epoch: int) -> Repeat:
+    """How the page can be had again, as `read_repeat` raises."""
+    return read_repeat(mailbox, epoch, *map(words.get, REPEATS)) if words else NEVER
+
+
+def wait_of(words: Mapping[bytes, str], otherwise_s: int) -> int:
+    """For how long a pull waits for a record, in seconds; as `read_wait` raises."""
+    said = words.get(WAITS)
+    return otherwise_s if said is None else read_wait(said)
+
+
+def heard_of(repeat: Repeat) -> list[tuple[bytes, bytes]]:
+    """By this a client sees that its headers were heard."""
+    if repeat.reader is None:
+        return []
+    return [(b"pullstatus-reader", repeat.reader.name.encode())]
 
 
 def check_key(key: str) -> str:

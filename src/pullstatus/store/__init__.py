@@ -15,6 +15,7 @@ set. It must not know HTTP, signatures, what a record means, or what time it is.
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from typing import Protocol
 
@@ -23,8 +24,10 @@ from pullstatus.store.engines import (
     copying_engine_of,
     database_engine_of,
     engine_of,
+    reading_engine_of,
     sharing_engine_of,
 )
+from pullstatus.store.segments import Index, Segment
 from pullstatus.store.tickets import Tickets
 from pullstatus.store.values import (
     NO_TICKET,
@@ -39,16 +42,21 @@ from pullstatus.store.values import (
     AuditReport,
     Backlog,
     Change,
+    Count,
     Discard,
     Engine,
     Entry,
     Erased,
     Finding,
     Fingerprints,
+    Follow,
+    Followed,
     Health,
     InHand,
     JournalRow,
     Mailbox,
+    Named,
+    Naming,
     Noted,
     Once,
     Outcome,
@@ -57,15 +65,20 @@ from pullstatus.store.values import (
     Progress,
     ProveSetting,
     Pull,
+    PutAside,
     Reader,
     ReaderState,
     Redeliver,
     Release,
     RepeatKey,
+    Run,
     Setting,
     Share,
+    Span,
     Sums,
+    Tally,
     Totals,
+    Unfollow,
     Unpark,
     Watching,
     While,
@@ -88,17 +101,23 @@ __all__ = [
     "AuditReport",
     "Backlog",
     "Change",
+    "Count",
     "Discard",
     "Engine",
     "Entry",
     "Erased",
     "Finding",
     "Fingerprints",
+    "Follow",
+    "Followed",
     "Gone",
     "Health",
     "InHand",
+    "Index",
     "JournalRow",
     "Mailbox",
+    "Named",
+    "Naming",
     "Noted",
     "Once",
     "Outcome",
@@ -107,18 +126,24 @@ __all__ = [
     "Progress",
     "ProveSetting",
     "Pull",
+    "PutAside",
     "Reader",
     "ReaderState",
     "Redeliver",
     "Release",
     "RepeatKey",
+    "Run",
+    "Segment",
     "Setting",
     "Share",
+    "Span",
     "Store",
     "Sums",
+    "Tally",
     "Tickets",
     "Totals",
     "UnderWay",
+    "Unfollow",
     "Unpark",
     "Watching",
     "While",
@@ -131,6 +156,7 @@ __all__ = [
     "open_store",
     "parse_pull_id",
     "pull_id",
+    "read_store",
     "restore_store",
     "rewrite_store",
     "share_store",
@@ -150,11 +176,11 @@ class Store(Protocol):
     other: nothing is answered from memory that another door could have made wrong.
 
     Any verb may raise `StoreUnavailable`: nothing happened, trying again can help. Every verb that
-    writes (`append`, `park`, `unpark`, `pull`, `redeliver`, `discard`, `release`, `erase`,
-    `purge`, `forget`, `change`, `mark`) may raise `OutcomeUnknown`: its last commit may or may not
-    have happened, and the caller must not answer either way. Whether the store goes on after an
-    error is told by `on_failure` of `open_store` alone: once that was called, the store takes no
-    more work.
+    writes (`append`, `park`, `unpark`, `pull`, `redeliver`, `discard`, `release`, `erase`, `purge`,
+    `forget`, `change`, `mark`, `follow`, `unfollow`, `count`) may raise `OutcomeUnknown`: its last
+    commit may or may not have happened, and the caller must not answer either way. Whether the
+    store goes on after an error is told by `on_failure` of `open_store` alone: once that was
+    called, the store takes no more work.
     A verb whose operation carries `while_set` raises `SettingChanged`, and leaves no trace, when
     that does not hold in its commit.
 
@@ -173,23 +199,24 @@ class Store(Protocol):
     revision: int
 
     async def append(self, operation: Append, gone: Gone | None = None) -> int:
-        """Put a batch at the tail. Returns how many records are acknowledged: all of them.
+        """Put a batch at the tail. Returns how many of its records are new; the others are there.
 
-        Records that the store knows already (by key or fingerprint) are acknowledged, not stored.
+        Records that the store knows already (by key or fingerprint) are not stored again.
 
         Raises:
             KeyReused: the key came before with another body.
         """
         ...
 
-    async def park(self, operation: Park, gone: Gone | None = None) -> int:
+    async def park(self, operation: Park, gone: Gone | None = None) -> PutAside:
         """Append records as `append` does, and put aside what could not be read beside them.
 
         Both in one commit. Items that the store knows already by their fingerprint are not put
         aside again.
 
         Returns:
-            how many of the oldest items left, since no more of them may wait.
+            how many are new of its records, and of its items; and how many of the oldest items
+            left, since no more of them may wait.
         """
         ...
 
@@ -256,11 +283,16 @@ class Store(Protocol):
         """
         ...
 
-    async def totals(self) -> Totals:
+    async def totals(self, worst: int = 0) -> Totals:
         """How all mailboxes stand together, and how many pages readers have in hand.
 
         Sums of one moment, all that was committed before this was called included. Where a server's
-        store asks again, it costs as much as has changed since, however many mailboxes there are.
+        store asks again, it costs as much as has changed since, and as many of the worst as are
+        asked for, however many mailboxes there are.
+
+        Args:
+            worst: how many mailboxes of records to bring by each of two measures: those with the
+                oldest record that waits, and those in which most wait.
         """
         ...
 
@@ -286,8 +318,8 @@ class Store(Protocol):
         """
         ...
 
-    def again(self, mailbox: Mailbox) -> AsyncIterator[Again]:
-        """Ranges of a mailbox that are not there for the first time, in order."""
+    def again(self, mailbox: Mailbox, first_seq: int = 1) -> AsyncIterator[Again]:
+        """Ranges that are not there for the first time, in order: those that reach `first_seq`."""
         ...
 
     def readers(self, sdkappid: int | None = None) -> AsyncIterator[ReaderState]:
@@ -322,10 +354,12 @@ class Store(Protocol):
         at_ms: int,
         holding: Sequence[Sequence[bytes]] = (),
         seqs: Collection[int] = (),
+        through: int | None = None,
     ) -> Erased:
         """Erase entries of a mailbox that are stored now, handed out or not, wherever they lie.
 
-        Those that hold all the bytes of one of `holding`, and those numbered `seqs`. An erased
+        Those that hold all the bytes of one of `holding`, and those numbered `seqs`, but none
+        behind the number `through`. In the same commit no segment finds them any more. An erased
         entry keeps its number, is found nowhere, and is no part of any page: one that comes again,
         by a key or to a reader, comes without it, and a next one is as full as if it had never
         been. A page of which nothing is left comes no more. What waited is counted as erased once
@@ -337,7 +371,8 @@ class Store(Protocol):
     async def purge(self, *, left_before_ms: int, sdkappid: int | None = None) -> int:
         """Remove entries and journal rows of what left before; returns how many entries.
 
-        Of one application if that is named; then also what was set aside of it as damaged.
+        Of one application if that is named; then also what was set aside of it as damaged. Nothing
+        behind a mailbox's mark goes, where the store follows, but what is parked.
         Works in small steps, each atomic, so that appends and pulls hardly notice.
         """
         ...
@@ -349,14 +384,112 @@ class Store(Protocol):
         """
         ...
 
-    async def forget(self, *, accepted_before_ms: int, now_ms: int) -> int:
-        """Drop what is remembered to know repeats by; returns how much.
+    async def named(self, slots: Sequence[int], sdkappid: int | None = None) -> list[Named]:
+        """Blocks of names that `count` kept and that have any of these hashes.
+
+        Those of one application are in order, the newest first. Of each hash the newest
+        `limits.NAMES_FOUND_MAX` are surely among them; each block comes once.
+
+        Args:
+            sdkappid: only what is of this application; None: of any.
+        """
+        ...
+
+    async def forget(self, *, accepted_before_ms: int, now_ms: int, hours_before: int = 0) -> int:
+        """Drop what is remembered to know repeats by, names and old tallies; returns how much.
 
         Works in small steps, each atomic, whose cost does not depend on what stays.
 
         Args:
-            accepted_before_ms: batches and records that were accepted before go.
+            accepted_before_ms: batches and records that were accepted before go, and names.
             now_ms: what must not come twice goes when its time has passed by then.
+            hours_before: tallies of hours before go.
+        """
+        ...
+
+    # -- what is derived of entries, behind them
+
+    async def follow(self, operation: Follow) -> bool:
+        """Keep a segment and tallies and move the mark of a mailbox, as one; whether it did.
+
+        It does if the mark is as expected: otherwise another one has followed, or something was
+        erased since the entries were read.
+        """
+        ...
+
+    async def unfollow(self, operation: Unfollow) -> bool:
+        """Drop the segments of a mailbox, and tallies, to be made anew; whether it did.
+
+        The mark goes back to what was purged. It does if the mark is as expected.
+        """
+        ...
+
+    async def count(self, operation: Count) -> bool:
+        """Add to tallies that no entries tell, and keep names; whether it did: the key was new.
+
+        Raises:
+            KeyReused: the key came before with another body.
+        """
+        ...
+
+    def following(self) -> AbstractAsyncContextManager[bool]:
+        """Whether this process is the one that follows, until the block ends.
+
+        Of those that ask at once one is, at most; nothing rests on it but that none works in vain.
+        """
+        ...
+
+    async def behind(self, count_max: int) -> list[Backlog]:
+        """How mailboxes of records stand that have entries behind their marks.
+
+        Any of them, up to so many; where a server's store asks again, it costs no more than there
+        are, and have changed since.
+        """
+        ...
+
+    async def pending(self, count_max: int) -> list[Backlog]:
+        """How mailboxes stand in which something is pending; otherwise as `behind`."""
+        ...
+
+    async def runs(self, mailbox: Mailbox, first_seq: int, count_max: int) -> list[Run]:
+        """Entries from `first_seq` on as they lie together, in order: one short read.
+
+        About `count_max` entries, if there are as many; those before `first_seq` that lie with them
+        are left out. What is damaged or erased leaves a hole.
+        """
+        ...
+
+    async def entries_at(self, mailbox: Mailbox, seqs: Sequence[int]) -> list[Entry]:
+        """Stored entries with these numbers, in order; damaged, erased and removed ones left out.
+
+        Args:
+            seqs: in order.
+        """
+        ...
+
+    async def spans(self, mailbox: Mailbox, first_seq: int = 1) -> list[Span]:
+        """The runs of the segments that end at `first_seq` or later, in order."""
+        ...
+
+    async def segment(self, mailbox: Mailbox, first_seq: int) -> Segment | None:
+        """The segment whose run begins there."""
+        ...
+
+    async def sought(self, mailbox: Mailbox, index: Index, hashed: int) -> list[int]:
+        """Numbers of the entries that segments have under a hash, in order.
+
+        Others may have the same hash, and what was purged may still be among them.
+        """
+        ...
+
+    async def tallies(self, sdkappid: int, first_hour: int, last_hour: int) -> list[Tally]:
+        """What was counted of an application, by series and hour, both hours included."""
+        ...
+
+    async def commit_s(self) -> float:
+        """Seconds that were spent in commits until now, by those who commit for this server.
+
+        Where these wait for other machines more than they work, that tells nothing: always 0.
         """
         ...
 
@@ -473,6 +606,17 @@ async def open_store(
     return await engine_of(url).open(
         url, create=create, server=server, reserve_bytes=reserve_bytes, on_failure=on_failure
     )
+
+
+async def read_store(url: str) -> Store:
+    """Open a store of which nothing is to be changed, live or at rest: verbs that write refuse.
+
+    Raises:
+        InvalidSetting: no engine has such a URL.
+        StoreRefused: there is nothing to read there.
+    """
+    reading = reading_engine_of(url)
+    return await (open_store(url, create=False) if reading is None else reading.open_to_read(url))
 
 
 def share_store(store: Store, url: str, sharers: int) -> Share | None:

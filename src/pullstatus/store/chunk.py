@@ -360,6 +360,16 @@ def proven(
             yield position, entry
 
 
+def whole(key: int, count: int, expected: int, bounds: bytes, body: bytes) -> bytes | None:
+    """All entries joined by commas, of a chunk that is what was stored, with nothing erased.
+
+    None: it is not, or something is.
+    """
+    if checksum(key, bounds, body) != expected or entry_count(bounds) != count:
+        return None
+    return None if empty_places(bounds) else readable(bounds, body)
+
+
 def damaged(count: int, bounds: bytes, body: bytes) -> list[int]:
     """Positions of the entries that nothing proves, where the chunk's checksum does not hold.
 

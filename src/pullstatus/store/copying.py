@@ -17,9 +17,10 @@ import msgspec
 
 from pullstatus.errors import StoreRefused, StoreUnavailable
 from pullstatus.store.engines import copying_engine_of, engine_of, moving_engine_of
-from pullstatus.store.migration import CLOSING_MAX, Copy, check_empty
+from pullstatus.store.migration import CLOSING_MAX, Copy, check_empty, counted
 from pullstatus.store.scratch import scratch_store
 from pullstatus.store.transfer import (
+    OF_APPLICATIONS,
     OF_MAILBOXES,
     OF_THE_STORE,
     REMEMBERED,
@@ -27,9 +28,11 @@ from pullstatus.store.transfer import (
     Migration,
     Part,
     Role,
+    Row,
     Stage,
     Standing,
     Stored,
+    Tallied,
     Transfer,
     key_of,
 )
@@ -47,7 +50,10 @@ TRIES: Final = 20  # to copy an application in which retention removes what is j
 
 
 class Frozen(Transfer, Protocol):
-    """A store whose applications can be read as of one moment each."""
+    """A store whose applications can be read as of one moment each.
+
+    Of an application that is frozen its tallies are read, too, and no other's.
+    """
 
     async def applications(self) -> Sequence[int]:
         """The numbers of all there are."""
@@ -78,7 +84,7 @@ async def backup(source: Frozen, file: Path, progress: Progress) -> None:
                 await _copy_application(source, target, sdkappid)
                 progress(done, len(numbers))
             for part in OF_THE_STORE:
-                if part is not Standing:
+                if part not in OF_APPLICATIONS:
                     await _copy(source, target, part)
             await target.enter(None, expected=began)
         finally:
@@ -149,7 +155,7 @@ async def _fill(
         await engine_of(url).audit(url, lambda _done, _total: None, prove_setting=any_setting)
         for url in (source_url, target_url)
     ]
-    if (ours.findings, ours.mailboxes) != (theirs.findings, theirs.mailboxes):
+    if (ours.findings, counted(ours)) != (theirs.findings, counted(theirs)):
         raise StoreRefused(f"{target.name} does not count what the backup does")
 
 
@@ -158,6 +164,9 @@ async def _copy_application(source: Frozen, target: Transfer, sdkappid: int) -> 
         standings = await source.freeze(sdkappid)
         if standings:
             await target.replace(Standing, [], standings)
+        tallies = await _rows_of(source, Tallied)
+        if tallies:
+            await target.replace(Tallied, [], tallies)
         mailboxes = [row.mailbox for row in standings]
         whole = True
         for part in OF_MAILBOXES:
@@ -168,10 +177,20 @@ async def _copy_application(source: Frozen, target: Transfer, sdkappid: int) -> 
             return
         if standings:
             await target.replace(Standing, standings, [])
+        if tallies:
+            await target.replace(Tallied, tallies, [])
     raise StoreUnavailable(
         f"application {sdkappid} could not be read as of one moment; try again, and run"
         " `pullstatus audit` if it stays so"
     )
+
+
+async def _rows_of(source: Transfer, part: Part) -> list[Row]:
+    """All rows of a part."""
+    found: list[Row] = []
+    while rows := await source.rows(part, key_of(found[-1]) if found else None):
+        found += rows
+    return found
 
 
 async def _copy(

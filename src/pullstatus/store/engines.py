@@ -108,6 +108,15 @@ class SharingModule(Protocol):
 
 
 @runtime_checkable
+class ReadingModule(Protocol):
+    """What an engine's module offers beside if opening a store in the usual way may change it."""
+
+    async def open_to_read(self, url: str) -> Store:
+        """See `read_store`."""
+        ...
+
+
+@runtime_checkable
 class MovingModule(Protocol):
     """What an engine's module offers beside if its stores can be moved, and others become them."""
 
@@ -200,6 +209,15 @@ def copying_engine_of(url: str) -> CopyingModule:
     return module
 
 
+def copies_itself(url: str) -> bool:
+    """Whether stores of the engine that a URL names are backed up by `pullstatus backup`.
+
+    Raises:
+        InvalidSetting: no engine has such a URL.
+    """
+    return not _row(url).copies
+
+
 def sharing_engine_of(url: str) -> SharingModule | None:
     """The module of the engine that a URL names, if one of its stores has one server process only.
 
@@ -208,6 +226,16 @@ def sharing_engine_of(url: str) -> SharingModule | None:
     """
     module = importlib.import_module(_row(url).module)
     return module if isinstance(module, SharingModule) else None
+
+
+def reading_engine_of(url: str) -> ReadingModule | None:
+    """The module of the engine that a URL names, if whoever only reads says so.
+
+    Raises:
+        InvalidSetting: no engine has such a URL.
+    """
+    module = importlib.import_module(_row(url).module)
+    return module if isinstance(module, ReadingModule) else None
 
 
 def moving_engine_of(url: str) -> MovingModule:

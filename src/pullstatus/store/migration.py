@@ -47,7 +47,9 @@ from pullstatus.store.values import (
     Accept,
     Act,
     AuditReport,
+    Backlog,
     Finding,
+    Followed,
     JournalRow,
     Mailbox,
     Progress,
@@ -424,7 +426,7 @@ class _Move:
         found = await self._audit(self._ends.audit_source, "Auditing what was moved")
         self._check_findings(self._source, found.findings)
         copied = await self._audit(self._ends.audit_target, "Auditing what it has become")
-        if (copied.findings, copied.mailboxes) != (found.findings, found.mailboxes):
+        if (copied.findings, counted(copied)) != (found.findings, counted(found)):
             self._check_findings(self._target, copied.findings, none_allowed=True)
             raise StoreRefused(f"{self._target.name} does not count what {self._source.name} does")
         if self._mine.stage is not Stage.MOVED:
@@ -490,6 +492,11 @@ class _Move:
             pulls=count[JournalRow],
             passes=self._passes,
         )
+
+
+def counted(report: AuditReport) -> list[Backlog]:
+    """How mailboxes stand, but for what is made anew behind a move."""
+    return [msgspec.structs.replace(row, followed=Followed()) for row in report.mailboxes]
 
 
 # -- one pass --------------------------------------------------------------------------------------

@@ -5,6 +5,9 @@
 When a connection ends in the middle of a commit, an engine that is elsewhere asks by the ticket
 whether it happened. So no two operations of a store may have the same, whoever makes them. A
 counter behind a random beginning is as unlike all others as a random number, and costs a fraction.
+
+The first two of the bytes that count stay 0, as nobody counts to 2**48: a caller may put a mark of
+its own there.
 """
 
 from __future__ import annotations

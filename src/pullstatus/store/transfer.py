@@ -82,7 +82,11 @@ class Mark(msgspec.Struct, frozen=True):
 
 
 class Standing(msgspec.Struct, frozen=True):
-    """How a mailbox stands, as in `Backlog`; `tail - cursor` entries wait."""
+    """How a mailbox stands, as in `Backlog`; `tail - cursor` entries wait.
+
+    Of its mark what is tallied goes along, as tallies do. Segments do not: they are made anew, so
+    where it is put nothing has been followed yet but what is purged.
+    """
 
     mailbox: Mailbox
     tail: int
@@ -94,6 +98,16 @@ class Standing(msgspec.Struct, frozen=True):
     put_back: int
     routed: int
     purged: int
+    tallied: int = 0
+
+
+class Tallied(msgspec.Struct, frozen=True):
+    """What was counted of an application in one hour: see `Tally`."""
+
+    sdkappid: int
+    series: int
+    hour: int
+    counts: tuple[int, ...]
 
 
 class Stored(msgspec.Struct, frozen=True):
@@ -176,6 +190,15 @@ class Nonce(msgspec.Struct, frozen=True):
     until_ms: int
 
 
+class Names(msgspec.Struct, frozen=True):
+    """A block of names of sends: see `Naming`. Equal ones are one."""
+
+    accepted_ms: int
+    sdkappid: int
+    slots: tuple[int, ...]
+    body: bytes
+
+
 Row: TypeAlias = (
     Secret
     | Epoch
@@ -183,6 +206,7 @@ Row: TypeAlias = (
     | ActRow
     | Mark
     | Standing
+    | Tallied
     | Stored
     | SetAside
     | JournalRow
@@ -191,6 +215,7 @@ Row: TypeAlias = (
     | Batch
     | Prints
     | Nonce
+    | Names
 )
 Part: TypeAlias = type[Row]
 Key: TypeAlias = tuple[Any, ...]
@@ -202,6 +227,7 @@ _KEYS: Final[dict[type, tuple[str, ...]]] = {
     ActRow: ("act_id",),
     Mark: ("name",),
     Standing: ("mailbox",),
+    Tallied: ("sdkappid", "series", "hour"),
     Stored: ("mailbox", "first_seq"),
     SetAside: ("mailbox", "first_seq"),
     JournalRow: ("mailbox", "first_seq"),
@@ -210,10 +236,12 @@ _KEYS: Final[dict[type, tuple[str, ...]]] = {
     Batch: ("scope", "key"),
     Prints: ("accepted_ms", "keys"),
     Nonce: ("sdkappid", "nonce"),
+    Names: ("accepted_ms", "sdkappid", "slots", "body"),
 }
 OF_MAILBOXES: Final[tuple[Part, ...]] = (Stored, SetAside, JournalRow, Copied, Hand)
-OF_THE_STORE: Final[tuple[Part, ...]] = (Secret, Epoch, Setting, ActRow, Mark, Standing)
-REMEMBERED: Final[tuple[Part, ...]] = (Batch, Prints, Nonce)
+OF_APPLICATIONS: Final[tuple[Part, ...]] = (Standing, Tallied)
+OF_THE_STORE: Final[tuple[Part, ...]] = (Secret, Epoch, Setting, ActRow, Mark, *OF_APPLICATIONS)
+REMEMBERED: Final[tuple[Part, ...]] = (Batch, Prints, Nonce, Names)
 
 
 STEP_ROWS_MAX: Final = 2000
@@ -223,7 +251,7 @@ PRINTS_WEIGH: Final = 16  # times their bytes: each key of them is a row of its 
 
 def weight(row: Row) -> int:
     """About how many bytes a row takes, if it may take many."""
-    if isinstance(row, Stored):
+    if isinstance(row, (Stored, Names)):
         return len(row.body)
     if isinstance(row, Prints):
         return PRINTS_WEIGH * len(row.keys)

@@ -19,6 +19,7 @@ import msgspec
 
 from pullstatus.durations import Durations
 from pullstatus.records import Kind
+from pullstatus.store.segments import Segment
 
 TICKET_BYTES = 16
 NO_TICKET = bytes(TICKET_BYTES)
@@ -46,10 +47,12 @@ def accept_any(settings: Iterable[tuple[str, bytes]]) -> None:
 class Aside(enum.IntEnum):
     """What a mailbox may hold that are no records; numbered on from `records.Kind`.
 
-    PARKED: what could not be read of a callback, as it came. Nobody pulls it.
+    PARKED: what could not be read of a callback, as it came. PENDING: what was read and waits for
+    something else before it becomes a record. Nobody pulls either.
     """
 
     PARKED = 2
+    PENDING = 3
 
     @property
     def path(self) -> str:
@@ -72,7 +75,7 @@ def contents(number: int) -> Contents:
 
 
 class Mailbox(msgspec.Struct, frozen=True, order=True, array_like=True):
-    """One ordered queue of an application: its delivery statuses, its replies, what is parked.
+    """One ordered queue of an application: its statuses, its replies, what is parked or pending.
 
     Attributes:
         holds: the number of its `kind`.
@@ -90,6 +93,11 @@ class Mailbox(msgspec.Struct, frozen=True, order=True, array_like=True):
     def parked(self) -> bool:
         """Whether it holds what could not be read, and no records."""
         return self.kind is Aside.PARKED
+
+    @property
+    def aside(self) -> bool:
+        """Whether it holds no records."""
+        return self.holds >= Aside.PARKED
 
     def __str__(self) -> str:
         return f"{self.sdkappid}/{self.kind.path}"
@@ -180,7 +188,7 @@ class Park(msgspec.Struct, frozen=True, gc=False, array_like=True, tag=True):
 
     Attributes:
         records: what could be read; no entries if nothing could.
-        mailbox: where the rest goes: that of the same application's parked items.
+        mailbox: where the rest goes: that of the same application's parked or pending items.
         entries, fingerprints: the rest, as in `Append`; without fingerprints all of it is new.
         items_max, bytes_max: how many items may wait there, and of how many bytes. Of more the
             oldest leave as `EXPIRED`, but never the newest.
@@ -192,6 +200,14 @@ class Park(msgspec.Struct, frozen=True, gc=False, array_like=True, tag=True):
     fingerprints: Fingerprints | None
     items_max: int
     bytes_max: int
+
+
+class PutAside(msgspec.Struct, frozen=True, gc=False, array_like=True, tag=True):
+    """What a `Park` came to: how many records, and items, are new; and how many items left."""
+
+    records: int
+    items: int
+    expired: int
 
 
 class Once(msgspec.Struct, frozen=True, gc=False, array_like=True):
@@ -368,10 +384,10 @@ class Redeliver(msgspec.Struct, frozen=True, array_like=True, tag=True):
 
 
 class Unpark(msgspec.Struct, frozen=True, array_like=True, tag=True):
-    """Let parked items leave from the head, each in its own way, and store what was read of them.
+    """Let parked or pending items leave from the head, and store what becomes of them.
 
     Attributes:
-        mailbox: of parked items.
+        mailbox: of parked or pending items.
         first_seq: number of the first of them; refused when another one is at the head.
         outcomes: what becomes of each, in order. PULLED: what it says is in `records`. PUT_BACK: a
             copy goes to the tail, so that what is behind it can leave. ROUTED: it goes to another
@@ -379,7 +395,7 @@ class Unpark(msgspec.Struct, frozen=True, array_like=True, tag=True):
         records: what could be read of them, for other mailboxes.
         back: the copies of those that are put back, in order.
         at_ms: when.
-        act: whose doing it is.
+        act: whose doing it is; None: nobody's, as of what is pending.
         while_set: refuse it when this no longer holds, or when that of one of `records` or `aside`
             does not.
         ticket: as that of `Append`.
@@ -392,7 +408,7 @@ class Unpark(msgspec.Struct, frozen=True, array_like=True, tag=True):
     records: list[Append]
     back: list[bytes]
     at_ms: int
-    act: Act
+    act: Act | None
     while_set: While | None = None
     ticket: bytes = NO_TICKET
     aside: list[Park] = []
@@ -412,6 +428,145 @@ class Change(msgspec.Struct, frozen=True, array_like=True):
     revision: int | None = None
 
 
+class Followed(msgspec.Struct, frozen=True, gc=False, array_like=True):
+    """The mark of a mailbox: up to which entry what is derived from entries has been derived.
+
+    Attributes:
+        through: number of the last entry that is in segments.
+        tallied: of the last that is in tallies; above `through` only while segments are made anew.
+        turn: one more with each step that erased something, and each `Unfollow`: what was read
+            before is not what there is.
+    """
+
+    through: int = 0
+    tallied: int = 0
+    turn: int = 0
+
+
+class Span(msgspec.Struct, frozen=True, gc=False):
+    """The run of a segment."""
+
+    first_seq: int
+    count: int
+
+
+class Tally(msgspec.Struct, frozen=True, gc=False, array_like=True):
+    """What was counted of an application in one hour.
+
+    A store adds up, and does not know what: that is `mailbox.tallies`.
+
+    Attributes:
+        series: what is counted: the number of a mailbox's kind, or another one beyond those.
+        hour: any integer; later ones are higher.
+        counts: as many as there are.
+    """
+
+    series: int
+    hour: int
+    counts: tuple[int, ...]
+
+
+class Follow(msgspec.Struct, frozen=True, gc=False, array_like=True, tag=True):
+    """Keep what was derived of entries of `mailbox`, and move its mark, as one.
+
+    Attributes:
+        expected: the mark as it was when they were read.
+        through: where it goes: number of the last of them.
+        segment: takes the place of all that lie within it, and ends at `through`; None: nothing is
+            to be found by them.
+        tallies: what they add, of those behind `expected.tallied`.
+        ticket: as that of `Append`.
+    """
+
+    mailbox: Mailbox
+    expected: Followed
+    through: int
+    segment: Segment | None
+    tallies: list[Tally]
+    ticket: bytes = NO_TICKET
+
+
+class Unfollow(msgspec.Struct, frozen=True, gc=False, array_like=True, tag=True):
+    """Drop the segments of `mailbox`, and tallies that its entries still tell, as one.
+
+    Attributes:
+        expected: the mark as it was when it was found out what they tell.
+        tallied: number of the last entry whose hour is not told by what is left of the mailbox.
+        from_hour: from which hour on they tell all; None: no tally is dropped.
+        ticket: as that of `Append`.
+    """
+
+    mailbox: Mailbox
+    expected: Followed
+    tallied: int
+    from_hour: int | None
+    ticket: bytes = NO_TICKET
+
+
+class Naming(msgspec.Struct, frozen=True, gc=False, array_like=True):
+    """A block of names of sends, to be found by any of its hashes.
+
+    A store does not know what is in it: that is `mailbox.names`.
+
+    Attributes:
+        slots: the hashes, signed numbers of 32 bits; in any order, and one may be there twice.
+    """
+
+    slots: list[int]
+    body: bytes
+
+
+class Named(msgspec.Struct, frozen=True, gc=False):
+    """A block of names as it is found: who registered it, and what was kept.
+
+    Attributes:
+        slots: all its hashes, as they were given.
+    """
+
+    sdkappid: int
+    slots: list[int]
+    body: bytes
+
+
+class Count(msgspec.Struct, frozen=True, gc=False, array_like=True, tag=True):
+    """Add to tallies of an application, and keep names of its sends, once under its key.
+
+    Attributes:
+        tallies: of series of their own; those of a mailbox's kind are its followers'.
+        repeat_key: the same one again adds nothing; None: it adds each time.
+        while_set: refuse it when this no longer holds.
+        ticket: as that of `Append`.
+        names: blocks of names.
+    """
+
+    sdkappid: int
+    tallies: list[Tally]
+    at_ms: int
+    repeat_key: RepeatKey | None = None
+    while_set: While | None = None
+    ticket: bytes = NO_TICKET
+    names: list[Naming] = []
+
+
+class Run(msgspec.Struct, frozen=True, gc=False):
+    """Entries that lie together, as far as they are what was stored.
+
+    Attributes:
+        first_seq, count: of all that lie there.
+        newest_ms: when the newest of them was accepted.
+        seqs: of those that are sound and were not erased, in order.
+        times: when each of these was accepted.
+        data: these, joined by commas.
+    """
+
+    first_seq: int
+    count: int
+    newest_ms: int
+    seqs: Sequence[int]
+    times: Sequence[int]
+    data: bytes
+
+
 class Erased(msgspec.Struct, frozen=True):
     """How many entries were erased: those that waited, and those that had left."""
 
@@ -427,6 +582,7 @@ class Backlog(msgspec.Struct, frozen=True):
     Attributes:
         oldest_ms: when the oldest entry that waits was accepted; None when none does.
         last_pull_ms: when an entry was handed out last; None when that is no longer in the journal.
+        followed: its mark, never below `purged`.
     """
 
     mailbox: Mailbox
@@ -441,6 +597,7 @@ class Backlog(msgspec.Struct, frozen=True):
     purged: int = 0
     oldest_ms: int | None = None
     last_pull_ms: int | None = None
+    followed: Followed = Followed()
 
 
 class Sums(msgspec.Struct, frozen=True):
@@ -449,6 +606,7 @@ class Sums(msgspec.Struct, frozen=True):
     Attributes:
         oldest_ms: when the oldest entry that waits in any of them was accepted; None when none
             does.
+        followed: entries up to their marks.
     """
 
     oldest_ms: int | None = None
@@ -461,6 +619,7 @@ class Sums(msgspec.Struct, frozen=True):
     quarantined: int = 0
     put_back: int = 0
     routed: int = 0
+    followed: int = 0
 
 
 class Entry(msgspec.Struct, frozen=True):
@@ -545,10 +704,15 @@ class InHand(msgspec.Struct, frozen=True):
 
 
 class Totals(msgspec.Struct, frozen=True):
-    """How the whole store stands: its mailboxes by what they hold, and pages in readers' hands."""
+    """How the whole store stands: its mailboxes by what they hold, and pages in readers' hands.
+
+    Attributes:
+        worst: the mailboxes that were asked for, in order of mailbox.
+    """
 
     of: Mapping[Contents, Sums]
     in_hand: InHand
+    worst: Sequence[Backlog] = ()
 
 
 class Again(msgspec.Struct, frozen=True):
@@ -663,6 +827,7 @@ class Engine(msgspec.Struct, frozen=True):
         room: whether there is room for more entries.
         durations: of the commits.
         log_bytes: of these, what waits in a log to be folded into the file.
+        free_bytes: what is free where these files are; None: there are none of its own.
     """
 
     commits: int
@@ -672,6 +837,7 @@ class Engine(msgspec.Struct, frozen=True):
     room: bool
     durations: Durations
     log_bytes: int = 0
+    free_bytes: int | None = None
 
 
 class Alarm(msgspec.Struct, frozen=True):

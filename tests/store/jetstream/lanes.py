@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 
-from pullstatus.store import Change, Mailbox, Page, Pull, Tickets
-from pullstatus.store.gathering.operations import Changes, Operation, PackedPage
+from pullstatus.store import Change, Follow, Mailbox, Page, Pull, Tickets
+from pullstatus.store.gathering.operations import Changes, Operation, PackedPage, Purge, Removed
 from pullstatus.store.jetstream import chunks
 from pullstatus.store.jetstream.gate import LaneGate
 from pullstatus.store.jetstream.log import Log
@@ -22,6 +22,7 @@ from pullstatus.store.jetstream.proven import ProvenBus
 from pullstatus.store.jetstream.settings import SettingLog
 from pullstatus.store.jetstream.subjects import Layout
 from pullstatus.store.jetstream.wire import Bus
+from tests.store.build import NOW_MS
 from tests.store.jetstream.memory import MemoryBus
 
 LAYOUT = Layout("s", 1)
@@ -87,6 +88,15 @@ class Process:
         """The tickets of all acts on record, in order."""
         found = self.bus.following(COMMON, LAYOUT.common.act("*"), 1, count=100, leader=True)
         return [opened(message, ActMessage).ticket for message in found]
+
+    def purge(self, mailbox: Mailbox) -> Removed:
+        """Remove all that has left a mailbox, once its mark is at its tail."""
+        box, _ = self._box(mailbox)
+        if box.mark.through < box.tail:
+            assert self.do(Follow(mailbox, box.mark, box.tail, None, []))
+        removed = self.do(Purge((mailbox,), NOW_MS + 1, 1000, 1.0))
+        assert isinstance(removed, Removed)
+        return removed
 
     def standing(self, mailbox: Mailbox) -> tuple[int, int]:
         """Tail and cursor."""

@@ -223,16 +223,24 @@ class MemoryBus:
                 messages.append(message)
             return messages
 
-    def last_of_each(self, stream: str, subjects: Sequence[str]) -> list[Message | None]:
+    def last_of_each(
+        self, stream: str, subjects: Sequence[str], *, leader: bool = True
+    ) -> list[Message | None]:
         with self._at_once("last of each"):
-            return [self.last(stream, subject, leader=True) for subject in subjects]
+            return [self.last(stream, subject, leader=leader) for subject in subjects]
 
     def following_each(
-        self, stream: str, starts: Sequence[tuple[str, int]], *, count: int, bytes_max: int
+        self,
+        stream: str,
+        starts: Sequence[tuple[str, int]],
+        *,
+        count: int,
+        bytes_max: int,
+        leader: bool = False,
     ) -> list[list[Message]]:
         with self._at_once("following each"):
             return [
-                self.following(stream, subject, at, count=count, bytes_max=bytes_max)
+                self.following(stream, subject, at, count=count, bytes_max=bytes_max, leader=leader)
                 for subject, at in starts
             ]
 

@@ -72,7 +72,8 @@ def damage(url: str, mailbox: Mailbox) -> None:
     place = LAYOUT.application(mailbox.sdkappid)
 
     def other(part: ChunkPart) -> ChunkPart:
-        return msgspec.structs.replace(part, body=part.body[:-1] + b"?")
+        *rest, last = part.body
+        return msgspec.structs.replace(part, body=bytes([*rest, last ^ 1]))
 
     _rewrite(url, place, place.log(mailbox.holds), ChunkPart, other)
 

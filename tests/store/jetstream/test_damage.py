@@ -15,7 +15,13 @@ from random import Random
 import msgspec
 import pytest
 
-from pullstatus.errors import CommitsLost, PullstatusError, StoreDamaged, StoreUnavailable
+from pullstatus.errors import (
+    AcknowledgementRefused,
+    CommitsLost,
+    PullstatusError,
+    StoreDamaged,
+    StoreUnavailable,
+)
 from pullstatus.store import Mailbox, Page, Pull, Reader, audit_store, open_store
 from pullstatus.store.gathering.log import Undone
 from pullstatus.store.gathering.operations import Erase, Forget, Purge
@@ -138,11 +144,11 @@ def test_what_one_node_has_damaged_or_lost_another_has(
     for process in (Process(bus), Process(bus)):
         again = process.pull(keyed)
         assert (again.data, again.repeated) == (first.data, True)
-        assert process.do(append(STATUSES, entries[:3], key=repeat_key("0"))) == 3
-        assert process.do(fingerprinted(STATUSES, records(2), [1, 2])) == 2
+        assert process.do(append(STATUSES, entries[:3], key=repeat_key("0"))) == 0
+        assert process.do(fingerprinted(STATUSES, records(2), [1, 2])) == 0
         assert process.pull(pull(STATUSES, 1)).count == 1
     for _ in range(8):
-        assert Process(bus).do(fingerprinted(STATUSES, records(2), [1, 2])) == 2
+        assert Process(bus).do(fingerprinted(STATUSES, records(2), [1, 2])) == 0
     assert drained(Process(bus))[:6] == entries[6:]
     assert not audited(bus)
     assert not quarantined(one)
@@ -173,6 +179,29 @@ def test_nobody_is_refused_for_a_row_that_one_node_has_lost(
         newest = stored(bus, PLACE.reader(STATUSES.holds, "r"))[-1]
         hand = read(Process(bus), hand.first_seq)
         assert hand.first_seq == first_seq
+
+
+def test_a_refusal_asks_all_nodes_at_once_and_for_its_own_row_alone(
+    bus: MemoryBus, one: Process
+) -> None:
+    one.do(append(STATUSES, records(4)))
+    keyed = pull(STATUSES, 2, key="k")
+    refused = msgspec.structs.replace(pull(STATUSES, 1), reader=Reader("r", 1))
+    one.pull(keyed)
+    seen: list[str] = []
+
+    def has(_stream: str, message: Message, _leader: bool) -> Message | None:
+        seen.append(message.subject)
+        return message
+
+    bus.has = has
+    bus.asked.clear()
+    page, answer = Process(bus).log.commit([keyed, refused])
+    assert isinstance(page, Page)
+    assert page.repeated
+    assert isinstance(answer, AcknowledgementRefused)
+    assert "last" not in bus.asked
+    assert seen.count(PLACE.key("k")) == 1
 
 
 # --- entries, on all nodes ------------------------------------------------------------------------
@@ -294,6 +323,56 @@ def test_what_was_written_anew_and_is_damaged_is_set_aside(
     assert entries[4] not in found
     assert quarantined(other) == 9 - len(found) - other._box(STATUSES)[0].erased
     assert not audited(bus)
+
+
+@pytest.mark.parametrize("large", [False, True])
+def test_what_was_erased_by_who_died_behind_the_commit_is_gone_when_it_is_done_again(
+    bus: MemoryBus, one: Process, monkeypatch: pytest.MonkeyPatch, large: bool
+) -> None:
+    """Once before the log was cleared of it, once before the first of what was written anew was."""
+    entries = _large(3) if large else [b'"%d"' % number for number in range(9)]
+    held = [entry[-20:] for entry in entries[:3]]
+    for entry in entries:
+        one.do(append(STATUSES, [entry, b'"kept"']))
+
+    def every() -> bytes:
+        messages = bus.following(PARTITION, f"{PLACE.prefix}.>", 1, count=1000, leader=True)
+        return b"".join(message.data for message in messages)
+
+    def erase(seq: int) -> None:
+        Process(bus).do(Erase(STATUSES, 1, 100, NOW_MS, (), frozenset((seq,))))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(bus, "delete", lambda *_: dies())
+        patch.setattr(bus, "purge", lambda *_, **__: dies())
+        erase(1)
+        erase(2)
+        erase(3)
+    assert held[0] in every()
+    assert b'"kept"' in stored(bus, PLACE.anew(STATUSES.holds, 1))[0].data
+    erase(3)
+    found = every()
+    assert held[0] not in found
+    assert held[1] not in found
+    assert held[2] in found
+    assert len(stored(bus, PLACE.anew(STATUSES.holds, 1))) == 1
+    assert not audited(bus)
+
+
+def test_what_was_erased_is_gone_from_parts_that_are_no_more(bus: MemoryBus, one: Process) -> None:
+    """A large chunk becomes a small one in two steps."""
+    entries = [b'"%s"' % (b"%02d" % number * 8000) for number in range(99)]
+    one.do(append(STATUSES, entries))
+    for seqs in (range(1, 10), range(2, 99)):
+        one.do(Erase(STATUSES, 1, 100, NOW_MS, (), frozenset(seqs)))
+    messages = bus.following(PARTITION, f"{PLACE.prefix}.>", 1, count=1000, leader=True)
+    assert sum(len(message.data) for message in messages) < 3 * len(entries[0])
+    assert drained(Process(bus)) == entries[98:]
+    assert not audited(bus)
+
+
+def dies() -> None:
+    raise StoreUnavailable("planted")
 
 
 def test_what_nobody_has_is_erased_with_what_it_may_hold(bus: MemoryBus, one: Process) -> None:

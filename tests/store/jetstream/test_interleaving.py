@@ -70,17 +70,17 @@ class Ledger:
     def take(self, operation: Append | Pull, answer: object) -> None:
         """Take in one answer."""
         if isinstance(operation, Append):
-            assert answer == operation.count
-            self._append(operation)
+            assert answer == self._append(operation)
         elif isinstance(answer, Page):
             self._page(operation, answer)
         else:
             assert isinstance(answer, AcknowledgementRefused | ReplayRefused | KeyReused)
 
-    def _append(self, operation: Append) -> None:
+    def _append(self, operation: Append) -> int:
+        """How much of it is new."""
         if operation.repeat_key is not None:
             if operation.repeat_key.key in self.batches:
-                return
+                return 0
             self.batches[operation.repeat_key.key] = operation.entries
         count = operation.count
         if operation.fingerprints is not None:
@@ -88,6 +88,7 @@ class Ledger:
             self.prints |= fresh
             count = len(fresh)
         self.stored[operation.mailbox] += count
+        return count
 
     def _page(self, operation: Pull, answer: Page) -> None:
         if operation.once is not None:

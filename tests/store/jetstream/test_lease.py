@@ -8,7 +8,7 @@ import pytest
 
 from pullstatus.store import Tickets, open_store
 from pullstatus.store.jetstream.lease import LEASE_S, Lease
-from tests.store.build import NOW_MS, STATUSES, append, pull, records
+from tests.store.build import NOW_MS, STATUSES, append, pull, purge, records
 from tests.store.jetstream.lanes import COMMON, LAYOUT, Clock, cluster
 from tests.store.jetstream.memory import MemoryBus
 from tests.store.jetstream.scheme import bus_of
@@ -21,7 +21,7 @@ def bus() -> MemoryBus:
 
 
 def lease(bus: MemoryBus, clock: Clock) -> Lease:
-    return Lease(bus, LAYOUT.common, Tickets(os.urandom), clock)
+    return Lease(bus, LAYOUT.common, LAYOUT.common.lease, Tickets(os.urandom), clock)
 
 
 def test_one_has_it_until_it_lets_go(bus: MemoryBus) -> None:
@@ -86,11 +86,11 @@ async def test_who_comes_while_another_removes_has_nothing_to_do() -> None:
         store = await open_store(url)
         await store.append(append(STATUSES, records(3)))
         await store.pull(pull(STATUSES))
-        held = Lease(bus_of(url), LAYOUT.common, Tickets(os.urandom))
+        held = Lease(bus_of(url), LAYOUT.common, LAYOUT.common.lease, Tickets(os.urandom))
         assert held.take()
-        assert await store.purge(left_before_ms=NOW_MS + 1) == 0
+        assert await purge(store, left_before_ms=NOW_MS + 1) == 0
         assert await store.forget(accepted_before_ms=0, now_ms=0) == 0
         held.let_go()
-        assert await store.purge(left_before_ms=NOW_MS + 1) == 3
+        assert await purge(store, left_before_ms=NOW_MS + 1) == 3
         assert held.take()  # it was let go at the end
         await store.close()

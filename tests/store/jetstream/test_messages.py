@@ -11,6 +11,7 @@ from pullstatus.store import NO_TICKET, Mailbox, Outcome
 from pullstatus.store.chunk import label, pack, placed
 from pullstatus.store.jetstream.messages import (
     FORM,
+    MARKED_FORM,
     AgainMessage,
     Box,
     Chunk,
@@ -23,7 +24,7 @@ from pullstatus.store.jetstream.messages import (
     parts_of,
     sealed,
 )
-from pullstatus.store.jetstream.wire import Message
+from pullstatus.store.jetstream.wire import OP_BYTES, Message
 from pullstatus.store.values import JournalRow
 from pullstatus.store.verbs.tables import ChunkRow
 from tests.store.build import NOW_MS, STATUSES, incompressible
@@ -71,12 +72,22 @@ def test_a_message_that_lies_elsewhere_or_is_another_is_none() -> None:
 def test_what_a_later_version_wrote_is_told_apart_from_damage(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("pullstatus.store.jetstream.messages.FORM", FORM + 1)
+    monkeypatch.setattr("pullstatus.store.jetstream.messages.FORM", MARKED_FORM + 1)
     data = sealed(OP, SUBJECT, commit())
     monkeypatch.undo()
     with pytest.raises(StoreRefused, match="later version") as refused:
         opened(message(data), Commit)
     assert not isinstance(refused.value, StoreDamaged)
+
+
+def test_a_commit_that_tells_of_a_mark_is_for_nobody_who_would_lose_it() -> None:
+    """Who does not know of marks knows one form, and takes another for a later version's."""
+    plain = commit()
+    marked = Commit(6, 3, [Box(0, 5, 2, followed=5, tallied=5)])
+    assert sealed(OP, SUBJECT, plain)[OP_BYTES] == FORM
+    data = sealed(OP, SUBJECT, marked)
+    assert data[OP_BYTES] == MARKED_FORM
+    assert opened(message(data), Commit) == marked
 
 
 def test_a_journal_row_is_told_without_what_is_purged_of_it() -> None:

@@ -1,6 +1,7 @@
 """Answers of replicas that are slow, behind, or lose something on the way; without any node."""
 
 import asyncio
+import gc
 from collections.abc import Callable, Coroutine, Sequence
 from typing import Any
 
@@ -186,3 +187,30 @@ async def test_questions_beside_one_another_have_a_bound(monkeypatch: pytest.Mon
     over_it = over(script)
     asked = [over_it.lasts("x", ["x.c"], at_least=9) for _ in range(4)]
     assert len(await asyncio.wait_for(asyncio.gather(*asked), 60)) == 4
+
+
+async def test_nobody_is_told_of_questions_that_fail_together_with_an_answer(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(reading, "SOON_S", 0)
+    monkeypatch.setattr(reading, "ROUNDS", 20)  # the answer is hardly ever looked at last
+    told: list[object] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _loop, about: told.append(about))
+    all_asked = asyncio.Event()
+
+    async def fails() -> list[Answer]:
+        await all_asked.wait()
+        return await not_at_all()
+
+    async def answers() -> list[Answer]:
+        await all_asked.wait()
+        return [message(7)]
+
+    async def fails_last() -> list[Answer]:
+        all_asked.set()
+        return await fails()
+
+    assert await over(Script(*18 * [fails], answers, fails_last)).last("x", "x.c") is not None
+    await asyncio.sleep(0)
+    gc.collect()
+    assert not told

@@ -11,7 +11,7 @@ from pullstatus.store import open_store
 from pullstatus.store.jetstream import room
 from pullstatus.store.jetstream.room import LOOK_S, RESERVE_BYTES, has_reserve
 from pullstatus.store.jetstream.wire import Space
-from tests.store.build import STATUSES, append, drain, incompressible, records, until
+from tests.store.build import STATUSES, append, drain, incompressible, purge, records, until
 from tests.store.jetstream import scheme
 from tests.store.jetstream.lanes import PARTITION, Clock, Process, cluster
 
@@ -46,7 +46,7 @@ async def test_what_adds_is_refused_before_pulls_are(
         assert not (await store.engine()).room
         pages = await drain(store, STATUSES, 10)
         assert sum(page.count for page in pages) == stored
-        assert await store.purge(left_before_ms=1 << 50) == stored
+        assert await purge(store, left_before_ms=1 << 50) == stored
         await until(lambda: store._writer.report.room)  # type: ignore[attr-defined]
         await store.append(append(STATUSES, records(1)))
         await store.close()

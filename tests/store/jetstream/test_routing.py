@@ -15,7 +15,17 @@ import msgspec
 import pytest
 
 from pullstatus.errors import OutcomeUnknown, PullstatusError, SettingChanged, StoreUnavailable
-from pullstatus.store import Aside, Discard, Mailbox, Outcome, Park, Tickets, Unpark, While
+from pullstatus.store import (
+    Aside,
+    Discard,
+    Mailbox,
+    Outcome,
+    Park,
+    PutAside,
+    Tickets,
+    Unpark,
+    While,
+)
 from pullstatus.store.gathering.log import Undone
 from pullstatus.store.gathering.operations import Changes, Enter, Operation, Purge
 from pullstatus.store.jetstream.chunks import chunks_of_box
@@ -235,7 +245,7 @@ def test_what_cannot_be_reached_is_gone_on_with_when_it_can(bus: MemoryBus) -> N
     other = Server(bus)
     assert isinstance(other.do(Discard(PARKED, Outcome.EXPIRED, NOW_MS)), StoreUnavailable)
     assert other.do(append(STATUSES, [b"x"])) == 1
-    assert other.do(parked(append(STATUSES, []), [b"6"], items_max=1)) == 0
+    assert other.do(parked(append(STATUSES, []), [b"6"], items_max=1)) == PutAside(0, 1, 0)
     assert other.do(Discard(STATUSES, Outcome.EXPIRED, NOW_MS)) == 1
     bus.overtake = lambda _stream: None
     assert other.do(Discard(PARKED, Outcome.EXPIRED, NOW_MS)) == 2

@@ -43,12 +43,17 @@ def test_where_nothing_was_written_nothing_is_read(bus: MemoryBus, one: Process)
     assert bus.asked == ["newest"] * 2
 
 
-@pytest.mark.parametrize("followed_max", [0, 1000])
+@pytest.mark.parametrize(("followed_max", "together_max"), [(0, 10_000), (1000, 10_000), (0, 7)])
 def test_what_was_written_since_is_known_and_the_rest_is_not_read_again(
-    bus: MemoryBus, one: Process, monkeypatch: pytest.MonkeyPatch, followed_max: int
+    bus: MemoryBus,
+    one: Process,
+    monkeypatch: pytest.MonkeyPatch,
+    followed_max: int,
+    together_max: int,
 ) -> None:
     """However far replicas are behind, and however much was written."""
     monkeypatch.setattr(survey, "FOLLOWED_MAX", followed_max)
+    monkeypatch.setattr(survey, "TOGETHER_MAX", together_max)
     for number in range(40):
         one.do(append(Mailbox(1_400_000_000 + number, Kind.REPLY), records(1)))
     found = surveying(bus)

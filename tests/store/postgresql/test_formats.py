@@ -16,7 +16,13 @@ from psycopg.rows import TupleRow
 from pullstatus.cli import main
 from pullstatus.errors import StoreFailed, StoreRefused
 from pullstatus.store import (
+    Count,
+    Follow,
+    Followed,
+    Named,
+    Naming,
     Sums,
+    Tally,
     audit_store,
     begin_epoch,
     init_store,
@@ -98,31 +104,78 @@ async def test_steps_are_taken_while_older_processes_go_on(
     await old.append(append(STATUSES, records(1)))
     adds = Step("ALTER TABLE pullstatus.note ADD COLUMN more int")
     removes = Step("ALTER TABLE pullstatus.note DROP COLUMN more", removes=True)
+    now = schema.FORMAT
     monkeypatch.setattr(schema, "STEPS", (*schema.STEPS, adds, removes))
-    monkeypatch.setattr(schema, "FORMAT", 3)
+    monkeypatch.setattr(schema, "FORMAT", now + 2)
     with pytest.raises(StoreRefused, match="store upgrade"):
         await open_store(url)
-    assert await upgrade_store(url) == [2]
+    assert await upgrade_store(url) == [now + 1]
     assert await upgrade_store(url) == []  # what is left can wait
     both = await open_store(url)  # and is nothing that either version is in need of
     await both.append(append(STATUSES, records(1)))
     await both.close()
-    assert admin.execute("SELECT format, works_with FROM pullstatus.meta").fetchall() == [(2, 1)]
+    assert admin.execute("SELECT format, works_with FROM pullstatus.meta").fetchall() == [
+        (now + 1, 1)
+    ]
     await old.append(append(STATUSES, records(1)))  # beside the newer format
-    admin.execute("UPDATE pullstatus.lane SET format = 1")
+    admin.execute("UPDATE pullstatus.lane SET format = %s", (now,))
     with pytest.raises(StoreRefused, match="still work with the format before"):
         await upgrade_store(url, post=True)
     await old.close()
     admin.execute("UPDATE pullstatus.lane SET seen = now() - interval '5 minutes'")
-    assert await upgrade_store(url, post=True) == [3]
+    assert await upgrade_store(url, post=True) == [now + 2]
     assert await upgrade_store(url) == []
     new = await open_store(url)
     assert len(await data_of(new, STATUSES)) == 3
     await new.close()
-    monkeypatch.setattr(schema, "STEPS", schema.STEPS[:1])
-    monkeypatch.setattr(schema, "FORMAT", 1)
+    monkeypatch.setattr(schema, "STEPS", schema.STEPS[:now])
+    monkeypatch.setattr(schema, "FORMAT", now)
     with pytest.raises(StoreRefused, match="install a newer one"):
         await open_store(url)
+
+
+async def test_what_was_stored_before_anything_was_derived_is_behind_its_mark(
+    url: str, admin: Admin
+) -> None:
+    """By the step from the first format, whose tables are all that there was."""
+    store = await open_store(url)
+    await store.append(append(STATUSES, records(3)))
+    await store.close()
+    admin.execute("DROP TABLE pullstatus.followed, pullstatus.segment, pullstatus.tally")
+    admin.execute("DROP TABLE pullstatus.naming")
+    admin.execute("UPDATE pullstatus.meta SET format = 1")
+    with pytest.raises(StoreRefused, match="store upgrade"):
+        await open_store(url)
+    assert await upgrade_store(url) == [2, 3]
+    store = await open_store(url)
+    [row] = await store.behind(9)
+    assert (row.accepted, row.followed) == (3, Followed())
+    assert await store.follow(Follow(STATUSES, row.followed, 3, None, [Tally(0, 1, (3,))]))
+    assert await store.behind(9) == []
+    await store.append(append(STATUSES, records(1)))
+    [row] = await store.behind(9)
+    assert await store.follow(Follow(STATUSES, row.followed, 4, None, []))
+    marks = admin.execute("SELECT turn, through, tallied FROM pullstatus.followed").fetchall()
+    assert marks == [(0, 4, 4)]  # those before are gone
+    await store.close()
+
+
+async def test_a_store_of_the_second_format_keeps_names_from_its_upgrade_on(
+    url: str, admin: Admin
+) -> None:
+    store = await open_store(url)
+    await store.append(append(STATUSES, records(3)))
+    await store.close()
+    admin.execute("DROP TABLE pullstatus.naming")
+    admin.execute("UPDATE pullstatus.meta SET format = 2")
+    with pytest.raises(StoreRefused, match="needs 3: run `pullstatus store upgrade`"):
+        await open_store(url)
+    assert await upgrade_store(url) == [3]
+    store = await open_store(url)
+    assert len(await data_of(store, STATUSES)) == 3
+    assert await store.count(Count(STATUSES.sdkappid, [], NOW_MS, names=[Naming([7], b"names")]))
+    assert await store.named([7]) == [Named(STATUSES.sdkappid, [7], b"names")]
+    await store.close()
 
 
 @pytest.mark.parametrize("asked", ["pull", "settings"])
@@ -152,10 +205,11 @@ async def test_a_step_that_fails_leaves_the_format_before(
     await init_store(url)
     wrong = Step("ALTER TABLE pullstatus.note ADD COLUMN more int; SELECT 1 / 0")
     monkeypatch.setattr(schema, "STEPS", (*schema.STEPS, wrong))
-    monkeypatch.setattr(schema, "FORMAT", 2)
+    before = schema.FORMAT
+    monkeypatch.setattr(schema, "FORMAT", before + 1)
     with pytest.raises(Exception, match="division by zero"):
         await upgrade_store(url)
-    assert admin.execute("SELECT format FROM pullstatus.meta").fetchall() == [(1,)]
+    assert admin.execute("SELECT format FROM pullstatus.meta").fetchall() == [(before,)]
     columns = "SELECT 1 FROM pg_attribute WHERE attrelid = 'pullstatus.note'::regclass"
     assert admin.execute(f"{columns} AND attname = 'more'").fetchall() == []
 

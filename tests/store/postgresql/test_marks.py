@@ -11,7 +11,7 @@ import pytest
 from psycopg.rows import TupleRow
 
 from pullstatus.errors import CommitsLost, OutcomeUnknown, StoreUnavailable
-from pullstatus.store import Store, open_store
+from pullstatus.store import PutAside, Store, open_store
 from pullstatus.store.postgresql import group, hangs, log, marks
 from pullstatus.store.postgresql.session import Session
 from pullstatus.store.postgresql.tables import PostgresTables
@@ -25,11 +25,14 @@ from tests.store.build import (
     backlog_of,
     data_of,
     entries_of,
+    fingerprinted,
     journal_of,
     new_act,
     page,
+    parked,
     pull,
     records,
+    repeat_key,
 )
 from tests.store.engines import Opener
 from tests.store.postgresql.conftest import log_of
@@ -250,6 +253,26 @@ async def test_repeats_are_answered_behind_a_commit_of_their_own(
     assert count() == before + 1
     assert (await store.pull(pull(REPLIES, 1, key="none"))).count == 0
     assert count() == before + 1
+
+
+async def test_repeats_of_senders_are_acknowledged_behind_a_commit_of_their_own(
+    store: Store, admin: psycopg.Connection[TupleRow]
+) -> None:
+    """By key, by fingerprint, or of what is parked: nothing is new, and a standby may lack it."""
+
+    def count() -> int:
+        [(number,)] = admin.execute("SELECT count(*) FROM pullstatus.mark").fetchall()
+        return int(number)
+
+    keyed = append(STATUSES, records(2), key=repeat_key("k"))
+    printed = fingerprinted(STATUSES, records(1), [1])
+    push = parked(fingerprinted(REPLIES, records(1), [2]), [b"bad"])
+    for new in (True, False):
+        before = count()
+        assert await store.append(keyed) == 2 * new
+        assert await store.append(printed) == new
+        assert await store.park(push) == PutAside(new, new, 0)
+        assert count() == before + 3
 
 
 async def test_marks_of_a_lane_are_removed_but_for_the_newest(

@@ -32,10 +32,12 @@ from tests.store.build import (
     STATUSES,
     append,
     data_of,
+    follow_all,
     new_act,
     once,
     parked,
     pull,
+    purge,
     records,
     redeliver,
     until,
@@ -153,7 +155,7 @@ async def disobedient(store: Store) -> set[str]:
         "mark": lambda: store.mark({"a": Noted(1)}),
         "forget": lambda: store.forget(accepted_before_ms=1, now_ms=1),
         "redeliver": lambda: store.redeliver(redeliver(STATUSES, (1, 1))),
-        "purge": lambda: store.purge(left_before_ms=NOW_MS + 1),
+        "purge": lambda: purge(store, left_before_ms=NOW_MS + 1),
         "erase": lambda: store.erase(STATUSES, at_ms=1, seqs=[1]),
     }
     found = set()
@@ -211,6 +213,7 @@ async def test_a_seal_is_obeyed_by_whatever_is_asked(
     store, other = await opener(server=True), await opener()
     await store.append(append(STATUSES, records(3)))
     await store.pull(pull(STATUSES, 1))
+    await follow_all(store)
     assert await other.pull(pull(REPLIES)) == EMPTY
     if plant is not None:
         plant(monkeypatch)

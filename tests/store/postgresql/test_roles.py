@@ -7,7 +7,20 @@ import pytest
 from psycopg.rows import TupleRow
 
 from pullstatus.errors import StoreFailed, StoreRefused
-from pullstatus.store import Change, audit_store, init_store, open_store, rewrite_store
+from pullstatus.store import (
+    Change,
+    Count,
+    Follow,
+    Index,
+    Naming,
+    Tally,
+    Unfollow,
+    audit_store,
+    init_store,
+    open_store,
+    rewrite_store,
+)
+from pullstatus.store.segments import build, word
 from tests.store.build import (
     NOW_MS,
     STATUSES,
@@ -17,6 +30,7 @@ from tests.store.build import (
     new_act,
     parked,
     pull,
+    purge,
     records,
     redeliver,
     repeat_key,
@@ -26,7 +40,7 @@ pytestmark = pytest.mark.anyio
 
 UPDATED = (
     "mailbox, chunk, quarantine, journal, setting, repeat_key, fingerprint, once, note, reader,"
-    " lane, setting_turn, act_turn, transfer, transfer_turn"
+    " tally, lane, setting_turn, act_turn, transfer, transfer_turn"
 )
 GRANTS = [
     "GRANT USAGE ON SCHEMA pullstatus TO serving",
@@ -60,7 +74,17 @@ async def test_a_plain_role_can_serve(
     await store.change(Change("a", b"1", None), act=new_act())
     await store.redeliver(redeliver(STATUSES, (1, 1)))
     await store.erase(STATUSES, at_ms=NOW_MS, seqs=[3])
-    assert await store.purge(left_before_ms=NOW_MS + 1) > 0
+    [row] = await store.behind(1)
+    found = build(1, row.accepted, [word(7, 0)], [])
+    tally = [Tally(0, 1, (1,))]
+    assert await store.follow(Follow(STATUSES, row.followed, row.accepted, found, tally))
+    names = [Naming([1], b"names")]
+    assert await store.count(Count(STATUSES.sdkappid, tally, NOW_MS, names=names))
+    assert len(await store.named([1])) == 1
+    assert await store.sought(STATUSES, Index.NUMBER, 7) == [1]
+    row = next(row for row in await store.backlog() if row.mailbox == STATUSES)
+    assert await store.unfollow(Unfollow(STATUSES, row.followed, 0, 1))
+    assert await purge(store, left_before_ms=NOW_MS + 1) > 0
     await forget(store, NOW_MS + 1)
     assert (await store.totals()).of[STATUSES.kind].mailboxes == 1
     with pytest.raises(StoreRefused, match="belong to another role"):

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from pullstatus.store import Follow, Followed, Mailbox
 from pullstatus.store.sqlite.connection import open_writer
 from pullstatus.store.sqlite.log import Log
 from tests.store.engines import ENGINES, Tested, sqlite_url
@@ -18,6 +19,15 @@ class Clock:
     def __call__(self) -> float:
         self.now_s += self.look_s
         return self.now_s
+
+
+def follow(log: Log, mailbox: Mailbox) -> None:
+    """Move the mark of a mailbox to its tail: nothing is removed before."""
+    state = log.states.draft(mailbox)
+    assert state is not None
+    mark = Followed(max(state.purged, state.followed), max(state.purged, state.tallied), state.turn)
+    if mark.through < state.tail:
+        assert log.commit([Follow(mailbox, mark, state.tail, None, [])]) == [True]
 
 
 @pytest.fixture

@@ -16,7 +16,16 @@ import pytest
 
 from pullstatus.errors import KeyReused
 from pullstatus.records import Kind
-from pullstatus.store import Append, Change, Fingerprints, Mailbox, Pull, Sums
+from pullstatus.store import (
+    Append,
+    Backlog,
+    Change,
+    Fingerprints,
+    Mailbox,
+    Pull,
+    PutAside,
+    Sums,
+)
 from pullstatus.store.gathering.operations import Changes, Forget, Purge
 from pullstatus.store.sqlite import opening, reading, schema
 from pullstatus.store.sqlite.connection import open_reader, open_writer
@@ -28,6 +37,7 @@ from pullstatus.store.values import Contents
 from pullstatus.store.verbs.state import slot
 from tests.store.build import NOW_MS, append, parked, records
 from tests.store.engines import Opener
+from tests.store.sqlite.conftest import follow
 
 FEW, MANY, MILLION = 3, 20_000, 1_000_000
 SLACK = 200  # steps: a tree of many rows is a level or two deeper
@@ -220,13 +230,17 @@ def test_totals_cost_what_has_changed(stores: dict[int, Path]) -> None:
     with contextlib.closing(open_reader(stores[MANY])) as connection:
         survey = Survey()
         with counted(connection) as first:
-            survey.look(connection, ())
+            survey.look(connection, (), 0)
         with counted(connection) as nothing:
-            survey.look(connection, ())
+            survey.look(connection, (), 0)
+        with counted(connection) as worst:
+            _, rows = survey.look(connection, (), 3)
         with counted(connection) as again:
-            survey.look(connection, {slot(mailbox(7)), slot(mailbox(MANY)), slot(mailbox(7000))})
+            survey.look(connection, {slot(mailbox(7)), slot(mailbox(MANY)), slot(mailbox(7000))}, 0)
     assert first.count > MANY
     assert nothing.count < 10
+    assert 3 <= len(rows) <= 6
+    assert worst.count < first.count / 50
     assert again.count < first.count / 50
 
 
@@ -238,10 +252,10 @@ async def test_totals_are_summed_beside_the_loop(
     look, threads = Survey.look, list[threading.Thread]()
 
     def noting(
-        self: Survey, connection: apsw.Connection, changed: Collection[int]
-    ) -> dict[Contents, Sums]:
+        self: Survey, connection: apsw.Connection, changed: Collection[int], worst: int
+    ) -> tuple[dict[Contents, Sums], list[Backlog]]:
         threads.append(threading.current_thread())
-        return look(self, connection, changed)
+        return look(self, connection, changed, worst)
 
     monkeypatch.setattr(Survey, "look", noting)
     await (await opener(server=True)).totals()
@@ -297,6 +311,7 @@ def test_a_sweep_finds_all_that_is_due(tmp_path: Path, seed: int) -> None:
         found = sweep(retention, connection, before_ms)
         assert [(box.sdkappid,) for box in found] == due
         for box in found[:50]:
+            follow(log, box)
             log.commit([Purge((box,), before_ms, 100, 60)])
     log.close()
 
@@ -309,8 +324,8 @@ def test_making_room_for_what_is_parked_costs_what_leaves(tmp_path: Path) -> Non
         items = [b"%016d" % number for number in range(count)]
         log.commit([parked(append(mailbox(9), []), items, count, MILLION)])
         with counted(log._connection) as steps:
-            [gone] = log.commit([parked(append(mailbox(9), []), [b"new"], count, MILLION)])
-        assert gone == 1
+            [done] = log.commit([parked(append(mailbox(9), []), [b"new"], count, MILLION)])
+        assert done == PutAside(records=0, items=1, expired=1)
         found[count] = steps.count
         log.close()
     assert found[MANY] <= found[FEW] + SLACK

@@ -32,6 +32,7 @@ from pullstatus.store import (
     Outcome,
     Page,
     Pull,
+    PutAside,
     Store,
     audit_store,
     chunk,
@@ -635,7 +636,7 @@ async def test_a_damaged_count_of_parked_items_lets_room_be_made(
     await store.close()
     damage(file, "UPDATE chunk SET count = 1 WHERE count = 4")
     store = await opener()
-    assert await store.park(parked(append(STATUSES, []), [b"f"], items_max=1)) == 5
+    assert await store.park(parked(append(STATUSES, []), [b"f"], items_max=1)) == PutAside(0, 1, 5)
     assert await store.append(append(STATUSES, records(1))) == 1
 
 

@@ -111,6 +111,52 @@ async def test_a_fold_that_was_cut_off_is_finished_by_whoever_opens_next(
     await (await open_store(sqlite_url(killed), server=True)).close()
 
 
+@pytest.mark.parametrize("appends", [False, True])
+@pytest.mark.parametrize("checkpointed", [False, True])
+@pytest.mark.parametrize("server", [False, True], ids=["command", "server"])
+async def test_a_fold_that_is_cut_off_beside_it_is_finished_by_whoever_closes_last(
+    opener: Opener, file: Path, *, server: bool, checkpointed: bool, appends: bool
+) -> None:
+    """Who folds is killed while another has the store open: that one leaves all there is."""
+    await (await opener(server=True)).close()
+    store = await open_store(sqlite_url(file), server=server)
+    await store.append(append(STATUSES, records(3)))
+    killed = apsw.Connection(str(file))
+    pairing._commit(killed, needs_log=True)
+    if checkpointed:
+        killed.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
+    killed.close()  # as one that is not the last: it folds nothing
+    if appends:
+        await store.append(append(STATUSES, records(2)))
+    await store.close()
+    assert not log_of(file).exists()
+    assert remainders(file) == [5 if appends else 3]
+    assert audit_file(file, no_progress).findings == []
+    await (await open_store(sqlite_url(file), server=True)).close()
+
+
+async def test_who_cannot_finish_a_fold_that_was_cut_off_leaves_the_log(
+    opener: Opener, file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever opens it next does."""
+    store = await opener(server=True)
+    await store.append(append(STATUSES, records(3)))
+    killed = apsw.Connection(str(file))
+    pairing._commit(killed, needs_log=True)
+    killed.close()
+
+    def full(_connection: apsw.Connection, **_said: object) -> int | None:
+        raise apsw.FullError("database or disk is full")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(pairing, "_commit", full)
+        await store.close()
+    assert log_of(file).exists()
+    await (await open_store(sqlite_url(file), server=True)).close()
+    assert not log_of(file).exists()
+    assert remainders(file) == [3]
+
+
 @pytest.mark.parametrize("work", [pairing.fold, pairing.begin, pairing.settle])
 async def test_no_two_processes_fold_at_once(
     opener: Opener,
@@ -193,8 +239,9 @@ async def test_what_sqlite_does_not_wait_for_by_itself_is_tried_again(
 async def test_a_file_whose_log_is_lost_can_be_restored_from(opener: Opener, file: Path) -> None:
     """What is left of it is not lost, too."""
     store = await opener(server=True)
+    some = [incompressible(16_000, each) for each in range(60)]
     for _ in range(12):
-        await store.append(append(STATUSES, [incompressible(16_000, each) for each in range(60)]))
+        await store.append(append(STATUSES, some))
     await store.append(append(STATUSES, records(1)))  # so that nothing is being folded any more
     copy = as_killed(file, "killed")
     log_of(copy).unlink()
@@ -252,8 +299,9 @@ async def test_a_log_that_grew_over_many_foldings_is_still_the_one(
 ) -> None:
     """Each folding begins it anew with another number."""
     store = await opener(server=True)
+    some = [incompressible(16_000, each) for each in range(60)]
     for _ in range(60):
-        await store.append(append(STATUSES, [incompressible(16_000, each) for each in range(60)]))
+        await store.append(append(STATUSES, some))
         await store.pull(pull(STATUSES))
     for number in range(3):
         copy = as_killed(file, f"killed{number}")

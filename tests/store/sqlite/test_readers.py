@@ -8,7 +8,7 @@ import pytest
 
 from pullstatus.errors import StoreUnavailable
 from pullstatus.store import Pull, Reader, Release, audit_store, open_store
-from tests.store.build import NOW_MS, STATUSES, append, new_act, pull, records
+from tests.store.build import NOW_MS, STATUSES, append, new_act, pull, purge, records
 
 pytestmark = pytest.mark.anyio
 
@@ -27,7 +27,7 @@ async def made(folder: Path, *, kept: bool = False) -> str:
     await store.pull(read("s"))
     await store.pull(pull(STATUSES, 1))
     if kept:
-        await store.purge(left_before_ms=NOW_MS + 1)
+        await purge(store, left_before_ms=NOW_MS + 1)
     await store.close()
     return url
 
@@ -101,7 +101,7 @@ async def test_what_is_damaged_in_a_hand_is_kept_when_the_rest_is_removed(tmp_pa
     url = await made(tmp_path)
     tamper(tmp_path, "UPDATE chunk SET body = CAST(replace(body, 'n', 'm') AS BLOB)")
     store = await open_store(url)
-    assert await store.purge(left_before_ms=NOW_MS + 1) == 7
+    assert await purge(store, left_before_ms=NOW_MS + 1) == 7
     with pytest.raises(StoreUnavailable, match="readers release"):
         await store.pull(read())
     await store.close()

@@ -12,7 +12,14 @@ import pytest
 
 from pullstatus import limits
 from pullstatus.records import Kind
-from pullstatus.store import Discard, Mailbox, Once, Outcome, Pull, open_store
+from pullstatus.store import (
+    Discard,
+    Mailbox,
+    Once,
+    Outcome,
+    Pull,
+    open_store,
+)
 from pullstatus.store.gathering import store as gathering
 from pullstatus.store.gathering.operations import Forget, Purge, Removed, Upkeep
 from pullstatus.store.gathering.pace import BEHIND_S, PAUSE_BUSY, PAUSE_ELSE, STEP_S, Pace
@@ -20,9 +27,9 @@ from pullstatus.store.gathering.store import STEP_MAILBOXES, STEP_REMOVED, Gathe
 from pullstatus.store.sqlite import fingerprints
 from pullstatus.store.sqlite.log import Log
 from pullstatus.store.verbs.removal import SLICE
-from tests.store.build import NOW_MS, append, fingerprinted, pull, records, repeat_key
+from tests.store.build import NOW_MS, append, fingerprinted, follow_all, pull, records, repeat_key
 from tests.store.engines import sqlite_url
-from tests.store.sqlite.conftest import Clock
+from tests.store.sqlite.conftest import Clock, follow
 
 OLD_MS = NOW_MS - 1
 
@@ -37,6 +44,7 @@ def pulled(log: Log, mailbox: Mailbox, pulls: int, each: int = 1) -> None:
         count = min(500, pulls - start)
         log.commit([append(mailbox, records(each), OLD_MS) for _ in range(count)])
         log.commit([pull(mailbox, each, OLD_MS) for _ in range(count)])
+    follow(log, mailbox)
 
 
 def purge(log: Log, *mailboxes: Mailbox) -> Removed:
@@ -81,6 +89,7 @@ def test_what_left_without_a_pull_goes_in_steps_too(log: Log) -> None:
     log.commit([append(box(1), records(7000), OLD_MS)])
     assert log.commit([Discard(box(1), Outcome.EXPIRED, OLD_MS)]) == [7000]
     log.commit([append(box(1), records(1), OLD_MS), pull(box(1), 1, OLD_MS)])
+    follow(log, box(1))
     for count, left in ((STEP_REMOVED, 2), (STEP_REMOVED, 2), (601, 0)):
         removed = purge(log, box(1))
         assert (removed.count, removed.more) == (count, left > 0)
@@ -149,6 +158,7 @@ def test_a_store_removes_of_many_mailboxes_in_turn(
             await store.append(append(mailbox, records(2), OLD_MS))
             for _ in range(2):
                 await store.pull(pull(mailbox, 1, OLD_MS))
+        await follow_all(store)
         assert await store.purge(left_before_ms=NOW_MS) == 2 * len(boxes)
         assert [row.purged for row in await store.backlog()] == [2] * len(boxes)
         assert await store.purge(left_before_ms=NOW_MS) == 0

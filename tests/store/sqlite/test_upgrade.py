@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+import secrets
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,19 +13,27 @@ import pytest
 
 from pullstatus import limits
 from pullstatus.errors import ReplayRefused, StoreCorrupt, StoreFull, StoreRefused
+from pullstatus.mailbox.following import Follower
+from pullstatus.mailbox.questions import records_of
+from pullstatus.mailbox.tallies import Column
 from pullstatus.records import Kind
 from pullstatus.store import (
     NO_TICKET,
     Act,
     Again,
     Append,
+    Count,
     Fingerprints,
+    Followed,
     Mailbox,
+    Named,
+    Naming,
     Once,
     Outcome,
     Page,
     Pull,
     RepeatKey,
+    Span,
     open_store,
 )
 from pullstatus.store.fingerprints import STEP_KEYS_MAX
@@ -94,6 +103,35 @@ def test_pulls_go_on_when_the_appends_beside_them_find_no_room(
     asyncio.run(run())
 
 
+def fourth_format(path: Path) -> str:
+    """A store of version 0.2.0 from before names of sends were kept, with one record."""
+    connection = apsw.Connection(str(path))
+    connection.execute((FORMATS / "3.sql").read_text(encoding="ascii"))
+    connection.pragma("journal_mode", "wal")
+    connection.execute(schema.MIGRATIONS[3])
+    connection.pragma("user_version", 4)
+    connection.close()
+    return sqlite_url(path)
+
+
+def test_a_store_of_the_fourth_format_keeps_names_from_now_on(tmp_path: Path) -> None:
+    url = fourth_format(tmp_path / "old.db")
+
+    async def run() -> None:
+        store = await open_store(url, server=True)
+        [before] = await store.backlog()
+        assert before.waiting == 2
+        assert await store.named([7]) == []
+        names = [Naming([7], b"names")]
+        assert await store.count(Count(MAILBOX.sdkappid, [], SECOND_MS, names=names))
+        assert await store.named([7]) == [Named(MAILBOX.sdkappid, [7], b"names")]
+        assert await store.backlog() == [before]
+        await store.close()
+
+    asyncio.run(run())
+    assert audit_file(tmp_path / "old.db", lambda _done, _total: None).findings == []
+
+
 # --- what a store of format 2 holds ---------------------------------------------------------------
 
 SECOND_MS = 1_800_000_000_000  # when all of it came
@@ -101,8 +139,17 @@ SECOND_MS = 1_800_000_000_000  # when all of it came
 
 def second_format(path: Path) -> str:
     """A store that version 0.1.0 wrote; what is in it stands at the head of the dump."""
+    return dumped(path, 2)
+
+
+def third_format(path: Path) -> str:
+    """A store of version 0.2.0 from before entries were followed."""
+    return dumped(path, 3)
+
+
+def dumped(path: Path, version: int) -> str:
     connection = apsw.Connection(str(path))
-    connection.execute((FORMATS / "2.sql").read_text(encoding="ascii"))
+    connection.execute((FORMATS / f"{version}.sql").read_text(encoding="ascii"))
     connection.pragma("journal_mode", "wal")
     connection.close()
     return sqlite_url(path)
@@ -126,14 +173,14 @@ def test_a_store_of_the_second_format_is_as_it_was(tmp_path: Path, server: bool)
     async def run() -> None:
         store = await open_store(second_format(tmp_path / "old.db"), server=server)
         body = RepeatKey(f"gateway/{MAILBOX}", "batch", b"digest of a body")
-        assert await store.append(Append(MAILBOX, [b"{}"] * 3, SECOND_MS, body)) == 3
+        assert await store.append(Append(MAILBOX, [b"{}"] * 3, SECOND_MS, body)) == 0
         for mailbox, scope, record_s, digest in (
             (REPLIES, f"gateway/{REPLIES}", SECOND_MS // 1000 - 60, b"digest of reply4"),
             (REPLIES, f"gateway/{REPLIES}", 4_000_000_000, b"digest of reply5"),
             (OTHERS, f"other/{OTHERS}", SECOND_MS // 1000 - 60, b"digest of reply4"),
         ):
             prints = Fingerprints(scope, [(record_s, digest)])
-            assert await store.append(Append(mailbox, [b"{}"], SECOND_MS, None, prints)) == 1
+            assert await store.append(Append(mailbox, [b"{}"], SECOND_MS, None, prints)) == 0
         assert {row.mailbox: row.waiting for row in await store.backlog()} == {
             MAILBOX: 1,
             REPLIES: 0,
@@ -212,7 +259,7 @@ def test_the_acts_of_a_store_of_the_second_format_stay_on_record(tmp_path: Path)
     assert audit_file(tmp_path / "old.db", lambda _done, _total: None).findings == []
 
 
-@pytest.mark.parametrize("format_", [old_store, second_format])
+@pytest.mark.parametrize("format_", [old_store, second_format, third_format, fourth_format])
 def test_an_upgraded_store_is_defined_as_a_new_one(
     tmp_path: Path, format_: Callable[[Path], str]
 ) -> None:
@@ -232,3 +279,33 @@ def test_acts_of_the_second_format_that_nobody_could_have_stored_are_refused(
         asyncio.run(open_store(url))
     assert schema.version(connection) == 2
     connection.close()
+
+
+# --- what a store of format 3 holds ---------------------------------------------------------------
+
+
+def test_a_store_of_the_third_format_is_followed_from_what_it_still_has(tmp_path: Path) -> None:
+    """What was removed before was never counted; all else is, and copies are found as ever."""
+
+    async def run() -> None:
+        store = await open_store(third_format(tmp_path / "old.db"), server=True)
+        [row] = await store.backlog()
+        assert (row.purged, row.followed) == (2, Followed(2, 2, 0))
+        assert await store.behind(9) == [row]
+        assert await store.purge(left_before_ms=SECOND_MS + 10) == 0
+        await Follower(store, secrets.token_hex).work()
+        [row] = await store.backlog()
+        assert row.followed == Followed(5, 5, 0)
+        assert await store.spans(MAILBOX) == [Span(3, 3)]
+        [tally] = await store.tallies(MAILBOX.sdkappid, 0, 1 << 40)
+        assert tally.counts[Column.SUCCESS] == 2
+        for number in (2, 3, 4):
+            [found] = await records_of(store, MAILBOX, f"86138{number:08d}")
+            assert f'"sid":"8:{number}"'.encode() in found
+        assert await records_of(store, MAILBOX, "8613800000001") == []
+        assert await store.purge(left_before_ms=SECOND_MS + 10) == 1
+        assert (await store.pull(Pull(MAILBOX, 9, SECOND_MS))).count == 2
+        await store.close()
+
+    asyncio.run(run())
+    assert audit_file(tmp_path / "old.db", lambda _done, _total: None).findings == []

@@ -1,22 +1,25 @@
-"""Admission: which check answers, what a refusal looks at first, and what counts as a pull."""
+"""Admission: which check answers, what a refusal looks at first, and what counts for a rate."""
 
 from __future__ import annotations
 
 import asyncio
+import itertools
 from collections.abc import AsyncIterator, Sequence
 from typing import cast
 
 import msgspec
 import pytest
 
-from pullstatus.apps import AppKey, Application, Registry
-from pullstatus.apps.admission import Admission, Call
+from pullstatus.apps import AppKey, Application, Grant, LivePair, Registry, SecretPair
+from pullstatus.apps.admission import Admission, Call, PairCall
 from pullstatus.apps.rate import RateLimiter
+from pullstatus.apps.values import Purpose
 from pullstatus.errors import (
     AddressRefused,
     Disabled,
     InArrears,
-    PullNotPermitted,
+    NotGranted,
+    NotPermitted,
     PullstatusError,
     Refused,
     SignatureWrong,
@@ -24,9 +27,10 @@ from pullstatus.errors import (
     TooFrequent,
     TooOld,
     UnknownApplication,
+    UnknownSecret,
 )
 from pullstatus.store import Setting, Store
-from tests.sealing import NO_MASTERS
+from tests.sealing import KEYRING, NO_MASTERS
 
 NUMBER = 7
 KEY, OLDER_KEY = "1" * 32, "2" * 32
@@ -44,7 +48,7 @@ ERRORS: dict[str, type[PullstatusError]] = {
     "window": TooOld,
     "disabled": Disabled,
     "arrears": InArrears,
-    "pull": PullNotPermitted,
+    "pull": NotPermitted,
     "rate": TooFrequent,
 }
 
@@ -148,7 +152,7 @@ class Face:
         self.registry.used.clear()
         self.keys_given.clear()
 
-    def call(self, *, fresh: bool = False, pulls: bool = True) -> Call:
+    def call(self, *, fresh: bool = False, purpose: Purpose | None = Purpose.PULL) -> Call:
         def proof(appkeys: Sequence[str]) -> int:
             self.keys_given.append(tuple(appkeys))
             if OLDER_KEY not in appkeys:
@@ -158,7 +162,7 @@ class Face:
             return appkeys.index(OLDER_KEY)
 
         age_s = 0 if fresh else AGE_S
-        return Call(NUMBER, ADDRESS, proof, AT_MS // 1000 - age_s, AT_MS, pulls)
+        return Call(NUMBER, ADDRESS, proof, AT_MS // 1000 - age_s, AT_MS, purpose)
 
 
 async def refused(face: Face, call: Call | None = None) -> PullstatusError:
@@ -258,11 +262,11 @@ def test_an_unknown_application_costs_a_proof_too() -> None:
 
 
 @pytest.mark.parametrize("name", ["pull", "rate"])
-def test_a_call_that_takes_nothing_needs_no_pull_feature(name: str) -> None:
+def test_a_call_that_wants_nothing_that_has_a_switch_needs_none(name: str) -> None:
     async def run() -> None:
         face = Face(name)
         await face.know()
-        await face.admission.admit(face.call(pulls=False))
+        await face.admission.admit(face.call(purpose=None))
         assert face.store.looks == 0
 
     asyncio.run(run())
@@ -277,7 +281,7 @@ def test_what_is_refused_or_takes_nothing_does_not_count_against_the_rate() -> N
         face.failing = ("rate", "stale")
         assert isinstance(await refused(face), Refused)
         face.failing = ("rate",)
-        await face.admission.admit(face.call(pulls=False))
+        await face.admission.admit(face.call(purpose=None))
         await face.admission.admit(face.call())
         assert isinstance(await refused(face), TooFrequent)
 
@@ -333,7 +337,7 @@ def test_a_key_is_good_in_its_time(key: str, at_ms: int, *, good: bool) -> None:
                 raise SignatureWrong("wrong")
             return appkeys.index(key)
 
-        call = Call(NUMBER, ADDRESS, proof, at_ms // 1000, at_ms, pulls=True)
+        call = Call(NUMBER, ADDRESS, proof, at_ms // 1000, at_ms, Purpose.PULL)
         if good:
             await face.admission.admit(call)
             mark = f"key/{NUMBER}/{'new' if key == KEY else 'old'}"
@@ -344,3 +348,163 @@ def test_a_key_is_good_in_its_time(key: str, at_ms: int, *, good: bool) -> None:
             assert face.registry.used == {}
 
     asyncio.run(run())
+
+
+# --- signed with a secret key pair ----------------------------------------------------------------
+
+SECRET_ID, SECRET_KEY = f"AKID{'i' * 32}", "k" * 32
+
+# In the order of the checks. "stale" is what the face refuses of a request that is signed well,
+# "body" what it refuses in reading it.
+PAIR_ERRORS: dict[str, type[PullstatusError]] = {
+    "no pair": UnknownSecret,
+    "off": UnknownSecret,
+    "signature": SignatureWrong,
+    "stale": Refused,
+    "body": Refused,
+    "granted": NotGranted,
+    "address": AddressRefused,
+    "window": TooOld,
+    "disabled": Disabled,
+    "arrears": InArrears,
+    "query": NotPermitted,
+    "rate": TooFrequent,
+}
+
+
+class PairFace:
+    """A server's copy of a pair and its application, whose checks fail as named, and a caller."""
+
+    def __init__(self, *failing: str) -> None:
+        self.store = FakeStore()
+        self.registry = Registry(cast("Store", self.store), NO_MASTERS)
+        vars(self.registry)["_keyring"] = KEYRING
+        self.admission = Admission(self.registry, RateLimiter(lambda: 0.0))
+        self.failing = failing
+        self.proven = 0
+
+    async def know(self) -> None:
+        """Let the server know both as they are to fail, with the rate used up."""
+        failing, self.failing = self.failing, ("rate",) if "rate" in self.failing else ()
+        await self.change(*self.failing)
+        if "rate" in failing:
+            await self.admission.admit(self.call())
+        self.failing = failing
+        await self.change(*failing)
+        self.store.looks = self.proven = 0
+        self.registry.used.clear()
+
+    async def change(self, *failing: str) -> None:
+        self.write(*failing)
+        await self.registry.refresh()
+
+    def write(self, *failing: str) -> None:
+        """Have both in the store so that these checks fail."""
+        application = Application(
+            NUMBER,
+            (AppKey(KEY, 0),),
+            0,
+            enabled="disabled" not in failing,
+            arrears="arrears" in failing,
+            query="query" not in failing,
+            pull=False,
+            pull_rate_max=1,
+            allow=("198.51.100.0/24",) if "address" in failing else (),
+            query_rate_max=1 if "rate" in failing else None,
+            window_s=AGE_S - ("window" in failing),
+            owner="new",
+        )
+        self.store.write(application)
+        grant = Grant(NUMBER, "old" if "granted" in failing else "new")
+        secret = "o" * 32 if "signature" in failing else SECRET_KEY
+        pair = SecretPair(SECRET_ID, (grant,), 0, f"{ord(secret[0]):016x}", secret)
+        sealed = KEYRING.seal_pair(
+            msgspec.structs.replace(pair, enabled="off" not in failing), lambda size: "0" * 2 * size
+        )
+        value = None if "no pair" in failing else msgspec.json.encode(sealed)
+        revision = len(self.store.written) + 1
+        self.store.written.append(Setting(f"secret/{SECRET_ID}", value, revision))
+
+    def call(self, purpose: Purpose = Purpose.QUERY) -> PairCall:
+        def proof(known: LivePair) -> None:
+            self.proven += 1
+            if known.secret_key != SECRET_KEY:
+                raise SignatureWrong("sign it")
+            if "stale" in self.failing:
+                raise Refused(1, "too old")
+
+        def sdkappid() -> int:
+            if "body" in self.failing:
+                raise Refused(2, "no JSON")
+            return NUMBER
+
+        signed_s = AT_MS // 1000 - AGE_S
+        return PairCall(SECRET_ID, sdkappid, ADDRESS, proof, signed_s, AT_MS, purpose)
+
+    async def refused(self) -> PullstatusError:
+        with pytest.raises(PullstatusError) as caught:
+            await self.admission.admit(self.call())
+        return caught.value
+
+
+@pytest.mark.parametrize(("first", "second"), [*itertools.combinations(PAIR_ERRORS, 2)])
+def test_of_two_checks_of_a_pair_that_fail_the_first_answers(first: str, second: str) -> None:
+    async def run() -> None:
+        face = PairFace(first, second)
+        await face.know()
+        raised = await face.refused()
+        assert type(raised) is PAIR_ERRORS[first]
+        if isinstance(raised, Refused):
+            assert raised.result == (1 if first == "stale" else 2)
+
+    asyncio.run(run())
+
+
+@pytest.mark.parametrize("name", PAIR_ERRORS)
+def test_nobody_is_refused_for_what_is_changed_already_of_a_pair(name: str) -> None:
+    """And its use is noted of whoever proves to have it; a good call looks at nothing."""
+
+    async def run() -> None:
+        face = PairFace(name)
+        await face.know()
+        assert type(await face.refused()) is PAIR_ERRORS[name]
+        ours = name in ("stale", "body")
+        assert face.store.looks == (not ours)
+        assert face.proven == (1 if ours else 2), "as much work for an unknown one"
+        proven = name not in ("no pair", "off", "signature", "stale")
+        assert face.registry.used == ({f"secret/{SECRET_ID}": (AT_MS, ADDRESS)} if proven else {})
+        face.write()
+        face.failing = ()
+        live = await face.admission.admit(face.call())
+        looks = face.store.looks
+        assert live.application.sdkappid == NUMBER
+        await face.admission.admit(face.call())
+        assert face.store.looks == looks
+
+    asyncio.run(run())
+
+
+def test_each_purpose_has_its_switch_and_its_rate() -> None:
+    async def run() -> None:
+        face = PairFace()
+        await face.know()
+        for _ in range(3):
+            await face.admission.admit(face.call(Purpose.QUERY))
+        with pytest.raises(NotPermitted):
+            await face.admission.admit(face.call(Purpose.PULL))
+        for _ in range(10):
+            await face.admission.admit(face.call(Purpose.STATISTICS))
+        with pytest.raises(TooFrequent, match="over 10 calls for statistics"):
+            await face.admission.admit(face.call(Purpose.STATISTICS))
+        await face.admission.admit(face.call(Purpose.QUERY))
+        await face.change("query")
+        with pytest.raises(NotPermitted):
+            await face.admission.admit(face.call(Purpose.STATISTICS))
+
+    asyncio.run(run())
+
+
+def test_queries_have_a_rate_of_their_own_at_first() -> None:
+    made = Application(NUMBER, (), 0)
+    assert [made.rate_max(purpose) for purpose in Purpose] == [None, 20, 10]
+    assert [made.permits(purpose) for purpose in Purpose] == [True] * 3

@@ -15,6 +15,7 @@ from pullstatus import limits
 from pullstatus.apps import AppKey, Application, Registry
 from pullstatus.apps.values import read_application
 from pullstatus.errors import StoreUnavailable
+from pullstatus.receipts.source import builtin
 from pullstatus.store import Noted, Setting, Store
 from tests.sealing import KEYRING, NO_MASTERS
 
@@ -276,3 +277,47 @@ def test_a_strict_application_is_stored_as_it_ever_was() -> None:
     stored = msgspec.json.encode(Application(7, (), 0, strict=True))
     assert msgspec.json.decode(stored)["single_use"] is True
     assert read_application("application/7", stored).strict
+
+
+def test_rules_of_routing_are_those_of_the_last_look() -> None:
+    """From the start on; and a rule that was taken away takes nothing more."""
+
+    async def run() -> None:
+        store, registry = made()
+        store.write("routing", b'[{"name":"a","sdkappid":1,"to":"95555"}]')
+        await registry.begin()
+        assert [rule.name for rule in registry.rules] == ["a"]
+        store.write("routing", b'[{"name":"b","sdkappid":1,"to":"95555"}]')
+        await registry.look()
+        assert [rule.name for rule in registry.rules] == ["b"]
+        store.write("routing", None)
+        await registry.look()
+        assert not len(registry.rules)
+
+    asyncio.run(run())
+
+
+def test_sources_are_ours_and_those_that_were_added() -> None:
+    async def run() -> None:
+        store, registry = made()
+        store.write("source/own", SOURCE)
+        await registry.begin()
+        assert registry.sources["own"].items == "body"
+        assert registry.sources.keys() == builtin().keys() | {"own"}
+        store.write("source/own", SOURCE.replace(b'"body"', b'"request"'))
+        await registry.look()
+        assert registry.sources["own"].items == "request"
+        store.write("source/own", None)
+        await registry.look()
+        assert registry.sources == builtin()
+
+    asyncio.run(run())
+
+
+SOURCE = b"""
+name = "own"
+items = "body"
+[reply]
+number = "from"
+text = "text"
+"""

@@ -30,7 +30,7 @@ from pullstatus.apps import (
 from pullstatus.apps.admission import Admission, Call
 from pullstatus.apps.masters import parse
 from pullstatus.apps.rate import RateLimiter
-from pullstatus.apps.values import SEALING, application_setting, token_mark
+from pullstatus.apps.values import SEALING, Purpose, application_setting, token_mark
 from pullstatus.apps.wrapping import check_opens
 from pullstatus.errors import (
     AlreadyExists,
@@ -341,7 +341,7 @@ def test_application_whose_key_stays_shut_is_not_let_in_and_others_are() -> None
 
         admission = Admission(registry, RateLimiter(lambda: 0.0))
         with pytest.raises(StoreUnavailable, match="cannot be opened"):
-            await admission.admit(Call(7, "", proof, 0, 0, pulls=True))
+            await admission.admit(Call(7, "", proof, 0, 0, Purpose.PULL))
         _, key = await apps.rotate_key(
             store, 7, by=BY, keyring=await keyring_of(store), drop_old=True
         )

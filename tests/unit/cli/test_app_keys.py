@@ -67,6 +67,11 @@ def test_no_command_takes_a_secret_in_argv_only() -> None:
     assert sorted(found) == [
         ("pullstatus app create", "--appkey", True),
         ("pullstatus app rotate-key", "--appkey", True),
+        ("pullstatus doctor", "--tls-key", False),  # a file
+        ("pullstatus pull", "--secret-id", False),  # which everybody may know
         ("pullstatus pulls list", "--key", False),  # an Idempotency-Key
+        ("pullstatus route add", "--token", False),  # a name
+        ("pullstatus route test", "--token", False),  # a name
+        ("pullstatus secret create", "--secret-id", False),  # which everybody may know
         ("pullstatus serve", "--tls-key", False),  # a file
     ]

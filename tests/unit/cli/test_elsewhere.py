@@ -12,6 +12,8 @@ import pytest
 from tests.foreign import Foreign
 from tests.harness import clean_environment, statuses
 
+pytestmark = pytest.mark.anew
+
 AS_ON_WINDOWS = """
 import os, signal, sys
 for module, names in (

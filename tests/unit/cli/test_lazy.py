@@ -12,6 +12,8 @@ from click.testing import CliRunner
 from pullstatus.cli import COMMANDS, main
 from pullstatus.cli.lazy import Commands, LazyGroup, Planned
 
+pytestmark = pytest.mark.anew
+
 SERVER_ONLY = ("apsw", "httptools", "prometheus_client", "starlette", "structlog", "uvicorn")
 
 
@@ -34,6 +36,18 @@ def test_help_loads_no_command() -> None:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert all(f"  {name}" in done.stdout for name in COMMANDS)
+
+
+def test_what_is_not_drawn_and_not_encrypted_loads_nothing_for_it() -> None:
+    """Commands that programs read start without rich, and servers behind a proxy without X.509."""
+    code = (
+        "import sys, pullstatus.cli.apps, pullstatus.cli.find, pullstatus.cli.soundness\n"
+        "assert 'rich' not in sys.modules\n"
+        "import pullstatus.cli.serve\n"
+        "assert 'cryptography.x509' not in sys.modules\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
 
 
 @pytest.mark.parametrize("command", ["pull", "push", "sign", "verify"])

@@ -16,8 +16,8 @@ from pullstatus.apps import Application, LiveApplication
 from pullstatus.apps.values import application_setting
 from pullstatus.cli import main
 from pullstatus.mailbox import parking
-from pullstatus.receipts import formats
-from pullstatus.receipts.formats import Request
+from pullstatus.receipts.reading import read_records
+from pullstatus.receipts.request import Request
 from pullstatus.records import Kind
 from pullstatus.steps import done
 from pullstatus.store import Append, Change, Mailbox, Pull, Store, open_store
@@ -58,7 +58,7 @@ async def park(store: Store, number: int, at_ms: int) -> None:
     await parking.park(
         store,
         LiveApplication(Application(number, (), 0), setting.revision),
-        done(formats.FORMATS["tencent"].read(request)),
+        done(read_records(request)),
         form="tencent",
         request=request,
         address="192.0.2.1",

@@ -6,7 +6,8 @@ import sys
 
 import pytest
 
-from pullstatus.cli.output import fitting, print_rows
+from pullstatus.cli.output import print_rows
+from pullstatus.cli.tables import fitting
 
 ROWS = [
     {"mailbox": "1400006666/delivery-statuses", "waiting": 7, "erased": 0, "aside": 12},

@@ -14,17 +14,24 @@ from pullstatus.cli import config, main
 MAKERS = {("serve",), ("app", "create"), ("token", "create"), ("restore",)}
 MORE = {
     ("app", "set"): ["--pull", "on"],
+    ("secret", "set"): ["--v1", "on"],
     ("erase",): ["--sdkappid", "1400006666", "--reason", "asked", "--yes"],
+    ("find",): ["--sid", "8:7"],
+    ("route", "add"): ["--sdkappid", "1400006666", "--to", "1069"],
+    ("route", "test"): ["--to", "1069"],
+    ("token", "set"): ["--unsigned"],
     ("redeliver",): ["--pull", "1400006666/0/1", "--reason", "lost", "--yes"],
 }
 """Options that are there to be chosen from."""
 VALUES = {
     "sdkappid": "1400006666",
+    "sdkappids": "1400006666",
     "pull_id": "1400006666/0/1",
     "file": "made-up.db",
     "item": "1",
     "items": "1",
     "to": "1400006667",
+    "place": "1",
 }
 """What its arguments are called, and what is one; any other may be anything."""
 APPKEY = "5f03a35d00ee52a21327ab048186a2c4"
@@ -59,10 +66,17 @@ def arguments(names: tuple[str, ...]) -> list[str]:
         if isinstance(parameter.type, click.Choice):
             value = str(next(iter(parameter.type.choices)))
         if isinstance(parameter, click.Argument):
-            given.append("-" if isinstance(parameter.type, click.File) else value)
+            given.append(_file_of(parameter.type) or value)
         elif parameter.required:
             given += [parameter.opts[0], value]
     return given + MORE.get(names, [])
+
+
+def _file_of(kind: object) -> str:
+    """A file that can be read, where one must be."""
+    if isinstance(kind, click.File):
+        return "-"
+    return __file__ if isinstance(kind, click.Path) and kind.exists else ""
 
 
 @pytest.fixture

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import errno
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
@@ -41,3 +44,17 @@ def test_a_bug_is_no_refusal(error: Exception) -> None:
     with pytest.raises(type(error)) as caught, orderly_end():
         raise error
     assert caught.value is error
+
+
+@pytest.mark.anew
+def test_what_errors_could_not_be_written_to_changes_no_status() -> None:
+    """A line stays in the stream's buffer, and would be tried again when the interpreter ends."""
+    code = (
+        "import contextlib, sys\n"
+        "from pullstatus.cli.surroundings import orderly_end\n"
+        "with orderly_end(), contextlib.suppress(OSError):\n"
+        "    sys.stderr.write('a line\\n')\n"
+    )
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run([sys.executable, "-c", code], stderr=full, env={}, check=False)
+    assert done.returncode == 0

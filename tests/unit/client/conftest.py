@@ -27,6 +27,7 @@ from pullstatus import (
     Kind,
     Page,
     Reply,
+    Statistics,
 )
 
 NOW_S = 1_457_336_869.0
@@ -94,7 +95,13 @@ class Hands:
         self._script: list[Say] = []
         self._loop = asyncio.new_event_loop()
 
-    def over(self, *script: Say, base_url: str = BASE_URL, **options: Any) -> Hands:  # noqa: ANN401 - the client's own
+    def over(
+        self,
+        *script: Say,
+        base_url: str = BASE_URL,
+        appkey: str | None = APPKEY,
+        **options: Any,  # noqa: ANN401 - the client's own
+    ) -> Hands:
         """Make the client; the service says these things in turn."""
         self._script = list(script)
         settings: dict[str, Any] = {"clock": lambda: NOW_S, "random": Random(1), **options}
@@ -103,14 +110,14 @@ class Hands:
             self.client = Client(
                 base_url,
                 SDKAPPID,
-                APPKEY,
+                appkey,
                 transport=transport,
                 sleep=self.pauses.append,
                 **settings,
             )
         else:
             self.client = AsyncClient(
-                base_url, SDKAPPID, APPKEY, transport=transport, sleep=self._rest, **settings
+                base_url, SDKAPPID, appkey, transport=transport, sleep=self._rest, **settings
             )
         return self
 
@@ -137,6 +144,17 @@ class Hands:
         if isinstance(self.client, Client):
             return self.client.pull(kind, **options)
         return self._loop.run_until_complete(self.client.pull(kind, **options))
+
+    def find(self, kind: Kind = Kind.DELIVERY_STATUS, **options: Any) -> tuple[Record, ...]:  # noqa: ANN401 - the client's own
+        asked = {"mobile": "13800000001", "nationcode": "86", **options}
+        if isinstance(self.client, Client):
+            return self.client.find(kind, **asked)
+        return self._loop.run_until_complete(self.client.find(kind, **asked))
+
+    def statistics(self, **options: Any) -> Statistics:  # noqa: ANN401 - the client's own
+        if isinstance(self.client, Client):
+            return self.client.statistics(**options)
+        return self._loop.run_until_complete(self.client.statistics(**options))
 
     def features(self) -> frozenset[str] | None:
         if isinstance(self.client, Client):

@@ -194,6 +194,8 @@ def made(kind: type[PullstatusError]) -> PullstatusError:
         error = kind("mobile", "must be digits", 3)
     elif issubclass(kind, fundamental.Refused):
         error = kind(1001, "sig is wrong")
+    elif issubclass(kind, fundamental.ActionRefused):
+        error = kind("InvalidAction", "no such action")
     else:
         error = kind("odd")
     if isinstance(error, ClientError):

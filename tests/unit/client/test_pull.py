@@ -365,7 +365,8 @@ def test_every_code_of_the_wire_has_a_class() -> None:
         ("InvalidParameterValue.SdkAppIdNotExist", 1019, UnknownSdkappid),
         ("InvalidParameterValue.NewOne", 1004, CallInvalid),
         ("InternalError.RequestTimeException", 1021, ClockSkewed),
-        ("NoSuchVersion", None, CallRefused),
+        ("NoSuchVersion", 1011, CallInvalid),
+        ("DryRunOperation", None, CallRefused),
     ],
 )
 def test_refusals_of_api_3_are_understood(

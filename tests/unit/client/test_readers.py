@@ -28,6 +28,7 @@ from pullstatus import (
 )
 from pullstatus.client.drivers import outcome_of
 from pullstatus.client.exchange import Look, Outcome, Send, Unanswered, Wait
+from pullstatus.client.faces.v5 import V5
 from pullstatus.client.flow import Follower
 from pullstatus.client.readers import ReaderPuller
 from tests.unit.client.conftest import (
@@ -542,8 +543,7 @@ class World:
         """A new process."""
         self.puller = ReaderPuller(
             BASE_URL,
-            SDKAPPID,
-            APPKEY,
+            V5(SDKAPPID, APPKEY),
             "r",
             attempts_max=2,
             retry_pause_s=(0.5, 1.0),

@@ -11,6 +11,7 @@ import pytest
 
 from pullstatus import limits
 from pullstatus.emulator.application import EmulatedRoutes
+from pullstatus.emulator.applications import Applications
 from pullstatus.emulator.scenario import Scenario
 from pullstatus.emulator.send import SENDMULTISMS2_PATH, SENDSMS_PATH
 from pullstatus.errors import StoreFull, StoreUnavailable
@@ -20,7 +21,8 @@ from tests.unit.server.asgi import APP, Served
 
 def emulated() -> Served:
     served = Served()
-    served.routes = EmulatedRoutes(cast("Store", served.store), served.registry, Scenario())
+    store, applications = cast("Store", served.store), cast("Applications", None)
+    served.routes = EmulatedRoutes(store, served.registry, Scenario(), applications)
     return served
 
 

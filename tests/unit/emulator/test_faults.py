@@ -74,11 +74,25 @@ def test_probability_lasts_and_follows_from_the_seed() -> None:
 @pytest.mark.parametrize(
     ("members", "struck"),
     [
-        ({}, {"pullstatus/0", "pullstatus/1", "sendsms/None", "sendmultisms2/None"}),
+        (
+            {},
+            {
+                "pullstatus/0",
+                "pullstatus/1",
+                "sendsms/None",
+                "sendmultisms2/None",
+                "pullstatus4mobile/0",
+                "SendSms/None",
+                "PullSmsReplyStatus/1",
+            },
+        ),
         ({"call": "sendsms"}, {"sendsms/None"}),
+        ({"call": "SendSms"}, {"SendSms/None"}),
         ({"call": "pullstatus", "type": 1}, {"pullstatus/1"}),
         ({"type": 0}, {"pullstatus/0"}),
-        ({"nonempty": True}, {"pullstatus/0", "pullstatus/1"}),
+        ({"type": 1}, {"pullstatus/1", "PullSmsReplyStatus/1"}),
+        ({"call": "PullSmsReplyStatus", "nonempty": True}, {"PullSmsReplyStatus/1"}),
+        ({"nonempty": True}, {"pullstatus/0", "pullstatus/1", "PullSmsReplyStatus/1"}),
     ],
 )
 def test_filters_say_whom_it_strikes(members: dict[str, Any], struck: set[str]) -> None:
@@ -88,6 +102,9 @@ def test_filters_say_whom_it_strikes(members: dict[str, Any], struck: set[str]) 
         ("pullstatus", 1),
         ("sendsms", None),
         ("sendmultisms2", None),
+        ("pullstatus4mobile", 0),
+        ("SendSms", None),
+        ("PullSmsReplyStatus", 1),
     ]
     assert {f"{call}/{kind}" for call, kind in requests if cut.fits(call, kind)} == struck
 
@@ -96,6 +113,7 @@ def test_reorder_and_duplicate_are_for_pulls() -> None:
     for name in ("reorder", "duplicate"):
         assert fault(name).fits("pullstatus", None)
         assert not fault(name).fits("sendsms", None)
+        assert not fault(name).fits("PullSmsSendStatus", 0)
 
 
 @pytest.mark.parametrize(
@@ -135,7 +153,9 @@ def test_whether_the_call_is_done_has_a_default_and_can_be_said(name: str, late:
         ({"fault": "result"}, "result must say"),
         ({"fault": "delay"}, "delay_s must say"),
         ({"fault": "cut", "call": "sendsms", "type": 0}, "type and nonempty are for pulls only"),
-        ({"fault": "reorder", "call": "sendsms"}, "for pulls only"),
+        ({"fault": "reorder", "call": "sendsms"}, "for pulls of v5 only"),
+        ({"fault": "reorder", "call": "PullSmsSendStatus"}, "for pulls of v5 only"),
+        ({"fault": "cut", "call": "pullstatus4mobile", "type": 0}, "for pulls only"),
         ({"fault": "duplicate", "after_commit": False}, "after the commit only"),
     ],
 )

@@ -12,6 +12,7 @@ from pullstatus import limits, mailbox
 from pullstatus.apps import AppKey, Application, LiveApplication
 from pullstatus.errors import KeyReused, SettingChanged
 from pullstatus.mailbox.repeats import Repeat
+from pullstatus.mailbox.senders import marked
 from pullstatus.mailbox.upkeep import DAY_MS, clean_up
 from pullstatus.receipts import Receipts
 from pullstatus.records import Kind
@@ -21,6 +22,7 @@ from pullstatus.store import (
     Fingerprints,
     InHand,
     Mailbox,
+    Noted,
     Once,
     Outcome,
     Page,
@@ -63,6 +65,9 @@ class Recorder:
     async def purge(self, **bounds: int) -> int:
         self.asked.append(("purge", bounds))
         return 0
+
+    async def mark(self, times: dict[str, Noted]) -> None:
+        self.asked.append(("mark", times))
 
     async def forget(self, **bounds: int) -> int:
         self.asked.append(("forget", bounds))
@@ -118,7 +123,7 @@ def test_a_batch_is_one_append() -> None:
     receipts = Receipts(Kind.REPLY, [b"1", b"2"])
     assert append(recorder, receipts, live()) == 2
     assert recorder.asked == [
-        Append(REPLIES, [b"1", b"2"], NOW_MS, None, None, AS_KNOWN, TICKET),
+        Append(REPLIES, [b"1", b"2"], NOW_MS, None, None, AS_KNOWN, marked(TICKET, "gateway")),
     ]
 
 
@@ -179,7 +184,7 @@ def test_upkeep_expires_nothing_by_a_limit_that_was_changed_meanwhile() -> None:
         Discard(box, Outcome.EXPIRED, NOW_MS, before_ms, other.while_set)
         for box in (STATUSES, REPLIES)
     ]
-    assert len(recorder.asked) == 4
+    assert len(recorder.asked) == 5
 
 
 def test_upkeep_expires_removes_and_forgets_by_the_time_of_its_caller() -> None:
@@ -192,8 +197,13 @@ def test_upkeep_expires_removes_and_forgets_by_the_time_of_its_caller() -> None:
         Discard(STATUSES, Outcome.EXPIRED, NOW_MS, before_ms, AS_KNOWN),
         Discard(REPLIES, Outcome.EXPIRED, NOW_MS, before_ms, AS_KNOWN),
         ("purge", {"left_before_ms": NOW_MS - DAY_MS * 3 // 2}),
+        ("mark", {"tallies": Noted((NOW_MS // DAY_MS - 400) * DAY_MS)}),
         (
             "forget",
-            {"accepted_before_ms": NOW_MS - 1000 * limits.INGEST_REPEAT_S, "now_ms": NOW_MS},
+            {
+                "accepted_before_ms": NOW_MS - 1000 * limits.INGEST_REPEAT_S,
+                "now_ms": NOW_MS,
+                "hours_before": 2_025_121_108,  # of that day in UTC+8
+            },
         ),
     ]

@@ -20,8 +20,8 @@ from pullstatus.errors import InvalidSetting, OutcomeUnknown, SettingChanged, Un
 from pullstatus.mailbox import append, parking
 from pullstatus.mailbox.parking import Told
 from pullstatus.mailbox.upkeep import DAY_MS, clean_up
-from pullstatus.receipts import formats
-from pullstatus.receipts.formats import Request
+from pullstatus.receipts.reading import read_records
+from pullstatus.receipts.request import Request
 from pullstatus.records import Kind
 from pullstatus.steps import done
 from pullstatus.store import Change, Store, Unpark, audit_store, open_store
@@ -72,15 +72,16 @@ async def live(store: Store, number: int = NUMBER) -> LiveApplication:
 async def push(store: Store, parts: list[Any], now_ms: int = NOW_MS) -> int:
     """What the door does with a push; returns how many of the oldest items left."""
     request = Request("POST", b"", "", json.dumps(parts).encode(), now_ms // 1000)
-    receipts = done(formats.FORMATS["tencent"].read(request))
+    receipts = done(read_records(request))
     known = await live(store)
     sent: dict[str, Any] = {"sender": "carrier", "now_ms": now_ms, "ticket": bytes(16)}
     if not receipts.unread:
         await append(store, known, receipts, **sent)
         return 0
-    return await parking.park(
+    came = await parking.park(
         store, known, receipts, form="tencent", request=request, address="192.0.2.1", **sent
     )
+    return came.expired
 
 
 async def sids(store: Store, number: int = NUMBER) -> list[str]:
@@ -98,7 +99,7 @@ async def raws(store: Store, number: int) -> list[bytes]:
 
 def mend(monkeypatch: pytest.MonkeyPatch, *bad: object) -> None:
     """From now on these parts are read as delivery statuses of their `sid`."""
-    form = formats.FORMATS["tencent"]
+    unmended = read_records
 
     def read(request: Request) -> Any:  # noqa: ANN401
         parts = [
@@ -106,10 +107,10 @@ def mend(monkeypatch: pytest.MonkeyPatch, *bad: object) -> None:
             for part in json.loads(request.body)
         ]
         body = json.dumps(parts).encode()
-        return form.read(msgspec.structs.replace(request, body=body))
+        return unmended(msgspec.structs.replace(request, body=body))
 
-    mended = msgspec.structs.replace(form, read=read)
-    monkeypatch.setitem(formats.FORMATS, "tencent", mended)
+    monkeypatch.setattr(parking, "read_records", read)
+    monkeypatch.setitem(globals(), "read_records", read)  # of `push`
 
 
 def bad(*sids: str) -> list[dict[str, str]]:
@@ -442,12 +443,11 @@ async def test_undated_record_has_the_time_of_its_arrival(
 ) -> None:
     """Not that of the retry, which may be weeks later."""
     await push(store, bad("a"))
-    form = formats.FORMATS["tencent"]
 
     def read(request: Request) -> Any:  # noqa: ANN401
         assert request.arrived_s == NOW_MS // 1000
         body = json.dumps([status(1, user_receive_time=None)]).encode()
-        return form.read(msgspec.structs.replace(request, body=body))
+        return read_records(msgspec.structs.replace(request, body=body))
 
-    monkeypatch.setitem(formats.FORMATS, "tencent", msgspec.structs.replace(form, read=read))
+    monkeypatch.setattr(parking, "read_records", read)
     assert (await parking.retry(store, NUMBER, by=operator(NOW_MS + DAY_MS))).records == 1

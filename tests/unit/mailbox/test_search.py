@@ -61,8 +61,8 @@ class Looked(Sequence[Again]):
 def test_copy_is_told_by_few_looks_however_many_there_are() -> None:
     copies = Looked()
     for seq, source in ((1, None), (10, None), (11, 5), (12, 6), (13, None)):
-        assert search._source(seq, copies) == source
+        assert search.source_of(seq, copies) == source
     last = 3 * (COUNT - 1) + 11
     copies.looks = 0
-    assert [search._source(last + n, copies) for n in range(3)] == [5, 6, None]
+    assert [search.source_of(last + n, copies) for n in range(3)] == [5, 6, None]
     assert copies.looks < 3 * 20

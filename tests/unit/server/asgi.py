@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from functools import partial
 from types import SimpleNamespace
 from typing import Any, TypeVar, cast
@@ -25,14 +25,18 @@ from pullstatus.store import (
     Health,
     InHand,
     Mailbox,
+    Named,
+    Noted,
     Page,
     Park,
     Pull,
+    PutAside,
     Setting,
     Store,
     Totals,
     UnderWay,
 )
+from pullstatus.store.verbs.sums import worst_of
 from tests.harness import Answer, App
 from tests.sealing import NO_MASTERS
 from tests.store.build import sums_of
@@ -51,8 +55,8 @@ class FakeStore:
         self.appended: list[Append] = []
         self.pulled: list[Pull] = []
         self.parked: list[Park] = []
-        self.park_answer: int | BaseException = 0
-        self.append_answer: int | BaseException = 1
+        self.park_answer: PutAside | BaseException | None = None  # None: all of it is new
+        self.append_answer: int | BaseException | None = None
         self.acts: list[Act] = []  # also of changes whose outcome is not told
         self.change_answer: bool | BaseException = True
         self.pull_answer: Page | BaseException = Page(0, 0, b"", 0)
@@ -61,15 +65,17 @@ class FakeStore:
         self.epoch = 1
         self.held = InHand(0, None)
         self.way = UnderWay()
+        self.names: list[Named] = []  # whatever is asked
         self.empty = False  # whether it knows that nothing waits
 
     async def append(self, operation: Append, _gone: Gone | None = None) -> int:
         self.appended.append(operation)
-        return _given(self.append_answer)
+        return operation.count if self.append_answer is None else _given(self.append_answer)
 
-    async def park(self, operation: Park, _gone: Gone | None = None) -> int:
+    async def park(self, operation: Park, _gone: Gone | None = None) -> PutAside:
         self.parked.append(operation)
-        return _given(self.park_answer)
+        new = PutAside(operation.records.count, len(operation.entries), 0)
+        return new if self.park_answer is None else _given(self.park_answer)
 
     async def pull(self, operation: Pull, _gone: Gone | None = None) -> Page:
         self.pulled.append(operation)
@@ -83,8 +89,14 @@ class FakeStore:
         _given(self.change_answer)
         return True
 
-    async def totals(self) -> Totals:
-        return Totals(sums_of(self.mailboxes), self.held)
+    async def named(self, _slots: Sequence[int], _sdkappid: int | None = None) -> list[Named]:
+        return self.names
+
+    async def marks(self, _prefix: str) -> dict[str, Noted]:
+        return {}
+
+    async def totals(self, worst: int = 0) -> Totals:
+        return Totals(sums_of(self.mailboxes), self.held, worst_of(self.mailboxes, worst))
 
     def surely_empty(self, _mailbox: Mailbox) -> bool:
         return self.empty

@@ -217,6 +217,13 @@ SENT |= {
         RECORD, target=HOOK, headers=[("x-forwarded-for", "198.51.100.1")]
     ),
 }
+IN = f"/in/{SECRET}/tencent"
+SENT |= {
+    "a source's callback": batch(RECORD, target=IN, headers=[]),
+    "a source's callback half bad": batch(RECORD, {"x": 1}, target=IN, headers=[]),
+    "a callback of no source": batch(RECORD, target=f"/in/{SECRET}/none", headers=[]),
+    "a source's callback with a wrong token": batch(RECORD, target="/in/x/tencent", headers=[]),
+}
 
 FAULTS: dict[str, BaseException | None] = {
     "none": None,

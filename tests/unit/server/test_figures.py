@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from pullstatus import limits
+from pullstatus.clock import wall_ms
 from pullstatus.durations import BOUNDS_S, Durations
 from pullstatus.records import Kind
 from pullstatus.server.figures import RESULTS, STATUSES
@@ -22,12 +24,12 @@ def test_every_series_is_there_before_its_first_value() -> None:
     """What is born with its first value shows no increase, and its alarm stays silent."""
     figures = asyncio.run(Served().figures())
     due = [f'pullstatus_pulls_total{{result="{result:d}"}}' for result in RESULTS]
-    for door in ("ingest", "callbacks"):
+    for door in ("ingest", "callbacks", "in"):
         due += [
             f'pullstatus_batches_total{{door="{door}",status="{http_status}"}}'
             for http_status in STATUSES
         ]
-    for call in ("pull", "ingest", "callbacks"):
+    for call in ("pull", "ingest", "callbacks", "in"):
         due += [
             f'pullstatus_unanswered_total{{call="{call}"}}',
             f'pullstatus_request_seconds_count{{call="{call}"}}',
@@ -70,14 +72,42 @@ def test_process_and_build_are_told() -> None:
 
 
 def test_figures_do_not_grow_with_the_mailboxes() -> None:
+    """But by those that are worst off, up to a bound."""
     served = Served()
     few = asyncio.run(served.figures())
     served.store.mailboxes = [
         Backlog(Mailbox(sdkappid, kind), 3, 1, 2) for sdkappid in range(1, 500) for kind in Kind
     ]
     many = asyncio.run(served.figures())
-    assert many.keys() == few.keys()
+    more = many.keys() - few.keys()
+    assert few.keys() <= many.keys()
+    assert all(name.startswith("pullstatus_application_") for name in more)
+    assert 2 * limits.WORST_TOLD <= len(more) <= 4 * limits.WORST_TOLD
     assert many['pullstatus_waiting{kind="replies"}'] == 2 * 499
+
+
+def test_the_worst_are_told_by_application() -> None:
+    """Whose record is the oldest, and for whom most wait; not who has just been fed."""
+    now_ms = wall_ms()
+    served = Served()
+    served.routes.worst = 1
+    served.store.mailboxes = [
+        Backlog(Mailbox(1, Kind.REPLY), 1, 0, 1, oldest_ms=now_ms - 7_200_000),
+        Backlog(Mailbox(2, Kind.DELIVERY_STATUS), 9, 0, 9, oldest_ms=now_ms - 60_000),
+        Backlog(Mailbox(3, Kind.REPLY), 2, 0, 2, oldest_ms=now_ms - 1000),
+    ]
+    figures = asyncio.run(served.figures())
+    named = "pullstatus_application_"
+    told = {name: value for name, value in figures.items() if name.startswith(named)}
+    oldest, most = '{kind="replies",sdkappid="1"}', '{kind="delivery-statuses",sdkappid="2"}'
+    assert told == {
+        f"{named}waiting{oldest}": 1,
+        f"{named}oldest_waiting_seconds{oldest}": pytest.approx(7200, abs=10),
+        f"{named}waiting{most}": 9,
+        f"{named}oldest_waiting_seconds{most}": pytest.approx(60, abs=10),
+    }
+    served.routes.worst = 0
+    assert not any(name.startswith(named) for name in asyncio.run(served.figures()))
 
 
 @pytest.mark.parametrize(

@@ -15,11 +15,13 @@ from typing import Any
 import pytest
 import structlog
 
+from pullstatus import limits
 from pullstatus.errors import InvalidSetting, StoreUnavailable
 from pullstatus.server import logs
 from pullstatus.server.logs import repeats
+from pullstatus.store import PutAside
 from pullstatus.terminal import visible
-from tests.harness import Answer, reply, status
+from tests.harness import PATIENCE_S, Answer, reply, status
 from tests.unit.server.asgi import APP, SECRET, Served
 
 CANARY = "canary 13877700077"  # a source line of a trace may not hold it
@@ -47,6 +49,7 @@ def _written(monkeypatch: pytest.MonkeyPatch, output: io.StringIO) -> Iterator[i
     handlers, level = root.handlers, root.level
     configuration = structlog.get_config()
     monkeypatch.setattr(sys, "stderr", output)
+    monkeypatch.setattr(limits, "LOG_FLUSH_S", PATIENCE_S)
     monkeypatch.setattr(structlog, "configure", _uncached(structlog.configure))
     logs.configure()
     yield output
@@ -127,7 +130,7 @@ def test_refused_batch_names_token_application_and_member(written: io.StringIO) 
 def test_parked_items_are_told_with_token_application_and_member(written: io.StringIO) -> None:
     """And with nothing that they say."""
     served = Served()
-    served.store.park_answer = 3
+    served.store.park_answer = PutAside(1, 1, 3)
     bad = status(2, sid="canary" * 20, mobile="13877700077")
     ask(served.callback([status(1), bad, "canary 13877700077"]))
     parked, expired = lines(written)

@@ -17,6 +17,7 @@ from pullstatus.server.openapi import (
     ANY,
     CALLBACK_PROBLEMS,
     CALLS,
+    GATEWAY_PROBLEMS,
     INGEST_PROBLEMS,
     METRICS_PROBLEMS,
     openapi,
@@ -45,8 +46,8 @@ def test_every_reference_leads_somewhere() -> None:
 
 
 def test_statuses_are_those_that_are_counted() -> None:
-    assert {*DOORS} == {"ingest", "callbacks"}
-    doors = {200, *CALLBACK_PROBLEMS, *INGEST_PROBLEMS}
+    assert {*DOORS} == {"ingest", "callbacks", "in"}
+    doors = {200, *CALLBACK_PROBLEMS, *GATEWAY_PROBLEMS, *INGEST_PROBLEMS}
     assert doors | {405} == {*STATUSES}
     assert {200, *ANY, *METRICS_PROBLEMS} | {405} == {*REFUSALS}
 

@@ -15,7 +15,7 @@ from pullstatus import limits
 from pullstatus.errors import OutcomeUnknown, SettingChanged, StoreCorrupt, StoreUnavailable
 from pullstatus.mailbox.parking import Item
 from pullstatus.records import Kind
-from pullstatus.store import NO_TICKET, Backlog, Engine, Mailbox
+from pullstatus.store import NO_TICKET, Aside, Backlog, Engine, Mailbox, PutAside
 from pullstatus.wire.about import Feature, read_features
 from tests.harness import Answer, status
 from tests.unit.server.asgi import APP, SECRET, Served
@@ -133,8 +133,12 @@ def test_callback_is_put_off_soon_when_the_store_is_away(
         await asyncio.sleep(0.1)
         return 1
 
+    async def stalled_too(_operation: object, _gone: object) -> PutAside:
+        await asyncio.sleep(0.1)
+        return PutAside(1, 1, 0)
+
     monkeypatch.setattr(served.store, "append", stalled)
-    monkeypatch.setattr(served.store, "park", stalled)
+    monkeypatch.setattr(served.store, "park", stalled_too)
     slow, logged = run(served.callback(body))
     told = problem(slow, 503)
     assert (told["result"], told["errmsg"]) == (1, told["detail"])
@@ -238,7 +242,7 @@ def test_pull_that_fails_before_the_store_is_asked_consumes_nothing(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     served = Served()
-    monkeypatch.setattr("pullstatus.server.v5.fitting", lambda *_: 1 / 0)
+    monkeypatch.setattr("pullstatus.server.signed.fitting", lambda *_: 1 / 0)
     answer, logged = run(served.pull())
     assert answer is not None
     assert answer.result == 1007
@@ -353,8 +357,11 @@ def test_age_of_the_oldest_is_never_negative(oldest_ms: int | None, age_s: float
             for number in (2, 0, 1)
         ]
         served.store.mailboxes.append(Backlog(Mailbox(3, Kind.REPLY), 0, 0, 0))
+        pending = Mailbox(3, Aside.PENDING)
+        served.store.mailboxes.append(Backlog(pending, 1, 0, 1, oldest_ms=oldest_ms))
     figures = asyncio.run(served.figures())
     assert figures["pullstatus_oldest_waiting_seconds"] == age_s
+    assert figures["pullstatus_oldest_pending_seconds"] == age_s
 
 
 def test_every_operation_has_a_ticket_of_its_own() -> None:

@@ -16,6 +16,7 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
+from urllib.parse import urlencode
 
 import pytest
 from hypothesis import HealthCheck, example, given, settings
@@ -31,14 +32,19 @@ from pullstatus.errors import (
     StoreFull,
     StoreUnavailable,
 )
-from pullstatus.server.ingest import _USUAL_BYTES_MAX, _Words
+from pullstatus.server.ingest import USUAL_BYTES_MAX, _Words
 from pullstatus.server.whole import read_whole
+from pullstatus.wire.api3 import signing
+from pullstatus.wire.api3.requests import ACTIONS as ALL_ACTIONS
 from pullstatus.wire.v5.pull import pull_request
 from tests.harness import Record, chunked, reply, status
 from tests.unit.server.ways import (
     ADDRESSES,
     APPS,
+    NOW_MS,
     PLAIN,
+    SECRET_ID,
+    SECRET_KEY,
     TOKENS,
     Side,
     log_lines,
@@ -118,6 +124,9 @@ def compare(careful: dict[str, object], quick: dict[str, object]) -> None:
 Make = Callable[[Side], bytes]
 Head = tuple[str, str]
 
+HOST: Final = b"mailbox.test"
+FORM: Final = ("Content-Type", "application/x-www-form-urlencoded")
+
 LAST = "(last)"
 """Stands for the id of the page that was told last."""
 
@@ -170,6 +179,43 @@ def pull(
     return make
 
 
+def action(
+    name: str = "PullSmsSendStatus",
+    app: int = 0,
+    limit: object = 100,
+    *,
+    late_s: int = 0,
+    secret_id: str = SECRET_ID,
+    key: str = SECRET_KEY,
+    way: str = "json",
+    version: str = "2021-01-11",
+    more: dict[str, object] | None = None,
+    headers: tuple[Head, ...] = (),
+    form: str = "usual",
+) -> Make:
+    """A call of API 3.0, by TC3 with a JSON object or a form, or by version 1."""
+
+    def make(side: Side) -> bytes:
+        at_s = side.now_ms // 1000 - late_s
+        number = "SmsSdkAppId" if version == "2021-01-11" else "SmsSdkAppid"
+        members: dict[str, object] = {number: str(APPS[app].sdkappid), "Limit": limit}
+        members |= more or {}
+        if way == "v1":
+            said = {name: str(value) for name, value in members.items()}
+            said |= {"Action": name, "Version": version, "Timestamp": str(at_s)}
+            said |= {"SecretId": secret_id, "Nonce": "7", "SignatureMethod": "HmacSHA256"}
+            said["Signature"] = signing.sign_v1("POST", HOST, said, key)
+            return request(side, "/", urlencode(said).encode(), [FORM, *headers], form)
+        body = (json.dumps(members) if way == "json" else urlencode(members)).encode()
+        sent = [("Content-Type", "application/json") if way == "json" else FORM]
+        sent += [("X-TC-Action", name), ("X-TC-Version", version), ("X-TC-Timestamp", str(at_s))]
+        encoded = {one.lower().encode(): value.encode() for one, value in sent} | {b"host": HOST}
+        signed = signing.sign(signing.Request("POST", b"", encoded, body), secret_id, key)
+        return request(side, "/", body, [*sent, ("Authorization", signed.decode()), *headers], form)
+
+    return make
+
+
 def batch(
     app: int = 0,
     path: str = "delivery-statuses",
@@ -191,13 +237,14 @@ def batch(
 def callback(
     body: bytes,
     *,
+    path: str = "/callbacks/{}",
     token: str = "own",
     query: str = "",
     headers: tuple[Head, ...] = (),
     form: str = "usual",
 ) -> Make:
     def make(side: Side) -> bytes:
-        target = f"/callbacks/{secrets()[token]}{query}"
+        target = path.format(secrets()[token]) + query
         return request(side, target, body, list(headers), form)
 
     return make
@@ -274,9 +321,9 @@ REPLIES: Final = st.lists(st.sampled_from([reply(1), reply(2), reply(3, text="å¥
 TOO_MANY: Final = json.dumps([status(1)] * (limits.INGEST_RECORDS_MAX + 1)).encode()
 
 SIZES: Final = (
-    _USUAL_BYTES_MAX - 1,
-    _USUAL_BYTES_MAX,
-    _USUAL_BYTES_MAX + 1,
+    USUAL_BYTES_MAX - 1,
+    USUAL_BYTES_MAX,
+    USUAL_BYTES_MAX + 1,
     limits.REQUEST_BYTES + 1,
 )
 
@@ -353,6 +400,29 @@ PULLS: Final = st.builds(
     headers=st.builds(joined, COMMON, either((3, st.just(())), (2, REPEATS), (1, READS))),
     form=FORMS,
 )
+ACTIONS: Final = st.builds(
+    action,
+    mostly(*["PullSmsSendStatus"] * 4, "PullSmsReplyStatus", *ALL_ACTIONS, "Pull", ""),
+    mostly(0, *range(len(APPS))),
+    mostly(100, 1, 2, "2", 0, 101, None),
+    late_s=mostly(0, 299, 300, 301, -300, -301),
+    secret_id=mostly(SECRET_ID, f"AKID{'0' * 32}", "x"),
+    key=mostly(SECRET_KEY, "0" * 32),
+    way=mostly("json", "v1", "form"),
+    version=mostly("2021-01-11", "2019-07-11", "2017-03-12"),
+    more=mostly(
+        None,
+        {"PhoneNumber": "+8613800000001", "BeginTime": NOW_MS // 1000 - 60, "Offset": 0},
+        {"BeginTime": "2026010516", "EndTime": "2026010517", "Limit": 0, "Offset": 0},
+    ),
+    headers=st.builds(
+        joined,
+        COMMON,
+        either((3, st.just(())), (2, REPEATS), (1, READS)),
+        mostly((), (("X-TC-TraceId", "trace-1"),), (("X-TC-Token", "t"),)),
+    ),
+    form=FORMS,
+)
 BATCHES: Final = st.builds(
     batch,
     mostly(0, *range(len(APPS))),
@@ -372,9 +442,29 @@ OTHER_BATCHES: Final = st.builds(
     content_type=mostly("application/x-ndjson", "application/json"),
     headers=st.builds(joined, COMMON, st.lists(KEYS, max_size=1)),
 )
+GATEWAY: Final = [
+    {
+        "phone_number": f"138{number:08}",
+        "success": number != 2,
+        "err_code": "DELIVRD",
+        "biz_id": f"b{number}",
+        "report_time": "2026-01-05 16:00:00",
+    }
+    for number in range(4)
+]
+OF_GATEWAY: Final = bodies(st.lists(st.sampled_from([*GATEWAY, {**GATEWAY[0], "biz_id": 7}, {}])))
 CALLBACKS: Final = st.builds(
     callback,
     bodies(RECORDS | MANY | REPLIES),
+    path=mostly("/callbacks/{}", "/in/{}/tencent", "/in/{}/native", "/in/{}/none"),
+    token=mostly("own", *TOKENS),
+    query=mostly("", "?x=1"),
+    headers=COMMON,
+    form=FORMS,
+) | st.builds(
+    callback,
+    OF_GATEWAY,
+    path=st.just("/in/{}/aliyun"),
     token=mostly("own", *TOKENS),
     query=mostly("", "?x=1"),
     headers=COMMON,
@@ -392,6 +482,7 @@ REST: Final = st.sampled_from(
 )
 REQUESTS: Final = either(
     (6, PULLS),
+    (4, ACTIONS),
     (4, BATCHES),
     (4, CALLBACKS),
     (1, OTHER_BATCHES),
@@ -406,11 +497,18 @@ USUAL: Final = st.sampled_from(
         pull(headers=(("Pullstatus-Reader", "r"), ("Pullstatus-Ack", LAST))),
         pull(headers=(("Pullstatus-Wait", "2"),)),
         pull(1),
+        action(),
+        action(limit=1, version="2019-07-11"),
+        action(headers=(("Idempotency-Key", "k"),)),
+        action(headers=(("Pullstatus-Reader", "r"), ("Pullstatus-Ack", LAST))),
+        action(app=1),
         batch(body=json.dumps(STATUSES).encode()),
         batch(body=json.dumps(STATUSES).encode(), headers=(("Idempotency-Key", "k"),)),
         batch(1, body=json.dumps(STATUSES).encode(), token="any"),
         callback(json.dumps(STATUSES).encode()),
         callback(json.dumps(reply(1)).encode()),
+        callback(json.dumps(STATUSES).encode(), path="/in/{}/tencent"),
+        callback(json.dumps(GATEWAY).encode(), path="/in/{}/aliyun"),
     ]
 )
 PARTS: Final = st.sampled_from(
@@ -518,12 +616,18 @@ def test_usual_requests_are_answered_at_once_by_the_one_and_by_the_other_never()
         say(0, [pull(count_max=2)]),
         say(0, [callback(ARRAY)]),
         say(0, [callback(json.dumps(reply(1)).encode())]),
+        say(0, [callback(ARRAY, path="/in/{}/tencent")]),
+        say(0, [callback(json.dumps(GATEWAY).encode(), path="/in/{}/aliyun")]),  # who asks first
+        say(0, [callback(json.dumps(GATEWAY[1:]).encode(), path="/in/{}/aliyun")]),
         say(0, [batch(1, body=ARRAY, token="any", headers=KEYED)]),
         say(0, [pull(1, headers=KEYED)]),
+        say(0, [action(app=1, headers=KEYED)]),
+        say(0, [action()]),
+        say(0, [action(headers=KEYED, version="2019-07-11")]),
         say(0, [pull(headers=(("Pullstatus-Reader", "r"),))]),
         say(0, [pull(headers=(("Pullstatus-Reader", "r"), ("Pullstatus-Ack", LAST)))]),
     ]
-    assert check(steps) == len(steps)
+    assert check(steps) == len(steps) - 1
 
 
 FAULTY: Final[dict[str, tuple[str, object, list[Step]]]] = {
@@ -546,6 +650,16 @@ FAULTY: Final[dict[str, tuple[str, object, list[Step]]]] = {
         "pullstatus.server.connection.read_whole",
         lambda data: None if (read := read_whole(data)) is None else read._replace(forwarded=False),
         [say(2, [pull(4, headers=(("X-Forwarded-For", "198.51.100.9"),))])],
+    ),
+    "a call of API 3.0 has another header": (
+        "pullstatus.server.api3._NOTHING_WAITS",
+        b"pullstatus-waiting: 1\r\n",
+        [say(0, [action()]), say(0, [action()])],
+    ),
+    "a call of API 3.0 is not counted": (
+        "pullstatus.server.api3.ActionCall._worked",
+        lambda _call, _begun: None,
+        [say(0, [action()])],
     ),
     "a page is not counted": (
         "pullstatus.server.v5.PullCall._answered",

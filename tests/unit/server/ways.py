@@ -42,7 +42,7 @@ from pullstatus.server.routes import Routes
 from pullstatus.server.serve import ServeOptions, Server
 from pullstatus.server.uvicorn_server import IDLE_GRACE_S
 from pullstatus.server.whole import Whole
-from pullstatus.store import Append, Gone, Page, Park, Pull, Store, chunk, open_store
+from pullstatus.store import Append, Gone, Page, Park, Pull, PutAside, Store, chunk, open_store
 from pullstatus.store.fingerprints import keys_of
 from pullstatus.store.gathering.committer import Committer, Report
 from pullstatus.store.gathering.operations import Operation
@@ -75,6 +75,10 @@ CONDITIONS: Final[dict[int, dict[str, object]]] = {
     SLOW.sdkappid: {"pull_rate_max": 2},
     LISTED.sdkappid: {"allow": ("198.51.100.0/24",)},
 }
+SECRET_ID: Final = f"AKID{'I' * 32}"
+SECRET_KEY: Final = "k" * 32
+"""A pair for all of `APPS` but the absent one; it may sign in every way."""
+
 TOKENS: Final = ("own", "any", "short", "unknown")
 
 
@@ -178,7 +182,7 @@ class Moody:
     async def append(self, operation: Append, gone: Gone | None = None) -> int:
         return await self._do(gone, lambda: self._store.append(operation, gone))
 
-    async def park(self, operation: Park, gone: Gone | None = None) -> int:
+    async def park(self, operation: Park, gone: Gone | None = None) -> PutAside:
         return await self._do(gone, lambda: self._store.park(operation, gone))
 
     async def pull(self, operation: Pull, gone: Gone | None = None) -> Page:
@@ -537,7 +541,8 @@ class Side:
         line.read = len(line.transport.written)
         self.pages += re.findall(r"pullstatus-pull-id: (\S+)", written.decode("latin-1"))
         written = written.replace(b"HTTP/1.1 100 Continue\r\n\r\n", b"")
-        return re.sub(rb"request-id: \S+", b"request-id: (one)", written)
+        written = re.sub(rb"request-id: \S+", b"request-id: (one)", written)
+        return re.sub(rb'"RequestId":"[^"]{36}"', b'"RequestId":"(one)"', written)
 
     def saw(self) -> dict[str, object]:
         """All that anybody can see of it since this was called last."""
@@ -671,7 +676,11 @@ async def create(store: Store, app: App, by: Operator) -> None:
 
 
 def make_template(folder: Path) -> dict[str, str]:
-    """A store with all of `APPS` but the absent one; returns the secrets of `TOKENS` by name."""
+    """A store with all of `APPS` but the absent one, and with a pair of `SECRET_ID`.
+
+    Returns:
+        the secrets of `TOKENS` by name.
+    """
     chance = random.Random(2)
     by = Operator("test", NOW_MS, lambda size: chance.randbytes(size).hex())
 
@@ -684,6 +693,16 @@ def make_template(folder: Path) -> dict[str, str]:
         try:
             for app in APPS[:-1]:
                 await create(store, app, by)
+            await apps.create_pair(
+                store,
+                [app.sdkappid for app in APPS[:-1]],
+                by=by,
+                keyring=await keyring_of(store),
+                unsigned_payload=True,
+                v1=True,
+                secret_id=SECRET_ID,
+                secret_key=SECRET_KEY,
+            )
             _, own = await apps.create_token(store, "own", by=by, sdkappid=PLAIN.sdkappid)
             _, every = await apps.create_token(store, "any", by=by)
             _, short = await apps.create_token(

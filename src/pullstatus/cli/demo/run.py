@@ -26,7 +26,7 @@ from pullstatus import apps, limits
 from pullstatus.cli.acting import acting
 from pullstatus.cli.demo import screen
 from pullstatus.cli.demo.records import made_up_reply, made_up_status
-from pullstatus.cli.output import console
+from pullstatus.cli.tables import console
 from pullstatus.emulator.scenario import APPKEY, SDKAPPID
 from pullstatus.errors import StoreFull
 from pullstatus.records import Kind, encode
@@ -117,7 +117,7 @@ class _Show:
                 base_url=self._server.address,
                 timeout=30,
                 trust_env=False,
-                verify=False,  # noqa: S501 - nothing is encrypted
+                verify=False,  # noqa: S501 - nothing is encrypted # nosec B501
             ) as self._client:
                 await self._show_all(once=once)
         except* (httpx.TransportError, AttributeError) as errors:

@@ -19,7 +19,7 @@ from rich.progress import BarColumn, TaskProgressColumn, TextColumn, TimeRemaini
 from rich.progress import Progress as Bar
 
 from pullstatus import ClientError, limits
-from pullstatus.cli.output import console, print_json_line, say
+from pullstatus.cli.output import print_json_line, say
 from pullstatus.cli.push.progress import Goal, Progress, progress_of
 from pullstatus.cli.push.source import Line, Source, batches
 from pullstatus.cli.service import (
@@ -32,6 +32,7 @@ from pullstatus.cli.service import (
     url_option,
 )
 from pullstatus.cli.session import plainly
+from pullstatus.cli.tables import console
 from pullstatus.client.drivers import drive
 from pullstatus.client.errors import BatchRefused, InvalidArgument
 from pullstatus.client.feed import Feeder

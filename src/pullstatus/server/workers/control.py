@@ -145,7 +145,7 @@ class Control:
         try:
             while True:
                 size = int.from_bytes(await self._reader.readexactly(LENGTH_BYTES), "little")
-                self._heard(*pickle.loads(await self._reader.readexactly(size)))  # noqa: S301 - ours
+                self._heard(*pickle.loads(await self._reader.readexactly(size)))  # noqa: S301 - ours # nosec B301
         except (OSError, asyncio.IncompleteReadError):
             return
         finally:

@@ -2,7 +2,7 @@
 
     row of worker 0   | connections | held | bytes | beats | of addresses ... | of owners ... |
     row of worker 1   | ...
-    common            | pulls of applications ... | signatures ... |
+    common            | rates of applications ... | signatures ... |
 
 A row is written by one process, which so needs no lock; anybody reads the sum of all. Two that add
 at the same moment may each miss the other, so a bound can be passed by as many as there are
@@ -34,7 +34,7 @@ ADDRESSES: Final = 8
 PLACES: Final = 16_384
 ROW: Final = ADDRESSES + 2 * PLACES
 RATES_GROUPS: Final = 4096
-RATES_OF_GROUP: Final = 4  # applications, each with its number and a time
+RATES_OF_GROUP: Final = 4  # applications, each with its number, a purpose and a time
 RATES: Final = RATES_GROUPS * RATES_OF_GROUP * 2
 COMMON: Final = RATES + limits.REPLAYS_KNOWN
 TRIES_AT_ONCE: Final = 100  # for a lock that others hold for microseconds

@@ -21,6 +21,7 @@ from pullstatus.server.logs import LogLines
 from pullstatus.server.routes import Routes
 from pullstatus.server.serve import ServeOptions, Server
 from pullstatus.server.stall import NotReady, Stall
+from pullstatus.server.supervisor import Supervisor
 from pullstatus.server.uvicorn_server import Make
 from pullstatus.server.workers.control import (
     AskMetrics,
@@ -123,14 +124,15 @@ class Parent(Server):
         *,
         command: Sequence[str],
         source: Callable[[], ServeOptions] | None = None,
+        supervisor: Supervisor | None = None,
     ) -> None:
         """Nothing runs yet: see `run`.
 
         Args:
             command: see `Fleet`.
-            source: see `Server`.
+            source, supervisor: see `Server`.
         """
-        super().__init__(options, source=source)
+        super().__init__(options, source=source, supervisor=supervisor)
         self._command = command
         self._fleet: Fleet | None = None
         self._of_all: _Routes

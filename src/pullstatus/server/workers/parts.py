@@ -7,9 +7,12 @@ from typing import Final
 
 from pullstatus import limits
 from pullstatus.apps import Registry
+from pullstatus.apps.admission import Admission
 from pullstatus.apps.rate import RateLimiter
 from pullstatus.apps.tries import Failed
+from pullstatus.apps.values import Purpose
 from pullstatus.mailbox.held import Held
+from pullstatus.server.asking import Asking
 from pullstatus.server.budget import Budget, Over, Owner
 from pullstatus.server.crowd import Crowd, Full, Seat
 from pullstatus.server.figures import Figures
@@ -75,6 +78,10 @@ class SharedParts(Parts):
             return ledger.total(HELD)
 
         return Held(store, in_all, among_others=self._in_line)
+
+    def asking(self, store: Store, admission: Admission, budget: Budget) -> Asking:
+        """See `Parts`."""
+        return Asking(store, admission, budget, sharers=self._workers)
 
     def shed(self) -> Shed:
         """See `Parts`."""
@@ -169,19 +176,20 @@ class _Budget(Budget):
 
 
 class _Rates(RateLimiter):
-    """A token bucket for each application, as of when it is full: one number that all share."""
+    """Token buckets, each as of when it is full: one number that all share."""
 
     def __init__(self, ledger: Ledger, monotonic_s: Callable[[], float]) -> None:
         super().__init__(monotonic_s)
         self._ledger = ledger
 
-    def admit(self, sdkappid: int, rate_max: int) -> bool:
-        with self._ledger.times(sdkappid) as times:
+    def admit(self, sdkappid: int, purpose: Purpose, rate_max: int) -> bool:
+        key = sdkappid * len(Purpose) + purpose
+        with self._ledger.times(key) as times:
             now = int(self._monotonic_s() * NS)
-            full = max(now, times.get(sdkappid))
+            full = max(now, times.get(key))
             if full - now > NS - NS // rate_max:
                 return False
-            times.set(sdkappid, full + NS // rate_max)
+            times.set(key, full + NS // rate_max)
             return True
 
 

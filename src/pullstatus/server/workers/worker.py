@@ -126,7 +126,7 @@ class Worker(Server):
     async def _beat(self) -> None:
         self._ledger.add(BEATS, 1)
 
-    async def _refresh(self, registry: Registry, _told: dict[int, MasterKeyMissing]) -> None:
+    async def _refresh(self, registry: Registry, _told: dict[int | str, MasterKeyMissing]) -> None:
         await registry.look()  # the server tells what cannot be opened
 
     async def _tell_snapshot(self) -> None:

@@ -23,7 +23,7 @@ from pullstatus.store.gathering.operations import (
     Removed,
     Sent,
 )
-from pullstatus.store.values import Page
+from pullstatus.store.values import Page, PutAside
 
 
 class Watch(msgspec.Struct, frozen=True, array_like=True, tag=True):
@@ -52,7 +52,7 @@ class _Raised(msgspec.Struct, frozen=True, array_like=True, tag=True):
 class _Report(msgspec.Struct, frozen=True, array_like=True, tag=True, gc=False):
     """As a `Report`, whose members it has."""
 
-    answers: list[int | bool | Page | PackedPage | ErasedStep | Removed | _Raised]
+    answers: list[int | bool | PutAside | Page | PackedPage | ErasedStep | Removed | _Raised]
     waiting: dict[int, int]
     as_of: bytes | None
     room: bool
@@ -111,7 +111,7 @@ def read_asked(message: bytes | memoryview) -> Asked:
         return list(asked.operations)
     if isinstance(asked, Watch):
         return asked
-    return pickle.loads(asked.pickle) if isinstance(asked, _Open) else None  # noqa: S301 - ours
+    return pickle.loads(asked.pickle) if isinstance(asked, _Open) else None  # noqa: S301 - ours # nosec B301
 
 
 def tell(told: Told) -> bytes:
@@ -134,5 +134,5 @@ def read_told(message: bytes | memoryview) -> Told:
 
 
 def _error(raised: _Raised) -> BaseException:
-    error: BaseException = pickle.loads(raised.pickle)  # noqa: S301 - ours
+    error: BaseException = pickle.loads(raised.pickle)  # noqa: S301 - ours # nosec B301
     return error

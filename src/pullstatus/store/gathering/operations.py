@@ -15,14 +15,18 @@ from pullstatus.store.values import (
     Act,
     Append,
     Change,
+    Count,
     Discard,
+    Follow,
     Mailbox,
     Noted,
     Page,
     Park,
     Pull,
+    PutAside,
     Redeliver,
     Release,
+    Unfollow,
     Unpark,
 )
 
@@ -42,7 +46,8 @@ class Forget(msgspec.Struct, frozen=True, array_like=True, tag=True):
     """Drop a step of what is remembered to know repeats by; answered what it `Removed`.
 
     Of batches and records accepted before `accepted_before_ms`, and of what must not come twice
-    until a time that has passed by `now_ms`.
+    until a time that has passed by `now_ms`; and tallies of hours before `hours_before`. Names of
+    sends go as batches do.
 
     Attributes:
         count_max, work_s: as those of `Purge`.
@@ -52,6 +57,7 @@ class Forget(msgspec.Struct, frozen=True, array_like=True, tag=True):
     now_ms: int
     count_max: int
     work_s: float
+    hours_before: int = 0
 
 
 class Mark(msgspec.Struct, frozen=True, array_like=True, tag=True):
@@ -102,6 +108,7 @@ class Erase(msgspec.Struct, frozen=True, array_like=True, tag=True):
     Attributes:
         holding: entries that hold all of one of these go.
         seqs: and those with these numbers.
+        through: none of those behind it does; None: it is the tail.
     """
 
     mailbox: Mailbox
@@ -110,6 +117,7 @@ class Erase(msgspec.Struct, frozen=True, array_like=True, tag=True):
     at_ms: int
     holding: tuple[tuple[bytes, ...], ...]
     seqs: frozenset[int]
+    through: int | None = None
 
 
 class ErasedStep(msgspec.Struct, frozen=True, array_like=True, tag=True):
@@ -167,17 +175,20 @@ class Replace(msgspec.Struct, frozen=True):
 Moving = Enter | Replace
 """What makes a store another; asked in the process that commits, and nowhere else."""
 
-Counted = Append | Park | Unpark | Discard | Redeliver | Release | Mark
+Counted = Append | Unpark | Discard | Redeliver | Release | Mark
 """What is answered how many."""
 
 Upkeep = Forget | Purge
 """What nobody waits for, in steps; each is answered what it `Removed`."""
 
-Sent = Pull | Changes | Erase | Upkeep | Counted
+Derived = Follow | Unfollow | Count
+"""What concerns tallies; answered whether it was done."""
+
+Sent = Park | Pull | Changes | Erase | Upkeep | Counted | Derived
 """What may be told to another process."""
 
 Operation = Sent | Moving
-Answer = int | Page | PackedPage | bool | ErasedStep | Removed | PullstatusError
+Answer = int | PutAside | Page | PackedPage | bool | ErasedStep | Removed | PullstatusError
 
 
 def adds(operation: Operation) -> bool:
@@ -189,6 +200,8 @@ def adds(operation: Operation) -> bool:
 
 def owner(operation: Operation) -> int | None:
     """The application that it is of; None: of several, or of none."""
+    if isinstance(operation, Count):
+        return operation.sdkappid
     mailbox: Mailbox | None = getattr(operation, "mailbox", None)
     return None if mailbox is None else mailbox.sdkappid
 
@@ -236,4 +249,6 @@ def weight(operation: Operation) -> int:
         return operation.count_max * limits.RECORD_BYTES_USUAL // 4
     if isinstance(operation, Park):
         return sum(map(len, operation.entries)) + weight(operation.records)
+    if isinstance(operation, Follow) and operation.segment is not None:
+        return len(operation.segment.numbers) + len(operation.segment.sids)
     return 0

@@ -6,9 +6,11 @@ Long work goes in small commits, with pauses for everyone else's.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Collection, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
 from typing import Final
 
 from pullstatus.store.gathering.operations import (
@@ -23,20 +25,30 @@ from pullstatus.store.gathering.operations import (
 )
 from pullstatus.store.gathering.pace import STEP_S, Pace
 from pullstatus.store.gathering.writer import Submits
+from pullstatus.store.segments import Index, Segment
 from pullstatus.store.values import (
     NO_TICKET,
     Act,
     Append,
     Backlog,
     Change,
+    Count,
     Discard,
+    Entry,
     Erased,
+    Follow,
     Health,
     Mailbox,
+    Named,
     Noted,
     Park,
+    PutAside,
     Redeliver,
     Release,
+    Run,
+    Span,
+    Tally,
+    Unfollow,
     Unpark,
 )
 from pullstatus.store.window import Gone, UnderWay
@@ -87,7 +99,7 @@ class GatheredStore(ABC):
         self._check_room()
         return await self._writer.submit(operation, gone)
 
-    async def park(self, operation: Park, gone: Gone | None = None) -> int:
+    async def park(self, operation: Park, gone: Gone | None = None) -> PutAside:
         """See `Store.park`. Refused when `append` is."""
         self._check_room()
         return await self._writer.submit(operation, gone)
@@ -125,11 +137,11 @@ class GatheredStore(ABC):
         """See `Store.discard`."""
         return await self._writer.submit(operation)
 
-    async def forget(self, *, accepted_before_ms: int, now_ms: int) -> int:
+    async def forget(self, *, accepted_before_ms: int, now_ms: int, hours_before: int = 0) -> int:
         """See `Store.forget`."""
         total = 0
         pace = self._pace()
-        due = Forget(accepted_before_ms, now_ms, STEP_REMOVED, STEP_S)
+        due = Forget(accepted_before_ms, now_ms, STEP_REMOVED, STEP_S, hours_before)
         while (step := await self._step(pace, due)).more:
             total += step.count
             await self._pause(pace)
@@ -142,6 +154,7 @@ class GatheredStore(ABC):
         at_ms: int,
         holding: Sequence[Sequence[bytes]] = (),
         seqs: Collection[int] = (),
+        through: int | None = None,
     ) -> Erased:
         """See `Store.erase`."""
         meant = tuple(map(tuple, holding)), frozenset(seqs)
@@ -150,7 +163,9 @@ class GatheredStore(ABC):
         waiting = left = 0
         next_seq = 1 if holding else min(meant[1], default=0)
         while next_seq:
-            step = await self._writer.submit(Erase(mailbox, next_seq, STEP_CHUNKS, at_ms, *meant))
+            step = await self._writer.submit(
+                Erase(mailbox, next_seq, STEP_CHUNKS, at_ms, *meant, through)
+            )
             waiting += step.waiting
             left += step.left
             if not step.next_seq:
@@ -179,6 +194,63 @@ class GatheredStore(ABC):
             if due:
                 await self._pause(pace)
         return total
+
+    async def follow(self, operation: Follow) -> bool:
+        """See `Store.follow`. Not refused when `append` is: what is to be removed waits for it."""
+        return await self._writer.submit(operation)
+
+    async def unfollow(self, operation: Unfollow) -> bool:
+        """See `Store.unfollow`."""
+        return await self._writer.submit(operation)
+
+    async def count(self, operation: Count) -> bool:
+        """See `Store.count`. Refused when `append` is."""
+        self._check_room()
+        return await self._writer.submit(operation)
+
+    def following(self) -> AbstractAsyncContextManager[bool]:
+        """See `Store.following`. An embedded store is served by one process."""
+        return contextlib.nullcontext(True)  # noqa: FBT003
+
+    async def behind(self, count_max: int) -> list[Backlog]:
+        """See `Store.behind`."""
+        raise NotImplementedError
+
+    async def pending(self, count_max: int) -> list[Backlog]:
+        """See `Store.pending`."""
+        raise NotImplementedError
+
+    async def runs(self, mailbox: Mailbox, first_seq: int, count_max: int) -> list[Run]:
+        """See `Store.runs`."""
+        raise NotImplementedError
+
+    async def entries_at(self, mailbox: Mailbox, seqs: Sequence[int]) -> list[Entry]:
+        """See `Store.entries_at`."""
+        raise NotImplementedError
+
+    async def spans(self, mailbox: Mailbox, first_seq: int = 1) -> list[Span]:
+        """See `Store.spans`."""
+        raise NotImplementedError
+
+    async def segment(self, mailbox: Mailbox, first_seq: int) -> Segment | None:
+        """See `Store.segment`."""
+        raise NotImplementedError
+
+    async def sought(self, mailbox: Mailbox, index: Index, hashed: int) -> list[int]:
+        """See `Store.sought`."""
+        raise NotImplementedError
+
+    async def tallies(self, sdkappid: int, first_hour: int, last_hour: int) -> list[Tally]:
+        """See `Store.tallies`."""
+        raise NotImplementedError
+
+    async def named(self, slots: Sequence[int], sdkappid: int | None = None) -> list[Named]:
+        """See `Store.named`."""
+        raise NotImplementedError
+
+    async def commit_s(self) -> float:
+        """See `Store.commit_s`."""
+        return self._writer.report.figures.commit_s
 
     def under_way(self) -> UnderWay:
         """See `Store.under_way`."""

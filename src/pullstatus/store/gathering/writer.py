@@ -22,6 +22,7 @@ from pullstatus.store.gathering.committer import Report
 from pullstatus.store.gathering.operations import (
     Changes,
     Counted,
+    Derived,
     Enter,
     Erase,
     ErasedStep,
@@ -34,7 +35,7 @@ from pullstatus.store.gathering.operations import (
     packed,
     weight,
 )
-from pullstatus.store.values import Append, Page, Pull, Watching
+from pullstatus.store.values import Append, Page, Park, Pull, PutAside, Watching
 from pullstatus.store.window import Gone, UnderWay, Waiting, Window
 
 GATHERED_MAX = 8  # operations that go at once: the next ones are read while these are committed
@@ -68,10 +69,12 @@ class Submits(Protocol):
         ...
 
     @overload
+    def submit(self, operation: Park, gone: Gone | None = None) -> asyncio.Future[PutAside]: ...
+    @overload
     def submit(self, operation: Pull, gone: Gone | None = None) -> asyncio.Future[Page]: ...
     @overload
     def submit(
-        self, operation: Changes | Enter, gone: Gone | None = None
+        self, operation: Changes | Derived | Enter, gone: Gone | None = None
     ) -> asyncio.Future[bool]: ...
     @overload
     def submit(self, operation: Erase, gone: Gone | None = None) -> asyncio.Future[ErasedStep]: ...
@@ -133,10 +136,12 @@ class Writer:
         channel.start(self._on_report)
 
     @overload
+    def submit(self, operation: Park, gone: Gone | None = None) -> asyncio.Future[PutAside]: ...
+    @overload
     def submit(self, operation: Pull, gone: Gone | None = None) -> asyncio.Future[Page]: ...
     @overload
     def submit(
-        self, operation: Changes | Enter, gone: Gone | None = None
+        self, operation: Changes | Derived | Enter, gone: Gone | None = None
     ) -> asyncio.Future[bool]: ...
     @overload
     def submit(self, operation: Erase, gone: Gone | None = None) -> asyncio.Future[ErasedStep]: ...

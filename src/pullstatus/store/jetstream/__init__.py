@@ -7,9 +7,10 @@
                 mailbox; `proven` asks all nodes for what one has damaged
     routing     what takes parked items to an application of another partition, in several writes
     engine      `JetStreamStore`: a lane for each partition behind one writer (`lanes`), and what is
-                listed (`lists`); `audit` is the proof
+                listed (`lists`) or was derived (`derived`); `audit` is the proof
     survey      how all applications stand, brought up to date by what was committed; `looks` are
-                shared by those who ask at once; `lease` says whose turn upkeep is
+                shared by those who ask at once; `lease` says whose turn upkeep is,
+                and following
     watchdog    tells how nodes are, and `vitals` what a process meets on its way to them
     bus         says to nodes what `wire` asks, and proves nodes and streams
 

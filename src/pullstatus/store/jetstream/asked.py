@@ -8,14 +8,18 @@ from pullstatus.store.gathering.operations import Erase, Operation, Purge
 from pullstatus.store.jetstream.subjects import Layout, Place, hour_of
 from pullstatus.store.values import (
     Append,
+    Count,
     Discard,
     Fingerprints,
+    Follow,
     Mailbox,
     Park,
     Pull,
     Redeliver,
     Release,
     RepeatKey,
+    Tally,
+    Unfollow,
     Unpark,
     While,
     setting_owner,
@@ -57,6 +61,10 @@ class Asked:
         """Records of these times are asked for."""
         if fingerprints is not None:
             self.hours.update(hour_of(record_s) for record_s, _ in fingerprints.items)
+
+    def tally(self, tallies: Sequence[Tally]) -> None:
+        """These are to be added to."""
+        self.rows.update(self.place.tally(tally.series, tally.hour) for tally in tallies)
 
 
 class Group:
@@ -105,8 +113,12 @@ class Group:
             return operation.mailbox.sdkappid
         if isinstance(operation, Discard | Redeliver | Release):
             return self._see_mailbox(operation.mailbox, operation.while_set)
-        if isinstance(operation, Erase):
+        if isinstance(operation, Erase | Unfollow):
             return self._see_mailbox(operation.mailbox, None)
+        if isinstance(operation, Follow):
+            return self._see_follow(operation)
+        if isinstance(operation, Count):
+            return self._see_count(operation)
         if isinstance(operation, Purge):
             for mailbox in operation.mailboxes:
                 self._see_mailbox(mailbox, None)
@@ -116,6 +128,22 @@ class Group:
     def _see_mailbox(self, mailbox: Mailbox, condition: While | None) -> int:
         self._of(mailbox.sdkappid).rest(condition)
         return mailbox.sdkappid
+
+    def _see_follow(self, operation: Follow) -> int:
+        owner = self._see_mailbox(operation.mailbox, None)
+        asked = self._of(owner)
+        asked.tally(operation.tallies)
+        if operation.segment is not None:
+            asked.rows.add(asked.place.segments(operation.mailbox.holds))
+        return owner
+
+    def _see_count(self, operation: Count) -> int:
+        asked = self._of(operation.sdkappid)
+        asked.rest(operation.while_set)
+        asked.tally(operation.tallies)
+        if operation.repeat_key is not None:
+            self.ask_repeat(operation.sdkappid, operation.repeat_key)
+        return operation.sdkappid
 
     def _see_append(self, operation: Append) -> int:
         owner = self._see_mailbox(operation.mailbox, operation.while_set)

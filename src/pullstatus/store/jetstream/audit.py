@@ -57,6 +57,7 @@ def audit_streams(
         findings += found
         progress(done, len(numbers))
     findings += [Finding(None, problem) for problem in _of_none(lists, copied, prove_setting)]
+    findings += [Finding(None, problem) for problem in _of_names(bus, layout)]
     newest += [row.last_pull_ms for row in mailboxes if row.last_pull_ms is not None]
     mailboxes.sort(key=lambda row: row.mailbox)
     return AuditReport(mailboxes, findings, epoch, max(newest, default=None))
@@ -77,6 +78,15 @@ def _of_none(lists: Lists, copied: set[int], prove_setting: ProveSetting) -> Ite
                     yield str(error)
     except StoreDamaged as error:
         yield str(error)
+
+
+def _of_names(bus: Bus, layout: Layout) -> Iterator[str]:
+    """Names of sends that are damaged: receipts of these are not known any more."""
+    for partition in range(layout.partitions):
+        stream, subject = layout.stream(partition), layout.names(partition)
+        named = snapshots.all_of(bus, stream, subject, bus.newest(stream))
+        if damaged := sum(1 for message in named if not is_whole(message)):
+            yield f"{damaged} messages of names of sends are damaged in partition {partition}"
 
 
 def _of_application(

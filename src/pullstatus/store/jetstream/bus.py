@@ -170,16 +170,26 @@ class Bus:
             )
         )
 
-    def last_of_each(self, stream: str, subjects: Sequence[str]) -> list[Message | None]:
+    def last_of_each(
+        self, stream: str, subjects: Sequence[str], *, leader: bool = True
+    ) -> list[Message | None]:
         """See `wire.Bus`."""
-        last = self._reading.last
-        return self._asked(_all([last(stream, subject, leader=True) for subject in subjects]))
+        last = partial(self._reading.last, stream, leader=leader)
+        return self._asked(_all([last(subject) for subject in subjects]))
 
     def following_each(
-        self, stream: str, starts: Sequence[tuple[str, int]], *, count: int, bytes_max: int
+        self,
+        stream: str,
+        starts: Sequence[tuple[str, int]],
+        *,
+        count: int,
+        bytes_max: int,
+        leader: bool = False,
     ) -> list[list[Message]]:
         """See `wire.Bus`."""
-        following = partial(self._reading.following, count=count, bytes_max=bytes_max)
+        following = partial(
+            self._reading.following, count=count, bytes_max=bytes_max, leader=leader
+        )
         return self._asked(_all([following(stream, subject, at) for subject, at in starts]))
 
     def subjects(self, stream: str, pattern: str) -> Sequence[str]:

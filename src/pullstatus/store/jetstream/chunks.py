@@ -31,6 +31,7 @@ from pullstatus.store.jetstream.wire import Bus, Message
 CHUNKS_MAX: Final = 100
 BYTES_MAX: Final = 64 << 10
 BYTES_MIN: Final = 16 << 10
+NEAR: Final = 2000  # entries that are rather read over than looked for
 TOGETHER_BYTES: Final = 256 << 10
 _LARGE: Final = 16 << 20  # as large as a chunk of several messages may be
 
@@ -157,11 +158,19 @@ def anew_firsts(bus: Bus, place: Place, kind: int) -> list[int]:
     return sorted(int(name.removeprefix(begin)) for name in bus.subjects(place.stream, f"{begin}*"))
 
 
-def chunks_of_box(bus: Bus, place: Place, box: Box, first_seq: int, newest: int) -> Iterator[Chunk]:
-    """The chunks of a mailbox from the one on that holds an entry, as they stand."""
+def chunks_of_box(
+    bus: Bus, place: Place, box: Box, first_seq: int, newest: int, at: int | None = None
+) -> Iterator[Chunk]:
+    """The chunks of a mailbox from the one on that holds an entry, as they stand.
+
+    Args:
+        at: place of the first of them, or of one before it, where that is known.
+    """
     firsts = anew_firsts(bus, place, box.kind) if box.anew_from else []
-    known = first_seq >= box.read_from and not firsts
-    at = box.log_at if known else chunk_place(bus, place, box, first_seq, newest)
+    if at is None and 0 <= first_seq - box.read_from < NEAR and not firsts:
+        at = box.log_at
+    if at is None or firsts:
+        at = chunk_place(bus, place, box, first_seq, newest)
     reached, accepted_ms = first_seq, 0
     torn: Chunk | None = None  # written anew, and damaged: it ends where the next one begins
     for chunk in _known(bus, place, box, at, first_seq, firsts):

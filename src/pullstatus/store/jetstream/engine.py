@@ -7,6 +7,7 @@ import contextlib
 import os
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import AbstractAsyncContextManager
 from typing import Final
 
 import msgspec
@@ -21,6 +22,7 @@ from pullstatus.store.gathering.pace import STEP_S
 from pullstatus.store.gathering.store import STEP_REMOVED, GatheredStore
 from pullstatus.store.gathering.thread import ThreadChannel
 from pullstatus.store.gathering.writer import Writer
+from pullstatus.store.jetstream.derived import Derived
 from pullstatus.store.jetstream.filling import Filling
 from pullstatus.store.jetstream.gate import LaneGate
 from pullstatus.store.jetstream.lanes import Lanes
@@ -29,6 +31,7 @@ from pullstatus.store.jetstream.lists import Lists, Standing
 from pullstatus.store.jetstream.log import Log
 from pullstatus.store.jetstream.looks import Looks
 from pullstatus.store.jetstream.moved import Moved
+from pullstatus.store.jetstream.naming import Names, Sought
 from pullstatus.store.jetstream.proven import ProvenBus
 from pullstatus.store.jetstream.settings import SettingLog
 from pullstatus.store.jetstream.subjects import Layout
@@ -37,6 +40,7 @@ from pullstatus.store.jetstream.transfer import Reading
 from pullstatus.store.jetstream.vitals import Vitals
 from pullstatus.store.jetstream.watchdog import Watchdog
 from pullstatus.store.jetstream.wire import Bus
+from pullstatus.store.segments import Index, Segment
 from pullstatus.store.tickets import Tickets
 from pullstatus.store.transfer import Key, Migration, Part, Role, Stage
 from pullstatus.store.transfer import Row as RowOfAny
@@ -50,11 +54,15 @@ from pullstatus.store.values import (
     Health,
     JournalRow,
     Mailbox,
+    Named,
     Noted,
     Page,
     Pull,
     ReaderState,
+    Run,
     Setting,
+    Span,
+    Tally,
     Totals,
     Watching,
     While,
@@ -65,6 +73,7 @@ from pullstatus.store.window import Gone, UnderWay
 
 SEALS_MAX: Final = 10  # others begin to route items only now and then
 WATCH_S: Final = 0.5  # how long what another process has brought may stay unseen by who waits
+NAMES_S: Final = 5.0  # that who asks for names waits for the first look, which reads 72 hours
 
 
 class _Watched:
@@ -89,7 +98,8 @@ class JetStreamStore(GatheredStore):
         bus: Bus,
         layout: Layout,
         lanes: Lanes,
-        lease: Lease,
+        upkeep: Lease,
+        following: Lease,
         gate: LaneGate,
         watchdog: Watchdog,
         *,
@@ -107,9 +117,11 @@ class JetStreamStore(GatheredStore):
         self._layout = layout
         self._lists = Lists(bus, layout)
         self._survey = Survey(bus, layout, self._lists)
+        self._derived = Derived(bus, self._lists)
         self._standings = Looks(self._lists.standings_of, layout.partition)
         self._revisions = Looks(self._lists.revisions)
-        self._lease = lease
+        self._names = Looks(Names(bus, layout).look)
+        self._upkeep, self._following = upkeep, following
         self._watchdog = watchdog
         self._watched: dict[Mailbox, _Watched] = {}
         self._watching: asyncio.Task[None] | None = None
@@ -155,9 +167,11 @@ class JetStreamStore(GatheredStore):
         writers = [_writer(log, on_failure) for log in logs]
         settings = SettingLog(bus, layout, new_op, gate=gate, server=server, moving=moving)
         lanes = Lanes(layout, writers, _writer(settings, on_failure))
-        lease = Lease(bus, layout.common, new_op)
+        common = layout.common
+        upkeep = Lease(bus, common, common.lease, new_op)
+        following = Lease(bus, common, common.following, new_op)
         watchdog = Watchdog(bus, [stream for stream, _ in layout.streams], vitals)
-        store = cls(name, bus, layout, lanes, lease, gate, watchdog, created=created)
+        store = cls(name, bus, layout, lanes, upkeep, following, gate, watchdog, created=created)
         store.epoch = epoch
         store.revision = (await asyncio.to_thread(store._lists.common)).revision
         if server:
@@ -245,41 +259,21 @@ class JetStreamStore(GatheredStore):
 
     # -- upkeep ----------------------------------------------------------------------------------
 
-    async def forget(self, *, accepted_before_ms: int, now_ms: int) -> int:
+    async def forget(self, *, accepted_before_ms: int, now_ms: int, hours_before: int = 0) -> int:
         """See `Store.forget`. If another process does so already, nothing is left to do."""
-        async with self._upkeep() as ours:
+        async with _alone(self._upkeep) as ours:
             if not ours:
                 return 0
-            return await super().forget(accepted_before_ms=accepted_before_ms, now_ms=now_ms)
+            return await super().forget(
+                accepted_before_ms=accepted_before_ms, now_ms=now_ms, hours_before=hours_before
+            )
 
     async def purge(self, *, left_before_ms: int, sdkappid: int | None = None) -> int:
         """See `Store.purge`. If another process removes what is too old, nothing is left to do."""
         if sdkappid is not None:
             return await super().purge(left_before_ms=left_before_ms, sdkappid=sdkappid)
-        async with self._upkeep() as ours:
+        async with _alone(self._upkeep) as ours:
             return await super().purge(left_before_ms=left_before_ms) if ours else 0
-
-    @contextlib.asynccontextmanager
-    async def _upkeep(self) -> AsyncIterator[bool]:
-        """Whether this process is the one that does upkeep, until the block ends."""
-        if not await asyncio.to_thread(self._lease.take):
-            yield False
-            return
-        renewing = asyncio.create_task(self._renew())
-        try:
-            yield True
-        finally:
-            renewing.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await renewing
-            with contextlib.suppress(WorldError):  # then it is found left, in time
-                await asyncio.to_thread(self._lease.let_go)
-
-    async def _renew(self) -> None:
-        while True:
-            await asyncio.sleep(RENEW_S)
-            with contextlib.suppress(WorldError):  # who takes it does what this does
-                await asyncio.to_thread(self._lease.take)
 
     async def _due_for_purge(self, left_before_ms: int) -> list[Mailbox]:
         return await asyncio.to_thread(self._survey.due_for_purge, left_before_ms)
@@ -377,11 +371,66 @@ class JetStreamStore(GatheredStore):
         """See `Store.backlog`."""
         return await self._lists.backlog(sdkappid)
 
-    async def totals(self) -> Totals:
+    async def totals(self, worst: int = 0) -> Totals:
         """See `Store.totals`. They are of all streams: one that is down is not waited for."""
         if self._watchdog.health.down:
             raise StoreUnavailable("a stream of the store is down now; try again")
-        return await asyncio.to_thread(self._survey.totals)
+        return await asyncio.to_thread(self._survey.totals, worst)
+
+    def following(self) -> AbstractAsyncContextManager[bool]:
+        """See `Store.following`."""
+        return _alone(self._following)
+
+    async def commit_s(self) -> float:
+        """See `Store.commit_s`."""
+        return 0.0
+
+    async def behind(self, count_max: int) -> list[Backlog]:
+        """See `Store.behind`."""
+        return await asyncio.to_thread(self._survey.behind, count_max)
+
+    async def pending(self, count_max: int) -> list[Backlog]:
+        """See `Store.pending`."""
+        return await asyncio.to_thread(self._survey.pending, count_max)
+
+    async def runs(self, mailbox: Mailbox, first_seq: int, count_max: int) -> list[Run]:
+        """See `Store.runs`."""
+        return await asyncio.to_thread(self._derived.runs, mailbox, first_seq, count_max)
+
+    async def entries_at(self, mailbox: Mailbox, seqs: Sequence[int]) -> list[Entry]:
+        """See `Store.entries_at`."""
+        return await asyncio.to_thread(self._derived.entries_at, mailbox, seqs)
+
+    async def spans(self, mailbox: Mailbox, first_seq: int = 1) -> list[Span]:
+        """See `Store.spans`."""
+        return await asyncio.to_thread(self._derived.spans, mailbox, first_seq)
+
+    async def segment(self, mailbox: Mailbox, first_seq: int) -> Segment | None:
+        """See `Store.segment`."""
+        return await asyncio.to_thread(self._derived.segment, mailbox, first_seq)
+
+    async def sought(self, mailbox: Mailbox, index: Index, hashed: int) -> list[int]:
+        """See `Store.sought`."""
+        return await asyncio.to_thread(self._derived.sought, mailbox, index, hashed)
+
+    async def tallies(self, sdkappid: int, first_hour: int, last_hour: int) -> list[Tally]:
+        """See `Store.tallies`."""
+        return await asyncio.to_thread(self._derived.tallies, sdkappid, first_hour, last_hour)
+
+    async def named(self, slots: Sequence[int], sdkappid: int | None = None) -> list[Named]:
+        """See `Store.named`. Who does not wait for a look has it go on, for who asks next.
+
+        Raises:
+            StoreUnavailable: what was registered is not all read yet.
+        """
+        asked = asyncio.ensure_future(self._names.at(Sought(tuple(slots), sdkappid)))
+        try:  # not every caller is in a task, which `asyncio.timeout` needs
+            await asyncio.wait({asked}, timeout=NAMES_S)
+            if asked.done():
+                return asked.result()
+        finally:
+            asked.cancel()
+        raise StoreUnavailable("names of sends are still being read; try again")
 
     def entries(
         self, mailbox: Mailbox, first_seq: int = 1, *, containing: bytes | None = None
@@ -403,9 +452,9 @@ class JetStreamStore(GatheredStore):
         """See `Store.readers`."""
         return self._lists.readers(sdkappid)
 
-    def again(self, mailbox: Mailbox) -> AsyncIterator[Again]:
+    def again(self, mailbox: Mailbox, first_seq: int = 1) -> AsyncIterator[Again]:
         """See `Store.again`."""
-        return self._lists.again(mailbox)
+        return self._lists.again(mailbox, first_seq)
 
     def acts(self, *, newest_first: bool = False) -> AsyncIterator[ActRow]:
         """See `Store.acts`."""
@@ -459,6 +508,7 @@ class JetStreamStore(GatheredStore):
                 await self._watching
         await self._standings.close()
         await self._revisions.close()
+        await self._names.close()
         await self._writer.close()
         self._watchdog.end()
         await asyncio.to_thread(self._bus.close)
@@ -472,3 +522,27 @@ def _waits(standing: Standing | None, mailbox: Mailbox) -> bool:
 
 def _writer(log: LogOfOne, on_failure: Callable[[BaseException], None] | None) -> Writer:
     return Writer(ThreadChannel(Committer(log)), on_failure)
+
+
+@contextlib.asynccontextmanager
+async def _alone(lease: Lease) -> AsyncIterator[bool]:
+    """Whether this process is the one that does something, until the block ends."""
+    if not await asyncio.to_thread(lease.take):
+        yield False
+        return
+    renewing = asyncio.create_task(_renew(lease))
+    try:
+        yield True
+    finally:
+        renewing.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await renewing
+        with contextlib.suppress(WorldError):  # then it is found left, in time
+            await asyncio.to_thread(lease.let_go)
+
+
+async def _renew(lease: Lease) -> None:
+    while True:
+        await asyncio.sleep(RENEW_S)
+        with contextlib.suppress(WorldError):  # who takes it does what this does
+            await asyncio.to_thread(lease.take)

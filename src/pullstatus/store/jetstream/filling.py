@@ -34,6 +34,7 @@ from pullstatus.store.jetstream.messages import (
     CommonCommit,
     KeyMessage,
     MarkMessage,
+    NamesMessage,
     Note,
     OnceMessage,
     PageMessage,
@@ -42,6 +43,7 @@ from pullstatus.store.jetstream.messages import (
     RepeatMessage,
     SettingMessage,
     Taken,
+    TallyMessage,
     TicketMessage,
     Value,
     opened,
@@ -50,7 +52,7 @@ from pullstatus.store.jetstream.messages import (
 )
 from pullstatus.store.jetstream.messages import Row as MessageRow
 from pullstatus.store.jetstream.subjects import Layout, Place, hour_of
-from pullstatus.store.jetstream.transfer import Told, place_of
+from pullstatus.store.jetstream.transfer import Told, names_in, place_of
 from pullstatus.store.jetstream.wire import Bus, Put, Stale
 from pullstatus.store.texts import encoded
 from pullstatus.store.transfer import (
@@ -59,6 +61,7 @@ from pullstatus.store.transfer import (
     Epoch,
     Hand,
     Mark,
+    Names,
     Nonce,
     Part,
     Prints,
@@ -66,8 +69,17 @@ from pullstatus.store.transfer import (
     SetAside,
     Standing,
     Stored,
+    Tallied,
 )
-from pullstatus.store.values import NO_TICKET, ActRow, JournalRow, Mailbox, Outcome, Setting
+from pullstatus.store.values import (
+    NO_TICKET,
+    ActRow,
+    JournalRow,
+    Mailbox,
+    Naming,
+    Outcome,
+    Setting,
+)
 from pullstatus.store.verbs import readers
 from pullstatus.store.verbs.tables import ChunkRow, ReaderRow
 
@@ -76,6 +88,7 @@ PUTS: Final = 500  # messages, or journal rows, in one commit
 _OTHER: Final = "another run of `pullstatus migrate` fills this store"
 
 T = TypeVar("T")
+Hours = dict[int, tuple[int, ...]]
 
 
 class Filling:
@@ -231,13 +244,14 @@ class Filling:
             Stale: another run fills the store.
         """
         place = self._common
-        before = self._bus.lasts(place.stream, [subject for subject, _ in values])
+        names = [subject for subject, _ in values]
         while True:
             found = self._bus.last(place.stream, place.commits, leader=True)
             told = CommonCommit(0) if found is None else opened(found, CommonCommit)
             sequence = 0 if found is None else found.sequence
             if told.gate != self._number():
                 raise Stale
+            before = self._bus.lasts(place.stream, names, at_least=sequence)  # nobody else writes
             op = self._new_op()
             now = change(msgspec.structs.replace(told, previous=sequence))
             puts = [Put(subject, sealed(op, subject, value)) for subject, value in values]
@@ -289,6 +303,37 @@ class Filling:
             place = self._layout.application(row.mailbox.sdkappid)
             self._commit(row.mailbox.sdkappid, changed)
             self._drop(place, iter((f"{place.prefix}.{kind}.>",)))
+
+    # -- what was counted
+
+    def put_tallies(self, rows: Sequence[Tallied]) -> None:
+        self._change_tallies(rows, lambda hours, row: {**hours, row.hour: row.counts})
+
+    def drop_tallies(self, rows: Sequence[Tallied]) -> None:
+        self._change_tallies(
+            rows, lambda hours, row: {hour: hours[hour] for hour in hours if hour != row.hour}
+        )
+
+    def _change_tallies(
+        self, rows: Sequence[Tallied], change: Callable[[Hours, Tallied], Hours]
+    ) -> None:
+        """Have rows of days changed, as they are; nobody else writes any."""
+        for sdkappid, each in groupby(rows, lambda row: row.sdkappid):
+            place = self._layout.application(sdkappid)
+            days: dict[str, Hours] = {}
+            for row in each:
+                subject = place.tally(row.series, row.hour)
+                if subject not in days:
+                    found = self._bus.last(place.stream, subject, leader=True)
+                    days[subject] = {} if found is None else opened(found, TallyMessage).hours
+                days[subject] = change(days[subject], row)
+            values: list[Written] = [
+                (subject, TallyMessage(hours)) for subject, hours in days.items() if hours
+            ]
+            first = self._commit(sdkappid, _only(values))
+            for subject, hours in days.items():
+                below = first if hours else self._bus.newest(place.stream) + 1
+                self._bus.purge(place.stream, subject, below=below)
 
     def _commit(self, sdkappid: int, change: commits.Change) -> int:
         number = self._number()
@@ -601,6 +646,31 @@ class Filling:
             place = self._layout.application(sdkappid)
             self._drop(place, (place.once(row.nonce) for row in each))
 
+    def put_names(self, rows: Sequence[Names]) -> None:
+        """In their order, which is that of acceptance, within each application."""
+        for sdkappid, own in groupby(sorted(rows, key=_whose), _whose):
+            values: list[Written] = []
+            place = self._layout.application(sdkappid)
+            for at_ms, each in groupby(own, lambda row: row.accepted_ms):
+                names = [Naming(list(row.slots), row.body) for row in each]
+                values += [(place.names, told) for told in NamesMessage.of(sdkappid, names, at_ms)]
+            self._commit(sdkappid, _only(values))
+
+    def drop_names(self, rows: Sequence[Names]) -> None:
+        """However often they are there. A message of which some stay is written anew, behind."""
+        gone = set(rows)
+        for partition in {self._layout.partition(row.sdkappid) for row in rows}:
+            stream, subject = self._layout.stream(partition), self._layout.names(partition)
+            for message in snapshots.all_of(self._bus, stream, subject, self._bus.newest(stream)):
+                found = names_in(opened(message, NamesMessage))
+                if not gone.isdisjoint(found):
+                    self.put_names([row for row in found if row not in gone])
+                    self._bus.delete(stream, message.sequence)
+
+
+def _whose(row: Names) -> int:
+    return row.sdkappid
+
 
 def _in_parts(rows: Sequence[T]) -> Iterator[Sequence[T]]:
     left = iter(rows)
@@ -655,6 +725,7 @@ _PARTS: Final[dict[Part, tuple[Callable[[Filling, Any], None], Callable[[Filling
     ActRow: (Filling.drop_acts, Filling.put_acts),
     Mark: (Filling.drop_marks, Filling.put_marks),
     Standing: (Filling.drop_standings, Filling.put_standings),
+    Tallied: (Filling.drop_tallies, Filling.put_tallies),
     Stored: (Filling.drop_chunks, Filling.put_chunks),
     SetAside: (Filling.drop_aside, Filling.put_aside),
     JournalRow: (Filling.keep_journal, Filling.put_journal),
@@ -663,4 +734,5 @@ _PARTS: Final[dict[Part, tuple[Callable[[Filling, Any], None], Callable[[Filling
     Batch: (Filling.drop_batches, Filling.put_batches),
     Prints: (Filling.drop_prints, Filling.put_prints),
     Nonce: (Filling.drop_nonces, Filling.put_nonces),
+    Names: (Filling.drop_names, Filling.put_names),
 }

@@ -7,31 +7,36 @@ slice more, however much stays. No commit tells of it: nothing that is young eno
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Final, NamedTuple
 
 from pullstatus.store.fingerprints import KEY
 from pullstatus.store.gathering.operations import Forget, Removed
 from pullstatus.store.jetstream.messages import (
     MarkMessage,
+    NamesMessage,
     OnceMessage,
     PrintsMessage,
     RepeatMessage,
+    TallyMessage,
     is_whole,
     opened,
 )
-from pullstatus.store.jetstream.subjects import Layout
-from pullstatus.store.jetstream.wire import Bus
+from pullstatus.store.jetstream.subjects import Layout, year_of
+from pullstatus.store.jetstream.wire import Bus, Message
+
+_Held = PrintsMessage | RepeatMessage | OnceMessage | MarkMessage | TallyMessage
 
 _SLICE: Final = 32  # messages between two looks at the clock
+YEARS: Final = 2  # before, whose tallies are looked for: whoever tallies forgets, too
 
 
 class _Kind(NamedTuple):
     """Of what is remembered: its subjects, its messages, from when on they stay."""
 
     subjects: str
-    held: type[PrintsMessage | RepeatMessage | OnceMessage | MarkMessage]
-    young_ms: int
+    held: type[_Held]
+    young: int
 
 
 def forget(
@@ -53,7 +58,11 @@ def forget(
             (common.stream, _Kind(common.moved_batches, RepeatMessage, accepted_ms)),
             (common.stream, _Kind(common.moved, MarkMessage, accepted_ms)),
         ]
+    hours = operation.hours_before
+    for year in range(year_of(hours) - YEARS, year_of(hours) + 1):
+        kinds.append((stream, _Kind(f"{begin}.tally.*.{year}.*", TallyMessage, hours)))
     turns = deque(_dropped(bus, stream, kind) for stream, kind in kinds)
+    turns.append(_dropped_names(bus, stream, layout.names(partition), accepted_ms))
     until_s = clock() + operation.work_s
     count = 0
     while turns:
@@ -73,18 +82,64 @@ def _dropped(bus: Bus, stream: str, kind: _Kind) -> Iterator[int]:
     at = 1
     while messages := bus.following(stream, kind.subjects, at, count=_SLICE, leader=True):
         count = 0
-        at_ms = kind.young_ms
+        age = kind.young
         for message in reversed(messages):  # one that is damaged is as old as the one behind it
-            prints = 1
+            things = 1
             if is_whole(message):
-                told = opened(message, kind.held)
-                at_ms = told.at_ms
-                prints = len(told.keys) // KEY.size if isinstance(told, PrintsMessage) else 1
-            if at_ms < kind.young_ms:
+                age, things = _age_of(opened(message, kind.held))
+            if age < kind.young:
                 # Not what was written to the same subject since.
                 bus.purge(stream, message.subject, below=message.sequence + 1)
-                count += prints
+                count += things
         if not count:
             return
         yield count
         at = messages[-1].sequence + 1
+
+
+def _dropped_names(bus: Bus, stream: str, subject: str, young_ms: int) -> Iterator[int]:
+    """The same of names, by how many hashes lead to them; all lie on one subject.
+
+    Clocks differ, so what is old may lie behind what is young: it goes by itself.
+    """
+    at = 1
+    ahead = True  # nothing young was met yet
+    while messages := bus.following(stream, subject, at, count=_SLICE, leader=True):
+        count = below = 0
+        for message, (age_ms, things) in zip(messages, _told_ages(messages, young_ms), strict=True):
+            if age_ms >= young_ms:
+                ahead = False
+                continue
+            count += things
+            if ahead:
+                below = message.sequence + 1
+            else:
+                bus.delete(stream, message.sequence)
+        if below:
+            bus.purge(stream, subject, below=below)
+        if not count:
+            return
+        yield count
+        at = messages[-1].sequence + 1
+
+
+def _told_ages(messages: Sequence[Message], young_ms: int) -> list[tuple[int, int]]:
+    """When each was registered, and its hashes; one that is damaged is as old as what is behind."""
+    found: list[tuple[int, int]] = []
+    age_ms = young_ms
+    for message in reversed(messages):
+        things = 1
+        if is_whole(message):
+            told = opened(message, NamesMessage)
+            age_ms, things = told.at_ms, sum(len(slots) for slots, _ in told.named())
+        found.append((age_ms, things))
+    return found[::-1]
+
+
+def _age_of(told: _Held) -> tuple[int, int]:
+    """When what a message tells was, and how many things it tells."""
+    if isinstance(told, TallyMessage):  # hours of a day go with the last of them
+        return max(told.hours, default=0), len(told.hours)
+    if isinstance(told, PrintsMessage):
+        return told.at_ms, len(told.keys) // KEY.size
+    return told.at_ms, 1

@@ -15,6 +15,7 @@ from pullstatus.store.gathering.log import Figures
 from pullstatus.store.gathering.operations import (
     Changes,
     Counted,
+    Derived,
     Enter,
     Erase,
     ErasedStep,
@@ -31,7 +32,7 @@ from pullstatus.store.gathering.operations import (
 from pullstatus.store.gathering.writer import Writer
 from pullstatus.store.jetstream import routing
 from pullstatus.store.jetstream.subjects import Layout
-from pullstatus.store.values import Mailbox, Page, Pull, Watching
+from pullstatus.store.values import Mailbox, Page, Park, Pull, PutAside, Watching
 from pullstatus.store.verbs.state import mailbox_of
 from pullstatus.store.window import Gone, UnderWay
 
@@ -47,10 +48,12 @@ class Lanes:
         self._all = [*partitions, common]
 
     @overload
+    def submit(self, operation: Park, gone: Gone | None = None) -> asyncio.Future[PutAside]: ...
+    @overload
     def submit(self, operation: Pull, gone: Gone | None = None) -> asyncio.Future[Page]: ...
     @overload
     def submit(
-        self, operation: Changes | Enter, gone: Gone | None = None
+        self, operation: Changes | Derived | Enter, gone: Gone | None = None
     ) -> asyncio.Future[bool]: ...
     @overload
     def submit(self, operation: Erase, gone: Gone | None = None) -> asyncio.Future[ErasedStep]: ...

@@ -1,4 +1,4 @@
-"""Whose turn upkeep is: a row that its holder writes anew while it works.
+"""Whose turn something is: a row that its holder writes anew while it works.
 
 Nobody's wall clock counts: who finds the row of another looks again later, and takes it if it has
 not changed for so long by its own clock. Of two that take themselves for the holder each does work
@@ -26,12 +26,18 @@ class Lease:
         self,
         bus: Bus,
         place: Place,
+        subject: str,
         new_op: Callable[[], bytes],
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """Not held; `clock` is of seconds."""
+        """Not held.
+
+        Args:
+            subject: of the row.
+            clock: of seconds.
+        """
         self._bus = bus
-        self._place = place
+        self._stream, self._subject = place.stream, subject
         self._new_op = new_op
         self._clock = clock
         self._own = new_op()
@@ -47,7 +53,7 @@ class Lease:
         self._write(b"")
 
     def _write(self, holder: bytes) -> bool:
-        stream, subject = self._place.stream, self._place.lease
+        stream, subject = self._stream, self._subject
         found = self._bus.last(stream, subject, leader=True)
         told = LeaseMessage(b"", 0)
         if found is not None and is_whole(found):

@@ -47,6 +47,7 @@ from pullstatus.store.verbs.tables import ReaderRow
 
 ROWS: Final = 200  # that one step reads
 COMMITS: Final = 256
+ENDS_MAX: Final = 1000
 KEPT_MAX: Final = 10_000  # journal rows, of some hundred bytes each
 
 T = TypeVar("T")
@@ -74,6 +75,8 @@ class Lists:
         self._bus = bus
         self._layout = layout
         self._common = layout.common
+        # By mailbox, the number behind a chunk that was read, and the place of the next one.
+        self._ends: dict[Mailbox, tuple[int, int]] = {}
         self._reached = (0, 0)  # a revision, and the sequence of its setting
 
     # -- how applications stand
@@ -178,6 +181,7 @@ class Lists:
             *(box.tail - box.cursor, box.expired, box.erased, box.quarantined, box.put_back),
             *(box.routed, box.purged, oldest_ms),
             box.pulled_ms if box.pulled_seq > box.purged else None,
+            box.mark,
         )
 
     # -- entries
@@ -186,17 +190,27 @@ class Lists:
         self, mailbox: Mailbox, first_seq: int, containing: bytes | None
     ) -> AsyncIterator[Entry]:
         """See `Store.entries`."""
-        async for each in _in_steps(lambda: self._chunks(mailbox, max(1, first_seq))):
-            for entry in _entries_of(mailbox, each, first_seq, containing):
+        async for each in _in_steps(lambda: self.chunks(mailbox, max(1, first_seq))):
+            for entry in entries_of(mailbox, each, first_seq, containing):
                 yield entry
 
-    def _chunks(self, mailbox: Mailbox, first_seq: int) -> Iterator[Chunk]:
+    def chunks(self, mailbox: Mailbox, first_seq: int) -> Iterator[Chunk]:
+        """The chunks of a mailbox by now, from the one on that holds an entry."""
         standing = self.standing(mailbox.sdkappid)
         box = None if standing is None else standing.box(mailbox.holds)
         if standing is None or box is None or first_seq > box.tail:
             return
         first_seq = max(first_seq, box.purged + 1)
-        yield from chunks.chunks_of_box(self._bus, standing.place, box, first_seq, standing.newest)
+        reached, at = self._ends.get(mailbox, (0, 0))
+        for each in chunks.chunks_of_box(
+            *(self._bus, standing.place, box, first_seq, standing.newest),
+            at if reached == first_seq else None,
+        ):
+            if each.whole and each.sequences and not box.anew_from:
+                if len(self._ends) >= ENDS_MAX:
+                    self._ends.clear()
+                self._ends[mailbox] = each.next_seq, each.sequences[-1] + 1
+            yield each
 
     # -- the journal
 
@@ -277,7 +291,7 @@ class Lists:
         commits = snapshots.commits_from(self._bus, standing.place, at, standing.newest)
         return next((commit.rows for _, commit in commits), ())
 
-    async def again(self, mailbox: Mailbox) -> AsyncIterator[Again]:
+    async def again(self, mailbox: Mailbox, first_seq: int) -> AsyncIterator[Again]:
         """See `Store.again`."""
 
         def rows() -> Iterator[Again]:
@@ -290,7 +304,7 @@ class Lists:
                 self._bus, standing.place.stream, subject, standing.newest
             ):
                 row = opened(message, AgainMessage)
-                if row.first_seq > box.purged:
+                if row.first_seq > box.purged and row.first_seq + row.size > first_seq:
                     yield Again(row.first_seq, row.size, row.source_seq, row.act_id)
 
         async for row in _in_steps(rows):
@@ -504,9 +518,10 @@ def standing_of(place: Place, sdkappid: int, message: Message) -> Standing:
     return Standing(place, sdkappid, message.sequence, told.boxes, told.gate)
 
 
-def _entries_of(
-    mailbox: Mailbox, stored: Chunk, first_seq: int, containing: bytes | None
+def entries_of(
+    mailbox: Mailbox, stored: Chunk, first_seq: int, containing: bytes | None = None
 ) -> Iterator[Entry]:
+    """The entries of a chunk from a number on that prove themselves, and hold some bytes."""
     first, count, checksum, bounds, body = stored.row
     if containing is not None:
         joined = chunk.readable(bounds, body)

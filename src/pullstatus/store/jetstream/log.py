@@ -15,6 +15,7 @@ import random
 import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from itertools import compress
 from typing import Final, TypeVar
 
 from pullstatus.errors import (
@@ -274,15 +275,22 @@ class Log:
             found = carry_out(tables, operations, self._clock)
             for place, answer in zip(each.places, found, strict=True):
                 answers[place] = answer
-        tables.prove(
-            sdkappid
-            for sdkappid, each in asked.by.items()
-            if any(isinstance(answers[place], _JUDGED) for place in each.places)
-        )
+        self._prove(group, answers, asked, tables)
         for place, operation in enumerate(group):
             if isinstance(operation, Forget):
                 answers[place] = self._forget_some(operation)
         return answers
+
+    def _prove(
+        self, group: Sequence[Operation], answers: list[Answer], asked: Group, tables: JetTables
+    ) -> None:
+        """Have all nodes asked for what answers rest on that nothing is written for."""
+        judged = [isinstance(answer, _JUDGED) for answer in answers]
+        if any(judged):
+            told = Group(list(compress(group, judged)), self._layout).by
+            tables.prove(
+                {sdkappid: asked.by[sdkappid].rows - each.rows for sdkappid, each in told.items()}
+            )
 
     def _read(self, tables: JetTables, asked: Group) -> None:
         """Learn what is not known of each application, in one go."""

@@ -10,6 +10,7 @@ Of commits each names the one before, so that a hole is seen; of chunks their nu
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Sequence
 from typing import Final, TypeVar, cast
 
@@ -19,15 +20,18 @@ from xxhash import xxh3_64_digest, xxh3_64_intdigest
 from pullstatus.errors import StoreCorrupt, StoreDamaged, StoreRefused
 from pullstatus.store import chunk
 from pullstatus.store.jetstream.wire import OP_BYTES, Message
+from pullstatus.store.segments import Array, Index, Segment
 from pullstatus.store.texts import decoded, encoded
-from pullstatus.store.values import NO_TICKET, JournalRow, Mailbox, Outcome
+from pullstatus.store.values import NO_TICKET, Followed, JournalRow, Mailbox, Naming, Outcome
 from pullstatus.store.verbs.state import State, key_of, slot
 from pullstatus.store.verbs.tables import ChunkRow, KeyedRow, ReaderRow, Recalled
 
 FORM: Final = 1
+MARKED_FORM: Final = 2  # of commits that tell marks: who does not know them would lose them
 PART_BYTES_MAX: Final = 512 << 10  # of a body in one message: a server takes 1 MiB by default
 
 PRINTS_MAX: Final = 10_000  # fingerprints in one message
+NAMINGS_MAX: Final = 8  # blocks of names in one message: who looks for one reads them all
 
 _HEAD_BYTES: Final = OP_BYTES + 1
 _PROOF_BYTES: Final = 8
@@ -42,7 +46,8 @@ T = TypeVar("T", bound=Value)
 
 def sealed(op: bytes, subject: str, value: Value) -> bytes:
     """A message's bytes."""
-    told = op + bytes((FORM,)) + _encoder.encode(value)
+    form = MARKED_FORM if isinstance(value, Commit) and value.marked else FORM
+    told = op + bytes((form,)) + _encoder.encode(value)
     return told + _proof(subject, told)
 
 
@@ -60,7 +65,7 @@ def opened(message: Message, held: type[T]) -> T:
     """
     if not is_whole(message):
         raise StoreDamaged(_DAMAGED.format(message.sequence, message.subject))
-    if message.data[OP_BYTES] != FORM:
+    if message.data[OP_BYTES] not in (FORM, MARKED_FORM):
         raise StoreRefused("a later version of pullstatus has written to this store: use that")
     try:
         return _decoder(held).decode(message.data[_HEAD_BYTES:-_PROOF_BYTES])
@@ -108,6 +113,7 @@ class Box(Value, frozen=True):
         anew_from, anew_through: first numbers of the first and the last chunk that was written anew
             and is not purged; 0: none was.
         waits_ms: when what waits at the head was accepted; 0: nothing waits, or it is not known.
+        followed, tallied, turn: see `Followed`.
         routing: names the items that are on their way out of it, see `routing`; empty: none are.
     """
 
@@ -132,6 +138,14 @@ class Box(Value, frozen=True):
     anew_through: int = 0
     routing: bytes = b""
     waits_ms: int = 0
+    followed: int = 0
+    tallied: int = 0
+    turn: int = 0
+
+    @property
+    def mark(self) -> Followed:
+        """Up to where what is derived of its entries has been."""
+        return Followed(max(self.followed, self.purged), max(self.tallied, self.purged), self.turn)
 
     def state(self, sdkappid: int) -> State:
         """The mailbox, to be changed."""
@@ -229,6 +243,11 @@ class Commit(Value, frozen=True):
     rows: list[Row] = []
     notes: list[Note] = []
     gate: int = 0
+
+    @property
+    def marked(self) -> bool:
+        """Whether something was derived of any of its entries."""
+        return any(box.followed or box.tallied or box.turn for box in self.boxes)
 
 
 class GuardMessage(Value, frozen=True):
@@ -466,6 +485,32 @@ class OnceMessage(Value, frozen=True):
     at_ms: int
 
 
+class NamesMessage(Value, frozen=True):
+    """Names of sends that were registered together: blocks, each with its hashes."""
+
+    sdkappid: int
+    at_ms: int
+    blocks: list[tuple[bytes, bytes]]
+
+    @classmethod
+    def of(cls, sdkappid: int, names: Sequence[Naming], at_ms: int) -> list[NamesMessage]:
+        """Blocks in as many as it takes, in order."""
+        found: list[NamesMessage] = []
+        room = 0
+        for each in names:
+            packed = array("i", each.slots).tobytes()
+            room -= len(packed) + len(each.body)
+            if not found or room < 0 or len(found[-1].blocks) == NAMINGS_MAX:
+                found.append(cls(sdkappid, at_ms, []))
+                room = PART_BYTES_MAX - len(packed) - len(each.body)
+            found[-1].blocks.append((packed, each.body))
+        return found
+
+    def named(self) -> list[tuple[array[int], bytes]]:
+        """The blocks, in order, each with its hashes."""
+        return [(array("i", packed), body) for packed, body in self.blocks]
+
+
 class AgainMessage(Value, frozen=True):
     """A range that is not there for the first time."""
 
@@ -473,6 +518,52 @@ class AgainMessage(Value, frozen=True):
     size: int
     source_seq: int
     act_id: int
+
+
+# -- what is derived of entries --------------------------------------------------------------------
+
+
+class Laid(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """Of a segment: its run, and how many bytes its arrays have."""
+
+    first_seq: int
+    count: int
+    numbers: int
+    sids: int
+
+    @classmethod
+    def of(cls, segment: Segment) -> Laid:
+        """That of a segment."""
+        sizes = len(segment.numbers), len(segment.sids)
+        return cls(segment.first_seq, segment.count, *sizes)
+
+    @property
+    def last_seq(self) -> int:
+        """Number of the last entry of the run."""
+        return self.first_seq + self.count - 1
+
+    def array(self, index: Index) -> Array:
+        """What one of its arrays proves."""
+        size = self.sids if index is Index.SID else self.numbers
+        return Array(self.first_seq, self.count, index, size)
+
+
+class SegmentsMessage(Value, frozen=True):
+    """The segments of a mailbox, in order."""
+
+    laid: list[Laid]
+
+
+class ArrayMessage(Value, frozen=True):
+    """A part of an array of a segment."""
+
+    data: bytes
+
+
+class TallyMessage(Value, frozen=True):
+    """What was counted of an application in the hours of a day, by hour."""
+
+    hours: dict[int, tuple[int, ...]]
 
 
 # -- what is of no application ---------------------------------------------------------------------

@@ -62,16 +62,26 @@ class ProvenBus:
         )
         return [self._whole(stream, message) for message in found]
 
-    def last_of_each(self, stream: str, subjects: Sequence[str]) -> list[Message | None]:
+    def last_of_each(
+        self, stream: str, subjects: Sequence[str], *, leader: bool = True
+    ) -> list[Message | None]:
         """See `wire.Bus`."""
-        found = self._bus.last_of_each(stream, subjects)
+        found = self._bus.last_of_each(stream, subjects, leader=leader)
         return [None if each is None else self._whole(stream, each) for each in found]
 
     def following_each(
-        self, stream: str, starts: Sequence[tuple[str, int]], *, count: int, bytes_max: int
+        self,
+        stream: str,
+        starts: Sequence[tuple[str, int]],
+        *,
+        count: int,
+        bytes_max: int,
+        leader: bool = False,
     ) -> list[list[Message]]:
         """See `wire.Bus`."""
-        found = self._bus.following_each(stream, starts, count=count, bytes_max=bytes_max)
+        found = self._bus.following_each(
+            stream, starts, count=count, bytes_max=bytes_max, leader=leader
+        )
         return [[self._whole(stream, message) for message in each] for each in found]
 
     def newest(self, stream: str) -> int:
@@ -122,11 +132,17 @@ class ProvenBus:
         return one
 
 
-def newest_of_anybody(bus: Bus, stream: str, subject: str) -> Message | None:
-    """The last message of a subject that any node has."""
-    asked = [bus.last(stream, subject, leader=leader) for leader in (True, *[False] * ASKS)]
-    found = [message for message in asked if message is not None]
-    return max(found, key=lambda message: message.sequence, default=None)
+def newest_of_anybody(bus: Bus, stream: str, subjects: Sequence[str]) -> dict[str, Message]:
+    """The last message of each of these that any node has, by subject; all is asked at once."""
+    asked = bus.last_of_each(stream, subjects)
+    asked += bus.last_of_each(stream, [*subjects] * ASKS, leader=False)
+    found: dict[str, Message] = {}
+    for message in asked:
+        if message is not None:
+            known = found.setdefault(message.subject, message)
+            if known.sequence < message.sequence:
+                found[message.subject] = message
+    return found
 
 
 def of_anybody(

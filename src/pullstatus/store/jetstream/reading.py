@@ -243,7 +243,9 @@ class Reading:
         asked: set[asyncio.Future[T]] = set()
         try:
             for number, ask in enumerate(asks, 1):
-                asked.add(asyncio.ensure_future(ask(next(self._turns))))
+                question = asyncio.ensure_future(ask(next(self._turns)))
+                question.add_done_callback(_hear)
+                asked.add(question)
                 soon_s = SOON_S if number < len(asks) else None
                 while asked:
                     done, asked = await asyncio.wait(
@@ -258,6 +260,12 @@ class Reading:
         finally:
             for one in asked:
                 one.cancel()
+
+
+def _hear(asked: asyncio.Future[T]) -> None:
+    """What becomes of one that nobody waits for any more is no news for a log."""
+    if not asked.cancelled():
+        asked.exception()
 
 
 def _fits(subject: str, pattern: str) -> bool:

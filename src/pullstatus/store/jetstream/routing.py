@@ -205,7 +205,8 @@ def _begin(operation: Unpark, ident: bytes, tables: JetTables) -> SettingChanged
     state = tables.draft(operation.mailbox)
     if state is None or has_changed(state, operation):
         return SettingChanged("what is parked has changed meanwhile; try again")
-    acts.record(tables, operation.act)
+    if operation.act is not None:
+        acts.record(tables, operation.act)
     tables.put_route(state, ident, _encode(operation))
     return None
 
@@ -242,7 +243,7 @@ def _store(
             if isinstance(part, Park):
                 park(tables, _parked(tables, part))
             else:
-                count += append_new(tables, part)
+                count += append_new(tables, [part])
     _remember(tables, operation, ident, sdkappid, count)
     return count
 

@@ -11,17 +11,22 @@ does to it. What is of no application lies in a stream of its own.
               NAME.P.APP.KIND.reader.HASH   a reader
               NAME.P.APP.KIND.page.HASH     the page that is kept for it
               NAME.P.APP.KIND.route         what takes parked items to other applications
+              NAME.P.APP.KIND.segments      which segments there are
+              NAME.P.APP.KIND.array.FIRST.INDEX.PART    a part of an array of one
+              NAME.P.APP.tally.SERIES.YEAR.DAY          what was counted in the hours of a day
               NAME.P.APP.key.HASH           what a pull key got
               NAME.P.APP.repeat.HASH        what a batch was answered
               NAME.P.APP.print.HOUR         fingerprints of records of one hour
               NAME.P.APP.once.HASH          what must not come twice
               NAME.P.begin                  what first commits of applications rest on
+              NAME.P.names                  names of sends of all applications, in order
     NAME_SET  NAME.set.c                    commits of what is of no application
               NAME.set.setting.HEX          a setting
               NAME.set.act.NUMBER           an act
               NAME.set.ticket.HEX           the number of an act, by its ticket
               NAME.set.mark.HEX             when something happened last
               NAME.set.lease                whose turn upkeep is
+              NAME.set.following            whose turn it is to follow
               NAME.set.gate                 what the store says of a migration
               NAME.set.moved...             what a migration has brought of repeats
               NAME.set.meta                 format, partitions, secret, epochs
@@ -94,6 +99,26 @@ class Place(NamedTuple):
         """All pages that are kept for readers of a mailbox."""
         return f"{self.prefix}.{kind}.page.>"
 
+    def segments(self, kind: int) -> str:
+        """Which segments a mailbox has."""
+        return f"{self.prefix}.{kind}.segments"
+
+    def array(self, kind: int, first_seq: int, index: int, part: int) -> str:
+        """A part of an array of a segment."""
+        return f"{self.prefix}.{kind}.array.{first_seq}.{index}.{part}"
+
+    def arrays(self, kind: int, first_seq: int | str = "*") -> str:
+        """All that there is of a segment; of all of a mailbox."""
+        return f"{self.prefix}.{kind}.array.{first_seq}.>"
+
+    def tally(self, series: int, hour: int) -> str:
+        """What was counted in the hours of a day."""
+        return f"{self.prefix}.tally.{series}.{year_of(hour)}.{day_of(hour)}"
+
+    def tallies(self, series: int | str = "*") -> str:
+        """All that was counted in a series; in all of them."""
+        return f"{self.prefix}.tally.{series}.>"
+
     def key(self, pull_key: str) -> str:
         """What a pull key got."""
         return f"{self.prefix}.key.{hashed(pull_key)}"
@@ -109,6 +134,11 @@ class Place(NamedTuple):
     def once(self, nonce: str) -> str:
         """What must not come twice."""
         return f"{self.prefix}.once.{hashed(nonce)}"
+
+    @property
+    def names(self) -> str:
+        """Names of sends, together with those of all applications of the partition."""
+        return f"{self.prefix.rpartition('.')[0]}.names"
 
     @property
     def remembered(self) -> Sequence[str]:
@@ -145,6 +175,11 @@ class Place(NamedTuple):
     def lease(self) -> str:
         """Whose turn upkeep is."""
         return f"{self.prefix}.lease"
+
+    @property
+    def following(self) -> str:
+        """Whose turn it is to follow."""
+        return f"{self.prefix}.following"
 
     def act(self, number: int | str) -> str:
         """An act."""
@@ -211,6 +246,10 @@ class Layout(NamedTuple):
         """What first commits of the applications of a partition rest on."""
         return f"{self.name}.{partition}.begin"
 
+    def names(self, partition: int) -> str:
+        """Names of sends of the applications of a partition."""
+        return f"{self.name}.{partition}.names"
+
     @property
     def common(self) -> Place:
         """The place of what is of no application."""
@@ -221,6 +260,21 @@ class Layout(NamedTuple):
         """All streams, each with the pattern of its subjects."""
         own = [(self.stream(each), f"{self.name}.{each}.>") for each in range(self.partitions)]
         return [*own, (self.common.stream, f"{self.common.prefix}.>")]
+
+
+def day_of(hour: int) -> int:
+    """By which a tally lies: their last two digits apart, so with those of a day."""
+    return hour // 100
+
+
+def year_of(hour: int) -> int:
+    """The same of days: what is older than all of it is dropped unread."""
+    return hour // 1_000_000
+
+
+def series_of(subject: str) -> int:
+    """The series of a tally."""
+    return int(subject.split(".")[4])
 
 
 def hour_of(record_s: int) -> int:

@@ -7,7 +7,7 @@ application behind its own.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from itertools import chain, groupby, islice
 from typing import Final, TypeVar
@@ -15,19 +15,24 @@ from typing import Final, TypeVar
 import msgspec
 
 from pullstatus import limits
+from pullstatus.store import tallies
 from pullstatus.store.chunk import AT_MS_MAX
 from pullstatus.store.fingerprints import KEY, factor_of, keys, keys_of
-from pullstatus.store.jetstream import chunks, snapshots
+from pullstatus.store.gathering.operations import Forget
+from pullstatus.store.jetstream import chunks, derived, snapshots
 from pullstatus.store.jetstream.ages import Ages
 from pullstatus.store.jetstream.common import CommonTables
 from pullstatus.store.jetstream.known import Cache, Hour, Known
 from pullstatus.store.jetstream.messages import (
     AgainMessage,
+    ArrayMessage,
     Box,
     Chunk,
     ChunkPart,
     Commit,
     KeyMessage,
+    Laid,
+    NamesMessage,
     Note,
     OnceMessage,
     PageMessage,
@@ -35,7 +40,9 @@ from pullstatus.store.jetstream.messages import (
     ReaderMessage,
     RepeatMessage,
     Row,
+    SegmentsMessage,
     Taken,
+    TallyMessage,
     Value,
     is_whole,
     left_of,
@@ -44,22 +51,27 @@ from pullstatus.store.jetstream.messages import (
 )
 from pullstatus.store.jetstream.moved import Moved
 from pullstatus.store.jetstream.proven import newest_of_anybody
-from pullstatus.store.jetstream.subjects import Layout, Place, hour_of
+from pullstatus.store.jetstream.subjects import Layout, Place, day_of, hour_of
 from pullstatus.store.jetstream.wire import Bus, Message
+from pullstatus.store.segments import Index, Segment
 from pullstatus.store.texts import decoded, encoded
 from pullstatus.store.values import (
     Act,
     Fingerprints,
+    Followed,
     JournalRow,
     Mailbox,
+    Naming,
     Noted,
     Once,
     Outcome,
     RepeatKey,
+    Tally,
 )
 from pullstatus.store.verbs.state import State
 from pullstatus.store.verbs.tables import ChunkRow, KeyedRow, ReaderRow, Recalled
 
+ROWS_MAX: Final = 500  # that are asked for at once
 REPEAT_MS: Final = limits.INGEST_REPEAT_S * 1000
 
 _NOTHING: Final[dict[bytes, int]] = {}
@@ -106,6 +118,7 @@ class Draft:
         self.journal: list[Row] = []
         self.notes: list[Note] = []
         self.values: dict[str, Value] = {}
+        self.names: list[NamesMessage] = []
         self.prints: dict[int, dict[bytes, int]] = {}
         self.behind: list[Callable[[int], None]] = []
         self.ends: dict[tuple[int, int], int] = {}  # of pages: the number behind the last entry
@@ -168,8 +181,12 @@ class Draft:
             or self.journal
             or self.notes
             or self.values
+            or self.names
             or self.prints
-            or any(self.states[kind].purged != box.purged for kind, box in self.known.boxes.items())
+            or any(
+                (self.states[kind].purged, self.boxes[kind].mark) != (box.purged, box.mark)
+                for kind, box in self.known.boxes.items()
+            )
         )
 
     def values_due(self) -> list[tuple[str, Value, int | None]]:
@@ -187,6 +204,7 @@ class Draft:
             judged = self._rows.get(subject)
             known = 0 if judged is None else judged.sequence
             due.append((subject, value, known if subject in self._asked else None))
+        due += [(place.names, told, None) for told in self.names]
         for hour, told in self.prints.items():
             last: int | None = self.known.hours[hour].last
             for at_ms, group in groupby(told.items(), key=lambda each: each[1]):
@@ -336,23 +354,27 @@ class JetTables:
         if overtaken:
             raise Overtaken(*overtaken)
 
-    def prove(self, sdkappids: Iterable[int]) -> None:
+    def prove(self, beside: Mapping[int, Collection[str]]) -> None:
         """Ask all nodes for the rows that were judged of applications.
 
         A replica that has lost the newest message of a row tells of the one before, as if that was
         how its commit has left it. What is written is refused then, by its condition; but for an
         answer that nothing is written for somebody has to be asked.
 
+        Args:
+            beside: of each of these applications the rows that no such answer rests on.
+
         Raises:
             Misled: a node has newer ones.
         """
         newer: dict[str, Message] = {}
-        for sdkappid in sdkappids:
+        for sdkappid, rows in beside.items():
             draft = self._draft(sdkappid)
-            for subject, judged in draft.judged():
-                found = newest_of_anybody(self._bus, draft.place.stream, subject)
-                if found is not None and _sequence(judged) < found.sequence:
-                    newer[subject] = found
+            judged = {subject: row for subject, row in draft.judged() if subject not in rows}
+            found = newest_of_anybody(self._bus, draft.place.stream, list(judged))
+            for subject, row in judged.items():
+                if subject in found and _sequence(row) < found[subject].sequence:
+                    newer[subject] = found[subject]
         if newer:
             raise Misled(newer)
 
@@ -533,12 +555,45 @@ class JetTables:
             yield row.first_seq, row.size, row.bounds
 
     def chunk_step(self, state: State, first_seq: int, rows_max: int) -> Sequence[ChunkRow]:
-        rows: list[ChunkRow] = []
-        for row in self.chunks(state, first_seq):
-            rows.append(row)
-            if len(rows) == rows_max:
-                break
+        rows = list(islice(self.chunks(state, first_seq), rows_max))
+        if rows:
+            self._drop_left_over(state, rows)
         return rows
+
+    def _drop_left_over(self, state: State, rows: Sequence[ChunkRow]) -> None:
+        """Remove what was there before chunks were written anew, if it still is.
+
+        Who wrote them may have ended between the commit and that.
+        """
+        draft, kind = self._of(state)
+        if not draft.boxes[kind].anew_from:
+            return
+        place, last = draft.place, rows[-1]
+        anew = set(chunks.anew_firsts(self._bus, place, kind))
+        firsts = anew.intersection(row.first_seq for row in rows)
+        for message in self._log(draft, state, rows[0].first_seq) if firsts else ():
+            part = opened(message, ChunkPart) if is_whole(message) else None
+            if part is not None and part.first_seq > last.first_seq:
+                break
+            if part is not None and part.first_seq in firsts:
+                draft.behind.append(partial(self._delete, place.stream, message.sequence))
+        for first_seq in firsts:
+            subject = place.anew(kind, first_seq)
+            newest = self._bus.last(place.stream, subject, leader=True)
+            if newest is not None:
+                for name in (subject, f"{subject}.*"):
+                    work = partial(self._purge, place.stream, name, newest.sequence)
+                    draft.behind.append(work)
+
+    def _log(self, draft: Draft, state: State, seq: int) -> Iterator[Message]:
+        """All messages of a log from the one that holds an entry on, or from one before it."""
+        place, kind = draft.place, state.mailbox.holds
+        at = self._log_at(draft, state, seq)
+        while messages := self._bus.following(
+            place.stream, place.log(kind), at, count=chunks.CHUNKS_MAX, leader=True
+        ):
+            yield from messages
+            at = messages[-1].sequence + 1
 
     def chunk_at(self, state: State, seq: int) -> int:
         if not state.purged < seq <= state.tail:
@@ -595,10 +650,10 @@ class JetTables:
     def _put_whole(self, draft: Draft, subject: str, chunk: Chunk) -> None:
         """Write a chunk to a subject of its own; what was there before goes behind the commit."""
         for part in parts_of(chunk):
-            name = f"{subject}.{part.part}" if part.part else subject
-            draft.values[name] = part
-            if draft.row(name) is not None or ".new." in name:
-                self._drop_former(draft, name)
+            draft.values[f"{subject}.{part.part}" if part.part else subject] = part
+        if draft.row(subject) is not None or ".new." in subject:
+            self._drop_former(draft, subject)
+            self._drop_former(draft, f"{subject}.*")  # it may have had more parts
 
     def _drop_former(self, draft: Draft, subject: str) -> None:
         """Remove behind the commit what a subject held before it."""
@@ -937,6 +992,121 @@ class JetTables:
     def drop_note(self, name: str) -> None:
         self._common.drop_note(name)
 
+    # -- what is derived of entries
+
+    def followed(self, state: State) -> Followed:
+        draft, kind = self._of(state)
+        return draft.boxes[kind].changed(state).mark
+
+    def put_followed(self, state: State, mark: Followed) -> None:
+        draft, kind = self._of(state)
+        draft.boxes[kind] = msgspec.structs.replace(
+            draft.boxes[kind], followed=mark.through, tallied=mark.tallied, turn=mark.turn
+        )
+
+    def _laid(self, draft: Draft, kind: int) -> Sequence[Laid]:
+        found = self._value(draft, draft.place.segments(kind), SegmentsMessage)
+        return () if found is None else found.laid
+
+    def segments(self, state: State, first_seq: int, last_seq: int) -> Sequence[Segment]:
+        draft, kind = self._of(state)
+        return [
+            self._segment(draft, kind, laid)
+            for laid in self._laid(draft, kind)
+            if laid.first_seq <= last_seq and laid.last_seq >= first_seq
+        ]
+
+    def _segment(self, draft: Draft, kind: int, laid: Laid) -> Segment:
+        names = derived.subjects_of(draft.place, kind, laid)
+        unknown = [
+            name
+            for own in names.values()
+            for name in own
+            if name not in draft.values and not draft.has_row(name)
+        ]
+        if unknown:
+            self._ask(draft, unknown)
+        numbers, sids = (
+            b"".join([self._part(draft, name) for name in names[index]]) for index in Index
+        )
+        return Segment(laid.first_seq, laid.count, numbers, sids)
+
+    def _part(self, draft: Draft, subject: str) -> bytes:
+        written = draft.values.get(subject)
+        if isinstance(written, ArrayMessage):
+            return written.data
+        return derived.data_of(draft.row(subject))
+
+    def put_segment(self, state: State, segment: Segment) -> None:
+        draft, kind = self._of(state)
+        first, last = segment.first_seq, segment.last_seq
+        self._drop(draft, kind, lambda laid: first <= laid.first_seq <= last)
+        draft.values |= dict(derived.parts_of(draft.place, kind, segment))
+        laid = sorted([*self._laid(draft, kind), Laid.of(segment)], key=lambda each: each.first_seq)
+        self._put_anew(draft, draft.place.segments(kind), SegmentsMessage(laid))
+
+    def drop_segments(self, state: State, through: int | None) -> None:
+        draft, kind = self._of(state)
+        if through is None:  # also of what does not tell any more what there is
+            subject, arrays = draft.place.segments(kind), draft.place.arrays(kind)
+            begin = arrays.removesuffix("*.>")
+            for name in [name for name in draft.values if name.startswith(begin)]:
+                del draft.values[name]
+            draft.values[subject] = SegmentsMessage([])
+            for every in (subject, arrays):
+                self._drop_former(draft, every)
+        elif draft.boxes[kind].followed:  # else there was never one
+            self._drop(draft, kind, lambda laid: laid.last_seq <= through)
+
+    def _drop(self, draft: Draft, kind: int, goes: Callable[[Laid], bool]) -> None:
+        """Have segments be none any more; what was stored of them goes behind the commit."""
+        subject, laid = draft.place.segments(kind), self._laid(draft, kind)
+        gone = [each for each in laid if goes(each)]
+        for each in gone:
+            pattern = draft.place.arrays(kind, each.first_seq)
+            for name in [name for name in draft.values if name.startswith(pattern[:-1])]:
+                del draft.values[name]
+            self._drop_former(draft, pattern)
+        if gone:
+            kept = [each for each in laid if not goes(each)]
+            self._put_anew(draft, subject, SegmentsMessage(kept))
+
+    def _put_anew(self, draft: Draft, subject: str, value: Value) -> None:
+        """Write a row; what it was before goes behind the commit."""
+        if subject not in draft.values and draft.row(subject) is not None:
+            self._drop_former(draft, subject)
+        draft.values[subject] = value
+
+    def add_names(self, sdkappid: int, names: Sequence[Naming], at_ms: int) -> None:
+        self._draft(sdkappid).names += NamesMessage.of(sdkappid, names, at_ms)
+
+    def add_tally(self, sdkappid: int, tally: Tally) -> None:
+        draft = self._draft(sdkappid)
+        subject = draft.place.tally(tally.series, tally.hour)
+        found = self._value(draft, subject, TallyMessage)
+        hours = {} if found is None else found.hours
+        counts = tallies.summed(hours.get(tally.hour, ()), tally.counts)
+        self._put_anew(draft, subject, TallyMessage({**hours, tally.hour: counts}))
+
+    def drop_tallies(self, sdkappid: int, series: int, from_hour: int) -> None:
+        draft = self._draft(sdkappid)
+        place = draft.place
+        names = {
+            *self._bus.subjects(place.stream, place.tallies(series)),
+            *(name for name in draft.values if name.startswith(place.tallies(series)[:-1])),
+        }
+        due = sorted(name for name in names if int(name.rpartition(".")[2]) >= day_of(from_hour))
+        unknown = [name for name in due if name not in draft.values and not draft.has_row(name)]
+        for begin in range(0, len(unknown), ROWS_MAX):
+            self._ask(draft, unknown[begin : begin + ROWS_MAX])
+        for subject in due:
+            found = self._value(draft, subject, TallyMessage)
+            if found is not None:
+                left = {hour: counts for hour, counts in found.hours.items() if hour < from_hour}
+                self._put_anew(draft, subject, TallyMessage(left))
+                if not left:
+                    self._drop_all(draft, subject)
+
     # -- removal
 
     def remove(self, state: State, through: int) -> None:
@@ -996,8 +1166,7 @@ class JetTables:
 
     def forgetters(
         self,
-        accepted_before_ms: int,  # noqa: ARG002
-        now_ms: int,  # noqa: ARG002
+        operation: Forget,  # noqa: ARG002
     ) -> Sequence[Callable[[int], int | None]]:
         raise AssertionError("what is remembered is forgotten by the lane")
 

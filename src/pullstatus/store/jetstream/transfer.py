@@ -6,14 +6,18 @@ gets what lies there now, of what there was when it began.
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import groupby
 from typing import Any, Final, TypeVar
 
 import apsw
 import msgspec
 
+from pullstatus.errors import StoreUnavailable
 from pullstatus.store import chunk
 from pullstatus.store.jetstream import chunks, meta, routing, snapshots
+from pullstatus.store.jetstream.derived import Derived
 from pullstatus.store.jetstream.lists import Lists, Notes, act_row, setting_of
 from pullstatus.store.jetstream.lists import Standing as Standing_
 from pullstatus.store.jetstream.messages import (
@@ -23,6 +27,7 @@ from pullstatus.store.jetstream.messages import (
     Chunk,
     ChunkPart,
     MarkMessage,
+    NamesMessage,
     OnceMessage,
     PageMessage,
     PrintsMessage,
@@ -46,6 +51,7 @@ from pullstatus.store.transfer import (
     Hand,
     Key,
     Mark,
+    Names,
     Nonce,
     Part,
     Prints,
@@ -54,12 +60,15 @@ from pullstatus.store.transfer import (
     SetAside,
     Standing,
     Stored,
+    Tallied,
     key_of,
     weight,
 )
-from pullstatus.store.values import ActRow, JournalRow, Mailbox, Setting
+from pullstatus.store.values import ActRow, Followed, JournalRow, Mailbox, Setting
 from pullstatus.store.verbs import readers, state
 
+LOOKS_MAX: Final = 20  # at an application that is followed meanwhile
+HOUR_MAX: Final = (1 << 63) - 1
 PRINTS_BYTES_MAX: Final = 4000  # of keys in one row: as many as other engines have in one
 
 T = TypeVar("T", bound=Value)
@@ -94,14 +103,28 @@ class Reading:
         self._lists = Lists(bus, layout)
         self._rows: Iterator[Row] = iter(())
         self._reached: tuple[Part, Key | None, tuple[Mailbox, ...]] | None = None
+        self._derived = Derived(bus, self._lists)
         self._frozen: tuple[Standing_, dict[str, Message]] | None = None
+        self._tallies: list[Row] = []  # of what is frozen
 
     def freeze(self, sdkappid: int) -> list[Standing]:
-        """Have rows of mailboxes read as of now; returns how they stand."""
-        self._frozen = self._lists.moment(sdkappid)
-        if self._frozen is None:
-            return []
-        standing, _ = self._frozen
+        """Have rows of mailboxes read as of now; returns how they stand.
+
+        Raises:
+            StoreUnavailable: others follow them again and again.
+        """
+        for _ in range(LOOKS_MAX):
+            self._frozen = self._lists.moment(sdkappid)
+            if self._frozen is None:
+                return []
+            standing, _rows = self._frozen
+            self._tallies = list(self._tallies_of(sdkappid))
+            now = self._lists.standing(sdkappid)
+            if now is not None and _marks(now) == _marks(standing):
+                break  # so these are the tallies of that moment
+        else:
+            self._frozen = None
+            raise StoreUnavailable("what is derived changes again and again; try again")
         return [_stands(standing, box) for box in standing.boxes if box.tail]
 
     def thaw(self) -> bool:
@@ -171,6 +194,17 @@ class Reading:
             _stands(each, box) for each in self._lists.standings() for box in each.boxes if box.tail
         ]
         yield from sorted(found, key=key_of)
+
+    def tallied(self, _boxes: Sequence[Mailbox]) -> Iterator[Row]:
+        if self._frozen is not None:
+            yield from self._tallies
+            return
+        for sdkappid in self.applications():
+            yield from self._tallies_of(sdkappid)
+
+    def _tallies_of(self, sdkappid: int) -> Iterator[Row]:
+        for tally in self._derived.tallies(sdkappid, 0, HOUR_MAX):
+            yield Tallied(sdkappid, tally.series, tally.hour, tally.counts)
 
     # -- of mailboxes
 
@@ -316,6 +350,15 @@ class Reading:
 
         return _ordered(rows(), Prints)
 
+    def names(self, _boxes: Sequence[Mailbox]) -> Iterator[Row]:
+        def rows() -> Iterator[Names]:
+            for number, stream in enumerate(self._streams()):
+                subject, newest = self._layout.names(number), self._bus.newest(stream)
+                for message in snapshots.all_of(self._bus, stream, subject, newest):
+                    yield from names_in(opened(message, NamesMessage))
+
+        return _named(rows())
+
     def nonces(self, _boxes: Sequence[Mailbox]) -> Iterator[Row]:
         def rows() -> Iterator[Nonce]:
             for message in self._remembered("once.*", None):
@@ -344,7 +387,13 @@ def _stands(standing: Standing_, box: Box) -> Standing:
     return Standing(
         *(Mailbox(standing.sdkappid, box.kind), box.tail, box.cursor, box.handed_out),
         *(box.expired, box.erased, box.quarantined, box.put_back, box.routed, box.purged),
+        box.mark.tallied,
     )
+
+
+def _marks(standing: Standing_) -> dict[int, Followed]:
+    """Up to where each mailbox has been followed."""
+    return {box.kind: box.mark for box in standing.boxes}
 
 
 def _kept(box: Box) -> tuple[object, ...]:
@@ -364,6 +413,32 @@ def _stored(kind: type[Stored], mailbox: Mailbox, stored: Chunk) -> Stored:
         *(mailbox, row.first_seq, row.size, stored.accepted_ms, row.bounds, row.body),
         *(stored.label or None, sound),
     )
+
+
+def names_in(told: NamesMessage) -> list[Names]:
+    """The blocks of a message."""
+    head = told.at_ms, told.sdkappid
+    return [Names(*head, tuple(slots), body) for slots, body in told.named()]
+
+
+def _named(rows: Iterable[Names]) -> Iterator[Names]:
+    """Blocks in order, one of each, however many: they go through a file that nobody sees."""
+    with apsw.Connection("") as file:
+        file.execute("CREATE TABLE row (at_ms, sdkappid, slots, body)")
+        file.executemany(
+            "INSERT INTO row VALUES (?, ?, ?, ?)",
+            (
+                (row.accepted_ms, row.sdkappid, array("i", row.slots).tobytes(), row.body)
+                for row in rows
+            ),
+        )
+        found = file.execute("SELECT * FROM row ORDER BY at_ms, sdkappid")
+        for (at_ms, sdkappid), together in groupby(found, lambda each: each[:2]):
+            own = {
+                Names(at_ms, sdkappid, tuple(array("i", slots)), body)
+                for _, _, slots, body in together
+            }
+            yield from sorted(own, key=key_of)  # a report, or a few of them
 
 
 R = TypeVar("R", Batch, Prints, Nonce)
@@ -409,6 +484,7 @@ _PARTS: Final[dict[Part, Callable[[Reading, Sequence[Mailbox]], Iterator[Row]]]]
     ActRow: Reading.acts,
     Mark: Reading.marks,
     Standing: Reading.standings,
+    Tallied: Reading.tallied,
     Stored: Reading.stored,
     SetAside: Reading.aside,
     JournalRow: Reading.journal,
@@ -417,4 +493,5 @@ _PARTS: Final[dict[Part, Callable[[Reading, Sequence[Mailbox]], Iterator[Row]]]]
     Batch: Reading.batches,
     Prints: Reading.prints,
     Nonce: Reading.nonces,
+    Names: Reading.names,
 }

@@ -168,12 +168,20 @@ class Bus(Protocol):
         """
         ...
 
-    def last_of_each(self, stream: str, subjects: Sequence[str]) -> list[Message | None]:
-        """The last message of each of these as the leader has it, in their order, asked at once."""
+    def last_of_each(
+        self, stream: str, subjects: Sequence[str], *, leader: bool = True
+    ) -> list[Message | None]:
+        """`last` of each of these, in their order, asked at once."""
         ...
 
     def following_each(
-        self, stream: str, starts: Sequence[tuple[str, int]], *, count: int, bytes_max: int
+        self,
+        stream: str,
+        starts: Sequence[tuple[str, int]],
+        *,
+        count: int,
+        bytes_max: int,
+        leader: bool = False,
     ) -> list[list[Message]]:
         """`following` from each of these on, in their order, asked at once."""
         ...

@@ -3,7 +3,7 @@
     lane    commits groups of operations, two trips each (`log`, `group`, `tables`)
     gate    whether the store takes anything on, read in each of these trips and looks
     looks   what waits, shared by all polls of a process (`look`)
-    reads   lists, sums, one setting (`lists`, `totals`)
+    reads   lists, sums, one setting (`lists`, `totals`), what is derived (`derived`)
 
 Every connection is proven when it is made (`session`, `refusals`). What a commit without an answer
 came to is learned by its mark (`marks`). The stored format is `schema`.

@@ -19,13 +19,17 @@ from pullstatus.store.gathering.operations import (
 from pullstatus.store.texts import encoded
 from pullstatus.store.values import (
     Append,
+    Count,
     Discard,
     Fingerprints,
+    Follow,
     Mailbox,
     Park,
     Pull,
     Redeliver,
     Release,
+    RepeatKey,
+    Unfollow,
     Unpark,
     While,
 )
@@ -88,7 +92,7 @@ class Asked:
             self._touch(operation.mailbox)
             self.adds.add(slot(operation.mailbox))
             self._rest(operation.while_set)
-            self.acts = True
+            self.acts |= operation.act is not None
             for records in operation.records:
                 self._see_append(records)
             for aside in operation.aside:
@@ -107,8 +111,12 @@ class Asked:
                 self.adds.add(slot(operation.mailbox))
             elif isinstance(operation, Release):
                 self.readers.add((slot(operation.mailbox), encoded(operation.name)))
-        elif isinstance(operation, Erase):
+        elif isinstance(operation, Erase | Follow | Unfollow):
             self._touch(operation.mailbox)
+        elif isinstance(operation, Count):
+            self._rest(operation.while_set)
+            if operation.repeat_key is not None:
+                self._see_key(operation.repeat_key)
         elif isinstance(operation, Enter):
             self.enters = True
             self.acts |= operation.act is not None
@@ -122,11 +130,12 @@ class Asked:
             self.adds.add(box)
         self._rest(operation.while_set)
         if operation.repeat_key is not None:
-            self.repeats.add(
-                (encoded(operation.repeat_key.scope), encoded(operation.repeat_key.key))
-            )
+            self._see_key(operation.repeat_key)
         if operation.fingerprints is not None:
             self.keys_of(operation.fingerprints)
+
+    def _see_key(self, key: RepeatKey) -> None:
+        self.repeats.add((encoded(key.scope), encoded(key.key)))
 
     def _see_park(self, operation: Park) -> None:
         self._see_append(operation.records)

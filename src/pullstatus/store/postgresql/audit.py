@@ -16,7 +16,7 @@ from psycopg.rows import TupleRow
 from pullstatus.errors import StoreCorrupt, StoreRefused
 from pullstatus.store.acts import problems_of
 from pullstatus.store.postgresql import schema
-from pullstatus.store.postgresql.lists import ACT_COLUMNS, BACKLOG_OF, act_row
+from pullstatus.store.postgresql.lists import ACT_COLUMNS, BACKLOG_OF, act_row, backlog_row
 from pullstatus.store.postgresql.location import Location
 from pullstatus.store.postgresql.opening import open_store
 from pullstatus.store.postgresql.session import meaning
@@ -31,7 +31,7 @@ from pullstatus.store.values import (
     ProveSetting,
 )
 from pullstatus.store.verbs.proof import LeftRow, problems
-from pullstatus.store.verbs.state import key_of, mailbox_of
+from pullstatus.store.verbs.state import key_of
 from pullstatus.store.verbs.tables import ChunkRow, ReaderRow
 
 _ROWS: Final = 200  # that are fetched at once
@@ -69,7 +69,7 @@ def _audit(connection: Connection, progress: Progress, prove_setting: ProveSetti
             with _moment(connection):
                 row = connection.execute(BACKLOG_OF, (ints([box]), int(Outcome.PULLED))).fetchone()
                 if row is not None:
-                    backlog = Backlog(mailbox_of(row[0]), *row[1:])
+                    backlog = backlog_row(*row)
                     mailboxes.append(backlog)
                     found = problems(_Kept(connection, box), backlog)
                     findings += [Finding(backlog.mailbox, problem) for problem in found]

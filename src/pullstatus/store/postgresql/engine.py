@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import AbstractAsyncContextManager
 from functools import partial
 from typing import Final
 
@@ -20,6 +21,7 @@ from pullstatus.store.gathering.store import GatheredStore
 from pullstatus.store.gathering.thread import ThreadChannel
 from pullstatus.store.gathering.writer import Channel, Writer
 from pullstatus.store.postgresql import schema, transfer
+from pullstatus.store.postgresql.derived import Derived
 from pullstatus.store.postgresql.lists import Lists
 from pullstatus.store.postgresql.location import Location
 from pullstatus.store.postgresql.log import SIZE_S, Log
@@ -27,6 +29,7 @@ from pullstatus.store.postgresql.look import Looks
 from pullstatus.store.postgresql.opening import Opened, open_store
 from pullstatus.store.postgresql.reads import Reads
 from pullstatus.store.postgresql.totals import Survey
+from pullstatus.store.segments import Index, Segment
 from pullstatus.store.transfer import Key, Migration, Part, Row
 from pullstatus.store.values import (
     Act,
@@ -37,11 +40,15 @@ from pullstatus.store.values import (
     Entry,
     JournalRow,
     Mailbox,
+    Named,
     Noted,
     Page,
     Pull,
     ReaderState,
+    Run,
     Setting,
+    Span,
+    Tally,
     Totals,
     Watching,
     While,
@@ -52,6 +59,7 @@ from pullstatus.store.window import Gone, UnderWay
 
 LIST_S: Final = 600.0  # that one step of a list, or all sums, may take
 _UPKEEP: Final = 0x7570  # the lock of whoever removes what is too old
+_FOLLOWING: Final = 0x666F  # that of whoever follows
 
 
 class PostgresStore(GatheredStore):
@@ -70,6 +78,7 @@ class PostgresStore(GatheredStore):
         self._name = location.name
         self._reads = Reads(location, known, self._timeline, LIST_S)
         self._lists = Lists(self._reads)
+        self._derived = Derived(self._reads)
         self._quick = Reads(location, known, self._timeline, limits.STORE_WAIT_S)
         self._looks = Looks(self._quick, Gate(opened.meta.moving))
         self._settings = Lists(self._quick)  # a server follows them, whatever is listed meanwhile
@@ -178,32 +187,34 @@ class PostgresStore(GatheredStore):
 
         return watching
 
-    async def forget(self, *, accepted_before_ms: int, now_ms: int) -> int:
+    async def forget(self, *, accepted_before_ms: int, now_ms: int, hours_before: int = 0) -> int:
         """See `Store.forget`. If another process does so already, nothing is left to do."""
-        async with self._upkeep() as ours:
+        async with self._alone(_UPKEEP) as ours:
             if not ours:
                 return 0
-            return await super().forget(accepted_before_ms=accepted_before_ms, now_ms=now_ms)
+            return await super().forget(
+                accepted_before_ms=accepted_before_ms, now_ms=now_ms, hours_before=hours_before
+            )
 
     async def purge(self, *, left_before_ms: int, sdkappid: int | None = None) -> int:
         """See `Store.purge`. If another process removes what is too old, nothing is left to do."""
         if sdkappid is not None:
             return await super().purge(left_before_ms=left_before_ms, sdkappid=sdkappid)
-        async with self._upkeep() as ours:
+        async with self._alone(_UPKEEP) as ours:
             return await super().purge(left_before_ms=left_before_ms) if ours else 0
 
     async def _due_for_purge(self, left_before_ms: int) -> list[Mailbox]:
         return await self._lists.due_for_purge(left_before_ms)
 
     @contextlib.asynccontextmanager
-    async def _upkeep(self) -> AsyncIterator[bool]:
-        """Whether this process is the one that does upkeep, until the block ends."""
-        ours = await self._reads.hold(_UPKEEP)
+    async def _alone(self, lock: int) -> AsyncIterator[bool]:
+        """Whether this process is the one that does something, until the block ends."""
+        ours = await self._reads.hold(lock)
         try:
             yield ours
         finally:
             if ours:
-                await self._reads.let_go(_UPKEEP)
+                await self._reads.let_go(lock)
 
     # -- becoming another ------------------------------------------------------------------------
 
@@ -240,13 +251,65 @@ class PostgresStore(GatheredStore):
         """See `Store.backlog`."""
         return await self._lists.backlog(sdkappid)
 
-    async def totals(self) -> Totals:
+    async def totals(self, worst: int = 0) -> Totals:
         """See `Store.totals`."""
-        return await asyncio.create_task(self._look_at_all())
+        return await asyncio.create_task(self._look_at_all(worst))
 
-    async def _look_at_all(self) -> Totals:
+    async def _look_at_all(self, worst: int) -> Totals:
         async with self._surveying:
-            return await self._survey.look(self._reads)
+            return await self._survey.look(self._reads, worst)
+
+    def following(self) -> AbstractAsyncContextManager[bool]:
+        """See `Store.following`."""
+        return self._alone(_FOLLOWING)
+
+    async def commit_s(self) -> float:
+        """See `Store.commit_s`."""
+        return 0.0
+
+    async def behind(self, count_max: int) -> list[Backlog]:
+        """See `Store.behind`."""
+        return await asyncio.create_task(self._look_behind(count_max))
+
+    async def _look_behind(self, count_max: int) -> list[Backlog]:
+        async with self._surveying:
+            return await self._survey.behind(self._reads, count_max)
+
+    async def pending(self, count_max: int) -> list[Backlog]:
+        """See `Store.pending`."""
+        return await asyncio.create_task(self._look_pending(count_max))
+
+    async def _look_pending(self, count_max: int) -> list[Backlog]:
+        async with self._surveying:
+            return await self._survey.pending(self._reads, count_max)
+
+    async def runs(self, mailbox: Mailbox, first_seq: int, count_max: int) -> list[Run]:
+        """See `Store.runs`."""
+        return await self._derived.runs(mailbox, first_seq, count_max)
+
+    async def entries_at(self, mailbox: Mailbox, seqs: Sequence[int]) -> list[Entry]:
+        """See `Store.entries_at`."""
+        return await self._derived.entries_at(mailbox, seqs)
+
+    async def spans(self, mailbox: Mailbox, first_seq: int = 1) -> list[Span]:
+        """See `Store.spans`."""
+        return await self._derived.spans(mailbox, first_seq)
+
+    async def segment(self, mailbox: Mailbox, first_seq: int) -> Segment | None:
+        """See `Store.segment`."""
+        return await self._derived.segment(mailbox, first_seq)
+
+    async def sought(self, mailbox: Mailbox, index: Index, hashed: int) -> list[int]:
+        """See `Store.sought`."""
+        return await asyncio.create_task(self._derived.sought(mailbox, index, hashed))
+
+    async def tallies(self, sdkappid: int, first_hour: int, last_hour: int) -> list[Tally]:
+        """See `Store.tallies`."""
+        return await self._derived.tallies(sdkappid, first_hour, last_hour)
+
+    async def named(self, slots: Sequence[int], sdkappid: int | None = None) -> list[Named]:
+        """See `Store.named`."""
+        return await self._derived.named(slots, sdkappid)
 
     def entries(
         self, mailbox: Mailbox, first_seq: int = 1, *, containing: bytes | None = None
@@ -268,9 +331,9 @@ class PostgresStore(GatheredStore):
         """See `Store.readers`."""
         return self._lists.readers(sdkappid)
 
-    def again(self, mailbox: Mailbox) -> AsyncIterator[Again]:
+    def again(self, mailbox: Mailbox, first_seq: int = 1) -> AsyncIterator[Again]:
         """See `Store.again`."""
-        return self._lists.again(mailbox)
+        return self._lists.again(mailbox, first_seq)
 
     def acts(self, *, newest_first: bool = False) -> AsyncIterator[ActRow]:
         """See `Store.acts`."""

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
-from typing import Final
+from typing import Any, Final
 
 from pullstatus.errors import StoreCorrupt
 from pullstatus.records import Kind
 from pullstatus.store import chunk
 from pullstatus.store.postgresql.reads import Reads
-from pullstatus.store.postgresql.statements import DERIVED, OLDEST, ints
+from pullstatus.store.postgresql.statements import DERIVED, FOLLOWED, OLDEST, TALLIED, THROUGH, ints
 from pullstatus.store.texts import decoded, encoded
 from pullstatus.store.values import (
     NO_TICKET,
@@ -18,6 +18,7 @@ from pullstatus.store.values import (
     Again,
     Backlog,
     Entry,
+    Followed,
     JournalRow,
     Mailbox,
     Noted,
@@ -44,7 +45,7 @@ class Lists:
             if sdkappid is None
             else await self._ask(BACKLOG_OF, ints(_boxes_of(sdkappid)), int(Outcome.PULLED))
         )
-        return [Backlog(mailbox_of(box), *rest) for box, *rest in rows]
+        return [backlog_row(*row) for row in rows]
 
     async def entries(
         self, mailbox: Mailbox, first_seq: int, containing: bytes | None
@@ -86,12 +87,13 @@ class Lists:
         boxes = ints(slot(Mailbox(sdkappid, kind)) for kind in Kind)
         return [_journal_row(*row) for row in await self._ask(_KEYED, encoded(key), boxes)]
 
-    async def again(self, mailbox: Mailbox) -> AsyncIterator[Again]:
+    async def again(self, mailbox: Mailbox, from_seq: int) -> AsyncIterator[Again]:
         """See `Store.again`."""
         after = (0, 0)
         while rows := await self._ask(_AGAIN, slot(mailbox), *after, ROWS):
             for first_seq, count, source_seq, act_id in rows:
-                yield Again(first_seq, count, source_seq, act_id)
+                if first_seq + count > from_seq:
+                    yield Again(first_seq, count, source_seq, act_id)
                 after = first_seq, act_id
 
     async def readers(self, sdkappid: int | None) -> AsyncIterator[ReaderState]:
@@ -154,6 +156,12 @@ class Lists:
         return int(size)
 
 
+def backlog_row(box: int, *rest: Any) -> Backlog:  # noqa: ANN401 - a column each
+    """How a mailbox stands, by a row of `BACKLOG_COLUMNS`."""
+    *figures, through, tallied, turn = rest
+    return Backlog(mailbox_of(box), *[*figures, Followed(through, tallied, turn)])
+
+
 def _boxes_of(sdkappid: int) -> list[int]:
     return [sdkappid << 2 | kind for kind in range(4)]
 
@@ -208,17 +216,18 @@ ACT_COLUMNS: Final = (
     f" coalesce(ticket, decode('{NO_TICKET.hex()}', 'hex')), hash"
 )
 
-_OF_BACKLOG = f"""
+BACKLOG_COLUMNS: Final = f"""
 SELECT s.box, s.tail, s.handed_out, s.tail - s.cursor, s.expired, s.erased, s.quarantined,
-    s.put_back, s.routed, s.purged, o.accepted_ms, p.at_ms
+    s.put_back, s.routed, s.purged, o.accepted_ms, p.at_ms,
+    {THROUGH}, {TALLIED}, coalesce(f.turn, 0)
 FROM ({DERIVED}) s
 {OLDEST}
+{FOLLOWED}
 LEFT JOIN LATERAL (SELECT at_ms FROM pullstatus.journal WHERE box = s.box AND outcome = %s
     ORDER BY first_seq DESC LIMIT 1) p ON true
-WHERE s.tail > 0 ORDER BY s.box
 """  # noqa: S608 - ours
-_BACKLOG = _OF_BACKLOG
-BACKLOG_OF: Final = _OF_BACKLOG.replace(") s\n", " WHERE m.box = ANY(%s::bigint[])) s\n", 1)
+_BACKLOG = f"{BACKLOG_COLUMNS} WHERE s.tail > 0 ORDER BY s.box"
+BACKLOG_OF: Final = _BACKLOG.replace(") s\n", " WHERE m.box = ANY(%s::bigint[])) s\n", 1)
 
 _BEFORE_CHUNK = (
     "SELECT coalesce((SELECT first_seq - 1 FROM pullstatus.chunk WHERE box = %s AND first_seq <= %s"

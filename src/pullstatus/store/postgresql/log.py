@@ -48,7 +48,7 @@ from pullstatus.store.postgresql.statements import ints
 from pullstatus.store.postgresql.stranded import end_stranded
 from pullstatus.store.postgresql.tables import MissingMailboxes, Overtaken, PostgresTables
 from pullstatus.store.postgresql.writes import Due
-from pullstatus.store.values import Page
+from pullstatus.store.values import Append, Page, PutAside
 from pullstatus.store.verbs.group import carry_out
 
 TIMELINE_BYTES: Final = 4
@@ -334,7 +334,7 @@ class Log:
             answers = self._admitted(tables, group)
         due = tables.take_writes()
         waiting = {box: state.tail - state.cursor for box, state in tables.states.items()}
-        if not (due or tables.changed or any(map(_rests_on_rows, answers))):
+        if not (due or tables.changed or any(map(_rests_on_rows, group, answers))):
             trips.end_without_trace(session)
             return Draft(answers, waiting, writes=False)
         if not moves:
@@ -423,11 +423,15 @@ class Log:
 _COLLIDES: Final = "the database says again and again that this is there already; try again"
 
 
-def _rests_on_rows(answer: Answer) -> bool:
+def _rests_on_rows(operation: Operation, answer: Answer) -> bool:
     """Whether an answer tells of what an earlier commit left, which a standby may not have yet.
 
     It goes out behind a commit of its own, which waits for the standby like any other.
     """
     if isinstance(answer, Page):
         return answer.count > 0
+    if isinstance(answer, bool | PutAside):
+        return True
+    if isinstance(operation, Append):  # of a repeat nothing is new, and it is acknowledged
+        return isinstance(answer, int) and operation.count > 0
     return isinstance(answer, int) and answer > 0

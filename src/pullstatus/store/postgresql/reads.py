@@ -79,7 +79,7 @@ class Reads:
                 connection = await self._connected(due_s)
                 try:
                     async with asyncio.timeout(self._answer_s):
-                        rows = await _Ask(connection)(sql, *values)
+                        rows = await Ask(connection)(sql, *values)
                 except TimeoutError as error:
                     await self._drop()
                     raise StoreUnavailable("the database does not answer in time") from error
@@ -95,7 +95,7 @@ class Reads:
                     return rows
 
     @contextlib.asynccontextmanager
-    async def moment(self) -> AsyncIterator[_Ask]:
+    async def moment(self) -> AsyncIterator[Ask]:
         """Several questions about one moment; for a task of its own.
 
         Raises:
@@ -107,7 +107,7 @@ class Reads:
             try:
                 async with asyncio.timeout(self._answer_s):
                     await connection.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
-                    yield _Ask(connection)
+                    yield Ask(connection)
                     await connection.execute("COMMIT")
             except BaseException as error:
                 await self._drop()
@@ -184,12 +184,13 @@ class Reads:
                 await connection.close()
 
 
-class _Ask:
+class Ask:
     """Asks over one connection."""
 
     def __init__(self, connection: psycopg.AsyncConnection[TupleRow]) -> None:
         self._connection = connection
 
     async def __call__(self, sql: str, *values: Any) -> Rows:  # noqa: ANN401 - as a driver takes
+        """The rows of an answer."""
         cursor = await self._connection.execute(sql, values, binary=True)
         return await cursor.fetchall()

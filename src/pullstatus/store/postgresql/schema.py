@@ -261,6 +261,57 @@ INSERT INTO pullstatus.epoch (number, system, timeline)
 """  # noqa: S608 - ours
 
 
+# What is derived of entries, behind them: see `store.segments` and `verbs.following`.
+_V2: Final = f"""
+-- Up to where it is. A new mark takes the place of the one before: turns go up, and so does what is
+-- followed within one.
+CREATE TABLE pullstatus.followed (
+    box         bigint NOT NULL,
+    turn        bigint NOT NULL,
+    through     bigint NOT NULL,
+    tallied     bigint NOT NULL,
+    PRIMARY KEY (box, turn, through)
+) WITH ({_CHANGED});
+
+CREATE TABLE pullstatus.segment (
+    box         bigint NOT NULL,
+    first_seq   bigint NOT NULL,
+    count       int NOT NULL,
+    numbers     bytea NOT NULL,         -- arrays, of which parts are read
+    sids        bytea NOT NULL,
+    PRIMARY KEY (box, first_seq)
+) WITH ({_CHANGED});
+ALTER TABLE pullstatus.segment ALTER numbers SET STORAGE EXTERNAL,
+    ALTER sids SET STORAGE EXTERNAL;
+
+CREATE TABLE pullstatus.tally (
+    sdkappid    bigint NOT NULL,
+    series      int NOT NULL,
+    hour        bigint NOT NULL,
+    counts      bigint[] NOT NULL,
+    PRIMARY KEY (sdkappid, series, hour)
+) WITH (fillfactor = 50, {_CHANGED});
+CREATE INDEX tally_by_hour ON pullstatus.tally (hour);
+"""
+
+
+# Names of sends: see `mailbox.names`. What came together, in blocks; a row and an entry of an index
+# for each name would take twice as much.
+_V3: Final = f"""
+CREATE TABLE pullstatus.naming (
+    id          bigint PRIMARY KEY GENERATED ALWAYS AS IDENTITY,
+    sdkappid    bigint NOT NULL,
+    accepted_ms bigint NOT NULL,
+    slots       int[] NOT NULL,         -- its hashes
+    body        bytea NOT NULL
+) WITH (toast_tuple_target = 8160, {_ADDED}, {_CHANGED});
+ALTER TABLE pullstatus.naming ALTER slots SET STORAGE EXTERNAL, ALTER body SET STORAGE EXTERNAL;
+CREATE INDEX naming_by_time ON pullstatus.naming (accepted_ms, id);
+-- What is added waits for nothing: whoever looks would have to read all that waits.
+CREATE INDEX naming_by_slot ON pullstatus.naming USING gin (slots) WITH (fastupdate = off);
+"""
+
+
 class Step(NamedTuple):
     """From one format to the next.
 
@@ -272,7 +323,7 @@ class Step(NamedTuple):
     removes: bool = False
 
 
-STEPS: Final[Sequence[Step]] = (Step(_V1),)
+STEPS: Final[Sequence[Step]] = (Step(_V1), Step(_V2), Step(_V3))
 FORMAT: Final = len(STEPS)
 
 _LOCK: Final = 0x70756C6C  # "pull": of whoever changes the format

@@ -85,6 +85,14 @@ LEFT JOIN LATERAL (SELECT coalesce(apart_ms[s.cursor + 2 - first_seq], accepted_
     ORDER BY first_seq DESC LIMIT 1) o ON true
 """
 
+# Up to where what is derived of the entries of a mailbox has been.
+FOLLOWED: Final = """
+LEFT JOIN LATERAL (SELECT turn, through, tallied FROM pullstatus.followed WHERE box = s.box
+    ORDER BY turn DESC, through DESC LIMIT 1) f ON true
+"""
+THROUGH: Final = "greatest(coalesce(f.through, 0), s.purged)"
+TALLIED: Final = "greatest(coalesce(f.tallied, 0), s.purged)"
+
 REVISIONS: Final = "SELECT name, revision FROM pullstatus.setting WHERE name = ANY(%s::bytea[])"
 
 KEYED: Final = """

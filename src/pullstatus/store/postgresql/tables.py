@@ -17,20 +17,25 @@ from psycopg.rows import TupleRow
 
 from pullstatus.store.chunk import COUNT_MAX
 from pullstatus.store.fingerprints import KEY, halves_of
+from pullstatus.store.gathering.operations import Forget
 from pullstatus.store.postgresql import statements
 from pullstatus.store.postgresql.asked import Asked
 from pullstatus.store.postgresql.session import Session
 from pullstatus.store.postgresql.statements import ints
 from pullstatus.store.postgresql.writes import REPEAT_MS, Due, Writes, totals
+from pullstatus.store.segments import Segment
 from pullstatus.store.texts import decoded, encoded
 from pullstatus.store.values import (
     Act,
     Fingerprints,
+    Followed,
     JournalRow,
     Mailbox,
+    Naming,
     Noted,
     Once,
     RepeatKey,
+    Tally,
 )
 from pullstatus.store.verbs.state import State, key_of, mailbox_of, slot
 from pullstatus.store.verbs.tables import ChunkRow, KeyedRow, ReaderRow, Recalled
@@ -415,6 +420,38 @@ class PostgresTables:
     def drop_note(self, name: str) -> None:
         self._writes.other(_DROP_NOTE, encoded(name))
 
+    # -- what is derived of entries
+
+    def followed(self, state: State) -> Followed:
+        row = self._ask(_FOLLOWED, state.number).fetchone()
+        through, tallied, turn = row or (0, 0, 0)
+        return Followed(max(through, state.purged), max(tallied, state.purged), turn)
+
+    def put_followed(self, state: State, mark: Followed) -> None:
+        self._writes.other(_PUT_FOLLOWED, state.number, mark.turn, mark.through, mark.tallied)
+        self._writes.other(_DROP_FOLLOWED, state.number, mark.turn, mark.through)
+        self.changed.add(state.number)
+
+    def segments(self, state: State, first_seq: int, last_seq: int) -> Sequence[Segment]:
+        found = self._ask(_SEGMENTS, state.number, last_seq, first_seq)
+        return [Segment(*row) for row in found]
+
+    def put_segment(self, state: State, segment: Segment) -> None:
+        first, last = segment.first_seq, segment.last_seq
+        self._ask(_DROP_WITHIN, state.number, first, last)
+        self._ask(_PUT_SEGMENT, state.number, first, segment.count, segment.numbers, segment.sids)
+
+    def drop_segments(self, state: State, through: int | None) -> None:
+        last = state.tail if through is None else through
+        self._writes.other(_DROP_SEGMENTS, state.number, last)
+
+    def add_tally(self, sdkappid: int, tally: Tally) -> None:
+        counts = ints(tally.counts)
+        self._writes.other(_ADD_TALLY, sdkappid, tally.series, tally.hour, counts)
+
+    def drop_tallies(self, sdkappid: int, series: int, from_hour: int) -> None:
+        self._writes.other(_DROP_TALLIES, sdkappid, series, from_hour)
+
     # -- removal
 
     def remove(self, state: State, through: int) -> None:
@@ -430,13 +467,20 @@ class PostgresTables:
     def remove_aside(self, state: State, through: int) -> None:
         self._ask(_REMOVE_ASIDE, state.number, through)
 
-    def forgetters(
-        self, accepted_before_ms: int, now_ms: int
-    ) -> Sequence[Callable[[int], int | None]]:
+    # -- names of sends
+
+    def add_names(self, sdkappid: int, names: Sequence[Naming], at_ms: int) -> None:
+        for block in names:
+            self._writes.other(_ADD_NAMES, sdkappid, at_ms, ints(block.slots), block.body)
+
+    def forgetters(self, operation: Forget) -> Sequence[Callable[[int], int | None]]:
+        before_ms = operation.accepted_before_ms
         return (
-            lambda _count: self._forget_prints(accepted_before_ms),
-            partial(self._forget_some, "repeats", _FORGET_REPEATS, accepted_before_ms),
-            partial(self._forget_some, "once", _FORGET_ONCE, now_ms),
+            lambda _count: self._forget_prints(before_ms),
+            partial(self._forget_some, "repeats", _FORGET_REPEATS, before_ms),
+            partial(self._forget_some, "once", _FORGET_ONCE, operation.now_ms),
+            lambda count: self._ask(_FORGET_HOURS, operation.hours_before, count).rowcount or None,
+            partial(self._forget_some, "names", _FORGET_NAMES, before_ms),
         )
 
     def _forget_some(self, kind: str, sql: str, before_ms: int, count: int) -> int | None:
@@ -555,6 +599,31 @@ _NOTE = (
 )
 _DROP_NOTE = "DELETE FROM pullstatus.note WHERE name = %s"
 
+_FOLLOWED = (
+    "SELECT through, tallied, turn FROM pullstatus.followed WHERE box = %s"
+    " ORDER BY turn DESC, through DESC LIMIT 1"
+)
+_PUT_FOLLOWED = (
+    "INSERT INTO pullstatus.followed (box, turn, through, tallied) VALUES (%s, %s, %s, %s)"
+)
+_DROP_FOLLOWED = (
+    "DELETE FROM pullstatus.followed WHERE box = %s AND (turn, through) < (%s::bigint, %s::bigint)"
+)
+_SEGMENTS = (
+    "SELECT first_seq, count, numbers, sids FROM pullstatus.segment WHERE box = %s"
+    " AND first_seq <= %s AND first_seq + count > %s ORDER BY first_seq"
+)
+_DROP_WITHIN = "DELETE FROM pullstatus.segment WHERE box = %s AND first_seq BETWEEN %s AND %s"
+_PUT_SEGMENT = "INSERT INTO pullstatus.segment VALUES (%s, %s, %s, %s, %s)"
+_DROP_SEGMENTS = "DELETE FROM pullstatus.segment WHERE box = %s AND first_seq + count - 1 <= %s"
+_ADD_TALLY = """
+INSERT INTO pullstatus.tally AS t VALUES (%s, %s, %s, %s::bigint[])
+ON CONFLICT (sdkappid, series, hour) DO UPDATE SET counts = coalesce((
+    SELECT array_agg(coalesce(one, 0) + coalesce(other, 0) ORDER BY place)
+    FROM unnest(t.counts, excluded.counts) WITH ORDINALITY w(one, other, place)), '{}')
+"""
+_DROP_TALLIES = "DELETE FROM pullstatus.tally WHERE sdkappid = %s AND series = %s AND hour >= %s"
+
 _WHAT_LEFT = "WHERE box = %s AND first_seq > %s AND first_seq <= %s"
 _REMOVE_JOURNAL = f"DELETE FROM pullstatus.journal {_WHAT_LEFT}"  # noqa: S608 - ours
 _REMOVE_AGAIN = f"DELETE FROM pullstatus.again {_WHAT_LEFT}"  # noqa: S608 - ours
@@ -570,10 +639,24 @@ _FORGET_PRINTS = (
     " WHERE f.slot = w.slot AND f.short = w.short AND f.accepted_ms < %s"
 )
 _FORGET_STEP = "DELETE FROM pullstatus.fingerprint_step WHERE id = %s"
+_ADD_NAMES = (
+    "INSERT INTO pullstatus.naming (sdkappid, accepted_ms, slots, body)"
+    " VALUES (%s, %s, %s::int[], %s)"
+)
+_FORGET_NAMES = (
+    "DELETE FROM pullstatus.naming n USING (SELECT id FROM pullstatus.naming"
+    " WHERE accepted_ms >= %s AND accepted_ms < %s ORDER BY accepted_ms, id LIMIT %s) w"
+    " WHERE n.id = w.id RETURNING n.accepted_ms"
+)
 _FORGET_REPEATS = (
     "DELETE FROM pullstatus.repeat_key r USING (SELECT scope, key FROM pullstatus.repeat_key"
     " WHERE accepted_ms >= %s AND accepted_ms < %s ORDER BY accepted_ms LIMIT %s) w"
     " WHERE r.scope = w.scope AND r.key = w.key RETURNING r.accepted_ms"
+)
+_FORGET_HOURS = (
+    "DELETE FROM pullstatus.tally t USING (SELECT sdkappid, series, hour FROM pullstatus.tally"
+    " WHERE hour < %s ORDER BY hour LIMIT %s) w WHERE t.sdkappid = w.sdkappid"
+    " AND t.series = w.series AND t.hour = w.hour"
 )
 _FORGET_ONCE = (
     "DELETE FROM pullstatus.once o USING (SELECT sdkappid, nonce FROM pullstatus.once"

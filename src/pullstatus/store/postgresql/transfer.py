@@ -15,7 +15,15 @@ from pullstatus.store import chunk
 from pullstatus.store.fingerprints import halves_of
 from pullstatus.store.gathering.operations import Replace
 from pullstatus.store.postgresql.lists import outcome_of
-from pullstatus.store.postgresql.statements import DERIVED, MAKE_MAILBOXES, TOTALS, ints, names
+from pullstatus.store.postgresql.statements import (
+    DERIVED,
+    FOLLOWED,
+    MAKE_MAILBOXES,
+    TALLIED,
+    TOTALS,
+    ints,
+    names,
+)
 from pullstatus.store.postgresql.writes import Due
 from pullstatus.store.texts import decoded, encoded
 from pullstatus.store.transfer import (
@@ -28,6 +36,7 @@ from pullstatus.store.transfer import (
     Hand,
     Key,
     Mark,
+    Names,
     Nonce,
     Part,
     Prints,
@@ -36,7 +45,9 @@ from pullstatus.store.transfer import (
     SetAside,
     Standing,
     Stored,
+    Tallied,
 )
+from pullstatus.store.transfer import key_of as key_of_row
 from pullstatus.store.values import NO_TICKET, Act, ActRow, JournalRow, Mailbox, Setting
 from pullstatus.store.verbs import readers
 from pullstatus.store.verbs.state import key_of, mailbox_of, slot
@@ -291,8 +302,11 @@ def _act_row(
 
 # A mailbox that was made and never filled is none yet.
 _STANDINGS: Final = f"""
-SELECT s.box, s.tail, s.cursor, {", ".join(f"s.{name}" for name in TOTALS)}, s.purged
-FROM ({DERIVED} WHERE m.box > %s) s WHERE s.tail > 0 ORDER BY s.box LIMIT {STEP_ROWS_MAX}
+SELECT s.box, s.tail, s.cursor, {", ".join(f"s.{name}" for name in TOTALS)}, s.purged,
+    {TALLIED}
+FROM ({DERIVED} WHERE m.box > %s) s
+{FOLLOWED}
+WHERE s.tail > 0 ORDER BY s.box LIMIT {STEP_ROWS_MAX}
 """  # noqa: S608 - ours
 _COUNTS: Final = ("tail", "cursor", *TOTALS, "purged")
 _DROP_BASES: Final = "DELETE FROM pullstatus.base WHERE box = ANY(%s::bigint[])"
@@ -307,9 +321,17 @@ FROM unnest(%s::bigint[]{", %s::bigint[]" * len(TOTALS)}) w(box, {", ".join(TOTA
 WHERE j.box = w.box AND j.first_seq = (SELECT first_seq FROM pullstatus.journal
     WHERE box = w.box ORDER BY first_seq DESC LIMIT 1)
 """  # noqa: S608 - ours
+_DROP_MARKS: Final = "DELETE FROM pullstatus.followed WHERE box = ANY(%s::bigint[])"
+_PUT_MARKS: Final = """
+INSERT INTO pullstatus.followed (box, turn, through, tallied)
+SELECT box, 0, 0, tallied FROM unnest(%s::bigint[], %s::bigint[]) w(box, tallied)
+"""
 _DROP_STANDINGS: Final = [
     f"DELETE FROM pullstatus.{table} WHERE box = ANY(%s::bigint[])"  # noqa: S608 - ours
-    for table in ("chunk", "quarantine", "journal", "again", "reader", "base", "mailbox")
+    for table in (
+        *("chunk", "quarantine", "journal", "again", "reader", "base", "followed", "segment"),
+        "mailbox",
+    )
 ]
 
 
@@ -326,12 +348,54 @@ def _put_standings(rows: Sequence[Standing]) -> list[Due]:
         Due(_DROP_BASES, (boxes,)),
         Due(_PUT_BASES, (boxes, *counts.values())),
         Due(_PUT_TOTALS, (boxes, *[counts[name] for name in TOTALS])),
+        Due(_DROP_MARKS, (boxes,)),
+        Due(_PUT_MARKS, (boxes, ints(row.tallied for row in rows))),
     ]
 
 
 def _drop_standings(rows: Sequence[Standing]) -> list[Due]:
     boxes = ints(slot(row.mailbox) for row in rows)
     return [Due(sql, (boxes,)) for sql in _DROP_STANDINGS]
+
+
+# -- what was counted ------------------------------------------------------------------------------
+
+_TALLIES: Final = f"""
+SELECT sdkappid, series, hour, counts FROM pullstatus.tally
+WHERE (sdkappid, series, hour) > (%s, %s, %s) ORDER BY sdkappid, series, hour LIMIT {STEP_ROWS_MAX}
+"""  # noqa: S608 - ours
+_PUT_TALLIES: Final = """
+INSERT INTO pullstatus.tally AS t
+SELECT sdkappid, series, hour, counts::bigint[]
+FROM unnest(%s::bigint[], %s::int[], %s::bigint[], %s::text[]) w(sdkappid, series, hour, counts)
+ON CONFLICT (sdkappid, series, hour) DO UPDATE SET counts = excluded.counts
+"""
+_DROP_TALLIES: Final = """
+DELETE FROM pullstatus.tally t
+USING unnest(%s::bigint[], %s::int[], %s::bigint[]) w(sdkappid, series, hour)
+WHERE t.sdkappid = w.sdkappid AND t.series = w.series AND t.hour = w.hour
+"""
+
+
+async def _read_tallies(ask: Ask, after: Key | None, _mailboxes: Sequence[Mailbox]) -> list[Row]:
+    return [
+        Tallied(sdkappid, series, hour, tuple(counts))
+        for sdkappid, series, hour, counts in await ask(
+            _TALLIES, *((-1, 0, 0) if after is None else after)
+        )
+    ]
+
+
+def _put_tallies(rows: Sequence[Tallied]) -> list[Due]:
+    return [Due(_PUT_TALLIES, (*_hours_of(rows), [ints(row.counts) for row in rows]))]
+
+
+def _drop_tallies(rows: Sequence[Tallied]) -> list[Due]:
+    return [Due(_DROP_TALLIES, _hours_of(rows))]
+
+
+def _hours_of(rows: Sequence[Tallied]) -> list[str]:
+    return [ints(column) for column in zip(*map(key_of_row, rows), strict=True)]
 
 
 # -- what is in them -------------------------------------------------------------------------------
@@ -487,6 +551,53 @@ def _columns_of(rows: Sequence[Prints]) -> tuple[Sequence[Any], Sequence[Any]]:
     )
 
 
+# -- names of sends --------------------------------------------------------------------------------
+
+_NAMES_KEY: Final = "accepted_ms, sdkappid, slots, body"
+_NAMES: Final = [
+    _step("pullstatus.naming", _NAMES_KEY, _NAMES_KEY, where, "length(body)")
+    for where in ("true", f"({_NAMES_KEY}) > (%s, %s, %s::int[], %s)")
+]
+_NEW_NAMES: Final = "unnest(%s::bigint[], %s::bigint[], %s::text[], %b::bytea[]) WITH ORDINALITY"
+_PUT_NAMES: Final = f"""
+INSERT INTO pullstatus.naming ({_NAMES_KEY})
+SELECT at, sdkappid, slots::int[], body FROM {_NEW_NAMES} w(at, sdkappid, slots, body, place)
+ORDER BY place
+"""  # noqa: S608 - ours
+_DROP_NAMES: Final = f"""
+DELETE FROM pullstatus.naming n USING {_NEW_NAMES} w(at, sdkappid, slots, body, place)
+WHERE n.accepted_ms = w.at AND n.sdkappid = w.sdkappid AND n.slots = w.slots::int[]
+    AND n.body = w.body
+"""  # noqa: S608 - ours
+
+
+async def _read_names(ask: Ask, after: Key | None, _mailboxes: Sequence[Mailbox]) -> list[Row]:
+    if after is None:
+        found = await ask(_NAMES[0])
+    else:
+        at_ms, sdkappid, slots, body = after
+        found = await ask(_NAMES[1], at_ms, sdkappid, ints(slots), body)
+    rows = [Names(at, whose, tuple(slots), body) for at, whose, slots, body in found]
+    return [*dict.fromkeys(rows)]
+
+
+def _put_names(rows: Sequence[Names]) -> list[Due]:
+    return [*_drop_names(rows), Due(_PUT_NAMES, _names_columns(rows))]
+
+
+def _drop_names(rows: Sequence[Names]) -> list[Due]:
+    return [Due(_DROP_NAMES, _names_columns(rows))]
+
+
+def _names_columns(rows: Sequence[Names]) -> list[Any]:
+    return [
+        ints(row.accepted_ms for row in rows),
+        ints(row.sdkappid for row in rows),
+        ["{" + ",".join(map(str, row.slots)) + "}" for row in rows],
+        [row.body for row in rows],
+    ]
+
+
 _PARTS: Final[dict[Part, _Part]] = {
     Secret: _Part(_read_secret, _put_secret, _keep_secret),
     Epoch: _Part(_read_epochs, _put_epochs, _drop_epochs),
@@ -511,6 +622,7 @@ _PARTS: Final[dict[Part, _Part]] = {
     ).part(_act_row),
     Mark: _Table("pullstatus.note", {"name": _TEXT}, {"at_ms": _INT, "place": _TEXT}).part(Mark),
     Standing: _Part(_read_standings, _put_standings, _drop_standings),
+    Tallied: _Part(_read_tallies, _put_tallies, _drop_tallies),
     Stored: _chunks("pullstatus.chunk", Stored),
     SetAside: _chunks("pullstatus.quarantine", SetAside),
     JournalRow: _JOURNAL.part(_journal_row),
@@ -544,4 +656,5 @@ _PARTS: Final[dict[Part, _Part]] = {
     Nonce: _Table("pullstatus.once", {"sdkappid": _INT, "nonce": _TEXT}, {"until_ms": _INT}).part(
         Nonce
     ),
+    Names: _Part(_read_names, _put_names, _drop_names),
 }

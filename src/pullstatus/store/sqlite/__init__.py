@@ -67,6 +67,11 @@ async def open(  # noqa: A001 - as every engine's module calls it
     )
 
 
+async def open_to_read(url: str) -> SqliteStore:
+    """See `read_store`."""
+    return await SqliteStore.read(parse_url(url))
+
+
 async def open_shared(
     url: str, *, reserve_bytes: int, on_failure: Callable[[BaseException], None] | None
 ) -> SqliteStore:
@@ -95,7 +100,10 @@ async def join(
 
 def cautions(url: str) -> list[str]:
     """See `store_cautions`."""
-    return place.cautions(Path(os.path.realpath(parse_url(url).path)))
+    location = parse_url(url)
+    path = Path(os.path.realpath(location.path))
+    place.check_place(path, any_file_system=location.any_file_system)
+    return place.cautions(path)
 
 
 async def open_end(url: str, *, target: bool) -> SqliteStore:

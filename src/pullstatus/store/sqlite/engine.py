@@ -18,7 +18,8 @@ from pullstatus.store.gathering.process import JoinedChannel, ProcessChannel
 from pullstatus.store.gathering.store import GatheredStore
 from pullstatus.store.gathering.thread import ThreadChannel
 from pullstatus.store.gathering.writer import Channel, Writer
-from pullstatus.store.sqlite import acts, gate, reading, schema, transfer
+from pullstatus.store.segments import Index, Segment
+from pullstatus.store.sqlite import acts, derived, gate, reading, schema, transfer
 from pullstatus.store.sqlite.connection import file_bytes
 from pullstatus.store.sqlite.location import Location
 from pullstatus.store.sqlite.opening import open_guarded
@@ -27,6 +28,7 @@ from pullstatus.store.sqlite.place import (
     begins,
     check_place,
     check_there,
+    free_bytes,
     log_bytes,
 )
 from pullstatus.store.sqlite.reading import ReadPool
@@ -44,12 +46,16 @@ from pullstatus.store.values import (
     Entry,
     JournalRow,
     Mailbox,
+    Named,
     Noted,
     Page,
     Pull,
     ReaderState,
+    Run,
     Setting,
     Share,
+    Span,
+    Tally,
     Totals,
     Watching,
 )
@@ -126,9 +132,7 @@ class SqliteStore(GatheredStore):
         if not create:
             check_there(path)
         if not (create or server) and can_only_be_read(path):
-            channel: Channel = await asyncio.to_thread(ReadOnlyChannel, path)
-            store = cls(path, Writer(channel, on_failure), None, created=False)
-            return await store._ready()
+            return await cls.read(location)
         await asyncio.to_thread(check_place, path, any_file_system=location.any_file_system)
         created = await asyncio.to_thread(begins, path)
         _make_private(path)
@@ -138,6 +142,7 @@ class SqliteStore(GatheredStore):
             open_guarded, path, name, server=server, reserve_bytes=reserve_bytes, moving=moving
         )
         try:
+            channel: Channel
             if apart:
                 held = [] if lock is None else [lock.fileno()]
                 channel = await ProcessChannel.open(open_log, held, shared=shared)
@@ -149,6 +154,19 @@ class SqliteStore(GatheredStore):
             raise
         common = channel if shared and isinstance(channel, ProcessChannel) else None
         store = cls(path, Writer(channel, on_failure), lock, created=created, shared=common)
+        return await store._ready()
+
+    @classmethod
+    async def read(cls, location: Location) -> SqliteStore:
+        """Open a file of which nothing is to be changed; see `read_store`.
+
+        Raises:
+            StoreRefused: it cannot be read as it is.
+        """
+        path = await asyncio.to_thread(real, location.path.absolute())
+        check_there(path)
+        channel = await asyncio.to_thread(ReadOnlyChannel, path)
+        store = cls(path, Writer(channel, None), None, created=False)
         return await store._ready()
 
     @classmethod
@@ -281,8 +299,31 @@ class SqliteStore(GatheredStore):
         """See `Store.backlog`."""
         return await self._reads.ask(lambda connection: reading.backlog(connection, sdkappid))
 
-    async def totals(self) -> Totals:
-        """See `Store.totals`. Only a server is told of every change, so only it can keep sums."""
+    async def totals(self, worst: int = 0) -> Totals:
+        """See `Store.totals`."""
+        survey, changed = await self._surveyed()
+        of, rows = await self._reads.ask(lambda connection: survey.look(connection, changed, worst))
+        return Totals(of, await self._reads.ask(reading.in_hand), rows)
+
+    async def behind(self, count_max: int) -> list[Backlog]:
+        """See `Store.behind`."""
+        survey, changed = await self._surveyed()
+        return await self._reads.ask(
+            lambda connection: survey.behind(connection, changed, count_max)
+        )
+
+    async def pending(self, count_max: int) -> list[Backlog]:
+        """See `Store.pending`."""
+        survey, changed = await self._surveyed()
+        return await self._reads.ask(
+            lambda connection: survey.pending(connection, changed, count_max)
+        )
+
+    async def _surveyed(self) -> tuple[Survey, set[int]]:
+        """What keeps sums, and what has changed since.
+
+        Only a server is told of every change, so only it can keep them.
+        """
         survey, changed = Survey(), set[int]()
         if self._lock is not None and not isinstance(self._shared, JoinedChannel):
             # And so learn what another door has done, or another process of this server.
@@ -292,8 +333,66 @@ class SqliteStore(GatheredStore):
                 ):
                     await self._writer.submit(_NOTHING)
                 survey, changed = self._survey, self._writer.take_changed()
-        of = await self._reads.ask(lambda connection: survey.look(connection, changed))
-        return Totals(of, await self._reads.ask(reading.in_hand))
+        return survey, changed
+
+    async def commit_s(self) -> float:
+        """See `Store.commit_s`. Of what others have committed only an answer tells."""
+        if self._shared is not None:
+            await self._writer.submit(_NOTHING)
+        return await super().commit_s()
+
+    async def runs(self, mailbox: Mailbox, first_seq: int, count_max: int) -> list[Run]:
+        """See `Store.runs`."""
+        return await self._reads.ask(
+            lambda connection: derived.runs(connection, mailbox, first_seq, count_max)
+        )
+
+    async def entries_at(self, mailbox: Mailbox, seqs: Sequence[int]) -> list[Entry]:
+        """See `Store.entries_at`."""
+        found: list[Entry] = []
+        for start in range(0, len(seqs), READ_ROWS):
+            some = seqs[start : start + READ_ROWS]
+            found += await self._reads.ask(
+                lambda connection, some=some: derived.entries_at(  # type: ignore[misc]
+                    connection, mailbox, some
+                )
+            )
+        return found
+
+    async def spans(self, mailbox: Mailbox, first_seq: int = 1) -> list[Span]:
+        """See `Store.spans`."""
+        return await self._reads.ask(
+            lambda connection: derived.spans(connection, mailbox, first_seq)
+        )
+
+    async def segment(self, mailbox: Mailbox, first_seq: int) -> Segment | None:
+        """See `Store.segment`."""
+        return await self._reads.ask(
+            lambda connection: derived.segment(connection, mailbox, first_seq)
+        )
+
+    async def sought(self, mailbox: Mailbox, index: Index, hashed: int) -> list[int]:
+        """See `Store.sought`."""
+        found: list[int] = []
+        next_seq: int | None = 1
+        while next_seq is not None:
+            some, next_seq = await self._reads.ask(
+                lambda connection, first=next_seq: derived.sought(  # type: ignore[misc]
+                    connection, mailbox, index, hashed, first
+                )
+            )
+            found += [seq for seq in some if not found or seq > found[-1]]
+        return found
+
+    async def tallies(self, sdkappid: int, first_hour: int, last_hour: int) -> list[Tally]:
+        """See `Store.tallies`."""
+        return await self._reads.ask(
+            lambda connection: derived.tallies(connection, sdkappid, first_hour, last_hour)
+        )
+
+    async def named(self, slots: Sequence[int], sdkappid: int | None = None) -> list[Named]:
+        """See `Store.named`."""
+        return await self._reads.ask(lambda connection: derived.named(connection, slots, sdkappid))
 
     async def entries(
         self, mailbox: Mailbox, first_seq: int = 1, *, containing: bytes | None = None
@@ -363,9 +462,9 @@ class SqliteStore(GatheredStore):
                 yield state
             after = (step[-1][0], step[-1][1].name)
 
-    async def again(self, mailbox: Mailbox) -> AsyncIterator[Again]:
+    async def again(self, mailbox: Mailbox, first_seq: int = 1) -> AsyncIterator[Again]:
         """See `Store.again`."""
-        first = 1
+        first = first_seq
         while rows := await self._reads.ask(
             lambda connection, first=first: reading.again(  # type: ignore[misc]
                 connection, mailbox, first, READ_ROWS
@@ -373,7 +472,7 @@ class SqliteStore(GatheredStore):
         ):
             for row in rows:
                 yield row
-            first = rows[-1].first_seq + 1
+            first = rows[-1].first_seq + rows[-1].count
 
     async def acts(self, *, newest_first: bool = False) -> AsyncIterator[ActRow]:
         """See `Store.acts`."""
@@ -444,7 +543,7 @@ class SqliteStore(GatheredStore):
             size,
             report.room,
             self._writer.commits,
-            await asyncio.to_thread(log_bytes, self.path),
+            *await asyncio.to_thread(lambda: (log_bytes(self.path), free_bytes(self.path))),
         )
 
     def _check_room(self) -> None:

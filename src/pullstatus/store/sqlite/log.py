@@ -255,8 +255,10 @@ class Log:
             fold: False after a failure: folding would sync again what could not be synced, and
                 the second sync may report success for pages that the kernel has dropped.
         """
-        if not fold:
-            self._connection.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)
+        if fold:
+            pairing.close(self._connection)
+            return
+        self._connection.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)
         self._connection.close()
 
     def _admitted(self, group: Sequence[Operation]) -> list[Answer]:

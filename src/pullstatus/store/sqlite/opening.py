@@ -106,7 +106,7 @@ def _checked_log(path: Path, *, server: bool, moving: bool) -> Log:
         try:
             check_open(gate.read(writer), server=server)
         except BaseException:
-            writer.close()
+            pairing.close(writer)
             raise
     log = Log(writer, States(writer, server=server))
     if server and not moving:

@@ -15,7 +15,8 @@ Folding is done so that this holds at every instant, in the file alone as well a
 
 The last commit begins the log anew, so a log begins with its pair. With its log a file always says
 0, and whoever folds the last of it into the file, be it a command or another program, leaves a file
-that says so.
+that says so. Who was killed between the two commits has left a 1: whoever opens the store next, or
+has it open and closes it, commits the 0 first.
 
 Two of ours do not do this at once, or the pair of one would begin the log over a file that says the
 pair of the other: both are done under a lock of the folder, which is nobody's to remove. Whoever
@@ -137,6 +138,21 @@ def settle(connection: apsw.Connection) -> None:
     """Have file and log together say that they are all there is, where somebody was cut off."""
     with _alone(connection):
         _settle(connection)
+
+
+def close(connection: apsw.Connection) -> None:
+    """Close a connection that writes; the last one to close folds the log into the file.
+
+    Somebody may have been killed while folding, beside this one: then the log's newest commit says
+    that the file needs its log, and the file would say so when there is none any more. So that is
+    settled first, and nobody folds in between. Where it cannot be settled the log stays.
+    """
+    with _alone(connection):
+        try:
+            _settle(connection)
+        except apsw.Error:
+            connection.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)
+        connection.close()
 
 
 def _settle(connection: apsw.Connection) -> None:

@@ -262,11 +262,16 @@ def has_room(path: Path, reserve_bytes: int) -> bool:
     """Whether more entries may be stored: pulls need some room too, and come first."""
     if log_bytes(path) > limits.STORE_LOG_BYTES_MAX:
         return False
+    return free_bytes(path) >= max(1, reserve_bytes)  # a disk that does not say has none
+
+
+def free_bytes(path: Path) -> int:
+    """What this user may still write where a store lies; 0 if the disk does not say."""
     try:
         free = os.statvfs(path.parent)
     except OSError:
-        return False
-    return free.f_bavail * free.f_frsize >= reserve_bytes
+        return 0
+    return free.f_bavail * free.f_frsize
 
 
 def open_lock(lock: Path) -> int:

@@ -5,14 +5,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TypeVar, cast
 
 import apsw
 
-from pullstatus.errors import StoreUnavailable
+from pullstatus.errors import StoreCorrupt, StoreUnavailable
 from pullstatus.records import Kind
 from pullstatus.store import chunk
 from pullstatus.store.sqlite import schema
@@ -22,8 +22,10 @@ from pullstatus.store.sqlite.typed import optional_integer
 from pullstatus.store.values import (
     NO_TICKET,
     Again,
+    Aside,
     Backlog,
     Entry,
+    Followed,
     InHand,
     JournalRow,
     Mailbox,
@@ -69,6 +71,17 @@ class ReadPool:
             return question(connection)
 
 
+@contextlib.contextmanager
+def moment(connection: apsw.Connection) -> Iterator[None]:
+    """Have all that is read be of one moment."""
+    connection.execute("BEGIN")
+    try:
+        yield
+    finally:
+        if connection.in_transaction:
+            connection.execute("COMMIT")
+
+
 # SQL for when the oldest entry that waits in a mailbox came.
 OLDEST_MS = (
     "iif(tail > cursor, (SELECT"  # noqa: S608 - ours
@@ -80,7 +93,7 @@ OLDEST_MS = (
 
 _BACKLOG = (
     "SELECT sdkappid, kind, tail, handed_out, tail - cursor, expired, erased, quarantined,"  # noqa: S608
-    " put_back, routed, purged,"
+    " put_back, routed, purged, max(followed, purged), max(tallied, purged), turn,"
     f" {OLDEST_MS},"
     " (SELECT at_ms FROM journal WHERE key BETWEEN (id << ?1) + purged AND (id << ?1) + cursor"
     " AND outcome = ?2 ORDER BY key DESC LIMIT 1)"
@@ -88,31 +101,92 @@ _BACKLOG = (
 )
 # A statement for each: one for both would read every mailbox for those of one application.
 _BACKLOG_OF_ONE = _BACKLOG.replace(" ORDER BY sdkappid,", " WHERE sdkappid = ?3 ORDER BY")
+_BEHIND = _BACKLOG.replace(
+    " ORDER BY sdkappid, kind",
+    f" WHERE kind < {int(Aside.PARKED)} AND tail > max(followed, purged) LIMIT ?3",
+)
+_BEHIND_OF_SOME = _BEHIND.replace(" WHERE", " WHERE id BETWEEN ?4 AND ?5 AND")
+_PENDING_OF_SOME = _BACKLOG.replace(
+    " ORDER BY sdkappid, kind",
+    f" WHERE id BETWEEN ?3 AND ?4 AND kind = {int(Aside.PENDING)} AND tail > cursor",
+)
+_WAITING_OF_SOME = _BACKLOG.replace(
+    " ORDER BY sdkappid, kind",
+    f" WHERE id BETWEEN ?3 AND ?4 AND kind < {int(Aside.PARKED)} AND tail > cursor",
+)
 
 
 def backlog(connection: apsw.Connection, sdkappid: int | None = None) -> list[Backlog]:
     """How every mailbox stands, or those of one application."""
-    known = (schema.SEQ_BITS, int(Outcome.PULLED))
+    return (
+        _backlogs(connection, _BACKLOG)
+        if sdkappid is None
+        else _backlogs(connection, _BACKLOG_OF_ONE, sdkappid)
+    )
+
+
+def behind(
+    connection: apsw.Connection, count_max: int, ids: Sequence[tuple[int, int]] | None
+) -> list[Backlog]:
+    """How mailboxes of records stand that have entries behind their marks.
+
+    Args:
+        count_max: how many of them at most.
+        ids: first and last numbers of the mailboxes that are looked at; None: all are.
+    """
+    if ids is None:
+        return _backlogs(connection, _BEHIND, count_max)
+    found: list[Backlog] = []
+    for first, last in ids:
+        found += _backlogs(connection, _BEHIND_OF_SOME, count_max - len(found), first, last)
+        if len(found) == count_max:
+            break
+    return found
+
+
+def pending(connection: apsw.Connection, ids: Iterable[tuple[int, int]]) -> Iterator[Backlog]:
+    """How mailboxes stand in which something is pending; `ids` are as those of `waiting`."""
+    for first, last in ids:
+        yield from _backlogs(connection, _PENDING_OF_SOME, first, last)
+
+
+def waiting(connection: apsw.Connection, ids: Iterable[tuple[int, int]]) -> Iterator[Backlog]:
+    """How mailboxes of records stand in which some wait.
+
+    Args:
+        ids: first and last numbers of the mailboxes that are looked at.
+    """
+    for first, last in ids:
+        yield from _backlogs(connection, _WAITING_OF_SOME, first, last)
+
+
+def _backlogs(connection: apsw.Connection, statement: str, *bindings: int) -> list[Backlog]:
     found = []
-    for number, kind, *figures, oldest_ms, last_pull_ms in connection.execute(
-        _BACKLOG if sdkappid is None else _BACKLOG_OF_ONE,
-        known if sdkappid is None else (*known, sdkappid),
+    for number, kind, *figures, through, tallied, turn, oldest_ms, last_ms in connection.execute(
+        statement, (schema.SEQ_BITS, int(Outcome.PULLED), *bindings)
     ):
-        times = (
-            optional_integer("accepted_ms", oldest_ms),
-            optional_integer("at_ms", last_pull_ms),
-        )
-        found.append(Backlog(Mailbox(number, schema.known(contents, kind)), *[*figures, *times]))
+        times = optional_integer("accepted_ms", oldest_ms), optional_integer("at_ms", last_ms)
+        mark = Followed(through, tallied, turn)
+        mailbox = Mailbox(number, schema.known(contents, kind))
+        found.append(Backlog(mailbox, *[*figures, *times, mark]))
     return found
 
 
 def base(connection: apsw.Connection, mailbox: Mailbox) -> int | None:
-    """A mailbox's number, shifted to where its keys begin; None if it does not exist."""
+    """A mailbox's number, shifted to where its keys begin; None if it does not exist.
+
+    Raises:
+        StoreCorrupt: the number is none that a mailbox can have.
+    """
     number: int | None = connection.execute(
         "SELECT id FROM mailbox WHERE sdkappid = ? AND kind = ?",
         (mailbox.sdkappid, int(mailbox.kind)),
     ).get
-    return None if number is None else number << schema.SEQ_BITS
+    if number is None:
+        return None
+    if not 0 < number < 1 << (63 - schema.SEQ_BITS):  # else no key of it is one of SQLite's
+        raise StoreCorrupt(f"{mailbox} has a number that none can have: restore a backup")
+    return number << schema.SEQ_BITS
 
 
 def entries(
@@ -282,16 +356,17 @@ def in_hand(connection: apsw.Connection) -> InHand:
 
 
 def again(connection: apsw.Connection, mailbox: Mailbox, first: int, rows_max: int) -> list[Again]:
-    """A step of the ranges from number `first` on that are not there for the first time."""
+    """A step of the ranges that end at number `first` or later and are there again."""
     start = base(connection, mailbox)
     if start is None:
         return []
     return [
         Again(key & schema.SEQ_MASK, count, source_seq, act_id)
         for key, count, source_seq, act_id in connection.execute(
-            "SELECT key, count, source_seq, act_id FROM again WHERE key BETWEEN ? AND ?"
-            " ORDER BY key LIMIT ?",
-            (start | first, start | schema.SEQ_MASK, rows_max),
+            "SELECT key, count, source_seq, act_id FROM again WHERE key BETWEEN (SELECT"
+            " coalesce(max(key), ?2) FROM again WHERE key BETWEEN ?1 AND ?2) AND ?3"
+            " AND key + count > ?2 ORDER BY key LIMIT ?4",
+            (start, start | first, start | schema.SEQ_MASK, rows_max),
         )
     ]
 

@@ -46,7 +46,7 @@ def rewrite_file(path: Path, *, serving: bool) -> None:
     try:
         rewrite(connection, in_memory=size <= limits.REWRITE_BESIDE_BYTES_MAX)
     finally:
-        connection.close()
+        pairing.close(connection)
 
 
 def rewrite(connection: apsw.Connection, *, in_memory: bool = True) -> None:

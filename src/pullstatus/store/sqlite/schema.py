@@ -35,6 +35,7 @@ APPLICATION_ID = 0x70756C6C  # "pull", in the file's header: what `file` and we 
 # page of its own, and writes 70 % more for a record that comes alone. Files of 0.1.0 have 8192.
 PAGE_BYTES = 4096
 FORMAT_MASK = 0xFF  # of user_version; `pairing` has the rest
+SEGMENT_PART_BYTES = 4 * 4096  # blocks of a segment's array that lie together: they fill pages
 SEQ_BITS = 40
 SEQ_MASK = (1 << SEQ_BITS) - 1
 ACT_ID_MAX = (1 << 63) - 1
@@ -278,7 +279,58 @@ CREATE TABLE transfer (
 ) STRICT;
 """
 
-MIGRATIONS = (_V1, _V2, _V3)
+# What is derived of entries, behind them: see `store.segments` and `mailbox.following`.
+_V4 = """
+ALTER TABLE mailbox ADD COLUMN followed INTEGER NOT NULL DEFAULT 0;  -- up to here it is
+ALTER TABLE mailbox ADD COLUMN tallied  INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE mailbox ADD COLUMN turn     INTEGER NOT NULL DEFAULT 0;
+
+CREATE TABLE segment (
+    key         INTEGER PRIMARY KEY,    -- mailbox id << 40 | first seq
+    count       INTEGER NOT NULL,
+    numbers     INTEGER NOT NULL,       -- bytes of its arrays
+    sids        INTEGER NOT NULL
+) STRICT;
+
+-- Whoever looks for something reads one part of an array; of one long value all that is before.
+CREATE TABLE segment_part (
+    key         INTEGER NOT NULL,       -- that of the segment
+    part        INTEGER NOT NULL,       -- which array << 8 | which part of it, from 0
+    data        BLOB NOT NULL,
+    PRIMARY KEY (key, part)
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE tally (
+    sdkappid    INTEGER NOT NULL,
+    series      INTEGER NOT NULL,
+    hour        INTEGER NOT NULL,
+    counts      BLOB NOT NULL,          -- see `store.tallies`
+    PRIMARY KEY (sdkappid, series, hour)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX tally_by_hour ON tally (hour);
+"""
+
+# Names of sends: see `mailbox.names`.
+_V5 = """
+-- What came together, in blocks, in order of acceptance.
+CREATE TABLE naming (
+    id          INTEGER PRIMARY KEY,
+    sdkappid    INTEGER NOT NULL,
+    accepted_ms INTEGER NOT NULL,
+    slots       BLOB NOT NULL,          -- its hashes, 4 bytes each
+    body        BLOB NOT NULL
+) STRICT;
+CREATE INDEX naming_by_time ON naming (accepted_ms);
+
+-- Which blocks have a hash. An index of the blocks, and nothing else.
+CREATE TABLE name (
+    slot        INTEGER NOT NULL,
+    block       INTEGER NOT NULL,       -- its id
+    PRIMARY KEY (slot, block)
+) STRICT, WITHOUT ROWID;
+"""
+
+MIGRATIONS = (_V1, _V2, _V3, _V4, _V5)
 VERSION = len(MIGRATIONS)
 
 

@@ -104,6 +104,9 @@ class States:
                 draft.put_back,
                 draft.routed,
                 draft.purged,
+                draft.followed,
+                draft.tallied,
+                draft.turn,
                 draft.number,
             )
             for place, draft in self._drafts.items()
@@ -112,7 +115,8 @@ class States:
         if rows:
             self._connection.executemany(
                 "UPDATE mailbox SET tail = ?, cursor = ?, handed_out = ?, expired = ?, erased = ?,"
-                " quarantined = ?, put_back = ?, routed = ?, purged = ? WHERE id = ?",
+                " quarantined = ?, put_back = ?, routed = ?, purged = ?, followed = ?, tallied = ?,"
+                " turn = ? WHERE id = ?",
                 rows,
             )
             if not self._server:
@@ -163,11 +167,13 @@ class States:
     def _read(self, statement: str, *bindings: int) -> bool:
         """Read these rows; whether there was any."""
         found = False
-        for number, sdkappid, kind, chunk_end, journal_end, *counts in self._connection.execute(
+        for number, sdkappid, kind, chunk_end, journal_end, *rest in self._connection.execute(
             statement, bindings
         ):
             mailbox = Mailbox(sdkappid, schema.known(contents, kind))
+            *counts, followed, tallied, turn = rest
             state = State(mailbox, number, number << schema.SEQ_BITS, *counts)
+            state.followed, state.tallied, state.turn = followed, tallied, turn
             _check_ends(state, chunk_end, journal_end)
             self._settle(slot(mailbox), state)
             found = True
@@ -204,7 +210,8 @@ def _end(table: str) -> str:
 
 _ROW = (
     f"SELECT id, sdkappid, kind, {_end('chunk')}, {_end('journal')}, tail, cursor,"  # noqa: S608
-    " handed_out, expired, erased, quarantined, put_back, routed, purged FROM mailbox"
+    " handed_out, expired, erased, quarantined, put_back, routed, purged, followed, tallied, turn"
+    " FROM mailbox"
 )
 _ONE = f"{_ROW} WHERE sdkappid = ? AND kind = ?"
 # Both by the index of revisions, which has what commands changed and nothing else.

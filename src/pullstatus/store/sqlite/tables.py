@@ -6,11 +6,14 @@ Each statement is carried out at once, so what was written is what is read.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import cast
+from typing import Any, cast
 
 import apsw
 
-from pullstatus.store.sqlite import joining, schema
+from pullstatus.store import tallies
+from pullstatus.store.gathering.operations import Forget
+from pullstatus.store.segments import Segment
+from pullstatus.store.sqlite import joining, naming, parts, schema
 from pullstatus.store.sqlite.acts import ActRows
 from pullstatus.store.sqlite.conditions import Conditions
 from pullstatus.store.sqlite.fingerprints import Remembered
@@ -18,11 +21,14 @@ from pullstatus.store.sqlite.joining import Joins
 from pullstatus.store.sqlite.states import States
 from pullstatus.store.values import (
     Fingerprints,
+    Followed,
     JournalRow,
     Mailbox,
+    Naming,
     Noted,
     Once,
     RepeatKey,
+    Tally,
 )
 from pullstatus.store.verbs.state import State
 from pullstatus.store.verbs.tables import ChunkRow, KeyedRow, ReaderRow, Recalled
@@ -274,6 +280,46 @@ class SqliteTables(ActRows):
             ).fetchall(),
         )
 
+    # -- what is derived of entries
+
+    def followed(self, state: State) -> Followed:
+        purged = state.purged
+        return Followed(max(purged, state.followed), max(purged, state.tallied), state.turn)
+
+    def put_followed(self, state: State, mark: Followed) -> None:
+        state.followed, state.tallied, state.turn = mark.through, mark.tallied, mark.turn
+
+    def segments(self, state: State, first_seq: int, last_seq: int) -> Sequence[Segment]:
+        rows: list[Any] = self._connection.execute(
+            "SELECT key, count FROM segment WHERE key BETWEEN coalesce((SELECT max(key) FROM"
+            " segment WHERE key BETWEEN ?1 AND ?2), ?2) AND ?3 AND key + count > ?2 ORDER BY key",
+            (state.key, state.key | first_seq, state.key | last_seq),
+        ).fetchall()
+        return [parts.segment_at(self._connection, key, count) for key, count in rows]
+
+    def put_segment(self, state: State, segment: Segment) -> None:
+        parts.put_segment(self._connection, state.key, segment)
+
+    def drop_segments(self, state: State, through: int | None) -> None:
+        parts.drop_segments(self._connection, state.key, _MASK if through is None else through)
+
+    def add_tally(self, sdkappid: int, tally: Tally) -> None:
+        place = sdkappid, tally.series, tally.hour
+        before: bytes | None = self._connection.execute(
+            "SELECT counts FROM tally WHERE sdkappid = ? AND series = ? AND hour = ?", place
+        ).get
+        known = () if before is None else tallies.readable(before)
+        self._connection.execute(
+            "INSERT OR REPLACE INTO tally VALUES (?, ?, ?, ?)",
+            (*place, tallies.packed(tallies.summed(known, tally.counts))),
+        )
+
+    def drop_tallies(self, sdkappid: int, series: int, from_hour: int) -> None:
+        self._connection.execute(
+            "DELETE FROM tally WHERE sdkappid = ? AND series = ? AND hour >= ?",
+            (sdkappid, series, from_hour),
+        )
+
     # -- settings and marks
 
     def revision(self, name: str) -> int:
@@ -325,14 +371,19 @@ class SqliteTables(ActRows):
             "DELETE FROM quarantine WHERE key BETWEEN ? AND ?", (state.key, state.key | through)
         )
 
-    def forgetters(
-        self, accepted_before_ms: int, now_ms: int
-    ) -> Sequence[Callable[[int], int | None]]:
-        connection = self._connection
+    # -- names of sends
+
+    def add_names(self, sdkappid: int, names: Sequence[Naming], at_ms: int) -> None:
+        naming.add(self._connection, sdkappid, names, at_ms)
+
+    def forgetters(self, operation: Forget) -> Sequence[Callable[[int], int | None]]:
+        connection, before_ms = self._connection, operation.accepted_before_ms
         return (
-            lambda _count: self.remembered.forget(accepted_before_ms),
-            lambda count: _forget_of(connection, _FORGET_BATCHES, accepted_before_ms, count),
-            lambda count: _forget_of(connection, _FORGET_ONCE, now_ms, count),
+            lambda _count: self.remembered.forget(before_ms),
+            lambda count: _forget_of(connection, _FORGET_BATCHES, before_ms, count),
+            lambda count: _forget_of(connection, _FORGET_ONCE, operation.now_ms, count),
+            lambda count: _forget_of(connection, _FORGET_HOURS, operation.hours_before, count),
+            lambda _count: naming.forget(connection, before_ms),
         )
 
 
@@ -349,10 +400,10 @@ def _reader_row(
 
 
 def _forget_of(
-    connection: apsw.Connection, statement: str, before_ms: int, count_max: int
+    connection: apsw.Connection, statement: str, before: int, count_max: int
 ) -> int | None:
     """Drop the oldest that one table remembers; returns how many, None if there are none."""
-    connection.execute(statement, (before_ms, count_max))
+    connection.execute(statement, (before, count_max))
     return connection.changes() or None
 
 
@@ -370,6 +421,10 @@ _COPIED = (
 _FORGET_BATCHES = (
     "DELETE FROM repeat_key WHERE id IN (SELECT id"
     " FROM repeat_key WHERE accepted_ms < ? ORDER BY accepted_ms LIMIT ?)"
+)
+_FORGET_HOURS = (
+    "DELETE FROM tally WHERE (sdkappid, series, hour) IN (SELECT sdkappid, series, hour"
+    " FROM tally WHERE hour < ? ORDER BY hour LIMIT ?)"
 )
 _FORGET_ONCE = (
     "DELETE FROM once WHERE (sdkappid, nonce) IN (SELECT sdkappid, nonce"

@@ -7,18 +7,18 @@ mailboxes have 16,000 of them.
 
 from __future__ import annotations
 
-import contextlib
 import threading
-from collections.abc import Collection, Iterator
+from collections.abc import Collection
+from itertools import islice
 from typing import cast
 
 import apsw
 
-from pullstatus.store.sqlite import schema
-from pullstatus.store.sqlite.reading import OLDEST_MS
+from pullstatus.store.sqlite import reading, schema
+from pullstatus.store.sqlite.reading import OLDEST_MS, moment
 from pullstatus.store.sqlite.typed import optional_integer
-from pullstatus.store.values import Contents, Sums, contents
-from pullstatus.store.verbs.sums import BLOCK_BITS, BlockSums
+from pullstatus.store.values import Backlog, Contents, Sums, contents
+from pullstatus.store.verbs.sums import BLOCK_BITS, BlockSums, worst_of
 
 
 class Survey:
@@ -30,28 +30,59 @@ class Survey:
         self._complete = False
         self._sums = BlockSums()
 
-    def look(self, connection: apsw.Connection, changed: Collection[int]) -> dict[Contents, Sums]:
-        """The totals by kind, of one moment.
+    def look(
+        self, connection: apsw.Connection, changed: Collection[int], worst: int
+    ) -> tuple[dict[Contents, Sums], list[Backlog]]:
+        """The totals by kind, and the worst mailboxes, of one moment.
 
         Args:
             changed: by `slot`, the mailboxes that were made or changed since the look before; more
                 do no harm.
+            worst: as of `worst_of`.
 
         Raises:
             StoreCorrupt, apsw.Error: the file cannot be read; the next look reads all of it.
         """
-        with self._lock, _moment(connection):
-            try:
-                if self._complete:
-                    for block in {_block_of(connection, place) for place in changed}:
-                        self._sum(connection, block, block)
-                else:
-                    self._sum(connection, 0, schema.SEQ_MASK >> BLOCK_BITS)
-                    self._complete = True
-            except BaseException:
-                self._begin_anew()
-                raise
-            return self._sums.totals()
+        with self._lock, moment(connection):
+            self._learn(connection, changed)
+            blocks = [_ids(block, block) for block in self._sums.worst(worst)]
+            return self._sums.totals(), worst_of(reading.waiting(connection, blocks), worst)
+
+    def behind(
+        self, connection: apsw.Connection, changed: Collection[int], count_max: int
+    ) -> list[Backlog]:
+        """Up to so many mailboxes of records that have entries behind their marks, as they stand.
+
+        Args:
+            changed: as of `look`.
+
+        Raises: as `look`.
+        """
+        with self._lock, moment(connection):
+            self._learn(connection, changed)
+            blocks = sorted(self._sums.behind())
+            return reading.behind(connection, count_max, [_ids(block, block) for block in blocks])
+
+    def pending(
+        self, connection: apsw.Connection, changed: Collection[int], count_max: int
+    ) -> list[Backlog]:
+        """Up to so many mailboxes in which something is pending; otherwise as `behind`."""
+        with self._lock, moment(connection):
+            self._learn(connection, changed)
+            blocks = [_ids(block, block) for block in sorted(self._sums.pending())]
+            return [*islice(reading.pending(connection, blocks), count_max)]
+
+    def _learn(self, connection: apsw.Connection, changed: Collection[int]) -> None:
+        try:
+            if self._complete:
+                for block in {_block_of(connection, place) for place in changed}:
+                    self._sum(connection, block, block)
+            else:
+                self._sum(connection, 0, schema.SEQ_MASK >> BLOCK_BITS)
+                self._complete = True
+        except BaseException:
+            self._begin_anew()
+            raise
 
     def _begin_anew(self) -> None:
         self._complete = False
@@ -59,17 +90,21 @@ class Survey:
 
     def _sum(self, connection: apsw.Connection, first: int, last: int) -> None:
         """Sum the mailboxes of blocks from `first` to `last` anew."""
-        ids = first << BLOCK_BITS, (last + 1 << BLOCK_BITS) - 1
-        for block, number, oldest_ms, *counts in connection.execute(_SUMS, ids):
+        for block, number, oldest_ms, most, *counts in connection.execute(_SUMS, _ids(first, last)):
             found = optional_integer("accepted_ms", oldest_ms)
-            self._sums.put(block, schema.known(contents, number), found, counts)
+            self._sums.put(block, schema.known(contents, number), found, most, counts)
+
+
+def _ids(first: int, last: int) -> tuple[int, int]:
+    """The numbers of the mailboxes of blocks from `first` to `last`."""
+    return first << BLOCK_BITS, (last + 1 << BLOCK_BITS) - 1
 
 
 # Counts in the order of `Sums`. A mailbox is never removed, nor its number given to another.
 _SUMS = (
-    f"SELECT id >> {BLOCK_BITS}, kind, min({OLDEST_MS}),"  # noqa: S608
+    f"SELECT id >> {BLOCK_BITS}, kind, min({OLDEST_MS}), max(tail - cursor),"  # noqa: S608
     " count(*), sum(tail), sum(handed_out), sum(tail - cursor), sum(expired), sum(erased),"
-    " sum(quarantined), sum(put_back), sum(routed)"
+    " sum(quarantined), sum(put_back), sum(routed), sum(max(followed, purged))"
     " FROM mailbox WHERE id BETWEEN ? AND ? GROUP BY 1, 2"
 )
 
@@ -80,13 +115,3 @@ def _block_of(connection: apsw.Connection, place: int) -> int:
         "SELECT id FROM mailbox WHERE sdkappid = ? AND kind = ?", (place >> 2, place & 3)
     ).get
     return cast("int", number or 0) >> BLOCK_BITS
-
-
-@contextlib.contextmanager
-def _moment(connection: apsw.Connection) -> Iterator[None]:
-    connection.execute("BEGIN")
-    try:
-        yield
-    finally:
-        if connection.in_transaction:
-            connection.execute("COMMIT")

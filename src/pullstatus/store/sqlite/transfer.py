@@ -12,7 +12,8 @@ import msgspec
 from pullstatus.store import chunk
 from pullstatus.store.fingerprints import halves_of
 from pullstatus.store.gathering.operations import Replace
-from pullstatus.store.sqlite import acts, reading, schema
+from pullstatus.store.sqlite import acts, naming, reading, schema
+from pullstatus.store.tallies import packed, unpacked
 from pullstatus.store.transfer import (
     STEP_BYTES_MAX,
     STEP_ROWS_MAX,
@@ -22,6 +23,7 @@ from pullstatus.store.transfer import (
     Hand,
     Key,
     Mark,
+    Names,
     Nonce,
     Part,
     Prints,
@@ -30,9 +32,19 @@ from pullstatus.store.transfer import (
     SetAside,
     Standing,
     Stored,
+    Tallied,
+    key_of,
     weight,
 )
-from pullstatus.store.values import NO_TICKET, ActRow, JournalRow, Mailbox, Setting, contents
+from pullstatus.store.values import (
+    NO_TICKET,
+    ActRow,
+    JournalRow,
+    Mailbox,
+    Naming,
+    Setting,
+    contents,
+)
 from pullstatus.store.verbs import readers
 
 _Binding = int | str | bytes | None
@@ -153,7 +165,12 @@ def _drop_acts(connection: apsw.Connection, rows: Sequence[ActRow]) -> None:
 
 # -- mailboxes, and what is in them ----------------------------------------------------------------
 
-_COUNTS = "tail, cursor, handed_out, expired, erased, quarantined, put_back, routed, purged"
+_COUNTS = (
+    "tail, cursor, handed_out, expired, erased, quarantined, put_back, routed, purged, tallied"
+)
+
+
+_TOLD = _COUNTS.replace("tallied", "max(tallied, purged)")
 
 
 def _read_standings(
@@ -161,7 +178,7 @@ def _read_standings(
 ) -> Iterator[Row]:
     behind = (-1, 0) if after is None else (after[0].sdkappid, after[0].holds)
     for sdkappid, kind, *counts in connection.execute(
-        f"SELECT sdkappid, kind, {_COUNTS} FROM mailbox"  # noqa: S608 - ours
+        f"SELECT sdkappid, kind, {_TOLD} FROM mailbox"  # noqa: S608 - ours
         " WHERE (sdkappid, kind) > (?, ?) ORDER BY sdkappid, kind",
         behind,
     ):
@@ -171,7 +188,7 @@ def _read_standings(
 def _put_standings(connection: apsw.Connection, rows: Sequence[Standing]) -> None:
     connection.executemany(
         f"INSERT INTO mailbox (sdkappid, kind, {_COUNTS})"  # noqa: S608 - ours
-        " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (sdkappid, kind) DO UPDATE SET"
+        " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (sdkappid, kind) DO UPDATE SET"
         + ", ".join(f" {name} = excluded.{name}" for name in _COUNTS.split(", ")),
         [
             (row.mailbox.sdkappid, int(row.mailbox.kind), *msgspec.structs.astuple(row)[1:])
@@ -185,7 +202,7 @@ def _drop_standings(connection: apsw.Connection, rows: Sequence[Standing]) -> No
         key = reading.base(connection, row.mailbox)
         if key is None:
             continue
-        for table in ("chunk", "quarantine", "journal", "again"):
+        for table in ("chunk", "quarantine", "journal", "again", "segment", "segment_part"):
             connection.execute(
                 f"DELETE FROM {table} WHERE key BETWEEN ? AND ?",  # noqa: S608 - ours
                 (key, key | schema.SEQ_MASK),
@@ -342,6 +359,33 @@ def _copied_row(mailbox: Mailbox, key: int, count: int, source_seq: int, act_id:
     return Copied(mailbox, key & schema.SEQ_MASK, act_id, count, source_seq)
 
 
+# -- what was counted ------------------------------------------------------------------------------
+
+
+def _read_tallies(
+    connection: apsw.Connection, after: Key | None, _mailboxes: Sequence[Mailbox]
+) -> Iterator[Row]:
+    for sdkappid, series, hour, counts in connection.execute(
+        "SELECT sdkappid, series, hour, counts FROM tally"
+        " WHERE (sdkappid, series, hour) > (?, ?, ?) ORDER BY sdkappid, series, hour",
+        (-1, 0, 0) if after is None else after,
+    ):
+        yield Tallied(sdkappid, series, hour, unpacked(counts))
+
+
+def _put_tallies(connection: apsw.Connection, rows: Sequence[Tallied]) -> None:
+    connection.executemany(
+        "INSERT OR REPLACE INTO tally VALUES (?, ?, ?, ?)",
+        [(row.sdkappid, row.series, row.hour, packed(row.counts)) for row in rows],
+    )
+
+
+def _drop_tallies(connection: apsw.Connection, rows: Sequence[Tallied]) -> None:
+    connection.executemany(
+        "DELETE FROM tally WHERE (sdkappid, series, hour) = (?, ?, ?)", map(key_of, rows)
+    )
+
+
 # -- readers ---------------------------------------------------------------------------------------
 
 
@@ -409,6 +453,23 @@ def _drop_prints(connection: apsw.Connection, rows: Sequence[Prints]) -> None:
     )
 
 
+def _read_names(
+    connection: apsw.Connection, after: Key | None, _mailboxes: Sequence[Mailbox]
+) -> Iterator[Row]:
+    return naming.blocks(connection, None if after is None else Names(*after))
+
+
+def _put_names(connection: apsw.Connection, rows: Sequence[Names]) -> None:
+    _drop_names(connection, rows)
+    for row in rows:
+        naming.add(connection, row.sdkappid, [Naming(list(row.slots), row.body)], row.accepted_ms)
+
+
+def _drop_names(connection: apsw.Connection, rows: Sequence[Names]) -> None:
+    for row in rows:
+        naming.remove(connection, row)
+
+
 _TABLES: Final[dict[Part, _Table]] = {
     Secret: _Table(_read_secret, _put_secret, _keep_secret),
     Epoch: _plain(Epoch, "epoch", ("number", "began_ms"), 1),
@@ -416,6 +477,7 @@ _TABLES: Final[dict[Part, _Table]] = {
     ActRow: _Table(_read_acts, _put_acts, _drop_acts),
     Mark: _plain(Mark, "mark", ("name", "at_ms", "place"), 1),
     Standing: _Table(_read_standings, _put_standings, _drop_standings),
+    Tallied: _Table(_read_tallies, _put_tallies, _drop_tallies),
     Stored: _keyed("chunk", _CHUNK, (), _chunk_members, _chunk_row(Stored)),
     SetAside: _keyed("quarantine", _CHUNK, (), _chunk_members, _chunk_row(SetAside)),
     JournalRow: _keyed("journal", _JOURNAL, (), _journal_members, _journal_row),
@@ -425,5 +487,6 @@ _TABLES: Final[dict[Part, _Table]] = {
     Hand: _Table(_read_hands, _put_hands, _drop_hands),
     Batch: _plain(Batch, "repeat_key", ("scope", "key", "digest", "accepted", "accepted_ms"), 2),
     Prints: _Table(_prints.read, _put_prints, _drop_prints),
+    Names: _Table(_read_names, _put_names, _drop_names),
     Nonce: _plain(Nonce, "once", ("sdkappid", "nonce", "until_ms"), 2),
 }

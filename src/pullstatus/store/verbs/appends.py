@@ -18,7 +18,7 @@ from pullstatus.store.verbs.tables import Recalled, Tables
 
 
 def append(tables: Tables, operations: Sequence[Append]) -> list[Answer]:
-    """Carry out the appends of one mailbox, in order; one answer each."""
+    """Carry out the appends of one mailbox, in order; each is answered how much of it is new."""
     answers: list[Answer] = []
     fresh: list[bytes] = []
     tickets: list[bytes] = []
@@ -32,8 +32,8 @@ def append(tables: Tables, operations: Sequence[Append]) -> list[Answer]:
             if known is not None:
                 answers.append(known)
                 continue
-        answers.append(sent.count)
         operation = _new_of(tables, sent)
+        answers.append(operation.count)
         if operation.packed:
             _put(tables, operations, fresh, tickets)
             fresh, tickets = [], []
@@ -76,13 +76,13 @@ def _state(tables: Tables, mailbox: Mailbox) -> State:
 
 
 def _recall(tables: Tables, repeat_key: RepeatKey, operation: Append) -> int | KeyReused | None:
-    """What a batch's key was answered before; None, and remembered from now on, if never."""
+    """The answer to a batch whose key came before; None, and remembered from now on, if not."""
     sdkappid = operation.mailbox.sdkappid
     known = tables.recall(sdkappid, repeat_key)
     if known is not None and known.accepted_ms >= operation.at_ms - limits.INGEST_REPEAT_S * 1000:
         if known.digest != repeat_key.digest:
             return KeyReused("this Idempotency-Key came before with another body")
-        return known.accepted
+        return 0
     row = Recalled(repeat_key.digest, operation.count, operation.at_ms)
     tables.remember(sdkappid, repeat_key, row)
     return None

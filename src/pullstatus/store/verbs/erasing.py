@@ -13,7 +13,7 @@ from collections.abc import Callable
 from pullstatus.store import chunk
 from pullstatus.store.gathering.operations import Erase, ErasedStep
 from pullstatus.store.values import NO_TICKET, Outcome
-from pullstatus.store.verbs import readers
+from pullstatus.store.verbs import following, readers
 from pullstatus.store.verbs.head import Head
 from pullstatus.store.verbs.placing import leave
 from pullstatus.store.verbs.state import State
@@ -31,9 +31,14 @@ def erase(tables: Tables, operation: Erase) -> ErasedStep:
         kept = _erase_aside(tables, state, operation)
         return ErasedStep(0, kept, 0)
     seqs: list[int] = []
+    lost: list[int] = []
     for row in rows:
-        seqs += _erase_in(tables, state, row, operation, aside=False)
+        found = _erase_in(tables, state, row, operation, aside=False)
+        if found is not None:
+            seqs += found
+            lost += found or range(row.first_seq, row.first_seq + row.size)
     last_seq = rows[-1].first_seq + rows[-1].size - 1
+    following.let_go(tables, state, lost)
     if seqs:
         readers.let_go_of_nothing(tables, state, seqs[0], seqs[-1], operation.at_ms)
     waiting = sum(seq > state.cursor for seq in seqs)
@@ -44,15 +49,23 @@ def erase(tables: Tables, operation: Erase) -> ErasedStep:
 
 def _erase_in(
     tables: Tables, state: State, row: ChunkRow, operation: Erase, *, aside: bool
-) -> list[int]:
-    """Erase in one row of chunks, of whichever table; returns the numbers of what was erased."""
+) -> list[int] | None:
+    """Erase in one row of chunks, of whichever table; returns the numbers of what was erased.
+
+    None: nothing was; none: all that there was, of which nothing could be told.
+    """
     first_seq, count, checksum, bounds, body = row
+    last = first_seq + count if operation.through is None else operation.through
+    if first_seq > last:
+        return None
     joined = chunk.readable(bounds, body)
     if not (operation.seqs or joined is None or holds(operation, joined)):
-        return []
+        return None
 
     def is_meant(place: int, entry: bytes) -> bool:
         if place >= 0:
+            if first_seq + place > last:
+                return False
             return holds(operation, entry) or first_seq + place in operation.seqs
         # What can't be read any more may hold whatever is looked for.
         within = any(first_seq <= seq < first_seq + count for seq in operation.seqs)
@@ -65,7 +78,7 @@ def _erase_in(
         is_meant,
     )
     if changed is None:
-        return []
+        return None
     checksum, bounds, body, places = changed
     tables.change_chunk(state, ChunkRow(first_seq, count, checksum, bounds, body), aside=aside)
     return [first_seq + place for place in places]

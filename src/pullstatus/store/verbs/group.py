@@ -19,8 +19,18 @@ from pullstatus.store.gathering.operations import (
     Operation,
     Purge,
 )
-from pullstatus.store.values import Append, Discard, Park, Pull, Release, Unpark
-from pullstatus.store.verbs import removal, upkeep
+from pullstatus.store.values import (
+    Append,
+    Count,
+    Discard,
+    Follow,
+    Park,
+    Pull,
+    Release,
+    Unfollow,
+    Unpark,
+)
+from pullstatus.store.verbs import following, removal, upkeep
 from pullstatus.store.verbs.appends import append
 from pullstatus.store.verbs.erasing import erase
 from pullstatus.store.verbs.parking import park, unpark
@@ -90,5 +100,11 @@ def _do(tables: Tables, operation: Operation, clock: Callable[[], float]) -> Ans
         return erase(tables, operation)
     if isinstance(operation, Release):
         return upkeep.release(tables, operation)
+    if isinstance(operation, Follow):
+        return following.follow(tables, operation)
+    if isinstance(operation, Unfollow):
+        return following.unfollow(tables, operation)
+    if isinstance(operation, Count):
+        return following.count(tables, operation)
     assert not isinstance(operation, Append | Pull | Moving)
     return redeliver(tables, operation)

@@ -1,14 +1,14 @@
-"""What could not be read, put aside in the commit of what could, and kept within its bounds."""
+"""What is no record yet, put aside in the commit of what is, and kept within its bounds."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import groupby
 
 from pullstatus.errors import SettingChanged
 from pullstatus.store import chunk
 from pullstatus.store.gathering.operations import Answer
-from pullstatus.store.values import Append, Outcome, Park, Unpark
+from pullstatus.store.values import Append, Outcome, Park, PutAside, Unpark
 from pullstatus.store.verbs import acts
 from pullstatus.store.verbs.appends import append
 from pullstatus.store.verbs.conditions import refuses
@@ -18,7 +18,7 @@ from pullstatus.store.verbs.tables import Tables
 
 
 def park(tables: Tables, operation: Park) -> Answer:
-    """Append and put aside; answered how many of the oldest items had to leave for it."""
+    """Append and put aside; answered what is new, and what had to leave for it."""
     records = operation.records
     [answer] = append(tables, [records])
     if not isinstance(answer, int):
@@ -28,13 +28,13 @@ def park(tables: Tables, operation: Park) -> Answer:
         new = tables.unseen(operation.mailbox.sdkappid, operation.fingerprints, records.at_ms)
         fresh = [fresh[place] for place in new]
     if not fresh:
-        return 0
+        return PutAside(answer, 0, 0)
     state = tables.draft(operation.mailbox) or tables.create(operation.mailbox)
     if state.waiting_bytes < 0:
         state.waiting_bytes = _waiting_bytes(tables, state)
     pack(tables, state, fresh, records.at_ms, [records.ticket] * len(fresh))
     state.waiting_bytes += sum(map(len, fresh))
-    return _make_room(tables, state, operation)
+    return PutAside(answer, len(fresh), _make_room(tables, state, operation))
 
 
 def unpark(tables: Tables, operation: Unpark) -> Answer:
@@ -50,7 +50,7 @@ def unpark(tables: Tables, operation: Unpark) -> Answer:
     state = tables.draft(operation.mailbox)
     if state is None or has_changed(state, operation):
         return SettingChanged("what is parked has changed meanwhile; try again")
-    act_id = acts.record(tables, operation.act)
+    act_id = None if operation.act is None else acts.record(tables, operation.act)
     back = iter(operation.back)
     for outcome, run in groupby(operation.outcomes):
         size = len(list(run))
@@ -63,7 +63,7 @@ def unpark(tables: Tables, operation: Unpark) -> Answer:
     state.read_from = tables.chunk_at(state, state.cursor + 1)
     for each in operation.aside:
         park(tables, each)
-    return sum(append_new(tables, each) for each in operation.records)
+    return append_new(tables, operation.records)
 
 
 def has_changed(state: State, operation: Unpark) -> bool:
@@ -73,20 +73,21 @@ def has_changed(state: State, operation: Unpark) -> bool:
 
 
 def _put_back(
-    tables: Tables, state: State, items: list[bytes], operation: Unpark, act_id: int
+    tables: Tables, state: State, items: list[bytes], operation: Unpark, act_id: int | None
 ) -> None:
-    """Copy the items at the head to the tail."""
-    tables.add_again(state, state.tail + 1, len(items), state.cursor + 1, act_id)
+    """Copy the items at the head to the tail; whose doing it is goes on record."""
+    if act_id is not None:
+        tables.add_again(state, state.tail + 1, len(items), state.cursor + 1, act_id)
     pack(tables, state, items, operation.at_ms, [operation.ticket] * len(items))
 
 
-def append_new(tables: Tables, operation: Append) -> int:
-    """Append records; answered how many of them are new."""
-    before = tables.draft(operation.mailbox)
-    tail = 0 if before is None else before.tail
-    append(tables, [operation])
-    after = tables.draft(operation.mailbox)
-    return 0 if after is None else after.tail - tail
+def append_new(tables: Tables, operations: Sequence[Append]) -> int:
+    """Append records of any mailboxes, whose conditions hold; how many of them are new."""
+    count = 0
+    for operation in operations:
+        [answer] = append(tables, [operation])
+        count += answer if isinstance(answer, int) else 0
+    return count
 
 
 def _make_room(tables: Tables, state: State, operation: Park) -> int:

@@ -55,7 +55,7 @@ def forget(tables: Tables, operation: Forget, clock: Clock) -> Removed:
 
     Reads no more than it drops: each kind has an order that begins with the oldest.
     """
-    turns = deque(tables.forgetters(operation.accepted_before_ms, operation.now_ms))
+    turns = deque(tables.forgetters(operation))
     step = _Step(operation, clock)
     while turns and (due := step.due):
         dropped = turns[0](due)
@@ -89,28 +89,36 @@ def _purge_some(tables: Tables, mailbox: Mailbox, operation: Purge, room: int) -
     state = tables.draft(mailbox)
     if state is None:
         return 0, False
-    through, more = _due(tables, state, operation.left_before_ms, room)
+    # What nobody has followed yet would be missing in the tallies for ever.
+    last = state.tail if mailbox.aside else tables.followed(state).through
+    through, more = _due(tables, state, operation.left_before_ms, room, last)
     if operation.aside:
         tables.remove_aside(state, through)
     if through == state.purged:
         return 0, more
     readers.keep(tables, state, through)
     tables.remove(state, through)
+    tables.drop_segments(state, through)
     removed = through - state.purged
     state.purged = through
     return removed, more
 
 
-def _due(tables: Tables, state: State, left_before_ms: int, room: int) -> tuple[int, bool]:
+def _due(
+    tables: Tables, state: State, left_before_ms: int, room: int, last: int
+) -> tuple[int, bool]:
     """Up to which number a mailbox is to be removed now, and whether there may be more.
 
     A row that tells of more than a page is of what left without a pull, in any number: of such a
     one what fits is cut off.
+
+    Args:
+        last: nothing behind it goes.
     """
     rows = tables.oldest_rows(state, SLICE)
     through = state.purged
     for first_seq, count, at_ms in rows:
-        if at_ms >= left_before_ms:
+        if at_ms >= left_before_ms or first_seq + count - 1 > last:
             return through, False
         left = room - (through - state.purged)
         if count <= left or (through == state.purged and count <= chunk.COUNT_MAX):

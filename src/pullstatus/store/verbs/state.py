@@ -51,6 +51,7 @@ class State(msgspec.Struct):
         waiting_bytes: of what waits, where that is bounded; -1 until it was looked up.
         small_from, small: first number of the chunks at the tail that may be worth to be joined,
             and how many there are, as far as it is known; for engines that join them.
+        followed, tallied, turn: as those of `Followed`, for engines that keep them with the rest.
     """
 
     mailbox: Mailbox
@@ -69,6 +70,9 @@ class State(msgspec.Struct):
     waiting_bytes: int = -1
     small_from: int = 0
     small: int = 0
+    followed: int = 0
+    tallied: int = 0
+    turn: int = 0
 
     def leave(self, outcome: Outcome, count: int) -> None:
         """Let `count` entries leave the head, and count them."""

@@ -12,15 +12,20 @@ from typing import NamedTuple, Protocol
 
 import msgspec
 
+from pullstatus.store.gathering.operations import Forget
 from pullstatus.store.readers import Hand
+from pullstatus.store.segments import Segment
 from pullstatus.store.values import (
     Act,
     Fingerprints,
+    Followed,
     JournalRow,
     Mailbox,
+    Naming,
     Noted,
     Once,
     RepeatKey,
+    Tally,
 )
 from pullstatus.store.verbs.state import State
 
@@ -264,6 +269,42 @@ class Tables(SettingTable, Protocol):
         """
         ...
 
+    # -- what is derived of entries
+
+    def followed(self, state: State) -> Followed:
+        """The mark of a mailbox; `through` and `tallied` are never below what is purged."""
+        ...
+
+    def put_followed(self, state: State, mark: Followed) -> None:
+        """Move the mark."""
+        ...
+
+    def segments(self, state: State, first_seq: int, last_seq: int) -> Sequence[Segment]:
+        """The segments that reach into a range, in order."""
+        ...
+
+    def put_segment(self, state: State, segment: Segment) -> None:
+        """Keep a segment in place of all that lie within its run."""
+        ...
+
+    def drop_segments(self, state: State, through: int | None) -> None:
+        """Drop the segments that end by this number; None: all."""
+        ...
+
+    def add_tally(self, sdkappid: int, tally: Tally) -> None:
+        """Add to what was counted of an application in an hour."""
+        ...
+
+    def drop_tallies(self, sdkappid: int, series: int, from_hour: int) -> None:
+        """Drop what was counted in a series from an hour on."""
+        ...
+
+    # -- names of sends
+
+    def add_names(self, sdkappid: int, names: Sequence[Naming], at_ms: int) -> None:
+        """Keep blocks of names, behind all that are kept."""
+        ...
+
     # -- what operations rest on
 
     def revision(self, name: str) -> int:
@@ -283,9 +324,7 @@ class Tables(SettingTable, Protocol):
         """Remove what was set aside up to a number."""
         ...
 
-    def forgetters(
-        self, accepted_before_ms: int, now_ms: int
-    ) -> Sequence[Callable[[int], int | None]]:
+    def forgetters(self, operation: Forget) -> Sequence[Callable[[int], int | None]]:
         """For each kind of what is remembered: drops up to so many of the oldest.
 
         Returns how many were dropped, and None once there are no more that are old enough.

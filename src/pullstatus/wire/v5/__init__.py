@@ -1,4 +1,4 @@
-"""The v5 calls: what any signed call needs, and the pull. Bytes in, bytes out.
+"""The v5 calls: what any signed call needs, the pull, and those that ask and take nothing.
 
-Source: protocol.md sections 1 to 8.
+Bytes in, bytes out. Source: protocol.md sections 1 to 9.
 """

@@ -27,7 +27,7 @@ class Result(enum.IntEnum):
     """Not a JSON object, or a member (or `random`) is missing, ill-typed or out of range."""
 
     NOT_PERMITTED = 1006
-    """The pull feature is not switched on for the application."""
+    """What the call wants is not switched on for the application: the pull feature, or queries."""
 
     OTHER = 1007
     """The store failed, or something happened that nobody foresaw."""
@@ -55,7 +55,7 @@ class Result(enum.IntEnum):
     signature was right."""
 
     NOT_SUPPORTED = 1030
-    """The request is not supported. An alternative to 1006 that we don't use."""
+    """Counts of sends are asked for, and nobody has ever reported any."""
 
     IN_ARREARS = 1033
     """The account is stopped for arrears."""
@@ -70,7 +70,7 @@ class Result(enum.IntEnum):
     """The gateway found the sdkappid invalid. We never answer it: see 1019 and 60012."""
 
     TOO_FREQUENT = 60007
-    """More calls in a second than the application may make."""
+    """More calls of this kind in a second than the application may make."""
 
     BAD_HTTP = 60008
     """Not POST, or a body that is too large or can't be read; or a time-out worth a retry."""

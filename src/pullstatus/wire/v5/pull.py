@@ -33,7 +33,7 @@ from pullstatus.wire.v5.signed import (
     read_time,
 )
 
-__all__ = ["PULL_PATH", "PullRequest", "parse_pull", "pull_request", "read_proof"]
+__all__ = ["PULL_PATH", "PullRequest", "parse_pull", "pull_request", "read_page", "read_proof"]
 
 PULL_PATH: Final = "/v5/tlssmssvr/pullstatus"
 
@@ -69,15 +69,7 @@ class PullRequest(SignedRequest, frozen=True):
         Raises:
             Refused: 1004, `type` is not 0 or 1, or `max` is not 1 to 100.
         """
-        if self.asked is not None:
-            return self.asked
-        kind = _KINDS.get(read_integer(self.type_raw, -1))
-        if kind is None:
-            raise bad("type must be 0 (delivery statuses) or 1 (replies)")
-        count = read_integer(self.max_raw, 0)
-        if not 1 <= count <= limits.PULL_COUNT_MAX:
-            raise bad(f"max must be an integer from 1 to {limits.PULL_COUNT_MAX}")
-        return kind, count
+        return self.asked or read_page(self.type_raw, self.max_raw)
 
 
 class _Body(msgspec.Struct):
@@ -131,6 +123,17 @@ def parse_pull(query: bytes, body: bytes) -> PullRequest:
     return PullRequest(
         sdkappid, random, sig, time, time_text, bytes(members.type), bytes(members.max)
     )
+
+
+def read_page(type_raw: bytes, max_raw: bytes) -> tuple[Kind, int]:
+    """Return what `type` and `max` mean, as `PullRequest.page` does; JSON text, or b"" for none."""
+    kind = _KINDS.get(read_integer(type_raw, -1))
+    if kind is None:
+        raise bad("type must be 0 (delivery statuses) or 1 (replies)")
+    count = read_integer(max_raw, 0)
+    if not 1 <= count <= limits.PULL_COUNT_MAX:
+        raise bad(f"max must be an integer from 1 to {limits.PULL_COUNT_MAX}")
+    return kind, count
 
 
 def read_proof(proof: str) -> tuple[str, int]:

@@ -12,10 +12,11 @@ from pullstatus.errors import (
     InArrears,
     InvalidSetting,
     KeyReused,
-    PullNotPermitted,
+    NotPermitted,
     PullstatusError,
     Refused,
     ReplayRefused,
+    SendsNotReported,
     SignatureWrong,
     StoreUnavailable,
     TooFrequent,
@@ -35,13 +36,14 @@ RESULTS: Final[dict[type[PullstatusError], Result]] = {
     TooOld: Result.TIME_SKEW,
     Disabled: Result.DISABLED,
     InArrears: Result.IN_ARREARS,
-    PullNotPermitted: Result.NOT_PERMITTED,
+    NotPermitted: Result.NOT_PERMITTED,
     TooFrequent: Result.TOO_FREQUENT,
     InvalidSetting: Result.BAD_REQUEST,  # a header's value
     KeyReused: Result.BAD_REQUEST,
     AcknowledgementRefused: Result.BAD_REQUEST,
     TooManyReaders: Result.BAD_REQUEST,
     ReplayRefused: Result.SIG_MISMATCH,
+    SendsNotReported: Result.NOT_SUPPORTED,
     StoreUnavailable: Result.OTHER,
 }
 """The order is that of the checks. A class that is not here is answered as the one above it."""

@@ -25,11 +25,13 @@ __all__ = [
     "SignedRequest",
     "bad",
     "check_time",
+    "is_milliseconds",
     "read_body",
     "read_integer",
     "read_query",
     "read_sig",
     "read_time",
+    "unquoted",
 ]
 
 UNKNOWN_SDKAPPID: Final = -1
@@ -66,13 +68,18 @@ def check_time(request: SignedRequest, now_s: int) -> None:
     ahead_s = request.time - now_s
     if -limits.SKEW_S_MAX <= ahead_s <= limits.SKEW_S_MAX:
         return
-    if 10**12 <= request.time < 10**13:  # 13 digits
+    if is_milliseconds(request.time):
         fault = f"time is in milliseconds: send seconds, the server time is {now_s}"
     elif ahead_s > 0:
         fault = f"clock is {ahead_s} s ahead of server time {now_s}: set it right"
     else:
         fault = f"clock is {-ahead_s} s behind server time {now_s}: set it right"
     raise Refused(Result.TIME_SKEW, fault)
+
+
+def is_milliseconds(time: int) -> bool:
+    """Whether a time has 13 digits: milliseconds by mistake, of any day from 2001 to 2286."""
+    return 10**12 <= time < 10**13
 
 
 # --- the query ------------------------------------------------------------------------------------
@@ -142,7 +149,7 @@ def read_time(token: bytes) -> tuple[int, str]:
     """Return `time`, and the text of it that is signed (check 8)."""
     if token.isdigit() and len(token) < limits.INTEGER_DIGITS_MAX:
         return int(token), token.decode()
-    text = _unquote(token)
+    text = unquoted(token)
     time = read_integer(token, -1)
     if time < 0 or text.startswith(b"-"):
         raise bad("time must be in the body, an integer of Unix seconds")
@@ -153,14 +160,14 @@ def read_time(token: bytes) -> tuple[int, str]:
 def read_integer(token: bytes, otherwise: int) -> int:
     """Return the integer that a JSON number or a string of digits means."""
     if token[:1] == b'"':
-        token = _unquote(token)
+        token = unquoted(token)
         if not token.isdigit():
             return otherwise
     value = integer(token)
     return otherwise if value is None else value
 
 
-def _unquote(token: bytes) -> bytes:
+def unquoted(token: bytes) -> bytes:
     """Return what is within a JSON string, or another token as it is."""
     if token[:1] != b'"':
         return token

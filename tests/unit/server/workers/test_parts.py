@@ -13,6 +13,7 @@ import pytest
 from pullstatus import limits
 from pullstatus.apps.rate import RateLimiter
 from pullstatus.apps.tries import Failed
+from pullstatus.apps.values import Purpose
 from pullstatus.server.budget import Over
 from pullstatus.server.crowd import Full, Seat
 from pullstatus.server.workers.ledger import Ledger, make_ledger
@@ -88,11 +89,13 @@ def test_pulls_a_second_are_those_of_all(parts: list[SharedParts]) -> None:
         [0.0] * 12 + [0.05, 0.1, 0.25, 0.0, 0.35] * 4 + [5.0] + [0] * 12
     ):
         now[0] += pause_s
-        assert rates[turn % 2].admit(7, 10) == alone.admit(7, 10), turn
-    assert rates[0].admit(8, 1)
-    assert not rates[1].admit(8, 1)
+        admitted = alone.admit(7, Purpose.PULL, 10)
+        assert rates[turn % 2].admit(7, Purpose.PULL, 10) == admitted, turn
+    assert rates[0].admit(8, Purpose.PULL, 1)
+    assert not rates[1].admit(8, Purpose.PULL, 1)
+    assert rates[1].admit(8, Purpose.QUERY, 1), "each purpose has its own"
     now[0] += 1.0
-    assert rates[1].admit(8, 1)
+    assert rates[1].admit(8, Purpose.PULL, 1)
 
 
 def test_signatures_that_came_to_another(parts: list[SharedParts]) -> None:

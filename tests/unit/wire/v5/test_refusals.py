@@ -11,7 +11,8 @@ from pullstatus.errors import (
     InvalidSetting,
     KeyReused,
     NotAdmitted,
-    PullNotPermitted,
+    NotGranted,
+    NotPermitted,
     PullstatusError,
     Refused,
     ReplayRefused,
@@ -36,7 +37,7 @@ from pullstatus.wire.v5.refusals import RESULTS, refusal
         (TooOld, 1021),
         (Disabled, 1020),
         (InArrears, 1033),
-        (PullNotPermitted, 1006),
+        (NotPermitted, 1006),
         (TooFrequent, 60007),
         (InvalidSetting, 1004),
         (ReplayRefused, 1001),
@@ -72,4 +73,5 @@ def test_a_refusal_says_itself_how_it_is_answered() -> None:
 def test_whatever_admission_raises_is_in_the_table() -> None:
     classes = [getattr(errors, name) for name in errors.__all__]
     raised = {kind for kind in classes if issubclass(kind, NotAdmitted)} - {NotAdmitted}
+    raised -= {NotGranted}  # only of what is signed with a secret key pair
     assert raised | {UnknownApplication} <= RESULTS.keys()

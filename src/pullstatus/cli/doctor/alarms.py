@@ -1,0 +1,111 @@
+"""The alarms: whether Prometheus knows all of them, and which of them ring."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Mapping
+from pathlib import Path
+from typing import Any, Final
+
+import httpx
+import msgspec
+
+from pullstatus.cli.doctor.findings import Finding, fault, ok, warning
+from pullstatus.errors import InvalidSetting
+
+PREFIX: Final = "Pullstatus"
+NAMES: Final = frozenset(
+    PREFIX + name
+    for name in (
+        *("AuditLate", "BackupLate", "CertificateEnds", "ClusterFull", "CopiesAway", "DiskFills"),
+        *("Down", "Fails", "Guessing", "InputWrong", "LeaderWithoutWrites", "LogDropped"),
+        *("LogGrows", "NoRoom", "NobodyPulls", "NodeDamaged", "PageInHand", "Parked"),
+        *("ParkedLost", "PendingStays", "PullsFail", "Quarantined", "RefusesInput", "Restarts"),
+        *("SearchBehind", "Sheds", "StoreSlow", "StoreStalled", "StreamsDown", "UpkeepLate"),
+        *("WaitingTooOld", "WorkerEnded"),
+    )
+)
+"""Those of dist/alerts.yml; a test compares."""
+
+ANSWER_S: Final = 10.0
+GROWTH: Final = "sum(deriv(pullstatus_store_bytes[1d])) * 86400"
+LOAD: Final = "name dist/alerts.yml in rule_files of prometheus.yml, and reload Prometheus"
+PAGE: Final = "docs/how-to/read-the-alarms.md"
+
+
+class Known(msgspec.Struct, frozen=True):
+    """What Prometheus says.
+
+    Attributes:
+        names: of the alarms that it has.
+        ringing: those that ring, and how severe each is.
+        day_bytes: by how much the store grows a day; None: it does not know.
+    """
+
+    names: Collection[str]
+    ringing: Mapping[str, str] = {}
+    day_bytes: float | None = None
+
+
+def of_file(file: Path) -> Known:
+    """The alarms of a file of rules.
+
+    Raises:
+        InvalidSetting: it cannot be read.
+    """
+    try:
+        text = file.read_text(encoding="utf-8")
+    except (OSError, ValueError) as error:
+        raise InvalidSetting(f"{file} cannot be read") from error
+    return Known(re.findall(r"(?m)^\s*(?:- )?alert:\s*[\"']?(\w+)", text))
+
+
+def of_prometheus(address: str) -> Known:
+    """What a Prometheus has loaded.
+
+    Raises:
+        InvalidSetting: none answers there.
+    """
+    try:
+        with httpx.Client(base_url=address, timeout=ANSWER_S) as asking:
+            groups = _data(asking, "/api/v1/rules", type="alert")["groups"]
+            rules = [rule for group in groups for rule in group["rules"]]
+            grown = _data(asking, "/api/v1/query", query=GROWTH)["result"]
+            return Known(
+                [rule["name"] for rule in rules],
+                {
+                    rule["name"]: rule.get("labels", {}).get("severity", "")
+                    for rule in rules
+                    if rule.get("state") == "firing" and rule["name"].startswith(PREFIX)
+                },
+                float(grown[0]["value"][1]) if grown else None,
+            )
+    except (httpx.HTTPError, httpx.InvalidURL) as error:
+        raise InvalidSetting(f"no Prometheus answers at {address}") from error
+    except (ValueError, LookupError, TypeError, AttributeError) as error:
+        raise InvalidSetting(f"what answers at {address} is no Prometheus") from error
+
+
+def _data(asking: httpx.Client, path: str, **query: str) -> Any:  # noqa: ANN401 - any JSON
+    answer = asking.get(path, params=query)
+    answer.raise_for_status()
+    return answer.json()["data"]
+
+
+def unknown(error: InvalidSetting) -> Finding:
+    """They cannot be looked at."""
+    return fault("alarms", str(error), "start it, or name it with --prometheus")
+
+
+def alarms(known: Known) -> list[Finding]:
+    """Judge which there are, and which ring."""
+    missing = sorted(NAMES.difference(known.names))
+    found = []
+    if len(missing) == len(NAMES):
+        found.append(fault("alarms", "none of ours is there", LOAD))
+    elif missing:
+        found.append(warning("alarms", f"not there: {', '.join(missing)}", LOAD))
+    for name, severity in sorted(known.ringing.items()):
+        rings = fault if severity == "page" else warning
+        found.append(rings("alarms", f"{name} rings", PAGE))
+    return found or [ok("alarms", f"all {len(NAMES)} are there, and none rings")]

@@ -1,0 +1,122 @@
+"""The running server: whether it answers, takes work, and is of this version."""
+
+from __future__ import annotations
+
+from http import HTTPStatus
+from typing import Any
+
+import httpx
+import msgspec
+
+from pullstatus.cli import scrape
+from pullstatus.cli.doctor.findings import Finding, fault, ok, warning
+from pullstatus.cli.scrape import Figures
+from pullstatus.client.errors import InvalidArgument, InvalidEnvironment
+from pullstatus.errors import StoreUnavailable
+from pullstatus.version import VERSION
+from pullstatus.wire.about import ABOUT_PATH
+
+LOG = "journalctl -u pullstatus"
+
+
+class Answers(msgspec.Struct, frozen=True):
+    """What a server has answered.
+
+    Attributes:
+        address: of its calls.
+        trouble: why it could not be asked; "": it was.
+        name, version: what it says it is; "": nothing.
+        not_ready: why it takes no work; "": it does; None: that is told elsewhere.
+        figures: its figures; None: they are told elsewhere.
+    """
+
+    address: str
+    trouble: str = ""
+    name: str = ""
+    version: str = ""
+    not_ready: str | None = ""
+    figures: Figures | None = None
+
+
+def ask(calls: str, health: str, *, own: bool) -> Answers:
+    """Ask a server at the addresses of its calls and of its health; see `scrape.client`."""
+    try:
+        with scrape.client(calls, own=own) as asking, scrape.client(health, own=own) as watching:
+            about = _json(asking.get(f"{calls}{ABOUT_PATH}"))
+            ready = watching.get(f"{health}/readyz")
+            figures = _figures(watching, health)
+    except (httpx.HTTPError, httpx.InvalidURL, InvalidArgument, InvalidEnvironment) as error:
+        return Answers(calls, trouble=type(error).__name__)
+    not_ready = None
+    if ready.status_code in (HTTPStatus.OK, HTTPStatus.SERVICE_UNAVAILABLE):
+        not_ready = str(_json(ready).get("reason", ""))
+    return Answers(
+        calls, "", str(about.get("name", "")), str(about.get("version", "")), not_ready, figures
+    )
+
+
+def _figures(watching: httpx.Client, health: str) -> Figures | None:
+    try:
+        return scrape.scrape(watching, health)
+    except StoreUnavailable:
+        return None
+
+
+def _json(answer: httpx.Response) -> dict[str, Any]:
+    """The object that was answered; empty if it was none."""
+    try:
+        found = msgspec.json.decode(answer.content)
+    except msgspec.DecodeError:
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def server(answers: Answers) -> list[Finding]:
+    """Judge what was answered."""
+    where = answers.address
+    if answers.trouble:
+        return [
+            fault(
+                "server",
+                f"no server answers at {where} ({answers.trouble})",
+                f"systemctl start pullstatus; {LOG}",
+            )
+        ]
+    if answers.name != "pullstatus":
+        return [
+            fault(
+                "port",
+                f"what answers at {where} is no pullstatus",
+                "another --port, or end the other program: ss -ltnp",
+            )
+        ]
+    found = []
+    if answers.not_ready:
+        found.append(fault("server", f"it takes no work: {answers.not_ready}", LOG))
+    if answers.version != VERSION:
+        found.append(
+            warning(
+                "version",
+                f"the server is {answers.version}, this program {VERSION}",
+                "systemctl restart pullstatus; docs/how-to/upgrade.md",
+            )
+        )
+    return found or [ok("server", f"ready at {where}, version {answers.version}")]
+
+
+def figures(said: Figures) -> list[Finding]:
+    """Judge what a server tells of its store."""
+    found = []
+    if not said.total("pullstatus_accepting"):
+        found.append(
+            fault(
+                "room",
+                "the server takes no more records: its disk is nearly full, or its log too long",
+                "docs/how-to/read-the-alarms.md",
+            )
+        )
+    if away := said.total("pullstatus_cluster_streams_down"):
+        found.append(fault("cluster", f"{away:.0f} streams are down", "docs/how-to/cluster.md"))
+    if away := said.total("pullstatus_cluster_copies_away"):
+        found.append(warning("cluster", f"{away:.0f} copies are away", "docs/how-to/cluster.md"))
+    return found

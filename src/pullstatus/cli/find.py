@@ -1,0 +1,80 @@
+"""`pullstatus find`: where is the report for this number?"""
+
+from __future__ import annotations
+
+import click
+
+from pullstatus.cli.acting import acting
+from pullstatus.cli.found import print_found
+from pullstatus.cli.output import json_option, moment, say
+from pullstatus.cli.periods import period_options
+from pullstatus.cli.session import plainly, store_option, with_store
+from pullstatus.clock import wall_ms
+from pullstatus.mailbox import finding
+from pullstatus.mailbox.finding import Findings
+from pullstatus.store import Store
+
+_DAY_MS = 86_400_000
+
+
+@click.command("find")
+@click.option("--number", help="The records of this number, with or without calling code.")
+@click.option("--sid", help="The delivery statuses with this sid.")
+@click.option("--sdkappid", "--app", type=int, help="Only this application's.")
+@period_options
+@click.option("--reason", default="", help="Why; kept on record, so name no number in it.")
+@json_option
+@store_option
+@plainly
+def find(
+    number: str | None,
+    sid: str | None,
+    sdkappid: int | None,
+    from_ms: int | None,
+    to_ms: int | None,
+    reason: str,
+    as_json: bool,
+    store_url: str,
+) -> None:
+    """Where is the report for this number? A row for each record of it that is stored.
+
+    Each says what was reported, when it was accepted and by which token, and what became of it: it
+    waits at a place, 1 being the next; or it was handed out in a pull, to an address, at a time,
+    and acknowledged; or it expired. Copies by redelivery are there, too, and callbacks that could
+    not be read but hold the number. --from and --to are about when it was accepted.
+
+    Nothing is taken out of a mailbox. The search is an act on record, without the number. Exit
+    status 1 when there is nothing: then it says how far back the store goes.
+    """
+    if (number is None) == (sid is None):
+        raise click.UsageError("give --number or --sid, and not both")
+
+    async def look(store: Store) -> Findings:
+        by = acting(reason)
+        if number is not None:
+            return await finding.by_number(store, number, sdkappid, by=by)
+        assert sid is not None
+        return await finding.by_sid(store, sid, sdkappid, by=by)
+
+    found = with_store(store_url, look)
+    within = found.between(from_ms, to_ms)
+    print_found(within.records, within.parked, as_json=as_json)
+    if found.damaged:
+        say(
+            f"{found.damaged} entries there are damaged, and whose they were is not known:"
+            " `pullstatus audit` tells which.",
+            err=True,
+        )
+    if not within.records and not within.parked:
+        raise click.ClickException(_nothing(found, from_ms, to_ms))
+
+
+def _nothing(found: Findings, from_ms: int | None, to_ms: int | None) -> str:
+    if found.oldest_ms is None:
+        return "nothing: no record at all is stored there"
+    days = (wall_ms() - found.oldest_ms) // _DAY_MS
+    back = f"what is stored goes back to {moment(found.oldest_ms)}"
+    if from_ms is None and to_ms is None:
+        return f"nothing in the last {max(1, days)} days; {back}"
+    others = len(found.records) + len(found.parked)
+    return f"nothing in that time, and {others or 'none'} at other times; {back}"

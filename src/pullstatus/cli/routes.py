@@ -1,0 +1,296 @@
+"""`pullstatus route ...`: whose what comes with a platform's token is."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+
+import click
+import msgspec
+
+from pullstatus import apps
+from pullstatus.apps import RuleStanding, routing
+from pullstatus.apps.routing import Action, Rule, Traits, Verdict
+from pullstatus.apps.values import read_token, token_setting
+from pullstatus.cli.acting import acting
+from pullstatus.cli.lazy import Group
+from pullstatus.cli.output import json_option, print_json, print_rows, say
+from pullstatus.cli.recorded import recorded
+from pullstatus.cli.session import plainly, store_option, with_store
+from pullstatus.clock import wall_ms
+from pullstatus.errors import InvalidSetting
+from pullstatus.mailbox import owning
+from pullstatus.mailbox.names import Told, names_of
+from pullstatus.receipts.reading import read
+from pullstatus.receipts.source import builtin
+from pullstatus.records import Kind
+from pullstatus.steps import done
+from pullstatus.store import Store
+
+name_argument = click.argument("name")
+reason_option = click.option("--reason", default="", help="Why; kept on record.")
+
+RESULTS = {Action.ROUTE: "routed", Action.PARK: "parked", Action.DROP: "dropped"}
+
+
+@click.group("route", cls=Group)
+def route_group() -> None:
+    """Rules that say whose a record is that came with a platform's token.
+
+    A token of an application puts all that comes with it into that one, and no rule is asked. With
+    a token of none, a record is whose registered its id; else the first rule decides that matches
+    it. What none matches is parked under number 0, and `pullstatus parked retry 0` takes it once
+    there is a rule. A change is good for the next request to a running server; a rule that is
+    removed takes nothing more within a second.
+    """
+
+
+@route_group.command("add")
+@name_argument
+@click.option("--sdkappid", type=int, help="The application that it routes to.")
+@click.option("--park", is_flag=True, help="Park what it matches, whatever stands behind it.")
+@click.option("--drop", is_flag=True, help="Acknowledge what it matches, and store nothing of it.")
+@click.option("--token", default="", metavar="NAME", help="What comes with this token.")
+@click.option("--source", default="", metavar="NAME", help="What comes from this kind of gateway.")
+@click.option("--to", default="", metavar="NUMBER", help="What is to, or of, this number of ours.")
+@click.option("--to-prefix", default="", metavar="DIGITS", help="What that number begins with.")
+@click.option(
+    "--from-prefix", default="", metavar="DIGITS", help="What the handset's number begins with."
+)
+@click.option("--id-prefix", default="", metavar="TEXT", help="What the gateway's id begins with.")
+@click.option("--sign", default="", help="The signature of its replies.")
+@click.option(
+    "--nationcode", default="", metavar="CODE", help="Of numbers that come without a calling code."
+)
+@click.option(
+    "--extend",
+    help="That of its replies. Without it: what stands behind --to-prefix, or nothing.",
+)
+@click.option("--at", "place", type=click.IntRange(1), help="Its place. Without it: the last.")
+@reason_option
+@store_option
+@plainly
+def add_route(
+    name: str,
+    sdkappid: int | None,
+    park: bool,
+    drop: bool,
+    place: int | None,
+    reason: str,
+    store_url: str,
+    **conditions: str | None,
+) -> None:
+    """Add a rule. It matches what fulfils all of its conditions, and needs one at least.
+
+    Numbers are written with their calling code and without plus or 00, as 8613800138000; a short
+    code as it is. The rule feeds the application of who owns it now: not one that is made later
+    under its number.
+    """
+    if (sdkappid is not None) + park + drop != 1:
+        raise click.UsageError("say one of --sdkappid, --park and --drop")
+    action = Action.PARK if park else Action.DROP if drop else Action.ROUTE
+    given = {member: value for member, value in conditions.items() if value is not None}
+    rule = Rule(name=name, action=action, sdkappid=sdkappid, **given)
+    with_store(store_url, lambda store: apps.add_rule(store, rule, by=acting(reason), place=place))
+    _print_rule(name, store_url)
+
+
+@route_group.command("list")
+@json_option
+@store_option
+@plainly
+def list_routes(as_json: bool, store_url: str) -> None:
+    """List all rules, in the order in which they are asked, and what is wrong with each.
+
+    As a rule that is never reached, since one before it takes all that it would; or one for an
+    application that is gone, or has another owner since: what it takes is parked.
+    """
+    found = with_store(store_url, apps.rule_standings)
+    terminal = sys.stdout.isatty() and not as_json
+    print_rows(
+        [_row(each) if terminal else _shown(each) for each in found],
+        as_json=as_json,
+        columns=["place", "name", "goes to", "matches", "wrong", "says"],
+        wraps="wrong",
+        empty="No rules yet: pullstatus route add NAME makes one.",
+    )
+
+
+@route_group.command("move")
+@name_argument
+@click.option("--at", "place", type=click.IntRange(1), required=True, help="Where it stands then.")
+@reason_option
+@store_option
+@plainly
+def move_route(name: str, place: int, reason: str, store_url: str) -> None:
+    """Put a rule at another place among the others."""
+    with_store(store_url, lambda store: apps.move_rule(store, name, place, by=acting(reason)))
+    _print_rule(name, store_url)
+
+
+@route_group.command("remove")
+@name_argument
+@reason_option
+@store_option
+@plainly
+def remove_route(name: str, reason: str, store_url: str) -> None:
+    """Remove a rule. What it has routed stays where it is."""
+    with_store(store_url, lambda store: apps.remove_rule(store, name, by=acting(reason)))
+    print_json({"removed": name})
+
+
+@route_group.command("test")
+@click.option("--token", default="", metavar="NAME", help="The token that it comes with.")
+@click.option("--source", default="", metavar="NAME", help="The kind of gateway.")
+@click.option("--to", default="", metavar="NUMBER", help="Our number.")
+@click.option("--number", default="", help="The handset's number, with its calling code.")
+@click.option("--id", default="", metavar="TEXT", help="The gateway's id.")
+@click.option(
+    "--request",
+    metavar="FILE",
+    help="A recorded request of --source, as `source check` reads it, in place of the last three.",
+)
+@json_option
+@store_option
+@plainly
+def test_route(as_json: bool, store_url: str, request: str | None, **given: str) -> None:
+    """Say where a record would go, and why: what each rule says of it.
+
+    Nothing is stored. With --request there is an answer for each of its reports. Exit status 1 if
+    one would be parked.
+    """
+    if not any(given.values()):
+        raise click.UsageError("tell something of the record; see --help")
+    if request is not None and (not given["source"] or given["to"] or given["number"]):
+        raise click.UsageError("--request needs --source, and says the rest itself")
+
+    async def test(store: Store) -> list[Tested]:
+        told = [(given, True)] if request is None else await _recorded(store, request, **given)
+        return [await _test(store, routing.traits_of(**each), named=named) for each, named in told]
+
+    tested = with_store(store_url, test)
+    if as_json or not sys.stdout.isatty():
+        print_json([_as_json(each) for each in tested] if request else _as_json(tested[0]))
+    else:
+        for each in tested:
+            _print_tested(each)
+    if any(each.result == "parked" for each in tested):
+        raise SystemExit(1)
+
+
+async def _recorded(
+    store: Store, request: str, *, token: str, source: str, **_given: str
+) -> list[tuple[dict[str, str], bool]]:
+    """What the reports of a recorded request say of themselves, and whether ids are registered."""
+    spoken = {**builtin(), **{each.name: each for each in await apps.sources(store)}}
+    if source not in spoken:
+        raise InvalidSetting("no source has this name; `pullstatus source list` shows them")
+    reports = done(read(spoken[source], recorded(request, wall_ms() // 1000))).reports
+    return [
+        (
+            {
+                "token": token,
+                "source": source,
+                "number": report.number,
+                "to": report.to,
+                "id": report.id,
+            },
+            report.kind is Kind.DELIVERY_STATUS,
+        )
+        for report in reports
+    ]
+
+
+class Tested(msgspec.Struct, frozen=True):
+    """Where a record would go.
+
+    Attributes:
+        result: "routed", "parked" or "dropped".
+        why: for people.
+        rules: what each says; none if none was asked.
+    """
+
+    result: str
+    sdkappid: int | None
+    why: str
+    rules: list[Verdict]
+
+
+async def _test(store: Store, traits: Traits, *, named: bool) -> Tested:
+    token = await store.setting(token_setting(traits.token)) if traits.token else None
+    if token is not None and token.value is not None:
+        bound = read_token(token.name, token.value).sdkappid
+        if bound is not None:
+            why = f"all that comes with token {traits.token} is for {bound}: no rule is asked"
+            return Tested("routed", bound, why, [])
+    rules = await apps.rules(store)
+    names = await names_of(store, [Told(traits.id if named else "", traits.number)])
+    [found] = await owning.platforms(owning.Stored(store, rules), [traits], names, [None])
+    sdkappid = None if found.live is None else found.live.application.sdkappid
+    result = "dropped" if found.dropped else "parked" if sdkappid is None else "routed"
+    verdicts = [] if found.name is not None else routing.explain(rules, traits)
+    return Tested(result, sdkappid, found.why, verdicts)
+
+
+def _as_json(tested: Tested) -> dict[str, object]:
+    return {
+        "result": tested.result,
+        "sdkappid": tested.sdkappid,
+        "why": tested.why,
+        "rules": [_verdict(each) for each in tested.rules],
+    }
+
+
+def _verdict(verdict: Verdict) -> dict[str, object]:
+    return {
+        "place": verdict.place,
+        "name": verdict.rule.name,
+        "takes": verdict.takes,
+        "why": verdict.why,
+    }
+
+
+def _print_tested(tested: Tested) -> None:
+    """For people: a table of what each rule says, and what comes of it."""
+    if tested.rules:
+        rows = [_verdict(each) for each in tested.rules]
+        columns = ["place", "name", "takes", "why"]
+        print_rows(rows, as_json=False, columns=columns, wraps="why", empty="")
+    where = f"{tested.result} to {tested.sdkappid}" if tested.sdkappid else tested.result
+    say(f"It is {where}: {tested.why}.")
+
+
+def _print_rule(name: str, store_url: str) -> None:
+    found = with_store(store_url, apps.rule_standings)
+    print_json(next((_shown(each) for each in found if each.rule.name == name), None))
+
+
+def _shown(standing: RuleStanding) -> dict[str, object]:
+    rule = standing.rule
+    return {
+        "place": standing.place,
+        "name": rule.name,
+        "result": RESULTS[rule.action],
+        "sdkappid": rule.sdkappid,
+        "conditions": rule.conditions,
+        "sign": rule.sign,
+        "nationcode": rule.nationcode,
+        "extend": rule.extend,
+        "wrong": standing.wrong,
+    }
+
+
+def _row(standing: RuleStanding) -> dict[str, object]:
+    """A line of a table."""
+    rule = standing.rule
+    replies = {"sign": rule.sign, "nationcode": rule.nationcode, "extend": rule.extend}
+    return {
+        **_shown(standing),
+        "goes to": rule.sdkappid or RESULTS[rule.action],
+        "matches": _told(rule.conditions),
+        "says": _told(replies),
+    }
+
+
+def _told(members: Mapping[str, str | None]) -> str:
+    return ", ".join(f"{name} {value}" for name, value in members.items() if value)

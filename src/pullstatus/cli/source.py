@@ -1,0 +1,240 @@
+"""`pullstatus source ...`: how gateways speak, and what a request of one comes to."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from pathlib import Path
+
+import click
+import msgspec
+
+from pullstatus import apps, limits
+from pullstatus.cli.acting import acting
+from pullstatus.cli.lazy import Group
+from pullstatus.cli.output import json_option, moment, print_json, print_rows, say
+from pullstatus.cli.recorded import recorded
+from pullstatus.cli.session import plainly, store_option, with_store
+from pullstatus.clock import wall_ms
+from pullstatus.errors import InvalidSetting
+from pullstatus.mailbox import parking
+from pullstatus.mailbox.owning import NATIONCODE
+from pullstatus.mailbox.traffic import Came, came
+from pullstatus.receipts.reading import read
+from pullstatus.receipts.reports import Report, State, Whose, receipts_of
+from pullstatus.receipts.request import Request
+from pullstatus.receipts.source import Source, builtin, builtin_text, read_source
+from pullstatus.records import Kind
+from pullstatus.steps import done
+from pullstatus.store import Store
+
+COLUMNS = [
+    "source",
+    "token",
+    "last_record",
+    "hour",
+    "day",
+    "repeats",
+    "parked",
+    "refused",
+    "ours",
+    "reads",
+    "methods",
+    "signature",
+    "title",
+]
+
+name_argument = click.argument("name")
+reason_option = click.option("--reason", default="", help="Why; kept on record.")
+
+
+@click.group("source", cls=Group)
+def source_group() -> None:
+    """Sources: how gateways speak, of which each has an address, `/in/TOKEN/SOURCE`.
+
+    What is added here is good for the next request to a running server, and what is removed here is
+    gone within a second.
+    """
+
+
+@source_group.command("list")
+@json_option
+@store_option
+@plainly
+def list_sources(as_json: bool, store_url: str) -> None:
+    """List all sources, ours and those that were added, and what came by each token.
+
+    Records that were stored in this hour and in 24, and of these 24: repeats, which were there
+    already, and requests that were refused. Parked is what waits now. A server writes what it has
+    counted every minute, and when it stops; a kill takes what came since.
+    """
+
+    async def collect(store: Store) -> list[dict[str, object]]:
+        waiting = await _parked(store)
+        sources = [*builtin().values(), *await apps.sources(store)]
+        tokens = [token for token, _ in await apps.tokens(store)]
+        names = [source.name for source in sources]
+        traffic = await came(store, tokens, names, wall_ms())
+        pairs = sorted({*waiting, *traffic})
+        return [
+            _told(source)
+            | {"token": token or None, "parked": waiting[source.name, token]}
+            | _came(traffic.get((source.name, token)))
+            for source in sources
+            for token in [token for name, token in pairs if name == source.name] or [""]
+        ]
+
+    print_rows(with_store(store_url, collect), as_json=as_json, columns=COLUMNS, empty="")
+
+
+@source_group.command("show")
+@name_argument
+@store_option
+@plainly
+def show_source(name: str, store_url: str) -> None:
+    """Print a source as TOML, to make one's own from."""
+    if name in builtin():
+        say(builtin_text(name), nl=False)
+    else:
+        say(with_store(store_url, lambda store: apps.source_text(store, name)), nl=False)
+
+
+@source_group.command("check")
+@click.argument("source", metavar="FILE")
+@click.argument("request", metavar="REQUEST")
+@plainly
+def check_source(source: str, request: str) -> None:
+    """Show what a recorded REQUEST would come to by the source of FILE; nothing is stored.
+
+    FILE is a source as TOML, or the name of one of ours. REQUEST is a file that holds a request as
+    it stands on the wire, or as arguments of curl; - is standard input. What is shown is personal
+    data if the request is. Its status is 1 if anything would be parked.
+    """
+    found = _source(source)
+    made = recorded(request, int(time.time()))
+    told = outcome(found, made)
+    print_json(told)
+    if told["parked"]:
+        raise SystemExit(1)
+
+
+@source_group.command("add")
+@click.argument("file", type=click.Path(path_type=Path, exists=True, dir_okay=False))
+@click.option("--replace", is_flag=True, help="Take the place of the one of its name.")
+@reason_option
+@store_option
+@plainly
+def add_source(file: Path, replace: bool, reason: str, store_url: str) -> None:
+    """Add the source of FILE; what it is called there is the last part of its address."""
+    text = _text(file)
+
+    async def add(store: Store) -> Source:
+        return await apps.add_source(store, text, by=acting(reason), replace=replace)
+
+    print_json(_told(with_store(store_url, add)))
+
+
+@source_group.command("remove")
+@name_argument
+@reason_option
+@store_option
+@plainly
+def remove_source(name: str, reason: str, store_url: str) -> None:
+    """Remove a source that was added. What comes to its address is parked from then on."""
+
+    async def remove(store: Store) -> None:
+        await apps.remove_source(store, name, by=acting(reason))
+
+    with_store(store_url, remove)
+    say(f"{name} is removed.")
+
+
+def outcome(source: Source, request: Request) -> dict[str, object]:
+    """What a request comes to: records, what is counted only, what is parked, and the answer."""
+    if request.method not in source.methods:
+        raise InvalidSetting(
+            f"the request is a {request.method}, and methods of {source.name} has"
+            f" {', '.join(source.methods)}"
+        )
+    reports = done(read(source, request))
+    records: dict[str, list[msgspec.Raw]] = {}
+    unread = list(reports.unread)
+    for kind in Kind:
+        found = [(each, _whose(source, each)) for each in reports.reports if each.kind is kind]
+        receipts = receipts_of(kind, source.name, found, request.arrived_s)
+        records[kind.path] = [msgspec.Raw(entry) for entry in receipts.entries]
+        unread += receipts.unread
+    replies = bool(reports.reports) and all(each.kind is Kind.REPLY for each in reports.reports)
+    answer = source.answer
+    return {
+        "source": source.name,
+        "stored": records,
+        "intermediate": sum(
+            each.kind is Kind.DELIVERY_STATUS and each.state is State.INTERMEDIATE
+            for each in reports.reports
+        ),
+        "parked": [
+            {"index": each.index, "member": each.member, "reason": each.reason} for each in unread
+        ],
+        "answer": {
+            "status": answer.status,
+            "content_type": (replies and answer.reply_type) or answer.content_type,
+            "body": answer.body if not replies or answer.reply is None else answer.reply,
+        },
+    }
+
+
+def _whose(source: Source, report: Report) -> Whose:
+    """As for a token of an application: nothing is registered, and no rule is asked."""
+    keys = source.reply if report.kind is Kind.REPLY else source.status
+    return Whose(NATIONCODE if keys is not None and keys.numbers == "national" else None)
+
+
+def _source(given: str) -> Source:
+    return builtin()[given] if given in builtin() else read_source(_text(Path(given)))
+
+
+def _text(file: Path) -> str:
+    try:
+        with file.open("rb") as opened:
+            return opened.read(limits.SOURCE_BYTES_MAX + 1).decode()
+    except OSError as error:
+        raise InvalidSetting(f"the source cannot be read: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise InvalidSetting("the source is not TOML: it is no UTF-8") from None
+
+
+def _told(source: Source) -> dict[str, object]:
+    kinds = ((Kind.DELIVERY_STATUS, source.status), (Kind.REPLY, source.reply))
+    return {
+        "source": source.name,
+        "title": source.title,
+        "ours": source.name in builtin(),
+        "methods": " ".join(source.methods),
+        "reads": " ".join(kind.path for kind, keys in kinds if keys is not None),
+        "signature": source.signature,
+    }
+
+
+def _came(found: Came | None) -> dict[str, object]:
+    if found is None:
+        found = Came(None, 0, 0, 0, 0, 0)
+    return {
+        "last_record": None if found.last_ms is None else moment(found.last_ms),
+        "hour": found.hour,
+        "day": found.day,
+        "repeats": found.repeats,
+        "refused": found.refused,
+        "parked_day": found.parked,
+    }
+
+
+async def _parked(store: Store) -> Counter[tuple[str, str]]:
+    """How many items wait, by the source that could not read them and the token they came with."""
+    found: Counter[tuple[str, str]] = Counter()
+    for row in await store.backlog():
+        if row.mailbox.parked and row.waiting:
+            for each in await parking.parked(store, row.mailbox.sdkappid):
+                if each.item is not None:
+                    found[each.item.format, each.item.token] += 1
+    return found

@@ -1,0 +1,1 @@
+"""`pullstatus status`: how a running server stands, by its figures alone."""

@@ -1,0 +1,173 @@
+"""Where is the report for this number? All that is known of it, for an operator who was asked.
+
+What was found in the log has come by some token, waits at some place or has left, and may have
+copies. What could not be read is looked through as it came. Whoever looks leaves that on record:
+records are personal data. The number itself, or the `sid`, is in no act.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+
+import msgspec
+
+from pullstatus.apps import Operator
+from pullstatus.mailbox import parking, search
+from pullstatus.mailbox.erasing import Number
+from pullstatus.mailbox.parking import Item, Parked
+from pullstatus.mailbox.search import Found
+from pullstatus.mailbox.senders import Senders
+from pullstatus.records import Kind
+from pullstatus.store import NO_TICKET, Backlog, Mailbox, Store
+
+ACTION = "find"
+
+
+class Traced(msgspec.Struct, frozen=True):
+    """A record that was found, or a run of them, with what else is known of it.
+
+    Attributes:
+        place: at which it waits, 1 being the next that is handed out; None: it has left.
+        tokens: by which it came; of more than one it is not known which. See `Senders`.
+        copies: the numbers of its copies.
+    """
+
+    found: Found
+    place: int | None = None
+    tokens: Sequence[str] = ()
+    copies: Sequence[int] = ()
+
+
+class Findings(msgspec.Struct, frozen=True):
+    """What there is of a number or a `sid`.
+
+    Attributes:
+        parked: items that have it somewhere, each with the number of its application.
+        damaged: how many entries of the mailboxes that were looked through can't be read any more.
+        oldest_ms: when the oldest record in these was accepted; None if there is none.
+    """
+
+    records: list[Traced]
+    parked: list[tuple[int, Parked]]
+    damaged: int
+    oldest_ms: int | None
+
+    def between(self, from_ms: int | None, to_ms: int | None) -> Findings:
+        """What of it was accepted from one moment until before another."""
+
+        def within(at_ms: int) -> bool:
+            return (from_ms is None or from_ms <= at_ms) and (to_ms is None or at_ms < to_ms)
+
+        return msgspec.structs.replace(
+            self,
+            records=[
+                one
+                for one in self.records
+                if one.found.entry is None or within(one.found.entry.accepted_ms)
+            ],
+            parked=[one for one in self.parked if one[1].item and within(one[1].item.at_ms)],
+        )
+
+
+async def by_number(
+    store: Store, number: str, sdkappid: int | None = None, *, by: Operator
+) -> Findings:
+    """All of one telephone number, with or without its calling code; puts that on record.
+
+    Raises:
+        InvalidSetting: it is no number.
+    """
+    records = await search.by_number(store, number, sdkappid)
+    parked = await _parked(store, _has_number(number), sdkappid)
+    return await _findings(store, "number", records, parked, sdkappid, by)
+
+
+async def by_sid(store: Store, sid: str, sdkappid: int | None = None, *, by: Operator) -> Findings:
+    """All of one SMS, by what the send call returned; puts that on record."""
+    records = await search.by_sid(store, sid, sdkappid)
+    spelt = b"|".join(map(re.escape, {sid.encode(), msgspec.json.encode(sid)[1:-1]}))
+    pattern = re.compile(rb"(?<![0-9A-Za-z])(?:%b)(?![0-9A-Za-z])" % spelt)
+    parked = await _parked(store, _holds(pattern), sdkappid)
+    return await _findings(store, "sid", records, parked, sdkappid, by)
+
+
+async def _findings(
+    store: Store,
+    how: str,
+    records: Sequence[Found],
+    parked: list[tuple[int, Parked]],
+    sdkappid: int | None,
+    by: Operator,
+) -> Findings:
+    kinds = (Kind.DELIVERY_STATUS,) if how == "sid" else tuple(Kind)
+    standing = [row for row in await store.backlog(sdkappid) if row.mailbox.kind in kinds]
+    found = Findings(
+        await trace(store, records, standing),
+        parked,
+        sum(row.quarantined for row in standing),
+        await search.oldest_ms(store, sdkappid),
+    )
+    named = {} if sdkappid is None else {"sdkappid": sdkappid}
+    mailboxes = {str(one.mailbox) for one in records}
+    mailboxes |= {str(parking.parked_mailbox(number)) for number, _ in parked}
+    count = len(records) + len(parked)
+    act = by.act(ACTION, by=how, **named, count=count, mailboxes=sorted(mailboxes))
+    await store.change(act=act, ticket=by.ticket())
+    return found
+
+
+async def trace(
+    store: Store, records: Sequence[Found], standing: Sequence[Backlog]
+) -> list[Traced]:
+    """What else is known of records that were found."""
+    senders = await Senders.read(store)
+    cursors = {row.mailbox: row.accepted - row.waiting for row in standing}
+    tickets = {(one.mailbox, one.first_seq): one.entry.ticket for one in records if one.entry}
+    copies: dict[tuple[Mailbox, int | None], list[int]] = defaultdict(list)
+    for one in records:
+        copies[one.mailbox, one.copy_of].append(one.first_seq)
+
+    def traced(one: Found) -> Traced:
+        # A copy came as its original did, if that is still there.
+        ticket = tickets.get((one.mailbox, one.copy_of or one.first_seq), NO_TICKET)
+        return Traced(
+            one,
+            place=max(1, one.first_seq - cursors[one.mailbox]) if one.row is None else None,
+            tokens=senders.of(ticket, one.mailbox.sdkappid),
+            copies=copies.get((one.mailbox, one.first_seq), ()),
+        )
+
+    return [traced(one) for one in records]
+
+
+async def _parked(
+    store: Store, has: Callable[[Item], bool], sdkappid: int | None
+) -> list[tuple[int, Parked]]:
+    return [
+        (row.mailbox.sdkappid, each)
+        for row in await store.backlog(sdkappid)
+        if row.mailbox.parked and row.waiting
+        for each in await parking.parked(store, row.mailbox.sdkappid)
+        if each.item is not None and has(each.item)
+    ]
+
+
+def _has_number(number: str) -> Callable[[Item], bool]:
+    """Whether an item has these digits in a row, also without the calling code.
+
+    Without a plus nobody knows whether they have one: it may also be in front of them.
+    """
+    digits = number.removeprefix("+")
+    whole = Number(digits)
+    front = rb"(?<![0-9])" if number.startswith("+") else rb""
+    row = rb"[ -]?".join(b"%c" % digit for digit in digits.encode())
+    holds = _holds(re.compile(rb"%b%b(?![0-9])" % (front, row)))
+    return lambda item: holds(item) or whole.is_in(item.raw) or whole.is_in(item.query)
+
+
+def _holds(pattern: re.Pattern[bytes]) -> Callable[[Item], bool]:
+    return lambda item: any(
+        pattern.search(raw.replace(b"\0", b"")) for raw in (item.raw, item.query)
+    )

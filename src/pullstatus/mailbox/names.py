@@ -1,0 +1,401 @@
+"""Names of sends: whose a receipt is that carries its gateway's id and nothing of ours.
+
+Whoever sends registers, beside the counts of its sends, which `sid` an SMS has that a gateway knows
+by an id of its own, or by several, one for each part. A receipt with that id is looked up then.
+
+Gateways write one id in more than one way: in decimal where it is taken and in hexadecimal in the
+receipt, with zeros before it or without, in capitals or not. So an id is known by what is *plain*
+of it: a number if it may be one, decimal where all of it are decimal digits. One kind has two:
+digits that are an id in decimal and, read as hexadecimal, another one. The other one is looked for
+only where nothing is found. Nothing that is emitted is ever rewritten.
+
+Of an id no text is kept, but a hash of 64 bits of what is plain of it, and 16 that tell how it was
+written. Of ten million names an id that nobody registered meets one by chance once in 10^12 times.
+
+Names lie in blocks of up to `limits.NAMES_BLOCK` that came together; a store finds blocks by the
+first half of their hashes, and knows nothing of what is in them. They stay for
+`limits.NAMES_HOURS`.
+"""
+
+from __future__ import annotations
+
+import re
+import struct
+import zlib
+from collections.abc import Sequence
+from hashlib import blake2b
+from typing import Final, NamedTuple, Protocol
+
+import msgspec
+
+from pullstatus import limits
+from pullstatus.mailbox.columns import Column, column, reader
+from pullstatus.receipts.sends import Registered
+from pullstatus.records.numbers import ENDING_DIGITS, ending
+from pullstatus.store import Named, Naming
+
+
+class Name(msgspec.Struct, frozen=True):
+    """What was registered of one SMS to one number.
+
+    Attributes:
+        sdkappid: who sent it.
+        owner: whose application that was then. One that has another owner now does not inherit:
+            see `belongs_to`.
+        sid: what its sender knows it by.
+        ext: the sender's session text; empty: none.
+        nationcode, mobile: to whom it went, for gateways that do not tell; empty: not registered.
+        parts: in how many it was sent.
+        part: which of these was asked for, from 1.
+        message: tells it from others of the same sid; the same for each of its parts.
+    """
+
+    sdkappid: int
+    owner: str
+    sid: str
+    ext: str
+    nationcode: str
+    mobile: str
+    parts: int
+    part: int
+    message: int
+
+    @property
+    def number(self) -> str:
+        """The number with its plus; empty: it was not registered."""
+        return f"+{self.nationcode}{self.mobile}" if self.nationcode and self.mobile else ""
+
+    def belongs_to(self, owner: str) -> bool:
+        """Whether the application is still of who registered this."""
+        return self.owner == owner
+
+
+class Told(NamedTuple):
+    """What a receipt tells of itself: its gateway's id, and the number, if it has any."""
+
+    id: str
+    number: str = ""
+
+
+class Names(Protocol):
+    """What is asked of a store here; see `store.Store`."""
+
+    async def named(self, slots: Sequence[int], sdkappid: int | None = None) -> list[Named]:
+        """Blocks that have a name under one of these hashes, the newest first."""
+        ...
+
+
+def namings(registered: Sequence[Registered], owner: str) -> list[Naming]:
+    """What a store keeps of these, as part of a `store.Count`: blocks of about one size."""
+    blocks = -(-len(registered) // limits.NAMES_BLOCK)
+    size = -(-len(registered) // blocks) if blocks else 1
+    return [
+        _naming(registered[start : start + size], owner)
+        for start in range(0, len(registered), size)
+    ]
+
+
+async def names_of(
+    store: Names, told: Sequence[Told], *, sdkappid: int | None = None, owner: str | None = None
+) -> list[Name | None]:
+    """The name of each receipt; None where there is none, or none that is surely its own.
+
+    Asked in one statement, and in a second one for digits that are not found as a decimal number.
+    Of several under one id that decides to whom it went, where both are told; then what is written
+    alike, then what differs by capitals and zeros; else the newest is it. What two applications
+    have registered is nobody's, unless that decides.
+
+    Where both spellings are decimal digits, as 12 is 18 in hexadecimal, these are two ids in their
+    own right: such a name is taken only if it has the number that the receipt tells.
+
+    Args:
+        sdkappid: only what this application has registered; None: whoever has.
+        owner: only of this owner. Whoever leaves it out asks `Name.belongs_to`.
+
+    Raises:
+        StoreUnavailable: it could not be asked now.
+    """
+    found: list[Name | None] = [None] * len(told)
+    asked = [
+        (place, hash_of(plain(each.id)))
+        for place, each in enumerate(told)
+        if 0 < len(each.id) <= _CHARS_MAX
+    ]
+    await _look(store, told, asked, found, sdkappid, owner)
+    others = [
+        (place, hash_of(spelling))
+        for place, _ in asked
+        if found[place] is None
+        for spelling in _otherwise(told[place].id)
+    ]
+    await _look(store, told, others, found, sdkappid, owner, otherwise=True)
+    return found
+
+
+async def _look(
+    store: Names,
+    told: Sequence[Told],
+    asked: Sequence[tuple[int, int]],
+    found: list[Name | None],
+    sdkappid: int | None,
+    owner: str | None,
+    *,
+    otherwise: bool = False,
+) -> None:
+    """Look in one statement for receipts, each its place and a hash; put down what is found."""
+    if not asked:
+        return
+    wanted = {hashed >> _HALF for _, hashed in asked}
+    known = _known(await store.named(sorted(wanted), sdkappid), wanted, owner)
+    for place, hashed in asked:
+        if hashed in known and found[place] is None:
+            found[place] = _best(told[place], known[hashed], otherwise=otherwise)
+
+
+# --- how an id may be written ---------------------------------------------------------------------
+
+_CHARS_MAX: Final = limits.GATEWAY_ID_CHARS_MAX
+_HALF: Final = 32
+_REST: Final = (1 << _HALF) - 1
+
+
+def plain(name: str) -> int | str:
+    """An id without what gateways do not agree on: a number, or without capitals and zeros."""
+    folded = _folded(name)
+    if _is_decimal(folded):
+        return int(folded)
+    return int(folded, 16) if _HEXADECIMAL(folded) else folded
+
+
+def _otherwise(name: str) -> Sequence[int | str]:
+    """What an id in digits may be if it, or what was registered, is in hexadecimal."""
+    folded = _folded(name)
+    if not _is_decimal(folded):
+        return ()
+    hexadecimal = f"{int(folded):x}"
+    other = int(folded, 16)
+    return (int(hexadecimal), other) if _is_decimal(hexadecimal) else (other,)
+
+
+def _folded(name: str) -> str:
+    return name.casefold().lstrip("0")
+
+
+def _is_decimal(folded: str) -> bool:
+    return folded.isdecimal() and folded.isascii()
+
+
+_HEXADECIMAL: Final = re.compile("[0-9a-f]+").fullmatch
+
+
+def hash_of(spelling: int | str) -> int:
+    """By which signed number of 64 bits it is known; the first half of it is its slot.
+
+    Numbers below 2^64 have one each, which are spread as multiples of the golden ratio are.
+    """
+    if isinstance(spelling, int):
+        return (spelling % _PRIME * _GOLDEN & _ALL) - _LOWEST
+    data = spelling.encode(errors="surrogatepass")
+    return int.from_bytes(blake2b(data, digest_size=8).digest()) - _LOWEST
+
+
+_PRIME: Final = (1 << 64) - 59
+_GOLDEN: Final = 0x9E3779B97F4A7C15
+_ALL: Final = (1 << 64) - 1
+_LOWEST: Final = 1 << 63
+
+
+def _written(name: str) -> int:
+    """How an id was written, in 16 bits, which are the same for all ids of most gateways.
+
+    Whether in decimal; whether in capitals, in none, or in a mixture, of which this is a hash; and
+    how many zeros are before it.
+    """
+    folded = name.casefold()
+    if name != folded and not name.isupper():
+        return _MIXED | zlib.crc32(name.encode(errors="surrogatepass")) % _MIXED
+    bare = folded.lstrip("0")
+    zeros = len(folded) - len(bare)
+    return _DECIMAL * _is_decimal(bare) | _CAPITAL * (name != folded) | zeros
+
+
+_DECIMAL: Final = 1 << 15
+_MIXED: Final = 1 << 14
+_CAPITAL: Final = 1 << 13
+
+
+# --- blocks ---------------------------------------------------------------------------------------
+
+
+class _Block(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """What is in a block: a row for each SMS.
+
+    Attributes:
+        parts: how many ids each row has; empty: each has one.
+        rests: the second half of the hash of each id, 32 bits.
+        written: how each id was written, 16 bits; once, if all were written alike.
+    """
+
+    owner: str
+    sids: Column
+    exts: Column
+    nationcodes: Column
+    mobiles: Column
+    parts: bytes
+    rests: bytes
+    written: bytes
+
+
+_encode: Final = msgspec.msgpack.Encoder().encode
+_decode: Final = msgspec.msgpack.Decoder(_Block).decode
+
+_REST_FORM: Final = struct.Struct("<I")
+_WRITTEN_BYTES: Final = 2
+_SUM_BYTES: Final = 4
+_LEVEL: Final = 6
+_ZLIB: Final = b"x"  # with which no block begins that is not compressed
+
+
+def _naming(registered: Sequence[Registered], owner: str) -> Naming:
+    sids, ids, exts, nationcodes, mobiles = zip(*registered, strict=True)
+    flat = [name for names in ids for name in names]
+    hashes = [hash_of(plain(name)) for name in flat]
+    written = [*map(_written, flat)]
+    if written.count(written[0]) == len(written):
+        del written[1:]
+    block = _Block(
+        owner,
+        column(sids),
+        column(exts),
+        column(nationcodes),
+        column(mobiles),
+        b"" if len(flat) == len(ids) else bytes(map(len, ids)),
+        struct.pack(f"<{len(flat)}I", *[hashed & _REST for hashed in hashes]),
+        struct.pack(f"<{len(written)}H", *written),
+    )
+    slots = [hashed >> _HALF for hashed in hashes]
+    data = _encode(block)
+    if block.sids.apart or block.exts.apart:
+        data = zlib.compress(data, _LEVEL)
+    return Naming(slots, data + _sum(slots, data))
+
+
+def _sum(slots: Sequence[int], data: bytes) -> bytes:
+    return zlib.crc32(struct.pack(f"<{len(slots)}i", *slots), zlib.crc32(data)).to_bytes(_SUM_BYTES)
+
+
+class _Rows:
+    """A block that is sound, opened.
+
+    Attributes:
+        hashes: of its ids, in order.
+    """
+
+    def __init__(self, named: Named, block: _Block) -> None:
+        self.sdkappid = named.sdkappid
+        self.owner = block.owner
+        self.hashes = [
+            slot << _HALF | rest
+            for slot, (rest,) in zip(named.slots, _REST_FORM.iter_unpack(block.rests), strict=True)
+        ]
+        self._written = block.written
+        self._sid = reader(block.sids)
+        self._ext = reader(block.exts)
+        self._nationcode = reader(block.nationcodes)
+        self._mobile = reader(block.mobiles)
+        self._rows: Sequence[tuple[int, int, int]] = [
+            (row, part, parts)
+            for row, parts in enumerate(block.parts)
+            for part in range(1, parts + 1)
+        ]
+
+    def written(self, at: int) -> int:
+        """How an id was written."""
+        place = _WRITTEN_BYTES * at if len(self._written) > _WRITTEN_BYTES else 0
+        return int.from_bytes(self._written[place : place + _WRITTEN_BYTES], "little")
+
+    def name(self, at: int) -> Name:
+        """What was registered with an id."""
+        row, part, parts = self._rows[at] if self._rows else (at, 1, 1)
+        return Name(
+            self.sdkappid,
+            self.owner,
+            self._sid(row),
+            self._ext(row),
+            self._nationcode(row),
+            self._mobile(row),
+            parts,
+            part,
+            self.hashes[at - part + 1],
+        )
+
+
+_Place = tuple[_Rows, int]
+"""Where an id stands: in which block, and as which of its ids."""
+
+
+def _known(blocks: Sequence[Named], wanted: set[int], owner: str | None) -> dict[int, list[_Place]]:
+    """Where each hash stands that has one of the slots, what came last first."""
+    known: dict[int, list[_Place]] = {}
+    for block in blocks:
+        rows = _rows(block)
+        if rows is None or owner not in (None, rows.owner):
+            continue
+        for at in reversed([at for at, slot in enumerate(block.slots) if slot in wanted]):
+            known.setdefault(rows.hashes[at], []).append((rows, at))
+    return known
+
+
+def _rows(named: Named) -> _Rows | None:
+    """What is in a block; None: it is damaged, and nothing is known of it."""
+    data = named.body[:-_SUM_BYTES]
+    if named.body[-_SUM_BYTES:] != _sum(named.slots, data):
+        return None
+    return _Rows(named, _decode(zlib.decompress(data) if data.startswith(_ZLIB) else data))
+
+
+# --- which one it is ------------------------------------------------------------------------------
+
+
+def _best(told: Told, places: Sequence[_Place], *, otherwise: bool) -> Name | None:
+    """The one that fits best; none if several applications have one.
+
+    Args:
+        otherwise: these and what is told are ids in digits that are one only if one is hexadecimal.
+    """
+    if len(places) == 1:
+        [(rows, at)] = places
+        name = rows.name(at)
+        fits = _same_number(told.number, name.nationcode, name.mobile)
+        return name if fits or (fits is None and not otherwise) else None
+    fitting: list[tuple[Name, bool, _Place]] = []
+    for place in places:
+        rows, at = place
+        name = rows.name(at)
+        fits = _same_number(told.number, name.nationcode, name.mobile)
+        if fits or (fits is None and not otherwise):
+            fitting.append((name, fits is None, place))
+    return _one_of(told, fitting) if len(fitting) > 1 else fitting[0][0] if fitting else None
+
+
+def _one_of(told: Told, fitting: Sequence[tuple[Name, bool, _Place]]) -> Name | None:
+    written = _written(told.id)
+    ranked: list[tuple[tuple[bool, bool, bool], Name]] = []
+    for name, is_guess, (rows, at) in fitting:
+        differs = rows.written(at) ^ written
+        ranked.append(((differs >= _DECIMAL, differs > 0, is_guess), name))
+    least = min(rank for rank, _ in ranked)
+    alike = [name for rank, name in ranked if rank == least]
+    return alike[0] if len({name.sdkappid for name in alike}) == 1 else None
+
+
+def _same_number(number: str, nationcode: str, mobile: str) -> bool | None:
+    """Whether both are one number, by their ends; None: one of them is not told."""
+    if not number or not mobile:
+        return None
+    end = number[-ENDING_DIGITS:]
+    if end == mobile[-ENDING_DIGITS:]:
+        return True
+    end = number.strip()[-ENDING_DIGITS:].removeprefix("+")
+    known = ending(nationcode, mobile)
+    return known.endswith(end) or end.endswith(known)

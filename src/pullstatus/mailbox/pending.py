@@ -1,0 +1,525 @@
+"""What was read and waits for something else before it becomes a record: durable, and bounded.
+
+    a receipt whose send is not registered     for its name             limits.PENDING_NAME_S
+    the receipt of a part of a message         for the other parts      limits.PENDING_PARTS_S
+    a part of a long reply                     for the other parts      limits.PENDING_PARTS_S
+
+It is put aside before its sender is answered, and leaves by itself: in one commit it leaves and is
+a record, under the fingerprint that it would have had at the door. So cut off anywhere nothing is
+lost, and nothing is there twice. What is overdue leaves as far as it is there: a receipt with its
+gateway's id as `sid`, parts as `receipts.joining` marks them.
+
+    PENDING  [1 of 2] [receipt] [2 of 2] [receipt]
+                 '--- a reply ---'                     leaves; what stands before it and stays goes
+                                                       to the tail, since a cursor never moves back
+
+Whoever has no application yet waits with number 0: a platform's token brought it, and only its name
+can tell whose it is. Overdue it is parked there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Final, NamedTuple, TypeVar
+
+import msgspec
+
+from pullstatus import limits
+from pullstatus.apps import LiveApplication
+from pullstatus.apps.values import NOBODY
+from pullstatus.errors import SettingChanged, StoreDamaged, UnknownApplication
+from pullstatus.json import ascii_json
+from pullstatus.mailbox import append_of, parking, scope_of
+from pullstatus.mailbox.names import Name, Names, Told, names_of
+from pullstatus.receipts import Receipts, Unread
+from pullstatus.receipts.joining import Piece, join, sorted_out
+from pullstatus.receipts.reports import Report, State, Whose, fingerprint, receipts_of
+from pullstatus.records import Kind
+from pullstatus.store import (
+    Append,
+    Aside,
+    Backlog,
+    Fingerprints,
+    Gone,
+    Mailbox,
+    Noted,
+    Outcome,
+    Park,
+    PutAside,
+    Store,
+    Unpark,
+)
+
+__all__ = [
+    "Item",
+    "Pending",
+    "Used",
+    "decode_item",
+    "fits",
+    "pending_mailbox",
+    "room",
+    "wait",
+    "waits_for",
+]
+
+_STEP_ITEMS: Final = 1_000  # of one commit, where what leaves lies so near together
+_USED_MS: Final = 3_600_000  # an hour
+_UNUSED_MS: Final = 1_000
+_USED_MAX: Final = 10_000  # applications of which it is known at a time
+_NO_BOUND: Final = 1 << 53  # what there is no room for does not come here
+_NOTHING: Final = Receipts(Kind.DELIVERY_STATUS, [])
+
+
+class Item(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What waits, as it is stored: one JSON object, in ASCII, with bytes in base64.
+
+    Attributes:
+        source, token: the names of what said it, and of what it came with.
+        at_ms: when it came.
+        owner: whose application it came for.
+        name: its send, once that is known.
+        unowned: what is parked of it if nobody turns out to own it; of number 0 alone.
+    """
+
+    source: str
+    token: str
+    at_ms: int
+    report: Report
+    whose: Whose = Whose()
+    owner: str = ""
+    name: Name | None = None
+    unowned: parking.Item | None = None
+
+    def encoded(self) -> bytes:
+        """As it is stored."""
+        return ascii_json(msgspec.json.encode(self))
+
+
+decode_item: Final = msgspec.json.Decoder(Item).decode
+
+
+def pending_mailbox(sdkappid: int) -> Mailbox:
+    """Where what is pending of an application is; of 0: of what has none yet."""
+    return Mailbox(sdkappid, Aside.PENDING)
+
+
+def waits_for(report: Report, name: Name | None, *, named: bool) -> int:
+    """For how many seconds a report waits at most; 0: it is a record as it is.
+
+    Args:
+        name: its send, if it is registered.
+        named: whether sends are registered at all by whom it is for: else none is waited for.
+    """
+    if _piece(report, name) is not None:
+        return limits.PENDING_PARTS_S
+    final = report.kind is Kind.DELIVERY_STATUS and report.state is not State.INTERMEDIATE
+    nameless = name is None and report.id and not report.sid
+    return limits.PENDING_NAME_S if named and final and nameless else 0
+
+
+class Used:
+    """Whether an application has its sends registered, so that a receipt may wait for that.
+
+    Nobody else's receipts wait, or are looked up. That it does is noted in the store now and then,
+    and asked for now and then: where it begins, that is seen at once by the server that was told,
+    and by others within a second.
+    """
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._noted: dict[int, int] = {}  # when it was, by this process
+        self._known: dict[int | None, tuple[bool, int]] = {}  # and until when that is known
+
+    async def note(self, sdkappid: int, now_ms: int) -> None:
+        """It has registered some now.
+
+        Raises:
+            StoreUnavailable: it could not be noted.
+        """
+        if now_ms - self._noted.get(sdkappid, 0) >= _USED_MS:
+            await self._store.mark({_used(each): Noted(now_ms) for each in (sdkappid, None)})
+            _keep(self._noted, sdkappid, now_ms)
+            for each in (sdkappid, None):
+                _keep(self._known, each, (True, now_ms + _USED_MS))
+
+    async def by(self, sdkappid: int | None, now_ms: int) -> bool:
+        """Whether it, or any if it is None, has within `limits.NAMES_HOURS`, or an hour more.
+
+        Raises:
+            StoreUnavailable: it could not be asked now.
+        """
+        used = self.known(sdkappid, now_ms)
+        if used is None:
+            name = _used(sdkappid)
+            noted = (await self._store.marks(name)).get(name)
+            since_ms = now_ms - (limits.NAMES_HOURS + 1) * _USED_MS  # it is noted once in an hour
+            used = noted is not None and noted.at_ms > since_ms
+            _keep(self._known, sdkappid, (used, now_ms + (_USED_MS if used else _UNUSED_MS)))
+        return used
+
+    def known(self, sdkappid: int | None, now_ms: int) -> bool | None:
+        """The same, as far as that is known without asking; None: it is not."""
+        used, until_ms = self._known.get(sdkappid, (False, 0))
+        return used if until_ms - _USED_MS <= now_ms < until_ms else None
+
+
+_Key = TypeVar("_Key")
+_Value = TypeVar("_Value")
+
+
+def _used(sdkappid: int | None) -> str:
+    """The name of the mark."""
+    return f"names/{'any' if sdkappid is None else sdkappid}"
+
+
+def _keep(known: dict[_Key, _Value], key: _Key, value: _Value) -> None:
+    if len(known) >= _USED_MAX:
+        known.clear()
+    known[key] = value
+
+
+def fits(item: Item) -> bool:
+    """Whether it is small enough to wait; one that is not leaves at once, as it is."""
+    return len(item.encoded()) <= limits.PENDING_ITEM_BYTES_MAX
+
+
+async def room(store: Store, sdkappid: int) -> int:
+    """How many more items may wait; others leave at once, as they are.
+
+    What comes at the same time sees the same room: the bound may be passed by as much.
+    """
+    mailbox = pending_mailbox(sdkappid)
+    waiting = sum(row.waiting for row in await store.backlog(sdkappid) if row.mailbox == mailbox)
+    return max(0, limits.PENDING_ITEMS_MAX - waiting)
+
+
+async def wait(
+    store: Store,
+    live: LiveApplication | None,
+    items: Sequence[Item],
+    *,
+    receipts: Receipts = _NOTHING,
+    sender: str,
+    now_ms: int,
+    ticket: bytes,
+    gone: Gone | None = None,
+) -> PutAside:
+    """Put items aside, beside records that came with them, durable on return.
+
+    One that came before within `limits.INGEST_REPEAT_S`, and has left or not, is passed over.
+
+    Args:
+        live: whose they are; None: nobody's yet, and there are no records then.
+        sender: the name of the token.
+        ticket: what the store knows this by; see `store.Tickets`.
+        gone: as that of `append`.
+
+    Returns:
+        how much of it is new; none leaves for it.
+
+    Raises: as `parking.park`.
+    """
+    live = live or parking.NOBODYS
+    mailbox = pending_mailbox(live.application.sdkappid)
+    records = append_of(live, receipts, sender=sender, now_ms=now_ms, ticket=ticket)
+    scope = scope_of(live, mailbox, sender)
+    prints = [(0, fingerprint(item.report, item.source)) for item in items]
+    entries = [item.encoded() for item in items]
+    known = Fingerprints(scope, prints)
+    return await store.park(Park(records, mailbox, entries, known, _NO_BOUND, _NO_BOUND), gone)
+
+
+async def drop(
+    store: Store,
+    mailbox: Mailbox,
+    is_meant: Callable[[Item], bool],
+    *,
+    now_ms: int,
+    new_ticket: Callable[[], bytes],
+) -> int:
+    """Erase what waits and is meant, as a part of an act that is on record; returns how many.
+
+    Raises:
+        SettingChanged: what waits changed again and again meanwhile.
+    """
+    for tries_left in reversed(range(limits.OVERTAKEN_MAX)):
+        rows = [row for row in await store.backlog(mailbox.sdkappid) if row.mailbox == mailbox]
+        if not rows:
+            return 0
+        first, last = rows[0].accepted - rows[0].waiting + 1, rows[0].accepted
+        items = await _items(store, mailbox, first, last)
+        meant = {seq for seq, item in items.items() if item is not None and is_meant(item)}
+        if not meant:
+            return 0
+        outcomes: list[Outcome] = []
+        back: list[bytes] = []
+        for seq in range(first, max(meant) + 1):
+            item = items[seq]
+            if item is None:
+                outcomes.append(Outcome.QUARANTINED)
+            elif seq in meant:
+                outcomes.append(Outcome.ERASED)
+            else:
+                outcomes.append(Outcome.PUT_BACK)
+                back.append(item.encoded())
+        try:
+            await store.unpark(
+                Unpark(mailbox, first, outcomes, [], back, now_ms, None, ticket=new_ticket())
+            )
+        except SettingChanged:
+            if not tries_left:
+                raise
+        else:
+            return len(meant)
+    return 0
+
+
+async def _items(store: Store, mailbox: Mailbox, first: int, last: int) -> dict[int, Item | None]:
+    """All that waits, by number; None of what is damaged."""
+    found: dict[int, Item | None] = dict.fromkeys(range(first, last + 1))
+    async for entry in store.entries(mailbox, first):
+        if entry.seq > last:
+            break
+        found[entry.seq] = decode_item(entry.data)
+    return found
+
+
+class Ready(NamedTuple):
+    """What leaves together, and becomes a record.
+
+    Attributes:
+        seqs: the items, in order.
+        item: the one that says whose it is.
+        reports: what it says, joined; and part by part, if that can be no record.
+    """
+
+    seqs: tuple[int, ...]
+    item: Item
+    reports: tuple[Report, ...]
+
+
+def ready(items: Sequence[tuple[int, Item]], now_ms: int) -> tuple[list[Ready], int | None]:
+    """What may leave of all that waits, and when the next of the others is overdue."""
+    found: list[Ready] = []
+    next_ms: list[int] = []
+    of = dict(items)
+    pieces: list[Piece] = []
+    for seq, item in items:
+        piece = _piece(item.report, item.name)
+        if piece is not None:
+            key = item.token, item.source, *piece.key
+            pieces.append(piece._replace(key=key, seq=seq))
+        elif item.name is not None or _overdue_ms(item, limits.PENDING_NAME_S) <= now_ms:
+            found.append(Ready((seq,), item, (item.report,)))
+        else:
+            next_ms.append(_overdue_ms(item, limits.PENDING_NAME_S))
+    for message in sorted_out(pieces):
+        first = of[message[0].seq]
+        overdue_ms = _overdue_ms(first, limits.PENDING_PARTS_S)
+        joined = join(message)
+        if joined.whole or overdue_ms <= now_ms:
+            seqs = tuple(piece.seq for piece in message)
+            apart = [msgspec.structs.replace(piece.report, part=None) for piece in message]
+            found.append(Ready(seqs, first, (joined.report, *apart)))
+        else:
+            next_ms.append(overdue_ms)
+    return found, min(next_ms, default=None)
+
+
+def _overdue_ms(item: Item, wait_s: int) -> int:
+    return item.at_ms + wait_s * 1000
+
+
+def _piece(report: Report, name: Name | None) -> Piece | None:
+    """Which part of which message a report is; None: of none that has others."""
+    if report.kind is Kind.DELIVERY_STATUS:
+        if name is None or name.parts == 1 or report.state is State.INTERMEDIATE:
+            return None
+        return Piece(("status", name.sid, str(name.message)), name.parts, name.part, report, 0)
+    part = report.part
+    if part is None or part.alone:
+        return None
+    key = ("reply", report.number, report.to, part.reference, str(part.count))
+    return Piece(key, part.count, part.number, report, 0)
+
+
+class Pending:
+    """What lets everything leave that may, in all mailboxes of a store."""
+
+    def __init__(self, store: Store, names: Names, new_ticket: Callable[[], bytes]) -> None:
+        """To be told the time; any number of processes may do this beside each other.
+
+        Args:
+            names: what knows the names of sends: the store, as a rule.
+        """
+        self._store = store
+        self._names = names
+        self._new_ticket = new_ticket
+        self._idle: dict[Mailbox, tuple[int, int]] = {}  # how many came, and until when it rests
+
+    async def release(self, now_ms: int) -> int:
+        """Let leave what has all it waited for, and what is overdue; returns how many items did.
+
+        Where nothing has come and nothing is due, nothing is read.
+
+        Raises:
+            StoreUnavailable: some are left for the next time, for which this is to be called again.
+        """
+        rows = await self._store.pending(limits.PENDING_MAILBOXES_MAX)
+        self._idle = {
+            row.mailbox: self._idle[row.mailbox] for row in rows if row.mailbox in self._idle
+        }
+        count = 0
+        for row in rows:
+            came, until_ms = self._idle.get(row.mailbox, (0, 0))
+            if came == row.accepted and now_ms < until_ms:
+                continue
+            try:
+                count += await self._release(row, now_ms)
+            except (SettingChanged, StoreDamaged):  # with the next turn; its own calls are told
+                self._idle.pop(row.mailbox, None)
+        return count
+
+    async def _release(self, row: Backlog, now_ms: int) -> int:
+        """What leaves of one mailbox, in one commit, or as much of it as lies near its head."""
+        sdkappid = row.mailbox.sdkappid
+        first, last = row.accepted - row.waiting + 1, row.accepted
+        live = await self._live(sdkappid) if sdkappid != NOBODY else None
+        out: dict[int, Outcome] = {}
+        items: dict[int, Item] = {}
+        for seq, item in (await _items(self._store, row.mailbox, first, last)).items():
+            if item is None:
+                out[seq] = Outcome.QUARANTINED
+            elif sdkappid and (live is None or live.application.owner != item.owner):
+                out[seq] = Outcome.ERASED  # whom it came for is gone, with all that was theirs
+            else:
+                items[seq] = item
+        named = await self._named(items, sdkappid, live)
+        found, next_ms = ready(sorted((items | named).items()), now_ms)
+        near = [each for each in found if each.seqs[-1] < first + _STEP_ITEMS]
+        become = _Become(now_ms, self._new_ticket)
+        for each in near or found:
+            target = live or await self._owner(each.item)
+            out |= dict.fromkeys(each.seqs, Outcome.PULLED if live else Outcome.ROUTED)
+            if target is None:
+                become.park_unowned([items[seq] for seq in each.seqs])
+            else:
+                become.record(target, each)
+        if out or named:
+            end = max((*out, *named) if not near else (*out, *(s for s in named if s <= max(out))))
+            stays = [seq for seq in range(first, end + 1) if seq not in out]
+            await self._store.unpark(
+                Unpark(
+                    row.mailbox,
+                    first,
+                    [out.get(seq, Outcome.PUT_BACK) for seq in range(first, end + 1)],
+                    become.appends(),
+                    [(named.get(seq) or items[seq]).encoded() for seq in stays],
+                    now_ms,
+                    None,
+                    live.while_set if live else None,
+                    self._new_ticket(),
+                    become.parks,
+                )
+            )
+        elif next_ms is not None and not any(map(_is_nameless, items.values())):
+            self._idle[row.mailbox] = row.accepted, next_ms
+        return len(out)
+
+    async def _named(
+        self, items: dict[int, Item], sdkappid: int, live: LiveApplication | None
+    ) -> dict[int, Item]:
+        """Those that have a name by now, and had none."""
+        nameless = [(seq, item) for seq, item in items.items() if _is_nameless(item)]
+        names = await names_of(
+            self._names,
+            [Told(item.report.id, item.report.number) for _, item in nameless],
+            sdkappid=sdkappid or None,
+            owner=live.application.owner if live else None,
+        )
+        return {
+            seq: msgspec.structs.replace(item, name=name)
+            for (seq, item), name in zip(nameless, names, strict=True)
+            if name is not None
+        }
+
+    async def _owner(self, item: Item) -> LiveApplication | None:
+        """Whose an item is that came for no application; None: nobody's."""
+        live = None if item.name is None else await self._live(item.name.sdkappid)
+        if live is None or item.name is None or not item.name.belongs_to(live.application.owner):
+            return None
+        return live
+
+    async def _live(self, sdkappid: int) -> LiveApplication | None:
+        try:
+            return await parking.live_application(self._store, sdkappid)
+        except UnknownApplication:
+            return None
+
+
+def _is_nameless(item: Item) -> bool:
+    return item.name is None and item.report.kind is Kind.DELIVERY_STATUS
+
+
+class _Become:
+    """What becomes of items that leave, gathered by whose it is and what brought it."""
+
+    def __init__(self, now_ms: int, new_ticket: Callable[[], bytes]) -> None:
+        self.parks: list[Park] = []
+        self._now_ms = now_ms
+        self._new_ticket = new_ticket
+        self._found: dict[tuple[int, Kind, str], tuple[LiveApplication, Receipts]] = {}
+
+    def record(self, target: LiveApplication, each: Ready) -> None:
+        """Have it be a record; if joined it can be none, part by part, and if not so, parked."""
+        item, (joined, *apart) = each.item, each.reports
+        receipts = _receipts(item, [joined])
+        if receipts.unread and apart:
+            receipts = _receipts(item, apart)
+        key = target.application.sdkappid, receipts.kind, item.token
+        _, all_of = self._found.setdefault(key, (target, Receipts(receipts.kind, [], [])))
+        all_of.entries.extend(receipts.entries)
+        assert all_of.fingerprints is not None
+        all_of.fingerprints.extend(receipts.fingerprints or ())
+        if receipts.unread:
+            items = [_parked(item, unread) for unread in receipts.unread]
+            aside = parking.aside_of(target, items, self._now_ms, self._new_ticket())
+            self.parks.append(aside)
+
+    def park_unowned(self, items: Sequence[Item]) -> None:
+        """Park what turned out to be nobody's."""
+        entries = [item.unowned for item in items if item.unowned is not None]
+        aside = parking.aside_of(parking.NOBODYS, entries, self._now_ms, self._new_ticket())
+        self.parks.append(aside)
+
+    def appends(self) -> list[Append]:
+        """Records, for each application, kind and token together."""
+        return [
+            append_of(
+                target, receipts, sender=token, now_ms=self._now_ms, ticket=self._new_ticket()
+            )
+            for (_, _, token), (target, receipts) in self._found.items()
+        ]
+
+
+def _receipts(item: Item, reports: Sequence[Report]) -> Receipts:
+    whose = item.whose
+    if item.name is not None:
+        name = item.name
+        whose = msgspec.structs.replace(whose, sid=name.sid, ext=name.ext, number=name.number)
+    kind = item.report.kind
+    return receipts_of(kind, item.source, [(each, whose) for each in reports], item.at_ms // 1000)
+
+
+def _parked(item: Item, unread: Unread) -> parking.Item:
+    return parking.Item(
+        format=item.source,
+        token=item.token,
+        at_ms=item.at_ms,
+        address="",
+        reason=unread.reason,
+        raw=unread.raw,
+        member=unread.member,
+        kind=unread.kind,
+        index=unread.index,
+    )

@@ -1,0 +1,141 @@
+"""Making anew what is derived of entries: segments, and of tallies what entries still tell.
+
+    drop segments, and tallies of hours that can be counted again      each mailbox, one commit
+    follow all that is behind                                           as the follower does
+
+Between the two, questions scan what is not followed: they are exact all the while. So this may be
+cut off anywhere, and whoever follows next goes on.
+
+An hour can be counted again if all that was accepted in it is still stored and whole. Of what was
+removed or erased its tally alone tells, and stays.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from pullstatus import limits
+from pullstatus.apps import Operator
+from pullstatus.errors import StoreUnavailable
+from pullstatus.mailbox.following import Follower
+from pullstatus.mailbox.tallies import LAST_HOUR, set_back_of
+from pullstatus.records.hours import hour_of
+from pullstatus.store import Backlog, Progress, Store, Unfollow
+
+ACTION = "reindex"
+
+
+async def reindex(
+    store: Store, sdkappid: int | None = None, *, by: Operator, progress: Progress
+) -> int:
+    """Make anew what is derived, of one application or of all; returns of how many entries.
+
+    Args:
+        progress: told how many entries are done, about.
+
+    Raises:
+        StoreUnavailable: somebody erases all the while; what was dropped so far is made anew.
+    """
+    named = {} if sdkappid is None else {"sdkappid": sdkappid}
+    await store.change(act=by.act(ACTION, **named), ticket=by.ticket())
+    for row in await _rows(store, sdkappid):
+        await _drop(store, row, by)
+    return await go_on(store, sdkappid, by=by, progress=progress)
+
+
+async def go_on(
+    store: Store, sdkappid: int | None = None, *, by: Operator, progress: Progress
+) -> int:
+    """Follow all that is behind; arguments and answer are those of `reindex`."""
+    rows = await _rows(store, sdkappid)
+    total = sum(row.accepted - row.followed.through for row in rows)
+    done = 0
+
+    async def breathe() -> None:
+        nonlocal done
+        done = min(done + _BREATH, total)
+        progress(done, total)
+
+    follower = Follower(store, by.random_hex, breathe=breathe)
+    for row in rows:
+        await follower.follow_mailbox(row)
+    progress(total, total)
+    return total
+
+
+_BREATH = 100  # entries between two of the follower's breaths, about
+
+
+async def _rows(store: Store, sdkappid: int | None) -> list[Backlog]:
+    return [row for row in await store.backlog(sdkappid) if not row.mailbox.aside]
+
+
+async def _drop(store: Store, row: Backlog, by: Operator) -> None:
+    """Drop what is derived of a mailbox, as far as it can be made anew."""
+    for _ in range(limits.OVERTAKEN_MAX):
+        tallied, from_hour = row.followed.tallied, None
+        told = await _told(store, row)
+        if told.seq < tallied:
+            tallied, from_hour = told.seq, told.hour + 1
+        if await store.unfollow(
+            Unfollow(row.mailbox, row.followed, tallied, from_hour, by.ticket())
+        ):
+            return
+        [row] = [
+            each for each in await _rows(store, row.mailbox.sdkappid) if each.mailbox == row.mailbox
+        ]
+    raise StoreUnavailable(f"{row.mailbox} is followed or erased all the while; run it again")
+
+
+class Told(NamedTuple):
+    """Up to which entry, and which hour, only tallies tell what was accepted."""
+
+    seq: int
+    hour: int
+
+
+class Run(NamedTuple):
+    """Entries of one hour, one after the other, and whether some before them are missing."""
+
+    last_seq: int
+    hour: int
+    broken: bool
+
+
+async def _told(store: Store, row: Backlog) -> Told:
+    runs: list[Run] = []
+    next_seq = row.purged + 1
+    async for entry in store.entries(row.mailbox, next_seq):
+        if entry.seq > row.accepted:
+            break
+        hour = hour_of(entry.accepted_ms)
+        broken = entry.seq != next_seq
+        if runs and runs[-1].hour == hour and not broken:
+            runs[-1] = runs[-1]._replace(last_seq=entry.seq)
+        else:
+            runs.append(Run(entry.seq, hour, broken or (row.purged > 0 and not runs)))
+        next_seq = entry.seq + 1
+    if next_seq <= row.accepted:  # the newest are missing
+        return Told(row.accepted, 0)
+    known = await store.tallies(row.mailbox.sdkappid, 0, LAST_HOUR)
+    return last_told(runs, row.purged, set_back_of(row.mailbox, known))
+
+
+def last_told(runs: Sequence[Run], purged: int, set_back: int) -> Told:
+    """All of a later hour lies behind all of this one, and is whole, whichever way clocks went.
+
+    Args:
+        purged: what was removed.
+        set_back: the latest hour of which some may be, though none of an earlier one is.
+    """
+    told = Told(purged, set_back if purged else 0)
+    for run in runs:
+        if run.broken:
+            told = Told(run.last_seq, max(told.hour, run.hour))
+    while True:
+        hour = max([told.hour, *(run.hour for run in runs if run.last_seq <= told.seq)])
+        seq = max([told.seq, *(run.last_seq for run in runs if run.hour <= hour)])
+        if (wider := Told(seq, hour)) == told:
+            return told
+        told = wider

@@ -1,0 +1,241 @@
+"""How many reports came in, and what they said: counted by the hour in which each was accepted.
+
+That hour never changes, so what was counted once stays as it is: a receipt that comes late counts
+when it comes, a copy by redelivery does not count again. The rules are those of `tallies`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import defaultdict
+from collections.abc import AsyncIterator, Collection, Iterable, Mapping, Sequence
+from itertools import groupby, repeat
+from typing import Final
+
+import msgspec
+
+from pullstatus import limits
+from pullstatus.apps import LiveApplication
+from pullstatus.errors import SendsNotReported, StoreUnavailable
+from pullstatus.mailbox.names import namings
+from pullstatus.mailbox.owners import read_owner
+from pullstatus.mailbox.search import copies_of, source_of
+from pullstatus.mailbox.tallies import (
+    EVER,
+    WIDTH,
+    Column,
+    columns_of,
+    sends_series,
+    sends_tally,
+)
+from pullstatus.receipts.sends import Sends
+from pullstatus.records import Kind
+from pullstatus.records.hours import hour_of
+from pullstatus.records.outcomes import CLASSES
+from pullstatus.store import Backlog, Count, RepeatKey, Store, Tally
+
+
+class Statistics(msgspec.Struct, frozen=True):
+    """What was counted of an application in some hours.
+
+    Attributes:
+        success: delivery statuses of SMS that arrived.
+        failed: those of all others, by their class, 0 to 4 (`records.outcomes`).
+        replies: what people wrote back.
+        unreadable: of all these, what was damaged before it could be read. Such a delivery status
+            is counted as a failure of class 0.
+        requests, accepted, billed: SMS that were to be sent, those that were taken for it, and the
+            parts that these are billed as. None: the application has never reported its sends.
+    """
+
+    success: int
+    failed: tuple[int, ...]
+    replies: int
+    unreadable: int
+    requests: int | None = None
+    accepted: int | None = None
+    billed: int | None = None
+
+    @property
+    def receipts(self) -> int:
+        """All delivery statuses."""
+        return self.success + sum(self.failed)
+
+    def sends(self) -> tuple[int, int, int]:
+        """`requests`, `accepted` and `billed`, for whoever asks for nothing else.
+
+        Raises:
+            SendsNotReported: the application has never reported any.
+        """
+        if self.requests is None or self.accepted is None or self.billed is None:
+            raise SendsNotReported
+        return self.requests, self.accepted, self.billed
+
+
+async def count_sends(
+    store: Store,
+    live: LiveApplication,
+    sends: Sends,
+    *,
+    sender: str,
+    now_ms: int,
+    ticket: bytes,
+    key: str | None = None,
+    body: bytes = b"",
+) -> bool:
+    """Count what a sender reports of its sends, and keep their names; durable as a whole on return.
+
+    Args:
+        sender: the name of who reports; keys are told apart by it.
+        ticket: what the store knows this by; see `store.Tickets`.
+        key: the sender's Idempotency-Key, with the `body` it came with: the same report sent again
+            within `limits.INGEST_REPEAT_S` is acknowledged again and counted once.
+
+    Returns:
+        whether it was counted, and not a repeat.
+
+    Raises:
+        KeyReused: the key came before with another body.
+        SettingChanged: the application is no longer as `live` knows it; nothing happened.
+        StoreUnavailable: nothing happened; trying again can help.
+        OutcomeUnknown: it may have happened; do not answer.
+    """
+    application = live.application
+    repeat_key = None
+    if key is not None:
+        scope = "/".join(filter(None, (sender, f"{application.sdkappid}/sends", application.owner)))
+        repeat_key = RepeatKey(scope, key, hashlib.blake2b(body, digest_size=16).digest())
+    series = sends_series(application.owner)
+    hours = [(hour, sends_tally(*sent)) for hour, sent in sorted(sends.hours.items())]
+    if hours:
+        hours.append((EVER, sends_tally(1, 0, 0)))
+    return await store.count(
+        Count(
+            application.sdkappid,
+            [Tally(series, hour, counts) for hour, counts in hours],
+            now_ms,
+            repeat_key,
+            live.while_set,
+            ticket,
+            namings(sends.names, application.owner),
+        )
+    )
+
+
+class Counted:
+    """What was counted of an application in a run of hours."""
+
+    def __init__(self, tallies: Mapping[int, Sequence[int]], *, reports_sends: bool) -> None:
+        """Of each hour, `yyyymmddhh`, in which there was anything, its tally."""
+        self._tallies = tallies
+        self._reports_sends = reports_sends
+
+    def total(self) -> Statistics:
+        """Of all hours together."""
+        return self._sum(self._tallies)
+
+    def hourly(self) -> dict[int, Statistics]:
+        """Of each hour, in order; one in which nothing came is left out."""
+        return {hour: self._sum([hour]) for hour in sorted(self._tallies)}
+
+    def daily(self) -> dict[int, Statistics]:
+        """Of each day, `yyyymmdd`, in order; the first and the last may be parts of one."""
+        days = groupby(sorted(self._tallies), lambda hour: hour // 100)
+        return {day: self._sum(list(hours)) for day, hours in days}
+
+    def _sum(self, hours: Collection[int]) -> Statistics:
+        tally = [sum(self._tallies[hour][column] for hour in hours) for column in range(WIDTH)]
+        return Statistics(
+            tally[Column.SUCCESS],
+            tuple(tally[failure] for failure in CLASSES),
+            tally[Column.REPLIES],
+            tally[Column.UNREADABLE],
+            tally[Column.REQUESTS] if self._reports_sends else None,
+            tally[Column.ACCEPTED] if self._reports_sends else None,
+            tally[Column.BILLED] if self._reports_sends else None,
+        )
+
+
+async def statistics(store: Store, sdkappid: int, first_hour: int, last_hour: int) -> Statistics:
+    """What was counted of an application from one hour to another, both included.
+
+    Exact at the moment of asking. What a former owner of the number was sent is not counted.
+
+    Args:
+        first_hour, last_hour: `yyyymmddhh` in UTC+8.
+    """
+    return (await counted(store, sdkappid, first_hour, last_hour)).total()
+
+
+async def counted(store: Store, sdkappid: int, first_hour: int, last_hour: int) -> Counted:
+    """The same, hour by hour."""
+    owners = await read_owner(store, sdkappid)
+    owner = owners.of(sdkappid)
+    # In the hour in which a number changed hands a tally does not tell whose an entry is.
+    changed = hour_of(owner.created_ms) if owner is not None and any(owner.former) else 0
+    series = sends_series("" if owner is None else owner.owner)
+    sums: dict[int, list[int]] = defaultdict(lambda: [0] * WIDTH)
+
+    def add(hour: int, columns: Iterable[int], counts: Iterable[int]) -> None:
+        if first_hour <= hour <= last_hour:
+            for column, count in zip(columns, counts, strict=False):
+                sums[hour][column] += count
+
+    tallies, standing = await _tallied(store, sdkappid, first_hour, last_hour)
+    for tally in tallies:
+        if tally.series == series or (tally.series in _SERIES and tally.hour > changed):
+            add(tally.hour, range(WIDTH), tally.counts)
+    for row in standing:
+        former = owners.former(row.mailbox)
+        async for hour, columns in _untold(
+            store, row, former, changed if first_hour <= changed else 0
+        ):
+            add(hour, columns, repeat(1))
+    reports = await store.tallies(sdkappid, EVER, EVER)
+    return Counted(sums, reports_sends=any(tally.series == series for tally in reports))
+
+
+_SERIES: Final = frozenset(map(int, Kind))
+
+
+async def _tallied(
+    store: Store, sdkappid: int, first_hour: int, last_hour: int
+) -> tuple[list[Tally], list[Backlog]]:
+    """Tallies, and how the mailboxes of records stood when they told all up to the marks."""
+    for _ in range(limits.OVERTAKEN_MAX):
+        before = await _standing(store, sdkappid)
+        tallies = await store.tallies(sdkappid, first_hour, last_hour)
+        standing = await _standing(store, sdkappid)
+        if [row.followed for row in before] == [row.followed for row in standing]:
+            return tallies, standing
+    raise StoreUnavailable("what was counted is just being made anew; ask again")
+
+
+async def _standing(store: Store, sdkappid: int) -> list[Backlog]:
+    return [row for row in await store.backlog(sdkappid) if not row.mailbox.aside]
+
+
+async def _untold(
+    store: Store, row: Backlog, former: range, changed: int
+) -> AsyncIterator[tuple[int, Sequence[int]]]:
+    """The hour and the columns of each entry that no tally tells.
+
+    Args:
+        former: where entries are that were a former owner's.
+        changed: the hour whose tally tells nothing; 0: there is none.
+    """
+    mailbox = row.mailbox
+    assert isinstance(mailbox.kind, Kind)
+    copies = await copies_of(store, mailbox)
+    own_seq = max(row.purged + 1, former.stop)
+    told_seq = row.followed.tallied
+    if changed and own_seq <= told_seq:
+        async for entry in store.entries(mailbox, own_seq):
+            hour = hour_of(entry.accepted_ms)
+            if entry.seq > told_seq or hour > changed:
+                break
+            if source_of(entry.seq, copies) is None:
+                yield hour, columns_of(mailbox.kind, entry.data)
+    async for entry in store.entries(mailbox, max(own_seq, told_seq + 1)):
+        if source_of(entry.seq, copies) is None:
+            yield hour_of(entry.accepted_ms), columns_of(mailbox.kind, entry.data)

@@ -1,0 +1,469 @@
+"""Reads what a gateway sends, as its source says: requests in, reports out. Pure.
+
+    request  ->  items            where they are: the request itself, its JSON, a field of its form
+    item     ->  members          by name, as text, whatever type they have there
+    members  ->  report           by the keys of the source
+
+Items of JSON are read many at a time, where a `plan` can; here each is read by itself.
+
+Nothing is refused. An item that can't be read is `Unread`, and those beside it are read. Numbers
+stay as they are written, so that an id of any length is whole.
+"""
+
+from __future__ import annotations
+
+import codecs
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from operator import methodcaller
+from typing import Final
+from urllib.parse import unquote_to_bytes
+
+import msgspec
+
+from pullstatus import limits
+from pullstatus.json import integer, mend_in_steps, survey
+from pullstatus.receipts import Receipts, Unread
+from pullstatus.receipts.parts import Part, headed
+from pullstatus.receipts.plan import NESTED_MAX, keys_of, members_of, plan_of, whole_number
+from pullstatus.receipts.reports import Report, Reports, State
+from pullstatus.receipts.request import Request
+from pullstatus.receipts.sifting import sift_in_steps
+from pullstatus.receipts.source import Keys, PartKeys, ReplyKeys, Source, StatusKeys
+from pullstatus.receipts.text import coding_of, decoded
+from pullstatus.receipts.times import TIMES, plausible
+from pullstatus.records import AT_ONCE_BYTES, Kind
+from pullstatus.steps import Steps
+
+__all__ = ["read", "read_again", "read_records", "read_usual", "receipt_text"]
+
+_FORMS: Final = ("application/x-www-form-urlencoded", "text/plain")
+
+Members = Mapping[str, bytes]
+"""What an item says by name, as bytes of UTF-8; of a query or a form, as it was sent."""
+
+
+def read(source: Source, request: Request) -> Steps[Reports]:
+    """The reports of a request, with what could not be read of it."""
+    name = ""
+    for items in source.places:
+        place, _, name = items.partition(".")
+        if place == "request":
+            return (yield from _read_request(source, request))
+        if place == "body":
+            if _is_form(request) and items != source.places[-1]:
+                continue
+            return (yield from _read_json(source, request.body, name, request))
+        field = _pairs(request).get(name)
+        if field is not None:
+            return (yield from _read_json(source, field, "", request))
+    return _join([Unread(request.body or request.query, f"must have {name}", name)])
+
+
+def _read_request(source: Source, request: Request) -> Steps[Reports]:
+    pairs = _pairs(request)
+    raw = request.body or request.query
+    if request.body and not _is_form(request):
+        try:
+            text = yield from mend_in_steps(request.body)
+            pairs = {**pairs, **dict(_flat(text, "", members_of(source)))}
+        except _NO_JSON:
+            return _join([Unread(raw, "must be a form, or a JSON object")])
+    return _join([_report(source, pairs, raw, None, request)] if pairs else [])
+
+
+def read_records(request: Request) -> Steps[Receipts]:
+    """What a request comes to whose items are records, with what could not be read of it."""
+    return sift_in_steps(request.body, request.arrived_s)
+
+
+def read_usual(source: Source, request: Request, nationcode: str | None) -> Receipts | None:
+    """The records of a usual POST of delivery statuses that are one application's, read at once.
+
+    They are what `reports.receipts_of` makes of `read`, where nothing is known of any but
+    `nationcode`, as `Whose` has it.
+
+    Args:
+        request: of some KiB.
+
+    Returns:
+        None for what is not usual: `read` has the last word.
+    """
+    place, _, member = source.places[0].partition(".")
+    plan = plan_of(source)
+    if plan is None or place != "body" or source.each or _is_form(request):
+        return None
+    text = request.body.strip()
+    if text[:1] != (b"{" if member else b"["):
+        return None
+    try:
+        items = bytes(_decode_members(text)[member]) if member else text
+    except (*_NO_JSON, KeyError):
+        return None
+    receipts = plan.receipts(items, source.name, nationcode, request.arrived_s)
+    if receipts is None or _brackets(text) < limits.JSON_DEPTH_MAX + len(receipts.entries):
+        return receipts  # each has one, so that none can have many
+    cut = _cut(text, member)
+    return receipts if cut is not None and _is_plain(text, cut) else None
+
+
+def read_again(source: Source, request: Request) -> Steps[Reports]:
+    """The same of items that were put aside, as `Report.raw` has them, with commas between."""
+    if "request" in source.places and request.body[:1] != b"{":
+        return (yield from read(source, request))
+    return (yield from _read_json(source, b"[" + request.body + b"]", "", request))
+
+
+# --- items ----------------------------------------------------------------------------------------
+
+_decode_raws: Final = msgspec.json.Decoder(list[msgspec.Raw]).decode
+_decode_members: Final = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
+_encode: Final = msgspec.json.Encoder().encode
+_decode_text: Final = msgspec.json.Decoder(str).decode
+_NO_JSON: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+_TOGETHER: Final = 100
+
+
+def _read_json(source: Source, body: bytes, member: str, request: Request) -> Steps[Reports]:
+    text = yield from mend_in_steps(_unwrapped(body))
+    text = text.strip()
+    if not text:
+        return Reports([])
+    usual = len(text) <= AT_ONCE_BYTES and text[:1] == (b"{" if member else b"[")
+    try:
+        items = _cut(text, member) if usual else None
+        if items is None or not _is_plain(text, items):
+            shape = yield from survey(text, limits.CALLBACK_PARTS_MAX)
+            if shape.deep or shape.parts > limits.CALLBACK_PARTS_MAX:
+                return Reports([], (Unread(body, _TOO_MANY),))
+            items = _cut(text, member)
+    except KeyError:
+        return Reports([], (Unread(body, f"must have {member}", member),))
+    if items is None:
+        return Reports([], (Unread(body, "must be JSON"),))
+    kept = said = items
+    if source.each:
+        pairs = _spread(items, source.each)
+        if pairs is None:
+            return Reports([], (Unread(body, _TOO_MANY),))
+        kept, said = [pair[0] for pair in pairs], [pair[1] for pair in pairs]
+    if len(kept) > limits.CALLBACK_PARTS_MAX:
+        return Reports([], (Unread(body, _TOO_MANY),))
+    return (yield from _read_items(source, kept, said, request))
+
+
+_TOO_MANY: Final = f"must be JSON, of at most {limits.CALLBACK_PARTS_MAX:,} parts"
+
+
+def _cut(text: bytes, member: str) -> list[bytes] | None:
+    """The items, each as it came; None if they aren't JSON; KeyError: there is no such member."""
+    try:
+        if member and text[:1] == b"{":
+            text = bytes(_decode_members(text)[member])
+        return list(map(bytes, _decode_raws(text))) if text[:1] == b"[" else [text]
+    except _NO_JSON:
+        return None
+
+
+def _is_plain(text: bytes, items: list[bytes]) -> bool:
+    """Whether a glance shows that it is neither nested too deep nor of too many parts."""
+    if len(text) > limits.CALLBACK_PARTS_MAX and text.count(b",") >= limits.CALLBACK_PARTS_MAX:
+        return False
+    left = limits.JSON_DEPTH_MAX - _brackets(text)
+    if left + len(items) > 0 and all(map(_is_object, items)):
+        return True  # each has one, so that none can have many
+    inner = list(map(_brackets, items))
+    return left + sum(inner) >= max(inner, default=0)
+
+
+_is_object: Final = methodcaller("startswith", b"{")
+
+
+def _brackets(text: bytes) -> int:
+    lists = text.count(b"[") if b"[" in text[1:] else text[:1] == b"["  # which is the usual
+    return text.count(b"{") + lists
+
+
+def _read_items(
+    source: Source, items: list[bytes], said: list[bytes], request: Request
+) -> Steps[Reports]:
+    """What items say.
+
+    Args:
+        items: each as it is kept.
+        said: as it is read.
+    """
+    plan = plan_of(source)
+    found: list[Report] = []
+    unread: list[Unread] = []
+    for start in range(0, len(items), _TOGETHER):
+        run = slice(start, start + _TOGETHER)
+        reports: Sequence[Report | None] = [None] * len(items[run])
+        if plan is not None:
+            reports = plan.read(items[run], said[run], start, request.arrived_s)
+        for index, report in enumerate(reports, start):
+            one = report or _read_item(source, items[index], said[index], index, request)
+            if isinstance(one, Unread):
+                unread.append(one)
+            else:
+                found.append(one)
+        yield
+    return Reports(found, tuple(unread))
+
+
+def _read_item(
+    source: Source, item: bytes, said: bytes, index: int, request: Request
+) -> Report | Unread:
+    try:
+        members = dict(_flat(said, "", members_of(source)))
+    except _NO_JSON:
+        return Unread(item, "must be a JSON object", index=index)
+    return _report(source, members, item, index, request)
+
+
+def _unwrapped(body: bytes) -> bytes:
+    """JSON that was percent-encoded once more than it had to be."""
+    for _ in range(2):
+        if body[:1] in (b"[", b"{") or b"%" not in body:
+            break
+        body = unquote_to_bytes(body)
+    return body
+
+
+def _spread(items: Sequence[bytes], each: str) -> list[tuple[bytes, bytes]] | None:
+    """For each entry of the lists in items an item of its own; None: there is no room for them.
+
+    Returns:
+        Each as it is kept, a list of one in its place, and as it is read, without the list.
+    """
+    found: list[tuple[bytes, bytes]] = []
+    room = limits.SPREAD_BYTES_MAX
+    for item in items:
+        try:
+            for pair in _entries(bytes(item), each.split(".")):
+                found.append(pair)
+                room -= len(pair[0])
+                if room < 0:
+                    return None
+        except _NO_JSON:
+            found.append((bytes(item), bytes(item)))
+    return found
+
+
+def _entries(raw: bytes, path: Sequence[str]) -> Iterator[tuple[bytes, bytes]]:
+    members = _decode_members(raw)
+    held = bytes(members.get(path[0], b""))
+    if held[:1] != b"[":
+        yield raw, raw
+        return
+    for entry in map(bytes, _decode_raws(held)):
+        several = path[1:] and entry[:1] == b"{"
+        for kept, said in _entries(entry, path[1:]) if several else ((entry, entry),):
+            yield (
+                _encode({**members, path[0]: msgspec.Raw(b"[%b]" % kept)}),
+                _encode({**members, path[0]: msgspec.Raw(said)}),
+            )
+
+
+def _flat(raw: bytes, prefix: str, read: frozenset[str]) -> Iterator[tuple[str, bytes]]:
+    """Members of an object, those of objects within it under `outer.inner`.
+
+    Args:
+        read: those that are; what others say is as it came.
+    """
+    for last, value in _decode_members(raw).items():
+        token, name = bytes(value), prefix + last
+        if token == b"null":
+            continue
+        if token[:1] == b"{" and prefix.count(".") < NESTED_MAX:
+            if any(each.startswith(f"{name}.") for each in read):
+                yield from _flat(token, f"{name}.", read)
+        elif name not in read:
+            yield name, token
+        elif token[:1] == b'"':
+            yield name, _decode_text(token).encode(errors="replace")
+        else:
+            number = integer(token)
+            yield name, token if number is None else str(number).encode()
+
+
+def _pairs(request: Request) -> Members:
+    """Query and form by name; of a name that comes again, what came first with something in it."""
+    pairs: dict[str, bytes] = {}
+    texts = [request.query]
+    if request.body and _is_form(request):
+        texts.append(request.body)
+    for text in texts:
+        for piece in text.split(b"&", limits.SOURCE_FIELDS_MAX)[: limits.SOURCE_FIELDS_MAX]:
+            name, _, value = piece.partition(b"=")
+            key = unquote_to_bytes(name.replace(b"+", b" ")).decode(errors="replace")
+            if key and not pairs.get(key):
+                pairs[key] = unquote_to_bytes(value.replace(b"+", b" "))
+    return pairs
+
+
+def _is_form(request: Request) -> bool:
+    return request.method == "POST" and request.content_type.lower().startswith(_FORMS)
+
+
+def _join(found: list[Report | Unread]) -> Reports:
+    reports = [each for each in found if isinstance(each, Report)]
+    return Reports(reports, tuple(each for each in found if isinstance(each, Unread)))
+
+
+# --- one report -----------------------------------------------------------------------------------
+
+
+def _report(
+    source: Source, members: Members, raw: bytes, index: int | None, request: Request
+) -> Report | Unread:
+    for keys in (source.status, source.reply):
+        if keys is None or not _is(members, keys.when, keys.unless):
+            continue
+        if isinstance(keys, StatusKeys):
+            return _status(keys, members, raw, index, request)
+        return _reply(keys, members, raw, index, request)
+    return Unread(
+        raw, "must be a delivery status or a reply, as its source tells them", index=index
+    )
+
+
+def _is(members: Members, when: Keys, unless: Keys) -> bool:
+    return (not when or _bytes(members, when) != b"") and not (unless and _bytes(members, unless))
+
+
+def _status(
+    keys: StatusKeys, members: Members, raw: bytes, index: int | None, request: Request
+) -> Report | Unread:
+    if keys.receipt:
+        parts = receipt_text(_text(members, keys.receipt))
+        members = {**members, **{f"receipt.{name}": parts[name].encode() for name in parts}}
+    said = _text(members, keys.state)
+    state = keys.states.get(said.casefold(), keys.otherwise)
+    kind, member = Kind.DELIVERY_STATUS, _first(keys.state)
+    if not said:
+        return Unread(raw, "must say what became of the SMS", member, kind, index)
+    if state is None:
+        return Unread(raw, "is a state that its source does not know", member, kind, index)
+    number = _number(members, keys)
+    report = Report(
+        kind,
+        raw,
+        index,
+        number=number,
+        to=_text(members, keys.to),
+        id=_text(members, keys.id),
+        sid=_text(members, keys.sid),
+        ext=_text(members, keys.ext),
+        at_s=_time(members, keys, request.arrived_s),
+        state=state,
+        errmsg=_text(members, keys.errmsg) or said,
+        description=_text(members, keys.description),
+    )
+    if state is not State.INTERMEDIATE and not (report.sid or report.id):
+        return Unread(raw, "must tell an id", _first(keys.sid or keys.id), kind, index)
+    return report
+
+
+def _reply(
+    keys: ReplyKeys, members: Members, raw: bytes, index: int | None, request: Request
+) -> Report | Unread:
+    data = _bytes(members, keys.text)
+    if keys.hexadecimal:
+        try:
+            data = bytes.fromhex(_text(members, keys.hexadecimal))
+        except ValueError:
+            reason, member = "must be hexadecimal digits", _first(keys.hexadecimal)
+            return Unread(raw, reason, member, Kind.REPLY, index)
+    part = None if keys.part is None else _part(keys.part, members)
+    if keys.udh:
+        header = _bytes(members, keys.udh)
+        part = headed(header)[0] if header else part
+    return Report(
+        Kind.REPLY,
+        raw,
+        index,
+        number=_number(members, keys),
+        to=_text(members, keys.to),
+        id=_text(members, keys.id),
+        at_s=_time(members, keys, request.arrived_s),
+        text=_decoded(keys, members, data),
+        sign=_text(members, keys.sign),
+        extend=_text(members, keys.extend),
+        part=part,
+    )
+
+
+def _decoded(keys: ReplyKeys, members: Members, data: bytes) -> str:
+    """The text, by its charset if that is told and known, else by its coding."""
+    charset = _text(members, keys.charset)
+    if charset:
+        try:
+            if codecs.lookup(charset).name not in _NO_CHARSETS:
+                return data.decode(charset, "replace")
+        except (LookupError, UnicodeError, ValueError):  # no text encoding, or none at all
+            pass
+    number = integer(_bytes(members, keys.codings))
+    return decoded(data, keys.coding if number is None else coding_of(number, keys.coding))
+
+
+_NO_CHARSETS: Final = ("idna", "punycode", "raw-unicode-escape", "undefined", "unicode-escape")
+"""Python's, and nobody's; the time that the first two take grows with the square of a text."""
+
+
+def _part(keys: PartKeys, members: Members) -> Part | None:
+    count = integer(_bytes(members, keys.count))
+    number = integer(_bytes(members, keys.number))
+    reference = _text(members, keys.reference)
+    return Part(reference, count, number) if count and number and reference else None
+
+
+def _number(members: Members, keys: StatusKeys | ReplyKeys) -> str:
+    """The handset's number, with its calling code where that stands apart."""
+    return whole_number(_text(members, keys.number), _text(members, keys.nationcode))
+
+
+def _time(members: Members, keys: StatusKeys | ReplyKeys, now_s: int) -> int | None:
+    return plausible(TIMES[keys.form](_text(members, keys.time)), now_s)
+
+
+def _first(keys: Keys) -> str:
+    return next(iter(keys_of(keys)), "")
+
+
+def _bytes(members: Members, keys: Keys) -> bytes:
+    for key in keys_of(keys):
+        value = members.get(key, b"")
+        if not value and "+" in key:
+            value = b"".join(members.get(one, b"") for one in key.split("+"))
+        if value:
+            return value
+    return b""
+
+
+def _text(members: Members, keys: Keys) -> str:
+    return _bytes(members, keys).decode(errors="replace").strip()
+
+
+# --- SMPP receipts --------------------------------------------------------------------------------
+
+_RECEIPT_KEYS: Final = re.compile(
+    r"\b(id|sub|dlvrd|submit[ _]date|done[ _]date|stat|err|text):", re.IGNORECASE
+)
+
+
+def receipt_text(text: str) -> dict[str, str]:
+    """The parts of a receipt as SMPP centres write it; none if it has no id or no state.
+
+    Each value runs to the next key, the first of two alike counts, and `text` takes the rest.
+    """
+    found: dict[str, str] = {}
+    marks = list(_RECEIPT_KEYS.finditer(text))
+    for place, mark in enumerate(marks):
+        name = mark[1].lower().replace("_", " ")
+        if name == "text":
+            found.setdefault(name, text[mark.end() :].strip())
+            break
+        end = marks[place + 1].start() if place + 1 < len(marks) else len(text)
+        found.setdefault(name, text[mark.end() : end].strip())
+    return found if "id" in found and "stat" in found else {}

@@ -1,0 +1,270 @@
+"""A source: how one gateway's callbacks are read and answered, as data.
+
+    name = "yunpian"
+    items = "form.sms_status"        # where the reports are
+    [status]                         # what is a delivery status, and which member says what
+    id = "sid"
+    state = "report_status"
+    states = { SUCCESS = "SUCCESS", FAIL = "FAIL" }
+    [answer]                         # what its sender takes for success
+    body = "SUCCESS"
+
+`gateways/*.toml` are ours; operators add their own, in the same form. What a row can't say is a
+named function in a table here or in `times`: a row has no code. Pure.
+"""
+
+from __future__ import annotations
+
+import functools
+import re
+import tomllib
+from collections.abc import Mapping
+from importlib.resources import files
+from typing import Annotated, Final, Literal
+
+import msgspec
+
+from pullstatus import limits
+from pullstatus.errors import InvalidSetting
+from pullstatus.receipts.reports import State
+from pullstatus.receipts.signatures import SCHEMES
+from pullstatus.receipts.text import CODINGS
+
+__all__ = [
+    "Answer",
+    "PartKeys",
+    "ReplyKeys",
+    "Source",
+    "StatusKeys",
+    "builtin",
+    "builtin_text",
+    "read_source",
+]
+
+NAME: Final = re.compile(r"[a-z0-9][a-z0-9-]{0,31}")
+
+Keys = str | tuple[str, ...]
+"""The name of what says something, or several: the first that is there and not empty counts.
+
+In JSON dots lead into objects: `status.name`. Behind `receipt.` stand the parts of an SMPP receipt:
+`receipt.id`, `receipt.stat`, `receipt.err`, `receipt.text`. What a plus joins is read as one:
+`base+extend`."""
+
+Form = Literal["utc8", "utc", "smpp", "rfc2822"]
+
+
+class _Keys(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What is read of a report of either kind: which members say what.
+
+    Attributes:
+        when: what is there in such a report, and only in such; "": all are.
+        unless: what is not.
+        number: the handset.
+        nationcode: its calling code, where that stands apart.
+        to: our number, or short code.
+        id: the gateway's own.
+        time, form: its time, and how that is written; none: it is the time of arrival.
+        numbers: "international" if each begins with its calling code, "national" if none does
+            unless it has a plus.
+    """
+
+    number: Keys = ()
+    nationcode: Keys = ()
+    when: Keys = ()
+    unless: Keys = ()
+    to: Keys = ()
+    id: Keys = ()
+    time: Keys = ()
+    form: Form = "utc8"
+    numbers: Literal["international", "national"] = "international"
+
+
+class PartKeys(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Which members say which part of a message it is."""
+
+    reference: Keys
+    count: Keys
+    number: Keys
+
+
+class StatusKeys(_Keys, frozen=True, forbid_unknown_fields=True):
+    """What is read of a delivery status.
+
+    Attributes:
+        sid, ext: an echo of ours.
+        state: what became of it, by `states`, in which no name has capitals: those of gateways
+            count for nothing.
+        otherwise: of a state that is not among them; none: it is not read.
+        errmsg: the code; none: the state as the gateway says it.
+        description: words for it.
+        receipt: what holds an SMPP receipt, whose parts can be named.
+    """
+
+    sid: Keys = ()
+    ext: Keys = ()
+    state: Keys = ()
+    states: dict[str, State] = {}
+    otherwise: State | None = None
+    errmsg: Keys = ()
+    description: Keys = ()
+    receipt: Keys = ()
+
+
+class ReplyKeys(_Keys, frozen=True, forbid_unknown_fields=True):
+    """What is read of a reply.
+
+    Attributes:
+        text: what was written; of bytes, in `coding`.
+        hexadecimal: `text` is bytes in hexadecimal digits.
+        coding: one of `text.CODINGS`.
+        codings: what says it by SMPP's number.
+        charset: what says it by the name of a charset, which comes first.
+        udh: the header before the text, as bytes: it says which part it is.
+        sign: the SMS signature.
+        extend: what stands behind our number.
+        part: members that say which part it is.
+    """
+
+    text: Keys = ()
+    hexadecimal: Keys = ()
+    coding: str = "utf8"
+    codings: Keys = ()
+    charset: Keys = ()
+    udh: Keys = ()
+    sign: Keys = ()
+    extend: Keys = ()
+    part: PartKeys | None = None
+
+
+class Answer(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What a sender takes for success.
+
+    Attributes:
+        status: of HTTP.
+        content_type: of the body; an empty body has none.
+        body: to delivery statuses, and to replies if `reply` is none.
+        reply, reply_type: to a request of nothing but replies, where that is another.
+        refusal: members of JSON that it looks for in a refusal, beside those of RFC 9457. A text
+            "{detail}" stands for what is wrong.
+    """
+
+    status: Annotated[int, msgspec.Meta(ge=200, le=299)] = 200
+    content_type: str = "text/plain; charset=utf-8"
+    body: str = ""
+    reply: str | None = None
+    reply_type: str | None = None
+    refusal: dict[str, str | int] = {}
+
+    def refused(self, detail: str) -> dict[str, object]:
+        """Its `refusal`."""
+        said = self.refusal.items()
+        return {name: detail if value == "{detail}" else value for name, value in said}
+
+
+class Source(msgspec.Struct, frozen=True, eq=False, forbid_unknown_fields=True):
+    """How one gateway speaks. Each is equal to itself alone: what is made of it is kept by it.
+
+    Attributes:
+        title: its name for people.
+        methods: those that it sends.
+        items: where its reports are; of several places the first that is there counts. "request":
+            query and form together are one, or query and an object of JSON; "body": the JSON that
+            it sends, an array or one object; "body.NAME": that member of it; "form.NAME": JSON in
+            that field of a form, perhaps encoded twice. A form has no "body", if another place
+            follows.
+        each: lists within an item of JSON, by their names with dots between, of which each entry
+            is a report with what stands around it; it is read as if the lists were not:
+            of "statuses.recipients" there are `statuses.code` and `statuses.recipients`.
+        signature: the name of the scheme that it signs by; see `signatures`.
+        records: its items are in the form of our records, an array of delivery statuses or one
+            reply: those of an application's own token are read by the rules of records, mended
+            where one thing can be meant, and keep the members that nobody knows; see `sifting`.
+            The keys are for those of a platform's.
+        retries: when it tries again, in words, for the documents.
+    """
+
+    name: str
+    items: Keys
+    title: str = ""
+    methods: tuple[Literal["GET", "POST"], ...] = ("POST",)
+    each: str = ""
+    status: StatusKeys | None = None
+    reply: ReplyKeys | None = None
+    answer: Answer = Answer()
+    signature: str = ""
+    records: bool = False
+    retries: str = ""
+
+    @property
+    def places(self) -> tuple[str, ...]:
+        """`items`, one or several."""
+        return (self.items,) if isinstance(self.items, str) else self.items
+
+
+_ITEMS: Final = re.compile(r"request|body(\.[^.]+)?|form\.[^.]+")
+_EACH: Final = re.compile(r"[^.]+(\.[^.]+){0,3}")
+
+
+def read_source(text: str) -> Source:
+    """A source from TOML.
+
+    Raises:
+        InvalidSetting: it is none; the member and the fix are named.
+    """
+    if len(text.encode()) > limits.SOURCE_BYTES_MAX:
+        raise InvalidSetting(f"a source must have at most {limits.SOURCE_BYTES_MAX} bytes")
+    try:
+        source = msgspec.convert(tomllib.loads(text), Source)
+    except tomllib.TOMLDecodeError as error:
+        raise InvalidSetting(f"the source is not TOML: {error}") from None
+    except RecursionError:
+        raise InvalidSetting("the source is nested too deep") from None
+    except msgspec.ValidationError as error:
+        raise InvalidSetting(f"the source does not fit: {error}") from None
+    _check(source)
+    return source
+
+
+def _check(source: Source) -> None:
+    if not NAME.fullmatch(source.name):
+        raise InvalidSetting("name must be 1 to 32 small letters, digits and dashes")
+    if not source.places or not all(map(_ITEMS.fullmatch, source.places)):
+        raise InvalidSetting('items must be "request", "body", "body.NAME" or "form.NAME"')
+    if source.each and not _EACH.fullmatch(source.each):
+        raise InvalidSetting('each must name lists within an item, like "outer.inner"')
+    if source.signature and source.signature not in SCHEMES:
+        raise InvalidSetting(f"signature must be one of {', '.join(SCHEMES)}, or left out")
+    if source.status is None and source.reply is None:
+        raise InvalidSetting("a source needs a table [status], [reply] or both")
+    if source.status is not None:
+        if not source.status.number or not (source.status.sid or source.status.id):
+            raise InvalidSetting("status must say which members are number, and sid or id")
+        if not source.status.states:
+            raise InvalidSetting("status.states must say what each state is")
+        if any(name != name.casefold() for name in source.status.states):
+            raise InvalidSetting("status.states must be in small letters: any are taken for them")
+    if source.reply is not None:
+        if not source.reply.number or not (source.reply.text or source.reply.hexadecimal):
+            raise InvalidSetting("reply must say which members are number and text")
+        if source.reply.coding not in CODINGS:
+            raise InvalidSetting(f"reply.coding must be one of {', '.join(CODINGS)}")
+    tables = [keys for keys in (source.status, source.reply) if keys is not None]
+    if len(tables) == 2 and not any(keys.when or keys.unless for keys in tables):
+        raise InvalidSetting("status.when or reply.when must tell one from the other")
+
+
+@functools.cache
+def builtin() -> Mapping[str, Source]:
+    """The sources that are ours, by name."""
+    folder = files("pullstatus.receipts") / "gateways"
+    found = [
+        read_source(each.read_text(encoding="utf-8"))
+        for each in folder.iterdir()
+        if each.name.endswith(".toml")
+    ]
+    return {source.name: source for source in sorted(found, key=lambda source: source.name)}
+
+
+def builtin_text(name: str) -> str:
+    """The text of a source of ours, which is there, to make one's own from."""
+    return (files("pullstatus.receipts") / "gateways" / f"{name}.toml").read_text(encoding="utf-8")

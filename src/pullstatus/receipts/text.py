@@ -1,0 +1,96 @@
+"""The text of an SMS from its bytes, by the coding that its gateway names or numbers.
+
+Nothing here raises: a byte that means nothing in its coding becomes U+FFFD, since the text around
+it is worth more than none.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+BINARY: Final = "binary"
+
+_CODECS: Final = {
+    "ascii": "ascii",
+    "euckr": "euc_kr",
+    "gb18030": "gb18030",
+    "hebrew": "iso8859-8",
+    "cyrillic": "iso8859-5",
+    "latin1": "latin-1",
+    "sjis": "shift_jis",
+    "ucs2": "utf-16-be",  # pairs of surrogates occur in what is called UCS-2
+    "utf8": "utf-8",
+}
+CODINGS: Final = (*_CODECS, "gsm7", BINARY)
+"""Names of codings: GSM 7-bit with a character in each byte, and binary, which becomes its hex."""
+
+# 3GPP TS 23.038, 6.2.1: the default alphabet, and what an escape makes of some of it.
+_GSM7: Final = (
+    "@£$¥èéùìòÇ\nØø\rÅåΔ_ΦΓΛΩΠΨΣΘΞ\x1bÆæßÉ"
+    " !\"#¤%&'()*+,-./0123456789:;<=>?"
+    "¡ABCDEFGHIJKLMNOPQRSTUVWXYZÄÖÑÜ§"
+    "¿abcdefghijklmnopqrstuvwxyzäöñüà"
+)
+_ESCAPE: Final = 0x1B
+_ESCAPED: Final = dict(
+    zip(b"\x0a\x14\x28\x29\x2f\x3c\x3d\x3e\x40\x65", "\f^{}\\[~]|€", strict=True)
+)
+
+_NUMBERED: Final = {
+    1: "ascii",
+    2: BINARY,
+    3: "latin1",
+    4: BINARY,
+    5: "sjis",
+    6: "cyrillic",
+    7: "hebrew",
+    8: "ucs2",
+    14: "euckr",
+    15: "gb18030",  # as gateways in China have it, after CMPP
+}
+
+
+def decoded(data: bytes, coding: str) -> str:
+    """The text that bytes stand for.
+
+    Args:
+        coding: one of `CODINGS`.
+
+    Raises:
+        KeyError: it is none of them.
+    """
+    if coding == BINARY:
+        return data.hex()
+    return _gsm7(data) if coding == "gsm7" else data.decode(_CODECS[coding], "replace")
+
+
+def coding_of(number: int, default: str = "gsm7") -> str:
+    """The coding that SMPP's `data_coding` stands for (3GPP TS 23.038, 4, from 16 on).
+
+    Args:
+        default: what 0 means, which every link says for itself, and a number that means nothing.
+    """
+    if number >= 0xF0:
+        return BINARY if number & 4 else "gsm7"
+    if 0x10 <= number < 0x40:
+        return ("gsm7", BINARY, "ucs2", default)[number >> 2 & 3]
+    return _NUMBERED.get(number, default)
+
+
+def _gsm7(data: bytes) -> str:
+    found = []
+    escaped = False
+    for byte in data:
+        if escaped:
+            # What an escape makes nothing of is itself, as a telephone shows it.
+            found.append(_ESCAPED.get(byte) or _plain(byte))
+            escaped = False
+        elif byte == _ESCAPE:
+            escaped = True
+        else:
+            found.append(_plain(byte))
+    return "".join(found)
+
+
+def _plain(byte: int) -> str:
+    return _GSM7[byte] if byte < len(_GSM7) else "\ufffd"

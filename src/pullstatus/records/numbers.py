@@ -1,0 +1,82 @@
+"""The telephone number of a record, which senders write in more than one way.
+
+A number is `nationcode` and `mobile` together: E.164 without its plus. Some senders put the code in
+front of `mobile`, too, with a plus or without: these are the same number.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+ENDING_DIGITS: Final = 8
+"""By how many digits at its end a number is looked for, however it is written. Those of large
+countries have more, so few share them."""
+
+
+_ONE_DIGIT: Final = frozenset("17")
+# The calling codes of two digits; all that begin otherwise have three (ITU-T E.164).
+_TWO_DIGITS: Final = frozenset(
+    f"{tens}{unit}"
+    for tens, units in {
+        2: "07",
+        3: "0123469",
+        4: "013456789",
+        5: "12345678",
+        6: "0123456",
+        8: "1246",
+        9: "0123458",
+    }.items()
+    for unit in units
+)
+
+
+def split(number: str, nationcode: str | None) -> tuple[str, str]:
+    """Calling code and the rest of a number as a gateway writes it.
+
+    Args:
+        nationcode: of one that does not begin with a plus or 00; None: it begins with its own.
+    """
+    digits = number.strip()
+    if digits.startswith("+"):
+        digits = digits[1:]
+    elif digits.startswith("00"):
+        digits = digits[2:]
+    elif nationcode is not None:
+        return nationcode, digits
+    length = 1 if digits[:1] in _ONE_DIGIT else 2 if digits[:2] in _TWO_DIGITS else 3
+    return digits[:length], digits[length:]
+
+
+def split_all(
+    numbers: Sequence[str], nationcode: str | None
+) -> tuple[Sequence[str], Sequence[str]]:
+    """The same of numbers without blanks around them: calling codes, and the rest of each."""
+    lines = "\n".join(["", *numbers])
+    if nationcode is not None and "\n+" not in lines and "\n00" not in lines:
+        return [nationcode] * len(numbers), numbers
+    pairs = [split(number, nationcode) for number in numbers]
+    return [code for code, _ in pairs], [rest for _, rest in pairs]
+
+
+def is_number(digits: str, nationcode: str, mobile: str) -> bool:
+    """Whether a record is of a number.
+
+    Args:
+        digits: of the number, its calling code in front.
+    """
+    rest = mobile.removeprefix("+")
+    return nationcode + rest == digits or (rest == digits and digits.startswith(nationcode))
+
+
+def e164(nationcode: str, mobile: str) -> str:
+    """A record's number as a whole, behind a plus; one that was written so is as it was written."""
+    return mobile if mobile.startswith("+") else f"+{nationcode}{mobile}"
+
+
+def ending(nationcode: str, mobile: str) -> str:
+    """The last `ENDING_DIGITS` of a record's number: equal for all ways to write it.
+
+    Those of a shorter one are as they are written; nobody looks for it by them.
+    """
+    return (nationcode + mobile.removeprefix("+"))[-ENDING_DIGITS:]

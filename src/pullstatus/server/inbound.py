@@ -1,0 +1,688 @@
+"""The ways in for gateways' own callbacks.
+
+    POST|GET /in/{token}/{source}    of any gateway
+    POST /callbacks/{token}          of Tencent, so that its event settings need no other path
+
+    request -> reports -> whose they are -> records in each application, the rest parked -> answer
+
+Once the token is known nothing is refused for what it says: what can be read is stored, what can't,
+or is nobody's, is parked, all of it durable before the answer, which is success in the sender's own
+words. Each application's part is a commit of its own; if one fails, all of it comes again, and what
+was stored is known by its fingerprints.
+
+Of a source whose items are records, those with an application's own token are read as such, whole;
+nobody else can own them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Collection, Sequence
+from functools import partial
+from http import HTTPStatus
+from time import perf_counter
+from typing import Final, NamedTuple, TypeVar
+
+from pullstatus import limits
+from pullstatus.apps import LiveApplication, Token
+from pullstatus.apps.values import NOBODY, source_mark
+from pullstatus.errors import MasterKeyMissing, StoreUnavailable
+from pullstatus.mailbox import append, parking
+from pullstatus.mailbox.owning import Owned, nationcode_of, owned
+from pullstatus.mailbox.pending import Item, fits, room, wait, waits_for
+from pullstatus.mailbox.traffic import Column, Traffic
+from pullstatus.receipts import Receipts, Unread
+from pullstatus.receipts.reading import read, read_records, read_usual
+from pullstatus.receipts.reports import Report, Reports, State, receipts_in_steps
+from pullstatus.receipts.request import Request
+from pullstatus.receipts.source import Answer, Source, builtin
+from pullstatus.records import Kind
+from pullstatus.server import eager
+from pullstatus.server.at_once import BEGUN, Later, Said
+from pullstatus.server.figures import OTHER
+from pullstatus.server.http import (
+    NO_STORE,
+    Headers,
+    Receive,
+    Scope,
+    Send,
+    gone_after,
+    header,
+    lines_of,
+)
+from pullstatus.server.ingest import (
+    RETRY_LATER,
+    USUAL_BYTES_MAX,
+    BegunBatch,
+    Client,
+    ParkingDoor,
+    Problem,
+    address_of,
+    check_owner,
+    no_application,
+)
+from pullstatus.server.proofs import unproven
+from pullstatus.server.slices import in_one
+from pullstatus.server.whole import Whole
+from pullstatus.steps import Steps
+from pullstatus.store import Gone
+
+INBOUND: Final = "/in/"
+CALLBACKS: Final = "/callbacks/"
+_ANSWER: Final = "pullstatus.answer"  # of a request's scope: what its sender takes for success
+_NO_SOURCE: Final = "comes from a source that is not known: `pullstatus source list` says which are"
+# A sender takes 404 for the end of it.
+_GONE: Final = "it was made for an application that is deleted; make one with `token create`"
+_ENCODED: Final = "must come without Content-Encoding"
+
+
+T = TypeVar("T")
+
+
+class _Part(NamedTuple):
+    """What of a request is one application's, of one kind."""
+
+    live: LiveApplication
+    receipts: Receipts
+
+
+class InboundDoor(ParkingDoor):
+    """The door of all sources: the token in the path says who sends, the name what it speaks.
+
+    Attributes:
+        public_url: where gateways find the server, which signatures are over.
+        traffic: what is counted of each token; to be set before anything comes.
+    """
+
+    name = "in"
+    signed = True
+    methods: tuple[str, ...] = ("POST", "GET")
+    public_url = ""
+    traffic: Traffic
+
+    def at_once(self, whole: Whole, client: Client, gone: Gone) -> Later | None:
+        """A POST of a usual callback, handed to the store; None: it is not, or there is no room.
+
+        Args:
+            client: where it came from.
+            gone: whether the peer has.
+        """
+        began_s = perf_counter()
+        now_ms = self._now_ms()
+        body = whole.body
+        secret, name = self._address(whole.path.decode("ascii"))
+        token = self._registry.token(secret, now_ms)
+        live = None if token is None else self._registry.applications.get(token.sdkappid or 0)
+        source = self._registry.sources.get(name)
+        said = dict(reversed(whole.headers))
+        if (
+            token is None
+            or token.signature is not None
+            or live is None
+            or source is None
+            or source.answer.status != HTTPStatus.OK
+            or not token.feeds(live.application)
+            or len(body) > USUAL_BYTES_MAX
+            or said.get(b"content-encoding", b"identity") != b"identity"
+            or self._budget.full(token.sdkappid)
+        ):
+            return None
+        request = Request(
+            method="POST",
+            query=whole.query,
+            content_type=said.get(b"content-type", b"").decode("latin-1"),
+            body=body,
+            arrived_s=now_ms // 1000,
+        )
+        receipts = self._read_usual(source, request, live.application.sdkappid)
+        if receipts is None or receipts.unread or not receipts.entries:
+            return None
+        self._note_use(token, now_ms, client)
+        begun = BegunBatch(
+            began_s=began_s, token=token, live=live, receipts=receipts, body=body, source=source
+        )
+        return Later(self._store_usual(begun, gone), begun)
+
+    def _read_usual(self, source: Source, request: Request, sdkappid: int) -> Receipts | None:
+        """What it comes to, if that is known without asking anybody."""
+        if source.records:
+            return in_one(read_records(request))
+        if self._used.known(sdkappid, self._now_ms()) is not False:
+            return None
+        return read_usual(source, request, nationcode_of(Kind.DELIVERY_STATUS, source))
+
+    async def _store_usual(self, begun: BegunBatch, gone: Gone) -> Said:
+        """The answer to a callback that was handed over; raises what the store does.
+
+        Raises:
+            TimeoutError: the store has had its time; what it does yet is `begun.storing`.
+        """
+        loop = asyncio.get_running_loop()
+        sdkappid, size = begun.live.application.sdkappid, limits.REQUEST_BYTES + len(begun.body)
+        begun.storing = storing = loop.create_future()
+        self._budget.share(sdkappid, size)
+        storing.add_done_callback(lambda _: self._budget.share(sdkappid, -size))
+        eager.run(loop, _settle(storing, self._append(begun.live, begun, gone)))
+        woken = loop.create_future()
+        wake = partial(_wake, woken)
+        timer = loop.call_later(limits.CALLBACK_ANSWER_S, wake)
+        storing.add_done_callback(wake)
+        await woken
+        timer.cancel()
+        if not storing.done():
+            raise TimeoutError
+        return self._answered(begun, storing.result())
+
+    def _answered(self, begun: BegunBatch, new: int) -> Said:
+        super()._answered(begun, new)
+        repeat = len(begun.receipts.entries) - new
+        self._tally(begun.token, begun.source, stored=new, repeat=repeat)
+        _, *said = _answer(begun.source, {begun.receipts.kind})
+        headers, body = _said(*said)
+        return lines_of(headers), body
+
+    def _success(self, scope: Scope, _count: int) -> tuple[int, Headers, bytes]:
+        http_status, *said = scope[_ANSWER]
+        return http_status, *_said(*said)
+
+    def _accepted(self, _count: int) -> bytes:
+        return b""  # each source says it in its own words
+
+    def _refusal(self, problem: Problem, scope: Scope) -> dict[str, object]:
+        _, name = self._address(scope["path"])
+        source = self._registry.sources.get(name)
+        beside = {} if source is None else source.answer.refused(problem.detail)
+        return {**problem.members, **beside}
+
+    def _address(self, path: str) -> tuple[str, str]:
+        """The secret of the token, and the name of the source."""
+        secret, _, name = path.removeprefix(INBOUND).partition("/")
+        return secret, name
+
+    async def _take(self, scope: Scope, receive: Receive, send: Send) -> int:
+        begun: BegunBatch | None = scope.get(BEGUN)
+        if begun is not None:
+            return await self._go_on(begun, scope, send)
+        secret, name = self._address(scope["path"])
+        token = await self._sender(scope, secret)
+        sdkappid = _whose(token)
+        size = self._hold(scope, sdkappid)
+        try:
+            return await self._take_of(token, name, scope, receive, send)
+        except Problem as problem:
+            if problem.http_status < 500 and name in self._registry.sources:
+                self.traffic.add(token, name, self._now_ms(), {Column.REFUSED: 1})
+            raise
+        finally:
+            self._budget.share(sdkappid, -size)
+
+    async def _go_on(self, begun: BegunBatch, scope: Scope, send: Send) -> int:
+        """What becomes of a callback that the store did not take at once, or not in time."""
+        scope["pullstatus.token"] = begun.token
+        scope[_ANSWER] = _answer(begun.source, {begun.receipts.kind})
+        failed, storing = begun.failed, begun.storing
+        if storing is not None and not storing.done():
+            failed = None
+            self._answer_late(scope, send)
+        else:
+            storing = None
+        gone = partial(gone_after, scope)
+
+        async def put(live: LiveApplication) -> int:
+            nonlocal storing
+            late, storing = storing, None
+            return await (late or self._append(live, begun, gone))
+
+        new = await self._put(begun.live, begun.receipts, put, failed)
+        count = len(begun.receipts.entries)
+        self._tally(begun.token, begun.source, stored=new, repeat=count - new)
+        return count
+
+    async def _take_of(
+        self, token: Token, name: str, scope: Scope, receive: Receive, send: Send
+    ) -> int:
+        body = await self._body(scope, receive, self.methods, encoded=True)
+        request = self._request(scope, body)
+        timer = self._answer_in_time(scope, send)
+        try:
+            source = await self._source(name)
+            await self._prove(source, token, scope, body)
+            own = await self._own(token)
+            receipts = None
+            if own is not None and source is not None:
+                receipts = await self._records(source, request, own, scope)
+            if own is not None and source is not None and receipts is not None:
+                scope[_ANSWER] = _answer(source, {receipts.kind})
+                return await self._keep_records(scope, token, source, request, receipts, own)
+            reports = await self._reports(source, request, token, scope)
+            scope[_ANSWER] = _answer(source, {report.kind for report in reports.reports})
+            return await self._keep(scope, token, name, source, request, reports, own)
+        finally:
+            timer.cancel()
+
+    async def _prove(self, source: Source | None, token: Token, scope: Scope, body: bytes) -> None:
+        """Refuse what the token's gateway did not sign, if it signs; nothing of it is stored.
+
+        Who knows the token's path and not its key gets nothing in as another gateway either.
+        """
+        wrong = self._fault(source, token, scope, body)
+        if wrong is None:
+            return
+        await self._look()  # a command may have just set another key
+        wrong = self._fault(source, self._registry.tokens.get(token.digest, token), scope, body)
+        if wrong is not None:
+            raise Problem(401, "Wrong signature", wrong)
+
+    def _fault(self, source: Source | None, token: Token, scope: Scope, body: bytes) -> str | None:
+        if token.signature is None:
+            return None
+        if source is None or not source.signature:
+            return "requests under this token are signed; this source signs none"
+        try:
+            key = self._registry.signature_key(token)
+        except MasterKeyMissing as error:
+            detail = "what it is signed with cannot be opened; nothing was stored"
+            raise Problem(503, "Cannot store now", detail, headers=RETRY_LATER) from error
+        return unproven(scope, body, source.signature, key or "", self.public_url)
+
+    async def _source(self, name: str) -> Source | None:
+        """One of ours, or that an operator has added, be it just now; None: there is none."""
+        if name not in self._registry.sources:
+            await self._look()
+        return self._registry.sources.get(name)
+
+    async def _own(self, token: Token) -> LiveApplication | None:
+        """The token's application; None: it is a platform's."""
+        if token.sdkappid is None:
+            return None
+        try:
+            live = await self._application(token.sdkappid)
+        except Problem as problem:
+            if problem.http_status != 404:
+                raise
+            raise Problem(403, "Token of another application", _GONE) from problem
+        check_owner(token, live)
+        return live
+
+    def _lost(self) -> Problem:
+        """It comes again, and is whose it is then."""
+        return self._put_off(StoreUnavailable("an application is another owner's since it began"))
+
+    async def _reports(
+        self, source: Source | None, request: Request, token: Token, scope: Scope
+    ) -> Reports:
+        raw = request.body or request.query
+        if source is None:
+            return Reports([], (Unread(raw, _NO_SOURCE),))
+        if header(scope, b"content-encoding") not in (None, b"identity"):
+            return Reports([], (Unread(raw, _ENCODED),))
+        long = len(request.body) > USUAL_BYTES_MAX
+        return await self._slices.do(read(source, request), _whose(token), long=long)
+
+    async def _records(
+        self, source: Source, request: Request, own: LiveApplication, scope: Scope
+    ) -> Receipts | None:
+        """The records of an application, if it is known that what was sent is all its own."""
+        sdkappid = own.application.sdkappid
+        encoded = header(scope, b"content-encoding") not in (None, b"identity")
+        long = len(request.body) > USUAL_BYTES_MAX
+        if not source.records:
+            if (
+                encoded
+                or long
+                or request.method != "POST"
+                or await self._is_named(sdkappid, self._now_ms())
+            ):
+                return None
+            return self._read_usual(source, request, sdkappid)
+        if encoded:
+            unread = (Unread(request.body, _ENCODED),)
+            return Receipts(Kind.DELIVERY_STATUS, [], [], unread=unread)
+        return await self._slices.do(read_records(request), sdkappid, long=long)
+
+    async def _keep_records(
+        self,
+        scope: Scope,
+        token: Token,
+        source: Source,
+        request: Request,
+        receipts: Receipts,
+        own: LiveApplication,
+    ) -> int:
+        """Store and park records of an application; returns how many there were."""
+        stored = parked = 0
+        if receipts.unread:
+            new = await self._park(scope, token, own, request, receipts, source.name)
+            stored, parked = new.records, new.items
+        elif receipts.entries:
+            stored = await self._put(
+                own, receipts, partial(self._store_records, receipts, token, scope)
+            )
+        count = len(receipts.entries)
+        repeat = count + len(receipts.unread) - stored - parked
+        self._tally(token, source, stored=stored, parked=parked, repeat=repeat)
+        return count
+
+    async def _keep(
+        self,
+        scope: Scope,
+        token: Token,
+        name: str,
+        source: Source | None,
+        request: Request,
+        reports: Reports,
+        own: LiveApplication | None,
+    ) -> int:
+        """Store and park all of it; returns how many records it had."""
+        unread = list(reports.unread)
+        parts: list[_Part] = []
+        dropped = put_aside = stored = parked = pending = 0
+        if source is not None and reports.reports:
+            owns = await self._owned(reports.reports, token, source, own)
+            dropped = sum(each.dropped for each in owns)
+            told: Sequence[Report] = reports.reports
+            park_later = partial(
+                parking.item_of,
+                form=name,
+                request=request,
+                address=address_of(scope),
+                sender=token.name,
+                now_ms=self._now_ms(),
+            )
+            aside, pending = await self._put_aside(scope, token, source, told, owns, park_later)
+            if aside:
+                put_aside = len(aside)
+                rest = [place for place in range(len(owns)) if place not in aside]
+                told, owns = [told[each] for each in rest], [owns[each] for each in rest]
+            unread += _nobodys(told, owns)
+            long = len(request.body) > USUAL_BYTES_MAX
+            steps = _parts(told, owns, source, request.arrived_s)
+            parts = await self._slices.do(steps, _whose(token), long=long)
+        if own is None:
+            if unread:
+                parked += await self._park_nobodys(scope, token, name, request, unread)
+        elif unread:
+            parts.append(_Part(own, Receipts(Kind.DELIVERY_STATUS, [], [], unread=tuple(unread))))
+        count = 0
+        for live, receipts in parts:
+            count += len(receipts.entries)
+            if receipts.unread:
+                new = await self._park(scope, token, live, request, receipts, name)
+                stored, parked = stored + new.records, parked + new.items
+            elif receipts.entries:
+                stored += await self._put(
+                    live, receipts, partial(self._store_records, receipts, token, scope)
+                )
+        items = count + put_aside + sum(len(part.receipts.unread) for part in parts)
+        self._tally(
+            token,
+            source,
+            stored=stored,
+            parked=parked,
+            repeat=items + (len(unread) if own is None else 0) - stored - parked - pending,
+            intermediate=sum(map(_passes, reports.reports)),
+            dropped=dropped,
+            pending=pending,
+        )
+        return count + put_aside
+
+    async def _put_aside(
+        self,
+        scope: Scope,
+        token: Token,
+        source: Source,
+        reports: Sequence[Report],
+        owns: Sequence[Owned],
+        park_later: Callable[[Unread], parking.Item],
+    ) -> tuple[set[int], int]:
+        """Put aside what waits for its name or for other parts.
+
+        What nothing says of whose it is waits with number 0, for a name alone.
+
+        Returns:
+            the places of these; and how many of them are new.
+        """
+        now_ms = self._now_ms()
+        found: dict[int, dict[int, Item]] = {}
+        numbers = {_number(each) for each in owns if each.live is not None or each.unmatched}
+        naming = {number: await self._is_named(number or None, now_ms) for number in numbers}
+        if not (
+            any(naming.values())
+            or any(each.name for each in owns)
+            or any(report.part for report in reports)
+        ):
+            return set(), 0
+        for place, (report, each) in enumerate(zip(reports, owns, strict=True)):
+            if each.live is None and (not each.unmatched or report.kind is Kind.REPLY):
+                continue
+            sdkappid = _number(each)
+            if waits_for(report, each.name, named=naming[sdkappid]):
+                item = Item(
+                    source=source.name,
+                    token=token.name,
+                    at_ms=now_ms,
+                    report=report,
+                    whose=each.whose,
+                    owner=each.live.application.owner if each.live else "",
+                    name=each.name,
+                    unowned=None if each.live else park_later(_nobodys_of(report, each)),
+                )
+                if fits(item):
+                    found.setdefault(sdkappid, {})[place] = item
+        aside: set[int] = set()
+        new = 0
+        for sdkappid, items in found.items():
+            places = [*items][: await self._room(sdkappid)]
+            live = owns[next(iter(items))].live or parking.NOBODYS
+            if places:
+                some = [items[place] for place in places]
+                new += await self._put(live, None, partial(self._wait, some, token, scope))
+                aside.update(places)
+        return aside, new
+
+    async def _is_named(self, sdkappid: int | None, now_ms: int) -> bool:
+        try:
+            return await self._used.by(sdkappid, now_ms)
+        except StoreUnavailable as error:
+            raise self._put_off(error) from error
+
+    async def _room(self, sdkappid: int) -> int:
+        try:
+            return await room(self._store, sdkappid)
+        except StoreUnavailable as error:
+            raise self._put_off(error) from error
+
+    async def _wait(
+        self, items: Sequence[Item], token: Token, scope: Scope, live: LiveApplication
+    ) -> int:
+        done = await wait(
+            self._store,
+            live,
+            items,
+            sender=token.name,
+            now_ms=self._now_ms(),
+            ticket=self._tickets(),
+            gone=partial(gone_after, scope),
+        )
+        return done.items
+
+    def _tally(
+        self,
+        token: Token,
+        source: Source | None,
+        *,
+        stored: int = 0,
+        parked: int = 0,
+        repeat: int = 0,
+        intermediate: int = 0,
+        dropped: int = 0,
+        pending: int = 0,
+    ) -> None:
+        known = OTHER if source is None or source.name not in builtin() else source.name
+        items = self._figures.source_items
+        items[known, "stored"] += stored
+        items[known, "parked"] += parked
+        items[known, "repeat"] += repeat
+        items[known, "intermediate"] += intermediate
+        items[known, "dropped"] += dropped
+        items[known, "pending"] += pending
+        if source is not None:
+            now_ms = self._now_ms()
+            if stored or pending:
+                self._registry.used[source_mark(token, source.name)] = (now_ms, "")
+            counts = {Column.STORED: stored, Column.REPEATS: repeat, Column.PARKED: parked}
+            self.traffic.add(token, source.name, now_ms, counts)
+
+    async def _owned(
+        self,
+        reports: Sequence[Report],
+        token: Token,
+        source: Source,
+        own: LiveApplication | None,
+    ) -> Sequence[Owned]:
+        named = await self._is_named(token.sdkappid, self._now_ms())
+        try:
+            return await owned(
+                self._store,
+                self._registry,
+                reports,
+                token=token.name,
+                source=source,
+                own=own,
+                named=named,
+            )
+        except StoreUnavailable as error:
+            raise self._put_off(error) from error
+
+    async def _store_records(
+        self, receipts: Receipts, token: Token, scope: Scope, live: LiveApplication
+    ) -> int:
+        return await append(
+            self._store,
+            live,
+            receipts,
+            sender=token.name,
+            now_ms=self._now_ms(),
+            ticket=self._tickets(),
+            gone=partial(gone_after, scope),
+        )
+
+    async def _park_nobodys(
+        self,
+        scope: Scope,
+        token: Token,
+        name: str,
+        request: Request,
+        unread: Sequence[Unread],
+    ) -> int:
+        """Park it under number 0; returns how much of it is new."""
+        receipts = Receipts(Kind.DELIVERY_STATUS, [], [], unread=tuple(unread))
+        done = await self._park(scope, token, parking.NOBODYS, request, receipts, name)
+        return done.items
+
+
+class CallbackDoor(InboundDoor):
+    """The same for Tencent's callbacks to the path that is theirs alone; never a platform's."""
+
+    name = "callbacks"
+    signed = False
+    methods = ("POST",)
+
+    def _address(self, path: str) -> tuple[str, str]:
+        return path.removeprefix(CALLBACKS), _TENCENT
+
+    async def _sender(self, scope: Scope, secret: str) -> Token:
+        token = await super()._sender(scope, secret)
+        if token.sdkappid is None:
+            raise Problem(
+                403,
+                "Token without application",
+                "a callback needs a token made with `token create NAME --sdkappid N`",
+            )
+        return token
+
+    async def _own(self, token: Token) -> LiveApplication:
+        assert token.sdkappid is not None
+        live = await self._application(token.sdkappid)
+        check_owner(token, live)
+        return live
+
+    def _lost(self) -> Problem:
+        return no_application()
+
+
+_TENCENT: Final = "tencent"
+
+
+def _answer(source: Source | None, kinds: Collection[Kind]) -> tuple[int, str, str]:
+    """Status, content type and body of a success, where there were these."""
+    answer = Answer() if source is None else source.answer
+    if {*kinds} == {Kind.REPLY} and answer.reply is not None:
+        return answer.status, answer.reply_type or answer.content_type, answer.reply
+    return answer.status, answer.content_type, answer.body
+
+
+def _said(content_type: str, body: str) -> tuple[Headers, bytes]:
+    headers: Headers = [NO_STORE]
+    if body:
+        headers.insert(0, (b"content-type", content_type.encode()))
+    return headers, body.encode()
+
+
+def _number(each: Owned) -> int:
+    """Of whose application a report is; 0: nobody's yet."""
+    return NOBODY if each.live is None else each.live.application.sdkappid
+
+
+def _nobodys_of(report: Report, each: Owned) -> Unread:
+    return Unread(report.raw, each.why, None, report.kind, report.index)
+
+
+def _nobodys(reports: Sequence[Report], owns: Sequence[Owned]) -> list[Unread]:
+    return [
+        _nobodys_of(report, each)
+        for report, each in zip(reports, owns, strict=True)
+        if each.live is None and not each.dropped and not _passes(report)
+    ]
+
+
+def _parts(
+    reports: Sequence[Report], owns: Sequence[Owned], source: Source, arrived_s: int
+) -> Steps[list[_Part]]:
+    """The records of each application and kind, in the order of the first of each."""
+    found: dict[tuple[int, Kind], list[tuple[Report, Owned]]] = {}
+    for report, each in zip(reports, owns, strict=True):
+        if each.live is not None and not _passes(report):
+            key = (each.live.application.sdkappid, report.kind)
+            found.setdefault(key, []).append((report, each))
+    parts = []
+    for (_, kind), some in found.items():
+        live = some[0][1].live
+        assert live is not None
+        pairs = [(report, each.whose) for report, each in some]
+        receipts = yield from receipts_in_steps(kind, source.name, pairs, arrived_s)
+        parts.append(_Part(live, receipts))
+    return parts
+
+
+def _whose(token: Token) -> int:
+    """The number of whose token it is, `NOBODY` of a platform's."""
+    return NOBODY if token.sdkappid is None else token.sdkappid
+
+
+def _passes(report: Report) -> bool:
+    """Whether there is nothing to store of it."""
+    return report.kind is Kind.DELIVERY_STATUS and report.state is State.INTERMEDIATE
+
+
+async def _settle(end: asyncio.Future[T], work: Awaitable[T]) -> None:
+    """Tell `end` what the work came to."""
+    try:
+        end.set_result(await work)
+    except Exception as error:  # noqa: BLE001 - who waits is told
+        end.set_exception(error)
+
+
+def _wake(waits: asyncio.Future[None], _: object = None) -> None:
+    if not waits.done():
+        waits.set_result(None)

@@ -1,0 +1,155 @@
+"""`pullstatus find`: what became of each record of a number or a message, whoever it came by."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import re
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+
+from pullstatus.cli import main
+from pullstatus.errors import StoreUnavailable
+from pullstatus.store.gathering.store import GatheredStore
+from tests.e2e.test_readers import Reader
+from tests.harness import STATUS, App, Program, reply, status
+
+_numbers = itertools.count(10_000_000)
+
+
+@pytest.fixture
+def mobile() -> str:
+    """Of nobody else on the shared server."""
+    return f"139{next(_numbers)}"
+
+
+def find(program: Program, *how: str) -> list[dict[str, Any]]:
+    found = program.cli("find", *how, "--json")
+    assert isinstance(found, list)
+    return found
+
+
+def refused(program: Program, *how: str, exit_status: int = 1) -> str:
+    done = CliRunner().invoke(main, ["find", *how, "--store", program.store])
+    assert done.exit_code == exit_status, done.output
+    return done.output
+
+
+def test_each_record_is_shown_with_what_became_of_it(
+    shared: Program, app: App, mobile: str
+) -> None:
+    """Who it came by, when, to whom it went, in which pull, and whether that was acknowledged."""
+    number = str(app.sdkappid)
+    carrier = shared.create_token(f"carrier-{number}", app=app)
+    shared.feed(app, [status(1, mobile=mobile, sid="a"), status(2)])
+    mine = [status(1, mobile=mobile, sid="b", errmsg="MK:0001"), status(1, mobile=mobile, sid="c")]
+    assert shared.ingest(app, STATUS, mine, token=carrier).http_status == 200
+    shared.feed(app, [reply(1, mobile=mobile)])
+    keyed = shared.pull(app, max=2, key="mine")
+    with Reader(f"http://{shared.host}:{shared.port}", app, "billing") as reader:
+        reader.pull(1)
+        reader.pull(1, Pullstatus_Ack=str(reader.ack), Pullstatus_Take="0")
+    one, two, three, answered = find(shared, "--number", f"+86{mobile}", "--app", number)
+    assert one["record"] == status(1, mobile=mobile, sid="a")
+    assert (one["state"], one["pull_id"]) == ("handed out", keyed.header("pullstatus-pull-id"))
+    assert (one["key"], one["reader"], one["tokens"]) == ("mine", None, ["feeder"])
+    assert (one["address"], one["acknowledged"]) == ("127.0.0.1", None)
+    assert (two["first"], two["state"], two["reader"]) == (3, "handed out", "billing")
+    assert two["acknowledged"]
+    assert two["tokens"] == [f"carrier-{number}"]
+    assert (three["state"], three["place"], three["record"]["sid"]) == ("waiting", 1, "c")
+    assert (answered["type"], answered["state"], answered["place"]) == (1, "waiting", 1)
+    assert find(shared, "--sid", "b", "--sdkappid", number) == [two]
+    assert find(shared, "--number", mobile, "--from", "1h", "--app", number)[-1] == answered
+
+
+def test_copies_and_what_came_by_a_revoked_token(shared: Program, app: App, mobile: str) -> None:
+    number = str(app.sdkappid)
+    token = shared.create_token(f"short-{number}", app=app)
+    assert (
+        shared.ingest(app, STATUS, [status(1, mobile=mobile, sid="a")], token=token).http_status
+        == 200
+    )
+    shared.cli("token", "revoke", f"short-{number}")
+    shared.pull(app)
+    shared.cli("redeliver", "--number", mobile, "--reason", "lost")
+    origin, copy = find(shared, "--number", mobile)
+    assert (origin["copies"], copy["copy_of"], copy["place"]) == ([2], 1, 1)
+    assert origin["tokens"] == copy["tokens"] == [f"short-{number}"]
+
+
+def test_what_could_not_be_read_is_looked_through(shared: Program, app: App, mobile: str) -> None:
+    """And once it was read at last, it still tells by which token it came."""
+    number = str(app.sdkappid)
+    name = f"callbacks-{number}"
+    token = shared.create_token(name, app=app)
+    bad = json.dumps([{"nationcode": "86", "mobile": mobile, "sid": "8:x", "report_status": 7}])
+    assert shared.post(f"/callbacks/{token}", bad.encode()).http_status == 200
+    good = json.dumps([status(1, mobile=mobile, sid="8:y")])
+    assert shared.post(f"/callbacks/{token}", good.encode()).http_status == 200
+    for how in (["--number", mobile], ["--number", f"+86{mobile}"], ["--number", f"86{mobile}"]):
+        record, item = find(shared, *how, "--app", number)
+        assert (item["state"], item["item"], item["tokens"]) == ("parked", 1, [name])
+        assert item["reason"]
+        assert record["tokens"] == [name]
+    assert [row["state"] for row in find(shared, "--sid", "8:x", "--app", number)] == ["parked"]
+    assert refused(shared, "--sid", "8:", "--app", number)
+
+
+def test_search_is_on_record_without_what_was_looked_for(
+    shared: Program, app: App, mobile: str
+) -> None:
+    """Also one that finds nothing, and what a dry run of a redelivery shows."""
+    number = str(app.sdkappid)
+    shared.feed(app, [status(1, mobile=mobile, sid="8:secret")])
+    find(shared, "--number", mobile, "--app", number, "--reason", "they asked")
+    find(shared, "--sid", "8:secret", "--app", number)
+    refused(shared, "--number", f"{mobile}7", "--app", number)
+    shared.cli("redeliver", "--number", mobile, "--sdkappid", number, "--dry-run")
+    acts = shared.cli("acts", "list", "--sdkappid", number, "--json")[:4][::-1]
+    assert [act["action"] for act in acts] == ["find"] * 4
+    of = [f"{number}/delivery-statuses"]
+    assert [act["detail"] for act in acts] == [
+        {"by": "number", "sdkappid": app.sdkappid, "count": 1, "mailboxes": of},
+        {"by": "sid", "sdkappid": app.sdkappid, "count": 1, "mailboxes": of},
+        {"by": "number", "sdkappid": app.sdkappid, "count": 0, "mailboxes": []},
+        {"by": "number", "sdkappid": app.sdkappid, "count": 1, "mailboxes": of},
+    ]
+    assert acts[0]["reason"] == "they asked"
+    assert mobile not in json.dumps(acts)
+    assert "secret" not in json.dumps(acts)
+
+
+def test_nothing_is_shown_that_cannot_be_put_on_record(
+    shared: Program, app: App, mobile: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shared.feed(app, [status(1, mobile=mobile)])
+
+    async def fail(*_: object, **__: object) -> bool:
+        raise StoreUnavailable("the disk is full")
+
+    monkeypatch.setattr(GatheredStore, "change", fail)
+    told = refused(shared, "--number", mobile, "--json")
+    assert "the disk is full" in told
+    assert mobile not in told
+
+
+def test_nothing_ends_with_1_and_says_how_far_back_it_looked(
+    shared: Program, app: App, mobile: str
+) -> None:
+    number = str(app.sdkappid)
+    told = refused(shared, "--number", mobile, "--app", number)
+    assert "no record at all is stored there" in told
+    shared.feed(app, [status(1, mobile=mobile)])
+    told = refused(shared, "--sid", "nobody", "--app", number)
+    assert re.search(r"nothing in the last 1 days; what is stored goes back to 20\d\d-", told)
+    told = refused(shared, "--number", mobile, "--app", number, "--from", "2h", "--to", "1h")
+    assert "nothing in that time, and 1 at other times" in told
+
+
+def test_it_is_told_one_thing(shared: Program) -> None:
+    for how in ([], ["--number", "1", "--sid", "a"]):
+        assert "give --number or --sid" in refused(shared, *how, exit_status=2)
+    assert "a number is digits" in refused(shared, "--number", "12a")

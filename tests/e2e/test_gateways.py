@@ -1,0 +1,61 @@
+"""Each gateway, as the emulator plays it, against a server: stored once, and by its key alone."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from pathlib import Path
+
+from pullstatus.emulator.gateways import Call, Gateways, Play, gateways
+from pullstatus.receipts.source import builtin
+from tests.harness import PATIENCE_S, REPLY, STATUS, App, Program
+
+KEY = "12345678901234567890123456789012"
+NOW_S = int(time.time())
+
+
+async def called(*plays: Play) -> list[list[Call]]:
+    """What becomes of the same calls of each, once it is known."""
+    played = Gateways()
+    task = asyncio.create_task(played.run())
+    try:
+        found = [played.play(play, random.Random(play.gateway), NOW_S) for play in plays]
+        async with asyncio.timeout(PATIENCE_S):
+            while any(call.http_status is None for calls in found for call in calls):  # noqa: ASYNC110 - nobody tells
+                await asyncio.sleep(0.01)
+        return found
+    finally:
+        task.cancel()
+
+
+def test_each_gateway_is_stored_once_and_by_its_own_key_alone(
+    shared: Program, app: App, tmp_path: Path
+) -> None:
+    """Yunpian's receipts are signed by nobody: its key is of its replies."""
+    key = tmp_path / "key"
+    key.write_text(KEY)
+    plain = shared.create_token(f"plain-{app.sdkappid}", app=app)
+    signed = shared.cli(
+        *("token", "create", f"signed-{app.sdkappid}", "--sdkappid", str(app.sdkappid)),
+        *("--signature-key-file", str(key)),
+    )["token"]
+    base = str(shared.http.base_url).rstrip("/")
+    good, wrong = [], []
+    for name in gateways():
+        signs = bool(builtin()[name].signature)
+        url = f"{base}/in/{signed if signs else plain}/{name}"
+        good.append(Play(name, url, key=KEY if signs else ""))
+        if signs:
+            wrong.append(Play(name, url, key="another", statuses=int(name != "yunpian")))
+    for calls in asyncio.run(called(*wrong)):
+        assert {call.http_status for call in calls} == {401}, calls
+    assert not shared.pull(app, STATUS).data
+    assert not shared.pull(app, REPLY).data
+    for calls in asyncio.run(called(*good, *good)):
+        assert [call.state for call in calls] == ["taken"] * len(calls), calls
+    statuses, replies = shared.pull(app, STATUS).data, shared.pull(app, REPLY).data
+    assert [status["report_status"] for status in statuses] == ["SUCCESS"] * len(good), statuses
+    answering = [name for name, gateway in gateways().items() if gateway.reply]
+    assert [reply["text"] for reply in replies] == ["yes"] * len(answering), replies
+    assert shared.cli("parked", "list", "--sdkappid", str(app.sdkappid)) == []

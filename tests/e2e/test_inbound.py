@@ -1,0 +1,189 @@
+"""Gateways' own callbacks, over a real server: stored, parked, or nobody's, and always success."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.harness import PATIENCE_S, REPLY, STATUS, App, Program
+from tests.store.jetstream import real
+from tools.postgresql import PostgreSQL
+
+RECEIPT = "dlr={state}&from=%2B8613800000001&to=1069&id={id}&answer=id:{id}+stat:DELIVRD+err:000"
+SMS = "text=hello&from=%2B8613800000001&to=10690077&id=m1&charset=UTF-8"
+
+
+def get(program: Program, token: str, query: str, source: str = "kannel") -> tuple[int, bytes]:
+    answer = program.http.get(f"/in/{token}/{source}?{query}")
+    return answer.status_code, answer.content
+
+
+def register(program: Program, app: App, *names: dict[str, object]) -> None:
+    """Report sends as the application's own."""
+    headers = {"Authorization": f"Bearer {program.token}"}
+    path = f"/ingest/{app.sdkappid}/sends"
+    assert program.http.post(path, headers=headers, json=[*names]).status_code == 200
+
+
+def items(program: Program, became: str) -> float:
+    return program.metrics()[f'pullstatus_source_items_total{{result="{became}",source="kannel"}}']
+
+
+def test_what_a_gateway_tells_is_a_record_and_a_repeat_is_none(shared: Program, app: App) -> None:
+    token = shared.create_token(f"gateway-{app.sdkappid}", app=app)
+    stored, passed = items(shared, "stored"), items(shared, "intermediate")
+    repeats = items(shared, "repeat")
+    for _ in range(2):
+        assert get(shared, token, RECEIPT.format(state=1, id="77")) == (200, b"")
+        assert get(shared, token, SMS) == (200, b"")
+    assert get(shared, token, RECEIPT.format(state=8, id="78")) == (200, b"")
+    [status] = shared.pull(app, STATUS).data
+    assert (status["sid"], status["report_status"]) == ("77", "SUCCESS")
+    assert (status["nationcode"], status["mobile"]) == ("86", "13800000001")
+    [reply] = shared.pull(app, REPLY).data
+    assert reply["text"] == "hello"
+    assert items(shared, "stored") == stored + 2
+    assert items(shared, "repeat") == repeats + 2
+    assert items(shared, "intermediate") == passed + 1
+
+
+def test_a_platforms_records_go_where_rules_say_and_wait_as_nobodys_else(
+    shared: Program, app: App
+) -> None:
+    token = shared.create_token(f"platform-{app.sdkappid}")
+    number = "0"
+    assert get(shared, token, SMS) == (200, b"")
+    [item] = shared.cli("parked", "list", "--sdkappid", number)
+    assert item["sdkappid"] == 0
+    shared.cli("route", "add", "short", "--to-prefix", "1069", "--sdkappid", str(app.sdkappid))
+    assert get(shared, token, SMS.replace("m1", "m2")) == (200, b"")
+    assert len(shared.pull(app, REPLY).data) == 1
+    register(shared, app, {"sid": "ours", "id": f"{app.sdkappid}"})
+    assert get(shared, token, RECEIPT.format(state=1, id=app.sdkappid)) == (200, b"")
+    assert [status["sid"] for status in shared.pull(app, STATUS).data] == ["ours"]
+
+
+def test_a_token_nobody_has_gets_401_whatever_stands_behind_it(shared: Program, app: App) -> None:
+    for path in ("kannel", "nobody", "", "a/b"):
+        assert get(shared, "pst_unknown", SMS, path)[0] == 401
+
+
+def test_what_cannot_be_read_is_parked_under_its_source(shared: Program, app: App) -> None:
+    token = shared.create_token(f"gateway-{app.sdkappid}", app=app)
+    assert get(shared, token, "dlr=99&from=1&id=1") == (200, b"")
+    assert get(shared, token, "x=1", "no-such-source") == (200, b"")
+    number = str(app.sdkappid)
+    shown = shared.cli("parked", "list", "--sdkappid", number)
+    assert [item["member"] for item in shown] == ["dlr", None]
+
+
+def test_a_receipt_that_overtakes_its_registration_gets_its_name(shared: Program, app: App) -> None:
+    """And those of the parts of one message are one record."""
+    token = shared.create_token(f"gateway-{app.sdkappid}", app=app)
+    register(shared, app, {"sid": "first", "id": "1"})
+    waits = items(shared, "pending")
+    assert get(shared, token, RECEIPT.format(state=1, id="late")) == (200, b"")
+    assert get(shared, token, RECEIPT.format(state=1, id="1")) == (200, b"")
+    assert items(shared, "pending") == waits + 1
+    register(shared, app, {"sid": "mine", "id": "late"}, {"sid": "two", "ids": ["a", "b"]})
+    for part, state in (("b", 1), ("a", 2)):
+        assert get(shared, token, RECEIPT.format(state=state, id=part)) == (200, b"")
+    found: list[tuple[str, str]] = []
+    until_s = time.monotonic() + PATIENCE_S
+    while len(found) < 3 and time.monotonic() < until_s:
+        page = shared.pull(app, STATUS).data
+        found += [(row["sid"], row["report_status"]) for row in page]
+    assert sorted(found) == [("first", "SUCCESS"), ("mine", "SUCCESS"), ("two", "FAIL")]
+
+
+def test_a_platforms_receipt_that_overtakes_its_registration_gets_its_name(
+    shared: Program, app: App
+) -> None:
+    """Whose it is nothing else says; no rule matches."""
+    token = shared.create_token(f"platform-late-{app.sdkappid}")
+    ident = f"late-{app.sdkappid}"
+    register(shared, app, {"sid": "first", "id": f"first-{app.sdkappid}"})
+    waits = items(shared, "pending")
+    until_s = time.monotonic() + PATIENCE_S  # that names are in use is seen in some seconds
+    number = 0
+    while items(shared, "pending") == waits and time.monotonic() < until_s:
+        number += 1
+        query = RECEIPT.format(state=1, id=f"{ident}-{number}")
+        query = query.replace("to=1069", "to=2069")  # which no rule of another test matches
+        assert get(shared, token, query) == (200, b"")
+        time.sleep(0.1)
+    register(shared, app, {"sid": "mine", "id": f"{ident}-{number}"})
+    found: list[str] = []
+    while not found and time.monotonic() < until_s:
+        found += [row["sid"] for row in shared.pull(app, STATUS).data]
+    assert found == ["mine"]
+
+
+def test_a_long_reply_is_whole_though_the_server_is_killed_behind_each_part(
+    tmp_path: Path, environment: dict[str, str]
+) -> None:
+    """Each part is durable before its answer, whatever order they come in, and comes once."""
+    program = Program(tmp_path, environment=environment)
+    app = program.create_app()
+    token = program.create_token("gateway", app=app)
+    said = "text=<{0}>&from=%2B8613800000001&to=1069&id={0}&udh=%05%00%03%2A%03%0{0}"
+    concat = (
+        "msisdn=8613800000002&to=1069&messageId=0B{0}&text=({0})&type=text"
+        "&concat=true&concat-ref=08B5&concat-total=3&concat-part={0}"
+    )
+    for part in (3, 1, 2):
+        with program:
+            for _ in range(2):
+                assert get(program, token, said.format(part))[0] == 200
+            assert get(program, token, concat.format(part), "vonage")[0] == 200
+            program.kill()
+    found: list[str] = []
+    with program:
+        until_s = time.monotonic() + PATIENCE_S
+        while len(found) < 2 and time.monotonic() < until_s:
+            found += [row["text"] for row in program.pull(app, REPLY).data]
+        assert items(program, "pending") == 0  # nothing has come to this one
+    assert sorted(found) == ["(1)(2)(3)", "<1><2><3>"]
+    assert program.cli("audit")["sound"]
+
+
+def test_a_source_that_was_added_reads_the_next_request_and_what_was_parked(
+    shared: Program, app: App, tmp_path: Path
+) -> None:
+    """Once it is removed, what comes is parked and still answered with success."""
+    token = shared.create_token(f"gateway-{app.sdkappid}", app=app)
+    name, number = f"own-{app.sdkappid}", str(app.sdkappid)
+    assert get(shared, token, "said=early&phone=8613800000001", name) == (200, b"")
+    assert len(shared.cli("parked", "list", "--sdkappid", number)) == 1
+    row = tmp_path / "own.toml"
+    row.write_text(
+        f'name="{name}"\nitems="request"\nmethods=["GET"]\n'
+        '[reply]\nnumber="phone"\ntext="said"\n[answer]\nbody="fine"\n',
+        encoding="utf-8",
+    )
+    shared.cli("source", "add", str(row))
+    assert get(shared, token, "said=late&phone=8613800000001", name) == (200, b"fine")
+    told = shared.cli("parked", "retry", number, "--all")
+    assert told["records"] == 1, (told, shared.cli("parked", "list", "--sdkappid", number))
+    assert [record["text"] for record in shared.pull(app, REPLY).data] == ["late", "early"]
+
+
+@pytest.mark.parametrize("engine", ["postgresql", "jetstream"])
+def test_it_is_the_same_over_other_engines(
+    engine: str, tmp_path: Path, postgresql: PostgreSQL, environment: dict[str, str]
+) -> None:
+    place = postgresql.database() if engine == "postgresql" else real.place(tmp_path)
+    with place as url:
+        with Program(tmp_path, environment=environment, store=url) as program:
+            for test in (
+                test_what_a_gateway_tells_is_a_record_and_a_repeat_is_none,
+                test_a_platforms_records_go_where_rules_say_and_wait_as_nobodys_else,
+                test_what_cannot_be_read_is_parked_under_its_source,
+                test_a_receipt_that_overtakes_its_registration_gets_its_name,
+                test_a_platforms_receipt_that_overtakes_its_registration_gets_its_name,
+            ):
+                test(program, program.create_app())
+            assert program.cli("parked", "retry", "0", "--all")["records"] == 1
+        assert program.cli("audit")["sound"]

@@ -1,0 +1,137 @@
+"""Commands about rules of routing: their order, what is wrong with them, what they would do."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.test_cli import bad, good, on_a_terminal, run
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Where the default store has application 7 and a platform's token."""
+    good(tmp_path, "app", "create", "7")
+    good(tmp_path, "token", "create", "smsc")
+    return tmp_path
+
+
+def places(folder: Path) -> list[str]:
+    return [each["name"] for each in good(folder, "route", "list")]
+
+
+def wrong(folder: Path) -> dict[str, str]:
+    return {each["name"]: each["wrong"] for each in good(folder, "route", "list")}
+
+
+def test_rules_are_made_moved_and_removed_each_on_record(folder: Path) -> None:
+    shop = good(folder, "route", "add", "shop", "--sdkappid", "7", "--to-prefix", "1069")
+    assert (shop["place"], shop["sdkappid"], shop["conditions"]) == (1, 7, {"to_prefix": "1069"})
+    good(folder, "route", "add", "noise", "--drop", "--from-prefix", "8613800138000", "--at", "1")
+    good(folder, "route", "add", "last", "--park", "--token", "smsc", "--source", "kannel")
+    assert places(folder) == ["noise", "shop", "last"]
+    assert good(folder, "route", "move", "last", "--at", "1")["place"] == 1
+    good(folder, "route", "move", "noise", "--at", "3")
+    assert places(folder) == ["last", "shop", "noise"]
+    assert good(folder, "route", "remove", "last", "--reason", "gone") == {"removed": "last"}
+    assert places(folder) == ["shop", "noise"]
+    acts = good(folder, "acts", "list", "--json")
+    told = [act for act in acts if act["action"].startswith("route")]
+    assert [act["action"] for act in told][:2] == ["route remove", "route move"]
+    assert told[0]["reason"] == "gone"
+    assert "8613800138000" not in json.dumps(acts)
+    assert good(folder, "audit", "--json")["sound"]
+
+
+def test_what_cannot_be_is_refused_and_nothing_changes(folder: Path) -> None:
+    good(folder, "route", "add", "shop", "--sdkappid", "7", "--to-prefix", "1069")
+    for arguments, text, status in (
+        (["add", "a", "--to", "1"], "--sdkappid, --park and --drop", 2),
+        (["add", "a", "--park", "--drop", "--to", "1"], "--sdkappid, --park and --drop", 2),
+        (["add", "a", "--sdkappid", "7"], "what it is for", 1),
+        (["add", "a", "--sdkappid", "8", "--to", "1"], "application 8 does not exist", 1),
+        (["add", "a", "--sdkappid", "0", "--to", "1"], "an sdkappid is a number", 1),
+        (["add", "a", "--park", "--to", "+1"], "plus or 00", 1),
+        (["add", "shop", "--park", "--to", "1"], "a rule named shop exists", 1),
+        (["add", "a", "--park", "--to", "1", "--at", "3"], "from 1 to 2", 1),
+        (["move", "shop", "--at", "2"], "from 1 to 1", 1),
+        (["move", "other", "--at", "1"], "route list", 1),
+        (["remove", "other"], "route list", 1),
+        (["test"], "tell something", 2),
+    ):
+        assert text in bad(folder, "route", *arguments, exit_status=status)
+    assert places(folder) == ["shop"]
+
+
+def test_what_is_wrong_with_a_rule_is_told(folder: Path) -> None:
+    """One for whoever had the number before feeds nobody."""
+    good(folder, "route", "add", "shop", "--sdkappid", "7", "--to-prefix", "1069")
+    good(folder, "route", "add", "same", "--park", "--to", "10691", "--token", "smsc")
+    good(folder, "route", "add", "other", "--park", "--token", "smsc")
+    assert wrong(folder) == {
+        "shop": "",
+        "same": "never reached: shop takes all of it",
+        "other": "",
+    }
+    good(folder, "app", "delete", "7")
+    good(folder, "token", "revoke", "smsc")
+    assert "does not exist" in wrong(folder)["shop"]
+    assert wrong(folder)["other"] == "no token is named smsc"
+    good(folder, "app", "create", "7")
+    assert "another owner" in wrong(folder)["shop"]
+    tested = run(folder, "route", "test", "--to", "10691")
+    assert tested.exit_status == 1
+    assert json.loads(tested.stdout)["result"] == "parked"
+
+
+def test_where_a_record_would_go_is_told_with_what_each_rule_says(folder: Path) -> None:
+    good(folder, "route", "add", "shop", "--sdkappid", "7", "--to-prefix", "1069")
+    good(folder, "route", "add", "noise", "--drop", "--source", "kannel")
+    told = good(folder, "route", "test", "--to", "+10691", "--source", "kannel")
+    assert (told["result"], told["sdkappid"], told["why"]) == ("routed", 7, "rule shop matches it")
+    assert [(each["name"], each["takes"]) for each in told["rules"]] == [
+        ("shop", True),
+        ("noise", False),
+    ]
+    assert good(folder, "route", "test", "--source", "kannel")["result"] == "dropped"
+    good(folder, "token", "create", "own", "--sdkappid", "7")
+    own = good(folder, "route", "test", "--token", "own", "--source", "kannel")
+    assert (own["result"], own["sdkappid"], own["rules"]) == ("routed", 7, [])
+    text = on_a_terminal(folder, "route test --to 10691")
+    assert "It is routed to 7: rule shop matches it." in text
+    assert "to_prefix 1069" in on_a_terminal(folder, "route list", columns=160)
+
+
+def test_a_recorded_request_is_tested_report_by_report(folder: Path) -> None:
+    good(folder, "route", "add", "shop", "--sdkappid", "7", "--to", "1", "--source", "native")
+    replies = [{"mobile": "13800138000", "to": to, "text": "a"} for to in "12"]
+    body = json.dumps(replies)
+    (folder / "asked").write_text(
+        f"POST / HTTP/1.1\r\nContent-Type: application/json\r\n\r\n{body}", newline=""
+    )
+    asked = ("route", "test", "--token", "smsc", "--source", "native", "--request", "asked")
+    tested = run(folder, *asked)
+    assert tested.exit_status == 1
+    assert [each["result"] for each in json.loads(tested.stdout)] == ["routed", "parked"]
+    for wrong in (
+        ("--source", "other", "--request", "asked"),
+        ("--source", "native", "--request", "no"),
+    ):
+        assert "Error: " in bad(folder, "route", "test", *wrong)
+    assert "needs --source" in bad(
+        folder, "route", "test", "--to", "1", "--request", "asked", exit_status=2
+    )
+
+
+def test_rules_go_with_their_store(folder: Path) -> None:
+    good(folder, "route", "add", "shop", "--sdkappid", "7", "--to-prefix", "1069")
+    assert run(folder, "backup", "copy.db").exit_status == 0
+    shutil.copy(folder / "pullstatus.db-master-key", folder / "restored.db-master-key")
+    restored = run(folder, "restore", "copy.db", "--store", "sqlite:///restored.db")
+    assert restored.exit_status == 0, restored
+    assert good(folder, "route", "list", "--store", "sqlite:///restored.db") == good(
+        folder, "route", "list"
+    )

@@ -1,0 +1,264 @@
+"""Statistics over whole histories, against a reader who has counted along.
+
+Whatever happens to records after they were accepted, in whatever order, and wherever the follower
+is: what was counted of an hour stays. Only what was damaged before anybody has counted it is
+counted as that.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import json
+import tempfile
+from collections import Counter
+from pathlib import Path
+
+import apsw
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from pullstatus.apps import Operator
+from pullstatus.json import ascii_json
+from pullstatus.mailbox import reindexing
+from pullstatus.mailbox.erasing import Number, erase_number
+from pullstatus.mailbox.following import Follower
+from pullstatus.mailbox.statistics import counted
+from pullstatus.mailbox.tallies import Column
+from pullstatus.records import Kind
+from pullstatus.records.hours import hour_of
+from pullstatus.store import (
+    Act,
+    Append,
+    Discard,
+    Mailbox,
+    Outcome,
+    Pull,
+    Redeliver,
+    Store,
+    backup_store,
+    open_store,
+    restore_store,
+)
+from tests.harness import reply, status
+
+BOXES = Mailbox(7, Kind.DELIVERY_STATUS), Mailbox(7, Kind.REPLY)
+BEGIN_MS = 1_767_283_200_000
+HOUR_MS = 3_600_000
+CODES = {
+    "DELIVRD": Column.SUCCESS,
+    "MB:1": 0,
+    "MK:0001": 1,
+    "UNDELIV": 2,
+    "MX:0012": 3,
+    "TE:0003": 4,
+}
+
+_tickets = itertools.count(1)
+
+
+def no_progress(_done: int, _total: int) -> None:
+    """Nobody looks."""
+
+
+class History:
+    """A store, what was done to it, and what its statistics have to be.
+
+    Attributes:
+        counts: of each hour and column.
+        untold: of each entry that is not followed yet: mailbox and number -> hour and column.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._file = folder / "0.db"
+        self.now_ms = BEGIN_MS
+        self.counts: Counter[tuple[int, int]] = Counter()
+        self.untold: dict[tuple[Mailbox, int], tuple[int, int]] = {}
+        self._accepted: Counter[Mailbox] = Counter()
+        self._originals: dict[Mailbox, set[int]] = {box: set() for box in BOXES}
+
+    async def open(self) -> None:
+        self.store: Store = await open_store(
+            f"sqlite:///{self._file}?commits=thread&file-system=any"
+        )
+
+    def by(self) -> Operator:
+        return Operator("me", self.now_ms, lambda size: next(_tickets).to_bytes(size).hex())
+
+    async def append(self, box: Mailbox, codes: list[str]) -> None:
+        entries = []
+        for code in codes:
+            number = next(_tickets) % 3
+            outcome = "SUCCESS" if code == "DELIVRD" else "FAIL"
+            record = (
+                reply(number)
+                if box.kind is Kind.REPLY
+                else status(number, errmsg=code, report_status=outcome)
+            )
+            entries.append(ascii_json(json.dumps(record, separators=(",", ":")).encode()))
+            column = Column.REPLIES if box.kind is Kind.REPLY else CODES[code]
+            self._accepted[box] += 1
+            seq = self._accepted[box]
+            self._originals[box].add(seq)
+            self.untold[box, seq] = hour_of(self.now_ms), column
+            self.counts[hour_of(self.now_ms), column] += 1
+        await self.store.append(Append(box, entries, self.now_ms, ticket=self._ticket()))
+
+    async def pull(self, box: Mailbox) -> None:
+        await self.store.pull(Pull(box, 3, self.now_ms, ticket=self._ticket()))
+
+    async def redeliver(self, box: Mailbox) -> None:
+        await self.pull(box)
+        act = Act("me", "redeliver", "", "{}", self.now_ms, self._ticket())
+        rows = [row async for row in self.store.journal(box) if row.outcome is Outcome.PULLED]
+        there = {entry.seq async for entry in self.store.entries(box)}
+        due = [
+            (seq, 1)
+            for row in rows
+            for seq in range(row.first_seq, row.first_seq + row.count)
+            if seq in self._originals[box] & there
+        ]
+        if due:
+            self._accepted[box] += await self.store.redeliver(
+                Redeliver(box, due, self.now_ms, act, ticket=self._ticket())
+            )
+
+    async def expire(self, box: Mailbox) -> None:
+        await self.store.discard(Discard(box, Outcome.EXPIRED, self.now_ms, ticket=self._ticket()))
+
+    async def erase(self, _box: Mailbox) -> None:
+        await erase_number(
+            self.store, Number("8613800000001", 2), by=self.by(), progress=no_progress
+        )
+        self._told()
+
+    async def purge(self, box: Mailbox) -> None:
+        await self.pull(box)
+        await self.store.purge(left_before_ms=self.now_ms + 1)
+
+    async def follow(self, _box: Mailbox) -> None:
+        await Follower(self.store, self.by().random_hex).work()
+        self._told()
+
+    async def reindex(self, _box: Mailbox) -> None:
+        await reindexing.reindex(self.store, by=self.by(), progress=no_progress)
+        self._told()
+
+    async def damage(self, box: Mailbox) -> None:
+        """One chunk; what of it was not followed is counted as damaged from then on."""
+        before = {entry.seq async for entry in self.store.entries(box)}
+        await self.store.close()
+        connection = apsw.Connection(str(self._file))
+        connection.execute(
+            "UPDATE chunk SET body = zeroblob(length(body)) WHERE key ="
+            " (SELECT max(c.key) FROM chunk c JOIN mailbox m ON c.key >> 40 = m.id"
+            " WHERE m.sdkappid = ? AND m.kind = ?)",
+            (box.sdkappid, box.holds),
+        )
+        connection.close()
+        await self.open()
+        lost = before - {entry.seq async for entry in self.store.entries(box)}
+        for seq in lost:
+            if (box, seq) in self.untold:
+                hour, column = self.untold.pop((box, seq))
+                self.counts[hour, column] -= 1
+                self.counts[hour, Column.REPLIES if box.holds else 0] += 1
+                self.counts[hour, Column.UNREADABLE] += 1
+
+    async def restore(self, _box: Mailbox) -> None:
+        copy = self._folder / f"{next(_tickets)}.backup"
+        await backup_store(f"sqlite:///{self._file}", copy, no_progress)
+        await self.store.close()
+        self._file = self._folder / f"{next(_tickets)}.db"
+        act = Act("me", "restore", "", "{}", self.now_ms, self._ticket())
+        await restore_store(f"sqlite:///{self._file}", copy, act=act, progress=no_progress)
+        await self.open()
+
+    async def check(self) -> None:
+        """Right after whatever it was, and once all is followed."""
+        found = await counted(self.store, 7, 0, 9_999_999_999)
+        told: Counter[tuple[int, int]] = Counter()
+        for hour, each in found.hourly().items():
+            columns = [*each.failed, each.success, each.replies, each.unreadable]
+            told.update({(hour, column): count for column, count in enumerate(columns)})
+        assert +told == +self.counts
+
+    def _told(self) -> None:
+        self.untold.clear()
+
+    def _ticket(self) -> bytes:
+        return next(_tickets).to_bytes(16)
+
+
+WAYS = ("pull", "redeliver", "expire", "erase", "purge", "follow", "reindex", "restore")
+BOX = st.sampled_from((BOXES[0], *BOXES))
+APPEND = st.tuples(
+    st.just("append"), BOX, st.lists(st.sampled_from(sorted(CODES)), min_size=1, max_size=5)
+)
+HOUR = st.tuples(st.just("hour"), BOX, st.none())
+WAY = st.tuples(st.sampled_from(WAYS), BOX, st.none())
+# What happens to records, between records that come, in one hour and the next.
+STEPS = st.lists(st.tuples(APPEND, WAY, st.one_of(WAY, HOUR)), min_size=2, max_size=6).map(
+    lambda rounds: [step for each in rounds for step in each]
+)
+
+
+async def play(folder: Path, steps: list[tuple[str, Mailbox, list[str] | None]]) -> None:
+    history = History(folder)
+    await history.open()
+    for name, box, codes in steps:
+        if name == "hour":
+            history.now_ms += HOUR_MS
+        elif codes is not None:
+            await history.append(box, codes)
+        else:
+            await getattr(history, name)(box)
+        await history.check()
+    await history.follow(BOXES[0])
+    await history.check()
+    await history.store.close()
+
+
+ALL = sorted(CODES)
+REMOVED_THEN_REINDEXED = [
+    ("append", BOXES[0], ALL),
+    ("follow", BOXES[0], None),
+    ("purge", BOXES[0], None),
+    ("hour", BOXES[0], None),
+    ("append", BOXES[0], ALL),
+    ("follow", BOXES[0], None),
+    ("reindex", BOXES[0], None),
+]
+
+
+@settings(max_examples=25, deadline=None)
+@given(STEPS)
+@example(REMOVED_THEN_REINDEXED)
+def test_what_was_counted_stays_whatever_happens(
+    steps: list[tuple[str, Mailbox, list[str] | None]],
+) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        asyncio.run(play(Path(folder), steps))
+
+
+def test_what_was_damaged_before_it_was_counted_is_counted_as_that(tmp_path: Path) -> None:
+    """In its hour, so that the sums stay those of all that was accepted; later damage is not."""
+
+    async def play() -> None:
+        history = History(tmp_path)
+        await history.open()
+        for box in BOXES:
+            await history.append(box, ["DELIVRD"] * 3)
+            await history.follow(box)
+            history.now_ms += HOUR_MS
+            await history.append(box, ["MK:0001"] * 2)
+            await history.damage(box)
+            await history.follow(box)
+            await history.damage(box)
+            await history.check()
+        await history.reindex(BOXES[0])
+        await history.check()
+        await history.store.close()
+
+    asyncio.run(play())

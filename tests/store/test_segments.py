@@ -1,0 +1,156 @@
+"""Segments, against dictionaries: all that is there is found, by few reads, and damage is told."""
+
+import os
+import random
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pullstatus.errors import StoreCorrupt
+from pullstatus.store import segments
+from pullstatus.store.segments import COUNT_MAX, KEY_BYTES, Array, Index, Part, Segment, word
+
+HASH_MAX = (1 << 48) - 1
+
+# Few are drawn of many, so that some are alike and some are at either end.
+hashes = st.one_of(st.integers(0, 3), st.integers(0, HASH_MAX), st.just(HASH_MAX))
+firsts = st.one_of(st.just(1), st.just(COUNT_MAX + 1), st.integers(1, COUNT_MAX - 200))
+entries = st.lists(st.tuples(st.none() | hashes, st.none() | hashes), min_size=1, max_size=60)
+
+Things = list[tuple[int | None, int | None]]
+
+
+def built(first_seq: int, things: Things) -> Segment:
+    """The segment of entries that have these, each a number and a sid."""
+    arrays = [
+        [
+            word(hashed, offset)
+            for offset, each in enumerate(things)
+            if (hashed := each[index]) is not None
+        ]
+        for index in Index
+    ]
+    return segments.build(first_seq, len(things), *arrays)
+
+
+def expected(first_seq: int, things: Things, index: Index) -> dict[int, list[int]]:
+    """Which entries have what."""
+    found: dict[int, list[int]] = {}
+    for seq, each in enumerate(things, first_seq):
+        hashed = each[index]
+        if hashed is not None:
+            found.setdefault(hashed, []).append(seq)
+    return found
+
+
+def check(segment: Segment, first_seq: int, things: Things) -> None:
+    """All that is there is found, and nothing else."""
+    for index in Index:
+        known = expected(first_seq, things, index)
+        for hashed in {0, HASH_MAX}.union(*({hashed - 1, hashed, hashed + 1} for hashed in known)):
+            if 0 <= hashed <= HASH_MAX:
+                assert segments.found(segment, index, hashed) == known.get(hashed, [])
+
+
+@given(firsts, entries)
+def test_every_entry_is_found_by_what_it_has(first_seq: int, things: Things) -> None:
+    segment = built(first_seq, things)
+    assert (segment.first_seq, segment.count) == (first_seq, len(things))
+    check(segment, first_seq, things)
+
+
+@given(firsts, st.lists(entries, min_size=1, max_size=5))
+def test_merged_segments_are_the_segment_of_all_their_entries(
+    first_seq: int, runs: list[Things]
+) -> None:
+    parts, seq = [], first_seq
+    for run in runs:
+        parts.append(built(seq, run))
+        seq += len(run)
+    assert segments.merge(parts) == built(first_seq, [each for run in runs for each in run])
+
+
+@given(firsts, entries, st.sets(st.integers(-1, 60)))
+def test_what_is_dropped_is_found_no_more(
+    first_seq: int, things: Things, dropped: set[int]
+) -> None:
+    segment = built(first_seq, things)
+    left = segments.without(segment, [first_seq + offset for offset in dropped])
+    rest = [(None, None) if at in dropped else each for at, each in enumerate(things)]
+    assert left == built(first_seq, rest)
+    check(left, first_seq, rest)
+
+
+@pytest.mark.parametrize("alike", [1, 400, 600, 30_000])
+def test_a_full_segment_is_searched_by_a_few_parts_of_it(alike: int) -> None:
+    """Also one in which one thing has many blocks, so that none is where its hash tells."""
+    chance = random.Random(alike)
+    hashed = [chance.randrange(HASH_MAX + 1) for _ in range(COUNT_MAX // alike + 1)]
+    things: Things = [(hashed[at // alike], None) for at in range(COUNT_MAX)]
+    segment = built(1, things)
+    array = Array(1, COUNT_MAX, Index.NUMBER, len(segment.numbers))
+    known = expected(1, things, Index.NUMBER)
+    reads = 0
+
+    def read(part: Part) -> bytes:
+        nonlocal reads
+        reads += 1
+        return segment.numbers[part.at : part.at + part.size]
+
+    sought = [*hashed[:200], *(chance.randrange(HASH_MAX + 1) for _ in range(200))]
+    for each in sought:
+        before = reads
+        found = segments.search(array, each, read)
+        assert found == known.get(each, [])
+        assert reads - before <= len(found) // 511 + 9
+    if alike == 1:
+        assert reads < 1.6 * len(sought)
+    assert segments.found(segment, Index.SID, hashed[0]) == []
+
+
+@given(entries, st.data())
+def test_no_damage_goes_unseen(things: Things, data: st.DataObject) -> None:
+    segment = built(1, [*things, (7, 7)])
+    whole = segment.numbers
+    at = data.draw(st.integers(0, len(whole) - 1))
+    flipped = whole[:at] + bytes([whole[at] ^ data.draw(st.integers(1, 255))]) + whole[at + 1 :]
+    cut = whole[: -data.draw(st.integers(1, len(whole) - 1))]
+    for damaged in (
+        Segment(1, segment.count, flipped, segment.sids),
+        Segment(1, segment.count, cut, segment.sids),
+        Segment(2, segment.count, whole, segment.sids),
+        Segment(1, segment.count + 1, whole, segment.sids),
+        Segment(1, segment.count, b"", whole),
+    ):
+        index = Index.NUMBER if damaged.numbers else Index.SID
+        for attempt in (
+            lambda damaged=damaged, index=index: segments.found(damaged, index, 7),
+            lambda damaged=damaged: segments.without(damaged, []),
+            lambda damaged=damaged: segments.merge([damaged]),
+        ):
+            with pytest.raises(StoreCorrupt, match="pullstatus reindex"):
+                attempt()
+
+
+def test_blocks_that_changed_places_are_no_longer_proven() -> None:
+    segment = built(1, [(at << 32, None) for at in range(3 * 511)])
+    first, second, third = (segment.numbers[at : at + 4096] for at in range(0, 3 * 4096, 4096))
+    for moved in (second + first + third, first + second, first + second + second):
+        with pytest.raises(StoreCorrupt):
+            segments.words(Segment(1, 3 * 511, moved, b""), Index.NUMBER)
+
+
+def test_a_hash_has_48_bits_and_is_made_by_a_key() -> None:
+    key = os.urandom(KEY_BYTES)
+    hashed = segments.hasher(key)
+    assert hashed(b"8613711112222") == hashed(b"8613711112222") <= HASH_MAX
+    assert hashed(b"8613711112222") != hashed(b"8613711112223")
+    assert segments.hasher(os.urandom(KEY_BYTES))(b"8613711112222") != hashed(b"8613711112222")
+    assert max(hashed(b"%d" % each) for each in range(50)) > HASH_MAX >> 8
+
+
+def test_runs_lie_in_frames() -> None:
+    assert [segments.frame_of(seq) for seq in (1, COUNT_MAX, COUNT_MAX + 1, 2 * COUNT_MAX)] == [
+        0, 0, 1, 1,
+    ]  # fmt: skip

@@ -1,0 +1,109 @@
+"""Statistics over every engine: what is counted, once, and in which hour."""
+
+import msgspec
+import pytest
+
+from pullstatus.apps import AppKey, Application
+from pullstatus.apps.values import application_setting
+from pullstatus.json import ascii_json
+from pullstatus.mailbox.following import Follower
+from pullstatus.mailbox.statistics import Statistics, counted, statistics
+from pullstatus.store import Change, Discard, Outcome, Store
+from tests.harness import reply, status
+from tests.store.build import NOW_MS, OTHERS, REPLIES, STATUSES, append, pull, redeliver
+
+pytestmark = pytest.mark.anyio
+
+SDKAPPID = STATUSES.sdkappid
+HOUR = 2027011516  # of NOW_MS, 08:00 in Greenwich
+HOUR_MS = 3_600_000
+CODES = ("MB:1", "MK:0001", "UNDELIV", "MX:0012", "TE:0003")  # one of each class
+
+
+def encoded(*records: dict[str, object]) -> list[bytes]:
+    return [ascii_json(msgspec.json.encode(record)) for record in records]
+
+
+def failed(*codes: str) -> list[bytes]:
+    return encoded(*(status(7, report_status="FAIL", errmsg=code) for code in codes))
+
+
+async def count(store: Store, first: int = HOUR, last: int = HOUR) -> Statistics:
+    return await statistics(store, SDKAPPID, first, last)
+
+
+async def test_each_class_is_counted_apart(store: Store) -> None:
+    entries = encoded(status(1), status(2)) + failed(*CODES, "UNDELIV")
+    await store.append(append(STATUSES, entries))
+    await store.append(append(REPLIES, encoded(reply(7))))
+    await store.append(append(OTHERS, encoded(status(1))))
+    assert await count(store) == Statistics(2, (1, 1, 2, 1, 1), 1, 0)
+    assert (await count(store)).receipts == 8
+
+
+async def test_hours_are_those_of_acceptance_and_inclusive(store: Store) -> None:
+    """Not those of the record's own time, and one is told from the next to the millisecond."""
+    for hour, at_ms in enumerate((NOW_MS - 1, NOW_MS, NOW_MS + HOUR_MS - 1, NOW_MS + HOUR_MS)):
+        await store.append(append(STATUSES, encoded(*[status(1)] * (10**hour)), at_ms))
+    found = await counted(store, SDKAPPID, HOUR - 1, HOUR + 1)
+    assert {hour: each.success for hour, each in found.hourly().items()} == {
+        HOUR - 1: 1,
+        HOUR: 110,
+        HOUR + 1: 1000,
+    }
+    assert {day: each.success for day, each in found.daily().items()} == {20270115: 1111}
+    assert (await count(store)).success == 110
+    assert (await count(store, HOUR, HOUR + 1)).success == 1110
+    assert (await count(store, HOUR + 2, HOUR + 9)).receipts == 0
+
+
+async def test_copies_are_not_counted_again(store: Store) -> None:
+    await store.append(append(STATUSES, encoded(status(1), status(1))))
+    await store.pull(pull(STATUSES))
+    await store.redeliver(redeliver(STATUSES, (1, 2)))
+    await store.append(append(STATUSES, failed("MK:0001")))
+    await store.pull(pull(STATUSES))
+    await store.redeliver(redeliver(STATUSES, (5, 1), (1, 1)))
+    assert await count(store) == Statistics(2, (0, 1, 0, 0, 0), 0, 0)
+
+
+async def test_what_has_left_is_counted(store: Store) -> None:
+    await store.append(append(STATUSES, encoded(status(1), status(2), status(3))))
+    await store.pull(pull(STATUSES, 1))
+    await store.discard(Discard(STATUSES, Outcome.EXPIRED, NOW_MS))
+    assert (await count(store)).success == 3
+
+
+async def test_what_is_no_record_is_counted_as_unreadable(store: Store) -> None:
+    await store.append(append(STATUSES, [b"[]", *encoded(status(1))]))
+    assert await count(store) == Statistics(1, (1, 0, 0, 0, 0), 0, 1)
+
+
+async def test_what_was_a_former_owners_is_not_counted(store: Store) -> None:
+    await store.append(append(STATUSES, encoded(status(1), status(2))))
+    key = AppKey("5" * 32)
+    owned = msgspec.json.encode(Application(SDKAPPID, (key,), NOW_MS, owner="next", former=(1, 0)))
+    await store.change(Change(application_setting(SDKAPPID), owned, None))
+    assert (await count(store)).success == 1
+
+
+async def test_an_hour_in_which_a_number_changed_hands_is_counted_for_its_owner(
+    store: Store,
+) -> None:
+    """Its tally, and those before it, tell of the former one's, too."""
+    follower = Follower(store, lambda size: "5a" * size)
+    await store.append(append(STATUSES, encoded(*[status(1)] * 2), NOW_MS - HOUR_MS))
+    await store.append(append(STATUSES, encoded(status(1))))
+    await follower.follow(SDKAPPID)
+    owned = Application(SDKAPPID, (AppKey("5" * 32),), NOW_MS, owner="next", former=(3, 0))
+    change = Change(application_setting(SDKAPPID), msgspec.json.encode(owned), None)
+    await store.change(change)
+    await store.append(append(STATUSES, encoded(status(1)), NOW_MS + 1))
+    await store.append(append(STATUSES, encoded(*[status(1)] * 2), NOW_MS + HOUR_MS))
+    for _ in range(2):
+        found = await counted(store, SDKAPPID, HOUR - 1, HOUR + 1)
+        assert {hour: each.success for hour, each in found.hourly().items()} == {
+            HOUR: 1,
+            HOUR + 1: 2,
+        }
+        await follower.follow(SDKAPPID)

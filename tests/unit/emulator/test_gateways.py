@@ -1,0 +1,127 @@
+"""Gateways of others, as the emulator plays them: their calls are read by their rows."""
+
+from __future__ import annotations
+
+import random
+from urllib.parse import urlsplit
+
+import pytest
+
+from pullstatus.emulator.gateways import Gateway, Play, _request, _values, gateways
+from pullstatus.errors import InvalidSetting
+from pullstatus.receipts.reading import read
+from pullstatus.receipts.reports import State
+from pullstatus.receipts.request import Request
+from pullstatus.receipts.signatures import fault
+from pullstatus.receipts.source import builtin
+from pullstatus.records import Kind
+from pullstatus.steps import done
+
+NOW_S = 1_764_320_460
+PLAYED = sorted(gateways().items())
+URL = "https://sms.example.com/in/TOKEN/x?ext=1#rc=5&rp=all"
+
+
+def test_each_gateway_that_has_a_row_is_played() -> None:
+    assert gateways().keys() == builtin().keys() - {"native"}
+
+
+@pytest.mark.parametrize(("name", "gateway"), PLAYED, ids=[name for name, _ in PLAYED])
+def test_what_a_gateway_is_played_to_send_is_read_by_its_row(name: str, gateway: Gateway) -> None:
+    source, values = builtin()[name], _values(random.Random(7), NOW_S)
+    for form, kind in ((gateway.status, Kind.DELIVERY_STATUS), (gateway.reply, Kind.REPLY)):
+        if form is None:
+            assert source.reply is None
+            continue
+        made = _request(Play(name, URL), form, values)
+        query = urlsplit(made.url).query.encode()
+        kinds = made.headers.get("content-type", "")
+        reports = done(read(source, Request(made.method, query, kinds, made.body, NOW_S)))
+        assert not reports.unread
+        [report] = reports.reports
+        assert report.kind is kind
+        assert report.number.lstrip("+").endswith(values["mobile"].lstrip("+"))
+        assert report.at_s in (None, NOW_S)
+        if kind is Kind.REPLY:
+            assert report.text == "yes"
+        else:
+            assert report.state is State.SUCCESS
+    assert gateway.takes(source.answer.status, source.answer.body)
+    body = source.answer.body if source.answer.reply is None else source.answer.reply
+    assert gateway.takes(200, body)
+    assert not gateway.takes(0, "")
+
+
+@pytest.mark.parametrize(("name", "gateway"), PLAYED, ids=[name for name, _ in PLAYED])
+def test_a_gateway_that_signs_does_so_with_the_key_it_is_given(name: str, gateway: Gateway) -> None:
+    scheme = builtin()[name].signature
+    play = Play(name, URL, key="theirs")
+    if not scheme:
+        with pytest.raises(InvalidSetting, match="key must be left out"):
+            play.check()
+        return
+    values = _values(random.Random(7), NOW_S)
+    for form in (gateway.status, gateway.reply):
+        assert form is not None
+        made = _request(play, form, values)
+        assert "#" not in made.url
+        assert fault(scheme, made, "theirs") is None
+        if name != "yunpian" or form is gateway.reply:  # its receipts are not signed
+            assert fault(scheme, made, "another") is not None
+            assert fault(scheme, _request(Play(name, URL), form, values), "theirs") is not None
+
+
+def test_replies_of_a_gateway_that_sends_none_are_refused() -> None:
+    assert Play("gupshup", URL).check().reply is None
+    with pytest.raises(InvalidSetting, match="replies must be 0"):
+        Play("gupshup", URL, replies=1).check()
+
+
+@pytest.mark.parametrize(
+    ("name", "http_status", "tries", "again"),
+    [
+        ("kannel", 503, 999, True),
+        ("kannel", 503, 1000, False),
+        ("jasmin", 503, 1, True),
+        ("jasmin", 404, 1, False),
+        ("jasmin", 503, 4, False),
+        ("vonage", 0, 1, True),
+        ("vonage", 429, 1, True),
+        ("vonage", 401, 1, False),
+        ("twilio", 503, 1, False),
+        ("twilio", 0, 1, True),
+        ("twilio", 0, 2, False),
+        ("aliyun", 500, 3, True),
+        ("aliyun", 500, 4, False),
+        ("tencent", 503, 3, False),
+        ("volcengine", 503, 10, True),
+        ("huawei", 0, 1, False),
+        ("infobip", 503, 20, True),
+        ("infobip", 503, 21, False),
+        ("sinch", 429, 15, True),
+        ("sinch", 401, 1, False),
+    ],
+)
+def test_a_gateway_calls_again_after_what_it_does(
+    name: str, http_status: int, tries: int, again: bool
+) -> None:
+    assert gateways()[name].calls_again(http_status, tries) is again
+
+
+def test_pauses_are_those_of_the_gateway() -> None:
+    assert [gateways()["aliyun"].pause_s(tries) for tries in (1, 2, 3)] == [60, 300, 600]
+    assert gateways()["vonage"].pause_s(50) == 900
+    infobip, sinch = gateways()["infobip"], gateways()["sinch"]
+    assert infobip.pauses == tuple(60 * (1 + n * n) for n in range(20))
+    assert sum(infobip.pauses) == 41.5 * 3600
+    assert sum(sinch.pauses) == 81_920
+
+
+def test_a_body_is_part_of_what_some_take_for_success() -> None:
+    assert gateways()["yunpian"].takes(200, "SUCCESS")
+    assert not gateways()["yunpian"].takes(200, "OK")
+    assert not gateways()["kannel"].takes(204, "")
+    assert gateways()["tencent"].takes(200, '{"errmsg": "", "result": 0}')
+    assert not gateways()["tencent"].takes(200, '{"result":01}')
+    assert not gateways()["aliyun"].takes(200, '{"code":"OK"}')
+    assert gateways()["huawei"].takes(503, "")

@@ -1,0 +1,99 @@
+"""When there is time for what nobody waits for: by a clock, and by loads, that are the test's."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from pullstatus.mailbox.calm import BEHIND_S_MAX, LOOK_S, SLICE_S, Calm
+
+
+class Machine:
+    """So much of the time is spent in commits, and so much of a core in this process."""
+
+    def __init__(self, commits: float = 0.0, process: float = 0.0) -> None:
+        self.now_s = 100.0
+        self.commits, self.process = commits, process
+        self.commit_s = self.process_s = 0.0
+        self.slept: list[float] = []
+        self.calm = Calm(self.commits_s, lambda: self.now_s, lambda: self.process_s, self.sleep)
+
+    async def commits_s(self) -> float:
+        return self.commit_s
+
+    def pass_by(self, seconds: float) -> None:
+        self.now_s += seconds
+        self.commit_s += seconds * self.commits
+        self.process_s += seconds * self.process
+
+    async def sleep(self, seconds: float) -> None:
+        self.slept.append(seconds)
+        self.pass_by(seconds)
+        await asyncio.sleep(0)
+
+    async def work(self, seconds: float) -> None:
+        """Of its own, and a breath."""
+        self.now_s += seconds
+        self.process_s += seconds
+        self.commit_s += seconds * self.commits
+        await self.calm.breathe()
+
+
+def worked(machine: Machine, slices: int = 500) -> float:
+    """How much of the time whoever is calm spends on his own work."""
+
+    async def run() -> float:
+        began_s = machine.now_s
+        for _ in range(slices):
+            await machine.work(SLICE_S)
+        return slices * SLICE_S / (machine.now_s - began_s)
+
+    return asyncio.run(run())
+
+
+def test_who_is_alone_works_nearly_all_the_time() -> None:
+    """His own work does not count as load."""
+    assert worked(Machine()) > 0.8
+    assert worked(Machine(commits=0.4)) > 0.8
+    assert worked(Machine(process=0.7)) > 0.8
+
+
+@pytest.mark.parametrize(("commits", "process"), [(0.6, 0.0), (0.0, 0.9), (1.0, 1.0)])
+def test_who_is_not_stands_still(commits: float, process: float) -> None:
+    """For as long as it takes; a low priority would not do."""
+    machine = Machine(commits, process)
+
+    async def run() -> None:
+        working = asyncio.create_task(_slices(machine))
+        for _ in range(1000):
+            await asyncio.sleep(0)
+        assert not working.done()
+        assert machine.now_s > 110
+        machine.commits = machine.process = 0.0
+        await working
+
+    asyncio.run(run())
+
+
+async def _slices(machine: Machine) -> None:
+    for _ in range(3):
+        await machine.work(SLICE_S)
+
+
+def test_others_have_their_turn_after_each_slice() -> None:
+    machine = Machine()
+
+    async def run() -> None:
+        for _ in range(100):
+            await machine.work(SLICE_S / 4)
+
+    asyncio.run(run())
+    assert 20 <= machine.slept.count(0) <= 30
+
+
+def test_who_is_an_hour_behind_goes_on_a_little() -> None:
+    """Retention waits for him, and the disk has an end."""
+    machine = Machine(commits=1.0)
+    machine.calm.behind_s = lambda: BEHIND_S_MAX + 1
+    assert 0.001 < worked(machine, 100) < 2 * SLICE_S / LOOK_S

@@ -1,0 +1,158 @@
+"""Whose a receipt is, by its gateway's id: how an id is found, and what is never guessed."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pullstatus.mailbox.names import Name, Told, hash_of, names_of, plain
+from pullstatus.receipts.sends import Registered
+from pullstatus.store import Named
+from tests.names import NamesInMemory
+
+APP, OTHER = 1400000001, 1400000002
+
+
+def found(
+    names: NamesInMemory, *told: Told, sdkappid: int | None = None, owner: str | None = None
+) -> list[Name | None]:
+    return asyncio.run(names_of(names, told, sdkappid=sdkappid, owner=owner))
+
+
+def sid_of(names: NamesInMemory, name: str, number: str = "") -> str | None:
+    [one] = found(names, Told(name, number))
+    return None if one is None else one.sid
+
+
+@pytest.mark.parametrize(
+    ("registered", "told"),
+    [
+        ("7f3A", "7f3A"),
+        ("7F3A", "7f3a"),
+        ("0007F3A", "7f3a"),
+        ("7F3A", "0000007f3a"),
+        ("32570", "7F3A"),
+        ("7f3a", "0032570"),
+        ("A0EEBC99-9C0B-4EF8-BB6D-6BB9BD380A11", "a0eebc99-9c0b-4ef8-bb6d-6bb9bd380a11"),
+        ("18446744073709551615", "ffffffffffffffff"),
+        ("f" * 33, str(16**33 - 1)),  # of 40 digits
+        ("0", "000"),
+        ("号码", "号码"),
+    ],
+)
+def test_an_id_is_found_however_it_is_written(registered: str, told: str) -> None:
+    names = NamesInMemory()
+    names.register(APP, Registered("ours", (registered,), "session", "86", "13800000000"))
+    [name] = found(names, Told(told))
+    assert name == Name(
+        APP, "", "ours", "session", "86", "13800000000", 1, 1, hash_of(plain(registered))
+    )
+
+
+def test_what_is_written_alike_comes_before_what_is_spelt_otherwise() -> None:
+    names = NamesInMemory()
+    for ours in ("AB", "ab", "0ab", "171", "369"):
+        names.register(APP, Registered(ours, (ours,)))
+    assert [sid_of(names, told) for told in ("AB", "ab", "0ab", "171")] == [
+        "AB",
+        "ab",
+        "0ab",
+        "171",
+    ]
+    assert sid_of(names, "00ab") == "0ab"  # the newest of those that are alike without it
+
+
+def test_ids_of_one_report_may_be_written_otherwise_each() -> None:
+    names = NamesInMemory()
+    names.register(APP, *(Registered(ours, (ours,)) for ours in ("aB", "ab", "AB", "0ab")))
+    told = ("aB", "ab", "AB", "0ab")
+    assert tuple(sid_of(names, each) for each in told) == told
+
+
+def test_two_ids_in_digits_are_two_unless_both_went_to_one_number() -> None:
+    names = NamesInMemory()
+    names.register(APP, Registered("twelve", ("12",), "", "86", "13800000001"))
+    assert sid_of(names, "18") is None  # 12 in hexadecimal, or another id in its own right
+    assert sid_of(names, "18", "8613800000002") is None
+    assert sid_of(names, "18", "+8613800000001") == "twelve"
+
+
+def test_of_an_id_that_several_numbers_share_the_number_decides() -> None:
+    names = NamesInMemory()
+    for end in "12":
+        names.register(APP, Registered(end, ("batch",), "", "86", f"1380000000{end}"))
+    assert sid_of(names, "batch", "13800000001") == "1"
+    assert sid_of(names, "batch", "+8613800000002") == "2"
+    assert sid_of(names, "batch", "13800000003") is None
+    assert sid_of(names, "batch") == "2"
+
+
+def test_what_two_applications_have_registered_is_nobodys() -> None:
+    names = NamesInMemory()
+    names.register(APP, Registered("ours", ("id",)), owner="we")
+    names.register(OTHER, Registered("theirs", ("id",), "", "86", "13800000001"), owner="they")
+    assert sid_of(names, "id") is None
+    assert sid_of(names, "id", "13800000001") == "theirs"
+    [ours] = found(names, Told("id"), sdkappid=APP)
+    assert ours is not None
+    assert (ours.sid, ours.belongs_to("we"), ours.belongs_to("they")) == ("ours", True, False)
+
+
+def test_who_has_the_number_of_an_application_next_inherits_no_names() -> None:
+    names = NamesInMemory()
+    names.register(APP, Registered("before", ("id",)), owner="before")
+    assert found(names, Told("id"), sdkappid=APP, owner="now") == [None]
+    names.register(APP, Registered("now", ("ID",)), owner="now")
+    [name] = found(names, Told("id"), sdkappid=APP, owner="now")
+    assert name is not None
+    assert name.sid == "now"
+
+
+def test_parts_of_a_message_have_one_name() -> None:
+    names = NamesInMemory()
+    names.register(APP, Registered("whole", ("a1", "a2", "a3")))
+    each = found(names, Told("a1"), Told("A3"), Told("a4"))
+    assert [None if one is None else (one.sid, one.part, one.parts) for one in each] == [
+        ("whole", 1, 3),
+        ("whole", 3, 3),
+        None,
+    ]
+
+
+def test_a_request_is_one_question_if_all_is_known() -> None:
+    names = NamesInMemory()
+    names.register(APP, *(Registered(f"s{number}", (f"{number:x}",)) for number in range(1000)))
+    told = [Told(f"{number:x}") for number in range(500, 600)]
+    each = found(names, *told)
+    assert [one and one.sid for one in each] == [f"s{number}" for number in range(500, 600)]
+    assert names.asked == 1
+    found(names, *told, Told("beyond"))
+    assert names.asked == 2
+
+
+@pytest.mark.parametrize("name", ["", "x" * 129])
+def test_what_cannot_have_been_registered_is_not_asked_for(name: str) -> None:
+    names = NamesInMemory()
+    assert found(names, Told(name)) == [None]
+    assert names.asked == 0
+
+
+@given(st.text(max_size=130), st.text(max_size=20))
+def test_any_id_is_answered(name: str, number: str) -> None:
+    names = NamesInMemory()
+    names.register(APP, Registered("ours", ("id",), "", "86", "13800000000"))
+    [one] = found(names, Told(name, number))
+    assert one is None or plain(name) == "id"
+
+
+def test_a_damaged_block_is_passed_over() -> None:
+    names = NamesInMemory()
+    names.register(APP, Registered("ours", ("id",)))
+    [(slots, block)] = names.blocks
+    for body in (block.body[:-5], b"", b"\0" * 40, block.body[:-5] + block.body[-4:]):
+        names.blocks.insert(0, (slots, Named(APP, block.slots, body)))
+    names.blocks.insert(0, (slots, Named(APP, [*block.slots, 7], block.body)))
+    assert sid_of(names, "id") == "ours"

@@ -1,0 +1,334 @@
+"""What waits leaves by itself, as one record each, wherever whoever sees to it is cut off."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import secrets
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from pullstatus import limits
+from pullstatus.apps import Application, LiveApplication, Operator, delete_application
+from pullstatus.apps.values import application_setting
+from pullstatus.errors import InvalidSetting, OutcomeUnknown
+from pullstatus.mailbox import parking, pending
+from pullstatus.mailbox.erasing import Number, erase_number
+from pullstatus.mailbox.names import Told, names_of
+from pullstatus.mailbox.pending import Item, Pending, pending_mailbox, wait, waits_for
+from pullstatus.receipts.joining import MISSING, UNKNOWN
+from pullstatus.receipts.parts import Part
+from pullstatus.receipts.reports import Report, State, Whose
+from pullstatus.receipts.sends import Registered
+from pullstatus.records import Kind
+from pullstatus.store import Change, Store, Tickets, Unpark, audit_store, open_store
+from tests.names import NamesInMemory
+
+pytestmark = pytest.mark.anyio
+
+NUMBER = 1_400_006_666
+_numbers = itertools.count(1)
+NOW_MS = 1_800_000_000_000
+NAME_MS = limits.PENDING_NAME_S * 1000
+PARTS_MS = limits.PENDING_PARTS_S * 1000
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+@pytest.fixture
+def url(tmp_path: Path) -> str:
+    return f"sqlite:///{tmp_path}/store.db?file-system=any&commits=thread"
+
+
+@dataclass
+class World:
+    """A store with an application, names, and what sees to what is pending."""
+
+    store: Store
+    names: NamesInMemory = field(default_factory=NamesInMemory)
+    new_ticket: Tickets = field(default_factory=lambda: Tickets(bytes))
+
+    def __post_init__(self) -> None:
+        self.pending = Pending(self.store, self.names, self.new_ticket)
+
+    async def live(self) -> LiveApplication:
+        return await parking.live_application(self.store, NUMBER)
+
+    async def come(self, report: Report, at_ms: int = NOW_MS, *, owned: bool = True) -> None:
+        """A report comes, and waits if it has to, as it is made to here."""
+        told = Told(report.id, report.number)
+        [name] = await names_of(self.names, [told], sdkappid=NUMBER if owned else None)
+        assert waits_for(report, name, named=True)
+        unowned = None if owned else parking.Item("kannel", "p", at_ms, "", "whose?", report.raw)
+        item = Item("kannel", "t", at_ms, report, Whose("86"), name=name, unowned=unowned)
+        live = await self.live() if owned else None
+        more: dict[str, Any] = {"now_ms": at_ms, "ticket": self.new_ticket()}
+        await wait(self.store, live, [item], sender="t", **more)
+
+    async def records(self, kind: Kind = Kind.DELIVERY_STATUS) -> list[dict[str, Any]]:
+        mailbox = (await self.live()).application.mailbox(kind)
+        return [json.loads(entry.data) async for entry in self.store.entries(mailbox)]
+
+    async def sids(self) -> list[tuple[str, str]]:
+        return [(row["sid"], row["report_status"]) for row in await self.records()]
+
+    async def waiting(self, sdkappid: int = NUMBER) -> int:
+        rows = await self.store.backlog(sdkappid)
+        return sum(row.waiting for row in rows if row.mailbox == pending_mailbox(sdkappid))
+
+
+@pytest.fixture
+async def world(url: str) -> AsyncIterator[World]:
+    store = await open_store(url)
+    application = msgspec.json.encode(Application(NUMBER, (), 0))
+    await store.change(Change(application_setting(NUMBER), application, None))
+    yield World(store)
+    await store.close()
+    report = await audit_store(url, lambda *_: None)
+    assert report.findings == []
+
+
+def receipt(gateway_id: str, state: State = State.SUCCESS, at_s: int = 1_800_000_000) -> Report:
+    return Report(
+        Kind.DELIVERY_STATUS,
+        f"id={gateway_id}&state={state}".encode(),
+        number="13800138000",
+        id=gateway_id,
+        at_s=at_s,
+        state=state,
+        errmsg=state.value,
+    )
+
+
+def reply(number: int, count: int = 3, reference: str = "42", said: str = "") -> Report:
+    text = said or f"<{number}>"
+    part = Part(reference, count, number)
+    raw = f"{reference}/{count}/{number}/{text}".encode()
+    return Report(Kind.REPLY, raw, number="13800138000", to="1069", text=text, part=part)
+
+
+async def test_a_receipt_that_overtook_its_registration_leaves_with_its_name(world: World) -> None:
+    await world.come(receipt("g1"))
+    await world.come(receipt("g2"))
+    assert await world.pending.release(NOW_MS + 500) == 0
+    world.names.register(NUMBER, Registered("sid-2", ("g2",), "ext-2"))
+    assert await world.pending.release(NOW_MS + 1500) == 1
+    assert await world.sids() == [("sid-2", "SUCCESS")]
+    assert [row["ext"] for row in await world.records()] == ["ext-2"]
+    assert await world.pending.release(NOW_MS + NAME_MS - 1) == 0
+    assert await world.pending.release(NOW_MS + NAME_MS) == 1  # it is late: the raw id will do
+    assert await world.sids() == [("sid-2", "SUCCESS"), ("g1", "SUCCESS")]
+    assert await world.waiting() == 0
+
+
+async def test_what_has_waited_is_known_when_it_comes_again(world: World) -> None:
+    """Before it has left, and after that; and straight at the door, where its name is known."""
+    for _ in range(2):
+        await world.come(receipt("g1"))
+    assert await world.waiting() == 1
+    await world.pending.release(NOW_MS + NAME_MS)
+    await world.come(receipt("g1"), NOW_MS + 20_000)
+    assert await world.waiting() == 0
+    assert await world.sids() == [("g1", "SUCCESS")]
+
+
+async def test_parts_of_a_message_are_one_record(world: World) -> None:
+    world.names.register(NUMBER, Registered("sid", ("g1", "g2", "g3")))
+    await world.come(receipt("g3"))
+    await world.come(receipt("g1", State.FAIL))
+    assert await world.pending.release(NOW_MS) == 0
+    await world.come(receipt("g2"), NOW_MS + 1)
+    assert await world.pending.release(NOW_MS + 1) == 3
+    assert await world.sids() == [("sid", "FAIL")]
+
+
+async def test_a_part_that_came_before_its_name_waits_on_for_the_others(world: World) -> None:
+    await world.come(receipt("g1"))
+    world.names.register(NUMBER, Registered("sid", ("g1", "g2")))
+    assert await world.pending.release(NOW_MS + 1000) == 0
+    assert await world.pending.release(NOW_MS + NAME_MS) == 0
+    await world.come(receipt("g2"), NOW_MS + NAME_MS)
+    assert await world.pending.release(NOW_MS + NAME_MS) == 2
+    assert await world.sids() == [("sid", "SUCCESS")]
+
+
+async def test_a_message_of_which_parts_were_never_reported_has_not_arrived(world: World) -> None:
+    world.names.register(NUMBER, Registered("sid", ("g1", "g2", "g3")))
+    await world.come(receipt("g3"))
+    assert await world.pending.release(NOW_MS + PARTS_MS - 1) == 0
+    assert await world.pending.release(NOW_MS + PARTS_MS) == 1
+    [record] = await world.records()
+    assert (record["report_status"], record["errmsg"]) == ("FAIL", UNKNOWN)
+    assert "1 of 3 parts" in record["description"]
+
+
+async def test_a_long_reply_is_one_record_and_overdue_it_is_marked(world: World) -> None:
+    for number in (3, 1):
+        await world.come(reply(number))
+    await world.come(reply(2, reference="7"))
+    await world.come(reply(2), NOW_MS + 5)
+    assert await world.pending.release(NOW_MS + 5) == 3
+    assert [row["text"] for row in await world.records(Kind.REPLY)] == ["<1><2><3>"]
+    assert await world.pending.release(NOW_MS + PARTS_MS) == 1
+    texts = [row["text"] for row in await world.records(Kind.REPLY)]
+    assert texts == ["<1><2><3>", f"{MISSING}<2>{MISSING}"]
+
+
+async def test_joined_text_that_is_too_long_for_a_record_leaves_part_by_part(world: World) -> None:
+    size = limits.PENDING_ITEM_BYTES_MAX // 2
+    parts = limits.RECORD_BYTES_MAX // size + 2
+    for number in range(1, parts + 1):
+        await world.come(reply(number, parts, said=f"{number:02}" * (size // 2)))
+    assert await world.pending.release(NOW_MS) == parts
+    texts = [row["text"][:2] for row in await world.records(Kind.REPLY)]
+    assert texts == [f"{number:02}" for number in range(1, parts + 1)]
+
+
+async def test_an_item_of_nobody_is_its_owners_once_it_has_a_name_and_else_parked(
+    world: World,
+) -> None:
+    await world.come(receipt("g1"), owned=False)
+    await world.come(receipt("g2"), owned=False)
+    world.names.register(NUMBER, Registered("sid", ("g2",)))
+    assert await world.pending.release(NOW_MS + 1) == 1
+    assert await world.sids() == [("sid", "SUCCESS")]
+    assert await world.pending.release(NOW_MS + NAME_MS) == 1
+    [each] = await parking.parked(world.store, 0)
+    assert each.item is not None
+    assert each.item.raw == receipt("g1").raw
+    assert await world.waiting(0) == 0
+
+
+async def test_an_application_for_which_something_is_pending_is_deleted_only_with_it(
+    world: World,
+) -> None:
+    await world.come(reply(1))
+    by = Operator("me", NOW_MS, secrets.token_hex)
+    with pytest.raises(InvalidSetting, match="1 items of application"):
+        await delete_application(world.store, NUMBER, by=by)
+    assert await world.waiting() == 1
+    assert await delete_application(world.store, NUMBER, by=by, erase=True) == 1
+    assert await world.waiting() == 0
+
+
+@pytest.mark.parametrize("done", [False, True])
+async def test_a_release_that_is_cut_off_is_done_once(
+    world: World, monkeypatch: pytest.MonkeyPatch, done: bool
+) -> None:
+    for number in (1, 2, 3):
+        await world.come(reply(number))
+    unpark = world.store.unpark
+
+    async def cut_off(operation: Unpark) -> int:
+        if done:
+            await unpark(operation)
+        raise OutcomeUnknown("cut off")
+
+    monkeypatch.setattr(world.store, "unpark", cut_off)
+    with pytest.raises(OutcomeUnknown):
+        await world.pending.release(NOW_MS)
+    monkeypatch.setattr(world.store, "unpark", unpark)
+    await Pending(world.store, world.names, world.new_ticket).release(NOW_MS + 1)
+    assert [row["text"] for row in await world.records(Kind.REPLY)] == ["<1><2><3>"]
+    assert await world.waiting() == 0
+
+
+async def test_nothing_is_read_while_nothing_is_due(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await world.come(reply(1))
+    await world.pending.release(NOW_MS)
+    monkeypatch.setattr(world.store, "entries", None)
+    assert await world.pending.release(NOW_MS + PARTS_MS - 1) == 0
+
+
+async def test_what_lies_far_apart_leaves_all_the_same(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pending, "_STEP_ITEMS", 2)
+    world.names.register(NUMBER, Registered("sid", ("a", "b")))
+    await world.come(receipt("a"))
+    for number in range(5):
+        await world.come(receipt(f"g{number}"))
+    await world.come(receipt("b"))
+    while await world.pending.release(NOW_MS + 1):
+        pass
+    assert await world.sids() == [("sid", "SUCCESS")]
+    while await world.pending.release(NOW_MS + NAME_MS):
+        pass
+    assert [sid for sid, _ in await world.sids()] == ["sid", *(f"g{each}" for each in range(5))]
+
+
+async def test_room_is_bounded(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "PENDING_ITEMS_MAX", 2)
+    assert await pending.room(world.store, NUMBER) == 2
+    for number in (1, 2):
+        await world.come(reply(number))
+    assert await pending.room(world.store, NUMBER) == 0
+    large = Item("kannel", "t", NOW_MS, reply(1, said="x" * limits.PENDING_ITEM_BYTES_MAX))
+    assert not pending.fits(large)
+
+
+def test_only_what_may_be_named_waits_for_a_name() -> None:
+    plain = receipt("g")
+    waits = msgspec.structs.replace
+    assert waits_for(plain, None, named=True) == limits.PENDING_NAME_S
+    assert waits_for(plain, None, named=False) == 0
+    assert waits_for(waits(plain, sid="echoed"), None, named=True) == 0
+    assert waits_for(waits(plain, state=State.INTERMEDIATE), None, named=True) == 0
+    assert waits_for(waits(plain, id=""), None, named=True) == 0
+    assert waits_for(reply(1), None, named=False) == limits.PENDING_PARTS_S
+    assert waits_for(reply(1, 1), None, named=False) == 0
+
+
+async def test_only_who_registers_sends_has_receipts_wait_for_it(world: World) -> None:
+    used, other = pending.Used(world.store), pending.Used(world.store)
+    assert not await used.by(NUMBER, NOW_MS)
+    await other.note(NUMBER, NOW_MS)
+    assert not await used.by(NUMBER, NOW_MS + 1)  # as of a moment ago
+    assert await used.by(NUMBER, NOW_MS + 5_000)
+    assert await used.by(None, NOW_MS)
+    assert not await used.by(NUMBER // 10, NOW_MS)  # whose name its own begins with
+    assert not await used.by(NUMBER, NOW_MS + (limits.NAMES_HOURS + 1) * 3_600_000)
+
+
+async def test_what_is_of_a_number_is_erased_while_it_waits_and_after(world: World) -> None:
+    """The rest waits on."""
+    operator = Operator("me", NOW_MS, lambda count: f"{next(_numbers):0{2 * count}x}", "asked")
+    for report in (receipt("g1"), msgspec.structs.replace(receipt("g2"), number="13900139000")):
+        await world.come(report, NOW_MS - NAME_MS)
+    assert await world.pending.release(NOW_MS) == 2
+    await world.come(msgspec.structs.replace(reply(1), number="13900139000"))
+    await world.come(reply(2))
+    erased = await erase_number(
+        world.store, Number("8613800138000", 2), by=operator, progress=lambda *_: None
+    )
+    assert (erased.waiting, erased.handed_out) == (2, 0)
+    entries = [entry.data async for entry in world.store.entries(pending_mailbox(NUMBER))]
+    assert all(b"13800138000" not in data for data in entries)
+    assert await world.waiting() == 1
+
+
+async def test_an_item_of_nobody_is_not_given_to_who_has_the_number_since(world: World) -> None:
+    await world.come(receipt("g1"), owned=False)
+    world.names.register(NUMBER, Registered("sid", ("g1",)), owner="before")
+    assert await world.pending.release(NOW_MS + 1) == 1
+    assert await world.sids() == []
+    assert len(await parking.parked(world.store, 0)) == 1
+
+
+async def test_a_name_that_was_found_is_kept_with_what_waits(world: World) -> None:
+    await world.come(receipt("g1"))
+    world.names.register(NUMBER, Registered("sid", ("g1", "g2")))
+    await world.pending.release(NOW_MS + 1)
+    asked = world.names.asked
+    await world.pending.release(NOW_MS + 2)
+    assert world.names.asked == asked

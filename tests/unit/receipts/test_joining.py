@@ -1,0 +1,100 @@
+"""Parts of messages are joined whatever becomes of them on their way."""
+
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pullstatus.receipts.joining import MISSING, UNKNOWN, Piece, join, sorted_out
+from pullstatus.receipts.reports import Report, State
+from pullstatus.records import Kind
+
+PARTS = 4
+
+
+def text(number: int, said: str = "", key: str = "a", seq: int = 0) -> Piece:
+    report = Report(Kind.REPLY, b"%d" % number, text=said or f"<{number}>")
+    return Piece((key,), PARTS, number, report, seq)
+
+
+def receipt(number: int, state: State = State.SUCCESS, at_s: int = 0, seq: int = 0) -> Piece:
+    said = f"{state}/{number}"
+    report = Report(Kind.DELIVERY_STATUS, b"%d" % number, id=said, at_s=at_s, state=state)
+    return Piece(("a",), PARTS, number, report, seq)
+
+
+whole = st.permutations(range(1, PARTS + 1))
+
+
+@given(order=whole, again=st.lists(st.integers(1, PARTS)))
+def test_a_text_is_the_same_in_any_order_and_however_often_its_parts_come(
+    order: list[int], again: list[int]
+) -> None:
+    [message] = sorted_out(text(number) for number in [*order, *again])
+    joined = join(message)
+    assert joined.whole
+    assert joined.report.text == "<1><2><3><4>"
+    assert joined.report.raw == b"1,2,3,4"
+    assert joined.report.part is None
+
+
+@given(st.sets(st.integers(1, PARTS), min_size=1, max_size=PARTS - 1))
+def test_what_is_missing_of_a_text_is_marked_and_the_rest_is_in_order(came: set[int]) -> None:
+    joined = join([text(number) for number in came])
+    assert not joined.whole
+    found = joined.report.text
+    parts = [f"<{number}>" for number in sorted(came)]
+    assert found.replace(MISSING, "") == "".join(parts)
+    assert MISSING * 2 not in found
+    runs = [number for number in range(1, PARTS + 1) if number not in came]
+    assert found.count(MISSING) == sum(number - 1 not in runs for number in runs)
+
+
+@given(
+    order=whole,
+    states=st.lists(st.sampled_from([State.SUCCESS, State.FAIL]), min_size=PARTS, max_size=PARTS),
+    came=st.integers(1, PARTS),
+)
+def test_a_message_has_arrived_only_if_every_part_has(
+    order: list[int], states: list[State], came: int
+) -> None:
+    """And the first part that has not decides."""
+    pieces = [receipt(number, states[number - 1], number) for number in order[:came]]
+    joined = join(pieces)
+    failed = [piece.report for piece in pieces if piece.report.state is State.FAIL]
+    assert joined.whole == (came == PARTS)
+    assert (joined.report.state is State.SUCCESS) == (joined.whole and not failed)
+    if failed:
+        assert joined.report.id == failed[0].id
+    elif not joined.whole:
+        assert joined.report.errmsg == UNKNOWN
+        assert f"{came} of {PARTS}" in joined.report.description
+    else:
+        assert joined.report.id == f"SUCCESS/{PARTS}"  # the newest
+
+
+def test_what_failed_after_it_had_arrived_has_failed() -> None:
+    pieces = [receipt(number) for number in range(1, PARTS + 1)]
+    [message] = sorted_out([pieces[0], receipt(1, State.FAIL), *pieces[1:]])
+    assert join(message).report.state is State.FAIL
+
+
+def test_a_reference_that_comes_again_begins_a_new_message() -> None:
+    """The older one has lost a part; none of the newer one's is taken for it."""
+    old = [text(number, f"old {number}") for number in (1, 2)]
+    new = [text(number, f"new {number}") for number in (1, 2, 3, 4)]
+    messages = [join(message) for message in sorted_out([*old, *new])]
+    assert [joined.report.text for joined in messages] == [
+        f"old 1old 2{MISSING}",
+        "new 1new 2new 3new 4",
+    ]
+
+
+@given(st.lists(st.tuples(st.sampled_from("ab"), st.integers(1, PARTS), st.sampled_from("xy"))))
+def test_each_piece_is_of_one_message(story: list[tuple[str, int, str]]) -> None:
+    pieces = [text(number, said, key, seq) for seq, (key, number, said) in enumerate(story)]
+    messages = sorted_out(pieces)
+    assert sorted(piece.seq for message in messages for piece in message) == [*range(len(story))]
+    for message in messages:
+        assert len({piece.key for piece in message}) == 1
+        assert [piece.seq for piece in message] == sorted(piece.seq for piece in message)

@@ -1,0 +1,278 @@
+"""Requests of gateways are read as their sources say, and whatever comes is read or told apart."""
+
+from __future__ import annotations
+
+import json
+from typing import get_args
+from urllib.parse import quote
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pullstatus.errors import InvalidSetting
+from pullstatus.receipts import Unread
+from pullstatus.receipts.reading import read, receipt_text
+from pullstatus.receipts.reports import Report, Reports, State, Whose, receipts_of
+from pullstatus.receipts.request import Request
+from pullstatus.receipts.source import Form, Source, builtin, read_source
+from pullstatus.receipts.times import TIMES
+from pullstatus.records import Kind
+from pullstatus.records.numbers import split
+from pullstatus.steps import done
+
+NOW_S = 1_767_000_000
+FORM = "application/x-www-form-urlencoded"
+
+ROW = """
+name = "mine"
+items = "{items}"
+[status]
+when = "state"
+number = "to.number"
+id = ["id", "other"]
+state = "state"
+states = {{ ok = "SUCCESS", bad = "FAIL", sent = "INTERMEDIATE" }}
+time = "at"
+[reply]
+number = "from"
+text = "text"
+part = {{ reference = "ref", count = "of", number = "part" }}
+"""
+
+
+def mine(items: str = "body") -> Source:
+    return read_source(ROW.format(items=items))
+
+
+def said(body: bytes, items: str = "body", content_type: str = "application/json") -> Reports:
+    return done(read(mine(items), Request("POST", b"", content_type, body, NOW_S)))
+
+
+def test_members_of_objects_and_numbers_of_any_length_are_read() -> None:
+    long = "9" * 40
+    item = {"to": {"number": 8613800000001}, "id": int(long), "state": "OK", "at": 1767000000123}
+    [report] = said(json.dumps(item).encode()).reports
+    assert (report.number, report.id, report.state) == ("8613800000001", long, State.SUCCESS)
+    assert report.at_s == NOW_S
+
+
+@pytest.mark.parametrize(
+    ("item", "member"),
+    [
+        ({"to": {"number": "86138"}, "id": "1", "state": "new"}, "state"),
+        ({"to": {"number": "86138"}, "state": "ok"}, "id"),
+        ([1], None),
+        ("text", None),
+    ],
+)
+def test_what_cannot_be_read_is_told_and_those_beside_it_are_read(
+    item: object, member: str | None
+) -> None:
+    good = {"to": {"number": "8613800000001"}, "other": "7", "state": "bad"}
+    found = said(json.dumps([good, item, good]).encode())
+    assert [report.id for report in found.reports] == ["7", "7"]
+    [unread] = found.unread
+    assert (unread.index, unread.member) == (1, member)
+    assert json.loads(unread.raw) == item
+
+
+@pytest.mark.parametrize("at", ["", "0000-00-00 00:00:00", "2999-01-01 00:00:00", "soon", "0"])
+def test_a_time_that_cannot_be_is_that_of_arrival(at: str) -> None:
+    item = {"to": {"number": "8613800000001"}, "id": "1", "state": "ok", "at": at}
+    [report] = said(json.dumps([item]).encode()).reports
+    assert report.at_s is None
+
+
+def test_a_field_that_was_encoded_twice_is_read() -> None:
+    item = json.dumps([{"to": {"number": "1"}, "id": "1", "state": "ok"}])
+    for text in (quote(item), quote(quote(item))):
+        found = said(b"list=" + text.encode(), "form.list", FORM)
+        assert [report.id for report in found.reports] == ["1"]
+
+
+BATCH = {
+    "id": "b1",
+    "to": [
+        {"state": "ok", "number": ["861", "862"]},
+        {"state": "bad", "number": ["863"]},
+        {"state": "bad"},
+    ],
+}
+
+
+def batch(body: object) -> Reports:
+    row = ROW.format(items="body").replace('"state"', '"to.state"')
+    source = read_source(row.replace("[status]", 'each = "to.number"\n[status]', 1))
+    return done(read(source, Request("POST", b"", "", json.dumps(body).encode(), NOW_S)))
+
+
+def test_each_entry_of_lists_is_a_report_and_is_kept_as_it_is_read_again() -> None:
+    found = batch([BATCH, {"id": "alone", "to": {"state": "ok", "number": "864"}}])
+    told = [(report.id, report.number, report.state) for report in found.reports]
+    assert told == [
+        ("b1", "861", State.SUCCESS),
+        ("b1", "862", State.SUCCESS),
+        ("b1", "863", State.FAIL),
+        ("b1", "", State.FAIL),
+        ("alone", "864", State.SUCCESS),
+    ]
+    assert [report.index for report in found.reports] == [0, 1, 2, 3, 4]
+    for report, said_of in zip(found.reports, told, strict=True):
+        [again] = batch(json.loads(report.raw)).reports
+        assert (again.id, again.number, again.state) == said_of
+        assert again.raw == report.raw
+
+
+def test_a_batch_that_would_be_too_much_is_told_as_one() -> None:
+    """What surrounds a list is in each of its items."""
+    for body in (
+        {**BATCH, "note": "x" * 100_000, "to": [{"state": "ok", "number": ["861"] * 100}]},
+        {**BATCH, "to": [{"state": "ok", "number": [1] * 70_000}]},
+    ):
+        found = batch(body)
+        assert not found.reports
+        [unread] = found.unread
+        assert unread.index is None
+
+
+def test_a_list_in_an_object_has_a_bound_too() -> None:
+    [unread] = said(b'{"list":[%b1]}' % (b"1," * 70_000), "body.list").unread
+    assert "parts" in unread.reason
+
+
+def test_an_object_without_the_list_is_told() -> None:
+    [unread] = said(b'{"lists":[]}', "body.list").unread
+    assert (unread.member, unread.index) == ("list", None)
+
+
+def test_nothing_is_read_of_nothing() -> None:
+    for body in (b"", b"[]", b" "):
+        assert said(body) == Reports([])
+    assert said(b"", "request", FORM) == Reports([])
+
+
+@pytest.mark.parametrize(
+    ("charset", "text"),
+    [
+        ("UTF-16BE", "\u4f60"),
+        ("gb18030", "O`"),
+        *((name, "O`") for name in ("punycode", "idna", "unicode_escape", "rot13", "none", "%00")),
+    ],
+)
+def test_a_charset_that_is_none_of_a_text_counts_for_nothing(charset: str, text: str) -> None:
+    """One of Python's own takes minutes for a long text."""
+    query = f"from=8613800000001&text=%4F%60&charset={charset}".encode()
+    [report] = done(read(builtin()["kannel"], Request("GET", query, "", b"", NOW_S))).reports
+    assert report.text == text
+
+
+def test_parts_of_a_reply_are_told() -> None:
+    item = {"from": "1", "text": "a", "ref": 7, "of": 3, "part": 2}
+    [report] = said(json.dumps(item).encode()).reports
+    assert report.part is not None
+    assert (report.part.reference, report.part.count, report.part.number) == ("7", 3, 2)
+
+
+@pytest.mark.parametrize("items", ["body", "body.list", "form.list", "request"])
+@given(body=st.binary(max_size=60), kind=st.sampled_from([FORM, "application/json", ""]))
+def test_whatever_comes_is_read_or_told_apart(items: str, body: bytes, kind: str) -> None:
+    for text in (body, b"list=" + body, b"state=ok&to.number=%31&id=" + body):
+        for each in (found := said(text, items, kind)).unread:
+            assert each.reason
+        receipts_of(
+            Kind.DELIVERY_STATUS,
+            "mine",
+            [(report, Whose()) for report in found.reports if report.kind is Kind.DELIVERY_STATUS],
+            NOW_S,
+        )
+
+
+@pytest.mark.parametrize(
+    ("change", "said_of"),
+    [
+        (('items = "body"', 'items = "bodies"'), "items must be"),
+        (('name = "mine"', 'name = "Mine"'), "name must be"),
+        (("ok =", "OK ="), "status.states must be in small letters"),
+        (('when = "state"', ""), "must tell one from the other"),
+        (('time = "at"', 'times = "at"'), "times"),
+        (('"SUCCESS"', '"GOOD"'), "GOOD"),
+        (('number = "from"', "number = 1"), "number"),
+        (('items = "body"', 'items = "body"\neach = "a..b"'), "each must name"),
+        (("[reply]", "[reply"), "not TOML"),
+        (("[reply]", "x = " + "[" * 9000 + "]" * 9000), "nested"),
+    ],
+)
+def test_a_source_that_does_not_fit_is_refused_with_its_member(
+    change: tuple[str, str], said_of: str
+) -> None:
+    text = ROW.format(items="body")
+    assert change[0] in text
+    with pytest.raises(InvalidSetting, match=said_of):
+        read_source(text.replace(*change, 1))
+
+
+def test_records_come_of_reports_once_it_is_known_whose_they_are() -> None:
+    good = Report(Kind.DELIVERY_STATUS, b"1", 0, number="+8613800000001", id="1")
+    receipts = receipts_of(
+        Kind.DELIVERY_STATUS,
+        "mine",
+        [
+            (good, Whose(sid="ours", ext="e")),
+            (Report(Kind.DELIVERY_STATUS, b"2", 1, number="no number", id="2"), Whose()),
+            (Report(Kind.DELIVERY_STATUS, b"3", 2, id="3", state=State.INTERMEDIATE), Whose()),
+        ],
+        NOW_S,
+    )
+    [entry] = receipts.entries
+    record = json.loads(entry)
+    assert (record["sid"], record["ext"], record["mobile"]) == ("ours", "e", "13800000001")
+    [unread] = receipts.unread
+    assert isinstance(unread, Unread)
+    assert (unread.raw, unread.member) == (b"2", "nationcode")
+    assert receipts.fingerprints is not None
+    again = receipts_of(Kind.DELIVERY_STATUS, "mine", [(good, Whose())], NOW_S + 60)
+    assert again.fingerprints == receipts.fingerprints
+
+
+@pytest.mark.parametrize(
+    ("number", "nationcode", "parts"),
+    [
+        ("+8613800000001", "1", ("86", "13800000001")),
+        ("008613800000001", None, ("86", "13800000001")),
+        ("8613800000001", None, ("86", "13800000001")),
+        ("13800000001", "86", ("86", "13800000001")),
+        ("+12025550123", None, ("1", "2025550123")),
+        ("+85261234567", None, ("852", "61234567")),
+    ],
+)
+def test_a_number_is_split_behind_its_calling_code(
+    number: str, nationcode: str | None, parts: tuple[str, str]
+) -> None:
+    assert split(number, nationcode) == parts
+
+
+@pytest.mark.parametrize(
+    ("text", "parts"),
+    [
+        (
+            "id:0123 sub:001 dlvrd:001 done date:1807110700 stat:DELIVRD err:000 text:id:7 stat:x",
+            {"id": "0123", "stat": "DELIVRD", "err": "000", "text": "id:7 stat:x"},
+        ),
+        ("ID:9e-1 done_date:0000000000 STAT:FAILED err:A1", {"stat": "FAILED", "err": "A1"}),
+        ("id: nothing more", {}),
+        ("", {}),
+    ],
+)
+def test_receipts_are_read_in_the_shapes_they_are_seen_in(text: str, parts: dict[str, str]) -> None:
+    found = receipt_text(text)
+    assert found if parts else not found
+    assert {name: found.get(name) for name in parts} == parts
+
+
+def test_a_source_may_name_each_form_of_time_and_no_other() -> None:
+    assert {*get_args(Form)} == {*TIMES}
+
+
+def test_every_source_of_ours_is_read() -> None:
+    assert {"kannel", "native"} <= builtin().keys()

@@ -1,0 +1,80 @@
+"""Text of an SMS, and the header of its parts."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pullstatus.receipts.parts import Part, headed
+from pullstatus.receipts.text import CODINGS, coding_of, decoded
+
+
+@pytest.mark.parametrize(
+    ("data", "coding", "text"),
+    [
+        (bytes.fromhex("001b65411102"), "gsm7", "@€A_$"),
+        (bytes.fromhex("1b281b291b2f1b3c1b3d1b3e1b401b14"), "gsm7", "{}\\[~]|^"),
+        (b"\x1bA\x1b", "gsm7", "A"),  # an escape of nothing, and one at the end
+        (bytes.fromhex("7f7b1e60804d"), "gsm7", "àäß¿\ufffdM"),
+        (bytes.fromhex("1018"), "gsm7", "ΔΣ"),
+        (bytes.fromhex("90004f60d83dde00"), "ucs2", "退你😀"),
+        (b"\xd8\x3d", "ucs2", "\ufffd"),
+        ("退订".encode("gb18030"), "gb18030", "退订"),
+        (b"caf\xe9", "latin1", "café"),
+        (b"caf\xe9", "utf8", "caf\ufffd"),
+        (b"\x00\xff", "binary", "00ff"),
+    ],
+)
+def test_bytes_become_text_by_their_coding(data: bytes, coding: str, text: str) -> None:
+    assert decoded(data, coding) == text
+
+
+@given(data=st.binary(max_size=160), coding=st.sampled_from(CODINGS), number=st.integers(0, 255))
+def test_nothing_is_refused(data: bytes, coding: str, number: int) -> None:
+    decoded(data, coding)
+    assert coding_of(number) in CODINGS
+    part, text = headed(data)
+    assert data.endswith(text)
+    assert part is None or part.count <= 255
+
+
+@pytest.mark.parametrize(
+    ("number", "coding"),
+    [
+        (0, "gsm7"),
+        (3, "latin1"),
+        (8, "ucs2"),
+        (4, "binary"),
+        (15, "gb18030"),
+        (0x18, "ucs2"),
+        (0x14, "binary"),
+        (0xF0, "gsm7"),
+        (0xF5, "binary"),
+        (0x60, "utf8"),
+    ],
+)
+def test_numbers_of_codings(number: int, coding: str) -> None:
+    assert coding_of(number, "gsm7" if number == 0 else "utf8") == coding
+
+
+@pytest.mark.parametrize(
+    ("header", "part"),
+    [
+        ("0500032a0301", Part("42", 3, 1)),
+        ("060804012a0302", Part("298", 3, 2)),
+        ("0700032a03010504", None),  # its last element is cut off
+        ("0b05040b8423f00003070202", Part("7", 2, 2)),  # behind the ports of an application
+        ("00", None),
+    ],
+)
+def test_headers_of_parts(header: str, part: Part | None) -> None:
+    found, text = headed(bytes.fromhex(header) + b"text")
+    assert found == part
+    assert text == (b"text" if part else bytes.fromhex(header) + b"text")
+
+
+def test_a_part_that_cannot_be_of_several_waits_for_nothing() -> None:
+    alone = [Part("1", 1, 1), Part("1", 0, 1), Part("1", 2, 3), Part("1", 2, 0)]
+    assert all(each.alone for each in alone)
+    assert not Part("1", 2, 2).alone

@@ -1,0 +1,382 @@
+"""`/in/{token}/{source}`: who is let in, what is stored and parked, and what is answered."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from typing import Any, Final
+
+import msgspec
+import pytest
+
+from pullstatus import limits
+from pullstatus.apps import LiveApplication, Token, token_digest
+from pullstatus.apps.routing import Rule, Rules
+from pullstatus.errors import OutcomeUnknown, SettingChanged, StoreUnavailable
+from pullstatus.mailbox.parking import Item
+from pullstatus.records import Kind
+from pullstatus.server.figures import ITEMS
+from pullstatus.store import Append, Noted, PutAside
+from tests.harness import Answer
+from tests.unit.server.asgi import APP, SECRET, Served
+from tests.unit.server.test_routes import problem, run
+
+NOW_S: Final = 1_767_571_200
+NATIVE: Final = f"/in/{SECRET}/native"
+KANNEL: Final = f"/in/{SECRET}/kannel"
+PLATFORM: Final = "pst_platform"
+OK: Final = b'{"result":0,"errmsg":"OK"}'
+FORM: Final = ("Content-Type", "application/x-www-form-urlencoded")
+AWAY: Final = StoreUnavailable("held by another process")
+
+
+def served() -> Served:
+    """A server with a token of an application and one of a platform's."""
+    made = Served(now_ms=lambda: NOW_S * 1000)
+    platform = Token("platform", token_digest(PLATFORM), 0, None)
+    made.registry.tokens[platform.digest] = platform
+    return made
+
+
+def item(**members: object) -> dict[str, object]:
+    return {
+        "mobile": "13800000001",
+        "nationcode": "86",
+        "report_status": "SUCCESS",
+        "errmsg": "DELIVRD",
+        "user_receive_time": "2026-01-05 08:00:00",
+        "sid": "8:1",
+        **members,
+    }
+
+
+def stored(made: Served) -> list[dict[str, Any]]:
+    """The records that went to the store, in order."""
+    appends: list[Append] = [*made.store.appended, *(each.records for each in made.store.parked)]
+    return [json.loads(entry) for each in appends for entry in each.entries]
+
+
+def parked(made: Served) -> list[Item]:
+    entries = [entry for park in made.store.parked for entry in park.entries]
+    return [msgspec.json.decode(entry, type=Item) for entry in entries]
+
+
+def counted(made: Served, source: str) -> dict[str, float]:
+    """The figures of a source that are not 0."""
+    figures = asyncio.run(made.figures())
+    found = {
+        result: figures[f'pullstatus_source_items_total{{result="{result}",source="{source}"}}']
+        for result in ITEMS
+    }
+    return {result: count for result, count in found.items() if count}
+
+
+def good(answer: Answer | None, body: bytes) -> None:
+    assert answer is not None
+    assert (answer.http_status, answer.content) == (200, body)
+
+
+# --- who is let in --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("method", ["GET", "POST", "PUT", "HEAD"])
+@pytest.mark.parametrize("path", ["", "x", "x/", "x/kannel", "x/nobody", "x/kannel/more", "/"])
+def test_unknown_token_is_401_wherever_it_knocks(method: str, path: str) -> None:
+    """A sender takes 404 for the end of it."""
+    made = served()
+    answer, _ = run(made.ask(method, f"/in/{path}"))
+    assert answer is not None
+    assert answer.http_status == 401
+    assert not made.store.appended
+    assert not made.store.parked
+
+
+async def nothing(*_: object) -> None:
+    """A look at a store in which nothing is new."""
+
+
+def test_token_whose_application_is_gone_is_no_404() -> None:
+    made = served()
+    made.registry.applications.clear()
+    vars(made.registry).update(look=nothing)
+    answer, _ = run(made.post(NATIVE, [item()]))
+    problem(answer, 403)
+
+
+def test_method_that_no_sender_uses_is_told_which_there_are() -> None:
+    answer, _ = run(served().ask("PUT", NATIVE))
+    assert problem(answer, 405)["detail"] == "send a POST or a GET"
+    assert answer is not None
+    assert answer.header("allow") == "POST, GET"
+
+
+# --- what is stored -------------------------------------------------------------------------------
+
+
+def test_records_are_stored_and_answered_in_the_words_of_their_source() -> None:
+    made = served()
+    answer, _ = run(made.post(NATIVE, [item(), {**item(), "mobile": "13800000002"}]))
+    good(answer, OK)
+    assert [each["mobile"] for each in stored(made)] == ["13800000001", "13800000002"]
+    assert stored(made)[0] == item(description="")
+    [append] = made.store.appended
+    assert append.fingerprints is not None
+    assert append.while_set is not None
+    assert len(set(append.fingerprints.items)) == 2
+    assert counted(made, "native") == {"stored": 2}
+
+
+def test_what_came_before_is_counted_as_a_repeat() -> None:
+    """Of records, and of what is parked beside them; a repeat is in no other figure."""
+    made = served()
+    made.store.append_answer = 1
+    good(run(made.post(NATIVE, [item(), item(mobile="13800000002")]))[0], OK)
+    assert counted(made, "native") == {"stored": 1, "repeat": 1}
+    made.store.park_answer = PutAside(0, 1, 0)
+    good(run(made.post(NATIVE, [item(), {"sid": "odd"}, {"sid": "odd"}]))[0], OK)
+    assert counted(made, "native") == {"stored": 2, "parked": 1, "repeat": 2}
+
+
+def test_reply_of_bytes_in_a_charset_is_read_as_it_was_sent() -> None:
+    """As Kannel sends it: bytes of UTF-16 in a query."""
+    made = served()
+    query = "from=%2B8613800000001&to=1069&text=V%DEY%0D&charset=UTF-16BE&time=1767571100&id=7"
+    answer, _ = run(made.ask("GET", f"{KANNEL}?{query}"))
+    good(answer, b"")
+    [reply] = stored(made)
+    assert (reply["text"], reply["mobile"], reply["time"]) == ("回复", "13800000001", 1767571100)
+
+
+def test_receipt_by_query_and_by_form_is_one() -> None:
+    """And a repeat is known by what it says, whenever it comes."""
+    said = "dlr=1&from=%2B8613800000001&id=7&sid=8:1&time=1767571100"
+    ways: list[Any] = []
+    for method, target, body in (("GET", f"{KANNEL}?{said}", ""), ("POST", KANNEL, said)):
+        made = served()
+        answer, _ = run(made.ask(method, target, body.encode(), [FORM]))
+        good(answer, b"")
+        [append] = made.store.appended
+        ways.append((append.entries, append.fingerprints))
+    assert ways[0] == ways[1]
+
+
+def test_intermediate_state_is_acknowledged_and_counted() -> None:
+    made = served()
+    answer, _ = run(made.ask("GET", f"{KANNEL}?dlr=8&from=8613800000001&id=7"))
+    good(answer, b"")
+    assert (made.store.appended, made.store.parked) == ([], [])
+    assert counted(made, "kannel") == {"intermediate": 1}
+
+
+@pytest.mark.parametrize(
+    ("body", "members"),
+    [
+        ([item(mobile=13800000001, errmsg=7)], {"mobile": "13800000001", "errmsg": "7"}),
+        ([item(sid=2**63 + 1)], {"sid": "9223372036854775809"}),
+        (b'[{"mobile":1,"report_status":"FAIL","sid":%s}]' % (b"7" * 40), {"sid": "7" * 40}),
+        ([item(user_receive_time=None)], {"user_receive_time": "2026-01-05 08:00:00"}),
+        ([item(user_receive_time="0000-00-00 00:00:00")], {}),
+        (json.dumps([item(errmsg="\u4f60")]).encode("utf-16"), {"errmsg": "\u4f60"}),
+        (b"\xef\xbb\xbf" + json.dumps(item()).encode(), {"sid": "8:1"}),
+    ],
+)
+def test_what_is_odd_is_a_record(body: object, members: dict[str, str]) -> None:
+    made = served()
+    answer, _ = run(made.post(NATIVE, body))
+    good(answer, OK)
+    [record] = stored(made)
+    assert record.items() >= members.items()
+    assert not made.store.parked
+
+
+@pytest.mark.parametrize("body", [b"", b"[]", b" \r\n"])
+def test_nothing_is_acknowledged(body: bytes) -> None:
+    made = served()
+    answer, _ = run(made.post(NATIVE, body))
+    good(answer, OK)
+    assert (made.store.appended, made.store.parked) == ([], [])
+
+
+def test_ten_thousand_items_are_stored() -> None:
+    made = served()
+    body = b"[%b]" % b",".join(
+        b'{"mobile":"1380%07d","report_status":"FAIL","sid":"%d"}' % (number, number)
+        for number in range(10_000)
+    )
+    answer, _ = run(made.post(NATIVE, body))
+    good(answer, OK)
+    assert len(stored(made)) == 10_000
+
+
+# --- what is parked -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("body", "member"),
+    [
+        (json.dumps([item()]).encode()[:-9], None),
+        (b"sms_status=%5B%5D", None),
+        (b'{"a":' * 9000, None),
+        (b"\xff\xfe\xfd", None),
+        ([item(report_status="MAYBE")], "report_status"),
+        ([item(sid="", id="")], "sid"),
+        ([item(mobile="13800000001x")], "mobile"),
+        (["text"], None),
+    ],
+)
+def test_what_cannot_be_read_is_parked_and_acknowledged(body: object, member: str | None) -> None:
+    made = served()
+    answer, logged = run(made.post(NATIVE, body))
+    good(answer, OK)
+    assert stored(made) == []
+    [kept] = parked(made)
+    assert (kept.format, kept.token, kept.address) == ("native", "gateway", "192.0.2.7")
+    assert (kept.member, kept.at_ms) == (member, NOW_S * 1000)
+    assert kept.raw
+    assert "13800000001" not in str(logged) + kept.reason
+    assert counted(made, "native") == {"parked": 1}
+
+
+def test_items_beside_one_that_cannot_be_read_are_stored() -> None:
+    made = served()
+    answer, _ = run(made.post(NATIVE, [item(), item(report_status=""), item(sid="8:2")]))
+    good(answer, OK)
+    assert [record["sid"] for record in stored(made)] == ["8:1", "8:2"]
+    assert [(kept.index, kept.member) for kept in parked(made)] == [(1, None)]
+
+
+def test_request_that_is_an_item_itself_is_parked_with_all_that_a_retry_needs() -> None:
+    made = served()
+    query = "dlr=99&from=8613800000001&id=7"
+    answer, _ = run(made.ask("GET", f"{KANNEL}?{query}"))
+    good(answer, b"")
+    [kept] = parked(made)
+    assert (kept.method, kept.query, kept.member) == ("GET", query.encode(), "dlr")
+
+
+def test_encoded_body_is_parked() -> None:
+    made = served()
+    answer, _ = run(made.post(NATIVE, [item()], ("Content-Encoding", "gzip")))
+    good(answer, OK)
+    assert [kept.reason for kept in parked(made)] == ["must come without Content-Encoding"]
+
+
+def test_encoded_statuses_that_are_usual_otherwise_are_parked_too() -> None:
+    made = served()
+    usual = {"phone_number": "13800000001", "success": True, "biz_id": "7", "err_code": "DELIVRD"}
+    path = f"/in/{SECRET}/aliyun"
+    run(made.post(path, [usual], ("Content-Encoding", "gzip")))
+    assert [kept.reason for kept in parked(made)] == ["must come without Content-Encoding"]
+    run(made.post(path, [usual]))
+    assert [record["sid"] for record in stored(made)] == ["7"]
+
+
+def test_source_that_is_not_known_is_parked_by_the_name_it_came_under() -> None:
+    made = served()
+    answer, _ = run(made.post(f"/in/{SECRET}/acme", b"what it says"))
+    assert answer is not None
+    assert answer.http_status == 200
+    [kept] = parked(made)
+    assert (kept.format, kept.raw) == ("acme", b"what it says")
+    assert counted(made, "other") == {"parked": 1}
+
+
+# --- a platform's token ---------------------------------------------------------------------------
+
+
+def test_what_is_nobodys_is_parked_under_the_number_0() -> None:
+    made = served()
+    answer, _ = run(made.post(f"/in/{PLATFORM}/native", [item(), item(report_status="SOON")]))
+    good(answer, OK)
+    assert stored(made) == []
+    assert {park.mailbox.sdkappid for park in made.store.parked} == {0}
+    assert sorted(kept.index or 0 for kept in parked(made)) == [0, 1]
+
+
+def test_rule_says_whose_it_is() -> None:
+    made = served()
+    rule = Rule(name="all", sdkappid=APP.sdkappid, source="native", sign="x")
+    made.registry.rules = Rules([rule])
+    reply = {"mobile": "13800000001", "text": "TD", "to": "1069"}
+    answer, _ = run(made.post(f"/in/{PLATFORM}/native", [item(), reply]))
+    good(answer, OK)
+    status, told = sorted(stored(made), key=lambda record: "text" in record)
+    assert status["sid"] == "8:1"
+    assert (told["text"], told["sign"]) == ("TD", "x")
+    assert {each.mailbox.sdkappid for each in made.store.appended} == {APP.sdkappid}
+    assert {each.mailbox.kind for each in made.store.appended} == set(Kind)
+    assert not made.store.parked
+
+
+# --- a store that is away -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("body", [[item()], [item(report_status="SOON")]])
+def test_store_that_is_away_is_503_and_nothing_else(body: object) -> None:
+    made = served()
+    made.store.append_answer = made.store.park_answer = AWAY
+    answer, _ = run(made.post(NATIVE, body))
+    problem(answer, 503)
+    assert answer is not None
+    assert answer.header("retry-after") == str(limits.RETRY_AFTER_S)
+
+
+def test_names_that_cannot_be_asked_for_are_503(monkeypatch: pytest.MonkeyPatch) -> None:
+    made = served()
+
+    async def away(*_: object) -> list[object]:
+        raise AWAY
+
+    async def registering(_: str) -> dict[str, Noted]:
+        return {"names/any": Noted(NOW_S * 1000)}
+
+    monkeypatch.setitem(vars(made.store), "marks", registering)
+    monkeypatch.setitem(vars(made.store), "named", away)
+    answer, _ = run(made.post(f"/in/{PLATFORM}/native", [item(id="7")]))
+    problem(answer, 503)
+    assert stored(made) == []
+    assert not made.store.parked
+
+
+def test_application_that_is_another_owners_meanwhile_is_no_404() -> None:
+    """What a rule gave it comes again, and is nobody's then."""
+    made = served()
+    made.store.append_answer = SettingChanged("application")
+    live = made.registry.applications[APP.sdkappid]
+
+    async def look(*_: object) -> None:
+        other = msgspec.structs.replace(live.application, owner="other")
+        made.registry.applications[APP.sdkappid] = LiveApplication(other, 9)
+
+    vars(made.registry).update(look=look)
+    answer, _ = run(made.post(NATIVE, [item()]))
+    problem(answer, 503)
+
+
+def test_outcome_that_nobody_knows_is_not_answered() -> None:
+    made = served()
+    made.store.append_answer = OutcomeUnknown("the disk did not say")
+    answer, _ = run(made.post(NATIVE, [item()]))
+    assert answer is None
+    assert made.hung_up
+
+
+@pytest.mark.parametrize("ends", [1, AWAY], ids=["stored", "refused"])
+def test_store_that_does_not_answer_is_put_off_in_time(
+    monkeypatch: pytest.MonkeyPatch, ends: int | Exception
+) -> None:
+    made = served()
+    monkeypatch.setattr(limits, "CALLBACK_ANSWER_S", 0.01)
+
+    async def late(_operation: object, _gone: object) -> int:
+        await asyncio.sleep(0.1)
+        if isinstance(ends, Exception):
+            raise ends
+        return ends
+
+    monkeypatch.setattr(made.store, "append", late)
+    answer, logged = run(made.post(NATIVE, [item()]))
+    problem(answer, 503)
+    assert not made.hung_up
+    events = [line["event"] for line in logged]
+    assert events == ["batch put off", "batch stored late" if ends == 1 else "batch put off"]

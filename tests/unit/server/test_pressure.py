@@ -1,0 +1,27 @@
+"""How long a process was at work: more of it the more it does, whoever tells."""
+
+from pathlib import Path
+
+import pytest
+
+from pullstatus.server import pressure
+
+
+@pytest.mark.parametrize("told", [None, "nothing of the kind"])
+def test_work_is_told_with_a_scheduler_or_without(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, told: str | None
+) -> None:
+    if told is not None:
+        (tmp_path / "schedstat").write_text(told, encoding="ascii")
+        monkeypatch.setattr(pressure, "_SCHEDULER", tmp_path / "schedstat")
+    before_s = pressure.at_work_s()
+    assert before_s > 0
+    for _ in range(10**6):
+        pass
+    assert pressure.at_work_s() > before_s
+
+
+def test_waiting_for_a_processor_is_work(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "schedstat").write_text("3000000000 500000000 12\n", encoding="ascii")
+    monkeypatch.setattr(pressure, "_SCHEDULER", tmp_path / "schedstat")
+    assert pressure.at_work_s() == 3.5
