@@ -14,9 +14,10 @@ from pullstatus.apps import Application, LiveApplication, Operator
 from pullstatus.apps.routing import Rule
 from pullstatus.apps.values import NOBODY, application_setting
 from pullstatus.errors import InvalidSetting
-from pullstatus.mailbox import append, parking
+from pullstatus.mailbox import append, parking, unparking
 from pullstatus.mailbox.owning import NO_RULE, Stored, owned
-from pullstatus.mailbox.parking import NOBODYS, Told
+from pullstatus.mailbox.parking import NOBODYS
+from pullstatus.mailbox.unparking import Told
 from pullstatus.receipts import Receipts, Unread
 from pullstatus.receipts.reading import read
 from pullstatus.receipts.reports import receipts_of
@@ -93,7 +94,7 @@ async def left(store: Store) -> list[str]:
 
 
 async def retry(store: Store, *numbers: int) -> Told:
-    return await parking.retry(store, NOBODY, by=by(), numbers=numbers or None)
+    return await unparking.retry(store, NOBODY, by=by(), numbers=numbers or None)
 
 
 async def test_it_waits_until_a_rule_takes_it_and_is_stored_once(store: Store) -> None:
@@ -196,13 +197,13 @@ async def test_who_has_the_number_next_gets_nothing_of_it(store: Store) -> None:
 async def test_it_is_dropped_or_given_away_by_hand(store: Store) -> None:
     await create(store, SHOP)
     await park(store, reply("1", "a"), reply("1", "b"), {"text": "c", "mobile": "x", "to": "1"})
-    assert await parking.drop(store, NOBODY, by=by(), numbers=[1]) == Told(1, 0, 2)
-    told = await parking.route(store, NOBODY, SHOP, by=by())
+    assert await unparking.drop(store, NOBODY, by=by(), numbers=[1]) == Told(1, 0, 2)
+    told = await unparking.route(store, NOBODY, SHOP, by=by())
     assert (told.items, told.left) == (2, 0)
     assert await texts(store, SHOP) == ["b"]
     assert told.parked == len(await parking.parked(store, SHOP)) == 1
     with pytest.raises(InvalidSetting):
-        await parking.drop(store, NOBODY, by=by(), numbers=[1])
+        await unparking.drop(store, NOBODY, by=by(), numbers=[1])
 
 
 async def test_it_is_bounded_as_an_applications_items_are(

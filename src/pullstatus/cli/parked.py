@@ -13,8 +13,9 @@ from pullstatus.cli.lazy import Group
 from pullstatus.cli.output import json_option, limit_option, moment, print_json, print_rows, say
 from pullstatus.cli.session import plainly, store_option, with_store
 from pullstatus.errors import InvalidSetting
-from pullstatus.mailbox import parking
-from pullstatus.mailbox.parking import Parked, Told
+from pullstatus.mailbox import parking, unparking
+from pullstatus.mailbox.parking import Parked
+from pullstatus.mailbox.unparking import Told
 from pullstatus.records import Kind
 from pullstatus.store import Store
 
@@ -119,7 +120,7 @@ def retry_parked(
     Those of number 0 become records of the applications that registrations or rules name by now.
     Safe to repeat, also when it was cut off: nothing is stored twice. What it cannot read stays.
     """
-    print_json(_what(_settle(parking.retry, sdkappid, items, all_items, reason, store_url)))
+    print_json(_what(_settle(unparking.retry, sdkappid, items, all_items, reason, store_url)))
 
 
 @parked_group.command("drop")
@@ -133,7 +134,7 @@ def drop_parked(
     sdkappid: int, items: tuple[int, ...], all_items: bool, reason: str, store_url: str
 ) -> None:
     """Erase parked items. Their sender is told nothing, and does not send them again."""
-    print_json(_what(_settle(parking.drop, sdkappid, items, all_items, reason, store_url)))
+    print_json(_what(_settle(unparking.drop, sdkappid, items, all_items, reason, store_url)))
 
 
 @parked_group.command("route")
@@ -154,7 +155,7 @@ def route_parked(
     What can be read becomes records there; the rest is parked there, under new numbers. Safe to
     repeat, also when it was cut off: an item leaves here in the commit that stores it there.
     """
-    verb = partial(parking.route, to=to)
+    verb = partial(unparking.route, to=to)
     told = _settle(verb, sdkappid, items, all_items, reason, store_url)
     print_json({**_what(told), "parked": told.parked})
 

@@ -15,7 +15,7 @@ import msgspec
 from pullstatus import limits
 from pullstatus.apps import Operator, traces
 from pullstatus.errors import InvalidSetting
-from pullstatus.mailbox import parking, pending
+from pullstatus.mailbox import parking, pending, unparking
 from pullstatus.mailbox.following import Follower
 from pullstatus.mailbox.parking import Item
 from pullstatus.store import Act, Backlog, Mailbox, Progress, Store
@@ -155,7 +155,7 @@ async def _erase_parked(store: Store, row: Backlog, number: Number, by: Operator
         if each.item is not None and _has(each.item, number)
     ]
     if meant:
-        await parking.drop(store, mailbox.sdkappid, by=by, numbers=meant, act=act)
+        await unparking.drop(store, mailbox.sdkappid, by=by, numbers=meant, act=act)
     [row] = [each for each in await store.backlog(mailbox.sdkappid) if each.mailbox == mailbox]
     cursor = row.accepted - row.waiting
     seqs = [seq async for seq in _numbers_of(store, row, number) if seq <= cursor]

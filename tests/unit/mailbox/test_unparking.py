@@ -17,8 +17,8 @@ from pullstatus import limits
 from pullstatus.apps import Application, LiveApplication, Operator
 from pullstatus.apps.values import application_setting
 from pullstatus.errors import InvalidSetting, OutcomeUnknown, SettingChanged, UnknownApplication
-from pullstatus.mailbox import append, parking
-from pullstatus.mailbox.parking import Told
+from pullstatus.mailbox import append, parking, rereading, unparking
+from pullstatus.mailbox.unparking import Told
 from pullstatus.mailbox.upkeep import DAY_MS, clean_up
 from pullstatus.receipts.reading import read_records
 from pullstatus.receipts.request import Request
@@ -109,7 +109,7 @@ def mend(monkeypatch: pytest.MonkeyPatch, *bad: object) -> None:
         body = json.dumps(parts).encode()
         return unmended(msgspec.structs.replace(request, body=body))
 
-    monkeypatch.setattr(parking, "read_records", read)
+    monkeypatch.setattr(rereading, "read_records", read)
     monkeypatch.setitem(globals(), "read_records", read)  # of `push`
 
 
@@ -122,16 +122,16 @@ async def test_retry_after_a_mend_moves_what_it_can(
 ) -> None:
     """Whatever stands before it; the rest keeps its numbers, for people."""
     await push(store, [status(1, sid="good"), *bad("a", "b", "c", "d", "e")])
-    assert await parking.retry(store, NUMBER, by=operator()) == Told(0, 0, 5)
+    assert await unparking.retry(store, NUMBER, by=operator()) == Told(0, 0, 5)
     assert await numbers(store) == [1, 2, 3, 4, 5]
     mend(monkeypatch, *bad("b", "d"))
-    assert await parking.retry(store, NUMBER, by=operator()) == Told(2, 2, 3)
+    assert await unparking.retry(store, NUMBER, by=operator()) == Told(2, 2, 3)
     assert await sids(store) == ["good", "b", "d"]
     assert sorted(await numbers(store)) == [1, 3, 5]
     mend(monkeypatch, *bad("a"))
-    assert await parking.retry(store, NUMBER, by=operator()) == Told(1, 1, 2)
+    assert await unparking.retry(store, NUMBER, by=operator()) == Told(1, 1, 2)
     assert sorted(await numbers(store)) == [3, 5]
-    assert await parking.retry(store, NUMBER, by=operator()) == Told(0, 0, 2)
+    assert await unparking.retry(store, NUMBER, by=operator()) == Told(0, 0, 2)
     assert (await audit_store(url, lambda _done, _total: None)).findings == []
 
 
@@ -140,12 +140,12 @@ async def test_retry_of_some_leaves_the_others(
 ) -> None:
     await push(store, bad("a", "b", "c"))
     mend(monkeypatch, *bad("a", "b", "c"))
-    assert await parking.retry(store, NUMBER, by=operator(), numbers=[2]) == Told(1, 1, 2)
+    assert await unparking.retry(store, NUMBER, by=operator(), numbers=[2]) == Told(1, 1, 2)
     assert await sids(store) == ["b"]
     assert sorted(await numbers(store)) == [1, 3]
     with pytest.raises(InvalidSetting, match="item 2 of 1400006666 is not parked"):
-        await parking.retry(store, NUMBER, by=operator(), numbers=[1, 2])
-    assert await parking.retry(store, NUMBER, by=operator(), numbers=[1]) == Told(1, 1, 1)
+        await unparking.retry(store, NUMBER, by=operator(), numbers=[1, 2])
+    assert await unparking.retry(store, NUMBER, by=operator(), numbers=[1]) == Told(1, 1, 1)
 
 
 async def test_record_that_came_again_after_the_mend_is_stored_once(
@@ -155,7 +155,7 @@ async def test_record_that_came_again_after_the_mend_is_stored_once(
     await push(store, bad("a"))
     mend(monkeypatch, *bad("a"))
     await push(store, bad("a"))
-    assert await parking.retry(store, NUMBER, by=operator()) == Told(1, 0, 0)
+    assert await unparking.retry(store, NUMBER, by=operator()) == Told(1, 0, 0)
     assert await sids(store) == ["a"]
 
 
@@ -164,7 +164,7 @@ async def test_retried_record_that_comes_again_is_stored_once(
 ) -> None:
     await push(store, bad("a"))
     mend(monkeypatch, *bad("a"))
-    await parking.retry(store, NUMBER, by=operator())
+    await unparking.retry(store, NUMBER, by=operator())
     await push(store, bad("a"))
     assert await sids(store) == ["a"]
 
@@ -174,7 +174,7 @@ async def test_retry_that_was_cut_off_at_any_step_can_be_repeated(
     store: Store, url: str, monkeypatch: pytest.MonkeyPatch, happened: bool
 ) -> None:
     """Before a commit or right behind it: each record is stored once, whatever was done."""
-    monkeypatch.setattr(parking, "_STEP_ITEMS", 3)
+    monkeypatch.setattr(unparking, "_STEP_ITEMS", 3)
     names = [f"n{number}" for number in range(20)]
     await push(store, bad(*names))
     mended = names[1::2]
@@ -200,7 +200,7 @@ async def test_retry_that_was_cut_off_at_any_step_can_be_repeated(
 
         monkeypatch.setattr(store, "unpark", some_steps)
         try:
-            await parking.retry(store, NUMBER, by=operator(NOW_MS + allowed))
+            await unparking.retry(store, NUMBER, by=operator(NOW_MS + allowed))
         except OutcomeUnknown:
             continue
         break
@@ -220,11 +220,11 @@ async def test_retry_beside_another_is_done_by_either(
 
     async def overtaken(operation: Unpark) -> int:
         monkeypatch.setattr(store, "unpark", unpark)
-        await parking.retry(store, NUMBER, by=operator(NOW_MS + 1))
+        await unparking.retry(store, NUMBER, by=operator(NOW_MS + 1))
         return await unpark(operation)
 
     monkeypatch.setattr(store, "unpark", overtaken)
-    told = await parking.retry(store, NUMBER, by=operator())
+    told = await unparking.retry(store, NUMBER, by=operator())
     assert told == Told(0, 0, 2)
     assert await sids(store) == ["b"]
 
@@ -239,13 +239,13 @@ async def test_retry_that_is_always_overtaken_gives_up(
 
     monkeypatch.setattr(store, "unpark", changed)
     with pytest.raises(SettingChanged):
-        await parking.drop(store, NUMBER, by=operator())
+        await unparking.drop(store, NUMBER, by=operator())
 
 
 async def test_dropped_items_are_erased_on_record(store: Store) -> None:
     await push(store, bad("a", "b", "c"))
-    assert await parking.drop(store, NUMBER, by=operator(), numbers=[3]) == Told(1, 0, 2)
-    assert await parking.drop(store, NUMBER, by=operator()) == Told(2, 0, 0)
+    assert await unparking.drop(store, NUMBER, by=operator(), numbers=[3]) == Told(1, 0, 2)
+    assert await unparking.drop(store, NUMBER, by=operator()) == Told(2, 0, 0)
     [row] = [row for row in await store.backlog() if row.mailbox.parked]
     assert (row.accepted, row.erased, row.put_back, row.waiting) == (5, 3, 2, 0)
     acts = [row.act async for row in store.acts()]
@@ -264,14 +264,14 @@ async def test_retry_of_an_item_of_several_parts_makes_records_of_those_that_rea
     assert await numbers(store) == [1]
     monkeypatch.undo()
     mend(monkeypatch, *bad("b"))
-    assert await parking.retry(store, NUMBER, by=operator()) == Told(0, 1, 1)
+    assert await unparking.retry(store, NUMBER, by=operator()) == Told(0, 1, 1)
     assert await sids(store) == ["b"]
     assert await numbers(store) == [1]
     assert await raws(store, NUMBER) == [b'{"sid": "a"},{"sid": "c"}']
-    assert await parking.retry(store, NUMBER, by=operator()) == Told(0, 0, 1)
+    assert await unparking.retry(store, NUMBER, by=operator()) == Told(0, 0, 1)
     mend(monkeypatch, *bad("a"))
     old = operator(NOW_MS + limits.PARKED_DAYS * DAY_MS + 1)
-    assert await parking.retry(store, NUMBER, by=old) == Told(1, 1, 0)
+    assert await unparking.retry(store, NUMBER, by=old) == Told(1, 1, 0)
     assert await sids(store) == ["b", "a"]
     [row] = [row for row in await store.backlog() if row.mailbox.parked]
     assert (row.put_back, row.expired) == (1, 1)
@@ -284,16 +284,16 @@ async def test_routed_items_are_those_of_the_other_application(
     """What reads by now is a record there, the rest is parked there, and none of it here."""
     await push(store, bad("a", "b", "c", "d"))
     mend(monkeypatch, *bad("b"))
-    told = await parking.route(store, NUMBER, OTHER, by=operator(), numbers=[2, 3])
+    told = await unparking.route(store, NUMBER, OTHER, by=operator(), numbers=[2, 3])
     assert told == Told(2, 1, 2, 1)
     assert sorted(await numbers(store)) == [1, 4]
     assert (await sids(store), await sids(store, OTHER)) == ([], ["b"])
     assert await numbers(store, OTHER) == [1]
     assert await raws(store, OTHER) == [b'{"sid": "c"}']
-    assert await parking.route(store, NUMBER, OTHER, by=operator()) == Told(2, 0, 0, 2)
+    assert await unparking.route(store, NUMBER, OTHER, by=operator()) == Told(2, 0, 0, 2)
     assert await raws(store, OTHER) == [b'{"sid": "%s"}' % sid for sid in (b"c", b"d", b"a")]
     mend(monkeypatch, *bad("c"))
-    assert await parking.retry(store, OTHER, by=operator()) == Told(1, 1, 2)
+    assert await unparking.retry(store, OTHER, by=operator()) == Told(1, 1, 2)
     assert await sids(store, OTHER) == ["b", "c"]
     [row] = [row for row in await store.backlog(NUMBER) if row.mailbox.parked]
     assert (row.accepted, row.waiting, row.routed, row.put_back) == (5, 0, 4, 1)
@@ -308,7 +308,7 @@ async def test_route_that_was_cut_off_at_any_step_can_be_repeated(
     store: Store, url: str, monkeypatch: pytest.MonkeyPatch, happened: bool
 ) -> None:
     """Before a commit or right behind it: each item is of one application, and once."""
-    monkeypatch.setattr(parking, "_STEP_ITEMS", 3)
+    monkeypatch.setattr(unparking, "_STEP_ITEMS", 3)
     names = [f"n{number}" for number in range(20)]
     await push(store, bad(*names))
     mend(monkeypatch, *bad(*names[1::2]))
@@ -328,7 +328,7 @@ async def test_route_that_was_cut_off_at_any_step_can_be_repeated(
     monkeypatch.setattr(store, "unpark", every_other)
     for attempt in range(20):
         with contextlib.suppress(OutcomeUnknown):
-            await parking.route(store, NUMBER, OTHER, by=operator(NOW_MS + attempt))
+            await unparking.route(store, NUMBER, OTHER, by=operator(NOW_MS + attempt))
             break
     assert await numbers(store) == []
     assert sorted(await sids(store, OTHER)) == sorted(names[1::2])
@@ -340,9 +340,9 @@ async def test_route_to_an_application_that_changes_or_is_none(store: Store) -> 
     """It rests on both; nothing leaves before there is somebody to have it."""
     await push(store, bad("a"))
     with pytest.raises(UnknownApplication):
-        await parking.route(store, NUMBER, 1, by=operator())
+        await unparking.route(store, NUMBER, 1, by=operator())
     with pytest.raises(InvalidSetting, match="parked retry"):
-        await parking.route(store, NUMBER, NUMBER, by=operator())
+        await unparking.route(store, NUMBER, NUMBER, by=operator())
     unpark = store.unpark
 
     async def overtaken(operation: Unpark) -> int:
@@ -357,7 +357,7 @@ async def test_route_to_an_application_that_changes_or_is_none(store: Store) -> 
         raise SettingChanged("as it said")
 
     store.unpark = overtaken  # type: ignore[method-assign]
-    assert await parking.route(store, NUMBER, OTHER, by=operator()) == Told(1, 0, 0, 1)
+    assert await unparking.route(store, NUMBER, OTHER, by=operator()) == Told(1, 0, 0, 1)
     assert len(await raws(store, OTHER)) == 1
 
 
@@ -366,16 +366,16 @@ async def test_route_to_and_fro_keeps_nothing_for_ever(store: Store) -> None:
     await push(store, bad("a"))
     days = limits.PARKED_DAYS
     later = operator(NOW_MS + days * DAY_MS)
-    assert await parking.route(store, NUMBER, OTHER, by=later) == Told(1, 0, 0, 1)
+    assert await unparking.route(store, NUMBER, OTHER, by=later) == Told(1, 0, 0, 1)
     last = operator(NOW_MS + days * DAY_MS + 1)
-    assert await parking.route(store, OTHER, NUMBER, by=last) == Told(1, 0, 0, 0)
+    assert await unparking.route(store, OTHER, NUMBER, by=last) == Told(1, 0, 0, 0)
     assert await raws(store, NUMBER) == []
 
 
 async def test_nothing_of_an_application_that_is_not(store: Store) -> None:
     with pytest.raises(UnknownApplication):
-        await parking.retry(store, 1, by=operator())
-    assert await parking.retry(store, NUMBER, by=operator()) == Told(0, 0, 0)
+        await unparking.retry(store, 1, by=operator())
+    assert await unparking.retry(store, NUMBER, by=operator()) == Told(0, 0, 0)
 
 
 async def test_bounds_of_an_application(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -402,14 +402,14 @@ async def test_retries_now_and_then_keep_nothing_for_ever(
     for day in range(1, days):
         await push(store, bad(f"new{day}"), NOW_MS + day * DAY_MS)
         mend(monkeypatch, *bad(f"new{day}"))
-        told = await parking.retry(store, NUMBER, by=operator(NOW_MS + day * DAY_MS))
+        told = await unparking.retry(store, NUMBER, by=operator(NOW_MS + day * DAY_MS))
         assert told == Told(1, 1, 2)
     at_ms = NOW_MS + days * DAY_MS
     await push(store, bad("young"), at_ms)
     young = max(await numbers(store))
-    assert await parking.retry(store, NUMBER, by=operator(at_ms)) == Told(0, 0, 3)
+    assert await unparking.retry(store, NUMBER, by=operator(at_ms)) == Told(0, 0, 3)
     mend(monkeypatch, *bad("b"))
-    told = await parking.retry(store, NUMBER, by=operator(at_ms + 1))
+    told = await unparking.retry(store, NUMBER, by=operator(at_ms + 1))
     assert told == Told(2, 1, 1), "what reads by now is a record, however old"
     assert await numbers(store) == [young]
     assert (await sids(store))[-1] == "b"
@@ -418,7 +418,7 @@ async def test_retries_now_and_then_keep_nothing_for_ever(
     assert (await audit_store(url, lambda _done, _total: None)).findings == []
 
 
-@pytest.mark.parametrize("verb", [parking.drop, parking.retry])
+@pytest.mark.parametrize("verb", [unparking.drop, unparking.retry])
 async def test_damaged_item_is_set_aside(
     tmp_path: Path, store: Store, url: str, verb: Callable[..., Awaitable[Told]]
 ) -> None:
@@ -449,5 +449,5 @@ async def test_undated_record_has_the_time_of_its_arrival(
         body = json.dumps([status(1, user_receive_time=None)]).encode()
         return read_records(msgspec.structs.replace(request, body=body))
 
-    monkeypatch.setattr(parking, "read_records", read)
-    assert (await parking.retry(store, NUMBER, by=operator(NOW_MS + DAY_MS))).records == 1
+    monkeypatch.setattr(rereading, "read_records", read)
+    assert (await unparking.retry(store, NUMBER, by=operator(NOW_MS + DAY_MS))).records == 1

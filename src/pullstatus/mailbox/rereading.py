@@ -1,0 +1,223 @@
+"""What parked items say by the rules of now, and what is to become of each by that.
+
+    of an application    what reads is its records      `reread`; of another one's, `give_away`
+    of nobody            whose it is by now             `give_back`, by what `owning` says
+
+Nothing happens here: `unparking` does it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import msgspec
+
+from pullstatus.apps import LiveApplication, Operator, rules, sources
+from pullstatus.apps.routing import Rules
+from pullstatus.mailbox import append_of
+from pullstatus.mailbox.owning import NO_RULE, Known, Stored, owned
+from pullstatus.mailbox.parking import Item, Parked
+from pullstatus.receipts import Receipts, Unread
+from pullstatus.receipts.reading import read, read_again, read_records
+from pullstatus.receipts.reports import Report, Reports, Whose, receipts_of
+from pullstatus.receipts.request import Request
+from pullstatus.receipts.source import Source, builtin
+from pullstatus.records import Kind
+from pullstatus.steps import done
+from pullstatus.store import Append, Outcome, Store
+
+__all__ = ["Fate", "give_away", "give_back", "reread"]
+
+
+class Fate(msgspec.Struct, frozen=True):
+    """What becomes of an item: how it leaves, and what another mailbox gets of it.
+
+    Attributes:
+        target: the application that gets something of it; None: nothing is left of it.
+        records: what it says, as far as it could be read.
+        left: what is left of it and put back.
+        moved: what is parked anew with `target`.
+    """
+
+    outcome: Outcome
+    target: LiveApplication | None = None
+    records: Sequence[Append] = ()
+    left: Item | None = None
+    moved: Item | None = None
+
+
+async def reread(
+    store: Store, target: LiveApplication, meant: Sequence[Parked], by: Operator
+) -> Mapping[int, Fate]:
+    """What is to become of items of an application, by their numbers of now; others stay.
+
+    Args:
+        target: the application.
+        meant: none of which is damaged.
+    """
+    spoken = await _sources(store)
+    fates = {}
+    for each in meant:
+        assert each.item is not None
+        records, rest = await _read(store, spoken, target, each.item, by)
+        if rest is None:
+            fates[each.seq] = Fate(Outcome.PULLED, target, records)
+        elif records:
+            fates[each.seq] = Fate(Outcome.PUT_BACK, target, records, left=rest)
+    return fates
+
+
+async def give_away(
+    store: Store, target: LiveApplication, meant: Sequence[Parked], by: Operator
+) -> Mapping[int, Fate]:
+    """The same of items that are all another application's, the target."""
+    spoken = await _sources(store)
+    fates = {}
+    for each in meant:
+        assert each.item is not None
+        records, rest = await _read(store, spoken, target, each.item, by)
+        fates[each.seq] = Fate(Outcome.ROUTED, target, records, moved=_anew(rest))
+    return fates
+
+
+async def give_back(
+    store: Store, _target: LiveApplication, meant: Sequence[Parked], by: Operator
+) -> Mapping[int, Fate]:
+    """The same of items of nobody, each to whom it belongs by now; the target is not looked at."""
+    known = Stored(store, await rules(store))
+    spoken = await _sources(store)
+    fates = {}
+    for each in meant:
+        assert each.item is not None
+        fate = await _whose(store, spoken, known, each.item, by)
+        if fate is not None:
+            fates[each.seq] = fate
+    return fates
+
+
+async def _sources(store: Store) -> Mapping[str, Source]:
+    """By name: ours, and those that operators have added."""
+    return {**builtin(), **{source.name: source for source in await sources(store)}}
+
+
+async def _whose(
+    store: Store, spoken: Mapping[str, Source], known: Known, item: Item, by: Operator
+) -> Fate | None:
+    """What becomes of an item of nobody: it is the first one's that something of it belongs to."""
+    source = spoken.get(item.format)
+    if source is None:
+        return None
+    reports = _reports(source, item)
+    found = await owned(store, known, reports.reports, token=item.token, source=source, own=None)
+    told = list(zip(reports.reports, found, strict=True))
+    target = next((each.live for each in found if each.live is not None), None)
+    lost = [report for report, each in told if each.live is not target and not each.dropped]
+    if target is None:
+        lost = [report for report, each in told if not each.dropped]
+        return None if lost or reports.unread else Fate(Outcome.ERASED)
+    theirs = [(report, each.whose) for report, each in told if each.live is target]
+    records, unread = _records(target, source, theirs, item, by)
+    rest = sorted(
+        [*reports.unread, *(_unowned(report) for report in lost)], key=lambda one: one.index or 0
+    )
+    return Fate(
+        Outcome.PUT_BACK if rest else Outcome.ROUTED,
+        target,
+        records,
+        left=_rest(item, rest) if rest else None,
+        moved=_anew(_rest(item, unread)) if unread else None,
+    )
+
+
+def _unowned(report: Report) -> Unread:
+    return Unread(report.raw, NO_RULE, None, report.kind, report.index)
+
+
+def _anew(item: Item | None) -> Item | None:
+    """An item that gets a number with another application."""
+    return item and msgspec.structs.replace(item, number=0)
+
+
+async def _read(
+    store: Store,
+    spoken: Mapping[str, Source],
+    target: LiveApplication,
+    item: Item,
+    by: Operator,
+) -> tuple[Sequence[Append], Item | None]:
+    """What an item says by the rules of now, and what of it can't be read yet."""
+    source = spoken.get(item.format)
+    if source is None:
+        return (), item
+    if source.records:
+        receipts = _receipts(item)
+        unread = list(receipts.unread)
+        records = [_append(target, receipts, item, by)] if receipts.entries else []
+    else:
+        reports = _reports(source, item)
+        nobody = Stored(store, Rules())
+        found = await owned(
+            store, nobody, reports.reports, token=item.token, source=source, own=target
+        )
+        theirs = [(report, each.whose) for report, each in zip(reports.reports, found, strict=True)]
+        records, unread = _records(target, source, theirs, item, by)
+        unread = [*reports.unread, *unread]
+    if not records:
+        return (), item if unread else None
+    return records, _rest(item, unread) if unread else None
+
+
+def _receipts(item: Item) -> Receipts:
+    body = item.raw if item.index is None else b"[" + item.raw + b"]"
+    return done(read_records(_request(item, body)))
+
+
+def _reports(source: Source, item: Item) -> Reports:
+    reader = read if item.index is None else read_again
+    body = b"" if item.raw == item.query else item.raw  # it is that where there was no body
+    return done(reader(source, _request(item, body)))
+
+
+def _request(item: Item, body: bytes) -> Request:
+    return Request(
+        method=item.method,
+        query=item.query,
+        content_type=item.content_type,
+        body=body,
+        arrived_s=item.at_ms // 1000,
+    )
+
+
+def _records(
+    target: LiveApplication,
+    source: Source,
+    reports: Sequence[tuple[Report, Whose]],
+    item: Item,
+    by: Operator,
+) -> tuple[list[Append], list[Unread]]:
+    """Records of an application's reports, and what can be none."""
+    records: list[Append] = []
+    unread: list[Unread] = []
+    for kind in Kind:
+        alike = [each for each in reports if each[0].kind is kind]
+        receipts = receipts_of(kind, source.name, alike, item.at_ms // 1000)
+        records += [_append(target, receipts, item, by)] if receipts.entries else []
+        unread += receipts.unread
+    return records, unread
+
+
+def _append(target: LiveApplication, receipts: Receipts, item: Item, by: Operator) -> Append:
+    return append_of(target, receipts, sender=item.token, now_ms=by.now_ms, ticket=by.ticket())
+
+
+def _rest(item: Item, unread: Sequence[Unread]) -> Item:
+    """What is left of an item of which some could be read: its other parts, under its number."""
+    first = unread[0]
+    return msgspec.structs.replace(
+        item,
+        raw=b",".join([each.raw for each in unread]),
+        reason=first.reason,
+        member=first.member,
+        kind=first.kind,
+        index=first.index if item.index is None else item.index,
+    )

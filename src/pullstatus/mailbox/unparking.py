@@ -1,0 +1,288 @@
+"""How parked items leave: as records, to another application, or erased; by an operator's act.
+
+    retry  ->  what reads by now leaves as records; what stands before it and does not, goes to the
+               tail once more, since a cursor never moves back
+
+What is read moves in one commit, under the fingerprints it would have had at the door: cut off
+anywhere, a retry can be repeated, and no record is stored twice. An item of which a part reads
+leaves that part as records, and stays as the rest.
+
+    route  ->  the same for another application, whose items these should have been: what reads is a
+               record there, and what does not is parked there
+
+A retry of what is nobody's gives each item to whom it belongs by now, as a route would, in steps of
+one application each: of two that change owners in the middle of one, an engine in which
+applications lie apart could know only of the first. What becomes of which item, `rereading` says.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+
+import msgspec
+
+from pullstatus import limits
+from pullstatus.apps import LiveApplication, Operator
+from pullstatus.apps.values import NOBODY
+from pullstatus.errors import InvalidSetting, SettingChanged
+from pullstatus.mailbox.parking import (
+    Item,
+    Parked,
+    aside_of,
+    live_application,
+    parked,
+    parked_mailbox,
+)
+from pullstatus.mailbox.rereading import Fate, give_away, give_back, reread
+from pullstatus.mailbox.upkeep import DAY_MS
+from pullstatus.store import Act, Append, Outcome, Store, Unpark
+
+__all__ = ["Told", "drop", "retry", "route"]
+
+_STEP_ITEMS = 100  # items of one commit, which everybody else waits for
+_STEP_BYTES = 4 * 1024 * 1024
+
+
+class Told(msgspec.Struct, frozen=True):
+    """What became of parked items.
+
+    Attributes:
+        items: how many left, those included that are too old to be put back.
+        records: how many records are new of them.
+        left: how many wait still.
+        parked: how many wait now with another application.
+    """
+
+    items: int
+    records: int
+    left: int
+    parked: int = 0
+
+
+async def retry(
+    store: Store, sdkappid: int, *, by: Operator, numbers: Sequence[int] | None = None
+) -> Told:
+    """Read parked items again by the rules of now; what can be read becomes records.
+
+    A damaged one is set aside. What is not read and came `limits.PARKED_DAYS` ago expires.
+
+    Those of nobody, under `NOBODY`, become records of whom they belong to by now.
+
+    Args:
+        numbers: of which items; None: of all.
+
+    Raises:
+        UnknownApplication: there is none of that number.
+        InvalidSetting: one of the items is not parked.
+        SettingChanged: the application, or what is parked, changed again and again meanwhile.
+    """
+    act = _act(by, "parked retry", sdkappid, numbers)
+    if sdkappid != NOBODY:
+        told, _ = await _settle(store, sdkappid, sdkappid, act, numbers, by, reread)
+        return told
+    told, parts = await _settle(store, NOBODY, NOBODY, act, numbers, by, give_back)
+    while parts:  # of an item that is several applications' each step takes one's
+        more, parts = await _settle(store, NOBODY, NOBODY, act, parts, by, give_back)
+        told = Told(
+            told.items + more.items,
+            told.records + more.records,
+            more.left,
+            told.parked + more.parked,
+        )
+    return told
+
+
+async def drop(
+    store: Store,
+    sdkappid: int,
+    *,
+    by: Operator,
+    numbers: Sequence[int] | None = None,
+    act: Act | None = None,
+) -> Told:
+    """Erase parked items, or set aside damaged ones; arguments and errors are those of `retry`.
+
+    Args:
+        act: what this is a part of; None: it is an act of its own.
+    """
+    act = act or _act(by, "parked drop", sdkappid, numbers)
+    told, _ = await _settle(store, sdkappid, sdkappid, act, numbers, by, _erase)
+    return told
+
+
+async def route(
+    store: Store, sdkappid: int, to: int, *, by: Operator, numbers: Sequence[int] | None = None
+) -> Told:
+    """Give parked items to the application that they should have come to; otherwise as `retry`.
+
+    What can be read becomes records there; the rest is parked there, under numbers of that
+    application, within its bounds: for more its oldest leave. An item leaves here in the commit
+    that stores it there.
+
+    Args:
+        to: the number of the other application.
+
+    Raises:
+        UnknownApplication: there is none of one of the numbers.
+        InvalidSetting: one of the items is not parked, or both numbers are the same.
+        SettingChanged: either application, or what is parked, changed again and again meanwhile.
+    """
+    if to == sdkappid:
+        raise InvalidSetting(f"the items of {to} are there: `parked retry` reads them again")
+    act = _act(by, "parked route", sdkappid, numbers, to=to)
+    told, _ = await _settle(store, sdkappid, to, act, numbers, by, give_away)
+    return told
+
+
+def _act(
+    by: Operator, action: str, sdkappid: int, numbers: Sequence[int] | None, **detail: int
+) -> Act:
+    items = "all" if numbers is None else sorted(numbers)
+    return by.act(action, sdkappid=sdkappid, items=items, **detail)
+
+
+_Decide = Callable[
+    [Store, LiveApplication, Sequence[Parked], Operator], Awaitable[Mapping[int, Fate]]
+]
+"""What becomes of items, by their numbers of now, none of which is damaged; others stay."""
+
+
+async def _settle(
+    store: Store,
+    sdkappid: int,
+    to: int,
+    act: Act,
+    numbers: Sequence[int] | None,
+    by: Operator,
+    decide: _Decide,
+) -> tuple[Told, list[int]]:
+    """Have `decide` say what becomes of items, and do it.
+
+    Args:
+        to: the application that gets what comes of them.
+
+    Returns:
+        that, and the numbers of items of which a part has left, and the rest waits.
+    """
+    last = None
+    gone = records = moved = 0
+    parts: list[int] = []
+    for tries_left in reversed(range(limits.OVERTAKEN_MAX)):
+        live = await live_application(store, sdkappid)
+        target = live if to == sdkappid else await live_application(store, to)
+        waiting = await parked(store, sdkappid)
+        if last is None:
+            last = waiting[-1].seq if waiting else 0
+            if unknown := set(numbers or ()) - {each.number for each in waiting}:
+                raise InvalidSetting(
+                    f"item {min(unknown)} of {sdkappid} is not parked, or no longer"
+                )
+        due = [each for each in waiting if each.seq <= last]  # not what this has put back itself
+        wanted = None if numbers is None else frozenset(numbers)
+        meant = [each for each in due if wanted is None or each.number in wanted]
+        damaged = Fate(Outcome.QUARANTINED)
+        decided = {
+            **{each.seq: damaged for each in meant if each.item is None},
+            **await decide(store, target, [each for each in meant if each.item], by),
+        }
+        fates = {
+            each.seq: fate
+            for each in due
+            if (fate := _fate(each, by, decided.get(each.seq))) is not None
+        }
+        try:
+            for step in _steps(due, fates):
+                records += await store.unpark(_unpark(live, step, fates, act, by))
+                met = [(each.number, fates[each.seq]) for each in step if each.seq in fates]
+                gone += sum(fate.outcome is not Outcome.PUT_BACK for _, fate in met)
+                moved += sum(fate.moved is not None for _, fate in met)
+                parts += [number for number, fate in met if fate.target and fate.left]
+        except SettingChanged:
+            if not tries_left:
+                raise
+            continue
+        break
+    return Told(gone, records, len(await parked(store, sdkappid)), moved), parts
+
+
+def _fate(each: Parked, by: Operator, decided: Fate | None) -> Fate | None:
+    """What becomes of an item for which this was decided; None: it stays."""
+    if each.item is None:
+        return decided
+    # Parked anew it would have its days anew, and with a retry now and then stay for ever.
+    stays = decided is None or decided.left is not None or decided.moved is not None
+    if stays and each.item.at_ms < by.now_ms - limits.PARKED_DAYS * DAY_MS:
+        if decided is None:
+            return Fate(Outcome.EXPIRED)
+        return Fate(Outcome.EXPIRED, decided.target, decided.records)
+    return decided
+
+
+async def _erase(
+    _store: Store, _target: LiveApplication, meant: Sequence[Parked], _by: Operator
+) -> Mapping[int, Fate]:
+    return {each.seq: Fate(Outcome.ERASED) for each in meant}
+
+
+def _steps(due: Sequence[Parked], fates: Mapping[int, Fate]) -> Iterator[list[Parked]]:
+    """Items from the head to the last that leaves, in steps that nobody notices.
+
+    Each step is for one application at most.
+    """
+    last = max(fates, default=0)
+    step: list[Parked] = []
+    size = 0
+    whose: LiveApplication | None = None
+    for each in due:
+        if each.seq > last:
+            break
+        fate = fates.get(each.seq)
+        target = None if fate is None else fate.target
+        if target is not None and whose not in (None, target):
+            yield step
+            step, size, whose = [], 0, None
+        whose = target or whose
+        step.append(each)
+        size += len(each.item.raw) if each.item else 0
+        if len(step) == _STEP_ITEMS or size >= _STEP_BYTES:
+            yield step
+            step, size, whose = [], 0, None
+    if step:
+        yield step
+
+
+def _unpark(
+    live: LiveApplication,
+    step: Sequence[Parked],
+    fates: Mapping[int, Fate],
+    act: Act,
+    by: Operator,
+) -> Unpark:
+    target = live
+    outcomes: list[Outcome] = []
+    records: list[Append] = []
+    moved: list[Item] = []
+    back: list[bytes] = []
+    for each in step:
+        fate = fates.get(each.seq, Fate(Outcome.PUT_BACK, left=each.item))
+        if each.item is None:
+            fate = Fate(Outcome.QUARANTINED)
+        target = fate.target or target
+        outcomes.append(fate.outcome)
+        records += fate.records
+        if fate.left is not None:
+            back.append(msgspec.structs.replace(fate.left, number=each.number).encoded())
+        if fate.moved is not None:
+            moved.append(fate.moved)
+    return Unpark(
+        parked_mailbox(live.application.sdkappid),
+        step[0].seq,
+        outcomes,
+        records,
+        back,
+        by.now_ms,
+        act,
+        live.while_set,
+        by.ticket(),
+        [aside_of(target, moved, by.now_ms, by.ticket())] if moved else [],
+    )
