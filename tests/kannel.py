@@ -191,7 +191,9 @@ class Kannel:
         return (self.folder / "kannel.log").read_text(encoding="utf-8", errors="replace")
 
     def __enter__(self) -> Self:
-        self._http = httpx.Client(base_url=f"http://127.0.0.1:{self._sending}", trust_env=False)
+        self._http = httpx.Client(
+            base_url=f"http://127.0.0.1:{self._sending}", trust_env=False, timeout=PATIENCE_S
+        )
         with (self.folder / "kannel.log").open("ab") as log:
             for box in ("bearerbox", "smsbox"):
                 command = [f"/usr/sbin/{box}", "-v", "1", str(self._file)]

@@ -30,7 +30,16 @@ import trustme
 from pullstatus.mailbox.done import Task, note
 from pullstatus.records import Kind
 from pullstatus.store import Append, Aside, Discard, Mailbox, Outcome, Pull, Reader, open_store
-from tests.harness import COMMAND, PLAIN, ROOT, Program, http_request, status, statuses
+from tests.harness import (
+    COMMAND,
+    PATIENCE_S,
+    PLAIN,
+    ROOT,
+    Program,
+    http_request,
+    status,
+    statuses,
+)
 
 RULES = ROOT / "dist/alerts.yml"
 ALARMS = set(re.findall(r"- alert: (\w+)", RULES.read_text(encoding="utf-8")))
@@ -165,7 +174,8 @@ def watched(program: Program) -> Scrape:
     """The figures of a server that shows them elsewhere."""
     events = [json.loads(line) for line in program.log().splitlines()]
     [*_, admin] = [line["admin"] for line in events if line["event"] == "started"]
-    return read(httpx.get(f"{admin}/metrics", verify=PLAIN, trust_env=False).text)
+    found = httpx.get(f"{admin}/metrics", verify=PLAIN, trust_env=False, timeout=PATIENCE_S)
+    return read(found.text)
 
 
 def read(text: str) -> Scrape:

@@ -19,8 +19,9 @@ import pytest
 
 from pullstatus import apps, limits
 from pullstatus.apps import Operator
+from pullstatus.server.serve import REFRESH_S
 from pullstatus.store import Setting, open_store
-from tests.harness import STATUS, App, Program, status, statuses
+from tests.harness import PATIENCE_S, STATUS, App, Program, status, statuses
 from tests.sealing import keyring_of
 
 FLOOD_S = 1.5
@@ -180,11 +181,12 @@ def test_strangers_cannot_make_the_server_look_often(tmp_path: Path) -> None:
             assert answer.json() == {"accepted": 1}
             await command.close()
             assert min(await asyncio.gather(*flood)) > 0
-            before = len(looks)
-            for _ in range(5):  # who is known makes none
+            began_s, before = loop.time(), len(looks)
+            for _ in range(20):  # who is known makes none
                 target, body = app.request()
                 assert (await client.post(target, content=body)).json()["result"] == 0
-            assert len(looks) - before <= 1  # the regular one
+            regular = 1 + (loop.time() - began_s) // REFRESH_S
+            assert len(looks) - before <= regular
 
     asyncio.run(run())
     assert len(looks) > 3
@@ -221,23 +223,25 @@ def test_deletion_under_traffic_leaves_nothing_for_the_next_owner(
         door, bearer = f"/ingest/{app.sdkappid}/delivery-statuses", f"Bearer {shared.token}"
         if number % 2:
             door, bearer = f"/callbacks/{secret}", "none"
-        with httpx.Client(base_url=shared.http.base_url, trust_env=False, timeout=20) as http:
+        with httpx.Client(
+            base_url=shared.http.base_url, trust_env=False, timeout=PATIENCE_S
+        ) as http:
             for batch in itertools.count():
                 record = status(number * 100_000 + batch)
                 answer = http.post(door, json=[record], headers={"Authorization": bearer})
                 told[number].append(answer.status_code)
                 if batch == 3:
-                    warm.wait(20)
+                    warm.wait(PATIENCE_S)
                 if answer.status_code != 200:
                     return
 
     feeders = [threading.Thread(target=feed, args=(number,)) for number in range(FEEDERS)]
     for feeder in feeders:
         feeder.start()
-    warm.wait(20)
+    warm.wait(PATIENCE_S)
     erased = shared.cli("app", "delete", str(app.sdkappid), "--erase")["erased"]
     for feeder in feeders:
-        feeder.join(20)
+        feeder.join(PATIENCE_S)
     assert [answers.pop() for answers in told] == [404] * FEEDERS
     assert erased == sum(map(len, told))  # every acknowledged one, none behind it
     made = shared.cli("app", "create", str(app.sdkappid))

@@ -330,7 +330,7 @@ def test_follow_goes_on_until_it_is_told_to_end(shell: Shell, shared: Program, a
         shared.feed(app, statuses(2, first=2))
         assert json.loads(process.stdout.readline())["total"] == 3
         process.send_signal(signal.SIGTERM)
-        assert process.wait(10) == 0
+        assert process.wait(PATIENCE_S) == 0
     assert read_ndjson(shell.folder / "out.ndjson") == statuses(3)
 
 
@@ -351,7 +351,7 @@ def test_follow_is_held_by_the_service_and_ends_at_once(
         assert shared.metrics()[PULLS] - pulls == 2
         began = time.monotonic()
         process.send_signal(signal.SIGTERM)
-        assert process.wait(10) == 0
+        assert process.wait(PATIENCE_S) == 0
         assert time.monotonic() - began < LONG_POLL_S / 2
     shared.until(lambda: shared.metrics()[HELD] == 0)
     assert read_ndjson(shell.folder / "out.ndjson") == statuses(2)
@@ -427,7 +427,7 @@ def test_follow_rides_out_lost_answers(
         assert process.stdout is not None
         totals = [json.loads(process.stdout.readline())["total"] for _ in range(3)]
         process.send_signal(signal.SIGINT)
-        assert process.wait(10) == 0
+        assert process.wait(PATIENCE_S) == 0
     assert totals == [1, 2, 3]
     assert proxy.cuts == 2
     assert read_ndjson(shell.folder / "out.ndjson") == statuses(3)
@@ -517,7 +517,7 @@ def test_progress_is_shown_on_a_terminal(shell: Shell, shared: Program, app: App
     except OSError:  # the terminal is hung up
         pass
     os.close(master)
-    assert process.wait(10) == 0
+    assert process.wait(PATIENCE_S) == 0
     assert b"Pulling" in shown
     assert b"300 records went to out.ndjson; the mailbox is empty." in shown
     assert b'"count"' not in shown
@@ -664,7 +664,7 @@ def test_push_that_is_stopped_says_how_far_it_came(shell: Shell, shared: Program
     with shell.start(*PUSH, "in.ndjson", "--batch", "5") as process:
         shared.until(lambda: state.exists() and b'"lines":5' in state.read_bytes())
         process.send_signal(signal.SIGINT)
-        output, said = process.communicate(timeout=20)
+        output, said = process.communicate(timeout=PATIENCE_S)
     assert process.returncode == 130
     count = json.loads(output)["accepted"]
     assert f"{count:,} pushed; run it again to go on" in said

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -15,7 +14,8 @@ import pytest
 
 from pullstatus import AsyncClient, Batch, Client, DeliveryStatus, InvalidArgument, Kind
 from tests.foreign import Foreign
-from tests.harness import App, Program, statuses
+from tests.harness import PATIENCE_S, App, Program, statuses
+from tools.postgresql import free_port
 
 HELD = "pullstatus_pulls_held"
 PULLS = 'pullstatus_pulls_total{result="0"}'
@@ -102,7 +102,7 @@ def test_a_record_comes_to_the_pull_that_is_held_for_it(
     for number in range(1, 4):
         program.until(lambda: is_held(program)() or following.done())
         program.feed(app, statuses(1, number))
-    assert following.result(20) == sids(3)
+    assert following.result(PATIENCE_S) == sids(3)
     assert program.waiting(app) == 0
     assert program.metrics()[PULLS] <= 5  # each page, the last acknowledgement, and ours
 
@@ -110,9 +110,7 @@ def test_a_record_comes_to_the_pull_that_is_held_for_it(
 def test_a_server_that_stops_lets_its_followers_go_on_at_the_next(
     tmp_path: Path, background: ThreadPoolExecutor
 ) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
-    program = Program(tmp_path, "--port", str(port))
+    program = Program(tmp_path, "--port", str(free_port()))
     app = program.create_app()
     pauses: list[float] = []
 
@@ -136,7 +134,7 @@ def test_a_server_that_stops_lets_its_followers_go_on_at_the_next(
         program.start()
         program.until(lambda: is_held(program)() or following.done())
         program.feed(app, statuses(1))
-        assert following.result(20) == sids(1)
+        assert following.result(PATIENCE_S) == sids(1)
 
 
 @pytest.mark.parametrize("options", [{}, {"reader": "billing"}], ids=["keys", "reader"])
@@ -186,7 +184,7 @@ def test_a_client_closed_by_another_thread_loses_nothing(program: Program) -> No
     client.close()
     program.feed(app, statuses(1, 2))
     assert follow(address(program), app, 1, {"reader": "billing"}) == sids(2)[1:]
-    thread.join(20)
+    thread.join(PATIENCE_S)
     assert not thread.is_alive()
     [error] = seen
     assert isinstance(error, InvalidArgument)

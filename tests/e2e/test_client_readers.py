@@ -23,7 +23,7 @@ import psycopg
 import pytest
 
 from pullstatus import AsyncClient, Client
-from tests.harness import ROOT, App, Program, clean_environment, statuses
+from tests.harness import PATIENCE_S, ROOT, App, Program, clean_environment, statuses
 from tests.proxy import CuttingProxy
 from tools.postgresql import PostgreSQL
 
@@ -157,14 +157,14 @@ def kill_until_all_is_seen(
             time.sleep(chance.random() / 20)  # somewhere in its work
         finally:
             process.send_signal(how)
-            assert process.wait(20) == -how
+            assert process.wait(PATIENCE_S) == -how
     process = run(code, program, app, folder, **variables)
     try:
         program.until(lambda: set(seen()) >= set(sids(COUNT)))
         program.until(lambda: program.waiting(app) == 0)
     finally:
         process.kill()
-        process.wait(20)
+        process.wait(PATIENCE_S)
 
 
 @pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGKILL])
@@ -193,7 +193,9 @@ def test_a_transaction_of_ones_own_does_each_page_once(
     def stored() -> list[str]:
         with contextlib.suppress(sqlite3.OperationalError):  # before it has made its tables
             path = f"file:{tmp_path}/mine.db?mode=ro"
-            with contextlib.closing(sqlite3.connect(path, uri=True, timeout=20)) as database:
+            with contextlib.closing(
+                sqlite3.connect(path, uri=True, timeout=PATIENCE_S)
+            ) as database:
                 return [sid for (sid,) in database.execute("SELECT sid FROM inbox ORDER BY rowid")]
         return []
 
@@ -252,7 +254,7 @@ def test_a_program_without_a_reader_loses_its_page(
         shared.until((tmp_path / "seen").exists)
     finally:
         process.kill()
-        process.wait(20)
+        process.wait(PATIENCE_S)
     saved = (tmp_path / "seen").read_text(encoding="utf-8").split("\n")[:-1]
     left = shared.waiting(app)
     assert len(saved) + left < COUNT

@@ -133,7 +133,9 @@ def test_health_and_figures_are_where_they_are_told_to_be_and_only_there(tmp_pat
     async def play() -> None:
         async with program.inside(admin=("127.0.0.1", 0)) as server, program.client() as public:
             assert server.admin_address != server.address
-            async with httpx.AsyncClient(base_url=server.admin_address, trust_env=False) as admin:
+            async with httpx.AsyncClient(
+                base_url=server.admin_address, trust_env=False, timeout=PATIENCE_S
+            ) as admin:
                 for path in WATCHED:
                     assert (await admin.get(path)).status_code == 200
                     assert (await public.get(path)).status_code == 404

@@ -25,6 +25,7 @@ import trustme
 from pullstatus import Client, Kind, limits
 from tests.harness import PATIENCE_S, ROOT, App, Program, Wire, http_request, status, statuses
 from tests.test_docs import blocks
+from tools.postgresql import free_port
 
 PAGE = "docs/how-to/expose.md"
 SITE = ROOT / "dist/nginx/pullstatus.conf"
@@ -57,11 +58,6 @@ http {{
     include {folder}/pullstatus.conf;
 }}
 """
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        return int(taken.getsockname()[1])
 
 
 def replaced(text: str, *pairs: tuple[str, str]) -> str:
@@ -128,7 +124,9 @@ class Site(Front):
         self.folder = folder
         self._secret = secret
         self._admin = f"127.0.0.1:{free_port()}"
-        self.admin = httpx.Client(base_url=f"http://{self._admin}", trust_env=False)
+        self.admin = httpx.Client(
+            base_url=f"http://{self._admin}", trust_env=False, timeout=PATIENCE_S
+        )
         settings, _ = blocks("toml", PAGE)
         file = folder / "pullstatus.toml"
         file.write_text(replaced(settings, ("127.0.0.1:8090", self._admin)), encoding="utf-8")
@@ -424,7 +422,8 @@ def test_by_itself_it_speaks_tls_and_nothing_else(tmp_path: Path, secret: Secret
             assert client.post(target, content=body).json()["result"] == 0
             assert [client.get(path).status_code for path in WATCHED] == [404] * 3
         for path in WATCHED:
-            assert httpx.get(f"http://{admin}{path}", trust_env=False).status_code == 200
+            url = f"http://{admin}{path}"
+            assert httpx.get(url, trust_env=False, timeout=PATIENCE_S).status_code == 200
         old = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         old.check_hostname, old.verify_mode = False, ssl.CERT_NONE
         old.set_ciphers("ALL:@SECLEVEL=0")

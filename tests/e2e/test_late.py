@@ -26,7 +26,15 @@ import pytest
 
 from pullstatus import AsyncClient, Client, Kind
 from pullstatus.client.keys import NextPage
-from tests.harness import PLAIN, App, Program, clean_environment, status, statuses
+from tests.harness import (
+    PATIENCE_S,
+    PLAIN,
+    App,
+    Program,
+    clean_environment,
+    status,
+    statuses,
+)
 from tests.proxy import CuttingProxy
 
 Records = list[dict[str, Any]]
@@ -71,7 +79,9 @@ class Keyed:
     """The rule of the reference in a few lines, as a client in any language would have it."""
 
     def __init__(self, address: str, app: App, *, planted: bool = False) -> None:
-        self._http = httpx.Client(base_url=address, verify=PLAIN, trust_env=False, timeout=20)
+        self._http = httpx.Client(
+            base_url=address, verify=PLAIN, trust_env=False, timeout=PATIENCE_S
+        )
         self._app = app
         self._planted = planted
         self._key = secrets.token_hex(16)
@@ -339,7 +349,7 @@ def test_late_attempt_of_a_following_command_loses_nothing(
             assert [json.loads(process.stdout.readline())["total"] for _ in range(2)] == [4, 6]
         finally:
             process.terminate()
-        assert process.wait(20) == 0
+        assert process.wait(PATIENCE_S) == 0
     assert command.read() == [status(99), *statuses(5)]
 
 

@@ -157,7 +157,9 @@ def test_a_listener_describes_what_it_answers(tmp_path: Path) -> None:
     async def paths(server: Server) -> list[set[str]]:
         found = []
         for address in filter(None, (server.address, server.admin_address)):
-            async with httpx.AsyncClient(base_url=address, trust_env=False) as client:
+            async with httpx.AsyncClient(
+                base_url=address, trust_env=False, timeout=PATIENCE_S
+            ) as client:
                 described = {*(await client.get("/openapi.json")).json()["paths"]}
                 for path in described - FED:
                     assert (await client.get(path)).status_code == 200

@@ -14,7 +14,16 @@ from typing import Any, Self
 import httpx
 import pytest
 
-from tests.harness import PLAIN, Answer, App, Program, answer_of, status, statuses
+from tests.harness import (
+    PATIENCE_S,
+    PLAIN,
+    Answer,
+    App,
+    Program,
+    answer_of,
+    status,
+    statuses,
+)
 from tests.proxy import CuttingProxy
 
 NAME = "billing"
@@ -25,7 +34,9 @@ class Reader:
 
     def __init__(self, address: str, app: App, name: str = NAME) -> None:
         self._app, self._name = app, name
-        self._http = httpx.Client(base_url=address, verify=PLAIN, trust_env=False, timeout=20)
+        self._http = httpx.Client(
+            base_url=address, verify=PLAIN, trust_env=False, timeout=PATIENCE_S
+        )
         self.ack: str | None = None
         self.done: dict[str, list[Any]] = {}
 

@@ -12,7 +12,6 @@ import os
 import re
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -36,6 +35,7 @@ from tests.surroundings import (
     accepts,
     leaves,
 )
+from tools.postgresql import free_port
 
 pytestmark = pytest.mark.anew
 
@@ -180,11 +180,6 @@ def wait_until_it_reads(pid: int) -> None:
     while not Path(f"/proc/{pid}/syscall").read_text(encoding="ascii").startswith("0 0x0 "):
         assert time.monotonic() < deadline
         time.sleep(0.01)
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        return int(taken.getsockname()[1])
 
 
 @pytest.fixture(scope="module")

@@ -17,7 +17,16 @@ from pathlib import Path
 import pytest
 
 from pullstatus.store import Gone, Page, Pull
-from tests.harness import STATUS, App, Program, Wire, http_request, status, statuses
+from tests.harness import (
+    PATIENCE_S,
+    STATUS,
+    App,
+    Program,
+    Wire,
+    http_request,
+    status,
+    statuses,
+)
 
 HELD = "pullstatus_pulls_held"
 DROPPED = "pullstatus_pulls_dropped_total"
@@ -71,7 +80,7 @@ def test_time_over_is_an_empty_page_and_the_connection_goes_on(program: Program)
         began = time.monotonic()
         wire.send(held_request(app, wait_s=1))
         assert wire.read().data == []
-        assert 0.9 < time.monotonic() - began < 20
+        assert time.monotonic() - began > 0.9
         program.feed(app, statuses(1))
         wire.send(held_request(app))
         assert wire.read().data == statuses(1)
@@ -192,7 +201,7 @@ def test_what_an_application_may_no_more_its_held_pull_may_not(
 
 
 async def until(happened: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + PATIENCE_S
     while not happened():
         assert time.monotonic() < deadline
         await asyncio.sleep(0.01)
@@ -232,7 +241,7 @@ def test_held_pulls_cost_no_look_at_the_store(tmp_path: Path) -> None:
                 headers={"Authorization": f"Bearer {program.token}"},
             )
             assert answer.status_code == 200
-            done, rest = await asyncio.wait(pulls, return_when=asyncio.FIRST_COMPLETED, timeout=20)
+            done, rest = await asyncio.wait(pulls, return_when=asyncio.FIRST_COMPLETED)
             assert [each.result() for each in done] == [1]
             assert len(looks) == 1
             server.stop()

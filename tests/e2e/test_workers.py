@@ -401,7 +401,9 @@ def test_health_and_figures_are_where_admin_says_and_nowhere_else(tmp_path: Path
         unproven = ssl.create_default_context()
         unproven.check_hostname, unproven.verify_mode = False, ssl.CERT_NONE
         url = f"https://{program.host}:{program.port}"
-        with httpx.Client(base_url=url, verify=unproven, trust_env=False) as client:
+        with httpx.Client(
+            base_url=url, verify=unproven, trust_env=False, timeout=PATIENCE_S
+        ) as client:
             assert client.get("/").status_code == 200
             assert client.get("/metrics").status_code == 404
         assert program.process is not None

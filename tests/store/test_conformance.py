@@ -1571,12 +1571,12 @@ async def test_a_watcher_is_told_of_what_comes_through_another_door(opener: Open
     arrived = asyncio.Event()
     server.watch(STATUSES, arrived.set)
     await command.append(append(STATUSES, records(1)))
-    await asyncio.wait_for(arrived.wait(), 20)
+    await asyncio.wait_for(arrived.wait(), 60)
     first = await server.pull(pull(STATUSES))
     assert first.count == 1
     arrived.clear()
     await command.redeliver(redeliver(STATUSES, (first.first_seq, 1)))
-    await asyncio.wait_for(arrived.wait(), 20)
+    await asyncio.wait_for(arrived.wait(), 60)
     assert (await server.pull(pull(STATUSES))).count == 1
 
 
@@ -1588,7 +1588,7 @@ async def test_an_arrival_is_told_before_the_next_look_could_miss_it(opener: Ope
         unwatch = server.watch(STATUSES, arrived.set)
         adding = asyncio.ensure_future(server.append(append(STATUSES, records(1))))
         if not (await server.pull(pull(STATUSES))).count:
-            await asyncio.wait_for(arrived.wait(), 20)
+            await asyncio.wait_for(arrived.wait(), 60)
             assert (await server.pull(pull(STATUSES))).count == 1
         await adding
         unwatch()

@@ -341,7 +341,9 @@ async def test_a_server_tells_its_log_its_figures_and_whoever_asks_whether_it_is
         server = Server(ServeOptions(url, port=0, masters=masters))
         serving = asyncio.create_task(server.run())
         await until(lambda: server.started.is_set() or serving.done())
-        async with httpx.AsyncClient(base_url=server.address, trust_env=False) as http:
+        async with httpx.AsyncClient(
+            base_url=server.address, trust_env=False, timeout=PATIENCE_S
+        ) as http:
 
             async def figures() -> dict[str, float]:
                 said = [

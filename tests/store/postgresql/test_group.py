@@ -162,19 +162,19 @@ async def test_polls_share_a_look_but_none_that_began_before_them(
     assert hasattr(store, "_looks")
     looks = store._looks
     asked: list[str] = []
-    go = asyncio.Event()
+    looked, go = asyncio.Event(), asyncio.Event()
     real = looks._reads.ask
 
     async def ask(sql: str, *values: str) -> object:
         asked.append(values[0])
         found = await real(sql, *values)
+        looked.set()
         await go.wait()
         return found
 
     monkeypatch.setattr(looks._reads, "ask", ask)
     polls = [asyncio.create_task(store.pull(pull(STATUSES))) for _ in range(50)]
-    await until(lambda: bool(asked))
-    await asyncio.sleep(0.05)  # it has its snapshot
+    await asyncio.wait_for(looked.wait(), 60)
     entries = records(1)
     await store.append(append(OTHERS, entries))
     await store.append(append(STATUSES, entries))

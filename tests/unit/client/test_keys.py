@@ -181,7 +181,7 @@ def test_callers_at_the_same_time_have_keys_of_their_own() -> None:
         with lock:
             keys.append(request.headers["Idempotency-Key"])
             number = len(keys)
-        both.wait(20)
+        both.wait(60)
         return page(waiting=0) if number <= 2 else page(number, waiting=0)
 
     def work(client: Client) -> None:
@@ -195,7 +195,7 @@ def test_callers_at_the_same_time_have_keys_of_their_own() -> None:
         for thread in threads:
             thread.start()
         for thread in threads:
-            thread.join(20)
+            thread.join(60)
     assert len(keys) == 4
     assert keys[0] != keys[1]
     assert {*keys[2:]} == {*keys[:2]}

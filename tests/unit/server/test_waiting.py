@@ -26,7 +26,7 @@ def run(served: Served, work: Callable[[], Awaitable[None]]) -> None:
     """`work`, and nobody is in line behind it."""
 
     async def whole() -> None:
-        await asyncio.wait_for(work(), 20)
+        await asyncio.wait_for(work(), 60)
         assert served.routes.held.count == 0
         assert served.store.arrived == {}
         assert served.on_leave is None
