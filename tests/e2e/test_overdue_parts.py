@@ -1,0 +1,102 @@
+"""A part of a long reply that never comes: what is there is delivered, marked, once its time is up.
+
+How long parts wait is read when something may leave. So time passes here by a server that is
+started anew with less of it, and no part is ever late for another that is meant to be with it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from pullstatus.receipts.joining import MISSING
+from tests.harness import COMMAND, PATIENCE_S, REPLY, App, Program
+from tests.store.jetstream import real
+from tools.postgresql import PostgreSQL
+
+PATIENT = (COMMAND,)
+_IMPATIENT = """
+from pullstatus import limits
+from pullstatus.cli import main
+assert limits.PENDING_PARTS_S
+limits.PENDING_PARTS_S = 1
+main(prog_name="pullstatus")
+"""
+IMPATIENT = (sys.executable, "-c", _IMPATIENT)
+UDH = "kannel?text=<{0}>&from=%2B8613800000001&to=1069&id={0}&udh=%05%00%03%2A%03%0{0}"
+CONCAT = (
+    "vonage?msisdn=8613800000002&to=1069&messageId=0B{0}&text=({0})&type=text"
+    "&concat=true&concat-ref=08B5&concat-total=3&concat-part={0}"
+)
+
+
+@pytest.fixture(params=["sqlite", "postgresql", "jetstream"])
+def program(
+    request: pytest.FixtureRequest, tmp_path: Path, environment: dict[str, str]
+) -> Iterator[Program]:
+    """A server over each engine, which does not run yet."""
+    place: contextlib.AbstractContextManager[str | None] = contextlib.nullcontext()
+    if request.param == "postgresql":
+        server: PostgreSQL = request.getfixturevalue("postgresql")
+        place = server.database()
+    elif request.param == "jetstream":
+        place = real.place(tmp_path)
+    with place as url:
+        yield Program(tmp_path, environment=environment, store=url)
+
+
+def come(program: Program, token: str, number: int) -> None:
+    """This part of both replies comes, and once more, as after a lost answer."""
+    for _ in range(2):
+        for part in (UDH, CONCAT):
+            answer = program.http.get(f"/in/{token}/{part.format(number)}")
+            assert answer.status_code == 200, answer.content
+
+
+def texts(program: Program, app: App, count: int) -> list[str]:
+    """What the application has pulled once there are so many replies, or time is up."""
+    found: list[str] = []
+    until_s = time.monotonic() + PATIENCE_S
+    while len(found) < count and time.monotonic() < until_s:
+        found += [row["text"] for row in program.pull(app, REPLY).data]
+    return sorted(found)
+
+
+def test_a_reply_of_which_a_part_never_comes_is_delivered_marked(program: Program) -> None:
+    """Though the server is killed behind each part, and behind its time; a late part is its own."""
+    app = program.create_app()
+    token = program.create_token("gateway", app=app)
+    for number in (3, 1):
+        with program:
+            come(program, token, number)
+            program.kill()
+    with program:
+        program.until(lambda: program.metrics().get("pullstatus_pending") == 4)
+        assert program.pull(app, REPLY).data == []
+        program.kill()
+    program.command = IMPATIENT
+    with program:
+        assert texts(program, app, 2) == [f"(1){MISSING}(3)", f"<1>{MISSING}<3>"]
+        program.kill()
+    with program:
+        for number in (1, 2, 3):  # two of them again
+            come(program, token, number)
+        assert texts(program, app, 2) == [f"{MISSING}(2){MISSING}", f"{MISSING}<2>{MISSING}"]
+        program.until(lambda: program.metrics().get("pullstatus_pending") == 0)
+        assert program.pull(app, REPLY).data == []
+    assert program.cli("audit")["sound"]
+
+
+def test_its_time_is_up_while_the_server_runs(tmp_path: Path) -> None:
+    """The first part is there, and nothing else comes that could wake anybody."""
+    program = Program(tmp_path, command=IMPATIENT)
+    with program:
+        app = program.create_app()
+        token = program.create_token("gateway", app=app)
+        come(program, token, 1)
+        assert texts(program, app, 2) == [f"(1){MISSING}", f"<1>{MISSING}"]
