@@ -17,6 +17,7 @@ import tempfile
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TextIO, cast
 
 import hypothesis
 import pytest
@@ -53,6 +54,28 @@ ELSE = {
 HYPOTHESIS_SEED = "hypothesis_seed"
 
 
+class Said:
+    """Where servers in this process log: with what pytest shows of a test, and nowhere between two.
+
+    A thread of theirs may be late, and its line would stand among the dots. It is standard error,
+    since beside them a command may run, whose standard output is read as JSON.
+    """
+
+    def __init__(self) -> None:
+        self.of_a_test = False
+
+    def write(self, text: str) -> None:
+        if self.of_a_test and sys.__stderr__ is not None:
+            sys.__stderr__.write(text)
+
+    def flush(self) -> None:
+        if self.of_a_test and sys.__stderr__ is not None:
+            sys.__stderr__.flush()
+
+
+SAID = Said()
+
+
 @pytest.hookimpl(tryfirst=True)
 def pytest_configure(config: pytest.Config) -> None:
     """Have Hypothesis begin from one seed in all processes, so that a run can be had again."""
@@ -72,6 +95,7 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line(
         "markers", "anew: it starts programs as people do, not from `tests.warm`"
     )
+    config.addinivalue_line("markers", "early: it takes long and does little; begun first")
     if config.getoption(HYPOTHESIS_SEED) is None:
         config.option.hypothesis_seed = str(random.SystemRandom().getrandbits(32))
     structlog.configure(
@@ -79,9 +103,13 @@ def pytest_configure(config: pytest.Config) -> None:
         processors=[
             structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)
         ],
-        # A server may run beside a command in one process, whose standard output is read as JSON.
-        logger_factory=structlog.PrintLoggerFactory(sys.__stderr__),
+        logger_factory=structlog.PrintLoggerFactory(cast("TextIO", SAID)),
     )
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Have what takes long by waiting begin first: beside it others work, and nobody awaits it."""
+    items.sort(key=lambda item: item.get_closest_marker("early") is None)
 
 
 def pytest_collection_finish() -> None:
@@ -98,7 +126,31 @@ def postgresql() -> Iterator[PostgreSQL]:
         yield server
 
 
-def pytest_runtest_setup(item: pytest.Item) -> None:
+@pytest.hookimpl(wrapper=True, trylast=True)  # within what captures
+def pytest_runtest_setup(item: pytest.Item) -> Iterator[None]:
+    _set_up(item)
+    yield from _in_a_test()
+
+
+@pytest.hookimpl(wrapper=True, trylast=True)
+def pytest_runtest_call() -> Iterator[None]:
+    yield from _in_a_test()
+
+
+@pytest.hookimpl(wrapper=True, trylast=True)
+def pytest_runtest_teardown() -> Iterator[None]:
+    yield from _in_a_test()
+
+
+def _in_a_test() -> Iterator[None]:
+    SAID.of_a_test = True
+    try:
+        yield
+    finally:
+        SAID.of_a_test = False
+
+
+def _set_up(item: pytest.Item) -> None:
     warm.WARM.anew = item.get_closest_marker("anew") is not None
     for mark in item.iter_markers("needs"):
         program = mark.args[0]

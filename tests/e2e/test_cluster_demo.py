@@ -12,6 +12,8 @@ from tests.harness import ROOT, clean_environment
 from tools.cluster_demo.__main__ import judged
 from tools.cluster_demo.traffic import Tally
 
+pytestmark = pytest.mark.early
+
 SHORT = ["--calm", "2", "--blind", "0.5", "--rate", "200"]
 
 

@@ -19,6 +19,8 @@ from tests.faults.replicas import Streams, differences
 from tests.faults.test_kill import SEED
 from tests.faults.torment import Fault, torment
 
+pytestmark = pytest.mark.early
+
 CALM = (40, 120)
 BROKEN = 8  # times that something happens to what is broken: it strikes by chance
 TIMES = {"kill clients": 3, "kill a leader": 2, "lose answers": 5}
