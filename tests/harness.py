@@ -433,8 +433,12 @@ class Program:
         self.start()
 
     def log(self) -> str:
-        """What it has written to standard error so far, over all its lives."""
-        return (self.folder / "log").read_text(encoding="utf-8")
+        """What it has written to standard error so far, over all its lives.
+
+        Whole lines: it may be at the next.
+        """
+        lines, end, _ = (self.folder / "log").read_bytes().rpartition(b"\n")
+        return (lines + end).decode()
 
     def _gone(self) -> int:
         process, self.process = self.process, None

@@ -105,7 +105,7 @@ def test_tutorial_can_be_followed_from_its_first_line() -> None:
         "PIP_NO_INDEX": "1",
         "PIP_FIND_LINKS": str(made("wheels")),
         "PIP_DISABLE_PIP_VERSION_CHECK": "1",
-        "PIP_NO_COMPILE": "1",
+        "PIP_NO_COMPILE": "0",  # which is how pip is told that there is such an option
     }
     first = install.replace("/path/to/checkout", str(ROOT))
     assert consoles.renewed(page, first=first, environment=environment) == page

@@ -96,7 +96,7 @@ def _install(node: list[str], folder: Path) -> None:
             cwd=folder,
             capture_output=True,
             text=True,
-            timeout=120,
+            timeout=300,
             check=False,
         )
         if done.returncode == 0:

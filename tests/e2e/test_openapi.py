@@ -22,7 +22,7 @@ from pullstatus.server.serve import Server
 from tests.harness import REPLY, App, Program, made
 
 EXAMPLES = 15
-PATIENCE_S = 120  # of one run, which takes a few seconds
+PATIENCE_S = 600  # of one run, which takes ten seconds of a processor
 REPLIES, STATUSES = "/ingest/{sdkappid}/replies", "/ingest/{sdkappid}/delivery-statuses"
 SENDS = "/ingest/{sdkappid}/sends"
 CALLBACK = "/callbacks/{token}"
