@@ -21,10 +21,10 @@ _numbers = itertools.count()
 
 
 @contextlib.contextmanager
-def place(_folder: Path) -> Iterator[str]:
+def place(_folder: Path, partitions: int = PARTITIONS) -> Iterator[str]:
     """The URL of a new store, on the nodes that all tests share."""
     url = tested.cluster().url(f"t{os.getpid()}_{next(_numbers)}")
-    asyncio.run(init_store(url, partitions=PARTITIONS))
+    asyncio.run(init_store(url, partitions=partitions))
     try:
         yield url
     finally:
