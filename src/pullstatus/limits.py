@@ -38,6 +38,13 @@ DAY_KEYS_KEPT: Final = 1024
 """Keys of a day that are kept derived, by secret, date and service, each some 300 bytes: making one
 takes a third of what checking a signature does."""
 
+API3_ASKED_KNOWN: Final = 256
+"""What calls of API 3.0 ask for that is remembered by its bytes, since a client asks for the same
+again and again: what is signed of it, and its parameters."""
+
+API3_ASKED_BYTES: Final = 1024
+"""Of a call of API 3.0 that asks for more, none of this is remembered."""
+
 API3_QUERY_BYTES_MAX: Final = 8 * 1024
 """A GET of API 3.0 has some 300 bytes of parameters and, by version 1, as many of its signature."""
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from functools import partial
-from hashlib import blake2b
 from time import perf_counter
 from typing import Final
 
@@ -344,8 +343,7 @@ class ActionCall:
         words = heard(headers)
         repeat = repeat_of(words, live.mailboxes[kind], self._store.epoch)
         wait_s = wait_of(words, live.application.wait_s) if repeat.takes else 0
-        signature = blake2b(request.nonce.encode(), digest_size=16).hexdigest()
-        self._figures.replays.note(live.application.sdkappid, signature)
+        self._figures.replays.note(live.application.sdkappid, request.mark)
         named = Named(request, begun.request_id)
         let_in.asked = Asked(named, call, live, kind, count_max, repeat, wait_s, call.at_ms)
 

@@ -30,7 +30,7 @@ def page(version: Version, kind: Kind, entries: bytes, request_id: str) -> bytes
     Args:
         entries: the records as they are stored, joined by commas; b"" for none.
     """
-    records = _PAGES[version, kind](entries)
+    records = _PAGES[version, kind](entries) if entries else b"[]"
     return b'{"Response":{"%b":%b,"RequestId":"%b"}}' % (
         _SETS[kind],
         ascii_json(records),

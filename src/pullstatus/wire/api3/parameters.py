@@ -6,6 +6,7 @@ The SDKs write integers as such or as text, as it comes. Those of a form or a qu
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Final
 from urllib.parse import parse_qsl
 
@@ -42,8 +43,12 @@ def media_type(headers: Mapping[bytes, bytes]) -> bytes:
     return headers.get(b"content-type", b"").partition(b";")[0].strip().lower()
 
 
-def read_json(body: bytes) -> dict[str, msgspec.Raw]:
+def read_json(body: bytes) -> Mapping[str, msgspec.Raw]:
     """Parameters of a JSON object; of a name that is there twice the last counts."""
+    return (_known_json if len(body) <= limits.API3_ASKED_BYTES else _read_json)(body)
+
+
+def _read_json(body: bytes) -> Mapping[str, msgspec.Raw]:
     try:
         check_json(body)
     except InvalidBody as error:
@@ -54,6 +59,9 @@ def read_json(body: bytes) -> dict[str, msgspec.Raw]:
         raise _unreadable("the body must be one JSON object") from None
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         raise _unreadable("the body is not JSON: send one JSON object") from None
+
+
+_known_json: Final = lru_cache(maxsize=limits.API3_ASKED_KNOWN)(_read_json)
 
 
 def read_pairs(sent: bytes) -> dict[str, str]:
@@ -81,6 +89,8 @@ def integer_of(token: bytes) -> int | None:
     """The integer that a number means, or a text of digits."""
     if token[:1] != b'"':
         return integer(token)
+    if token[1:-1].isdigit():
+        return integer(token[1:-1])
     digits = _decode_str(token)
     return integer(digits.encode()) if digits.isascii() and digits.isdigit() else None
 

@@ -21,6 +21,7 @@ from __future__ import annotations
 import enum
 import re
 from collections.abc import Mapping
+from hashlib import blake2b
 from typing import Final, NamedTuple
 
 import msgspec
@@ -191,6 +192,14 @@ class Request:
         told = signature if isinstance(signature, str) else signature.hex()
         return f"{self.timestamp_s} {told}"
 
+    @property
+    def mark(self) -> str:
+        """By what it is known when it comes again: 32 hexadecimal digits or more."""
+        signature = self._signature.signature
+        if isinstance(signature, bytes):
+            return signature.hex()
+        return blake2b(self.nonce.encode(), digest_size=16).hexdigest()
+
     def proof(self, request_id: str) -> str:
         """What the journal keeps of it; `read_proof` reads it."""
         return f"request={request_id} time={self.timestamp_s}"
@@ -211,8 +220,8 @@ class Request:
                 if fit
                 else "Signature is not that of these parameters and this SecretKey"
             )
-        unsigned = self._signed.payload_unsigned
         if not fits(self._signed, self._signature, secret_key, unsigned_payload=unsigned_payload):
+            unsigned = self._signed.payload_unsigned
             raise SignatureWrong(
                 "the signature does not fit; an unsigned payload is not allowed for this SecretId"
                 if unsigned and not unsigned_payload
@@ -429,17 +438,15 @@ def _read_call(
     actions: Mapping[str, Action], action: str, version: str, prefix: str
 ) -> tuple[Action, Version]:
     """Checks 2 to 4."""
+    known, named = _VERSIONS.get(version), actions.get(action)
+    if known is not None and named is not None:
+        return named, known
     for name, value in (("Action", action), ("Version", version)):
         if not value:
             raise ActionRefused(Code.MISSING, f"{prefix}{name} is missing")
-    known = _VERSIONS.get(version)
     if known is None:
         raise ActionRefused(Code.NO_SUCH_VERSION, f"Version must be {' or '.join(_VERSIONS)}")
-    if action not in actions:
-        raise ActionRefused(
-            Code.INVALID_ACTION, f"this service has the actions {', '.join(actions)}"
-        )
-    return actions[action], known
+    raise ActionRefused(Code.INVALID_ACTION, f"this service has the actions {', '.join(actions)}")
 
 
 def _check_token(token: str) -> None:

@@ -19,7 +19,7 @@ from __future__ import annotations
 import hmac
 import re
 from base64 import b64encode
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import date
 from functools import lru_cache
 from hashlib import sha256
@@ -70,6 +70,7 @@ class Request(msgspec.Struct, frozen=True):
 _ALGORITHM: Final = b"TC3-HMAC-SHA256"
 _UNSIGNED: Final = b"UNSIGNED-PAYLOAD"
 _SIGNED_ALWAYS: Final = (b"content-type", b"host")
+_USUAL: Final = b";".join(_SIGNED_ALWAYS)
 
 _AUTHORIZATION: Final = re.compile(
     rb"TC3-HMAC-SHA256[ \t]+Credential=([!-+\-.0-~]{1,%d})/([0-9]{4}-[0-9]{2}-[0-9]{2})"
@@ -121,12 +122,17 @@ def read_authorization(value: bytes) -> Authorization:
             " SignedHeaders=content-type;host, Signature=64 hex digits"
         )
     secret_id, day, service, names, signature = match.groups()
-    signed = tuple(names.lower().split(b";"))
-    if len(signed) != len(set(signed)):  # else a few names would make a text of megabytes
-        raise InvalidAuthorization("SignedHeaders must name each header once")
+    signed = _SIGNED_ALWAYS if names == _USUAL else _names(names)
     return Authorization(
         secret_id.decode(), day, service, signed, bytes.fromhex(signature.decode())
     )
+
+
+def _names(text: bytes) -> tuple[bytes, ...]:
+    names = tuple(text.lower().split(b";"))
+    if len(names) != len(set(names)):  # else a few names would make a text of megabytes
+        raise InvalidAuthorization("SignedHeaders must name each header once")
+    return names
 
 
 def fits(
@@ -146,7 +152,7 @@ def fits(
             signed whatever the request says of it.
     """
     key = _key_of_day(secret_key, authorization.date, authorization.service)
-    unsigned = request.payload_unsigned and unsigned_payload
+    unsigned = unsigned_payload and request.payload_unsigned
     for text in _texts(request, authorization, payload_unsigned=unsigned):
         if hmac.compare_digest(hmac.digest(key, text, "sha256"), authorization.signature):
             return True
@@ -171,45 +177,77 @@ def sign(
     """
     day = _date_of(request.headers.get(b"x-tc-timestamp", b""))
     unsigned = Authorization(secret_id, day, service, signed, b"")
-    text = next(_texts(request, unsigned, payload_unsigned=request.payload_unsigned), None)
-    if text is None:
+    texts = _texts(request, unsigned, payload_unsigned=request.payload_unsigned)
+    if not texts:
         raise ValueError("a header that is to be signed is missing, or x-tc-timestamp")
-    signature = hmac.digest(_key_of_day(secret_key, day, service), text, "sha256")
+    signature = hmac.digest(_key_of_day(secret_key, day, service), texts[0], "sha256")
     return msgspec.structs.replace(unsigned, signature=signature).encode()
 
 
 def _texts(
     request: Request, authorization: Authorization, *, payload_unsigned: bool
-) -> Iterator[bytes]:
+) -> list[bytes]:
     """The texts that may have been signed, the usual one first; none if it cannot fit."""
     headers, names = request.headers, authorization.signed
     timestamp = headers.get(b"x-tc-timestamp", b"")
     if authorization.date != _date_of(timestamp) or not authorization.date:
-        return
+        return []
     if names != _SIGNED_ALWAYS and not set(names).issuperset(_SIGNED_ALWAYS):
-        return
-    if not headers.keys() >= set(names):
-        return
-    start = b"%b\n/\n%b\n" % (request.method.encode(), request.query)
-    payload = sha256(_UNSIGNED if payload_unsigned else request.body).hexdigest()
-    end = b"\n%b\n%b" % (b";".join(names), payload.encode())
-    scope = b"%b/%b/tc3_request" % (authorization.date, authorization.service)
-    for block in _blocks(names, headers):
-        canonical = sha256(start + block + end).hexdigest()
-        yield b"%b\n%b\n%b\n%b" % (_ALGORITHM, timestamp, scope, canonical.encode())
+        return []
+    try:
+        values = tuple([headers[name] for name in names])
+    except KeyError:
+        return []
+    payload = _UNSIGNED if payload_unsigned else request.body
+    size = len(b"".join((request.query, payload, *names, *values)))
+    digests = (_known_digests if size <= limits.API3_ASKED_BYTES else _digests)(
+        request.method, request.query, names, values, payload
+    )
+    start = b"%b\n%b\n%b/%b/tc3_request\n" % (
+        _ALGORITHM,
+        timestamp,
+        authorization.date,
+        authorization.service,
+    )
+    return [start + digest for digest in digests]
 
 
-def _blocks(names: tuple[bytes, ...], headers: Mapping[bytes, bytes]) -> Iterator[bytes]:
+def _digests(
+    method: str,
+    query: bytes,
+    names: tuple[bytes, ...],
+    values: tuple[bytes, ...],
+    payload: bytes,
+) -> tuple[bytes, ...]:
+    """The digests that a canonical request may have, in hexadecimal."""
+    start = b"%b\n/\n%b\n" % (method.encode(), query)
+    end = b"\n%b\n%b" % (b";".join(names), sha256(payload).hexdigest().encode())
+    return tuple(
+        sha256(start + block + end).hexdigest().encode() for block in _blocks(names, values)
+    )
+
+
+# Who asks again and again asks for the same: only its time differs, which is not in here. What is
+# remembered depends on the request alone, so no time that this takes tells of any key.
+_known_digests: Final = lru_cache(maxsize=limits.API3_ASKED_KNOWN)(_digests)
+
+
+def _blocks(names: tuple[bytes, ...], values: tuple[bytes, ...]) -> Iterator[bytes]:
     """The signed headers: values in lower case, as they came, and both without the host's port."""
-    host = headers[b"host"]
-    yield from _cases(names, headers)
+    host = values[names.index(b"host")]
+    yield from _cases(names, values)
     portless = _PORT.sub(b"", host)
     if portless != host:
-        yield from _cases(names, {**headers, b"host": portless})
+        lone = [
+            portless if name == b"host" else value
+            for name, value in zip(names, values, strict=True)
+        ]
+        yield from _cases(names, lone)
 
 
-def _cases(names: tuple[bytes, ...], headers: Mapping[bytes, bytes]) -> Iterator[bytes]:
-    came = b"".join([b"%b:%b\n" % (name, headers[name].strip(b" \t")) for name in names])
+def _cases(names: Sequence[bytes], values: Sequence[bytes]) -> Iterator[bytes]:
+    pairs = zip(names, values, strict=True)
+    came = b"".join([b"%b:%b\n" % (name, value.strip(b" \t")) for name, value in pairs])
     lower = came.lower()
     yield lower
     if came != lower:

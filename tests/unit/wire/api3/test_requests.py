@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from pullstatus import limits
 from pullstatus.errors import ActionRefused, InvalidAuthorization, PeerError, SignatureWrong
 from pullstatus.records import Kind
+from pullstatus.wire.api3 import parameters
 from pullstatus.wire.api3.codes import Code
 from pullstatus.wire.api3.requests import (
     ACTIONS,
@@ -340,6 +341,17 @@ def test_queries_that_cannot_be_decoded_are_refused(query: bytes) -> None:
     with pytest.raises(ActionRefused) as raised:
         one.limit()
     assert code_of(raised.value) == Code.UNREADABLE
+
+
+def test_large_bodies_are_not_remembered() -> None:
+    known = parameters._known_json
+    known.cache_clear()
+    for size, due in ((2, 1), (limits.API3_ASKED_BYTES + 1, 1)):
+        body = b"{}".ljust(size)
+        assert not parameters.read_json(body)
+        assert not parameters.read_json(body)
+        assert known.cache_info().currsize == due
+    assert known.cache_info().maxsize == limits.API3_ASKED_KNOWN
 
 
 # --- check 16 -------------------------------------------------------------------------------------
