@@ -299,7 +299,8 @@ was lost, or waits for a telephone that is switched off, as others of it will.""
 
 PENDING_ITEMS_MAX: Final = 4_000
 """Items of one application that wait for something else. All of them are read to find what may
-leave. One for which there is no room leaves at once, as it is."""
+leave. One for which there is no room leaves at once, as it is. So it is with what is nobody's yet;
+there a token has at most as many as it leaves free."""
 
 PENDING_ITEM_BYTES_MAX: Final = 16 * 1024
 """Bytes of such an item as it is stored; a larger one leaves at once. A part of an SMS is some 300

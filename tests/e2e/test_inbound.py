@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from pathlib import Path
 
@@ -119,6 +120,38 @@ def test_a_platforms_receipt_that_overtakes_its_registration_gets_its_name(
     while not found and time.monotonic() < until_s:
         found += [row["sid"] for row in shared.pull(app, STATUS).data]
     assert found == ["mine"]
+
+
+_SMALL = """
+from pullstatus import limits
+from pullstatus.cli import main
+assert limits.PENDING_ITEMS_MAX and limits.PENDING_NAME_S
+limits.PENDING_ITEMS_MAX, limits.PENDING_NAME_S = 40, 3600
+main(prog_name="pullstatus")
+"""
+
+
+def test_a_platform_that_floods_takes_no_room_for_receipts_of_another(tmp_path: Path) -> None:
+    """Whatever nobody registers of one, a receipt of the other waits for its name, and gets it."""
+    program = Program(tmp_path, command=(sys.executable, "-c", _SMALL))
+    with program:
+        app = program.create_app()
+        flood, other = program.create_token("flood"), program.create_token("other")
+        register(program, app, {"sid": "first", "id": "first"})
+        for begin in range(5):
+            told = [
+                {"mobile": "13800000001", "id": f"{begin}-{each}", "report_status": "SUCCESS"}
+                for each in range(20)
+            ]
+            assert program.http.post(f"/in/{flood}/native", json=told).status_code == 200
+        assert program.metrics()["pullstatus_pending"] <= 20
+        assert get(program, other, RECEIPT.format(state=1, id="late")) == (200, b"")
+        register(program, app, {"sid": "mine", "id": "late"})
+        found: list[str] = []
+        until_s = time.monotonic() + PATIENCE_S
+        while not found and time.monotonic() < until_s:
+            found += [row["sid"] for row in program.pull(app, STATUS).data]
+        assert found == ["mine"]
 
 
 def test_a_long_reply_is_whole_though_the_server_is_killed_behind_each_part(

@@ -57,7 +57,6 @@ __all__ = [
     "decode_item",
     "fits",
     "pending_mailbox",
-    "room",
     "wait",
     "waits_for",
 ]
@@ -181,16 +180,6 @@ def _keep(known: dict[_Key, _Value], key: _Key, value: _Value) -> None:
 def fits(item: Item) -> bool:
     """Whether it is small enough to wait; one that is not leaves at once, as it is."""
     return len(item.encoded()) <= limits.PENDING_ITEM_BYTES_MAX
-
-
-async def room(store: Store, sdkappid: int) -> int:
-    """How many more items may wait; others leave at once, as they are.
-
-    What comes at the same time sees the same room: the bound may be passed by as much.
-    """
-    mailbox = pending_mailbox(sdkappid)
-    waiting = sum(row.waiting for row in await store.backlog(sdkappid) if row.mailbox == mailbox)
-    return max(0, limits.PENDING_ITEMS_MAX - waiting)
 
 
 async def wait(

@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Collection, Sequence
-from functools import partial
+from functools import cached_property, partial
 from http import HTTPStatus
 from time import perf_counter
 from typing import Final, NamedTuple, TypeVar
@@ -29,7 +29,8 @@ from pullstatus.apps.values import NOBODY, source_mark
 from pullstatus.errors import MasterKeyMissing, StoreUnavailable
 from pullstatus.mailbox import append, parking
 from pullstatus.mailbox.owning import Owned, nationcode_of, owned
-from pullstatus.mailbox.pending import Item, fits, room, wait, waits_for
+from pullstatus.mailbox.pending import Item, fits, wait, waits_for
+from pullstatus.mailbox.room import Room
 from pullstatus.mailbox.traffic import Column, Traffic
 from pullstatus.receipts import Receipts, Unread
 from pullstatus.receipts.reading import read, read_records, read_usual
@@ -472,7 +473,8 @@ class InboundDoor(ParkingDoor):
         aside: set[int] = set()
         new = 0
         for sdkappid, items in found.items():
-            places = [*items][: await self._room(sdkappid)]
+            room = await self._room_of(sdkappid, token, len(items), now_ms)
+            places = [*items][:room]
             live = owns[next(iter(items))].live or parking.NOBODYS
             if places:
                 some = [items[place] for place in places]
@@ -486,9 +488,13 @@ class InboundDoor(ParkingDoor):
         except StoreUnavailable as error:
             raise self._put_off(error) from error
 
-    async def _room(self, sdkappid: int) -> int:
+    @cached_property
+    def _room(self) -> Room:
+        return Room(self._store)
+
+    async def _room_of(self, sdkappid: int, token: Token, wanted: int, now_ms: int) -> int:
         try:
-            return await room(self._store, sdkappid)
+            return await self._room.of(sdkappid, token.name, wanted, now_ms)
         except StoreUnavailable as error:
             raise self._put_off(error) from error
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import secrets
+from collections import Counter
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,6 +22,7 @@ from pullstatus.mailbox import parking, pending
 from pullstatus.mailbox.erasing import Number, erase_number
 from pullstatus.mailbox.names import Told, names_of
 from pullstatus.mailbox.pending import Item, Pending, pending_mailbox, wait, waits_for
+from pullstatus.mailbox.room import Room
 from pullstatus.receipts.joining import MISSING, UNKNOWN
 from pullstatus.receipts.parts import Part
 from pullstatus.receipts.reports import Report, State, Whose
@@ -62,16 +64,18 @@ class World:
     async def live(self) -> LiveApplication:
         return await parking.live_application(self.store, NUMBER)
 
-    async def come(self, report: Report, at_ms: int = NOW_MS, *, owned: bool = True) -> None:
+    async def come(
+        self, report: Report, at_ms: int = NOW_MS, *, owned: bool = True, token: str = "t"
+    ) -> None:
         """A report comes, and waits if it has to, as it is made to here."""
         told = Told(report.id, report.number)
         [name] = await names_of(self.names, [told], sdkappid=NUMBER if owned else None)
         assert waits_for(report, name, named=True)
         unowned = None if owned else parking.Item("kannel", "p", at_ms, "", "whose?", report.raw)
-        item = Item("kannel", "t", at_ms, report, Whose("86"), name=name, unowned=unowned)
+        item = Item("kannel", token, at_ms, report, Whose("86"), name=name, unowned=unowned)
         live = await self.live() if owned else None
         more: dict[str, Any] = {"now_ms": at_ms, "ticket": self.new_ticket()}
-        await wait(self.store, live, [item], sender="t", **more)
+        await wait(self.store, live, [item], sender=token, **more)
 
     async def records(self, kind: Kind = Kind.DELIVERY_STATUS) -> list[dict[str, Any]]:
         mailbox = (await self.live()).application.mailbox(kind)
@@ -269,12 +273,46 @@ async def test_what_lies_far_apart_leaves_all_the_same(
 
 async def test_room_is_bounded(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(limits, "PENDING_ITEMS_MAX", 2)
-    assert await pending.room(world.store, NUMBER) == 2
+    room = Room(world.store)
+    assert await room.of(NUMBER, "t", 3, NOW_MS) == 2
     for number in (1, 2):
         await world.come(reply(number))
-    assert await pending.room(world.store, NUMBER) == 0
+    assert await room.of(NUMBER, "t", 3, NOW_MS) == 0
     large = Item("kannel", "t", NOW_MS, reply(1, said="x" * limits.PENDING_ITEM_BYTES_MAX))
     assert not pending.fits(large)
+
+
+async def test_no_token_takes_the_room_of_others_with_number_0(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each has at most as much as it leaves free, whatever it brings and however often it asks."""
+    monkeypatch.setattr(limits, "PENDING_ITEMS_MAX", 60)
+    room, numbers = Room(world.store), itertools.count()
+    waits: Counter[str] = Counter()
+
+    async def bring(token: str, wanted: int, now_ms: int) -> int:
+        most = await room.of(0, token, wanted, now_ms)
+        for number in itertools.islice(numbers, most):
+            await world.come(receipt(f"g{number}"), owned=False, token=token)
+        waits[token] += most
+        return most
+
+    now_ms = NOW_MS
+    for turn in range(40):
+        await bring("flood", (1, 7, 100)[turn % 3], now_ms)
+        now_ms += 100
+    assert (waits["flood"], await world.waiting(0)) == (30, 30)
+    assert await bring("calm", 5, now_ms) == 5
+    for _ in range(40):
+        await bring("other flood", 9, now_ms)
+        await bring("flood", 9, now_ms)
+        now_ms += 100
+    free = 60 - await world.waiting(0)
+    assert waits["flood"] == 30
+    assert free - 1 <= waits["other flood"] <= free + 1
+    assert await bring("calm", 1, now_ms) == 1
+    await world.pending.release(NOW_MS + NAME_MS)
+    assert await bring("flood", 100, now_ms + 1_000) == 30
 
 
 def test_only_what_may_be_named_waits_for_a_name() -> None:
