@@ -13,8 +13,8 @@ gateway's id as `sid`, parts as `receipts.joining` marks them.
                  '--- a reply ---'                     leaves; what stands before it and stays goes
                                                        to the tail, since a cursor never moves back
 
-Whoever has no application yet waits with number 0: a platform's token brought it, and only its name
-can tell whose it is. Overdue it is parked there.
+What has no application yet waits with number 0: a platform's token brought it, and only its name
+can tell whose it is. Overdue it is whose a rule says by now, or else parked there.
 """
 
 from __future__ import annotations
@@ -25,12 +25,14 @@ from typing import Final, NamedTuple, TypeVar
 import msgspec
 
 from pullstatus import limits
-from pullstatus.apps import LiveApplication
+from pullstatus.apps import LiveApplication, rules
 from pullstatus.apps.values import NOBODY
 from pullstatus.errors import SettingChanged, StoreDamaged, UnknownApplication
 from pullstatus.json import ascii_json
 from pullstatus.mailbox import append_of, parking, scope_of
 from pullstatus.mailbox.names import Name, Names, Told, names_of
+from pullstatus.mailbox.owning import Owned, Stored, owned
+from pullstatus.mailbox.rereading import sources_of
 from pullstatus.receipts import Receipts, Unread
 from pullstatus.receipts.joining import Piece, join, sorted_out
 from pullstatus.receipts.reports import Report, State, Whose, fingerprint, receipts_of
@@ -387,11 +389,18 @@ class Pending:
         found, next_ms = ready(sorted((items | named).items()), now_ms)
         near = [each for each in found if each.seqs[-1] < first + _STEP_ITEMS]
         become = _Become(now_ms, self._new_ticket)
+        ruled = await self._ruled(near or found) if sdkappid == NOBODY else {}
         for each in near or found:
-            target = live or await self._owner(each.item)
+            said = ruled.get(each.seqs)
+            target = live or (said.live if said else await self._owner(each.item))
             out |= dict.fromkeys(each.seqs, Outcome.PULLED if live else Outcome.ROUTED)
-            if target is None:
+            if said is not None and said.dropped:
+                out |= dict.fromkeys(each.seqs, Outcome.ERASED)
+            elif target is None:
                 become.park_unowned([items[seq] for seq in each.seqs])
+            elif said is not None:
+                item = msgspec.structs.replace(each.item, whose=said.whose)
+                become.record(target, each._replace(item=item))
             else:
                 become.record(target, each)
         if out or named:
@@ -431,6 +440,23 @@ class Pending:
             for (seq, item), name in zip(nameless, names, strict=True)
             if name is not None
         }
+
+    async def _ruled(self, found: Sequence[Ready]) -> dict[tuple[int, ...], Owned]:
+        """Whose rules say that items are which no name has come for: a rule may be a new one."""
+        overdue = [each for each in found if each.item.name is None]
+        if not overdue:
+            return {}
+        known, spoken = Stored(self._store, await rules(self._store)), await sources_of(self._store)
+        said: dict[tuple[int, ...], Owned] = {}
+        for each in overdue:
+            source = spoken.get(each.item.source)
+            if source is not None:
+                of = [each.item.report]
+                token = each.item.token
+                [said[each.seqs]] = await owned(
+                    self._names, known, of, token=token, source=source, own=None, named=False
+                )
+        return said
 
     async def _owner(self, item: Item) -> LiveApplication | None:
         """Whose an item is that came for no application; None: nobody's."""

@@ -26,7 +26,7 @@ from pullstatus.records import Kind
 from pullstatus.steps import done
 from pullstatus.store import Append, Outcome, Store
 
-__all__ = ["Fate", "give_away", "give_back", "reread"]
+__all__ = ["Fate", "give_away", "give_back", "reread", "sources_of"]
 
 
 class Fate(msgspec.Struct, frozen=True):
@@ -55,7 +55,7 @@ async def reread(
         target: the application.
         meant: none of which is damaged.
     """
-    spoken = await _sources(store)
+    spoken = await sources_of(store)
     fates = {}
     for each in meant:
         assert each.item is not None
@@ -71,7 +71,7 @@ async def give_away(
     store: Store, target: LiveApplication, meant: Sequence[Parked], by: Operator
 ) -> Mapping[int, Fate]:
     """The same of items that are all another application's, the target."""
-    spoken = await _sources(store)
+    spoken = await sources_of(store)
     fates = {}
     for each in meant:
         assert each.item is not None
@@ -85,7 +85,7 @@ async def give_back(
 ) -> Mapping[int, Fate]:
     """The same of items of nobody, each to whom it belongs by now; the target is not looked at."""
     known = Stored(store, await rules(store))
-    spoken = await _sources(store)
+    spoken = await sources_of(store)
     fates = {}
     for each in meant:
         assert each.item is not None
@@ -95,8 +95,8 @@ async def give_back(
     return fates
 
 
-async def _sources(store: Store) -> Mapping[str, Source]:
-    """By name: ours, and those that operators have added."""
+async def sources_of(store: Store) -> Mapping[str, Source]:
+    """By name, those of a store: ours, and those that operators have added."""
     return {**builtin(), **{source.name: source for source in await sources(store)}}
 
 

@@ -15,7 +15,8 @@ import msgspec
 import pytest
 
 from pullstatus import limits
-from pullstatus.apps import Application, LiveApplication, Operator, delete_application
+from pullstatus.apps import Application, LiveApplication, Operator, add_rule, delete_application
+from pullstatus.apps.routing import Action, Rule
 from pullstatus.apps.values import application_setting
 from pullstatus.errors import InvalidSetting, OutcomeUnknown
 from pullstatus.mailbox import parking, pending
@@ -208,6 +209,27 @@ async def test_an_item_of_nobody_is_its_owners_once_it_has_a_name_and_else_parke
     [each] = await parking.parked(world.store, 0)
     assert each.item is not None
     assert each.item.raw == receipt("g1").raw
+    assert await world.waiting(0) == 0
+
+
+async def test_an_item_that_no_name_has_come_for_is_whose_a_rule_says_by_then(
+    world: World,
+) -> None:
+    """A rule that was made while it waited; one that drops it has it nowhere."""
+    by = Operator("me", NOW_MS, secrets.token_hex)
+    for name in ("g1", "d2", "x3"):
+        await world.come(receipt(name), owned=False)
+    await add_rule(
+        world.store, Rule(name="mine", id_prefix="g", sdkappid=NUMBER, nationcode="1"), by=by
+    )
+    await add_rule(world.store, Rule(name="none", id_prefix="d", action=Action.DROP), by=by)
+    assert await world.pending.release(NOW_MS + NAME_MS - 1) == 0
+    assert await world.pending.release(NOW_MS + NAME_MS) == 3
+    [record] = await world.records()
+    assert (record["sid"], record["nationcode"]) == ("g1", "1")
+    assert [each.item and each.item.raw for each in await parking.parked(world.store, 0)] == [
+        receipt("x3").raw
+    ]
     assert await world.waiting(0) == 0
 
 
