@@ -31,7 +31,7 @@ from tests.harness import (
 HELD = "pullstatus_pulls_held"
 DROPPED = "pullstatus_pulls_dropped_total"
 COUNT = 5000
-KIB_MAX = 10
+KIB_MAX = 11  # 10, and what lies between them when others come in bursts
 
 
 def held_request(app: App, max: int = 100, *, wait_s: int | None = 50, key: str = "") -> bytes:  # noqa: A002

@@ -1207,7 +1207,7 @@ def test_a_backup_is_of_the_moment_it_begins(
             done.append(pages)
             if len(done) <= 20:
                 append = store.append(Append(ONE, encoded(statuses(50)), NOW_MS))
-                asyncio.run_coroutine_threadsafe(append, loop).result(10)
+                asyncio.run_coroutine_threadsafe(append, loop).result(PATIENCE_S)
 
         await backup_store(program.store, backup, commit)
 

@@ -489,15 +489,15 @@ def test_nothing_that_rests_on_a_former_setting_comes_behind_its_change(
     def overtake(stream: str) -> None:
         if threading.current_thread() is worker:
             ready.set()
-            assert changed.wait(20)
+            assert changed.wait(60)
         elif stream == COMMON:
             worker.start()
-            assert ready.wait(20)
+            assert ready.wait(60)
 
     bus.overtake = overtake
     other.change(SETTING, b"2")
     changed.set()
-    worker.join(20)
+    worker.join(60)
     [answer] = answers
     assert isinstance(answer, SettingChanged)
     assert one.standing(STATUSES) == (1, 0)

@@ -20,7 +20,7 @@ def manager(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[tuple[st
     address = str(tmp_path / "notify") if path else f"@pullstatus{tmp_path.name}{id(request)}"
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as listening:
         listening.bind(address if path else f"\0{address[1:]}")
-        listening.settimeout(10)
+        listening.settimeout(60)
         yield address, listening
 
 
