@@ -16,6 +16,7 @@ from pullstatus.store.fingerprints import STEP_KEYS_MAX, factor_of, halves_of, k
 from pullstatus.store.gathering.operations import Forget, PackedPage, Removed, packed
 from pullstatus.store.sqlite import fingerprints
 from pullstatus.store.sqlite.connection import open_writer
+from pullstatus.store.sqlite.fingerprints import TOGETHER
 from pullstatus.store.sqlite.log import Log
 from tests.store.build import NOW_MS, STATUSES, fingerprinted, pull, records
 from tests.store.sqlite.test_cost import counted
@@ -242,6 +243,23 @@ def test_upkeep_makes_room_for_a_burst(log: Log, few: int) -> None:
     before = indexed(log)
     assert forgotten(log, NOW_MS) == 0
     assert indexed(log) == before
+
+
+@pytest.mark.parametrize("count", [1, TOGETHER - 1, TOGETHER, TOGETHER + 1, 2 * TOGETHER + 7])
+def test_the_index_takes_each_as_it_was(
+    log: Log, monkeypatch: pytest.MonkeyPatch, count: int
+) -> None:
+    """However many a statement has: none is lost, and each has the time it was accepted."""
+    half, numbers = count // 2, list(range(count))
+    log.commit([fingerprinted(STATUSES, records(half), numbers[:half])])
+    log.commit([fingerprinted(STATUSES, records(count - half), numbers[half:], NOW_MS + 1)])
+    monkeypatch.setattr(limits, "FINGERPRINTS_RECENT_MAX", 0)
+    assert forgotten(log, NOW_MS) == 0
+    assert (indexed(log), in_memory(log)) == (count, 0)
+    again = [fingerprinted(STATUSES, records(1), [number]) for number in numbers]
+    assert log.commit(again) == [0] * count
+    assert forgotten(log, NOW_MS + 1) == half
+    assert stored(log, fingerprinted(STATUSES, records(count), numbers)) == half
 
 
 def test_what_is_too_old_never_comes_into_the_index(log: Log, few: int) -> None:
