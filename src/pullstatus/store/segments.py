@@ -19,6 +19,8 @@ long that is.
 from __future__ import annotations
 
 import struct
+import sys
+from array import array as integers
 from bisect import bisect_left
 from collections.abc import Callable, Collection, Generator, Iterator, Sequence
 from enum import IntEnum
@@ -287,4 +289,8 @@ def _opened(array: Array, block: int, data: bytes) -> Sequence[int]:
             f"the store is damaged: what finds the entries from {array.first_seq} on is not what"
             " was stored; `pullstatus reindex` makes it anew"
         )
-    return struct.unpack(f">{len(body) // _WORD_BYTES}Q", body)
+    # No integers are made but of those words that are looked at.
+    opened = integers("Q", body)
+    if sys.byteorder == "little":
+        opened.byteswap()
+    return opened

@@ -62,13 +62,18 @@ def _drop(connection: apsw.Connection, which: str, bindings: tuple[int, int]) ->
 
 
 def reader(connection: apsw.Connection, key: int, index: Index) -> Callable[[Part], bytes]:
-    """What reads parts of an array."""
+    """What reads parts of an array, each where the one before lay as well, without asking anew."""
+    known, data = -1, b""
 
     def read(part: Part) -> bytes:
+        nonlocal known, data
         place, begin = divmod(part.at, schema.SEGMENT_PART_BYTES)
-        data: bytes | None = connection.execute(
-            "SELECT data FROM segment_part WHERE key = ? AND part = ?", (key, index << 8 | place)
-        ).get
-        return (data or b"")[begin : begin + part.size]
+        if place != known:
+            found: bytes | None = connection.execute(
+                "SELECT data FROM segment_part WHERE key = ? AND part = ?",
+                (key, index << 8 | place),
+            ).get
+            known, data = place, found or b""
+        return data[begin : begin + part.size]
 
     return read
