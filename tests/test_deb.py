@@ -30,6 +30,7 @@ as_user="setpriv --reuid=pullstatus --regid=pullstatus --init-groups"
 # Else all manual pages of the machine are read for an index.
 echo man-db man-db/auto-update boolean false | debconf-set-selections
 dpkg -i pullstatus.deb
+test -n "$(find /opt/pullstatus/lib -path '*/pullstatus/cli/__pycache__/*.pyc')"
 $as_user pullstatus app create 1400006666 >/dev/null
 test -s /var/lib/pullstatus/mailboxes.db
 $as_user pullstatus serve --port 0 >listens & server=$!
