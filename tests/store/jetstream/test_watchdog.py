@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from pathlib import Path
 from random import Random
 
@@ -17,7 +18,7 @@ from pullstatus.records import Kind
 from pullstatus.server import serve
 from pullstatus.server.serve import ServeOptions, Server
 from pullstatus.store import Alarm, open_store
-from pullstatus.store.jetstream import api
+from pullstatus.store.jetstream import api, engine
 from pullstatus.store.jetstream import log as lane
 from pullstatus.store.jetstream import watchdog as dog
 from pullstatus.store.jetstream.proven import ProvenBus
@@ -326,6 +327,32 @@ async def test_a_server_looks_after_its_nodes_and_asks_nobody_for_figures(
         assert health.down == health.streams == scheme.LAYOUT.partitions + 1
         await store.close()
         assert not store._watchdog._thread.is_alive()  # type: ignore[attr-defined]
+
+
+async def test_sums_that_were_asked_for_before_nodes_went_are_not_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each question waits for an election, and they wait for each other: it would be minutes."""
+    monkeypatch.setattr(dog, "LOOK_S", 0.01)
+    monkeypatch.setattr(engine, "DOWN_S", 0.01)
+    asked, answered = threading.Event(), threading.Event()
+
+    def waits(_worst: int) -> None:
+        asked.set()
+        assert answered.wait(PATIENCE_S)
+
+    with scheme.cluster(tmp_path) as url:
+        store = await open_store(url, server=True)
+        monkeypatch.setattr(store._survey, "totals", waits)  # type: ignore[attr-defined]
+        try:
+            totals = asyncio.create_task(store.totals())
+            await until(asked.is_set)
+            scheme._clusters[url].led = lambda _stream, _led: None
+            with pytest.raises(StoreUnavailable, match="is down"):
+                await totals
+        finally:
+            answered.set()
+        await store.close()
 
 
 async def test_a_server_tells_its_log_its_figures_and_whoever_asks_whether_it_is_ready(

@@ -73,6 +73,7 @@ from pullstatus.store.window import Gone, UnderWay
 
 SEALS_MAX: Final = 10  # others begin to route items only now and then
 WATCH_S: Final = 0.5  # how long what another process has brought may stay unseen by who waits
+DOWN_S: Final = 0.5  # how long who waits for what streams say may not know that one is down
 NAMES_S: Final = 5.0  # that who asks for names waits for the first look, which reads 72 hours
 
 
@@ -372,10 +373,24 @@ class JetStreamStore(GatheredStore):
         return await self._lists.backlog(sdkappid)
 
     async def totals(self, worst: int = 0) -> Totals:
-        """See `Store.totals`. They are of all streams: one that is down is not waited for."""
+        """See `Store.totals`. They are of all streams: one that is down is not waited for.
+
+        Nor is one that goes meanwhile; the thread that asks it gives up by itself.
+        """
+        self._check_none_is_down()
+        asked = asyncio.create_task(asyncio.to_thread(self._survey.totals, worst))
+        try:
+            while not asked.done():
+                await asyncio.wait({asked}, timeout=DOWN_S)
+                if not asked.done():
+                    self._check_none_is_down()
+            return asked.result()
+        finally:
+            asked.cancel()
+
+    def _check_none_is_down(self) -> None:
         if self._watchdog.health.down:
             raise StoreUnavailable("a stream of the store is down now; try again")
-        return await asyncio.to_thread(self._survey.totals, worst)
 
     def following(self) -> AbstractAsyncContextManager[bool]:
         """See `Store.following`."""
