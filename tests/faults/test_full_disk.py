@@ -80,10 +80,10 @@ class PretendedDisk:
         draft.replace(self.folder / "free")
 
 
-@pytest.fixture
-def room(tmp_path: Path) -> Iterator[Room]:
+@contextlib.contextmanager
+def a_room(place: Path) -> Iterator[Room]:
     """A small disk, or the pretence of one."""
-    folder = tmp_path / "small"
+    folder = place / "small"
     folder.mkdir()
     mount = ["mount", "-t", "tmpfs", "-o", f"size={DISK_BYTES}", "none", str(folder)]
     try:
@@ -95,6 +95,12 @@ def room(tmp_path: Path) -> Iterator[Room]:
         yield SmallDisk(folder)
     finally:
         subprocess.run(["umount", "--lazy", str(folder)], check=True, capture_output=True)
+
+
+@pytest.fixture
+def room(tmp_path: Path) -> Iterator[Room]:
+    with a_room(tmp_path) as found:
+        yield found
 
 
 @pytest.fixture
