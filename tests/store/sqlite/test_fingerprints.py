@@ -368,6 +368,41 @@ def test_what_the_index_has_may_be_accepted_anew(log: Log, few: int) -> None:
     assert forgotten(log, old_ms + 2) == few
 
 
+@pytest.mark.parametrize("count", [1, 2, 10, 11, 100, 101, 250])
+def test_all_that_the_index_has_of_a_batch_is_known(
+    log: Log, monkeypatch: pytest.MonkeyPatch, count: int
+) -> None:
+    """However many are looked for at once, and whether they tell a time or none."""
+    monkeypatch.setattr(limits, "FINGERPRINTS_RECENT_MAX", 0)
+    digests = [b"%016d" % n for n in range(count)]
+    for record_s in (RECORD_S, 0):
+        log.commit([batch(digests, record_s=record_s)])
+    forgotten(log, NOW_MS)
+    assert (indexed(log), in_memory(log)) == (2 * count, 0)
+    for record_s in (RECORD_S, 0):
+        assert stored(log, batch([b"%016d" % count, *digests], record_s=record_s)) == 1
+
+
+def test_a_slot_that_many_share_costs_no_more(tmp_path: Path) -> None:
+    """As they do of records that tell no time: all of them are of one second."""
+    steps = []
+    for others in (1, 500):
+        path = tmp_path / f"{others}.db"
+        connection = open_writer(path)
+        secret = connection.execute("SELECT value FROM fingerprint_secret").get
+        sent = batch([b"%016d" % n for n in range(100)], record_s=0)
+        assert sent.fingerprints is not None
+        named = keys(factor_of(secret, sent.fingerprints.scope), sent.fingerprints.items)
+        shared = [(slot, n) for slot, _ in halves_of(b"".join(named)) for n in range(others)]
+        connection.executemany("INSERT INTO fingerprint VALUES (?, ?, 0)", shared)
+        log = Log(open_writer(path))
+        log.recall()
+        with counted(log._connection) as taken:
+            assert stored(log, sent) == 100
+        steps.append(taken.count)
+    assert steps[1] < 1.1 * steps[0]
+
+
 def test_a_record_of_the_far_future_hides_no_other(log: Log, few: int) -> None:
     """The index is passed over beyond its newest time; one that lies does not make it wrong."""
     year_9999 = [b"%016d" % n for n in range(few)]

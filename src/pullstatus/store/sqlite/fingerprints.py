@@ -19,7 +19,6 @@ What a record is known by stands in `store.fingerprints`.
 from __future__ import annotations
 
 import struct
-from array import array
 from collections.abc import Sequence
 from itertools import repeat
 
@@ -184,14 +183,15 @@ class Remembered:
         slots = struct.unpack(">" + "q8x" * len(named), b"".join(named))
         if not slots or min(slots) > self._newest_slot:
             return {}
-        found = {
-            KEY.pack(slot, short): accepted_ms
-            for slot, short, accepted_ms in self._connection.execute(
-                "SELECT slot, short, accepted_ms FROM carray(?) JOIN fingerprint ON slot = value",
-                (apsw.carray(array("q", slots)),),
-            )
-        }
-        return {key: found[key] for key in named if key in found} if found else found
+        found: dict[bytes, int] = {}
+        for start in range(0, len(named), _LOOKS[0][0]):
+            some = named[start : start + _LOOKS[0][0]]
+            room, look = next(each for each in reversed(_LOOKS) if each[0] >= len(some))
+            filled = b"".join(some) + some[0] * (room - len(some))
+            halves = struct.unpack(f">{2 * room}q", filled)
+            for slot, short, accepted_ms in self._connection.execute(look, halves):
+                found[KEY.pack(slot, short)] = accepted_ms
+        return found
 
     def _take(self, named: list[bytes], at_ms: int) -> list[bytes]:
         """Out of memory, those of keys that were accepted then, and not again since."""
@@ -249,6 +249,15 @@ class Remembered:
         return forgotten
 
 
+def _look(room: int) -> str:
+    """Look for so many by both halves: of records that tell no time all share a few slots."""
+    return (
+        f"WITH wanted (slot, short) AS (VALUES {', '.join(['(?, ?)'] * room)})"  # noqa: S608 - ours
+        " SELECT slot, short, accepted_ms FROM wanted CROSS JOIN fingerprint USING (slot, short)"
+    )
+
+
+_LOOKS = [(room, _look(room)) for room in (100, 10, 1)]
 _ORDER = "SELECT id, accepted_ms, keys FROM fingerprint_step WHERE id > ? AND id <= ? ORDER BY id"
 _PUT = (
     "INSERT INTO fingerprint VALUES (?, ?, ?)"
