@@ -147,6 +147,17 @@ def test_a_hash_has_48_bits_and_is_made_by_a_key() -> None:
     assert hashed(b"8613711112222") == hashed(b"8613711112222") <= HASH_MAX
     assert hashed(b"8613711112222") != hashed(b"8613711112223")
     assert segments.hasher(os.urandom(KEY_BYTES))(b"8613711112222") != hashed(b"8613711112222")
+
+
+def test_words_of_many_are_those_of_each() -> None:
+    """Whoever finds something hashes it alone."""
+    key = os.urandom(KEY_BYTES)
+    hashed, words_of = segments.hasher(key), segments.worder(key)
+    texts = [b"%d" % number for number in range(1000)]
+    offsets = [65_499, *range(7, 7 + 999)]
+    each = [word(hashed(text), offset) for text, offset in zip(texts, offsets, strict=True)]
+    assert words_of(texts, offsets) == each
+    assert words_of([], []) == []
     assert max(hashed(b"%d" % each) for each in range(50)) > HASH_MAX >> 8
 
 

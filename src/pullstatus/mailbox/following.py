@@ -20,6 +20,8 @@ import time
 from bisect import bisect_right
 from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
+from operator import attrgetter
+from typing import Final
 
 from pullstatus.apps.operator import RandomHex
 from pullstatus.apps.values import INDEX_KEY
@@ -51,7 +53,7 @@ from pullstatus.store import (
     Tickets,
     segments,
 )
-from pullstatus.store.segments import word
+from pullstatus.store.segments import WordsOf
 
 ABREAST = 16  # mailboxes that are followed at a time: their commits are one
 READ_COUNT = 2000  # entries that are read at once: a few ms
@@ -89,7 +91,7 @@ class Follower:
         self._ticket = Tickets(lambda size: bytes.fromhex(random_hex(size)))
         self._clock = clock
         self._level_s = clock()
-        self._hashed: Callable[[bytes], int] | None = None
+        self._words_of: WordsOf | None = None
 
     async def work(self) -> None:
         """Follow what is behind, unless another process is at it.
@@ -152,7 +154,7 @@ class Follower:
         # What came since the mailbox stood so may be copies of which `copies` does not know.
         last_seq = min(row.accepted, (segments.frame_of(first_seq) + 1) * segments.COUNT_MAX)
         copies = await copies_of(store, mailbox, first_seq)
-        piece = Piece(mailbox, first_seq, mark.tallied, await self._hash(), copies)
+        piece = Piece(mailbox, first_seq, mark.tallied, await self._worder(), copies)
         await read(store, piece, last_seq, self._breathe)
         segment = await self._merged(mailbox, piece)
         tallies = [*piece.tallies(), *await _set_back(store, piece)]
@@ -175,9 +177,9 @@ class Follower:
             size, next_seq = size + span.count, span.first_seq
         return await asyncio.to_thread(piece.segment, parts)
 
-    async def _hash(self) -> Callable[[bytes], int]:
+    async def _worder(self) -> WordsOf:
         """What hashes with the store's key, which is made when it is needed first."""
-        while self._hashed is None:
+        while self._words_of is None:
             key = await index.key_of(self._store)
             if key is None:
                 key = bytes.fromhex(self._random_hex(segments.KEY_BYTES))
@@ -185,8 +187,8 @@ class Follower:
                     Change(INDEX_KEY, key, None), ticket=self._ticket()
                 ):
                     continue  # another one has just made it
-            self._hashed = segments.hasher(key)
-        return self._hashed
+            self._words_of = segments.worder(key)
+        return self._words_of
 
 
 async def read(store: Store, piece: Piece, last_seq: int, breathe: Breathe) -> None:
@@ -245,6 +247,9 @@ async def _standing(store: Store, mailbox: Mailbox) -> Backlog | None:
     return next((row for row in rows if row.mailbox == mailbox), None)
 
 
+_SAID: Final = attrgetter("errmsg", "report_status")
+
+
 class Piece:
     """What is derived of some entries of a mailbox.
 
@@ -262,12 +267,13 @@ class Piece:
         mailbox: Mailbox,
         first_seq: int,
         tallied: int,
-        hashed: Callable[[bytes], int],
+        words_of: WordsOf,
         copies: Sequence[Again],
     ) -> None:
         """Of none yet.
 
         Args:
+            words_of: `segments.worder` with the store's key.
             tallied: those up to this number are not counted.
             copies: what of the mailbox is there as a copy, from `first_seq` on.
         """
@@ -275,7 +281,7 @@ class Piece:
         self.mailbox = mailbox
         self._kind = mailbox.kind
         self._tallied = tallied
-        self._hashed = hashed
+        self._words_of = words_of
         self._copies = copies
         self.first_seq = first_seq
         self.through = first_seq - 1
@@ -299,7 +305,6 @@ class Piece:
         """
         end = min(run.first_seq + run.count - 1, last_seq)
         due = bisect_right(run.seqs, end)
-        hashed, numbers, sids = self._hashed, self.numbers, self.sids
         offset = run.seqs[0] - self.first_seq if due else 0
         gapless = due and run.seqs[due - 1] - run.seqs[0] == due - 1
         offsets = (
@@ -307,12 +312,7 @@ class Piece:
             if gapless
             else [seq - self.first_seq for seq in run.seqs[:due]]
         )
-        for offset, record in zip(offsets, found, strict=False):
-            if isinstance(record, Fields):
-                number = ending(record.nationcode, record.mobile)
-                numbers.append(word(hashed(number.encode()), offset))
-                if record.sid:
-                    sids.append(word(hashed(record.sid.encode()), offset))
+        self._find_by(found[:due], offsets)
         begin = bisect_right(run.seqs, self._tallied)
         if begin < due:
             self._tally(run, found, begin, due)
@@ -341,25 +341,33 @@ class Piece:
                 continue
         return own
 
+    def _find_by(self, found: Sequence[Fields | bytes], offsets: Sequence[int]) -> None:
+        """Have entries found by what they say, all at once; what is no record is by nothing."""
+        records = [record for record in found if isinstance(record, Fields)]
+        if len(records) < len(found):
+            pairs = zip(offsets, found, strict=True)
+            offsets = [offset for offset, record in pairs if isinstance(record, Fields)]
+        ends = [ending(record.nationcode, record.mobile).encode() for record in records]
+        self.numbers += self._words_of(ends, offsets)
+        sids = [record.sid.encode() for record in records]
+        if not all(sids):
+            offsets = [offset for offset, sid in zip(offsets, sids, strict=True) if sid]
+            sids = [sid for sid in sids if sid]
+        self.sids += self._words_of(sids, offsets)
+
     def _tally(self, run: Run, found: Sequence[Fields | bytes], begin: int, due: int) -> None:
         """Count each that is no copy."""
         copies, kind = self._copies, self._kind
         hours = {at_ms // HOUR_MS for at_ms in set(run.times[begin:due])}
-        if not copies and len(hours) == 1 and kind is Kind.DELIVERY_STATUS:
+        some = found[begin:due]
+        usual = not copies and len(hours) == 1 and kind is Kind.DELIVERY_STATUS
+        if usual and {*map(type, some)} == {Fields}:
             # Most are such: those that say the same are counted together.
-            said = Counter(
-                (record.errmsg, record.report_status)
-                for record in found[begin:due]
-                if isinstance(record, Fields)
-            )
-            if sum(said.values()) == due - begin:
-                for (code, report_status), count in said.items():
-                    columns = columns_of_status(code, report_status)
-                    self._add(self.counts, run.times[begin], columns, count)
-                return
-        for seq, at_ms, record in zip(
-            run.seqs[begin:due], run.times[begin:due], found[begin:due], strict=True
-        ):
+            for (code, report_status), count in Counter(map(_SAID, some)).items():
+                columns = columns_of_status(code, report_status)
+                self._add(self.counts, run.times[begin], columns, count)
+            return
+        for seq, at_ms, record in zip(run.seqs[begin:due], run.times[begin:due], some, strict=True):
             if copies and source_of(seq, copies) is not None:
                 continue
             if isinstance(record, Fields) and kind is Kind.DELIVERY_STATUS:

@@ -12,7 +12,7 @@ It reads beside whoever follows, erases and removes: what has changed meanwhile 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from typing import Final, NamedTuple
 
 from pullstatus.errors import StoreCorrupt, StoreDamaged
@@ -116,14 +116,14 @@ class _Look:
         if spans and self._key is None:
             yield "the key by which segments find its entries is gone"
             return
-        hashed = segments.hasher(self._key or bytes(segments.KEY_BYTES))
+        words_of = segments.worder(self._key or bytes(segments.KEY_BYTES))
         copies = await copies_of(self._store, row.mailbox)
         try:
             for span in spans:
-                async for problem in self._segment(span, hashed, copies):
+                async for problem in self._segment(span, words_of, copies):
                     yield problem
             last = spans[-1].first_seq + spans[-1].count - 1 if spans else row.purged
-            piece = Piece(row.mailbox, last + 1, 0, hashed, copies)
+            piece = Piece(row.mailbox, last + 1, 0, words_of, copies)
             await read(self._store, piece, mark.tallied, _go_on)
             self._count(piece)
         except (StoreDamaged, StoreCorrupt) as error:
@@ -145,14 +145,14 @@ class _Look:
         return f"segments end at entry {next_seq - 1}, the mark stands at {through}"
 
     async def _segment(
-        self, span: Span, hashed: Callable[[bytes], int], copies: Sequence[Again]
+        self, span: Span, words_of: segments.WordsOf, copies: Sequence[Again]
     ) -> AsyncIterator[str]:
         """What a segment has, against what its entries say."""
         mailbox = self._row.mailbox
         first_seq, last_seq = span.first_seq, span.first_seq + span.count - 1
         segment = await self._store.segment(mailbox, first_seq)
         begin = max(first_seq, self._row.purged + 1)
-        piece = Piece(mailbox, begin, 0, hashed, copies)
+        piece = Piece(mailbox, begin, 0, words_of, copies)
         await read(self._store, piece, last_seq, _go_on)
         self._count(piece)
         if segment is None or segment.count < span.count:

@@ -26,6 +26,7 @@ from collections.abc import Callable, Collection, Generator, Iterator, Sequence
 from enum import IntEnum
 from hashlib import blake2b
 from itertools import pairwise
+from operator import or_
 from typing import Final, NamedTuple
 
 import msgspec
@@ -109,6 +110,26 @@ def hasher(key: bytes) -> Callable[[bytes], int]:
         return int.from_bytes(state.digest(), "big")
 
     return hashed
+
+
+WordsOf = Callable[[Sequence[bytes], Sequence[int]], list[int]]
+
+
+def worder(key: bytes) -> WordsOf:
+    """What makes the words of one store: those of many texts, of entries at these offsets."""
+    begin = blake2b(key=key, digest_size=_HASH_BYTES).copy
+
+    def words_of(texts: Sequence[bytes], offsets: Sequence[int]) -> list[int]:
+        digests = []
+        for text in texts:
+            state = begin()
+            state.update(text)
+            digests.append(state.digest())
+        digests.append(b"")  # so that there is room for an offset behind each
+        hashes = struct.unpack(f">{len(texts)}Q", bytes(_OFFSET_BITS // 8).join(digests))
+        return list(map(or_, hashes, offsets))
+
+    return words_of
 
 
 def word(hashed: int, offset: int) -> int:
