@@ -38,15 +38,16 @@ class Plan:
 
     def __init__(self, source: Source) -> None:
         """Raises LookupError if it reads an object as text, too: there is no type for that."""
-        paths = [tuple(member.split(".")) for member in sorted(members_of(source))]
-        row, get = _row_type(paths)
-        self._decode = msgspec.json.Decoder(list[row]).decode  # type: ignore[valid-type]
-        column = functools.partial(_Column, get)
+        self._decode, column = _rows_of(source)
         self._tables: list[_Statuses | _Replies] = []
         if source.status is not None:
             self._tables.append(_Statuses(source.status, column))
         if source.reply is not None:
             self._tables.append(_Replies(source.reply, column))
+        self._statuses: _Statuses | None = None
+        if source.status is not None:  # by themselves, without what only replies have
+            self._decode_statuses, column = _rows_of(msgspec.structs.replace(source, reply=None))
+            self._statuses = _Statuses(source.status, column)
 
     def read(
         self, items: Sequence[bytes], said: Sequence[bytes], first: int, now_s: int
@@ -94,14 +95,13 @@ class Plan:
         Args:
             text: an array of JSON, not nested too deep.
         """
+        if self._statuses is None:
+            return None
         try:
-            rows = self._decode(text)
+            rows = self._decode_statuses(text)
         except (msgspec.DecodeError, ValueError, RecursionError):
             return None
-        first = self._tables[0]
-        if not rows or not isinstance(first, _Statuses):
-            return None
-        return first.receipts(rows, source, nationcode, now_s)
+        return self._statuses.receipts(rows, source, nationcode, now_s) if rows else None
 
 
 class _Table:
@@ -298,6 +298,14 @@ _Get = dict[str, str]
 """By the name of a member, dots and all: where it is in a row, as `attrgetter` has it."""
 
 
+def _rows_of(source: Source) -> tuple[Callable[[bytes], Rows], Callable[[Keys], _Column]]:
+    """How an array of what a source reads is decoded, and what takes a column out of that."""
+    paths = [tuple(member.split(".")) for member in sorted(members_of(source))]
+    row, get = _row_type(paths)
+    decode = msgspec.json.Decoder(list[row]).decode  # type: ignore[valid-type]
+    return decode, functools.partial(_Column, get)
+
+
 def _row_type(paths: Sequence[_Path], depth: int = 0) -> tuple[type[msgspec.Struct], _Get]:
     """A type of which every member may be missing.
 
@@ -365,11 +373,18 @@ class _Way:
         try:
             "".join(found)
         except TypeError:  # some are no text
-            found = list(map(_said, found))
+            found = _all_said(found)
         if not self._parts:
             return found
         columns = zip(*[part.texts(rows) for part in self._parts], strict=True)
         return [text or "".join(parts) for text, parts in zip(found, columns, strict=True)]
+
+
+def _all_said(values: Sequence[_Value]) -> list[str]:
+    if int in set(map(type, values)):  # 1 and 0 would be found as true and false
+        return list(map(_said, values))
+    known = {value: _said(value) for value in set(values)}
+    return list(map(known.__getitem__, values))
 
 
 def _said(value: _Value) -> str:
