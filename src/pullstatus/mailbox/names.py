@@ -116,11 +116,8 @@ async def names_of(
         StoreUnavailable: it could not be asked now.
     """
     found: list[Name | None] = [None] * len(told)
-    asked = [
-        (place, hash_of(plain(each.id)))
-        for place, each in enumerate(told)
-        if 0 < len(each.id) <= _CHARS_MAX
-    ]
+    places = [place for place, each in enumerate(told) if 0 < len(each.id) <= _CHARS_MAX]
+    asked = list(zip(places, _hashes([told[place].id for place in places]), strict=True))
     await _look(store, told, asked, found, sdkappid, owner)
     others = [
         (place, hash_of(spelling))
@@ -197,6 +194,16 @@ def hash_of(spelling: int | str) -> int:
         return (spelling % _PRIME * _GOLDEN & _ALL) - _LOWEST
     data = spelling.encode(errors="surrogatepass")
     return int.from_bytes(blake2b(data, digest_size=8).digest()) - _LOWEST
+
+
+def _hashes(names: Sequence[str]) -> list[int]:
+    """Those of what is plain of each; of decimal numbers, as most are, all at once."""
+    together = "".join(names)
+    if _is_decimal(together):
+        numbers = list(map(int, names))
+        if 0 not in numbers:
+            return [(number % _PRIME * _GOLDEN & _ALL) - _LOWEST for number in numbers]
+    return [hash_of(plain(name)) for name in names]
 
 
 _PRIME: Final = (1 << 64) - 59

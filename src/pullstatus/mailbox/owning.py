@@ -19,12 +19,21 @@ from pullstatus.apps import LiveApplication, routing
 from pullstatus.apps.routing import Action, Routed, Rules, Traits, routed
 from pullstatus.apps.values import application_setting, read_application
 from pullstatus.mailbox.names import Name, Names, Told, names_of
-from pullstatus.receipts.reports import Report, State, Whose
+from pullstatus.receipts.reports import Report, State, Statuses, Whose
 from pullstatus.receipts.source import Source
 from pullstatus.records import Kind
 from pullstatus.store import Store
 
-__all__ = ["NATIONCODE", "Known", "Owned", "Stored", "nationcode_of", "owned", "platforms"]
+__all__ = [
+    "NATIONCODE",
+    "Known",
+    "Owned",
+    "Stored",
+    "named_together",
+    "nationcode_of",
+    "owned",
+    "platforms",
+]
 
 NATIONCODE: Final = "86"
 """Of numbers of a source in which none has a calling code, where nobody says another."""
@@ -157,6 +166,37 @@ async def _names(
         sdkappid=None if application is None else application.sdkappid,
         owner=None if application is None else application.owner,
     )
+
+
+async def named_together(store: Names, statuses: Statuses, own: LiveApplication) -> Statuses | None:
+    """Final statuses of an application that has its sends registered, as these say.
+
+    Returns:
+        None if some are not final, say too little, or wait for their name or for other parts: what
+        becomes of each is `owned`'s and `pending.waits_for`'s to say.
+
+    Raises:
+        StoreUnavailable: it could not be asked now.
+    """
+    if not (statuses.are_final and all(statuses.ids) and all(statuses.numbers)):
+        return None
+    names = await names_of(
+        store,
+        list(map(Told, statuses.ids, statuses.numbers)),
+        sdkappid=own.application.sdkappid,
+        owner=own.application.owner,
+    )
+    sids, exts = list(statuses.sids), list(statuses.exts)
+    for place, name in enumerate(names):
+        if name is None:
+            if not sids[place]:
+                return None
+        elif name.parts > 1:
+            return None
+        else:
+            sids[place] = name.sid or sids[place]
+            exts[place] = name.ext or exts[place]
+    return statuses._replace(sids=sids, exts=exts)
 
 
 async def platforms(

@@ -19,8 +19,7 @@ from typing import Any, Final
 
 import msgspec
 
-from pullstatus.receipts import Receipts
-from pullstatus.receipts.reports import Report, State, Statuses, receipts_together
+from pullstatus.receipts.reports import Report, State, Statuses
 from pullstatus.receipts.source import Keys, ReplyKeys, Source, StatusKeys
 from pullstatus.receipts.times import TIMES, plausible
 from pullstatus.records import Kind
@@ -87,13 +86,12 @@ class Plan:
             left = sorted({*left}.difference(theirs))
         return found
 
-    def receipts(
-        self, text: bytes, source: str, nationcode: str | None, now_s: int
-    ) -> Receipts | None:
-        """What usual delivery statuses come to that are one application's; see `receipts_together`.
+    def statuses(self, text: bytes, now_s: int) -> Statuses | None:
+        """What an array of usual delivery statuses says; None if some of it is nothing of the kind.
 
         Args:
             text: an array of JSON, not nested too deep.
+            now_s: when the request arrived.
         """
         if self._statuses is None:
             return None
@@ -101,7 +99,7 @@ class Plan:
             rows = self._decode_statuses(text)
         except (msgspec.DecodeError, ValueError, RecursionError):
             return None
-        return self._statuses.receipts(rows, source, nationcode, now_s) if rows else None
+        return self._statuses.of_all(rows, now_s) if rows else None
 
 
 class _Table:
@@ -171,15 +169,13 @@ class _Statuses(_Table):
             )
         ]
 
-    def receipts(
-        self, rows: Rows, source: str, nationcode: str | None, now_s: int
-    ) -> Receipts | None:
-        """Their records, as `receipts_together` makes them."""
+    def of_all(self, rows: Rows, now_s: int) -> Statuses | None:
+        """The columns, if all rows are of this kind."""
         if not self._usual:
             return None
         if not self._by_state and len(self.among(rows, range(len(rows)))) != len(rows):
             return None
-        return receipts_together(source, self.columns(rows, now_s), nationcode, now_s)
+        return self.columns(rows, now_s)
 
     def columns(self, rows: Rows, now_s: int) -> Statuses:
         said = self._state(rows)

@@ -26,7 +26,7 @@ from pullstatus.json import integer, mend_in_steps, survey
 from pullstatus.receipts import Receipts, Unread
 from pullstatus.receipts.parts import Part, headed
 from pullstatus.receipts.plan import NESTED_MAX, keys_of, members_of, plan_of, whole_number
-from pullstatus.receipts.reports import Report, Reports, State
+from pullstatus.receipts.reports import Report, Reports, State, Statuses, receipts_together
 from pullstatus.receipts.request import Request
 from pullstatus.receipts.sifting import sift_in_steps
 from pullstatus.receipts.source import Keys, PartKeys, ReplyKeys, Source, StatusKeys
@@ -89,6 +89,14 @@ def read_usual(source: Source, request: Request, nationcode: str | None) -> Rece
     Returns:
         None for what is not usual: `read` has the last word.
     """
+    statuses = read_statuses(source, request)
+    if statuses is None:
+        return None
+    return receipts_together(source.name, statuses, nationcode, request.arrived_s)
+
+
+def read_statuses(source: Source, request: Request) -> Statuses | None:
+    """What a usual POST of delivery statuses says, read at once; otherwise as `read_usual`."""
     place, _, member = source.places[0].partition(".")
     plan = plan_of(source)
     if plan is None or place != "body" or source.each or _is_form(request):
@@ -100,11 +108,11 @@ def read_usual(source: Source, request: Request, nationcode: str | None) -> Rece
         items = bytes(_decode_members(text)[member]) if member else text
     except (*_NO_JSON, KeyError):
         return None
-    receipts = plan.receipts(items, source.name, nationcode, request.arrived_s)
-    if receipts is None or _brackets(text) < limits.JSON_DEPTH_MAX + len(receipts.entries):
-        return receipts  # each has one, so that none can have many
+    statuses = plan.statuses(items, request.arrived_s)
+    if statuses is None or _brackets(text) < limits.JSON_DEPTH_MAX + len(statuses.ids):
+        return statuses  # each has one, so that none can have many
     cut = _cut(text, member)
-    return receipts if cut is not None and _is_plain(text, cut) else None
+    return statuses if cut is not None and _is_plain(text, cut) else None
 
 
 def read_again(source: Source, request: Request) -> Steps[Reports]:

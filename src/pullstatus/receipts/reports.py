@@ -123,6 +123,11 @@ class Statuses(NamedTuple):
     errmsgs: list[str]
     descriptions: list[str]
 
+    @property
+    def are_final(self) -> bool:
+        """Whether each is one of which a record is made."""
+        return _OUTCOMES.keys() >= {*self.states}
+
 
 Owned = tuple[Report, Whose]
 """A report, and what it says nothing of."""

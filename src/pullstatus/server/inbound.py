@@ -28,13 +28,19 @@ from pullstatus.apps import LiveApplication, Token
 from pullstatus.apps.values import NOBODY, source_mark
 from pullstatus.errors import MasterKeyMissing, StoreUnavailable
 from pullstatus.mailbox import append, parking
-from pullstatus.mailbox.owning import Owned, nationcode_of, owned
+from pullstatus.mailbox.owning import Owned, named_together, nationcode_of, owned
 from pullstatus.mailbox.pending import Item, fits, wait, waits_for
 from pullstatus.mailbox.room import Room
 from pullstatus.mailbox.traffic import Column, Traffic
 from pullstatus.receipts import Receipts, Unread
-from pullstatus.receipts.reading import read, read_records, read_usual
-from pullstatus.receipts.reports import Report, Reports, State, receipts_in_steps
+from pullstatus.receipts.reading import read, read_records, read_statuses, read_usual
+from pullstatus.receipts.reports import (
+    Report,
+    Reports,
+    State,
+    receipts_in_steps,
+    receipts_together,
+)
 from pullstatus.receipts.request import Request
 from pullstatus.receipts.source import Answer, Source, builtin
 from pullstatus.records import Kind
@@ -151,6 +157,22 @@ class InboundDoor(ParkingDoor):
         if self._used.known(sdkappid, self._now_ms()) is not False:
             return None
         return read_usual(source, request, nationcode_of(Kind.DELIVERY_STATUS, source))
+
+    async def _read_named(
+        self, source: Source, request: Request, own: LiveApplication
+    ) -> Receipts | None:
+        """The same where sends are registered; None: some may have to wait."""
+        statuses = read_statuses(source, request)
+        if statuses is None:
+            return None
+        try:
+            statuses = await named_together(self._store, statuses, own)
+        except StoreUnavailable as error:
+            raise self._put_off(error) from error
+        if statuses is None:
+            return None
+        nationcode = nationcode_of(Kind.DELIVERY_STATUS, source)
+        return receipts_together(source.name, statuses, nationcode, request.arrived_s)
 
     async def _store_usual(self, begun: BegunBatch, gone: Gone) -> Said:
         """The answer to a callback that was handed over; raises what the store does.
@@ -328,13 +350,10 @@ class InboundDoor(ParkingDoor):
         encoded = header(scope, b"content-encoding") not in (None, b"identity")
         long = len(request.body) > USUAL_BYTES_MAX
         if not source.records:
-            if (
-                encoded
-                or long
-                or request.method != "POST"
-                or await self._is_named(sdkappid, self._now_ms())
-            ):
+            if encoded or long or request.method != "POST":
                 return None
+            if await self._is_named(sdkappid, self._now_ms()):
+                return await self._read_named(source, request, own)
             return self._read_usual(source, request, sdkappid)
         if encoded:
             unread = (Unread(request.body, _ENCODED),)

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pullstatus.mailbox.names import Name, Told, hash_of, names_of, plain
+from pullstatus.mailbox.names import Name, Told, _hashes, hash_of, names_of, plain
 from pullstatus.receipts.sends import Registered
 from pullstatus.store import Named
 from tests.names import NamesInMemory
@@ -138,6 +138,14 @@ def test_what_cannot_have_been_registered_is_not_asked_for(name: str) -> None:
     names = NamesInMemory()
     assert found(names, Told(name)) == [None]
     assert names.asked == 0
+
+
+NUMBERS = st.text("0123456789", min_size=1, max_size=40)
+
+
+@given(st.lists(NUMBERS, max_size=5) | st.lists(st.text("019afAF ٣", max_size=9), max_size=5))
+def test_ids_that_are_told_together_are_hashed_as_each_is(told: list[str]) -> None:
+    assert _hashes(told) == [hash_of(plain(name)) for name in told]
 
 
 @given(st.text(max_size=130), st.text(max_size=20))

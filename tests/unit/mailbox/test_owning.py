@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Callable
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from pullstatus.apps import Application, LiveApplication
 from pullstatus.apps.routing import Action, Rule, Rules
-from pullstatus.mailbox.owning import NO_RULE, Owned, owned
-from pullstatus.receipts.reports import Report, Whose
+from pullstatus.mailbox.owning import NO_RULE, Owned, named_together, owned
+from pullstatus.mailbox.pending import waits_for
+from pullstatus.receipts.reading import read, read_statuses
+from pullstatus.receipts.reports import Report, State, Whose, receipts_of, receipts_together
+from pullstatus.receipts.request import Request
 from pullstatus.receipts.sends import Registered
 from pullstatus.receipts.source import builtin
 from pullstatus.records import Kind
+from pullstatus.steps import done
 from tests.names import NamesInMemory
 
 SOURCE = builtin()["kannel"]
@@ -119,3 +126,113 @@ def test_a_rule_parks_or_drops_and_says_so() -> None:
     parked, dropped = whose(known, REPLY, Report(Kind.REPLY, b"", number="1", to="1"))
     assert (parked.live, parked.dropped, parked.why) == (None, False, "rule wait parks it")
     assert (dropped.live, dropped.dropped) == (None, True)
+
+
+# --- many at once ---------------------------------------------------------------------------------
+
+NATIVE = builtin()["native"]
+IDS = ("7", "0a", "12", "x-1", "")
+ITEMS = st.fixed_dictionaries(
+    {"report_status": st.sampled_from(["SUCCESS", "FAIL", "DELIVRD", "SENT"])},
+    optional={
+        "id": st.sampled_from(IDS),
+        "mobile": st.sampled_from(["13800138000", "13900139000"]),
+        "sid": st.sampled_from(["echo", ""]),
+        "ext": st.just("theirs"),
+        "errmsg": st.just("OK"),
+        "user_receive_time": st.just("2026-03-02 08:03:04"),
+    },
+)
+SENDS = st.builds(
+    Registered,
+    st.sampled_from(["sid-1", "sid-2"]),
+    st.sampled_from([("7",), ("0A",), ("18",), ("x-1",), ("7", "0a")]),
+    st.sampled_from(["", "ext"]),
+    st.just("86"),
+    st.sampled_from(["", "13800138000"]),
+)
+
+
+@given(st.lists(ITEMS, min_size=1, max_size=5), st.lists(st.tuples(SENDS, st.booleans())))
+def test_what_is_named_together_is_what_each_is(
+    items: list[dict[str, str]], sends: list[tuple[Registered, bool]]
+) -> None:
+    """And none of it is to wait; whatever is to is left."""
+    names, own = NamesInMemory(), application(1)
+    for send, ours in sends:
+        names.register(1, send, owner="one" if ours else "two")
+    request = Request("POST", b"", "application/json", json.dumps(items).encode(), 1_772_409_700)
+    statuses = read_statuses(NATIVE, request)
+    if statuses is None:
+        return
+    together = asyncio.run(named_together(names, statuses, own))
+    reports = done(read(NATIVE, request)).reports
+    asked = owned(names, Commanded(own), reports, token="smsc", source=NATIVE, own=own)
+    owns = asyncio.run(asked)
+    each_is_told = all(
+        report.id and report.number and report.state is not State.INTERMEDIATE for report in reports
+    )
+    waiting = [
+        waits_for(report, each.name, named=True) for report, each in zip(reports, owns, strict=True)
+    ]
+    if together is None:
+        assert any(waiting) or not each_is_told or len(reports) < len(items)
+        return
+    assert each_is_told
+    assert not any(waiting)
+    receipts = receipts_together(NATIVE.name, together, "86", request.arrived_s)
+    told = [(report, each.whose) for report, each in zip(reports, owns, strict=True)]
+    if receipts is not None:
+        assert receipts == receipts_of(Kind.DELIVERY_STATUS, NATIVE.name, told, request.arrived_s)
+
+
+def test_a_callback_of_what_is_registered_is_named_together() -> None:
+    """However it writes their ids, and also what says its sid itself."""
+    names, own = NamesInMemory(), application(1)
+    for number in range(100):
+        names.register(1, Registered(f"sid-{number}", (f"{number:x}Z",), "e", "", ""), owner="one")
+    items = [
+        {"report_status": "SUCCESS", "mobile": "13800138000", "id": f"0{number:x}z"}
+        for number in range(100)
+    ]
+    items[7] |= {"id": "none", "sid": "its own", "ext": "x"}
+    request = Request("POST", b"", "application/json", json.dumps(items).encode(), 1_772_409_700)
+    statuses = read_statuses(NATIVE, request)
+    assert statuses is not None
+    together = asyncio.run(named_together(names, statuses, own))
+    assert together is not None
+    sids = [f"sid-{number}" for number in range(100)]
+    sids[7] = "its own"
+    assert together.sids == sids
+    assert together.exts == [*["e"] * 7, "x", *["e"] * 92]
+    assert receipts_together("native", together, "86", request.arrived_s) is not None
+
+
+@pytest.mark.parametrize(
+    ("item", "together"),
+    [
+        ({"id": "one"}, True),
+        ({"id": "long"}, False),
+        ({"id": "others"}, False),
+        ({"id": "nobodys"}, False),
+        ({"id": ""}, False),
+        ({"id": "one", "mobile": ""}, False),
+        ({"id": "one", "report_status": "SOON"}, False),
+    ],
+)
+def test_what_may_have_to_wait_is_not_named_together(item: dict[str, str], together: bool) -> None:
+    """Nor what says too little; one of them is enough."""
+    names = NamesInMemory()
+    for send, owner in (
+        (Registered("sid-1", ("one",), "", "86", "13800138000"), "one"),
+        (Registered("sid-2", ("long", "long-2"), "", "86", "13800138000"), "one"),
+        (Registered("sid-3", ("others",), "", "86", "13800138000"), "two"),
+    ):
+        names.register(1, send, owner=owner)
+    known = {"report_status": "SUCCESS", "mobile": "13800138000", "id": "one"}
+    body = json.dumps([known, known | item]).encode()
+    request = Request("POST", b"", "application/json", body, 1_772_409_700)
+    statuses = read_statuses(NATIVE, request)
+    assert statuses is not None
+    found = asyncio.run(named_together(names, statuses, application(1)))
+    assert (found is not None) is together
