@@ -96,12 +96,14 @@ class Load(NamedTuple):
         pages: how many are asked for at most, one of these.
         clients: how many a process has of each one that it has otherwise.
         home: how many of the requests of a process are for one application, its own.
+        rest_s: how long each client rests after an answer.
     """
 
     appends: tuple[int, ...] = (1, 1, 3, 20, 120)
     pages: tuple[int, ...] = (1, 30, 100, 100)
     clients: int = 1
     home: float = 0.0
+    rest_s: float = 0.0
 
 
 LARGE = Load((1, 20, 100, 300, 1000, 1000), (1, 30, *(10 * [100])), clients=4, home=0.7)
@@ -348,6 +350,8 @@ class Live:
                 await self.attempt(client, request, store, again=True)
             if ended.outcome is Seen.FAIL:
                 await asyncio.sleep(PAUSE_S)
+            if self._load.rest_s and not self._late:
+                await asyncio.sleep(self._load.rest_s)
 
     async def attempt(
         self, client: Client, request: Request, store: Store, *, again: bool = False

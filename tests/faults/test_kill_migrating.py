@@ -28,6 +28,7 @@ from tests.store.test_migration import state_of
 
 SHARDS = 2
 SEEN_MAX_S = 1.0  # how long a run goes on before it is killed, at most
+MOVED_S = 10 * PATIENCE_S  # of a run that is not: what is added meanwhile is copied, too
 
 
 class Moves:
@@ -89,7 +90,7 @@ class Moves:
                 except subprocess.TimeoutExpired:
                     self.kills[victim] += 1
                     self._kill(process, victim)
-            status = await asyncio.to_thread(process.wait, PATIENCE_S)
+            status = await asyncio.to_thread(process.wait, MOVED_S)
         finally:
             process.kill()
             process.wait()
