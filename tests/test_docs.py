@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import difflib
 import json
 import os
 import re
@@ -59,8 +60,13 @@ def blocks(language: str, *pages: str) -> list[str]:
 
 def test_docs_show_what_the_program_does() -> None:
     """Consoles are run again, help, codes, metrics and limits read again: nothing may differ."""
-    stale = [str(path.relative_to(ROOT)) for path, text, due in pages() if text != due]
-    assert not stale, f"`make docs` writes anew: {', '.join(stale)}"
+    stale = {str(path.relative_to(ROOT)): (text, due) for path, text, due in pages() if text != due}
+    lines = [
+        line
+        for text, due in stale.values()
+        for line in difflib.unified_diff(text.splitlines(), due.splitlines(), n=0, lineterm="")
+    ]
+    assert not stale, "\n".join([f"`make docs` writes anew: {', '.join(stale)}", *lines[:40]])
 
 
 def test_docs_hold_every_part_that_can_be_taken_from_the_program() -> None:

@@ -711,7 +711,9 @@ async def test_a_reader_of_what_changed_since_misses_nothing(opener: Opener) -> 
 
     async def change(number: int) -> None:
         names = [f"{number}/{place}" for place in range(4)]
-        for turn in range(16):
+        for turn in itertools.count():
+            if turn >= 16 and rounds > 3:
+                return
             name, value = names[turn % 4], b"%d" % turn
             door = doors[(number + turn) % len(doors)]
             assert await door.change(Change(name, value, written.get(name)))
@@ -735,7 +737,6 @@ async def test_a_reader_of_what_changed_since_misses_nothing(opener: Opener) -> 
     await changing
     await read()
     assert seen == written
-    assert rounds > 3
 
 
 async def test_many_settings_are_told_in_steps(store: Store) -> None:

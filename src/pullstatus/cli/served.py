@@ -56,7 +56,10 @@ def served(flags: Mapping[str, object]) -> Served:
         if value is not None
         for word in (f"--{name}", str(value))
     ]
-    settings: dict[str, Any] = serve.make_context("serve", given).params
+    # Within the program: the library keeps what help is asked for with from the first context.
+    current = click.get_current_context(silent=True)
+    root = None if current is None else current.find_root()
+    settings: dict[str, Any] = serve.make_context("serve", given, parent=root).params
     check_together(
         settings["host"],
         settings["tls_certificate"],
