@@ -119,7 +119,7 @@ class ForgetsIndexed(Tampered):
     """Knows of records what is in memory, and nothing else."""
 
     def execute(self, statement: str, bindings: Any = None) -> Any:
-        if "JOIN fingerprint ON" in statement:
+        if "JOIN fingerprint " in statement:
             return iter(())
         return self._real.execute(statement, bindings)
 

@@ -199,7 +199,7 @@ def hash_of(spelling: int | str) -> int:
 def _hashes(names: Sequence[str]) -> list[int]:
     """Those of what is plain of each; of decimal numbers, as most are, all at once."""
     together = "".join(names)
-    if _is_decimal(together):
+    if _is_decimal(together) and all(names):
         numbers = list(map(int, names))
         if 0 not in numbers:
             return [(number % _PRIME * _GOLDEN & _ALL) - _LOWEST for number in numbers]
