@@ -1,7 +1,10 @@
 """When there is time for what nobody waits for: while the store and this process have little to do.
 
     busy      commits take half of the time, or this process is at work for three quarters: wait
-    calm      go on, for a few ms at a time, so that a request hardly notices
+    calm      go on for 0.1 s, a few ms at a time, so that a request hardly notices; then look again
+
+A look is taken while whoever asks does nothing: his own work is no load, and threads of one
+interpreter wait for each other, so that a server that is busy beside him looks as if it were not.
 
 A low priority is no such thing: both cores are full under a flood, and whoever runs beside it takes
 a third of the batches.
@@ -15,9 +18,11 @@ from collections.abc import Awaitable, Callable
 from typing import Final
 
 SLICE_S: Final = 0.002  # of work, then it is everybody else's turn
-LOOK_S: Final = 0.1  # of which it is asked how busy they were
+CALM_S: Final = 0.1  # for which a look that found calm is good
+LOOK_S: Final = 0.1  # of which it is asked how busy they are
+GLANCE_S: Final = 0.01  # the same, when it has been calm until now
 COMMITS_MAX: Final = 0.5  # of the time
-PROCESS_MAX: Final = 0.75  # of the time, beside what is done here
+PROCESS_MAX: Final = 0.75  # of the time
 BEHIND_S_MAX: Final = 3600.0
 """Who is so far behind goes on whatever the load is, a slice for each look: retention waits for it,
 and the disk has an end."""
@@ -43,42 +48,32 @@ class Calm:
         self._commit_s, self._process_s = commit_s, process_s
         self._clock, self._sleep = clock, sleep
         self._began_s = clock()
-        self._own_s = 0.0
-        self._seen: tuple[float, float, float] | None = None  # of the newest look
-        self._calm = False  # as of that
+        self._calm_until_s = -math.inf
+        self._looking = asyncio.Lock()
         self.behind_s: Callable[[], float] = lambda: 0.0
 
     async def breathe(self) -> None:
         """Let others have their turn, and wait while they are busy, if it is time for that."""
-        now_s = self._clock()
-        if now_s - self._began_s < SLICE_S:
+        if self._clock() - self._began_s < SLICE_S and not self._looking.locked():
             return
-        self._own_s += now_s - self._began_s
         await self._sleep(0)
         await self.wait()
         self._began_s = self._clock()
 
     async def wait(self) -> None:
-        """Wait until others are not busy."""
-        while True:
-            if self._seen is None or self._age_s() > 2 * LOOK_S:
-                self._seen, self._calm = await self._look(), False  # nobody knows how it is now
-            if self._calm and self._age_s() < LOOK_S:
-                return
-            if not self._calm:
-                await self._sleep(max(0.0, LOOK_S - self._age_s()))
-            before, self._seen = self._seen, await self._look()
-            self._calm = self._is_calm(before, self._seen)
-            if self._calm or self.behind_s() > BEHIND_S_MAX:
-                return
+        """Wait until others are not busy. Those that ask meanwhile wait, too: a look sees none."""
+        async with self._looking:
+            while self._clock() >= self._calm_until_s:
+                if await self._finds_calm():
+                    self._calm_until_s = self._clock() + CALM_S
+                elif self.behind_s() > BEHIND_S_MAX:
+                    break
 
-    def _age_s(self) -> float:
-        return math.inf if self._seen is None else self._clock() - self._seen[0]
-
-    async def _look(self) -> tuple[float, float, float]:
-        commit_s = await self._commit_s()
-        return self._clock(), commit_s, self._process_s() - self._own_s
-
-    def _is_calm(self, before: tuple[float, float, float], now: tuple[float, float, float]) -> bool:
-        took_s, commit_s, process_s = (new - old for new, old in zip(now, before, strict=True))
+    async def _finds_calm(self) -> bool:
+        """Look for as long as it takes to know."""
+        was_calm = self._clock() - self._calm_until_s < CALM_S
+        began_s, commit_s, process_s = self._clock(), await self._commit_s(), self._process_s()
+        await self._sleep(GLANCE_S if was_calm else LOOK_S)
+        took_s = self._clock() - began_s
+        commit_s, process_s = await self._commit_s() - commit_s, self._process_s() - process_s
         return commit_s < COMMITS_MAX * took_s and process_s < PROCESS_MAX * took_s

@@ -5,17 +5,18 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
-_SCHEDULER = Path("/proc/self/schedstat")  # of the first thread, which the event loop is in
+_SCHEDULER = Path("/proc/thread-self/schedstat")
 
 
 def at_work_s() -> float:
-    """Seconds that the first thread of this process ran, or was ready to and had to wait.
+    """Seconds that the thread that asks ran, or was ready to and had to wait: the event loop's.
 
     On a full machine it gets less than it needs, and looks idle by what it got. Where the kernel
-    does not tell of the waiting, those that all threads ran.
+    does not tell of the waiting, those that all threads ran. That it ran is told by a clock: the
+    kernel's table has it as of its last tick, some ms ago.
     """
     try:
-        ran_ns, waited_ns, _ = _SCHEDULER.read_text(encoding="ascii").split()
+        _, waited_ns, _ = _SCHEDULER.read_text(encoding="ascii").split()
     except (OSError, ValueError):
         return time.process_time()
-    return (int(ran_ns) + int(waited_ns)) / 1e9
+    return time.thread_time() + int(waited_ns) / 1e9

@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from pullstatus.mailbox.calm import BEHIND_S_MAX, LOOK_S, SLICE_S, Calm
+from pullstatus.mailbox.calm import BEHIND_S_MAX, CALM_S, LOOK_S, SLICE_S, Calm
 
 
 class Machine:
@@ -16,6 +16,7 @@ class Machine:
         self.now_s = 100.0
         self.commits, self.process = commits, process
         self.commit_s = self.process_s = 0.0
+        self.worked_s = 0.0
         self.slept: list[float] = []
         self.calm = Calm(self.commits_s, lambda: self.now_s, lambda: self.process_s, self.sleep)
 
@@ -35,6 +36,7 @@ class Machine:
     async def work(self, seconds: float) -> None:
         """Of its own, and a breath."""
         self.now_s += seconds
+        self.worked_s += seconds
         self.process_s += seconds
         self.commit_s += seconds * self.commits
         await self.calm.breathe()
@@ -79,6 +81,54 @@ def test_who_is_not_stands_still(commits: float, process: float) -> None:
 async def _slices(machine: Machine) -> None:
     for _ in range(3):
         await machine.work(SLICE_S)
+
+
+def test_a_load_that_begins_meanwhile_is_seen() -> None:
+    """It can only be seen while he rests: his work takes the core that the load asks for."""
+    machine = Machine()
+
+    async def run() -> None:
+        for _ in range(10):
+            await machine.work(SLICE_S)
+        machine.process = 1.0
+        working = asyncio.create_task(_on_and_on(machine))
+        for _ in range(1000):
+            await asyncio.sleep(0)
+        assert machine.now_s > 101
+        working.cancel()
+
+    asyncio.run(run())
+    assert machine.worked_s < 2 * CALM_S
+
+
+async def _on_and_on(machine: Machine) -> None:
+    while True:
+        await machine.work(SLICE_S)
+
+
+def test_nobody_works_while_it_is_looked() -> None:
+    """Of those that ask at a time one looks, and the others wait for what is seen."""
+    machine = Machine()
+    worked_s: list[float] = []
+
+    async def one() -> None:
+        for _ in range(50):
+            await machine.work(SLICE_S)
+
+    async def run() -> None:
+        read = machine.calm._process_s
+
+        def look() -> float:
+            worked_s.append(machine.worked_s)
+            return read()
+
+        machine.calm._process_s = look
+        await asyncio.gather(*(one() for _ in range(16)))
+
+    asyncio.run(run())
+    assert len(worked_s) > 10
+    begun, ended = worked_s[2::2], worked_s[3::2]  # not the first look: they do not know of it yet
+    assert all(end - begin <= 16 * SLICE_S for begin, end in zip(begun, ended, strict=True))
 
 
 def test_others_have_their_turn_after_each_slice() -> None:
