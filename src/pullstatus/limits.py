@@ -456,6 +456,10 @@ USUAL_HEAD_BYTES: Final = 1024
 """Request line, and headers, of a request that is read without the parser. Clients send some 300;
 each of the `USUAL_HEADS_KNOWN` takes up to four times as much memory."""
 
+USUAL_BODY_BYTES: Final = 32 * 1024
+"""A batch that is read in one go, in some 0.2 ms. With its headers it waits for its turn as it came
+in, while there is room: what waits is in hand. Longer ones are read piece by piece."""
+
 USUAL_LINES_KNOWN: Final = 1024
 """Single headers that are remembered by their bytes, where heads are never the same. A call of
 API 3.0 has some nine that its client says again, and four of its own, which push out the oldest."""

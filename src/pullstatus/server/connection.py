@@ -371,12 +371,22 @@ class Connection(HttpToolsProtocol):
             return
         if self._put_off:
             data = self._taken_up() + data
-        elif self.state.resting and self.schedule.busy() and len(data) <= limits.REQUEST_BYTES:
+        elif self.state.resting and self.schedule.busy() and self._may_wait(len(data)):
             self._put_off = data
             self.budget.take(len(data), self._network)
             self.schedule.put_off(self._read_now, self.scope, self.client)
             return
         self._read(data)
+
+    def _may_wait(self, size: int) -> bool:
+        """Whether what came may wait for its turn: it is as long as a usual request, or shorter.
+
+        What is small counts for no less when it is read. For more there has to be room.
+        """
+        return size <= limits.REQUEST_BYTES or (
+            size <= limits.USUAL_HEAD_BYTES + limits.USUAL_BODY_BYTES
+            and self.budget.full(self._network) is None
+        )
 
     def _read_now(self) -> None:
         """Read what was put off, if that is not done yet, nor all ended since."""

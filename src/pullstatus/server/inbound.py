@@ -59,7 +59,6 @@ from pullstatus.server.http import (
 )
 from pullstatus.server.ingest import (
     RETRY_LATER,
-    USUAL_BYTES_MAX,
     BegunBatch,
     Client,
     ParkingDoor,
@@ -129,7 +128,7 @@ class InboundDoor(ParkingDoor):
             or source is None
             or source.answer.status != HTTPStatus.OK
             or not token.feeds(live.application)
-            or len(body) > USUAL_BYTES_MAX
+            or len(body) > limits.USUAL_BODY_BYTES
             or said.get(b"content-encoding", b"identity") != b"identity"
             or self._budget.full(token.sdkappid)
         ):
@@ -339,7 +338,7 @@ class InboundDoor(ParkingDoor):
             return Reports([], (Unread(raw, _NO_SOURCE),))
         if header(scope, b"content-encoding") not in (None, b"identity"):
             return Reports([], (Unread(raw, _ENCODED),))
-        long = len(request.body) > USUAL_BYTES_MAX
+        long = len(request.body) > limits.USUAL_BODY_BYTES
         return await self._slices.do(read(source, request), _whose(token), long=long)
 
     async def _records(
@@ -348,7 +347,7 @@ class InboundDoor(ParkingDoor):
         """The records of an application, if it is known that what was sent is all its own."""
         sdkappid = own.application.sdkappid
         encoded = header(scope, b"content-encoding") not in (None, b"identity")
-        long = len(request.body) > USUAL_BYTES_MAX
+        long = len(request.body) > limits.USUAL_BODY_BYTES
         if not source.records:
             if encoded or long or request.method != "POST":
                 return None
@@ -415,7 +414,7 @@ class InboundDoor(ParkingDoor):
                 rest = [place for place in range(len(owns)) if place not in aside]
                 told, owns = [told[each] for each in rest], [owns[each] for each in rest]
             unread += _nobodys(told, owns)
-            long = len(request.body) > USUAL_BYTES_MAX
+            long = len(request.body) > limits.USUAL_BODY_BYTES
             steps = _parts(told, owns, source, request.arrived_s)
             parts = await self._slices.do(steps, _whose(token), long=long)
         if own is None:

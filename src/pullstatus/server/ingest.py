@@ -100,7 +100,6 @@ Put = Callable[[LiveApplication], Awaitable[T]]
 KINDS = {kind.path: kind for kind in Kind}
 SENDS: Final = "sends"
 _BATCHES: Final = re.compile(b"/ingest/([0-9]{1,10})/(%b)" % "|".join(KINDS).encode())
-USUAL_BYTES_MAX: Final = 32 * 1024  # of a batch that is read in one go, in some 0.2 ms
 _SAID: Final = lines_of([JSON, NO_STORE])
 
 NDJSON = {  # content type -> is it NDJSON
@@ -536,7 +535,7 @@ class IngestDoor(Door):
         """
         began_s = perf_counter()
         named, words, body = _BATCHES.fullmatch(whole.path), _words(whole.headers), whole.body
-        if named is None or words is None or len(body) > USUAL_BYTES_MAX:
+        if named is None or words is None or len(body) > limits.USUAL_BODY_BYTES:
             return None
         now_ms = self._now_ms()
         sdkappid, kind = int(named[1]), KINDS[named[2].decode()]
@@ -603,7 +602,7 @@ class IngestDoor(Door):
             checked = None if key is None else check_key(key.decode("latin-1"))
         except InvalidSetting as error:
             raise Problem(400, "Invalid Idempotency-Key", str(error)) from error
-        long = len(body) > USUAL_BYTES_MAX
+        long = len(body) > limits.USUAL_BODY_BYTES
         if kind is None:
             steps = read_sends_in_steps(body, ndjson, hour_of(self._now_ms()))
             sends = await self._read(steps, sdkappid, long=long)

@@ -656,8 +656,35 @@ def test_a_small_request_is_not_read_before_its_turn(peer: Peer) -> None:
     assert peer.connection.budget.bytes == 0
 
 
-@pytest.mark.parametrize("body", [b"x" * limits.REQUEST_BYTES, b""])
-def test_no_more_than_a_small_request_is_kept_unread(peer: Peer, body: bytes) -> None:
+def test_a_usual_batch_is_not_read_before_its_turn(peer: Peer) -> None:
+    """Its turn is where it may be answered at once; and it is in hand while it waits."""
+    peer.crowd.is_there = True
+    whole = request("/1", b"x" * limits.USUAL_BODY_BYTES)
+    peer.say(whole)
+    assert (peer.asked, peer.state) == ([], Phase.NEW)
+    assert peer.connection.budget.bytes == len(whole)
+    peer.crowd.leave()
+    peer.turn()
+    assert peer.answer()
+    assert (peer.read(), peer.connection.budget.bytes) == (["/1"], 0)
+
+
+@pytest.mark.parametrize("over", ["total", "address"])
+def test_a_batch_for_which_there_is_no_room_does_not_wait(peer: Peer, over: str) -> None:
+    """It is refused, and its body is not kept. What is small may wait: it counts for no less."""
+    peer.crowd.is_there = True
+    peer.connection._network = "192.0.2.7"
+    share = 1 if over == "total" else limits.SHARE_OF_ONE
+    owner = None if over == "total" else "192.0.2.7"
+    peer.connection.budget.take(limits.IN_HAND_BYTES_MAX // share + 1, owner)
+    before = peer.connection.budget.bytes
+    peer.say(request("/1", b"x" * limits.USUAL_BODY_BYTES))
+    assert peer.state is not Phase.NEW
+    assert peer.connection.budget.bytes - before <= limits.REQUEST_BYTES
+
+
+@pytest.mark.parametrize("body", [b"x" * (limits.USUAL_BODY_BYTES + limits.USUAL_HEAD_BYTES), b""])
+def test_no_more_than_a_usual_request_is_kept_unread(peer: Peer, body: bytes) -> None:
     peer.crowd.is_there = True
     peer.say(request("/1") if not body else request("/1", body))
     if not body:

@@ -32,7 +32,7 @@ from pullstatus.errors import (
     StoreFull,
     StoreUnavailable,
 )
-from pullstatus.server.ingest import USUAL_BYTES_MAX, _Words
+from pullstatus.server.ingest import _Words
 from pullstatus.server.whole import read_whole
 from pullstatus.wire.api3 import signing
 from pullstatus.wire.api3.requests import ACTIONS as ALL_ACTIONS
@@ -321,9 +321,9 @@ REPLIES: Final = st.lists(st.sampled_from([reply(1), reply(2), reply(3, text="å¥
 TOO_MANY: Final = json.dumps([status(1)] * (limits.INGEST_RECORDS_MAX + 1)).encode()
 
 SIZES: Final = (
-    USUAL_BYTES_MAX - 1,
-    USUAL_BYTES_MAX,
-    USUAL_BYTES_MAX + 1,
+    limits.USUAL_BODY_BYTES - 1,
+    limits.USUAL_BODY_BYTES,
+    limits.USUAL_BODY_BYTES + 1,
     limits.REQUEST_BYTES + 1,
 )
 
