@@ -20,7 +20,7 @@ from typing import Final
 SLICE_S: Final = 0.002  # of work, then it is everybody else's turn
 CALM_S: Final = 0.1  # for which a look that found calm is good
 LOOK_S: Final = 0.1  # of which it is asked how busy they are
-GLANCE_S: Final = 0.01  # the same, when it has been calm until now
+GLANCE_S: Final = 0.02  # the same, when it has been calm until now: some commits, or none
 COMMITS_MAX: Final = 0.5  # of the time
 PROCESS_MAX: Final = 0.75  # of the time
 BEHIND_S_MAX: Final = 3600.0
@@ -49,6 +49,7 @@ class Calm:
         self._clock, self._sleep = clock, sleep
         self._began_s = clock()
         self._calm_until_s = -math.inf
+        self._was_calm = False  # by the newest look
         self._looking = asyncio.Lock()
         self.behind_s: Callable[[], float] = lambda: 0.0
 
@@ -64,16 +65,16 @@ class Calm:
         """Wait until others are not busy. Those that ask meanwhile wait, too: a look sees none."""
         async with self._looking:
             while self._clock() >= self._calm_until_s:
-                if await self._finds_calm():
+                still = self._was_calm and self._clock() - self._calm_until_s < CALM_S
+                self._was_calm = await self._finds_calm(GLANCE_S if still else LOOK_S)
+                if self._was_calm:
                     self._calm_until_s = self._clock() + CALM_S
                 elif self.behind_s() > BEHIND_S_MAX:
                     break
 
-    async def _finds_calm(self) -> bool:
-        """Look for as long as it takes to know."""
-        was_calm = self._clock() - self._calm_until_s < CALM_S
+    async def _finds_calm(self, for_s: float) -> bool:
         began_s, commit_s, process_s = self._clock(), await self._commit_s(), self._process_s()
-        await self._sleep(GLANCE_S if was_calm else LOOK_S)
+        await self._sleep(for_s)
         took_s = self._clock() - began_s
         commit_s, process_s = await self._commit_s() - commit_s, self._process_s() - process_s
         return commit_s < COMMITS_MAX * took_s and process_s < PROCESS_MAX * took_s
