@@ -23,7 +23,7 @@ from bench.measure import Bench, Side, microseconds, to_processor
 from bench.names import NAMES_SCENARIO
 from bench.paced import exchange, percentile
 from bench.process import Watch
-from bench.records import aliyun, as_array, example, record
+from bench.records import aliyun, aliyun_at_random, as_array, example, record
 from bench.results import Indicator, Line, Result, paired
 from bench.scenarios import EVERYDAY, EXAMPLES, Scenario, page_pulls
 from bench.server import (
@@ -136,9 +136,11 @@ def _callbacks(bench: Bench, scenario: Scenario) -> Result:
 def _sources(bench: Bench, scenario: Scenario) -> Result:
     """The same statuses as Tencent pushes them, and as another gateway does."""
     theirs, others = Line("/callbacks", "records/s"), Line("/in/TOKEN/aliyun", "records/s")
-    with Product(bench.folder) as one, Product(bench.folder) as other:
-        one.serve()
-        other.serve()
+    at_random = Line("... ids at random", "records/s")
+    with contextlib.ExitStack() as stack:
+        one, other, third = (stack.enter_context(Product(bench.folder)) for _ in range(3))
+        for product in (one, other, third):
+            product.serve()
         numbers = _numbers()
 
         def load(product: Product, path: str, make: Callable[[int], bytes]) -> Load:
@@ -149,18 +151,21 @@ def _sources(bench: Bench, scenario: Scenario) -> Result:
 
         bench.in_turns(
             [
-                Side(theirs, one.server, partial(load, one, "/callbacks/{}", record), None, PAGE),
-                Side(
-                    others, other.server, partial(load, other, "/in/{}/aliyun", aliyun), None, PAGE
-                ),
+                Side(line, product.server, partial(load, product, path, make), None, PAGE)
+                for line, product, path, make in (
+                    (theirs, one, "/callbacks/{}", record),
+                    (others, other, "/in/{}/aliyun", aliyun),
+                    (at_random, third, "/in/{}/aliyun", aliyun_at_random),
+                )
             ]
         )
     judged = [
         to_processor(others, theirs, "that of /callbacks", 1 / 0.8),
+        to_processor(at_random, theirs, "that of /callbacks, ids at random"),
         microseconds(others),
         microseconds(theirs),
     ]
-    return Result(scenario.name, scenario.conditions, [theirs, others], judged)
+    return Result(scenario.name, scenario.conditions, [theirs, others, at_random], judged)
 
 
 def _numbers() -> Iterator[int]:

@@ -214,7 +214,7 @@ async def wait(
     mailbox = pending_mailbox(live.application.sdkappid)
     records = append_of(live, receipts, sender=sender, now_ms=now_ms, ticket=ticket)
     scope = scope_of(live, mailbox, sender)
-    prints = [(0, fingerprint(item.report, item.source)) for item in items]
+    prints = [fingerprint(item.report, item.source) for item in items]
     entries = [item.encoded() for item in items]
     known = Fingerprints(scope, prints)
     return await store.park(Park(records, mailbox, entries, known, _NO_BOUND, _NO_BOUND), gone)

@@ -141,8 +141,9 @@ class RepeatKey(msgspec.Struct, frozen=True, array_like=True):
 class Fingerprints(msgspec.Struct, frozen=True, array_like=True):
     """What makes single records recognisable when their sender repeats them in any batch.
 
-    `items` runs parallel to the entries of an `Append`: (the record's own time in Unix seconds,
-    16-byte digest). `scope` keeps senders apart, and applications.
+    `items` runs parallel to the entries of an `Append`: (the record's own time in Unix seconds, or
+    below zero another number of 48 bits that is near those of its neighbours; 16-byte digest). A
+    repeat has the same. `scope` keeps senders apart, and applications.
     """
 
     scope: str

@@ -235,6 +235,31 @@ def test_records_come_of_reports_once_it_is_known_whose_they_are() -> None:
     assert again.fingerprints == receipts.fingerprints
 
 
+def orders(*ids: str) -> list[int]:
+    """What reports with these ids are ordered by, as a store remembers them."""
+    reports = [Report(Kind.DELIVERY_STATUS, b"", 0, number="+8613800000001", id=id_) for id_ in ids]
+    told = [(report, Whose()) for report in reports]
+    return [
+        order for order, _ in receipts_of(Kind.DELIVERY_STATUS, "a", told, 1).fingerprints or []
+    ]
+
+
+@pytest.mark.parametrize("form", ["{}", "{:020d}", "{}^0", "{:x}", "0A{:012X}"])
+def test_ids_that_are_counted_are_remembered_side_by_side(form: str) -> None:
+    """In about the order in which they come, and below all times."""
+    begin = 932_702_304_080_415_357
+    found = orders(*(form.format(begin + (number << 44)) for number in range(1000)))
+    assert found == sorted(found)
+    assert len(set(found)) > 1 or form == "{:020d}"
+    assert max(found) < 0
+
+
+@given(st.lists(st.text(min_size=1), min_size=1, max_size=5))
+def test_any_id_has_an_order_that_fits(ids: list[str]) -> None:
+    """48 bits with a sign, and no time: whoever it comes from, and whatever it is."""
+    assert all(-(2**47) <= order < 0 for order in orders(*ids))
+
+
 @pytest.mark.parametrize(
     ("number", "nationcode", "parts"),
     [

@@ -278,8 +278,8 @@ def series_of(subject: str) -> int:
 
 
 def hour_of(record_s: int) -> int:
-    """The hour by which a record's fingerprint lies."""
-    return record_s // _HOUR_S
+    """The hour by which a record's fingerprint lies; 0 for all that are no time."""
+    return max(0, record_s) // _HOUR_S
 
 
 def hashed(*texts: str) -> str:
