@@ -1,7 +1,7 @@
 """When there is time for what nobody waits for: while the store and this process have little to do.
 
     busy      commits take half of the time, or this process is at work for three quarters: wait
-    calm      go on for 0.15 s, a few ms at a time, so that a request hardly notices; then look again
+    calm      go on for 0.2 s, a few ms at a time, so that requests hardly notice; then look again
 
 A look is taken while whoever asks does nothing: his own work is no load, and threads of one
 interpreter wait for each other, so that a server that is busy beside him looks as if it were not.
@@ -18,7 +18,7 @@ from collections.abc import Awaitable, Callable
 from typing import Final
 
 SLICE_S: Final = 0.002  # of work, then it is everybody else's turn
-CALM_S: Final = 0.15  # for which a look that found calm is good
+CALM_S: Final = 0.2  # for which a look that found calm is good
 LOOK_S: Final = 0.1  # of which it is asked how busy they are
 GLANCE_S: Final = 0.02  # the same, when it has been calm until now: some commits, or none
 COMMITS_MAX: Final = 0.5  # of the time
