@@ -268,7 +268,8 @@ PULL_KEY_S: Final = 24 * 3600
 
 PARKED_ITEMS_MAX: Final = 10_000
 """Parked items of one application: ten pushes of 1,000 parts, if nothing in them can be read. The
-oldest leave for more."""
+oldest leave for more. Of what is nobody's, under number 0, so many of each token, whose own oldest
+leave for more within some seconds."""
 
 PARKED_BYTES_MAX: Final = 64 * 1024 * 1024
 """Their bytes as stored, four for three that came. One item is at most a body, which is kept whole:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -125,8 +126,8 @@ def test_a_platforms_receipt_that_overtakes_its_registration_gets_its_name(
 _SMALL = """
 from pullstatus import limits
 from pullstatus.cli import main
-assert limits.PENDING_ITEMS_MAX and limits.PENDING_NAME_S
-limits.PENDING_ITEMS_MAX, limits.PENDING_NAME_S = 40, 3600
+assert limits.PENDING_ITEMS_MAX and limits.PENDING_NAME_S and limits.PARKED_ITEMS_MAX
+limits.PENDING_ITEMS_MAX, limits.PENDING_NAME_S, limits.PARKED_ITEMS_MAX = 40, 3600, 5
 main(prog_name="pullstatus")
 """
 
@@ -152,6 +153,32 @@ def test_a_platform_that_floods_takes_no_room_for_receipts_of_another(tmp_path: 
         while not found and time.monotonic() < until_s:
             found += [row["sid"] for row in program.pull(app, STATUS).data]
         assert found == ["mine"]
+
+
+def test_a_platform_that_floods_lets_no_parked_items_of_another_leave(tmp_path: Path) -> None:
+    """What nobody owns of the other stays, and more of it is taken; a retry makes records of it."""
+    program = Program(tmp_path, command=(sys.executable, "-c", _SMALL))
+    with program:
+        app = program.create_app()
+        flood, other = program.create_token("flood"), program.create_token("other")
+        assert get(program, other, SMS) == (200, b"")
+        for begin in range(4):
+            told = [
+                {"mobile": "13800000001", "to": "2069", "text": "x", "id": f"{begin}-{each}"}
+                for each in range(20)
+            ]
+            assert program.http.post(f"/in/{flood}/native", json=told).status_code == 200
+        assert get(program, other, SMS.replace("m1", "m2")) == (200, b"")
+        until_s = time.monotonic() + PATIENCE_S
+        while program.metrics()["pullstatus_parked"] > 7 and time.monotonic() < until_s:
+            time.sleep(0.1)
+        found = Counter(item["token"] for item in program.cli("parked", "list", "--sdkappid", "0"))
+        assert found == {"flood": 5, "other": 2}
+        assert program.metrics()["pullstatus_parked_expired_total"] == 75
+        program.cli("route", "add", "short", "--to", "10690077", "--sdkappid", str(app.sdkappid))
+        assert program.cli("parked", "retry", "0", "--all")["records"] == 2
+        assert len(program.pull(app, REPLY).data) == 2
+    assert program.cli("audit")["sound"]
 
 
 def test_a_long_reply_is_whole_though_the_server_is_killed_behind_each_part(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import secrets
 from importlib.resources import files
@@ -11,22 +12,28 @@ import pytest
 
 from pullstatus import apps, limits
 from pullstatus.apps import Application, LiveApplication, Operator
+from pullstatus.apps.operator import SERVER
 from pullstatus.apps.routing import Rule
 from pullstatus.apps.values import NOBODY, application_setting
-from pullstatus.errors import InvalidSetting
+from pullstatus.errors import InvalidSetting, OutcomeUnknown
 from pullstatus.mailbox import append, parking, unparking
+from pullstatus.mailbox import bounds as mailbox_bounds
+from pullstatus.mailbox.bounds import Bounds
 from pullstatus.mailbox.owning import NO_RULE, Stored, owned
 from pullstatus.mailbox.parking import NOBODYS
+from pullstatus.mailbox.pending import Item, Pending, wait
 from pullstatus.mailbox.unparking import Told
+from pullstatus.mailbox.upkeep import DAY_MS
 from pullstatus.receipts import Receipts, Unread
 from pullstatus.receipts.reading import read
-from pullstatus.receipts.reports import receipts_of
+from pullstatus.receipts.reports import Report, State, receipts_of
 from pullstatus.receipts.request import Request
 from pullstatus.receipts.source import builtin
 from pullstatus.records import Kind
 from pullstatus.steps import done
-from pullstatus.store import Change, Mailbox, Store, Unpark
-from tests.store.build import NOW_MS, data_of
+from pullstatus.store import Change, Mailbox, Store, Tickets, Unpark, audit_store
+from tests.names import NamesInMemory
+from tests.store.build import NOW_MS, acts_of, data_of
 
 pytestmark = pytest.mark.anyio
 
@@ -61,7 +68,12 @@ def request(*replies: dict[str, object]) -> Request:
 
 
 async def park(
-    store: Store, *replies: dict[str, object], whole: bool = False, form: str = SOURCE.name
+    store: Store,
+    *replies: dict[str, object],
+    whole: bool = False,
+    form: str = SOURCE.name,
+    token: str = TOKEN,
+    now_ms: int = NOW_MS,
 ) -> None:
     """What a door does with what is nobody's; `whole`: what it could not read."""
     asked = request(*replies)
@@ -77,8 +89,8 @@ async def park(
         form=form,
         request=asked,
         address="192.0.2.1",
-        sender=TOKEN,
-        now_ms=NOW_MS,
+        sender=token,
+        now_ms=now_ms,
         ticket=by().ticket(),
     )
 
@@ -206,12 +218,134 @@ async def test_it_is_dropped_or_given_away_by_hand(store: Store) -> None:
         await unparking.drop(store, NOBODY, by=by(), numbers=[1])
 
 
-async def test_it_is_bounded_as_an_applications_items_are(
+async def test_a_token_that_floods_lets_no_items_of_another_leave(
+    store: Store, url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nor are they refused; of its own the oldest leave. All keep the numbers they had first."""
+    monkeypatch.setattr(limits, "PARKED_ITEMS_MAX", 2)
+    bounds = Bounds(store, secrets.token_hex)
+    await park(store, reply("1", "a"), reply("1", "b"), token="other")
+    for turn in range(4):
+        await park(store, *(reply("1", f"{turn}.{each}") for each in range(3)), token="flood")
+        assert await bounds.keep(NOW_MS) == (3 if turn else 1)
+        assert await bounds.keep(NOW_MS) == 0
+    found = {each.number: each.item for each in await parking.parked(store, NOBODY)}
+    assert {item.token for item in found.values() if item} == {"flood", "other"}
+    assert sorted(await left(store)) == ["3.1", "3.2", "a", "b"]
+    assert {1, 2} <= found.keys()
+    await park(store, reply("1", "c"), token="other")
+    assert await bounds.keep(NOW_MS) == 1
+    assert sorted(await left(store)) == ["3.1", "3.2", "b", "c"]
+    acts = [row.act for row in await acts_of(store) if row.act.action == "parked put back"]
+    assert [act.actor for act in acts] == [SERVER]
+    assert (await audit_store(url, lambda _done, _total: None)).findings == []
+
+
+async def test_a_process_that_begins_keeps_the_same_bounds(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """Beside another one, which has done it before it could."""
+    monkeypatch.setattr(limits, "PARKED_ITEMS_MAX", 3)
+    one, other = Bounds(store, secrets.token_hex), Bounds(store, secrets.token_hex)
+    assert await other.keep(NOW_MS) == 0
+    for each in "abcde":
+        await park(store, reply("1", each))
+        await park(store, reply("1", each.upper()), token="other")
+    assert await one.keep(NOW_MS) == 4
+    assert await other.keep(NOW_MS) == 0
+    assert sorted(await left(store)) == sorted("cdeCDE")
+
+
+@pytest.mark.parametrize("done", [False, True], ids=["before", "behind"])
+async def test_a_turn_that_is_cut_off_is_made_up_for_by_the_next(
+    store: Store, monkeypatch: pytest.MonkeyPatch, done: bool
+) -> None:
     monkeypatch.setattr(limits, "PARKED_ITEMS_MAX", 2)
+    monkeypatch.setattr(mailbox_bounds, "_STEP_ITEMS", 3)  # of which each is cut off
+    bounds = Bounds(store, secrets.token_hex)
+    for each in "abcdef":
+        await park(store, reply("1", each))
+        if each < "c":
+            await park(store, reply("1", each.upper()), token="other")
+    unpark = store.unpark
+    cuts = 0
+
+    async def cut_off(operation: Unpark) -> int:
+        nonlocal cuts
+        cuts += 1
+        if done or cuts % 2 == 0:
+            await unpark(operation)
+        if done or cuts % 2:
+            raise OutcomeUnknown("cut off")
+        return 0
+
+    monkeypatch.setattr(store, "unpark", cut_off)
+    for _ in range(4):
+        with contextlib.suppress(OutcomeUnknown):
+            await bounds.keep(NOW_MS)
+    assert cuts > 1
+    monkeypatch.setattr(store, "unpark", unpark)
+    await bounds.keep(NOW_MS)
+    assert sorted(await left(store)) == ["A", "B", "e", "f"]
+
+
+async def test_what_an_operator_moves_meanwhile_is_seen_to_in_the_next_turn(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(limits, "PARKED_ITEMS_MAX", 1)
+    bounds = Bounds(store, secrets.token_hex)
     await park(store, reply("1", "a"), reply("1", "b"), reply("1", "c"))
+    unpark = store.unpark
+
+    async def late(operation: Unpark) -> int:
+        monkeypatch.setattr(store, "unpark", unpark)
+        await unparking.drop(store, NOBODY, by=by(), numbers=[1])
+        return await unpark(operation)
+
+    monkeypatch.setattr(store, "unpark", late)
+    assert await bounds.keep(NOW_MS) == 0
     assert await left(store) == ["b", "c"]
+    assert await bounds.keep(NOW_MS) == 1
+    assert await left(store) == ["c"]
+
+
+async def test_bytes_and_days_are_each_tokens_own(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The newest stays, however long; what came too long ago leaves instead of being put back."""
+    monkeypatch.setattr(limits, "PARKED_BYTES_MAX", 1000)
+    bounds = Bounds(store, secrets.token_hex)
+    later_ms = NOW_MS + limits.PARKED_DAYS * DAY_MS
+    await park(store, reply("1", "a"), token="old")
+    await park(store, reply("1", "b"), token="other", now_ms=NOW_MS + 1)
+    for each in "cd":
+        await park(store, reply("1", each * 1000), now_ms=NOW_MS + 1)
+    assert await bounds.keep(later_ms + 1) == 2
+    assert [text[0] for text in await left(store)] == ["d", "b"]
+
+
+def nameless(text: str) -> Item:
+    """A receipt that nobody has registered."""
+    raw = json.dumps({"text": text}).encode()
+    unowned = parking.Item(SOURCE.name, TOKEN, NOW_MS, "", NO_RULE, raw)
+    said = Report(Kind.DELIVERY_STATUS, raw, state=State.SUCCESS, number="138", id=text)
+    return Item(SOURCE.name, TOKEN, NOW_MS, said, unowned=unowned)
+
+
+async def test_what_waited_too_long_for_its_name_lets_nothing_of_others_leave(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is parked by the server, and not by a push."""
+    monkeypatch.setattr(limits, "PARKED_ITEMS_MAX", 1)
+    await park(store, reply("1", "a"), token="other")
+    tickets = Tickets(secrets.token_bytes)
+    said = [nameless(each) for each in "bcd"]
+    await wait(store, None, said, sender=TOKEN, now_ms=NOW_MS, ticket=tickets())
+    late_ms = NOW_MS + limits.PENDING_NAME_S * 1000
+    assert await Pending(store, NamesInMemory(), tickets).release(late_ms) == 3
+    assert await left(store) == ["a", "b", "c", "d"]
+    assert await Bounds(store, secrets.token_hex).keep(late_ms) == 2
+    assert sorted(await left(store)) == ["a", "d"]
 
 
 async def test_an_owner_that_changes_in_the_middle_stores_nothing(

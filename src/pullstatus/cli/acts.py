@@ -79,7 +79,8 @@ def list_acts(
     No key, secret, telephone number or text of a record is in it, but for what somebody wrote as a
     reason. Each act's hash stands for it and all before it: see `acts verify`.
 
-    The server itself is the actor `server`: it puts failed tries on record, summed by the hour.
+    The server itself is the actor `server`: it puts failed tries on record, summed by the hour,
+    and that it put parked items of number 0 back behind others, once in an hour.
     """
 
     def wanted(row: ActRow) -> bool:

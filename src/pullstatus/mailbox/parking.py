@@ -7,7 +7,7 @@ nothing is refused for what it says. What is parked waits in a mailbox of its ow
 bytes and days: `limits.PARKED_ITEMS_MAX` and those behind it. How it leaves that: `unparking`.
 
 What came with a platform's token and is nobody's is parked, too, under number 0, which no
-application has.
+application has. There the bounds are each token's own, and `bounds` keeps them.
 """
 
 from __future__ import annotations
@@ -32,6 +32,7 @@ from pullstatus.store import Append, Aside, Fingerprints, Gone, Mailbox, Park, P
 
 __all__ = [
     "NOBODYS",
+    "NO_BOUND",
     "Item",
     "Parked",
     "aside_of",
@@ -46,6 +47,9 @@ __all__ = [
 NOBODYS: Final = LiveApplication(Application(NOBODY, (), 0), 0)
 """Whose items are that nobody owns: no application. Its setting was never written, so that it is
 always as this says."""
+
+NO_BOUND: Final = 1 << 53
+"""More items, and bytes, than a store has."""
 
 
 class Item(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -118,7 +122,7 @@ async def park(
 
     Returns:
         how much of it is new; and how many of the oldest parked items left, since there was no more
-        room.
+        room: none under number 0.
 
     Raises:
         SettingChanged: the application is no longer as `live` knows it; nothing happened.
@@ -143,14 +147,10 @@ def aside_of(target: LiveApplication, items: Sequence[Item], now_ms: int, ticket
 def _aside(
     records: Append, mailbox: Mailbox, items: Sequence[Item], known: Fingerprints | None
 ) -> Park:
-    return Park(
-        records,
-        mailbox,
-        [item.encoded() for item in items],
-        known,
-        limits.PARKED_ITEMS_MAX,
-        limits.PARKED_BYTES_MAX,
-    )
+    most = limits.PARKED_ITEMS_MAX, limits.PARKED_BYTES_MAX
+    if mailbox.sdkappid == NOBODY:
+        most = NO_BOUND, NO_BOUND
+    return Park(records, mailbox, [item.encoded() for item in items], known, *most)
 
 
 def item_of(
@@ -191,7 +191,10 @@ class Parked(msgspec.Struct, frozen=True):
 
 
 async def parked(store: Store, sdkappid: int) -> list[Parked]:
-    """What waits of an application's parked items, in order; at most `limits.PARKED_ITEMS_MAX`."""
+    """What waits of an application's parked items, in order: `limits.PARKED_ITEMS_MAX` at most.
+
+    Of nobody's there may be so many of each token, and more for a moment.
+    """
     mailbox = parked_mailbox(sdkappid)
     rows = [row for row in await store.backlog(sdkappid) if row.mailbox == mailbox]
     if not rows:

@@ -67,7 +67,6 @@ _STEP_ITEMS: Final = 1_000  # of one commit, where what leaves lies so near toge
 _USED_MS: Final = 3_600_000  # an hour
 _UNUSED_MS: Final = 1_000
 _USED_MAX: Final = 10_000  # applications of which it is known at a time
-_NO_BOUND: Final = 1 << 53  # what there is no room for does not come here
 _NOTHING: Final = Receipts(Kind.DELIVERY_STATUS, [])
 
 
@@ -216,8 +215,9 @@ async def wait(
     scope = scope_of(live, mailbox, sender)
     prints = [fingerprint(item.report, item.source) for item in items]
     entries = [item.encoded() for item in items]
+    most = parking.NO_BOUND  # what there is no room for does not come here
     known = Fingerprints(scope, prints)
-    return await store.park(Park(records, mailbox, entries, known, _NO_BOUND, _NO_BOUND), gone)
+    return await store.park(Park(records, mailbox, entries, known, most, most), gone)
 
 
 async def drop(

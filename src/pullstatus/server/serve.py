@@ -39,6 +39,7 @@ from pullstatus.errors import (
     StoreUnavailable,
     WorldError,
 )
+from pullstatus.mailbox.bounds import Bounds
 from pullstatus.mailbox.calm import Calm
 from pullstatus.mailbox.done import noted_ms
 from pullstatus.mailbox.following import Follower
@@ -66,6 +67,7 @@ REFRESH_S = 0.5  # how long a change made by a command may take to be seen
 UPKEEP_EVERY_S = 60.0
 FOLLOW_EVERY_S = 1.0  # how far the follower is behind when there is time for it
 PENDING_EVERY_S = 1.0  # how late what waits may leave
+BOUNDS_EVERY_S = 1.0  # for how long more may be parked under number 0
 CARE_EVERY_S = 10.0  # how old the figures may be of backups, audits and the certificate
 CLOSE_S = 1.0  # of the time to stop: kept for folding the store's log into its file
 
@@ -436,6 +438,7 @@ class Server:
             self._regularly("care", CARE_EVERY_S, self._look_at_care),
             self._regularly("upkeep", every_s, partial(self._upkeep, registry)),
             self._regularly("pending", PENDING_EVERY_S, self._release()),
+            self._regularly("bounds", BOUNDS_EVERY_S, self._keep_bounds()),
             *self._following(),
             self._regularly("failed tries", every_s, self.routes.guesses.record),
             *self._supervised(),
@@ -450,6 +453,17 @@ class Server:
             await pending.release(wall_ms())
 
         return release
+
+    def _keep_bounds(self) -> Callable[[], Coroutine[object, object, None]]:
+        """Keep what is parked under number 0 within the bounds of each token."""
+        bounds = Bounds(self.store, secrets.token_hex)
+
+        async def keep() -> None:
+            if expired := await bounds.keep(wall_ms()):
+                reason = "no more of one token may wait under number 0"
+                log.warning("parked items expired", items=expired, reason=reason)
+
+        return keep
 
     def _supervised(self) -> list[Coroutine[object, object, None]]:
         every_s = self._supervisor.alive_every_s
