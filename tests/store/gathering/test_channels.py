@@ -135,6 +135,7 @@ async def test_a_refusal_to_open_is_told_from_the_other_process(
         await ProcessChannel.open(partial(open_memory, refusal=StoreRefused("not safe")))
 
 
+@pytest.mark.anew
 async def test_what_opens_the_log_is_not_in_the_list_of_processes(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
