@@ -437,7 +437,8 @@ and started anew. What it does at a time takes milliseconds."""
 
 SHARE_OF_ONE: Final = 4
 """The part of what there is of something that one address, or one application, may have: a quarter.
-A trusted proxy's connections, and this machine's own, are those of many and have the whole."""
+So may a token of no application, of what is in hand. A trusted proxy's connections, and this
+machine's own, are those of many and have the whole."""
 
 CONNECTIONS_RESERVED: Final = 32
 """Connections beyond a bound, for health and figures; as many has the listener of `--admin`."""

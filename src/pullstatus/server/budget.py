@@ -13,7 +13,7 @@ from typing import Final
 from pullstatus import limits
 
 Owner = int | str
-"""An application by its number, or a network by its address."""
+"""An application by its number, a token of none by one below 0, or a network by its address."""
 
 
 class Over(StrEnum):

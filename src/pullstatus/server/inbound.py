@@ -227,8 +227,8 @@ class InboundDoor(ParkingDoor):
             return await self._go_on(begun, scope, send)
         secret, name = self._address(scope["path"])
         token = await self._sender(scope, secret)
-        sdkappid = _whose(token)
-        size = self._hold(scope, sdkappid)
+        owner = _owner(token)
+        size = self._hold(scope, owner)
         try:
             return await self._take_of(token, name, scope, receive, send)
         except Problem as problem:
@@ -236,7 +236,7 @@ class InboundDoor(ParkingDoor):
                 self.traffic.add(token, name, self._now_ms(), {Column.REFUSED: 1})
             raise
         finally:
-            self._budget.share(sdkappid, -size)
+            self._budget.share(owner, -size)
 
     async def _go_on(self, begun: BegunBatch, scope: Scope, send: Send) -> int:
         """What becomes of a callback that the store did not take at once, or not in time."""
@@ -339,7 +339,7 @@ class InboundDoor(ParkingDoor):
         if header(scope, b"content-encoding") not in (None, b"identity"):
             return Reports([], (Unread(raw, _ENCODED),))
         long = len(request.body) > limits.USUAL_BODY_BYTES
-        return await self._slices.do(read(source, request), _whose(token), long=long)
+        return await self._slices.do(read(source, request), _owner(token), long=long)
 
     async def _records(
         self, source: Source, request: Request, own: LiveApplication, scope: Scope
@@ -416,7 +416,7 @@ class InboundDoor(ParkingDoor):
             unread += _nobodys(told, owns)
             long = len(request.body) > limits.USUAL_BODY_BYTES
             steps = _parts(told, owns, source, request.arrived_s)
-            parts = await self._slices.do(steps, _whose(token), long=long)
+            parts = await self._slices.do(steps, _owner(token), long=long)
         if own is None:
             if unread:
                 parked += await self._park_nobodys(scope, token, name, request, unread)
@@ -689,9 +689,12 @@ def _parts(
     return parts
 
 
-def _whose(token: Token) -> int:
-    """The number of whose token it is, `NOBODY` of a platform's."""
-    return NOBODY if token.sdkappid is None else token.sdkappid
+def _owner(token: Token) -> int:
+    """Whose part of what may be in hand, and of turns, it uses: a platform's token has its own.
+
+    Its number is below 0, as that of no application.
+    """
+    return -int(token.digest[:12], 16) if token.sdkappid is None else token.sdkappid
 
 
 def _passes(report: Report) -> bool:

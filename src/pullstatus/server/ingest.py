@@ -293,16 +293,16 @@ class Door:
         except BodyTooLarge as error:
             raise Problem(413, "Body too large", str(error)) from error
 
-    def _hold(self, scope: Scope, sdkappid: int) -> int:
-        """Count a request as its application's; returns what for, to be given back."""
-        over = self._budget.over(sdkappid)
+    def _hold(self, scope: Scope, owner: int) -> int:
+        """Count a request as its owner's; returns what for, to be given back."""
+        over = self._budget.over(owner)
         if over:
             overloaded = Overloaded(SAID[over])
             raise self._put_off(overloaded) from overloaded
         announced = header(scope, b"content-length") or b"0"
         # What is announced as more is refused.
         size = limits.REQUEST_BYTES + (int(announced) if len(announced) <= 7 else 0)
-        self._budget.share(sdkappid, size)
+        self._budget.share(owner, size)
         return size
 
     async def _token(self, scope: Scope, secret: str) -> Token | None:

@@ -16,7 +16,7 @@ from pullstatus.errors import OutcomeUnknown, SettingChanged, StoreUnavailable
 from pullstatus.mailbox.parking import Item
 from pullstatus.records import Kind
 from pullstatus.server.figures import ITEMS
-from pullstatus.store import Append, Noted, PutAside
+from pullstatus.store import Append, Gone, Noted, Park, PutAside
 from tests.harness import Answer
 from tests.unit.server.asgi import APP, SECRET, Served
 from tests.unit.server.test_routes import problem, run
@@ -306,6 +306,41 @@ def test_rule_says_whose_it_is() -> None:
     assert {each.mailbox.sdkappid for each in made.store.appended} == {APP.sdkappid}
     assert {each.mailbox.kind for each in made.store.appended} == set(Kind)
     assert not made.store.parked
+
+
+def test_a_platform_that_has_its_part_in_hand_leaves_that_of_another(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """While one is told to wait, what the other sends is taken."""
+    monkeypatch.setattr(limits, "IN_HAND_BYTES_MAX", limits.REQUEST_BYTES * limits.SHARE_OF_ONE)
+    made = served()
+    other = Token("other", token_digest("pst_other"), 0, None)
+    made.registry.tokens[other.digest] = other
+    park = made.store.park
+    flood = f"/in/{PLATFORM}/native"
+
+    async def ask() -> list[Answer | None]:
+        goes_on, came = asyncio.Event(), asyncio.Semaphore(0)
+
+        async def slow(operation: Park, gone: Gone | None) -> PutAside:
+            came.release()
+            await goes_on.wait()
+            return await park(operation, gone)
+
+        monkeypatch.setattr(made.store, "park", slow)
+        held = [asyncio.create_task(made.post(flood, [item()])) for _ in range(2)]
+        for _ in held:
+            await came.acquire()
+        refused = await made.post(flood, [item()])
+        held.append(asyncio.create_task(made.post("/in/pst_other/native", [item()])))
+        await asyncio.wait(
+            [held[-1], asyncio.create_task(came.acquire())], return_when="FIRST_COMPLETED"
+        )
+        goes_on.set()
+        return [refused, *[await each for each in held]]
+
+    answers, _ = run(ask())
+    assert [each and each.http_status for each in answers] == [503, 200, 200, 200]
 
 
 # --- a store that is away -------------------------------------------------------------------------
