@@ -71,6 +71,9 @@ class MemoryBus:
         has: told a stream, a message, and whether it is the leader, what of that the node has that
             is asked: the same, something else under its number, or None.
         asked: each question and write that came, in order.
+        judges_by_loss: whether conditions are judged by what the leader has left, as real ones are;
+            else by what it was sent.
+        stepped_down: streams whose leaders were asked to lead no more, in order.
         limits: bytes that streams may hold, if they have a bound.
         led: told a stream, and how it is, what its leader says of it; None: it has none.
         node: room on a node.
@@ -84,6 +87,8 @@ class MemoryBus:
         self.has: Callable[[str, Message, bool], Message | None] = lambda _s, message, _l: message
         self.overtake: Callable[[str], None] = lambda _stream: None
         self.asked: list[str] = []
+        self.judges_by_loss = False
+        self.stepped_down: list[str] = []
         self.limits: dict[str, int] = {}
         self.led: Callable[[str, Led], Led | None] = lambda _stream, led: led
         self.node: Space | None = None
@@ -128,7 +133,7 @@ class MemoryBus:
             for put in puts:
                 assert len(put.data) <= MESSAGE_BYTES_MAX
                 assert matches(put.subject, stream.pattern)
-                if put.last is not None and stream.last_of(put.subject, stream.newest) != put.last:
+                if put.last is not None and self._last_of(stream, name, put.subject) != put.last:
                     raise WrongLast
             size = sum(len(put.data) for put in puts)
             if name in self.limits and self.size(name) + size > self.limits[name]:
@@ -156,6 +161,15 @@ class MemoryBus:
         self.asked.append("delete")
         with self._lock:
             self._streams[stream].remove(sequence)
+
+    def step_down(self, stream: str) -> None:
+        self.stepped_down.append(stream)
+
+    def _last_of(self, stream: _Stream, name: str, subject: str) -> int:
+        last = stream.last_of(subject, stream.newest)
+        if self.judges_by_loss and last and self.has(name, stream.messages[last], True) is None:
+            return 0
+        return last
 
     def damage(self, stream: str, message: Message) -> None:
         """Have something else under a number, on all nodes."""

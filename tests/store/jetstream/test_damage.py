@@ -181,6 +181,27 @@ def test_nobody_is_refused_for_a_row_that_one_node_has_lost(
         assert hand.first_seq == first_seq
 
 
+def test_a_leader_that_has_lost_what_others_have_leads_no_more(
+    bus: MemoryBus, one: Process
+) -> None:
+    """It refuses whatever rests on that; and one that only is asked too early goes on leading."""
+    one.do(append(STATUSES, records(4)))
+    reading = msgspec.structs.replace(pull(STATUSES, 2), reader=Reader("r", None))
+    one.pull(reading)
+    row = PLACE.reader(STATUSES.holds, "r")
+
+    def has(_stream: str, message: Message, leader: bool) -> Message | None:
+        return None if leader and message.subject == row and not bus.stepped_down else message
+
+    bus.has, bus.judges_by_loss = has, True
+    next_page = msgspec.structs.replace(reading, reader=Reader("r", 1))
+    assert Process(bus).pull(next_page).first_seq == 3
+    assert bus.stepped_down == [PARTITION]
+    bus.has = lambda _stream, message, _leader: message
+    assert one.pull(msgspec.structs.replace(reading, reader=Reader("r", 3))).count == 0
+    assert bus.stepped_down == [PARTITION]
+
+
 def test_a_refusal_asks_all_nodes_at_once_and_for_its_own_row_alone(
     bus: MemoryBus, one: Process
 ) -> None:

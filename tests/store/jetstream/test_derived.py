@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
+
 import pytest
 
 from pullstatus.errors import StoreCorrupt
 from pullstatus.store import Count, Follow, Index, Segment, Store, Tally, Unfollow, open_store
 from pullstatus.store.jetstream import derived
+from pullstatus.store.jetstream.wire import Message
 from pullstatus.store.jetstream.writing import MESSAGE_BYTES_MAX
 from pullstatus.store.segments import COUNT_MAX, build, word
 from tests.store.build import NOW_MS, STATUSES, append, records
@@ -98,6 +101,22 @@ async def test_what_waits_is_not_read_over_to_what_is_behind_it() -> None:
         [run] = await store.runs(STATUSES, 25_101, 100)
         assert (run.first_seq, run.count) == (25_101, 100)
         assert len(bus.asked) <= 3
+        await store.close()
+
+
+async def test_what_one_node_has_lost_of_a_segment_another_has() -> None:
+    with urls(None) as url:  # type: ignore[arg-type]
+        store, bus = await open_store(url), clusters[url]
+        await store.append(append(STATUSES, records(50)))
+        await follow(store, 50, segment(1, 50))
+        part, asked = PLACE.array(0, 1, 0, 0), itertools.count()
+
+        def has(_stream: str, message: Message, _leader: bool) -> Message | None:
+            return None if message.subject == part and next(asked) % 3 else message
+
+        bus.has = has
+        for _ in range(3):
+            assert await store.sought(STATUSES, Index.NUMBER, 0) == [1]
         await store.close()
 
 

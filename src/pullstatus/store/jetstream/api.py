@@ -155,6 +155,14 @@ class Api:
         """See `Bus.delete`. Without `no_erase` nodes write over it."""
         await self._said(f"STREAM.MSG.DELETE.{stream}", {"seq": sequence})
 
+    async def step_down(self, stream: str) -> None:
+        """See `Bus.step_down`. Asked once: whoever may not ask for it is not answered."""
+        try:
+            link = await self._links.link(0, REQUEST_S)
+            await link.ask(f"$JS.API.STREAM.LEADER.STEPDOWN.{stream}", b"", patience_s=LOOK_S)
+        except (NoAnswer, NobodyThere):
+            pass
+
     async def _state(self, stream: str) -> State:
         said = await self._said(f"STREAM.INFO.{stream}", {})
         self._there(said, stream)

@@ -218,6 +218,10 @@ class Bus:
         """See `wire.Bus`."""
         return self._asked(self._api.delete(stream, sequence))
 
+    def step_down(self, stream: str) -> None:
+        """See `wire.Bus`."""
+        return self._asked(self._api.step_down(stream))
+
     def __enter__(self) -> Self:
         return self
 

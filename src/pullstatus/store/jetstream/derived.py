@@ -22,6 +22,7 @@ from pullstatus.store.jetstream.messages import (
     is_whole,
     opened,
 )
+from pullstatus.store.jetstream.proven import newest_of_anybody
 from pullstatus.store.jetstream.subjects import Place, day_of, series_of
 from pullstatus.store.jetstream.wire import Bus, Message
 from pullstatus.store.segments import Array, Index, Part, Segment
@@ -205,6 +206,9 @@ class Derived:
         found = self._bus.lasts(place.stream, names, at_least=there.newest)
         if found[row.subject].sequence != row.sequence:
             raise _Changed
+        lost = [name for name in subjects if name not in found]
+        if lost:  # by that node: another one may have it
+            found |= newest_of_anybody(self._bus, place.stream, lost)
         return {name: data_of(found.get(name)) for name in subjects}
 
     # -- tallies

@@ -52,6 +52,7 @@ from pullstatus.store.values import Mailbox, Pull, Unpark, setting_owner
 from pullstatus.store.verbs.group import carry_out
 
 COLLISIONS_MAX: Final = 100  # of one group: others may be faster, but not again and again
+SUSPICIOUS: Final = 20  # collisions behind which it may be the leader that is wrong, and not others
 COLLISIONS_S: Final = 20.0  # of one group: meanwhile all others of its partition wait
 PAUSE_S: Final = 0.002  # at most, after the first; less and less then: who waits longest goes first
 BACK_S: Final = 60.0  # thrice as long as a leader that is cut off may take itself for one
@@ -100,6 +101,7 @@ class Log:
         self._room = Room(bus, self._stream, clock)
         self._known_revision = 0  # settings are known to have come so far, by the leader
         self._back_since_s: dict[int, float] = {}  # applications, since when commits seem gone
+        self._puts: Sequence[Put] = ()  # of the newest write that was tried
         self._waiting: dict[int, int] = {}
         self._others: dict[int, Log] = {}
         self._routes = routing.Routes(layout, self, self._other, new_op)
@@ -147,6 +149,8 @@ class Log:
             except Stale:
                 if not self._renew(asked.by):
                     self._forget(asked.by)  # rows are others than was told, as of the same commit
+                if collisions and collisions % SUSPICIOUS == 0:
+                    self._suspect()
             except routing.Pending as pending:
                 self._go_on(pending.mailbox)
             except (StoreDamaged, StoreCorrupt) as error:
@@ -361,6 +365,7 @@ class Log:
             owners.append(draft)
         if len(puts) > PUTS_MAX:
             raise Undone(StoreUnavailable(_TOO_MUCH))
+        self._puts = puts
         last = self._bus.write(self._stream, puts, op)
         self._ages.see(last)
         first = last - len(puts) + 1
@@ -446,6 +451,18 @@ class Log:
                     raise Undone(error) from error
                 renewed = True
         return renewed
+
+    def _suspect(self) -> None:
+        """Have another node lead, if the one that does has lost what another one told.
+
+        It refuses what rests on that, for good: what a node has lost it never gets again while it
+        leads, and it does not know of it. A damaged block of its file does that.
+        """
+        due = {put.subject: put.last for put in self._puts if put.last}
+        told = self._bus.last_of_each(self._stream, list(due), leader=True)
+        has = {each.subject: each.sequence for each in told if each is not None}
+        if any(has.get(subject, 0) < last for subject, last in due.items()):
+            self._bus.step_down(self._stream)
 
     def _check_kept(self, sdkappid: int, known: int, newest: int) -> None:
         """Refuse to go on where a stream no longer has what it had confirmed.

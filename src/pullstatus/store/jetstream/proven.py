@@ -112,6 +112,11 @@ class ProvenBus:
         """See `wire.Bus`."""
         self._bus.delete(stream, sequence)
 
+    def step_down(self, stream: str) -> None:
+        """See `wire.Bus`; who is asked to has lost what another one has."""
+        self._bus.step_down(stream)
+        self.vitals.mend(stream)
+
     def close(self) -> None:
         """See `wire.Bus`."""
         self._bus.close()

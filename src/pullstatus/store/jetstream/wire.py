@@ -210,6 +210,10 @@ class Bus(Protocol):
         """Remove a message, and overwrite what it held; nothing if there is none."""
         ...
 
+    def step_down(self, stream: str) -> None:
+        """Have another node lead a stream; who leads it is asked to, and may not do it."""
+        ...
+
     def close(self) -> None:
         """Ask and write no more; from then on `StoreUnavailable` is raised."""
         ...
