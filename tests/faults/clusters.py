@@ -24,7 +24,7 @@ from tests.faults.networks import NetworkedCluster
 from tests.faults.power import PoweredCluster
 from tests.faults.replicas import apart
 from tests.faults.small_disks import SmallDisks
-from tests.faults.torment import Fault, Run, Stage, kill_a_client, pause_a_client
+from tests.faults.torment import SILENCE_S, Fault, Run, Stage, kill_a_client, pause_a_client
 from tests.nats_proxy import NatsProxy
 from tools.nats import PATIENCE_S, POLL_S, PROGRAM, Cluster, Node
 
@@ -36,6 +36,7 @@ APART_S: Final = (2, 6, 15)
 LOST_PERCENT: Final = 20
 FULL_S: Final = (0, 2, 8)
 FLIPS: Final = 3
+DAMAGED: Final = (50, 400)  # answers until somebody sees to the node
 DAY_S: Final = 86_400
 ANSWERS: Final = 3  # of one node, that are lost in a row at most: a lane has one write under way
 
@@ -105,16 +106,23 @@ def pause_a_node(run: Run[Cluster]) -> None:
 
 def replace_a_disk(run: Run[Cluster]) -> None:
     """A node loses all that it had on disk, and gets it from the others again."""
-    node = run.rng.choice(run.servers.nodes)
+    _empty(run, run.rng.choice(run.servers.nodes))
+    run.happened["nodes that lost what they had"] += 1
+
+
+def _empty(run: Run[Cluster], node: Node) -> None:
     node.kill()
     shutil.rmtree(node.folder / "data")
     node.start()
     run.servers.settle()
-    run.happened["nodes that lost what they had"] += 1
 
 
 def flip_bits(run: Run[Cluster]) -> None:
-    """Of one node, in what it has of messages, while it does not run; perhaps it leads then."""
+    """Of one node, in what it has of messages, while it does not run; perhaps it leads then.
+
+    It loses what lies behind them in a block, and never gets that again: so it is given an empty
+    disk after a while, as the documents say.
+    """
     node = run.rng.choice(run.servers.nodes)
     node.kill()
     blocks = sorted((node.folder / "data").rglob("*.blk"))
@@ -127,6 +135,8 @@ def flip_bits(run: Run[Cluster]) -> None:
             if other is not node:
                 other.restart()
                 run.servers.settle()
+    run.doors.answered(run.rng.randrange(*DAMAGED), patience_s=SILENCE_S)
+    _empty(run, node)
     run.happened["nodes with flipped bits"] += 1
 
 
