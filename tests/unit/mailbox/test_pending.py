@@ -8,7 +8,6 @@ import secrets
 from collections import Counter
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -39,16 +38,6 @@ _numbers = itertools.count(1)
 NOW_MS = 1_800_000_000_000
 NAME_MS = limits.PENDING_NAME_S * 1000
 PARTS_MS = limits.PENDING_PARTS_S * 1000
-
-
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
-@pytest.fixture
-def url(tmp_path: Path) -> str:
-    return f"sqlite:///{tmp_path}/store.db?file-system=any&commits=thread"
 
 
 @dataclass

@@ -17,11 +17,6 @@ pytestmark = pytest.mark.anyio
 COUNT = 100_000
 
 
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
 async def test_mailbox_that_appears_meanwhile_is_in_nobodys_way(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -36,16 +36,6 @@ BAD = {"sid": "13800138000"}
 
 
 @pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
-@pytest.fixture
-def url(tmp_path: Path) -> str:
-    return f"sqlite:///{tmp_path}/store.db?file-system=any&commits=thread"
-
-
-@pytest.fixture
 async def store(url: str) -> AsyncIterator[Store]:
     store = await open_store(url)
     for number in (NUMBER, OTHER):
