@@ -68,7 +68,6 @@ from pullstatus.server.ingest import (
     no_application,
 )
 from pullstatus.server.proofs import unproven
-from pullstatus.server.slices import in_one
 from pullstatus.server.whole import Whole
 from pullstatus.steps import Steps
 from pullstatus.store import Gone
@@ -152,7 +151,7 @@ class InboundDoor(ParkingDoor):
     def _read_usual(self, source: Source, request: Request, sdkappid: int) -> Receipts | None:
         """What it comes to, if that is known without asking anybody."""
         if source.records:
-            return in_one(read_records(request))
+            return self._slices.in_one(read_records(request))
         if self._used.known(sdkappid, self._now_ms()) is not False:
             return None
         return read_usual(source, request, nationcode_of(Kind.DELIVERY_STATUS, source))

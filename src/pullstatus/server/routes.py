@@ -109,7 +109,7 @@ class Routes:
 
         Args:
             now_ms: the wall clock; only the acceptance of a signature depends on it.
-            monotonic_s: the clock for rates.
+            monotonic_s: the clock for rates, and for how long a slice of work is.
             random_bytes: so many bytes at random; what operations are known by begins with some.
             parts: makes what counts and bounds; None: what a single process needs.
         """
@@ -176,7 +176,7 @@ class Routes:
             now_ms=now_ms,
             random_bytes=random_bytes,
         )
-        slices, used = Slices(), Used(store)
+        slices, used = Slices(monotonic_s), Used(store)
         shared = (store, registry, self.figures, self.guesses, budget, slices, shed, used)
         self._ingest = IngestDoor(*shared, now_ms=now_ms, tickets=tickets)
         self._callback = CallbackDoor(*shared, now_ms=now_ms, tickets=tickets)

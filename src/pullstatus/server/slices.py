@@ -9,7 +9,7 @@ owners, not one for each.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Hashable
+from collections.abc import Callable, Hashable
 from time import perf_counter
 from typing import TypeVar
 
@@ -21,26 +21,26 @@ SLICE_S = 0.0005
 T = TypeVar("T")
 
 
-def in_one(steps: Steps[T]) -> T | None:
-    """What the work returns if it is done within a slice; None: it is not, and is left."""
-    until = perf_counter() + SLICE_S
-    while True:
-        try:
-            next(steps)
-        except StopIteration as end:
-            result: T = end.value
-            return result
-        if perf_counter() >= until:
-            steps.close()
-            return None
-
-
 class Slices:
     """What is being done in slices on one event loop."""
 
-    def __init__(self) -> None:
-        """Nothing is."""
+    def __init__(self, clock_s: Callable[[], float] = perf_counter) -> None:
+        """Nothing is. `clock_s` tells how long slices take."""
+        self._clock_s = clock_s
         self._waiting: Turns[asyncio.Future[None]] = Turns()
+
+    def in_one(self, steps: Steps[T]) -> T | None:
+        """What the work returns if it is done within a slice; None: it is not, and is left."""
+        until = self._clock_s() + SLICE_S
+        while True:
+            try:
+                next(steps)
+            except StopIteration as end:
+                result: T = end.value
+                return result
+            if self._clock_s() >= until:
+                steps.close()
+                return None
 
     async def do(self, steps: Steps[T], owner: Hashable, *, long: bool = False) -> T:
         """What the work returns; short work is done at once.
@@ -51,16 +51,16 @@ class Slices:
         """
         if long:
             await self._turn(owner)
-        until = perf_counter() + SLICE_S
+        until = self._clock_s() + SLICE_S
         while True:
             try:
                 next(steps)
             except StopIteration as end:
                 result: T = end.value
                 return result
-            if perf_counter() >= until:
+            if self._clock_s() >= until:
                 await self._turn(owner)
-                until = perf_counter() + SLICE_S
+                until = self._clock_s() + SLICE_S
 
     async def _turn(self, owner: Hashable) -> None:
         loop = asyncio.get_running_loop()

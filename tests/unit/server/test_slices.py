@@ -8,7 +8,7 @@ import time
 import pytest
 
 from pullstatus.server import slices
-from pullstatus.server.slices import Slices, in_one
+from pullstatus.server.slices import Slices
 from pullstatus.steps import Steps
 
 
@@ -107,6 +107,14 @@ def test_work_that_was_cancelled_holds_up_nobody() -> None:
 
 def test_work_beyond_one_slice_is_left_where_it_may_not_wait() -> None:
     said: list[str] = []
-    assert in_one(long("a", said, 9)) is None
+    assert Slices().in_one(long("a", said, 9)) is None
     assert said == ["a"]
-    assert in_one(long("b", said, 0)) == "b"
+    assert Slices().in_one(long("b", said, 0)) == "b"
+
+
+def test_a_slice_is_as_long_as_the_clock_says() -> None:
+    """Whatever else the machine does: where time stands still, all is done at once."""
+    said: list[str] = []
+    assert Slices(lambda: 0.0).in_one(long("a", said, 3)) == "a"
+    with pytest.raises(StopIteration):
+        Slices(lambda: 0.0).do(long("b", said, 3), None).send(None)
