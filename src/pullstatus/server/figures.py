@@ -391,6 +391,11 @@ def _of_the_cluster(figures: Figures, health: Health) -> Iterator[Metric]:
         health.copies_behind,
     )
     yield GaugeMetricFamily(
+        "pullstatus_cluster_copies_short",
+        "Copies on nodes that have lost messages which another node has. Alert on any.",
+        health.copies_short,
+    )
+    yield GaugeMetricFamily(
         "pullstatus_cluster_lag",
         "Steps that the copy has yet to take that is furthest behind.",
         health.lag,

@@ -866,6 +866,7 @@ class Health(msgspec.Struct, frozen=True):
         without_writes: others, whose leader has answered none for a minute; as of this process.
         copies_away: on nodes that cannot be reached.
         copies_behind: others that lack something.
+        copies_short: those of a node that lost messages which another one has.
         lag: steps that the copy has yet to take that is furthest behind.
         full: how full the fullest stream or node is, of 1; 0 if none has a bound.
         mended: messages that one node had damaged or lost and another one had, of this process.
@@ -878,6 +879,7 @@ class Health(msgspec.Struct, frozen=True):
     without_writes: int = 0
     copies_away: int = 0
     copies_behind: int = 0
+    copies_short: int = 0
     lag: int = 0
     full: float = 0.0
     mended: int = 0

@@ -10,9 +10,10 @@ import contextlib
 import threading
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import cast
+from typing import Final, cast
 
 from pullstatus.errors import StoreFull, StoreUnavailable
+from pullstatus.store.jetstream.copies import Copies, Held
 from pullstatus.store.jetstream.messages import op_of
 from pullstatus.store.jetstream.wire import (
     PUTS_MAX,
@@ -31,6 +32,9 @@ MESSAGE_BYTES_MAX = 1 << 20
 
 class WrongLast(Exception):
     """What a server says when a condition does not hold."""
+
+
+LEADER: Final = "n0"
 
 
 class _Stream:
@@ -162,8 +166,21 @@ class MemoryBus:
         with self._lock:
             self._streams[stream].remove(sequence)
 
-    def step_down(self, stream: str) -> None:
+    def step_down(self, stream: str, to: str | None = None) -> None:
+        assert to != LEADER
         self.stepped_down.append(stream)
+
+    def copies(self) -> Copies:
+        """All nodes have all that the leader has not lost, but for the leader."""
+        self.asked.append("copies")
+        with self._lock:
+            return {name: self._held(name, stream) for name, stream in self._streams.items()}
+
+    def _held(self, name: str, stream: _Stream) -> dict[str, Held]:
+        messages = list(stream.messages.values())
+        left = sum(self.has(name, message, True) is not None for message in messages)
+        whole = Held(len(messages), stream.newest)
+        return {LEADER: Held(left, stream.newest), "n1": whole, "n2": whole}
 
     def _last_of(self, stream: _Stream, name: str, subject: str) -> int:
         last = stream.last_of(subject, stream.newest)
@@ -279,7 +296,9 @@ class MemoryBus:
         return None if limit is None else Space(self.size(stream), limit)
 
     def cluster(self, streams: Sequence[str]) -> Cluster:
-        found = [Led("n0", (), self.size(each), self.limits.get(each, 0)) for each in streams]
+        found = [
+            Led(LEADER, (), self.size(each), self.limits.get(each, 0), each) for each in streams
+        ]
         return Cluster(list(map(self.led, streams, found)), self.node)
 
     def _up_to(self, stream: str, *, leader: bool) -> int:

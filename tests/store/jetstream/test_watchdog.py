@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from collections.abc import Callable
 from pathlib import Path
 from random import Random
 
@@ -24,6 +25,7 @@ from pullstatus.store.jetstream import watchdog as dog
 from pullstatus.store.jetstream.proven import ProvenBus
 from pullstatus.store.jetstream.vitals import QUIET_S, Vitals
 from pullstatus.store.jetstream.watchdog import (
+    AGAIN_S,
     AWAY,
     BEHIND,
     COPIED_S,
@@ -33,12 +35,13 @@ from pullstatus.store.jetstream.watchdog import (
     MENDED,
     NEARLY_FULL,
     NO_WRITES,
+    SHORT,
     UNWRITTEN_S,
     Watchdog,
 )
 from pullstatus.store.jetstream.wire import Copy, Led, Space, Stale
 from tests.harness import PATIENCE_S
-from tests.store.build import STATUSES, append, pull, records, until
+from tests.store.build import STATUSES, append, fingerprinted, pull, records, repeat_key, until
 from tests.store.engines import cluster as nodes
 from tests.store.jetstream import real, scheme
 from tests.store.jetstream.lanes import COMMON, LAYOUT, PARTITION, Clock, Process, cluster
@@ -243,6 +246,79 @@ def test_what_is_nearly_full_is_named_or_is_a_node(watched: Watched) -> None:
     watched.bus.node = None
     watched.bus.led = lambda _stream, led: led
     assert watched.look() == {}
+
+
+# --- nodes that lack messages ---------------------------------------------------------------------
+
+
+def lost(bus: MemoryBus, *, leads: Callable[[], bool]) -> None:
+    """Have the leader lack the newest message of the partition while the same node leads."""
+    newest = bus.newest(PARTITION)
+    bus.judges_by_loss = True
+    bus.has = lambda _stream, message, leader: (
+        None if leader and leads() and message.sequence == newest else message
+    )
+
+
+def test_a_leader_that_lacks_messages_is_asked_to_lead_no_more(watched: Watched) -> None:
+    Process(watched.bus).do(append(STATUSES, records(3)))
+    asked = watched.bus.stepped_down
+    lost(watched.bus, leads=lambda: not asked)
+    assert watched.look() == {}, "somebody may not have come as far"
+    alarm = watched.look(dog.LOOK_S)[SHORT]
+    assert alarm.where == {"stream": PARTITION, "streams": 1, "nodes": "n0"}
+    assert watched.dog.health.copies_short == 1
+    assert asked == [PARTITION]
+    watched.look(dog.SOON_S)
+    assert watched.look(dog.SOON_S) == {}
+    assert watched.dog.health.copies_short == 0
+
+
+def test_one_that_goes_on_leading_is_asked_again_after_a_while(watched: Watched) -> None:
+    Process(watched.bus).do(append(STATUSES, records(3)))
+    lost(watched.bus, leads=lambda: True)
+    for _ in range(3):
+        watched.look()
+    assert watched.bus.stepped_down == [PARTITION]
+    watched.look(AGAIN_S - 1)
+    assert watched.bus.stepped_down == [PARTITION]
+    watched.look(1)
+    assert watched.bus.stepped_down == [PARTITION] * 2
+
+
+def test_one_that_does_not_lead_is_named_and_left(watched: Watched) -> None:
+    Process(watched.bus).do(append(STATUSES, records(3)))
+    lost(watched.bus, leads=lambda: True)
+    watched.bus.led = lambda _stream, led: led._replace(leader="n1")
+    watched.look()
+    assert watched.look()[SHORT].where["nodes"] == "n0"
+    assert watched.bus.stepped_down == []
+
+
+@pytest.mark.parametrize("key", ["row", "fingerprint"])
+def test_who_starts_serves_no_leader_that_lacks_what_repeats_are_known_by(
+    watched: Watched, monkeypatch: pytest.MonkeyPatch, key: str
+) -> None:
+    """Whoever is asked is that leader: who does not look takes a repeat for new."""
+    monkeypatch.setattr(dog, "SOON_S", 0.01)
+    first = append(STATUSES, records(3), key=repeat_key("k"))
+    if key == "fingerprint":
+        first = fingerprinted(STATUSES, records(2), [1, 2])
+    Process(watched.bus).do(first)
+    place, asked = LAYOUT.application(STATUSES.sdkappid), watched.bus.stepped_down
+    rows = {row for pattern in place.remembered for row in watched.bus.subjects(PARTITION, pattern)}
+    watched.bus.judges_by_loss = True
+    watched.bus.has = lambda _stream, message, _leader: (
+        None if not asked and message.subject in rows else message
+    )
+    with monkeypatch.context() as patch:
+        patch.setattr(watched.bus, "_store", lambda *_: pytest.fail("it was taken for new"))
+        with pytest.raises(pytest.fail.Exception):
+            Process(watched.bus).do(first)
+    watched.dog.start()
+    watched.dog.close()
+    assert asked == [PARTITION]
+    assert Process(watched.bus).do(first) == 0
 
 
 # --- messages that another node has ---------------------------------------------------------------

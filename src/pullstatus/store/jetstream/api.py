@@ -65,6 +65,7 @@ class Group(msgspec.Struct):
     """The nodes that have a stream."""
 
     leader: str = ""
+    raft_group: str = ""
     replicas: list[Peer] = []
 
 
@@ -129,7 +130,7 @@ class Api:
                 Copy(peer.name, peer.is_away, peer.current, peer.lag) for peer in group.replicas
             ]
             limit = max(0, said.config.get("max_bytes", -1))
-            return Led(group.leader, copies, said.state.bytes, limit)
+            return Led(group.leader, copies, said.state.bytes, limit, group.raft_group)
         return None
 
     async def subjects(self, stream: str, pattern: str) -> list[str]:
@@ -155,11 +156,12 @@ class Api:
         """See `Bus.delete`. Without `no_erase` nodes write over it."""
         await self._said(f"STREAM.MSG.DELETE.{stream}", {"seq": sequence})
 
-    async def step_down(self, stream: str) -> None:
+    async def step_down(self, stream: str, to: str | None = None) -> None:
         """See `Bus.step_down`. Asked once: whoever may not ask for it is not answered."""
+        body = b"" if to is None else msgspec.json.encode({"placement": {"preferred": to}})
         try:
             link = await self._links.link(0, REQUEST_S)
-            await link.ask(f"$JS.API.STREAM.LEADER.STEPDOWN.{stream}", b"", patience_s=LOOK_S)
+            await link.ask(f"$JS.API.STREAM.LEADER.STEPDOWN.{stream}", body, patience_s=LOOK_S)
         except (NoAnswer, NobodyThere):
             pass
 

@@ -17,6 +17,7 @@ from typing import Any, Final, Self, TypeVar
 from pullstatus.errors import OutcomeUnknown, StoreFailed, StoreRefused, StoreUnavailable
 from pullstatus.store.jetstream import nodes
 from pullstatus.store.jetstream.api import Api
+from pullstatus.store.jetstream.copies import Copies
 from pullstatus.store.jetstream.links import Links, end
 from pullstatus.store.jetstream.location import Location, Login
 from pullstatus.store.jetstream.meta import Meta
@@ -210,6 +211,10 @@ class Bus:
         led = self._asked(_all([self._api.led(stream) for stream in streams]))
         return Cluster(led, self._nodes_space)
 
+    def copies(self) -> Copies:
+        """See `wire.Bus`."""
+        return self._asked(nodes.copies(self._location.monitors))
+
     def purge(self, stream: str, subject: str, *, below: int) -> int:
         """See `wire.Bus`."""
         return self._asked(self._api.purge(stream, subject, below=below))
@@ -218,9 +223,9 @@ class Bus:
         """See `wire.Bus`."""
         return self._asked(self._api.delete(stream, sequence))
 
-    def step_down(self, stream: str) -> None:
+    def step_down(self, stream: str, to: str | None = None) -> None:
         """See `wire.Bus`."""
-        return self._asked(self._api.step_down(stream))
+        return self._asked(self._api.step_down(stream, to))
 
     def __enter__(self) -> Self:
         return self

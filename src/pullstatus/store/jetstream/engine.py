@@ -176,7 +176,7 @@ class JetStreamStore(GatheredStore):
         store.epoch = epoch
         store.revision = (await asyncio.to_thread(store._lists.common)).revision
         if server:
-            watchdog.start()
+            await asyncio.to_thread(watchdog.start)
         return store
 
     def _check_room(self) -> None:

@@ -16,11 +16,13 @@ from typing import Final, NamedTuple
 import msgspec
 
 from pullstatus.errors import StoreRefused
+from pullstatus.store.jetstream.copies import Copies, Held
 from pullstatus.store.jetstream.location import Address, Location, Login
 from pullstatus.store.jetstream.wire import Space
 
 LOOK_S: Final = 3.0
 ANSWER_BYTES_MAX: Final = 1 << 20
+STREAMS_BYTES_MAX: Final = 32 << 20  # of all streams of a node, each a thousand
 VERSION_MIN: Final = (2, 14, 6)
 """What comes before did not sync a block that it had compacted, whatever its settings say."""
 PAYLOAD_MIN: Final = 1 << 20
@@ -68,6 +70,30 @@ class Node(msgspec.Struct):
     cluster: _Cluster = msgspec.field(default_factory=_Cluster)
 
 
+class _State(msgspec.Struct):
+    messages: int = 0
+    last_seq: int = 0
+
+
+class _Group(msgspec.Struct):
+    raft_group: str = ""
+
+
+class _Stream(msgspec.Struct):
+    state: _State
+    cluster: _Group | None = None
+
+
+class _Account(msgspec.Struct):
+    stream_detail: list[_Stream] = []
+
+
+class _Streams(msgspec.Struct):
+    """What a node says of all streams, at `/jsz`."""
+
+    account_details: list[_Account] = []
+
+
 class Proof(NamedTuple):
     """What was found of nodes that are not refused.
 
@@ -85,6 +111,7 @@ class Proof(NamedTuple):
 # Made while there is one thread: msgspec finds out about a class when it decodes one first, and two
 # threads that do so at once have crashed the interpreter.
 _NODE: Final = msgspec.json.Decoder(Node)
+_STREAMS: Final = msgspec.json.Decoder(_Streams)
 
 
 async def prove(location: Location, login: Login, *, start: bool) -> Proof:
@@ -112,12 +139,9 @@ def look(address: Address) -> Node | None:
     Raises:
         StoreRefused: what answers is no node.
     """
-    connection = http.client.HTTPConnection(*address, timeout=LOOK_S)
     try:
-        with contextlib.closing(connection):
-            connection.request("GET", "/varz")
-            answer = connection.getresponse().read(ANSWER_BYTES_MAX)
-        return _NODE.decode(answer)
+        with contextlib.closing(http.client.HTTPConnection(*address, timeout=LOOK_S)) as connection:
+            return _NODE.decode(_told(connection, "/varz", ANSWER_BYTES_MAX))
     except OSError:
         return None
     except (http.client.HTTPException, msgspec.DecodeError):
@@ -125,6 +149,40 @@ def look(address: Address) -> Node | None:
             f"what answers at {address} is no node of NATS: monitor in the store's URL names the"
             " addresses that `http` or `http_port` says in each node's configuration"
         ) from None
+
+
+async def copies(monitors: Sequence[Address]) -> Copies:
+    """What nodes say that they have of streams; of those that do not answer, nothing."""
+    told = await asyncio.gather(*[asyncio.to_thread(_held, address) for address in monitors])
+    found: dict[str, dict[str, Held]] = {}
+    for each in told:
+        if each is not None:
+            name, held = each
+            for group, of_it in held.items():
+                found.setdefault(group, {})[name] = of_it
+    return found
+
+
+def _held(address: Address) -> tuple[str, dict[str, Held]] | None:
+    """A node's name, and what it has of streams by group; None: it does not say."""
+    try:
+        with contextlib.closing(http.client.HTTPConnection(*address, timeout=LOOK_S)) as connection:
+            node = _NODE.decode(_told(connection, "/varz", ANSWER_BYTES_MAX))
+            page = "/jsz?accounts=true&streams=true"
+            streams = _STREAMS.decode(_told(connection, page, STREAMS_BYTES_MAX))
+    except (OSError, http.client.HTTPException, msgspec.DecodeError):
+        return None
+    return node.server_name, {
+        stream.cluster.raft_group: Held(stream.state.messages, stream.state.last_seq)
+        for account in streams.account_details
+        for stream in account.stream_detail
+        if stream.cluster is not None and stream.cluster.raft_group
+    }
+
+
+def _told(connection: http.client.HTTPConnection, page: str, bytes_max: int) -> bytes:
+    connection.request("GET", page)
+    return connection.getresponse().read(bytes_max)
 
 
 def begins(location: Location, node: Node) -> bool:

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Final
 
+from pullstatus.store.jetstream.copies import Copies
 from pullstatus.store.jetstream.messages import is_whole
 from pullstatus.store.jetstream.vitals import Vitals
 from pullstatus.store.jetstream.wire import Bus, Cluster, Message, Put, Space
@@ -104,6 +105,10 @@ class ProvenBus:
         """See `wire.Bus`."""
         return self._bus.cluster(streams)
 
+    def copies(self) -> Copies:
+        """See `wire.Bus`."""
+        return self._bus.copies()
+
     def purge(self, stream: str, subject: str, *, below: int) -> int:
         """See `wire.Bus`."""
         return self._bus.purge(stream, subject, below=below)
@@ -112,9 +117,9 @@ class ProvenBus:
         """See `wire.Bus`."""
         self._bus.delete(stream, sequence)
 
-    def step_down(self, stream: str) -> None:
+    def step_down(self, stream: str, to: str | None = None) -> None:
         """See `wire.Bus`; who is asked to has lost what another one has."""
-        self._bus.step_down(stream)
+        self._bus.step_down(stream, to)
         self.vitals.mend(stream)
 
     def close(self) -> None:

@@ -4,6 +4,7 @@
                                  for longer than an election takes
     a leader takes no writes     it says that it leads, and has answered none for a minute
     copies are away, or behind   for a minute: what is written now has fewer
+    a node lacks messages        which another one has; it is asked not to lead
     a message was mended         a node had damaged or lost it, and another one had it
     a stream or a node is full   nearly
 
@@ -13,18 +14,23 @@ for what it finds.
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from typing import Final
+from typing import Final, NamedTuple
 
 from pullstatus.errors import StoreUnavailable
+from pullstatus.store.jetstream.copies import Copies, Short, short
 from pullstatus.store.jetstream.vitals import Vitals
 from pullstatus.store.jetstream.wire import Bus, Cluster, Led, Space
 from pullstatus.store.values import Alarm, Health
 
 LOOK_S: Final = 5.0
 ELECTED_S: Final = 10.0  # an election takes 4 to 9
+SOON_S: Final = 2.0  # while a node lacks messages: it may begin to lead
+AGAIN_S: Final = 60.0  # until a leader that goes on leading is asked again not to
+PASSED_ON_S: Final = 20.0  # for another one to lead; it takes a tenth of a second
 COPIED_S: Final = 60.0  # in which a node that was restarted is there again, and has what it lacked
 UNWRITTEN_S: Final = 60.0  # three writes that were given up
 LAG_MAX: Final = 10_000  # messages; a copy that lacks no more is one
@@ -35,6 +41,7 @@ DOWN: Final = "streams are down"
 NO_WRITES: Final = "a leader takes no writes"
 AWAY: Final = "copies are away"
 BEHIND: Final = "copies are behind"
+SHORT: Final = "a node lacks messages"
 MENDED: Final = "a node has damaged or lost messages"
 NEARLY_FULL: Final = "the cluster is nearly full"
 
@@ -68,12 +75,26 @@ class Watchdog:
         self._vitals = vitals
         self._clock = clock
         self._lasting = _Lasting()
+        self._copies: Copies = {}  # as of the last look
+        self._lacking: Sequence[Lacking] = ()
+        self._asked_s: dict[str, float] = {}  # streams, when their leader was asked to lead no more
         self._silent_since_s: float | None = None
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._go_on, name="pullstatus-nodes", daemon=True)
 
     def start(self) -> None:
-        """Look every few seconds, until `close`."""
+        """Look every few seconds, until `close`; first of all until no leader lacks messages.
+
+        Whoever begins to serve knows nothing of what was before, and believes what it is told.
+        """
+        by_s = self._clock() + PASSED_ON_S
+        self._copies = self._bus.copies()
+        if any(short(self._copies, self._bus.copies())):
+            while not self._ended.wait(SOON_S):
+                self.look()
+                if not any(each.leads for each in self._lacking) or self._clock() >= by_s:
+                    break
+        self._copies = {}  # the next look comes at once
         self._thread.start()
 
     def end(self) -> None:
@@ -93,10 +114,11 @@ class Watchdog:
 
     def look(self) -> None:
         """Ask the nodes, and judge."""
+        before = self._copies
         try:
-            found = self._bus.cluster(self._streams)
+            found, self._copies = self._bus.cluster(self._streams), self._bus.copies()
         except StoreUnavailable:
-            found = Cluster([None] * len(self._streams), None)
+            found, self._copies = Cluster([None] * len(self._streams), None), {}
         led = {
             stream: each
             for stream, each in zip(self._streams, found.streams, strict=True)
@@ -109,8 +131,18 @@ class Watchdog:
             self._silent_since_s = now_s
         if len(led) == len(self._streams):
             self.bytes = sum(each.used for each in led.values())
+        self._lacking = list(_lacking(led, short(before, self._copies)))
+        self._pass_on(now_s)
         self._lasting.see(now_s, self._wrong(led))
         self.health = self._judge(led, found.node)
+
+    def _pass_on(self, now_s: float) -> None:
+        """Ask leaders that lack messages to let another node lead."""
+        for each in self._lacking:
+            if each.leads and now_s - self._asked_s.get(each.stream, -AGAIN_S) >= AGAIN_S:
+                self._asked_s[each.stream] = now_s
+                with contextlib.suppress(StoreUnavailable):
+                    self._bus.step_down(each.stream, each.whole)
 
     def _judge(self, led: Mapping[str, Led], node: Space | None) -> Health:
         unwritten = {
@@ -126,6 +158,7 @@ class Watchdog:
             without_writes=len(unwritten),
             copies_away=sum(copy.away for copy in copies),
             copies_behind=sum(copy.is_behind(LAG_MAX) for copy in copies),
+            copies_short=len(self._lacking),
             lag=max((copy.lag for copy in copies), default=0),
             full=full,
             mended=self._vitals.mended,
@@ -149,9 +182,12 @@ class Watchdog:
                     yield AWAY, stream, copy.node
                 elif copy.is_behind(LAG_MAX):
                     yield BEHIND, stream, copy.node
+        for lacks in self._lacking:
+            yield SHORT, lacks.stream, lacks.node
 
     def _lasting_alarms(self) -> Iterator[Alarm]:
-        for event, least_s in ((DOWN, ELECTED_S), (AWAY, COPIED_S), (BEHIND, COPIED_S)):
+        least = ((DOWN, ELECTED_S), (AWAY, COPIED_S), (BEHIND, COPIED_S), (SHORT, 0.0))
+        for event, least_s in least:
             since = self._lasting.since(self._clock() - least_s)
             yield from _alarms(
                 event, [(stream, node) for one, stream, node in since if one == event]
@@ -165,7 +201,24 @@ class Watchdog:
     def _go_on(self) -> None:
         while not self._ended.is_set():
             self.look()
-            self._ended.wait(LOOK_S)
+            self._ended.wait(SOON_S if self._lacking else LOOK_S)
+
+
+class Lacking(NamedTuple):
+    """A node that lacks messages of a stream, another one that has them, and whether it leads."""
+
+    stream: str
+    node: str
+    whole: str
+    leads: bool
+
+
+def _lacking(led: Mapping[str, Led], found: Iterable[Short]) -> Iterator[Lacking]:
+    """Those of streams that are looked at; of others nobody here knows the leader."""
+    streams = {each.group: stream for stream, each in led.items() if each.group}
+    for group, node, whole in found:
+        if (stream := streams.get(group)) is not None:
+            yield Lacking(stream, node, whole, led[stream].leader == node)
 
 
 class _Lasting:
@@ -230,6 +283,10 @@ _FIXES: Final = {
     BEHIND: (
         "what is written now has fewer copies; if the node does not catch up by itself, look into"
         " its log, and restart it"
+    ),
+    SHORT: (
+        "nothing is lost, as another node has them, which leads instead; give this node an empty"
+        " disk soon: by itself it never gets them again"
     ),
     MENDED: (
         "nothing is lost, as another node had them; look for a failing disk or memory under each"

@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final, NamedTuple, Protocol
 
+from pullstatus.store.jetstream.copies import Copies
+
 OP_BYTES: Final = 16
 """Each message begins with so many bytes, the same in all of one write, that no other write has."""
 
@@ -76,6 +78,7 @@ class Led(NamedTuple):
 
     Attributes:
         leader: its node; empty: there is one node alone.
+        group: of the nodes that have it: no other stream of the cluster has that name.
         used, limit: bytes that it holds, and may hold; 0: it has no bound of its own.
     """
 
@@ -83,6 +86,7 @@ class Led(NamedTuple):
     copies: Sequence[Copy]
     used: int
     limit: int
+    group: str = ""
 
     @property
     def works(self) -> bool:
@@ -202,6 +206,13 @@ class Bus(Protocol):
         """How these streams are, asked at once and for a few seconds at most."""
         ...
 
+    def copies(self) -> Copies:
+        """What nodes say that they have of streams, those of others included.
+
+        Of nodes that do not answer nothing; of those that do not know what they have, neither.
+        """
+        ...
+
     def purge(self, stream: str, subject: str, *, below: int) -> int:
         """Remove the messages of a subject or pattern below a sequence; returns how many."""
         ...
@@ -210,8 +221,12 @@ class Bus(Protocol):
         """Remove a message, and overwrite what it held; nothing if there is none."""
         ...
 
-    def step_down(self, stream: str) -> None:
-        """Have another node lead a stream; who leads it is asked to, and may not do it."""
+    def step_down(self, stream: str, to: str | None = None) -> None:
+        """Have another node lead a stream; who leads it is asked to, and may not do it.
+
+        Args:
+            to: which, if it can; None: whichever.
+        """
         ...
 
     def close(self) -> None:
