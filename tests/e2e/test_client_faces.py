@@ -196,10 +196,11 @@ def test_what_a_question_is_refused_for_is_told(door: Door, face: str) -> None:
 def test_questions_that_are_too_many_are_refused(door: Door, face: str) -> None:
     """Of an application of its own, since others would be refused as well."""
     apart = door._replace(app=door.other)
+    door.program.cli("app", "set", str(apart.app.sdkappid), "--query-rate", "1")
     with apart.connect(face, attempts_max=1) as client:
 
         def ask() -> None:
-            for _ in range(100):
+            for _ in range(100):  # a busy machine asks a few a second
                 client.find(Kind.REPLY, "1", nationcode="8612")
 
         with pytest.raises(TooFrequent) as raised:

@@ -77,6 +77,7 @@ class MemoryBus:
         asked: each question and write that came, in order.
         judges_by_loss: whether conditions are judged by what the leader has left, as real ones are;
             else by what it was sent.
+        silent: told a stream, whether a node that has it cannot be asked.
         stepped_down: streams whose leaders were asked to lead no more, in order.
         limits: bytes that streams may hold, if they have a bound.
         led: told a stream, and how it is, what its leader says of it; None: it has none.
@@ -92,6 +93,7 @@ class MemoryBus:
         self.overtake: Callable[[str], None] = lambda _stream: None
         self.asked: list[str] = []
         self.judges_by_loss = False
+        self.silent: Callable[[str], bool] = lambda _stream: False
         self.stepped_down: list[str] = []
         self.limits: dict[str, int] = {}
         self.led: Callable[[str, Led], Led | None] = lambda _stream, led: led
@@ -169,6 +171,10 @@ class MemoryBus:
     def step_down(self, stream: str, to: str | None = None) -> None:
         assert to != LEADER
         self.stepped_down.append(stream)
+
+    def all_answer(self, stream: str) -> bool:
+        self.asked.append("all answer")
+        return not self.silent(stream)
 
     def copies(self) -> Copies:
         """All nodes have all that the leader has not lost, but for the leader."""

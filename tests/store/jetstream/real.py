@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import itertools
 import os
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
@@ -13,6 +14,7 @@ from typing import Final
 from pullstatus.store import init_store
 from pullstatus.store.jetstream.location import parse_url
 from pullstatus.store.jetstream.opening import opened
+from tests.harness import PATIENCE_S
 from tests.store import engines as tested
 
 PARTITIONS: Final = 1
@@ -36,3 +38,13 @@ def remove(url: str) -> None:
     with opened(parse_url(url)) as found:
         for stream, _ in found.layout.streams:
             found.bus._wait(found.bus._api._said(f"STREAM.DELETE.{stream}", {}))
+
+
+def until_all_answer(url: str) -> None:
+    """Wait until each node is asked for what it has: seconds after it has begun to have it."""
+    by_s = time.monotonic() + PATIENCE_S
+    with opened(parse_url(url)) as found:
+        for stream, _ in found.layout.streams:
+            while not found.bus._wait(found.bus._all_answer_now(stream)):
+                assert time.monotonic() < by_s
+                time.sleep(0.1)

@@ -225,6 +225,51 @@ def test_a_refusal_asks_all_nodes_at_once_and_for_its_own_row_alone(
     assert seen.count(PLACE.key("k")) == 1
 
 
+# --- while a node cannot be asked -----------------------------------------------------------------
+
+
+@pytest.mark.parametrize("lost", [False, True])
+def test_nothing_is_given_up_that_a_node_may_have_which_cannot_be_asked(
+    bus: MemoryBus, one: Process, lost: bool
+) -> None:
+    """It was started just now, and those that are there have lost it."""
+    entries = records(9)
+    for start in (0, 3, 6):
+        one.do(append(STATUSES, entries[start : start + 3]))
+    [_, gone, _] = stored(bus, LOG)
+
+    def has(_stream: str, message: Message, _leader: bool) -> Message | None:
+        if message != gone:
+            return message
+        return None if lost else flipped(message, 60)
+
+    assert one.pull(pull(STATUSES, 3)).count == 3
+    before = bus.newest(PARTITION)
+    bus.has, bus.silent = has, lambda _stream: True
+    assert "cannot be asked now" in str(refusal(Process(bus), pull(STATUSES, 3)))
+    with pytest.raises(StoreUnavailable, match="cannot be asked now"):
+        audited(bus)
+    assert bus.newest(PARTITION) == before
+    bus.has, bus.silent = lambda _stream, message, _leader: message, lambda _stream: False
+    assert drained(Process(bus)) == entries[3:]
+    assert not quarantined(one)
+    bus.has, bus.silent = has, lambda _stream: True
+    assert "cannot be asked now" in str(refusal(Process(bus), redeliver(STATUSES, (4, 3))))
+
+
+def test_a_commit_is_not_missed_that_a_node_may_have_which_cannot_be_asked(
+    bus: MemoryBus, one: Process
+) -> None:
+    for number in range(3):
+        one.do(append(STATUSES, records(1), key=repeat_key(f"{number}")))
+        one.pull(pull(STATUSES, 1))
+    [_, _, gone, *_] = stored(bus, PLACE.commits)
+    bus.has = lambda _stream, message, _leader: None if message == gone else message
+    bus.silent = lambda _stream: True
+    with pytest.raises(StoreUnavailable, match="cannot be asked now"):
+        audited(bus)
+
+
 # --- entries, on all nodes ------------------------------------------------------------------------
 
 
@@ -455,6 +500,7 @@ def test_entries_that_are_missing_on_real_nodes_are_set_aside(tmp_path: Path) ->
     with real.place(tmp_path) as url:
         asyncio.run(fill(url))
         lose_one(url)
+        real.until_all_answer(url)
         expected = [b",".join(entries[:3]), b",".join(entries[6:]), b""]
         assert asyncio.run(drain(url)) == expected
 

@@ -28,6 +28,9 @@ from pullstatus.store.jetstream.writing import Writing
 
 PROVE_S: Final = 60.0
 AWAY_S: Final = 1.0  # while a node does not answer
+ANSWER_TRIES: Final = 5
+ANSWER_PAUSE_S: Final = 0.2  # for what is on its way to all nodes
+SILENT_S: Final = 5.0  # until a stream is looked at again of which a node did not answer
 
 T = TypeVar("T")
 
@@ -57,6 +60,7 @@ class Bus:
         )
         self._thread.start()
         self._closed = False
+        self._silent_until_s: dict[str, float] = {}  # streams of which a node does not answer
         self._lock = threading.Lock()
         try:
             self.warnings = self._wait(self._open())
@@ -214,6 +218,29 @@ class Bus:
     def copies(self) -> Copies:
         """See `wire.Bus`."""
         return self._asked(nodes.copies(self._location.monitors))
+
+    def all_answer(self, stream: str) -> bool:
+        """See `wire.Bus`."""
+        return self._asked(self._all_answer(stream))
+
+    async def _all_answer(self, stream: str) -> bool:
+        if self._loop.time() < self._silent_until_s.get(stream, 0.0):
+            return False
+        for _ in range(ANSWER_TRIES):
+            if await self._all_answer_now(stream):
+                return True
+            await asyncio.sleep(ANSWER_PAUSE_S)
+        self._silent_until_s[stream] = self._loop.time() + SILENT_S
+        return False
+
+    async def _all_answer_now(self, stream: str) -> bool:
+        newest = await self._api.newest(stream)
+        led = await self._api.led(stream)
+        if led is None or not led.group:
+            return led is not None
+        if any(copy.away for copy in led.copies):
+            return False  # asking it would take seconds
+        return await nodes.all_answer(self._location.monitors, stream, led, newest)
 
     def purge(self, stream: str, subject: str, *, below: int) -> int:
         """See `wire.Bus`."""

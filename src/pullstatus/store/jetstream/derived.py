@@ -22,7 +22,7 @@ from pullstatus.store.jetstream.messages import (
     is_whole,
     opened,
 )
-from pullstatus.store.jetstream.proven import newest_of_anybody
+from pullstatus.store.jetstream.proven import check_all_answer, newest_of_anybody
 from pullstatus.store.jetstream.subjects import Place, day_of, series_of
 from pullstatus.store.jetstream.wire import Bus, Message
 from pullstatus.store.segments import Array, Index, Part, Segment
@@ -209,6 +209,9 @@ class Derived:
         lost = [name for name in subjects if name not in found]
         if lost:  # by that node: another one may have it
             found |= newest_of_anybody(self._bus, place.stream, lost)
+            if any(name not in found for name in lost):
+                check_all_answer(self._bus, place.stream)
+                found |= newest_of_anybody(self._bus, place.stream, lost)
         return {name: data_of(found.get(name)) for name in subjects}
 
     # -- tallies

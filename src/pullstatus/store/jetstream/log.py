@@ -44,6 +44,7 @@ from pullstatus.store.jetstream.gate import LaneGate
 from pullstatus.store.jetstream.known import Cache, Known
 from pullstatus.store.jetstream.messages import CommonCommit, GuardMessage, opened, sealed
 from pullstatus.store.jetstream.moved import Moved
+from pullstatus.store.jetstream.proven import Unproven
 from pullstatus.store.jetstream.room import Room
 from pullstatus.store.jetstream.subjects import Layout
 from pullstatus.store.jetstream.tables import Draft, JetTables, Misled, Overtaken
@@ -153,10 +154,11 @@ class Log:
                     self._suspect()
             except routing.Pending as pending:
                 self._go_on(pending.mailbox)
-            except (StoreDamaged, StoreCorrupt) as error:
+            except (StoreDamaged, StoreCorrupt, Unproven) as error:
                 # What is missing as of an old state was removed since.
                 if not self._renew(asked.by):
-                    raise Undone(StoreDamaged(str(error))) from error
+                    final = error if isinstance(error, Unproven) else StoreDamaged(str(error))
+                    raise Undone(final) from error
             except WorldError as error:
                 if isinstance(error, OutcomeUnknown):
                     self._forget(asked.by)

@@ -2,7 +2,8 @@
 
 Each node keeps its own copies, and nodes share out what is asked of them at random. So who gets a
 message that is not whole asks for it again, of the leader, and of whoever answers: as often as
-makes it unlikely that a node was not asked which has it.
+makes it unlikely that a node was not asked which has it. Before it is said that no node has it,
+each of them must be there to be asked: what was given up once is not handed out any more.
 """
 
 from __future__ import annotations
@@ -10,12 +11,17 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Final
 
+from pullstatus.errors import StoreUnavailable
 from pullstatus.store.jetstream.copies import Copies
 from pullstatus.store.jetstream.messages import is_whole
 from pullstatus.store.jetstream.vitals import Vitals
 from pullstatus.store.jetstream.wire import Bus, Cluster, Message, Put, Space
 
 ASKS: Final = 12  # of three nodes each is missed once in 130 times
+
+
+class Unproven(StoreUnavailable):
+    """What is missing, or damaged, a node may have that cannot be asked now."""
 
 
 class ProvenBus:
@@ -109,6 +115,10 @@ class ProvenBus:
         """See `wire.Bus`."""
         return self._bus.copies()
 
+    def all_answer(self, stream: str) -> bool:
+        """See `wire.Bus`."""
+        return self._bus.all_answer(stream)
+
     def purge(self, stream: str, subject: str, *, below: int) -> int:
         """See `wire.Bus`."""
         return self._bus.purge(stream, subject, below=below)
@@ -135,7 +145,10 @@ class ProvenBus:
             return any(each.sequence == message.sequence and is_whole(each) for each in found)
 
         at = message.sequence
-        found = of_anybody(self._bus, stream, message.subject, at, enough, count=1)
+        try:
+            found = of_anybody(self._bus, stream, message.subject, at, enough, count=1)
+        except Unproven:
+            return message  # who needs it is refused, and others, who have read it beside, are not
         one = next((each for each in found if each.sequence == at), message)
         if is_whole(one):
             self.vitals.mend(stream)
@@ -171,18 +184,37 @@ def of_anybody(
 
     Args:
         enough: whether no more need be asked.
+
+    Raises:
+        Unproven: it was not enough, and not each node could be asked.
     """
     found: dict[int, Message] = {}
     messages: list[Message] = []
-    for leader in (True, *[False] * ASKS):
-        for message in bus.following(
-            stream, subject, at, count=count, bytes_max=bytes_max, leader=leader
-        ):
-            if message.sequence not in found or is_whole(message):
-                found[message.sequence] = message
-        messages = [found[sequence] for sequence in sorted(found)]
-        if enough(messages):
-            if isinstance(bus, ProvenBus):
-                bus.vitals.mend(stream)
-            break
+    for all_answer in (False, True):
+        if all_answer:
+            check_all_answer(bus, stream)
+        for leader in (True, *[False] * ASKS):
+            for message in bus.following(
+                stream, subject, at, count=count, bytes_max=bytes_max, leader=leader
+            ):
+                if message.sequence not in found or is_whole(message):
+                    found[message.sequence] = message
+            messages = [found[sequence] for sequence in sorted(found)]
+            if enough(messages):
+                if isinstance(bus, ProvenBus):
+                    bus.vitals.mend(stream)
+                return messages
     return messages
+
+
+def check_all_answer(bus: Bus, stream: str) -> None:
+    """Find out whether each node that has a stream is there to be asked.
+
+    Raises:
+        Unproven: one is not.
+    """
+    if not bus.all_answer(stream):
+        raise Unproven(
+            "what is missing a node may have that cannot be asked now; nothing was given up, try"
+            " again when all nodes are there"
+        )

@@ -213,6 +213,13 @@ class Bus(Protocol):
         """
         ...
 
+    def all_answer(self, stream: str) -> bool:
+        """Whether each node that has a stream answers questions about it, and the leader has all.
+
+        Until then what nobody tells some node may have.
+        """
+        ...
+
     def purge(self, stream: str, subject: str, *, below: int) -> int:
         """Remove the messages of a subject or pattern below a sequence; returns how many."""
         ...
