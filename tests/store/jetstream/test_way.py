@@ -1,8 +1,10 @@
 """The way to the nodes: TLS, who we are, and that no password is said where it must not be."""
 
+import asyncio
 import base64
 import json
 import os
+import re
 import socket
 import threading
 from pathlib import Path
@@ -17,10 +19,15 @@ from nats.aio.subscription import Subscription
 from nats.aio.transport import TcpTransport
 
 from pullstatus.errors import InvalidSetting, StoreRefused, StoreUnavailable
+from pullstatus.store import audit_store, init_store, open_store
 from pullstatus.store.jetstream import api
 from pullstatus.store.jetstream.bus import Bus
 from pullstatus.store.jetstream.links import Links
 from pullstatus.store.jetstream.location import Address, Login, parse_url
+from pullstatus.store.jetstream.opening import opened
+from tests.harness import ROOT
+from tests.store.build import STATUSES, append, pull, records, repeat_key
+from tests.store.jetstream.conftest import until
 from tools.nats import Cluster
 
 ALONE = "single-node-for-tests=yes"
@@ -135,6 +142,37 @@ def test_what_the_user_may_not_do_is_said(monkeypatch: pytest.MonkeyPatch) -> No
             pytest.raises(StoreUnavailable, match="the user may not do what is due"),
         ):
             bus.init(1)
+
+
+def test_an_account_as_the_documents_have_it_is_enough(monkeypatch: pytest.MonkeyPatch) -> None:
+    page = (ROOT / "docs/how-to/cluster.md").read_text()
+    [block] = re.findall(r"^```\naccounts (\{\n.*?^\})\n```", page, re.MULTILINE | re.DOTALL)
+
+    async def use(url: str) -> None:
+        store = await open_store(url, server=True)
+        keyed = append(STATUSES, records(30), key=repeat_key("k"))
+        assert [await store.append(keyed) for _ in range(2)] == [30, 0]
+        assert (await store.pull(pull(STATUSES, 10))).count == 10
+        assert not (await audit_store(url, lambda _done, _total: None)).findings
+        await store.close()
+
+    monkeypatch.setenv("PULLSTATUS_NATS_PASSWORD", "...")
+    with Cluster(server={"accounts": block}) as nodes:
+        url = nodes.url("mailboxes")
+        monkeypatch.setenv("PULLSTATUS_NATS_USER", "operator")
+        asyncio.run(init_store(url, partitions=1))
+        monkeypatch.setenv("PULLSTATUS_NATS_USER", "pullstatus")
+        asyncio.run(use(url))
+        with opened(parse_url(url)) as (bus, layout, _):
+            stream = layout.stream(0)
+            until(lambda: bus._wait(bus._all_answer_now(stream)))
+            led = bus.cluster([stream]).streams[0]
+            assert led is not None
+            bus.step_down(stream, led.copies[0].node)
+            until(lambda: bus.cluster([stream]).streams[0] not in (None, led))
+            newest = bus.newest(stream)
+            bus.delete(stream, newest)
+            assert bus.purge(stream, "mailboxes.>", below=newest) > 0
 
 
 def test_nobody_there_is_said() -> None:
