@@ -11,6 +11,7 @@ import asyncio
 from collections.abc import Iterator
 from pathlib import Path
 from random import Random
+from typing import Any
 
 import msgspec
 import pytest
@@ -179,6 +180,42 @@ def test_nobody_is_refused_for_a_row_that_one_node_has_lost(
         newest = stored(bus, PLACE.reader(STATUSES.holds, "r"))[-1]
         hand = read(Process(bus), hand.first_seq)
         assert hand.first_seq == first_seq
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_what_a_node_has_lost_lies_where_others_say(
+    bus: MemoryBus, one: Process, seed: int
+) -> None:
+    """A search that asks one which has lost what it looks for is sent behind it."""
+    entries = records(240)
+    for start in range(0, 240, 3):
+        one.do(append(STATUSES, entries[start : start + 3]))
+        one.pull(pull(STATUSES, 3, key=f"{start}"))
+    subjects = (LOG, PLACE.commits)
+    places = [message.sequence for each in subjects for message in stored(bus, each)]
+    begin, end = max(places) // 4, max(places) * 3 // 4
+    rng = Random(seed)
+
+    def has(_stream: str, message: Message, leader: bool) -> Message | None:
+        damaged = asked_damaged and not leader
+        return None if damaged and begin < message.sequence < end else message
+
+    asked_damaged = False
+    following = bus.following
+
+    def of_one_node(*args: Any, **more: Any) -> list[Message]:  # noqa: ANN401 - as it is
+        nonlocal asked_damaged
+        asked_damaged = rng.random() < 1 / 3
+        return following(*args, **more)
+
+    bus.has = has
+    bus.following = of_one_node  # type: ignore[method-assign]
+    for start in range(0, 240, 3):
+        process = Process(bus)
+        copied = process.do(redeliver(STATUSES, (start + 1, 3)))
+        assert not isinstance(copied, Exception), copied
+        found = process.pull(pull(STATUSES, 3))
+        assert found.data == b",".join(entries[start : start + 3])
 
 
 def test_a_leader_that_has_lost_what_others_have_leads_no_more(

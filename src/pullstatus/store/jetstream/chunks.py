@@ -46,15 +46,21 @@ def chunk_place(bus: Bus, place: Place, box: Box, seq: int, newest: int) -> int:
 
     It is where the one before ends, so that it is found where it is damaged, too.
     """
-    if seq <= box.purged + 1:
-        return 1
+    return 1 if seq <= box.purged + 1 else _place(bus, place, box.kind, seq, newest)
+
+
+def _place(
+    bus: Bus, place: Place, kind: int, seq: int, newest: int, *, anybody: bool = False
+) -> int:
+    """The same of an entry that is there; `anybody`: as all nodes together have it."""
     parts: dict[int, ChunkPart] = {}
 
     def reaches(message: Message) -> bool:
         part = parts[message.sequence] = opened(message, ChunkPart)
         return part.last_seq >= seq - 1
 
-    found = snapshots.place_of(bus, place.stream, place.log(box.kind), reaches, newest + 1)
+    stream, log = place.stream, place.log(kind)
+    found = snapshots.place_of(bus, stream, log, reaches, newest + 1, anybody=anybody)
     if found is None:
         return 1
     part = parts[found]
@@ -104,6 +110,10 @@ def missing(
     """
     while seq < next_seq:
         chunks = _of_anybody(bus, place, kind, at, seq)
+        if not any(chunk.whole and chunk.row.first_seq <= seq for chunk in chunks):
+            # Who told the place may have lost what is looked for, and told of one behind it.
+            at = min(at, _place(bus, place, kind, seq, bus.newest(place.stream), anybody=True))
+            chunks = _of_anybody(bus, place, kind, at, seq)
         behind: Chunk | None = None
         for chunk in chunks:
             if chunk.whole and chunk.next_seq > seq:

@@ -168,6 +168,15 @@ def newest_of_anybody(bus: Bus, stream: str, subjects: Sequence[str]) -> dict[st
     return found
 
 
+def first_of_anybody(bus: Bus, stream: str, subject: str, at: int) -> list[Message]:
+    """The first message of a subject from a place on that any node has whole; all asked at once."""
+    found = bus.following(stream, subject, at, count=1, leader=True)
+    for told in bus.following_each(stream, [(subject, at)] * ASKS, count=1, bytes_max=1):
+        found = [*found, *told]
+    whole = [message for message in found if is_whole(message)]
+    return [min(whole, key=lambda message: message.sequence)] if whole else []
+
+
 def of_anybody(
     bus: Bus,
     stream: str,

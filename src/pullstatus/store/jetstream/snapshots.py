@@ -12,7 +12,7 @@ from typing import Final, NamedTuple
 
 from pullstatus.errors import StoreDamaged, StoreUnavailable
 from pullstatus.store.jetstream.messages import Commit, is_whole, opened
-from pullstatus.store.jetstream.proven import of_anybody
+from pullstatus.store.jetstream.proven import first_of_anybody, of_anybody
 from pullstatus.store.jetstream.subjects import Place
 from pullstatus.store.jetstream.wire import SUBJECTS_MAX, Bus, Message
 
@@ -116,17 +116,30 @@ def _weight(subject: str) -> int:
 
 
 def place_of(
-    bus: Bus, stream: str, subject: str, reaches: Callable[[Message], bool], high: int
+    bus: Bus,
+    stream: str,
+    subject: str,
+    reaches: Callable[[Message], bool],
+    high: int,
+    *,
+    anybody: bool = False,
 ) -> int | None:
     """The sequence of the first message of a subject, below `high`, that reaches far enough.
 
-    Those that do lie behind those that do not. A replica that is behind may know of none.
+    Those that do lie behind those that do not. A replica that is behind may know of none, and for
+    one that has lost it the first may be one further on.
+
+    Args:
+        anybody: all nodes are asked at each step, so what is found is the first that any has.
     """
     found = None
     low = 1
     while low < high:
         middle = (low + high) // 2
-        messages = bus.following(stream, subject, middle, count=1, leader=high - low < 64)
+        if anybody:
+            messages = first_of_anybody(bus, stream, subject, middle)
+        else:
+            messages = bus.following(stream, subject, middle, count=1, leader=high - low < 64)
         while messages and not is_whole(messages[0]):
             messages = bus.following(stream, subject, messages[0].sequence + 1, count=1)
         if not messages or messages[0].sequence >= high:
@@ -145,7 +158,24 @@ def row_place(bus: Bus, place: Place, kind: int, seq: int, newest: int) -> int:
         boxes = opened(message, Commit).boxes
         return any(box.kind == kind and box.cursor >= seq for box in boxes)
 
-    return place_of(bus, place.stream, place.commits, reaches, newest + 1) or 1
+    found = place_of(bus, place.stream, place.commits, reaches, newest + 1)
+    if found is not None and _is_late(bus, place, found, reaches):
+        found = place_of(bus, place.stream, place.commits, reaches, newest + 1, anybody=True)
+    return found or 1
+
+
+def _is_late(bus: Bus, place: Place, found: int, reaches: Callable[[Message], bool]) -> bool:
+    """Whether a commit before the one that was found reaches as far."""
+    there = bus.following(place.stream, place.commits, found, count=1)
+    if not there or there[0].sequence != found:
+        return True  # by another node than told of it
+    previous = opened(there[0], Commit).previous
+    if not previous:
+        return False
+    before = bus.following(place.stream, place.commits, previous, count=1)
+    if not before or before[0].sequence != previous:
+        before = first_of_anybody(bus, place.stream, place.commits, previous)
+    return bool(before) and before[0].sequence < found and reaches(before[0])
 
 
 def all_of(bus: Bus, stream: str, subject: str, through: int, after: int = 0) -> Iterator[Message]:
