@@ -18,6 +18,10 @@ PULL_BODY_BYTES_MAX: Final = 64 * 1024
 QUERY_BYTES_MAX: Final = 2 * 1024
 """`sdkappid` and `random` need 100 bytes even if every character is percent-encoded."""
 
+CALLBACK_QUERY_BYTES_MAX: Final = 16 * 1024
+"""The whole address of a gateway's callback, which may have a reply in it: 1,600 characters, the
+most that any joins, have nine bytes each in Chinese. Proxies in front take 8 KiB as they come."""
+
 RANDOM_CHARS_MAX: Final = 64
 """Characters of `random`. Real clients send 1 to 19 digits."""
 

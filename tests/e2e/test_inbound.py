@@ -209,6 +209,28 @@ def test_a_long_reply_is_whole_though_the_server_is_killed_behind_each_part(
     assert program.cli("audit")["sound"]
 
 
+def test_a_long_reply_fits_into_an_address(shared: Program, app: App) -> None:
+    """A gateway that joins parts calls with all of them, and repeats for days what is refused."""
+    token = shared.create_token(f"gateway-{app.sdkappid}", app=app)
+    text = "\u6536" * 1_600
+    told = {"text": text, "from": "+8613800000001", "to": "1069", "id": "m1", "charset": "UTF-8"}
+    answer = shared.http.get(f"/in/{token}/kannel", params=told)
+    assert (answer.status_code, answer.content) == (200, b"")
+    assert [reply["text"] for reply in shared.pull(app, REPLY).data] == [text]
+
+
+def test_a_message_of_more_parts_than_any_has_is_a_reply_by_itself(
+    shared: Program, app: App
+) -> None:
+    token = shared.create_token(f"gateway-{app.sdkappid}", app=app)
+    told = "msisdn=8613800000002&to=1069&messageId={0}&text=({0})&concat-ref=1&concat-part=1"
+    for count in (256, 2**40):
+        query = f"{told.format(count)}&concat-total={count}"
+        assert get(shared, token, query, "vonage") == (200, b"")
+    texts = [reply["text"] for reply in shared.pull(app, REPLY).data]
+    assert texts == ["(256)", f"({2**40})"]
+
+
 def test_a_source_that_was_added_reads_the_next_request_and_what_was_parked(
     shared: Program, app: App, tmp_path: Path
 ) -> None:

@@ -15,6 +15,8 @@ from typing import Final
 
 import msgspec
 
+from pullstatus import limits
+
 _WIDTHS: Final = {0x00: 1, 0x08: 2}  # bytes of the reference, by element
 
 
@@ -33,8 +35,12 @@ class Part(msgspec.Struct, frozen=True, array_like=True):
 
     @property
     def alone(self) -> bool:
-        """Whether there is nothing to wait for: of one part, or numbered as none can be."""
-        return not 1 <= self.number <= self.count or self.count == 1
+        """Whether there is nothing to wait for: of one part, or numbered as none can be.
+
+        A gateway that tells the numbers in members of its own can say any count: a message of a
+        thousand million parts would never be whole, and take as long to look at.
+        """
+        return not 1 <= self.number <= self.count <= limits.MESSAGE_PARTS_MAX or self.count == 1
 
 
 def headed(data: bytes) -> tuple[Part | None, bytes]:

@@ -49,5 +49,5 @@ class Framing:
             self._framing_bytes = 0
             return True
         self._framing_bytes += size
-        bytes_max = limits.HEADER_BYTES_MAX + limits.QUERY_BYTES_MAX
+        bytes_max = limits.HEADER_BYTES_MAX + limits.CALLBACK_QUERY_BYTES_MAX
         return self._framing_bytes <= bytes_max + FRAMING_MAX * self.body_bytes

@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from typing import Final, NamedTuple
 
 from pullstatus import limits
-from pullstatus.server.http import METHOD_NOT_ALLOWED, NO_SUCH_ADDRESS
+from pullstatus.server.http import INBOUND, METHOD_NOT_ALLOWED, NO_SUCH_ADDRESS
 
 Header = tuple[bytes, bytes]
 """Name in lower case, and value."""
@@ -35,6 +35,7 @@ ONCE: Final = frozenset(
 """Headers that may come once. With ours, these are all that we read; others may repeat."""
 OURS: Final = b"pullstatus-"
 
+_INBOUND: Final = INBOUND.encode("ascii")
 _VERSIONS: Final = ("1.1", "1.0")
 _HOST: Final = re.compile(rb"(?:\[[0-9A-Fa-f:.]+\]|[\w.~!$&'()*+,;=%-]*)(?::[0-9]*)?", re.ASCII)
 
@@ -79,7 +80,11 @@ def refusal(
     """
     known = dict(headers)
     if len(target) > limits.QUERY_BYTES_MAX:
-        return Refusal(414, "Address too long", f"send at most {limits.QUERY_BYTES_MAX} bytes")
+        longest = limits.QUERY_BYTES_MAX
+        if target.startswith(_INBOUND):
+            longest = limits.CALLBACK_QUERY_BYTES_MAX
+        if len(target) > longest:
+            return Refusal(414, "Address too long", f"send at most {longest} bytes")
     if len(headers) > limits.HEADERS_MAX or (
         size_max > limits.HEADER_BYTES_MAX and _size(headers) > limits.HEADER_BYTES_MAX
     ):

@@ -24,6 +24,9 @@ Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 Headers = list[tuple[bytes, bytes]]
 
+INBOUND = "/in/"
+"""Where gateways' callbacks go, which may say all they have to in the address."""
+
 PEER = "pullstatus.peer"
 """Of a request's scope: its `Peer`, where the server knows more of it than ASGI has words for."""
 

@@ -48,6 +48,7 @@ from pullstatus.server import eager
 from pullstatus.server.at_once import BEGUN, Later, Said
 from pullstatus.server.figures import OTHER
 from pullstatus.server.http import (
+    INBOUND,
     NO_STORE,
     Headers,
     Receive,
@@ -72,7 +73,6 @@ from pullstatus.server.whole import Whole
 from pullstatus.steps import Steps
 from pullstatus.store import Gone
 
-INBOUND: Final = "/in/"
 CALLBACKS: Final = "/callbacks/"
 _ANSWER: Final = "pullstatus.answer"  # of a request's scope: what its sender takes for success
 _NO_SOURCE: Final = "comes from a source that is not known: `pullstatus source list` says which are"

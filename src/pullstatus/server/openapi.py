@@ -20,8 +20,8 @@ from pullstatus import limits
 from pullstatus.receipts.source import Answer, builtin
 from pullstatus.records import MEMBERS, Kind, Member
 from pullstatus.server.head import BEHIND, FULL, TOO_LARGE
-from pullstatus.server.http import INTERNAL_ERROR, NO_SUCH_ADDRESS
-from pullstatus.server.inbound import CALLBACKS, INBOUND
+from pullstatus.server.http import INBOUND, INTERNAL_ERROR, NO_SUCH_ADDRESS
+from pullstatus.server.inbound import CALLBACKS
 from pullstatus.server.ingest import KINDS, NDJSON, SENDS
 from pullstatus.server.stall import NotReady
 from pullstatus.server.words import KEY

@@ -31,6 +31,7 @@ from pullstatus.server.at_once import BEGUN, Begun, Later, Said
 from pullstatus.server.figures import Connections, Standing, Unpulled, render
 from pullstatus.server.http import (
     HELD_S,
+    INBOUND,
     INTERNAL_ERROR,
     JSON,
     METHOD_NOT_ALLOWED,
@@ -47,7 +48,7 @@ from pullstatus.server.http import (
     respond_problem,
     whose,
 )
-from pullstatus.server.inbound import CALLBACKS, INBOUND, CallbackDoor, InboundDoor
+from pullstatus.server.inbound import CALLBACKS, CallbackDoor, InboundDoor
 from pullstatus.server.ingest import LATE, IngestDoor
 from pullstatus.server.listener import REFUSALS, Listener
 from pullstatus.server.openapi import CALLBACK, GATEWAY, INGEST, OPENAPI_PATH, openapi

@@ -75,6 +75,7 @@ def test_headers_of_parts(header: str, part: Part | None) -> None:
 
 
 def test_a_part_that_cannot_be_of_several_waits_for_nothing() -> None:
-    alone = [Part("1", 1, 1), Part("1", 0, 1), Part("1", 2, 3), Part("1", 2, 0)]
+    alone = [Part("1", 1, 1), Part("1", 0, 1), Part("1", 2, 3), Part("1", 2, 0), Part("1", 256, 1)]
     assert all(each.alone for each in alone)
     assert not Part("1", 2, 2).alone
+    assert not Part("1", 255, 255).alone

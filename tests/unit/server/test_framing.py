@@ -9,7 +9,7 @@ import pytest
 from pullstatus import limits
 from pullstatus.server.framing import FRAMING_MAX, Framing
 
-FREE: Final = limits.HEADER_BYTES_MAX + limits.QUERY_BYTES_MAX
+FREE: Final = limits.HEADER_BYTES_MAX + limits.CALLBACK_QUERY_BYTES_MAX
 
 
 def test_what_is_no_body_is_bounded_over_reads() -> None:

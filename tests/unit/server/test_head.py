@@ -131,6 +131,7 @@ def test_lists_of_a_proxy_may_come_in_pieces() -> None:
         (b"*", "1.1", b"OPTIONS", 404),
         (b"/x", "1.1", b"CONNECT", 405),
         (b"/" + b"x" * limits.QUERY_BYTES_MAX, "1.1", b"GET", 414),
+        (b"/in/" + b"x" * limits.CALLBACK_QUERY_BYTES_MAX, "1.1", b"GET", 414),
     ],
 )
 def test_first_line_is_plain(target: bytes, version: str, method: bytes, status: int) -> None:
