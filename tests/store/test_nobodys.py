@@ -22,12 +22,14 @@ from pullstatus.mailbox.bounds import Bounds
 from pullstatus.mailbox.owning import NO_RULE, Stored, owned
 from pullstatus.mailbox.parking import NOBODYS
 from pullstatus.mailbox.pending import Item, Pending, wait
+from pullstatus.mailbox.room import Room
 from pullstatus.mailbox.unparking import Told
 from pullstatus.mailbox.upkeep import DAY_MS
 from pullstatus.receipts import Receipts, Unread
 from pullstatus.receipts.reading import read
 from pullstatus.receipts.reports import Report, State, receipts_of
 from pullstatus.receipts.request import Request
+from pullstatus.receipts.sends import Registered
 from pullstatus.receipts.source import builtin
 from pullstatus.records import Kind
 from pullstatus.steps import done
@@ -324,12 +326,12 @@ async def test_bytes_and_days_are_each_tokens_own(
     assert [text[0] for text in await left(store)] == ["d", "b"]
 
 
-def nameless(text: str) -> Item:
+def nameless(text: str, token: str = TOKEN) -> Item:
     """A receipt that nobody has registered."""
     raw = json.dumps({"text": text}).encode()
-    unowned = parking.Item(SOURCE.name, TOKEN, NOW_MS, "", NO_RULE, raw)
+    unowned = parking.Item(SOURCE.name, token, NOW_MS, "", NO_RULE, raw)
     said = Report(Kind.DELIVERY_STATUS, raw, state=State.SUCCESS, number="138", id=text)
-    return Item(SOURCE.name, TOKEN, NOW_MS, said, unowned=unowned)
+    return Item(SOURCE.name, token, NOW_MS, said, unowned=unowned)
 
 
 async def test_what_waited_too_long_for_its_name_lets_nothing_of_others_leave(
@@ -346,6 +348,35 @@ async def test_what_waited_too_long_for_its_name_lets_nothing_of_others_leave(
     assert await left(store) == ["a", "b", "c", "d"]
     assert await Bounds(store, secrets.token_hex).keep(late_ms) == 2
     assert sorted(await left(store)) == ["a", "d"]
+
+
+async def test_tokens_that_flood_leave_room_for_another_however_many_they_are(
+    store: Store, url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A receipt of it waits, and gets its name; for more than its own places there is no room."""
+    monkeypatch.setattr(limits, "PENDING_ITEMS_MAX", 16)
+    monkeypatch.setattr(limits, "PENDING_TOKEN_ITEMS", 2)
+    await create(store, SHOP)
+    room, names, tickets = Room(store), NamesInMemory(), Tickets(secrets.token_bytes)
+
+    async def bring(token: str, count: int, now_ms: int = NOW_MS) -> int:
+        most = await room.of(NOBODY, token, count, now_ms)
+        said = [nameless(f"{token} {each}", token) for each in range(most)]
+        if said:
+            await wait(store, None, said, sender=token, now_ms=now_ms, ticket=tickets())
+        return most
+
+    floods = [await bring(f"flood {each}", 20) for each in range(8)]
+    assert floods == [8, 4, 2, 2, 2, 2, 2, 2]
+    assert await bring("other", 3) == 2
+    assert await bring("other", 3, NOW_MS + 1_000) == 0
+    names.register(SHOP, Registered("mine", ("other 1",)), owner="one")
+    pending = Pending(store, names, tickets)
+    assert await pending.release(NOW_MS + 1_000) == 1
+    [record] = await data_of(store, Mailbox(SHOP, Kind.DELIVERY_STATUS))
+    assert json.loads(record)["sid"] == "mine"
+    assert await bring("other", 3, NOW_MS + 2_000) == 1
+    assert (await audit_store(url, lambda _done, _total: None)).findings == []
 
 
 async def test_an_owner_that_changes_in_the_middle_stores_nothing(

@@ -6,7 +6,8 @@ brought it. There a token has at most as many items as it leaves free:
     one token    [ its own .......... | free ............ ]    half
     two          [ one's .. | other's .. | free ......... ]    a third each
 
-So none of them, whatever it brings, has that of others find no room.
+The more of them there are, the less is that; so each has some places besides that are for nobody
+else. None, whatever it brings, has that of others find no room, nor have all others together.
 """
 
 from __future__ import annotations
@@ -67,7 +68,8 @@ class Room:
             return wanted
         async with self._looking:
             await self._look(rows, now_ms)
-        most = min(wanted, _share(free, self._held[token]))
+        held = self._held[token]
+        most = min(wanted, max(_share(free, held), limits.PENDING_TOKEN_ITEMS - held, 0))
         self._held[token] += most
         return most
 
@@ -83,5 +85,5 @@ class Room:
 
 
 def _share(free: int, held: int) -> int:
-    """How many more it may have, so that it has at most as many as are free then."""
-    return max(0, (free - held) // 2)
+    """How many more it may have, so that it has at most as many as are free then; below 0: none."""
+    return (free - held) // 2

@@ -298,6 +298,7 @@ async def test_no_token_takes_the_room_of_others_with_number_0(
 ) -> None:
     """Each has at most as much as it leaves free, whatever it brings and however often it asks."""
     monkeypatch.setattr(limits, "PENDING_ITEMS_MAX", 60)
+    monkeypatch.setattr(limits, "PENDING_TOKEN_ITEMS", 0)
     room, numbers = Room(world.store), itertools.count()
     waits: Counter[str] = Counter()
 
