@@ -85,6 +85,25 @@ class Names(Protocol):
         ...
 
 
+class Heard:
+    """What a store has said of names, for one request: the same is not asked for again.
+
+    A name that is registered since is found by what lets leave what waits for it.
+    """
+
+    def __init__(self, names: Names) -> None:
+        """Nothing has been asked yet."""
+        self._names = names
+        self._said: dict[tuple[int | None, ...], list[Named]] = {}
+
+    async def named(self, slots: Sequence[int], sdkappid: int | None = None) -> list[Named]:
+        """As that of `Names`."""
+        asked = (sdkappid, *slots)
+        if asked not in self._said:
+            self._said[asked] = await self._names.named(slots, sdkappid)
+        return self._said[asked]
+
+
 def namings(registered: Sequence[Registered], owner: str) -> list[Naming]:
     """What a store keeps of these, as part of a `store.Count`: blocks of about one size."""
     blocks = -(-len(registered) // limits.NAMES_BLOCK)

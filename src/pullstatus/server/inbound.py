@@ -28,6 +28,7 @@ from pullstatus.apps import LiveApplication, Token
 from pullstatus.apps.values import NOBODY, source_mark
 from pullstatus.errors import MasterKeyMissing, StoreUnavailable
 from pullstatus.mailbox import append, parking
+from pullstatus.mailbox.names import Heard, Names
 from pullstatus.mailbox.owning import Owned, named_together, nationcode_of, owned
 from pullstatus.mailbox.pending import Item, fits, wait, waits_for
 from pullstatus.mailbox.room import Room
@@ -157,14 +158,14 @@ class InboundDoor(ParkingDoor):
         return read_usual(source, request, nationcode_of(Kind.DELIVERY_STATUS, source))
 
     async def _read_named(
-        self, source: Source, request: Request, own: LiveApplication
+        self, source: Source, request: Request, own: LiveApplication, names: Names
     ) -> Receipts | None:
         """The same where sends are registered; None: some may have to wait."""
         statuses = read_statuses(source, request)
         if statuses is None:
             return None
         try:
-            statuses = await named_together(self._store, statuses, own)
+            statuses = await named_together(names, statuses, own)
         except StoreUnavailable as error:
             raise self._put_off(error) from error
         if statuses is None:
@@ -269,15 +270,15 @@ class InboundDoor(ParkingDoor):
             source = await self._source(name)
             await self._prove(source, token, scope, body)
             own = await self._own(token)
-            receipts = None
+            names, receipts = Heard(self._store), None
             if own is not None and source is not None:
-                receipts = await self._records(source, request, own, scope)
+                receipts = await self._records(source, request, own, names, scope)
             if own is not None and source is not None and receipts is not None:
                 scope[_ANSWER] = _answer(source, {receipts.kind})
                 return await self._keep_records(scope, token, source, request, receipts, own)
             reports = await self._reports(source, request, token, scope)
             scope[_ANSWER] = _answer(source, {report.kind for report in reports.reports})
-            return await self._keep(scope, token, name, source, request, reports, own)
+            return await self._keep(scope, token, name, source, request, reports, own, names)
         finally:
             timer.cancel()
 
@@ -341,7 +342,7 @@ class InboundDoor(ParkingDoor):
         return await self._slices.do(read(source, request), _owner(token), long=long)
 
     async def _records(
-        self, source: Source, request: Request, own: LiveApplication, scope: Scope
+        self, source: Source, request: Request, own: LiveApplication, names: Names, scope: Scope
     ) -> Receipts | None:
         """The records of an application, if it is known that what was sent is all its own."""
         sdkappid = own.application.sdkappid
@@ -351,7 +352,7 @@ class InboundDoor(ParkingDoor):
             if encoded or long or request.method != "POST":
                 return None
             if await self._is_named(sdkappid, self._now_ms()):
-                return await self._read_named(source, request, own)
+                return await self._read_named(source, request, own, names)
             return self._read_usual(source, request, sdkappid)
         if encoded:
             unread = (Unread(request.body, _ENCODED),)
@@ -390,13 +391,14 @@ class InboundDoor(ParkingDoor):
         request: Request,
         reports: Reports,
         own: LiveApplication | None,
+        names: Names,
     ) -> int:
         """Store and park all of it; returns how many records it had."""
         unread = list(reports.unread)
         parts: list[_Part] = []
         dropped = put_aside = stored = parked = pending = 0
         if source is not None and reports.reports:
-            owns = await self._owned(reports.reports, token, source, own)
+            owns = await self._owned(reports.reports, token, source, own, names)
             dropped = sum(each.dropped for each in owns)
             told: Sequence[Report] = reports.reports
             park_later = partial(
@@ -562,11 +564,12 @@ class InboundDoor(ParkingDoor):
         token: Token,
         source: Source,
         own: LiveApplication | None,
+        names: Names,
     ) -> Sequence[Owned]:
         named = await self._is_named(token.sdkappid, self._now_ms())
         try:
             return await owned(
-                self._store,
+                names,
                 self._registry,
                 reports,
                 token=token.name,

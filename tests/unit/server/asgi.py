@@ -92,6 +92,9 @@ class FakeStore:
     async def named(self, _slots: Sequence[int], _sdkappid: int | None = None) -> list[Named]:
         return self.names
 
+    async def backlog(self, sdkappid: int) -> list[Backlog]:
+        return [row for row in self.mailboxes if row.mailbox.sdkappid == sdkappid]
+
     async def marks(self, _prefix: str) -> dict[str, Noted]:
         return {}
 

@@ -16,7 +16,7 @@ from pullstatus.errors import OutcomeUnknown, SettingChanged, StoreUnavailable
 from pullstatus.mailbox.parking import Item
 from pullstatus.records import Kind
 from pullstatus.server.figures import ITEMS
-from pullstatus.store import Append, Gone, Noted, Park, PutAside
+from pullstatus.store import Append, Aside, Gone, Noted, Park, PutAside
 from tests.harness import Answer
 from tests.unit.server.asgi import APP, SECRET, Served
 from tests.unit.server.test_routes import problem, run
@@ -371,6 +371,28 @@ def test_names_that_cannot_be_asked_for_are_503(monkeypatch: pytest.MonkeyPatch)
     problem(answer, 503)
     assert stored(made) == []
     assert not made.store.parked
+
+
+@pytest.mark.parametrize("path", [NATIVE, f"/in/{PLATFORM}/native"], ids=["own", "platform"])
+def test_names_of_what_waits_are_asked_for_once(monkeypatch: pytest.MonkeyPatch, path: str) -> None:
+    """And anew for the next callback."""
+    made = served()
+    asked: list[int] = []
+
+    async def named(slots: list[int], _sdkappid: int | None = None) -> list[object]:
+        asked.append(len(slots))
+        return []
+
+    async def registering(_: str) -> dict[str, Noted]:
+        return dict.fromkeys(("names/any", f"names/{APP.sdkappid}"), Noted(NOW_S * 1000))
+
+    monkeypatch.setitem(vars(made.store), "marks", registering)
+    monkeypatch.setitem(vars(made.store), "named", named)
+    monkeypatch.setitem(vars(made.registry), "look", nothing)
+    for _ in range(2):
+        good(run(made.post(path, [item(id="g1", sid=""), item(id="g2", sid="")]))[0], OK)
+    assert asked == [2, 2]
+    assert [park.mailbox.kind for park in made.store.parked] == [Aside.PENDING] * 2
 
 
 def test_application_that_is_another_owners_meanwhile_is_no_404() -> None:
