@@ -15,6 +15,7 @@ from typing import Any, Final
 
 import pytest
 
+from pullstatus import limits
 from tests.harness import STATUS, App, Program, Wire, status
 
 SIGNED_S: Final = 1_620_734_188
@@ -294,6 +295,25 @@ def test_what_is_left_unsigned_is_said(then: Program) -> None:
     assert "Error" not in ask(then, changed)
     other_type = asked.replace(b"application/json", b"application/jsom")
     assert code_of(ask(then, other_type)) == "AuthFailure.SignatureFailure"
+
+
+def test_blanks_around_a_value_are_no_part_of_it(then: Program) -> None:
+    lines = FORMS["newer documents"].split(b"\r\n")
+    blanks = [line.replace(b": ", b": \t", 1) + b" \t" if b": " in line else line for line in lines]
+    assert "Error" not in ask(then, b"\r\n".join(blanks))
+
+
+@pytest.mark.parametrize(
+    ("size", "code"),
+    [
+        (limits.API3_QUERY_BYTES_MAX, "AuthFailure.InvalidAuthorization"),
+        (limits.API3_QUERY_BYTES_MAX + 1, "RequestSizeLimitExceeded"),
+    ],
+)
+@pytest.mark.parametrize("method", ["GET", "POST"])
+def test_query_has_a_bound_of_its_own(then: Program, method: str, size: int, code: str) -> None:
+    head = (HOST, "X-TC-Action: PullSmsSendStatus", "X-TC-Version: 2021-01-11", "Content-Length: 0")
+    assert code_of(ask(then, request(f"{method} /?{'x' * size}", *head))) == code
 
 
 def code_of(response: dict[str, Any]) -> Any:  # noqa: ANN401 - of JSON

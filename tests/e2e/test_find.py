@@ -98,6 +98,21 @@ def test_what_could_not_be_read_is_looked_through(shared: Program, app: App, mob
     assert refused(shared, "--sid", "8:", "--app", number)
 
 
+@pytest.mark.parametrize("written", ["00{}", "+{}", "0 0-{}", "{}"])
+def test_what_could_not_be_read_is_looked_through_for_a_number_behind_00(
+    shared: Program, app: App, mobile: str, written: str
+) -> None:
+    """Also by who has it erased: nothing of it stays."""
+    number = str(app.sdkappid)
+    token = shared.create_token(f"callbacks-{number}", app=app)
+    bad = json.dumps([{"from": written.format(f"86{mobile}")}, {"from": f"2{mobile}"}])
+    assert shared.post(f"/callbacks/{token}", bad.encode()).http_status == 200
+    for how in (f"+86{mobile}", f"0086{mobile}"):
+        assert [row["item"] for row in find(shared, "--number", how, "--app", number)] == [1]
+        erased = shared.cli("erase", "--number", how, "--dry-run")
+        assert erased == {"waiting": 0, "handed_out": 0, "parked": 1}
+
+
 def test_search_is_on_record_without_what_was_looked_for(
     shared: Program, app: App, mobile: str
 ) -> None:
@@ -153,3 +168,4 @@ def test_it_is_told_one_thing(shared: Program) -> None:
     for how in ([], ["--number", "1", "--sid", "a"]):
         assert "give --number or --sid" in refused(shared, *how, exit_status=2)
     assert "a number is digits" in refused(shared, "--number", "12a")
+    assert "a sid is not empty" in refused(shared, "--sid", "")

@@ -11,7 +11,7 @@ from pullstatus import limits
 from pullstatus.apps import AppKey, Application, Operator
 from pullstatus.apps.values import INDEX_KEY, application_setting
 from pullstatus.json import ascii_json
-from pullstatus.mailbox import questions
+from pullstatus.mailbox import questions, search
 from pullstatus.mailbox.erasing import erase_number, parse_number
 from pullstatus.mailbox.following import Follower
 from pullstatus.store import (
@@ -108,16 +108,16 @@ async def test_replies_have_their_time_as_a_number(store: Store) -> None:
     assert await records_of(store, REPLIES, "8613900000007", to_s=1_767_000_003) == entries[1:]
 
 
-@pytest.mark.parametrize(
-    ("nationcode", "mobile"),
-    [
-        ("86", "13800000007"),
-        ("86", "+8613800000007"),
-        ("86", "8613800000007"),
-        ("86", "+13800000007"),
-        ("8613", "800000007"),
-    ],
-)
+WAYS = [
+    ("86", "13800000007"),
+    ("86", "+8613800000007"),
+    ("86", "008613800000007"),
+    ("86", "8613800000007"),
+    ("86", "+13800000007"),
+]
+
+
+@pytest.mark.parametrize(("nationcode", "mobile"), [*WAYS, ("8613", "800000007")])
 async def test_number_is_found_however_it_is_written(
     store: Store, nationcode: str, mobile: str
 ) -> None:
@@ -126,6 +126,27 @@ async def test_number_is_found_however_it_is_written(
     assert await records_of(store, STATUSES, DIGITS) == entries
     for other in ("13800000007", "113800000007", "868613800000008", "00000007", "7"):
         assert await records_of(store, STATUSES, other) == []
+
+
+@pytest.mark.parametrize(("nationcode", "mobile"), WAYS)
+async def test_operators_find_and_erase_a_number_however_it_is_written(
+    store: Store, nationcode: str, mobile: str
+) -> None:
+    mine = encoded(at(1, nationcode=nationcode, mobile=mobile))
+    await store.append(append(STATUSES, [*mine, *encoded(at(1, 8))]))
+    if follows_first:
+        await Follower(store, secrets.token_hex).work()
+    for asked in ("13800000007", DIGITS, f"+{DIGITS}", f"00{DIGITS}"):
+        found = await search.by_number(store, asked)
+        assert [one.entry and one.entry.data for one in found] == mine, asked
+    for other in ("3800000007", "0000007", "+13800000008", "8613800000009"):
+        assert await search.by_number(store, other) == []
+    by = Operator("me", NOW_MS, lambda size: "5a" * size)
+    number = parse_number(f"00{DIGITS}")
+    erased = await erase_number(store, number, by=by, progress=lambda _done, _all: None)
+    assert erased.waiting == 1
+    assert await search.by_number(store, DIGITS) == []
+    assert len(await search.by_number(store, "13800000008")) == 1
 
 
 async def test_short_numbers_are_found(store: Store) -> None:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
-from typing import TypeVar
+from typing import ParamSpec, TypeVar
 
 import click
 
-F = TypeVar("F", bound=Callable[..., object])
+P = ParamSpec("P")
+R = TypeVar("R")
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
@@ -46,9 +48,17 @@ def _parsed(text: str) -> datetime:
     return parsed.replace(tzinfo=UTC) if parsed.tzinfo is None else parsed.astimezone(UTC)
 
 
-def period_options(command: F) -> F:
-    """`--from` and `--to`."""
-    command = click.option("--to", "to_ms", type=Moment(), help="Until before this time.")(command)
+def period_options(command: Callable[P, R]) -> Callable[P, R]:
+    """`--from` and `--to`; written wrongly if they are the wrong way round."""
+
+    @functools.wraps(command)
+    def checked(*args: P.args, **kwargs: P.kwargs) -> R:
+        from_ms, to_ms = kwargs["from_ms"], kwargs["to_ms"]
+        if isinstance(from_ms, int) and isinstance(to_ms, int) and from_ms >= to_ms:
+            raise click.UsageError("--from is not before --to")
+        return command(*args, **kwargs)
+
+    checked = click.option("--to", "to_ms", type=Moment(), help="Until before this time.")(checked)
     return click.option(
         "--from", "from_ms", type=Moment(), help="From this time on: 2026-11-23T04:00 (UTC), or 2h."
-    )(command)
+    )(checked)

@@ -1,8 +1,8 @@
 """Letting the records of one telephone number go, wherever they lie, and leaving nothing of them.
 
 A number is `nationcode` and `mobile` of a record together. Senders put the code in front of
-`mobile`, too, with or without a plus: these are the same number. What came and could not be read
-has no members: of that an item goes as a whole if it has the number's digits in a row.
+`mobile`, too, behind a plus, 00 or nothing: these are the same number. What came and could not be
+read has no members: of that an item goes as a whole if it has the number's digits in a row.
 """
 
 from __future__ import annotations
@@ -18,7 +18,11 @@ from pullstatus.errors import InvalidSetting
 from pullstatus.mailbox import parking, pending, unparking
 from pullstatus.mailbox.following import Follower
 from pullstatus.mailbox.parking import Item
+from pullstatus.records.numbers import bare, spellings
 from pullstatus.store import Act, Backlog, Mailbox, Progress, Store
+
+BEFORE = rb"(?<![0-9])(?:0[ -]?0[ -]?)?"
+"""What stands before a number that nobody could read, as an expression: no digit, but for 00."""
 
 
 class Number(msgspec.Struct, frozen=True):
@@ -44,8 +48,8 @@ class Number(msgspec.Struct, frozen=True):
         """The members of an encoded record of this number: either of these pairs."""
         return [
             (b'"nationcode":"%b"' % code.encode(), b'"mobile":"%b"' % mobile.encode())
-            for code, rest in self.splits()
-            for mobile in (rest, self.digits, "+" + self.digits)
+            for code, _ in self.splits()
+            for mobile in spellings(self.digits, code)
         ]
 
     def is_in(self, raw: bytes) -> bool:
@@ -57,20 +61,21 @@ class Number(msgspec.Struct, frozen=True):
         if not self.code_digits:  # the longest codes of E.164 have three digits
             rests = {each for each in rests if len(each) >= len(self.digits) - 3}
         rows = ("[ -]?".join(each) for each in rests)
-        pattern = rf"(?<![0-9])(?:{'|'.join(rows)})(?![0-9])"
-        return re.search(pattern.encode(), raw.replace(b"\0", b"")) is not None
+        pattern = b"%b(?:%b)(?![0-9])" % (BEFORE, "|".join(rows).encode())
+        return re.search(pattern, raw.replace(b"\0", b"")) is not None
 
 
 def parse_number(text: str, nationcode: str | None = None) -> Number:
-    """A number as an operator writes it: `+` and all digits, or `mobile` beside `nationcode`.
+    """A number as an operator writes it: `+` or 00 and all digits, or `mobile` beside `nationcode`.
 
     Raises:
         InvalidSetting: it is neither; nothing of it is in the text.
     """
-    digits, code = text.strip().removeprefix("+"), (nationcode or "").removeprefix("+")
+    written = text.strip()
+    digits, code = bare(written), bare(nationcode or "")
     if not all(each.isascii() and each.isdigit() for each in (digits, code or "0")):
         raise InvalidSetting("a number is digits, and so is its calling code")
-    if text.strip().startswith("+") == bool(code):
+    if (digits != written) == bool(code):
         raise InvalidSetting(
             "a number is given whole, as +8613800000000, or without its calling code and that with"
             " --nationcode"

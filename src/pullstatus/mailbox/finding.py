@@ -15,11 +15,12 @@ import msgspec
 
 from pullstatus.apps import Operator
 from pullstatus.mailbox import parking, search
-from pullstatus.mailbox.erasing import Number
+from pullstatus.mailbox.erasing import BEFORE, Number
 from pullstatus.mailbox.parking import Item, Parked
 from pullstatus.mailbox.search import Found
 from pullstatus.mailbox.senders import Senders
 from pullstatus.records import Kind
+from pullstatus.records.numbers import bare
 from pullstatus.store import NO_TICKET, Backlog, Mailbox, Store
 
 ACTION = "find"
@@ -85,7 +86,11 @@ async def by_number(
 
 
 async def by_sid(store: Store, sid: str, sdkappid: int | None = None, *, by: Operator) -> Findings:
-    """All of one SMS, by what the send call returned; puts that on record."""
+    """All of one SMS, by what the send call returned; puts that on record.
+
+    Raises:
+        InvalidSetting: it is empty.
+    """
     records = await search.by_sid(store, sid, sdkappid)
     spelt = b"|".join(map(re.escape, {sid.encode(), msgspec.json.encode(sid)[1:-1]}))
     pattern = re.compile(rb"(?<![0-9A-Za-z])(?:%b)(?![0-9A-Za-z])" % spelt)
@@ -159,9 +164,9 @@ def _has_number(number: str) -> Callable[[Item], bool]:
 
     Without a plus nobody knows whether they have one: it may also be in front of them.
     """
-    digits = number.removeprefix("+")
+    digits = bare(number)
     whole = Number(digits)
-    front = rb"(?<![0-9])" if number.startswith("+") else rb""
+    front = BEFORE if digits != number else rb""
     row = rb"[ -]?".join(b"%c" % digit for digit in digits.encode())
     holds = _holds(re.compile(rb"%b%b(?![0-9])" % (front, row)))
     return lambda item: holds(item) or whole.is_in(item.raw) or whole.is_in(item.query)

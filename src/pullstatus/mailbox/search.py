@@ -15,6 +15,7 @@ from pullstatus.errors import InvalidSetting
 from pullstatus.mailbox import index
 from pullstatus.mailbox.owners import Range, read_owners
 from pullstatus.records import Kind
+from pullstatus.records.numbers import bare, is_number, may_be
 from pullstatus.store import (
     Again,
     Backlog,
@@ -90,7 +91,13 @@ async def by_pull(store: Store, name: str) -> list[Found]:
 
 
 async def by_sid(store: Store, sid: str, sdkappid: int | None = None) -> list[Found]:
-    """The delivery statuses with this `sid`, whatever became of them."""
+    """The delivery statuses with this `sid`, whatever became of them.
+
+    Raises:
+        InvalidSetting: it is empty, as that of no record is.
+    """
+    if not sid:
+        raise InvalidSetting("a sid is not empty")
 
     def match(fields: _Fields) -> bool:
         return fields.sid == sid
@@ -101,22 +108,21 @@ async def by_sid(store: Store, sid: str, sdkappid: int | None = None) -> list[Fo
 async def by_number(store: Store, number: str, sdkappid: int | None = None) -> list[Found]:
     """The records of one telephone number, whatever became of them.
 
-    A number is the same with and without its calling code, and so is a record's, which has the
-    code in a member of its own and may have it in `mobile` once more, behind a plus.
+    A record's number is the same with and without its calling code, which it has in a member of
+    its own and may have in `mobile` once more. The number that is looked for has it behind a plus
+    or 00; without these nobody knows, so it is looked for both ways.
 
     Raises:
         InvalidSetting: it is no number.
     """
-    digits = number.removeprefix("+")
+    digits = bare(number)
     if not (digits.isascii() and digits.isdigit()):
         raise InvalidSetting("a number is digits, with or without + and its calling code")
 
+    meant = may_be if digits == number else is_number
+
     def match(fields: _Fields) -> bool:
-        national = fields.mobile
-        if national.startswith("+"):
-            national = national.removeprefix("+").removeprefix(fields.nationcode)
-        known_as = (fields.mobile.removeprefix("+"), national, fields.nationcode + national)
-        return digits in known_as
+        return meant(digits, fields.nationcode, fields.mobile)
 
     return await _search(store, index.number(digits), match, sdkappid, tuple(Kind))
 

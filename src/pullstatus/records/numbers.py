@@ -1,7 +1,7 @@
 """The telephone number of a record, which senders write in more than one way.
 
 A number is `nationcode` and `mobile` together: E.164 without its plus. Some senders put the code in
-front of `mobile`, too, with a plus or without: these are the same number.
+front of `mobile`, too, behind a plus, behind 00 or behind nothing: these are the same number.
 """
 
 from __future__ import annotations
@@ -37,12 +37,9 @@ def split(number: str, nationcode: str | None) -> tuple[str, str]:
     Args:
         nationcode: of one that does not begin with a plus or 00; None: it begins with its own.
     """
-    digits = number.strip()
-    if digits.startswith("+"):
-        digits = digits[1:]
-    elif digits.startswith("00"):
-        digits = digits[2:]
-    elif nationcode is not None:
+    written = number.strip()
+    digits = bare(written)
+    if digits == written and nationcode is not None:
         return nationcode, digits
     length = 1 if digits[:1] in _ONE_DIGIT else 2 if digits[:2] in _TWO_DIGITS else 3
     return digits[:length], digits[length:]
@@ -59,18 +56,39 @@ def split_all(
     return [code for code, _ in pairs], [rest for _, rest in pairs]
 
 
+def bare(number: str) -> str:
+    """A number without the plus or 00 that says that its calling code follows."""
+    if number.startswith("+"):
+        return number[1:]
+    return number.removeprefix("00")
+
+
 def is_number(digits: str, nationcode: str, mobile: str) -> bool:
     """Whether a record is of a number.
 
     Args:
         digits: of the number, its calling code in front.
     """
-    rest = mobile.removeprefix("+")
+    rest = bare(mobile)
     return nationcode + rest == digits or (rest == digits and digits.startswith(nationcode))
+
+
+def spellings(digits: str, nationcode: str) -> list[str]:
+    """What `mobile` may be in a record of a number, of which the record has this calling code."""
+    rest = digits.removeprefix(nationcode)
+    return [sign + number for number in (rest, digits) for sign in ("", "+", "00")]
+
+
+def may_be(digits: str, nationcode: str, mobile: str) -> bool:
+    """Whether a record is of a number, of which nobody knows if its calling code is in front."""
+    rest = bare(mobile)
+    return digits in (rest, rest.removeprefix(nationcode), nationcode + rest)
 
 
 def e164(nationcode: str, mobile: str) -> str:
     """A record's number as a whole, behind a plus; one that was written so is as it was written."""
+    if mobile[:2] == "00":
+        return f"+{mobile[2:]}"
     return mobile if mobile.startswith("+") else f"+{nationcode}{mobile}"
 
 

@@ -577,7 +577,7 @@ class Connection(HttpToolsProtocol):
         """A header; one that comes behind the body counts as framing and for nothing else."""
         if self.state.phase is _HEAD:
             # As uvicorn's own, without another call for each header of each request.
-            name = name.lower()
+            name, value = name.lower(), value.rstrip(b" \t")  # blanks around it are no part of it
             if name == b"expect" and value.lower() == b"100-continue":
                 self.expect_100_continue = True
             self.headers.append((name, value))

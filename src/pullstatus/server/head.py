@@ -36,6 +36,7 @@ ONCE: Final = frozenset(
 OURS: Final = b"pullstatus-"
 
 _INBOUND: Final = INBOUND.encode("ascii")
+_API3: Final = b"/?"  # whose bound is within this, and refused in words that SDKs can read
 _VERSIONS: Final = ("1.1", "1.0")
 _HOST: Final = re.compile(rb"(?:\[[0-9A-Fa-f:.]+\]|[\w.~!$&'()*+,;=%-]*)(?::[0-9]*)?", re.ASCII)
 
@@ -81,7 +82,7 @@ def refusal(
     known = dict(headers)
     if len(target) > limits.QUERY_BYTES_MAX:
         longest = limits.QUERY_BYTES_MAX
-        if target.startswith(_INBOUND):
+        if target.startswith((_INBOUND, _API3)):
             longest = limits.CALLBACK_QUERY_BYTES_MAX
         if len(target) > longest:
             return Refusal(414, "Address too long", f"send at most {longest} bytes")

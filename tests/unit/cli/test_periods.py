@@ -69,3 +69,11 @@ def test_what_is_no_time_is_an_error_of_usage(option: str, text: str) -> None:
     done = run(f"{option}={text}")
     assert (done.exit_code, done.stdout) == (2, "")
     assert f"Invalid value for '{option}': a time is like 2026-11-23T04:00" in done.stderr
+
+
+@pytest.mark.parametrize(("begin", "end"), [("1h", "2h"), ("2026-11-23", "2026-11-23T00:00")])
+def test_a_period_that_ends_before_it_begins_is_an_error_of_usage(begin: str, end: str) -> None:
+    done = run("--from", begin, "--to", end)
+    assert (done.exit_code, done.stdout) == (2, "")
+    assert "--from is not before --to" in done.stderr
+    assert run("--from", "2h", "--to", "1h").exit_code == 0

@@ -140,6 +140,10 @@ def test_first_line_is_plain(target: bytes, version: str, method: bytes, status:
     assert found[0] == status
 
 
+def test_a_long_query_at_the_address_of_api_3_is_refused_there() -> None:
+    assert refused(HOST, target=b"/?" + b"x" * limits.QUERY_BYTES_MAX) is None
+
+
 def test_headers_have_a_bound() -> None:
     fits = [(b"x%d" % number, b"1") for number in range(limits.HEADERS_MAX - 1)]
     assert refused(HOST, *fits) is None

@@ -221,6 +221,8 @@ class Request:
                 else "Signature is not that of these parameters and this SecretKey"
             )
         if not fits(self._signed, self._signature, secret_key, unsigned_payload=unsigned_payload):
+            if is_milliseconds(self.timestamp_s):
+                raise SignatureWrong("X-TC-Timestamp is in milliseconds: sign and send seconds")
             unsigned = self._signed.payload_unsigned
             raise SignatureWrong(
                 "the signature does not fit; an unsigned payload is not allowed for this SecretId"

@@ -262,6 +262,8 @@ def test_what_is_not_fresh_is_told_the_time(now_s: int, text: str) -> None:
 def test_milliseconds_are_named() -> None:
     with pytest.raises(ActionRefused, match="in milliseconds"):
         v1(Timestamp=f"{NOW_S}000").check_time(NOW_S)
+    with pytest.raises(SignatureWrong, match="in milliseconds"):  # of no day that TC3 can sign
+        call(x_tc_timestamp=f"{NOW_S}000").prove(KEY, unsigned_payload=False, v1=False)
 
 
 def test_the_journal_has_the_answers_name_and_the_time() -> None:
