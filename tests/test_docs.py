@@ -175,6 +175,22 @@ def test_docs_are_linked_from_the_readme_or_the_index(page: str) -> None:
 
 
 @each_page
+def test_rows_stand_in_tables_with_a_head(page: str) -> None:
+    """A row behind an empty line is text with bars in it."""
+    lines = [
+        "",
+        *re.sub(r"^```.*?^```", "", TEXTS[page], flags=re.MULTILINE | re.DOTALL).splitlines(),
+        "",
+    ]
+    heads = [
+        (head, rule)
+        for before, head, rule in zip(lines, lines[1:], lines[2:], strict=False)
+        if head.startswith("|") and not before.startswith("|")
+    ]
+    assert [head for head, rule in heads if not re.fullmatch(r"\|[ :|-]+\|", rule)] == []
+
+
+@each_page
 def test_docs_name_no_place_of_one_machine(page: str) -> None:
     assert not re.search(r"(?<![\w.])/(work|root|home|tmp|mnt|Users)/", TEXTS[page])
 

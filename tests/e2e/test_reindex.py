@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+from click.testing import CliRunner
+
+from pullstatus.cli import main
 from tests.harness import App, Program, status, statuses
 
 
@@ -27,3 +30,9 @@ def test_what_is_derived_is_made_anew(shared: Program, app: App) -> None:
     acts = shared.cli("acts", "list", "--sdkappid", number, "--json")
     assert ("reindex", "a test") in [(act["action"], act["reason"]) for act in acts]
     assert shared.cli("audit", "--json")["sound"]
+
+
+def test_an_application_that_there_is_not_is_not_made_anew(shared: Program) -> None:
+    done = CliRunner().invoke(main, ["reindex", "--sdkappid", "7", "--store", shared.store])
+    assert done.exit_code == 1
+    assert "application 7 does not exist" in done.output

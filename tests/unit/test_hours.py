@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pullstatus.records import UTC8
-from pullstatus.records.hours import HOUR_MS, hour_of, unix_hours, written
+from pullstatus.records.hours import HOUR_MS, hour_of, nearest_hour, unix_hours, written
 
 
 @given(st.integers(0, 250_000_000_000_000))
@@ -26,6 +26,21 @@ def test_hour_is_that_of_the_clock_in_utc8(at_ms: int) -> None:
 )
 def test_what_is_no_hour_of_the_calendar(hour: int) -> None:
     assert unix_hours(hour) is None
+
+
+@pytest.mark.parametrize(
+    ("at_ms", "hour"),
+    [
+        (-1, 1970010108),
+        (0, 1970010108),
+        (1_795_906_800_000, 2026112907),
+        (253_402_271_999_999, 9999123123),
+        (253_402_300_799_999, 9999123123),
+        (1 << 62, 9999123123),
+    ],
+)
+def test_every_moment_is_nearest_to_an_hour_that_can_be_written(at_ms: int, hour: int) -> None:
+    assert nearest_hour(at_ms) == hour
 
 
 def test_hours_go_on_over_the_end_of_a_year() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 
+from pullstatus.apps import standing
 from pullstatus.cli.acting import acting
 from pullstatus.cli.output import print_json
 from pullstatus.cli.progress import progress
@@ -29,6 +30,8 @@ def reindex(sdkappid: int | None, resume: bool, reason: str, store_url: str) -> 
     """
 
     async def work(store: Store) -> int:
+        if sdkappid is not None and not await store.backlog(sdkappid):
+            await standing(store, sdkappid)
         by = acting(reason)
         make = reindexing.go_on if resume else reindexing.reindex
         with progress("reindexing") as report:

@@ -6,14 +6,13 @@ import sys
 
 import click
 
-from pullstatus import limits
 from pullstatus.apps import standing
 from pullstatus.cli.output import json_option, print_json, print_rows
 from pullstatus.cli.periods import period_options
 from pullstatus.cli.session import plainly, store_option, with_store
 from pullstatus.clock import wall_ms
 from pullstatus.mailbox.statistics import Counted, Statistics, counted
-from pullstatus.records.hours import HOUR_MS, hour_of
+from pullstatus.records.hours import HOUR_MS, nearest_hour
 from pullstatus.store import Store
 
 _DAY_MS = 24 * HOUR_MS
@@ -43,8 +42,8 @@ def stats(
     were reported. From --from, or a day ago, until before --to, or now, in whole hours.
     """
     now_ms = wall_ms()
-    last_hour = _hour(now_ms if to_ms is None else to_ms - 1)
-    first_hour = _hour(now_ms - _DAY_MS if from_ms is None else from_ms)
+    last_hour = nearest_hour(now_ms if to_ms is None else to_ms - 1)
+    first_hour = nearest_hour(now_ms - _DAY_MS if from_ms is None else from_ms)
     if first_hour > last_hour:
         raise click.UsageError("--from is not before --to")
 
@@ -65,11 +64,6 @@ def stats(
     print_rows(
         [*told, total] if told else [], as_json=False, columns=list(total), empty="Nothing came."
     )
-
-
-def _hour(at_ms: int) -> int:
-    """The hour of a moment, or the nearest that there may be."""
-    return hour_of(min(max(at_ms, 0), limits.REPLY_TIME_S_MAX * 1000 - 8 * HOUR_MS))
 
 
 def _shown(counts: Statistics) -> dict[str, object]:

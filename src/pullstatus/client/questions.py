@@ -20,7 +20,7 @@ from pullstatus.client.faces import Question
 from pullstatus.client.flow import Puller, check_max
 from pullstatus.client.records import DeliveryStatus, Record
 from pullstatus.records import Kind
-from pullstatus.records.hours import hour_of
+from pullstatus.records.hours import nearest_hour
 from pullstatus.wire.v5.codes import Result
 
 __all__ = ["Moment", "find", "statistics"]
@@ -68,7 +68,7 @@ def statistics(puller: Puller, since: Moment, until: Moment | None) -> Flow[Stat
     if from_s >= to_s:
         raise InvalidArgument("since must be before until")
     # An hour that ends at `until` is the last one, not the one that begins there.
-    hours = hour_of(int(from_s * 1000)), hour_of(int(to_s * 1000) - 1)
+    hours = nearest_hour(int(from_s * 1000)), nearest_hour(int(to_s * 1000) - 1)
     face = puller.face
     counted = yield from puller.inquire("statistics", partial(face.receipts, *hours))
     try:

@@ -23,6 +23,7 @@ from pullstatus.errors import ActionRefused
 from pullstatus.json import ascii_json
 from pullstatus.wire.api3.codes import Code
 from pullstatus.wire.api3.requests import Action, Version
+from pullstatus.wire.v5.codes import Result
 
 __all__ = ["SEND_SMS", "answered", "read_message", "read_receivers", "split"]
 
@@ -113,7 +114,7 @@ def answered(
 
 
 def _message(receiver: Receiver, detail: Detail) -> str:
-    if detail.result and not receiver.nationcode:
+    if detail.result == Result.BAD_MOBILE and not receiver.nationcode:  # in this face's words
         return 'PhoneNumberSet must hold numbers with "+" and their calling code'
     return detail.errmsg if detail.result else "send success"
 

@@ -9,15 +9,23 @@ import functools
 from datetime import datetime
 from typing import Final
 
+from pullstatus import limits
 from pullstatus.records.values import UTC8
 
 HOUR_MS: Final = 3_600_000
 """An hour in milliseconds. Those of UTC+8 begin with those of Unix time."""
 
+_LAST_MS: Final = (limits.REPLY_TIME_S_MAX - 8 * 3600) * 1000  # in UTC+8 the year 9999 ends earlier
+
 
 def hour_of(at_ms: int) -> int:
     """The hour of a moment, as the wire writes it."""
     return written(at_ms // HOUR_MS)
+
+
+def nearest_hour(at_ms: int) -> int:
+    """The hour of a moment, or of one of before 1970 or after 9999 the nearest that there is."""
+    return hour_of(min(max(at_ms, 0), _LAST_MS))
 
 
 @functools.lru_cache(maxsize=64)  # what is counted one after the other was mostly accepted so

@@ -158,3 +158,15 @@ def test_answer_tells_what_became_of_each_number() -> None:
         ("bad", "InvalidParameterValue.IncorrectPhoneNumber", "", 0),
         ("+3545551234", "InternalError.OtherError", "", 0),
     ]
+
+
+def test_a_number_that_is_none_is_not_blamed_for_what_else_is_wrong() -> None:
+    """Code and text say the same: the first thing that is wrong."""
+    receivers = [Receiver("", "bad")] * 2
+    details = [Detail(1016, "no number", "bad", ""), Detail(1012, "the sign is short", "bad", "")]
+    number, sign = json.loads(answered(receivers, details, "", "id-1"))["Response"]["SendStatusSet"]
+    assert "PhoneNumberSet must hold numbers" in number["Message"]
+    assert (sign["Code"], sign["Message"]) == (
+        "FailedOperation.SignatureIncorrectOrUnapproved",
+        "the sign is short",
+    )
