@@ -284,7 +284,7 @@ def test_pipelined_requests_cut_anywhere_are_answered(shared: Program, app: App)
     ("rubbish", "http_status"),
     [
         (b"\x00\x01\x02\r\n\r\n", 400),
-        (b"POST /?" + b"x" * 3000 + b" HTTP/1.1\r\nContent-Length: 0\r\n\r\n", 414),
+        (b"POST /x?" + b"x" * 3000 + b" HTTP/1.1\r\nContent-Length: 0\r\n\r\n", 414),
         (b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n", 400),
         (b"POST / HTTP/1.1\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n", 400),
     ],
