@@ -141,7 +141,9 @@ def test_first_line_is_plain(target: bytes, version: str, method: bytes, status:
 
 
 def test_a_long_query_at_the_address_of_api_3_is_refused_there() -> None:
-    assert refused(HOST, target=b"/?" + b"x" * limits.QUERY_BYTES_MAX) is None
+    fits = b"/?" + b"x" * (limits.API3_QUERY_BYTES_MAX + 1)
+    assert refused(HOST, target=fits) is None
+    assert refused(HOST, target=fits.ljust(limits.CALLBACK_QUERY_BYTES_MAX + 1)) is not None
 
 
 def test_headers_have_a_bound() -> None:
