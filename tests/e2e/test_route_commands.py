@@ -76,6 +76,9 @@ def test_what_is_wrong_with_a_rule_is_told(folder: Path) -> None:
         "same": "never reached: shop takes all of it",
         "other": "",
     }
+    good(folder, "route", "add", "mistyped", "--park", "--source", "kanel")
+    good(folder, "route", "add", "ours", "--park", "--source", "kannel")
+    assert (wrong(folder)["mistyped"], wrong(folder)["ours"]) == ("no source is named kanel", "")
     good(folder, "app", "delete", "7")
     good(folder, "token", "revoke", "smsc")
     assert "does not exist" in wrong(folder)["shop"]

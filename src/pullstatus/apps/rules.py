@@ -14,6 +14,7 @@ from pullstatus.apps.operator import Operator
 from pullstatus.apps.routing import Action, Rule, Rules, check_rules, read_rules, unreachable
 from pullstatus.apps.values import (
     ROUTING,
+    SOURCES,
     Application,
     application_setting,
     check_sdkappid,
@@ -21,6 +22,7 @@ from pullstatus.apps.values import (
     token_setting,
 )
 from pullstatus.errors import InvalidSetting, UnknownApplication
+from pullstatus.receipts.source import builtin
 from pullstatus.store import Change, Setting, Store
 
 
@@ -122,6 +124,10 @@ async def _wrong(store: Store, rule: Rule, hidden_by: str | None) -> str:
         token = await store.setting(token_setting(rule.token))
         if token is None or token.value is None:
             return f"no token is named {rule.token}"
+    if rule.source and rule.source not in builtin():
+        added = await store.setting(SOURCES + rule.source)
+        if added is None or added.value is None:
+            return f"no source is named {rule.source}"
     return ""
 
 

@@ -93,7 +93,7 @@ def read_kept(name: str, value: bytes) -> Source:
     except UnicodeDecodeError:
         raise StoreCorrupt(f"the setting {told(name)} is not what was set; {ADVICE}") from None
     with as_set(name):
-        source = read_source(text)
+        source = read_source(text, new=False)
         if SOURCES + source.name != name:
             raise InvalidSetting("it has another name")
     return source

@@ -20,7 +20,7 @@ import re
 import tomllib
 from collections.abc import Mapping
 from importlib.resources import files
-from typing import Annotated, Final, Literal
+from typing import Annotated, Final, Literal, get_args
 
 import msgspec
 
@@ -205,8 +205,11 @@ _ITEMS: Final = re.compile(r"request|body(\.[^.]+)?|form\.[^.]+")
 _EACH: Final = re.compile(r"[^.]+(\.[^.]+){0,3}")
 
 
-def read_source(text: str) -> Source:
+def read_source(text: str, *, new: bool = True) -> Source:
     """A source from TOML.
+
+    Args:
+        new: it is not one that a store has: that was good when it was added, and stays so.
 
     Raises:
         InvalidSetting: it is none; the member and the fix are named.
@@ -220,9 +223,36 @@ def read_source(text: str) -> Source:
     except RecursionError:
         raise InvalidSetting("the source is nested too deep") from None
     except msgspec.ValidationError as error:
-        raise InvalidSetting(f"the source does not fit: {error}") from None
+        raise InvalidSetting(f"the source does not fit: {error}{_instead(str(error))}") from None
     _check(source)
+    if new:
+        _check_new(source)
     return source
+
+
+def _instead(said: str) -> str:
+    """What may stand where there is a choice, behind what is said of what does not fit."""
+    place = said.partition("`$")[2].rstrip("`")
+    if "unknown field" in said:
+        return f"; there are {', '.join(_TABLES[place].__struct_fields__)}"
+    member = re.sub(r"\[.*", "", place).rpartition(".")[2]
+    return f"; must be one of {', '.join(_CHOICES[member])}" if "enum" in said else ""
+
+
+_TABLES: Final[Mapping[str, type[msgspec.Struct]]] = {
+    "": Source,
+    ".status": StatusKeys,
+    ".reply": ReplyKeys,
+    ".reply.part": PartKeys,
+    ".answer": Answer,
+}
+_CHOICES: Final[Mapping[str, tuple[str, ...]]] = {
+    "form": get_args(Form),
+    "methods": ("GET", "POST"),
+    "numbers": ("international", "national"),
+    "otherwise": tuple(State),
+    "states": tuple(State),
+}
 
 
 def _check(source: Source) -> None:
@@ -251,6 +281,27 @@ def _check(source: Source) -> None:
     tables = [keys for keys in (source.status, source.reply) if keys is not None]
     if len(tables) == 2 and not any(keys.when or keys.unless for keys in tables):
         raise InvalidSetting("status.when or reply.when must tell one from the other")
+
+
+_HEADER: Final = re.compile(r"[!-~]+( [!-~]+)*")
+
+
+def _check_new(source: Source) -> None:
+    """What can't be said in HTTP would be read as something else, or as another answer."""
+    if not source.methods:
+        raise InvalidSetting('methods must have "POST", "GET" or both')
+    answer = source.answer
+    for member in ("content_type", "reply_type"):
+        value = getattr(answer, member)
+        if value is not None and not _HEADER.fullmatch(value):
+            raise InvalidSetting(f"answer.{member} must be ASCII that can be seen, on one line")
+    if answer.status in _BODILESS and (answer.body or answer.reply):
+        raise InvalidSetting(
+            f"answer.body and answer.reply must be empty: an answer of {answer.status} has none"
+        )
+
+
+_BODILESS: Final = (204, 205)
 
 
 @functools.cache

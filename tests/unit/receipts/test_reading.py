@@ -199,6 +199,19 @@ def test_whatever_comes_is_read_or_told_apart(items: str, body: bytes, kind: str
         (('"SUCCESS"', '"GOOD"'), "GOOD"),
         (('number = "from"', "number = 1"), "number"),
         (('items = "body"', 'items = "body"\neach = "a..b"'), "each must name"),
+        (('items = "body"', 'items = "body"\nmethods = []'), "methods must have"),
+        (('items = "body"', 'items = "body"\nmethods = ["PUT"]'), "must be one of GET, POST"),
+        (('name = "mine"', 'name = "mine"\nitem = 1'), "there are name, items, title"),
+        (('time = "at"', 'times = "at"'), r"\$.status`; there are number, .*, receipt$"),
+        (("part = {", "part = { parts = 3,"), "there are reference, count, number$"),
+        (('"SUCCESS"', '"GOOD"'), "must be one of SUCCESS, FAIL, INTERMEDIATE$"),
+        (('time = "at"', 'time = "at"\notherwise = "X"'), "one of SUCCESS, FAIL, INTERMEDIATE$"),
+        (('time = "at"', 'form = "iso"'), "one of utc8, utc, smpp, rfc2822$"),
+        (('time = "at"', 'numbers = "some"'), "one of international, national$"),
+        (("[reply]", "[answer]\nstatus = 204\nbody = 'x'\n[reply]"), "answer.body .* 204"),
+        (("[reply]", '[answer]\ncontent_type = "a\\r\\nb: c"\n[reply]'), "answer.content_type"),
+        (("[reply]", '[answer]\nreply_type = "é"\n[reply]'), "answer.reply_type"),
+        (("[reply]", "[answer]\nsatus = 1\n[reply]"), "there are status, content_type, body"),
         (("[reply]", "[reply"), "not TOML"),
         (("[reply]", "x = " + "[" * 9000 + "]" * 9000), "nested"),
     ],
@@ -210,6 +223,14 @@ def test_a_source_that_does_not_fit_is_refused_with_its_member(
     assert change[0] in text
     with pytest.raises(InvalidSetting, match=said_of):
         read_source(text.replace(*change, 1))
+
+
+def test_a_source_that_was_taken_before_stays_one() -> None:
+    """A store that has it is not damaged."""
+    text = ROW.format(items="body") + "[answer]\nstatus = 204\nbody = 'x'\n"
+    with pytest.raises(InvalidSetting):
+        read_source(text)
+    assert read_source(text, new=False).answer.status == 204
 
 
 def test_records_come_of_reports_once_it_is_known_whose_they_are() -> None:
