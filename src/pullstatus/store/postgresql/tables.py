@@ -470,8 +470,8 @@ class PostgresTables:
     # -- names of sends
 
     def add_names(self, sdkappid: int, names: Sequence[Naming], at_ms: int) -> None:
-        for block in names:
-            self._writes.other(_ADD_NAMES, sdkappid, at_ms, ints(block.slots), block.body)
+        slots, bodies = [ints(block.slots) for block in names], [block.body for block in names]
+        self._writes.other(_ADD_NAMES, sdkappid, at_ms, slots, bodies)
 
     def forgetters(self, operation: Forget) -> Sequence[Callable[[int], int | None]]:
         before_ms = operation.accepted_before_ms
@@ -641,7 +641,8 @@ _FORGET_PRINTS = (
 _FORGET_STEP = "DELETE FROM pullstatus.fingerprint_step WHERE id = %s"
 _ADD_NAMES = (
     "INSERT INTO pullstatus.naming (sdkappid, accepted_ms, slots, body)"
-    " VALUES (%s, %s, %s::int[], %s)"
+    " SELECT %s, %s, slots::int[], body"
+    " FROM unnest(%s::text[], %b::bytea[]) WITH ORDINALITY w(slots, body, place) ORDER BY place"
 )
 _FORGET_NAMES = (
     "DELETE FROM pullstatus.naming n USING (SELECT id FROM pullstatus.naming"
