@@ -298,23 +298,48 @@ _DECODINGS_MAX: Final = 3  # of one value: once by the form, and Yunpian may enc
 
 
 _REPLY: Final = "sms_reply"
+_STATUS: Final = "sms_status"
 _SIGN: Final = "_sign"
 
 
 def _yunpian(signed: Signed, key: bytes) -> str | None:
-    reply = dict(_pairs(signed.body)).get(_REPLY)
-    if reply is None:
-        return None  # a receipt
-    data = reply.encode()
-    for _ in range(_DECODINGS_MAX):
-        if data.lstrip()[:1] == b"{":
-            break
-        data = unquote_to_bytes(data.replace(b"+", b" "))
-    members = _members(data)
+    fields = _pairs(urlsplit(signed.url).query.encode()) + _pairs(signed.body)
+    replies = [value for name, value in fields if name == _REPLY]
+    if not replies:
+        receipts = [_decoded(value) for name, value in fields if name == _STATUS]
+        return "a reply must be in sms_reply" if any(map(_may_reply, receipts)) else None
+    if sum(name in (_REPLY, _STATUS) for name, _ in fields) > 1:  # only one of them is read
+        return "a reply must come alone"
+    members = _members(_decoded(replies[0]))
     given = members.pop(_SIGN, "")
     if not _same(_yunpian_made(members, key), given.lower()):
         return "_sign must be made with this token's key"
     return None
+
+
+def _decoded(value: str) -> bytes:
+    """JSON in a field, which may be encoded more often than it has to be."""
+    data = value.encode()
+    for _ in range(_DECODINGS_MAX):
+        if data.lstrip()[:1] in (b"{", b"["):
+            break
+        data = unquote_to_bytes(data.replace(b"+", b" "))
+    return data
+
+
+def _may_reply(receipts: bytes) -> bool:
+    """Whether what should be receipts, which nobody signs, may be read as replies."""
+    try:
+        items = msgspec.json.decode(receipts)
+    except (msgspec.DecodeError, UnicodeDecodeError):  # who reads it mends more
+        return any(sign in receipts for sign in (b"text", b"reply_time", b"\\"))
+    return any(
+        isinstance(item, dict) and not item.get("report_status") and {*_OF_REPLIES} & item.keys()
+        for item in (items if isinstance(items, list) else [items])
+    )
+
+
+_OF_REPLIES: Final = ("text", "reply_time")
 
 
 def _sign_yunpian(unsigned: Signed, key: bytes, _now_s: int, _nonce: str) -> Signed:

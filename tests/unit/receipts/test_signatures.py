@@ -333,6 +333,34 @@ def test_receipts_of_yunpian_are_not_signed() -> None:
     assert fault("yunpian", post("yunpian", "sms_status=%5B%5D", FORM), YUNPIAN_KEY) is None
 
 
+def test_no_reply_of_yunpian_comes_beside_one_that_is_signed_or_as_something_else() -> None:
+    """What is checked is what is read, wherever in a request that stands."""
+    forged = quote_plus(msgspec.json.encode({**YUNPIAN, "text": "TD"}).decode())
+    sign = yunpian_sign(YUNPIAN, YUNPIAN_KEY)
+    good = yunpian({**YUNPIAN, "_sign": sign})
+    with_its_own_query = msgspec.structs.replace(good, url=f"{good.url}?shop=1")
+    assert fault("yunpian", with_its_own_query, YUNPIAN_KEY) is None
+    for other in (
+        msgspec.structs.replace(good, url=f"{good.url}?sms_reply={forged}"),
+        msgspec.structs.replace(good, body=b"sms_reply=%b&%b" % (forged.encode(), good.body)),
+        msgspec.structs.replace(
+            good, body=b"sms_status=%%5B%b%%5D&%b" % (forged.encode(), good.body)
+        ),
+        msgspec.structs.replace(good, body=b"sms_status=" + forged.encode()),
+        msgspec.structs.replace(good, body=b"sms_status=%%5B%b%%5D" % forged.encode()),
+        msgspec.structs.replace(good, body=b"sms_status=%%5B%b" % forged.encode()),
+        msgspec.structs.replace(good, body=b"", url=f"{good.url}?sms_reply={forged}"),
+    ):
+        assert fault("yunpian", other, YUNPIAN_KEY) is not None
+
+
+def test_a_receipt_of_yunpian_is_good_whatever_else_it_says() -> None:
+    receipt = {"report_status": "FAIL", "error_msg": "text", "sid": 1, "mobile": "15205201314"}
+    for body in (receipt, [receipt], [receipt, {"odd": 1}, 5]):
+        text = quote_plus(msgspec.json.encode(body).decode())
+        assert fault("yunpian", post("yunpian", f"sms_status={text}", FORM), YUNPIAN_KEY) is None
+
+
 @given(
     st.sampled_from(sorted(SCHEMES)),
     st.sampled_from([*sorted({name for _, _, one in GOOD.values() for name in one.headers})]),
