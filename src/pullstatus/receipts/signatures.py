@@ -211,8 +211,11 @@ def _vonage(signed: Signed, key: bytes) -> str | None:
     kind, _, token = signed.headers.get("authorization", "").partition(" ")
     if kind.lower() == "bearer":
         return _hs256(token.strip(), key)
-    parameters = dict(_pairs(urlsplit(signed.url).query.encode()))
-    parameters |= dict(_pairs(signed.body)) if _is_form(signed) else _members(signed.body)
+    told = _pairs(urlsplit(signed.url).query.encode())
+    told += _pairs(signed.body) if _is_form(signed) else [*_members(signed.body).items()]
+    parameters = dict(told)
+    if len(parameters) < len(told):  # of two one would be signed, and the other read
+        return "each parameter must come once"
     given = parameters.pop(_SIG, "").lower()
     hashed = _SIG_HASHES.get(len(given))
     if hashed is None:

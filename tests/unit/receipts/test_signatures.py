@@ -329,6 +329,16 @@ def test_a_reply_of_yunpian_is_signed(encodings: int) -> None:
         assert fault("yunpian", other, YUNPIAN_KEY) is not None
 
 
+def test_no_parameter_of_vonage_stands_beside_one_that_is_signed() -> None:
+    body = f"{VONAGE}{VONAGE_SIGS[0]}"
+    name = VONAGE.partition("=")[0]
+    good = post("vonage", body, FORM)
+    assert fault("vonage", good, VONAGE_KEY) is None
+    beside = msgspec.structs.replace(good, url=f"{good.url}?{name}=forged")
+    for other in (beside, post("vonage", f"{name}=forged&{body}", FORM)):
+        assert fault("vonage", other, VONAGE_KEY) == "each parameter must come once"
+
+
 def test_receipts_of_yunpian_are_not_signed() -> None:
     assert fault("yunpian", post("yunpian", "sms_status=%5B%5D", FORM), YUNPIAN_KEY) is None
 
