@@ -46,8 +46,11 @@ Members = Mapping[str, bytes]
 def read(source: Source, request: Request) -> Steps[Reports]:
     """The reports of a request, with what could not be read of it."""
     name = ""
+    fields: list[Reports] = []
     for items in source.places:
         place, _, name = items.partition(".")
+        if fields and place != "form":
+            break
         if place == "request":
             return (yield from _read_request(source, request))
         if place == "body":
@@ -56,7 +59,12 @@ def read(source: Source, request: Request) -> Steps[Reports]:
             return (yield from _read_json(source, request.body, name, request))
         field = _pairs(request).get(name)
         if field is not None:
-            return (yield from _read_json(source, field, "", request))
+            fields.append((yield from _read_json(source, field, "", request)))
+    if fields:
+        return Reports(
+            [report for each in fields for report in each.reports],
+            tuple(unread for each in fields for unread in each.unread),
+        )
     return _join([Unread(request.body or request.query, f"must have {name}", name)])
 
 

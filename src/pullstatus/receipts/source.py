@@ -167,11 +167,11 @@ class Source(msgspec.Struct, frozen=True, eq=False, forbid_unknown_fields=True):
     Attributes:
         title: its name for people.
         methods: those that it sends.
-        items: where its reports are; of several places the first that is there counts. "request":
-            query and form together are one, or query and an object of JSON; "body": the JSON that
-            it sends, an array or one object; "body.NAME": that member of it; "form.NAME": JSON in
-            that field of a form, perhaps encoded twice. A form has no "body", if another place
-            follows.
+        items: where its reports are; of several places the first that is there counts, and of
+            several fields of a form all that are there. "request": query and form together are one,
+            or query and an object of JSON; "body": the JSON that it sends, an array or one object;
+            "body.NAME": that member of it; "form.NAME": JSON in that field of a form, perhaps
+            encoded twice. A form has no "body", if another place follows.
         each: lists within an item of JSON, by their names with dots between, of which each entry
             is a report with what stands around it; it is read as if the lists were not:
             of "statuses.recipients" there are `statuses.code` and `statuses.recipients`.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from typing import get_args
-from urllib.parse import quote
+from urllib.parse import quote, urlencode
 
 import pytest
 from hypothesis import given
@@ -105,6 +105,17 @@ def batch(body: object) -> Reports:
     row = ROW.format(items="body").replace('"state"', '"to.state"')
     source = read_source(row.replace("[status]", 'each = "to.number"\n[status]', 1))
     return done(read(source, Request("POST", b"", "", json.dumps(body).encode(), NOW_S)))
+
+
+def test_all_fields_of_a_form_that_may_have_reports_are_read() -> None:
+    several = ROW.replace('items = "{items}"', "items = {items}")
+    row = several.format(items=["form.a", "form.b", "body"])
+    source = read_source(row)
+    one = {"to": {"number": "8613800000001"}, "id": "1", "state": "ok"}
+    body = urlencode({"b": json.dumps([{**one, "id": "2"}, 3]), "a": json.dumps(one)}).encode()
+    found = done(read(source, Request("POST", b"", FORM, body, NOW_S)))
+    assert [report.id for report in found.reports] == ["1", "2"]
+    assert [unread.raw for unread in found.unread] == [b"3"]
 
 
 def test_each_entry_of_lists_is_a_report_and_is_kept_as_it_is_read_again() -> None:
