@@ -498,7 +498,7 @@ def test_redelivery_finds_short_numbers(program: Program) -> None:
 
 
 @pytest.mark.parametrize(
-    "number", ["13800000001", "+13800000001", "8613800000001", "+8613800000001"]
+    "number", ["13800000001", "8613800000001", "+8613800000001", "008613800000001"]
 )
 @pytest.mark.parametrize("mobile", ["13800000001", "+8613800000001"])
 def test_redelivery_finds_a_number_however_it_is_written(
@@ -508,6 +508,14 @@ def test_redelivery_finds_a_number_however_it_is_written(
     feed(program, ONE, [status(1, mobile=each, sid=each) for each in (mobile, *others)])
     take(program, ONE, 5)
     assert redeliver(program, "--number", number) == [(A, 0, 1, 1)]
+
+
+def test_a_plus_is_followed_by_the_calling_code(program: Program) -> None:
+    """Or somebody in North America would get what was sent to somebody in China."""
+    feed(program, ONE, [status(1, mobile="13800000001")])
+    take(program, ONE, 1)
+    said = refused(program, "redeliver", "--number", "+13800000001", "--reason", "lost")
+    assert "nothing" in said
 
 
 # --- looking for records --------------------------------------------------------------------------
