@@ -31,16 +31,12 @@ class Slices:
 
     def in_one(self, steps: Steps[T]) -> T | None:
         """What the work returns if it is done within a slice; None: it is not, and is left."""
-        until = self._clock_s() + SLICE_S
-        while True:
-            try:
-                next(steps)
-            except StopIteration as end:
-                result: T = end.value
-                return result
-            if self._clock_s() >= until:
-                steps.close()
-                return None
+        end = self._slice(steps)
+        if end is None:
+            steps.close()
+            return None
+        result: T = end.value
+        return result
 
     async def do(self, steps: Steps[T], owner: Hashable, *, long: bool = False) -> T:
         """What the work returns; short work is done at once.
@@ -51,16 +47,21 @@ class Slices:
         """
         if long:
             await self._turn(owner)
+        while (end := self._slice(steps)) is None:
+            await self._turn(owner)
+        result: T = end.value
+        return result
+
+    def _slice(self, steps: Steps[T]) -> StopIteration | None:
+        """Go on with it for a slice; its end, if that has come, which has what it returns."""
         until = self._clock_s() + SLICE_S
         while True:
             try:
                 next(steps)
             except StopIteration as end:
-                result: T = end.value
-                return result
+                return end
             if self._clock_s() >= until:
-                await self._turn(owner)
-                until = self._clock_s() + SLICE_S
+                return None
 
     async def _turn(self, owner: Hashable) -> None:
         loop = asyncio.get_running_loop()

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 
 from pullstatus.store import init_store, open_store
 from pullstatus.store.jetstream.copies import Held, Short, short
+from pullstatus.store.jetstream.holdings import copies
 from pullstatus.store.jetstream.location import parse_url
-from pullstatus.store.jetstream.nodes import copies
 from pullstatus.store.jetstream.opening import opened
 from tests.harness import PATIENCE_S
 from tests.store.build import STATUSES, append, incompressible, records, repeat_key

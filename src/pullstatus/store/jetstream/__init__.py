@@ -11,8 +11,8 @@
     survey      how all applications stand, brought up to date by what was committed; `looks` are
                 shared by those who ask at once; `lease` says whose turn upkeep is,
                 and following
-    watchdog    tells how nodes are, `copies` which of them have lost messages, and `vitals` what a
-                process meets on its way to them
+    watchdog    tells how nodes are, `copies` which of them have lost messages by what they say in
+                `holdings`, and `vitals` what a process meets on its way to them
     bus         says to nodes what `wire` asks, and proves nodes and streams
 
 A condition on the newest commit of each application guards all that a group has read of it.

@@ -15,7 +15,7 @@ from functools import partial
 from typing import Any, Final, Self, TypeVar
 
 from pullstatus.errors import OutcomeUnknown, StoreFailed, StoreRefused, StoreUnavailable
-from pullstatus.store.jetstream import nodes
+from pullstatus.store.jetstream import holdings, nodes
 from pullstatus.store.jetstream.api import Api
 from pullstatus.store.jetstream.copies import Copies
 from pullstatus.store.jetstream.links import Links, end
@@ -217,7 +217,7 @@ class Bus:
 
     def copies(self) -> Copies:
         """See `wire.Bus`."""
-        return self._asked(nodes.copies(self._location.monitors))
+        return self._asked(holdings.copies(self._location.monitors))
 
     def all_answer(self, stream: str) -> bool:
         """See `wire.Bus`."""
@@ -240,7 +240,7 @@ class Bus:
             return led is not None
         if any(copy.away for copy in led.copies):
             return False  # asking it would take seconds
-        return await nodes.all_answer(self._location.monitors, stream, led, newest)
+        return await holdings.all_answer(self._location.monitors, stream, led, newest)
 
     def purge(self, stream: str, subject: str, *, below: int) -> int:
         """See `wire.Bus`."""
