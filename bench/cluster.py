@@ -31,7 +31,6 @@ NODES: Final = (1, 3)
 PROCESSES: Final = (1, 2, 4)
 MAILBOXES: Final = (1, 1_000)
 PARTITIONS: Final = 3
-TAKEN_PER_S: Final = 4_000  # pages, more than are; for each a batch is laid ready
 AT_ONCE: Final = 64
 _DONE: Final = msgspec.json.Decoder(Done)
 
@@ -83,13 +82,24 @@ class Doors:
         """Of all of them."""
         return [process.pid for process in self._processes]
 
-    def do(self, work: Work) -> list[Done]:
-        """Have all of them do it at once, with a share of the callers each."""
+    def do(self, work: Work, most: Sequence[int] = ()) -> list[Done]:
+        """Have all of them do it at once: each has a share of callers and mailboxes.
+
+        Args:
+            most: how often each does it at most.
+        """
         count = len(self._processes)
-        part = msgspec.structs.replace(work, callers=max(1, work.callers // count))
-        for process in self._processes:
+        shares = count if work.mailboxes >= count else 1
+        for number, process in enumerate(self._processes):
+            own = msgspec.structs.replace(
+                work,
+                callers=max(1, work.callers // count),
+                share=number % shares,
+                shares=shares,
+                most=most[number] if most else work.most,
+            )
             assert process.stdin is not None
-            process.stdin.write(msgspec.json.encode(part) + b"\n")
+            process.stdin.write(msgspec.json.encode(own) + b"\n")
             process.stdin.flush()
         done = []
         for process in self._processes:
@@ -131,20 +141,22 @@ def _cell(
         cluster.settle()
         doors = Doors(url, processes, stack)
         behind = [node.pid for node in cluster.nodes]
-        for measure in (POLLS, SINGLES, BATCHES, PAGES):
+        # Pages before what comes singly: one of such records is up to a hundred messages.
+        for measure in (POLLS, PAGES, BATCHES, SINGLES):
             line = Line(f"{measure.name}, {where}", measure.unit)
             work = Work(
                 measure.verb, mailboxes, measure.entries, measure.callers, bench.warmup_s or 0.1
             )
-            if measure is PAGES:
-                _lay(bench, doors, mailboxes)
-            doors.do(work)
+            # Of pages no more are taken than are there.
+            laid = _lay(doors, work) if measure is PAGES else ()
+            doors.do(work, laid)
             for _ in range(bench.runs):
+                timed = msgspec.structs.replace(work, seconds=bench.seconds)
+                laid = _lay(doors, timed) if measure is PAGES else ()
                 with Watch(*doors.pids) as ours, Watch(*behind) as theirs:
-                    done = doors.do(msgspec.structs.replace(work, seconds=bench.seconds))
+                    done = doors.do(timed, laid)
                 line.add(_measured(done), _together(ours.usage, theirs.usage), measure.unit_of)
-                empty = sum(each.empty for each in done)
-                assert measure is not PAGES or not empty, "too few entries were laid ready"
+                assert measure is not PAGES or not any(each.empty for each in done)
             yield measure, line
 
 
@@ -168,12 +180,14 @@ def _together(ours: Usage, theirs: Usage) -> Usage:
     )
 
 
-def _lay(bench: Bench, doors: Doors, mailboxes: int) -> None:
-    """Have entries for as many pages as will be taken."""
-    left = bench.scaled(round(TAKEN_PER_S * (bench.warmup_s + bench.runs * bench.seconds)))
-    while left > 0:
-        done = doors.do(Work("append", mailboxes, PAGE, AT_ONCE, bench.seconds))
-        left -= sum(len(each.times_s) for each in done)
+def _lay(doors: Doors, work: Work) -> Sequence[int]:
+    """Append full pages for as long as they will be taken; how many each process did.
+
+    It takes them in the same order, so that none of its mailboxes is empty before its time. Where
+    pages are faster than appends, what is measured ends when they are gone.
+    """
+    done = doors.do(Work("append", work.mailboxes, PAGE, AT_ONCE, work.seconds))
+    return [len(each.times_s) for each in done]
 
 
 SCENARIO: Final = Scenario(

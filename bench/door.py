@@ -6,11 +6,10 @@ Each line that it reads is a `Work`, and is answered with a `Done`, both as JSON
 from __future__ import annotations
 
 import asyncio
-import os
+import itertools
 import sys
 import time
 from collections.abc import Awaitable, Callable
-from random import Random
 from typing import Literal
 
 import msgspec
@@ -27,9 +26,12 @@ class Work(msgspec.Struct, frozen=True):
     """What callers do, each again and again.
 
     Attributes:
-        mailboxes: each time one of so many, by chance.
+        mailboxes: so many, one after the other, the first one first.
+        share, shares: of these every so many-th, from which on; as a load balancer does that
+            chooses a server by application.
         count: entries of an append, or at most of a page.
         callers: how many do it at once.
+        most: how often it is done at most, by all of them.
     """
 
     verb: Verb
@@ -37,6 +39,9 @@ class Work(msgspec.Struct, frozen=True):
     count: int
     callers: int
     seconds: float
+    share: int = 0
+    shares: int = 1
+    most: int = sys.maxsize
 
 
 class Done(msgspec.Struct, frozen=True):
@@ -70,17 +75,20 @@ async def do(store: Store, work: Work) -> Done:
 
     verbs: dict[Verb, Callable[[Mailbox], Awaitable[bool]]] = {"append": append, "pull": pull}
     verb = verbs[work.verb]
+    own = range(work.share, work.mailboxes, work.shares)
+    turns = itertools.islice(itertools.cycle(own), work.most)
 
-    async def call(number: int) -> None:
+    async def call() -> None:
         nonlocal empty
-        choose = Random(f"{os.getpid()}/{number}")
         while (now_s := time.perf_counter()) < due_s:
-            mailbox = Mailbox(FIRST + choose.randrange(work.mailboxes), Kind.DELIVERY_STATUS)
-            found = await verb(mailbox)  # before it is counted: others count meanwhile
+            if (number := next(turns, None)) is None:
+                return
+            # Before it is counted: others count meanwhile.
+            found = await verb(Mailbox(FIRST + number, Kind.DELIVERY_STATUS))
             empty += not found
             times_s.append(time.perf_counter() - now_s)
 
-    await asyncio.gather(*map(call, range(work.callers)))
+    await asyncio.gather(*(call() for _ in range(work.callers)))
     return Done(time.perf_counter() - began_s, times_s, empty)
 
 

@@ -151,9 +151,9 @@ def test_doors_to_a_cluster_do_as_they_are_told(
     result = scenario.measure(bench, scenario)
     assert [line.label.partition(",")[0] for line in result.lines] == [
         "empty pulls",
-        "appends of 1",
-        "appends of 100",
         "pages",
+        "appends of 100",
+        "appends of 1",
     ]
     for line in result.lines:
         assert line.per_s[0] > 0
