@@ -109,11 +109,17 @@ class Slots(Generic[V]):
         return None
 
 
-def peek(path: Path, decode: Callable[[msgspec.Raw], V]) -> V | None:
-    """The value of a file of slots; None if it has none, or a process has it right now."""
+def peek(path: Path, decode: Callable[[msgspec.Raw], V], *, in_use: bool = False) -> V | None:
+    """The value of a file of slots; None if it has none.
+
+    Args:
+        in_use: read it although a process has it right now, which may be about to change it; None
+            then otherwise.
+    """
     try:
         with path.open("rb") as file:
-            _lock(file.fileno(), path, shared=True)
+            if not in_use:
+                _lock(file.fileno(), path, shared=True)
             newest = _newest(file.read(2 * SLOT_BYTES))
             return None if newest is None else decode(newest[1])
     except (OSError, StoreRefused, msgspec.ValidationError):

@@ -196,6 +196,97 @@ def test_progress_goes_along_with_a_file_that_was_renamed(pushing: Pushing, tmp_
     assert Pushing(tmp_path / "in.1.ndjson").run(lines(*range(6))) == [5]
 
 
+def test_progress_goes_along_through_one_rotation_after_the_other(
+    pushing: Pushing, tmp_path: Path
+) -> None:
+    """Where a log is now, progress of the one before it may be, which goes along likewise."""
+    logs = [pushing, *(Pushing(tmp_path / f"in.ndjson.{number}") for number in (1, 2, 3))]
+    for night in range(5):
+        first = 100 * night
+        assert pushing.run(lines(first, first + 1)) == [first, first + 1]
+        for age in (2, 1, 0):
+            if logs[age].path.exists():
+                logs[age].path.rename(logs[age + 1].path)
+        tail = lines(*range(first, first + 3))
+        logs[1].path.write_text(tail)
+        if night % 2:  # whichever of the two is pushed first
+            assert pushing.run(lines(first + 50)) == [first + 50]
+            assert logs[1].run() == [first + 2]
+            pushing.path.unlink()
+        else:
+            assert logs[1].run() == [first + 2]
+        assert [log.run() for log in logs[1:] if log.path.exists()] == [[]] * min(night + 1, 3)
+
+
+@pytest.mark.parametrize("way", ["renamed", "hard link", "link", "link elsewhere"])
+def test_file_is_known_under_another_name(pushing: Pushing, tmp_path: Path, way: str) -> None:
+    pushing.run(lines(*range(5)), cut_after=1)
+    cut = pushing.keys[-1]
+    (tmp_path / "links").mkdir()
+    other = Pushing(tmp_path / ("links/other" if way == "link elsewhere" else "other.ndjson"))
+    match way:
+        case "renamed":
+            pushing.path.rename(other.path)
+        case "hard link":
+            other.path.hardlink_to(pushing.path)
+        case _:
+            other.path.symlink_to(pushing.path)
+    assert other.run() == [3, 4]
+    assert other.keys == [cut]
+    assert other.path.is_symlink() or other.said == f"{other.path} was pushed as in.ndjson"
+    if way == "renamed":
+        assert pushing.run(lines(50)) == [50]
+    else:
+        assert pushing.run(lines(*range(6))) == [5]
+        assert other.run(lines(*range(7))) == [6]
+    assert other.run(again=True)[0] == 0
+
+
+def test_link_that_was_pushed_by_an_older_version(pushing: Pushing, tmp_path: Path) -> None:
+    """It kept progress beside the link."""
+    pushing.run(lines(*range(5)))
+    (tmp_path / "links").mkdir()
+    link = tmp_path / "links" / "link.ndjson"
+    link.symlink_to(pushing.path)
+    (tmp_path / "in.ndjson.pushed").rename(tmp_path / "links" / "link.ndjson.pushed")
+    assert Pushing(link).run() == []
+    assert pushing.run(lines(*range(6))) == [5]
+
+
+def test_file_is_not_known_by_its_inode_alone(pushing: Pushing, tmp_path: Path) -> None:
+    """A removed file's number is given away again, and a link may be pushed elsewhere, too."""
+    pushing.run(lines(*range(5)))
+    other = Pushing(tmp_path / "other.ndjson")
+    pushing.path.rename(other.path)
+    assert other.run(lines(7, 8)) == [7, 8]
+    pushing.path.hardlink_to(other.path)
+    (tmp_path / "in.ndjson.pushed").unlink()
+    elsewhere = Goal(GOAL.service, 1, GOAL.kind)
+    assert pushing.run(goal=elsewhere) == [7, 8]
+    assert other.run() == []
+
+
+def test_two_files_that_changed_names(pushing: Pushing, tmp_path: Path) -> None:
+    other = Pushing(tmp_path / "other.ndjson")
+    pushing.run(lines(*range(5)))
+    other.run(lines(*range(10, 13)))
+    pushing.path.rename(tmp_path / "aside")
+    other.path.rename(pushing.path)
+    (tmp_path / "aside").rename(other.path)
+    assert (pushing.run(), other.run()) == ([], [])
+    assert (pushing.run(lines(*range(10, 14))), other.run(lines(*range(6)))) == ([13], [5])
+
+
+def test_file_that_is_pushed_right_now_under_another_name(pushing: Pushing, tmp_path: Path) -> None:
+    pushing.run(lines(1))
+    pushing.path.rename(tmp_path / "other.ndjson")
+    with (
+        Slots(tmp_path / "in.ndjson.pushed", msgspec.json.Decoder(Done).decode),
+        pytest.raises(StoreRefused, match=r"in\.ndjson\.pushed is in use"),
+    ):
+        Pushing(tmp_path / "other.ndjson").run()
+
+
 def test_other_mailbox_and_service_are_refused(pushing: Pushing) -> None:
     pushing.run(lines(1))
     for other in (

@@ -7,7 +7,9 @@ were dealt with, all of them as one digest and the first few one by one, and a f
     another one       it has none of the first few: it is pushed from its start
     a changed one     anything in between: refused, since parts would be skipped or pushed twice
 
-A log that is rotated is another file of its name, and its progress goes along with its inode.
+A log that is rotated is another file of its name, and its progress goes along with its inode: from
+the name that the log had, and from there to where the one before it is now. So a file that was
+pushed under another name is known by what lies beside that name. A link stands for its file.
 """
 
 from __future__ import annotations
@@ -25,7 +27,7 @@ import click
 import msgspec
 
 from pullstatus.cli.push.source import Line, Records, Source
-from pullstatus.client.slots import Slots
+from pullstatus.client.slots import Slots, peek
 from pullstatus.consumer.state import open_state
 from pullstatus.errors import StoreRefused
 from pullstatus.records import Kind
@@ -99,6 +101,12 @@ class Fingerprint:
 class Progress:
     """How far a file was pushed, on disk; a pipe's is not kept.
 
+    Args:
+        slots: where it is kept.
+        fresh: what is kept of a file that was not pushed yet.
+        again: do as if this one was not.
+        shared: the place was named, and may be that of another file.
+
     Attributes:
         done: what counts.
         skipped: records that were dealt with by an earlier run.
@@ -109,7 +117,8 @@ class Progress:
         self, slots: Slots[Done] | None, fresh: Done, *, again: bool, shared: bool = False
     ) -> None:
         self._slots = slots
-        self._shared = shared  # its place was named, and may be that of another file
+        self._shared = shared
+        self._again = again
         found = None if slots is None or again else slots.value
         self.done = found or fresh
         self._fresh = fresh
@@ -126,35 +135,79 @@ class Progress:
         """
         done, fresh, file = self.done, self._fresh, source.path
         records = source.records()
+        if not done.digest:
+            elsewhere = self._elsewhere(source)
+            return (
+                self._take_over(source, *elsewhere) if elsewhere else self._begin(source, records)
+            )
         if done.goal != fresh.goal:
             was = done.goal
             raise StoreRefused(
                 f"{file} was pushed to {was.service}, {was.sdkappid}, {was.kind.path}; give"
                 " --again to push it from its start to this mailbox, too"
             )
-        for line in islice(records, done.lines):
-            self._seen.add(line)
-        on_their_way = list(islice(records, done.sending))
-        for line in on_their_way:
-            self._seen.add(line)
+        on_their_way = self._read_past(records, done)
         if self._seen.digest == done.digest:
-            self.skipped = done.lines
-            self._write(msgspec.structs.replace(done, name=fresh.name, inode=fresh.inode))
-            return records, on_their_way
+            return records, self._go_on_with(done, on_their_way)
         if not self._seen.count:
             # Emptied, as some log rotations do: there is nothing to push, and what comes next
             # tells which file it is.
             self._slots = None
             return records, []
         self._check_another(source)
-        self._seen = Fingerprint()
+        elsewhere = self._elsewhere(source)
         self.said = f"{file} is another file than the one pushed before: from its start"
-        renamed = _with_inode(file, done.inode)
+        renamed = _with_inode(source.real, done.inode)
         if renamed is not None:
             self.said += f"; that one is {renamed} now, and its progress goes along"
-            _hand_on(done, renamed)
-        self._write(fresh)
-        return source.records(), []
+            _hand_on(done, renamed, _place(source.real))
+        return self._take_over(source, *elsewhere) if elsewhere else self._begin(source, records)
+
+    def _begin(self, source: Source, records: Records) -> tuple[Records, list[Line]]:
+        """From its start."""
+        self._seen = Fingerprint()
+        self._write(self._fresh)
+        return records if source.is_pipe else source.records(), []
+
+    def _read_past(self, records: Records, done: Done) -> list[Line]:
+        """Read what is dealt with and what was on its way, and return the latter."""
+        self._seen = Fingerprint()
+        for line in islice(records, done.lines):
+            self._seen.add(line)
+        on_their_way = list(islice(records, done.sending))
+        for line in on_their_way:
+            self._seen.add(line)
+        return on_their_way
+
+    def _go_on_with(self, done: Done, on_their_way: list[Line]) -> list[Line]:
+        """What was on its way, of a file that is still the one that was pushed."""
+        self.skipped = done.lines
+        fresh = self._fresh
+        self._write(msgspec.structs.replace(done, name=fresh.name, inode=fresh.inode))
+        return on_their_way
+
+    def _elsewhere(self, source: Source) -> tuple[Path, Done] | None:
+        """What is kept of this file under another name."""
+        if self._slots is None or self._shared or self._again:
+            return None
+        for path in _places_of(source, self._fresh, self._slots.path):
+            with Slots(path, _decode_done) as slots:
+                done = slots.value
+                if done is not None and done.inode == source.inode:
+                    self._read_past(source.records(), done)
+                    if self._seen.digest == done.digest:
+                        return path, done
+        return None
+
+    def _take_over(self, source: Source, path: Path, done: Done) -> tuple[Records, list[Line]]:
+        """Go on with what is kept elsewhere, which forgets it."""
+        records = source.records()
+        on_their_way = self._go_on_with(done, self._read_past(records, done))
+        self.said = f"{source.path} was pushed as {done.name}"
+        with Slots(path, _decode_done) as slots:
+            if slots.value == done:
+                slots.write(Done(goal=done.goal, run=self._fresh.run, name=done.name))
+        return records, on_their_way
 
     def _check_another(self, source: Source) -> None:
         done, file = self.done, source.path
@@ -174,7 +227,7 @@ class Progress:
                 " --state, or give --again to push this file from its start"
             )
         if not done.ended:
-            renamed = _with_inode(file, done.inode) or "that one, under a name of its own"
+            renamed = _with_inode(source.real, done.inode) or "that one, under a name of its own"
             raise StoreRefused(
                 f"{file} is another file than the one whose push was cut short after {count}."
                 f" Finish {renamed} first, with --state and this progress file; or give --again to"
@@ -222,11 +275,31 @@ def _with_inode(file: Path, inode: int) -> Path | None:
     return next((file.with_name(name) for name in names if name != file.name), None)
 
 
-def _hand_on(done: Done, renamed: Path) -> None:
-    path = _place(renamed)
-    if not path.exists():
-        with Slots(path, _decode_done) as slots:
-            slots.write(msgspec.structs.replace(done, name=_text(renamed.name)))
+def _hand_on(done: Done, renamed: Path, own: Path) -> None:
+    """Keep progress beside the file's new name; what is there of another file goes on likewise.
+
+    Two files may have changed names with each other: `own` is where this began.
+    """
+    with Slots(_place(renamed), _decode_done) as slots:
+        there = slots.value
+        if there is not None and there.digest:
+            if there.inode == done.inode:
+                return  # it was pushed under that name since
+            further = _with_inode(renamed, there.inode)
+            if further is not None and _place(further) != own:
+                _hand_on(there, further, own)
+        slots.write(msgspec.structs.replace(done, name=_text(renamed.name)))
+
+
+def _places_of(source: Source, fresh: Done, own: Path) -> Iterator[Path]:
+    """Where else progress of this file may be: under names that it had, or that links have."""
+    folders = {source.path.parent.resolve(), source.real.parent.resolve()}
+    for path in sorted(path for folder in folders for path in folder.glob("*.pushed")):
+        if path == own.resolve() or not path.is_file():
+            continue
+        done = peek(path, _decode_done, in_use=True)
+        if done and done.digest and (done.inode, done.goal) == (fresh.inode, fresh.goal):
+            yield path
 
 
 def _place(file: Path) -> Path:
@@ -252,7 +325,7 @@ def progress_of(
         run = random if again else "pipe"
         yield Progress(None, Done(goal=goal, run=run, name=""), again=again)
         return
-    file = source.path
+    file = source.real
     fresh = Done(goal=goal, run=random, name=_text(file.name), inode=source.inode)
     with open_state(state_path or _place(file), _decode_done) as slots:
         progress = Progress(slots, fresh, again=again, shared=state_path is not None)

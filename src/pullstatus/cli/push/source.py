@@ -63,12 +63,17 @@ class Line(msgspec.Struct, frozen=True):
 class Source:
     """FILE, opened. What is no regular file is a pipe: read once, and finished when it ends.
 
+    Attributes:
+        path: as it was given.
+        real: the file itself, where `path` is a link to it.
+
     Raises:
         InvalidSetting: it can't be read.
     """
 
     def __init__(self, path: Path, form: str | None, kind: Kind, *, whole: bool) -> None:
         self.path = path
+        self.real = path.resolve() if path.is_symlink() else path
         self._form = form
         self._kind = kind
         self._whole = whole
