@@ -3,12 +3,13 @@
 import msgspec
 import pytest
 
-from pullstatus.apps import AppKey, Application
+from pullstatus.apps import AppKey, Application, Operator
 from pullstatus.apps.values import application_setting
 from pullstatus.json import ascii_json
+from pullstatus.mailbox.erasing import Number, erase_number
 from pullstatus.mailbox.following import Follower
 from pullstatus.mailbox.statistics import Statistics, counted, statistics
-from pullstatus.store import Change, Discard, Outcome, Store
+from pullstatus.store import Change, Discard, Mailbox, Outcome, Run, Store
 from tests.harness import reply, status
 from tests.store.build import NOW_MS, OTHERS, REPLIES, STATUSES, append, pull, redeliver
 
@@ -77,6 +78,23 @@ async def test_what_has_left_is_counted(store: Store) -> None:
 async def test_what_is_no_record_is_counted_as_unreadable(store: Store) -> None:
     await store.append(append(STATUSES, [b"[]", *encoded(status(1))]))
     assert await count(store) == Statistics(1, (1, 0, 0, 0, 0), 0, 1)
+
+
+async def test_what_is_erased_while_it_is_counted_is_counted_as_it_was(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By then its tally tells of it, and who has found its place empty asks again."""
+    await store.append(append(STATUSES, encoded(status(1), status(2))))
+    runs = store.runs
+
+    async def overtaken(mailbox: Mailbox, first_seq: int, count_max: int) -> list[Run]:
+        monkeypatch.setattr(store, "runs", runs)
+        act = Operator("me", NOW_MS, lambda size: "5a" * size)
+        await erase_number(store, Number("8613800000001", 2), by=act, progress=lambda *_: None)
+        return await runs(mailbox, first_seq, count_max)
+
+    monkeypatch.setattr(store, "runs", overtaken)
+    assert await count(store) == Statistics(2, (0, 0, 0, 0, 0), 0, 0)
 
 
 async def test_what_was_a_former_owners_is_not_counted(store: Store) -> None:

@@ -6,6 +6,8 @@ when it comes, a copy by redelivery does not count again. The rules are those of
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import hashlib
 from collections import defaultdict
 from collections.abc import AsyncIterator, Collection, Iterable, Mapping, Sequence
@@ -16,9 +18,10 @@ import msgspec
 
 from pullstatus import limits
 from pullstatus.apps import LiveApplication
-from pullstatus.errors import SendsNotReported, StoreUnavailable
+from pullstatus.errors import SendsNotReported, StoreDamaged, StoreUnavailable
+from pullstatus.mailbox.following import Piece, read
 from pullstatus.mailbox.names import namings
-from pullstatus.mailbox.owners import read_owner
+from pullstatus.mailbox.owners import Owners, read_owner
 from pullstatus.mailbox.search import copies_of, source_of
 from pullstatus.mailbox.tallies import (
     EVER,
@@ -181,16 +184,17 @@ async def counted(store: Store, sdkappid: int, first_hour: int, last_hour: int) 
             for column, count in zip(columns, counts, strict=False):
                 sums[hour][column] += count
 
-    tallies, standing = await _tallied(store, sdkappid, first_hour, last_hour)
-    for tally in tallies:
+    told, untold, standing = await _told_and_untold(store, sdkappid, first_hour, last_hour, owners)
+    for tally in told:
         if tally.series == series or (tally.series in _SERIES and tally.hour > changed):
             add(tally.hour, range(WIDTH), tally.counts)
-    for row in standing:
-        former = owners.former(row.mailbox)
-        async for hour, columns in _untold(
-            store, row, former, changed if first_hour <= changed else 0
-        ):
-            add(hour, columns, repeat(1))
+    for tally in untold:
+        add(tally.hour, range(WIDTH), tally.counts)
+    if changed and first_hour <= changed:
+        for row in standing:
+            former = owners.former(row.mailbox)
+            async for hour, columns in _of_change(store, row, former, changed):
+                add(hour, columns, repeat(1))
     reports = await store.tallies(sdkappid, EVER, EVER)
     return Counted(sums, reports_sends=any(tally.series == series for tally in reports))
 
@@ -198,16 +202,22 @@ async def counted(store: Store, sdkappid: int, first_hour: int, last_hour: int) 
 _SERIES: Final = frozenset(map(int, Kind))
 
 
-async def _tallied(
-    store: Store, sdkappid: int, first_hour: int, last_hour: int
-) -> tuple[list[Tally], list[Backlog]]:
-    """Tallies, and how the mailboxes of records stood when they told all up to the marks."""
+async def _told_and_untold(
+    store: Store, sdkappid: int, first_hour: int, last_hour: int, owners: Owners
+) -> tuple[list[Tally], list[Tally], list[Backlog]]:
+    """Tallies, what is added to them once all is followed, and how mailboxes stood then."""
     for _ in range(limits.OVERTAKEN_MAX):
         before = await _standing(store, sdkappid)
-        tallies = await store.tallies(sdkappid, first_hour, last_hour)
+        told = await store.tallies(sdkappid, first_hour, last_hour)
         standing = await _standing(store, sdkappid)
-        if [row.followed for row in before] == [row.followed for row in standing]:
-            return tallies, standing
+        if [row.followed for row in before] != [row.followed for row in standing]:
+            continue
+        untold: list[Tally] = []
+        for row in standing:
+            untold += await _untold(store, row, owners.former(row.mailbox))
+        now = {row.mailbox: row for row in await _standing(store, sdkappid)}
+        if all(_is_kept(row, now[row.mailbox]) for row in standing):
+            return told, untold, standing
     raise StoreUnavailable("what was counted is just being made anew; ask again")
 
 
@@ -215,27 +225,55 @@ async def _standing(store: Store, sdkappid: int) -> list[Backlog]:
     return [row for row in await store.backlog(sdkappid) if not row.mailbox.aside]
 
 
-async def _untold(
-    store: Store, row: Backlog, former: range, changed: int
-) -> AsyncIterator[tuple[int, Sequence[int]]]:
-    """The hour and the columns of each entry that no tally tells.
+def _is_kept(before: Backlog, now: Backlog) -> bool:
+    """Whether all that was behind the mark is there still; else it was not read whole."""
+    return now.followed.turn == before.followed.turn and now.purged <= before.followed.tallied
+
+
+async def _untold(store: Store, row: Backlog, former: range) -> list[Tally]:
+    """What entries add to tallies that no tally tells, just as the follower will count them.
 
     Args:
         former: where entries are that were a former owner's.
-        changed: the hour whose tally tells nothing; 0: there is none.
+    """
+    mailbox, told_seq = row.mailbox, row.followed.tallied
+    first_seq = max(told_seq + 1, former.stop)
+    if first_seq > row.accepted:
+        return []
+    copies = await copies_of(store, mailbox, first_seq)
+    piece = Piece(mailbox, first_seq, told_seq, _found_by_nothing, copies)
+    # What is nowhere, at the end, is counted by nobody; the follower says that it is missing.
+    with contextlib.suppress(StoreDamaged):
+        await read(store, piece, row.accepted, _go_on)
+    return piece.tallies()
+
+
+def _found_by_nothing(_texts: Sequence[bytes], _offsets: Sequence[int]) -> list[int]:
+    return []
+
+
+async def _go_on() -> None:
+    await asyncio.sleep(0)
+
+
+async def _of_change(
+    store: Store, row: Backlog, former: range, changed: int
+) -> AsyncIterator[tuple[int, Sequence[int]]]:
+    """The hour and the columns of each entry that was followed, and that its tally tells not.
+
+    Args:
+        former: where entries are that were a former owner's.
+        changed: the hour whose tally tells nothing, as no tally before it does; 0: there is none.
     """
     mailbox = row.mailbox
     assert isinstance(mailbox.kind, Kind)
-    copies = await copies_of(store, mailbox)
     own_seq = max(row.purged + 1, former.stop)
-    told_seq = row.followed.tallied
-    if changed and own_seq <= told_seq:
-        async for entry in store.entries(mailbox, own_seq):
-            hour = hour_of(entry.accepted_ms)
-            if entry.seq > told_seq or hour > changed:
-                break
-            if source_of(entry.seq, copies) is None:
-                yield hour, columns_of(mailbox.kind, entry.data)
-    async for entry in store.entries(mailbox, max(own_seq, told_seq + 1)):
+    if own_seq > row.followed.tallied:
+        return
+    copies = await copies_of(store, mailbox)
+    async for entry in store.entries(mailbox, own_seq):
+        hour = hour_of(entry.accepted_ms)
+        if entry.seq > row.followed.tallied or hour > changed:
+            break
         if source_of(entry.seq, copies) is None:
-            yield hour_of(entry.accepted_ms), columns_of(mailbox.kind, entry.data)
+            yield hour, columns_of(mailbox.kind, entry.data)

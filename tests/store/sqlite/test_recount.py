@@ -2,12 +2,13 @@
 
 Whatever happens to records after they were accepted, in whatever order, and wherever the follower
 is: what was counted of an hour stays. Only what was damaged before anybody has counted it is
-counted as that.
+counted as that, and nothing is told of what a former owner of the number was sent.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import itertools
 import json
 import tempfile
@@ -15,14 +16,17 @@ from collections import Counter
 from pathlib import Path
 
 import apsw
+import msgspec
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from pullstatus.apps import Operator
+from pullstatus.apps import Application, Operator
+from pullstatus.apps.values import application_setting
 from pullstatus.json import ascii_json
 from pullstatus.mailbox import reindexing
 from pullstatus.mailbox.erasing import Number, erase_number
 from pullstatus.mailbox.following import Follower
+from pullstatus.mailbox.parking import Item
 from pullstatus.mailbox.statistics import counted
 from pullstatus.mailbox.tallies import Column
 from pullstatus.records import Kind
@@ -30,19 +34,25 @@ from pullstatus.records.hours import hour_of
 from pullstatus.store import (
     Act,
     Append,
+    Aside,
+    Change,
     Discard,
     Mailbox,
     Outcome,
+    Park,
     Pull,
     Redeliver,
     Store,
+    Unpark,
     backup_store,
     open_store,
     restore_store,
 )
+from pullstatus.store.migration import move_store
 from tests.harness import reply, status
 
 BOXES = Mailbox(7, Kind.DELIVERY_STATUS), Mailbox(7, Kind.REPLY)
+PARKED = Mailbox(7, Aside.PARKED)
 BEGIN_MS = 1_767_283_200_000
 HOUR_MS = 3_600_000
 CODES = {
@@ -76,6 +86,9 @@ class History:
         self.counts: Counter[tuple[int, int]] = Counter()
         self.untold: dict[tuple[Mailbox, int], tuple[int, int]] = {}
         self._accepted: Counter[Mailbox] = Counter()
+        self._parked = 0
+        self._damaged = False
+        self._owners = 0
         self._originals: dict[Mailbox, set[int]] = {box: set() for box in BOXES}
 
     async def open(self) -> None:
@@ -87,6 +100,9 @@ class History:
         return Operator("me", self.now_ms, lambda size: next(_tickets).to_bytes(size).hex())
 
     async def append(self, box: Mailbox, codes: list[str]) -> None:
+        await self.store.append(self._append(box, codes))
+
+    def _append(self, box: Mailbox, codes: list[str]) -> Append:
         entries = []
         for code in codes:
             number = next(_tickets) % 3
@@ -103,7 +119,20 @@ class History:
             self._originals[box].add(seq)
             self.untold[box, seq] = hour_of(self.now_ms), column
             self.counts[hour_of(self.now_ms), column] += 1
-        await self.store.append(Append(box, entries, self.now_ms, ticket=self._ticket()))
+        return Append(box, entries, self.now_ms, ticket=self._ticket())
+
+    async def park(self, box: Mailbox) -> None:
+        """Two items that nobody could read, an hour before one of them can be."""
+        item = Item("tencent", "carrier", self.now_ms, "192.0.2.1", "it is none", b"{}")
+        entries = [msgspec.json.encode(item)] * 2
+        nothing = Append(box, [], self.now_ms, ticket=self._ticket())
+        await self.store.park(Park(nothing, PARKED, entries, None, 99, 9999))
+        self.now_ms += HOUR_MS
+        became = [Outcome.PULLED, Outcome.EXPIRED]
+        read = [self._append(box, ["MK:0001"])]
+        first_seq = self._parked + 1
+        await self.store.unpark(Unpark(PARKED, first_seq, became, read, [], self.now_ms, None))
+        self._parked += 2
 
     async def pull(self, box: Mailbox) -> None:
         await self.store.pull(Pull(box, 3, self.now_ms, ticket=self._ticket()))
@@ -158,6 +187,7 @@ class History:
         )
         connection.close()
         await self.open()
+        self._damaged = True
         lost = before - {entry.seq async for entry in self.store.entries(box)}
         for seq in lost:
             if (box, seq) in self.untold:
@@ -167,6 +197,8 @@ class History:
                 self.counts[hour, Column.UNREADABLE] += 1
 
     async def restore(self, _box: Mailbox) -> None:
+        if self._damaged:  # there is no backup of such a store
+            return
         copy = self._folder / f"{next(_tickets)}.backup"
         await backup_store(f"sqlite:///{self._file}", copy, no_progress)
         await self.store.close()
@@ -174,6 +206,38 @@ class History:
         act = Act("me", "restore", "", "{}", self.now_ms, self._ticket())
         await restore_store(f"sqlite:///{self._file}", copy, act=act, progress=no_progress)
         await self.open()
+
+    async def migrate(self, _box: Mailbox) -> None:
+        target = self._folder / f"{next(_tickets)}.db"
+        act = Act("me", "migrate", "", "{}", self.now_ms, self._ticket())
+        await self.store.close()
+        await move_store(
+            f"sqlite:///{self._file}",
+            f"sqlite:///{target}",
+            act=act,
+            phase=lambda _what: contextlib.nullcontext(no_progress),
+            damaged=BOXES,
+            prove_setting=lambda _name, _value: None,
+            accept=lambda _names: None,
+        )
+        self._file = target
+        await self.open()
+
+    async def recreate(self, _box: Mailbox) -> None:
+        """The number is somebody else's, from the next hour on."""
+        self._owners += 1
+        former = (self._accepted[BOXES[0]], self._accepted[BOXES[1]])
+        owned = Application(7, (), self.now_ms, owner=str(self._owners), former=former)
+        setting = await self.store.setting(application_setting(7))
+        change = Change(
+            application_setting(7),
+            msgspec.json.encode(owned),
+            None if setting is None else setting.value,
+        )
+        assert await self.store.change(change)
+        self.now_ms += HOUR_MS
+        self.counts.clear()
+        self._told()
 
     async def check(self) -> None:
         """Right after whatever it was, and once all is followed."""
@@ -191,7 +255,10 @@ class History:
         return next(_tickets).to_bytes(16)
 
 
-WAYS = ("pull", "redeliver", "expire", "erase", "purge", "follow", "reindex", "restore")
+WAYS = (
+    *("pull", "redeliver", "expire", "erase", "purge", "follow", "reindex"),
+    *("restore", "migrate", "damage", "park", "recreate"),
+)
 BOX = st.sampled_from((BOXES[0], *BOXES))
 APPEND = st.tuples(
     st.just("append"), BOX, st.lists(st.sampled_from(sorted(CODES)), min_size=1, max_size=5)
@@ -254,6 +321,9 @@ def test_what_was_damaged_before_it_was_counted_is_counted_as_that(tmp_path: Pat
             history.now_ms += HOUR_MS
             await history.append(box, ["MK:0001"] * 2)
             await history.damage(box)
+            await history.check()
+            await history.pull(box)
+            await history.check()
             await history.follow(box)
             await history.damage(box)
             await history.check()
