@@ -714,6 +714,13 @@ def test_signed_command_pulls(shell: Shell, shared: Program, app: App) -> None:
     assert answer.result == 0
 
 
+@pytest.mark.parametrize("at", ["\u00b2", "9" * 5000, "now"])
+def test_time_of_a_signed_command_is_an_integer(shell: Shell, at: str) -> None:
+    done = shell.run("sign", "--curl", "--type", "reply", "--time", at)
+    assert done.returncode == 2
+    assert "--time is not an integer" in done.stderr
+
+
 def test_signature_is_explained(shell: Shell) -> None:
     [made] = [json.loads(shell.run("sign", "--random", "012345").stdout)]
     arguments = ["verify", "--random", "012345", "--time", made["time"], "--sig"]

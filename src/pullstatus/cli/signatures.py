@@ -13,6 +13,7 @@ from urllib.parse import parse_qs, urlsplit
 import click
 import msgspec
 
+from pullstatus import limits
 from pullstatus.cli.output import print_json, say
 from pullstatus.cli.service import KINDS, appkey_option, read_secret
 from pullstatus.wire.v5.mismatch import explain, signed_text
@@ -63,8 +64,10 @@ def sign(
         sig = sha256(text.encode()).hexdigest()
         print_json({"sig": sig, "random": random, "time": at, "signed": masked})
         return
-    if url is None or sdkappid is None or kind is None or mobiles or not at.isdigit():
+    if url is None or sdkappid is None or kind is None or mobiles:
         raise click.UsageError("--curl needs --url, --sdkappid and --type, and takes no --mobile")
+    if not at.isascii() or not at.isdigit() or len(at) > limits.INTEGER_DIGITS_MAX:
+        raise click.UsageError("--time is not an integer: give Unix seconds, digits only")
     target, body = pull_request(sdkappid, appkey, KINDS[kind], count_max, random, int(at))
     say(f"curl --data '{body.decode()}' '{url.rstrip('/')}{target}'")
 

@@ -90,7 +90,7 @@ def _open(
 ) -> H:
     _check_timeout(timeout_s)
     try:
-        url = httpx.URL(base_url)
+        url = _url(base_url)
     except (httpx.InvalidURL, UnicodeError) as error:
         raise InvalidArgument(f"base_url is no address: {error}") from error
     if own_transport:
@@ -104,6 +104,18 @@ def _open(
         return build(proxy.address, trusted)
     except Exception as error:
         raise _unusable_proxy(proxy, "is no address of a proxy") from error
+
+
+def _url(address: str) -> httpx.URL:
+    """An address whose host can be looked up.
+
+    Raises:
+        httpx.InvalidURL, UnicodeError: it is none. A name with an empty label, or one of over 63
+            characters, would only be refused at each attempt, as if something had been sent.
+    """
+    url = httpx.URL(address)
+    url.raw_host.decode("ascii").encode("idna")
+    return url
 
 
 def _check_timeout(timeout_s: object) -> None:
@@ -156,7 +168,7 @@ def _proxy_for(url: httpx.URL, environment: Mapping[str, str]) -> _Proxy | None:
         )
     try:
         split_address(address)
-        httpx.URL(address)
+        _url(address)
     except (httpx.InvalidURL, ValueError) as error:
         raise _unusable_proxy(proxy, "is no address of a proxy") from error
     return proxy

@@ -103,11 +103,30 @@ def test_csv_of_any_make_is_read(delimiter: str, ends: str, encoding: str) -> No
         (f"{HEAD}\n{ROW}\n".replace(",", "|").encode(), "in.csv", "there is none named"),
         (b"", "in.csv", "there is none named"),
         (f'{HEAD}\n"a"b\n'.encode(), "in.csv", "line 2 is no CSV"),
+        (f"{HEAD},mobile\n{ROW},1\n".encode(), "in.csv", "names a column twice: mobile"),
     ],
 )
 def test_what_cannot_be_read_is_named_once(content: bytes, name: str, told: str) -> None:
     with pytest.raises(InvalidBody, match=told):
         list(open_records(content, name))
+
+
+def test_empty_columns_that_spreadsheets_leave_are_none() -> None:
+    assert read(f"{HEAD},,\n{ROW},,\n".encode(), "in.csv") == [CELLS]
+    assert read(f"{HEAD},,\n{ROW},a,\n".encode(), "in.csv") == [CELLS | {"": "a"}]
+
+
+@pytest.mark.parametrize("digits", [19, 20, 5000])
+def test_time_of_many_digits_is_text_from_where_a_record_has_it_so(digits: int) -> None:
+    row = ROW.replace("1767571390", "9" * digits)
+    [record] = read(f"{HEAD}\n{row}\n".encode(), "in.csv")
+    assert record["time"] == (int("9" * digits) if digits < 20 else "9" * digits)
+
+
+def test_long_cell_keeps_no_other_row_back() -> None:
+    row = ROW.replace("S", "s" * 200_000)
+    read_rows = read(f"{HEAD}\n{ROW}\n{row}\n{ROW}\n".encode(), "in.csv")
+    assert [len(record["sign"]) for record in read_rows] == [1, 200_000, 1]
 
 
 def test_byte_order_marks_of_joined_files_are_blanks() -> None:

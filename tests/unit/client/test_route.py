@@ -358,6 +358,9 @@ ODD_URLS = [
     "http://sms.example?a=1",
     "http://sms.example#a",
     "http://\ud800.example",
+    "http://sms..example",
+    "http://.example",
+    f"http://{'a' * 64}.example",
     "http://\u2488.example",
     None,
     b"http://sms.example",
@@ -374,7 +377,16 @@ def test_odd_addresses_are_invalid_arguments(colour: Any, base_url: Any) -> None
     assert "secret" not in str(caught.value)
 
 
-@pytest.mark.parametrize("base_url", ["http://b\u00fccher.example", "http://[2001:db8::1]:80/a/"])
+@pytest.mark.parametrize(
+    "base_url",
+    [
+        "http://b\u00fccher.example",
+        "http://[2001:db8::1]:80/a/",
+        "http://sms.example.",
+        f"http://{'a' * 63}.example",
+        "http://sms_1.example",
+    ],
+)
 def test_unusual_addresses_are_taken(base_url: str) -> None:
     with Client(base_url, SDKAPPID, APPKEY):
         pass

@@ -225,6 +225,7 @@ class Records:
     def _read_csv(self) -> Iterator[Line]:
         delimiter = max(",;\t", key=self._first.count)
         lines = chain([self._first], self._text)
+        csv.field_size_limit(limits.INGEST_BODY_BYTES_MAX)  # a record that long is refused alone
         physical = _Physical(lines, self._number, finished=self._finished)
         rows = csv.reader(physical, strict=True, delimiter=delimiter)
         number = self._number
@@ -257,6 +258,9 @@ class Records:
             raise InvalidBody(
                 f"the first row must name the columns; there is none named {', '.join(missing)}"
             )
+        twice = sorted({name for name in names if names.count(name) > 1 and name})
+        if twice:
+            raise InvalidBody(f"the first row names a column twice: {', '.join(twice)}")
 
 
 class _Physical:
@@ -385,9 +389,9 @@ def _record(number: int, names: list[str], row: list[str]) -> Line:
         fault = f"has {len(row)} cells where there are {len(names)} columns"
         return Line(number, msgspec.json.encode(row), fault)
     for name, cell in zip(names, row, strict=True):
-        if name == EXTRA:
+        if name == EXTRA or not (name or cell):
             continue
-        if name == "time" and cell.isascii() and cell.isdigit() and int(cell) < INTEGER_END:
+        if name == "time" and _is_integer(cell):
             members[name] = int(cell)
         elif cell or name not in OMITTED:
             members[name] = cell
@@ -398,6 +402,11 @@ def _record(number: int, names: list[str], row: list[str]) -> Line:
         except (msgspec.MsgspecError, UnicodeEncodeError, RecursionError):
             return Line(number, msgspec.json.encode(row), f"{EXTRA} must be a JSON object")
     return _sized(number, msgspec.json.encode(members))
+
+
+def _is_integer(cell: str) -> bool:
+    """Whether a cell is a number below `INTEGER_END`, which has 20 digits."""
+    return cell.isascii() and cell.isdigit() and len(cell) < len(str(INTEGER_END))
 
 
 def _sized(number: int, content: bytes, fault: str = "") -> Line:

@@ -112,3 +112,11 @@ def test_clock_is_looked_at_besides(time: str, now_s: int, said: str) -> None:
     sig = sha(signed_text(APPKEY, RANDOM, time))
     [finding] = explain(sig, APPKEY, RANDOM, time, now_s=now_s)
     assert said in finding.mistake
+
+
+@pytest.mark.parametrize("digits", ["9" * 5000, "0" * 5000, "\u00b2"])
+def test_number_that_is_none_is_a_finding(digits: str) -> None:
+    """Python reads no integer of over 4,300 digits, and some digits are none of a number."""
+    assert explain(RIGHT, APPKEY, digits, TIME, now_s=None)
+    found = explain(RIGHT, APPKEY, RANDOM, digits, now_s=int(TIME))
+    assert "time is not an integer" in [one.mistake for one in found]
