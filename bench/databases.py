@@ -79,9 +79,7 @@ def skip_locked(server: PostgreSQL, folder: Path) -> Iterator[Running]:
     Raises:
         PeersMissing: see there.
     """
-    python = PEERS / "bin" / "python"
-    if not python.exists():
-        raise PeersMissing(f"there is no {python}; `make bench-peers ARGS=--help` makes it")
+    python = peers_python()
     with server.database() as url:
         command = [str(python), "-m", "bench.peers.front", "lean", "postgresql", url, "1"]
         log = folder / "skip-locked.log"
@@ -90,3 +88,15 @@ def skip_locked(server: PostgreSQL, folder: Path) -> Iterator[Running]:
                 yield running
         finally:
             log.unlink(missing_ok=True)
+
+
+def peers_python() -> Path:
+    """What fronts of the peers run in.
+
+    Raises:
+        PeersMissing: see there.
+    """
+    python = PEERS / "bin" / "python"
+    if not python.exists():
+        raise PeersMissing(f"there is no {python}; `make bench-peers ARGS=--help` makes it")
+    return python

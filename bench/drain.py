@@ -22,6 +22,7 @@ from pullstatus.cli.load import Load, LoadFailed, Measured, Request
 
 FIRST_FILL = 1_000  # records a second that anybody hands out
 FILL_S = 30.0  # what laying records ready for a run may take
+FRONT_S = 1_800.0  # what a front of the peers may take for that
 ARRIVE_S = 3.0  # how long records may be on their way to whoever pulls
 SPARE = 1.3
 LEFT = 64  # pages that should be left at the end of a run
@@ -149,5 +150,16 @@ def by_posts(
         while laid < count:
             laid += load.run(running().address, posts, 1).requests * PAGE
         return laid
+
+    return fill
+
+
+def by_front(running: Running, queue: str) -> Callable[[int], int]:
+    """Has a front of the peers (`bench.peers.front`) lay records ready in a queue of its own."""
+
+    def fill(count: int) -> int:
+        asked = Request(f"/fill/{queue}?count={count}", b"")
+        load.look(running.address, asked, timeout_s=FRONT_S)
+        return count
 
     return fill

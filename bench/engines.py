@@ -9,58 +9,28 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import Callable, Iterator
-from typing import NamedTuple
+from collections.abc import Iterator
 
 import msgspec
 import psycopg
 
-from bench import cluster, databases, drain, workers
-from bench.drain import Drain, by_posts
-from bench.measure import Bench, Side
+from bench import cluster, consumer, databases, workers
+from bench.measure import Bench
 from bench.peers.proof import prove
-from bench.process import Running, memory_mib
-from bench.records import as_array, record
+from bench.process import memory_mib
+from bench.records import record
 from bench.results import Indicator, Line, Result, median, paired
 from bench.scenarios import WITHIN, Scenario
 from bench.server import PAGE, Product, ingest_request, pull_request
+from bench.subjects import Measure, Subject, in_turns, of_peer, of_product
 from pullstatus.cli import load
-from pullstatus.cli.load import Load, Request
+from pullstatus.cli.load import Load
 from pullstatus.records import Kind
 from pullstatus.store import Append, Mailbox, open_store
 from tests.postgresql_proxy import MessageProxy
 
 SQLITE, POSTGRESQL = "SQLite", "PostgreSQL"
 STANDBY, SKIP_LOCKED = "PostgreSQL, a standby", "SKIP LOCKED"
-
-
-class Subject(NamedTuple):
-    """Something that answers.
-
-    Attributes:
-        behind: roots of the database's processes.
-        post: of a body, into the queue that `pull` takes from.
-    """
-
-    label: str
-    running: Callable[[], Running]
-    behind: tuple[int, ...]
-    post: Callable[[bytes], Request]
-    pull: Callable[[], Request]
-
-
-class Measure(NamedTuple):
-    """What is asked of all: posts of so many records, or pulls of pages.
-
-    Attributes:
-        goal: how many times the rate of SKIP LOCKED PostgreSQL should bring.
-    """
-
-    name: str
-    unit: str
-    records: int
-    connections: int
-    goal: float
 
 
 MEASURES = (
@@ -81,7 +51,7 @@ def _databases(bench: Bench, scenario: Scenario) -> Result:
                 subject.label: Line(f"{measure.name}, {subject.label}", measure.unit)
                 for subject in subjects
             }
-            _measured(bench, measure, subjects, found)
+            in_turns(bench, measure, subjects, found)
             lines += found.values()
             judged += _judged(measure, found)
     return Result(scenario.name, scenario.conditions, lines, judged, remarks)
@@ -91,14 +61,14 @@ def _subjects(bench: Bench, stack: contextlib.ExitStack, remarks: list[str]) -> 
     bench.say("starting servers")
     embedded = stack.enter_context(Product(bench.folder))
     embedded.serve()
-    yield _subject(SQLITE, embedded, ())
+    yield of_product(SQLITE, embedded, ())
     server = stack.enter_context(databases.database(bench.folder))
     remarks.append(f"PostgreSQL {server.major}, data checksums on, on the disk of the stores")
     product = stack.enter_context(databases.over(server, bench.folder))
-    yield _subject(POSTGRESQL, product, (server.pid,))
+    yield of_product(POSTGRESQL, product, (server.pid,))
     servers = stack.enter_context(databases.pair(bench.folder))
     product = stack.enter_context(databases.over(servers.primary, bench.folder))
-    yield _subject(STANDBY, product, (servers.primary.pid, servers.standby.pid))
+    yield of_product(STANDBY, product, (servers.primary.pid, servers.standby.pid))
     server = stack.enter_context(databases.database(bench.folder))
     try:
         running = stack.enter_context(databases.skip_locked(server, bench.folder))
@@ -106,58 +76,7 @@ def _subjects(bench: Bench, stack: contextlib.ExitStack, remarks: list[str]) -> 
         remarks.append(f"without {SKIP_LOCKED}: {error}")
         return
     prove(running.address)
-    yield Subject(
-        SKIP_LOCKED,
-        lambda: running,
-        (server.pid,),
-        lambda body: Request("/ingest/all", body),
-        lambda: Request("/pull/all", b'{"type":0,"max":%d}' % PAGE),
-    )
-
-
-def _subject(label: str, product: Product, behind: tuple[int, ...]) -> Subject:
-    return Subject(
-        label,
-        product.server,
-        behind,
-        lambda body: ingest_request(product.token, PAGE, body=body),
-        pull_request,
-    )
-
-
-def _measured(
-    bench: Bench, measure: Measure, subjects: list[Subject], lines: dict[str, Line]
-) -> None:
-    if not measure.records:
-        drain.in_turns(
-            bench,
-            [
-                Drain(
-                    bench,
-                    lines[each.label],
-                    each.running,
-                    lambda each=each: Load([each.pull()], measure.connections),  # type: ignore[misc]
-                    by_posts(each.running, each.post),
-                    each.behind,
-                )
-                for each in subjects
-            ],
-        )
-        return
-    body = as_array(measure.records)
-    bench.in_turns(
-        [
-            Side(
-                lines[each.label],
-                each.running,
-                lambda each=each: Load([each.post(body)], measure.connections),  # type: ignore[misc]
-                None,
-                measure.records,
-                behind=each.behind,
-            )
-            for each in subjects
-        ]
-    )
+    yield of_peer(SKIP_LOCKED, running, (server.pid,))
 
 
 def _judged(measure: Measure, lines: dict[str, Line]) -> Iterator[Indicator]:
@@ -296,5 +215,6 @@ ENGINES = {
         workers.SCENARIO,
         workers.OVER_POSTGRESQL,
         cluster.SCENARIO,
+        consumer.SCENARIO,
     )
 }

@@ -13,7 +13,7 @@ import pytest
 from click.testing import CliRunner
 
 from bench import __main__ as bench_main
-from bench import ceiling, cluster, floor, growth
+from bench import ceiling, cluster, consumer, databases, floor, growth
 from bench.__main__ import GROUPS, KNOWN, main
 from bench.engines import ENGINES
 from bench.full import FULL
@@ -158,6 +158,25 @@ def test_doors_to_a_cluster_do_as_they_are_told(
     for line in result.lines:
         assert line.per_s[0] > 0
         assert line.us[0] > line.behind_us[0] > 0
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.needs("wrk")
+def test_the_product_over_a_node_is_measured_without_the_peers_and_says_so(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(databases, "PEERS", tmp_path / "none")
+    monkeypatch.setattr(consumer, "RUN_S", 1.0)
+    scenario = ENGINES["consumer"]
+    result = scenario.measure(Bench(tmp_path, seconds=1, runs=1, warmup_s=0), scenario)
+    assert [line.label.partition(",")[0] for line in result.lines] == [
+        "pages",
+        "batches of 100",
+        "posts of 1",
+    ]
+    assert all(line.per_s[0] > 0 for line in result.lines)
+    assert not result.indicators
+    assert "make bench-peers" in result.remarks[0]
     assert not list(tmp_path.iterdir())
 
 

@@ -18,7 +18,7 @@ from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 from bench import drain, machine, report
-from bench.drain import Drain, by_posts
+from bench.drain import Drain, by_front, by_posts
 from bench.measure import Bench, Side, to_processor
 from bench.peers import services
 from bench.peers.proof import prove
@@ -361,13 +361,6 @@ def _peer(peer: Peer, bench: Bench, python: Path) -> Iterator[tuple[Subject, str
             peer.start(folder, python.parent) as service,
             _front(peer, service, folder, python) as running,
         ):
-
-            def fill(count: int) -> int:
-                load.look(
-                    running.address, Request(f"/fill/filled?count={count}", b""), timeout_s=1800
-                )
-                return count
-
             prove(running.address)
             page = b'{"type":0,"max":%d}' % PAGE
             yield (
@@ -378,7 +371,7 @@ def _peer(peer: Peer, bench: Bench, python: Path) -> Iterator[tuple[Subject, str
                     lambda: Request("/pull/filled", page),
                     lambda: Request("/pull/empty", page),
                     lambda count: Request("/ingest/fed", as_array(count)),
-                    fill,
+                    by_front(running, "filled"),
                 ),
                 service.version,
             )
