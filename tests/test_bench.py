@@ -158,7 +158,7 @@ def test_doors_to_a_cluster_do_as_they_are_told(
     for line in result.lines:
         assert line.per_s[0] > 0
         assert line.us[0] >= line.behind_us[0]
-    # The kernel counts processor time in hundredths of a second; pages take less where few are laid.
+    # The kernel counts in hundredths of a second, and a few pages take less.
     assert sum(line.behind_us[0] for line in result.lines) > 0
     assert not list(tmp_path.iterdir())
 
