@@ -304,13 +304,13 @@ was lost, or waits for a telephone that is switched off, as others of it will.""
 
 PENDING_ITEMS_MAX: Final = 4_000
 """Items of one application that wait for something else. All of them are read to find what may
-leave. One for which there is no room leaves at once, as it is. So it is with what is nobody's yet;
-there a token has at most as many as it leaves free, beyond `PENDING_TOKEN_ITEMS`."""
+leave. One for which there is no room leaves at once, as it is."""
 
-PENDING_TOKEN_ITEMS: Final = 500
-"""Items of one token that may wait whatever others bring, of what is nobody's yet. All are read
-each second, at some 10 us each, so none has `PENDING_ITEMS_MAX` to itself: ten that flood have
-9,000 at most. Who registers a second late has so many for 500 receipts a second."""
+PENDING_SHARED_ITEMS: Final = 6_000
+"""Such items of what is nobody's yet, over all tokens: alone one may have half of them, beside one
+that floods a third, beside ten 500. Twice as many at most while tokens have just begun. All are
+read each second, at some 20 us each. Who registers a second late has 500 for 500 receipts a
+second."""
 
 PENDING_ITEM_BYTES_MAX: Final = 16 * 1024
 """Bytes of such an item as it is stored; a larger one leaves at once. A part of an SMS is some 300

@@ -16,7 +16,7 @@ from pullstatus.apps.operator import SERVER
 from pullstatus.apps.routing import Rule
 from pullstatus.apps.values import NOBODY, application_setting
 from pullstatus.errors import InvalidSetting, OutcomeUnknown
-from pullstatus.mailbox import append, parking, unparking
+from pullstatus.mailbox import append, parking, pending, unparking
 from pullstatus.mailbox import bounds as mailbox_bounds
 from pullstatus.mailbox.bounds import Bounds
 from pullstatus.mailbox.owning import NO_RULE, Stored, owned
@@ -353,29 +353,80 @@ async def test_what_waited_too_long_for_its_name_lets_nothing_of_others_leave(
 async def test_tokens_that_flood_leave_room_for_another_however_many_they_are(
     store: Store, url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A receipt of it waits, and gets its name; for more than its own places there is no room."""
-    monkeypatch.setattr(limits, "PENDING_ITEMS_MAX", 16)
-    monkeypatch.setattr(limits, "PENDING_TOKEN_ITEMS", 2)
+    """For as much as each has where all have equally much; and there is an end to all of it."""
+    monkeypatch.setattr(limits, "PENDING_SHARED_ITEMS", 16)
     await create(store, SHOP)
     room, names, tickets = Room(store), NamesInMemory(), Tickets(secrets.token_bytes)
 
     async def bring(token: str, count: int, now_ms: int = NOW_MS) -> int:
         most = await room.of(NOBODY, token, count, now_ms)
-        said = [nameless(f"{token} {each}", token) for each in range(most)]
+        said = [nameless(f"{token} {each} {now_ms}", token) for each in range(most)]
         if said:
             await wait(store, None, said, sender=token, now_ms=now_ms, ticket=tickets())
         return most
 
-    floods = [await bring(f"flood {each}", 20) for each in range(8)]
-    assert floods == [8, 4, 2, 2, 2, 2, 2, 2]
-    assert await bring("other", 3) == 2
+    floods = [await bring(f"flood {each}", 20) for each in range(7)]
+    assert floods == [8, 5, 4, 3, 2, 2, 2]
+    assert await bring("other", 3) == 16 // 9
     assert await bring("other", 3, NOW_MS + 1_000) == 0
-    names.register(SHOP, Registered("mine", ("other 1",)), owner="one")
-    pending = Pending(store, names, tickets)
-    assert await pending.release(NOW_MS + 1_000) == 1
+    names.register(SHOP, Registered("mine", (f"other 0 {NOW_MS}",)), owner="one")
+    assert await Pending(store, names, tickets).release(NOW_MS + 1_000) == 1
     [record] = await data_of(store, Mailbox(SHOP, Kind.DELIVERY_STATUS))
     assert json.loads(record)["sid"] == "mine"
-    assert await bring("other", 3, NOW_MS + 2_000) == 1
+    assert await bring("other", 3, NOW_MS + 2_000) == 16 // 9
+    late = [await bring(f"late {each}", 9, NOW_MS + 2_000) for each in range(6)]
+    assert (sum(floods) + 1 + sum(late), late) == (32, [1, 1, 1, 1, 1, 0])
+    assert (await audit_store(url, lambda _done, _total: None)).findings == []
+
+
+@pytest.mark.parametrize("cut", [None, "before", "behind"])
+async def test_what_is_whole_is_a_record_though_much_of_others_stands_before_it(
+    store: Store, url: str, monkeypatch: pytest.MonkeyPatch, cut: str | None
+) -> None:
+    """In one turn, and once, whichever process has the others; what it can't be is parked once."""
+    monkeypatch.setattr(pending, "_STEP_ITEMS", 2)
+    await create(store, SHOP)
+    names, tickets = NamesInMemory(), Tickets(secrets.token_bytes)
+
+    async def come(token: str, *said: Item) -> None:
+        await wait(store, None, said, sender=token, now_ms=NOW_MS, ticket=tickets())
+
+    async def sids() -> list[str]:
+        found = await data_of(store, Mailbox(SHOP, Kind.DELIVERY_STATUS))
+        return sorted(json.loads(each)["sid"] for each in found)
+
+    for place in range(4):
+        await come("flood", *(nameless(f"{place}.{each}", "flood") for each in range(3)))
+    odd = nameless("odd")
+    odd = msgspec.structs.replace(odd, report=msgspec.structs.replace(odd.report, number="x"))
+    await come(TOKEN, nameless("one"), nameless("first"), nameless("second"), odd)
+    names.register(SHOP, Registered("plain", ("one",)), owner="one")
+    names.register(SHOP, Registered("long", ("first", "second")), owner="one")
+    names.register(SHOP, Registered("none", ("odd",)), owner="one")
+    unpark = store.unpark
+
+    async def cut_off(operation: Unpark) -> int:
+        if cut == "behind":
+            await unpark(operation)
+        raise OutcomeUnknown("cut off")
+
+    late_ms = NOW_MS + limits.PENDING_NAME_S * 1000
+    one, other = (Pending(store, names, tickets) for _ in range(2))
+    if cut:
+        monkeypatch.setattr(store, "unpark", cut_off)
+        with pytest.raises(OutcomeUnknown):
+            await one.release(late_ms)
+        monkeypatch.setattr(store, "unpark", unpark)
+    else:
+        assert await one.release(late_ms) == 2
+        assert await sids() == ["long", "plain"]
+    for turn in range(20):
+        await (one, other)[turn % 2].release(late_ms + turn)
+    assert await sids() == ["long", "plain"]
+    assert len(await left(store)) == 12
+    assert len(await parking.parked(store, SHOP)) == 1
+    waiting = {row.mailbox: row.waiting for row in await store.backlog()}
+    assert waiting[pending.pending_mailbox(NOBODY)] == 0
     assert (await audit_store(url, lambda _done, _total: None)).findings == []
 
 

@@ -14,7 +14,9 @@ gateway's id as `sid`, parts as `receipts.joining` marks them.
                                                        to the tail, since a cursor never moves back
 
 What has no application yet waits with number 0: a platform's token brought it, and only its name
-can tell whose it is. Overdue it is whose a rule says by now, or else parked there.
+can tell whose it is. Overdue it is whose a rule says by now, or else parked there. Tokens that
+flood have others stand behind them. So what has all it waited for is a record in that turn,
+wherever it stands; the item leaves when the cursor comes to it, and is no second record.
 """
 
 from __future__ import annotations
@@ -282,11 +284,13 @@ class Ready(NamedTuple):
         seqs: the items, in order.
         item: the one that says whose it is.
         reports: what it says, joined; and part by part, if that can be no record.
+        whole: it has all it waited for; else it is overdue.
     """
 
     seqs: tuple[int, ...]
     item: Item
     reports: tuple[Report, ...]
+    whole: bool
 
 
 def ready(items: Sequence[tuple[int, Item]], now_ms: int) -> tuple[list[Ready], int | None]:
@@ -301,7 +305,7 @@ def ready(items: Sequence[tuple[int, Item]], now_ms: int) -> tuple[list[Ready], 
             key = item.token, item.source, *piece.key
             pieces.append(piece._replace(key=key, seq=seq))
         elif item.name is not None or _overdue_ms(item, limits.PENDING_NAME_S) <= now_ms:
-            found.append(Ready((seq,), item, (item.report,)))
+            found.append(Ready((seq,), item, (item.report,), item.name is not None))
         else:
             next_ms.append(_overdue_ms(item, limits.PENDING_NAME_S))
     for message in sorted_out(pieces):
@@ -311,7 +315,7 @@ def ready(items: Sequence[tuple[int, Item]], now_ms: int) -> tuple[list[Ready], 
         if joined.whole or overdue_ms <= now_ms:
             seqs = tuple(piece.seq for piece in message)
             apart = [msgspec.structs.replace(piece.report, part=None) for piece in message]
-            found.append(Ready(seqs, first, (joined.report, *apart)))
+            found.append(Ready(seqs, first, (joined.report, *apart), joined.whole))
         else:
             next_ms.append(overdue_ms)
     return found, min(next_ms, default=None)
@@ -347,6 +351,7 @@ class Pending:
         self._names = names
         self._new_ticket = new_ticket
         self._idle: dict[Mailbox, tuple[int, int]] = {}  # how many came, and until when it rests
+        self._ahead: set[int] = set()  # of number 0: what is a record, and has not left
 
     async def release(self, now_ms: int) -> int:
         """Let leave what has all it waited for, and what is overdue; returns how many items did.
@@ -383,14 +388,20 @@ class Pending:
                 out[seq] = Outcome.QUARANTINED
             elif sdkappid and (live is None or live.application.owner != item.owner):
                 out[seq] = Outcome.ERASED  # whom it came for is gone, with all that was theirs
+            elif sdkappid == NOBODY and seq in self._ahead:
+                out[seq] = Outcome.ROUTED
             else:
                 items[seq] = item
         named = await self._named(items, sdkappid, live)
         found, next_ms = ready(sorted((items | named).items()), now_ms)
-        near = [each for each in found if each.seqs[-1] < first + _STEP_ITEMS]
+        reach = first + _STEP_ITEMS
+        if not any(seq < reach for seq in (*out, *(each.seqs[-1] for each in found))):
+            reach = last + 1
+        out = {seq: outcome for seq, outcome in out.items() if seq < reach}
+        near = [each for each in found if each.seqs[-1] < reach]
         become = _Become(now_ms, self._new_ticket)
-        ruled = await self._ruled(near or found) if sdkappid == NOBODY else {}
-        for each in near or found:
+        ruled = await self._ruled(near) if sdkappid == NOBODY else {}
+        for each in near:
             said = ruled.get(each.seqs)
             target = live or (said.live if said else await self._owner(each.item))
             out |= dict.fromkeys(each.seqs, Outcome.PULLED if live else Outcome.ROUTED)
@@ -403,8 +414,10 @@ class Pending:
                 become.record(target, each._replace(item=item))
             else:
                 become.record(target, each)
+        far = [each for each in found if each.seqs[-1] >= reach and sdkappid == NOBODY]
+        ahead = await self._let_ahead(far, become)
         if out or named:
-            end = max((*out, *named) if not near else (*out, *(s for s in named if s <= max(out))))
+            end = max((*out, *named) if reach > last else out)
             stays = [seq for seq in range(first, end + 1) if seq not in out]
             await self._store.unpark(
                 Unpark(
@@ -420,9 +433,25 @@ class Pending:
                     become.parks,
                 )
             )
+            if sdkappid == NOBODY:
+                self._ahead = {seq for seq in self._ahead | ahead if seq > end}
         elif next_ms is not None and not any(map(_is_nameless, items.values())):
             self._idle[row.mailbox] = row.accepted, next_ms
         return len(out)
+
+    async def _let_ahead(self, far: Sequence[Ready], become: _Become) -> set[int]:
+        """Have what is whole be records of the commit in which others leave; which items it is of.
+
+        Whoever comes to these without knowing that stores nothing: their fingerprints are known.
+        What would be parked has none, and waits until the cursor is there.
+        """
+        ahead = set[int]()
+        for each in far:
+            target = await self._owner(each.item) if each.whole and _is_readable(each) else None
+            if target is not None:
+                become.record(target, each)
+                ahead.update(each.seqs)
+        return ahead
 
     async def _named(
         self, items: dict[int, Item], sdkappid: int, live: LiveApplication | None
@@ -524,6 +553,10 @@ def _receipts(item: Item, reports: Sequence[Report]) -> Receipts:
         whose = msgspec.structs.replace(whose, sid=name.sid, ext=name.ext, number=name.number)
     kind = item.report.kind
     return receipts_of(kind, item.source, [(each, whose) for each in reports], item.at_ms // 1000)
+
+
+def _is_readable(each: Ready) -> bool:
+    return not _receipts(each.item, each.reports[:1]).unread
 
 
 def _parked(item: Item, unread: Unread) -> parking.Item:

@@ -1,19 +1,23 @@
 """How many more items may wait for something else; what finds no room leaves at once, as it is.
 
 An application has its own. What is nobody's yet waits with number 0, whichever platform's token
-brought it. There a token has at most as many items as it leaves free:
+brought it. There a token may have as many as would be there for each if none had more, and as many
+were kept free for one to come:
 
-    one token    [ its own .......... | free ............ ]    half
-    two          [ one's .. | other's .. | free ......... ]    a third each
+    one token     [ its own ............ | kept free ......... ]   half
+    two           [ one's ... | other's ... | kept free ...... ]   a third each
+    with a few    [ one's .... | few | other's .... | free ... ]   what these leave is the others'
 
-The more of them there are, the less is that; so each has some places besides that are for nobody
-else. None, whatever it brings, has that of others find no room, nor have all others together.
+So no token, whatever it brings, has that of another find no room. While some have just begun, those
+that came before have more than that for the seconds in which theirs leaves: for this there is as
+much again.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections import Counter
+from collections.abc import Iterable
 from typing import Final
 
 import msgspec
@@ -61,15 +65,15 @@ class Room:
         mailbox = pending_mailbox(sdkappid)
         rows = [row for row in await self._store.backlog(sdkappid) if row.mailbox == mailbox]
         waiting = sum(row.waiting for row in rows)
-        free = max(0, limits.PENDING_ITEMS_MAX - waiting)
         if sdkappid != NOBODY:
-            return min(wanted, free)
-        if wanted <= _share(free, waiting):  # even if all that waits is its own
+            return min(wanted, max(0, limits.PENDING_ITEMS_MAX - waiting))
+        if waiting + wanted <= limits.PENDING_SHARED_ITEMS // 2:  # even if all of it is its own
             return wanted
         async with self._looking:
             await self._look(rows, now_ms)
-        held = self._held[token]
-        most = min(wanted, max(_share(free, held), limits.PENDING_TOKEN_ITEMS - held, 0))
+        others = [count for each, count in self._held.items() if each != token]
+        share = _share(limits.PENDING_SHARED_ITEMS, others) - self._held[token]
+        most = max(0, min(wanted, share, 2 * limits.PENDING_SHARED_ITEMS - waiting))
         self._held[token] += most
         return most
 
@@ -84,6 +88,11 @@ class Room:
         self._held, self._until_ms = held, now_ms + _LOOK_MS
 
 
-def _share(free: int, held: int) -> int:
-    """How many more it may have, so that it has at most as many as are free then; below 0: none."""
-    return (free - held) // 2
+def _share(places: int, others: Iterable[int]) -> int:
+    """How many of some places one may have, with others that have so many, and one to come."""
+    counts = sorted(others)
+    for sharers, count in zip(range(len(counts) + 2, 2, -1), counts, strict=True):
+        if count * sharers >= places:
+            return places // sharers
+        places -= count
+    return places // 2
