@@ -28,8 +28,8 @@ CREATE INDEX chunk_by_time ON pullstatus.chunk (accepted_ms);
 """
 )
 REMOVES = Step("ALTER TABLE pullstatus.mark DROP COLUMN at", removes=True)
-_NOW = schema.FORMAT
-OLD, ADDED, REMOVED = (_NOW, 1), (_NOW + 1, 1), (_NOW + 2, _NOW + 2)
+_NOW, _LEAST = schema.FORMAT, schema.least_format()
+OLD, ADDED, REMOVED = (_NOW, _LEAST), (_NOW + 1, _LEAST), (_NOW + 2, _NOW + 2)
 """Formats, each with the oldest that can still be worked with: before and behind these steps."""
 
 

@@ -46,6 +46,8 @@ from tests.store.build import (
 
 pytestmark = pytest.mark.anyio
 
+APP = STATUSES.sdkappid
+
 Admin = psycopg.Connection[TupleRow]
 
 
@@ -104,7 +106,8 @@ async def test_steps_are_taken_while_older_processes_go_on(
     await old.append(append(STATUSES, records(1)))
     adds = Step("ALTER TABLE pullstatus.note ADD COLUMN more int")
     removes = Step("ALTER TABLE pullstatus.note DROP COLUMN more", removes=True)
-    now = schema.FORMAT
+    now, least = admin.execute(schema.FORMATS).fetchall()[0]
+    assert now == schema.FORMAT
     monkeypatch.setattr(schema, "STEPS", (*schema.STEPS, adds, removes))
     monkeypatch.setattr(schema, "FORMAT", now + 2)
     with pytest.raises(StoreRefused, match="store upgrade"):
@@ -115,7 +118,7 @@ async def test_steps_are_taken_while_older_processes_go_on(
     await both.append(append(STATUSES, records(1)))
     await both.close()
     assert admin.execute("SELECT format, works_with FROM pullstatus.meta").fetchall() == [
-        (now + 1, 1)
+        (now + 1, least)
     ]
     await old.append(append(STATUSES, records(1)))  # beside the newer format
     admin.execute("UPDATE pullstatus.lane SET format = %s", (now,))
@@ -142,11 +145,11 @@ async def test_what_was_stored_before_anything_was_derived_is_behind_its_mark(
     await store.append(append(STATUSES, records(3)))
     await store.close()
     admin.execute("DROP TABLE pullstatus.followed, pullstatus.segment, pullstatus.tally")
-    admin.execute("DROP TABLE pullstatus.naming")
-    admin.execute("UPDATE pullstatus.meta SET format = 1")
+    without_names(admin)
+    admin.execute("UPDATE pullstatus.meta SET format = 1, works_with = 1")
     with pytest.raises(StoreRefused, match="store upgrade"):
         await open_store(url)
-    assert await upgrade_store(url) == [2, 3]
+    assert await upgrade_store(url) == [2, 3, 4]
     store = await open_store(url)
     [row] = await store.behind(9)
     assert (row.accepted, row.followed) == (3, Followed())
@@ -160,22 +163,72 @@ async def test_what_was_stored_before_anything_was_derived_is_behind_its_mark(
     await store.close()
 
 
+def without_names(admin: Admin) -> None:
+    """As a store was before the third format."""
+    admin.execute("DROP TABLE pullstatus.naming")
+    admin.execute("DROP FUNCTION pullstatus.name_keys")
+
+
 async def test_a_store_of_the_second_format_keeps_names_from_its_upgrade_on(
     url: str, admin: Admin
 ) -> None:
     store = await open_store(url)
     await store.append(append(STATUSES, records(3)))
     await store.close()
-    admin.execute("DROP TABLE pullstatus.naming")
-    admin.execute("UPDATE pullstatus.meta SET format = 2")
-    with pytest.raises(StoreRefused, match="needs 3: run `pullstatus store upgrade`"):
+    without_names(admin)
+    admin.execute("UPDATE pullstatus.meta SET format = 2, works_with = 1")
+    with pytest.raises(StoreRefused, match="needs 4: run `pullstatus store upgrade`"):
         await open_store(url)
-    assert await upgrade_store(url) == [3]
+    assert await upgrade_store(url) == [3, 4]
     store = await open_store(url)
     assert len(await data_of(store, STATUSES)) == 3
     assert await store.count(Count(STATUSES.sdkappid, [], NOW_MS, names=[Naming([7], b"names")]))
     assert await store.named([7]) == [Named(STATUSES.sdkappid, [7], b"names")]
     await store.close()
+
+
+async def test_names_of_the_third_format_are_found_before_and_behind_its_index_is_gone(
+    url: str, admin: Admin
+) -> None:
+    """And what a process of that format registers meanwhile, which knows nothing of keys."""
+
+    async def found(slot: int) -> list[bytes]:
+        store = await open_store(url, create=False)
+        blocks = await store.named([slot])
+        assert await store.count(Count(APP, [], NOW_MS, names=[Naming([slot], b"more")]))
+        await store.close()
+        return [block.body for block in blocks]
+
+    await init_store(url)
+    admin.execute("DROP INDEX pullstatus.naming_by_key")
+    admin.execute("DROP FUNCTION pullstatus.name_keys")
+    admin.execute("CREATE INDEX naming_by_slot ON pullstatus.naming USING gin (slots)")
+    admin.execute("UPDATE pullstatus.meta SET format = 3, works_with = 1")
+    of_the_third = (
+        "INSERT INTO pullstatus.naming (sdkappid, accepted_ms, slots, body) VALUES (%s, 1, %s, %s)"
+    )
+    admin.execute(of_the_third, (APP, [7, -7], b"before"))
+    assert await upgrade_store(url) == [4]
+    admin.execute(of_the_third, (APP, [7], b"meanwhile"))
+    assert await found(7) == [b"meanwhile", b"before"]
+    assert await found(-7) == [b"before"]
+    admin.execute("DELETE FROM pullstatus.lane")
+    assert await upgrade_store(url, post=True) == [5]
+    assert await found(7) == [b"more", b"meanwhile", b"before"]
+    assert await found(-7) == [b"more", b"before"]
+    indexes = "SELECT indexname FROM pg_indexes WHERE tablename = 'naming' ORDER BY indexname"
+    left = [name for (name,) in admin.execute(indexes)]
+    assert left == ["naming_by_key", "naming_by_time", "naming_pkey"]
+    assert admin.execute(schema.FORMATS).fetchall() == [(5, 5)]
+
+
+async def test_a_new_store_is_refused_by_versions_that_its_last_removal_ended(
+    url: str, admin: Admin
+) -> None:
+    """As one is that has come there by steps."""
+    await init_store(url)
+    last = max(number for number, step in enumerate(schema.STEPS, 1) if step.removes)
+    assert admin.execute(schema.FORMATS).fetchall() == [(schema.FORMAT, last)]
 
 
 @pytest.mark.parametrize("asked", ["pull", "settings"])

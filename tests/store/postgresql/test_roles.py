@@ -45,6 +45,7 @@ UPDATED = (
 GRANTS = [
     "GRANT USAGE ON SCHEMA pullstatus TO serving",
     "GRANT SELECT, INSERT, DELETE ON ALL TABLES IN SCHEMA pullstatus TO serving",
+    "GRANT EXECUTE ON ALL FUNCTIONS IN SCHEMA pullstatus TO serving",
     *[f"GRANT UPDATE ON pullstatus.{table.strip()} TO serving" for table in UPDATED.split(",")],
 ]
 

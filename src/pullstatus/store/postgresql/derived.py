@@ -12,6 +12,7 @@ from typing import Final
 from pullstatus import limits
 from pullstatus.store import chunk, segments
 from pullstatus.store.postgresql.reads import Reads
+from pullstatus.store.postgresql.schema import KEYS
 from pullstatus.store.postgresql.statements import ints
 from pullstatus.store.segments import Array, Index, Part, Segment
 from pullstatus.store.values import Entry, Mailbox, Named, Run, Span, Tally
@@ -124,7 +125,7 @@ class Derived:
         return [
             Named(*row)
             for row in await self._reads.ask(
-                _NAMED[bool(whose)], ints(slots), *whose, limits.NAMES_FOUND_MAX * len(slots)
+                NAMED[bool(whose)], ints(slots), *whose, limits.NAMES_FOUND_MAX * len(slots)
             )
         ]
 
@@ -183,14 +184,21 @@ _PARTS = {
     " JOIN pullstatus.segment s ON s.box = %s AND s.first_seq = w.first_seq"
     for index, column in _COLUMNS.items()
 }
-# In two steps, so that the first asks the index of hashes and no other, and nobody reads a block in
-# vain.
-_NAMED = [
+# First where they are, by the index of keys and no other, each hash by itself; the few others that
+# its keys lead to leave here. Then the blocks, and nobody reads one in vain. What is not to be
+# planned as one with the rest, by another index in its order, stands apart (OFFSET 0,
+# MATERIALIZED).
+NAMED: Final = [
     f"""
 WITH found AS MATERIALIZED (
-    SELECT id FROM pullstatus.naming WHERE slots && %s::int[]{whose})
-SELECT sdkappid, slots, body FROM pullstatus.naming
-WHERE id IN (SELECT id FROM found ORDER BY id DESC LIMIT %s) ORDER BY id DESC
+    SELECT n.id, n.place FROM unnest(%s::int[]) w(slot) CROSS JOIN LATERAL (
+        SELECT id, ctid AS place FROM pullstatus.naming
+        WHERE pullstatus.name_keys(slots) @> {KEYS}
+            AND slots @> ARRAY[w.slot]{whose} OFFSET 0) n),
+blocks AS MATERIALIZED (
+    SELECT id, sdkappid, slots, body FROM pullstatus.naming WHERE ctid = ANY(ARRAY(
+        SELECT place FROM (SELECT DISTINCT id, place FROM found) d ORDER BY id DESC LIMIT %s)))
+SELECT sdkappid, slots, body FROM blocks ORDER BY id DESC
 """  # noqa: S608 - ours
     for whose in ("", " AND sdkappid = %s")
 ]

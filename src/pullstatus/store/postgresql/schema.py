@@ -312,6 +312,28 @@ CREATE INDEX naming_by_slot ON pullstatus.naming USING gin (slots) WITH (fastupd
 """
 
 
+# An entry of that index takes 28 bytes for one place, and 3 or 4 for each further one. So a name is
+# found by two keys, each a part of its slot that others have, too: places that are under both have
+# it, but for one in thousands. Parts of 16 bits would do, and take less; more places are then read
+# of each entry.
+_KEY_BITS: Final = 18
+_UPPER: Final = f"slot >> {32 - _KEY_BITS}"
+_LOWER: Final = f"(slot & {(1 << _KEY_BITS) - 1}) + {1 << _KEY_BITS}"  # beyond all upper ones
+KEYS: Final = f"ARRAY[{_UPPER}, {_LOWER}]"
+"""What a name is found by, in SQL of its `slot`, as `pullstatus.name_keys` has it of a block's."""
+
+# A function, as statements have to say what the index has, to the letter. Its cost, set high, keeps
+# a plan from calling it for all rows instead.
+_V4: Final = f"""
+CREATE FUNCTION pullstatus.name_keys(slots int[]) RETURNS int[]
+    LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE COST 1000
+    AS 'SELECT array_agg({_UPPER}) || array_agg({_LOWER}) FROM unnest(slots) s(slot)';
+CREATE INDEX naming_by_key ON pullstatus.naming USING gin (pullstatus.name_keys(slots))
+    WITH (fastupdate = off);
+"""  # noqa: S608 - ours
+_V5: Final = "DROP INDEX pullstatus.naming_by_slot"
+
+
 class Step(NamedTuple):
     """From one format to the next.
 
@@ -323,7 +345,7 @@ class Step(NamedTuple):
     removes: bool = False
 
 
-STEPS: Final[Sequence[Step]] = (Step(_V1), Step(_V2), Step(_V3))
+STEPS: Final[Sequence[Step]] = (Step(_V1), Step(_V2), Step(_V3), Step(_V4), Step(_V5, removes=True))
 FORMAT: Final = len(STEPS)
 
 _LOCK: Final = 0x70756C6C  # "pull": of whoever changes the format
@@ -406,6 +428,11 @@ def needed_format() -> int:
     return max(number for number, step in enumerate(STEPS, 1) if not step.removes)
 
 
+def least_format() -> int:
+    """The oldest format whose processes can work with a store of `FORMAT`."""
+    return max((number for number, step in enumerate(STEPS, 1) if step.removes), default=1)
+
+
 def create(session: Session) -> bool:
     """Make a store where there is none, as one transaction; whether this did it.
 
@@ -422,8 +449,8 @@ def create(session: Session) -> bool:
             for step in STEPS:
                 connection.execute(step.statements, prepare=False)
             connection.execute(
-                "INSERT INTO pullstatus.meta VALUES (1, %s, 1, %s, %s)",
-                (FORMAT, session.found.system, os.urandom(SECRET_BYTES)),
+                "INSERT INTO pullstatus.meta VALUES (1, %s, %s, %s, %s)",
+                (FORMAT, least_format(), session.found.system, os.urandom(SECRET_BYTES)),
             )
     except StoreUnavailable as error:
         raise StoreRefused(
