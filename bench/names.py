@@ -1,6 +1,7 @@
 """Receipts whose ids lie among many that were registered, and the same of who registers none.
 
-The others tell what the first ones are to be found by, so that both are the same records.
+The others tell what the first ones are to be found by, so that both are the same records. Beside
+them, reports that register as many sends as a callback has receipts.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from bench.measure import Bench, Side, microseconds
 from bench.records import as_array
 from bench.results import Indicator, Line, Result, median, paired
 from bench.scenarios import Scenario
-from bench.server import PAGE, Product
+from bench.server import PAGE, Product, ingest_request
 from pullstatus import limits
 from pullstatus.apps import LiveApplication
 from pullstatus.apps.values import application_setting, read_application
@@ -49,6 +50,15 @@ def _sid(number: int) -> str:
     return f"8:{blake2b(b'%d' % number, digest_size=8).hexdigest()}"
 
 
+def _send(number: int) -> bytes:
+    """What registers it by a report."""
+    return b'{"sid":"%b","id":"%d","nationcode":"86","mobile":"138%08d"}' % (
+        _sid(number).encode(),
+        _FIRST + number * _STEP,
+        number % 10**8,
+    )
+
+
 def _registered(number: int) -> Registered:
     name = str(_FIRST + number * _STEP)
     return Registered(_sid(number), (name,), "", "86", f"138{number % 10**8:08d}")
@@ -77,6 +87,7 @@ def _register(product: Product, names: int) -> None:
 
 def _names(bench: Bench, scenario: Scenario) -> Result:
     named, plain = Line("registered", "records/s"), Line("none registered", "records/s")
+    reports = Line("reports that register", "names/s")
     names = bench.scaled(NAMES)
     with Product(bench.folder) as one, Product(bench.folder) as other:
         before = other.size_bytes()
@@ -94,19 +105,34 @@ def _names(bench: Bench, scenario: Scenario) -> Result:
             path = f"/in/{product.token}/native"
             return Load([Request(path, body) for body in bodies], CONNECTIONS)
 
+        new = count(names // PAGE)  # pages of what was never registered
+
+        def report() -> Load:
+            bodies = [as_array(PAGE, next(new) * PAGE, _send) for _ in range(bench.scaled(BODIES))]
+            return Load(
+                [ingest_request(one.token, PAGE, body=body, what="sends") for body in bodies],
+                CONNECTIONS,
+            )
+
         bench.in_turns(
             [
                 Side(named, one.server, partial(load, one, _receipt), None, PAGE),
                 Side(plain, other.server, partial(load, other, _with_sid), None, PAGE),
+                Side(reports, one.server, report, None, PAGE),
             ]
         )
     judged = [
         Indicator("processor without names to that with", paired(plain.us, named.us), 0.85),
         microseconds(named),
         microseconds(plain),
+        Indicator(
+            "processor without names to that with, reports that register them included",
+            paired(plain.us, [sum(both) for both in zip(named.us, reports.us, strict=True)]),
+        ),
+        microseconds(reports),
         Indicator("bytes of a name", median([size]), lower_is_better=True),
     ]
-    return Result(scenario.name, scenario.conditions, [named, plain], judged)
+    return Result(scenario.name, scenario.conditions, [named, plain, reports], judged)
 
 
 NAMES_SCENARIO = Scenario(

@@ -93,11 +93,16 @@ def action_request(pair: SecretPair, sdkappid: int, age_s: int = 0) -> Request:
 
 
 def ingest_request(
-    token: str, count: int, sdkappid: int = FIRST_SDKAPPID, *, body: bytes = b""
+    token: str,
+    count: int,
+    sdkappid: int = FIRST_SDKAPPID,
+    *,
+    body: bytes = b"",
+    what: str = "delivery-statuses",
 ) -> Request:
-    """A post of `count` delivery statuses: of the first ones, or of those in `body`."""
+    """A post of `count` delivery statuses: of the first ones, or of `body`, whatever that has."""
     return Request(
-        f"/ingest/{sdkappid}/delivery-statuses",
+        f"/ingest/{sdkappid}/{what}",
         body or as_array(count),
         {"Authorization": f"Bearer {token}"},
     )

@@ -48,6 +48,8 @@ _SIZE_MAX: Final = 255
 
 def column(texts: Sequence[str]) -> Column:
     """A column of one text at least."""
+    if texts.count(texts[0]) == len(texts):
+        return Column((texts[0],))
     head = _head(texts)
     tails = [text[len(head) :].encode() for text in texts]
     joined = b"".join(tails)

@@ -245,6 +245,14 @@ def _written(name: str) -> int:
     return _DECIMAL * _is_decimal(bare) | _CAPITAL * (name != folded) | zeros
 
 
+def _all_written(names: Sequence[str]) -> list[int]:
+    """How each was written; once, if all were written alike."""
+    if _is_decimal("".join(names)) and not any(name.startswith("0") for name in names):
+        return [_DECIMAL]
+    written = [*map(_written, names)]
+    return written[:1] if written.count(written[0]) == len(written) else written
+
+
 _DECIMAL: Final = 1 << 15
 _MIXED: Final = 1 << 14
 _CAPITAL: Final = 1 << 13
@@ -285,10 +293,8 @@ _ZLIB: Final = b"x"  # with which no block begins that is not compressed
 def _naming(registered: Sequence[Registered], owner: str) -> Naming:
     sids, ids, exts, nationcodes, mobiles = zip(*registered, strict=True)
     flat = [name for names in ids for name in names]
-    hashes = [hash_of(plain(name)) for name in flat]
-    written = [*map(_written, flat)]
-    if written.count(written[0]) == len(written):
-        del written[1:]
+    hashes = _hashes(flat)
+    written = _all_written(flat)
     block = _Block(
         owner,
         column(sids),

@@ -19,7 +19,8 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
-from typing import Final, NamedTuple
+from operator import attrgetter
+from typing import Annotated, Final, NamedTuple
 
 import msgspec
 
@@ -27,7 +28,7 @@ from pullstatus import limits
 from pullstatus.errors import BodyTooLarge, InvalidBody, InvalidRecord
 from pullstatus.json import check_in_steps, integer, survey
 from pullstatus.receipts.batch import check_count, check_size, lines
-from pullstatus.records import MEMBERS, Kind
+from pullstatus.records import AT_ONCE_BYTES, MEMBERS, Kind
 from pullstatus.records.hours import unix_hours
 from pullstatus.steps import Steps, done
 
@@ -97,6 +98,10 @@ def read_sends(body: bytes, ndjson: bool, now_hour: int) -> Sends:  # noqa: FBT0
 def read_sends_in_steps(body: bytes, ndjson: bool, now_hour: int) -> Steps[Sends]:  # noqa: FBT001 - as above
     """As `read_sends`."""
     check_size(body)
+    usual = None if ndjson else _usual(body)
+    if usual is not None:
+        return usual
+    yield
     yield from check_in_steps(body)
     items = _lined(body) if ndjson else (yield from _array(body))
     sums: dict[int, Sent] = defaultdict(lambda: Sent(0, 0, 0))
@@ -117,6 +122,52 @@ def read_sends_in_steps(body: bytes, ndjson: bool, now_hour: int) -> Steps[Sends
             yield
     return Sends(len(items), dict(sums), tuple(names))
 
+
+# --- names alone, all at once ---------------------------------------------------------------------
+
+_RULES: Final = {member.name: member for member in MEMBERS[Kind.DELIVERY_STATUS]}
+_Row: Final = msgspec.defstruct(  # of a send in one part, with nothing beside its name
+    "_Row",
+    [
+        ("sid", _RULES["sid"].row),
+        ("id", Annotated[str, msgspec.Meta(min_length=1, max_length=limits.GATEWAY_ID_CHARS_MAX)]),
+        ("ext", Annotated[str, msgspec.Meta(max_length=limits.EXT_CHARS_MAX)], ""),
+        ("nationcode", _RULES["nationcode"].row, ""),
+        ("mobile", _RULES["mobile"].row, ""),
+    ],
+    forbid_unknown_fields=True,
+    gc=False,
+)
+_MEMBERS: Final = [attrgetter(name) for name in _Row.__struct_fields__]
+_decode_rows: Final[Callable[[bytes], Sequence[msgspec.Struct]]] = msgspec.json.Decoder(
+    list[_Row]  # type: ignore[valid-type]
+).decode
+
+
+def _usual(body: bytes) -> Sends | None:
+    """What an array of names says; None: it is not usual, and is read item by item."""
+    if len(body) > AT_ONCE_BYTES:
+        return None
+    try:
+        rows = _decode_rows(body)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return None
+    if not 0 < len(rows) <= limits.INGEST_RECORDS_MAX:
+        return None
+    sids, ids, exts, nationcodes, mobiles = ([*map(member, rows)] for member in _MEMBERS)
+    numbers = "".join(nationcodes) + "".join(mobiles)
+    if numbers and not (
+        numbers.isdigit() and numbers.isascii() and all(nationcodes) and all(mobiles)
+    ):
+        return None
+    return Sends(
+        len(rows),
+        {},
+        tuple(map(Registered, sids, zip(ids, strict=True), exts, nationcodes, mobiles)),
+    )
+
+
+# --- item by item ---------------------------------------------------------------------------------
 
 _AT_ONCE: Final = 50
 _COUNTED: Final = frozenset({"hour", "request", "success", "bill_number", "result", "fee"})
@@ -193,7 +244,7 @@ def _name(members: _Members) -> Registered | None:
     return Registered(ids=_ids(members), **found)
 
 
-_CHECKS: Final = {member.name: member.check for member in MEMBERS[Kind.DELIVERY_STATUS]}
+_CHECKS: Final = {name: member.check for name, member in _RULES.items()}
 
 
 def _ids(members: _Members) -> tuple[str, ...]:

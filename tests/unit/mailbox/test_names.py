@@ -8,7 +8,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pullstatus.mailbox.names import Name, Told, _hashes, hash_of, names_of, plain
+from pullstatus.mailbox.names import (
+    Name,
+    Told,
+    _all_written,
+    _hashes,
+    _written,
+    hash_of,
+    names_of,
+    plain,
+)
 from pullstatus.receipts.sends import Registered
 from pullstatus.store import Named
 from tests.names import NamesInMemory
@@ -70,6 +79,14 @@ def test_ids_of_one_report_may_be_written_otherwise_each() -> None:
     names.register(APP, *(Registered(ours, (ours,)) for ours in ("aB", "ab", "AB", "0ab")))
     told = ("aB", "ab", "AB", "0ab")
     assert tuple(sid_of(names, each) for each in told) == told
+
+
+@given(
+    st.lists(st.sampled_from(["7", "12", "012", "0", "ab", "AB", "aB", "７"]), min_size=1),
+)
+def test_how_ids_of_a_block_were_written_is_what_each_was_by_itself(names: list[str]) -> None:
+    together = _all_written(names)
+    assert together * (len(names) // len(together)) == [*map(_written, names)]
 
 
 def test_two_ids_in_digits_are_two_unless_both_went_to_one_number() -> None:

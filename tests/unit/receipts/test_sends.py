@@ -194,3 +194,59 @@ def test_a_name_that_breaks_a_rule_is_refused(item: object, member: str, fix: st
     with pytest.raises(InvalidRecord) as caught:
         read(NAMED, item)
     assert (caught.value.member, caught.value.fix, caught.value.index) == (member, fix, 1)
+
+
+texts = st.one_of(
+    st.sampled_from(["", "8:x", "173", "00", "+138", "x" * 64, "x" * 65, "１", "é"]),
+    st.text(max_size=3),
+    st.none(),
+    st.integers(),
+)
+named = st.fixed_dictionaries(
+    {"sid": st.just("2:7f") | texts, "id": st.just("173") | texts},
+    optional={
+        "ext": st.just("x" * 1025) | texts,
+        "nationcode": st.just("86") | texts,
+        "mobile": st.just("138") | texts,
+        "result": st.just(0),
+        "ids": st.just(["1"]),
+    },
+)
+usual = st.fixed_dictionaries(
+    {"sid": st.just("2:7f"), "id": st.text(min_size=1, max_size=3)},
+    optional={"ext": st.text(max_size=3)},
+)
+
+
+@given(st.lists(usual, min_size=1), st.lists(named, max_size=1), st.sampled_from([0, 86]))
+def test_names_that_are_read_together_are_what_each_is_by_itself(
+    alike: list[dict[str, Any]], odd: list[dict[str, Any]], code: int
+) -> None:
+    """Lines are read one by one, an array of usual names is not."""
+    number = {"nationcode": str(code), "mobile": "13800000001"} if code else {}
+    items = [number | item for item in alike] + odd
+    lined = "\n".join(map(json.dumps, items)).encode()
+    assert said(json.dumps(items).encode(), ndjson=False) == said(lined, ndjson=True)
+
+
+@pytest.mark.parametrize("member", ["nationcode", "mobile"])
+@pytest.mark.parametrize("value", ["", "8x", "８６", "８", "8" * 21, "8 "])
+def test_numbers_of_names_are_digits_though_all_others_are(member: str, value: str) -> None:
+    numbered = NAMED | {"nationcode": "86", "mobile": "138"}
+    with pytest.raises(InvalidRecord) as caught:
+        read(numbered, numbered | {member: value})
+    assert (caught.value.member, caught.value.index) == (member, 1)
+
+
+@pytest.mark.parametrize("member", ["sid", "id", "ext"])
+def test_a_name_with_half_a_surrogate_pair_is_refused(member: str) -> None:
+    for half in ("\ud800", "\udc00"):
+        with pytest.raises((InvalidBody, InvalidRecord)):
+            read(NAMED, NAMED | {member: half})
+
+
+def said(body: bytes, *, ndjson: bool) -> Sends | str:
+    try:
+        return read_sends(body, ndjson, NOW)
+    except InvalidRecord as error:
+        return str(error)
