@@ -126,10 +126,8 @@ def test_a_platforms_receipt_that_overtakes_its_registration_gets_its_name(
 _SMALL = """
 from pullstatus import limits
 from pullstatus.cli import main
-assert limits.PENDING_ITEMS_MAX and limits.PENDING_NAME_S and limits.PARKED_ITEMS_MAX
-assert limits.PENDING_TOKEN_ITEMS
-limits.PENDING_ITEMS_MAX, limits.PENDING_NAME_S, limits.PARKED_ITEMS_MAX = 40, 3600, 5
-limits.PENDING_TOKEN_ITEMS = 4
+assert limits.PENDING_SHARED_ITEMS and limits.PENDING_NAME_S and limits.PARKED_ITEMS_MAX
+limits.PENDING_SHARED_ITEMS, limits.PENDING_NAME_S, limits.PARKED_ITEMS_MAX = 40, 3600, 5
 main(prog_name="pullstatus")
 """
 
