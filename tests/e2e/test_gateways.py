@@ -7,9 +7,13 @@ import random
 import time
 from pathlib import Path
 
+import pytest
+
 from pullstatus.emulator.gateways import Call, Gateways, Play, gateways
 from pullstatus.receipts.source import builtin
 from tests.harness import PATIENCE_S, REPLY, STATUS, App, Program
+from tests.store.jetstream import real
+from tools.postgresql import PostgreSQL
 
 KEY = "12345678901234567890123456789012"
 NOW_S = int(time.time())
@@ -33,14 +37,27 @@ def test_each_gateway_is_stored_once_and_by_its_own_key_alone(
     shared: Program, app: App, tmp_path: Path
 ) -> None:
     """Yunpian's receipts are signed by nobody: its key is of its replies."""
-    key = tmp_path / "key"
+    play_all(shared, app, tmp_path)
+
+
+@pytest.mark.parametrize("engine", ["postgresql", "jetstream"])
+def test_and_so_it_is_over_other_engines(
+    engine: str, tmp_path: Path, postgresql: PostgreSQL, environment: dict[str, str]
+) -> None:
+    place = postgresql.database() if engine == "postgresql" else real.place(tmp_path)
+    with place as url, Program(tmp_path, environment=environment, store=url) as program:
+        play_all(program, program.create_app(), tmp_path)
+
+
+def play_all(program: Program, app: App, folder: Path) -> None:
+    key = folder / "key"
     key.write_text(KEY)
-    plain = shared.create_token(f"plain-{app.sdkappid}", app=app)
-    signed = shared.cli(
+    plain = program.create_token(f"plain-{app.sdkappid}", app=app)
+    signed = program.cli(
         *("token", "create", f"signed-{app.sdkappid}", "--sdkappid", str(app.sdkappid)),
         *("--signature-key-file", str(key)),
     )["token"]
-    base = str(shared.http.base_url).rstrip("/")
+    base = str(program.http.base_url).rstrip("/")
     good, wrong = [], []
     for name in gateways():
         signs = bool(builtin()[name].signature)
@@ -50,12 +67,12 @@ def test_each_gateway_is_stored_once_and_by_its_own_key_alone(
             wrong.append(Play(name, url, key="another", statuses=int(name != "yunpian")))
     for calls in asyncio.run(called(*wrong)):
         assert {call.http_status for call in calls} == {401}, calls
-    assert not shared.pull(app, STATUS).data
-    assert not shared.pull(app, REPLY).data
+    assert not program.pull(app, STATUS).data
+    assert not program.pull(app, REPLY).data
     for calls in asyncio.run(called(*good, *good)):
         assert [call.state for call in calls] == ["taken"] * len(calls), calls
-    statuses, replies = shared.pull(app, STATUS).data, shared.pull(app, REPLY).data
+    statuses, replies = program.pull(app, STATUS).data, program.pull(app, REPLY).data
     assert [status["report_status"] for status in statuses] == ["SUCCESS"] * len(good), statuses
     answering = [name for name, gateway in gateways().items() if gateway.reply]
     assert [reply["text"] for reply in replies] == ["yes"] * len(answering), replies
-    assert shared.cli("parked", "list", "--sdkappid", str(app.sdkappid)) == []
+    assert program.cli("parked", "list", "--sdkappid", str(app.sdkappid)) == []

@@ -8,6 +8,9 @@ import hmac
 from pathlib import Path
 from urllib.parse import parse_qsl
 
+import pytest
+
+from pullstatus.receipts.signatures import Signed, sign
 from tests.harness import STATUS, App, Program
 
 KEY = "12345678901234567890123456789012"
@@ -58,6 +61,46 @@ def test_what_its_key_did_not_sign_is_refused(shared: Program, app: App, tmp_pat
     for _ in range(2):
         assert post(shared, path, first, good) == 200
     assert [status["sid"] for status in shared.pull(app, STATUS).data] == ["SM1"]
+    assert shared.cli("parked", "list", "--sdkappid", str(app.sdkappid)) == []
+
+
+@pytest.mark.parametrize(
+    ("scheme", "good", "bad"),
+    [
+        ("huawei", "status=DELIVRD&to=%2B8613800000001&smsMsgId=", "status=UNDELIV"),
+        ("plivo", "Status=delivered&To=8613800000001&MessageUUID=", "Status=failed"),
+    ],
+)
+def test_what_is_checked_is_what_is_read(
+    shared: Program, app: App, tmp_path: Path, scheme: str, good: str, bad: str
+) -> None:
+    """Beside a good signature nothing says another thing: in the query, the body or a header."""
+    path = f"/in/{create_token(shared, app, tmp_path)}/{scheme}"
+    url = str(shared.http.base_url).rstrip("/") + path
+
+    def send(body: str, query: str = "", *, sent: str = "", first: str = "") -> int:
+        unsigned = Signed("POST", url + query, {"content-type": FORM}, body.encode())
+        told = sign(scheme, unsigned, KEY, now_s=1_764_320_400, nonce="n").headers
+        names = [name for name in told if name != "content-type"]
+        headers = [(name, "x") for name in names if first == name] + [*told.items()]
+        headers = [(first, "text/plain")] * (first == "content-type") + headers
+        to = path + (query if sent != "?" else f"?{bad}")
+        content = (sent if sent not in ("", "?") else body).encode()
+        return shared.http.post(to, content=content, headers=headers).status_code
+
+    signing = "x-sdk-date" if scheme == "huawei" else "x-plivo-signature-v3-nonce"
+    refused = [
+        send(good + "1", sent="?"),
+        send(good + "2", sent=f"{bad}&{good}2"),
+        send(good + "3", sent=f"{good}3&{bad}"),
+        send(good + "4", first=signing),
+        send(good + "5", first="content-type"),
+        send(f"{good}6", f"?{bad}", sent=bad),
+    ]
+    assert [each in (400, 401) for each in refused] == [True] * len(refused), refused
+    assert shared.pull(app, STATUS).data == []
+    assert send(f"{good}7&{bad}") == 200
+    assert [row["report_status"] for row in shared.pull(app, STATUS).data] == ["SUCCESS"]
     assert shared.cli("parked", "list", "--sdkappid", str(app.sdkappid)) == []
 
 

@@ -23,6 +23,7 @@ from pullstatus.receipts.reports import Report, State, Statuses
 from pullstatus.receipts.source import Keys, ReplyKeys, Source, StatusKeys
 from pullstatus.receipts.times import TIMES, plausible
 from pullstatus.records import Kind
+from pullstatus.records.numbers import ungrouped
 
 __all__ = ["NESTED_MAX", "Plan", "keys_of", "members_of", "plan_of", "whole_number"]
 
@@ -124,9 +125,10 @@ class _Table:
 
     def _numbers(self, rows: Rows) -> list[str]:
         numbers = self._number(rows)
-        if not self._abroad:
-            return numbers
-        return list(map(whole_number, numbers, self._nationcode(rows)))
+        if self._abroad:
+            return list(map(whole_number, numbers, self._nationcode(rows)))
+        told = "".join(numbers)
+        return list(map(ungrouped, numbers)) if " " in told or "-" in told else numbers
 
     def _moments(self, rows: Rows, now_s: int) -> list[int | None]:
         texts = self._time(rows)
@@ -256,6 +258,7 @@ def plan_of(source: Source) -> Plan | None:
 
 def whole_number(number: str, code: str) -> str:
     """A number with its calling code, where that stands apart and it has none itself."""
+    number = ungrouped(number)
     if not code or number.startswith(("+", "00")):
         return number
     return f"+{code.removeprefix('+')}{number}"

@@ -334,7 +334,7 @@ def _report(
     source: Source, members: Members, raw: bytes, index: int | None, request: Request
 ) -> Report | Unread:
     for keys in (source.status, source.reply):
-        if keys is None or not _is(members, keys.when, keys.unless):
+        if keys is None or not _is(members, keys):
             continue
         if isinstance(keys, StatusKeys):
             return _status(keys, members, raw, index, request)
@@ -344,8 +344,16 @@ def _report(
     )
 
 
-def _is(members: Members, when: Keys, unless: Keys) -> bool:
-    return (not when or _bytes(members, when) != b"") and not (unless and _bytes(members, unless))
+def _is(members: Members, keys: StatusKeys | ReplyKeys) -> bool:
+    if keys.unless and _bytes(members, keys.unless):
+        return False
+    return not keys.when or _bytes(members, keys.when) != b"" or _says_nothing(members, keys)
+
+
+def _says_nothing(members: Members, keys: StatusKeys | ReplyKeys) -> bool:
+    """Whether it is a reply that is told by its text, and has one without a letter."""
+    told = keys_of(keys.text) if isinstance(keys, ReplyKeys) else ()
+    return any(key in members for key in keys_of(keys.when) if key in told)
 
 
 def _status(
@@ -377,7 +385,7 @@ def _status(
         description=_text(members, keys.description),
     )
     if state is not State.INTERMEDIATE and not (report.sid or report.id):
-        return Unread(raw, "must tell an id", _first(keys.sid or keys.id), kind, index)
+        return Unread(raw, "must tell an id", _first(keys.id or keys.sid), kind, index)
     return report
 
 

@@ -18,7 +18,7 @@ from __future__ import annotations
 import functools
 import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from importlib.resources import files
 from typing import Annotated, Final, Literal, get_args
 
@@ -57,7 +57,8 @@ class _Keys(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What is read of a report of either kind: which members say what.
 
     Attributes:
-        when: what is there in such a report, and only in such; "": all are.
+        when: what is there in such a report, and only in such; "": all are. A reply that is told by
+            its text may have none in it.
         unless: what is not.
         number: the handset.
         nationcode: its calling code, where that stands apart.
@@ -290,6 +291,10 @@ def _check_new(source: Source) -> None:
     """What can't be said in HTTP would be read as something else, or as another answer."""
     if not source.methods:
         raise InvalidSetting('methods must have "POST", "GET" or both')
+    for member, keys in _keys_by_member(source):
+        names = (keys,) if isinstance(keys, str) else keys
+        if not names or not all(part for name in names for part in name.split("+")):
+            raise InvalidSetting(f"{member} must name what is read, with no empty name in it")
     answer = source.answer
     for member in ("content_type", "reply_type"):
         value = getattr(answer, member)
@@ -302,6 +307,17 @@ def _check_new(source: Source) -> None:
 
 
 _BODILESS: Final = (204, 205)
+
+
+def _keys_by_member(source: Source) -> Iterator[tuple[str, Keys]]:
+    """What a source reads, by where it says so; what it leaves out is not told."""
+    part = source.reply and source.reply.part
+    tables = {"status": source.status, "reply": source.reply, "reply.part": part}
+    for name, table in tables.items():
+        for field in msgspec.structs.fields(table) if table is not None else ():
+            keys = getattr(table, field.name)
+            if field.type == Keys and (keys or field.required):
+                yield f"{name}.{field.name}", keys
 
 
 @functools.cache

@@ -6,6 +6,7 @@ front of `mobile`, too, behind a plus, behind 00 or behind nothing: these are th
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import Final
 
@@ -54,6 +55,17 @@ def split_all(
         return [nationcode] * len(numbers), numbers
     pairs = [split(number, nationcode) for number in numbers]
     return [code for code, _ in pairs], [rest for _, rest in pairs]
+
+
+_GROUPED: Final = re.compile(r"\+?[0-9]+(?:[ -][0-9]+)+")
+
+
+def ungrouped(number: str) -> str:
+    """A number without the blanks and hyphens between its groups of digits, one between two.
+
+    One that is written in any other way stays as it is: who knows whether a "(0)" is dialled?
+    """
+    return number.replace(" ", "").replace("-", "") if _GROUPED.fullmatch(number) else number
 
 
 def bare(number: str) -> str:
