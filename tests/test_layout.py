@@ -55,7 +55,7 @@ SEES = {
     for depth, row in enumerate(ROWS)
     for room in row
 }
-SEES["client"] = {"wire", "records", "json", "errors", "limits", "version"}
+SEES["client"] = {"wire", "records", "json", "errors", "limits", "terminal", "version"}
 SEES["__init__"] = {"records", "errors", "client", "version"}
 SEES["consumer"] = {"client", "__init__", "wire", "records", "errors", "limits", "terminal"}
 SEES["__main__"] = {"cli", "errors"}

@@ -507,7 +507,15 @@ ANSWER_DEADLINE_S: Final = 30
 
 ANSWER_BYTES_PER_S_MIN: Final = 1024
 """Bytes a second that a peer takes at least, over all the time that something lies unread for it,
-once that is `ANSWER_DEADLINE_S`. The slowest lines that clients have bring ten times as much."""
+once that is `ANSWER_DEADLINE_S`. The slowest lines that clients have bring ten times as much. The
+client wants as many of an answer, once that has come for as long as its timeout."""
+
+ANSWER_BYTES_MAX: Final = 64 * 1024 * 1024
+"""Bytes of an answer, unpacked, that the client reads: five times the longest page that a server
+of ours can make."""
+
+REASON_CHARS_MAX: Final = 1000
+"""Characters of what the other side says in the client's errors; their attributes have all."""
 
 DRAIN_DEADLINE_S: Final = 10
 """Seconds from TERM to the end of the process, whatever the store does. Requests that are not

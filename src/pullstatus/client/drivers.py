@@ -60,9 +60,9 @@ _NOT_BEGUN = (
 )
 
 
-def outcome_of(response: httpx.Response) -> Answer:
-    """A whole response as an `Answer`."""
-    return Answer(response.status_code, _headers(response.headers), response.content)
+def outcome_of(response: httpx.Response, content: bytes) -> Answer:
+    """A response, and what was read of its body."""
+    return Answer(response.status_code, _headers(response.headers), content)
 
 
 def _headers(headers: httpx.Headers) -> dict[str, str]:
@@ -106,14 +106,17 @@ def drive(flow: Flow[T], http: httpx.Client, sleep: Callable[[float], object]) -
 
 
 def _post(http: httpx.Client, step: Send) -> Answer:
-    return outcome_of(
-        http.post(
-            step.address,
-            content=step.content,
-            headers=step.headers,
-            timeout=_send_timeout(http, step),
-        )
-    )
+    with http.stream(
+        "POST",
+        step.address,
+        content=step.content,
+        headers=step.headers,
+        timeout=_send_timeout(http, step),
+    ) as response:
+        body = _Whole(http)
+        for part in response.iter_bytes():
+            body.add(part)
+        return body.answer(response)
 
 
 def _get(http: httpx.Client, step: Look) -> Answer:
@@ -153,14 +156,17 @@ async def drive_async(
 
 
 async def _post_async(http: httpx.AsyncClient, step: Send) -> Answer:
-    return outcome_of(
-        await http.post(
-            step.address,
-            content=step.content,
-            headers=step.headers,
-            timeout=_send_timeout(http, step),
-        )
-    )
+    async with http.stream(
+        "POST",
+        step.address,
+        content=step.content,
+        headers=step.headers,
+        timeout=_send_timeout(http, step),
+    ) as response:
+        body = _Whole(http)
+        async for part in response.aiter_bytes():
+            body.add(part)
+        return body.answer(response)
 
 
 async def _get_async(http: httpx.AsyncClient, step: Look) -> Answer:
@@ -188,6 +194,33 @@ def _look_timeout(http: httpx.Client | httpx.AsyncClient, step: Look) -> httpx.T
     return httpx.Timeout(connect=usual.connect, pool=usual.pool, read=wait_s, write=wait_s)
 
 
+class _Whole:
+    """The body of an answer. No answer of a service is endless, or slower than the slowest line.
+
+    Raises:
+        httpx.TransportError: what comes is; so no whole answer came.
+    """
+
+    def __init__(self, http: httpx.Client | httpx.AsyncClient) -> None:
+        self._patience_s = http.timeout.read or 0.0
+        self._since_s = time.monotonic()
+        self._content = bytearray()
+
+    def add(self, part: bytes) -> None:
+        self._content += part
+        if len(self._content) > limits.ANSWER_BYTES_MAX:
+            raise httpx.ReadError(f"over {limits.ANSWER_BYTES_MAX >> 20} MiB came")
+        took_s = time.monotonic() - self._since_s
+        due = limits.ANSWER_BYTES_PER_S_MIN * took_s
+        if took_s > self._patience_s and len(self._content) < due:
+            raise httpx.ReadTimeout(
+                f"less than {limits.ANSWER_BYTES_PER_S_MIN} bytes a second came for {took_s:.0f} s"
+            )
+
+    def answer(self, response: httpx.Response) -> Answer:
+        return outcome_of(response, bytes(self._content))
+
+
 class _Body:
     """The body of what is only looked at: bounded in bytes and in time, however it trickles."""
 
@@ -201,9 +234,7 @@ class _Body:
         return len(self._content) >= self._bytes_max or time.monotonic() > self._due_s
 
     def answer(self, response: httpx.Response) -> Answer:
-        return Answer(
-            response.status_code, _headers(response.headers), self._content[: self._bytes_max]
-        )
+        return outcome_of(response, self._content[: self._bytes_max])
 
 
 def _check_open(http: httpx.Client | httpx.AsyncClient) -> None:
@@ -275,7 +306,8 @@ class Client(_Known):
             a time. After a kill the page in flight comes again within 24 hours, from a service that
             knows `Idempotency-Key`; of others the log says then how many records may be lost.
         timeout_s: seconds to wait for a connection, and for each part of an answer; for one that
-            this client lets the service hold, after that time.
+            this client lets the service hold, after that time. An answer that has come for so long
+            is given up below 1 KiB a second.
         attempts_max: how often one page is asked for before the last failure is raised. Whether a
             failure is repeated at all depends on what is known: see `pull`. Iterators that
             follow a mailbox go by time instead: see `delivery_statuses`.

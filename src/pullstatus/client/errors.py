@@ -34,7 +34,9 @@ from __future__ import annotations
 
 from typing import ClassVar
 
+from pullstatus import limits
 from pullstatus.errors import PullstatusError
+from pullstatus.terminal import visible
 
 __all__ = [
     "AnswerLost",
@@ -64,10 +66,21 @@ __all__ = [
 ]
 
 
+def shown(text: str) -> str:
+    """What the other side says, as a text may have it: on one line, not endless."""
+    most = limits.REASON_CHARS_MAX
+    text = visible(text[: most + 1]).replace("\n", "\\n")
+    return text if len(text) <= most else f"{text[: most - 3]}..."
+
+
 class ClientError(PullstatusError):
     """A call failed.
 
+    Its text and `what` have nothing in them that steers a terminal or begins a new line of a log,
+    whatever the other side has said.
+
     Attributes:
+        what: what happened.
         fix: what to do about it, a sentence.
         may_have_consumed: the mailbox may have given out a page that never reached us. Against a
             service that knows `Idempotency-Key`, asking again with `key` brings it; so does any
@@ -82,6 +95,7 @@ class ClientError(PullstatusError):
     retry_can_help: ClassVar[bool] = False
 
     def __init__(self, what: str, *, fix: str = "", may_have_consumed: bool = False) -> None:
+        what = shown(what)
         super().__init__(what)
         self.what = what
         self.fix = fix
@@ -301,7 +315,7 @@ class BatchRefused(ClientError):
     code = "batch_refused"
 
     def __init__(self, http_status: int, title: str, detail: str, index: int | None) -> None:
-        super().__init__(f"the batch was refused: {title}", fix=detail)
+        super().__init__(f"the batch was refused: {title}", fix=shown(detail))
         self.http_status = http_status
         self.detail = detail
         self.index = index

@@ -27,6 +27,7 @@ from pullstatus.client.errors import (
     InvalidArgument,
     NotConnected,
     ReaderUnsupported,
+    shown,
 )
 from pullstatus.client.exchange import Flow, Wait, send
 from pullstatus.client.faces import Face
@@ -221,7 +222,7 @@ class ReaderPuller(Puller):
             "%s: page %s, which was done with, is not in hand any more (%s)",
             self._where(kind.path),
             ack,
-            refused.errmsg,
+            shown(refused.errmsg),
         )
         self.claims.told(kind, ack)
 

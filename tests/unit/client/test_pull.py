@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+import pickle
+import zlib
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from datetime import datetime, timedelta
+from types import SimpleNamespace
 from typing import Any
 
 import httpx
@@ -31,6 +34,7 @@ from pullstatus import (
     UnknownSdkappid,
     WrongAddress,
 )
+from pullstatus.client import drivers
 from pullstatus.client.errors import BatchRefused
 from pullstatus.wire.v5.codes import Result
 from tests.harness import verify
@@ -573,3 +577,99 @@ def test_tree_is_drawn_and_codes_are_unique() -> None:
     assert issubclass(InvalidArgument, ValueError)
     assert issubclass(BatchRefused, ClientError)
     assert json.dumps(codes)
+
+
+# --- answers without an end -----------------------------------------------------------------------
+
+
+class Stream(httpx.SyncByteStream, httpx.AsyncByteStream):
+    """Parts of a body, one after the other; `between` is called before each."""
+
+    def __init__(self, parts: Iterable[bytes], between: Callable[[], object]) -> None:
+        self.parts = iter(parts)
+        self.between = between
+
+    def __iter__(self) -> Iterator[bytes]:
+        for part in self.parts:
+            self.between()
+            yield part
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        for part in self:
+            yield part
+
+
+@pytest.mark.parametrize("unpacked", [True, False], ids=["plain", "gzip"])
+def test_endless_answer_is_given_up(client: Hands, *, unpacked: bool) -> None:
+    """Neither the service nor who speaks in its place can fill this process's memory."""
+    part = b" " * 1024 * 1024
+    headers = {} if unpacked else {"Content-Encoding": "gzip"}
+    came: list[int] = []
+
+    def answer(_request: httpx.Request) -> httpx.Response:
+        packer = zlib.compressobj(wbits=31)
+        parts = (
+            part if unpacked else packer.compress(part) + packer.flush(zlib.Z_SYNC_FLUSH)
+            for _ in range(1000)
+        )
+        stream = Stream(parts, lambda: came.append(1))
+        return httpx.Response(200, headers=headers, stream=stream)
+
+    client.over(answer, attempts_max=1)
+    with pytest.raises(AnswerLost, match="over 64 MiB came") as caught:
+        client.pull()
+    assert caught.value.may_have_consumed
+    assert len(came) == 65
+
+
+def test_answer_that_trickles_is_given_up(client: Hands, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each part comes within the timeout, and the whole never: a follower would stand still."""
+    now_s = [0.0]
+    monkeypatch.setattr(drivers, "time", SimpleNamespace(monotonic=lambda: now_s[0]))
+
+    def later(s: int = 1) -> None:
+        now_s[0] += s
+
+    trickles = httpx.Response(200, stream=Stream([b" "] * 100_000, later))
+    client.over(lambda _request: trickles, attempts_max=1, timeout_s=20)
+    with pytest.raises(AnswerLost, match="less than 1024 bytes a second came for 21 s"):
+        client.pull()
+    body = page(1, waiting=0).content
+    parts = [body[:10], body[10:], b" " * 50_000]
+    slow = httpx.Response(200, stream=Stream(parts, lambda: later(7)))
+    client.over(lambda _request: slow, attempts_max=1, timeout_s=20)
+    assert len(client.pull()) == 1
+
+
+ATTACK = "\x1b[2Jno\u202e\n2026-01-01 ERROR forged"
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        refusal(1004, ATTACK),
+        refusal(1001, ATTACK + "x" * 1_000_000),
+        httpx.Response(200, json={"Response": {"Error": {"Code": ATTACK, "Message": ATTACK}}}),
+        httpx.RemoteProtocolError(f"illegal header line: {ATTACK}{'x' * 100_000}"),
+        ZeroDivisionError(ATTACK),
+    ],
+    ids=range(5),
+)
+def test_no_text_of_an_error_steers_a_terminal_or_a_log(
+    client: Hands,
+    answer: Failure,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    client.over(keyed=True, attempts_max=2)
+    client.service = answer
+    with pytest.raises(ClientError) as caught:
+        client.pull()
+    said = [str(caught.value), repr(caught.value), *map(str, caught.value.args)]
+    said += [record.getMessage() for record in caplog.records]
+    for text in said:
+        assert text.isprintable()
+        assert len(text) < 1500
+    if isinstance(caught.value, CallRefused):
+        assert ATTACK in caught.value.errmsg
+    again = pickle.loads(pickle.dumps(caught.value))
+    assert str(again) == str(caught.value)
