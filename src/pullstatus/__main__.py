@@ -15,6 +15,9 @@ def main() -> None:
         if (error.name or "").partition(".")[0] not in COMMAND_LINE:
             raise
         sys.exit(f"pullstatus: {extra_missing(error)}")
+    except KeyboardInterrupt:  # while that is read, which takes a moment; later it is caught there
+        sys.stderr.write("Interrupted\n")
+        sys.exit(130)
     commands()
 
 

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import builtins
 import subprocess
 import sys
+from typing import Any
 
 import click
 import pytest
 from click.testing import CliRunner
 
+from pullstatus.__main__ import main as program
 from pullstatus.cli import COMMANDS, main
 from pullstatus.cli.lazy import Commands, LazyGroup, Planned
 
@@ -96,3 +99,21 @@ def test_module_of_our_own_that_is_missing_is_a_bug() -> None:
     assert len(planned) == 2
     del planned["broken"]
     assert list(planned) == ["other"]
+
+
+def test_ctrl_c_while_the_program_is_loaded(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It takes a moment, and longer on a busy machine."""
+    real = builtins.__import__
+
+    def interrupted(name: str, *rest: Any) -> Any:  # noqa: ANN401 - as `__import__`
+        if name == "pullstatus.cli":
+            raise KeyboardInterrupt
+        return real(name, *rest)
+
+    monkeypatch.setattr(builtins, "__import__", interrupted)
+    with pytest.raises(SystemExit) as ended:
+        program()
+    assert ended.value.code == 130
+    assert capsys.readouterr().err == "Interrupted\n"

@@ -12,7 +12,7 @@ from random import Random
 import msgspec
 import pytest
 
-from pullstatus.cli.push.progress import Done, Goal, progress_of
+from pullstatus.cli.push.progress import Done, Goal, InDoubt, progress_of
 from pullstatus.cli.push.source import Line, Source, batches
 from pullstatus.client.slots import Slots
 from pullstatus.errors import StoreFailed, StoreRefused
@@ -43,6 +43,8 @@ class Pushing:
         state: Path | None = None,
         again: bool = False,
         cut_after: int = -1,
+        in_doubt: InDoubt | None = None,
+        now_s: float = 1e9,
     ) -> list[int]:
         """The numbers that were sent; cut in the middle of the batch after `cut_after`."""
         if text is not None:
@@ -50,7 +52,9 @@ class Pushing:
         self.sent, self.keys = [], []
         with (
             contextlib.closing(Source(self.path, None, GOAL.kind, whole=False)) as source,
-            progress_of(source, goal, state, again=again) as progress,
+            progress_of(
+                source, goal, state, again=again, in_doubt=in_doubt, clock=lambda: now_s
+            ) as progress,
         ):
             records, on_their_way = progress.go_on(source)
             self.said = progress.said
@@ -148,6 +152,34 @@ def test_batch_on_its_way_is_sent_again_as_it_was(pushing: Pushing) -> None:
     assert cut[1:] == (3, (3, 4, 5))
     assert pushing.run(lines(*range(9))) == [3, 4, 5, 6, 7, 8]
     assert pushing.keys[0] == cut
+
+
+@pytest.mark.parametrize("way", InDoubt)
+@pytest.mark.parametrize("name", ["in.ndjson", "other.ndjson"])
+def test_batch_that_the_service_has_forgotten_is_asked_about(
+    pushing: Pushing, tmp_path: Path, name: str, way: InDoubt
+) -> None:
+    """Sent again after 72 hours it would be stored twice, if it had come."""
+    pushing.run(lines(*range(8)), cut_after=1)
+    pushing.path.rename(tmp_path / name)
+    pushing = Pushing(tmp_path / name)
+    late_s = 1e9 + 72 * 3600
+    for _ in range(2):
+        with pytest.raises(StoreRefused, match=r"lines 4 to 6.*pullstatus find.*--in-doubt"):
+            pushing.run(now_s=late_s)
+    assert pushing.sent == []
+    sent = [3, 4, 5, 6, 7] if way is InDoubt.SEND else [6, 7]
+    assert pushing.run(now_s=late_s, in_doubt=way) == sent
+    assert pushing.run(now_s=2 * late_s) == []
+
+
+def test_batch_in_doubt_that_is_sent_counts_from_then_on(pushing: Pushing) -> None:
+    pushing.run(lines(*range(8)), cut_after=1)
+    pushing.run(now_s=1e9 + 70 * 3600, cut_after=0)
+    with pytest.raises(StoreRefused, match="--in-doubt"):
+        pushing.run(now_s=1e9 + 75 * 3600)
+    pushing.run(now_s=1e9 + 75 * 3600, in_doubt=InDoubt.SEND, cut_after=0)
+    assert pushing.run(now_s=1e9 + 140 * 3600) == [3, 4, 5, 6, 7]
 
 
 def test_push_that_was_cut_short_is_not_forgotten_for_another_file(

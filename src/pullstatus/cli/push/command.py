@@ -20,7 +20,7 @@ from rich.progress import Progress as Bar
 
 from pullstatus import ClientError, limits
 from pullstatus.cli.output import print_json_line, say
-from pullstatus.cli.push.progress import Goal, Progress, progress_of
+from pullstatus.cli.push.progress import Goal, InDoubt, Progress, progress_of
 from pullstatus.cli.push.source import Line, Source, batches
 from pullstatus.cli.service import (
     KINDS,
@@ -93,6 +93,12 @@ TIMEOUT_S = 60.0
     type=click.Path(path_type=Path, dir_okay=False),
     help="Where it is kept how far FILE was pushed; FILE.pushed otherwise.",
 )
+@click.option(
+    "--in-doubt",
+    type=click.Choice([one.value for one in InDoubt]),
+    help="What to do with a batch that was on its way when the push of FILE was cut short, once the"
+    f" service has forgotten whether it came: after {limits.INGEST_REPEAT_S // 3600} hours.",
+)
 @plainly
 def push(
     file: Path,
@@ -106,6 +112,7 @@ def push(
     again: bool,
     whole: bool,
     state_path: Path | None,
+    in_doubt: str | None,
 ) -> None:
     """Put the records of FILE into a mailbox; - is standard input.
 
@@ -129,7 +136,13 @@ def push(
     goal = Goal(service_name(url), sdkappid, KINDS[kind])
     with (
         contextlib.closing(Source(file, form, goal.kind, whole=whole)) as source,
-        progress_of(source, goal, state_path, again=again) as progress,
+        progress_of(
+            source,
+            goal,
+            state_path,
+            again=again,
+            in_doubt=None if in_doubt is None else InDoubt(in_doubt),
+        ) as progress,
         open_http(url, TIMEOUT_S) as http,
         _shown(source.file) as report,
     ):

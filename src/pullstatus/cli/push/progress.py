@@ -16,7 +16,9 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
+from enum import Enum
 from hashlib import blake2b
 from itertools import islice
 from pathlib import Path
@@ -26,6 +28,7 @@ from typing import Final
 import click
 import msgspec
 
+from pullstatus import limits
 from pullstatus.cli.push.source import Line, Records, Source
 from pullstatus.client.slots import Slots, peek
 from pullstatus.consumer.state import open_state
@@ -33,6 +36,15 @@ from pullstatus.errors import StoreRefused
 from pullstatus.records import Kind
 
 FIRST_FEW: Final = 8
+ATTEMPTS_S: Final = 3600
+"""Seconds that the attempts to send a batch may take, and two clocks may differ by."""
+
+_FORGOTTEN: Final = (
+    "{file}: the records of its lines {first} to {last} were on their way when its push was cut"
+    f" short, and the service knows a batch again for {limits.INGEST_REPEAT_S // 3600} hours only."
+    " Look whether they came, with `pullstatus find` and a number of theirs; then give --in-doubt"
+    " skip if they did, or --in-doubt send"
+)
 
 
 class Goal(msgspec.Struct, frozen=True):
@@ -52,6 +64,7 @@ class Done(msgspec.Struct, frozen=True, kw_only=True):
     lines     records that are dealt with
     sending   records after them that are on their way, as one batch: cut otherwise they would not
               be known again
+    sent_s    when those were sent first, in Unix seconds; None if none are, or an older version did
     digest    of all these records
     first     digests of the first few of them
     ended     whether the push came to the file's end
@@ -63,12 +76,20 @@ class Done(msgspec.Struct, frozen=True, kw_only=True):
     inode: int = 0
     lines: int = 0
     sending: int = 0
+    sent_s: float | None = None
     digest: str = ""
     first: tuple[str, ...] = ()
     ended: bool = False
 
 
 _decode_done: Final = msgspec.json.Decoder(Done).decode
+
+
+class InDoubt(Enum):
+    """What to do with a batch of which the service has forgotten whether it came."""
+
+    SEND = "send"
+    SKIP = "skip"
 
 
 class Fingerprint:
@@ -106,6 +127,8 @@ class Progress:
         fresh: what is kept of a file that was not pushed yet.
         again: do as if this one was not.
         shared: the place was named, and may be that of another file.
+        in_doubt: what to do with a batch that was on its way too long ago; None refuses it.
+        clock: Unix seconds.
 
     Attributes:
         done: what counts.
@@ -114,11 +137,20 @@ class Progress:
     """
 
     def __init__(
-        self, slots: Slots[Done] | None, fresh: Done, *, again: bool, shared: bool = False
+        self,
+        slots: Slots[Done] | None,
+        fresh: Done,
+        *,
+        again: bool,
+        shared: bool = False,
+        in_doubt: InDoubt | None = None,
+        clock: Callable[[], float],
     ) -> None:
         self._slots = slots
         self._shared = shared
         self._again = again
+        self._in_doubt = in_doubt
+        self._clock = clock
         found = None if slots is None or again else slots.value
         self.done = found or fresh
         self._fresh = fresh
@@ -180,11 +212,35 @@ class Progress:
         return on_their_way
 
     def _go_on_with(self, done: Done, on_their_way: list[Line]) -> list[Line]:
-        """What was on its way, of a file that is still the one that was pushed."""
-        self.skipped = done.lines
+        """What was on its way, of a file that is still the one that was pushed.
+
+        Raises:
+            StoreRefused: the service has forgotten by now whether that came.
+        """
         fresh = self._fresh
-        self._write(msgspec.structs.replace(done, name=fresh.name, inode=fresh.inode))
+        done = msgspec.structs.replace(done, name=fresh.name, inode=fresh.inode)
+        if on_their_way and self._is_forgotten(done):
+            match self._in_doubt:
+                case None:
+                    raise StoreRefused(
+                        _FORGOTTEN.format(
+                            file=fresh.name,
+                            first=on_their_way[0].number,
+                            last=on_their_way[-1].number,
+                        )
+                    )
+                case InDoubt.SEND:
+                    done = msgspec.structs.replace(done, sent_s=self._clock())
+                case InDoubt.SKIP:
+                    done = _dealt_with(done)
+                    on_their_way = []
+        self.skipped = done.lines
+        self._write(done)
         return on_their_way
+
+    def _is_forgotten(self, done: Done) -> bool:
+        known_s = limits.INGEST_REPEAT_S - ATTEMPTS_S
+        return done.sent_s is not None and self._clock() - done.sent_s > known_s
 
     def _elsewhere(self, source: Source) -> tuple[Path, Done] | None:
         """What is kept of this file under another name."""
@@ -242,6 +298,7 @@ class Progress:
             msgspec.structs.replace(
                 self.done,
                 sending=len(batch),
+                sent_s=self._clock(),
                 digest=self._seen.digest,
                 first=self._seen.first,
                 ended=False,
@@ -250,9 +307,7 @@ class Progress:
 
     def sent(self) -> None:
         """What was on its way is dealt with; written down with what comes next."""
-        self.done = msgspec.structs.replace(
-            self.done, lines=self.done.lines + self.done.sending, sending=0
-        )
+        self.done = _dealt_with(self.done)
 
     def end(self, *, whole: bool) -> None:
         """The push came to the end of the file, and that was `whole` or a line of it waits."""
@@ -266,6 +321,11 @@ class Progress:
         self.done = done
         if self._slots is not None and self._slots.value != done:
             self._slots.write(done)
+
+
+def _dealt_with(done: Done) -> Done:
+    """What was on its way is."""
+    return msgspec.structs.replace(done, lines=done.lines + done.sending, sending=0, sent_s=None)
 
 
 def _with_inode(file: Path, inode: int) -> Path | None:
@@ -312,7 +372,13 @@ def _text(name: str) -> str:
 
 @contextlib.contextmanager
 def progress_of(
-    source: Source, goal: Goal, state_path: Path | None, *, again: bool
+    source: Source,
+    goal: Goal,
+    state_path: Path | None,
+    *,
+    again: bool,
+    in_doubt: InDoubt | None = None,
+    clock: Callable[[], float] = time.time,
 ) -> Iterator[Progress]:
     """How far a file was pushed, locked against other pushes of it.
 
@@ -323,12 +389,19 @@ def progress_of(
         if state_path is not None:
             raise click.UsageError("--state is for files: what a pipe has given can't be skipped")
         run = random if again else "pipe"
-        yield Progress(None, Done(goal=goal, run=run, name=""), again=again)
+        yield Progress(None, Done(goal=goal, run=run, name=""), again=again, clock=clock)
         return
     file = source.real
     fresh = Done(goal=goal, run=random, name=_text(file.name), inode=source.inode)
     with open_state(state_path or _place(file), _decode_done) as slots:
-        progress = Progress(slots, fresh, again=again, shared=state_path is not None)
+        progress = Progress(
+            slots,
+            fresh,
+            again=again,
+            shared=state_path is not None,
+            in_doubt=in_doubt,
+            clock=clock,
+        )
         try:
             yield progress
         finally:
