@@ -42,6 +42,12 @@ def test_the_ticket_of_each_entry_comes_out_as_it_went_in(numbers: list[int]) ->
     assert len(label) == 1 + (TICKET_BYTES + 1) * sum(1 for _ in itertools.groupby(tickets))
 
 
+@given(st.integers(1, chunk.COUNT_MAX))
+def test_the_label_of_one_append_is_that_of_its_ticket_for_each_entry(count: int) -> None:
+    ticket = b"t" * TICKET_BYTES
+    assert chunk.label_of_one(ticket, count) == chunk.label([ticket] * count)
+
+
 @given(
     st.lists(
         st.tuples(st.integers(0, 3), st.one_of(st.integers(0, 2), st.integers(0, AT_MS_MAX))),

@@ -39,7 +39,7 @@ from pullstatus.mailbox.tallies import (
 )
 from pullstatus.records import Kind
 from pullstatus.records.hours import HOUR_MS, written
-from pullstatus.records.numbers import ending
+from pullstatus.records.numbers import endings
 from pullstatus.store import (
     Again,
     Backlog,
@@ -347,7 +347,7 @@ class Piece:
         if len(records) < len(found):
             pairs = zip(offsets, found, strict=True)
             offsets = [offset for offset, record in pairs if isinstance(record, Fields)]
-        ends = [ending(record.nationcode, record.mobile).encode() for record in records]
+        ends = [end.encode() for end in endings(records)]
         self.numbers += self._words_of(ends, offsets)
         sids = [record.sid.encode() for record in records]
         if not all(sids):

@@ -351,7 +351,7 @@ def rows_of(kind: Kind, columns: Sequence[Sequence[Any]]) -> Sequence[msgspec.St
 
 def _check_together(numbers: str, times: Collection[str]) -> None:
     """Check of all records what a decoder can't; ValueError: a rule seems broken."""
-    if not (numbers.isascii() and numbers.isdigit()):
+    if not (numbers.isascii() and numbers.encode().isdigit()):  # of bytes: a tenth of the time
         raise ValueError
     for received in times:
         utc8_s(received)

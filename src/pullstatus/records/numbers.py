@@ -7,8 +7,8 @@ front of `mobile`, too, behind a plus, behind 00 or behind nothing: these are th
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
-from typing import Final
+from collections.abc import Iterable, Sequence
+from typing import Final, Protocol
 
 ENDING_DIGITS: Final = 8
 """By how many digits at its end a number is looked for, however it is written. Those of large
@@ -110,3 +110,20 @@ def ending(nationcode: str, mobile: str) -> str:
     Those of a shorter one are as they are written; nobody looks for it by them.
     """
     return (nationcode + mobile.removeprefix("+"))[-ENDING_DIGITS:]
+
+
+class Numbered(Protocol):
+    """Whatever has a number as a record has it."""
+
+    nationcode: str
+    mobile: str
+
+
+def endings(records: Iterable[Numbered]) -> list[str]:
+    """`ending` of the numbers of many: most have it at the end of `mobile`."""
+    return [
+        mobile[-ENDING_DIGITS:]
+        if len(mobile := record.mobile) > ENDING_DIGITS
+        else ending(record.nationcode, mobile)
+        for record in records
+    ]

@@ -80,7 +80,9 @@ class Piece(msgspec.Struct, frozen=True, gc=False, array_like=True):
 def pack(entries: Sequence[bytes]) -> Chunk:
     """A chunk of at most `COUNT_MAX` entries, packed if that makes it a good deal smaller."""
     body = b",".join(entries)
-    if len(body) >= PACKED_BYTES_MIN and max(map(len, entries)) <= ENTRY_BYTES_MAX:
+    if len(body) >= PACKED_BYTES_MIN and (
+        len(body) <= ENTRY_BYTES_MAX or max(map(len, entries)) <= ENTRY_BYTES_MAX
+    ):
         block: bytes = lz4.block.compress(body, store_size=False)
         if 4 * len(block) <= 3 * len(body):
             count = len(entries)
@@ -120,6 +122,11 @@ def label(tickets: Sequence[bytes]) -> bytes:
             own, count = ticket, 0
         count += 1
     return b"".join((*parts, own, _COUNTS[count]))
+
+
+def label_of_one(ticket: bytes, count: int) -> bytes:
+    """The same of entries that came by one append."""
+    return b"".join((_TOGETHER, ticket, _COUNTS[count]))
 
 
 def label_of(origins: Sequence[Origin], accepted_ms: int) -> bytes:

@@ -39,7 +39,7 @@ def append(tables: Tables, operations: Sequence[Append]) -> list[Answer]:
             fresh, tickets = [], []
             state = _state(tables, operation.mailbox)
             for each in operation.packed:
-                label = chunk.label([operation.ticket] * each.count)
+                label = chunk.label_of_one(operation.ticket, each.count)
                 put(tables, state, each, operations[-1].at_ms, label)
         fresh += operation.entries
         tickets += [operation.ticket] * (len(fresh) - len(tickets))
