@@ -95,3 +95,12 @@ def reader(found: Column) -> Callable[[int], str]:
         return first + "".join(f"{one[start:end]}{behind}" for (start, end), behind in runs)
 
     return text
+
+
+def texts_at(found: Column, places: Sequence[int]) -> list[str]:
+    """The texts at these places, as `reader` reads each."""
+    if len(found.sizes) != 1:
+        return list(map(reader(found), places))
+    (size,), (first, tail) = found.sizes, found.texts
+    own = found.digits.hex().upper() if found.capitals else found.digits.hex()
+    return [f"{first}{own[place * size : place * size + size]}{tail}" for place in places]

@@ -29,7 +29,7 @@ from typing import Final, NamedTuple, Protocol
 import msgspec
 
 from pullstatus import limits
-from pullstatus.mailbox.columns import Column, column, reader
+from pullstatus.mailbox.columns import Column, column, reader, texts_at
 from pullstatus.receipts.sends import Registered
 from pullstatus.records.numbers import ENDING_DIGITS, ending
 from pullstatus.store import Named, Naming
@@ -146,6 +146,50 @@ async def names_of(
     ]
     await _look(store, told, others, found, sdkappid, owner, otherwise=True)
     return found
+
+
+async def given_together(
+    store: Names, ids: Sequence[str], numbers: Sequence[str], *, sdkappid: int, owner: str
+) -> tuple[list[str], list[str]] | None:
+    """The `sid` and the `ext` that an application has registered of each of some receipts.
+
+    Args:
+        ids, numbers: of each receipt, none of them empty.
+
+    Returns:
+        None if some id is not registered, or more than once, or with others for a message in parts,
+        or it is not plain that its number is the receipt's: `names_of` has the last word.
+
+    Raises:
+        StoreUnavailable: it could not be asked now.
+    """
+    if max(map(len, ids)) > _CHARS_MAX:
+        return None
+    hashes = _hashes(ids)
+    wanted = {*hashes}
+    blocks = await store.named(sorted({hashed >> _HALF for hashed in wanted}), sdkappid)
+    given: dict[int, tuple[str, str, str]] = {}
+    count = 0
+    for named in blocks:
+        block = _block(named)
+        if block is None or block.owner != owner:
+            continue
+        size = len(named.slots)
+        places = dict(zip(_joined(named.slots, block.rests), range(size), strict=True))
+        if block.parts or len(places) < size:
+            return None
+        own = wanted.intersection(places)
+        at = list(map(places.__getitem__, own))
+        columns = (texts_at(each, at) for each in (block.sids, block.exts, block.mobiles))
+        given.update(zip(own, zip(*columns, strict=True), strict=True))
+        count += len(own)
+    if not count == len(given) == len(wanted):
+        return None
+    sids, exts, mobiles = zip(*map(given.__getitem__, hashes), strict=True)
+    for number, mobile in zip(numbers, mobiles, strict=True):
+        if mobile and number[-ENDING_DIGITS:] != mobile[-ENDING_DIGITS:]:
+            return None
+    return list(sids), list(exts)
 
 
 async def _look(
@@ -283,7 +327,6 @@ class _Block(msgspec.Struct, frozen=True, array_like=True, gc=False):
 _encode: Final = msgspec.msgpack.Encoder().encode
 _decode: Final = msgspec.msgpack.Decoder(_Block).decode
 
-_REST_FORM: Final = struct.Struct("<I")
 _WRITTEN_BYTES: Final = 2
 _SUM_BYTES: Final = 4
 _LEVEL: Final = 6
@@ -326,10 +369,7 @@ class _Rows:
     def __init__(self, named: Named, block: _Block) -> None:
         self.sdkappid = named.sdkappid
         self.owner = block.owner
-        self.hashes = [
-            slot << _HALF | rest
-            for slot, (rest,) in zip(named.slots, _REST_FORM.iter_unpack(block.rests), strict=True)
-        ]
+        self.hashes = _joined(named.slots, block.rests)
         self._written = block.written
         self._sid = reader(block.sids)
         self._ext = reader(block.exts)
@@ -379,11 +419,22 @@ def _known(blocks: Sequence[Named], wanted: set[int], owner: str | None) -> dict
 
 
 def _rows(named: Named) -> _Rows | None:
+    block = _block(named)
+    return None if block is None else _Rows(named, block)
+
+
+def _block(named: Named) -> _Block | None:
     """What is in a block; None: it is damaged, and nothing is known of it."""
     data = named.body[:-_SUM_BYTES]
     if named.body[-_SUM_BYTES:] != _sum(named.slots, data):
         return None
-    return _Rows(named, _decode(zlib.decompress(data) if data.startswith(_ZLIB) else data))
+    return _decode(zlib.decompress(data) if data.startswith(_ZLIB) else data)
+
+
+def _joined(slots: Sequence[int], rests: bytes) -> list[int]:
+    """Hashes of both of their halves."""
+    halves = zip(slots, struct.unpack(f"<{len(slots)}I", rests), strict=True)
+    return [slot << _HALF | rest for slot, rest in halves]
 
 
 # --- which one it is ------------------------------------------------------------------------------

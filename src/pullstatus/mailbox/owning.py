@@ -18,7 +18,7 @@ import msgspec
 from pullstatus.apps import LiveApplication, routing
 from pullstatus.apps.routing import Action, Routed, Rules, Traits, routed
 from pullstatus.apps.values import application_setting, read_application
-from pullstatus.mailbox.names import Name, Names, Told, names_of
+from pullstatus.mailbox.names import Name, Names, Told, given_together, names_of
 from pullstatus.receipts.reports import Report, State, Statuses, Whose
 from pullstatus.receipts.source import Source
 from pullstatus.records import Kind
@@ -180,12 +180,16 @@ async def named_together(store: Names, statuses: Statuses, own: LiveApplication)
     """
     if not (statuses.are_final and all(statuses.ids) and all(statuses.numbers)):
         return None
-    names = await names_of(
-        store,
-        list(map(Told, statuses.ids, statuses.numbers)),
-        sdkappid=own.application.sdkappid,
-        owner=own.application.owner,
-    )
+    sdkappid, owner = own.application.sdkappid, own.application.owner
+    ids, numbers = statuses.ids, statuses.numbers
+    given = await given_together(store, ids, numbers, sdkappid=sdkappid, owner=owner)
+    if given is not None:
+        sids, exts = given
+        if any(statuses.exts):
+            exts = [ext or echo for ext, echo in zip(exts, statuses.exts, strict=True)]
+        return statuses._replace(sids=sids, exts=exts)
+    told = list(map(Told, ids, numbers))
+    names = await names_of(store, told, sdkappid=sdkappid, owner=owner)
     sids, exts = list(statuses.sids), list(statuses.exts)
     for place, name in enumerate(names):
         if name is None:

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from pullstatus.mailbox.columns import Column, column, reader
+from pullstatus.mailbox.columns import Column, column, reader, texts_at
 
 _ALIKE = st.tuples(
     st.sampled_from(["", "2:", "A0", "\0", "号"]),
@@ -23,8 +23,10 @@ _ALIKE = st.tuples(
 @given(st.one_of(_ALIKE, st.lists(st.text(max_size=6), min_size=1, max_size=9)))
 def test_texts_are_read_as_they_were(texts: list[str]) -> None:
     stored = msgspec.msgpack.encode(column(texts))
-    read = reader(msgspec.msgpack.decode(stored, type=Column))
+    found = msgspec.msgpack.decode(stored, type=Column)
+    read = reader(found)
     assert [read(place) for place in range(len(texts))] == texts
+    assert texts_at(found, range(len(texts))[::-1]) == texts[::-1]
 
 
 @pytest.mark.parametrize(

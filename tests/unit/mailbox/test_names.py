@@ -14,6 +14,7 @@ from pullstatus.mailbox.names import (
     _all_written,
     _hashes,
     _written,
+    given_together,
     hash_of,
     names_of,
     plain,
@@ -181,3 +182,79 @@ def test_a_damaged_block_is_passed_over() -> None:
         names.blocks.insert(0, (slots, Named(APP, block.slots, body)))
     names.blocks.insert(0, (slots, Named(APP, [*block.slots, 7], block.body)))
     assert sid_of(names, "id") == "ours"
+
+
+SENT = st.builds(
+    Registered,
+    st.sampled_from(["one", "two"]),
+    st.sampled_from([("7",), ("0a",), ("A",), ("18",), ("x",), ("y", "z")]),
+    st.sampled_from(["", "ext"]),
+    st.just("86"),
+    st.sampled_from(["", "13800138000"]),
+)
+
+
+@given(
+    st.lists(
+        st.tuples(st.lists(SENT, min_size=1, max_size=3), st.sampled_from(["ours", "theirs"]))
+    ),
+    st.lists(
+        st.tuples(
+            st.sampled_from(["7", "a", "18", "12", "x", "y", "none"]),
+            st.sampled_from(["8613800138000", "13800138000", "86139"]),
+        ),
+        min_size=1,
+        max_size=3,
+    ),
+)
+def test_what_is_given_together_is_what_each_name_says(
+    reports: list[tuple[list[Registered], str]], receipts: list[tuple[str, str]]
+) -> None:
+    names = NamesInMemory()
+    for registered, owner in reports:
+        names.register(APP, *registered, owner=owner)
+    ids, numbers = map(list, zip(*receipts, strict=True))
+    given_ = asyncio.run(given_together(names, ids, numbers, sdkappid=APP, owner="ours"))
+    each = found(names, *map(Told, ids, numbers), sdkappid=APP, owner="ours")
+    if given_ is not None:
+        assert given_ == (
+            [name and name.sid for name in each],
+            [name and name.ext for name in each],
+        )
+        assert all(name is not None and name.parts == 1 for name in each)
+
+
+def test_names_that_are_each_registered_once_are_given_together() -> None:
+    names = NamesInMemory()
+    ids, numbers = ["7", "0a"], ["8613800138000"] * 2
+    names.register(APP, Registered("ten", ("A",)), Registered("none", ("8",)))
+    names.register(APP, Registered("seven", ("7",), "ext", "86", "13800138000"))
+    given_ = asyncio.run(given_together(names, ids, numbers, sdkappid=APP, owner=""))
+    assert given_ == (["seven", "ten"], ["ext", ""])
+    assert names.asked == 1
+
+
+@pytest.mark.parametrize(
+    "reports",
+    [
+        [],
+        [[Registered("other", ("8",))]],
+        [[Registered("far", ("7",), "", "86", "13900139000")]],
+        [[Registered("one", ("7",)), Registered("two", ("7",))]],
+        [[Registered("one", ("7",))], [Registered("two", ("07",))]],
+        [[Registered("one", ("7", "8"))]],
+    ],
+)
+def test_what_is_not_plain_is_not_given_together(reports: list[list[Registered]]) -> None:
+    names = NamesInMemory()
+    for registered in reports:
+        names.register(APP, *registered)
+    asked = given_together(names, ["7"], ["8613800138000"], sdkappid=APP, owner="")
+    assert asyncio.run(asked) is None
+
+
+def test_an_id_that_is_too_long_for_any_name_is_not_looked_for() -> None:
+    long = "9" * 5000
+    asked = given_together(NamesInMemory(), [long], ["1"], sdkappid=APP, owner="")
+    assert asyncio.run(asked) is None
+    assert found(NamesInMemory(), Told(long)) == [None]
