@@ -42,8 +42,13 @@ def split(number: str, nationcode: str | None) -> tuple[str, str]:
     digits = bare(written)
     if digits == written and nationcode is not None:
         return nationcode, digits
-    length = 1 if digits[:1] in _ONE_DIGIT else 2 if digits[:2] in _TWO_DIGITS else 3
+    length = _code_length(digits[:2])
     return digits[:length], digits[length:]
+
+
+def _code_length(begin: str) -> int:
+    """How many digits the calling code has of a number whose first two these are."""
+    return 1 if begin[:1] in _ONE_DIGIT else 2 if begin in _TWO_DIGITS else 3
 
 
 def split_all(
@@ -53,6 +58,11 @@ def split_all(
     lines = "\n".join(["", *numbers])
     if nationcode is not None and "\n+" not in lines and "\n00" not in lines:
         return [nationcode] * len(numbers), numbers
+    if lines.count("\n+") == len(numbers) == lines.count("\n"):  # each has its plus
+        lengths = {_code_length(begin) for begin in {number[1:3] for number in numbers}}
+        if len(lengths) == 1:
+            end = 1 + lengths.pop()
+            return [number[1:end] for number in numbers], [number[end:] for number in numbers]
     pairs = [split(number, nationcode) for number in numbers]
     return [code for code, _ in pairs], [rest for _, rest in pairs]
 

@@ -18,7 +18,7 @@ from pullstatus.receipts.request import Request
 from pullstatus.receipts.source import Form, Source, builtin, read_source
 from pullstatus.receipts.times import TIMES
 from pullstatus.records import Kind
-from pullstatus.records.numbers import split
+from pullstatus.records.numbers import split, split_all
 from pullstatus.steps import done
 
 NOW_S = 1_767_000_000
@@ -312,6 +312,19 @@ def test_a_number_is_split_behind_its_calling_code(
     number: str, nationcode: str | None, parts: tuple[str, str]
 ) -> None:
     assert split(number, nationcode) == parts
+
+
+@given(
+    st.lists(
+        st.from_regex(r"(\+|00|)(86|85|7|1|)(138|\n\+1|)", fullmatch=True).map(str.strip),
+        min_size=1,
+    ),
+    st.sampled_from(["86", None]),
+)
+def test_numbers_are_split_together_as_each_is(numbers: list[str], nationcode: str | None) -> None:
+    for some in (numbers, [f"+{number}" for number in numbers]):
+        codes, rests = split_all(some, nationcode)
+        assert [*zip(codes, rests, strict=True)] == [split(each, nationcode) for each in some]
 
 
 @pytest.mark.parametrize(
