@@ -99,6 +99,8 @@ def reader(found: Column) -> Callable[[int], str]:
 
 def texts_at(found: Column, places: Sequence[int]) -> list[str]:
     """The texts at these places, as `reader` reads each."""
+    if len(found.texts) == 1 and not found.sizes:
+        return list(found.texts) * len(places)
     if len(found.sizes) != 1:
         return list(map(reader(found), places))
     (size,), (first, tail) = found.sizes, found.texts
