@@ -109,9 +109,15 @@ def may_be(digits: str, nationcode: str, mobile: str) -> bool:
 
 def e164(nationcode: str, mobile: str) -> str:
     """A record's number as a whole, behind a plus; one that was written so is as it was written."""
-    if mobile[:2] == "00":
-        return f"+{mobile[2:]}"
-    return mobile if mobile.startswith("+") else f"+{nationcode}{mobile}"
+    if mobile[:1] in _SIGNS:  # which is rare, and this is asked for every record of a page
+        if mobile[:1] == "+":
+            return mobile
+        if mobile[:2] == "00":
+            return f"+{mobile[2:]}"
+    return f"+{nationcode}{mobile}"
+
+
+_SIGNS: Final = frozenset("+0")
 
 
 def ending(nationcode: str, mobile: str) -> str:
