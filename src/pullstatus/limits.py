@@ -44,7 +44,7 @@ takes a third of what checking a signature does."""
 
 API3_ASKED_KNOWN: Final = 256
 """What calls of API 3.0 ask for that is remembered by its bytes, since a client asks for the same
-again and again: what is signed of it, and its parameters."""
+again and again: what is signed of it but its time, and its parameters."""
 
 API3_ASKED_BYTES: Final = 1024
 """Of a call of API 3.0 that asks for more, none of this is remembered."""

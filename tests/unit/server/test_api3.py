@@ -318,6 +318,8 @@ def work(
 def test_an_unknown_secret_id_costs_what_a_wrong_signature_does(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    """Also where what is asked for is remembered: by whom is no part of that."""
+    work(monkeypatch, served(), key="w" * 32)
     known = work(monkeypatch, served(), key="w" * 32)
     off = served()
     pair = off.registry.pairs[ID]

@@ -6,7 +6,6 @@ The SDKs write integers as such or as text, as it comes. Those of a form or a qu
 from __future__ import annotations
 
 from collections.abc import Mapping
-from functools import lru_cache
 from typing import Final
 from urllib.parse import parse_qsl
 
@@ -45,10 +44,6 @@ def media_type(headers: Mapping[bytes, bytes]) -> bytes:
 
 def read_json(body: bytes) -> Mapping[str, msgspec.Raw]:
     """Parameters of a JSON object; of a name that is there twice the last counts."""
-    return (_known_json if len(body) <= limits.API3_ASKED_BYTES else _read_json)(body)
-
-
-def _read_json(body: bytes) -> Mapping[str, msgspec.Raw]:
     try:
         check_json(body)
     except InvalidBody as error:
@@ -59,9 +54,6 @@ def _read_json(body: bytes) -> Mapping[str, msgspec.Raw]:
         raise _unreadable("the body must be one JSON object") from None
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         raise _unreadable("the body is not JSON: send one JSON object") from None
-
-
-_known_json: Final = lru_cache(maxsize=limits.API3_ASKED_KNOWN)(_read_json)
 
 
 def read_pairs(sent: bytes) -> dict[str, str]:

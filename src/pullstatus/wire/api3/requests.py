@@ -21,13 +21,14 @@ from __future__ import annotations
 import enum
 import re
 from collections.abc import Mapping
+from functools import lru_cache
 from hashlib import blake2b
 from typing import Final, NamedTuple
 
 import msgspec
 
 from pullstatus import limits
-from pullstatus.errors import ActionRefused, SignatureWrong
+from pullstatus.errors import ActionRefused, PeerError, SignatureWrong
 from pullstatus.records import Kind
 from pullstatus.wire.api3.codes import Code
 from pullstatus.wire.api3.parameters import (
@@ -45,7 +46,9 @@ from pullstatus.wire.api3.parameters import (
 from pullstatus.wire.api3.signing import (
     Authorization,
     V1Signature,
+    digests_of,
     fits,
+    fits_digests,
     fits_v1,
     read_authorization,
     read_v1,
@@ -175,6 +178,7 @@ class Request:
         signature: Authorization | V1Signature,
         timestamp: str,
         sent: Mapping[str, str] | None = None,
+        asked: Asked | None = None,
     ) -> None:
         self.action = action
         self.version = version
@@ -183,7 +187,9 @@ class Request:
         self._signed = signed
         self._signature = signature
         self._sent = sent  # the parameters of a form or a query, decoded
-        self._members: Mapping[str, msgspec.Raw] | None = None
+        self._asked = asked
+        self._timestamp = timestamp
+        self._members = None if asked is None else asked.members
 
     @property
     def nonce(self) -> str:
@@ -210,9 +216,10 @@ class Request:
         Raises:
             SignatureWrong: it is not; the text says whether another way would be.
         """
-        if isinstance(self._signature, V1Signature):
+        asked, signature = self._asked, self._signature
+        if isinstance(signature, V1Signature):
             host = self._signed.headers.get(b"host", b"")
-            fit = fits_v1(self._signed.method, host, self._sent or {}, self._signature, secret_key)
+            fit = fits_v1(self._signed.method, host, self._sent or {}, signature, secret_key)
             if fit and v1:
                 return
             raise SignatureWrong(
@@ -220,7 +227,11 @@ class Request:
                 if fit
                 else "Signature is not that of these parameters and this SecretKey"
             )
-        if not fits(self._signed, self._signature, secret_key, unsigned_payload=unsigned_payload):
+        if asked is not None:
+            timestamp = self._timestamp.encode()
+            if fits_digests(asked.digests, timestamp, signature, secret_key):
+                return
+        if not fits(self._signed, signature, secret_key, unsigned_payload=unsigned_payload):
             if is_milliseconds(self.timestamp_s):
                 raise SignatureWrong("X-TC-Timestamp is in milliseconds: sign and send seconds")
             unsigned = self._signed.payload_unsigned
@@ -254,6 +265,8 @@ class Request:
         Raises:
             ActionRefused: the parameters cannot be read, or there is none.
         """
+        if self._asked is not None:
+            return self._asked.sdkappid
         name = "SmsSdkAppId" if self.version is Version.V2021 else "SmsSdkAppid"
         number = integer_of(self._due(name))
         if number is None or number < 0:
@@ -266,6 +279,9 @@ class Request:
         Raises:
             ActionRefused: `Limit` is missing, or not 1 to 100.
         """
+        asked = self._asked
+        if asked is not None and asked.limit is not None:
+            return asked.limit
         return self._between("Limit", 1, limits.PULL_COUNT_MAX)
 
     def by_number(self, now_s: int) -> ByNumber:
@@ -406,9 +422,9 @@ def read_request(
             Code.TOO_LARGE, f"the query is over {limits.API3_QUERY_BYTES_MAX} bytes: send POST"
         )
     signed = Signed(method, query, headers, body)
-    if b"x-tc-action" in headers:
-        return _read_tc3(signed, actions)
-    return _read_v1(signed, actions)
+    if b"x-tc-action" not in headers:
+        return _read_v1(signed, actions)
+    return (_read_again(signed) if actions is ACTIONS else None) or _read_tc3(signed, actions)
 
 
 def _read_tc3(signed: Signed, actions: Mapping[str, Action]) -> Request:
@@ -424,6 +440,102 @@ def _read_tc3(signed: Signed, actions: Mapping[str, Action]) -> Request:
     timestamp = headers.get(b"x-tc-timestamp", b"").decode("latin-1")
     _check_timestamp(timestamp, "X-TC-Timestamp")
     return Request(signed, action, version, authorization, timestamp)
+
+
+class Asked(NamedTuple):
+    """What a call by TC3 is but for its time and who has signed it, if no check refuses it.
+
+    Attributes:
+        date, service, signed: what its `Authorization` says beside SecretId and signature.
+        digests: those of what is signed.
+        members: its parameters.
+        limit: of a pull.
+    """
+
+    action: Action
+    version: Version
+    date: bytes
+    service: bytes
+    signed: tuple[bytes, ...]
+    digests: tuple[bytes, ...]
+    members: Mapping[str, msgspec.Raw]
+    sdkappid: int
+    limit: int | None
+
+
+_SAID: Final = (b"x-tc-action", b"x-tc-version", b"x-tc-token", b"content-type", b"host")
+_WHO: Final = re.compile(
+    rb"TC3-HMAC-SHA256 Credential=([!-+\-.0-~]{1,%d})" % limits.SECRET_ID_CHARS_MAX
+)
+_SIGNATURE_CHARS: Final = 64
+_SIGNATURE: Final = re.compile(rb"[0-9a-fA-F]{%d}" % _SIGNATURE_CHARS)
+
+
+def _read_again(signed: Signed) -> Request | None:
+    """A call that asks for what was asked for before, as clients do again and again.
+
+    Nothing is refused here: of whatever is not usual `_read_tc3` has the only word.
+    """
+    headers = signed.headers
+    timestamp = headers.get(b"x-tc-timestamp", b"")
+    if not timestamp.isdigit() or len(timestamp) > limits.INTEGER_DIGITS_MAX:
+        return None
+    who, _, how = headers.get(b"authorization", b"").partition(b"/")
+    by = _WHO.fullmatch(who)
+    said = [headers.get(name, b"") for name in _SAID]
+    size = len(b"".join((signed.query, signed.body, how, *said)))
+    if by is None or size > limits.API3_ASKED_BYTES or signed.payload_unsigned:
+        return None
+    signature = _SIGNATURE.fullmatch(how[-_SIGNATURE_CHARS:])
+    asked = _asked(signed.method, signed.query, signed.body, how[:-_SIGNATURE_CHARS], *said)
+    if asked is None or signature is None:
+        return None
+    read = Authorization(
+        by[1].decode(),
+        asked.date,
+        asked.service,
+        asked.signed,
+        bytes.fromhex(signature[0].decode()),
+    )
+    return Request(signed, asked.action, asked.version, read, timestamp.decode(), asked=asked)
+
+
+# Of no SecretId, so that no time that this takes tells which there are.
+@lru_cache(maxsize=limits.API3_ASKED_KNOWN)
+def _asked(method: str, query: bytes, body: bytes, how: bytes, *said: bytes) -> Asked | None:
+    """What a call asks for; None: it is to be read with care.
+
+    Args:
+        how: its `Authorization`, between the SecretId and the signature.
+        said: the headers of `_SAID`; one that is missing, or empty, is b"".
+    """
+    headers = {name: value for name, value in zip(_SAID, said, strict=True) if value}
+    headers.setdefault(b"x-tc-action", b"")
+    headers[b"authorization"] = b"TC3-HMAC-SHA256 Credential=0/%b%b" % (
+        how,
+        b"0" * _SIGNATURE_CHARS,
+    )
+    headers[b"x-tc-timestamp"] = b"0"
+    signed = Signed(method, query, headers, body)
+    try:
+        request = _read_tc3(signed, ACTIONS)
+        read = read_authorization(headers[b"authorization"])
+        if not set(read.signed) <= set(_SAID):
+            return None
+        limit = request.limit() if request.action.subject is Subject.PULL else None
+        return Asked(
+            request.action,
+            request.version,
+            read.date,
+            read.service,
+            read.signed,
+            digests_of(signed, read),
+            request.parameters(),
+            request.sdkappid(),
+            limit,
+        )
+    except PeerError:
+        return None
 
 
 def _read_v1(signed: Signed, actions: Mapping[str, Action]) -> Request:

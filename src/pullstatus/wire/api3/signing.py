@@ -34,7 +34,9 @@ __all__ = [
     "Authorization",
     "Request",
     "V1Signature",
+    "digests_of",
     "fits",
+    "fits_digests",
     "fits_v1",
     "read_authorization",
     "read_v1",
@@ -151,10 +153,23 @@ def fits(
         unsigned_payload: whether the key may leave the body unsigned. If not, the body is taken as
             signed whatever the request says of it.
     """
-    key = _key_of_day(secret_key, authorization.date, authorization.service)
     unsigned = unsigned_payload and request.payload_unsigned
-    for text in _texts(request, authorization, payload_unsigned=unsigned):
-        if hmac.compare_digest(hmac.digest(key, text, "sha256"), authorization.signature):
+    digests = digests_of(request, authorization, payload_unsigned=unsigned)
+    timestamp = request.headers.get(b"x-tc-timestamp", b"")
+    return fits_digests(digests, timestamp, authorization, secret_key)
+
+
+def fits_digests(
+    digests: Sequence[bytes], timestamp: bytes, authorization: Authorization, secret_key: str
+) -> bool:
+    """Whether a request of this time that has one of these `digests_of` was signed so."""
+    key = _key_of_day(secret_key, authorization.date, authorization.service)
+    if not authorization.date or authorization.date != _date_of(timestamp):
+        return False
+    start = _start(authorization, timestamp)
+    for digest in digests:
+        signature = hmac.digest(key, start + digest, "sha256")
+        if hmac.compare_digest(signature, authorization.signature):
             return True
     return False
 
@@ -177,59 +192,44 @@ def sign(
     """
     day = _date_of(request.headers.get(b"x-tc-timestamp", b""))
     unsigned = Authorization(secret_id, day, service, signed, b"")
-    texts = _texts(request, unsigned, payload_unsigned=request.payload_unsigned)
-    if not texts:
+    digests = digests_of(request, unsigned, payload_unsigned=request.payload_unsigned)
+    if not day or not digests:
         raise ValueError("a header that is to be signed is missing, or x-tc-timestamp")
-    signature = hmac.digest(_key_of_day(secret_key, day, service), texts[0], "sha256")
+    text = _start(unsigned, request.headers[b"x-tc-timestamp"]) + digests[0]
+    signature = hmac.digest(_key_of_day(secret_key, day, service), text, "sha256")
     return msgspec.structs.replace(unsigned, signature=signature).encode()
 
 
-def _texts(
-    request: Request, authorization: Authorization, *, payload_unsigned: bool
-) -> list[bytes]:
-    """The texts that may have been signed, the usual one first; none if it cannot fit."""
-    headers, names = request.headers, authorization.signed
-    timestamp = headers.get(b"x-tc-timestamp", b"")
-    if authorization.date != _date_of(timestamp) or not authorization.date:
-        return []
-    if names != _SIGNED_ALWAYS and not set(names).issuperset(_SIGNED_ALWAYS):
-        return []
-    try:
-        values = tuple([headers[name] for name in names])
-    except KeyError:
-        return []
-    payload = _UNSIGNED if payload_unsigned else request.body
-    size = len(b"".join((request.query, payload, *names, *values)))
-    digests = (_known_digests if size <= limits.API3_ASKED_BYTES else _digests)(
-        request.method, request.query, names, values, payload
-    )
-    start = b"%b\n%b\n%b/%b/tc3_request\n" % (
+def _start(authorization: Authorization, timestamp: bytes) -> bytes:
+    """What is signed, as far as the digest."""
+    return b"%b\n%b\n%b/%b/tc3_request\n" % (
         _ALGORITHM,
         timestamp,
         authorization.date,
         authorization.service,
     )
-    return [start + digest for digest in digests]
 
 
-def _digests(
-    method: str,
-    query: bytes,
-    names: tuple[bytes, ...],
-    values: tuple[bytes, ...],
-    payload: bytes,
+def digests_of(
+    request: Request, authorization: Authorization, *, payload_unsigned: bool = False
 ) -> tuple[bytes, ...]:
-    """The digests that a canonical request may have, in hexadecimal."""
-    start = b"%b\n/\n%b\n" % (method.encode(), query)
+    """The digests that the canonical request may have, in hexadecimal, the usual one first.
+
+    None if it cannot fit. They depend on the signed headers and on nothing else of a signature.
+    """
+    names = authorization.signed
+    if names != _SIGNED_ALWAYS and not set(names).issuperset(_SIGNED_ALWAYS):
+        return ()
+    try:
+        values = tuple([request.headers[name] for name in names])
+    except KeyError:
+        return ()
+    payload = _UNSIGNED if payload_unsigned else request.body
+    start = b"%b\n/\n%b\n" % (request.method.encode(), request.query)
     end = b"\n%b\n%b" % (b";".join(names), sha256(payload).hexdigest().encode())
     return tuple(
         sha256(start + block + end).hexdigest().encode() for block in _blocks(names, values)
     )
-
-
-# Who asks again and again asks for the same: only its time differs, which is not in here. What is
-# remembered depends on the request alone, so no time that this takes tells of any key.
-_known_digests: Final = lru_cache(maxsize=limits.API3_ASKED_KNOWN)(_digests)
 
 
 def _blocks(names: tuple[bytes, ...], values: tuple[bytes, ...]) -> Iterator[bytes]:

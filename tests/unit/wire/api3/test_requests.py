@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -15,7 +16,7 @@ from hypothesis import strategies as st
 from pullstatus import limits
 from pullstatus.errors import ActionRefused, InvalidAuthorization, PeerError, SignatureWrong
 from pullstatus.records import Kind
-from pullstatus.wire.api3 import parameters
+from pullstatus.wire.api3 import requests
 from pullstatus.wire.api3.codes import Code
 from pullstatus.wire.api3.requests import (
     ACTIONS,
@@ -345,15 +346,103 @@ def test_queries_that_cannot_be_decoded_are_refused(query: bytes) -> None:
     assert code_of(raised.value) == Code.UNREADABLE
 
 
-def test_large_bodies_are_not_remembered() -> None:
-    known = parameters._known_json
-    known.cache_clear()
-    for size, due in ((2, 1), (limits.API3_ASKED_BYTES + 1, 1)):
-        body = b"{}".ljust(size)
-        assert not parameters.read_json(body)
-        assert not parameters.read_json(body)
-        assert known.cache_info().currsize == due
-    assert known.cache_info().maxsize == limits.API3_ASKED_KNOWN
+# --- what is asked again --------------------------------------------------------------------------
+
+
+def outcome(sent: Mapping[str, Any], actions: Mapping[str, Action]) -> list[object]:
+    """All that a call is read as, until a check fails, and that failure."""
+    headers = {
+        name.encode(): value for name, value in sent.items() if name.islower() and value is not None
+    }
+    told: list[object] = []
+    try:
+        request = read_request(
+            sent["METHOD"], sent["QUERY"], headers, sent["BODY"], actions=actions
+        )
+        told += [request.action, request.version, request.secret_id, request.nonce, request.mark]
+        for unsigned_payload in (False, True):
+            with contextlib.suppress(SignatureWrong):
+                request.prove(KEY, unsigned_payload=unsigned_payload, v1=False)
+                told.append("proven")
+        told += [request.sdkappid(), sorted(request.parameters()), request.limit()]
+    except PeerError as error:
+        told += [type(error), str(error), getattr(error, "error_code", "")]
+    return told
+
+
+USUAL: dict[str, Any] = {
+    "METHOD": "POST",
+    "QUERY": b"",
+    "BODY": b'{"Limit":5,"SmsSdkAppId":"1400006666"}',
+    "host": b"127.0.0.1:8080",
+    "content-type": b"application/json",
+    "accept": b"*/*",
+    "x-tc-action": PULL.encode(),
+    "x-tc-version": b"2021-01-11",
+    "x-tc-timestamp": b"%d" % NOW_S,
+}
+OTHERWISE: dict[str, tuple[Any, ...]] = {
+    "METHOD": ("GET", "PUT"),
+    "QUERY": (b"Limit=1", b"Limit=1&SmsSdkAppId=1400006666"),
+    "BODY": (b"", b"[]", b'{"Limit":0}', b'{"SmsSdkAppId":1,"Limit":"7"}', b"{}".ljust(2000)),
+    "host": (b"", b"127.0.0.1", b"LOCALHOST:8080", None),
+    "content-type": (b"", FORM, b"application/json; charset=utf-8", None),
+    "x-tc-action": (b"PullSmsReplyStatus", b"CallbackStatusStatistics", b"SendSms", b"", b"\xff"),
+    "x-tc-version": (b"2019-07-11", b"2021", b"", None),
+    "x-tc-token": (b"t", b""),
+    "x-tc-timestamp": (b"%d" % (NOW_S + 1), b"0", b"1e9", b"", b"9" * 20, b"\xb2", None),
+    "x-tc-content-sha256": (b"UNSIGNED-PAYLOAD", b"x"),
+}
+CHANGES = st.dictionaries(st.sampled_from(sorted(OTHERWISE)), st.integers(0, 6), max_size=2).map(
+    lambda chosen: {name: OTHERWISE[name][at % len(OTHERWISE[name])] for name, at in chosen.items()}
+)
+NAMES = st.sampled_from(
+    (
+        *("content-type;host", "content-type;host;x-tc-action", "host;content-type"),
+        *("content-type;host;x-tc-timestamp", "accept;content-type;host"),
+    )
+)
+ENDS = st.sampled_from((b"%b", b"%b ", b" %b", b"SKIP%.0b", b"%.99b"))
+
+
+EACH = [{name: value} for name, values in OTHERWISE.items() for value in values]
+
+
+@pytest.mark.parametrize("changes", EACH, ids=str)
+def test_what_is_asked_a_little_differently_is_read_as_with_care(changes: dict[str, Any]) -> None:
+    headers = {name.encode(): value for name, value in USUAL.items() if name.islower()}
+    whole = Signed(USUAL["METHOD"], USUAL["QUERY"], headers, USUAL["BODY"])
+    usual = USUAL | {"authorization": sign(whole, ID, KEY)}
+    assert "proven" in outcome(usual, ACTIONS)
+    assert outcome(usual | changes, ACTIONS) == outcome(usual | changes, dict(ACTIONS))
+
+
+@given(CHANGES, CHANGES, NAMES, ENDS)
+def test_what_is_asked_again_is_read_as_with_care(
+    before: dict[str, Any], after: dict[str, Any], names: str, written: bytes
+) -> None:
+    """A call that was changed before it was signed, or behind that, or both."""
+    sent = USUAL | before
+    headers = {name.encode(): value for name, value in sent.items() if isinstance(value, bytes)}
+    signed = tuple(map(str.encode, names.split(";")))
+    try:
+        whole = Signed(sent["METHOD"], sent["QUERY"], headers, sent["BODY"])
+        authorization = sign(whole, ID, KEY, signed=signed)
+    except ValueError:  # nothing to sign it by
+        authorization = b""
+    for call_ in (sent, sent | after, sent):
+        asked = call_ | {"authorization": written % authorization}
+        assert outcome(asked, ACTIONS) == outcome(asked, dict(ACTIONS))
+
+
+def test_large_calls_are_not_remembered() -> None:
+    requests._asked.cache_clear()
+    for size, due in ((0, 1), (limits.API3_ASKED_BYTES, 1)):
+        request = call(body=b'{"Limit":5,"SmsSdkAppId":"1"}' + b" " * size)
+        request.prove(KEY, unsigned_payload=False, v1=False)
+        assert request.limit() == 5
+        assert requests._asked.cache_info().currsize == due
+    assert requests._asked.cache_info().maxsize == limits.API3_ASKED_KNOWN
 
 
 # --- check 16 -------------------------------------------------------------------------------------

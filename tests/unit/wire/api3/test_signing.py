@@ -349,16 +349,6 @@ def test_keys_of_a_day_are_kept_within_a_bound() -> None:
     assert signing._key_of_day.cache_info().maxsize == limits.DAY_KEYS_KEPT
 
 
-def test_large_requests_are_not_remembered() -> None:
-    known = signing._known_digests
-    known.cache_clear()
-    for size, due in ((1, 1), (limits.API3_ASKED_BYTES, 1)):
-        asked = request(body=b" " * size)
-        assert fits(asked, read_authorization(sign(asked, ID, KEY)), KEY)
-        assert known.cache_info().currsize == due
-    assert known.cache_info().maxsize == limits.API3_ASKED_KNOWN
-
-
 # --- version 1 ------------------------------------------------------------------------------------
 
 V1 = {
