@@ -58,6 +58,30 @@ def remainders(file: Path) -> list[int]:
     return [row.accepted for row in audit_file(file, no_progress).mailboxes]
 
 
+async def test_a_log_that_cannot_be_opened_is_not_taken_for_lost(
+    opener: Opener, file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever believes that makes a store without it, of a file whose newest commits are there."""
+    store = await opener(server=True)
+    await store.append(append(STATUSES, records(3)))
+    killed = as_killed(file, "killed")
+    real = apsw.VFSFile
+
+    def refuse(vfs: str, name: str, flags: list[int]) -> apsw.VFSFile:
+        """As for a log of another user, or without a descriptor to spare."""
+        if name.endswith("-wal"):
+            raise apsw.CantOpenError("unable to open database file")
+        return real(vfs, name, flags)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(apsw, "VFSFile", refuse)
+        with pytest.raises(StoreRefused, match="-wal is there and cannot be opened"):
+            audit_file(killed, no_progress)
+        with pytest.raises(StoreRefused, match="-wal is there and cannot be opened"):
+            await open_store(sqlite_url(killed))
+    assert remainders(killed) == [3]
+
+
 @pytest.mark.parametrize("server", [False, True], ids=["command", "server"])
 @pytest.mark.parametrize("folded", [False, True])
 async def test_a_file_without_its_log_is_refused(

@@ -312,21 +312,32 @@ def _open(connection: apsw.Connection, suffix: str) -> Iterator[apsw.VFSFile | N
     """The file or its log, to be read; None if it is not there.
 
     By SQLite's own layer: closing a handle of ours would drop the locks that it holds on the file.
+
+    Raises:
+        apsw.CantOpenError: it is there and cannot be opened, which says nothing of what it holds.
     """
-    kind = apsw.SQLITE_OPEN_WAL if suffix else apsw.SQLITE_OPEN_MAIN_DB
-    try:
-        file = apsw.VFSFile(
-            connection.open_vfs,
-            connection.filename + suffix,
-            [kind | apsw.SQLITE_OPEN_READONLY, 0],
-        )
-    except apsw.CantOpenError:
+    file = _opened(connection, suffix)
+    if file is None:
         yield None
         return
     try:
         yield file
     finally:
         file.xClose()
+
+
+def _opened(connection: apsw.Connection, suffix: str) -> apsw.VFSFile | None:
+    kind = apsw.SQLITE_OPEN_WAL if suffix else apsw.SQLITE_OPEN_MAIN_DB
+    name = connection.filename + suffix
+    for _ in range(2):  # it may be made or removed meanwhile
+        with contextlib.suppress(apsw.CantOpenError):
+            return apsw.VFSFile(connection.open_vfs, name, [kind | apsw.SQLITE_OPEN_READONLY, 0])
+        if not os.path.lexists(name):
+            return None
+    raise apsw.CantOpenError(
+        f"{name} is there and cannot be opened: look at its owner and mode, and at the limit of"
+        " open files (ulimit -n)"
+    )
 
 
 def _read(file: apsw.VFSFile | None, offset: int, count: int) -> bytes:
