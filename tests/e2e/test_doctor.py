@@ -33,10 +33,12 @@ from pullstatus.cli.doctor import (
     store,
     tls,
 )
+from pullstatus.cli.doctor.alarms import of_prometheus
 from pullstatus.cli.doctor.findings import EXIT, Finding, Level, worst
 from pullstatus.cli.doctor.store import Look
 from pullstatus.cli.scrape import Figures
 from pullstatus.clock import wall_ms
+from pullstatus.errors import InvalidSetting
 from pullstatus.mailbox.done import Task
 from tests.harness import ROOT, Program, statuses
 
@@ -305,17 +307,36 @@ def test_what_is_broken_is_named(setup: Setup, name: str) -> None:
     assert others <= follows.get(check, set()) | copied, found
 
 
-class Silent(http.server.SimpleHTTPRequestHandler):
+class Odd(http.server.BaseHTTPRequestHandler):
+    """Answers whatever it is asked with the same bytes."""
+
+    content = b""
+
+    def do_GET(self) -> None:
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(self.content)))
+        self.end_headers()
+        self.wfile.write(self.content)
+
     def log_message(self, *_said: object) -> None:
         pass
 
 
-def test_another_program_at_the_port_is_told(setup: Setup) -> None:
-    other = http.server.HTTPServer(("127.0.0.1", 0), Silent)
+@pytest.mark.parametrize(
+    "content", [b"<html>", b'{"name":"\xe9"}', b"[" * 100_000], ids=["page", "latin-1", "deep"]
+)
+def test_another_program_at_the_port_is_told(
+    setup: Setup, monkeypatch: pytest.MonkeyPatch, content: bytes
+) -> None:
+    monkeypatch.setattr(Odd, "content", content)
+    other = http.server.HTTPServer(("127.0.0.1", 0), Odd)
+    address = f"http://127.0.0.1:{other.server_port}"
     threading.Thread(target=other.serve_forever, daemon=True).start()
     try:
         setup.settings["port"] = other.server_port
         [named] = setup.found()
+        with pytest.raises(InvalidSetting, match="is no Prometheus"):
+            of_prometheus(address)
     finally:
         other.shutdown()
         other.server_close()

@@ -156,7 +156,7 @@ def _read_body(body: str) -> _Body:
         at = bytes(members["time"]).decode()
         receivers = msgspec.json.decode(members.get("tel", msgspec.Raw(b"[]")))
         mobile = msgspec.json.decode(members.get("mobile", msgspec.Raw(b'""')), type=str)
-    except (msgspec.MsgspecError, KeyError):
+    except (msgspec.MsgspecError, KeyError, RecursionError):
         raise click.UsageError("--body is no JSON object with sig and time") from None
     receivers = receivers if isinstance(receivers, list) else [receivers]
     numbers = [one["mobile"] for one in receivers if isinstance(one, dict) and "mobile" in one]

@@ -101,7 +101,7 @@ class Feeder:
                 if refusal.http_status not in SPLIT:
                     raise
                 bad = 0 if len(batch) == 1 else refusal.index
-                if bad is None or bad >= len(batch):
+                if bad is None or not 0 <= bad < len(batch):
                     half = len(batch) // 2
                     work += [batch[half:], batch[:half]]
                     continue
@@ -128,7 +128,7 @@ class Feeder:
         while True:
             outcome = yield from send(Send(self._address, body, headers))
             try:
-                return _accepted(whole(outcome))
+                return _accepted(whole(outcome), len(batch))
             except ClientError as error:
                 if not error.retry_can_help or attempt >= self._attempts_max:
                     error.may_have_consumed = False  # nothing is taken out here
@@ -152,18 +152,21 @@ _decode_accepted: Final = msgspec.json.Decoder(_Accepted).decode
 _decode_problem: Final = msgspec.json.Decoder(_Problem).decode
 
 
-def _accepted(answer: Answer) -> int:
+def _accepted(answer: Answer, count: int) -> int:
     status = answer.http_status
     if status == 200:
         try:
-            return _decode_accepted(answer.content).accepted
-        except (msgspec.MsgspecError, UnicodeDecodeError):
-            raise _trouble(answer, "an answer that is not the service's") from None
+            accepted = _decode_accepted(answer.content).accepted
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+            accepted = None
+        if accepted != count:  # a batch is accepted whole, by a service that has read it
+            raise _trouble(answer, "an answer that is not the service's")
+        return count
     if status >= 500 or status in (408, 429):
         raise _trouble(answer, f"HTTP {status}")
     try:
         problem = _decode_problem(answer.content)
-    except (msgspec.MsgspecError, UnicodeDecodeError):
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         problem = _Problem(f"HTTP {status}", "check the address: this is no answer of the service")
     raise BatchRefused(status, problem.title or f"HTTP {status}", problem.detail, problem.index)
 

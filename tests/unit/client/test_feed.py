@@ -174,3 +174,32 @@ def test_same_flow_with_await() -> None:
     fed = asyncio.run(scenario())
     assert fed.accepted == 1
     assert json.loads(BAD)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b'{"accepted":0}',
+        b'{"accepted":1}',
+        b'{"accepted":-2}',
+        b'{"accepted":3}',
+        b'{"accepted":"2"}',
+        b"\xff",
+        b"[" * 100_000,
+    ],
+    ids=lambda content: str(content[:20]),
+)
+def test_answer_that_acknowledges_other_records_than_were_sent_is_none(content: bytes) -> None:
+    """Who says that has not read the batch: it is none of the service's answers."""
+    wrong = [httpx.Response(200, content=content)] * 3
+    service = Mailbox(*wrong)
+    with pytest.raises(GatewayFailed, match="an answer that is not the service's"):
+        service.feed(lines_of(1, 2))
+    assert Mailbox(*wrong[:2]).feed(lines_of(1, 2)) == Fed(2, [])
+
+
+@pytest.mark.parametrize("index", [-1, 2, 10**12])
+def test_place_that_no_record_has_names_none(index: int) -> None:
+    service = Mailbox(problem(400, index=index))
+    assert service.feed(lines_of(1, 2)) == Fed(2, [])
+    assert service.stored == lines_of(1, 2)

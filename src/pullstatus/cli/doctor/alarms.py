@@ -82,7 +82,7 @@ def of_prometheus(address: str) -> Known:
             )
     except (httpx.HTTPError, httpx.InvalidURL) as error:
         raise InvalidSetting(f"no Prometheus answers at {address}") from error
-    except (ValueError, LookupError, TypeError, AttributeError) as error:
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
         raise InvalidSetting(f"what answers at {address} is no Prometheus") from error
 
 

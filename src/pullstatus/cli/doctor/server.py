@@ -66,7 +66,7 @@ def _json(answer: httpx.Response) -> dict[str, Any]:
     """The object that was answered; empty if it was none."""
     try:
         found = msgspec.json.decode(answer.content)
-    except msgspec.DecodeError:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return {}
     return found if isinstance(found, dict) else {}
 
