@@ -1,7 +1,11 @@
 """When there is time for what nobody waits for: while the store and this process have little to do.
 
     busy      commits take half of the time, or this process is at work for three quarters: wait
-    calm      go on for 0.2 s, a few ms at a time, so that requests hardly notice; then look again
+    calm      go on for 0.2 s, and for a quarter of that at first, a few ms at a time, so that
+              requests hardly notice; then look again
+
+A look that ends far too late was held up with all that it was to look at, as by a process that was
+stopped for a while: it tells nothing of a load.
 
 A look is taken while whoever asks does nothing: his own work is no load, and threads of one
 interpreter wait for each other, so that a server that is busy beside him looks as if it were not.
@@ -19,6 +23,7 @@ from typing import Final
 
 SLICE_S: Final = 0.002  # of work, then it is everybody else's turn
 CALM_S: Final = 0.2  # for which a look that found calm is good
+FIRST_S: Final = 0.05  # the same of the first such look: a load may just have begun
 LOOK_S: Final = 0.1  # of which it is asked how busy they are
 GLANCE_S: Final = 0.02  # the same, when it has been calm until now: some commits, or none
 COMMITS_MAX: Final = 0.5  # of the time
@@ -68,13 +73,16 @@ class Calm:
                 still = self._was_calm and self._clock() - self._calm_until_s < CALM_S
                 self._was_calm = await self._finds_calm(GLANCE_S if still else LOOK_S)
                 if self._was_calm:
-                    self._calm_until_s = self._clock() + CALM_S
+                    self._calm_until_s = self._clock() + (CALM_S if still else FIRST_S)
                 elif self.behind_s() > BEHIND_S_MAX:
                     break
 
     async def _finds_calm(self, for_s: float) -> bool:
+        """Look for so many seconds; a look that was held up finds none."""
         began_s, commit_s, process_s = self._clock(), await self._commit_s(), self._process_s()
         await self._sleep(for_s)
         took_s = self._clock() - began_s
         commit_s, process_s = await self._commit_s() - commit_s, self._process_s() - process_s
-        return commit_s < COMMITS_MAX * took_s and process_s < PROCESS_MAX * took_s
+        held_up = took_s > for_s + LOOK_S
+        busy = commit_s >= COMMITS_MAX * took_s or process_s >= PROCESS_MAX * took_s
+        return not (held_up or busy)

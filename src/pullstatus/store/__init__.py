@@ -489,6 +489,8 @@ class Store(Protocol):
     async def commit_s(self) -> float:
         """Seconds that were spent in commits until now, by those who commit for this server.
 
+        The one under way counts with how long its oldest operation has waited for it.
+
         Where these wait for other machines more than they work, that tells nothing: always 0.
         """
         ...

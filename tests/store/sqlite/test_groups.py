@@ -1,6 +1,8 @@
 """Group commit: what arrives while one commit syncs shares the next."""
 
 import asyncio
+import contextlib
+from pathlib import Path
 
 import pytest
 
@@ -8,6 +10,7 @@ from pullstatus import limits
 from pullstatus.errors import StoreUnavailable
 from pullstatus.store import Page, Store
 from pullstatus.store.sqlite import SqliteStore
+from pullstatus.store.sqlite.connection import open_writer
 from pullstatus.store.values import Engine
 from tests.store.build import (
     REPLIES,
@@ -32,6 +35,27 @@ FEW = 20
 async def since(store: Store, before: Engine) -> tuple[int, int]:
     after = await store.engine()
     return after.commits - before.commits, after.operations - before.operations
+
+
+async def test_a_commit_under_way_counts_for_the_time_that_it_takes(
+    store: SqliteStore, file: Path
+) -> None:
+    """On a slow disk a look at how busy the store is begins and ends within one."""
+    await store.append(append(STATUSES, records(1)))
+    before_s = await store.commit_s()
+    with contextlib.closing(open_writer(file)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        waiting = asyncio.create_task(store.append(append(STATUSES, records(1))))
+        taken_s = before_s
+        while not waiting.done() and taken_s <= before_s:
+            await asyncio.sleep(0)
+            taken_s = await store.commit_s()
+        assert not waiting.done()
+        other.execute("ROLLBACK")
+    await waiting
+    assert taken_s > before_s
+    assert store.under_way().oldest_s == 0
+    assert await store.commit_s() == await store.commit_s() > before_s
 
 
 async def test_appends_that_come_together_share_a_commit(store: Store) -> None:

@@ -106,6 +106,47 @@ async def _on_and_on(machine: Machine) -> None:
         await machine.work(SLICE_S)
 
 
+def test_the_first_look_that_finds_calm_is_good_for_a_moment_only() -> None:
+    """A load that begins in the middle of it is too little to be seen."""
+    machine = Machine()
+
+    async def run() -> None:
+        await machine.work(SLICE_S)
+        await machine.work(SLICE_S)
+        machine.process = machine.commits = 1.0
+        working = asyncio.create_task(_on_and_on(machine))
+        for _ in range(1000):
+            await asyncio.sleep(0)
+        working.cancel()
+
+    asyncio.run(run())
+    assert machine.now_s - 100.0 > LOOK_S
+    assert machine.worked_s < CALM_S / 2
+
+
+def test_a_look_that_was_held_up_finds_no_calm() -> None:
+    """A process that is stopped under load has nothing to do for that while, and much behind it."""
+    machine = Machine(commits=0.9, process=0.9)
+    stops = [10.0, 0.0] * 10
+
+    async def sleep(seconds: float) -> None:
+        await machine.sleep(seconds)
+        if stops:
+            machine.now_s += stops.pop()
+
+    machine.calm._sleep = sleep
+
+    async def run() -> None:
+        working = asyncio.create_task(_on_and_on(machine))
+        for _ in range(1000):
+            await asyncio.sleep(0)
+        assert not stops
+        working.cancel()
+
+    asyncio.run(run())
+    assert machine.worked_s < 3 * SLICE_S
+
+
 def test_nobody_works_while_it_is_looked() -> None:
     """Of those that ask at a time one looks, and the others wait for what is seen."""
     machine = Machine()

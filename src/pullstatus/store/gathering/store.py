@@ -250,7 +250,8 @@ class GatheredStore(ABC):
 
     async def commit_s(self) -> float:
         """See `Store.commit_s`."""
-        return self._writer.report.figures.commit_s
+        writer = self._writer
+        return writer.report.figures.commit_s + writer.under_way().oldest_s
 
     def under_way(self) -> UnderWay:
         """See `Store.under_way`."""
