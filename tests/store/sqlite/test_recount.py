@@ -87,7 +87,7 @@ class History:
         self.untold: dict[tuple[Mailbox, int], tuple[int, int]] = {}
         self._accepted: Counter[Mailbox] = Counter()
         self._parked = 0
-        self._damaged = False
+        self._damaged = self._is_set_back = False
         self._owners = 0
         self._originals: dict[Mailbox, set[int]] = {box: set() for box in BOXES}
 
@@ -223,8 +223,16 @@ class History:
         self._file = target
         await self.open()
 
+    async def set_back(self, _box: Mailbox) -> None:
+        """The clock, by an hour; but of a number that changed hands that mixes the hours."""
+        if not self._owners:
+            self.now_ms -= HOUR_MS
+            self._is_set_back = True
+
     async def recreate(self, _box: Mailbox) -> None:
         """The number is somebody else's, from the next hour on."""
+        if self._is_set_back:
+            return
         self._owners += 1
         former = (self._accepted[BOXES[0]], self._accepted[BOXES[1]])
         owned = Application(7, (), self.now_ms, owner=str(self._owners), former=former)
@@ -257,7 +265,7 @@ class History:
 
 WAYS = (
     *("pull", "redeliver", "expire", "erase", "purge", "follow", "reindex"),
-    *("restore", "migrate", "damage", "park", "recreate"),
+    *("restore", "migrate", "damage", "park", "recreate", "set_back"),
 )
 BOX = st.sampled_from((BOXES[0], *BOXES))
 APPEND = st.tuples(
