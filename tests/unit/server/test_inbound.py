@@ -219,7 +219,7 @@ def test_ten_thousand_items_are_stored() -> None:
         (b'{"a":' * 9000, None),
         (b"\xff\xfe\xfd", None),
         ([item(report_status="MAYBE")], "report_status"),
-        ([item(sid="", id="")], "sid"),
+        ([item(sid="", id="")], "id"),
         ([item(mobile="13800000001x")], "mobile"),
         (["text"], None),
     ],
