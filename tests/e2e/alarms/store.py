@@ -60,7 +60,7 @@ def slow_disk(folder: Path) -> Story:
         assert program.drain(app)
         after = figures(program)
         disk.heal()
-    return Story(before, after)
+    return Story(before, after, commits_are_timed=True)
 
 
 def filling_disk(folder: Path) -> Story:

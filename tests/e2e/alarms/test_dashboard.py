@@ -42,7 +42,7 @@ def test_each_question_of_the_dashboard_has_an_answer(usual: Story, tmp_path: Pa
     assert not [question for question in asked if "$" in question]
     before, after = usual.scrapes
     happened = {name: after[name] + 1 for name in after if COUNTED.search(name)}
-    story = Story({**before, **SEEN}, {**after, **happened, **SEEN})
+    story = Story({**before, **SEEN}, {**after, **happened, **SEEN}, commits_are_timed=True)
     names = set(re.findall(r"\w+", " ".join(asked)))
     # It tells what it got where it is not what was expected, which is one figure of no sense.
     sense = {"labels": "nobody", "value": -1}
