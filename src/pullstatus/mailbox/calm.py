@@ -1,6 +1,6 @@
 """When there is time for what nobody waits for: while the store and this process have little to do.
 
-    busy      commits take half of the time, or this process is at work for three quarters: wait
+    busy      commits take half of the time, or this process is at work for three fifths: wait
     calm      go on for 0.2 s, and for a quarter of that at first, a few ms at a time, so that
               requests hardly notice; then look again
 
@@ -27,7 +27,7 @@ FIRST_S: Final = 0.05  # the same of the first such look: a load may just have b
 LOOK_S: Final = 0.1  # of which it is asked how busy they are
 GLANCE_S: Final = 0.02  # the same, when it has been calm until now: some commits, or none
 COMMITS_MAX: Final = 0.5  # of the time
-PROCESS_MAX: Final = 0.75  # of the time
+PROCESS_MAX: Final = 0.6  # of the time, over all of its threads
 BEHIND_S_MAX: Final = 3600.0
 """Who is so far behind goes on whatever the load is, a slice for each look: retention waits for it,
 and the disk has an end."""

@@ -9,14 +9,14 @@ _SCHEDULER = Path("/proc/thread-self/schedstat")
 
 
 def at_work_s() -> float:
-    """Seconds that the thread that asks ran, or was ready to and had to wait: the event loop's.
+    """Seconds that this process ran, and that the thread that asks was ready to and had to wait.
 
-    On a full machine it gets less than it needs, and looks idle by what it got. Where the kernel
-    does not tell of the waiting, those that all threads ran. That it ran is told by a clock: the
-    kernel's table has it as of its last tick, some ms ago.
+    All threads count: over other engines than files they share the work, and of one interpreter
+    only one runs at a time. The waiting is the event loop's: on a full machine it gets less than it
+    needs, and looks idle by what it got. Where the kernel does not tell of that, none is counted.
     """
     try:
         _, waited_ns, _ = _SCHEDULER.read_text(encoding="ascii").split()
     except (OSError, ValueError):
         return time.process_time()
-    return time.thread_time() + int(waited_ns) / 1e9
+    return time.process_time() + int(waited_ns) / 1e9

@@ -58,10 +58,10 @@ def test_who_is_alone_works_nearly_all_the_time() -> None:
     """His own work does not count as load."""
     assert worked(Machine()) > 0.8
     assert worked(Machine(commits=0.4)) > 0.8
-    assert worked(Machine(process=0.7)) > 0.8
+    assert worked(Machine(process=0.55)) > 0.8
 
 
-@pytest.mark.parametrize(("commits", "process"), [(0.6, 0.0), (0.0, 0.9), (1.0, 1.0)])
+@pytest.mark.parametrize(("commits", "process"), [(0.6, 0.0), (0.0, 0.65), (1.0, 1.0)])
 def test_who_is_not_stands_still(commits: float, process: float) -> None:
     """For as long as it takes; a low priority would not do."""
     machine = Machine(commits, process)

@@ -1,5 +1,6 @@
 """How long a process was at work: more of it the more it does, whoever tells."""
 
+import threading
 import time
 from pathlib import Path
 
@@ -25,5 +26,15 @@ def test_work_is_told_with_a_scheduler_or_without(
 def test_waiting_for_a_processor_is_work(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     (tmp_path / "schedstat").write_text("3000000000 500000000 12\n", encoding="ascii")
     monkeypatch.setattr(pressure, "_SCHEDULER", tmp_path / "schedstat")
-    before_s = time.thread_time()
-    assert before_s + 0.5 <= pressure.at_work_s() <= time.thread_time() + 0.5
+    before_s = time.process_time()
+    assert before_s + 0.5 <= pressure.at_work_s() <= time.process_time() + 0.5
+
+
+def test_work_of_other_threads_is_work() -> None:
+    """Over other engines than files, they read answers and make entries of them."""
+    before_s, began_s = pressure.at_work_s(), time.thread_time()
+    working = threading.Thread(target=lambda: sum(range(10**7)))
+    working.start()
+    working.join()
+    own_s = time.thread_time() - began_s
+    assert pressure.at_work_s() - before_s > own_s + 0.02
