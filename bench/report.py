@@ -13,10 +13,11 @@ from rich.table import Table
 
 from bench.guard import worse_by
 from bench.layers import Layer
-from bench.results import Indicator, Report, Result, Split, median, spread
+from bench.results import Indicator, Line, Report, Result, Split, median, spread
 
 WIDTH_CHARS = 140
 BUSY = 0.9  # of a core: from here on the load generator may be what binds
+LINES_MAX = 24  # of a scenario, in a plot and on the page
 DISTURBED = 0.3  # cores that others may take before figures are not to be trusted
 
 
@@ -111,6 +112,14 @@ def split_rows(splits: Sequence[Split]) -> Iterator[tuple[str, list[str]]]:
     yield "waiting for the sync, of time", [f"{split.sync_us:.1f}" for split in splits]
 
 
+def short(result: Result) -> Sequence[Line]:
+    """Its lines or, where they are too many for a page, those that it is judged by."""
+    if len(result.lines) <= LINES_MAX:
+        return result.lines
+    judged = tuple(ratio.name for ratio in result.indicators)
+    return [line for line in result.lines if any(name.startswith(line.label) for name in judged)]
+
+
 def goals(report: Report, peers: Report | None) -> Table:
     """Every goal with what was reached; those to the best peer are of an earlier run."""
     table = Table(box=box.SIMPLE_HEAD, title="Goals", title_justify="left")
@@ -189,7 +198,7 @@ def plot(report: Report) -> str:
 
 
 def _plot(report: Report) -> Iterator[str]:
-    rows = sum(len(result.lines) for result in report.results)
+    rows = sum(len(short(result)) for result in report.results)
     height = 60 + rows * ROW + len(report.results) * (GAP + ROW)
     yield (
         f'<svg xmlns="http://www.w3.org/2000/svg" width="{WIDTH}" height="{height}"'
@@ -200,8 +209,8 @@ def _plot(report: Report) -> Iterator[str]:
     for result in report.results:
         y += GAP + ROW
         yield _text(12, y - 6, f"{result.scenario}: {result.conditions}", "font-weight='bold'")
-        longest = max((median(line.per_s) for line in result.lines), default=0.0)
-        for line in result.lines:
+        longest = max((median(line.per_s) for line in short(result)), default=0.0)
+        for line in short(result):
             figure = median(line.per_s)
             length = BAR * figure / longest if longest else 0
             colour = COLOURS.get(line.label, OTHER)

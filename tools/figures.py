@@ -12,6 +12,7 @@ from typing import Final
 
 from bench import report
 from bench.__main__ import RECORDED, RESULTS
+from bench.cluster import SCENARIO
 from bench.results import Indicator, Report, Result, median, spread
 
 NOTHING: Final = "Nothing is recorded yet: `make figures` measures it."
@@ -55,6 +56,28 @@ def split() -> str:
     return "\n".join(["", head, "|---|" + "---:|" * len(splits), *rows])
 
 
+def cluster() -> str:
+    """Every cell of the bench of a cluster: a row, with a second's count and microseconds."""
+    made = _recorded()
+    cells: dict[tuple[str, ...], dict[str, str]] = {}
+    for result in made.results:
+        if result.scenario == SCENARIO.name:
+            for line in result.lines:
+                measure, *where = line.label.split(", ")
+                shown = f"{median(line.per_s):,.0f} ({median(line.us):,.0f})"
+                cells.setdefault(tuple(where), {})[measure] = shown
+    if not cells:
+        return f"\n{NOTHING}"
+    measures = list(dict.fromkeys(measure for cell in cells.values() for measure in cell))
+    head = f"| a second, and µs of processor of each | {' | '.join(measures)} |"
+    rows = [
+        f"| {', '.join(where)} | {' | '.join(cell[measure] for measure in measures)} |"
+        for where, cell in cells.items()
+    ]
+    told = f"{made.machine}; medians of {made.runs} runs, recorded {made.made_at}."
+    return "\n".join(["", told, "", head, "|---|" + "---:|" * len(measures), *rows])
+
+
 def _recorded() -> Report:
     made = report.read(RESULTS / RECORDED)
     assert made is not None
@@ -62,7 +85,7 @@ def _recorded() -> Report:
 
 
 def _lines(result: Result) -> Iterator[str]:
-    for place, line in enumerate(result.lines):
+    for place, line in enumerate(report.short(result)):
         name = f"**{result.scenario}**: {result.conditions}" if place == 0 else ""
         scatter = f"±{spread(line.per_s):.0%}" if len(line.per_s) > 1 else ""
         cells = [

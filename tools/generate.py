@@ -124,6 +124,7 @@ def nginx() -> str:
 
 PARTS: Final = {
     "client": client.reference,
+    "cluster": figures.cluster,
     "commands": commands,
     "connection-events": events,
     "connection-phases": phases,

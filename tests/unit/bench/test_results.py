@@ -146,6 +146,13 @@ def test_plot_is_xml_with_a_bar_for_each_line_to_one_scale() -> None:
     assert any(text and text.startswith("100 pages/s, 9,000 µs, p99 5.0 ms") for text in texts)
 
 
+def test_of_more_lines_than_a_page_takes_those_are_shown_that_are_judged() -> None:
+    lines = [Line(f"pages, {count} mailboxes", "pages/s") for count in range(report.LINES_MAX + 1)]
+    judged = [Indicator("pages, 7 mailboxes, a second", 1.0)]
+    assert report.short(Result("cluster", "doors", lines, judged, [])) == [lines[7]]
+    assert report.short(Result("cluster", "doors", lines[1:], judged, [])) == lines[1:]
+
+
 SPLITS = [
     Split("empty pull", 12.0, 0.0, {"sockets": 8.0, "http": 4.0}, 0.0),
     Split("post of 1", 20.0, 10.0, {"http": 20.0, "log": 10.0}, 7.0),
