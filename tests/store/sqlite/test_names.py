@@ -10,13 +10,16 @@ import shutil
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from unittest import mock
 
 import apsw
 import pytest
 
 from pullstatus.errors import OutcomeUnknown, StoreMoved, StoreRefused, StoreUnavailable
 from pullstatus.store import Store, backup_store, open_store
+from pullstatus.store.sqlite import pairing
 from pullstatus.store.sqlite.audit import audit_file
+from pullstatus.store.sqlite.opening import open_guarded
 from tests.store.build import STATUSES, append, pull, records, until
 from tests.store.engines import Opener, sqlite_url
 
@@ -144,6 +147,27 @@ async def test_it_is_noticed_while_nothing_comes(opener: Opener, file: Path, act
     act(file)
     await until(lambda: bool(failures))
     assert type(failures[0]) is StoreMoved
+
+
+@pytest.mark.parametrize(
+    "error", [apsw.CantOpenError, apsw.BusyError, apsw.IOError, apsw.NotADBError, OSError]
+)
+async def test_of_what_is_durable_nobody_is_told_that_nothing_happened(
+    opener: Opener, file: Path, monkeypatch: pytest.MonkeyPatch, error: type[Exception]
+) -> None:
+    """Another program has written to the file, and it cannot be looked at again just then."""
+    await (await opener()).close()
+    log = open_guarded(file, file, server=False, reserve_bytes=0)
+    log.commit([append(STATUSES, records(1))])
+    os.utime(file)
+    with monkeypatch.context() as patched:
+        patched.setattr(pairing, "is_paired", mock.Mock(side_effect=error("injected")))
+        with pytest.raises(OutcomeUnknown, match="behind a commit") as told:
+            log.commit([append(STATUSES, records(2))])
+    assert log.is_final(told.value)
+    log.close(failed=True)
+    store = await opener()
+    assert (await store.pull(pull(STATUSES))).count == 3
 
 
 async def test_another_log_is_not_removed_at_the_end(opener: Opener, file: Path) -> None:

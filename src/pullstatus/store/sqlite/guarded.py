@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Sequence
+from typing import Final
 
 from pullstatus.errors import (
     OutcomeUnknown,
@@ -24,6 +25,8 @@ from pullstatus.store.sqlite.stamp import Stamp
 
 LOOK_EVERY_S = 0.05  # at the room that is left, while there is: two system calls less a commit
 FOLD_EVERY_S = 2.0  # while there is no room: each try adds a page or two to the log
+
+_UNSEEN: Final = "the store's files could not be looked at behind a commit ({})"
 
 
 class GuardedLog:
@@ -60,13 +63,23 @@ class GuardedLog:
         self._fold_due_s = 0.0
 
     def commit(self, group: Sequence[Operation]) -> list[Answer]:
-        """See `Log.commit` of the seam, and that of this engine."""
+        """See `Log.commit` of the seam, and that of this engine.
+
+        Raises:
+            OutcomeUnknown: it is durable, and whether in the files that have the store's names is
+                not to be learned: nothing behind a commit says that nothing happened.
+        """
         stamp, commits = self._stamp.read(), self.log.commits
         answers = self.log.commit(group)
         self._as_of = stamp
-        if self.log.commits != commits:
-            self._stamp.renew()
-        self._check_names()
+        try:
+            if self.log.commits != commits:
+                self._stamp.renew()
+            self._check_names()
+        except OutcomeUnknown:
+            raise
+        except Exception as error:
+            raise OutcomeUnknown(_UNSEEN.format(error)) from error
         return answers
 
     def tend(self) -> None:
