@@ -1,5 +1,6 @@
 """A write is stored once or not at all, whatever is lost on the way, and it is known which."""
 
+import asyncio
 import os
 import threading
 import time
@@ -99,6 +100,36 @@ def test_a_write_that_one_node_refuses_may_have_been_stored(
     with mock.patch.object(Writing, "_send", send):
         last = bus.write(STREAM, puts(app, size, 0, mine), mine)
     assert (sent[0].seq, count(bus, app)) == (last, size)
+
+
+@pytest.mark.parametrize("size", [1, 7])
+def test_a_write_that_one_node_refuses_may_be_stored_a_moment_later(
+    bus: Bus, app: str, size: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It took itself for the leader; who leads has it in hand just then."""
+    real = Writing._send
+    under_way: list[asyncio.Task[_Outcome]] = []
+    leads = Writing._leads
+
+    async def store(*arguments: object) -> _Outcome:
+        await looked.wait()
+        return await real(*arguments)  # type: ignore[arg-type]
+
+    async def send(*arguments: object) -> _Outcome:
+        under_way.append(asyncio.create_task(store(*arguments)))
+        return _Outcome(error=Fault(writing.WRONG_LAST))
+
+    async def look(self: Writing, stream: str) -> bool:
+        looked.set()
+        return await leads(self, stream)
+
+    looked = asyncio.Event()
+    monkeypatch.setattr(Writing, "_send", send)
+    monkeypatch.setattr(Writing, "_leads", look)
+    mine = op()
+    last = bus.write(STREAM, puts(app, size, 0, mine), mine)
+    assert len(under_way) == 1
+    assert (under_way[0].result().seq, count(bus, app)) == (last, size)
 
 
 @pytest.mark.parametrize("size", [1, 7])

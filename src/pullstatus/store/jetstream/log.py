@@ -48,7 +48,7 @@ from pullstatus.store.jetstream.proven import Unproven
 from pullstatus.store.jetstream.room import Room
 from pullstatus.store.jetstream.subjects import Layout
 from pullstatus.store.jetstream.tables import Draft, JetTables, Misled, Overtaken
-from pullstatus.store.jetstream.wire import PUTS_MAX, Bus, Message, Put, Stale
+from pullstatus.store.jetstream.wire import PUTS_MAX, Bus, Lacking, Message, Put, Stale
 from pullstatus.store.values import Mailbox, Pull, Unpark, setting_owner
 from pullstatus.store.verbs.group import carry_out
 
@@ -147,10 +147,10 @@ class Log:
                 self._renew(error.sdkappids)
             except Misled as error:
                 rows |= error.rows
-            except Stale:
+            except Stale as error:
                 if not self._renew(asked.by):
                     self._forget(asked.by)  # rows are others than was told, as of the same commit
-                if collisions and collisions % SUSPICIOUS == 0:
+                if isinstance(error, Lacking) or (collisions and collisions % SUSPICIOUS == 0):
                     self._suspect()
             except routing.Pending as pending:
                 self._go_on(pending.mailbox)

@@ -111,6 +111,10 @@ class Stale(Exception):
     """A condition did not hold: nothing of the write is stored, nor ever will be."""
 
 
+class Lacking(Stale):
+    """Nor is there what would have made it false: who leads has not all that others were told."""
+
+
 class Bus(Protocol):
     """What lanes ask; blocks, and may be called from any thread.
 

@@ -6,6 +6,7 @@ outcome is resolved, not guessed:
 
     stored                                    done
     a condition does not hold                 whose message made it so? ours: done; another's: Stale
+                                              nobody's: look again a little later, then Lacking
     any other error, or no answer             nothing is decided: again
 
 "Not found" alone would prove nothing, as a copy may yet arrive; only a condition that has become
@@ -21,6 +22,7 @@ import itertools
 import os
 import random
 from collections.abc import Sequence
+from functools import partial
 from typing import Final
 
 import msgspec
@@ -30,11 +32,12 @@ from pullstatus.store.jetstream.api import Api, Fault
 from pullstatus.store.jetstream.links import Links, NoAnswer, NobodyThere
 from pullstatus.store.jetstream.nodes import PAYLOAD_MIN
 from pullstatus.store.jetstream.reading import Reading
-from pullstatus.store.jetstream.wire import OP_BYTES, PUTS_MAX, Put, Stale
+from pullstatus.store.jetstream.wire import OP_BYTES, PUTS_MAX, Lacking, Put, Stale
 
 TRY_S: Final = 2.0  # for the first send of a write; later ones have more
 TRY_S_MAX: Final = 8.0
 RESOLVE_S: Final = 20.0  # longer than an election takes
+BOTH_LEAD_S: Final = 3.0  # who was left behind hears of it within two heartbeats of a second
 PAUSE_S: Final = 0.05
 PAUSE_S_MAX: Final = 0.5
 BYTES_MAX: Final = 64 << 20  # of all writes that are under way, or of one
@@ -140,17 +143,41 @@ class Writing:
     async def _resolved(self, stream: str, puts: Sequence[Put], op: bytes, *, told: bool) -> int:
         """The sequence of the last if a copy was stored; 0: nothing is known yet.
 
-        The first message behind what a condition names is what made it false.
-
         Args:
             told: whether a copy may be under way beside the one that was refused.
 
         Raises:
             Stale: it never will be stored.
         """
-        numbers = [number for number, put in enumerate(puts) if put.last is not None]
         try:
-            newest = await self._newest(stream, [puts[number].subject for number in numbers])
+            if sequence := await self._stored(stream, puts, op):
+                return sequence
+            # Nothing has made it false: who refused it lacks what it rests on.
+            if told or not await self._leads(stream):
+                return 0
+            # He may have been left behind, and who leads is only about to store it. By then it is
+            # there, and he knows that he does not lead.
+            await asyncio.sleep(BOTH_LEAD_S)
+            if sequence := await self._stored(stream, puts, op):
+                return sequence
+        except StoreUnavailable:
+            return 0
+        if await self._leads(stream):
+            raise Lacking
+        return 0
+
+    async def _stored(self, stream: str, puts: Sequence[Put], op: bytes) -> int:
+        """The sequence of the last if a copy was stored; 0: nothing has made a condition false.
+
+        The first message behind what a condition names is what made it false.
+
+        Raises:
+            Stale: another's message did.
+        """
+        numbers = [number for number, put in enumerate(puts) if put.last is not None]
+        subjects = [puts[number].subject for number in numbers]
+        for ask in (self._newest, self._newest_of_leader):
+            newest = await ask(stream, subjects)
             for number, last in reversed(list(zip(numbers, newest, strict=True))):
                 subject, _, expected = puts[number]
                 assert expected is not None
@@ -163,11 +190,6 @@ class Writing:
                     raise Stale
                 if found:  # nothing lies between messages of a write
                     return found[0].sequence + len(puts) - 1 - number
-        except StoreUnavailable:
-            return 0
-        # There is nothing that made it false: whoever refused it lacks what it rests on.
-        if not told and await self._leads(stream):
-            raise Stale
         return 0
 
     async def _leads(self, stream: str) -> bool:
@@ -188,6 +210,15 @@ class Writing:
         at_least = 0 if newest is None else newest.sequence
         found = await self._reading.lasts(stream, subjects, at_least=at_least)
         return [found[name].sequence if name in found else 0 for name in subjects]
+
+    async def _newest_of_leader(self, stream: str, subjects: Sequence[str]) -> list[int]:
+        """The same, as who leads finds each for itself: by that it has judged.
+
+        One that was damaged may find so what it tells nobody of who asks for several.
+        """
+        last = partial(self._reading.last, stream, leader=True)
+        found = await asyncio.gather(*[last(subject) for subject in subjects])
+        return [0 if message is None else message.sequence for message in found]
 
 
 class _Room:
