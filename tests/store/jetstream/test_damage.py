@@ -30,6 +30,7 @@ from pullstatus.store.jetstream.audit import audit_streams
 from pullstatus.store.jetstream.location import parse_url
 from pullstatus.store.jetstream.log import BACK_S
 from pullstatus.store.jetstream.opening import opened
+from pullstatus.store.jetstream.proven import Unproven, of_anybody
 from pullstatus.store.jetstream.wire import OP_BYTES, Message
 from tests.store.build import (
     NOW_MS,
@@ -263,6 +264,15 @@ def test_a_refusal_asks_all_nodes_at_once_and_for_its_own_row_alone(
 
 
 # --- while a node cannot be asked -----------------------------------------------------------------
+
+
+def test_a_node_that_went_while_all_were_asked_was_not_asked(bus: MemoryBus, one: Process) -> None:
+    """It may be the one that has it whole, and could still be asked when that was looked at."""
+    one.do(append(STATUSES, records(3)))
+    looks = iter((False, True))
+    bus.silent = lambda _stream: next(looks)
+    with pytest.raises(Unproven):
+        of_anybody(bus.door(), PARTITION, LOG, 1, lambda _told: False, count=1)
 
 
 @pytest.mark.parametrize("lost", [False, True])

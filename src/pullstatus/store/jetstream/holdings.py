@@ -128,22 +128,17 @@ def _copies(address: Address) -> tuple[str, dict[str, _Copy]] | None:
     """A node's name, and what it has of streams by group; None: it does not say."""
     try:
         node = look(address)
+        if node is None:
+            return None
         told = page(address, "/jsz?accounts=true&streams=true", STREAMS_BYTES_MAX)
         streams = _STREAMS.decode(told)
     except (OSError, http.client.HTTPException, msgspec.DecodeError, StoreRefused):
         return None
-    return (
-        None
-        if node is None
-        else (
-            node.server_name,
-            {
-                stream.cluster.raft_group: _Copy(
-                    Held(stream.state.messages, stream.state.last_seq), account.name
-                )
-                for account in streams.account_details
-                for stream in account.stream_detail
-                if stream.cluster is not None and stream.cluster.raft_group
-            },
+    return node.server_name, {
+        stream.cluster.raft_group: _Copy(
+            Held(stream.state.messages, stream.state.last_seq), account.name
         )
-    )
+        for account in streams.account_details
+        for stream in account.stream_detail
+        if stream.cluster is not None and stream.cluster.raft_group
+    }

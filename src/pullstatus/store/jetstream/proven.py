@@ -213,6 +213,7 @@ def of_anybody(
                 if isinstance(bus, ProvenBus):
                     bus.vitals.mend(stream)
                 return messages
+    check_all_answer(bus, stream)  # as one did that has gone meanwhile, and may have it
     return messages
 
 

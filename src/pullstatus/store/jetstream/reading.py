@@ -215,9 +215,10 @@ class Reading:
         if end.status not in (END, NOT_FOUND, TOO_MANY):
             raise NoAnswer("a node does not know what is asked")
         messages = [_message(answer) for answer in answers]
-        # Each tells the one before it, the first one 0, and the end the last: a hole is seen.
-        told = [answer.headers.get("Nats-Last-Sequence") for answer in (*answers, end)]
-        if messages and told != ["0", *[str(message.sequence) for message in messages]]:
+        # Each tells the one before it, the first one 0, and the end the last: a hole is seen. Of no
+        # message at all the end may tell none.
+        told = [answer.headers.get("Nats-Last-Sequence", "0") for answer in (*answers, end)]
+        if told != ["0", *[str(message.sequence) for message in messages]]:
             raise NoAnswer("some of it is lost")
         return messages, end
 
