@@ -200,6 +200,7 @@ async def test_names_of_the_third_format_are_found_before_and_behind_its_index_i
         return [block.body for block in blocks]
 
     await init_store(url)
+    admin.execute("ALTER DEFAULT PRIVILEGES REVOKE EXECUTE ON FUNCTIONS FROM PUBLIC")
     admin.execute("DROP INDEX pullstatus.naming_by_key")
     admin.execute("DROP FUNCTION pullstatus.name_keys")
     admin.execute("CREATE INDEX naming_by_slot ON pullstatus.naming USING gin (slots)")
@@ -209,6 +210,8 @@ async def test_names_of_the_third_format_are_found_before_and_behind_its_index_i
     )
     admin.execute(of_the_third, (APP, [7, -7], b"before"))
     assert await upgrade_store(url) == [4]
+    as_any_role = "SELECT has_function_privilege('pg_monitor', 'pullstatus.name_keys(int[])', %s)"
+    assert admin.execute(as_any_role, ("EXECUTE",)).fetchall() == [(True,)]
     admin.execute(of_the_third, (APP, [7], b"meanwhile"))
     assert await found(7) == [b"meanwhile", b"before"]
     assert await found(-7) == [b"before"]
