@@ -6,6 +6,9 @@ import contextlib
 import errno
 import json
 import os
+import re
+from collections.abc import Callable, Iterator
+from itertools import count
 from pathlib import Path
 from random import Random
 
@@ -23,6 +26,33 @@ GOAL = Goal("http://localhost:8080", 1400006666, Kind.REPLY)
 
 def lines(*numbers: int) -> str:
     return "".join(f'{{"n":{number}}}\n' for number in numbers)
+
+
+class Killed(BaseException):
+    """A process is; nothing that it would write after that is written."""
+
+
+@contextlib.contextmanager
+def killed(monkeypatch: pytest.MonkeyPatch, step: int, *, after: bool) -> Iterator[list[str]]:
+    """Kill whoever takes this step on disk, before it or after it; yields the steps taken."""
+    taken: list[str] = []
+
+    def cut(name: str, take: Callable[..., None]) -> Callable[..., None]:
+        def stepped(*given: object, **named: object) -> None:
+            if len(taken) > step or (len(taken) == step and not after):
+                raise Killed
+            taken.append(name)
+            take(*given, **named)
+            if len(taken) > step:
+                raise Killed
+
+        return stepped
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Slots, "write", cut("write", Slots.write))
+        patched.setattr(Path, "unlink", cut("unlink", Path.unlink))
+        with contextlib.suppress(Killed):
+            yield taken
 
 
 class Pushing:
@@ -309,6 +339,293 @@ def test_two_files_that_changed_names(pushing: Pushing, tmp_path: Path) -> None:
     assert (pushing.run(lines(*range(10, 14))), other.run(lines(*range(6)))) == ([13], [5])
 
 
+def new_inode_of(path: Path, gone: Path, text: str) -> None:
+    """`path` is written anew, and gets the number that `gone` had."""
+    gone.rename(path)
+    path.write_text(text)
+
+
+def test_progress_does_not_go_along_with_an_inode_that_another_file_has(
+    pushing: Pushing, tmp_path: Path
+) -> None:
+    """Numbers of removed files are given away: the other file's own progress stays."""
+    other = Pushing(tmp_path / "other.ndjson")
+    pushing.run(lines(*range(5)))
+    other.run(lines(*range(10, 13)))
+    new_inode_of(other.path, pushing.path, lines(*range(10, 14)))
+    assert pushing.run(lines(50)) == [50]
+    assert "progress goes along" not in pushing.said
+    assert other.run() == [13]
+    assert (pushing.run(), other.run()) == ([], [])
+
+
+def test_progress_does_not_go_along_with_what_is_no_file(pushing: Pushing, tmp_path: Path) -> None:
+    pushing.run(lines(*range(5)))
+    (tmp_path / "folder").mkdir()
+    with Slots(tmp_path / "in.ndjson.pushed", msgspec.json.Decoder(Done).decode) as slots:
+        assert slots.value is not None
+        inode = (tmp_path / "folder").stat().st_ino
+        slots.write(msgspec.structs.replace(slots.value, inode=inode))
+    assert pushing.run(lines(50)) == [50]
+    assert "progress goes along" not in pushing.said
+
+
+def test_progress_to_one_mailbox_is_not_that_of_a_file_for_another(
+    pushing: Pushing, tmp_path: Path
+) -> None:
+    replies = Pushing(tmp_path / "replies.ndjson")
+    statuses = Goal(GOAL.service, GOAL.sdkappid, Kind.DELIVERY_STATUS)
+    pushing.run(lines(*range(5)), goal=statuses)
+    replies.run(lines(*range(10, 13)))
+    new_inode_of(replies.path, pushing.path, lines(*range(10, 14)))
+    assert pushing.run(lines(50), goal=statuses) == [50]
+    assert replies.run() == [13]
+
+
+def test_push_that_was_cut_short_is_not_forgotten_for_a_rotated_log(
+    pushing: Pushing, tmp_path: Path
+) -> None:
+    rotated = Pushing(tmp_path / "in.ndjson.1")
+    archived = tmp_path / "archive" / "in.ndjson.1"
+    archived.parent.mkdir()
+    rotated.run(lines(*range(8)), cut_after=1)
+    cut = rotated.keys[-1]
+    pushing.run(lines(*range(10, 15)))
+    rotated.path.rename(archived)
+    pushing.path.rename(rotated.path)
+    assert pushing.run(lines(50)) == [50]
+    with pytest.raises(StoreRefused, match=r"cut short after 6 records.*Finish"):
+        rotated.run()
+    rest = Pushing(archived)
+    assert rest.run(state=tmp_path / "in.ndjson.1.pushed") == [3, 4, 5, 6, 7]
+    assert rest.keys[0] == cut
+    assert rotated.run(lines(*range(10, 16))) == [15]
+
+
+def test_log_whose_new_name_had_a_file_of_the_same_inode(pushing: Pushing, tmp_path: Path) -> None:
+    """A name's progress counts for what it remembers, not for the number of its inode."""
+    rotated = Pushing(tmp_path / "in.ndjson.1")
+    rotated.run(lines(*range(10, 13)))
+    new_inode_of(pushing.path, rotated.path, lines(*range(5)))
+    assert pushing.run() == [0, 1, 2, 3, 4]
+    pushing.path.write_text(lines(*range(7)))
+    pushing.path.rename(rotated.path)
+    assert pushing.run(lines(50)) == [50]
+    assert rotated.run() == [5, 6]
+
+
+@pytest.mark.parametrize("after", [False, True])
+@pytest.mark.parametrize("first", ["in.ndjson", "in.ndjson.1", "in.ndjson.2"])
+def test_push_that_is_killed_at_any_step_on_disk_goes_on(
+    pushing: Pushing, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, first: str, after: bool
+) -> None:
+    """Three logs that were rotated, the names of two of them changed; whichever is pushed first."""
+    names = ["in.ndjson", "in.ndjson.1", "in.ndjson.2", "aside"]
+    for step in count():
+        folder = tmp_path / str(step)
+        folder.mkdir()
+        logs = {name: Pushing(folder / name) for name in names}
+        for number, name in enumerate(names):
+            logs[name].run(lines(*range(10 * number, 10 * number + 4)))
+        for number in (2, 1, 0):  # what was last takes the place of the one that is removed
+            logs[names[number]].path.rename(logs[names[number + 1]].path)
+        new_inode_of(logs["in.ndjson"].path, logs["aside"].path, lines(50, 51))
+        logs["in.ndjson.1"].path.rename(folder / "x")
+        logs["in.ndjson.2"].path.rename(logs["in.ndjson.1"].path)
+        (folder / "x").rename(logs["in.ndjson.2"].path)
+        for number, name in enumerate(["in.ndjson.2", "in.ndjson.1"]):
+            with logs[name].path.open("a") as log:
+                log.write(lines(10 * number + 4))
+        with killed(monkeypatch, step, after=after) as taken:
+            logs[first].run()
+        fresh = logs[first].keys
+        for name in names[:3]:
+            logs[name].run()
+            fresh += logs[name].keys
+        sent = [numbers for _, _, numbers in dict.fromkeys(fresh)]
+        assert sorted(n for numbers in sent for n in numbers) == [4, 14, 50, 51]
+        assert [logs[name].run() for name in names[:3]] == [[], [], []]
+        if len(taken) < step:
+            return
+
+
+def test_push_that_was_gone_on_with_is_not_to_be_finished(pushing: Pushing, tmp_path: Path) -> None:
+    """It was cut short twice: on its way, and before the place that it had was told."""
+    other = Pushing(tmp_path / "other.ndjson")
+    pushing.run(lines(*range(8)), cut_after=1)
+    stale = (tmp_path / "in.ndjson.pushed").read_bytes()
+    pushing.path.rename(other.path)
+    assert other.run() == [3, 4, 5, 6, 7]
+    (tmp_path / "in.ndjson.pushed").write_bytes(stale)
+    assert pushing.run(lines(50)) == [50]
+    assert other.run(lines(*range(9))) == [8]
+
+
+@pytest.mark.parametrize("back", [False, True])
+def test_progress_in_two_places_counts_where_it_came_further(
+    pushing: Pushing, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, back: bool
+) -> None:
+    """A push that takes it over and is killed before the old place is told."""
+    other = Pushing(tmp_path / "other.ndjson")
+    pushing.run(lines(*range(5)))
+    pushing.path.rename(other.path)
+    for step in range(3):
+        with killed(monkeypatch, step, after=True):
+            other.run()
+    if back:
+        other.path.rename(pushing.path)
+        assert pushing.run(lines(*range(7))) == [5, 6]
+        pushing.path.rename(other.path)
+    assert other.run(lines(*range(9))) == ([7, 8] if back else [5, 6, 7, 8])
+    other.path.rename(pushing.path)
+    assert pushing.run(lines(*range(10))) == [9]
+
+
+def test_progress_that_an_older_version_left_in_two_places(
+    pushing: Pushing, tmp_path: Path
+) -> None:
+    other = Pushing(tmp_path / "other.ndjson")
+    pushing.run(lines(*range(5)))
+    stale = (tmp_path / "in.ndjson.pushed").read_bytes()
+    pushing.path.rename(other.path)
+    assert other.run(lines(*range(7))) == [5, 6]
+    (tmp_path / "in.ndjson.pushed").write_bytes(stale)
+    other.path.rename(pushing.path)
+    assert pushing.run() == []
+    assert pushing.run(lines(*range(8))) == [7]
+
+
+def test_file_that_got_shorter_under_another_name_is_refused(
+    pushing: Pushing, tmp_path: Path
+) -> None:
+    pushing.run(lines(*range(5)))
+    pushing.path.rename(tmp_path / "other.ndjson")
+    other = Pushing(tmp_path / "other.ndjson")
+    for now in (lines(0, 1), lines(0, 1, 7, 3, 4, 5)):
+        with pytest.raises(StoreRefused, match=r"has changed or is not all there.*--again"):
+            other.run(now)
+    assert other.run(lines(*range(6))) == [5]
+
+
+def test_copy_keeps_the_progress_it_has(pushing: Pushing, tmp_path: Path) -> None:
+    """An editor writes a file anew beside its old one, which is a backup then."""
+    backup = Pushing(tmp_path / "backup.ndjson")
+    pushing.run(lines(*range(5)))
+    pushing.path.rename(backup.path)
+    pushing.path.write_text(lines(*range(6)))
+    assert backup.run() == []
+    assert pushing.run() == [5]
+
+
+def test_again_leaves_the_progress_of_another_file(pushing: Pushing, tmp_path: Path) -> None:
+    rotated = Pushing(tmp_path / "in.ndjson.1")
+    pushing.run(lines(*range(8)), cut_after=1)
+    cut = pushing.keys[-1]
+    pushing.path.rename(rotated.path)
+    assert pushing.run(lines(50), again=True) == [50]
+    assert rotated.run() == [3, 4, 5, 6, 7]
+    assert rotated.keys[0] == cut
+
+
+def test_again_is_gone_on_with_where_it_was_cut(pushing: Pushing, tmp_path: Path) -> None:
+    """What an earlier push of the file came to is forgotten, under whatever name that was."""
+    other = Pushing(tmp_path / "other.ndjson")
+    pushing.run(lines(*range(5)))
+    pushing.path.rename(other.path)
+    other.run(lines(*range(8)), again=True, cut_after=0)
+    assert other.run() == list(range(8))
+    other.path.rename(pushing.path)
+    assert pushing.run(lines(*range(9))) == [8]
+
+
+def test_what_is_kept_aside_of_files_that_are_gone_is_removed(
+    pushing: Pushing, tmp_path: Path
+) -> None:
+    """Logs of which only the newest is pushed; removed ones' inodes are given away again."""
+    names = [pushing.path, tmp_path / "in.ndjson.1", tmp_path / "in.ndjson.2"]
+    for night in range(12):
+        assert pushing.run(lines(100 * night, 100 * night + 1)) == [100 * night, 100 * night + 1]
+        if night:
+            names[1].rename(names[2])
+        names[0].rename(names[1])
+        if night:
+            names[2].rename(names[0])
+    assert len([*tmp_path.glob("*.pushed")]) <= 3
+
+
+def test_progress_in_a_place_of_its_own_goes_along_where_the_folder_can_be_written_to(
+    pushing: Pushing, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    state = tmp_path / "states" / "state"
+    state.parent.mkdir()
+    rotated = Pushing(tmp_path / "in.ndjson.1")
+    pushing.run(lines(1), state=state)
+    pushing.path.rename(rotated.path)
+    assert pushing.run(lines(50), state=state) == [50]
+    assert rotated.run(lines(1, 2)) == [2]
+
+    def open_there(path: Path) -> int:
+        if not path.exists():
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+        return os.open(path, os.O_RDWR)
+
+    rotated.path.unlink()
+    pushing.path.rename(rotated.path)
+    pushing.path.write_text(lines(60))
+    monkeypatch.setattr("pullstatus.client.slots.open_file", open_there)
+    assert pushing.run(state=state) == [60]
+
+
+def test_place_may_be_a_link(pushing: Pushing, tmp_path: Path) -> None:
+    place = tmp_path / "in.ndjson.pushed"
+    pushing.run(lines(1))
+    place.rename(tmp_path / "moved.pushed")
+    place.symlink_to("moved.pushed")
+    assert pushing.run(lines(1, 2)) == [2]
+    (tmp_path / "again.pushed").hardlink_to(tmp_path / "moved.pushed")
+    assert pushing.run(lines(1, 2, 3)) == [3]
+
+
+@pytest.mark.parametrize("pushed", [False, True])
+def test_file_is_pushed_under_one_name_at_a_time(
+    pushing: Pushing, tmp_path: Path, pushed: bool
+) -> None:
+    """Two first pushes, of two names, or one that goes on beside it."""
+    pushing.path.write_text(lines(*range(5)))
+    other = Pushing(tmp_path / "other.ndjson")
+    other.path.hardlink_to(pushing.path)
+    if pushed:
+        other.run()
+    with (
+        contextlib.closing(Source(pushing.path, None, GOAL.kind, whole=False)) as source,
+        progress_of(source, GOAL, None, again=False) as progress,
+    ):
+        records, _ = progress.go_on(source)
+        with pytest.raises(StoreRefused, match=r"in\.ndjson\.pushed is in use"):
+            other.run()
+        assert len([*records]) == (0 if pushed else 5)
+    assert other.run() == ([] if pushed else [0, 1, 2, 3, 4])
+    assert pushing.run() == []
+
+
+def test_two_first_pushes_of_a_file_do_not_pass_each_other(
+    pushing: Pushing, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Before one has written anything, the other pushes all of it under another name."""
+    pushing.path.write_text(lines(*range(5)))
+    other = Pushing(tmp_path / "other.ndjson")
+    other.path.hardlink_to(pushing.path)
+    write = Slots.write
+
+    def write_late(slots: Slots[Done], done: Done) -> None:
+        monkeypatch.setattr(Slots, "write", write)
+        assert other.run() == [0, 1, 2, 3, 4]
+        write(slots, done)
+
+    monkeypatch.setattr(Slots, "write", write_late)
+    assert pushing.run() == []
+
+
 def test_file_that_is_pushed_right_now_under_another_name(pushing: Pushing, tmp_path: Path) -> None:
     pushing.run(lines(1))
     pushing.path.rename(tmp_path / "other.ndjson")
@@ -416,3 +733,129 @@ def test_whatever_happens_to_files_nothing_is_skipped_or_sent_twice(
     push()
     assert set(content) <= set(arrived)
     assert len(arrived) == len(set(arrived))
+
+
+class Folder:
+    """Logs that change their names, and what came of them at a service that knows its batches."""
+
+    NAMES = ("in.ndjson", "in.ndjson.1", "in.ndjson.2", "other.ndjson")
+
+    def __init__(self, path: Path, monkeypatch: pytest.MonkeyPatch, chance: Random) -> None:
+        self._monkeypatch = monkeypatch
+        self._chance = chance
+        self._fresh = count()
+        self._keys: set[tuple[str, int, tuple[int, ...]]] = set()
+        self.logs = {name: Pushing(path / name) for name in self.NAMES}
+        self.arrived: list[int] = []
+        self.content: set[int] = set()
+        for name in self.NAMES:
+            self.grow(name)
+
+    def some(self) -> str:
+        """Any of the names."""
+        return self._chance.choice(self.NAMES)
+
+    def grow(self, name: str) -> None:
+        """A few records more, into a new file if there is none."""
+        numbers = [next(self._fresh) for _ in range(self._chance.randrange(1, 7))]
+        self.content.update(numbers)
+        with self.logs[name].path.open("a") as log:
+            log.write(lines(*numbers))
+
+    def push(self, name: str) -> None:
+        """Killed or cut anywhere, or refused while the push of another is to be finished."""
+        step = self._chance.randrange(12)
+        after = self._chance.random() < 0.5
+        log = self.logs[name]
+        with (
+            contextlib.suppress(StoreRefused),
+            killed(self._monkeypatch, step, after=after),
+        ):
+            log.run(cut_after=self._chance.randrange(-1, 2))
+        self._arrive(log)
+
+    def finish(self, name: str) -> None:
+        """To its end; another may have to be first, as is said then."""
+        log = self.logs[name]
+        for _ in self.NAMES:
+            try:
+                log.run()
+            except StoreRefused as error:
+                [first] = re.findall(r"Finish .*/(\S+) first", str(error))
+                place = log.path.with_name(name + ".pushed")
+                self.logs[first].run(state=place)
+                self._arrive(self.logs[first])
+            else:
+                break
+            finally:
+                self._arrive(log)
+        else:
+            pytest.fail(f"{name} stays refused")
+
+    def finish_all(self) -> None:
+        for name in self.NAMES:
+            self.finish(name)
+
+    def exchange(self, one: str, other: str) -> None:
+        """Two files change their names."""
+        aside = self.logs[one].path.with_name("aside")
+        self.logs[one].path.rename(aside)
+        self.logs[other].path.replace(self.logs[one].path)
+        aside.rename(self.logs[other].path)
+
+    def rotate(self) -> None:
+        """The last one is removed; another file may get its inode."""
+        [first, second, third, other] = (self.logs[name].path for name in self.NAMES)
+        self.finish("in.ndjson.2")
+        if self._chance.random() < 0.5:
+            third.unlink()
+            second.rename(third)
+            first.rename(second)
+        else:
+            self.finish("other.ndjson")
+            content = other.read_text()
+            new_inode_of(other, third, content)
+            second.rename(third)
+            first.rename(second)
+        self.grow("in.ndjson")
+        self.push("in.ndjson")
+        self.finish("other.ndjson")
+
+    def link(self, name: str) -> None:
+        """A second name for a while."""
+        alias = Pushing(self.logs[name].path.with_name("alias.ndjson"))
+        alias.path.hardlink_to(self.logs[name].path)
+        self.logs["alias"] = alias
+        self.push("alias")
+        self.push(name)
+        self.push("alias")
+        alias.path.unlink()
+
+    def _arrive(self, log: Pushing) -> None:
+        for key in log.keys:
+            if key not in self._keys:
+                self._keys.add(key)
+                self.arrived += key[2]
+        log.keys = []
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_whatever_happens_to_names_while_pushes_are_killed(
+    pushing: Pushing, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seed: int
+) -> None:
+    chance = Random(seed)
+    folder = Folder(tmp_path, monkeypatch, chance)
+    for _ in range(25):
+        match chance.randrange(8):
+            case 0:
+                folder.exchange(*chance.sample(Folder.NAMES, 2))
+            case 1:
+                folder.rotate()
+            case 2:
+                folder.link(folder.some())
+            case 3 | 4:
+                folder.grow(folder.some())
+            case _:
+                folder.push(folder.some())
+    folder.finish_all()
+    assert sorted(folder.arrived) == sorted(folder.content)

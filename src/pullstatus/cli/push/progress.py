@@ -7,9 +7,12 @@ were dealt with, all of them as one digest and the first few one by one, and a f
     another one       it has none of the first few: it is pushed from its start
     a changed one     anything in between: refused, since parts would be skipped or pushed twice
 
-A log that is rotated is another file of its name, and its progress goes along with its inode: from
-the name that the log had, and from there to where the one before it is now. So a file that was
-pushed under another name is known by what lies beside that name. A link stands for its file.
+A log that is rotated is another file of its name. What is known of the one before makes room: it is
+kept aside in a file of its own, while that log is there under any name. So no progress is written
+over that may be wanted, and a file that was pushed under another name finds its own among all that
+lie in its folder: its inode says which to look at, and its records decide. Of two that fit, as a
+push leaves that was killed between two writes, the one that came further counts. A link stands for
+its file.
 """
 
 from __future__ import annotations
@@ -30,11 +33,12 @@ import msgspec
 
 from pullstatus import limits
 from pullstatus.cli.push.source import Line, Records, Source
-from pullstatus.client.slots import Slots, peek
+from pullstatus.client.slots import NotOpened, Slots, peek
 from pullstatus.consumer.state import open_state
-from pullstatus.errors import StoreRefused
+from pullstatus.errors import InvalidBody, InvalidSetting, StoreRefused
 from pullstatus.records import Kind
 
+SUFFIX: Final = ".pushed"
 FIRST_FEW: Final = 8
 ATTEMPTS_S: Final = 3600
 """Seconds that the attempts to send a batch may take, and two clocks may differ by."""
@@ -151,8 +155,7 @@ class Progress:
         self._again = again
         self._in_doubt = in_doubt
         self._clock = clock
-        found = None if slots is None or again else slots.value
-        self.done = found or fresh
+        self.done = (None if slots is None else _kept(slots)) or fresh
         self._fresh = fresh
         self._seen = Fingerprint()
         self.skipped = 0
@@ -165,66 +168,125 @@ class Progress:
             StoreRefused: the file is not the one that was pushed, or it has changed.
             InvalidBody: it can't be read.
         """
-        done, fresh, file = self.done, self._fresh, source.path
-        records = source.records()
-        if not done.digest:
-            elsewhere = self._elsewhere(source)
-            return (
-                self._take_over(source, *elsewhere) if elsewhere else self._begin(source, records)
-            )
-        if done.goal != fresh.goal:
-            was = done.goal
-            raise StoreRefused(
-                f"{file} was pushed to {was.service}, {was.sdkappid}, {was.kind.path}; give"
-                " --again to push it from its start to this mailbox, too"
-            )
-        on_their_way = self._read_past(records, done)
-        if self._seen.digest == done.digest:
-            return records, self._go_on_with(done, on_their_way)
-        if not self._seen.count:
+        kept, fresh = self.done, self._fresh
+        self._check_goal(source)
+        records, on_their_way = self._read_past(source, kept)
+        known = self._seen.digest == kept.digest
+        if not (known or self._seen.count or self._again):
             # Emptied, as some log rotations do: there is nothing to push, and what comes next
             # tells which file it is.
             self._slots = None
-            return records, []
-        self._check_another(source)
-        elsewhere = self._elsewhere(source)
-        self.said = f"{file} is another file than the one pushed before: from its start"
-        renamed = _with_inode(source.real, done.inode)
-        if renamed is not None:
-            self.said += f"; that one is {renamed} now, and its progress goes along"
-            _hand_on(done, renamed, _place(source.real))
-        return self._take_over(source, *elsewhere) if elsewhere else self._begin(source, records)
+        if self._slots is None:
+            return records, on_their_way
+        if not known:
+            self._make_room(source)
+        done = kept if known and not self._again else fresh
+        # Before others are looked at: who pushes this file under another name sees it here, too.
+        self._write(_of_this_file(done, fresh))
+        others = self._others(source)
+        if others:
+            begins = set(_first_few(source))  # the number may be that of a file that is gone
+            others = [(path, other) for path, other in others if begins & set(other.first)]
+            if not self._again:
+                done = self._furthest(source, done, [other for _, other in others])
+            records, on_their_way = self._read_past(source, done)
+        elif done is not kept:
+            records, on_their_way = self._read_past(source, done)
+        on_their_way = self._settle(done, on_their_way)
+        for path, other in others:
+            _forget(path, other, source)
+        return records, on_their_way
 
-    def _begin(self, source: Source, records: Records) -> tuple[Records, list[Line]]:
-        """From its start."""
-        self._seen = Fingerprint()
-        self._write(self._fresh)
-        return records if source.is_pipe else source.records(), []
+    def _check_goal(self, source: Source) -> None:
+        was = self.done.goal
+        if was != self._fresh.goal and not self._again:
+            raise StoreRefused(
+                f"{source.path} was pushed to {was.service}, {was.sdkappid}, {was.kind.path}; give"
+                " --again to push it from its start to this mailbox, too"
+            )
 
-    def _read_past(self, records: Records, done: Done) -> list[Line]:
-        """Read what is dealt with and what was on its way, and return the latter."""
+    def _read_past(self, source: Source, done: Done) -> tuple[Records, list[Line]]:
+        """Read what is dealt with and what was on its way; return what is left, and the latter."""
+        records = source.records()
         self._seen = Fingerprint()
         for line in islice(records, done.lines):
             self._seen.add(line)
         on_their_way = list(islice(records, done.sending))
         for line in on_their_way:
             self._seen.add(line)
-        return on_their_way
+        return records, on_their_way
 
-    def _go_on_with(self, done: Done, on_their_way: list[Line]) -> list[Line]:
-        """What was on its way, of a file that is still the one that was pushed.
+    def _make_room(self, source: Source) -> None:
+        """Keep aside what is known of another file, while that is there under another name.
+
+        Raises:
+            StoreRefused: it is no other file, or its push was cut short.
+        """
+        done = self.done
+        if not self._again:
+            self._check_another(source)
+            self.said = f"{source.path} is another file than the one pushed before: from its start"
+        file = None if done.inode == source.inode else _file_of(done, source)
+        if file is None:
+            return
+        if self.said:
+            self.said += f"; that one is {file} now, and its progress goes along"
+        try:
+            _keep_aside(done, source)
+        except NotOpened:
+            # Where none can be made, none is looked for: a push there has its place by --state.
+            if not (self._shared or self._again):
+                raise
+
+    def _others(self, source: Source) -> list[tuple[Path, Done]]:
+        """What else is kept of this file's inode: under names that it had, or that links have.
+
+        Raises:
+            StoreRefused: it is pushed right now under one of them.
+        """
+        if self._slots is None or self._shared:
+            return []
+        found = []
+        for path, peeked in _places_beside(source):
+            if (peeked.inode, peeked.goal) != (source.inode, self._fresh.goal):
+                continue
+            if not _is_same(path, self._slots.path):
+                with Slots(path, _decode_done) as slots:
+                    done = _kept(slots)
+                if done is not None and done.inode == source.inode:
+                    found.append((path, done))
+        return found
+
+    def _furthest(self, source: Source, done: Done, others: list[Done]) -> Done:
+        """What came furthest with this file.
+
+        Raises:
+            StoreRefused: it has changed since.
+        """
+        for other in sorted(others, key=_came_to, reverse=True):
+            if _came_to(other) <= _came_to(done):
+                break
+            self._read_past(source, other)
+            if self._seen.digest == other.digest:
+                self.said = f"{source.path} was pushed as {other.name}"
+                return other
+            if not done.digest or done.run == other.run:
+                raise StoreRefused(_changed(source, other))
+        return done
+
+    def _settle(self, done: Done, on_their_way: list[Line]) -> list[Line]:
+        """Go on with this; what was on its way, if it has to be sent again.
 
         Raises:
             StoreRefused: the service has forgotten by now whether that came.
         """
-        fresh = self._fresh
-        done = msgspec.structs.replace(done, name=fresh.name, inode=fresh.inode)
+        done = _of_this_file(done, self._fresh)
         if on_their_way and self._is_forgotten(done):
             match self._in_doubt:
                 case None:
                     raise StoreRefused(
                         _FORGOTTEN.format(
-                            file=fresh.name,
+                            file=done.name,
                             first=on_their_way[0].number,
                             last=on_their_way[-1].number,
                         )
@@ -242,53 +304,30 @@ class Progress:
         known_s = limits.INGEST_REPEAT_S - ATTEMPTS_S
         return done.sent_s is not None and self._clock() - done.sent_s > known_s
 
-    def _elsewhere(self, source: Source) -> tuple[Path, Done] | None:
-        """What is kept of this file under another name."""
-        if self._slots is None or self._shared or self._again:
-            return None
-        for path in _places_of(source, self._fresh, self._slots.path):
-            with Slots(path, _decode_done) as slots:
-                done = slots.value
-                if done is not None and done.inode == source.inode:
-                    self._read_past(source.records(), done)
-                    if self._seen.digest == done.digest:
-                        return path, done
-        return None
-
-    def _take_over(self, source: Source, path: Path, done: Done) -> tuple[Records, list[Line]]:
-        """Go on with what is kept elsewhere, which forgets it."""
-        records = source.records()
-        on_their_way = self._go_on_with(done, self._read_past(records, done))
-        self.said = f"{source.path} was pushed as {done.name}"
-        with Slots(path, _decode_done) as slots:
-            if slots.value == done:
-                slots.write(Done(goal=done.goal, run=self._fresh.run, name=done.name))
-        return records, on_their_way
-
     def _check_another(self, source: Source) -> None:
         done, file = self.done, source.path
-        begins = Fingerprint()
-        for line in islice(source.records(), FIRST_FEW):
-            begins.add(line)
-        count = f"{done.lines + done.sending:,} records"
-        if set(begins.first) & set(done.first):
-            raise StoreRefused(
-                f"{file}: what was pushed of it, {count}, has changed or is not all there. Put it"
-                " back, and new or corrected records into a file of their own; or give --again to"
-                " push all that is there now, also what was accepted before"
-            )
+        if set(_first_few(source)) & set(done.first):
+            raise StoreRefused(_changed(source, done))
         if self._shared and done.name != self._fresh.name:
             raise StoreRefused(
                 f"the progress kept is that of another file, {done.name}: name another place with"
                 " --state, or give --again to push this file from its start"
             )
-        if not done.ended:
-            renamed = _with_inode(source.real, done.inode) or "that one, under a name of its own"
+        if not (done.ended or self._is_gone_on_with(source)):
+            renamed = _file_of(done, source) or "that one, under a name of its own"
             raise StoreRefused(
-                f"{file} is another file than the one whose push was cut short after {count}."
-                f" Finish {renamed} first, with --state and this progress file; or give --again to"
-                " leave it and push this one"
+                f"{file} is another file than the one whose push was cut short after"
+                f" {_count(done)}. Finish {renamed} first, with --state and this progress file; or"
+                " give --again to leave it and push this one"
             )
+
+    def _is_gone_on_with(self, source: Source) -> bool:
+        """Whether another place remembers the same push, and as much of it at least."""
+        return self._slots is not None and any(
+            other.run == self.done.run and _came_to(other) >= _came_to(self.done)
+            for path, other in _places_beside(source)
+            if not _is_same(path, self._slots.path)
+        )
 
     def sending(self, batch: list[Line]) -> None:
         """Note that these are about to be sent; durable on return."""
@@ -328,42 +367,123 @@ def _dealt_with(done: Done) -> Done:
     return msgspec.structs.replace(done, lines=done.lines + done.sending, sending=0, sent_s=None)
 
 
-def _with_inode(file: Path, inode: int) -> Path | None:
-    """The file beside `file` that has this inode."""
-    with os.scandir(file.parent) as entries:
-        names = [entry.name for entry in entries if entry.inode() == inode]
-    return next((file.with_name(name) for name in names if name != file.name), None)
+def _of_this_file(done: Done, fresh: Done) -> Done:
+    return msgspec.structs.replace(done, name=fresh.name, inode=fresh.inode)
 
 
-def _hand_on(done: Done, renamed: Path, own: Path) -> None:
-    """Keep progress beside the file's new name; what is there of another file goes on likewise.
+def _came_to(done: Done) -> tuple[int, int]:
+    """How far, to compare."""
+    return done.lines + done.sending, done.lines
 
-    Two files may have changed names with each other: `own` is where this began.
+
+def _count(done: Done) -> str:
+    return f"{done.lines + done.sending:,} records"
+
+
+def _changed(source: Source, done: Done) -> str:
+    return (
+        f"{source.path}: what was pushed of it, {_count(done)}, has changed or is not all there."
+        " Put it back, and new or corrected records into a file of their own; or give --again to"
+        " push all that is there now, also what was accepted before"
+    )
+
+
+# --- what a file begins with ----------------------------------------------------------------------
+
+
+def _first_few(source: Source) -> tuple[str, ...]:
+    """Digests of a file's first few records."""
+    begins = Fingerprint()
+    for line in islice(source.records(), FIRST_FEW):
+        begins.add(line)
+    return begins.first
+
+
+def _is_of(done: Done, file: Path, like: Source) -> bool:
+    """Whether a file, read like another, has any of the first few records that were pushed.
+
+    So it does if it can't be read: what is kept of it stays.
     """
-    with Slots(_place(renamed), _decode_done) as slots:
-        there = slots.value
-        if there is not None and there.digest:
-            if there.inode == done.inode:
-                return  # it was pushed under that name since
-            further = _with_inode(renamed, there.inode)
-            if further is not None and _place(further) != own:
-                _hand_on(there, further, own)
-        slots.write(msgspec.structs.replace(done, name=_text(renamed.name)))
+    try:
+        with contextlib.closing(like.beside(file)) as source:
+            return bool(set(_first_few(source)) & set(done.first))
+    except (InvalidBody, InvalidSetting):
+        return True
 
 
-def _places_of(source: Source, fresh: Done, own: Path) -> Iterator[Path]:
-    """Where else progress of this file may be: under names that it had, or that links have."""
+def _file_of(done: Done, source: Source) -> Path | None:
+    """The file beside `source`, or itself, that this is kept of, under the name that it has now.
+
+    An inode's number is given away again once its file is gone, so it is a hint and no more.
+    """
+    with os.scandir(source.real.parent) as entries:
+        names = [
+            entry.name
+            for entry in entries
+            if entry.inode() == done.inode and entry.is_file(follow_symlinks=False)
+        ]
+    files = (source.real.with_name(name) for name in names)
+    return next((file for file in files if _is_of(done, file, source)), None)
+
+
+# --- where progress lies --------------------------------------------------------------------------
+
+
+def _kept(slots: Slots[Done]) -> Done | None:
+    """What a place remembers, if it does of any record."""
+    done = slots.value
+    return None if done is None or not done.digest else done
+
+
+def _places_beside(source: Source) -> Iterator[tuple[Path, Done]]:
+    """All progress in a file's folder, and in that of the link it was named by."""
     folders = {source.path.parent.resolve(), source.real.parent.resolve()}
-    for path in sorted(path for folder in folders for path in folder.glob("*.pushed")):
-        if path == own.resolve() or not path.is_file():
-            continue
-        done = peek(path, _decode_done, in_use=True)
-        if done and done.digest and (done.inode, done.goal) == (fresh.inode, fresh.goal):
-            yield path
+    for path in sorted(path for folder in folders for path in folder.glob("*" + SUFFIX)):
+        done = peek(path, _decode_done, in_use=True) if path.is_file() else None
+        if done is not None:
+            yield path, done
+
+
+def _keep_aside(done: Done, source: Source) -> None:
+    """Keep this in a file of its own, and no more what was kept so of files that are gone."""
+    with Slots(source.real.with_name(_aside(done)), _decode_done) as slots:
+        kept = slots.value
+        if kept is None or _came_to(kept) < _came_to(done):
+            slots.write(done)
+    for path, other in _places_beside(source):
+        # Of this name only: how others are read, a --format may have told.
+        if (path.name, other.name) == (_aside(other), done.name) and not _file_of(other, source):
+            path.unlink(missing_ok=True)
+
+
+def _forget(path: Path, done: Done, source: Source) -> None:
+    """What is kept now of `source` is not needed there, unless it is known by that of a copy."""
+    if path.name == _aside(done):
+        path.unlink(missing_ok=True)
+        return
+    file = path.with_name(path.name.removesuffix(SUFFIX))
+    if file.is_file() and not _is_same(file, source.real) and _is_of(done, file, source):
+        return
+    with Slots(path, _decode_done) as slots:
+        if _kept(slots) == done:
+            slots.write(Done(goal=done.goal, run=done.run, name=done.name))
+
+
+def _is_same(path: Path, other: Path) -> bool:
+    """Whether two names are of one file."""
+    try:
+        return path.samefile(other)
+    except FileNotFoundError:
+        return False
 
 
 def _place(file: Path) -> Path:
-    return file.with_name(file.name + ".pushed")
+    return file.with_name(file.name + SUFFIX)
+
+
+def _aside(done: Done) -> str:
+    """The name of a place that is no file's: none is called by a push's random number."""
+    return done.run + SUFFIX
 
 
 def _text(name: str) -> str:

@@ -63,6 +63,13 @@ class Line(msgspec.Struct, frozen=True):
 class Source:
     """FILE, opened. What is no regular file is a pipe: read once, and finished when it ends.
 
+    Args:
+        path: as it was given.
+        form: as `Records` says.
+        kind: of its records.
+        whole: its last line counts as it is.
+        name: whose end tells how it is written, if that is not `path`.
+
     Attributes:
         path: as it was given.
         real: the file itself, where `path` is a link to it.
@@ -71,12 +78,15 @@ class Source:
         InvalidSetting: it can't be read.
     """
 
-    def __init__(self, path: Path, form: str | None, kind: Kind, *, whole: bool) -> None:
+    def __init__(
+        self, path: Path, form: str | None, kind: Kind, *, whole: bool, name: str = ""
+    ) -> None:
         self.path = path
         self.real = path.resolve() if path.is_symlink() else path
         self._form = form
         self._kind = kind
         self._whole = whole
+        self._name = name or str(path)
         self._reading: Records | None = None
         if str(path) == "-":
             self.file: BinaryIO = sys.stdin.buffer
@@ -98,9 +108,12 @@ class Source:
         if not self.is_pipe:
             self.file.seek(0)
         finished = self._whole or self.is_pipe
-        name = str(self.path)
-        self._reading = Records(self.file, name, self._form, self._kind, finished=finished)
+        self._reading = Records(self.file, self._name, self._form, self._kind, finished=finished)
         return self._reading
+
+    def beside(self, path: Path) -> Source:
+        """Another file that had the name of this one, or is a copy: read likewise, to its end."""
+        return Source(path, self._form, self._kind, whole=True, name=self._name)
 
     def check_still(self) -> None:
         """After all was read: nobody cut the file or wrote it anew meanwhile (InvalidBody)."""
