@@ -212,6 +212,33 @@ def test_batch_in_doubt_that_is_sent_counts_from_then_on(pushing: Pushing) -> No
     assert pushing.run(now_s=1e9 + 140 * 3600) == [3, 4, 5, 6, 7]
 
 
+def test_batch_that_a_clock_ahead_has_dated_is_asked_about(pushing: Pushing) -> None:
+    """How long ago that was, nobody knows."""
+    pushing.run(lines(*range(8)), cut_after=1, now_s=1e9 + 100 * 3600)
+    with pytest.raises(StoreRefused, match="--in-doubt"):
+        pushing.run(now_s=1e9 + 73 * 3600)
+    assert pushing.run(now_s=1e9 + 73 * 3600, in_doubt=InDoubt.SKIP) == [6, 7]
+
+
+@pytest.mark.parametrize("name", ["in.ndjson", "other.ndjson"])
+def test_batch_that_an_older_version_has_not_dated(
+    pushing: Pushing, tmp_path: Path, name: str
+) -> None:
+    """It is as old as the file of the progress."""
+    pushing.run(lines(*range(8)), cut_after=1)
+    place = tmp_path / "in.ndjson.pushed"
+    pushing.path.rename(tmp_path / name)
+    pushing = Pushing(tmp_path / name)
+    with Slots(place, msgspec.json.Decoder(Done).decode) as slots:
+        assert slots.value is not None
+        slots.write(msgspec.structs.replace(slots.value, sent_s=None))
+    os.utime(place, (1e9, 1e9))
+    for _ in range(2):
+        with pytest.raises(StoreRefused, match="--in-doubt"):
+            pushing.run(now_s=1e9 + 72 * 3600)
+    assert pushing.run(now_s=1e9 + 70 * 3600) == [3, 4, 5, 6, 7]
+
+
 def test_push_that_was_cut_short_is_not_forgotten_for_another_file(
     pushing: Pushing, tmp_path: Path
 ) -> None:

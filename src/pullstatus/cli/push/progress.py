@@ -301,8 +301,9 @@ class Progress:
         return on_their_way
 
     def _is_forgotten(self, done: Done) -> bool:
+        """Whether it may be: a moment that is still to come was noted by a wrong clock."""
         known_s = limits.INGEST_REPEAT_S - ATTEMPTS_S
-        return done.sent_s is not None and self._clock() - done.sent_s > known_s
+        return done.sent_s is None or not 0 <= self._clock() - done.sent_s <= known_s
 
     def _check_another(self, source: Source) -> None:
         done, file = self.done, source.path
@@ -432,7 +433,11 @@ def _file_of(done: Done, source: Source) -> Path | None:
 def _kept(slots: Slots[Done]) -> Done | None:
     """What a place remembers, if it does of any record."""
     done = slots.value
-    return None if done is None or not done.digest else done
+    if done is None or not done.digest:
+        return None
+    if done.sending and done.sent_s is None:  # by an older version: it wrote this before it sent
+        done = msgspec.structs.replace(done, sent_s=slots.path.stat().st_mtime)
+    return done
 
 
 def _places_beside(source: Source) -> Iterator[tuple[Path, Done]]:
