@@ -12,6 +12,7 @@ from pullstatus.mailbox.statistics import Statistics, counted, statistics
 from pullstatus.store import Change, Discard, Mailbox, Outcome, Run, Store
 from tests.harness import reply, status
 from tests.store.build import NOW_MS, OTHERS, REPLIES, STATUSES, append, pull, redeliver
+from tests.store.places import damage
 
 pytestmark = pytest.mark.anyio
 
@@ -103,6 +104,26 @@ async def test_what_was_a_former_owners_is_not_counted(store: Store) -> None:
     owned = msgspec.json.encode(Application(SDKAPPID, (key,), NOW_MS, owner="next", former=(1, 0)))
     await store.change(Change(application_setting(SDKAPPID), owned, None))
     assert (await count(store)).success == 1
+
+
+async def test_what_is_damaged_in_the_hour_of_a_change_counts_whoever_has_followed(
+    store: Store, url: str
+) -> None:
+    """As in any other hour; so does what was erased meanwhile."""
+    follower = Follower(store, lambda size: "5a" * size)
+    await store.append(append(STATUSES, encoded(status(1))))
+    await follower.follow(SDKAPPID)
+    owned = Application(SDKAPPID, (AppKey("5" * 32),), NOW_MS, owner="next", former=(1, 0))
+    await store.change(Change(application_setting(SDKAPPID), msgspec.json.encode(owned), None))
+    await store.append(append(STATUSES, encoded(*[status(1)] * 2), NOW_MS + 1))
+    await store.append(append(STATUSES, encoded(status(1)), NOW_MS + 2))
+    damage(url, STATUSES)
+    await store.append(append(STATUSES, encoded(status(1)), NOW_MS + HOUR_MS))
+    assert await count(store) == Statistics(2, (1, 0, 0, 0, 0), 0, 1)
+    await follower.follow(SDKAPPID)
+    assert await count(store) == Statistics(2, (1, 0, 0, 0, 0), 0, 1)
+    await store.erase(STATUSES, at_ms=NOW_MS + 3, seqs=[2])
+    assert (await count(store)).receipts == 3
 
 
 async def test_an_hour_in_which_a_number_changed_hands_is_counted_for_its_owner(

@@ -10,8 +10,8 @@ import asyncio
 import contextlib
 import hashlib
 from collections import defaultdict
-from collections.abc import AsyncIterator, Collection, Iterable, Mapping, Sequence
-from itertools import groupby, repeat
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from itertools import groupby
 from typing import Final
 
 import msgspec
@@ -19,21 +19,20 @@ import msgspec
 from pullstatus import limits
 from pullstatus.apps import LiveApplication
 from pullstatus.errors import SendsNotReported, StoreDamaged, StoreUnavailable
-from pullstatus.mailbox.following import Piece, read
+from pullstatus.mailbox.following import READ_COUNT, Piece, read
 from pullstatus.mailbox.names import namings
 from pullstatus.mailbox.owners import Owners, read_owner
-from pullstatus.mailbox.search import copies_of, source_of
+from pullstatus.mailbox.search import copies_of
 from pullstatus.mailbox.tallies import (
     EVER,
     WIDTH,
     Column,
-    columns_of,
     sends_series,
     sends_tally,
 )
 from pullstatus.receipts.sends import Sends
 from pullstatus.records import Kind
-from pullstatus.records.hours import hour_of
+from pullstatus.records.hours import hour_of, written
 from pullstatus.records.outcomes import CLASSES
 from pullstatus.store import Backlog, Count, RepeatKey, Store, Tally
 
@@ -192,9 +191,8 @@ async def counted(store: Store, sdkappid: int, first_hour: int, last_hour: int) 
         add(tally.hour, range(WIDTH), tally.counts)
     if changed and first_hour <= changed:
         for row in standing:
-            former = owners.former(row.mailbox)
-            async for hour, columns in _of_change(store, row, former, changed):
-                add(hour, columns, repeat(1))
+            for tally in await _of_change(store, row, owners.former(row.mailbox), changed):
+                add(tally.hour, range(WIDTH), tally.counts)
     reports = await store.tallies(sdkappid, EVER, EVER)
     return Counted(sums, reports_sends=any(tally.series == series for tally in reports))
 
@@ -256,24 +254,31 @@ async def _go_on() -> None:
     await asyncio.sleep(0)
 
 
-async def _of_change(
-    store: Store, row: Backlog, former: range, changed: int
-) -> AsyncIterator[tuple[int, Sequence[int]]]:
-    """The hour and the columns of each entry that was followed, and that its tally tells not.
+async def _of_change(store: Store, row: Backlog, former: range, changed: int) -> list[Tally]:
+    """What was followed, and its tally tells not, just as the follower has counted it.
 
     Args:
         former: where entries are that were a former owner's.
-        changed: the hour whose tally tells nothing, as no tally before it does; 0: there is none.
+        changed: the hour whose tally tells nothing, as no tally before it does.
     """
-    mailbox = row.mailbox
-    assert isinstance(mailbox.kind, Kind)
-    own_seq = max(row.purged + 1, former.stop)
-    if own_seq > row.followed.tallied:
-        return
-    copies = await copies_of(store, mailbox)
-    async for entry in store.entries(mailbox, own_seq):
-        hour = hour_of(entry.accepted_ms)
-        if entry.seq > row.followed.tallied or hour > changed:
-            break
-        if source_of(entry.seq, copies) is None:
-            yield hour, columns_of(mailbox.kind, entry.data)
+    for _ in range(limits.OVERTAKEN_MAX):
+        first_seq, last_seq = max(row.purged + 1, former.stop), row.followed.tallied
+        if first_seq > last_seq:
+            return []
+        copies = await copies_of(store, row.mailbox, first_seq)
+        piece = Piece(row.mailbox, first_seq, first_seq - 1, _found_by_nothing, copies)
+        with contextlib.suppress(StoreDamaged):
+            while piece.through < last_seq and _latest(piece) <= changed:
+                await read(store, piece, min(last_seq, piece.through + READ_COUNT), _go_on)
+        [row] = [now for now in await _standing(store, row.mailbox.sdkappid) if _is_of(now, row)]
+        if row.purged < first_seq or not piece.missing:
+            return [tally for tally in piece.tallies() if tally.hour <= changed]
+    raise StoreUnavailable("what was counted is just being removed; ask again")
+
+
+def _is_of(now: Backlog, row: Backlog) -> bool:
+    return now.mailbox == row.mailbox
+
+
+def _latest(piece: Piece) -> int:
+    return written(max([*piece.counts, *piece.missing], default=0))
