@@ -8,18 +8,19 @@ read has no members: of that an item goes as a whole if it has the number's digi
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 
 import msgspec
 
 from pullstatus import limits
 from pullstatus.apps import Operator, traces
+from pullstatus.apps.values import NOBODY
 from pullstatus.errors import InvalidSetting
 from pullstatus.mailbox import parking, pending, unparking
 from pullstatus.mailbox.following import Follower
 from pullstatus.mailbox.parking import Item
 from pullstatus.records.numbers import bare, spellings
-from pullstatus.store import Act, Backlog, Mailbox, Progress, Store
+from pullstatus.store import Act, Aside, Backlog, Mailbox, Progress, Store
 
 BEFORE = rb"(?<![0-9])(?:0[ -]?0[ -]?)?"
 """What stands before a number that nobody could read, as an expression: no digit, but for 00."""
@@ -92,7 +93,8 @@ class ErasedNumber(msgspec.Struct, frozen=True):
     """What there was of a number, or was erased.
 
     Attributes:
-        waiting: records that waited.
+        waiting: records that waited. What was handed over from number 0 before its turn is counted
+            there, too, for the seconds until it leaves that.
         handed_out: records that had left, copies included.
         parked: items that nobody could read, whether they waited or had left.
     """
@@ -131,15 +133,20 @@ async def erase_number(
     await traces.mark(store)
     act = by.act("erase", by="number")
     await store.change(act=act, ticket=by.ticket())
-    waiting = left = parked = 0
+    left = parked = 0
     follower = Follower(store, by.random_hex)
+    # First what waits: leaving meanwhile it would be a record behind all that is looked through.
+    waiting = await _drop_pending(store, await store.backlog(NOBODY), number, by)
+    rows = await store.pending(limits.PENDING_MAILBOXES_MAX)
+    waiting += await _drop_pending(store, rows, number, by)
     standing = await store.backlog()
     for done, row in enumerate(standing):
         progress(done, len(standing))
         if row.mailbox.parked:
             parked += await _erase_parked(store, row, number, by, act)
         elif row.mailbox.aside:
-            waiting += await _erase_pending(store, row, number, by)
+            waiting += await _drop_pending(store, [row], number, by)
+            await _erase_pending(store, row.mailbox, number, by)
         else:
             await follower.follow_mailbox(row)  # or nobody could say what they were
             erased = await store.erase(
@@ -167,19 +174,27 @@ async def _erase_parked(store: Store, row: Backlog, number: Number, by: Operator
     return (await store.erase(mailbox, at_ms=by.now_ms, seqs=seqs)).left
 
 
-async def _erase_pending(store: Store, row: Backlog, number: Number, by: Operator) -> int:
-    """Drop what waits to become a record, and erase what has become one, here too."""
-    mailbox: Mailbox = row.mailbox
+async def _drop_pending(store: Store, rows: Sequence[Backlog], number: Number, by: Operator) -> int:
+    """Drop what waits to become a record."""
 
     def is_meant(item: pending.Item) -> bool:
         return _is_pending_of(item, number)
 
-    dropped = await pending.drop(store, mailbox, is_meant, now_ms=by.now_ms, new_ticket=by.ticket)
+    count = 0
+    for row in rows:
+        if row.mailbox.kind is Aside.PENDING:
+            count += await pending.drop(
+                store, row.mailbox, is_meant, now_ms=by.now_ms, new_ticket=by.ticket
+            )
+    return count
+
+
+async def _erase_pending(store: Store, mailbox: Mailbox, number: Number, by: Operator) -> None:
+    """Erase what has become a record, here too."""
     [row] = [each for each in await store.backlog(mailbox.sdkappid) if each.mailbox == mailbox]
     cursor = row.accepted - row.waiting
     seqs = [seq async for seq in _numbers_of(store, row, number) if seq <= cursor]
     await store.erase(mailbox, at_ms=by.now_ms, seqs=seqs)
-    return dropped
 
 
 def _is_pending_of(item: pending.Item, number: Number) -> bool:

@@ -28,7 +28,7 @@ from pullstatus.receipts.parts import Part
 from pullstatus.receipts.reports import Report, State, Whose
 from pullstatus.receipts.sends import Registered
 from pullstatus.records import Kind
-from pullstatus.store import Change, Store, Tickets, Unpark, audit_store, open_store
+from pullstatus.store import Change, Erased, Store, Tickets, Unpark, audit_store, open_store
 from tests.names import NamesInMemory
 
 pytestmark = pytest.mark.anyio
@@ -379,6 +379,32 @@ async def test_what_is_of_a_number_is_erased_while_it_waits_and_after(world: Wor
     entries = [entry.data async for entry in world.store.entries(pending_mailbox(NUMBER))]
     assert all(b"13800138000" not in data for data in entries)
     assert await world.waiting() == 1
+
+
+async def test_what_leaves_while_its_number_is_erased_is_erased_too(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever was looked through before it was a record."""
+    await world.come(receipt("g1"))
+    await world.pending.release(NOW_MS + NAME_MS)  # so that there is a mailbox to look through
+    await world.come(receipt("g2"))
+    await world.come(receipt("g3"), owned=False)
+    world.names.register(NUMBER, Registered("sid", ("g3", "g4")))
+    erase = world.store.erase
+
+    async def late(*arguments: object, **named: object) -> Erased:
+        erased = await erase(*arguments, **named)  # type: ignore[arg-type]
+        for now_ms in (NOW_MS + NAME_MS, NOW_MS + PARTS_MS):
+            await world.pending.release(now_ms)
+        return erased
+
+    monkeypatch.setattr(world.store, "erase", late)
+    operator = Operator("me", NOW_MS, lambda count: f"{next(_numbers):0{2 * count}x}", "asked")
+    number = Number("8613800138000", 2)
+    erased = await erase_number(world.store, number, by=operator, progress=lambda *_: None)
+    assert (erased.waiting, erased.handed_out) == (3, 0)
+    assert await world.records() == []
+    assert await world.waiting() == 0
 
 
 async def test_an_item_of_nobody_is_not_given_to_who_has_the_number_since(world: World) -> None:
