@@ -304,13 +304,14 @@ was lost, or waits for a telephone that is switched off, as others of it will.""
 
 PENDING_ITEMS_MAX: Final = 4_000
 """Items of one application that wait for something else. All of them are read to find what may
-leave. One for which there is no room leaves at once, as it is."""
+leave. One for which there is no room leaves at once, as it is. Of parts that came with a platform's
+token before they were registered there may be as many again."""
 
 PENDING_SHARED_ITEMS: Final = 6_000
 """Such items of what is nobody's yet, over all tokens: alone one may have half of them, beside one
-that floods a third, beside ten 500. Twice as many at most while tokens have just begun. All are
-read each second, at some 20 us each. Who registers a second late has 500 for 500 receipts a
-second."""
+that floods a third, beside ten 500. While tokens have just begun there may be twice as many in all;
+beyond these each has 50 of its own, of 60 tokens at most. All are read each second, at some 20 us
+each. Who registers a second late has 500 for 500 receipts a second."""
 
 PENDING_ITEM_BYTES_MAX: Final = 16 * 1024
 """Bytes of such an item as it is stored; a larger one leaves at once. A part of an SMS is some 300

@@ -1,4 +1,4 @@
-"""A part of a long reply that never comes: what is there is delivered, marked, once its time is up.
+"""A part that never comes: what is there is delivered, marked, once its time is up, and no sooner.
 
 How long parts wait is read when something may leave. So time passes here by a server that is
 started anew with less of it, and no part is ever late for another that is meant to be with it.
@@ -15,7 +15,8 @@ from pathlib import Path
 import pytest
 
 from pullstatus.receipts.joining import MISSING
-from tests.harness import COMMAND, PATIENCE_S, REPLY, App, Program
+from tests.e2e.test_inbound import register
+from tests.harness import COMMAND, PATIENCE_S, REPLY, STATUS, App, Program
 from tests.store.jetstream import real
 from tools.postgresql import PostgreSQL
 
@@ -28,6 +29,14 @@ limits.PENDING_PARTS_S = 1
 main(prog_name="pullstatus")
 """
 IMPATIENT = (sys.executable, "-c", _IMPATIENT)
+_LOOKING = """
+from pullstatus import limits
+from pullstatus.cli import main
+from pullstatus.server import serve
+assert limits.PENDING_NAME_S and serve.PENDING_EVERY_S
+limits.PENDING_NAME_S, serve.PENDING_EVERY_S = 3600, {0}
+main(prog_name="pullstatus")
+"""
 UDH = "kannel?text=<{0}>&from=%2B8613800000001&to=1069&id={0}&udh=%05%00%03%2A%03%0{0}"
 CONCAT = (
     "vonage?msisdn=8613800000002&to=1069&messageId=0B{0}&text=({0})&type=text"
@@ -100,3 +109,49 @@ def test_its_time_is_up_while_the_server_runs(tmp_path: Path) -> None:
         token = program.create_token("gateway", app=app)
         come(program, token, 1)
         assert texts(program, app, 2) == [f"(1){MISSING}", f"<1>{MISSING}"]
+
+
+def receipt(program: Program, token: str, part: str) -> None:
+    """A platform's gateway reports a part, and once more, as after a lost answer."""
+    said = {"mobile": "13800138000", "id": part, "report_status": "SUCCESS", "errmsg": "DELIVRD"}
+    for _ in range(2):
+        assert program.http.post(f"/in/{token}/native", json=[said]).status_code == 200
+
+
+@pytest.mark.parametrize("every_s", [0.02, 3600], ids=["seen", "unseen"])
+def test_parts_before_and_behind_their_registration_are_one_message(
+    program: Program, every_s: float
+) -> None:
+    """Of a platform, whoever it is that was killed; and an hour later there is nothing more.
+
+    Unseen, both wait where they came when the server is back and all of it is overdue.
+    """
+    app = program.create_app()
+    token = program.create_token("platform")
+    program.command = (sys.executable, "-c", _LOOKING.format(every_s))
+    with program:
+        register(program, app, {"sid": "first", "id": "first"})
+        receipt(program, token, "a")
+        receipt(program, token, "c")
+        program.until(lambda: program.metrics().get("pullstatus_pending") == 2)
+        register(program, app, {"sid": "S", "ids": ["a", "b"]}, {"sid": "T", "ids": ["c", "d"]})
+        program.kill()
+    with program:
+        receipt(program, token, "b")
+        program.kill()
+    program.command = IMPATIENT
+    found: list[tuple[str, ...]] = []
+    with program:
+        until_s = time.monotonic() + PATIENCE_S
+        while len(found) < 2 and time.monotonic() < until_s:
+            page = program.pull(app, STATUS).data
+            told = ("sid", "report_status", "nationcode", "mobile")
+            found += [tuple(row[name] for name in told) for row in page]
+        program.until(lambda: program.metrics().get("pullstatus_pending") == 0)
+        receipt(program, token, "a")
+        receipt(program, token, "b")
+        assert program.metrics().get("pullstatus_pending") == 0
+        assert program.pull(app, STATUS).data == []
+    number = ("86", "13800138000")
+    assert sorted(found) == [("S", "SUCCESS", *number), ("T", "FAIL", *number)]
+    assert program.cli("audit")["sound"]

@@ -113,20 +113,23 @@ class Gateways:
         while self._open:
             assert self.send()
 
-    def register(self, app: App, ids: Sequence[str]) -> Request:
-        """Whoever sends says that these are its own."""
-        rows = [{"sid": f"8:{name}", "id": name} for name in ids]
+    def register(self, app: App, ids: Sequence[str], parts: Sequence[str] = ()) -> Request:
+        """Whoever sends says that these are its own, and these the parts of one."""
+        rows: list[dict[str, object]] = [{"sid": f"8:{name}", "id": name} for name in ids]
+        if parts:
+            rows.append({"sid": f"8:{parts[0]}", "ids": parts})
         headers = {"Authorization": f"Bearer {self._program.token}", "Idempotency-Key": ids[0]}
         return Request("POST", f"/ingest/{app.sdkappid}/sends", rows, headers)
 
     def _invent(self) -> list[Request]:
-        """Receipts before their names, parts of a reply, and what stays nobody's."""
+        """Receipts before their names and behind, parts of messages, and what stays nobody's."""
         begin, app = self.rounds, self._rng.choice(list(self.sids))
         own, platforms, nobodys = (
             [f"{kind}{begin}-{place}" for place in range(self._rng.choice((1, 4, 12)))]
             for kind in ("own", "platform", "nobody")
         )
-        self.sids[app] += [f"8:{name}" for name in own + platforms]
+        parts = [f"part{begin}-{place}" for place in range(self._rng.choice((2, 3)))]
+        self.sids[app] += [f"8:{name}" for name in [*own, *platforms, parts[0]]]
         self.nobodys += nobodys
         self.texts[app].append(f"<{begin}:1><{begin}:2>")
         token, platform = self._tokens[app], self._platforms
@@ -137,7 +140,8 @@ class Gateways:
             Request("POST", f"/in/{token}/native", [receipt(name) for name in own]),
             Request("GET", f"/in/{token}/{part(begin, 1)}"),
             Request("GET", f"/in/{token}/{part(begin, 2)}"),
-            self.register(app, platforms + own),
+            *(Request("POST", f"/in/{platform}/native", [receipt(name)]) for name in parts),
+            self.register(app, platforms + own, parts),
         ]
         self._rng.shuffle(sent)
         return sent
@@ -247,8 +251,10 @@ def check(program: Program, gateways: Gateways, apps: Sequence[App]) -> None:
 
 
 def sids(program: Program, app: App) -> list[Any]:
-    """Of all that an application has pulled."""
-    return sorted(row["sid"] for row in program.drain(app))
+    """Of all that an application has pulled, each of an SMS that has arrived."""
+    rows = program.drain(app)
+    assert {row["report_status"] for row in rows} <= {"SUCCESS"}
+    return sorted(row["sid"] for row in rows)
 
 
 async def parked_ids(program: Program) -> list[str]:

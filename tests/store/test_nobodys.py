@@ -419,6 +419,8 @@ async def test_what_is_whole_is_a_record_though_much_of_others_stands_before_it(
         monkeypatch.setattr(store, "unpark", unpark)
     else:
         assert await one.release(late_ms) == 2
+        assert await sids() == ["plain"]  # and of the other one a part is where the next comes
+        await one.release(late_ms)
         assert await sids() == ["long", "plain"]
     for turn in range(20):
         await (one, other)[turn % 2].release(late_ms + turn)

@@ -15,21 +15,28 @@ gateway's id as `sid`, parts as `receipts.joining` marks them.
 
 What has no application yet waits with number 0: a platform's token brought it, and only its name
 can tell whose it is. Overdue it is whose a rule says by now, or else parked there. Tokens that
-flood have others stand behind them. So what has all it waited for is a record in that turn,
-wherever it stands; the item leaves when the cursor comes to it, and is no second record.
+flood have others stand behind them. So what has its name is handed over in that turn, wherever it
+stands; the item leaves when the cursor comes to it, and is nothing twice.
+
+    number 0  [part 1] ---.                        brought before its message was registered
+    its owner's           '--> [part 1] [part 2]   brought behind that: there all parts meet
+
+So nothing is joined with number 0, and a part is handed over to wait where the others are.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import contextlib
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from typing import Final, NamedTuple, TypeVar
 
 import msgspec
 
 from pullstatus import limits
 from pullstatus.apps import LiveApplication, rules
+from pullstatus.apps.routing import Rules
 from pullstatus.apps.values import NOBODY
-from pullstatus.errors import SettingChanged, StoreDamaged, UnknownApplication
+from pullstatus.errors import SettingChanged, StoreDamaged, StoreUnavailable
 from pullstatus.json import ascii_json
 from pullstatus.mailbox import append_of, parking, scope_of
 from pullstatus.mailbox.names import Name, Names, Told, names_of
@@ -66,6 +73,7 @@ __all__ = [
 ]
 
 _STEP_ITEMS: Final = 1_000  # of one commit, where what leaves lies so near together
+_STEP_PARTS: Final = 100  # of one commit: a store may write what each application gets by itself
 _USED_MS: Final = 3_600_000  # an hour
 _UNUSED_MS: Final = 1_000
 _USED_MAX: Final = 10_000  # applications of which it is known at a time
@@ -103,6 +111,9 @@ decode_item: Final = msgspec.json.Decoder(Item).decode
 def pending_mailbox(sdkappid: int) -> Mailbox:
     """Where what is pending of an application is; of 0: of what has none yet."""
     return Mailbox(sdkappid, Aside.PENDING)
+
+
+_NOBODYS: Final = pending_mailbox(NOBODY)
 
 
 def waits_for(report: Report, name: Name | None, *, named: bool) -> int:
@@ -212,14 +223,17 @@ async def wait(
     Raises: as `parking.park`.
     """
     live = live or parking.NOBODYS
-    mailbox = pending_mailbox(live.application.sdkappid)
     records = append_of(live, receipts, sender=sender, now_ms=now_ms, ticket=ticket)
-    scope = scope_of(live, mailbox, sender)
+    return await store.park(_aside(live, items, records, sender), gone)
+
+
+def _aside(live: LiveApplication, items: Sequence[Item], records: Append, sender: str) -> Park:
+    mailbox = pending_mailbox(live.application.sdkappid)
     prints = [fingerprint(item.report, item.source) for item in items]
+    known = Fingerprints(scope_of(live, mailbox, sender), prints)
     entries = [item.encoded() for item in items]
     most = parking.NO_BOUND  # what there is no room for does not come here
-    known = Fingerprints(scope, prints)
-    return await store.park(Park(records, mailbox, entries, known, most, most), gone)
+    return Park(records, mailbox, entries, known, most, most)
 
 
 async def drop(
@@ -293,14 +307,21 @@ class Ready(NamedTuple):
     whole: bool
 
 
-def ready(items: Sequence[tuple[int, Item]], now_ms: int) -> tuple[list[Ready], int | None]:
-    """What may leave of all that waits, and when the next of the others is overdue."""
+def ready(
+    items: Iterable[tuple[int, Item]], now_ms: int, *, apart: bool = False
+) -> tuple[list[Ready], int | None]:
+    """What may leave of all that waits, in order, and when the next of the others is overdue.
+
+    Args:
+        items: by number, in order.
+        apart: parts are not joined here: each leaves alone, once it has its name.
+    """
     found: list[Ready] = []
     next_ms: list[int] = []
     of = dict(items)
     pieces: list[Piece] = []
-    for seq, item in items:
-        piece = _piece(item.report, item.name)
+    for seq, item in of.items():
+        piece = None if apart else _piece(item.report, item.name)
         if piece is not None:
             key = item.token, item.source, *piece.key
             pieces.append(piece._replace(key=key, seq=seq))
@@ -310,15 +331,15 @@ def ready(items: Sequence[tuple[int, Item]], now_ms: int) -> tuple[list[Ready], 
             next_ms.append(_overdue_ms(item, limits.PENDING_NAME_S))
     for message in sorted_out(pieces):
         first = of[message[0].seq]
-        overdue_ms = _overdue_ms(first, limits.PENDING_PARTS_S)
+        overdue_ms = min(_overdue_ms(of[each.seq], limits.PENDING_PARTS_S) for each in message)
         joined = join(message)
         if joined.whole or overdue_ms <= now_ms:
             seqs = tuple(piece.seq for piece in message)
-            apart = [msgspec.structs.replace(piece.report, part=None) for piece in message]
-            found.append(Ready(seqs, first, (joined.report, *apart), joined.whole))
+            singly = [msgspec.structs.replace(piece.report, part=None) for piece in message]
+            found.append(Ready(seqs, first, (joined.report, *singly), joined.whole))
         else:
             next_ms.append(overdue_ms)
-    return found, min(next_ms, default=None)
+    return sorted(found, key=lambda each: each.seqs[-1]), min(next_ms, default=None)
 
 
 def _overdue_ms(item: Item, wait_s: int) -> int:
@@ -351,7 +372,8 @@ class Pending:
         self._names = names
         self._new_ticket = new_ticket
         self._idle: dict[Mailbox, tuple[int, int]] = {}  # how many came, and until when it rests
-        self._ahead: set[int] = set()  # of number 0: what is a record, and has not left
+        self._ahead: set[int] = set()  # of number 0: what is handed over, and has not left
+        self._apart: set[int] | None = set()  # whose parts number 0 may have; None: it is not known
 
     async def release(self, now_ms: int) -> int:
         """Let leave what has all it waited for, and what is overdue; returns how many items did.
@@ -361,61 +383,66 @@ class Pending:
         Raises:
             StoreUnavailable: some are left for the next time, for which this is to be called again.
         """
-        rows = await self._store.pending(limits.PENDING_MAILBOXES_MAX)
-        self._idle = {
-            row.mailbox: self._idle[row.mailbox] for row in rows if row.mailbox in self._idle
-        }
         count = 0
-        for row in rows:
+        failed: StoreUnavailable | None = None
+        self._apart = set()
+        async for row in self._rows():
             came, until_ms = self._idle.get(row.mailbox, (0, 0))
             if came == row.accepted and now_ms < until_ms:
                 continue
             try:
                 count += await self._release(row, now_ms)
-            except (SettingChanged, StoreDamaged):  # with the next turn; its own calls are told
+            except SettingChanged:  # with the next turn
                 self._idle.pop(row.mailbox, None)
+            except StoreDamaged:  # its own calls are told; for what number 0 has nobody waits then
+                self._idle.pop(row.mailbox, None)
+                self._apart = set() if row.mailbox == _NOBODYS else self._apart
+            except StoreUnavailable as error:  # what others have the store may take
+                failed = failed or error
+        if failed is not None:
+            raise failed
         return count
 
+    async def _rows(self) -> AsyncIterator[Backlog]:
+        """How mailboxes stand, number 0 first: how others do is read behind what it hands over."""
+        rows: list[Backlog] = []
+        with contextlib.suppress(StoreDamaged):
+            rows = await self._store.backlog(NOBODY)
+        for row in rows:
+            if row.mailbox == _NOBODYS and row.waiting:
+                yield row
+        rows = await self._store.pending(limits.PENDING_MAILBOXES_MAX)
+        standing = {row.mailbox for row in rows}
+        self._idle = {each: rest for each, rest in self._idle.items() if each in standing}
+        for row in rows:
+            if row.mailbox != _NOBODYS:
+                yield row
+
     async def _release(self, row: Backlog, now_ms: int) -> int:
-        """What leaves of one mailbox, in one commit, or as much of it as lies near its head."""
-        sdkappid = row.mailbox.sdkappid
+        """What leaves of one mailbox, in one commit, or as much of it as lies near together."""
+        sdkappid, nobodys = row.mailbox.sdkappid, row.mailbox == _NOBODYS
         first, last = row.accepted - row.waiting + 1, row.accepted
-        live = await self._live(sdkappid) if sdkappid != NOBODY else None
-        out: dict[int, Outcome] = {}
-        items: dict[int, Item] = {}
-        for seq, item in (await _items(self._store, row.mailbox, first, last)).items():
-            if item is None:
-                out[seq] = Outcome.QUARANTINED
-            elif sdkappid and (live is None or live.application.owner != item.owner):
-                out[seq] = Outcome.ERASED  # whom it came for is gone, with all that was theirs
-            elif sdkappid == NOBODY and seq in self._ahead:
-                out[seq] = Outcome.ROUTED
-            else:
-                items[seq] = item
+        self._apart = None if nobodys else self._apart
+        turn = _Turn(self._store, now_ms, self._new_ticket)
+        live = None if nobodys else await turn.known.application(sdkappid)
+        out, items = await self._standing(row, live)
         named = await self._named(items, sdkappid, live)
-        found, next_ms = ready(sorted((items | named).items()), now_ms)
-        reach = first + _STEP_ITEMS
-        if not any(seq < reach for seq in (*out, *(each.seqs[-1] for each in found))):
-            reach = last + 1
-        out = {seq: outcome for seq, outcome in out.items() if seq < reach}
+        items |= named
+        found, next_ms = ready(items.items(), now_ms, apart=nobodys)
+        if not nobodys and (self._apart is None or sdkappid in self._apart):
+            found, next_ms = [each for each in found if not _is_late_part(each)], None
+        reach = min([*out, *(each.seqs[-1] for each in found)], default=last) + _STEP_ITEMS
         near = [each for each in found if each.seqs[-1] < reach]
-        become = _Become(now_ms, self._new_ticket)
-        ruled = await self._ruled(near) if sdkappid == NOBODY else {}
+        ruled = await self._ruled(near) if nobodys else {}
         for each in near:
-            said = ruled.get(each.seqs)
-            target = live or (said.live if said else await self._owner(each.item))
-            out |= dict.fromkeys(each.seqs, Outcome.PULLED if live else Outcome.ROUTED)
-            if said is not None and said.dropped:
-                out |= dict.fromkeys(each.seqs, Outcome.ERASED)
-            elif target is None:
-                become.park_unowned([items[seq] for seq in each.seqs])
-            elif said is not None:
-                item = msgspec.structs.replace(each.item, whose=said.whose)
-                become.record(target, each._replace(item=item))
-            else:
-                become.record(target, each)
-        far = [each for each in found if each.seqs[-1] >= reach and sdkappid == NOBODY]
-        ahead = await self._let_ahead(far, become)
+            if turn.is_full:
+                reach = each.seqs[-1]
+                break
+            outcome = await turn.let_leave(each, live, ruled.get(each.seqs))
+            out |= dict.fromkeys(each.seqs, outcome)
+        out = {seq: outcome for seq, outcome in out.items() if seq < reach}
+        far = [each for each in found if each.seqs[-1] >= reach] if nobodys else []
+        ahead = await turn.let_ahead(far)
         if out or named:
             end = max((*out, *named) if reach > last else out)
             stays = [seq for seq in range(first, end + 1) if seq not in out]
@@ -424,34 +451,46 @@ class Pending:
                     row.mailbox,
                     first,
                     [out.get(seq, Outcome.PUT_BACK) for seq in range(first, end + 1)],
-                    become.appends(),
-                    [(named.get(seq) or items[seq]).encoded() for seq in stays],
+                    turn.appends(),
+                    [items[seq].encoded() for seq in stays],
                     now_ms,
                     None,
                     live.while_set if live else None,
                     self._new_ticket(),
-                    become.parks,
+                    turn.parks(),
                 )
             )
-            if sdkappid == NOBODY:
+            if nobodys:
                 self._ahead = {seq for seq in self._ahead | ahead if seq > end}
         elif next_ms is not None and not any(map(_is_nameless, items.values())):
             self._idle[row.mailbox] = row.accepted, next_ms
+        if nobodys:  # those too of which some were handed over just now
+            parts = [each.item.name for each in found if _is_part(each)]
+            self._apart = {name.sdkappid for name in parts if name is not None}
         return len(out)
 
-    async def _let_ahead(self, far: Sequence[Ready], become: _Become) -> set[int]:
-        """Have what is whole be records of the commit in which others leave; which items it is of.
+    async def _standing(
+        self, row: Backlog, live: LiveApplication | None
+    ) -> tuple[dict[int, Outcome], dict[int, Item]]:
+        """What leaves of a mailbox whatever it says, and the items that wait there, in order.
 
-        Whoever comes to these without knowing that stores nothing: their fingerprints are known.
-        What would be parked has none, and waits until the cursor is there.
+        Args:
+            live: whose mailbox it is, if there is still such an application.
         """
-        ahead = set[int]()
-        for each in far:
-            target = await self._owner(each.item) if each.whole and _is_readable(each) else None
-            if target is not None:
-                become.record(target, each)
-                ahead.update(each.seqs)
-        return ahead
+        nobodys = row.mailbox == _NOBODYS
+        out: dict[int, Outcome] = {}
+        items: dict[int, Item] = {}
+        first = row.accepted - row.waiting + 1
+        for seq, item in (await _items(self._store, row.mailbox, first, row.accepted)).items():
+            if item is None:
+                out[seq] = Outcome.QUARANTINED
+            elif not nobodys and (live is None or live.application.owner != item.owner):
+                out[seq] = Outcome.ERASED  # whom it came for is gone, with all that was theirs
+            elif nobodys and seq in self._ahead:
+                out[seq] = Outcome.ROUTED
+            else:
+                items[seq] = item
+        return out, items
 
     async def _named(
         self, items: dict[int, Item], sdkappid: int, live: LiveApplication | None
@@ -487,63 +526,165 @@ class Pending:
                 )
         return said
 
-    async def _owner(self, item: Item) -> LiveApplication | None:
-        """Whose an item is that came for no application; None: nobody's."""
-        live = None if item.name is None else await self._live(item.name.sdkappid)
-        if live is None or item.name is None or not item.name.belongs_to(live.application.owner):
-            return None
-        return live
-
-    async def _live(self, sdkappid: int) -> LiveApplication | None:
-        try:
-            return await parking.live_application(self._store, sdkappid)
-        except UnknownApplication:
-            return None
-
 
 def _is_nameless(item: Item) -> bool:
     return item.name is None and item.report.kind is Kind.DELIVERY_STATUS
 
 
-class _Become:
-    """What becomes of items that leave, gathered by whose it is and what brought it."""
+def _is_part(each: Ready) -> bool:
+    """Whether it is of a message of which other parts may wait elsewhere."""
+    return each.item.name is not None and _piece(each.item.report, each.item.name) is not None
 
-    def __init__(self, now_ms: int, new_ticket: Callable[[], bytes]) -> None:
-        self.parks: list[Park] = []
+
+def _is_late_part(each: Ready) -> bool:
+    return _is_part(each) and not each.whole
+
+
+class _Turn:
+    """What becomes of items that leave in one commit, gathered by whose it is and what brought it.
+
+    Attributes:
+        known: the applications, each as it was when it was asked for first.
+    """
+
+    def __init__(self, store: Store, now_ms: int, new_ticket: Callable[[], bytes]) -> None:
+        self.known = Stored(store, Rules())
+        self._store = store
         self._now_ms = now_ms
         self._new_ticket = new_ticket
-        self._found: dict[tuple[int, Kind, str], tuple[LiveApplication, Receipts]] = {}
+        self._records: dict[tuple[int, Kind, str], tuple[LiveApplication, Receipts]] = {}
+        self._waits: dict[tuple[int, str], tuple[LiveApplication, list[Item]]] = {}
+        self._parked: dict[int, tuple[LiveApplication, list[parking.Item]]] = {}
+        self._room: dict[int, int] = {}
 
-    def record(self, target: LiveApplication, each: Ready) -> None:
-        """Have it be a record; if joined it can be none, part by part, and if not so, parked."""
-        item, (joined, *apart) = each.item, each.reports
-        receipts = _receipts(item, [joined])
-        if receipts.unread and apart:
-            receipts = _receipts(item, apart)
-        key = target.application.sdkappid, receipts.kind, item.token
-        _, all_of = self._found.setdefault(key, (target, Receipts(receipts.kind, [], [])))
-        all_of.entries.extend(receipts.entries)
-        assert all_of.fingerprints is not None
-        all_of.fingerprints.extend(receipts.fingerprints or ())
-        if receipts.unread:
-            items = [_parked(item, unread) for unread in receipts.unread]
-            aside = parking.aside_of(target, items, self._now_ms, self._new_ticket())
-            self.parks.append(aside)
+    @property
+    def is_full(self) -> bool:
+        """Whether it is of as many applications and tokens as one commit may be."""
+        return len(self._records) + len(self._waits) + len(self._parked) >= _STEP_PARTS
 
-    def park_unowned(self, items: Sequence[Item]) -> None:
-        """Park what turned out to be nobody's."""
-        entries = [item.unowned for item in items if item.unowned is not None]
-        aside = parking.aside_of(parking.NOBODYS, entries, self._now_ms, self._new_ticket())
-        self.parks.append(aside)
+    async def let_leave(
+        self, each: Ready, live: LiveApplication | None, said: Owned | None
+    ) -> Outcome:
+        """Have something become of what leaves.
+
+        Args:
+            live: whose it is; None: it is of number 0.
+            said: what rules say of it, if they were asked.
+        """
+        if live is not None:
+            self._record(live, each.item, _readable(each))
+            return Outcome.PULLED
+        if said is not None and said.dropped:
+            return Outcome.ERASED
+        target = said.live if said else await self._owner(each.item)
+        if target is None:
+            self._park(parking.NOBODYS, [each.item.unowned] if each.item.unowned else [])
+        elif said is not None:
+            each = each._replace(item=msgspec.structs.replace(each.item, whose=said.whose))
+            self._record(target, each.item, _readable(each))
+        else:
+            await self._hand_over(target, each)
+        return Outcome.ROUTED
+
+    async def let_ahead(self, far: Sequence[Ready]) -> set[int]:
+        """Hand over what is named of number 0 while others leave; which items that is of.
+
+        Whoever comes to these without knowing that stores nothing: their fingerprints are known.
+        What would be parked has none, and waits until the cursor is there. So does a part that is
+        overdue, as long as others of its message may still be behind it.
+        """
+        ahead = set[int]()
+        for each in far:
+            if self.is_full or len(ahead) >= _STEP_ITEMS:
+                break
+            late = _is_part(each) and _overdue_ms(each.item, limits.PENDING_PARTS_S) <= self._now_ms
+            target = None if late else await self._owner(each.item)
+            if target is not None and await self._hand_over(target, each, whole=True):
+                ahead.update(each.seqs)
+        return ahead
 
     def appends(self) -> list[Append]:
         """Records, for each application, kind and token together."""
         return [
-            append_of(
-                target, receipts, sender=token, now_ms=self._now_ms, ticket=self._new_ticket()
-            )
-            for (_, _, token), (target, receipts) in self._found.items()
+            self._append(target, receipts, token)
+            for (_, _, token), (target, receipts) in self._records.items()
         ]
+
+    def parks(self) -> list[Park]:
+        """What waits or is parked elsewhere from now on."""
+        nothing = Receipts(Kind.DELIVERY_STATUS, [])
+        return [
+            *(
+                _aside(target, items, self._append(target, nothing, token), token)
+                for (_, token), (target, items) in self._waits.items()
+            ),
+            *(
+                parking.aside_of(target, items, self._now_ms, self._new_ticket())
+                for target, items in self._parked.values()
+            ),
+        ]
+
+    async def _owner(self, item: Item) -> LiveApplication | None:
+        """Whose an item is that came for no application; None: nobody's."""
+        live = None if item.name is None else await self.known.application(item.name.sdkappid)
+        if live is None or item.name is None or not item.name.belongs_to(live.application.owner):
+            return None
+        return live
+
+    async def _hand_over(
+        self, target: LiveApplication, each: Ready, *, whole: bool = False
+    ) -> bool:
+        """Have what was nobody's wait with other parts of its message, or be a record; whether so.
+
+        Args:
+            whole: not if it would be parked.
+        """
+        if _is_part(each) and await self._has_room(target.application.sdkappid):
+            item = msgspec.structs.replace(each.item, owner=target.application.owner, unowned=None)
+            key = target.application.sdkappid, item.token
+            self._waits.setdefault(key, (target, []))[1].append(item)
+            return True
+        receipts = _readable(each)
+        if whole and receipts.unread:
+            return False
+        self._record(target, each.item, receipts)
+        return True
+
+    async def _has_room(self, sdkappid: int) -> bool:
+        """Take a place for a part with an application, beside those that `room` gives."""
+        if sdkappid not in self._room:
+            mailbox = pending_mailbox(sdkappid)
+            rows = [row for row in await self._store.backlog(sdkappid) if row.mailbox == mailbox]
+            waiting = sum(row.waiting for row in rows)
+            self._room[sdkappid] = 2 * limits.PENDING_ITEMS_MAX - waiting
+        self._room[sdkappid] -= 1
+        return self._room[sdkappid] >= 0
+
+    def _record(self, target: LiveApplication, item: Item, receipts: Receipts) -> None:
+        """Have receipts be records, and parked as far as they can be none."""
+        if receipts.entries:
+            key = target.application.sdkappid, receipts.kind, item.token
+            _, all_of = self._records.setdefault(key, (target, Receipts(receipts.kind, [], [])))
+            all_of.entries.extend(receipts.entries)
+            assert all_of.fingerprints is not None
+            all_of.fingerprints.extend(receipts.fingerprints or ())
+        self._park(target, [_parked(item, unread) for unread in receipts.unread])
+
+    def _park(self, target: LiveApplication, items: Sequence[parking.Item]) -> None:
+        if items:
+            self._parked.setdefault(target.application.sdkappid, (target, []))[1].extend(items)
+
+    def _append(self, target: LiveApplication, receipts: Receipts, token: str) -> Append:
+        return append_of(
+            target, receipts, sender=token, now_ms=self._now_ms, ticket=self._new_ticket()
+        )
+
+
+def _readable(each: Ready) -> Receipts:
+    """What it says, joined; if that can be no record, part by part."""
+    joined, *apart = each.reports
+    receipts = _receipts(each.item, [joined])
+    return _receipts(each.item, apart) if receipts.unread and apart else receipts
 
 
 def _receipts(item: Item, reports: Sequence[Report]) -> Receipts:
@@ -553,10 +694,6 @@ def _receipts(item: Item, reports: Sequence[Report]) -> Receipts:
         whose = msgspec.structs.replace(whose, sid=name.sid, ext=name.ext, number=name.number)
     kind = item.report.kind
     return receipts_of(kind, item.source, [(each, whose) for each in reports], item.at_ms // 1000)
-
-
-def _is_readable(each: Ready) -> bool:
-    return not _receipts(each.item, each.reports[:1]).unread
 
 
 def _parked(item: Item, unread: Unread) -> parking.Item:

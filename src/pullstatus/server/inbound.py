@@ -39,6 +39,7 @@ from pullstatus.receipts.reports import (
     Report,
     Reports,
     State,
+    Whose,
     receipts_in_steps,
     receipts_together,
 )
@@ -482,7 +483,7 @@ class InboundDoor(ParkingDoor):
                     token=token.name,
                     at_ms=now_ms,
                     report=report,
-                    whose=each.whose,
+                    whose=each.whose if each.live else Whose(nationcode_of(report.kind, source)),
                     owner=each.live.application.owner if each.live else "",
                     name=each.name,
                     unowned=None if each.live else park_later(_nobodys_of(report, each)),
