@@ -379,6 +379,28 @@ async def test_tokens_that_flood_leave_room_for_another_however_many_they_are(
     assert (await audit_store(url, lambda _done, _total: None)).findings == []
 
 
+async def test_a_token_has_places_of_its_own_when_others_have_all(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Few of each, and there is an end to these, too."""
+    monkeypatch.setattr(limits, "PENDING_SHARED_ITEMS", 240)
+    room, tickets = Room(store), Tickets(secrets.token_bytes)
+
+    async def bring(token: str, count: int) -> int:
+        most = await room.of(NOBODY, token, count, NOW_MS)
+        said = [nameless(f"{token} {each}", token) for each in range(most)]
+        if said:
+            await wait(store, None, said, sender=token, now_ms=NOW_MS, ticket=tickets())
+        return most
+
+    floods = [await bring(f"flood {each}", 240) for each in range(40)]
+    assert sum(floods[:16]) > 2 * 240 - 16
+    assert floods[-1] == 2
+    assert await bring("flood 39", 3) == 0
+    others = [await bring(f"other {each}", 3) for each in range(80)]
+    assert (sum(floods) + sum(others), others[0], others[-1]) == (2 * 240 + 120, 2, 0)
+
+
 @pytest.mark.parametrize("cut", [None, "before", "behind"])
 async def test_what_is_whole_is_a_record_though_much_of_others_stands_before_it(
     store: Store, url: str, monkeypatch: pytest.MonkeyPatch, cut: str | None

@@ -8,9 +8,9 @@ were kept free for one to come:
     two           [ one's ... | other's ... | kept free ...... ]   a third each
     with a few    [ one's .... | few | other's .... | free ... ]   what these leave is the others'
 
-So no token, whatever it brings, has that of another find no room. While some have just begun, those
-that came before have more than that for the seconds in which theirs leaves: for this there is as
-much again.
+While some have just begun, those that came before have more than that for the seconds in which
+theirs leaves: for this there is as much again. When that is full, too, each token still finds a few
+places that are its own, up to 60 tokens. So no token, nor ten, has that of another find no room.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ from pullstatus.store import Backlog, Store
 
 __all__ = ["Room"]
 
+_OWN: Final = 120  # one of so many places is a token's own, and half as many are of all of these
 _LOOK_MS: Final = 1_000  # how old it may be what a process knows of others
 
 
@@ -71,9 +72,12 @@ class Room:
             return wanted
         async with self._looking:
             await self._look(rows, now_ms)
+        places, held = limits.PENDING_SHARED_ITEMS, self._held[token]
         others = [count for each, count in self._held.items() if each != token]
-        share = _share(limits.PENDING_SHARED_ITEMS, others) - self._held[token]
-        most = max(0, min(wanted, share, 2 * limits.PENDING_SHARED_ITEMS - waiting))
+        left = 2 * places - waiting
+        share = min(_share(places, others) - held, left)
+        own = min(places // _OWN - held, left + places // 2)
+        most = max(0, min(wanted, max(share, own)))
         self._held[token] += most
         return most
 
