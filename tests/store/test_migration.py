@@ -322,6 +322,33 @@ async def test_what_came_before_is_known_at_the_target(source: str, target: str)
 
 @pytest.mark.anyio
 @pytest.mark.parametrize("pair", PAIRS, indirect=True)
+async def test_repeats_of_one_hour_are_known_at_the_target_however_many_and_by_which_pass(
+    source: str, target: str
+) -> None:
+    """The hour is that of the records, as senders tell it."""
+    store = await open_store(source, server=True)
+    sent = range(1300)
+    for step in range(2):
+        await move(source, target, switch=False)
+        appends = [
+            store.append(fingerprinted(REPLIES, records(1), [number], NOW_MS + number))
+            for number in sent[step::2]
+        ]
+        assert sum(await asyncio.gather(*appends)) == 650
+        await store.append(fingerprinted(REPLIES, records(1), [-1 - step], NOW_MS + 3000))
+    await store.close()
+    await move(source, target)
+
+    store = await open_store(target)
+    for number in (*sent[:4], *sent[600:604], *sent[-4:], -1, -2):
+        again = fingerprinted(REPLIES, records(1), [number], NOW_MS + 4000)
+        assert await store.append(again) == 0
+    assert await store.append(fingerprinted(REPLIES, records(3), [7, 1298, -3])) == 1
+    await store.close()
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("pair", PAIRS, indirect=True)
 async def test_what_changes_while_it_is_copied_is_there(source: str, target: str) -> None:
     """The server of the source goes on: entries, hands, settings, names, erasing, removal."""
     await fill(source)

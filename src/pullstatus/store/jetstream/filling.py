@@ -237,8 +237,13 @@ class Filling:
         self,
         values: Sequence[Written],
         change: Callable[[CommonCommit], CommonCommit] = lambda told: told,
+        *,
+        behind: Sequence[Written] = (),
     ) -> None:
         """Write messages that replace what was on their subjects, and a commit.
+
+        Args:
+            behind: messages of subjects that hold many: what was there stays.
 
         Raises:
             Stale: another run fills the store.
@@ -251,10 +256,12 @@ class Filling:
             sequence = 0 if found is None else found.sequence
             if told.gate != self._number():
                 raise Stale
-            before = self._bus.lasts(place.stream, names, at_least=sequence)  # nobody else writes
+            before = (  # nobody else writes
+                self._bus.lasts(place.stream, names, at_least=sequence) if names else {}
+            )
             op = self._new_op()
             now = change(msgspec.structs.replace(told, previous=sequence))
-            puts = [Put(subject, sealed(op, subject, value)) for subject, value in values]
+            puts = [Put(name, sealed(op, name, value)) for name, value in (*values, *behind)]
             puts.append(Put(place.commits, sealed(op, place.commits, now), sequence))
             try:
                 first = self._bus.write(place.stream, puts, op) - len(puts) + 1
@@ -601,9 +608,13 @@ class Filling:
         self._drop_common(self._common.moved_batch(row.scope, row.key) for row in rows)
 
     def put_prints(self, rows: Sequence[Prints]) -> None:
-        """Each row as it is, to be told again, and by hours, to be found."""
+        """By hours, to be found, and then each row as it is, to be told again.
+
+        So what lies there as a row can be found, wherever a run was cut off.
+        """
         place = self._common
         values: list[Written] = []
+        by_hours: list[Written] = []
         for row in rows:
             told = PrintsMessage(row.keys, row.accepted_ms)
             values.append((place.moved_prints(row.accepted_ms, row.keys), told))
@@ -611,9 +622,11 @@ class Filling:
             for key in keys_of(row.keys):
                 hours.setdefault(hour_of(KEY.unpack(key)[0] >> 16), []).append(key)
             for hour, keys in hours.items():
-                values.append(
+                by_hours.append(
                     (place.moved_hour(hour), PrintsMessage(b"".join(keys), row.accepted_ms))
                 )
+        for some in _in_parts(by_hours):
+            self._put_common([], behind=some)
         for some in _in_parts(values):
             self._put_common(self._and_newest(some, rows))
 
