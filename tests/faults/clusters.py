@@ -172,6 +172,20 @@ def cut_off(run: Run[NetworkedCluster]) -> None:
     run.happened["leaders cut off"] += 1
 
 
+def part(run: Run[NetworkedCluster]) -> None:
+    """Who leads a partition and another node hear nothing of each other, and all else.
+
+    For a moment both lead: the other is elected by the third, of which the first has heard, too.
+    """
+
+    def apart(leader: Node) -> None:
+        others = [node for node in run.servers.nodes if node is not leader]
+        run.servers.part(leader, run.rng.choice(others))
+
+    _disturb(run, apart)
+    run.happened["leaders parted from one other"] += 1
+
+
 def deafen(run: Run[NetworkedCluster]) -> None:
     """Who leads a partition hears nothing of the others, which hear it."""
     _disturb(run, run.servers.deafen)
@@ -299,6 +313,7 @@ FAULTS: Final[Mapping[str, Fault[Any]]] = {
         Fault("shift clocks", shift_a_clock, 0.1, _wrong_clocks, CLOCKS),
         Fault("lose answers", lose_answers, 1, _proxied),
         Fault("cut off", cut_off, 0.2, _networked, NETWORK, OLD),
+        Fault("part", part, 0.2, _networked, NETWORK, OLD),
         Fault("deafen", deafen, 0.2, _networked, NETWORK, OLD),
         Fault("lose packets", lose_packets, 0.1, _networked, NETWORK, OLD),
         Fault("cut power", cut_power, 0.5, _powered, POWER),

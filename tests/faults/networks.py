@@ -83,6 +83,10 @@ class NetworkedCluster(Cluster):
         others = self._others(node, clients=clients)
         self._filter(node, f"ip saddr {{ {others} }} drop", f"ip daddr {{ {others} }} drop")
 
+    def part(self, node: Node, other: Node) -> None:
+        """Let nothing through between two nodes, which hear the others, and us."""
+        self._filter(node, f"ip saddr {other.host} drop", f"ip daddr {other.host} drop")
+
     def deafen(self, node: Node) -> None:
         """Have a node hear nothing of the others, which hear it."""
         self._filter(node, f"ip saddr {{ {self._others(node)} }} drop")
