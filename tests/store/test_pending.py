@@ -14,7 +14,7 @@ import pytest
 from pullstatus import limits
 from pullstatus.apps import Application
 from pullstatus.apps.values import NOBODY, application_setting
-from pullstatus.errors import OutcomeUnknown, StoreUnavailable
+from pullstatus.errors import OutcomeUnknown, SettingChanged, StoreDamaged, StoreUnavailable
 from pullstatus.mailbox import parking, pending
 from pullstatus.mailbox.names import Told, names_of
 from pullstatus.mailbox.pending import Item, Pending, pending_mailbox, wait
@@ -374,24 +374,38 @@ async def test_however_much_nobody_registers_it_is_parked(narrow: Store) -> None
     assert len(await parking.parked(narrow, NOBODY)) == 2_400
 
 
+@pytest.mark.parametrize("error", [StoreUnavailable, StoreDamaged, SettingChanged])
 async def test_what_is_not_taken_of_one_holds_up_no_other(
-    store: Store, monkeypatch: pytest.MonkeyPatch
+    store: Store, monkeypatch: pytest.MonkeyPatch, error: type[StoreUnavailable]
 ) -> None:
-    """And is told at the end."""
-    await create(store, NUMBER)
+    """Its damage and a change are told to others, or seen in the next turn; all else at the end.
+
+    A part that is overdue is held up if number 0 is known to have others of its message.
+    """
     names = NamesInMemory()
-    await come(store, receipt("g1"))
+    for sdkappid in (NUMBER, OTHERS.sdkappid):
+        await create(store, sdkappid)
+        names.register(sdkappid, Registered("sid", (f"b{sdkappid}", f"a{sdkappid}")))
+        await come_named(store, names, f"b{sdkappid}", NOW_MS)
+    await come(store, receipt(f"a{NUMBER}"))
     await come(store, part(1, "a"), part(2, "a"))
-    names.register(NUMBER, Registered("sid", ("g1",)))
     unpark = store.unpark
 
     async def refused(operation: Unpark) -> int:
         if operation.mailbox == pending_mailbox(NOBODY):
-            raise StoreUnavailable("not now")
+            raise error("not now")
         return await unpark(operation)
 
     monkeypatch.setattr(store, "unpark", refused)
-    with pytest.raises(StoreUnavailable):
-        await Pending(store, names, new_ticket).release(NOW_MS)
+    server = Pending(store, names, new_ticket)
+    for _ in range(2):
+        told_of = pytest.raises(error) if error is StoreUnavailable else contextlib.nullcontext()
+        with told_of:
+            await server.release(NOW_MS + PARTS_MS)
     assert len(await data_of(store, Mailbox(NUMBER, Kind.REPLY))) == 1
-    assert await waiting(store) == 1
+    assert (len(await told(store)), len(await data_of(store, OTHERS))) == (0, 1)
+    monkeypatch.setattr(store, "unpark", unpark)
+    for _ in range(2):
+        await server.release(NOW_MS + PARTS_MS)
+    assert await told(store) == [("sid", "SUCCESS")]
+    assert await waiting(store) == 0

@@ -394,9 +394,10 @@ class Pending:
                 count += await self._release(row, now_ms)
             except SettingChanged:  # with the next turn
                 self._idle.pop(row.mailbox, None)
-            except StoreDamaged:  # its own calls are told; for what number 0 has nobody waits then
+            except StoreDamaged:  # its own calls are told; what cannot be read nobody waits for
                 self._idle.pop(row.mailbox, None)
-                self._apart = set() if row.mailbox == _NOBODYS else self._apart
+                if row.mailbox == _NOBODYS:
+                    self._apart = self._apart or set()
             except StoreUnavailable as error:  # what others have the store may take
                 failed = failed or error
         if failed is not None:
@@ -429,7 +430,10 @@ class Pending:
         named = await self._named(items, sdkappid, live)
         items |= named
         found, next_ms = ready(items.items(), now_ms, apart=nobodys)
-        if not nobodys and (self._apart is None or sdkappid in self._apart):
+        if nobodys:
+            parts = [each.item.name for each in found if _is_part(each)]
+            self._apart = {name.sdkappid for name in parts if name is not None}
+        elif self._apart is None or sdkappid in self._apart:
             found, next_ms = [each for each in found if not _is_late_part(each)], None
         reach = min([*out, *(each.seqs[-1] for each in found)], default=last) + _STEP_ITEMS
         near = [each for each in found if each.seqs[-1] < reach]
@@ -464,9 +468,6 @@ class Pending:
                 self._ahead = {seq for seq in self._ahead | ahead if seq > end}
         elif next_ms is not None and not any(map(_is_nameless, items.values())):
             self._idle[row.mailbox] = row.accepted, next_ms
-        if nobodys:  # those too of which some were handed over just now
-            parts = [each.item.name for each in found if _is_part(each)]
-            self._apart = {name.sdkappid for name in parts if name is not None}
         return len(out)
 
     async def _standing(
