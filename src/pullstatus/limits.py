@@ -512,8 +512,8 @@ once that is `ANSWER_DEADLINE_S`. The slowest lines that clients have bring ten 
 client wants as many of an answer, once that has come for as long as its timeout."""
 
 ANSWER_BYTES_MAX: Final = 64 * 1024 * 1024
-"""Bytes of an answer, unpacked, that the client reads: five times the longest page that a server
-of ours can make."""
+"""Bytes of an answer, as it comes and unpacked, that the client reads: five times the longest page
+that a server of ours can make."""
 
 REASON_CHARS_MAX: Final = 1000
 """Characters of what the other side says in the client's errors; their attributes have all."""

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 import os
 import time
+import zlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from functools import partial
 from random import Random, SystemRandom
-from typing import Generic, Literal, Self, TypeVar, cast, overload
+from typing import Final, Generic, Literal, Self, TypeVar, cast, overload
 
 import httpx
 
 from pullstatus import limits
 from pullstatus.client.counts import Statistics
+from pullstatus.client.deadline import due
 from pullstatus.client.exchange import Answer, Flow, Look, Outcome, Send, Unanswered, Wait
 from pullstatus.client.flow import (
     IDLE_S,
@@ -113,21 +116,26 @@ def _post(http: httpx.Client, step: Send) -> Answer:
         headers=step.headers,
         timeout=_send_timeout(http, step),
     ) as response:
-        body = _Whole(http)
-        for part in response.iter_bytes():
+        body = _Whole(response, _send_timeout(http, step))
+        for part in _parts(response):
             body.add(part)
-        return body.answer(response)
+        return body.answer()
 
 
 def _get(http: httpx.Client, step: Look) -> Answer:
     with http.stream(
         "GET", step.address, headers=step.headers, timeout=_look_timeout(http, step)
     ) as response:
-        body = _Body(step)
-        for part in response.iter_bytes():
+        body = _Body(response, step)
+        for part in _parts(response):
             if body.ends_with(part):
                 break
-        return body.answer(response)
+        return body.answer()
+
+
+def _parts(response: httpx.Response) -> Iterator[bytes]:
+    """A body as it came; of a response that was made, not read, all at once, and unpacked."""
+    return iter([response.content]) if response.is_stream_consumed else response.iter_raw()
 
 
 async def drive_async(
@@ -163,21 +171,29 @@ async def _post_async(http: httpx.AsyncClient, step: Send) -> Answer:
         headers=step.headers,
         timeout=_send_timeout(http, step),
     ) as response:
-        body = _Whole(http)
-        async for part in response.aiter_bytes():
+        body = _Whole(response, _send_timeout(http, step))
+        async for part in _parts_async(response):
             body.add(part)
-        return body.answer(response)
+        return body.answer()
 
 
 async def _get_async(http: httpx.AsyncClient, step: Look) -> Answer:
     async with http.stream(
         "GET", step.address, headers=step.headers, timeout=_look_timeout(http, step)
     ) as response:
-        body = _Body(step)
-        async for part in response.aiter_bytes():
+        body = _Body(response, step)
+        async for part in _parts_async(response):
             if body.ends_with(part):
                 break
-        return body.answer(response)
+        return body.answer()
+
+
+async def _parts_async(response: httpx.Response) -> AsyncIterator[bytes]:
+    if response.is_stream_consumed:
+        yield response.content
+        return
+    async for part in response.aiter_raw():
+        yield part
 
 
 def _send_timeout(http: httpx.Client | httpx.AsyncClient, step: Send) -> httpx.Timeout:
@@ -201,40 +217,97 @@ class _Whole:
         httpx.TransportError: what comes is; so no whole answer came.
     """
 
-    def __init__(self, http: httpx.Client | httpx.AsyncClient) -> None:
-        self._patience_s = http.timeout.read or 0.0
+    def __init__(self, response: httpx.Response, timeout: httpx.Timeout) -> None:
+        self._response = response
+        self._unpack = _unpacking(response)
+        self._patience_s = math.inf if timeout.read is None else timeout.read
         self._since_s = time.monotonic()
+        self._came = 0
         self._content = bytearray()
+        self._wait()
 
     def add(self, part: bytes) -> None:
-        self._content += part
-        if len(self._content) > limits.ANSWER_BYTES_MAX:
+        self._came += len(part)
+        self._content += self._unpack(part, limits.ANSWER_BYTES_MAX + 1 - len(self._content))
+        if max(self._came, len(self._content)) > limits.ANSWER_BYTES_MAX:
             raise httpx.ReadError(f"over {limits.ANSWER_BYTES_MAX >> 20} MiB came")
+        self._wait()
+
+    def _wait(self) -> None:
+        """For more, for as long as what came has earned."""
+        due_s = max(self._patience_s, self._came / limits.ANSWER_BYTES_PER_S_MIN)
         took_s = time.monotonic() - self._since_s
-        due = limits.ANSWER_BYTES_PER_S_MIN * took_s
-        if took_s > self._patience_s and len(self._content) < due:
+        if took_s > due_s:
             raise httpx.ReadTimeout(
                 f"less than {limits.ANSWER_BYTES_PER_S_MIN} bytes a second came for {took_s:.0f} s"
             )
+        due(self._response, self._since_s + due_s)
 
-    def answer(self, response: httpx.Response) -> Answer:
-        return outcome_of(response, bytes(self._content))
+    def answer(self) -> Answer:
+        return outcome_of(self._response, bytes(self._content))
 
 
 class _Body:
-    """The body of what is only looked at: bounded in bytes and in time, however it trickles."""
+    """The body of what is only looked at: bounded in bytes and in time, however it trickles.
 
-    def __init__(self, step: Look) -> None:
+    Raises:
+        httpx.TransportError: it is late, or packed, which was not asked for.
+    """
+
+    def __init__(self, response: httpx.Response, step: Look) -> None:
+        if _encoding(response):
+            raise httpx.ReadError(_NOT_ASKED_FOR)
+        self._response = response
         self._bytes_max = step.bytes_max
         self._due_s = time.monotonic() + step.wait_s
         self._content = b""
 
     def ends_with(self, part: bytes) -> bool:
         self._content += part
-        return len(self._content) >= self._bytes_max or time.monotonic() > self._due_s
+        if time.monotonic() > self._due_s:
+            raise httpx.ReadTimeout("no whole answer came in time")
+        return len(self._content) >= self._bytes_max
 
-    def answer(self, response: httpx.Response) -> Answer:
-        return outcome_of(response, self._content[: self._bytes_max])
+    def answer(self) -> Answer:
+        return outcome_of(self._response, self._content[: self._bytes_max])
+
+
+_NOT_ASKED_FOR: Final = "it is packed in a way that was not asked for"
+_PACKED: Final = ("gzip", "x-gzip", "deflate")
+_GZIP_OR_ZLIB: Final = zlib.MAX_WBITS | 32
+
+
+def _encoding(response: httpx.Response) -> str:
+    """What is to be unpacked; "": nothing is, or somebody did."""
+    said: str = response.headers.get("Content-Encoding", "").strip().lower()
+    return "" if said == "identity" or response.is_stream_consumed else said
+
+
+def _unpacking(response: httpx.Response) -> Callable[[bytes, int], bytes]:
+    """What makes of some bytes of a body those that were meant, at most so many.
+
+    httpx does so without a bound, nor does it give word of bytes that unpack to nothing.
+
+    Raises:
+        httpx.ReadError: they are packed twice, or by what nobody asked for.
+    """
+    encoding = _encoding(response)
+    if not encoding:
+        return lambda part, _most: part
+    if encoding not in _PACKED:
+        raise httpx.ReadError(_NOT_ASKED_FOR)
+    unpacker = zlib.decompressobj(_GZIP_OR_ZLIB)
+
+    def unpack(part: bytes, most: int) -> bytes:
+        try:
+            found = unpacker.decompress(part, most)
+        except zlib.error as error:
+            raise httpx.ReadError(f"it is no {encoding}") from error
+        if unpacker.unused_data:
+            raise httpx.ReadError(f"something comes behind its {encoding}")
+        return found
+
+    return unpack
 
 
 def _check_open(http: httpx.Client | httpx.AsyncClient) -> None:
@@ -305,9 +378,9 @@ class Client(_Known):
         state: where the keys of pages in flight are kept instead: a small file, for one process at
             a time. After a kill the page in flight comes again within 24 hours, from a service that
             knows `Idempotency-Key`; of others the log says then how many records may be lost.
-        timeout_s: seconds to wait for a connection, and for each part of an answer; for one that
-            this client lets the service hold, after that time. An answer that has come for so long
-            is given up below 1 KiB a second.
+        timeout_s: seconds to wait for a connection, for the whole head of an answer, and for each
+            part of its body; where this client lets the service hold it, after that time. A body
+            that has come for so long is given up below 1 KiB a second.
         attempts_max: how often one page is asked for before the last failure is raised. Whether a
             failure is repeated at all depends on what is known: see `pull`. Iterators that
             follow a mailbox go by time instead: see `delivery_statuses`.

@@ -89,6 +89,7 @@ log = logging.getLogger("pullstatus")
 HEADERS: Final = {
     "Content-Type": "application/json",
     "Accept": "application/json",
+    "Accept-Encoding": "gzip",
     "User-Agent": f"pullstatus/{VERSION}",
 }
 

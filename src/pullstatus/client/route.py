@@ -24,6 +24,7 @@ from urllib.request import getproxies
 import httpx
 import msgspec
 
+from pullstatus.client.deadline import AsyncTransport, Transport
 from pullstatus.client.errors import InvalidArgument, InvalidEnvironment
 from pullstatus.client.flow import split_address
 
@@ -59,10 +60,9 @@ def open_http(
     """
 
     def build(proxy: str | None, trusted: ssl.SSLContext | None) -> httpx.Client:
-        verify = trusted or False  # where nothing is encrypted
-        return httpx.Client(
-            timeout=timeout_s, transport=transport, proxy=proxy, verify=verify, trust_env=False
-        )
+        # Without certificates where nothing is encrypted.
+        way = transport or Transport(verify=trusted or False, proxy=proxy)
+        return httpx.Client(timeout=timeout_s, transport=way, trust_env=False)
 
     return _open(build, base_url, timeout_s, own_transport=transport is not None)
 
@@ -73,10 +73,8 @@ def open_async_http(
     """The same with await; see `open_http`."""
 
     def build(proxy: str | None, trusted: ssl.SSLContext | None) -> httpx.AsyncClient:
-        verify = trusted or False
-        return httpx.AsyncClient(
-            timeout=timeout_s, transport=transport, proxy=proxy, verify=verify, trust_env=False
-        )
+        way = transport or AsyncTransport(verify=trusted or False, proxy=proxy)
+        return httpx.AsyncClient(timeout=timeout_s, transport=way, trust_env=False)
 
     return _open(build, base_url, timeout_s, own_transport=transport is not None)
 

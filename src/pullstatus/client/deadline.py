@@ -1,0 +1,130 @@
+"""Connections on which an answer is due at some time, however it trickles.
+
+httpx has a timeout for each read, so bytes that come one by one, or `100 Continue` again and again,
+would hold a caller for ever. Here a whole head may take as long as one read may, from the request
+on. So may all of the answer, unless whoever reads its body gives it more time, by `due`.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any
+
+import httpx
+
+if TYPE_CHECKING:  # httpx brings it, and says which one
+    import ssl
+
+    import httpcore
+
+__all__ = ["AsyncTransport", "Transport", "due"]
+
+
+def due(response: httpx.Response, at_s: float) -> None:
+    """Let reads of this answer end then, by the monotonic clock; of a transport of ours only."""
+    line = response.extensions.get("network_stream")
+    if isinstance(line, _Deadline):
+        line.at_s = at_s
+
+
+class _Deadline:
+    """When reads end.
+
+    Attributes:
+        at_s: by the monotonic clock; None: the next read says, by its timeout.
+    """
+
+    def __init__(self, connect_s: float | None) -> None:
+        self.at_s: float | None = None
+        self._connect_s = connect_s
+
+    def left(self, timeout_s: float | None) -> float | None:
+        """Seconds that a read may take.
+
+        Raises:
+            httpx.ReadTimeout: none are left.
+        """
+        if timeout_s is None:  # of the greeting of a SOCKS proxy, which is a part of connecting
+            timeout_s = self._connect_s
+        if timeout_s is None:
+            return None
+        now_s = time.monotonic()
+        if self.at_s is None:
+            self.at_s = now_s + timeout_s
+        if self.at_s <= now_s:
+            raise httpx.ReadTimeout("no whole answer came in time")
+        return min(timeout_s, self.at_s - now_s)
+
+
+class _Line(_Deadline):
+    """A connection; what is asked next has a deadline of its own."""
+
+    def __init__(self, stream: httpcore.NetworkStream, connect_s: float | None) -> None:
+        super().__init__(connect_s)
+        self._stream = stream
+        self.close, self.get_extra_info = stream.close, stream.get_extra_info
+
+    def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
+        return self._stream.read(max_bytes, self.left(timeout))
+
+    def write(self, buffer: bytes, timeout: float | None = None) -> None:
+        self.at_s = None
+        self._stream.write(buffer, timeout)
+
+    def start_tls(self, **options: Any) -> _Line:  # noqa: ANN401 - as they are there
+        return _Line(self._stream.start_tls(**options), options.get("timeout"))
+
+
+class _AsyncLine(_Deadline):
+    def __init__(self, stream: httpcore.AsyncNetworkStream, connect_s: float | None) -> None:
+        super().__init__(connect_s)
+        self._stream = stream
+        self.aclose, self.get_extra_info = stream.aclose, stream.get_extra_info
+
+    async def read(self, max_bytes: int, timeout: float | None = None) -> bytes:  # noqa: ASYNC109
+        return await self._stream.read(max_bytes, self.left(timeout))
+
+    async def write(self, buffer: bytes, timeout: float | None = None) -> None:  # noqa: ASYNC109
+        self.at_s = None
+        await self._stream.write(buffer, timeout)
+
+    async def start_tls(self, **options: Any) -> _AsyncLine:  # noqa: ANN401
+        return _AsyncLine(await self._stream.start_tls(**options), options.get("timeout"))
+
+
+class _Lines:
+    """What opens connections."""
+
+    def __init__(self, backend: httpcore.NetworkBackend) -> None:
+        self._backend = backend
+        self.sleep = backend.sleep
+
+    def connect_tcp(self, **options: Any) -> _Line:  # noqa: ANN401
+        return _Line(self._backend.connect_tcp(**options), options.get("timeout"))
+
+
+class _AsyncLines:
+    def __init__(self, backend: httpcore.AsyncNetworkBackend) -> None:
+        self._backend = backend
+        self.sleep = backend.sleep
+
+    async def connect_tcp(self, **options: Any) -> _AsyncLine:  # noqa: ANN401
+        return _AsyncLine(await self._backend.connect_tcp(**options), options.get("timeout"))
+
+
+class Transport(httpx.HTTPTransport):
+    """That of httpx, over such connections. httpx hands no backend on, so it is exchanged."""
+
+    def __init__(self, *, verify: ssl.SSLContext | bool, proxy: str | None = None) -> None:
+        super().__init__(verify=verify, proxy=proxy, trust_env=False)
+        pool: Any = self._pool
+        pool._network_backend = _Lines(pool._network_backend)  # noqa: SLF001
+
+
+class AsyncTransport(httpx.AsyncHTTPTransport):
+    """The same with await."""
+
+    def __init__(self, *, verify: ssl.SSLContext | bool, proxy: str | None = None) -> None:
+        super().__init__(verify=verify, proxy=proxy, trust_env=False)
+        pool: Any = self._pool
+        pool._network_backend = _AsyncLines(pool._network_backend)  # noqa: SLF001
