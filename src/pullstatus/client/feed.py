@@ -20,7 +20,13 @@ from typing import Final
 import msgspec
 
 from pullstatus import limits
-from pullstatus.client.errors import BatchRefused, ClientError, GatewayFailed, InvalidArgument
+from pullstatus.client.errors import (
+    BatchRefused,
+    ClientError,
+    GatewayFailed,
+    InvalidArgument,
+    shown,
+)
 from pullstatus.client.exchange import Answer, Flow, Send, Wait, send
 from pullstatus.client.flow import (
     HEADERS,
@@ -40,7 +46,10 @@ SPLIT: Final = (400, 413)
 
 
 class SetApart(msgspec.Struct, frozen=True):
-    """A record that was refused: its 0-based place among the lines, and the service's reason."""
+    """A record that was refused: its 0-based place among the lines, and the service's reason.
+
+    The reason is on one line, and not endless.
+    """
 
     place: int
     reason: str
@@ -106,9 +115,8 @@ class Feeder:
                     work += [batch[half:], batch[:half]]
                     continue
                 place, _ = batch.pop(bad)
-                refused.append(
-                    SetApart(place, refusal.detail.removeprefix(f"record {refusal.index}: "))
-                )
+                reason = refusal.detail.removeprefix(f"record {refusal.index}: ")
+                refused.append(SetApart(place, shown(reason)))
                 if batch:
                     work.append(batch)
         refused.sort(key=lambda one: one.place)

@@ -10,7 +10,7 @@ from typing import Any
 import httpx
 import pytest
 
-from pullstatus import GatewayFailed, InvalidArgument, Kind, NotConnected
+from pullstatus import GatewayFailed, InvalidArgument, Kind, NotConnected, limits
 from pullstatus.client.drivers import drive, drive_async
 from pullstatus.client.errors import BatchRefused
 from pullstatus.client.feed import Fed, Feeder
@@ -203,3 +203,15 @@ def test_place_that_no_record_has_names_none(index: int) -> None:
     service = Mailbox(problem(400, index=index))
     assert service.feed(lines_of(1, 2)) == Fed(2, [])
     assert service.stored == lines_of(1, 2)
+
+
+@pytest.mark.parametrize("names", [True, False], ids=["named", "not named"])
+def test_reason_of_a_refused_record_is_one_line(*, names: bool) -> None:
+    """Whatever the service says, on a terminal it is no line of ours, nor a million of them."""
+    said = f"record 0: \x1b[2Jno\n3 accepted, 0 refused\r\u202e{'x' * 100_000}"
+    members = {"index": 0} if names else {}
+    service = Mailbox(problem(400, said, **members))
+    [refused] = service.feed(lines_of(1)).refused
+    assert refused.reason.isprintable()
+    assert "no\\n3 accepted" in refused.reason
+    assert len(refused.reason) <= limits.REASON_CHARS_MAX
