@@ -63,7 +63,7 @@ def erase(
         _erase_application(sdkappid, reason or "", store_url, yes=yes)
         return
     if number == "-":
-        number = sys.stdin.readline(NUMBER_CHARS_MAX)
+        number = sys.stdin.buffer.readline(NUMBER_CHARS_MAX).decode(errors="replace")
         yes = True  # nobody is there to be asked
     try:
         meant = erasing.parse_number(number, nationcode)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator, Mapping
 from http import HTTPStatus
 
@@ -9,7 +10,11 @@ import httpx
 from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.samples import Sample
 
+from pullstatus import limits
+from pullstatus.client.deadline import Transport
+from pullstatus.client.drivers import drive
 from pullstatus.client.errors import InvalidArgument
+from pullstatus.client.exchange import Answer, Look, Unanswered, send
 from pullstatus.client.route import open_http
 from pullstatus.errors import StoreUnavailable
 
@@ -45,7 +50,8 @@ class Figures:
     @property
     def version(self) -> str:
         """Which one the server is of; "" if it does not say."""
-        return next((found["version"] for found, _ in self.of("pullstatus_build_info")), "")
+        said = (found.get("version", "") for found, _ in self.of("pullstatus_build_info"))
+        return next(said, "")
 
 
 def client(address: str, *, own: bool) -> httpx.Client:
@@ -58,11 +64,24 @@ def client(address: str, *, own: bool) -> httpx.Client:
         raise InvalidArgument("an address of a server is like http://127.0.0.1:8080")
     if not own:
         return open_http(address, ANSWER_S)
-    return httpx.Client(
-        timeout=ANSWER_S,
-        trust_env=False,
-        verify=False,  # noqa: S501 - its certificate has another name # nosec B501
-    )
+    anyone = Transport(verify=False)  # its certificate has another name
+    return httpx.Client(timeout=ANSWER_S, transport=anyone, trust_env=False)
+
+
+def get(asking: httpx.Client, address: str) -> Answer:
+    """What is answered there, whole within the timeout of `asking`; cut off where it is endless.
+
+    Raises:
+        httpx.HTTPError, httpx.InvalidURL: nothing is.
+    """
+    wait_s = asking.timeout.read or ANSWER_S
+    look = Look(address, {"Accept-Encoding": "identity"}, wait_s, limits.ANSWER_BYTES_MAX)
+    outcome = drive(send(look), asking, time.sleep)
+    if isinstance(outcome, Unanswered):
+        if isinstance(outcome.cause, httpx.HTTPError | httpx.InvalidURL):
+            raise outcome.cause
+        raise httpx.TransportError(outcome.reason) from outcome.cause
+    return outcome
 
 
 def scrape(asking: httpx.Client, address: str) -> Figures:
@@ -73,27 +92,28 @@ def scrape(asking: httpx.Client, address: str) -> Figures:
     """
     where = address.rstrip("/")
     try:
-        answer = asking.get(f"{where}/metrics")
+        answer = get(asking, f"{where}/metrics")
     except (httpx.HTTPError, httpx.InvalidURL) as error:
         raise StoreUnavailable(
             f"no server answers at {where} ({type(error).__name__}): start it, or name where its"
             " /metrics is with --url"
         ) from error
-    if answer.status_code != HTTPStatus.OK:
+    if answer.http_status != HTTPStatus.OK:
         raise StoreUnavailable(
-            f"{where}/metrics answers {answer.status_code}: name the address of --admin with"
+            f"{where}/metrics answers {answer.http_status}: name the address of --admin with"
             " --url, if the server has one, not that of a proxy"
         )
     try:
-        figures = Figures(answer.text)
-    except ValueError as error:
-        raise _no_figures(where) from error
+        figures = Figures(answer.content.decode())
+    except (ValueError, LookupError) as error:  # the parser's own, too
+        raise no_figures(where) from error
     if "pullstatus_build_info" not in figures:
-        raise _no_figures(where)
+        raise no_figures(where)
     return figures
 
 
-def _no_figures(where: str) -> StoreUnavailable:
+def no_figures(where: str) -> StoreUnavailable:
+    """What to say of somebody else's answer."""
     return StoreUnavailable(
         f"what answers at {where}/metrics is no pullstatus: name where the server is with --url"
     )

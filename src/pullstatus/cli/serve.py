@@ -149,12 +149,17 @@ def _options(
 
 
 def _public_url(url: str) -> str:
-    parts = urlsplit(url)
+    wrong = click.UsageError(
+        "--public-url is http:// or https:// and a host, perhaps with a path:"
+        " https://sms.example.com"
+    )
+    try:
+        parts = urlsplit(url)
+        _ = parts.port  # what proves signatures looks for it, too
+    except ValueError:
+        raise wrong from None
     if url and (parts.scheme not in ("http", "https") or not parts.netloc or parts.query):
-        raise click.UsageError(
-            "--public-url is http:// or https:// and a host, perhaps with a path:"
-            " https://sms.example.com"
-        )
+        raise wrong
     return url
 
 

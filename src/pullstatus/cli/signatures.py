@@ -122,9 +122,10 @@ def verify(
         )
         appkey = appkey.strip()
     if address is not None:
-        random = parse_qs(urlsplit(address).query, keep_blank_values=True).get("random", [""])[0]
+        random = _random_of(address)
     if body is not None:
-        found = _read_body(sys.stdin.read() if body == "-" else body)
+        most = limits.INGEST_BODY_BYTES_MAX + 1
+        found = _read_body(sys.stdin.buffer.read(most) if body == "-" else body.encode())
         sig, at, mobiles = sig or found.sig, at or found.time, mobiles or found.mobiles
     if sig is None or random is None or at is None:
         raise click.UsageError("give --sig, --random and --time, or --body and --address")
@@ -148,15 +149,23 @@ class _Body(msgspec.Struct, frozen=True):
     mobiles: tuple[str, ...] = ()
 
 
-def _read_body(body: str) -> _Body:
+def _random_of(address: str) -> str:
+    try:
+        query = urlsplit(address).query
+        return parse_qs(query, keep_blank_values=True).get("random", [""])[0]
+    except ValueError:
+        raise click.UsageError("--address is no address") from None
+
+
+def _read_body(body: bytes) -> _Body:
     """What of a body is signed, or is by mistake."""
     try:
-        members = msgspec.json.decode(body.encode(), type=dict[str, msgspec.Raw])
+        members = msgspec.json.decode(body, type=dict[str, msgspec.Raw])
         sig = msgspec.json.decode(members["sig"], type=str)
         at = bytes(members["time"]).decode()
         receivers = msgspec.json.decode(members.get("tel", msgspec.Raw(b"[]")))
         mobile = msgspec.json.decode(members.get("mobile", msgspec.Raw(b'""')), type=str)
-    except (msgspec.MsgspecError, KeyError, RecursionError):
+    except (msgspec.MsgspecError, UnicodeDecodeError, KeyError, RecursionError):
         raise click.UsageError("--body is no JSON object with sig and time") from None
     receivers = receivers if isinstance(receivers, list) else [receivers]
     numbers = [one["mobile"] for one in receivers if isinstance(one, dict) and "mobile" in one]

@@ -28,7 +28,7 @@ from pullstatus.client.deadline import AsyncTransport, Transport
 from pullstatus.client.errors import InvalidArgument, InvalidEnvironment
 from pullstatus.client.flow import split_address
 
-__all__ = ["certificate_fix", "open_async_http", "open_http", "proxy_variable"]
+__all__ = ["certificate_fix", "check_address", "open_async_http", "open_http", "proxy_variable"]
 
 H = TypeVar("H")
 
@@ -87,10 +87,7 @@ def _open(
     own_transport: bool,
 ) -> H:
     _check_timeout(timeout_s)
-    try:
-        url = _url(base_url)
-    except (httpx.InvalidURL, UnicodeError) as error:
-        raise InvalidArgument(f"base_url is no address: {error}") from error
+    url = check_address(base_url)
     if own_transport:
         return build(None, None)
     proxy = _proxy_for(url, os.environ)
@@ -104,13 +101,26 @@ def _open(
         raise _unusable_proxy(proxy, "is no address of a proxy") from error
 
 
-def _url(address: str) -> httpx.URL:
+def check_address(address: str, name: str = "base_url") -> httpx.URL:
     """An address whose host can be looked up.
 
     Raises:
-        httpx.InvalidURL, UnicodeError: it is none. A name with an empty label, or one of over 63
+        InvalidArgument: it is none.
+    """
+    try:
+        return _url(address)
+    except (httpx.InvalidURL, ValueError) as error:
+        raise InvalidArgument(f"{name} is no address: {error}") from error
+
+
+def _url(address: str) -> httpx.URL:
+    """The same.
+
+    Raises:
+        httpx.InvalidURL, ValueError: it is none. A name with an empty label, or one of over 63
             characters, would only be refused at each attempt, as if something had been sent.
     """
+    split_address(address)
     url = httpx.URL(address)
     url.raw_host.decode("ascii").encode("idna")
     return url
@@ -130,9 +140,10 @@ def proxy_variable(address: str, environment: Mapping[str, str]) -> str | None:
     """Which variable names the proxy on the way to a service, if any does.
 
     Raises:
-        InvalidEnvironment: it names one that cannot be used.
+        InvalidArgument: the service's address is none.
+        InvalidEnvironment: the variable names one that cannot be used.
     """
-    proxy = _proxy_for(httpx.URL(address), environment)
+    proxy = _proxy_for(check_address(address), environment)
     return None if proxy is None else proxy.variable
 
 
@@ -165,7 +176,6 @@ def _proxy_for(url: httpx.URL, environment: Mapping[str, str]) -> _Proxy | None:
             proxy, "names a SOCKS proxy, for which the package socksio is not installed"
         )
     try:
-        split_address(address)
         _url(address)
     except (httpx.InvalidURL, ValueError) as error:
         raise _unusable_proxy(proxy, "is no address of a proxy") from error

@@ -221,7 +221,10 @@ def is_foreign(scope: Scope) -> bool:
 
 
 def _is_near(host: str) -> bool:
-    name = urlsplit(f"//{host}").hostname or ""
+    try:
+        name = urlsplit(f"//{host}").hostname or ""
+    except ValueError:
+        return False
     if name.endswith(".localhost") or "." not in name.strip("."):
         return True
     try:

@@ -119,7 +119,12 @@ class Play(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         gateway = gateways().get(self.gateway)
         if gateway is None:
             raise InvalidSetting(f"gateway must be one of {', '.join(gateways())}")
-        if urlsplit(self.url).scheme not in ("http", "https"):
+        try:
+            parts = urlsplit(self.url)
+            _ = parts.port  # what signs looks for it, too
+        except ValueError:
+            raise InvalidSetting("url must be an address") from None
+        if parts.scheme not in ("http", "https"):
             raise InvalidSetting("url must begin with http:// or https://")
         if self.replies and gateway.reply is None:
             raise InvalidSetting(f"replies must be 0: {self.gateway} sends none")

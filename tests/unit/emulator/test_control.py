@@ -44,6 +44,8 @@ def test_programs_are_let_in_by_whatever_name_they_know(host: str) -> None:
         ("attacker.example:8080", "http://attacker.example:8080"),
         ("127.0.0.1.attacker.example", None),
         ("attacker.example.", None),
+        ("[x", None),  # no host at all
+        ("[x", "http://[x"),
     ],
 )
 def test_pages_of_other_places_are_not(host: str, origin: str | None) -> None:

@@ -4,14 +4,21 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Mapping
+from http import HTTPStatus
 from pathlib import Path
-from typing import Any, Final
+from typing import Final, TypeVar
+from urllib.parse import quote
 
 import httpx
 import msgspec
 
 from pullstatus.cli.doctor.findings import Finding, fault, ok, warning
+from pullstatus.cli.scrape import get
+from pullstatus.client.errors import InvalidArgument, shown
+from pullstatus.client.route import open_http
 from pullstatus.errors import InvalidSetting
+
+T = TypeVar("T")
 
 PREFIX: Final = "Pullstatus"
 NAMES: Final = frozenset(
@@ -66,30 +73,55 @@ def of_prometheus(address: str) -> Known:
     Raises:
         InvalidSetting: none answers there.
     """
+    where = address.rstrip("/")
     try:
-        with httpx.Client(base_url=address, timeout=ANSWER_S) as asking:
-            groups = _data(asking, "/api/v1/rules", type="alert")["groups"]
-            rules = [rule for group in groups for rule in group["rules"]]
-            grown = _data(asking, "/api/v1/query", query=GROWTH)["result"]
-            return Known(
-                [rule["name"] for rule in rules],
-                {
-                    rule["name"]: rule.get("labels", {}).get("severity", "")
-                    for rule in rules
-                    if rule.get("state") == "firing" and rule["name"].startswith(PREFIX)
-                },
-                float(grown[0]["value"][1]) if grown else None,
-            )
-    except (httpx.HTTPError, httpx.InvalidURL) as error:
+        with open_http(where, ANSWER_S) as asking:
+            groups = _data(asking, f"{where}/api/v1/rules?type=alert", _Loaded).groups
+            grown = _data(asking, f"{where}/api/v1/query?query={quote(GROWTH)}", _Found).result
+        rules = [rule for group in groups for rule in group.rules]
+        return Known(
+            {rule.name for rule in rules},
+            {
+                rule.name: rule.labels.get("severity", "")
+                for rule in rules
+                if rule.state == "firing" and rule.name.startswith(PREFIX)
+            },
+            float(grown[0].value[1]) if grown else None,
+        )
+    except (httpx.HTTPError, httpx.InvalidURL, InvalidArgument) as error:
         raise InvalidSetting(f"no Prometheus answers at {address}") from error
-    except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:  # the first of all that is no JSON, or other
         raise InvalidSetting(f"what answers at {address} is no Prometheus") from error
 
 
-def _data(asking: httpx.Client, path: str, **query: str) -> Any:  # noqa: ANN401 - any JSON
-    answer = asking.get(path, params=query)
-    answer.raise_for_status()
-    return answer.json()["data"]
+class _Rule(msgspec.Struct):
+    name: str
+    state: str = ""
+    labels: dict[str, str] = {}
+
+
+class _Group(msgspec.Struct):
+    rules: list[_Rule]
+
+
+class _Loaded(msgspec.Struct):
+    groups: list[_Group]
+
+
+class _Value(msgspec.Struct):
+    value: tuple[float, str]
+
+
+class _Found(msgspec.Struct):
+    result: list[_Value]
+
+
+def _data(asking: httpx.Client, address: str, form: type[T]) -> T:
+    answer = get(asking, address)
+    if answer.http_status != HTTPStatus.OK:
+        raise httpx.TransportError(f"HTTP {answer.http_status}")
+    data = msgspec.json.decode(answer.content, type=dict[str, msgspec.Raw]).get("data", b"null")
+    return msgspec.json.decode(data, type=form)
 
 
 def unknown(error: InvalidSetting) -> Finding:
@@ -107,5 +139,5 @@ def alarms(known: Known) -> list[Finding]:
         found.append(warning("alarms", f"not there: {', '.join(missing)}", LOAD))
     for name, severity in sorted(known.ringing.items()):
         rings = fault if severity == "page" else warning
-        found.append(rings("alarms", f"{name} rings", PAGE))
+        found.append(rings("alarms", f"{shown(name)} rings", PAGE))
     return found or [ok("alarms", f"all {len(NAMES)} are there, and none rings")]

@@ -35,6 +35,7 @@ from pullstatus.cli.output import json_option, print_json, say
 from pullstatus.cli.served import Served, config_option, served
 from pullstatus.cli.session import plainly
 from pullstatus.cli.tables import console
+from pullstatus.client.route import check_address
 from pullstatus.clock import wall_ms
 from pullstatus.errors import InvalidSetting, PullstatusError
 from pullstatus.store import check_store_url, store_file
@@ -86,6 +87,8 @@ def doctor(
     as the settings of `serve` say that they are. Changes nothing, and runs beside the server, as
     its user.
     """
+    if url is not None:
+        check_address(url, "--url")
     flags = {
         "config": config,
         "store": store,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from http import HTTPStatus
-from typing import Any
 
 import httpx
 import msgspec
@@ -11,7 +10,8 @@ import msgspec
 from pullstatus.cli import scrape
 from pullstatus.cli.doctor.findings import Finding, fault, ok, warning
 from pullstatus.cli.scrape import Figures
-from pullstatus.client.errors import InvalidArgument, InvalidEnvironment
+from pullstatus.client.errors import InvalidArgument, InvalidEnvironment, shown
+from pullstatus.client.exchange import Answer
 from pullstatus.errors import StoreUnavailable
 from pullstatus.version import VERSION
 from pullstatus.wire.about import ABOUT_PATH
@@ -42,17 +42,15 @@ def ask(calls: str, health: str, *, own: bool) -> Answers:
     """Ask a server at the addresses of its calls and of its health; see `scrape.client`."""
     try:
         with scrape.client(calls, own=own) as asking, scrape.client(health, own=own) as watching:
-            about = _json(asking.get(f"{calls}{ABOUT_PATH}"))
-            ready = watching.get(f"{health}/readyz")
+            about = scrape.get(asking, f"{calls}{ABOUT_PATH}")
+            ready = scrape.get(watching, f"{health}/readyz")
             figures = _figures(watching, health)
     except (httpx.HTTPError, httpx.InvalidURL, InvalidArgument, InvalidEnvironment) as error:
         return Answers(calls, trouble=type(error).__name__)
     not_ready = None
-    if ready.status_code in (HTTPStatus.OK, HTTPStatus.SERVICE_UNAVAILABLE):
-        not_ready = str(_json(ready).get("reason", ""))
-    return Answers(
-        calls, "", str(about.get("name", "")), str(about.get("version", "")), not_ready, figures
-    )
+    if ready.http_status in (HTTPStatus.OK, HTTPStatus.SERVICE_UNAVAILABLE):
+        not_ready = _said(ready, "reason")
+    return Answers(calls, "", _said(about, "name"), _said(about, "version"), not_ready, figures)
 
 
 def _figures(watching: httpx.Client, health: str) -> Figures | None:
@@ -62,13 +60,13 @@ def _figures(watching: httpx.Client, health: str) -> Figures | None:
         return None
 
 
-def _json(answer: httpx.Response) -> dict[str, Any]:
-    """The object that was answered; empty if it was none."""
+def _said(answer: Answer, name: str) -> str:
+    """A member of the object that was answered, as a text may have it; "" if there is none."""
     try:
         found = msgspec.json.decode(answer.content)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return {}
-    return found if isinstance(found, dict) else {}
+        return shown(str(found.get(name, "")))
+    except (msgspec.DecodeError, ValueError, AttributeError, RecursionError):
+        return ""
 
 
 def server(answers: Answers) -> list[Finding]:

@@ -50,7 +50,7 @@ def status(config: Path | None, url: str | None, every: float, as_json: bool) ->
         if as_json or not sys.stdout.isatty():
             then = _look(asking, where)
             time.sleep(every)
-            print_json_line(_standing(then, _look(asking, where), engine))
+            print_json_line(_standing(then, _look(asking, where), engine, where))
         else:
             _show(asking, where, engine, every)
 
@@ -58,13 +58,13 @@ def status(config: Path | None, url: str | None, every: float, as_json: bool) ->
 def _show(asking: httpx.Client, where: str, engine: str, every: float) -> None:
     """Until Ctrl-C; the last screen stays."""
     then = _look(asking, where)
-    first = picture(_standing(then, then, engine), where)
+    first = picture(_standing(then, then, engine, where), where)
     try:
         with Live(first, console=console(), auto_refresh=False) as live:
             while True:
                 time.sleep(every)
                 now = _look(asking, where)
-                live.update(picture(_standing(then, now, engine), where), refresh=True)
+                live.update(picture(_standing(then, now, engine, where), where), refresh=True)
                 then = now
     except KeyboardInterrupt:
         return
@@ -75,5 +75,12 @@ def _look(asking: httpx.Client, where: str) -> Sample:
     return Sample(time.monotonic(), figures)
 
 
-def _standing(then: Sample, now: Sample, engine: str) -> Status:
-    return status_of(then, now, wall_s=time.time(), engine=engine)
+def _standing(then: Sample, now: Sample, engine: str, where: str) -> Status:
+    try:
+        return status_of(then, now, wall_s=time.time(), engine=engine)
+    except (
+        LookupError,
+        ValueError,
+        OverflowError,
+    ) as error:  # a label is missing, a figure is none
+        raise scrape.no_figures(where) from error
