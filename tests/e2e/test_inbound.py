@@ -209,6 +209,23 @@ def test_a_long_reply_is_whole_though_the_server_is_killed_behind_each_part(
     assert program.cli("audit")["sound"]
 
 
+def test_a_character_between_two_parts_is_whole_and_bytes_are_digits(
+    shared: Program, app: App
+) -> None:
+
+    token = shared.create_token(f"gateway-{app.sdkappid}", app=app)
+    said = "from=%2B8613800000001&to=1069&charset=UTF-16BE&id={0}&udh=%05%00%03%2A%02%0{0}&text={1}"
+    assert get(shared, token, said.format(2, "%DE%00%00b"))[0] == 200
+    assert get(shared, token, said.format(1, "%00a%D8%3D"))[0] == 200
+    told = "text=%00%FF%D8%E0&charset=8-BIT&coding=1&from=%2B8613800000001&to=1069&id=m9"
+    assert get(shared, token, told)[0] == 200
+    found: list[str] = []
+    until_s = time.monotonic() + PATIENCE_S
+    while len(found) < 2 and time.monotonic() < until_s:
+        found += [row["text"] for row in shared.pull(app, REPLY).data]
+    assert sorted(found) == ["00ffd8e0", "a\U0001f600b"]
+
+
 def test_a_long_reply_fits_into_an_address(shared: Program, app: App) -> None:
     """A gateway that joins parts calls with all of them, and repeats for days what is refused."""
     token = shared.create_token(f"gateway-{app.sdkappid}", app=app)

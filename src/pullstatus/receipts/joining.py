@@ -11,11 +11,13 @@ and marked: a text by `MISSING` wherever parts are not there, a status in its de
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from itertools import groupby
 from typing import Final, NamedTuple
 
 import msgspec
 
 from pullstatus.receipts.reports import Report, State
+from pullstatus.receipts.text import decoded_together
 from pullstatus.records import Kind
 
 MISSING: Final = "[…]"
@@ -69,7 +71,8 @@ def join(pieces: Sequence[Piece]) -> Joined:
         stands = msgspec.structs.replace(begins, text=_text(by_number, count))
     else:
         stands = _decides(pieces, by_number, count)
-    return Joined(msgspec.structs.replace(stands, part=None, raw=raw, index=None), whole)
+    said = msgspec.structs.replace(stands, part=None, raw=raw, index=None, data=b"", coding="")
+    return Joined(said, whole)
 
 
 def sorted_out(pieces: Iterable[Piece]) -> list[list[Piece]]:
@@ -102,13 +105,20 @@ def _takes(message: Sequence[Piece], piece: Piece) -> bool:
 
 def _text(by_number: dict[int, Report], count: int) -> str:
     found: list[str] = []
-    for number in range(1, count + 1):
-        part = by_number.get(number)
-        if part is not None:
-            found.append(part.text)
-        elif not found or found[-1] != MISSING:
+    numbers = range(1, count + 1)
+    for coding, run in groupby(numbers, lambda number: _coding(by_number.get(number))):
+        if coding is None:
             found.append(MISSING)
+        elif coding:
+            found.append(decoded_together([by_number[number].data for number in run], coding))
+        else:
+            found.extend(by_number[number].text for number in run)
     return "".join(found)
+
+
+def _coding(part: Report | None) -> str | None:
+    """What the bytes of a part are in; "": it has only a text, None: it is not there."""
+    return None if part is None else part.coding
 
 
 def _decides(pieces: Sequence[Piece], by_number: dict[int, Report], count: int) -> Report:

@@ -12,7 +12,6 @@ stay as they are written, so that an id of any length is whole.
 
 from __future__ import annotations
 
-import codecs
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from operator import methodcaller
@@ -30,7 +29,7 @@ from pullstatus.receipts.reports import Report, Reports, State, Statuses, receip
 from pullstatus.receipts.request import Request
 from pullstatus.receipts.sifting import sift_in_steps
 from pullstatus.receipts.source import Keys, PartKeys, ReplyKeys, Source, StatusKeys
-from pullstatus.receipts.text import coding_of, decoded
+from pullstatus.receipts.text import NO_SIGN, coding_named, coding_of, decoded
 from pullstatus.receipts.times import TIMES, plausible
 from pullstatus.records import AT_ONCE_BYTES, Kind
 from pullstatus.steps import Steps
@@ -403,6 +402,12 @@ def _reply(
     if keys.udh:
         header = _bytes(members, keys.udh)
         part = headed(header)[0] if header else part
+    coding = _coding(keys, members)
+    text = decoded(data, coding or keys.coding)
+    if not coding and NO_SIGN in text:
+        member = _first(keys.charset) or _first(keys.codings)
+        return Unread(raw, "must be in a charset that is known", member, Kind.REPLY, index)
+    is_cut = part is not None and not part.alone
     return Report(
         Kind.REPLY,
         raw,
@@ -411,28 +416,28 @@ def _reply(
         to=_text(members, keys.to),
         id=_text(members, keys.id),
         at_s=_time(members, keys, request.arrived_s),
-        text=_decoded(keys, members, data),
+        text=text,
         sign=_text(members, keys.sign),
         extend=_text(members, keys.extend),
         part=part,
+        data=data if is_cut else b"",
+        coding=(coding or keys.coding) if is_cut else "",
     )
 
 
-def _decoded(keys: ReplyKeys, members: Members, data: bytes) -> str:
-    """The text, by its charset if that is told and known, else by its coding."""
-    charset = _text(members, keys.charset)
-    if charset:
-        try:
-            if codecs.lookup(charset).name not in _NO_CHARSETS:
-                return data.decode(charset, "replace")
-        except (LookupError, UnicodeError, ValueError):  # no text encoding, or none at all
-            pass
+def _coding(keys: ReplyKeys, members: Members) -> str:
+    """What its bytes are in, by their charset if that is told and known, else by its number.
+
+    Returns:
+        "" if the source has it told with each, and this one does not say any that is known.
+    """
+    if not (keys.charset or keys.codings):
+        return keys.coding
     number = integer(_bytes(members, keys.codings))
-    return decoded(data, keys.coding if number is None else coding_of(number, keys.coding))
-
-
-_NO_CHARSETS: Final = ("idna", "punycode", "raw-unicode-escape", "undefined", "unicode-escape")
-"""Python's, and nobody's; the time that the first two take grows with the square of a text."""
+    named = coding_named(_text(members, keys.charset))
+    if named or number is None:
+        return named
+    return coding_of(number, "") if number else keys.coding
 
 
 def _part(keys: PartKeys, members: Members) -> Part | None:

@@ -63,6 +63,8 @@ class Report(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
         errmsg, description: of a delivery status: the code, and words for it.
         text, sign, extend: of a reply.
         part: which part of a message it is.
+        data, coding: of a part of a reply, the bytes that its text stands for and what they are in:
+            a message may be cut within a character.
     """
 
     kind: Kind
@@ -81,6 +83,8 @@ class Report(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     sign: str = ""
     extend: str = ""
     part: Part | None = None
+    data: bytes = b""
+    coding: str = ""
 
 
 class Reports(msgspec.Struct, frozen=True):

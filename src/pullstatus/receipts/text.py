@@ -6,7 +6,12 @@ it is worth more than none.
 
 from __future__ import annotations
 
+import codecs
+from collections.abc import Sequence
 from typing import Final
+
+NO_SIGN: Final = "\ufffd"
+"""Stands for what means nothing in its coding."""
 
 BINARY: Final = "binary"
 
@@ -54,14 +59,44 @@ def decoded(data: bytes, coding: str) -> str:
     """The text that bytes stand for.
 
     Args:
-        coding: one of `CODINGS`.
-
-    Raises:
-        KeyError: it is none of them.
+        coding: one of `CODINGS`, or what `coding_named` says.
     """
     if coding == BINARY:
         return data.hex()
-    return _gsm7(data) if coding == "gsm7" else data.decode(_CODECS[coding], "replace")
+    return _gsm7(data) if coding == "gsm7" else data.decode(_CODECS.get(coding, coding), "replace")
+
+
+def decoded_together(pieces: Sequence[bytes], coding: str) -> str:
+    """The same of what was cut into pieces, be it within a character.
+
+    Each is by itself if they say no more together: where some bytes of one are missing, all behind
+    them would be read out of step.
+    """
+    whole = decoded(b"".join(pieces), coding)
+    lost = whole.count(NO_SIGN)
+    if not lost:
+        return whole
+    apart = "".join([decoded(piece, coding) for piece in pieces])
+    return whole if lost < apart.count(NO_SIGN) else apart
+
+
+def coding_named(charset: str) -> str:
+    """The coding that goes by the name of a charset; "": none of a text does."""
+    if charset.casefold().replace("-", "") in _BYTES:
+        return BINARY
+    try:
+        name = codecs.lookup(charset).name
+        b"a".decode(name, "replace")
+    except (LookupError, UnicodeError, ValueError):  # no text encoding, or none at all
+        return ""
+    return "" if name in _NO_CHARSETS else name
+
+
+_BYTES: Final = ("8bit", "binary", "octetstream", "unknown8bit")
+"""What gateways, mail and IANA call a charset that is none."""
+
+_NO_CHARSETS: Final = ("idna", "punycode", "raw-unicode-escape", "undefined", "unicode-escape")
+"""Python's, and nobody's; the time that the first two take grows with the square of a text."""
 
 
 def coding_of(number: int, default: str = "gsm7") -> str:
@@ -93,4 +128,4 @@ def _gsm7(data: bytes) -> str:
 
 
 def _plain(byte: int) -> str:
-    return _GSM7[byte] if byte < len(_GSM7) else "\ufffd"
+    return _GSM7[byte] if byte < len(_GSM7) else NO_SIGN

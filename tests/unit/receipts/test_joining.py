@@ -12,8 +12,17 @@ from pullstatus.records import Kind
 PARTS = 4
 
 
-def text(number: int, said: str = "", key: str = "a", seq: int = 0) -> Piece:
-    report = Report(Kind.REPLY, b"%d" % number, text=said or f"<{number}>")
+def text(
+    number: int,
+    said: str = "",
+    key: str = "a",
+    seq: int = 0,
+    *,
+    data: bytes = b"",
+    coding: str = "",
+) -> Piece:
+    said = said or f"<{number}>"
+    report = Report(Kind.REPLY, b"%d" % number, text=said, data=data, coding=coding)
     return Piece((key,), PARTS, number, report, seq)
 
 
@@ -48,6 +57,25 @@ def test_what_is_missing_of_a_text_is_marked_and_the_rest_is_in_order(came: set[
     assert MISSING * 2 not in found
     runs = [number for number in range(1, PARTS + 1) if number not in came]
     assert found.count(MISSING) == sum(number - 1 not in runs for number in runs)
+
+
+def test_a_character_that_was_cut_is_whole_and_half_of_one_is_no_other() -> None:
+    """In any order, where both parts are there; of the other coding each is by itself."""
+    pieces = [
+        text(number, "\ufffd", data=data, coding=coding)
+        for number, data, coding in (
+            (2, b"\xde\x00\xd8\x3d", "utf-16-be"),
+            (1, b"\x00a\xd8\x3d", "utf-16-be"),
+            (4, b"\x00ff", "binary"),
+            (3, b"\xde\x01", "utf-16-be"),
+        )
+    ]
+    joined = join(pieces)
+    assert joined.report.text == "a😀😁006666"
+    assert (joined.report.data, joined.report.coding) == (b"", "")
+    assert join([each for each in pieces if each.number != 2]).report.text == (
+        f"a\ufffd{MISSING}\ufffd006666"
+    )
 
 
 @given(

@@ -178,6 +178,19 @@ def test_a_charset_that_is_none_of_a_text_counts_for_nothing(charset: str, text:
     assert report.text == text
 
 
+@pytest.mark.parametrize("charset", ["", "X-SMS", "rot13", "idna", "UTF-99"])
+@pytest.mark.parametrize("data", [b"\x00\xff\xd8\xe0", b"\x80", b"caf\xe9"])
+def test_bytes_of_a_charset_that_nobody_knows_are_kept_as_they_came(
+    charset: str, data: bytes
+) -> None:
+    """Unless each of them means something in the coding of the source."""
+    query = f"from=8613800000001&text={quote(data)}&charset={charset}".encode()
+    found = done(read(builtin()["kannel"], Request("GET", query, "", b"", NOW_S)))
+    assert not found.reports
+    [unread] = found.unread
+    assert (unread.raw, unread.member, unread.kind) == (query, "charset", Kind.REPLY)
+
+
 def test_parts_of_a_reply_are_told() -> None:
     item = {"from": "1", "text": "a", "ref": 7, "of": 3, "part": 2}
     [report] = said(json.dumps(item).encode()).reports

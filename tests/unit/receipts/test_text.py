@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pullstatus.receipts.parts import Part, headed
-from pullstatus.receipts.text import CODINGS, coding_of, decoded
+from pullstatus.receipts.text import CODINGS, coding_named, coding_of, decoded, decoded_together
 
 
 @pytest.mark.parametrize(
@@ -56,6 +56,47 @@ def test_nothing_is_refused(data: bytes, coding: str, number: int) -> None:
 )
 def test_numbers_of_codings(number: int, coding: str) -> None:
     assert coding_of(number, "gsm7" if number == 0 else "utf8") == coding
+
+
+@pytest.mark.parametrize(
+    ("charset", "coding"),
+    [
+        ("8-BIT", "binary"),
+        ("8bit", "binary"),
+        ("Binary", "binary"),
+        ("UTF-16BE", "utf-16-be"),
+        ("latin1", "iso8859-1"),
+        *((name, "") for name in ("", "X-SMS", "rot13", "hex", "idna", "\0", "\ud800")),
+    ],
+)
+def test_names_of_charsets(charset: str, coding: str) -> None:
+    assert coding_named(charset) == coding
+
+
+@pytest.mark.parametrize(
+    ("coding", "text"),
+    [
+        ("ucs2", "a😀b"),
+        ("utf8", "a你😀b"),
+        ("gb18030", "你好😀"),
+        ("sjis", "あいう"),
+        ("gsm7", "1\x1be"),
+        ("binary", "00ff"),
+    ],
+)
+def test_what_was_cut_within_a_character_is_whole_together(coding: str, text: str) -> None:
+    codec = {"ucs2": "utf-16-be", "utf8": "utf-8", "sjis": "shift_jis"}.get(coding, coding)
+    data = text.encode("latin-1" if coding in ("gsm7", "binary") else codec)
+    for place in range(len(data) + 1):
+        assert decoded_together([data[:place], data[place:]], coding) == decoded(data, coding)
+
+
+def test_where_bytes_are_missing_what_is_behind_them_is_read_all_the_same() -> None:
+    pieces = [b"\x4f", "你好😀".encode("utf-16-be")]
+    assert decoded_together(pieces, "ucs2") == "\ufffd你好😀"
+    high, low = b"\xd8\x3d", b"\xde\x00"
+    assert decoded_together([high], "ucs2") == "\ufffd"
+    assert decoded_together([high, high, low], "ucs2") == "\ufffd😀"
 
 
 @pytest.mark.parametrize(
