@@ -248,6 +248,51 @@ def test_a_message_of_more_parts_than_any_has_is_a_reply_by_itself(
     assert texts == ["(256)", f"({2**40})"]
 
 
+def test_what_differs_in_its_query_alone_is_no_repeat(
+    shared: Program, app: App, tmp_path: Path
+) -> None:
+    """Records without an id, parts of them, and what is parked: their body is always the same."""
+    token = shared.create_token(f"gateway-{app.sdkappid}", app=app)
+    name, number = f"same-{app.sdkappid}", str(app.sdkappid)
+    row = tmp_path / "same.toml"
+    row.write_text(
+        f'name="{name}"\nitems="request"\n'
+        '[reply]\nwhen="said"\nnumber="phone"\ntext="said"\n'
+        'part={reference="ref", count="of", number="part"}\n',
+        encoding="utf-8",
+    )
+
+    def post(query: str) -> None:
+        headers = {"Content-Type": "application/x-www-form-urlencoded"}
+        path = f"/in/{token}/{name}?{query}"
+        assert shared.http.post(path, headers=headers, content=b"ok=1").status_code == 200
+
+    for _ in range(2):
+        post("phone=8613800000001&said=early")
+        post("phone=8613800000002&said=early")
+    assert len(shared.cli("parked", "list", "--sdkappid", number)) == 2
+    shared.cli("source", "add", str(row))
+    assert shared.cli("parked", "retry", number, "--all")["records"] == 2
+    part = "phone=8613800000001&of=2&ref={0}&part={1}&said={0}{1}"
+    for _ in range(2):
+        post("phone=8613800000001&said=early")
+        post("phone=8613800000001&said=late")
+        for reference in ("x", "y"):
+            post(part.format(reference, 1))
+            post(part.format(reference, 2))
+    found: list[tuple[str, str]] = []
+    until_s = time.monotonic() + PATIENCE_S
+    while len(found) < 5 and time.monotonic() < until_s:
+        found += [(each["mobile"], each["text"]) for each in shared.pull(app, REPLY).data]
+    assert sorted(found) == [
+        ("13800000001", "early"),
+        ("13800000001", "late"),
+        ("13800000001", "x1x2"),
+        ("13800000001", "y1y2"),
+        ("13800000002", "early"),
+    ]
+
+
 def test_a_source_that_was_added_reads_the_next_request_and_what_was_parked(
     shared: Program, app: App, tmp_path: Path
 ) -> None:

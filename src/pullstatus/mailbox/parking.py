@@ -26,6 +26,7 @@ from pullstatus.errors import UnknownApplication
 from pullstatus.json import ascii_json
 from pullstatus.mailbox import append_of, scope_of
 from pullstatus.receipts import Receipts, Unread
+from pullstatus.receipts.reports import beside
 from pullstatus.receipts.request import Request
 from pullstatus.records import Kind
 from pullstatus.store import Append, Aside, Fingerprints, Gone, Mailbox, Park, PutAside, Store
@@ -174,8 +175,11 @@ def item_of(
 
 
 def _fingerprints(items: Sequence[Item]) -> list[tuple[int, bytes]]:
-    """Of the bytes alone: nothing else about them is known."""
-    return [(0, hashlib.blake2b(item.raw, digest_size=16).digest()) for item in items]
+    """Of the bytes and the query: nothing else about them is known."""
+    return [
+        (0, hashlib.blake2b(beside(item.raw, item.query), digest_size=16).digest())
+        for item in items
+    ]
 
 
 class Parked(msgspec.Struct, frozen=True):

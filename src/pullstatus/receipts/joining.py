@@ -16,7 +16,7 @@ from typing import Final, NamedTuple
 
 import msgspec
 
-from pullstatus.receipts.reports import Report, State
+from pullstatus.receipts.reports import Report, State, beside
 from pullstatus.receipts.text import decoded_together
 from pullstatus.records import Kind
 
@@ -65,13 +65,16 @@ def join(pieces: Sequence[Piece]) -> Joined:
     for piece in pieces:
         by_number.setdefault(piece.number, piece.report)
     whole = len(by_number) == count
-    raw = b",".join([by_number[number].raw for number in sorted(by_number)])
+    parts = [by_number[number] for number in sorted(by_number)]
+    raw = b",".join([beside(part.raw, part.query) for part in parts])
     if pieces[0].report.kind is Kind.REPLY:
         begins = by_number[min(by_number)]
         stands = msgspec.structs.replace(begins, text=_text(by_number, count))
     else:
         stands = _decides(pieces, by_number, count)
-    said = msgspec.structs.replace(stands, part=None, raw=raw, index=None, data=b"", coding="")
+    said = msgspec.structs.replace(
+        stands, part=None, raw=raw, index=None, data=b"", coding="", query=b""
+    )
     return Joined(said, whole)
 
 

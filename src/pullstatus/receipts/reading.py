@@ -76,7 +76,12 @@ def _read_request(source: Source, request: Request) -> Steps[Reports]:
             pairs = {**pairs, **dict(_flat(text, "", members_of(source)))}
         except _NO_JSON:
             return _join([Unread(raw, "must be a form, or a JSON object")])
-    return _join([_report(source, pairs, raw, None, request)] if pairs else [])
+    if not pairs:
+        return Reports([])
+    report = _report(source, pairs, raw, None, request)
+    if request.body and isinstance(report, Report):
+        report = msgspec.structs.replace(report, query=request.query)
+    return _join([report])
 
 
 def read_records(request: Request) -> Steps[Receipts]:

@@ -30,6 +30,7 @@ __all__ = [
     "State",
     "Statuses",
     "Whose",
+    "beside",
     "receipts_in_steps",
     "receipts_of",
     "receipts_together",
@@ -65,6 +66,7 @@ class Report(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
         part: which part of a message it is.
         data, coding: of a part of a reply, the bytes that its text stands for and what they are in:
             a message may be cut within a character.
+        query: of what is all of a request with a body, the query beside that.
     """
 
     kind: Kind
@@ -85,6 +87,7 @@ class Report(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     part: Part | None = None
     data: bytes = b""
     coding: str = ""
+    query: bytes = b""
 
 
 class Reports(msgspec.Struct, frozen=True):
@@ -241,7 +244,7 @@ def fingerprint(report: Report, source: str) -> tuple[int, bytes]:
     """What a report is known by when it comes again, as in `Receipts`.
 
     A delivery status is the same if the gateway's id, number, state and part are; without an id, or
-    of a reply without one, if all of its bytes are.
+    of a reply without one, if all of its bytes are, those of its query included.
     """
     return _order(report), _digest_of(_begun(source, report.kind), report)
 
@@ -275,7 +278,7 @@ def _begun(source: str, kind: Kind) -> blake2b:
 
 def _digest_of(begun: blake2b, report: Report) -> bytes:
     if not report.id:
-        return _digest(begun, report.raw)
+        return _digest(begun, beside(report.raw, report.query))
     told = _told(report.id, report.number, _plain(report.state), report.errmsg)
     return _digest(begun, b"%b\n%d" % (told, report.part.number) if report.part else told)
 
@@ -291,6 +294,11 @@ _OUTCOMES: Final[dict[State | None, str]] = {
 
 def _told(id_: str, number: str, state: str, errmsg: str) -> bytes:
     return f"\n{id_}\n{number}\n{state}\n{errmsg}".encode("utf-8", "surrogatepass")
+
+
+def beside(raw: bytes, query: bytes) -> bytes:
+    """What is known by all of its bytes: these, and those of the query beside them, if any."""
+    return b"%d\n%b%b" % (len(query), query, raw) if query not in (b"", raw) else raw
 
 
 def _digest(begun: blake2b, told: bytes) -> bytes:
