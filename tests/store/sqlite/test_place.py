@@ -1,6 +1,7 @@
 """Where a store may live: on a local disk, in a folder that is there, served by one process."""
 
 import os
+import time
 from pathlib import Path
 
 import pytest
@@ -192,6 +193,23 @@ def test_the_lock_is_for_one(tmp_path: Path) -> None:
     ServerLock(tmp_path / "other.db").release()
     lock.release()
     ServerLock(file).release()
+
+
+def test_the_lock_is_waited_for_until_who_was_killed_just_now_is_gone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The store's process has it, too, and ends a moment after its server."""
+    lock = ServerLock(tmp_path / "store.db")
+    looks: list[float] = []
+
+    def sleep(seconds: float) -> None:
+        looks.append(seconds)
+        if len(looks) == 3:
+            lock.release()
+
+    monkeypatch.setattr(time, "sleep", sleep)
+    ServerLock(tmp_path / "store.db").release()
+    assert len(looks) == 3
 
 
 def test_a_lock_left_behind_holds_nobody(tmp_path: Path) -> None:

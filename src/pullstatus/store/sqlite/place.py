@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import fcntl
 import os
@@ -43,6 +44,7 @@ its own behind it (nfs, cifs, 9p, virtiofs, fuse) promises that by its configura
 
 MAKING_S = 30.0  # how long a store may take to make, on a machine with much else to do
 LOOK_S = 0.02
+TAKEN_S, TAKEN_MAX = 0.02, 100  # between two tries at a lock that somebody has, and how many
 
 FILES = ("", "-wal", "-shm", "-journal", "-server")
 """What a store's files are called behind the name of the first."""
@@ -326,7 +328,7 @@ class ServerLock:
         except OSError as error:
             raise StoreRefused(f"{lock} cannot be opened: {error.strerror}") from error
         try:
-            fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            self._take()
         except OSError as error:
             told = os.pread(self._descriptor, HOLDER_BYTES, 0).strip(_BLANK)
             holder = told.decode("ascii", "replace") or "unknown"
@@ -343,6 +345,19 @@ class ServerLock:
         except OSError as error:
             self.release()
             raise StoreRefused(f"{lock} cannot be written: {error.strerror}") from error
+
+    def _take(self) -> None:
+        """Take it, as soon as the store's process of a server that was killed just now is gone.
+
+        Raises:
+            OSError: somebody has it.
+        """
+        for _ in range(TAKEN_MAX):
+            with contextlib.suppress(BlockingIOError):
+                fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                return
+            time.sleep(TAKEN_S)
+        fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
     def __enter__(self) -> Self:
         return self
