@@ -26,8 +26,7 @@ from pullstatus.store.jetstream.wire import (
     Space,
     Stale,
 )
-
-MESSAGE_BYTES_MAX = 1 << 20
+from pullstatus.store.jetstream.writing import BYTES_MAX, MESSAGE_BYTES_MAX
 
 
 class WrongLast(Exception):
@@ -134,14 +133,15 @@ class MemoryBus:
         with self._lock:
             stream = self._streams[name]
             conditions = [put.subject for put in puts if put.last is not None]
+            size = sum(len(put.data) for put in puts)
             assert len(puts) <= PUTS_MAX
+            assert size <= BYTES_MAX
             assert len(set(conditions)) == len(conditions)
             for put in puts:
                 assert len(put.data) <= MESSAGE_BYTES_MAX
                 assert matches(put.subject, stream.pattern)
                 if put.last is not None and self._last_of(stream, name, put.subject) != put.last:
                     raise WrongLast
-            size = sum(len(put.data) for put in puts)
             if name in self.limits and self.size(name) + size > self.limits[name]:
                 raise StoreFull("the stream is full")
             for put in puts:

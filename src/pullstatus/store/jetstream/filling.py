@@ -12,8 +12,8 @@ ever taken out.
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Callable, Collection, Iterator, Sequence
-from itertools import groupby, islice
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from itertools import groupby
 from typing import Any, Final, TypeVar
 
 import msgspec
@@ -25,6 +25,7 @@ from pullstatus.store.gathering.operations import Replace
 from pullstatus.store.jetstream import commits, meta, snapshots
 from pullstatus.store.jetstream.commits import NewOp, Written
 from pullstatus.store.jetstream.messages import (
+    PART_BYTES_MAX,
     ActMessage,
     AgainMessage,
     Box,
@@ -56,6 +57,7 @@ from pullstatus.store.jetstream.transfer import Told, names_in, place_of
 from pullstatus.store.jetstream.wire import Bus, Put, Stale
 from pullstatus.store.texts import encoded
 from pullstatus.store.transfer import (
+    STEP_BYTES_MAX,
     Batch,
     Copied,
     Epoch,
@@ -65,11 +67,13 @@ from pullstatus.store.transfer import (
     Nonce,
     Part,
     Prints,
+    Row,
     Secret,
     SetAside,
     Standing,
     Stored,
     Tallied,
+    weight,
 )
 from pullstatus.store.values import (
     NO_TICKET,
@@ -83,11 +87,11 @@ from pullstatus.store.values import (
 from pullstatus.store.verbs import readers
 from pullstatus.store.verbs.tables import ChunkRow, ReaderRow
 
-PUTS: Final = 500  # messages, or journal rows, in one commit
+PUTS: Final = 500  # messages in one commit, beside those that tell how things stand
 
 _OTHER: Final = "another run of `pullstatus migrate` fills this store"
 
-T = TypeVar("T")
+T = TypeVar("T", bound=Row | Written)
 Hours = dict[int, tuple[int, ...]]
 
 
@@ -271,10 +275,10 @@ class Filling:
                 self._bus.purge(place.stream, subject, below=first)
             return
 
-    def _drop_common(self, subjects: Iterator[str]) -> None:
+    def _drop_common(self, subjects: Iterable[str]) -> None:
         self._drop(self._common, subjects)
 
-    def _drop(self, place: Place, subjects: Iterator[str]) -> None:
+    def _drop(self, place: Place, subjects: Iterable[str]) -> None:
         """Have nothing left on these subjects."""
         below = self._bus.newest(place.stream) + 1
         for subject in subjects:
@@ -309,7 +313,7 @@ class Filling:
 
             place = self._layout.application(row.mailbox.sdkappid)
             self._commit(row.mailbox.sdkappid, changed)
-            self._drop(place, iter((f"{place.prefix}.{kind}.>",)))
+            self._drop(place, [f"{place.prefix}.{kind}.>"])
 
     # -- what was counted
 
@@ -317,9 +321,10 @@ class Filling:
         self._change_tallies(rows, lambda hours, row: {**hours, row.hour: row.counts})
 
     def drop_tallies(self, rows: Sequence[Tallied]) -> None:
-        self._change_tallies(
-            rows, lambda hours, row: {hour: hours[hour] for hour in hours if hour != row.hour}
-        )
+        for some in _in_parts(rows):
+            self._change_tallies(
+                some, lambda hours, row: {hour: hours[hour] for hour in hours if hour != row.hour}
+            )
 
     def _change_tallies(
         self, rows: Sequence[Tallied], change: Callable[[Hours, Tallied], Hours]
@@ -363,8 +368,7 @@ class Filling:
     def _put_chunks(self, mailbox: Mailbox, rows: Sequence[Stored]) -> None:
         place, kind = self._layout.application(mailbox.sdkappid), mailbox.holds
         told = self._told.chunks.setdefault(mailbox, {})
-        newest = self._bus.last(place.stream, place.log(kind), leader=True)
-        end = 0 if newest is None else opened(newest, ChunkPart).last_seq
+        end = self._end(place, kind)
         behind = [row for row in rows if row.first_seq > end]
         others = [row for row in rows if row.first_seq <= end]
         former = [told.get(row.first_seq, ()) for row in others]
@@ -393,7 +397,7 @@ class Filling:
             return values, _with(before, boxes)
 
         at = self._commit(mailbox.sdkappid, changed)
-        self._drop_former(place, values[len(values) - len(others) :] if others else (), at)
+        self._drop_former(place, (place.anew(kind, row.first_seq) for row in others), at)
         for sequence in (one for sequences in former for one in sequences):
             self._bus.delete(place.stream, sequence)
         for row in behind:
@@ -401,6 +405,14 @@ class Filling:
             told[row.first_seq] = tuple(range(at, at + parts))
             at += parts
         told.update((row.first_seq, ()) for row in others)
+
+    def _end(self, place: Place, kind: int) -> int:
+        """Up to which number chunks lie in the log, or did before they were written anew."""
+        newest = self._bus.last(place.stream, place.log(kind), leader=True)
+        end = 0 if newest is None else opened(newest, ChunkPart).last_seq
+        found = self._bus.last(place.stream, place.commits, leader=True)
+        boxes = [] if found is None else opened(found, Commit).boxes
+        return max([end, *(box.anew_through for box in boxes if box.kind == kind)])
 
     def drop_chunks(self, rows: Sequence[Stored]) -> None:
         for mailbox, each in groupby(rows, lambda row: row.mailbox):
@@ -425,20 +437,22 @@ class Filling:
         for mailbox, each in groupby(rows, lambda row: row.mailbox):
             place, kind = self._layout.application(mailbox.sdkappid), mailbox.holds
             values: list[Written] = []
-            for row in each:
+            own = list(each)
+            for row in own:
                 values += _whole(place.bad(kind, row.first_seq), _chunk(row))
             at = self._commit(mailbox.sdkappid, _only(values))
-            self._drop_former(place, values, at)
+            self._drop_former(place, (place.bad(kind, row.first_seq) for row in own), at)
 
     def drop_aside(self, rows: Sequence[SetAside]) -> None:
         for row in rows:
             place = self._layout.application(row.mailbox.sdkappid)
             self._drop(place, _own(place.bad(row.mailbox.holds, row.first_seq)))
 
-    def _drop_former(self, place: Place, values: Sequence[Written], at: int) -> None:
-        """Have nothing left on subjects of what lies there from before."""
-        for subject, _ in values:
-            self._bus.purge(place.stream, subject, below=at)
+    def _drop_former(self, place: Place, subjects: Iterable[str], at: int) -> None:
+        """Have nothing left on subjects of what lies there from before, whatever parts it had."""
+        for subject in subjects:
+            for each in _own(subject):
+                self._bus.purge(place.stream, each, below=at)
 
     # -- the journal
 
@@ -561,7 +575,7 @@ class Filling:
         for mailbox, each in groupby(rows, lambda row: row.mailbox):
             place, kind = self._layout.application(mailbox.sdkappid), mailbox.holds
             values: list[Written] = []
-            pages: list[str] = []
+            subjects: list[str] = []
             for row in each:
                 log_at = self._log_at(mailbox, row.first_seq) if row.first_seq else 0
                 told = ReaderRow(
@@ -572,21 +586,20 @@ class Filling:
                     (place.reader(kind, row.name), ReaderMessage(encoded(row.name), told, log_at))
                 )
                 subject = place.page(kind, row.name)
-                pages += _own(subject)
+                subjects += [place.reader(kind, row.name), subject]
                 if row.kept:
                     page = readers.sealed(place_of(mailbox, row.first_seq), row.page)
                     for part in PageMessage.of(page):
                         name = f"{subject}.{part.part}" if part.part else subject
                         values.append((name, part))
             at = self._commit(mailbox.sdkappid, _only(values))
-            for subject in [*(subject for subject, _ in values), *pages]:
-                self._bus.purge(place.stream, subject, below=at)
+            self._drop_former(place, subjects, at)
 
     def drop_hands(self, rows: Sequence[Hand]) -> None:
         for row in rows:
             place, kind = self._layout.application(row.mailbox.sdkappid), row.mailbox.holds
             pages = _own(place.page(kind, row.name))
-            self._drop(place, iter((place.reader(kind, row.name), *pages)))
+            self._drop(place, (place.reader(kind, row.name), *pages))
 
     # -- what is remembered to know repeats by
 
@@ -686,9 +699,35 @@ def _whose(row: Names) -> int:
 
 
 def _in_parts(rows: Sequence[T]) -> Iterator[Sequence[T]]:
-    left = iter(rows)
-    while some := list(islice(left, PUTS)):
+    """Rows, or messages, in order, as many at once as one commit takes."""
+    some: list[T] = []
+    puts = size = 0
+    for row in rows:
+        more, larger = _puts(row), _size(row)
+        if some and (puts + more > PUTS or size + larger > STEP_BYTES_MAX):
+            yield some
+            some, puts, size = [], 0, 0
+        some.append(row)
+        puts += more
+        size += larger
+    if some:
         yield some
+
+
+def _puts(row: Row | Written) -> int:
+    """How many messages a row becomes at most, in the commit that puts it."""
+    if isinstance(row, ActRow):
+        return 2
+    if isinstance(row, Stored):
+        return 1 + len(row.body) // PART_BYTES_MAX
+    if isinstance(row, Hand):
+        return 3 + _size(row) // PART_BYTES_MAX
+    return 1
+
+
+def _size(row: Row | Written) -> int:
+    """About how many bytes that is, if it may be many."""
+    return 0 if isinstance(row, tuple) else weight(row)
 
 
 def _with(told: Commit, boxes: dict[int, Box]) -> Commit:
@@ -700,9 +739,9 @@ def _only(values: Sequence[Written]) -> commits.Change:
     return lambda told: (values, told)
 
 
-def _own(subject: str) -> Iterator[str]:
+def _own(subject: str) -> tuple[str, str]:
     """A subject, and those of further parts of what lies there."""
-    return iter((subject, f"{subject}.*"))
+    return subject, f"{subject}.*"
 
 
 def _whole(subject: str, stored: Chunk) -> list[Written]:
@@ -723,7 +762,7 @@ def _notes(kind: int, first_seq: int, before: JournalRow | None, now: JournalRow
     if now.reader is None:
         return []
     given = now.given - (1 if before is None else before.given)
-    found = [Note(kind, first_seq)] * given
+    found = [Note(kind, first_seq, given=given)] if given else []
     if now.acked_ms is not None and (before is None or before.acked_ms != now.acked_ms):
         found.append(Note(kind, first_seq, acked_ms=now.acked_ms))
     if now.released_ms is not None and (before is None or before.released_ms != now.released_ms):

@@ -485,7 +485,7 @@ class Notes:
             elif note.released_ms is not None:
                 self._released_ms[note.first_seq] = note.released_ms
             else:
-                self._given[note.first_seq] = self._given.get(note.first_seq, 0) + 1
+                self._given[note.first_seq] = self._given.get(note.first_seq, 0) + note.given
 
     def told(self, row: JournalRow) -> JournalRow:
         """A row with what was noted of it."""

@@ -219,12 +219,17 @@ class Row(Value, frozen=True):
 
 
 class Note(Value, frozen=True):
-    """What became later of a page of a reader: acknowledged, released, or else given once more."""
+    """What became later of a page of a reader: acknowledged, released, or else given again.
+
+    Attributes:
+        given: how many times more.
+    """
 
     kind: int
     first_seq: int
     acked_ms: int | None = None
     released_ms: int | None = None
+    given: int = 1
 
 
 class Commit(Value, frozen=True):
