@@ -15,19 +15,25 @@ def backup_in(folder: Path, now_ms: int) -> Path:
     return folder / f"pullstatus-{moment:%Y%m%dT%H%M%SZ}.db"
 
 
-def prune(folder: Path, keep: int) -> list[Path]:
+def prune(made: Path, keep: int) -> list[Path]:
     """Remove all but the newest backups of a folder; returns which, oldest first.
 
     Other files are left alone: only what has such a name is a backup of this folder.
 
     Args:
+        made: the one that was just made. It stays, though others have later names: of a clock that
+            was ahead.
         keep: how many stay, at least 1.
 
     Raises:
         OSError: one of them cannot be removed.
     """
-    backups = sorted(path for path in folder.iterdir() if _NAME.fullmatch(path.name))
-    removed = backups[:-keep]
+    others = sorted(
+        path
+        for path in made.parent.iterdir()
+        if _NAME.fullmatch(path.name) and path.name != made.name
+    )
+    removed = others[: max(0, len(others) + 1 - keep)]
     for path in removed:
         path.unlink()
     return removed

@@ -158,7 +158,7 @@ def backup(
     if folder is None or keep is None:
         print_json(made)
         return
-    removed = prune(folder, keep)  # only now: the newest of them is whole and sound
+    removed = prune(target, keep)  # only now: it is whole and sound
     print_json(made | {"removed": [click.format_filename(path) for path in removed]})
 
 

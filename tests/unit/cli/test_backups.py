@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import pytest
 from click.testing import CliRunner, Result
 
 from pullstatus.cli import main
@@ -22,9 +23,23 @@ def test_names_sort_by_time_and_only_such_files_go(tmp_path: Path) -> None:
     ]
     for path in [*backups, *others]:
         path.touch()
-    assert prune(tmp_path, 2) == backups[:1]
-    assert prune(tmp_path, 2) == []
+    assert prune(backups[-1], 2) == backups[:1]
+    assert prune(backups[-1], 2) == []
     assert sorted(tmp_path.iterdir()) == sorted([*backups[1:], *others])
+
+
+@pytest.mark.parametrize("keep", [1, 2, 3])
+def test_what_was_just_made_stays_though_a_clock_was_ahead(tmp_path: Path, keep: int) -> None:
+    store, folder = tmp_path / "mailboxes.db", tmp_path / "backups"
+    CliRunner().invoke(main, ["app", "create", "1400006666", "--store", f"sqlite:///{store}"])
+    folder.mkdir()
+    ahead = [backup_in(folder, DAY_MS * day) for day in (100_000, 100_001, 100_002)]
+    for path in ahead:
+        path.touch()
+    told = json.loads(backup("--into", str(folder), "--keep", str(keep), store=store).stdout)
+    gone = len(ahead) + 1 - keep
+    assert told["removed"] == [str(path) for path in ahead[:gone]]
+    assert sorted(folder.iterdir()) == sorted([Path(told["backup"]), *ahead[gone:]])
 
 
 def backup(*arguments: str, store: Path) -> Result:
