@@ -226,6 +226,30 @@ def test_a_character_between_two_parts_is_whole_and_bytes_are_digits(
     assert sorted(found) == ["00ffd8e0", "a\U0001f600b"]
 
 
+def test_receipts_of_the_parts_of_one_message_are_one_record(shared: Program, app: App) -> None:
+    """Huawei numbers them under one id, in a form each or many in a batch."""
+    token = shared.create_token(f"gateway-{app.sdkappid}", app=app)
+    path = f"/in/{token}/huawei"
+
+    def receipt(sid: str, part: int, status: str, total: int = 2) -> dict[str, str]:
+        at = {"updateTime": "2026-01-05T00:00:00Z", "extend": sid, "to": "+8613800000001"}
+        of = {"smsMsgId": f"m-{sid}", "total": str(total), "sequence": str(part)}
+        return {**of, "status": status, **at}
+
+    for _ in range(2):
+        shared.http.post(path, data=receipt("fails", 1, "DELIVRD"))
+        shared.http.post(path, data=receipt("fails", 2, "UNDELIV"))
+        batch = [receipt("arrives", part, "DELIVRD") for part in (1, 2)]
+        batch.append(receipt("alone", 1, "DELIVRD", 1))
+        shared.http.post(path, json={"statusReportList": batch})
+    found: list[tuple[str, str]] = []
+    until_s = time.monotonic() + PATIENCE_S
+    while len(found) < 3 and time.monotonic() < until_s:
+        page = shared.pull(app, STATUS).data
+        found += [(row["sid"], row["report_status"]) for row in page]
+    assert sorted(found) == [("alone", "SUCCESS"), ("arrives", "SUCCESS"), ("fails", "FAIL")]
+
+
 def test_a_long_reply_fits_into_an_address(shared: Program, app: App) -> None:
     """A gateway that joins parts calls with all of them, and repeats for days what is refused."""
     token = shared.create_token(f"gateway-{app.sdkappid}", app=app)

@@ -116,14 +116,15 @@ def pending_mailbox(sdkappid: int) -> Mailbox:
 _NOBODYS: Final = pending_mailbox(NOBODY)
 
 
-def waits_for(report: Report, name: Name | None, *, named: bool) -> int:
+def waits_for(report: Report, name: Name | None, *, named: bool, is_owned: bool = True) -> int:
     """For how many seconds a report waits at most; 0: it is a record as it is.
 
     Args:
         name: its send, if it is registered.
         named: whether sends are registered at all by whom it is for: else none is waited for.
+        is_owned: whether it is known whose it is: else it waits for its name alone.
     """
-    if _piece(report, name) is not None:
+    if is_owned and _piece(report, name) is not None:
         return limits.PENDING_PARTS_S
     final = report.kind is Kind.DELIVERY_STATUS and report.state is not State.INTERMEDIATE
     nameless = name is None and report.id and not report.sid
@@ -330,10 +331,13 @@ def ready(
         else:
             next_ms.append(_overdue_ms(item, limits.PENDING_NAME_S))
     for message in sorted_out(pieces):
-        first = of[message[0].seq]
-        overdue_ms = min(_overdue_ms(of[each.seq], limits.PENDING_PARTS_S) for each in message)
+        some = [of[each.seq] for each in message]
+        first = next((item for item in some if item.name is not None), some[0])
         joined = join(message)
-        if joined.whole or overdue_ms <= now_ms:
+        overdue_ms = min(_overdue_ms(item, limits.PENDING_PARTS_S) for item in some)
+        if joined.whole:
+            overdue_ms = _overdue_ms(first, limits.PENDING_NAME_S) if _is_nameless(first) else 0
+        if overdue_ms <= now_ms:
             seqs = tuple(piece.seq for piece in message)
             singly = [msgspec.structs.replace(piece.report, part=None) for piece in message]
             found.append(Ready(seqs, first, (joined.report, *singly), joined.whole))
@@ -349,13 +353,14 @@ def _overdue_ms(item: Item, wait_s: int) -> int:
 def _piece(report: Report, name: Name | None) -> Piece | None:
     """Which part of which message a report is; None: of none that has others."""
     if report.kind is Kind.DELIVERY_STATUS:
-        if name is None or name.parts == 1 or report.state is State.INTERMEDIATE:
+        if report.state is State.INTERMEDIATE:
             return None
-        return Piece(("status", name.sid, str(name.message)), name.parts, name.part, report, 0)
+        if name is not None and name.parts > 1:
+            return Piece(("status", name.sid, str(name.message)), name.parts, name.part, report, 0)
     part = report.part
     if part is None or part.alone:
         return None
-    key = ("reply", report.number, report.to, part.reference, str(part.count))
+    key = (report.kind.name, report.number, report.to, part.reference, str(part.count))
     return Piece(key, part.count, part.number, report, 0)
 
 
@@ -466,7 +471,10 @@ class Pending:
             )
             if nobodys:
                 self._ahead = {seq for seq in self._ahead | ahead if seq > end}
-        elif next_ms is not None and not any(map(_is_nameless, items.values())):
+        elif next_ms is not None and not any(
+            _is_nameless(item) and now_ms < _overdue_ms(item, limits.PENDING_NAME_S)
+            for item in items.values()
+        ):
             self._idle[row.mailbox] = row.accepted, next_ms
         return len(out)
 
@@ -529,7 +537,9 @@ class Pending:
 
 
 def _is_nameless(item: Item) -> bool:
-    return item.name is None and item.report.kind is Kind.DELIVERY_STATUS
+    """Whether nothing says yet by which `sid` it is known."""
+    is_status = item.report.kind is Kind.DELIVERY_STATUS
+    return is_status and item.name is None and not item.report.sid
 
 
 def _is_part(each: Ready) -> bool:
@@ -580,11 +590,10 @@ class _Turn:
         target = said.live if said else await self._owner(each.item)
         if target is None:
             self._park(parking.NOBODYS, [each.item.unowned] if each.item.unowned else [])
-        elif said is not None:
+            return Outcome.ROUTED
+        if said is not None:
             each = each._replace(item=msgspec.structs.replace(each.item, whose=said.whose))
-            self._record(target, each.item, _readable(each))
-        else:
-            await self._hand_over(target, each)
+        await self._hand_over(target, each)
         return Outcome.ROUTED
 
     async def let_ahead(self, far: Sequence[Ready]) -> set[int]:
@@ -640,7 +649,8 @@ class _Turn:
         Args:
             whole: not if it would be parked.
         """
-        if _is_part(each) and await self._has_room(target.application.sdkappid):
+        piece = _piece(each.item.report, each.item.name)
+        if piece is not None and await self._has_room(target.application.sdkappid):
             item = msgspec.structs.replace(each.item, owner=target.application.owner, unowned=None)
             key = target.application.sdkappid, item.token
             self._waits.setdefault(key, (target, []))[1].append(item)

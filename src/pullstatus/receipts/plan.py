@@ -148,7 +148,7 @@ class _Statuses(_Table):
 
     def __init__(self, keys: StatusKeys, column: Callable[[Keys], _Column]) -> None:
         super().__init__(keys, column)
-        self._usual = not keys.receipt
+        self._usual = not (keys.receipt or keys.part)
         self._by_state = keys.when == keys.state and not keys.unless  # one without is odd anyway
         self._state, self._states, self._otherwise = column(keys.state), keys.states, keys.otherwise
         self._sid, self._ext = column(keys.sid), column(keys.ext)
@@ -276,8 +276,9 @@ def keys_of(keys: Keys) -> tuple[str, ...]:
 def members_of(source: Source) -> frozenset[str]:
     """The names of all members that a source reads."""
     found: set[str] = set()
-    tables = [source.status, source.reply, source.reply and source.reply.part]
-    for table in filter(None, tables):
+    both = source.status, source.reply
+    parts = [keys.part for keys in both if keys is not None]
+    for table in filter(None, (*both, *parts)):
         for name in table.__struct_fields__:
             value = getattr(table, name)
             if name in _NO_KEYS or not isinstance(value, str | tuple):

@@ -373,12 +373,12 @@ def _status(
         return Unread(raw, "must say what became of the SMS", member, kind, index)
     if state is None:
         return Unread(raw, "is a state that its source does not know", member, kind, index)
-    number = _number(members, keys)
+    part = None if keys.part is None else _part(keys.part, members)
     report = Report(
         kind,
         raw,
         index,
-        number=number,
+        number=_number(members, keys),
         to=_text(members, keys.to),
         id=_text(members, keys.id),
         sid=_text(members, keys.sid),
@@ -387,6 +387,7 @@ def _status(
         state=state,
         errmsg=_text(members, keys.errmsg) or said,
         description=_text(members, keys.description),
+        part=None if part is None or part.count == 1 else part,
     )
     if state is not State.INTERMEDIATE and not (report.sid or report.id):
         return Unread(raw, "must tell an id", _first(keys.id or keys.sid), kind, index)

@@ -98,6 +98,8 @@ class StatusKeys(_Keys, frozen=True, forbid_unknown_fields=True):
         otherwise: of a state that is not among them; none: it is not read.
         errmsg: the code; none: the state as the gateway says it.
         description: words for it.
+        part: members that say of which part of a message it is, where each has a status of its own;
+            the reference is of one message alone.
         receipt: what holds an SMPP receipt, whose parts can be named.
     """
 
@@ -108,6 +110,7 @@ class StatusKeys(_Keys, frozen=True, forbid_unknown_fields=True):
     otherwise: State | None = None
     errmsg: Keys = ()
     description: Keys = ()
+    part: PartKeys | None = None
     receipt: Keys = ()
 
 
@@ -245,6 +248,7 @@ _TABLES: Final[Mapping[str, type[msgspec.Struct]]] = {
     ".status": StatusKeys,
     ".reply": ReplyKeys,
     ".reply.part": PartKeys,
+    ".status.part": PartKeys,
     ".answer": Answer,
 }
 _CHOICES: Final[Mapping[str, tuple[str, ...]]] = {
@@ -311,8 +315,12 @@ _BODILESS: Final = (204, 205)
 
 def _keys_by_member(source: Source) -> Iterator[tuple[str, Keys]]:
     """What a source reads, by where it says so; what it leaves out is not told."""
-    part = source.reply and source.reply.part
-    tables = {"status": source.status, "reply": source.reply, "reply.part": part}
+    tables = {
+        "status": source.status,
+        "reply": source.reply,
+        "reply.part": source.reply and source.reply.part,
+        "status.part": source.status and source.status.part,
+    }
     for name, table in tables.items():
         for field in msgspec.structs.fields(table) if table is not None else ():
             keys = getattr(table, field.name)

@@ -477,7 +477,8 @@ class InboundDoor(ParkingDoor):
             if each.live is None and (not each.unmatched or report.kind is Kind.REPLY):
                 continue
             sdkappid = _number(each)
-            if waits_for(report, each.name, named=naming[sdkappid]):
+            is_owned = each.live is not None
+            if waits_for(report, each.name, named=naming[sdkappid], is_owned=is_owned):
                 item = Item(
                     source=source.name,
                     token=token.name,

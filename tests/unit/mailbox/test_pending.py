@@ -164,6 +164,89 @@ async def test_a_message_of_which_parts_were_never_reported_has_not_arrived(worl
     assert "1 of 3 parts" in record["description"]
 
 
+def numbered(number: int, count: int = 2, *, sid: str = "", said: str = "DELIVRD") -> Report:
+    """The receipt of a part that its gateway numbers itself, under one id for all."""
+    state = State.SUCCESS if said == "DELIVRD" else State.FAIL
+    of: dict[str, Any] = {"sid": sid, "part": Part("m", count, number), "errmsg": said}
+    return msgspec.structs.replace(receipt("m", state), **of)
+
+
+async def test_parts_that_a_gateway_numbers_are_one_record(world: World) -> None:
+    """In whatever order, and however often they come; the first that failed decides."""
+    for said, result in (("DELIVRD", "SUCCESS"), ("UNDELIV", "FAIL")):
+        reports = [numbered(2, sid=said, said=said), numbered(1, sid=said)]
+        reports = [msgspec.structs.replace(each, id=said) for each in reports]
+        for _ in range(2):
+            await world.come(reports[0])
+        assert await world.pending.release(NOW_MS) == 0
+        for _ in range(2):
+            await world.come(reports[1], NOW_MS + 1)
+        assert await world.pending.release(NOW_MS + 1) == 2
+        for report in reports:
+            await world.come(report, NOW_MS + 2)
+        assert await world.waiting() == 0
+        assert (await world.sids())[-1] == (said, result)
+    assert len(await world.sids()) == 2
+
+
+async def test_parts_that_a_gateway_numbers_are_not_all_there_when_they_are_overdue(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And until then nothing is read for them."""
+    await world.come(numbered(1, 3))
+    await world.come(numbered(3, 3))
+    assert await world.pending.release(NOW_MS + NAME_MS) == 0
+    with monkeypatch.context() as patched:
+        patched.setattr(world.store, "entries", None)
+        assert await world.pending.release(NOW_MS + PARTS_MS - 1) == 0
+    assert await world.pending.release(NOW_MS + PARTS_MS) == 2
+    [record] = await world.records()
+    assert (record["sid"], record["errmsg"]) == ("m", UNKNOWN)
+    assert "2 of 3 parts" in record["description"]
+
+
+async def test_parts_that_a_gateway_numbers_wait_for_their_name_too(world: World) -> None:
+    await world.come(numbered(1))
+    await world.come(numbered(2))
+    assert await world.pending.release(NOW_MS + NAME_MS - 1) == 0
+    world.names.register(NUMBER, Registered("sid", ("m",)))
+    assert await world.pending.release(NOW_MS + NAME_MS - 1) == 2
+    assert await world.sids() == [("sid", "SUCCESS")]
+    await world.come(msgspec.structs.replace(numbered(1), id="n"))
+    await world.come(msgspec.structs.replace(numbered(2), id="n"))
+    assert await world.pending.release(NOW_MS + NAME_MS) == 2
+    assert await world.sids() == [("sid", "SUCCESS"), ("n", "SUCCESS")]
+
+
+@pytest.mark.parametrize("ruled", [False, True])
+async def test_parts_that_a_gateway_numbers_meet_with_whose_they_are(
+    world: World, ruled: bool
+) -> None:
+    """The first was nobody's when it came."""
+    await world.come(numbered(1), owned=False)
+    if ruled:
+        by = Operator("me", NOW_MS, secrets.token_hex)
+        rule = Rule(name="mine", id_prefix="m", sdkappid=NUMBER)
+        await add_rule(world.store, rule, by=by)
+    else:
+        world.names.register(NUMBER, Registered("sid", ("m",)))
+    await world.pending.release(NOW_MS + NAME_MS)
+    assert await world.waiting(0) == 0
+    await world.come(numbered(2, said="UNDELIV"), NOW_MS + NAME_MS)
+    assert await world.pending.release(NOW_MS + NAME_MS) == 2
+    assert await world.sids() == [("m" if ruled else "sid", "FAIL")]
+
+
+def test_what_nobody_owns_waits_for_its_name_alone() -> None:
+    def wait_s(report: Report, *, named: bool) -> int:
+        return waits_for(report, None, named=named, is_owned=False)
+
+    assert wait_s(numbered(1), named=True) == limits.PENDING_NAME_S
+    assert wait_s(numbered(1), named=False) == 0
+    assert wait_s(numbered(1, sid="echo"), named=True) == 0
+    assert waits_for(numbered(1), None, named=False) == limits.PENDING_PARTS_S
+
+
 async def test_a_long_reply_is_one_record_and_overdue_it_is_marked(world: World) -> None:
     for number in (3, 1):
         await world.come(reply(number))

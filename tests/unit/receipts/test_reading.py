@@ -241,6 +241,10 @@ def test_whatever_comes_is_read_or_told_apart(items: str, body: bytes, kind: str
         (('id = ["id", "other"]', 'id = [""]'), r"^status\.id must name"),
         (('time = "at"', 'ext = "a+"'), r"^status\.ext must name"),
         (('count = "of"', 'count = ""'), r"^reply\.part\.count must name"),
+        (
+            ('time = "at"', 'part = { reference = "a", count = "", number = "b" }'),
+            r"^status\.part\.count must name",
+        ),
         (("[reply]", "[reply"), "not TOML"),
         (("[reply]", "x = " + "[" * 9000 + "]" * 9000), "nested"),
     ],
