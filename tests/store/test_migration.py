@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 
 from pullstatus.errors import (
     KeyReused,
+    OutcomeUnknown,
     ReplayRefused,
     StoreMovedOn,
     StoreRefused,
@@ -755,6 +756,157 @@ async def test_a_failure_opens_the_source_again(source: str, target: str, how: s
     await store.close()
 
 
+class Killed(BaseException):
+    """The process is gone: nothing that it would do at its end is done."""
+
+
+class Life:
+    """Of a process: it ends with a call to an end of a migration, before or behind its effect."""
+
+    def __init__(self, until: int | None) -> None:
+        """`until`: which of these it ends at, counted from 1; None: it lives on."""
+        self.calls = 0
+        self._until = until
+
+    async def call(self, work: Coroutine[Any, Any, Found]) -> Found:
+        self._go_on(work)
+        found = await work
+        self._go_on()
+        return found
+
+    def _go_on(self, work: Coroutine[Any, Any, object] | None = None) -> None:
+        self.calls += 1
+        if self._until is not None and self.calls >= self._until:
+            if work is not None:
+                work.close()
+            raise Killed
+
+
+class Mortal:
+    """One end of a migration in a process that is killed.
+
+    Attributes:
+        entering: the calls in which it said how it takes part.
+    """
+
+    def __init__(self, end: End, life: Life) -> None:
+        self._end = end
+        self._life = life
+        self.name = end.name
+        self.entering: list[int] = []
+
+    async def migration(self) -> Migration | None:
+        return await self._life.call(self._end.migration())
+
+    async def enter(self, *how: Any, **more: Any) -> bool:  # noqa: ANN401 - as the end takes them
+        self.entering += [self._life.calls + 1, self._life.calls + 2]
+        return await self._life.call(self._end.enter(*how, **more))
+
+    async def rows(self, *how: Any) -> Sequence[Row]:  # noqa: ANN401
+        return await self._life.call(self._end.rows(*how))
+
+    async def replace(self, *how: Any) -> None:  # noqa: ANN401
+        await self._life.call(self._end.replace(*how))
+
+
+class Sealing(Mortal):
+    """A source that seals, and something happens before, meanwhile, or behind that."""
+
+    def __init__(self, end: End, how: str) -> None:
+        super().__init__(end, Life(None))
+        self._how = how
+        self.reached = asyncio.Event()
+        self.goes_on = asyncio.Event()
+
+    async def enter(self, now: Migration | None, **more: Any) -> bool:  # noqa: ANN401
+        stage = None if now is None else now.stage
+        if stage is Stage.SEALED:
+            if self._how == "nothing is known, and nothing happened":
+                raise OutcomeUnknown("no answer")
+            found = await super().enter(now, **more)
+            if self._how == "it fails behind its effect":
+                raise StoreUnavailable("a partition is away")
+        elif stage is not Stage.COPYING or "while it opens" not in self._how:
+            return await super().enter(now, **more)
+        else:
+            found = True
+        self.reached.set()
+        await self.goes_on.wait()
+        return found if stage is Stage.SEALED else await super().enter(now, **more)
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize(
+    "how",
+    [
+        "it fails behind its effect",
+        "nothing is known, and nothing happened",
+        "cancelled",
+        "cancelled again while it opens",
+    ],
+)
+async def test_whatever_ends_the_seal_the_source_is_open(
+    source: str, target: str, how: str
+) -> None:
+    await fill(source)
+    await move(source, target, switch=False)
+    server = await open_store(source, server=True)
+    mine = Sealing(await moving_engine_of(source).open_end(source, target=False), how)
+    theirs = await moving_engine_of(target).open_end(target, target=True)
+    ends: tuple[Any, Any] = mine, theirs
+
+    def audit_of(url: str) -> Callable[[Progress], Awaitable[AuditReport]]:
+        return lambda progress: audit_store(url, progress)
+
+    moved = asyncio.ensure_future(
+        moving.move(
+            Ends(*ends, audit_of(source), audit_of(target)),
+            act=new_act("migrate"),
+            phase=quiet,
+            accept=accept_any,
+        )
+    )
+    if "cancelled" not in how:
+        with pytest.raises((OutcomeUnknown, StoreUnavailable), match=r"no answer|is away"):
+            await moved
+    else:
+        await mine.reached.wait()
+        moved.cancel()
+        if "again" in how:
+            mine.reached.clear()
+            mine.goes_on.set()
+            mine.goes_on = asyncio.Event()
+            await mine.reached.wait()
+            moved.cancel()
+            await asyncio.sleep(0)
+            moved.cancel()
+        mine.goes_on.set()
+        with pytest.raises(asyncio.CancelledError):
+            await moved
+    await mine._end.close()
+    await theirs.close()
+    await server.append(append(STATUSES, records(1)))
+    await server.close()
+    assert (await move(source, target)).switched
+
+
+@pytest.mark.anyio
+async def test_who_cannot_open_the_source_again_says_what_to_do(source: str, target: str) -> None:
+    await fill(source)
+
+    async def lost() -> None:
+        end = await moving_engine_of(source).open_end(source, target=False)
+        now = await end.migration()
+        assert now is not None
+        away = msgspec.structs.replace(now, ticket=bytes(16))
+        assert await end.enter(away, expected=now)
+        await end.close()
+        raise asyncio.CancelledError
+
+    with pytest.raises(StoreUnavailable, match=r"^interrupted; .* may be sealed .* --abandon"):
+        await sealed_meanwhile(source, target, lost)
+
+
 @pytest.mark.anyio
 async def test_a_source_that_a_kill_left_sealed_is_gone_on_with(source: str, target: str) -> None:
     await fill(source)
@@ -957,59 +1109,6 @@ async def test_a_backup_of_a_store_that_is_moved_is_restored_as_any(
             act=new_act("restore"),
             progress=lambda _done, _total: None,
         )
-
-
-class Killed(BaseException):
-    """The process is gone: nothing that it would do at its end is done."""
-
-
-class Life:
-    """Of a process: it ends with a call to an end of a migration, before or behind its effect."""
-
-    def __init__(self, until: int | None) -> None:
-        """`until`: which of these it ends at, counted from 1; None: it lives on."""
-        self.calls = 0
-        self._until = until
-
-    async def call(self, work: Coroutine[Any, Any, Found]) -> Found:
-        self._go_on(work)
-        found = await work
-        self._go_on()
-        return found
-
-    def _go_on(self, work: Coroutine[Any, Any, object] | None = None) -> None:
-        self.calls += 1
-        if self._until is not None and self.calls >= self._until:
-            if work is not None:
-                work.close()
-            raise Killed
-
-
-class Mortal:
-    """One end of a migration in a process that is killed.
-
-    Attributes:
-        entering: the calls in which it said how it takes part.
-    """
-
-    def __init__(self, end: End, life: Life) -> None:
-        self._end = end
-        self._life = life
-        self.name = end.name
-        self.entering: list[int] = []
-
-    async def migration(self) -> Migration | None:
-        return await self._life.call(self._end.migration())
-
-    async def enter(self, *how: Any, **more: Any) -> bool:  # noqa: ANN401 - as the end takes them
-        self.entering += [self._life.calls + 1, self._life.calls + 2]
-        return await self._life.call(self._end.enter(*how, **more))
-
-    async def rows(self, *how: Any) -> Sequence[Row]:  # noqa: ANN401
-        return await self._life.call(self._end.rows(*how))
-
-    async def replace(self, *how: Any) -> None:  # noqa: ANN401
-        await self._life.call(self._end.replace(*how))
 
 
 async def live_until(source: str, target: str, call: int | None = None) -> list[int]:

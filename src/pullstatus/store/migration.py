@@ -17,7 +17,15 @@ import asyncio
 import contextlib
 import enum
 from collections import Counter, deque
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable, Sequence
+from collections.abc import (
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Collection,
+    Coroutine,
+    Iterable,
+    Sequence,
+)
 from contextlib import AbstractContextManager
 from typing import NamedTuple
 
@@ -372,13 +380,13 @@ class _Move:
                 return self._moved(switched=False)
             self._accept(await self._settings())
         began_s = asyncio.get_running_loop().time()
-        if self._mine.stage is Stage.COPYING:
-            await self._enter_source(Stage.SEALED, self._act)
         try:
+            if self._mine.stage is Stage.COPYING:
+                await self._enter_source(Stage.SEALED, self._act)
             await self._finish()
         except BaseException as error:
-            if self._mine.stage is Stage.SEALED:
-                await self._open_again(error)
+            if self._may_be_sealed(error):
+                await _to_its_end(self._open_again(error))
             raise
         shut_s = asyncio.get_running_loop().time() - began_s
         await self._enter(
@@ -404,14 +412,26 @@ class _Move:
         self._check_findings(self._source, found.findings)
         self._accept(await self._settings())
 
+    def _may_be_sealed(self, error: BaseException) -> bool:
+        """Whether the source may be sealed by this run; who was refused that has not done it."""
+        stage = self._mine.stage
+        return stage is Stage.SEALED or (
+            stage is Stage.COPYING and not isinstance(error, StoreRefused)
+        )
+
     async def _open_again(self, error: BaseException) -> None:
-        try:
-            await self._enter_source(Stage.COPYING)
-        except WorldError:
-            raise StoreUnavailable(
-                f"{error}; {self._source.name} stays sealed and takes nothing: do this again, or"
-                " end it with --abandon"
-            ) from error
+        """Open the source; a seal of which nothing was heard can't come behind that any more."""
+        opened = msgspec.structs.replace(self._mine, stage=Stage.COPYING)
+        sealed = msgspec.structs.replace(self._mine, stage=Stage.SEALED)
+        with contextlib.suppress(WorldError):
+            for before in (sealed, opened):
+                if await self._source.enter(opened, expected=before):
+                    self._mine = opened
+                    return
+        raise StoreUnavailable(
+            f"{str(error) or 'interrupted'}; {self._source.name} may be sealed still, and takes"
+            " nothing then: do this again, or end it with --abandon"
+        ) from error
 
     async def _finish(self) -> None:
         """Prove that both hold the same, and hand the source over."""
@@ -433,9 +453,14 @@ class _Move:
             await self._enter_source(Stage.MOVED)
 
     async def _enter_source(self, stage: Stage, act: Act | None = None) -> None:
+        """Also if this is cancelled meanwhile: then it is known what the source says."""
         now = msgspec.structs.replace(self._mine, stage=stage)
-        await self._enter(self._source, now, self._mine, act)
-        self._mine = now
+
+        async def enter() -> None:
+            await self._enter(self._source, now, self._mine, act)
+            self._mine = now
+
+        await _to_its_end(enter())
 
     async def _enter(
         self,
@@ -492,6 +517,20 @@ class _Move:
             pulls=count[JournalRow],
             passes=self._passes,
         )
+
+
+async def _to_its_end(work: Coroutine[object, object, None]) -> None:
+    """Do it; whoever is cancelled meanwhile is so once it has ended, unless it fails."""
+    task = asyncio.ensure_future(work)
+    cancelled: asyncio.CancelledError | None = None
+    while not task.done():
+        try:
+            await asyncio.wait([task])
+        except asyncio.CancelledError as error:
+            cancelled = error
+    task.result()
+    if cancelled is not None:
+        raise cancelled
 
 
 def counted(report: AuditReport) -> list[Backlog]:
