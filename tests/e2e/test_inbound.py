@@ -81,6 +81,16 @@ def test_what_cannot_be_read_is_parked_under_its_source(shared: Program, app: Ap
     assert [item["member"] for item in shown] == ["dlr", None]
 
 
+def test_values_that_are_no_list_are_parked_as_one(shared: Program, app: App) -> None:
+    token = shared.create_token(f"gateway-{app.sdkappid}", app=app)
+    receipt = '{"report_status":"FAIL","sid":"1","mobile":"13800138000"}'
+    form = {"sms_status": f'{receipt},{{"text":"TD","mobile":"13800138000","id":"1"}}'}
+    assert shared.http.post(f"/in/{token}/yunpian", data=form).status_code == 200
+    [item] = shared.cli("parked", "list", "--sdkappid", str(app.sdkappid))
+    assert item["reason"] == "must be JSON"
+    assert shared.pull(app, STATUS).data == []
+
+
 def test_a_receipt_that_overtakes_its_registration_gets_its_name(shared: Program, app: App) -> None:
     """And those of the parts of one message are one record."""
     token = shared.create_token(f"gateway-{app.sdkappid}", app=app)

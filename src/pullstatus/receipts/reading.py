@@ -136,6 +136,7 @@ def read_again(source: Source, request: Request) -> Steps[Reports]:
 
 # --- items ----------------------------------------------------------------------------------------
 
+_decode_raw: Final = msgspec.json.Decoder(msgspec.Raw).decode
 _decode_raws: Final = msgspec.json.Decoder(list[msgspec.Raw]).decode
 _decode_members: Final = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 _encode: Final = msgspec.json.Encoder().encode
@@ -180,7 +181,8 @@ def _cut(text: bytes, member: str) -> list[bytes] | None:
     try:
         if member and text[:1] == b"{":
             text = bytes(_decode_members(text)[member])
-        return list(map(bytes, _decode_raws(text))) if text[:1] == b"[" else [text]
+        raws = _decode_raws(text) if text[:1] == b"[" else [_decode_raw(text)]
+        return list(map(bytes, raws))
     except _NO_JSON:
         return None
 

@@ -157,6 +157,20 @@ def test_an_object_without_the_list_is_told() -> None:
     assert (unread.member, unread.index) == ("list", None)
 
 
+@pytest.mark.parametrize("name", ["yunpian", "aliyun", "twilio"])
+@pytest.mark.parametrize("between", [",", " ", "\n", ""])
+def test_several_values_that_are_no_list_are_no_item(name: str, between: str) -> None:
+    """Together they are no JSON, though a list of them would be: none is read behind another."""
+    receipt = '{"report_status":"FAIL","sid":"1","mobile":"1"}'
+    text = between.join([receipt, '{"text":"TD","mobile":"1"}'])
+    body, content_type = text.encode(), "application/json"
+    if name == "yunpian":
+        body, content_type = urlencode({"sms_status": text}).encode(), FORM
+    found = done(read(builtin()[name], Request("POST", b"", content_type, body, NOW_S)))
+    assert found.reports == []
+    assert [each.index for each in found.unread] == [None]
+
+
 def test_nothing_is_read_of_nothing() -> None:
     for body in (b"", b"[]", b" "):
         assert said(body) == Reports([])
