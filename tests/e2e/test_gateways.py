@@ -53,15 +53,19 @@ def play_all(program: Program, app: App, folder: Path) -> None:
     key = folder / "key"
     key.write_text(KEY)
     plain = program.create_token(f"plain-{app.sdkappid}", app=app)
-    signed = program.cli(
-        *("token", "create", f"signed-{app.sdkappid}", "--sdkappid", str(app.sdkappid)),
-        *("--signature-key-file", str(key)),
-    )["token"]
+    signed, yunpian = (
+        program.cli(
+            *("token", "create", f"{name}-{app.sdkappid}", "--sdkappid", str(app.sdkappid)),
+            *("--signature-key-file", str(key), *more),
+        )["token"]
+        for name, more in (("signed", ()), ("yunpian", ("--signature-scheme", "yunpian")))
+    )
     base = str(program.http.base_url).rstrip("/")
     good, wrong = [], []
     for name in gateways():
         signs = bool(builtin()[name].signature)
-        url = f"{base}/in/{signed if signs else plain}/{name}"
+        token = yunpian if name == "yunpian" else signed if signs else plain
+        url = f"{base}/in/{token}/{name}"
         good.append(Play(name, url, key=KEY if signs else ""))
         if signs:
             wrong.append(Play(name, url, key="another", statuses=int(name != "yunpian")))

@@ -66,7 +66,7 @@ from pullstatus.receipts.reading import read_records
 from pullstatus.receipts.reports import Report, Reports, Whose, receipts_of
 from pullstatus.receipts.request import Request
 from pullstatus.receipts.sends import read_sends
-from pullstatus.receipts.signatures import SCHEMES, Signed, fault
+from pullstatus.receipts.signatures import SCHEMES, Signed, fault, fault_of_reply
 from pullstatus.receipts.source import Source, builtin, read_source
 from pullstatus.receipts.tencent import read_strictly
 from pullstatus.records import Kind, decode
@@ -420,7 +420,7 @@ SIGNED = (
     b"\0authorization\0Bearer eyJhbGciOiJIUzI1NiJ9.e30.AAAA\0{}",
     b"b=2&a=1\0authorization\0SDK-HMAC-SHA256 Access=a, SignedHeaders=host, Signature=00\0to=1",
     b"sig=" + b"0" * 32 + b"\0\0\0",
-    b"\0\0\0sms_reply=%7B%22_sign%22%3A%221%22%7D",
+    b'\0\0\0{"_sign":"1"}',
 )
 
 
@@ -435,6 +435,7 @@ def signature(scheme: str, data: bytes) -> None:
     }
     url = f"https://sms.example.com/in/tok/{scheme}?{query.decode('latin-1')}"
     assert fault(scheme, Signed("POST", url, headers, body), "key") != ""
+    assert fault_of_reply(scheme, body, "key") != ""
 
 
 def sends(ndjson: bool, data: bytes) -> None:

@@ -40,6 +40,7 @@ from pullstatus.apps.values import (
     check_networks,
     check_sdkappid,
     check_signature_key,
+    check_signature_scheme,
     check_token_name,
     ends_by,
     key_mark,
@@ -508,6 +509,7 @@ async def create_token(
     sdkappid: int | None = None,
     not_after_ms: int | None = None,
     signature_key: str | None = None,
+    signature_scheme: str = "",
     keyring: Keyring | None = None,
 ) -> tuple[Token, str]:
     """Make a token; returns it and its secret, which is not kept and cannot be shown again.
@@ -516,10 +518,13 @@ async def create_token(
         not_after_ms: when it ends to be good; None: never.
         signature_key: what requests under it are signed with, by gateways that sign; None: they
             need not be.
+        signature_scheme: how, by the name that sources have for it; "": any way in which each
+            request is.
         keyring: seals that for the store; not needed without one.
 
     Raises:
-        InvalidSetting: the name is none, the key is none, or it would have ended already.
+        InvalidSetting: the name is none, the key or its scheme is none, or it would have ended
+            already.
         UnknownApplication: it is for an application that does not exist.
         AlreadyExists: a token has that name.
     """
@@ -535,7 +540,7 @@ async def create_token(
         owner = read_application(setting.name, setting.value).owner
     secret = TOKEN_PREFIX + by.random_hex(32)
     token = Token(name, token_digest(secret), by.now_ms, sdkappid, owner, not_after_ms)
-    token, guards = _with_signature_key(token, signature_key, keyring, by)
+    token, guards = _with_signature_key(token, signature_key, signature_scheme, keyring, by)
     if not await store.change(
         Change(token_setting(name), msgspec.json.encode(token), None),
         *guards,
@@ -549,24 +554,28 @@ async def create_token(
 
 
 async def set_signature_key(
-    store: Store, name: str, key: str | None, *, by: Operator, keyring: Keyring
+    store: Store, name: str, key: str | None, *, scheme: str = "", by: Operator, keyring: Keyring
 ) -> Token:
     """Say what requests under a token are signed with; returns the token, its key sealed.
 
     Args:
         key: as the gateway shows it; None: they need not be signed any more.
+        scheme: as that of `create_token`; "": that of the key before, if there was one.
         keyring: seals it for the store.
 
     Raises:
-        InvalidSetting: the key is none.
+        InvalidSetting: the key is none, or its scheme.
         UnknownToken: no token has that name.
         SettingChanged: somebody changed it, or the master key, meanwhile.
     """
     before = await store.setting(token_setting(name))
     if before is None or before.value is None:
         raise UnknownToken(_NO_TOKEN)
-    token = msgspec.structs.replace(read_token(before.name, before.value), signature=None)
-    token, guards = _with_signature_key(token, key, keyring, by)
+    token = read_token(before.name, before.value)
+    if not scheme and token.signature is not None:
+        scheme = token.signature.scheme
+    token = msgspec.structs.replace(token, signature=None)
+    token, guards = _with_signature_key(token, key, scheme, keyring, by)
     if not await store.change(
         Change(before.name, msgspec.json.encode(token), before.value),
         *guards,
@@ -578,13 +587,17 @@ async def set_signature_key(
 
 
 def _with_signature_key(
-    token: Token, key: str | None, keyring: Keyring | None, by: Operator
+    token: Token, key: str | None, scheme: str, keyring: Keyring | None, by: Operator
 ) -> tuple[Token, list[Change]]:
     """A token with its key sealed, and what its commit rests on."""
     if key is None:
         return token, []
     assert keyring is not None
-    signature = SignatureKey(by.random_hex(KEY_ID_BYTES), check_signature_key(key))
+    signature = SignatureKey(
+        by.random_hex(KEY_ID_BYTES),
+        check_signature_key(key),
+        scheme=check_signature_scheme(scheme),
+    )
     signed = msgspec.structs.replace(token, signature=signature)
     return keyring.seal_token(signed, by.random_hex), [guard(keyring)]
 

@@ -14,6 +14,7 @@ import msgspec
 from pullstatus import limits
 from pullstatus.apps.networks import network_of
 from pullstatus.errors import InvalidSetting, StoreCorrupt
+from pullstatus.receipts.signatures import SCHEMES
 from pullstatus.records import Kind
 from pullstatus.store import Mailbox
 
@@ -164,12 +165,15 @@ class SignatureKey(msgspec.Struct, frozen=True, omit_defaults=True):
         id: its own, by which it is known that it is another one now.
         key: itself, in no store.
         sealed, master: the same under the master key of this id.
+        scheme: the one of `receipts.signatures` that it is for; "": any that signs each request,
+            which nobody gets by without the key.
     """
 
     id: str
     key: str = ""
     sealed: bytes = b""
     master: str = ""
+    scheme: str = ""
 
     def __repr__(self) -> str:
         return f"SignatureKey({self.id})"
@@ -526,6 +530,13 @@ def check_signature_key(key: str) -> str:
             " ASCII, without blanks, as the gateway shows it"
         )
     return key
+
+
+def check_signature_scheme(scheme: str) -> str:
+    """The name of a scheme itself, if there is one, or ""."""
+    if scheme and scheme not in SCHEMES:
+        raise InvalidSetting(f"a signature scheme is one of {', '.join(SCHEMES)}")
+    return scheme
 
 
 def check_token_name(name: str) -> str:

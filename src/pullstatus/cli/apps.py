@@ -21,6 +21,7 @@ from pullstatus.cli.periods import Moment
 from pullstatus.cli.service import read_file
 from pullstatus.cli.session import plainly, store_option, with_store
 from pullstatus.clock import wall_ms
+from pullstatus.receipts.signatures import SCHEMES
 from pullstatus.store import Noted, Store
 
 F = TypeVar("F", bound=Callable[..., object])
@@ -59,6 +60,13 @@ signature_key_option = click.option(
     type=click.Path(path_type=Path, exists=True, dir_okay=False, allow_dash=True),
     help="File that holds what the gateway signs its requests with; - is standard input. What it"
     " did not sign with this is refused, if its source says how it signs.",
+)
+signature_scheme_option = click.option(
+    "--signature-scheme",
+    type=click.Choice([*SCHEMES]),
+    help="How it signs, and no other gateway's callbacks are taken. Without it: as the key before"
+    " was for, or else any that signs each request. Yunpian's receipts, which nobody signs, are"
+    " taken with yunpian alone.",
 )
 switch = click.Choice(["on", "off"])
 name_option = click.option("--name", metavar="TEXT", help="The customer's name, for people.")
@@ -577,6 +585,7 @@ def token_group() -> None:
     help="When it ends to be good: 2027-11-23T04:00 (UTC). Without it: never.",
 )
 @signature_key_option
+@signature_scheme_option
 @store_option
 @with_masters
 @plainly
@@ -585,11 +594,12 @@ def create_token(
     sdkappid: int | None,
     not_after_ms: int | None,
     signature_key_file: Path | None,
+    signature_scheme: str | None,
     store_url: str,
     masters: Masters,
 ) -> None:
     """Make a token and print it as JSON. Its secret is shown this once."""
-    key = _signature_key(signature_key_file)
+    key = _signature_key(signature_key_file, signature_scheme)
 
     async def make(store: Store) -> tuple[Token, str]:
         return await apps.create_token(
@@ -599,6 +609,7 @@ def create_token(
             sdkappid=sdkappid,
             not_after_ms=not_after_ms,
             signature_key=key,
+            signature_scheme=signature_scheme or "",
             keyring=None if key is None else await apps.open_keyring(store, masters),
         )
 
@@ -609,26 +620,36 @@ def create_token(
 @token_group.command("set")
 @click.argument("name")
 @signature_key_option
+@signature_scheme_option
 @click.option("--unsigned", is_flag=True, help="Requests under it need not be signed any more.")
 @store_option
 @with_masters
 @plainly
 def set_token(
-    name: str, signature_key_file: Path | None, unsigned: bool, store_url: str, masters: Masters
+    name: str,
+    signature_key_file: Path | None,
+    signature_scheme: str | None,
+    unsigned: bool,
+    store_url: str,
+    masters: Masters,
 ) -> None:
     """Change what a gateway signs its requests under a token with."""
-    key = _signature_key(signature_key_file)
+    key = _signature_key(signature_key_file, signature_scheme)
     if (key is None) != unsigned:
         raise click.UsageError("say one of --signature-key-file and --unsigned")
 
     async def change(store: Store) -> Token:
         keyring = await apps.open_keyring(store, masters)
-        return await apps.set_signature_key(store, name, key, by=acting(), keyring=keyring)
+        return await apps.set_signature_key(
+            store, name, key, scheme=signature_scheme or "", by=acting(), keyring=keyring
+        )
 
     print_json(_shown_token(with_store(store_url, change), None))
 
 
-def _signature_key(file: Path | None) -> str | None:
+def _signature_key(file: Path | None, scheme: str | None) -> str | None:
+    if file is None and scheme:
+        raise click.UsageError("--signature-scheme needs --signature-key-file")
     return None if file is None else read_file(file, "--signature-key-file")
 
 
@@ -661,6 +682,7 @@ def _shown_token(token: Token, used: Noted | None) -> dict[str, object]:
         "name": token.name,
         "sdkappid": token.sdkappid,
         "signed": token.signature is not None,
+        "signature_scheme": (token.signature and token.signature.scheme) or None,
         "created": moment(token.created_ms),
         "expires": _moment(token.not_after_ms),
         "last_used": _moment(used and used.at_ms),

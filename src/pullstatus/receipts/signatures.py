@@ -9,17 +9,21 @@ is not what was signed.
 | twilio | `X-Twilio-Signature`, of SHA-1, or SHA-256 where a second header says so | URL, form |
 | plivo | `X-Plivo-Signature-V3`, with a nonce | URL, form |
 | sinch | `X-Sinch-Webhook-Signature`, with a nonce and a time | body |
-| vonage | `Authorization: Bearer`, a JWT (HS256) | itself |
+| vonage | `Authorization: Bearer`, a JWT (HS256) | itself, and what its `payload_hash` is of |
 | | without one, the parameter `sig` (HMAC of MD5, SHA-1, SHA-256 or SHA-512) | parameters |
 | huawei | `Authorization: SDK-HMAC-SHA256`, with `X-Sdk-Date` | URL, headers it names, body |
-| yunpian | the member `_sign` of a reply; its receipts are not signed | the reply |
+| yunpian | the member `_sign` of each reply; its receipts are not signed | the reply |
 
 No scheme refuses what was signed a while ago: a gateway that repeats for a day may send what it
 signed first, and a copy of a request is known by its fingerprints.
 
+Yunpian signs no requests: of what one was read as, each reply is proven by itself, so that nothing
+is read otherwise than it was checked.
+
 Sources: the request validators of the packages `twilio` 9.13.0, `plivo` 4.63.0, `sinch` 2.3.0,
 `vonage-jwt` 1.1.5 and `vonage-http-client`; the signer of `huaweicloudsdkcore` 3.1.219 and Huawei's
-page `sms_05_0064`; Yunpian's page on pushed replies, with its example.
+page `sms_05_0064`; Yunpian's page on pushed replies, with its example; Vonage's pages on signed
+webhooks, and its support's 19033783342876 on what `payload_hash` is of.
 """
 
 from __future__ import annotations
@@ -30,12 +34,12 @@ import re
 from base64 import b64encode, urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Any, Final, NamedTuple, TypeAlias
-from urllib.parse import parse_qsl, quote, unquote, unquote_to_bytes, urlencode, urlsplit
+from typing import Any, Final, NamedTuple, TypeAlias, TypeVar
+from urllib.parse import parse_qsl, quote, unquote, urlencode, urlsplit
 
 import msgspec
 
-__all__ = ["SCHEMES", "Signed", "fault", "sign"]
+__all__ = ["SCHEMES", "Signed", "fault", "fault_of_reply", "sign", "signs_requests"]
 
 
 class Signed(msgspec.Struct, frozen=True):
@@ -54,6 +58,11 @@ class Signed(msgspec.Struct, frozen=True):
     body: bytes
 
 
+def signs_requests(scheme: str) -> bool:
+    """Whether each request is signed; if not, each reply is, and nothing else."""
+    return SCHEMES[scheme].request is not None
+
+
 def fault(scheme: str, signed: Signed, key: str) -> str | None:
     """What is wrong with a request's signature; None: nothing, it was made with this key.
 
@@ -64,10 +73,12 @@ def fault(scheme: str, signed: Signed, key: str) -> str | None:
     Returns:
         What must be, for people. Nothing of what was sent, and nothing of the key.
     """
-    try:
-        return SCHEMES[scheme].check(signed, key.encode())
-    except (ValueError, msgspec.DecodeError, RecursionError):
-        return "must be signed, and be what the signature is of"
+    return _verdict(SCHEMES[scheme].request, signed, key)
+
+
+def fault_of_reply(scheme: str, reply: bytes, key: str) -> str | None:
+    """The same of one reply as it was read, where requests are not signed: an object of JSON."""
+    return _verdict(SCHEMES[scheme].reply, reply, key)
 
 
 def sign(scheme: str, unsigned: Signed, key: str, *, now_s: int, nonce: str) -> Signed:
@@ -80,11 +91,21 @@ def sign(scheme: str, unsigned: Signed, key: str, *, now_s: int, nonce: str) -> 
     return SCHEMES[scheme].sign(unsigned, key.encode(), now_s, nonce)
 
 
-_Check: TypeAlias = Callable[[Signed, bytes], str | None]
+_T = TypeVar("_T")
+_Check: TypeAlias = Callable[[_T, bytes], str | None]
 _Sign: TypeAlias = Callable[[Signed, bytes, int, str], Signed]
 _Parameters: TypeAlias = list[tuple[str, str]]
 
 _UNFIT: Final = "must be made with this token's signature key, over the public URL and all of it"
+
+
+def _verdict(check: _Check[_T] | None, what: _T, key: str) -> str | None:
+    if check is None or not key:  # anybody can sign with nothing
+        return _UNFIT
+    try:
+        return check(what, key.encode())
+    except (ValueError, msgspec.DecodeError, RecursionError):
+        return "must be signed, and be what the signature is of"
 
 
 # --- Twilio ---------------------------------------------------------------------------------------
@@ -210,12 +231,10 @@ _SIG_HASHES: Final = {  # by the digits of a digest: an account's setting, which
 def _vonage(signed: Signed, key: bytes) -> str | None:
     kind, _, token = signed.headers.get("authorization", "").partition(" ")
     if kind.lower() == "bearer":
-        return _hs256(token.strip(), key)
-    told = _pairs(urlsplit(signed.url).query.encode())
-    told += _pairs(signed.body) if _is_form(signed) else [*_members(signed.body).items()]
-    parameters = dict(told)
-    if len(parameters) < len(told):  # of two one would be signed, and the other read
-        return "each parameter must come once"
+        return _hs256(token.strip(), signed, key)
+    parameters = _parameters(signed)
+    if parameters is None:
+        return _TWICE
     given = parameters.pop(_SIG, "").lower()
     hashed = _SIG_HASHES.get(len(given))
     if hashed is None:
@@ -227,13 +246,42 @@ def _vonage(signed: Signed, key: bytes) -> str | None:
     return None if _same(hmac.new(key, text.encode(), hashed).hexdigest(), given) else _UNFIT
 
 
-def _hs256(token: str, key: bytes) -> str | None:
+_TWICE: Final = "each parameter must come once"
+
+
+def _parameters(signed: Signed) -> dict[str, str] | None:
+    """Query and body; None: one comes twice, of which one would be signed, and the other read."""
+    told = _pairs(urlsplit(signed.url).query.encode())
+    told += _pairs(signed.body) if _is_form(signed) else [*_members(signed.body).items()]
+    parameters = dict(told)
+    return parameters if len(parameters) == len(told) else None
+
+
+def _hs256(token: str, signed: Signed, key: bytes) -> str | None:
     head, claims, given = token.split(".")  # ValueError: not three parts
     if _object(_unpadded(head)).get("alg") != "HS256":
         return "the JWT in Authorization must be signed with HS256"
-    _object(_unpadded(claims))
+    hashed = _object(_unpadded(claims)).get(_PAYLOAD_HASH)
     made = hmac.digest(key, f"{head}.{claims}".encode(), "sha256")
-    return None if hmac.compare_digest(made, _unpadded(given)) else _UNFIT
+    if not hmac.compare_digest(made, _unpadded(given)):
+        return _UNFIT
+    return None if hashed is None else _other_than(str(hashed).lower(), signed)
+
+
+_PAYLOAD_HASH: Final = "payload_hash"
+
+
+def _other_than(hashed: str, signed: Signed) -> str | None:
+    """What is wrong where a hash is not of the body, or of a form or query as JSON."""
+    if _parameters(signed) is None:
+        return _TWICE
+    texts = [signed.body] if signed.body else []
+    if _is_form(signed) or not signed.body:
+        form = signed.body or urlsplit(signed.url).query.encode()
+        texts.append(msgspec.json.encode(dict(_pairs(form))))
+    if any(_same(hashlib.sha256(text).hexdigest(), hashed) for text in texts):
+        return None
+    return f"must be what {_PAYLOAD_HASH} in the JWT is of"
 
 
 def _sign_vonage(unsigned: Signed, key: bytes, now_s: int, nonce: str) -> Signed:
@@ -297,52 +345,16 @@ def _quoted(text: str) -> str:
 
 # --- Yunpian --------------------------------------------------------------------------------------
 
-_DECODINGS_MAX: Final = 3  # of one value: once by the form, and Yunpian may encode twice
-
-
 _REPLY: Final = "sms_reply"
-_STATUS: Final = "sms_status"
 _SIGN: Final = "_sign"
 
 
-def _yunpian(signed: Signed, key: bytes) -> str | None:
-    fields = _pairs(urlsplit(signed.url).query.encode()) + _pairs(signed.body)
-    replies = [value for name, value in fields if name == _REPLY]
-    if not replies:
-        receipts = [_decoded(value) for name, value in fields if name == _STATUS]
-        return "a reply must be in sms_reply" if any(map(_may_reply, receipts)) else None
-    if sum(name in (_REPLY, _STATUS) for name, _ in fields) > 1:  # only one of them is read
-        return "a reply must come alone"
-    members = _members(_decoded(replies[0]))
+def _yunpian(reply: bytes, key: bytes) -> str | None:
+    members = _members(reply)
     given = members.pop(_SIGN, "")
     if not _same(_yunpian_made(members, key), given.lower()):
-        return "_sign must be made with this token's key"
+        return "a reply must have a _sign that is made with this token's key"
     return None
-
-
-def _decoded(value: str) -> bytes:
-    """JSON in a field, which may be encoded more often than it has to be."""
-    data = value.encode()
-    for _ in range(_DECODINGS_MAX):
-        if data.lstrip()[:1] in (b"{", b"["):
-            break
-        data = unquote_to_bytes(data.replace(b"+", b" "))
-    return data
-
-
-def _may_reply(receipts: bytes) -> bool:
-    """Whether what should be receipts, which nobody signs, may be read as replies."""
-    try:
-        items = msgspec.json.decode(receipts)
-    except (msgspec.DecodeError, UnicodeDecodeError):  # who reads it mends more
-        return any(sign in receipts for sign in (b"text", b"reply_time", b"\\"))
-    return any(
-        isinstance(item, dict) and not item.get("report_status") and {*_OF_REPLIES} & item.keys()
-        for item in (items if isinstance(items, list) else [items])
-    )
-
-
-_OF_REPLIES: Final = ("text", "reply_time")
 
 
 def _sign_yunpian(unsigned: Signed, key: bytes, _now_s: int, _nonce: str) -> Signed:
@@ -401,18 +413,19 @@ def _same(made: str, given: str) -> bool:
 
 
 class _Scheme(NamedTuple):
-    """How a signature is proven, and made."""
+    """How a signature is made, and proven: of each request, or else of each reply."""
 
-    check: _Check
     sign: _Sign
+    request: _Check[Signed] | None = None
+    reply: _Check[bytes] | None = None
 
 
 SCHEMES: Final[Mapping[str, _Scheme]] = {
-    "huawei": _Scheme(_huawei, _sign_huawei),
-    "plivo": _Scheme(_plivo, _sign_plivo),
-    "sinch": _Scheme(_sinch, _sign_sinch),
-    "twilio": _Scheme(_twilio, _sign_twilio),
-    "vonage": _Scheme(_vonage, _sign_vonage),
-    "yunpian": _Scheme(_yunpian, _sign_yunpian),
+    "huawei": _Scheme(_sign_huawei, _huawei),
+    "plivo": _Scheme(_sign_plivo, _plivo),
+    "sinch": _Scheme(_sign_sinch, _sinch),
+    "twilio": _Scheme(_sign_twilio, _twilio),
+    "vonage": _Scheme(_sign_vonage, _vonage),
+    "yunpian": _Scheme(_sign_yunpian, reply=_yunpian),
 }
 """By the name that a source's row has for it."""

@@ -44,6 +44,7 @@ from pullstatus.receipts.reports import (
     receipts_together,
 )
 from pullstatus.receipts.request import Request
+from pullstatus.receipts.signatures import signs_requests
 from pullstatus.receipts.source import Answer, Source, builtin
 from pullstatus.records import Kind
 from pullstatus.server import eager
@@ -70,7 +71,7 @@ from pullstatus.server.ingest import (
     check_owner,
     no_application,
 )
-from pullstatus.server.proofs import unproven
+from pullstatus.server.proofs import unproven, unproven_reports
 from pullstatus.server.whole import Whole
 from pullstatus.steps import Steps
 from pullstatus.store import Gone
@@ -269,44 +270,69 @@ class InboundDoor(ParkingDoor):
         timer = self._answer_in_time(scope, send)
         try:
             source = await self._source(name)
-            await self._prove(source, token, scope, body)
+            token = await self._prove(token, scope, partial(self._fault, source, scope, body))
             own = await self._own(token)
             names, receipts = Heard(self._store), None
-            if own is not None and source is not None:
+            itemwise = source is not None and _is_proven_itemwise(token, source)
+            if own is not None and source is not None and not itemwise:
                 receipts = await self._records(source, request, own, names, scope)
             if own is not None and source is not None and receipts is not None:
                 scope[_ANSWER] = _answer(source, {receipts.kind})
                 return await self._keep_records(scope, token, source, request, receipts, own)
             reports = await self._reports(source, request, token, scope)
+            if source is not None and itemwise:
+                fault = partial(self._fault_of_reports, source, reports)
+                token = await self._prove(token, scope, fault)
             scope[_ANSWER] = _answer(source, {report.kind for report in reports.reports})
             return await self._keep(scope, token, name, source, request, reports, own, names)
         finally:
             timer.cancel()
 
-    async def _prove(self, source: Source | None, token: Token, scope: Scope, body: bytes) -> None:
+    async def _prove(
+        self, token: Token, scope: Scope, fault: Callable[[Token], str | None]
+    ) -> Token:
         """Refuse what the token's gateway did not sign, if it signs; nothing of it is stored.
 
         Who knows the token's path and not its key gets nothing in as another gateway either.
-        """
-        wrong = self._fault(source, token, scope, body)
-        if wrong is None:
-            return
-        await self._look()  # a command may have just set another key
-        wrong = self._fault(source, self._registry.tokens.get(token.digest, token), scope, body)
-        if wrong is not None:
-            raise Problem(401, "Wrong signature", wrong)
 
-    def _fault(self, source: Source | None, token: Token, scope: Scope, body: bytes) -> str | None:
+        Returns:
+            the token as it is now.
+        """
+        known = self._registry.tokens.get(token.digest)
+        if known is None or fault(known) is not None:
+            await self._look()  # a command may have just set another key, or revoked it
+            secret, _ = self._address(scope["path"])
+            known = await self._sender(scope, secret)
+            wrong = fault(known)
+            if wrong is not None:
+                raise Problem(401, "Wrong signature", wrong)
+        return known
+
+    def _fault(self, source: Source | None, scope: Scope, body: bytes, token: Token) -> str | None:
         if token.signature is None:
             return None
         if source is None or not source.signature:
             return "requests under this token are signed; this source signs none"
+        if token.signature.scheme not in ("", source.signature):
+            return "requests under this token are signed as another gateway signs"
+        if not signs_requests(source.signature):  # what is read of it is proven, and no record is
+            return "a source of records must sign each request" if source.records else None
+        return unproven(scope, body, source.signature, self._key(token), self.public_url)
+
+    def _fault_of_reports(self, source: Source, reports: Reports, token: Token) -> str | None:
+        if token.signature is None:
+            return None
+        scheme = source.signature
+        receipts = token.signature.scheme == scheme
+        return unproven_reports(reports, scheme, self._key(token), receipts=receipts)
+
+    def _key(self, token: Token) -> str:
+        """What a token's gateway signs with; "", with which nothing is signed: it is not there."""
         try:
-            key = self._registry.signature_key(token)
+            return self._registry.signature_key(token) or ""
         except MasterKeyMissing as error:
             detail = "what it is signed with cannot be opened; nothing was stored"
             raise Problem(503, "Cannot store now", detail, headers=RETRY_LATER) from error
-        return unproven(scope, body, source.signature, key or "", self.public_url)
 
     async def _source(self, name: str) -> Source | None:
         """One of ours, or that an operator has added, be it just now; None: there is none."""
@@ -691,6 +717,11 @@ def _parts(
         receipts = yield from receipts_in_steps(kind, source.name, pairs, arrived_s)
         parts.append(_Part(live, receipts))
     return parts
+
+
+def _is_proven_itemwise(token: Token, source: Source) -> bool:
+    """Whether what is read of a request has to be proven, since the request is not."""
+    return token.signature is not None and not signs_requests(source.signature)
 
 
 def _owner(token: Token) -> int:

@@ -102,6 +102,33 @@ def test_another_one_is_good_at_the_next_look_and_so_is_none() -> None:
     on_a_store(work)
 
 
+def test_it_is_for_the_gateway_that_the_one_before_was_for() -> None:
+    async def work(store: Store) -> None:
+        keyring = await keyring_of(store)
+        await create(store)
+        for scheme, known in (
+            ("", ""),
+            ("yunpian", "yunpian"),
+            ("", "yunpian"),
+            ("sinch", "sinch"),
+        ):
+            token = await apps.set_signature_key(
+                store, "twilio", "another", scheme=scheme, by=BY, keyring=keyring
+            )
+            assert token.signature is not None
+            assert token.signature.scheme == known
+        await apps.rewrap(store, masters_of(store), by=BY, drop_old=True)
+        [(token, _)] = await apps.tokens(store)
+        assert token.signature is not None
+        assert token.signature.scheme == "sinch"
+        with pytest.raises(InvalidSetting, match="signature scheme"):
+            await apps.set_signature_key(
+                store, "twilio", KEY, scheme="none", by=BY, keyring=await keyring_of(store)
+            )
+
+    on_a_store(work)
+
+
 def test_it_comes_under_a_new_master_key_with_all_others() -> None:
     async def work(store: Store) -> None:
         _, secret = await create(store)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from urllib.parse import urlsplit
+from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
@@ -12,7 +12,7 @@ from pullstatus.errors import InvalidSetting
 from pullstatus.receipts.reading import read
 from pullstatus.receipts.reports import State
 from pullstatus.receipts.request import Request
-from pullstatus.receipts.signatures import fault
+from pullstatus.receipts.signatures import fault, fault_of_reply, signs_requests
 from pullstatus.receipts.source import builtin
 from pullstatus.records import Kind
 from pullstatus.steps import done
@@ -65,10 +65,16 @@ def test_a_gateway_that_signs_does_so_with_the_key_it_is_given(name: str, gatewa
         assert form is not None
         made = _request(play, form, values)
         assert "#" not in made.url
-        assert fault(scheme, made, "theirs") is None
-        if name != "yunpian" or form is gateway.reply:  # its receipts are not signed
+        plain = _request(Play(name, URL), form, values)
+        if signs_requests(scheme):
+            assert fault(scheme, made, "theirs") is None
             assert fault(scheme, made, "another") is not None
-            assert fault(scheme, _request(Play(name, URL), form, values), "theirs") is not None
+            assert fault(scheme, plain, "theirs") is not None
+        elif form is gateway.reply:  # receipts are not signed
+            [reply], [unsigned] = (parse_qs(each.body)[b"sms_reply"] for each in (made, plain))
+            assert fault_of_reply(scheme, reply, "theirs") is None
+            assert fault_of_reply(scheme, reply, "another") is not None
+            assert fault_of_reply(scheme, unsigned, "theirs") is not None
 
 
 def test_replies_of_a_gateway_that_sends_none_are_refused() -> None:
