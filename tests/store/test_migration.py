@@ -756,6 +756,39 @@ async def test_a_failure_opens_the_source_again(source: str, target: str, how: s
     await store.close()
 
 
+@pytest.mark.anyio
+@pytest.mark.parametrize("killed", [False, True])
+async def test_what_a_target_takes_just_before_it_is_filled_stays(
+    source: str, target: str, monkeypatch: pytest.MonkeyPatch, killed: bool
+) -> None:
+    """It was looked at before; also if the run that would look again is killed by then."""
+    await made(source)
+    server = await open_store(target, server=not is_file(target))
+    check, looks = moving.check_empty, 0
+
+    async def overtaken(*how: Any) -> None:  # noqa: ANN401
+        nonlocal looks
+        looks += 1
+        if looks == 1:
+            await check(*how)
+            assert await server.append(append(STATUSES, [b"accepted"])) == 1
+        elif killed:
+            raise Killed
+        else:
+            await check(*how)
+
+    monkeypatch.setattr(moving, "check_empty", overtaken)
+    with pytest.raises(Killed if killed else StoreRefused):
+        await move(source, target)
+    monkeypatch.undo()
+    for _ in range(2):
+        with pytest.raises(StoreRefused, match="is not empty"):
+            await move(source, target)
+    assert await data_of(server, STATUSES) == [b"accepted"]
+    assert await server.append(append(STATUSES, records(1))) == 1
+    await server.close()
+
+
 class Killed(BaseException):
     """The process is gone: nothing that it would do at its end is done."""
 
@@ -1153,7 +1186,7 @@ async def test_killed_at_any_call_it_is_gone_on_with(pair: Pair) -> None:
     target = await asyncio.to_thread(pair.target.new, "target")
     await fill(source)
     telling = await live_until(source, target)
-    assert len(telling) == 2 * 5
+    assert len(telling) == 2 * 6  # the target says twice that it is filled: it is looked at between
     seen = set()
     for number, call in enumerate(sorted(telling)):
         one = await asyncio.to_thread(pair.source.new, f"source-{number}")

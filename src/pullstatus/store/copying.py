@@ -17,7 +17,7 @@ import msgspec
 
 from pullstatus.errors import StoreRefused, StoreUnavailable
 from pullstatus.store.engines import copying_engine_of, engine_of, moving_engine_of
-from pullstatus.store.migration import CLOSING_MAX, Copy, check_empty, counted
+from pullstatus.store.migration import CLOSING_MAX, Copy, check_empty, counted, enter_target
 from pullstatus.store.scratch import scratch_store
 from pullstatus.store.transfer import (
     OF_APPLICATIONS,
@@ -133,12 +133,12 @@ async def restore(
 async def _begin(target: Transfer, file: Path, act: Act) -> Migration:
     theirs = await target.migration()
     began = Migration(act.ticket, Role.TARGET, Stage.COPYING, f"backup {file.name}")
+    advice = "make another one to restore into"
     if theirs is None:
-        await check_empty(target, "make another one to restore into")
+        await check_empty(target, advice)
     elif (theirs.role, theirs.stage, theirs.peer) != (began.role, began.stage, began.peer):
         raise StoreRefused(f"{target.name} is or was filled from {theirs.peer}: make another one")
-    if not await target.enter(began, expected=theirs):
-        raise StoreRefused(f"somebody else has a hand in {target.name}: end that, then try again")
+    await enter_target(target, began, theirs, advice)
     return began
 
 

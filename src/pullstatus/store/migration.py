@@ -27,7 +27,7 @@ from collections.abc import (
     Sequence,
 )
 from contextlib import AbstractContextManager
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 import msgspec
 
@@ -302,7 +302,41 @@ def _says(found: Migration) -> str:
     return f"is being moved to {found.peer}, or was"
 
 
-async def check_empty(target: Transfer, advice: str = "name a new store with --to") -> None:
+_ADVICE: Final = "name a new store with --to"
+
+
+async def enter_target(
+    target: Transfer, now: Migration, before: Migration | None, advice: str = _ADVICE
+) -> None:
+    """Have a store be filled, if it does as expected, and holds nothing or was filled before.
+
+    Whoever was at it before it took nothing more may have put something there: so it is looked at
+    behind that, too, by this run or by the next one.
+
+    Raises:
+        StoreRefused: it does not, or holds anything; then it is as before.
+    """
+    if before is None or before.unproven:
+        unproven = msgspec.structs.replace(now, unproven=True)
+        if not await target.enter(unproven, expected=before):
+            raise _others(target)
+        try:
+            await check_empty(target, advice)
+        except StoreRefused:
+            await target.enter(None, expected=unproven)
+            raise
+        before = unproven
+    if not await target.enter(now, expected=before):
+        raise _others(target)
+
+
+def _others(end: Transfer) -> StoreRefused:
+    return StoreRefused(
+        f"somebody else has a hand in the migration of {end.name}: end that, then try again"
+    )
+
+
+async def check_empty(target: Transfer, advice: str = _ADVICE) -> None:
     """Refuse to fill a store that holds anything.
 
     Raises:
@@ -362,15 +396,8 @@ class _Move:
                 await self._prove_source()
         if step is Step.GO_ON:
             assert theirs is not None
-            self._theirs = theirs
-            await self._enter(self._target, theirs, theirs)
-        else:
-            await self._enter(self._target, self._theirs, None)
-            try:
-                await check_empty(self._target)  # of whoever was at it just now
-            except StoreRefused:
-                await self._enter(self._target, None, self._theirs)
-                raise
+            self._theirs = msgspec.structs.replace(theirs, unproven=False)
+        await enter_target(self._target, self._theirs, theirs)
 
     async def go_on(self, *, switch: bool) -> Moved:
         """Do what is due."""
@@ -470,9 +497,7 @@ class _Move:
         act: Act | None = None,
     ) -> None:
         if not await end.enter(now, expected=before, act=act):
-            raise StoreRefused(
-                f"somebody else has a hand in the migration of {end.name}: end that, then try again"
-            )
+            raise _others(end)
 
     async def _pass(self, what: str) -> int:
         self._passes += 1

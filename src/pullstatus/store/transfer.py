@@ -43,18 +43,20 @@ class Stage(enum.Enum):
     ABANDONED = "abandoned"
 
 
-class Migration(msgspec.Struct, frozen=True):
+class Migration(msgspec.Struct, frozen=True, omit_defaults=True):
     """What a store says of the migration that it takes part in, or took.
 
     Attributes:
         ticket: `TICKET_BYTES` that no other migration has; of both ends.
         peer: name of the other end, as that one tells it.
+        unproven: of a target, it may hold what it has taken itself; nothing was put into it yet.
     """
 
     ticket: bytes
     role: Role
     stage: Stage
     peer: str
+    unproven: bool = False
 
 
 # -- the rows: of the store, of a mailbox, of what is remembered to know repeats by ----------------

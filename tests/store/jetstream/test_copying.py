@@ -17,6 +17,7 @@ from pullstatus.store import (
     Reader,
     audit_store,
     backup_store,
+    copying,
     init_store,
     open_store,
     restore_store,
@@ -24,7 +25,7 @@ from pullstatus.store import (
 from pullstatus.store import migration as moving
 from pullstatus.store.jetstream import transfer
 from pullstatus.store.jetstream.transfer import Reading
-from pullstatus.store.transfer import Copied, Epoch, Row, Standing
+from pullstatus.store.transfer import Copied, Epoch, Row, Standing, Transfer
 from pullstatus.store.values import ActRow, JournalRow
 from tests.store.build import (
     NOW_MS,
@@ -33,6 +34,7 @@ from tests.store.build import (
     acts_of,
     again_of,
     append,
+    data_of,
     drain,
     fingerprinted,
     new_act,
@@ -44,7 +46,7 @@ from tests.store.build import (
     ticket,
 )
 from tests.store.jetstream import scheme
-from tests.store.test_migration import fill, rows_of
+from tests.store.test_migration import Killed, fill, rows_of
 
 pytestmark = pytest.mark.anyio
 
@@ -198,6 +200,37 @@ async def test_a_restore_that_was_cut_off_is_gone_on_with(
     await store.close()
     with pytest.raises(StoreRefused, match="filled from backup"):
         await restore_store(other, file, act=new_act("restore"), progress=quiet)
+
+
+@pytest.mark.parametrize("killed", [False, True])
+async def test_what_a_store_takes_just_before_it_is_restored_into_stays(
+    url: str, other: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, killed: bool
+) -> None:
+    await fill(url)
+    file = tmp_path / "backup.db"
+    await backup_store(url, file, quiet)
+    server = await open_store(other, server=True)
+    check = moving.check_empty
+
+    async def overtaken(target: Transfer, advice: str) -> None:
+        await check(target, advice)
+        assert await server.append(append(STATUSES, [b"accepted"])) == 1
+
+    async def end(*_: object) -> None:
+        raise Killed
+
+    monkeypatch.setattr(copying, "check_empty", overtaken)
+    if killed:
+        monkeypatch.setattr(moving, "check_empty", end)
+    with pytest.raises(Killed if killed else StoreRefused):
+        await restore_store(other, file, act=new_act("restore"), progress=quiet)
+    monkeypatch.undo()
+    for _ in range(2):
+        with pytest.raises(StoreRefused, match="is not empty"):
+            await restore_store(other, file, act=new_act("restore"), progress=quiet)
+    assert await data_of(server, STATUSES) == [b"accepted"]
+    assert await server.append(append(STATUSES, records(1))) == 1
+    await server.close()
 
 
 async def test_a_store_that_holds_anything_is_not_restored_into(
