@@ -142,6 +142,40 @@ main(prog_name="pullstatus")
 """
 
 
+_BRIEF = """
+from pullstatus import limits
+from pullstatus.cli import main
+assert limits.PENDING_NAME_S
+limits.PENDING_NAME_S = 1
+main(prog_name="pullstatus")
+"""
+
+
+@pytest.mark.parametrize("method", ["GET", "POST"])
+def test_what_waited_and_can_be_no_record_is_parked_as_it_can_be_read_again(
+    tmp_path: Path, method: str
+) -> None:
+    """Jasmin says no number of its own: the registration does, as late as it comes."""
+    program = Program(tmp_path, command=(sys.executable, "-c", _BRIEF))
+    with program:
+        app = program.create_app()
+        token = program.create_token("gateway", app=app)
+        register(program, app, {"sid": "first", "id": "first"})
+        told = {"message_status": "DELIVRD", "id": "late", "level": "1", "connector": "c"}
+        say = {"params": told} if method == "GET" else {"params": {"sender": "1069"}, "data": told}
+        answer = program.http.request(method, f"/in/{token}/jasmin", **say)  # type: ignore[arg-type]
+        assert answer.status_code == 200
+        until_s = time.monotonic() + PATIENCE_S
+        while program.metrics()["pullstatus_parked"] < 1 and time.monotonic() < until_s:
+            time.sleep(0.1)
+        [item] = program.cli("parked", "list", "--sdkappid", str(app.sdkappid))
+        assert item["member"] == "nationcode"
+        number = {"nationcode": "86", "mobile": "13800000001"}
+        register(program, app, {"sid": "mine", "id": "late", **number})
+        assert program.cli("parked", "retry", str(app.sdkappid), "--all")["records"] == 1
+        assert [row["sid"] for row in program.pull(app, STATUS).data] == ["mine"]
+
+
 def test_a_platform_that_floods_takes_no_room_for_receipts_of_another(tmp_path: Path) -> None:
     """Whatever nobody registers of one, a receipt of the other waits for its name, and gets it."""
     program = Program(tmp_path, command=(sys.executable, "-c", _SMALL))

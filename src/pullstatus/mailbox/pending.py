@@ -27,6 +27,7 @@ So nothing is joined with number 0, and a part is handed over to wait where the 
 from __future__ import annotations
 
 import contextlib
+import sys
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from typing import Final, NamedTuple, TypeVar
 
@@ -62,6 +63,7 @@ from pullstatus.store import (
 )
 
 __all__ = [
+    "Asked",
     "Item",
     "Pending",
     "Used",
@@ -80,6 +82,15 @@ _USED_MAX: Final = 10_000  # applications of which it is known at a time
 _NOTHING: Final = Receipts(Kind.DELIVERY_STATUS, [])
 
 
+class Asked(msgspec.Struct, frozen=True, array_like=True):
+    """The request that something came with, as a `parking.Item` has it, to be read again by."""
+
+    address: str = ""
+    method: str = "POST"
+    query: bytes = b""
+    content_type: str = ""
+
+
 class Item(msgspec.Struct, frozen=True, omit_defaults=True):
     """What waits, as it is stored: one JSON object, in ASCII, with bytes in base64.
 
@@ -89,6 +100,7 @@ class Item(msgspec.Struct, frozen=True, omit_defaults=True):
         owner: whose application it came for.
         name: its send, once that is known.
         unowned: what is parked of it if nobody turns out to own it; of number 0 alone.
+        asked: the request, for what is parked of it if it can be no record.
     """
 
     source: str
@@ -99,6 +111,7 @@ class Item(msgspec.Struct, frozen=True, omit_defaults=True):
     owner: str = ""
     name: Name | None = None
     unowned: parking.Item | None = None
+    asked: Asked = Asked()
 
     def encoded(self) -> bytes:
         """As it is stored."""
@@ -298,13 +311,15 @@ class Ready(NamedTuple):
     Attributes:
         seqs: the items, in order.
         item: the one that says whose it is.
-        reports: what it says, joined; and part by part, if that can be no record.
+        report: what it says, joined.
+        apart: its parts, if that can be no record.
         whole: it has all it waited for; else it is overdue.
     """
 
     seqs: tuple[int, ...]
     item: Item
-    reports: tuple[Report, ...]
+    report: Report
+    apart: tuple[Item, ...]
     whole: bool
 
 
@@ -327,7 +342,7 @@ def ready(
             key = item.token, item.source, *piece.key
             pieces.append(piece._replace(key=key, seq=seq))
         elif item.name is not None or _overdue_ms(item, limits.PENDING_NAME_S) <= now_ms:
-            found.append(Ready((seq,), item, (item.report,), item.name is not None))
+            found.append(Ready((seq,), item, item.report, (), item.name is not None))
         else:
             next_ms.append(_overdue_ms(item, limits.PENDING_NAME_S))
     for message in sorted_out(pieces):
@@ -339,8 +354,7 @@ def ready(
             overdue_ms = _overdue_ms(first, limits.PENDING_NAME_S) if _is_nameless(first) else 0
         if overdue_ms <= now_ms:
             seqs = tuple(piece.seq for piece in message)
-            singly = [msgspec.structs.replace(piece.report, part=None) for piece in message]
-            found.append(Ready(seqs, first, (joined.report, *singly), joined.whole))
+            found.append(Ready(seqs, first, joined.report, tuple(some), joined.whole))
         else:
             next_ms.append(overdue_ms)
     return sorted(found, key=lambda each: each.seqs[-1]), min(next_ms, default=None)
@@ -583,7 +597,7 @@ class _Turn:
             said: what rules say of it, if they were asked.
         """
         if live is not None:
-            self._record(live, each.item, _readable(each))
+            self._record(live, _readable(each))
             return Outcome.PULLED
         if said is not None and said.dropped:
             return Outcome.ERASED
@@ -655,10 +669,10 @@ class _Turn:
             key = target.application.sdkappid, item.token
             self._waits.setdefault(key, (target, []))[1].append(item)
             return True
-        receipts = _readable(each)
-        if whole and receipts.unread:
+        read = _readable(each)
+        if whole and any(receipts.unread for _, receipts in read):
             return False
-        self._record(target, each.item, receipts)
+        self._record(target, read)
         return True
 
     async def _has_room(self, sdkappid: int) -> bool:
@@ -671,15 +685,16 @@ class _Turn:
         self._room[sdkappid] -= 1
         return self._room[sdkappid] >= 0
 
-    def _record(self, target: LiveApplication, item: Item, receipts: Receipts) -> None:
+    def _record(self, target: LiveApplication, read: Iterable[tuple[Item, Receipts]]) -> None:
         """Have receipts be records, and parked as far as they can be none."""
-        if receipts.entries:
-            key = target.application.sdkappid, receipts.kind, item.token
-            _, all_of = self._records.setdefault(key, (target, Receipts(receipts.kind, [], [])))
-            all_of.entries.extend(receipts.entries)
-            assert all_of.fingerprints is not None
-            all_of.fingerprints.extend(receipts.fingerprints or ())
-        self._park(target, [_parked(item, unread) for unread in receipts.unread])
+        for item, receipts in read:
+            if receipts.entries:
+                key = target.application.sdkappid, receipts.kind, item.token
+                _, all_of = self._records.setdefault(key, (target, Receipts(receipts.kind, [], [])))
+                all_of.entries.extend(receipts.entries)
+                assert all_of.fingerprints is not None
+                all_of.fingerprints.extend(receipts.fingerprints or ())
+            self._park(target, [_parked(item, unread) for unread in receipts.unread])
 
     def _park(self, target: LiveApplication, items: Sequence[parking.Item]) -> None:
         if items:
@@ -691,20 +706,24 @@ class _Turn:
         )
 
 
-def _readable(each: Ready) -> Receipts:
-    """What it says, joined; if that can be no record, part by part."""
-    joined, *apart = each.reports
-    receipts = _receipts(each.item, [joined])
-    return _receipts(each.item, apart) if receipts.unread and apart else receipts
+def _readable(each: Ready) -> list[tuple[Item, Receipts]]:
+    """What it says, joined; if that can be no record, part by part: each with what said it."""
+    receipts = _receipts(each.item, each.report)
+    if not (receipts.unread and each.apart):
+        return [(each.item, receipts)]
+    singly = [msgspec.structs.replace(item.report, part=None) for item in each.apart]
+    return [
+        (item, _receipts(each.item, report))
+        for item, report in zip(each.apart, singly, strict=True)
+    ]
 
 
-def _receipts(item: Item, reports: Sequence[Report]) -> Receipts:
+def _receipts(item: Item, report: Report) -> Receipts:
     whose = item.whose
     if item.name is not None:
         name = item.name
         whose = msgspec.structs.replace(whose, sid=name.sid, ext=name.ext, number=name.number)
-    kind = item.report.kind
-    return receipts_of(kind, item.source, [(each, whose) for each in reports], item.at_ms // 1000)
+    return receipts_of(report.kind, item.source, [(report, whose)], item.at_ms // 1000)
 
 
 def _parked(item: Item, unread: Unread) -> parking.Item:
@@ -712,10 +731,13 @@ def _parked(item: Item, unread: Unread) -> parking.Item:
         format=item.source,
         token=item.token,
         at_ms=item.at_ms,
-        address="",
+        address=item.asked.address,
         reason=unread.reason,
         raw=unread.raw,
         member=unread.member,
         kind=unread.kind,
         index=unread.index,
+        method=sys.intern(item.asked.method),  # as `parking.item_of` has it
+        query=item.asked.query,
+        content_type=item.asked.content_type,
     )

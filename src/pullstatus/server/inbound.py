@@ -30,7 +30,7 @@ from pullstatus.errors import MasterKeyMissing, StoreUnavailable
 from pullstatus.mailbox import append, parking
 from pullstatus.mailbox.names import Heard, Names
 from pullstatus.mailbox.owning import Owned, named_together, nationcode_of, owned
-from pullstatus.mailbox.pending import Item, fits, wait, waits_for
+from pullstatus.mailbox.pending import Asked, Item, fits, wait, waits_for
 from pullstatus.mailbox.room import Room
 from pullstatus.mailbox.traffic import Column, Traffic
 from pullstatus.receipts import Receipts, Unread
@@ -436,7 +436,10 @@ class InboundDoor(ParkingDoor):
                 sender=token.name,
                 now_ms=self._now_ms(),
             )
-            aside, pending = await self._put_aside(scope, token, source, told, owns, park_later)
+            asked = Asked(address_of(scope), request.method, request.query, request.content_type)
+            aside, pending = await self._put_aside(
+                scope, token, source, told, owns, park_later, asked
+            )
             if aside:
                 put_aside = len(aside)
                 rest = [place for place in range(len(owns)) if place not in aside]
@@ -481,6 +484,7 @@ class InboundDoor(ParkingDoor):
         reports: Sequence[Report],
         owns: Sequence[Owned],
         park_later: Callable[[Unread], parking.Item],
+        asked: Asked,
     ) -> tuple[set[int], int]:
         """Put aside what waits for its name or for other parts.
 
@@ -514,6 +518,7 @@ class InboundDoor(ParkingDoor):
                     owner=each.live.application.owner if each.live else "",
                     name=each.name,
                     unowned=None if each.live else park_later(_nobodys_of(report, each)),
+                    asked=asked,
                 )
                 if fits(item):
                     found.setdefault(sdkappid, {})[place] = item
