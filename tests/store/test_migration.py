@@ -53,7 +53,6 @@ from pullstatus.store.migration import (
     Ends,
     Moved,
     Step,
-    abandon_move,
     move_store,
     next_step,
 )
@@ -154,6 +153,12 @@ async def move(source: str, target: str, act: Act | None = None, **how: Any) -> 
         "accept": accept_any,
     }
     return await move_store(source, target, **(known | how))
+
+
+async def abandon_move(
+    source: str, target: str, *, act: Act, say: Callable[[str], None] = lambda _text: None
+) -> tuple[str, str]:
+    return await moving.abandon_move(source, target, act=act, say=say)
 
 
 async def rows_of(url: str) -> dict[type, list[Row]]:
@@ -1078,6 +1083,41 @@ async def test_a_target_that_is_lost(source: str, target: str, stage: Stage) -> 
         await abandon_move(source, target, act=new_act())
         assert not await moving_engine_of(target).holds_store(target)
         await (await open_store(source, server=True)).close()
+
+
+GONE = [
+    "postgresql://me@127.0.0.1:1/gone?sslmode=disable",
+    "jetstream://127.0.0.1:1/gone?monitor=127.0.0.1:1",
+]
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("stage", [Stage.COPYING, Stage.SEALED, Stage.MOVED])
+@pytest.mark.parametrize("pair", ["sqlite to jetstream", "postgresql to sqlite"], indirect=True)
+@pytest.mark.parametrize("gone", GONE)
+async def test_what_cannot_be_reached_is_abandoned_before_the_source_is_handed_over(
+    source: str, target: str, stage: Stage, gone: str
+) -> None:
+    await fill(source)
+    await move(source, target, switch=False)
+    if stage is not Stage.COPYING:
+        await enter(source, stage)
+    said: list[str] = []
+    if stage is Stage.MOVED:
+        with pytest.raises(StoreRefused, match=r"cannot be used|does not answer"):
+            await abandon_move(source, gone, act=new_act(), say=said.append)
+        assert said == []
+        return
+    await abandon_move(source, gone, act=new_act(), say=said.append)
+    assert len(said) == 1
+    assert "nobody can have used" in said[0]
+    server = await open_store(source, server=True)
+    await server.append(append(STATUSES, records(1)))
+    await server.close()
+    with pytest.raises(StoreRefused, match="being filled"):
+        await open_store(target, server=True)
+    with pytest.raises(StoreRefused, match="name a new store"):
+        await move(source, target)
 
 
 async def another(places: Places) -> str:

@@ -114,7 +114,9 @@ def migrate(
         if copy_only or damaged:
             raise click.UsageError("--abandon goes with neither --copy-only nor --damaged")
         act = acting(reason).act("migrate abandon")
-        source, target = _run(abandon_move(source_url, target_url, act=act))
+        source, target = _run(
+            abandon_move(source_url, target_url, act=act, say=lambda text: say(text, err=True))
+        )
         print_json({"abandoned": target, "in_use": source})
         return
     masters = named_masters(target_url, master_key_file, master_key_command)

@@ -3,7 +3,8 @@
 So there is one form of backups for all engines. Each application is copied as of one of its
 commits, while it is in use. What repeats are known by is copied before: what comes meanwhile may
 come again, and is never taken for a repeat of what the copy lacks. What operators did is copied
-behind: it is on record wherever it shows.
+behind: it is on record wherever it shows. Of two applications they are two moments: an item that
+changes from one to the other between them is in the copy twice, or not at all.
 """
 
 from __future__ import annotations

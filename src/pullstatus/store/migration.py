@@ -172,10 +172,15 @@ def _told(act: Act, source: str, target: str, ticket: bytes) -> Act:
     return msgspec.structs.replace(act, detail=detail, ticket=ticket)
 
 
-async def abandon_move(source_url: str, target_url: str, *, act: Act) -> tuple[str, str]:
+async def abandon_move(
+    source_url: str, target_url: str, *, act: Act, say: Callable[[str], None]
+) -> tuple[str, str]:
     """End a migration whose target was not in use yet, and open the source again.
 
     The target can never be used then. Returns the names of both.
+
+    Args:
+        say: is told of a target that can't be reached, and need not be.
 
     Raises:
         StoreRefused: there is none, or the target is in use, or may be.
@@ -186,7 +191,7 @@ async def abandon_move(source_url: str, target_url: str, *, act: Act) -> tuple[s
         if mine is None or mine.role is not Role.SOURCE:
             raise StoreRefused(f"{source.name} is not being moved; there is nothing to abandon")
         # A target of which nothing is left can be in use only if the source was handed over.
-        if await moving_engine_of(target_url).holds_store(target_url):
+        if await _is_left(target_url, mine, say):
             await _abandon_target(source, mine, target_url)
         elif mine.stage is Stage.MOVED:
             raise StoreRefused(
@@ -196,6 +201,23 @@ async def abandon_move(source_url: str, target_url: str, *, act: Act) -> tuple[s
         if not await source.enter(None, expected=mine, act=told):
             raise StoreRefused("the migration went on meanwhile; end that, then try again")
         return source.name, mine.peer
+
+
+async def _is_left(target_url: str, mine: Migration, say: Callable[[str], None]) -> bool:
+    """Whether there is anything of a target, as far as that matters.
+
+    Before the source was handed over nobody can have used it, nor can anybody later: it goes on
+    saying that it is being filled.
+    """
+    try:
+        return await moving_engine_of(target_url).holds_store(target_url)
+    except (StoreRefused, StoreUnavailable) as error:
+        if mine.stage is Stage.MOVED:
+            raise
+        say(
+            f"{error}; nobody can have used what is there, nor can anybody: remove it if it is left"
+        )
+        return False
 
 
 async def _abandon_target(source: Transfer, mine: Migration, target_url: str) -> None:
