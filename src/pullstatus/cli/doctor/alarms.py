@@ -6,7 +6,7 @@ import re
 from collections.abc import Collection, Mapping
 from http import HTTPStatus
 from pathlib import Path
-from typing import Final, TypeVar
+from typing import Final
 from urllib.parse import quote
 
 import httpx
@@ -18,7 +18,6 @@ from pullstatus.client.errors import InvalidArgument, shown
 from pullstatus.client.route import open_http
 from pullstatus.errors import InvalidSetting
 
-T = TypeVar("T")
 
 PREFIX: Final = "Pullstatus"
 NAMES: Final = frozenset(
@@ -76,8 +75,8 @@ def of_prometheus(address: str) -> Known:
     where = address.rstrip("/")
     try:
         with open_http(where, ANSWER_S) as asking:
-            groups = _data(asking, f"{where}/api/v1/rules?type=alert", _Loaded).groups
-            grown = _data(asking, f"{where}/api/v1/query?query={quote(GROWTH)}", _Found).result
+            groups = _LOADED.decode(_data(asking, f"{where}/api/v1/rules?type=alert")).groups
+            grown = _FOUND.decode(_data(asking, f"{where}/api/v1/query?query={quote(GROWTH)}"))
         rules = [rule for group in groups for rule in group.rules]
         return Known(
             {rule.name for rule in rules},
@@ -86,7 +85,7 @@ def of_prometheus(address: str) -> Known:
                 for rule in rules
                 if rule.state == "firing" and rule.name.startswith(PREFIX)
             },
-            float(grown[0].value[1]) if grown else None,
+            float(grown.result[0].value[1]) if grown.result else None,
         )
     except (httpx.HTTPError, httpx.InvalidURL, InvalidArgument) as error:
         raise InvalidSetting(f"no Prometheus answers at {address}") from error
@@ -116,12 +115,16 @@ class _Found(msgspec.Struct):
     result: list[_Value]
 
 
-def _data(asking: httpx.Client, address: str, form: type[T]) -> T:
+_ANSWER: Final = msgspec.json.Decoder(dict[str, msgspec.Raw])
+_LOADED: Final = msgspec.json.Decoder(_Loaded)
+_FOUND: Final = msgspec.json.Decoder(_Found)
+
+
+def _data(asking: httpx.Client, address: str) -> bytes:
     answer = get(asking, address)
     if answer.http_status != HTTPStatus.OK:
         raise httpx.TransportError(f"HTTP {answer.http_status}")
-    data = msgspec.json.decode(answer.content, type=dict[str, msgspec.Raw]).get("data", b"null")
-    return msgspec.json.decode(data, type=form)
+    return bytes(_ANSWER.decode(answer.content).get("data", b"null"))
 
 
 def unknown(error: InvalidSetting) -> Finding:
