@@ -18,7 +18,6 @@ from pullstatus.client.errors import InvalidArgument, shown
 from pullstatus.client.route import open_http
 from pullstatus.errors import InvalidSetting
 
-
 PREFIX: Final = "Pullstatus"
 NAMES: Final = frozenset(
     PREFIX + name
