@@ -16,13 +16,15 @@ from pullstatus.cli import main
 from pullstatus.cli.doctor import alarms, server
 from pullstatus.errors import InvalidSetting
 from tests.endless import ENDLESS, TIMEOUT_S, Script, Service, services
+from tests.logs import own_log
 
 SETTINGS = {"PULLSTATUS_APPKEY": "k", "PULLSTATUS_TOKEN": "t"}
 NO_TEXT = [b"\xff", b"\xff\n", b"\x80" * 200, b'{"a":"\xff"}', b"\xed\xa0\x80", b"\xc3"]
 
 
 def run(*arguments: str, given: bytes = b"") -> Result:
-    done = CliRunner(env=SETTINGS).invoke(main, arguments, input=given)
+    with own_log():  # that of a server, which some of these begin to be
+        done = CliRunner(env=SETTINGS).invoke(main, arguments, input=given)
     assert done.exception is None or isinstance(done.exception, SystemExit), arguments
     return done
 

@@ -22,6 +22,7 @@ from pullstatus.server.logs import repeats
 from pullstatus.store import PutAside
 from pullstatus.terminal import visible
 from tests.harness import PATIENCE_S, Answer, reply, status
+from tests.logs import own_log
 from tests.unit.server.asgi import APP, SECRET, Served
 
 CANARY = "canary 13877700077"  # a source line of a trace may not hold it
@@ -45,22 +46,11 @@ def shown(monkeypatch: pytest.MonkeyPatch) -> Iterator[io.StringIO]:
 
 
 def _written(monkeypatch: pytest.MonkeyPatch, output: io.StringIO) -> Iterator[io.StringIO]:
-    root = logging.getLogger()
-    handlers, level = root.handlers, root.level
-    configuration = structlog.get_config()
     monkeypatch.setattr(sys, "stderr", output)
     monkeypatch.setattr(limits, "LOG_FLUSH_S", PATIENCE_S)
-    monkeypatch.setattr(structlog, "configure", _uncached(structlog.configure))
-    logs.configure()
-    yield output
-    structlog.configure(**configuration)
-    root.handlers = handlers
-    root.setLevel(level)
-
-
-def _uncached(configure: Any) -> Any:  # noqa: ANN401
-    """The loggers of modules live longer than a test."""
-    return lambda **settings: configure(**settings | {"cache_logger_on_first_use": False})
+    with own_log():
+        logs.configure()
+        yield output
 
 
 def flush() -> None:
