@@ -16,12 +16,13 @@ from pullstatus.apps.operator import SERVER
 from pullstatus.apps.routing import Rule
 from pullstatus.apps.values import NOBODY, application_setting
 from pullstatus.errors import InvalidSetting, OutcomeUnknown
-from pullstatus.mailbox import append, parking, pending, unparking
+from pullstatus.mailbox import append, leaving, parking, pending, unparking
 from pullstatus.mailbox import bounds as mailbox_bounds
 from pullstatus.mailbox.bounds import Bounds
 from pullstatus.mailbox.owning import NO_RULE, Stored, owned
 from pullstatus.mailbox.parking import NOBODYS
-from pullstatus.mailbox.pending import Item, Pending, wait
+from pullstatus.mailbox.pending import Item, wait
+from pullstatus.mailbox.releasing import Pending
 from pullstatus.mailbox.room import Room
 from pullstatus.mailbox.unparking import Told
 from pullstatus.mailbox.upkeep import DAY_MS
@@ -406,7 +407,7 @@ async def test_what_is_whole_is_a_record_though_much_of_others_stands_before_it(
     store: Store, url: str, monkeypatch: pytest.MonkeyPatch, cut: str | None
 ) -> None:
     """In one turn, and once, whichever process has the others; what it can't be is parked once."""
-    monkeypatch.setattr(pending, "_STEP_ITEMS", 2)
+    monkeypatch.setattr(leaving, "STEP_ITEMS", 2)
     await create(store, SHOP)
     names, tickets = NamesInMemory(), Tickets(secrets.token_bytes)
 

@@ -15,9 +15,10 @@ from pullstatus import limits
 from pullstatus.apps import Application
 from pullstatus.apps.values import NOBODY, application_setting
 from pullstatus.errors import OutcomeUnknown, SettingChanged, StoreDamaged, StoreUnavailable
-from pullstatus.mailbox import parking, pending
+from pullstatus.mailbox import leaving, parking
 from pullstatus.mailbox.names import Told, names_of
-from pullstatus.mailbox.pending import Item, Pending, pending_mailbox, wait
+from pullstatus.mailbox.pending import Item, pending_mailbox, wait
+from pullstatus.mailbox.releasing import Pending
 from pullstatus.receipts.parts import Part
 from pullstatus.receipts.reports import Report, State
 from pullstatus.receipts.sends import Registered
@@ -178,7 +179,7 @@ async def test_parts_that_are_overdue_when_a_server_is_back_meet_before_they_lea
 ) -> None:
     """Wherever with number 0 the one is, and whichever process sees to that first."""
     if far:
-        monkeypatch.setattr(pending, "_STEP_ITEMS", 2)
+        monkeypatch.setattr(leaving, "STEP_ITEMS", 2)
     await create(store, NUMBER)
     names = NamesInMemory()
     await come(store, *map(receipt, "123456" if far else ""), receipt("a"))
@@ -202,7 +203,7 @@ async def test_parts_that_are_overdue_when_a_server_is_back_meet_before_they_lea
 async def test_what_number_0_has_of_one_holds_up_the_overdue_of_no_other(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(pending, "_STEP_ITEMS", 2)
+    monkeypatch.setattr(leaving, "STEP_ITEMS", 2)
     names = NamesInMemory()
     for sdkappid in (NUMBER, OTHERS.sdkappid):
         await create(store, sdkappid)
@@ -240,7 +241,7 @@ async def test_no_part_is_left_behind_by_what_goes_ahead(
     store: Store, monkeypatch: pytest.MonkeyPatch, restarts: bool
 ) -> None:
     """One part at the head, something that leaves behind it, and the other part far from both."""
-    monkeypatch.setattr(pending, "_STEP_ITEMS", 3)
+    monkeypatch.setattr(leaving, "STEP_ITEMS", 3)
     await create(store, NUMBER)
     names = NamesInMemory()
     await come(store, receipt("a"), receipt("x"), *map(receipt, "123456789"), receipt("b"))
@@ -328,7 +329,7 @@ async def test_however_many_applications_have_something_there_each_gets_it(
     narrow: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """In steps, each application asked for once in one; behind others, too."""
-    monkeypatch.setattr(pending, "_STEP_ITEMS", 300)
+    monkeypatch.setattr(leaving, "STEP_ITEMS", 300)
     apps, names = range(NUMBER, NUMBER + 350), NamesInMemory()
     for sdkappid in apps:
         await create(narrow, sdkappid)

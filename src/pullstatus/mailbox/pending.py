@@ -26,31 +26,25 @@ So nothing is joined with number 0, and a part is handed over to wait where the 
 
 from __future__ import annotations
 
-import contextlib
-import sys
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
-from typing import Final, NamedTuple, TypeVar
+from collections.abc import Callable, Sequence
+from typing import Final, TypeVar
 
 import msgspec
 
 from pullstatus import limits
-from pullstatus.apps import LiveApplication, rules
-from pullstatus.apps.routing import Rules
+from pullstatus.apps import LiveApplication
 from pullstatus.apps.values import NOBODY
-from pullstatus.errors import SettingChanged, StoreDamaged, StoreUnavailable
+from pullstatus.errors import SettingChanged
 from pullstatus.json import ascii_json
 from pullstatus.mailbox import append_of, parking, scope_of
-from pullstatus.mailbox.names import Name, Names, Told, names_of
-from pullstatus.mailbox.owning import Owned, Stored, owned
-from pullstatus.mailbox.rereading import sources_of
-from pullstatus.receipts import Receipts, Unread
-from pullstatus.receipts.joining import Piece, join, sorted_out
-from pullstatus.receipts.reports import Report, State, Whose, fingerprint, receipts_of
+from pullstatus.mailbox.names import Name
+from pullstatus.receipts import Receipts
+from pullstatus.receipts.joining import Piece
+from pullstatus.receipts.reports import Report, State, Whose, fingerprint
 from pullstatus.records import Kind
 from pullstatus.store import (
     Append,
     Aside,
-    Backlog,
     Fingerprints,
     Gone,
     Mailbox,
@@ -63,19 +57,22 @@ from pullstatus.store import (
 )
 
 __all__ = [
+    "NOBODYS_PENDING",
     "Asked",
     "Item",
-    "Pending",
     "Used",
+    "aside_of",
     "decode_item",
+    "drop",
     "fits",
+    "items_of",
+    "overdue_ms",
     "pending_mailbox",
+    "piece_of",
     "wait",
     "waits_for",
 ]
 
-_STEP_ITEMS: Final = 1_000  # of one commit, where what leaves lies so near together
-_STEP_PARTS: Final = 100  # of one commit: a store may write what each application gets by itself
 _USED_MS: Final = 3_600_000  # an hour
 _UNUSED_MS: Final = 1_000
 _USED_MAX: Final = 10_000  # applications of which it is known at a time
@@ -126,7 +123,8 @@ def pending_mailbox(sdkappid: int) -> Mailbox:
     return Mailbox(sdkappid, Aside.PENDING)
 
 
-_NOBODYS: Final = pending_mailbox(NOBODY)
+NOBODYS_PENDING: Final = pending_mailbox(NOBODY)
+"""Where what nobody owns yet is."""
 
 
 def waits_for(report: Report, name: Name | None, *, named: bool, is_owned: bool = True) -> int:
@@ -137,7 +135,7 @@ def waits_for(report: Report, name: Name | None, *, named: bool, is_owned: bool 
         named: whether sends are registered at all by whom it is for: else none is waited for.
         is_owned: whether it is known whose it is: else it waits for its name alone.
     """
-    if is_owned and _piece(report, name) is not None:
+    if is_owned and piece_of(report, name) is not None:
         return limits.PENDING_PARTS_S
     final = report.kind is Kind.DELIVERY_STATUS and report.state is not State.INTERMEDIATE
     nameless = name is None and report.id and not report.sid
@@ -238,10 +236,11 @@ async def wait(
     """
     live = live or parking.NOBODYS
     records = append_of(live, receipts, sender=sender, now_ms=now_ms, ticket=ticket)
-    return await store.park(_aside(live, items, records, sender), gone)
+    return await store.park(aside_of(live, items, records, sender), gone)
 
 
-def _aside(live: LiveApplication, items: Sequence[Item], records: Append, sender: str) -> Park:
+def aside_of(live: LiveApplication, items: Sequence[Item], records: Append, sender: str) -> Park:
+    """What puts items aside for an application, beside records that came with them."""
     mailbox = pending_mailbox(live.application.sdkappid)
     prints = [fingerprint(item.report, item.source) for item in items]
     known = Fingerprints(scope_of(live, mailbox, sender), prints)
@@ -268,7 +267,7 @@ async def drop(
         if not rows:
             return 0
         first, last = rows[0].accepted - rows[0].waiting + 1, rows[0].accepted
-        items = await _items(store, mailbox, first, last)
+        items = await items_of(store, mailbox, first, last)
         meant = {seq for seq, item in items.items() if item is not None and is_meant(item)}
         if not meant:
             return 0
@@ -295,7 +294,7 @@ async def drop(
     return 0
 
 
-async def _items(store: Store, mailbox: Mailbox, first: int, last: int) -> dict[int, Item | None]:
+async def items_of(store: Store, mailbox: Mailbox, first: int, last: int) -> dict[int, Item | None]:
     """All that waits, by number; None of what is damaged."""
     found: dict[int, Item | None] = dict.fromkeys(range(first, last + 1))
     async for entry in store.entries(mailbox, first):
@@ -305,66 +304,12 @@ async def _items(store: Store, mailbox: Mailbox, first: int, last: int) -> dict[
     return found
 
 
-class Ready(NamedTuple):
-    """What leaves together, and becomes a record.
-
-    Attributes:
-        seqs: the items, in order.
-        item: the one that says whose it is.
-        report: what it says, joined.
-        apart: its parts, if that can be no record.
-        whole: it has all it waited for; else it is overdue.
-    """
-
-    seqs: tuple[int, ...]
-    item: Item
-    report: Report
-    apart: tuple[Item, ...]
-    whole: bool
-
-
-def ready(
-    items: Iterable[tuple[int, Item]], now_ms: int, *, apart: bool = False
-) -> tuple[list[Ready], int | None]:
-    """What may leave of all that waits, in order, and when the next of the others is overdue.
-
-    Args:
-        items: by number, in order.
-        apart: parts are not joined here: each leaves alone, once it has its name.
-    """
-    found: list[Ready] = []
-    next_ms: list[int] = []
-    of = dict(items)
-    pieces: list[Piece] = []
-    for seq, item in of.items():
-        piece = None if apart else _piece(item.report, item.name)
-        if piece is not None:
-            key = item.token, item.source, *piece.key
-            pieces.append(piece._replace(key=key, seq=seq))
-        elif item.name is not None or _overdue_ms(item, limits.PENDING_NAME_S) <= now_ms:
-            found.append(Ready((seq,), item, item.report, (), item.name is not None))
-        else:
-            next_ms.append(_overdue_ms(item, limits.PENDING_NAME_S))
-    for message in sorted_out(pieces):
-        some = [of[each.seq] for each in message]
-        first = next((item for item in some if item.name is not None), some[0])
-        joined = join(message)
-        overdue_ms = min(_overdue_ms(item, limits.PENDING_PARTS_S) for item in some)
-        if joined.whole:
-            overdue_ms = _overdue_ms(first, limits.PENDING_NAME_S) if _is_nameless(first) else 0
-        if overdue_ms <= now_ms:
-            seqs = tuple(piece.seq for piece in message)
-            found.append(Ready(seqs, first, joined.report, tuple(some), joined.whole))
-        else:
-            next_ms.append(overdue_ms)
-    return sorted(found, key=lambda each: each.seqs[-1]), min(next_ms, default=None)
-
-
-def _overdue_ms(item: Item, wait_s: int) -> int:
+def overdue_ms(item: Item, wait_s: int) -> int:
+    """When an item has waited for so long."""
     return item.at_ms + wait_s * 1000
 
 
-def _piece(report: Report, name: Name | None) -> Piece | None:
+def piece_of(report: Report, name: Name | None) -> Piece | None:
     """Which part of which message a report is; None: of none that has others."""
     if report.kind is Kind.DELIVERY_STATUS:
         if report.state is State.INTERMEDIATE:
@@ -376,368 +321,3 @@ def _piece(report: Report, name: Name | None) -> Piece | None:
         return None
     key = (report.kind.name, report.number, report.to, part.reference, str(part.count))
     return Piece(key, part.count, part.number, report, 0)
-
-
-class Pending:
-    """What lets everything leave that may, in all mailboxes of a store."""
-
-    def __init__(self, store: Store, names: Names, new_ticket: Callable[[], bytes]) -> None:
-        """To be told the time; any number of processes may do this beside each other.
-
-        Args:
-            names: what knows the names of sends: the store, as a rule.
-        """
-        self._store = store
-        self._names = names
-        self._new_ticket = new_ticket
-        self._idle: dict[Mailbox, tuple[int, int]] = {}  # how many came, and until when it rests
-        self._ahead: set[int] = set()  # of number 0: what is handed over, and has not left
-        self._apart: set[int] | None = set()  # whose parts number 0 may have; None: it is not known
-
-    async def release(self, now_ms: int) -> int:
-        """Let leave what has all it waited for, and what is overdue; returns how many items did.
-
-        Where nothing has come and nothing is due, nothing is read.
-
-        Raises:
-            StoreUnavailable: some are left for the next time, for which this is to be called again.
-        """
-        count = 0
-        failed: StoreUnavailable | None = None
-        self._apart = set()
-        async for row in self._rows():
-            came, until_ms = self._idle.get(row.mailbox, (0, 0))
-            if came == row.accepted and now_ms < until_ms:
-                continue
-            try:
-                count += await self._release(row, now_ms)
-            except SettingChanged:  # with the next turn
-                self._idle.pop(row.mailbox, None)
-            except StoreDamaged:  # its own calls are told; what cannot be read nobody waits for
-                self._idle.pop(row.mailbox, None)
-                if row.mailbox == _NOBODYS:
-                    self._apart = self._apart or set()
-            except StoreUnavailable as error:  # what others have the store may take
-                failed = failed or error
-        if failed is not None:
-            raise failed
-        return count
-
-    async def _rows(self) -> AsyncIterator[Backlog]:
-        """How mailboxes stand, number 0 first: how others do is read behind what it hands over."""
-        rows: list[Backlog] = []
-        with contextlib.suppress(StoreDamaged):
-            rows = await self._store.backlog(NOBODY)
-        for row in rows:
-            if row.mailbox == _NOBODYS and row.waiting:
-                yield row
-        rows = await self._store.pending(limits.PENDING_MAILBOXES_MAX)
-        standing = {row.mailbox for row in rows}
-        self._idle = {each: rest for each, rest in self._idle.items() if each in standing}
-        for row in rows:
-            if row.mailbox != _NOBODYS:
-                yield row
-
-    async def _release(self, row: Backlog, now_ms: int) -> int:
-        """What leaves of one mailbox, in one commit, or as much of it as lies near together."""
-        sdkappid, nobodys = row.mailbox.sdkappid, row.mailbox == _NOBODYS
-        first, last = row.accepted - row.waiting + 1, row.accepted
-        self._apart = None if nobodys else self._apart
-        turn = _Turn(self._store, now_ms, self._new_ticket)
-        live = None if nobodys else await turn.known.application(sdkappid)
-        out, items = await self._standing(row, live)
-        named = await self._named(items, sdkappid, live)
-        items |= named
-        found, next_ms = ready(items.items(), now_ms, apart=nobodys)
-        if nobodys:
-            parts = [each.item.name for each in found if _is_part(each)]
-            self._apart = {name.sdkappid for name in parts if name is not None}
-        elif self._apart is None or sdkappid in self._apart:
-            found, next_ms = [each for each in found if not _is_late_part(each)], None
-        reach = min([*out, *(each.seqs[-1] for each in found)], default=last) + _STEP_ITEMS
-        near = [each for each in found if each.seqs[-1] < reach]
-        ruled = await self._ruled(near) if nobodys else {}
-        for each in near:
-            if turn.is_full:
-                reach = each.seqs[-1]
-                break
-            outcome = await turn.let_leave(each, live, ruled.get(each.seqs))
-            out |= dict.fromkeys(each.seqs, outcome)
-        out = {seq: outcome for seq, outcome in out.items() if seq < reach}
-        far = [each for each in found if each.seqs[-1] >= reach] if nobodys else []
-        ahead = await turn.let_ahead(far)
-        if out or named:
-            end = max((*out, *named) if reach > last else out)
-            stays = [seq for seq in range(first, end + 1) if seq not in out]
-            await self._store.unpark(
-                Unpark(
-                    row.mailbox,
-                    first,
-                    [out.get(seq, Outcome.PUT_BACK) for seq in range(first, end + 1)],
-                    turn.appends(),
-                    [items[seq].encoded() for seq in stays],
-                    now_ms,
-                    None,
-                    live.while_set if live else None,
-                    self._new_ticket(),
-                    turn.parks(),
-                )
-            )
-            if nobodys:
-                self._ahead = {seq for seq in self._ahead | ahead if seq > end}
-        elif next_ms is not None and not any(
-            _is_nameless(item) and now_ms < _overdue_ms(item, limits.PENDING_NAME_S)
-            for item in items.values()
-        ):
-            self._idle[row.mailbox] = row.accepted, next_ms
-        return len(out)
-
-    async def _standing(
-        self, row: Backlog, live: LiveApplication | None
-    ) -> tuple[dict[int, Outcome], dict[int, Item]]:
-        """What leaves of a mailbox whatever it says, and the items that wait there, in order.
-
-        Args:
-            live: whose mailbox it is, if there is still such an application.
-        """
-        nobodys = row.mailbox == _NOBODYS
-        out: dict[int, Outcome] = {}
-        items: dict[int, Item] = {}
-        first = row.accepted - row.waiting + 1
-        for seq, item in (await _items(self._store, row.mailbox, first, row.accepted)).items():
-            if item is None:
-                out[seq] = Outcome.QUARANTINED
-            elif not nobodys and (live is None or live.application.owner != item.owner):
-                out[seq] = Outcome.ERASED  # whom it came for is gone, with all that was theirs
-            elif nobodys and seq in self._ahead:
-                out[seq] = Outcome.ROUTED
-            else:
-                items[seq] = item
-        return out, items
-
-    async def _named(
-        self, items: dict[int, Item], sdkappid: int, live: LiveApplication | None
-    ) -> dict[int, Item]:
-        """Those that have a name by now, and had none."""
-        nameless = [(seq, item) for seq, item in items.items() if _is_nameless(item)]
-        names = await names_of(
-            self._names,
-            [Told(item.report.id, item.report.number) for _, item in nameless],
-            sdkappid=sdkappid or None,
-            owner=live.application.owner if live else None,
-        )
-        return {
-            seq: msgspec.structs.replace(item, name=name)
-            for (seq, item), name in zip(nameless, names, strict=True)
-            if name is not None
-        }
-
-    async def _ruled(self, found: Sequence[Ready]) -> dict[tuple[int, ...], Owned]:
-        """Whose rules say that items are which no name has come for: a rule may be a new one."""
-        overdue = [each for each in found if each.item.name is None]
-        if not overdue:
-            return {}
-        known, spoken = Stored(self._store, await rules(self._store)), await sources_of(self._store)
-        said: dict[tuple[int, ...], Owned] = {}
-        for each in overdue:
-            source = spoken.get(each.item.source)
-            if source is not None:
-                of = [each.item.report]
-                token = each.item.token
-                [said[each.seqs]] = await owned(
-                    self._names, known, of, token=token, source=source, own=None, named=False
-                )
-        return said
-
-
-def _is_nameless(item: Item) -> bool:
-    """Whether nothing says yet by which `sid` it is known."""
-    is_status = item.report.kind is Kind.DELIVERY_STATUS
-    return is_status and item.name is None and not item.report.sid
-
-
-def _is_part(each: Ready) -> bool:
-    """Whether it is of a message of which other parts may wait elsewhere."""
-    return each.item.name is not None and _piece(each.item.report, each.item.name) is not None
-
-
-def _is_late_part(each: Ready) -> bool:
-    return _is_part(each) and not each.whole
-
-
-class _Turn:
-    """What becomes of items that leave in one commit, gathered by whose it is and what brought it.
-
-    Attributes:
-        known: the applications, each as it was when it was asked for first.
-    """
-
-    def __init__(self, store: Store, now_ms: int, new_ticket: Callable[[], bytes]) -> None:
-        self.known = Stored(store, Rules())
-        self._store = store
-        self._now_ms = now_ms
-        self._new_ticket = new_ticket
-        self._records: dict[tuple[int, Kind, str], tuple[LiveApplication, Receipts]] = {}
-        self._waits: dict[tuple[int, str], tuple[LiveApplication, list[Item]]] = {}
-        self._parked: dict[int, tuple[LiveApplication, list[parking.Item]]] = {}
-        self._room: dict[int, int] = {}
-
-    @property
-    def is_full(self) -> bool:
-        """Whether it is of as many applications and tokens as one commit may be."""
-        return len(self._records) + len(self._waits) + len(self._parked) >= _STEP_PARTS
-
-    async def let_leave(
-        self, each: Ready, live: LiveApplication | None, said: Owned | None
-    ) -> Outcome:
-        """Have something become of what leaves.
-
-        Args:
-            live: whose it is; None: it is of number 0.
-            said: what rules say of it, if they were asked.
-        """
-        if live is not None:
-            self._record(live, _readable(each))
-            return Outcome.PULLED
-        if said is not None and said.dropped:
-            return Outcome.ERASED
-        target = said.live if said else await self._owner(each.item)
-        if target is None:
-            self._park(parking.NOBODYS, [each.item.unowned] if each.item.unowned else [])
-            return Outcome.ROUTED
-        if said is not None:
-            each = each._replace(item=msgspec.structs.replace(each.item, whose=said.whose))
-        await self._hand_over(target, each)
-        return Outcome.ROUTED
-
-    async def let_ahead(self, far: Sequence[Ready]) -> set[int]:
-        """Hand over what is named of number 0 while others leave; which items that is of.
-
-        Whoever comes to these without knowing that stores nothing: their fingerprints are known.
-        What would be parked has none, and waits until the cursor is there. So does a part that is
-        overdue, as long as others of its message may still be behind it.
-        """
-        ahead = set[int]()
-        for each in far:
-            if self.is_full or len(ahead) >= _STEP_ITEMS:
-                break
-            late = _is_part(each) and _overdue_ms(each.item, limits.PENDING_PARTS_S) <= self._now_ms
-            target = None if late else await self._owner(each.item)
-            if target is not None and await self._hand_over(target, each, whole=True):
-                ahead.update(each.seqs)
-        return ahead
-
-    def appends(self) -> list[Append]:
-        """Records, for each application, kind and token together."""
-        return [
-            self._append(target, receipts, token)
-            for (_, _, token), (target, receipts) in self._records.items()
-        ]
-
-    def parks(self) -> list[Park]:
-        """What waits or is parked elsewhere from now on."""
-        nothing = Receipts(Kind.DELIVERY_STATUS, [])
-        return [
-            *(
-                _aside(target, items, self._append(target, nothing, token), token)
-                for (_, token), (target, items) in self._waits.items()
-            ),
-            *(
-                parking.aside_of(target, items, self._now_ms, self._new_ticket())
-                for target, items in self._parked.values()
-            ),
-        ]
-
-    async def _owner(self, item: Item) -> LiveApplication | None:
-        """Whose an item is that came for no application; None: nobody's."""
-        live = None if item.name is None else await self.known.application(item.name.sdkappid)
-        if live is None or item.name is None or not item.name.belongs_to(live.application.owner):
-            return None
-        return live
-
-    async def _hand_over(
-        self, target: LiveApplication, each: Ready, *, whole: bool = False
-    ) -> bool:
-        """Have what was nobody's wait with other parts of its message, or be a record; whether so.
-
-        Args:
-            whole: not if it would be parked.
-        """
-        piece = _piece(each.item.report, each.item.name)
-        if piece is not None and await self._has_room(target.application.sdkappid):
-            item = msgspec.structs.replace(each.item, owner=target.application.owner, unowned=None)
-            key = target.application.sdkappid, item.token
-            self._waits.setdefault(key, (target, []))[1].append(item)
-            return True
-        read = _readable(each)
-        if whole and any(receipts.unread for _, receipts in read):
-            return False
-        self._record(target, read)
-        return True
-
-    async def _has_room(self, sdkappid: int) -> bool:
-        """Take a place for a part with an application, beside those that `room` gives."""
-        if sdkappid not in self._room:
-            mailbox = pending_mailbox(sdkappid)
-            rows = [row for row in await self._store.backlog(sdkappid) if row.mailbox == mailbox]
-            waiting = sum(row.waiting for row in rows)
-            self._room[sdkappid] = 2 * limits.PENDING_ITEMS_MAX - waiting
-        self._room[sdkappid] -= 1
-        return self._room[sdkappid] >= 0
-
-    def _record(self, target: LiveApplication, read: Iterable[tuple[Item, Receipts]]) -> None:
-        """Have receipts be records, and parked as far as they can be none."""
-        for item, receipts in read:
-            if receipts.entries:
-                key = target.application.sdkappid, receipts.kind, item.token
-                _, all_of = self._records.setdefault(key, (target, Receipts(receipts.kind, [], [])))
-                all_of.entries.extend(receipts.entries)
-                assert all_of.fingerprints is not None
-                all_of.fingerprints.extend(receipts.fingerprints or ())
-            self._park(target, [_parked(item, unread) for unread in receipts.unread])
-
-    def _park(self, target: LiveApplication, items: Sequence[parking.Item]) -> None:
-        if items:
-            self._parked.setdefault(target.application.sdkappid, (target, []))[1].extend(items)
-
-    def _append(self, target: LiveApplication, receipts: Receipts, token: str) -> Append:
-        return append_of(
-            target, receipts, sender=token, now_ms=self._now_ms, ticket=self._new_ticket()
-        )
-
-
-def _readable(each: Ready) -> list[tuple[Item, Receipts]]:
-    """What it says, joined; if that can be no record, part by part: each with what said it."""
-    receipts = _receipts(each.item, each.report)
-    if not (receipts.unread and each.apart):
-        return [(each.item, receipts)]
-    singly = [msgspec.structs.replace(item.report, part=None) for item in each.apart]
-    return [
-        (item, _receipts(each.item, report))
-        for item, report in zip(each.apart, singly, strict=True)
-    ]
-
-
-def _receipts(item: Item, report: Report) -> Receipts:
-    whose = item.whose
-    if item.name is not None:
-        name = item.name
-        whose = msgspec.structs.replace(whose, sid=name.sid, ext=name.ext, number=name.number)
-    return receipts_of(report.kind, item.source, [(report, whose)], item.at_ms // 1000)
-
-
-def _parked(item: Item, unread: Unread) -> parking.Item:
-    return parking.Item(
-        format=item.source,
-        token=item.token,
-        at_ms=item.at_ms,
-        address=item.asked.address,
-        reason=unread.reason,
-        raw=unread.raw,
-        member=unread.member,
-        kind=unread.kind,
-        index=unread.index,
-        method=sys.intern(item.asked.method),  # as `parking.item_of` has it
-        query=item.asked.query,
-        content_type=item.asked.content_type,
-    )

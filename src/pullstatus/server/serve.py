@@ -43,7 +43,7 @@ from pullstatus.mailbox.bounds import Bounds
 from pullstatus.mailbox.calm import Calm
 from pullstatus.mailbox.done import noted_ms
 from pullstatus.mailbox.following import Follower
-from pullstatus.mailbox.pending import Pending
+from pullstatus.mailbox.releasing import Pending
 from pullstatus.mailbox.upkeep import clean_up
 from pullstatus.records import Kind
 from pullstatus.server.alarms import Alarms

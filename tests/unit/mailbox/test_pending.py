@@ -18,10 +18,11 @@ from pullstatus.apps import Application, LiveApplication, Operator, add_rule, de
 from pullstatus.apps.routing import Action, Rule
 from pullstatus.apps.values import application_setting
 from pullstatus.errors import InvalidSetting, OutcomeUnknown
-from pullstatus.mailbox import parking, pending
+from pullstatus.mailbox import leaving, parking, pending
 from pullstatus.mailbox.erasing import Number, erase_number
 from pullstatus.mailbox.names import Told, names_of
-from pullstatus.mailbox.pending import Asked, Item, Pending, pending_mailbox, wait, waits_for
+from pullstatus.mailbox.pending import Asked, Item, pending_mailbox, wait, waits_for
+from pullstatus.mailbox.releasing import Pending
 from pullstatus.mailbox.room import Room
 from pullstatus.receipts.joining import MISSING, UNKNOWN
 from pullstatus.receipts.parts import Part
@@ -371,7 +372,7 @@ async def test_nothing_is_read_while_nothing_is_due(
 async def test_what_lies_far_apart_leaves_all_the_same(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(pending, "_STEP_ITEMS", 2)
+    monkeypatch.setattr(leaving, "STEP_ITEMS", 2)
     world.names.register(NUMBER, Registered("sid", ("a", "b")))
     await world.come(receipt("a"))
     for number in range(5):
@@ -389,7 +390,7 @@ async def test_a_part_that_is_overdue_behind_others_still_meets_its_message(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Only what is whole does not wait for its turn with number 0."""
-    monkeypatch.setattr(pending, "_STEP_ITEMS", 1)
+    monkeypatch.setattr(leaving, "STEP_ITEMS", 1)
     for name in ("g1", "g2"):
         await world.come(receipt(name), owned=False)
     await world.come(receipt("a"), owned=False)
