@@ -248,7 +248,7 @@ class FileTarget(_Kept):
             return min(size, self._state.size)
         kind = self._source.kind
         begins = read_at(self._file, len(BOM + self._form.head(kind)), 0)
-        if begins == BOM:  # what some editors leave of an empty file
+        if size == len(BOM) and begins == BOM:  # what some editors leave of an empty file
             os.ftruncate(self._file, 0)
             return 0
         if size and not self._form.begins(begins, kind):

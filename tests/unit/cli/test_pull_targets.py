@@ -29,6 +29,7 @@ from pullstatus.client.outage import OnRetry
 from pullstatus.client.records import Record, Reply
 from pullstatus.client.slots import SLOT_BYTES, Slots
 from pullstatus.consumer import targets as pull_targets
+from pullstatus.consumer.forms import BOM
 from pullstatus.consumer.run import pull_into
 from pullstatus.consumer.sqlite import SqliteTarget
 from pullstatus.consumer.state import Source
@@ -223,6 +224,7 @@ class Consumer:
             return [json.loads(json_text) for (json_text,) in rows]
         content = self.path.read_bytes()
         if self.path.suffix == ".ndjson":
+            content = content.removeprefix(BOM)
             assert content.endswith(b"\n") or not content
             return [json.loads(line) for line in content.splitlines()]
         with self.path.open(newline="", encoding="utf-8-sig") as file:
@@ -535,6 +537,35 @@ def test_file_that_was_there_is_added_to(consumer: Make) -> None:
     one.path.write_bytes(b'{"mine": 1}\n')
     one.run()
     assert one.records() == [{"mine": 1}, reply(0)]
+
+
+@pytest.mark.parametrize("form", ["ndjson", "csv"])
+@pytest.mark.parametrize("exact", [False, True])
+def test_file_that_begins_with_a_byte_order_mark_keeps_what_is_in_it(
+    consumer: Make, form: str, *, exact: bool
+) -> None:
+    """As editors leave it, between two runs and beside one."""
+    one = consumer(form, 4)
+    one.run(exact=exact)
+    one.path.write_bytes(BOM + one.path.read_bytes().removeprefix(BOM))
+    before = one.path.read_bytes()
+    one.open().close()
+    assert one.path.read_bytes() == before
+    one.service.records += [reply(number) for number in range(4, 12)]
+    one.run(exact=exact)
+    assert one.path.read_bytes().startswith(before)
+    assert one.records() == one.service.records
+
+
+@pytest.mark.parametrize("form", ["ndjson", "csv"])
+def test_file_that_is_nothing_but_a_byte_order_mark_is_begun_anew(
+    consumer: Make, form: str
+) -> None:
+    one = consumer(form, 1)
+    one.path.write_bytes(BOM)
+    one.run()
+    assert one.records() == one.service.records
+    assert one.path.read_bytes().startswith(b"{" if form == "ndjson" else BOM + b"nationcode,")
 
 
 def test_zeros_of_a_power_cut_are_written_over(consumer: Make) -> None:
