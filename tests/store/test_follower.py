@@ -205,6 +205,18 @@ async def test_what_was_erased_while_it_was_read_is_not_followed(
     assert await sought(store, ending("86", "13800000008")) == [2]
 
 
+async def test_what_others_have_followed_and_removed_is_not_missing(
+    store: Store, follower: Follower
+) -> None:
+    await store.append(append(STATUSES, encoded(status(7), status(8))))
+    stood = await backlog_of(store, STATUSES)
+    assert stood is not None
+    await store.pull(pull(STATUSES))
+    await Follower(store, secrets.token_hex).work()
+    assert await store.purge(left_before_ms=NOW_MS + 1) == 2
+    await follower.follow_mailbox(stood)
+
+
 async def test_two_followers_count_once(store: Store, follower: Follower) -> None:
     import asyncio
 

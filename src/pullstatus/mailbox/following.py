@@ -141,7 +141,12 @@ class Follower:
         """Follow all that was accepted when a mailbox stood like that, but what is no record."""
         now: Backlog | None = row
         while now is not None and now.followed.through < row.accepted and not row.mailbox.aside:
-            await self._step(now)
+            try:
+                await self._step(now)
+            except StoreDamaged:
+                standing = await _standing(self._store, row.mailbox)
+                if standing is None or standing.followed == now.followed:
+                    raise  # or somebody else has followed what is missing, and then removed it
             now = await _standing(self._store, row.mailbox)
 
     async def _step(self, row: Backlog) -> None:
