@@ -45,12 +45,12 @@ async def erase_application(
     """
     if not await store.backlog(sdkappid):
         raise UnknownApplication(f"nothing was ever accepted for application {sdkappid}")
-    await traces.mark(store)
-    act = by.act("erase", sdkappid=sdkappid)
-    await store.change(act=act, ticket=by.ticket())
-    waiting = await let_go(store, sdkappid, by=by, act=act)
-    await follow()  # what is not is not removed
-    removed = await store.purge(left_before_ms=by.now_ms + 1, sdkappid=sdkappid)
+    async with traces.removing(store, by):
+        act = by.act("erase", sdkappid=sdkappid)
+        await store.change(act=act, ticket=by.ticket())
+        waiting = await let_go(store, sdkappid, by=by, act=act)
+        await follow()  # what is not is not removed
+        removed = await store.purge(left_before_ms=by.now_ms + 1, sdkappid=sdkappid)
     return Erased(waiting, removed)
 
 

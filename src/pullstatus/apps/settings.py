@@ -63,7 +63,7 @@ def read_setting(name: str, value: bytes) -> object:
     if name.startswith(SOURCES):
         return read_kept(name, value)
     if name == REWRITE_DUE:
-        return decoded(name, value, _decode_bool)
+        return _read_mark(name, value)
     if name == INDEX_KEY:
         if len(value) != segments.KEY_BYTES:
             raise StoreCorrupt(f"the setting {told(name)} is not what was set; {ADVICE}")
@@ -71,5 +71,13 @@ def read_setting(name: str, value: bytes) -> object:
     raise StoreCorrupt(f"the setting {told(name)} is none that there is; {ADVICE}")
 
 
+def _read_mark(name: str, value: bytes) -> str | bool:
+    """That the files are to be written anew, as an id; before 0.2.0 it was no more than so."""
+    mark: str | bool = decoded(name, value, _decode_mark)
+    if isinstance(mark, str) and ID.fullmatch(mark) is None:
+        raise StoreCorrupt(f"the setting {told(name)} is not what was set; {ADVICE}")
+    return mark
+
+
 _decode_sealing: Final = msgspec.json.Decoder(Sealing).decode
-_decode_bool: Final = msgspec.json.Decoder(bool).decode
+_decode_mark: Final = msgspec.json.Decoder(str | bool).decode

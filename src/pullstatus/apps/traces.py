@@ -2,27 +2,44 @@
 
 That they are to be is on record in the store: if this is cut off, whoever comes next does it.
 
-    mark   ->  remove, seal anew ...  ->  write the files anew  ->  take the mark away
+    mark  ->  remove, seal anew ...  ->  mark  ->  write the files anew  ->  take the mark away
+
+Several may do so at once, and whoever writes the files does it for all whose mark he found. So each
+mark is another, the one that is found is taken away and no other, and who has removed marks once
+more: what was written meanwhile had not all of it.
 """
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import AsyncIterator
+
+import msgspec
+
+from pullstatus.apps.operator import Operator
+from pullstatus.apps.sealing import KEY_ID_BYTES
 from pullstatus.apps.values import REWRITE_DUE as DUE
 from pullstatus.store import Change, Store, rewrite_store
 
-_YES = b"true"
+
+@contextlib.asynccontextmanager
+async def removing(store: Store, by: Operator) -> AsyncIterator[None]:
+    """What vanishes from the store within this is to leave no traces in its files."""
+    await mark(store, by)
+    yield
+    await mark(store, by)
 
 
-async def mark(store: Store) -> None:
-    """Have the files written anew, before anything vanishes."""
-    while not await is_due(store):
-        await store.change(Change(DUE, _YES, None))
+async def mark(store: Store, by: Operator) -> None:
+    """Have the files written anew, for what has vanished until now."""
+    made = msgspec.json.encode(by.random_hex(KEY_ID_BYTES))
+    while not await store.change(Change(DUE, made, await _mark(store))):
+        pass
 
 
 async def is_due(store: Store) -> bool:
     """Whether the files are to be written anew."""
-    setting = await store.setting(DUE)
-    return setting is not None and setting.value is not None
+    return await _mark(store) is not None
 
 
 async def rewrite_if_due(store: Store, url: str, *, serving: bool = True) -> bool:
@@ -35,8 +52,14 @@ async def rewrite_if_due(store: Store, url: str, *, serving: bool = True) -> boo
     Raises:
         StoreRefused, StoreUnavailable: they were not, and are still to be.
     """
-    if not await is_due(store):
+    found = await _mark(store)
+    if found is None:
         return False
     await rewrite_store(url, serving=serving)
-    await store.change(Change(DUE, None, _YES))
+    await store.change(Change(DUE, None, found))
     return True
+
+
+async def _mark(store: Store) -> bytes | None:
+    setting = await store.setting(DUE)
+    return None if setting is None else setting.value

@@ -111,8 +111,8 @@ async def seal_readable(store: Store, masters: Masters, *, by: Operator) -> int:
     async for setting in store.settings(prefix=APPLICATIONS):
         if setting.value is not None and _is_readable(setting.name, setting.value):
             keyring = await open_keyring(store, masters)
-            await traces.mark(store)
-            sealed = await _seal_all(store, keyring, by, by.act("keys seal"))
+            async with traces.removing(store, by):
+                sealed = await _seal_all(store, keyring, by, by.act("keys seal"))
             break
     await store.mark({ALL_SEALED: Noted(by.now_ms)})
     return sealed
@@ -154,14 +154,14 @@ async def rewrap(
         found = (newest, *found)
         unfinished = True
     if unfinished:
-        await traces.mark(store)
-        act = by.act("keys rewrap", master_key=newest.id)
-        if newest.id != keyring.sealing.id:
-            said = Change(SEALING, _said(newest.id), _said(keyring.sealing.id))
-            if not await store.change(said, act=act, ticket=by.ticket()):
-                raise SettingChanged("somebody else changes the master key; try again")
-        keyring = Keyring(found, masters.place, newest.id)
-        await _seal_all(store, keyring, by, act)
+        async with traces.removing(store, by):
+            act = by.act("keys rewrap", master_key=newest.id)
+            if newest.id != keyring.sealing.id:
+                said = Change(SEALING, _said(newest.id), _said(keyring.sealing.id))
+                if not await store.change(said, act=act, ticket=by.ticket()):
+                    raise SettingChanged("somebody else changes the master key; try again")
+            keyring = Keyring(found, masters.place, newest.id)
+            await _seal_all(store, keyring, by, act)
     if drop_old:
         await asyncio.to_thread(own(masters).replace, found, (newest,))
         keyring = Keyring((newest,), masters.place)

@@ -194,7 +194,7 @@ def rewrite(store_url: str) -> None:
     """
 
     async def work(store: Store) -> None:
-        await apps.mark_traces(store)
+        await apps.mark_traces(store, acting())
         await apps.rewrite_if_due(store, store_url)
 
     with_store(store_url, work)

@@ -130,7 +130,11 @@ async def erase_number(
     Args:
         progress: told how many of the mailboxes are done.
     """
-    await traces.mark(store)
+    async with traces.removing(store, by):
+        return await _erase(store, number, by, progress)
+
+
+async def _erase(store: Store, number: Number, by: Operator, progress: Progress) -> ErasedNumber:
     act = by.act("erase", by="number")
     await store.change(act=act, ticket=by.ticket())
     left = parked = 0
