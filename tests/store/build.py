@@ -5,10 +5,12 @@ import base64
 import itertools
 import os
 import random
+import struct
 from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 
 import apsw
+import lz4.block
 
 from pullstatus import limits
 from pullstatus.mailbox.following import Follower
@@ -45,7 +47,7 @@ from pullstatus.store.gathering.thread import ThreadChannel
 from pullstatus.store.gathering.writer import Writer
 from pullstatus.store.sqlite import SqliteStore
 from pullstatus.store.sqlite.guarded import GuardedLog
-from pullstatus.store.values import Contents
+from pullstatus.store.values import Chunk, Contents
 
 NOW_MS = 1_800_000_000_000
 REPEAT_MS = limits.INGEST_REPEAT_S * 1000
@@ -72,6 +74,12 @@ def records(count: int) -> list[bytes]:
 def incompressible(size: int, number: int = 1) -> bytes:
     """An entry that takes about as much room as it is long, the same one for each number."""
     return base64.b85encode(random.Random(number).randbytes(size))[:size]
+
+
+def packed_chunk(entries: Sequence[bytes]) -> Chunk:
+    """A packed chunk, whatever is in it."""
+    bounds = b"\x01" + struct.pack(f"<{len(entries)}H", *map(len, entries))
+    return Chunk(len(entries), bounds, lz4.block.compress(b",".join(entries), store_size=False))
 
 
 def append(

@@ -379,14 +379,15 @@ class Model:
             follows = False
             for seq in range(first_seq, first_seq + count):
                 fresh = seq not in copied
+                if fresh and not box.purged < seq <= box.cursor:
+                    return None
+                fresh = fresh and not box.erased(seq, 1)
                 if fresh and not follows:
                     runs.append([])
                 if fresh:
                     runs[-1].append(seq)
                 copied.add(seq)
                 follows = fresh
-        if any(not box.purged < seq <= box.cursor for run in runs for seq in run):
-            return None
         if not runs:
             return 0
         act_id = self.record(operation.act)

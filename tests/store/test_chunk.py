@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from pullstatus.errors import StoreCorrupt
 from pullstatus.store import NO_TICKET, TICKET_BYTES, Tickets, chunk
 from pullstatus.store.chunk import AT_MS_MAX, Origin
-from tests.store.build import NOW_MS
+from tests.store.build import NOW_MS, packed_chunk
 
 keys = st.integers(0, 2**63 - 1)
 # None is like the place of an erased one.
@@ -249,6 +249,22 @@ def test_records_are_packed_and_come_out_as_they_went_in(key: int, count: int) -
 )
 def test_what_packing_does_not_make_smaller_stays_plain(entries: list[bytes]) -> None:
     assert chunk.pack(entries) == chunk.plain(entries)
+
+
+@pytest.mark.parametrize("erased", [chunk.ERASED_WAITING, chunk.ERASED_LATER])
+@pytest.mark.parametrize("place", [0, 50, 99])
+def test_what_has_an_empty_place_stays_plain(erased: bytes, place: int) -> None:
+    entries = [*RECORDS[:place], erased, *RECORDS[place + 1 :]]
+    packed = chunk.pack(entries)
+    assert packed == chunk.plain(entries)
+    assert chunk.empty_places(packed.bounds) == [place]
+
+
+@given(st.sets(st.integers(0, len(RECORDS) - 1), max_size=5), st.booleans())
+def test_an_empty_place_of_a_chunk_that_was_packed_is_seen(places: set[int], waiting: bool) -> None:
+    """As a redelivery of what was erased once wrote them."""
+    entries = [b"" if place in places else entry for place, entry in enumerate(RECORDS)]
+    assert chunk.empty_places(packed_chunk(entries).bounds, waiting=waiting) == sorted(places)
 
 
 def test_the_largest_entry_is_packed() -> None:

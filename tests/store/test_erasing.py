@@ -6,6 +6,7 @@ import contextlib
 import pytest
 
 from pullstatus.store import (
+    Again,
     Erased,
     Mailbox,
     Outcome,
@@ -14,6 +15,7 @@ from pullstatus.store import (
     Reader,
     Store,
     audit_store,
+    chunk,
 )
 from pullstatus.store.gathering import store as steps
 from tests.store.build import (
@@ -21,12 +23,16 @@ from tests.store.build import (
     NOW_MS,
     REPLIES,
     STATUSES,
+    acts_of,
+    again_of,
     append,
     backlog_of,
     data_of,
     drain,
     fingerprinted,
     journal_of,
+    new_act,
+    packed_chunk,
     page,
     pull,
     purge,
@@ -52,6 +58,11 @@ def without(given: list[bytes]) -> list[bytes]:
 
 async def erase(store: Store, mailbox: Mailbox = STATUSES) -> Erased:
     return await store.erase(mailbox, at_ms=NOW_MS + 5, holding=[[HER], [b"other", b"both"]])
+
+
+def sources(again: Again) -> range:
+    """The numbers of what it has copies of."""
+    return range(again.source_seq, again.source_seq + again.count)
 
 
 def read(ack: int | None = None, count_max: int = 100) -> Pull:
@@ -121,6 +132,51 @@ async def test_what_was_handed_out_is_counted_so_and_comes_nowhere(store: Store,
         [*given[4:], *kept]
     )
     await sound(url)
+
+
+@pytest.mark.parametrize("hers", [(50,), (0, 1, 99), tuple(range(0, 100, 2)), tuple(range(100))])
+async def test_a_full_page_is_redelivered_without_what_was_erased(
+    store: Store, url: str, hers: tuple[int, ...]
+) -> None:
+    """Of as many as are packed; by a key it comes again as it came."""
+    given = entries(100, *hers)
+    await store.append(append(STATUSES, given))
+    await store.pull(pull(STATUSES))
+    await erase(store)
+    kept = without(given)
+    act = new_act()
+    assert await store.redeliver(redeliver(STATUSES, (1, 100), act=act)) == len(kept)
+    assert await store.redeliver(redeliver(STATUSES, (1, 100), act=act)) == 0
+    row = await backlog_of(store, STATUSES)
+    assert row is not None
+    assert (row.waiting, row.erased) == (len(kept), 0)
+    assert len(await acts_of(store)) == bool(kept)
+    if kept:
+        assert await store.pull(pull(STATUSES, key="k")) == page(101, kept, 0)
+        assert await store.pull(pull(STATUSES, key="k")) == page(101, kept, 0, repeated=True)
+    copies = [seq for again in await again_of(store, STATUSES) for seq in sources(again)]
+    assert copies == [place + 1 for place in range(100) if place not in hers]
+    await sound(url)
+
+
+async def test_empty_places_of_a_packed_chunk_are_passed_over(
+    store: Store, url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As redeliveries once wrote them; the audit tells of it."""
+    given = entries(100)
+    hers = {0, 40, 41, 99}
+    with monkeypatch.context() as patch:
+        patch.setattr(chunk, "pack", packed_chunk)
+        places = [b"" if place in hers else entry for place, entry in enumerate(given)]
+        await store.append(append(STATUSES, places))
+    kept = [entry for place, entry in enumerate(given) if place not in hers]
+    assert (await store.pull(pull(STATUSES, 60, key="k"))).data == b",".join(kept[:60])
+    assert await store.pull(pull(STATUSES, 60, key="k")) == page(2, kept[:60], 37, repeated=True)
+    assert (await store.pull(pull(STATUSES))).data == b",".join(kept[60:])
+    report = await audit_store(url, lambda _done, _total: None)
+    assert [finding.problem for finding in report.findings] == [
+        "the place of entry 1 is empty, in a chunk that is packed"
+    ]
 
 
 async def test_a_key_whose_page_is_erased_takes_the_next_one(store: Store, url: str) -> None:

@@ -336,7 +336,7 @@ class Store(Protocol):
     async def redeliver(self, operation: Redeliver) -> int:
         """Append marked copies of entries that have left; returns how many.
 
-        Those that this act has copied before are passed over.
+        Those that this act has copied before are passed over, and so are those that were erased.
 
         Raises:
             InvalidSetting: one of them is no longer stored, or has not left yet.

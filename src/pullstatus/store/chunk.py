@@ -24,7 +24,7 @@ together, and those of entries that came one by one and were joined later.
 
 An entry that was erased leaves its place empty: `ERASED_WAITING` if it had not left its mailbox,
 `ERASED_LATER` if it had. No entry that is stored is one of these. A chunk with such places is
-plain.
+plain, or its bounds would not tell which were erased when.
 """
 
 from __future__ import annotations
@@ -80,8 +80,10 @@ class Piece(msgspec.Struct, frozen=True, gc=False, array_like=True):
 def pack(entries: Sequence[bytes]) -> Chunk:
     """A chunk of at most `COUNT_MAX` entries, packed if that makes it a good deal smaller."""
     body = b",".join(entries)
-    if len(body) >= PACKED_BYTES_MIN and (
-        len(body) <= ENTRY_BYTES_MAX or max(map(len, entries)) <= ENTRY_BYTES_MAX
+    if (
+        len(body) >= PACKED_BYTES_MIN
+        and (len(body) <= ENTRY_BYTES_MAX or max(map(len, entries)) <= ENTRY_BYTES_MAX)
+        and min(map(len, entries)) > len(ERASED_LATER)
     ):
         block: bytes = lz4.block.compress(body, store_size=False)
         if 4 * len(block) <= 3 * len(body):
@@ -247,11 +249,12 @@ def _open(block: bytes, size: int) -> bytes:
 
 def empty_places(bounds: bytes, *, waiting: bool = False) -> list[int]:
     """Positions of the entries that were erased, or of those that were while they waited."""
-    if is_packed(bounds):
-        return []
     lengths = sizes(bounds)
     if min(lengths, default=2) > len(ERASED_LATER):
         return []
+    if is_packed(bounds):  # as a redelivery of what was erased once was
+        longest = len(ERASED_WAITING if waiting else ERASED_LATER)
+        return [place for place, size in enumerate(lengths) if size <= longest]
     sums = struct.unpack_from(f"<{len(lengths)}I", bounds, 4 * len(lengths))
     return [
         place

@@ -24,7 +24,7 @@ from pullstatus.store import chunk
 from pullstatus.store.chunk import Origin
 from pullstatus.store.sqlite import schema
 from pullstatus.store.sqlite.states import States
-from pullstatus.store.values import Chunk, Mailbox
+from pullstatus.store.values import Mailbox
 from pullstatus.store.verbs.state import State
 
 SMALL_COUNT = chunk.COUNT_MAX // 2  # a chunk with fewer entries is small
@@ -194,8 +194,7 @@ def _rewrite(
     newest_ms: int,
 ) -> None:
     """Write a chunk anew, perhaps from another number on."""
-    erased = any(entry in (chunk.ERASED_WAITING, chunk.ERASED_LATER) for entry in entries)
-    packed: Chunk = chunk.plain(entries) if erased else chunk.pack(entries)
+    packed = chunk.pack(entries)
     connection.execute(
         "UPDATE chunk SET key = ?, count = ?, accepted_ms = ?, checksum = ?, bounds = ?, body = ?,"
         " tickets = ? WHERE key = ?",

@@ -1,6 +1,7 @@
 """What must be true of a mailbox, told from its rows alone: nothing lost, doubled or changed.
 
-chunks    reach without a gap from the first kept entry to the tail, and match their checksums
+chunks    reach without a gap from the first kept entry to the tail, and match their checksums; none
+          that is packed has an empty place
 journal   reaches without a gap or an overlap from the first kept entry to the cursor
 counts    accepted = waiting + handed out + expired + erased + quarantined + put back + routed,
           each as stored, and each as the journal adds it up
@@ -167,6 +168,8 @@ def _chunk_problems(kept: Kept, row: Backlog, aside: list[range]) -> Iterator[st
             ]
             if damaged:
                 yield f"{len(damaged)} stored entries are damaged, the first is {damaged[0]}"
+        elif chunk.is_packed(bounds) and (empty := chunk.empty_places(bounds)):
+            yield f"the place of entry {first + empty[0]} is empty, in a chunk that is packed"
         expected = first + count
     if expected - 1 != row.accepted:
         yield f"stored entries end at {expected - 1}, the tail stands at {row.accepted}"

@@ -1,6 +1,12 @@
-"""Copies of what has left, at the tail of its mailbox: each once for an act, however often."""
+"""Copies of what has left, at the tail of its mailbox: each once for an act, however often.
+
+Of what was erased there is no copy: nothing of it is left.
+"""
 
 from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from itertools import groupby
 
 from pullstatus.errors import InvalidSetting, SettingChanged, StoreCorrupt
 from pullstatus.store import chunk
@@ -20,23 +26,28 @@ def redeliver(tables: Tables, operation: Redeliver) -> int | InvalidSetting | Se
         return refusal
     mailbox = operation.mailbox
     state = tables.draft(mailbox)
-    due = _not_copied(tables, state, operation)
-    for first_seq, count in due:
+    runs: list[tuple[int, list[bytes]]] = []
+    for first_seq, count in _not_copied(tables, state, operation):
         if state is None or first_seq <= state.purged or first_seq + count - 1 > state.cursor:
             return InvalidSetting(
                 f"entries of {mailbox} to be redelivered are no longer, or not yet, handed out"
             )
-        if not _readable(tables, state, first_seq, count):
+        entries = _read(tables, state, first_seq, count)
+        if entries is None:
             return InvalidSetting(
                 f"some of the entries {first_seq} to {first_seq + count - 1} of {mailbox} are"
                 " damaged; redeliver those before and behind them"
             )
-    if state is None or not due:
+        runs += _left(first_seq, entries)
+    if state is None or not runs:
         return 0
+    copies: list[bytes] = []
     act_id = acts.record(tables, operation.act)
-    for first_seq, count in due:
-        _copy(tables, state, first_seq, count, operation, act_id)
-    return sum(count for _, count in due)
+    for first_seq, entries in runs:
+        tables.add_again(state, state.tail + 1 + len(copies), len(entries), first_seq, act_id)
+        copies += entries
+    pack(tables, state, copies, operation.at_ms, [operation.ticket] * len(copies))
+    return len(copies)
 
 
 def _not_copied(tables: Tables, state: State | None, operation: Redeliver) -> list[tuple[int, int]]:
@@ -71,31 +82,18 @@ def _copied(tables: Tables, state: State | None, operation: Redeliver) -> set[in
     }
 
 
-def _readable(tables: Tables, state: State, first_seq: int, count: int) -> bool:
-    """Whether all of a range can be copied; asked before anything is written."""
-    head = Head(tables, state, tables.chunk_at(state, first_seq), first_seq)
+def _read(tables: Tables, state: State, first_seq: int, count: int) -> list[bytes] | None:
+    """All of a range, as `Head.take_each`; None: it is damaged."""
     try:
-        for start in range(0, count, chunk.COUNT_MAX):
-            if head.take_each(min(count - start, chunk.COUNT_MAX)) is None:
-                return False
+        return Head(tables, state, tables.chunk_at(state, first_seq), first_seq).take_each(count)
     except StoreCorrupt:
-        return False
-    return True
+        return None
 
 
-def _copy(
-    tables: Tables,
-    state: State,
-    first_seq: int,
-    count: int,
-    operation: Redeliver,
-    act_id: int,
-) -> None:
-    head = Head(tables, state, tables.chunk_at(state, first_seq), first_seq)
-    tables.add_again(state, state.tail + 1, count, first_seq, act_id)
-    left = count
-    while left:
-        entries = head.take_each(min(left, chunk.COUNT_MAX))
-        assert entries is not None, "it was asked before"
-        pack(tables, state, entries, operation.at_ms, [operation.ticket] * len(entries))
-        left -= len(entries)
+def _left(first_seq: int, entries: Sequence[bytes]) -> Iterator[tuple[int, list[bytes]]]:
+    """What was not erased of the entries from a number on, each run of it with its first number."""
+    for erased, run in groupby(entries, chunk.ERASED_WAITING.__eq__):
+        left = list(run)
+        if not erased:
+            yield first_seq, left
+        first_seq += len(left)
