@@ -142,7 +142,8 @@ class SqliteTarget:
         if made_by and not tables >= {"pullstatus_pull"}:
             # It says whose it is; a server's own store does.
             raise StoreRefused(f"{self._path} belongs to another program: give another file")
-        self._connection.execute("PRAGMA synchronous = FULL")
+        # FULL leaves it to chance whether a journal's removal, which is the commit, is on disk.
+        self._connection.execute("PRAGMA synchronous = EXTRA")
         with self._transaction():
             self._bring_up_to_date()
         moved = self._look_elsewhere(abandon=abandon)

@@ -12,11 +12,12 @@ import pty
 import re
 import sqlite3
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from random import Random
 from typing import Any
 
+import apsw
 import httpx
 import msgspec
 import pytest
@@ -37,6 +38,7 @@ from pullstatus.consumer.targets import FileTarget, StdoutTarget, Target
 from pullstatus.consumer.ways import Job
 from pullstatus.errors import InvalidSetting, StoreFailed, StoreRefused
 from pullstatus.records import Kind
+from tests.sim import disk as simulated
 from tests.unit.cli.service import Service
 
 SOURCE = Source("http://a.test", 1400006666, Kind.REPLY)
@@ -1100,6 +1102,76 @@ def test_database_of_another_program_is_refused(tmp_path: Path) -> None:
 
 
 # --- by reader ------------------------------------------------------------------------------------
+
+
+class CutConnection:
+    """A connection of `sqlite3` to a disk on which power can be cut."""
+
+    def __init__(self, disk: simulated.Disk) -> None:
+        self._apsw = apsw.Connection(disk.path(), vfs=simulated.VFS_NAME)
+        self._apsw.pragma("locking_mode", "normal")  # so that a commit removes its journal
+
+    @property
+    def in_transaction(self) -> bool:
+        return self._apsw.in_transaction
+
+    def execute(self, sql: str, bindings: Sequence[Any] = ()) -> CutCursor:
+        return CutCursor(self._apsw.execute(sql, bindings), self._apsw)
+
+    def executemany(self, sql: str, rows: Sequence[Sequence[Any]]) -> None:
+        self._apsw.executemany(sql, rows)
+
+    def close(self) -> None:
+        self._apsw.close()
+
+
+class CutCursor:
+    """What such a connection answers."""
+
+    def __init__(self, cursor: apsw.Cursor, connection: apsw.Connection) -> None:
+        self._rows = cursor.fetchall()
+        self.rowcount = connection.changes()
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(self._rows)
+
+    def fetchone(self) -> Any:  # noqa: ANN401 - as of sqlite3
+        return next(iter(self._rows), None)
+
+    def fetchall(self) -> list[Any]:
+        return self._rows
+
+
+@pytest.mark.parametrize("seed", range(2))
+def test_power_cuts_take_nothing_of_a_database(
+    consumer: Make, monkeypatch: pytest.MonkeyPatch, seed: int
+) -> None:
+    """At each call that changes the disk; what was acknowledged is there, whatever comes of it."""
+    disk = simulated.Disk()
+
+    class Cut:
+        Error = sqlite3.Error
+
+        @staticmethod
+        def connect(_path: Path, **_options: object) -> CutConnection:
+            return CutConnection(disk)
+
+    monkeypatch.setattr("pullstatus.consumer.sqlite.sqlite3", Cut)
+    for left in itertools.count():
+        one = consumer("db", 5, folder=f"cut{left}")
+        disk = simulated.Disk()
+        disk.left = left
+        with contextlib.suppress(simulated.PowerCut):
+            one.run()
+        through = disk.left >= 0
+        disk = disk.crash(Random(left * 1000 + seed))
+        one.run()
+        found = CutConnection(disk).execute("SELECT json FROM replies ORDER BY number")
+        assert [json.loads(row) for (row,) in found] == one.service.records, f"cut at {left}"
+        assert not one.watcher.warnings
+        if through:
+            break
+    assert left > 60
 
 
 def reader_of(one: Consumer) -> str:
