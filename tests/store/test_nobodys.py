@@ -19,6 +19,7 @@ from pullstatus.errors import InvalidSetting, OutcomeUnknown
 from pullstatus.mailbox import append, leaving, parking, pending, unparking
 from pullstatus.mailbox import bounds as mailbox_bounds
 from pullstatus.mailbox.bounds import Bounds
+from pullstatus.mailbox.erasing import ErasedNumber, count_number, erase_number, parse_number
 from pullstatus.mailbox.owning import NO_RULE, Stored, owned
 from pullstatus.mailbox.parking import NOBODYS
 from pullstatus.mailbox.pending import Item, wait
@@ -310,6 +311,53 @@ async def test_what_an_operator_moves_meanwhile_is_seen_to_in_the_next_turn(
     assert await left(store) == ["b", "c"]
     assert await bounds.keep(NOW_MS) == 1
     assert await left(store) == ["c"]
+
+
+@pytest.mark.parametrize("way", ["drop", "erase"])
+async def test_what_a_servers_turn_puts_back_meanwhile_is_dropped_and_erased(
+    store: Store, monkeypatch: pytest.MonkeyPatch, way: str
+) -> None:
+    """It lets the oldest of a token that floods leave, and puts back what stands before them."""
+    monkeypatch.setattr(limits, "PARKED_ITEMS_MAX", 1)
+    bounds = Bounds(store, secrets.token_hex)
+    await park(store, reply("1", "hers") | {"mobile": "13900139000"}, token="quiet")
+    await park(store, *(reply("1", text) for text in "abc"), token="flood")
+    unpark = store.unpark
+
+    async def late(operation: Unpark) -> int:
+        monkeypatch.setattr(store, "unpark", unpark)
+        await bounds.keep(NOW_MS)
+        assert await left(store) == ["c", "hers"]
+        return await unpark(operation)
+
+    monkeypatch.setattr(store, "unpark", late)
+    if way == "drop":
+        await unparking.drop(store, NOBODY, by=by(), numbers=[1])
+    else:
+        number = parse_number("+8613900139000")
+        await erase_number(store, number, by=by(), progress=lambda *_: None)
+        assert await count_number(store, number) == ErasedNumber()
+    assert await left(store) == ["c"]
+
+
+async def test_an_item_that_leaves_as_it_is_looked_for_is_erased(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever let it leave, the erasing goes on."""
+    await park(store, reply("1", "hers") | {"mobile": "13900139000"}, token="quiet")
+    await park(store, reply("1", "a"))
+    unpark = store.unpark
+
+    async def late(operation: Unpark) -> int:
+        monkeypatch.setattr(store, "unpark", unpark)
+        await unparking.drop(store, NOBODY, by=by(), numbers=[1])
+        return await unpark(operation)
+
+    monkeypatch.setattr(store, "unpark", late)
+    number = parse_number("+8613900139000")
+    await erase_number(store, number, by=by(), progress=lambda *_: None)
+    assert await count_number(store, number) == ErasedNumber()
+    assert await left(store) == ["a"]
 
 
 async def test_bytes_and_days_are_each_tokens_own(

@@ -165,13 +165,9 @@ async def _erase(store: Store, number: Number, by: Operator, progress: Progress)
 async def _erase_parked(store: Store, row: Backlog, number: Number, by: Operator, act: Act) -> int:
     """Drop what waits of parked items, and erase what has left, also by that."""
     mailbox = row.mailbox
-    meant = [
-        each.number
-        for each in await parking.parked(store, mailbox.sdkappid)
-        if each.item is not None and _has(each.item, number)
-    ]
-    if meant:
-        await unparking.drop(store, mailbox.sdkappid, by=by, numbers=meant, act=act)
+    await unparking.drop_meant(
+        store, mailbox.sdkappid, lambda item: _has(item, number), by=by, act=act
+    )
     [row] = [each for each in await store.backlog(mailbox.sdkappid) if each.mailbox == mailbox]
     cursor = row.accepted - row.waiting
     seqs = [seq async for seq in _numbers_of(store, row, number) if seq <= cursor]

@@ -37,7 +37,7 @@ from pullstatus.mailbox.rereading import Fate, give_away, give_back, reread
 from pullstatus.mailbox.upkeep import DAY_MS
 from pullstatus.store import Act, Append, Outcome, Store, Unpark
 
-__all__ = ["Told", "drop", "retry", "route"]
+__all__ = ["Told", "drop", "drop_meant", "retry", "route"]
 
 _STEP_ITEMS = 100  # items of one commit, which everybody else waits for
 _STEP_BYTES = 4 * 1024 * 1024
@@ -77,12 +77,14 @@ async def retry(
         SettingChanged: the application, or what is parked, changed again and again meanwhile.
     """
     act = _act(by, "parked retry", sdkappid, numbers)
+    named = _named(sdkappid, numbers)
     if sdkappid != NOBODY:
-        told, _ = await _settle(store, sdkappid, sdkappid, act, numbers, by, reread)
+        told, _ = await _settle(store, sdkappid, sdkappid, act, named, by, reread)
         return told
-    told, parts = await _settle(store, NOBODY, NOBODY, act, numbers, by, give_back)
+    told, parts = await _settle(store, NOBODY, NOBODY, act, named, by, give_back)
     while parts:  # of an item that is several applications' each step takes one's
-        more, parts = await _settle(store, NOBODY, NOBODY, act, parts, by, give_back)
+        rest = _still(parts)
+        more, parts = await _settle(store, NOBODY, NOBODY, act, rest, by, give_back)
         told = Told(
             told.items + more.items,
             told.records + more.records,
@@ -98,15 +100,33 @@ async def drop(
     *,
     by: Operator,
     numbers: Sequence[int] | None = None,
-    act: Act | None = None,
 ) -> Told:
-    """Erase parked items, or set aside damaged ones; arguments and errors are those of `retry`.
+    """Erase parked items, or set aside damaged ones; arguments and errors are those of `retry`."""
+    act = _act(by, "parked drop", sdkappid, numbers)
+    named = _named(sdkappid, numbers)
+    told, _ = await _settle(store, sdkappid, sdkappid, act, named, by, _erase)
+    return told
 
-    Args:
-        act: what this is a part of; None: it is an act of its own.
+
+async def drop_meant(
+    store: Store,
+    sdkappid: int,
+    is_meant: Callable[[Item], bool],
+    *,
+    by: Operator,
+    act: Act,
+) -> Told:
+    """Erase those of the items parked now that are meant, as a part of an act.
+
+    Whoever lets some of them leave meanwhile does no harm.
+
+    Raises: as `retry`, but for `InvalidSetting`.
     """
-    act = act or _act(by, "parked drop", sdkappid, numbers)
-    told, _ = await _settle(store, sdkappid, sdkappid, act, numbers, by, _erase)
+
+    def meant(waiting: Sequence[Parked]) -> set[int]:
+        return {each.number for each in waiting if each.item and is_meant(each.item)}
+
+    told, _ = await _settle(store, sdkappid, sdkappid, act, meant, by, _erase)
     return told
 
 
@@ -130,7 +150,7 @@ async def route(
     if to == sdkappid:
         raise InvalidSetting(f"the items of {to} are there: `parked retry` reads them again")
     act = _act(by, "parked route", sdkappid, numbers, to=to)
-    told, _ = await _settle(store, sdkappid, to, act, numbers, by, give_away)
+    told, _ = await _settle(store, sdkappid, to, act, _named(sdkappid, numbers), by, give_away)
     return told
 
 
@@ -139,6 +159,27 @@ def _act(
 ) -> Act:
     items = "all" if numbers is None else sorted(numbers)
     return by.act(action, sdkappid=sdkappid, items=items, **detail)
+
+
+_Choose = Callable[[Sequence[Parked]], set[int]]
+"""Which of the items that wait are meant, by the numbers that they had first."""
+
+
+def _named(sdkappid: int, numbers: Sequence[int] | None) -> _Choose:
+    """Those of these numbers, or all."""
+
+    def choose(waiting: Sequence[Parked]) -> set[int]:
+        standing = {each.number for each in waiting}
+        if unknown := set(numbers or ()) - standing:
+            raise InvalidSetting(f"item {min(unknown)} of {sdkappid} is not parked, or no longer")
+        return standing if numbers is None else set(numbers)
+
+    return choose
+
+
+def _still(numbers: Sequence[int]) -> _Choose:
+    """Those of these numbers that somebody else has not let leave."""
+    return lambda waiting: {each.number for each in waiting} & set(numbers)
 
 
 _Decide = Callable[
@@ -152,34 +193,32 @@ async def _settle(
     sdkappid: int,
     to: int,
     act: Act,
-    numbers: Sequence[int] | None,
+    choose: _Choose,
     by: Operator,
     decide: _Decide,
 ) -> tuple[Told, list[int]]:
     """Have `decide` say what becomes of items, and do it.
 
+    Somebody else may put items back meanwhile, which gives them other numbers of now: so what is
+    still to be seen to is known by first numbers.
+
     Args:
         to: the application that gets what comes of them.
+        choose: says which of those that wait at the beginning.
 
     Returns:
         that, and the numbers of items of which a part has left, and the rest waits.
     """
-    last = None
+    open_numbers: set[int] | None = None
     gone = records = moved = 0
     parts: list[int] = []
     for tries_left in reversed(range(limits.OVERTAKEN_MAX)):
         live = await live_application(store, sdkappid)
         target = live if to == sdkappid else await live_application(store, to)
         waiting = await parked(store, sdkappid)
-        if last is None:
-            last = waiting[-1].seq if waiting else 0
-            if unknown := set(numbers or ()) - {each.number for each in waiting}:
-                raise InvalidSetting(
-                    f"item {min(unknown)} of {sdkappid} is not parked, or no longer"
-                )
-        due = [each for each in waiting if each.seq <= last]  # not what this has put back itself
-        wanted = None if numbers is None else frozenset(numbers)
-        meant = [each for each in due if wanted is None or each.number in wanted]
+        if open_numbers is None:
+            open_numbers = choose(waiting)
+        meant = [each for each in waiting if each.number in open_numbers]
         damaged = Fate(Outcome.QUARANTINED)
         decided = {
             **{each.seq: damaged for each in meant if each.item is None},
@@ -187,12 +226,13 @@ async def _settle(
         }
         fates = {
             each.seq: fate
-            for each in due
+            for each in waiting
             if (fate := _fate(each, by, decided.get(each.seq))) is not None
         }
         try:
-            for step in _steps(due, fates):
+            for step in _steps(waiting, fates):
                 records += await store.unpark(_unpark(live, step, fates, act, by))
+                open_numbers -= {each.number for each in step}
                 met = [(each.number, fates[each.seq]) for each in step if each.seq in fates]
                 gone += sum(fate.outcome is not Outcome.PUT_BACK for _, fate in met)
                 moved += sum(fate.moved is not None for _, fate in met)
@@ -224,7 +264,7 @@ async def _erase(
     return {each.seq: Fate(Outcome.ERASED) for each in meant}
 
 
-def _steps(due: Sequence[Parked], fates: Mapping[int, Fate]) -> Iterator[list[Parked]]:
+def _steps(waiting: Sequence[Parked], fates: Mapping[int, Fate]) -> Iterator[list[Parked]]:
     """Items from the head to the last that leaves, in steps that nobody notices.
 
     Each step is for one application at most.
@@ -233,7 +273,7 @@ def _steps(due: Sequence[Parked], fates: Mapping[int, Fate]) -> Iterator[list[Pa
     step: list[Parked] = []
     size = 0
     whose: LiveApplication | None = None
-    for each in due:
+    for each in waiting:
         if each.seq > last:
             break
         fate = fates.get(each.seq)

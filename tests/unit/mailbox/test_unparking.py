@@ -219,6 +219,56 @@ async def test_retry_beside_another_is_done_by_either(
     assert await sids(store) == ["b"]
 
 
+async def drop(store: Store, numbers: list[int] | None) -> Told:
+    return await unparking.drop(store, NUMBER, by=operator(), numbers=numbers)
+
+
+async def retry(store: Store, numbers: list[int] | None) -> Told:
+    return await unparking.retry(store, NUMBER, by=operator(), numbers=numbers)
+
+
+async def route(store: Store, numbers: list[int] | None) -> Told:
+    return await unparking.route(store, NUMBER, OTHER, by=operator(), numbers=numbers)
+
+
+@pytest.mark.parametrize("times", [1, 2, limits.OVERTAKEN_MAX - 1])
+@pytest.mark.parametrize("numbers_meant", [[1], [1, 2], [2, 5], None])
+@pytest.mark.parametrize("way", [drop, retry, route])
+async def test_what_another_puts_back_meanwhile_is_seen_to_as_well(
+    store: Store,
+    url: str,
+    monkeypatch: pytest.MonkeyPatch,
+    way: Callable[[Store, list[int] | None], Awaitable[Told]],
+    numbers_meant: list[int] | None,
+    times: int,
+) -> None:
+    """However often it lies behind all that was there at first; what came meanwhile stays."""
+    await push(store, bad("a", "b", "c", "d", "e", *"uvwxyz"[: times - 1]))
+    mend(monkeypatch, *bad("a", "b", "c", "d", "e"))
+    unpark, others = store.unpark, iter([3, *range(6, 5 + times)])
+
+    async def overtaken(operation: Unpark) -> int:
+        number = next(others, None)
+        if number is not None:
+            monkeypatch.setattr(store, "unpark", unpark)
+            await push(store, bad(f"new{number}"))
+            await unparking.drop(store, NUMBER, by=operator(), numbers=[number])
+            monkeypatch.setattr(store, "unpark", overtaken)
+        return await unpark(operation)
+
+    standing = await numbers(store)
+    monkeypatch.setattr(store, "unpark", overtaken)
+    await way(store, numbers_meant)
+    left = await numbers(store)
+    assert not set(left) & {1, 2, 4, 5} & set(numbers_meant or standing)
+    assert len(set(left) - set(standing)) == times
+    if numbers_meant:
+        assert {1, 2, 4, 5} - set(left) == set(numbers_meant)
+    if way is retry:
+        assert set(await sids(store)) == {"_abcde"[each] for each in numbers_meant or (1, 2, 4, 5)}
+    assert (await audit_store(url, lambda _done, _total: None)).findings == []
+
+
 async def test_retry_that_is_always_overtaken_gives_up(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
