@@ -13,6 +13,7 @@ import psycopg
 from psycopg.rows import TupleRow
 
 from pullstatus.store.postgresql import marks, refusals, session, statements
+from pullstatus.store.postgresql.log import Log
 from pullstatus.store.postgresql.session import Session
 from pullstatus.store.postgresql.tables import PostgresTables
 from pullstatus.store.postgresql.writes import Due
@@ -34,6 +35,17 @@ def trusting() -> None:
         return True
 
     marks.happened = happened  # type: ignore[assignment]
+
+
+def forgetful() -> None:
+    """Behind a commit of which nothing is known, nothing of those before is known either."""
+    real = Log._begin_lane
+
+    def begin_lane(self: Log) -> None:
+        real(self)
+        self._kept = None
+
+    Log._begin_lane = begin_lane  # type: ignore[method-assign]
 
 
 def deaf() -> None:

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import shutil
+import subprocess
 from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import TypeVar
@@ -14,9 +16,10 @@ from typing import TypeVar
 import psycopg
 import pytest
 
-from pullstatus.errors import OutcomeUnknown, StoreUnavailable
+from pullstatus.errors import CommitsLost, OutcomeUnknown, StoreUnavailable
 from pullstatus.store import Store, open_store
-from pullstatus.store.postgresql import marks, refusals, session, statements
+from pullstatus.store.postgresql import log, marks, refusals, session, statements
+from pullstatus.store.postgresql.log import Log
 from pullstatus.store.postgresql.tables import PostgresTables
 from tests.faults import planted_postgresql as planted
 from tests.faults.doors import Plant
@@ -40,6 +43,7 @@ def nothing_planted(monkeypatch: pytest.MonkeyPatch) -> None:
     """What a test plants in this process is gone behind it."""
     for module, name in (
         (marks, "happened"),
+        (Log, "_begin_lane"),
         (session, "hear"),
         (session, "SETTINGS"),
         (refusals, "check"),
@@ -175,6 +179,59 @@ def test_a_commit_that_is_not_asked_for_is_caught(
     with contextlib.suppress(StoreUnavailable, OutcomeUnknown):
         asyncio.run(cut_everywhere(url, proxy, 10**6, acknowledged))
     assert wrong(asyncio.run(stored(straight)), acknowledged)
+
+
+# --- a database that is set back ------------------------------------------------------------------
+
+
+def copy_of(data: Path, place: Path) -> None:
+    subprocess.run(["/bin/cp", "-a", data, place], check=True)
+
+
+async def hand_out_again(server: PostgreSQL) -> int:
+    """Set a database back while a commit is under way; how many records come a second time.
+
+    Raises:
+        CommitsLost: it was noticed.
+    """
+    name, copy = server.create(), server.folder / "copy"
+    with MessageProxy(server.port) as proxy:
+        store = await open_store(f"{server.tcp_url(name, port=proxy.port)}?commits=thread")
+        try:
+            await store.append(append(STATUSES, records(3)))
+            server.stop()
+            await asyncio.to_thread(copy_of, server.data, copy)
+            server.start()
+            assert (await store.pull(pull(STATUSES))).count == 3
+            with proxy.held() as flight:
+                appending = asyncio.create_task(store.append(append(STATUSES, records(1))))
+                assert await asyncio.to_thread(flight.wait, 60)
+                server.kill()
+            with pytest.raises(OutcomeUnknown):
+                await appending
+            shutil.rmtree(server.data)
+            copy.rename(server.data)
+            server.start()
+            return (await store.pull(pull(STATUSES, key="k"))).count
+        finally:
+            await store.close()
+
+
+def test_a_database_that_is_set_back_while_a_commit_is_under_way_is_noticed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(log, "RESOLVE_S", 1.0)
+    with PostgreSQL() as server, pytest.raises(CommitsLost):
+        asyncio.run(hand_out_again(server))
+
+
+def test_what_is_handed_out_again_by_one_that_forgets_what_was_answered_is_seen(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(log, "RESOLVE_S", 1.0)
+    planted.forgetful()
+    with PostgreSQL() as server:
+        assert asyncio.run(hand_out_again(server)) == 3
 
 
 # --- locks ----------------------------------------------------------------------------------------

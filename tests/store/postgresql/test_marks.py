@@ -13,7 +13,9 @@ from psycopg.rows import TupleRow
 from pullstatus.errors import CommitsLost, OutcomeUnknown, StoreUnavailable
 from pullstatus.store import PutAside, Store, open_store
 from pullstatus.store.postgresql import group, hangs, log, marks
-from pullstatus.store.postgresql.session import Session
+from pullstatus.store.postgresql.location import Location
+from pullstatus.store.postgresql.refusals import Known
+from pullstatus.store.postgresql.session import Session, open_session
 from pullstatus.store.postgresql.tables import PostgresTables
 from pullstatus.store.postgresql.writes import Due
 from tests.store.build import (
@@ -223,6 +225,103 @@ async def test_commits_that_are_gone_stop_the_store(
         await store.append(append(STATUSES, records(1)))
 
 
+@pytest.mark.parametrize("commits", [True, False])
+async def test_commits_that_are_gone_stop_the_store_behind_one_of_which_nothing_is_known(
+    opener: Opener,
+    admin: psycopg.Connection[TupleRow],
+    cut: Callable[..., None],
+    monkeypatch: pytest.MonkeyPatch,
+    *,
+    commits: bool,
+) -> None:
+    """However many there were of these, and whether the lane was in what the database is now."""
+    failures: list[BaseException] = []
+    store = await opener(on_failure=failures.append)
+    await store.append(append(STATUSES, records(1)))
+    monkeypatch.setattr(log, "RESOLVE_S", 0.0)
+    for _ in range(2):
+        cut(commits=commits)
+        with pytest.raises(OutcomeUnknown):
+            await store.append(append(STATUSES, records(1)))
+    admin.execute("DELETE FROM pullstatus.mark")
+    if commits:
+        admin.execute("DELETE FROM pullstatus.lane")
+    with pytest.raises(CommitsLost):
+        await store.append(append(STATUSES, records(1)))
+    assert [type(failure) for failure in failures] == [CommitsLost]
+
+
+async def away_for_a_day(store: Store, other: Store, admin: psycopg.Connection[TupleRow]) -> None:
+    """What the database says of a lane that could not reach it, once another one has tidied."""
+    admin.execute("UPDATE pullstatus.lane SET seen = now() - interval '25 hours'")
+    lane = log_of(store)._lane
+    await asyncio.to_thread(marks.tidy, session_of(other), log_of(other)._lane)
+    assert not admin.execute("SELECT FROM pullstatus.lane WHERE lane = %s", (lane,)).fetchall()
+
+
+async def test_a_lane_that_was_away_for_a_day_goes_on(
+    opener: Opener, admin: psycopg.Connection[TupleRow], cut: Callable[..., None]
+) -> None:
+    """Also if the day began in the middle of its commit, or of one of which it knows nothing."""
+    entries = records(3)
+    store, other = await opener(), await opener()
+    await store.append(append(STATUSES, entries[:1]))
+    session_of(store).close()
+    await away_for_a_day(store, other, admin)
+    assert await store.append(append(STATUSES, entries[1:2])) == 1
+    cut(commits=False)
+    assert await store.append(append(STATUSES, entries[2:])) == 1  # behind a fence
+    session_of(store).close()
+    await away_for_a_day(store, other, admin)
+    assert (await store.pull(pull(STATUSES))).count == 3
+    assert await data_of(store, STATUSES) == entries
+
+
+@pytest.mark.parametrize("before", [True, False])
+@pytest.mark.parametrize("commits", [True, False])
+async def test_a_commit_happens_once_though_its_lane_was_away_for_a_day(
+    opener: Opener,
+    admin: psycopg.Connection[TupleRow],
+    cut: Callable[..., None],
+    monkeypatch: pytest.MonkeyPatch,
+    *,
+    before: bool,
+    commits: bool,
+) -> None:
+    entries = records(2)
+    store, other = await opener(), await opener()
+    await other.append(append(STATUSES, entries[:1]))
+    if before:
+        await store.pull(pull(STATUSES, key="k"))
+    times = []
+
+    def late(location: Location, known: Known) -> Session:
+        times.append(1)
+        monkeypatch.setattr(log, "open_session", open_session)
+        admin.execute("UPDATE pullstatus.lane SET seen = now() - interval '25 hours'")
+        marks.tidy(session_of(other), log_of(other)._lane)
+        return open_session(location, known)
+
+    monkeypatch.setattr(log, "open_session", late)
+    cut(commits=commits)
+    assert await store.append(append(STATUSES, entries[1:])) == 1
+    assert times == [1]
+    assert await data_of(store, STATUSES) == entries
+
+
+async def test_a_lane_of_which_nothing_is_left_was_never_there(
+    opener: Opener, admin: psycopg.Connection[TupleRow]
+) -> None:
+    """The database was set back to before it began: whoever tidies leaves its newest mark."""
+    store = await opener()
+    await store.append(append(STATUSES, records(1)))
+    admin.execute("DELETE FROM pullstatus.mark")
+    admin.execute("DELETE FROM pullstatus.lane")
+    session_of(store).close()
+    with pytest.raises(CommitsLost):
+        await store.pull(pull(STATUSES, key="k"))
+
+
 async def test_a_connection_that_is_lost_between_groups_costs_nobody_anything(
     store: Store, admin: psycopg.Connection[TupleRow]
 ) -> None:
@@ -288,12 +387,15 @@ async def test_marks_of_a_lane_are_removed_but_for_the_newest(
     admin.execute(
         "INSERT INTO pullstatus.lane VALUES (1, 'x', 1, true, '2026-01-01', '2026-01-01')"
     )
-    admin.execute("INSERT INTO pullstatus.mark VALUES (1, 1, false, now(), '{}')")
+    admin.execute(
+        "INSERT INTO pullstatus.mark SELECT 1, n, false, now(), '{}' FROM generate_series(1, 3) n"
+    )
     marks.tidy(session_of(store), lane)
-    rows = admin.execute("SELECT lane, min(number), max(number) FROM pullstatus.mark GROUP BY 1")
-    assert rows.fetchall() == [(lane, 1, 1500)]  # the first is not old enough
-    [(left,)] = admin.execute("SELECT count(*) FROM pullstatus.mark").fetchall()
-    assert left == 1001
+    rows = admin.execute(
+        "SELECT lane, min(number), max(number), count(*) FROM pullstatus.mark GROUP BY 1 ORDER BY 1"
+    )
+    # The first is not old enough; of the one that is gone, the newest says what it had committed.
+    assert rows.fetchall() == [(1, 3, 3, 1), (lane, 1, 1500, 1001)]
     assert admin.execute("SELECT 1 FROM pullstatus.lane WHERE lane = 1").fetchall() == []
 
 

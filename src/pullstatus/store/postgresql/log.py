@@ -105,6 +105,7 @@ class Log:
         self._clock = clock
         self._hangs = Hangs()
         self._begin_lane()
+        self._kept: marks.Mark | None = None  # the newest that was answered, of whichever lane
         self._draft: Draft | None = None  # whose commit was sent and not answered
         self._failure: BaseException | None = None
         self._waiting: dict[int, int] = {}
@@ -242,7 +243,6 @@ class Log:
     def _begin_lane(self) -> None:
         self._lane = marks.new_lane()
         self._number = 1
-        self._acknowledged = 0  # the newest group; 0: none was
 
     def _connected(self) -> Session:
         if self._session is None:
@@ -250,8 +250,8 @@ class Log:
             try:
                 found = schema.needed(session.connection, self._location.shown)
                 schema.check_format(found.format, found.works_with)
-                if self._acknowledged:
-                    marks.prove_kept(session, self._lane, self._acknowledged)
+                if self._kept is not None:
+                    marks.prove_kept(session, self._kept)
                 schema.register(session.connection, self._lane, server=self._server)
             except BaseException:
                 session.close()
@@ -369,7 +369,7 @@ class Log:
         """The group is durable."""
         self._waiting.update(draft.waiting)
         if draft.writes:
-            self._acknowledged = self._number
+            self._kept = marks.Mark(self._lane, self._number)
             self._number += 1
             self._commits += 1
             self._operations += operations

@@ -8,13 +8,15 @@ the mark is there then, the group was committed. If not, the fence is, and the g
 What a server says of a transaction's number is no substitute: after a failover it says it of
 another transaction.
 
-The newest mark that was answered must be there whenever we connect anew. If it is not, the server
-has lost what it had said was safe.
+The newest mark that was answered must be there whenever we connect anew, or a later one of its
+lane in its place. If it is not, the server has lost what it had said was safe. So that this can be
+told of whoever comes back, however late, the newest mark of a lane outlives it.
 """
 
 from __future__ import annotations
 
 import random
+from typing import NamedTuple
 
 from pullstatus.errors import CommitsLost
 from pullstatus.store.postgresql import schema, statements
@@ -25,6 +27,13 @@ _LANE_BITS = 62
 
 class Unsure(Exception):
     """The server warned while it committed: a standby may not have what was committed."""
+
+
+class Mark(NamedTuple):
+    """Which row it is."""
+
+    lane: int
+    number: int
 
 
 def new_lane() -> int:
@@ -52,14 +61,13 @@ def happened(session: Session, lane: int, number: int, *, server: bool = False) 
     return not row[0]
 
 
-def prove_kept(session: Session, lane: int, number: int) -> None:
+def prove_kept(session: Session, kept: Mark) -> None:
     """Make sure that the server has the newest group that it acknowledged.
 
     Raises:
         CommitsLost: it does not.
     """
-    row = session.connection.execute(statements.IS_FENCE, (lane, number)).fetchone()
-    if row is None or row[0]:
+    if session.connection.execute(_KEPT, (*kept, kept.number)).fetchone() is None:
         raise CommitsLost(
             "the database has lost what it said was safe: it was set back, or a standby took over"
             " that did not have all of it. Nothing more is accepted until an operator has seen to"
@@ -71,7 +79,8 @@ def tidy(session: Session, lane: int) -> None:
     """Remove marks that nobody will ask for: this lane's, and those of lanes that are gone.
 
     Of a lane that works the newest thousand stay, and whatever is younger than ten minutes: sums
-    are brought up to date by them.
+    are brought up to date by them. Of one that was not seen for a day the newest stays: its process
+    may only have been away.
     """
     connection, through = session.connection, session.forgotten["marks"]
     [(newest,)] = connection.execute(_TIDY, (lane, through, lane)).fetchall()
@@ -79,6 +88,11 @@ def tidy(session: Session, lane: int) -> None:
     connection.execute(_TIDY_GONE, (lane,))
 
 
+# What was put down later, a fence too, was so by a process that had the answer already.
+_KEPT = """
+SELECT 1 FROM pullstatus.mark
+WHERE lane = %s AND number >= %s AND (number > %s OR NOT fence) LIMIT 1
+"""
 _TIDY = """
 WITH gone AS (DELETE FROM pullstatus.mark WHERE lane = %s AND number > %s
     AND number <= (SELECT max(number) - 1000 FROM pullstatus.mark WHERE lane = %s)
@@ -89,4 +103,5 @@ _TIDY_GONE = """
 WITH gone AS (DELETE FROM pullstatus.lane WHERE lane <> %s AND seen < now() - interval '1 day'
     RETURNING lane)
 DELETE FROM pullstatus.mark m USING gone WHERE m.lane = gone.lane
+    AND m.number < (SELECT max(number) FROM pullstatus.mark WHERE lane = gone.lane)
 """
