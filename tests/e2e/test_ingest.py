@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -288,6 +289,34 @@ def test_disabled_application_still_takes_records(shared: Program) -> None:
     shared.cli("app", "enable", str(app.sdkappid))
     shared.until(lambda: shared.pull(app, max=1).result == 0)
     assert shared.pull(app).data[-1] == status(3)
+
+
+@pytest.mark.parametrize("door", ["ingest", "callbacks"])
+@pytest.mark.parametrize(
+    "announced",
+    ["Transfer-Encoding: chunked", "Content-Length: 1000000", "Content-Length: 0001000000"],
+)
+def test_application_has_its_part_of_what_is_in_hand_whatever_is_announced(
+    shared: Program, door: str, announced: str
+) -> None:
+    """Of bodies that are never whole, and whose senders may be any number of this machine's."""
+    one, other = shared.spare_app(), shared.spare_app()
+    secret = shared.create_token(f"part-{one.sdkappid}", app=one)
+    shared.until(lambda: shared.post(f"/callbacks/{secret}", b"").http_status == 200)
+    target = f"/callbacks/{secret}" if door == "callbacks" else f"/ingest/{one.sdkappid}/replies"
+    bearer = f"Authorization: Bearer {shared.token}"
+    headers = [bearer, "Content-Type: application/json", announced]
+    begun = http_request("POST", target, headers=headers, sized=False)
+    body = b"x" * 900_000
+    chunk = b"%x\r\n" % 1_000_000 if "chunked" in announced else b""
+    shed = 'pullstatus_requests_shed_total{reason="application"}'
+    before = shared.metrics()[shed]
+    with ExitStack() as open_now:
+        for _ in range(limits.IN_HAND_BYTES_MAX // limits.SHARE_OF_ONE // len(body) + 2):
+            open_now.enter_context(shared.connect()).send(begun + chunk + body)
+        shared.until(lambda: shared.metrics()[shed] > before)
+        shared.feed(other, replies(1))
+    shared.until(lambda: shared.ingest(one, REPLY, replies(1)).http_status == 200)
 
 
 # --- Idempotency-Key ------------------------------------------------------------------------------

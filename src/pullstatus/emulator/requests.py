@@ -15,7 +15,7 @@ import msgspec
 
 from pullstatus import limits
 from pullstatus.emulator.calls import action_of
-from pullstatus.server.budget import Over
+from pullstatus.server.budget import Over, Share
 from pullstatus.server.http import PEER, Peer, Receive, Scope, Send, header, whose
 from pullstatus.wire.about import ABOUT_PATH
 
@@ -95,6 +95,10 @@ class Between(Peer):
     def leaving(self, on_leave: Callable[[], None] | None) -> bool:
         """As of the peer."""
         return self._peer.leaving(on_leave)
+
+    def count_in(self, share: Share) -> None:
+        """As of the peer."""
+        self._peer.count_in(share)
 
     def let_go(self) -> None:
         """As of the peer."""

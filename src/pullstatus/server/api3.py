@@ -247,11 +247,10 @@ class ActionCall:
             return _lines(headers) + _NOTHING_WAITS, answers.page(
                 request.version, asked.kind, b"", begun.request_id
             )
-        return (
-            begun
-            if gone(0.0)
-            else Later(self._take(begun, let_in, asked, _lines(headers), gone), begun)
-        )
+        if gone(0.0):
+            return begun
+        taking = self._take(begun, let_in, asked, _lines(headers), gone)
+        return Later(taking, begun, let_in.live.application.sdkappid)
 
     async def _take(
         self, begun: BegunAction, let_in: LetIn, asked: Asked, lines: bytes, gone: Gone

@@ -17,7 +17,7 @@ from pullstatus.apps import LiveApplication
 from pullstatus.apps.admission import Admission, Call, PairCall
 from pullstatus.errors import Overloaded, SettingChanged, StoreUnavailable
 from pullstatus.server.budget import SAID, Budget, Over
-from pullstatus.server.http import Disconnected, Scope, gone
+from pullstatus.server.http import Disconnected, Scope, gone, share_of
 from pullstatus.store import Store
 from pullstatus.turns import Turns
 
@@ -75,12 +75,11 @@ class Asking:
             self._budget.refused[over] += 1
             raise Overloaded(SAID[over])
         self._of[sdkappid] += 1
-        self._budget.share(sdkappid, limits.REQUEST_BYTES)
         try:
-            # A limit of time needs a task, which a server's request has not.
-            return await asyncio.create_task(self._in_time(scope, call, live, question))
+            with share_of(scope, self._budget, sdkappid):
+                # A limit of time needs a task, which a server's request has not.
+                return await asyncio.create_task(self._in_time(scope, call, live, question))
         finally:
-            self._budget.share(sdkappid, -limits.REQUEST_BYTES)
             self._of[sdkappid] -= 1
             if not self._of[sdkappid]:
                 del self._of[sdkappid]

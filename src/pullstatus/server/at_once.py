@@ -38,7 +38,9 @@ class Later(msgspec.Struct):
     Attributes:
         said: its answer, once it is there; raises what the store does.
         begun: with which it goes on the careful way if that has failed.
+        owner: the application that it is for.
     """
 
     said: Coroutine[Any, Any, Said]
     begun: Begun
+    owner: int

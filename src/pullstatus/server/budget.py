@@ -1,14 +1,15 @@
 """How much is in hand: bytes of requests until they are answered, of answers until they are read.
 
 In all, and of one application or address at most a quarter of that. Whoever comes beyond is refused
-before anything is done. Pure.
+before anything is done. An application's part is known once its request is read so far, and is
+counted as `Share`s: what has come, not what was announced. Pure.
 """
 
 from __future__ import annotations
 
 from collections import Counter
 from enum import StrEnum
-from typing import Final
+from typing import Final, Self
 
 from pullstatus import limits
 
@@ -80,3 +81,32 @@ class Budget:
         if over is not None:
             self.refused[over] += 1
         return over
+
+
+class Share:
+    """What one request has in hand of its owner's part, until whoever answers it is done.
+
+    Attributes:
+        owner: whose part it is.
+    """
+
+    __slots__ = ("_budget", "_size", "owner")
+
+    def __init__(self, budget: Budget, owner: Owner) -> None:
+        """Nothing is counted yet; to be entered, and it is given back at its end."""
+        self._budget: Budget | None = budget
+        self._size = 0
+        self.owner = owner
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.add(-self._size)
+        self._budget = None
+
+    def add(self, size: int) -> None:
+        """So much more is; fewer, if it is negative. Nothing, once all is given back."""
+        if self._budget is not None:
+            self._size += size
+            self._budget.share(self.owner, size)

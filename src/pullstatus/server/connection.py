@@ -52,7 +52,7 @@ from uvicorn.server import ServerState
 from pullstatus import limits
 from pullstatus.server import eager
 from pullstatus.server.at_once import BEGUN, Begun, Later, Said
-from pullstatus.server.budget import Budget, Over
+from pullstatus.server.budget import Budget, Over, Share
 from pullstatus.server.connection_state import DEAF, ConnectionState, Effect, Event, Phase
 from pullstatus.server.crowd import Seat
 from pullstatus.server.figures import Figures
@@ -138,6 +138,7 @@ class Connection(HttpToolsProtocol):
         "_put_off",
         "_read_at",
         "_read_size",
+        "_share",
         "_size",
         "_sizes",
         "_unread_of",
@@ -176,6 +177,7 @@ class Connection(HttpToolsProtocol):
         self._answer_at_once = at_once
         self._size = 0  # what the oldest request that is not answered counts for
         self._sizes: list[int] | None = None  # and those behind it; few connections have any
+        self._share: Share | None = None  # what the oldest counts in, and all that is behind it
         self._unread_of: tuple[int, int | None] = (0, None)  # what lies unread, and of whom
         self._framing = Framing()
         self._read_at = 0.0
@@ -278,8 +280,7 @@ class Connection(HttpToolsProtocol):
             # That may take long, beside many others: what is not needed any more is let go.
             cycle.message_event = _NOBODY_WAITS
             self._hung_up = None
-            scope: dict[str, Any] = cycle.scope  # type: ignore[assignment]
-            scope[PEER].body = cycle.body = _READ
+            self._forget(cycle)
         return self.gone(cycle) or self._says_no_more()
 
     def _says_no_more(self) -> bool:
@@ -366,7 +367,7 @@ class Connection(HttpToolsProtocol):
         self._read_at = self.loop.time()
         if self._asks_store:  # what comes behind is read when that is answered
             self._put_off += data
-            self.budget.take(len(data), self._network)
+            self._take(len(data))
             self.flow.pause_reading()
             return
         if self._put_off:
@@ -397,7 +398,7 @@ class Connection(HttpToolsProtocol):
 
     def _taken_up(self) -> bytes:
         data, self._put_off = self._put_off, b""
-        self.budget.take(-len(data), self._network)
+        self._take(-len(data))
         return data
 
     def _read(self, data: bytes) -> None:
@@ -466,7 +467,10 @@ class Connection(HttpToolsProtocol):
         """Write the answer once the store has given it; what it refuses goes the careful way."""
         self._asks_store = True
         try:
-            said = await later.said
+            with Share(self.budget, later.owner) as share:
+                self._share = share
+                share.add(self._in_hand())
+                said = await later.said
         except Exception as error:  # noqa: BLE001 - it is told there
             later.begun.failed = error
             self._asks_store = False
@@ -607,7 +611,7 @@ class Connection(HttpToolsProtocol):
             self._sizes.append(limits.REQUEST_BYTES)
         else:
             self._size = limits.REQUEST_BYTES
-        self.budget.take(limits.REQUEST_BYTES, self._network)
+        self._take(limits.REQUEST_BYTES)
         peer.over = self.budget.over(self._network)
         if self.state.draining or (self.seat is not None and self.seat.reserved):
             self.cycle.keep_alive = False
@@ -633,7 +637,7 @@ class Connection(HttpToolsProtocol):
         peer: _Peer = scope[PEER]
         if not peer.over:
             self._resize(size)
-            peer.over = self.budget.over(self._network)
+            peer.over = self._over()
         if peer.over:
             cycle.body = bytearray()
             self._resize(limits.REQUEST_BYTES)
@@ -645,14 +649,48 @@ class Connection(HttpToolsProtocol):
             self._sizes[-1] += more
         else:
             self._size += more
-        self.budget.take(more, self._network)
+        self._take(more)
+
+    def _take(self, size: int) -> None:
+        """Have so much more in hand of what has come; less, if it is negative."""
+        self.budget.take(size, self._network)
+        if self._share is not None:
+            self._share.add(size)
+
+    def _over(self) -> Over | None:
+        """Whose part is used up, of those that are known of the oldest request."""
+        owner = None if self._share is None else self._share.owner
+        return self.budget.over(self._network) or self.budget.over(owner)
+
+    def count_in(self, cycle: RequestResponseCycle, share: Share) -> None:
+        """Count in this share what has come and comes: the oldest request, and what is behind it.
+
+        Of a connection that is lost nothing is in hand, but the request itself is.
+        """
+        self._share = share
+        share.add(self._in_hand() or max(limits.REQUEST_BYTES, len(cycle.body)))
+
+    def _in_hand(self) -> int:
+        return sum(self._sizes or (), self._size) + len(self._put_off)
+
+    def _part(self) -> None:
+        """What is behind the oldest request counts in its share no longer: it has been answered."""
+        share, self._share = self._share, None
+        if share is not None:
+            share.add(self._size - self._in_hand())
 
     def let_go(self, cycle: RequestResponseCycle) -> None:
         """Forget the body of the request that is to be answered next, if it is whole."""
         scope: dict[str, Any] = cycle.scope  # type: ignore[assignment]
         if scope[PEER].body is not None:
-            scope[PEER].body = cycle.body = _READ
-            self.budget.take(limits.REQUEST_BYTES - self._size, self._network)
+            self._forget(cycle)
+
+    def _forget(self, cycle: RequestResponseCycle) -> None:
+        """Keep nothing of the body of the request that is to be answered next."""
+        scope: dict[str, Any] = cycle.scope  # type: ignore[assignment]
+        scope[PEER].body = cycle.body = _READ
+        if self._size:  # else it is lost
+            self._take(limits.REQUEST_BYTES - self._size)
             self._size = limits.REQUEST_BYTES
 
     def on_message_complete(self) -> None:
@@ -681,6 +719,7 @@ class Connection(HttpToolsProtocol):
         """
         now = self.loop.time()
         self.state.answered(now)
+        self._part()
         self.budget.take(-self._size, self._network)
         self._size = self._sizes.pop(0) if self._sizes else 0
         if self.expect_100_continue and self._unsent():
@@ -707,7 +746,8 @@ class Connection(HttpToolsProtocol):
         self._taken_up()
         self._leave()
         self._read_out()
-        self.budget.take(-sum(self._sizes or (), self._size), self._network)
+        self._part()
+        self.budget.take(-self._in_hand(), self._network)
         self._size, self._sizes = 0, None
         if self.seat is not None:
             self.seat.leave()
@@ -829,6 +869,9 @@ class _Peer:
 
     def gone_after(self, waited_s: float) -> bool:
         return self._connection.gone_after(self._cycle(), waited_s)
+
+    def count_in(self, share: Share) -> None:
+        self._connection.count_in(self._cycle(), share)
 
     def let_go(self) -> None:
         self._connection.let_go(self._cycle())

@@ -16,7 +16,7 @@ from typing import Any, Protocol
 import msgspec
 
 from pullstatus.errors import BodyTooLarge, Overloaded
-from pullstatus.server.budget import SAID, Over
+from pullstatus.server.budget import SAID, Budget, Over, Owner, Share
 from pullstatus.wire.v5.answer import CONTENT_TYPE
 
 Scope = MutableMapping[str, Any]
@@ -73,6 +73,10 @@ class Peer(Protocol):
 
         What was given before is called no more; None: nothing is.
         """
+        ...
+
+    def count_in(self, share: Share) -> None:
+        """Count what has come with the request in its owner's share, and what comes from now on."""
         ...
 
     def let_go(self) -> None:
@@ -211,6 +215,15 @@ def leaving(scope: Scope, on_leave: Callable[[], None] | None) -> bool:
     """
     peer: Peer | None = scope.get(PEER)
     return peer is not None and peer.leaving(on_leave)
+
+
+def share_of(scope: Scope, budget: Budget, owner: Owner) -> Share:
+    """A request's share of its owner's part; to be entered until it is done."""
+    share = Share(budget, owner)
+    peer: Peer | None = scope.get(PEER)
+    if peer is not None:
+        peer.count_in(share)
+    return share
 
 
 def let_go(scope: Scope) -> None:

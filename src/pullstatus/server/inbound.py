@@ -60,6 +60,7 @@ from pullstatus.server.http import (
     gone_after,
     header,
     lines_of,
+    share_of,
 )
 from pullstatus.server.ingest import (
     RETRY_LATER,
@@ -149,7 +150,7 @@ class InboundDoor(ParkingDoor):
         begun = BegunBatch(
             began_s=began_s, token=token, live=live, receipts=receipts, body=body, source=source
         )
-        return Later(self._store_usual(begun, gone), begun)
+        return Later(self._store_usual(begun, gone), begun, live.application.sdkappid)
 
     def _read_usual(self, source: Source, request: Request, sdkappid: int) -> Receipts | None:
         """What it comes to, if that is known without asking anybody."""
@@ -182,10 +183,7 @@ class InboundDoor(ParkingDoor):
             TimeoutError: the store has had its time; what it does yet is `begun.storing`.
         """
         loop = asyncio.get_running_loop()
-        sdkappid, size = begun.live.application.sdkappid, limits.REQUEST_BYTES + len(begun.body)
         begun.storing = storing = loop.create_future()
-        self._budget.share(sdkappid, size)
-        storing.add_done_callback(lambda _: self._budget.share(sdkappid, -size))
         eager.run(loop, _settle(storing, self._append(begun.live, begun, gone)))
         woken = loop.create_future()
         wake = partial(_wake, woken)
@@ -226,19 +224,17 @@ class InboundDoor(ParkingDoor):
     async def _take(self, scope: Scope, receive: Receive, send: Send) -> int:
         begun: BegunBatch | None = scope.get(BEGUN)
         if begun is not None:
-            return await self._go_on(begun, scope, send)
+            with share_of(scope, self._budget, begun.live.application.sdkappid):
+                return await self._go_on(begun, scope, send)
         secret, name = self._address(scope["path"])
         token = await self._sender(scope, secret)
-        owner = _owner(token)
-        size = self._hold(scope, owner)
-        try:
-            return await self._take_of(token, name, scope, receive, send)
-        except Problem as problem:
-            if problem.http_status < 500 and name in self._registry.sources:
-                self.traffic.add(token, name, self._now_ms(), {Column.REFUSED: 1})
-            raise
-        finally:
-            self._budget.share(owner, -size)
+        with self._share(scope, _owner(token)):
+            try:
+                return await self._take_of(token, name, scope, receive, send)
+            except Problem as problem:
+                if problem.http_status < 500 and name in self._registry.sources:
+                    self.traffic.add(token, name, self._now_ms(), {Column.REFUSED: 1})
+                raise
 
     async def _go_on(self, begun: BegunBatch, scope: Scope, send: Send) -> int:
         """What becomes of a callback that the store did not take at once, or not in time."""

@@ -47,7 +47,7 @@ from pullstatus.records import Kind
 from pullstatus.records.hours import hour_of
 from pullstatus.server import eager
 from pullstatus.server.at_once import BEGUN, Begun, Later, Said
-from pullstatus.server.budget import SAID, Budget
+from pullstatus.server.budget import SAID, Budget, Share
 from pullstatus.server.deadline import Within
 from pullstatus.server.figures import Figures
 from pullstatus.server.guesses import Guesses
@@ -73,6 +73,7 @@ from pullstatus.server.http import (
     request_id_header,
     respond,
     respond_problem,
+    share_of,
     whose,
 )
 from pullstatus.server.pauses import Shed
@@ -293,17 +294,13 @@ class Door:
         except BodyTooLarge as error:
             raise Problem(413, "Body too large", str(error)) from error
 
-    def _hold(self, scope: Scope, owner: int) -> int:
-        """Count a request as its owner's; returns what for, to be given back."""
+    def _share(self, scope: Scope, owner: int) -> Share:
+        """A request's share of its owner's part, if that is not used up."""
         over = self._budget.over(owner)
         if over:
             overloaded = Overloaded(SAID[over])
             raise self._put_off(overloaded) from overloaded
-        announced = header(scope, b"content-length") or b"0"
-        # What is announced as more is refused.
-        size = limits.REQUEST_BYTES + (int(announced) if len(announced) <= 7 else 0)
-        self._budget.share(owner, size)
-        return size
+        return share_of(scope, self._budget, owner)
 
     async def _token(self, scope: Scope, secret: str) -> Token | None:
         now_ms = self._now_ms()
@@ -557,22 +554,18 @@ class IngestDoor(Door):
         begun = BegunBatch(
             began_s=began_s, token=token, live=live, receipts=receipts, key=words.key, body=body
         )
-        return Later(self._store_usual(begun, gone), begun)
+        return Later(self._store_usual(begun, gone), begun, sdkappid)
 
     async def _store_usual(self, begun: BegunBatch, gone: Gone) -> Said:
         """The answer to a batch that was handed over; raises what the store does."""
-        sdkappid, size = begun.live.application.sdkappid, limits.REQUEST_BYTES + len(begun.body)
-        self._budget.share(sdkappid, size)
-        try:
-            return self._answered(begun, await self._append(begun.live, begun, gone))
-        finally:
-            self._budget.share(sdkappid, -size)
+        return self._answered(begun, await self._append(begun.live, begun, gone))
 
     async def _take(self, scope: Scope, receive: Receive, _send: Send) -> int:
         begun: BegunBatch | None = scope.get(BEGUN)
         if begun is not None:
             scope["pullstatus.token"] = begun.token
-            return await self._put_batch(begun, scope)
+            with share_of(scope, self._budget, begun.live.application.sdkappid):
+                return await self._put_batch(begun, scope)
         number, _, path = scope["path"].removeprefix("/ingest/").partition("/")
         kind = KINDS.get(path)
         known = kind is not None or path == SENDS
@@ -584,11 +577,8 @@ class IngestDoor(Door):
             )
         sdkappid = int(number)
         token = await self._authenticate(scope, sdkappid)
-        size = self._hold(scope, sdkappid)
-        try:
+        with self._share(scope, sdkappid):
             return await self._take_of(token, sdkappid, kind, scope, receive)
-        finally:
-            self._budget.share(sdkappid, -size)
 
     async def _take_of(
         self, token: Token, sdkappid: int, kind: Kind | None, scope: Scope, receive: Receive

@@ -44,6 +44,7 @@ from pullstatus.server.http import (
     gone,
     gone_after,
     leaving,
+    share_of,
     whose,
 )
 from pullstatus.server.words import ACK_REFUSED
@@ -176,7 +177,7 @@ class Taking:
             OutcomeUnknown: something may have been, and that is all that can be said after an
                 error which nobody foresaw once the store was asked, in `said` as well.
         """
-        return (self._hold if asked.wait_s else self._ask)(asked, scope, said)
+        return (self._hold if asked.wait_s else self._ask_once)(asked, scope, said)
 
     def waits(self, asked: Asked) -> bool:
         """Whether it may have to wait for a record, or for room: its scope is needed for that."""
@@ -197,35 +198,30 @@ class Taking:
 
         Whoever gets such an error has it told by `take`, as `Asked.failed`.
         """
-        sdkappid = asked.live.application.sdkappid
-        self._budget.share(sdkappid, limits.REQUEST_BYTES)
-        try:
-            page = await self.asking(asked, gone)
-        finally:
-            self._budget.share(sdkappid, -limits.REQUEST_BYTES)
+        page = await self.asking(asked, gone)
         return self.told(asked, page), said(page)
+
+    async def _ask_once(self, asked: Asked, scope: Scope, said: Say) -> Answer:
+        with share_of(scope, self._budget, asked.live.application.sdkappid):
+            return await self._ask(asked, scope, said)
 
     async def _ask(self, asked: Asked, scope: Scope, said: Say) -> Answer:
         """Put a pull to the store: again, as the application is now, when a change overtook it."""
         for _ in range(limits.OVERTAKEN_MAX):
-            sdkappid = asked.live.application.sdkappid
             if asked.failed is not None:
                 asking: Awaitable[Page] = _raise(asked.failed)
                 asked.failed = None
             else:
                 if gone(scope):
                     raise Disconnected
-                over = self._budget.over(sdkappid)
+                over = self._budget.over(asked.live.application.sdkappid)
                 if over:
                     raise Overloaded(SAID[over])
                 asking = self.asking(asked, partial(gone_after, scope))
             try:
-                self._budget.share(sdkappid, limits.REQUEST_BYTES)
                 return await self._answered(asked, asking, scope, said)
             except SettingChanged:
                 asked.live = await self._admission.admit_anew(asked.call)
-            finally:
-                self._budget.share(sdkappid, -limits.REQUEST_BYTES)
         raise StoreUnavailable("this application is being changed; try again")
 
     async def _hold(self, asked: Asked, scope: Scope, said: Say) -> Answer:
@@ -238,7 +234,11 @@ class Taking:
         until_s = loop.time() + asked.wait_s
         held_s = 0.0
         try:
-            with self._held.enter(asked.live.mailboxes[asked.kind]) as place:
+            application = asked.live.application.sdkappid
+            with (
+                share_of(scope, self._budget, application),
+                self._held.enter(asked.live.mailboxes[asked.kind]) as place,
+            ):
                 while True:
                     answered: Answer | None = await self._ask(asked, scope, said)
                     assert answered is not None

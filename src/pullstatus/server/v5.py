@@ -165,7 +165,10 @@ class PullCall:
         if self._taking.finds_nothing(asked):
             self._answered(began_s)
             return _EMPTY[asked.kind]
-        return begun if gone(0.0) else Later(self._take(asked, began_s, gone), begun)
+        if gone(0.0):
+            return begun
+        owner = asked.live.application.sdkappid
+        return Later(self._take(asked, began_s, gone), begun, owner)
 
     async def _take(self, asked: Asked, began_s: float, gone: Gone) -> Said:
         """The answer to a pull that was let in and does not wait; raises what the store does."""

@@ -8,6 +8,7 @@ from functools import partial
 from types import SimpleNamespace
 from typing import Any, TypeVar, cast
 
+from pullstatus import limits
 from pullstatus.apps import AppKey, Application, LiveApplication, Registry, Token, token_digest
 from pullstatus.clock import wall_ms
 from pullstatus.durations import Durations
@@ -198,6 +199,7 @@ class Served:
             application=None,
             gone=lambda: self.gone,
             leaving=self._leaving,
+            count_in=lambda share: share.add(max(limits.REQUEST_BYTES, len(content))),
             let_go=lambda: self.let_go.append(path),
             hang_up=self._hang_up,
             respond=partial(_respond, said),

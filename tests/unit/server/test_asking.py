@@ -64,7 +64,8 @@ class Asked:
         *,
         gone: bool = False,
     ) -> asyncio.Task[T]:
-        scope: Scope = {PEER: SimpleNamespace(gone=lambda: gone)}
+        peer = SimpleNamespace(gone=lambda: gone, count_in=lambda _share: None)
+        scope: Scope = {PEER: peer}
         call = Call(sdkappid, "", lambda _keys: 0, 0, 0, None)
         return asyncio.create_task(self.asking.ask(scope, call, live(sdkappid, 1), question))
 

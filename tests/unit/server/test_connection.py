@@ -19,13 +19,16 @@ from hypothesis import strategies as st
 from pullstatus import limits
 from pullstatus.errors import StoreUnavailable
 from pullstatus.server.at_once import BEGUN, Begun, Later, Said
+from pullstatus.server.budget import Over, Share
 from pullstatus.server.connection import LARGE_BODY_BYTES, Connection, Connections
 from pullstatus.server.connection_state import Phase
 from pullstatus.server.figures import Figures
-from pullstatus.server.http import PEER, SAYS_NO_MORE_S
+from pullstatus.server.http import PEER, SAYS_NO_MORE_S, share_of
 from pullstatus.server.schedule import Client, Schedule
 from pullstatus.server.whole import Whole
 from pullstatus.store import Gone
+
+APPLICATION = 1400006666
 
 
 class Loop(asyncio.SelectorEventLoop):
@@ -131,7 +134,7 @@ class Peer:
             return None
         self.gone = gone
         self.asked.append(path)
-        return Later(self._say_later(path), Begun(began_s=0.0))
+        return Later(self._say_later(path), Begun(began_s=0.0), APPLICATION)
 
     async def _say_later(self, path: str) -> Said:
         answer = self.loop.create_future()
@@ -844,6 +847,114 @@ def test_of_a_body_for_which_there_is_no_room_nothing_is_kept(
     assert not peer.connection.cycle.body
     peer.answer()
     assert peer.connection.budget.bytes == 0
+
+
+def test_nothing_is_counted_of_a_request_that_is_let_go_when_its_peer_has_left(peer: Peer) -> None:
+    peer.say(request("/1", b"x" * 50_000))
+    scope: dict[str, Any] = peer.connection.cycle.scope  # type: ignore[assignment]
+    peer.connection.connection_lost(None)
+    scope[PEER].let_go()
+    assert peer.connection.budget.bytes == 0
+
+
+# --- what counts as an application's --------------------------------------------------------------
+
+SAYS_LENGTH = [b"Content-Length: 100000", b"Content-Length: 000000000000100000"]
+IN_CHUNKS = b"Transfer-Encoding: chunked"
+
+
+def head(path: str, says: bytes) -> bytes:
+    """Of a request with a body of 100,000 bytes."""
+    chunk = b"186a0\r\n" if says is IN_CHUNKS else b""
+    return b"POST %b HTTP/1.1\r\nHost: a\r\n%b\r\n\r\n%b" % (path.encode(), says, chunk)
+
+
+def share(peer: Peer) -> Share:
+    """That of the request at hand, as who answers it enters it."""
+    scope: dict[str, Any] = peer.connection.cycle.scope  # type: ignore[assignment]
+    return share_of(scope, peer.connection.budget, APPLICATION)
+
+
+@pytest.mark.parametrize("says", [*SAYS_LENGTH, IN_CHUNKS])
+@pytest.mark.parametrize("before", [0, 30_000])
+def test_what_has_come_counts_as_its_owners_whatever_was_announced(
+    peer: Peer, says: bytes, before: int
+) -> None:
+    budget = peer.connection.budget
+    peer.say(head("/1", says) + b"x" * before)
+    with share(peer):
+        assert budget.of == {APPLICATION: max(before, limits.REQUEST_BYTES)}
+        peer.say(b"x" * 30_000)
+        assert budget.of == {APPLICATION: before + 30_000}
+        assert budget.bytes == before + 30_000
+    assert not budget.of
+
+
+@pytest.mark.parametrize("says", [*SAYS_LENGTH, IN_CHUNKS])
+def test_a_body_is_let_go_where_its_owners_part_is_used_up(
+    peer: Peer, says: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(limits, "IN_HAND_BYTES_MAX", 160_000)
+    budget = peer.connection.budget
+    peer.say(head("/1", says))
+    scope: dict[str, Any] = peer.connection.cycle.scope  # type: ignore[assignment]
+    with share(peer):
+        peer.say(b"x" * 30_000)
+        assert scope[PEER].over is None
+        peer.say(b"x" * 30_000)
+        assert scope[PEER].over is Over.APPLICATION
+        assert budget.of == {APPLICATION: limits.REQUEST_BYTES}
+        assert budget.refused[Over.APPLICATION] == 1
+        assert not peer.connection.cycle.body
+
+
+def test_what_is_behind_a_request_counts_as_its_owners_until_it_is_answered(peer: Peer) -> None:
+    budget = peer.connection.budget
+    peer.say(request("/1"))
+    with share(peer):
+        peer.say(request("/2", b"x" * 50_000))
+        assert budget.of == {APPLICATION: 50_000 + limits.REQUEST_BYTES}
+        peer.answer()
+        assert budget.of == {APPLICATION: limits.REQUEST_BYTES}
+    peer.answer()
+    assert (peer.read(), budget.bytes, budget.of) == (["/1", "/2"], 0, {})
+
+
+@pytest.mark.parametrize("lost_before", [False, True])
+def test_a_request_is_its_owners_until_it_is_done_though_its_peer_has_left(
+    peer: Peer, lost_before: bool
+) -> None:
+    budget = peer.connection.budget
+    peer.say(request("/1", b"x" * 50_000))
+    if lost_before:
+        peer.connection.connection_lost(None)
+    with share(peer):
+        peer.say(request("/2", b"x" * 50_000))
+        peer.connection.connection_lost(None)
+        assert (budget.of, budget.bytes) == ({APPLICATION: 50_000}, 0)
+    assert not budget.of
+
+
+def test_what_is_behind_one_at_the_store_counts_as_its_owners(peer: Peer) -> None:
+    peer.later = {"/1"}
+    peer.say(request("/1", b"x" * 30_000))
+    assert peer.connection.budget.of == {APPLICATION: 30_000}
+    behind = request("/2", b"x" * 50_000)
+    peer.say(behind)
+    assert peer.connection.budget.of == {APPLICATION: 30_000 + len(behind)}
+    peer.answer()
+    assert not peer.connection.budget.of
+    peer.answer()
+    assert (peer.read(), peer.connection.budget.bytes) == (["/1", "/2"], 0)
+
+
+def test_one_that_waits_counts_as_little_as_any(peer: Peer) -> None:
+    """Its body has been read, and is kept no longer."""
+    peer.say(request("/1", b"x" * 50_000))
+    with share(peer):
+        leaving(peer, [])
+        assert peer.connection.budget.of == {APPLICATION: limits.REQUEST_BYTES}
+        assert peer.connection.budget.bytes == limits.REQUEST_BYTES
 
 
 # --- a request that waits for long ----------------------------------------------------------------
