@@ -49,6 +49,7 @@ def take_statuses() -> None:
         contextlib.closing(sqlite3.connect("app.db", timeout=30)) as database,
         pullstatus.Client(url, sdkappid, appkey, reader="worker") as client,
     ):
+        database.execute("PRAGMA synchronous = EXTRA")  # a commit stays when power is cut behind it
         database.executescript(TABLES)
         for batch in client.delivery_statuses(follow=False):
             with batch, database:  # committed first, then acknowledged

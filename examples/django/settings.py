@@ -4,7 +4,14 @@ import os
 
 SECRET_KEY = os.environ.get("SECRET_KEY", "for trying it only")
 INSTALLED_APPS = ["sms"]
-DATABASES = {"default": {"ENGINE": "django.db.backends.sqlite3", "NAME": "app.db"}}
+DATABASES = {
+    "default": {
+        "ENGINE": "django.db.backends.sqlite3",
+        "NAME": "app.db",
+        # A commit stays, whatever power is cut behind it. Django 5.1 or newer.
+        "OPTIONS": {"init_command": "PRAGMA synchronous = EXTRA"},
+    }
+}
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 USE_TZ = True
 

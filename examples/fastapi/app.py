@@ -25,6 +25,7 @@ PAUSE_S = 1.0
 
 log = logging.getLogger("uvicorn.error")
 database = sqlite3.connect("app.db", timeout=30)
+database.execute("PRAGMA synchronous = EXTRA")  # a commit stays, whatever power is cut behind it
 database.executescript(TABLES)
 
 

@@ -23,6 +23,7 @@ import psycopg
 import pytest
 
 from pullstatus import AsyncClient, Client
+from tests.committed import EXTRA, NOTING, ways
 from tests.harness import PATIENCE_S, ROOT, App, Program, clean_environment, statuses
 from tests.proxy import CuttingProxy
 from tools.postgresql import PostgreSQL
@@ -199,8 +200,18 @@ def test_a_transaction_of_ones_own_does_each_page_once(
                 return [sid for (sid,) in database.execute("SELECT sid FROM inbox ORDER BY rowid")]
         return []
 
-    kill_until_all_is_seen(by_sevens(code), shared, app, tmp_path, how, stored)
+    kill_until_all_is_seen(
+        by_sevens(code),
+        shared,
+        app,
+        tmp_path,
+        how,
+        stored,
+        PYTHONPATH=NOTING,
+        COMMITS=str(tmp_path / "commits"),
+    )
     assert stored() == sids(COUNT)
+    assert ways(tmp_path / "commits") == {EXTRA}
 
 
 @pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGKILL])

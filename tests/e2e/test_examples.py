@@ -19,6 +19,7 @@ from typing import NamedTuple
 
 import pytest
 
+from tests.committed import EXTRA, NOTING, ways
 from tests.harness import PATIENCE_S, ROOT, App, Program, clean_environment, made, statuses
 from tests.proxy import CuttingProxy
 
@@ -144,7 +145,8 @@ def runs(
         "PATH": os.pathsep.join(
             [str(made("examples") / "bin"), str(Path(node[0]).parent), os.environ["PATH"]]
         ),
-        "PYTHONPATH": str(ROOT / "src"),
+        "PYTHONPATH": os.pathsep.join([str(ROOT / "src"), NOTING]),
+        "COMMITS": str(folder / "commits"),
         "PYTHONDONTWRITEBYTECODE": "1",
         "PULLSTATUS_URL": proxy.address,
         "PULLSTATUS_SDKAPPID": str(app.sdkappid),
@@ -206,3 +208,5 @@ def test_examples_have_every_record_once(
     until(lambda: shared.waiting(app) == 0)
     assert sorted(stored()) == sorted(record["sid"] for record in records)
     assert proxy.cuts >= 3
+    if (runs.folder / "app.db").exists():
+        assert ways(runs.folder / "commits") == {EXTRA}
