@@ -12,6 +12,7 @@ well, but could not be locked against a second process, and takes a sync more.
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Callable
 from hashlib import blake2b
 from pathlib import Path
@@ -25,6 +26,7 @@ V = TypeVar("V", bound=msgspec.Struct)
 
 SLOT_BYTES = 4096
 BEGINNING = b'{"number":'  # of a slot
+PAUSE_S, PAUSES_MAX = 0.002, 500  # while others look at a file, which takes them a moment
 
 
 class NotOpened(StoreRefused):
@@ -118,8 +120,8 @@ def peek(path: Path, decode: Callable[[msgspec.Raw], V], *, in_use: bool = False
     """
     try:
         with path.open("rb") as file:
-            if not in_use:
-                _lock(file.fileno(), path, shared=True)
+            if not in_use and not _try_lock(file.fileno(), path, shared=True):
+                return None
             newest = _newest(file.read(2 * SLOT_BYTES))
             return None if newest is None else decode(newest[1])
     except (OSError, StoreRefused, msgspec.ValidationError):
@@ -155,17 +157,37 @@ def _check(line: bytes) -> bytes:
     return blake2b(line, digest_size=8).hexdigest().encode()
 
 
-def _lock(file: int, path: Path, *, shared: bool = False) -> None:
+def _lock(file: int, path: Path) -> None:
+    """Have the file for this process alone; whoever only looks at it (`peek`) is waited for."""
+    for _ in range(PAUSES_MAX):
+        if _try_lock(file, path):
+            return
+        if not _try_lock(file, path, shared=True):
+            break
+        _unlock(file)
+        time.sleep(PAUSE_S)
+    raise StoreRefused(f"{path} is in use by another process")
+
+
+def _try_lock(file: int, path: Path, *, shared: bool = False) -> bool:
+    """Whether it could be locked: alone, or `shared` with others who look at it."""
     try:
         import fcntl
     except ImportError:  # not on Windows, where nothing stops a second process
-        return
+        return True
     try:
         fcntl.flock(file, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-        raise StoreRefused(f"{path} is in use by another process") from error
+    except BlockingIOError:
+        return False
     except OSError as error:
         raise StoreRefused(f"{path} cannot be locked: {error.strerror}") from error
+    return True
+
+
+def _unlock(file: int) -> None:
+    import fcntl  # whoever comes here has locked by it
+
+    fcntl.flock(file, fcntl.LOCK_UN)
 
 
 # --- what not every system has --------------------------------------------------------------------
