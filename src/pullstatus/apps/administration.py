@@ -33,6 +33,7 @@ from pullstatus.apps.values import (
     Application,
     SignatureKey,
     Token,
+    application_in,
     application_setting,
     check_appkey,
     check_conditions,
@@ -186,9 +187,9 @@ async def _create(
 ) -> Sequence[Application]:
     while True:
         vacant = [await _application(store, application.sdkappid) for application in wanted]
-        for application, before in zip(wanted, vacant, strict=True):
+        for before in vacant:
             if before.value is not None:
-                raise AlreadyExists(f"application {application.sdkappid} exists")
+                raise AlreadyExists(_there_already(before))
         try:
             made = [await _succeed(store, by, *pair) for pair in zip(wanted, vacant, strict=True)]
         except SettingChanged:
@@ -200,6 +201,13 @@ async def _create(
         if await store.change(guard(keyring), *changes, act=act, ticket=by.ticket()):
             return made
         await check_sealing(store, keyring)
+
+
+def _there_already(setting: Setting) -> str:
+    number = setting.name.removeprefix(APPLICATIONS)
+    if application_in(setting) is None:
+        return f"application {number} is being removed: `pullstatus app delete {number}` ends that"
+    return f"application {number} exists"
 
 
 def _stored(application: Application, keyring: Keyring, by: Operator) -> bytes:
@@ -382,8 +390,8 @@ async def delete_application(
     """Remove an application; returns how many waiting entries that erased.
 
     From the commit on that removes it nothing gets into its mailboxes any more, and no secret key
-    pair that was for it reads who has its number next. One that was cut off behind that is finished
-    by calling this again.
+    pair that was for it reads who has its number next. One that was cut off, before that or behind
+    it, is finished by calling this again.
 
     Args:
         erase: also when entries wait for it: they are erased, on record in the journal.
@@ -396,32 +404,50 @@ async def delete_application(
     before = await _application(store, sdkappid)
     if not before.revision:
         raise UnknownApplication(f"application {sdkappid} does not exist")
-    if not erase:
-        await _check_none_waits(store, sdkappid)
-    gone = before
     act = by.act("app delete", sdkappid=sdkappid, erase=erase)
-    if before.value is not None:
-        if not await store.change(
-            Change(before.name, None, before.value), act=act, ticket=by.ticket()
-        ):
-            raise SettingChanged(f"application {sdkappid} was changed meanwhile; try again")
-        gone = await _application(store, sdkappid)
-        if gone.value is not None:
-            raise SettingChanged(f"application {sdkappid} was made anew meanwhile")
-        if not erase:
-            try:
-                await _check_none_waits(store, sdkappid)
-            except InvalidSetting:
-                # Records came between the look and the removal, and nobody said to erase any.
-                undone = by.act("app delete", sdkappid=sdkappid, erase=False, undone=True)
-                await store.change(
-                    Change(before.name, before.value, None), act=undone, ticket=by.ticket()
-                )
-                raise
+    if not erase:
+        await _remove_empty(store, sdkappid, by=by, act=act)
+    elif before.value is not None and not await store.change(
+        Change(before.name, None, before.value), act=act, ticket=by.ticket()
+    ):
+        raise SettingChanged(f"application {sdkappid} was changed meanwhile; try again")
+    gone = await _application(store, sdkappid)
+    if gone.value is not None:
+        raise SettingChanged(f"application {sdkappid} was made anew meanwhile")
     gone_still = While(gone.name, gone.revision)
     erased = await let_go(store, sdkappid, by=by, act=act, while_set=gone_still)
     await store.mark(dict.fromkeys(await store.marks(key_marks(sdkappid)), FORGOTTEN))
     return erased
+
+
+async def _remove_empty(store: Store, sdkappid: int, *, by: Operator, act: Act) -> None:
+    """Remove an application that nothing waits for, in two commits with a look before each.
+
+    Behind the first one nothing gets in, so what the second look finds is all that there is.
+
+    Raises:
+        InvalidSetting: something waits; the application stays.
+    """
+    while True:
+        before = await _application(store, sdkappid)
+        application = before.value and read_application(before.name, before.value)
+        try:
+            await _check_none_waits(store, sdkappid)
+        except InvalidSetting:
+            if application and application.leaving:
+                await change_application(store, sdkappid, _stay, by=by, action="app delete")
+            raise
+        if not application:
+            return
+        leaving = msgspec.structs.replace(application, leaving=True)
+        after = None if application.leaving else msgspec.json.encode(leaving)
+        change = Change(before.name, after, before.value, before.revision)
+        if await store.change(change, act=act, ticket=by.ticket()) and after is None:
+            return
+
+
+def _stay(application: Application) -> Application:
+    return msgspec.structs.replace(application, leaving=False)
 
 
 async def applications(store: Store) -> list[Application]:
@@ -534,10 +560,10 @@ async def create_token(
     owner = ""
     if sdkappid is not None:
         check_sdkappid(sdkappid)
-        setting = await _application(store, sdkappid)
-        if setting.value is None:
+        application = application_in(await _application(store, sdkappid))
+        if application is None:
             raise UnknownApplication(f"application {sdkappid} does not exist; create it first")
-        owner = read_application(setting.name, setting.value).owner
+        owner = application.owner
     secret = TOKEN_PREFIX + by.random_hex(32)
     token = Token(name, token_digest(secret), by.now_ms, sdkappid, owner, not_after_ms)
     token, guards = _with_signature_key(token, signature_key, signature_scheme, keyring, by)

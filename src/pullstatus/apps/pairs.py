@@ -26,13 +26,13 @@ from pullstatus.apps.values import (
     Application,
     Grant,
     SecretPair,
+    application_in,
     application_setting,
     check_granted,
     check_secret_id,
     check_secret_key,
     pair_mark,
     pair_setting,
-    read_application,
     read_pair,
 )
 from pullstatus.apps.wrapping import check_sealing
@@ -248,10 +248,7 @@ def _existing(setting: Setting) -> SecretPair:
 
 
 async def _application(store: Store, sdkappid: int) -> Application | None:
-    setting = await store.setting(application_setting(sdkappid))
-    if setting is None or setting.value is None:
-        return None
-    return read_application(setting.name, setting.value)
+    return application_in(await store.setting(application_setting(sdkappid)))
 
 
 def random_letters(random_hex: RandomHex) -> str:

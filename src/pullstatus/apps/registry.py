@@ -38,6 +38,7 @@ from pullstatus.apps.values import (
     Application,
     SecretPair,
     Token,
+    application_in,
     application_setting,
     key_mark,
     pair_mark,
@@ -345,9 +346,10 @@ class Registry:
         while sdkappid not in self.applications:
             before = self._revision
             setting = await self._store.setting(application_setting(sdkappid))
-            if setting is None or setting.value is None:
+            application = application_in(setting)
+            if setting is None or application is None:
                 return
-            live = await self._live(setting, setting.value)
+            live = await self._live(application, setting.revision)
             if self._revision == before:  # or it may be of before a change that came meanwhile
                 self.applications[sdkappid] = live
 
@@ -374,19 +376,18 @@ class Registry:
         await self.refresh()
 
     async def _set_application(self, setting: Setting) -> None:
-        if setting.value is None:
+        application = application_in(setting)
+        if application is None:
             digits = setting.name.removeprefix(APPLICATIONS)
             if digits.isdigit():
                 self.applications.pop(int(digits), None)
                 self.locked.pop(int(digits), None)
         else:
-            live = await self._live(setting, setting.value)
-            self.applications[live.application.sdkappid] = live
+            live = await self._live(application, setting.revision)
+            self.applications[application.sdkappid] = live
 
-    async def _live(self, setting: Setting, value: bytes) -> LiveApplication:
-        application = read_application(setting.name, value)
-        opened = await self._opened(application)
-        return LiveApplication(application, setting.revision, opened)
+    async def _live(self, application: Application, revision: int) -> LiveApplication:
+        return LiveApplication(application, revision, await self._opened(application))
 
     async def _opened(self, application: Application) -> dict[AppKey, str]:
         """The keys of an application that can be opened; those that were seen before are known."""

@@ -16,9 +16,9 @@ from pullstatus.apps.values import (
     ROUTING,
     SOURCES,
     Application,
+    application_in,
     application_setting,
     check_sdkappid,
-    read_application,
     token_setting,
 )
 from pullstatus.errors import InvalidSetting, UnknownApplication
@@ -181,7 +181,4 @@ async def _read(store: Store) -> tuple[Setting, Rules]:
 
 
 async def _application(store: Store, sdkappid: int) -> Application | None:
-    setting = await store.setting(application_setting(sdkappid))
-    if setting is None or setting.value is None:
-        return None
-    return read_application(setting.name, setting.value)
+    return application_in(await store.setting(application_setting(sdkappid)))

@@ -16,7 +16,7 @@ from pullstatus.apps.networks import network_of
 from pullstatus.errors import InvalidSetting, StoreCorrupt
 from pullstatus.receipts.signatures import SCHEMES
 from pullstatus.records import Kind
-from pullstatus.store import Mailbox
+from pullstatus.store import Mailbox, Setting
 
 TOKEN_PREFIX = "pst_"  # noqa: S105 - lets a scanner for leaked secrets know ours
 KEY_END = re.compile(rf"[0-9a-fA-F]{{1,{limits.APPKEY_CHARS}}}")
@@ -124,6 +124,7 @@ class Application(msgspec.Struct, frozen=True, omit_defaults=True):
             number. Empty in those made before there was such a thing.
         former: of each kind, the number of the last entry that was a former owner's; empty: none
             ever was.
+        leaving: it is being removed if nothing waits for it, and is to all as if it were gone.
     """
 
     sdkappid: int
@@ -144,6 +145,7 @@ class Application(msgspec.Struct, frozen=True, omit_defaults=True):
     query: bool = True
     query_rate_max: int | None = limits.QUERY_RATE
     statistics_rate_max: int | None = limits.STATISTICS_RATE
+    leaving: bool = False
 
     def permits(self, purpose: Purpose) -> bool:
         """Whether what a call wants is switched on."""
@@ -317,6 +319,18 @@ def read_application(name: str, value: bytes) -> Application:
     with as_set(name):
         _check_application(application)
     return application
+
+
+def application_in(setting: Setting | None) -> Application | None:
+    """The application that its setting holds; None: there is none, or none any more.
+
+    Raises:
+        StoreCorrupt: it is not what was set.
+    """
+    if setting is None or setting.value is None:
+        return None
+    application = read_application(setting.name, setting.value)
+    return None if application.leaving else application
 
 
 def read_token(name: str, value: bytes) -> Token:

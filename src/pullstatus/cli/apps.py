@@ -92,6 +92,7 @@ def _shown(standing: Standing) -> dict[str, object]:
         "query": application.query,
         "strict": application.strict,
         "arrears": application.arrears,
+        "leaving": application.leaving,
         "allow": list(application.allow),
         "rate": application.pull_rate_max,
         "query_rate": application.query_rate_max,
@@ -132,6 +133,7 @@ def _row(standing: Standing, now_ms: int) -> dict[str, object]:
         "no query": not application.query,
         "arrears": application.arrears,
         "strict": application.strict,
+        "leaving: delete it again": application.leaving,
         f"{len(application.appkeys)} keys": len(application.appkeys) > 1,
     }
     return {

@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from pullstatus.apps.values import (
     APPLICATIONS,
     Application,
+    application_in,
     application_setting,
-    read_application,
 )
 from pullstatus.errors import InvalidSetting
 from pullstatus.records import Kind
@@ -39,10 +39,7 @@ class Owners:
 
     def of(self, sdkappid: int) -> Application | None:
         """Who has the number now; None: nobody has."""
-        setting = self._settings.get(application_setting(sdkappid))
-        if setting is None or setting.value is None:
-            return None
-        return read_application(setting.name, setting.value)
+        return application_in(self._settings.get(application_setting(sdkappid)))
 
     def former(self, mailbox: Mailbox) -> range:
         """Where entries stand that were a former owner's; all of them if there is no owner now.

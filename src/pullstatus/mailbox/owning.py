@@ -17,7 +17,7 @@ import msgspec
 
 from pullstatus.apps import LiveApplication, routing
 from pullstatus.apps.routing import Action, Routed, Rules, Traits, routed
-from pullstatus.apps.values import application_setting, read_application
+from pullstatus.apps.values import application_in, application_setting
 from pullstatus.mailbox.names import Name, Names, Told, given_together, names_of
 from pullstatus.receipts.reports import Report, State, Statuses, Whose
 from pullstatus.receipts.source import Source
@@ -76,9 +76,10 @@ class Stored:
 
     async def _read(self, sdkappid: int) -> LiveApplication | None:
         setting = await self._store.setting(application_setting(sdkappid))
-        if setting is None or setting.value is None:
+        application = application_in(setting)
+        if setting is None or application is None:
             return None
-        return LiveApplication(read_application(setting.name, setting.value), setting.revision)
+        return LiveApplication(application, setting.revision)
 
     async def look(self) -> None:
         """Nothing is behind."""

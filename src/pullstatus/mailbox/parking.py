@@ -21,7 +21,7 @@ import msgspec
 
 from pullstatus import limits
 from pullstatus.apps import Application, LiveApplication
-from pullstatus.apps.values import NOBODY, application_setting, read_application
+from pullstatus.apps.values import NOBODY, application_in, application_setting
 from pullstatus.errors import UnknownApplication
 from pullstatus.json import ascii_json
 from pullstatus.mailbox import append_of, scope_of
@@ -220,8 +220,8 @@ async def live_application(store: Store, sdkappid: int) -> LiveApplication:
     """
     if sdkappid == NOBODY:
         return NOBODYS
-    name = application_setting(sdkappid)
-    setting = await store.setting(name)
-    if setting is None or setting.value is None:
+    setting = await store.setting(application_setting(sdkappid))
+    application = application_in(setting)
+    if setting is None or application is None:
         raise UnknownApplication(f"application {sdkappid} does not exist")
-    return LiveApplication(read_application(name, setting.value), setting.revision)
+    return LiveApplication(application, setting.revision)

@@ -3,26 +3,32 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import inspect
 import itertools
 import tempfile
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from typing import Any, TypeVar, cast
 
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pullstatus import apps, mailbox
 from pullstatus.apps import LiveApplication, Operator, Registry
+from pullstatus.apps.routing import Rules
 from pullstatus.errors import (
     AcknowledgementRefused,
+    AlreadyExists,
     InvalidSetting,
     SettingChanged,
     StoreUnavailable,
     UnknownApplication,
 )
-from pullstatus.mailbox import redelivery, search
+from pullstatus.mailbox import parking, redelivery, search
+from pullstatus.mailbox.owners import read_owners
+from pullstatus.mailbox.owning import Stored
 from pullstatus.mailbox.repeats import NEVER, Repeat
 from pullstatus.receipts import Receipts
 from pullstatus.receipts.batch import read_batch
@@ -152,6 +158,24 @@ class Cut:
         return each if inspect.isasyncgenfunction(verb) else call
 
 
+class Meanwhile:
+    """A store at whose nth call somebody else does something first."""
+
+    def __init__(self, store: Store, at: int, work: Callable[[], Awaitable[object]]) -> None:
+        self._store, self.left, self._work = store, at, work
+
+    def __getattr__(self, name: str) -> object:
+        verb = getattr(self._store, name)
+
+        async def call(*arguments: object, **named: object) -> object:
+            self.left -= 1
+            if self.left == 0:
+                await self._work()
+            return await verb(*arguments, **named)
+
+        return call if inspect.iscoroutinefunction(verb) else verb
+
+
 def everywhere(cut_at: Callable[[Store, int], Coroutine[Any, Any, bool]]) -> int:
     """Cut off at each call until one comes through whole; returns how many calls that takes."""
 
@@ -259,6 +283,105 @@ def test_deletion_erases_nothing_that_nobody_said_to_erase() -> None:
         assert (await take(store, await known(store))).count == 2
 
     on_a_store(work)
+
+
+@pytest.mark.parametrize("done", [False, True], ids=["before", "behind"])
+@pytest.mark.parametrize("fed_at", range(1, 8))
+def test_deletion_cut_off_anywhere_erases_nothing_that_nobody_said_to_erase(
+    fed_at: int, done: bool
+) -> None:
+    """Records that come at any of its calls are there when it is cut off at any other one."""
+
+    async def cut_at(store: Store, step: int) -> bool:
+        await create(store)
+        live = await known(store)
+        fed = 0
+
+        async def feed_it() -> None:
+            nonlocal fed
+            with contextlib.suppress(SettingChanged, KeyError):
+                fed = await feed(store, live)
+
+        fails = Cut(cast("Store", Meanwhile(store, fed_at, feed_it)), step, done=done)
+        whole = True
+        try:
+            await delete(cast("Store", fails), erase=False)
+        except StoreUnavailable:
+            whole = False
+        except InvalidSetting:
+            pass
+        assert await waiting(store) == fed
+        try:
+            await create(store)
+        except AlreadyExists:
+            with contextlib.suppress(InvalidSetting):
+                await delete(store, erase=False)
+        if fed:
+            assert (await take(store, await known(store))).count == fed
+        with contextlib.suppress(InvalidSetting):
+            await delete(store, erase=False)
+        return whole
+
+    assert everywhere(cut_at) > 3
+
+
+def test_nothing_gets_into_an_application_that_is_leaving() -> None:
+    """It is as if it were gone, to the gateway, its customer and commands, until it is deleted."""
+
+    async def work(store: Store) -> None:
+        await create(store)
+        live = await known(store)
+        await apps.change_application(
+            store, NUMBER, lambda made: msgspec.structs.replace(made, leaving=True), by=BY
+        )
+        with pytest.raises(SettingChanged):
+            await feed(store, live)
+        with pytest.raises(KeyError):
+            await known(store)
+        registry = Registry(store, masters_of(store))
+        await registry.begin()
+        assert await registry.application(NUMBER) is None
+        assert await Stored(store, Rules()).application(NUMBER) is None
+        assert (await read_owners(store)).of(NUMBER) is None
+        with pytest.raises(UnknownApplication):
+            await parking.live_application(store, NUMBER)
+        with pytest.raises(UnknownApplication):
+            await apps.create_token(store, "gateway", sdkappid=NUMBER, by=BY)
+        with pytest.raises(AlreadyExists, match="app delete 7"):
+            await create(store)
+        assert await delete(store, erase=False) == 0
+        await create(store)
+
+    on_a_store(work)
+
+
+def test_an_application_that_stays_is_under_the_master_key_of_then() -> None:
+    """Whenever that is changed, and the one before is dropped, while a deletion looks."""
+
+    async def rewrapped_at(store: Store, step: int) -> bool:
+        await create(store)
+        live = await known(store)
+
+        async def rewrap() -> None:
+            with contextlib.suppress(SettingChanged):
+                await feed(store, live)
+            await apps.rewrap(store, masters_of(store), by=BY)
+            await apps.rewrap(store, masters_of(store), by=BY, drop_old=True)
+
+        watched = Meanwhile(store, step, rewrap)
+        with contextlib.suppress(InvalidSetting):
+            await delete(cast("Store", watched), erase=False)
+        for state in await apps.master_keys(store, masters_of(store)):
+            assert state.at_hand
+        if await waiting(store):
+            with contextlib.suppress(InvalidSetting):
+                await delete(store, erase=False)
+            assert (await known(store)).appkeys
+            assert (await take(store, await known(store))).count == 2
+        await delete(store)
+        return watched.left > 0
+
+    assert everywhere(rewrapped_at) > 4
 
 
 def test_deletion_leaves_an_application_alone_that_was_made_meanwhile() -> None:

@@ -22,30 +22,13 @@ from pullstatus.mailbox.following import Follower
 from pullstatus.store import Append, Change, Mailbox, Store, open_store
 from tests.harness import status
 from tests.sealing import keyring_of, masters_of
+from tests.unit.apps.test_administration import Meanwhile
 
 NOW_MS = 1_800_000_000_000
 BY = Operator("me", NOW_MS, secrets.token_hex, "why")
 MOBILES = {7: "13899991234", 8: "13755501235"}
 
 Removal: TypeAlias = Callable[[Store, int], Awaitable[object]]
-
-
-class Meanwhile:
-    """A store at whose nth call somebody else does something first."""
-
-    def __init__(self, store: Store, at: int, work: Callable[[], Awaitable[object]]) -> None:
-        self._store, self.left, self._work = store, at, work
-
-    def __getattr__(self, name: str) -> object:
-        verb = getattr(self._store, name)
-
-        async def call(*arguments: object, **named: object) -> object:
-            self.left -= 1
-            if self.left == 0:
-                await self._work()
-            return await verb(*arguments, **named)
-
-        return call if asyncio.iscoroutinefunction(verb) else verb
 
 
 async def erase_application(store: Store, sdkappid: int) -> None:
