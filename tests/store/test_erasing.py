@@ -2,9 +2,15 @@
 
 import asyncio
 import contextlib
+import secrets
+from typing import Any
 
+import msgspec
 import pytest
 
+from pullstatus.apps import Operator
+from pullstatus.json import ascii_json
+from pullstatus.mailbox.erasing import ErasedNumber, count_number, erase_number, parse_number
 from pullstatus.store import (
     Again,
     Erased,
@@ -18,6 +24,7 @@ from pullstatus.store import (
     chunk,
 )
 from pullstatus.store.gathering import store as steps
+from tests.harness import status
 from tests.store.build import (
     EMPTY,
     NOW_MS,
@@ -43,6 +50,8 @@ from tests.store.engines import Opener
 
 pytestmark = pytest.mark.anyio
 
+BY = Operator("me", NOW_MS, secrets.token_hex)
+
 HER = b'"mobile":"138"'
 HIS = b'"mobile":"139"'
 
@@ -58,6 +67,10 @@ def without(given: list[bytes]) -> list[bytes]:
 
 async def erase(store: Store, mailbox: Mailbox = STATUSES) -> Erased:
     return await store.erase(mailbox, at_ms=NOW_MS + 5, holding=[[HER], [b"other", b"both"]])
+
+
+def record(mobile: str) -> bytes:
+    return ascii_json(msgspec.json.encode(status(1, mobile=mobile)))
 
 
 def sources(again: Again) -> range:
@@ -248,6 +261,36 @@ async def test_erased_record_that_its_sender_repeats_is_not_stored_again(store: 
     await erase(store)
     assert await store.append(fingerprinted(STATUSES, given, [1, 2])) == 0
     assert await data_of(store, STATUSES) == given[1:]
+
+
+@pytest.mark.parametrize("pulled", [False, True])
+async def test_what_is_copied_meanwhile_is_erased_as_well(
+    store: Store, url: str, monkeypatch: pytest.MonkeyPatch, pulled: bool
+) -> None:
+    """Copies of copies, too, which are made as those are erased; what came meanwhile stays."""
+    number = parse_number("+8613800000001")
+    hers, his = record("13800000001"), record("13800000002")
+    await store.append(append(STATUSES, [his, hers, his]))
+    await store.pull(pull(STATUSES))
+    erase, due = store.erase, [(1, 3), (4, 3)]
+
+    async def late(mailbox: Mailbox, **arguments: Any) -> Erased:  # noqa: ANN401
+        if mailbox == STATUSES and due:
+            if len(due) == 1 or pulled:
+                await store.pull(pull(STATUSES))
+            await store.redeliver(redeliver(STATUSES, due.pop(0)))
+            await store.append(append(STATUSES, [hers]))
+        return await erase(mailbox, **arguments)
+
+    monkeypatch.setattr(store, "erase", late)
+    await erase_number(store, number, by=BY, progress=lambda *_: None)
+    assert due == []
+    assert await data_of(store, STATUSES) == [his, his, his, his, hers, his, his, hers]
+    assert await count_number(store, number) != ErasedNumber()
+    await erase_number(store, number, by=BY, progress=lambda *_: None)
+    assert await count_number(store, number) == ErasedNumber()
+    assert await data_of(store, STATUSES) == [his] * 6
+    await sound(url)
 
 
 async def test_one_that_is_cut_off_is_finished_by_another(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import secrets
+from collections.abc import Awaitable, Callable
 from importlib.resources import files
 
 import msgspec
@@ -35,7 +36,7 @@ from pullstatus.receipts.sends import Registered
 from pullstatus.receipts.source import builtin
 from pullstatus.records import Kind
 from pullstatus.steps import done
-from pullstatus.store import Change, Mailbox, Store, Tickets, Unpark, audit_store
+from pullstatus.store import Backlog, Change, Mailbox, Store, Tickets, Unpark, audit_store
 from tests.names import NamesInMemory
 from tests.store.build import NOW_MS, acts_of, data_of
 
@@ -78,6 +79,7 @@ async def park(
     form: str = SOURCE.name,
     token: str = TOKEN,
     now_ms: int = NOW_MS,
+    live: LiveApplication = NOBODYS,
 ) -> None:
     """What a door does with what is nobody's; `whole`: what it could not read."""
     asked = request(*replies)
@@ -88,7 +90,7 @@ async def park(
     receipts = Receipts(Kind.REPLY, [], unread=tuple(unread))
     await parking.park(
         store,
-        NOBODYS,
+        live,
         receipts,
         form=form,
         request=asked,
@@ -358,6 +360,52 @@ async def test_an_item_that_leaves_as_it_is_looked_for_is_erased(
     await erase_number(store, number, by=by(), progress=lambda *_: None)
     assert await count_number(store, number) == ErasedNumber()
     assert await left(store) == ["a"]
+
+
+async def route(store: Store) -> None:
+    await unparking.route(store, HOTLINE, SHOP, by=by())
+
+
+async def read_again(store: Store) -> None:
+    await unparking.retry(store, HOTLINE, by=by())
+
+
+@pytest.mark.parametrize("way", [route, read_again])
+async def test_an_item_that_goes_elsewhere_as_it_is_looked_for_is_erased(
+    store: Store, monkeypatch: pytest.MonkeyPatch, way: Callable[[Store], Awaitable[None]]
+) -> None:
+    """Behind what is looked through already: to another application, or among the records."""
+    await create(store, SHOP)
+    await create(store, HOTLINE)
+    number = parse_number("+8613900139000")
+    hers = reply("1", "13900139000") | {"mobile": "x" if way is route else "13900139000"}
+    live = await parking.live_application(store, HOTLINE)
+    await park(store, reply("1", "a"), hers, reply("1", "b"), live=live)
+    assert await count_number(store, number) == ErasedNumber(parked=1)
+    backlog, left_parked = store.backlog, [HOTLINE]
+
+    async def late(sdkappid: int | None = None) -> list[Backlog]:
+        if sdkappid in left_parked:
+            left_parked.remove(sdkappid)
+            await way(store)
+        return await backlog(sdkappid)
+
+    monkeypatch.setattr(store, "backlog", late)
+    await erase_number(store, number, by=by(), progress=lambda *_: None)
+    assert left_parked == []
+    assert await count_number(store, number) == ErasedNumber()
+    assert await texts(store, SHOP if way is route else HOTLINE) == ["a", "b"]
+
+
+async def test_an_application_that_is_gone_is_nothing_to_an_erasing(store: Store) -> None:
+    await create(store, SHOP)
+    live = await parking.live_application(store, SHOP)
+    await park(store, reply("1", "13900139000") | {"mobile": "x"}, live=live)
+    await unparking.drop(store, SHOP, by=by())
+    await apps.delete_application(store, SHOP, by=by())
+    number = parse_number("+8613900139000")
+    erased = await erase_number(store, number, by=by(), progress=lambda *_: None)
+    assert erased == ErasedNumber(parked=1)
 
 
 async def test_bytes_and_days_are_each_tokens_own(

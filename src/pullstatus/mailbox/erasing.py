@@ -15,12 +15,13 @@ import msgspec
 from pullstatus import limits
 from pullstatus.apps import Operator, traces
 from pullstatus.apps.values import NOBODY
-from pullstatus.errors import InvalidSetting
+from pullstatus.errors import InvalidSetting, SettingChanged
 from pullstatus.mailbox import parking, pending, unparking
 from pullstatus.mailbox.following import Follower
 from pullstatus.mailbox.parking import Item
+from pullstatus.mailbox.search import copies_of, source_of
 from pullstatus.records.numbers import bare, spellings
-from pullstatus.store import Act, Aside, Backlog, Mailbox, Progress, Store
+from pullstatus.store import Act, Aside, Backlog, Erased, Mailbox, Progress, Store
 
 BEFORE = rb"(?<![0-9])(?:0[ -]?0[ -]?)?"
 """What stands before a number that nobody could read, as an expression: no digit, but for 00."""
@@ -129,6 +130,9 @@ async def erase_number(
 
     Args:
         progress: told how many of the mailboxes are done.
+
+    Raises:
+        SettingChanged: what is parked changed again and again meanwhile.
     """
     async with traces.removing(store, by):
         return await _erase(store, number, by, progress)
@@ -137,38 +141,117 @@ async def erase_number(
 async def _erase(store: Store, number: Number, by: Operator, progress: Progress) -> ErasedNumber:
     act = by.act("erase", by="number")
     await store.change(act=act, ticket=by.ticket())
-    left = parked = 0
+    left = 0
     follower = Follower(store, by.random_hex)
     # First what waits: leaving meanwhile it would be a record behind all that is looked through.
     waiting = await _drop_pending(store, await store.backlog(NOBODY), number, by)
     rows = await store.pending(limits.PENDING_MAILBOXES_MAX)
     waiting += await _drop_pending(store, rows, number, by)
-    standing = await store.backlog()
+    parked = await _erase_all_parked(store, number, by, act)
+    standing = [row for row in await store.backlog() if not row.mailbox.parked]
     for done, row in enumerate(standing):
         progress(done, len(standing))
-        if row.mailbox.parked:
-            parked += await _erase_parked(store, row, number, by, act)
-        elif row.mailbox.aside:
+        if row.mailbox.aside:
             waiting += await _drop_pending(store, [row], number, by)
             await _erase_pending(store, row.mailbox, number, by)
         else:
-            await follower.follow_mailbox(row)  # or nobody could say what they were
-            erased = await store.erase(
-                row.mailbox, at_ms=by.now_ms, holding=number.holding(), through=row.accepted
-            )
+            erased = await _erase_records(store, follower, row, number, by)
             waiting += erased.waiting
             left += erased.left
     progress(len(standing), len(standing))
     return ErasedNumber(waiting, left, parked)
 
 
-async def _erase_parked(store: Store, row: Backlog, number: Number, by: Operator, act: Act) -> int:
-    """Drop what waits of parked items, and erase what has left, also by that."""
-    mailbox = row.mailbox
-    await unparking.drop_meant(
-        store, mailbox.sdkappid, lambda item: _has(item, number), by=by, act=act
+async def _erase_records(
+    store: Store, follower: Follower, row: Backlog, number: Number, by: Operator
+) -> Erased:
+    """Erase what was accepted when a mailbox stood like that, and copies of it."""
+    await follower.follow_mailbox(row)  # or nobody could say what they were
+    erased = await store.erase(
+        row.mailbox, at_ms=by.now_ms, holding=number.holding(), through=row.accepted
     )
-    [row] = [each for each in await store.backlog(mailbox.sdkappid) if each.mailbox == mailbox]
+    copied: set[int] = set()
+    while seqs := await _copied_since(store, row, number, copied):
+        copied.update(seqs)
+        await follower.follow_mailbox(await _standing(store, row.mailbox))
+        more = await store.erase(row.mailbox, at_ms=by.now_ms, seqs=seqs)
+        erased = Erased(erased.waiting + more.waiting, erased.left + more.left)
+    return erased
+
+
+async def _copied_since(store: Store, row: Backlog, number: Number, copied: set[int]) -> list[int]:
+    """What redeliveries have copied of a mailbox since it stood like that.
+
+    Each ends: what was erased is copied no more, but for copies of it, which are as many as
+    redeliveries were begun meanwhile.
+
+    Args:
+        copied: what was found by this before, and erased.
+    """
+    first_seq = row.accepted + 1
+    copies = await copies_of(store, row.mailbox, first_seq)
+    known = set(copied)
+    if copies:
+        async for seq in _numbers_of(store, row, number, first_seq):
+            source = source_of(seq, copies)
+            if source is not None and (source < first_seq or source in known):
+                known.add(seq)
+    return sorted(known - copied)
+
+
+async def _standing(store: Store, mailbox: Mailbox) -> Backlog:
+    """How a mailbox that there is stands now."""
+    [row] = [row for row in await store.backlog(mailbox.sdkappid) if row.mailbox == mailbox]
+    return row
+
+
+async def _erase_all_parked(store: Store, number: Number, by: Operator, act: Act) -> int:
+    """Erase what is parked, wherever it goes meanwhile; returns how many items.
+
+    From one application to another one an item may go past whoever looks at them in turn. So those
+    that have got something since are looked at once more, for what had come before this began.
+
+    Raises:
+        SettingChanged: items go to and fro again and again.
+    """
+    looked = dict[Mailbox, int]()
+    count = 0
+    found = False
+    for _ in range(limits.OVERTAKEN_MAX):
+        came = [
+            row
+            for row in await store.backlog()
+            if row.mailbox.parked and row.accepted != looked.get(row.mailbox)
+        ]
+        if not came:
+            return count
+        found = False
+        for row in came:
+            began_ms = by.now_ms if row.mailbox in looked else None
+            looked[row.mailbox] = row.accepted
+            erased = await _erase_parked(store, row, number, by, act, began_ms)
+            found = found or erased > 0
+            count += erased
+    if found:
+        raise SettingChanged("parked items go from one application to another; try again")
+    return count
+
+
+async def _erase_parked(
+    store: Store, row: Backlog, number: Number, by: Operator, act: Act, through_ms: int | None
+) -> int:
+    """Drop what waits of parked items, and erase what has left, also by that.
+
+    Args:
+        through_ms: none that came later; None: whenever they came.
+    """
+    mailbox = row.mailbox
+
+    def is_meant(item: Item) -> bool:
+        return _has(item, number) and (through_ms is None or item.at_ms <= through_ms)
+
+    await unparking.drop_meant(store, mailbox.sdkappid, is_meant, by=by, act=act)
+    row = await _standing(store, mailbox)
     cursor = row.accepted - row.waiting
     seqs = [seq async for seq in _numbers_of(store, row, number) if seq <= cursor]
     return (await store.erase(mailbox, at_ms=by.now_ms, seqs=seqs)).left
@@ -191,7 +274,7 @@ async def _drop_pending(store: Store, rows: Sequence[Backlog], number: Number, b
 
 async def _erase_pending(store: Store, mailbox: Mailbox, number: Number, by: Operator) -> None:
     """Erase what has become a record, here too."""
-    [row] = [each for each in await store.backlog(mailbox.sdkappid) if each.mailbox == mailbox]
+    row = await _standing(store, mailbox)
     cursor = row.accepted - row.waiting
     seqs = [seq async for seq in _numbers_of(store, row, number) if seq <= cursor]
     await store.erase(mailbox, at_ms=by.now_ms, seqs=seqs)
@@ -201,22 +284,24 @@ def _is_pending_of(item: pending.Item, number: Number) -> bool:
     return number.is_in(item.encoded()) or number.is_in(item.report.raw)
 
 
-async def _numbers_of(store: Store, row: Backlog, number: Number) -> AsyncIterator[int]:
-    """The numbers of entries of a telephone number, in a mailbox."""
+async def _numbers_of(
+    store: Store, row: Backlog, number: Number, first_seq: int = 1
+) -> AsyncIterator[int]:
+    """The numbers of entries of a telephone number, in a mailbox, from one on."""
     mailbox: Mailbox = row.mailbox
     if mailbox.parked:
-        async for entry in store.entries(mailbox):
+        async for entry in store.entries(mailbox, first_seq):
             if _has(parking.decode_item(entry.data), number):
                 yield entry.seq
         return
     if mailbox.aside:
-        async for entry in store.entries(mailbox):
+        async for entry in store.entries(mailbox, first_seq):
             if _is_pending_of(pending.decode_item(entry.data), number):
                 yield entry.seq
         return
     holding = number.holding()
     end = min((rest for _, rest in number.splits()), key=len)[-4:].encode()
-    async for entry in store.entries(mailbox, containing=end):
+    async for entry in store.entries(mailbox, first_seq, containing=end):
         if any(all(part in entry.data for part in parts) for parts in holding):
             yield entry.seq
 

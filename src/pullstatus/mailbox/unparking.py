@@ -115,19 +115,21 @@ async def drop_meant(
     *,
     by: Operator,
     act: Act,
-) -> Told:
-    """Erase those of the items parked now that are meant, as a part of an act.
+) -> bool:
+    """Erase those of the items parked now that are meant, as a part of an act; whether any was.
 
     Whoever lets some of them leave meanwhile does no harm.
 
-    Raises: as `retry`, but for `InvalidSetting`.
+    Raises: as `retry`, but for `InvalidSetting`, and for what is meant alone.
     """
 
     def meant(waiting: Sequence[Parked]) -> set[int]:
         return {each.number for each in waiting if each.item and is_meant(each.item)}
 
-    told, _ = await _settle(store, sdkappid, sdkappid, act, meant, by, _erase)
-    return told
+    if not meant(await parked(store, sdkappid)):
+        return False
+    await _settle(store, sdkappid, sdkappid, act, meant, by, _erase)
+    return True
 
 
 async def route(
