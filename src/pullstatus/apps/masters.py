@@ -232,8 +232,11 @@ class Command(msgspec.Struct, frozen=True):
             StoreRefused: the program fails, or prints something else.
         """
         try:
+            words = shlex.split(self.line)
+            if not words:
+                raise StoreRefused("the command for the master key is empty: name a program")
             done = subprocess.run(  # noqa: S603 - the operator's own command
-                shlex.split(self.line),
+                words,
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 timeout=COMMAND_S,

@@ -261,6 +261,9 @@ def test_given_file_may_be_read_by_a_group(tmp_path: Path, mode: int, *, good: b
         ("echo secret", "line 1 is no master key"),
         ("true", "holds no master key"),
         ("echo 'secret", "cannot be read"),
+        ("", "is empty: name a program"),
+        (" \t", "is empty: name a program"),
+        ("a\0b", "cannot be read"),
     ],
 )
 def test_command_that_prints_no_key_is_told_without_what_it_prints(line: str, said: str) -> None:
