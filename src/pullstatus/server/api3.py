@@ -68,6 +68,7 @@ from pullstatus.wire.api3.requests import (
     Action,
     Request,
     Subject,
+    check_method,
     is_call,
     read_request,
     trace_id,
@@ -274,6 +275,7 @@ class ActionCall:
         if begun.error is not None:
             raise begun.error
         if begun.call is None:
+            check_method(scope["method"])
             body = await read_body(scope, receive, limits.PULL_BODY_BYTES_MAX)
             request = read_request(
                 scope["method"],

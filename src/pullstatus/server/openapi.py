@@ -98,8 +98,9 @@ def openapi(version: str, paths: frozenset[str]) -> bytes:
             "summary": "A durable mailbox for SMS delivery statuses and replies",
             "description": (
                 "Gateways and platforms put records in; what is accepted is on disk. Applications"
-                " take them out by the v5 call, which is no part of this document. A method that is"
-                " not described here is answered by 405 and `Allow`."
+                " take them out by the v5 call or by API 3.0, a GET or POST to `/` that names an"
+                " action; neither is part of this document. HEAD is answered as GET, without a"
+                " body. Another method that is not described here is answered by 405 and `Allow`."
             ),
             "license": {"name": "Apache License 2.0", "identifier": "Apache-2.0"},
         },

@@ -77,7 +77,6 @@ CHECKS = {
     "key": "InvalidParameterValue",
 }
 SAME = (
-    {"method", "large"},
     {"no version", "version"},
     {"body", "no number", "granted", "limit"},
     {"large", "body"},

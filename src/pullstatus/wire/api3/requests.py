@@ -24,6 +24,7 @@ from collections.abc import Mapping
 from functools import lru_cache
 from hashlib import blake2b
 from typing import Final, NamedTuple
+from urllib.parse import unquote_to_bytes
 
 import msgspec
 
@@ -63,6 +64,7 @@ __all__ = [
     "Request",
     "Subject",
     "Version",
+    "check_method",
     "is_call",
     "read_proof",
     "read_request",
@@ -150,9 +152,15 @@ def is_call(method: str, query: bytes, headers: Mapping[bytes, bytes]) -> bool:
     """
     return (
         b"x-tc-action" in headers
-        or b"Action=" in query
+        or any(_is_action(part) for part in query.split(b"&"))
         or (method == "POST" and media_type(headers) == FORM)
     )
+
+
+def _is_action(part: bytes) -> bool:
+    """Whether a part of a query is the parameter `Action`, however its name is written."""
+    name, equals, _ = part.partition(b"=")
+    return bool(equals) and unquote_to_bytes(name) == b"Action"
 
 
 def trace_id(headers: Mapping[bytes, bytes]) -> bytes | None:
@@ -394,6 +402,16 @@ _NUMBER: Final = re.compile(
 _NONE: Final = frozenset((b"", b"null", b'""'))  # SDKs send members that their callers left alone
 
 
+def check_method(method: str) -> None:
+    """Check the method (check 1), which is before anybody waits for a body.
+
+    Raises:
+        ActionRefused: calls are not made by it.
+    """
+    if method not in ("POST", "GET"):
+        raise ActionRefused(Code.UNSUPPORTED_PROTOCOL, "send POST or GET")
+
+
 def read_request(
     method: str,
     query: bytes,
@@ -415,8 +433,7 @@ def read_request(
             holds nothing that was sent.
         InvalidAuthorization: what it is signed with is not of the form that is due.
     """
-    if method not in ("POST", "GET"):
-        raise ActionRefused(Code.UNSUPPORTED_PROTOCOL, "send POST or GET")
+    check_method(method)
     if len(query) > limits.API3_QUERY_BYTES_MAX:
         raise ActionRefused(
             Code.TOO_LARGE, f"the query is over {limits.API3_QUERY_BYTES_MAX} bytes: send POST"
