@@ -747,4 +747,27 @@ def test_whole_request_is_explained(shell: Shell, app: App) -> None:
     assert "behind the server's clock: 1021" in second["mistake"]
     done = shell.run(*arguments, "-", "--any-time", text=body.decode())
     assert len(json.loads(done.stdout)["findings"]) == 1
-    assert shell.run(*arguments, "{}").returncode == 2
+    done = shell.run(*arguments, "{}")  # As the server says it.
+    assert done.returncode == 1
+    assert "1003" in json.loads(done.stdout)["findings"][1]["mistake"]
+
+
+@pytest.mark.parametrize(
+    ("options", "status", "said"),
+    [
+        (("--random", "", "--time", "5"), 1, "1004"),
+        (("--random", "7" * 65, "--time", "5"), 1, "1004"),
+        (("--random", "7", "--time", "1" * 20), 1, "1004"),
+        (("--random", "7", "--time", "soon"), 1, "1004"),
+        (("--random", "7", "--time", "5", "--now", "9" * 400), 2, "--now"),
+        (("--random", "7", "--time", "5", "--body", "{}"), 2, "give --sig"),
+        (("--random", "7", "--address", "/?random=7", "--time", "5"), 2, "give --sig"),
+    ],
+)
+def test_what_the_server_would_not_read_is_not_accepted(
+    shell: Shell, options: tuple[str, ...], status: int, said: str
+) -> None:
+    done = shell.run("verify", "--sig", "0" * 64, *options)
+    assert done.returncode == status
+    assert said in done.stdout + done.stderr
+    assert "Traceback" not in done.stderr

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import re
 import sys
 import time
 from hashlib import sha256
 from pathlib import Path
 from random import SystemRandom
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import quote
 
 import click
 import msgspec
@@ -16,7 +15,7 @@ import msgspec
 from pullstatus import limits
 from pullstatus.cli.output import print_json, say
 from pullstatus.cli.service import KINDS, appkey_option, read_secret
-from pullstatus.wire.v5.mismatch import explain, signed_text
+from pullstatus.wire.v5.mismatch import explain_request, signed_text
 from pullstatus.wire.v5.pull import pull_request
 
 MISMATCH = 1  # exit status
@@ -89,7 +88,7 @@ def sign(
 @click.option("--sends", is_flag=True, help="The call is one that sends, and signs its mobiles.")
 @click.option(
     "--now",
-    type=int,
+    type=click.IntRange(0, 10**10),
     metavar="SECONDS",
     help="The server's clock in Unix seconds; this machine's otherwise.",
 )
@@ -121,16 +120,11 @@ def verify(
             }
         )
         appkey = appkey.strip()
-    if address is not None:
-        random = _random_of(address)
-    if body is not None:
-        most = limits.INGEST_BODY_BYTES_MAX + 1
-        found = _read_body(sys.stdin.buffer.read(most) if body == "-" else body.encode())
-        sig, at, mobiles = sig or found.sig, at or found.time, mobiles or found.mobiles
-    if sig is None or random is None or at is None:
+    query, sent = _query_of(address, random), _body_of(body, sig, at)
+    if query is None or sent is None:
         raise click.UsageError("give --sig, --random and --time, or --body and --address")
     now_s = None if any_time else int(time.time()) if now is None else now
-    found_wrong = explain(sig, appkey, random, at, mobiles=mobiles, sends=sends, now_s=now_s)
+    found_wrong = explain_request(query, sent, appkey, mobiles=mobiles, sends=sends, now_s=now_s)
     findings += [{"mistake": one.mistake, "fix": one.fix} for one in found_wrong]
     if not sys.stdout.isatty():
         print_json({"accepted": not findings, "findings": findings})
@@ -143,31 +137,40 @@ def verify(
         sys.exit(MISMATCH)
 
 
-class _Body(msgspec.Struct, frozen=True):
-    sig: str
-    time: str
-    mobiles: tuple[str, ...] = ()
+def _query_of(address: str | None, random: str | None) -> bytes | None:
+    """The query that was sent, or one with this random; None if it is not clear which."""
+    if (address is None) == (random is None):
+        return None
+    if address is not None:
+        return _encoded(address).partition(b"?")[2].partition(b"#")[0]
+    assert random is not None
+    return f"sdkappid=1&random={quote(_encoded(random), safe='')}".encode()
 
 
-def _random_of(address: str) -> str:
+def _body_of(body: str | None, sig: str | None, at: str | None) -> bytes | None:
+    """The body that was sent, or one with this sig and time; None if it is not clear which."""
+    if body is not None and sig is None and at is None:
+        most = limits.INGEST_BODY_BYTES_MAX + 1
+        return sys.stdin.buffer.read(most) if body == "-" else _encoded(body)
+    if body is not None or sig is None or at is None:
+        return None
+    return b'{"sig":%b,"time":%b}' % (_string(sig), _number(at))
+
+
+def _encoded(argument: str) -> bytes:
+    """What was given on the command line, byte for byte."""
+    return argument.encode(errors="surrogateescape")
+
+
+def _string(argument: str) -> bytes:
+    return msgspec.json.encode(_encoded(argument).decode(errors="replace"))
+
+
+def _number(argument: str) -> bytes:
+    """A number as it was given; a string, where it is none."""
+    token = _encoded(argument)
     try:
-        query = urlsplit(address).query
-        return parse_qs(query, keep_blank_values=True).get("random", [""])[0]
-    except ValueError:
-        raise click.UsageError("--address is no address") from None
-
-
-def _read_body(body: bytes) -> _Body:
-    """What of a body is signed, or is by mistake."""
-    try:
-        members = msgspec.json.decode(body, type=dict[str, msgspec.Raw])
-        sig = msgspec.json.decode(members["sig"], type=str)
-        at = bytes(members["time"]).decode()
-        receivers = msgspec.json.decode(members.get("tel", msgspec.Raw(b"[]")))
-        mobile = msgspec.json.decode(members.get("mobile", msgspec.Raw(b'""')), type=str)
-    except (msgspec.MsgspecError, UnicodeDecodeError, KeyError, RecursionError):
-        raise click.UsageError("--body is no JSON object with sig and time") from None
-    receivers = receivers if isinstance(receivers, list) else [receivers]
-    numbers = [one["mobile"] for one in receivers if isinstance(one, dict) and "mobile" in one]
-    mobiles = [str(number) for number in (mobile, *numbers) if number]
-    return _Body(sig, at[1:-1] if re.fullmatch(r'"\d*"', at) else at, tuple(mobiles))
+        msgspec.json.decode(token, type=float)
+    except (msgspec.MsgspecError, UnicodeDecodeError):
+        return _string(argument)
+    return token

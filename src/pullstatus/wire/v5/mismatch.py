@@ -14,8 +14,12 @@ from typing import Final
 import msgspec
 
 from pullstatus import limits
+from pullstatus.errors import Refused
+from pullstatus.wire.v5.signed import read_body, read_query, read_sig, read_time, unquoted
 
-__all__ = ["Mismatch", "explain", "signed_text"]
+__all__ = ["Mismatch", "explain", "explain_request", "signed_text"]
+
+_NOTHING: Final = msgspec.Raw()
 
 
 class Mismatch(msgspec.Struct, frozen=True):
@@ -68,6 +72,66 @@ def explain(
         found.append(_why(sig, _Request(appkey, random, time, mobiles, sends)))
     found += _clock(time, now_s)
     return found
+
+
+def explain_request(
+    query: bytes,
+    body: bytes,
+    appkey: str,
+    *,
+    mobiles: Sequence[str] = (),
+    sends: bool = False,
+    now_s: int | None = None,
+) -> list[Mismatch]:
+    """Say why a request would be refused: it is read as the server reads it, then as by `explain`.
+
+    Args:
+        query: the query string as it came, without "?".
+        body: as it came.
+        mobiles: the numbers that count, if not those of the body.
+
+    Returns:
+        Nothing if it would be accepted, as far as its query, `sig` and `time` go.
+    """
+    try:
+        _, random = read_query(query)
+        members = read_body(body, _decode_body)
+        sig = read_sig(bytes(members.sig))
+        _, time = read_time(bytes(members.time))
+    except Refused as error:
+        unread = "the request cannot be read, so its signature is not looked at"
+        return [Mismatch(f"{unread}: {int(error.result)}", error.errmsg)]
+    numbers = mobiles or list(_numbers(members))
+    return explain(sig, appkey, random, time, mobiles=numbers, sends=sends, now_s=now_s)
+
+
+class _Body(msgspec.Struct):
+    sig: msgspec.Raw = _NOTHING
+    time: msgspec.Raw = _NOTHING
+    mobile: msgspec.Raw = _NOTHING
+    tel: msgspec.Raw = _NOTHING
+
+
+_decode_body: Final = msgspec.json.Decoder(_Body).decode
+
+
+class _Receiver(msgspec.Struct):
+    mobile: msgspec.Raw = _NOTHING
+
+
+_decode_receivers: Final = msgspec.json.Decoder(_Receiver | list[_Receiver]).decode
+
+
+def _numbers(members: _Body) -> Iterator[str]:
+    """The numbers of a question, or those to which a call sends; each a text or an integer."""
+    try:
+        found = _decode_receivers(members.tel) if bytes(members.tel) else []
+    except msgspec.ValidationError:
+        found = []  # Nothing else is a list of them; who sends is told so by the call.
+    receivers = found if isinstance(found, list) else [found]
+    for token in (members.mobile, *(receiver.mobile for receiver in receivers)):
+        if bytes(token):
+            yield unquoted(bytes(token)).decode()
 
 
 def signed_text(appkey: str, random: str, time: str, mobiles: Sequence[str] = ()) -> str:
@@ -196,7 +260,7 @@ def _clock(time: str, now_s: int | None) -> list[Mismatch]:
     if abs(ahead_s) <= limits.SKEW_S_MAX:
         return []
     for unit, name in _CLOCK_UNITS:
-        if abs(int(time) / unit - now_s) <= 366 * 86400:
+        if abs(int(time) - now_s * unit) <= 366 * 86400 * unit:
             return [Mismatch(f"time is in {name}: 1021", "send Unix seconds")]
     side = "ahead of" if ahead_s > 0 else "behind"
     return [

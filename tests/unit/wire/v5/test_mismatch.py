@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 from hashlib import sha256
+from urllib.parse import quote
 
 import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
 
-from pullstatus.wire.v5.mismatch import explain, signed_text
+from pullstatus.errors import Refused
+from pullstatus.wire.v5.mismatch import explain, explain_request, signed_text
+from pullstatus.wire.v5.pull import parse_pull
+from pullstatus.wire.v5.signature import fitting
 
 APPKEY = "5f03a35d00ee52a21327ab048186a2c4"
 RANDOM, TIME = "7226249334", "1457336869"
@@ -114,9 +120,92 @@ def test_clock_is_looked_at_besides(time: str, now_s: int, said: str) -> None:
     assert said in finding.mistake
 
 
+def test_server_far_from_a_time_is_told_in_whole_numbers() -> None:
+    [finding] = explain(RIGHT, APPKEY, RANDOM, TIME, now_s=10**400)
+    assert "behind the server's clock" in finding.mistake
+
+
 @pytest.mark.parametrize("digits", ["9" * 5000, "0" * 5000, "\u00b2"])
 def test_number_that_is_none_is_a_finding(digits: str) -> None:
     """Python reads no integer of over 4,300 digits, and some digits are none of a number."""
     assert explain(RIGHT, APPKEY, digits, TIME, now_s=None)
     found = explain(RIGHT, APPKEY, RANDOM, digits, now_s=int(TIME))
     assert "time is not an integer" in [one.mistake for one in found]
+
+
+# --- a whole request ------------------------------------------------------------------------------
+
+SIGNED = st.one_of(st.just(RANDOM), st.text(max_size=70))
+QUERIES = st.one_of(
+    SIGNED.map(lambda random: f"sdkappid=1&random={quote(random, safe='')}".encode()),
+    SIGNED.map(lambda random: f"random={quote(random)}&sdkappid=0{1}&random=2".encode()),
+    st.binary(max_size=30).map(lambda random: b"sdkappid=1&random=" + random),
+    st.sampled_from([b"", b"random=7", b"sdkappid=x&random=7", b"sdkappid=1", b"%73dkappid=1"]),
+)
+DIGITS = st.one_of(st.just(TIME), st.text("0123456789", min_size=1, max_size=70))
+TIMES = st.one_of(
+    DIGITS,
+    DIGITS.map('"{}"'.format),
+    DIGITS.map("{}.0".format),
+    st.sampled_from(["1.5", "-1", "-0", "1e3", "true", "null", '""', '" 1"', "[]", '"\\u0031"']),
+)
+
+
+@given(QUERIES, TIMES, st.booleans())
+@example(b"sdkappid=1&random=a+b", TIME, True)
+@example(b"sdkappid=1&random=", TIME, True)
+@example(b"sdkappid=1&random=" + b"7" * 65, TIME, True)
+@example(b"sdkappid=1&random=7", f"{TIME}.0", True)
+@example(b"sdkappid=1&random=7", "1" * 20, True)
+@example(b"sdkappid=1&random=7", "0123", True)
+def test_what_the_server_takes_has_no_findings_and_nothing_else(
+    query: bytes, time: str, fits: bool
+) -> None:
+    """One reader: what `verify` says of a request is what the server would."""
+    body = b'{"sig":"%b","time":%b}' % (RIGHT.encode(), time.encode())
+    refused = None
+    try:
+        read = parse_pull(query, body)
+    except Refused as error:
+        refused = error
+    if refused is not None:
+        [finding] = explain_request(query, body, APPKEY)
+        assert finding.mistake.endswith(str(int(refused.result)))
+        assert finding.fix == refused.errmsg
+        return
+    if fits:
+        sig = sha(signed_text(APPKEY, read.random, read.time_text))
+        body = body.replace(RIGHT.encode(), sig.encode())
+    read = parse_pull(query, body)
+    taken = fitting(read.sig, [APPKEY], read.random, read.time_text) is not None
+    assert (explain_request(query, body, APPKEY) == []) == taken
+    assert taken or not fits
+
+
+@pytest.mark.parametrize(
+    "numbers",
+    [
+        b'"mobile":"13788888888"',
+        b'"mobile":13788888888',
+        b'"tel":{"mobile":"13788888888"}',
+        b'"tel":[{"nationcode":"86","mobile":13788888888}]',
+        b'"mobile":"13788888888","tel":[1e400]',
+        b'"mobile":"13788888888","tel":[{}]',
+    ],
+)
+def test_numbers_of_a_body_count(numbers: bytes) -> None:
+    sig = sha(f"appkey={APPKEY}&random=7&time={TIME}&mobile=13788888888")
+    body = b'{"sig":"%b","time":%b,%b}' % (sig.encode(), TIME.encode(), numbers)
+    query = b"sdkappid=1&random=7"
+    assert explain_request(query, body, APPKEY, sends=True) == []
+    [finding] = explain_request(query, body, APPKEY)
+    assert "mobile at its end" in finding.mistake
+    [finding] = explain_request(query, body, APPKEY, mobiles=["1"], sends=True)
+    assert "no known mistake" in finding.mistake
+
+
+@pytest.mark.parametrize("body", [b"", b"{}", b"[]", b"{", b'{"sig":7,"time":1}', b"\xff"])
+def test_body_that_the_server_cannot_read_is_a_finding(body: bytes) -> None:
+    [finding] = explain_request(b"sdkappid=1&random=7", body, APPKEY)
+    assert "cannot be read" in finding.mistake
+    assert finding.fix
