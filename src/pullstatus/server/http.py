@@ -18,6 +18,7 @@ import msgspec
 from pullstatus.errors import BodyTooLarge, Overloaded
 from pullstatus.server.budget import SAID, Budget, Over, Owner, Share
 from pullstatus.wire.v5.answer import CONTENT_TYPE
+from pullstatus.wire.v5.signed import UNKNOWN_SDKAPPID, read_sdkappid
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
@@ -238,7 +239,6 @@ def let_go(scope: Scope) -> None:
 _RUN = secrets.token_hex(3)  # so that names do not come again after a restart
 _requests = itertools.count(1)
 _ADDRESS_CHARS_MAX = 64  # with an interface behind it
-_SDKAPPID = re.compile(rb"(?:^|&)sdkappid=([0-9]{1,10})(?:&|$)")
 _INGEST = re.compile(r"/ingest/([0-9]{1,10})/")
 
 
@@ -294,9 +294,16 @@ def _is_address(text: str) -> bool:
 
 
 def named_application(scope: Scope) -> int | None:
-    """The application that a pull or a batch says it is for."""
-    named = _SDKAPPID.search(scope["query_string"]) or _INGEST.match(scope["path"])
-    return None if named is None else int(named[1])
+    """The application that a call of v5 or a batch says it is for; None if there can be no such.
+
+    A call of API 3.0 names one, too, but in what is signed by a key pair, which is what is tried.
+    """
+    path: str = scope["path"]
+    if path.startswith("/v5/"):
+        named = read_sdkappid(scope["query_string"])
+        return None if named == UNKNOWN_SDKAPPID else named
+    posted = _INGEST.match(path)
+    return None if posted is None else int(posted[1])
 
 
 def whose(scope: Scope) -> dict[str, object]:

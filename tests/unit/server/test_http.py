@@ -8,11 +8,15 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from pullstatus.apps import Token
-from pullstatus.errors import BodyTooLarge
+from pullstatus.errors import BodyTooLarge, Refused
 from pullstatus.server import http
 from pullstatus.server.http import Disconnected, Scope
+from pullstatus.wire.v5.pull import PULL_PATH
+from pullstatus.wire.v5.signed import UNKNOWN_SDKAPPID, read_query
 
 LEFT = {"type": "http.disconnect"}
 
@@ -159,6 +163,7 @@ def test_request_has_one_name_and_no_other_has_it() -> None:
     assert http.request_id_header(one) == (b"pullstatus-request-id", name.encode())
 
 
+PARTS = st.sampled_from([b"sdkappid", b"%73dkappid", b"Sdkappid", b""])
 TOKEN = Token("gateway", "digest", 0, 1400006666)
 
 
@@ -170,10 +175,12 @@ TOKEN = Token("gateway", "digest", 0, 1400006666)
         ({"client": ("2001:db8::1%eth0", 4)}, {"address": "2001:db8::1%eth0"}),
         ({"client": ("a\nb", 4)}, {"address": "(no address)"}),
         ({"client": ("a" * 65, 4)}, {"address": "(no address)"}),
-        ({"query_string": b"sdkappid=12&random=1"}, {"address": "192.0.2.7", "sdkappid": 12}),
-        ({"query_string": b"a=1&sdkappid=12"}, {"address": "192.0.2.7", "sdkappid": 12}),
-        ({"query_string": b"xsdkappid=12"}, {"address": "192.0.2.7"}),
-        ({"query_string": b"sdkappid=12345678901"}, {"address": "192.0.2.7"}),
+        (
+            {"path": PULL_PATH, "query_string": b"sdkappid=12&random=1"},
+            {"address": "192.0.2.7", "sdkappid": 12},
+        ),
+        ({"path": "/", "query_string": b"sdkappid=12"}, {"address": "192.0.2.7"}),
+        ({"path": "/nothing", "query_string": b"sdkappid=12"}, {"address": "192.0.2.7"}),
         ({"path": "/ingest/12/replies"}, {"address": "192.0.2.7", "sdkappid": 12}),
         ({"path": "/x/ingest/12/replies"}, {"address": "192.0.2.7"}),
         (
@@ -193,6 +200,38 @@ TOKEN = Token("gateway", "digest", 0, 1400006666)
 def test_log_says_whose_request_it_is(asked: dict[str, Any], known: dict[str, object]) -> None:
     of = {**scope(), **asked}
     assert http.whose(of) == {"request": http.request_id(of), **known}
+
+
+@pytest.mark.parametrize(
+    ("query", "named"),
+    [
+        (b"a=1&sdkappid=12", 12),
+        (b"xsdkappid=12", None),
+        (b"sdkappid=00000000000000012&random=1", 12),
+        (b"%73dkappid=12&sdkappid=13", 12),
+        (b"sdkappid=12&%73dkappid=13", 12),
+        (b"sdkappid=%31%32", 12),
+        (b"sdkappid=x&sdkappid=12", None),
+        (b"sdkappid=12345678901", None),
+        (b"sdkappid=9999999999", None),
+        (b"sdkappid=12&random=%ff", 12),
+        (b"", None),
+    ],
+)
+def test_application_is_the_one_that_the_call_is_read_for(query: bytes, named: int | None) -> None:
+    """Else a stranger tries one application and has it put down to another, or to none."""
+    assert http.named_application({**scope(), "path": PULL_PATH, "query_string": query}) == named
+
+
+@given(st.lists(st.tuples(PARTS, st.sampled_from([b"12", b"%31", b"0" * 20 + b"7", b"x", b""]))))
+def test_no_query_is_read_for_another_application(parts: list[tuple[bytes, bytes]]) -> None:
+    query = b"&".join(name + b"=" + value for name, value in parts)
+    try:
+        read, _ = read_query(query + b"&random=1")
+    except Refused:
+        read = UNKNOWN_SDKAPPID
+    named = http.named_application({**scope(), "path": PULL_PATH, "query_string": query})
+    assert named == (None if read == UNKNOWN_SDKAPPID else read)
 
 
 @pytest.mark.parametrize(("answers", "gone"), [(True, True), (False, False)])

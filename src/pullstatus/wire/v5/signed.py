@@ -29,6 +29,7 @@ __all__ = [
     "read_body",
     "read_integer",
     "read_query",
+    "read_sdkappid",
     "read_sig",
     "read_time",
     "unquoted",
@@ -94,20 +95,12 @@ def read_query(query: bytes) -> tuple[int, str]:
     usual = _USUAL_QUERY.fullmatch(query)
     if usual is not None and (number := int(usual[1])) <= limits.SDKAPPID_MAX:
         return number, usual[2].decode("ascii")
-    found: dict[bytes, bytes] = {}
-    for part in query.split(b"&"):
-        name, _, value = part.partition(b"=")
-        if b"%" in part:
-            name, value = unquote_to_bytes(name), unquote_to_bytes(value)
-        found.setdefault(name, value)
-    digits = found.get(b"sdkappid", b"")
-    if not digits.isdigit():
+    found = _read_parameters(query)
+    sdkappid = _read_sdkappid(found)
+    if sdkappid is None:
         raise Refused(
             Result.SDKAPPID_MISSING, "sdkappid must be in the query string, in decimal digits"
         )
-    if len(digits) > 10:  # by length first: there may be two thousand
-        digits = digits.lstrip(b"0")[:11] or b"0"
-    sdkappid = int(digits)
     value = found.get(b"random", b"")
     try:
         random = value.decode()
@@ -117,7 +110,38 @@ def read_query(query: bytes) -> tuple[int, str]:
         raise bad(
             f"random must be in the query string, with 1 to {limits.RANDOM_CHARS_MAX} characters"
         )
-    return (sdkappid if sdkappid <= limits.SDKAPPID_MAX else UNKNOWN_SDKAPPID), random
+    return sdkappid, random
+
+
+def read_sdkappid(query: bytes) -> int | None:
+    """The `sdkappid` of a query as `read_query` reads it, whatever else is wrong with that.
+
+    None if it has none; `UNKNOWN_SDKAPPID` likewise.
+    """
+    usual = _USUAL_QUERY.fullmatch(query)
+    if usual is not None and (number := int(usual[1])) <= limits.SDKAPPID_MAX:
+        return number
+    return _read_sdkappid(_read_parameters(query))
+
+
+def _read_parameters(query: bytes) -> dict[bytes, bytes]:
+    found: dict[bytes, bytes] = {}
+    for part in query.split(b"&"):
+        name, _, value = part.partition(b"=")
+        if b"%" in part:
+            name, value = unquote_to_bytes(name), unquote_to_bytes(value)
+        found.setdefault(name, value)
+    return found
+
+
+def _read_sdkappid(parameters: dict[bytes, bytes]) -> int | None:
+    digits = parameters.get(b"sdkappid", b"")
+    if not digits.isdigit():
+        return None
+    if len(digits) > 10:  # by length first: there may be two thousand
+        digits = digits.lstrip(b"0")[:11] or b"0"
+    sdkappid = int(digits)
+    return sdkappid if sdkappid <= limits.SDKAPPID_MAX else UNKNOWN_SDKAPPID
 
 
 # --- the body -------------------------------------------------------------------------------------

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from pullstatus.errors import Refused
 from pullstatus.wire.v5.mismatch import explain, explain_request, signed_text
-from pullstatus.wire.v5.pull import parse_pull
+from pullstatus.wire.v5.pull import PullRequest, parse_pull
 from pullstatus.wire.v5.signature import fitting
 
 APPKEY = "5f03a35d00ee52a21327ab048186a2c4"
@@ -151,6 +151,13 @@ TIMES = st.one_of(
 )
 
 
+def read_or_refused(query: bytes, body: bytes) -> PullRequest | Refused:
+    try:
+        return parse_pull(query, body)
+    except Refused as error:
+        return error
+
+
 @given(QUERIES, TIMES, st.booleans())
 @example(b"sdkappid=1&random=a+b", TIME, True)
 @example(b"sdkappid=1&random=", TIME, True)
@@ -163,15 +170,11 @@ def test_what_the_server_takes_has_no_findings_and_nothing_else(
 ) -> None:
     """One reader: what `verify` says of a request is what the server would."""
     body = b'{"sig":"%b","time":%b}' % (RIGHT.encode(), time.encode())
-    refused = None
-    try:
-        read = parse_pull(query, body)
-    except Refused as error:
-        refused = error
-    if refused is not None:
+    read = read_or_refused(query, body)
+    if isinstance(read, Refused):
         [finding] = explain_request(query, body, APPKEY)
-        assert finding.mistake.endswith(str(int(refused.result)))
-        assert finding.fix == refused.errmsg
+        assert finding.mistake.endswith(str(int(read.result)))
+        assert finding.fix == read.errmsg
         return
     if fits:
         sig = sha(signed_text(APPKEY, read.random, read.time_text))
