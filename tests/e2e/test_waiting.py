@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import resource
 import signal
 import socket
@@ -17,6 +18,7 @@ from pathlib import Path
 import pytest
 
 from pullstatus.store import Gone, Page, Pull
+from pullstatus.wire.api3 import signing
 from tests.harness import (
     PATIENCE_S,
     STATUS,
@@ -197,6 +199,56 @@ def test_what_an_application_may_no_more_its_held_pull_may_not(
             program.cli("app", command, str(app.sdkappid))
         program.until(lambda: program.ingest(app, STATUS, statuses(1)).http_status == 200)
         assert wire.read().result == result
+    assert program.waiting(app) == 1
+
+
+def held_action(pair: dict[str, str], app: App) -> bytes:
+    """A pull by API 3.0."""
+    body = json.dumps({"SmsSdkAppId": str(app.sdkappid), "Limit": 100}).encode()
+    headers = {
+        b"content-type": b"application/json",
+        b"host": b"mailbox.test",
+        b"x-tc-action": b"PullSmsSendStatus",
+        b"x-tc-version": b"2021-01-11",
+        b"x-tc-timestamp": b"%d" % time.time(),
+    }
+    request = signing.Request("POST", b"", headers, body)
+    headers[b"authorization"] = signing.sign(request, pair["secret_id"], pair["secret_key"])
+    headers[b"pullstatus-wait"] = b"50"
+    del headers[b"host"]  # every request has it
+    lines = [f"{name.decode()}: {value.decode()}" for name, value in headers.items()]
+    return http_request("POST", "/", body, lines)
+
+
+@pytest.mark.parametrize(
+    ("command", "code"),
+    [
+        ("revoke", "AuthFailure.SecretIdNotFound"),
+        ("disable", "AuthFailure.SecretIdNotFound"),
+        ("set --app {other}", "UnauthorizedOperation.SmsSdkAppIdVerifyFail"),
+        ("set --v1 on", ""),
+    ],
+)
+def test_what_a_pair_may_no_more_its_held_pull_may_not(
+    program: Program, command: str, code: str
+) -> None:
+    app, other = program.spare_app(), program.spare_app()
+    pair = program.cli("secret", "create", "--app", str(app.sdkappid))
+    with held(program, held_action(pair, app)) as [wire]:
+        verb, *more = command.format(other=other.sdkappid).split()
+        program.cli("secret", verb, pair["secret_id"], *more)
+        program.feed(app, statuses(1))
+        told = wire.read().json["Response"]
+    assert told.get("Error", {}).get("Code", "") == code
+    assert program.waiting(app) == (1 if code else 0)
+
+
+def test_a_held_pull_of_a_key_that_is_dropped_gets_nothing(program: Program) -> None:
+    app = program.spare_app()
+    with held(program, held_request(app)) as [wire]:
+        program.cli("app", "rotate-key", str(app.sdkappid), "--drop-old")
+        program.feed(app, statuses(1))
+        assert wire.read().result == 1001
     assert program.waiting(app) == 1
 
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import itertools
+from typing import Any
 
 import msgspec
 import pytest
@@ -26,6 +27,7 @@ from pullstatus.store import (
     Park,
     Pull,
     PutAside,
+    Reader,
     Setting,
     Store,
     Unpark,
@@ -841,6 +843,36 @@ async def test_a_condition_that_holds_for_some_of_a_group_refuses_the_others(sto
     assert isinstance(answers[1], SettingChanged)
     assert isinstance(answers[3], SettingChanged)
     assert await data_of(store, STATUSES) == [one, two]
+
+
+@pytest.mark.parametrize("how", [{}, {"key": "k"}, {"reader": Reader("billing")}])
+async def test_a_pull_rests_on_what_it_was_proven_by_too(store: Store, how: dict[str, Any]) -> None:
+    """Which is a setting of no application."""
+    proof = "secret/AKID"
+    await store.append(append(STATUSES, records(4)))
+    await store.change(Change(RESTED, b"1", None))
+    await store.change(Change(proof, b"1", None))
+    rested, proven = await store.setting(RESTED), await store.setting(proof)
+    assert rested is not None
+    assert proven is not None
+    held = While(RESTED, rested.revision)
+    good = Pull(STATUSES, 2, NOW_MS, while_set=held, while_proven=While(proof, proven.revision))
+    good = msgspec.structs.replace(good, **how)
+    assert (await store.pull(good)).count == 2
+    others = [While(f"secret/{number}", 0) for number in range(9)]
+    answers = await together(
+        store,
+        msgspec.structs.replace(good, while_proven=While(proof, proven.revision - 1)),
+        msgspec.structs.replace(good, while_proven=While("secret/AKIX", 1)),
+        msgspec.structs.replace(good, while_set=While(RESTED, rested.revision + 1)),
+        *(msgspec.structs.replace(good, while_proven=other) for other in others),
+    )
+    assert all(isinstance(answer, SettingChanged) for answer in answers[:3])
+    assert all(isinstance(answer, Page) for answer in answers[3:])
+    await store.append(append(STATUSES, records(4)))
+    await store.change(Change(proof, None, b"1"))
+    with pytest.raises(SettingChanged):
+        await store.pull(good)
 
 
 async def test_a_key_does_not_bring_back_what_lies_before_a_number(store: Store) -> None:

@@ -205,7 +205,7 @@ class Admission:
         if live is None or not known.pair.grants_to(live.application):
             raise NotGranted("this secret key pair is not for this application")
         _check_address(live, call.address)
-        return live
+        return live.by(known)
 
     def _check_purpose(self, live: LiveApplication, purpose: Purpose) -> None:
         application = live.application

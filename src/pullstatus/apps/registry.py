@@ -66,6 +66,7 @@ class LiveApplication:
         marks, ids: for each of these, what the store notes its last use under, and its id.
         timed: whether one of them is not good at all times.
         while_set: holds as long as the application is as this knows it.
+        while_proven: the same of the secret key pair that lets a call in, if one does.
     """
 
     __slots__ = (
@@ -77,6 +78,7 @@ class LiveApplication:
         "marks",
         "networks",
         "timed",
+        "while_proven",
         "while_set",
     )
 
@@ -95,6 +97,15 @@ class LiveApplication:
         self.mailboxes = tuple(application.mailbox(kind) for kind in Kind)
         self.networks = tuple(network_of(network) for network in application.allow)
         self.while_set = While(application_setting(application.sdkappid), revision)
+        self.while_proven: While | None = None
+
+    def by(self, pair: LivePair) -> LiveApplication:
+        """The same for a call that this pair lets in: what it asks for rests on that, too."""
+        let_in = object.__new__(LiveApplication)
+        for name in LiveApplication.__slots__:
+            setattr(let_in, name, getattr(self, name))
+        let_in.while_proven = pair.while_set
+        return let_in
 
     def good(self, at_ms: int) -> tuple[int, ...]:
         """Which of its keys are good at a time, by their places."""
@@ -116,15 +127,22 @@ class LivePair(msgspec.Struct, frozen=True):
 
     Attributes:
         secret_key: opened; empty if it cannot be.
+        revision: of its setting.
     """
 
     pair: SecretPair
     secret_key: str
+    revision: int = 0
 
     @property
     def mark(self) -> str:
         """What the store notes its last use under."""
         return pair_mark(self.pair.id)
+
+    @property
+    def while_set(self) -> While:
+        """It holds as long as the pair is as this knows it."""
+        return While(pair_setting(self.pair.id), self.revision)
 
     def __repr__(self) -> str:
         return f"LivePair({self.pair.id})"
@@ -360,7 +378,7 @@ class Registry:
             setting = await self._store.setting(pair_setting(secret_id))
             if setting is None or setting.value is None:
                 return
-            live = await self._live_pair(setting.name, setting.value)
+            live = await self._live_pair(setting, setting.value)
             if self._revision == before:  # see `_read`
                 self.pairs[secret_id] = live
 
@@ -423,20 +441,21 @@ class Registry:
             self.pairs.pop(secret_id, None)
             self.locked.pop(secret_id, None)
         else:
-            live = await self._live_pair(setting.name, setting.value)
+            live = await self._live_pair(setting, setting.value)
             self.pairs[live.pair.id] = live
 
-    async def _live_pair(self, name: str, value: bytes) -> LivePair:
-        pair = read_pair(name, value)
+    async def _live_pair(self, setting: Setting, value: bytes) -> LivePair:
+        pair, revision = read_pair(setting.name, value), setting.revision
         before = self.pairs.get(pair.id)
         if before is not None and before.secret_key and before.pair.key_id == pair.key_id:
-            return LivePair(pair, before.secret_key)
+            return LivePair(pair, before.secret_key, revision)
         self.locked.pop(pair.id, None)
         try:
-            return LivePair(pair, (await self._keyring_with(pair.master)).open_pair(pair))
+            secret_key = (await self._keyring_with(pair.master)).open_pair(pair)
         except MasterKeyMissing as error:
             self.locked[pair.id] = error
-            return LivePair(pair, "")
+            secret_key = ""
+        return LivePair(pair, secret_key, revision)
 
     async def _set_token(self, setting: Setting) -> None:
         digest = self._digests.pop(setting.name, "")

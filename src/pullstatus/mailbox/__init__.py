@@ -129,7 +129,8 @@ async def pull(
         KeyReused: the key came before with another mailbox or `count_max`.
         AcknowledgementRefused: the reader acknowledges another page than the one in its hand.
         TooManyReaders: this one is new, and there is no room for it.
-        SettingChanged: the application is no longer as `live` knows it; nothing happened.
+        SettingChanged: the application, or the pair that let the call in, is no longer as `live`
+            knows it; nothing happened.
         ReplayRefused: the application is strict, and this came before.
         StoreUnavailable: nothing happened; trying again can help. CallerGone: nor is there need.
         OutcomeUnknown: it may have happened; do not answer.
@@ -147,6 +148,7 @@ async def pull(
             live.application.former,
             ticket,
             repeat.reader,
+            live.while_proven,
         ),
         gone,
     )

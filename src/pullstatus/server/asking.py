@@ -18,7 +18,7 @@ from pullstatus.apps.admission import Admission, Call, PairCall
 from pullstatus.errors import Overloaded, SettingChanged, StoreUnavailable
 from pullstatus.server.budget import SAID, Budget, Over
 from pullstatus.server.http import Disconnected, Scope, gone, share_of
-from pullstatus.store import Store
+from pullstatus.store import Store, While
 from pullstatus.turns import Turns
 
 T = TypeVar("T")
@@ -58,8 +58,8 @@ class Asking:
         """What a question has for an answer, of an application as it is at that moment.
 
         Args:
-            call: that was let in, and is once more if the application is changed meanwhile.
-            live: the application.
+            call: that was let in, and is once more if what lets it in is changed meanwhile.
+            live: the application, as the call was let in.
             question: reads the store; may be asked again.
 
         Raises:
@@ -118,14 +118,19 @@ class Asking:
         live: LiveApplication,
         question: Callable[[LiveApplication], Awaitable[T]],
     ) -> T:
-        """Ask; again, as the application is now, if it was changed meanwhile."""
+        """Ask; again, if what lets the call in was changed meanwhile."""
         for _ in range(limits.OVERTAKEN_MAX):
             answer = await question(live)
-            setting = await self._store.setting(live.while_set.name)
-            if setting is not None and setting.revision == live.while_set.revision:
+            if await self._holds(live.while_set) and await self._holds(live.while_proven):
                 return answer
             live = await self._admission.admit_anew(call)
         raise SettingChanged("this application is being changed; try again")
+
+    async def _holds(self, condition: While | None) -> bool:
+        if condition is None:
+            return True
+        setting = await self._store.setting(condition.name)
+        return setting is not None and setting.revision == condition.revision
 
     async def _turn(self, sdkappid: int) -> None:
         if self._free:

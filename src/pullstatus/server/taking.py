@@ -81,7 +81,7 @@ class Asked(msgspec.Struct):
     """A pull that was let in: what the store is asked, once or until it has something.
 
     Attributes:
-        call: as which it was let in, and is once more if the application is changed meanwhile.
+        call: as which it was let in, and is once more if what lets it in is changed meanwhile.
         wait_s: for how long.
         now_ms: when the store is asked.
         known: the store knows the signature already, from this very request.
@@ -172,7 +172,8 @@ class Taking:
         Raises:
             KeyReused, AcknowledgementRefused, TooManyReaders, ReplayRefused, StoreUnavailable:
                 nothing was consumed.
-            UnknownApplication, UnknownSecret, NotAdmitted: nor then; the application was changed.
+            UnknownApplication, UnknownSecret, NotAdmitted: nor then; the application was changed,
+                or the pair that lets the call in.
             Disconnected: nor then; the peer went while this waited for the store.
             OutcomeUnknown: something may have been, and that is all that can be said after an
                 error which nobody foresaw once the store was asked, in `said` as well.
@@ -206,7 +207,7 @@ class Taking:
             return await self._ask(asked, scope, said)
 
     async def _ask(self, asked: Asked, scope: Scope, said: Say) -> Answer:
-        """Put a pull to the store: again, as the application is now, when a change overtook it."""
+        """Put a pull to the store: again, as it is let in now, when a change overtook it."""
         for _ in range(limits.OVERTAKEN_MAX):
             if asked.failed is not None:
                 asking: Awaitable[Page] = _raise(asked.failed)

@@ -108,7 +108,9 @@ class While(msgspec.Struct, frozen=True, gc=False, array_like=True):
 
     It is a setting of the application whose mailbox the operation, or the part of it that carries
     this, is of, as its name says (`setting_owner`): an engine in which applications lie apart has
-    whoever changes one commit to that application, too, and to no other.
+    whoever changes one commit to that application, too, and to no other. Of another setting, as
+    `Pull.while_proven` may be, such an engine looks just before its write, so a change of it comes
+    too late for that one write.
 
     It is checked in the operation's own commit; one that does not hold refuses the operation with
     `SettingChanged`. A setting that was never written is at revision 0, a deleted one at the
@@ -240,6 +242,7 @@ class Pull(msgspec.Struct, frozen=True, gc=False, array_like=True, tag=True):
         proof: what the request was proven by, for the journal.
         once: refuse it when this came before.
         while_set: refuse it when this no longer holds.
+        while_proven: the same of what the request was proven by, if that is not the application's.
         keyed_after: for each kind, in their order, the number of the last entry whose page `key`
             or `reader` does not bring back; empty: they bring back every page.
         ticket: as that of `Append`.
@@ -258,6 +261,12 @@ class Pull(msgspec.Struct, frozen=True, gc=False, array_like=True, tag=True):
     keyed_after: tuple[int, ...] = ()
     ticket: bytes = NO_TICKET
     reader: Reader | None = None
+    while_proven: While | None = None
+
+    @property
+    def conditions(self) -> list[While]:
+        """Whatever it rests on."""
+        return [each for each in (self.while_set, self.while_proven) if each is not None]
 
     def former(self, kind: Contents) -> int:
         """The number of the last entry of this kind that was a former owner's."""

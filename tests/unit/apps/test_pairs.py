@@ -208,6 +208,27 @@ def test_what_a_pair_may_is_changed_on_record() -> None:
     on_a_store(work)
 
 
+def test_what_a_pair_lets_in_rests_on_that_and_on_the_application() -> None:
+    async def work(store: Store) -> None:
+        await create(store, secret_id=ID, secret_key=KEY)
+        for _ in range(2):
+            registry = await served(store)
+            before = await admission(registry).admit(call())
+            known = registry.applications[NUMBER]
+            assert (before.while_set, known.while_proven) == (known.while_set, None)
+            for held in (before.while_set, before.while_proven):
+                assert held is not None
+                setting = await store.setting(held.name)
+                assert setting is not None
+                assert setting.revision == held.revision
+            await apps.change_pair(store, ID, by=BY, v1=not registry.pairs[ID].pair.v1)
+            after = await admission(registry).admit_anew(call())
+            assert after.while_set == before.while_set
+            assert after.while_proven != before.while_proven
+
+    on_a_store(work)
+
+
 def test_a_revoked_pair_is_good_for_nothing_and_nothing_is_known_of_it() -> None:
     async def work(store: Store) -> None:
         await create(store, secret_id=ID, secret_key=KEY)

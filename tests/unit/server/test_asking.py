@@ -10,9 +10,16 @@ from typing import Any, TypeVar, cast
 import pytest
 
 from pullstatus import limits
-from pullstatus.apps import Application, LiveApplication
+from pullstatus.apps import Application, LiveApplication, LivePair, SecretPair
 from pullstatus.apps.admission import Admission, Call
-from pullstatus.errors import Disabled, Overloaded, SettingChanged, StoreUnavailable
+from pullstatus.apps.values import PAIRS
+from pullstatus.errors import (
+    Disabled,
+    Overloaded,
+    SettingChanged,
+    StoreUnavailable,
+    UnknownSecret,
+)
 from pullstatus.server.asking import Asking
 from pullstatus.server.budget import Budget
 from pullstatus.server.http import PEER, Disconnected, Scope
@@ -28,6 +35,7 @@ class Asked:
 
     def __init__(self, sharers: int = 1) -> None:
         self.revision = 1
+        self.pair_revision = 1
         self.admitted: list[int] = []
         self.refused: Exception | None = None
         self.begun: list[str] = []
@@ -38,13 +46,14 @@ class Asked:
         self.asking = Asking(store, admission, self.budget, sharers=sharers)
 
     async def _setting(self, name: str) -> Setting | None:
-        return Setting(name, b"", self.revision)
+        pair = name.startswith(PAIRS)
+        return Setting(name, b"", self.pair_revision if pair else self.revision)
 
     async def _admit_anew(self, call: Call) -> LiveApplication:
         self.admitted.append(call.sdkappid)
         if self.refused is not None:
             raise self.refused
-        return live(call.sdkappid, self.revision)
+        return live(call.sdkappid, self.revision, pair=self.pair_revision)
 
     def ask(self, name: str, sdkappid: int = ONE, *, gone: bool = False) -> asyncio.Task[str]:
         """A question of this name, which is answered by it once `let` says so."""
@@ -63,18 +72,22 @@ class Asked:
         sdkappid: int = ONE,
         *,
         gone: bool = False,
+        pair: int = 0,
     ) -> asyncio.Task[T]:
         peer = SimpleNamespace(gone=lambda: gone, count_in=lambda _share: None)
         scope: Scope = {PEER: peer}
         call = Call(sdkappid, "", lambda _keys: 0, 0, 0, None)
-        return asyncio.create_task(self.asking.ask(scope, call, live(sdkappid, 1), question))
+        let_in = live(sdkappid, 1, pair=pair)
+        return asyncio.create_task(self.asking.ask(scope, call, let_in, question))
 
     def let(self, name: str) -> None:
         self.gates[name].set()
 
 
-def live(sdkappid: int, revision: int) -> LiveApplication:
-    return LiveApplication(Application(sdkappid, (), 0), revision)
+def live(sdkappid: int, revision: int, *, pair: int = 0) -> LiveApplication:
+    """An application; `pair`: as one of this revision lets calls in."""
+    known = LiveApplication(Application(sdkappid, (), 0), revision)
+    return known.by(LivePair(SecretPair("AKID", (), 0, ""), "", pair)) if pair else known
 
 
 async def settled() -> None:
@@ -214,5 +227,32 @@ def test_an_answer_is_of_the_application_as_it_is() -> None:
         with pytest.raises(SettingChanged):
             await asked.put(overtaken)
         assert asked.asking.count == 0
+
+    run(scenario())
+
+
+def test_an_answer_is_for_the_pair_that_asks_as_it_is() -> None:
+    """What is taken away from it while its question waits in line is not answered."""
+
+    async def scenario() -> None:
+        asked = Asked()
+
+        async def question(live: LiveApplication) -> int:
+            assert live.while_proven is not None
+            return live.while_proven.revision
+
+        before = [asked.ask(str(number)) for number in range(limits.QUESTIONS_AT_ONCE)]
+        changed = asked.put(question, pair=1)
+        await settled()
+        asked.pair_revision = 2
+        asked.let("0")
+        assert await changed == 2
+        revoked = asked.put(question, pair=1)
+        asked.refused = UnknownSecret("revoked")
+        with pytest.raises(UnknownSecret):
+            await revoked
+        for gate in asked.gates.values():
+            gate.set()
+        await asyncio.gather(*before)
 
     run(scenario())

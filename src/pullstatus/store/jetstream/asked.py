@@ -33,7 +33,8 @@ class Asked:
         places: of its operations in the group.
         rows: subjects of rows that are judged.
         hours: those that fingerprints fall in.
-        conditions: what operations rest on.
+        conditions: what operations rest on, of its own settings.
+        others: names of other settings that they rest on.
     """
 
     def __init__(self, sdkappid: int, place: Place) -> None:
@@ -44,6 +45,7 @@ class Asked:
         self.rows: set[str] = set()
         self.hours: set[int] = set()
         self.conditions: set[While] = set()
+        self.others: set[str] = set()
 
     def rest(self, condition: While | None) -> None:
         """An operation rests on this.
@@ -163,6 +165,8 @@ class Group:
     def _see_pull(self, operation: Pull) -> int:
         owner = self._see_mailbox(operation.mailbox, operation.while_set)
         asked = self._of(owner)
+        if operation.while_proven is not None:
+            asked.others.add(operation.while_proven.name)
         place, kind = asked.place, operation.mailbox.holds
         if operation.key is not None:
             asked.rows.add(place.key(operation.key))

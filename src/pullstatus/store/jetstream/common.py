@@ -6,11 +6,12 @@ it was as that commit had left it, or the write is refused.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TypeVar
 
 import msgspec
 
+from pullstatus.errors import StoreDamaged
 from pullstatus.store.jetstream import snapshots
 from pullstatus.store.jetstream.messages import (
     ActMessage,
@@ -171,3 +172,15 @@ class CommonTables:
         found = self._value(subject, MarkMessage)
         if found is not None and found.at_ms:
             self._values[subject] = MarkMessage(encoded(name), 0, b"")
+
+
+def revisions(bus: Bus, place: Place, names: Sequence[str]) -> dict[str, int | Exception]:
+    """The revisions of settings, 0 of one that was never written; or what is wrong with one."""
+    told = snapshots.newest_of_each(bus, place.stream, [place.setting(name) for name in names])
+    found: dict[str, int | Exception] = {}
+    for name, message in zip(names, told, strict=True):
+        try:
+            found[name] = 0 if message is None else opened(message, SettingMessage).revision
+        except StoreDamaged as error:
+            found[name] = error
+    return found

@@ -65,7 +65,6 @@ from pullstatus.store.values import (
     Tally,
     Totals,
     Watching,
-    While,
 )
 from pullstatus.store.verbs.pulls import EMPTY
 from pullstatus.store.verbs.state import slot
@@ -196,16 +195,15 @@ class JetStreamStore(GatheredStore):
         return await self._writer.submit(operation, gone)
 
     async def _finds_nothing(self, operation: Pull) -> bool:
-        """Whether a pull would, whose condition holds, as the leader says."""
-        condition: While | None = operation.while_set
+        """Whether a pull would, whose conditions hold, as the leaders say."""
+        conditions = operation.conditions
         looks: list[Awaitable[object]] = [self._standings.at(operation.mailbox.sdkappid)]
-        if condition is not None:
-            looks.append(self._revisions.at(condition.name))
+        looks += [self._revisions.at(each.name) for each in conditions]
         try:
             standing, *revisions = await asyncio.gather(*looks)
         except (StoreRefused, StoreDamaged):  # the lane finds that, too, and says so
             return False
-        if condition is not None and revisions != [condition.revision]:
+        if revisions != [each.revision for each in conditions]:
             return False
         assert standing is None or isinstance(standing, Standing)
         if standing is None or self._gate.shut or standing.gate > self._gate.number:

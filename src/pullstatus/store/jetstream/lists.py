@@ -13,6 +13,7 @@ import msgspec
 from pullstatus.errors import StoreDamaged
 from pullstatus.store import chunk
 from pullstatus.store.jetstream import chunks, snapshots
+from pullstatus.store.jetstream.common import revisions
 from pullstatus.store.jetstream.messages import (
     ActMessage,
     AgainMessage,
@@ -410,16 +411,8 @@ class Lists:
         return None if message is None else opened(message, SettingMessage)
 
     def revisions(self, names: Sequence[str]) -> dict[str, int | Exception]:
-        """The revisions of settings, 0 of one that was never written; or what is wrong with one."""
-        subjects = [self._common.setting(name) for name in names]
-        told = snapshots.newest_of_each(self._bus, self._common.stream, subjects)
-        found: dict[str, int | Exception] = {}
-        for name, message in zip(names, told, strict=True):
-            try:
-                found[name] = 0 if message is None else opened(message, SettingMessage).revision
-            except StoreDamaged as error:
-                found[name] = error
-        return found
+        """See `common.revisions`."""
+        return revisions(self._bus, self._common, names)
 
     async def marks(self, prefix: str) -> dict[str, Noted]:
         """See `Store.marks`."""

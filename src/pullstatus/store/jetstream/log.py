@@ -38,7 +38,7 @@ from pullstatus.store.jetstream import commits, routing, snapshots
 from pullstatus.store.jetstream.ages import Ages
 from pullstatus.store.jetstream.asked import Asked, Group
 from pullstatus.store.jetstream.commits import NewOp
-from pullstatus.store.jetstream.common import CommonTables
+from pullstatus.store.jetstream.common import CommonTables, revisions
 from pullstatus.store.jetstream.forgetting import forget
 from pullstatus.store.jetstream.gate import LaneGate
 from pullstatus.store.jetstream.known import Cache, Known
@@ -49,7 +49,7 @@ from pullstatus.store.jetstream.room import Room
 from pullstatus.store.jetstream.subjects import Layout
 from pullstatus.store.jetstream.tables import Draft, JetTables, Misled, Overtaken
 from pullstatus.store.jetstream.wire import PUTS_MAX, Bus, Lacking, Message, Put, Stale
-from pullstatus.store.values import Mailbox, Pull, Unpark, setting_owner
+from pullstatus.store.values import Mailbox, Pull, Unpark
 from pullstatus.store.verbs.group import carry_out
 
 COLLISIONS_MAX: Final = 100  # of one group: others may be faster, but not again and again
@@ -315,16 +315,17 @@ class Log:
             tables.begin(sdkappid, found[each.place], rows)
         for sdkappid, each in asked.by.items():
             self._read_settings(tables, tables.drafts[sdkappid].known, each)
+        self._read_others(tables, set().union(*(each.others for each in asked.by.values())))
 
     def _at_least(self, sdkappid: int) -> int:
         known = self._cache.get(sdkappid)
         return 0 if known is None else known.newest
 
     def _read_settings(self, tables: JetTables, known: Known, asked: Asked) -> None:
-        """Learn the revisions of settings, behind the state of whom they are rested on by.
+        """Learn the revisions of an application's settings, behind its state.
 
-        One of its own that was told before is believed if it is the one that is rested on, and was
-        beyond the fence: see `Known`.
+        One that was told before is believed if it is the one that is rested on, and was beyond the
+        fence: see `Known`.
         """
         place = self._layout.common
         for condition in asked.conditions:
@@ -332,16 +333,24 @@ class Log:
             if known.revisions.get(name) == condition.revision:
                 tables.revisions.setdefault(name, condition.revision)
                 continue
-            own = setting_owner(name) == known.sdkappid
-            if own and known.fence > self._known_revision:
+            if known.fence > self._known_revision:
                 found = self._bus.last(place.stream, place.commits, leader=True)
                 if found is not None:
                     self._known_revision = opened(found, CommonCommit).revision
             revision = CommonTables(self._bus, place, self._new_op).revision(name)
             tables.revisions[name] = revision
             known.revisions.pop(name, None)
-            if own and known.fence <= self._known_revision:
+            if known.fence <= self._known_revision:
                 known.revisions[name] = revision
+
+    def _read_others(self, tables: JetTables, names: set[str]) -> None:
+        """Learn the revisions of settings that are of none of the applications, each time."""
+        if not names:
+            return
+        for name, revision in revisions(self._bus, self._layout.common, sorted(names)).items():
+            if isinstance(revision, Exception):
+                raise revision
+            tables.revisions[name] = revision
 
     def _write(self, changed: Sequence[Draft]) -> None:
         """Write what a group changes, and know it from then on.

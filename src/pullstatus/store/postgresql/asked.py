@@ -147,7 +147,7 @@ class Asked:
 
     def _see_pull(self, operation: Pull) -> None:
         self._touch(operation.mailbox, operation.count_max)
-        self._rest(operation.while_set)
+        self.settings.update(condition.name for condition in operation.conditions)
         box, sdkappid = slot(operation.mailbox), operation.mailbox.sdkappid
         if operation.key is not None:
             # Of both kinds, so that of two pulls with one key the second sees the first.

@@ -145,24 +145,25 @@ class PostgresStore(GatheredStore):
             and operation.reader is None
             and not self._writer.waiting.get(box)
             and self._writer.works
-            and await self._finds_nothing(box, operation.while_set)
+            and await self._finds_nothing(box, operation.conditions)
         ):
             return EMPTY
         return await self._writer.submit(operation, gone)
 
-    async def _finds_nothing(self, box: int, condition: While | None) -> bool:
-        """Whether a pull would, whose condition holds.
+    async def _finds_nothing(self, box: int, conditions: Sequence[While]) -> bool:
+        """Whether a pull would, whose conditions hold.
 
         Not if the database cannot be used any more: the lane finds that, too, and ends the store.
         """
         waits = self._looks.waiting(box)
-        revision = None if condition is None else self._looks.revision(condition.name)
+        revisions = [(self._looks.revision(each.name), each.revision) for each in conditions]
         try:
             if await asyncio.shield(waits):
                 return False
-            if condition is None or revision is None:
-                return True
-            return await asyncio.shield(revision) == condition.revision
+            for found, revision in revisions:
+                if await asyncio.shield(found) != revision:
+                    return False
+            return True
         except StoreFailed:
             return False
 

@@ -51,7 +51,7 @@ def _pull(
     tables: Tables, state: State | None, head: Head | None, operation: Pull
 ) -> Page | PackedPage | PullstatusError:
     """A pull without a reader."""
-    refusal = refuses(tables, operation.while_set)
+    refusal = refuses(tables, *operation.conditions)
     if refusal is not None:
         return refusal
     if operation.key is not None:
@@ -74,7 +74,7 @@ def _pull_of_reader(
     reader: Reader,
 ) -> Page | PackedPage | PullstatusError:
     """A pull of a reader, by the table of `store.readers`. What may refuse it comes first."""
-    refusal = refuses(tables, operation.while_set)
+    refusal = refuses(tables, *operation.conditions)
     if refusal is not None:
         return refusal
     row = None if state is None else tables.reader(state, reader.name)
