@@ -50,6 +50,7 @@ class Slots(Generic[V]):
             raise NotOpened(f"{path} cannot be opened: {error.strerror}") from error
         try:
             _lock(self._file, path)
+            self._named = False  # is its name sure to be on disk?
             self._number = -1
             self.value = self._read()
         except BaseException:
@@ -72,8 +73,9 @@ class Slots(Generic[V]):
         try:
             self._put(slot, number % 2 * SLOT_BYTES)
             os.fsync(self._file)
-            if number == 0:
+            if not self._named:  # whoever made the file may have been killed before this
                 sync_folder(self.path)
+                self._named = True
         except OSError as error:
             raise StoreFailed(f"{self.path} cannot be written: {error.strerror}") from error
         # Now only: until it is whole, the next write goes to the same slot, and never to the one
@@ -219,11 +221,23 @@ def write_at(file: int, data: bytes, start: int) -> int:
     return os.write(file, data)
 
 
+def make_folder(path: Path) -> None:
+    """Make a folder for its owner alone, if it is not there, and those it is in; durable on return.
+
+    Raises:
+        OSError: it can't be made.
+    """
+    if not path.is_dir():
+        make_folder(path.parent)
+        path.mkdir(mode=0o700, exist_ok=True)
+        sync_folder(path)
+
+
 def sync_folder(path: Path) -> None:
-    """Make the name of a new file durable."""
+    """Make the name of a new file durable; of a link, that of what it leads to."""
     if os.name == "nt":
         return
-    folder = os.open(path.parent, os.O_RDONLY)
+    folder = os.open(path.resolve().parent, os.O_RDONLY)
     try:
         os.fsync(folder)
     finally:

@@ -31,7 +31,7 @@ import msgspec
 from pullstatus import Page
 from pullstatus.client.keys import NextPage
 from pullstatus.client.records import Record
-from pullstatus.client.slots import open_file, read_at, sync_folder
+from pullstatus.client.slots import make_folder, open_file, read_at, sync_folder
 from pullstatus.consumer.forms import BOM, COLUMNS, EXTRA, Csv, Ndjson
 from pullstatus.consumer.state import (
     Known,
@@ -217,12 +217,10 @@ class FileTarget(_Kept):
 
     def _open(self) -> int:
         with self._disk():
-            is_new = not self._path.exists()
-            if not is_new and not self._path.is_file():
+            if self._path.exists() and not self._path.is_file():
                 raise StoreRefused(f"{self._path} is no regular file: use - and a pipe")
             file = open_file(self._path, os.O_APPEND)
-            if is_new:
-                sync_folder(self._path)
+            sync_folder(self._path)  # whoever made the file may have been killed before this
         return file
 
     def _look_again(self) -> None:
@@ -320,7 +318,7 @@ class StdoutTarget(_Kept):
 
     def __init__(self, source: Source, state_path: Path, *, abandon: bool = False) -> None:
         try:
-            state_path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            make_folder(state_path.parent)
         except OSError as error:
             raise StoreRefused(
                 f"{state_path.parent} cannot be made: {error.strerror}; --state names another place"

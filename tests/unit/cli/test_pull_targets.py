@@ -468,6 +468,60 @@ def test_everything_is_synced_before_the_next_page_is_asked_for(
     assert (written, asked) == (3, 6 + last)
 
 
+class Naming(Disk):
+    """Knows which names of files a power cut would take: their folder was not synced since."""
+
+    def __init__(self, clock: Clock) -> None:
+        super().__init__(clock)
+        self.unsure: set[Path] = set()
+        self._opened: dict[int, Path] = {}
+
+    def open(self, path: Path, flags: int, mode: int = 0o777) -> int:
+        is_new = not path.exists()
+        file = os.open(path, flags, mode)
+        self._opened[file] = path.resolve()
+        if is_new:
+            self.unsure.add(path.resolve())
+        self._clock()
+        return file
+
+    def fsync(self, file: int) -> None:
+        self._clock()
+        folder = self._opened[file]
+        self.unsure = {path for path in self.unsure if path.parent != folder}
+        self._clock()
+
+
+@pytest.mark.parametrize("form", ["ndjson", "csv"])
+@pytest.mark.parametrize("linked", [False, True])
+def test_names_are_on_disk_before_a_page_is_asked_for(
+    consumer: Make, monkeypatch: pytest.MonkeyPatch, form: str, *, linked: bool
+) -> None:
+    """Whoever made the files may have been killed before it could see to that."""
+    instant, killed = 1, True
+    while killed:
+        one = consumer(form, 5, folder=str(instant))
+        disk = Naming(one.clock)
+        monkeypatch.setattr(pull_targets, "os", disk)
+        monkeypatch.setattr(slots, "os", disk)
+        if linked:
+            elsewhere = one.path.parent / "elsewhere"
+            elsewhere.mkdir()
+            one.path.symlink_to(elsewhere / one.path.name)
+
+        def step(one: Consumer = one, disk: Naming = disk) -> None:
+            assert not disk.unsure
+            one.clock()
+
+        one.service.step = step
+        killed = one.run_killed(instant)
+        one.run()
+        assert one.records() == one.service.records
+        assert not disk.unsure
+        instant += 1
+    assert instant > 30
+
+
 def test_resting_target_is_good_for_ever(consumer: Make) -> None:
     """Only a page in flight grows old."""
     one = consumer("ndjson")
@@ -674,11 +728,16 @@ def test_page_of_a_running_consumer_is_its_own(consumer: Make) -> None:
     running.close()
 
 
-def test_standard_output_does_not_forget_a_page_either(tmp_path: Path) -> None:
-    state = tmp_path / "made" / "a.state"
+def test_standard_output_does_not_forget_a_page_either(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    state = tmp_path / "made" / "anew" / "a.state"
+    named: list[Path] = []
+    monkeypatch.setattr(slots, "sync_folder", named.append)
     target = StdoutTarget(SOURCE, state)
     target.ask(NextPage("a", 1, NOW_S))
     target.close()
+    assert named == [tmp_path / "made", tmp_path / "made" / "anew", state]
     assert state.parent.stat().st_mode & 0o77 == 0
     for source, path in ((MOVED, state), (MOVED, state.with_name("b.state"))):
         with pytest.raises(StoreRefused, match=r"http://a\.test"):

@@ -65,7 +65,7 @@ def test_whoever_only_looks_at_a_file_keeps_it_from_nobody(
             one.go()
             two.go()
 
-        monkeypatch.setattr(slots, "time", SimpleNamespace(sleep=both_go), raising=False)
+        monkeypatch.setattr(slots, "time", SimpleNamespace(sleep=both_go))
         with Slots(file, decode_next_page) as opened:
             assert opened.value == PAGE
             assert peek(file, decode_next_page) is None
