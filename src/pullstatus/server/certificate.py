@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 import ssl
 from pathlib import Path
+from typing import Final
 
 import structlog
 
@@ -11,6 +13,8 @@ from pullstatus.errors import InvalidSetting
 from pullstatus.modes import trouble_of
 
 log = structlog.get_logger(__name__)
+
+_FIRST: Final = re.compile(rb"-----BEGIN (?:X509 |(TRUSTED ))?CERTIFICATE-----")  # as OpenSSL does
 
 
 class Certificate:
@@ -26,8 +30,7 @@ class Certificate:
         Raises:
             InvalidSetting: they are no use.
         """
-        self._newest = _read(certificate, key)
-        self.end_s = _end_s(certificate)
+        self.renew(certificate, key)
         self.context = _read(certificate, key)  # the one to listen with
         self.context.sni_callback = self._choose
 
@@ -37,8 +40,8 @@ class Certificate:
         Raises:
             InvalidSetting: they are no use.
         """
-        self._newest = _read(certificate, key)
-        self.end_s = _end_s(certificate)
+        newest, end_s = _read(certificate, key), _end_s(certificate)
+        self._newest, self.end_s = newest, end_s
 
     def _choose(
         self, handshake: ssl.SSLObject, _name: str | None, _context: ssl.SSLContext
@@ -68,10 +71,23 @@ def _read(certificate: Path, key: Path | None) -> ssl.SSLContext:
 
 
 def _end_s(certificate: Path) -> float:
-    """Until when the first certificate of a file is good, which is the server's own."""
+    """Until when the first certificate of a file is good, which is the server's own.
+
+    OpenSSL has taken it, and it may be none to others: one with notes (`-trustout`), which they
+    would pass over for the next of the chain, or one of a version that there is not.
+    """
     from cryptography import x509  # noqa: PLC0415 - a server behind a proxy starts without it
 
-    return x509.load_pem_x509_certificate(certificate.read_bytes()).not_valid_after_utc.timestamp()
+    try:
+        pem = certificate.read_bytes()
+        first = _FIRST.search(pem)
+        if first is not None and first[1]:
+            raise ValueError("a TRUSTED CERTIFICATE; `openssl x509` writes a usual one")
+        return x509.load_pem_x509_certificate(pem).not_valid_after_utc.timestamp()
+    except (OSError, ValueError, x509.InvalidVersion) as error:
+        raise InvalidSetting(
+            f"until when the TLS certificate is good cannot be read ({error})"
+        ) from error
 
 
 def _no_password() -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import ssl
 from pathlib import Path
 
@@ -75,6 +76,51 @@ def test_certificate_and_key_may_be_one_file(files: Files) -> None:
     files.certificate.write_bytes(files.key.read_bytes() + files.certificate.read_bytes())
     certificate = Certificate(files.certificate, None)
     assert handshake(certificate, None).getpeercert(binary_form=True) == issued
+
+
+V3, V4 = bytes.fromhex("a003020102"), bytes.fromhex("a003020103")  # as a certificate says them
+
+
+def trusted(der: bytes) -> bytes:
+    """A certificate with notes of OpenSSL's own, as of `openssl x509 -trustout`."""
+    lines = base64.encodebytes(der + bytes([0x30, 0])).decode()
+    label = "TRUSTED CERTIFICATE-----"
+    return f"-----BEGIN {label}\n{lines}-----END {label}\n".encode()
+
+
+def only_openssls(files: Files, how: str) -> bytes:
+    """A file that OpenSSL takes, and whose end nobody else can tell."""
+    der = files.der()
+    chain = files.authority.cert_pem.bytes()
+    if how == "of another version":
+        der = der.replace(V3, V4, 1)
+        return ssl.DER_cert_to_PEM_cert(der).encode()
+    return trusted(der) + (chain if how == "trusted, before its chain" else b"")
+
+
+ONLY_OPENSSLS = pytest.mark.parametrize(
+    "how", ["trusted", "trusted, before its chain", "of another version"]
+)
+
+
+@ONLY_OPENSSLS
+def test_certificate_whose_end_is_not_known_is_refused(files: Files, how: str) -> None:
+    files.certificate.write_bytes(only_openssls(files, how))
+    ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(files.certificate, files.key)
+    with pytest.raises(InvalidSetting, match="until when the TLS certificate is good"):
+        Certificate(files.certificate, files.key)
+
+
+@ONLY_OPENSSLS
+def test_renewal_by_one_whose_end_is_not_known_changes_nothing(files: Files, how: str) -> None:
+    certificate = Certificate(files.certificate, files.key)
+    first, end_s = files.der(), certificate.end_s
+    files.issue()
+    files.certificate.write_bytes(only_openssls(files, how))
+    with pytest.raises(InvalidSetting, match="until when the TLS certificate is good"):
+        certificate.renew(files.certificate, files.key)
+    assert handshake(certificate, None).getpeercert(binary_form=True) == first
+    assert certificate.end_s == end_s
 
 
 @pytest.mark.parametrize("half", ["certificate", "key"])
