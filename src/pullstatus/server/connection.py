@@ -63,6 +63,7 @@ from pullstatus.server.http import (
     PEER,
     PROBLEM,
     SAYS_NO_MORE_S,
+    lines_of,
     named_application,
     new_request_id,
     problem_json,
@@ -768,11 +769,12 @@ class Connection(HttpToolsProtocol):
     def _end(self, refused: Refusal | None = None) -> None:
         """Take no more from this peer: answer what is owed, then why, if so, and close."""
         heard = self.state.phase not in DEAF
+        wants_body = not self._reads_head()
         effect = self.state.on(Event.END, self.loop.time())
         if refused is not None and heard:
             name = self._note(refused)
             if effect is not None:
-                self._last_words = self._refusal(refused, name)
+                self._last_words = _refusal(refused, name, wants_body=wants_body)
         if effect is Effect.DROP:
             self._drop(self.cycle)
         if self.state.over:
@@ -792,13 +794,14 @@ class Connection(HttpToolsProtocol):
         )
         return name.encode()
 
-    def _refusal(self, refused: Refusal, name: bytes) -> bytes:
-        http_status, title, detail = refused
-        body = problem_json(http_status, title, detail)
-        headers = [PROBLEM, (b"pullstatus-request-id", name), (b"connection", b"close")]
-        lines = b"".join([b"%b: %b\r\n" % header for header in headers])
-        head = b"%b%bcontent-length: %d\r\n\r\n" % (STATUS_LINE[http_status], lines, len(body))
-        return head if self.parser.get_method() == b"HEAD" else head + body
+    def _reads_head(self) -> bool:
+        """Whether the request at hand is a HEAD, as far as it was read.
+
+        Until its method is read, the parser tells that of the request before.
+        """
+        phase = self.state.phase
+        known = phase is _BODY or (phase is _HEAD and self.url)
+        return bool(known) and self.parser.get_method() == b"HEAD"
 
     def _cut(self, deadline: str) -> None:
         """Close since a deadline of `limits` has passed, whatever is unsaid or unread."""
@@ -829,6 +832,14 @@ class Connection(HttpToolsProtocol):
         if not self.transport.is_closing():
             self.transport.write(self._last_words)
             self.transport.close()
+
+
+def _refusal(refused: Refusal, name: bytes, *, wants_body: bool) -> bytes:
+    http_status, title, detail = refused
+    body = problem_json(http_status, title, detail)
+    lines = lines_of([PROBLEM, (b"pullstatus-request-id", name), (b"connection", b"close")])
+    head = b"%b%bcontent-length: %d\r\n\r\n" % (STATUS_LINE[http_status], lines, len(body))
+    return head + body if wants_body else head
 
 
 class _NobodyWaits:

@@ -393,6 +393,52 @@ def test_refusal_of_a_head_request_has_no_body(peer: Peer) -> None:
     assert peer.transport.written.endswith(b"\r\n\r\n")
 
 
+@pytest.mark.parametrize(
+    "reads",
+    [
+        [b"HEAD /1 HTTP/1.1\r\nHost: a\r\nnot a header\r\n\r\n"],
+        [b"HEAD /1 HTTP/1.1\r\n", b"\x01\r\n\r\n"],
+        [b"HEAD /1 HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n", b"no chunk\r\n"],
+    ],
+)
+def test_refusal_of_what_began_as_a_head_request_has_no_body(
+    peer: Peer, reads: list[bytes]
+) -> None:
+    for data in reads:
+        peer.say(data)
+    assert peer.transport.written.startswith(b"HTTP/1.1 400 ")
+    assert peer.transport.written.endswith(b"\r\n\r\n")
+
+
+@pytest.mark.parametrize(
+    "rubbish",
+    [
+        b"\x01\x02\r\n\r\n",
+        b"\r\n\r\n!",
+        b"NO /1 HTTP/1.1\r\n\r\n",
+        b"GET\x01/1 HTTP/1.1\r\n\r\n",
+        b"GET /1 HTTP/1.1\r\nnot a header\r\n\r\n",
+        b"GET /1 HTTP/1.1\r\n\r\n",
+    ],
+)
+@pytest.mark.parametrize("between", [b"", request("/2")])
+@pytest.mark.parametrize("answered", [True, False])
+def test_refusal_behind_a_head_request_has_its_body(
+    peer: Peer, rubbish: bytes, between: bytes, answered: bool
+) -> None:
+    """As long as it says: what was asked before it has nothing to do with it."""
+    peer.say(b"HEAD /1 HTTP/1.1\r\nHost: a\r\n\r\n")
+    for data in filter(None, [between, rubbish]):
+        if answered:
+            peer.answer()
+        peer.say(data)
+    while peer.answer():
+        pass
+    head, _, body = peer.transport.written.rpartition(b"HTTP/1.1 400 ")[2].partition(b"\r\n\r\n")
+    assert json.loads(body)["status"] == 400
+    assert b"content-length: %d" % len(body) in head.split(b"\r\n")
+
+
 def test_cut_is_counted_by_its_deadline_and_logged_if_something_was_begun(peer: Peer) -> None:
     with structlog.testing.capture_logs() as logged:
         peer.say(request("/1", b"x" * 9)[:-5])
