@@ -1,10 +1,16 @@
-"""A folder of backups: each is named after its time, and the oldest of them go."""
+"""A folder of backups: each is named after its time, and the oldest of a store go."""
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
+import os
 import re
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
+
+from pullstatus.store import backup_origin
 
 _NAME = re.compile(r"pullstatus-\d{8}T\d{6}Z\.db")
 
@@ -16,9 +22,10 @@ def backup_in(folder: Path, now_ms: int) -> Path:
 
 
 def prune(made: Path, keep: int) -> list[Path]:
-    """Remove all but the newest backups of a folder; returns which, oldest first.
+    """Remove all but the newest backups of a store from a folder; returns which, oldest first.
 
-    Other files are left alone: only what has such a name is a backup of this folder.
+    Other files are left alone: only what has such a name is a backup of this folder, and what is of
+    another store, or cannot be read, is not ours. While somebody else is at it, none are removed.
 
     Args:
         made: the one that was just made. It stays, though others have later names: of a clock that
@@ -28,12 +35,45 @@ def prune(made: Path, keep: int) -> list[Path]:
     Raises:
         OSError: one of them cannot be removed.
     """
-    others = sorted(
-        path
-        for path in made.parent.iterdir()
-        if _NAME.fullmatch(path.name) and path.name != made.name
-    )
-    removed = others[: max(0, len(others) + 1 - keep)]
-    for path in removed:
+    with _alone(made.parent) as alone:
+        if not alone:
+            return []
+        others = _others(made)
+        due = others[: max(0, len(others) + made.exists() - keep)]
+        return [path for path in due if _remove(path)]
+
+
+def _others(made: Path) -> list[Path]:
+    """The other backups of the same store, and what is none yet and empty; oldest first."""
+    named = sorted(path for path in made.parent.iterdir() if _NAME.fullmatch(path.name))
+    ours = {b"", backup_origin(made)} - {None}
+    return [path for path in named if path.name != made.name and backup_origin(path) in ours]
+
+
+def _remove(path: Path) -> bool:
+    """Remove a file; whether it was there."""
+    try:
         path.unlink()
-    return removed
+    except FileNotFoundError:
+        return False
+    return True
+
+
+def _locked(folder: int) -> bool:
+    try:
+        fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:  # a file system without locks
+        pass
+    return True
+
+
+@contextlib.contextmanager
+def _alone(folder: Path) -> Iterator[bool]:
+    """Whether nobody else removes backups from a folder meanwhile."""
+    handle = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        yield _locked(handle)
+    finally:
+        os.close(handle)

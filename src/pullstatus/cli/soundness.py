@@ -134,7 +134,7 @@ def _as_of(found: AuditReport) -> str:
 @click.option(
     "--keep",
     type=click.IntRange(min=1),
-    help="With --into: how many such backups stay, this one included; the oldest go.",
+    help="With --into: how many such backups of this store stay, this one included; the oldest go.",
 )
 @store_option
 @with_masters
@@ -154,12 +154,20 @@ def backup(
     with progress("Copying") as report:
         asyncio.run(backup_store(store_url, target, report))
     with_store(store_url, lambda store: done.note(store, Task.BACKUP, wall_ms()))
-    made = {"backup": click.format_filename(target), "bytes": target.stat().st_size}
+    made = {"backup": click.format_filename(target), "bytes": _bytes(target)}
     if folder is None or keep is None:
         print_json(made)
         return
     removed = prune(target, keep)  # only now: it is whole and sound
     print_json(made | {"removed": [click.format_filename(path) for path in removed]})
+
+
+def _bytes(target: Path) -> int | None:
+    """How large it is; None if somebody has it no more, which is no fault of it."""
+    try:
+        return target.stat().st_size
+    except FileNotFoundError:
+        return None
 
 
 def _target(file: Path | None, folder: Path | None, keep: int | None) -> Path:

@@ -148,6 +148,7 @@ __all__ = [
     "Watching",
     "While",
     "audit_store",
+    "backup_origin",
     "backup_store",
     "begin_epoch",
     "check_store_url",
@@ -736,6 +737,17 @@ async def backup_store(url: str, file: Path, progress: Progress) -> None:
         StoreRefused: there is no store, `file` exists or can't be written, or the copy isn't sound.
     """
     await copying_engine_of(url).backup(url, file, progress)
+
+
+def backup_origin(file: Path) -> bytes | None:
+    """What is the same in all backups of one store, of whichever engine, and in no other's.
+
+    Returns:
+        Nothing of it for an empty file; None for one that is no backup, or cannot be read.
+    """
+    from pullstatus.store.sqlite.copies import origin  # noqa: PLC0415 - few commands need it
+
+    return origin(file)
 
 
 async def rewrite_store(url: str, *, serving: bool = True) -> None:

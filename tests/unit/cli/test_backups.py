@@ -10,6 +10,7 @@ from click.testing import CliRunner, Result
 
 from pullstatus.cli import main
 from pullstatus.cli.backups import backup_in, prune
+from pullstatus.mailbox import done
 
 DAY_MS = 86_400_000
 
@@ -67,3 +68,74 @@ def test_what_to_write_is_said_once(tmp_path: Path) -> None:
         refused = backup(*arguments, store=store)
         assert refused.exit_code == 2
         assert "--into" in refused.output
+
+
+def two_stores(tmp_path: Path) -> tuple[Path, list[Path]]:
+    """A folder for backups, and two stores of the same name."""
+    stores = [tmp_path / name / "mailboxes.db" for name in ("mine", "hers")]
+    for number, store in enumerate(stores, start=1400006666):
+        store.parent.mkdir()
+        CliRunner().invoke(main, ["app", "create", str(number), "--store", f"sqlite:///{store}"])
+    folder = tmp_path / "backups"
+    folder.mkdir()
+    return folder, stores
+
+
+@pytest.mark.parametrize("keep", [1, 2, 5])
+def test_backups_of_another_store_stay(tmp_path: Path, keep: int) -> None:
+    """And those of ours go, by which version they ever were made; what cannot be read stays."""
+    folder, stores = two_stores(tmp_path)
+    made: list[list[Path]] = []
+    for store in stores:
+        made.append([backup_in(folder, DAY_MS * (len(made) + 2 * day)) for day in range(1, 4)])
+        for path in made[-1]:
+            assert backup(str(path), store=store).exit_code == 0
+    odd = backup_in(folder, DAY_MS * 9)
+    odd.write_bytes(b"no backup")
+    told = json.loads(backup("--into", str(folder), "--keep", str(keep), store=stores[0]).stdout)
+    gone = made[0][: max(0, 4 - keep)]
+    assert told["removed"] == [str(path) for path in gone]
+    stays = {*made[0], *made[1], odd, Path(told["backup"])} - set(gone)
+    assert set(folder.iterdir()) == stays
+
+
+def test_who_removes_beside_another_loses_no_good_backup(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Both have made one, and each is to leave one alone: one of them stays, and both are told."""
+    folder, [store, _] = two_stores(tmp_path)
+    old, first, second = (backup_in(folder, DAY_MS * day) for day in (1, 2, 3))
+    for path in (old, first, second):
+        assert backup(str(path), store=store).exit_code == 0
+    unlink = Path.unlink
+    within: list[list[Path]] = []
+
+    def beside(path: Path, *, missing_ok: bool = False) -> None:
+        if not within:
+            within.append(prune(second, 1))
+        unlink(path, missing_ok=missing_ok)
+
+    monkeypatch.setattr(Path, "unlink", beside)
+    assert prune(first, 1) == [old, second]
+    assert within == [[]]
+    assert prune(second, 1) == []
+    assert list(folder.iterdir()) == [first]
+
+
+def test_backup_that_somebody_else_removes_at_once_is_no_failure(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, [store, _] = two_stores(tmp_path)
+    old = backup_in(folder, DAY_MS)
+    old.touch()
+    note = done.note
+
+    async def remove_all(*arguments: object) -> None:
+        await note(*arguments)  # type: ignore[arg-type]
+        for path in folder.iterdir():
+            path.unlink()
+
+    monkeypatch.setattr(done, "note", remove_all)
+    told = backup("--into", str(folder), "--keep", "1", store=store)
+    assert told.exit_code == 0, told.output
+    assert json.loads(told.stdout)["removed"] == []

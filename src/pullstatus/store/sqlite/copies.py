@@ -73,6 +73,20 @@ class Files:
         path.unlink(missing_ok=True)
 
 
+def origin(file: Path) -> bytes | None:
+    """See `backup_origin`."""
+    try:
+        if not file.is_file():
+            return None
+        if not file.stat().st_size:
+            return b""
+        with contextlib.closing(open_reader(file)) as connection:
+            secret = connection.execute("SELECT value FROM fingerprint_secret").get
+    except (OSError, apsw.Error, StoreRefused):
+        return None
+    return secret if isinstance(secret, bytes) and secret else None
+
+
 def backup(source: Path, target: Path, progress: Progress) -> None:
     """Copy a store, as of the moment this begins, into a new file; audited before it gets its name.
 
