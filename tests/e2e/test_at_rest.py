@@ -246,6 +246,44 @@ def test_master_key_is_changed_under_a_running_server(tmp_path: Path) -> None:
         assert {row["action"] for row in program.cli("acts", "list", "--json")} >= {"keys rewrap"}
 
 
+def test_a_server_goes_on_and_follows_while_its_vault_is_away(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is taken away is; only what is under a new master key is shut until it is back."""
+    old, new = ("ab" * 32, "cd" * 32)
+    keys, mine, vault, away, asked = (tmp_path / name for name in "kmvan")
+    vault.write_text(f"#!/bin/sh\necho >> {asked}\n[ -e {away} ] && exit 1\ncat {keys}\n")
+    vault.chmod(0o700)
+    keys.write_text(old)
+    mine.touch(0o600)
+    mine.write_text(old)
+    monkeypatch.setenv("PULLSTATUS_MASTER_KEY_FILE", str(mine))
+    with Program(tmp_path, "--master-key-command", str(vault)) as program:
+        app = program.create_app()
+        token = program.create_token("gateway", app=app)
+        posted = f"/callbacks/{token}"
+        assert program.post(posted, statuses(1)).http_status == 200
+        away.touch()
+        asked.unlink()
+        mine.write_text(f"{new}\n{old}")
+        program.cli("keys", "rewrap")
+        shut = program.create_app()
+        program.cli("token", "create", "signed", "--signature-key-file", str(keys))
+        program.cli("token", "revoke", "gateway")
+        program.until(lambda: program.post(posted, statuses(1, 2)).http_status == 401)
+        assert program.post(posted, statuses(1, 3)).http_status == 401
+        assert len(program.pull(app).data) <= 2
+        assert program.pull(shut).result == 1007
+        program.until(lambda: "signature key not opened" in program.log())
+        assert "appkey not opened" in program.log()
+        assert "ended with status 1" in program.log()
+        keys.write_text(f"{new}\n{old}")
+        away.unlink()
+        program.until(lambda: program.pull(shut).result == 0)
+        assert len(asked.read_text().splitlines()) < 20
+    assert "chore" not in program.log()
+
+
 def test_master_key_that_others_may_read_is_refused(tmp_path: Path) -> None:
     store = ("--store", "sqlite:///mailboxes.db")
     create(tmp_path, *store)

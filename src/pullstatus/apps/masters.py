@@ -89,6 +89,8 @@ class OwnFile(msgspec.Struct, frozen=True):
                     f" chmod 600 {self.path}"
                 )
             return parse(os.read(handle, limits.MASTER_KEYS_BYTES_MAX + 1), self.place)
+        except OSError as error:
+            raise StoreRefused(f"{self.path} cannot be read: {error.strerror}") from error
         finally:
             os.close(handle)
 

@@ -23,10 +23,11 @@ from types import MappingProxyType
 import msgspec
 
 from pullstatus import limits
+from pullstatus.apps.at_hand import PATIENCE_S, AtHand
 from pullstatus.apps.masters import Masters
 from pullstatus.apps.networks import address_of, network_of
 from pullstatus.apps.routing import Rules, read_rules
-from pullstatus.apps.sealing import Keyring, master_key_missing
+from pullstatus.apps.sealing import Keyring
 from pullstatus.apps.sources import read_kept
 from pullstatus.apps.values import (
     APPLICATIONS,
@@ -48,6 +49,7 @@ from pullstatus.apps.values import (
     read_token,
     token_digest,
     token_mark,
+    token_setting,
 )
 from pullstatus.errors import MasterKeyMissing
 from pullstatus.receipts.source import Source, builtin
@@ -152,7 +154,8 @@ class Registry:
     """Applications by number, tokens by digest, pairs by SecretId; as of the last look.
 
     A key is opened once, when it is seen first. It stays open when it comes under another master
-    key, whether or not that one is at hand.
+    key, whether or not that one is at hand. What cannot be opened holds up nothing else: it is
+    locked, and tried again when the source of master keys says something else.
 
     Attributes:
         used: when keys, tokens and pairs were used since `note_uses` was called, in Unix
@@ -160,8 +163,9 @@ class Registry:
         applications, pairs: those that are known; after `begin` there may be others.
         rules: those of routing.
         sources: how gateways speak, by name: ours, and those that operators have added.
-        locked: applications of which a key cannot be opened, by number, and pairs of which the
-            secret cannot, by SecretId; and why.
+        locked: applications of which a key cannot be opened, by number; pairs of which the secret
+            cannot, by SecretId; tokens of which the signature key cannot, by the name of their
+            setting; and why.
     """
 
     def __init__(self, store: Store, masters: Masters) -> None:
@@ -171,8 +175,9 @@ class Registry:
             masters: what appkeys are opened with; read when one is met that cannot be.
         """
         self._store = store
-        self._masters = masters
+        self._at_hand = AtHand(masters)
         self._keyring: Keyring | None = None
+        self._tried = 0  # with which version of what is at hand all that is locked was
         self._revision = 0
         self._digests: dict[str, str] = {}
         self._next_look: asyncio.Task[None] | None = None
@@ -184,7 +189,7 @@ class Registry:
         self.applications: dict[int, LiveApplication] = {}
         self.pairs: dict[str, LivePair] = {}
         self.tokens: dict[str, Token] = {}
-        self._signature_keys: dict[str, str | MasterKeyMissing] = {}  # by the token's digest
+        self._signature_keys: dict[str, tuple[str, str]] = {}  # id and key, by the token's digest
         self.rules = Rules()
         self.sources: dict[str, Source] = dict(builtin())
         self.used: dict[str, tuple[int, str]] = {}
@@ -194,11 +199,11 @@ class Registry:
         """Take in what there is, before the first request; for once.
 
         Raises:
-            StoreUnavailable, StoreCorrupt, StoreRefused: as by `refresh`.
+            StoreUnavailable, StoreCorrupt: as by `refresh`.
         """
         self._revision = self._store.revision  # what is written from here on, a look will see
         async for setting in self._store.settings(prefix=TOKENS):
-            await self._set_token(setting)
+            self._set_token(setting)
         async for setting in self._store.settings(prefix=ROUTING):
             self._set_rules(setting)
         async for setting in self._store.settings(prefix=SOURCES):
@@ -208,15 +213,16 @@ class Registry:
             self._complete = count < limits.APPLICATIONS_AT_START
             if not self._complete:
                 break
-            await self._set_application(setting)
+            self._set_application(setting)
             count += 1
         count = 0
         async for setting in self._store.settings(prefix=PAIRS):
             self._pairs_complete = count < limits.APPLICATIONS_AT_START
             if not self._pairs_complete:
                 break
-            await self._set_pair(setting)
+            self._set_pair(setting)
             count += 1
+        await self._open_locked(patience_s=None)
 
     @property
     def count(self) -> int | None:
@@ -226,25 +232,28 @@ class Registry:
     async def walk(self) -> None:
         """Learn, once, of what matters unasked, if not all are known.
 
-        Applications whose records expire, and what holds keys that cannot be opened. Works in small
-        steps.
+        Applications whose records expire, and what holds keys that cannot be opened; not before the
+        source of master keys could be read. Works in small steps.
 
         Raises:
-            StoreUnavailable, StoreCorrupt, StoreRefused: as by `refresh`; call it again.
+            StoreUnavailable, StoreCorrupt: as by `refresh`; call it again.
         """
         if (self._complete and self._pairs_complete) or self._walked:
             return
-        at_hand = {master.id for master in await asyncio.to_thread(self._masters.read)}
+        if not self._at_hand.known:
+            await self._read_masters()
+        if not self._at_hand.known:
+            return
         if not self._complete:
             async for name, value in self._in_steps(APPLICATIONS):
                 application = read_application(name, value)
-                needed = {key.master for key in application.appkeys} - {""}
-                if application.waiting_days_max is not None or needed - at_hand:
+                shut = any(not self._opens(key.master) for key in application.appkeys)
+                if application.waiting_days_max is not None or shut:
                     await self.look(application.sdkappid)
         if not self._pairs_complete:
             async for name, value in self._in_steps(PAIRS):
                 pair = read_pair(name, value)
-                if pair.master not in at_hand:
+                if not self._opens(pair.master):
                     await self.look_for_pair(pair.id)
         self._walked = True
 
@@ -308,20 +317,20 @@ class Registry:
         Raises:
             StoreUnavailable: the store cannot be read now.
             StoreCorrupt: a setting is not what was set.
-            StoreRefused: the source of master keys cannot be read.
         """
         async for setting in self._store.settings(self._revision):
             if setting.name.startswith(APPLICATIONS):
-                await self._set_application(setting)
+                self._set_application(setting)
             elif setting.name.startswith(TOKENS):
-                await self._set_token(setting)
+                self._set_token(setting)
             elif setting.name.startswith(PAIRS):
-                await self._set_pair(setting)
+                self._set_pair(setting)
             elif setting.name == ROUTING:
                 self._set_rules(setting)
             elif setting.name.startswith(SOURCES):
                 self._set_source(setting)
             self._revision = setting.revision
+        await self._open_locked()
 
     def token(self, secret: str, at_ms: int) -> Token | None:
         """The token with this secret, if it is good at that time."""
@@ -334,10 +343,11 @@ class Registry:
         Raises:
             MasterKeyMissing: it is sealed under one that is not at hand.
         """
-        opened = self._signature_keys.get(token.digest)
-        if isinstance(opened, MasterKeyMissing):
-            raise opened
-        return opened
+        locked = self.locked.get(token_setting(token.name))
+        if locked is not None:
+            raise locked
+        _, key = self._signature_keys.get(token.digest, ("", None))
+        return key
 
     async def note_uses(self) -> None:
         """Have the store note when keys, tokens and pairs were last used; what can't be now stays.
@@ -364,12 +374,11 @@ class Registry:
         while sdkappid not in self.applications:
             before = self._revision
             setting = await self._store.setting(application_setting(sdkappid))
-            application = application_in(setting)
-            if setting is None or application is None:
+            if setting is None or application_in(setting) is None:
                 return
-            live = await self._live(application, setting.revision)
             if self._revision == before:  # or it may be of before a change that came meanwhile
-                self.applications[sdkappid] = live
+                self._set_application(setting)
+                await self._open_locked()
 
     async def _read_pair(self, secret_id: str) -> None:
         """Take in one pair, if it exists."""
@@ -378,9 +387,9 @@ class Registry:
             setting = await self._store.setting(pair_setting(secret_id))
             if setting is None or setting.value is None:
                 return
-            live = await self._live_pair(setting, setting.value)
             if self._revision == before:  # see `_read`
-                self.pairs[secret_id] = live
+                self._set_pair(setting)
+                await self._open_locked()
 
     async def _look_when_due(self, before: asyncio.Task[None] | None) -> None:
         loop = asyncio.get_running_loop()
@@ -393,84 +402,130 @@ class Registry:
         self._newest_look, self._next_look = self._next_look, None
         await self.refresh()
 
-    async def _set_application(self, setting: Setting) -> None:
+    async def _open_locked(self, patience_s: float | None = PATIENCE_S) -> None:
+        """Open what is locked, if other master keys are at hand now."""
+        if not self.locked:
+            return
+        await self._read_masters(patience_s)
+        if self._tried == self._at_hand.version:
+            return
+        self._tried = self._at_hand.version
+        for count, owner in enumerate([*self.locked], start=1):
+            if owner in self.locked:
+                self._try_again(owner)
+            if count % WALK_STEP == 0:
+                await asyncio.sleep(0)
+
+    async def _read_masters(self, patience_s: float | None = PATIENCE_S) -> None:
+        await self._at_hand.read(patience_s)
+        self._keyring = self._at_hand.keyring or self._keyring
+
+    def _try_again(self, owner: int | str) -> None:
+        if isinstance(owner, int):
+            live = self.applications[owner]
+            self.applications[owner] = self._live(live.application, live.while_set.revision)
+        elif owner in self.pairs:
+            known = self.pairs[owner]
+            self.pairs[owner] = self._live_pair(known.pair, known.revision)
+        else:
+            self._open_token(self.tokens[self._digests[owner]])
+
+    def _lock(self, owner: int | str, reason: MasterKeyMissing | None) -> None:
+        """Keep why something cannot be opened; None: it is. What is the same stays one object."""
+        if reason is None:
+            self.locked.pop(owner, None)
+        elif str(self.locked.get(owner)) != str(reason):
+            self.locked[owner] = reason
+
+    def _opens(self, master: str) -> bool:
+        return not master or (self._keyring is not None and master in self._keyring)
+
+    def _keyring_with(self, master: str) -> Keyring:
+        """What opens what is sealed under a master key, if that is at hand."""
+        if self._keyring is None or master not in self._keyring:
+            raise self._at_hand.seek(master)
+        return self._keyring
+
+    def _set_application(self, setting: Setting) -> None:
         application = application_in(setting)
         if application is None:
             digits = setting.name.removeprefix(APPLICATIONS)
             if digits.isdigit():
                 self.applications.pop(int(digits), None)
-                self.locked.pop(int(digits), None)
+                self._lock(int(digits), None)
         else:
-            live = await self._live(application, setting.revision)
-            self.applications[application.sdkappid] = live
+            self.applications[application.sdkappid] = self._live(application, setting.revision)
 
-    async def _live(self, application: Application, revision: int) -> LiveApplication:
-        return LiveApplication(application, revision, await self._opened(application))
+    def _live(self, application: Application, revision: int) -> LiveApplication:
+        return LiveApplication(application, revision, self._opened(application))
 
-    async def _opened(self, application: Application) -> dict[AppKey, str]:
+    def _opened(self, application: Application) -> dict[AppKey, str]:
         """The keys of an application that can be opened; those that were seen before are known."""
         sdkappid = application.sdkappid
         before = self.applications.get(sdkappid)
         known = {} if before is None else dict(zip(before.ids, before.appkeys, strict=True))
-        self.locked.pop(sdkappid, None)
         opened = {}
+        reason = None
         for key in application.appkeys:
             try:
-                opened[key] = (key.id and known.get(key.id)) or await self._open(sdkappid, key)
+                opened[key] = (key.id and known.get(key.id)) or self._open(sdkappid, key)
             except MasterKeyMissing as error:
-                self.locked[sdkappid] = error
+                reason = error
+        self._lock(sdkappid, reason)
         return opened
 
-    async def _open(self, sdkappid: int, key: AppKey) -> str:
+    def _open(self, sdkappid: int, key: AppKey) -> str:
         if not key.master:
             return key.appkey
-        return (await self._keyring_with(key.master)).open(sdkappid, key)
+        return self._keyring_with(key.master).open(sdkappid, key)
 
-    async def _keyring_with(self, master: str) -> Keyring:
-        """What opens what is sealed under a master key, if that is at hand."""
-        if self._keyring is None or master not in self._keyring:
-            masters = await asyncio.to_thread(self._masters.read)
-            if not masters:
-                raise master_key_missing(master, self._masters.place)
-            self._keyring = Keyring(masters, self._masters.place)
-        return self._keyring
-
-    async def _set_pair(self, setting: Setting) -> None:
+    def _set_pair(self, setting: Setting) -> None:
         if setting.value is None:
             secret_id = setting.name.removeprefix(PAIRS)
             self.pairs.pop(secret_id, None)
-            self.locked.pop(secret_id, None)
+            self._lock(secret_id, None)
         else:
-            live = await self._live_pair(setting, setting.value)
-            self.pairs[live.pair.id] = live
+            pair = read_pair(setting.name, setting.value)
+            self.pairs[pair.id] = self._live_pair(pair, setting.revision)
 
-    async def _live_pair(self, setting: Setting, value: bytes) -> LivePair:
-        pair, revision = read_pair(setting.name, value), setting.revision
+    def _live_pair(self, pair: SecretPair, revision: int) -> LivePair:
         before = self.pairs.get(pair.id)
+        secret_key, reason = "", None
         if before is not None and before.secret_key and before.pair.key_id == pair.key_id:
-            return LivePair(pair, before.secret_key, revision)
-        self.locked.pop(pair.id, None)
-        try:
-            secret_key = (await self._keyring_with(pair.master)).open_pair(pair)
-        except MasterKeyMissing as error:
-            self.locked[pair.id] = error
-            secret_key = ""
+            secret_key = before.secret_key
+        else:
+            try:
+                secret_key = self._keyring_with(pair.master).open_pair(pair)
+            except MasterKeyMissing as error:
+                reason = error
+        self._lock(pair.id, reason)
         return LivePair(pair, secret_key, revision)
 
-    async def _set_token(self, setting: Setting) -> None:
+    def _set_token(self, setting: Setting) -> None:
         digest = self._digests.pop(setting.name, "")
-        before = self.tokens.get(digest)
-        opened = self._signature_keys.get(digest)
-        token = None if setting.value is None else read_token(setting.name, setting.value)
-        if token is not None and (before is None or _key_id(before) != _key_id(token)):
-            opened = await self._open_token(token)
         self.tokens.pop(digest, None)
-        self._signature_keys.pop(digest, None)
-        if token is not None:
-            self._digests[setting.name] = token.digest
-            self.tokens[token.digest] = token
-            if opened is not None:
-                self._signature_keys[token.digest] = opened
+        known = self._signature_keys.pop(digest, None)
+        if setting.value is None:
+            self._lock(setting.name, None)
+            return
+        token = read_token(setting.name, setting.value)
+        self._digests[setting.name] = token.digest
+        self.tokens[token.digest] = token
+        if token.signature is not None and known is not None and known[0] == token.signature.id:
+            self._signature_keys[token.digest] = known
+            self._lock(setting.name, None)
+        else:
+            self._open_token(token)
+
+    def _open_token(self, token: Token) -> None:
+        key, reason = token.signature, None
+        if key is not None:
+            try:
+                opened = self._keyring_with(key.master).open_token(token)
+                self._signature_keys[token.digest] = (key.id, opened)
+            except MasterKeyMissing as error:
+                reason = error
+        self._lock(token_setting(token.name), reason)
 
     def _set_rules(self, setting: Setting) -> None:
         self.rules = Rules() if setting.value is None else read_rules(setting.name, setting.value)
@@ -481,18 +536,6 @@ class Registry:
             self.sources[name] = read_kept(setting.name, setting.value)
         elif name not in builtin():
             self.sources.pop(name, None)
-
-    async def _open_token(self, token: Token) -> str | MasterKeyMissing | None:
-        if token.signature is None:
-            return None
-        try:
-            return (await self._keyring_with(token.signature.master)).open_token(token)
-        except MasterKeyMissing as error:
-            return error
-
-
-def _key_id(token: Token) -> str:
-    return "" if token.signature is None else token.signature.id
 
 
 def _retrieve(look: asyncio.Task[None]) -> None:

@@ -30,6 +30,7 @@ from pullstatus.apps import (
 )
 from pullstatus.apps.networks import Network, plain, proxies_of, spellings
 from pullstatus.apps.operator import SERVER
+from pullstatus.apps.values import TOKENS
 from pullstatus.clock import wall_ms
 from pullstatus.errors import (
     InvalidSetting,
@@ -548,6 +549,9 @@ class Server:
                 told[owner] = locked
                 if isinstance(owner, int):
                     log.error("appkey not opened", sdkappid=owner, reason=str(locked))
+                elif owner.startswith(TOKENS):
+                    name = owner.removeprefix(TOKENS)
+                    log.error("signature key not opened", token=name, reason=str(locked))
                 else:
                     log.error("secret key not opened", secret_id=owner, reason=str(locked))
 

@@ -6,6 +6,7 @@ import asyncio
 import itertools
 import secrets
 import selectors
+import threading
 from collections.abc import AsyncIterator, Callable, Coroutine
 from typing import TypeVar, cast
 
@@ -13,11 +14,21 @@ import msgspec
 import pytest
 
 from pullstatus import limits
-from pullstatus.apps import AppKey, Application, Registry
-from pullstatus.apps.values import read_application
-from pullstatus.errors import StoreUnavailable
+from pullstatus.apps import (
+    AppKey,
+    Application,
+    Keyring,
+    MasterKey,
+    Masters,
+    Registry,
+    SecretPair,
+    Token,
+)
+from pullstatus.apps.values import Grant, SignatureKey, read_application
+from pullstatus.errors import MasterKeyMissing, StoreRefused, StoreUnavailable
 from pullstatus.receipts.source import builtin
 from pullstatus.store import Noted, Setting, Store
+from tests.harness import PATIENCE_S
 from tests.sealing import KEYRING, NO_MASTERS
 
 T = TypeVar("T")
@@ -299,6 +310,209 @@ def test_what_matters_unasked_is_learnt_beside(monkeypatch: pytest.MonkeyPatch) 
     read = store.read
     asyncio.run(registry.walk())
     assert store.read == read
+
+
+# --- what cannot be opened ------------------------------------------------------------------------
+
+
+class Vault:
+    """A source of master keys that somebody else keeps, and how often it was asked."""
+
+    place = "the vault"
+
+    def __init__(self, *masters: MasterKey) -> None:
+        self.masters = masters
+        self.away = False
+        self.asked = 0
+        self.answers = threading.Event()
+        self.answers.set()
+
+    def read(self) -> tuple[MasterKey, ...]:
+        self.asked += 1
+        self.answers.wait(PATIENCE_S)
+        if self.away:
+            raise StoreRefused("the vault is away")
+        return self.masters
+
+
+OLD, NEW = MasterKey(b"o" * 32), MasterKey(b"n" * 32)
+SECRET_ID, SIGNED = f"AKID{'i' * 32}", "d" * 64
+OWNERS = [7, SECRET_ID, "token/signed"]  # what `hold` writes a key of
+
+
+def hold(store: FakeStore, master: MasterKey) -> None:
+    """Have an application, a pair and a token whose keys are sealed under this."""
+    keyring = Keyring([master], "here")
+    application = Application(7, (AppKey("0" * 32, 0, "0" * 16),), 0)
+    pair = SecretPair(SECRET_ID, (Grant(7, ""),), 0, "1" * 16, "k" * 32)
+    token = Token("signed", SIGNED, 0, signature=SignatureKey("2" * 16, "a key"))
+    for name, holder in (
+        ("application/7", keyring.seal_all(application, secrets.token_hex)),
+        (f"secret/{SECRET_ID}", keyring.seal_pair(pair, secrets.token_hex)),
+        ("token/signed", keyring.seal_token(token, secrets.token_hex)),
+    ):
+        store.write(name, msgspec.json.encode(holder))
+
+
+def opened(registry: Registry) -> list[bool]:
+    """Of what `hold` has written, which can be used."""
+    try:
+        signed = registry.signature_key(registry.tokens[SIGNED]) == "a key"
+    except MasterKeyMissing:
+        signed = False
+    return [
+        registry.applications[7].appkeys == ("0" * 32,),
+        registry.pairs[SECRET_ID].secret_key == "k" * 32,
+        signed,
+    ]
+
+
+def followed(vault: Vault) -> tuple[FakeStore, Registry]:
+    """A registry, as of a store with a token and an application that are to be taken away."""
+    store = FakeStore()
+    registry = Registry(cast("Store", store), cast("Masters", vault))
+    store.create(5)
+    store.write("token/gone", msgspec.json.encode(Token("gone", "e" * 64, 0)))
+    asyncio.run(registry.refresh())
+    assert 5 in registry.applications
+    assert registry.tokens
+    return store, registry
+
+
+def take_away(store: FakeStore) -> None:
+    store.write("token/gone", None)
+    store.write("application/5", None)
+
+
+@pytest.mark.parametrize("away", [True, False])
+def test_what_cannot_be_opened_holds_up_nothing_behind_it(away: bool) -> None:
+    """While the source cannot be read, or does not have the key; and it opens when it has."""
+    vault = Vault(OLD)
+    store, registry = followed(vault)
+    vault.away = away
+    hold(store, NEW)
+    take_away(store)
+
+    async def run() -> None:
+        await registry.look()
+        assert registry.tokens.keys() == {SIGNED}
+        assert list(registry.applications) == [7]
+        assert sorted(map(str, registry.locked)) == sorted(map(str, OWNERS))
+        assert ("away" in str(registry.locked[7])) == away
+        for _ in range(50):
+            await registry.refresh()
+        assert vault.asked <= 3  # whether that took a moment or two
+        assert opened(registry) == [False] * 3
+        vault.away, vault.masters = False, (NEW, OLD)
+
+    async def until_open() -> None:
+        while registry.locked:
+            await asyncio.sleep(0.1)
+            await registry.refresh()
+        assert opened(registry) == [True] * 3
+
+    asyncio.run(run())
+    asyncio.run(asyncio.wait_for(until_open(), PATIENCE_S))
+
+
+def test_a_source_that_does_not_answer_holds_up_nothing() -> None:
+    vault = Vault(OLD)
+    store, registry = followed(vault)
+    vault.answers.clear()
+
+    async def run() -> None:
+        hold(store, OLD)
+        await registry.refresh()
+        assert "being read" in str(registry.locked[7])
+        take_away(store)
+        await registry.refresh()
+        assert registry.tokens.keys() == {SIGNED}
+        assert vault.asked == 1
+        vault.answers.set()
+        while registry.locked:
+            await asyncio.sleep(0.01)
+            await registry.refresh()
+        assert opened(registry) == [True] * 3
+        assert vault.asked == 1
+
+    asyncio.run(asyncio.wait_for(run(), PATIENCE_S))
+
+
+def test_a_source_that_is_away_is_asked_ever_less_often() -> None:
+    vault = Vault(OLD)
+    store, registry = followed(vault)
+    vault.away = True
+    hold(store, NEW)
+
+    async def run() -> None:
+        for _ in range(2 * 3600):
+            await registry.refresh()
+            await asyncio.sleep(0.5)
+
+    in_its_own_time(run())
+    assert 3 < vault.asked <= 3600 / 60 + 6
+
+
+@pytest.mark.parametrize("away", [True, False])
+def test_a_start_asks_the_source_once(away: bool) -> None:
+    """However many keys it cannot open, and under however many master keys."""
+    store, vault = FakeStore(), Vault(OLD)
+    vault.away = away
+    for number in range(1, 301):
+        keyring = Keyring([MasterKey(number.to_bytes(32, "big"))], "here")
+        application = Application(number, (AppKey("0" * 32, 0, "0" * 16),), 0)
+        sealed = keyring.seal_all(application, secrets.token_hex)
+        store.write(f"application/{number}", msgspec.json.encode(sealed))
+    registry = Registry(cast("Store", store), cast("Masters", vault))
+    asyncio.run(registry.begin())
+    assert len(registry.locked) == 300
+    assert vault.asked == 1
+
+
+def test_what_is_under_another_master_key_now_is_opened_if_that_is_at_hand() -> None:
+    """Also when it could not be, as it was before; and what was taken away is locked no longer."""
+    vault = Vault(OLD)
+    store, registry = followed(vault)
+    hold(store, NEW)
+    asyncio.run(registry.refresh())
+    assert len(registry.locked) == 3
+    hold(store, OLD)
+    asyncio.run(registry.refresh())
+    assert opened(registry) == [True] * 3
+    assert registry.locked == {}
+    hold(store, NEW)
+    asyncio.run(registry.refresh())
+    assert opened(registry) == [True] * 3  # they are those that were open
+    store, registry = followed(vault)
+    hold(store, NEW)
+    asyncio.run(registry.refresh())
+    for name in ("application/7", f"secret/{SECRET_ID}", "token/signed"):
+        store.write(name, None)
+    asyncio.run(registry.refresh())
+    assert registry.locked == {}
+
+
+def test_the_walk_waits_for_a_source_that_was_never_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "APPLICATIONS_AT_START", 1)
+    store, vault = FakeStore(), Vault(OLD)
+    vault.away = True
+    store.create(1)
+    store.create(2, sealed=True)
+    store.create(3, days=7)
+    registry = Registry(cast("Store", store), cast("Masters", vault))
+
+    async def run() -> None:
+        await registry.begin()
+        for _ in range(20):
+            await registry.walk()
+        assert vault.asked <= 3
+        vault.away = False
+        while len(registry.applications) < 3:
+            await asyncio.sleep(0.1)
+            await registry.walk()
+        assert list(registry.locked) == [2]
+
+    asyncio.run(asyncio.wait_for(run(), PATIENCE_S))
 
 
 def test_a_strict_application_is_stored_as_it_ever_was() -> None:
