@@ -60,6 +60,8 @@ from pullstatus.errors import (
     StoreRefused,
 )
 from pullstatus.json import ascii_json, check_json, integer, mend_text
+from pullstatus.mailbox.erasing import Number
+from pullstatus.mailbox.spelling import forms
 from pullstatus.receipts import reading
 from pullstatus.receipts.batch import read_batch
 from pullstatus.receipts.reading import read_records
@@ -605,6 +607,12 @@ def answer(data: bytes) -> None:
         read_pull(Answer(200, headers, body), call.read, keyed=None, now_s=NOW_S)
 
 
+def parked(data: bytes) -> None:
+    """What nobody could read, looked through for a number."""
+    assert forms(data)
+    Number("8613800138000").is_in(data)
+
+
 def scenario(data: bytes) -> None:
     """A scenario of the emulator."""
     parse_scenario(data.decode("utf-8", "replace"))
@@ -735,6 +743,12 @@ PARSERS: Final = (
         ),
     ),
     *(Parser(f"signature-{scheme}", partial(signature, scheme), (), SIGNED) for scheme in SCHEMES),
+    Parser(
+        "parked",
+        parked,
+        (),
+        (b"to=%2B86+138%200013%25208000", b'"\\u0030 (0)-\\\\u0031"', *SOURCED),
+    ),
     Parser("json", json_text, (InvalidBody,), (b"1e3", b"-0.10", *BODIES)),
     Parser("api3-authorization", authorization, (InvalidAuthorization,), (AUTHORIZATION,)),
     Parser("api3-calls", api3_calls, (), API3_CALLS, 16 * 1024),

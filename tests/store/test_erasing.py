@@ -9,7 +9,9 @@ import msgspec
 import pytest
 
 from pullstatus.apps import Operator
+from pullstatus.apps.values import NOBODY
 from pullstatus.json import ascii_json
+from pullstatus.mailbox import finding, parking
 from pullstatus.mailbox.erasing import ErasedNumber, count_number, erase_number, parse_number
 from pullstatus.store import (
     Again,
@@ -261,6 +263,38 @@ async def test_erased_record_that_its_sender_repeats_is_not_stored_again(store: 
     await erase(store)
     assert await store.append(fingerprinted(STATUSES, given, [1, 2])) == 0
     assert await data_of(store, STATUSES) == given[1:]
+
+
+async def test_what_could_not_be_read_is_found_and_erased_however_it_is_escaped(
+    store: Store,
+) -> None:
+    numbers = (
+        b"%2B86%20138%200013%208000",
+        b"+86+138+0013+8000",
+        b"%208613800138000",
+        b"013800138000",
+    )
+    hers = [b"sid=8%3Aa&to=" + number for number in numbers]
+    hers.append(b'{"sid":"8\\u003aa","to":"\\u00208613800138000"}')
+    his = b"sid=8%3Aab&to=%2B86%20138%200013%2080001"
+    items = [
+        parking.Item("any", "smsc", NOW_MS, "192.0.2.1", "why", raw, query=query)
+        for raw, query in [*((b"", each) for each in hers), *((each, b"") for each in hers)]
+    ]
+    items.append(parking.Item("any", "smsc", NOW_MS, "192.0.2.1", "why", b"", query=his))
+    await store.park(parking.aside_of(parking.NOBODYS, items, NOW_MS, BY.ticket()))
+    of_hers = list(range(1, 2 * len(hers) + 1))
+    for asked in ("+8613800138000", "8613800138000", "13800138000"):
+        found = await finding.by_number(store, asked, by=BY)
+        assert [item.number for _, item in found.parked] == of_hers
+    found = await finding.by_sid(store, "8:a", by=BY)
+    assert [item.number for _, item in found.parked] == of_hers
+    number = parse_number("+8613800138000")
+    erased = await erase_number(store, number, by=BY, progress=lambda *_: None)
+    assert erased.parked == len(of_hers)
+    [left] = await parking.parked(store, NOBODY)
+    assert left.item
+    assert left.item.query == his
 
 
 @pytest.mark.parametrize("pulled", [False, True])

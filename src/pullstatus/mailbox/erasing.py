@@ -20,11 +20,9 @@ from pullstatus.mailbox import parking, pending, unparking
 from pullstatus.mailbox.following import Follower
 from pullstatus.mailbox.parking import Item
 from pullstatus.mailbox.search import copies_of, source_of
+from pullstatus.mailbox.spelling import AFTER, BEFORE, in_a_row, is_found
 from pullstatus.records.numbers import bare, spellings
 from pullstatus.store import Act, Aside, Backlog, Erased, Mailbox, Progress, Store
-
-BEFORE = rb"(?<![0-9])(?:0[ -]?0[ -]?)?"
-"""What stands before a number that nobody could read, as an expression: no digit, but for 00."""
 
 
 class Number(msgspec.Struct, frozen=True):
@@ -57,14 +55,13 @@ class Number(msgspec.Struct, frozen=True):
     def is_in(self, raw: bytes) -> bool:
         """Whether bytes that nobody could read have its digits in a row, with or without code.
 
-        Blanks and dashes may be between them; UTF-16 counts like ASCII.
+        In any of their `forms`, and however the digits are set apart.
         """
-        rests = {self.digits, *(rest for _, rest in self.splits())}
-        if not self.code_digits:  # the longest codes of E.164 have three digits
-            rests = {each for each in rests if len(each) >= len(self.digits) - 3}
-        rows = ("[ -]?".join(each) for each in rests)
-        pattern = b"%b(?:%b)(?![0-9])" % (BEFORE, "|".join(rows).encode())
-        return re.search(pattern, raw.replace(b"\0", b"")) is not None
+        # The longest codes of E.164 have three digits.
+        splits = [each for each in self.splits() if self.code_digits or len(each[0]) <= 3]
+        rows = {in_a_row(self.digits), *(in_a_row(rest) for _, rest in splits)}
+        rows |= {in_a_row(*split) for split in splits}
+        return is_found(re.compile(b"%b(?:%b)%b" % (BEFORE, b"|".join(rows), AFTER)), raw)
 
 
 def parse_number(text: str, nationcode: str | None = None) -> Number:

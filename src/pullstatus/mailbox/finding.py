@@ -15,10 +15,11 @@ import msgspec
 
 from pullstatus.apps import Operator
 from pullstatus.mailbox import parking, search
-from pullstatus.mailbox.erasing import BEFORE, Number
+from pullstatus.mailbox.erasing import Number
 from pullstatus.mailbox.parking import Item, Parked
 from pullstatus.mailbox.search import Found
 from pullstatus.mailbox.senders import Senders
+from pullstatus.mailbox.spelling import AFTER, BEFORE, in_a_row, is_found
 from pullstatus.records import Kind
 from pullstatus.records.numbers import bare
 from pullstatus.store import NO_TICKET, Backlog, Mailbox, Store
@@ -167,12 +168,9 @@ def _has_number(number: str) -> Callable[[Item], bool]:
     digits = bare(number)
     whole = Number(digits)
     front = BEFORE if digits != number else rb""
-    row = rb"[ -]?".join(b"%c" % digit for digit in digits.encode())
-    holds = _holds(re.compile(rb"%b%b(?![0-9])" % (front, row)))
+    holds = _holds(re.compile(front + in_a_row(digits) + AFTER))
     return lambda item: holds(item) or whole.is_in(item.raw) or whole.is_in(item.query)
 
 
 def _holds(pattern: re.Pattern[bytes]) -> Callable[[Item], bool]:
-    return lambda item: any(
-        pattern.search(raw.replace(b"\0", b"")) for raw in (item.raw, item.query)
-    )
+    return lambda item: is_found(pattern, item.raw) or is_found(pattern, item.query)
