@@ -243,6 +243,39 @@ def test_token_missing_unknown_or_revoked_is_401(shared: Program, app: App) -> N
     shared.until(lambda: shared.ingest(app, STATUS, statuses(1), token=token).http_status == 401)
 
 
+@pytest.mark.parametrize(
+    "target",
+    [
+        "/ingest/{app}/delivery-statuses",
+        "/ingest/{app}/sends",
+        "/callbacks/{token}",
+        "/in/{token}/kannel",
+    ],
+)
+def test_nothing_is_taken_of_what_comes_until_its_token_is_revoked(
+    shared: Program, app: App, target: str
+) -> None:
+    name = f"leaked-{app.sdkappid}"
+    token = shared.create_token(name, app=app)
+    shared.until(lambda: shared.ingest(app, STATUS, [{}], token=token).http_status == 400)
+    body = json.dumps(statuses(2)).encode()
+    headers = [
+        f"Authorization: Bearer {token}",
+        "Content-Type: application/json",
+        f"Content-Length: {len(body)}",
+        "Expect: 100-continue",
+    ]
+    with shared.connect() as wire:
+        path = target.format(app=app.sdkappid, token=token)
+        wire.send(http_request("POST", path, headers=headers, sized=False))
+        assert wire.read().http_status == 100  # its token is good
+        shared.cli("token", "revoke", name)
+        shared.until(lambda: shared.ingest(app, STATUS, [{}], token=token).http_status == 401)
+        wire.send(body)
+        problem(wire.read(), 401)
+    assert shared.pull(app).data == []
+
+
 def test_token_of_another_application_is_403(shared: Program) -> None:
     one, other = shared.spare_app(), shared.spare_app()
     token = shared.create_token(f"for-{one.sdkappid}", app=one)

@@ -585,6 +585,7 @@ class IngestDoor(Door):
     ) -> int:
         ndjson = self._format(scope)
         body = await self._body(scope, receive)
+        token = await self._authenticate(scope, sdkappid)  # it may be none any more by now
         live = await self._application(sdkappid)
         check_owner(token, live)
         key = header(scope, b"idempotency-key")
