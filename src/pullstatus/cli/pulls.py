@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import sys
 from collections import Counter
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 
 import click
 import msgspec
@@ -70,7 +70,10 @@ def list_pulls(
     as_json: bool,
     store_url: str,
 ) -> None:
-    """List what left the mailboxes, newest first."""
+    """List what left the mailboxes, newest first.
+
+    Of one mailbox they are in the order in which they left it, whatever the clock said then.
+    """
     kinds = list(Kind) if kind is None else [KINDS[kind]]
 
     def wanted(row: JournalRow) -> bool:
@@ -83,35 +86,57 @@ def list_pulls(
 
     async def read(store: Store) -> list[JournalRow]:
         mailboxes = [standing.mailbox for standing in await store.backlog(sdkappid)]
-        if key is not None:
-            return [
-                row
-                for number in dict.fromkeys(mailbox.sdkappid for mailbox in mailboxes)
-                for row in await store.keyed(number, key)
-                if wanted(row)
+        if key is None:
+            journals = [
+                store.journal(mailbox, newest_first=True)
+                for mailbox in mailboxes
+                if mailbox.kind in kinds
             ]
-        found: list[JournalRow] = []
-        for mailbox in mailboxes:
-            if mailbox.kind not in kinds:
-                continue
-            mine = 0
-            async for row in store.journal(mailbox, newest_first=True):
-                if wanted(row):
-                    found.append(row)
-                    mine += 1
-                if mine > limit or (from_ms is not None and row.at_ms < from_ms):
-                    break
-        return found
+        else:
+            numbers = dict.fromkeys(mailbox.sdkappid for mailbox in mailboxes)
+            keyed = [row for number in numbers for row in await store.keyed(number, key)]
+            journals = [_of(mailbox, keyed) for mailbox in mailboxes]
+        return await _newest(journals, wanted, limit + 1)
 
-    found = sorted(with_store(store_url, read), key=lambda row: row.at_ms, reverse=True)
     print_newest(
-        [_shown(row) for row in found],
+        [_shown(row) for row in with_store(store_url, read)],
         limit,
         as_json=as_json,
         columns=RUN_COLUMNS,
         empty="Nothing was pulled yet, or nothing that matches.",
         wraps="key",
     )
+
+
+async def _of(mailbox: Mailbox, rows: Sequence[JournalRow]) -> AsyncIterator[JournalRow]:
+    """Those of a mailbox, as `Store.journal` has them, newest first."""
+    mine = [row for row in rows if row.mailbox == mailbox]
+    for row in sorted(mine, key=lambda row: row.first_seq, reverse=True):
+        yield row
+
+
+async def _newest(
+    journals: Sequence[AsyncIterator[JournalRow]],
+    wanted: Callable[[JournalRow], bool],
+    count_max: int,
+) -> list[JournalRow]:
+    """The newest rows of several journals, each of which has its own newest first.
+
+    A clock may have been ahead, so a row's time says neither that all behind it are older, nor that
+    it is newer than those before it in its journal: it stands no higher than these.
+    """
+    found: list[tuple[int, JournalRow]] = []
+    for journal in journals:
+        at_ms, mine = sys.maxsize, 0
+        async for row in journal:
+            at_ms = min(at_ms, row.at_ms)
+            if wanted(row):
+                found.append((at_ms, row))
+                mine += 1
+            if mine == count_max:
+                break
+    found.sort(key=lambda pair: pair[0], reverse=True)
+    return [row for _, row in found[:count_max]]
 
 
 @pulls_group.command("show")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -121,3 +122,49 @@ def test_pulls_of_one_mailbox_are_listed_without_a_look_at_others(
             (mailbox.sdkappid, mailbox.kind) for mailbox in expected
         ]
         assert sorted(read) == expected
+
+
+AHEAD_MS = 86_400_000
+
+
+async def pull_at(store: Store, mailbox: Mailbox, *times_ms: int) -> None:
+    for at_ms in times_ms:
+        await store.append(Append(mailbox, [json.dumps(status(1)).encode()], at_ms))
+        await store.pull(Pull(mailbox, 1, at_ms, "192.0.2.1", None, "random=1"))
+
+
+def times_of(rows: list[dict[str, Any]]) -> list[int]:
+    return [round(datetime.fromisoformat(row["at"]).timestamp() * 1000) for row in rows]
+
+
+def test_pulls_behind_those_of_a_clock_that_was_ahead_or_behind_are_listed(url: str) -> None:
+    """Whichever period is asked for, and however many: none is left out for another one's time."""
+    [first, second] = (Mailbox(number, Kind.REPLY) for number in NUMBERS)
+    mine = [NOW_MS + step for step in (0, 2000, AHEAD_MS, 4000, -AHEAD_MS, 6000)]
+    others = [NOW_MS + 3000, NOW_MS + 5000]
+
+    async def work(store: Store) -> None:
+        await pull_at(store, first, *mine)
+        await pull_at(store, second, *others)
+
+    on_store(url, work)
+    for from_ms, to_ms in (
+        (NOW_MS, NOW_MS + 10_000),
+        (NOW_MS + 2000, NOW_MS + 4001),
+        (NOW_MS - 2 * AHEAD_MS, NOW_MS - 1),
+        (NOW_MS + 10_000, NOW_MS + 2 * AHEAD_MS),
+    ):
+        begin, end = (
+            datetime.fromtimestamp(at_ms / 1000, UTC).isoformat() for at_ms in (from_ms, to_ms)
+        )
+        found, _ = listed(url, "pulls", "list", "--from", begin, "--to", end)
+        within = [at_ms for at_ms in [*mine, *others] if from_ms <= at_ms < to_ms]
+        assert sorted(times_of(found)) == sorted(within)
+    everything, _ = listed(url, "pulls", "list")
+    assert [at for at in times_of(everything) if at in mine] == mine[::-1]
+    for limit in range(1, 8):
+        found, said = listed(url, "pulls", "list", "--limit", str(limit))
+        assert found == everything[:limit]
+        assert "--limit shows more" in said
+    one = ["--sdkappid", str(NUMBERS[0]), "--limit", "2"]
+    assert times_of(listed(url, "pulls", "list", *one)[0]) == [mine[-1], mine[-2]]
