@@ -305,13 +305,11 @@ async def rotate_key(
 
     Raises:
         UnknownApplication: there is none of that number.
-        InvalidSetting: `appkey` is none, or would end the newest key; or between the two keys there
-            would be a time without one.
+        InvalidSetting: `appkey` is none, or would end the newest key; or before the last key begins
+            there would be a time without a good one.
         AlreadyExists: `appkey` is live already.
     """
     made = by.random_hex(limits.APPKEY_CHARS // 2) if appkey is None else check_appkey(appkey)
-    if not_before_ms > (by.now_ms if drop_old else old_until_ms or not_before_ms):
-        raise InvalidSetting("the old key would end before the new one begins")
     key = AppKey(made, by.now_ms, by.random_hex(KEY_ID_BYTES), not_before_ms=max(0, not_before_ms))
 
     def same(live: AppKey) -> bool:
@@ -339,8 +337,21 @@ async def rotate_key(
         return msgspec.structs.replace(application, appkeys=(key, *kept))
 
     action = "app rotate-key"
-    changed = await _change_keys(store, sdkappid, rotate, by=by, action=action, keyring=keyring)
+    changed = await _change_keys(
+        store, sdkappid, rotate, by=by, action=action, keyring=keyring, gap=_GAP_IN_ROTATION
+    )
     return changed, key if key.id in (live.id for live in changed.appkeys) else None
+
+
+_GAP_IN_ROTATION: Final = (
+    "the old key would end before the new one begins, and every call be refused until then: have"
+    " the new one begin earlier (--not-before) or the old one end later (--old-until), or leave"
+    " --drop-old out"
+)
+_GAP_IN_DROPPING: Final = (
+    "this is the only live key that is good, now or until the next one begins: make another with"
+    " `pullstatus app rotate-key` first, or refuse all calls with `pullstatus app disable`"
+)
 
 
 async def drop_key(
@@ -372,16 +383,15 @@ async def drop_key(
             raise InvalidSetting(
                 f"no live key of application {sdkappid} ends so; `pullstatus app show` lists them"
             )
-        if found == 1 and not any(key.good(by.now_ms) for key in kept):
-            raise InvalidSetting(
-                "this is the only live key: make another with `pullstatus app rotate-key` first,"
-                " or refuse all calls with `pullstatus app disable`"
-            )
+        if found == 1 and not kept:
+            raise InvalidSetting(_GAP_IN_DROPPING)
         if found > 1:
             raise InvalidSetting(f"{found} live keys end so: give more of its digits")
         return msgspec.structs.replace(application, appkeys=tuple(kept))
 
-    return await _change_keys(store, sdkappid, drop, by=by, action="app drop-key")
+    return await _change_keys(
+        store, sdkappid, drop, by=by, action="app drop-key", gap=_GAP_IN_DROPPING
+    )
 
 
 async def delete_application(
@@ -702,14 +712,48 @@ async def _change_keys(
     *,
     by: Operator,
     action: str,
+    gap: str,
     keyring: Keyring | None = None,
 ) -> Application:
-    """Change an application's keys, and forget when those that end with it were used."""
-    after = await change_application(store, sdkappid, change, by=by, action=action, keyring=keyring)
+    """Change an application's keys, and forget when those that end with it were used.
+
+    Args:
+        gap: what to say if one is good now, and there would be a time before all have begun in
+            which none is.
+
+    Raises:
+        InvalidSetting: that would be so.
+    """
+
+    def without_gap(application: Application) -> Application:
+        after = change(application)
+        if _good(application, by.now_ms) and not _good_until_all_begin(after, by.now_ms):
+            raise InvalidSetting(gap)
+        return after
+
+    after = await change_application(
+        store, sdkappid, without_gap, by=by, action=action, keyring=keyring
+    )
     live = {key_mark(sdkappid, key) for key in after.appkeys}
     marks = await store.marks(key_marks(sdkappid))
     await store.mark(dict.fromkeys(marks.keys() - live, FORGOTTEN))
     return after
+
+
+def _good(application: Application, at_ms: int) -> bool:
+    """Whether any of its keys is."""
+    return any(key.good(at_ms) for key in application.appkeys)
+
+
+def _good_until_all_begin(application: Application, now_ms: int) -> bool:
+    """Whether at each moment one of its keys is good, from now until the last one begins.
+
+    Where one ends another must be good, or there would be none until one begins.
+    """
+    last_ms = max((key.not_before_ms for key in application.appkeys), default=0)
+    ends_ms = (key.not_after_ms for key in application.appkeys)
+    moments = [now_ms, *(end for end in ends_ms if end is not None and now_ms < end <= last_ms)]
+    return all(_good(application, moment) for moment in moments)
 
 
 def _live_already(application: Application, key: AppKey) -> str:

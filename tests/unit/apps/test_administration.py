@@ -537,3 +537,84 @@ def test_a_batch_for_a_former_owner_does_not_reach_the_next() -> None:
         assert await waiting(store) == 0
 
     on_a_store(work)
+
+
+# --- keys that are changed ------------------------------------------------------------------------
+
+
+async def rotate(
+    store: Store,
+    now_ms: int = NOW_MS,
+    **more: Any,  # noqa: ANN401 - as they are
+) -> apps.Application:
+    by = Operator("me", now_ms, random_hex)
+    keyring = await keyring_of(store)
+    rotated, _ = await apps.rotate_key(store, NUMBER, by=by, keyring=keyring, **more)
+    return rotated
+
+
+async def drop(store: Store, key: apps.AppKey, now_ms: int) -> apps.Application:
+    by, keyring = Operator("me", now_ms, random_hex), await keyring_of(store)
+    digits = keyring.open(NUMBER, key)
+    return await apps.drop_key(store, NUMBER, digits, by=by, keyring=keyring)
+
+
+def good(application: apps.Application, at_ms: int) -> bool:
+    return any(key.good(at_ms) for key in application.appkeys)
+
+
+@pytest.mark.parametrize("last", [{"drop_old": True}, {"old_until_ms": NOW_MS + 5}])
+def test_no_rotation_ends_the_only_key_that_is_good_now(last: dict[str, Any]) -> None:
+    """Though it has a newer one beside it, which begins later."""
+
+    async def work(store: Store) -> None:
+        await create(store)
+        await rotate(store, not_before_ms=NOW_MS + 9)
+        with contextlib.suppress(InvalidSetting):
+            await rotate(store, not_before_ms=NOW_MS + 9)
+        with pytest.raises(InvalidSetting, match="before the new one begins"):
+            await rotate(store, not_before_ms=NOW_MS + 9, **last)
+        [application] = await apps.applications(store)
+        assert all(good(application, NOW_MS + each) for each in range(12))
+
+    on_a_store(work)
+
+
+CHANGES = st.one_of(
+    st.fixed_dictionaries(
+        {
+            "not_before_ms": st.sampled_from([0, 2, 4, 9]),
+            "old_until_ms": st.sampled_from([None, 1, 3, 5, 9]),
+            "drop_old": st.booleans(),
+        }
+    ),
+    st.integers(0, 1),  # which key to drop
+)
+
+
+@given(st.lists(st.tuples(st.integers(0, 3), CHANGES), max_size=6))
+@settings(max_examples=40)
+def test_no_change_of_keys_leaves_a_time_without_one(
+    changes: list[tuple[int, dict[str, Any] | int]],
+) -> None:
+    """If one was good, one is at each moment until all have begun; and else nothing was changed."""
+
+    async def work(store: Store) -> None:
+        await create(store)
+        [before] = await apps.applications(store)
+        now_ms = NOW_MS
+        for later_ms, change in changes:
+            now_ms += later_ms
+            with contextlib.suppress(InvalidSetting):
+                if isinstance(change, int):
+                    await drop(store, before.appkeys[change % len(before.appkeys)], now_ms)
+                else:
+                    times = {name: each and now_ms + each for name, each in change.items()}
+                    await rotate(store, now_ms, **times | {"drop_old": change["drop_old"]})
+            [after] = await apps.applications(store)
+            last_ms = max(key.not_before_ms for key in after.appkeys)
+            if after != before and good(before, now_ms):
+                assert all(good(after, at_ms) for at_ms in range(now_ms, max(now_ms, last_ms) + 1))
+            before = after
+
+    on_a_store(work)
