@@ -65,6 +65,24 @@ def test_each_record_is_shown_with_what_became_of_it(
     assert find(shared, "--number", mobile, "--from", "1h", "--app", number)[-1] == answered
 
 
+def test_a_place_counts_what_was_erased_as_waiting_does(
+    shared: Program, app: App, mobile: str
+) -> None:
+    """Until all before it has left."""
+    other = f"138{mobile[3:]}"
+    sent = [status(1), status(1, mobile=other), status(1, mobile=mobile), status(1, mobile=other)]
+    shared.feed(app, [*sent, status(1, mobile=mobile, sid="last")])
+    shared.cli("erase", "--number", f"+86{other}", "--reason", "asked for")
+    number = str(app.sdkappid)
+    places = [row["place"] for row in find(shared, "--number", mobile, "--app", number)]
+    assert places == [3, 5]
+    pulled = shared.pull(app, max=2)
+    assert (len(pulled.data), pulled.waiting) == (2, 2)
+    [_, last] = find(shared, "--number", mobile, "--app", number)
+    assert (last["record"]["sid"], last["place"]) == ("last", 2)
+    assert len(shared.pull(app).data) == 1
+
+
 def test_copies_and_what_came_by_a_revoked_token(shared: Program, app: App, mobile: str) -> None:
     number = str(app.sdkappid)
     token = shared.create_token(f"short-{number}", app=app)

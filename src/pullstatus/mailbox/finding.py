@@ -31,7 +31,8 @@ class Traced(msgspec.Struct, frozen=True):
     """A record that was found, or a run of them, with what else is known of it.
 
     Attributes:
-        place: at which it waits, 1 being the next that is handed out; None: it has left.
+        place: at which it waits, 1 being the next to leave; what was erased before it has one, too,
+            until it leaves. None: it has left.
         tokens: by which it came; of more than one it is not known which. See `Senders`.
         copies: the numbers of its copies.
     """
