@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import signal
 from collections.abc import Sequence
 
 from pullstatus.errors import OutcomeUnknown
@@ -25,11 +26,14 @@ class MemoryLog:
         self.due_s = math.inf
         self.stamp: bytes | None = None
         self.secret = ""
+        self.hangs = False
         self.calls: list[str] = []
         self._changed = {BOX: 0}
 
     def commit(self, group: Sequence[Operation]) -> list[Answer]:
         self._called("commit")
+        while self.hangs:
+            signal.pause()
         if any(_adds(operation) for operation in group) and "append" in self.fails:
             raise self.fails["append"]
         self.groups.append(list(group))
@@ -95,11 +99,14 @@ def _adds(operation: Operation) -> bool:
     return bool(stays) or isinstance(operation, Append | Park | Redeliver)
 
 
-def open_memory(*, refusal: BaseException | None = None, secret: str = "") -> MemoryLog:
+def open_memory(
+    *, refusal: BaseException | None = None, secret: str = "", hangs: bool = False
+) -> MemoryLog:
     """Open one; an entry of it says in which process. It needs no secret, but might."""
     if refusal is not None:
         raise refusal
     log = MemoryLog()
     log.secret = secret
+    log.hangs = hangs
     log.others_add(str(os.getpid()).encode())
     return log

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 import os
+import signal
 from collections.abc import AsyncIterator
 from functools import partial
 from pathlib import Path
@@ -15,7 +16,7 @@ import pytest
 
 from pullstatus import limits
 from pullstatus.errors import OutcomeUnknown, StoreFailed, StoreRefused, StoreUnavailable
-from pullstatus.store.gathering import committer
+from pullstatus.store.gathering import committer, process
 from pullstatus.store.gathering.committer import Committer
 from pullstatus.store.gathering.process import ProcessChannel
 from pullstatus.store.gathering.thread import ThreadChannel
@@ -125,6 +126,20 @@ async def test_closing_has_committed_what_was_submitted(writer: Writer) -> None:
     assert await answer == 1
     with pytest.raises(StoreUnavailable):
         writer.submit(append(STATUSES, [b"1"]))
+
+
+async def test_closing_waits_no_longer_than_it_may_for_a_log_that_hangs(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    channel = await ProcessChannel.open(partial(open_memory, hangs=True))
+    writer = Writer(channel, None)
+    monkeypatch.setattr(process, "END_S", 0.3)
+    answer = asyncio.ensure_future(writer.submit(append(STATUSES, [b"1"])))
+    await asyncio.wait_for(writer.close(), PATIENCE_S)
+    with pytest.raises(OutcomeUnknown):
+        await answer
+    assert channel._process.returncode == -signal.SIGKILL
 
 
 async def test_a_refusal_to_open_is_told_from_the_other_process(

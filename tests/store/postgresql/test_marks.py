@@ -3,23 +3,34 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 import psycopg
 import pytest
 from psycopg.rows import TupleRow
 
-from pullstatus.errors import CommitsLost, OutcomeUnknown, StoreUnavailable
-from pullstatus.store import PutAside, Store, open_store
+from pullstatus import limits
+from pullstatus.errors import (
+    CommitsLost,
+    OutcomeUnknown,
+    StoreFailed,
+    StoreRefused,
+    StoreUnavailable,
+)
+from pullstatus.store import Mailbox, PutAside, Store, open_store
 from pullstatus.store.postgresql import group, hangs, log, marks
-from pullstatus.store.postgresql.location import Location
-from pullstatus.store.postgresql.refusals import Known
+from pullstatus.store.postgresql import session as sessions
 from pullstatus.store.postgresql.session import Session, open_session
 from pullstatus.store.postgresql.tables import PostgresTables
 from pullstatus.store.postgresql.writes import Due
+from tests.harness import PATIENCE_S
 from tests.store.build import (
     NOW_MS,
+    OTHERS,
+    PARKED,
     REPLIES,
     STATUSES,
     acts_of,
@@ -35,8 +46,9 @@ from tests.store.build import (
     pull,
     records,
     repeat_key,
+    until,
 )
-from tests.store.engines import Opener
+from tests.store.engines import Opener, server
 from tests.store.postgresql.conftest import log_of
 from tools.postgresql import Pair
 
@@ -295,12 +307,12 @@ async def test_a_commit_happens_once_though_its_lane_was_away_for_a_day(
         await store.pull(pull(STATUSES, key="k"))
     times = []
 
-    def late(location: Location, known: Known) -> Session:
+    def late(*args: Any) -> Session:  # noqa: ANN401 - those of the real one
         times.append(1)
         monkeypatch.setattr(log, "open_session", open_session)
         admin.execute("UPDATE pullstatus.lane SET seen = now() - interval '25 hours'")
         marks.tidy(session_of(other), log_of(other)._lane)
-        return open_session(location, known)
+        return open_session(*args)
 
     monkeypatch.setattr(log, "open_session", late)
     cut(commits=commits)
@@ -431,6 +443,143 @@ async def test_a_server_that_hangs_is_left_for_the_one_that_took_its_place(
             hung.resume()
         assert await data_of(store, STATUSES) == [first, second]
         await store.close()
+
+
+@pytest.fixture
+def alone(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[], None]]:
+    """Takes the standby away, for which nobody waits for long."""
+    monkeypatch.setattr(hangs, "HANGS_S", 0.5)
+    monkeypatch.setattr(hangs, "LOOK_S", 0.1)
+    monkeypatch.setattr(limits, "STORE_WAIT_S", 1)
+    monkeypatch.setattr(log, "RESOLVE_S", 2.0)
+    ended = threading.Event()
+
+    def commit() -> None:
+        with server().connect() as connection:
+            while not ended.is_set():
+                connection.execute("SELECT pg_logical_emit_message(true, 'test', '')")
+
+    committing = threading.Thread(target=commit)
+
+    def take_away() -> None:
+        server().set(synchronous_standby_names="nobody")
+        committing.start()  # the server knows once it has somebody wait
+        server().until(f"SELECT EXISTS ({WAITING})")
+
+    try:
+        yield take_away
+    finally:
+        ended.set()
+        server().set(synchronous_standby_names="")
+        if committing.ident is not None:
+            committing.join()
+
+
+WAITING = "SELECT FROM pg_stat_activity WHERE wait_event = 'SyncRep'"
+
+
+def waiting_for_a_standby(admin: psycopg.Connection[TupleRow]) -> int:
+    return len(admin.execute(f"{WAITING} AND datname = current_database()").fetchall())
+
+
+@pytest.mark.parametrize("mailbox", [STATUSES, REPLIES, None])
+async def test_without_a_standby_everybody_is_told_in_time(
+    opener: Opener,
+    admin: psycopg.Connection[TupleRow],
+    alone: Callable[[], None],
+    mailbox: Mailbox | None,
+) -> None:
+    """Of a commit, of a mailbox that is to be made, and of a connection that is to be set up."""
+    store = await opener()
+    entries = records(2)
+    await store.append(append(STATUSES, entries[:1]))
+    alone()
+    if mailbox is None:
+        session_of(store).close()
+        mailbox = STATUSES
+    with pytest.raises((OutcomeUnknown, StoreUnavailable)) as told:
+        await asyncio.wait_for(store.append(append(mailbox, entries[1:])), PATIENCE_S)
+    for other in (STATUSES, REPLIES, OTHERS, PARKED):
+        with pytest.raises(StoreUnavailable):
+            await asyncio.wait_for(store.append(append(other, records(1))), PATIENCE_S)
+    assert waiting_for_a_standby(admin) <= 3  # the commit, and one try to connect of each lane
+    server().set(synchronous_standby_names="")
+    [entry] = records(1)
+    assert await store.append(append(STATUSES, [entry])) == 1
+    there = await data_of(store, STATUSES)
+    assert there in ([entries[0], entry], [*entries, entry])
+    assert there == [entries[0], entry] or told.type is OutcomeUnknown
+
+
+async def test_a_commit_in_doubt_is_not_done_again_for_a_lock_that_a_new_connection_waits_for(
+    opener: Opener,
+    database: str,
+    admin: psycopg.Connection[TupleRow],
+    cut: Callable[..., None],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """What is in the way of setting a connection up is not in that of the group."""
+    store = await opener()
+    entries = records(2)
+    await store.append(append(STATUSES, entries[:1]))
+    cut(commits=True)
+    monkeypatch.setattr(log, "RESOLVE_S", 0.5)
+    with psycopg.connect(database) as holder, monkeypatch.context() as patch:
+        patch.setattr(sessions, "SETTINGS", {**sessions.SETTINGS, "lock_timeout": "100ms"})
+        holder.execute("SELECT FROM pullstatus.lane FOR UPDATE")
+        with pytest.raises(OutcomeUnknown):
+            await store.append(append(STATUSES, entries[1:]))
+    assert await data_of(store, STATUSES) == entries
+
+
+async def test_a_start_without_a_standby_is_refused_in_time(
+    url: str, alone: Callable[[], None]
+) -> None:
+    await (await open_store(url)).close()
+    alone()
+    with pytest.raises(StoreRefused, match="cannot be used"):
+        await asyncio.wait_for(open_store(url), PATIENCE_S)
+
+
+@pytest.mark.parametrize(
+    ("refusal", "failure"),
+    [
+        (StoreRefused("it is not safe"), StoreFailed),
+        (StoreUnavailable("it is not there, yet"), None),
+    ],
+)
+async def test_a_connection_that_is_lost_before_mailboxes_are_made_is_like_any(
+    opener: Opener,
+    monkeypatch: pytest.MonkeyPatch,
+    refusal: Exception,
+    failure: type[Exception] | None,
+) -> None:
+    """A server that is not safe ends the store; one that is not there yet is waited for."""
+    failures: list[BaseException] = []
+    store = await opener(on_failure=failures.append)
+    left = [refusal]
+    roll_back, session = log.Log._roll_back, session_of(store)
+
+    def lost(self: log.Log) -> None:
+        session.close()
+        roll_back(self)
+
+    def connect(*args: Any) -> Session:  # noqa: ANN401 - those of the real one
+        if left:
+            raise left.pop()
+        return open_session(*args)
+
+    monkeypatch.setattr(log.Log, "_roll_back", lost)
+    monkeypatch.setattr(log, "open_session", connect)
+    entries = records(1)
+    if failure is None:
+        assert await store.append(append(STATUSES, entries)) == 1
+        assert await data_of(store, STATUSES) == entries
+    else:
+        with pytest.raises(failure):
+            await store.append(append(STATUSES, entries))
+        await until(lambda: [type(each) for each in failures] == [failure])
+    assert not left
 
 
 async def test_a_group_that_is_answered_again_and_again_does_not_hang(

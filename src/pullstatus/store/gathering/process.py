@@ -41,7 +41,7 @@ from pullstatus.store.gathering.waiting import WaitingTable, make_table
 from pullstatus.store.values import Share
 
 SOCKET_BYTES = 4 * 1024 * 1024  # some hundred full pages; a system may allow less
-END_S = 30.0  # how long a store process may take to close its log
+END_S = 30.0  # how long a store process may take to commit what waits, and to close its log
 # -P: what lies in the folder we happen to be in is not for import.
 _MAIN = ("-P", "-c", "from pullstatus.store.gathering.worker import main; main()")
 
@@ -87,11 +87,14 @@ class _SocketChannel(asyncio.BufferedProtocol):
             self._transport.writelines(frame(message))
 
     async def close(self) -> None:
-        """See `Channel.close`."""
+        """See `Channel.close`. What has no answer in time has none."""
         self._closing = True
         if not self._transport.is_closing():
             self._transport.writelines(frame(END))
-        await asyncio.shield(self._ended)  # whoever waits may give up
+        done, _ = await asyncio.wait((self._ended,), timeout=END_S)  # whoever waits may give up
+        if not done:
+            self._transport.abort()
+            await asyncio.shield(self._ended)
 
     # -- what the transport calls ----------------------------------------------------------------
 
@@ -203,9 +206,10 @@ class ProcessChannel(_SocketChannel):
 
     async def close(self) -> None:
         """See `Channel.close`."""
+        due_s = self._loop.time() + END_S
         await super().close()
         try:
-            await asyncio.to_thread(self._process.wait, END_S)
+            await asyncio.to_thread(self._process.wait, max(0.0, due_s - self._loop.time()))
         except subprocess.TimeoutExpired:
             self._process.kill()
             await asyncio.to_thread(self._process.wait)

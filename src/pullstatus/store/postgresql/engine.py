@@ -26,7 +26,7 @@ from pullstatus.store.postgresql.lists import Lists
 from pullstatus.store.postgresql.location import Location
 from pullstatus.store.postgresql.log import SIZE_S, Log
 from pullstatus.store.postgresql.look import Looks
-from pullstatus.store.postgresql.opening import Opened, open_store
+from pullstatus.store.postgresql.opening import Opened, open_store, there
 from pullstatus.store.postgresql.reads import Reads
 from pullstatus.store.postgresql.totals import Survey
 from pullstatus.store.segments import Index, Segment
@@ -391,7 +391,8 @@ class PostgresStore(GatheredStore):
 
 def open_lane(location: Location, *, server: bool, moving: bool) -> Log:
     """Open a lane where the committer works."""
-    return Log(location, open_store(location, create=False), server=server, moving=moving)
+    opened = open_store(location, create=False)
+    return there(location, lambda: Log(location, opened, server=server, moving=moving))
 
 
 def _check_open(location: Location, opened: Opened, *, server: bool) -> None:

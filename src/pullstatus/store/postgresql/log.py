@@ -10,9 +10,10 @@ URL can be written to, learns by the mark whether the last group happened, and g
 
 from __future__ import annotations
 
+import contextlib
 import math
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import Final, NamedTuple
 
 import psycopg
@@ -116,8 +117,12 @@ class Log:
         self._gate_due_s = 0.0
         self._full_until_s = 0.0
         self._room = True
-        with translated():
-            schema.register(opened.session.connection, self._lane, server=server)
+        try:
+            with self._setting_up(opened.session):
+                schema.register(opened.session.connection, self._lane, server=server)
+        except BaseException:
+            self.close(failed=True)
+            raise
 
     # -- what the committer asks
 
@@ -133,13 +138,18 @@ class Log:
         began_s = self._clock()
         due_s = began_s + RESOLVE_S
         collisions = 0
+        lacking: Collection[int] = ()
         while True:
             try:
                 session = self._connected()
                 with self._hangs.watching(session):
-                    draft = self._resolved(session) or self._attempt(session, group)
+                    draft = self._resolved(session)
+                    if draft is None:
+                        self._make(session, lacking)
+                        draft = self._attempt(session, group)
             except MissingMailboxes as missing:
-                self._make(missing.boxes)
+                self._roll_back()
+                lacking = missing.boxes
             except (Overtaken, *_AGAIN) as error:
                 self._roll_back()
                 self._draft = None
@@ -245,19 +255,36 @@ class Log:
         self._number = 1
 
     def _connected(self) -> Session:
+        """The connection; a new one is proven first.
+
+        Registering waits for the standby, as any commit does. So nothing is sent to a server that
+        waits for one in vain, and no more is left waiting there than this: the next try finds the
+        lane's row locked.
+
+        Raises:
+            StoreUnavailable, StoreRefused: none can be had, and nothing of a group was sent over
+                it. No error of the database's own, which would be one of the group's.
+        """
         if self._session is None:
-            session = open_session(self._location, self._known)
+            session = open_session(self._location, self._known, self._hangs.watching)
             try:
-                found = schema.needed(session.connection, self._location.shown)
-                schema.check_format(found.format, found.works_with)
-                if self._kept is not None:
-                    marks.prove_kept(session, self._kept)
-                schema.register(session.connection, self._lane, server=self._server)
+                with self._setting_up(session):
+                    found = schema.needed(session.connection, self._location.shown)
+                    schema.check_format(found.format, found.works_with)
+                    if self._kept is not None:
+                        marks.prove_kept(session, self._kept)
+                    schema.register(session.connection, self._lane, server=self._server)
             except BaseException:
                 session.close()
                 raise
             self._session = session
         return self._session
+
+    @contextlib.contextmanager
+    def _setting_up(self, session: Session) -> Iterator[None]:
+        """While a connection is no group's yet."""
+        with self._hangs.watching(session), translated():
+            yield
 
     def _is_lost(self, error: psycopg.Error) -> bool:
         """Whether to go on with another connection."""
@@ -269,10 +296,12 @@ class Log:
             self._session = None
 
     def _roll_back(self) -> None:
-        if self._session is not None:
-            self._session.forgotten.clear()
+        session = self._session
+        if session is not None:
+            session.forgotten.clear()
             try:
-                self._session.connection.execute("ROLLBACK")
+                with self._hangs.watching(session):
+                    session.connection.execute("ROLLBACK")
             except psycopg.Error:
                 self._drop()
 
@@ -375,21 +404,15 @@ class Log:
             self._operations += operations
             self._commit_s += took_s
 
-    def _make(self, boxes: Iterable[int]) -> None:
+    def _make(self, session: Session, boxes: Collection[int]) -> None:
         """Make mailboxes, in a transaction of their own, before the group is done again.
 
         In order, and before the locks of a group: of two who make and lock the same in different
         orders each would wait for the other.
         """
-        self._roll_back()
-        try:
-            session = self._connected()
+        if boxes:
             session.connection.execute(statements.MAKE_MAILBOXES, (ints(sorted(boxes)),))
-        except psycopg.Error as error:
-            if self._is_lost(error):
-                self._drop()
-            else:
-                raise self._refusal(error) from error
+            session.heard_s = time.monotonic()
 
     def _attempt_aside(self, work: Callable[[Session], None]) -> None:
         """Do what nobody waits for, if there is a connection."""

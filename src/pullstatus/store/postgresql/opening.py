@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import psycopg
 
@@ -12,6 +12,8 @@ from pullstatus.store.postgresql import schema
 from pullstatus.store.postgresql.location import Location
 from pullstatus.store.postgresql.refusals import Known, check_system
 from pullstatus.store.postgresql.session import Session, open_session, said
+
+T = TypeVar("T")
 
 
 class Opened(NamedTuple):
@@ -49,8 +51,8 @@ def open_store(location: Location, *, create: bool) -> Opened:
     return Opened(session, found, known, created)
 
 
-def there(location: Location, connect: Callable[[], Session]) -> Session:
-    """A connection at the start of a command or a server: a server that is not there is told.
+def there(location: Location, connect: Callable[[], T]) -> T:
+    """What connects at the start of a command or a server: a server that is not there is told.
 
     Raises:
         StoreRefused: it is not there, or not safe.

@@ -10,7 +10,8 @@ from __future__ import annotations
 import contextlib
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager
 from functools import partial
 from typing import Any, Final
 
@@ -127,8 +128,16 @@ def turned(values: Mapping[str, Any], by: int) -> dict[str, Any]:
 _BY_HOST: Final = ("host", "hostaddr", "port")
 
 
-def open_session(location: Location, known: refusals.Known) -> Session:
+Watching = Callable[[Session], AbstractContextManager[object]]
+
+
+def open_session(
+    location: Location, known: refusals.Known, watching: Watching = contextlib.nullcontext
+) -> Session:
     """Connect, and prove that the server is safe.
+
+    Args:
+        watching: for how long it may take to answer; see `hangs`.
 
     Raises:
         StoreUnavailable: no server of the URL can be written to, now.
@@ -144,7 +153,7 @@ def open_session(location: Location, known: refusals.Known) -> Session:
         connection.prepared_max = _STATEMENTS_MAX
         connection.adapters.register_dumper(int, Int8Dumper)  # one statement for small and large
         connection.add_notice_handler(partial(hear, session))
-        with translated():
+        with watching(session), translated():
             row = connection.execute(refusals.QUESTION, (list(SETTINGS),)).fetchone()
         session.found = refusals.check(row, SETTINGS, known)
     except BaseException:
