@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import shutil
 from pathlib import Path
 
 import pytest
 
+from pullstatus.store import Change, open_store
 from tests.e2e.test_cli import bad, good, on_a_terminal, run
 
 
@@ -127,6 +129,91 @@ def test_a_recorded_request_is_tested_report_by_report(folder: Path) -> None:
     assert "needs --source" in bad(
         folder, "route", "test", "--to", "1", "--request", "asked", exit_status=2
     )
+
+
+def told(folder: Path, *words: str) -> list[tuple[str, int | None]]:
+    """What `route test` tells, and its status says of that."""
+    ran = run(folder, "route", "test", *words)
+    assert ran.stdout, ran
+    found = json.loads(ran.stdout)
+    rows = found if isinstance(found, list) else [found]
+    fails = any(row["result"] in ("parked", "refused") for row in rows)
+    assert ran.exit_status == fails, ran
+    return [(row["result"], row["sdkappid"]) for row in rows]
+
+
+def test_what_the_server_refuses_is_told_to_be_refused(folder: Path) -> None:
+    """A token that is none, has ended, or is for an application that is gone or another one's."""
+    good(folder, "route", "add", "all", "--sdkappid", "7", "--source", "kannel")
+    good(folder, "app", "create", "8")
+    good(folder, "token", "create", "own", "--sdkappid", "8")
+    good(folder, "token", "create", "short", "--expires", "2099-01-01")
+    asked = ("--source", "kannel", "--token")
+    assert told(folder, *asked, "own") == [("routed", 8)]
+    assert told(folder, *asked, "short") == [("routed", 7)]
+    end(folder, "short")
+    good(folder, "app", "delete", "8")
+    for name in ("own", "short", "other"):
+        assert told(folder, *asked, name) == [("refused", None)], name
+        request(folder, "GET /in/TOKEN/kannel?dlr=1&id=1&to=8613800000000")
+        assert told(folder, *asked, name, "--request", "asked") == [("refused", None)], name
+    good(folder, "app", "create", "8")
+    assert told(folder, *asked, "own") == [("refused", None)]
+    assert "another owner" in run(folder, "route", "test", *asked, "own").stdout
+
+
+def end(folder: Path, token: str) -> None:
+    """Have a token end in the past, as if it had been made long ago."""
+
+    async def work() -> None:
+        store = await open_store(f"sqlite:///{folder / 'pullstatus.db'}")
+        try:
+            setting = await store.setting(f"token/{token}")
+            assert setting is not None
+            assert setting.value is not None
+            value = json.loads(setting.value) | {"not_after_ms": 1}
+            encoded = json.dumps(value).encode()
+            assert await store.change(Change(setting.name, encoded, setting.value))
+        finally:
+            await store.close()
+
+    asyncio.run(work())
+
+
+def request(folder: Path, first_line: str, body: str = "") -> None:
+    (folder / "asked").write_text(
+        f"{first_line} HTTP/1.1\r\nContent-Type: application/json\r\n\r\n{body}", newline=""
+    )
+
+
+def test_items_that_cannot_be_read_are_tested_too(folder: Path) -> None:
+    """Whole requests, and items beside others; what is read and can be no record, as well."""
+    good(folder, "route", "add", "shop", "--sdkappid", "7", "--source", "native")
+    good(folder, "route", "add", "noise", "--drop", "--source", "kannel")
+    good(folder, "token", "create", "own", "--sdkappid", "7")
+    request(folder, "GET /in/TOKEN/kannel?foo=bar")
+    for token, whose in (("smsc", None), ("own", 7)):
+        asked = ("--token", token, "--request", "asked", "--source")
+        assert told(folder, *asked, "kannel") == [("parked", whose)]
+    reply = {"mobile": "13800138000", "to": "1", "text": "a"}
+    for token, whose in (("smsc", None), ("own", 7)):
+        asked = ("--token", token, "--request", "asked", "--source")
+        request(folder, "POST /", json.dumps([reply, 7, reply | {"mobile": {}}]))
+        results = told(folder, *asked, "native")
+        assert results[0] == ("routed", 7)
+        assert results.count(("parked", whose)) + results.count(("parked", 7)) >= 2
+        assert len(results) == 3
+    own = ("--token", "own", "--request", "asked", "--source", "native")
+    request(folder, "POST /", "{")
+    assert told(folder, *own) == [("parked", 7)]
+    request(folder, "POST /", "[]")
+    assert told(folder, *own) == []
+
+
+def test_request_of_a_method_that_the_source_has_not_is_refused(folder: Path) -> None:
+    request(folder, "GET /?a=1")
+    asked = ("--token", "smsc", "--request", "asked", "--source", "native")
+    assert "methods of native has POST" in bad(folder, "route", "test", *asked)
 
 
 def test_rules_go_with_their_store(folder: Path) -> None:

@@ -17,8 +17,9 @@ from urllib.parse import quote_from_bytes
 from pullstatus import limits
 from pullstatus.errors import InvalidSetting
 from pullstatus.receipts.request import Request
+from pullstatus.receipts.source import Source
 
-__all__ = ["parse", "recorded"]
+__all__ = ["check_method", "parse", "recorded"]
 
 FORM: Final = "application/x-www-form-urlencoded"
 _METHODS: Final = ("GET", "POST")
@@ -46,6 +47,19 @@ def recorded(file: str, arrived_s: int) -> Request:
     if len(data) > most:
         raise InvalidSetting(f"the request must have at most {most} bytes")
     return parse(data, arrived_s)
+
+
+def check_method(source: Source, request: Request) -> None:
+    """Refuse a request that a source does not send.
+
+    Raises:
+        InvalidSetting: it is of another method.
+    """
+    if request.method not in source.methods:
+        raise InvalidSetting(
+            f"the request is a {request.method}, and methods of {source.name} has"
+            f" {', '.join(source.methods)}"
+        )
 
 
 def parse(data: bytes, arrived_s: int) -> Request:

@@ -10,19 +10,21 @@ import msgspec
 
 from pullstatus import apps
 from pullstatus.apps import RuleStanding, routing
-from pullstatus.apps.routing import Action, Rule, Traits, Verdict
+from pullstatus.apps.routing import Action, Rule, Rules, Traits, Verdict
 from pullstatus.apps.values import read_token, token_setting
 from pullstatus.cli.acting import acting
 from pullstatus.cli.lazy import Group
 from pullstatus.cli.output import json_option, print_json, print_rows, say
-from pullstatus.cli.recorded import recorded
+from pullstatus.cli.recorded import check_method, recorded
 from pullstatus.cli.session import plainly, store_option, with_store
 from pullstatus.clock import wall_ms
 from pullstatus.errors import InvalidSetting
 from pullstatus.mailbox import owning
 from pullstatus.mailbox.names import Told, names_of
 from pullstatus.receipts.reading import read
-from pullstatus.receipts.source import builtin
+from pullstatus.receipts.reports import Report, Whose, receipts_of
+from pullstatus.receipts.request import Request
+from pullstatus.receipts.source import Source, builtin
 from pullstatus.records import Kind
 from pullstatus.steps import done
 from pullstatus.store import Store
@@ -156,8 +158,8 @@ def remove_route(name: str, reason: str, store_url: str) -> None:
 def test_route(as_json: bool, store_url: str, request: str | None, **given: str) -> None:
     """Say where a record would go, and why: what each rule says of it.
 
-    Nothing is stored. With --request there is an answer for each of its reports. Exit status 1 if
-    one would be parked.
+    Nothing is stored. With --request there is an answer for each of its reports, and for each item
+    that cannot be read. Exit status 1 if one would be parked, or the token refused.
     """
     if not any(given.values()):
         raise click.UsageError("tell something of the record; see --help")
@@ -165,47 +167,31 @@ def test_route(as_json: bool, store_url: str, request: str | None, **given: str)
         raise click.UsageError("--request needs --source, and says the rest itself")
 
     async def test(store: Store) -> list[Tested]:
-        told = [(given, True)] if request is None else await _recorded(store, request, **given)
-        return [await _test(store, routing.traits_of(**each), named=named) for each, named in told]
+        door = await _door(store, given["token"])
+        if door.refused:
+            return [Tested("refused", None, door.refused, [])]
+        if request is None:
+            return [(await _test(store, door, routing.traits_of(**given)))[0]]
+        source = await _source(store, given["source"])
+        return await _test_request(store, door, source, recorded(request, wall_ms() // 1000))
 
     tested = with_store(store_url, test)
     if as_json or not sys.stdout.isatty():
-        print_json([_as_json(each) for each in tested] if request else _as_json(tested[0]))
+        told = [_as_json(each) for each in tested]
+        print_json(told if request else told[0])
     else:
         for each in tested:
             _print_tested(each)
-    if any(each.result == "parked" for each in tested):
+    if any(each.result in ("parked", "refused") for each in tested):
         raise SystemExit(1)
-
-
-async def _recorded(
-    store: Store, request: str, *, token: str, source: str, **_given: str
-) -> list[tuple[dict[str, str], bool]]:
-    """What the reports of a recorded request say of themselves, and whether ids are registered."""
-    spoken = {**builtin(), **{each.name: each for each in await apps.sources(store)}}
-    if source not in spoken:
-        raise InvalidSetting("no source has this name; `pullstatus source list` shows them")
-    reports = done(read(spoken[source], recorded(request, wall_ms() // 1000))).reports
-    return [
-        (
-            {
-                "token": token,
-                "source": source,
-                "number": report.number,
-                "to": report.to,
-                "id": report.id,
-            },
-            report.kind is Kind.DELIVERY_STATUS,
-        )
-        for report in reports
-    ]
 
 
 class Tested(msgspec.Struct, frozen=True):
     """Where a record would go.
 
     Attributes:
-        result: "routed", "parked" or "dropped".
+        result: "routed", "parked" or "dropped"; or "refused", as all that comes with the token.
+        sdkappid: the application; None: none, or it is parked under number 0.
         why: for people.
         rules: what each says; none if none was asked.
     """
@@ -216,20 +202,87 @@ class Tested(msgspec.Struct, frozen=True):
     rules: list[Verdict]
 
 
-async def _test(store: Store, traits: Traits, *, named: bool) -> Tested:
-    token = await store.setting(token_setting(traits.token)) if traits.token else None
-    if token is not None and token.value is not None:
-        bound = read_token(token.name, token.value).sdkappid
-        if bound is not None:
-            why = f"all that comes with token {traits.token} is for {bound}: no rule is asked"
-            return Tested("routed", bound, why, [])
+class Door(msgspec.Struct, frozen=True):
+    """What a token lets in.
+
+    Attributes:
+        name: the token's; empty if none was named.
+        sdkappid: the application that all of it is for; None: rules are asked.
+        refused: why nothing; empty if something.
+    """
+
+    name: str = ""
+    sdkappid: int | None = None
+    refused: str = ""
+
+
+async def _door(store: Store, name: str) -> Door:
+    if not name:
+        return Door()
+    setting = await store.setting(token_setting(name))
+    if setting is None or setting.value is None:
+        return Door(name, refused=f"no token is named {name}")
+    token = read_token(setting.name, setting.value)
+    if not token.good(wall_ms()):
+        return Door(name, refused=f"token {name} has ended")
+    if token.sdkappid is None:
+        return Door(name)
+    live = await owning.Stored(store, Rules()).application(token.sdkappid)
+    if live is None or not token.feeds(live.application):
+        gone = "which is gone, or has another owner since"
+        return Door(name, refused=f"token {name} is for {token.sdkappid}, {gone}")
+    return Door(name, token.sdkappid)
+
+
+async def _source(store: Store, name: str) -> Source:
+    spoken = {**builtin(), **{each.name: each for each in await apps.sources(store)}}
+    if name not in spoken:
+        raise InvalidSetting("no source has this name; `pullstatus source list` shows them")
+    return spoken[name]
+
+
+async def _test_request(store: Store, door: Door, source: Source, request: Request) -> list[Tested]:
+    """Where each report of a recorded request would go, and behind them what cannot be read."""
+    check_method(source, request)
+
+    async def test(report: Report) -> Tested:
+        def unreadable(whose: Whose) -> str:
+            told = [(report, whose)]
+            receipts = receipts_of(report.kind, source.name, told, request.arrived_s)
+            return receipts.unread[0].reason if receipts.unread else ""
+
+        traits = routing.traits_of(
+            token=door.name,
+            source=source.name,
+            number=report.number,
+            to=report.to,
+            id=report.id,
+        )
+        named = report.kind is Kind.DELIVERY_STATUS
+        code = owning.nationcode_of(report.kind, source)
+        tested, whose = await _test(store, door, traits, named=named, code=code)
+        why = unreadable(whose) if tested.result == "routed" else ""
+        return msgspec.structs.replace(tested, result="parked", why=why) if why else tested
+
+    found = done(read(source, request))
+    unread = [Tested("parked", door.sdkappid, each.reason, []) for each in found.unread]
+    return [await test(report) for report in found.reports] + unread
+
+
+async def _test(
+    store: Store, door: Door, traits: Traits, *, named: bool = True, code: str | None = None
+) -> tuple[Tested, Whose]:
+    """Where a record would go, and what it does not say of itself."""
+    if door.sdkappid is not None:
+        why = f"all that comes with token {door.name} is for {door.sdkappid}: no rule is asked"
+        return Tested("routed", door.sdkappid, why, []), Whose(code)
     rules = await apps.rules(store)
     names = await names_of(store, [Told(traits.id if named else "", traits.number)])
-    [found] = await owning.platforms(owning.Stored(store, rules), [traits], names, [None])
+    [found] = await owning.platforms(owning.Stored(store, rules), [traits], names, [code])
     sdkappid = None if found.live is None else found.live.application.sdkappid
     result = "dropped" if found.dropped else "parked" if sdkappid is None else "routed"
     verdicts = [] if found.name is not None else routing.explain(rules, traits)
-    return Tested(result, sdkappid, found.why, verdicts)
+    return Tested(result, sdkappid, found.why, verdicts), found.whose
 
 
 def _as_json(tested: Tested) -> dict[str, object]:
@@ -256,7 +309,8 @@ def _print_tested(tested: Tested) -> None:
         rows = [_verdict(each) for each in tested.rules]
         columns = ["place", "name", "takes", "why"]
         print_rows(rows, as_json=False, columns=columns, wraps="why", empty="")
-    where = f"{tested.result} to {tested.sdkappid}" if tested.sdkappid else tested.result
+    way = "to" if tested.result == "routed" else "for"
+    where = f"{tested.result} {way} {tested.sdkappid}" if tested.sdkappid else tested.result
     say(f"It is {where}: {tested.why}.")
 
 

@@ -13,7 +13,7 @@ from pullstatus import apps, limits
 from pullstatus.cli.acting import acting
 from pullstatus.cli.lazy import Group
 from pullstatus.cli.output import json_option, moment, print_json, print_rows, say
-from pullstatus.cli.recorded import recorded
+from pullstatus.cli.recorded import check_method, recorded
 from pullstatus.cli.session import plainly, store_option, with_store
 from pullstatus.clock import wall_ms
 from pullstatus.errors import InvalidSetting
@@ -151,11 +151,7 @@ def remove_source(name: str, reason: str, store_url: str) -> None:
 
 def outcome(source: Source, request: Request) -> dict[str, object]:
     """What a request comes to: records, what is counted only, what is parked, and the answer."""
-    if request.method not in source.methods:
-        raise InvalidSetting(
-            f"the request is a {request.method}, and methods of {source.name} has"
-            f" {', '.join(source.methods)}"
-        )
+    check_method(source, request)
     reports = done(read(source, request))
     records: dict[str, list[msgspec.Raw]] = {}
     unread = list(reports.unread)
