@@ -787,6 +787,14 @@ async def test_a_setting_is_found_by_its_name(store: Store) -> None:
         [setting] = await settings_of(store)
         assert await store.setting("a") == setting
     assert await store.setting("b") is None
+    assert await store.settings_of([]) == {}
+    assert await store.settings_of(["b", "a", "a'\"", "\u00e9"]) == {"a": await store.setting("a")}
+    many = [f"many/{number}" for number in range(500)]
+    for first in range(0, len(many), 100):
+        await store.change(*(Change(name, b"1", None) for name in many[first : first + 100]))
+    told = await store.settings_of([*many[::2], "never", *many[1::2]])
+    assert set(told) == set(many)
+    assert [told[name] for name in many[::97]] == [await store.setting(name) for name in many[::97]]
 
 
 async def test_what_rests_on_a_setting_is_refused_once_that_was_written(opener: Opener) -> None:

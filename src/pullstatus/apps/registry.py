@@ -6,7 +6,8 @@ It follows the store as that changes, and looks at it anew before a refusal:
                              <- a request that would be refused
 
 Looks are shared and have a distance, so that no number of such requests makes more than
-`limits.LOOKS_PER_S_MAX` of them; a request waits for the next one, which is never far.
+`limits.LOOKS_PER_S_MAX` of them; a request waits for the next one, which is never far. What is
+asked for by a name that is not known is read by that look, too, together with all others.
 
 At the start it reads tokens, sources, the rules of routing, the first
 `limits.APPLICATIONS_AT_START` applications and as many pairs. Each of the others is read by its
@@ -17,7 +18,7 @@ them all for what is needed unasked.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mapping, Sequence
 from types import MappingProxyType
 
 import msgspec
@@ -33,6 +34,7 @@ from pullstatus.apps.values import (
     APPLICATIONS,
     PAIRS,
     ROUTING,
+    SECRET_ID,
     SOURCES,
     TOKENS,
     AppKey,
@@ -51,13 +53,16 @@ from pullstatus.apps.values import (
     token_mark,
     token_setting,
 )
-from pullstatus.errors import MasterKeyMissing
+from pullstatus.errors import MasterKeyMissing, StoreCorrupt, StoreDamaged
 from pullstatus.receipts.source import Source, builtin
 from pullstatus.records import Kind
 from pullstatus.store import Noted, Setting, Store, While
 
 WALK_STEP = 50  # applications, some 10 us each
 WALK_PAUSE_S = 0.005  # everybody else's turn
+NAMES_STEP = 200  # settings that are asked for at a time, by their names
+
+_Look = asyncio.Task[dict[str, Exception]]
 
 
 class LiveApplication:
@@ -180,9 +185,10 @@ class Registry:
         self._tried = 0  # with which version of what is at hand all that is locked was
         self._revision = 0
         self._digests: dict[str, str] = {}
-        self._next_look: asyncio.Task[None] | None = None
-        self._newest_look: asyncio.Task[None] | None = None
+        self._next_look: _Look | None = None
+        self._newest_look: _Look | None = None
         self._due_s = 0.0
+        self._wanted: set[str] = set()  # settings that the next look is to read, by their names
         self._complete = True  # whether all that there are are known, as of the newest look
         self._pairs_complete = True
         self._walked = False
@@ -245,17 +251,29 @@ class Registry:
         if not self._at_hand.known:
             return
         if not self._complete:
-            async for name, value in self._in_steps(APPLICATIONS):
-                application = read_application(name, value)
-                shut = any(not self._opens(key.master) for key in application.appkeys)
-                if application.waiting_days_max is not None or shut:
-                    await self.look(application.sdkappid)
+            await self._learn(APPLICATIONS, self._application_matters)
         if not self._pairs_complete:
-            async for name, value in self._in_steps(PAIRS):
-                pair = read_pair(name, value)
-                if not self._opens(pair.master):
-                    await self.look_for_pair(pair.id)
+            await self._learn(PAIRS, self._pair_matters)
         self._walked = True
+
+    def _application_matters(self, name: str, value: bytes) -> bool:
+        application = read_application(name, value)
+        shut = any(not self._opens(key.master) for key in application.appkeys)
+        return application.waiting_days_max is not None or shut
+
+    def _pair_matters(self, name: str, value: bytes) -> bool:
+        return not self._opens(read_pair(name, value).master)
+
+    async def _learn(self, prefix: str, matters: Callable[[str, bytes], bool]) -> None:
+        due: list[str] = []
+        async for name, value in self._in_steps(prefix):
+            if matters(name, value):
+                due.append(name)
+            if len(due) == WALK_STEP:
+                await self._look_for(due)
+                due.clear()
+        if due:
+            await self._look_for(due)
 
     async def _in_steps(self, prefix: str) -> AsyncIterator[tuple[str, bytes]]:
         """Settings whose names begin so, with pauses for everybody else."""
@@ -271,21 +289,13 @@ class Registry:
         """Take in whatever was changed before this was called, in a look shared with others.
 
         Args:
-            sdkappid: the application that is asked for. If it was not read yet, it is read as it is
-                now, and nothing else is.
+            sdkappid: the application that is asked for. If it was not read yet, it is.
 
         Raises:
             StoreUnavailable: the store cannot be read now.
             StoreCorrupt: a setting is not what was set.
         """
-        if sdkappid is not None and not self._complete and sdkappid not in self.applications:
-            await self._read(sdkappid)
-            if sdkappid in self.applications:
-                return
-        if self._next_look is None:
-            self._next_look = asyncio.create_task(self._look_when_due(self._newest_look))
-            self._next_look.add_done_callback(_retrieve)
-        await asyncio.shield(self._next_look)
+        await self._look_for(self._unread(() if sdkappid is None else (sdkappid,)))
 
     async def application(self, sdkappid: int) -> LiveApplication | None:
         """The application of this number, looked for if it is not known.
@@ -303,13 +313,41 @@ class Registry:
         Raises:
             StoreUnavailable, StoreCorrupt: as by `look`.
         """
-        if not self._pairs_complete and secret_id not in self.pairs:
-            await self._read_pair(secret_id)
-        await self.look()
+        wanted = self._unread_of_pair(secret_id)
+        await self._look_for(wanted)
+        more = [name for name in self._unread_of_pair(secret_id) if name not in wanted]
+        if more:
+            await self._look_for(more)
+
+    def _unread_of_pair(self, secret_id: str) -> list[str]:
+        """The pair, if it was not read and there may be such; else which of its applications."""
         known = self.pairs.get(secret_id)
-        if known is not None and not self._complete:
-            for sdkappid in known.pair.sdkappids:
-                await self._read(sdkappid)
+        if known is not None:
+            return self._unread(known.pair.sdkappids)
+        if self._pairs_complete or SECRET_ID.fullmatch(secret_id) is None:
+            return []
+        return [pair_setting(secret_id)]
+
+    def _unread(self, sdkappids: Iterable[int]) -> list[str]:
+        """Which of these applications there may be that were not read yet, by their settings."""
+        if self._complete:
+            return []
+        return [application_setting(each) for each in sdkappids if each not in self.applications]
+
+    async def _look_for(self, names: Collection[str]) -> None:
+        """Take in whatever was changed, and settings of these names.
+
+        Raises:
+            StoreUnavailable, StoreCorrupt: as by `look`.
+        """
+        self._wanted.update(names)
+        if self._next_look is None:
+            self._next_look = asyncio.create_task(self._look_when_due(self._newest_look))
+            self._next_look.add_done_callback(_retrieve)
+        wrong = await asyncio.shield(self._next_look)
+        for name in names:
+            if name in wrong:
+                raise wrong[name]
 
     async def refresh(self) -> None:
         """Take in what was changed since, at once; not for use by two at a time.
@@ -319,16 +357,7 @@ class Registry:
             StoreCorrupt: a setting is not what was set.
         """
         async for setting in self._store.settings(self._revision):
-            if setting.name.startswith(APPLICATIONS):
-                self._set_application(setting)
-            elif setting.name.startswith(TOKENS):
-                self._set_token(setting)
-            elif setting.name.startswith(PAIRS):
-                self._set_pair(setting)
-            elif setting.name == ROUTING:
-                self._set_rules(setting)
-            elif setting.name.startswith(SOURCES):
-                self._set_source(setting)
+            self._set(setting)
             self._revision = setting.revision
         await self._open_locked()
 
@@ -369,29 +398,20 @@ class Registry:
             self.used = used | self.used
             raise
 
-    async def _read(self, sdkappid: int) -> None:
-        """Take in one application, if it exists."""
-        while sdkappid not in self.applications:
-            before = self._revision
-            setting = await self._store.setting(application_setting(sdkappid))
-            if setting is None or application_in(setting) is None:
-                return
-            if self._revision == before:  # or it may be of before a change that came meanwhile
-                self._set_application(setting)
-                await self._open_locked()
+    async def _read(self, names: Sequence[str]) -> dict[str, Exception]:
+        """Take in settings of these names; returns what is wrong with some."""
+        wrong: dict[str, Exception] = {}
+        for name, found in (await self._store.settings_of(names)).items():
+            try:
+                if isinstance(found, StoreDamaged):
+                    raise found
+                self._set(found)
+            except (StoreDamaged, StoreCorrupt) as error:
+                wrong[name] = error
+        return wrong
 
-    async def _read_pair(self, secret_id: str) -> None:
-        """Take in one pair, if it exists."""
-        while secret_id not in self.pairs:
-            before = self._revision
-            setting = await self._store.setting(pair_setting(secret_id))
-            if setting is None or setting.value is None:
-                return
-            if self._revision == before:  # see `_read`
-                self._set_pair(setting)
-                await self._open_locked()
-
-    async def _look_when_due(self, before: asyncio.Task[None] | None) -> None:
+    async def _look_when_due(self, before: _Look | None) -> dict[str, Exception]:
+        """Look, not too early; returns what is wrong with settings that were asked for by name."""
         loop = asyncio.get_running_loop()
         if before is not None:
             await asyncio.wait([before])
@@ -400,7 +420,12 @@ class Registry:
         self._due_s = loop.time() + 1 / limits.LOOKS_PER_S_MAX
         # Whoever comes from here on may know of a change that this look does not see.
         self._newest_look, self._next_look = self._next_look, None
+        names, self._wanted = sorted(self._wanted), set()
+        wrong: dict[str, Exception] = {}
+        for first in range(0, len(names), NAMES_STEP):
+            wrong |= await self._read(names[first : first + NAMES_STEP])
         await self.refresh()
+        return wrong
 
     async def _open_locked(self, patience_s: float | None = PATIENCE_S) -> None:
         """Open what is locked, if other master keys are at hand now."""
@@ -445,6 +470,18 @@ class Registry:
         if self._keyring is None or master not in self._keyring:
             raise self._at_hand.seek(master)
         return self._keyring
+
+    def _set(self, setting: Setting) -> None:
+        if setting.name.startswith(APPLICATIONS):
+            self._set_application(setting)
+        elif setting.name.startswith(TOKENS):
+            self._set_token(setting)
+        elif setting.name.startswith(PAIRS):
+            self._set_pair(setting)
+        elif setting.name == ROUTING:
+            self._set_rules(setting)
+        elif setting.name.startswith(SOURCES):
+            self._set_source(setting)
 
     def _set_application(self, setting: Setting) -> None:
         application = application_in(setting)
@@ -538,7 +575,7 @@ class Registry:
             self.sources.pop(name, None)
 
 
-def _retrieve(look: asyncio.Task[None]) -> None:
+def _retrieve(look: _Look) -> None:
     """Nobody may be left who waits for a look, or its error would be logged as forgotten."""
     if not look.cancelled():
         look.exception()

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Protocol
 
 from pullstatus import limits
+from pullstatus.errors import StoreDamaged
 from pullstatus.store.engines import (
     copying_engine_of,
     database_engine_of,
@@ -509,6 +510,10 @@ class Store(Protocol):
 
     async def setting(self, name: str) -> Setting | None:
         """One setting, deleted or not; None if it was never written."""
+        ...
+
+    async def settings_of(self, names: Sequence[str]) -> Mapping[str, Setting | StoreDamaged]:
+        """Those of these settings that were ever written, by name; or what is wrong with one."""
         ...
 
     async def change(

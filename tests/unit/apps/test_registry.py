@@ -7,7 +7,8 @@ import itertools
 import secrets
 import selectors
 import threading
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
+from types import NoneType
 from typing import TypeVar, cast
 
 import msgspec
@@ -25,7 +26,13 @@ from pullstatus.apps import (
     Token,
 )
 from pullstatus.apps.values import Grant, SignatureKey, read_application
-from pullstatus.errors import MasterKeyMissing, StoreRefused, StoreUnavailable
+from pullstatus.errors import (
+    MasterKeyMissing,
+    StoreCorrupt,
+    StoreDamaged,
+    StoreRefused,
+    StoreUnavailable,
+)
 from pullstatus.receipts.source import builtin
 from pullstatus.store import Noted, Setting, Store
 from tests.harness import PATIENCE_S
@@ -66,6 +73,8 @@ class FakeStore:
     def __init__(self) -> None:
         self.settings_now: list[Setting] = []
         self.looks: list[float] = []
+        self.asked: list[float] = []  # when some were by their names
+        self.damaged: dict[str, StoreDamaged] = {}
         self.takes_s = 0.0
         self.noted: dict[str, Noted] = {}
         self.failure: Exception | None = None
@@ -85,8 +94,16 @@ class FakeStore:
         self.settings_now.append(Setting(name, value, newest + 1))
 
     async def setting(self, name: str) -> Setting | None:
+        self.asked.append(asyncio.get_running_loop().time())
         self.read += 1
         return next((setting for setting in self.settings_now if setting.name == name), None)
+
+    async def settings_of(self, names: Sequence[str]) -> dict[str, Setting | StoreDamaged]:
+        self.asked.append(asyncio.get_running_loop().time())
+        await asyncio.sleep(self.takes_s)
+        found = {setting.name: setting for setting in self.settings_now if setting.name in names}
+        self.read += len(found)
+        return {**found, **{name: self.damaged[name] for name in names if name in self.damaged}}
 
     async def settings(self, since: int = 0, *, prefix: str = "") -> AsyncIterator[Setting]:
         if not prefix:
@@ -268,32 +285,94 @@ def test_one_that_is_asked_for_is_known_as_it_is_now(monkeypatch: pytest.MonkeyP
     asyncio.run(run())
 
 
-def test_a_change_overtakes_a_read(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What was read before it is not put in its place."""
+@pytest.mark.parametrize("days", [3, None])
+def test_a_change_overtakes_a_read(monkeypatch: pytest.MonkeyPatch, days: int | None) -> None:
+    """What was read before it stays in no place of it; None: it was removed."""
     store, registry = begun(monkeypatch, 100, 10)
+    read, slow = store.settings_of, asyncio.Event()
 
-    async def run(change: Callable[[], None]) -> None:
-        slow = asyncio.Event()
-        setting = store.setting
+    async def slowly(names: Sequence[str]) -> dict[str, Setting | StoreDamaged]:
+        found = await read(names)
+        await slow.wait()
+        return found
 
-        async def read(name: str) -> Setting | None:
-            found = await setting(name)
-            await slow.wait()
-            return found
+    async def run() -> None:
+        reading = asyncio.create_task(registry.look(1050))
+        await asyncio.sleep(0.1)
+        if days is None:
+            store.write("application/1050", None)
+        else:
+            store.create(1050, days=days)
+        slow.set()
+        await reading
+        await registry.look()
+        known = registry.applications.get(1050)
+        assert (known and known.application.waiting_days_max) == days
 
-        with monkeypatch.context() as patch:
-            patch.setattr(store, "setting", read)
-            reading = asyncio.create_task(registry.look(1050))
-            await asyncio.sleep(0)
-            change()
-            await registry.refresh()
-            slow.set()
-            await reading
+    monkeypatch.setattr(store, "settings_of", slowly)
+    in_its_own_time(run())
 
-    asyncio.run(run(lambda: store.create(1050, days=3)))
-    assert registry.applications.pop(1050).application.waiting_days_max == 3
-    asyncio.run(run(lambda: store.write("application/1050", None)))
-    assert 1050 not in registry.applications
+
+@pytest.mark.parametrize("takes_s", [0.0, 0.12])
+@pytest.mark.parametrize(
+    "ask",
+    [
+        lambda registry, number: registry.look(10_000 + number),
+        lambda registry, number: registry.application(10_000 + number),
+        lambda registry, number: registry.look_for_pair(f"AKID{number:032}"),
+    ],
+)
+def test_no_number_of_unknown_names_makes_more_reads_than_looks(
+    monkeypatch: pytest.MonkeyPatch,
+    ask: Callable[[Registry, int], Awaitable[object]],
+    takes_s: float,
+) -> None:
+    """All that are asked for meanwhile are read together."""
+    store, registry = begun(monkeypatch, 20, 10)
+    registry._pairs_complete = False
+    store.takes_s = takes_s
+    numbers = itertools.count(1)
+
+    async def caller() -> None:
+        for _ in range(8):
+            await ask(registry, next(numbers))
+
+    async def run() -> None:
+        async with asyncio.TaskGroup() as tasks:
+            for _ in range(50):
+                tasks.create_task(caller())
+
+    in_its_own_time(run())
+    distance_s = 1 / limits.LOOKS_PER_S_MAX
+    assert len(store.asked) >= 8
+    assert all(b - a > distance_s - 0.001 for a, b in itertools.pairwise(store.asked))
+
+
+@pytest.mark.parametrize("secret_id", ["", "x" * 64, "AKID", f"AKID{'I' * 33}", f"akid{'I' * 32}"])
+def test_the_store_is_asked_for_no_pair_that_there_cannot_be(
+    monkeypatch: pytest.MonkeyPatch, secret_id: str
+) -> None:
+    store, registry = begun(monkeypatch, 20, 10)
+    registry._pairs_complete = False
+    asyncio.run(registry.look_for_pair(secret_id))
+    assert store.asked == []
+    assert len(store.looks) == 1
+
+
+def test_what_is_damaged_is_told_to_those_who_ask_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    store, registry = begun(monkeypatch, 100, 10)
+    store.damaged["application/1050"] = StoreDamaged("gone")
+    store.write("application/1060", b"{}")
+
+    async def run() -> None:
+        told = await asyncio.gather(
+            *map(registry.look, (1050, 1060, 1070, None)), return_exceptions=True
+        )
+        assert [type(each) for each in told] == [StoreDamaged, StoreCorrupt, NoneType, NoneType]
+        assert 1070 in registry.applications
+
+    store.revision = registry._revision = max(each.revision for each in store.settings_now)
+    asyncio.run(run())
 
 
 def test_what_matters_unasked_is_learnt_beside(monkeypatch: pytest.MonkeyPatch) -> None:

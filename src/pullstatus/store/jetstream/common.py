@@ -174,13 +174,24 @@ class CommonTables:
             self._values[subject] = MarkMessage(encoded(name), 0, b"")
 
 
+def settings_of(
+    bus: Bus, place: Place, names: Sequence[str]
+) -> dict[str, SettingMessage | StoreDamaged]:
+    """Those of these settings that were ever written; or what is wrong with one."""
+    told = snapshots.newest_of_each(bus, place.stream, [place.setting(name) for name in names])
+    found: dict[str, SettingMessage | StoreDamaged] = {}
+    for name, message in zip(names, told, strict=True):
+        if message is not None:
+            try:
+                found[name] = opened(message, SettingMessage)
+            except StoreDamaged as error:
+                found[name] = error
+    return found
+
+
 def revisions(bus: Bus, place: Place, names: Sequence[str]) -> dict[str, int | Exception]:
     """The revisions of settings, 0 of one that was never written; or what is wrong with one."""
-    told = snapshots.newest_of_each(bus, place.stream, [place.setting(name) for name in names])
-    found: dict[str, int | Exception] = {}
-    for name, message in zip(names, told, strict=True):
-        try:
-            found[name] = 0 if message is None else opened(message, SettingMessage).revision
-        except StoreDamaged as error:
-            found[name] = error
+    found: dict[str, int | Exception] = dict.fromkeys(names, 0)
+    for name, told in settings_of(bus, place, names).items():
+        found[name] = told.revision if isinstance(told, SettingMessage) else told
     return found

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import os
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Final
 
@@ -476,6 +476,10 @@ class JetStreamStore(GatheredStore):
     def settings(self, since: int = 0, *, prefix: str | None = None) -> AsyncIterator[Setting]:
         """See `Store.settings`."""
         return self._lists.settings(since) if prefix is None else self._lists.named(prefix, since)
+
+    async def settings_of(self, names: Sequence[str]) -> Mapping[str, Setting | StoreDamaged]:
+        """See `Store.settings_of`."""
+        return await self._lists.settings_of(names)
 
     async def setting(self, name: str) -> Setting | None:
         """See `Store.setting`."""

@@ -12,8 +12,7 @@ import msgspec
 
 from pullstatus.errors import StoreDamaged
 from pullstatus.store import chunk
-from pullstatus.store.jetstream import chunks, snapshots
-from pullstatus.store.jetstream.common import revisions
+from pullstatus.store.jetstream import chunks, common, snapshots
 from pullstatus.store.jetstream.messages import (
     ActMessage,
     AgainMessage,
@@ -405,6 +404,14 @@ class Lists:
         message = await asyncio.to_thread(self._last_setting, name)
         return None if message is None else setting_of(message)
 
+    async def settings_of(self, names: Sequence[str]) -> dict[str, Setting | StoreDamaged]:
+        """See `Store.settings_of`."""
+        found = await asyncio.to_thread(common.settings_of, self._bus, self._common, names)
+        return {
+            name: setting_of(told) if isinstance(told, SettingMessage) else told
+            for name, told in found.items()
+        }
+
     def _last_setting(self, name: str) -> SettingMessage | None:
         place = self._common
         message = self._bus.last(place.stream, place.setting(name), leader=True)
@@ -412,7 +419,7 @@ class Lists:
 
     def revisions(self, names: Sequence[str]) -> dict[str, int | Exception]:
         """See `common.revisions`."""
-        return revisions(self._bus, self._common, names)
+        return common.revisions(self._bus, self._common, names)
 
     async def marks(self, prefix: str) -> dict[str, Noted]:
         """See `Store.marks`."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from functools import partial
 from typing import Final
@@ -348,6 +348,10 @@ class PostgresStore(GatheredStore):
     async def setting(self, name: str) -> Setting | None:
         """See `Store.setting`."""
         return await self._settings.setting(name)
+
+    async def settings_of(self, names: Sequence[str]) -> Mapping[str, Setting]:
+        """See `Store.settings_of`."""
+        return await self._settings.settings_of(names)
 
     async def marks(self, prefix: str = "") -> dict[str, Noted]:
         """See `Store.marks`."""

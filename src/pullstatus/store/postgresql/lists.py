@@ -9,7 +9,15 @@ from pullstatus.errors import StoreCorrupt
 from pullstatus.records import Kind
 from pullstatus.store import chunk
 from pullstatus.store.postgresql.reads import Reads
-from pullstatus.store.postgresql.statements import DERIVED, FOLLOWED, OLDEST, TALLIED, THROUGH, ints
+from pullstatus.store.postgresql.statements import (
+    DERIVED,
+    FOLLOWED,
+    OLDEST,
+    TALLIED,
+    THROUGH,
+    ints,
+)
+from pullstatus.store.postgresql.statements import names as names_of
 from pullstatus.store.texts import decoded, encoded
 from pullstatus.store.values import (
     NO_TICKET,
@@ -140,6 +148,11 @@ class Lists:
         rows = await self._ask(_SETTING, encoded(name))
         return Setting(name, *rows[0]) if rows else None
 
+    async def settings_of(self, names: Sequence[str]) -> dict[str, Setting]:
+        """See `Store.settings_of`."""
+        rows = await self._ask(_SETTINGS_OF, names_of(map(encoded, names)))
+        return {decoded(name): Setting(decoded(name), *rest) for name, *rest in rows}
+
     async def marks(self, prefix: str) -> dict[str, Noted]:
         """See `Store.marks`."""
         first = encoded(prefix)
@@ -266,6 +279,7 @@ _SETTINGS = f"{_SETTING_COLUMNS} WHERE revision > %s ORDER BY revision LIMIT %s"
 _NAMED = (
     f"{_SETTING_COLUMNS} WHERE name >= %s AND name < %s AND revision > %s ORDER BY name LIMIT %s"
 )
+_SETTINGS_OF = f"{_SETTING_COLUMNS} WHERE name = ANY(%s::bytea[])"
 _SETTING = "SELECT value, revision, ticket FROM pullstatus.setting WHERE name = %s"
 _NOTES = "SELECT name, at_ms, place FROM pullstatus.note WHERE name >= %s AND name < %s"
 _DUE = """

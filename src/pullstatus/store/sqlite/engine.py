@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -527,6 +527,11 @@ class SqliteStore(GatheredStore):
     async def setting(self, name: str) -> Setting | None:
         """See `Store.setting`."""
         return await self._reads.ask(lambda connection: reading.setting(connection, name))
+
+    async def settings_of(self, names: Sequence[str]) -> Mapping[str, Setting]:
+        """See `Store.settings_of`."""
+        found = await self._reads.ask(lambda connection: reading.settings_of(connection, names))
+        return {setting.name: setting for setting in found}
 
     async def marks(self, prefix: str = "") -> dict[str, Noted]:
         """See `Store.marks`."""

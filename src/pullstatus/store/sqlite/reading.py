@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -414,6 +415,18 @@ def setting(connection: apsw.Connection, name: str) -> Setting | None:
         (NO_TICKET, name),
     ).fetchone()
     return None if row is None else Setting(*row)
+
+
+def settings_of(connection: apsw.Connection, names: Sequence[str]) -> list[Setting]:
+    """Those of these settings that were ever written."""
+    return [
+        Setting(*row)
+        for row in connection.execute(
+            "SELECT name, value, revision, coalesce(ticket, ?) FROM setting"
+            " WHERE name IN (SELECT value FROM json_each(?))",
+            (NO_TICKET, json.dumps(names)),
+        )
+    ]
 
 
 def marks(connection: apsw.Connection, prefix: str) -> dict[str, Noted]:
