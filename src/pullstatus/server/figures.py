@@ -6,6 +6,7 @@ a person's: only kinds, codes and doors, and the numbers of the few applications
 
 from __future__ import annotations
 
+import itertools
 import os
 import resource
 from collections import Counter
@@ -15,7 +16,6 @@ from typing import Any, Final
 
 import msgspec
 from prometheus_client import (
-    CollectorRegistry,
     PlatformCollector,
     ProcessCollector,
     generate_latest,
@@ -39,6 +39,7 @@ from pullstatus.records import Kind
 from pullstatus.server.budget import Budget
 from pullstatus.server.logs import LogLines
 from pullstatus.server.replays import Replays
+from pullstatus.steps import Steps
 from pullstatus.store import Aside, Engine, Health, Mailbox, Totals, UnderWay
 from pullstatus.version import VERSION
 from pullstatus.wire.api3.codes import Code
@@ -209,13 +210,18 @@ class Standing(msgspec.Struct, frozen=True):
     oldest_pending_s: float = 0.0
 
 
-def render(figures: Figures, standing: Standing) -> bytes:
-    """All figures in Prometheus' text format."""
-    registry = CollectorRegistry()
-    registry.register(_Processes(standing.processes))
-    PlatformCollector(registry=registry)
-    registry.register(_Once(list(_metrics(figures, standing))))
-    return generate_latest(registry)
+def render_in_steps(figures: Figures, standing: Standing) -> Steps[bytes]:
+    """All figures in Prometheus' text format, one a step: together they take some 10 ms."""
+    families = itertools.chain(
+        _Processes(standing.processes).collect(),
+        PlatformCollector(registry=None).collect(),
+        _metrics(figures, standing),
+    )
+    texts = []
+    for family in families:
+        texts.append(generate_latest(_Only(family)))
+        yield
+    return b"".join(texts)
 
 
 def _of_the_store(under_way: UnderWay) -> Iterator[Metric]:
@@ -477,12 +483,12 @@ def _of_process(number: int) -> Iterable[Metric]:
     return ProcessCollector(pid=lambda: number, registry=None).collect()
 
 
-class _Once(Collector):
-    def __init__(self, metrics: list[Metric]) -> None:
-        self._metrics = metrics
+class _Only(Collector):
+    def __init__(self, family: Metric) -> None:
+        self._family = family
 
     def collect(self) -> Iterator[Metric]:
-        yield from self._metrics
+        yield self._family
 
 
 def _metrics(figures: Figures, standing: Standing) -> Iterator[Metric]:

@@ -28,7 +28,7 @@ from pullstatus.records import Kind
 from pullstatus.server import logs
 from pullstatus.server.api3 import ActionCall, is_action
 from pullstatus.server.at_once import BEGUN, Begun, Later, Said
-from pullstatus.server.figures import Connections, Standing, Unpulled, render
+from pullstatus.server.figures import Connections, Figures, Standing, Unpulled, render_in_steps
 from pullstatus.server.http import (
     HELD_S,
     INBOUND,
@@ -57,6 +57,7 @@ from pullstatus.server.questions import QUESTIONS, QuestionCall
 from pullstatus.server.slices import Slices
 from pullstatus.server.stall import NotReady, Stall
 from pullstatus.server.taking import Taking
+from pullstatus.server.together import Together
 from pullstatus.server.v5 import PullCall
 from pullstatus.server.whole import Whole
 from pullstatus.store import Aside, Gone, Health, Store, Tickets
@@ -77,6 +78,7 @@ _PULL_PATH: Final = PULL_PATH.encode("ascii")
 NO_SUCH_CALL: Final = "no such call; there is " + ", ".join(
     path.rpartition("/")[2] for path in (PULL_PATH, *sorted(QUESTIONS))
 )
+_METRICS: Final = "/metrics"
 DOORS: Final = (*INGEST, CALLBACK, GATEWAY)
 
 
@@ -86,6 +88,7 @@ class Routes:
     Attributes:
         health: an application of the calls by which a server is watched, and nothing else.
         listeners: what accepts connections.
+        metrics: all figures, in Prometheus' text format; one page at a time, however many ask.
         traffic: what gateways sent and the store has not counted yet: to be written now and then.
         watched_elsewhere: those calls are only at a listener of their own.
         action_call: what answers API 3.0.
@@ -178,6 +181,8 @@ class Routes:
             random_bytes=random_bytes,
         )
         slices, used = Slices(monotonic_s), Used(store)
+        self._slices = slices
+        self.metrics = Together(self._page)
         shared = (store, registry, self.figures, self.guesses, budget, slices, shed, used)
         self._ingest = IngestDoor(*shared, now_ms=now_ms, tickets=tickets)
         self._callback = CallbackDoor(*shared, now_ms=now_ms, tickets=tickets)
@@ -186,7 +191,7 @@ class Routes:
         health = [
             Route("/healthz", self._healthz),
             Route("/readyz", self._readyz),
-            Route("/metrics", self._metrics),
+            Route(_METRICS, self._metrics),
         ]
         self.health = self._small(health)
         self._rest = self._small([Route(ABOUT_PATH, self._about), *health], DOORS)
@@ -326,9 +331,12 @@ class Routes:
     async def _metrics(self, _request: Request) -> Response:
         return Response(await self.metrics(), media_type="text/plain; version=0.0.4")
 
-    async def metrics(self) -> bytes:
-        """All figures, in Prometheus' text format."""
-        return render(self.figures, await self.standing())
+    async def _page(self) -> bytes:
+        """For `metrics`."""
+        return await self._render(self.figures, await self.standing())
+
+    async def _render(self, figures: Figures, standing: Standing) -> bytes:
+        return await self._slices.do(render_in_steps(figures, standing), _METRICS)
 
     async def standing(self) -> Standing:
         """How everything stands now; without sums of what cannot be read."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Coroutine
+from itertools import count
 from typing import Any, TypeVar
 
 import msgspec
@@ -313,6 +314,63 @@ def test_metrics_tell_the_totals_that_the_store_keeps() -> None:
     assert answer is not None
     assert 'pullstatus_waiting{kind="replies"} 15.0' in answer.content.decode()
     assert "pullstatus_mailboxes 3.0" in answer.content.decode()
+
+
+def test_one_page_of_figures_is_made_at_a_time_however_many_ask() -> None:
+    """Who asks while one is made shares the next: it tells what happened before he asked."""
+    served = Served()
+    goes_on: list[asyncio.Event] = []
+    engine = served.store.engine
+
+    async def slow() -> Engine:
+        goes_on.append(asyncio.Event())
+        await goes_on[-1].wait()
+        return await engine()
+
+    served.store.engine = slow  # type: ignore[method-assign]
+
+    async def ask() -> None:
+        first = [asyncio.create_task(served.figures()) for _ in range(100)]
+        await _settled()
+        await served.ask("GET", "/v5/nothing")
+        second = [asyncio.create_task(served.figures()) for _ in range(100)]
+        await _settled()
+        assert len(goes_on) == 1
+        goes_on[0].set()
+        await asyncio.gather(*first)
+        await _settled()
+        assert len(goes_on) == 2
+        goes_on[1].set()
+        for page in await asyncio.gather(*second):
+            assert page['pullstatus_requests_refused_total{status="200"}'] == 1
+
+    asyncio.run(ask())
+
+
+async def _settled() -> None:
+    for _ in range(50):
+        await asyncio.sleep(0)
+
+
+def test_others_have_their_turn_while_a_page_of_figures_is_made(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A round of the loop at least for each of its families, if each takes as long as a slice."""
+    served = Served()
+    monkeypatch.setattr(served.routes._slices, "_clock_s", count().__next__)
+    rounds = 0
+
+    async def ask() -> None:
+        nonlocal rounds
+        page = asyncio.create_task(served.ask("GET", "/metrics"))
+        while not page.done():
+            rounds += 1
+            await asyncio.sleep(0)
+        answer = await page
+        assert answer is not None
+        assert rounds > answer.content.count(b"# TYPE ") / 2  # which are of one or two
+
+    asyncio.run(ask())
 
 
 def test_what_the_server_can_do_is_told_whatever_its_store_does() -> None:

@@ -15,7 +15,7 @@ import structlog
 
 from pullstatus.apps import Registry
 from pullstatus.server.budget import Budget
-from pullstatus.server.figures import Connections, Figures, Standing, render
+from pullstatus.server.figures import Connections, Figures, Standing
 from pullstatus.server.listener import Listener
 from pullstatus.server.logs import LogLines
 from pullstatus.server.routes import Routes
@@ -48,14 +48,14 @@ class _Routes(Routes):
     fleet: Fleet
     dead: Snapshot = NOBODY
 
-    async def metrics(self) -> bytes:
+    async def _page(self) -> bytes:
         await self.fleet.look()
         known = self._snapshots()
         figures = Figures()
         figures.add(self.figures.counts())
         for one in known:
             figures.add(one.counts)
-        return render(figures, self._in_all(await self.standing(), known))
+        return await self._render(figures, self._in_all(await self.standing(), known))
 
     def not_ready(self) -> NotReady | None:
         return super().not_ready() or (None if self.fleet.serving else NotReady.NO_WORKER)

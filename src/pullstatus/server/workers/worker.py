@@ -42,7 +42,7 @@ class _Routes(Routes):
 
     ask: Callable[[], Coroutine[object, object, bytes]]
 
-    async def metrics(self) -> bytes:
+    async def _page(self) -> bytes:
         return await self.ask()
 
 
