@@ -13,7 +13,8 @@ from pullstatus import limits
 from pullstatus.apps import Application, Wanted
 from pullstatus.errors import AlreadyExists, InvalidSetting
 
-COLUMNS = Wanted.__struct_fields__
+COLUMNS = {field.name: field.type for field in msgspec.structs.fields(Wanted)}
+"""What each member is, by its name."""
 SWITCHES = {"on": True, "yes": True, "true": True, "1": True}
 SWITCHES |= {"off": False, "no": False, "false": False, "0": False}
 PROBLEMS_MAX = 10  # that are told of one file
@@ -96,9 +97,9 @@ def _csv(text: str) -> Iterator[tuple[int, object]]:
     rows = csv.reader(io.StringIO(text, newline=""), strict=True)
     try:
         names = [name.strip() for name in next(rows, [])]
-        if "sdkappid" not in names or not set(names) <= set(COLUMNS):
+        if "sdkappid" not in names or not set(names) <= COLUMNS.keys():
             raise InvalidSetting(
-                f"line 1: must name the columns, sdkappid and any of {', '.join(COLUMNS[1:])}"
+                f"line 1: must name the columns, sdkappid and any of {', '.join([*COLUMNS][1:])}"
             )
         if len(set(names)) != len(names):
             raise InvalidSetting("line 1: a column is there twice")
@@ -118,11 +119,12 @@ def _csv(text: str) -> Iterator[tuple[int, object]]:
 
 def _value(name: str, cell: str) -> object:
     """What a cell stands for; the cell itself if it stands for nothing, which is refused later."""
-    if name == "allow":
+    kind = COLUMNS[name]
+    if kind == tuple[str, ...]:
         return cell.split()
-    if name in ("enabled", "pull", "strict", "arrears"):
+    if kind is bool:
         return SWITCHES.get(cell.lower(), cell)
-    if name in ("sdkappid", "rate", "waiting_days", "wait", "window"):
+    if kind is int:
         return int(cell) if cell.isascii() and cell.isdigit() and len(cell) < 12 else cell
     return cell
 

@@ -8,12 +8,16 @@ import json
 from random import Random
 from typing import Any, cast
 
+import msgspec
 import pytest
 
 from pullstatus import Page
+from pullstatus.apps import Application, Wanted
+from pullstatus.cli.app_import import read_applications
 from pullstatus.cli.push.source import Records
 from pullstatus.client.records import read_record
 from pullstatus.consumer.forms import Csv, harmless
+from pullstatus.errors import InvalidSetting
 from pullstatus.records import Kind
 
 PARTS = (
@@ -125,3 +129,35 @@ def test_member_of_another_type_comes_back_as_it_was() -> None:
         reply("e", time=True),
     ]
     assert pushed(written(records, exact=False)) == records
+
+
+FIXED_KEY = "5f03a35d00ee52a21327ab048186a2c4"
+KINDS = {field.name: field.type for field in msgspec.structs.fields(Wanted)}
+SAMPLES: dict[object, list[Any]] = {
+    bool: [True, False],
+    int: [10, 20],
+    tuple[str, ...]: [["192.0.2.0/24", "10.0.0.0/8"]],
+}
+
+
+@pytest.mark.parametrize("column", [name for name in KINDS if name != "sdkappid"])
+def test_every_member_of_an_application_may_be_a_column(column: str) -> None:
+    """It means in CSV what it means in JSON; and what is none of its kind is refused in both."""
+    for value in SAMPLES.get(KINDS[column], [FIXED_KEY]):
+        cell = " ".join(value) if isinstance(value, list) else str(value)
+        from_csv = imported(f"sdkappid,{column}\n7,{cell}\n")
+        assert from_csv == imported(json.dumps({"sdkappid": 7, column: value}))
+        assert from_csv == imported(f"{column},sdkappid\n{cell},7\n")
+    assert imported(f"sdkappid,{column}\n7,\n") == imported('{"sdkappid":7}')
+    if KINDS[column] in (bool, int):
+        with pytest.raises(InvalidSetting, match=f"line 2: {column}: Expected"):
+            imported(f"sdkappid,{column}\n7,maybe\n")
+
+
+def imported(text: str) -> Application:
+    """The application of a file, but for what is made at random, or of its key."""
+    [(_, made)] = read_applications(text.encode(), 1_767_571_390_000)
+    keys = tuple(
+        msgspec.structs.replace(key, id="") for key in made.appkeys if key.appkey == FIXED_KEY
+    )
+    return msgspec.structs.replace(made, appkeys=keys, owner="")
