@@ -12,6 +12,7 @@ in the commit that does. What changes nothing leaves none.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Final
 
@@ -60,6 +61,7 @@ from pullstatus.errors import (
     SettingChanged,
     UnknownApplication,
     UnknownToken,
+    WorldError,
 )
 from pullstatus.records import Kind
 from pullstatus.store import (
@@ -73,7 +75,7 @@ from pullstatus.store import (
     While,
 )
 
-FORGOTTEN = Noted(0)
+_FORGOTTEN = Noted(0)
 
 
 class Wanted(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -297,7 +299,9 @@ async def rotate_key(
     The key before stays good beside the new one. With `drop_old` it ends: of two live keys the
     older one does and no new one is made, since by then clients sign with the newest.
 
-    Of the keys before, only the newest stays: at most `limits.APPKEYS_LIVE_MAX` are live.
+    At most `limits.APPKEYS_LIVE_MAX` are live. So of the keys before, only the newest stays; or the
+    one that is good and used, where the newest is not: a rotation that was cut off, so that nobody
+    has seen its key, may be repeated.
 
     Args:
         not_before_ms: when the new key begins to be good.
@@ -311,6 +315,7 @@ async def rotate_key(
     """
     made = by.random_hex(limits.APPKEY_CHARS // 2) if appkey is None else check_appkey(appkey)
     key = AppKey(made, by.now_ms, by.random_hex(KEY_ID_BYTES), not_before_ms=max(0, not_before_ms))
+    used = await store.marks(key_marks(sdkappid))
 
     def same(live: AppKey) -> bool:
         """Whether a live key is this one, however its digits are spelt."""
@@ -331,7 +336,7 @@ async def rotate_key(
                 "two keys are live, so --drop-old with another --appkey would end the newest one;"
                 f" {_end_older(application)} first"
             )
-        kept = () if drop_old else application.appkeys[: limits.APPKEYS_LIVE_MAX - 1]
+        kept = () if drop_old else _staying(application, used, by.now_ms)
         if old_until_ms is not None:
             kept = tuple(msgspec.structs.replace(old, not_after_ms=old_until_ms) for old in kept)
         return msgspec.structs.replace(application, appkeys=(key, *kept))
@@ -341,6 +346,17 @@ async def rotate_key(
         store, sdkappid, rotate, by=by, action=action, keyring=keyring, gap=_GAP_IN_ROTATION
     )
     return changed, key if key.id in (live.id for live in changed.appkeys) else None
+
+
+def _staying(
+    application: Application, used: Mapping[str, Noted], now_ms: int
+) -> tuple[AppKey, ...]:
+    """Which of its keys stay beside a new one: those that are good and used, then the newest."""
+
+    def needless(key: AppKey) -> tuple[bool, bool]:
+        return not key.good(now_ms), key_mark(application.sdkappid, key) not in used
+
+    return tuple(sorted(application.appkeys, key=needless)[: limits.APPKEYS_LIVE_MAX - 1])
 
 
 _GAP_IN_ROTATION: Final = (
@@ -426,7 +442,7 @@ async def delete_application(
         raise SettingChanged(f"application {sdkappid} was made anew meanwhile")
     gone_still = While(gone.name, gone.revision)
     erased = await let_go(store, sdkappid, by=by, act=act, while_set=gone_still)
-    await store.mark(dict.fromkeys(await store.marks(key_marks(sdkappid)), FORGOTTEN))
+    await forget_uses(store, key_marks(sdkappid))
     return erased
 
 
@@ -654,8 +670,7 @@ async def revoke_token(store: Store, name: str, *, by: Operator) -> None:
     act = by.act("token revoke", name=name)
     if not await store.change(Change(before.name, None, before.value), act=act, ticket=by.ticket()):
         raise SettingChanged("this token was changed meanwhile; try again")
-    marks = await store.marks(token_mark(read_token(before.name, before.value)))
-    await store.mark(dict.fromkeys(marks, FORGOTTEN))
+    await forget_uses(store, token_mark(read_token(before.name, before.value)))
 
 
 async def tokens(store: Store) -> list[tuple[Token, Noted | None]]:
@@ -735,9 +750,20 @@ async def _change_keys(
         store, sdkappid, without_gap, by=by, action=action, keyring=keyring
     )
     live = {key_mark(sdkappid, key) for key in after.appkeys}
-    marks = await store.marks(key_marks(sdkappid))
-    await store.mark(dict.fromkeys(marks.keys() - live, FORGOTTEN))
+    await forget_uses(store, key_marks(sdkappid), live)
     return after
+
+
+async def forget_uses(store: Store, begin: str, live: Iterable[str] = ()) -> None:
+    """Forget when what is not live any more was used; what was committed is no failure without.
+
+    Args:
+        begin: what the marks begin with.
+        live: those that stay.
+    """
+    with contextlib.suppress(WorldError):
+        marks = await store.marks(begin)
+        await store.mark(dict.fromkeys(marks.keys() - set(live), _FORGOTTEN))
 
 
 def _good(application: Application, at_ms: int) -> bool:

@@ -16,7 +16,7 @@ from typing import Final
 import msgspec
 
 from pullstatus import limits
-from pullstatus.apps.administration import FORGOTTEN, applications
+from pullstatus.apps.administration import applications, forget_uses
 from pullstatus.apps.operator import Operator, RandomHex
 from pullstatus.apps.sealing import KEY_ID_BYTES, Keyring
 from pullstatus.apps.values import (
@@ -161,7 +161,7 @@ async def revoke_pair(store: Store, secret_id: str, *, by: Operator) -> None:
     act = by.act("secret revoke", secret_id=secret_id, sdkappids=pair.sdkappids)
     if not await store.change(Change(before.name, None, before.value), act=act, ticket=by.ticket()):
         raise SettingChanged("this secret key pair was changed meanwhile; try again")
-    await store.mark({pair_mark(secret_id): FORGOTTEN})
+    await forget_uses(store, pair_mark(secret_id))
 
 
 async def pairs(store: Store) -> list[PairStanding]:

@@ -21,6 +21,7 @@ from pullstatus.cli.periods import Moment
 from pullstatus.cli.service import read_file
 from pullstatus.cli.session import plainly, store_option, with_store
 from pullstatus.clock import wall_ms
+from pullstatus.errors import PullstatusError
 from pullstatus.receipts.signatures import SCHEMES
 from pullstatus.store import Noted, Store
 
@@ -159,6 +160,15 @@ def _age(at_ms: int | None, now_ms: int) -> str | None:
     return f"{age_s // seconds}{unit}"
 
 
+async def _standing(store: Store, changed: Application) -> Standing:
+    """How an application stands that was changed just now; that it was is told in any case."""
+    try:
+        return await apps.standing(store, changed.sdkappid)
+    except PullstatusError as error:
+        say(f"when its keys were used cannot be read now: {error}", err=True)
+        return Standing(changed, [], [None] * len(changed.appkeys))
+
+
 def _print_made(standing: Standing, key: AppKey | None) -> None:
     """An application, and its new key if there is one: the one time that is shown."""
     secret = {} if key is None else {"appkey": key.appkey}
@@ -192,8 +202,8 @@ def create_app(
 ) -> None:
     """Make an application and print it as JSON. Its appkey is shown this once."""
 
-    async def make(store: Store) -> Application:
-        return await apps.create_application(
+    async def make(store: Store) -> None:
+        application = await apps.create_application(
             store,
             sdkappid,
             by=acting(),
@@ -202,9 +212,9 @@ def create_app(
             pull=not no_pull,
             name=name or "",
         )
+        _print_made(Standing(application, [], [None]), application.appkeys[0])
 
-    application = with_store(store_url, make, create=True)
-    _print_made(Standing(application, [], [None]), application.appkeys[0])
+    with_store(store_url, make, create=True)
 
 
 @app_group.command("import")
@@ -223,14 +233,18 @@ def import_apps(file: BinaryIO, as_csv: bool, store_url: str, masters: Masters) 
     """
     wanted = read_applications(file.read(limits.IMPORT_BYTES_MAX + 1), wall_ms())
 
-    async def make(store: Store) -> Sequence[Application]:
+    async def make(store: Store) -> None:
         taken = await apps.existing(store, [made.sdkappid for _, made in wanted])
         refuse_taken(wanted, taken)
         keyring = await apps.open_keyring(store, masters)
         applications = [made for _, made in wanted]
-        return await apps.import_applications(store, applications, by=acting(), keyring=keyring)
+        made = await apps.import_applications(store, applications, by=acting(), keyring=keyring)
+        _print_imported(made, as_csv=as_csv)
 
-    made = with_store(store_url, make)
+    with_store(store_url, make)
+
+
+def _print_imported(made: Sequence[Application], *, as_csv: bool) -> None:
     rows = [
         {
             "sdkappid": application.sdkappid,
@@ -333,8 +347,10 @@ def _change(sdkappid: int, store_url: str, action: str, **changes: object) -> No
         return msgspec.structs.replace(application, **changes)
 
     async def work(store: Store) -> Standing:
-        await apps.change_application(store, sdkappid, change, by=acting(), action=action)
-        return await apps.standing(store, sdkappid)
+        return await _standing(
+            store,
+            await apps.change_application(store, sdkappid, change, by=acting(), action=action),
+        )
 
     print_json(_shown(with_store(store_url, work)))
 
@@ -497,13 +513,13 @@ def rotate_key(
     The key before stays good beside it, so that clients can change one by one: `app show` tells
     when each was used last, and from where. When all have changed, end the old one with drop-key,
     or with this and --drop-old, which then makes no third key. With --old-until it ends by itself.
-    The next rotation ends it, too.
+    The next rotation ends it, too; or the newer one, if only that is not in use.
     """
     if drop_old and old_until_ms is not None:
         raise click.UsageError("--drop-old and --old-until exclude each other")
 
-    async def work(store: Store) -> tuple[Standing, AppKey | None]:
-        _, key = await apps.rotate_key(
+    async def work(store: Store) -> None:
+        application, key = await apps.rotate_key(
             store,
             sdkappid,
             by=acting(),
@@ -513,9 +529,9 @@ def rotate_key(
             not_before_ms=not_before_ms,
             old_until_ms=old_until_ms,
         )
-        return await apps.standing(store, sdkappid), key
+        _print_made(await _standing(store, application), key)
 
-    _print_made(*with_store(store_url, work))
+    with_store(store_url, work)
 
 
 @app_group.command("drop-key")
@@ -539,8 +555,8 @@ def drop_key(sdkappid: int, end: str, store_url: str, masters: Masters) -> None:
     async def work(store: Store) -> Standing:
         more = len(end) > apps.END_CHARS
         keyring = await apps.open_keyring(store, masters) if more else None
-        await apps.drop_key(store, sdkappid, end, by=acting(), keyring=keyring)
-        return await apps.standing(store, sdkappid)
+        left = await apps.drop_key(store, sdkappid, end, by=acting(), keyring=keyring)
+        return await _standing(store, left)
 
     print_json(_shown(with_store(store_url, work)))
 
@@ -603,8 +619,8 @@ def create_token(
     """Make a token and print it as JSON. Its secret is shown this once."""
     key = _signature_key(signature_key_file, signature_scheme)
 
-    async def make(store: Store) -> tuple[Token, str]:
-        return await apps.create_token(
+    async def make(store: Store) -> None:
+        token, secret = await apps.create_token(
             store,
             name,
             by=acting(),
@@ -614,9 +630,9 @@ def create_token(
             signature_scheme=signature_scheme or "",
             keyring=None if key is None else await apps.open_keyring(store, masters),
         )
+        print_json({"token": secret, **_shown_token(token, None)})
 
-    token, secret = with_store(store_url, make, create=True)
-    print_json({"token": secret, **_shown_token(token, None)})
+    with_store(store_url, make, create=True)
 
 
 @token_group.command("set")

@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from pullstatus import apps
-from pullstatus.apps import Masters, PairStanding, SecretPair
+from pullstatus.apps import Masters, PairStanding
 from pullstatus.cli.acting import acting
 from pullstatus.cli.lazy import Group
 from pullstatus.cli.master_keys import with_masters
@@ -79,8 +79,8 @@ def create_secret(
         raise click.UsageError("--secret-id and --secret-key-file need each other")
     given = None if secret_key_file is None else read_file(secret_key_file, "--secret-key-file")
 
-    async def make(store: Store) -> SecretPair:
-        return await apps.create_pair(
+    async def make(store: Store) -> None:
+        pair = await apps.create_pair(
             store,
             sdkappids,
             by=acting(),
@@ -90,10 +90,10 @@ def create_secret(
             secret_id=secret_id,
             secret_key=given,
         )
+        shown = _shown(PairStanding(pair, pair.sdkappids, (), None))
+        print_json({"secret_id": pair.id, "secret_key": pair.secret_key, **shown})
 
-    pair = with_store(store_url, make)
-    shown = _shown(PairStanding(pair, pair.sdkappids, (), None))
-    print_json({"secret_id": pair.id, "secret_key": pair.secret_key, **shown})
+    with_store(store_url, make)
 
 
 @secret_group.command("list")

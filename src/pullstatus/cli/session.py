@@ -79,6 +79,8 @@ store_option = click.option(
 def with_store(store_url: str, work: Callable[[Store], Awaitable[R]], *, create: bool = False) -> R:
     """Open the store beside whatever else uses it, do `work`, close it.
 
+    What can be shown only once is printed by `work`: nothing that fails behind it is in between.
+
     Args:
         create: make one if there is none, and say so.
     """

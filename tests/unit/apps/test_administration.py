@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from pullstatus import apps, mailbox
 from pullstatus.apps import LiveApplication, Operator, Registry
 from pullstatus.apps.routing import Rules
+from pullstatus.apps.values import key_mark
 from pullstatus.errors import (
     AcknowledgementRefused,
     AlreadyExists,
@@ -34,7 +35,7 @@ from pullstatus.receipts import Receipts
 from pullstatus.receipts.batch import read_batch
 from pullstatus.receipts.tencent import read_callback
 from pullstatus.records import Kind
-from pullstatus.store import Change, Outcome, Page, Reader, Store, Tickets, open_store
+from pullstatus.store import Change, Noted, Outcome, Page, Reader, Store, Tickets, open_store
 from tests.harness import statuses
 from tests.sealing import keyring_of, masters_of
 
@@ -576,6 +577,32 @@ def test_no_rotation_ends_the_only_key_that_is_good_now(last: dict[str, Any]) ->
             await rotate(store, not_before_ms=NOW_MS + 9, **last)
         [application] = await apps.applications(store)
         assert all(good(application, NOW_MS + each) for each in range(12))
+
+    on_a_store(work)
+
+
+@pytest.mark.parametrize("done", [True, False])
+def test_a_rotation_that_is_cut_off_and_repeated_leaves_the_key_that_is_used(done: bool) -> None:
+    """Nobody has seen the key of the one that was cut off, so nobody uses it."""
+
+    async def work(store: Store) -> None:
+        await create(store)
+        [application] = await apps.applications(store)
+        [first] = application.appkeys
+        await store.mark({key_mark(NUMBER, first): Noted(NOW_MS)})
+        for at in itertools.count(1):
+            cut = Cut(store, at, done=done)
+            with contextlib.suppress(StoreUnavailable):
+                await rotate(cast("Store", cut))
+            rotated = await rotate(store)
+            assert [first.id] == [key.id for key in rotated.appkeys[1:]]
+            if cut.left > 0:
+                break
+        [application] = await apps.applications(store)
+        newest = application.appkeys[0]
+        await store.mark({key_mark(NUMBER, newest): Noted(NOW_MS)})
+        rotated = await rotate(store)  # both are used: the older one ends
+        assert rotated.appkeys[1].id == newest.id
 
     on_a_store(work)
 

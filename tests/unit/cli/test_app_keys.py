@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 from pathlib import Path
 
@@ -9,6 +10,8 @@ import pytest
 from click.testing import CliRunner, Result
 
 from pullstatus.cli import main
+from pullstatus.errors import StoreUnavailable
+from pullstatus.store import Store, open_store
 
 KEY = "0123456789abcdef0123456789abcdef"
 OTHER_KEY = "FEDCBA98765432100123456789abcdef"
@@ -47,6 +50,60 @@ def test_what_is_no_key_is_refused(
     assert (done.exit_code, done.stdout) == (status, "")
     assert told in done.stderr
     assert KEY not in done.stderr
+
+
+class FailsBehind:
+    """A store that cannot do anything any more once a command has committed."""
+
+    def __init__(self, store: Store, *, closes: bool) -> None:
+        self._store, self._closes, self._failed = store, closes, False
+
+    def __getattr__(self, name: str) -> object:
+        verb = getattr(self._store, name)
+        if not inspect.iscoroutinefunction(verb) or (name == "close" and self._closes):
+            return verb
+
+        async def call(*arguments: object, **named: object) -> object:
+            if self._failed and name != "close":
+                raise StoreUnavailable("another process holds the store")
+            done = await verb(*arguments, **named)
+            if name == "close":
+                raise StoreUnavailable("another process holds the store")
+            self._failed = self._failed or (name == "change" and done and "act" in named)
+            return done
+
+        return call
+
+
+MAKING = {
+    "app create": (["8"], "appkey"),
+    "app import": (["-"], "appkey"),
+    "app rotate-key": (["7"], "appkey"),
+    "token create": (["gateway"], "token"),
+    "secret create": (["--app", "7"], "secret_key"),
+}
+
+
+@pytest.mark.parametrize("closes", [True, False])
+@pytest.mark.parametrize("command", MAKING)
+def test_what_was_made_is_shown_whatever_fails_behind_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: str, closes: bool
+) -> None:
+    assert run(tmp_path, "app", "create", "7").exit_code == 0
+
+    async def opened(store_url: str, *, create: bool) -> FailsBehind:
+        return FailsBehind(await open_store(store_url, create=create), closes=closes)
+
+    flags, member = MAKING[command]
+    with monkeypatch.context() as patch:
+        patch.setattr("pullstatus.cli.session.open_store", opened)
+        done = run(tmp_path, *command.split(), *flags, given="sdkappid\n8\n")
+    shown = json.loads(done.stdout)
+    assert (shown[0] if isinstance(shown, list) else shown)[member]
+    assert done.exit_code == (0 if closes else 1), done.stderr
+    if command == "app rotate-key":
+        listed = json.loads(run(tmp_path, "app", "show", "7", "--json").stdout)
+        assert listed["appkeys"][0]["ends_with"] == shown["appkey"][-4:]
 
 
 def test_no_command_takes_a_secret_in_argv_only() -> None:
