@@ -236,19 +236,22 @@ def api3_calls(data: bytes) -> None:
 def _api3() -> Served:
     """A server with a pair that may sign in any way, and a store with nothing in it."""
     made = api3.served(unsigned_payload=True, v1=True)
-    revision = made.registry.applications[APP.sdkappid].while_set.revision
+    registry = made.registry
+    held = [known.while_set for known in registry.applications.values()]
+    held += [known.while_set for known in registry.pairs.values()]
+    revisions = {each.name: each.revision for each in held}
 
     async def nothing(*_: object) -> list[object]:
         return []
 
     async def setting(name: str) -> Setting:
-        return Setting(name, api3.SETTING, revision)
+        return Setting(name, api3.SETTING, revisions[name])
 
     async def look(*_: object) -> None:
         """No look at a store finds anything, so none has to wait for the next."""
 
     vars(made.store).update(backlog=nothing, tallies=nothing, setting=setting)
-    vars(made.registry).update(look=look)
+    vars(made.registry).update(look=look, look_for_pair=look)
     return made
 
 
