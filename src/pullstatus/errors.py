@@ -28,6 +28,7 @@
     |   |-- UnknownSecret
     |   |-- AlreadyExists
     |   `-- InvalidSetting      a bad value for an application, a token or a command line flag
+    |       `-- EntriesDamaged  some of those that were named can't be read any more
     `-- WorldError            disk, engine, network
         |-- StoreUnavailable    definitely nothing happened; trying again can help
         |   |-- StoreFull
@@ -64,6 +65,7 @@ __all__ = [
     "CallerGone",
     "CommitsLost",
     "Disabled",
+    "EntriesDamaged",
     "InArrears",
     "InvalidAuthorization",
     "InvalidBody",
@@ -339,6 +341,12 @@ class InvalidSetting(CallerError):
     """A value for an application, a token or a command line flag is out of bounds."""
 
     code = "invalid_setting"
+
+
+class EntriesDamaged(InvalidSetting):
+    """Some of the entries that were named are damaged, so nothing is done with any of them."""
+
+    code = "entries_damaged"
 
 
 # --- the world's fault ----------------------------------------------------------------------------

@@ -340,6 +340,21 @@ def test_redelivery_leaves_an_audit_row_without_personal_data(numbered: Program)
     assert json.loads(act.detail) == {"by": "number", "count": 1, "mailboxes": [str(ONE)]}
 
 
+def test_redelivery_tells_what_is_damaged_and_copies_the_rest(program: Program) -> None:
+    records = [status(number, sid=f"<{number}>") for number in range(1, 4)]
+    feed(program, ONE, records)
+    take(program, ONE, 3)
+    body = "CAST(replace(CAST(body AS TEXT), '<2>', '<#>') AS BLOB)"
+    change_file(file_of(program), f"UPDATE chunk SET body = {body}")
+    told = refused(program, "redeliver", "--pull", f"{A}-0-1", "--reason", "lost")
+    done, _, error = told.partition("Error")
+    assert "was not copied" in error
+    shown = json.loads(done)
+    assert shown["redelivered"] == 2
+    assert shown["damaged"] == [{"sdkappid": A, "type": 0, "first": 2, "records": 1}]
+    assert take(program, ONE, 100).data == b",".join(encoded([records[0], records[2]]))
+
+
 @pytest.mark.parametrize(
     "how",
     [

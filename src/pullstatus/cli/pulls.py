@@ -278,6 +278,9 @@ def redeliver(
     With --dry-run it only looks, and shows what there is and what became of it, as `find` does for
     a number or a sid. Exit status 1 when there is nothing.
 
+    What was erased is not copied. Nor is what is damaged: it is told, with exit status 1, and all
+    else is copied.
+
     Many are copied in steps, so that pulls and appends hardly notice. What was cut off between two
     of them is finished by the same command with --resume, and no record is copied twice by that:
     `acts list` tells the number and what was looked for.
@@ -336,17 +339,23 @@ def redeliver(
         else:
             plan = await redelivery.resume(store, act_id, found, how=how)
         try:
-            copied = await redelivery.redeliver(store, plan, by=by)
+            done = await redelivery.redeliver(store, plan, by=by)
         except PullstatusError:
             await _say_how_to_go_on(store, plan)
             raise
         return {
-            "redelivered": copied,
+            "redelivered": done.copied,
             "act": await redelivery.number(store, plan.act),
             "ranges": [shown_range(*run) for run in plan.due],
+            "damaged": [shown_range(*run) for run in done.damaged],
         }
 
-    print_json(with_store(store_url, copy))
+    told = with_store(store_url, copy)
+    print_json(told)
+    if told["damaged"]:
+        raise click.ClickException(
+            "what is damaged can't be read any more, and was not copied; all else was"
+        )
 
 
 async def _say_how_to_go_on(store: Store, plan: Plan) -> None:

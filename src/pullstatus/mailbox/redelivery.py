@@ -6,6 +6,9 @@ A cursor never moves back, so "never returned again" has no exception: what come
 at the tail, marked in the store with where they came from and by which act, which says who and why.
 Copied is only what was handed out and is no copy itself, or it would come twice.
 
+Of a step in which something is damaged the rest is copied: it is tried by halves, until what is
+damaged stands alone.
+
 An act may be cut off between two of its steps, each of which is a commit. It copies a record once,
 so whoever goes on with it may begin anew: what it has copied is passed over.
 """
@@ -20,7 +23,7 @@ import msgspec
 
 from pullstatus import limits
 from pullstatus.apps import Operator
-from pullstatus.errors import InvalidSetting, SettingChanged
+from pullstatus.errors import EntriesDamaged, InvalidSetting, SettingChanged
 from pullstatus.mailbox.owners import Range, read_owner
 from pullstatus.mailbox.search import Found, copies_of, runs
 from pullstatus.store import NO_TICKET, Act, JournalRow, Mailbox, Redeliver, Store
@@ -144,8 +147,20 @@ async def resume(store: Store, act_id: int, found: Sequence[Found], *, how: str)
     return Plan(act, due)
 
 
-async def redeliver(store: Store, plan: Plan, *, by: Operator) -> int:
-    """Append copies of what is due and the act has not copied yet; returns how many.
+class Redelivered(msgspec.Struct, frozen=True):
+    """What came of it.
+
+    Attributes:
+        copied: how many copies were appended.
+        damaged: what was not copied, since it can't be read any more.
+    """
+
+    copied: int
+    damaged: list[Range]
+
+
+async def redeliver(store: Store, plan: Plan, *, by: Operator) -> Redelivered:
+    """Append copies of what is due and the act has not copied yet, but for what is damaged.
 
     In steps, each a commit of at most `limits.REDELIVER_COUNT_MAX` records of one mailbox. With any
     error, the steps before it are done.
@@ -156,12 +171,15 @@ async def redeliver(store: Store, plan: Plan, *, by: Operator) -> int:
         SettingChanged: an application was changed again and again meanwhile.
     """
     copied = 0
+    damaged: list[Range] = []
     for mailbox in sorted({mailbox for mailbox, _, _ in plan.due}):
+        lost: list[int] = []
         for step in _steps([(first, size) for box, first, size in plan.due if box == mailbox]):
-            if copied:
+            if copied or lost:
                 await asyncio.sleep(PAUSE_S)
-            copied += await _take_step(store, mailbox, step, plan.act, by)
-    return copied
+            copied += await _take_whole(store, mailbox, step, plan.act, by, lost)
+        damaged += runs(mailbox, sorted(lost))
+    return Redelivered(copied, damaged)
 
 
 async def number(store: Store, act: Act) -> int | None:
@@ -183,6 +201,30 @@ def _count(due: Sequence[Range]) -> int:
 
 def _mailboxes(due: Sequence[Range]) -> list[str]:
     return sorted({str(mailbox) for mailbox, _, _ in due})
+
+
+async def _take_whole(
+    store: Store,
+    mailbox: Mailbox,
+    step: list[tuple[int, int]],
+    act: Act,
+    by: Operator,
+    lost: list[int],
+) -> int:
+    """Take a step, but for what is damaged in it: the numbers of that are put into `lost`."""
+    try:
+        return await _take_step(store, mailbox, step, act, by)
+    except EntriesDamaged:
+        seqs = [seq for first_seq, count in step for seq in range(first_seq, first_seq + count)]
+    if len(seqs) == 1:
+        lost += seqs
+        return 0
+    copied = 0
+    for half in seqs[: len(seqs) // 2], seqs[len(seqs) // 2 :]:
+        await asyncio.sleep(PAUSE_S)
+        ranges = [(first_seq, count) for _, first_seq, count in runs(mailbox, half)]
+        copied += await _take_whole(store, mailbox, ranges, act, by, lost)
+    return copied
 
 
 async def _take_step(

@@ -342,6 +342,7 @@ class Store(Protocol):
 
         Raises:
             InvalidSetting: one of them is no longer stored, or has not left yet.
+            EntriesDamaged: one of them can't be read any more.
         """
         ...
 

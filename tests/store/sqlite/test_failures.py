@@ -17,6 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pullstatus.errors import (
+    EntriesDamaged,
     InvalidSetting,
     OutcomeUnknown,
     StoreCorrupt,
@@ -652,7 +653,7 @@ async def test_damaged_entries_are_not_redelivered(opener: Opener, file: Path) -
     body = b",".join(entries)
     damage(file, "UPDATE chunk SET body = ?", body.replace(entries[2], b"#" * len(entries[2])))
     store = await opener(on_failure=failures.append)
-    with pytest.raises(InvalidSetting, match="damaged"):
+    with pytest.raises(EntriesDamaged):
         await store.redeliver(redeliver(STATUSES, (1, 4)))
     assert await acts_of(store) == []
     assert await store.redeliver(redeliver(STATUSES, (1, 2))) == 2

@@ -7,8 +7,10 @@ import itertools
 import tempfile
 from collections import Counter
 from collections.abc import Callable, Coroutine
+from pathlib import Path
 from typing import Any, cast
 
+import apsw
 import pytest
 from msgspec.structs import replace
 
@@ -16,7 +18,7 @@ from pullstatus import apps, limits
 from pullstatus.apps import Operator
 from pullstatus.errors import InvalidSetting, SettingChanged, StoreUnavailable
 from pullstatus.mailbox import redelivery, search
-from pullstatus.mailbox.redelivery import Plan
+from pullstatus.mailbox.redelivery import Plan, Redelivered
 from pullstatus.mailbox.search import Found
 from pullstatus.records import Kind
 from pullstatus.store import (
@@ -46,6 +48,17 @@ def random_hex(size: int) -> str:
 
 
 BY = Operator("me", NOW_MS, random_hex, "lost")
+
+
+def with_open(url: str, work: Callable[[Store], Coroutine[Any, Any, None]]) -> None:
+    async def run() -> None:
+        store = await open_store(url)
+        try:
+            await work(store)
+        finally:
+            await store.close()
+
+    asyncio.run(run())
 
 
 def on_a_store(work: Callable[[Store], Coroutine[Any, Any, None]]) -> None:
@@ -136,9 +149,9 @@ def test_what_was_cut_off_is_gone_on_with(
         resumed = await redelivery.resume(store, row.act_id, found, how="time")
         assert resumed.act == plan.act
         left = 3 * COUNT - sum(cut.sizes)
-        assert await redelivery.redeliver(store, resumed, by=BY) == left
+        assert await redelivery.redeliver(store, resumed, by=BY) == Redelivered(left, [])
         assert await all_once(store)
-        assert await redelivery.redeliver(store, resumed, by=BY) == 0
+        assert await redelivery.redeliver(store, resumed, by=BY) == Redelivered(0, [])
         assert len(await acts_of(store)) == before + 1
 
     on_a_store(work)
@@ -253,7 +266,7 @@ def test_a_change_of_the_application_between_two_steps_is_looked_at(
         plan = redelivery.begin(few, by=BY, how="time")
         with pytest.raises(SettingChanged):  # as it is changed before every try
             await redelivery.redeliver(cast("Store", changing), plan, by=BY)
-        assert await redelivery.redeliver(store, plan, by=BY) == 2 * COUNT - 10
+        assert (await redelivery.redeliver(store, plan, by=BY)).copied == 2 * COUNT - 10
 
         changing = Changing(store, delete)
         plan = redelivery.begin(few, by=BY, how="time")
@@ -262,6 +275,66 @@ def test_a_change_of_the_application_between_two_steps_is_looked_at(
         assert changing.sizes == [10]
 
     on_a_store(work)
+
+
+DAMAGES = {
+    "entries": (
+        """UPDATE chunk SET body =
+            CAST(replace(replace(CAST(body AS TEXT), '"4"', '"#"'), '"33"', '"##"') AS BLOB)""",
+        {5, 34},
+    ),
+    "a page": (
+        "UPDATE chunk SET bounds = x'' WHERE key = (SELECT min(key) FROM chunk)",
+        set(range(1, 11)),
+    ),
+    "a hole": (
+        "DELETE FROM chunk WHERE key = (SELECT min(key) + 10 FROM chunk)",
+        set(range(11, 21)),
+    ),
+    "all": ("UPDATE chunk SET body = zeroblob(length(body))", set(range(1, 41))),
+    "nothing": ("UPDATE chunk SET count = count", set()),
+}
+
+
+@pytest.mark.parametrize("step", [1, 7, 1000])
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_all_is_copied_but_what_is_damaged(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, damage: str, step: int
+) -> None:
+    """Which is told, also by whoever goes on with it."""
+    monkeypatch.setattr(limits, "REDELIVER_COUNT_MAX", step)
+    monkeypatch.setattr(redelivery, "PAUSE_S", 0)
+    statement, lost = DAMAGES[damage]
+    [mailbox, *_] = MAILBOXES
+    file = tmp_path / "store.db"
+    given = [b'"%d"' % number for number in range(40)]
+
+    async def hand_out(store: Store) -> None:
+        await apps.create_application(store, 7, by=BY, keyring=await keyring_of(store))
+        for start in range(0, 40, 10):
+            await store.append(Append(mailbox, given[start : start + 10], NOW_MS))
+        await store.pull(Pull(mailbox, 100, NOW_MS))
+
+    async def copy(store: Store) -> None:
+        before = len(await acts_of(store))
+        plan = redelivery.begin(await find(store), by=BY, how="time")
+        told = await redelivery.redeliver(store, plan, by=BY)
+        assert {
+            seq for _, first, size in told.damaged for seq in range(first, first + size)
+        } == lost
+        assert told.copied == 40 - len(lost)
+        again = await redelivery.redeliver(store, plan, by=BY)
+        assert again == Redelivered(0, told.damaged)
+        kept = [entry for seq, entry in enumerate(given, start=1) if seq not in lost]
+        assert (await store.pull(Pull(mailbox, 100, NOW_MS + 1))).data == b",".join(kept)
+        assert len(await acts_of(store)) == before + bool(kept)
+
+    url = f"sqlite:///{file}?file-system=any&commits=thread"
+    with_open(url, hand_out)
+    connection = apsw.Connection(str(file))
+    connection.execute(statement)
+    connection.close()
+    with_open(url, copy)
 
 
 def test_nothing_to_redeliver_is_said() -> None:

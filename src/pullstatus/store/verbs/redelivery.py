@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from itertools import groupby
 
-from pullstatus.errors import InvalidSetting, SettingChanged, StoreCorrupt
+from pullstatus.errors import EntriesDamaged, InvalidSetting, SettingChanged, StoreCorrupt
 from pullstatus.store import chunk
 from pullstatus.store.values import Redeliver
 from pullstatus.store.verbs import acts
@@ -34,9 +34,9 @@ def redeliver(tables: Tables, operation: Redeliver) -> int | InvalidSetting | Se
             )
         entries = _read(tables, state, first_seq, count)
         if entries is None:
-            return InvalidSetting(
-                f"some of the entries {first_seq} to {first_seq + count - 1} of {mailbox} are"
-                " damaged; redeliver those before and behind them"
+            last_seq = first_seq + count - 1
+            return EntriesDamaged(
+                f"some of the entries {first_seq} to {last_seq} of {mailbox} are damaged"
             )
         runs += _left(first_seq, entries)
     if state is None or not runs:
