@@ -114,6 +114,11 @@ class _Stopped(BaseException):
     " formula, and no byte order mark.",
 )
 @click.option(
+    "--moved",
+    is_flag=True,
+    help="The service has another address now: go on there with the page that was in flight.",
+)
+@click.option(
     "--abandon-page",
     "abandon",
     is_flag=True,
@@ -133,6 +138,7 @@ def pull(
     state_path: Path | None,
     reader: str | None,
     exact: bool,
+    moved: bool,
     abandon: bool,
 ) -> None:
     """Take records out of a mailbox, until it is empty.
@@ -161,8 +167,9 @@ def pull(
     logging.getLogger("pullstatus").addHandler(logging.NullHandler())  # the watcher tells instead
     service = _Service(url, sdkappid, credentials)
     status = 0
+    opened = _open(to, source, state_path, exact=exact, moved=moved, abandon=abandon)
     with (
-        contextlib.closing(_open(to, source, state_path, exact=exact, abandon=abandon)) as target,
+        contextlib.closing(opened) as target,
         _shown(to) as watcher,
         _stoppable(),
     ):
@@ -260,17 +267,24 @@ def _exit_status(error: ClientError, *, keyed: bool | None) -> int:
 
 
 def _open(
-    to: str, source: Source, state_path: Path | None, *, exact: bool, abandon: bool
+    to: str,
+    source: Source,
+    state_path: Path | None,
+    *,
+    exact: bool,
+    moved: bool,
+    abandon: bool,
 ) -> Target:
     if to == "-":
-        return StdoutTarget(source, state_path or _default_state(source), abandon=abandon)
+        state_path = state_path or _default_state(source)
+        return StdoutTarget(source, state_path, moved=moved, abandon=abandon)
     if to.startswith(SQLITE):
         if state_path is not None:
             raise click.UsageError("--state is for files: a database keeps its state in itself")
-        return SqliteTarget(Path(to.removeprefix(SQLITE)), source, abandon=abandon)
+        return SqliteTarget(Path(to.removeprefix(SQLITE)), source, moved=moved, abandon=abandon)
     path = Path(to)
     if path.suffix.lower() in FileTarget.FORMS:
-        return FileTarget(path, source, state_path, exact=exact, abandon=abandon)
+        return FileTarget(path, source, state_path, exact=exact, moved=moved, abandon=abandon)
     hint = ""
     if path.suffix.lower() in (".db", ".sqlite", ".sqlite3"):
         hint = f"; did you mean {SQLITE}{SCHEME.sub('', to)}?"

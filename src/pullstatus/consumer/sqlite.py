@@ -82,7 +82,9 @@ INDEXES = {Kind.DELIVERY_STATUS: ("sid", "mobile"), Kind.REPLY: ("mobile",)}
 class SqliteTarget:
     """A database with a table for each kind; it may have other tables and mailboxes, too."""
 
-    def __init__(self, path: Path, source: Source, *, abandon: bool = False) -> None:
+    def __init__(
+        self, path: Path, source: Source, *, moved: bool = False, abandon: bool = False
+    ) -> None:
         self._path = path
         self._source = source
         self._known = Known()
@@ -95,7 +97,7 @@ class SqliteTarget:
             # Absolute, since `:memory:` is no file.
             self._connection = sqlite3.connect(path.absolute(), timeout=30, isolation_level=None)
             try:
-                self._prepare(abandon=abandon)
+                self._prepare(elsewhere=moved or abandon)
             except BaseException:
                 self._connection.close()
                 raise
@@ -132,11 +134,15 @@ class SqliteTarget:
         """As `Target` says; a page is written whole or not at all."""
         self.rest()
 
+    def forget(self) -> None:
+        """As `Target` says."""
+        self._change(written=None)
+
     def close(self) -> None:
         """As `Target` says."""
         self._connection.close()
 
-    def _prepare(self, *, abandon: bool) -> None:
+    def _prepare(self, *, elsewhere: bool) -> None:
         [(made_by,)] = self._connection.execute("PRAGMA application_id")
         tables = {name for (name,) in self._connection.execute("SELECT name FROM sqlite_schema")}
         if made_by and not tables >= {"pullstatus_pull"}:
@@ -146,23 +152,7 @@ class SqliteTarget:
         self._connection.execute("PRAGMA synchronous = EXTRA")
         with self._transaction():
             self._bring_up_to_date()
-        moved = self._look_elsewhere(abandon=abandon)
-        self._connection.execute(
-            "INSERT INTO pullstatus_pull (url, sdkappid, type, reader) VALUES (?, ?, ?, ?)"
-            " ON CONFLICT DO NOTHING",
-            (*self._where, moved),
-        )
-        [(keyed, in_flight, reader, written)] = self._connection.execute(
-            "SELECT keyed, in_flight, reader, written FROM pullstatus_pull"
-            " WHERE url = ? AND sdkappid = ? AND type = ?",
-            self._where,
-        )
-        self._known = Known(
-            keyed=None if keyed is None else bool(keyed),
-            next_page=None if in_flight is None else decode_next_page(in_flight),
-            reader=reader,
-            written=written,
-        )
+            self._known = self._find(elsewhere=elsewhere)
 
     def _bring_up_to_date(self) -> None:
         """Make the tables, or what a file of an older version lacks of them: all or nothing."""
@@ -201,30 +191,61 @@ class SqliteTarget:
     def _columns(self, table: str) -> set[str]:
         return {name for _, name, *_ in self._connection.execute(f"PRAGMA table_info({table})")}
 
-    def _look_elsewhere(self, *, abandon: bool) -> str | None:
-        """A page of this mailbox may be waited for under another address of the service.
+    def _find(self, *, elsewhere: bool) -> Known:
+        """What is known of the mailbox, and is from now on known of it at this address.
 
-        Returns:
-            The reader's name that was there, when it is given up: it goes to the new address, where
-            the page in hand comes if it is the same service.
+        Args:
+            elsewhere: a page may be waited for at another one: it is gone on with, or given up.
         """
-        others = self._connection.execute(
-            "SELECT url, in_flight, reader FROM pullstatus_pull"
-            " WHERE url != ? AND sdkappid = ? AND type = ? AND in_flight IS NOT NULL",
-            self._where,
-        ).fetchall()
-        moved = None
-        for url, in_flight, reader in others:
-            if not abandon:
-                refuse_moved(url, decode_next_page(in_flight), self._path)
-            else:
-                self._connection.execute(
-                    "UPDATE pullstatus_pull SET in_flight = NULL, reader = NULL, written = NULL"
-                    " WHERE url = ? AND sdkappid = ? AND type = ? AND in_flight = ?",
-                    (url, *self._where[1:], in_flight),
-                )
-                moved = reader
-        return moved
+        here, found = self._source.url, self._rows()
+        rows = {here: Known(), **found}
+
+        def rank(url: str) -> tuple[bool, ...]:
+            known, own = rows[url], url == here
+            return known.in_doubt, known.in_doubt and own, known.reader is not None, own
+
+        at = max(rows, key=rank)
+        known = rows[at]
+        if at != here and not known.in_doubt:
+            # All is acknowledged, as far as is known. The name stays, since a page may be in its
+            # hand of which nothing is noted; another service may give its names to other pages.
+            known = msgspec.structs.replace(known, written=None)
+        elif at != here and not elsewhere:
+            refuse_moved(at, self._path)
+        if known != found.get(here):
+            self._replace(known, at)
+        return known
+
+    def _rows(self) -> dict[str, Known]:
+        """What is known of the mailbox by the service's address, the newest first."""
+        rows = self._connection.execute(
+            "SELECT url, keyed, in_flight, reader, written FROM pullstatus_pull"
+            " WHERE sdkappid = ? AND type = ? ORDER BY rowid DESC",
+            self._where[1:],
+        )
+        return {
+            url: Known(
+                keyed=None if keyed is None else bool(keyed),
+                next_page=None if in_flight is None else decode_next_page(in_flight),
+                reader=reader,
+                written=written,
+            )
+            for url, keyed, in_flight, reader, written in rows
+        }
+
+    def _replace(self, known: Known, was: str) -> None:
+        """Have this known at our address, and nothing where it was known."""
+        for url in {was, self._source.url}:
+            self._connection.execute(
+                "DELETE FROM pullstatus_pull WHERE url = ? AND sdkappid = ? AND type = ?",
+                (url, *self._where[1:]),
+            )
+        self._connection.execute(
+            "INSERT INTO pullstatus_pull"
+            " (url, sdkappid, type, keyed, in_flight, reader, written)"
+            " VALUES (?, ?, ?, ?, ?, ?, ?)",
+            (*self._where, known.keyed, *_row_of(known)),
+        )
 
     def _change(self, page: Iterable[Record] = (), **changes: Any) -> None:  # noqa: ANN401 - members of `Known`
         """Store records and what is known from now on: only if nobody else has meanwhile."""

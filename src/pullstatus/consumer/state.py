@@ -5,14 +5,16 @@ By a reader's name   which page was written last, which one is being written: th
 By a key             the page in flight, with its key, noted before it is asked for
 
 A page is not forgotten because the service's address or the target's name has changed meanwhile:
-while it may be there, the command refuses, and says where it is waited for.
+while it may be there, the command refuses, and says where it is waited for. Who goes on at another
+address all the same takes along what was written, and which page that was: if it is the same
+service, the page comes there, and if it is none that knows it, it refuses the acknowledgement.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Final, TypeVar
+from typing import Final, NoReturn, TypeVar
 
 import msgspec
 
@@ -48,6 +50,11 @@ class Known(msgspec.Struct, frozen=True, kw_only=True):
     reader: str | None = None
     written: str | None = None
     writing: str | None = None
+
+    @property
+    def in_doubt(self) -> bool:
+        """Whether a page may be there that is not done with."""
+        return self.next_page is not None and self.next_page.in_doubt
 
     @property
     def in_flight(self) -> bool:
@@ -90,8 +97,11 @@ def open_state(path: Path, decode: Callable[[msgspec.Raw], V]) -> Slots[V]:
         raise StoreRefused(f"{error}; --state gives another path") from error
 
 
-def state_of(slots: Slots[State], source: Source, *, abandon: bool) -> State:
+def state_of(slots: Slots[State], source: Source, *, elsewhere: bool) -> State:
     """What a file holds for this mailbox.
+
+    Args:
+        elsewhere: a page may be waited for at another address: it is gone on with, or given up.
 
     Raises:
         StoreRefused: it belongs to another, or its page is waited for at another address.
@@ -102,14 +112,14 @@ def state_of(slots: Slots[State], source: Source, *, abandon: bool) -> State:
         raise StoreRefused(
             f"{slots.path} belongs to {was.url}, {was.sdkappid}, {was.kind.path}: give another file"
         )
-    if was.url != source.url:
-        if not abandon:
-            refuse_moved(was.url, state.next_page, slots.path)
-        # Another service may give the same names to other pages.
-        state = msgspec.structs.replace(state, source=source, written=None)
-        if state.writing is not None:
-            state = msgspec.structs.replace(state, writing="")
-    return state
+    if was.url == source.url:
+        return state
+    if not state.in_doubt:
+        # All is acknowledged, and another service may give the same names to other pages.
+        state = msgspec.structs.replace(state, written=None)
+    elif not elsewhere:
+        refuse_moved(was.url, slots.path)
+    return msgspec.structs.replace(state, source=source)
 
 
 def refuse_left_behind(states: Iterable[Path], own: Path, source: Source) -> None:
@@ -123,10 +133,11 @@ def refuse_left_behind(states: Iterable[Path], own: Path, source: Source) -> Non
         StoreRefused: one is, and nobody would ask for it any more.
     """
     for path, state in _others(states, own, source):
-        if state.next_page is not None and state.next_page.in_doubt:
+        if state.in_doubt:
             raise StoreRefused(
                 f"{path} waits for a page of this mailbox. Pull into its own target once more, with"
-                f" --state {path} and --url {state.source.url}; --abandon-page gives the page up"
+                f" --state {path} and --url {state.source.url}, or --moved and the new --url if the"
+                " service has moved; --abandon-page gives the page up"
             )
 
 
@@ -154,22 +165,17 @@ def refuse_renamed(known: str | None, reader: str, where: Path) -> None:
         raise StoreRefused(f"{where} pulls as reader {known}, and keeps that name, not {reader}")
 
 
-def refuse_moved(was: str, page: NextPage | None, where: Path) -> None:
+def refuse_moved(was: str, where: Path) -> NoReturn:
     """A service may move to another address, but not while a page may wait at the old one.
 
     Raises:
-        StoreRefused: it may.
+        StoreRefused: always.
     """
-    if page is not None and page.in_doubt:
-        way = (
-            "to give the page up"
-            if page.key
-            else "if it is the same service: its reader's page comes there, too"
-        )
-        raise StoreRefused(
-            f"{where} waits for a page that was asked for at {was}: give that --url once more, or"
-            f" --abandon-page {way}"
-        )
+    raise StoreRefused(
+        f"{where} waits for a page that was asked for at {was}: give that --url once more; or"
+        " --moved, if the same service has another address now: the page comes there, too; or"
+        " --abandon-page, to give the page up"
+    )
 
 
 def _others(states: Iterable[Path], own: Path, source: Source) -> Iterable[tuple[Path, State]]:

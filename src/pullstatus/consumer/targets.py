@@ -73,6 +73,9 @@ class Target(Protocol):
     def give_up(self) -> None:
         """Keep what is there of the page in flight, count it as written, and rest."""
 
+    def forget(self) -> None:
+        """Note that the service does not know the page that was written last; durable on return."""
+
     def close(self) -> None:
         """Let others have it."""
 
@@ -80,12 +83,12 @@ class Target(Protocol):
 class _Kept:
     """The state of a target that has it in a file of its own, for this process alone."""
 
-    def __init__(self, path: Path, source: Source, *, abandon: bool) -> None:
+    def __init__(self, path: Path, source: Source, *, elsewhere: bool) -> None:
         refuse_left_behind(path.parent.glob("*.state"), path, source)
         self._source = source
         self._slots = open_state(path, decode_state)
         try:
-            self._state = state_of(self._slots, source, abandon=abandon)
+            self._state = state_of(self._slots, source, elsewhere=elsewhere)
         except BaseException:
             self._slots.close()
             raise
@@ -101,8 +104,13 @@ class _Kept:
         path = self._slots.path
         refuse_renamed(self._state.reader, reader, path)
         refuse_shared(path.parent.glob("*.state"), path, self._source, reader)
-        if self._state.reader is None:
+        kept = self._slots.value
+        if kept is None or (kept.reader, kept.source) != (reader, self._source):
             self._note(reader=reader)
+
+    def forget(self) -> None:
+        """As `Target` says."""
+        self._note(written=None)
 
     def _note(self, **changes: Any) -> None:  # noqa: ANN401 - members of `State`
         self._state = msgspec.structs.replace(self._state, keyed=self._keyed, **changes)
@@ -124,13 +132,14 @@ class FileTarget(_Kept):
         state_path: Path | None = None,
         *,
         exact: bool = False,
+        moved: bool = False,
         abandon: bool = False,
     ) -> None:
         self._path = path
         state_path = state_path or path.with_name(path.name + ".state")
         if state_path.resolve() == path.resolve():
             raise StoreRefused(f"{path} can't hold its records and its state: give another --state")
-        super().__init__(state_path, source, abandon=abandon)
+        super().__init__(state_path, source, elsewhere=moved or abandon)
         try:
             self._unsettled = self._state.in_flight  # the file's end may be a part of a page
             self._wanted = exact
@@ -316,14 +325,16 @@ class StdoutTarget(_Kept):
     terminal what would steer it is spelt out, which is the same JSON.
     """
 
-    def __init__(self, source: Source, state_path: Path, *, abandon: bool = False) -> None:
+    def __init__(
+        self, source: Source, state_path: Path, *, moved: bool = False, abandon: bool = False
+    ) -> None:
         try:
             make_folder(state_path.parent)
         except OSError as error:
             raise StoreRefused(
                 f"{state_path.parent} cannot be made: {error.strerror}; --state names another place"
             ) from error
-        super().__init__(state_path, source, abandon=abandon)
+        super().__init__(state_path, source, elsewhere=moved or abandon)
 
     def ask(self, page: NextPage) -> None:
         """As `Target` says."""

@@ -120,8 +120,8 @@ def first_way(job: Job) -> Way:
 NOT_IN_HAND: Final = (
     'the service says "{said}" of page {written}, the last one written here. A page was taken from'
     " the hand of reader {reader} (`pullstatus readers release`), another program pulls under its"
-    " name, or the service was restored from a backup, and what it had handed out since may come"
-    " again. It goes on with what is there"
+    " name, the service was restored from a backup, and what it had handed out since may come"
+    " again, or this is another service. It goes on with what is there"
 )
 CUT_OFF: Final = (
     "page {writing}, of which a part may be written, is not in the hand of reader {reader} any"
@@ -147,6 +147,7 @@ class ByReader:
         self._owed = self._left_over()
         self._asked = self._owed
         self._emptied = False  # by the last pull
+        self._unacknowledged = False  # a page is written, and no pull has told so yet
         self._late = False  # an attempt of this pull has had no answer
         self._told = False  # what the service offers
         self._holds = False  # pulls of an empty mailbox
@@ -194,9 +195,11 @@ class ByReader:
             self._note()
             target.settle(page)
             self._owed = NextPage.new("", self._job.count_max)
+            self._unacknowledged = True
         else:
             asked = self._asked if self._late else self._owed
             self._owed = asked.empty(self._job.clock())
+            self._unacknowledged = False
             self._rest()
         self._emptied = not page
 
@@ -223,7 +226,7 @@ class ByReader:
 
     def leave(self) -> None:
         """As `Way` says."""
-        if not self._late and not self._owed.in_flight:
+        if not (self._late or self._unacknowledged or self._owed.in_flight):
             self._rest()
 
     def close(self) -> None:
@@ -253,11 +256,12 @@ class ByReader:
                 written=known.written, said=page.ack_refused, reader=self._name
             )
             job.watcher.warn(said)
+            job.target.forget()
         if known.writing is not None and known.writing != page.pull_id:
             if known.writing:
                 job.watcher.warn(CUT_OFF.format(writing=known.writing, reader=self._name))
             job.target.give_up()
-        if page and page.pull_id is not None and page.pull_id == known.written:
+        if page and page.pull_id is not None and page.pull_id == job.target.known.written:
             raise ReaderUnsupported(
                 f"page {page.pull_id} comes again although it was acknowledged",
                 fix="it is written once; look for what drops Pullstatus-Ack on the way",

@@ -15,6 +15,7 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from random import Random
+from types import SimpleNamespace
 from typing import Any
 
 import apsw
@@ -150,23 +151,29 @@ class Consumer:
         service.step = self.clock
 
     def open(
-        self, source: Source = SOURCE, *, abandon: bool = False, exact: bool = False
+        self,
+        source: Source = SOURCE,
+        *,
+        moved: bool = False,
+        abandon: bool = False,
+        exact: bool = False,
     ) -> Target:
         if self.path.suffix == ".db":
-            return SqliteTarget(self.path, source, abandon=abandon)
-        return FileTarget(self.path, source, abandon=abandon, exact=exact)
+            return SqliteTarget(self.path, source, moved=moved, abandon=abandon)
+        return FileTarget(self.path, source, moved=moved, abandon=abandon, exact=exact)
 
     def run(
         self,
         *,
         count_max: int = 3,
+        moved: bool = False,
         abandon: bool = False,
         exact: bool = False,
         source: Source = SOURCE,
         follow: bool = False,
         reader: str | None = None,
     ) -> None:
-        target = self.open(source, abandon=abandon, exact=exact)
+        target = self.open(source, moved=moved, abandon=abandon, exact=exact)
         try:
             job = Job(
                 target=target,
@@ -693,6 +700,126 @@ def test_page_in_flight_is_not_forgotten_for_another_address(consumer: Make, for
 
 
 @each_form
+def test_page_in_flight_comes_at_another_address_of_the_service(consumer: Make, form: str) -> None:
+    """Killed at each instant, and there at one more: nothing is lost, nothing is there twice."""
+    instant, killed = 1, True
+    while killed:
+        one = consumer(form, folder=str(instant))
+        killed = one.run_killed(instant)
+        one.run_killed(instant % 40, source=MOVED, moved=True)
+        one.run(source=MOVED, moved=True)
+        one.service.records.append(reply(99))
+        one.run(source=MOVED)
+        assert one.records() == one.service.records, f"killed at instant {instant}"
+        assert not one.watcher.warnings
+        instant += 1
+    assert instant > 6
+
+
+@each_form
+def test_page_that_is_given_up_at_another_address_is_not_there_twice(
+    consumer: Make, form: str
+) -> None:
+    """It was the same service all the while: what is written of the page stays, and is told."""
+    instant, killed = 1, True
+    while killed:
+        one = consumer(form, folder=str(instant))
+        killed = one.run_killed(instant)
+        one.run(source=MOVED, abandon=True)
+        one.run(source=MOVED)
+        found = one.records()
+        assert found == [record for record in one.service.records if record in found]
+        lost = len(one.service.records) - len(found)
+        assert lost <= 3
+        assert one.watcher.warnings or not lost, f"killed at instant {instant}"
+        instant += 1
+    assert instant > 6
+
+
+@by_reader
+@each_form
+def test_page_of_another_service_is_taken_for_no_other_of_its_name(
+    consumer: Make, form: str
+) -> None:
+    """Both name their pages alike; what was in flight to the first one is given up."""
+    instant, killed = 1, True
+    while killed:
+        one = consumer(form, folder=str(instant))
+        killed = one.run_killed(instant)
+        other = consumer(form, 0).service
+        one.service = one.answer = other
+        other.step = one.clock
+        one.run(source=MOVED, abandon=True)
+        said = len(one.watcher.warnings)
+        one.run(source=MOVED)
+        assert len(one.watcher.warnings) == said  # what it does not know is not told again
+        other.records += [reply(number) for number in range(20, 28)]
+        one.run(source=MOVED)
+        assert one.records()[-8:] == other.records, f"killed at instant {instant}"
+        instant += 1
+
+
+@by_reader
+@each_form
+def test_page_that_is_written_may_be_in_hand_until_a_pull_has_told(
+    consumer: Make, monkeypatch: pytest.MonkeyPatch, form: str
+) -> None:
+    """The service goes away behind a page, and is at another address then."""
+    one = consumer(form, 5)
+    with monkeypatch.context() as patched:
+        patched.setattr(one.watcher, "page", lambda _page: setattr(one.service, "down", True))
+        with pytest.raises(NotConnected):
+            one.run()
+    one.service.down = False
+    assert len(one.records()) == 3
+    with pytest.raises(StoreRefused, match="--moved"):
+        one.run(source=MOVED)
+    one.run(source=MOVED, moved=True)
+    assert one.records() == one.service.records
+
+
+@by_reader
+@each_form
+@pytest.mark.parametrize("how", ["moved", "abandon"])
+def test_service_that_moves_and_comes_back_has_one_reader(
+    consumer: Make, form: str, how: str
+) -> None:
+    """Killed at its other address, with a page in the reader's hand or not."""
+    options: dict[str, Any] = {how: True}
+    for instant in range(1, 40):
+        one = consumer(form, 2, folder=str(instant))
+        one.run()
+        one.service.records += [reply(number) for number in range(2, 8)]
+        one.run_killed(instant, source=MOVED)
+        one.run(**options)
+        found = one.records()
+        assert found == [record for record in one.service.records if record in found]
+        assert one.watcher.warnings or found == one.service.records, f"killed at instant {instant}"
+        assert len(one.service.hands) == 1
+        one.service.records += [reply(9)]
+        one.run(source=MOVED, **options)
+        assert one.records()[len(found) :] == [reply(9)]
+        assert len(one.service.hands) == 1
+
+
+@by_reader
+@each_form
+def test_page_that_came_to_a_follower_is_in_its_hand_at_another_address(
+    consumer: Make, form: str
+) -> None:
+    """Of a page that comes while the mailbox is empty nothing is noted before it is there."""
+    one = consumer(form, 2)
+    Following(one, [0, 3])
+    one.service.step = killing(8)
+    with pytest.raises(Killed):
+        one.run(follow=True)
+    one.service.step, one.answer = one.clock, one.service
+    assert (len(one.records()), one.service.waiting) == (2, 0)
+    one.run(source=MOVED)
+    assert one.records() == one.service.records
+
+
+@each_form
 def test_page_in_flight_at_another_address_can_be_given_up(consumer: Make, form: str) -> None:
     one = killed_with_a_page_in_flight(consumer, form)
     one.run(source=MOVED, abandon=True)
@@ -1208,14 +1335,10 @@ def test_power_cuts_take_nothing_of_a_database(
     """At each call that changes the disk; what was acknowledged is there, whatever comes of it."""
     disk = simulated.Disk()
 
-    class Cut:
-        Error = sqlite3.Error
-
-        @staticmethod
-        def connect(_path: Path, **_options: object) -> CutConnection:
-            return CutConnection(disk)
-
-    monkeypatch.setattr("pullstatus.consumer.sqlite.sqlite3", Cut)
+    monkeypatch.setattr(
+        "pullstatus.consumer.sqlite.sqlite3",
+        SimpleNamespace(Error=sqlite3.Error, connect=lambda *_a, **_o: CutConnection(disk)),
+    )
     for left in itertools.count():
         one = consumer("db", 5, folder=f"cut{left}")
         disk = simulated.Disk()
@@ -1231,6 +1354,37 @@ def test_power_cuts_take_nothing_of_a_database(
         if through:
             break
     assert left > 60
+
+
+def test_power_cuts_leave_a_mailbox_at_one_of_two_addresses(
+    consumer: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At each call of a run that goes on at the new one."""
+    disk = simulated.Disk()
+    monkeypatch.setattr(
+        "pullstatus.consumer.sqlite.sqlite3",
+        SimpleNamespace(Error=sqlite3.Error, connect=lambda *_a, **_o: CutConnection(disk)),
+    )
+    for left in itertools.count():
+        one = consumer("db", 5, folder=f"cut{left}")
+        disk = simulated.Disk()
+        one.run()
+        one.service.records += [reply(number) for number in range(5, 9)]
+        one.service.step = killing(2)
+        with pytest.raises(Killed):
+            one.run()
+        one.service.step = one.clock
+        disk.left = left
+        with contextlib.suppress(simulated.PowerCut):
+            one.run(source=MOVED, moved=True)
+        through = disk.left >= 0
+        disk = disk.crash(Random(left))
+        one.run(source=MOVED, moved=True)
+        found = CutConnection(disk).execute("SELECT json FROM replies ORDER BY number")
+        assert [json.loads(row) for (row,) in found] == one.service.records, f"cut at {left}"
+        if through:
+            break
+    assert left > 20
 
 
 def reader_of(one: Consumer) -> str:
