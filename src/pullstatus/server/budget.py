@@ -92,18 +92,20 @@ class Share:
 
     __slots__ = ("_budget", "_size", "owner")
 
-    def __init__(self, budget: Budget, owner: Owner) -> None:
-        """Nothing is counted yet; to be entered, and it is given back at its end."""
+    def __init__(self, budget: Budget, owner: Owner, size: int = 0) -> None:
+        """So much is; to be entered, and it is given back at its end."""
         self._budget: Budget | None = budget
-        self._size = 0
+        self._size = size
         self.owner = owner
+        budget.share(owner, size)
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.add(-self._size)
-        self._budget = None
+        if self._budget is not None:
+            self._budget.share(self.owner, -self._size)
+            self._budget = None
 
     def add(self, size: int) -> None:
         """So much more is; fewer, if it is negative. Nothing, once all is given back."""

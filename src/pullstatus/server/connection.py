@@ -468,9 +468,7 @@ class Connection(HttpToolsProtocol):
         """Write the answer once the store has given it; what it refuses goes the careful way."""
         self._asks_store = True
         try:
-            with Share(self.budget, later.owner) as share:
-                self._share = share
-                share.add(self._in_hand())
+            with Share(self.budget, later.owner, self._size) as self._share:
                 said = await later.said
         except Exception as error:  # noqa: BLE001 - it is told there
             later.begun.failed = error
@@ -677,7 +675,7 @@ class Connection(HttpToolsProtocol):
     def _part(self) -> None:
         """What is behind the oldest request counts in its share no longer: it has been answered."""
         share, self._share = self._share, None
-        if share is not None:
+        if share is not None and (self._sizes or self._put_off):
             share.add(self._size - self._in_hand())
 
     def let_go(self, cycle: RequestResponseCycle) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from pullstatus import limits
-from pullstatus.server.budget import Budget, Over
+from pullstatus.server.budget import Budget, Over, Share
 
 ADDRESS, OTHER, APPLICATION = "192.0.2.7", "192.0.2.8", 1400006666
 
@@ -68,6 +68,18 @@ def test_what_is_shared_is_counted_once_in_all() -> None:
     budget.share(APPLICATION, -30)
     assert budget.over(APPLICATION) is None
     assert budget.over(ADDRESS) is Over.ADDRESS
+
+
+def test_a_share_is_given_back_once_with_all_that_was_added() -> None:
+    budget = Budget()
+    budget.take(90)
+    with Share(budget, APPLICATION, 10) as share:
+        share.add(20)
+        assert budget.over(share.owner) is Over.APPLICATION
+        share.add(-7)
+        assert budget.of == {APPLICATION: 23}
+    share.add(50)
+    assert (budget.of, budget.bytes) == ({}, 90)
 
 
 def test_nothing_is_remembered_of_who_has_nothing_in_hand() -> None:

@@ -16,7 +16,7 @@ from pullstatus import limits
 from pullstatus.errors import OutcomeUnknown, SettingChanged, StoreCorrupt, StoreUnavailable
 from pullstatus.mailbox.parking import Item
 from pullstatus.records import Kind
-from pullstatus.store import NO_TICKET, Aside, Backlog, Engine, Mailbox, PutAside
+from pullstatus.store import NO_TICKET, Aside, Backlog, Engine, Gone, Mailbox, Page, Pull, PutAside
 from pullstatus.wire.about import Feature, read_features
 from tests.harness import Answer, status
 from tests.unit.server.asgi import APP, SECRET, Served
@@ -314,6 +314,26 @@ def test_metrics_tell_the_totals_that_the_store_keeps() -> None:
     assert answer is not None
     assert 'pullstatus_waiting{kind="replies"} 15.0' in answer.content.decode()
     assert "pullstatus_mailboxes 3.0" in answer.content.decode()
+
+
+def test_a_pull_is_in_hand_of_its_application_by_its_size() -> None:
+    """However small pulls are as a rule: one may have a body of 64 KiB, most of it blanks."""
+    served = Served()
+    seen: list[dict[Any, int]] = []
+    pull = served.store.pull
+
+    async def looks(operation: Pull, _gone: Gone | None = None) -> Page:
+        seen.append(dict(served.routes.budget.of))
+        return await pull(operation, _gone)
+
+    served.store.pull = looks  # type: ignore[method-assign]
+    target, body = APP.request()
+    padded = body.ljust(limits.PULL_BODY_BYTES_MAX)
+    answer, _ = run(served.post(target, padded))
+    assert answer is not None
+    assert answer.json["result"] == 0
+    assert seen == [{APP.sdkappid: limits.PULL_BODY_BYTES_MAX}]
+    assert not served.routes.budget.of
 
 
 def test_one_page_of_figures_is_made_at_a_time_however_many_ask() -> None:
