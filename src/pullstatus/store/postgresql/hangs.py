@@ -17,6 +17,7 @@ from collections.abc import Iterator
 from typing import Final
 
 import psycopg
+from psycopg.rows import TupleRow
 
 from pullstatus import limits
 from pullstatus.store.postgresql.session import Session
@@ -60,12 +61,12 @@ class Hangs:
                 session, since_s = waits
                 if time.monotonic() - max(since_s, session.heard_s) >= HANGS_S:
                     self._waits = None
-                    _shut(session)
+                    shut(session.connection)
 
 
-def _shut(session: Session) -> None:
-    """Shut a session's socket, so that whoever waits for it learns that it is lost."""
+def shut(connection: psycopg.BaseConnection[TupleRow]) -> None:
+    """Shut a connection's socket, so that whoever waits for it learns that it is lost."""
     with contextlib.suppress(OSError, psycopg.Error):  # it is closed already
-        copy = socket.socket(fileno=os.dup(session.connection.fileno()))
+        copy = socket.socket(fileno=os.dup(connection.fileno()))
         with copy:
             copy.shutdown(socket.SHUT_RDWR)

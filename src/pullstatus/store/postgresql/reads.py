@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any, Final
 
 import psycopg
@@ -18,8 +18,16 @@ from psycopg.types.numeric import Int8Dumper
 from pullstatus import limits
 from pullstatus.errors import StoreFailed, StoreRefused, StoreUnavailable
 from pullstatus.store.postgresql import refusals, schema
+from pullstatus.store.postgresql.hangs import shut
 from pullstatus.store.postgresql.location import Location
-from pullstatus.store.postgresql.session import SETTINGS, arguments, final, is_lost, meaning
+from pullstatus.store.postgresql.session import (
+    CONNECT_S,
+    SETTINGS,
+    arguments,
+    final,
+    is_lost,
+    meaning,
+)
 
 Rows = list[TupleRow]
 
@@ -42,7 +50,8 @@ class Reads:
             known: what each connection is held against.
             newest: the newest timeline that was committed to. A former primary that goes on
                 somewhere is not asked any more.
-            answer_s: how long an answer may take; the connection counts as lost then.
+            answer_s: how long an answer may take; the connection counts as lost then. Whoever asks
+                waits no longer for that and for his turn, or as long as for a connection.
         """
         self._newest = newest
         self._answer_s = answer_s
@@ -71,21 +80,18 @@ class Reads:
 
     async def _ask(self, sql: str, *values: Any) -> Rows:  # noqa: ANN401 - as a driver takes them
         loop = asyncio.get_running_loop()
-        due_s = loop.time() + limits.STORE_WAIT_S
-        async with self._turn:
+        async with self._own_turn() as due_s:
+            again_due_s = loop.time() + limits.STORE_WAIT_S
             if self._silent_since_s is None:
                 self._silent_since_s = loop.time()
             while True:
                 connection = await self._connected(due_s)
                 try:
-                    async with asyncio.timeout(self._answer_s):
+                    with _answers(connection, self._answer_due_s(due_s)):
                         rows = await Ask(connection)(sql, *values)
-                except TimeoutError as error:
-                    await self._drop()
-                    raise StoreUnavailable("the database does not answer in time") from error
                 except psycopg.Error as error:
                     await self._drop()
-                    if not is_lost(error) or loop.time() > due_s:
+                    if not is_lost(error) or loop.time() > again_due_s:
                         raise meaning(error) from error
                 except BaseException:
                     await self._drop()  # whatever it is in the middle of
@@ -101,21 +107,33 @@ class Reads:
         Raises:
             StoreUnavailable, StoreCorrupt: as of `ask`.
         """
-        due_s = asyncio.get_running_loop().time() + limits.STORE_WAIT_S
-        async with self._turn:
+        async with self._own_turn() as due_s:
             connection = await self._connected(due_s, proven=True)
             try:
-                async with asyncio.timeout(self._answer_s):
+                with _answers(connection, self._answer_due_s(due_s)):
                     await connection.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
                     yield Ask(connection)
                     await connection.execute("COMMIT")
             except BaseException as error:
                 await self._drop()
-                if isinstance(error, TimeoutError):
-                    raise StoreUnavailable("the database does not answer in time") from error
                 if isinstance(error, psycopg.Error):
                     raise meaning(error) from error
                 raise
+
+    @contextlib.asynccontextmanager
+    async def _own_turn(self) -> AsyncIterator[float]:
+        """Have the connection to oneself, and know by when all must be answered."""
+        due_s = asyncio.get_running_loop().time() + max(limits.STORE_WAIT_S, self._answer_s)
+        async with _late_at(due_s):
+            await self._turn.acquire()
+        try:
+            yield due_s
+        finally:
+            self._turn.release()
+
+    def _answer_due_s(self, due_s: float) -> float:
+        """By when what is asked now must be answered."""
+        return min(due_s, asyncio.get_running_loop().time() + self._answer_s)
 
     async def hold(self, number: int) -> bool:
         """Take a lock until `let_go` or the end of the connection; whether it was free."""
@@ -137,6 +155,8 @@ class Reads:
         self, due_s: float, *, proven: bool = False
     ) -> psycopg.AsyncConnection[TupleRow]:
         """A connection; `proven`: one that has just answered."""
+        loop = asyncio.get_running_loop()
+        due_s = min(due_s, loop.time() + limits.STORE_WAIT_S)
         while True:
             if self._closed:
                 raise StoreUnavailable("the store is closed")
@@ -145,16 +165,17 @@ class Reads:
                 await self._drop()
             try:
                 if self._connection is None or self._connection.closed:
-                    self._connection = await self._connect()
+                    self._connection = await self._connect(due_s)
                 elif proven:
-                    await self._connection.execute("SELECT 1")
+                    with _answers(self._connection, self._answer_due_s(loop.time() + CONNECT_S)):
+                        await self._connection.execute("SELECT 1")
                 return self._connection
             except StoreRefused as error:
                 await self._drop()
                 raise final(error) from error
             except (psycopg.Error, StoreUnavailable) as error:
                 await self._drop()
-                late = asyncio.get_running_loop().time() > due_s
+                late = loop.time() >= due_s
                 if isinstance(error, psycopg.Error):
                     if late:
                         raise meaning(error) from error
@@ -162,15 +183,19 @@ class Reads:
                     raise
             await asyncio.sleep(_RETRY_S)
 
-    async def _connect(self) -> psycopg.AsyncConnection[TupleRow]:
-        connection = await psycopg.AsyncConnection.connect(**arguments(self._location, self._known))
+    async def _connect(self, due_s: float) -> psycopg.AsyncConnection[TupleRow]:
+        async with _late_at(due_s):
+            connection = await psycopg.AsyncConnection.connect(
+                **arguments(self._location, self._known)
+            )
         try:
             connection.adapters.register_dumper(int, Int8Dumper)
-            cursor = await connection.execute(refusals.QUESTION, (list(SETTINGS),))
-            found = refusals.check(await cursor.fetchone(), SETTINGS, self._known)
-            cursor = await connection.execute(schema.FORMATS)
-            for row in await cursor.fetchall():
-                schema.check_format(*row)
+            with _answers(connection, due_s):
+                cursor = await connection.execute(refusals.QUESTION, (list(SETTINGS),))
+                found = refusals.check(await cursor.fetchone(), SETTINGS, self._known)
+                cursor = await connection.execute(schema.FORMATS)
+                for row in await cursor.fetchall():
+                    schema.check_format(*row)
             self._timeline = found.timeline
         except BaseException:
             await connection.close()
@@ -182,6 +207,47 @@ class Reads:
             connection, self._connection = self._connection, None
             with contextlib.suppress(psycopg.Error, OSError):
                 await connection.close()
+
+
+@contextlib.asynccontextmanager
+async def _late_at(due_s: float) -> AsyncIterator[None]:
+    """Give up then; not while something is asked: see `_answers`."""
+    try:
+        async with asyncio.timeout_at(due_s):
+            yield
+    except TimeoutError as error:
+        raise StoreUnavailable(_LATE) from error
+
+
+@contextlib.contextmanager
+def _answers(connection: psycopg.AsyncConnection[TupleRow], due_s: float) -> Iterator[None]:
+    """While something is asked; the connection is shut at that time.
+
+    The driver, if its task was cancelled, would ask the server to cancel the question, and wait for
+    one that hangs.
+
+    Raises:
+        StoreUnavailable: it did not answer in time.
+    """
+    late = False
+
+    def give_up() -> None:
+        nonlocal late
+        late = True
+        shut(connection)
+
+    timer = asyncio.get_running_loop().call_at(due_s, give_up)
+    try:
+        yield
+    except psycopg.Error as error:
+        if late:
+            raise StoreUnavailable(_LATE) from error
+        raise
+    finally:
+        timer.cancel()
+
+
+_LATE: Final = "the database does not answer in time"
 
 
 class Ask:
