@@ -461,8 +461,52 @@ def test_a_store_that_cannot_be_rewritten_now_is_later(
             program.store,
         ]
         done = run(tmp_path, *words, "--yes")
-        assert done.exit_status == 0
+        assert done.exit_status == 3  # the records are gone, and what the command promises is not
         assert "pullstatus rewrite" in done.stderr
+        assert json.loads(done.stdout) == {
+            "erased": app.sdkappid,
+            "waiting": 199,
+            "removed": 199,
+            "traces_left": True,
+        }
         program.restart()
         assert holding(tmp_path, number) == {}
         assert "store written anew" in program.log()
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["erase", "--sdkappid", "7", "--reason", "a", "--yes"],
+        ["erase", "--number", "+8613899991234", "--reason", "a", "--yes"],
+        ["keys", "rewrap"],
+        ["keys", "rewrap", "--drop-old"],
+    ],
+)
+def test_traces_that_are_left_are_no_full_success(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: list[str]
+) -> None:
+    """The status says so, the output of an erasure, and `doctor`, until they are gone."""
+    with Program(tmp_path) as program:
+        program.cli("app", "create", "7")
+        store = ["--store", program.store]
+        app = App(7, str(program.cli("app", "rotate-key", "7")["appkey"]))
+        program.feed(app, [status(1, mobile="13899991234")])
+        with monkeypatch.context() as patch:
+            patch.setattr(limits, "REWRITE_BESIDE_BYTES_MAX", 1)
+            done = run(tmp_path, *words, *store)
+        assert done.exit_status == 3, done
+        assert "traces of what was removed are left" in done.stderr
+        told = json.loads(done.stdout)
+        assert isinstance(told, list) or told["traces_left"] is True
+        assert traces_told(tmp_path, program) == ["warning"]
+        done = run(tmp_path, *words, *store)
+        assert done.exit_status == 0, done
+        assert "traces_left" not in done.stdout
+        assert traces_told(tmp_path, program) == []
+
+
+def traces_told(folder: Path, program: Program) -> list[str]:
+    """Of what level `doctor` finds traces."""
+    found = json.loads(run(folder, "doctor", "--store", program.store, "--json").stdout)["findings"]
+    return [each["level"] for each in found if each["check"] == "traces"]

@@ -398,6 +398,8 @@ def test_what_lies_in_the_store_and_needs_somebody_is_told() -> None:
         ("damage", Level.FAULT),
         ("parked", Level.WARNING),
     ]
+    traces = msgspec.structs.replace(sound, traces=True)
+    assert [each.check for each in store.standing(traces)[1:]] == ["traces"]
     assert store.waiting(NOW_MS - 3_600_000, NOW_MS).level is Level.OK
     assert store.waiting(NOW_MS - 7 * 3_600_000, NOW_MS).level is Level.WARNING
 

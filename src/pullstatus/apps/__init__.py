@@ -52,6 +52,7 @@ from pullstatus.apps.rules import (
 from pullstatus.apps.sealing import END_CHARS, Keyring, MasterKey
 from pullstatus.apps.settings import read_setting
 from pullstatus.apps.sources import add_source, remove_source, source_text, sources
+from pullstatus.apps.traces import is_due as rewrite_is_due
 from pullstatus.apps.traces import mark as mark_traces
 from pullstatus.apps.traces import rewrite_if_due
 from pullstatus.apps.values import (
@@ -129,6 +130,7 @@ __all__ = [
     "revoke_token",
     "rewrap",
     "rewrite_if_due",
+    "rewrite_is_due",
     "rotate_key",
     "rule_standings",
     "rules",

@@ -13,7 +13,8 @@ from pullstatus.apps.erasure import Erased
 from pullstatus.cli.acting import acting
 from pullstatus.cli.output import print_json
 from pullstatus.cli.progress import progress
-from pullstatus.cli.session import leave_no_traces, plainly, store_option, with_store
+from pullstatus.cli.session import leaves_traces, plainly, store_option, with_store
+from pullstatus.cli.statuses import TRACES
 from pullstatus.errors import InvalidSetting
 from pullstatus.mailbox import erasing
 from pullstatus.mailbox.erasing import ErasedNumber, Number
@@ -79,29 +80,35 @@ def erase(
 def _erase_application(sdkappid: int, reason: str, store_url: str, *, yes: bool) -> None:
     _confirm(f"Erase all records of application {sdkappid}?", yes=yes)
 
-    async def work(store: Store) -> Erased:
+    async def work(store: Store) -> tuple[Erased, bool]:
         by = acting(reason)
         follower = Follower(store, by.random_hex)
         erased = await apps.erase_application(
             store, sdkappid, by=by, follow=partial(follower.follow, sdkappid)
         )
-        await leave_no_traces(store, store_url)
-        return erased
+        return erased, await leaves_traces(store, store_url)
 
-    erased = with_store(store_url, work)
-    print_json({"erased": sdkappid, "waiting": erased.waiting, "removed": erased.removed})
+    erased, traces = with_store(store_url, work)
+    _tell({"erased": sdkappid, "waiting": erased.waiting, "removed": erased.removed}, traces=traces)
 
 
 def _erase_number(number: Number, reason: str, store_url: str, *, yes: bool) -> None:
     _confirm("Erase all records of this number?", yes=yes)
 
-    async def work(store: Store) -> ErasedNumber:
+    async def work(store: Store) -> tuple[ErasedNumber, bool]:
         with progress("erasing") as report:
             erased = await erasing.erase_number(store, number, by=acting(reason), progress=report)
-        await leave_no_traces(store, store_url)
-        return erased
+        return erased, await leaves_traces(store, store_url)
 
-    print_json(msgspec.structs.asdict(with_store(store_url, work)))
+    erased, traces = with_store(store_url, work)
+    _tell(msgspec.structs.asdict(erased), traces=traces)
+
+
+def _tell(erased: dict[str, object], *, traces: bool) -> None:
+    """Print what was erased; what is not gone for good is no full success."""
+    print_json(erased | {"traces_left": True} if traces else erased)
+    if traces:
+        raise SystemExit(TRACES)
 
 
 def _confirm(question: str, *, yes: bool) -> None:

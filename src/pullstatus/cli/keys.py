@@ -10,7 +10,8 @@ from pullstatus.cli.acting import acting
 from pullstatus.cli.lazy import Group
 from pullstatus.cli.master_keys import with_masters
 from pullstatus.cli.output import json_option, print_json, print_rows
-from pullstatus.cli.session import leave_no_traces, plainly, store_option, with_store
+from pullstatus.cli.session import leaves_traces, plainly, store_option, with_store
+from pullstatus.cli.statuses import TRACES
 from pullstatus.store import Store
 
 
@@ -77,12 +78,15 @@ def rewrap(drop_old: bool, lost: bool, store_url: str, masters: Masters) -> None
     if drop_old and lost:
         raise click.UsageError("--drop-old and --lost exclude each other")
 
-    async def work(store: Store) -> list[MasterKeyState]:
+    async def work(store: Store) -> tuple[list[MasterKeyState], bool]:
         if lost:
             await apps.begin_anew(store, masters, by=acting())
         else:
             await apps.rewrap(store, masters, by=acting(), drop_old=drop_old)
-        await leave_no_traces(store, store_url)
-        return await apps.master_keys(store, masters)
+        traces = await leaves_traces(store, store_url)
+        return await apps.master_keys(store, masters), traces
 
-    print_json([_shown(state) for state in with_store(store_url, work)])
+    states, traces = with_store(store_url, work)
+    print_json([_shown(state) for state in states])
+    if traces:
+        raise SystemExit(TRACES)

@@ -97,14 +97,16 @@ def with_store(store_url: str, work: Callable[[Store], Awaitable[R]], *, create:
     return asyncio.run(run())
 
 
-async def leave_no_traces(store: Store, store_url: str) -> None:
-    """Write the store's files anew if they are to be; say so where that must wait."""
+async def leaves_traces(store: Store, store_url: str) -> bool:
+    """Write the store's files anew if they are to be; say and tell where that must wait."""
     from pullstatus.apps import rewrite_if_due  # which takes more than a client has
 
     try:
         await rewrite_if_due(store, store_url)
     except (StoreRefused, StoreUnavailable) as error:
         say(f"traces of what was removed are left in the files: {error}", err=True)
+        return True
+    return False
 
 
 def say_created(store_url: str) -> None:

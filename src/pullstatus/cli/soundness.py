@@ -16,7 +16,7 @@ from pullstatus.cli.backups import backup_in, prune
 from pullstatus.cli.master_keys import with_masters
 from pullstatus.cli.output import json_option, moment, print_json, print_rows, say
 from pullstatus.cli.progress import progress
-from pullstatus.cli.session import leave_no_traces, plainly, say_created, store_option, with_store
+from pullstatus.cli.session import leaves_traces, plainly, say_created, store_option, with_store
 from pullstatus.clock import wall_ms
 from pullstatus.mailbox import done, proving
 from pullstatus.mailbox.done import Task
@@ -186,7 +186,7 @@ def _seal(store_url: str, masters: Masters) -> None:
 
     async def seal(store: Store) -> None:
         await apps.seal_readable(store, masters, by=acting())
-        await leave_no_traces(store, store_url)
+        await leaves_traces(store, store_url)
 
     with_store(store_url, seal)
 

@@ -12,11 +12,12 @@ from typing import Final
 
 import click
 
-__all__ = ["FAILED", "INTERRUPTED", "RESTART", "WARNED", "WRONG", "describe", "meanings"]
+__all__ = ["FAILED", "INTERRUPTED", "RESTART", "TRACES", "WARNED", "WRONG", "describe", "meanings"]
 
 FAILED: Final = 1
 WRONG: Final = click.UsageError.exit_code
 WARNED: Final = 3
+TRACES: Final = 3
 RESTART: Final = 70
 INTERRUPTED: Final = 130
 
@@ -25,6 +26,11 @@ COMMON: Final[Mapping[int, str]] = {
     FAILED: "it failed, and standard error says why",
     WRONG: "the command was written wrongly, or a variable that it reads",
     INTERRUPTED: "Ctrl-C",
+}
+REMOVING: Final[Mapping[int, str]] = {
+    0: "done, and no traces are left",
+    TRACES: "done, but traces are left in the store's files until `pullstatus rewrite` or the next"
+    " start of the server has removed them",
 }
 SERVING: Final[Mapping[int, str]] = {
     0: "a clean stop, by TERM or Ctrl-C",
@@ -42,7 +48,9 @@ OWN: Final[Mapping[str, Mapping[int, str]]] = {
         WARNED: "there are warnings, and no fault",
     },
     "emulate": SERVING,
+    "erase": REMOVING,
     "find": {0: "there is something", FAILED: "there is nothing, or it cannot be looked"},
+    "keys rewrap": REMOVING,
     "migrate": {INTERRUPTED: "Ctrl-C, TERM or HUP, run it again to go on"},
     "pull": {
         0: "the mailbox is empty, or --follow was ended by TERM or Ctrl-C",

@@ -26,6 +26,7 @@ class Look(msgspec.Struct, frozen=True):
         stored: records and parked items that lie in it, handed out or not.
         newest_ms: of all moments that are at hand of what happened in it; 0: none.
         oldest_ms: when the oldest record that waits was accepted; None: none does.
+        traces: its files are to be written anew, since traces of what was removed are in them.
     """
 
     epoch: int
@@ -37,6 +38,7 @@ class Look(msgspec.Struct, frozen=True):
     newest_ms: int
     oldest_ms: int | None
     done_ms: Mapping[Task, int]
+    traces: bool = False
 
 
 async def look(url: str, masters: Masters | None) -> tuple[Look | None, list[Finding]]:
@@ -77,6 +79,7 @@ async def _look(store: Store) -> Look:
         newest_ms=max(moments, default=0),
         oldest_ms=min((row.oldest_ms for row in records if row.oldest_ms), default=None),
         done_ms=done_ms,
+        traces=await apps.rewrite_is_due(store),
     )
 
 
@@ -125,6 +128,14 @@ def standing(found: Look) -> list[Finding]:
     if found.parked:
         findings.append(
             warning("parked", f"{found.parked:,} items could not be read", "pullstatus parked list")
+        )
+    if found.traces:
+        findings.append(
+            warning(
+                "traces",
+                "something is just being removed, or traces of what was are left in the files",
+                "pullstatus rewrite",
+            )
         )
     return findings
 
