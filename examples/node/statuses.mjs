@@ -14,6 +14,13 @@ import { setTimeout as sleep } from "node:timers/promises";
 const { PULLSTATUS_URL, PULLSTATUS_SDKAPPID, PULLSTATUS_APPKEY } = process.env;
 const PAUSE_MS = 1000;
 
+/** Makes the names in a folder durable. */
+function sync(path) {
+  const folder = fs.openSync(path);
+  fs.fsyncSync(folder);
+  fs.closeSync(folder);
+}
+
 /** Puts a text on disk: under its name it is whole, or what was there before. */
 function save(path, text) {
   const file = fs.openSync(`${path}.new`, "w", 0o600);
@@ -21,9 +28,7 @@ function save(path, text) {
   fs.fsyncSync(file);
   fs.closeSync(file);
   fs.renameSync(`${path}.new`, path);
-  const folder = fs.openSync(dirname(path));
-  fs.fsyncSync(folder);
-  fs.closeSync(folder);
+  sync(dirname(path));
 }
 
 /** One page and its name, null if it is empty; `ack` names the page that was done with, if any. */
@@ -45,6 +50,7 @@ async function pull(ack) {
 }
 
 fs.mkdirSync("pages", { recursive: true, mode: 0o700 });
+sync(".");
 let ack = null;
 for (;;) {
   try {

@@ -10,6 +10,7 @@
 set -eu
 umask 077
 mkdir -p pages
+sync .
 exec 9>lock
 flock --nonblock 9 || exit 0 # another run is at it
 

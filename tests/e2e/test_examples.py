@@ -24,6 +24,7 @@ from tests.harness import PATIENCE_S, ROOT, App, Program, clean_environment, mad
 from tests.proxy import CuttingProxy
 
 EXAMPLES = ROOT / "examples"
+SYNCS = ROOT / "tests/e2e/syncs"  # on the PATH of programs; they note what is synced
 COUNT = 950  # ten pages
 
 
@@ -143,10 +144,17 @@ def runs(
     shutil.copytree(EXAMPLES / name, folder, ignore=shutil.ignore_patterns("__pycache__"))
     environment = clean_environment() | {
         "PATH": os.pathsep.join(
-            [str(made("examples") / "bin"), str(Path(node[0]).parent), os.environ["PATH"]]
+            [
+                str(SYNCS),
+                str(made("examples") / "bin"),
+                str(Path(node[0]).parent),
+                os.environ["PATH"],
+            ]
         ),
         "PYTHONPATH": os.pathsep.join([str(ROOT / "src"), NOTING]),
         "COMMITS": str(folder / "commits"),
+        "NODE_OPTIONS": f"--require={SYNCS / 'note.cjs'}",
+        "SYNCED": str(folder / "synced"),
         "PYTHONDONTWRITEBYTECODE": "1",
         "PULLSTATUS_URL": proxy.address,
         "PULLSTATUS_SDKAPPID": str(app.sdkappid),
@@ -210,3 +218,6 @@ def test_examples_have_every_record_once(
     assert proxy.cuts >= 3
     if (runs.folder / "app.db").exists():
         assert ways(runs.folder / "commits") == {EXTRA}
+    else:  # a page has its name in its folder, and that has one, too
+        synced = (runs.folder / "synced").read_text("utf-8").splitlines()
+        assert synced.index(".") < synced.index("pages")
