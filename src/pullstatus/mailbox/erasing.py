@@ -59,9 +59,10 @@ class Number(msgspec.Struct, frozen=True):
         """
         # The longest codes of E.164 have three digits.
         splits = [each for each in self.splits() if self.code_digits or len(each[0]) <= 3]
-        rows = {in_a_row(self.digits), *(in_a_row(rest) for _, rest in splits)}
-        rows |= {in_a_row(*split) for split in splits}
-        return is_found(re.compile(b"%b(?:%b)%b" % (BEFORE, b"|".join(rows), AFTER)), raw)
+        rests = [self.digits, *(rest for _, rest in splits)]
+        rows = {in_a_row(*split) for split in splits} | set(map(in_a_row, rests))
+        pattern = re.compile(b"%b(?:%b)%b" % (BEFORE, b"|".join(rows), AFTER))
+        return is_found(pattern, raw, min(rests, key=len))
 
 
 def parse_number(text: str, nationcode: str | None = None) -> Number:

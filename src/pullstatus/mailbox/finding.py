@@ -169,9 +169,9 @@ def _has_number(number: str) -> Callable[[Item], bool]:
     digits = bare(number)
     whole = Number(digits)
     front = BEFORE if digits != number else rb""
-    holds = _holds(re.compile(front + in_a_row(digits) + AFTER))
+    holds = _holds(re.compile(front + in_a_row(digits) + AFTER), digits)
     return lambda item: holds(item) or whole.is_in(item.raw) or whole.is_in(item.query)
 
 
-def _holds(pattern: re.Pattern[bytes]) -> Callable[[Item], bool]:
-    return lambda item: is_found(pattern, item.raw) or is_found(pattern, item.query)
+def _holds(pattern: re.Pattern[bytes], digits: str = "") -> Callable[[Item], bool]:
+    return lambda item: any(is_found(pattern, raw, digits) for raw in (item.raw, item.query))
