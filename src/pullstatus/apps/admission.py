@@ -118,6 +118,12 @@ class PairCall(msgspec.Struct, frozen=True):
     purpose: Purpose | None
 
 
+def as_of(call: Call | PairCall, at_ms: int) -> Call | PairCall:
+    """The same call as if it came then, signed no longer ago than it was."""
+    signed_s = call.signed_s + at_ms // 1000 - call.at_ms // 1000
+    return msgspec.structs.replace(call, at_ms=at_ms, signed_s=signed_s)
+
+
 class Admission:
     """Lets calls in, by a server's copy of applications and pairs and its count of their calls."""
 
@@ -146,6 +152,10 @@ class Admission:
         else:
             await self._registry.look(call.sdkappid)
         return self.check(call)
+
+    async def admit_still(self, call: Call | PairCall) -> LiveApplication:
+        """The same of a call that was let in, and has waited since: it is not counted again."""
+        return await self.admit(msgspec.structs.replace(call, purpose=None))
 
     def check(self, call: Call | PairCall) -> LiveApplication:
         """The same, by what is known of the applications; who is refused may only be too early.

@@ -16,7 +16,7 @@ import structlog
 
 from pullstatus import limits, mailbox
 from pullstatus.apps import LiveApplication
-from pullstatus.apps.admission import Admission, Call, PairCall
+from pullstatus.apps.admission import Admission, Call, PairCall, as_of
 from pullstatus.errors import (
     AcknowledgementRefused,
     CallerError,
@@ -102,6 +102,7 @@ class Asked(msgspec.Struct):
     def again(self, now_ms: int) -> None:
         """The store has been asked and had nothing: what the next time is not to say again."""
         self.now_ms = now_ms
+        self.call = as_of(self.call, now_ms)
         self.known = self.known or self.live.application.strict
         self.repeat = self.repeat.acknowledged()
 
@@ -262,6 +263,8 @@ class Taking:
                     if left or not woken:
                         break
                     asked.again(self._now_ms())
+                    if asked.live.timed:  # its key may have ended meanwhile
+                        asked.live = await self._admission.admit_still(asked.call)
         except (Disconnected, PeerError, CallerError, StoreUnavailable, OutcomeUnknown):
             raise
         except Exception as error:

@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from pullstatus.apps import LiveApplication
+from pullstatus.apps import AppKey, LiveApplication
 from pullstatus.errors import OutcomeUnknown, SettingChanged, StoreUnavailable
 from pullstatus.records import Kind
 from pullstatus.store import Mailbox, Page, Reader, pull_id
@@ -246,6 +246,48 @@ def test_an_application_that_was_changed_meanwhile_is_asked_anew() -> None:
             assert answer.result == result
             served.store.pull_answer = EMPTY
             now_ms = int(time.time() * 1000)
+
+    run(served, work)
+
+
+@pytest.mark.parametrize(("lasts_s", "result"), [(41, 0), (39, 1001)])
+def test_a_key_that_ends_while_its_pull_waits_gets_nothing(lasts_s: int, result: int) -> None:
+    """And a pull that goes on counts once."""
+    now_ms = int(time.time() * 1000)
+    served = Served(now_ms=lambda: now_ms)
+    ends = AppKey(APP.appkey, 0, not_after_ms=now_ms + lasts_s * 1000)
+    change(served, appkeys=(ends,), pull_rate_max=1)
+
+    async def work() -> None:
+        nonlocal now_ms
+        pull = await held(served, WAIT)
+        now_ms += 40_000
+        served.store.pull_answer = PAGE
+        served.store.arrived[BOX]()
+        answer = await pull
+        assert answer is not None
+        assert answer.result == result
+        assert len(served.store.pulled) == (1 if result else 2)
+
+    run(served, work)
+
+
+@pytest.mark.parametrize(("lasts_s", "result"), [(41, 1007), (39, 1001)])
+def test_so_does_one_whose_end_is_told_meanwhile(lasts_s: int, result: int) -> None:
+    now_ms = int(time.time() * 1000)
+    served = Served(now_ms=lambda: now_ms)
+    ends = AppKey(APP.appkey, 0, not_after_ms=now_ms + lasts_s * 1000)
+
+    async def work() -> None:
+        nonlocal now_ms
+        pull = await held(served, WAIT)
+        now_ms += 40_000
+        change(served, appkeys=(ends,))
+        served.store.pull_answer = SettingChanged("changed")
+        served.store.arrived[BOX]()
+        answer = await pull
+        assert answer is not None
+        assert answer.result == result
 
     run(served, work)
 
