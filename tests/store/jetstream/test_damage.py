@@ -19,6 +19,7 @@ import pytest
 from pullstatus.errors import (
     AcknowledgementRefused,
     CommitsLost,
+    OutcomeUnknown,
     PullstatusError,
     StoreDamaged,
     StoreUnavailable,
@@ -613,6 +614,51 @@ def test_a_state_that_went_back_is_refused_at_last_for_good(bus: MemoryBus) -> N
     with pytest.raises(CommitsLost) as lost:
         one.do(append(STATUSES, records(1)))
     assert one.log.is_final(lost.value)
+
+
+@pytest.mark.parametrize("error", [OutcomeUnknown("?"), RuntimeError("?")])
+@pytest.mark.parametrize("more", [False, True])
+def test_a_state_that_went_back_is_noticed_behind_what_had_all_else_forgotten(
+    bus: MemoryBus, monkeypatch: pytest.MonkeyPatch, error: Exception, more: bool
+) -> None:
+    """A write of which nothing is known, or a mistake of ours."""
+    clock = Clock()
+    one = Process(bus, clock)
+    one.do(append(STATUSES, records(2)))
+    one.pull(pull(STATUSES))
+    handed_out = stored(bus, PLACE.commits)[-1]
+
+    def write(*_: object) -> int:
+        raise error
+
+    with monkeypatch.context() as patch:
+        patch.setattr(bus, "write", write)
+        with pytest.raises((OutcomeUnknown, Undone)):
+            one.do(append(STATUSES, records(1)))
+    bus.delete(PARTITION, handed_out.sequence)
+    if more:  # the stream has gone on meanwhile
+        Process(bus).do(append(OTHERS, records(5)))
+    for _ in range(2):
+        assert isinstance(refusal(one, pull(STATUSES)), StoreUnavailable)
+        clock.now_s += BACK_S / 2
+    with pytest.raises(CommitsLost):
+        one.do(pull(STATUSES, key="k"))
+
+
+def test_an_older_state_of_a_node_is_none_that_went_back(
+    bus: MemoryBus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Though nothing else is known any more: who leads has the newest."""
+    one = Process(bus)
+    one.do(append(STATUSES, entries := records(2)))
+    before = stored(bus, PLACE.commits)[-1]
+    assert one.pull(pull(STATUSES, 1)).count == 1
+    newest = stored(bus, PLACE.commits)[-1]
+    one.log._forget([STATUSES.sdkappid])
+    bus.has = lambda _stream, message, leader: (
+        before if message == newest and not leader else message
+    )
+    assert drained(one, STATUSES) == entries[1:]
 
 
 # --- what is remembered ---------------------------------------------------------------------------

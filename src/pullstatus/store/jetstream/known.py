@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from typing import Final
+from typing import Final, TypeVar
 
 import msgspec
 
 from pullstatus.store.jetstream.messages import Box, Chunk, Commit, opened
 from pullstatus.store.jetstream.subjects import Place
 from pullstatus.store.jetstream.wire import Message
+
+T = TypeVar("T")
 
 APPLICATIONS_MAX: Final = 10_000
 CHUNK_BYTES_MAX: Final = 16 << 20
@@ -59,6 +61,14 @@ class Known(msgspec.Struct, gc=False):
         )
 
 
+def _put(held: OrderedDict[int, T], sdkappid: int, value: T) -> None:
+    """Hold that, and not too many."""
+    held[sdkappid] = value
+    held.move_to_end(sdkappid)
+    while len(held) > APPLICATIONS_MAX:
+        held.popitem(last=False)
+
+
 def _prints(hours: dict[int, Hour]) -> int:
     return sum(len(hour.seen) for hour in hours.values())
 
@@ -68,6 +78,7 @@ class Cache:
 
     def __init__(self) -> None:
         self._known: OrderedDict[int, Known] = OrderedDict()
+        self._newest: OrderedDict[int, int] = OrderedDict()
         self._chunks: OrderedDict[tuple[int, int], Chunk] = OrderedDict()
         self._bytes = 0
 
@@ -83,13 +94,15 @@ class Cache:
         while sum(map(_prints, (known.hours, known.former))) > PRINTS_MAX:
             hours = known.former or known.hours
             del hours[min(hours)]
-        self._known[known.sdkappid] = known
-        self._known.move_to_end(known.sdkappid)
-        while len(self._known) > APPLICATIONS_MAX:
-            self._known.popitem(last=False)
+        _put(self._known, known.sdkappid, known)
+        _put(self._newest, known.sdkappid, known.newest)
+
+    def newest(self, sdkappid: int) -> int:
+        """The newest commit of an application that was known, though all else is forgotten."""
+        return self._newest.get(sdkappid, 0)
 
     def forget(self, sdkappid: int) -> None:
-        """Remember nothing of an application."""
+        """Remember nothing of an application, but what must be there still: its newest commit."""
         self._known.pop(sdkappid, None)
 
     def forget_prints(self) -> None:

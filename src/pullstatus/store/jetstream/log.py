@@ -313,9 +313,24 @@ class Log:
         found = dict(snapshots.snapshots(self._bus, wanted))
         for sdkappid, each, rows in due:
             tables.begin(sdkappid, found[each.place], rows)
+        self._check_newest(tables)
         for sdkappid, each in asked.by.items():
             self._read_settings(tables, tables.drafts[sdkappid].known, each)
         self._read_others(tables, set().union(*(each.others for each in asked.by.values())))
+
+    def _check_newest(self, tables: JetTables) -> None:
+        """Go on with no older state than was known, though what was known of it is forgotten.
+
+        Raises:
+            Overtaken: some are older: whoever leads is to say.
+        """
+        older = [
+            sdkappid
+            for sdkappid, draft in tables.drafts.items()
+            if draft.known.newest < self._cache.newest(sdkappid)
+        ]
+        if older:
+            raise Overtaken(*older)
 
     def _at_least(self, sdkappid: int) -> int:
         known = self._cache.get(sdkappid)
@@ -450,11 +465,11 @@ class Log:
         for sdkappid, found in zip(applications, told, strict=True):
             place = self._layout.application(sdkappid)
             known = self._cache.get(sdkappid) or Known(sdkappid, place)
-            newest = 0 if found is None else found.sequence
-            if newest < known.newest:  # whoever said so may have lost it
+            newest, kept = 0 if found is None else found.sequence, self._cache.newest(sdkappid)
+            if newest < kept:  # whoever said so may have lost it
                 found = self._bus.last(self._stream, place.commits, leader=True)  # noqa: PLW2901
                 newest = 0 if found is None else found.sequence
-            self._check_kept(sdkappid, known.newest, newest)
+            self._check_kept(sdkappid, kept, newest)
             if newest != known.newest:
                 try:
                     self._cache.put(known.renewed(found))
