@@ -147,7 +147,7 @@ def refuse_shared(states: Iterable[Path], own: Path, source: Source, reader: str
     Raises:
         StoreRefused: another one has it, as a copy of a state file does.
     """
-    for path, state in _others(states, own, source):
+    for path, state in _others(states, own, source, in_use=True):
         if state.reader == reader:
             raise StoreRefused(
                 f"{path} has the reader's name {reader}, too, and two targets under one name share"
@@ -178,10 +178,13 @@ def refuse_moved(was: str, where: Path) -> NoReturn:
     )
 
 
-def _others(states: Iterable[Path], own: Path, source: Source) -> Iterable[tuple[Path, State]]:
-    """Other targets of the same mailbox."""
+def _others(
+    states: Iterable[Path], own: Path, source: Source, *, in_use: bool = False
+) -> Iterable[tuple[Path, State]]:
+    """Other targets of the same mailbox; those `in_use` by a running process, too, or not."""
     for path in sorted(states):
-        state = None if path.resolve() == own.resolve() else peek(path, decode_state)
+        is_own = path.resolve() == own.resolve()
+        state = None if is_own else peek(path, decode_state, in_use=in_use)
         if state is not None and (state.source.sdkappid, state.source.kind) == (
             source.sdkappid,
             source.kind,

@@ -850,6 +850,7 @@ def test_page_of_a_running_consumer_is_its_own(consumer: Make) -> None:
     one = killed_with_a_page_in_flight(consumer, "ndjson")
     running = one.open()
     two = consumer("csv", folder="one")
+    two.random = Random(8)  # for another name
     two.run()
     assert two.records() == two.service.records
     running.close()
@@ -869,6 +870,9 @@ def test_standard_output_does_not_forget_a_page_either(
     for source, path in ((MOVED, state), (MOVED, state.with_name("b.state"))):
         with pytest.raises(StoreRefused, match=r"http://a\.test"):
             StdoutTarget(source, path)
+    target = StdoutTarget(MOVED, state, moved=True)
+    assert target.known.next_page == NextPage("a", 1, NOW_S)
+    target.close()
     target = StdoutTarget(SOURCE, state)
     target.rest()
     target.close()
@@ -1508,6 +1512,19 @@ def test_name_of_another_target_is_refused(consumer: Make, form: str) -> None:
     one.path.with_name(one.path.name + ".state").write_bytes(state.read_bytes())
     with pytest.raises(StoreRefused, match=rf"{state.name} has the reader's name billing, too"):
         one.run()
+
+
+@by_reader
+@pytest.mark.parametrize("form", ["ndjson", "csv"])
+def test_name_of_a_running_target_is_refused(consumer: Make, form: str) -> None:
+    """What it remembers may change at any moment, but never its name."""
+    one = consumer(form, 3)
+    one.run(reader="billing")
+    running = one.open()
+    one.path = one.path.with_stem("copy")
+    with pytest.raises(StoreRefused, match=r"has the reader's name billing, too"):
+        one.run(reader="billing")
+    running.close()
 
 
 def killing(step: int) -> Callable[[], None]:
