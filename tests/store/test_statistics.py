@@ -146,3 +146,21 @@ async def test_an_hour_in_which_a_number_changed_hands_is_counted_for_its_owner(
             HOUR + 1: 2,
         }
         await follower.follow(SDKAPPID)
+
+
+async def test_a_clock_that_was_ahead_hides_nothing_of_the_hour_of_a_change(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was accepted behind entries of later hours, in the hour in which it is, is counted."""
+    monkeypatch.setattr("pullstatus.mailbox.statistics.READ_COUNT", 2)
+    await store.append(append(STATUSES, encoded(status(1))))
+    owned = Application(SDKAPPID, (AppKey("5" * 32),), NOW_MS, owner="next", former=(1, 0))
+    await store.change(Change(application_setting(SDKAPPID), msgspec.json.encode(owned), None))
+    for hours in (0, 5, 5, 7, 0, 1, 0):
+        await store.append(append(STATUSES, encoded(status(1)), NOW_MS + hours * HOUR_MS))
+        assert (await count(store)).success > 0
+    before = await counted(store, SDKAPPID, HOUR, HOUR + 9)
+    await Follower(store, lambda size: "5a" * size).follow(SDKAPPID)
+    assert (await count(store)).success == 3
+    after = await counted(store, SDKAPPID, HOUR, HOUR + 9)
+    assert after.hourly() == before.hourly()

@@ -25,10 +25,12 @@ from pullstatus.mailbox.owners import Owners, read_owner
 from pullstatus.mailbox.search import copies_of
 from pullstatus.mailbox.tallies import (
     EVER,
+    LAST_HOUR,
     WIDTH,
     Column,
     sends_series,
     sends_tally,
+    set_back_of,
 )
 from pullstatus.receipts.sends import Sends
 from pullstatus.records import Kind
@@ -261,6 +263,9 @@ async def _of_change(store: Store, row: Backlog, former: range, changed: int) ->
         former: where entries are that were a former owner's.
         changed: the hour whose tally tells nothing, as no tally before it does.
     """
+    known = await store.tallies(row.mailbox.sdkappid, changed, LAST_HOUR)
+    # Up to the hour from which a clock was set back, an entry may stand behind those of later ones.
+    last_hour = max(changed, set_back_of(row.mailbox, known))
     for _ in range(limits.OVERTAKEN_MAX):
         first_seq, last_seq = max(row.purged + 1, former.stop), row.followed.tallied
         if first_seq > last_seq:
@@ -268,7 +273,7 @@ async def _of_change(store: Store, row: Backlog, former: range, changed: int) ->
         copies = await copies_of(store, row.mailbox, first_seq)
         piece = Piece(row.mailbox, first_seq, first_seq - 1, _found_by_nothing, copies)
         with contextlib.suppress(StoreDamaged):
-            while piece.through < last_seq and _latest(piece) <= changed:
+            while piece.through < last_seq and _latest(piece) <= last_hour:
                 await read(store, piece, min(last_seq, piece.through + READ_COUNT), _go_on)
         [row] = [now for now in await _standing(store, row.mailbox.sdkappid) if _is_of(now, row)]
         if row.purged < first_seq or not piece.missing:
