@@ -11,9 +11,10 @@ from pullstatus import limits
 from pullstatus.apps import AppKey, Application, Operator
 from pullstatus.apps.values import INDEX_KEY, application_setting
 from pullstatus.json import ascii_json
-from pullstatus.mailbox import questions, search
+from pullstatus.mailbox import proving, questions, search
 from pullstatus.mailbox.erasing import erase_number, parse_number
 from pullstatus.mailbox.following import Follower
+from pullstatus.records import MEMBERS, Kind, decode, encode_all
 from pullstatus.store import (
     Change,
     Entry,
@@ -147,6 +148,41 @@ async def test_operators_find_and_erase_a_number_however_it_is_written(
     assert erased.waiting == 1
     assert await search.by_number(store, DIGITS) == []
     assert len(await search.by_number(store, "13800000008")) == 1
+
+
+FOREIGN = [
+    (kind, member.name, value)
+    for kind in Kind
+    for member in MEMBERS[1 - kind]
+    if member.name not in {own.name for own in MEMBERS[kind]}
+    for value in ("2026-11-26", "", "8:7", 5, -1, 1.5, 1 << 70, True, None, [5], {"sid": 5})
+]
+
+
+async def test_member_that_another_kind_has_hides_no_record(store: Store) -> None:
+    """A record keeps what its sender knows more, whatever its name and type: it is found, too."""
+    made = {
+        kind: [
+            encode_all([record], [extra])[0]
+            for each, name, value in FOREIGN
+            if each is kind
+            for record, extra in [
+                decode(msgspec.json.encode((at(1), reply(7, time=1))[kind] | {name: value}), kind)
+            ]
+        ]
+        for kind in Kind
+    }
+    statuses, replies = made[Kind.DELIVERY_STATUS], made[Kind.REPLY]
+    await store.append(append(STATUSES, statuses))
+    await store.append(append(REPLIES, replies))
+    assert await records_of(store, STATUSES, DIGITS) == statuses
+    assert await records_of(store, STATUSES, None, sid="8:7") == statuses
+    assert await records_of(store, REPLIES, "8613900000007") == replies
+    assert await records_of(store, REPLIES, None, sid="8:7") == []
+    assert len(await search.by_number(store, DIGITS)) == len(statuses)
+    assert len(await search.by_number(store, "8613900000007")) == len(replies)
+    assert len(await search.by_sid(store, "8:7")) == len(statuses)
+    assert await proving.problems(store) == []
 
 
 async def test_short_numbers_are_found(store: Store) -> None:

@@ -27,7 +27,7 @@ from pullstatus.apps.operator import RandomHex
 from pullstatus.apps.values import INDEX_KEY
 from pullstatus.errors import StoreCorrupt, StoreDamaged
 from pullstatus.mailbox import fields, index
-from pullstatus.mailbox.fields import Fields
+from pullstatus.mailbox.fields import Fields, Status
 from pullstatus.mailbox.search import copies_of, source_of
 from pullstatus.mailbox.tallies import (
     LAST_HOUR,
@@ -210,17 +210,18 @@ async def read(store: Store, piece: Piece, last_seq: int, breathe: Breathe) -> N
                 " audit`, and restore a backup if it confirms this"
             )
         for run in runs:
-            found = fields.read_run(run) or await _one_by_one(store, piece.mailbox, run)
+            found = fields.read_run(piece.kind, run) or await _one_by_one(store, piece, run)
             piece.take(run, found, last_seq)
             await breathe()
             if piece.through == last_seq:
                 break
 
 
-async def _one_by_one(store: Store, mailbox: Mailbox, run: Run) -> list[Fields | bytes]:
+async def _one_by_one(store: Store, piece: Piece, run: Run) -> list[Fields | bytes]:
     """The records of a run, and what is none as it is; empty where it is gone by now."""
-    entries = {entry.seq: entry.data for entry in await store.entries_at(mailbox, run.seqs)}
-    return [fields.read(entries.get(seq, b"")) or entries.get(seq, b"") for seq in run.seqs]
+    entries = {entry.seq: entry.data for entry in await store.entries_at(piece.mailbox, run.seqs)}
+    found = [entries.get(seq, b"") for seq in run.seqs]
+    return [fields.read(piece.kind, entry) or entry for entry in found]
 
 
 async def _set_back(store: Store, piece: Piece) -> list[Tally]:
@@ -259,6 +260,7 @@ class Piece:
     """What is derived of some entries of a mailbox.
 
     Attributes:
+        kind: the mailbox's.
         first_seq, through: the first of them, and the last.
         numbers, sids: the words of a segment of them.
         counts: what they add to tallies, by hours since the beginning of Unix time.
@@ -284,7 +286,7 @@ class Piece:
         """
         assert isinstance(mailbox.kind, Kind)
         self.mailbox = mailbox
-        self._kind = mailbox.kind
+        self.kind = mailbox.kind
         self._tallied = tallied
         self._words_of = words_of
         self._copies = copies
@@ -328,7 +330,7 @@ class Piece:
     def tallies(self) -> list[Tally]:
         """What they add to tallies."""
         return [
-            Tally(int(self._kind), written(hours), tuple(counts))
+            Tally(int(self.kind), written(hours), tuple(counts))
             for each in (self.counts, self.missing)
             for hours, counts in sorted(each.items())
         ]
@@ -362,11 +364,11 @@ class Piece:
 
     def _tally(self, run: Run, found: Sequence[Fields | bytes], begin: int, due: int) -> None:
         """Count each that is no copy."""
-        copies, kind = self._copies, self._kind
+        copies, kind = self._copies, self.kind
         hours = {at_ms // HOUR_MS for at_ms in set(run.times[begin:due])}
         some = found[begin:due]
-        usual = not copies and len(hours) == 1 and kind is Kind.DELIVERY_STATUS
-        if usual and {*map(type, some)} == {Fields}:
+        usual = not copies and len(hours) == 1
+        if usual and {*map(type, some)} == {Status}:
             # Most are such: those that say the same are counted together.
             for (code, report_status), count in Counter(map(_SAID, some)).items():
                 columns = columns_of_status(code, report_status)
@@ -375,7 +377,7 @@ class Piece:
         for seq, at_ms, record in zip(run.seqs[begin:due], run.times[begin:due], some, strict=True):
             if copies and source_of(seq, copies) is not None:
                 continue
-            if isinstance(record, Fields) and kind is Kind.DELIVERY_STATUS:
+            if isinstance(record, Status):
                 columns = columns_of_status(record.errmsg, record.report_status)
             else:
                 columns = columns_of(kind, record if isinstance(record, bytes) else b"")
@@ -387,7 +389,7 @@ class Piece:
         self.broken |= {at_ms // HOUR_MS for at_ms in (*run.times, run.newest_ms)}
         for seq in range(max(self.through, self._tallied) + 1, end + 1):
             if seq not in there and source_of(seq, self._copies) is None:
-                self._add(self.missing, run.newest_ms, columns_of(self._kind, None))
+                self._add(self.missing, run.newest_ms, columns_of(self.kind, None))
 
     def _add(
         self, found: dict[int, list[int]], at_ms: int, columns: Sequence[int], count: int = 1

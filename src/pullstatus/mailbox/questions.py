@@ -13,6 +13,7 @@ from pullstatus.mailbox import index
 from pullstatus.mailbox.fields import read
 from pullstatus.mailbox.owners import read_owner
 from pullstatus.mailbox.search import copies_of, source_of
+from pullstatus.records import Kind
 from pullstatus.records.numbers import is_number
 from pullstatus.store import Entry, Mailbox, Store
 
@@ -45,16 +46,19 @@ async def records_of(
     standing = next((row for row in rows if row.mailbox == mailbox), None)
     if standing is None:
         return []
-    former = (await read_owner(store, mailbox.sdkappid)).former(mailbox)
+    former, kind = (await read_owner(store, mailbox.sdkappid)).former(mailbox), mailbox.kind
+    assert isinstance(kind, Kind)
 
     def own_s(entry: Entry) -> int | None:
         """When a record that is meant was, by its own time."""
-        fields = read(entry.data)
+        fields = read(kind, entry.data)
         if fields is None or (sid is not None and fields.sid != sid):
             return None
         if digits is not None and not is_number(digits, fields.nationcode, fields.mobile):
             return None
         at_s = fields.own_s
+        if at_s is None:
+            return None
         early, late = from_s is not None and at_s < from_s, to_s is not None and at_s > to_s
         return None if early or late else at_s
 

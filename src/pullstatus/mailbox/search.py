@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import bisect
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import msgspec
 
 from pullstatus.errors import InvalidSetting
 from pullstatus.mailbox import index
+from pullstatus.mailbox.fields import Fields, read
 from pullstatus.mailbox.owners import Range, read_owners
 from pullstatus.records import Kind
 from pullstatus.records.numbers import bare, is_number, may_be
@@ -57,12 +59,6 @@ class Found(msgspec.Struct, frozen=True):
         return handed_out and self.copy_of is None and not self.former
 
 
-class _Fields(msgspec.Struct):
-    nationcode: str
-    mobile: str
-    sid: str = ""
-
-
 async def find_pull(store: Store, name: str) -> JournalRow:
     """The journal row of a pull, by the name in its `Pullstatus-Pull-Id` header.
 
@@ -99,7 +95,7 @@ async def by_sid(store: Store, sid: str, sdkappid: int | None = None) -> list[Fo
     if not sid:
         raise InvalidSetting("a sid is not empty")
 
-    def match(fields: _Fields) -> bool:
+    def match(fields: Fields) -> bool:
         return fields.sid == sid
 
     return await _search(store, index.sid(sid), match, sdkappid, (Kind.DELIVERY_STATUS,))
@@ -121,7 +117,7 @@ async def by_number(store: Store, number: str, sdkappid: int | None = None) -> l
 
     meant = may_be if digits == number else is_number
 
-    def match(fields: _Fields) -> bool:
+    def match(fields: Fields) -> bool:
         return meant(digits, fields.nationcode, fields.mobile)
 
     return await _search(store, index.number(digits), match, sdkappid, tuple(Kind))
@@ -176,20 +172,21 @@ async def copies_of(store: Store, mailbox: Mailbox, first_seq: int = 1) -> list[
 async def _search(
     store: Store,
     sought: index.Sought,
-    match: Callable[[_Fields], bool],
+    match: Callable[[Fields], bool],
     sdkappid: int | None,
     kinds: tuple[Kind, ...],
 ) -> list[Found]:
     found: list[Found] = []
     owners = await read_owners(store, sdkappid)
-    decode = msgspec.json.Decoder(_Fields).decode
 
-    def meant(entry: Entry) -> bool | None:
-        return match(decode(entry.data)) or None
+    def meant(kind: Kind, entry: Entry) -> bool | None:
+        fields = read(kind, entry.data)
+        return (fields is not None and match(fields)) or None
 
     for standing in await _standing(store, sdkappid, kinds):
         mailbox = standing.mailbox
-        matching = await index.matching(store, standing, sought, meant)
+        assert isinstance(mailbox.kind, Kind)
+        matching = await index.matching(store, standing, sought, partial(meant, mailbox.kind))
         entries = [entry for entry, _ in matching]
         if not entries:
             continue
