@@ -445,6 +445,10 @@ WORKER_SILENT_S: Final = 10
 """Seconds that a worker's event loop may stand still while its server goes on; then it is killed,
 and started anew. What it does at a time takes milliseconds."""
 
+WORKER_START_S: Final = 120
+"""Seconds that a worker may take from its process until it answers; then it is killed, too. Most of
+them take the applications and tokens of a large store."""
+
 SHARE_OF_ONE: Final = 4
 """The part of what there is of something that one address, or one application, may have: a quarter.
 So may a token of no application, of what is in hand. A trusted proxy's connections, and this

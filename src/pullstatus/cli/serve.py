@@ -127,10 +127,9 @@ def _options(
     worst: int,
     public_url: str,
 ) -> ServeOptions:
-    """The settings, checked together; the log follows its own at once."""
+    """The settings, checked together."""
     check_together(host, tls_certificate, tls_key, insecure=insecure)
     workers = workers or min(len(os.sched_getaffinity(0)), WORKERS_BY_CORES_MAX)
-    logs.configure(log_level, workers=workers)
     return ServeOptions(
         store_url,
         host,
@@ -145,6 +144,7 @@ def _options(
         workers=workers,
         worst=worst,
         public_url=_public_url(public_url),
+        log_level=log_level,
     )
 
 
@@ -304,6 +304,7 @@ def serve(context: click.Context, /, **settings: Any) -> None:  # noqa: ANN401
         return _options(**again.params)
 
     options = _options(**settings)
+    logs.configure(settings["log_level"], workers=options.workers)
     supervisor = Supervisor.of(os.environ, os.getpid())
     if options.workers == 1:
         server = Server(options, source=read_again, supervisor=supervisor)

@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Coroutine, Sequence
 from functools import partial
 from pathlib import Path
+from typing import Final
 
 import msgspec
 import structlog
@@ -47,6 +48,7 @@ from pullstatus.mailbox.following import Follower
 from pullstatus.mailbox.releasing import Pending
 from pullstatus.mailbox.upkeep import clean_up
 from pullstatus.records import Kind
+from pullstatus.server import logs
 from pullstatus.server.alarms import Alarms
 from pullstatus.server.certificate import Certificate
 from pullstatus.server.connection import Connection
@@ -72,6 +74,11 @@ BOUNDS_EVERY_S = 1.0  # for how long more may be parked under number 0
 CARE_EVERY_S = 10.0  # how old the figures may be of backups, audits and the certificate
 CLOSE_S = 1.0  # of the time to stop: kept for folding the store's log into its file
 
+FOLLOWED: Final = frozenset({"retention_days", "worst", "public_url", "log_level"})
+"""Options that a reload changes; others stay as they are until a restart."""
+FOLLOWED_OF_TLS: Final = frozenset({"tls_certificate", "tls_key"})
+"""Those as well, while there is a certificate to renew."""
+
 
 class ServeOptions(msgspec.Struct, frozen=True):
     """Where and how to serve.
@@ -90,6 +97,7 @@ class ServeOptions(msgspec.Struct, frozen=True):
         worst: how many mailboxes the figures tell of one by one, by each measure.
         public_url: where gateways reach this server: what they sign is of it. "": where a request
             says that it was sent.
+        log_level: what is logged; None: what was.
     """
 
     store: str
@@ -106,18 +114,20 @@ class ServeOptions(msgspec.Struct, frozen=True):
     workers: int = 1
     worst: int = limits.WORST_TOLD
     public_url: str = ""
+    log_level: str | None = None
 
 
 class Server:
     """One serving process, startable inside any event loop.
 
-    `address`, and `admin_address` if there is one, are known once `started` is set; `failure` says
-    why it stopped by itself, if it did.
+    `options` are those in force: a reload changes those of them that need no restart. `address`,
+    and `admin_address` if there is one, are known once `started` is set; `failure` says why it
+    stopped by itself, if it did.
     `on_overdue` ends the process: it is called, from any thread, when work stays unfinished beyond
     the time to stop. Threads that a disk holds keep an interpreter from its orderly end.
 
     In the main thread signals are heard: TERM and INT stop it, HUP reloads it, USR1 has it log how
-    it stands, and USR2 and ALRM do nothing.
+    it stands, and USR2 and ALRM do nothing. HUP and USR1 wait until it has started.
     """
 
     close_s = CLOSE_S
@@ -136,7 +146,8 @@ class Server:
                 stops the server, since whoever started it on a terminal is gone.
             supervisor: is told when it serves, that it goes on, and when it stops.
         """
-        self.options = options
+        self.options = self._read = options  # in force, and read last
+        self._once_started: list[Callable[[], None]] = []
         self._source = source
         self._supervisor = supervisor or Supervisor()
         self._certificate: Certificate | None = None
@@ -163,11 +174,13 @@ class Server:
             StoreRefused: the store cannot be opened safely; the text says what to change.
             InvalidSetting: the address cannot be listened on, or the TLS files are no use.
         """
-        handlers = {
+        handlers: dict[signal.Signals, Callable[[], None]] = {
             signal.SIGTERM: self.stop,
             signal.SIGINT: self._interrupt,
-            signal.SIGHUP: self.stop if self._source is None else self.reload,
-            signal.SIGUSR1: self._tell,
+            signal.SIGHUP: (
+                self.stop if self._source is None else partial(self.when_started, self.reload)
+            ),
+            signal.SIGUSR1: partial(self.when_started, self._tell),
             signal.SIGUSR2: lambda: None,
             signal.SIGALRM: lambda: None,
         }
@@ -223,17 +236,26 @@ class Server:
                 if on_ready is not None:
                     on_ready(self.address)
                 self._supervisor.ready(f"serving at {self.address}")
+                for work in self._once_started:
+                    work()
 
             self._uvicorn.on_started = ready
-            async with asyncio.TaskGroup() as tasks:
-                chores = [tasks.create_task(self._see_to(chore)) for chore in self.chores(registry)]
-                await self._work()
-                for chore in chores:
-                    chore.cancel()
+            await self._work_beside(self.chores(registry))
             await self._note_last(registry)
             self._log_stop(await self._waiting())
         finally:
             await self._close_store()
+
+    async def _work_beside(self, chores: Sequence[Coroutine[object, object, None]]) -> None:
+        """Answer until that is over; raises what it raises, in no group of the tasks'."""
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                beside = [tasks.create_task(self._see_to(chore)) for chore in chores]
+                await self._work()
+                for chore in beside:
+                    chore.cancel()
+        except ExceptionGroup as failed:
+            raise failed.exceptions[0] from None
 
     async def _open_store(self) -> Store:
         return await open_store(
@@ -319,26 +341,32 @@ class Server:
         if self._uvicorn is not None:
             self._uvicorn.stop(self._stop_by_s - self.close_s)
 
+    def when_started(self, work: Callable[[], None]) -> None:
+        """Do it, or once the server has started; what waits already is done once."""
+        if self.started.is_set():
+            work()
+        elif work not in self._once_started:
+            self._once_started.append(work)
+
     def reload(self) -> None:
         """Take in new options, and new TLS files for the next handshakes; or go on as before.
 
         Says in the log which changes need a restart.
         """
-        before = self.options
+        before = self._read
         try:
             options = before if self._source is None else self._source()
             self.take_in(options)
         except Exception as error:  # noqa: BLE001 - a reload never ends the server
             log.error("reload failed", reason=str(error))
             return
+        self._read = options
         changed = {
             name
             for name in ServeOptions.__struct_fields__
             if getattr(options, name) != getattr(before, name)
         }
-        followed = {"retention_days", "worst", "public_url"}
-        if self._certificate is not None and options.tls_certificate is not None:
-            followed |= {"tls_certificate", "tls_key"}
+        followed = self._followed(options)
         log.info("reloaded", changed=sorted(changed & followed))
         if needed := sorted(changed - followed):
             log.warning("restart needed", changed=needed)
@@ -351,9 +379,16 @@ class Server:
         """
         if self._certificate is not None and options.tls_certificate is not None:
             self._certificate.renew(options.tls_certificate, options.tls_key)
-        self.options = options
+        followed = {name: getattr(options, name) for name in self._followed(options)}
+        self.options = msgspec.structs.replace(self.options, **followed)
         self.routes.worst = options.worst
         self.routes.inbound.public_url = options.public_url
+        if options.log_level is not None:
+            logs.set_level(options.log_level)
+
+    def _followed(self, options: ServeOptions) -> frozenset[str]:
+        encrypts = self._certificate is not None and options.tls_certificate is not None
+        return FOLLOWED | FOLLOWED_OF_TLS if encrypts else FOLLOWED
 
     @property
     def _masters(self) -> Masters:
@@ -364,7 +399,7 @@ class Server:
             name: str(value) if isinstance(value, Path) else value
             for name, value in msgspec.structs.asdict(self.options).items()
             # `address` and `master_keys` tell it: a command's words may be secret.
-            if name not in ("host", "port", "masters")
+            if name not in ("host", "port", "masters", "log_level")
         }
         log.info(
             "started",

@@ -115,7 +115,6 @@ class Reload(msgspec.Struct, frozen=True):
     """Take in new options and TLS files."""
 
     options: ServeOptions
-    log_level: str
 
 
 Answer = Callable[[Any], Awaitable[object]]

@@ -6,6 +6,7 @@ start -> wait for all -> [ keep each: it has died -> pause -> start ] -> stop ->
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import socket
 import subprocess
@@ -27,7 +28,7 @@ from pullstatus.server.workers.control import (
     Started,
     StoreEnded,
 )
-from pullstatus.server.workers.pulse import Pulse
+from pullstatus.server.workers.pulse import BEAT_S, Pulse
 
 log = structlog.get_logger(__name__)
 
@@ -43,6 +44,7 @@ class Member:
     Attributes:
         number: from 1.
         process: the newest one.
+        looks: how often that was looked at since it was started, while it did not serve.
         serves: whether it answers requests now.
         newest: how it stood when it told last; None: it has told nothing yet.
         pulse: whether it goes on, while it serves.
@@ -51,6 +53,7 @@ class Member:
     def __init__(self, number: int) -> None:
         self.number = number
         self.process: subprocess.Popen[bytes] | None = None
+        self.looks = 0
         self.control: Control | None = None
         self.serves = False
         self.newest: Snapshot | None = None
@@ -134,14 +137,28 @@ class Fleet:
         await asyncio.gather(*map(self._look_at, self.members))
 
     def end_who_hangs(self) -> None:
-        """Kill whoever's event loop stands still: it is started anew. Called each `BEAT_S`."""
+        """Kill whoever stands still: it is started anew. Called each `BEAT_S`.
+
+        While it serves its event loop tells, and before that the looks since it was started: both
+        stand still where this server does.
+        """
         for member in self.members:
-            if self._stopping or not member.serves or member.process is None:
+            if self._stopping or member.process is None:
                 member.pulse = Pulse()
+            elif not member.serves:
+                member.pulse = Pulse()
+                member.looks += 1
+                if member.looks * BEAT_S > limits.WORKER_START_S:
+                    self._end(member, limits.WORKER_START_S)
             elif member.pulse.stands_still(self._beats(member)):
-                log.error("worker hangs", worker=member.number, silent_s=limits.WORKER_SILENT_S)
                 member.pulse = Pulse()
-                member.process.kill()
+                self._end(member, limits.WORKER_SILENT_S)
+
+    def _end(self, member: Member, silent_s: float) -> None:
+        assert member.process is not None
+        if member.process.poll() is None:
+            log.error("worker hangs", worker=member.number, silent_s=silent_s)
+            member.process.kill()
 
     def stop(self) -> None:
         """Start no more of them; whoever calls this has told them to stop, or kills them."""
@@ -154,8 +171,8 @@ class Fleet:
         if self._keeping:
             await asyncio.wait(self._keeping, timeout=max(0.0, by_s - time.monotonic()))
         self.kill()
-        for keeping in self._keeping:
-            await keeping
+        if self._keeping:
+            await asyncio.wait(self._keeping)
 
     def kill(self) -> None:
         """End all of them at once."""
@@ -169,12 +186,12 @@ class Fleet:
         pause_s = PAUSE_S
         while not self._is_over():
             began_s = time.monotonic()
-            status = await self._live(member)
+            status, reason = await self._try(member)
             self._on_dead(member)
             if self._is_over():
                 return
             if not self._all_serve.is_set():
-                self._refused = self._refused or f"worker {member.number} ended at its start"
+                self._refused = self._refused or f"worker {member.number} {reason}"
                 self.stop()
                 return
             if time.monotonic() - began_s >= LIVED_S:
@@ -185,10 +202,17 @@ class Fleet:
                 worker=member.number,
                 status=status,
                 again_in_s=pause_s,
-                reason="its connections were cut; the others go on",
+                reason=reason if status is None else _CUT,
             )
             await asyncio.sleep(pause_s)
             pause_s = min(2 * pause_s, PAUSE_S_MAX)
+
+    async def _try(self, member: Member) -> tuple[int | None, str]:
+        """One life of a worker: how its process ended, None if there was none; and for people."""
+        try:
+            return await self._live(member), "ended at its start"
+        except Exception as error:  # noqa: BLE001 - no process, no memory, no file: the next has
+            return None, f"cannot be started: {error}"
 
     def _is_over(self) -> bool:
         return self._stopping
@@ -201,9 +225,9 @@ class Fleet:
         async def hear(said: object) -> object:
             return await self._hear(member, brief, said)
 
-        member.process = process
-        member.control = await Control.over(ours, hear)
+        member.process, member.looks = process, 0
         try:
+            member.control = await Control.over(ours, hear)
             await member.control.listen()
         finally:
             member.serves = False
@@ -214,21 +238,25 @@ class Fleet:
 
     def _start(self, brief: Brief) -> tuple[socket.socket, subprocess.Popen[bytes]]:
         """A process that will ask what it is to do, and our end of the way to it."""
-        ours, theirs = socket.socketpair()
-        given = [theirs.fileno(), brief.listener, brief.ledger]
-        if brief.share is not None:
-            given += [brief.share.end, brief.share.table]
-        try:
-            with theirs:
-                return ours, subprocess.Popen(  # noqa: S603 - ourselves
+        with contextlib.ExitStack() as closing:
+            if brief.share is not None:
+                closing.callback(os.close, brief.share.end)
+            ours, theirs = socket.socketpair()
+            closing.enter_context(theirs)
+            given = [theirs.fileno(), brief.listener, brief.ledger]
+            if brief.share is not None:
+                given += [brief.share.end, brief.share.table]
+            try:
+                process = subprocess.Popen(  # noqa: S603 - ourselves
                     [*self._command, str(theirs.fileno()), str(os.getpid())],
                     pass_fds=given,
                     stdin=subprocess.DEVNULL,
                     stdout=subprocess.DEVNULL,
                 )
-        finally:
-            if brief.share is not None:
-                os.close(brief.share.end)
+            except BaseException:
+                ours.close()
+                raise
+        return ours, process
 
     async def _hear(self, member: Member, brief: Brief, said: object) -> object:
         if isinstance(said, AskBrief):
@@ -263,6 +291,7 @@ class Fleet:
                 return
 
 
+_CUT: Final = "its connections were cut; the others go on"
 END_S: Final = 5.0  # for what a worker does behind its last word: it writes its log
 
 

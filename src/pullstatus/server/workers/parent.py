@@ -136,7 +136,6 @@ class Parent(Server):
         self._command = command
         self._fleet: Fleet | None = None
         self._of_all: _Routes
-        self._given = options  # to workers: what needs a restart stays as it is until then
         self._secret = secrets.token_bytes(SECRET_BYTES)
         self._ledger = make_ledger(options.workers)
         self._public: socket.socket
@@ -190,7 +189,7 @@ class Parent(Server):
     def _brief(self, number: int) -> Brief:
         return Brief(
             number,
-            self._given,
+            self.options,
             _log_level(),
             share_store(self.store, self.options.store, self.options.workers),
             self._public.fileno(),
@@ -241,14 +240,8 @@ class Parent(Server):
     def take_in(self, options: ServeOptions) -> None:
         """See `Server`; has the workers do so, too."""
         super().take_in(options)
-        self._given = msgspec.structs.replace(
-            self._given,
-            retention_days=options.retention_days,
-            tls_certificate=options.tls_certificate,
-            tls_key=options.tls_key,
-        )
         if self._fleet is not None:
-            self._fleet.tell(Reload(self._given, _log_level()))
+            self._fleet.tell(Reload(self.options))
 
     def _tell(self) -> None:
         routes = self._of_all

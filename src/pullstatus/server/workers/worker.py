@@ -69,7 +69,8 @@ class Worker(Server):
         listening = asyncio.create_task(self._control.listen())
         try:
             self._brief = brief = await self._control.ask(AskBrief())
-            logs.configure(brief.log_level, worker=brief.number, workers=brief.options.workers)
+            level, workers = brief.log_level, brief.options.workers
+            logs.configure(level, worker=brief.number, workers=workers)
             self.options = brief.options
             listening.add_done_callback(lambda _: self.stop())
             await self._begin(socket.socket(fileno=brief.listener), on_ready)
@@ -151,8 +152,7 @@ class Worker(Server):
         if isinstance(said, Stop):
             self.stop(said.by_s)
         elif isinstance(said, Reload):
-            logs.set_level(said.log_level)
-            self.take_in(said.options)
+            self.when_started(partial(self.take_in, said.options))
         return None
 
     async def _failed(self, what: str, sdkappid: int | None, address: str) -> Failed:

@@ -1,0 +1,175 @@
+"""Workers that cannot be started, or hang while they start."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Self
+
+import pytest
+import structlog
+
+from pullstatus import limits
+from pullstatus.errors import StoreRefused
+from pullstatus.server.serve import ServeOptions
+from pullstatus.server.workers import fleet
+from pullstatus.server.workers.control import Brief
+from pullstatus.server.workers.fleet import Fleet, Member
+from pullstatus.server.workers.pulse import BEAT_S
+
+PATIENCE_S = 60.0
+SERVES = """
+import asyncio, socket, sys
+from pullstatus.server.workers.control import AskBrief, Control, Started, Stop
+
+async def serve():
+    stopped = asyncio.Event()
+    async def hear(said):
+        if isinstance(said, Stop):
+            stopped.set()
+    control = await Control.over(socket.socket(fileno=int(sys.argv[1])), hear)
+    listening = asyncio.create_task(control.listen())
+    await control.ask(AskBrief())
+    control.tell(Started())
+    stopping = asyncio.create_task(stopped.wait())
+    await asyncio.wait({listening, stopping}, return_when="FIRST_COMPLETED")
+
+asyncio.run(serve())
+"""
+GOOD = (sys.executable, "-c", SERVES)
+
+
+async def nothing(_said: object) -> object:
+    return None
+
+
+class Started:
+    """A fleet over a socket that is listener and ledger, and what its briefs need."""
+
+    def __init__(self, command: tuple[str, ...], count: int = 2) -> None:
+        self.listener = socket.socket()
+        self.briefs = 0
+        self.fails = False
+        self.dead: list[int] = []
+        self.fleet = Fleet(
+            command,
+            count,
+            brief=self.brief,
+            answer=nothing,
+            beats=lambda _member: 0,
+            on_dead=self.on_dead,
+            on_store_ended=lambda _error: None,
+        )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.listener.close()
+
+    def brief(self, number: int) -> Brief:
+        self.briefs += 1
+        if self.fails:
+            raise OSError(24, "Too many open files")
+        end = self.listener.fileno()
+        return Brief(number, ServeOptions(""), "info", None, end, end, b"")
+
+    def on_dead(self, member: Member) -> None:
+        self.dead.append(member.number)
+
+
+async def until(holds: Callable[[], bool]) -> None:
+    async with asyncio.timeout(PATIENCE_S):
+        while not holds():  # noqa: ASYNC110 - another process
+            await asyncio.sleep(0.01)
+
+
+def descriptors() -> int:
+    return len(list(Path("/proc/self/fd").iterdir()))
+
+
+@pytest.mark.parametrize(
+    ("command", "said"),
+    [
+        (("/nonexistent",), "worker 1 cannot be started: [Errno 2] No such file"),
+        (("/bin/false",), "worker 1 ended at its start"),
+    ],
+)
+def test_a_server_does_not_start_without_its_workers(command: tuple[str, ...], said: str) -> None:
+    async def play(started: Started) -> None:
+        async with asyncio.timeout(PATIENCE_S):
+            with pytest.raises(StoreRefused) as refused:
+                await started.fleet.start()
+            assert said in str(refused.value)
+            await started.fleet.gone(0.0)
+
+    with Started(command) as started:
+        asyncio.run(play(started))
+
+
+def test_what_keeps_a_worker_from_being_started_is_told_and_tried_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A fork without memory, no more descriptors, an interpreter that is being replaced."""
+    monkeypatch.setattr(fleet, "PAUSE_S", 0.01)
+    monkeypatch.setattr(fleet, "PAUSE_S_MAX", 0.01)
+
+    async def play(started: Started) -> None:
+        kept = started.fleet
+        await asyncio.wait_for(kept.start(), PATIENCE_S)
+        started.fails = True
+        before = started.briefs
+        [one, _] = kept.members
+        assert one.process is not None
+        one.process.kill()
+        await until(lambda: started.briefs >= before + 3)
+        kept._command = ("/nonexistent",)
+        started.fails = False
+        before = started.briefs
+        await until(lambda: started.briefs >= before + 1)
+        opened = descriptors()
+        await until(lambda: started.briefs >= before + 20)
+        assert descriptors() <= opened + 2, "none is left open each time"
+        kept._command = GOOD
+        await until(lambda: kept.serving == 2)
+        kept.kill()
+        async with asyncio.timeout(PATIENCE_S):
+            await kept.gone(0.0)
+
+    with Started(GOOD) as started, structlog.testing.capture_logs() as logged:
+        asyncio.run(play(started))
+    told = [line for line in logged if line["event"] == "worker ended"]
+    assert "Too many open files" in told[1]["reason"]
+    assert "No such file" in told[-1]["reason"]
+    assert told[0]["status"] == -9
+
+
+def test_a_worker_that_hangs_at_its_start_is_ended_and_told_of() -> None:
+    """Its server would wait for it for ever, and nobody would know."""
+
+    async def play(started: Started) -> None:
+        kept = started.fleet
+        starting = asyncio.create_task(kept.start())
+        await until(lambda: kept.members[0].process is not None)
+        for _ in range(int(limits.WORKER_START_S / BEAT_S)):
+            kept.end_who_hangs()
+        process = kept.members[0].process
+        assert process is not None
+        assert process.poll() is None, "it has its time"
+        kept.end_who_hangs()
+        async with asyncio.timeout(PATIENCE_S):
+            with pytest.raises(StoreRefused, match="ended at its start"):
+                await starting
+            await kept.gone(0.0)
+        with pytest.raises(ProcessLookupError):
+            os.kill(process.pid, 0)
+
+    command = ("/bin/sleep", "1000")
+    with Started(command, count=1) as started, structlog.testing.capture_logs() as logged:
+        asyncio.run(play(started))
+    assert [line["event"] for line in logged] == ["worker hangs"]
+    assert logged[0]["silent_s"] == limits.WORKER_START_S
