@@ -399,7 +399,7 @@ class Server:
             name: str(value) if isinstance(value, Path) else value
             for name, value in msgspec.structs.asdict(self.options).items()
             # `address` and `master_keys` tell it: a command's words may be secret.
-            if name not in ("host", "port", "masters", "log_level")
+            if name not in ("host", "port", "masters")
         }
         log.info(
             "started",
