@@ -175,6 +175,51 @@ def test_restore_elsewhere_needs_the_master_key_and_says_which(tmp_path: Path) -
         assert program.pull(App(7, appkey)).result == 0
 
 
+def test_a_store_of_which_some_stays_shut_is_no_good_one_unless_said_so(tmp_path: Path) -> None:
+    """`keys rewrap`, `restore` and `migrate` tell how much, and with which status."""
+    store = ("--store", "sqlite:///mailboxes.db")
+    create(tmp_path, *store)
+    [lost] = good(tmp_path, "keys", "list", "--json", *store)
+    (tmp_path / MASTER).unlink()
+    done = run(tmp_path, "keys", "rewrap", "--lost", *store)
+    assert done.exit_status == 0
+    assert "keys of 1 application cannot be opened" in done.stderr
+    assert lost["master_key"] in done.stderr
+    good(tmp_path, "app", "create", "8", *store)
+    for _ in range(2):
+        done = run(tmp_path, "keys", "rewrap", *store)
+        assert done.exit_status == 1
+        assert "keys of 1 application cannot be opened" in done.stderr
+        assert sum(row["appkeys"] for row in json.loads(done.stdout)) == 2
+    good(tmp_path, "backup", "copy.db", *store)
+    named = ("--master-key-file", MASTER)
+    restore = ("restore", "copy.db", "--store", "sqlite:///new.db", *named)
+    migrate = ("migrate", "--from", store[1], "--to", "sqlite:///moved.db", *named)
+    for command in (restore, migrate):
+        text = bad(tmp_path, *command)
+        assert "keys of 1 application cannot be opened" in text
+        assert "--lost" in text
+    assert not list(tmp_path.glob("new.db*"))
+    for command in (restore, migrate):
+        done = run(tmp_path, *command, "--lost")
+        assert done.exit_status == 0, done.stderr
+        assert "keys of 1 application cannot be opened" in done.stderr
+
+
+def test_a_backup_whose_master_key_is_lost_is_restored_if_that_is_said(tmp_path: Path) -> None:
+    store = ("--store", "sqlite:///mailboxes.db")
+    create(tmp_path, *store)
+    good(tmp_path, "backup", "copy.db", *store)
+    there = ("--store", "sqlite:///new.db")
+    assert "not in" in bad(tmp_path, "restore", "copy.db", *there)
+    assert run(tmp_path, "restore", "copy.db", "--lost", *there).exit_status == 0
+    assert "not in" in bad(tmp_path, "app", "create", "8", *there)
+    assert run(tmp_path, "keys", "rewrap", "--lost", *there).exit_status == 0
+    good(tmp_path, "app", "create", "8", *there)
+    good(tmp_path, "app", "rotate-key", "7", "--drop-old", *there)
+    assert run(tmp_path, "keys", "rewrap", *there).exit_status == 0
+
+
 def test_commands_that_open_no_appkey_need_no_master_key(tmp_path: Path) -> None:
     """As on a copy of a store: they tell, audit, and end keys."""
     store = ("--store", "sqlite:///mailboxes.db")

@@ -224,6 +224,14 @@ def no_master_key(setup: Setup) -> None:
     setup.copy_of_the_store()
 
 
+@broken("master key", "fault", "keys of 1 application cannot be opened")
+def master_key_in_use_is_another(setup: Setup) -> None:
+    setup.copy_of_the_store()
+    words = ("--store", str(setup.settings["store"]))
+    done = CliRunner().invoke(main, ["keys", "rewrap", "--lost", *words])
+    assert done.exit_code == 0, done.output
+
+
 @broken("place", "fault", "can be written by everybody")
 def store_that_everybody_may_write(setup: Setup) -> None:
     file = setup.copy_of_the_store()

@@ -68,12 +68,14 @@ from pullstatus.apps.values import (
 )
 from pullstatus.apps.wrapping import (
     MasterKeyState,
+    Shut,
     begin_anew,
     check_opens,
     master_keys,
     open_keyring,
     rewrap,
     seal_readable,
+    shut_keys,
 )
 
 __all__ = [
@@ -96,6 +98,7 @@ __all__ = [
     "Registry",
     "RuleStanding",
     "SecretPair",
+    "Shut",
     "Standing",
     "Token",
     "Wanted",
@@ -136,6 +139,7 @@ __all__ = [
     "rules",
     "seal_readable",
     "set_signature_key",
+    "shut_keys",
     "source_text",
     "sources",
     "standing",

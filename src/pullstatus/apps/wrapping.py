@@ -59,6 +59,31 @@ class MasterKeyState(msgspec.Struct, frozen=True):
     signatures: int = 0
 
 
+class Shut(msgspec.Struct, frozen=True):
+    """What has keys under master keys that are not at hand: true if anything has.
+
+    Attributes:
+        applications, pairs, tokens: how many.
+        masters: ids of those master keys.
+    """
+
+    applications: int = 0
+    pairs: int = 0
+    tokens: int = 0
+    masters: tuple[str, ...] = ()
+
+    def __bool__(self) -> bool:
+        return bool(self.masters)
+
+    def __str__(self) -> str:
+        counts = zip(
+            ("application", "secret key pair", "token"),
+            (self.applications, self.pairs, self.tokens),
+            strict=True,
+        )
+        return " and ".join(f"{n:,} {what}{'s' if n > 1 else ''}" for what, n in counts if n)
+
+
 async def open_keyring(store: Store, masters: Masters) -> Keyring:
     """The master keys of a store. Where nothing is sealed, a source of ours is made.
 
@@ -212,25 +237,45 @@ async def master_keys(store: Store, masters: Masters) -> list[MasterKeyState]:
     ]
 
 
-def check_opens(settings: Iterable[tuple[str, bytes]], masters: Masters) -> None:
-    """Prove that a store with these settings can be served with the master keys at hand.
+async def shut_keys(store: Store, masters: Masters) -> Shut:
+    """What of a store cannot be opened with the master keys at hand.
 
     Raises:
-        MasterKeyMissing: the one that it seals under is not.
+        StoreRefused: the source cannot be read.
+    """
+    found = await asyncio.to_thread(masters.read)
+    return _shut((await _holders(store)).values(), found)
+
+
+def check_opens(
+    settings: Iterable[tuple[str, bytes]], masters: Masters, *, lost: bool = False
+) -> Shut:
+    """Prove that a store with these settings can be served with the master keys at hand.
+
+    Args:
+        lost: also if that is only so when it has begun with another one: see `begin_anew`.
+
+    Returns:
+        What of it cannot be opened all the same.
+
+    Raises:
+        MasterKeyMissing: the one that it seals under is not at hand.
         StoreCorrupt: a setting is damaged.
         StoreRefused: the source cannot be read.
     """
     named = dict(settings)
     holders = [_read(*each) for each in named.items() if each[0].startswith(_HOLDERS)]
     if SEALING not in named or not _sealed(holders):
-        return
+        return Shut()
     sealing = read_sealing(SEALING, named[SEALING]).id
     found = masters.read()
-    if sealing not in (master.id for master in found):
+    if not lost and sealing not in (master.id for master in found):
         raise master_key_missing(sealing, masters.place)
-    keyring = Keyring(found, masters.place, sealing)
-    for holder in holders:
-        keyring.check(holder)
+    if found:
+        keyring = Keyring(found, masters.place)
+        for holder in holders:
+            keyring.check(holder)
+    return _shut(holders, found)
 
 
 _Holder: TypeAlias = Application | SecretPair | Token
@@ -246,6 +291,16 @@ def _keys(holder: _Holder) -> Sequence[AppKey | SecretPair | SignatureKey]:
     if isinstance(holder, Token):
         return () if holder.signature is None else (holder.signature,)
     return holder.appkeys if isinstance(holder, Application) else (holder,)
+
+
+def _shut(holders: Iterable[_Holder], found: Iterable[MasterKey]) -> Shut:
+    at_hand = {"", *(master.id for master in found)}
+    kinds, lacking = Counter[type[_Holder]](), set[str]()
+    for holder in holders:
+        if missing := {key.master for key in _keys(holder)} - at_hand:
+            kinds[type(holder)] += 1
+            lacking |= missing
+    return Shut(kinds[Application], kinds[SecretPair], kinds[Token], tuple(sorted(lacking)))
 
 
 def _read(name: str, value: bytes) -> _Holder:

@@ -5,13 +5,13 @@ from __future__ import annotations
 import click
 
 from pullstatus import apps
-from pullstatus.apps import MasterKeyState, Masters
+from pullstatus.apps import MasterKeyState, Masters, Shut
 from pullstatus.cli.acting import acting
 from pullstatus.cli.lazy import Group
-from pullstatus.cli.master_keys import with_masters
-from pullstatus.cli.output import json_option, print_json, print_rows
+from pullstatus.cli.master_keys import shut_told, with_masters
+from pullstatus.cli.output import json_option, print_json, print_rows, say
 from pullstatus.cli.session import leaves_traces, plainly, store_option, with_store
-from pullstatus.cli.statuses import TRACES
+from pullstatus.cli.statuses import FAILED, TRACES
 from pullstatus.store import Store
 
 
@@ -73,20 +73,26 @@ def rewrap(drop_old: bool, lost: bool, store_url: str, masters: Masters) -> None
     A master key that is in STORE-master-key is made, put in its first line and left beside the old
     one, which opens the backups made until now. Of another file, credential or command, the first
     line must be a new key already, and the server have been started with it. What was cut off is
-    finished by calling this again.
+    finished by calling this again. Where keys stay shut, since their master key is not at hand, it
+    says how many, and ends with status 1.
     """
     if drop_old and lost:
         raise click.UsageError("--drop-old and --lost exclude each other")
 
-    async def work(store: Store) -> tuple[list[MasterKeyState], bool]:
+    async def work(store: Store) -> tuple[list[MasterKeyState], bool, Shut]:
         if lost:
             await apps.begin_anew(store, masters, by=acting())
         else:
             await apps.rewrap(store, masters, by=acting(), drop_old=drop_old)
         traces = await leaves_traces(store, store_url)
-        return await apps.master_keys(store, masters), traces
+        states = await apps.master_keys(store, masters)
+        return states, traces, await apps.shut_keys(store, masters)
 
-    states, traces = with_store(store_url, work)
+    states, traces, shut = with_store(store_url, work)
     print_json([_shown(state) for state in states])
+    if shut:
+        say(shut_told(shut, masters), err=True)
+    if shut and not lost:
+        raise SystemExit(FAILED)
     if traces:
         raise SystemExit(TRACES)

@@ -4,21 +4,25 @@ from __future__ import annotations
 
 import functools
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TypeVar
 
 import click
 
-from pullstatus.apps import Command, GivenFile, Masters, masters_beside
+from pullstatus.apps import Command, GivenFile, Masters, Shut, check_opens, masters_beside
 from pullstatus.cli.config import default_master_key
+from pullstatus.cli.output import say
 from pullstatus.cli.session import plainly
+from pullstatus.errors import MasterKeyMissing
+from pullstatus.store.values import Accept
 
 R = TypeVar("R")
 
 CREDENTIAL = "pullstatus-master-key"
 """Name of the master key among the credentials that systemd passes to a service."""
 
+IDS_TOLD = 3
 FILE, COMMAND = "--master-key-file", "--master-key-command"
 
 
@@ -62,6 +66,39 @@ def with_masters(command: Callable[..., R]) -> Callable[..., R]:
         return command(store_url=store_url, masters=masters, **others)
 
     return master_key_options(given)
+
+
+lost_option = click.option(
+    "--lost",
+    is_flag=True,
+    help="Go on though master keys are lost: what they sealed stays shut, and is replaced as after"
+    " `keys rewrap --lost`.",
+)
+
+
+def accepting(masters: Masters, *, lost: bool) -> Accept:
+    """What refuses to make a store of which something cannot be opened, unless that is `lost`."""
+
+    def accept(settings: Iterable[tuple[str, bytes]]) -> None:
+        shut = check_opens(settings, masters, lost=lost)
+        if shut and not lost:
+            raise MasterKeyMissing(
+                f"{shut_told(shut, masters)}: put them there as lines of their own, or say --lost"
+                " to go on without"
+            )
+        if shut:
+            say(shut_told(shut, masters), err=True)
+
+    return accept
+
+
+def shut_told(shut: Shut, masters: Masters) -> str:
+    """What stays shut, and for want of which master keys."""
+    ids = ", ".join(shut.masters[:IDS_TOLD]) + (", ..." if len(shut.masters) > IDS_TOLD else "")
+    return (
+        f"keys of {shut} cannot be opened: they are sealed under master keys that are not in"
+        f" {masters.place} ({ids})"
+    )
 
 
 def named_masters(store_url: str, file: Path | None, command: str | None) -> Masters:

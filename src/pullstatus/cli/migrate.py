@@ -11,10 +11,9 @@ from typing import Any, TypeVar
 
 import click
 
-from pullstatus import apps
 from pullstatus.apps import read_setting
 from pullstatus.cli.acting import acting
-from pullstatus.cli.master_keys import master_key_options, named_masters
+from pullstatus.cli.master_keys import accepting, lost_option, master_key_options, named_masters
 from pullstatus.cli.output import json_option, print_json, say
 from pullstatus.cli.progress import progress
 from pullstatus.cli.session import check_store, plainly
@@ -81,6 +80,7 @@ def _read_mailboxes(
     help="Move this mailbox as it is, though the audit finds something in it; as often as needed.",
 )
 @click.option("--reason", default="", help="Why; kept on record.")
+@lost_option
 @master_key_options
 @json_option
 @plainly
@@ -92,6 +92,7 @@ def migrate(
     abandon: bool,
     damaged: list[Mailbox],
     reason: str,
+    lost: bool,
     master_key_file: Path | None,
     master_key_command: str | None,
     as_json: bool,
@@ -130,7 +131,7 @@ def migrate(
             switch=not copy_only,
             damaged=damaged,
             prove_setting=read_setting,
-            accept=lambda settings: apps.check_opens(settings, masters),
+            accept=accepting(masters, lost=lost),
         )
     )
     if as_json or not sys.stdout.isatty():

@@ -13,7 +13,7 @@ from pullstatus import apps
 from pullstatus.apps import Masters, read_setting
 from pullstatus.cli.acting import acting
 from pullstatus.cli.backups import backup_in, prune
-from pullstatus.cli.master_keys import with_masters
+from pullstatus.cli.master_keys import accepting, lost_option, with_masters
 from pullstatus.cli.output import json_option, moment, print_json, print_rows, say
 from pullstatus.cli.progress import progress
 from pullstatus.cli.session import leaves_traces, plainly, say_created, store_option, with_store
@@ -211,18 +211,19 @@ def rewrite(store_url: str) -> None:
 
 @click.command("restore")
 @click.argument("file", type=click.Path(path_type=Path, dir_okay=False))
+@lost_option
 @store_option
 @with_masters
 @plainly
-def restore(file: Path, store_url: str, masters: Masters) -> None:
+def restore(file: Path, store_url: str, masters: Masters, *, lost: bool) -> None:
     """Make a new store (--store) out of a backup FILE, and begin a new epoch.
 
     Records handed out after the backup was made wait again in it, and come out a second time. They
     are marked as restored: `pullstatus pulls show` tells.
 
-    The master key of the store that was backed up is needed: its file is copied to
-    STORE-master-key first, or named. In a cluster the store was made, with `pullstatus store init`,
-    and is empty.
+    The master key of the store that was backed up is needed, and any other that keys are still
+    under: its file is copied to STORE-master-key first, or named. In a cluster the store was made,
+    with `pullstatus store init`, and is empty.
     """
     with progress("Copying") as report:
         epoch = asyncio.run(
@@ -232,7 +233,7 @@ def restore(file: Path, store_url: str, masters: Masters) -> None:
                 act=acting().act("restore"),
                 progress=report,
                 prove_setting=read_setting,
-                accept=lambda settings: apps.check_opens(settings, masters),
+                accept=accepting(masters, lost=lost),
             )
         )
     _seal(store_url, masters)

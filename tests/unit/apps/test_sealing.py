@@ -31,7 +31,7 @@ from pullstatus.apps.admission import Admission, Call
 from pullstatus.apps.masters import parse
 from pullstatus.apps.rate import RateLimiter
 from pullstatus.apps.values import SEALING, Purpose, application_setting, token_mark
-from pullstatus.apps.wrapping import check_opens
+from pullstatus.apps.wrapping import Shut, check_opens
 from pullstatus.errors import (
     AlreadyExists,
     InvalidSetting,
@@ -602,6 +602,48 @@ def test_backup_is_accepted_where_its_master_key_is() -> None:
         masters.path.unlink()
         with pytest.raises(MasterKeyMissing, match=old.id):
             check_opens(settings, masters)
+
+    on_a_store(work)
+
+
+# --- what stays shut ------------------------------------------------------------------------------
+
+
+def test_what_stays_shut_is_told_by_kind_and_by_master_key() -> None:
+    """Wherever one key of it does, though others open; and what is opened or replaced is not."""
+
+    async def work(store: Store) -> None:
+        masters = masters_of(store)
+        await create(store)
+        await create(store, 8)
+        keyring = await keyring_of(store)
+        await apps.create_pair(store, [7], by=BY, keyring=keyring)
+        await apps.create_token(store, "a", by=BY, signature_key="a-key", keyring=keyring)
+        await apps.create_token(store, "unsigned", by=BY)
+        assert not await shut(store)
+        [lost] = masters.read()
+        masters.path.unlink()
+        keyring = await apps.begin_anew(store, masters, by=BY)
+        await create(store, 9)
+        assert await shut(store) == Shut(2, 1, 1, (lost.id,))
+        assert str(await shut(store)) == "2 applications and 1 secret key pair and 1 token"
+        await apps.rotate_key(store, 7, by=BY, keyring=keyring)
+        assert await shut(store) == Shut(2, 1, 1, (lost.id,))
+        await apps.rotate_key(store, 8, by=BY, keyring=keyring, drop_old=True)
+        await apps.set_signature_key(store, "a", "another", by=BY, keyring=keyring)
+        assert await shut(store) == Shut(1, 1, 0, (lost.id,))
+        masters.replace(masters.read(), (*masters.read(), lost))
+        assert not await shut(store)
+
+    async def shut(store: Store) -> Shut:
+        settings = [
+            (setting.name, setting.value)
+            async for setting in store.settings()
+            if setting.value is not None
+        ]
+        found = await apps.shut_keys(store, masters_of(store))
+        assert check_opens(settings, masters_of(store)) == found
+        return found
 
     on_a_store(work)
 

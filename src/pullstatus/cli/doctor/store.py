@@ -9,6 +9,7 @@ import msgspec
 from pullstatus import apps
 from pullstatus.apps import Masters
 from pullstatus.cli.doctor.findings import Finding, fault, ok, warning
+from pullstatus.cli.master_keys import shut_told
 from pullstatus.errors import MasterKeyMissing, PullstatusError, StoreCorrupt
 from pullstatus.mailbox import done
 from pullstatus.mailbox.done import Task
@@ -17,6 +18,10 @@ from pullstatus.store import Aside, Store, read_store
 
 WAITING_OLD_MS = 6 * 3_600_000  # as the alarm has it
 DAMAGED = "pullstatus audit, then docs/how-to/back-up.md"
+SHUT = (
+    "put those master keys there, each as a line; or make new keys: pullstatus app rotate-key"
+    " --drop-old, secret revoke and create, token set"
+)
 
 
 class Look(msgspec.Struct, frozen=True):
@@ -90,11 +95,13 @@ async def _keys(store: Store, masters: Masters) -> Finding:
         if setting.value is not None
     ]
     try:
-        apps.check_opens(settings, masters)
+        shut = apps.check_opens(settings, masters)
     except StoreCorrupt as error:
         return unreadable(error)
     except PullstatusError as error:
         return unkeyed(error)
+    if shut:
+        return fault("master key", shut_told(shut, masters), SHUT)
     return ok("master key", "the keys of all applications open")
 
 
