@@ -7,7 +7,7 @@ import time
 from hashlib import sha256
 from pathlib import Path
 from random import SystemRandom
-from urllib.parse import quote
+from urllib.parse import quote, urlsplit
 
 import click
 import msgspec
@@ -142,9 +142,17 @@ def _query_of(address: str | None, random: str | None) -> bytes | None:
     if (address is None) == (random is None):
         return None
     if address is not None:
+        _check_address(address)
         return _encoded(address).partition(b"?")[2].partition(b"#")[0]
     assert random is not None
     return f"sdkappid=1&random={quote(_encoded(random), safe='')}".encode()
+
+
+def _check_address(address: str) -> None:
+    try:
+        urlsplit(address)
+    except ValueError:
+        raise click.UsageError("--address is no address") from None
 
 
 def _body_of(body: str | None, sig: str | None, at: str | None) -> bytes | None:
