@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import psycopg
 import pytest
@@ -15,6 +15,8 @@ from pullstatus.store import (
     Change,
     Mailbox,
     Once,
+    Page,
+    Park,
     Pull,
     RepeatKey,
     Store,
@@ -23,8 +25,11 @@ from pullstatus.store import (
     open_store,
 )
 from pullstatus.store.postgresql import group, look, statements
+from pullstatus.store.postgresql.asked import Asked
+from pullstatus.store.postgresql.gate import LaneGate
 from pullstatus.store.postgresql.log import Log
 from pullstatus.store.postgresql.session import Session
+from pullstatus.store.postgresql.tables import PostgresTables
 from pullstatus.store.postgresql.writes import Due
 from pullstatus.store.values import Reader
 from pullstatus.store.verbs.state import slot
@@ -41,6 +46,7 @@ from tests.store.build import (
     fingerprinted,
     journal_of,
     page,
+    parked,
     pull,
     records,
     repeat_key,
@@ -75,6 +81,60 @@ async def test_what_is_locked_is_read_in_the_next_statement(opener: Opener, data
         )
         other.commit()
     assert await waits == page(2, [second], 0)
+
+
+@pytest.mark.parametrize(
+    "behind",
+    [statements.LOCK, statements.STATE, statements.HEADS],
+    ids=["locked", "state", "heads"],
+)
+@pytest.mark.parametrize(
+    "operation",
+    [
+        pull(STATUSES),
+        pull(STATUSES, key="k"),
+        Pull(STATUSES, 1, NOW_MS, once=Once("n", NOW_MS)),
+        Pull(STATUSES, 1, NOW_MS, reader=Reader("r")),
+        parked(append(STATUSES, [b"own"]), [b"item"]),
+    ],
+)
+async def test_a_mailbox_that_another_lane_makes_meanwhile_is_none_yet(
+    opener: Opener,
+    admin: Admin,
+    monkeypatch: pytest.MonkeyPatch,
+    operation: Pull | Park,
+    behind: str,
+) -> None:
+    """Each statement of a trip sees more than the one before it."""
+    one, other = await opener(), await opener()
+    real = group._questions
+
+    def stopped(
+        asked: Asked, gate: LaneGate, tables: PostgresTables
+    ) -> Iterator[tuple[str, Sequence[object], Callable[[list[object]], None] | None]]:
+        for each in real(asked, gate, tables):
+            yield each
+            if each[0] == behind and tables._session is log_of(one)._session:
+                yield "SELECT pg_advisory_xact_lock_shared(1)", (), None
+
+    monkeypatch.setattr(group, "_questions", stopped)
+    admin.execute("SELECT pg_advisory_lock(1)")
+    begun = asyncio.ensure_future(writer_of(one).submit(operation))
+    await until(lambda: _somebody_waits_for_advice(admin))
+    mailbox = operation.mailbox
+    await other.append(append(mailbox, [b"of the other"]))
+    admin.execute("SELECT pg_advisory_unlock(1)")
+    found = await begun
+    if isinstance(found, Page):
+        assert found.count == 0
+    assert (await data_of(other, mailbox))[0] == b"of the other"
+    [first, *_] = await drain(one, mailbox)
+    assert first.first_seq == 1
+
+
+def _somebody_waits_for_advice(admin: Admin) -> bool:
+    asked = "SELECT FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"
+    return bool(admin.execute(asked).fetchall())
 
 
 async def test_two_lanes_at_one_mailbox_never_contradict_each_other(opener: Opener) -> None:

@@ -57,7 +57,7 @@ def _questions(
     yield statements.GATE, (), gate.know
     boxes = ints(ordered(asked.boxes))
     if asked.boxes:
-        yield statements.LOCK, (boxes,), None
+        yield statements.LOCK, (boxes,), tables.know_locked
     if asked.changes:
         yield statements.OWN_SETTINGS, (), None
     elif asked.settings:

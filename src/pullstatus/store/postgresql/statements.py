@@ -96,7 +96,7 @@ TALLIED: Final = "greatest(coalesce(f.tallied, 0), s.purged)"
 REVISIONS: Final = "SELECT name, revision FROM pullstatus.setting WHERE name = ANY(%s::bytea[])"
 
 KEYED: Final = """
-SELECT w.key, w.box, j.first_seq, j.count, j.at_ms, j.count_max
+SELECT w.box, w.key, j.first_seq, j.count, j.at_ms, j.count_max
 FROM unnest(%s::bytea[], %s::bigint[]) w(key, box)
 CROSS JOIN LATERAL (SELECT * FROM pullstatus.journal j WHERE j.pull_key = w.key AND j.box = w.box
     ORDER BY j.first_seq DESC LIMIT 1) j

@@ -70,6 +70,7 @@ class PostgresTables:
         self._asked = asked
         self._writes = Writes()
         self.states: dict[int, State] = {}
+        self._locked: set[int] = set()
         self.changed: set[int] = set()
         self._heads: dict[int, list[ChunkRow]] = {}
         self._whole: set[int] = set()  # the heads are all that is there from the first of them on
@@ -83,18 +84,30 @@ class PostgresTables:
 
     # -- what was read ahead
 
-    def know_states(self, rows: Sequence[Sequence[int]]) -> None:
+    def know_locked(self, rows: Sequence[tuple[int]]) -> None:
+        """The mailboxes that are there and this group's own; before all that is read of them.
+
+        Another lane may make one at any time after that. It is none for this group, whatever a
+        later statement sees of it.
+        """
+        self._locked.update(box for (box,) in rows)
+
+    def _own(self, rows: Sequence[tuple[Any, ...]]) -> Iterator[tuple[Any, ...]]:
+        """Rows that begin with a box, without those of mailboxes that are not locked."""
+        return (row for row in rows if row[0] in self._locked)
+
+    def know_states(self, rows: Sequence[tuple[int, ...]]) -> None:
         """How the mailboxes stand that are locked."""
-        for row in rows:
+        for row in self._own(rows):
             state = state_of(row)
             state.read_from = state.cursor + 1
             self.states[state.number] = state
             if state.cursor == state.tail:
                 self._whole.add(state.number)
 
-    def know_heads(self, rows: Sequence[Sequence[Any]]) -> None:
+    def know_heads(self, rows: Sequence[tuple[Any, ...]]) -> None:
         """The chunks that pulls begin with, in order."""
-        for box, *rest in rows:
+        for box, *rest in self._own(rows):
             self._heads.setdefault(box, []).append(ChunkRow(*rest))
         for box, found in self._heads.items():
             state, first, last = self.states[box], found[0], found[-1]
@@ -110,7 +123,7 @@ class PostgresTables:
 
     def know_keyed(self, rows: Sequence[tuple[Any, ...]]) -> None:
         """Journal rows by their keys."""
-        for key, box, *rest in rows:
+        for box, key, *rest in self._own(rows):
             self._keyed[key, box] = KeyedRow(*rest)
 
     def know_repeats(self, rows: Sequence[tuple[Any, ...]]) -> None:
@@ -132,7 +145,7 @@ class PostgresTables:
         """Readers by their names; of those that were asked for, the others do not exist."""
         for name in self._asked.readers:
             self._readers[name] = (0, None)
-        for box, name, version, *rest in rows:
+        for box, name, version, *rest in self._own(rows):
             self._readers[box, name] = (version, ReaderRow(*rest))
 
     # -- what goes with the commit
