@@ -354,6 +354,57 @@ def test_the_address_of_a_service_is_no_port(command: str, value: str) -> None:
         resolved("tcp")
 
 
+# --- numbers --------------------------------------------------------------------------------------
+
+
+NUMBERS = [str(1 << 31), str(1 << 63), "9" * 30, "-1", f"-{'9' * 30}"]
+"""What no store can look for, or nobody has."""
+
+
+def lines_of_numbers(words: str) -> Iterator[list[str]]:
+    """Command lines of one command in which one of its numbers is such."""
+    line = next(command_lines(words))
+    command: click.Command = main
+    for word in words.split():
+        assert isinstance(command, click.Group)
+        command = command.commands[word]
+    for parameter, number in itertools.product(command.params, NUMBERS):
+        if not parameter.type.name.startswith("integer"):
+            continue
+        if isinstance(parameter, click.Option):
+            yield [*line, parameter.opts[0], number]
+        elif parameter.required:
+            place = line.index(given_for(words, parameter))
+            yield [*line[:place], number, *line[place + 1 :]]
+        else:
+            yield [number if word == "--all" else word for word in line]
+
+
+@pytest.mark.parametrize("words", [one for one in COMMANDS if [*lines_of_numbers(one)]])
+def test_no_number_is_too_large_for_a_line(
+    words: str, stored: Path, service: Program, tmp_path: Path
+) -> None:
+    shutil.copytree(stored, tmp_path / "stored", ignore=shutil.ignore_patterns("log"))
+    given = {
+        "FOLDER": str(tmp_path / "stored"),
+        "URL": f"http://127.0.0.1:{service.port}",
+        "PULL": (stored / "pull_id").read_text(),
+    }
+    environment = {
+        "PULLSTATUS_APPKEY": APPKEY,
+        "PULLSTATUS_TOKEN": service.token,
+        "XDG_STATE_HOME": str(tmp_path / "state"),
+    }
+    for arguments in lines_of_numbers(words):
+        line = arguments
+        for word, value in given.items():
+            line = [argument.replace(word, value) for argument in line]
+        if not listens(words, line):
+            done = CliRunner(env=environment).invoke(main, line)
+            assert isinstance(done.exception, SystemExit | None), (line, done.exc_info)
+            assert done.exit_code in meanings(words), (line, done.output)
+
+
 # --- help -----------------------------------------------------------------------------------------
 
 

@@ -10,6 +10,7 @@ import click
 import msgspec
 
 from pullstatus.cli.lazy import Group
+from pullstatus.cli.numbers import ORDINAL, SDKAPPID
 from pullstatus.cli.output import (
     json_option,
     limit_option,
@@ -58,7 +59,7 @@ def acts_group() -> None:
 
 
 @acts_group.command("list")
-@click.option("--sdkappid", type=int, help="Only what was done to this application.")
+@click.option("--sdkappid", type=SDKAPPID, help="Only what was done to this application.")
 @click.option("--actor", help="Only what was done by this login.")
 @period_options
 @limit_option
@@ -126,7 +127,7 @@ def list_acts(
 )
 @click.option(
     "--at",
-    type=click.IntRange(1),
+    type=ORDINAL,
     metavar="ACT",
     help="With --hash, the number of the act that had it.",
 )

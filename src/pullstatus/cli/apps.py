@@ -16,6 +16,7 @@ from pullstatus.cli.acting import acting
 from pullstatus.cli.app_import import keys_as_csv, read_applications, refuse_taken
 from pullstatus.cli.lazy import Group
 from pullstatus.cli.master_keys import with_masters
+from pullstatus.cli.numbers import SDKAPPID
 from pullstatus.cli.output import json_option, moment, print_json, print_rows, say
 from pullstatus.cli.periods import Moment
 from pullstatus.cli.service import read_file
@@ -27,7 +28,7 @@ from pullstatus.store import Noted, Store
 
 F = TypeVar("F", bound=Callable[..., object])
 
-sdkappid_argument = click.argument("sdkappid", type=int)
+sdkappid_argument = click.argument("sdkappid", type=SDKAPPID)
 
 
 def appkey_option(command: F) -> F:
@@ -593,7 +594,7 @@ def token_group() -> None:
 @click.argument("name")
 @click.option(
     "--sdkappid",
-    type=int,
+    type=SDKAPPID,
     help="The one application it may feed. Without it: every application, but not by /callbacks.",
 )
 @click.option(

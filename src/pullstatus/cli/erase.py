@@ -11,6 +11,7 @@ import msgspec
 from pullstatus import apps
 from pullstatus.apps.erasure import Erased
 from pullstatus.cli.acting import acting
+from pullstatus.cli.numbers import SDKAPPID
 from pullstatus.cli.output import print_json
 from pullstatus.cli.progress import progress
 from pullstatus.cli.session import leaves_traces, plainly, store_option, with_store
@@ -25,7 +26,7 @@ NUMBER_CHARS_MAX = 64
 
 
 @click.command("erase")
-@click.option("--sdkappid", type=int, help="The application whose records go.")
+@click.option("--sdkappid", type=SDKAPPID, help="The application whose records go.")
 @click.option(
     "--number",
     help="The telephone number whose records go, of all applications: +8613800000000; - reads it"

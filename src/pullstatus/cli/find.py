@@ -6,6 +6,7 @@ import click
 
 from pullstatus.cli.acting import acting
 from pullstatus.cli.found import print_found
+from pullstatus.cli.numbers import SDKAPPID
 from pullstatus.cli.output import json_option, moment, say
 from pullstatus.cli.periods import period_options
 from pullstatus.cli.session import plainly, store_option, with_store
@@ -20,7 +21,7 @@ _DAY_MS = 86_400_000
 @click.command("find")
 @click.option("--number", help="The records of this number, with or without calling code.")
 @click.option("--sid", help="The delivery statuses with this sid.")
-@click.option("--sdkappid", "--app", type=int, help="Only this application's.")
+@click.option("--sdkappid", "--app", type=SDKAPPID, help="Only this application's.")
 @period_options
 @click.option("--reason", default="", help="Why; kept on record, so name no number in it.")
 @json_option

@@ -12,6 +12,7 @@ from pullstatus.apps import Masters, PairStanding
 from pullstatus.cli.acting import acting
 from pullstatus.cli.lazy import Group
 from pullstatus.cli.master_keys import with_masters
+from pullstatus.cli.numbers import SDKAPPID
 from pullstatus.cli.output import json_option, moment, print_json, print_rows
 from pullstatus.cli.service import read_file
 from pullstatus.cli.session import plainly, store_option, with_store
@@ -35,7 +36,7 @@ def secret_group() -> None:
 @click.option(
     "--app",
     "sdkappids",
-    type=int,
+    type=SDKAPPID,
     multiple=True,
     required=True,
     metavar="SDKAPPID",
@@ -97,7 +98,9 @@ def create_secret(
 
 
 @secret_group.command("list")
-@click.option("--app", "sdkappid", type=int, metavar="SDKAPPID", help="Only those that read it.")
+@click.option(
+    "--app", "sdkappid", type=SDKAPPID, metavar="SDKAPPID", help="Only those that read it."
+)
 @json_option
 @store_option
 @plainly
@@ -129,7 +132,7 @@ def list_secrets(sdkappid: int | None, as_json: bool, store_url: str) -> None:
 @click.option(
     "--app",
     "sdkappids",
-    type=int,
+    type=SDKAPPID,
     multiple=True,
     metavar="SDKAPPID",
     help="An application that it may read, in place of all others; repeatable.",

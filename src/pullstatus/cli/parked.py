@@ -10,6 +10,7 @@ import click
 
 from pullstatus.cli.acting import acting
 from pullstatus.cli.lazy import Group
+from pullstatus.cli.numbers import ORDINAL, SDKAPPID
 from pullstatus.cli.output import json_option, limit_option, moment, print_json, print_rows, say
 from pullstatus.cli.session import plainly, store_option, with_store
 from pullstatus.errors import InvalidSetting
@@ -21,8 +22,8 @@ from pullstatus.store import Store
 
 COLUMNS = ["sdkappid", "item", "at", "token", "address", "kind", "index", "member", "reason"]
 
-sdkappid_argument = click.argument("sdkappid", type=int)
-items_argument = click.argument("items", type=click.IntRange(1), nargs=-1, metavar="[ITEM]...")
+sdkappid_argument = click.argument("sdkappid", type=SDKAPPID)
+items_argument = click.argument("items", type=ORDINAL, nargs=-1, metavar="[ITEM]...")
 all_option = click.option("--all", "all_items", is_flag=True, help="All items.")
 reason_option = click.option("--reason", default="", help="Why; kept on record.")
 
@@ -37,7 +38,7 @@ def parked_group() -> None:
 
 
 @parked_group.command("list")
-@click.option("--sdkappid", type=int, help="Only this application's.")
+@click.option("--sdkappid", type=SDKAPPID, help="Only this application's.")
 @limit_option
 @json_option
 @store_option
@@ -67,7 +68,7 @@ def list_parked(sdkappid: int | None, limit: int, as_json: bool, store_url: str)
 
 @parked_group.command("show")
 @sdkappid_argument
-@click.argument("item", type=click.IntRange(1))
+@click.argument("item", type=ORDINAL)
 @click.option(
     "--reveal", is_flag=True, help="Print its bytes, too: they are personal data, so it is an act."
 )
@@ -142,7 +143,11 @@ def drop_parked(
 @items_argument
 @all_option
 @click.option(
-    "--to", type=int, required=True, metavar="SDKAPPID", help="Whose items they should have been."
+    "--to",
+    type=SDKAPPID,
+    required=True,
+    metavar="SDKAPPID",
+    help="Whose items they should have been.",
 )
 @reason_option
 @store_option

@@ -13,6 +13,7 @@ import msgspec
 from pullstatus.cli.acting import acting
 from pullstatus.cli.found import RUN_COLUMNS, print_found, shown_range
 from pullstatus.cli.lazy import Group
+from pullstatus.cli.numbers import ORDINAL, SDKAPPID
 from pullstatus.cli.output import (
     json_option,
     limit_option,
@@ -50,7 +51,7 @@ def pulls_group() -> None:
 
 
 @pulls_group.command("list")
-@click.option("--sdkappid", type=int, help="Only this application's.")
+@click.option("--sdkappid", type=SDKAPPID, help="Only this application's.")
 @click.option("--type", "kind", type=click.Choice(list(KINDS)), help="Only this kind.")
 @click.option("--key", help="Only pulls with this Idempotency-Key.")
 @click.option("--request-id", metavar="ID", help="Only the pull that API 3.0 gave this RequestId.")
@@ -240,12 +241,12 @@ def _shown(row: JournalRow) -> dict[str, object]:
 @click.option("--sid", help="The delivery statuses with this sid.")
 @click.option("--number", help="The records of this number, with or without calling code.")
 @period_options
-@click.option("--sdkappid", type=int, help="Only this application's.")
+@click.option("--sdkappid", type=SDKAPPID, help="Only this application's.")
 @click.option("--reason", help="Why; kept on record. Needed unless --dry-run or --resume.")
 @click.option(
     "--resume",
     "act_id",
-    type=int,
+    type=ORDINAL,
     metavar="ACT",
     help="Go on with this redelivery, which was cut off: name the same records again.",
 )

@@ -6,6 +6,7 @@ import click
 
 from pullstatus.cli.acting import acting
 from pullstatus.cli.lazy import Group
+from pullstatus.cli.numbers import SDKAPPID
 from pullstatus.cli.output import json_option, moment, print_json, print_rows
 from pullstatus.cli.service import KINDS
 from pullstatus.cli.session import plainly, store_option, with_store
@@ -21,7 +22,7 @@ def readers_group() -> None:
 
 
 @readers_group.command("list")
-@click.option("--sdkappid", type=int, help="Only this application's.")
+@click.option("--sdkappid", type=SDKAPPID, help="Only this application's.")
 @click.option("--idle", is_flag=True, help="Those without a page in hand, too.")
 @json_option
 @store_option
@@ -51,7 +52,7 @@ def list_readers(sdkappid: int | None, idle: bool, as_json: bool, store_url: str
 
 @readers_group.command("release")
 @click.argument("reader")
-@click.option("--sdkappid", type=int, required=True, help="The application.")
+@click.option("--sdkappid", type=SDKAPPID, required=True, help="The application.")
 @click.option("--type", "kind", type=click.Choice(list(KINDS)), required=True, help="Which kind.")
 @click.option("--reason", required=True, help="Why; kept on record.")
 @store_option

@@ -6,6 +6,7 @@ import click
 
 from pullstatus.apps import standing
 from pullstatus.cli.acting import acting
+from pullstatus.cli.numbers import SDKAPPID
 from pullstatus.cli.output import print_json
 from pullstatus.cli.progress import progress
 from pullstatus.cli.session import plainly, store_option, with_store
@@ -14,7 +15,7 @@ from pullstatus.store import Store
 
 
 @click.command("reindex")
-@click.option("--sdkappid", type=int, help="Only this application's.")
+@click.option("--sdkappid", type=SDKAPPID, help="Only this application's.")
 @click.option(
     "--resume", is_flag=True, help="Go on with one that was cut off, and drop nothing anew."
 )

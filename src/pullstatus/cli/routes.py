@@ -14,6 +14,7 @@ from pullstatus.apps.routing import Action, Rule, Rules, Traits, Verdict
 from pullstatus.apps.values import read_token, token_setting
 from pullstatus.cli.acting import acting
 from pullstatus.cli.lazy import Group
+from pullstatus.cli.numbers import ORDINAL, SDKAPPID
 from pullstatus.cli.output import json_option, print_json, print_rows, say
 from pullstatus.cli.recorded import check_method, recorded
 from pullstatus.cli.session import plainly, store_option, with_store
@@ -49,7 +50,7 @@ def route_group() -> None:
 
 @route_group.command("add")
 @name_argument
-@click.option("--sdkappid", type=int, help="The application that it routes to.")
+@click.option("--sdkappid", type=SDKAPPID, help="The application that it routes to.")
 @click.option("--park", is_flag=True, help="Park what it matches, whatever stands behind it.")
 @click.option("--drop", is_flag=True, help="Acknowledge what it matches, and store nothing of it.")
 @click.option("--token", default="", metavar="NAME", help="What comes with this token.")
@@ -68,7 +69,7 @@ def route_group() -> None:
     "--extend",
     help="That of its replies. Without it: what stands behind --to-prefix, or nothing.",
 )
-@click.option("--at", "place", type=click.IntRange(1), help="Its place. Without it: the last.")
+@click.option("--at", "place", type=ORDINAL, help="Its place. Without it: the last.")
 @reason_option
 @store_option
 @plainly
@@ -120,7 +121,7 @@ def list_routes(as_json: bool, store_url: str) -> None:
 
 @route_group.command("move")
 @name_argument
-@click.option("--at", "place", type=click.IntRange(1), required=True, help="Where it stands then.")
+@click.option("--at", "place", type=ORDINAL, required=True, help="Where it stands then.")
 @reason_option
 @store_option
 @plainly

@@ -13,6 +13,7 @@ import click
 import msgspec
 
 from pullstatus import limits
+from pullstatus.cli.numbers import SDKAPPID
 from pullstatus.cli.output import print_json, say
 from pullstatus.cli.service import KINDS, appkey_option, read_secret
 from pullstatus.wire.v5.mismatch import explain_request, signed_text
@@ -34,7 +35,7 @@ MISMATCH = 1  # exit status
 )
 @click.option("--url", envvar="PULLSTATUS_URL", show_envvar=True, help="For --curl.")
 @click.option(
-    "--sdkappid", type=int, envvar="PULLSTATUS_SDKAPPID", show_envvar=True, help="For --curl."
+    "--sdkappid", type=SDKAPPID, envvar="PULLSTATUS_SDKAPPID", show_envvar=True, help="For --curl."
 )
 @click.option("--type", "kind", type=click.Choice(list(KINDS)), help="For --curl.")
 @click.option("--max", "count_max", type=int, default=100, show_default=True, help="For --curl.")

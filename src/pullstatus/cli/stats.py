@@ -7,6 +7,7 @@ import sys
 import click
 
 from pullstatus.apps import standing
+from pullstatus.cli.numbers import SDKAPPID
 from pullstatus.cli.output import json_option, print_json, print_rows
 from pullstatus.cli.periods import period_options
 from pullstatus.cli.session import plainly, store_option, with_store
@@ -19,7 +20,7 @@ _DAY_MS = 24 * HOUR_MS
 
 
 @click.command("stats")
-@click.argument("sdkappid", type=int)
+@click.argument("sdkappid", type=SDKAPPID)
 @period_options
 @click.option(
     "--by",
