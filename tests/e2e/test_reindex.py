@@ -2,12 +2,24 @@
 
 from __future__ import annotations
 
+import asyncio
+import json
+import secrets
+from pathlib import Path
 from typing import Any
 
-from click.testing import CliRunner
+import apsw
+import msgspec
+import pytest
+from click.testing import CliRunner, Result
 
 from pullstatus.cli import main
+from pullstatus.mailbox.following import Follower
+from pullstatus.store import Append, Mailbox, open_store
 from tests.harness import App, Program, status, statuses
+
+SDKAPPID = 1400006666
+NOW_MS = 1_800_000_000_000
 
 
 def counts(program: Program, app: App) -> Any:  # noqa: ANN401 - JSON
@@ -36,3 +48,50 @@ def test_an_application_that_there_is_not_is_not_made_anew(shared: Program) -> N
     done = CliRunner().invoke(main, ["reindex", "--sdkappid", "7", "--store", shared.store])
     assert done.exit_code == 1
     assert "application 7 does not exist" in done.output
+
+
+class Damaged:
+    """A store of three records, two of which were followed; its file can be damaged."""
+
+    def __init__(self, folder: Path) -> None:
+        self._file = folder / "damaged.db"
+        self.run("app", "create", str(SDKAPPID))
+        asyncio.run(self._fill())
+
+    async def _fill(self) -> None:
+        store = await open_store(f"sqlite:///{self._file}?file-system=any&commits=thread")
+        entries = [msgspec.json.encode(status(number)) for number in range(3)]
+        await store.append(Append(Mailbox(SDKAPPID, 0), entries[:2], NOW_MS))
+        await Follower(store, secrets.token_hex).work()
+        await store.append(Append(Mailbox(SDKAPPID, 0), entries[2:], NOW_MS))
+        await store.close()
+
+    def bend(self, statement: str) -> None:
+        connection = apsw.Connection(str(self._file))
+        connection.execute(statement)
+        connection.close()
+
+    def run(self, *arguments: str) -> Result:
+        url = f"sqlite:///{self._file}?file-system=any"
+        done = CliRunner().invoke(main, [*arguments, "--store", url])
+        assert isinstance(done.exception, SystemExit | None), done.exc_info
+        return done
+
+    def receipts(self) -> int:
+        told = json.loads(self.run("stats", str(SDKAPPID), "--from", "2020-01-01", "--json").stdout)
+        assert isinstance(told["all"]["receipts"], int)
+        return told["all"]["receipts"]
+
+
+@pytest.mark.parametrize("bend", ["accepted_ms | 1 << 48", "1 << 62", "-accepted_ms"])
+def test_a_time_that_is_none_is_a_finding_and_no_traceback(tmp_path: Path, bend: str) -> None:
+    damaged = Damaged(tmp_path)
+    damaged.bend(f"UPDATE chunk SET accepted_ms = {bend}")
+    for _ in range(2):
+        done = damaged.run("audit", "--json")
+        assert done.exit_code == 1
+        problems = json.loads(done.stdout)["problems"]
+        assert {problem["mailbox"] for problem in problems} == {f"{SDKAPPID}/delivery-statuses"}
+        assert any("a time that is none" in problem["problem"] for problem in problems)
+        assert damaged.run("stats", str(SDKAPPID), "--from", "2020-01-01").exit_code == 0
+        assert damaged.run("reindex").exit_code == 0

@@ -11,6 +11,7 @@ from pullstatus.mailbox.following import Follower
 from pullstatus.mailbox.index import key_of
 from pullstatus.mailbox.proving import problems
 from pullstatus.mailbox.reindexing import reindex
+from pullstatus.mailbox.statistics import statistics
 from pullstatus.mailbox.tallies import LAST_HOUR
 from pullstatus.mailbox.upkeep import clean_up
 from pullstatus.records.numbers import ending
@@ -28,10 +29,12 @@ from pullstatus.store import (
 from tests.harness import reply, status
 from tests.store.build import (
     NOW_MS,
+    PARKED,
     REPLIES,
     STATUSES,
     append,
     backlog_of,
+    parked,
     pull,
     redeliver,
 )
@@ -190,6 +193,32 @@ async def test_an_hour_that_came_twice_is_not_missed(store: Store, apart: bool) 
     again = await store.tallies(mailbox.sdkappid, 0, LAST_HOUR)
     assert [tally for tally in again if tally.series == mailbox.holds] == counted
     assert await found(store) == []
+
+
+NO_TIME = "entries have a time that is none: restore a backup"
+
+
+@pytest.mark.parametrize("at_ms", [253_402_300_800_000, NOW_MS | 1 << 48, 1 << 62, -5, -(1 << 62)])
+@pytest.mark.parametrize("followed", [False, True], ids=["scanned", "followed"])
+async def test_a_time_that_is_none_is_found_and_holds_up_nobody(
+    store: Store, at_ms: int, followed: bool
+) -> None:
+    """As a bit that flipped makes one. What has it counts in the nearest hour that there is."""
+    try:
+        await store.append(append(STATUSES, encoded(status(7)), at_ms))
+    except OverflowError:
+        pytest.skip("where this engine keeps a time there is no room for this one")
+    await store.append(append(STATUSES, encoded(status(8))))
+    await store.park(parked(append(STATUSES, [], at_ms), [b"{}"]))
+    if followed:
+        await Follower(store, secrets.token_hex).work()
+        assert (await mark(store)).through == 11
+    said = {(finding.mailbox, finding.problem) for finding in await problems(store)}
+    assert said == {(mailbox, NO_TIME) for mailbox in (STATUSES, PARKED)}
+    assert (await statistics(store, STATUSES.sdkappid, 0, LAST_HOUR)).receipts == 7 + 2
+    await reindex(store, by=BY, progress=lambda *_: None)
+    assert (await mark(store)).through == 11
+    assert {finding.problem for finding in await problems(store)} == {NO_TIME}
 
 
 async def test_hours_that_are_forgotten_are_not_missed(store: Store) -> None:

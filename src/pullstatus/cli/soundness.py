@@ -18,6 +18,7 @@ from pullstatus.cli.output import json_option, moment, print_json, print_rows, s
 from pullstatus.cli.progress import progress
 from pullstatus.cli.session import leaves_traces, plainly, say_created, store_option, with_store
 from pullstatus.clock import wall_ms
+from pullstatus.errors import StoreCorrupt
 from pullstatus.mailbox import done, proving
 from pullstatus.mailbox.done import Task
 from pullstatus.store import (
@@ -74,8 +75,8 @@ def audit(note: bool, as_json: bool, store_url: str) -> None:
     ]
     state = {
         "epoch": found.epoch,
-        "newest": found.newest_ms and moment(found.newest_ms),
-        "served": found.served_ms and moment(found.served_ms),
+        "newest": found.newest_ms and _moment(found.newest_ms),
+        "served": found.served_ms and _moment(found.served_ms),
         "log": found.log,
     }
     if as_json or not sys.stdout.isatty():
@@ -113,9 +114,17 @@ async def _audit(url: str, report: Progress) -> AuditReport:
     return msgspec.structs.replace(found, findings=findings)
 
 
+def _moment(at_ms: int) -> str:
+    """As `moment`; of a time that is none, that."""
+    try:
+        return moment(at_ms)
+    except StoreCorrupt:
+        return "at no time of the calendar"
+
+
 def _as_of(found: AuditReport) -> str:
-    newest = "none yet" if found.newest_ms is None else f"of {moment(found.newest_ms)}"
-    served = "never served" if found.served_ms is None else f"served {moment(found.served_ms)}"
+    newest = "none yet" if found.newest_ms is None else f"of {_moment(found.newest_ms)}"
+    served = "never served" if found.served_ms is None else f"served {_moment(found.served_ms)}"
     return (
         f"Newest record: {newest}; epoch {found.epoch}; {served};"
         f" {'a' if found.log else 'no'} log beside the file. No audit can know whether there is a"

@@ -38,7 +38,7 @@ from pullstatus.mailbox.tallies import (
     set_back_series,
 )
 from pullstatus.records import Kind
-from pullstatus.records.hours import HOUR_MS, written
+from pullstatus.records.hours import in_calendar, nearest_hours, written
 from pullstatus.records.numbers import endings
 from pullstatus.store import (
     Again,
@@ -266,6 +266,7 @@ class Piece:
         counts: what they add to tallies, by hours since the beginning of Unix time.
         missing: the same of those that are damaged or erased.
         broken: hours of which something is, or may be.
+        timeless: whether one has a time that is none: it counts in the nearest hour that there is.
         set_back: the latest hour behind which one of an earlier hour was counted; 0: none.
     """
 
@@ -297,6 +298,7 @@ class Piece:
         self.counts: dict[int, list[int]] = {}
         self.missing: dict[int, list[int]] = {}
         self.broken: set[int] = set()
+        self.timeless = False
         self.set_back = self._latest = 0
 
     @property
@@ -320,6 +322,8 @@ class Piece:
             else [seq - self.first_seq for seq in run.seqs[:due]]
         )
         self._find_by(found[:due], offsets)
+        times = (run.newest_ms, *run.times)
+        self.timeless |= not (in_calendar(min(times)) and in_calendar(max(times)))
         begin = bisect_right(run.seqs, self._tallied)
         if begin < due:
             self._tally(run, found, begin, due)
@@ -365,7 +369,7 @@ class Piece:
     def _tally(self, run: Run, found: Sequence[Fields | bytes], begin: int, due: int) -> None:
         """Count each that is no copy."""
         copies, kind = self._copies, self.kind
-        hours = {at_ms // HOUR_MS for at_ms in set(run.times[begin:due])}
+        hours = {nearest_hours(at_ms) for at_ms in set(run.times[begin:due])}
         some = found[begin:due]
         usual = not copies and len(hours) == 1
         if usual and {*map(type, some)} == {Status}:
@@ -386,7 +390,7 @@ class Piece:
     def _tally_missing(self, run: Run, end: int) -> None:
         """Count each that is damaged, or was erased before anybody has counted it."""
         there = set(run.seqs)
-        self.broken |= {at_ms // HOUR_MS for at_ms in (*run.times, run.newest_ms)}
+        self.broken |= {nearest_hours(at_ms) for at_ms in (*run.times, run.newest_ms)}
         for seq in range(max(self.through, self._tallied) + 1, end + 1):
             if seq not in there and source_of(seq, self._copies) is None:
                 self._add(self.missing, run.newest_ms, columns_of(self.kind, None))
@@ -394,7 +398,7 @@ class Piece:
     def _add(
         self, found: dict[int, list[int]], at_ms: int, columns: Sequence[int], count: int = 1
     ) -> None:
-        hours = at_ms // HOUR_MS
+        hours = nearest_hours(at_ms)
         if hours < self._latest:
             self.set_back = self._latest
         else:

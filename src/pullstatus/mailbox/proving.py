@@ -20,7 +20,7 @@ from pullstatus.mailbox import index
 from pullstatus.mailbox.following import Piece, read
 from pullstatus.mailbox.search import copies_of
 from pullstatus.mailbox.tallies import FORGOTTEN, LAST_HOUR, WIDTH, Column, set_back_of
-from pullstatus.records.hours import hour_of, written
+from pullstatus.records.hours import in_calendar, nearest_hour, written
 from pullstatus.store import (
     Again,
     Backlog,
@@ -39,16 +39,30 @@ _OFFSET: Final = (1 << 16) - 1  # of a word
 
 
 async def problems(store: Store) -> list[Finding]:
-    """What is wrong with what is derived of each mailbox."""
+    """What is wrong with what is derived of each mailbox, and with the times it is derived of."""
     found: list[Finding] = []
     noted = (await store.marks(FORGOTTEN)).get(FORGOTTEN, Noted(0))
-    oldest_hour = hour_of(noted.at_ms)
+    oldest_hour = nearest_hour(noted.at_ms)
     key = await index.key_of(store)
     for row in await store.backlog():
+        told: list[str] = []
         if not row.mailbox.aside:
-            told = await _of_mailbox(store, row.mailbox, key, oldest_hour)
-            found += [Finding(row.mailbox, problem) for problem in told]
+            told += await _of_mailbox(store, row.mailbox, key, oldest_hour)
+        if _TIMELESS not in told and not await _all_have_times(store, row):
+            told.append(_TIMELESS)
+        found += [Finding(row.mailbox, problem) for problem in told]
     return found
+
+
+_TIMELESS: Final = "entries have a time that is none: restore a backup"
+
+
+async def _all_have_times(store: Store, row: Backlog) -> bool:
+    """Whether those have of which nothing is derived."""
+    async for entry in store.entries(row.mailbox, row.followed.tallied + 1):
+        if not in_calendar(entry.accepted_ms):
+            return False
+    return True
 
 
 async def _of_mailbox(
@@ -102,6 +116,7 @@ class _Look:
         self._row, self._spans, self._tallies, self._set_back = moment
         self._counts: dict[int, list[int]] = {}
         self._broken: set[int] = set()
+        self._timeless = False
 
     async def problems(self) -> AsyncIterator[str]:
         """All that is wrong."""
@@ -129,6 +144,8 @@ class _Look:
         except (StoreDamaged, StoreCorrupt) as error:
             yield str(error)
             return
+        if self._timeless:
+            yield _TIMELESS
         for problem in self._wrong_tallies():
             yield problem
 
@@ -176,6 +193,7 @@ class _Look:
 
     def _count(self, piece: Piece) -> None:
         self._broken |= piece.broken
+        self._timeless |= piece.timeless
         for hours, counts in piece.counts.items():
             known = self._counts.setdefault(hours, [0] * WIDTH)
             self._counts[hours] = [one + more for one, more in zip(known, counts, strict=True)]

@@ -20,7 +20,7 @@ from pullstatus.apps import Operator
 from pullstatus.errors import StoreUnavailable
 from pullstatus.mailbox.following import Follower
 from pullstatus.mailbox.tallies import LAST_HOUR, set_back_of
-from pullstatus.records.hours import hour_of
+from pullstatus.records.hours import nearest_hour
 from pullstatus.store import Backlog, Progress, Store, Unfollow
 
 ACTION = "reindex"
@@ -109,7 +109,7 @@ async def _told(store: Store, row: Backlog) -> Told:
     async for entry in store.entries(row.mailbox, next_seq):
         if entry.seq > row.accepted:
             break
-        hour = hour_of(entry.accepted_ms)
+        hour = nearest_hour(entry.accepted_ms)
         broken = entry.seq != next_seq
         if runs and runs[-1].hour == hour and not broken:
             runs[-1] = runs[-1]._replace(last_seq=entry.seq)

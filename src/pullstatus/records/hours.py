@@ -25,7 +25,17 @@ def hour_of(at_ms: int) -> int:
 
 def nearest_hour(at_ms: int) -> int:
     """The hour of a moment, or of one of before 1970 or after 9999 the nearest that there is."""
-    return hour_of(min(max(at_ms, 0), _LAST_MS))
+    return written(nearest_hours(at_ms))
+
+
+def nearest_hours(at_ms: int) -> int:
+    """The same, in hours since the beginning of Unix time."""
+    return min(max(at_ms, 0), _LAST_MS) // HOUR_MS
+
+
+def in_calendar(at_ms: int) -> bool:
+    """Whether a moment has an hour of its own: it is of 1970 or later, and before 10000."""
+    return 0 <= at_ms <= _LAST_MS
 
 
 @functools.lru_cache(maxsize=64)  # what is counted one after the other was mostly accepted so
