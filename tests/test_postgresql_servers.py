@@ -7,7 +7,10 @@ import sys
 import time
 from pathlib import Path
 
+import pytest
+
 from tests.harness import PATIENCE_S, ROOT, clean_environment
+from tools import postgresql
 
 STARTS = """
 from tools.postgresql import PostgreSQL
@@ -36,3 +39,32 @@ def test_a_server_does_not_outlive_who_started_it() -> None:
     while Path(folder).exists() or Path(f"/proc/{pid}").exists():
         assert time.monotonic() < due_s
         time.sleep(0.05)
+
+
+HOLDS = """
+from tools.postgresql import free_port
+
+print(free_port(), flush=True)
+input()
+"""
+
+
+def test_a_port_is_nobody_elses_while_who_asked_for_it_lives(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Not in another run either, though nobody listens there yet."""
+    with subprocess.Popen(
+        [sys.executable, "-c", HOLDS],
+        cwd=ROOT,
+        env=clean_environment(),
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as holder:
+        assert holder.stdout is not None
+        port = int(holder.stdout.readline())
+        monkeypatch.setattr(postgresql, "PORTS", [port] * 100)
+        with pytest.raises(RuntimeError, match="no port is free"):
+            postgresql.free_port()
+        holder.kill()
+    assert postgresql.free_port() == port

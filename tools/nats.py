@@ -21,7 +21,7 @@ import signal
 import subprocess
 import sysconfig
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, Self, TypeVar
 
@@ -76,6 +76,7 @@ class Node:
         self.port = self.monitor = self.route = 0
         self._process: subprocess.Popen[bytes] | None = None
         self._log = folder / "log"
+        self._logged = 0
 
     def start(self) -> None:
         """Run it; it need not have joined the others on return."""
@@ -149,6 +150,16 @@ class Node:
     def log(self) -> str:
         """What it has said so far, in all its lives."""
         return self._log.read_text("utf-8", "replace") if self._log.exists() else ""
+
+    def move(self) -> None:
+        """Have it listen elsewhere from its next start on."""
+        self.port, self.monitor, self.route = free_port(), free_port(), free_port()
+        self._logged = len(self.log())
+
+    @property
+    def lacks_a_port(self) -> bool:
+        """Whether somebody else has one of those where it listens now."""
+        return PORT_TAKEN in self.log()[self._logged :]
 
     def _end(self, number: signal.Signals) -> None:
         process, self._process = self._process, None
@@ -246,10 +257,14 @@ class Cluster:
         try:
             for _ in range(PORTS_TRIES):
                 self._begin()
-                with contextlib.suppress(_PortTaken):
+                try:
                     self.settle()
+                except AssertionError:
+                    if not any(node.lacks_a_port for node in self.nodes):
+                        raise
+                    self._end()
+                else:
                     return self
-                self._end()
             raise RuntimeError("no ports are free")
         except BaseException:
             self.__exit__()
@@ -261,9 +276,8 @@ class Cluster:
             self._heir.communicate()  # it removes the folder
 
     def _begin(self) -> None:
-        ports = _ports(3 * len(self.nodes))
         for node in self.nodes:
-            node.port, node.monitor, node.route = next(ports), next(ports), next(ports)
+            node.move()
         for node in self.nodes:
             node.folder.mkdir(exist_ok=True)
             self.configure(node)
@@ -282,9 +296,8 @@ class Cluster:
                 if (found := look()) is not None:
                     return found
             logs = [node.log()[-2000:] for node in self.nodes]
-            if any(PORT_TAKEN in log for log in logs):
-                raise _PortTaken
-            assert not any(node.ended for node in self.nodes), "\n".join(logs)
+            stuck = any(node.ended or node.lacks_a_port for node in self.nodes)
+            assert not stuck, "\n".join(logs)
             assert time.monotonic() < due_s, "\n".join(logs)
             time.sleep(POLL_S)
 
@@ -317,14 +330,3 @@ def stands_still(pid: int) -> bool:
     tasks = Path(f"/proc/{pid}/task").iterdir()
     states = [task.joinpath("stat").read_text().rpartition(")")[2].split()[0] for task in tasks]
     return all(state == "T" for state in states)
-
-
-def _ports(count: int) -> Iterator[int]:
-    found: set[int] = set()
-    while len(found) < count:
-        found.add(free_port())
-    return iter(found)
-
-
-class _PortTaken(Exception):
-    """Somebody else has taken a port meanwhile."""

@@ -51,6 +51,7 @@ ROOM_BYTES: Final = 2 << 30  # that must be free there, or servers lie on disk
 # Outside of what the kernel gives to those who connect: a server that was killed starts again on
 # its port, and nobody may have taken it meanwhile.
 PORTS: Final = range(20_000, 30_000)
+HELD: Final[list[socket.socket]] = []  # what says that a port is ours, until this process ends
 # Ends a server, and removes its folder, when whoever has started it is gone, and the pipe with it.
 HEIR: Final = """
 read -r _
@@ -476,11 +477,19 @@ def as_nobody() -> dict[str, Any]:
 
 
 def free_port() -> int:
-    """A port on loopback that nobody has."""
+    """A port on loopback that nobody has, and that nobody else gets here while this process runs.
+
+    Who listens there begins later, so until then the port is held by a name that all processes of
+    this machine see, and that goes with the one that has it.
+    """
     for port in random.SystemRandom().sample(PORTS, 100):
+        name = socket.socket(socket.AF_UNIX)
         with socket.socket() as probe, contextlib.suppress(OSError):
+            name.bind(f"\0pullstatus-port-{port}")
             probe.bind(("127.0.0.1", port))
+            HELD.append(name)
             return port
+        name.close()
     raise RuntimeError("no port is free")
 
 
