@@ -88,8 +88,11 @@ def pytest_configure(config: pytest.Config) -> None:
     gc.disable()  # until the tests are collected, of which nothing becomes garbage
     # Tests make stores by the thousand, each syncs what it accepts, and nobody takes the power.
     tempfile.tempdir = None if (memory := roomy_memory()) is None else str(memory)
-    # How long an example takes says more of what else the machine does than of what is tested.
-    hypothesis.settings.register_profile("patient", deadline=None)
+    # How long an example takes, or to make one, says more of what else the machine does than of
+    # what is tested.
+    hypothesis.settings.register_profile(
+        "patient", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+    )
     hypothesis.settings.load_profile("patient")
     config.addinivalue_line("markers", "needs(program): a program of the system that it runs")
     config.addinivalue_line(

@@ -25,7 +25,7 @@ from pullstatus import limits
 from pullstatus.store import JournalRow, Mailbox, open_store
 from pullstatus.version import VERSION
 from pullstatus.wire.v5.pull import read_proof
-from tests.faults.test_kill import KILLS
+from tests.faults.test_kill import KILLS, SEED
 from tests.harness import (
     COMMAND,
     PATIENCE_S,
@@ -182,6 +182,7 @@ class Feeder:
 
     app: App
     keyed: bool
+    rng: random.Random = field(default_factory=functools.partial(random.Random, SEED))
     number: int = 0
     acknowledged: list[int] = field(default_factory=list)
     sent: list[int] = field(default_factory=list)
@@ -193,7 +194,7 @@ class Feeder:
         with contextlib.suppress(OSError, http.client.HTTPException), contextlib.closing(client):
             while True:
                 if not (self.open and self.keyed):
-                    self.open = list(range(self.number, self.number + random.randint(1, 30)))
+                    self.open = list(range(self.number, self.number + self.rng.randint(1, 30)))
                     self.number = self.open[-1] + 1
                     self.sent += self.open
                 records = [status(number, sid=str(number)) for number in self.open]

@@ -26,6 +26,7 @@ import contextlib
 import hashlib
 import multiprocessing
 import os
+import random
 import re
 import signal
 import sys
@@ -301,6 +302,7 @@ class Live:
         begun = [line for line in lines if isinstance(line, Begun)]
         self._life = begun[-1].life + 1 if begun else 0
         self._rng = Random(f"{seed}/{name}/{self._life}")
+        random.seed(f"planted/{seed}/{name}/{self._life}")  # which says when a planted bug strikes
         self._number = begun[-1].number + 1 if begun else 0
         place = int(name.rpartition(" ")[2])
         self._first_id = place * 10**9 + 1

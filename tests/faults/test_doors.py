@@ -61,11 +61,12 @@ def test_the_judge_finds(tmp_path: Path, plant: Plant, found: str) -> None:
     for life in range(planted.LIVES):
         folder = tmp_path / str(life)
         folder.mkdir()
-        with Doors(sqlite_url(folder), folder, SEED, plant) as doors:
+        seed = f"{SEED}/{life}"
+        with Doors(sqlite_url(folder), folder, seed, plant) as doors:
             doors.start(1)
             doors.answered(300)
             doors.finish()
-        verdicts.append(asyncio.run(judge(sqlite_url(folder), folder, SEED)))
+        verdicts.append(asyncio.run(judge(sqlite_url(folder), folder, seed)))
         if found in verdicts[-1].found:
             return
     pytest.fail("\n".join(map(str, verdicts)))
