@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import csv
+import io
 import json
 import os
 import pty
@@ -12,6 +13,7 @@ import random
 import signal
 import sqlite3
 import subprocess
+import threading
 import time
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -193,13 +195,15 @@ class Shell:
             "NO_COLOR": "1",
         }
 
-    def start(self, *arguments: str) -> subprocess.Popen[str]:
+    def start(self, *arguments: str, pipe_bytes: int = -1) -> subprocess.Popen[str]:
+        """Run a command; it goes no further than that what it prints fits in, until it is read."""
         return subprocess.Popen(
             [COMMAND, *arguments],
             cwd=self.folder,
             env=self.environment,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
+            pipesize=pipe_bytes,
             text=True,
         )
 
@@ -251,6 +255,8 @@ def read_sqlite(path: Path) -> Records:
 
 
 A_QUARTER = max(1, KILLS // 4)
+PIPE_BYTES = 4096  # the least there is
+AHEAD_MAX = PIPE_BYTES // 40 + 1  # pages of which nobody has read yet: a line has more bytes
 
 
 @pytest.mark.parametrize(
@@ -266,13 +272,14 @@ def test_consumer_killed_again_and_again(
 ) -> None:
     """kill -9 in the middle of its work, a few times: every record is there once, in order."""
     chance = random.Random(A_QUARTER)
-    records = statuses(600 * A_QUARTER)  # more than it pulls in all its lives
+    records = statuses(A_QUARTER * 10 * (8 + AHEAD_MAX))  # more than it pulls in all its lives
     shared.feed(app, records)
     for _ in range(A_QUARTER):
-        with shell.start(*STATUSES, to, "--max", "20") as process:
-            assert process.stdout is not None
+        with shell.start(*STATUSES, to, "--max", "10", pipe_bytes=PIPE_BYTES) as process:
+            assert isinstance(process.stdout, io.TextIOWrapper)
+            lines = process.stdout.buffer.raw  # which reads no more than a line
             for _ in range(chance.randrange(1, 9)):
-                assert process.stdout.readline()
+                assert lines.readline()
             # Anywhere within the next page: asking, writing, syncing.
             moment = time.perf_counter() + chance.uniform(0, 0.01)
             while time.perf_counter() < moment:
@@ -567,19 +574,31 @@ def test_refused_records_are_reported_and_keep_nobody_back(
     assert shared.drain(app) == good
 
 
-def test_push_killed_again_and_again(shell: Shell, shared: Program, app: App) -> None:
+def test_push_killed_again_and_again(
+    shell: Shell, shared: Program, app: App, proxy: CuttingProxy
+) -> None:
     """kill -9 of the pushing side: run again it goes on, and every record is stored once."""
     chance = random.Random(3)
-    records = statuses(3000)
+    lives, batches, most = 8, 50, 12  # so it never comes to its end
+    records = statuses(lives * batches * most)
     (shell.folder / "in.ndjson").write_text(ndjson(records))
     state = shell.folder / "in.ndjson.pushed"
     noted = b""
 
+    def held_until(killed: threading.Event, size: int) -> int:
+        assert killed.wait(PATIENCE_S)
+        return size
+
     def goes_on() -> bool:
         return state.exists() and len(state.read_bytes()) > 4096 and state.read_bytes() != noted
 
-    for _ in range(8):
-        with shell.start(*PUSH, "in.ndjson", "--batch", str(chance.randrange(5, 30))) as process:
+    shell.environment["PULLSTATUS_URL"] = proxy.address
+    for _ in range(lives):
+        killed = threading.Event()
+        held = partial(held_until, killed)
+        proxy.cut(*[None] * (batches - 1), *[held] * batches)  # some for what it asks again
+        batch = str(chance.randrange(5, most + 1))
+        with shell.start(*PUSH, "in.ndjson", "--batch", batch) as process:
             shared.until(goes_on)
             noted = state.read_bytes()
             shared.until(goes_on)
@@ -589,6 +608,8 @@ def test_push_killed_again_and_again(shell: Shell, shared: Program, app: App) ->
             process.kill()
         assert process.returncode == -signal.SIGKILL
         noted = state.read_bytes()
+        proxy.cut_no_more()
+        killed.set()
     told = shell.lines(*PUSH, "in.ndjson")
     assert told[-1]["refused"] == 0
     assert shared.drain(app) == records

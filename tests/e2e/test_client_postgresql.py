@@ -11,6 +11,7 @@ import pytest
 from tests.e2e import test_client, test_client_readers
 from tests.e2e.test_client import Shell, base_url
 from tests.harness import App, Program
+from tests.proxy import CuttingProxy
 from tools.postgresql import PostgreSQL
 
 
@@ -41,7 +42,8 @@ def test_consumer_killed_again_and_again(tmp_path: Path, shared: Program, app: A
 
 def test_push_killed_again_and_again(tmp_path: Path, shared: Program, app: App) -> None:
     shell = Shell(tmp_path, base_url(shared), app, shared.token)
-    test_client.test_push_killed_again_and_again(shell, shared, app)
+    with CuttingProxy(shared.host, shared.port) as proxy:
+        test_client.test_push_killed_again_and_again(shell, shared, app, proxy)
 
 
 def test_consumer_with_a_reader_killed_again_and_again(

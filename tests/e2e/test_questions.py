@@ -346,7 +346,8 @@ def test_checks_come_in_their_order(shared: Program, path: str) -> None:
         do()
     bad = 1016 if path == QUERY_PATH else 1004
     assert result(known, **fresh) == bad
-    assert result(known, **fresh) == 60007
+    # Not the next one, on a machine on which they are a second apart.
+    shared.until(lambda: result(known, **fresh) == 60007)
     do()
     shared.until(lambda: result(known, **fresh) == bad)
     assert ask(shared, app, path).result == (1030 if path == SENDS_PATH else 0)

@@ -23,6 +23,7 @@ from click.testing import CliRunner
 from pullstatus import AnswerLost, AsyncClient, Client, Kind
 from pullstatus.cli import main
 from pullstatus.cli.push import command as push
+from pullstatus.client import deadline, drivers
 from pullstatus.client.deadline import AsyncTransport, Transport
 from pullstatus.client.drivers import drive, drive_async
 from pullstatus.client.exchange import Answer, Look, Send, Unanswered, send
@@ -42,6 +43,7 @@ from tests.endless import (
     services,
     whole,
 )
+from tests.harness import PATIENCE_S
 from tests.unit.client.conftest import APPKEY, SDKAPPID
 
 
@@ -118,20 +120,38 @@ def test_what_is_packed_once_is_read(
     serve: Callable[[Script], Service], ask: Ask, encoding: bytes, packed: bytes
 ) -> None:
     service = serve(lambda: [whole(packed, encoding)])
-    found = ask(service.url)
+    found = ask(service.url, timeout_s=PATIENCE_S)
     assert isinstance(found, Answer)
     assert found.content == (BODY if packed else b"")
 
 
-def test_a_long_answer_comes_whole(serve: Callable[[Script], Service], ask: Ask) -> None:
+class Clock:
+    """The client's own; it goes on when it is looked at, and whenever it is told to."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, look_s: float = 0.0) -> None:
+        self.now_s = 0.0
+        self._look_s = look_s
+        for module in (deadline, drivers):
+            monkeypatch.setattr(module, "time", self)
+
+    def monotonic(self) -> float:
+        self.now_s += self._look_s
+        return self.now_s
+
+
+def test_a_long_answer_comes_whole(
+    serve: Callable[[Script], Service], ask: Ask, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """One that takes longer than the timeout, at more than the slowest pace."""
-    pieces = 60
+    clock = Clock(monkeypatch, look_s=1.0)  # at least once for each read, which are of 64 KiB
+    pieces = 2 * int(PATIENCE_S)
     service = serve(
-        lambda: chain([CHUNKED + PLAIN], later([chunk(b" " * 1024)] * pieces), [b"0\r\n\r\n"])
+        lambda: chain([CHUNKED + PLAIN], [chunk(b" " * 65536)] * pieces, [b"0\r\n\r\n"])
     )
-    found = ask(service.url)
-    assert isinstance(found, Answer)
-    assert len(found.content) == pieces * 1024
+    found = ask(service.url, timeout_s=PATIENCE_S)
+    assert isinstance(found, Answer), found
+    assert len(found.content) == pieces * 65536
+    assert clock.now_s > PATIENCE_S
 
 
 HELD: dict[str, Script] = {
@@ -153,28 +173,29 @@ def test_an_answer_that_is_held_is_waited_for(
     serve: Callable[[Script], Service], ask: Ask, name: str
 ) -> None:
     """It takes twice the timeout, which begins when it is due."""
-    found = ask(serve(HELD[name]).url, held_s=2)
+    found = ask(serve(HELD[name]).url, held_s=int(PATIENCE_S))
     assert isinstance(found, Answer)
     assert found.content.strip() == BODY
 
 
-def test_a_connection_is_used_again(serve: Callable[[Script], Service]) -> None:
+def test_a_connection_is_used_again(monkeypatch: pytest.MonkeyPatch) -> None:
     """The deadline of one answer is not that of the next."""
     listener = socket.create_server(("127.0.0.1", 0))
     url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+    clock = Clock(monkeypatch)
 
     def answer() -> None:
         connection, _ = listener.accept()
         with connection:
             for _ in range(3):
                 request(connection)
-                time.sleep(TIMEOUT_S / 2)
                 connection.sendall(whole(BODY))
 
     thread = threading.Thread(target=answer, daemon=True)
     thread.start()
-    with listener, open_http(url, TIMEOUT_S) as http:
+    with listener, open_http(url, PATIENCE_S) as http:
         for _ in range(3):
+            clock.now_s += 0.7 * PATIENCE_S
             found = drive(send(Send(url, b"{}", {})), http, time.sleep)
             assert isinstance(found, Answer)
     thread.join()
