@@ -17,9 +17,11 @@ from pullstatus.cli import main
 from pullstatus.mailbox.following import Follower
 from pullstatus.store import Append, Mailbox, open_store
 from tests.harness import App, Program, status, statuses
+from tests.store.build import pull
 
 SDKAPPID = 1400006666
 NOW_MS = 1_800_000_000_000
+EVER = ("--from", "2020-01-01", "--to", "2030-01-01")
 
 
 def counts(program: Program, app: App) -> Any:  # noqa: ANN401 - JSON
@@ -66,6 +68,16 @@ class Damaged:
         await store.append(Append(Mailbox(SDKAPPID, 0), entries[2:], NOW_MS))
         await store.close()
 
+    def remove_one(self) -> None:
+        """What left is removed, as by retention."""
+        asyncio.run(self._remove_one())
+
+    async def _remove_one(self) -> None:
+        store = await open_store(f"sqlite:///{self._file}?file-system=any&commits=thread")
+        await store.pull(pull(Mailbox(SDKAPPID, 0), 1, at_ms=NOW_MS))
+        await store.purge(left_before_ms=NOW_MS + 1)
+        await store.close()
+
     def bend(self, statement: str) -> None:
         connection = apsw.Connection(str(self._file))
         connection.execute(statement)
@@ -78,7 +90,7 @@ class Damaged:
         return done
 
     def receipts(self) -> int:
-        told = json.loads(self.run("stats", str(SDKAPPID), "--from", "2020-01-01", "--json").stdout)
+        told = json.loads(self.run("stats", str(SDKAPPID), *EVER, "--json").stdout)
         assert isinstance(told["all"]["receipts"], int)
         return told["all"]["receipts"]
 
@@ -93,5 +105,38 @@ def test_a_time_that_is_none_is_a_finding_and_no_traceback(tmp_path: Path, bend:
         problems = json.loads(done.stdout)["problems"]
         assert {problem["mailbox"] for problem in problems} == {f"{SDKAPPID}/delivery-statuses"}
         assert any("a time that is none" in problem["problem"] for problem in problems)
-        assert damaged.run("stats", str(SDKAPPID), "--from", "2020-01-01").exit_code == 0
+        assert damaged.run("stats", str(SDKAPPID), *EVER).exit_code == 0
         assert damaged.run("reindex").exit_code == 0
+
+
+def test_what_a_damaged_tally_says_to_do_heals_it(tmp_path: Path) -> None:
+    """Of each hour, whatever it counts; and nobody stands still for it until then."""
+    damaged = Damaged(tmp_path)
+    damaged.bend("INSERT INTO tally VALUES (0, 99, 2027011516, x'00')")  # by a platform's token
+    damaged.bend(f"INSERT INTO tally VALUES ({SDKAPPID}, 17, 2027011516, x'00')")  # sends
+    damaged.bend(f"INSERT INTO tally VALUES ({SDKAPPID}, 0, 2027011509, x'00')")  # of no entry
+    damaged.bend("UPDATE tally SET counts = x'ffff'")
+    done = damaged.run("stats", str(SDKAPPID), *EVER)
+    assert done.exit_code == 1
+    assert "run `pullstatus reindex`" in done.output
+    done = damaged.run("audit", "--json")
+    assert done.exit_code == 1
+    problems = json.loads(done.stdout)["problems"]
+    assert {problem["mailbox"] for problem in problems} == {f"{SDKAPPID}/delivery-statuses", None}
+    assert all("run `pullstatus reindex`" in problem["problem"] for problem in problems)
+    assert damaged.run("reindex", "--resume").exit_code == 0  # as a server follows
+    assert damaged.run("reindex").exit_code == 0
+    assert json.loads(damaged.run("audit", "--json").stdout)["problems"] == []
+    assert damaged.receipts() == 3
+
+
+def test_a_damaged_tally_of_an_hour_of_which_some_is_removed_counts_what_is_left(
+    tmp_path: Path,
+) -> None:
+    damaged = Damaged(tmp_path)
+    damaged.remove_one()
+    assert damaged.receipts() == 3
+    damaged.bend("UPDATE tally SET counts = x'ffff'")
+    assert damaged.run("reindex", "--sdkappid", str(SDKAPPID)).exit_code == 0
+    assert json.loads(damaged.run("audit", "--json").stdout)["problems"] == []
+    assert damaged.receipts() == 2

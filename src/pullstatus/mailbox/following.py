@@ -63,7 +63,8 @@ Breathe = Callable[[], Awaitable[None]]
 """Lets others have their turn; called after some 100 entries."""
 
 
-async def _go_on() -> None:
+async def let_others() -> None:
+    """Let others have their turn, and go on at once."""
     await asyncio.sleep(0)
 
 
@@ -75,7 +76,7 @@ class Follower:
         store: Store,
         random_hex: RandomHex,
         *,
-        breathe: Breathe = _go_on,
+        breathe: Breathe = let_others,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """Nothing is done yet.
@@ -233,12 +234,17 @@ async def _set_back(store: Store, piece: Piece) -> list[Tally]:
     if not hours:
         return []
     mailbox, since = piece.mailbox, written(min(hours))
-    known = await store.tallies(mailbox.sdkappid, since + 1, LAST_HOUR)
+    known = await store.tallies(mailbox.sdkappid, since + 1, LAST_HOUR, whole=False)
     series = set_back_series(mailbox.holds)
     told = {tally.hour for tally in known if tally.series == series}
     counted = {tally.hour for tally in known if tally.series == mailbox.holds}
     latest = max([*counted, written(piece.set_back)])
     return [Tally(series, latest, SET_BACK)] if latest > since and latest not in told else []
+
+
+def found_by_nothing(_texts: Sequence[bytes], _offsets: Sequence[int]) -> list[int]:
+    """The words of a piece that is only counted: none."""
+    return []
 
 
 async def pass_over(store: Store) -> None:

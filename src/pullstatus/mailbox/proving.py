@@ -11,15 +11,16 @@ It reads beside whoever follows, erases and removes: what has changed meanwhile 
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from typing import Final, NamedTuple
 
 from pullstatus.errors import StoreCorrupt, StoreDamaged
 from pullstatus.mailbox import index
-from pullstatus.mailbox.following import Piece, read
+from pullstatus.mailbox.following import Piece, let_others, read
+from pullstatus.mailbox.reindexing import numbers
 from pullstatus.mailbox.search import copies_of
 from pullstatus.mailbox.tallies import FORGOTTEN, LAST_HOUR, WIDTH, Column, set_back_of
+from pullstatus.records import Kind
 from pullstatus.records.hours import in_calendar, nearest_hour, written
 from pullstatus.store import (
     Again,
@@ -51,6 +52,19 @@ async def problems(store: Store) -> list[Finding]:
         if _TIMELESS not in told and not await _all_have_times(store, row):
             told.append(_TIMELESS)
         found += [Finding(row.mailbox, problem) for problem in told]
+    for sdkappid in await numbers(store):
+        known = await store.tallies(sdkappid, 0, LAST_HOUR, whole=False)
+        hours = sorted(
+            {tally.hour for tally in known if not tally.counts and tally.series not in set(Kind)}
+        )
+        found += [
+            Finding(
+                None,
+                f"what {sdkappid} was told of sends, or a token brought, in hour {hour} is"
+                " damaged: run `pullstatus reindex`",
+            )
+            for hour in hours
+        ]
     return found
 
 
@@ -95,7 +109,7 @@ async def _moment(store: Store, mailbox: Mailbox) -> _Moment | None:
     for _ in range(MOMENTS):
         row = await _standing(store, mailbox)
         spans = await store.spans(mailbox)
-        known = await store.tallies(mailbox.sdkappid, 0, LAST_HOUR)
+        known = await store.tallies(mailbox.sdkappid, 0, LAST_HOUR, whole=False)
         tallies = {tally.hour: tally.counts for tally in known if tally.series == mailbox.holds}
         now = await _standing(store, mailbox)
         if (now.followed, now.purged) == (row.followed, row.purged):
@@ -139,7 +153,7 @@ class _Look:
                     yield problem
             last = spans[-1].first_seq + spans[-1].count - 1 if spans else row.purged
             piece = Piece(row.mailbox, last + 1, 0, words_of, copies)
-            await read(self._store, piece, mark.tallied, _go_on)
+            await read(self._store, piece, mark.tallied, let_others)
             self._count(piece)
         except (StoreDamaged, StoreCorrupt) as error:
             yield str(error)
@@ -170,7 +184,7 @@ class _Look:
         segment = await self._store.segment(mailbox, first_seq)
         begin = max(first_seq, self._row.purged + 1)
         piece = Piece(mailbox, begin, 0, words_of, copies)
-        await read(self._store, piece, last_seq, _go_on)
+        await read(self._store, piece, last_seq, let_others)
         self._count(piece)
         if segment is None or segment.count < span.count:
             # A follower merges some with those before them.
@@ -209,6 +223,9 @@ class _Look:
         for hour in sorted({*self._tallies, *counted}):
             if hour < self._oldest_hour:
                 continue
+            if self._tallies.get(hour) == ():
+                yield f"the tally of hour {hour} is damaged: run `pullstatus reindex`"
+                continue
             kept = [*self._tallies.get(hour, ()), *[0] * WIDTH][:WIDTH]
             again = counted.get(hour, [0] * WIDTH)
             if hour > oldest and hour not in broken:
@@ -221,7 +238,3 @@ class _Look:
             row.followed.tallied
         ):
             yield "its tallies have more than was accepted"
-
-
-async def _go_on() -> None:
-    await asyncio.sleep(0)

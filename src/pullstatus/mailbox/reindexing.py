@@ -1,5 +1,6 @@
 """Making anew what is derived of entries: segments, and of tallies what entries still tell.
 
+    begin tallies anew that are damaged, with what is still stored      each application, one commit
     drop segments, and tallies of hours that can be counted again      each mailbox, one commit
     follow all that is behind                                           as the follower does
 
@@ -16,12 +17,15 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from pullstatus import limits
-from pullstatus.apps import Operator
+from pullstatus.apps import Operator, applications
+from pullstatus.apps.values import NOBODY
 from pullstatus.errors import StoreUnavailable
-from pullstatus.mailbox.following import Follower
+from pullstatus.mailbox.following import Follower, Piece, found_by_nothing, let_others, read
+from pullstatus.mailbox.search import copies_of
 from pullstatus.mailbox.tallies import LAST_HOUR, set_back_of
 from pullstatus.records.hours import nearest_hour
-from pullstatus.store import Backlog, Progress, Store, Unfollow
+from pullstatus.store import Backlog, Count, Progress, Store, Tally, Unfollow
+from pullstatus.store.tallies import summed
 
 ACTION = "reindex"
 
@@ -39,6 +43,8 @@ async def reindex(
     """
     named = {} if sdkappid is None else {"sdkappid": sdkappid}
     await store.change(act=by.act(ACTION, **named), ticket=by.ticket())
+    for number in await numbers(store) if sdkappid is None else [sdkappid]:
+        await _begin_anew(store, number, by)
     for row in await _rows(store, sdkappid):
         await _drop(store, row, by)
     return await go_on(store, sdkappid, by=by, progress=progress)
@@ -69,6 +75,36 @@ _BREATH = 100  # entries between two of the follower's breaths, about
 
 async def _rows(store: Store, sdkappid: int | None) -> list[Backlog]:
     return [row for row in await store.backlog(sdkappid) if not row.mailbox.aside]
+
+
+async def numbers(store: Store) -> list[int]:
+    """All numbers of applications of which something may be counted."""
+    found = {row.mailbox.sdkappid for row in await store.backlog()}
+    return sorted(found | {NOBODY} | {each.sdkappid for each in await applications(store)})
+
+
+async def _begin_anew(store: Store, sdkappid: int, by: Operator) -> None:
+    """Have tallies that are damaged count what is still stored of their hours.
+
+    What was told of sends, and what came by a token, is stored nowhere else: that begins at 0.
+    """
+    known = await store.tallies(sdkappid, 0, LAST_HOUR, whole=False)
+    damaged = [tally for tally in known if not tally.counts]
+    if not damaged:
+        return
+    again: dict[tuple[int, int], Sequence[int]] = {}
+    for row in await _rows(store, sdkappid):
+        copies = await copies_of(store, row.mailbox)
+        piece = Piece(row.mailbox, row.purged + 1, row.purged, found_by_nothing, copies)
+        await read(store, piece, row.followed.tallied, let_others)
+        for tally in piece.tallies():
+            before = again.get((tally.series, tally.hour), ())
+            again[tally.series, tally.hour] = summed(before, tally.counts)
+    tallies = [
+        Tally(tally.series, tally.hour, tuple(again.get((tally.series, tally.hour), (0,))))
+        for tally in damaged
+    ]
+    await store.count(Count(sdkappid, tallies, by.now_ms, ticket=by.ticket()))
 
 
 async def _drop(store: Store, row: Backlog, by: Operator) -> None:
@@ -118,7 +154,7 @@ async def _told(store: Store, row: Backlog) -> Told:
         next_seq = entry.seq + 1
     if next_seq <= row.accepted:  # the newest are missing
         return Told(row.accepted, 0)
-    known = await store.tallies(row.mailbox.sdkappid, 0, LAST_HOUR)
+    known = await store.tallies(row.mailbox.sdkappid, 0, LAST_HOUR, whole=False)
     return last_told(runs, row.purged, set_back_of(row.mailbox, known))
 
 

@@ -6,7 +6,6 @@ when it comes, a copy by redelivery does not count again. The rules are those of
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import hashlib
 from collections import defaultdict
@@ -19,7 +18,7 @@ import msgspec
 from pullstatus import limits
 from pullstatus.apps import LiveApplication
 from pullstatus.errors import SendsNotReported, StoreDamaged, StoreUnavailable
-from pullstatus.mailbox.following import READ_COUNT, Piece, read
+from pullstatus.mailbox.following import READ_COUNT, Piece, found_by_nothing, let_others, read
 from pullstatus.mailbox.names import namings
 from pullstatus.mailbox.owners import Owners, read_owner
 from pullstatus.mailbox.search import copies_of
@@ -241,19 +240,11 @@ async def _untold(store: Store, row: Backlog, former: range) -> list[Tally]:
     if first_seq > row.accepted:
         return []
     copies = await copies_of(store, mailbox, first_seq)
-    piece = Piece(mailbox, first_seq, told_seq, _found_by_nothing, copies)
+    piece = Piece(mailbox, first_seq, told_seq, found_by_nothing, copies)
     # What is nowhere, at the end, is counted by nobody; the follower says that it is missing.
     with contextlib.suppress(StoreDamaged):
-        await read(store, piece, row.accepted, _go_on)
+        await read(store, piece, row.accepted, let_others)
     return piece.tallies()
-
-
-def _found_by_nothing(_texts: Sequence[bytes], _offsets: Sequence[int]) -> list[int]:
-    return []
-
-
-async def _go_on() -> None:
-    await asyncio.sleep(0)
 
 
 async def _of_change(store: Store, row: Backlog, former: range, changed: int) -> list[Tally]:
@@ -263,7 +254,7 @@ async def _of_change(store: Store, row: Backlog, former: range, changed: int) ->
         former: where entries are that were a former owner's.
         changed: the hour whose tally tells nothing, as no tally before it does.
     """
-    known = await store.tallies(row.mailbox.sdkappid, changed, LAST_HOUR)
+    known = await store.tallies(row.mailbox.sdkappid, changed, LAST_HOUR, whole=False)
     # Up to the hour from which a clock was set back, an entry may stand behind those of later ones.
     last_hour = max(changed, set_back_of(row.mailbox, known))
     for _ in range(limits.OVERTAKEN_MAX):
@@ -271,10 +262,10 @@ async def _of_change(store: Store, row: Backlog, former: range, changed: int) ->
         if first_seq > last_seq:
             return []
         copies = await copies_of(store, row.mailbox, first_seq)
-        piece = Piece(row.mailbox, first_seq, first_seq - 1, _found_by_nothing, copies)
+        piece = Piece(row.mailbox, first_seq, first_seq - 1, found_by_nothing, copies)
         with contextlib.suppress(StoreDamaged):
             while piece.through < last_seq and _latest(piece) <= last_hour:
-                await read(store, piece, min(last_seq, piece.through + READ_COUNT), _go_on)
+                await read(store, piece, min(last_seq, piece.through + READ_COUNT), let_others)
         [row] = [now for now in await _standing(store, row.mailbox.sdkappid) if _is_of(now, row)]
         if row.purged < first_seq or not piece.missing:
             return [tally for tally in piece.tallies() if tally.hour <= changed]

@@ -485,8 +485,17 @@ class Store(Protocol):
         """
         ...
 
-    async def tallies(self, sdkappid: int, first_hour: int, last_hour: int) -> list[Tally]:
-        """What was counted of an application, by series and hour, both hours included."""
+    async def tallies(
+        self, sdkappid: int, first_hour: int, last_hour: int, *, whole: bool = True
+    ) -> list[Tally]:
+        """What was counted of an application, by series and hour, both hours included.
+
+        Args:
+            whole: whether all must be readable; else one that is damaged has no counts.
+
+        Raises:
+            StoreDamaged: one is not.
+        """
         ...
 
     async def commit_s(self) -> float:

@@ -240,7 +240,9 @@ class GatheredStore(ABC):
         """See `Store.sought`."""
         raise NotImplementedError
 
-    async def tallies(self, sdkappid: int, first_hour: int, last_hour: int) -> list[Tally]:
+    async def tallies(
+        self, sdkappid: int, first_hour: int, last_hour: int, *, whole: bool = True
+    ) -> list[Tally]:
         """See `Store.tallies`."""
         raise NotImplementedError
 

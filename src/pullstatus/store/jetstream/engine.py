@@ -426,7 +426,14 @@ class JetStreamStore(GatheredStore):
         """See `Store.sought`."""
         return await asyncio.to_thread(self._derived.sought, mailbox, index, hashed)
 
-    async def tallies(self, sdkappid: int, first_hour: int, last_hour: int) -> list[Tally]:
+    async def tallies(
+        self,
+        sdkappid: int,
+        first_hour: int,
+        last_hour: int,
+        *,
+        whole: bool = True,  # noqa: ARG002 - a row of this engine cannot be damaged by itself
+    ) -> list[Tally]:
         """See `Store.tallies`."""
         return await asyncio.to_thread(self._derived.tallies, sdkappid, first_hour, last_hour)
 

@@ -14,7 +14,7 @@ from pullstatus.store.segments import Array, Index, Segment
 from pullstatus.store.sqlite import naming, schema
 from pullstatus.store.sqlite.parts import reader, segment_at
 from pullstatus.store.sqlite.reading import base, moment
-from pullstatus.store.tallies import unpacked
+from pullstatus.store.tallies import readable, unpacked
 from pullstatus.store.values import Entry, Mailbox, Named, Run, Span, Tally
 
 SOUGHT_ROWS = 64  # segments that are searched at once: some ms
@@ -160,11 +160,12 @@ def sought(
 
 
 def tallies(
-    connection: apsw.Connection, sdkappid: int, first_hour: int, last_hour: int
+    connection: apsw.Connection, sdkappid: int, first_hour: int, last_hour: int, *, whole: bool
 ) -> list[Tally]:
     """See `Store.tallies`."""
+    read = unpacked if whole else readable
     return [
-        Tally(series, hour, unpacked(counts))
+        Tally(series, hour, read(counts))
         for series, hour, counts in connection.execute(
             "SELECT series, hour, counts FROM tally WHERE sdkappid = ? AND hour BETWEEN ? AND ?"
             " ORDER BY series, hour",

@@ -384,10 +384,14 @@ class SqliteStore(GatheredStore):
             found += [seq for seq in some if not found or seq > found[-1]]
         return found
 
-    async def tallies(self, sdkappid: int, first_hour: int, last_hour: int) -> list[Tally]:
+    async def tallies(
+        self, sdkappid: int, first_hour: int, last_hour: int, *, whole: bool = True
+    ) -> list[Tally]:
         """See `Store.tallies`."""
         return await self._reads.ask(
-            lambda connection: derived.tallies(connection, sdkappid, first_hour, last_hour)
+            lambda connection: derived.tallies(
+                connection, sdkappid, first_hour, last_hour, whole=whole
+            )
         )
 
     async def named(self, slots: Sequence[int], sdkappid: int | None = None) -> list[Named]:
