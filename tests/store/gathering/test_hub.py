@@ -257,6 +257,65 @@ def test_one_that_reads_nothing_holds_up_nobody(running: Running) -> None:
     assert taken.count(b"x") == 8_000_000
 
 
+def test_one_that_stands_still_leaves_arrivals_to_others_that_watch(running: Running) -> None:
+    """However much has come, and whoever is first; and it learns of it when it goes on."""
+    still, next_one, last = (running.join() for _ in range(3))
+    for since_s, end in enumerate((still, next_one, last), 1):
+        end.send(ask_to_watch(Watch(BOX, float(since_s))))
+        end.do(pull(STATUSES))
+        end.answered()
+    running.owner.do(append(STATUSES, [b"1"]))
+    running.owner.answered()
+    assert not next_one.readable
+    for _ in range(3):
+        running.owner.do(append(STATUSES, [b"2"]))
+        running.owner.answered()
+        assert next_one.report().waiting == {BOX: 1}
+        assert not last.readable
+        next_one.do(pull(STATUSES))
+        next_one.answered()
+    running.owner.do(append(STATUSES, [b"3"]))
+    running.owner.answered()
+    assert still.report().waiting == {BOX: 1}
+
+
+def behind(running: Running) -> tuple[End, Any]:
+    """One that watches and reads nothing, of which the kernel takes no more; and its member."""
+    still = running.join()
+    still.send(ask_to_watch(Watch(BOX, 1.0)))
+    still.do(append(STATUSES, [b"1"]))
+    still.answered()
+    [member] = running.hub._watchers[BOX]
+    member.end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+    while not member.owed:
+        running.owner.do(append(STATUSES, [b"1"]))
+        running.owner.answered()
+    return still, member
+
+
+def test_no_more_is_kept_for_one_that_stands_still_than_it_has_asked_for(running: Running) -> None:
+    still, member = behind(running)
+    kept = len(member._unsent)
+    for _ in range(50):
+        running.owner.do(append(STATUSES, [b"1"]))
+        running.owner.answered()
+    assert len(member._unsent) == kept
+    assert set(member.untold) == {BOX}
+    still.do(pull(STATUSES))
+    assert still.answered().answers
+    assert member.untold == {}
+
+
+def test_one_that_is_behind_learns_how_everything_stands_when_it_goes_on(running: Running) -> None:
+    still, _ = behind(running)
+    running.log.fails["commit"] = OutcomeUnknown("the disk")
+    running.owner.do(append(STATUSES, [b"1"]))
+    running.owner.answered()
+    while (report := still.report()).failure is None:
+        pass
+    assert report.waiting == {BOX: 1}
+
+
 def test_one_that_is_gone_is_forgotten_and_the_others_go_on(running: Running) -> None:
     one, other = running.join(), running.join()
     one.send(ask_to_watch(Watch(BOX, 1.0)))

@@ -10,7 +10,8 @@ for it, and is no more than it has asked.
 
 The *owner*, which has started this process, is told of all changes, for its sums. The others learn
 what waits from the table, which is written before any answer is sent. Of those who watch a mailbox,
-since pulls wait there, one is told that something has come: whose first came first.
+since pulls wait there, one is told that something has come: whose first came first. If nothing was
+heard of it since it was told the last time, the next one is told, too: it may stand still.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ import select
 import socket
 from collections import deque
 from collections.abc import Mapping, Sequence
+from itertools import islice
 
 import msgspec
 
@@ -37,6 +39,8 @@ class _Member:
     Attributes:
         untold: what waits in mailboxes that it is to be told of, with its next report.
         watched: numbers of those that it watches.
+        called: nothing was heard of it since it was told that something waits.
+        owed: whether it is to be told how everything stands, once it takes more.
         leaves: it sends nothing more.
     """
 
@@ -45,6 +49,7 @@ class _Member:
         self.end = end
         self.untold: dict[int, int] = {}
         self.watched: set[int] = set()
+        self.called = self.owed = False
         self.leaves = False
         self._frames: Frames[Asked] = Frames(read_asked)
         self._unsent: deque[memoryview] = deque()
@@ -71,6 +76,7 @@ class _Member:
     def report(self, report: Report, answers: Sequence[object] = ()) -> None:
         """Tell how everything stands, with answers to what it has asked."""
         untold, self.untold = self.untold, {}
+        self.owed = False
         self.send(msgspec.structs.replace(report, answers=answers, waiting=untold))
 
     def flush(self) -> None:
@@ -78,7 +84,7 @@ class _Member:
         unsent = self._unsent
         try:
             while unsent:
-                sent = self.end.sendmsg(list(unsent)[:16])
+                sent = self.end.sendmsg(list(islice(unsent, 16)))
                 while unsent and sent >= len(unsent[0]):
                     sent -= len(unsent.popleft())
                 if unsent:
@@ -168,6 +174,8 @@ class Hub:
                 raise
             self._let_go(member)
             return []
+        if messages:
+            member.called = False
         found: list[Sequence[Operation]] = []
         for message in messages:
             if isinstance(message, Watch):
@@ -205,18 +213,28 @@ class Hub:
         """Let all know what waits now; returns those that are to be told, since they watch."""
         self._table.tell(waiting)
         self._owner.untold.update(waiting)
-        return {
-            self._wake_first(number)
+        woken = (
+            self._wake(number)
             for number in waiting.keys() & self._watchers.keys()
             if waiting[number]
-        }
+        )
+        return set().union(*woken)
 
-    def _wake_first(self, number: int) -> _Member:
-        """Who is to be told that something waits: where the one waits who came first."""
+    def _wake(self, number: int) -> set[_Member]:
+        """Who is to be told that something waits: whose first came first, and who may stand still.
+
+        Those of whom nothing was heard since the last time are told, too: they may have found
+        nothing to do.
+        """
         watchers = self._watchers[number]
-        member = min(watchers, key=watchers.__getitem__)
-        member.untold[number] = 1
-        return member
+        woken: set[_Member] = set()
+        for member in sorted(watchers, key=watchers.__getitem__):
+            member.untold[number] = 1
+            woken.add(member)
+            if not member.called:
+                member.called = True
+                break
+        return woken
 
     def _tell_all(self, report: Report) -> None:
         self._note(report.waiting)
@@ -224,6 +242,10 @@ class Hub:
             self._report(member, report)
 
     def _report(self, member: _Member, report: Report, answers: Sequence[object] = ()) -> None:
+        """Tell a member how everything stands; if it is behind, and has asked nothing, later."""
+        if member.behind and not answers:
+            member.owed = True
+            return
         if member is self._owner:
             took = (self._commits.sum_s, self._commits.counts)
             report = msgspec.structs.replace(report, took=took)
@@ -271,10 +293,13 @@ class Hub:
         if not watchers:
             del self._watchers[number]
         elif self._table.get(number) != 0:
-            self._report(self._wake_first(number), self._committer.standing())
+            for woken in self._wake(number):
+                self._report(woken, self._committer.standing())
 
     def _flush(self, member: _Member) -> None:
         member.flush()
+        if member.owed and not member.behind:
+            self._report(member, self._committer.standing())
         self._see_to(member)
 
     def _see_to(self, member: _Member) -> None:
