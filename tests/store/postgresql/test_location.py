@@ -1,11 +1,13 @@
 """What a store's URL may say, and that no password is ever in it."""
 
 import pytest
+from psycopg.pq import Conninfo
 
 from pullstatus.errors import InvalidSetting
 from pullstatus.store import check_store_url, store_file
 from pullstatus.store.postgresql.location import parse_url
-from pullstatus.store.postgresql.session import turned
+from pullstatus.store.postgresql.refusals import Known
+from pullstatus.store.postgresql.session import arguments, turned
 
 
 @pytest.mark.parametrize(
@@ -50,6 +52,17 @@ def test_our_own_words_are_not_for_libpq() -> None:
 def test_others_are_refused(url: str) -> None:
     with pytest.raises(InvalidSetting):
         check_store_url(url)
+
+
+def test_what_every_connection_is_set_to_is_not_dropped_from_a_url_in_silence() -> None:
+    """Else it would look as if it held."""
+    known = arguments(parse_url("postgresql://db/x"), Known()).keys()
+    words = known & {each.keyword.decode() for each in Conninfo.get_defaults()}
+    said = words - {"host", "dbname", "target_session_attrs"}
+    assert {"connect_timeout", "application_name", "keepalives", "options"} < said
+    for word in said:
+        with pytest.raises(InvalidSetting, match=f"cannot have {word}: pullstatus sets it"):
+            check_store_url(f"postgresql://db/x?sslmode=require&{word}=1")
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,8 @@ password is in it: what a store is called is shown in lists of processes, in log
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
+from typing import Final
 from urllib.parse import parse_qsl, quote, urlencode, urlsplit
 
 import msgspec
@@ -37,7 +39,20 @@ FORM = "postgresql://[USER@]HOST[:PORT][,HOST...]/DATABASE"
 
 _OURS = ("commits", "max-bytes")
 _PASSWORDS = frozenset({"password", "sslpassword"})
-_SET_HERE = frozenset({"options", "load_balance_hosts", "replication"})
+APPLICATION: Final = "pullstatus"  # as the database calls our connections
+CONNECT_S: Final = 5  # for each host of a URL
+SET_HERE: Final[Mapping[str, int | str]] = {
+    "connect_timeout": CONNECT_S,
+    "keepalives": 1,
+    "keepalives_idle": 2,
+    "keepalives_interval": 1,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 5000,
+    "application_name": APPLICATION,
+}
+"""Parameters of libpq that every connection has, whatever the URL; so it may not have them."""
+
+_NOT_TAKEN = frozenset({*SET_HERE, "options", "load_balance_hosts", "replication"})
 _WRITES = ("read-write", "primary")  # as which server is looked for anyway
 _WHERE = ("host", "hostaddr", "port")
 _BYTES = re.compile(r"[1-9][0-9]{0,17}")
@@ -70,7 +85,7 @@ def parse_url(url: str) -> Location:
         )
     if options.get("target_session_attrs", "primary") not in _WRITES:
         raise InvalidSetting("a store is at the server that writes: leave out target_session_attrs")
-    if meant := sorted(_SET_HERE.intersection(options)):
+    if meant := sorted(_NOT_TAKEN.intersection(options)):
         raise InvalidSetting(f"a store URL cannot have {meant[0]}: pullstatus sets it itself")
     commits = options.pop("commits", None)
     bytes_max = options.pop("max-bytes", None)

@@ -19,9 +19,8 @@ from pullstatus import limits
 from pullstatus.errors import StoreFailed, StoreRefused, StoreUnavailable
 from pullstatus.store.postgresql import refusals, schema
 from pullstatus.store.postgresql.hangs import shut
-from pullstatus.store.postgresql.location import Location
+from pullstatus.store.postgresql.location import CONNECT_S, Location
 from pullstatus.store.postgresql.session import (
-    CONNECT_S,
     SETTINGS,
     arguments,
     final,

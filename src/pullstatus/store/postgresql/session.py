@@ -22,7 +22,7 @@ from psycopg.types.numeric import Int8Dumper
 
 from pullstatus.errors import StoreCorrupt, StoreFailed, StoreFull, StoreRefused, StoreUnavailable
 from pullstatus.store.postgresql import refusals
-from pullstatus.store.postgresql.location import Location
+from pullstatus.store.postgresql.location import SET_HERE, Location
 
 SETTINGS: Final[Mapping[str, str]] = {
     "synchronous_commit": "on",
@@ -45,17 +45,6 @@ SETTINGS: Final[Mapping[str, str]] = {
 }
 """What every session is set to, and must say that it is."""
 
-APPLICATION: Final = "pullstatus"  # as the database calls our connections
-CONNECT_S: Final = 5  # for each host of a URL
-_KEPT_ALIVE: Final[Mapping[str, int | str]] = {
-    "connect_timeout": CONNECT_S,
-    "keepalives": 1,
-    "keepalives_idle": 2,
-    "keepalives_interval": 1,
-    "keepalives_count": 3,
-    "tcp_user_timeout": 5000,
-    "application_name": APPLICATION,
-}
 _STATEMENTS_MAX: Final = 200  # that a connection keeps prepared: more than there are
 
 
@@ -107,7 +96,7 @@ def arguments(location: Location, known: refusals.Known) -> dict[str, Any]:
         "prepare_threshold": 0,
         "options": options,
         "target_session_attrs": "read-write",
-        **_KEPT_ALIVE,
+        **SET_HERE,
     }
 
 

@@ -15,7 +15,8 @@ from typing import Final
 
 import psycopg
 
-from pullstatus.store.postgresql.session import APPLICATION, SETTINGS, Session
+from pullstatus.store.postgresql.location import APPLICATION
+from pullstatus.store.postgresql.session import SETTINGS, Session
 
 # Only what waits for its client, and has locked more than readers do: these may read slowly.
 # A transaction that is ended just as it goes on is one whose connection was lost: its mark tells.
