@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -23,6 +24,8 @@ from pullstatus.errors import (
 from pullstatus.store import Mailbox, PutAside, Store, open_store
 from pullstatus.store.postgresql import group, hangs, log, marks
 from pullstatus.store.postgresql import session as sessions
+from pullstatus.store.postgresql.location import parse_url
+from pullstatus.store.postgresql.refusals import Known
 from pullstatus.store.postgresql.session import Session, open_session
 from pullstatus.store.postgresql.tables import PostgresTables
 from pullstatus.store.postgresql.writes import Due
@@ -346,6 +349,27 @@ async def test_a_connection_that_is_lost_between_groups_costs_nobody_anything(
         )
         assert await store.pull(pull(REPLIES)) == page(0, [], 0)
     assert await data_of(store, STATUSES) == entries
+
+
+async def test_a_connection_that_is_lost_is_no_line_of_the_drivers(
+    database: str,
+    admin: psycopg.Connection[TupleRow],
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    """Where no log is kept, as in a command."""
+    connection = open_session(parse_url(database), Known()).connection
+    monkeypatch.setattr(logging.getLogger(), "handlers", [])
+    admin.execute("SELECT pg_terminate_backend(%s, 60000)", (connection.info.backend_pid,))
+
+    def ask() -> None:
+        with connection.pipeline():
+            connection.execute("BEGIN")
+            connection.execute("SELECT 1")
+
+    with pytest.raises(psycopg.OperationalError):
+        ask()
+    assert capfd.readouterr() == ("", "")
 
 
 async def test_repeats_are_answered_behind_a_commit_of_their_own(

@@ -8,6 +8,7 @@ it does not know, and say nothing.
 from __future__ import annotations
 
 import contextlib
+import logging
 import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
@@ -23,6 +24,10 @@ from psycopg.types.numeric import Int8Dumper
 from pullstatus.errors import StoreCorrupt, StoreFailed, StoreFull, StoreRefused, StoreUnavailable
 from pullstatus.store.postgresql import refusals
 from pullstatus.store.postgresql.location import SET_HERE, Location
+
+# The driver tells of what it does not raise, such as a pipeline that ends with its connection: a
+# program that keeps no log would have that on its standard error.
+logging.getLogger("psycopg").addHandler(logging.NullHandler())
 
 SETTINGS: Final[Mapping[str, str]] = {
     "synchronous_commit": "on",
