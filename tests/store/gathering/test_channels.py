@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 import os
+import re
 import signal
 from collections.abc import AsyncIterator
 from functools import partial
@@ -15,7 +16,7 @@ import msgspec
 import pytest
 
 from pullstatus import limits
-from pullstatus.errors import OutcomeUnknown, StoreFailed, StoreRefused, StoreUnavailable
+from pullstatus.errors import OutcomeUnknown, StoreFailed, StoreFull, StoreRefused, StoreUnavailable
 from pullstatus.store.gathering import committer, process
 from pullstatus.store.gathering.committer import Committer
 from pullstatus.store.gathering.process import ProcessChannel
@@ -148,6 +149,22 @@ async def test_a_refusal_to_open_is_told_from_the_other_process(
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
     with pytest.raises(StoreRefused, match="not safe"):
         await ProcessChannel.open(partial(open_memory, refusal=StoreRefused("not safe")))
+
+
+@pytest.mark.parametrize(
+    "refusal",
+    [StoreFailed("may not"), StoreUnavailable("not now"), StoreFull("full"), OutcomeUnknown("?")],
+)
+async def test_whatever_keeps_a_log_from_being_opened_is_told_from_the_other_process(
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+    refusal: BaseException,
+) -> None:
+    """As it is of one in this process; and that one prints nothing."""
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    with pytest.raises(type(refusal), match=re.escape(str(refusal))):
+        await ProcessChannel.open(partial(open_memory, refusal=refusal))
+    assert capfd.readouterr() == ("", "")
 
 
 @pytest.mark.anew

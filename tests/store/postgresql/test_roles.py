@@ -94,6 +94,23 @@ async def test_a_plain_role_can_serve(
     assert (await audit_store(serving, lambda _done, _total: None)).findings == []
 
 
+@pytest.mark.parametrize("commits", ["thread", "process"])
+async def test_a_role_that_may_only_read_is_refused_in_a_line(
+    url: str,
+    serving: str,
+    admin: psycopg.Connection[TupleRow],
+    capfd: pytest.CaptureFixture[str],
+    commits: str,
+) -> None:
+    """Wherever commits are made."""
+    await init_store(url)
+    admin.execute("GRANT USAGE ON SCHEMA pullstatus TO serving")
+    admin.execute("GRANT SELECT ON ALL TABLES IN SCHEMA pullstatus TO serving")
+    with pytest.raises(StoreRefused, match="cannot be used: permission denied for table lane"):
+        await open_store(serving.replace("=thread", f"={commits}"), server=True)
+    assert capfd.readouterr() == ("", "")
+
+
 async def test_a_role_that_may_make_nothing_is_told(serving: str) -> None:
     with pytest.raises(StoreRefused, match="right to CREATE"):
         await open_store(serving)

@@ -168,7 +168,8 @@ class ProcessChannel(_SocketChannel):
                 `table`, and only now and then by reports.
 
         Raises:
-            StoreRefused: by `open_log`.
+            StoreRefused: by `open_log`, or its process ended without a word.
+            PullstatusError: any other that `open_log` raises.
         """
         request = frame(ask_to_open(open_log))
         memory = _Shared() if shared else None

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from pullstatus import child
-from pullstatus.errors import StoreRefused
+from pullstatus.errors import PullstatusError
 from pullstatus.store.gathering.committer import NOTICE_S, Committer
 from pullstatus.store.gathering.frames import Frames, frame
 from pullstatus.store.gathering.groups import Groups
@@ -69,7 +69,7 @@ def main() -> None:
     try:
         try:
             committer = Committer(connection.first()())
-        except StoreRefused as error:
+        except PullstatusError as error:
             connection.send(error)
             return
         gc.collect()

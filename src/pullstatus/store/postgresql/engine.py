@@ -402,7 +402,7 @@ class PostgresStore(GatheredStore):
 
 def open_lane(location: Location, *, server: bool, moving: bool) -> Log:
     """Open a lane where the committer works."""
-    opened = open_store(location, create=False)
+    opened = there(location, lambda: open_store(location, create=False))
     return there(location, lambda: Log(location, opened, server=server, moving=moving))
 
 
