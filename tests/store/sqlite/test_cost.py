@@ -7,14 +7,15 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from random import Random
+from typing import NoReturn
 
 import apsw
 import pytest
 
-from pullstatus.errors import KeyReused
+from pullstatus.errors import KeyReused, StoreUnavailable
 from pullstatus.records import Kind
 from pullstatus.store import (
     Append,
@@ -27,7 +28,7 @@ from pullstatus.store import (
     Sums,
 )
 from pullstatus.store.gathering.operations import Changes, Forget, Purge
-from pullstatus.store.sqlite import opening, reading, schema
+from pullstatus.store.sqlite import SqliteStore, opening, reading, schema, totals
 from pullstatus.store.sqlite.connection import open_reader, open_writer
 from pullstatus.store.sqlite.log import Log
 from pullstatus.store.sqlite.opening import open_log
@@ -35,7 +36,7 @@ from pullstatus.store.sqlite.retention import Retention
 from pullstatus.store.sqlite.totals import Survey
 from pullstatus.store.values import Contents
 from pullstatus.store.verbs.state import slot
-from tests.store.build import NOW_MS, append, parked, records
+from tests.store.build import NOW_MS, OTHERS, STATUSES, append, parked, records
 from tests.store.engines import Opener
 from tests.store.sqlite.conftest import follow
 
@@ -230,13 +231,14 @@ def test_totals_cost_what_has_changed(stores: dict[int, Path]) -> None:
     with contextlib.closing(open_reader(stores[MANY])) as connection:
         survey = Survey()
         with counted(connection) as first:
-            survey.look(connection, (), 0)
+            survey.look(connection, 0)
         with counted(connection) as nothing:
-            survey.look(connection, (), 0)
+            survey.look(connection, 0)
         with counted(connection) as worst:
-            _, rows = survey.look(connection, (), 3)
+            _, rows = survey.look(connection, 3)
+        survey.tell({slot(mailbox(7)), slot(mailbox(MANY)), slot(mailbox(7000))})
         with counted(connection) as again:
-            survey.look(connection, {slot(mailbox(7)), slot(mailbox(MANY)), slot(mailbox(7000))}, 0)
+            survey.look(connection, 0)
     assert first.count > MANY
     assert nothing.count < 10
     assert 3 <= len(rows) <= 6
@@ -252,15 +254,46 @@ async def test_totals_are_summed_beside_the_loop(
     look, threads = Survey.look, list[threading.Thread]()
 
     def noting(
-        self: Survey, connection: apsw.Connection, changed: Collection[int], worst: int
+        self: Survey, connection: apsw.Connection, worst: int
     ) -> tuple[dict[Contents, Sums], list[Backlog]]:
         threads.append(threading.current_thread())
-        return look(self, connection, changed, worst)
+        return look(self, connection, worst)
 
     monkeypatch.setattr(Survey, "look", noting)
     await (await opener(server=True)).totals()
     assert threads
     assert threading.main_thread() not in threads
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("asked", ["totals", "behind", "pending"])
+@pytest.mark.parametrize("ends", ["before", "at its beginning", "in the middle"])
+async def test_a_look_that_comes_to_nothing_leaves_what_it_was_told_to_the_next(
+    opener: Opener, monkeypatch: pytest.MonkeyPatch, asked: str, ends: str
+) -> None:
+    """Else the sums would be stale until each of those mailboxes changes again."""
+    store = await opener(server=True)
+    assert isinstance(store, SqliteStore)
+    await store.append(append(STATUSES, records(1)))
+    await store.totals()
+    await store.append(append(STATUSES, records(2)))
+    await store.append(append(OTHERS, records(1)))
+
+    def fails(*_arguments: object) -> NoReturn:
+        raise StoreUnavailable("not now")
+
+    with monkeypatch.context() as patch:
+        if ends == "before":  # as one that is given up while it waits for its turn
+            patch.setattr(store._reads, "ask", fails)
+        elif ends == "at its beginning":
+            patch.setattr(totals, "moment", fails)
+        else:
+            patch.setattr(Survey, "_sum", fails)
+        with pytest.raises(StoreUnavailable):
+            await (store.totals() if asked == "totals" else getattr(store, asked)(9))
+    found = await store.totals()
+    assert found.of[STATUSES.kind].waiting == 4
+    assert len(await store.behind(9)) == 2
 
 
 def test_a_sweep_reads_where_something_is_due(stores: dict[int, Path]) -> None:

@@ -501,7 +501,8 @@ def test_the_oldest_that_waits_is_known_by_its_own_time(log: Log) -> None:
         oldest_ms = expected[40 - seq].accepted_ms
         [row] = reading.backlog(log._connection)
         assert row.oldest_ms == oldest_ms
-        sums, _ = survey.look(log._connection, log.states.changed, 0)
+        survey.tell(log.states.changed)
+        sums, _ = survey.look(log._connection, 0)
         assert sums[STATUSES.kind].oldest_ms == oldest_ms
 
 

@@ -301,30 +301,25 @@ class SqliteStore(GatheredStore):
 
     async def totals(self, worst: int = 0) -> Totals:
         """See `Store.totals`."""
-        survey, changed = await self._surveyed()
-        of, rows = await self._reads.ask(lambda connection: survey.look(connection, changed, worst))
+        survey = await self._surveyed()
+        of, rows = await self._reads.ask(lambda connection: survey.look(connection, worst))
         return Totals(of, await self._reads.ask(reading.in_hand), rows)
 
     async def behind(self, count_max: int) -> list[Backlog]:
         """See `Store.behind`."""
-        survey, changed = await self._surveyed()
-        return await self._reads.ask(
-            lambda connection: survey.behind(connection, changed, count_max)
-        )
+        survey = await self._surveyed()
+        return await self._reads.ask(lambda connection: survey.behind(connection, count_max))
 
     async def pending(self, count_max: int) -> list[Backlog]:
         """See `Store.pending`."""
-        survey, changed = await self._surveyed()
-        return await self._reads.ask(
-            lambda connection: survey.pending(connection, changed, count_max)
-        )
+        survey = await self._surveyed()
+        return await self._reads.ask(lambda connection: survey.pending(connection, count_max))
 
-    async def _surveyed(self) -> tuple[Survey, set[int]]:
-        """What keeps sums, and what has changed since.
+    async def _surveyed(self) -> Survey:
+        """What keeps sums, and knows what has changed since.
 
         Only a server is told of every change, so only it can keep them.
         """
-        survey, changed = Survey(), set[int]()
         if self._lock is not None and not isinstance(self._shared, JoinedChannel):
             # And so learn what another door has done, or another process of this server.
             with contextlib.suppress(StoreSealed):  # then it is summed anew
@@ -332,8 +327,9 @@ class SqliteStore(GatheredStore):
                     self._shared is not None or self._lock.stamp() != self._writer.report.as_of
                 ):
                     await self._writer.submit(_NOTHING)
-                survey, changed = self._survey, self._writer.take_changed()
-        return survey, changed
+                self._survey.tell(self._writer.take_changed())
+                return self._survey
+        return Survey()
 
     async def commit_s(self) -> float:
         """See `Store.commit_s`. Of what others have committed only an answer tells."""

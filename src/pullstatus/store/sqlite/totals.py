@@ -7,8 +7,9 @@ mailboxes have 16,000 of them.
 
 from __future__ import annotations
 
+import contextlib
 import threading
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from itertools import islice
 from typing import cast
 
@@ -27,62 +28,71 @@ class Survey:
     def __init__(self) -> None:
         """Nothing is known yet: the first look reads every mailbox."""
         self._lock = threading.Lock()
+        self._telling = threading.Lock()  # held for no more than that, so an event loop may
+        self._changed: set[int] = set()
         self._complete = False
         self._sums = BlockSums()
 
+    def tell(self, changed: Collection[int]) -> None:
+        """Have mailboxes, by `slot`, summed anew by the next look, whichever comes to it.
+
+        Args:
+            changed: those that were made or changed since this was told last; more do no harm.
+        """
+        with self._telling:
+            self._changed.update(changed)
+
     def look(
-        self, connection: apsw.Connection, changed: Collection[int], worst: int
+        self, connection: apsw.Connection, worst: int
     ) -> tuple[dict[Contents, Sums], list[Backlog]]:
         """The totals by kind, and the worst mailboxes, of one moment.
 
         Args:
-            changed: by `slot`, the mailboxes that were made or changed since the look before; more
-                do no harm.
             worst: as of `worst_of`.
 
         Raises:
             StoreCorrupt, apsw.Error: the file cannot be read; the next look reads all of it.
         """
-        with self._lock, moment(connection):
-            self._learn(connection, changed)
+        with self._learnt(connection):
             blocks = [_ids(block, block) for block in self._sums.worst(worst)]
             return self._sums.totals(), worst_of(reading.waiting(connection, blocks), worst)
 
-    def behind(
-        self, connection: apsw.Connection, changed: Collection[int], count_max: int
-    ) -> list[Backlog]:
+    def behind(self, connection: apsw.Connection, count_max: int) -> list[Backlog]:
         """Up to so many mailboxes of records that have entries behind their marks, as they stand.
-
-        Args:
-            changed: as of `look`.
 
         Raises: as `look`.
         """
-        with self._lock, moment(connection):
-            self._learn(connection, changed)
+        with self._learnt(connection):
             blocks = sorted(self._sums.behind())
             return reading.behind(connection, count_max, [_ids(block, block) for block in blocks])
 
-    def pending(
-        self, connection: apsw.Connection, changed: Collection[int], count_max: int
-    ) -> list[Backlog]:
+    def pending(self, connection: apsw.Connection, count_max: int) -> list[Backlog]:
         """Up to so many mailboxes in which something is pending; otherwise as `behind`."""
-        with self._lock, moment(connection):
-            self._learn(connection, changed)
+        with self._learnt(connection):
             blocks = [_ids(block, block) for block in sorted(self._sums.pending())]
             return [*islice(reading.pending(connection, blocks), count_max)]
 
+    @contextlib.contextmanager
+    def _learnt(self, connection: apsw.Connection) -> Iterator[None]:
+        """A moment of the file, of which everything is known."""
+        with self._lock:
+            with self._telling:  # before the moment, which else might lack what was told meanwhile
+                changed, self._changed = self._changed, set()
+            try:
+                with moment(connection):
+                    self._learn(connection, changed)
+                    yield
+            except BaseException:
+                self._begin_anew()
+                raise
+
     def _learn(self, connection: apsw.Connection, changed: Collection[int]) -> None:
-        try:
-            if self._complete:
-                for block in {_block_of(connection, place) for place in changed}:
-                    self._sum(connection, block, block)
-            else:
-                self._sum(connection, 0, schema.SEQ_MASK >> BLOCK_BITS)
-                self._complete = True
-        except BaseException:
-            self._begin_anew()
-            raise
+        if self._complete:
+            for block in {_block_of(connection, place) for place in changed}:
+                self._sum(connection, block, block)
+        else:
+            self._sum(connection, 0, schema.SEQ_MASK >> BLOCK_BITS)
+            self._complete = True
 
     def _begin_anew(self) -> None:
         self._complete = False
