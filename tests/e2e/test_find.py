@@ -2,20 +2,32 @@
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 import json
 import re
+from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from click.testing import CliRunner
 
+from pullstatus.apps import Application
+from pullstatus.apps.values import NOBODY, application_setting
 from pullstatus.cli import main
 from pullstatus.errors import StoreUnavailable
+from pullstatus.mailbox.parking import live_application
+from pullstatus.mailbox.pending import Item, wait
+from pullstatus.receipts.parts import Part
+from pullstatus.receipts.reports import Report
+from pullstatus.records import Kind
+from pullstatus.store import Change, open_store
 from pullstatus.store.gathering.store import GatheredStore
 from tests.e2e.test_readers import Reader
 from tests.harness import STATUS, App, Program, reply, status
 
+SDKAPPID = 1400006666
 _numbers = itertools.count(10_000_000)
 
 
@@ -187,3 +199,42 @@ def test_it_is_told_one_thing(shared: Program) -> None:
         assert "give --number or --sid" in refused(shared, *how, exit_status=2)
     assert "a number is digits" in refused(shared, "--number", "12a")
     assert "a sid is not empty" in refused(shared, "--sid", "")
+
+
+@pytest.mark.parametrize("number", [SDKAPPID, NOBODY], ids=["an application's", "nobody's yet"])
+def test_what_is_pending_is_looked_through(tmp_path: Path, number: int) -> None:
+    """It has come, and is no record yet: that is not nothing."""
+    url = f"sqlite:///{tmp_path}/store.db?file-system=any"
+    name = Report(Kind.DELIVERY_STATUS, b'{"to":"+8613900000001","id":"8:x"}', id="8:x")
+    part = Report(
+        Kind.REPLY, b"from=%2B8613900000001&part=1", number="+8613900000001", part=Part("7", 2, 1)
+    )
+
+    async def put() -> None:
+        store = await open_store(f"{url}&commits=thread")
+        items = [Item("kannel", "carrier", 1_800_000_000_000, report) for report in (name, part)]
+        setting = msgspec.json.encode(Application(SDKAPPID, (), 0))
+        await store.change(Change(application_setting(SDKAPPID), setting, None))
+        live = None if number == NOBODY else await live_application(store, number)
+        await wait(store, live, items, sender="carrier", now_ms=0, ticket=b"t" * 16)
+        await store.close()
+
+    asyncio.run(put())
+
+    def found(*how: str) -> list[dict[str, Any]]:
+        done = CliRunner().invoke(main, ["find", *how, "--json", "--store", url])
+        assert done.exit_code == 0, done.output
+        rows = json.loads(done.stdout)
+        assert isinstance(rows, list)
+        return rows
+
+    for how in ("13900000001", "+8613900000001", "008613900000001"):
+        rows = found("--number", how)
+        assert [(row["state"], row["waits_for"]) for row in rows] == [
+            ("pending", "its send"),
+            ("pending", "its other parts"),
+        ]
+        assert {(row["sdkappid"], *row["tokens"]) for row in rows} == {(number, "carrier")}
+    assert [row["state"] for row in found("--sid", "8:x")] == ["pending"]
+    done = CliRunner().invoke(main, ["find", "--number", "+8613900000002", "--store", url])
+    assert done.exit_code == 1

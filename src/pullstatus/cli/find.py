@@ -41,8 +41,9 @@ def find(
 
     Each says what was reported, when it was accepted and by which token, and what became of it: it
     waits at a place, 1 being the next; or it was handed out in a pull, to an address, at a time,
-    and acknowledged; or it expired. Copies by redelivery are there, too, and callbacks that could
-    not be read but hold the number. --from and --to are about when it was accepted.
+    and acknowledged; or it expired. Copies by redelivery are there, too, what waits for its name or
+    for other parts, and callbacks that could not be read but hold the number. --from and --to are
+    about when it was accepted.
 
     Nothing is taken out of a mailbox. The search is an act on record, without the number. Exit
     status 1 when there is nothing: then it says how far back the store goes.
@@ -59,14 +60,14 @@ def find(
 
     found = with_store(store_url, look)
     within = found.between(from_ms, to_ms)
-    print_found(within.records, within.parked, as_json=as_json)
+    print_found(within.records, within.pending, within.parked, as_json=as_json)
     if found.damaged:
         say(
             f"{found.damaged} entries there are damaged, and whose they were is not known:"
             " `pullstatus audit` tells which.",
             err=True,
         )
-    if not within.records and not within.parked:
+    if not (within.records or within.pending or within.parked):
         raise click.ClickException(_nothing(found, from_ms, to_ms))
 
 
@@ -77,5 +78,5 @@ def _nothing(found: Findings, from_ms: int | None, to_ms: int | None) -> str:
     back = f"what is stored goes back to {moment(found.oldest_ms)}"
     if from_ms is None and to_ms is None:
         return f"nothing in the last {max(1, days)} days; {back}"
-    others = len(found.records) + len(found.parked)
+    others = len(found.records) + len(found.pending) + len(found.parked)
     return f"nothing in that time, and {others or 'none'} at other times; {back}"

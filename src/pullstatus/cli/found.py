@@ -8,8 +8,9 @@ from collections.abc import Sequence
 import msgspec
 
 from pullstatus.cli.output import moment, print_rows
-from pullstatus.mailbox.finding import Traced
+from pullstatus.mailbox.finding import Awaited, Traced
 from pullstatus.mailbox.parking import Parked
+from pullstatus.mailbox.pending import piece_of
 from pullstatus.mailbox.search import Found
 from pullstatus.store import Mailbox, Outcome
 
@@ -21,19 +22,25 @@ RECORD_COLUMNS = [
 
 
 def print_found(
-    found: Sequence[Traced], parked: Sequence[tuple[int, Parked]] = (), *, as_json: bool
+    found: Sequence[Traced],
+    pending: Sequence[Awaited] = (),
+    parked: Sequence[tuple[int, Parked]] = (),
+    *,
+    as_json: bool,
 ) -> None:
     """What was found, with the records themselves where single ones were looked for.
 
     Args:
+        pending: what may be of it, and is no record yet.
         parked: items that may be of it, each with the number of its application.
     """
     as_json = as_json or not sys.stdout.isatty()
     told = _record if as_json else _gist
-    single = bool(parked) or any(one.found.entry for one in found)
+    single = bool(pending or parked) or any(one.found.entry for one in found)
     print_rows(
         [
             *(_run(one.found) | _fate(one) | told(one) for one in found),
+            *map(_awaited, pending),
             *(_item(sdkappid, item) for sdkappid, item in parked),
         ],
         as_json=as_json,
@@ -109,6 +116,22 @@ def _gist(one: Traced) -> dict[str, object]:
         "copy_of": found.copy_of,
         "copies": list(one.copies),
         "former_owner": found.former,
+    }
+
+
+def _awaited(one: Awaited) -> dict[str, object]:
+    """What is no record yet, and what it waits for."""
+    item = one.item
+    what = "its send" if piece_of(item.report, item.name) is None else "its other parts"
+    return {
+        "sdkappid": one.mailbox.sdkappid,
+        "state": "pending",
+        "pull": f"waits for {what}",
+        "waits_for": what,
+        "accepted": moment(item.at_ms),
+        "tokens": [item.token],
+        "address": item.asked.address,
+        "mailbox": str(one.mailbox),
     }
 
 

@@ -10,21 +10,24 @@ from __future__ import annotations
 import re
 from collections import defaultdict
 from collections.abc import Callable, Sequence
+from typing import NamedTuple, TypeAlias
 
 import msgspec
 
 from pullstatus.apps import Operator
-from pullstatus.mailbox import parking, search
+from pullstatus.mailbox import parking, pending, search
 from pullstatus.mailbox.erasing import Number
-from pullstatus.mailbox.parking import Item, Parked
+from pullstatus.mailbox.parking import Parked
 from pullstatus.mailbox.search import Found
 from pullstatus.mailbox.senders import Senders
 from pullstatus.mailbox.spelling import AFTER, BEFORE, in_a_row, is_found
 from pullstatus.records import Kind
 from pullstatus.records.numbers import bare
-from pullstatus.store import NO_TICKET, Backlog, Mailbox, Store
+from pullstatus.store import NO_TICKET, Aside, Backlog, Mailbox, Store
 
 ACTION = "find"
+
+_Has: TypeAlias = Callable[[bytes], bool]  # whether what was looked for is in what came
 
 
 class Traced(msgspec.Struct, frozen=True):
@@ -43,16 +46,25 @@ class Traced(msgspec.Struct, frozen=True):
     copies: Sequence[int] = ()
 
 
+class Awaited(NamedTuple):
+    """What is pending, and has what was looked for somewhere: it is no record yet."""
+
+    mailbox: Mailbox
+    item: pending.Item
+
+
 class Findings(msgspec.Struct, frozen=True):
     """What there is of a number or a `sid`.
 
     Attributes:
+        pending: what waits for its name, or for other parts.
         parked: items that have it somewhere, each with the number of its application.
         damaged: how many entries of the mailboxes that were looked through can't be read any more.
         oldest_ms: when the oldest record in these was accepted; None if there is none.
     """
 
     records: list[Traced]
+    pending: list[Awaited]
     parked: list[tuple[int, Parked]]
     damaged: int
     oldest_ms: int | None
@@ -70,6 +82,7 @@ class Findings(msgspec.Struct, frozen=True):
                 for one in self.records
                 if one.found.entry is None or within(one.found.entry.accepted_ms)
             ],
+            pending=[one for one in self.pending if within(one.item.at_ms)],
             parked=[one for one in self.parked if one[1].item and within(one[1].item.at_ms)],
         )
 
@@ -82,9 +95,9 @@ async def by_number(
     Raises:
         InvalidSetting: it is no number.
     """
+    aside = await _aside(store, _has_number(number), sdkappid)
     records = await search.by_number(store, number, sdkappid)
-    parked = await _parked(store, _has_number(number), sdkappid)
-    return await _findings(store, "number", records, parked, sdkappid, by)
+    return await _findings(store, "number", records, aside, sdkappid, by)
 
 
 async def by_sid(store: Store, sid: str, sdkappid: int | None = None, *, by: Operator) -> Findings:
@@ -93,25 +106,27 @@ async def by_sid(store: Store, sid: str, sdkappid: int | None = None, *, by: Ope
     Raises:
         InvalidSetting: it is empty.
     """
-    records = await search.by_sid(store, sid, sdkappid)
     spelt = b"|".join(map(re.escape, {sid.encode(), msgspec.json.encode(sid)[1:-1]}))
     pattern = re.compile(rb"(?<![0-9A-Za-z])(?:%b)(?![0-9A-Za-z])" % spelt)
-    parked = await _parked(store, _holds(pattern), sdkappid)
-    return await _findings(store, "sid", records, parked, sdkappid, by)
+    aside = await _aside(store, _holds(pattern), sdkappid)
+    records = await search.by_sid(store, sid, sdkappid)
+    return await _findings(store, "sid", records, aside, sdkappid, by)
 
 
 async def _findings(
     store: Store,
     how: str,
     records: Sequence[Found],
-    parked: list[tuple[int, Parked]],
+    aside: tuple[list[Awaited], list[tuple[int, Parked]]],
     sdkappid: int | None,
     by: Operator,
 ) -> Findings:
     kinds = (Kind.DELIVERY_STATUS,) if how == "sid" else tuple(Kind)
     standing = [row for row in await store.backlog(sdkappid) if row.mailbox.kind in kinds]
+    awaited, parked = aside
     found = Findings(
         await trace(store, records, standing),
+        awaited,
         parked,
         sum(row.quarantined for row in standing),
         await search.oldest_ms(store, sdkappid),
@@ -119,7 +134,8 @@ async def _findings(
     named = {} if sdkappid is None else {"sdkappid": sdkappid}
     mailboxes = {str(one.mailbox) for one in records}
     mailboxes |= {str(parking.parked_mailbox(number)) for number, _ in parked}
-    count = len(records) + len(parked)
+    mailboxes |= {str(one.mailbox) for one in awaited}
+    count = len(records) + len(awaited) + len(parked)
     act = by.act(ACTION, by=how, **named, count=count, mailboxes=sorted(mailboxes))
     await store.change(act=act, ticket=by.ticket())
     return found
@@ -149,20 +165,35 @@ async def trace(
     return [traced(one) for one in records]
 
 
-async def _parked(
-    store: Store, has: Callable[[Item], bool], sdkappid: int | None
-) -> list[tuple[int, Parked]]:
+async def _aside(
+    store: Store, has: _Has, sdkappid: int | None
+) -> tuple[list[Awaited], list[tuple[int, Parked]]]:
+    """What is no record yet. Whoever looks for records does so behind this: it may become some."""
+    return await _pending(store, has, sdkappid), await _parked(store, has, sdkappid)
+
+
+async def _pending(store: Store, has: _Has, sdkappid: int | None) -> list[Awaited]:
+    return [
+        Awaited(row.mailbox, item)
+        for row in await store.backlog(sdkappid)
+        if row.mailbox.kind is Aside.PENDING and row.waiting
+        for item in (await pending.waiting(store, row)).values()
+        if item is not None and (has(item.report.raw) or has(item.report.query))
+    ]
+
+
+async def _parked(store: Store, has: _Has, sdkappid: int | None) -> list[tuple[int, Parked]]:
     return [
         (row.mailbox.sdkappid, each)
         for row in await store.backlog(sdkappid)
         if row.mailbox.parked and row.waiting
         for each in await parking.parked(store, row.mailbox.sdkappid)
-        if each.item is not None and has(each.item)
+        if each.item is not None and (has(each.item.raw) or has(each.item.query))
     ]
 
 
-def _has_number(number: str) -> Callable[[Item], bool]:
-    """Whether an item has these digits in a row, also without the calling code.
+def _has_number(number: str) -> _Has:
+    """Whether what came has these digits in a row, also without the calling code.
 
     Without a plus nobody knows whether they have one: it may also be in front of them.
     """
@@ -170,8 +201,8 @@ def _has_number(number: str) -> Callable[[Item], bool]:
     whole = Number(digits)
     front = BEFORE if digits != number else rb""
     holds = _holds(re.compile(front + in_a_row(digits) + AFTER), digits)
-    return lambda item: holds(item) or whole.is_in(item.raw) or whole.is_in(item.query)
+    return lambda came: holds(came) or whole.is_in(came)
 
 
-def _holds(pattern: re.Pattern[bytes], digits: str = "") -> Callable[[Item], bool]:
-    return lambda item: any(is_found(pattern, raw, digits) for raw in (item.raw, item.query))
+def _holds(pattern: re.Pattern[bytes], digits: str = "") -> _Has:
+    return lambda came: is_found(pattern, came, digits)

@@ -45,6 +45,7 @@ from pullstatus.records import Kind
 from pullstatus.store import (
     Append,
     Aside,
+    Backlog,
     Fingerprints,
     Gone,
     Mailbox,
@@ -70,6 +71,7 @@ __all__ = [
     "pending_mailbox",
     "piece_of",
     "wait",
+    "waiting",
     "waits_for",
 ]
 
@@ -266,8 +268,8 @@ async def drop(
         rows = [row for row in await store.backlog(mailbox.sdkappid) if row.mailbox == mailbox]
         if not rows:
             return 0
-        first, last = rows[0].accepted - rows[0].waiting + 1, rows[0].accepted
-        items = await items_of(store, mailbox, first, last)
+        first = rows[0].accepted - rows[0].waiting + 1
+        items = await waiting(store, rows[0])
         meant = {seq for seq, item in items.items() if item is not None and is_meant(item)}
         if not meant:
             return 0
@@ -292,6 +294,11 @@ async def drop(
         else:
             return len(meant)
     return 0
+
+
+async def waiting(store: Store, row: Backlog) -> dict[int, Item | None]:
+    """As `items_of`, of all that waited when a mailbox stood so."""
+    return await items_of(store, row.mailbox, row.accepted - row.waiting + 1, row.accepted)
 
 
 async def items_of(store: Store, mailbox: Mailbox, first: int, last: int) -> dict[int, Item | None]:
