@@ -69,6 +69,7 @@ def stored(kind: type[Stored], seq: int, entry: bytes) -> Stored:
 
 LARGE = incompressible(3 * PART_BYTES_MAX + 1)
 NUMBERS = range(1, MANY + 1)
+FEW = range(1, 16)  # more of `LARGE` than go into one commit
 KEYS = [
     KEY.pack((NOW_MS // 1000 + number * HOUR_MS // 1000) << 16, number) for number in range(1100)
 ]
@@ -80,9 +81,9 @@ STEPS: dict[str, Sequence[Row]] = {
         Tallied(STATUSES.sdkappid, 3, 24 * (n // 2) + n % 2, (1, 2)) for n in range(2 * 1100)
     ],
     "chunks": [stored(Stored, number, b"%d" % number) for number in NUMBERS],
-    "large chunks": [stored(Stored, number, LARGE) for number in range(1, 46)],
+    "large chunks": [stored(Stored, number, LARGE) for number in FEW],
     "chunks set aside": [stored(SetAside, number, b"%d" % number) for number in NUMBERS],
-    "large chunks set aside": [stored(SetAside, number, LARGE) for number in range(1, 46)],
+    "large chunks set aside": [stored(SetAside, number, LARGE) for number in FEW],
     "pulls": [
         JournalRow(*(STATUSES, n, 1, Outcome.PULLED, NOW_MS, "", f"key {n}", 1, ""), ticket())
         for n in NUMBERS
@@ -95,7 +96,7 @@ STEPS: dict[str, Sequence[Row]] = {
     ],
     "large pages": [
         Hand(STATUSES, f"{n:04}", *(NOW_MS, 0, n, 1, NOW_MS, 1), kept=True, page=[LARGE])
-        for n in range(1, 46)
+        for n in FEW
     ],
     "batches": [Batch("scope", f"{n:04}", bytes(16), 1, NOW_MS) for n in NUMBERS],
     "fingerprints": [Prints(NOW_MS, key) for key in KEYS[:MANY]],
