@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Final, Self
 
-PATIENCE_S: Final = 20
+from tests.harness import PATIENCE_S
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -40,7 +40,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.wfile.write(content)
 
     def silent(self) -> None:
-        self.server.over.wait(PATIENCE_S)
+        self.server.over.wait(10 * PATIENCE_S)
         self.close_connection = True
 
     def closed(self, content: bytes) -> None:

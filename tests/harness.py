@@ -57,16 +57,21 @@ main(prog_name="pullstatus")
 CAREFUL = (sys.executable, "-c", _CAREFUL)
 """A command whose server answers nothing without the parser, nor without a scope."""
 
-_FORGIVING = """
-from pullstatus import limits
-from pullstatus.cli import main
-assert limits.FAILED_TRIES_MAX
-limits.FAILED_TRIES_MAX = 1_000_000
-main(prog_name="pullstatus")
-"""
-FORGIVING = (sys.executable, "-c", _FORGIVING)
+
+def with_limits(**changed: float) -> tuple[str, ...]:
+    """A command whose server has these in the place of `limits`; its store's process does not."""
+    script = ["from pullstatus import limits", "from pullstatus.cli import main"]
+    for name, value in changed.items():
+        script += [f"assert limits.{name}", f"limits.{name} = {value}"]
+    return (sys.executable, "-c", "\n".join([*script, 'main(prog_name="pullstatus")']))
+
+
+FORGIVING = with_limits(FAILED_TRIES_MAX=1_000_000)
 """A command whose server answers no failed try late: of those that many tests make from one address
 each would wait a second."""
+
+LASTING = with_limits(DRAIN_DEADLINE_S=120, LOG_FLUSH_S=60)
+"""A command whose server says all that it has to say, however busy the machine is at its end."""
 
 UPKEEP_ALWAYS = (
     "--upkeep-every",
@@ -75,10 +80,28 @@ UPKEEP_ALWAYS = (
 PLAIN = False  # what clients verify where nothing is encrypted: else each reads 140 certificates
 PATIENCE_S = 60.0  # how long a test waits for what must come: far longer than any of it takes, so
 # that a busy machine fails nothing. That something is quick is shown by what happens before what.
+STEP_S = 0.05  # of one who looks again and again
 
 Record = dict[str, Any]
 Headers = list[tuple[str, str]]
 T = TypeVar("T")
+
+
+def ends_after_s(process: subprocess.Popen[str]) -> float:
+    """How long a process still runs, by how often we have slept: a busy machine makes both late."""
+    slept_s = 0.0
+    while process.poll() is None:
+        assert slept_s < PATIENCE_S
+        time.sleep(STEP_S)
+        slept_s += STEP_S
+    return slept_s
+
+
+def slowness() -> float:
+    """How much slower this machine is at this moment than one that we know; never less than 1."""
+    began = time.thread_time()
+    sum(range(500_000))
+    return max(1.0, (time.thread_time() - began) / 0.008)
 
 
 def verify(sig: str, appkeys: Iterable[str], random: str, time: str | int) -> bool:

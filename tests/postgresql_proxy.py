@@ -155,7 +155,7 @@ class MessageProxy:
             except OSError:
                 return
             try:
-                server = socket.create_connection(("127.0.0.1", self.upstream), 5)
+                server = socket.create_connection(("127.0.0.1", self.upstream), PATIENCE_S)
             except OSError:
                 client.close()
                 continue

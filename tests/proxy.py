@@ -19,6 +19,8 @@ import threading
 from collections.abc import Callable, Iterator
 from typing import Final, Literal, Self, TypeAlias
 
+from tests.harness import PATIENCE_S
+
 HELD: Final = "held"
 Size: TypeAlias = int | Callable[[int], int] | None
 
@@ -70,7 +72,7 @@ class CuttingProxy:
 
     def release(self) -> None:
         """Let what was held arrive, in order; on return the server has answered all of it."""
-        with socket.create_connection(self.upstream, 20) as server:
+        with socket.create_connection(self.upstream, PATIENCE_S) as server:
             while self.held:
                 server.sendall(self.held.pop(0))
                 assert _message(server)
@@ -102,7 +104,10 @@ class CuttingProxy:
             thread.start()
 
     def _serve(self, peer: socket.socket) -> None:
-        with contextlib.suppress(OSError), socket.create_connection(self.upstream, 20) as server:
+        with (
+            contextlib.suppress(OSError),
+            socket.create_connection(self.upstream, PATIENCE_S) as server,
+        ):
             while request := _message(peer):
                 with self._lock:
                     size = self._plan.pop(0) if self._plan else None

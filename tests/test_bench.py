@@ -147,8 +147,13 @@ def test_doors_to_a_cluster_do_as_they_are_told(
     monkeypatch.setattr(cluster, "PROCESSES", (2,))
     monkeypatch.setattr(cluster, "MAILBOXES", (3,))
     scenario = ENGINES["cluster"]
-    bench = Bench(tmp_path, seconds=0.2, warmup_s=0)
-    result = scenario.measure(bench, scenario)
+
+    def measured(seconds: float) -> Result:
+        return scenario.measure(Bench(tmp_path, seconds=seconds, warmup_s=0), scenario)
+
+    result = measured(0.2)
+    if not all(line.per_s[0] for line in result.lines):  # on a busy machine it may come to nothing
+        result = measured(20)
     assert [line.label.partition(",")[0] for line in result.lines] == [
         "empty pulls",
         "pages",

@@ -40,6 +40,7 @@ from pullstatus.cli.scrape import Figures
 from pullstatus.clock import wall_ms
 from pullstatus.errors import InvalidSetting
 from pullstatus.mailbox.done import Task
+from pullstatus.records.hours import HOUR_MS
 from tests.harness import ROOT, Program, statuses
 
 DAY_MS = 86_400_000
@@ -258,7 +259,7 @@ def slow_disk(setup: Setup) -> None:
 
 @broken("clock", "fault", "behind what the store has noted")
 def clock_that_is_behind(setup: Setup) -> None:
-    setup.patch.setattr("pullstatus.cli.doctor.command.wall_ms", lambda: wall_ms() - 60_000)
+    setup.patch.setattr("pullstatus.cli.doctor.command.wall_ms", lambda: wall_ms() - HOUR_MS)
 
 
 @broken("clock", "warning", "nobody sets it")

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from collections import Counter
 from pathlib import Path
 
 import pytest
 
-from tests.harness import PATIENCE_S, REPLY, STATUS, App, Program
+from tests.harness import PATIENCE_S, REPLY, STATUS, App, Program, with_limits
 from tests.store.jetstream import real
 from tools.postgresql import PostgreSQL
 
@@ -133,22 +132,8 @@ def test_a_platforms_receipt_that_overtakes_its_registration_gets_its_name(
     assert found == ["mine"]
 
 
-_SMALL = """
-from pullstatus import limits
-from pullstatus.cli import main
-assert limits.PENDING_SHARED_ITEMS and limits.PENDING_NAME_S and limits.PARKED_ITEMS_MAX
-limits.PENDING_SHARED_ITEMS, limits.PENDING_NAME_S, limits.PARKED_ITEMS_MAX = 40, 3600, 5
-main(prog_name="pullstatus")
-"""
-
-
-_BRIEF = """
-from pullstatus import limits
-from pullstatus.cli import main
-assert limits.PENDING_NAME_S
-limits.PENDING_NAME_S = 1
-main(prog_name="pullstatus")
-"""
+SMALL = with_limits(PENDING_SHARED_ITEMS=40, PENDING_NAME_S=3600, PARKED_ITEMS_MAX=5)
+BRIEF = with_limits(PENDING_NAME_S=1)
 
 
 @pytest.mark.parametrize("method", ["GET", "POST"])
@@ -156,7 +141,7 @@ def test_what_waited_and_can_be_no_record_is_parked_as_it_can_be_read_again(
     tmp_path: Path, method: str
 ) -> None:
     """Jasmin says no number of its own: the registration does, as late as it comes."""
-    program = Program(tmp_path, command=(sys.executable, "-c", _BRIEF))
+    program = Program(tmp_path, command=BRIEF)
     with program:
         app = program.create_app()
         token = program.create_token("gateway", app=app)
@@ -178,7 +163,7 @@ def test_what_waited_and_can_be_no_record_is_parked_as_it_can_be_read_again(
 
 def test_a_platform_that_floods_takes_no_room_for_receipts_of_another(tmp_path: Path) -> None:
     """Whatever nobody registers of one, a receipt of the other waits for its name, and gets it."""
-    program = Program(tmp_path, command=(sys.executable, "-c", _SMALL))
+    program = Program(tmp_path, command=SMALL)
     with program:
         app = program.create_app()
         flood, other = program.create_token("flood"), program.create_token("other")
@@ -201,7 +186,7 @@ def test_a_platform_that_floods_takes_no_room_for_receipts_of_another(tmp_path: 
 
 def test_a_platform_that_floods_lets_no_parked_items_of_another_leave(tmp_path: Path) -> None:
     """What nobody owns of the other stays, and more of it is taken; a retry makes records of it."""
-    program = Program(tmp_path, command=(sys.executable, "-c", _SMALL))
+    program = Program(tmp_path, command=SMALL)
     with program:
         app = program.create_app()
         flood, other = program.create_token("flood"), program.create_token("other")

@@ -7,7 +7,6 @@ import json
 import os
 import signal
 import ssl
-import sys
 import time
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -21,6 +20,7 @@ import trustme
 from pullstatus import limits
 from tests.harness import (
     COMMAND,
+    LASTING,
     PATIENCE_S,
     REPLY,
     STATUS,
@@ -31,6 +31,7 @@ from tests.harness import (
     http_request,
     replies,
     statuses,
+    with_limits,
 )
 
 WORKERS = 2
@@ -103,7 +104,10 @@ def post_over(wire: Wire, program: Program, app: App, records: list[Record]) -> 
 
 @pytest.fixture(scope="module")
 def program(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Program]:
-    made = Program(tmp_path_factory.mktemp("workers"), "--workers", str(WORKERS))
+    folder = tmp_path_factory.mktemp("workers")
+    # No failed try is forgotten while others are made, however long that takes.
+    command = with_limits(FAILED_TRIES_PER_MINUTE=limits.FAILED_TRIES_PER_MINUTE / 60)
+    made = Program(folder, "--workers", str(WORKERS), command=command)
     made.set_aside(6)
     with made:
         yield made
@@ -208,8 +212,8 @@ def test_figures_are_those_of_all(program: Program, wires: dict[int, Wire]) -> N
     assert more('pullstatus_pulls_total{result="0"}') == 3
     assert more('pullstatus_request_seconds_count{call="pull"}') == 3
     assert more('pullstatus_batches_total{door="ingest",status="200"}') == 4
-    # Of the workers, and what the follower has done by then: a commit of each mailbox at most.
-    assert 7 <= more("pullstatus_commit_operations_sum") <= 7 + 4
+    # Of the workers, and what others have done by then: the follower, and all that goes by a clock.
+    assert 7 <= more("pullstatus_commit_operations_sum") < 2 * 7, "each is counted once"
     worst = f'{{kind="delivery-statuses",sdkappid="{app.sdkappid}"}}'
     assert after[f"pullstatus_application_waiting{worst}"] == 2
     assert more("pullstatus_commit_seconds_count") == more("pullstatus_commit_operations_count")
@@ -318,9 +322,7 @@ def test_a_worker_that_hangs_is_replaced_but_none_of_a_server_that_was_stopped(
     tmp_path: Path,
 ) -> None:
     silent_s = 4  # for the parent, which alone judges
-    patch = f"limits.WORKER_SILENT_S = {silent_s}"
-    script = f"from pullstatus import limits; {patch}; from pullstatus.cli import main; main()"
-    command = (sys.executable, "-c", script)
+    command = with_limits(WORKER_SILENT_S=silent_s)
     program = Program(tmp_path, "--workers", str(WORKERS), command=command)
     with program:
         app = program.create_app()
@@ -331,6 +333,7 @@ def test_a_worker_that_hangs_is_replaced_but_none_of_a_server_that_was_stopped(
             program.until(_started(program, WORKERS + 1))
             assert wires[1].ended()
             post_over(wires[2], program, app, statuses(2, 4))
+        hung = lines(program, "worker hangs")
         for number in (signal.SIGSTOP, signal.SIGCONT):
             for process in program.processes():  # the parent first
                 os.kill(process, number)
@@ -338,11 +341,14 @@ def test_a_worker_that_hangs_is_replaced_but_none_of_a_server_that_was_stopped(
                 time.sleep(silent_s + 1)
         with connected(program) as wires:
             assert pull_over(wires[1], app) == statuses(2, 4)
+            assert lines(program, "worker hangs") == hung
             os.kill(workers_of(program)[2], signal.SIGSTOP)
-            program.until(_started(program, WORKERS + 2))
-        assert program.metrics()["pullstatus_workers_ended_total"] == 2
-    assert [line["worker"] for line in lines(program, "worker hangs")] == [1, 2]
-    assert [line["status"] for line in lines(program, "worker ended")] == [-signal.SIGKILL] * 2
+            program.until(_started(program, WORKERS + len(hung) + 1))
+        ended = program.metrics()["pullstatus_workers_ended_total"]
+        hung = lines(program, "worker hangs")
+        assert len(hung) == ended
+    assert {line["worker"] for line in hung} == {1, 2}, "one that the machine kept may be twice"
+    assert {line["status"] for line in lines(program, "worker ended")} == {-signal.SIGKILL}
 
 
 @pytest.mark.parametrize("victim", ["store", "parent"])
@@ -369,7 +375,7 @@ def _lives(process: int) -> bool:
 
 
 def test_a_stop_answers_what_all_have_begun(tmp_path: Path) -> None:
-    program = Program(tmp_path, "--workers", str(WORKERS))
+    program = Program(tmp_path, "--workers", str(WORKERS), command=LASTING)
     with program, connected(program) as wires:
         app = program.create_app()
         target, body = app.request()

@@ -19,9 +19,8 @@ from typing import Any, Final
 import nats
 from nats.aio.client import Client
 
-from tools.nats import Cluster, Node
+from tools.nats import PATIENCE_S, Cluster, Node
 
-LEVEL_S: Final = 60.0  # in which who is behind has what it lacks, on a busy machine
 POLL_S: Final = 0.2
 BATCH: Final = 500
 ANSWER_S: Final = 20.0
@@ -40,7 +39,7 @@ def apart(cluster: Cluster, compare: bool) -> list[str]:
         compare: all messages, too; nodes are killed for that, and run again on return.
     """
     cluster.settle()
-    due_s = time.monotonic() + LEVEL_S
+    due_s = time.monotonic() + PATIENCE_S
     while found := differences({node.name: _told(node) for node in cluster.nodes}):
         if time.monotonic() > due_s:
             return found
@@ -85,7 +84,7 @@ async def _contents(node: Node, streams: Iterable[str]) -> Streams:
 async def _messages(client: Client, stream: str) -> Mapping[object, int]:
     """A digest of each message, by its sequence."""
     found: dict[object, int] = {}
-    due_s = time.monotonic() + LEVEL_S
+    due_s = time.monotonic() + PATIENCE_S
     sequence, status = 1, ""
     while status != END:
         status, messages = await _batch(client, stream, sequence)

@@ -18,6 +18,7 @@ import apsw
 import httpx
 import pytest
 
+from pullstatus import limits
 from tests.faults.aged import LEAVINGS, expires_waiting, leave
 from tests.faults.load import Load, Mix, doomed
 from tests.harness import (
@@ -28,6 +29,7 @@ from tests.harness import (
     Program,
     http_request,
     statuses,
+    with_limits,
 )
 from tests.sim.checker import Operation, Seen, Verb
 
@@ -173,7 +175,9 @@ def lasted_s(operation: Operation) -> float:
 @pytest.mark.parametrize("stall_s", [0.02, 0.2, 2.0])
 def test_stalled_syncs_under_load(tmp_path: Path, disk: Disk, stall_s: float) -> None:
     """A slow disk makes answers late and nothing else: health and figures still answer at once."""
-    program = Program(tmp_path, environment=disk.environment)
+    # A checkpoint is two or three syncs, each of which takes longer.
+    command = with_limits(STALLED_S=max(limits.STALLED_S, 10 * stall_s))
+    program = Program(tmp_path, environment=disk.environment, command=command)
     load = Load(program, Random(f"{SEED}/{stall_s}"))
     probes: list[Probe] = []
     ordered = 0.0
@@ -213,7 +217,8 @@ def test_stalled_syncs_under_load(tmp_path: Path, disk: Disk, stall_s: float) ->
 
 def upheld(folder: Path, disk: Disk, what: str) -> tuple[Program, App]:
     """A server, not started, that does nothing but upkeep, and the one application of its store."""
-    program = Program(folder, *UPKEEP_ALWAYS, environment=disk.environment)
+    command = with_limits(HEADER_DEADLINE_S=2 * PATIENCE_S, DRAIN_DEADLINE_S=PATIENCE_S)
+    program = Program(folder, *UPKEEP_ALWAYS, environment=disk.environment, command=command)
     app = program.create_app()
     if what == "discard":
         expires_waiting(program, app)

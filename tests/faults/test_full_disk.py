@@ -227,7 +227,7 @@ def limit_the_files(room: Room) -> None:
         size = (room.folder / "mailboxes.db-wal").stat().st_size
         for number in program.processes():
             resource.prlimit(number, resource.RLIMIT_FSIZE, (size, size))
-        status = await asyncio.to_thread(program.process.wait, 15)
+        status = await asyncio.to_thread(program.process.wait, PATIENCE_S)
         assert status == 70, program.log()[-2000:]
 
     with doomed(program):

@@ -16,10 +16,9 @@ from pullstatus.receipts.batch import read_in_steps
 from pullstatus.receipts.sifting import sift_in_steps
 from pullstatus.records import Kind
 from pullstatus.steps import Steps, done
+from tests.harness import slowness
 
-STEP_S: Final = 0.02
-SUMS: Final = 500_000
-SUMS_S: Final = 0.008  # what so many take on the machine that `STEP_S` is meant for
+STEP_S: Final = 0.02  # on the machine that `slowness` compares with
 NOW_S: Final = 1_790_000_000
 BYTES: Final = limits.INGEST_BODY_BYTES_MAX
 STATUS: Final[dict[str, Any]] = {
@@ -98,13 +97,6 @@ def longest_s(steps: Steps[object], enough_s: float) -> float:
     return longest
 
 
-def slowness() -> float:
-    """How much slower this machine is at this moment; never less than 1."""
-    began = time.thread_time()
-    sum(range(SUMS))
-    return max(1.0, (time.thread_time() - began) / SUMS_S)
-
-
 @pytest.mark.parametrize(
     ("reader", "body"),
     [
@@ -118,8 +110,9 @@ def test_no_step_takes_long(reader: str, body: str) -> None:
     data = BODIES[body]
     assert len(data) <= BYTES
     for last in (False, False, True):
-        enough_s = STEP_S * slowness()
-        took_s = longest_s(READERS[reader](data), enough_s)
+        before = slowness()
+        took_s = longest_s(READERS[reader](data), 2 * STEP_S * before)
+        enough_s = STEP_S * max(before, slowness())
         if took_s <= enough_s:
             return
         assert not last, (took_s, enough_s)

@@ -9,9 +9,8 @@ import pytest
 
 from pullstatus.store.jetstream.bus import Bus
 from pullstatus.store.jetstream.location import Login, parse_url
-from tests.harness import PATIENCE_S
 from tests.store.engines import cluster
-from tools.nats import Node
+from tools.nats import PATIENCE_S, Node
 
 STORE = "bus"
 STREAM = "bus_0"

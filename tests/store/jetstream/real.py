@@ -14,8 +14,8 @@ from typing import Final
 from pullstatus.store import init_store
 from pullstatus.store.jetstream.location import parse_url
 from pullstatus.store.jetstream.opening import opened
-from tests.harness import PATIENCE_S
 from tests.store import engines as tested
+from tools.nats import PATIENCE_S
 
 PARTITIONS: Final = 1
 

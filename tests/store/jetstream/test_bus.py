@@ -275,7 +275,7 @@ def test_patterns(pattern: str, fits: bool) -> None:
 
 def test_a_stream_that_is_not_there(bus: Bus, app: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(reading, "GIVE_UP_S", 0.5)
-    monkeypatch.setattr(writing, "RESOLVE_S", 0.5)
+    monkeypatch.setattr(writing, "RESOLVE_S", 5.0)
     with pytest.raises(StoreUnavailable, match="no node leads"):
         put(bus, "nowhere.c", stream="nowhere")
     with pytest.raises(StoreUnavailable):

@@ -16,11 +16,10 @@ from pullstatus.store.jetstream.copies import Held, Short, short
 from pullstatus.store.jetstream.holdings import copies
 from pullstatus.store.jetstream.location import parse_url
 from pullstatus.store.jetstream.opening import opened
-from tests.harness import PATIENCE_S
 from tests.store.build import STATUSES, append, incompressible, records, repeat_key
 from tests.store.engines import cluster as nodes
 from tests.store.jetstream import real
-from tools.nats import Cluster, Node
+from tools.nats import PATIENCE_S, Cluster, Node
 
 BATCHES = 800
 BATCH_BYTES = 15_000  # together more than a node has in one file: the newest is proven at its start

@@ -218,7 +218,7 @@ def test_what_a_store_is_has_a_checksum(bus: Bus) -> None:
 
 
 def test_a_stream_that_cannot_be_made_is_told(bus: Bus, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pullstatus.store.jetstream.api.GIVE_UP_S", 0.5)
+    monkeypatch.setattr("pullstatus.store.jetstream.api.GIVE_UP_S", 5.0)
     monkeypatch.setattr(streams, "REPLICAS", 5)
     with pytest.raises((StoreRefused, StoreUnavailable), match=r"cannot be made: .*peers"):
         bus.init(1)

@@ -40,12 +40,12 @@ from pullstatus.store.jetstream.watchdog import (
     Watchdog,
 )
 from pullstatus.store.jetstream.wire import Copy, Led, Space, Stale
-from tests.harness import PATIENCE_S
 from tests.store.build import STATUSES, append, fingerprinted, pull, records, repeat_key, until
 from tests.store.engines import cluster as nodes
 from tests.store.jetstream import real, scheme
 from tests.store.jetstream.lanes import COMMON, LAYOUT, PARTITION, Clock, Process, cluster
 from tests.store.jetstream.memory import MemoryBus
+from tools.nats import PATIENCE_S
 
 pytestmark = pytest.mark.anyio
 

@@ -132,8 +132,8 @@ def test_who_we_are_is_proven_and_not_shown() -> None:
 
 
 def test_what_the_user_may_not_do_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(api, "REQUEST_S", 0.5)
-    monkeypatch.setattr(api, "GIVE_UP_S", 1.0)
+    monkeypatch.setattr(api, "REQUEST_S", 2.0)
+    monkeypatch.setattr(api, "GIVE_UP_S", 5.0)
     deny = '{ user: me, password: s3cret, permissions: { publish: { deny: "$JS.API.>" } } }'
     with Cluster(1, server={"authorization": f"{{ users: [{deny}] }}"}) as nodes:
         location = parse_url(nodes.url("x", ALONE))

@@ -22,6 +22,7 @@ from pullstatus.store.sqlite import place, schema
 from pullstatus.store.sqlite.connection import open_writer
 from pullstatus.store.sqlite.place import begins
 from pullstatus.store.sqlite.stamp import lock_file
+from tests.harness import PATIENCE_S
 
 
 def test_a_new_file_is_made_in_one_commit(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -58,12 +59,15 @@ def test_a_store_in_the_making_is_waited_for(file: Path, suffix: str) -> None:
         timer.join()
 
 
-def test_what_another_store_has_left_is_refused_at_once(file: Path) -> None:
+def test_what_another_store_has_left_is_refused_at_once(
+    file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(place, "MAKING_S", 2 * PATIENCE_S)
     file.with_name(f"{file.name}-wal").write_text("commits")
     started = time.monotonic()
     with pytest.raises(StoreRefused, match="may hold records"):
         begins(file)
-    assert time.monotonic() - started < place.MAKING_S / 2
+    assert time.monotonic() - started < PATIENCE_S
 
 
 def test_what_a_killed_one_left_half_made_is_refused_in_the_end(

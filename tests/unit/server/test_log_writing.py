@@ -11,16 +11,20 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import TextIO
+from typing import Protocol, TextIO
 
 import pytest
 
 from pullstatus import limits
-from pullstatus.server.logs.repeats import LineKind, Repeats
+from pullstatus.server.logs.repeats import SECOND_S, LineKind, Repeats
 from pullstatus.server.logs.writing import Writer
 from tests.harness import PATIENCE_S
 
-Make = Callable[[TextIO | None], Writer]
+Clock = Callable[[], float]
+
+
+class Make(Protocol):
+    def __call__(self, stream: TextIO | None, clock: Clock = ...) -> Writer: ...
 
 
 def own(level: str, event: str, members: Mapping[str, object]) -> str:
@@ -42,8 +46,8 @@ def until(happened: Callable[[], object]) -> None:
 def writers() -> Iterator[Make]:
     made: list[Writer] = []
 
-    def make(stream: TextIO | None) -> Writer:
-        made.append(Writer(stream, Repeats(time.monotonic), own))
+    def make(stream: TextIO | None, clock: Clock = time.monotonic) -> Writer:
+        made.append(Writer(stream, Repeats(clock), own))
         return made[-1]
 
     yield make
@@ -206,11 +210,13 @@ def test_letters_that_the_terminal_has_not_are_escaped(writers: Make, tmp_path: 
 
 
 def test_sum_is_told_without_another_line(writers: Make) -> None:
-    output = io.StringIO()
-    writer = writers(output)
+    output, now_s = io.StringIO(), 0.0
+    writer = writers(output, lambda: now_s)
     kind = LineKind("info", "refused", ("result", 1001))
     admitted = [writer.repeats.admit(kind, "192.0.2.7") for _ in range(100)]
     writer.emit(record("one that was admitted"))
+    until(lambda: output.getvalue().count("\n") == 1)
+    now_s = SECOND_S
     assert sum(admitted) == limits.LOG_LINES_OF_ONE_PER_S_MAX
     until(lambda: output.getvalue().count("\n") == 2)
     told = json.loads(output.getvalue().splitlines()[1])
