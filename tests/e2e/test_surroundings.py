@@ -273,8 +273,37 @@ SERVED = (
 """In which a server serves, too: to say where it listens is not what it is for."""
 
 
+WHOLE = {
+    "ordinary",
+    "closed 0 1 2",
+    "a kubernetes service of our name, no home, a socks proxy, no certificates",
+    "no user",
+    "a folder of somebody else",
+    "full output",
+    "5 descriptors",
+    "no room",
+    "ascii",
+}
+"""One of each kind, in which all commands are run."""
 OPENING = ["app list", "audit", "backup", "pull", "push", "serve"]
-"""With two streams closed, and one open, these are enough: what fills them is the same for all."""
+"""What is enough in most others: what meets the surroundings is the same for all commands."""
+SHARES = 4
+
+
+def commands_in(surroundings: str) -> list[str]:
+    """What is run there: besides `OPENING` a share of all, another one in those that come next."""
+    if surroundings in WHOLE:
+        return COMMANDS
+    share = COMMANDS[[*SURROUNDINGS].index(surroundings) % SHARES :: SHARES]
+    return sorted({*OPENING, *share})
+
+
+def test_every_command_is_run_in_all_kinds_of_surroundings() -> None:
+    assert set(SURROUNDINGS) > WHOLE
+    assert set(OPENING) < set(COMMANDS)
+    others = [set(commands_in(name)) for name in SURROUNDINGS if name not in WHOLE]
+    assert set.intersection(*others) == set(OPENING)
+    assert all(sum(words in some for some in others) >= 3 for words in COMMANDS)
 
 
 @pytest.mark.parametrize("surroundings", SURROUNDINGS)
@@ -282,8 +311,7 @@ def test_every_command_says_a_line_and_ends(
     run: Callable[[str, str], Iterator[tuple[list[str], Outcome]]], surroundings: str
 ) -> None:
     found = []
-    two = re.fullmatch(r"closed \d \d", surroundings)
-    for words in OPENING if two else COMMANDS:
+    for words in commands_in(surroundings):
         for line, outcome in run(words, surroundings):
             wrong = [*faults(words, outcome)]
             works = surroundings in (SERVED if listens(words, line) else HARMLESS)
