@@ -39,6 +39,7 @@ from click.testing import CliRunner
 
 from pullstatus.cli import main
 from pullstatus.records import Kind
+from pullstatus.records.hours import HOUR_MS, hour_of
 from pullstatus.server.serve import ServeOptions, Server
 from pullstatus.wire.v5.pull import PULL_PATH, pull_request
 from pullstatus.wire.v5.signature import fitting, sign
@@ -138,6 +139,12 @@ def reply(number: int, **changes: object) -> Record:
         "time": 1_767_000_000 + number,
         "extend": "",
     } | changes
+
+
+def hours_around() -> tuple[int, int]:
+    """The hour before this one and the one after, on the wire: any moment it may be the next."""
+    now_ms = time.time_ns() // 1_000_000
+    return hour_of(now_ms - HOUR_MS), hour_of(now_ms + HOUR_MS)
 
 
 def statuses(count: int, first: int = 1) -> list[Record]:

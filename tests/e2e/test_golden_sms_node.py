@@ -18,7 +18,7 @@ from typing import Any, Final
 import pytest
 
 from pullstatus.records import Kind
-from tests.harness import PATIENCE_S, REPLY, STATUS, App, Program, reply, status
+from tests.harness import PATIENCE_S, REPLY, STATUS, App, Program, hours_around, reply, status
 
 GOLDEN: Final = Path(__file__).with_name("golden")
 
@@ -153,11 +153,11 @@ def test_each_version_hands_over_its_members(
 def test_counts_of_hours(shared: Program, app: App, pair: dict[str, str], ask: Asking) -> None:
     """As texts in one version, as numbers in the other; sends only once somebody has told them."""
     shared.feed(app, [status(1), status(2, report_status="FAIL", errmsg="MK:0001")])
-    hour = datetime.now(UTC8).strftime("%Y%m%d%H")
+    begin, end = hours_around()
     new = {"SmsSdkAppId": str(app.sdkappid), "Limit": 0, "Offset": 0}
-    new |= {"BeginTime": hour, "EndTime": hour}
+    new |= {"BeginTime": str(begin), "EndTime": str(end)}
     old = {"SmsSdkAppid": str(app.sdkappid), "Limit": 0, "Offset": 0}
-    old |= {"StartDateTime": int(hour), "EndDataTime": int(hour)}
+    old |= {"StartDateTime": begin, "EndDataTime": end}
     actions = ("CallbackStatusStatistics", "SendStatusStatistics")
     both = ask(
         client(pair, shared, *([action, new, {}] for action in actions)),

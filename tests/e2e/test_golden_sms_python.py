@@ -20,7 +20,7 @@ from tencentcloud.sms.v20210111 import models as models_2021
 from tencentcloud.sms.v20210111.sms_client import SmsClient as Client2021
 
 from pullstatus.records import Kind
-from tests.harness import REPLY, STATUS, App, Program, reply, status
+from tests.harness import REPLY, STATUS, App, Program, hours_around, reply, status
 from tests.proxy import CuttingProxy
 
 pytestmark = pytest.mark.filterwarnings("ignore:datetime.datetime.utcfromtimestamp")
@@ -52,7 +52,7 @@ class Version(NamedTuple):
     number: str
     begin: str
     hours: tuple[str, str]
-    hour: Callable[[str], object]
+    hour: Callable[[int], object]
 
 
 V2021: Final = Version(
@@ -249,7 +249,7 @@ def test_counts_of_hours(
 ) -> None:
     """Hours are texts in one version, numbers in the other; nobody has told of sends."""
     shared.feed(app, [status(1), status(2, report_status="FAIL", errmsg="MK:0001")])
-    hours = dict.fromkeys(version.hours, version.hour(datetime.now(UTC8).strftime("%Y%m%d%H")))
+    hours = dict(zip(version.hours, map(version.hour, hours_around()), strict=True))
     client = make(pairs.usual, version)
     asked = {"Limit": 0, "Offset": 0} | hours
     answer = ask(client, "CallbackStatusStatistics", app, asked)

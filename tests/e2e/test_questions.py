@@ -10,7 +10,6 @@ from typing import Any
 
 import pytest
 
-from pullstatus.records.hours import hour_of
 from pullstatus.wire.v5.query import QUERY_PATH
 from pullstatus.wire.v5.signature import sign
 from pullstatus.wire.v5.statistics import RECEIPTS_PATH, SENDS_PATH
@@ -20,6 +19,7 @@ from tests.harness import (
     Program,
     Record,
     chunked,
+    hours_around,
     http_request,
     reply,
     status,
@@ -39,9 +39,8 @@ def members_of(path: str) -> Record:
     """What one of the calls takes beside its signature."""
     if path == QUERY_PATH:
         return MINE | EVER
-    now_ms = int(time.time() * 1000)
-    hour_ms = 3_600_000
-    return {"begin_date": hour_of(now_ms - hour_ms), "end_date": hour_of(now_ms + hour_ms)}
+    begin, end = hours_around()
+    return {"begin_date": begin, "end_date": end}
 
 
 def request(app: App, path: str, **changes: object) -> tuple[str, Record]:
