@@ -20,6 +20,7 @@ from typing import Final, NamedTuple, TypeVar
 import msgspec
 
 from pullstatus.errors import StoreCorrupt
+from pullstatus.store.texts import encoded
 from pullstatus.store.values import Act, ActRow
 
 T = TypeVar("T")
@@ -33,12 +34,12 @@ def chained(before: bytes, act_id: int, act: Act) -> bytes:
     """The hash of an act on record, behind one with the hash `before`.
 
     Each member is told as its length in bytes, in decimal digits, a colon, and itself: a number in
-    decimal digits, a text in UTF-8. So no two acts are told alike.
+    decimal digits, a text in UTF-8 as it is stored. So no two acts are told alike.
     """
     digest = hashlib.sha256()
     members = (act_id, act.ticket, act.at_ms, act.actor, act.action, act.reason, act.detail)
     for member in (before, *members):
-        data = member if isinstance(member, bytes) else str(member).encode()
+        data = member if isinstance(member, bytes) else encoded(str(member))
         digest.update(b"%d:" % len(data))
         digest.update(data)
     return digest.digest()

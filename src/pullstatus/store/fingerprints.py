@@ -20,6 +20,8 @@ from collections.abc import Iterator, Sequence
 from hashlib import blake2b
 from typing import Final, cast
 
+from pullstatus.store.texts import encoded
+
 SECRET_BYTES: Final = 32
 STEP_KEYS_MAX: Final = (
     250  # joined: 4 KiB, and what forgetting drops between two looks at the clock
@@ -35,7 +37,7 @@ _HASH_BYTES = 10  # the upper 80 bits of the lower half of that
 @functools.lru_cache(maxsize=4096)
 def factor_of(secret: bytes, scope: str) -> int:
     """The odd number of a scope: two scopes have nothing to do with each other."""
-    digest = blake2b(scope.encode(), key=secret, digest_size=16).digest()
+    digest = blake2b(encoded(scope), key=secret, digest_size=16).digest()
     return int.from_bytes(digest, "big") | 1
 
 

@@ -66,6 +66,20 @@ async def test_what_comes_together_shares_commits(writer: Writer) -> None:
     assert writer.waiting == {BOX: 801}
 
 
+@pytest.mark.parametrize("odd", [{"address": "\ud800"}, {"key": "a\udfff"}, {"at_ms": 2**70}])
+async def test_what_messagepack_cannot_say_is_sent_all_the_same(
+    writer: Writer, odd: dict[str, Any]
+) -> None:
+    """And each has the answer that is its own: reports answer in order."""
+    asked: list[asyncio.Future[Any]] = [
+        writer.submit(append(STATUSES, [b"1"])),
+        writer.submit(msgspec.structs.replace(pull(STATUSES), **odd)),
+        writer.submit(append(STATUSES, [b"2", b"3"])),
+    ]
+    first, page, last = await asyncio.wait_for(asyncio.gather(*asked), PATIENCE_S)
+    assert (first, page.count, last) == (1, 2, 2)
+
+
 async def test_what_cannot_be_sent_gives_nobody_the_answer_of_another(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -77,12 +91,12 @@ async def test_what_cannot_be_sent_gives_nobody_the_answer_of_another(
     asyncio.get_running_loop().set_exception_handler(
         lambda _, context: raised.append(type(context["exception"]))
     )
-    lacking = msgspec.structs.replace(pull(STATUSES), address="\ud800")  # no UTF-8 says that
+    lacking = msgspec.structs.replace(pull(STATUSES), address=object())  # which is a mistake
     asked: list[asyncio.Future[Any]] = [writer.submit(lacking)]
     asked.append(writer.submit(append(STATUSES, [b"1"])))
     answers = await asyncio.wait_for(asyncio.gather(*asked, return_exceptions=True), 60)
     assert [type(answer) for answer in answers] == [OutcomeUnknown] * 2
-    assert raised == [UnicodeEncodeError]
+    assert raised == [TypeError]
     assert [type(failure) for failure in told] == [StoreFailed]
     await writer.close()
 

@@ -12,6 +12,7 @@ from psycopg.rows import TupleRow
 from pullstatus.errors import StoreFull, StoreUnavailable
 from pullstatus.records import Kind
 from pullstatus.store import (
+    Act,
     Change,
     Mailbox,
     Once,
@@ -39,6 +40,7 @@ from tests.store.build import (
     OTHERS,
     REPLIES,
     STATUSES,
+    acts_of,
     append,
     check_journal,
     data_of,
@@ -51,6 +53,7 @@ from tests.store.build import (
     records,
     repeat_key,
     settings_of,
+    ticket,
     until,
 )
 from tests.store.engines import Opener
@@ -312,7 +315,9 @@ def _waits_for_a_lock(admin: Admin, pid: int) -> bool:
 
 @pytest.mark.parametrize("odd", ["a\0b", "\ud800", "é\U0010ffff", "'; DROP", "%s %(a)s", "\\x00"])
 async def test_any_text_comes_back_as_it_was(store: Store, odd: str) -> None:
-    await store.change(Change(odd, odd.encode("utf-8", "replace"), None))
+    act = Act(odd, odd, odd, odd, NOW_MS, ticket())
+    await store.change(Change(odd, odd.encode("utf-8", "replace"), None), act=act)
+    assert [row.act for row in await acts_of(store)] == [act]
     [setting] = await settings_of(store)
     assert setting.name == odd
     assert await store.setting(odd) == setting

@@ -1,9 +1,9 @@
 """What a server's process and that of its store say to each other, as bytes.
 
 MessagePack, typed: a tenth of what a pickle of the same costs, on both ends of every request. What
-is said once or seldom, how to open the log and what was raised, is a pickle within it: each process
-believes the other, since the server has started the store's process and nobody else holds an end of
-their socket.
+is said once or seldom, how to open the log, what was raised and what MessagePack has no form for,
+is a pickle within it: each process believes the other, since the server has started the store's
+process and nobody else holds an end of their socket.
 """
 
 from __future__ import annotations
@@ -69,6 +69,12 @@ class _Do(msgspec.Struct, frozen=True, array_like=True, tag=True, gc=False):
     operations: Sequence[Sent]
 
 
+class _DoOdd(msgspec.Struct, frozen=True, array_like=True, tag=True):
+    """As `_Do`, of operations with a lone surrogate or an integer of more than 64 bits."""
+
+    pickle: bytes
+
+
 class _End(msgspec.Struct, frozen=True, array_like=True, tag=True):
     pass
 
@@ -81,7 +87,7 @@ def _raised(error: object) -> _Raised:
 
 
 _encode: Final = msgspec.msgpack.Encoder(enc_hook=_raised).encode
-_decode_asked: Final = msgspec.msgpack.Decoder(_Open | _Do | Watch | _End).decode
+_decode_asked: Final = msgspec.msgpack.Decoder(_Open | _Do | _DoOdd | Watch | _End).decode
 _decode_told: Final = msgspec.msgpack.Decoder(_Report | _Raised).decode
 
 
@@ -92,7 +98,10 @@ def ask_to_open(open_log: OpenLog) -> bytes:
 
 def ask(operations: Sequence[Operation]) -> bytes:
     """Do these; a report answers them."""
-    return _encode(_Do(cast("Sequence[Sent]", operations)))  # no server moves its store
+    try:
+        return _encode(_Do(cast("Sequence[Sent]", operations)))  # no server moves its store
+    except (UnicodeEncodeError, OverflowError):
+        return _encode(_DoOdd(pickle.dumps(list(operations))))
 
 
 def ask_to_watch(watch: Watch) -> bytes:
@@ -111,7 +120,7 @@ def read_asked(message: bytes | memoryview) -> Asked:
         return list(asked.operations)
     if isinstance(asked, Watch):
         return asked
-    return pickle.loads(asked.pickle) if isinstance(asked, _Open) else None  # noqa: S301 - ours # nosec B301
+    return None if isinstance(asked, _End) else pickle.loads(asked.pickle)  # noqa: S301 - ours # nosec B301
 
 
 def tell(told: Told) -> bytes:
