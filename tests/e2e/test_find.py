@@ -238,3 +238,28 @@ def test_what_is_pending_is_looked_through(tmp_path: Path, number: int) -> None:
     assert [row["state"] for row in found("--sid", "8:x")] == ["pending"]
     done = CliRunner().invoke(main, ["find", "--number", "+8613900000002", "--store", url])
     assert done.exit_code == 1
+
+
+def test_records_of_a_pull_are_shown_on_record_alone(
+    shared: Program, app: App, mobile: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    number = str(app.sdkappid)
+    shared.feed(app, [status(1, mobile=mobile)])
+    pull_id = str(shared.pull(app).header("pullstatus-pull-id"))
+    assert "data" not in shared.cli("pulls", "show", pull_id)
+    acts = shared.cli("acts", "list", "--sdkappid", number, "--json")
+    assert "pulls show" not in [act["action"] for act in acts]
+    shown = shared.cli("pulls", "show", pull_id, "--records", "--reason", "a test")
+    assert shown["data"] == [status(1, mobile=mobile)]
+    act = shared.cli("acts", "list", "--sdkappid", number, "--json")[0]
+    assert (act["action"], act["reason"]) == ("pulls show", "a test")
+    assert mobile not in json.dumps(act)
+
+    async def fails(*_given: object, **_named: object) -> None:
+        raise StoreUnavailable("not now")
+
+    monkeypatch.setattr(GatheredStore, "change", fails)
+    line = ["pulls", "show", pull_id, "--records", "--store", shared.store]
+    done = CliRunner().invoke(main, line)
+    assert done.exit_code == 1
+    assert mobile not in done.output

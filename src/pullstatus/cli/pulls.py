@@ -142,11 +142,16 @@ async def _newest(
 
 @pulls_group.command("show")
 @click.argument("pull_id")
-@click.option("--records", is_flag=True, help="Print its records too: they are personal data.")
+@click.option(
+    "--records",
+    is_flag=True,
+    help="Print its records, too: they are personal data, so it is an act.",
+)
+@click.option("--reason", default="", help="Why --records; kept on record.")
 @json_option
 @store_option
 @plainly
-def show_pull(pull_id: str, records: bool, as_json: bool, store_url: str) -> None:
+def show_pull(pull_id: str, records: bool, reason: str, as_json: bool, store_url: str) -> None:
     """Show one pull: who, when, how many, and which of its records had been handed out before."""
 
     async def read(store: Store) -> dict[str, object]:
@@ -176,6 +181,9 @@ def show_pull(pull_id: str, records: bool, as_json: bool, store_url: str) -> Non
             ],
         }
         if records:
+            by = acting(reason)
+            act = by.act("pulls show", sdkappid=row.mailbox.sdkappid, pull=row.pull_id)
+            await store.change(act=act, ticket=by.ticket())
             shown["data"] = [
                 msgspec.Raw(entry.data)
                 async for entry in _range(store, row.mailbox, row.first_seq, last)
