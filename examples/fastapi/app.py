@@ -38,29 +38,29 @@ def store(batch: pullstatus.Batch[pullstatus.DeliveryStatus]) -> None:
             database.executemany("INSERT INTO status VALUES (?, ?, ?, ?)", rows)
 
 
-async def consume() -> None:
+async def consume(client: pullstatus.AsyncClient) -> None:
     """Take pages for ever."""
-    url, sdkappid = os.environ["PULLSTATUS_URL"], int(os.environ["PULLSTATUS_SDKAPPID"])
-    appkey = os.environ["PULLSTATUS_APPKEY"]
-    async with pullstatus.AsyncClient(url, sdkappid, appkey, reader="web") as client:
-        while True:
-            try:
-                async for batch in client.delivery_statuses(wait_s=PAUSE_S):
-                    with batch:
-                        store(batch)
-            except pullstatus.ClientError as error:
-                log.warning("asking again: %s", error)
-                await asyncio.sleep(error.retry_after_s or PAUSE_S)
+    while True:
+        try:
+            async for batch in client.delivery_statuses(wait_s=PAUSE_S):
+                with batch:
+                    store(batch)
+        except Exception as error:  # noqa: BLE001 - a full disk, too: nobody else would start this again
+            log.warning("asking again: %s", error)
+            await asyncio.sleep(getattr(error, "retry_after_s", None) or PAUSE_S)
 
 
 @contextlib.asynccontextmanager
 async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
-    """Consume as long as the application runs."""
-    consuming = asyncio.create_task(consume())
-    yield
-    consuming.cancel()
-    with contextlib.suppress(asyncio.CancelledError):
-        await consuming
+    """Consume as long as the application runs; it does not start with settings that cannot be."""
+    url, sdkappid = os.environ["PULLSTATUS_URL"], int(os.environ["PULLSTATUS_SDKAPPID"])
+    appkey = os.environ["PULLSTATUS_APPKEY"]
+    async with pullstatus.AsyncClient(url, sdkappid, appkey, reader="web") as client:
+        consuming = asyncio.create_task(consume(client))
+        yield
+        consuming.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await consuming
 
 
 app = FastAPI(lifespan=lifespan)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import shutil
 import signal
 import sqlite3
@@ -35,6 +36,8 @@ class Example(NamedTuple):
     stored: Callable[[Path], list[str]]
     before: tuple[str, ...] = ()
     follows: bool = False
+    page: str = ""  # the table of the pages' names; "": they are names of files
+    draft: str = ""  # the file that is written before the one that has the page's name
     broker: str = ""  # a folder that stands for a broker: a kill leaves halves of messages there
 
 
@@ -58,20 +61,27 @@ def in_table(name: str) -> Callable[[Path], list[str]]:
 
 
 RUNNING = {
-    "shell": Example(("./statuses.sh",), in_pages),
-    "node": Example(("node", "statuses.mjs"), in_pages, follows=True),
+    "shell": Example(("./statuses.sh",), in_pages, draft="page.new"),
+    "node": Example(
+        ("node", "statuses.mjs"), in_pages, follows=True, draft="pages/{pull_id}.json.new"
+    ),
     "fastapi": Example(
-        ("python", "-m", "uvicorn", "app:app", "--port", "0"), in_table("status"), follows=True
+        ("python", "-m", "uvicorn", "app:app", "--port", "0"),
+        in_table("status"),
+        follows=True,
+        page="page",
     ),
     "django": Example(
         ("python", "manage.py", "pull_statuses"),
         in_table("sms_status"),
         before=("python", "manage.py", "migrate", "--verbosity", "0"),
+        page="sms_page",
     ),
     "celery": Example(
         ("python", "-m", "celery", "--app", "tasks", "worker", "--pool", "solo", "--beat"),
         in_table("status"),
         follows=True,
+        page="page",
         broker="messages",
     ),
 }
@@ -120,6 +130,11 @@ class Runs:
         finally:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
+
+    def failures(self) -> int:
+        """How often it has said that it could not take a page."""
+        said = (self.folder / "log").read_text(encoding="utf-8", errors="replace")
+        return len(re.findall("asking again|raised unexpected", said))
 
     def log(self) -> str:
         return (self.folder / "log").read_text(encoding="utf-8", errors="replace")[-2000:]
@@ -221,3 +236,64 @@ def test_examples_have_every_record_once(
     else:  # a page has its name in its folder, and that has one, too
         synced = (runs.folder / "synced").read_text("utf-8").splitlines()
         assert synced.index(".") < synced.index("pages")
+
+
+class Disk:
+    """Where an example stores its pages; full, as far as this one page is concerned."""
+
+    def __init__(self, folder: Path, example: Example, pull_id: str) -> None:
+        self._draft = folder / example.draft.format(pull_id=pull_id) if example.draft else None
+        self._page = example.page
+        self._path = folder / "app.db"
+
+    def fill(self) -> bool:
+        """Whether it could be done: what the example makes at its start has to be there."""
+        with contextlib.suppress(FileNotFoundError, sqlite3.OperationalError):
+            if self._draft is not None:
+                self._draft.symlink_to("/dev/full")
+            else:
+                refused = "BEGIN SELECT RAISE(ABORT, 'disk is full'); END"
+                self._execute(f"CREATE TRIGGER full BEFORE INSERT ON {self._page} {refused}")
+            return True
+        return False
+
+    def make_room(self) -> None:
+        if self._draft is not None:
+            self._draft.unlink()
+        else:
+            self._execute("DROP TRIGGER full")
+
+    def _execute(self, statement: str) -> None:
+        address = f"file:{self._path}?mode=rw"
+        with contextlib.closing(sqlite3.connect(address, uri=True, timeout=20)) as database:
+            database.execute(statement)
+
+
+def test_examples_go_on_when_the_disk_has_room_again(
+    name: str, runs: Runs, shared: Program, app: App
+) -> None:
+    example = RUNNING[name]
+    pull_id = ""
+    if name == "node":  # the page that its reader has in hand
+        shared.feed(app, statuses(100))
+        answer = shared.post(*app.request(), {"Pullstatus-Reader": "node"})
+        pull_id = str(answer.header("pullstatus-pull-id"))
+        (runs.folder / "pages").mkdir()
+    if example.before:
+        assert runs.run(example.before) == 0, runs.log()
+    disk = Disk(runs.folder, example, pull_id)
+    if example.follows:
+        runs.start(example.command)
+    shared.until(disk.fill)
+    shared.feed(app, statuses(250)[100 if pull_id else 0 :])
+
+    if example.follows:
+        shared.until(lambda: runs.failures() >= 2)
+        disk.make_room()
+        shared.until(lambda: len(example.stored(runs.folder)) >= 250)
+        assert runs.running(), runs.log()
+    else:
+        assert runs.run(example.command) != 0
+        disk.make_room()
+        assert runs.run(example.command) == 0, runs.log()
+    assert sorted(example.stored(runs.folder)) == sorted(one["sid"] for one in statuses(250))

@@ -2,7 +2,7 @@
 
 from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError
-from django.db import transaction
+from django.db import Error, transaction
 
 import pullstatus
 from sms.models import Page, Status
@@ -30,7 +30,7 @@ class Command(BaseCommand):
                     with batch:
                         self.store(batch)
                     self.stdout.write(f"{len(batch)} stored")
-        except pullstatus.ClientError as error:
+        except (pullstatus.ClientError, Error) as error:
             raise CommandError(f"{error}; the next run is handed the same page") from error
 
     def store(self, batch: pullstatus.Batch[pullstatus.DeliveryStatus]) -> None:
