@@ -12,7 +12,11 @@ import { dirname } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 
 const { PULLSTATUS_URL, PULLSTATUS_SDKAPPID, PULLSTATUS_APPKEY } = process.env;
+const READER = "node";
 const PAUSE_MS = 1000;
+
+/** Whoever answers hands out each page once, whether it arrives or not: do not go on. */
+class NoReader extends Error {}
 
 /** Makes the names in a folder durable. */
 function sync(path) {
@@ -31,6 +35,18 @@ function save(path, text) {
   sync(dirname(path));
 }
 
+/** Makes sure that the service knows readers; it takes no page. */
+async function checkReaders() {
+  const answer = await fetch(`${PULLSTATUS_URL}/`, {
+    headers: { Connection: "close" },
+    redirect: "manual",
+    signal: AbortSignal.timeout(3_000),
+  });
+  const about = await answer.text();
+  if (!/^\{"name":"pullstatus",.*"reader"/.test(about))
+    throw new NoReader("the service does not say that it knows readers: nothing was pulled");
+}
+
 /** One page and its name, null if it is empty; `ack` names the page that was done with, if any. */
 async function pull(ack) {
   const time = Math.floor(Date.now() / 1000);
@@ -40,20 +56,30 @@ async function pull(ack) {
   const query = `sdkappid=${PULLSTATUS_SDKAPPID}&random=${random}`;
   const answer = await fetch(`${PULLSTATUS_URL}/v5/tlssmssvr/pullstatus?${query}`, {
     method: "POST",
-    headers: { "Pullstatus-Reader": "node", ...(ack && { "Pullstatus-Ack": ack }) },
+    headers: { "Pullstatus-Reader": READER, ...(ack && { "Pullstatus-Ack": ack }) },
     body: JSON.stringify({ sig, time, type: 0, max: 100 }),
     signal: AbortSignal.timeout(30_000),
   });
   const page = await answer.json();
   if (page.result !== 0) throw new Error(`${page.result} ${page.errmsg}`);
-  return [page, answer.headers.get("Pullstatus-Pull-Id")];
+  const name = answer.headers.get("Pullstatus-Pull-Id");
+  const reader = answer.headers.get("Pullstatus-Reader");
+  if (reader !== READER || (name === null && page.data.length > 0)) {
+    const lone = `lone-${time}.json`;
+    if (page.data.length > 0) save(lone, JSON.stringify(page.data));
+    throw new NoReader(`an answer was given to no reader; if it had records, they are in ${lone}`);
+  }
+  return [page, name];
 }
 
 fs.mkdirSync("pages", { recursive: true, mode: 0o700 });
 sync(".");
 let ack = null;
+let checked = false;
 for (;;) {
   try {
+    if (!checked) await checkReaders();
+    checked = true;
     const [page, name] = await pull(ack);
     if (name !== null) {
       save(`pages/${name}.json`, JSON.stringify(page.data));
@@ -62,6 +88,7 @@ for (;;) {
       await sleep(PAUSE_MS);
     }
   } catch (error) {
+    if (error instanceof NoReader) throw error;
     console.error(`asking again: ${error.cause?.message ?? error.message}`);
     ack = null; // without one the page in hand comes, whatever has happened
     await sleep(PAUSE_MS);

@@ -13,23 +13,48 @@ mkdir -p pages
 sync .
 exec 9>lock
 flock --nonblock 9 || exit 0 # another run is at it
+reader=${PULLSTATUS_READER:-shell}
+
+fail() {
+    echo "$1" >&2
+    exit 1
+}
 
 pull() { # one page into page.new, its head into head.new; "$@": more of curl's flags
     time=$(date +%s) random=$(od -An -N4 -tu4 /dev/urandom | tr -d ' ')
     sig=$(printf 'appkey=%s&random=%s&time=%s' "$PULLSTATUS_APPKEY" "$random" "$time" |
         openssl dgst -sha256 -r | cut -c1-64)
     curl --silent --show-error --fail-with-body --max-time 30 --output page.new \
-        --dump-header head.new --header "Pullstatus-Reader: ${PULLSTATUS_READER:-shell}" "$@" \
+        --dump-header head.new --header "Pullstatus-Reader: $reader" "$@" \
         --data "{\"sig\":\"$sig\",\"time\":$time,\"type\":0,\"max\":100}" \
         "$PULLSTATUS_URL/v5/tlssmssvr/pullstatus?sdkappid=$PULLSTATUS_SDKAPPID&random=$random"
 }
+
+header() { # what the head of the page says there
+    tr -d '\r' <head.new | sed -n "s/^$1: //ip"
+}
+
+# A service that knows no readers hands out each page once, whether it arrives or not.
+case $(curl --silent --show-error --max-time 3 --header "Connection: close" "$PULLSTATUS_URL/") in
+'{"name":"pullstatus",'*'"reader"'*) ;;
+*) fail "the service does not say that it knows readers: nothing was pulled" ;;
+esac
 
 set -- # nothing to acknowledge yet
 while :; do
     pull "$@"
     case $(head -c 12 page.new) in '{"result":0,') ;; *) cat page.new >&2 && exit 1 ;; esac
-    name=$(tr -d '\r' <head.new | sed -n 's/^pullstatus-pull-id: //ip')
-    [ -n "$name" ] || exit 0 # an empty page has no name
+    name=$(header pullstatus-pull-id)
+    if [ "$(header pullstatus-reader)" != "$reader" ] || [ -z "$name" ]; then
+        if grep -q '"data":\[\]' page.new; then
+            [ "$(header pullstatus-reader)" = "$reader" ] && exit 0
+            fail "an answer was given to no reader: something on the way drops headers"
+        fi
+        sync page.new
+        mv page.new "lone-$time.json"
+        sync .
+        fail "lone-$time.json was given to no reader, and will not come again"
+    fi
     sync page.new
     mv page.new "pages/$name.json"
     sync pages

@@ -14,7 +14,9 @@ import shutil
 import signal
 import sqlite3
 import subprocess
+import threading
 from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import NamedTuple
 
@@ -92,7 +94,7 @@ class Runs:
 
     def __init__(self, folder: Path, environment: dict[str, str]) -> None:
         self.folder = folder
-        self._environment = environment
+        self.environment = environment
         self._process: subprocess.Popen[bytes] | None = None
 
     def run(self, command: tuple[str, ...]) -> int:
@@ -109,7 +111,7 @@ class Runs:
             self._process = subprocess.Popen(
                 command,
                 cwd=self.folder,
-                env=self._environment,
+                env=self.environment,
                 stdout=log,
                 stderr=log,
                 start_new_session=True,  # with whatever it starts
@@ -267,6 +269,66 @@ class Disk:
         address = f"file:{self._path}?mode=rw"
         with contextlib.closing(sqlite3.connect(address, uri=True, timeout=20)) as database:
             database.execute(statement)
+
+
+@contextlib.contextmanager
+def other_service(features: str, **headers: str) -> Iterator[tuple[str, list[bytes]]]:
+    """A service that hands a page to whoever asks, with these headers; its address, and the pages."""
+    pages: list[bytes] = []
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self._answer(f'{{"name":"pullstatus","features":[{features}]}}'.encode())
+
+        def do_POST(self) -> None:
+            self.rfile.read(int(self.headers["Content-Length"]))
+            record = f'{{"sid":"8:{len(pages)}"}}'
+            pages.append(b'{"result":0,"errmsg":"OK","count":1,"data":[%b]}' % record.encode())
+            self._answer(pages[-1])
+
+        def _answer(self, body: bytes) -> None:
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(body)))
+            for name, value in headers.items():
+                self.send_header(name.replace("_", "-"), value)
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_of: object) -> None:
+            """Nothing."""
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        threading.Thread(target=server.serve_forever).start()
+        try:
+            yield f"http://127.0.0.1:{server.server_port}", pages
+        finally:
+            server.shutdown()
+
+
+@pytest.mark.parametrize("name", ["shell", "node"])
+@pytest.mark.parametrize(
+    ("features", "headers", "pulls"),
+    [
+        pytest.param("", {}, 0, id="knows no readers"),
+        pytest.param('"reader"', {}, 1, id="drops the headers"),
+        pytest.param('"reader"', {"Pullstatus_Pull_Id": "1-0-1"}, 1, id="names no reader"),
+        pytest.param('"reader"', {"Pullstatus_Reader": "{name}"}, 1, id="names no page"),
+        pytest.param(
+            '"reader"', {"Pullstatus_Reader": "x", "Pullstatus_Pull_Id": "1-0-1"}, 1, id="another's"
+        ),
+    ],
+)
+def test_examples_lose_no_page_that_was_given_to_no_reader(
+    name: str, runs: Runs, features: str, headers: dict[str, str], pulls: int
+) -> None:
+    said = {header: value.format(name=name) for header, value in headers.items()}
+    with other_service(features, **said) as (address, pages):
+        runs.environment["PULLSTATUS_URL"] = address
+        assert runs.run(RUNNING[name].command) not in (0, -signal.SIGKILL), runs.log()
+    assert len(pages) == pulls
+    kept = [file.read_text("utf-8") for file in runs.folder.glob("lone-*.json")]
+    assert len(kept) == pulls
+    assert all('{"sid":"8:0"}' in page for page in kept)
 
 
 def test_examples_go_on_when_the_disk_has_room_again(
