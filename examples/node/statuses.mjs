@@ -21,16 +21,22 @@ class NoReader extends Error {}
 /** Makes the names in a folder durable. */
 function sync(path) {
   const folder = fs.openSync(path);
-  fs.fsyncSync(folder);
-  fs.closeSync(folder);
+  try {
+    fs.fsyncSync(folder);
+  } finally {
+    fs.closeSync(folder);
+  }
 }
 
 /** Puts a text on disk: under its name it is whole, or what was there before. */
 function save(path, text) {
   const file = fs.openSync(`${path}.new`, "w", 0o600);
-  fs.writeFileSync(file, text);
-  fs.fsyncSync(file);
-  fs.closeSync(file);
+  try {
+    fs.writeFileSync(file, text);
+    fs.fsyncSync(file);
+  } finally {
+    fs.closeSync(file);
+  }
   fs.renameSync(`${path}.new`, path);
   sync(dirname(path));
 }
