@@ -14,6 +14,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 const { PULLSTATUS_URL, PULLSTATUS_SDKAPPID, PULLSTATUS_APPKEY } = process.env;
 const READER = "node";
 const PAUSE_MS = 1000;
+const MALFORMED = 1004;
 
 /** Whoever answers hands out each page once, whether it arrives or not: do not go on. */
 class NoReader extends Error {}
@@ -67,6 +68,7 @@ async function pull(ack) {
     signal: AbortSignal.timeout(30_000),
   });
   const page = await answer.json();
+  if (page.result === MALFORMED && ack) return pull(null); // it is not to be told of that page
   if (page.result !== 0) throw new Error(`${page.result} ${page.errmsg}`);
   const name = answer.headers.get("Pullstatus-Pull-Id");
   const reader = answer.headers.get("Pullstatus-Reader");
@@ -96,7 +98,6 @@ for (;;) {
   } catch (error) {
     if (error instanceof NoReader) throw error;
     console.error(`asking again: ${error.cause?.message ?? error.message}`);
-    ack = null; // without one the page in hand comes, whatever has happened
     await sleep(PAUSE_MS);
   }
 }

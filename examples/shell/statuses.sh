@@ -6,7 +6,8 @@
 #
 # The server keeps each page in this reader's hand until it is acknowledged, which is when it is on
 # disk here. Wherever this ends in between, the next run is handed the same page again and puts it
-# into the same file, which has the page's name.
+# into the same file, which has the page's name. The last name is in the file `last`, so that a page
+# whose file somebody has fetched does not come again.
 set -eu
 umask 077
 mkdir -p pages
@@ -40,10 +41,15 @@ case $(curl --silent --show-error --max-time 3 --header "Connection: close" "$PU
 *) fail "the service does not say that it knows readers: nothing was pulled" ;;
 esac
 
-set -- # nothing to acknowledge yet
+set -- # without an acknowledgement the page in hand comes
+[ ! -s last ] || set -- --header "Pullstatus-Ack: $(cat last)"
 while :; do
     pull "$@"
-    case $(head -c 12 page.new) in '{"result":0,') ;; *) cat page.new >&2 && exit 1 ;; esac
+    case $#,$(head -c 15 page.new) in
+    *,'{"result":0,'*) ;;
+    2,'{"result":1004,') set -- && continue ;; # it is not to be told of that page any more
+    *) cat page.new >&2 && exit 1 ;;
+    esac
     name=$(header pullstatus-pull-id)
     if [ "$(header pullstatus-reader)" != "$reader" ] || [ -z "$name" ]; then
         if grep -q '"data":\[\]' page.new; then
@@ -58,5 +64,7 @@ while :; do
     sync page.new
     mv page.new "pages/$name.json"
     sync pages
+    echo "$name" >last.new
+    mv last.new last
     set -- --header "Pullstatus-Ack: $name"
 done

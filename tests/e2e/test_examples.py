@@ -249,6 +249,44 @@ def test_examples_have_every_record_once(
         assert synced.index(".") < synced.index("pages")
 
 
+@pytest.mark.parametrize("name", ["shell", "node"])
+def test_examples_have_no_page_again_whose_file_was_fetched(
+    name: str, runs: Runs, shared: Program, app: App, proxy: CuttingProxy
+) -> None:
+    example, records = RUNNING[name], statuses(200)
+
+    def go_on() -> bool:
+        if not runs.running():
+            runs.start(example.command)
+        return len(example.stored(runs.folder)) == 100
+
+    shared.feed(app, records[:100])
+    proxy.cut(None, None)  # what the service can do, and a page; its acknowledgement gets lost
+    proxy.hold()
+    runs.start(example.command)
+    shared.until(lambda: proxy.held)
+    (runs.folder / "pages").rename(runs.folder / "fetched")
+    (runs.folder / "pages").mkdir()
+    if not example.follows:
+        shared.until(lambda: not runs.running())
+        assert runs.run(example.command) == 0, runs.log()
+        assert example.stored(runs.folder) == []
+
+    shared.feed(app, records[100:])
+    shared.until(go_on)
+    assert sorted(example.stored(runs.folder)) == sorted(one["sid"] for one in records[100:])
+
+
+@pytest.mark.parametrize("name", ["shell"])
+def test_examples_forget_an_acknowledgement_that_the_service_does_not_know(
+    name: str, runs: Runs, shared: Program, app: App
+) -> None:
+    shared.feed(app, statuses(100))
+    (runs.folder / "last").write_text(f"{app.sdkappid}-0-7", "utf-8")
+    assert runs.run(RUNNING[name].command) == 0, runs.log()
+    assert len(RUNNING[name].stored(runs.folder)) == 100
+
+
 class Disk:
     """Where an example stores its pages; full, as far as this one page is concerned."""
 
@@ -282,7 +320,7 @@ class Disk:
 
 @contextlib.contextmanager
 def other_service(features: str, **headers: str) -> Iterator[tuple[str, list[bytes]]]:
-    """A service that hands a page to whoever asks, with these headers; its address, and the pages."""
+    """A service that hands whoever asks a page, with these headers: its address, and the pages."""
     pages: list[bytes] = []
 
     class Handler(BaseHTTPRequestHandler):
