@@ -80,6 +80,7 @@ def schemathesis(
             f"--header=Authorization: Bearer {program.token}",
             "--phases=coverage,fuzzing",
             f"--max-examples={EXAMPLES}",
+            f"--request-timeout={PATIENCE_S}",
             "--generation-deterministic",
             "--suppress-health-check=all",  # they are about the machine's speed
             "--continue-on-failure",
