@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
-from pullstatus.records.numbers import ENDING_DIGITS, ending, endings
+from pullstatus.records.numbers import ENDING_DIGITS, bare, ending, endings, is_number, may_be
 
 
 @dataclass
@@ -22,6 +22,30 @@ mobiles = st.from_regex(r"\+?[0-9]{1,12}", fullmatch=True)
 @given(st.lists(st.builds(Number, st.sampled_from(["1", "86", "852"]), mobiles)))
 def test_the_endings_of_many_are_those_of_each(numbers: list[Number]) -> None:
     assert endings(numbers) == [ending(number.nationcode, number.mobile) for number in numbers]
+
+
+@given(
+    st.builds(
+        Number,
+        st.text("01", min_size=1, max_size=3),
+        st.builds(str.__add__, st.sampled_from(["", "+", "00"]), st.text("01", min_size=1)),
+    ),
+    st.sampled_from(["with its code", "as it is", "without its code"]),
+)
+@example(Number("86", "00123456"), "with its code")
+@example(Number("1", "001234567"), "with its code")
+def test_whatever_is_the_number_ends_as_it_does(number: Number, how: str) -> None:
+    """So the index finds what a look at each record does."""
+    rest = bare(number.mobile)
+    digits = {
+        "with its code": number.nationcode + rest,
+        "as it is": rest,
+        "without its code": rest.removeprefix(number.nationcode),
+    }[how]
+    meant = is_number(digits, number.nationcode, number.mobile)
+    meant = meant or may_be(digits, number.nationcode, number.mobile)
+    if meant and len(digits) >= ENDING_DIGITS:
+        assert endings([number]) == [digits[-ENDING_DIGITS:]]
 
 
 def test_a_plus_is_no_digit_of_an_ending() -> None:

@@ -125,7 +125,10 @@ def ending(nationcode: str, mobile: str) -> str:
 
     Those of a shorter one are as they are written; nobody looks for it by them.
     """
-    return (nationcode + mobile.removeprefix("+"))[-ENDING_DIGITS:]
+    return (nationcode + bare(mobile))[-ENDING_DIGITS:]
+
+
+_SIGN_CHARS: Final = 2  # of 00, behind which a number may stand that is short
 
 
 class Numbered(Protocol):
@@ -139,7 +142,7 @@ def endings(records: Iterable[Numbered]) -> list[str]:
     """`ending` of the numbers of many: most have it at the end of `mobile`."""
     return [
         mobile[-ENDING_DIGITS:]
-        if len(mobile := record.mobile) > ENDING_DIGITS
+        if len(mobile := record.mobile) >= ENDING_DIGITS + _SIGN_CHARS
         else ending(record.nationcode, mobile)
         for record in records
     ]
