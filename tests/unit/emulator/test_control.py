@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import re
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from pullstatus.emulator import control
 from pullstatus.emulator.control import is_foreign
+from tests.harness import ROOT
 from tests.unit.emulator.test_application import emulated
 
 
@@ -69,3 +73,16 @@ def test_a_foreign_request_changes_and_tells_nothing(method: str, path: str) -> 
     assert answer is not None
     assert answer.http_status == 403
     assert answer.json["title"] == "Foreign origin"
+
+
+def test_reference_has_a_row_for_every_call_of_the_door() -> None:
+    source = Path(control.__file__).read_text("utf-8")
+    routes = re.findall(r'Route\("(/emulator[^"]*)"[^)]*?(?:methods=\["(\w+)"\])?\)', source)
+    text = (ROOT / "docs/reference/emulator.md").read_text("utf-8").partition("## Sends")[0]
+    rows = re.findall(r"^\| \[([^]]*/emulator[^]]*)\]", text, re.MULTILINE)
+    told = {
+        (method, row.rpartition(" ")[2].strip("`"))
+        for row in rows
+        for method in re.findall("GET|POST|DELETE", row)
+    }
+    assert {(method or "GET", path) for path, method in routes} == told
