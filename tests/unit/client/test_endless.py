@@ -195,7 +195,7 @@ def test_a_connection_is_used_again(monkeypatch: pytest.MonkeyPatch) -> None:
     thread.start()
     with listener, open_http(url, PATIENCE_S) as http:
         for _ in range(3):
-            clock.now_s += 0.7 * PATIENCE_S
+            clock.now_s += 2 * PATIENCE_S
             found = drive(send(Send(url, b"{}", {})), http, time.sleep)
             assert isinstance(found, Answer)
     thread.join()
