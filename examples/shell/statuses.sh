@@ -21,14 +21,17 @@ fail() {
     exit 1
 }
 
-pull() { # one page into page.new, its head into head.new; "$@": more of curl's flags
+# One page into page.new, its head into head.new; "$@": more of curl's flags. What is signed is on
+# curl's standard input: anybody on the machine sees its arguments, and could pull with them.
+pull() {
     time=$(date +%s) random=$(od -An -N4 -tu4 /dev/urandom | tr -d ' ')
     sig=$(printf 'appkey=%s&random=%s&time=%s' "$PULLSTATUS_APPKEY" "$random" "$time" |
         openssl dgst -sha256 -r | cut -c1-64)
     curl --silent --show-error --fail-with-body --max-time 30 --output page.new \
-        --dump-header head.new --header "Pullstatus-Reader: $reader" "$@" \
-        --data "{\"sig\":\"$sig\",\"time\":$time,\"type\":0,\"max\":100}" \
-        "$PULLSTATUS_URL/v5/tlssmssvr/pullstatus?sdkappid=$PULLSTATUS_SDKAPPID&random=$random"
+        --dump-header head.new --header "Pullstatus-Reader: $reader" "$@" --config - <<END
+url = "$PULLSTATUS_URL/v5/tlssmssvr/pullstatus?sdkappid=$PULLSTATUS_SDKAPPID&random=$random"
+data = "{\"sig\":\"$sig\",\"time\":$time,\"type\":0,\"max\":100}"
+END
 }
 
 header() { # what the head of the page says there

@@ -27,7 +27,7 @@ from tests.harness import PATIENCE_S, ROOT, App, Program, clean_environment, mad
 from tests.proxy import CuttingProxy
 
 EXAMPLES = ROOT / "examples"
-SYNCS = ROOT / "tests/e2e/syncs"  # on the PATH of programs; they note what is synced
+SYNCS = ROOT / "tests/e2e/syncs"  # on the PATH of programs; they note what is synced, and told
 COUNT = 950  # ten pages
 
 
@@ -181,6 +181,7 @@ def runs(
         "COMMITS": str(folder / "commits"),
         "NODE_OPTIONS": f"--require={SYNCS / 'note.cjs'}",
         "SYNCED": str(folder / "synced"),
+        "TOLD": str(folder / "told"),
         "PYTHONDONTWRITEBYTECODE": "1",
         "PULLSTATUS_URL": proxy.address,
         "PULLSTATUS_SDKAPPID": str(app.sdkappid),
@@ -285,6 +286,19 @@ def test_examples_forget_an_acknowledgement_that_the_service_does_not_know(
     (runs.folder / "last").write_text(f"{app.sdkappid}-0-7", "utf-8")
     assert runs.run(RUNNING[name].command) == 0, runs.log()
     assert len(RUNNING[name].stored(runs.folder)) == 100
+
+
+@pytest.mark.parametrize("name", ["shell"])
+def test_examples_show_nobody_what_they_sign(
+    name: str, runs: Runs, shared: Program, app: App
+) -> None:
+    """Whoever sees the arguments of a process could pull with them for ten minutes."""
+    shared.feed(app, statuses(100))
+    assert runs.run(RUNNING[name].command) == 0, runs.log()
+    told = (runs.folder / "told").read_text("utf-8")
+    assert "--config" in told
+    for secret in (app.appkey, "sig", "random", 'time"'):
+        assert secret not in told, secret
 
 
 class Disk:
