@@ -139,7 +139,7 @@ class Control:
         given = await _body(request)
         wanted = convert(given, list[Fault], "faults") if isinstance(given, list) else None
         faults = [convert(given, Fault, "fault")] if wanted is None else wanted
-        armed = [self._emulation.faults.arm(fault) for fault in faults]
+        armed = self._emulation.faults.arm(*faults)
         return _json({"faults": [_shown(one) for one in armed]}, 201)
 
     async def _clear_faults(self, _request: Request) -> Response:

@@ -159,17 +159,20 @@ class Faults:
     def __bool__(self) -> bool:
         return any(armed.left != 0 for armed in self._armed)
 
-    def arm(self, fault: Fault) -> Armed:
-        """Arm a fault.
+    def arm(self, *faults: Fault) -> list[Armed]:
+        """Arm faults; where there are too many, the oldest that have none left make room.
 
         Raises:
-            InvalidSetting: there are too many.
+            InvalidSetting: there are too many all the same; none of these is armed.
         """
-        if len(self._armed) >= limits.FAULTS_MAX:
+        over = len(self._armed) + len(faults) - limits.FAULTS_MAX
+        spent = [place for place, armed in enumerate(self._armed) if armed.left == 0]
+        if over > len(spent):
             raise InvalidSetting(f"over {limits.FAULTS_MAX} faults; clear them first")
-        once = 1 if fault.probability is None else None
-        armed = Armed(fault, once if fault.count is None else fault.count)
-        self._armed.append(armed)
+        for place in reversed(spent[: max(0, over)]):
+            del self._armed[place]
+        armed = [_armed(fault) for fault in faults]
+        self._armed += armed
         return armed
 
     def clear(self) -> None:
@@ -177,7 +180,7 @@ class Faults:
         self._armed.clear()
 
     def armed(self) -> list[Armed]:
-        """All that were armed since the last `clear`, those with none left included."""
+        """All that are, and those with none left, but for who made room."""
         return list(self._armed)
 
     def strike(self, call: Struck, kind: int | None) -> Armed | None:
@@ -199,3 +202,10 @@ class Faults:
         if armed.left is not None:
             armed.left += 1
         armed.hits -= 1
+        if all(one is not armed for one in self._armed):
+            self._armed.insert(0, armed)  # it had made room meanwhile
+
+
+def _armed(fault: Fault) -> Armed:
+    once = 1 if fault.probability is None else None
+    return Armed(fault, once if fault.count is None else fault.count)

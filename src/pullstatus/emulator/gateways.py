@@ -205,13 +205,16 @@ class Gateways:
 
     async def _call(self, http: httpx.AsyncClient, call: Call, play: Play, request: Signed) -> None:
         gateway = gateways()[call.gateway]
+        forgotten = self._forgotten
         call.tries += 1
         call.http_status, body = await _answer(http, request)
+        if forgotten != self._forgotten:
+            return  # it was in the air then
         if gateway.takes(call.http_status, body):
             call.state = "taken"
         elif gateway.calls_again(call.http_status, call.tries):
             pause_s = gateway.pause_s(call.tries) / play.pace
-            again = (self._forgotten, call, play, request)
+            again = (forgotten, call, play, request)
             asyncio.get_running_loop().call_later(pause_s, self._again, *again)
         else:
             call.state = "given up"

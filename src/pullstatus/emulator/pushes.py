@@ -38,6 +38,7 @@ class Pushes:
         self._url = url
         self._waiting: deque[bytes] = deque(maxlen=limits.PUSHES_MAX)
         self._more = asyncio.Event()
+        self._begun = 0
         self._faults = Faults(random.Random())  # noqa: S311 - of nothing
         self._chance = random.Random()  # noqa: S311 - no secret
 
@@ -49,6 +50,7 @@ class Pushes:
     def begin(self, faults: Faults, chance: random.Random) -> None:
         """Forget what waits. `faults` may strike from now on, at places that `chance` draws."""
         self._waiting.clear()
+        self._begun += 1
         self._faults = faults
         self._chance = chance
 
@@ -78,27 +80,32 @@ class Pushes:
             while True:
                 self._more.clear()
                 while self._waiting:
-                    await _push(http, self._url, self._waiting.popleft())
+                    await self._push(http, self._url, self._waiting.popleft())
                 await self._more.wait()
 
+    async def _push(self, http: httpx.AsyncClient, url: str, body: bytes) -> None:
+        """Push until it is a success, or `TRIES` times, or forgotten.
 
-async def _push(http: httpx.AsyncClient, url: str, body: bytes) -> None:
-    """Push until it is a success, or `TRIES` times. The address is in no log: it holds a token."""
-    why = ""
-    for tries in range(TRIES):
-        if tries:
-            await asyncio.sleep(PAUSE_S)
-        try:
-            headers = {"Content-Type": "application/json"}
-            answer = await http.post(url, content=body, headers=headers)
-        except (httpx.HTTPError, httpx.InvalidURL) as error:
-            why = type(error).__name__
-            continue
-        if answer.is_success:
-            log.info("pushed", bytes=len(body), http_status=answer.status_code, tries=tries + 1)
-            return
-        why = f"HTTP status {answer.status_code}"
-    log.warning("push dropped", bytes=len(body), tries=TRIES, reason=why)
+        The address is in no log: it holds a token.
+        """
+        why = ""
+        begun = self._begun
+        for tries in range(TRIES):
+            if tries:
+                await asyncio.sleep(PAUSE_S)
+            if begun != self._begun:
+                return
+            try:
+                headers = {"Content-Type": "application/json"}
+                answer = await http.post(url, content=body, headers=headers)
+            except (httpx.HTTPError, httpx.InvalidURL) as error:
+                why = type(error).__name__
+                continue
+            if answer.is_success:
+                log.info("pushed", bytes=len(body), http_status=answer.status_code, tries=tries + 1)
+                return
+            why = f"HTTP status {answer.status_code}"
+        log.warning("push dropped", bytes=len(body), tries=TRIES, reason=why)
 
 
 def spoil(item: bytes, bad: Bad) -> bytes:

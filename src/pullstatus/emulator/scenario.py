@@ -10,18 +10,29 @@ from __future__ import annotations
 import random
 import re
 import tomllib
+from collections.abc import Mapping
 from importlib import resources
 from pathlib import Path
+from types import MappingProxyType
 from typing import Annotated, Final, TypeVar
 
 import msgspec
 from msgspec import Meta
 
 from pullstatus import limits
-from pullstatus.emulator.carriers import DELIVERED, GROUPS, Receipt, description_of, group_codes
+from pullstatus.emulator.carriers import (
+    DELIVERED,
+    GROUPS,
+    Receipt,
+    description_of,
+    group_codes,
+    make_reply,
+    make_status,
+)
 from pullstatus.emulator.faults import Fault
 from pullstatus.emulator.sms import Template
-from pullstatus.errors import InvalidSetting
+from pullstatus.errors import InvalidRecord, InvalidSetting
+from pullstatus.records import Record, encode
 
 __all__ = [
     "APPKEY",
@@ -63,6 +74,32 @@ def draw_s(delay_s: Delay, chance: random.Random) -> float:
 def _check_delay(delay_s: Delay) -> None:
     if isinstance(delay_s, tuple) and delay_s[0] > delay_s[1]:
         raise ValueError("delay_s must be a number of seconds, or [from, to]")
+
+
+def _check_status(code: str, description: str) -> None:
+    status = make_status(Receipt(code, description), *_SOMEBODY, "1", 0)
+    _check_record(status, "description", {"errmsg": "code"})
+
+
+def _check_reply(member: str, text: str, sign: str = "") -> None:
+    _check_record(make_reply(text, *_SOMEBODY, sign, 0), member)
+
+
+def _check_record(
+    record: Record, member: str, others: Mapping[str, str] = MappingProxyType({})
+) -> None:
+    """Refuse now what no record can say, and not when one is due.
+
+    Args:
+        member: whose fault it is, unless it is that of one of the `others`, by the record's names.
+    """
+    try:
+        encode(record)
+    except InvalidRecord as error:
+        raise ValueError(f"{others.get(error.member, member)} {error.fix}") from None
+
+
+_SOMEBODY: Final = ("86", "13800000000")
 
 
 class _Part(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -114,6 +151,7 @@ class Failure(_Part, frozen=True):
             raise ValueError(f"group must be one of {', '.join(GROUPS)}")
         if self.code == DELIVERED:
             raise ValueError(f"code {DELIVERED} is no failure; see outcomes.delivered")
+        _check_status(self.code or "1", self.description or "")
 
     def receipt(self, chance: random.Random) -> Receipt:
         """What the carrier says."""
@@ -162,6 +200,9 @@ class Sends(_Part, frozen=True):
 
     def __post_init__(self) -> None:
         _check_delay(self.delay_s)
+        _check_reply("sign", "", self.sign)
+        for place, sign in enumerate(self.signs):
+            _check_reply(f"signs[{place}]", "", sign)
 
 
 class Replies(_Part, frozen=True):
@@ -185,6 +226,8 @@ class Replies(_Part, frozen=True):
 
     def __post_init__(self) -> None:
         _check_delay(self.delay_s)
+        for place, text in enumerate(self.texts):
+            _check_reply(f"texts[{place}]", text)
 
 
 class Rule(_Part, frozen=True):
@@ -218,6 +261,8 @@ class Rule(_Part, frozen=True):
             raise ValueError("description needs code")
         if self.delay_s is not None:
             _check_delay(self.delay_s)
+        _check_status(self.code or "1", self.description or "")
+        _check_reply("reply", self.reply or "")
 
     def fits(self, mobile: str) -> bool:
         """Whether it is about this number."""

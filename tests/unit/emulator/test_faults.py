@@ -169,3 +169,26 @@ def test_faults_are_bounded() -> None:
     made = faults(*[fault("cut")] * limits.FAULTS_MAX)
     with pytest.raises(InvalidSetting, match="clear them first"):
         made.arm(fault("cut"))
+
+
+def test_of_faults_that_are_too_many_none_is_armed() -> None:
+    made = faults(*[fault("cut")] * (limits.FAULTS_MAX - 1))
+    with pytest.raises(InvalidSetting, match="clear them first"):
+        made.arm(fault("http"), fault("http"))
+    assert len(made.armed()) == limits.FAULTS_MAX - 1
+    made.arm(fault("http"))
+
+
+def test_faults_that_have_none_left_make_room_the_oldest_first() -> None:
+    """Who tests for long and never clears them goes on."""
+    made = faults(*[fault("cut")] * limits.FAULTS_MAX)
+    first, second = made.strike("pullstatus", 0), made.strike("pullstatus", 0)
+    [third] = made.arm(fault("http"))
+    assert first is not None
+    assert second in made.armed()
+    assert not any(one is first for one in made.armed())
+    assert made.armed()[-1] is third
+    with pytest.raises(InvalidSetting, match="clear them first"):
+        made.arm(fault("http"), fault("http"))
+    made.give_back(first)
+    assert made.strike("pullstatus", 0) is first

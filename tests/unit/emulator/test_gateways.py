@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import random
 from urllib.parse import parse_qs, urlsplit
 
+import httpx
 import pytest
 
-from pullstatus.emulator.gateways import Gateway, Play, _request, _values, gateways
+from pullstatus.emulator.gateways import Gateway, Gateways, Play, _request, _values, gateways
 from pullstatus.errors import InvalidSetting
 from pullstatus.receipts.reading import read
 from pullstatus.receipts.reports import State
@@ -75,6 +77,28 @@ def test_a_gateway_that_signs_does_so_with_the_key_it_is_given(name: str, gatewa
             assert fault_of_reply(scheme, reply, "theirs") is None
             assert fault_of_reply(scheme, reply, "another") is not None
             assert fault_of_reply(scheme, unsigned, "theirs") is not None
+
+
+@pytest.mark.parametrize(("forgets", "again"), [(False, 1), (True, 0)])
+def test_a_call_that_is_in_the_air_when_all_are_forgotten_is_not_made_again(
+    *, forgets: bool, again: int
+) -> None:
+    """It would come to whoever has begun something else meanwhile."""
+    made = Gateways()
+
+    async def answer(_request: httpx.Request) -> httpx.Response:
+        if forgets:
+            made.forget()
+        return httpx.Response(503)
+
+    async def play() -> None:
+        async with httpx.AsyncClient(transport=httpx.MockTransport(answer)) as http:
+            made.play(Play("vonage", URL, replies=0, pace=1_000_000), random.Random(7), NOW_S)
+            await made._call(http, *made._waiting.popleft())
+            await asyncio.sleep(0.1)  # a pause of its gateway is less, at this pace
+
+    asyncio.run(play())
+    assert len(made._waiting) == again
 
 
 def test_replies_of_a_gateway_that_sends_none_are_refused() -> None:

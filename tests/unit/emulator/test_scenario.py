@@ -10,6 +10,8 @@ import pytest
 from pullstatus.emulator.scenario import Scenario, example, parse_scenario, read_scenario
 from pullstatus.errors import InvalidSetting
 
+LONG = "x" * 50_000
+
 
 def test_empty_file_is_the_documented_application_and_no_traffic() -> None:
     scenario = parse_scenario("")
@@ -78,6 +80,18 @@ def test_chance_without_a_seed_differs_from_run_to_run() -> None:
         ("[sends]\ndelay_s = [3, 1]", "file: sends: delay_s must be"),
         ("[sends]\ndelay_s = [1, 2, 3]", "file: sends.delay_s"),
         ("[replies]\ntexts = []", "file: replies.texts"),
+        (f"[replies]\ntexts = ['a', '{LONG}']", "file: replies: texts[1] must"),
+        (f"[sends]\nsign = '{LONG}'", "file: sends: sign must"),
+        (f"[sends]\nsigns = ['{LONG}']", "file: sends: signs[0] must"),
+        (f"[[rules]]\nmobile = '1'\nreply = '{LONG}'", "file: rules[0]: reply must"),
+        (
+            f"[[rules]]\nmobile = '1'\ncode = 'x'\ndescription = '{LONG}'",
+            "file: rules[0]: description must",
+        ),
+        (
+            f"[[outcomes.failures]]\ncode = 'x'\ndescription = '{LONG}'",
+            "file: outcomes.failures[0]: description must",
+        ),
         ("[[templates]]\nid = 1", "file: templates[0].text: is missing"),
         ("[[templates]]\nid=1\ntext=''\n[[templates]]\nid=1\ntext=''", "different ids"),
         ("[[rules]]\ncode = 'x'", "file: rules[0].mobile: is missing"),
