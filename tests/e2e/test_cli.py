@@ -161,9 +161,15 @@ def test_app_create_refuses_what_is_no_key(tmp_path: Path, appkey: str) -> None:
     assert len(appkey) < 10 or appkey not in text
 
 
-@pytest.mark.parametrize("sdkappid", ["0", "2147483648"])
-def test_app_create_refuses_numbers_out_of_range(tmp_path: Path, sdkappid: str) -> None:
-    assert "1 to 2147483647" in bad(tmp_path, "app", "create", sdkappid)
+@pytest.mark.parametrize(
+    ("sdkappid", "exit_status", "said"),
+    [("0", 1, "1 to 2147483647"), ("2147483648", 2, "0<=x<=2147483647")],
+)
+def test_app_create_refuses_numbers_out_of_range(
+    tmp_path: Path, sdkappid: str, exit_status: int, said: str
+) -> None:
+    """Beyond what there can be is a mistake of the command line, as of all commands."""
+    assert said in bad(tmp_path, "app", "create", sdkappid, exit_status=exit_status)
 
 
 def test_app_commands_about_one_that_is_or_is_not_there(tmp_path: Path) -> None:
