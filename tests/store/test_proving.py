@@ -207,7 +207,7 @@ async def test_a_time_that_is_none_is_found_and_holds_up_nobody(
     try:
         await store.append(append(STATUSES, encoded(status(7)), at_ms))
     except OverflowError:
-        assert abs(at_ms) == 1 << 62, "where this engine keeps a time there is no room for it"
+        assert at_ms >= 1 << 48, "where this engine keeps a time there is no room for it"
         return
     await store.append(append(STATUSES, encoded(status(8))))
     await store.park(parked(append(STATUSES, [], at_ms), [b"{}"]))
