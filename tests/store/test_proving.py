@@ -21,6 +21,8 @@ from pullstatus.store import (
     Followed,
     Index,
     Mailbox,
+    Setting,
+    Span,
     Store,
     Tally,
     Unfollow,
@@ -193,6 +195,27 @@ async def test_an_hour_that_came_twice_is_not_missed(store: Store, apart: bool) 
     again = await store.tallies(mailbox.sdkappid, 0, LAST_HOUR)
     assert [tally for tally in again if tally.series == mailbox.holds] == counted
     assert await found(store) == []
+
+
+async def test_a_follower_that_begins_meanwhile_is_no_problem(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It makes the key of the index, and then what is found by that."""
+    setting, spans = store.setting, store.spans
+    begun = False
+
+    async def before(name: str) -> Setting | None:
+        return await setting(name) if begun else None
+
+    async def begins(mailbox: Mailbox) -> list[Span]:
+        nonlocal begun
+        begun = True
+        return await spans(mailbox)
+
+    monkeypatch.setattr(store, "setting", before)
+    monkeypatch.setattr(store, "spans", begins)
+    assert await found(store) == []
+    assert begun
 
 
 NO_TIME = "entries have a time that is none: restore a backup"

@@ -44,11 +44,10 @@ async def problems(store: Store) -> list[Finding]:
     found: list[Finding] = []
     noted = (await store.marks(FORGOTTEN)).get(FORGOTTEN, Noted(0))
     oldest_hour = nearest_hour(noted.at_ms)
-    key = await index.key_of(store)
     for row in await store.backlog():
         told: list[str] = []
         if not row.mailbox.aside:
-            told += await _of_mailbox(store, row.mailbox, key, oldest_hour)
+            told += await _of_mailbox(store, row.mailbox, oldest_hour)
         if _TIMELESS not in told and not await _all_have_times(store, row):
             told.append(_TIMELESS)
         found += [Finding(row.mailbox, problem) for problem in told]
@@ -79,14 +78,14 @@ async def _all_have_times(store: Store, row: Backlog) -> bool:
     return True
 
 
-async def _of_mailbox(
-    store: Store, mailbox: Mailbox, key: bytes | None, oldest_hour: int
-) -> list[str]:
+async def _of_mailbox(store: Store, mailbox: Mailbox, oldest_hour: int) -> list[str]:
     """What is wrong, at a moment in which nothing is erased or removed."""
     for _ in range(TRIES):
         moment = await _moment(store, mailbox)
         if moment is None:
             break
+        # Behind the segments, which are never there before it: a follower may begin just now.
+        key = await index.key_of(store) if moment.spans else None
         found = [problem async for problem in _Look(store, moment, key, oldest_hour).problems()]
         now = await _standing(store, mailbox)
         same = now.followed.turn == moment.row.followed.turn and now.purged == moment.row.purged
