@@ -238,7 +238,7 @@ class Emulation:
             await asyncio.sleep(TICK_S)
             elapsed_s = self._monotonic_s() - started
             due = [int(rate * elapsed_s) - count for rate, count in zip(rates, made, strict=True)]
-            with _losing_what_finds_no_room():
+            with _losing_records():
                 await self._traffic(*due)
             made = [count + more for count, more in zip(made, due, strict=True)]
 
@@ -386,7 +386,7 @@ class Emulation:
         due: dict[Mailbox, list[bytes]] = {}
         while pending and pending[0][0] <= now:
             _, _, mailbox, make = heapq.heappop(pending)
-            with _losing_what_is_no_record():
+            with _losing_records():
                 due.setdefault(mailbox, []).append(encode(make(int(self.now_s()))))
         for mailbox, entries in due.items():
             if self._pending is not pending:
@@ -394,23 +394,17 @@ class Emulation:
             if self.pushes.wanted:
                 self.pushes.add(Kind(mailbox.kind), entries)
                 continue
-            with _losing_what_finds_no_room():
+            with _losing_records():
                 await self.append(mailbox, entries)
 
 
 @contextlib.contextmanager
-def _losing_what_is_no_record() -> Iterator[None]:
-    """Go on without a record that can be none, of what a send or the scenario says."""
+def _losing_records() -> Iterator[None]:
+    """Go on without records that nobody is told about.
+
+    What a send or the scenario says may be none, and the temporary folder may be full.
+    """
     try:
         yield
-    except InvalidRecord as error:
-        log.warning("made-up record lost", reason=str(error))
-
-
-@contextlib.contextmanager
-def _losing_what_finds_no_room() -> Iterator[None]:
-    """Go on without records that nobody is told about, when the temporary folder is full."""
-    try:
-        yield
-    except StoreFull as error:
+    except (InvalidRecord, StoreFull) as error:
         log.warning("made-up records lost", reason=str(error))
