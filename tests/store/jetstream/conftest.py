@@ -43,7 +43,12 @@ def app() -> str:
 
 def copied(sequence: int) -> None:
     """Wait until every node has what the stream holds up to a sequence."""
-    until(lambda: all(_last(node) >= sequence for node in cluster().nodes))
+    until(lambda: all(_state(node)[0] >= sequence for node in cluster().nodes))
+
+
+def alike() -> None:
+    """Wait until every node has removed what the leader of the stream has."""
+    until(lambda: len({_state(node) for node in cluster().nodes}) == 1)
 
 
 def until(happened: Callable[[], bool]) -> None:
@@ -54,10 +59,11 @@ def until(happened: Callable[[], bool]) -> None:
         time.sleep(0.01)
 
 
-def _last(node: Node) -> int:
+def _state(node: Node) -> tuple[int, int]:
+    """The newest message that a node has, and how many."""
     [account] = node.look("/jsz?accounts=true&streams=true")["account_details"]
     [found] = [each for each in account["stream_detail"] if each["name"] == STREAM]
-    return int(found["state"]["last_seq"])
+    return int(found["state"]["last_seq"]), int(found["state"]["messages"])
 
 
 def op() -> bytes:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Final
 
 from pullstatus.store import init_store
+from pullstatus.store.jetstream.bus import Bus
 from pullstatus.store.jetstream.location import parse_url
 from pullstatus.store.jetstream.opening import opened
 from tests.store import engines as tested
@@ -41,10 +42,20 @@ def remove(url: str) -> None:
 
 
 def until_all_answer(url: str) -> None:
-    """Wait until each node is asked for what it has: seconds after it has begun to have it."""
+    """Wait until each node is asked for what it has: seconds after it has begun to have it.
+
+    By then all have the same: what one has removed the others have, too.
+    """
     by_s = time.monotonic() + PATIENCE_S
     with opened(parse_url(url)) as found:
         for stream, _ in found.layout.streams:
-            while not found.bus._wait(found.bus._all_answer_now(stream)):
+            while not (
+                found.bus._wait(found.bus._all_answer_now(stream)) and _alike(found.bus, stream)
+            ):
                 assert time.monotonic() < by_s
                 time.sleep(0.1)
+
+
+def _alike(bus: Bus, stream: str) -> bool:
+    [led] = bus.cluster([stream]).streams
+    return led is not None and len(set(bus.copies()[led.group].values())) == 1

@@ -12,7 +12,7 @@ from pullstatus.store.jetstream import reading, wire, writing
 from pullstatus.store.jetstream.bus import Bus
 from pullstatus.store.jetstream.location import Login, parse_url
 from pullstatus.store.jetstream.wire import Put, Stale
-from tests.store.jetstream.conftest import STREAM, copied, op
+from tests.store.jetstream.conftest import STREAM, alike, copied, op
 
 BUS: type[wire.Bus] = Bus  # a type checker says whether it is one
 
@@ -25,7 +25,7 @@ def put(bus: Bus, *subjects: str, last: int | None = 0, stream: str = STREAM) ->
 
 
 def texts(bus: Bus, pattern: str) -> list[str]:
-    """What lies on a subject, as the leader has it."""
+    """What lies on a subject: all that the leader has, and of what it removed what others have."""
     found = bus.following(STREAM, pattern, 0, count=2000, leader=True)
     return [message.data[16:].decode() for message in found]
 
@@ -155,6 +155,7 @@ def test_messages_below_a_sequence_are_removed(bus: Bus, app: str) -> None:
     assert bus.purge(STREAM, f"{app}.log", below=last - 2) == 7
     assert bus.purge(STREAM, f"{app}.log", below=last - 2) == 0
     assert bus.purge(STREAM, f"{app}.>", below=last) == 2
+    alike()
     assert texts(bus, f"{app}.>") == [f"{app}.c"]
 
 
@@ -162,6 +163,7 @@ def test_a_message_is_removed(bus: Bus, app: str) -> None:
     last = put(bus, f"{app}.log", f"{app}.c")
     for _ in range(2):
         bus.delete(STREAM, last - 1)
+    alike()
     assert texts(bus, f"{app}.>") == [f"{app}.c"]
     assert put(bus, f"{app}.c", last=last) > last
 
