@@ -17,6 +17,7 @@ from pullstatus.apps import Application
 from pullstatus.apps.values import NOBODY, application_setting
 from pullstatus.cli import main
 from pullstatus.errors import StoreUnavailable
+from pullstatus.mailbox.names import Name
 from pullstatus.mailbox.parking import live_application
 from pullstatus.mailbox.pending import Item, wait
 from pullstatus.receipts.parts import Part
@@ -197,7 +198,8 @@ def test_nothing_ends_with_1_and_says_how_far_back_it_looked(
 def test_it_is_told_one_thing(shared: Program) -> None:
     for how in ([], ["--number", "1", "--sid", "a"]):
         assert "give --number or --sid" in refused(shared, *how, exit_status=2)
-    assert "a number is digits" in refused(shared, "--number", "12a")
+    for number in ("12a", "138****5678", "(0171 234", "[", "+"):
+        assert "a number is digits" in refused(shared, "--number", number)
     assert "a sid is not empty" in refused(shared, "--sid", "")
 
 
@@ -210,9 +212,13 @@ def test_what_is_pending_is_looked_through(tmp_path: Path, number: int) -> None:
         Kind.REPLY, b"from=%2B8613900000001&part=1", number="+8613900000001", part=Part("7", 2, 1)
     )
 
+    bare = Report(Kind.DELIVERY_STATUS, b'{"id":"8:z"}', id="8:z")
+    registered = Name(SDKAPPID, "", "8:mine", "", "86", "13900000003", 2, 1, 1)
+
     async def put() -> None:
         store = await open_store(f"{url}&commits=thread")
         items = [Item("kannel", "carrier", 1_800_000_000_000, report) for report in (name, part)]
+        items.append(Item("kannel", "carrier", 1_800_000_000_000, bare, name=registered))
         setting = msgspec.json.encode(Application(SDKAPPID, (), 0))
         await store.change(Change(application_setting(SDKAPPID), setting, None))
         live = None if number == NOBODY else await live_application(store, number)
@@ -235,7 +241,8 @@ def test_what_is_pending_is_looked_through(tmp_path: Path, number: int) -> None:
             ("pending", "its other parts"),
         ]
         assert {(row["sdkappid"], *row["tokens"]) for row in rows} == {(number, "carrier")}
-    assert [row["state"] for row in found("--sid", "8:x")] == ["pending"]
+    for one in (("--sid", "8:x"), ("--sid", "8:mine"), ("--number", "+8613900000003")):
+        assert [row["state"] for row in found(*one)] == ["pending"]
     done = CliRunner().invoke(main, ["find", "--number", "+8613900000002", "--store", url])
     assert done.exit_code == 1
 

@@ -8,13 +8,14 @@ from typing import Any
 import msgspec
 import pytest
 
-from pullstatus.apps import Operator
-from pullstatus.apps.values import NOBODY
+from pullstatus.apps import Application, LiveApplication, Operator
+from pullstatus.apps.values import NOBODY, application_setting
 from pullstatus.json import ascii_json
 from pullstatus.mailbox import finding, parking
 from pullstatus.mailbox.erasing import ErasedNumber, count_number, erase_number, parse_number
 from pullstatus.store import (
     Again,
+    Change,
     Erased,
     Mailbox,
     Outcome,
@@ -295,6 +296,31 @@ async def test_what_could_not_be_read_is_found_and_erased_however_it_is_escaped(
     [left] = await parking.parked(store, NOBODY)
     assert left.item
     assert left.item.query == his
+
+
+@pytest.mark.parametrize("leaving", [False, True])
+async def test_what_is_parked_of_an_application_that_is_gone_keeps_nothing_else(
+    store: Store, leaving: bool
+) -> None:
+    """Or that was half removed; records of others are erased as well."""
+    number, gone = parse_number("+8613800000001"), Application(1400000007, (), 0, leaving=True)
+    name, revision = application_setting(gone.sdkappid), 0
+    if leaving:
+        await store.change(Change(name, msgspec.json.encode(gone), None))
+        setting = await store.setting(name)
+        assert setting
+        revision = setting.revision
+    live = LiveApplication(gone, revision)
+    item = parking.Item("any", "smsc", NOW_MS, "192.0.2.1", "why", b"to=+8613800000001")
+    kept = parking.Item("any", "smsc", NOW_MS, "192.0.2.1", "why", b"to=+8613800000002")
+    await store.park(parking.aside_of(live, [kept, item], NOW_MS, BY.ticket()))
+    await store.append(append(STATUSES, [record("13800000001"), record("13800000002")]))
+    erased = await erase_number(store, number, by=BY, progress=lambda *_: None)
+    assert erased == ErasedNumber(waiting=1, parked=1)
+    assert [each.item for each in await parking.parked(store, gone.sdkappid)] == [
+        msgspec.structs.replace(kept, number=1)
+    ]
+    assert await data_of(store, STATUSES) == [record("13800000002")]
 
 
 @pytest.mark.parametrize("pulled", [False, True])

@@ -206,31 +206,18 @@ async def _standing(store: Store, mailbox: Mailbox) -> Backlog:
 async def _erase_all_parked(store: Store, number: Number, by: Operator, act: Act) -> int:
     """Erase what is parked, wherever it goes meanwhile; returns how many items.
 
-    From one application to another one an item may go past whoever looks at them in turn. So those
-    that have got something since are looked at once more, for what had come before this began.
+    Where something came since, that is what had come before this began.
 
     Raises:
         SettingChanged: items go to and fro again and again.
     """
-    looked = dict[Mailbox, int]()
-    count = 0
-    found = False
-    for _ in range(limits.OVERTAKEN_MAX):
-        came = [
-            row
-            for row in await store.backlog()
-            if row.mailbox.parked and row.accepted != looked.get(row.mailbox)
-        ]
-        if not came:
-            return count
-        found = False
-        for row in came:
-            began_ms = by.now_ms if row.mailbox in looked else None
-            looked[row.mailbox] = row.accepted
-            erased = await _erase_parked(store, row, number, by, act, began_ms)
-            found = found or erased > 0
+    count = newest_round = 0
+    async for round_number, row in parking.in_turn(store):
+        began_ms = by.now_ms if round_number else None
+        if erased := await _erase_parked(store, row, number, by, act, began_ms):
             count += erased
-    if found:
+            newest_round = round_number
+    if newest_round == limits.OVERTAKEN_MAX - 1:
         raise SettingChanged("parked items go from one application to another; try again")
     return count
 
@@ -279,7 +266,7 @@ async def _erase_pending(store: Store, mailbox: Mailbox, number: Number, by: Ope
 
 
 def _is_pending_of(item: pending.Item, number: Number) -> bool:
-    return number.is_in(item.encoded()) or number.is_in(item.report.raw)
+    return any(map(number.is_in, pending.told(item)))
 
 
 async def _numbers_of(

@@ -22,7 +22,6 @@ from pullstatus.mailbox.search import Found
 from pullstatus.mailbox.senders import Senders
 from pullstatus.mailbox.spelling import AFTER, BEFORE, in_a_row, is_found
 from pullstatus.records import Kind
-from pullstatus.records.numbers import bare
 from pullstatus.store import NO_TICKET, Aside, Backlog, Mailbox, Store
 
 ACTION = "find"
@@ -95,7 +94,9 @@ async def by_number(
     Raises:
         InvalidSetting: it is no number.
     """
-    aside = await _aside(store, _has_number(number), sdkappid)
+    digits = search.digits_of(number)
+    has = _has_number(digits, whole=digits != number)
+    aside = await _aside(store, has, sdkappid)
     records = await search.by_number(store, number, sdkappid)
     return await _findings(store, "number", records, aside, sdkappid, by)
 
@@ -106,6 +107,7 @@ async def by_sid(store: Store, sid: str, sdkappid: int | None = None, *, by: Ope
     Raises:
         InvalidSetting: it is empty.
     """
+    search.check_sid(sid)
     spelt = b"|".join(map(re.escape, {sid.encode(), msgspec.json.encode(sid)[1:-1]}))
     pattern = re.compile(rb"(?<![0-9A-Za-z])(?:%b)(?![0-9A-Za-z])" % spelt)
     aside = await _aside(store, _holds(pattern), sdkappid)
@@ -178,30 +180,32 @@ async def _pending(store: Store, has: _Has, sdkappid: int | None) -> list[Awaite
         for row in await store.backlog(sdkappid)
         if row.mailbox.kind is Aside.PENDING and row.waiting
         for item in (await pending.waiting(store, row)).values()
-        if item is not None and (has(item.report.raw) or has(item.report.query))
+        if item is not None and any(map(has, pending.told(item)))
     ]
 
 
 async def _parked(store: Store, has: _Has, sdkappid: int | None) -> list[tuple[int, Parked]]:
-    return [
-        (row.mailbox.sdkappid, each)
-        for row in await store.backlog(sdkappid)
-        if row.mailbox.parked and row.waiting
-        for each in await parking.parked(store, row.mailbox.sdkappid)
-        if each.item is not None and (has(each.item.raw) or has(each.item.query))
-    ]
+    found: dict[int, list[Parked]] = {}
+    async for _, row in parking.in_turn(store, sdkappid):
+        waiting = await parking.parked(store, row.mailbox.sdkappid) if row.waiting else []
+        found[row.mailbox.sdkappid] = [
+            each
+            for each in waiting
+            if each.item is not None and (has(each.item.raw) or has(each.item.query))
+        ]
+    return [(number, each) for number, items in found.items() for each in items]
 
 
-def _has_number(number: str) -> _Has:
+def _has_number(digits: str, *, whole: bool) -> _Has:
     """Whether what came has these digits in a row, also without the calling code.
 
-    Without a plus nobody knows whether they have one: it may also be in front of them.
+    Args:
+        whole: they begin with it. Else nobody knows whether they do: it may be in front of them.
     """
-    digits = bare(number)
-    whole = Number(digits)
-    front = BEFORE if digits != number else rb""
+    number = Number(digits)
+    front = BEFORE if whole else rb""
     holds = _holds(re.compile(front + in_a_row(digits) + AFTER), digits)
-    return lambda came: holds(came) or whole.is_in(came)
+    return lambda came: holds(came) or number.is_in(came)
 
 
 def _holds(pattern: re.Pattern[bytes], digits: str = "") -> _Has:

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import hashlib
 import sys
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from typing import Final
 
 import msgspec
@@ -29,7 +29,17 @@ from pullstatus.receipts import Receipts, Unread
 from pullstatus.receipts.reports import beside
 from pullstatus.receipts.request import Request
 from pullstatus.records import Kind
-from pullstatus.store import Append, Aside, Fingerprints, Gone, Mailbox, Park, PutAside, Store
+from pullstatus.store import (
+    Append,
+    Aside,
+    Backlog,
+    Fingerprints,
+    Gone,
+    Mailbox,
+    Park,
+    PutAside,
+    Store,
+)
 
 __all__ = [
     "NOBODYS",
@@ -38,6 +48,7 @@ __all__ = [
     "Parked",
     "aside_of",
     "decode_item",
+    "in_turn",
     "item_of",
     "live_application",
     "park",
@@ -210,6 +221,31 @@ async def parked(store: Store, sdkappid: int) -> list[Parked]:
             break
         found[entry.seq] = decode_item(entry.data)
     return [Parked(seq, found.get(seq)) for seq in range(first, last + 1)]
+
+
+async def in_turn(store: Store, sdkappid: int | None = None) -> AsyncIterator[tuple[int, Backlog]]:
+    """Mailboxes of parked items as they stand, and once more those that have got some since.
+
+    From one application to another one an item may go past whoever looks at them in turn.
+
+    Args:
+        sdkappid: of one application; None: of all.
+
+    Yields:
+        each with the number of the round, from 0 to below `limits.OVERTAKEN_MAX`.
+    """
+    looked: dict[Mailbox, int] = {}
+    for round_number in range(limits.OVERTAKEN_MAX):
+        came = [
+            row
+            for row in await store.backlog(sdkappid)
+            if row.mailbox.parked and row.accepted != looked.get(row.mailbox)
+        ]
+        if not came:
+            return
+        for row in came:
+            looked[row.mailbox] = row.accepted
+            yield round_number, row
 
 
 async def live_application(store: Store, sdkappid: int) -> LiveApplication:

@@ -70,6 +70,7 @@ __all__ = [
     "overdue_ms",
     "pending_mailbox",
     "piece_of",
+    "told",
     "wait",
     "waiting",
     "waits_for",
@@ -118,6 +119,11 @@ class Item(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 decode_item: Final = msgspec.json.Decoder(Item).decode
+
+
+def told(item: Item) -> list[bytes]:
+    """All that tells whose it is: what it is known by here, and what came, as it came."""
+    return [item.encoded(), item.report.raw, item.report.query]
 
 
 def pending_mailbox(sdkappid: int) -> Mailbox:

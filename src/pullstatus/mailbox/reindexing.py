@@ -13,18 +13,19 @@ removed or erased its tally alone tells, and stays.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 from typing import NamedTuple
 
 from pullstatus import limits
 from pullstatus.apps import Operator, applications
 from pullstatus.apps.values import NOBODY
-from pullstatus.errors import StoreUnavailable
+from pullstatus.errors import StoreDamaged, StoreUnavailable
 from pullstatus.mailbox.following import Follower, Piece, found_by_nothing, let_others, read
 from pullstatus.mailbox.search import copies_of
 from pullstatus.mailbox.tallies import LAST_HOUR, set_back_of
 from pullstatus.records.hours import nearest_hour
-from pullstatus.store import Backlog, Count, Progress, Store, Tally, Unfollow
+from pullstatus.store import Backlog, Count, Mailbox, Progress, Store, Tally, Unfollow
 from pullstatus.store.tallies import summed
 
 ACTION = "reindex"
@@ -88,23 +89,44 @@ async def _begin_anew(store: Store, sdkappid: int, by: Operator) -> None:
 
     What was told of sends, and what came by a token, is stored nowhere else: that begins at 0.
     """
-    known = await store.tallies(sdkappid, 0, LAST_HOUR, whole=False)
-    damaged = [tally for tally in known if not tally.counts]
-    if not damaged:
-        return
-    again: dict[tuple[int, int], Sequence[int]] = {}
-    for row in await _rows(store, sdkappid):
-        copies = await copies_of(store, row.mailbox)
-        piece = Piece(row.mailbox, row.purged + 1, row.purged, found_by_nothing, copies)
-        await read(store, piece, row.followed.tallied, let_others)
-        for tally in piece.tallies():
-            before = again.get((tally.series, tally.hour), ())
-            again[tally.series, tally.hour] = summed(before, tally.counts)
+    for _ in range(limits.OVERTAKEN_MAX):
+        rows = await _rows(store, sdkappid)
+        known = await store.tallies(sdkappid, 0, LAST_HOUR, whole=False)
+        damaged = [tally for tally in known if not tally.counts]
+        if not damaged:
+            return
+        again = await _still_told(store, rows)
+        # What was removed while it was read would be counted as what nobody can read.
+        if _gone(rows) == _gone(await _rows(store, sdkappid)):
+            break
+    else:
+        raise StoreUnavailable(f"records of {sdkappid} are removed all the while; run it again")
     tallies = [
         Tally(tally.series, tally.hour, tuple(again.get((tally.series, tally.hour), (0,))))
         for tally in damaged
     ]
     await store.count(Count(sdkappid, tallies, by.now_ms, ticket=by.ticket()))
+
+
+def _gone(rows: Sequence[Backlog]) -> dict[Mailbox, tuple[int, int]]:
+    """What changes when something of a mailbox is removed or erased."""
+    return {row.mailbox: (row.purged, row.followed.turn) for row in rows}
+
+
+async def _still_told(
+    store: Store, rows: Sequence[Backlog]
+) -> dict[tuple[int, int], Sequence[int]]:
+    """The counts of what is stored and was counted, by series and hour."""
+    again: dict[tuple[int, int], Sequence[int]] = {}
+    for row in rows:
+        copies = await copies_of(store, row.mailbox)
+        piece = Piece(row.mailbox, row.purged + 1, row.purged, found_by_nothing, copies)
+        with contextlib.suppress(StoreDamaged):  # what is behind what is nowhere is not counted
+            await read(store, piece, row.followed.tallied, let_others)
+        for tally in piece.tallies():
+            before = again.get((tally.series, tally.hour), ())
+            again[tally.series, tally.hour] = summed(before, tally.counts)
+    return again
 
 
 async def _drop(store: Store, row: Backlog, by: Operator) -> None:

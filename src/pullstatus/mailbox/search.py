@@ -86,8 +86,8 @@ async def by_pull(store: Store, name: str) -> list[Found]:
     return [Found(row.mailbox, row.first_seq, row.count, row)]
 
 
-async def by_sid(store: Store, sid: str, sdkappid: int | None = None) -> list[Found]:
-    """The delivery statuses with this `sid`, whatever became of them.
+def check_sid(sid: str) -> None:
+    """Refuse what is no `sid` of a record that is looked for.
 
     Raises:
         InvalidSetting: it is empty, as that of no record is.
@@ -95,10 +95,31 @@ async def by_sid(store: Store, sid: str, sdkappid: int | None = None) -> list[Fo
     if not sid:
         raise InvalidSetting("a sid is not empty")
 
+
+async def by_sid(store: Store, sid: str, sdkappid: int | None = None) -> list[Found]:
+    """The delivery statuses with this `sid`, whatever became of them.
+
+    Raises:
+        InvalidSetting: it is empty, as that of no record is.
+    """
+    check_sid(sid)
+
     def match(fields: Fields) -> bool:
         return fields.sid == sid
 
     return await _search(store, index.sid(sid), match, sdkappid, (Kind.DELIVERY_STATUS,))
+
+
+def digits_of(number: str) -> str:
+    """Those of a number that is looked for.
+
+    Raises:
+        InvalidSetting: it is no number.
+    """
+    digits = bare(number)
+    if not (digits.isascii() and digits.isdigit()):
+        raise InvalidSetting("a number is digits, with or without + and its calling code")
+    return digits
 
 
 async def by_number(store: Store, number: str, sdkappid: int | None = None) -> list[Found]:
@@ -111,10 +132,7 @@ async def by_number(store: Store, number: str, sdkappid: int | None = None) -> l
     Raises:
         InvalidSetting: it is no number.
     """
-    digits = bare(number)
-    if not (digits.isascii() and digits.isdigit()):
-        raise InvalidSetting("a number is digits, with or without + and its calling code")
-
+    digits = digits_of(number)
     meant = may_be if digits == number else is_number
 
     def match(fields: Fields) -> bool:

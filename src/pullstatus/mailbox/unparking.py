@@ -22,8 +22,8 @@ from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 import msgspec
 
 from pullstatus import limits
-from pullstatus.apps import LiveApplication, Operator
-from pullstatus.apps.values import NOBODY
+from pullstatus.apps import Application, LiveApplication, Operator
+from pullstatus.apps.values import NOBODY, application_setting
 from pullstatus.errors import InvalidSetting, SettingChanged
 from pullstatus.mailbox.parking import (
     Item,
@@ -115,21 +115,27 @@ async def drop_meant(
     *,
     by: Operator,
     act: Act,
-) -> bool:
-    """Erase those of the items parked now that are meant, as a part of an act; whether any was.
+) -> None:
+    """Erase those of the items parked now that are meant, as a part of an act.
 
-    Whoever lets some of them leave meanwhile does no harm.
+    Whoever lets some of them leave meanwhile does no harm, nor is anybody's application gone, or
+    half removed.
 
-    Raises: as `retry`, but for `InvalidSetting`, and for what is meant alone.
+    Raises:
+        SettingChanged: who has the number, or what is parked, changed again and again meanwhile.
     """
+    waiting = await parked(store, sdkappid)
+    meant = [each.number for each in waiting if each.item and is_meant(each.item)]
+    if meant:
+        choose = _still(meant)
+        await _settle(store, sdkappid, sdkappid, act, choose, by, _erase, _whoever)
 
-    def meant(waiting: Sequence[Parked]) -> set[int]:
-        return {each.number for each in waiting if each.item and is_meant(each.item)}
 
-    if not meant(await parked(store, sdkappid)):
-        return False
-    await _settle(store, sdkappid, sdkappid, act, meant, by, _erase)
-    return True
+async def _whoever(store: Store, sdkappid: int) -> LiveApplication:
+    """As `live_application`, also of a number that nobody has: of its items nothing is made."""
+    setting = await store.setting(application_setting(sdkappid))
+    nobody = Application(sdkappid, (), 0)
+    return LiveApplication(nobody, 0 if setting is None else setting.revision)
 
 
 async def route(
@@ -198,6 +204,7 @@ async def _settle(
     choose: _Choose,
     by: Operator,
     decide: _Decide,
+    owner_of: Callable[[Store, int], Awaitable[LiveApplication]] = live_application,
 ) -> tuple[Told, list[int]]:
     """Have `decide` say what becomes of items, and do it.
 
@@ -207,6 +214,7 @@ async def _settle(
     Args:
         to: the application that gets what comes of them.
         choose: says which of those that wait at the beginning.
+        owner_of: whose they are.
 
     Returns:
         that, and the numbers of items of which a part has left, and the rest waits.
@@ -215,8 +223,8 @@ async def _settle(
     gone = records = moved = 0
     parts: list[int] = []
     for tries_left in reversed(range(limits.OVERTAKEN_MAX)):
-        live = await live_application(store, sdkappid)
-        target = live if to == sdkappid else await live_application(store, to)
+        live = await owner_of(store, sdkappid)
+        target = live if to == sdkappid else await owner_of(store, to)
         waiting = await parked(store, sdkappid)
         if open_numbers is None:
             open_numbers = choose(waiting)
