@@ -17,7 +17,7 @@ from pullstatus.apps.operator import SERVER
 from pullstatus.apps.routing import Rule
 from pullstatus.apps.values import NOBODY, application_setting
 from pullstatus.errors import InvalidSetting, OutcomeUnknown
-from pullstatus.mailbox import append, leaving, parking, pending, unparking
+from pullstatus.mailbox import append, finding, leaving, parking, pending, unparking
 from pullstatus.mailbox import bounds as mailbox_bounds
 from pullstatus.mailbox.bounds import Bounds
 from pullstatus.mailbox.erasing import ErasedNumber, count_number, erase_number, parse_number
@@ -395,6 +395,27 @@ async def test_an_item_that_goes_elsewhere_as_it_is_looked_for_is_erased(
     assert left_parked == []
     assert await count_number(store, number) == ErasedNumber()
     assert await texts(store, SHOP if way is route else HOTLINE) == ["a", "b"]
+
+
+async def test_an_item_that_goes_elsewhere_as_it_is_looked_for_is_found(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await create(store, SHOP)
+    await create(store, HOTLINE)
+    live = await parking.live_application(store, HOTLINE)
+    await park(store, reply("1", "13900139000") | {"mobile": "x"}, live=live)
+    backlog, left_parked = store.backlog, [HOTLINE]
+
+    async def late(sdkappid: int | None = None) -> list[Backlog]:
+        if sdkappid in left_parked:
+            left_parked.remove(sdkappid)
+            await route(store)
+        return await backlog(sdkappid)
+
+    monkeypatch.setattr(store, "backlog", late)
+    found = await finding.by_number(store, "+8613900139000", by=by())
+    assert left_parked == []
+    assert [number for number, _ in found.parked] == [SHOP]
 
 
 async def test_an_application_that_is_gone_is_nothing_to_an_erasing(store: Store) -> None:
