@@ -55,9 +55,9 @@ class NatsProxy:
             self._losses += count
 
     def spare(self) -> None:
-        """Let everything get through."""
+        """Let everything get through from now on."""
         with self._lock:
-            self._drops = self._losses = 0
+            self._drops = self._losses = self._holds = 0
 
     def hold(self, count: int) -> None:
         """Keep the next so many writes."""

@@ -1,6 +1,5 @@
 """What a cluster of three real nodes does for the engine, one question or write at a time."""
 
-import json
 import time
 from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
@@ -12,7 +11,7 @@ from pullstatus.store.jetstream import reading, wire, writing
 from pullstatus.store.jetstream.bus import Bus
 from pullstatus.store.jetstream.location import Login, parse_url
 from pullstatus.store.jetstream.wire import Put, Stale
-from tests.store.jetstream.conftest import STREAM, alike, copied, op
+from tests.store.jetstream.conftest import ANSWER_S, STREAM, alike, copied, op
 
 BUS: type[wire.Bus] = Bus  # a type checker says whether it is one
 
@@ -149,6 +148,7 @@ def test_messages_from_a_sequence_on_have_a_bound(bus: Bus, app: str, leader: bo
         assert fewest <= len(found) <= most
 
 
+@pytest.mark.usefixtures("unhurried")
 def test_messages_below_a_sequence_are_removed(bus: Bus, app: str) -> None:
     last = put(bus, *[f"{app}.log"] * 9, f"{app}.c")
     assert bus.purge(STREAM, f"{app}.log", below=0) == 0
@@ -200,14 +200,11 @@ def test_the_largest_message_is_taken(bus: Bus, app: str) -> None:
     assert [message.data for message in found] == [large.data] * 2
 
 
+@pytest.mark.usefixtures("unhurried")
 def test_a_full_stream_takes_no_more_and_says_so(bus: Bus) -> None:
-    async def make() -> None:
-        link = await bus._links.link(0, 10)
-        config = {"name": "full", "subjects": ["full.>"], "max_bytes": 200_000, "discard": "new"}
-        request = json.dumps(config | {"allow_atomic": True, "num_replicas": 3}).encode()
-        await link.ask("$JS.API.STREAM.CREATE.full", request, patience_s=10)
-
-    bus.begin(make()).result()
+    config = {"name": "full", "subjects": ["full.>"], "max_bytes": 200_000, "discard": "new"}
+    made = bus._api.create("full", config | {"allow_atomic": True, "num_replicas": 3})
+    bus.begin(made).result()
     mine = op()
     last = bus.write("full", [Put("full.c", mine + bytes(150_000), 0)], mine)
     space = bus.space("full")
@@ -275,9 +272,12 @@ def test_patterns(pattern: str, fits: bool) -> None:
     assert reading._fits("a.b.c", pattern) is fits
 
 
+@pytest.mark.usefixtures("unhurried")
 def test_a_stream_that_is_not_there(bus: Bus, app: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(reading, "GIVE_UP_S", 0.5)
-    monkeypatch.setattr(writing, "RESOLVE_S", 5.0)
+    monkeypatch.setattr(writing, "RESOLVE_S", 0.5)
+    send = writing.Writing._send  # the last try has as long as any
+    monkeypatch.setattr(writing.Writing, "_send", lambda one, puts, _s: send(one, puts, ANSWER_S))
     with pytest.raises(StoreUnavailable, match="no node leads"):
         put(bus, "nowhere.c", stream="nowhere")
     with pytest.raises(StoreUnavailable):

@@ -23,6 +23,7 @@ from pullstatus.store.jetstream.writing import Writing, _Outcome
 from tests.nats_proxy import NatsProxy
 from tests.store.engines import cluster
 from tests.store.jetstream.conftest import STREAM, op
+from tools.nats import PATIENCE_S
 
 
 @pytest.fixture
@@ -85,6 +86,7 @@ def test_a_write_that_is_lost_is_stored_once(
 
 @pytest.mark.parametrize("size", [1, 7])
 @pytest.mark.parametrize("code", [writing.WRONG_LAST, 10164, 10008])
+@pytest.mark.usefixtures("unhurried")
 def test_a_write_that_one_node_refuses_may_have_been_stored(
     bus: Bus, app: str, size: int, code: int
 ) -> None:
@@ -109,10 +111,10 @@ def test_a_write_that_one_node_refuses_may_be_stored_a_moment_later(
     """It took itself for the leader; who leads has it in hand just then."""
     real = Writing._send
     under_way: list[asyncio.Task[_Outcome]] = []
-    leads = Writing._leads
+    leads, nap = Writing._leads, asyncio.sleep
 
     async def store(*arguments: object) -> _Outcome:
-        await looked.wait()
+        await paused.wait()
         return await real(*arguments)  # type: ignore[arg-type]
 
     async def send(*arguments: object) -> _Outcome:
@@ -120,12 +122,22 @@ def test_a_write_that_one_node_refuses_may_be_stored_a_moment_later(
         return _Outcome(error=Fault(writing.WRONG_LAST))
 
     async def look(self: Writing, stream: str) -> bool:
-        looked.set()
-        return await leads(self, stream)
+        while not await leads(self, stream):
+            pass  # who leads may say nothing for seconds, on a busy machine
+        return True
 
-    looked = asyncio.Event()
+    async def sleep(for_s: float) -> None:
+        """A moment is as long as it takes to store it."""
+        if for_s == writing.BOTH_LEAD_S:
+            paused.set()
+            await asyncio.wait(under_way)
+        else:
+            await nap(for_s)
+
+    paused = asyncio.Event()
     monkeypatch.setattr(Writing, "_send", send)
     monkeypatch.setattr(Writing, "_leads", look)
+    monkeypatch.setattr(asyncio, "sleep", sleep)
     mine = op()
     last = bus.write(STREAM, puts(app, size, 0, mine), mine)
     assert len(under_way) == 1
@@ -151,12 +163,13 @@ def test_a_write_that_was_lost_gives_way_to_another(
     bus: Bus, through: Bus, proxy: NatsProxy, app: str, size: int
 ) -> None:
     mine, other = op(), op()
-    proxy.hold(1)
+    proxy.hold(100)
     with ThreadPoolExecutor(1) as pool:
         written = pool.submit(through.write, STREAM, puts(app, size, 0, mine), mine)
         while not proxy._held:
             time.sleep(0.005)
         bus.write(STREAM, puts(app, 1, 0, other), other)
+        proxy.spare()
         with pytest.raises(Stale):
             written.result()
     proxy.release()
@@ -189,7 +202,7 @@ def test_batches_that_were_left_open_hold_others_up_for_a_while(bus: Bus, app: s
     """At most 50 of a stream are open; those that nobody ends are dropped after 10 s."""
 
     async def leave_open(number: int) -> None:
-        link = await bus._links.link(0, 10)
+        link = await bus._links.link(0, PATIENCE_S)
         headers = {writing.BATCH: f"{app}.{number}", writing.NUMBER: "1"}
         await link.send(f"{app}.open", op(), headers)
 
