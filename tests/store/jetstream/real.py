@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
+from pullstatus.errors import StoreUnavailable
 from pullstatus.store import init_store
 from pullstatus.store.jetstream.bus import Bus
 from pullstatus.store.jetstream.location import parse_url
@@ -49,13 +50,19 @@ def until_all_answer(url: str) -> None:
     by_s = time.monotonic() + PATIENCE_S
     with opened(parse_url(url)) as found:
         for stream, _ in found.layout.streams:
-            while not (
-                found.bus._wait(found.bus._all_answer_now(stream)) and _alike(found.bus, stream)
-            ):
+            while not _alike(found.bus, stream):
                 assert time.monotonic() < by_s
                 time.sleep(0.1)
 
 
 def _alike(bus: Bus, stream: str) -> bool:
+    """Whether each node is asked, and has the same; not as long as one does not say."""
+    try:
+        all_answer = bus._wait(bus._all_answer_now(stream))
+    except StoreUnavailable:
+        return False
     [led] = bus.cluster([stream]).streams
-    return led is not None and len(set(bus.copies()[led.group].values())) == 1
+    if led is None or not all_answer:
+        return False
+    held = bus.copies().get(led.group, {})
+    return len(held) == 1 + len(led.copies) and len(set(held.values())) == 1

@@ -8,10 +8,12 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from random import Random
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from pullstatus.store import init_store, open_store
+from pullstatus.store.jetstream import watchdog
 from pullstatus.store.jetstream.copies import Held, Short, short
 from pullstatus.store.jetstream.holdings import copies
 from pullstatus.store.jetstream.location import parse_url
@@ -86,13 +88,17 @@ def test_real_nodes_say_what_they_have_by_the_names_of_their_groups(tmp_path: Pa
             store = await open_store(url)
             await store.append(append(STATUSES, records(3)))
             bus, layout = store._bus, store._layout  # type: ignore[attr-defined]
-            [led] = bus.cluster([layout.stream(0)]).streams
+            while (led := bus.cluster([layout.stream(0)]).streams[0]) is None:
+                pass
             size = bus.newest(layout.stream(0))
             await store.close()
-            while True:
-                found = (await copies(location.monitors))[led.group]
-                if all(each.newest == size for each in found.values()):
-                    return led.leader, dict(found)
+            async with asyncio.timeout(PATIENCE_S):
+                while True:
+                    found = (await copies(location.monitors)).get(led.group, {})
+                    if len(found) == len(nodes().nodes) and all(
+                        each.newest == size for each in found.values()
+                    ):
+                        return led.leader, dict(found)
 
         leader, found = asyncio.run(filled())
         assert leader in found
@@ -105,8 +111,14 @@ def test_of_nodes_that_do_not_answer_or_say_something_else_nothing_is_known() ->
     assert asyncio.run(copies(location.monitors)) == {}
 
 
-def test_a_server_that_starts_is_not_misled_by_a_leader_that_has_lost_messages() -> None:
+def test_a_server_that_starts_is_not_misled_by_a_leader_that_has_lost_messages(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     """Who looks at no nodes is: half of the batches are sent again to a store that does not."""
+    # However busy the machine is, who starts looks for as long as it takes.
+    monkeypatch.setattr("pullstatus.store.jetstream.nodes.LOOK_S", 60.0)
+    monkeypatch.setattr(watchdog, "PASSED_ON_S", PATIENCE_S)
+    monkeypatch.setattr(watchdog, "AGAIN_S", 5.0)
     with Cluster() as cluster:
         url = cluster.url("mailboxes")
         asyncio.run(init_store(url, partitions=1))

@@ -20,7 +20,7 @@ from nats.aio.transport import TcpTransport
 
 from pullstatus.errors import InvalidSetting, StoreRefused, StoreUnavailable
 from pullstatus.store import audit_store, init_store, open_store
-from pullstatus.store.jetstream import api
+from pullstatus.store.jetstream import api, links
 from pullstatus.store.jetstream.bus import Bus
 from pullstatus.store.jetstream.links import Links
 from pullstatus.store.jetstream.location import Address, Login, parse_url
@@ -31,6 +31,14 @@ from tests.store.jetstream.conftest import until
 from tools.nats import Cluster
 
 ALONE = "single-node-for-tests=yes"
+
+
+@pytest.fixture(autouse=True)
+def _unhurried(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A node that is let in, or not, may take long to say so on a busy machine."""
+    monkeypatch.setattr(links, "CONNECT_S", 60)
+    monkeypatch.setattr(links, "START_S", 240.0)
+    monkeypatch.setattr("pullstatus.store.jetstream.nodes.LOOK_S", 60.0)
 
 
 @pytest.fixture
@@ -96,8 +104,9 @@ def test_what_is_no_certificate_is_told(tmp_path: Path) -> None:
             Links(location, Login(), lambda: None)
 
 
-def test_no_password_is_said_to_who_has_no_tls() -> None:
+def test_no_password_is_said_to_who_has_no_tls(monkeypatch: pytest.MonkeyPatch) -> None:
     """Whoever stands between may say that there is none."""
+    monkeypatch.setattr(links, "PAUSE_S", 60.0)  # each of two connections is tried once
     heard = []
     with socket.create_server(("127.0.0.1", 0)) as listener:
 
@@ -166,12 +175,19 @@ def test_an_account_as_the_documents_have_it_is_enough(monkeypatch: pytest.Monke
         with opened(parse_url(url)) as (bus, layout, _):
             stream = layout.stream(0)
             until(lambda: bus._wait(bus._all_answer_now(stream)))
-            led = bus.cluster([stream]).streams[0]
-            assert led is not None
-            bus.step_down(stream, led.copies[0].node)
-            until(lambda: bus.cluster([stream]).streams[0] not in (None, led))
+            while (led := bus.cluster([stream]).streams[0]) is None:
+                pass
+            first, second = led.leader, led.copies[0].node
+
+            def passed_on() -> bool:
+                bus.step_down(stream, second)
+                now = bus.cluster([stream]).streams[0]
+                return now is not None and now.leader != first
+
+            until(passed_on)
             newest = bus.newest(stream)
             bus.delete(stream, newest)
+            monkeypatch.setattr(api, "REQUEST_S", 60.0)  # said again, it would remove nothing
             assert bus.purge(stream, "mailboxes.>", below=newest) > 0
 
 
