@@ -9,8 +9,10 @@ from psycopg.rows import TupleRow
 from pullstatus.store import Store
 from pullstatus.store.gathering.thread import ThreadChannel
 from pullstatus.store.gathering.writer import Writer
-from pullstatus.store.postgresql import PostgresStore
+from pullstatus.store.postgresql import PostgresStore, hangs
 from pullstatus.store.postgresql.log import Log
+from pullstatus.store.postgresql.session import SETTINGS
+from tests.harness import PATIENCE_S
 from tests.store.engines import ENGINES, Tested, server
 
 
@@ -54,3 +56,16 @@ def log_of(store: Store) -> Log:
     log = channel._committer._log
     assert isinstance(log, Log)
     return log
+
+
+@pytest.fixture
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever waits for a lock, or keeps others waiting, does so for as long as a test does."""
+    be_patient(monkeypatch)
+
+
+def be_patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same, for stores that are opened from now on."""
+    for name in ("lock_timeout", "idle_in_transaction_session_timeout"):
+        monkeypatch.setitem(SETTINGS, name, "1min")
+    monkeypatch.setattr(hangs, "HANGS_S", PATIENCE_S)

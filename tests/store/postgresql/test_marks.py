@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import threading
 import time
@@ -126,6 +127,7 @@ async def test_one_that_is_fenced_off_can_never_be_committed(
         )
 
 
+@pytest.mark.usefixtures("patient")
 async def test_the_resolver_waits_for_one_that_is_still_under_way(
     store: Store, url: str, database: str
 ) -> None:
@@ -471,13 +473,9 @@ async def test_a_server_that_hangs_is_left_for_the_one_that_took_its_place(
         await store.close()
 
 
-@pytest.fixture
-def alone(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[], None]]:
-    """Takes the standby away, for which nobody waits for long."""
-    monkeypatch.setattr(hangs, "HANGS_S", 0.5)
-    monkeypatch.setattr(hangs, "LOOK_S", 0.1)
-    monkeypatch.setattr(limits, "STORE_WAIT_S", 1)
-    monkeypatch.setattr(log, "RESOLVE_S", 2.0)
+@contextlib.contextmanager
+def alone() -> Iterator[None]:
+    """Without the standby, for which nobody waits for long."""
     ended = threading.Event()
 
     def commit() -> None:
@@ -486,18 +484,19 @@ def alone(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[], None]]:
                 connection.execute("SELECT pg_logical_emit_message(true, 'test', '')")
 
     committing = threading.Thread(target=commit)
-
-    def take_away() -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(hangs, "HANGS_S", 0.5)
+        patch.setattr(hangs, "LOOK_S", 0.1)
+        patch.setattr(limits, "STORE_WAIT_S", 1)
+        patch.setattr(log, "RESOLVE_S", 2.0)
         server().set(synchronous_standby_names="nobody")
         committing.start()  # the server knows once it has somebody wait
-        server().until(f"SELECT EXISTS ({WAITING})")
-
-    try:
-        yield take_away
-    finally:
-        ended.set()
-        server().set(synchronous_standby_names="")
-        if committing.ident is not None:
+        try:
+            server().until(f"SELECT EXISTS ({WAITING})")
+            yield
+        finally:
+            ended.set()
+            server().set(synchronous_standby_names="")
             committing.join()
 
 
@@ -512,24 +511,22 @@ def waiting_for_a_standby(admin: psycopg.Connection[TupleRow]) -> int:
 async def test_without_a_standby_everybody_is_told_in_time(
     opener: Opener,
     admin: psycopg.Connection[TupleRow],
-    alone: Callable[[], None],
     mailbox: Mailbox | None,
 ) -> None:
     """Of a commit, of a mailbox that is to be made, and of a connection that is to be set up."""
     store = await opener()
     entries = records(2)
     await store.append(append(STATUSES, entries[:1]))
-    alone()
-    if mailbox is None:
-        session_of(store).close()
-        mailbox = STATUSES
-    with pytest.raises((OutcomeUnknown, StoreUnavailable)) as told:
-        await asyncio.wait_for(store.append(append(mailbox, entries[1:])), PATIENCE_S)
-    for other in (STATUSES, REPLIES, OTHERS, PARKED):
-        with pytest.raises(StoreUnavailable):
-            await asyncio.wait_for(store.append(append(other, records(1))), PATIENCE_S)
-    assert waiting_for_a_standby(admin) <= 3  # the commit, and one try to connect of each lane
-    server().set(synchronous_standby_names="")
+    with alone():
+        if mailbox is None:
+            session_of(store).close()
+            mailbox = STATUSES
+        with pytest.raises((OutcomeUnknown, StoreUnavailable)) as told:
+            await asyncio.wait_for(store.append(append(mailbox, entries[1:])), PATIENCE_S)
+        for other in (STATUSES, REPLIES, OTHERS, PARKED):
+            with pytest.raises(StoreUnavailable):
+                await asyncio.wait_for(store.append(append(other, records(1))), PATIENCE_S)
+        assert waiting_for_a_standby(admin) <= 3  # the commit, and one try to connect of each lane
     [entry] = records(1)
     assert await store.append(append(STATUSES, [entry])) == 1
     there = await data_of(store, STATUSES)
@@ -558,12 +555,9 @@ async def test_a_commit_in_doubt_is_not_done_again_for_a_lock_that_a_new_connect
     assert await data_of(store, STATUSES) == entries
 
 
-async def test_a_start_without_a_standby_is_refused_in_time(
-    url: str, alone: Callable[[], None]
-) -> None:
+async def test_a_start_without_a_standby_is_refused_in_time(url: str) -> None:
     await (await open_store(url)).close()
-    alone()
-    with pytest.raises(StoreRefused, match="cannot be used"):
+    with alone(), pytest.raises(StoreRefused, match="cannot be used"):
         await asyncio.wait_for(open_store(url), PATIENCE_S)
 
 

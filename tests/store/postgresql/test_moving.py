@@ -96,6 +96,7 @@ def share_nothing() -> str:
 
 
 @pytest.mark.parametrize("planted", [False, True])
+@pytest.mark.usefixtures("patient")
 async def test_a_seal_waits_for_groups_under_way(
     url: str, admin: Admin, monkeypatch: pytest.MonkeyPatch, *, planted: bool
 ) -> None:

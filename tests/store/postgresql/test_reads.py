@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import signal
 from collections.abc import Awaitable, Callable, Iterator
@@ -12,7 +13,7 @@ import pytest
 from pullstatus import limits
 from pullstatus.errors import StoreUnavailable
 from pullstatus.store import Store
-from pullstatus.store.postgresql import PostgresStore, refusals, schema
+from pullstatus.store.postgresql import PostgresStore, reads, refusals, schema
 from tests.harness import PATIENCE_S
 from tests.store.build import STATUSES, append, backlog_of, records
 from tests.store.engines import server
@@ -32,9 +33,13 @@ async def one_question(store: Store) -> object:
     return await backlog_of(store, STATUSES)
 
 
-@pytest.fixture(autouse=True)
-def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(limits, "STORE_WAIT_S", 2)
+@contextlib.contextmanager
+def impatient(store: PostgresStore) -> Iterator[None]:
+    """Nobody who asks waits for long."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(limits, "STORE_WAIT_S", 2)
+        patch.setattr(store._reads, "_answer_s", 0.5)
+        yield
 
 
 @pytest.fixture
@@ -43,7 +48,6 @@ async def asked(store: Store) -> PostgresStore:
     assert isinstance(store, PostgresStore)
     await store.append(append(STATUSES, records(1)))
     await store.totals()
-    store._reads._answer_s = 0.5
     return store
 
 
@@ -61,11 +65,12 @@ async def in_time(answer: Awaitable[object]) -> object:
 
 
 async def test_a_moment_over_a_connection_that_hangs_is_looked_at_over_another(
-    asked: PostgresStore,
+    asked: PostgresStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """And nobody behind it waits for long."""
     expected = await asked.totals()
     [(pid,)] = await asked._reads.ask("SELECT pg_backend_pid()")
+    monkeypatch.setattr(reads, "CONNECT_S", 0.5)
     os.kill(pid, signal.SIGSTOP)
     try:
         looking = asyncio.create_task(a_moment(asked))
@@ -82,11 +87,12 @@ async def test_a_server_that_hangs_is_told_in_time(
 ) -> None:
     """To all who ask, over a connection there is, one that is made, and in the middle."""
     stopped()
-    asking = [asyncio.create_task(in_time(each(asked))) for each in (question, one_question)]
-    for answer in await asyncio.gather(*asking, return_exceptions=True):
-        assert isinstance(answer, StoreUnavailable)
-    with pytest.raises(StoreUnavailable):
-        await in_time(question(asked))  # there is no connection any more
+    with impatient(asked):
+        asking = [asyncio.create_task(in_time(each(asked))) for each in (question, one_question)]
+        for answer in await asyncio.gather(*asking, return_exceptions=True):
+            assert isinstance(answer, StoreUnavailable)
+        with pytest.raises(StoreUnavailable):
+            await in_time(question(asked))  # there is no connection any more
     server().resume()
     assert await in_time(question(asked)) is not None
 
@@ -98,7 +104,7 @@ async def test_a_question_in_the_middle_of_a_moment_that_hangs_is_told_in_time(
         async with asked._reads.moment() as ask:
             await ask(HANGS)
 
-    with pytest.raises(StoreUnavailable):
+    with impatient(asked), pytest.raises(StoreUnavailable):
         await in_time(look())
     assert await in_time(a_moment(asked)) is not None
 
@@ -113,7 +119,7 @@ async def test_a_server_that_hangs_when_it_is_to_prove_itself_is_told_in_time(
     name: str,
 ) -> None:
     await asked._reads._drop()
-    with monkeypatch.context() as patch:
+    with impatient(asked), monkeypatch.context() as patch:
         takes = ", %s::text[]" if name == "QUESTION" else ""
         patch.setattr(module, name, HANGS + takes)
         with pytest.raises(StoreUnavailable):

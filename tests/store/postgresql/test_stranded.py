@@ -71,7 +71,7 @@ async def test_whoever_waits_ends_them(
     answers = [store.append(append(mailbox, records(1))) for mailbox in mailboxes]
     changed = store.change(Change("a", b"1", None))
     assert await asyncio.gather(*answers, changed) == [1, 1, 1, 1, True]
-    assert not any(lives(admin, pid) for pid in held)
+    await until(lambda: not any(lives(admin, pid) for pid in held))
     assert lives(admin, reads)
     await store.close()
 
