@@ -32,6 +32,7 @@ def test_two_servers_and_a_node_that_dies_are_one_service(
             cluster().leader(stream).kill()
             try:
                 one.until(lambda: one.pull(app, key="k").content == first.content)
+                cluster().leader(stream)  # from now on whoever is asked can tell
                 rest = [*other.pull(app, key="l").data, *one.pull(app, key="m").data]
                 assert one.pull(app).data == other.pull(app).data == []
             finally:

@@ -644,7 +644,7 @@ class Doors:
             if process.exitcode is None:
                 self.signal(name, signal.SIGTERM)
         for name, process in self.processes.items():
-            process.join(PATIENCE_S if self._plant is None else PLANTED_PATIENCE_S)
+            process.join(5 * PATIENCE_S if self._plant is None else PLANTED_PATIENCE_S)
             if process.exitcode is None and self._plant is not None:
                 self.signal(name, signal.SIGKILL)
                 process.join(PATIENCE_S)

@@ -29,6 +29,7 @@ from tests.faults.test_kill import KILLS, SEED
 from tests.faults.torment import torment
 from tests.postgresql_proxy import MessageProxy, Way
 from tests.store.build import STATUSES, append, data_of, journal_of, pull, records, until
+from tests.store.postgresql.conftest import be_patient
 from tools.postgresql import DEBIAN, PostgreSQL, majors
 
 T = TypeVar("T")
@@ -107,8 +108,11 @@ def test_what_a_snapshot_keeps_is_not_passed_by_unnoticed(
 
 
 @pytest.fixture
-def through_a_proxy(postgresql: PostgreSQL) -> Iterator[tuple[str, str, MessageProxy]]:
+def through_a_proxy(
+    postgresql: PostgreSQL, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[tuple[str, str, MessageProxy]]:
     """URLs of a new database, straight and through a proxy, whose commits are in this process."""
+    be_patient(monkeypatch)
     with postgresql.database() as straight, MessageProxy(postgresql.port) as proxy:
         name = str(psycopg.conninfo.conninfo_to_dict(straight)["dbname"])
         url = postgresql.tcp_url(name, port=proxy.port)
