@@ -16,7 +16,13 @@ from pullstatus.client.keys import NextPage, decode_next_page
 from pullstatus.client.records import DeliveryStatus, Record
 from pullstatus.client.slots import open_file
 from pullstatus.consumer.forms import COLUMNS, one_line
-from pullstatus.consumer.state import Known, Source, refuse_moved, refuse_renamed
+from pullstatus.consumer.state import (
+    Known,
+    Source,
+    at_another_address,
+    refuse_moved,
+    refuse_renamed,
+)
 from pullstatus.errors import StoreFailed, StoreRefused
 from pullstatus.records import MEMBERS, Kind
 
@@ -97,7 +103,7 @@ class SqliteTarget:
             # Absolute, since `:memory:` is no file.
             self._connection = sqlite3.connect(path.absolute(), timeout=30, isolation_level=None)
             try:
-                self._prepare(elsewhere=moved or abandon)
+                self._prepare(moved=moved, abandon=abandon)
             except BaseException:
                 self._connection.close()
                 raise
@@ -142,7 +148,7 @@ class SqliteTarget:
         """As `Target` says."""
         self._connection.close()
 
-    def _prepare(self, *, elsewhere: bool) -> None:
+    def _prepare(self, *, moved: bool, abandon: bool) -> None:
         [(made_by,)] = self._connection.execute("PRAGMA application_id")
         tables = {name for (name,) in self._connection.execute("SELECT name FROM sqlite_schema")}
         if made_by and not tables >= {"pullstatus_pull"}:
@@ -152,7 +158,7 @@ class SqliteTarget:
         self._connection.execute("PRAGMA synchronous = EXTRA")
         with self._transaction():
             self._bring_up_to_date()
-            self._known = self._find(elsewhere=elsewhere)
+            self._known = self._find(moved=moved, abandon=abandon)
 
     def _bring_up_to_date(self) -> None:
         """Make the tables, or what a file of an older version lacks of them: all or nothing."""
@@ -191,11 +197,12 @@ class SqliteTarget:
     def _columns(self, table: str) -> set[str]:
         return {name for _, name, *_ in self._connection.execute(f"PRAGMA table_info({table})")}
 
-    def _find(self, *, elsewhere: bool) -> Known:
+    def _find(self, *, moved: bool, abandon: bool) -> Known:
         """What is known of the mailbox, and is from now on known of it at this address.
 
         Args:
-            elsewhere: a page may be waited for at another one: it is gone on with, or given up.
+            moved: a page that is waited for at another one is gone on with.
+            abandon: or it is given up.
         """
         here, found = self._source.url, self._rows()
         rows = {here: Known(), **found}
@@ -206,12 +213,10 @@ class SqliteTarget:
 
         at = max(rows, key=rank)
         known = rows[at]
-        if at != here and not known.in_doubt:
-            # All is acknowledged, as far as is known. The name stays, since a page may be in its
-            # hand of which nothing is noted; another service may give its names to other pages.
-            known = msgspec.structs.replace(known, written=None)
-        elif at != here and not elsewhere:
-            refuse_moved(at, self._path)
+        if at != here:
+            if known.in_doubt and not (moved or abandon):
+                refuse_moved(at, self._path)
+            known = at_another_address(known, moved=moved)
         if known != found.get(here):
             self._replace(known, at)
         return known
@@ -260,7 +265,10 @@ class SqliteTarget:
                 (now.keyed, *_row_of(now), *self._where, *_row_of(was)),
             )
             if changed.rowcount != 1:
-                raise StoreRefused(f"another process pulls the same mailbox into {self._path}")
+                raise StoreRefused(
+                    f"another process pulls the same mailbox into {self._path}, or one of another"
+                    " service with the same sdkappid: give each a database of its own"
+                )
         self._known = now
 
     def _row(self, record: Record) -> list[object]:

@@ -24,6 +24,7 @@ from pullstatus.errors import StoreRefused
 from pullstatus.records import Kind
 
 V = TypeVar("V", bound=msgspec.Struct)
+K = TypeVar("K", bound="Known")
 
 
 class Source(msgspec.Struct, frozen=True):
@@ -97,11 +98,25 @@ def open_state(path: Path, decode: Callable[[msgspec.Raw], V]) -> Slots[V]:
         raise StoreRefused(f"{error}; --state gives another path") from error
 
 
-def state_of(slots: Slots[State], source: Source, *, elsewhere: bool) -> State:
+def at_another_address(known: K, *, moved: bool) -> K:
+    """What of it is known there, too; `moved`: since it is the same service.
+
+    The name stays, since a page may be in its hand of which nothing is noted. That of a page does
+    not where all is acknowledged, as far as is known: another service may give it to another page.
+    """
+    return msgspec.structs.replace(
+        known,
+        written=known.written if known.in_doubt else None,
+        keyed=known.keyed if moved else None,
+    )
+
+
+def state_of(slots: Slots[State], source: Source, *, moved: bool, abandon: bool) -> State:
     """What a file holds for this mailbox.
 
     Args:
-        elsewhere: a page may be waited for at another address: it is gone on with, or given up.
+        moved: a page that is waited for at another address is gone on with.
+        abandon: or it is given up.
 
     Raises:
         StoreRefused: it belongs to another, or its page is waited for at another address.
@@ -114,12 +129,9 @@ def state_of(slots: Slots[State], source: Source, *, elsewhere: bool) -> State:
         )
     if was.url == source.url:
         return state
-    if not state.in_doubt:
-        # All is acknowledged, and another service may give the same names to other pages.
-        state = msgspec.structs.replace(state, written=None)
-    elif not elsewhere:
+    if state.in_doubt and not (moved or abandon):
         refuse_moved(was.url, slots.path)
-    return msgspec.structs.replace(state, source=source)
+    return msgspec.structs.replace(at_another_address(state, moved=moved), source=source)
 
 
 def refuse_left_behind(states: Iterable[Path], own: Path, source: Source) -> None:

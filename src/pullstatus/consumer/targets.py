@@ -83,12 +83,12 @@ class Target(Protocol):
 class _Kept:
     """The state of a target that has it in a file of its own, for this process alone."""
 
-    def __init__(self, path: Path, source: Source, *, elsewhere: bool) -> None:
+    def __init__(self, path: Path, source: Source, *, moved: bool, abandon: bool) -> None:
         refuse_left_behind(path.parent.glob("*.state"), path, source)
         self._source = source
         self._slots = open_state(path, decode_state)
         try:
-            self._state = state_of(self._slots, source, elsewhere=elsewhere)
+            self._state = state_of(self._slots, source, moved=moved, abandon=abandon)
         except BaseException:
             self._slots.close()
             raise
@@ -139,7 +139,7 @@ class FileTarget(_Kept):
         state_path = state_path or path.with_name(path.name + ".state")
         if state_path.resolve() == path.resolve():
             raise StoreRefused(f"{path} can't hold its records and its state: give another --state")
-        super().__init__(state_path, source, elsewhere=moved or abandon)
+        super().__init__(state_path, source, moved=moved, abandon=abandon)
         try:
             self._unsettled = self._state.in_flight  # the file's end may be a part of a page
             self._wanted = exact
@@ -334,7 +334,7 @@ class StdoutTarget(_Kept):
             raise StoreRefused(
                 f"{state_path.parent} cannot be made: {error.strerror}; --state names another place"
             ) from error
-        super().__init__(state_path, source, elsewhere=moved or abandon)
+        super().__init__(state_path, source, moved=moved, abandon=abandon)
 
     def ask(self, page: NextPage) -> None:
         """As `Target` says."""

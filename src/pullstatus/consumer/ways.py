@@ -170,7 +170,7 @@ class ByReader:
                 " another service for good, --abandon-page gives up what is in the reader's hand",
             )
         self.close()
-        return ByKey(self._job, curious=False)
+        return ByKey(self._job, features)
 
     def pull(self) -> Page[Record]:
         """As `Way` says."""
@@ -295,12 +295,15 @@ class ByKey:
     A key is kept until it has brought a page: over empty ones, failures, and the ends of runs.
     """
 
-    def __init__(self, job: Job, *, curious: bool = True) -> None:
+    def __init__(self, job: Job, features: frozenset[str] | None = None) -> None:
+        """`features`: what the service offers, if that is known by now."""
         self._job = job
-        self._client = job.connect(keyed=job.target.known.keyed)
+        # One that says nothing of keys any more may be another service, or an older version.
+        forgets = features is not None and Feature.IDEMPOTENCY_KEY not in features
+        self._client = job.connect(keyed=None if forgets else job.target.known.keyed)
         self._owed = _left_over(job)
         self._resumed = self._owed is not None and self._owed.in_flight
-        self._curious = curious  # what the service offers by now
+        self._curious = features is None  # what the service offers by now
 
     def better(self) -> Way:
         """As `Way` says: by reader, as soon as no page may be in flight under a key."""

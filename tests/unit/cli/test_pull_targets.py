@@ -23,7 +23,7 @@ import httpx
 import msgspec
 import pytest
 
-from pullstatus import Client, NotConnected, Page, ReaderUnsupported
+from pullstatus import AnswerLost, Client, NotConnected, Page, ReaderUnsupported
 from pullstatus.cli.service import service_name
 from pullstatus.client import slots
 from pullstatus.client.keys import NextPage, decode_next_page
@@ -1572,6 +1572,50 @@ def test_service_that_knows_no_readers_any_more(consumer: Make, form: str) -> No
             one.service.records[4:7]  # it was in hand all the while
         )
     )
+
+
+def loses_a_page_aloud(
+    one: Consumer, other: Service, source: Source, *, abandon: bool = False
+) -> None:
+    """A service that knows no keys takes over, and its first answer is lost: nothing is repeated.
+
+    A repeat would bring the page behind it.
+    """
+    before = len(one.records())
+    one.service = one.answer = other
+    other.hold = True
+    with pytest.raises(AnswerLost) as caught:
+        one.run(source=source, abandon=abandon)
+    assert caught.value.may_have_consumed
+    other.arrive()
+    one.run(source=source)
+    assert "may be lost" in one.watcher.warnings[-1]
+    assert one.records()[before:] == other.records[3:]
+
+
+@each_form
+@pytest.mark.parametrize("abandon", [False, True])
+def test_what_a_service_knows_is_not_known_of_another(
+    consumer: Make, form: str, *, abandon: bool
+) -> None:
+    """That it brings a page again, above all."""
+    if abandon:
+        one = killed_with_a_page_in_flight(consumer, form)
+    else:
+        one = consumer(form, 3)
+        one.run()
+    other = consumer(form, 8, keyed=False).service
+    loses_a_page_aloud(one, other, MOVED, abandon=abandon)
+
+
+@by_reader
+@each_form
+def test_what_a_service_knew_is_not_known_of_the_one_in_its_place(
+    consumer: Make, form: str
+) -> None:
+    one = consumer(form, 3)
+    one.run()
+    loses_a_page_aloud(one, consumer(form, 8, keyed=False).service, SOURCE)
 
 
 @by_reader
