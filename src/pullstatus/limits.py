@@ -78,7 +78,8 @@ for an answer, and many a proxy does."""
 
 PULLS_HELD_MAX: Final = 10_000
 """Pulls that wait at a time, over all mailboxes; each costs some KiB of memory. Beyond them an
-empty page is answered at once."""
+empty page is answered at once; so it is while an application has half of its part in hand, which is
+4,096 of its pulls that wait."""
 
 WINDOW_S_MIN: Final = 10
 """Seconds that an application may at least be given from signing to arrival: clocks that are kept

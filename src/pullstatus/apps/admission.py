@@ -153,9 +153,13 @@ class Admission:
             await self._registry.look(call.sdkappid)
         return self.check(call)
 
-    async def admit_still(self, call: Call | PairCall) -> LiveApplication:
-        """The same of a call that was let in, and has waited since: it is not counted again."""
-        return await self.admit(msgspec.structs.replace(call, purpose=None))
+    def check_still(self, call: Call | PairCall) -> LiveApplication:
+        """The same of a call that was let in, and has waited since: it is not counted again.
+
+        What has ended meanwhile has by time alone, so nobody looks at the store for it, which
+        whoever waits behind would wait for, too.
+        """
+        return self.check(msgspec.structs.replace(call, purpose=None))
 
     def check(self, call: Call | PairCall) -> LiveApplication:
         """The same, by what is known of the applications; who is refused may only be too early.

@@ -70,10 +70,18 @@ class Budget:
             return Over.TOTAL
         if (
             owner is not None
-            and self.of.get(owner, 0) > limits.IN_HAND_BYTES_MAX // limits.SHARE_OF_ONE
+            and self.has(owner) > limits.IN_HAND_BYTES_MAX // limits.SHARE_OF_ONE
         ):
             return Over.APPLICATION if isinstance(owner, int) else Over.ADDRESS
         return None
+
+    def has(self, owner: Owner) -> int:
+        """How much is in hand of an owner."""
+        return self.of.get(owner, 0)
+
+    def lets_wait(self, owner: Owner) -> bool:
+        """Whether what only waits leaves it half of its part, for what has something to do."""
+        return self.has(owner) <= limits.IN_HAND_BYTES_MAX // limits.SHARE_OF_ONE // 2
 
     def over(self, owner: Owner | None) -> Over | None:
         """The same; and counts the refusal, if it is one."""

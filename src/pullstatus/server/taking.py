@@ -204,8 +204,17 @@ class Taking:
         return self.told(asked, page), said(page)
 
     async def _ask_once(self, asked: Asked, scope: Scope, said: Say) -> Answer:
+        self._check_room(asked)
         with share_of(scope, self._budget, asked.live.application.sdkappid):
             return await self._ask(asked, scope, said)
+
+    def _check_room(self, asked: Asked) -> None:
+        """Refuse what there is no room for; what was asked already has its own answer.
+
+        Nor is it refused later: what it takes out makes room.
+        """
+        if asked.failed is None and (over := self._budget.over(asked.live.application.sdkappid)):
+            raise Overloaded(SAID[over])
 
     async def _ask(self, asked: Asked, scope: Scope, said: Say) -> Answer:
         """Put a pull to the store: again, as it is let in now, when a change overtook it."""
@@ -216,9 +225,6 @@ class Taking:
             else:
                 if gone(scope):
                     raise Disconnected
-                over = self._budget.over(asked.live.application.sdkappid)
-                if over:
-                    raise Overloaded(SAID[over])
                 asking = self.asking(asked, partial(gone_after, scope))
             try:
                 return await self._answered(asked, asking, scope, said)
@@ -229,14 +235,16 @@ class Taking:
     async def _hold(self, asked: Asked, scope: Scope, said: Say) -> Answer:
         """The same, but an empty page is an answer only when nothing came for `wait_s` seconds.
 
-        Or when the peer says no more, who may still listen, or the server stops. A peer that has
-        gone is not asked for, so nothing is taken then.
+        Or when the peer says no more, who may still listen, or the server stops, or those that wait
+        would leave their application too little room. A peer that has gone is not asked for, so
+        nothing is taken then.
         """
         loop = asyncio.get_running_loop()
         until_s = loop.time() + asked.wait_s
         held_s = 0.0
         try:
             application = asked.live.application.sdkappid
+            self._check_room(asked)
             with (
                 share_of(scope, self._budget, application),
                 self._held.enter(asked.live.mailboxes[asked.kind]) as place,
@@ -247,6 +255,8 @@ class Taking:
                     page = answered[0]
                     if page.count or page.waiting:
                         place.leaves_some = page.waiting > 0
+                        break
+                    if not self._budget.lets_wait(application):
                         break
                     answered = None  # many others may wait beside: it is said again at the end
                     began_s = loop.time()
@@ -264,7 +274,7 @@ class Taking:
                         break
                     asked.again(self._now_ms())
                     if asked.live.timed:  # its key may have ended meanwhile
-                        asked.live = await self._admission.admit_still(asked.call)
+                        asked.live = self._admission.check_still(asked.call)
         except (Disconnected, PeerError, CallerError, StoreUnavailable, OutcomeUnknown):
             raise
         except Exception as error:

@@ -59,6 +59,16 @@ def test_bytes_bound_how_many_requests_one_has_in_hand(
     assert budget.refused[over] == 1
 
 
+@pytest.mark.parametrize("owner", [ADDRESS, APPLICATION])
+def test_what_waits_leaves_half_of_a_quarter(owner: str | int) -> None:
+    budget = Budget()
+    budget.share(owner, 12)
+    assert budget.lets_wait(owner)
+    budget.share(owner, 1)
+    assert not budget.lets_wait(owner)
+    assert budget.lets_wait(OTHER)
+
+
 def test_what_is_shared_is_counted_once_in_all() -> None:
     budget = Budget()
     budget.take(30, ADDRESS)

@@ -10,11 +10,13 @@ from typing import Any
 import msgspec
 import pytest
 
+from pullstatus import limits
 from pullstatus.apps import AppKey, LiveApplication
 from pullstatus.errors import OutcomeUnknown, SettingChanged, StoreUnavailable
 from pullstatus.records import Kind
+from pullstatus.server.budget import Share
 from pullstatus.store import Mailbox, Page, Reader, pull_id
-from tests.harness import Answer
+from tests.harness import Answer, App
 from tests.unit.server.asgi import APP, Served
 
 BOX = Mailbox(APP.sdkappid, Kind.DELIVERY_STATUS)
@@ -34,11 +36,16 @@ def run(served: Served, work: Callable[[], Awaitable[None]]) -> None:
     asyncio.run(whole())
 
 
+async def settled() -> None:
+    """Whatever has begun goes on until it waits."""
+    for _ in range(20):
+        await asyncio.sleep(0)
+
+
 async def held(served: Served, *headers: tuple[str, str]) -> asyncio.Task[Answer | None]:
     """A pull that sleeps."""
     pull = asyncio.create_task(served.pull(*headers))
-    for _ in range(20):
-        await asyncio.sleep(0)
+    await settled()
     assert served.routes.held.count == 1
     assert not pull.done()
     return pull
@@ -274,6 +281,42 @@ def test_a_key_that_ends_while_its_pull_waits_gets_nothing(lasts_s: int, result:
     run(served, work)
 
 
+def test_nobody_looks_at_the_store_for_a_key_that_has_ended(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Whoever waits behind would wait for each of these looks."""
+    now_ms = int(time.time() * 1000)
+    served = Served(now_ms=lambda: now_ms)
+    ends, stays = AppKey(APP.appkey, 0, not_after_ms=now_ms + 1000), AppKey("1" * 32, 0)
+    live = served.registry.applications[APP.sdkappid]
+    served.registry.applications[APP.sdkappid] = LiveApplication(
+        msgspec.structs.replace(live.application, appkeys=(ends, stays)),
+        2,
+        {ends: APP.appkey, stays: stays.appkey},
+    )
+
+    async def look(_sdkappid: int | None = None) -> None:
+        await asyncio.sleep(3600)
+
+    async def work() -> None:
+        nonlocal now_ms
+        ended = await held(served, WAIT)
+        target, body = App(APP.sdkappid, stays.appkey).request(at=now_ms // 1000)
+        good = asyncio.create_task(served.post(target, body, WAIT))
+        await settled()
+        assert served.routes.held.count == 2
+        now_ms += 2000
+        monkeypatch.setattr(served.registry, "look", look)
+        served.store.pull_answer = PAGE
+        served.store.arrived[BOX]()
+        answer = await good
+        assert answer is not None
+        assert answer.data == [{}]
+        ended.cancel()
+
+    run(served, work)
+
+
 @pytest.mark.parametrize(("lasts_s", "result"), [(41, 1007), (39, 1001)])
 def test_so_does_one_whose_end_is_told_meanwhile(lasts_s: int, result: int) -> None:
     now_ms = int(time.time() * 1000)
@@ -290,6 +333,51 @@ def test_so_does_one_whose_end_is_told_meanwhile(lasts_s: int, result: int) -> N
         answer = await pull
         assert answer is not None
         assert answer.result == result
+
+    run(served, work)
+
+
+def test_pulls_that_wait_leave_their_application_half_of_its_part(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Else its own records would find no room to come in."""
+    requests = 4 * limits.SHARE_OF_ONE
+    monkeypatch.setattr(limits, "IN_HAND_BYTES_MAX", requests * limits.REQUEST_BYTES)
+    served = Served()
+
+    async def work() -> None:
+        waiting = []
+        for _ in range(2):
+            waiting.append(asyncio.create_task(served.pull(WAIT)))
+            await settled()
+        assert served.routes.held.count == 2
+        for _ in range(3):
+            answer = await served.pull(WAIT)
+            assert answer is not None
+            assert answer.data == []
+        answer = await served.ingest([])
+        assert answer is not None
+        assert answer.http_status == 200
+        served.routes.held.end()
+        await asyncio.gather(*waiting)
+
+    run(served, work)
+
+
+def test_a_pull_that_waits_takes_though_there_is_no_room_for_another() -> None:
+    served = Served()
+
+    async def work() -> None:
+        pull = await held(served, WAIT)
+        with Share(served.routes.budget, APP.sdkappid, limits.IN_HAND_BYTES_MAX):
+            refused = await served.pull(WAIT)
+            assert refused is not None
+            assert refused.result == 1007
+            served.store.pull_answer = PAGE
+            served.store.arrived[BOX]()
+            answer = await pull
+        assert answer is not None
+        assert answer.data == [{}]
 
     run(served, work)
 

@@ -167,11 +167,14 @@ class _Budget(Budget):
         super().share(owner, size)
         self._ledger.add(self._ledger.owner(owner), size)
 
+    def has(self, owner: Owner) -> int:
+        return self._ledger.total(self._ledger.owner(owner))
+
     def full(self, owner: Owner | None) -> Over | None:
-        ledger, in_all = self._ledger, self._in_all
-        in_all.bytes = ledger.total(IN_HAND)
+        in_all = self._in_all
+        in_all.bytes = self._ledger.total(IN_HAND)
         if owner is not None:
-            in_all.of = {owner: ledger.total(ledger.owner(owner))}
+            in_all.of = {owner: self.has(owner)}
         return in_all.full(owner)
 
 

@@ -68,6 +68,8 @@ def test_bytes_in_hand_in_all_and_of_one_owner(parts: list[SharedParts]) -> None
     share = most // limits.SHARE_OF_ONE
     one.take(share // 2 + 1, 7)
     assert other.full(7) is None
+    assert other.lets_wait(8)
+    assert not other.lets_wait(7)
     other.take(share // 2, "192.0.2.1")
     other.share(7, share // 2)
     assert one.full(7) is other.full(7) is Over.APPLICATION
