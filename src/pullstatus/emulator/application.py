@@ -211,8 +211,8 @@ class EmulatedRoutes(Routes):
     async def _strike_early(
         self, armed: Armed, answering: Answering, scope: Scope, receive: Receive, send: Send
     ) -> None:
-        await asyncio.sleep(armed.fault.delay_s)
         if armed.fault.fault == "delay":
+            await asyncio.sleep(armed.fault.delay_s)
             await answering(scope, receive, send)
             return
         body = await _whole(scope, receive)
@@ -230,16 +230,12 @@ class EmulatedRoutes(Routes):
             del scope[FAULT]
             await respond(scope, send, good.http_status, good.headers, good.body)
             return
-        await asyncio.sleep(armed.fault.delay_s)
         await self._spoil(armed, good, scope, send)
 
     async def _spoil(self, armed: Armed, good: _Answer, scope: Scope, send: Send) -> None:
         fault = armed.fault
         http_status, headers, body = good.http_status, good.headers, good.body
         match fault.fault:
-            case "cut":
-                await _cut(scope, send, good, fault.bytes)
-                return
             case "http":
                 http_status = fault.http_status or 502
                 headers, body = [(b"content-type", b"text/html")], GATEWAY_PAGE % http_status
@@ -249,7 +245,12 @@ class EmulatedRoutes(Routes):
                 body = _failure(fault, scope["path"], body)
             case "reorder" | "duplicate":
                 body = await self._spoil_page(armed, good, whose(scope)["sdkappid"])
-        await respond(scope, send, http_status, headers, body)
+        # Behind all else that it does, so that none of it is done after a reset.
+        await asyncio.sleep(fault.delay_s)
+        if fault.fault == "cut":
+            await _cut(scope, send, good, fault.bytes)
+        else:
+            await respond(scope, send, http_status, headers, body)
 
     async def _spoil_page(self, armed: Armed, good: _Answer, sdkappid: object) -> bytes:
         least = 2 if armed.fault.fault == "reorder" else 1

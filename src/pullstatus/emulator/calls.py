@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import re
 from typing import Final, Literal, get_args
 
 from pullstatus.emulator.send import SENDMULTISMS2_PATH, SENDSMS_PATH
 from pullstatus.records import Kind
+from pullstatus.wire.api3.requests import action_in
 from pullstatus.wire.v5.pull import PULL_PATH
 from pullstatus.wire.v5.query import QUERY_PATH
 from pullstatus.wire.v5.statistics import RECEIPTS_PATH, SENDS_PATH
@@ -53,7 +53,6 @@ ACTION_PULLS: Final[dict[Call, Kind]] = {
 """Pulls of API 3.0, and what they take."""
 
 _ACTIONS: Final[dict[str, Action]] = {name: name for name in get_args(Action)}
-_ACTION: Final = re.compile(rb"(?:^|&)Action=([A-Za-z]+)(?:&|$)")
 
 
 def action_of(named: bytes | None, query: bytes, body: bytes) -> Action | None:
@@ -61,9 +60,9 @@ def action_of(named: bytes | None, query: bytes, body: bytes) -> Action | None:
 
     Args:
         named: its X-TC-Action.
-        query, body: one of which names it else.
+        query, body: the body names it else, if it is a form; or the query.
     """
     if named is None:
-        found = _ACTION.search(query) or _ACTION.search(body)
-        named = b"" if found is None else found[1]
+        said = map(action_in, [*body.split(b"&"), *query.split(b"&")])
+        named = next((one for one in said if one is not None), b"")
     return _ACTIONS.get(named.decode("latin-1"))

@@ -125,9 +125,11 @@ class Emulation:
         self._order = itertools.count()
         self.pushes = Pushes(scenario.sends.callback)
         self.gateways = Gateways()
+        self._begun = 0  # so many times
         self._begin()
 
     def _begin(self) -> None:
+        self._begun += 1
         scenario = self.scenario
         self.sent: deque[Sent] = deque(maxlen=limits.SENT_MAX)
         self.requests: deque[Received] = deque(maxlen=limits.REQUESTS_MAX)
@@ -177,8 +179,14 @@ class Emulation:
     # -- records in ----------------------------------------------------------------------------
 
     async def append(self, mailbox: Mailbox, entries: Sequence[bytes]) -> None:
-        """Put encoded records at the tail of a mailbox, a thousand at a time."""
+        """Put encoded records at the tail of a mailbox, a thousand at a time.
+
+        Once the scenario has begun anew the rest is passed over.
+        """
+        begun = self._begun
         for start in range(0, len(entries), limits.INGEST_RECORDS_MAX):
+            if self._begun != begun:
+                return
             part = list(entries[start : start + limits.INGEST_RECORDS_MAX])
             await self.store.append(Append(mailbox, part, self.now_ms(), ticket=self._tickets()))
             self._figures.records_in[Kind(mailbox.kind)] += len(part)
@@ -224,7 +232,10 @@ class Emulation:
 
     async def _traffic(self, statuses: int, replies: int) -> None:
         counts = {Kind.DELIVERY_STATUS: statuses, Kind.REPLY: replies}
+        begun = self._begun
         for mailbox in self._mailboxes():
+            if self._begun != begun:
+                return
             kind = Kind(mailbox.kind)
             made_up = (self._made_up(kind) for _ in range(counts[kind]))
             await self.append(mailbox, [encode(record) for record in made_up])
@@ -382,15 +393,15 @@ class Emulation:
 
     async def _deliver_due(self) -> None:
         now = self._monotonic_s()
-        pending = self._pending
+        begun, pending = self._begun, self._pending
         due: dict[Mailbox, list[bytes]] = {}
         while pending and pending[0][0] <= now:
             _, _, mailbox, make = heapq.heappop(pending)
             with _losing_records():
                 due.setdefault(mailbox, []).append(encode(make(int(self.now_s()))))
         for mailbox, entries in due.items():
-            if self._pending is not pending:
-                return  # the scenario has begun anew meanwhile
+            if self._begun != begun:
+                return
             if self.pushes.wanted:
                 self.pushes.add(Kind(mailbox.kind), entries)
                 continue

@@ -139,12 +139,14 @@ class Fault(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaul
 class Armed(msgspec.Struct):
     """A fault that is waiting for its moment.
 
-    left  how many more times it strikes; None: until it is cleared
-    hits  how many times it has struck
+    left   how many more times it strikes; None: until it is cleared
+    since  what was cleared last when it was armed, for `Faults`
+    hits   how many times it has struck
     """
 
     fault: Fault
     left: int | None
+    since: object
     hits: int = 0
 
 
@@ -154,6 +156,7 @@ class Faults:
     def __init__(self, chance: random.Random) -> None:
         """Nothing is armed. `chance` decides for faults with a probability."""
         self._armed: list[Armed] = []
+        self._since = object()
         self._chance = chance
 
     def __bool__(self) -> bool:
@@ -171,13 +174,14 @@ class Faults:
             raise InvalidSetting(f"over {limits.FAULTS_MAX} faults; clear them first")
         for place in reversed(spent[: max(0, over)]):
             del self._armed[place]
-        armed = [_armed(fault) for fault in faults]
+        armed = [Armed(fault, _times(fault), self._since) for fault in faults]
         self._armed += armed
         return armed
 
     def clear(self) -> None:
         """Disarm all."""
         self._armed.clear()
+        self._since = object()
 
     def armed(self) -> list[Armed]:
         """All that are, and those with none left, but for who made room."""
@@ -198,14 +202,15 @@ class Faults:
         return None
 
     def give_back(self, armed: Armed) -> None:
-        """Unspend a fault that found nothing to do."""
+        """Unspend a fault that found nothing to do; one that was cleared meanwhile stays so."""
         if armed.left is not None:
             armed.left += 1
         armed.hits -= 1
-        if all(one is not armed for one in self._armed):
+        if armed.since is self._since and all(one is not armed for one in self._armed):
             self._armed.insert(0, armed)  # it had made room meanwhile
 
 
-def _armed(fault: Fault) -> Armed:
+def _times(fault: Fault) -> int | None:
+    """How many times it strikes; None: until it is cleared."""
     once = 1 if fault.probability is None else None
-    return Armed(fault, once if fault.count is None else fault.count)
+    return once if fault.count is None else fault.count

@@ -135,6 +135,17 @@ def test_whether_the_call_is_done_has_a_default_and_can_be_said(name: str, late:
         assert fault(name, after_commit=not late, **needs).strikes_late is not late
 
 
+def test_fault_that_was_cleared_meanwhile_does_not_come_back() -> None:
+    """Nor to the faults of a scenario that has begun anew."""
+    made, others = faults(fault("reorder")), faults()
+    struck = made.strike("pullstatus", 0)
+    assert struck is not None
+    made.clear()
+    for one in (made, others):
+        one.give_back(struck)
+        assert one.armed() == []
+
+
 @pytest.mark.parametrize(
     ("members", "said"),
     [

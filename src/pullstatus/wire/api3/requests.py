@@ -64,6 +64,7 @@ __all__ = [
     "Request",
     "Subject",
     "Version",
+    "action_in",
     "check_method",
     "is_call",
     "read_proof",
@@ -152,15 +153,18 @@ def is_call(method: str, query: bytes, headers: Mapping[bytes, bytes]) -> bool:
     """
     return (
         b"x-tc-action" in headers
-        or any(_is_action(part) for part in query.split(b"&"))
+        or any(action_in(part) is not None for part in query.split(b"&"))
         or (method == "POST" and media_type(headers) == FORM)
     )
 
 
-def _is_action(part: bytes) -> bool:
-    """Whether a part of a query is the parameter `Action`, however its name is written."""
-    name, equals, _ = part.partition(b"=")
-    return bool(equals) and unquote_to_bytes(name) == b"Action"
+def action_in(part: bytes) -> bytes | None:
+    """What a part of a query or a form says by the parameter `Action`, however that is written.
+
+    None: it is another one.
+    """
+    name, equals, value = part.partition(b"=")
+    return unquote_to_bytes(value) if equals and unquote_to_bytes(name) == b"Action" else None
 
 
 def trace_id(headers: Mapping[bytes, bytes]) -> bytes | None:
