@@ -50,6 +50,8 @@ async function checkReaders() {
     signal: AbortSignal.timeout(3_000),
   });
   const about = await answer.text();
+  if (answer.status >= 500 || [408, 429].includes(answer.status))
+    throw new Error(`GET / was answered with HTTP status ${answer.status}`); // nobody who knows
   if (!/^\{"name":"pullstatus",.*"reader"/.test(about))
     throw new NoReader("the service does not say that it knows readers: nothing was pulled");
 }

@@ -55,10 +55,12 @@ while :; do
     esac
     name=$(header pullstatus-pull-id)
     if [ "$(header pullstatus-reader)" != "$reader" ] || [ -z "$name" ]; then
-        if grep -q '"data":\[\]' page.new; then
+        case $(tail -c 11 page.new) in
+        *'"data":[]}') # behind a record it would not be the end
             [ "$(header pullstatus-reader)" = "$reader" ] && exit 0
             fail "an answer was given to no reader: something on the way drops headers"
-        fi
+            ;;
+        esac
         sync page.new
         mv page.new "lone-$time.json"
         sync .

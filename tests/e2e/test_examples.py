@@ -15,7 +15,7 @@ import signal
 import sqlite3
 import subprocess
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import NamedTuple
@@ -333,22 +333,30 @@ class Disk:
 
 
 @contextlib.contextmanager
-def other_service(features: str, **headers: str) -> Iterator[tuple[str, list[bytes]]]:
-    """A service that hands whoever asks a page, with these headers: its address, and the pages."""
+def other_service(
+    features: str, busy: Sequence[int] = (), **headers: str
+) -> Iterator[tuple[str, list[bytes]]]:
+    """A service that hands whoever asks a page, with these headers: its address, and the pages.
+
+    What it knows it tells behind answers of these HTTP statuses.
+    """
     pages: list[bytes] = []
+    ahead = iter(busy)
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
-            self._answer(f'{{"name":"pullstatus","features":[{features}]}}'.encode())
+            about = f'{{"name":"pullstatus","features":[{features}]}}'
+            status = next(ahead, 200)
+            self._answer(about.encode() if status == 200 else b"busy", status)
 
         def do_POST(self) -> None:
             self.rfile.read(int(self.headers["Content-Length"]))
-            record = f'{{"sid":"8:{len(pages)}"}}'
+            record = f'{{"sid":"8:{len(pages)}","data":[]}}'
             pages.append(b'{"result":0,"errmsg":"OK","count":1,"data":[%b]}' % record.encode())
             self._answer(pages[-1])
 
-        def _answer(self, body: bytes) -> None:
-            self.send_response(200)
+        def _answer(self, body: bytes, status: int = 200) -> None:
+            self.send_response(status)
             self.send_header("Content-Length", str(len(body)))
             for name, value in headers.items():
                 self.send_header(name.replace("_", "-"), value)
@@ -389,7 +397,18 @@ def test_examples_lose_no_page_that_was_given_to_no_reader(
     assert len(pages) == pulls
     kept = [file.read_text("utf-8") for file in runs.folder.glob("lone-*.json")]
     assert len(kept) == pulls
-    assert all('{"sid":"8:0"}' in page for page in kept)
+    assert all('"sid":"8:0"' in page for page in kept)
+
+
+@pytest.mark.parametrize("name", ["node"])
+def test_examples_that_run_for_ever_ask_again_what_a_busy_service_knows(
+    name: str, runs: Runs
+) -> None:
+    with other_service('"reader"', busy=(503, 429)) as (address, pages):
+        runs.environment["PULLSTATUS_URL"] = address
+        assert runs.run(RUNNING[name].command) != 0
+    assert runs.failures() == 2
+    assert len(pages) == 1
 
 
 def test_examples_go_on_when_the_disk_has_room_again(
