@@ -295,7 +295,7 @@ class InboundDoor(ParkingDoor):
             the token as it is now.
         """
         known = self._registry.tokens.get(token.digest)
-        if known is None or fault(known) is not None:
+        if known is None or not known.good(self._now_ms()) or fault(known) is not None:
             await self._look()  # a command may have just set another key, or revoked it
             secret, _ = self._address(scope["path"])
             known = await self._sender(scope, secret)

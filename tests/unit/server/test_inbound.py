@@ -16,9 +16,10 @@ from pullstatus.errors import OutcomeUnknown, SettingChanged, StoreUnavailable
 from pullstatus.mailbox.parking import Item
 from pullstatus.records import Kind
 from pullstatus.server.figures import ITEMS
+from pullstatus.server.inbound import InboundDoor
 from pullstatus.store import Append, Aside, Gone, Noted, Park, PutAside
 from tests.harness import Answer
-from tests.unit.server.asgi import APP, SECRET, Served
+from tests.unit.server.asgi import APP, SECRET, TOKEN, Served
 from tests.unit.server.test_routes import problem, run
 
 NOW_S: Final = 1_767_571_200
@@ -101,6 +102,29 @@ def test_token_whose_application_is_gone_is_no_404() -> None:
     vars(made.registry).update(look=nothing)
     answer, _ = run(made.post(NATIVE, [item()]))
     problem(answer, 403)
+
+
+@pytest.mark.parametrize("path", [NATIVE, KANNEL, f"/callbacks/{SECRET}"])
+def test_token_that_ends_while_its_body_comes_gets_nothing_in(
+    path: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now_ms = NOW_S * 1000
+    made = Served(now_ms=lambda: now_ms)
+    made.registry.tokens[TOKEN.digest] = msgspec.structs.replace(TOKEN, not_after_ms=now_ms + 1000)
+    vars(made.registry).update(look=nothing)
+    read = InboundDoor._body
+
+    async def slowly(*asked: Any, **how: Any) -> bytes:  # noqa: ANN401 - as they are
+        nonlocal now_ms
+        body = await read(*asked, **how)
+        now_ms += 2000
+        return body
+
+    monkeypatch.setattr(InboundDoor, "_body", slowly)
+    answer, _ = run(made.post(path, [item()]))
+    problem(answer, 401)
+    assert not made.store.appended
+    assert not made.store.parked
 
 
 def test_method_that_no_sender_uses_is_told_which_there_are() -> None:
