@@ -368,7 +368,13 @@ class Server:
         }
         followed = self._followed(options)
         log.info("reloaded", changed=sorted(changed & followed))
-        if needed := sorted(changed - followed):
+        # What was put back is in force all the while.
+        needed = [
+            name
+            for name in sorted(changed - followed)
+            if getattr(options, name) != getattr(self.options, name)
+        ]
+        if needed:
             log.warning("restart needed", changed=needed)
 
     def take_in(self, options: ServeOptions) -> None:

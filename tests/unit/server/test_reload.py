@@ -83,6 +83,15 @@ def test_an_option_is_followed_or_stays_until_a_restart(name: str) -> None:
         assert more == [("restart needed", [name]), ("reloaded", [])]
 
 
+def test_an_option_that_is_put_back_needs_no_restart() -> None:
+    read = iter([msgspec.structs.replace(BEFORE, store=OTHERS["store"]), BEFORE])
+    server = made(lambda: next(read))
+    with structlog.testing.capture_logs() as logged:
+        server.reload()
+        server.reload()
+    assert [line["event"] for line in logged] == ["reloaded", "restart needed", "reloaded"]
+
+
 @pytest.mark.parametrize("name", sorted(FOLLOWED_OF_TLS))
 def test_files_of_tls_are_followed_where_there_is_a_certificate(name: str) -> None:
     before = msgspec.structs.replace(
