@@ -228,13 +228,20 @@ class Fleet:
         member.process, member.looks = process, 0
         try:
             member.control = await Control.over(ours, hear)
-            await member.control.listen()
+            await self._listen(member, member.control)
         finally:
             member.serves = False
             member.control = None
             # Whoever says no more is gone, or as good as that.
             status = await asyncio.to_thread(_wait, process)
         return status
+
+    async def _listen(self, member: Member, control: Control) -> None:
+        """Hear a worker until it is gone; one that cannot be understood has been started, though."""
+        try:
+            await control.listen()
+        except Exception:
+            log.exception("worker not understood", worker=member.number)
 
     def _start(self, brief: Brief) -> tuple[socket.socket, subprocess.Popen[bytes]]:
         """A process that will ask what it is to do, and our end of the way to it."""

@@ -157,6 +157,24 @@ def test_what_keeps_a_worker_from_being_started_is_told_and_tried_again(
     assert told[0]["status"] == -9
 
 
+def test_a_worker_that_is_not_understood_is_not_one_that_cannot_be_started() -> None:
+    async def play(started: Started) -> None:
+        kept = started.fleet
+        await asyncio.wait_for(kept.start(), PATIENCE_S)
+        await until(lambda: kept.ended == 1)
+        await started.gone()
+
+    says = "await control.ask(AskBrief())\n    control._writer.write((1).to_bytes(8, 'little') + b'?')"
+    garbled = SERVES.replace("    stopping =", f"    {says}\n    stopping =")
+    command = (sys.executable, "-c", garbled)
+    with Started(command, count=1) as started, structlog.testing.capture_logs() as logged:
+        asyncio.run(play(started))
+    assert "worker not understood" in [line["event"] for line in logged]
+    told = next(line for line in logged if line["event"] == "worker ended")
+    assert told["status"] is not None
+    assert "cannot be started" not in told["reason"]
+
+
 def test_a_worker_that_hangs_at_its_start_is_ended_and_told_of() -> None:
     """Its server would wait for it for ever, and nobody would know."""
 
