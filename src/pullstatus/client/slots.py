@@ -11,6 +11,7 @@ well, but could not be locked against a second process, and takes a sync more.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
 from collections.abc import Callable
@@ -227,10 +228,13 @@ def make_folder(path: Path) -> None:
     Raises:
         OSError: it can't be made.
     """
-    if not path.is_dir():
-        make_folder(path.parent)
-        path.mkdir(mode=0o700, exist_ok=True)
-        sync_folder(path)
+    if path.is_dir():  # whoever made it may have been killed before it was synced
+        with contextlib.suppress(PermissionError):  # then it was somebody else
+            sync_folder(path)
+        return
+    make_folder(path.parent)
+    path.mkdir(mode=0o700, exist_ok=True)
+    sync_folder(path)
 
 
 def sync_folder(path: Path) -> None:

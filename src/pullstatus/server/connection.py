@@ -479,17 +479,16 @@ class Connection(HttpToolsProtocol):
             eager.run(self.loop, cycle.run_asgi(self.app))
         else:
             self._asks_store = False
-            self._say(said, path, whole)
+            self._say(said, later.owner)
         self._read_now()
         if self._ends_behind:
             self._end()
 
-    def _say(self, said: Said, path: str, whole: Whole) -> None:
+    def _say(self, said: Said, owner: int) -> None:
         if not self.transport.is_closing():
             self._write(200, *said, _LAST if self.state.draining else _NOT_LAST)
             if self.flow.write_paused:
-                asked = {"path": path, "query_string": whole.query}
-                self._count_unread(named_application(asked))
+                self._count_unread(owner)
             if self.state.draining:
                 self.transport.close()
         self.on_response_complete()

@@ -15,10 +15,11 @@ from typing import Any, Protocol
 
 import msgspec
 
+from pullstatus import limits
 from pullstatus.errors import BodyTooLarge, Overloaded
 from pullstatus.server.budget import SAID, Budget, Over, Owner, Share
 from pullstatus.wire.v5.answer import CONTENT_TYPE
-from pullstatus.wire.v5.signed import UNKNOWN_SDKAPPID, read_sdkappid
+from pullstatus.wire.v5.signed import read_sdkappid
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
@@ -301,9 +302,10 @@ def named_application(scope: Scope) -> int | None:
     path: str = scope["path"]
     if path.startswith("/v5/"):
         named = read_sdkappid(scope["query_string"])
-        return None if named == UNKNOWN_SDKAPPID else named
-    posted = _INGEST.match(path)
-    return None if posted is None else int(posted[1])
+    else:
+        posted = _INGEST.match(path)
+        named = None if posted is None else int(posted[1])
+    return named if named is not None and 0 <= named <= limits.SDKAPPID_MAX else None
 
 
 def whose(scope: Scope) -> dict[str, object]:

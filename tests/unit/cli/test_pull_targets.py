@@ -865,7 +865,7 @@ def test_standard_output_does_not_forget_a_page_either(
     target = StdoutTarget(SOURCE, state)
     target.ask(NextPage("a", 1, NOW_S))
     target.close()
-    assert named == [tmp_path / "made", tmp_path / "made" / "anew", state]
+    assert named == [tmp_path, tmp_path / "made", tmp_path / "made" / "anew", state]
     assert state.parent.stat().st_mode & 0o77 == 0
     for source, path in ((MOVED, state), (MOVED, state.with_name("b.state"))):
         with pytest.raises(StoreRefused, match=r"http://a\.test"):
@@ -877,6 +877,22 @@ def test_standard_output_does_not_forget_a_page_either(
     target.rest()
     target.close()
     StdoutTarget(MOVED, state).close()
+
+
+def test_folder_that_a_run_before_has_made_is_synced(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """That one may have been killed behind the `mkdir`. One that is somebody's needs no rights."""
+    named: list[Path] = []
+    monkeypatch.setattr(slots, "sync_folder", named.append)
+    StdoutTarget(SOURCE, tmp_path / "a.state").close()
+    assert named == [tmp_path]
+
+    def refuse(_path: Path) -> None:
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+
+    monkeypatch.setattr(slots, "sync_folder", refuse)
+    StdoutTarget(SOURCE, tmp_path / "a.state").close()
 
 
 def test_terminal_gets_no_control_characters(

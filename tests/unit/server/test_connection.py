@@ -994,6 +994,18 @@ def test_what_is_behind_one_at_the_store_counts_as_its_owners(peer: Peer) -> Non
     assert (peer.read(), peer.connection.budget.bytes) == (["/1", "/2"], 0)
 
 
+def test_what_lies_unread_is_of_whom_the_store_was_asked_for(peer: Peer) -> None:
+    """The address does not say it of every call: of one of API 3.0 only what is signed does."""
+    peer.later = {"/1"}
+    peer.say(request("/1"))
+    peer.transport.unread = 70_000
+    peer.connection.pause_writing()
+    peer.answer()
+    assert peer.connection.budget.of == {APPLICATION: 70_000}
+    peer.connection.resume_writing()
+    assert not peer.connection.budget.of
+
+
 def test_one_that_waits_counts_as_little_as_any(peer: Peer) -> None:
     """Its body has been read, and is kept no longer."""
     peer.say(request("/1", b"x" * 50_000))

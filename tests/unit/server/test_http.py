@@ -183,6 +183,7 @@ TOKEN = Token("gateway", "digest", 0, 1400006666)
         ({"path": "/nothing", "query_string": b"sdkappid=12"}, {"address": "192.0.2.7"}),
         ({"path": "/ingest/12/replies"}, {"address": "192.0.2.7", "sdkappid": 12}),
         ({"path": "/x/ingest/12/replies"}, {"address": "192.0.2.7"}),
+        ({"path": "/ingest/9999999999/replies"}, {"address": "192.0.2.7"}),
         (
             {"pullstatus.token": TOKEN},
             {"address": "192.0.2.7", "sdkappid": 1400006666, "token": "gateway"},
