@@ -15,7 +15,7 @@ import signal
 import sqlite3
 import subprocess
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import NamedTuple
@@ -334,7 +334,7 @@ class Disk:
 
 @contextlib.contextmanager
 def other_service(
-    features: str, busy: Sequence[int] = (), **headers: str
+    features: str, headers: Mapping[str, str], busy: Sequence[int] = ()
 ) -> Iterator[tuple[str, list[bytes]]]:
     """A service that hands whoever asks a page, with these headers: its address, and the pages.
 
@@ -391,7 +391,7 @@ def test_examples_lose_no_page_that_was_given_to_no_reader(
     name: str, runs: Runs, features: str, headers: dict[str, str], pulls: int
 ) -> None:
     said = {header: value.format(name=name) for header, value in headers.items()}
-    with other_service(features, **said) as (address, pages):
+    with other_service(features, said) as (address, pages):
         runs.environment["PULLSTATUS_URL"] = address
         assert runs.run(RUNNING[name].command) not in (0, -signal.SIGKILL), runs.log()
     assert len(pages) == pulls
@@ -404,7 +404,7 @@ def test_examples_lose_no_page_that_was_given_to_no_reader(
 def test_examples_that_run_for_ever_ask_again_what_a_busy_service_knows(
     name: str, runs: Runs
 ) -> None:
-    with other_service('"reader"', busy=(503, 429)) as (address, pages):
+    with other_service('"reader"', {}, busy=(503, 429)) as (address, pages):
         runs.environment["PULLSTATUS_URL"] = address
         assert runs.run(RUNNING[name].command) != 0
     assert runs.failures() == 2

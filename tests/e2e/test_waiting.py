@@ -33,7 +33,7 @@ from tests.harness import (
 
 HELD = "pullstatus_pulls_held"
 DROPPED = "pullstatus_pulls_dropped_total"
-COUNT = 5000
+COUNT = 4000
 KIB_MAX = 11  # 10, and what lies between them when others come in bursts
 
 

@@ -68,10 +68,7 @@ class Budget:
         """Whether no more is taken on, of this owner or at all."""
         if self.bytes > limits.IN_HAND_BYTES_MAX:
             return Over.TOTAL
-        if (
-            owner is not None
-            and self.has(owner) > limits.IN_HAND_BYTES_MAX // limits.SHARE_OF_ONE
-        ):
+        if owner is not None and self.has(owner) > limits.IN_HAND_BYTES_MAX // limits.SHARE_OF_ONE:
             return Over.APPLICATION if isinstance(owner, int) else Over.ADDRESS
         return None
 

@@ -16,7 +16,7 @@ from pullstatus.errors import OutcomeUnknown, SettingChanged, StoreUnavailable
 from pullstatus.records import Kind
 from pullstatus.server.budget import Share
 from pullstatus.store import Mailbox, Page, Reader, pull_id
-from tests.harness import Answer, App
+from tests.harness import Answer, App, statuses
 from tests.unit.server.asgi import APP, Served
 
 BOX = Mailbox(APP.sdkappid, Kind.DELIVERY_STATUS)
@@ -355,7 +355,7 @@ def test_pulls_that_wait_leave_their_application_half_of_its_part(
             answer = await served.pull(WAIT)
             assert answer is not None
             assert answer.data == []
-        answer = await served.ingest([])
+        answer = await served.ingest(statuses(1))
         assert answer is not None
         assert answer.http_status == 200
         served.routes.held.end()

@@ -237,7 +237,7 @@ class Fleet:
         return status
 
     async def _listen(self, member: Member, control: Control) -> None:
-        """Hear a worker until it is gone; one that cannot be understood has been started, though."""
+        """Hear a worker until it is gone; what is not understood has been started."""
         try:
             await control.listen()
         except Exception:

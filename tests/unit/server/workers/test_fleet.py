@@ -164,7 +164,9 @@ def test_a_worker_that_is_not_understood_is_not_one_that_cannot_be_started() -> 
         await until(lambda: kept.ended == 1)
         await started.gone()
 
-    says = "await control.ask(AskBrief())\n    control._writer.write((1).to_bytes(8, 'little') + b'?')"
+    says = (
+        "await control.ask(AskBrief())\n    control._writer.write((1).to_bytes(8, 'little') + b'?')"
+    )
     garbled = SERVES.replace("    stopping =", f"    {says}\n    stopping =")
     command = (sys.executable, "-c", garbled)
     with Started(command, count=1) as started, structlog.testing.capture_logs() as logged:
