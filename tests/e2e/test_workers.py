@@ -318,6 +318,33 @@ def test_a_worker_that_dies_is_replaced_and_the_others_go_on(tmp_path: Path) -> 
         assert (ended["worker"], ended["status"]) == (1, -signal.SIGKILL)
 
 
+def test_a_worker_that_cannot_open_what_the_others_have_open_does_not_serve(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As long as its source of master keys is away; and what is not in that it tells itself."""
+    vault, keys, away = (tmp_path / name for name in ("vault", "keys", "away"))
+    vault.write_text(f"#!/bin/sh\n[ -e {away} ] && exit 1\ncat {keys}\n")
+    vault.chmod(0o700)
+    keys.write_text("ab" * 32)
+    monkeypatch.setenv("PULLSTATUS_MASTER_KEY_COMMAND", str(vault))
+    flags = ("--workers", str(WORKERS), "--master-key-command", str(vault))
+    program = Program(tmp_path, *flags)
+    app = program.create_app()  # so all have its key open from the start
+    with program:
+        away.touch()
+        os.kill(workers_of(program)[1], signal.SIGKILL)
+        program.until(lambda: lines(program, "worker cannot start"))
+        for _ in range(4):
+            with program.connect() as wire:
+                assert pull_over(wire, app) == []
+        keys.write_text("cd" * 32)
+        away.unlink()
+        program.until(_started(program, WORKERS + 1))
+        program.until(lambda: lines(program, "appkey not opened"))
+        told = lines(program, "appkey not opened")
+        assert [(line["worker"], line["sdkappid"]) for line in told] == [(1, app.sdkappid)]
+
+
 def test_a_worker_that_hangs_is_replaced_but_none_of_a_server_that_was_stopped(
     tmp_path: Path,
 ) -> None:

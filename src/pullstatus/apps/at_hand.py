@@ -23,13 +23,13 @@ class AtHand:
 
     Attributes:
         keyring: those that were read last; None: there were never any.
+        failure: why the source could not be read, the last time; None: it could, or nobody tried.
         version: rises when others are at hand, or when it is for another reason that they are not.
     """
 
     def __init__(self, masters: Masters) -> None:
         self._masters = masters
         self._found: tuple[MasterKey, ...] | None = None
-        self._failure: StoreRefused | None = None
         self._sought: set[str] = set()
         self._lacked: set[str] = set()  # of those sought, by the newest reading
         self._reading: asyncio.Task[None] | None = None
@@ -37,6 +37,7 @@ class AtHand:
         self._pause_first_s = 0.0 if isinstance(masters, OwnFile | GivenFile) else AGAIN_S
         self._pause_s = self._pause_first_s
         self.keyring: Keyring | None = None
+        self.failure: StoreRefused | None = None
         self.version = 0
 
     @property
@@ -47,34 +48,39 @@ class AtHand:
     def seek(self, master_id: str) -> MasterKeyMissing:
         """Have the next reading look for a master key; returns why it is not at hand now."""
         self._sought.add(master_id)
-        if self._failure is None:
+        if self.failure is None:
             return master_key_missing(master_id, self._masters.place)
         return MasterKeyMissing(
             f"appkeys of this store are sealed under master key {master_id}, which cannot be looked"
-            f" for: {self._failure}"
+            f" for: {self.failure}"
         )
 
     async def read(self, patience_s: float | None = PATIENCE_S) -> None:
         """Read the source, if a key is sought that it was not read for, or it is time again.
 
+        What is only read once more comes when it does: nobody waits for it.
+
         Args:
-            patience_s: how long to wait for that, at most; None: until it is done.
+            patience_s: how long to wait for what is sought now, at most; None: until all is read.
         """
+        is_sought = self._is_sought_now()
         if self._reading is None or self._reading.done():
-            if not self._due():
+            if not is_sought and asyncio.get_running_loop().time() < self._due_s:
                 return
             self._reading = asyncio.create_task(self._read())
-        elif patience_s is not None and self._failure is not None:
-            return  # somebody has waited for it already
+        if patience_s is not None and not is_sought:
+            return
         await asyncio.wait([self._reading], timeout=patience_s)
         if self._reading.done():
             self._reading.result()
-        elif self._failure is None:
+        else:
             self._fail(StoreRefused(f"{self._masters.place} is still being read"))
 
-    def _due(self) -> bool:
-        new = self._failure is None and not self._sought <= self._lacked
-        return new or asyncio.get_running_loop().time() >= self._due_s
+    def _is_sought_now(self) -> bool:
+        """Whether something is that no reading was begun or waited for."""
+        if self.failure is not None:
+            return False
+        return self._found is None or not self._sought <= self._lacked
 
     async def _read(self) -> None:
         sought = set(self._sought)
@@ -89,16 +95,18 @@ class AtHand:
             self._pause_s = min(2 * self._pause_s, AGAIN_S_MAX)
 
     def _fail(self, failure: StoreRefused) -> None:
-        if str(failure) != str(self._failure):
+        if str(failure) != str(self.failure):
             self.version += 1
-        self._failure = failure
+        self.failure = failure
 
     def _take(self, found: tuple[MasterKey, ...], sought: set[str]) -> None:
-        if found != self._found or self._failure is not None:
+        changed = found != self._found
+        if changed or self.failure is not None:
             self.version += 1
+        if changed:
             self._pause_s = self._pause_first_s
-        if found and found != self._found:
+        if changed and found:
             self.keyring = Keyring(found, self._masters.place)
-        self._found, self._failure = found, None
+        self._found, self.failure = found, None
         self._sought -= {master.id for master in found}
         self._lacked = sought & self._sought

@@ -230,6 +230,15 @@ class Registry:
             count += 1
         await self._open_locked(patience_s=None)
 
+    def check_masters(self) -> None:
+        """Say so if keys are locked for want of a source, and not of a key in it.
+
+        Raises:
+            StoreRefused: why the source of master keys cannot be read.
+        """
+        if self._at_hand.failure is not None:
+            raise self._at_hand.failure
+
     @property
     def count(self) -> int | None:
         """How many applications there are; None if not all of them are known."""
@@ -374,7 +383,7 @@ class Registry:
         """
         locked = self.locked.get(token_setting(token.name))
         if locked is not None:
-            raise locked
+            raise MasterKeyMissing(str(locked))  # a kept one would grow by who has raised it
         _, key = self._signature_keys.get(token.digest, ("", None))
         return key
 
@@ -460,7 +469,7 @@ class Registry:
         if reason is None:
             self.locked.pop(owner, None)
         elif str(self.locked.get(owner)) != str(reason):
-            self.locked[owner] = reason
+            self.locked[owner] = reason.with_traceback(None)  # its frames hold what is open
 
     def _opens(self, master: str) -> bool:
         return not master or (self._keyring is not None and master in self._keyring)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import itertools
 import secrets
 import selectors
@@ -24,6 +25,7 @@ from pullstatus.apps import (
     Registry,
     SecretPair,
     Token,
+    at_hand,
 )
 from pullstatus.apps.values import Grant, SignatureKey, read_application
 from pullstatus.errors import (
@@ -517,19 +519,55 @@ def test_a_source_that_does_not_answer_holds_up_nothing() -> None:
     asyncio.run(asyncio.wait_for(run(), PATIENCE_S))
 
 
-def test_a_source_that_is_away_is_asked_ever_less_often() -> None:
+@pytest.mark.parametrize("takes_s", [0.0, 1.5 * at_hand.PATIENCE_S])
+@pytest.mark.parametrize("away", [True, False])
+def test_a_source_that_does_not_bring_a_key_is_asked_ever_less_often(
+    monkeypatch: pytest.MonkeyPatch, away: bool, takes_s: float
+) -> None:
+    """Why it is shut is told once, and nobody waits for what is only read once more."""
     vault = Vault(OLD)
     store, registry = followed(vault)
-    vault.away = True
+    vault.away = away
     hold(store, NEW)
+    told: list[MasterKeyMissing] = []
 
-    async def run() -> None:
+    async def aside(read: Callable[[], T]) -> T:
+        await asyncio.sleep(takes_s)
+        return read()
+
+    async def run() -> float:
         for _ in range(2 * 3600):
             await registry.refresh()
+            told.append(registry.locked[7])
             await asyncio.sleep(0.5)
+        return asyncio.get_running_loop().time()
 
-    in_its_own_time(run())
+    monkeypatch.setattr(asyncio, "to_thread", aside)
+    assert in_its_own_time(run()) <= 3600 + 2 * at_hand.PATIENCE_S
     assert 3 < vault.asked <= 3600 / 60 + 6
+    assert ("is still being read" in str(told[0])) == (takes_s > 0)
+    assert len(set(map(id, told))) == (2 if takes_s else 1)
+
+
+def test_why_a_key_is_locked_does_not_grow_by_who_is_told() -> None:
+    store, registry = followed(Vault(OLD))
+    hold(store, NEW)
+    asyncio.run(registry.refresh())
+    for _ in range(100):
+        assert opened(registry) == [False] * 3
+    assert [reason.__traceback__ for reason in registry.locked.values()] == [None] * 3
+
+
+def test_whether_the_source_could_be_read_is_told() -> None:
+    """Whoever is to serve beside others that have their keys open does not begin without it."""
+    for away in (True, False):
+        store, vault = FakeStore(), Vault(OLD)
+        vault.away = away
+        hold(store, NEW)
+        registry = Registry(cast("Store", store), cast("Masters", vault))
+        asyncio.run(registry.begin())
+        with pytest.raises(StoreRefused, match="away") if away else contextlib.nullcontext():
+            registry.check_masters()
 
 
 @pytest.mark.parametrize("away", [True, False])

@@ -11,7 +11,7 @@ import structlog
 
 from pullstatus.apps import Registry
 from pullstatus.apps.tries import Failed
-from pullstatus.errors import MasterKeyMissing, PullstatusError
+from pullstatus.errors import PullstatusError
 from pullstatus.server import logs
 from pullstatus.server.routes import Routes
 from pullstatus.server.serve import REFRESH_S, ServeOptions, Server
@@ -104,6 +104,7 @@ class Worker(Server):
     async def _open_registry(self) -> Registry:
         registry = Registry(self.store, self._masters)
         await registry.begin()
+        registry.check_masters()  # the others may have open what this one could not
         return registry
 
     async def build(self, registry: Registry) -> Routes:
@@ -126,9 +127,6 @@ class Worker(Server):
 
     async def _beat(self) -> None:
         self._ledger.add(BEATS, 1)
-
-    async def _refresh(self, registry: Registry, _told: dict[int | str, MasterKeyMissing]) -> None:
-        await registry.look()  # the server tells what cannot be opened
 
     async def _tell_snapshot(self) -> None:
         self._control.tell(self._snapshot())
