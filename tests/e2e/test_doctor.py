@@ -409,6 +409,10 @@ def test_what_lies_in_the_store_and_needs_somebody_is_told() -> None:
     ]
     traces = msgspec.structs.replace(sound, traces=True)
     assert [each.check for each in store.standing(traces)[1:]] == ["traces"]
+    leaving = msgspec.structs.replace(sound, leaving=(7, 8))
+    [_, told] = store.standing(leaving)
+    assert (told.level, told.fix) == (Level.WARNING, "pullstatus app delete 7")
+    assert told.found.endswith("7, 8")
     assert store.waiting(NOW_MS - 3_600_000, NOW_MS).level is Level.OK
     assert store.waiting(NOW_MS - 7 * 3_600_000, NOW_MS).level is Level.WARNING
 

@@ -40,7 +40,7 @@ from pullstatus.apps.pairs import (
     pairs,
     revoke_pair,
 )
-from pullstatus.apps.registry import LiveApplication, LivePair, Registry
+from pullstatus.apps.registry import LiveApplication, LivePair, Registry, stored_application
 from pullstatus.apps.rules import (
     RuleStanding,
     add_rule,
@@ -144,6 +144,7 @@ __all__ = [
     "sources",
     "standing",
     "standings",
+    "stored_application",
     "token_digest",
     "tokens",
 ]

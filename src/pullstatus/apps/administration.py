@@ -57,8 +57,8 @@ from pullstatus.apps.wrapping import check_sealing, guard
 from pullstatus.errors import (
     AlreadyExists,
     InvalidSetting,
-    MasterKeyMissing,
     SettingChanged,
+    StoreRefused,
     UnknownApplication,
     UnknownToken,
     WorldError,
@@ -206,10 +206,15 @@ async def _create(
 
 
 def _there_already(setting: Setting) -> str:
-    number = setting.name.removeprefix(APPLICATIONS)
+    number = int(setting.name.removeprefix(APPLICATIONS))
     if application_in(setting) is None:
-        return f"application {number} is being removed: `pullstatus app delete {number}` ends that"
+        return _is_leaving(number)
     return f"application {number} exists"
+
+
+def _is_leaving(sdkappid: int) -> str:
+    """What is said of an application that is being removed."""
+    return f"application {sdkappid} is being removed: `pullstatus app delete {sdkappid}` ends that"
 
 
 def _stored(application: Application, keyring: Keyring, by: Operator) -> bytes:
@@ -245,21 +250,25 @@ async def change_application(
     by: Operator,
     action: str = "app set",
     keyring: Keyring | None = None,
+    leaving: bool = False,
 ) -> Application:
     """Replace an application by what `change` makes of it; safe beside other changes.
 
     Args:
         action: what this is on record as, if it changes anything.
         keyring: seals keys that are new; None: none are.
+        leaving: also one that is being removed.
 
     Raises:
-        UnknownApplication: there is none of that number.
+        UnknownApplication: there is none of that number, or it is being removed.
     """
     while True:
         before = await _application(store, sdkappid)
         if before.value is None:
             raise UnknownApplication(f"application {sdkappid} does not exist")
         application = read_application(before.name, before.value)
+        if application.leaving and not leaving:
+            raise UnknownApplication(_is_leaving(sdkappid))
         after = change(application)
         sealed = after if keyring is None else keyring.seal_all(after, by.random_hex)
         encoded = msgspec.json.encode(sealed)
@@ -283,6 +292,20 @@ def _changed(before: Application, after: Application) -> dict[str, object]:
     }
 
 
+class Rotation(msgspec.Struct, frozen=True):
+    """What became of the keys of an application.
+
+    Attributes:
+        application: with the keys that are live now.
+        key: the new one, if there is one.
+        ended: the newest of those before, if that ended and an older one stayed.
+    """
+
+    application: Application
+    key: AppKey | None
+    ended: AppKey | None
+
+
 async def rotate_key(
     store: Store,
     sdkappid: int,
@@ -293,15 +316,16 @@ async def rotate_key(
     drop_old: bool = False,
     not_before_ms: int = 0,
     old_until_ms: int | None = None,
-) -> tuple[Application, AppKey | None]:
-    """Give an application a new key, or finish that; returns the key, too, if one is new.
+) -> Rotation:
+    """Give an application a new key, or finish that.
 
     The key before stays good beside the new one. With `drop_old` it ends: of two live keys the
-    older one does and no new one is made, since by then clients sign with the newest.
+    older one does and no new one is made, since by then clients sign with the newest; if that can
+    be opened, or it is good for nothing, and both end.
 
     At most `limits.APPKEYS_LIVE_MAX` are live. So of the keys before, only the newest stays; or the
     one that is good and used, where the newest is not: a rotation that was cut off, so that nobody
-    has seen its key, may be repeated.
+    has seen its key, may be repeated. A use is known a minute later.
 
     Args:
         not_before_ms: when the new key begins to be good.
@@ -317,26 +341,35 @@ async def rotate_key(
     key = AppKey(made, by.now_ms, by.random_hex(KEY_ID_BYTES), not_before_ms=max(0, not_before_ms))
     used = await store.marks(key_marks(sdkappid))
 
+    def opened(live: AppKey) -> str:
+        """The digits of a live key; none if nobody can read them any more."""
+        try:
+            return keyring.open(sdkappid, live).lower()
+        except StoreRefused:  # its master key is lost, or it is damaged
+            return ""
+
     def same(live: AppKey) -> bool:
         """Whether a live key is this one, however its digits are spelt."""
-        try:
-            return keyring.open(sdkappid, live).lower() == made.lower()
-        except MasterKeyMissing:  # it is lost, so nobody can have repeated it
-            return False
+        return opened(live) == made.lower()
+
+    ended: AppKey | None = None
 
     def rotate(application: Application) -> Application:
+        nonlocal ended
+        ended = None
         newest, *older = application.appkeys
-        if drop_old and (same(newest) or (older and appkey is None)):
+        if drop_old and (same(newest) or (older and appkey is None and opened(newest))):
             return msgspec.structs.replace(application, appkeys=(newest,))
         for live in application.appkeys:
             if same(live):
                 raise AlreadyExists(_live_already(application, live))
-        if drop_old and older:
+        if drop_old and older and opened(newest):
             raise InvalidSetting(
                 "two keys are live, so --drop-old with another --appkey would end the newest one;"
                 f" {_end_older(application)} first"
             )
         kept = () if drop_old else _staying(application, used, by.now_ms)
+        ended = newest if kept and newest not in kept else None
         if old_until_ms is not None:
             kept = tuple(msgspec.structs.replace(old, not_after_ms=old_until_ms) for old in kept)
         return msgspec.structs.replace(application, appkeys=(key, *kept))
@@ -345,7 +378,8 @@ async def rotate_key(
     changed = await _change_keys(
         store, sdkappid, rotate, by=by, action=action, keyring=keyring, gap=_GAP_IN_ROTATION
     )
-    return changed, key if key.id in (live.id for live in changed.appkeys) else None
+    made_one = key.id in (live.id for live in changed.appkeys)
+    return Rotation(changed, key if made_one else None, ended)
 
 
 def _staying(
@@ -380,7 +414,8 @@ async def drop_key(
 
     Raises:
         UnknownApplication: there is none of that number.
-        InvalidSetting: no live key ends so, or several do, or it is the only one.
+        InvalidSetting: no live key ends so, or several do, or it is the only one that is
+            good, now or until the next one begins.
     """
     if KEY_END.fullmatch(ends_with) is None:
         raise InvalidSetting(f"the end of a key is 1 to {limits.APPKEY_CHARS} hexadecimal digits")
@@ -426,13 +461,18 @@ async def delete_application(
         UnknownApplication: there was never one of that number.
         InvalidSetting: entries wait, and not `erase`; nothing was removed.
         SettingChanged: somebody made or changed it meanwhile.
+        WorldError: a note says what it may have left behind.
     """
     before = await _application(store, sdkappid)
     if not before.revision:
         raise UnknownApplication(f"application {sdkappid} does not exist")
     act = by.act("app delete", sdkappid=sdkappid, erase=erase)
     if not erase:
-        await _remove_empty(store, sdkappid, by=by, act=act)
+        try:
+            await _remove_empty(store, sdkappid, by=by, act=act)
+        except WorldError as error:
+            error.add_note(_cut_off(sdkappid))
+            raise
     elif before.value is not None and not await store.change(
         Change(before.name, None, before.value), act=act, ticket=by.ticket()
     ):
@@ -444,6 +484,14 @@ async def delete_application(
     erased = await let_go(store, sdkappid, by=by, act=act, while_set=gone_still)
     await forget_uses(store, key_marks(sdkappid))
     return erased
+
+
+def _cut_off(sdkappid: int) -> str:
+    """What is said with the failure of a removal that may have begun."""
+    return (
+        f"application {sdkappid} may be refused everything from now on, as if it were gone:"
+        f" `pullstatus app delete {sdkappid}` finishes that, or has it stay"
+    )
 
 
 async def _remove_empty(store: Store, sdkappid: int, *, by: Operator, act: Act) -> None:
@@ -461,7 +509,9 @@ async def _remove_empty(store: Store, sdkappid: int, *, by: Operator, act: Act) 
             await _check_none_waits(store, sdkappid)
         except InvalidSetting:
             if application and application.leaving:
-                await change_application(store, sdkappid, _stay, by=by, action="app delete")
+                await change_application(
+                    store, sdkappid, _stay, by=by, action="app delete", leaving=True
+                )
             raise
         if not application:
             return
@@ -514,10 +564,14 @@ class Standing(msgspec.Struct, frozen=True):
         return max((at_ms for at_ms in times if at_ms is not None), default=None)
 
 
-async def existing(store: Store, numbers: Iterable[int]) -> set[int]:
-    """Those of these numbers that applications have."""
+async def existing(store: Store, numbers: Iterable[int]) -> dict[int, str]:
+    """Those of these numbers that applications have, and what is said of each."""
     found = {number: await _application(store, number) for number in numbers}
-    return {number for number, setting in found.items() if setting.value is not None}
+    return {
+        number: _there_already(setting)
+        for number, setting in found.items()
+        if setting.value is not None
+    }
 
 
 async def standings(store: Store) -> list[Standing]:
@@ -586,7 +640,7 @@ async def create_token(
     owner = ""
     if sdkappid is not None:
         check_sdkappid(sdkappid)
-        application = application_in(await _application(store, sdkappid))
+        application = await find_application(store, sdkappid)
         if application is None:
             raise UnknownApplication(f"application {sdkappid} does not exist; create it first")
         owner = application.owner
@@ -695,6 +749,11 @@ async def _application(store: Store, sdkappid: int) -> Setting:
     """An application's setting; without a value when there is none, or none any more."""
     name = application_setting(sdkappid)
     return await store.setting(name) or Setting(name, None, 0)
+
+
+async def find_application(store: Store, sdkappid: int) -> Application | None:
+    """The application of this number; None: there is none, or it is being removed."""
+    return application_in(await _application(store, sdkappid))
 
 
 async def _check_none_waits(store: Store, sdkappid: int) -> None:

@@ -16,7 +16,7 @@ from typing import Final
 import msgspec
 
 from pullstatus import limits
-from pullstatus.apps.administration import applications, forget_uses
+from pullstatus.apps.administration import applications, find_application, forget_uses
 from pullstatus.apps.operator import Operator, RandomHex
 from pullstatus.apps.sealing import KEY_ID_BYTES, Keyring
 from pullstatus.apps.values import (
@@ -26,8 +26,6 @@ from pullstatus.apps.values import (
     Application,
     Grant,
     SecretPair,
-    application_in,
-    application_setting,
     check_granted,
     check_secret_id,
     check_secret_key,
@@ -167,7 +165,7 @@ async def revoke_pair(store: Store, secret_id: str, *, by: Operator) -> None:
 async def pairs(store: Store) -> list[PairStanding]:
     """All secret key pairs and how they stand, by when they were made."""
     marks = await store.marks(PAIR_MARKS)
-    owned = {application.sdkappid: application for application in await applications(store)}
+    owned = {each.sdkappid: each for each in await applications(store) if not each.leaving}
     found = sorted(await _pairs(store), key=lambda pair: (pair.created_ms, pair.id))
     return [_standing(pair, owned, marks.get(pair_mark(pair.id))) for pair in found]
 
@@ -179,7 +177,7 @@ async def pair_standing(store: Store, secret_id: str) -> PairStanding:
         UnknownSecret: no pair has this SecretId.
     """
     pair = _existing(await _setting(store, secret_id))
-    owned = {number: await _application(store, number) for number in pair.sdkappids}
+    owned = {number: await find_application(store, number) for number in pair.sdkappids}
     mark = pair_mark(secret_id)
     return _standing(pair, owned, (await store.marks(mark)).get(mark))
 
@@ -206,7 +204,7 @@ async def _grants(store: Store, numbers: Iterable[int], secret_id: str) -> tuple
     others = [pair for pair in await _pairs(store) if pair.id != secret_id]
     grants = []
     for number in numbers:
-        application = await _application(store, number)
+        application = await find_application(store, number)
         if application is None:
             raise UnknownApplication(f"application {number} does not exist; create it first")
         if sum(pair.grants_to(application) for pair in others) >= limits.PAIRS_LIVE_MAX:
@@ -245,10 +243,6 @@ def _existing(setting: Setting) -> SecretPair:
     if setting.value is None:
         raise UnknownSecret("no pair has this SecretId; `pullstatus secret list` shows them")
     return read_pair(setting.name, setting.value)
-
-
-async def _application(store: Store, sdkappid: int) -> Application | None:
-    return application_in(await store.setting(application_setting(sdkappid)))
 
 
 def random_letters(random_hex: RandomHex) -> str:

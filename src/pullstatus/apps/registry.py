@@ -129,6 +129,15 @@ class LiveApplication:
         return any(parsed in network for network in self.networks)
 
 
+async def stored_application(store: Store, sdkappid: int) -> LiveApplication | None:
+    """An application as it is now, without its keys; None: there is none of that number."""
+    setting = await store.setting(application_setting(sdkappid))
+    application = application_in(setting)
+    if setting is None or application is None:
+        return None
+    return LiveApplication(application, setting.revision)
+
+
 class LivePair(msgspec.Struct, frozen=True):
     """A secret key pair ready for the hot path.
 

@@ -10,14 +10,12 @@ from collections.abc import Callable, Sequence
 
 import msgspec
 
+from pullstatus.apps.administration import find_application
 from pullstatus.apps.operator import Operator
 from pullstatus.apps.routing import Action, Rule, Rules, check_rules, read_rules, unreachable
 from pullstatus.apps.values import (
     ROUTING,
     SOURCES,
-    Application,
-    application_in,
-    application_setting,
     check_sdkappid,
     token_setting,
 )
@@ -57,7 +55,7 @@ async def add_rule(store: Store, rule: Rule, *, by: Operator, place: int | None 
         UnknownApplication: it routes to one that does not exist.
     """
     if rule.sdkappid is not None:
-        application = await _application(store, check_sdkappid(rule.sdkappid))
+        application = await find_application(store, check_sdkappid(rule.sdkappid))
         if application is None:
             raise UnknownApplication(f"application {rule.sdkappid} does not exist; create it first")
         rule = msgspec.structs.replace(rule, owner=application.owner)
@@ -115,7 +113,7 @@ async def _wrong(store: Store, rule: Rule, hidden_by: str | None) -> str:
     if hidden_by is not None:
         return f"never reached: {hidden_by} takes all of it"
     if rule.sdkappid is not None:
-        application = await _application(store, rule.sdkappid)
+        application = await find_application(store, rule.sdkappid)
         if application is None:
             return f"application {rule.sdkappid} does not exist: what it takes is parked"
         if application.owner != rule.owner:
@@ -178,7 +176,3 @@ async def _change(
 async def _read(store: Store) -> tuple[Setting, Rules]:
     setting = await store.setting(ROUTING) or Setting(ROUTING, None, 0)
     return setting, Rules() if setting.value is None else read_rules(ROUTING, setting.value)
-
-
-async def _application(store: Store, sdkappid: int) -> Application | None:
-    return application_in(await store.setting(application_setting(sdkappid)))

@@ -156,7 +156,8 @@ class Keyring:
         except (InvalidTag, ValueError) as error:
             raise StoreCorrupt(
                 f"an appkey of application {sdkappid} is not what was sealed for it;"
-                f" give it another with `pullstatus app rotate-key {sdkappid}`, or restore a backup"
+                f" give it another with `pullstatus app rotate-key {sdkappid} --drop-old`, or"
+                " restore a backup"
             ) from error
 
     def open_pair(self, pair: SecretPair) -> str:

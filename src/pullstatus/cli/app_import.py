@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import secrets
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import msgspec
 
@@ -57,14 +57,14 @@ def read_applications(content: bytes, now_ms: int) -> list[Line]:
     return found
 
 
-def refuse_taken(wanted: Sequence[Line], taken: set[int]) -> None:
-    """Refuse lines whose application exists.
+def refuse_taken(wanted: Sequence[Line], taken: Mapping[int, str]) -> None:
+    """Refuse lines whose application exists; of each of these it is given what is said of it.
 
     Raises:
         AlreadyExists: some do; each is named.
     """
     problems = [
-        f"line {number}: application {application.sdkappid} exists"
+        f"line {number}: {taken[application.sdkappid]}"
         for number, application in wanted
         if application.sdkappid in taken
     ]

@@ -520,7 +520,7 @@ def rotate_key(
         raise click.UsageError("--drop-old and --old-until exclude each other")
 
     async def work(store: Store) -> None:
-        application, key = await apps.rotate_key(
+        rotation = await apps.rotate_key(
             store,
             sdkappid,
             by=acting(),
@@ -530,9 +530,19 @@ def rotate_key(
             not_before_ms=not_before_ms,
             old_until_ms=old_until_ms,
         )
-        _print_made(await _standing(store, application), key)
+        _print_made(await _standing(store, rotation.application), rotation.key)
+        if rotation.ended is not None:
+            say(_ended_unused(rotation.ended), err=True)
 
     with_store(store_url, work)
+
+
+def _ended_unused(key: AppKey) -> str:
+    return (
+        f"of the two keys before, the newer one, which ends with {key.ends_with}, has ended: no use of"
+        " it is known, and a use is known a minute later. If somebody signs with it by now, make it"
+        " good again with --appkey-file"
+    )
 
 
 @app_group.command("drop-key")
@@ -572,7 +582,7 @@ def delete_app(sdkappid: int, erase: bool, store_url: str) -> None:
 
     What it was handed stays in the store for the retention time, for operators only: one that is
     made later under the same number gets none of it. A removal that was cut off is finished by
-    calling this again.
+    calling this again; until then the application may be refused everything, as if it were gone.
     """
     erased = with_store(
         store_url,

@@ -44,7 +44,8 @@ def plainly(command: Callable[P, R]) -> Callable[P, R]:
         except InvalidArgument as error:
             raise click.UsageError(str(error)) from error
         except PullstatusError as error:
-            raise click.ClickException(str(error)) from error
+            told = "; ".join([str(error), *getattr(error, "__notes__", ())])
+            raise click.ClickException(told) from error
         except msgspec.DecodeError as error:  # what comes from elsewhere was refused before
             raise click.ClickException(
                 "the store holds what is no JSON, or other JSON than was stored; run"

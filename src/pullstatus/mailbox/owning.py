@@ -15,9 +15,8 @@ from typing import Final, Protocol
 
 import msgspec
 
-from pullstatus.apps import LiveApplication, routing
+from pullstatus.apps import LiveApplication, routing, stored_application
 from pullstatus.apps.routing import Action, Routed, Rules, Traits, routed
-from pullstatus.apps.values import application_in, application_setting
 from pullstatus.mailbox.names import Name, Names, Told, given_together, names_of
 from pullstatus.receipts.reports import Report, State, Statuses, Whose
 from pullstatus.receipts.source import Source
@@ -71,15 +70,8 @@ class Stored:
     async def application(self, sdkappid: int) -> LiveApplication | None:
         """The application as it was when it was asked for first, without its keys."""
         if sdkappid not in self._found:
-            self._found[sdkappid] = await self._read(sdkappid)
+            self._found[sdkappid] = await stored_application(self._store, sdkappid)
         return self._found[sdkappid]
-
-    async def _read(self, sdkappid: int) -> LiveApplication | None:
-        setting = await self._store.setting(application_setting(sdkappid))
-        application = application_in(setting)
-        if setting is None or application is None:
-            return None
-        return LiveApplication(application, setting.revision)
 
     async def look(self) -> None:
         """Nothing is behind."""

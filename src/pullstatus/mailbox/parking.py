@@ -20,8 +20,8 @@ from typing import Final
 import msgspec
 
 from pullstatus import limits
-from pullstatus.apps import Application, LiveApplication
-from pullstatus.apps.values import NOBODY, application_in, application_setting
+from pullstatus.apps import Application, LiveApplication, stored_application
+from pullstatus.apps.values import NOBODY
 from pullstatus.errors import UnknownApplication
 from pullstatus.json import ascii_json
 from pullstatus.mailbox import append_of, scope_of
@@ -256,8 +256,7 @@ async def live_application(store: Store, sdkappid: int) -> LiveApplication:
     """
     if sdkappid == NOBODY:
         return NOBODYS
-    setting = await store.setting(application_setting(sdkappid))
-    application = application_in(setting)
-    if setting is None or application is None:
+    found = await stored_application(store, sdkappid)
+    if found is None:
         raise UnknownApplication(f"application {sdkappid} does not exist")
-    return LiveApplication(application, setting.revision)
+    return found

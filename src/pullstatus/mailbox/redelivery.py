@@ -222,8 +222,8 @@ async def _take_whole(
     copied = 0
     for half in seqs[: len(seqs) // 2], seqs[len(seqs) // 2 :]:
         await asyncio.sleep(PAUSE_S)
-        ranges = [(first_seq, count) for _, first_seq, count in runs(mailbox, half)]
-        copied += await _take_whole(store, mailbox, ranges, act, by, lost)
+        step = [(first_seq, count) for _, first_seq, count in runs(mailbox, half)]
+        copied += await _take_whole(store, mailbox, step, act, by, lost)
     return copied
 
 
@@ -245,11 +245,11 @@ async def _take_step(
     raise AssertionError
 
 
-def _steps(ranges: Sequence[tuple[int, int]]) -> Iterator[list[tuple[int, int]]]:
+def _steps(due: Sequence[tuple[int, int]]) -> Iterator[list[tuple[int, int]]]:
     """Ranges in steps, cut where a step is full."""
     step: list[tuple[int, int]] = []
     room = limits.REDELIVER_COUNT_MAX
-    for first_seq, count in ranges:
+    for first_seq, count in due:
         done = 0
         while done < count:
             part = min(count - done, room)

@@ -307,8 +307,10 @@ def test_deletion_cut_off_anywhere_erases_nothing_that_nobody_said_to_erase(
         whole = True
         try:
             await delete(cast("Store", fails), erase=False)
-        except StoreUnavailable:
+        except StoreUnavailable as error:
             whole = False
+            if any(each.leaving for each in await apps.applications(store)):
+                assert f"app delete {NUMBER}" in "".join(error.__notes__)
         except InvalidSetting:
             pass
         assert await waiting(store) == fed
@@ -350,6 +352,11 @@ def test_nothing_gets_into_an_application_that_is_leaving() -> None:
             await apps.create_token(store, "gateway", sdkappid=NUMBER, by=BY)
         with pytest.raises(AlreadyExists, match="app delete 7"):
             await create(store)
+        assert "app delete 7" in (await apps.existing(store, [NUMBER, 8]))[NUMBER]
+        with pytest.raises(UnknownApplication, match="app delete 7"):
+            await apps.change_application(store, NUMBER, lambda made: made, by=BY)
+        with pytest.raises(UnknownApplication, match="app delete 7"):
+            await rotate(store)
         assert await delete(store, erase=False) == 0
         await create(store)
 
@@ -550,8 +557,8 @@ async def rotate(
 ) -> apps.Application:
     by = Operator("me", now_ms, random_hex)
     keyring = await keyring_of(store)
-    rotated, _ = await apps.rotate_key(store, NUMBER, by=by, keyring=keyring, **more)
-    return rotated
+    rotation = await apps.rotate_key(store, NUMBER, by=by, keyring=keyring, **more)
+    return rotation.application
 
 
 async def drop(store: Store, key: apps.AppKey, now_ms: int) -> apps.Application:
@@ -603,6 +610,26 @@ def test_a_rotation_that_is_cut_off_and_repeated_leaves_the_key_that_is_used(don
         await store.mark({key_mark(NUMBER, newest): Noted(NOW_MS)})
         rotated = await rotate(store)  # both are used: the older one ends
         assert rotated.appkeys[1].id == newest.id
+
+    on_a_store(work)
+
+
+def test_a_rotation_says_that_it_ended_the_newer_key() -> None:
+    """Which it does where only the older one was used, as far as is known."""
+
+    async def work(store: Store) -> None:
+        await create(store)
+        [application] = await apps.applications(store)
+        await store.mark({key_mark(NUMBER, application.appkeys[0]): Noted(NOW_MS)})
+        keyring = await keyring_of(store)
+        second = await apps.rotate_key(store, NUMBER, by=BY, keyring=keyring)
+        assert second.ended is None
+        third = await apps.rotate_key(store, NUMBER, by=BY, keyring=keyring)
+        assert third.ended is not None
+        assert third.ended.id == second.application.appkeys[0].id
+        newest = third.application.appkeys[0]
+        await store.mark({key_mark(NUMBER, newest): Noted(NOW_MS)})
+        assert (await apps.rotate_key(store, NUMBER, by=BY, keyring=keyring)).ended is None
 
     on_a_store(work)
 

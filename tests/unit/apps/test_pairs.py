@@ -285,6 +285,21 @@ def test_no_pair_reads_a_new_owner_by_an_old_grant() -> None:
     on_a_store(work)
 
 
+def test_a_pair_reads_no_application_that_is_leaving() -> None:
+    """Which both the list and the pair itself say."""
+
+    async def work(store: Store) -> None:
+        await create(store, NUMBER, 8, secret_id=ID, secret_key=KEY)
+        await apps.change_application(
+            store, NUMBER, lambda made: msgspec.structs.replace(made, leaving=True), by=BY
+        )
+        [listed] = await apps.pairs(store)
+        assert listed == await apps.pair_standing(store, ID)
+        assert (listed.live, listed.void) == ((8,), (NUMBER,))
+
+    on_a_store(work)
+
+
 def test_a_pair_cannot_tell_applications_that_are_not_its_from_those_that_are_not() -> None:
     async def work(store: Store) -> None:
         await create(store, secret_id=ID, secret_key=KEY)

@@ -282,10 +282,8 @@ def test_command_prints_keys() -> None:
 def test_server_opens_what_commands_seal() -> None:
     async def work(store: Store) -> None:
         await create(store)
-        _, key = await apps.rotate_key(
-            store, 7, by=BY, keyring=await keyring_of(store), appkey=OTHER
-        )
-        assert key is not None
+        keyring = await keyring_of(store)
+        assert (await apps.rotate_key(store, 7, by=BY, keyring=keyring, appkey=OTHER)).key
         assert await opened(store) == {7: [OTHER, APPKEY]}
         [state] = await apps.master_keys(store, masters_of(store))
         assert (state.at_hand, state.sealing, state.appkeys) == (True, True, 2)
@@ -345,9 +343,8 @@ def test_application_whose_key_stays_shut_is_not_let_in_and_others_are() -> None
         admission = Admission(registry, RateLimiter(lambda: 0.0))
         with pytest.raises(StoreUnavailable, match="cannot be opened"):
             await admission.admit(Call(7, "", proof, 0, 0, Purpose.PULL))
-        _, key = await apps.rotate_key(
-            store, 7, by=BY, keyring=await keyring_of(store), drop_old=True
-        )
+        keyring = await keyring_of(store)
+        key = (await apps.rotate_key(store, 7, by=BY, keyring=keyring, drop_old=True)).key
         assert key is not None
         assert await opened(store) == {7: [key.appkey], 8: [APPKEY]}
 
@@ -557,9 +554,12 @@ def test_rewrap_of_a_source_that_is_not_ours_waits_for_its_new_key(tmp_path: Pat
     on_a_store(work)
 
 
-def test_a_lost_master_key_costs_the_appkeys_and_nothing_else() -> None:
+@pytest.mark.parametrize("keys", [1, 2])
+def test_a_lost_master_key_costs_the_appkeys_and_nothing_else(keys: int) -> None:
     async def work(store: Store) -> None:
         await create(store)
+        for _ in range(keys - 1):
+            await apps.rotate_key(store, 7, by=BY, keyring=await keyring_of(store))
         masters = masters_of(store)
         with pytest.raises(InvalidSetting, match="not lost"):
             await apps.begin_anew(store, masters, by=BY)
@@ -573,12 +573,33 @@ def test_a_lost_master_key_costs_the_appkeys_and_nothing_else() -> None:
         keyring = await keyring_of(store)
         with pytest.raises(AlreadyExists):
             await apps.rotate_key(store, 8, by=BY, keyring=keyring, appkey=APPKEY)
-        _, key = await apps.rotate_key(store, 7, by=BY, keyring=keyring, drop_old=True)
+        key = (await apps.rotate_key(store, 7, by=BY, keyring=keyring, drop_old=True)).key
         assert key is not None
         await registry.refresh()
         assert not registry.locked
         await apps.rewrap(store, masters, by=BY, drop_old=True)
         assert await opened(store) == {7: [key.appkey], 8: [APPKEY]}
+
+    on_a_store(work)
+
+
+def test_an_appkey_that_is_damaged_is_replaced_as_its_error_says() -> None:
+    async def work(store: Store) -> None:
+        await create(store)
+        await create(store, 8, OTHER)
+        [mine, others] = await apps.applications(store)
+        setting = await store.setting(application_setting(7))
+        assert setting is not None
+        [key], [other] = mine.appkeys, others.appkeys
+        damaged = msgspec.structs.replace(key, sealed=other.sealed)
+        value = msgspec.json.encode(msgspec.structs.replace(mine, appkeys=(damaged,)))
+        assert await store.change(Change(setting.name, value, setting.value))
+        with pytest.raises(StoreCorrupt, match="app rotate-key 7 --drop-old"):
+            await opened(store)
+        keyring = await keyring_of(store)
+        made = (await apps.rotate_key(store, 7, by=BY, keyring=keyring, drop_old=True)).key
+        assert made is not None
+        assert await opened(store) == {7: [made.appkey], 8: [OTHER]}
 
     on_a_store(work)
 
@@ -657,8 +678,8 @@ def test_rotation_leaves_no_time_without_a_key() -> None:
         keyring = await keyring_of(store)
 
         async def rotate(**more: Any) -> apps.Application:  # noqa: ANN401 - as they are
-            rotated, _ = await apps.rotate_key(store, 7, by=BY, keyring=keyring, **more)
-            return rotated
+            rotation = await apps.rotate_key(store, 7, by=BY, keyring=keyring, **more)
+            return rotation.application
 
         for gap in (
             {"not_before_ms": NOW_MS + 2, "old_until_ms": NOW_MS + 1},

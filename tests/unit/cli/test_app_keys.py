@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import inspect
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
 
+from pullstatus import apps
+from pullstatus.apps.values import key_mark
 from pullstatus.cli import main
+from pullstatus.cli.doctor.store import look
 from pullstatus.errors import StoreUnavailable
-from pullstatus.store import Store, open_store
+from pullstatus.store import Noted, Store, open_store
 
 KEY = "0123456789abcdef0123456789abcdef"
 OTHER_KEY = "FEDCBA98765432100123456789abcdef"
@@ -75,6 +81,18 @@ class FailsBehind:
         return call
 
 
+@contextlib.contextmanager
+def failing_behind(monkeypatch: pytest.MonkeyPatch, *, closes: bool) -> Iterator[None]:
+    """Stores of commands are such ones."""
+
+    async def opened(store_url: str, *, create: bool) -> FailsBehind:
+        return FailsBehind(await open_store(store_url, create=create), closes=closes)
+
+    with monkeypatch.context() as patch:
+        patch.setattr("pullstatus.cli.session.open_store", opened)
+        yield
+
+
 MAKING = {
     "app create": (["8"], "appkey"),
     "app import": (["-"], "appkey"),
@@ -90,13 +108,8 @@ def test_what_was_made_is_shown_whatever_fails_behind_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: str, closes: bool
 ) -> None:
     assert run(tmp_path, "app", "create", "7").exit_code == 0
-
-    async def opened(store_url: str, *, create: bool) -> FailsBehind:
-        return FailsBehind(await open_store(store_url, create=create), closes=closes)
-
     flags, member = MAKING[command]
-    with monkeypatch.context() as patch:
-        patch.setattr("pullstatus.cli.session.open_store", opened)
+    with failing_behind(monkeypatch, closes=closes):
         done = run(tmp_path, *command.split(), *flags, given="sdkappid\n8\n")
     shown = json.loads(done.stdout)
     assert (shown[0] if isinstance(shown, list) else shown)[member]
@@ -104,6 +117,47 @@ def test_what_was_made_is_shown_whatever_fails_behind_it(
     if command == "app rotate-key":
         listed = json.loads(run(tmp_path, "app", "show", "7", "--json").stdout)
         assert listed["appkeys"][0]["ends_with"] == shown["appkey"][-4:]
+
+
+def test_a_removal_that_was_cut_off_says_how_to_end_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And so does whatever meets the application that it has left, which is refused everything."""
+    assert run(tmp_path, "app", "create", "7").exit_code == 0
+    with failing_behind(monkeypatch, closes=True):
+        done = run(tmp_path, "app", "delete", "7")
+    assert done.exit_code == 1
+    assert "`pullstatus app delete 7` finishes that" in done.stderr
+    found, findings = asyncio.run(look(f"sqlite:///{tmp_path}/store.db", None))
+    assert found is not None
+    assert found.leaving == (7,)
+    assert "pullstatus app delete 7" in [finding.fix for finding in findings]
+    for words in (["set", "7", "--rate", "1"], ["rotate-key", "7"], ["import", "-"]):
+        refused = run(tmp_path, "app", *words, given="sdkappid\n7\n")
+        assert (refused.exit_code, refused.stdout) == (1, "")
+        assert "`pullstatus app delete 7` ends that" in refused.stderr
+    assert run(tmp_path, "app", "delete", "7").exit_code == 0
+
+
+def test_a_rotation_that_ends_the_newer_key_says_so(tmp_path: Path) -> None:
+    """Uses are known a minute later, so somebody may sign with it by now."""
+    run(tmp_path, "app", "create", "7")
+
+    async def note_use() -> None:
+        store = await open_store(f"sqlite:///{tmp_path}/store.db")
+        try:
+            [application] = await apps.applications(store)
+            await store.mark({key_mark(7, application.appkeys[0]): Noted(1)})
+        finally:
+            await store.close()
+
+    asyncio.run(note_use())
+    made = run(tmp_path, "app", "rotate-key", "7")
+    assert "has ended" not in made.stderr
+    newer = json.loads(made.stdout)["appkey"]
+    made = run(tmp_path, "app", "rotate-key", "7")
+    assert f"which ends with {newer[-4:]}, has ended" in made.stderr
+    assert made.exit_code == 0
 
 
 def test_no_command_takes_a_secret_in_argv_only() -> None:

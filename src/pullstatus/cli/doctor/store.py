@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping
 
 import msgspec
@@ -32,6 +33,7 @@ class Look(msgspec.Struct, frozen=True):
         newest_ms: of all moments that are at hand of what happened in it; 0: none.
         oldest_ms: when the oldest record that waits was accepted; None: none does.
         traces: its files are to be written anew, since traces of what was removed are in them.
+        leaving: numbers of the applications whose removal was cut off, or is just under way.
     """
 
     epoch: int
@@ -44,6 +46,7 @@ class Look(msgspec.Struct, frozen=True):
     oldest_ms: int | None
     done_ms: Mapping[Task, int]
     traces: bool = False
+    leaving: tuple[int, ...] = ()
 
 
 async def look(url: str, masters: Masters | None) -> tuple[Look | None, list[Finding]]:
@@ -85,7 +88,14 @@ async def _look(store: Store) -> Look:
         oldest_ms=min((row.oldest_ms for row in records if row.oldest_ms), default=None),
         done_ms=done_ms,
         traces=await apps.rewrite_is_due(store),
+        leaving=await _leaving(store),
     )
+
+
+async def _leaving(store: Store) -> tuple[int, ...]:
+    with contextlib.suppress(StoreCorrupt):  # which is told with the keys
+        return tuple(each.sdkappid for each in await apps.applications(store) if each.leaving)
+    return ()
 
 
 async def _keys(store: Store, masters: Masters) -> Finding:
@@ -142,6 +152,15 @@ def standing(found: Look) -> list[Finding]:
                 "traces",
                 "something is just being removed, or traces of what was are left in the files",
                 "pullstatus rewrite",
+            )
+        )
+    if found.leaving:
+        numbers = ", ".join(map(str, found.leaving))
+        findings.append(
+            warning(
+                "applications",
+                f"being removed, or that was cut off, so refused everything: {numbers}",
+                f"pullstatus app delete {found.leaving[0]}",
             )
         )
     return findings
