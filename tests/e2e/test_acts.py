@@ -14,7 +14,7 @@ import pytest
 
 from pullstatus.apps import tally
 from tests.e2e.test_cli import FIXED_KEY, bad, good, on_a_terminal, run
-from tests.harness import PATIENCE_S, App, Program, statuses
+from tests.harness import PATIENCE_S, App, Program, status, statuses
 
 PHONE, TEXT = "13800138000", "meet me at noon"
 OTHER_KEY = "0123456789abcdef0123456789abcdef"
@@ -88,6 +88,25 @@ def test_redelivery_erasure_and_restore_are_on_record(tmp_path: Path) -> None:
     assert good(tmp_path, "audit", *store)["sound"]
     named = good(tmp_path, "acts", "list", "--sdkappid", number, *store)
     assert [row["action"] for row in named] == ["app delete", "redeliver", "app create"]
+
+
+def test_a_redelivery_of_which_nothing_is_left_is_none(tmp_path: Path) -> None:
+    """Nor is a reason for what is only looked at kept anywhere: it is refused."""
+    with Program(tmp_path) as program:
+        app = program.create_app()
+        program.feed(app, [status(1, mobile=PHONE)])
+        name = program.pull(app).header("pullstatus-pull-id")
+        assert name is not None
+        store = ("--store", program.store)
+        assert "--records" in bad(
+            tmp_path, "pulls", "show", name, "--reason", "a", *store, exit_status=2
+        )
+        program.cli("erase", "--number", f"+86{PHONE}", "--reason", "she asked", "--yes")
+        done = run(tmp_path, "redeliver", "--pull", name, "--reason", "their disk was full", *store)
+        assert done.exit_status == 1
+        assert "all of it was erased" in done.stderr
+        told = json.loads(done.stdout)
+        assert (told["redelivered"], told["act"], told["damaged"]) == (0, None, [])
 
 
 # --- acts verify ----------------------------------------------------------------------------------

@@ -17,6 +17,7 @@ from click.testing import CliRunner
 
 from pullstatus import limits
 from pullstatus.cli import main
+from pullstatus.errors import StoreUnavailable
 from tests.e2e.test_cli import bad, good, run, start
 from tests.harness import (
     COMMAND,
@@ -79,21 +80,7 @@ def test_appkeys_of_an_older_store_are_sealed_by_whoever_can(tmp_path: Path) -> 
     for number, opener in enumerate(("backup", "serve")):
         folder = tmp_path / str(number)
         folder.mkdir()
-        connection = apsw.Connection(str(folder / "mailboxes.db"))
-        connection.execute(FORMAT_2.read_text(encoding="ascii"))
-        connection.execute("DELETE FROM setting")
-        setting = json.dumps(
-            {
-                "sdkappid": 7,
-                "appkeys": [{"appkey": FIXED_KEY, "created_ms": 1}],
-                "created_ms": 1,
-            }
-        )
-        connection.execute(
-            "INSERT INTO setting VALUES ('application/7', ?, 1)",
-            (setting.encode(),),
-        )
-        connection.close()
+        readable(folder)
         assert holding(folder, FIXED_KEY)
         program = Program(folder)
         if opener == "backup":
@@ -107,6 +94,17 @@ def test_appkeys_of_an_older_store_are_sealed_by_whoever_can(tmp_path: Path) -> 
         assert holding(folder, FIXED_KEY) == {}
 
 
+def readable(folder: Path) -> None:
+    """A store of 0.1.0, with an appkey that anybody can read."""
+    connection = apsw.Connection(str(folder / "mailboxes.db"))
+    connection.execute(FORMAT_2.read_text(encoding="ascii"))
+    connection.execute("DELETE FROM setting")
+    key = {"appkey": FIXED_KEY, "created_ms": 1}
+    setting = json.dumps({"sdkappid": 7, "appkeys": [key], "created_ms": 1})
+    connection.execute("INSERT INTO setting VALUES ('application/7', ?, 1)", (setting.encode(),))
+    connection.close()
+
+
 def create(folder: Path, *store: str) -> str:
     """Make an application with the number 7 in a new store; returns its appkey."""
     done = run(folder, "app", "create", "7", *store)
@@ -118,6 +116,25 @@ def sealed(file: Path) -> bool:
     with contextlib.closing(apsw.Connection(str(file))) as connection:
         value = connection.execute("SELECT value FROM setting WHERE name = 'application/7'").get
     return FIXED_KEY.encode() not in value and b'"sealed"' in value
+
+
+def test_a_backup_that_leaves_readable_appkeys_in_the_files_is_no_full_success(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Traces that were there before are told by `doctor`, and are not its matter."""
+    store = ("--store", "sqlite:///mailboxes.db")
+    readable(tmp_path)
+
+    async def refuses(*_: object, **__: object) -> None:
+        raise StoreUnavailable("a server is beside it")
+
+    monkeypatch.setattr("pullstatus.apps.traces.rewrite_store", refuses)
+    done = run(tmp_path, "backup", "copy.db", *store)
+    assert done.exit_status == 3
+    assert "traces of what was removed are left" in done.stderr
+    assert json.loads(done.stdout)["backup"] == "copy.db"
+    assert sealed(tmp_path / "copy.db")
+    assert run(tmp_path, "backup", "again.db", *store).exit_status == 0
 
 
 def test_two_first_starts_at_once_make_one_master_key(tmp_path: Path) -> None:
@@ -211,9 +228,14 @@ def test_a_backup_whose_master_key_is_lost_is_restored_if_that_is_said(tmp_path:
     create(tmp_path, *store)
     good(tmp_path, "backup", "copy.db", *store)
     there = ("--store", "sqlite:///new.db")
-    assert "not in" in bad(tmp_path, "restore", "copy.db", *there)
+    text = bad(tmp_path, "restore", "copy.db", *there)
+    assert "not in" in text
+    assert "--lost" in text
     assert run(tmp_path, "restore", "copy.db", "--lost", *there).exit_status == 0
-    assert "not in" in bad(tmp_path, "app", "create", "8", *there)
+    for command in (("app", "create", "8"), ("serve", "--port", "0")):
+        text = bad(tmp_path, *command, *there)
+        assert "not in" in text
+        assert "pullstatus keys rewrap --lost" in text
     assert run(tmp_path, "keys", "rewrap", "--lost", *there).exit_status == 0
     good(tmp_path, "app", "create", "8", *there)
     good(tmp_path, "app", "rotate-key", "7", "--drop-old", *there)
@@ -289,6 +311,26 @@ def test_master_key_is_changed_under_a_running_server(tmp_path: Path) -> None:
         assert program.pull(app).result == 0
         assert program.pull(later).result == 0
         assert {row["action"] for row in program.cli("acts", "list", "--json")} >= {"keys rewrap"}
+
+
+def test_master_keys_that_cannot_be_read_once_they_are_changed_are_no_failure(
+    tmp_path: Path,
+) -> None:
+    keys, vault, asked = (tmp_path / name for name in ("keys", "vault", "asked"))
+    vault.write_text(
+        f"#!/bin/sh\necho >> {asked}\n[ $(wc -l < {asked}) -gt 3 ] && exit 1\ncat {keys}\n"
+    )
+    vault.chmod(0o700)
+    flags = ("--store", "sqlite:///mailboxes.db", "--master-key-command", str(vault))
+    keys.write_text("ab" * 32)
+    create(tmp_path, *flags)
+    keys.write_text("\n".join(("cd" * 32, "ab" * 32)))
+    done = run(tmp_path, "keys", "rewrap", *flags)
+    assert (done.exit_status, done.stdout) == (0, "")
+    assert "done; how the master keys stand cannot be read now" in done.stderr
+    asked.unlink()
+    [new, old] = good(tmp_path, "keys", "list", "--json", *flags)
+    assert (new["sealing"], new["appkeys"], old["appkeys"]) == (True, 1, 0)
 
 
 def test_a_server_goes_on_and_follows_while_its_vault_is_away(

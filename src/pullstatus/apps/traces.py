@@ -6,7 +6,8 @@ That they are to be is on record in the store: if this is cut off, whoever comes
 
 Several may do so at once, and whoever writes the files does it for all whose mark he found. So each
 mark is another, the one that is found is taken away and no other, and who has removed marks once
-more: what was written meanwhile had not all of it.
+more: what was written meanwhile had not all of it. He does so where he fails, too; who is killed,
+and whose first mark somebody took away before, has left none.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ import msgspec
 from pullstatus.apps.operator import Operator
 from pullstatus.apps.sealing import KEY_ID_BYTES
 from pullstatus.apps.values import REWRITE_DUE as DUE
+from pullstatus.errors import WorldError
 from pullstatus.store import Change, Store, rewrite_store
 
 
@@ -26,7 +28,12 @@ from pullstatus.store import Change, Store, rewrite_store
 async def removing(store: Store, by: Operator) -> AsyncIterator[None]:
     """What vanishes from the store within this is to leave no traces in its files."""
     await mark(store, by)
-    yield
+    try:
+        yield
+    except BaseException:  # what has vanished until then has
+        with contextlib.suppress(WorldError):
+            await mark(store, by)
+        raise
     await mark(store, by)
 
 

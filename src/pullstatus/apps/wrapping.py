@@ -35,7 +35,7 @@ from pullstatus.apps.values import (
     read_pair,
     read_token,
 )
-from pullstatus.errors import InvalidSetting, SettingChanged
+from pullstatus.errors import InvalidSetting, MasterKeyMissing, SettingChanged
 from pullstatus.store import Act, Change, Noted, Store
 
 STEP = 100  # applications, pairs or tokens in one commit
@@ -97,12 +97,15 @@ async def open_keyring(store: Store, masters: Masters) -> Keyring:
         if sealing is not None and sealing in (master.id for master in found):
             return Keyring(found, masters.place, sealing)
         if sealing is not None and _sealed((await _holders(store)).values()):
-            raise master_key_missing(sealing, masters.place)
+            raise MasterKeyMissing(f"{master_key_missing(sealing, masters.place)}; {_LOST}")
         found = found or await asyncio.to_thread(own(masters).make)
         keyring = Keyring(found, masters.place)
         before = None if sealing is None else _said(sealing)
         if await store.change(Change(SEALING, _said(keyring.sealing.id), before)):
             return keyring
+
+
+_LOST: Final = "if it is lost for good, `pullstatus keys rewrap --lost` begins with another one"
 
 
 def guard(keyring: Keyring) -> Change:

@@ -539,9 +539,9 @@ def rotate_key(
 
 def _ended_unused(key: AppKey) -> str:
     return (
-        f"of the two keys before, the newer one, which ends with {key.ends_with}, has ended: no use of"
-        " it is known, and a use is known a minute later. If somebody signs with it by now, make it"
-        " good again with --appkey-file"
+        f"of the two keys before, the newer one, which ends with {key.ends_with}, has ended: no use"
+        " of it is known, and a use is known a minute later. If somebody signs with it by now, make"
+        " it good again with --appkey-file"
     )
 
 

@@ -12,6 +12,7 @@ from pullstatus.cli.master_keys import shut_told, with_masters
 from pullstatus.cli.output import json_option, print_json, print_rows, say
 from pullstatus.cli.session import leaves_traces, plainly, store_option, with_store
 from pullstatus.cli.statuses import FAILED, TRACES
+from pullstatus.errors import PullstatusError
 from pullstatus.store import Store
 
 
@@ -51,6 +52,20 @@ def list_keys(as_json: bool, store_url: str, masters: Masters) -> None:
     )
 
 
+async def _tell(store: Store, masters: Masters) -> Shut:
+    """Print how the master keys stand that were changed just now, and what stays shut."""
+    try:
+        states = await apps.master_keys(store, masters)
+        shut = await apps.shut_keys(store, masters)
+    except PullstatusError as error:
+        say(f"done; how the master keys stand cannot be read now: {error}", err=True)
+        return Shut()
+    print_json([_shown(state) for state in states])
+    if shut:
+        say(shut_told(shut, masters), err=True)
+    return shut
+
+
 @keys_group.command("rewrap")
 @click.option(
     "--drop-old",
@@ -79,19 +94,15 @@ def rewrap(drop_old: bool, lost: bool, store_url: str, masters: Masters) -> None
     if drop_old and lost:
         raise click.UsageError("--drop-old and --lost exclude each other")
 
-    async def work(store: Store) -> tuple[list[MasterKeyState], bool, Shut]:
+    async def work(store: Store) -> tuple[bool, Shut]:
         if lost:
             await apps.begin_anew(store, masters, by=acting())
         else:
             await apps.rewrap(store, masters, by=acting(), drop_old=drop_old)
         traces = await leaves_traces(store, store_url)
-        states = await apps.master_keys(store, masters)
-        return states, traces, await apps.shut_keys(store, masters)
+        return traces, await _tell(store, masters)
 
-    states, traces, shut = with_store(store_url, work)
-    print_json([_shown(state) for state in states])
-    if shut:
-        say(shut_told(shut, masters), err=True)
+    traces, shut = with_store(store_url, work)
     if shut and not lost:
         raise SystemExit(FAILED)
     if traces:

@@ -71,8 +71,8 @@ def with_masters(command: Callable[..., R]) -> Callable[..., R]:
 lost_option = click.option(
     "--lost",
     is_flag=True,
-    help="Go on though master keys are lost: what they sealed stays shut, and is replaced as after"
-    " `keys rewrap --lost`.",
+    help="Go on though master keys are lost: what they sealed stays shut. If the one in use is"
+    " among them, run `keys rewrap --lost` then, or no server starts; and replace what stays shut.",
 )
 
 
@@ -80,7 +80,10 @@ def accepting(masters: Masters, *, lost: bool) -> Accept:
     """What refuses to make a store of which something cannot be opened, unless that is `lost`."""
 
     def accept(settings: Iterable[tuple[str, bytes]]) -> None:
-        shut = check_opens(settings, masters, lost=lost)
+        try:
+            shut = check_opens(settings, masters, lost=lost)
+        except MasterKeyMissing as error:
+            raise MasterKeyMissing(f"{error}, or say --lost to go on without") from error
         if shut and not lost:
             raise MasterKeyMissing(
                 f"{shut_told(shut, masters)}: put them there as lines of their own, or say --lost"

@@ -155,6 +155,8 @@ def pull(
     On a terminal it shows how far it is. Elsewhere it prints a line of JSON for each page, except
     to standard output, which has the records.
     """
+    if moved and abandon:
+        raise click.UsageError("--moved and --abandon-page exclude each other")
     credentials = _read_credentials(appkey_file, secret_id, secret_key_file)
     try:
         check_base_url(url)

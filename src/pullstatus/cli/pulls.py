@@ -73,7 +73,8 @@ def list_pulls(
 ) -> None:
     """List what left the mailboxes, newest first.
 
-    Of one mailbox they are in the order in which they left it, whatever the clock said then.
+    Of one mailbox they are in the order in which they left it, whatever the clock said then. Where
+    it was behind for a while, what had left before stands as low, and may be beyond --limit.
     """
     kinds = list(Kind) if kind is None else [KINDS[kind]]
 
@@ -153,6 +154,8 @@ async def _newest(
 @plainly
 def show_pull(pull_id: str, records: bool, reason: str, as_json: bool, store_url: str) -> None:
     """Show one pull: who, when, how many, and which of its records had been handed out before."""
+    if reason and not records:
+        raise click.UsageError("--reason goes with --records")
 
     async def read(store: Store) -> dict[str, object]:
         row = await search.find_pull(store, pull_id)
@@ -287,8 +290,8 @@ def redeliver(
     With --dry-run it only looks, and shows what there is and what became of it, as `find` does for
     a number or a sid. Exit status 1 when there is nothing.
 
-    What was erased is not copied. Nor is what is damaged: it is told, with exit status 1, and all
-    else is copied.
+    What was erased is not copied; exit status 1 when that was all. Nor is what is damaged: it is
+    told, with exit status 1, and all else is copied.
 
     Many are copied in steps, so that pulls and appends hardly notice. What was cut off between two
     of them is finished by the same command with --resume, and no record is copied twice by that:
@@ -365,6 +368,8 @@ def redeliver(
         raise click.ClickException(
             "what is damaged can't be read any more, and was not copied; all else was"
         )
+    if told["act"] is None:
+        raise click.ClickException("nothing was copied: all of it was erased")
 
 
 async def _say_how_to_go_on(store: Store, plan: Plan) -> None:

@@ -16,8 +16,7 @@ from pullstatus.client.errors import InvalidArgument, InvalidEnvironment
 from pullstatus.errors import (
     InvalidSetting,
     PullstatusError,
-    StoreRefused,
-    StoreUnavailable,
+    WorldError,
 )
 from pullstatus.store import Store, check_store_url, open_store
 
@@ -104,7 +103,7 @@ async def leaves_traces(store: Store, store_url: str) -> bool:
 
     try:
         await rewrite_if_due(store, store_url)
-    except (StoreRefused, StoreUnavailable) as error:
+    except WorldError as error:
         say(f"traces of what was removed are left in the files: {error}", err=True)
         return True
     return False

@@ -17,6 +17,7 @@ from pullstatus.cli.master_keys import accepting, lost_option, with_masters
 from pullstatus.cli.output import json_option, moment, print_json, print_rows, say
 from pullstatus.cli.progress import progress
 from pullstatus.cli.session import leaves_traces, plainly, say_created, store_option, with_store
+from pullstatus.cli.statuses import TRACES
 from pullstatus.clock import wall_ms
 from pullstatus.errors import StoreCorrupt
 from pullstatus.mailbox import done, proving
@@ -143,7 +144,8 @@ def _as_of(found: AuditReport) -> str:
 @click.option(
     "--keep",
     type=click.IntRange(min=1),
-    help="With --into: how many such backups of this store stay, this one included; the oldest go.",
+    help="With --into: how many such backups of this store stay, this one included; the oldest go."
+    " A restored or moved copy counts as the same store: give it a folder of its own.",
 )
 @store_option
 @with_masters
@@ -159,16 +161,17 @@ def backup(
     to be sealed first.
     """
     target = _target(file, folder, keep)
-    _seal(store_url, masters)
+    traces = _seal(store_url, masters)
     with progress("Copying") as report:
         asyncio.run(backup_store(store_url, target, report))
     with_store(store_url, lambda store: done.note(store, Task.BACKUP, wall_ms()))
-    made = {"backup": click.format_filename(target), "bytes": _bytes(target)}
-    if folder is None or keep is None:
-        print_json(made)
-        return
-    removed = prune(target, keep)  # only now: it is whole and sound
-    print_json(made | {"removed": [click.format_filename(path) for path in removed]})
+    made: dict[str, object] = {"backup": click.format_filename(target), "bytes": _bytes(target)}
+    if keep is not None:
+        removed = prune(target, keep)  # only now: it is whole and sound
+        made["removed"] = [click.format_filename(path) for path in removed]
+    print_json(made)
+    if traces:
+        raise SystemExit(TRACES)
 
 
 def _bytes(target: Path) -> int | None:
@@ -190,14 +193,14 @@ def _target(file: Path | None, folder: Path | None, keep: int | None) -> Path:
     return backup_in(folder, wall_ms())
 
 
-def _seal(store_url: str, masters: Masters) -> None:
-    """Seal appkeys that an older version left readable, and leave no trace of them."""
+def _seal(store_url: str, masters: Masters) -> bool:
+    """Seal appkeys that an older version left readable; whether traces of them are left."""
 
-    async def seal(store: Store) -> None:
-        await apps.seal_readable(store, masters, by=acting())
-        await leaves_traces(store, store_url)
+    async def seal(store: Store) -> bool:
+        sealed = await apps.seal_readable(store, masters, by=acting())
+        return bool(sealed) and await leaves_traces(store, store_url)
 
-    with_store(store_url, seal)
+    return with_store(store_url, seal)
 
 
 @click.command("rewrite")
@@ -245,6 +248,8 @@ def restore(file: Path, store_url: str, masters: Masters, *, lost: bool) -> None
                 accept=accepting(masters, lost=lost),
             )
         )
-    _seal(store_url, masters)
+    traces = _seal(store_url, masters)
     say_created(store_url)
     print_json({"restored": store_url, "epoch": epoch})
+    if traces:
+        raise SystemExit(TRACES)

@@ -37,9 +37,14 @@ SERVING: Final[Mapping[int, str]] = {
     FAILED: "it cannot start",
     RESTART: "the store failed, and a restart is due",
 }
+SEALING: Final[Mapping[int, str]] = {
+    TRACES: "done, but traces of appkeys that 0.1.0 had left readable are in the store's files"
+    " until `pullstatus rewrite` or the next start of the server has removed them",
+}
 OWN: Final[Mapping[str, Mapping[int, str]]] = {
     "acts verify": {0: "sound", FAILED: "something is wrong, or the store cannot be read"},
     "audit": {0: "sound", FAILED: "something is wrong, or the store cannot be read"},
+    "backup": SEALING,
     "bench": {0: "all was measured", FAILED: "something could not be"},
     "demo": SERVING,
     "doctor": {
@@ -69,6 +74,8 @@ OWN: Final[Mapping[str, Mapping[int, str]]] = {
         5: "the last line of FILE is not finished and waits",
         INTERRUPTED: "Ctrl-C, run it again to go on",
     },
+    "redeliver": {FAILED: "it failed, something is damaged, or nothing is left of what was named"},
+    "restore": SEALING,
     "serve": {
         **SERVING,
         RESTART: "the store failed, and a restart is due, or it was moved to another",

@@ -757,6 +757,8 @@ async def backup_store(url: str, file: Path, progress: Progress) -> None:
 def backup_origin(file: Path) -> bytes | None:
     """What is the same in all backups of one store, of whichever engine, and in no other's.
 
+    A store that was restored or moved from it is the same.
+
     Returns:
         Nothing of it for an empty file; None for one that is no backup, or cannot be read.
     """

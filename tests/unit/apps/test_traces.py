@@ -17,6 +17,7 @@ from pullstatus import apps
 from pullstatus.apps import Operator, traces
 from pullstatus.apps.settings import read_setting
 from pullstatus.apps.values import REWRITE_DUE, application_setting
+from pullstatus.errors import SettingChanged
 from pullstatus.mailbox import erasing
 from pullstatus.mailbox.following import Follower
 from pullstatus.store import Append, Change, Mailbox, Store, open_store
@@ -106,6 +107,32 @@ def test_removals_at_once_leave_no_traces(tmp_path: Path, mine: Removal, hers: R
         if not asyncio.run(removal(folder, at)):
             break
     assert at > 8
+
+
+@pytest.mark.parametrize(
+    "failure", [SettingChanged("it was changed meanwhile"), asyncio.CancelledError()], ids=repr
+)
+def test_a_removal_that_fails_is_to_leave_no_traces_either(
+    tmp_path: Path, failure: BaseException
+) -> None:
+    """Also where somebody else has written the files anew, and taken its mark away, meanwhile."""
+    url = f"sqlite:///{tmp_path}/mailboxes.db"
+
+    async def fail(store: Store) -> None:
+        async with traces.removing(store, BY):
+            assert await traces.rewrite_if_due(store, url)
+            raise failure
+
+    async def run() -> None:
+        store = await open_store(url)
+        try:
+            with pytest.raises(type(failure)):
+                await fail(store)
+            assert await traces.is_due(store)
+        finally:
+            await store.close()
+
+    asyncio.run(run())
 
 
 def test_mark_of_an_older_version_is_taken_away(tmp_path: Path) -> None:

@@ -60,3 +60,11 @@ def test_what_is_wrong_with_it_is_said_before_anything_is_done(
     assert text in done.output
     assert KEY not in done.output
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_page_is_not_gone_on_with_and_given_up(tmp_path: Path) -> None:
+    both = ("--moved", "--abandon-page")
+    done = pull("http://127.0.0.1:1", tmp_path, *both, PULLSTATUS_APPKEY="0" * 32)
+    assert done.exit_code == 2
+    assert "exclude each other" in done.output
+    assert list(tmp_path.iterdir()) == []
