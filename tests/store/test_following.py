@@ -226,6 +226,16 @@ async def test_what_was_counted_elsewhere_is_added_once_under_its_key(store: Sto
     assert await store.backlog() == []
 
 
+async def test_what_is_counted_anew_changes_nothing_that_can_be_read(store: Store) -> None:
+    sdkappid = STATUSES.sdkappid
+    kept, missing = Tally(3, HOUR, (3, 2)), Tally(3, HOUR + 1, (1,))
+    await store.count(Count(sdkappid, [kept], NOW_MS))
+    for _ in range(2):
+        anew = [Tally(3, HOUR, (9,)), missing]
+        assert await store.count(Count(sdkappid, anew, NOW_MS, anew=True))
+        assert await store.tallies(sdkappid, HOUR, HOUR + 1) == [kept, missing]
+
+
 async def test_erased_entries_are_found_no_more(store: Store) -> None:
     """And what was read before is not followed: it may be of what is erased."""
     row = await followed(store)

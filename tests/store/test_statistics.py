@@ -9,7 +9,7 @@ from pullstatus.json import ascii_json
 from pullstatus.mailbox.erasing import Number, erase_number
 from pullstatus.mailbox.following import Follower
 from pullstatus.mailbox.statistics import Statistics, counted, statistics
-from pullstatus.store import Change, Discard, Mailbox, Outcome, Run, Store
+from pullstatus.store import Change, Count, Discard, Mailbox, Outcome, Run, Store, Tally
 from tests.harness import reply, status
 from tests.store.build import NOW_MS, OTHERS, REPLIES, STATUSES, append, pull, redeliver
 from tests.store.places import damage
@@ -57,6 +57,14 @@ async def test_hours_are_those_of_acceptance_and_inclusive(store: Store) -> None
     assert (await count(store)).success == 110
     assert (await count(store, HOUR, HOUR + 1)).success == 1110
     assert (await count(store, HOUR + 2, HOUR + 9)).receipts == 0
+
+
+async def test_an_hour_in_which_nothing_came_is_left_out(store: Store) -> None:
+    """As one of a day that was counted anew."""
+    tallies = [Tally(STATUSES.holds, hour, (0,)) for hour in (HOUR, HOUR + 1)]
+    await store.count(Count(SDKAPPID, tallies, NOW_MS))
+    await store.append(append(STATUSES, encoded(status(1))))
+    assert list((await counted(store, SDKAPPID, HOUR - 1, HOUR + 1)).hourly()) == [HOUR]
 
 
 async def test_copies_are_not_counted_again(store: Store) -> None:

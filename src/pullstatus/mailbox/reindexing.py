@@ -105,7 +105,7 @@ async def _begin_anew(store: Store, sdkappid: int, by: Operator) -> None:
         Tally(tally.series, tally.hour, tuple(again.get((tally.series, tally.hour), (0,))))
         for tally in damaged
     ]
-    await store.count(Count(sdkappid, tallies, by.now_ms, ticket=by.ticket()))
+    await store.count(Count(sdkappid, tallies, by.now_ms, anew=True, ticket=by.ticket()))
 
 
 def _gone(rows: Sequence[Backlog]) -> dict[Mailbox, tuple[int, int]]:

@@ -179,8 +179,8 @@ async def counted(store: Store, sdkappid: int, first_hour: int, last_hour: int) 
     series = sends_series("" if owner is None else owner.owner)
     sums: dict[int, list[int]] = defaultdict(lambda: [0] * WIDTH)
 
-    def add(hour: int, columns: Iterable[int], counts: Iterable[int]) -> None:
-        if first_hour <= hour <= last_hour:
+    def add(hour: int, columns: Iterable[int], counts: Sequence[int]) -> None:
+        if first_hour <= hour <= last_hour and any(counts):
             for column, count in zip(columns, counts, strict=False):
                 sums[hour][column] += count
 

@@ -547,6 +547,8 @@ class Count(msgspec.Struct, frozen=True, gc=False, array_like=True, tag=True):
         while_set: refuse it when this no longer holds.
         ticket: as that of `Append`.
         names: blocks of names.
+        anew: each of the tallies stands for one that is damaged, or not there; of what can be read
+            nothing changes.
     """
 
     sdkappid: int
@@ -556,6 +558,7 @@ class Count(msgspec.Struct, frozen=True, gc=False, array_like=True, tag=True):
     while_set: While | None = None
     ticket: bytes = NO_TICKET
     names: list[Naming] = []
+    anew: bool = False
 
 
 class Run(msgspec.Struct, frozen=True, gc=False):

@@ -3,32 +3,50 @@
 from __future__ import annotations
 
 import itertools
+import secrets
 
 import pytest
 
-from pullstatus.errors import StoreCorrupt
+from pullstatus.apps import Operator
+from pullstatus.errors import StoreCorrupt, StoreDamaged, StoreUnavailable
+from pullstatus.mailbox.following import Follower
+from pullstatus.mailbox.proving import problems
+from pullstatus.mailbox.reindexing import reindex
+from pullstatus.mailbox.statistics import counted
+from pullstatus.mailbox.tallies import EVER, LAST_HOUR
 from pullstatus.store import Count, Follow, Index, Segment, Store, Tally, Unfollow, open_store
 from pullstatus.store.jetstream import derived
 from pullstatus.store.jetstream.wire import Message
 from pullstatus.store.jetstream.writing import MESSAGE_BYTES_MAX
 from pullstatus.store.segments import COUNT_MAX, build, word
+from tests.harness import status
 from tests.store.build import NOW_MS, STATUSES, append, records
 from tests.store.jetstream.memory import MemoryBus
 from tests.store.jetstream.scheme import LAYOUT, bus_of
 from tests.store.jetstream.scheme import _clusters as clusters
 from tests.store.jetstream.scheme import cluster as urls
+from tests.store.test_follower import encoded
 
 pytestmark = pytest.mark.anyio
 
 PLACE = LAYOUT.application(STATUSES.sdkappid)
 ALL = f"{PLACE.prefix}.0.array.>"
 HASH_MAX = (1 << 48) - 1
+HOUR = 2_027_011_516  # of NOW_MS
 
 
 def segment(first_seq: int, count: int) -> Segment:
     """Of entries whose hashes lie as far from each other as they can."""
     words = [word(place * HASH_MAX // count, place) for place in range(count)]
     return build(first_seq, count, words, words[::2])
+
+
+def spoil(bus: MemoryBus, subject: str) -> None:
+    """Flip a bit of the newest message of a subject on all nodes."""
+    message = bus.last(PLACE.stream, subject, leader=True)
+    assert message is not None
+    *rest, last = message.data
+    bus.damage(PLACE.stream, message._replace(data=bytes([*rest, last ^ 1])))
 
 
 async def follow(store: Store, through: int, segment: Segment, *tallies: Tally) -> None:
@@ -127,10 +145,7 @@ async def test_what_no_node_has_as_it_was_is_made_anew(subject: str) -> None:
         store, bus = await open_store(url), clusters[url]
         await store.append(append(STATUSES, records(50)))
         await follow(store, 50, segment(1, 50))
-        message = bus.last(PLACE.stream, subject, leader=True)
-        assert message is not None
-        *rest, last = message.data
-        bus.damage(PLACE.stream, message._replace(data=bytes([*rest, last ^ 1])))
+        spoil(bus, subject)
         with pytest.raises(StoreCorrupt, match="pullstatus reindex"):
             await store.sought(STATUSES, Index.NUMBER, 0)
         if ".array." in subject:
@@ -141,4 +156,50 @@ async def test_what_no_node_has_as_it_was_is_made_anew(subject: str) -> None:
         assert bus.subjects(PLACE.stream, ALL) == []
         await follow(store, 50, segment(1, 50))
         assert await store.sought(STATUSES, Index.NUMBER, 0) == [1]
+        await store.close()
+
+
+async def test_a_day_whose_counts_no_node_has_as_they_were_is_counted_again() -> None:
+    """Who follows goes on meanwhile, an audit names it, and who asks for it is told."""
+    with urls(None) as url:  # type: ignore[arg-type]
+        store, bus = await open_store(url), clusters[url]
+        follower, number = Follower(store, secrets.token_hex), STATUSES.sdkappid
+        before = Tally(17, HOUR - 100, (7,))
+        await store.count(Count(number, [before], NOW_MS))
+        for report in (1, 2):
+            await store.append(append(STATUSES, encoded(status(report))))
+            await follower.work()
+            if report == 1:
+                spoil(bus, PLACE.tally(STATUSES.holds, HOUR))
+        assert any(f"of hour {HOUR} is damaged" in found.problem for found in await problems(store))
+        with pytest.raises(StoreDamaged):
+            await counted(store, number, HOUR, HOUR)
+        bus.silent = lambda _stream: True  # a node that may have it as it was
+        with pytest.raises(StoreUnavailable, match="cannot be asked now"):
+            await store.tallies(number, 0, LAST_HOUR, whole=False)
+        bus.silent = lambda _stream: False
+        by = Operator("me", NOW_MS, secrets.token_hex, "a test")
+        await reindex(store, number, by=by, progress=lambda _done, _total: None)
+        assert await problems(store) == []
+        found = await counted(store, number, HOUR - 100, HOUR + 100)
+        assert {hour: each.success for hour, each in found.hourly().items()} == {HOUR: 2}
+        assert await store.tallies(number, HOUR - 100, HOUR - 100) == [before]
+        await store.close()
+
+
+async def test_which_hours_a_day_may_have_that_no_node_has_as_it_was() -> None:
+    with urls(None) as url:  # type: ignore[arg-type]
+        store, number = await open_store(url), STATUSES.sdkappid
+        tallies = [Tally(17, hour, (1,)) for hour in (HOUR, EVER)]
+        await store.count(Count(number, tallies, NOW_MS))
+        for tally in tallies:
+            spoil(clusters[url], PLACE.tally(17, tally.hour))
+        told = await store.tallies(number, 0, LAST_HOUR, whole=False)
+        assert {tally.hour for tally in told} == {*range(HOUR - 16, HOUR + 8), EVER}
+        assert not any(tally.counts for tally in told)
+        more = [Tally(17, hour, (5,)) for hour in (HOUR, HOUR + 100, EVER)]
+        await store.count(Count(number, more, NOW_MS))
+        now = await store.tallies(number, 0, LAST_HOUR, whole=False)
+        assert [tally for tally in now if tally not in told] == [more[1]]
+        assert len(now) == len(told) + 1
         await store.close()

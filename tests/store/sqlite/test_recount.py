@@ -17,11 +17,13 @@ from pathlib import Path
 
 import apsw
 import msgspec
+import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from pullstatus.apps import Application, Operator
 from pullstatus.apps.values import application_setting
+from pullstatus.errors import StoreDamaged
 from pullstatus.json import ascii_json
 from pullstatus.mailbox import reindexing
 from pullstatus.mailbox.erasing import Number, erase_number
@@ -36,6 +38,7 @@ from pullstatus.store import (
     Append,
     Aside,
     Change,
+    Count,
     Discard,
     Mailbox,
     Outcome,
@@ -43,6 +46,7 @@ from pullstatus.store import (
     Pull,
     Redeliver,
     Store,
+    Tally,
     Unpark,
     backup_store,
     open_store,
@@ -338,5 +342,29 @@ def test_what_was_damaged_before_it_was_counted_is_counted_as_that(tmp_path: Pat
         await history.reindex(BOXES[0])
         await history.check()
         await history.store.close()
+
+    asyncio.run(play())
+
+
+def test_what_is_added_to_a_damaged_tally_does_not_make_it_sound(tmp_path: Path) -> None:
+    """It says that it is damaged until it is begun anew."""
+    file = tmp_path / "store.db"
+    hour = 2_026_010_203
+
+    async def play() -> None:
+        url = f"sqlite:///{file}?commits=thread&file-system=any"
+        store = await open_store(url)
+        await store.count(Count(7, [Tally(17, hour, (1,))], BEGIN_MS))
+        await store.close()
+        with contextlib.closing(apsw.Connection(str(file))) as connection:
+            connection.execute("UPDATE tally SET counts = x'ffff'")
+        store = await open_store(url)
+        await store.count(Count(7, [Tally(17, hour, (1,))], BEGIN_MS))
+        with pytest.raises(StoreDamaged):
+            await store.tallies(7, hour, hour)
+        assert await store.tallies(7, hour, hour, whole=False) == [Tally(17, hour, ())]
+        await store.count(Count(7, [Tally(17, hour, (5,))], BEGIN_MS, anew=True))
+        assert await store.tallies(7, hour, hour) == [Tally(17, hour, (5,))]
+        await store.close()
 
     asyncio.run(play())

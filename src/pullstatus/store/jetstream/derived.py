@@ -23,7 +23,7 @@ from pullstatus.store.jetstream.messages import (
     opened,
 )
 from pullstatus.store.jetstream.proven import check_all_answer, newest_of_anybody
-from pullstatus.store.jetstream.subjects import Place, day_of, series_of
+from pullstatus.store.jetstream.subjects import Place, day_of, hours_of, series_of
 from pullstatus.store.jetstream.wire import Bus, Message
 from pullstatus.store.segments import Array, Index, Part, Segment
 from pullstatus.store.values import Entry, Mailbox, Run, Span, Tally
@@ -216,7 +216,9 @@ class Derived:
 
     # -- tallies
 
-    def tallies(self, sdkappid: int, first_hour: int, last_hour: int) -> list[Tally]:
+    def tallies(
+        self, sdkappid: int, first_hour: int, last_hour: int, *, whole: bool = True
+    ) -> list[Tally]:
         """See `Store.tallies`."""
         standing = self._lists.standing(sdkappid)
         if standing is None:
@@ -231,10 +233,24 @@ class Derived:
         found = [
             Tally(series_of(message.subject), hour, counts)
             for message in snapshots.latest(self._bus, place.stream, names)
-            for hour, counts in opened(message, TallyMessage).hours.items()
+            for hour, counts in self._hours(place, message, whole=whole).items()
             if first_hour <= hour <= last_hour
         ]
         return sorted(found, key=lambda tally: (tally.series, tally.hour))
+
+    def _hours(
+        self, place: Place, message: Message, *, whole: bool
+    ) -> Mapping[int, tuple[int, ...]]:
+        """What was counted in the hours of a day; of one that is damaged, that each may have been.
+
+        Raises:
+            StoreDamaged: it is, and `whole` does not allow for that.
+            Unproven: a node may have it as it was.
+        """
+        if whole or is_whole(message):
+            return opened(message, TallyMessage).hours
+        check_all_answer(self._bus, place.stream)
+        return dict.fromkeys(hours_of(int(message.subject.rpartition(".")[2])), ())
 
 
 class _Segments(NamedTuple):

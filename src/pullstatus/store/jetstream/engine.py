@@ -427,15 +427,12 @@ class JetStreamStore(GatheredStore):
         return await asyncio.to_thread(self._derived.sought, mailbox, index, hashed)
 
     async def tallies(
-        self,
-        sdkappid: int,
-        first_hour: int,
-        last_hour: int,
-        *,
-        whole: bool = True,  # noqa: ARG002 - a row of this engine cannot be damaged by itself
+        self, sdkappid: int, first_hour: int, last_hour: int, *, whole: bool = True
     ) -> list[Tally]:
         """See `Store.tallies`."""
-        return await asyncio.to_thread(self._derived.tallies, sdkappid, first_hour, last_hour)
+        return await asyncio.to_thread(
+            self._derived.tallies, sdkappid, first_hour, last_hour, whole=whole
+        )
 
     async def named(self, slots: Sequence[int], sdkappid: int | None = None) -> list[Named]:
         """See `Store.named`. Who does not wait for a look has it go on, for who asks next.

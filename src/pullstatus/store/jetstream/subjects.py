@@ -267,6 +267,12 @@ def day_of(hour: int) -> int:
     return hour // 100
 
 
+def hours_of(day: int) -> range:
+    """All that a day may have; of one of no calendar the last, of what is counted of no hour."""
+    begin = 100 * day
+    return range(begin, begin + 24) if day % 100 <= 31 else range(begin + 99, begin + 100)
+
+
 def year_of(hour: int) -> int:
     """The same of days: what is older than all of it is dropped unread."""
     return hour // 1_000_000

@@ -15,6 +15,7 @@ from typing import Final, TypeVar
 import msgspec
 
 from pullstatus import limits
+from pullstatus.errors import StoreDamaged
 from pullstatus.store import tallies
 from pullstatus.store.chunk import AT_MS_MAX
 from pullstatus.store.fingerprints import KEY, factor_of, keys, keys_of
@@ -50,7 +51,7 @@ from pullstatus.store.jetstream.messages import (
     parts_of,
 )
 from pullstatus.store.jetstream.moved import Moved
-from pullstatus.store.jetstream.proven import newest_of_anybody
+from pullstatus.store.jetstream.proven import check_all_answer, newest_of_anybody
 from pullstatus.store.jetstream.subjects import Layout, Place, day_of, hour_of
 from pullstatus.store.jetstream.wire import Bus, Message
 from pullstatus.store.segments import Index, Segment
@@ -1080,13 +1081,27 @@ class JetTables:
     def add_names(self, sdkappid: int, names: Sequence[Naming], at_ms: int) -> None:
         self._draft(sdkappid).names += NamesMessage.of(sdkappid, names, at_ms)
 
-    def add_tally(self, sdkappid: int, tally: Tally) -> None:
+    def add_tally(self, sdkappid: int, tally: Tally, *, anew: bool) -> None:
         draft = self._draft(sdkappid)
         subject = draft.place.tally(tally.series, tally.hour)
-        found = self._value(draft, subject, TallyMessage)
-        hours = {} if found is None else found.hours
-        counts = tallies.summed(hours.get(tally.hour, ()), tally.counts)
+        hours = self._hours(draft, subject)
+        if anew:
+            hours = hours or {}
+            counts = hours.get(tally.hour, tally.counts)
+        elif hours is None:
+            return
+        else:
+            counts = tallies.summed(hours.get(tally.hour, ()), tally.counts)
         self._put_anew(draft, subject, TallyMessage({**hours, tally.hour: counts}))
+
+    def _hours(self, draft: Draft, subject: str) -> Mapping[int, tuple[int, ...]] | None:
+        """What was counted in the hours of a day; None: it is damaged, on any node."""
+        try:
+            found = self._value(draft, subject, TallyMessage)
+        except StoreDamaged:
+            check_all_answer(self._bus, draft.place.stream)
+            return None
+        return {} if found is None else found.hours
 
     def drop_tallies(self, sdkappid: int, series: int, from_hour: int) -> None:
         draft = self._draft(sdkappid)
@@ -1100,12 +1115,13 @@ class JetTables:
         for begin in range(0, len(unknown), ROWS_MAX):
             self._ask(draft, unknown[begin : begin + ROWS_MAX])
         for subject in due:
-            found = self._value(draft, subject, TallyMessage)
-            if found is not None:
-                left = {hour: counts for hour, counts in found.hours.items() if hour < from_hour}
-                self._put_anew(draft, subject, TallyMessage(left))
-                if not left:
-                    self._drop_all(draft, subject)
+            hours = self._hours(draft, subject)
+            if hours is None and subject == place.tally(series, from_hour):
+                continue  # what it told of hours before is to be begun anew
+            left = {hour: counts for hour, counts in (hours or {}).items() if hour < from_hour}
+            self._put_anew(draft, subject, TallyMessage(left))
+            if not left:
+                self._drop_all(draft, subject)
 
     # -- removal
 

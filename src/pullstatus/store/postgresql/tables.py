@@ -458,9 +458,10 @@ class PostgresTables:
         last = state.tail if through is None else through
         self._writes.other(_DROP_SEGMENTS, state.number, last)
 
-    def add_tally(self, sdkappid: int, tally: Tally) -> None:
+    def add_tally(self, sdkappid: int, tally: Tally, *, anew: bool) -> None:
+        add = _BEGIN_TALLY if anew else _ADD_TALLY
         counts = ints(tally.counts)
-        self._writes.other(_ADD_TALLY, sdkappid, tally.series, tally.hour, counts)
+        self._writes.other(add, sdkappid, tally.series, tally.hour, counts)
 
     def drop_tallies(self, sdkappid: int, series: int, from_hour: int) -> None:
         self._writes.other(_DROP_TALLIES, sdkappid, series, from_hour)
@@ -635,6 +636,9 @@ ON CONFLICT (sdkappid, series, hour) DO UPDATE SET counts = coalesce((
     SELECT array_agg(coalesce(one, 0) + coalesce(other, 0) ORDER BY place)
     FROM unnest(t.counts, excluded.counts) WITH ORDINALITY w(one, other, place)), '{}')
 """
+_BEGIN_TALLY = (
+    "INSERT INTO pullstatus.tally VALUES (%s, %s, %s, %s::bigint[]) ON CONFLICT DO NOTHING"
+)
 _DROP_TALLIES = "DELETE FROM pullstatus.tally WHERE sdkappid = %s AND series = %s AND hour >= %s"
 
 _WHAT_LEFT = "WHERE box = %s AND first_seq > %s AND first_seq <= %s"

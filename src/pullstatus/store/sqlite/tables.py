@@ -303,12 +303,14 @@ class SqliteTables(ActRows):
     def drop_segments(self, state: State, through: int | None) -> None:
         parts.drop_segments(self._connection, state.key, _MASK if through is None else through)
 
-    def add_tally(self, sdkappid: int, tally: Tally) -> None:
+    def add_tally(self, sdkappid: int, tally: Tally, *, anew: bool) -> None:
         place = sdkappid, tally.series, tally.hour
         before: bytes | None = self._connection.execute(
             "SELECT counts FROM tally WHERE sdkappid = ? AND series = ? AND hour = ?", place
         ).get
         known = () if before is None else tallies.readable(before)
+        if before is not None and bool(known) is anew:
+            return  # what is damaged stays so until it is begun anew
         self._connection.execute(
             "INSERT OR REPLACE INTO tally VALUES (?, ?, ?, ?)",
             (*place, tallies.packed(tallies.summed(known, tally.counts))),

@@ -66,7 +66,7 @@ def count(tables: Tables, operation: Count) -> bool | KeyReused | SettingChanged
             return False
         row = Recalled(key.digest, len(operation.tallies), operation.at_ms)
         tables.remember(operation.sdkappid, key, row)
-    _add(tables, operation.sdkappid, operation.tallies)
+    _add(tables, operation.sdkappid, operation.tallies, anew=operation.anew)
     if operation.names:
         tables.add_names(operation.sdkappid, operation.names, operation.at_ms)
     return True
@@ -89,6 +89,6 @@ def let_go(tables: Tables, state: State, seqs: Sequence[int]) -> None:
                 tables.put_segment(state, left)
 
 
-def _add(tables: Tables, sdkappid: int, tallies: Sequence[Tally]) -> None:
+def _add(tables: Tables, sdkappid: int, tallies: Sequence[Tally], *, anew: bool = False) -> None:
     for tally in tallies:
-        tables.add_tally(sdkappid, tally)
+        tables.add_tally(sdkappid, tally, anew=anew)

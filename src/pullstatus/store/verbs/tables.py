@@ -291,8 +291,12 @@ class Tables(SettingTable, Protocol):
         """Drop the segments that end by this number; None: all."""
         ...
 
-    def add_tally(self, sdkappid: int, tally: Tally) -> None:
-        """Add to what was counted of an application in an hour."""
+    def add_tally(self, sdkappid: int, tally: Tally, *, anew: bool) -> None:
+        """Add to what was counted of an application in an hour, unless that is damaged.
+
+        Args:
+            anew: begin what is damaged, or not there, with this, and leave all else as it is.
+        """
         ...
 
     def drop_tallies(self, sdkappid: int, series: int, from_hour: int) -> None:
