@@ -21,10 +21,11 @@ from pullstatus.errors import (
     CommitsLost,
     OutcomeUnknown,
     PullstatusError,
+    SettingChanged,
     StoreDamaged,
     StoreUnavailable,
 )
-from pullstatus.store import Mailbox, Page, Pull, Reader, audit_store, open_store
+from pullstatus.store import Mailbox, Page, Pull, Reader, While, audit_store, open_store
 from pullstatus.store.gathering.log import Undone
 from pullstatus.store.gathering.operations import Erase, Forget, Purge
 from pullstatus.store.jetstream.audit import audit_streams
@@ -49,7 +50,7 @@ from tests.store.build import (
     repeat_key,
 )
 from tests.store.jetstream import real
-from tests.store.jetstream.lanes import LAYOUT, PARTITION, Clock, Process, cluster
+from tests.store.jetstream.lanes import COMMON, LAYOUT, PARTITION, Clock, Process, cluster
 from tests.store.jetstream.memory import MemoryBus
 
 PLACE = LAYOUT.application(STATUSES.sdkappid)
@@ -622,9 +623,9 @@ def test_a_state_that_went_back_is_refused_at_last_for_good(bus: MemoryBus) -> N
 
 
 @pytest.mark.parametrize("error", [OutcomeUnknown("?"), RuntimeError("?")])
-@pytest.mark.parametrize("more", [False, True])
+@pytest.mark.parametrize("more", [None, OTHERS, STATUSES])
 def test_a_state_that_went_back_is_noticed_behind_what_had_all_else_forgotten(
-    bus: MemoryBus, monkeypatch: pytest.MonkeyPatch, error: Exception, more: bool
+    bus: MemoryBus, monkeypatch: pytest.MonkeyPatch, error: Exception, more: Mailbox | None
 ) -> None:
     """A write of which nothing is known, or a mistake of ours."""
     clock = Clock()
@@ -641,13 +642,30 @@ def test_a_state_that_went_back_is_noticed_behind_what_had_all_else_forgotten(
         with pytest.raises((OutcomeUnknown, Undone)):
             one.do(append(STATUSES, records(1)))
     bus.delete(PARTITION, handed_out.sequence)
-    if more:  # the stream has gone on meanwhile
-        Process(bus).do(append(OTHERS, records(5)))
+    if more is not None:  # the stream has gone on meanwhile
+        Process(bus).do(append(more, records(5)))
     for _ in range(2):
         assert isinstance(refusal(one, pull(STATUSES)), StoreUnavailable)
         clock.now_s += BACK_S / 2
     with pytest.raises(CommitsLost):
         one.do(pull(STATUSES, key="k"))
+
+
+def test_a_state_that_went_back_is_noticed_where_another_has_gone_on_from_there(
+    bus: MemoryBus,
+) -> None:
+    """What it has written says which commit was before it."""
+    clock = Clock()
+    one = Process(bus, clock)
+    one.do(append(STATUSES, records(2)))
+    one.pull(pull(STATUSES, 1))
+    bus.delete(PARTITION, stored(bus, PLACE.commits)[-1].sequence)
+    Process(bus).do(append(STATUSES, records(5)))
+    for _ in range(2):
+        assert isinstance(refusal(one, pull(STATUSES)), StoreUnavailable)
+        clock.now_s += BACK_S / 2
+    with pytest.raises(CommitsLost):
+        one.do(pull(STATUSES))
 
 
 def test_an_older_state_of_a_node_is_none_that_went_back(
@@ -664,6 +682,27 @@ def test_an_older_state_of_a_node_is_none_that_went_back(
         before if message == newest and not leader else message
     )
     assert drained(one, STATUSES) == entries[1:]
+
+
+# --- settings -------------------------------------------------------------------------------------
+
+
+def test_whether_a_pair_is_good_is_told_by_the_leader_of_many_at_once(
+    bus: MemoryBus, one: Process
+) -> None:
+    """A replica that has lost what revoked it would let it in."""
+    one.do(append(STATUSES, records(4)))
+    pairs = [f"secret/{number}" for number in range(4)]
+    held = [While(name, one.change(name, b"good")) for name in pairs]
+    good = one.bus.last(COMMON, LAYOUT.common.setting(pairs[0]), leader=True)
+    assert good is not None
+    one.change(pairs[0], b"revoked")
+    bus.has = lambda _stream, message, leader: (
+        good if message.subject == good.subject and not leader else message
+    )
+    pulls = [Pull(STATUSES, 1, NOW_MS, while_proven=each) for each in held]
+    answers = Process(bus).log.commit(pulls)
+    assert [isinstance(answer, SettingChanged) for answer in answers] == [True, *[False] * 3]
 
 
 # --- what is remembered ---------------------------------------------------------------------------

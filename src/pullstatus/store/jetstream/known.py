@@ -34,6 +34,7 @@ class Known(msgspec.Struct, gc=False):
             commits here before, with a fence, and behind; so what was beyond the fence when it was
             told holds as long as the commit is the newest.
         hours: fingerprints, as of that commit; of older ones than this in `former`.
+        previous: the commit before, if somebody else has made the newest.
     """
 
     sdkappid: int
@@ -45,6 +46,11 @@ class Known(msgspec.Struct, gc=False):
     hours: dict[int, Hour] = {}
     former: dict[int, Hour] = {}
     gate: int = 0
+    previous: int = 0
+
+    def holds(self, commit: int) -> bool:
+        """Whether this goes on from a commit, as far as it tells; 0: from none."""
+        return commit == self.newest or commit <= self.previous
 
     def renewed(self, commit: Message | None) -> Known:
         """The same as of another commit, of which nothing else is known."""
@@ -58,6 +64,7 @@ class Known(msgspec.Struct, gc=False):
             *(self.sdkappid, self.place, sequence, told.fence, boxes),
             former=former,
             gate=told.gate,
+            previous=told.previous,
         )
 
 

@@ -38,11 +38,17 @@ from pullstatus.store.jetstream import commits, routing, snapshots
 from pullstatus.store.jetstream.ages import Ages
 from pullstatus.store.jetstream.asked import Asked, Group
 from pullstatus.store.jetstream.commits import NewOp
-from pullstatus.store.jetstream.common import CommonTables, revisions
+from pullstatus.store.jetstream.common import CommonTables
 from pullstatus.store.jetstream.forgetting import forget
 from pullstatus.store.jetstream.gate import LaneGate
 from pullstatus.store.jetstream.known import Cache, Known
-from pullstatus.store.jetstream.messages import CommonCommit, GuardMessage, opened, sealed
+from pullstatus.store.jetstream.messages import (
+    CommonCommit,
+    GuardMessage,
+    SettingMessage,
+    opened,
+    sealed,
+)
 from pullstatus.store.jetstream.moved import Moved
 from pullstatus.store.jetstream.proven import Unproven
 from pullstatus.store.jetstream.room import Room
@@ -319,15 +325,15 @@ class Log:
         self._read_others(tables, set().union(*(each.others for each in asked.by.values())))
 
     def _check_newest(self, tables: JetTables) -> None:
-        """Go on with no older state than was known, though what was known of it is forgotten.
+        """Go on from what was known, though all else of it is forgotten.
 
         Raises:
-            Overtaken: some are older: whoever leads is to say.
+            Overtaken: some states are older, or lack it: whoever leads is to say.
         """
         older = [
             sdkappid
             for sdkappid, draft in tables.drafts.items()
-            if draft.known.newest < self._cache.newest(sdkappid)
+            if not draft.known.holds(self._cache.newest(sdkappid))
         ]
         if older:
             raise Overtaken(*older)
@@ -359,13 +365,16 @@ class Log:
                 known.revisions[name] = revision
 
     def _read_others(self, tables: JetTables, names: set[str]) -> None:
-        """Learn the revisions of settings that are of none of the applications, each time."""
+        """Learn the revisions of settings that are of none of the applications, each time.
+
+        Of the leader, however many they are: a replica may have lost what ended one.
+        """
         if not names:
             return
-        for name, revision in revisions(self._bus, self._layout.common, sorted(names)).items():
-            if isinstance(revision, Exception):
-                raise revision
-            tables.revisions[name] = revision
+        place, due = self._layout.common, sorted(names)
+        told = self._bus.last_of_each(place.stream, [place.setting(name) for name in due])
+        for name, found in zip(due, told, strict=True):
+            tables.revisions[name] = 0 if found is None else opened(found, SettingMessage).revision
 
     def _write(self, changed: Sequence[Draft]) -> None:
         """Write what a group changes, and know it from then on.
@@ -469,12 +478,13 @@ class Log:
             if newest < kept:  # whoever said so may have lost it
                 found = self._bus.last(self._stream, place.commits, leader=True)  # noqa: PLW2901
                 newest = 0 if found is None else found.sequence
-            self._check_kept(sdkappid, kept, newest)
-            if newest != known.newest:
-                try:
-                    self._cache.put(known.renewed(found))
-                except StoreDamaged as error:
-                    raise Undone(error) from error
+            try:
+                now = known if newest == known.newest else known.renewed(found)
+            except StoreDamaged as error:
+                raise Undone(error) from error
+            self._check_kept(sdkappid, there=now.holds(kept))
+            if now is not known:
+                self._cache.put(now)
                 renewed = True
         return renewed
 
@@ -490,12 +500,12 @@ class Log:
         if any(has.get(subject, 0) < last for subject, last in due.items()):
             self._bus.step_down(self._stream)
 
-    def _check_kept(self, sdkappid: int, known: int, newest: int) -> None:
+    def _check_kept(self, sdkappid: int, *, there: bool) -> None:
         """Refuse to go on where a stream no longer has what it had confirmed.
 
         A leader that is cut off from the others may know less for a while; it takes no writes.
         """
-        if newest >= known:
+        if there:
             self._back_since_s.pop(sdkappid, None)
             return
         if self._clock() - self._back_since_s.setdefault(sdkappid, self._clock()) < BACK_S:
