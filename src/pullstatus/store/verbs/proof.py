@@ -1,7 +1,6 @@
 """What must be true of a mailbox, told from its rows alone: nothing lost, doubled or changed.
 
-chunks    reach without a gap from the first kept entry to the tail, and match their checksums; none
-          that is packed has an empty place
+chunks    reach without a gap from the first kept entry to the tail, and match their checksums
 journal   reaches without a gap or an overlap from the first kept entry to the cursor
 counts    accepted = waiting + handed out + expired + erased + quarantined + put back + routed,
           each as stored, and each as the journal adds it up
@@ -69,7 +68,8 @@ def problems(kept: Kept, row: Backlog) -> Iterator[str]:
     back: list[int] = []
     hands: dict[int, tuple[int, str]] = {}
     expected = row.purged + 1
-    erased = _erased_waiting(kept)
+    erased, copied = _erased_waiting(kept)
+    perhaps = 0
     for first, count, outcome, reader in kept.journal():
         if first != expected:
             kind = "overlap" if first < expected else "have a hole"
@@ -81,11 +81,10 @@ def problems(kept: Kept, row: Backlog) -> Iterator[str]:
             yield f"the journal row of entry {first} says nothing about what became of it"
             continue
         left[Outcome(outcome)] += count
-        if outcome == Outcome.PULLED and erased:
+        if outcome == Outcome.PULLED:
             # Pulls pass what was erased while it waited, which was not handed out.
-            passed = bisect_left(erased, first + count) - bisect_left(erased, first)
-            left[Outcome.PULLED] -= passed
-            left[Outcome.ERASED] += passed
+            _pass(left, _within(erased, first, count))
+            perhaps += _within(copied, first, count)
         if outcome == Outcome.QUARANTINED:
             aside.append(range(first, first + count))
         elif outcome == Outcome.PUT_BACK:
@@ -93,6 +92,8 @@ def problems(kept: Kept, row: Backlog) -> Iterator[str]:
     cursor = row.accepted - row.waiting
     if expected - 1 != cursor:
         yield f"the journal ends at entry {expected - 1}, the cursor stands at {cursor}"
+    # Empty copies were handed out by pulls that knew of none, and are passed by those that do.
+    _pass(left, min(perhaps, max(0, left[Outcome.PULLED] - row.handed_out)))
     yield from _count_problems(row, left)
     yield from _chunk_problems(kept, row, aside)
     yield from _reader_problems(kept, row.purged, hands)
@@ -103,14 +104,26 @@ def problems(kept: Kept, row: Backlog) -> Iterator[str]:
 _OUTCOMES = frozenset(map(int, Outcome))
 
 
-def _erased_waiting(kept: Kept) -> list[int]:
-    """The numbers of entries that were erased while they waited, in order."""
-    return [
-        first + place
-        for first, count, bounds in kept.bounds()
-        if chunk.entry_count(bounds) == count
-        for place in chunk.empty_places(bounds, waiting=True)
-    ]
+def _erased_waiting(kept: Kept) -> tuple[list[int], list[int]]:
+    """The numbers of entries that were erased while they waited, and of empty copies, in order."""
+    erased: list[int] = []
+    copied: list[int] = []
+    for first, count, bounds in kept.bounds():
+        if chunk.entry_count(bounds) == count:
+            found = copied if chunk.is_packed(bounds) else erased
+            found += [first + place for place in chunk.empty_places(bounds, waiting=True)]
+    return erased, copied
+
+
+def _within(numbers: Sequence[int], first: int, count: int) -> int:
+    """How many of these are in a range."""
+    return bisect_left(numbers, first + count) - bisect_left(numbers, first)
+
+
+def _pass(left: Counter[Outcome], count: int) -> None:
+    """Count as erased what a row of a pull has."""
+    left[Outcome.PULLED] -= count
+    left[Outcome.ERASED] += count
 
 
 def _count_problems(row: Backlog, left: Counter[Outcome]) -> Iterator[str]:
@@ -168,8 +181,6 @@ def _chunk_problems(kept: Kept, row: Backlog, aside: list[range]) -> Iterator[st
             ]
             if damaged:
                 yield f"{len(damaged)} stored entries are damaged, the first is {damaged[0]}"
-        elif chunk.is_packed(bounds) and (empty := chunk.empty_places(bounds)):
-            yield f"the place of entry {first + empty[0]} is empty, in a chunk that is packed"
         expected = first + count
     if expected - 1 != row.accepted:
         yield f"stored entries end at {expected - 1}, the tail stands at {row.accepted}"
