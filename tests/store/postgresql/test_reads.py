@@ -64,19 +64,20 @@ async def in_time(answer: Awaitable[object]) -> object:
     return await asyncio.wait_for(answer, PATIENCE_S)
 
 
-async def test_a_moment_over_a_connection_that_hangs_is_looked_at_over_another(
-    asked: PostgresStore, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("question", [a_moment, one_question])
+async def test_a_list_over_a_connection_that_hangs_is_looked_at_over_another(
+    asked: PostgresStore, monkeypatch: pytest.MonkeyPatch, question: Question
 ) -> None:
-    """And nobody behind it waits for long."""
-    expected = await asked.totals()
+    """However long its answer may take; and nobody behind it waits for long."""
+    expected = await question(asked)
     [(pid,)] = await asked._reads.ask("SELECT pg_backend_pid()")
     monkeypatch.setattr(reads, "CONNECT_S", 0.5)
     os.kill(pid, signal.SIGSTOP)
     try:
-        looking = asyncio.create_task(a_moment(asked))
+        looking = asyncio.create_task(in_time(question(asked)))
         await asyncio.sleep(0)
         assert await in_time(one_question(asked)) is not None
-        assert await in_time(looking) == expected
+        assert await looking == expected
     finally:
         os.kill(pid, signal.SIGCONT)
 

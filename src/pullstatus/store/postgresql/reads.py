@@ -50,7 +50,8 @@ class Reads:
             newest: the newest timeline that was committed to. A former primary that goes on
                 somewhere is not asked any more.
             answer_s: how long an answer may take; the connection counts as lost then. Whoever asks
-                waits no longer for that and for his turn, or as long as for a connection.
+                has his turn and an answer within that time, or `limits.STORE_WAIT_S` if that is
+                longer, or is refused.
         """
         self._newest = newest
         self._answer_s = answer_s
@@ -84,7 +85,9 @@ class Reads:
             if self._silent_since_s is None:
                 self._silent_since_s = loop.time()
             while True:
-                connection = await self._connected(due_s)
+                # Where an answer may take long, one that hangs would be waited for as long.
+                long = self._answer_s > limits.STORE_WAIT_S
+                connection = await self._connected(due_s, proven=long)
                 try:
                     with _answers(connection, self._answer_due_s(due_s)):
                         rows = await Ask(connection)(sql, *values)
