@@ -20,11 +20,12 @@ from pullstatus.errors import (
     CommitsLost,
     OutcomeUnknown,
     StoreFailed,
+    StoreFull,
     StoreRefused,
     StoreUnavailable,
 )
 from pullstatus.store import Mailbox, PutAside, Store, open_store
-from pullstatus.store.postgresql import group, hangs, log, marks, tables
+from pullstatus.store.postgresql import group, hangs, log, marks, schema, tables
 from pullstatus.store.postgresql import session as sessions
 from pullstatus.store.postgresql.location import parse_url
 from pullstatus.store.postgresql.refusals import Known
@@ -282,7 +283,7 @@ async def test_a_lane_that_was_away_for_a_day_goes_on(
 ) -> None:
     """Also if the day began in the middle of its commit, or of one of which it knows nothing."""
     entries = records(3)
-    store, other = await opener(), await opener()
+    store, other = await opener(server=True), await opener()
     await store.append(append(STATUSES, entries[:1]))
     session_of(store).close()
     await away_for_a_day(store, other, admin)
@@ -307,7 +308,7 @@ async def test_a_commit_happens_once_though_its_lane_was_away_for_a_day(
     commits: bool,
 ) -> None:
     entries = records(2)
-    store, other = await opener(), await opener()
+    store, other = await opener(server=True), await opener()
     await other.append(append(STATUSES, entries[:1]))
     if before:
         await store.pull(pull(STATUSES, key="k"))
@@ -424,18 +425,20 @@ async def test_marks_of_a_lane_are_removed_but_for_the_newest(
         (lane,),
     )
     admin.execute(
-        "INSERT INTO pullstatus.lane VALUES (1, 'x', 1, true, '2026-01-01', '2026-01-01')"
+        "INSERT INTO pullstatus.lane SELECT n, 'x', 1, n = 1, '2026-01-01', '2026-01-01'"
+        " FROM generate_series(1, 2) n"
     )
     admin.execute(
-        "INSERT INTO pullstatus.mark SELECT 1, n, false, now(), '{}' FROM generate_series(1, 3) n"
+        "INSERT INTO pullstatus.mark SELECT each, n, false, now(), '{}'"
+        " FROM generate_series(1, 2) each, generate_series(1, 3) n"
     )
     marks.tidy(session_of(store), lane)
     rows = admin.execute(
         "SELECT lane, min(number), max(number), count(*) FROM pullstatus.mark GROUP BY 1 ORDER BY 1"
     )
-    # The first is not old enough; of the one that is gone, the newest says what it had committed.
+    # The first is not old enough; of the server that is gone, the newest says what it committed.
     assert rows.fetchall() == [(1, 3, 3, 1), (lane, 1, 1500, 1001)]
-    assert admin.execute("SELECT 1 FROM pullstatus.lane WHERE lane = 1").fetchall() == []
+    assert admin.execute("SELECT 1 FROM pullstatus.lane WHERE lane < 3").fetchall() == []
 
 
 async def test_a_page_of_a_store_that_was_opened_anew_is_known_by_its_epoch(url: str) -> None:
@@ -555,10 +558,33 @@ async def test_a_commit_in_doubt_is_not_done_again_for_a_lock_that_a_new_connect
     assert await data_of(store, STATUSES) == entries
 
 
-async def test_a_start_without_a_standby_is_refused_in_time(url: str) -> None:
+async def test_a_start_without_a_standby_is_refused_in_time(
+    url: str, admin: psycopg.Connection[TupleRow]
+) -> None:
+    """However often it is tried, one connection is left that waits for a standby."""
     await (await open_store(url)).close()
-    with alone(), pytest.raises(StoreRefused, match="cannot be used"):
-        await asyncio.wait_for(open_store(url), PATIENCE_S)
+    with alone():
+        for _ in range(3):
+            with pytest.raises(StoreRefused, match="cannot be used"):
+                await asyncio.wait_for(open_store(url), PATIENCE_S)
+        assert waiting_for_a_standby(admin) <= 1
+
+
+async def test_a_disk_that_is_full_when_a_connection_is_set_up_takes_no_more_entries(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await store.append(append(STATUSES, records(1)))
+
+    def full(*_: object, **__: object) -> None:
+        raise psycopg.errors.DiskFull("could not extend file")
+
+    session_of(store).close()
+    with monkeypatch.context() as patch:
+        patch.setattr(schema, "register", full)
+        with pytest.raises(StoreFull):
+            await store.append(append(STATUSES, records(1)))
+    assert not log_of(store).has_room()
+    assert (await store.pull(pull(STATUSES))).count == 1
 
 
 @pytest.mark.parametrize(

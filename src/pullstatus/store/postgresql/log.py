@@ -119,7 +119,7 @@ class Log:
         self._room = True
         try:
             with self._setting_up(opened.session):
-                schema.register(opened.session.connection, self._lane, server=server)
+                schema.register_first(opened.session.connection, self._lane, server=server)
         except BaseException:
             self.close(failed=True)
             raise
@@ -159,26 +159,10 @@ class Log:
                 if collisions > COLLISIONS_MAX:
                     raise Undone(StoreUnavailable(_COLLIDES)) from error
                 self._give_up(due_s, error)
-            except StoreMovedOn as error:
-                self._roll_back()
-                self._fail(error)
-                raise
-            except (psycopg.Error, marks.Unsure, StoreUnavailable) as error:
-                if isinstance(error, StoreFailed):
-                    self._fail(error)
-                    raise
-                if isinstance(error, psycopg.Error) and not self._is_lost(error):
-                    self._draft = None
-                    self._roll_back()
-                    raise self._refusal(error) from error
-                self._drop()
+            except (psycopg.Error, marks.Unsure, StoreUnavailable, StoreRefused) as error:
+                self._lose(error)
                 self._give_up(due_s, error)
                 time.sleep(RETRY_S)
-            except StoreRefused as error:
-                self._drop()
-                failure = final(error)
-                self._fail(failure)
-                raise failure from error
             except BaseException as error:
                 self._in_doubt(error)
                 self._roll_back()
@@ -305,6 +289,27 @@ class Log:
             except psycopg.Error:
                 self._drop()
 
+    def _lose(self, error: Exception) -> None:
+        """Drop the connection behind an error, for another try over a new one.
+
+        Raises:
+            PullstatusError: what callers are told where there is none.
+        """
+        if isinstance(error, psycopg.Error) and not self._is_lost(error):
+            self._draft = None
+            self._roll_back()
+            raise self._refusal(error) from error
+        self._drop()
+        if isinstance(error, StoreRefused):
+            error = final(error)
+        if self.is_final(error):
+            self._fail(error)
+            raise error
+        if isinstance(error, StoreFull):
+            self._note_full()
+            if self._draft is None:
+                raise error
+
     def _give_up(self, due_s: float, error: BaseException) -> None:
         """Raise what callers are told once it takes too long."""
         wait_s = RESOLVE_S - limits.STORE_WAIT_S if self._draft is None else 0.0
@@ -333,8 +338,12 @@ class Log:
         """What a group gets of which a statement was refused, over a connection that works."""
         meant = meaning(error)
         if isinstance(meant, StoreFull):
-            self._full_until_s = self._clock() + FULL_S
+            self._note_full()
         return Undone(meant) if type(meant) is StoreUnavailable else meant
+
+    def _note_full(self) -> None:
+        """Accept no more entries for a while."""
+        self._full_until_s = self._clock() + FULL_S
 
     # -- a group
 

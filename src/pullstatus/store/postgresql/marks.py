@@ -10,7 +10,7 @@ another transaction.
 
 The newest mark that was answered must be there whenever we connect anew, or a later one of its
 lane in its place. If it is not, the server has lost what it had said was safe. So that this can be
-told of whoever comes back, however late, the newest mark of a lane outlives it.
+told of a server that comes back, however late, the newest mark of its lane outlives that.
 """
 
 from __future__ import annotations
@@ -79,7 +79,7 @@ def tidy(session: Session, lane: int) -> None:
     """Remove marks that nobody will ask for: this lane's, and those of lanes that are gone.
 
     Of a lane that works the newest thousand stay, and whatever is younger than ten minutes: sums
-    are brought up to date by them. Of one that was not seen for a day the newest stays: its process
+    are brought up to date by them. Of a server's that was not seen for a day the newest stays: it
     may only have been away.
     """
     connection, through = session.connection, session.forgotten["marks"]
@@ -101,7 +101,7 @@ SELECT max(number) FROM gone
 """
 _TIDY_GONE = """
 WITH gone AS (DELETE FROM pullstatus.lane WHERE lane <> %s AND seen < now() - interval '1 day'
-    RETURNING lane)
-DELETE FROM pullstatus.mark m USING gone WHERE m.lane = gone.lane
-    AND m.number < (SELECT max(number) FROM pullstatus.mark WHERE lane = gone.lane)
+    RETURNING lane, server)
+DELETE FROM pullstatus.mark m USING gone WHERE m.lane = gone.lane AND (NOT gone.server
+    OR m.number < (SELECT max(number) FROM pullstatus.mark WHERE lane = gone.lane))
 """

@@ -571,6 +571,20 @@ def register(connection: Connection, lane: int, *, server: bool) -> None:
     )
 
 
+def register_first(connection: Connection, lane: int, *, server: bool) -> None:
+    """Put a new lane on record, one after the other.
+
+    While no standby answers, the one that waits for it holds the lock: who is started again and
+    again leaves no more than that one waiting there.
+    """
+    with connection.transaction():
+        connection.execute("SELECT pg_advisory_xact_lock(%s)", (_BEGINS,))
+        register(connection, lane, server=server)
+
+
+_BEGINS: Final = 0x6C616E65  # "lane": of whoever puts a new one on record
+
+
 def beginning(connection: Connection) -> tuple[int, int]:
     """Which epoch the store is in, and the revision of the setting that was written last."""
     with translated():
