@@ -59,17 +59,41 @@ CAREFUL = (sys.executable, "-c", _CAREFUL)
 """A command whose server answers nothing without the parser, nor without a scope."""
 
 
+def with_values(
+    changed: Mapping[str, object], workers: Mapping[str, object] | None = None
+) -> tuple[str, ...]:
+    """A command whose server has these values.
+
+    Args:
+        changed: by their modules and names, as in {"server.serve.PENDING_EVERY_S": 0.02}. What it
+            starts has not, such as its store's process.
+        workers: those that its workers have.
+    """
+    changed = dict(changed)
+    if workers is not None:
+        script = _changing(workers, "from pullstatus.cli.worker import main", "main()")
+        changed["cli.serve.WORKER"] = (sys.executable, "-P", "-c", script)
+    script = _changing(changed, "from pullstatus.cli import main", 'main(prog_name="pullstatus")')
+    return (sys.executable, "-c", script)
+
+
+def _changing(changed: Mapping[str, object], *then: str) -> str:
+    lines = []
+    for place, value in changed.items():
+        module, _, name = place.rpartition(".")
+        lines += [f"import pullstatus.{module} as at", f"assert at.{name}"]
+        lines.append(f"at.{name} = {value!r}")
+    return "\n".join([*lines, *then])
+
+
 def with_limits(**changed: float) -> tuple[str, ...]:
-    """A command whose server has these in the place of `limits`; its store's process does not."""
-    script = ["from pullstatus import limits", "from pullstatus.cli import main"]
-    for name, value in changed.items():
-        script += [f"assert limits.{name}", f"limits.{name} = {value}"]
-    return (sys.executable, "-c", "\n".join([*script, 'main(prog_name="pullstatus")']))
+    """A command whose server has these in the place of `limits`; what it starts has not."""
+    return with_values({f"limits.{name}": value for name, value in changed.items()})
 
 
-FORGIVING = with_limits(FAILED_TRIES_MAX=1_000_000)
+FORGIVING = with_limits(FAILED_TRIES_MAX=1_000_000, CALLBACK_ANSWER_S=60, PENDING_NAME_S=3600)
 """A command whose server answers no failed try late: of those that many tests make from one address
-each would wait a second."""
+each would wait a second. What it waits for may be late, on a busy machine."""
 
 LASTING = with_limits(DRAIN_DEADLINE_S=120, LOG_FLUSH_S=60)
 """A command whose server says all that it has to say, however busy the machine is at its end."""

@@ -429,8 +429,8 @@ def test_follow_rides_out_lost_answers(
 ) -> None:
     shared.feed(app, statuses(3))
     shell.environment["PULLSTATUS_URL"] = proxy.address
+    proxy.cut(None, 10, 0)
     with shell.start(*STATUSES, "out.ndjson", "--follow", "--max", "1") as process:
-        proxy.cut(None, 10, 0)
         assert process.stdout is not None
         totals = [json.loads(process.stdout.readline())["total"] for _ in range(3)]
         process.send_signal(signal.SIGINT)

@@ -53,6 +53,7 @@ def test_who_connects_beyond_the_bound_gets_health_and_figures_only(
     """One address has a quarter; the reserve is beyond that, and beyond it nobody gets in."""
     monkeypatch.setattr(limits, "CONNECTIONS_MAX", 12)
     monkeypatch.setattr(limits, "CONNECTIONS_RESERVED", 2)
+    monkeypatch.setattr(limits, "HEADER_DEADLINE_S", 3600)  # for who says nothing
     monkeypatch.setattr(listener, "TELL_S", 0.0)
     monkeypatch.setattr(serve, "_speaks_for_many", lambda _proxies: lambda _address: False)
     program = Program(tmp_path)

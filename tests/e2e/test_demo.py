@@ -153,7 +153,7 @@ def test_demo_runs_until_ctrl_c_and_its_command_really_pulls(
     refused = curl(line.replace('"sig":"', '"sig":"0'))
     assert refused["result"] == 1001
 
-    started_with = int(terminal.wait_for(r"00:0\d  in (\d+) ").group(1))
+    started_with = int(terminal.wait_for(r"\d\d:\d\d  in (\d+) ").group(1))
     terminal.wait_for(rf"in (?!{started_with} )\d+ \((?!0\.0)[\d.]+/s\)")
     assert terminal.interrupt() == 0
     assert terminal.shown.rstrip().endswith("Stopped; the temporary store is removed.")

@@ -11,6 +11,7 @@ import pytest
 
 from pullstatus.emulator.gateways import Call, Gateways, Play, gateways
 from pullstatus.receipts.source import builtin
+from tests.e2e.test_inbound import PATIENT
 from tests.harness import PATIENCE_S, REPLY, STATUS, App, Program
 from tests.store.jetstream import real
 from tools.postgresql import PostgreSQL
@@ -45,8 +46,10 @@ def test_and_so_it_is_over_other_engines(
     engine: str, tmp_path: Path, postgresql: PostgreSQL, environment: dict[str, str]
 ) -> None:
     place = postgresql.database() if engine == "postgresql" else real.place(tmp_path)
-    with place as url, Program(tmp_path, environment=environment, store=url) as program:
-        play_all(program, program.create_app(), tmp_path)
+    with place as url:
+        made = Program(tmp_path, environment=environment, store=url, command=PATIENT)
+        with made as program:
+            play_all(program, program.create_app(), tmp_path)
 
 
 def play_all(program: Program, app: App, folder: Path) -> None:

@@ -7,7 +7,6 @@ started anew with less of it, and no part is ever late for another that is meant
 from __future__ import annotations
 
 import contextlib
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,27 +15,21 @@ import pytest
 
 from pullstatus.receipts.joining import MISSING
 from tests.e2e.test_inbound import register
-from tests.harness import COMMAND, PATIENCE_S, REPLY, STATUS, App, Program
+from tests.harness import (
+    COMMAND,
+    PATIENCE_S,
+    REPLY,
+    STATUS,
+    App,
+    Program,
+    with_limits,
+    with_values,
+)
 from tests.store.jetstream import real
 from tools.postgresql import PostgreSQL
 
 PATIENT = (COMMAND,)
-_IMPATIENT = """
-from pullstatus import limits
-from pullstatus.cli import main
-assert limits.PENDING_PARTS_S
-limits.PENDING_PARTS_S = 1
-main(prog_name="pullstatus")
-"""
-IMPATIENT = (sys.executable, "-c", _IMPATIENT)
-_LOOKING = """
-from pullstatus import limits
-from pullstatus.cli import main
-from pullstatus.server import serve
-assert limits.PENDING_NAME_S and serve.PENDING_EVERY_S
-limits.PENDING_NAME_S, serve.PENDING_EVERY_S = 3600, {0}
-main(prog_name="pullstatus")
-"""
+IMPATIENT = with_limits(PENDING_PARTS_S=1)
 UDH = "kannel?text=<{0}>&from=%2B8613800000001&to=1069&id={0}&udh=%05%00%03%2A%03%0{0}"
 CONCAT = (
     "vonage?msisdn=8613800000002&to=1069&messageId=0B{0}&text=({0})&type=text"
@@ -128,7 +121,8 @@ def test_parts_before_and_behind_their_registration_are_one_message(
     """
     app = program.create_app()
     token = program.create_token("platform")
-    program.command = (sys.executable, "-c", _LOOKING.format(every_s))
+    looking = {"limits.PENDING_NAME_S": 3600, "server.serve.PENDING_EVERY_S": every_s}
+    program.command = with_values(looking)
     with program:
         register(program, app, {"sid": "first", "id": "first"})
         receipt(program, token, "a")

@@ -12,7 +12,15 @@ from pathlib import Path
 import pytest
 
 from pullstatus.cli.serve import WORKERS_BY_CORES_MAX
-from tests.e2e.test_workers import WORKERS, connected, lines, post_over, pull_over, workers_of
+from tests.e2e.test_workers import (
+    PATIENT,
+    WORKERS,
+    connected,
+    lines,
+    post_over,
+    pull_over,
+    workers_of,
+)
 from tests.harness import Program, Record, statuses
 from tools.postgresql import PostgreSQL
 
@@ -26,8 +34,15 @@ def keyed(tmp_path: Path, environment: dict[str, str]) -> Callable[..., Program]
     def make(name: str, workers: int, store: str, token: str | None = None) -> Program:
         folder = tmp_path / name
         folder.mkdir()
-        flags = ("--workers", str(workers))
-        return Program(folder, *flags, environment=environment, store=store, token=token)
+        return Program(
+            folder,
+            "--workers",
+            str(workers),
+            command=PATIENT,
+            environment=environment,
+            store=store,
+            token=token,
+        )
 
     return make
 

@@ -39,7 +39,7 @@ from tests.harness import (
     reply,
     status,
     statuses,
-    with_limits,
+    with_values,
 )
 
 pytestmark = pytest.mark.anew
@@ -88,10 +88,15 @@ def ingest_headers(program: Program, **more: str) -> dict[str, str]:
 
 # --- a clean stop ---------------------------------------------------------------------------------
 
+PATIENT = with_values(
+    {"limits.DRAIN_DEADLINE_S": 2 * PATIENCE_S, "server.uvicorn_server.IDLE_GRACE_S": PATIENCE_S}
+)
+"""A command whose server gives a client that stands still the time to ask once more."""
+
 
 def test_stop_under_load_leaves_no_outcome_unknown(tmp_path: Path) -> None:
     """Every request of a client that keeps its connection and keeps reading is answered."""
-    program = Program(tmp_path)
+    program = Program(tmp_path, command=PATIENT)
     app = program.create_app()
     program.start()
     fed: list[str] = []
@@ -139,7 +144,7 @@ def test_stop_under_load_leaves_no_outcome_unknown(tmp_path: Path) -> None:
 
 def test_stop_is_seen_by_readyz(tmp_path: Path) -> None:
     """Readiness turns false first, while requests on open connections are still answered."""
-    program = Program(tmp_path, command=with_limits(DRAIN_DEADLINE_S=PATIENCE_S))
+    program = Program(tmp_path, command=PATIENT)
     app = program.create_app()
     program.start()
     body = http_request("POST", *app.request())

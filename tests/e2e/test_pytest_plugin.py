@@ -22,7 +22,8 @@ PULLS = """
         path, body = pull_request(
             emulator.sdkappid, emulator.appkey, kind, 100, "1", int(time.time())
         )
-        return httpx.post(emulator.base_url + path, content=body, trust_env=False).json()["data"]
+        url = emulator.base_url + path
+        return httpx.post(url, content=body, trust_env=False, timeout=60).json()["data"]
 """
 
 
@@ -71,7 +72,8 @@ def test_fixture_is_an_emulator_of_ones_own(inner: pytest.Pytester) -> None:
             assert pull(pullstatus_emulator) == fed
             pullstatus_emulator.feed(3, type=1)
             assert pullstatus_emulator.waiting(type=1) == 3
-            httpx.post(pullstatus_emulator.base_url + "/v5/tlssmssvr/pullstatus", trust_env=False)
+            url = pullstatus_emulator.base_url + "/v5/tlssmssvr/pullstatus"
+            httpx.post(url, trust_env=False, timeout=60)
             assert capfd.readouterr() == ("", "")
 
         def test_another(pullstatus_emulator):

@@ -94,7 +94,7 @@ def test_a_service_manager_is_told_when_it_serves_goes_on_and_stops(
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
         manager.bind(str(tmp_path / "notify"))
         manager.settimeout(PATIENCE_S)
-        told = {"NOTIFY_SOCKET": str(tmp_path / "notify"), "WATCHDOG_USEC": "100000"}
+        told = {"NOTIFY_SOCKET": str(tmp_path / "notify"), "WATCHDOG_USEC": "1000000"}
         lines = iter(lambda: manager.recv(1000), b"")
         with Program(tmp_path, "--workers", workers, environment=told) as program:
             assert next(lines) == f"READY=1\nSTATUS=serving at {program.http.base_url}".encode()

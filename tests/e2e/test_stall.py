@@ -84,8 +84,8 @@ def test_a_store_that_does_not_answer_is_told_and_nobody_waits_for_ever(
 ) -> None:
     """What was handed over waits for its outcome; the rest is refused, and was not done."""
     monkeypatch.setattr(limits, "STORE_WINDOW_OPERATIONS", 1)
-    monkeypatch.setattr(limits, "STORE_WAIT_S", 1)
-    monkeypatch.setattr(limits, "STALLED_S", 0.3)
+    monkeypatch.setattr(limits, "STORE_WAIT_S", PATIENCE_S)
+    monkeypatch.setattr(limits, "STALLED_S", PATIENCE_S)  # but while the store stands still
     program = Program(tmp_path)
     app = program.create_app()
 
@@ -98,13 +98,17 @@ def test_a_store_that_does_not_answer_is_told_and_nobody_waits_for_ever(
                 with held_file(tmp_path):
                     handed_over = asyncio.create_task(post(http, program, app, 1))
                     await seen(lambda: server.store.under_way().handed_over == 1)
+                    monkeypatch.setattr(limits, "STORE_WAIT_S", 1)
+                    monkeypatch.setattr(limits, "STALLED_S", 0.3)
                     refused = await asyncio.gather(pull(http, app), post(http, program, app, 1))
                     await seen(lambda: bool(told(logged, "store does not answer")))
                     assert (await http.get("/readyz")).status_code == 503
                     assert (await http.get("/healthz")).status_code == 200
                     text = (await http.get("/metrics")).text
+                    monkeypatch.setattr(limits, "STORE_WAIT_S", PATIENCE_S)
                 assert (await handed_over).status_code == 200
                 await seen(lambda: bool(told(logged, "store answers again")))
+                monkeypatch.setattr(limits, "STALLED_S", PATIENCE_S)
             pulled, posted = refused
             assert (pulled.status_code, pulled.json()["result"]) == (200, 1007)
             assert pulled.json()["errmsg"].endswith("nothing was consumed")
@@ -113,7 +117,7 @@ def test_a_store_that_does_not_answer_is_told_and_nobody_waits_for_ever(
             assert posted.json()["detail"].endswith("nothing was stored")
             assert "pullstatus_store_handed_over 1.0" in text
             [oldest] = [x for x in text.splitlines() if x.startswith("pullstatus_store_oldest")]
-            assert float(oldest.split()[1]) > limits.STALLED_S
+            assert float(oldest.split()[1]) > 0.3
             assert (await http.get("/readyz")).status_code == 200
             assert told(logged, "store does not answer") == ["error"]
             assert told(logged, "store answers again") == ["warning"]
@@ -179,9 +183,7 @@ def test_term_ends_a_server_whose_store_says_nothing(tmp_path: Path) -> None:
     with program.connect() as waits, program.connect() as other:
         waits.send(http_request("POST", *app.request()))
         other.send(http_request("POST", *app.request()))
-        program.until(
-            lambda: "pullstatus_store_handed_over 2.0" in program.http.get("/metrics").text
-        )
+        program.until(lambda: program.metrics()["pullstatus_store_handed_over"] >= 2)
         assert program.process is not None
         program.process.terminate()
         assert ends_after_s(program.process) < 1.5 * limits.DRAIN_DEADLINE_S

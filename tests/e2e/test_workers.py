@@ -32,9 +32,19 @@ from tests.harness import (
     replies,
     statuses,
     with_limits,
+    with_values,
 )
 
 WORKERS = 2
+PATIENT = with_values(
+    {
+        # No failed try is forgotten while others are made, however long that takes.
+        "limits.FAILED_TRIES_PER_MINUTE": limits.FAILED_TRIES_PER_MINUTE / 60,
+        "server.workers.fleet.ANSWER_S": PATIENCE_S,
+    },
+    workers={"limits.HEADER_DEADLINE_S": 3600, "server.workers.ledger.LOCK_S": PATIENCE_S},
+)
+"""A command whose figures are those of all, and whose workers wait for who is slow."""
 
 
 def lines(program: Program, event: str) -> list[dict[str, Any]]:
@@ -105,9 +115,7 @@ def post_over(wire: Wire, program: Program, app: App, records: list[Record]) -> 
 @pytest.fixture(scope="module")
 def program(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Program]:
     folder = tmp_path_factory.mktemp("workers")
-    # No failed try is forgotten while others are made, however long that takes.
-    command = with_limits(FAILED_TRIES_PER_MINUTE=limits.FAILED_TRIES_PER_MINUTE / 60)
-    made = Program(folder, "--workers", str(WORKERS), command=command)
+    made = Program(folder, "--workers", str(WORKERS), command=PATIENT)
     made.set_aside(6)
     with made:
         yield made
@@ -298,7 +306,8 @@ def _started(program: Program, count: int) -> Callable[[], bool]:
 
 
 def test_a_worker_that_dies_is_replaced_and_the_others_go_on(tmp_path: Path) -> None:
-    with Program(tmp_path, "--workers", str(WORKERS)) as program, connected(program) as wires:
+    made = Program(tmp_path, "--workers", str(WORKERS), command=PATIENT)
+    with made as program, connected(program) as wires:
         app = program.create_app()
         post_over(wires[1], program, app, statuses(3))
         program.until(lambda: program.metrics()["pullstatus_workers"] == WORKERS)

@@ -13,7 +13,6 @@ import contextlib
 import json
 import os
 import signal
-import sys
 import threading
 import time
 from collections.abc import Iterator, Sequence
@@ -30,7 +29,7 @@ from pullstatus.store import open_store
 from tests.e2e.conftest import master_key
 from tests.faults.load import doomed
 from tests.faults.test_kill import KILLS, SEED
-from tests.harness import PATIENCE_S, REPLY, App, Program
+from tests.harness import PATIENCE_S, REPLY, App, Program, with_values
 from tests.store.jetstream import real
 from tools.postgresql import PostgreSQL
 
@@ -46,16 +45,7 @@ def releasing(name_s: int) -> tuple[str, ...]:
     Args:
         name_s: for how long a receipt waits for its name.
     """
-    script = f"""
-from pullstatus import limits
-from pullstatus.cli import main
-from pullstatus.server import serve
-assert limits.PENDING_NAME_S and serve.PENDING_EVERY_S
-limits.PENDING_NAME_S = {name_s}
-serve.PENDING_EVERY_S = 0.02
-main(prog_name="pullstatus")
-"""
-    return (sys.executable, "-c", script)
+    return with_values({"limits.PENDING_NAME_S": name_s, "server.serve.PENDING_EVERY_S": 0.02})
 
 
 class Request(NamedTuple):

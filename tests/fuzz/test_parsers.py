@@ -45,7 +45,11 @@ def read(parser: Parser, data: bytes) -> float:
 
 
 @each
-@settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.differing_executors])
+@settings(
+    max_examples=50,
+    deadline=None,
+    suppress_health_check=[HealthCheck.differing_executors, HealthCheck.too_slow],
+)
 @given(data=st.data())
 def test_whatever_comes_is_read_or_refused_by_name(parser: Parser, data: st.DataObject) -> None:
     read(parser, data.draw(changed(parser.seeds) | st.binary(max_size=200)))

@@ -21,7 +21,7 @@ from tests.e2e.alarms.stories import HOUR_S, Fault, Story, figures
 from tests.faults.load import doomed
 from tests.faults.test_disk_errors import Disk
 from tests.faults.test_full_disk import a_room
-from tests.harness import REPLY, STATUS, App, Program, http_request, reply, statuses
+from tests.harness import PATIENCE_S, REPLY, STATUS, App, Program, http_request, reply, statuses
 from tests.store.build import incompressible
 
 MIB = 1 << 20
@@ -42,7 +42,9 @@ def stalled(folder: Path) -> Story:
             with program.connect() as wire:
                 wire.send(http_request("POST", *app.request()))
                 for name, least in ((oldest, 5), (refused, 0)):
+                    due_s = time.monotonic() + PATIENCE_S
                     while (scrape := figures(program))[name] <= least:
+                        assert time.monotonic() < due_s
                         time.sleep(0.2)
                     scrapes.append(scrape)
     return Story(*scrapes, step_min=20)

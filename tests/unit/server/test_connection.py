@@ -6,6 +6,7 @@ import asyncio
 import gc
 import json
 import socket
+import time
 import weakref
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -32,12 +33,15 @@ APPLICATION = 1400006666
 
 
 class Loop(asyncio.SelectorEventLoop):
-    """One whose time a test can put forward."""
+    """One whose time stands still, and is put forward by a test."""
 
-    ahead_s = 0.0
+    def __init__(self) -> None:
+        self.ahead_s = 0.0
+        self._began_s = time.monotonic()
+        super().__init__()
 
     def time(self) -> float:
-        return super().time() + self.ahead_s
+        return self._began_s + self.ahead_s
 
 
 class Transport(asyncio.Transport):

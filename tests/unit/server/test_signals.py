@@ -19,7 +19,7 @@ def test_handler_is_called_on_the_loop_and_gone_afterwards() -> None:
         called = asyncio.Event()
         with handled({signal.SIGUSR1: called.set}):
             os.kill(os.getpid(), signal.SIGUSR1)
-            await asyncio.wait_for(called.wait(), 30)
+            await asyncio.wait_for(called.wait(), 60)
 
     asyncio.run(play())
     assert signal.getsignal(signal.SIGUSR1) == before
@@ -44,5 +44,5 @@ def test_loop_of_another_thread_goes_without() -> None:
 
     thread = threading.Thread(target=lambda: asyncio.run(play()))
     thread.start()
-    thread.join(30)
+    thread.join(60)
     assert ran == [True]

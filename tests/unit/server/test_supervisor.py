@@ -39,7 +39,9 @@ def test_it_is_told_in_datagrams(manager: tuple[str, socket.socket]) -> None:
 
 def test_what_is_told_once_waits_until_what_is_told_again_is_read(
     manager: tuple[str, socket.socket],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr("pullstatus.server.supervisor.PATIENCE_S", 60.0)
     address, listening = manager
     supervisor = Supervisor(address)
     for _ in range(5_000):  # more than the kernel keeps
