@@ -19,7 +19,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.harness import FORGIVING, App, Program, whole_client
+from pullstatus import limits
+from tests.harness import FORGIVING, PATIENCE_S, App, Program, whole_client
 
 GOLDEN = Path(__file__).with_name("golden")
 
@@ -37,6 +38,12 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Program]:
 def app(shared: Program) -> App:
     """A new application on the shared server."""
     return shared.spare_app()
+
+
+@pytest.fixture(autouse=True)
+def _patient_clients(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Clients of this process hear what a service can do, however busy the machine."""
+    monkeypatch.setattr(limits, "ABOUT_WAIT_S", PATIENCE_S)
 
 
 @contextlib.contextmanager

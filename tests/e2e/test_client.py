@@ -55,6 +55,7 @@ from tests.harness import (
     reply,
     status,
     statuses,
+    with_limits,
 )
 from tests.proxy import CuttingProxy
 
@@ -183,7 +184,12 @@ def test_server_that_is_not_there(tmp_path: Path) -> None:
 
 
 class Shell:
-    """Commands in a folder, with the service's address and keys in the environment."""
+    """Commands in a folder, with the service's address and keys in the environment.
+
+    They hear what the service can do, however busy the machine.
+    """
+
+    command = with_limits(ABOUT_WAIT_S=PATIENCE_S)
 
     def __init__(self, folder: Path, address: str, app: App, token: str) -> None:
         self.folder = folder
@@ -199,7 +205,7 @@ class Shell:
     def start(self, *arguments: str, pipe_bytes: int = -1) -> subprocess.Popen[str]:
         """Run a command; it goes no further than that what it prints fits in, until it is read."""
         return subprocess.Popen(
-            [COMMAND, *arguments],
+            [*self.command, *arguments],
             cwd=self.folder,
             env=self.environment,
             stdout=subprocess.PIPE,
@@ -210,7 +216,7 @@ class Shell:
 
     def run(self, *arguments: str, text: str | None = None) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
-            [COMMAND, *arguments],
+            [*self.command, *arguments],
             cwd=self.folder,
             env=self.environment,
             capture_output=True,
@@ -574,6 +580,12 @@ def test_refused_records_are_reported_and_keep_nobody_back(
     assert shared.drain(app) == good
 
 
+def held_until(over: threading.Event, size: int) -> int:
+    """All of an answer of this size, but later."""
+    assert over.wait(PATIENCE_S)
+    return size
+
+
 def test_push_killed_again_and_again(
     shell: Shell, shared: Program, app: App, proxy: CuttingProxy
 ) -> None:
@@ -584,10 +596,6 @@ def test_push_killed_again_and_again(
     (shell.folder / "in.ndjson").write_text(ndjson(records))
     state = shell.folder / "in.ndjson.pushed"
     noted = b""
-
-    def held_until(killed: threading.Event, size: int) -> int:
-        assert killed.wait(PATIENCE_S)
-        return size
 
     def goes_on() -> bool:
         return state.exists() and len(state.read_bytes()) > 4096 and state.read_bytes() != noted
@@ -679,13 +687,20 @@ def test_line_that_is_not_finished_waits(shell: Shell, shared: Program, app: App
     assert shared.drain(app) == statuses(1)
 
 
-def test_push_that_is_stopped_says_how_far_it_came(shell: Shell, shared: Program, app: App) -> None:
+def test_push_that_is_stopped_says_how_far_it_came(
+    shell: Shell, shared: Program, app: App, proxy: CuttingProxy
+) -> None:
     (shell.folder / "in.ndjson").write_text(ndjson(statuses(3000)))
     state = shell.folder / "in.ndjson.pushed"
+    stopped = threading.Event()
+    shell.environment["PULLSTATUS_URL"] = proxy.address
+    proxy.cut(*[None] * 50, *[partial(held_until, stopped)] * 50)  # so it never comes to its end
     with shell.start(*PUSH, "in.ndjson", "--batch", "5") as process:
         shared.until(lambda: state.exists() and b'"lines":5' in state.read_bytes())
         process.send_signal(signal.SIGINT)
         output, said = process.communicate(timeout=PATIENCE_S)
+    proxy.cut_no_more()
+    stopped.set()
     assert process.returncode == 130
     count = json.loads(output)["accepted"]
     assert f"{count:,} pushed; run it again to go on" in said
