@@ -173,9 +173,16 @@ def test_the_product_over_a_node_is_measured_without_the_peers_and_says_so(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setattr(databases, "PEERS", tmp_path / "none")
-    monkeypatch.setattr(consumer, "RUN_S", 1.0)
     scenario = ENGINES["consumer"]
-    result = scenario.measure(Bench(tmp_path, seconds=1, runs=1, warmup_s=0), scenario)
+
+    def measured(seconds: float) -> Result:
+        monkeypatch.setattr(consumer, "RUN_S", seconds)
+        bench = Bench(tmp_path, seconds=seconds, runs=1, warmup_s=0)
+        return scenario.measure(bench, scenario)
+
+    result = measured(1)
+    if not all(line.per_s[0] for line in result.lines):  # on a busy machine it may come to nothing
+        result = measured(20)
     assert [line.label.partition(",")[0] for line in result.lines] == [
         "pages",
         "batches of 100",

@@ -193,17 +193,16 @@ def test_a_key_of_another_gateway_takes_nothing_of_what_yunpian_does_not_sign(
         field("sms_status", "["),
         "",
     ]
-    for source in ("yunpian", "tencent", "kannel", "own-unsigned", *own_rows):
+    for source in ("yunpian", "tencent", "kannel", *own_rows):
+        path = f"/in/{token}/{source}"
+        answers = [shared.http.post(path, json=sent).status_code for sent in ([RECEIPT], REPLIED)]
         for body in bodies:
-            path = f"/in/{token}/{source}"
-            answers = [
+            answers += [
                 post(shared, path, body, None),
                 post(shared, f"{path}?{body}", "", None),
                 shared.http.get(f"{path}?{body}").status_code,
-                shared.http.post(path, json=[RECEIPT]).status_code,
-                shared.http.post(path, json=REPLIED).status_code,
             ]
-            assert answers == [401] * len(answers), (source, body)
+        assert answers == [401] * len(answers), source
     assert stored(shared, app) == []
 
 

@@ -29,11 +29,13 @@ from tests.harness import (
     http_request,
     status,
     statuses,
+    with_limits,
 )
 
 HELD = "pullstatus_pulls_held"
 DROPPED = "pullstatus_pulls_dropped_total"
 COUNT = 4000
+LONG_S = 600  # more than it takes to have so many wait
 KIB_MAX = 11  # 10, and what lies between them when others come in bursts
 
 
@@ -324,7 +326,7 @@ def test_held_pulls_take_little_memory(tmp_path: Path) -> None:
 
         async def connect() -> None:
             reader, writer = await asyncio.open_connection(program.host, program.port)
-            writer.write(held_request(app))
+            writer.write(held_request(app, wait_s=LONG_S))
             wires.append((reader, writer))
 
         await connect()
@@ -341,9 +343,9 @@ def test_held_pulls_take_little_memory(tmp_path: Path) -> None:
         assert each_kib < KIB_MAX
 
     try:
-        program = Program(tmp_path)
+        program = Program(tmp_path, command=with_limits(PULL_WAIT_S_MAX=LONG_S))
         app = program.create_app()
         with program:
-            asyncio.run(asyncio.wait_for(hold(program), 100))
+            asyncio.run(asyncio.wait_for(hold(program), LONG_S))
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))

@@ -586,8 +586,15 @@ def test_a_start_asks_the_source_once(away: bool) -> None:
     assert vault.asked == 1
 
 
-def test_what_is_under_another_master_key_now_is_opened_if_that_is_at_hand() -> None:
+def test_what_is_under_another_master_key_now_is_opened_if_that_is_at_hand(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     """Also when it could not be, as it was before; and what was taken away is locked no longer."""
+
+    async def at_once(read: Callable[[], T]) -> T:
+        return read()
+
+    monkeypatch.setattr(asyncio, "to_thread", at_once)  # a thread may come late to it
     vault = Vault(OLD)
     store, registry = followed(vault)
     hold(store, NEW)
