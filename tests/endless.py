@@ -11,7 +11,12 @@ import time
 import zlib
 from collections.abc import Callable, Iterable, Iterator
 from itertools import chain, repeat
+from typing import TypeVar
 
+import httpcore
+import pytest
+
+from tests.harness import PATIENCE_S
 from tests.unit.client.conftest import page
 
 TIMEOUT_S = 0.4
@@ -27,6 +32,7 @@ NAMED = b"\x1f\x8b\x08\x08\x00\x00\x00\x00\x00\x03"
 NOTHING = b"\x00\x00\x00\xff\xff"  # a stored block of no bytes
 BODY = page(1, waiting=0).content
 
+T = TypeVar("T")
 Script = Callable[[], Iterable[bytes]]
 
 
@@ -71,7 +77,8 @@ class Service:
         self._over = threading.Event()
         self.url = f"http://127.0.0.1:{self._listener.getsockname()[1]}"
         self.came_to_its_end = False
-        self.asked = b""
+        self._asked = b""
+        self._heard = threading.Event()
         self._thread = threading.Thread(target=self._serve, daemon=True)
         self._thread.start()
 
@@ -83,7 +90,8 @@ class Service:
                 return
             with connection:
                 try:
-                    self.asked = request(connection)
+                    self._asked = request(connection)
+                    self._heard.set()
                     for piece in self._script():
                         connection.sendall(piece)
                         if self._over.is_set():
@@ -93,6 +101,12 @@ class Service:
                 except OSError:
                     pass  # the caller has gone
 
+    @property
+    def asked(self) -> bytes:
+        """What it was asked last, once it was asked anything."""
+        assert self._heard.wait(PATIENCE_S)
+        return self._asked
+
     def close(self) -> None:
         self._over.set()
         self._listener.shutdown(socket.SHUT_RDWR)
@@ -101,8 +115,21 @@ class Service:
 
 
 @contextlib.contextmanager
+def patient() -> Iterator[None]:
+    """To connect may take long, as on a busy machine: what times out is the answer alone."""
+
+    def patiently(connect: Callable[..., T]) -> Callable[..., T]:
+        return lambda *here, **options: connect(*here, **options | {"timeout": PATIENCE_S})
+
+    with pytest.MonkeyPatch.context() as patch:
+        for backend in (httpcore.SyncBackend, httpcore.AnyIOBackend):
+            patch.setattr(backend, "connect_tcp", patiently(backend.connect_tcp))
+        yield
+
+
+@contextlib.contextmanager
 def services() -> Iterator[Callable[[Script], Service]]:
-    """What starts services, which end with it."""
+    """What starts services, which end with it; see `patient`."""
     made: list[Service] = []
 
     def start(script: Script) -> Service:
@@ -110,7 +137,8 @@ def services() -> Iterator[Callable[[Script], Service]]:
         return made[-1]
 
     try:
-        yield start
+        with patient():
+            yield start
     finally:
         for service in made:
             service.close()

@@ -39,6 +39,7 @@ from tests.endless import (
     Service,
     chunk,
     later,
+    patient,
     request,
     services,
     whole,
@@ -240,7 +241,7 @@ def test_a_greeting_without_a_timeout_has_that_of_the_connection() -> None:
         finally:
             await line.aclose()
 
-    with socket.create_server(("127.0.0.1", 0)) as silent:
+    with patient(), socket.create_server(("127.0.0.1", 0)) as silent:
         host, port = silent.getsockname()
         place = {"host": host, "port": port, "timeout": 0.1}
         line = blocking.connect_tcp(**place)
