@@ -698,9 +698,9 @@ def test_push_that_is_stopped_says_how_far_it_came(
     with shell.start(*PUSH, "in.ndjson", "--batch", "5") as process:
         shared.until(lambda: state.exists() and b'"lines":5' in state.read_bytes())
         process.send_signal(signal.SIGINT)
+        proxy.cut_no_more()
+        stopped.set()
         output, said = process.communicate(timeout=PATIENCE_S)
-    proxy.cut_no_more()
-    stopped.set()
     assert process.returncode == 130
     count = json.loads(output)["accepted"]
     assert f"{count:,} pushed; run it again to go on" in said
