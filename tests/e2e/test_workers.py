@@ -194,6 +194,11 @@ def test_pulls_that_wait_have_their_turn_whichever_worker_holds_them(
             wire.send(http_request("POST", target, body, ["Pullstatus-Wait: 50"]))
             waiting.append(wire)
             program.until(partial(_held, program, len(waiting)))
+        # One that is still to ask the store would be quicker than those that sleep. What its worker
+        # sends is done in order, so behind this all sleep.
+        other = program.spare_app()
+        for wire in wires.values():
+            post_over(wire, program, other, statuses(1))
         for number in (1, 2):
             post_over(wires[number], program, app, statuses(1, number))
             assert waiting.pop(0).read().data == statuses(1, number)

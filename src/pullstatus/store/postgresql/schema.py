@@ -577,9 +577,11 @@ def register_first(connection: Connection, lane: int, *, server: bool) -> None:
     While no standby answers, the one that waits for it holds the lock: who is started again and
     again leaves no more than that one waiting there.
     """
-    with connection.transaction():
-        connection.execute("SELECT pg_advisory_xact_lock(%s)", (_BEGINS,))
-        register(connection, lane, server=server)
+    connection.execute(
+        "INSERT INTO pullstatus.lane (lane, version, format, server)"
+        " SELECT %s, %s, %s, %s FROM pg_advisory_xact_lock(%s)",
+        (lane, VERSION, FORMAT, server, _BEGINS),
+    )
 
 
 _BEGINS: Final = 0x6C616E65  # "lane": of whoever puts a new one on record
