@@ -16,7 +16,6 @@ import pytest
 from pullstatus.receipts.joining import MISSING
 from tests.e2e.test_inbound import register
 from tests.harness import (
-    COMMAND,
     PATIENCE_S,
     REPLY,
     STATUS,
@@ -28,7 +27,6 @@ from tests.harness import (
 from tests.store.jetstream import real
 from tools.postgresql import PostgreSQL
 
-PATIENT = (COMMAND,)
 IMPATIENT = with_limits(PENDING_PARTS_S=1)
 UDH = "kannel?text=<{0}>&from=%2B8613800000001&to=1069&id={0}&udh=%05%00%03%2A%03%0{0}"
 CONCAT = (
