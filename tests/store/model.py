@@ -450,6 +450,10 @@ class Model:
     def count(self, operation: Count) -> bool | type[PullstatusError]:
         if not self.holds(operation.while_set):
             return SettingChanged
+        for mailbox, expected in operation.while_followed:
+            box = self.boxes.get(mailbox)
+            if (Followed() if box is None else box.mark) != expected:
+                return False
         key = operation.repeat_key
         if key is not None:
             known = self.batches.get((key.scope, key.key))

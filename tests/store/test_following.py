@@ -236,6 +236,32 @@ async def test_what_is_counted_anew_changes_nothing_that_can_be_read(store: Stor
         assert await store.tallies(sdkappid, HOUR, HOUR + 1) == [kept, missing]
 
 
+async def test_what_is_counted_at_marks_is_not_added_once_one_has_moved(store: Store) -> None:
+    """Of none, too, that there was not: it has no mark before something of it is followed."""
+    sdkappid, there_was_none = STATUSES.sdkappid, Followed()
+    stood = (await followed(store)).followed
+
+    def count(mark: Followed, none: Followed = there_was_none) -> Count:
+        marks = [(STATUSES, mark), (REPLIES, none)]
+        tallies = [Tally(3, HOUR, (1,))]
+        return Count(sdkappid, tallies, NOW_MS, repeat_key("k"), while_followed=marks)
+
+    for moved in (Followed(4, 5, 0), Followed(5, 4, 0), Followed(5, 5, 1)):
+        assert await store.count(count(moved)) is False
+    assert await store.count(count(stood, Followed(1, 1, 0))) is False
+    assert await store.tallies(sdkappid, HOUR, HOUR) == [Tally(0, HOUR, (5, 1))]
+    assert await store.count(count(stood))  # a key of what was not added is new
+    assert await store.count(count(stood)) is False
+    await store.append(append(REPLIES, records(1)))
+    marks = [(REPLIES, there_was_none)]
+    other = Count(sdkappid, [Tally(3, HOUR, (2,))], NOW_MS, while_followed=marks)
+    assert await store.count(other)
+    await follow_all(store)
+    assert await store.count(other) is False
+    [counted] = [each for each in await store.tallies(sdkappid, HOUR, HOUR) if each.series == 3]
+    assert counted.counts == (3,)
+
+
 async def test_erased_entries_are_found_no_more(store: Store) -> None:
     """And what was read before is not followed: it may be of what is erased."""
     row = await followed(store)

@@ -240,6 +240,16 @@ class Machine(RuleBasedStateMachine):
         name = f"{begin}/{sdkappid}"
         return None if begin is None else While(name, self.model.revision(name) - age)
 
+    def marks(self, data: st.DataObject, sdkappid: int) -> list[tuple[Mailbox, Followed]]:
+        """Of a mailbox, or none, whether there is one or not; one may have moved since."""
+        marks = []
+        for kind in data.draw(st.sets(st.sampled_from(list(Kind)), max_size=1)):
+            mailbox = Mailbox(sdkappid, kind)
+            mark = self.model.boxes.get(mailbox, Box()).mark
+            turn = mark.turn + data.draw(st.booleans())
+            marks.append((mailbox, Followed(mark.through, mark.tallied, turn)))
+        return marks
+
     def new_act(self) -> Act:
         return Act("me", "do", "because", "{}", self.now_ms, self.ticket())
 
@@ -662,6 +672,7 @@ class Machine(RuleBasedStateMachine):
             self.condition(data, sdkappid),
             self.ticket(),
             data.draw(st.lists(blocks, max_size=2)),
+            while_followed=self.marks(data, sdkappid),
         )
         self.settle(self.store.count(operation), self.model.count(operation))
 

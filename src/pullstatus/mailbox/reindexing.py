@@ -14,7 +14,7 @@ removed or erased its tally alone tells, and stays.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from pullstatus import limits
@@ -24,8 +24,18 @@ from pullstatus.errors import StoreDamaged, StoreUnavailable
 from pullstatus.mailbox.following import Follower, Piece, found_by_nothing, let_others, read
 from pullstatus.mailbox.search import copies_of
 from pullstatus.mailbox.tallies import LAST_HOUR, set_back_of
+from pullstatus.records import Kind
 from pullstatus.records.hours import nearest_hour
-from pullstatus.store import Backlog, Count, Mailbox, Progress, Store, Tally, Unfollow
+from pullstatus.store import (
+    Backlog,
+    Count,
+    Followed,
+    Mailbox,
+    Progress,
+    Store,
+    Tally,
+    Unfollow,
+)
 from pullstatus.store.tallies import summed
 
 ACTION = "reindex"
@@ -88,45 +98,76 @@ async def _begin_anew(store: Store, sdkappid: int, by: Operator) -> None:
     """Have tallies that are damaged count what is still stored of their hours.
 
     What was told of sends, and what came by a token, is stored nowhere else: that begins at 0.
+    Until a tally is begun anew, what is followed is added to none: so it is begun at the marks up
+    to which is counted, and what was followed meanwhile is counted, too, before it is tried again.
     """
+    recounts = {Mailbox(sdkappid, kind): _Recount() for kind in Kind}
     for _ in range(limits.OVERTAKEN_MAX):
-        rows = await _rows(store, sdkappid)
+        rows = {row.mailbox: row for row in await _rows(store, sdkappid)}
         known = await store.tallies(sdkappid, 0, LAST_HOUR, whole=False)
         damaged = [tally for tally in known if not tally.counts]
         if not damaged:
             return
-        again = await _still_told(store, rows)
+        for row in rows.values():
+            await recounts[row.mailbox].go_on(store, row)
         # What was removed while it was read would be counted as what nobody can read.
-        if _gone(rows) == _gone(await _rows(store, sdkappid)):
-            break
-    else:
-        raise StoreUnavailable(f"records of {sdkappid} are removed all the while; run it again")
-    tallies = [
-        Tally(tally.series, tally.hour, tuple(again.get((tally.series, tally.hour), (0,))))
-        for tally in damaged
-    ]
-    await store.count(Count(sdkappid, tallies, by.now_ms, anew=True, ticket=by.ticket()))
+        if _purged(rows.values()) != _purged(await _rows(store, sdkappid)):
+            continue
+        again = {
+            place: counts for each in recounts.values() for place, counts in each.counts.items()
+        }
+        tallies = [
+            Tally(tally.series, tally.hour, again.get((tally.series, tally.hour), (0,)))
+            for tally in damaged
+        ]
+        marks = [(box, rows[box].followed if box in rows else Followed()) for box in recounts]
+        if await store.count(
+            Count(
+                sdkappid,
+                tallies,
+                by.now_ms,
+                ticket=by.ticket(),
+                anew=True,
+                while_followed=marks,
+            )
+        ):
+            return
+    raise StoreUnavailable(
+        f"records of {sdkappid} are removed, or followed, all the while; run it again"
+    )
 
 
-def _gone(rows: Sequence[Backlog]) -> dict[Mailbox, tuple[int, int]]:
-    """What changes when something of a mailbox is removed or erased."""
-    return {row.mailbox: (row.purged, row.followed.turn) for row in rows}
+def _purged(rows: Iterable[Backlog]) -> dict[Mailbox, int]:
+    return {row.mailbox: row.purged for row in rows}
 
 
-async def _still_told(
-    store: Store, rows: Sequence[Backlog]
-) -> dict[tuple[int, int], Sequence[int]]:
-    """The counts of what is stored and was counted, by series and hour."""
-    again: dict[tuple[int, int], Sequence[int]] = {}
-    for row in rows:
-        copies = await copies_of(store, row.mailbox)
-        piece = Piece(row.mailbox, row.purged + 1, row.purged, found_by_nothing, copies)
+class _Recount:
+    """The counts of what is stored of a mailbox and was counted, by series and hour."""
+
+    def __init__(self) -> None:
+        self.counts: dict[tuple[int, int], tuple[int, ...]] = {}
+        self._stood: Backlog | None = None
+
+    async def go_on(self, store: Store, row: Backlog) -> None:
+        """Count up to where the mailbox was counted; all of it, if something of it went."""
+        stood, self._stood = self._stood, row
+        through = row.purged
+        if stood is not None and _left(stood) == _left(row):
+            through = max(through, stood.followed.tallied)
+        else:
+            self.counts = {}
+        copies = await copies_of(store, row.mailbox, through + 1)
+        piece = Piece(row.mailbox, through + 1, through, found_by_nothing, copies)
         with contextlib.suppress(StoreDamaged):  # what is behind what is nowhere is not counted
             await read(store, piece, row.followed.tallied, let_others)
         for tally in piece.tallies():
-            before = again.get((tally.series, tally.hour), ())
-            again[tally.series, tally.hour] = summed(before, tally.counts)
-    return again
+            place = tally.series, tally.hour
+            self.counts[place] = summed(self.counts.get(place, ()), tally.counts)
+
+
+def _left(row: Backlog) -> tuple[int, int]:
+    """What changes when something of a mailbox is removed or erased."""
+    return row.purged, row.followed.turn
 
 
 async def _drop(store: Store, row: Backlog, by: Operator) -> None:

@@ -428,7 +428,7 @@ class Store(Protocol):
         ...
 
     async def count(self, operation: Count) -> bool:
-        """Add to tallies that no entries tell, and keep names; whether it did: the key was new.
+        """Add to tallies, and keep names; whether it did: the key was new, and marks as expected.
 
         Raises:
             KeyReused: the key came before with another body.

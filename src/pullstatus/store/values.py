@@ -549,6 +549,8 @@ class Count(msgspec.Struct, frozen=True, gc=False, array_like=True, tag=True):
         names: blocks of names.
         anew: each of the tallies stands for one that is damaged, or not there; of what can be read
             nothing changes.
+        while_followed: the marks of mailboxes when the tallies were made, `Followed()` of one that
+            there was not; nothing is added when one has moved.
     """
 
     sdkappid: int
@@ -559,6 +561,7 @@ class Count(msgspec.Struct, frozen=True, gc=False, array_like=True, tag=True):
     ticket: bytes = NO_TICKET
     names: list[Naming] = []
     anew: bool = False
+    while_followed: list[tuple[Mailbox, Followed]] = []
 
 
 class Run(msgspec.Struct, frozen=True, gc=False):

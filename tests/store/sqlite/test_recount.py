@@ -368,3 +368,42 @@ def test_what_is_added_to_a_damaged_tally_does_not_make_it_sound(tmp_path: Path)
         await store.close()
 
     asyncio.run(play())
+
+
+@pytest.mark.parametrize("box", BOXES)
+def test_what_is_followed_while_a_damaged_tally_is_begun_anew_is_counted_in_it(
+    tmp_path: Path, box: Mailbox
+) -> None:
+    """Of an hour of which something is removed only that tally tells it."""
+
+    async def play() -> None:
+        history = History(tmp_path)
+        await history.open()
+        await history.append(box, ["DELIVRD"] * 5)
+        await history.follow(box)
+        await history.purge(box)  # three of them
+        await history.store.close()
+        with contextlib.closing(apsw.Connection(str(tmp_path / "0.db"))) as connection:
+            connection.execute("UPDATE tally SET counts = x'ffff'")
+        await history.open()
+        count, tries = history.store.count, 0
+
+        async def overtaken(operation: Count) -> bool:
+            nonlocal tries
+            tries += 1
+            if tries < 4:
+                # Of the other mailbox, too, which there was not at first.
+                await history.append(BOXES[tries % 2], ["DELIVRD"] * tries)
+                await history.follow(box)
+            return await count(operation)
+
+        history.store.count = overtaken  # type: ignore[method-assign]
+        await history.reindex(box)
+        history.counts[
+            hour_of(history.now_ms), Column.REPLIES if box.holds else Column.SUCCESS
+        ] -= 3
+        await history.check()
+        assert tries == 4
+        await history.store.close()
+
+    asyncio.run(play())

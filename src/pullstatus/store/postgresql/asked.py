@@ -115,6 +115,8 @@ class Asked:
             self._touch(operation.mailbox)
         elif isinstance(operation, Count):
             self._rest(operation.while_set)
+            for mailbox, _ in operation.while_followed:
+                self._touch(mailbox)
             if operation.repeat_key is not None:
                 self._see_key(operation.repeat_key)
         elif isinstance(operation, Enter):

@@ -52,10 +52,14 @@ def unfollow(tables: Tables, operation: Unfollow) -> bool:
 
 
 def count(tables: Tables, operation: Count) -> bool | KeyReused | SettingChanged:
-    """Add to tallies, and keep names; answered whether that was new."""
+    """Add to tallies, and keep names; answered whether that was new, and all stood as expected."""
     refusal = refuses(tables, operation.while_set)
     if refusal is not None:
         return refusal
+    for mailbox, expected in operation.while_followed:
+        state = tables.draft(mailbox)
+        if (Followed() if state is None else tables.followed(state)) != expected:
+            return False
     key = operation.repeat_key
     if key is not None:
         known = tables.recall(operation.sdkappid, key)
