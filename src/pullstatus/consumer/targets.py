@@ -21,10 +21,11 @@ from __future__ import annotations
 
 import contextlib
 import os
+import stat
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar, Protocol, TextIO
 
 import msgspec
 
@@ -322,12 +323,18 @@ class StdoutTarget(_Kept):
 
     So a page that was in flight when this process was killed is written whole by the next: nothing
     is lost, but its reader may see part of it twice. A pipe gets the records to the byte; on a
-    terminal what would steer it is spelt out, which is the same JSON.
+    terminal what would steer it is spelt out, which is the same JSON. Where output is thrown away,
+    as jobs of cron have it, it refuses before anything is pulled.
     """
 
     def __init__(
         self, source: Source, state_path: Path, *, moved: bool = False, abandon: bool = False
     ) -> None:
+        if _is_thrown_away(sys.stdout):
+            raise StoreRefused(
+                f"standard output is closed, or {os.devnull}: what is pulled would be lost; give a"
+                " file, or pipe it into a program"
+            )
         try:
             make_folder(state_path.parent)
         except OSError as error:
@@ -364,6 +371,15 @@ class StdoutTarget(_Kept):
     def close(self) -> None:
         """As `Target` says."""
         self._slots.close()
+
+
+def _is_thrown_away(stream: TextIO) -> bool:
+    """Whether what is written to it goes to the null device."""
+    try:
+        found, null = os.fstat(stream.fileno()), Path(os.devnull).stat()
+    except OSError:  # it is no file, or there is no such device
+        return False
+    return stat.S_ISCHR(found.st_mode) and found.st_rdev == null.st_rdev
 
 
 def write_all(file: int, data: bytes) -> None:

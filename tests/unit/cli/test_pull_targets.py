@@ -879,6 +879,18 @@ def test_standard_output_does_not_forget_a_page_either(
     StdoutTarget(MOVED, state).close()
 
 
+@pytest.mark.parametrize("mode", ["r", "w", "r+"])
+def test_what_would_be_thrown_away_is_not_pulled(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mode: str
+) -> None:
+    """As jobs of cron have their output; one that is closed is opened for reading."""
+    with Path(os.devnull).open(mode) as stdout, monkeypatch.context() as patched:
+        patched.setattr(sys, "stdout", stdout)
+        with pytest.raises(StoreRefused, match="would be lost"):
+            StdoutTarget(SOURCE, tmp_path / "a.state")
+    assert not list(tmp_path.iterdir())
+
+
 def test_folder_that_a_run_before_has_made_is_synced(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
