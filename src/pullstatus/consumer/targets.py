@@ -348,12 +348,18 @@ class StdoutTarget(_Kept):
         self._note(next_page=page)
 
     def settle(self, page: Page[Record]) -> None:
-        """Write what it brought to the pipe; its reader is responsible from then on."""
+        """Write what it brought to the pipe; its reader is responsible from then on.
+
+        A file that a shell has opened has no reader: there it is durable on return.
+        """
         try:
             rows = Ndjson().rows(page)
             if sys.stdout.isatty():
                 rows = visible(rows.decode()).encode()
-            write_all(sys.stdout.fileno(), rows)
+            out = sys.stdout.fileno()
+            write_all(out, rows)
+            if stat.S_ISREG(os.fstat(out).st_mode):
+                os.fsync(out)
         except OSError as error:
             raise StoreFailed(f"standard output cannot be written: {error.strerror}") from error
         self._keyed = page.keyed

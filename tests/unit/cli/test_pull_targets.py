@@ -879,6 +879,32 @@ def test_standard_output_does_not_forget_a_page_either(
     StdoutTarget(MOVED, state).close()
 
 
+def test_file_of_a_shell_is_synced_before_its_page_is_settled(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The page is acknowledged next, and nobody reads that file meanwhile."""
+    json_text = b'{"text":"1"}'
+    page: Page[Record] = Page(
+        kind=Kind.REPLY, records=(Reply(json=json_text),), key="", keyed=False, pull_id="1-1-1"
+    )
+    synced: list[tuple[int, str | None]] = []
+    state = tmp_path / "a.state"
+    with (tmp_path / "out").open("w") as stdout, monkeypatch.context() as patched:
+        patched.setattr(sys, "stdout", stdout)
+        with contextlib.closing(StdoutTarget(SOURCE, state)) as target:
+            sync = os.fsync
+
+            def fsync(file: int) -> None:
+                if file == stdout.fileno():
+                    synced.append((os.fstat(file).st_size, target.known.written))
+                sync(file)
+
+            patched.setattr(os, "fsync", fsync)
+            target.settle(page)
+            assert target.known.written == "1-1-1"
+    assert synced == [(len(json_text) + 1, None)]
+
+
 @pytest.mark.parametrize("mode", ["r", "w", "r+"])
 def test_what_would_be_thrown_away_is_not_pulled(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mode: str
