@@ -15,7 +15,7 @@ import apsw
 import pytest
 from click.testing import CliRunner
 
-from pullstatus import limits
+from pullstatus import Client, Kind, limits
 from pullstatus.cli import main
 from pullstatus.errors import StoreUnavailable
 from tests.e2e.test_cli import bad, good, run, start
@@ -331,6 +331,36 @@ def test_master_keys_that_cannot_be_read_once_they_are_changed_are_no_failure(
     asked.unlink()
     [new, old] = good(tmp_path, "keys", "list", "--json", *flags)
     assert (new["sealing"], new["appkeys"], old["appkeys"]) == (True, 1, 0)
+
+
+@pytest.mark.parametrize("first", ["app", "secret", "token"])
+def test_the_first_call_of_what_was_just_made_waits_for_a_vault_that_is_slow(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, first: str
+) -> None:
+    """Over both faces, and at a door whose requests are signed."""
+    vault, mine, key = (tmp_path / name for name in ("vault", "mine", "key"))
+    mine.touch(0o600)
+    mine.write_text("ab" * 32)
+    vault.write_text(f"#!/bin/sh\nsleep 1\ncat {mine}\n")
+    vault.chmod(0o700)
+    key.write_text("a-key")
+    monkeypatch.setenv("PULLSTATUS_MASTER_KEY_FILE", str(mine))  # of the commands
+    with Program(tmp_path, "--master-key-command", str(vault)) as program:
+        app = program.create_app()
+        if first == "app":
+            assert program.pull(app).result == 0
+        elif first == "secret":
+            made = program.cli("secret", "create", "--app", str(app.sdkappid))
+            pair = {name: made[name] for name in ("secret_id", "secret_key")}
+            url = f"http://{program.host}:{program.port}"
+            with Client(url, app.sdkappid, **pair, attempts_max=1) as client:
+                assert not client.pull(Kind.REPLY)
+        else:
+            signed = ("--signature-key-file", str(key))
+            made = program.cli("token", "create", "signed", *signed)
+            answer = program.post(f"/in/{made['token']}/twilio", {})
+            assert answer.http_status == 401  # and not 503
+    assert "cannot be opened" not in program.log()
 
 
 def test_a_server_goes_on_and_follows_while_its_vault_is_away(

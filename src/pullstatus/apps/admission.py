@@ -70,8 +70,14 @@ NOBODY: Final = LivePair(
 """Whose signature is checked for nothing where no pair has the SecretId, so that time does not tell
 which there are. Everything is allowed to it, so that the work is done."""
 
-REFUSED: Final = (UnknownApplication, UnknownSecret, NotAdmitted)
-"""What `Admission.check` raises too early if a command has just changed something."""
+
+class KeysLocked(StoreUnavailable):
+    """Nothing of what an application or pair signs with can be opened."""
+
+
+REFUSED: Final = (UnknownApplication, UnknownSecret, NotAdmitted, KeysLocked)
+"""What `Admission.check` raises too early if a command has just changed something, or master keys
+are still being read."""
 
 _TEXTS: Final = {
     Purpose.PULL: ("the pull feature is not enabled; ask the operator", "pulls"),
@@ -150,7 +156,7 @@ class Admission:
         if isinstance(call, PairCall):
             await self._registry.look_for_pair(call.secret_id)
         else:
-            await self._registry.look(call.sdkappid)
+            await self._registry.look(call.sdkappid, patiently=True)
         return self.check(call)
 
     def check_still(self, call: Call | PairCall) -> LiveApplication:
@@ -195,7 +201,7 @@ class Admission:
             raise UnknownApplication("no application has this sdkappid")
         _check_address(live, call.address)
         if not live.appkeys:
-            raise StoreUnavailable("the appkeys of this application cannot be opened; see the log")
+            raise KeysLocked("the appkeys of this application cannot be opened; see the log")
         if live.timed:
             good = live.good(call.at_ms)
             place = good[call.proof([live.appkeys[one] for one in good])]
@@ -212,7 +218,7 @@ class Admission:
                 call.proof(NOBODY)
             raise UnknownSecret("no enabled secret key pair has this SecretId")
         if not known.secret_key:
-            raise StoreUnavailable("the secret key of this pair cannot be opened; see the log")
+            raise KeysLocked("the secret key of this pair cannot be opened; see the log")
         call.proof(known)
         self._registry.used[known.mark] = (call.at_ms, call.address)
         live = self._registry.applications.get(call.sdkappid())

@@ -15,6 +15,7 @@ from pullstatus.apps.sealing import Keyring, MasterKey, master_key_missing
 from pullstatus.errors import MasterKeyMissing, StoreRefused
 
 PATIENCE_S: Final = 0.5  # what is taken away is known within a second, also behind this
+LATE_S: Final = 3.0  # for who asks for what is opened by them, and holds up nobody else
 AGAIN_S, AGAIN_S_MAX = 1.0, 60.0  # until a program is run again; each time twice as long
 
 
@@ -33,6 +34,7 @@ class AtHand:
         self._sought: set[str] = set()
         self._lacked: set[str] = set()  # of those sought, by the newest reading
         self._reading: asyncio.Task[None] | None = None
+        self._late: asyncio.Task[None] | None = None  # one that was waited for in vain, and goes on
         self._due_s = 0.0
         self._pause_first_s = 0.0 if isinstance(masters, OwnFile | GivenFile) else AGAIN_S
         self._pause_s = self._pause_first_s
@@ -74,7 +76,16 @@ class AtHand:
         if self._reading.done():
             self._reading.result()
         else:
+            self._late = self._reading
             self._fail(StoreRefused(f"{self._masters.place} is still being read"))
+
+    async def read_late(self, patience_s: float) -> bool:
+        """Wait longer for a reading that was waited for in vain; returns whether one has ended."""
+        late = self._late
+        if late is None:
+            return False
+        await asyncio.wait([late], timeout=patience_s)
+        return late.done()
 
     def _is_sought_now(self) -> bool:
         """Whether something is that no reading was begun or waited for."""
@@ -91,6 +102,7 @@ class AtHand:
         else:
             self._take(found, sought)
         finally:
+            self._late = None
             self._due_s = asyncio.get_running_loop().time() + self._pause_s
             self._pause_s = min(2 * self._pause_s, AGAIN_S_MAX)
 

@@ -24,7 +24,7 @@ from types import MappingProxyType
 import msgspec
 
 from pullstatus import limits
-from pullstatus.apps.at_hand import PATIENCE_S, AtHand
+from pullstatus.apps.at_hand import LATE_S, PATIENCE_S, AtHand
 from pullstatus.apps.masters import Masters
 from pullstatus.apps.networks import address_of, network_of
 from pullstatus.apps.routing import Rules, read_rules
@@ -303,17 +303,20 @@ class Registry:
             if count % WALK_STEP == 0:
                 await asyncio.sleep(WALK_PAUSE_S)
 
-    async def look(self, sdkappid: int | None = None) -> None:
+    async def look(self, sdkappid: int | None = None, *, patiently: bool = False) -> None:
         """Take in whatever was changed before this was called, in a look shared with others.
 
         Args:
             sdkappid: the application that is asked for. If it was not read yet, it is.
+            patiently: wait for master keys that are still being read, as on a busy machine.
 
         Raises:
             StoreUnavailable: the store cannot be read now.
             StoreCorrupt: a setting is not what was set.
         """
         await self._look_for(self._unread(() if sdkappid is None else (sdkappid,)))
+        if patiently:
+            await self._open_late()
 
     async def application(self, sdkappid: int) -> LiveApplication | None:
         """The application of this number, looked for if it is not known.
@@ -328,6 +331,8 @@ class Registry:
     async def look_for_pair(self, secret_id: str) -> None:
         """Take in whatever was changed of a pair, and of the applications that it may read.
 
+        As patiently as a look can be.
+
         Raises:
             StoreUnavailable, StoreCorrupt: as by `look`.
         """
@@ -336,6 +341,11 @@ class Registry:
         more = [name for name in self._unread_of_pair(secret_id) if name not in wanted]
         if more:
             await self._look_for(more)
+        await self._open_late()
+
+    async def _open_late(self) -> None:
+        if self.locked and await self._at_hand.read_late(LATE_S):
+            await self._look_for(())
 
     def _unread_of_pair(self, secret_id: str) -> list[str]:
         """The pair, if it was not read and there may be such; else which of its applications."""

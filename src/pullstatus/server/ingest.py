@@ -331,7 +331,8 @@ class Door:
     async def _look(self, sdkappid: int | None = None) -> None:
         """See whether what is not known exists, or a command has just made it."""
         try:
-            await Within(limits.CALLBACK_ANSWER_S, self._registry.look(sdkappid))
+            looking = self._registry.look(sdkappid, patiently=True)
+            await Within(limits.CALLBACK_ANSWER_S, looking)
         except StoreUnavailable as error:
             raise self._put_off(error) from error
         except TimeoutError as error:

@@ -27,6 +27,9 @@ from pullstatus.apps import (
     Token,
     at_hand,
 )
+from pullstatus.apps import (
+    registry as registry_of_apps,
+)
 from pullstatus.apps.values import Grant, SignatureKey, read_application
 from pullstatus.errors import (
     MasterKeyMissing,
@@ -517,6 +520,38 @@ def test_a_source_that_does_not_answer_holds_up_nothing() -> None:
         assert vault.asked == 1
 
     asyncio.run(asyncio.wait_for(run(), PATIENCE_S))
+
+
+@pytest.mark.parametrize("answers", [True, False])
+def test_who_asks_for_what_is_locked_waits_longer_and_nobody_else_does(
+    monkeypatch: pytest.MonkeyPatch, answers: bool
+) -> None:
+    """For a source that is late, as on a busy machine; but not for ever."""
+    vault = Vault(OLD)
+    store, registry = followed(vault)
+    vault.answers.clear()
+    monkeypatch.setattr(registry_of_apps, "LATE_S", PATIENCE_S if answers else 0.01)
+
+    async def run() -> None:
+        hold(store, OLD)
+        asking = [
+            asyncio.create_task(registry.look(7, patiently=True)),
+            asyncio.create_task(registry.look_for_pair(SECRET_ID)),
+        ]
+        await registry.look()
+        take_away(store)
+        await registry.look()
+        assert registry.tokens.keys() == {SIGNED}
+        assert "being read" in str(registry.locked[7])
+        if answers:
+            assert not any(task.done() for task in asking)
+            vault.answers.set()
+        await asyncio.gather(*asking)
+        assert opened(registry) == [answers] * 3
+        vault.answers.set()
+
+    asyncio.run(asyncio.wait_for(run(), 2 * PATIENCE_S))
+    assert vault.asked == 1
 
 
 @pytest.mark.parametrize("takes_s", [0.0, 1.5 * at_hand.PATIENCE_S])
