@@ -171,11 +171,15 @@ def stored(program: Program, app: App) -> list[object]:
 
 @pytest.fixture(scope="module")
 def own_rows(shared: Program, tmp_path_factory: pytest.TempPathFactory) -> list[str]:
-    """Rows that an operator has added, which read what Yunpian sends."""
+    """Rows that an operator has added, which read what Yunpian sends.
+
+    The server may have them: tests of other files come between where workers take some of each
+    other's.
+    """
     for name, how in OWN_ROWS.items():
         row = tmp_path_factory.mktemp("rows") / f"{name}.toml"
         row.write_text(f'name = "{name}"\n{how}\n{READS}', encoding="utf-8")
-        shared.cli("source", "add", str(row))
+        shared.cli("source", "add", "--replace", str(row))
     return [*OWN_ROWS]
 
 
