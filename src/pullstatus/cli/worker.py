@@ -8,7 +8,7 @@ import sys
 import uvloop
 
 from pullstatus import child
-from pullstatus.cli.serve import end, spare_the_collector
+from pullstatus.cli.serve import end, shorten_waits
 from pullstatus.cli.statuses import RESTART
 from pullstatus.errors import PullstatusError
 from pullstatus.server.workers.worker import Worker
@@ -21,7 +21,7 @@ def main() -> None:
     worker = Worker(socket.socket(fileno=number))
     worker.on_overdue = lambda: end(worker)
     try:
-        uvloop.run(worker.run(on_ready=lambda _address: spare_the_collector()))
+        uvloop.run(worker.run(on_ready=lambda _address: shorten_waits()))
     except PullstatusError:  # it has told the server
         sys.exit(1)
     if worker.failure is not None:

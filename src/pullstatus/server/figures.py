@@ -132,6 +132,11 @@ class Figures:
         self.cut: Counter[str] = Counter(dict.fromkeys(DEADLINES, 0))
         self.seconds = {call: Durations() for call in TIMED}
 
+    @property
+    def timed(self) -> int:
+        """How many calls of `TIMED` were answered."""
+        return sum(sum(taken.counts) for taken in self.seconds.values())
+
     def counts(self) -> dict[str, Any]:
         """All of them as plain values, for another process to `add`."""
         return {**vars(self), "replays": self.replays.total}

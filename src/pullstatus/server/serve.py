@@ -525,7 +525,8 @@ class Server:
 
     def _following(self) -> list[Coroutine[object, object, None]]:
         """Follow the log while there is little else to do, and tell how far behind that is."""
-        calm = Calm(self.store.commit_s, time.monotonic, at_work_s)
+        figures = self.routes.figures
+        calm = Calm(self.store.commit_s, time.monotonic, at_work_s, lambda: figures.timed)
         follower = Follower(self.store, secrets.token_hex, breathe=calm.breathe)
         calm.behind_s = follower.behind_s
 

@@ -6,7 +6,15 @@ import asyncio
 
 import pytest
 
-from pullstatus.mailbox.calm import BEHIND_S_MAX, CALM_S, LOOK_S, SLICE_S, Calm
+from pullstatus.mailbox.calm import (
+    BEHIND_S_MAX,
+    CALM_S,
+    HURRY_S,
+    LOOK_S,
+    RESTS,
+    SLICE_S,
+    Calm,
+)
 
 
 class Machine:
@@ -18,7 +26,14 @@ class Machine:
         self.commit_s = self.process_s = 0.0
         self.worked_s = 0.0
         self.slept: list[float] = []
-        self.calm = Calm(self.commits_s, lambda: self.now_s, lambda: self.process_s, self.sleep)
+        self.requests_per_s = 0.0
+        self.calm = Calm(
+            self.commits_s,
+            lambda: self.now_s,
+            lambda: self.process_s,
+            lambda: int(self.now_s * self.requests_per_s),
+            self.sleep,
+        )
 
     async def commits_s(self) -> float:
         return self.commit_s
@@ -42,7 +57,7 @@ class Machine:
         await self.calm.breathe()
 
 
-def worked(machine: Machine, slices: int = 500) -> float:
+def worked(machine: Machine, slices: int = 1000) -> float:
     """How much of the time whoever is calm spends on his own work."""
 
     async def run() -> float:
@@ -153,7 +168,7 @@ def test_nobody_works_while_it_is_looked() -> None:
     worked_s: list[float] = []
 
     async def one() -> None:
-        for _ in range(50):
+        for _ in range(100):
             await machine.work(SLICE_S)
 
     async def run() -> None:
@@ -181,6 +196,29 @@ def test_others_have_their_turn_after_each_slice() -> None:
 
     asyncio.run(run())
     assert 20 <= machine.slept.count(0) <= 30
+
+
+@pytest.mark.parametrize("behind_s", [0.0, HURRY_S + 1])
+def test_between_requests_there_is_more_rest_than_work(behind_s: float) -> None:
+    """Unless he is behind, or nobody asks any more."""
+    machine = Machine()
+    machine.calm.behind_s = lambda: behind_s
+    machine.requests_per_s = 200.0
+    asked = worked(machine)
+    assert asked > 0.8 if behind_s else 1 / (RESTS + 2) < asked < 1 / RESTS
+    machine.requests_per_s = 0.0
+    worked(machine, 300)
+    assert worked(machine) > 0.8
+
+
+def test_who_was_held_up_rests_no_longer_for_it() -> None:
+    """What took so long was a thread's, or another process's."""
+    machine = Machine()
+    machine.requests_per_s = 200.0
+    worked(machine, 10)
+    machine.slept.clear()
+    asyncio.run(machine.work(CALM_S / 10))
+    assert machine.slept[0] == 2 * RESTS * SLICE_S
 
 
 def test_who_is_an_hour_behind_goes_on_a_little() -> None:
