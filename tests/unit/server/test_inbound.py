@@ -92,7 +92,7 @@ def test_unknown_token_is_401_wherever_it_knocks(method: str, path: str) -> None
     assert not made.store.parked
 
 
-async def nothing(*_: object) -> None:
+async def nothing(*_: object, patiently: bool = False) -> None:
     """A look at a store in which nothing is new."""
 
 
@@ -425,7 +425,7 @@ def test_application_that_is_another_owners_meanwhile_is_no_404() -> None:
     made.store.append_answer = SettingChanged("application")
     live = made.registry.applications[APP.sdkappid]
 
-    async def look(*_: object) -> None:
+    async def look(*_: object, patiently: bool = False) -> None:
         other = msgspec.structs.replace(live.application, owner="other")
         made.registry.applications[APP.sdkappid] = LiveApplication(other, 9)
 

@@ -191,7 +191,7 @@ def test_unknown_token_is_put_off_soon_when_the_store_says_nothing(
     """It may be one that a command has just made, so the store is asked: not without end."""
     served = Served()
     monkeypatch.setattr(limits, "CALLBACK_ANSWER_S", 0.01)
-    monkeypatch.setattr(served.registry, "look", lambda *_: asyncio.sleep(60))
+    monkeypatch.setattr(served.registry, "look", lambda *_, **_how: asyncio.sleep(60))
     answer, _ = run(served.post("/callbacks/pst_new", b"[]"))
     assert "nothing was stored" in problem(answer, 503)["detail"]
 

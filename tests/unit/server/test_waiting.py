@@ -295,7 +295,7 @@ def test_nobody_looks_at_the_store_for_a_key_that_has_ended(
         {ends: APP.appkey, stays: stays.appkey},
     )
 
-    async def look(_sdkappid: int | None = None) -> None:
+    async def look(_sdkappid: int | None = None, *, patiently: bool = False) -> None:
         await asyncio.sleep(3600)
 
     async def work() -> None:
