@@ -13,6 +13,7 @@ from psycopg.rows import TupleRow
 
 from pullstatus.store import Mailbox, init_store
 from pullstatus.store.verbs.state import slot
+from tests.harness import PATIENCE_S
 from tests.store.engines import server, sqlite_url
 from tests.store.jetstream import scheme
 
@@ -64,6 +65,14 @@ def beside(url: str) -> Iterator[psycopg.Connection[TupleRow]]:
         yield connection
 
 
+@contextlib.contextmanager
+def beside_in_file(url: str) -> Iterator[apsw.Connection]:
+    """The same to a store's file, which waits for what the store itself just writes."""
+    with contextlib.closing(apsw.Connection(str(file_of(url)))) as connection:
+        connection.set_busy_timeout(int(PATIENCE_S * 1000))
+        yield connection
+
+
 def damage(url: str, mailbox: Mailbox) -> None:
     """Change the last byte of the newest chunk of a mailbox."""
     if is_cluster(url):
@@ -78,7 +87,7 @@ def damage(url: str, mailbox: Mailbox) -> None:
                 (slot(mailbox), slot(mailbox)),
             )
         return
-    with contextlib.closing(apsw.Connection(str(file_of(url)))) as connection:
+    with beside_in_file(url) as connection:
         [(key, body)] = connection.execute(
             "SELECT key, body FROM chunk JOIN mailbox ON key >> 40 = id"
             " WHERE (sdkappid, kind) = (?, ?) ORDER BY key DESC LIMIT 1",
@@ -93,7 +102,7 @@ def forge_acts(url: str) -> None:
         scheme.forge_acts(url)
         return
     if is_file(url):
-        with contextlib.closing(apsw.Connection(str(file_of(url)))) as connection:
+        with beside_in_file(url) as connection:
             connection.execute("UPDATE act SET actor = 'somebody else'")
         return
     with beside(url) as connection:

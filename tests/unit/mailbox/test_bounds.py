@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
 import secrets
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
-import apsw
 import pytest
 
 from pullstatus import limits
@@ -18,6 +16,7 @@ from pullstatus.receipts import Receipts, Unread
 from pullstatus.receipts.request import Request
 from pullstatus.records import Kind
 from pullstatus.store import Store, audit_store, open_store
+from tests.store.places import beside_in_file
 
 pytestmark = pytest.mark.anyio
 
@@ -57,7 +56,7 @@ async def test_a_damaged_item_is_nobodys_and_set_aside_where_others_behind_it_le
     monkeypatch.setattr(limits, "PARKED_ITEMS_MAX", 1)
     for token, raw in (("one", "a"), ("other", "b"), ("one", "c"), ("one", "d")):
         await park(store, token, raw)
-    with contextlib.closing(apsw.Connection(str(tmp_path / "store.db"))) as connection:
+    with beside_in_file(url) as connection:
         connection.execute("UPDATE chunk SET body = zeroblob(length(body)) WHERE key & 255 = 1")
     assert await Bounds(store, secrets.token_hex).keep(NOW_MS) == 1
     assert await left(store) == ["d", "b"]

@@ -9,7 +9,6 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
-import apsw
 import msgspec
 import pytest
 
@@ -26,6 +25,7 @@ from pullstatus.records import Kind
 from pullstatus.steps import done
 from pullstatus.store import Change, Store, Unpark, audit_store, open_store
 from tests.harness import status
+from tests.store.places import beside_in_file
 
 pytestmark = pytest.mark.anyio
 
@@ -465,7 +465,7 @@ async def test_damaged_item_is_set_aside(
     """It can't be read to be erased, and would stand in everybody's way for its days."""
     await push(store, bad("a"))
     await push(store, bad("b"))
-    with contextlib.closing(apsw.Connection(str(tmp_path / "store.db"))) as connection:
+    with beside_in_file(url) as connection:
         connection.execute(
             "UPDATE chunk SET body = zeroblob(length(body)) WHERE key & 255 = 1 AND key >> 40 ="
             " (SELECT id FROM mailbox WHERE kind = 2)"
