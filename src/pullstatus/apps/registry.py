@@ -308,14 +308,15 @@ class Registry:
 
         Args:
             sdkappid: the application that is asked for. If it was not read yet, it is.
-            patiently: wait for master keys that are still being read, as on a busy machine.
+            patiently: wait for master keys that are still being read, as on a busy machine, if that
+                application is locked until then; or some token, if none is asked for.
 
         Raises:
             StoreUnavailable: the store cannot be read now.
             StoreCorrupt: a setting is not what was set.
         """
         await self._look_for(self._unread(() if sdkappid is None else (sdkappid,)))
-        if patiently:
+        if patiently and (self._lacks_tokens() if sdkappid is None else sdkappid in self.locked):
             await self._open_late()
 
     async def application(self, sdkappid: int) -> LiveApplication | None:
@@ -331,7 +332,7 @@ class Registry:
     async def look_for_pair(self, secret_id: str) -> None:
         """Take in whatever was changed of a pair, and of the applications that it may read.
 
-        As patiently as a look can be.
+        If the pair is locked, it is waited for as by a patient `look`.
 
         Raises:
             StoreUnavailable, StoreCorrupt: as by `look`.
@@ -341,10 +342,14 @@ class Registry:
         more = [name for name in self._unread_of_pair(secret_id) if name not in wanted]
         if more:
             await self._look_for(more)
-        await self._open_late()
+        if secret_id in self.locked:
+            await self._open_late()
+
+    def _lacks_tokens(self) -> bool:
+        return any(str(owner).startswith(TOKENS) for owner in self.locked)
 
     async def _open_late(self) -> None:
-        if self.locked and await self._at_hand.read_late(LATE_S):
+        if await self._at_hand.read_late(LATE_S):
             await self._look_for(())
 
     def _unread_of_pair(self, secret_id: str) -> list[str]:

@@ -543,6 +543,12 @@ def test_who_asks_for_what_is_locked_waits_longer_and_nobody_else_does(
         await registry.look()
         assert registry.tokens.keys() == {SIGNED}
         assert "being read" in str(registry.locked[7])
+        others = [
+            asyncio.create_task(registry.look(5, patiently=True)),
+            asyncio.create_task(registry.look_for_pair(f"AKID{'j' * 32}")),
+        ]
+        await asyncio.wait(others, timeout=PATIENCE_S / 2)
+        assert all(task.done() for task in others)
         if answers:
             assert not any(task.done() for task in asking)
             vault.answers.set()
