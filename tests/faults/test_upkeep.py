@@ -865,7 +865,7 @@ def test_what_is_remembered_is_forgotten_in_its_time(program: Program) -> None:
         "reader": 0,
         "repeat_key": 1,
         "segment": 1,
-        "segment_part": 2,
+        "segment_block": 2,
         "setting": 2,
         "tally": 2,
         "transfer": 0,
@@ -1011,13 +1011,14 @@ def test_audit_finds_it_and_names_the_mailbox(
     assert_found(copy, told)
 
 
+BLOCK = f"(SELECT first_block FROM segment WHERE key = {KEY} + 1)"
 DERIVED = {
     "mark back": (MAILBOX % "followed = 100", "segments end at entry 150, the mark stands at 100"),
     "mark forward": (MAILBOX % "followed = 151", "its mark stands at 151"),
     "counted less": (MAILBOX % "tallied = 149", "its mark stands at 150"),
     "segment gone": (f"DELETE FROM segment WHERE key > {KEY}", "segments end at entry 0"),
     "a word": (
-        f"UPDATE segment_part SET data = CAST(data || x'00' AS BLOB) WHERE key = {KEY} + 1",
+        f"UPDATE segment_block SET data = CAST(data || x'00' AS BLOB) WHERE id = {BLOCK}",
         "what finds the entries from 1 on is not what",
     ),
     "tally gone": (f"DELETE FROM tally WHERE sdkappid = {A} AND series = 0", "the tally of hour"),

@@ -15,7 +15,7 @@ from xxhash import xxh3_64_intdigest
 
 from pullstatus.store import chunk, segments
 from pullstatus.store.sqlite import naming, schema
-from pullstatus.store.sqlite.parts import segment_at
+from pullstatus.store.sqlite.blocks import COLUMNS, Row, segment_of
 from pullstatus.store.sqlite.states import States
 from pullstatus.store.tallies import unpacked
 from pullstatus.store.values import Followed, Mailbox, Outcome, contents
@@ -148,14 +148,15 @@ def _derived(
         through, tallied = (max(purged[mailbox], each) for each in mark[:2])
         found.marks[mailbox] = Followed(through, tallied, mark[2])
         found.spans[mailbox] = []
-    rows: list[Any] = connection.execute("SELECT key, count FROM segment ORDER BY key").fetchall()
-    for key, count in rows:
-        mailbox, first_seq = known[key >> schema.SEQ_BITS], key & schema.SEQ_MASK
+    rows: list[Any] = connection.execute(f"SELECT {COLUMNS} FROM segment ORDER BY key").fetchall()
+    for row in map(Row._make, rows):
+        key, count, *_ = row
+        mailbox, first_seq = known[key >> schema.SEQ_BITS], row.first_seq
         spans = found.spans[mailbox]
         if spans and sum(spans[-1]) != first_seq:
             raise PromiseBroken(f"segments of {mailbox} have a gap before {first_seq}")
         spans.append((first_seq, count))
-        segment = segment_at(connection, key, count)
+        segment = segment_of(connection, row)
         told = {
             first_seq + (word & 0xFFFF): word >> 16
             for word in segments.words(segment, segments.Index.NUMBER)

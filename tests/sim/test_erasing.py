@@ -4,7 +4,6 @@ import contextlib
 from collections.abc import Iterator
 from pathlib import Path
 from random import Random
-from typing import cast
 
 import apsw
 import pytest
@@ -12,9 +11,9 @@ import pytest
 from pullstatus.store import Aside, Mailbox, chunk, segments
 from pullstatus.store.gathering.operations import Erase, ErasedStep
 from pullstatus.store.sqlite import schema
+from pullstatus.store.sqlite.blocks import COLUMNS, Row, segment_of
 from pullstatus.store.sqlite.connection import open_reader, open_writer
 from pullstatus.store.sqlite.log import Log
-from pullstatus.store.sqlite.parts import segment_at
 from pullstatus.store.sqlite.rewriting import rewrite
 from tests.sim.disk import NEVER, VFS_NAME, Disk
 from tests.sim.life import MAILBOXES
@@ -61,12 +60,9 @@ def indexed(disk: Disk) -> set[tuple[int, int]]:
     copy = disk.copy()
     with contextlib.closing(open_reader(Path(copy.path(STORE)), vfs=VFS_NAME)) as connection:
         return {
-            (key & ~schema.SEQ_MASK, (key & schema.SEQ_MASK) + (word & 0xFFFF))
-            for key, count in cast(
-                "list[tuple[int, int]]",
-                connection.execute("SELECT key, count FROM segment").fetchall(),
-            )
-            for word in segments.words(segment_at(connection, key, count), segments.Index.NUMBER)
+            (row.key & ~schema.SEQ_MASK, row.first_seq + (word & 0xFFFF))
+            for row in map(Row._make, connection.execute(f"SELECT {COLUMNS} FROM segment"))
+            for word in segments.words(segment_of(connection, row), segments.Index.NUMBER)
         }
 
 

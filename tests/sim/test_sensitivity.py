@@ -252,7 +252,7 @@ class FollowsInTwoCommits(Tampered):
 
     def executemany(self, statement: str, bindings: Any) -> Any:
         found = self._real.executemany(statement, bindings)
-        if statement.startswith("INSERT INTO segment_part"):
+        if statement.startswith("INSERT INTO segment_block"):
             self._real.execute("COMMIT")
             self._real.execute("BEGIN IMMEDIATE")
         return found

@@ -9,7 +9,16 @@ from hypothesis import strategies as st
 
 from pullstatus.errors import StoreCorrupt
 from pullstatus.store import segments
-from pullstatus.store.segments import COUNT_MAX, KEY_BYTES, Array, Index, Part, Segment, word
+from pullstatus.store.segments import (
+    BLOCK_BYTES,
+    COUNT_MAX,
+    KEY_BYTES,
+    Array,
+    Index,
+    Search,
+    Segment,
+    word,
+)
 
 HASH_MAX = (1 << 48) - 1
 
@@ -44,13 +53,27 @@ def expected(first_seq: int, things: Things, index: Index) -> dict[int, list[int
     return found
 
 
+def found(
+    segment: Segment, index: Index, hashed: int, fences: bytes = b""
+) -> tuple[list[int], int]:
+    """What a search finds, and how many parts it read."""
+    data, reads = segment.array(index), 0
+    array = Array(segment.first_seq, segment.count, index, len(data))
+    search = Search(array, hashed, fences)
+    while search.part is not None:
+        at, size = search.part
+        reads += 1
+        search.go_on(data[at : at + size])
+    return search.found, reads
+
+
 def check(segment: Segment, first_seq: int, things: Things) -> None:
     """All that is there is found, and nothing else."""
     for index in Index:
         known = expected(first_seq, things, index)
         for hashed in {0, HASH_MAX}.union(*({hashed - 1, hashed, hashed + 1} for hashed in known)):
             if 0 <= hashed <= HASH_MAX:
-                assert segments.found(segment, index, hashed) == known.get(hashed, [])
+                assert found(segment, index, hashed)[0] == known.get(hashed, [])
 
 
 @given(firsts, entries)
@@ -89,24 +112,39 @@ def test_a_full_segment_is_searched_by_a_few_parts_of_it(alike: int) -> None:
     hashed = [chance.randrange(HASH_MAX + 1) for _ in range(COUNT_MAX // alike + 1)]
     things: Things = [(hashed[at // alike], None) for at in range(COUNT_MAX)]
     segment = built(1, things)
-    array = Array(1, COUNT_MAX, Index.NUMBER, len(segment.numbers))
     known = expected(1, things, Index.NUMBER)
-    reads = 0
-
-    def read(part: Part) -> bytes:
-        nonlocal reads
-        reads += 1
-        return segment.numbers[part.at : part.at + part.size]
-
     sought = [*hashed[:200], *(chance.randrange(HASH_MAX + 1) for _ in range(200))]
+    read = 0
     for each in sought:
-        before = reads
-        found = segments.search(array, each, read)
-        assert found == known.get(each, [])
-        assert reads - before <= len(found) // 511 + 9
+        its, reads = found(segment, Index.NUMBER, each)
+        assert its == known.get(each, [])
+        assert reads <= len(its) // 506 + 9
+        read += reads
     if alike == 1:
-        assert reads < 1.6 * len(sought)
-    assert segments.found(segment, Index.SID, hashed[0]) == []
+        assert read < 1.6 * len(sought)
+    assert found(segment, Index.SID, hashed[0]) == ([], 0)
+
+
+@pytest.mark.parametrize("alike", [1, 400, 600, 30_000])
+def test_fences_tell_in_which_block_it_is(alike: int) -> None:
+    """And if they tell something else, it is found all the same."""
+    chance = random.Random(alike)
+    hashed = [chance.randrange(HASH_MAX + 1) for _ in range(COUNT_MAX // alike + 1)]
+    things: Things = [(hashed[at // alike], None) for at in range(COUNT_MAX)]
+    segment = built(1, things)
+    known = expected(1, things, Index.NUMBER)
+    fences = segments.fences(segment.numbers)
+    wrong = chance.randbytes(len(fences)), bytes(len(fences)), fences[:-1], fences + b"00"
+    sought = [*hashed[:200], *(chance.randrange(HASH_MAX + 1) for _ in range(200)), 0, HASH_MAX]
+    read = 0
+    for each in sought:
+        due = known.get(each, [])
+        its, reads = found(segment, Index.NUMBER, each, fences)
+        assert its == due
+        read += reads
+        assert [found(segment, Index.NUMBER, each, of_none)[0] for of_none in wrong] == [due] * 4
+    if alike == 1:
+        assert read < 1.05 * len(sought)
 
 
 @given(entries, st.data())
@@ -125,7 +163,7 @@ def test_no_damage_goes_unseen(things: Things, data: st.DataObject) -> None:
     ):
         index = Index.NUMBER if damaged.numbers else Index.SID
         for attempt in (
-            lambda damaged=damaged, index=index: segments.found(damaged, index, 7),
+            lambda damaged=damaged, index=index: found(damaged, index, 7),
             lambda damaged=damaged: segments.without(damaged, []),
             lambda damaged=damaged: segments.merge([damaged]),
         ):
@@ -134,11 +172,13 @@ def test_no_damage_goes_unseen(things: Things, data: st.DataObject) -> None:
 
 
 def test_blocks_that_changed_places_are_no_longer_proven() -> None:
-    segment = built(1, [(at << 32, None) for at in range(3 * 511)])
-    first, second, third = (segment.numbers[at : at + 4096] for at in range(0, 3 * 4096, 4096))
+    segment = built(1, [(at << 32, None) for at in range(3 * 506)])
+    first, second, third = (
+        segment.numbers[at : at + BLOCK_BYTES] for at in range(0, 3 * BLOCK_BYTES, BLOCK_BYTES)
+    )
     for moved in (second + first + third, first + second, first + second + second):
         with pytest.raises(StoreCorrupt):
-            segments.words(Segment(1, 3 * 511, moved, b""), Index.NUMBER)
+            segments.words(Segment(1, 3 * 506, moved, b""), Index.NUMBER)
 
 
 def test_a_hash_has_48_bits_and_is_made_by_a_key() -> None:

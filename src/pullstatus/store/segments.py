@@ -4,7 +4,7 @@ A segment has two arrays: one to find entries by the number that they tell of, o
 Each holds a word for every entry that has such a thing:
 
     word    48 bits of a keyed hash of it, then 16 bits: the entry's offset in the run
-    block   8 bytes that prove it and name its form, then up to 511 words
+    block   8 bytes that prove it and name its form, then up to 506 words
 
 A telephone number's plain hash would be found out by trying all numbers; so the hash has a key. Two
 things may have one hash: whoever finds an entry here looks at the entry. Words are in order, and a
@@ -18,10 +18,11 @@ long that is.
 
 from __future__ import annotations
 
+import functools
 import struct
 import sys
 from array import array as integers
-from bisect import bisect_left
+from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Collection, Generator, Iterator, Sequence
 from enum import IntEnum
 from hashlib import blake2b
@@ -36,14 +37,18 @@ from pullstatus.errors import StoreCorrupt
 COUNT_MAX: Final = 65_500  # entries of a run: an offset has 16 bits
 KEY_BYTES: Final = 32
 
-_FORM: Final = 1
+BLOCK_BYTES: Final = 4056
+"""Of a block but the last one. As a row of a file it fills a page of 4 KiB; a word more would have
+most of it in a second one."""
+
+FENCE_BYTES: Final = 2
+_FORM: Final = 2
 _OFFSET_BITS: Final = 16
 _OFFSET: Final = (1 << _OFFSET_BITS) - 1
 _HASH_BYTES: Final = 6
 _HASH_BITS: Final = 8 * _HASH_BYTES
 _WORD_BYTES: Final = 8
-_BLOCK_BYTES: Final = 4096
-_BLOCK_WORDS: Final = _BLOCK_BYTES // _WORD_BYTES - 1  # the first word's place is the proof's
+_BLOCK_WORDS: Final = BLOCK_BYTES // _WORD_BYTES - 1  # the first word's place is the proof's
 _PROOF: Final = struct.Struct(">Q")
 _PROVEN: Final = (1 << 56) - 1  # of a proof, behind the number of the form
 _PLACE: Final = struct.Struct(">QIBII")
@@ -193,37 +198,68 @@ def words(segment: Segment, index: Index) -> list[int]:
     array = Array(segment.first_seq, segment.count, index, len(data))
     found: list[int] = []
     for block in range(_blocks(array.size)):
-        found += _opened(array, block, data[block * _BLOCK_BYTES : (block + 1) * _BLOCK_BYTES])
+        found += _opened(array, block, data[block * BLOCK_BYTES : (block + 1) * BLOCK_BYTES])
     return found
 
 
-def found(segment: Segment, index: Index, hashed: int) -> list[int]:
-    """The numbers of the entries that may have something of this hash, in order.
+class Search:
+    """One of an array, for whoever reads parts of many arrays at once.
 
-    Raises:
-        StoreCorrupt: where it looked the segment is damaged.
+    Attributes:
+        array: which one.
+        part: what it needs next; None: it has ended, with what it `found`.
+        found: the numbers of the entries that may have something of the hash, in order.
     """
-    data = segment.array(index)
-    array = Array(segment.first_seq, segment.count, index, len(data))
-    return search(array, hashed, lambda part: data[part.at : part.at + part.size])
+
+    def __init__(self, array: Array, hashed: int, fences: bytes = b"") -> None:
+        """Begin one.
+
+        Args:
+            fences: those of the array, if they are at hand: where it begins to look. What is found
+                does not rest on them.
+        """
+        self.array = array
+        self.part: Part | None = None
+        self.found: list[int] = []
+        self._seeking = _seek(array, hashed, fences)
+        self._step(None)
+
+    def go_on(self, data: bytes) -> None:
+        """Take in the part, or what is there of it.
+
+        Raises:
+            StoreCorrupt: it is damaged.
+        """
+        self._step(data)
+
+    def _step(self, data: bytes | None) -> None:
+        try:
+            self.part = next(self._seeking) if data is None else self._seeking.send(data)
+        except StopIteration as end:
+            self.part, self.found = None, end.value
 
 
-def search(array: Array, hashed: int, read: Callable[[Part], bytes]) -> list[int]:
-    """The same, by no more than parts of the array."""
-    seeking = seek(array, hashed)
-    try:
-        part = next(seeking)
-        while True:
-            part = seeking.send(read(part))
-    except StopIteration as end:
-        answer: list[int] = end.value
-        return answer
+def fences(array: bytes) -> bytes:
+    """The beginning of the first hash of each block of an array."""
+    first = _WORD_BYTES  # behind the proof
+    ends = range(first, len(array), BLOCK_BYTES)
+    return b"".join([array[at : at + FENCE_BYTES] for at in ends])
 
 
-def seek(array: Array, hashed: int) -> Generator[Part, bytes, list[int]]:
-    """The same, for who reads parts of many arrays at once: yields each part that it needs next."""
+def _guess(hashed: int, last: int, fences: bytes) -> int:
+    """In which block it is, or next to it; `last` is the last one."""
+    if len(fences) != (last + 1) * FENCE_BYTES:
+        return hashed * (last + 1) >> _HASH_BITS
+    firsts = integers("H", fences)
+    if sys.byteorder == "little":
+        firsts.byteswap()
+    return max(0, bisect_right(firsts, hashed >> _HASH_BITS - 8 * FENCE_BYTES) - 1)
+
+
+def _seek(array: Array, hashed: int, fences: bytes) -> Generator[Part, bytes, list[int]]:
+    """Yields each part that it needs next."""
     low, high = 0, _blocks(array.size) - 1
-    at = hashed * (high + 1) >> _HASH_BITS
+    at = _guess(hashed, high, fences)
     near = True
     while low <= high:
         block = _opened(array, at, (yield _part(array, at)))
@@ -270,12 +306,12 @@ def _range(block: Sequence[int], hashed: int) -> tuple[int, int]:
 
 def _blocks(size: int) -> int:
     """How many blocks an array of so many bytes has."""
-    return -(-size // _BLOCK_BYTES)
+    return -(-size // BLOCK_BYTES)
 
 
 def _part(array: Array, block: int) -> Part:
-    at = block * _BLOCK_BYTES
-    return Part(at, min(_BLOCK_BYTES, array.size - at))
+    at = block * BLOCK_BYTES
+    return Part(at, min(BLOCK_BYTES, array.size - at))
 
 
 def _sealed(first_seq: int, count: int, index: Index, words: Sequence[int]) -> bytes:
@@ -296,9 +332,14 @@ def _sealed_blocks(array: Array, words: Sequence[int]) -> Iterator[bytes]:
 def _proof(array: Array, block: int, body: bytes) -> int:
     """What a block begins with: the number of its form, and 56 bits that prove the rest."""
     place = _PLACE.pack(array.first_seq, array.count, array.index, array.size, block)
+    return _FORM << 56 | _digest()(place + body) & _PROVEN
+
+
+@functools.cache
+def _digest() -> Callable[[bytes], int]:
     from xxhash import xxh3_64_intdigest  # noqa: PLC0415 - a client's commands have none of it
 
-    return _FORM << 56 | xxh3_64_intdigest(place + body) & _PROVEN
+    return xxh3_64_intdigest
 
 
 def _opened(array: Array, block: int, data: bytes) -> Sequence[int]:

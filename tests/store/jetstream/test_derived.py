@@ -18,7 +18,7 @@ from pullstatus.store import Count, Follow, Index, Segment, Store, Tally, Unfoll
 from pullstatus.store.jetstream import derived
 from pullstatus.store.jetstream.wire import Message
 from pullstatus.store.jetstream.writing import MESSAGE_BYTES_MAX
-from pullstatus.store.segments import COUNT_MAX, build, word
+from pullstatus.store.segments import BLOCK_BYTES, COUNT_MAX, build, word
 from tests.harness import status
 from tests.store.build import NOW_MS, STATUSES, append, records
 from tests.store.jetstream.memory import MemoryBus
@@ -62,7 +62,7 @@ def test_a_full_segment_lies_in_messages_that_nodes_take() -> None:
 
 async def test_a_search_reads_no_more_than_it_needs(monkeypatch: pytest.MonkeyPatch) -> None:
     """Of an array of several parts: the one that it looks into, or those beside it, too."""
-    monkeypatch.setattr(derived, "PART_BYTES", 4096)
+    monkeypatch.setattr(derived, "PART_BYTES", BLOCK_BYTES)
     with urls(None) as url:  # type: ignore[arg-type]
         store = await open_store(url)
         await store.append(append(STATUSES, records(3000)))
@@ -75,7 +75,7 @@ async def test_a_search_reads_no_more_than_it_needs(monkeypatch: pytest.MonkeyPa
             return lasts(bus, stream, subjects, **rest)
 
         monkeypatch.setattr(MemoryBus, "lasts", noted)
-        for seq in (1, 511, 512, 1700, 3000):
+        for seq in (1, 506, 507, 1700, 3000):
             hashed = (seq - 1) * HASH_MAX // 3000
             assert await store.sought(STATUSES, Index.NUMBER, hashed) == [seq]
         assert len(asked) <= 10

@@ -34,6 +34,7 @@ from pullstatus.store import (
     Pull,
     RepeatKey,
     Span,
+    Store,
     open_store,
 )
 from pullstatus.store.fingerprints import STEP_KEYS_MAX
@@ -145,6 +146,11 @@ def second_format(path: Path) -> str:
 def third_format(path: Path) -> str:
     """A store of version 0.2.0 from before entries were followed."""
     return dumped(path, 3)
+
+
+def fifth_format(path: Path) -> str:
+    """A store of version 0.2.0 from before a part of a segment was a page."""
+    return dumped(path, 5)
 
 
 def dumped(path: Path, version: int) -> str:
@@ -259,7 +265,9 @@ def test_the_acts_of_a_store_of_the_second_format_stay_on_record(tmp_path: Path)
     assert audit_file(tmp_path / "old.db", lambda _done, _total: None).findings == []
 
 
-@pytest.mark.parametrize("format_", [old_store, second_format, third_format, fourth_format])
+@pytest.mark.parametrize(
+    "format_", [old_store, second_format, third_format, fourth_format, fifth_format]
+)
 def test_an_upgraded_store_is_defined_as_a_new_one(
     tmp_path: Path, format_: Callable[[Path], str]
 ) -> None:
@@ -306,6 +314,39 @@ def test_a_store_of_the_third_format_is_followed_from_what_it_still_has(tmp_path
         assert await store.purge(left_before_ms=SECOND_MS + 10) == 1
         assert (await store.pull(Pull(MAILBOX, 9, SECOND_MS))).count == 2
         await store.close()
+
+    asyncio.run(run())
+    assert audit_file(tmp_path / "old.db", lambda _done, _total: None).findings == []
+
+
+# --- what a store of format 5 holds ---------------------------------------------------------------
+
+
+def test_segments_of_the_fifth_format_are_made_anew(tmp_path: Path) -> None:
+    """Until then all is found by reading it; nothing is counted twice."""
+
+    async def run() -> None:
+        store = await open_store(fifth_format(tmp_path / "old.db"), server=True)
+        [row] = await store.backlog()
+        assert (row.purged, row.accepted, row.followed) == (2, 7, Followed(2, 6, 1))
+        assert await store.spans(MAILBOX) == []
+        await all_are_found(store)
+        assert await store.purge(left_before_ms=SECOND_MS + 10) == 0
+        await Follower(store, secrets.token_hex).work()
+        [row] = await store.backlog()
+        assert row.followed == Followed(7, 7, 1)
+        assert await store.spans(MAILBOX) == [Span(3, 5)]
+        tallies = await store.tallies(MAILBOX.sdkappid, 0, 1 << 40)
+        assert sum(tally.counts[Column.SUCCESS] for tally in tallies) == 4
+        await all_are_found(store)
+        assert await store.named([7]) == [Named(MAILBOX.sdkappid, [7], b"names")]
+        assert await store.purge(left_before_ms=SECOND_MS + 10) == 1
+        await store.close()
+
+    async def all_are_found(store: Store) -> None:
+        for number in (2, 3, 4, 6, 7):
+            [entry] = await records_of(store, MAILBOX, f"86138{number:08d}")
+            assert f'"sid":"8:{number}"'.encode() in entry
 
     asyncio.run(run())
     assert audit_file(tmp_path / "old.db", lambda _done, _total: None).findings == []

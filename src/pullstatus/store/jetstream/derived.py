@@ -25,10 +25,10 @@ from pullstatus.store.jetstream.messages import (
 from pullstatus.store.jetstream.proven import check_all_answer, newest_of_anybody
 from pullstatus.store.jetstream.subjects import Place, day_of, hours_of, series_of
 from pullstatus.store.jetstream.wire import Bus, Message
-from pullstatus.store.segments import Array, Index, Part, Segment
+from pullstatus.store.segments import Index, Search, Segment
 from pullstatus.store.values import Entry, Mailbox, Run, Span, Tally
 
-PART_BYTES: Final = 32 << 10  # of an array, in one message: eight of its blocks
+PART_BYTES: Final = 8 * segments.BLOCK_BYTES  # of an array, in one message
 _SEARCHES: Final = 32  # segments that are searched at once, of each of which a part is read
 _LOOKS_MAX: Final = 10  # at segments that change meanwhile
 
@@ -188,11 +188,16 @@ class Derived:
         index: Index,
         hashed: int,
     ) -> list[int]:
-        searches = [_Search(there.place, kind, each.array(index), hashed) for each in laid]
-        while due := [search for search in searches if search.part is not None]:
-            parts = self._parts(there, [name for search in due for name in search.subjects()])
-            for search in due:
-                search.go_on(parts)
+        searches = [Search(each.array(index), hashed) for each in laid]
+        while due := [(search, search.part) for search in searches if search.part is not None]:
+            names = [
+                there.place.array(kind, search.array.first_seq, index, part.at // PART_BYTES)
+                for search, part in due
+            ]
+            parts = self._parts(there, names)
+            for (search, part), name in zip(due, names, strict=True):
+                at = part.at % PART_BYTES
+                search.go_on(parts.get(name, b"")[at : at + part.size])
         return [seq for search in searches for seq in search.found]
 
     def _parts(self, there: _Segments, subjects: Sequence[str]) -> dict[str, bytes]:
@@ -260,40 +265,3 @@ class _Segments(NamedTuple):
     newest: int
     row: Message
     laid: Sequence[Laid]
-
-
-class _Search:
-    """One of an array, as far as it has come.
-
-    Attributes:
-        part: what it needs next; None: it has ended, with what it `found`.
-    """
-
-    def __init__(self, place: Place, kind: int, array: Array, hashed: int) -> None:
-        self.part: Part | None = None
-        self.found: list[int] = []
-        self._place = place
-        self._kind = kind
-        self._array = array
-        self._seeking = segments.seek(array, hashed)
-        self._step(None)
-
-    def subjects(self) -> list[str]:
-        """Where that lies."""
-        if self.part is None:
-            return []
-        first, index = self._array.first_seq, self._array.index
-        return [self._place.array(self._kind, first, index, self.part.at // PART_BYTES)]
-
-    def go_on(self, parts: Mapping[str, bytes]) -> None:
-        """It has got the parts that lie there."""
-        assert self.part is not None
-        data = b"".join([parts.get(name, b"") for name in self.subjects()])
-        at = self.part.at % PART_BYTES
-        self._step(data[at : at + self.part.size])
-
-    def _step(self, data: bytes | None) -> None:
-        try:
-            self.part = next(self._seeking) if data is None else self._seeking.send(data)
-        except StopIteration as end:
-            self.part, self.found = None, end.value

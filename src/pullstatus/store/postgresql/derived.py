@@ -6,22 +6,20 @@ pieces, of which a part of an array is a few.
 
 from __future__ import annotations
 
-from collections.abc import Generator, Sequence
+from collections.abc import Sequence
 from typing import Final
 
 from pullstatus import limits
-from pullstatus.store import chunk, segments
+from pullstatus.store import chunk
 from pullstatus.store.postgresql.reads import Reads
 from pullstatus.store.postgresql.schema import KEYS
 from pullstatus.store.postgresql.statements import ints
-from pullstatus.store.segments import Array, Index, Part, Segment
+from pullstatus.store.segments import Array, Index, Search, Segment
 from pullstatus.store.values import Entry, Mailbox, Named, Run, Span, Tally
 from pullstatus.store.verbs.state import key_of, slot
 
 _ROWS: Final = 200  # chunks that are read at once
 _SEGMENTS: Final = 256  # that are searched at once, of each of which a block of 4 KiB is read
-
-_Seeking = Generator[Part, bytes, list[int]]
 
 
 class Derived:
@@ -97,15 +95,15 @@ class Derived:
         async with self._reads.moment() as ask:
             arrays = [Array(*row) for row in await ask(_ARRAYS[index], box)]
             for begin in range(0, len(arrays), _SEGMENTS):
-                searches = [_Search(array, hashed) for array in arrays[begin : begin + _SEGMENTS]]
+                searches = [Search(array, hashed) for array in arrays[begin : begin + _SEGMENTS]]
                 while due := [search for search in searches if search.part is not None]:
-                    firsts = ints(search.first_seq for search in due)
+                    firsts = ints(search.array.first_seq for search in due)
                     ats = ints(search.part.at + 1 for search in due if search.part)
                     sizes = ints(search.part.size for search in due if search.part)
                     rows = await ask(_PARTS[index], firsts, ats, sizes, box)
                     parts: dict[int, bytes] = dict(rows)
                     for search in due:
-                        search.go_on(parts[search.first_seq])
+                        search.go_on(parts[search.array.first_seq])
                 for search in searches:
                     found += search.found
         return found
@@ -128,31 +126,6 @@ class Derived:
                 NAMED[bool(whose)], ints(slots), *whose, limits.NAMES_FOUND_MAX * len(slots)
             )
         ]
-
-
-class _Search:
-    """One of an array, as far as it has come.
-
-    Attributes:
-        part: what it needs next; None: it has ended, with what it `found`.
-    """
-
-    def __init__(self, array: Array, hashed: int) -> None:
-        self.first_seq = array.first_seq
-        self.found: list[int] = []
-        self.part: Part | None = None
-        self._seeking = segments.seek(array, hashed)
-        self._go_on(None)
-
-    def go_on(self, data: bytes) -> None:
-        """It has got the part."""
-        self._go_on(data)
-
-    def _go_on(self, data: bytes | None) -> None:
-        try:
-            self.part = next(self._seeking) if data is None else self._seeking.send(data)
-        except StopIteration as end:
-            self.part, self.found = None, end.value
 
 
 _CHUNK = "SELECT first_seq, count, accepted_ms, checksum, bounds, body, tickets"

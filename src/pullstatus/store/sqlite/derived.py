@@ -9,15 +9,15 @@ from typing import cast
 import apsw
 
 from pullstatus import limits
-from pullstatus.store import chunk, segments
-from pullstatus.store.segments import Array, Index, Segment
+from pullstatus.store import chunk
+from pullstatus.store.segments import Index, Segment
 from pullstatus.store.sqlite import naming, schema
-from pullstatus.store.sqlite.parts import reader, segment_at
+from pullstatus.store.sqlite.blocks import COLUMNS, Row, search, segment_of
 from pullstatus.store.sqlite.reading import base, moment
 from pullstatus.store.tallies import readable, unpacked
 from pullstatus.store.values import Entry, Mailbox, Named, Run, Span, Tally
 
-SOUGHT_ROWS = 64  # segments that are searched at once: some ms
+SOUGHT_ROWS = 256  # segments that are searched at once: a few ms
 
 
 def runs(
@@ -126,9 +126,10 @@ def segment(connection: apsw.Connection, mailbox: Mailbox, first_seq: int) -> Se
         if start is None:
             return None
         row = connection.execute(
-            "SELECT count FROM segment WHERE key = ?", (start | first_seq,)
+            f"SELECT {COLUMNS} FROM segment WHERE key = ?",  # noqa: S608 - ours
+            (start | first_seq,),
         ).fetchone()
-        return None if row is None else segment_at(connection, start | first_seq, row[0])
+        return None if row is None else segment_of(connection, Row(*row))
 
 
 def sought(
@@ -142,21 +143,17 @@ def sought(
         start = base(connection, mailbox)
         if start is None:
             return [], None
-        rows = cast(
-            "list[tuple[int, int, int, int]]",
-            connection.execute(
+        rows = [
+            Row(*row)
+            for row in connection.execute(
                 f"{_REACHING} LIMIT {SOUGHT_ROWS}",
                 (start, start | first_seq, start | schema.SEQ_MASK),
-            ).fetchall(),
-        )
-        found: list[int] = []
-        for key, count, *sizes in rows:
-            array = Array(key & schema.SEQ_MASK, count, index, sizes[index])
-            found += segments.search(array, hashed, reader(connection, key, index))
+            )
+        ]
+        found = search(connection, rows, index, hashed)
     if len(rows) < SOUGHT_ROWS:
         return found, None
-    key, count, *_ = rows[-1]
-    return found, (key & schema.SEQ_MASK) + count
+    return found, rows[-1].first_seq + rows[-1].entry_count
 
 
 def tallies(
@@ -198,7 +195,7 @@ def named(connection: apsw.Connection, slots: Sequence[int], sdkappid: int | Non
 
 # Those that end at a number or later.
 _REACHING = (
-    "SELECT key, count, numbers, sids FROM segment WHERE key BETWEEN (SELECT coalesce(max(key), ?2)"
+    f"SELECT {COLUMNS} FROM segment WHERE key BETWEEN (SELECT coalesce(max(key), ?2)"  # noqa: S608 - ours
     " FROM segment WHERE key BETWEEN ?1 AND ?2) AND ?3 AND key + count > ?2 ORDER BY key"
 )
 _CHUNKS = "SELECT key, count, accepted_ms, checksum, bounds, body, tickets FROM chunk WHERE key"

@@ -35,7 +35,6 @@ APPLICATION_ID = 0x70756C6C  # "pull", in the file's header: what `file` and we 
 # page of its own, and writes 70 % more for a record that comes alone. Files of 0.1.0 have 8192.
 PAGE_BYTES = 4096
 FORMAT_MASK = 0xFF  # of user_version; `pairing` has the rest
-SEGMENT_PART_BYTES = 4 * 4096  # blocks of a segment's array that lie together: they fill pages
 SEQ_BITS = 40
 SEQ_MASK = (1 << SEQ_BITS) - 1
 ACT_ID_MAX = (1 << 63) - 1
@@ -330,7 +329,32 @@ CREATE TABLE name (
 ) STRICT, WITHOUT ROWID;
 """
 
-MIGRATIONS = (_V1, _V2, _V3, _V4, _V5)
+# Blocks of segments that are a page each, by ids alone. They lay in fours under a segment's key, in
+# a tree with their beginnings in its inner pages: a search read ten pages for each. What is dropped
+# here is derived anew; tallies stay.
+_V6 = """
+DROP TABLE segment_part;
+DROP TABLE segment;
+
+CREATE TABLE segment (
+    key         INTEGER PRIMARY KEY,    -- mailbox id << 40 | first seq
+    count       INTEGER NOT NULL,
+    numbers     INTEGER NOT NULL,       -- bytes of its arrays
+    sids        INTEGER NOT NULL,
+    first_block INTEGER NOT NULL,       -- id of its first one
+    fences      BLOB NOT NULL           -- two bytes of each: see `store.segments`
+) STRICT;
+
+-- Those of a segment's numbers, and behind them those of its sids, in order.
+CREATE TABLE segment_block (
+    id          INTEGER PRIMARY KEY,
+    data        BLOB NOT NULL
+) STRICT;
+
+UPDATE mailbox SET followed = 0, turn = turn + 1 WHERE followed > 0;
+"""
+
+MIGRATIONS = (_V1, _V2, _V3, _V4, _V5, _V6)
 VERSION = len(MIGRATIONS)
 
 

@@ -13,7 +13,7 @@ import apsw
 from pullstatus.store import tallies
 from pullstatus.store.gathering.operations import Forget
 from pullstatus.store.segments import Segment
-from pullstatus.store.sqlite import joining, naming, parts, schema
+from pullstatus.store.sqlite import blocks, joining, naming, schema
 from pullstatus.store.sqlite.acts import ActRows
 from pullstatus.store.sqlite.conditions import Conditions
 from pullstatus.store.sqlite.fingerprints import Remembered
@@ -291,17 +291,17 @@ class SqliteTables(ActRows):
 
     def segments(self, state: State, first_seq: int, last_seq: int) -> Sequence[Segment]:
         rows: list[Any] = self._connection.execute(
-            "SELECT key, count FROM segment WHERE key BETWEEN coalesce((SELECT max(key) FROM"
+            f"SELECT {blocks.COLUMNS} FROM segment WHERE key BETWEEN coalesce((SELECT max(key) FROM"  # noqa: S608
             " segment WHERE key BETWEEN ?1 AND ?2), ?2) AND ?3 AND key + count > ?2 ORDER BY key",
             (state.key, state.key | first_seq, state.key | last_seq),
         ).fetchall()
-        return [parts.segment_at(self._connection, key, count) for key, count in rows]
+        return [blocks.segment_of(self._connection, blocks.Row(*row)) for row in rows]
 
     def put_segment(self, state: State, segment: Segment) -> None:
-        parts.put_segment(self._connection, state.key, segment)
+        blocks.put_segment(self._connection, state.key, segment)
 
     def drop_segments(self, state: State, through: int | None) -> None:
-        parts.drop_segments(self._connection, state.key, _MASK if through is None else through)
+        blocks.drop_segments(self._connection, state.key, through)
 
     def add_tally(self, sdkappid: int, tally: Tally, *, anew: bool) -> None:
         place = sdkappid, tally.series, tally.hour

@@ -12,7 +12,7 @@ import msgspec
 from pullstatus.store import chunk
 from pullstatus.store.fingerprints import halves_of
 from pullstatus.store.gathering.operations import Replace
-from pullstatus.store.sqlite import acts, naming, reading, schema
+from pullstatus.store.sqlite import acts, blocks, naming, reading, schema
 from pullstatus.store.tallies import packed, unpacked
 from pullstatus.store.transfer import (
     STEP_BYTES_MAX,
@@ -202,7 +202,8 @@ def _drop_standings(connection: apsw.Connection, rows: Sequence[Standing]) -> No
         key = reading.base(connection, row.mailbox)
         if key is None:
             continue
-        for table in ("chunk", "quarantine", "journal", "again", "segment", "segment_part"):
+        blocks.drop_segments(connection, key, None)
+        for table in ("chunk", "quarantine", "journal", "again"):
             connection.execute(
                 f"DELETE FROM {table} WHERE key BETWEEN ? AND ?",  # noqa: S608 - ours
                 (key, key | schema.SEQ_MASK),
