@@ -8,30 +8,24 @@ from __future__ import annotations
 
 import itertools
 import json
-import time
-import urllib.request
 from collections.abc import Callable, Iterator, Sequence
 
 from bench import paced
+from bench.index import RECORDS, question
 from bench.measure import Bench
 from bench.paced import Stream
 from bench.process import ProcessFailed, Watch
-from bench.records import BEGAN_S, PER_S, as_array, record
+from bench.records import as_array, record
 from bench.results import Indicator, Line, Result, median, paired
 from bench.scenarios import Scenario
-from bench.server import APPKEY, PAGE, Product, pull_request
+from bench.server import PAGE, Product, pull_request
 from pullstatus.cli import load
 from pullstatus.cli.load import LoadFailed, Request
-from pullstatus.records import Kind
-from pullstatus.wire.v5.query import query_request
 
 PULLS_PER_S = 100.0
 CONNECTIONS = 16
 RECEIPTS_PER_S = 10_000
 QUESTIONS_PER_S = 20.0
-ASKED = 10_000_000  # records in the mailbox that is asked about
-FOLLOWED_S = 600.0  # how long the index may take for them
-ROOM_S = 86_400  # on either side of the records' own times, which are told in the zone of China
 
 
 def _flood(way: str) -> Callable[[Bench, Scenario], Result]:
@@ -61,13 +55,13 @@ def _flood(way: str) -> Callable[[Bench, Scenario], Result]:
 
 def _questions(bench: Bench, scenario: Scenario) -> Result:
     """Others ask for numbers of a large mailbox, whose records are indexed."""
-    count = bench.scaled(ASKED)
+    count = bench.scaled(RECORDS)
     with Product(bench.folder, applications=2) as product:
         bench.fill(product, count)
         product.fill_each(_pulled(bench))
         product.serve()
         bench.say("waiting for the index")
-        _followed(product)
+        product.await_index()
         asked = _asked(product.sdkappids[0], count)
         answer = load.look(product.address, next(asked))
         if b'"count":0' in answer.body:
@@ -82,36 +76,9 @@ def _questions(bench: Bench, scenario: Scenario) -> Result:
 
 def _asked(sdkappid: int, count: int) -> Iterator[Request]:
     """Questions for numbers all over the mailbox, signed when they are sent."""
-    ends_s = BEGAN_S + count // PER_S + ROOM_S
     for place in itertools.count():
         of = json.loads(record(place * 7_919 * PAGE % count))
-        now_s = int(time.time())
-        path, body = query_request(
-            sdkappid,
-            APPKEY,
-            Kind.DELIVERY_STATUS,
-            of["nationcode"],
-            of["mobile"],
-            BEGAN_S - ROOM_S,
-            ends_s,
-            10,
-            "7",
-            now_s,
-        )
-        yield Request(path, body)
-
-
-def _followed(product: Product) -> None:
-    """Wait until nothing is left that the index has not."""
-    ends = time.monotonic() + FOLLOWED_S
-    while time.monotonic() < ends:
-        with urllib.request.urlopen(f"{product.address}/metrics") as answer:
-            said = answer.read().decode()
-        [left] = [line for line in said.splitlines() if line.startswith("pullstatus_unfollowed ")]
-        if not float(left.split()[-1]):
-            return
-        time.sleep(0.5)
-    raise ProcessFailed(f"the index was not there after {FOLLOWED_S:.0f} s")
+        yield question(sdkappid, of["nationcode"], of["mobile"], count)
 
 
 def _pulled(bench: Bench) -> int:
@@ -192,7 +159,7 @@ BESIDE = {
         Scenario(
             "beside-questions",
             f"{PULLS_PER_S:.0f} pulls a second, and {QUESTIONS_PER_S:.0f} questions by number,"
-            f" of {ASKED:,} records",
+            f" of {RECORDS:,} records",
             _questions,
             3.0,
         ),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 
 from bench import drain
@@ -9,9 +10,18 @@ from bench.drain import Drain
 from bench.measure import Bench, Side, microseconds, to_processor
 from bench.results import Indicator, Line, Result, paired
 from bench.scenarios import Scenario
-from bench.server import PAGE, Product, action_request, ingest_request, pull_request
+from bench.server import (
+    FIRST_SDKAPPID,
+    PAGE,
+    Product,
+    action_request,
+    ingest_request,
+    pull_request,
+)
+from pullstatus.apps import SecretPair
 from pullstatus.cli import load
 from pullstatus.cli.load import Load, LoadFailed, Request
+from pullstatus.wire.api3 import signing
 
 CONNECTIONS = 32
 
@@ -48,19 +58,51 @@ def _faces(bench: Bench, scenario: Scenario) -> Result:
             to_processor(new, old, f"v5's, {new.unit}"),
             microseconds(new),
         ]
+    judged.append(
+        Indicator(
+            "a signature of TC3 checked, in process, µs",
+            _checked_us(pair),
+            20.0,
+            lower_is_better=True,
+            absolute=True,
+        )
+    )
     return Result(scenario.name, scenario.conditions, [*pages, *empty], judged)
+
+
+def _checked_us(pair: SecretPair) -> float:
+    """What reading and checking one takes, of calls that are each signed anew."""
+    calls = []
+    for place in range(CALLS):
+        request = action_request(pair, FIRST_SDKAPPID, place % AGE_S_MAX)
+        headers = {name.lower().encode(): said.encode() for name, said in request.headers.items()}
+        calls.append(signing.Request("POST", b"", headers, request.body))
+    began_s = time.process_time()
+    for call in calls:
+        authorization = signing.read_authorization(call.headers[b"authorization"])
+        if not signing.fits(call, authorization, pair.secret_key):
+            raise LoadFailed("a signature does not fit that was just made")
+    return (time.process_time() - began_s) / CALLS * 1e6
 
 
 def _drain(bench: Bench, product: Product, line: Line, make: Makes, sdkappid: int) -> Drain:
     def post(body: bytes) -> Request:
         return ingest_request(product.token, PAGE, sdkappid, body=body)
 
+    lay = drain.by_posts(product.server, post)
+
+    def fill(count: int) -> int:
+        laid = lay(count)
+        product.await_index()
+        return laid
+
     return Drain(
         bench,
         line,
         product.server,
         lambda: make(sdkappid),
-        drain.by_posts(product.server, post),
+        fill,
+        rested_s=lambda: product.rested_s,
     )
 
 

@@ -19,6 +19,7 @@ from bench.drain import Drain, by_posts
 from bench.engines import ENGINES
 from bench.faces import FACES
 from bench.growth import GROWTH
+from bench.index import INDEX_SCENARIO
 from bench.measure import Bench, Side, microseconds, to_processor
 from bench.names import NAMES_SCENARIO
 from bench.paced import exchange, percentile
@@ -308,6 +309,7 @@ GOALS = {
         EXAMPLES,
         *_OWN,
         *GROWTH.values(),
+        INDEX_SCENARIO,
         *BESIDE.values(),
         *_ENGINES,
     )

@@ -15,6 +15,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import urllib.request
 from collections.abc import Awaitable, Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Self, TypeVar, cast
@@ -52,6 +53,7 @@ APPKEY = "5f03a35d00ee52a21327ab048186a2c4"
 FIRST_SDKAPPID = 1400006666
 PAGE = 100
 ABREAST = 200  # appends under way at a time while filling, and applications made in a commit
+INDEX_S = 600.0  # how long the index may take for all that is laid
 REST_S = 1.0  # without a commit: more than there is between two that join what came singly
 
 
@@ -120,7 +122,8 @@ class Product:
 
     Attributes:
         token: what posts show; with one application, for that alone.
-        rested_s: how long it has waited, in all, for what came singly to be joined.
+        rested_s: how long it has waited, in all, for what came singly to be joined, and for the
+            index.
     """
 
     def __init__(self, folder: Path, applications: int = 1, database: str = "") -> None:
@@ -236,6 +239,26 @@ class Product:
 
         self.with_store(append_all)
         os.sync()
+
+    def await_index(self) -> None:
+        """Leave the server alone until the index has all that was laid: that is nobody's request.
+
+        Raises:
+            ProcessFailed: it has not in `INDEX_S`.
+        """
+        began_s = time.monotonic()
+        while self.figure("pullstatus_unfollowed"):
+            if time.monotonic() > began_s + INDEX_S:
+                raise ProcessFailed(f"the index was not there after {INDEX_S:.0f} s")
+            time.sleep(0.2)
+        self.rested_s += time.monotonic() - began_s
+
+    def figure(self, name: str) -> float:
+        """A figure of the server's `/metrics` that has no labels."""
+        with urllib.request.urlopen(f"{self.address}/metrics") as answer:
+            said = answer.read().decode()
+        [line] = [line for line in said.splitlines() if line.startswith(f"{name} ")]
+        return float(line.split()[-1])
 
     def keep(self) -> None:
         """Keep a copy of the store as it is, with the server down."""
