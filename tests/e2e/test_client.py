@@ -10,6 +10,7 @@ import json
 import os
 import pty
 import random
+import re
 import signal
 import sqlite3
 import subprocess
@@ -696,7 +697,7 @@ def test_push_that_is_stopped_says_how_far_it_came(
     shell.environment["PULLSTATUS_URL"] = proxy.address
     proxy.cut(*[None] * 50, *[partial(held_until, stopped)] * 50)  # so it never comes to its end
     with shell.start(*PUSH, "in.ndjson", "--batch", "5") as process:
-        shared.until(lambda: state.exists() and b'"lines":5' in state.read_bytes())
+        shared.until(lambda: state.exists() and re.search(rb'"lines":[1-9]', state.read_bytes()))
         process.send_signal(signal.SIGINT)
         proxy.cut_no_more()
         stopped.set()
