@@ -22,7 +22,7 @@ from bench.growth import GROWTH
 from bench.index import INDEX_SCENARIO
 from bench.measure import Bench, Side, microseconds, to_processor
 from bench.names import NAMES_SCENARIO
-from bench.paced import exchange, percentile
+from bench.paced import as_measured, exchange
 from bench.process import Watch
 from bench.records import aliyun, aliyun_at_random, as_array, example, record
 from bench.results import Indicator, Line, Result, paired
@@ -35,7 +35,7 @@ from bench.server import (
     ingest_request,
     pull_request,
 )
-from pullstatus.cli.load import Load, Measured, Request
+from pullstatus.cli.load import Load, Request
 
 MAILBOXES = 100  # over which records that come singly are spread
 CONNECTIONS = 32
@@ -201,8 +201,8 @@ def _lone(bench: Bench, scenario: Scenario) -> Result:
                     took = _alternate(
                         [lambda _: exchange(connection, request), sync], bench.seconds
                     )
-                posts.add(_as_measured(took[0], bench.seconds), watch.usage)
-                syncs.add(_as_measured(took[1], bench.seconds), None)
+                posts.add(as_measured(took[0], bench.seconds), watch.usage)
+                syncs.add(as_measured(took[1], bench.seconds), None)
     ratio = Indicator(
         "p50 of a post to a sync's",
         paired(posts.p50_ms, syncs.p50_ms),
@@ -224,12 +224,6 @@ def _alternate(calls: list[Callable[[int], object]], seconds: float) -> list[lis
             its.append(time.perf_counter() - began)
             time.sleep(BETWEEN_S)
     return took
-
-
-def _as_measured(took: list[float], seconds: float) -> Measured:
-    ordered = sorted(took)
-    at = [percentile(ordered, share) * 1000 for share in (0.5, 0.99, 1.0)]
-    return Measured(seconds, len(took), 0, 0, 0, *at)
 
 
 def _stored(bench: Bench, scenario: Scenario) -> Result:

@@ -16,7 +16,7 @@ from functools import partial
 
 from bench import paced
 from bench.measure import Bench
-from bench.paced import Stream, exchange, percentile
+from bench.paced import Stream, as_measured, exchange
 from bench.records import BEGAN_S, PER_S, as_array
 from bench.results import Indicator, Line, Result
 from bench.scenarios import Scenario
@@ -127,9 +127,7 @@ def _ask(product: Product, count: int, seconds: float) -> Measured:
             if b'"count":%d' % MATCHES not in answer:
                 raise LoadFailed(f"answered {answer[-200:]!r}, where {MATCHES} are due")
             time.sleep(2 / limits.QUERY_RATE)
-    ordered = sorted(took)
-    at = [percentile(ordered, share) * 1000 for share in (0.5, 0.99, 1.0)]
-    return Measured(sum(took), len(took), 0, 0, 0, *at)
+    return as_measured(took, sum(took))
 
 
 def _behind_s(bench: Bench, product: Product) -> float:

@@ -262,6 +262,13 @@ def exchange(connection: socket.socket, request: bytes) -> bytes:
     return received
 
 
+def as_measured(took: Sequence[float], seconds: float) -> Measured:
+    """What came of exchanges that took so long each, in seconds, within a while."""
+    ordered = sorted(took)
+    at = [percentile(ordered, share) * 1000 for share in (0.5, 0.99, 1.0)]
+    return Measured(seconds, len(took), 0, 0, 0, *at)
+
+
 def percentile(ordered: Sequence[float], share: float) -> float:
     """The value below or at which this share of the values lies; 0 of none."""
     if not ordered:

@@ -105,12 +105,17 @@ def test_what_is_dropped_is_found_no_more(
     check(left, first_seq, rest)
 
 
+def full(chance: random.Random, alike: int) -> tuple[list[int], Things]:
+    """Hashes by chance, and entries for a whole segment, so many of which have one number."""
+    hashed = [chance.randrange(HASH_MAX + 1) for _ in range(COUNT_MAX // alike + 1)]
+    return hashed, [(hashed[at // alike], None) for at in range(COUNT_MAX)]
+
+
 @pytest.mark.parametrize("alike", [1, 400, 600, 30_000])
 def test_a_full_segment_is_searched_by_a_few_parts_of_it(alike: int) -> None:
     """Also one in which one thing has many blocks, so that none is where its hash tells."""
     chance = random.Random(alike)
-    hashed = [chance.randrange(HASH_MAX + 1) for _ in range(COUNT_MAX // alike + 1)]
-    things: Things = [(hashed[at // alike], None) for at in range(COUNT_MAX)]
+    hashed, things = full(chance, alike)
     segment = built(1, things)
     known = expected(1, things, Index.NUMBER)
     sought = [*hashed[:200], *(chance.randrange(HASH_MAX + 1) for _ in range(200))]
@@ -129,8 +134,7 @@ def test_a_full_segment_is_searched_by_a_few_parts_of_it(alike: int) -> None:
 def test_fences_tell_in_which_block_it_is(alike: int) -> None:
     """And if they tell something else, it is found all the same."""
     chance = random.Random(alike)
-    hashed = [chance.randrange(HASH_MAX + 1) for _ in range(COUNT_MAX // alike + 1)]
-    things: Things = [(hashed[at // alike], None) for at in range(COUNT_MAX)]
+    hashed, things = full(chance, alike)
     segment = built(1, things)
     known = expected(1, things, Index.NUMBER)
     fences = segments.fences(segment.numbers)

@@ -240,10 +240,12 @@ class Search:
 
 
 def fences(array: bytes) -> bytes:
-    """The beginning of the first hash of each block of an array."""
-    first = _WORD_BYTES  # behind the proof
-    ends = range(first, len(array), BLOCK_BYTES)
-    return b"".join([array[at : at + FENCE_BYTES] for at in ends])
+    """The first `FENCE_BYTES` of the first hash of each block of an array.
+
+    Who has them at hand knows which block has a hash, mostly, and reads no other.
+    """
+    behind_proofs = range(_WORD_BYTES, len(array), BLOCK_BYTES)
+    return b"".join([array[at : at + FENCE_BYTES] for at in behind_proofs])
 
 
 def _guess(hashed: int, last: int, fences: bytes) -> int:
