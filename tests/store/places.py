@@ -88,12 +88,14 @@ def damage(url: str, mailbox: Mailbox) -> None:
             )
         return
     with beside_in_file(url) as connection:
-        [(key, body)] = connection.execute(
-            "SELECT key, body FROM chunk JOIN mailbox ON key >> 40 = id"
-            " WHERE (sdkappid, kind) = (?, ?) ORDER BY key DESC LIMIT 1",
+        # One statement, since the store may be joining chunks: the row would be gone by a second.
+        connection.execute(
+            "UPDATE chunk SET body = CAST(substr(body, 1, length(body) - 1) || '?' AS BLOB)"
+            " WHERE key = (SELECT max(key) FROM chunk JOIN mailbox ON key >> 40 = id"
+            " WHERE (sdkappid, kind) = (?, ?))",
             (mailbox.sdkappid, int(mailbox.kind)),
         )
-        connection.execute("UPDATE chunk SET body = ? WHERE key = ?", (body[:-1] + b"?", key))
+        assert connection.changes() == 1
 
 
 def forge_acts(url: str) -> None:
