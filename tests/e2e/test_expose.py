@@ -15,6 +15,7 @@ import subprocess
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from itertools import count
 from pathlib import Path
 from typing import NamedTuple
 
@@ -38,6 +39,7 @@ FLOOD = 250
 CUT_S = 1  # instead of ten
 
 behind_nginx = pytest.mark.needs("nginx")
+_marks = count(1)
 
 MAIN = """
 daemon off;
@@ -393,13 +395,110 @@ def test_nothing_that_is_secret_or_personal_lies_where_nginx_writes(site: Site) 
         assert len(client.post(target, content=body).json()["data"]) == 60
         asked = "Action=PullSmsSendStatusByPhoneNumber&PhoneNumber=%2B8613800007777&SecretId=AKID0"
         assert client.get(f"/?{asked}").json()["Response"]["Error"]["Code"] == "MissingParameter"
-    files = [file for file in site.folder.glob("*.log") if file.is_file()]
-    assert len(files) > 1
-    text = "".join(file.read_text(encoding="utf-8") for file in files)
-    assert "POST /v5/tlssmssvr/pullstatus" in text
+    text = written(site)
+    assert f"POST /v5/tlssmssvr/pullstatus?sdkappid={app.sdkappid} 200 " in text
+    assert "POST /callbacks/... 413 " in text
     assert not [word for word in (token, "telltale", "temporary file") if word in text]
     assert "13800007777" not in text
     assert "AKID0" not in text
+
+
+HOST = "Host: sms.example.com"
+ASKED = "?Action=PullSmsSendStatusByPhoneNumber&PhoneNumber=%2B8613800007777"
+OWN_ANSWERS = {
+    "a line that is too long": (f"GET /in/hidden/kannel?{'x' * 30_000} HTTP/1.1", [HOST], 414),
+    "a head that is too large": (
+        "GET /in/hidden/kannel HTTP/1.1",
+        [HOST, f"X: {'x' * 30_000}"],
+        400,
+    ),
+    "no host": ("GET /in/hidden/kannel HTTP/1.1", [], 400),
+    "two hosts": ("GET /in/hidden/kannel HTTP/1.1", [HOST, HOST], 400),
+    "TRACE": ("TRACE /callbacks/hidden HTTP/1.1", [HOST], 405),
+    "a version that there is not": (f"GET /{ASKED} HTTP/9.1", [HOST], 505),
+    "a line that is none": (f"GET /{ASKED} or so", [HOST], 400),
+    "a broken escape": (f"GET /callbacks/hidden%zz{ASKED} HTTP/1.1", [HOST], 400),
+    "a path above the root": (f"GET /../in/hidden{ASKED} HTTP/1.1", [HOST], 400),
+}
+
+
+@behind_nginx
+@pytest.mark.parametrize("case", OWN_ANSWERS)
+def test_what_nginx_answers_itself_is_not_written_either(site: Site, case: str) -> None:
+    """It does so before it knows which location a request is for, or in another one."""
+    line, headers, answer = OWN_ANSWERS[case]
+    with site.wire() as wire:
+        wire.send("\r\n".join([line, *headers, "", ""]).encode())
+        assert wire.read().http_status == answer
+    assert is_hidden(written(site))
+
+
+@behind_nginx
+def test_what_nginx_refuses_in_a_flood_is_not_written_either(site: Site) -> None:
+    asked = http_request("GET", f"/{ASKED}")
+    with contextlib.ExitStack() as stack:
+        wires = [stack.enter_context(site.wire("127.0.0.12")) for _ in range(AT_A_TIME)]
+        answers = set[int]()
+        while 429 not in answers:
+            for wire in wires:
+                wire.send(asked)
+            answers |= {wire.read().http_status for wire in wires}
+    assert "GET / 429 " in written(site)
+    assert is_hidden(written(site))
+
+
+@behind_nginx
+@pytest.mark.parametrize("path", ["//callbacks/hidden", "/Callbacks/hidden", "/x/in/hidden"])
+def test_no_path_is_written_that_may_hold_what_is_secret(
+    tmp_path: Path, secret: Secret, path: str
+) -> None:
+    """However near it comes to one that has it; and while the server is away."""
+    with started(Site(tmp_path, secret)) as site:
+        with site.client() as client:
+            client.post(f"{site.address}{path}{ASKED}")
+            site.program.stop()
+            assert client.post(f"{site.address}{path}{ASKED}").status_code == 502
+            assert client.post("/v5/tlssmssvr/pullstatus?sdkappid=7").status_code == 502
+        text = written(site)
+        site.program.start()
+    assert " 502 " in text
+    assert "connect() failed" in text, "who operates it sees why"
+    assert is_hidden(text)
+
+
+def written(site: Site) -> str:
+    """All that nginx has written, when what was asked before is among it."""
+    with site.client("127.0.0.13") as client:
+        client.get(f"/ingest/{next(_marks)}")
+    files = [file for file in site.folder.glob("*.log") if file.is_file()]
+    assert len(files) > 1
+    return "".join(file.read_text(encoding="utf-8") for file in files)
+
+
+def is_hidden(text: str) -> bool:
+    return not [word for word in ("hidden", "13800007777", "xxxx") if word in text]
+
+
+@behind_nginx
+def test_gateways_have_limits_of_their_own(site: Site) -> None:
+    """Each sends from one address, one receipt a request; what is refused may never come again."""
+    token = site.program.create_token("gateway", app=site.program.spare_app())
+    receipt = json.dumps([status(1)]).encode()
+    with contextlib.ExitStack() as stack:
+        wires = [stack.enter_context(site.wire("127.0.0.14")) for _ in range(2 * AT_A_TIME)]
+        for _ in range(4):
+            for wire in wires:
+                wire.send(http_request("POST", f"/callbacks/{token}", receipt))
+            assert {wire.read().http_status for wire in wires} == {200}
+
+
+@behind_nginx
+def test_the_longest_address_of_a_callback_comes_through(site: Site) -> None:
+    token = site.program.create_token("kannel", app=site.program.spare_app())
+    address = f"/in/{token}/kannel?from=8613800000001&to=10690001&coding=2&text="
+    text = "%E5%A5%BD" * ((limits.CALLBACK_QUERY_BYTES_MAX - len(address)) // 9)
+    with site.client() as client:
+        assert client.get(address + text).status_code == 200
 
 
 def test_by_itself_it_speaks_tls_and_nothing_else(tmp_path: Path, secret: Secret) -> None:
