@@ -44,7 +44,12 @@ def test_parked_items_are_listed_shown_and_dropped(shared: Program, app: App, se
     assert (act["action"], act["reason"]) == ("parked show", "ticket 7")
     assert act["detail"] == {"sdkappid": app.sdkappid, "item": 1}
 
-    assert shared.cli("parked", "retry", number, "--all") == {"items": 0, "records": 0, "left": 3}
+    assert shared.cli("parked", "retry", number, "--all") == {
+        "items": 0,
+        "records": 0,
+        "left": 3,
+        "pending": 0,
+    }
     dropped = shared.cli("parked", "drop", number, "2")
     assert dropped == {"items": 1, "records": 0, "left": 2}
     rows = shared.cli("parked", "list", "--sdkappid", number)
@@ -70,9 +75,9 @@ def test_parked_items_are_routed_to_another_application(
     assert refused.exit_code == 2
     assert "name the items, or say --all" in refused.output
     routed = shared.cli("parked", "route", number, "1", "--to", to, "--reason", "wrong token")
-    assert routed == {"items": 1, "records": 1, "left": 1, "parked": 0}
+    assert routed == {"items": 1, "records": 1, "left": 1, "parked": 0, "pending": 0}
     routed = shared.cli("parked", "route", number, "--all", "--to", to)
-    assert routed == {"items": 1, "records": 0, "left": 0, "parked": 1}
+    assert routed == {"items": 1, "records": 0, "left": 0, "parked": 1, "pending": 0}
     [item] = shared.cli("parked", "list", "--sdkappid", to)
     assert (item["item"], item["token"]) == (1, f"parked-{number}")
     assert shared.pull(other).data == [status(1)]

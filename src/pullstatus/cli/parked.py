@@ -119,9 +119,11 @@ def retry_parked(
     """Read parked items again, as this version reads them; what it can read becomes records.
 
     Those of number 0 become records of the applications that registrations or rules name by now.
+    Parts of messages are joined, and wait an hour for what is missing: "pending" says how many.
     Safe to repeat, also when it was cut off: nothing is stored twice. What it cannot read stays.
     """
-    print_json(_what(_settle(unparking.retry, sdkappid, items, all_items, reason, store_url)))
+    told = _settle(unparking.retry, sdkappid, items, all_items, reason, store_url)
+    print_json({**_what(told), "pending": told.pending})
 
 
 @parked_group.command("drop")
@@ -162,7 +164,7 @@ def route_parked(
     """
     verb = partial(unparking.route, to=to)
     told = _settle(verb, sdkappid, items, all_items, reason, store_url)
-    print_json({**_what(told), "parked": told.parked})
+    print_json({**_what(told), "parked": told.parked, "pending": told.pending})
 
 
 def _settle(

@@ -17,9 +17,9 @@ from pullstatus.mailbox.pending import (
     Item,
     aside_of,
     overdue_ms,
-    pending_mailbox,
     piece_of,
 )
+from pullstatus.mailbox.room import HandedOver
 from pullstatus.receipts import Receipts, Unread
 from pullstatus.receipts.joining import Piece, join, sorted_out
 from pullstatus.receipts.reports import Report, receipts_of
@@ -120,7 +120,7 @@ class Turn:
         self._records: dict[tuple[int, Kind, str], tuple[LiveApplication, Receipts]] = {}
         self._waits: dict[tuple[int, str], tuple[LiveApplication, list[Item]]] = {}
         self._parked: dict[int, tuple[LiveApplication, list[parking.Item]]] = {}
-        self._room: dict[int, int] = {}
+        self._room = HandedOver(store)
 
     @property
     def is_full(self) -> bool:
@@ -204,7 +204,7 @@ class Turn:
             whole: not if it would be parked.
         """
         piece = piece_of(each.item.report, each.item.name)
-        if piece is not None and await self._has_room(target.application.sdkappid):
+        if piece is not None and await self._room.take(target.application.sdkappid):
             item = msgspec.structs.replace(each.item, owner=target.application.owner, unowned=None)
             key = target.application.sdkappid, item.token
             self._waits.setdefault(key, (target, []))[1].append(item)
@@ -214,16 +214,6 @@ class Turn:
             return False
         self._record(target, read)
         return True
-
-    async def _has_room(self, sdkappid: int) -> bool:
-        """Take a place for a part with an application, beside those that `room` gives."""
-        if sdkappid not in self._room:
-            mailbox = pending_mailbox(sdkappid)
-            rows = [row for row in await self._store.backlog(sdkappid) if row.mailbox == mailbox]
-            waiting = sum(row.waiting for row in rows)
-            self._room[sdkappid] = 2 * limits.PENDING_ITEMS_MAX - waiting
-        self._room[sdkappid] -= 1
-        return self._room[sdkappid] >= 0
 
     def _record(self, target: LiveApplication, read: Iterable[tuple[Item, Receipts]]) -> None:
         """Have receipts be records, and parked as far as they can be none."""

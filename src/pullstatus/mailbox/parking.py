@@ -186,11 +186,14 @@ def item_of(
 
 
 def _fingerprints(items: Sequence[Item]) -> list[tuple[int, bytes]]:
-    """Of the bytes and the query: nothing else about them is known."""
-    return [
-        (0, hashlib.blake2b(beside(item.raw, item.query), digest_size=16).digest())
-        for item in items
-    ]
+    """Of the bytes, the query, and what they were taken for: nothing else about them is known."""
+    return [(0, _digest(item)) for item in items]
+
+
+def _digest(item: Item) -> bytes:
+    digest = hashlib.blake2b(item.format.encode() + b"\0", digest_size=16)
+    digest.update(beside(item.raw, item.query))
+    return digest.digest()
 
 
 class Parked(msgspec.Struct, frozen=True):

@@ -97,6 +97,7 @@ class Item(msgspec.Struct, frozen=True, omit_defaults=True):
     Attributes:
         source, token: the names of what said it, and of what it came with.
         at_ms: when it came.
+        since_ms: from when on it waits; 0: from then.
         owner: whose application it came for.
         name: its send, once that is known.
         unowned: what is parked of it if nobody turns out to own it; of number 0 alone.
@@ -112,6 +113,7 @@ class Item(msgspec.Struct, frozen=True, omit_defaults=True):
     name: Name | None = None
     unowned: parking.Item | None = None
     asked: Asked = Asked()
+    since_ms: int = 0
 
     def encoded(self) -> bytes:
         """As it is stored."""
@@ -319,7 +321,7 @@ async def items_of(store: Store, mailbox: Mailbox, first: int, last: int) -> dic
 
 def overdue_ms(item: Item, wait_s: int) -> int:
     """When an item has waited for so long."""
-    return item.at_ms + wait_s * 1000
+    return (item.since_ms or item.at_ms) + wait_s * 1000
 
 
 def piece_of(report: Report, name: Name | None) -> Piece | None:

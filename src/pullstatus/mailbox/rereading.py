@@ -2,6 +2,7 @@
 
     of an application    what reads is its records      `reread`; of another one's, `give_away`
     of nobody            whose it is by now             `give_back`, by what `owning` says
+    a part of a message  it waits for the others, as it would have at the door
 
 Nothing happens here: `unparking` does it.
 """
@@ -14,9 +15,10 @@ import msgspec
 
 from pullstatus.apps import LiveApplication, Operator, rules, sources
 from pullstatus.apps.routing import Rules
-from pullstatus.mailbox import append_of
-from pullstatus.mailbox.owning import NO_RULE, Known, Stored, owned
+from pullstatus.mailbox import append_of, pending
+from pullstatus.mailbox.owning import NO_RULE, Known, Owned, Stored, owned
 from pullstatus.mailbox.parking import Item, Parked
+from pullstatus.mailbox.room import HandedOver
 from pullstatus.receipts import Receipts, Unread
 from pullstatus.receipts.reading import read, read_again, read_records
 from pullstatus.receipts.reports import Report, Reports, Whose, receipts_of
@@ -37,6 +39,7 @@ class Fate(msgspec.Struct, frozen=True):
         records: what it says, as far as it could be read.
         left: what is left of it and put back.
         moved: what is parked anew with `target`.
+        waits: parts of it that wait with `target` for the others of their message.
     """
 
     outcome: Outcome
@@ -44,6 +47,21 @@ class Fate(msgspec.Struct, frozen=True):
     records: Sequence[Append] = ()
     left: Item | None = None
     moved: Item | None = None
+    waits: Sequence[pending.Item] = ()
+
+
+class _Said(msgspec.Struct, frozen=True):
+    """What an item says by the rules of now.
+
+    Attributes:
+        records: as far as these are none of parts.
+        waits: those of which others are to come.
+        unread: what can't be read yet.
+    """
+
+    records: Sequence[Append] = ()
+    waits: Sequence[pending.Item] = ()
+    unread: Sequence[Unread] = ()
 
 
 async def reread(
@@ -55,15 +73,18 @@ async def reread(
         target: the application.
         meant: none of which is damaged.
     """
-    spoken = await sources_of(store)
+    spoken, room = await sources_of(store), HandedOver(store)
     fates = {}
     for each in meant:
         assert each.item is not None
-        records, rest = await _read(store, spoken, target, each.item, by)
+        said, rest = await _read(store, spoken, room, target, each.item, by)
         if rest is None:
-            fates[each.seq] = Fate(Outcome.PULLED, target, records)
-        elif records:
-            fates[each.seq] = Fate(Outcome.PUT_BACK, target, records, left=rest)
+            outcome = Outcome.ROUTED if said.waits else Outcome.PULLED
+            fates[each.seq] = Fate(outcome, target, said.records, waits=said.waits)
+        elif said.records or said.waits:
+            fates[each.seq] = Fate(
+                Outcome.PUT_BACK, target, said.records, left=rest, waits=said.waits
+            )
     return fates
 
 
@@ -71,12 +92,14 @@ async def give_away(
     store: Store, target: LiveApplication, meant: Sequence[Parked], by: Operator
 ) -> Mapping[int, Fate]:
     """The same of items that are all another application's, the target."""
-    spoken = await sources_of(store)
+    spoken, room = await sources_of(store), HandedOver(store)
     fates = {}
     for each in meant:
         assert each.item is not None
-        records, rest = await _read(store, spoken, target, each.item, by)
-        fates[each.seq] = Fate(Outcome.ROUTED, target, records, moved=_anew(rest))
+        said, rest = await _read(store, spoken, room, target, each.item, by)
+        fates[each.seq] = Fate(
+            Outcome.ROUTED, target, said.records, moved=_anew(rest), waits=said.waits
+        )
     return fates
 
 
@@ -85,11 +108,11 @@ async def give_back(
 ) -> Mapping[int, Fate]:
     """The same of items of nobody, each to whom it belongs by now; the target is not looked at."""
     known = Stored(store, await rules(store))
-    spoken = await sources_of(store)
+    spoken, room = await sources_of(store), HandedOver(store)
     fates = {}
     for each in meant:
         assert each.item is not None
-        fate = await _whose(store, spoken, known, each.item, by)
+        fate = await _whose(store, spoken, known, room, each.item, by)
         if fate is not None:
             fates[each.seq] = fate
     return fates
@@ -101,7 +124,12 @@ async def sources_of(store: Store) -> Mapping[str, Source]:
 
 
 async def _whose(
-    store: Store, spoken: Mapping[str, Source], known: Known, item: Item, by: Operator
+    store: Store,
+    spoken: Mapping[str, Source],
+    known: Known,
+    room: HandedOver,
+    item: Item,
+    by: Operator,
 ) -> Fate | None:
     """What becomes of an item of nobody: it is the first one's that something of it belongs to."""
     source = spoken.get(item.format)
@@ -115,17 +143,18 @@ async def _whose(
     if target is None:
         lost = [report for report, each in told if not each.dropped]
         return None if lost or reports.unread else Fate(Outcome.ERASED)
-    theirs = [(report, each.whose) for report, each in told if each.live is target]
-    records, unread = _records(target, source, theirs, item, by)
+    theirs = [(report, each) for report, each in told if each.live is target]
+    said = await _said(target, source, theirs, room, item, by)
     rest = sorted(
         [*reports.unread, *(_unowned(report) for report in lost)], key=lambda one: one.index or 0
     )
     return Fate(
         Outcome.PUT_BACK if rest else Outcome.ROUTED,
         target,
-        records,
+        said.records,
         left=_rest(item, rest) if rest else None,
-        moved=_anew(_rest(item, unread)) if unread else None,
+        moved=_anew(_rest(item, said.unread)) if said.unread else None,
+        waits=said.waits,
     )
 
 
@@ -141,30 +170,75 @@ def _anew(item: Item | None) -> Item | None:
 async def _read(
     store: Store,
     spoken: Mapping[str, Source],
+    room: HandedOver,
     target: LiveApplication,
     item: Item,
     by: Operator,
-) -> tuple[Sequence[Append], Item | None]:
-    """What an item says by the rules of now, and what of it can't be read yet."""
+) -> tuple[_Said, Item | None]:
+    """What an item says by the rules of now, and what is left of it."""
     source = spoken.get(item.format)
     if source is None:
-        return (), item
+        return _Said(), item
     if source.records:
         receipts = _receipts(item)
-        unread = list(receipts.unread)
         records = [_append(target, receipts, item, by)] if receipts.entries else []
+        said, unread = _Said(records), [*receipts.unread]
     else:
         reports = _reports(source, item)
         nobody = Stored(store, Rules())
         found = await owned(
             store, nobody, reports.reports, token=item.token, source=source, own=target
         )
-        theirs = [(report, each.whose) for report, each in zip(reports.reports, found, strict=True)]
-        records, unread = _records(target, source, theirs, item, by)
-        unread = [*reports.unread, *unread]
-    if not records:
-        return (), item if unread else None
-    return records, _rest(item, unread) if unread else None
+        theirs = list(zip(reports.reports, found, strict=True))
+        said = await _said(target, source, theirs, room, item, by)
+        unread = [*reports.unread, *said.unread]
+    if not (said.records or said.waits):
+        return said, item if unread else None
+    return said, _rest(item, unread) if unread else None
+
+
+async def _said(
+    target: LiveApplication,
+    source: Source,
+    reports: Sequence[tuple[Report, Owned]],
+    room: HandedOver,
+    item: Item,
+    by: Operator,
+) -> _Said:
+    """What reports of an item are that belong to one application."""
+    whole: list[tuple[Report, Whose]] = []
+    waits: list[pending.Item] = []
+    for report, each in reports:
+        part = _part(target, source, report, each, item, by)
+        if part is not None and await room.take(target.application.sdkappid):
+            waits.append(part)
+        else:
+            whole.append((report, each.whose))
+    records, unread = _records(target, source, whole, item, by)
+    return _Said(records, waits, unread)
+
+
+def _part(
+    target: LiveApplication, source: Source, report: Report, own: Owned, item: Item, by: Operator
+) -> pending.Item | None:
+    """What waits of a report; None: it is no part of a message that has others.
+
+    It waits from now on: the others may be parked, too, and leave a moment later.
+    """
+    if pending.piece_of(report, own.name) is None:
+        return None
+    part = pending.Item(
+        source=source.name,
+        token=item.token,
+        at_ms=item.at_ms,
+        report=report,
+        whose=own.whose,
+        owner=target.application.owner,
+        name=own.name,
+        asked=pending.Asked(item.address, item.method, item.query, item.content_type),
+        since_ms=by.now_ms,
+    )
+    return part if pending.fits(part) else None
 
 
 def _receipts(item: Item) -> Receipts:

@@ -27,7 +27,7 @@ from pullstatus.apps.values import NOBODY
 from pullstatus.mailbox.pending import pending_mailbox
 from pullstatus.store import Backlog, Store
 
-__all__ = ["Room"]
+__all__ = ["HandedOver", "Room"]
 
 _OWN: Final = 120  # one of so many places is a token's own, and half as many are of all of these
 _LOOK_MS: Final = 1_000  # how old it may be what a process knows of others
@@ -90,6 +90,29 @@ class Room:
             async for entry in self._store.entries(row.mailbox, row.accepted - row.waiting + 1):
                 held[_decode(entry.data).token] += 1
         self._held, self._until_ms = held, now_ms + _LOOK_MS
+
+
+class HandedOver:
+    """What room there is for parts that come late, handed over to wait where the others are."""
+
+    def __init__(self, store: Store) -> None:
+        """Nothing is known yet; each application is looked at once."""
+        self._store = store
+        self._left: dict[int, int] = {}
+
+    async def take(self, sdkappid: int) -> bool:
+        """Take a place with an application, beside those that `Room` gives; whether there was one.
+
+        Raises:
+            StoreUnavailable: it could not be asked now.
+        """
+        if sdkappid not in self._left:
+            mailbox = pending_mailbox(sdkappid)
+            rows = [row for row in await self._store.backlog(sdkappid) if row.mailbox == mailbox]
+            waiting = sum(row.waiting for row in rows)
+            self._left[sdkappid] = 2 * limits.PENDING_ITEMS_MAX - waiting
+        self._left[sdkappid] -= 1
+        return self._left[sdkappid] >= 0
 
 
 def _share(places: int, others: Iterable[int]) -> int:

@@ -5,7 +5,8 @@
 
 What is read moves in one commit, under the fingerprints it would have had at the door: cut off
 anywhere, a retry can be repeated, and no record is stored twice. An item of which a part reads
-leaves that part as records, and stays as the rest.
+leaves that part as records, and stays as the rest. The part of a message leaves to wait for the
+others, which may be parked, too, or are still to come.
 
     route  ->  the same for another application, whose items these should have been: what reads is a
                record there, and what does not is parked there
@@ -17,6 +18,7 @@ applications lie apart could know only of the first. What becomes of which item,
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 
 import msgspec
@@ -25,6 +27,7 @@ from pullstatus import limits
 from pullstatus.apps import Application, LiveApplication, Operator
 from pullstatus.apps.values import NOBODY, application_setting
 from pullstatus.errors import InvalidSetting, SettingChanged
+from pullstatus.mailbox import append_of, pending
 from pullstatus.mailbox.parking import (
     Item,
     Parked,
@@ -35,7 +38,9 @@ from pullstatus.mailbox.parking import (
 )
 from pullstatus.mailbox.rereading import Fate, give_away, give_back, reread
 from pullstatus.mailbox.upkeep import DAY_MS
-from pullstatus.store import Act, Append, Outcome, Store, Unpark
+from pullstatus.receipts import Receipts
+from pullstatus.records import Kind
+from pullstatus.store import Act, Append, Outcome, Park, Store, Unpark
 
 __all__ = ["Told", "drop", "drop_meant", "retry", "route"]
 
@@ -51,12 +56,14 @@ class Told(msgspec.Struct, frozen=True):
         records: how many records are new of them.
         left: how many wait still.
         parked: how many wait now with another application.
+        pending: how many parts of messages wait now for the others.
     """
 
     items: int
     records: int
     left: int
     parked: int = 0
+    pending: int = 0
 
 
 async def retry(
@@ -90,6 +97,7 @@ async def retry(
             told.records + more.records,
             more.left,
             told.parked + more.parked,
+            told.pending + more.pending,
         )
     return told
 
@@ -220,7 +228,7 @@ async def _settle(
         that, and the numbers of items of which a part has left, and the rest waits.
     """
     open_numbers: set[int] | None = None
-    gone = records = moved = 0
+    gone = records = moved = apart = 0
     parts: list[int] = []
     for tries_left in reversed(range(limits.OVERTAKEN_MAX)):
         live = await owner_of(store, sdkappid)
@@ -246,13 +254,14 @@ async def _settle(
                 met = [(each.number, fates[each.seq]) for each in step if each.seq in fates]
                 gone += sum(fate.outcome is not Outcome.PUT_BACK for _, fate in met)
                 moved += sum(fate.moved is not None for _, fate in met)
+                apart += sum(len(fate.waits) for _, fate in met)
                 parts += [number for number, fate in met if fate.target and fate.left]
         except SettingChanged:
             if not tries_left:
                 raise
             continue
         break
-    return Told(gone, records, len(await parked(store, sdkappid)), moved), parts
+    return Told(gone, records, len(await parked(store, sdkappid)), moved, apart), parts
 
 
 def _fate(each: Parked, by: Operator, decided: Fate | None) -> Fate | None:
@@ -264,7 +273,7 @@ def _fate(each: Parked, by: Operator, decided: Fate | None) -> Fate | None:
     if stays and each.item.at_ms < by.now_ms - limits.PARKED_DAYS * DAY_MS:
         if decided is None:
             return Fate(Outcome.EXPIRED)
-        return Fate(Outcome.EXPIRED, decided.target, decided.records)
+        return Fate(Outcome.EXPIRED, decided.target, decided.records, waits=decided.waits)
     return decided
 
 
@@ -313,6 +322,7 @@ def _unpark(
     records: list[Append] = []
     moved: list[Item] = []
     back: list[bytes] = []
+    waits: dict[str, list[pending.Item]] = defaultdict(list)
     for each in step:
         fate = fates.get(each.seq, Fate(Outcome.PUT_BACK, left=each.item))
         if each.item is None:
@@ -320,6 +330,8 @@ def _unpark(
         target = fate.target or target
         outcomes.append(fate.outcome)
         records += fate.records
+        for part in fate.waits:
+            waits[part.token].append(part)
         if fate.left is not None:
             back.append(msgspec.structs.replace(fate.left, number=each.number).encoded())
         if fate.moved is not None:
@@ -334,5 +346,16 @@ def _unpark(
         act,
         live.while_set,
         by.ticket(),
-        [aside_of(target, moved, by.now_ms, by.ticket())] if moved else [],
+        [
+            *([aside_of(target, moved, by.now_ms, by.ticket())] if moved else []),
+            *(_pending(target, parts, token, by) for token, parts in waits.items()),
+        ],
     )
+
+
+def _pending(
+    target: LiveApplication, parts: Sequence[pending.Item], token: str, by: Operator
+) -> Park:
+    nothing = Receipts(Kind.DELIVERY_STATUS, [])
+    none = append_of(target, nothing, sender=token, now_ms=by.now_ms, ticket=by.ticket())
+    return pending.aside_of(target, parts, none, token)

@@ -25,7 +25,7 @@ from pullstatus.receipts.times import TIMES, plausible
 from pullstatus.records import Kind
 from pullstatus.records.numbers import ungrouped
 
-__all__ = ["NESTED_MAX", "Plan", "keys_of", "members_of", "plan_of", "whole_number"]
+__all__ = ["NESTED_MAX", "Plan", "keys_of", "members_of", "plan_of", "whole_number", "word_of"]
 
 NESTED_MAX: Final = 4
 """Objects within an item that are looked into, one within the other."""
@@ -150,7 +150,8 @@ class _Statuses(_Table):
         super().__init__(keys, column)
         self._usual = not (keys.receipt or keys.part)
         self._by_state = keys.when == keys.state and not keys.unless  # one without is odd anyway
-        self._state, self._states, self._otherwise = column(keys.state), keys.states, keys.otherwise
+        self._keys, self._states, self._otherwise = keys, keys.states, keys.otherwise
+        self._words = list(map(column, keys_of(keys.state)))
         self._sid, self._ext = column(keys.sid), column(keys.ext)
         self._errmsg, self._description = column(keys.errmsg), column(keys.description)
 
@@ -180,7 +181,7 @@ class _Statuses(_Table):
         return self.columns(rows, now_s)
 
     def columns(self, rows: Rows, now_s: int) -> Statuses:
-        said = self._state(rows)
+        said = self._said(rows)
         known = {text: self._states.get(text.casefold(), self._otherwise) for text in set(said)}
         known[""] = None
         errmsgs = self._errmsg(rows)
@@ -197,6 +198,19 @@ class _Statuses(_Table):
             errmsgs,
             self._description(rows),
         )
+
+    def _said(self, rows: Rows) -> list[str]:
+        """The word for each state."""
+        if len(self._words) == 1:
+            return self._words[0](rows)
+        words = zip(*[column(rows) for column in self._words], strict=True)
+        return [word_of(self._keys, some) for some in words] if self._words else [""] * len(rows)
+
+
+def word_of(keys: StatusKeys, words: Sequence[str]) -> str:
+    """Which of some words says the state: the first that is known, else the first that is there."""
+    known = (word for word in words if word.casefold() in keys.states)
+    return next(known, next(filter(None, words), ""))
 
 
 def _is_odd(state: State | None, id_: str) -> bool:

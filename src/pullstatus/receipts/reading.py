@@ -24,9 +24,16 @@ from pullstatus import limits
 from pullstatus.json import integer, mend_in_steps, survey
 from pullstatus.receipts import Receipts, Unread
 from pullstatus.receipts.parts import Part, headed
-from pullstatus.receipts.plan import NESTED_MAX, keys_of, members_of, plan_of, whole_number
+from pullstatus.receipts.plan import (
+    NESTED_MAX,
+    keys_of,
+    members_of,
+    plan_of,
+    whole_number,
+    word_of,
+)
 from pullstatus.receipts.reports import Report, Reports, State, Statuses, receipts_together
-from pullstatus.receipts.request import Request
+from pullstatus.receipts.request import Request, charset_of, recoded
 from pullstatus.receipts.sifting import sift_in_steps
 from pullstatus.receipts.source import Keys, PartKeys, ReplyKeys, Source, StatusKeys
 from pullstatus.receipts.text import NO_SIGN, coding_named, coding_of, decoded
@@ -55,29 +62,29 @@ def read(source: Source, request: Request) -> Steps[Reports]:
         if place == "body":
             if _is_form(request) and items != source.places[-1]:
                 continue
-            return (yield from _read_json(source, request.body, name, request))
-        field = _pairs(request).get(name)
-        if field is not None:
-            fields.append((yield from _read_json(source, field, "", request)))
+            return (yield from _read_body(source, name, request))
+        for field in _values(source, request, name):
+            said = yield from _read_json(source, field, "", request, whole=False)
+            fields.append(said)
     if fields:
         return Reports(
             [report for each in fields for report in each.reports],
             tuple(unread for each in fields for unread in each.unread),
         )
-    return _join([Unread(request.body or request.query, f"must have {name}", name)])
+    return _join([Unread(_whole(request), f"must have {name}", name)])
 
 
 def _read_request(source: Source, request: Request) -> Steps[Reports]:
-    pairs = _pairs(request)
-    raw = request.body or request.query
+    pairs = _pairs(source, request)
+    raw = _whole(request)
     if request.body and not _is_form(request):
         try:
-            text = yield from mend_in_steps(request.body)
+            text = yield from mend_in_steps(recoded(request))
             pairs = {**pairs, **dict(_flat(text, "", members_of(source)))}
         except _NO_JSON:
             return _join([Unread(raw, "must be a form, or a JSON object")])
     if not pairs:
-        return Reports([])
+        return _join([Unread(raw, "must have fields with names")] if raw.strip(b"&=") else [])
     report = _report(source, pairs, raw, None, request)
     if request.body and isinstance(report, Report):
         report = msgspec.structs.replace(report, query=request.query)
@@ -86,7 +93,9 @@ def _read_request(source: Source, request: Request) -> Steps[Reports]:
 
 def read_records(request: Request) -> Steps[Receipts]:
     """What a request comes to whose items are records, with what could not be read of it."""
-    return sift_in_steps(request.body, request.arrived_s)
+    if _has_no_body(request):
+        return Receipts(Kind.DELIVERY_STATUS, [], [], unread=(Unread(request.query, _NO_BODY),))
+    return (yield from sift_in_steps(recoded(request), request.arrived_s))
 
 
 def read_usual(source: Source, request: Request, nationcode: str | None) -> Receipts | None:
@@ -111,7 +120,8 @@ def read_statuses(source: Source, request: Request) -> Statuses | None:
     """What a usual POST of delivery statuses says, read at once; otherwise as `read_usual`."""
     place, _, member = source.places[0].partition(".")
     plan = plan_of(source)
-    if plan is None or place != "body" or source.each or _is_form(request):
+    is_usual = not (source.each or _is_form(request) or charset_of(request.content_type))
+    if plan is None or place != "body" or not is_usual:
         return None
     text = request.body.strip()
     if text[:1] != (b"{" if member else b"["):
@@ -145,31 +155,58 @@ _NO_JSON: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 _TOGETHER: Final = 100
 
 
-def _read_json(source: Source, body: bytes, member: str, request: Request) -> Steps[Reports]:
+_NO_BODY: Final = "must have a body, which what stands in the address is not"
+
+
+def _has_no_body(request: Request) -> bool:
+    """Whether what it says, if anything, was said where nobody reads it."""
+    return bool(request.query and not request.body.strip())
+
+
+def _whole(request: Request) -> bytes:
+    """All that it says: the body, or what stands in the address where there is none."""
+    return request.query if _has_no_body(request) else request.body
+
+
+def _read_body(source: Source, member: str, request: Request) -> Steps[Reports]:
+    if _has_no_body(request):
+        return _join([Unread(request.query, _NO_BODY)])
+    return (yield from _read_json(source, recoded(request), member, request))
+
+
+def _read_json(
+    source: Source, body: bytes, member: str, request: Request, *, whole: bool = True
+) -> Steps[Reports]:
+    """What JSON says.
+
+    Args:
+        whole: it is all of the request; else a field of it, which a retry finds in the whole.
+    """
     text = yield from mend_in_steps(_unwrapped(body))
     text = text.strip()
     if not text:
         return Reports([])
+    raw = body if whole else _whole(request)
     usual = len(text) <= AT_ONCE_BYTES and text[:1] == (b"{" if member else b"[")
     try:
         items = _cut(text, member) if usual else None
         if items is None or not _is_plain(text, items):
             shape = yield from survey(text, limits.CALLBACK_PARTS_MAX)
             if shape.deep or shape.parts > limits.CALLBACK_PARTS_MAX:
-                return Reports([], (Unread(body, _TOO_MANY),))
+                return Reports([], (Unread(raw, _TOO_MANY),))
             items = _cut(text, member)
     except KeyError:
-        return Reports([], (Unread(body, f"must have {member}", member),))
+        return Reports([], (Unread(raw, f"must have {member}", member),))
     if items is None:
-        return Reports([], (Unread(body, "must be JSON"),))
+        return Reports([], (Unread(raw, "must be JSON"),))
     kept = said = items
     if source.each:
         pairs = _spread(items, source.each)
         if pairs is None:
-            return Reports([], (Unread(body, _TOO_MANY),))
+            return Reports([], (Unread(raw, _TOO_MANY),))
         kept, said = [pair[0] for pair in pairs], [pair[1] for pair in pairs]
     if len(kept) > limits.CALLBACK_PARTS_MAX:
-        return Reports([], (Unread(body, _TOO_MANY),))
+        return Reports([], (Unread(raw, _TOO_MANY),))
     return (yield from _read_items(source, kept, said, request))
 
 
@@ -244,12 +281,18 @@ def _read_item(
 
 
 def _unwrapped(body: bytes) -> bytes:
-    """JSON that was percent-encoded once more than it had to be."""
+    """JSON that was percent-encoded once more than it had to be; a plus may stand for a blank."""
     for _ in range(2):
-        if body[:1] in (b"[", b"{") or b"%" not in body:
+        if body[:1] in _JSON or b"%" not in body:
             break
-        body = unquote_to_bytes(body)
+        plain = unquote_to_bytes(body)
+        if plain[:1] in _JSON and b"%20" not in body:
+            plain = unquote_to_bytes(body.replace(b"+", b" "))
+        body = plain
     return body
+
+
+_JSON: Final = (b"[", b"{")
 
 
 def _spread(items: Sequence[bytes], each: str) -> list[tuple[bytes, bytes]] | None:
@@ -275,10 +318,11 @@ def _spread(items: Sequence[bytes], each: str) -> list[tuple[bytes, bytes]] | No
 def _entries(raw: bytes, path: Sequence[str]) -> Iterator[tuple[bytes, bytes]]:
     members = _decode_members(raw)
     held = bytes(members.get(path[0], b""))
-    if held[:1] != b"[":
+    entries = _decode_raws(held) if held[:1] == b"[" else []
+    if not entries:  # a summary, perhaps, which nobody may lose
         yield raw, raw
         return
-    for entry in map(bytes, _decode_raws(held)):
+    for entry in map(bytes, entries):
         several = path[1:] and entry[:1] == b"{"
         for kept, said in _entries(entry, path[1:]) if several else ((entry, entry),):
             yield (
@@ -309,19 +353,38 @@ def _flat(raw: bytes, prefix: str, read: frozenset[str]) -> Iterator[tuple[str, 
             yield name, token if number is None else str(number).encode()
 
 
-def _pairs(request: Request) -> Members:
+def _pairs(source: Source, request: Request) -> Members:
     """Query and form by name; of a name that comes again, what came first with something in it."""
     pairs: dict[str, bytes] = {}
-    texts = [request.query]
+    for key, value in _fields(source, request):
+        if key and not pairs.get(key):
+            pairs[key] = value
+    return pairs
+
+
+def _values(source: Source, request: Request, name: str) -> list[bytes]:
+    """What fields of this name say, each once; of none with something in it the first."""
+    found = [value for key, value in _fields(source, request) if key == name]
+    return list(dict.fromkeys(filter(None, found))) or found[:1]
+
+
+def _fields(source: Source, request: Request) -> Iterator[tuple[str, bytes]]:
+    texts = [(request.query, "")]
     if request.body and _is_form(request):
-        texts.append(request.body)
-    for text in texts:
+        texts.append((request.body, _charset_of_form(source, request)))
+    for text, charset in texts:
         for piece in text.split(b"&", limits.SOURCE_FIELDS_MAX)[: limits.SOURCE_FIELDS_MAX]:
             name, _, value = piece.partition(b"=")
             key = unquote_to_bytes(name.replace(b"+", b" ")).decode(errors="replace")
-            if key and not pairs.get(key):
-                pairs[key] = unquote_to_bytes(value.replace(b"+", b" "))
-    return pairs
+            said = unquote_to_bytes(value.replace(b"+", b" "))
+            yield key, decoded(said, charset).encode() if charset else said
+
+
+def _charset_of_form(source: Source, request: Request) -> str:
+    """In which its values are; "": in UTF-8, or the source says of each text what it is in."""
+    reply = source.reply
+    says = reply is not None and (reply.charset or reply.codings or reply.hexadecimal)
+    return "" if says else charset_of(request.content_type)
 
 
 def _is_form(request: Request) -> bool:
@@ -368,7 +431,7 @@ def _status(
     if keys.receipt:
         parts = receipt_text(_text(members, keys.receipt))
         members = {**members, **{f"receipt.{name}": parts[name].encode() for name in parts}}
-    said = _text(members, keys.state)
+    said = word_of(keys, [_text(members, key) for key in keys_of(keys.state)])
     state = keys.states.get(said.casefold(), keys.otherwise)
     kind, member = Kind.DELIVERY_STATUS, _first(keys.state)
     if not said:
@@ -401,6 +464,8 @@ def _reply(
 ) -> Report | Unread:
     data = _bytes(members, keys.text)
     if keys.hexadecimal:
+        if not any(key in members for key in keys_of(keys.hexadecimal)):
+            return Unread(raw, "is missing", _first(keys.hexadecimal), Kind.REPLY, index)
         try:
             data = bytes.fromhex(_text(members, keys.hexadecimal))
         except ValueError:

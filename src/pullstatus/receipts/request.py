@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import functools
+from email.message import Message
+from typing import Final
+
 import msgspec
 
-__all__ = ["Request"]
+from pullstatus.receipts.text import BINARY, coding_named, decoded
+
+__all__ = ["Request", "charset_of", "recoded"]
 
 
 class Request(msgspec.Struct, frozen=True):
@@ -22,3 +28,23 @@ class Request(msgspec.Struct, frozen=True):
     content_type: str
     body: bytes
     arrived_s: int
+
+
+def recoded(request: Request) -> bytes:
+    """Its body in UTF-8, where its content type names another charset."""
+    charset = charset_of(request.content_type)
+    return decoded(request.body, charset).encode() if charset else request.body
+
+
+@functools.lru_cache(maxsize=64)
+def charset_of(content_type: str) -> str:
+    """The charset that a content type names; "": none, UTF-8, or none that is known."""
+    if "charset" not in content_type.lower():
+        return ""
+    message = Message()
+    message["Content-Type"] = content_type
+    coding = coding_named(str(message.get_param("charset", "")))
+    return "" if coding in _PLAIN else coding
+
+
+_PLAIN: Final = ("", "ascii", "utf-8", BINARY)

@@ -228,6 +228,8 @@ def read_source(text: str, *, new: bool = True) -> Source:
         raise InvalidSetting("the source is nested too deep") from None
     except msgspec.ValidationError as error:
         raise InvalidSetting(f"the source does not fit: {error}{_instead(str(error))}") from None
+    except ValueError as error:  # a number that is too long to be one
+        raise InvalidSetting(f"the source is not TOML: {error}") from None
     _check(source)
     if new:
         _check_new(source)
@@ -299,7 +301,11 @@ def _check_new(source: Source) -> None:
         names = (keys,) if isinstance(keys, str) else keys
         if not names or not all(part for name in names for part in name.split("+")):
             raise InvalidSetting(f"{member} must name what is read, with no empty name in it")
+    if source.status is not None and not source.status.state:
+        raise InvalidSetting("status.state must name what says the state")
     answer = source.answer
+    if any(isinstance(said, int) and abs(said) > _INTEGER_MAX for said in answer.refusal.values()):
+        raise InvalidSetting(f"answer.refusal must have no number beyond {_INTEGER_MAX:,}")
     for member in ("content_type", "reply_type"):
         value = getattr(answer, member)
         if value is not None and not _HEADER.fullmatch(value):
@@ -311,6 +317,7 @@ def _check_new(source: Source) -> None:
 
 
 _BODILESS: Final = (204, 205)
+_INTEGER_MAX: Final = 2**53  # beyond, readers of JSON read another one (RFC 8259, 6)
 
 
 def _keys_by_member(source: Source) -> Iterator[tuple[str, Keys]]:

@@ -63,7 +63,12 @@ def decoded(data: bytes, coding: str) -> str:
     """
     if coding == BINARY:
         return data.hex()
-    return _gsm7(data) if coding == "gsm7" else data.decode(_CODECS.get(coding, coding), "replace")
+    if coding == "gsm7":
+        return _gsm7(data)
+    codec = _CODECS.get(coding, coding)
+    if codec == "utf-16" and not data.startswith((codecs.BOM_UTF16_BE, codecs.BOM_UTF16_LE)):
+        codec = "utf-16-be"  # as RFC 2781 has it, 4.3, of what says nothing else
+    return data.decode(codec, "replace")
 
 
 def decoded_together(pieces: Sequence[bytes], coding: str) -> str:
@@ -82,8 +87,11 @@ def decoded_together(pieces: Sequence[bytes], coding: str) -> str:
 
 def coding_named(charset: str) -> str:
     """The coding that goes by the name of a charset; "": none of a text does."""
-    if charset.casefold().replace("-", "") in _BYTES:
+    plain = charset.casefold().replace("-", "").replace("_", "")
+    if plain in _BYTES:
         return BINARY
+    if plain in _UCS2:
+        return "utf-16"
     try:
         name = codecs.lookup(charset).name
         b"a".decode(name, "replace")
@@ -94,6 +102,9 @@ def coding_named(charset: str) -> str:
 
 _BYTES: Final = ("8bit", "binary", "octetstream", "unknown8bit")
 """What gateways, mail and IANA call a charset that is none."""
+
+_UCS2: Final = ("csunicode", "iso10646ucs2", "ucs2")
+"""What gateways and IANA call UTF-16 without pairs of surrogates; Python knows none of them."""
 
 _NO_CHARSETS: Final = ("idna", "punycode", "raw-unicode-escape", "undefined", "unicode-escape")
 """Python's, and nobody's; the time that the first two take grows with the square of a text."""

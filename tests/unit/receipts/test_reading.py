@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from typing import get_args
-from urllib.parse import quote, urlencode
+from urllib.parse import quote, quote_plus, urlencode
 
 import pytest
 from hypothesis import given
@@ -12,7 +13,7 @@ from hypothesis import strategies as st
 
 from pullstatus.errors import InvalidSetting
 from pullstatus.receipts import Unread
-from pullstatus.receipts.reading import read, receipt_text
+from pullstatus.receipts.reading import read, read_records, receipt_text
 from pullstatus.receipts.reports import Report, Reports, State, Whose, receipts_of
 from pullstatus.receipts.request import Request
 from pullstatus.receipts.source import Form, Source, builtin, read_source
@@ -89,6 +90,120 @@ def test_a_field_that_was_encoded_twice_is_read() -> None:
     for text in (quote(item), quote(quote(item))):
         found = said(b"list=" + text.encode(), "form.list", FORM)
         assert [report.id for report in found.reports] == ["1"]
+
+
+@pytest.mark.parametrize("encodings", range(1, 4))
+@pytest.mark.parametrize("escape", [quote, quote_plus])
+@pytest.mark.parametrize("text", ["yes please", "a + b", "+1", "50% off", "a%20b", "1 + %2B"])
+def test_a_blank_is_one_however_it_was_encoded_and_a_plus_is_one(
+    text: str, escape: Callable[[str], str], encodings: int
+) -> None:
+    encoded = json.dumps({"from": "1", "text": text, "at": "2026-01-05 08:03:04"})
+    for _ in range(encodings):
+        encoded = escape(encoded)
+    [report] = said(b"list=" + encoded.encode(), "form.list", FORM).reports
+    assert report.text == text
+
+
+def test_every_field_of_a_form_that_comes_again_is_read() -> None:
+    """In the form and in the query, and the same once."""
+    one, two, three = (
+        quote(json.dumps({"to": {"number": "1"}, "id": str(number), "state": "ok"}))
+        for number in range(3)
+    )
+    body = f"list={one}&list=&list={two}&list={one}".encode()
+    query = f"list={three}".encode()
+    found = done(read(mine("form.list"), Request("POST", query, FORM, body, NOW_S)))
+    assert sorted(report.id for report in found.reports) == ["0", "1", "2"]
+
+
+@pytest.mark.parametrize("method", ["GET", "POST"])
+@pytest.mark.parametrize("body", [b"", b" \r\n"])
+@pytest.mark.parametrize("items", ["body", "body.list", "form.list"])
+def test_what_is_said_where_nobody_reads_it_is_told(items: str, body: bytes, method: str) -> None:
+    """And nothing of it has changed when it is read again."""
+    query = b"to=1&state=ok"
+    for _ in range(2):
+        found = done(read(mine(items), Request(method, query, "", body, NOW_S)))
+        assert not found.reports
+        assert [unread.raw for unread in found.unread] == [query]
+        body = b""
+    records = done(read_records(Request(method, query, "", body, NOW_S)))
+    assert not records.entries
+    assert [unread.raw for unread in records.unread] == [query]
+
+
+def test_a_form_without_names_is_told() -> None:
+    for body in (b"=foo", b"&=foo&"):
+        assert [each.raw for each in said(body, "request", FORM).unread] == [body]
+    assert said(b"&&", "request", FORM) == Reports([])
+
+
+def test_a_field_that_is_no_json_is_kept_with_all_that_came() -> None:
+    """So that it is still a field when it is read again."""
+    for _ in range(2):
+        [unread] = said(b"other=1&list={", "form.list", FORM).unread
+        assert (unread.raw, unread.index) == (b"other=1&list={", None)
+
+
+@pytest.mark.parametrize("charset", ["GBK", "gb2312", "UTF-16", "utf-16le", '"Big5"', "UTF-8"])
+@pytest.mark.parametrize("items", ["body", "request", "form.list"])
+def test_a_body_is_in_the_charset_that_its_content_type_names(items: str, charset: str) -> None:
+    codec = {"UTF-16": "utf-16-be"}.get(charset, charset.strip('"'))
+    item = json.dumps({"from": "1", "text": "你好"}, ensure_ascii=False).encode(codec)
+    content_type = f"application/json; charset={charset}"
+    if items != "body":
+        content_type = f"{FORM}; charset={charset}"
+        text = "你好".encode(codec)
+        item = b"list=" + quote(item).encode() if "." in items else b"from=1&text=" + text
+        item = item if "." in items else b"from=1&text=" + quote(text).encode()
+    [report] = said(item, items, content_type).reports
+    assert report.text == "你好"
+
+
+def test_a_text_that_says_its_own_charset_is_in_that() -> None:
+    body = b"from=8613800000001&charset=GBK&text=" + quote("你好".encode("gbk")).encode()
+    for charset in ("UTF-8", "GBK", "Big5"):
+        request = Request("POST", b"", f"{FORM}; charset={charset}", body, NOW_S)
+        [report] = done(read(builtin()["kannel"], request)).reports
+        assert report.text == "你好"
+
+
+def test_a_reply_without_its_bytes_is_told_and_one_of_no_bytes_is_a_reply() -> None:
+    jasmin = builtin()["jasmin"]
+    query = b"id=1&from=8613800000001&to=7&origin-connector=c&coding=0"
+    found = done(read(jasmin, Request("GET", query + b"&content=hello", "", b"", NOW_S)))
+    assert [(unread.member, unread.reason) for unread in found.unread] == [("binary", "is missing")]
+    [report] = done(read(jasmin, Request("GET", query + b"&binary=", "", b"", NOW_S))).reports
+    assert report.text == ""
+
+
+def test_a_list_of_none_is_no_reason_to_lose_what_is_around_it() -> None:
+    found = batch({"id": "b1", "to": [{"state": "bad", "number": []}]})
+    assert [report.state for report in found.reports] == [State.FAIL]
+    found = batch({"id": "b1", "to": []})
+    [raw] = [report.raw for report in found.reports] + [unread.raw for unread in found.unread]
+    assert json.loads(raw) == {"id": "b1", "to": []}
+
+
+@pytest.mark.parametrize(
+    ("name", "group", "state"),
+    [
+        ("DELIVERED_TO_HANDSET", "DELIVERED", State.SUCCESS),
+        ("DELIVERED_TO_OPERATOR", "DELIVERED", State.INTERMEDIATE),
+        ("REJECTED_DND", "REJECTED", State.FAIL),
+        ("", "DELIVERED", State.SUCCESS),
+    ],
+)
+def test_of_several_words_the_first_that_is_known_says_the_state(
+    name: str, group: str, state: State
+) -> None:
+    """Read together, and one by one."""
+    item = {"to": "8613800000001", "messageId": "1", "status": {"groupName": group, "name": name}}
+    for items in ([item], [item, {"to": {}}]):
+        body = json.dumps({"results": items}).encode()
+        found = done(read(builtin()["infobip"], Request("POST", b"", "", body, NOW_S)))
+        assert found.reports[0].state is state
 
 
 BATCH = {
@@ -259,6 +374,11 @@ def test_whatever_comes_is_read_or_told_apart(items: str, body: bytes, kind: str
             ('time = "at"', 'part = { reference = "a", count = "", number = "b" }'),
             r"^status\.part\.count must name",
         ),
+        (('state = "state"', ""), r"^status\.state must name"),
+        (('state = "state"', 'state = ""'), r"^status\.state must name"),
+        (("[reply]", f"[answer]\nrefusal = {{ a = {2**53 + 1} }}\n[reply]"), "answer.refusal"),
+        (("[reply]", f"[answer]\nrefusal = {{ a = 0x{'f' * 5000} }}\n[reply]"), "answer.refusal"),
+        (("[reply]", f"[answer]\nrefusal = {{ a = {'9' * 5000} }}\n[reply]"), "not TOML"),
         (("[reply]", "[reply"), "not TOML"),
         (("[reply]", "x = " + "[" * 9000 + "]" * 9000), "nested"),
     ],

@@ -65,12 +65,20 @@ def test_numbers_of_codings(number: int, coding: str) -> None:
         ("8bit", "binary"),
         ("Binary", "binary"),
         ("UTF-16BE", "utf-16-be"),
+        *((name, "utf-16") for name in ("UTF-16", "UCS-2", "ISO-10646-UCS-2", "iso_10646_ucs_2")),
         ("latin1", "iso8859-1"),
         *((name, "") for name in ("", "X-SMS", "rot13", "hex", "idna", "\0", "\ud800")),
     ],
 )
 def test_names_of_charsets(charset: str, coding: str) -> None:
     assert coding_named(charset) == coding
+
+
+@pytest.mark.parametrize("codec", ["utf-16-be", "utf-16"])
+def test_utf_16_is_in_the_order_that_its_mark_says_and_else_in_that_of_the_network(
+    codec: str,
+) -> None:
+    assert decoded("你好".encode(codec), coding_named("UTF-16")) == "你好"
 
 
 @pytest.mark.parametrize(
