@@ -414,7 +414,9 @@ class Model:
                 kept = 0 < state.first_seq <= box.purged
                 box.readers[name] = msgspec.structs.replace(state, kept=kept)
             self.again[mailbox] = [
-                copies for copies in self.again.get(mailbox, []) if copies.first_seq > box.purged
+                left
+                for copies in self.again.get(mailbox, [])
+                if (left := behind(copies, box.purged)).count > 0
             ]
             ended = [first for first, size in box.spans.items() if first + size <= box.purged + 1]
             box.drop_spans(ended)
@@ -618,3 +620,9 @@ class Model:
     def _page(self, box: Box, row: JournalRow, *, repeated: bool = False) -> Page:
         taken = box.kept(row.first_seq, row.count)
         return Page(row.first_seq, len(taken), b",".join(taken), box.waiting, repeated)
+
+
+def behind(copies: Again, purged: int) -> Again:
+    """What is left of a range of copies when entries up to a number are removed."""
+    cut = max(0, purged + 1 - copies.first_seq)
+    return Again(copies.first_seq + cut, copies.count - cut, copies.source_seq + cut, copies.act_id)

@@ -394,12 +394,19 @@ class Piece:
             self._add(self.counts, at_ms, columns)
 
     def _tally_missing(self, run: Run, end: int) -> None:
-        """Count each that is damaged, or was erased before anybody has counted it."""
+        """Count each that is damaged, or was erased before anybody has counted it.
+
+        Where damage has taken what tells the times, they are those of the newest that lie there.
+        """
         there = set(run.seqs)
-        self.broken |= {nearest_hours(at_ms) for at_ms in (*run.times, run.newest_ms)}
-        for seq in range(max(self.through, self._tallied) + 1, end + 1):
-            if seq not in there and source_of(seq, self._copies) is None:
-                self._add(self.missing, run.newest_ms, columns_of(self.kind, None))
+        self.broken |= {nearest_hours(at_ms) for at_ms in (*run.times, run.newest_ms, *run.lost)}
+        missing = [
+            each for each in range(run.first_seq, run.first_seq + run.count) if each not in there
+        ]
+        told = max(self.through, self._tallied)
+        for seq, at_ms in zip(missing, run.lost, strict=True):
+            if told < seq <= end and source_of(seq, self._copies) is None:
+                self._add(self.missing, at_ms, columns_of(self.kind, None))
 
     def _add(
         self, found: dict[int, list[int]], at_ms: int, columns: Sequence[int], count: int = 1

@@ -573,6 +573,7 @@ class Run(msgspec.Struct, frozen=True, gc=False):
         seqs: of those that are sound and were not erased, in order.
         times: when each of these was accepted.
         data: these, joined by commas.
+        lost: when each of the others was accepted, in order.
     """
 
     first_seq: int
@@ -581,6 +582,7 @@ class Run(msgspec.Struct, frozen=True, gc=False):
     seqs: Sequence[int]
     times: Sequence[int]
     data: bytes
+    lost: Sequence[int] = ()
 
 
 class Erased(msgspec.Struct, frozen=True):

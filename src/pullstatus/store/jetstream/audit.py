@@ -215,7 +215,7 @@ class _Kept:
         place = self._place
         subject, newest = place.again(self._box.kind), self._standing.newest
         for message in snapshots.all_of(self._bus, place.stream, subject, newest):
-            row = opened(message, AgainMessage)
-            if row.first_seq > self._box.purged:
+            row = opened(message, AgainMessage).behind(self._box.purged)
+            if row is not None:
                 self.acts.add(row.act_id)
                 yield row.first_seq, row.size, row.source_seq

@@ -13,7 +13,7 @@ from typing import Final, NamedTuple, TypeVar
 from pullstatus.errors import StoreCorrupt, StoreUnavailable
 from pullstatus.store import segments
 from pullstatus.store.jetstream import chunks, snapshots
-from pullstatus.store.jetstream.lists import Lists, entries_of
+from pullstatus.store.jetstream.lists import Lists, entries_of, times_of
 from pullstatus.store.jetstream.messages import (
     ArrayMessage,
     Laid,
@@ -81,7 +81,9 @@ class Derived:
         found: list[Run] = []
         for chunk in self._lists.chunks(mailbox, max(1, first_seq)):
             entries = list(entries_of(mailbox, chunk, first_seq))
-            seq = max(chunk.row.first_seq, first_seq)
+            first, seq = chunk.row.first_seq, max(chunk.row.first_seq, first_seq)
+            there = {entry.seq for entry in entries}
+            times = times_of(chunk)
             found.append(
                 Run(
                     seq,
@@ -90,6 +92,11 @@ class Derived:
                     [entry.seq for entry in entries],
                     [entry.accepted_ms for entry in entries],
                     b",".join([entry.data for entry in entries]),
+                    [
+                        times[each - first]
+                        for each in range(seq, chunk.next_seq)
+                        if each not in there
+                    ],
                 )
             )
             count_max -= chunk.next_seq - seq

@@ -303,8 +303,8 @@ class Lists:
             for message in snapshots.all_of(
                 self._bus, standing.place.stream, subject, standing.newest
             ):
-                row = opened(message, AgainMessage)
-                if row.first_seq > box.purged and row.first_seq + row.size > first_seq:
+                row = opened(message, AgainMessage).behind(box.purged)
+                if row is not None and row.first_seq + row.size > first_seq:
                     yield Again(row.first_seq, row.size, row.source_seq, row.act_id)
 
         async for row in _in_steps(rows):
@@ -532,6 +532,12 @@ def entries_of(
     for place, data in chunk.proven(key, count, checksum, bounds, body):
         if first + place >= first_seq and (containing is None or containing in data):
             yield Entry(first + place, origins[place].at_ms, data, origins[place].ticket)
+
+
+def times_of(stored: Chunk) -> list[int]:
+    """When each of a chunk's entries was accepted, as far as that is told."""
+    count = stored.next_seq - stored.row.first_seq
+    return [each.at_ms for each in chunk.origins(stored.label, count, stored.accepted_ms)]
 
 
 def _reader_state(mailbox: Mailbox, name: bytes, row: ReaderRow) -> ReaderState:

@@ -524,6 +524,14 @@ class AgainMessage(Value, frozen=True):
     source_seq: int
     act_id: int
 
+    def behind(self, purged: int) -> AgainMessage | None:
+        """What is left of it once entries up to a number are removed; None: nothing."""
+        cut = max(0, purged + 1 - self.first_seq)
+        if cut >= self.size:
+            return None
+        source_seq = self.source_seq + cut
+        return AgainMessage(self.first_seq + cut, self.size - cut, source_seq, self.act_id)
+
 
 # -- what is derived of entries --------------------------------------------------------------------
 

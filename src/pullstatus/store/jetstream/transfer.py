@@ -262,8 +262,8 @@ class Reading:
             found = []
             subject = place.again(box.kind)
             for message in snapshots.all_of(self._bus, place.stream, subject, newest):
-                each = opened(message, AgainMessage)
-                if each.first_seq > box.purged:
+                each = opened(message, AgainMessage).behind(box.purged)
+                if each is not None:
                     told[each.first_seq, each.act_id] = message.sequence
                     head = mailbox, each.first_seq, each.act_id
                     found.append(Copied(*head, each.size, each.source_seq))

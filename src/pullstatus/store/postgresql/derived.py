@@ -38,15 +38,21 @@ class Derived:
                 seq = max(first, first_seq)
                 proven = chunk.proven(key_of(box) + first, count, checksum, bounds, body)
                 entries = [(first + place, data) for place, data in proven if first + place >= seq]
-                origins = chunk.origins(label, count, newest_ms)
+                times = [origin.at_ms for origin in chunk.origins(label, count, newest_ms)]
+                there = {each for each, _ in entries}
                 found.append(
                     Run(
                         seq,
                         first + count - seq,
                         newest_ms,
                         [each for each, _ in entries],
-                        [origins[each - first].at_ms for each, _ in entries],
+                        [times[each - first] for each, _ in entries],
                         b",".join([data for _, data in entries]),
+                        [
+                            times[each - first]
+                            for each in range(seq, first + count)
+                            if each not in there
+                        ],
                     )
                 )
                 count_max -= first + count - seq

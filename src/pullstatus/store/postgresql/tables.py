@@ -470,6 +470,8 @@ class PostgresTables:
 
     def remove(self, state: State, through: int) -> None:
         # Not from the first number on: a snapshot keeps all that was removed since it was taken.
+        box, behind = state.number, through + 1
+        self._ask(_CUT_AGAIN, behind, behind, behind, box, state.purged, through, through)
         for sql in (_REMOVE_JOURNAL, _REMOVE_AGAIN):
             self._ask(sql, state.number, state.purged, through)
         # A chunk that reaches further stays whole until all of it may go.
@@ -643,6 +645,12 @@ _DROP_TALLIES = "DELETE FROM pullstatus.tally WHERE sdkappid = %s AND series = %
 
 _WHAT_LEFT = "WHERE box = %s AND first_seq > %s AND first_seq <= %s"
 _REMOVE_JOURNAL = f"DELETE FROM pullstatus.journal {_WHAT_LEFT}"  # noqa: S608 - ours
+# What is left of a range that reaches further, beside it until that is removed.
+_CUT_AGAIN = (
+    "INSERT INTO pullstatus.again SELECT box, %s, first_seq + count - %s,"  # noqa: S608 - ours
+    f" source_seq + %s - first_seq, act_id FROM pullstatus.again {_WHAT_LEFT}"
+    " AND first_seq + count - 1 > %s"
+)
 _REMOVE_AGAIN = f"DELETE FROM pullstatus.again {_WHAT_LEFT}"  # noqa: S608 - ours
 _REMOVE_CHUNKS = f"DELETE FROM pullstatus.chunk {_WHAT_LEFT} AND first_seq + count - 1 <= %s"  # noqa: S608 - ours
 _REMOVE_ASIDE = "DELETE FROM pullstatus.quarantine WHERE box = %s AND first_seq <= %s"

@@ -59,6 +59,7 @@ def _run(
         if place >= skip:
             places.append(place)
             entries.append(entry)
+    there = set(places)
     return Run(
         first,
         count - skip,
@@ -66,6 +67,7 @@ def _run(
         [first + place - skip for place in places],
         [times[place] for place in places],
         b",".join(entries),
+        [times[place] for place in range(skip, count) if place not in there],
     )
 
 

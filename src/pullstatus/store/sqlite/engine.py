@@ -464,15 +464,15 @@ class SqliteStore(GatheredStore):
 
     async def again(self, mailbox: Mailbox, first_seq: int = 1) -> AsyncIterator[Again]:
         """See `Store.again`."""
-        first = first_seq
+        after = (0, 0)
         while rows := await self._reads.ask(
-            lambda connection, first=first: reading.again(  # type: ignore[misc]
-                connection, mailbox, first, READ_ROWS
+            lambda connection, after=after: reading.again(  # type: ignore[misc]
+                connection, mailbox, first_seq, after, READ_ROWS
             )
         ):
             for row in rows:
                 yield row
-            first = rows[-1].first_seq + rows[-1].count
+            after = rows[-1].first_seq, rows[-1].act_id
 
     async def acts(self, *, newest_first: bool = False) -> AsyncIterator[ActRow]:
         """See `Store.acts`."""

@@ -356,7 +356,9 @@ def in_hand(connection: apsw.Connection) -> InHand:
     return InHand(pages, oldest_ms)
 
 
-def again(connection: apsw.Connection, mailbox: Mailbox, first: int, rows_max: int) -> list[Again]:
+def again(
+    connection: apsw.Connection, mailbox: Mailbox, first: int, after: tuple[int, int], rows_max: int
+) -> list[Again]:
     """A step of the ranges that end at number `first` or later and are there again."""
     start = base(connection, mailbox)
     if start is None:
@@ -364,10 +366,9 @@ def again(connection: apsw.Connection, mailbox: Mailbox, first: int, rows_max: i
     return [
         Again(key & schema.SEQ_MASK, count, source_seq, act_id)
         for key, count, source_seq, act_id in connection.execute(
-            "SELECT key, count, source_seq, act_id FROM again WHERE key BETWEEN (SELECT"
-            " coalesce(max(key), ?2) FROM again WHERE key BETWEEN ?1 AND ?2) AND ?3"
-            " AND key + count > ?2 ORDER BY key LIMIT ?4",
-            (start, start | first, start | schema.SEQ_MASK, rows_max),
+            "SELECT key, count, source_seq, act_id FROM again WHERE (key, act_id) > (?1, ?2)"
+            " AND key <= ?3 AND key + count > ?4 ORDER BY key, act_id LIMIT ?5",
+            (start | after[0], after[1], start | schema.SEQ_MASK, start | first, rows_max),
         )
     ]
 

@@ -357,6 +357,12 @@ class SqliteTables(ActRows):
     # -- removal
 
     def remove(self, state: State, through: int) -> None:
+        # A range that reaches further tells of what stays.
+        self._connection.execute(
+            "UPDATE again SET source_seq = source_seq + ?2 + 1 - key, count = key + count - ?2 - 1,"
+            " key = ?2 + 1 WHERE key BETWEEN ?1 AND ?2 AND key + count - 1 > ?2",
+            (state.key, state.key | through),
+        )
         for table in ("journal", "again"):
             self._connection.execute(
                 f"DELETE FROM {table} WHERE key BETWEEN ? AND ?",  # noqa: S608 - ours

@@ -43,6 +43,9 @@ def unfollow(tables: Tables, operation: Unfollow) -> bool:
     before = operation.expected
     if state is None or tables.followed(state) != before:
         return False
+    # Of what was removed since it was read nobody can count anything again.
+    if operation.from_hour is not None and state.purged > operation.tallied:
+        return False
     tables.drop_segments(state, None)
     if operation.from_hour is not None:
         series = int(operation.mailbox.kind)

@@ -109,8 +109,8 @@ def _due(
 ) -> tuple[int, bool]:
     """Up to which number a mailbox is to be removed now, and whether there may be more.
 
-    A row that tells of more than a page is of what left without a pull, in any number: of such a
-    one what fits is cut off.
+    A row that tells of more than a page is of what left without a pull, or of a page around what
+    was erased, in any number: of such a one what fits is cut off.
 
     Args:
         last: nothing behind it goes.
@@ -126,6 +126,8 @@ def _due(
             continue
         if count > chunk.COUNT_MAX and left > 0:
             through += left
+            # If it is a page in a reader's hand, that is kept while it still proves itself.
+            readers.keep(tables, state, through)
             tables.cut_row(state, first_seq, left)
         return through, True
     return through, len(rows) == SLICE
