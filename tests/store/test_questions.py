@@ -9,11 +9,13 @@ import pytest
 
 from pullstatus import limits
 from pullstatus.apps import AppKey, Application, Operator
+from pullstatus.apps.administration import create_token
 from pullstatus.apps.values import INDEX_KEY, application_setting
 from pullstatus.json import ascii_json
-from pullstatus.mailbox import proving, questions, search
+from pullstatus.mailbox import finding, proving, questions, search
 from pullstatus.mailbox.erasing import erase_number, parse_number
 from pullstatus.mailbox.following import Follower
+from pullstatus.mailbox.senders import marked
 from pullstatus.records import MEMBERS, Kind, decode, encode_all
 from pullstatus.store import (
     Change,
@@ -211,6 +213,27 @@ async def test_copies_are_not_found_beside_their_original(store: Store) -> None:
     await store.redeliver(redeliver(STATUSES, (1, 2)))
     await store.redeliver(redeliver(STATUSES, (2, 1)))
     assert await records_of(store, STATUSES, DIGITS) == twice
+
+
+async def test_copy_of_a_copy_is_not_found_beside_any_of_them(store: Store) -> None:
+    """And whoever looks is told of which record it is a copy, and by which token that came."""
+    by = Operator("me", NOW_MS, lambda size: "5a" * size)
+    await create_token(store, "gateway", by=by)
+    entries = encoded(at(5), at(6))
+    appended = append(STATUSES, entries)
+    ticket = marked(appended.ticket, "gateway")
+    await store.append(msgspec.structs.replace(appended, ticket=ticket))
+    await store.pull(pull(STATUSES))
+    for again in (1, 3, 5):  # each a copy of the last; then another of the first
+        await store.redeliver(redeliver(STATUSES, (again, 2)))
+        await store.pull(pull(STATUSES))
+    await store.redeliver(redeliver(STATUSES, (1, 1)))
+    assert await records_of(store, STATUSES, DIGITS) == entries
+    found = await search.by_number(store, f"+{DIGITS}")
+    assert [one.copy_of for one in found] == [None, None, 1, 2, 1, 2, 1, 2, 1]
+    traced = await finding.trace(store, found, await store.backlog())
+    assert [one.copies for one in traced] == [[3, 5, 7, 9], [4, 6, 8], *7 * [()]]
+    assert [one.tokens for one in traced] == 9 * [["gateway"]]
 
 
 async def test_copy_is_found_when_its_original_is_gone(store: Store) -> None:

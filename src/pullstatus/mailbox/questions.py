@@ -12,7 +12,7 @@ from pullstatus import limits
 from pullstatus.mailbox import index
 from pullstatus.mailbox.fields import read
 from pullstatus.mailbox.owners import read_owner
-from pullstatus.mailbox.search import copies_of, source_of
+from pullstatus.mailbox.search import copies_of, original_of
 from pullstatus.records import Kind
 from pullstatus.records.numbers import is_number
 from pullstatus.store import Entry, Mailbox, Store
@@ -83,7 +83,7 @@ async def _without_copies(store: Store, mailbox: Mailbox, entries: Sequence[Entr
     def originals() -> Iterator[Entry]:
         seen: set[int] = set()
         for entry in entries:
-            seq = source_of(entry.seq, copies) or entry.seq
+            seq = original_of(entry.seq, copies) or entry.seq
             if seq not in seen:
                 seen.add(seq)
                 yield entry

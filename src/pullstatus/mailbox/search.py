@@ -36,7 +36,8 @@ class Found(msgspec.Struct, frozen=True):
     Attributes:
         row: the one journal row that the run is part of; None while it waits.
         entry: the record, where single records were looked for: the run is this one.
-        copy_of: the number of the entry that this one is a copy of.
+        copy_of: the number of the entry that this one is a copy of; of a copy of a copy, that of
+            the first.
         former: it was a former owner's of its application's number.
     """
 
@@ -213,7 +214,7 @@ async def _search(
         found += [
             Found(
                 *(mailbox, entry.seq, 1, row, entry),
-                copy_of=source_of(entry.seq, copies),
+                copy_of=original_of(entry.seq, copies),
                 former=entry.seq in former,
             )
             for entry, row in zip(entries, rows, strict=True)
@@ -243,3 +244,13 @@ def source_of(seq: int, copies: Sequence[Again]) -> int | None:
         return None
     again = copies[place - 1]
     return again.source_seq + seq - again.first_seq if seq < again.first_seq + again.count else None
+
+
+def original_of(seq: int, copies: Sequence[Again]) -> int | None:
+    """Of which entry this one is a copy in the end, through whatever copies of copies."""
+    original = None
+    source = source_of(seq, copies)
+    # A source stands before its copy; where a damaged store says otherwise this must end, too.
+    while source is not None and source < (original or seq):
+        original, source = source, source_of(source, copies)
+    return original

@@ -61,3 +61,21 @@ def test_copy_is_told_by_few_looks_however_many_there_are() -> None:
     copies.looks = 0
     assert [search.source_of(last + n, copies) for n in range(3)] == [5, 6, None]
     assert copies.looks < 3 * 20
+
+
+def test_copies_of_copies_are_followed_to_the_first() -> None:
+    copies = [Again(3, 2, 1, 1), Again(5, 1, 4, 2), Again(7, 1, 5, 3), Again(9, 1, 6, 4)]
+    originals = {seq: search.original_of(seq, copies) for seq in range(1, 10)}
+    assert {seq: first for seq, first in originals.items() if first} == {
+        3: 1,
+        4: 2,
+        5: 2,
+        7: 2,
+        9: 6,
+    }
+
+
+def test_damaged_copies_end() -> None:
+    """Whatever they say to be copies of: of themselves, or of one another."""
+    assert search.original_of(5, [Again(5, 1, 5, 1)]) is None
+    assert search.original_of(5, [Again(4, 1, 5, 1), Again(5, 1, 4, 2)]) == 4
