@@ -7,7 +7,15 @@ from dataclasses import dataclass
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from pullstatus.records.numbers import ENDING_DIGITS, bare, ending, endings, is_number, may_be
+from pullstatus.records.numbers import (
+    ENDING_DIGITS,
+    bare,
+    e164,
+    ending,
+    endings,
+    is_number,
+    may_be,
+)
 
 
 @dataclass
@@ -46,6 +54,30 @@ def test_whatever_is_the_number_ends_as_it_does(number: Number, how: str) -> Non
     meant = meant or may_be(digits, number.nationcode, number.mobile)
     if meant and len(digits) >= ENDING_DIGITS:
         assert endings([number]) == [digits[-ENDING_DIGITS:]]
+
+
+@given(
+    st.text("018", max_size=4),
+    st.one_of(
+        st.builds(str.__add__, st.sampled_from(["", "+", "00"]), st.text("018")), st.text("+0 x")
+    ),
+)
+@example("86", "+13800000007")
+@example("86", "0013800000007")
+@example("86", "00")
+def test_a_number_that_is_told_finds_its_record(nationcode: str, mobile: str) -> None:
+    """It begins with the record's calling code, and with that only once behind a plus or 00."""
+    told = e164(nationcode, mobile)
+    assert told.startswith(f"+{nationcode}")
+    assert is_number(told[1:], nationcode, mobile)
+    if bare(mobile) != mobile and bare(mobile).startswith(nationcode):
+        assert told == f"+{bare(mobile)}"
+
+
+def test_a_number_without_a_sign_may_begin_like_its_calling_code() -> None:
+    """As many do in India and in Kazakhstan."""
+    assert e164("91", "9123456789") == "+919123456789"
+    assert e164("7", "7012345678") == "+77012345678"
 
 
 def test_a_plus_is_no_digit_of_an_ending() -> None:

@@ -12,6 +12,7 @@ from pullstatus.mailbox.finding import Awaited, Traced
 from pullstatus.mailbox.parking import Parked
 from pullstatus.mailbox.pending import piece_of
 from pullstatus.mailbox.search import Found
+from pullstatus.records.numbers import e164
 from pullstatus.store import Mailbox, Outcome
 
 RUN_COLUMNS = ["pull_id", "at", "records", "address", "outcome", "key", "reader"]
@@ -103,12 +104,13 @@ def _gist(one: Traced) -> dict[str, object]:
     if found.entry is None:
         return {}
     record = msgspec.json.decode(found.entry.data)
-    mobile = record["mobile"].removeprefix(f"+{record['nationcode']}")
+    code = f"+{record['nationcode']}"
+    mobile = e164(record["nationcode"], record["mobile"]).removeprefix(code)
     fate = _fate(one)
     waits = f"waits at {one.place}" if one.place else None
     return {
         "pull": fate.get("pull_id") or waits or fate["state"],
-        "number": f"+{record['nationcode']} {mobile}",
+        "number": f"{code} {mobile}",
         "report": record.get("errmsg", "reply"),
         "accepted": moment(found.entry.accepted_ms),
         "tokens": list(one.tokens),

@@ -31,7 +31,7 @@ import msgspec
 from pullstatus import limits
 from pullstatus.mailbox.columns import Column, column, reader, texts_at
 from pullstatus.receipts.sends import Registered
-from pullstatus.records.numbers import ENDING_DIGITS, ending
+from pullstatus.records.numbers import ENDING_DIGITS, e164, ending
 from pullstatus.store import Named, Naming
 
 
@@ -63,7 +63,7 @@ class Name(msgspec.Struct, frozen=True):
     @property
     def number(self) -> str:
         """The number with its plus; empty: it was not registered."""
-        return f"+{self.nationcode}{self.mobile}" if self.nationcode and self.mobile else ""
+        return e164(self.nationcode, self.mobile) if self.nationcode and self.mobile else ""
 
     def belongs_to(self, owner: str) -> bool:
         """Whether the application is still of who registered this."""

@@ -108,12 +108,15 @@ def may_be(digits: str, nationcode: str, mobile: str) -> bool:
 
 
 def e164(nationcode: str, mobile: str) -> str:
-    """A record's number as a whole, behind a plus; one that was written so is as it was written."""
+    """A record's number as a whole, behind a plus: a number that it is found by.
+
+    What stands behind a plus or 00 is whole already if it begins with the calling code.
+    """
     if mobile[:1] in _SIGNS:  # which is rare, and this is asked for every record of a page
-        if mobile[:1] == "+":
-            return mobile
-        if mobile[:2] == "00":
-            return f"+{mobile[2:]}"
+        rest = bare(mobile)
+        if rest != mobile and rest.startswith(nationcode):
+            return f"+{rest}"
+        return f"+{nationcode}{rest}"
     return f"+{nationcode}{mobile}"
 
 

@@ -23,6 +23,7 @@ from pullstatus import (
     Statistics,
 )
 from pullstatus.records import UTC8
+from pullstatus.wire.v5.query import parse_query
 from tests.harness import verify
 from tests.unit.client.conftest import APPKEY, NOW_S, SDKAPPID, Hands, page, refusal
 from tests.unit.client.test_api3 import PAIR, REPLY, STATUS, answer, is_signed, statuses
@@ -154,6 +155,17 @@ def test_find_is_the_documented_action(
         "Offset": 0,
         "Limit": 7,
     }
+
+
+@pytest.mark.parametrize("mobile", ["13800000001", "008613800000001", "0013800000001"])
+def test_a_number_is_the_same_over_either_face(client: Hands, mobile: str) -> None:
+    client.over(page())
+    client.find(mobile=mobile)
+    [request] = client.requests
+    asked = parse_query(request.url.query, request.content).question()
+    client.over(statuses(), **PAIR)
+    client.find(mobile=mobile)
+    assert client.bodies[-1]["PhoneNumber"] == f"+{asked.digits}" == "+8613800000001"
 
 
 def test_sid_is_looked_for_whether_or_not_the_service_does(client: Hands, face: Spoken) -> None:

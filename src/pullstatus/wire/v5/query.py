@@ -23,6 +23,7 @@ from pullstatus import limits
 from pullstatus.errors import Refused
 from pullstatus.json import ascii_json
 from pullstatus.records import Kind
+from pullstatus.records.numbers import e164
 from pullstatus.wire.v5.codes import Result
 from pullstatus.wire.v5.pull import read_page
 from pullstatus.wire.v5.signature import sign
@@ -122,7 +123,7 @@ def parse_query(query: bytes, body: bytes) -> QueryRequest:
 
 
 _CODE: Final = re.compile(rb"(?:\+|00)?([0-9]{1,%d})" % limits.NATIONCODE_DIGITS_MAX)
-_MOBILE: Final = re.compile(rb"(\+|00)?([0-9]{1,%d})" % limits.MOBILE_DIGITS_MAX)
+_MOBILE: Final = re.compile(rb"(?:\+|00)?[0-9]{1,%d}" % limits.MOBILE_DIGITS_MAX)
 
 
 def _read_number(nationcode: bytes, mobile: bytes) -> str:
@@ -137,8 +138,7 @@ def _read_number(nationcode: bytes, mobile: bytes) -> str:
         raise Refused(
             Result.BAD_MOBILE, 'mobile must be the number in digits, with or without "+" and code'
         )
-    whole = number[1] is not None and number[2].startswith(code[1])
-    return (number[2] if whole else code[1] + number[2]).decode()
+    return e164(code[1].decode(), number[0].decode()).removeprefix("+")
 
 
 def _read_seconds(member: str, token: bytes) -> int:
