@@ -94,6 +94,11 @@ def utc8_s(received: str) -> int:
     return (_parse_time(received) - _UNIX_START_UTC8) // _SECOND
 
 
+def utc8(time_s: int) -> str:
+    """The other way of `utc8_s`; OverflowError: it is of no year from 1 to 9999."""
+    return str(_UNIX_START_UTC8 + timedelta(seconds=time_s))
+
+
 def _is_plain(nationcode: str, mobile: str, texts: str) -> bool:
     """Both are ASCII, and `texts` has no lone surrogate (which raises a ValueError)."""
     texts.encode()

@@ -8,7 +8,6 @@ text for people: `description` is empty.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from datetime import datetime
 from functools import partial
 from typing import Any, Final
 from urllib.parse import urlsplit
@@ -20,8 +19,9 @@ from pullstatus.client.errors import InvalidArgument
 from pullstatus.client.faces import Call, NotDue, Question, Sent, T, counts
 from pullstatus.client.records import Record, read_record
 from pullstatus.json import ascii_json
-from pullstatus.records import UTC8, Kind
+from pullstatus.records import Kind
 from pullstatus.records.numbers import e164
+from pullstatus.records.values import utc8
 from pullstatus.wire.api3.signing import Request, sign
 
 __all__ = ["Api3"]
@@ -211,6 +211,6 @@ def _utc8(time_s: object) -> object:
     if not isinstance(time_s, int) or isinstance(time_s, bool):
         return time_s
     try:
-        return datetime.fromtimestamp(time_s, UTC8).strftime("%Y-%m-%d %H:%M:%S")
-    except (ValueError, OverflowError, OSError):
+        return utc8(time_s)
+    except OverflowError:
         return time_s

@@ -7,7 +7,6 @@ decoded and encoded again, by plain types, since what is stored was checked when
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from datetime import datetime, timedelta
 from typing import Final
 
 import msgspec
@@ -15,7 +14,7 @@ import msgspec
 from pullstatus.json import ascii_json
 from pullstatus.records import Kind
 from pullstatus.records.numbers import e164
-from pullstatus.records.values import utc8_s
+from pullstatus.records.values import utc8, utc8_s
 from pullstatus.wire.api3.requests import Version
 
 __all__ = ["CONTENT_TYPE", "failure", "page", "receipts", "sends"]
@@ -249,9 +248,6 @@ def _unix_s(received: str) -> int:
 
 def _utc8(time_s: int) -> str:
     try:
-        return str(_UNIX_START + timedelta(seconds=time_s))
+        return utc8(time_s)
     except OverflowError:  # the last hours of the year 9999
         return "9999-12-31 23:59:59"
-
-
-_UNIX_START: Final = datetime(1970, 1, 1, 8)  # noqa: DTZ001 - in UTC+8; with it this takes five times as long

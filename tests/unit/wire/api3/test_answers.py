@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from datetime import datetime
 from typing import Any
 
 import pytest
@@ -169,9 +168,7 @@ TEXTS = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
 DIGITS = st.text("0123456789", min_size=1, max_size=6)
 STATUSES = st.builds(
     DeliveryStatus,
-    user_receive_time=st.datetimes(datetime(1971, 1, 1), datetime(9999, 1, 1)).map(  # noqa: DTZ001
-        lambda at: f"{at:%Y-%m-%d %H:%M:%S}"
-    ),
+    user_receive_time=st.datetimes().map(lambda at: str(at.replace(microsecond=0))),
     nationcode=DIGITS,
     mobile=DIGITS,
     report_status=st.sampled_from(["SUCCESS", "FAIL"]),
@@ -193,7 +190,16 @@ REPLIES = st.builds(
 
 @pytest.mark.parametrize("version", Version)
 @pytest.mark.parametrize("kind", Kind)
-@pytest.mark.parametrize("written", ["13800000000", "+8613800000000", "008613800000000"])
+@pytest.mark.parametrize(
+    "written",
+    [
+        "13800000000",
+        "+8613800000000",
+        "008613800000000",
+        "+13800000000",
+        "0013800000000",
+    ],
+)
 def test_a_number_that_came_with_its_calling_code_has_it_once(
     version: Version, kind: Kind, written: str
 ) -> None:
