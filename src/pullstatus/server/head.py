@@ -30,9 +30,14 @@ ONCE: Final = frozenset(
         b"host",
         b"idempotency-key",
         b"transfer-encoding",
+        b"x-tc-action",
+        b"x-tc-content-sha256",
+        b"x-tc-timestamp",
+        b"x-tc-token",
+        b"x-tc-version",
     }
 )
-"""Headers that may come once. With ours, these are all that we read; others may repeat."""
+"""Headers that may come once, as ours: on each depends what is done. Others may repeat."""
 OURS: Final = b"pullstatus-"
 
 _INBOUND: Final = INBOUND.encode("ascii")
@@ -119,7 +124,9 @@ def _repeated(headers: Sequence[Header]) -> str:
     seen: set[bytes] = set()
     for name, _ in headers:
         if name in seen and (name in ONCE or name.startswith(OURS)):
-            return "each Pullstatus header" if name.startswith(OURS) else name.decode().title()
+            if name.startswith(OURS):
+                return "each Pullstatus header"
+            return name.decode().title().replace("X-Tc-", "X-TC-")
         seen.add(name)
     return ""
 

@@ -103,6 +103,11 @@ def test_chunks_have_no_length() -> None:
         (b"content-length", "Content-Length"),
         (b"content-type", "Content-Type"),
         (b"idempotency-key", "Idempotency-Key"),
+        (b"x-tc-action", "X-TC-Action"),
+        (b"x-tc-content-sha256", "X-TC-Content-Sha256"),
+        (b"x-tc-timestamp", "X-TC-Timestamp"),
+        (b"x-tc-token", "X-TC-Token"),
+        (b"x-tc-version", "X-TC-Version"),
         (b"pullstatus-reader", "each Pullstatus header"),
         (b"pullstatus-ack", "each Pullstatus header"),
         (b"pullstatus-wait", "each Pullstatus header"),
@@ -116,8 +121,8 @@ def test_what_is_said_once_is_not_said_again(name: bytes, told: str) -> None:
     assert refused(HOST, (name, b"1")) is None
 
 
-def test_lists_of_a_proxy_may_come_in_pieces() -> None:
-    names = (b"x-forwarded-for", b"via", b"accept", b"cookie", b"forwarded")
+def test_lists_of_a_proxy_and_what_is_only_sent_back_may_come_in_pieces() -> None:
+    names = (b"x-forwarded-for", b"via", b"accept", b"cookie", b"forwarded", b"x-tc-traceid")
     assert refused(HOST, *[(name, b"1") for name in names * 2]) is None
 
 

@@ -141,6 +141,7 @@ def test_what_clients_send_is_usual_and_means_the_same(name: str) -> None:
         (b"Accept: */*", b"Expect: 100-continue"),
         (b"Accept: */*", b"Transfer-Encoding: chunked"),
         (b"Accept: */*", b"Pullstatus-Reader: a\r\nPullstatus-Reader: b"),
+        (b"Accept: */*", b"X-TC-Action: a\r\nX-TC-Action: b"),
         (b"Content-Length: 48", b"Content-Length: 48\r\nContent-Length: 48"),
         (b"Content-Length: 48", b"Content-Length: +48"),
         (b"Content-Length: 48", b"Content-Length: 47"),
