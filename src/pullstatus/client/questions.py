@@ -5,6 +5,7 @@ Nothing can be lost here, so whatever a repeat can mend is repeated.
 
 from __future__ import annotations
 
+import math
 import re
 from datetime import datetime
 from functools import partial
@@ -51,9 +52,12 @@ def find(
     to_s = now_s if until is None else _unix_s("until", until)
     if from_s > to_s:
         raise InvalidArgument("since must not be after until")
-    question = Question(
-        kind, *_number(nationcode, mobile), int(from_s), int(to_s), count_max, _check_sid(sid)
-    )
+    number, sid = _number(nationcode, mobile), _check_sid(sid)
+    # Records have whole seconds; the default may be one that has just begun.
+    first_s, last_s = int(from_s) if since is None else math.ceil(from_s), int(to_s)
+    if first_s > last_s:
+        return ()
+    question = Question(kind, *number, first_s, last_s, count_max, sid)
     found = yield from puller.inquire(kind.path, partial(puller.face.find, question))
     if sid is None:
         return tuple(found)
@@ -68,7 +72,8 @@ def statistics(puller: Puller, since: Moment, until: Moment | None) -> Flow[Stat
     if from_s >= to_s:
         raise InvalidArgument("since must be before until")
     # An hour that ends at `until` is the last one, not the one that begins there.
-    hours = nearest_hour(int(from_s * 1000)), nearest_hour(int(to_s * 1000) - 1)
+    first = nearest_hour(int(from_s * 1000))
+    hours = first, max(first, nearest_hour(math.ceil(to_s * 1000) - 1))
     face = puller.face
     counted = yield from puller.inquire("statistics", partial(face.receipts, *hours))
     try:

@@ -235,6 +235,26 @@ def test_a_client_that_owes_a_page_still_does_after_a_question(client: Hands) ->
     assert client.pull().key == raised.value.key
 
 
+@pytest.mark.parametrize(
+    ("since", "until", "asked"),
+    [
+        (NOW_S - 9.3, NOW_S - 2.3, (NOW_S - 9, NOW_S - 3)),
+        (NOW_S - 9, NOW_S - 9, (NOW_S - 9, NOW_S - 9)),
+        (NOW_S - 9.5, NOW_S - 9, (NOW_S - 9, NOW_S - 9)),
+        (NOW_S - 9.5, NOW_S - 9.2, None),  # no second begins there
+    ],
+)
+def test_nothing_is_found_that_is_of_before_or_after(
+    client: Hands, face: Spoken, since: float, until: float, asked: tuple[float, float] | None
+) -> None:
+    client.over(*[face.records] * (asked is not None), **face.options)
+    found = client.find(since=since, until=datetime.fromtimestamp(until, UTC))
+    assert len(found) == len(client.bodies) * 2
+    for body in client.bodies:
+        names = ("BeginTime", "EndTime") if face.options else ("begin_time", "end_time")
+        assert tuple(body[name] for name in names) == asked
+
+
 NAIVE = datetime(2016, 3, 7, 8, 0)  # noqa: DTZ001 - which is what is refused
 
 
@@ -298,6 +318,17 @@ def test_other_refusals_are_raised(client: Hands) -> None:
         ("2016-03-07 00:00:00+08:00", "2016-03-08 00:00:00+08:00", (2016030700, 2016030723)),
         ("2016-03-07 00:00:00+08:00", "2016-03-08 00:00:01+08:00", (2016030700, 2016030800)),
         ("2016-03-06 16:59:59+00:00", "2016-03-06 17:00:00+00:00", (2016030700, 2016030700)),
+        # Less than what a clock tells apart, within an hour and around the beginning of one.
+        (
+            "2016-03-07 00:00:00+08:00",
+            "2016-03-07 00:00:00.000500+08:00",
+            (2016030700, 2016030700),
+        ),
+        (
+            "2016-03-06 23:59:59.999900+08:00",
+            "2016-03-07 00:00:00.000100+08:00",
+            (2016030623, 2016030700),
+        ),
         ("2016-02-28 23:30:00+08:00", "2016-02-29 00:30:00+08:00", (2016022823, 2016022900)),
         # The last that can be written, of which UTC+8 has no more than its last hour.
         ("9999-12-31 14:30:00+00:00", "9999-12-31 23:59:59+00:00", (9999123122, 9999123123)),
