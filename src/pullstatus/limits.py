@@ -342,6 +342,10 @@ back of API 3.0's query by number."""
 RETENTION_DAYS_MIN: Final = 1
 """Days that pulled entries stay at least: a keyed retry may come for a day."""
 
+RETENTION_DAYS_MAX: Final = 36_500
+"""Days that pulled entries stay at most: a century. What is reckoned with them stays a moment of
+the calendar, and within a store's integers."""
+
 REDELIVER_COUNT_MAX: Final = 1000
 """Records that one step of a redelivery copies, in one commit, which everybody else waits for: some
 50 ms if none of them stood beside another, 2 ms if all did."""

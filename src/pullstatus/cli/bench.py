@@ -16,6 +16,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from pullstatus import limits
 from pullstatus.cli import load
 from pullstatus.cli.load import Load, LoadFailed, Measured, Request
+from pullstatus.cli.numbers import FiniteRange
 from pullstatus.cli.output import json_option, print_rows
 from pullstatus.cli.service import (
     appkey_option,
@@ -92,7 +93,7 @@ class Target(msgspec.Struct, frozen=True):
 )
 @click.option(
     "--seconds",
-    type=click.FloatRange(1, 60),
+    type=FiniteRange(1, 60),
     default=5.0,
     show_default=True,
     help="Length of each measure.",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Final
 
 import click
@@ -23,6 +24,19 @@ class Number(click.ParamType):  # type: ignore[type-arg]
     ) -> int:
         """The number; `BadParameter`: it is none, or out of bounds."""
         return int(self._range.convert(value, param, ctx))  # type: ignore[arg-type]
+
+
+class FiniteRange(click.FloatRange):
+    """A number within bounds. NaN is in none, though it is outside of no bound."""
+
+    def convert(
+        self, value: str | float, param: click.Parameter | None, ctx: click.Context | None
+    ) -> float:
+        """The number; `BadParameter`: it is none, or out of bounds."""
+        number = float(super().convert(value, param, ctx))  # type: ignore[arg-type]
+        if not math.isfinite(number):
+            self.fail(f"{value} is no finite number.", param, ctx)
+        return number
 
 
 SDKAPPID: Final = Number(0, limits.SDKAPPID_MAX)

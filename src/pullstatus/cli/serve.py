@@ -21,6 +21,7 @@ from pullstatus.apps.networks import proxies_of
 from pullstatus.cli.config import CONFIG_FILE, CONFIG_VARIABLE, config_file, read_config
 from pullstatus.cli.listening import HostAndPort, listening_options
 from pullstatus.cli.master_keys import master_key_options, named_masters
+from pullstatus.cli.numbers import FiniteRange
 from pullstatus.cli.output import log_level_option, say_ready
 from pullstatus.cli.session import plainly, store_option
 from pullstatus.cli.statuses import RESTART
@@ -33,6 +34,7 @@ from pullstatus.server.workers.parent import Parent
 
 log = structlog.get_logger(__name__)
 
+UPKEEP_EVERY_S_MAX = 86_400
 WORKERS_BY_CORES_MAX = 4  # beyond, one store process is busy before they are
 # -P: what lies in the folder we happen to be in is not for import.
 WORKER = (sys.executable, "-P", "-c", "from pullstatus.cli.worker import main; main()")
@@ -250,7 +252,7 @@ def end(server: Server) -> None:
 )
 @click.option(
     "--retention-days",
-    type=click.FloatRange(min=limits.RETENTION_DAYS_MIN),
+    type=FiniteRange(limits.RETENTION_DAYS_MIN, limits.RETENTION_DAYS_MAX),
     envvar="PULLSTATUS_RETENTION_DAYS",
     default=limits.HANDED_OUT_RETENTION_DAYS,
     show_default=True,
@@ -288,7 +290,7 @@ def end(server: Server) -> None:
 )
 @click.option(
     "--upkeep-every",
-    type=click.FloatRange(min=0, min_open=True),
+    type=FiniteRange(0, UPKEEP_EVERY_S_MAX, min_open=True),
     default=UPKEEP_EVERY_S,
     hidden=True,
     help="For tests of what happens during upkeep: seconds between two rounds of it.",

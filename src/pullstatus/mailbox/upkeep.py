@@ -43,7 +43,7 @@ async def clean_up(
             if row.mailbox.parked:
                 old = Discard(row.mailbox, Outcome.EXPIRED, now_ms, parked_before_ms)
                 expired += await store.discard(old)
-    await store.purge(left_before_ms=now_ms - int(retention_days * DAY_MS))
+    await store.purge(left_before_ms=max(0, now_ms - int(retention_days * DAY_MS)))
     # A whole day: it is noted once in it.
     before_ms = (now_ms // DAY_MS - limits.TALLIES_DAYS) * DAY_MS
     await store.mark({FORGOTTEN: Noted(max(1, before_ms))})

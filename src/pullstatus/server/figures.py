@@ -435,7 +435,7 @@ def _of_care(standing: Standing) -> Iterator[Metric]:
     yield GaugeMetricFamily(
         "pullstatus_upkeep_timestamp_seconds",
         "When this server has last let go what is too old, in Unix seconds; 0: not yet. Alert when"
-        " that is an hour ago.",
+        " that is an hour ago or, while there was none, the start is.",
         standing.upkeep_ms / 1000,
     )
     yield GaugeMetricFamily(

@@ -77,8 +77,17 @@ def hung_upkeep(folder: Path) -> Story:
     return Story(before, after, step_min=20, begins_s=LATER_S, upkeep_hangs=True)
 
 
+def no_upkeep(folder: Path) -> Story:
+    """None has come to its end since the start."""
+    with Program(folder, "--upkeep-every", str(HOUR_S)) as program:
+        scrape = figures(program)
+    assert scrape[UPKEEP] == 0
+    return Story(scrape, begins_s=LATER_S, upkeep_hangs=True)
+
+
 FAULTS: Mapping[Fault, set[str]] = {
     neglected: {"PullstatusBackupLate", "PullstatusAuditLate"},
     old_certificate: {"PullstatusCertificateEnds"},
     hung_upkeep: {"PullstatusUpkeepLate"},
+    no_upkeep: {"PullstatusUpkeepLate"},
 }

@@ -11,6 +11,7 @@ import httpx
 from rich.live import Live
 
 from pullstatus.cli import scrape
+from pullstatus.cli.numbers import FiniteRange
 from pullstatus.cli.output import json_option, print_json_line
 from pullstatus.cli.served import config_option, served
 from pullstatus.cli.session import plainly
@@ -28,7 +29,7 @@ from pullstatus.cli.tables import console
 )
 @click.option(
     "--every",
-    type=click.FloatRange(min=0.1, max=3600),
+    type=FiniteRange(min=0.1, max=3600),
     default=2.0,
     show_default=True,
     help="Seconds between two looks, which rates are measured over.",
