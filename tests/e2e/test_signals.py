@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import inspect
 import json
 import os
 import re
+import resource
 import select
 import signal
 import socket
@@ -136,6 +138,33 @@ def test_term_ends_the_server_in_the_time_that_is_stated(tmp_path: Path) -> None
         assert program.stop() == 0
     with program:
         assert program.pull(app, key="k").data == large, "what was cut can be had again"
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_term_ends_a_server_that_can_start_no_thread(tmp_path: Path, workers: str) -> None:
+    """It has all the memory that it may have."""
+    program = Program(tmp_path, "--workers", workers)
+    program.start()
+    for process in program.processes():
+        status = Path(f"/proc/{process}/status").read_text(encoding="ascii")
+        [used_kib] = re.findall(r"(?m)^VmSize:\s+(\d+)", status)
+        most = (int(used_kib) + 1024) * 1024  # less than a thread's stack
+        resource.prlimit(process, resource.RLIMIT_AS, (most, most))
+    assert program.stop() == 0
+    assert "Exception" not in program.log()
+
+
+def test_a_stop_just_after_the_start_leaves_no_chore_that_was_never_begun() -> None:
+    async def chore() -> None:
+        await asyncio.sleep(0)
+
+    class Stopped(Server):
+        async def _work(self) -> None:
+            pass
+
+    begun = chore()
+    asyncio.run(Stopped(ServeOptions(""))._work_beside([begun]))
+    assert inspect.getcoroutinestate(begun) == inspect.CORO_CLOSED
 
 
 def test_log_that_nobody_reads_holds_up_nothing(tmp_path: Path) -> None:

@@ -8,7 +8,6 @@ import errno
 import secrets
 import signal
 import socket
-import threading
 import time
 from collections.abc import Callable, Coroutine, Sequence
 from functools import partial
@@ -55,6 +54,7 @@ from pullstatus.server.connection import Connection
 from pullstatus.server.crowd import Crowd
 from pullstatus.server.descriptors import connections_max
 from pullstatus.server.listener import LISTEN_BACKLOG, Listener, bind
+from pullstatus.server.overdue import Overdue
 from pullstatus.server.parts import Parts
 from pullstatus.server.pressure import at_work_s
 from pullstatus.server.routes import Routes
@@ -161,6 +161,7 @@ class Server:
         self._alarms = Alarms(time.monotonic)
         self._uvicorn: UvicornServer | None = None
         self._stop_by_s: float | None = None  # monotonic; None: go on
+        self._overdue: Overdue | None = None
 
     async def run(self, on_ready: Callable[[str], None] | None = None) -> None:
         """Serve until `stop`, a signal, or a failure of the store.
@@ -174,6 +175,7 @@ class Server:
             StoreRefused: the store cannot be opened safely; the text says what to change.
             InvalidSetting: the address cannot be listened on, or the TLS files are no use.
         """
+        self._look_out()
         handlers: dict[signal.Signals, Callable[[], None]] = {
             signal.SIGTERM: self.stop,
             signal.SIGINT: self._interrupt,
@@ -186,6 +188,11 @@ class Server:
         }
         with handled(handlers):
             await self._run(on_ready)
+
+    def _look_out(self) -> None:
+        """Be ready to end what will be overdue."""
+        if self.on_overdue is not None:
+            self._overdue = Overdue(self.on_overdue)
 
     async def _run(self, on_ready: Callable[[str], None] | None) -> None:
         self._load_certificate()
@@ -252,10 +259,13 @@ class Server:
             async with asyncio.TaskGroup() as tasks:
                 beside = [tasks.create_task(self._see_to(chore)) for chore in chores]
                 await self._work()
-                for chore in beside:
-                    chore.cancel()
+                for task in beside:
+                    task.cancel()
         except ExceptionGroup as failed:
             raise failed.exceptions[0] from None
+        finally:
+            for chore in chores:
+                chore.close()  # one whose task was ended before its first step has not begun
 
     async def _open_store(self) -> Store:
         return await open_store(
@@ -330,14 +340,11 @@ class Server:
         """
         if self._stop_by_s is None:
             self._supervisor.stopping()
-            now_s = time.monotonic()
             if by_s is None:
-                by_s = now_s + limits.DRAIN_DEADLINE_S - limits.LOG_FLUSH_S
+                by_s = time.monotonic() + limits.DRAIN_DEADLINE_S - limits.LOG_FLUSH_S
             self._stop_by_s = by_s
-            if self.on_overdue is not None:
-                timer = threading.Timer(max(0.0, by_s - now_s), self.on_overdue)
-                timer.daemon = True
-                timer.start()
+            if self._overdue is not None:
+                self._overdue.at(by_s)
         if self._uvicorn is not None:
             self._uvicorn.stop(self._stop_by_s - self.close_s)
 

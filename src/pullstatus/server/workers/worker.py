@@ -65,6 +65,7 @@ class Worker(Server):
 
     async def run(self, on_ready: Callable[[str], None] | None = None) -> None:
         """Answer requests until the server says to stop, or the store fails."""
+        self._look_out()
         self._control = await Control.over(self._end, self._hear)
         listening = asyncio.create_task(self._control.listen())
         try:
