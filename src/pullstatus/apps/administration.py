@@ -660,14 +660,20 @@ async def create_token(
 
 
 async def set_signature_key(
-    store: Store, name: str, key: str | None, *, scheme: str = "", by: Operator, keyring: Keyring
+    store: Store,
+    name: str,
+    key: str | None,
+    *,
+    scheme: str = "",
+    by: Operator,
+    keyring: Keyring | None = None,
 ) -> Token:
     """Say what requests under a token are signed with; returns the token, its key sealed.
 
     Args:
         key: as the gateway shows it; None: they need not be signed any more.
         scheme: as that of `create_token`; "": that of the key before, if there was one.
-        keyring: seals it for the store.
+        keyring: seals it for the store; None if there is none to seal.
 
     Raises:
         InvalidSetting: the key is none, or its scheme.

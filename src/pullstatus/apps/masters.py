@@ -22,7 +22,7 @@ import msgspec
 
 from pullstatus import limits
 from pullstatus.apps.sealing import MASTER_KEY_BYTES, MasterKey
-from pullstatus.errors import InvalidSetting, SettingChanged, StoreRefused
+from pullstatus.errors import SettingChanged, StoreRefused
 from pullstatus.store import store_file
 
 SUFFIX = "-master-key"  # behind the name of a store's file
@@ -35,19 +35,10 @@ HEAD = (
 _LINE = re.compile(rb"[0-9a-fA-F]{%d}" % (2 * MASTER_KEY_BYTES))
 
 
-def masters_beside(store_url: str) -> OwnFile:
-    """The file beside a store, which is there or will be made.
-
-    Raises:
-        InvalidSetting: beside this store there can be none.
-    """
+def masters_beside(store_url: str) -> OwnFile | Unnamed:
+    """The file beside a store, which is there or will be made; beside some there can be none."""
     file = store_file(store_url)
-    if file is None:
-        raise InvalidSetting(
-            "the store lies in no folder of this machine: say where its master key is with"
-            " --master-key-file or --master-key-command"
-        )
-    return OwnFile(file.with_name(file.name + SUFFIX), file)
+    return Unnamed() if file is None else OwnFile(file.with_name(file.name + SUFFIX), file)
 
 
 class OwnFile(msgspec.Struct, frozen=True):
@@ -261,8 +252,28 @@ class Command(msgspec.Struct, frozen=True):
         return parse(done.stdout, self.place)
 
 
-Masters = OwnFile | GivenFile | Command
-"""A source of master keys: all are read, ours is written."""
+class Unnamed(msgspec.Struct, frozen=True):
+    """No source, of a store that lies in no folder: nobody misses it but who needs a key."""
+
+    @property
+    def place(self) -> str:
+        """For people."""
+        return "no source that was named"
+
+    def read(self) -> tuple[MasterKey, ...]:
+        """No keys.
+
+        Raises:
+            StoreRefused: always; how to name a source.
+        """
+        raise StoreRefused(
+            "the store lies in no folder of this machine: say where its master key is with"
+            " --master-key-file or --master-key-command"
+        )
+
+
+Masters = OwnFile | GivenFile | Command | Unnamed
+"""A source of master keys: all are read, when a key is needed; ours is written."""
 
 
 def own(masters: Masters) -> OwnFile:
@@ -273,6 +284,8 @@ def own(masters: Masters) -> OwnFile:
     """
     if isinstance(masters, OwnFile):
         return masters
+    if isinstance(masters, Unnamed):
+        masters.read()  # which says how to name one
     raise StoreRefused(
         f"{masters.place} is not written by pullstatus: put a new key in its first line and leave"
         " the old one in the next; `openssl rand -hex 32` prints one"

@@ -668,7 +668,7 @@ def set_token(
         raise click.UsageError("say one of --signature-key-file and --unsigned")
 
     async def change(store: Store) -> Token:
-        keyring = await apps.open_keyring(store, masters)
+        keyring = None if key is None else await apps.open_keyring(store, masters)
         return await apps.set_signature_key(
             store, name, key, scheme=signature_scheme or "", by=acting(), keyring=keyring
         )

@@ -107,6 +107,8 @@ def shut_told(shut: Shut, masters: Masters) -> str:
 def named_masters(store_url: str, file: Path | None, command: str | None) -> Masters:
     """The source that is meant: of flags or environment, the configuration file, or the default.
 
+    Nothing is read of it here: most commands never need a key.
+
     Raises:
         click.UsageError: two are named.
         InvalidSetting: the configuration file is wrong.
