@@ -83,6 +83,13 @@ def test_service_manager_waits_for_as_long_as_a_stop_takes() -> None:
     assert limits.DRAIN_DEADLINE_S < stop_s <= 2 * limits.DRAIN_DEADLINE_S
 
 
+def test_the_server_is_started_until_its_store_is_there() -> None:
+    """A database may be away for long at boot, and a store in a migration until it is ready."""
+    unit = settings(SYSTEMD / "pullstatus.service")
+    assert ("StartLimitIntervalSec", "0") in unit
+    assert ("Restart", "on-failure") in unit
+
+
 def test_a_run_that_leaves_nothing_out_installs_all_that_tests_need() -> None:
     listed = set((ROOT / "requirements/debian.txt").read_text(encoding="utf-8").split())
     assert {package for packages in PACKAGES.values() for package in packages.split()} <= listed
