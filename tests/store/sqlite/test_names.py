@@ -8,7 +8,8 @@ import filecmp
 import os
 import shutil
 import subprocess
-from collections.abc import Callable, Iterator
+import sys
+from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 from unittest import mock
 
@@ -17,6 +18,7 @@ import pytest
 
 from pullstatus.errors import OutcomeUnknown, StoreMoved, StoreRefused, StoreUnavailable
 from pullstatus.store import Store, backup_store, open_store
+from pullstatus.store.gathering.committer import NOTICE_S
 from pullstatus.store.sqlite import pairing
 from pullstatus.store.sqlite.audit import audit_file
 from pullstatus.store.sqlite.opening import open_guarded
@@ -27,9 +29,28 @@ pytestmark = pytest.mark.anyio
 
 Act = Callable[[Path], Path]
 
+APPENDS = """
+import asyncio, sys
+from pathlib import Path
+from pullstatus.store import open_store
+from tests.store.build import STATUSES, append, records
+from tests.store.engines import sqlite_url
+
+async def main() -> None:
+    store = await open_store(sqlite_url(Path(sys.argv[1])))
+    await store.append(append(STATUSES, records(3)))
+    await store.close()
+
+asyncio.run(main())
+"""
+
 
 def log_of(file: Path) -> Path:
     return file.with_name(f"{file.name}-wal")
+
+
+def index_of(file: Path) -> Path:
+    return file.with_name(f"{file.name}-shm")
 
 
 def remove(file: Path) -> Path:
@@ -72,6 +93,23 @@ def replace_log(file: Path) -> Path:
     return file
 
 
+def remove_index(file: Path) -> Path:
+    """As somebody does who takes it for a lock that was left."""
+    index_of(file).unlink()
+    return file
+
+
+def rename_index(file: Path) -> Path:
+    index_of(file).rename(file.with_name("old-shm"))
+    return file
+
+
+def replace_index(file: Path) -> Path:
+    shutil.copy(index_of(file), file.with_name("new-shm"))
+    file.with_name("new-shm").replace(index_of(file))
+    return file
+
+
 def rename_folder(file: Path) -> Path:
     return file.parent.rename(file.parent.with_name("old")) / file.name
 
@@ -84,7 +122,9 @@ def replace_folder(file: Path) -> Path:
     return old / file.name
 
 
+OF_INDEX = [remove_index, rename_index, replace_index]
 ACTS = [
+    *OF_INDEX,
     remove,
     rename,
     replace,
@@ -135,9 +175,32 @@ async def test_nobody_is_answered_after(
     if whole.exists():
         alone = whole.with_name("alone.db")  # without any log that may lie beside it
         shutil.copy(whole, alone)
+        if act in OF_INDEX:  # somebody else may use the log, so it is left to them
+            shutil.copy(log_of(whole), log_of(alone))
         report = audit_file(alone, lambda _done, _total: None)
         assert report.findings == []
         assert report.mailboxes[0].accepted >= 3
+
+
+def append_three(file: Path) -> None:
+    """By a command of its own process."""
+    subprocess.run([sys.executable, "-c", APPENDS, str(file)], check=True)
+
+
+@pytest.mark.parametrize("act", OF_INDEX)
+async def test_who_opens_it_without_the_index_is_not_written_over(
+    opener: Opener, file: Path, act: Act
+) -> None:
+    """With an index of its own another process does not see the server's commits, nor it theirs."""
+    failures: list[BaseException] = []
+    store = await opener(server=True, on_failure=failures.append)
+    await store.append(append(STATUSES, records(2)))
+    act(file)
+    await asyncio.to_thread(append_three, file)
+    await refuses_from_now_on(store, failures)
+    await store.close()
+    again = await opener(server=True)
+    assert (await again.backlog())[0].accepted == 5
 
 
 @pytest.mark.parametrize("act", ACTS)
@@ -213,6 +276,81 @@ async def test_a_file_that_is_written_over_is_left_alone(
     assert filecmp.cmp(file, file.with_name("written.db"), shallow=False)
 
 
+async def cut(log: Path) -> None:
+    os.truncate(log, 0)
+
+
+async def copy_over(log: Path) -> None:
+    """The log of another store, whole."""
+    other = log.with_name("other.db")
+    store = await open_store(sqlite_url(other))
+    await store.append(append(STATUSES, records(1)))
+    shutil.copyfile(log_of(other), log)
+    await store.close()
+
+
+@pytest.mark.parametrize("act", [cut, copy_over])
+@pytest.mark.parametrize("server", [False, True], ids=["command", "server"])
+async def test_a_log_that_is_written_over_is_noticed(
+    opener: Opener, file: Path, act: Callable[[Path], Awaitable[None]], *, server: bool
+) -> None:
+    """It keeps its inode, and what follows is appended where nobody will look for it."""
+    failures: list[BaseException] = []
+    store = await opener(server=server, on_failure=failures.append)
+    await store.append(append(STATUSES, records(1)))
+    await act(log_of(file))
+    shutil.copyfile(file, file.with_name("before.db"))
+    await refuses_from_now_on(store, failures)
+    assert "was written over" in str(failures[0])
+    await store.close()
+    assert filecmp.cmp(file, file.with_name("before.db"), shallow=False)
+    with pytest.raises(StoreRefused, match=r"not all there is|do not belong together"):
+        await opener(server=True)
+
+
+async def test_what_a_hole_in_the_log_reads_as_gets_into_no_file(
+    opener: Opener, file: Path
+) -> None:
+    """Nor where the file has lost its name as well, so that its log would be folded into it."""
+    failures: list[BaseException] = []
+    store = await opener(on_failure=failures.append)
+    await store.append(append(STATUSES, records(1)))
+    await cut(log_of(file))
+    whole = rename(file)
+    shutil.copyfile(whole, file.with_name("before.db"))
+    await refuses_from_now_on(store, failures)
+    await store.close()
+    assert filecmp.cmp(whole, file.with_name("before.db"), shallow=False)
+
+
+def reading(file: Path) -> apsw.Connection:
+    """Another program's. Until it has read, it knows of no log."""
+    connection = apsw.Connection(str(file))
+    connection.pragma("schema_version")
+    return connection
+
+
+def is_emptied(connection: apsw.Connection, log: Path) -> bool:
+    with contextlib.suppress(apsw.BusyError):  # somebody reads
+        connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE)
+    return log.stat().st_size == 0
+
+
+async def test_a_log_that_another_program_folds_and_empties_was_not_cut(
+    opener: Opener, file: Path
+) -> None:
+    failures: list[BaseException] = []
+    store = await opener(server=True, on_failure=failures.append)
+    stranger = reading(file)
+    for _ in range(3):
+        await store.append(append(STATUSES, records(1)))
+        await until(lambda: is_emptied(stranger, log_of(file)))
+        await asyncio.sleep(2 * NOTICE_S)  # it looks
+    stranger.close()
+    await store.append(append(STATUSES, records(1)))
+    assert failures == []
+
+
 async def test_a_command_that_folds_the_log_of_a_server_is_no_stranger(
     opener: Opener, file: Path
 ) -> None:
@@ -223,7 +361,7 @@ async def test_a_command_that_folds_the_log_of_a_server_is_no_stranger(
     for _ in range(25):
         await beside.append(append(STATUSES, [b"x" * 16_000] * 60))
     await store.append(append(STATUSES, records(1)))
-    stranger = apsw.Connection(str(file))
+    stranger = reading(file)
     stranger.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
     for _ in range(3):
         await store.append(append(STATUSES, records(1)))

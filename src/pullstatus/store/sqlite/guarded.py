@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Sequence
-from typing import Final
+from typing import Final, TypeVar
 
 from pullstatus.errors import (
     OutcomeUnknown,
@@ -25,6 +25,8 @@ from pullstatus.store.sqlite.stamp import Stamp
 
 LOOK_EVERY_S = 0.05  # at the room that is left, while there is: two system calls less a commit
 FOLD_EVERY_S = 2.0  # while there is no room: each try adds a page or two to the log
+
+T = TypeVar("T")
 
 _UNSEEN: Final = "the store's files could not be looked at behind a commit ({})"
 
@@ -69,6 +71,7 @@ class GuardedLog:
             OutcomeUnknown: it is durable, and whether in the files that have the store's names is
                 not to be learned: nothing behind a commit says that nothing happened.
         """
+        self._looked(self._names.check_index)
         stamp, commits = self._stamp.read(), self.log.commits
         answers = self.log.commit(group)
         self._as_of = stamp
@@ -142,6 +145,7 @@ class GuardedLog:
             except BaseException as error:  # noqa: BLE001 - it is closed, whatever that is
                 failed = self.is_final(error)
         self.log.close(fold=not failed)
+        self._names.close()
         self._stamp.close()
 
     def _fold_what_was_held_up(self) -> None:
@@ -162,12 +166,17 @@ class GuardedLog:
             self._names.written()
 
     def _check_names(self) -> None:
-        try:
-            unchanged = self._names.check()
-        except StoreMoved:
-            # The disk works. Wherever the file is now, it then holds all that was answered.
-            self.log.fold_for_good()
-            raise
-        if not unchanged:  # somebody else has folded the log; or else has no business there
+        if not self._looked(self._names.check):
+            # Somebody else has folded the log; or else has no business there.
             self.log.check_pair()
             self._names.written()
+
+    def _looked(self, look: Callable[[], T]) -> T:
+        """What `look` finds of the names."""
+        try:
+            return look()
+        except StoreMoved:
+            if self._names.parted():
+                # The disk works. Wherever the file is now, it then holds all that was answered.
+                self.log.fold_for_good()
+            raise

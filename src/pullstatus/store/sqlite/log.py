@@ -225,18 +225,18 @@ class Log:
         return True
 
     def check_pair(self) -> None:
-        """Refuse to go on with a file that the log does not belong to.
+        """Refuse to go on with a file that the log does not belong to, or a log that was cut.
 
         Raises:
-            StoreMoved: another file was written over the one that was opened.
+            StoreMoved: another file was written over the one that was opened, or over its log.
         """
         with translated():
             paired = pairing.is_paired(self._connection)
         if not paired:
             raise StoreMoved(
-                f"{self._connection.filename} was written over while it was in use, so what it"
-                " holds is not known: restore a backup to a new name, and stop the server before"
-                " anything of the kind"
+                f"{self._connection.filename} or its log was written over while it was in use, so"
+                " what they hold is not known: restore a backup to a new name, and stop the server"
+                " before anything of the kind"
             )
 
     def fold_for_good(self) -> None:

@@ -5,8 +5,14 @@ names. Where these are no longer the same, because a file or its folder was move
 or written over, a commit succeeds and nobody will ever see it. So the committer asks after each
 commit, before its answers go out.
 
-The cost is a `stat` for each name. No file is opened: closing any handle of a file drops the locks
-that SQLite holds on it.
+One of them is asked for before the commit, too: the log's index. Whoever opens the store without it
+makes another one, with locks of its own, and then two write over each other's frames.
+
+A log that is cut or copied over keeps its name, but begins otherwise than it did.
+
+The cost is a `stat` for each name, another one for the index, and a read of the log's header: some
+10 microseconds a commit. Only the log is opened, on which SQLite holds no locks: closing any handle
+of the file or its index would drop those that it holds there.
 """
 
 from __future__ import annotations
@@ -15,6 +21,7 @@ import os
 from pathlib import Path
 
 from pullstatus.errors import StoreMoved
+from pullstatus.store.sqlite.pairing import LOG_HEADER_BYTES, begins_log
 from pullstatus.store.sqlite.stamp import lock_file
 
 
@@ -31,13 +38,15 @@ class Names:
         """
         self._path = path
         self._before = _file(path)
-        self._others = [path.with_name(f"{path.name}-wal")]
+        self._index = path.with_name(f"{path.name}-shm")
+        self._others = [path.with_name(f"{path.name}-wal"), self._index]
         if server:
             self._others.append(lock_file(path))
         if name != path:
             self._others.append(name)
         self._expected: list[tuple[int, ...]] = []
-        self._written: tuple[int, ...] = ()
+        self._log = -1
+        self._written: tuple[tuple[int, ...], bytes] = ((), b"")
 
     def opened(self) -> None:
         """Remember what the names stand for, now that SQLite has opened file and log.
@@ -48,15 +57,25 @@ class Names:
         found = _stat(self._path)
         if _identity(found) != self._before:
             raise StoreMoved(_moved(self._path))
-        self._written = _content(found)
         self._expected = [_identity(_stat(path)) for path in self._others]
+        self._log = os.open(self._others[0], os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+        self._written = _content(found), self._header()
 
     def written(self) -> None:
-        """It is known who wrote into the file: so it has to look from now on."""
-        self._written = _content(_stat(self._path))
+        """It is known who wrote into file and log: so they have to look from now on."""
+        self._written = _content(_stat(self._path)), self._header()
+
+    def check_index(self) -> None:
+        """To be asked before a commit.
+
+        Raises:
+            StoreMoved: the log's index is another one by now, or gone.
+        """
+        if _identity(_stat(self._index)) != self._expected[1]:
+            raise StoreMoved(_moved(self._index))
 
     def check(self) -> bool:
-        """Whether the file is as `written` saw it; a log that somebody else folded changes it.
+        """Whether file and log are as `written` saw them; a log that is folded changes both.
 
         Raises:
             StoreMoved: a name stands for another file than it stood for, or for none.
@@ -67,7 +86,29 @@ class Names:
         for path, expected in zip(self._others, self._expected, strict=True):
             if _identity(_stat(path)) != expected:
                 raise StoreMoved(_moved(path))
-        return _content(found) == self._written
+        header = self._header()
+        return (_content(found), header) == self._written and begins_log(header)
+
+    def parted(self) -> bool:
+        """Whether file or log has lost its name, so that whoever opens the store finds one of them.
+
+        Only who has both open can bring them together, unless the log was cut.
+        """
+        expected = [self._before, self._expected[0]]
+        try:
+            found = [_identity(_stat(path)) for path in (self._path, self._others[0])]
+        except StoreMoved:
+            found = []
+        return found != expected and begins_log(self._header())
+
+    def close(self) -> None:
+        """Look no more."""
+        if self._log >= 0:
+            os.close(self._log)
+            self._log = -1
+
+    def _header(self) -> bytes:
+        return os.pread(self._log, LOG_HEADER_BYTES, 0)
 
 
 def _stat(path: Path) -> os.stat_result:

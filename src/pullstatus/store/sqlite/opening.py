@@ -54,8 +54,9 @@ def _named_log(path: Path, name: Path, *, server: bool, moving: bool) -> tuple[L
         log = open_log(path, server=server, moving=moving)
         try:
             names.opened()
-        except StoreMoved:
+        except BaseException:
             log.close(fold=False)
+            names.close()
             raise
     except StoreMoved as error:
         raise StoreRefused(str(error)) from error

@@ -47,6 +47,7 @@ T = TypeVar("T")
 USER_VERSION_OFFSET = 60  # of user_version in the first page
 LOG_HEADER_BYTES = 32
 FRAME_HEADER_BYTES = 24
+LOG_BEGINS = b"\x37\x7f\x06"  # and a byte that tells the order of bytes in its checksums
 NO_PAIR = 0  # of a file that was made as a whole, and has no log yet
 
 BUSY_S, BUSY_MAX = 0.01, 500  # how long to wait between two tries, and how often at most
@@ -121,8 +122,16 @@ def begin(connection: apsw.Connection) -> None:
         patiently(lambda: _fold(connection))
 
 
+def begins_log(header: bytes) -> bool:
+    """Whether these may be the first bytes of a log."""
+    return header.startswith(LOG_BEGINS)
+
+
 def is_paired(connection: apsw.Connection) -> bool:
-    """Whether a file that is in use is still the one that was paired with its log."""
+    """Whether a file that is in use is still the one that was paired with its log, and that whole.
+
+    A log that was cut has lost its header, and gets none while it has commits.
+    """
     # Twice, as in `find_problem`.
     return _looks_paired(connection) or _looks_paired(connection)
 
@@ -130,6 +139,8 @@ def is_paired(connection: apsw.Connection) -> bool:
 def _looks_paired(connection: apsw.Connection) -> bool:
     with _open(connection, "") as file, _open(connection, "-wal") as log:
         stored = _stored(file)
+        if not begins_log(_read(log, 0, LOG_HEADER_BYTES)) and _frames(connection):
+            return False
         pairs = set(_pairs(connection, log))
     return stored.pair is not None and (not pairs or stored.pair in pairs)
 
