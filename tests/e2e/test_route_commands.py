@@ -210,10 +210,14 @@ def test_items_that_cannot_be_read_are_tested_too(folder: Path) -> None:
     assert told(folder, *own) == []
 
 
-def test_request_of_a_method_that_the_source_has_not_is_refused(folder: Path) -> None:
+def test_request_of_a_method_that_the_source_has_not_is_read_as_a_server_does(
+    folder: Path,
+) -> None:
     request(folder, "GET /?a=1")
     asked = ("--token", "smsc", "--request", "asked", "--source", "native")
-    assert "methods of native has POST" in bad(folder, "route", "test", *asked)
+    done = run(folder, "route", "test", *asked)
+    assert "methods of native has POST" in done.stderr
+    assert [each["result"] for each in json.loads(done.stdout)] == ["parked"]
 
 
 def test_rules_go_with_their_store(folder: Path) -> None:

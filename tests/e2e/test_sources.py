@@ -13,7 +13,7 @@ from click.testing import CliRunner, Result
 
 from pullstatus import limits
 from pullstatus.cli import main
-from tests.harness import Program
+from tests.harness import Program, status
 
 ROW = """
 name = "own"
@@ -40,6 +40,9 @@ BODY = (
     '{"phone":"8613800000001","id":"8","state":"odd"},'
     '{"phone":"8613800000001","said":"好的"}]}'
 )
+
+
+CHUNKED = "POST /in/x/own HTTP/1.1\nTransfer-Encoding: chunked"
 
 
 @pytest.fixture
@@ -81,6 +84,58 @@ def test_a_recorded_request_is_shown_as_it_would_be_stored(row: Path, request_te
     assert done.exit_code == 1  # something would be parked
 
 
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+def test_a_body_in_chunks_is_what_they_hold(row: Path, end: str) -> None:
+    data = BODY.encode()
+    chunks = [data[start : start + 50] for start in range(0, len(data), 50)]
+    lines = [*CHUNKED.split("\n"), ""]
+    written = "".join(f"{line}{end}" for line in lines).encode()
+    for chunk in chunks:
+        written += f"{len(chunk):X};a=b{end}".encode() + chunk + end.encode()
+    file = row.with_name("request")
+    file.write_bytes(written + f"0{end}{end}".encode())
+    told = CliRunner().invoke(main, ["source", "check", str(row), str(file)])
+    assert json_of(told) == json_of(check(row, f"POST /in/x/own HTTP/1.1\n\n{BODY}"))
+
+
+def test_an_encoded_body_is_parked_as_a_server_does(row: Path) -> None:
+    for request in (
+        f"POST /in/x/own HTTP/1.1\nContent-Encoding: gzip\n\n{BODY}",
+        f"curl -H 'Content-Encoding: gzip' --data-raw '{BODY}' https://a.test/in/x/own",
+    ):
+        told = json_of(check(row, request))
+        assert told["stored"] == {"delivery-statuses": [], "replies": []}
+        assert [each["reason"] for each in told["parked"]] == ["must come without Content-Encoding"]
+    plain = check(row, f"POST /in/x/own HTTP/1.1\nContent-Encoding: identity\n\n{BODY}")
+    assert len(json_of(plain)["parked"]) == 1
+
+
+def test_a_method_that_a_source_does_not_name_is_read_as_a_server_does(row: Path) -> None:
+    done = check(row, "GET /in/x/own?phone=861&state=ok HTTP/1.1\n\n")
+    assert done.stderr.strip() == (
+        "The request is a GET, and methods of own has POST: a server reads it all the same."
+    )
+    told = json_of(done)
+    assert [each["reason"] for each in told["parked"]] == [
+        "must have a body, which what stands in the address is not"
+    ]
+    own = ROW.replace('items = "body.items"', 'items = "request"\nmethods = ["GET"]')
+    row.write_text(own, encoding="utf-8")
+    done = check(row, "POST /in/x/own?phone=%2B8613800000001&id=a:7&state=ok HTTP/1.1\n\n")
+    assert "The request is a POST" in done.stderr
+    assert [each["sid"] for each in json_of(done)["stored"]["delivery-statuses"]] == ["a:7"]
+
+
+def test_records_of_ours_are_read_as_such(row: Path) -> None:
+    """And not by the keys, which are for a platform's token."""
+    file = row.with_name("request")
+    record = status(7, description="as it came", ext="mine")
+    file.write_text(f"POST / HTTP/1.1\n\n{json.dumps([record, {'sid': 7}])}", encoding="utf-8")
+    told = json_of(CliRunner().invoke(main, ["source", "check", "tencent", str(file)]))
+    assert told["stored"] == {"delivery-statuses": [record], "replies": []}
+    assert [each["index"] for each in told["parked"]] == [1]
+
+
 def test_what_replies_are_answered_is_shown(row: Path) -> None:
     told = json_of(check(row, 'POST / HTTP/1.1\n\n{"items":[{"phone":"+861","said":"a"}]}'))
     assert told["answer"] == {"status": 200, "content_type": "text/xml", "body": "<thanks/>"}
@@ -112,7 +167,12 @@ def test_a_row_that_cannot_be_says_which_member_and_what_to_do(
     [
         ("", "must begin"),
         ("PUT / HTTP/1.1\n\n", "must begin"),
-        ("GET /in/x/own HTTP/1.1\n\n", "the request is a GET, and methods of own has POST"),
+        (f"{CHUNKED}\n\n{BODY}", "does not lie in whole chunks"),
+        (f"{CHUNKED}\n\n2\n{BODY}", "does not lie in whole chunks"),
+        (f"{CHUNKED}\n\n{len(BODY):x}\n{BODY}", "does not lie in whole chunks"),
+        (f"{CHUNKED}\nContent-Length: 7\n\n{BODY}", "takes chunked alone"),
+        (f"{CHUNKED.replace('chunked', 'gzip, chunked')}\n\n{BODY}", "takes chunked alone"),
+        (f"{CHUNKED}\n{CHUNKED.partition(chr(10))[2]}\n\n0\n\n", "Transfer-Encoding twice"),
         ("curl 'https://a.test", "do not end"),
         ("curl --data @file https://a.test", "not the name of a file"),
         ("curl --proxy b https://a.test", "--proxy is not known here"),

@@ -8,19 +8,25 @@ POST /in/TOKEN/yunpian HTTP/1.1            curl 'https://sms.example.com/in/TOKE
 
 from __future__ import annotations
 
+import re
 import shlex
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 from urllib.parse import quote_from_bytes
 
 from pullstatus import limits
+from pullstatus.cli.output import say
 from pullstatus.errors import InvalidSetting
 from pullstatus.receipts.request import Request
 from pullstatus.receipts.source import Source
 
-__all__ = ["check_method", "parse", "recorded"]
+__all__ = ["parse", "recorded", "warn_of_method"]
 
+_READ: Final = ("content-type", "content-length", "content-encoding", "transfer-encoding")
+_CHUNK: Final = re.compile(rb"([0-9A-Fa-f]{1,8})[ \t]*(?:;[^\r\n]*)?(?:\r?\n|\Z)")
+_LINE_END: Final = re.compile(rb"\r?\n")
 FORM: Final = "application/x-www-form-urlencoded"
 _METHODS: Final = ("GET", "POST")
 _FIX: Final = "the request must begin as on the wire, `GET /...` or `POST /...`, or with `curl`"
@@ -49,16 +55,13 @@ def recorded(file: str, arrived_s: int) -> Request:
     return parse(data, arrived_s)
 
 
-def check_method(source: Source, request: Request) -> None:
-    """Refuse a request that a source does not send.
-
-    Raises:
-        InvalidSetting: it is of another method.
-    """
+def warn_of_method(source: Source, request: Request) -> None:
+    """Say so where a source does not name a request's method: a server reads it all the same."""
     if request.method not in source.methods:
-        raise InvalidSetting(
-            f"the request is a {request.method}, and methods of {source.name} has"
-            f" {', '.join(source.methods)}"
+        say(
+            f"The request is a {request.method}, and methods of {source.name} has"
+            f" {', '.join(source.methods)}: a server reads it all the same.",
+            err=True,
         )
 
 
@@ -84,17 +87,60 @@ def _wire(data: bytes, arrived_s: int) -> Request:
     words = first.split(" ")
     if len(words) < 2 or words[0] not in _METHODS:
         raise InvalidSetting(_FIX)
-    content_type, size = "", None
+    said = _said(fields)
+    return Request(
+        method=words[0],
+        query=words[1].partition("?")[2].encode("latin-1"),
+        content_type=said["content-type"],
+        body=_body(body, said["content-length"], said["transfer-encoding"]),
+        arrived_s=arrived_s,
+        content_encoding=said["content-encoding"],
+    )
+
+
+def _said(fields: Sequence[str]) -> dict[str, str]:
+    """The headers that say how to read a request, by name; "" for one that is not there."""
+    said = dict.fromkeys(_READ, "")
     for field in fields:
         name, _, value = field.partition(":")
-        if name.strip().lower() == "content-type":
-            content_type = value.strip()
-        elif name.strip().lower() == "content-length" and value.strip().isdecimal():
-            size = int(value[:20])
-    if size is None:  # an editor ends a file with a line of its own
-        body = body.removesuffix(b"\n").removesuffix(b"\r")
-    query = words[1].partition("?")[2].encode("latin-1")
-    return Request(words[0], query, content_type, body[:size], arrived_s)
+        name = name.strip().lower()
+        if said.get(name):
+            raise InvalidSetting(f"the request has {name.title()} twice, which a server refuses")
+        if name in said:
+            said[name] = value.strip()
+    return said
+
+
+def _body(data: bytes, size: str, coding: str) -> bytes:
+    """The body that lies in `data`."""
+    if coding:
+        if size or coding.lower() != "chunked":
+            raise InvalidSetting(
+                "the request has a Transfer-Encoding that a server refuses: it takes chunked"
+                " alone, without Content-Length"
+            )
+        return _of_chunks(data)
+    if size.isdecimal():
+        return data[: int(size[:20])]
+    return data.removesuffix(b"\n").removesuffix(b"\r")  # an editor's, at the end of a file
+
+
+def _of_chunks(data: bytes) -> bytes:
+    """What chunks hold, joined; lines may end as an editor ends them."""
+    pieces: list[bytes] = []
+    while (size := _CHUNK.match(data)) is not None:
+        end = size.end() + int(size[1], 16)
+        if end == size.end():
+            return b"".join(pieces)
+        pieces.append(data[size.end() : end])
+        behind = _LINE_END.match(data, end)
+        if behind is None:
+            break
+        data = data[behind.end() :]
+    raise InvalidSetting(
+        "the request's body does not lie in whole chunks: leave out Transfer-Encoding if it is"
+        " written without them"
+    )
 
 
 def _curl(data: bytes, arrived_s: int) -> Request:
@@ -102,7 +148,8 @@ def _curl(data: bytes, arrived_s: int) -> Request:
         words = shlex.split(data.decode(errors="surrogateescape"))
     except ValueError as error:
         raise InvalidSetting(f"curl's arguments do not end: {error}") from None
-    method, content_type, address, as_query = "", "", "", False
+    method, address, as_query = "", "", False
+    fields: list[str] = []
     pieces: list[bytes] = []
     given = iter([each for each in words if each.strip()])
     for word in given:
@@ -119,8 +166,7 @@ def _curl(data: bytes, arrived_s: int) -> Request:
         if name in ("-X", "--request"):
             method = value
         elif name in ("-H", "--header"):
-            field, _, said = value.partition(":")
-            content_type = said.strip() if field.lower() == "content-type" else content_type
+            fields.append(value)
         elif name in ("-d", "--data", "--data-raw", "--data-binary", "--data-ascii"):
             if value.startswith("@"):
                 raise InvalidSetting(f"{name} must hold the body itself, not the name of a file")
@@ -139,7 +185,9 @@ def _curl(data: bytes, arrived_s: int) -> Request:
     method = method or ("POST" if body else "GET")
     if method not in _METHODS or not address:
         raise InvalidSetting(_FIX)
-    return Request(method, query, content_type or (FORM if body else ""), body, arrived_s)
+    headers = _said(fields)  # curl itself says the length, and writes chunks
+    content_type = headers["content-type"] or (FORM if body else "")
+    return Request(method, query, content_type, body, arrived_s, headers["content-encoding"])
 
 
 def _bytes(text: str) -> bytes:

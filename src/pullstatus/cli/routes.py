@@ -16,7 +16,7 @@ from pullstatus.cli.acting import acting
 from pullstatus.cli.lazy import Group
 from pullstatus.cli.numbers import ORDINAL, SDKAPPID
 from pullstatus.cli.output import json_option, print_json, print_rows, say
-from pullstatus.cli.recorded import check_method, recorded
+from pullstatus.cli.recorded import recorded, warn_of_method
 from pullstatus.cli.session import plainly, store_option, with_store
 from pullstatus.clock import wall_ms
 from pullstatus.errors import InvalidSetting
@@ -244,7 +244,7 @@ async def _source(store: Store, name: str) -> Source:
 
 async def _test_request(store: Store, door: Door, source: Source, request: Request) -> list[Tested]:
     """Where each report of a recorded request would go, and behind them what cannot be read."""
-    check_method(source, request)
+    warn_of_method(source, request)
 
     async def test(report: Report) -> Tested:
         def unreadable(whose: Whose) -> str:

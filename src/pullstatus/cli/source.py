@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 
 import click
@@ -13,14 +14,15 @@ from pullstatus import apps, limits
 from pullstatus.cli.acting import acting
 from pullstatus.cli.lazy import Group
 from pullstatus.cli.output import json_option, moment, print_json, print_rows, say
-from pullstatus.cli.recorded import check_method, recorded
+from pullstatus.cli.recorded import recorded, warn_of_method
 from pullstatus.cli.session import plainly, store_option, with_store
 from pullstatus.clock import wall_ms
 from pullstatus.errors import InvalidSetting
 from pullstatus.mailbox import parking
-from pullstatus.mailbox.owning import NATIONCODE
+from pullstatus.mailbox.owning import nationcode_of
 from pullstatus.mailbox.traffic import Came, came
-from pullstatus.receipts.reading import read
+from pullstatus.receipts import Receipts
+from pullstatus.receipts.reading import read, read_records
 from pullstatus.receipts.reports import Report, State, Whose, receipts_of
 from pullstatus.receipts.request import Request
 from pullstatus.receipts.source import Source, builtin, builtin_text, read_source
@@ -112,6 +114,7 @@ def check_source(source: str, request: str) -> None:
     """
     found = _source(source)
     made = recorded(request, int(time.time()))
+    warn_of_method(found, made)
     told = outcome(found, made)
     print_json(told)
     if told["parked"]:
@@ -150,25 +153,31 @@ def remove_source(name: str, reason: str, store_url: str) -> None:
 
 
 def outcome(source: Source, request: Request) -> dict[str, object]:
-    """What a request comes to: records, what is counted only, what is parked, and the answer."""
-    check_method(source, request)
-    reports = done(read(source, request))
-    records: dict[str, list[msgspec.Raw]] = {}
-    unread = list(reports.unread)
-    for kind in Kind:
-        found = [(each, _whose(source, each)) for each in reports.reports if each.kind is kind]
-        receipts = receipts_of(kind, source.name, found, request.arrived_s)
-        records[kind.path] = [msgspec.Raw(entry) for entry in receipts.entries]
+    """What a request comes to: records, what is counted only, what is parked, and the answer.
+
+    As for a token of an application: nothing is registered, and no rule is asked.
+    """
+    if source.records:
+        found = [done(read_records(request))]
+        kinds, unread, intermediate = {found[0].kind}, [], 0
+    else:
+        reports = done(read(source, request))
+        found = [_receipts(source, reports.reports, kind, request.arrived_s) for kind in Kind]
+        kinds, unread = {each.kind for each in reports.reports}, list(reports.unread)
+        intermediate = sum(
+            each.kind is Kind.DELIVERY_STATUS and each.state is State.INTERMEDIATE
+            for each in reports.reports
+        )
+    records: dict[str, list[msgspec.Raw]] = {kind.path: [] for kind in Kind}
+    for receipts in found:
+        records[receipts.kind.path] += map(msgspec.Raw, receipts.entries)
         unread += receipts.unread
-    replies = bool(reports.reports) and all(each.kind is Kind.REPLY for each in reports.reports)
+    replies = kinds == {Kind.REPLY}
     answer = source.answer
     return {
         "source": source.name,
         "stored": records,
-        "intermediate": sum(
-            each.kind is Kind.DELIVERY_STATUS and each.state is State.INTERMEDIATE
-            for each in reports.reports
-        ),
+        "intermediate": intermediate,
         "parked": [
             {"index": each.index, "member": each.member, "reason": each.reason} for each in unread
         ],
@@ -180,10 +189,12 @@ def outcome(source: Source, request: Request) -> dict[str, object]:
     }
 
 
-def _whose(source: Source, report: Report) -> Whose:
-    """As for a token of an application: nothing is registered, and no rule is asked."""
-    keys = source.reply if report.kind is Kind.REPLY else source.status
-    return Whose(NATIONCODE if keys is not None and keys.numbers == "national" else None)
+def _receipts(source: Source, reports: Sequence[Report], kind: Kind, arrived_s: int) -> Receipts:
+    """The records of one kind."""
+    whose = Whose(nationcode_of(kind, source))
+    return receipts_of(
+        kind, source.name, [(each, whose) for each in reports if each.kind is kind], arrived_s
+    )
 
 
 def _source(given: str) -> Source:

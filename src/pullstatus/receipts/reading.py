@@ -51,6 +51,8 @@ Members = Mapping[str, bytes]
 
 def read(source: Source, request: Request) -> Steps[Reports]:
     """The reports of a request, with what could not be read of it."""
+    if request.encoded:
+        return _join([_encoded(request)])
     name = ""
     fields: list[Reports] = []
     for items in source.places:
@@ -93,6 +95,8 @@ def _read_request(source: Source, request: Request) -> Steps[Reports]:
 
 def read_records(request: Request) -> Steps[Receipts]:
     """What a request comes to whose items are records, with what could not be read of it."""
+    if request.encoded:
+        return Receipts(Kind.DELIVERY_STATUS, [], [], unread=(_encoded(request),))
     if _has_no_body(request):
         return Receipts(Kind.DELIVERY_STATUS, [], [], unread=(Unread(request.query, _NO_BODY),))
     return (yield from sift_in_steps(recoded(request), request.arrived_s))
@@ -121,7 +125,7 @@ def read_statuses(source: Source, request: Request) -> Statuses | None:
     place, _, member = source.places[0].partition(".")
     plan = plan_of(source)
     is_usual = not (source.each or _is_form(request) or charset_of(request.content_type))
-    if plan is None or place != "body" or not is_usual:
+    if plan is None or place != "body" or not is_usual or request.encoded:
         return None
     text = request.body.strip()
     if text[:1] != (b"{" if member else b"["):
@@ -156,6 +160,10 @@ _TOGETHER: Final = 100
 
 
 _NO_BODY: Final = "must have a body, which what stands in the address is not"
+
+
+def _encoded(request: Request) -> Unread:
+    return Unread(request.body or request.query, "must come without Content-Encoding")
 
 
 def _has_no_body(request: Request) -> bool:

@@ -16,11 +16,12 @@ __all__ = ["Request", "charset_of", "recoded"]
 class Request(msgspec.Struct, frozen=True):
     """One callback, as it came.
 
-    method        GET, POST ...
-    query         what stands behind the question mark, undecoded
-    content_type  the header's value, "" without one
-    body          the whole of it
-    arrived_s     when it arrived, Unix seconds
+    method            GET, POST ...
+    query             what stands behind the question mark, undecoded
+    content_type      the header's value, "" without one
+    body              the whole of it
+    arrived_s         when it arrived, Unix seconds
+    content_encoding  the header's value, "" without one
     """
 
     method: str
@@ -28,6 +29,12 @@ class Request(msgspec.Struct, frozen=True):
     content_type: str
     body: bytes
     arrived_s: int
+    content_encoding: str = ""
+
+    @property
+    def encoded(self) -> bool:
+        """Whether its body is not what it says, but an encoding of that, which nothing reads."""
+        return self.content_encoding not in ("", "identity")
 
 
 def recoded(request: Request) -> bytes:

@@ -58,7 +58,6 @@ from pullstatus.server.http import (
     Scope,
     Send,
     gone_after,
-    header,
     lines_of,
     share_of,
 )
@@ -82,7 +81,6 @@ _ANSWER: Final = "pullstatus.answer"  # of a request's scope: what its sender ta
 _NO_SOURCE: Final = "comes from a source that is not known: `pullstatus source list` says which are"
 # A sender takes 404 for the end of it.
 _GONE: Final = "it was made for an application that is deleted; make one with `token create`"
-_ENCODED: Final = "must come without Content-Encoding"
 
 
 T = TypeVar("T")
@@ -271,11 +269,11 @@ class InboundDoor(ParkingDoor):
             names, receipts = Heard(self._store), None
             itemwise = source is not None and _is_proven_itemwise(token, source)
             if own is not None and source is not None and not itemwise:
-                receipts = await self._records(source, request, own, names, scope)
+                receipts = await self._records(source, request, own, names)
             if own is not None and source is not None and receipts is not None:
                 scope[_ANSWER] = _answer(source, {receipts.kind})
                 return await self._keep_records(scope, token, source, request, receipts, own)
-            reports = await self._reports(source, request, token, scope)
+            reports = await self._reports(source, request, token)
             if source is not None and itemwise:
                 fault = partial(self._fault_of_reports, source, reports)
                 token = await self._prove(token, scope, fault)
@@ -353,33 +351,24 @@ class InboundDoor(ParkingDoor):
         """It comes again, and is whose it is then."""
         return self._put_off(StoreUnavailable("an application is another owner's since it began"))
 
-    async def _reports(
-        self, source: Source | None, request: Request, token: Token, scope: Scope
-    ) -> Reports:
-        raw = request.body or request.query
+    async def _reports(self, source: Source | None, request: Request, token: Token) -> Reports:
         if source is None:
-            return Reports([], (Unread(raw, _NO_SOURCE),))
-        if header(scope, b"content-encoding") not in (None, b"identity"):
-            return Reports([], (Unread(raw, _ENCODED),))
+            return Reports([], (Unread(request.body or request.query, _NO_SOURCE),))
         long = len(request.body) > limits.USUAL_BODY_BYTES
         return await self._slices.do(read(source, request), _owner(token), long=long)
 
     async def _records(
-        self, source: Source, request: Request, own: LiveApplication, names: Names, scope: Scope
+        self, source: Source, request: Request, own: LiveApplication, names: Names
     ) -> Receipts | None:
         """The records of an application, if it is known that what was sent is all its own."""
         sdkappid = own.application.sdkappid
-        encoded = header(scope, b"content-encoding") not in (None, b"identity")
         long = len(request.body) > limits.USUAL_BODY_BYTES
         if not source.records:
-            if encoded or long or request.method != "POST":
+            if long or request.method != "POST":
                 return None
             if await self._is_named(sdkappid, self._now_ms()):
                 return await self._read_named(source, request, own, names)
             return self._read_usual(source, request, sdkappid)
-        if encoded:
-            unread = (Unread(request.body, _ENCODED),)
-            return Receipts(Kind.DELIVERY_STATUS, [], [], unread=unread)
         return await self._slices.do(read_records(request), sdkappid, long=long)
 
     async def _keep_records(

@@ -451,6 +451,7 @@ class ParkingDoor(Door):
             content_type=_content_type(scope),
             body=body,
             arrived_s=self._now_ms() // 1000,
+            content_encoding=(header(scope, b"content-encoding") or b"").decode("latin-1"),
         )
 
     def _answer_in_time(self, scope: Scope, send: Send) -> asyncio.TimerHandle:
