@@ -24,6 +24,8 @@ from pullstatus.emulator.control import Feed
 from pullstatus.emulator.faults import Fault, FaultName
 from pullstatus.emulator.scenario import Failure, Rule, Scenario, convert, parse_scenario
 from pullstatus.emulator.sms import Template
+from pullstatus.receipts.source import Form, ReplyKeys, builtin
+from pullstatus.receipts.text import CODINGS
 from pullstatus.server import http
 from pullstatus.server.figures import REFUSALS, RESULTS, STATUSES
 from pullstatus.server.openapi import CALLS, openapi
@@ -404,6 +406,24 @@ def test_emulator_reference_names_every_member_and_its_scenario_is_one() -> None
         needs = {"result": {"result": 1007}, "delay": {"delay_s": 1}}.get(name, {})
         done = convert({"fault": name, **needs}, Fault, "fault").strikes_late
         assert re.search(rf"(?m)^\| `{name}` \|.* \| {'' if done else 'not '}done \|$", section)
+
+
+def test_values_of_a_source_are_named_with_their_defaults() -> None:
+    page = TEXTS["docs/how-to/gateways/your-own.md"]
+    reply = ReplyKeys()
+    for member, values, default in (
+        ("coding", CODINGS, reply.coding),
+        ("form", get_args(Form), reply.form),
+        ("numbers", ("international", "national"), None),
+    ):
+        [row] = re.findall(rf"(?m)^\| (?:`\w+`, )*`{member}` \| .*$", page)
+        assert [value for value in values if not re.search(rf"`\"?{value}\"?`", row)] == []
+        assert default is None or row.endswith(f"; where it is not said `{default}` |")
+
+
+def test_every_source_of_ours_is_on_a_page() -> None:
+    pages = "".join(text for page, text in TEXTS.items() if page.startswith("docs/how-to/"))
+    assert [name for name in builtin() if f"/in/TOKEN/{name}" not in pages] == []
 
 
 def test_changelog_has_this_version() -> None:
