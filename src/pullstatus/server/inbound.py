@@ -68,8 +68,8 @@ from pullstatus.server.ingest import (
     ParkingDoor,
     Problem,
     address_of,
+    another_owner,
     check_owner,
-    no_application,
 )
 from pullstatus.server.proofs import unproven, unproven_reports
 from pullstatus.server.whole import Whole
@@ -652,7 +652,7 @@ class CallbackDoor(InboundDoor):
         return live
 
     def _lost(self) -> Problem:
-        return no_application()
+        return another_owner()
 
 
 _TENCENT: Final = "tencent"

@@ -419,7 +419,7 @@ class Door:
 
     def _lost(self) -> Problem:
         """What is said where an application is another owner's since it was asked for."""
-        return no_application()
+        return another_owner()
 
     def _put_off(self, error: StoreUnavailable) -> Problem:
         return Problem(
@@ -703,6 +703,19 @@ def no_application() -> Problem:
         404,
         "Unknown application",
         "no application has this sdkappid; create it with `pullstatus app create`",
+    )
+
+
+def another_owner() -> Problem:
+    """What is said where the number has another owner than the last request knew.
+
+    Nobody can tell which of the two this one was sent to: it may have begun before the change.
+    """
+    return Problem(
+        404,
+        "Unknown application",
+        "the sdkappid has just been given to another owner, and nothing was stored; send it again"
+        " if it is for that one",
     )
 
 

@@ -18,7 +18,7 @@ from pullstatus.records import Kind
 from pullstatus.server.figures import ITEMS
 from pullstatus.server.inbound import InboundDoor
 from pullstatus.store import Append, Aside, Gone, Noted, Park, PutAside
-from tests.harness import Answer
+from tests.harness import Answer, status
 from tests.unit.server.asgi import APP, SECRET, TOKEN, Served
 from tests.unit.server.test_routes import problem, run
 
@@ -432,6 +432,29 @@ def test_application_that_is_another_owners_meanwhile_is_no_404() -> None:
     vars(made.registry).update(look=look)
     answer, _ = run(made.post(NATIVE, [item()]))
     problem(answer, 503)
+
+
+def test_what_came_as_a_number_changed_hands_is_nobodys_until_it_comes_again() -> None:
+    """It may have begun before; the next request is the new owner's."""
+    made = served()
+    live = made.registry.applications[APP.sdkappid]
+
+    async def look(*_: object, patiently: bool = False) -> None:
+        other = msgspec.structs.replace(live.application, owner="other")
+        made.registry.applications[APP.sdkappid] = LiveApplication(other, 9)
+        made.store.append_answer = None
+
+    vars(made.registry).update(look=look)
+    path = f"/ingest/{APP.sdkappid}/delivery-statuses"
+    said = ("Authorization", f"Bearer {PLATFORM}"), ("Content-Type", "application/json")
+    made.store.append_answer = SettingChanged("application")
+    answer, _ = run(made.post(path, [status(1)], *said))
+    assert "send it again if it is for that one" in str(problem(answer, 404)["detail"])
+    answer, _ = run(made.post(path, [status(1)], *said))
+    good(answer, b'{"accepted":1}')
+    assert [each.while_set for each in made.store.appended][1:] == [
+        made.registry.applications[APP.sdkappid].while_set
+    ]
 
 
 def test_outcome_that_nobody_knows_is_not_answered() -> None:
