@@ -20,6 +20,7 @@ from pullstatus.clock import wall_ms
 from pullstatus.errors import InvalidSetting
 from pullstatus.mailbox import parking
 from pullstatus.mailbox.owning import nationcode_of
+from pullstatus.mailbox.pending import piece_of
 from pullstatus.mailbox.traffic import Came, came
 from pullstatus.receipts import Receipts
 from pullstatus.receipts.reading import read, read_records
@@ -155,11 +156,13 @@ def remove_source(name: str, reason: str, store_url: str) -> None:
 def outcome(source: Source, request: Request) -> dict[str, object]:
     """What a request comes to: records, what is counted only, what is parked, and the answer.
 
+    Of the records so many are parts, which wait for the others of their message.
+
     As for a token of an application: nothing is registered, and no rule is asked.
     """
     if source.records:
         found = [done(read_records(request))]
-        kinds, unread, intermediate = {found[0].kind}, [], 0
+        kinds, unread, intermediate, parts = {found[0].kind}, [], 0, 0
     else:
         reports = done(read(source, request))
         found = [_receipts(source, reports.reports, kind, request.arrived_s) for kind in Kind]
@@ -168,6 +171,7 @@ def outcome(source: Source, request: Request) -> dict[str, object]:
             each.kind is Kind.DELIVERY_STATUS and each.state is State.INTERMEDIATE
             for each in reports.reports
         )
+        parts = sum(piece_of(each, None) is not None for each in reports.reports)
     records: dict[str, list[msgspec.Raw]] = {kind.path: [] for kind in Kind}
     for receipts in found:
         records[receipts.kind.path] += map(msgspec.Raw, receipts.entries)
@@ -177,6 +181,7 @@ def outcome(source: Source, request: Request) -> dict[str, object]:
     return {
         "source": source.name,
         "stored": records,
+        "parts": parts,
         "intermediate": intermediate,
         "parked": [
             {"index": each.index, "member": each.member, "reason": each.reason} for each in unread

@@ -12,8 +12,11 @@ import pytest
 from pullstatus import limits
 from pullstatus.apps import LiveApplication, Token, token_digest
 from pullstatus.apps.routing import Rule, Rules
+from pullstatus.cli.recorded import parse
+from pullstatus.cli.source import outcome
 from pullstatus.errors import OutcomeUnknown, SettingChanged, StoreUnavailable
 from pullstatus.mailbox.parking import Item
+from pullstatus.receipts.source import builtin
 from pullstatus.records import Kind
 from pullstatus.server.figures import ITEMS
 from pullstatus.server.inbound import InboundDoor
@@ -276,6 +279,53 @@ def test_request_that_is_an_item_itself_is_parked_with_all_that_a_retry_needs() 
     good(answer, b"")
     [kept] = parked(made)
     assert (kept.method, kept.query, kept.member) == ("GET", query.encode(), "dlr")
+
+
+STATUSES: Final = json.dumps([item(), item(sid="8:2", report_status="odd")])
+REPLY: Final = '{"mobile":"13800000001","nationcode":"86","text":"a","time":1767571200}'
+PART: Final = "text=a&from=%2B8613800000001&to=1069&id=1&udh=%05%00%03%2A%03%01"
+
+
+@pytest.mark.parametrize(
+    ("source", "asked"),
+    [
+        ("native", f"POST native HTTP/1.1\n\n{STATUSES}"),
+        ("native", f"POST native?a=b HTTP/1.1\n\n{REPLY}"),
+        ("native", f"POST native HTTP/1.1\nContent-Encoding: gzip\n\n{STATUSES}"),
+        ("native", f"POST native HTTP/1.1\nContent-Encoding: identity\n\n{STATUSES}"),
+        ("native", "GET native?a=b HTTP/1.1\n\n"),
+        ("native", "POST native HTTP/1.1\n\n{"),
+        ("tencent", f"POST tencent HTTP/1.1\n\n{STATUSES}"),
+        ("tencent", f"POST tencent HTTP/1.1\n\n{REPLY}"),
+        ("tencent", f"POST tencent HTTP/1.1\nContent-Encoding: gzip\n\n{STATUSES}"),
+        ("tencent", "GET tencent?a=b HTTP/1.1\n\n"),
+        ("kannel", "GET kannel?dlr=1&from=%2B8613800000001&id=7 HTTP/1.1\n\n"),
+        ("kannel", "GET kannel?dlr=8&from=%2B8613800000001&id=7 HTTP/1.1\n\n"),
+        ("kannel", f"GET kannel?{PART} HTTP/1.1\n\n"),
+        ("kannel", f"POST kannel HTTP/1.1\nContent-Type: {FORM[1]}\n\ndlr=99&from=861&id=7"),
+    ],
+)
+def test_what_a_check_says_of_a_request_is_what_comes_of_it(source: str, asked: str) -> None:
+    head, _, body = asked.partition("\n\n")
+    line, *fields = head.split("\n")
+    method, target, _ = line.split(" ")
+    headers = [(name, value) for name, _, value in (field.partition(": ") for field in fields)]
+    told = json.loads(msgspec.json.encode(outcome(builtin()[source], parse(asked.encode(), NOW_S))))
+    made = served()
+    answer, _ = run(made.ask(method, f"/in/{SECRET}/{target}", body.encode(), headers))
+    records = [record for some in told["stored"].values() for record in some]
+    counts = {
+        "stored": len(records) - told["parts"],
+        "pending": told["parts"],
+        "parked": len(told["parked"]),
+        "intermediate": told["intermediate"],
+    }
+    assert counted(made, source) == {result: count for result, count in counts.items() if count}
+    assert told["parts"] or stored(made) == records
+    good(answer, told["answer"]["body"].encode())
+    if not told["parts"]:
+        parked_as = [(kept.index, kept.member, kept.reason) for kept in parked(made)]
+        assert parked_as == [(*each.values(),) for each in told["parked"]]
 
 
 def test_encoded_body_is_parked() -> None:
