@@ -18,6 +18,7 @@ import pytest
 from pullstatus import limits
 from pullstatus.cli import main
 from pullstatus.cli.config import read_config
+from pullstatus.cli.serve import form_of
 from pullstatus.emulator import pytest_plugin
 from pullstatus.emulator.carriers import GROUPS
 from pullstatus.emulator.control import Feed
@@ -387,7 +388,10 @@ def test_production_settings_are_settings_of_serve(tmp_path: Path) -> None:
     [settings] = blocks("toml", "docs/how-to/install.md")
     file = tmp_path / "pullstatus.toml"
     file.write_text(settings, encoding="utf-8")
-    known = {parameter.opts[0].lstrip("-") for parameter in main.commands["serve"].params}
+    known = {
+        parameter.opts[0].lstrip("-"): form_of(parameter)
+        for parameter in main.commands["serve"].params
+    }
     assert read_config(file, known)
 
 

@@ -8,7 +8,7 @@
     wire  receipts
     records
     json
-    errors  limits  durations  turns  steps  clock  modes  child  terminal  version
+    errors  limits  durations  turns  steps  clock  files  modes  child  terminal  version
 
 A room imports from lower rows only; an arrow is the one import allowed inside a row. When the
 picture should change, change it here and in the code.
@@ -38,6 +38,7 @@ ROWS = (
         "turns",
         "steps",
         "clock",
+        "files",
         "modes",
         "child",
         "terminal",

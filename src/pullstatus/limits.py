@@ -107,6 +107,10 @@ PAIR_APPLICATIONS_MAX: Final = 100
 REWRITE_BESIDE_BYTES_MAX: Final = 256 * 1024 * 1024
 """Size of a store that is written anew beside its server, which waits meanwhile: a few seconds."""
 
+NAMED_FILE_BYTES_MAX: Final = 4 * 1024 * 1024
+"""Of a file that an operator names and that is read whole: settings, certificates, rules of alarms,
+scenarios. They have some kilobytes; whoever names another file by mistake is told."""
+
 MASTER_KEYS_BYTES_MAX: Final = 4096
 """A master key is a line of 64 digits; a source has one, two while it is changed, and remarks."""
 

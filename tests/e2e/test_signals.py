@@ -395,3 +395,9 @@ def test_hangup_takes_settings_in_and_names_those_that_need_a_restart(encrypted:
     # The port was given by a flag, which wins.
     assert encrypted.hang_up("restart needed")["changed"] == ["host"]
     assert logged(encrypted.program, "reloaded")[-1]["changed"] == ["retention_days"]
+
+
+def test_hangup_with_a_setting_that_is_none_names_it(encrypted: Encrypted) -> None:
+    for value in ("'x'", "true", "nan", "1e12", "2026-11-30"):
+        encrypted.set(f"retention-days = {value}")
+        assert "retention-days" in encrypted.hang_up("reload failed")["reason"], value

@@ -541,7 +541,7 @@ def _file(data: bytes) -> Path:
 
 def configuration(data: bytes) -> None:
     """A configuration file."""
-    read_config(_file(data), {"host", "port", "log-level"})
+    read_config(_file(data), {"host": str, "port": int, "log-level": str, "insecure": bool})
 
 
 def state(value_type: type[msgspec.Struct], checked: bool, data: bytes) -> None:

@@ -12,11 +12,13 @@ from __future__ import annotations
 
 import os
 import tomllib
-from collections.abc import Collection
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
+from pullstatus import limits
 from pullstatus.errors import InvalidSetting
+from pullstatus.files import read_whole
 from pullstatus.modes import trouble_of
 from pullstatus.store import check_store_url
 
@@ -73,31 +75,57 @@ def default_master_key() -> tuple[Path | None, str | None]:
     return None if file is None else Path(file), command
 
 
-def read_config(path: Path, known: Collection[str]) -> dict[str, object]:
+FORMS: Final[Mapping[type, str]] = {
+    bool: "true or false",
+    int: "a whole number",
+    float: "a number",
+    str: "a text in quotes",
+}
+"""What a setting takes. A text is good for each: it is read as on the command line."""
+
+INTEGER_BITS: Final = 63  # beside the sign: what TOML promises of its numbers
+
+
+def read_config(path: Path, forms: Mapping[str, type]) -> dict[str, object]:
     """The settings of a file, named like the flags.
 
     Args:
-        known: names of all settings that there are.
+        forms: of all settings that there are, each one of `FORMS`.
 
     Raises:
-        InvalidSetting: the file can't be read, is no TOML, or names a setting there is not.
+        InvalidSetting: the file can't be read, is no TOML, names a setting there is not, or has
+            something else for one than it takes.
     """
     settings = {name.replace("_", "-"): value for name, value in _settings(path).items()}
     for name, value in settings.items():
-        if name not in known:
-            choices = ", ".join(sorted(known))
+        if name not in forms:
+            choices = ", ".join(sorted(forms))
             raise InvalidSetting(f"{path} sets {name}, which is no setting of serve: {choices}")
         if isinstance(value, dict | list):
             raise InvalidSetting(f"{path}: {name} takes one value")
+        if not _fits(value, forms[name]):
+            raise InvalidSetting(f"{path}: {name} takes {FORMS[forms[name]]}")
     return settings
+
+
+def _fits(value: object, form: type) -> bool:
+    if isinstance(value, bool):  # an int, to Python
+        return form is bool
+    return isinstance(value, str | form) or (form is float and isinstance(value, int))
 
 
 def _settings(path: Path) -> dict[str, object]:
     if refused := trouble_of(path).refused:
         raise InvalidSetting(refused)
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
+        settings = tomllib.loads(read_whole(path, limits.NAMED_FILE_BYTES_MAX).decode())
     except OSError as error:
         raise InvalidSetting(f"{path} cannot be read: {error.strerror}") from error
     except (ValueError, RecursionError) as error:  # not all of them are TOMLDecodeErrors
         raise InvalidSetting(f"{path} is no TOML: {error}") from error
+    for name, value in settings.items():
+        if isinstance(value, str) and "\0" in value:
+            raise InvalidSetting(f"{path}: {name} holds a NUL, which no setting does")
+        if isinstance(value, int) and value.bit_length() > INTEGER_BITS:
+            raise InvalidSetting(f"{path}: {name} is beyond all whole numbers of TOML")
+    return settings

@@ -65,6 +65,18 @@ class HostAndPort(click.ParamType):  # type: ignore[type-arg]
         return bare, int(port)
 
 
+class _Host(click.ParamType):  # type: ignore[type-arg]
+    """An address or a name, told from what can be neither."""
+
+    name = "text"
+
+    def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """The host as it is given."""
+        if not value or not value.isprintable() or " " in value:
+            self.fail("is an address or a name, as 127.0.0.1, ::1 or localhost", param, ctx)
+        return value
+
+
 def listening_options(help_of_host: str) -> Callable[[F], F]:
     """`--host` and `--port`."""
 
@@ -81,6 +93,7 @@ def listening_options(help_of_host: str) -> Callable[[F], F]:
         )(command)
         return click.option(
             "--host",
+            type=_Host(),
             envvar="PULLSTATUS_HOST",
             default="127.0.0.1",
             show_default=True,

@@ -66,14 +66,23 @@ def _flag(parameter: click.Parameter) -> str:
 def _load_config(context: click.Context, _parameter: click.Parameter, path: Path | None) -> None:
     if path is None:
         return
-    names = {
-        _flag(parameter): str(parameter.name)
+    known = {
+        _flag(parameter): parameter
         for parameter in context.command.params
         if parameter.name not in ("config", "help")
     }
-    settings = plainly(read_config)(path, names)
+    settings = plainly(read_config)(path, {name: form_of(known[name]) for name in known})
     context.meta[CONFIG_VARIABLE] = path
-    context.default_map = {names[name]: value for name, value in settings.items()}
+    context.default_map = {str(known[name].name): value for name, value in settings.items()}
+
+
+def form_of(parameter: click.Parameter) -> type:
+    """What a setting takes in a file, one of `FORMS`."""
+    if isinstance(parameter.type, click.types.BoolParamType):
+        return bool
+    if isinstance(parameter.type, click.IntRange):
+        return int
+    return float if isinstance(parameter.type, click.FloatRange) else str
 
 
 def _check_proxies(_context: click.Context, _parameter: click.Parameter, value: str) -> str:
@@ -308,8 +317,11 @@ def serve(context: click.Context, /, **settings: Any) -> None:  # noqa: ANN401
 
     def read_again() -> ServeOptions:
         arguments = list(context.meta[__name__])
-        again = context.command.make_context("serve", arguments, parent=context.parent)
-        return _options(**again.params)
+        try:
+            again = context.command.make_context("serve", arguments, parent=context.parent)
+            return _options(**again.params)
+        except click.ClickException as error:
+            raise InvalidSetting(error.format_message()) from error  # which names the setting
 
     options = _options(**settings)
     logs.configure(settings["log_level"], workers=options.workers)
