@@ -30,6 +30,8 @@ def trouble_of(path: Path, *, secret: bool = False) -> Trouble:
     except OSError:
         return Trouble()
     mode, folder = found.st_mode, stat.S_ISDIR(found.st_mode)
+    if not (folder or stat.S_ISREG(mode) or stat.S_ISFIFO(mode)):
+        return Trouble()  # the machine's own, such as /dev/null: its mode is not ours to mend
     if mode & stat.S_IWOTH:
         told = f"{path} can be written by everybody on this machine; chmod o-w it"
         return Trouble(warned=told) if folder else Trouble(refused=told)

@@ -289,6 +289,16 @@ def certificate_that_ends_soon(setup: Setup) -> None:
     setup.trusted(setup.certify(not_after=datetime.now(UTC) + timedelta(days=3)))
 
 
+@broken("tls", "warning", "the certificate ends")
+def certificate_with_a_text_about_it(setup: Setup) -> None:
+    """As `openssl x509 -text` writes one, in front of it and behind."""
+    authority = setup.certify(not_after=datetime.now(UTC) + timedelta(days=3))
+    file = setup.folder / "tls-certificate.pem"
+    about = "Subject: O = Müller & Söhne\n".encode("latin-1")
+    file.write_bytes(about + file.read_bytes() + about)
+    setup.trusted(authority)
+
+
 @broken("tls", "warning", "but callers refuse it")
 def certificate_that_nobody_trusts(setup: Setup) -> None:
     setup.certify(not_after=datetime.now(UTC) + timedelta(days=90))

@@ -63,6 +63,10 @@ def test_a_group_that_may_write_is_told_unless_it_is_the_users_own(tmp_path: Pat
         assert bool(trouble_of(file).warned) == warned
 
 
+def test_the_mode_of_a_device_is_not_ours_to_mend() -> None:
+    assert trouble_of(Path(os.devnull), secret=True) == ("", "")
+
+
 def test_what_is_not_there_is_no_trouble(tmp_path: Path) -> None:
     assert trouble_of(tmp_path / "nowhere") == ("", "")
     assert store_cautions(f"sqlite:///{tmp_path}/nowhere.db") == []

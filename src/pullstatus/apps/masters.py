@@ -11,6 +11,7 @@ import fcntl
 import os
 import re
 import secrets
+import select
 import shlex
 import stat
 import subprocess
@@ -23,6 +24,7 @@ import msgspec
 from pullstatus import limits
 from pullstatus.apps.sealing import MASTER_KEY_BYTES, MasterKey
 from pullstatus.errors import SettingChanged, StoreRefused
+from pullstatus.files import opened, read
 from pullstatus.store import store_file
 
 SUFFIX = "-master-key"  # behind the name of a store's file
@@ -193,13 +195,15 @@ class GivenFile(msgspec.Struct, frozen=True):
             StoreRefused: it cannot be read, or is not as private as it must be.
         """
         try:
-            with self.path.open("rb") as file:
-                if os.fstat(file.fileno()).st_mode & 0o027:
+            with opened(self.path) as handle:
+                mode = os.fstat(handle).st_mode
+                # A device's mode is not ours to mend.
+                if mode & 0o027 and (stat.S_ISREG(mode) or stat.S_ISFIFO(mode)):
                     raise StoreRefused(
                         f"{self.path} holds master keys, and everybody may read it, or others than"
                         f" its owner write it: chmod 600 {self.path}"
                     )
-                return parse(file.read(limits.MASTER_KEYS_BYTES_MAX + 1), self.place)
+                return parse(read(handle, limits.MASTER_KEYS_BYTES_MAX), self.place)
         except OSError as error:
             raise StoreRefused(f"{self.path} cannot be read: {error.strerror}") from error
 
@@ -228,13 +232,7 @@ class Command(msgspec.Struct, frozen=True):
             words = shlex.split(self.line)
             if not words:
                 raise StoreRefused("the command for the master key is empty: name a program")
-            done = subprocess.run(  # noqa: S603 - the operator's own command
-                words,
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.PIPE,
-                timeout=COMMAND_S,
-                check=False,
-            )
+            text, status = _run(words)
         except ValueError as error:
             raise StoreRefused(f"the command for the master key cannot be read: {error}") from None
         except OSError as error:
@@ -245,11 +243,51 @@ class Command(msgspec.Struct, frozen=True):
             raise StoreRefused(
                 f"the command for the master key took over {COMMAND_S} s and was ended"
             ) from None
-        if done.returncode:
-            raise StoreRefused(
-                f"the command for the master key ended with status {done.returncode}"
-            )
-        return parse(done.stdout, self.place)
+        if status:
+            raise StoreRefused(f"the command for the master key ended with status {status}")
+        return parse(text, self.place)
+
+
+def _run(words: Sequence[str]) -> tuple[bytes, int]:
+    """What a program prints, and the status it ends with; 0 where it printed too much.
+
+    What it leaves running may keep its output open: that is no longer waited for.
+
+    Raises:
+        OSError: it cannot be run.
+        subprocess.TimeoutExpired: it goes on for too long, and was ended.
+    """
+    until_s = time.monotonic() + COMMAND_S
+    with subprocess.Popen(  # noqa: S603 - the operator's own command
+        words, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE
+    ) as process:
+        try:
+            text = _printed(process, until_s)
+            if len(text) > limits.MASTER_KEYS_BYTES_MAX:
+                return text, 0
+            return text, process.wait(max(0.0, until_s - time.monotonic()))
+        finally:
+            process.kill()
+
+
+def _printed(process: subprocess.Popen[bytes], until_s: float) -> bytes:
+    assert process.stdout is not None
+    handle = process.stdout.fileno()
+    looks = select.poll()
+    looks.register(handle, select.POLLIN)
+    text = b""
+    while len(text) <= limits.MASTER_KEYS_BYTES_MAX:
+        if time.monotonic() >= until_s:
+            raise subprocess.TimeoutExpired(process.args, COMMAND_S)
+        ended = process.poll() is not None  # all that it printed is there then
+        if looks.poll(0 if ended else LOOK_S * 1000):
+            piece = os.read(handle, limits.MASTER_KEYS_BYTES_MAX + 1)
+            if not piece:
+                break
+            text += piece
+        elif ended:
+            break
+    return text
 
 
 class Unnamed(msgspec.Struct, frozen=True):

@@ -32,6 +32,7 @@ from pullstatus.emulator.carriers import (
 from pullstatus.emulator.faults import Fault
 from pullstatus.emulator.sms import Template
 from pullstatus.errors import InvalidRecord, InvalidSetting
+from pullstatus.files import read_whole
 from pullstatus.records import Record, encode
 
 __all__ = [
@@ -142,7 +143,7 @@ class Failure(_Part, frozen=True):
     code: Annotated[str, Meta(min_length=1, max_length=64)] | None = None
     group: str | None = None
     description: str | None = None
-    weight: Annotated[float, Meta(gt=0)] = 1.0
+    weight: Annotated[float, Meta(gt=0, le=1_000_000)] = 1.0
 
     def __post_init__(self) -> None:
         if (self.code is None) == (self.group is None):
@@ -335,7 +336,7 @@ def read_scenario(path: Path) -> Scenario:
         InvalidSetting: it can't be read, is no TOML, or breaks a rule; the member is named.
     """
     try:
-        return parse_scenario(path.read_text(encoding="utf-8"), str(path))
+        return parse_scenario(read_whole(path, limits.NAMED_FILE_BYTES_MAX).decode(), str(path))
     except OSError as error:
         raise InvalidSetting(f"{path} cannot be read: {error.strerror}") from error
     except UnicodeDecodeError as error:

@@ -5,12 +5,17 @@ from __future__ import annotations
 import re
 import ssl
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import structlog
 
+from pullstatus import limits
 from pullstatus.errors import InvalidSetting
+from pullstatus.files import check_ordinary
 from pullstatus.modes import trouble_of
+
+if TYPE_CHECKING:
+    from cryptography import x509
 
 log = structlog.get_logger(__name__)
 
@@ -60,6 +65,8 @@ def _read(certificate: Path, key: Path | None) -> ssl.SSLContext:
             log.warning("others have access", reason=trouble.warned)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     try:
+        for file in filter(None, (certificate, key)):
+            check_ordinary(file, limits.NAMED_FILE_BYTES_MAX)
         context.load_cert_chain(certificate, key, password=_no_password)
     except (OSError, ValueError) as error:
         why = error.strerror if isinstance(error, OSError) and error.strerror else error
@@ -71,23 +78,32 @@ def _read(certificate: Path, key: Path | None) -> ssl.SSLContext:
 
 
 def _end_s(certificate: Path) -> float:
-    """Until when the first certificate of a file is good, which is the server's own.
-
-    OpenSSL has taken it, and it may be none to others: one with notes (`-trustout`), which they
-    would pass over for the next of the chain, or one of a version that there is not.
-    """
-    from cryptography import x509  # noqa: PLC0415 - a server behind a proxy starts without it
-
     try:
-        pem = certificate.read_bytes()
-        first = _FIRST.search(pem)
-        if first is not None and first[1]:
-            raise ValueError("a TRUSTED CERTIFICATE; `openssl x509` writes a usual one")
-        return x509.load_pem_x509_certificate(pem).not_valid_after_utc.timestamp()
-    except (OSError, ValueError, x509.InvalidVersion) as error:
+        return first_of(certificate.read_bytes()).not_valid_after_utc.timestamp()
+    except (OSError, ValueError) as error:
         raise InvalidSetting(
             f"until when the TLS certificate is good cannot be read ({error})"
         ) from error
+
+
+def first_of(pem: bytes) -> x509.Certificate:
+    """The first certificate of a file, which is the server's own.
+
+    OpenSSL has taken it, and it may be none to others: one with notes (`-trustout`), which they
+    would pass over for the next of the chain, or one of a version that there is not.
+
+    Raises:
+        ValueError: there is none, or it is such a one.
+    """
+    from cryptography import x509  # noqa: PLC0415 - a server behind a proxy starts without it
+
+    first = _FIRST.search(pem)
+    if first is not None and first[1]:
+        raise ValueError("a TRUSTED CERTIFICATE; `openssl x509` writes a usual one")
+    try:
+        return x509.load_pem_x509_certificate(pem)
+    except x509.InvalidVersion as error:
+        raise ValueError(str(error)) from error
 
 
 def _no_password() -> str:

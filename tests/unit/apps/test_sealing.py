@@ -264,6 +264,7 @@ def test_given_file_may_be_read_by_a_group(tmp_path: Path, mode: int, *, good: b
         ("", "is empty: name a program"),
         (" \t", "is empty: name a program"),
         ("a\0b", "cannot be read"),
+        ("cat /dev/zero", "bytes are no master keys"),
     ],
 )
 def test_command_that_prints_no_key_is_told_without_what_it_prints(line: str, said: str) -> None:
@@ -274,6 +275,21 @@ def test_command_that_prints_no_key_is_told_without_what_it_prints(line: str, sa
 
 def test_command_prints_keys() -> None:
     assert Command(f"printf '%s\\n' {NEW.secret.hex()} {OLD.secret.hex()}").read() == (NEW, OLD)
+
+
+def test_command_that_leaves_something_running_is_waited_for_alone(tmp_path: Path) -> None:
+    """What it leaves keeps its output open."""
+    os.mkfifo(tmp_path / "pipe")
+    line = f"sh -c 'cat {tmp_path}/pipe & echo {NEW.secret.hex()}'"
+    assert Command(line).read() == (NEW,)
+    (tmp_path / "pipe").open("wb").close()  # which ends what was left
+
+
+@pytest.mark.parametrize("line", ["sleep 600", "sh -c 'exec >&-; exec sleep 600'"])
+def test_command_that_does_not_end_is_ended(line: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(masters, "COMMAND_S", 0.2)
+    with pytest.raises(StoreRefused, match="and was ended"):
+        Command(line).read()
 
 
 # --- in a store -----------------------------------------------------------------------------------

@@ -76,6 +76,8 @@ def test_chance_without_a_seed_differs_from_run_to_run() -> None:
         ("[[outcomes.failures]]\ngroup = 'x'", "group must be one of number, off, "),
         ("[[outcomes.failures]]\ncode = 'DELIVRD'", "is no failure"),
         ("[[outcomes.failures]]\ngroup = 'off'\nweight = 0", "file: outcomes.failures[0].weight"),
+        ("[[outcomes.failures]]\ngroup = 'off'\nweight = inf", "outcomes.failures[0].weight"),
+        ("[[outcomes.failures]]\ngroup = 'off'\nweight = nan", "outcomes.failures[0].weight"),
         ("[sends]\ndelay_s = 'x'", "file: sends.delay_s: expected"),
         ("[sends]\ndelay_s = [3, 1]", "file: sends: delay_s must be"),
         ("[sends]\ndelay_s = [1, 2, 3]", "file: sends.delay_s"),

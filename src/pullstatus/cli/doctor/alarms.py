@@ -12,11 +12,13 @@ from urllib.parse import quote
 import httpx
 import msgspec
 
+from pullstatus import limits
 from pullstatus.cli.doctor.findings import Finding, fault, ok, warning
 from pullstatus.cli.scrape import get
 from pullstatus.client.errors import InvalidArgument, shown
 from pullstatus.client.route import open_http
 from pullstatus.errors import InvalidSetting
+from pullstatus.files import read_whole
 
 PREFIX: Final = "Pullstatus"
 NAMES: Final = frozenset(
@@ -59,9 +61,11 @@ def of_file(file: Path) -> Known:
         InvalidSetting: it cannot be read.
     """
     try:
-        text = file.read_text(encoding="utf-8")
-    except (OSError, ValueError) as error:
-        raise InvalidSetting(f"{file} cannot be read") from error
+        text = read_whole(file, limits.NAMED_FILE_BYTES_MAX).decode()
+    except OSError as error:
+        raise InvalidSetting(f"{file} cannot be read: {error.strerror}") from error
+    except ValueError as error:
+        raise InvalidSetting(f"{file} is no text") from error
     return Known(re.findall(r"(?m)^\s*(?:- )?alert:\s*[\"']?(\w+)", text))
 
 

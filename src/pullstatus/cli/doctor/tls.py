@@ -10,9 +10,13 @@ from urllib.parse import urlsplit
 
 import msgspec
 from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding
 
+from pullstatus import limits
 from pullstatus.cli.doctor.findings import Finding, fault, ok, warning
 from pullstatus.cli.output import moment
+from pullstatus.files import check_ordinary
+from pullstatus.server.certificate import first_of
 
 CONNECT_S = 5.0
 SOON_MS = 14 * 86_400_000  # as the alarm has it
@@ -43,9 +47,11 @@ def of_files(certificate: Path, key: Path) -> Chain:
     Raises:
         OSError, ValueError: they cannot be read, or do not fit; `ssl.SSLError` is one of the first.
     """
+    for file in (certificate, key):
+        check_ordinary(file, limits.NAMED_FILE_BYTES_MAX)
     serving = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     serving.load_cert_chain(certificate, key, password=_no_password)
-    leaf = ssl.PEM_cert_to_DER_cert(_first(certificate.read_text(encoding="ascii")))
+    leaf = first_of(certificate.read_bytes()).public_bytes(Encoding.DER)
     calling = ssl.create_default_context()
     calling.check_hostname = False  # it may have any number of names
     up, down = ssl.MemoryBIO(), ssl.MemoryBIO()
@@ -95,11 +101,6 @@ def _chain(leaf: bytes, distrust: str = "") -> Chain:
     read = x509.load_der_x509_certificate(leaf)
     begin, end = read.not_valid_before_utc, read.not_valid_after_utc
     return Chain(leaf, int(begin.timestamp() * 1000), int(end.timestamp() * 1000), distrust)
-
-
-def _first(pem: str) -> str:
-    begin, mark, _ = pem.partition(ssl.PEM_FOOTER)
-    return begin[max(begin.find(ssl.PEM_HEADER), 0) :] + mark
 
 
 def _no_password() -> str:
