@@ -8,7 +8,8 @@
     wire  receipts
     records
     json
-    errors  limits  durations  turns  steps  clock  files  modes  child  terminal  version
+    errors  limits  durations  turns  steps  clock  files  modes  child
+    addresses  terminal  version
 
 A room imports from lower rows only; an arrow is the one import allowed inside a row. When the
 picture should change, change it here and in the code.
@@ -41,6 +42,7 @@ ROWS = (
         "files",
         "modes",
         "child",
+        "addresses",
         "terminal",
         "version",
     ),

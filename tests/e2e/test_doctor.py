@@ -63,6 +63,10 @@ class Setup:
         patch.setattr(disk, "sync_s", lambda _folder: 0.002)
         patch.setattr(os, "geteuid", lambda: 1000)
 
+    @property
+    def address(self) -> str:
+        return f"{self.running.host}:{self.running.port}"
+
     def run(self) -> Result:
         file = self.folder / "pullstatus.toml"
         said = [f"{name} = {json.dumps(value)}\n" for name, value in self.settings.items()]
@@ -371,6 +375,44 @@ def test_a_proxy_on_the_way_is_told_without_its_password(setup: Setup) -> None:
     assert "through the proxy of http_proxy" in found["proxies"]["found"]
     assert found["proxies"]["fix"] == "export NO_PROXY=sms.example.com"
     assert "hunter2" not in str(found)
+
+
+class Guarded(http.server.BaseHTTPRequestHandler):
+    """A Prometheus that asks for a name and a password."""
+
+    def do_GET(self) -> None:
+        if self.headers.get("Authorization") != "Basic bWU6aHVudGVyMg==":
+            self.send_error(401)
+            return
+        content = b'{"data":{"groups":[],"result":[]}}'
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(content)))
+        self.end_headers()
+        self.wfile.write(content)
+
+    def log_message(self, *_said: object) -> None:
+        pass
+
+
+def test_a_prometheus_behind_a_password_is_asked_with_it(setup: Setup) -> None:
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Guarded) as guarded:
+        threading.Thread(target=guarded.serve_forever).start()
+        try:
+            where = f"me:hunter2@127.0.0.1:{guarded.server_port}"
+            assert of_prometheus(f"http://{where}").names == set()
+            setup.flags = ["--prometheus", f"http://me:hunter3@127.0.0.1:{guarded.server_port}"]
+            [named] = setup.found()
+        finally:
+            guarded.shutdown()
+    assert named["found"] == f"no Prometheus answers at http://127.0.0.1:{guarded.server_port}"
+
+
+def test_what_is_found_shows_no_password_of_an_address(setup: Setup) -> None:
+    for url in ("http://me:hunter2@127.0.0.1:1", f"http://me:hunter2@{setup.address}"):
+        setup.flags = ["--url", url]
+        done = setup.run()
+        assert "127.0.0.1" in done.stdout
+        assert "hunter2" not in done.output
 
 
 # --- what judges, by itself -----------------------------------------------------------------------

@@ -24,6 +24,7 @@ import pytest
 import trustme
 
 from pullstatus import limits, store
+from pullstatus.addresses import bare
 from pullstatus.server import serve
 from pullstatus.server.serve import ServeOptions, Server
 from pullstatus.version import VERSION
@@ -83,7 +84,7 @@ def test_log_tells_what_was_started_and_stopped(tmp_path: Path) -> None:
     ],
 )
 def test_log_shows_a_store_without_its_secrets(url: str, shown: str) -> None:
-    assert serve._public(url) == shown
+    assert bare(url) == shown
 
 
 # --- what a service manager is told ---------------------------------------------------------------

@@ -123,14 +123,20 @@ def test_elsewhere_than_on_a_terminal_it_is_one_line_of_json(
         ("http://127.0.0.1:1", "no server answers at http://127.0.0.1:1 (ConnectError): start it"),
         ("{shared}/nowhere", "/nowhere/metrics answers 404"),
         ("nonsense", "is like http://127.0.0.1:8080"),
+        ("HTTP://127.0.0.1:1", "no server answers at HTTP://127.0.0.1:1 (ConnectError)"),
+        ("http://me:hunter2@127.0.0.1:1", "no server answers at http://127.0.0.1:1 ("),
+        ("http://me:hunter2@127.0.0.1:x", "--url is no address of a server"),
+        ("http://me:hunter2@{host}/nowhere", "answers 404"),
     ],
 )
 def test_where_no_server_is_that_is_said(shared: Program, url: str, words: str) -> None:
-    where = url.format(shared=f"http://{shared.host}:{shared.port}")
+    host = f"{shared.host}:{shared.port}"
+    where = url.format(shared=f"http://{host}", host=host)
     done = CliRunner().invoke(main, ["status", "--url", where, "--every", "0.1"])
     assert done.exit_code in (1, 2)
     assert words in done.stderr
     assert "Traceback" not in done.output
+    assert "hunter2" not in done.output
 
 
 def test_on_a_terminal_it_goes_on_until_ctrl_c(shared: Program) -> None:

@@ -20,6 +20,7 @@ from pullstatus.cli.numbers import FiniteRange
 from pullstatus.cli.output import json_option, print_rows
 from pullstatus.cli.service import (
     appkey_option,
+    check_service,
     read_secret,
     sdkappid_option,
     token_option,
@@ -27,7 +28,7 @@ from pullstatus.cli.service import (
 )
 from pullstatus.cli.session import plainly
 from pullstatus.cli.tables import console
-from pullstatus.client.flow import check_appkey, check_base_url
+from pullstatus.client.flow import check_appkey
 from pullstatus.records import DeliveryStatus, Kind, encode
 from pullstatus.wire.v5.pull import pull_request
 
@@ -137,7 +138,7 @@ def bench(
         connections,
         seconds,
     )
-    check_base_url(target.url)
+    check_service(target.url)
     check_appkey(target.appkey)
     if not load.installed():
         raise click.ClickException(load.HOW_TO_INSTALL)

@@ -24,6 +24,7 @@ from pullstatus.cli.output import print_json_line, say
 from pullstatus.cli.service import (
     KINDS,
     appkey_option,
+    check_service,
     read_secret,
     sdkappid_option,
     service_name,
@@ -39,7 +40,7 @@ from pullstatus.client.errors import (
     ServiceFailed,
     TooFrequent,
 )
-from pullstatus.client.flow import check_appkey, check_base_url
+from pullstatus.client.flow import check_appkey
 from pullstatus.client.opening import check_pair
 from pullstatus.client.outage import OnRetry
 from pullstatus.client.readers import check_reader
@@ -159,7 +160,7 @@ def pull(
         raise click.UsageError("--moved and --abandon-page exclude each other")
     credentials = _read_credentials(appkey_file, secret_id, secret_key_file)
     try:
-        check_base_url(url)
+        check_service(url)
         credentials.check()
         if reader is not None:
             check_reader(reader)

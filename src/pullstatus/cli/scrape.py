@@ -5,17 +5,19 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Mapping
 from http import HTTPStatus
+from urllib.parse import urlsplit
 
 import httpx
 from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.samples import Sample
 
 from pullstatus import limits
+from pullstatus.addresses import bare
 from pullstatus.client.deadline import Transport
 from pullstatus.client.drivers import drive
 from pullstatus.client.errors import InvalidArgument
 from pullstatus.client.exchange import Answer, Look, Unanswered, send
-from pullstatus.client.route import open_http
+from pullstatus.client.route import PORTS, check_address, open_http
 from pullstatus.errors import StoreUnavailable
 
 ANSWER_S = 5.0  # a server whose store stands still answers within that, too
@@ -54,14 +56,30 @@ class Figures:
         return next(said, "")
 
 
+def check_server(address: str, flag: str) -> None:
+    """Refuse what is no address of a server, not of one of its pages.
+
+    Raises:
+        InvalidArgument: saying what is. Nothing of the address, which may hold a password.
+    """
+    try:
+        check_address(address)
+        parts = urlsplit(address)
+        good = parts.scheme in PORTS and not parts.query and not parts.fragment
+    except InvalidArgument:
+        good = False
+    if not good:
+        raise InvalidArgument(
+            f"{flag} is no address of a server, which is like http://127.0.0.1:8080"
+        ) from None
+
+
 def client(address: str, *, own: bool) -> httpx.Client:
     """For a server at `address`; `own`: it is on this machine, and no name is proven.
 
     Raises:
         InvalidArgument, InvalidEnvironment: as of `open_http`.
     """
-    if not address.startswith(("http://", "https://")):
-        raise InvalidArgument("an address of a server is like http://127.0.0.1:8080")
     if not own:
         return open_http(address, ANSWER_S)
     anyone = Transport(verify=False)  # its certificate has another name
@@ -91,16 +109,17 @@ def scrape(asking: httpx.Client, address: str) -> Figures:
         StoreUnavailable: nobody answers there, or with something else; the text says what to do.
     """
     where = address.rstrip("/")
+    told = bare(where)
     try:
         answer = get(asking, f"{where}/metrics")
     except (httpx.HTTPError, httpx.InvalidURL) as error:
         raise StoreUnavailable(
-            f"no server answers at {where} ({type(error).__name__}): start it, or name where its"
+            f"no server answers at {told} ({type(error).__name__}): start it, or name where its"
             " /metrics is with --url"
         ) from error
     if answer.http_status != HTTPStatus.OK:
         raise StoreUnavailable(
-            f"{where}/metrics answers {answer.http_status}: name the address of --admin with"
+            f"{told}/metrics answers {answer.http_status}: name the address of --admin with"
             " --url, if the server has one, not that of a proxy"
         )
     try:
@@ -115,5 +134,6 @@ def scrape(asking: httpx.Client, address: str) -> Figures:
 def no_figures(where: str) -> StoreUnavailable:
     """What to say of somebody else's answer."""
     return StoreUnavailable(
-        f"what answers at {where}/metrics is no pullstatus: name where the server is with --url"
+        f"what answers at {bare(where)}/metrics is no pullstatus: name where the server is with"
+        " --url"
     )

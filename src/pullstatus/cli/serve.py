@@ -9,7 +9,6 @@ import os
 import sys
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 import click
 import structlog
@@ -25,6 +24,7 @@ from pullstatus.cli.numbers import FiniteRange
 from pullstatus.cli.output import log_level_option, say_ready
 from pullstatus.cli.session import plainly, store_option
 from pullstatus.cli.statuses import RESTART
+from pullstatus.client.flow import split_address
 from pullstatus.errors import InvalidSetting
 from pullstatus.server import logs
 from pullstatus.server.descriptors import raise_limit
@@ -164,12 +164,13 @@ def _public_url(url: str) -> str:
         "--public-url is http:// or https:// and a host, perhaps with a path:"
         " https://sms.example.com"
     )
+    if not url:
+        return url
     try:
-        parts = urlsplit(url)
-        _ = parts.port  # what proves signatures looks for it, too
+        parts = split_address(url)
     except ValueError:
         raise wrong from None
-    if url and (parts.scheme not in ("http", "https") or not parts.netloc or parts.query):
+    if parts.scheme not in ("http", "https") or parts.query or parts.fragment:
         raise wrong
     return url
 

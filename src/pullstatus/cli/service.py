@@ -98,6 +98,19 @@ def read_file(file: Path, flag: str) -> str:
         raise click.UsageError(f"{flag}: {file} is no text") from None
 
 
+def check_service(url: str) -> None:
+    """Refuse an address that no service has.
+
+    Raises:
+        InvalidArgument: what one is like.
+    """
+    from pullstatus.client.flow import check_base_url
+    from pullstatus.client.route import check_address  # with httpx, which takes a tenth of a second
+
+    check_base_url(url)
+    check_address(url)
+
+
 def service_name(url: str) -> str:
     """One name for a service, however its address is spelt, to know it again by.
 
@@ -107,7 +120,7 @@ def service_name(url: str) -> str:
     parts = urlsplit(url)
     host = (parts.hostname or "").removesuffix(".")
     host = "localhost" if host in LOOPBACK else f"[{host}]" if ":" in host else host
-    from pullstatus.client.route import PORTS  # with httpx, which takes a tenth of a second
+    from pullstatus.client.route import PORTS  # as above
 
     port = parts.port or PORTS[parts.scheme]
     place = host if port == PORTS[parts.scheme] else f"{host}:{port}"

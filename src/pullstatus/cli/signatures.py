@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 import time
 from hashlib import sha256
@@ -15,7 +16,8 @@ import msgspec
 from pullstatus import limits
 from pullstatus.cli.numbers import SDKAPPID
 from pullstatus.cli.output import print_json, say
-from pullstatus.cli.service import KINDS, appkey_option, read_secret
+from pullstatus.cli.service import KINDS, appkey_option, check_service, read_secret
+from pullstatus.cli.session import plainly
 from pullstatus.wire.v5.mismatch import explain_request, signed_text
 from pullstatus.wire.v5.pull import pull_request
 
@@ -40,6 +42,7 @@ MISMATCH = 1  # exit status
 @click.option("--type", "kind", type=click.Choice(list(KINDS)), help="For --curl.")
 @click.option("--max", "count_max", type=int, default=100, show_default=True, help="For --curl.")
 @click.option("--curl", is_flag=True, help="Print a whole pull instead, as a curl command.")
+@plainly
 def sign(
     appkey_file: Path | None,
     random: str | None,
@@ -68,8 +71,9 @@ def sign(
         raise click.UsageError("--curl needs --url, --sdkappid and --type, and takes no --mobile")
     if not at.isascii() or not at.isdigit() or len(at) > limits.INTEGER_DIGITS_MAX:
         raise click.UsageError("--time is not an integer: give Unix seconds, digits only")
+    check_service(url)
     target, body = pull_request(sdkappid, appkey, KINDS[kind], count_max, random, int(at))
-    say(f"curl --data '{body.decode()}' '{url.rstrip('/')}{target}'")
+    say(shlex.join(["curl", "--data", body.decode(), f"{url.rstrip('/')}{target}"]))
 
 
 @click.command("verify")

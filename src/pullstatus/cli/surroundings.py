@@ -114,7 +114,11 @@ def _refusal(error: BaseException) -> OSError | None:
         return found[0] if all(found) else None
     if isinstance(error, RuntimeError) and str(error) == "can't start new thread":
         # The interpreter says this, and not what the system did, when a limit is reached.
-        return OSError(errno.EAGAIN, "no more threads: raise the limit on processes (ulimit -u)")
+        return OSError(
+            errno.EAGAIN,
+            "no more threads: raise the limit on processes (ulimit -u), or that on memory"
+            " (ulimit -v)",
+        )
     return error if isinstance(error, OSError) else None
 
 

@@ -117,11 +117,13 @@ def _url(address: str) -> httpx.URL:
     """The same.
 
     Raises:
-        httpx.InvalidURL, ValueError: it is none. A name with an empty label, or one of over 63
-            characters, would only be refused at each attempt, as if something had been sent.
+        httpx.InvalidURL, ValueError: it is none. A name with an empty label, one of over 63
+            characters, or one whose xn-- stands for nothing, would only be refused at each
+            attempt, as if something had been sent.
     """
     split_address(address)
     url = httpx.URL(address)
+    _ = url.host  # reads what xn-- stands for
     url.raw_host.decode("ascii").encode("idna")
     return url
 

@@ -19,6 +19,7 @@ import structlog
 import uvicorn
 
 from pullstatus import limits
+from pullstatus.addresses import bare
 from pullstatus.apps import (
     Masters,
     Operator,
@@ -419,8 +420,7 @@ class Server:
             version=VERSION,
             address=self.address,
             master_keys=self._masters.place,
-            **settings
-            | {"store": _public(self.options.store), "admin": self.admin_address or None},
+            **settings | {"store": bare(self.options.store), "admin": self.admin_address or None},
             applications=registry.count,
             tokens=len(registry.tokens),
             waiting=waiting,
@@ -431,7 +431,7 @@ class Server:
         log.info(
             "stopped",
             version=VERSION,
-            store=_public(self.options.store),
+            store=bare(self.options.store),
             failed=self.failure is not None,
             records_in=sum(figures.records_in.values()),
             records_out=sum(figures.records_out.values()),
@@ -672,13 +672,6 @@ class Server:
                 log.warning("chore put off", chore=name, reason=str(error))
             except Exception:
                 log.exception("chore failed", chore=name)
-
-
-def _public(url: str) -> str:
-    """A store's URL without the name and password that it may hold."""
-    scheme, mark, rest = url.partition("://")
-    host, slash, path = rest.partition("/")
-    return f"{scheme}{mark}{host.rpartition('@')[2]}{slash}{path.partition('?')[0]}"
 
 
 def _speaks_for_many(proxies: Sequence[Network]) -> Callable[[str], bool]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import http.server
 import json
+import shlex
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -81,7 +82,11 @@ def test_what_is_no_text_is_said_wherever_it_is_read(given: bytes, tmp_path: Pat
 
 # --- addresses that are none ----------------------------------------------------------------------
 
-NO_ADDRESS = ["http://[x", "https://[", "http://\u2100.com", "http://x:99999999", "http://x:port"]
+NO_ADDRESS = [
+    *("http://[x", "https://[", "http://\u2100.com", "http://x:99999999", "http://x:port"),
+    *("http://", "http://x y", "http://x/?a=b", "http://x/#a", "ftp://x"),
+]
+NO_NAME = ["http://xn--a", "http://\u2488", "http://a..b", f"http://{'a' * 64}.example"]
 
 
 @pytest.mark.parametrize("address", NO_ADDRESS)
@@ -96,10 +101,36 @@ def test_address_that_is_none_is_said(
         ("status", "--url", address),
         ("pull", "--url", address, "--sdkappid", "1", "--type", "reply"),
         ("push", __file__, "--url", address, "--sdkappid", "1", "--type", "reply"),
+        ("doctor", "--prometheus", address, *store),
+        ("sign", "--curl", "--url", address, "--sdkappid", "1", "--type", "reply"),
     ):
         assert run(*arguments).exit_code == 2, arguments
-    run("doctor", "--prometheus", address, *store)
     run("verify", "--address", address, "--body", '{"sig":"a","time":1}')
+
+
+def test_address_in_a_command_for_a_shell_stays_one_word() -> None:
+    address = "http://127.0.0.1/o'brien;$(date)`id`"
+    done = run("sign", "--curl", "--url", address, "--sdkappid", "1", "--type", "reply")
+    program, _, _, called = shlex.split(done.stdout)
+    assert program == "curl"
+    assert called.startswith(f"{address}/v5/")
+
+
+@pytest.mark.parametrize("address", NO_NAME)
+def test_host_that_can_never_be_looked_up_is_no_service(address: str, tmp_path: Path) -> None:
+    """It is said before anything is sent or kept, and not as if a page might be lost."""
+    target = ("--to", str(tmp_path / "out.ndjson"))
+    rest = ("--url", address, "--sdkappid", "1", "--type", "reply")
+    for arguments in (
+        ("pull", *target, *rest),
+        ("push", __file__, *rest),
+        ("sign", "--curl", *rest),
+        ("bench", *rest[:4], "--consume"),
+        ("doctor", "--url", address),
+        ("status", "--url", address),
+    ):
+        assert run(*arguments).exit_code == 2, arguments
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("address", ["http://[x", "http://\u2100.com"])

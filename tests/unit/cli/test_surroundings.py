@@ -20,6 +20,7 @@ FILES = OSError(errno.EMFILE, "Too many open files")
     ("error", "status", "said"),
     [
         (THREADS, FAILED, "ulimit -u"),
+        (THREADS, FAILED, "ulimit -v"),
         (FILES, FAILED, "ulimit -n"),
         (BaseExceptionGroup("both", [THREADS, FILES]), FAILED, "ulimit -u"),
         (KeyboardInterrupt(), INTERRUPTED, "Interrupted"),

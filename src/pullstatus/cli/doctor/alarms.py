@@ -13,6 +13,7 @@ import httpx
 import msgspec
 
 from pullstatus import limits
+from pullstatus.addresses import bare
 from pullstatus.cli.doctor.findings import Finding, fault, ok, warning
 from pullstatus.cli.scrape import get
 from pullstatus.client.errors import InvalidArgument, shown
@@ -91,9 +92,9 @@ def of_prometheus(address: str) -> Known:
             float(grown.result[0].value[1]) if grown.result else None,
         )
     except (httpx.HTTPError, httpx.InvalidURL, InvalidArgument) as error:
-        raise InvalidSetting(f"no Prometheus answers at {address}") from error
+        raise InvalidSetting(f"no Prometheus answers at {bare(where)}") from error
     except (ValueError, RecursionError) as error:  # the first of all that is no JSON, or other
-        raise InvalidSetting(f"what answers at {address} is no Prometheus") from error
+        raise InvalidSetting(f"what answers at {bare(where)} is no Prometheus") from error
 
 
 class _Rule(msgspec.Struct):

@@ -8,11 +8,13 @@ import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import click
 from rich.table import Table
 from rich.text import Text
 
+from pullstatus.addresses import bare
 from pullstatus.cli.config import config_file, default_store
 from pullstatus.cli.doctor import (
     alarms,
@@ -32,10 +34,10 @@ from pullstatus.cli.doctor.server import Answers
 from pullstatus.cli.doctor.store import Look
 from pullstatus.cli.master_keys import named_masters
 from pullstatus.cli.output import json_option, print_json, say
+from pullstatus.cli.scrape import check_server
 from pullstatus.cli.served import Served, config_option, served
 from pullstatus.cli.session import plainly
 from pullstatus.cli.tables import console
-from pullstatus.client.route import check_address
 from pullstatus.clock import wall_ms
 from pullstatus.errors import InvalidSetting, PullstatusError
 from pullstatus.store import check_store_url, store_file
@@ -87,8 +89,9 @@ def doctor(
     as the settings of `serve` say that they are. Changes nothing, and runs beside the server, as
     its user.
     """
-    if url is not None:
-        check_address(url, "--url")
+    for flag, address in (("--url", url), ("--prometheus", prometheus)):
+        if address is not None:
+            check_server(address, flag)
     flags = {
         "config": config,
         "store": store,
@@ -134,7 +137,7 @@ def _findings(
             return
         settings = Served(store_url, "127.0.0.1", 0)
     else:
-        yield ok("settings", f"store {_shown(settings.store)}, calls at {settings.calls}")
+        yield ok("settings", f"store {bare(settings.store)}, calls at {settings.calls}")
     known, found = _alarms(prometheus, alerts)
     yield from found
     answers = None
@@ -197,7 +200,7 @@ def _tls(settings: Served, url: str | None, answers: Answers | None) -> Iterator
         else:
             yield tls.certificate(file, wall_ms())
     address = url or settings.calls
-    if answers is None or answers.trouble or not address.startswith("https:"):
+    if answers is None or answers.trouble or urlsplit(address).scheme != "https":
         return
     try:
         shown = tls.of_server(address, own=not url)
@@ -242,9 +245,3 @@ def _day_bytes(found: Look | None, answers: Answers | None, known: Known | None)
         found.bytes,
         found.stored,
     )
-
-
-def _shown(store: str) -> str:
-    """A store's URL without what may be a password."""
-    scheme, mark, rest = store.partition("://")
-    return f"{scheme}{mark}{rest.rpartition('@')[2]}"

@@ -7,6 +7,7 @@ from typing import Final
 from urllib.parse import urlsplit
 
 from pullstatus import limits
+from pullstatus.addresses import bare
 from pullstatus.cli.doctor.findings import Finding, fault, ok, warning
 from pullstatus.client.errors import InvalidEnvironment
 from pullstatus.client.route import proxy_variable
@@ -22,11 +23,12 @@ def proxies(address: str, environment: Mapping[str, str]) -> Finding:
         variable = proxy_variable(address, environment)
     except InvalidEnvironment as error:
         return fault("proxies", str(error), f"export NO_PROXY={urlsplit(address).hostname}")
+    where = bare(address)
     if variable is None:
-        return ok("proxies", f"none on the way to {address}")
+        return ok("proxies", f"none on the way to {where}")
     return warning(
         "proxies",
-        f"commands reach {address} through the proxy of {variable}, which sees numbers if it is"
+        f"commands reach {where} through the proxy of {variable}, which sees numbers if it is"
         " not over TLS",
         f"export NO_PROXY={urlsplit(address).hostname}",
     )

@@ -7,6 +7,7 @@ from http import HTTPStatus
 import httpx
 import msgspec
 
+from pullstatus.addresses import bare
 from pullstatus.cli import scrape
 from pullstatus.cli.doctor.findings import Finding, fault, ok, warning
 from pullstatus.cli.scrape import Figures
@@ -71,7 +72,7 @@ def _said(answer: Answer, name: str) -> str:
 
 def server(answers: Answers) -> list[Finding]:
     """Judge what was answered."""
-    where = answers.address
+    where = bare(answers.address)
     if answers.trouble:
         return [
             fault(

@@ -24,6 +24,7 @@ from pullstatus.cli.push.progress import Goal, InDoubt, Progress, progress_of
 from pullstatus.cli.push.source import Line, Source, batches
 from pullstatus.cli.service import (
     KINDS,
+    check_service,
     read_secret,
     sdkappid_option,
     service_name,
@@ -36,7 +37,6 @@ from pullstatus.cli.tables import console
 from pullstatus.client.drivers import drive
 from pullstatus.client.errors import BatchRefused, InvalidArgument
 from pullstatus.client.feed import Feeder
-from pullstatus.client.flow import check_base_url
 from pullstatus.client.route import open_http
 from pullstatus.errors import InvalidBody
 
@@ -130,7 +130,7 @@ def push(
     """
     token = read_secret(token_file, "PULLSTATUS_TOKEN", "--token-file")
     try:
-        check_base_url(url)
+        check_service(url)
     except InvalidArgument as error:
         raise click.UsageError(str(error)) from error
     goal = Goal(service_name(url), sdkappid, KINDS[kind])

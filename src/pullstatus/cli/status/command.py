@@ -10,6 +10,7 @@ import click
 import httpx
 from rich.live import Live
 
+from pullstatus.addresses import bare
 from pullstatus.cli import scrape
 from pullstatus.cli.numbers import FiniteRange
 from pullstatus.cli.output import json_option, print_json_line
@@ -46,6 +47,7 @@ def status(config: Path | None, url: str | None, every: float, as_json: bool) ->
         settings = served({"config": config})
         where, engine = settings.health, settings.store.partition(":")[0]
     else:
+        scrape.check_server(url, "--url")
         where, engine = url, ""
     with scrape.client(where, own=url is None) as asking:
         if as_json or not sys.stdout.isatty():
@@ -59,13 +61,13 @@ def status(config: Path | None, url: str | None, every: float, as_json: bool) ->
 def _show(asking: httpx.Client, where: str, engine: str, every: float) -> None:
     """Until Ctrl-C; the last screen stays."""
     then = _look(asking, where)
-    first = picture(_standing(then, then, engine, where), where)
+    first = picture(_standing(then, then, engine, where), bare(where))
     try:
         with Live(first, console=console(), auto_refresh=False) as live:
             while True:
                 time.sleep(every)
                 now = _look(asking, where)
-                live.update(picture(_standing(then, now, engine, where), where), refresh=True)
+                live.update(picture(_standing(then, now, engine, where), bare(where)), refresh=True)
                 then = now
     except KeyboardInterrupt:
         return
