@@ -55,12 +55,12 @@ def test_the_package_installs_serves_backs_up_and_goes_without_the_store(tmp_pat
     manual.mkdir()
     (manual / "pullstatus-serve.1").write_text(".TH PULLSTATUS-SERVE 1\n", encoding="utf-8")
     package = tmp_path / "pullstatus.deb"
-    build = [ROOT / "dist/debian/build", package, "/usr/bin/python3", manual, "0.2.0~test"]
+    build = [ROOT / "dist/debian/build", package, "/usr/bin/python3", manual, "0.2.0.dev7"]
     subprocess.run([*map(str, build), "-Zgzip", "-z1"], check=True, capture_output=True)
     fields = subprocess.run(
         ["dpkg-deb", "--field", package], check=True, capture_output=True, text=True
     ).stdout
-    assert "Version: 0.2.0~test\n" in fields
+    assert "Version: 0.2.0~dev7\n" in fields
     used = subprocess.run(
         ["unshare", "--mount", "--pid", "--fork", "--kill-child", "bash", "-c", INSTALLED],
         cwd=tmp_path,
