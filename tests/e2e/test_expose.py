@@ -12,6 +12,7 @@ import os
 import socket
 import ssl
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -37,6 +38,19 @@ PER_S = 100
 AT_ONCE = 50
 FLOOD = 250
 CUT_S = 1  # instead of ten
+
+FIREWALL = 128  # connections
+KNOCKING = """
+import socket, sys
+for family, host in ((socket.AF_INET, "127.0.0.1"), (socket.AF_INET6, "::1")):
+    server = socket.create_server((host, 443), family=family, backlog=200)
+    wires = []
+    try:
+        while len(wires) < 200:
+            wires.append(socket.create_connection((host, 443), timeout=10))
+    except ConnectionRefusedError:
+        print(len(wires))
+"""
 
 behind_nginx = pytest.mark.needs("nginx")
 _marks = count(1)
@@ -535,3 +549,22 @@ def test_by_itself_it_speaks_tls_and_nothing_else(tmp_path: Path, secret: Secret
         with program.connect() as wire:
             wire.send(http_request("GET", "/"))
             assert wire.ended()
+
+
+@pytest.mark.needs("root")
+@pytest.mark.needs("unshare")
+@pytest.mark.needs("ip")
+@pytest.mark.needs("nft")
+def test_the_firewall_bounds_the_connections_of_an_address(tmp_path: Path) -> None:
+    """Of IPv4 and of IPv6, in a network of its own."""
+    [rules] = blocks("nft", PAGE)
+    file = tmp_path / "sms.nft"
+    file.write_text(rules, encoding="utf-8")
+    inside = f'ip link set lo up && nft -f {file} && exec "$0" -c "$1"'
+    done = subprocess.run(
+        ["unshare", "--net", "sh", "-c", inside, sys.executable, KNOCKING],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.stdout.split() == [str(FIREWALL)] * 2, done.stderr
