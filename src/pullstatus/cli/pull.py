@@ -100,7 +100,7 @@ class _Stopped(BaseException):
     "state_path",
     type=click.Path(path_type=Path, dir_okay=False),
     help="Where the target's name as a reader and the page in flight are kept; FILE.state"
-    " otherwise.",
+    " otherwise, and for - a file in $XDG_STATE_HOME/pullstatus, or ~/.local/state/pullstatus.",
 )
 @click.option(
     "--reader",
