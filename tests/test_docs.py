@@ -294,6 +294,12 @@ def test_docs_say_limits_as_they_are(page: str, phrase: str) -> None:
     assert phrase in " ".join(TEXTS[page].split())
 
 
+def test_what_bounds_a_stranger_is_in_the_list_of_limits() -> None:
+    named = re.findall(r"`([A-Z]+(?:_[A-Z]+)+)`", TEXTS["docs/explanation/strangers.md"])
+    assert len(named) > 5
+    assert [name for name in named if not hasattr(limits, name)] == []
+
+
 def test_protocol_lists_the_checks_of_the_pull_call_and_no_others() -> None:
     """Every code that the source answers is in the table of checks, and every one there is real."""
     source = ROOT / "src" / "pullstatus"

@@ -536,6 +536,9 @@ DRAIN_DEADLINE_S: Final = 10
 whole, answers that are not read, and calls that the store has not answered by then are cut. The
 shortest time that a service manager is known to wait, before it kills, is also ten seconds."""
 
+SLICE_S: Final = 0.0005
+"""Seconds that the event loop reads one long body at a time; then everybody else has a round."""
+
 SHED_PAUSE_S: Final = 0.25
 """Seconds that the answer to a call is late for which there is no room: whoever repeats it at once
 would keep the server busy with bodies that it drops."""

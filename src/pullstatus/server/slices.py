@@ -13,10 +13,9 @@ from collections.abc import Callable, Hashable
 from time import perf_counter
 from typing import TypeVar
 
+from pullstatus import limits
 from pullstatus.steps import Steps
 from pullstatus.turns import Turns
-
-SLICE_S = 0.0005
 
 T = TypeVar("T")
 
@@ -54,7 +53,7 @@ class Slices:
 
     def _slice(self, steps: Steps[T]) -> StopIteration | None:
         """Go on with it for a slice; its end, if that has come, which has what it returns."""
-        until = self._clock_s() + SLICE_S
+        until = self._clock_s() + limits.SLICE_S
         while True:
             try:
                 next(steps)

@@ -20,7 +20,6 @@ from pullstatus.errors import (
     StoreUnavailable,
 )
 from pullstatus.records import Kind
-from pullstatus.server import slices
 from pullstatus.store import Page
 from tests.harness import Answer, App
 from tests.unit.server.asgi import APP, SECRET, Served
@@ -287,7 +286,7 @@ def test_a_usual_batch_and_page_need_no_scope(monkeypatch: pytest.MonkeyPatch) -
         pytest.fail("it went the careful way")
 
     monkeypatch.setattr(type(made.routes), "__call__", careful)
-    monkeypatch.setattr(slices, "SLICE_S", 60.0)  # the machine may be busy
+    monkeypatch.setattr(limits, "SLICE_S", 60.0)  # the machine may be busy
     batches = [SENT[name] for name in ("with a key", "a callback of a hundred")]
     posts = [made.ask("POST", *sent) for sent in batches]
     for asking in (*posts, made.pull()):

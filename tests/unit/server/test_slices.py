@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from pullstatus.server import slices
+from pullstatus import limits
 from pullstatus.server.slices import Slices
 from pullstatus.steps import Steps
 
@@ -16,7 +16,7 @@ def long(name: str, said: list[str], count: int) -> Steps[str]:
     """Steps of more than a slice each."""
     for _ in range(count):
         said.append(name)
-        until = time.perf_counter() + 1.5 * slices.SLICE_S
+        until = time.perf_counter() + 1.5 * limits.SLICE_S
         while time.perf_counter() < until:
             pass
         yield
