@@ -34,7 +34,7 @@ from pullstatus.server import connection_state, logs
 from pullstatus.server.serve import ServeOptions, Server
 from pullstatus.store import Append, Mailbox
 from pullstatus.wire.v5 import codes
-from tools import client, connection, consoles, dashboard, figures, licences
+from tools import client, connection, consoles, dashboard, figures, licences, log_events
 
 ROOT: Final = Path(__file__).parents[1]
 PART: Final = re.compile(
@@ -135,6 +135,7 @@ PARTS: Final = {
     "split": figures.split,
     "licences": licences.table,
     "limits": bounds,
+    "log-events": log_events.table,
     "results": results,
     "metrics": metrics,
     "nginx": nginx,
