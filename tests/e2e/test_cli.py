@@ -114,7 +114,9 @@ def test_help_and_version_of_the_program(tmp_path: Path) -> None:
         assert done.exit_status == 0
         for name in ("serve", "app", "token"):
             assert re.search(rf"^  {name} ", done.stdout, re.MULTILINE)
-    assert re.fullmatch(r"pullstatus \d+\.\d+\.\d+\n", start(tmp_path, "--version").stdout)
+    assert re.fullmatch(
+        r"pullstatus \d+\.\d+\.\d+(\.dev\d+)?\n", start(tmp_path, "--version").stdout
+    )
     assert list(tmp_path.iterdir()) == []
 
 
