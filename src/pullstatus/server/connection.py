@@ -51,6 +51,7 @@ from uvicorn.server import ServerState
 
 from pullstatus import limits
 from pullstatus.server import eager
+from pullstatus.server.arrival import LARGE_BYTES, LOOK_S, Arrival
 from pullstatus.server.at_once import BEGUN, Begun, Later, Said
 from pullstatus.server.budget import Budget, Over, Share
 from pullstatus.server.connection_state import DEAF, ConnectionState, Effect, Event, Phase
@@ -125,6 +126,7 @@ class Connection(HttpToolsProtocol):
     # Beside those of uvicorn, whose dict has room for no more without growing to twice its size.
     __slots__ = (
         "_answer_at_once",
+        "_arrival",
         "_asks_store",
         "_ends_behind",
         "_framing",
@@ -187,6 +189,7 @@ class Connection(HttpToolsProtocol):
             0  # of the reads that have brought the head at hand: as many or fewer are the head
         )
         self._written = 0  # bytes of answers
+        self._arrival: Arrival | None = None  # of a large answer over TLS
         self._parsed = 0  # bytes of what was read, before an offer to upgrade
         self._last_words = b""
         self._hung_up: select.poll | None = None
@@ -338,8 +341,15 @@ class Connection(HttpToolsProtocol):
             end,
         )
         answer = head + body
+        large = len(answer) > LARGE_BYTES and self.scheme == "https"
+        if large:
+            if self._arrival is None:
+                self._arrival = Arrival(self.transport.get_extra_info("socket"))
+            self._arrival.begin(self._written)
         self._written += len(answer)
         self.transport.write(answer)
+        if large:
+            self._look_for_arrival()
 
     def _count_unread(self, application: int | None) -> None:
         if not self._unread_of[0]:
@@ -351,7 +361,27 @@ class Connection(HttpToolsProtocol):
         return self.server_state.default_headers[0][1]
 
     def _unread(self) -> int:
-        return self.transport.get_write_buffer_size()
+        """Bytes of answers that the peer has not taken yet, as far as that is known."""
+        lies = self.transport.get_write_buffer_size()
+        return lies if self._arrival is None else max(lies, self._arrival.unread(self._written))
+
+    def _look_for_arrival(self) -> None:
+        """Write nothing more as long as much has not arrived: over TLS the loop does not say so."""
+        arrival = self._arrival
+        if arrival is None or arrival.looking or self.transport.is_closing():
+            return
+        if self._unread() > LARGE_BYTES:
+            arrival.looking = True
+            self.flow.pause_writing()
+            self.loop.call_later(LOOK_S, self._look_again)
+        elif self.flow.write_paused:
+            self._read_out()
+            super().resume_writing()
+
+    def _look_again(self) -> None:
+        if self._arrival is not None:
+            self._arrival.looking = False
+        self._look_for_arrival()
 
     # -- what the transport and the parser call --------------------------------------------------
 
@@ -751,7 +781,10 @@ class Connection(HttpToolsProtocol):
             self.seat.leave()
 
     def resume_writing(self) -> None:
-        """What lay unread has been taken."""
+        """What lay unread has been taken; over TLS, by what encrypts it."""
+        if self._arrival is not None:
+            self._look_for_arrival()
+            return
         self._read_out()
         super().resume_writing()
 

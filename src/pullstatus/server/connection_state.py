@@ -262,6 +262,8 @@ class ConnectionState:
             return "ANSWER_DEADLINE_S"
         if closed and now <= self._farewell:
             return None
+        if self.phase is Phase.IDLE:
+            self._since = now  # the time between two requests begins when all is read
         return self._passed(now, body)
 
     def _passed(self, now: float, body: int) -> str | None:

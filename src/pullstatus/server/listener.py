@@ -22,6 +22,9 @@ log = structlog.get_logger(__name__)
 
 AT_ONCE = 64  # connections accepted before others get their turn
 PAUSE_S = 0.2  # how long nothing is accepted when the system has no room for more
+SHUTDOWN_S = (
+    86_400.0  # of TLS: a connection has deadlines of its own, and knows who goes on reading
+)
 TELL_S = 60.0  # how often the log tells of refused connections
 HANDSHAKE = "handshake"
 REFUSALS = (*map(str, Full), HANDSHAKE)
@@ -128,6 +131,7 @@ class Listener:
                 accepted,
                 ssl=self._tls,
                 ssl_handshake_timeout=handshake_s,
+                ssl_shutdown_timeout=None if self._tls is None else SHUTDOWN_S,
             )
         except BaseException as error:
             accepted.close()

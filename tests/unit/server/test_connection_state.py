@@ -495,3 +495,18 @@ class Course(RuleBasedStateMachine):
 
 
 TestCourse = Course.TestCase
+
+
+@pytest.mark.parametrize("bytes_per_s", [2 * limits.ANSWER_BYTES_PER_S_MIN, 1_000_000])
+def test_the_time_between_two_requests_begins_when_the_answer_is_read(bytes_per_s: int) -> None:
+    """However long that takes a peer that goes on reading."""
+    size = 4 * limits.IDLE_S * bytes_per_s
+    state = ConnectionState(0.0)
+    state.on(Event.AT_ONCE, 1.0)
+    state.answered(1.0)
+    for taken_s in range(1, size // bytes_per_s + 1):
+        unread = size - bytes_per_s * taken_s
+        assert state.late(1.0 + taken_s, unread=unread, written=size) is None
+    read_s = 1.0 + size // bytes_per_s
+    assert state.late(read_s + limits.IDLE_S - 2, unread=0, written=size) is None
+    assert state.late(read_s + limits.IDLE_S + 2, unread=0, written=size) == "IDLE_S"
