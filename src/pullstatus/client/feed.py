@@ -2,12 +2,16 @@
 
     lines --> [ batch, with a key made of its content and place ] --> POST /ingest/...
                  |                                    |
-                 | no answer, 503: the same again     | 400 with an index: that one is set apart,
-                 | with the same key                  | the rest is sent again; without an index
-                 |                                    | the batch is halved until one is left
+                 | no answer, 503: the same again     | 400 with an index: those before it are a
+                 | with the same key                  | batch, it is set apart, the rest follows;
+                 |                                    | without an index, or 413: it is halved
 
 A batch is accepted whole or not at all, so what is left of a refused one is a new batch. The same
-lines at the same place of the same run have the same key: sent twice, they are stored once.
+lines at the same place of the same run have the same key: sent twice, they are stored once. So
+whoever goes on after a kill has to cut them alike: how one is cut is the caller's to note first.
+
+Who says no for the service, such as a proxy with a page of HTML, has not read the records: nothing
+is known of them, and the push ends. Only that a body is too large is believed of anybody.
 """
 
 from __future__ import annotations
@@ -25,6 +29,7 @@ from pullstatus.client.errors import (
     ClientError,
     GatewayFailed,
     InvalidArgument,
+    WrongAddress,
     shown,
 )
 from pullstatus.client.exchange import Answer, Flow, Send, Wait, send
@@ -39,27 +44,24 @@ from pullstatus.client.pauses import Pauses
 from pullstatus.client.reading import retry_after_s
 from pullstatus.records import Kind
 
-__all__ = ["Fed", "Feeder", "SetApart"]
+__all__ = ["Cut", "Feeder"]
 
 SPLIT: Final = (400, 413)
 """HTTP statuses of refusals that are about records; others are about the whole push."""
+TOO_LARGE: Final = 413
 
 
-class SetApart(msgspec.Struct, frozen=True):
-    """A record that was refused: its 0-based place among the lines, and the service's reason.
+class Cut(msgspec.Struct, frozen=True):
+    """Of lines that are not taken as one batch: the first `count` are one, then the others follow.
 
-    The reason is on one line, and not endless.
+    Attributes:
+        count: of lines; 0 if the first one is refused.
+        reason: why the one behind those is refused, on one line and not endless; None if it is not
+            known to be.
     """
 
-    place: int
-    reason: str
-
-
-class Fed(msgspec.Struct, frozen=True):
-    """What became of some lines: how many were accepted, and which were refused."""
-
-    accepted: int
-    refused: list[SetApart]
+    count: int
+    reason: str | None = None
 
 
 class Feeder:
@@ -88,43 +90,35 @@ class Feeder:
         self._attempts_max = attempts_max
         self._random = random
 
-    def feed(self, lines: Sequence[bytes], first: int) -> Flow[Fed]:
-        """Put lines, each the JSON of a record, into the mailbox, in their order.
+    def feed(self, lines: Sequence[bytes], first: int) -> Flow[Cut | None]:
+        """Put lines, each the JSON of a record, into the mailbox, in their order, as one batch.
 
         Args:
             first: the place of the first line in the whole push.
+
+        Returns:
+            None if they were accepted; else nothing of them was, and how to go on.
 
         Raises:
             BatchRefused: all is refused, for a reason that is not in the records.
             ClientError: the service can't be reached. What was accepted before stays so, and
                 sending the same lines again does not double it.
         """
-        accepted = 0
-        refused: list[SetApart] = []
-        work = [list(enumerate(lines, first))]
-        while work:
-            batch = work.pop()
-            try:
-                accepted += yield from self._batch(batch)
-            except BatchRefused as refusal:
-                if refusal.http_status not in SPLIT:
-                    raise
-                bad = 0 if len(batch) == 1 else refusal.index
-                if bad is None or not 0 <= bad < len(batch):
-                    half = len(batch) // 2
-                    work += [batch[half:], batch[:half]]
-                    continue
-                place, _ = batch.pop(bad)
-                reason = refusal.detail.removeprefix(f"record {refusal.index}: ")
-                refused.append(SetApart(place, shown(reason)))
-                if batch:
-                    work.append(batch)
-        refused.sort(key=lambda one: one.place)
-        return Fed(accepted, refused)
+        try:
+            yield from self._batch(lines, first)
+        except BatchRefused as refusal:
+            if refusal.http_status not in SPLIT:
+                raise
+            return _cut(refusal, len(lines))
+        except WrongAddress as error:
+            if error.http_status != TOO_LARGE or len(lines) == 1:
+                raise
+            return Cut(len(lines) // 2)
+        return None
 
-    def _batch(self, batch: list[tuple[int, bytes]]) -> Flow[int]:
-        body = b"\n".join(line for _, line in batch) + b"\n"
-        salt = f"{self._run} {batch[0][0]} ".encode()
+    def _batch(self, lines: Sequence[bytes], first: int) -> Flow[None]:
+        body = b"\n".join(lines) + b"\n"
+        salt = f"{self._run} {first} ".encode()
         headers = {
             **HEADERS,
             "Content-Type": "application/x-ndjson",
@@ -136,7 +130,7 @@ class Feeder:
         while True:
             outcome = yield from send(Send(self._address, body, headers))
             try:
-                return _accepted(whole(outcome), len(batch))
+                return _check_accepted(whole(outcome), len(lines))
             except ClientError as error:
                 if not error.retry_can_help or attempt >= self._attempts_max:
                     error.may_have_consumed = False  # nothing is taken out here
@@ -151,8 +145,9 @@ class _Accepted(msgspec.Struct):
 
 
 class _Problem(msgspec.Struct):
-    title: str = ""
-    detail: str = ""
+    title: str
+    status: int
+    detail: str
     index: int | None = None
 
 
@@ -160,7 +155,7 @@ _decode_accepted: Final = msgspec.json.Decoder(_Accepted).decode
 _decode_problem: Final = msgspec.json.Decoder(_Problem).decode
 
 
-def _accepted(answer: Answer, count: int) -> int:
+def _check_accepted(answer: Answer, count: int) -> None:
     status = answer.http_status
     if status == 200:
         try:
@@ -169,14 +164,40 @@ def _accepted(answer: Answer, count: int) -> int:
             accepted = None
         if accepted != count:  # a batch is accepted whole, by a service that has read it
             raise _trouble(answer, "an answer that is not the service's")
-        return count
+        return
     if status >= 500 or status in (408, 429):
         raise _trouble(answer, f"HTTP {status}")
     try:
         problem = _decode_problem(answer.content)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
-        problem = _Problem(f"HTTP {status}", "check the address: this is no answer of the service")
-    raise BatchRefused(status, problem.title or f"HTTP {status}", problem.detail, problem.index)
+        raise _somebody_else(answer) from None
+    if problem.status != status or not (problem.title and problem.detail):
+        raise _somebody_else(answer)
+    raise BatchRefused(status, problem.title, problem.detail, problem.index)
+
+
+def _cut(refusal: BatchRefused, count: int) -> Cut:
+    """How to go on with `count` lines of which at least one is refused."""
+    bad = 0 if count == 1 else refusal.index
+    if bad is None or not 0 <= bad < count:
+        return Cut(count // 2)
+    return Cut(bad, shown(refusal.detail.removeprefix(f"record {refusal.index}: ")))
+
+
+def _somebody_else(answer: Answer) -> WrongAddress:
+    """Whoever has answered is not the service, and will say the same the next time."""
+    what = f"HTTP {answer.http_status}"
+    if 300 <= answer.http_status < 400:
+        what += f", moved to {answer.headers.get('location', 'another address')}"
+    fix = "check the address, https or http, and what is between here and the service"
+    if answer.http_status == TOO_LARGE:
+        fix = "raise the bound for bodies of whatever is between here and the service"
+    return WrongAddress(
+        f"the batch was not acknowledged: {what}, and this is no answer of the service",
+        http_status=answer.http_status,
+        content=answer.content,
+        fix=fix,
+    )
 
 
 def _trouble(answer: Answer, what: str) -> GatewayFailed:

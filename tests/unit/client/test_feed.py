@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import asyncio
-import json
 from random import Random
-from typing import Any
+from typing import Any, NamedTuple
 
 import httpx
 import pytest
 
-from pullstatus import GatewayFailed, InvalidArgument, Kind, NotConnected, limits
+from pullstatus import (
+    GatewayFailed,
+    InvalidArgument,
+    Kind,
+    NotConnected,
+    WrongAddress,
+    limits,
+)
 from pullstatus.client.drivers import drive, drive_async
 from pullstatus.client.errors import BatchRefused
-from pullstatus.client.feed import Fed, Feeder
+from pullstatus.client.feed import Cut, Feeder
 
 BAD = b'{"bad":true}'
 
@@ -58,10 +64,36 @@ class Mailbox:
         return feed(self, lines, first, **options)
 
 
+class SetApart(NamedTuple):
+    place: int
+    reason: str
+
+
+class Fed(NamedTuple):
+    accepted: int
+    refused: list[SetApart]
+
+
 def feed(service: Mailbox, lines: list[bytes], first: int = 0, *, run: str = "run") -> Fed:
+    """As the flow says how to go on."""
     feeder = make(run=run)
+    accepted, refused = 0, []
+    count = len(lines)
     with httpx.Client(transport=httpx.MockTransport(service)) as http:
-        return drive(feeder.feed(lines, first), http, service.pauses.append)
+        while lines:
+            cut = drive(feeder.feed(lines[:count], first), http, service.pauses.append)
+            if cut is None:
+                accepted += count
+            elif cut.count:
+                count = cut.count
+                continue
+            else:
+                assert cut.reason is not None
+                refused.append(SetApart(first, cut.reason))
+                count = 1
+            lines, first = lines[count:], first + count
+            count = len(lines)
+    return Fed(accepted, refused)
 
 
 def make(token: str = "pst_1", run: str = "run") -> Feeder:
@@ -154,9 +186,53 @@ def test_refusal_that_is_not_about_records_ends_the_push(http_status: int) -> No
     assert len(service.requests) == 1
 
 
-def test_somebody_elses_refusal_is_told() -> None:
-    with pytest.raises(BatchRefused, match="check the address"):
-        Mailbox(httpx.Response(404, content=b"<html>")).feed(lines_of(1))
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"<html>The plain HTTP request was sent to HTTPS port</html>",
+        b'{"message":"no"}',
+        b'{"title":"","status":400,"detail":"no"}',
+        b'{"title":"Bad Request","status":400,"detail":"","index":0}',
+        b'{"title":"Bad Request","status":500,"detail":"no"}',
+        b"[]",
+        b"",
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize(
+    "http_status", [204, 301, 307, 400, 401, 403, 404, 405, 411, 413, 414, 431]
+)
+def test_somebody_elses_refusal_is_none_of_records(http_status: int, content: bytes) -> None:
+    """Nothing is known of them, and another try is told the same."""
+    if b'"status":400' in content:
+        content = content.replace(b"400", str(http_status).encode())
+    service = Mailbox(*[httpx.Response(http_status, content=content)] * 3)
+    with pytest.raises(WrongAddress, match="no answer of the service: ") as caught:
+        service.feed(lines_of(1))
+    assert len(service.requests) == 1
+    assert not caught.value.retry_can_help
+    assert not caught.value.may_have_consumed
+    if http_status != 413:
+        with pytest.raises(WrongAddress, match=f"HTTP {http_status}"):
+            service.feed(lines_of(1, 2))
+
+
+def test_address_that_has_moved_is_told() -> None:
+    moved = httpx.Response(301, headers={"Location": "https://b.test/"}, content=b"<html>")
+    with pytest.raises(WrongAddress, match=r"moved to https://b\.test/"):
+        Mailbox(moved).feed(lines_of(1))
+
+
+def test_a_proxy_that_takes_no_large_bodies_gets_small_ones() -> None:
+    """And none that is too large for it alone is taken for refused: its bound can be raised."""
+    nginx = httpx.Response(413, content=b"<html>")
+    service = Mailbox(nginx, nginx)
+    assert service.feed(lines_of(1, 2, 3, 4)) == Fed(4, [])
+    assert [len(request.content.splitlines()) for request in service.requests] == [4, 2, 1, 3]
+    with pytest.raises(WrongAddress, match="raise the bound for bodies"):
+        Mailbox(nginx, nginx).feed(lines_of(1, 2))
+    [refused] = Mailbox(problem(413, "too large")).feed(lines_of(1)).refused  # the service's word
+    assert refused == SetApart(0, "too large")
 
 
 @pytest.mark.parametrize("token", ["", "pst 1", "pst_1\n"])
@@ -166,14 +242,12 @@ def test_token_with_a_blank_is_refused(token: str) -> None:
 
 
 def test_same_flow_with_await() -> None:
-    async def scenario() -> Fed:
+    async def scenario() -> Cut | None:
         service = Mailbox()
         async with httpx.AsyncClient(transport=httpx.MockTransport(service)) as http:
             return await drive_async(make().feed([BAD, *lines_of(1)], 0), http, asyncio.sleep)
 
-    fed = asyncio.run(scenario())
-    assert fed.accepted == 1
-    assert json.loads(BAD)
+    assert asyncio.run(scenario()) == Cut(0, "is bad")
 
 
 @pytest.mark.parametrize(

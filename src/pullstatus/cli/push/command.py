@@ -159,10 +159,7 @@ def push(
             )
             report.begin(progress)
             for batch in chain([on_their_way], batches(records, count_max)):
-                if batch is not on_their_way:
-                    progress.sending(batch)
-                _push(batch, progress.done.lines, feeder, http, report)
-                progress.sent()
+                _push(batch, progress, feeder, http, report)
                 if report.refused > refused_max:
                     report.end(f"over {refused_max} records were refused: is --type right?")
                     sys.exit(SOME_REFUSED)
@@ -190,19 +187,35 @@ def push(
 
 
 def _push(
-    batch: list[Line], place: int, feeder: Feeder, http: httpx.Client, report: _Report
+    batch: list[Line], progress: Progress, feeder: Feeder, http: httpx.Client, report: _Report
 ) -> None:
-    """Send a batch, and report what became of it."""
-    good = [line for line in batch if not line.fault]
-    refused = [(line, line.fault) for line in batch if line.fault]
-    accepted = 0
-    if good:
-        fed = drive(feeder.feed([line.json for line in good], place), http, time.sleep)
-        accepted = fed.accepted
-        refused += [(good[one.place - place], one.reason) for one in fed.refused]
-    for line, reason in sorted(refused, key=lambda one: one[0].number):
-        report.refuse(line, reason)
-    report.advance(accepted)
+    """Send a batch, in parts if it is not taken whole, and report what became of it."""
+    parts = [batch] if batch else []
+    while parts:
+        part = parts.pop()
+        progress.sending(part)
+        good = [place for place, line in enumerate(part) if not line.fault]
+        cut = None
+        if good:
+            records = [part[place].json for place in good]
+            cut = drive(feeder.feed(records, progress.done.lines), http, time.sleep)
+        if cut is not None:
+            parts += reversed(_cut(part, good[cut.count], cut.reason))
+            continue
+        for line in part:
+            if line.fault:
+                report.refuse(line, line.fault)
+        report.advance(len(good))
+        progress.sent()
+
+
+def _cut(part: list[Line], place: int, reason: str | None) -> list[list[Line]]:
+    """The parts to go on with: what is before a place, a line there that is refused, the rest."""
+    if reason is None:
+        return [part[:place], part[place:]]
+    refused = msgspec.structs.replace(part[place], fault=reason)
+    parts = [part[:place], [refused], part[place + 1 :]]
+    return [one for one in parts if one]
 
 
 # --- what is shown --------------------------------------------------------------------------------

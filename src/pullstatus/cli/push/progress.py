@@ -112,6 +112,14 @@ class Fingerprint:
         if len(self._first) < FIRST_FEW:
             self._first.append(blake2b(line.json, digest_size=8).hexdigest())
 
+    def and_then(self, lines: list[Line]) -> Fingerprint:
+        """That of these records and others after them."""
+        other = Fingerprint()
+        other.count, other._all, other._first = self.count, self._all.copy(), self._first.copy()
+        for line in lines:
+            other.add(line)
+        return other
+
     @property
     def digest(self) -> str:
         """Of all of them; "" if there are none."""
@@ -157,7 +165,8 @@ class Progress:
         self._clock = clock
         self.done = (None if slots is None else _kept(slots)) or fresh
         self._fresh = fresh
-        self._seen = Fingerprint()
+        self._dealt = Fingerprint()  # with
+        self._seen = Fingerprint()  # these, and what is on its way
         self.skipped = 0
         self.said = ""
 
@@ -208,12 +217,11 @@ class Progress:
     def _read_past(self, source: Source, done: Done) -> tuple[Records, list[Line]]:
         """Read what is dealt with and what was on its way; return what is left, and the latter."""
         records = source.records()
-        self._seen = Fingerprint()
+        self._dealt = Fingerprint()
         for line in islice(records, done.lines):
-            self._seen.add(line)
+            self._dealt.add(line)
         on_their_way = list(islice(records, done.sending))
-        for line in on_their_way:
-            self._seen.add(line)
+        self._seen = self._dealt.and_then(on_their_way)
         return records, on_their_way
 
     def _make_room(self, source: Source) -> None:
@@ -295,6 +303,7 @@ class Progress:
                     done = msgspec.structs.replace(done, sent_s=self._clock())
                 case InDoubt.SKIP:
                     done = _dealt_with(done)
+                    self._dealt = self._seen
                     on_their_way = []
         self.skipped = done.lines
         self._write(done)
@@ -331,9 +340,14 @@ class Progress:
         )
 
     def sending(self, batch: list[Line]) -> None:
-        """Note that these are about to be sent; durable on return."""
-        for line in batch:
-            self._seen.add(line)
+        """Note that these are about to be sent as one batch; durable on return.
+
+        They come next after what is dealt with: a new batch, the first part of one that is not
+        taken whole, or what was noted by an earlier run.
+        """
+        if len(batch) == self.done.sending:
+            return
+        self._seen = self._dealt.and_then(batch)
         self._write(
             msgspec.structs.replace(
                 self.done,
@@ -348,6 +362,7 @@ class Progress:
     def sent(self) -> None:
         """What was on its way is dealt with; written down with what comes next."""
         self.done = _dealt_with(self.done)
+        self._dealt = self._seen
 
     def end(self, *, whole: bool) -> None:
         """The push came to the end of the file, and that was `whole` or a line of it waits."""
