@@ -62,7 +62,8 @@ class Slots(Generic[V]):
         """Make this the value; durable on return.
 
         Raises:
-            StoreFailed: the disk could not be written; the value is this one or the one before.
+            StoreFailed: the disk could not be written; the value is this one or the one before. Or
+                the file has lost its name: the value is the one before, where that file is.
             InvalidSetting: it is too long for a slot; nothing was written.
         """
         number = self._number + 1
@@ -72,6 +73,8 @@ class Slots(Generic[V]):
             raise InvalidSetting(f"{self.path} has no room for so long an address, or so much else")
         slot = line.ljust(SLOT_BYTES - 1) + b"\n"
         try:
+            if not bears(self.path, os.fstat(self._file)):
+                raise StoreFailed(name_lost(self.path))
             self._put(slot, number % 2 * SLOT_BYTES)
             os.fsync(self._file)
             if not self._named:  # whoever made the file may have been killed before this
@@ -129,6 +132,22 @@ def peek(path: Path, decode: Callable[[msgspec.Raw], V], *, in_use: bool = False
             return None if newest is None else decode(newest[1])
     except (OSError, StoreRefused, msgspec.ValidationError):
         return None
+
+
+def bears(path: Path, found: os.stat_result) -> bool:
+    """Whether a path is a name of the file of which this was found."""
+    try:
+        return os.path.samestat(path.stat(), found)
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+
+
+def name_lost(path: Path) -> str:
+    """What to tell of a file that was open under this name, and has lost it."""
+    return (
+        f"{path} was moved, removed or replaced while it was in use: put back what was there, then"
+        " run it again"
+    )
 
 
 class _Slot(msgspec.Struct):

@@ -166,7 +166,7 @@ def _told(path: Path) -> Iterator[None]:
         raise InvalidArgument(f"state: {error}") from error
     except StoreFailed as error:
         raise StateFailed(
-            f"state: {error}", fix="nothing was asked for; make room there"
+            f"state: {error}", fix="nothing was asked for; see to that file first"
         ) from error
     except InvalidSetting as error:
         raise StateFailed(

@@ -14,7 +14,7 @@ import msgspec
 from pullstatus import Page
 from pullstatus.client.keys import NextPage, decode_next_page
 from pullstatus.client.records import DeliveryStatus, Record
-from pullstatus.client.slots import open_file
+from pullstatus.client.slots import bears, name_lost, open_file
 from pullstatus.consumer.forms import COLUMNS, one_line
 from pullstatus.consumer.state import (
     Known,
@@ -71,6 +71,9 @@ CREATE TABLE IF NOT EXISTS pullstatus_pull (
 LATER = ("reader", "written")
 """Columns of that table which format 1 had not."""
 
+LOG = ("-wal", "-shm")
+"""What a write-ahead log and its index are called behind the name of the file."""
+
 FORMAT = 2
 """What the tables look like. 1 had no table that says so, no indexes and no readers. A member that
 comes to records is a column more, and no new format."""
@@ -98,12 +101,15 @@ class SqliteTarget:
         names = [TIMES[source.kind][0], "sdkappid", *COLUMNS[source.kind], "json"]
         holes = ", ".join("?" * len(names))
         self._insert = f"INSERT INTO {TABLES[source.kind]} ({', '.join(names)}) VALUES ({holes})"  # noqa: S608 - our own names
+        self._files: dict[Path, os.stat_result] = {}
         with self._engine():
             _make_private(path)
+            self._files[path] = path.stat()
             # Absolute, since `:memory:` is no file.
             self._connection = sqlite3.connect(path.absolute(), timeout=30, isolation_level=None)
             try:
                 self._prepare(moved=moved, abandon=abandon)
+                self._check_names()
             except BaseException:
                 self._connection.close()
                 raise
@@ -269,7 +275,22 @@ class SqliteTarget:
                     f"another process pulls the same mailbox into {self._path}, or one of another"
                     " service with the same sdkappid: give each a database of its own"
                 )
+        with self._engine():
+            self._check_names()
         self._known = now
+
+    def _check_names(self) -> None:
+        """Behind a commit, that it is in files that others find.
+
+        With a write-ahead log SQLite does not notice that they have lost their names.
+        """
+        [(mode,)] = self._connection.execute("PRAGMA journal_mode")
+        real = self._path.resolve()
+        log = [real.with_name(real.name + end) for end in LOG] if mode == "wal" else []
+        self._files = {path: self._files.get(path) or path.stat() for path in [self._path, *log]}
+        for path, found in self._files.items():
+            if not bears(path, found):
+                raise StoreFailed(name_lost(path))
 
     def _row(self, record: Record) -> list[object]:
         at = record.received_at if isinstance(record, DeliveryStatus) else record.replied_at

@@ -10,6 +10,7 @@ import json
 import os
 import pty
 import re
+import shutil
 import sqlite3
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -1061,6 +1062,59 @@ def test_file_that_is_removed_while_a_page_is_written_gets_it_again(
         patched.setattr(pull_targets, "os", Removed(one.clock))
         with pytest.raises(StoreFailed, match="was removed"):
             one.run()
+    one.run()
+    assert one.records() == one.service.records
+
+
+@pytest.mark.parametrize("lost", ["", "-wal", "-shm"])
+@pytest.mark.parametrize("mode", ["wal", "delete"])
+def test_no_page_is_acknowledged_into_a_database_that_has_no_name(
+    consumer: Make, monkeypatch: pytest.MonkeyPatch, lost: str, mode: str
+) -> None:
+    """With a write-ahead log SQLite goes on in it as if nothing had happened."""
+    one = consumer("db")
+    with contextlib.closing(sqlite3.connect(one.path)) as database:
+        database.execute(f"PRAGMA journal_mode = {mode}")
+        acts: list[object] = []
+
+        def page(_page: Page[Record]) -> None:
+            if not acts:
+                file = one.path.with_name(one.path.name + lost)
+                acts.append(file.exists() and file.rename(one.path.with_name(f"old{lost}")))
+
+        with monkeypatch.context() as patched:
+            patched.setattr(one.watcher, "page", page)
+            if lost and mode == "delete":
+                one.run()
+                return
+            with pytest.raises(StoreFailed, match=r"was moved, removed|cannot be used"):
+                one.run()
+    assert one.service.waiting
+    one.path.with_name(f"old{lost}").rename(one.path.with_name(one.path.name + lost))
+    one.run()
+    assert sorted(map(str, one.records())) == sorted(map(str, one.service.records))
+
+
+@pytest.mark.parametrize("form", ["ndjson", "csv"])
+def test_state_does_not_part_from_its_file(
+    consumer: Make, monkeypatch: pytest.MonkeyPatch, form: str
+) -> None:
+    """The folder of both is moved: what would come next is in another one than its state."""
+    one = consumer(form)
+    folder, old = one.path.parent, one.path.parent.with_name("old")
+
+    def page(_page: Page[Record]) -> None:
+        if not old.exists():
+            folder.rename(old)
+            folder.mkdir()
+
+    with monkeypatch.context() as patched:
+        patched.setattr(one.watcher, "page", page)
+        with pytest.raises(StoreFailed, match=r"state was moved, removed"):
+            one.run()
+    assert one.records() == []
+    shutil.rmtree(folder)
+    old.rename(folder)
     one.run()
     assert one.records() == one.service.records
 

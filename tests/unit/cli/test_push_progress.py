@@ -75,6 +75,7 @@ class Pushing:
         cut_after: int = -1,
         in_doubt: InDoubt | None = None,
         now_s: float = 1e9,
+        after_first: Callable[[], None] = lambda: None,
     ) -> list[int]:
         """The numbers that were sent; cut in the middle of the batch after `cut_after`."""
         if text is not None:
@@ -90,12 +91,13 @@ class Pushing:
             self.said = progress.said
             work = [on_their_way] if on_their_way else []
             for batch in (*work, *batches(records, 3)):
-                if batch is not on_their_way:
-                    progress.sending(batch)
+                progress.sending(batch)
                 self._send(batch, progress.done.run, progress.done.lines)
                 if cut_after == 0:
                     return self.sent
                 cut_after -= 1
+                if self.sent == [0, 1, 2]:
+                    after_first()
                 progress.sent()
             progress.end(whole=not records.unfinished)
             self.unfinished = bool(records.unfinished)
@@ -682,6 +684,29 @@ def test_one_push_of_a_file_at_a_time(pushing: Pushing) -> None:
         pytest.raises(StoreRefused, match="in use"),
     ):
         pushing.run()
+
+
+@pytest.mark.parametrize("act", ["removed", "moved", "replaced"])
+def test_progress_that_loses_its_name_ends_the_push(pushing: Pushing, act: str) -> None:
+    """Its lock goes with it: another push of the file would begin from its start, beside this."""
+    place = pushing.path.with_name("in.ndjson.pushed")
+    old = place.with_name("old")
+    pushing.path.write_text(lines(*range(7)))
+
+    def lose() -> None:
+        if act == "removed":
+            place.unlink()
+        else:
+            place.rename(old)
+        if act == "replaced":
+            place.touch()
+
+    with pytest.raises(StoreFailed, match=r"pushed was moved, removed or replaced"):
+        pushing.run(after_first=lose)
+    assert pushing.sent == [0, 1, 2]
+    if act != "removed":
+        old.replace(place)
+        assert pushing.run() == [0, 1, 2, 3, 4, 5, 6]  # the first three with the same key again
 
 
 def test_progress_is_no_file_of_somebody_else(pushing: Pushing, tmp_path: Path) -> None:
