@@ -122,6 +122,6 @@ def service_name(url: str) -> str:
     host = "localhost" if host in LOOPBACK else f"[{host}]" if ":" in host else host
     from pullstatus.client.route import PORTS  # as above
 
-    port = parts.port or PORTS[parts.scheme]
+    port = PORTS[parts.scheme] if parts.port is None else parts.port
     place = host if port == PORTS[parts.scheme] else f"{host}:{port}"
     return f"{parts.scheme}://{place}{parts.path.rstrip('/')}"

@@ -967,6 +967,7 @@ def test_terminal_gets_no_control_characters(
         ("http://user:pw@a", "http://a", True),
         ("http://[2001:DB8::1]:80", "http://[2001:db8::1]", True),
         ("http://a", "https://a", False),
+        ("http://a:0", "http://a", False),
         ("http://a", "http://b", False),
         ("http://a/sms", "http://a/SMS", False),
         ("http://localhost:8080", "http://localhost:8081", False),

@@ -72,6 +72,7 @@ class Pushing:
         goal: Goal = GOAL,
         state: Path | None = None,
         again: bool = False,
+        moved: bool = False,
         cut_after: int = -1,
         in_doubt: InDoubt | None = None,
         now_s: float = 1e9,
@@ -84,7 +85,13 @@ class Pushing:
         with (
             contextlib.closing(Source(self.path, None, GOAL.kind, whole=False)) as source,
             progress_of(
-                source, goal, state, again=again, in_doubt=in_doubt, clock=lambda: now_s
+                source,
+                goal,
+                state,
+                again=again,
+                moved=moved,
+                in_doubt=in_doubt,
+                clock=lambda: now_s,
             ) as progress,
         ):
             records, on_their_way = progress.go_on(source)
@@ -675,6 +682,24 @@ def test_other_mailbox_and_service_are_refused(pushing: Pushing) -> None:
         with pytest.raises(StoreRefused, match="was pushed to http://localhost:8080"):
             pushing.run(goal=other)
     assert pushing.run(goal=other, again=True) == [1]
+
+
+def test_service_that_has_another_address_is_gone_on_with(pushing: Pushing) -> None:
+    """By who says that it is the same; its keys stay, so what was on its way is known again."""
+    pushing.run(lines(*range(8)), cut_after=1)
+    cut = pushing.keys[-1]
+    elsewhere = Goal("https://elsewhere", GOAL.sdkappid, GOAL.kind)
+    with pytest.raises(StoreRefused, match="give --moved if that is the same service"):
+        pushing.run(goal=elsewhere)
+    assert pushing.run(goal=elsewhere, moved=True) == [3, 4, 5, 6, 7]
+    assert pushing.keys[0] == cut
+    assert pushing.run(lines(*range(9)), goal=elsewhere) == [8]
+    for other in (
+        Goal("https://elsewhere", 1, GOAL.kind),
+        Goal("https://elsewhere", GOAL.sdkappid, Kind.DELIVERY_STATUS),
+    ):
+        with pytest.raises(StoreRefused, match="give --again"):
+            pushing.run(goal=other, moved=True)
 
 
 def test_one_push_of_a_file_at_a_time(pushing: Pushing) -> None:

@@ -146,6 +146,18 @@ def test_damaged_line_is_refused_alone() -> None:
     assert lines[2].json == b'{"text":"\xe4\xbd"}'
 
 
+def test_half_a_character_of_utf_16_is_refused_alone() -> None:
+    """With its line; as programs leave it that cut a text in the middle of an emoji."""
+    half = '{"text":"\ud83d"}'
+    text = f'{{"text":"a\U0001f600"}}\n{half}\n{{"text":"c"}}\n'
+    lines = list(open_records(text.encode("utf-16", "surrogatepass")))
+    assert [line.fault for line in lines] == ["", "is not UTF-16", ""]
+    assert lines[0].json == '{"text":"a\U0001f600"}'.encode()
+    csv = f"{HEAD}\n{ROW}\n{ROW}\ud83d\n".encode("utf-16", "surrogatepass")
+    with pytest.raises(InvalidBody, match="line 3 of the CSV is not UTF-16"):
+        list(open_records(csv, "in.csv"))
+
+
 @pytest.mark.parametrize("name", ["in.txt", "in", "in.dat.gz"])
 def test_form_that_nothing_tells_is_asked_for(name: str) -> None:
     content = f"{HEAD}\n{ROW}\n".encode()

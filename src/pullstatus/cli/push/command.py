@@ -83,6 +83,11 @@ TIMEOUT_S = 60.0
     "--again", is_flag=True, help="Push FILE from its start, though it was pushed before."
 )
 @click.option(
+    "--moved",
+    is_flag=True,
+    help="The service has another address now: go on there after what was pushed.",
+)
+@click.option(
     "--whole",
     is_flag=True,
     help="FILE is finished: its last row counts although no line end follows.",
@@ -110,6 +115,7 @@ def push(
     count_max: int,
     refused_max: int,
     again: bool,
+    moved: bool,
     whole: bool,
     state_path: Path | None,
     in_doubt: str | None,
@@ -141,6 +147,7 @@ def push(
             goal,
             state_path,
             again=again,
+            moved=moved,
             in_doubt=None if in_doubt is None else InDoubt(in_doubt),
         ) as progress,
         open_http(url, TIMEOUT_S) as http,

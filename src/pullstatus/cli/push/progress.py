@@ -138,6 +138,7 @@ class Progress:
         slots: where it is kept.
         fresh: what is kept of a file that was not pushed yet.
         again: do as if this one was not.
+        moved: the service has another address now, and is the same.
         shared: the place was named, and may be that of another file.
         in_doubt: what to do with a batch that was on its way too long ago; None refuses it.
         clock: Unix seconds.
@@ -154,6 +155,7 @@ class Progress:
         fresh: Done,
         *,
         again: bool,
+        moved: bool = False,
         shared: bool = False,
         in_doubt: InDoubt | None = None,
         clock: Callable[[], float],
@@ -161,6 +163,7 @@ class Progress:
         self._slots = slots
         self._shared = shared
         self._again = again
+        self._moved = moved
         self._in_doubt = in_doubt
         self._clock = clock
         self.done = (None if slots is None else _kept(slots)) or fresh
@@ -177,8 +180,8 @@ class Progress:
             StoreRefused: the file is not the one that was pushed, or it has changed.
             InvalidBody: it can't be read.
         """
-        kept, fresh = self.done, self._fresh
         self._check_goal(source)
+        kept, fresh = self.done, self._fresh
         records, on_their_way = self._read_past(source, kept)
         known = self._seen.digest == kept.digest
         if not (known or self._seen.count or self._again):
@@ -207,12 +210,19 @@ class Progress:
         return records, on_their_way
 
     def _check_goal(self, source: Source) -> None:
-        was = self.done.goal
-        if was != self._fresh.goal and not self._again:
+        was, goal = self.done.goal, self._fresh.goal
+        if was == goal or self._again:
+            return
+        told = f"{source.path} was pushed to {was.service}, {was.sdkappid}, {was.kind.path}; give"
+        again = "--again to push it from its start to this mailbox, too"
+        if (was.sdkappid, was.kind) != (goal.sdkappid, goal.kind):
+            raise StoreRefused(f"{told} {again}")
+        if not self._moved:
             raise StoreRefused(
-                f"{source.path} was pushed to {was.service}, {was.sdkappid}, {was.kind.path}; give"
-                " --again to push it from its start to this mailbox, too"
+                f"{told} --moved if that is the same service, which has another address now, or"
+                f" {again}"
             )
+        self.done = msgspec.structs.replace(self.done, goal=goal)
 
     def _read_past(self, source: Source, done: Done) -> tuple[Records, list[Line]]:
         """Read what is dealt with and what was on its way; return what is left, and the latter."""
@@ -517,6 +527,7 @@ def progress_of(
     state_path: Path | None,
     *,
     again: bool,
+    moved: bool = False,
     in_doubt: InDoubt | None = None,
     clock: Callable[[], float] = time.time,
 ) -> Iterator[Progress]:
@@ -538,6 +549,7 @@ def progress_of(
             slots,
             fresh,
             again=again,
+            moved=moved,
             shared=state_path is not None,
             in_doubt=in_doubt,
             clock=clock,

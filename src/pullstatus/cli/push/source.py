@@ -39,6 +39,7 @@ ARRAY_CHARS_MAX: Final = 64 * 1024 * 1024
 LINE_ENDS: Final = ("\n", "\r")
 BLANKS: Final = " \t\r\n\ufeff"  # those of JSON, and what joined files have between them
 UNREADABLE: Final = (OSError, UnicodeDecodeError, EOFError, zlib.error)
+UTF_16: Final = "utf-16"
 GZIP: Final = b"\x1f\x8b"
 FOREIGN: Final = {
     b"PK\x03\x04": "a ZIP archive or an Excel workbook",
@@ -166,9 +167,12 @@ class Records:
         self._number = 1  # of the first line that is not empty
         try:
             unpacked = _unpacked(file)
+            encoding = _encoding(unpacked)
+            # What is no text of it comes through, to be set apart with its line.
+            self._errors = "surrogatepass" if encoding == UTF_16 else "surrogateescape"
             self._finished = finished or unpacked is not file  # a gzip has an end of its own
             self._text = io.TextIOWrapper(
-                unpacked, encoding=_encoding(unpacked), errors="surrogateescape", newline=""
+                unpacked, encoding=encoding, errors=self._errors, newline=""
             )
             self._first = self._text.readline()
             while self._first and not self._first.strip():
@@ -203,16 +207,17 @@ class Records:
                 "one record on a line is wanted, and here one goes over several:"
                 " `jq -c . FILE` writes such lines"
             )
-        encoding = _Encoding()
+        encoding = _Encoding(self._errors)
         for number, line in enumerate(chain([self._first], self._text), self._number):
             stripped = line.strip(BLANKS)
             if not stripped:
                 continue
-            content = stripped.encode("utf-8", "surrogateescape")
+            content = stripped.encode("utf-8", self._errors)
             if not self._finished and not line.endswith(LINE_ENDS) and not _whole(content):
                 self.unfinished = number
                 return
-            fault = "" if line.isascii() or encoding.is_utf8(number, line) else "is not UTF-8"
+            sound = line.isascii() or encoding.is_sound(number, line)
+            fault = "" if sound else encoding.fault
             yield _sized(number, content, fault)
 
     def _read_array(self) -> Iterator[Line]:
@@ -222,8 +227,9 @@ class Records:
                 f"a JSON array of over {ARRAY_CHARS_MAX // 1024**2} Mi characters is too long to be"
                 " read at once: `jq -c '.[]' FILE` writes one record on a line"
             )
-        if not _Encoding().is_utf8(self._number, content):
-            raise InvalidBody("the JSON array is not UTF-8")
+        encoding = _Encoding(self._errors)
+        if not encoding.is_sound(self._number, content):
+            raise InvalidBody(f"the JSON array {encoding.fault}")
         try:
             records = msgspec.json.decode(content, type=list[msgspec.Raw])
         except (msgspec.MsgspecError, RecursionError):
@@ -239,7 +245,8 @@ class Records:
         delimiter = max(",;\t", key=self._first.count)
         lines = chain([self._first], self._text)
         csv.field_size_limit(limits.INGEST_BODY_BYTES_MAX)  # a record that long is refused alone
-        physical = _Physical(lines, self._number, finished=self._finished)
+        encoding = _Encoding(self._errors)
+        physical = _Physical(lines, self._number, encoding, finished=self._finished)
         rows = csv.reader(physical, strict=True, delimiter=delimiter)
         number = self._number
         names: list[str] = []
@@ -279,10 +286,12 @@ class Records:
 class _Physical:
     """The lines of a CSV, with what the reader of rows does not tell: how the last one ended."""
 
-    def __init__(self, lines: Iterable[str], first: int, *, finished: bool) -> None:
+    def __init__(
+        self, lines: Iterable[str], first: int, encoding: _Encoding, *, finished: bool
+    ) -> None:
         self._lines = enumerate(lines, first)
         self._finished = finished
-        self._encoding = _Encoding()
+        self._encoding = encoding
         self.ended = True
         self.at_end = False
 
@@ -297,18 +306,27 @@ class _Physical:
         self.ended = line.endswith(LINE_ENDS)
         if line.isascii() or not (self.ended or self._finished):  # it may be cut within a character
             return line
-        if not self._encoding.is_utf8(number, line):
-            raise InvalidBody(f"line {number} of the CSV is not UTF-8")
+        if not self._encoding.is_sound(number, line):
+            raise InvalidBody(f"line {number} of the CSV {self._encoding.fault}")
         return line
 
 
 class _Encoding:
-    """Tells a file of another encoding from one with a damaged line."""
+    """Tells a file of another encoding from one with a damaged line.
 
-    def __init__(self) -> None:
-        self._seen = False  # a line that is more than ASCII, and UTF-8
+    Args:
+        errors: how what is none was let through; it is UTF-8 or, by its byte order mark, UTF-16.
 
-    def is_utf8(self, number: int, line: str) -> bool:
+    Attributes:
+        fault: what is wrong with a damaged line.
+    """
+
+    def __init__(self, errors: str) -> None:
+        self._errors = errors
+        self._seen = errors == "surrogatepass"  # its mark, or a line that is more than ASCII
+        self.fault = "is not UTF-16" if self._seen else "is not UTF-8"
+
+    def is_sound(self, number: int, line: str) -> bool:
         """Whether a line is; those of ASCII alone need not be asked for.
 
         Raises:
@@ -317,7 +335,7 @@ class _Encoding:
         try:
             line.encode()
         except UnicodeEncodeError:
-            if not self._seen and _is_gbk(line.encode("utf-8", "surrogateescape")):
+            if not self._seen and _is_gbk(line.encode("utf-8", self._errors)):
                 raise InvalidBody(
                     f"line {number} is not UTF-8; if the file is GBK, write it anew:"
                     " `iconv -f GB18030 -t UTF-8 FILE`"
@@ -348,7 +366,7 @@ def _unpacked(file: BinaryIO) -> BinaryIO:
 def _encoding(file: BinaryIO) -> str:
     head = _peek(file)
     if head.startswith((b"\xff\xfe", b"\xfe\xff")):
-        return "utf-16"
+        return UTF_16
     if b"\0" in head:
         raise InvalidBody(
             "it has zero bytes, as UTF-16 without a byte order mark has: save it as UTF-8"
