@@ -1,12 +1,17 @@
 """Where a store may live: on a local disk, in a folder that is there, served by one process."""
 
+import asyncio
 import os
+import shutil
+import sqlite3
 import time
 from pathlib import Path
 
 import pytest
 
 from pullstatus.errors import StoreRefused
+from pullstatus.store import open_store
+from pullstatus.store.sqlite.audit import audit_file
 from pullstatus.store.sqlite.place import (
     KNOWN_FILE_SYSTEMS,
     ServerLock,
@@ -234,3 +239,27 @@ def test_room_is_what_the_disk_has(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         result = os.statvfs_result(fields)
         monkeypatch.setattr(os, "statvfs", lambda _path, result=result: result)
         assert has_room(tmp_path / "store.db", 1000) is room
+
+
+@pytest.mark.anyio
+async def test_a_journal_that_lies_beside_a_store_is_named(tmp_path: Path) -> None:
+    """SQLite would change the store back by it, and says only that it cannot be written."""
+    file = tmp_path / "store.db"
+    await (await open_store(f"sqlite:///{file}")).close()
+    other = sqlite3.connect(tmp_path / "other.db", isolation_level=None)
+    other.execute("PRAGMA cache_size = 5")
+    other.execute("CREATE TABLE t (a)")
+    other.executemany("INSERT INTO t VALUES (?)", [(bytes(1000),)] * 100)
+    other.execute("BEGIN IMMEDIATE")
+    other.execute("UPDATE t SET a = 1")
+    shutil.copy(tmp_path / "other.db-journal", tmp_path / "store.db-journal")
+    other.close()
+    whole = file.read_bytes()
+    for refused in (
+        lambda: open_store(f"sqlite:///{file}", server=True),
+        lambda: open_store(f"sqlite:///{file}"),
+        lambda: asyncio.to_thread(audit_file, file, lambda _done, _total: None),
+    ):
+        with pytest.raises(StoreRefused, match=r"store\.db-journal is beside it"):
+            await refused()
+    assert file.read_bytes() == whole

@@ -18,7 +18,7 @@ import msgspec
 from pullstatus.errors import StoreCorrupt, StoreRefused
 from pullstatus.store.sqlite import acts, pairing, reading, schema
 from pullstatus.store.sqlite.connection import open_reader
-from pullstatus.store.sqlite.place import check_there, holds_nothing, served_ms
+from pullstatus.store.sqlite.place import check_there, holds_nothing, said_of, served_ms
 from pullstatus.store.sqlite.typed import optional_integer
 from pullstatus.store.values import (
     AuditReport,
@@ -56,8 +56,8 @@ def audit_file(
         return AuditReport([], [damage])
     except apsw.Error as error:
         raise StoreRefused(
-            f"{path} cannot be read: {error}; this user must own it, and a copy of it must lie in a"
-            " folder that this user may write"
+            f"{path} cannot be read: {said_of(path, error)}; this user must own it, and a copy of"
+            " it must lie in a folder that this user may write"
         ) from error
 
 

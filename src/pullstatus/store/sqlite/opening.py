@@ -14,7 +14,7 @@ from pullstatus.store.sqlite.connection import open_reader, open_writer
 from pullstatus.store.sqlite.guarded import GuardedLog
 from pullstatus.store.sqlite.log import Log
 from pullstatus.store.sqlite.names import Names
-from pullstatus.store.sqlite.place import ServerLock, has_room
+from pullstatus.store.sqlite.place import ServerLock, has_room, said_of
 from pullstatus.store.sqlite.recovery import check_sound
 from pullstatus.store.sqlite.stamp import Stamp
 from pullstatus.store.sqlite.states import States
@@ -61,7 +61,7 @@ def _named_log(path: Path, name: Path, *, server: bool, moving: bool) -> tuple[L
     except StoreMoved as error:
         raise StoreRefused(str(error)) from error
     except (apsw.Error, OSError) as error:
-        raise StoreRefused(f"{path} cannot be opened: {error}") from error
+        raise StoreRefused(f"{path} cannot be opened: {said_of(path, error)}") from error
     return log, names
 
 

@@ -216,6 +216,22 @@ def check_no_log(path: Path) -> None:
             )
 
 
+def said_of(path: Path, error: Exception) -> str:
+    """What an error of SQLite says of the file at `path`, and of a journal beside it.
+
+    A store has none but for the moment in which it is made. Of one that was left, SQLite says only
+    that a file that is to be read cannot be written.
+    """
+    journal = path.with_name(f"{path.name}-journal")
+    if holds_nothing(journal):
+        return str(error)
+    return (
+        f"{error}; {journal} is beside it, by which SQLite would change it back: if that is another"
+        " file's, move it elsewhere; if a program was cut off while it wrote to this file, keep"
+        f" copies of both and run `sqlite3 {path} .schema`, which takes the journal up"
+    )
+
+
 def begins(path: Path) -> bool:
     """Whether a new store begins at `path`. One that somebody is just making is waited for.
 
