@@ -21,6 +21,7 @@ from pullstatus.store import Store, backup_store, open_store
 from pullstatus.store.gathering.committer import NOTICE_S
 from pullstatus.store.sqlite import pairing
 from pullstatus.store.sqlite.audit import audit_file
+from pullstatus.store.sqlite.names import Names
 from pullstatus.store.sqlite.opening import open_guarded
 from tests.store.build import STATUSES, append, pull, records, until
 from tests.store.engines import Opener, sqlite_url
@@ -392,6 +393,24 @@ async def test_the_lock_of_a_server_is_one_of_its_names(opener: Opener, file: Pa
     await store.append(append(STATUSES, records(2)))
     file.with_name("store.db-server").unlink()
     await refuses_from_now_on(store, failures)
+
+
+def test_an_index_that_was_cut_is_noticed_before_anybody_reads_it(file: Path) -> None:
+    """SQLite reads it as memory, which is the end of its process where there is no file for it."""
+    for path in (file, log_of(file), index_of(file)):
+        path.write_bytes(bytes(65536))
+    names = Names(file, file, server=False)
+    names.opened()
+    names.check_index()
+    os.truncate(index_of(file), 98304)  # it may grow
+    names.check_index()
+    for size in (65536, 0):
+        os.truncate(index_of(file), size)
+        with pytest.raises(StoreMoved, match=r"store\.db-shm is no longer"):
+            names.check()
+        with pytest.raises(StoreMoved, match="cut"):
+            names.check_index()
+    names.close()
 
 
 async def test_a_link_that_leads_elsewhere_is_noticed(file: Path) -> None:

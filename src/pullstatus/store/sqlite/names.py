@@ -39,13 +39,15 @@ class Names:
         self._path = path
         self._before = _file(path)
         self._index = path.with_name(f"{path.name}-shm")
-        self._others = [path.with_name(f"{path.name}-wal"), self._index]
+        self._others = [path.with_name(f"{path.name}-wal")]
         if server:
             self._others.append(lock_file(path))
         if name != path:
             self._others.append(name)
         self._expected: list[tuple[int, ...]] = []
         self._log = -1
+        self._index_is: tuple[int, ...] = ()
+        self._index_bytes = 1
         self._written: tuple[tuple[int, ...], bytes] = ((), b"")
 
     def opened(self) -> None:
@@ -58,6 +60,7 @@ class Names:
         if _identity(found) != self._before:
             raise StoreMoved(_moved(self._path))
         self._expected = [_identity(_stat(path)) for path in self._others]
+        self._index_is = _identity(_stat(self._index))
         self._log = os.open(self._others[0], os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
         self._written = _content(found), self._header()
 
@@ -69,10 +72,13 @@ class Names:
         """To be asked before a commit.
 
         Raises:
-            StoreMoved: the log's index is another one by now, or gone.
+            StoreMoved: the log's index is another one by now, or gone, or was cut.
         """
-        if _identity(_stat(self._index)) != self._expected[1]:
+        found = _stat(self._index)
+        # It only grows. Whoever reads it where it was cut, as SQLite does, is ended by the kernel.
+        if _identity(found) != self._index_is or found.st_size < self._index_bytes:
             raise StoreMoved(_moved(self._index))
+        self._index_bytes = found.st_size
 
     def check(self) -> bool:
         """Whether file and log are as `written` saw them; a log that is folded changes both.
@@ -86,6 +92,7 @@ class Names:
         for path, expected in zip(self._others, self._expected, strict=True):
             if _identity(_stat(path)) != expected:
                 raise StoreMoved(_moved(path))
+        self.check_index()
         header = self._header()
         return (_content(found), header) == self._written and begins_log(header)
 
@@ -133,6 +140,6 @@ def _content(found: os.stat_result) -> tuple[int, ...]:
 def _moved(path: Path) -> str:
     return (
         f"{path} is no longer the file that was opened: it, or its folder, was moved, removed,"
-        " replaced, mounted over or given a second name while it was in use; see what is there now,"
-        " and stop the server before anything of the kind"
+        " replaced, cut, mounted over or given a second name while it was in use; see what is there"
+        " now, and stop the server before anything of the kind"
     )
