@@ -16,6 +16,7 @@ from pullstatus.cli.output import print_json
 from pullstatus.cli.progress import progress
 from pullstatus.cli.session import leaves_traces, plainly, store_option, with_store
 from pullstatus.cli.statuses import TRACES
+from pullstatus.cli.texts import FILLED
 from pullstatus.errors import InvalidSetting
 from pullstatus.mailbox import erasing
 from pullstatus.mailbox.erasing import ErasedNumber, Number
@@ -33,7 +34,7 @@ NUMBER_CHARS_MAX = 64
     " from standard input, where no list of processes shows it.",
 )
 @click.option("--nationcode", help="Its calling code, if --number is without: 86.")
-@click.option("--reason", help="Why; kept on record, so name no number in it.")
+@click.option("--reason", type=FILLED, help="Why; kept on record, so name no number in it.")
 @click.option("--dry-run", is_flag=True, help="Count the records of --number, and erase none.")
 @click.option("--yes", is_flag=True, help="Do not ask on a terminal.")
 @store_option

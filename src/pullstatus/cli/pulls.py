@@ -26,6 +26,7 @@ from pullstatus.cli.output import (
 from pullstatus.cli.periods import period_options
 from pullstatus.cli.service import KINDS
 from pullstatus.cli.session import plainly, store_option, with_store
+from pullstatus.cli.texts import FILLED
 from pullstatus.errors import PullstatusError
 from pullstatus.mailbox import finding, redelivery, search
 from pullstatus.mailbox.finding import Traced
@@ -253,7 +254,9 @@ def _shown(row: JournalRow) -> dict[str, object]:
 @click.option("--number", help="The records of this number, with or without calling code.")
 @period_options
 @click.option("--sdkappid", type=SDKAPPID, help="Only this application's.")
-@click.option("--reason", help="Why; kept on record. Needed unless --dry-run or --resume.")
+@click.option(
+    "--reason", type=FILLED, help="Why; kept on record. Needed unless --dry-run or --resume."
+)
 @click.option(
     "--resume",
     "act_id",

@@ -10,6 +10,7 @@ from pullstatus.cli.numbers import SDKAPPID
 from pullstatus.cli.output import json_option, moment, print_json, print_rows
 from pullstatus.cli.service import KINDS
 from pullstatus.cli.session import plainly, store_option, with_store
+from pullstatus.cli.texts import FILLED
 from pullstatus.errors import InvalidSetting, SettingChanged
 from pullstatus.store import Mailbox, ReaderState, Release, Store
 
@@ -54,7 +55,7 @@ def list_readers(sdkappid: int | None, idle: bool, as_json: bool, store_url: str
 @click.argument("reader")
 @click.option("--sdkappid", type=SDKAPPID, required=True, help="The application.")
 @click.option("--type", "kind", type=click.Choice(list(KINDS)), required=True, help="Which kind.")
-@click.option("--reason", required=True, help="Why; kept on record.")
+@click.option("--reason", type=FILLED, required=True, help="Why; kept on record.")
 @store_option
 @plainly
 def release(reader: str, sdkappid: int, kind: str, reason: str, store_url: str) -> None:

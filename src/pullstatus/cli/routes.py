@@ -18,6 +18,7 @@ from pullstatus.cli.numbers import ORDINAL, SDKAPPID
 from pullstatus.cli.output import json_option, print_json, print_rows, say
 from pullstatus.cli.recorded import recorded, warn_of_method
 from pullstatus.cli.session import plainly, store_option, with_store
+from pullstatus.cli.texts import FILLED
 from pullstatus.clock import wall_ms
 from pullstatus.errors import InvalidSetting
 from pullstatus.mailbox import owning
@@ -53,14 +54,14 @@ def route_group() -> None:
 @click.option("--sdkappid", type=SDKAPPID, help="The application that it routes to.")
 @click.option("--park", is_flag=True, help="Park what it matches, whatever stands behind it.")
 @click.option("--drop", is_flag=True, help="Acknowledge what it matches, and store nothing of it.")
-@click.option("--token", default="", metavar="NAME", help="What comes with this token.")
-@click.option("--source", default="", metavar="NAME", help="What comes from this kind of gateway.")
-@click.option("--to", default="", metavar="NUMBER", help="What is to, or of, this number of ours.")
-@click.option("--to-prefix", default="", metavar="DIGITS", help="What that number begins with.")
+@click.option("--token", type=FILLED, metavar="NAME", help="What comes with this token.")
+@click.option("--source", type=FILLED, metavar="NAME", help="What comes from this kind of gateway.")
+@click.option("--to", type=FILLED, metavar="NUMBER", help="What is to, or of, this number of ours.")
+@click.option("--to-prefix", type=FILLED, metavar="DIGITS", help="What that number begins with.")
 @click.option(
-    "--from-prefix", default="", metavar="DIGITS", help="What the handset's number begins with."
+    "--from-prefix", type=FILLED, metavar="DIGITS", help="What the handset's number begins with."
 )
-@click.option("--id-prefix", default="", metavar="TEXT", help="What the gateway's id begins with.")
+@click.option("--id-prefix", type=FILLED, metavar="TEXT", help="What the gateway's id begins with.")
 @click.option("--sign", default="", help="The signature of its replies.")
 @click.option(
     "--nationcode", default="", metavar="CODE", help="Of numbers that come without a calling code."

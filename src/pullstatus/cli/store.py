@@ -10,6 +10,7 @@ from pullstatus.cli.acting import acting
 from pullstatus.cli.lazy import Group
 from pullstatus.cli.output import print_json
 from pullstatus.cli.session import plainly, store_option
+from pullstatus.cli.texts import FILLED
 from pullstatus.store import begin_epoch, init_store, upgrade_store
 
 
@@ -53,7 +54,7 @@ def upgrade(post: bool, store_url: str) -> None:
 
 
 @store_group.command("new-epoch")
-@click.option("--reason", required=True, help="Why; kept on record.")
+@click.option("--reason", type=FILLED, required=True, help="Why; kept on record.")
 @store_option
 @plainly
 def new_epoch(reason: str, store_url: str) -> None:

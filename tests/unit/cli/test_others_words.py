@@ -80,6 +80,33 @@ def test_what_is_no_text_is_said_wherever_it_is_read(given: bytes, tmp_path: Pat
         assert run(*arguments, given=given).exit_code, arguments
 
 
+# --- texts that are empty -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("text", ["", " "])
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        *(
+            ("route", "add", "r", "--park", "--source", "twilio", condition)
+            for condition in ("--token", "--to", "--to-prefix", "--from-prefix", "--id-prefix")
+        ),
+        ("route", "add", "r", "--park", "--to", "1", "--source"),
+        ("erase", "--sdkappid", "1", "--reason"),
+        ("redeliver", "--sid", "1", "--reason"),
+        ("readers", "release", "r", "--sdkappid", "1", "--type", "reply", "--reason"),
+        ("store", "new-epoch", "--reason"),
+    ],
+)
+def test_what_a_variable_that_is_not_set_leaves_is_not_taken_for_nothing(
+    arguments: tuple[str, ...], text: str, tmp_path: Path
+) -> None:
+    """Of a rule with one condition less more would be matched."""
+    done = run(*arguments, text, "--store", f"sqlite:///{tmp_path}/none.db")
+    assert done.exit_code == 2
+    assert f"'{arguments[-1]}': is empty" in done.stderr
+
+
 # --- addresses that are none ----------------------------------------------------------------------
 
 NO_ADDRESS = [
