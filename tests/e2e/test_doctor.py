@@ -229,6 +229,24 @@ def no_master_key(setup: Setup) -> None:
     setup.copy_of_the_store()
 
 
+@pytest.mark.parametrize("flag", ["--master-key-file", "--master-key-command"])
+@pytest.mark.parametrize("settings", ["are right", "are wrong"])
+def test_a_master_key_that_is_kept_elsewhere_can_be_named(
+    setup: Setup, flag: str, settings: str
+) -> None:
+    """As the finding says that is made where it is not."""
+    setup.copy_of_the_store()
+    keys = setup.folder / "keys"
+    shutil.copy(f"{setup.running.store.removeprefix('sqlite:///')}-master-key", keys)
+    if settings == "are wrong":
+        setup.settings["worst"] = -1
+        setup.patch.setenv("PULLSTATUS_STORE", str(setup.settings["store"]))
+    before = {each["check"] for each in setup.found()}
+    assert "master key" in before
+    setup.flags += [flag, f"cat {keys}" if flag.endswith("command") else str(keys)]
+    assert {each["check"] for each in setup.found()} == before - {"master key"}
+
+
 @broken("master key", "fault", "keys of 1 application cannot be opened")
 def master_key_in_use_is_another(setup: Setup) -> None:
     setup.copy_of_the_store()

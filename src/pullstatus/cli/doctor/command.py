@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 import click
@@ -51,6 +52,16 @@ STYLES = {Level.OK: "green", Level.WARNING: "yellow", Level.FAULT: "bold red"}
 @config_option
 @click.option("--store", metavar="URL", help="The store, if not that of the settings.")
 @click.option(
+    "--master-key-file",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="File with the master key, if not that of the settings.",
+)
+@click.option(
+    "--master-key-command",
+    metavar="COMMAND",
+    help="Program, with its arguments, that prints it, if not that of the settings.",
+)
+@click.option(
     "--tls-certificate",
     type=click.Path(path_type=Path, dir_okay=False),
     help="The server's certificate, if not that of the settings.",
@@ -76,6 +87,8 @@ STYLES = {Level.OK: "green", Level.WARNING: "yellow", Level.FAULT: "bold red"}
 def doctor(
     config: Path | None,
     store: str | None,
+    master_key_file: Path | None,
+    master_key_command: str | None,
     tls_certificate: Path | None,
     tls_key: Path | None,
     url: str | None,
@@ -95,6 +108,8 @@ def doctor(
     flags = {
         "config": config,
         "store": store,
+        "master-key-file": master_key_file,
+        "master-key-command": master_key_command,
         "tls-certificate": tls_certificate,
         "tls-key": tls_key,
     }
@@ -125,7 +140,7 @@ def table(findings: Sequence[Finding]) -> Table:
 
 
 def _findings(
-    flags: Mapping[str, object], url: str | None, prometheus: str | None, alerts: Path | None
+    flags: Mapping[str, Any], url: str | None, prometheus: str | None, alerts: Path | None
 ) -> Iterator[Finding]:
     yield from program.look()
     try:
@@ -135,7 +150,13 @@ def _findings(
         store_url = _store_alone(flags)
         if store_url is None:
             return
-        settings = Served(store_url, "127.0.0.1", 0)
+        settings = Served(
+            store_url,
+            "127.0.0.1",
+            0,
+            master_key_file=flags["master-key-file"],
+            master_key_command=flags["master-key-command"],
+        )
     else:
         yield ok("settings", f"store {bare(settings.store)}, calls at {settings.calls}")
     known, found = _alarms(prometheus, alerts)
@@ -162,12 +183,13 @@ def _findings(
     yield from _store(settings, answers, known)
 
 
-def _store_alone(flags: Mapping[str, object]) -> str | None:
+def _store_alone(flags: Mapping[str, Any]) -> str | None:
     """The store that is meant where other settings are wrong; None: nobody can tell."""
     config = flags["config"]
     try:
-        url = flags["store"] or os.environ.get("PULLSTATUS_STORE")
-        url = str(url or default_store(None if config is None else Path(str(config))))
+        url = os.environ.get("PULLSTATUS_STORE") if flags["store"] is None else str(flags["store"])
+        if url is None:
+            url = default_store(None if config is None else Path(str(config)))
         check_store_url(url)
     except InvalidSetting:
         return None
