@@ -10,7 +10,7 @@ import itertools
 import os
 import resource
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from itertools import product
 from typing import Any, Final
 
@@ -184,6 +184,7 @@ class Standing(msgspec.Struct, frozen=True):
         connections: who is connected.
         budget: what is in hand.
         health: how the nodes are that keep the store, if there are any.
+        noted: tasks that are noted in the store when they are done.
         done_ms: when things were done last that keep a store healthy, in Unix milliseconds.
         upkeep_ms: when this server has last let go what is too old.
         certificate_end_s: until when its TLS certificate is good, in Unix seconds; 0: it has none.
@@ -205,6 +206,7 @@ class Standing(msgspec.Struct, frozen=True):
     connections: Connections
     budget: Budget
     health: Health = Health()
+    noted: Collection[Task] = frozenset(Task)
     done_ms: Mapping[Task, int] = {}
     upkeep_ms: int = 0
     certificate_end_s: float = 0.0
@@ -425,11 +427,12 @@ def _of_the_cluster(figures: Figures, health: Health) -> Iterator[Metric]:
 
 def _of_care(standing: Standing) -> Iterator[Metric]:
     """When what keeps it healthy was done last, or has to be."""
-    for task in Task:
+    for task in filter(standing.noted.__contains__, Task):
         yield GaugeMetricFamily(
             f"pullstatus_{task}_timestamp_seconds",
             f"When the newest {task} was done that is noted in the store, in Unix seconds; 0: none"
-            " is. Alert when it is late.",
+            " is. Alert when it is late."
+            + (" Not over a database, whose own tools make them." if task is Task.BACKUP else ""),
             standing.done_ms.get(task, 0) / 1000,
         )
     yield GaugeMetricFamily(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import secrets
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from time import perf_counter
 from typing import Final
 
@@ -92,7 +92,7 @@ class Routes:
         traffic: what gateways sent and the store has not counted yet: to be written now and then.
         watched_elsewhere: those calls are only at a listener of their own.
         action_call: what answers API 3.0.
-        done_ms, upkeep_ms, certificate_end_s: as of `Standing`; whoever knows sets them.
+        noted, done_ms, upkeep_ms, certificate_end_s: as of `Standing`; whoever knows sets them.
         worst: how many mailboxes the figures tell of one by one, by each measure; see
             `Store.totals`.
     """
@@ -119,6 +119,7 @@ class Routes:
         """
         parts = parts or Parts()
         self.ready = True
+        self.noted: Collection[Task] = frozenset(Task)
         self.done_ms: Mapping[Task, int] = {}
         self.upkeep_ms = 0
         self.certificate_end_s = 0.0
@@ -357,6 +358,7 @@ class Routes:
             self.connections(),
             self.budget,
             self._store.health() or Health(),
+            self.noted,
             self.done_ms,
             self.upkeep_ms,
             self.certificate_end_s,

@@ -43,7 +43,7 @@ from pullstatus.errors import (
 )
 from pullstatus.mailbox.bounds import Bounds
 from pullstatus.mailbox.calm import Calm
-from pullstatus.mailbox.done import noted_ms
+from pullstatus.mailbox.done import Task, noted_ms
 from pullstatus.mailbox.following import Follower
 from pullstatus.mailbox.releasing import Pending
 from pullstatus.mailbox.upkeep import clean_up
@@ -63,6 +63,7 @@ from pullstatus.server.signals import handled
 from pullstatus.server.supervisor import Supervisor
 from pullstatus.server.uvicorn_server import Make, UvicornServer
 from pullstatus.store import Alarm, Store, Tickets, open_store, store_cautions
+from pullstatus.store.engines import copies_itself
 from pullstatus.version import VERSION
 
 log = structlog.get_logger(__name__)
@@ -227,6 +228,8 @@ class Server:
             self.routes = await self.build(registry)
             self.routes.worst = self.options.worst
             self.routes.inbound.public_url = self.options.public_url
+            if not copies_itself(self.options.store):  # its own tools make them, and note none
+                self.routes.noted = frozenset(Task) - {Task.BACKUP}
             self.address = _address(public, "https" if self.options.tls_certificate else "http")
             if admin is not None:
                 self.admin_address = _address(admin, "http")

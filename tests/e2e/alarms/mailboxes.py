@@ -31,6 +31,25 @@ def unpulled(folder: Path) -> Story:
     return Story(before, after)
 
 
+def pulled_elsewhere(folder: Path) -> Story:
+    """What comes in by one server goes out by another one, and some of it waits meanwhile."""
+    program = Program(folder)
+    app = program.create_app()
+    with program:
+        program.feed(app, statuses(5))
+        program.pull(app, max=1)
+        before = figures(program)
+        program.feed(app, statuses(5))
+        program.pull(app, max=1)
+        after = figures(program)
+
+    def but_for(counted: str) -> Scrape:
+        return {**after, **{name: before[name] for name in before if name.startswith(counted)}}
+
+    giving = Story(before, but_for("pullstatus_records_in_total"))
+    return Story(before, but_for("pullstatus_records_out_total"), beside=giving)
+
+
 def long_ago(folder: Path) -> Story:
     """A record has waited since this morning, and a page is in a hand since noon."""
     now_ms = int(time.time() * 1000)
@@ -126,6 +145,7 @@ def unfollowed(folder: Path) -> Story:
 
 FAULTS: Mapping[Fault, set[str]] = {
     unpulled: {"PullstatusNobodyPulls"},
+    pulled_elsewhere: set(),
     long_ago: {"PullstatusWaitingTooOld", "PullstatusPageInHand"},
     parked: {"PullstatusParked", "PullstatusParkedLost"},
     damaged: {"PullstatusQuarantined"},

@@ -46,6 +46,7 @@ class Story:
         begins_s: int = 0,
         upkeep_hangs: bool = False,
         commits_are_timed: bool = False,
+        beside: Story | None = None,
     ) -> None:
         """Each scrape stands for `step_min` minutes, the last one until the end.
 
@@ -53,12 +54,14 @@ class Story:
 
         Args:
             begins_s: when the two hours begin, in Prometheus' test: what was before is before 0.
+            beside: what another server over the same store tells meanwhile.
         """
         self.begins_s = begins_s
         self.scrapes = scrapes
         self.step_min = step_min
         self.upkeep_hangs = upkeep_hangs
         self.commits_are_timed = commits_are_timed
+        self.beside = beside
         self.now_s = time.time()
 
     def values(self, name: str) -> list[str]:
@@ -89,7 +92,10 @@ class Story:
         return value - self.now_s + self.begins_s if name == STARTED else value
 
     def series(self, instance: str, asked: set[str] = ASKED) -> list[dict[str, str]]:
-        """All figures that are asked for, by an alarm if nothing else is said, of an instance."""
+        """All figures that are asked for, by an alarm if nothing else is said, of an instance.
+
+        One beside it is told of behind it, as of another instance.
+        """
         made = []
         waits = [f"_x{self.begins_s // 60}"] if self.begins_s else []
         for name in sorted(set().union(*self.scrapes)):
@@ -99,7 +105,12 @@ class Story:
             own = ",".join(filter(None, (labels.rstrip("}"), f'instance="{instance}"')))
             given = f'{family}{{job="pullstatus",{own}}}'
             made.append({"series": given, "values": " ".join([*waits, *self.values(name)])})
-        return made
+        return made + ([] if self.beside is None else self.beside.series(f"{instance}-2", asked))
+
+    def labelled(self, name: str) -> list[dict[str, str]]:
+        """The same, with a label for all servers over one store."""
+        series = self.series(name)
+        return [one | {"series": f'{one["series"][:-1]},story="{name}"}}'} for one in series]
 
 
 Fault = Callable[[Path], Story]
@@ -107,7 +118,7 @@ Fault = Callable[[Path], Story]
 
 
 def rung(stories: Mapping[str, Story], rules: str, folder: Path) -> dict[str, set[str]]:
-    """What of some rules rings at any time of stories that begin together, by instance."""
+    """What of some rules rings at any time of stories that begin together, by their names."""
     [begins_s] = {story.begins_s for story in stories.values()}
     # What it got is told where it is not what was expected, which is nothing.
     asked = {
@@ -115,7 +126,7 @@ def rung(stories: Mapping[str, Story], rules: str, folder: Path) -> dict[str, se
         "eval_time": f"{begins_s // 60 + 120}m",
         "exp_samples": [],
     }
-    series = [one for name, story in stories.items() for one in story.series(name)]
+    series = [one for name, story in stories.items() for one in story.labelled(name)]
     test = {
         "rule_files": ["rules.yml"],
         "evaluation_interval": "10m" if begins_s else "1m",  # of days, each minute would take long
@@ -127,7 +138,7 @@ def rung(stories: Mapping[str, Story], rules: str, folder: Path) -> dict[str, se
     found: dict[str, set[str]] = {name: set() for name in stories}
     for text in re.findall(r"\{(.*?alertname=.*?)\}", told):
         labels = dict(re.findall(r'(\w+)="([^"]*)"', text))
-        found[labels["instance"]].add(labels["alertname"])
+        found[labels["story"]].add(labels["alertname"])
     return found
 
 

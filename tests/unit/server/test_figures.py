@@ -12,6 +12,7 @@ import pytest
 from pullstatus import limits
 from pullstatus.clock import wall_ms
 from pullstatus.durations import BOUNDS_S, Durations
+from pullstatus.mailbox.done import Task
 from pullstatus.records import Kind
 from pullstatus.server.figures import RESULTS, STATUSES
 from pullstatus.store import Backlog, Mailbox
@@ -41,6 +42,16 @@ def test_every_series_is_there_before_its_first_value() -> None:
         ]
     due += ["pullstatus_cluster_mended_total", "pullstatus_cluster_writes_unanswered_total"]
     assert {name: figures.get(name) for name in due} == dict.fromkeys(due, 0)
+
+
+def test_what_the_database_cares_for_itself_is_not_told() -> None:
+    """Else its alarm would ring for ever."""
+    served = Served()
+    backup, audit = (f"pullstatus_{task}_timestamp_seconds" for task in Task)
+    assert {backup, audit} <= asyncio.run(served.figures()).keys()
+    served.routes.noted = frozenset({Task.AUDIT})
+    figures = asyncio.run(served.figures())
+    assert (backup in figures, audit in figures) == (False, True)
 
 
 def test_requests_are_timed_by_call() -> None:
