@@ -402,6 +402,7 @@ def bad_serve(folder: Path, *flags: str, environment: dict[str, str] | None = No
         ('tls-key = "a\\u0000b"', "c.toml: tls-key holds a NUL"),
         ('master-key-file = "a\\u0000b"', "c.toml: master-key-file holds a NUL"),
         ('store = "sqlite:///a\\u0000b"', "c.toml: store holds a NUL"),
+        ('admin = "127.0.0.1\\n:80"', "admin in c.toml: is HOST:PORT"),
         ('host = ""', "host in c.toml: is an address or a name"),
         ('host = "127.0.0.1\\n"', "host in c.toml: is an address or a name"),
         ("config = 'x'", "sets config"),

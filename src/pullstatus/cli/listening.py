@@ -58,11 +58,16 @@ class HostAndPort(click.ParamType):  # type: ignore[type-arg]
             return value
         host, colon, port = value.rpartition(":")
         bare = host[1:-1] if host.startswith("[") and host.endswith("]") else host
-        if not (colon and bare and re.fullmatch("[0-9]{1,5}", port) and int(port) <= PORT_MAX):
+        numbered = re.fullmatch("[0-9]{1,5}", port) and int(port) <= PORT_MAX
+        if not (colon and _may_be_host(bare) and numbered):
             self.fail("is HOST:PORT, as 127.0.0.1:8090 or [::1]:8090", param, ctx)
         if ":" in bare and bare == host:
             self.fail("has an IPv6 address, which is written in brackets: [::1]:8090", param, ctx)
         return bare, int(port)
+
+
+def _may_be_host(text: str) -> bool:
+    return bool(text) and text.isprintable() and " " not in text
 
 
 class _Host(click.ParamType):  # type: ignore[type-arg]
@@ -72,7 +77,7 @@ class _Host(click.ParamType):  # type: ignore[type-arg]
 
     def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> str:
         """The host as it is given."""
-        if not value or not value.isprintable() or " " in value:
+        if not _may_be_host(value):
             self.fail("is an address or a name, as 127.0.0.1, ::1 or localhost", param, ctx)
         return value
 
