@@ -16,6 +16,7 @@ import uvloop
 from click.core import ParameterSource
 
 from pullstatus import limits
+from pullstatus.addresses import bare
 from pullstatus.apps.networks import proxies_of
 from pullstatus.cli.config import CONFIG_FILE, CONFIG_VARIABLE, config_file, read_config
 from pullstatus.cli.listening import HostAndPort, listening_options
@@ -194,7 +195,7 @@ def _ready(server: Server) -> None:
     """Say where we listen."""
     shorten_waits()
     if server.store.created:
-        log.warning("made a new store", store=server.options.store)
+        log.warning("made a new store", store=bare(server.options.store))
     if os.geteuid() == 0:
         log.warning("runs as root", reason="a user of its own can do less harm; make it one")
     say_ready(f"pullstatus listens on {server.address}")

@@ -10,6 +10,7 @@ from typing import ParamSpec, TypeVar
 import click
 import msgspec
 
+from pullstatus.addresses import bare
 from pullstatus.cli.config import DEFAULT_STORE, default_store
 from pullstatus.cli.output import say
 from pullstatus.client.errors import InvalidArgument, InvalidEnvironment
@@ -111,4 +112,4 @@ async def leaves_traces(store: Store, store_url: str) -> bool:
 
 def say_created(store_url: str) -> None:
     """Tell on standard error that there was no store, so that a wrong name is noticed."""
-    say(f"made a new store: {store_url}", err=True)
+    say(f"made a new store: {bare(store_url)}", err=True)

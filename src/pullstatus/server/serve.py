@@ -325,7 +325,7 @@ class Server:
             await self._rewrite()
             await registry.begin()
         except StoreCorrupt as error:
-            raise StoreCorrupt(f"{self.options.store}: {error}") from error
+            raise StoreCorrupt(f"{bare(self.options.store)}: {error}") from error
         return registry
 
     async def _rewrite(self) -> None:

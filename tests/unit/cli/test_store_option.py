@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
 import click
 import pytest
+import structlog
 from click.testing import CliRunner, Result
 
-from pullstatus.cli import config, main
+from pullstatus.cli import config, main, serve, session
+from pullstatus.server.serve import ServeOptions, Server
 
 MAKERS = {("serve",), ("app", "create"), ("token", "create"), ("restore",)}
 MORE = {
@@ -243,3 +247,19 @@ def test_a_wrong_setting_is_said_with_its_file(
     assert name in result.stderr
     assert told in " ".join(result.stderr.split())
     assert "--" not in result.stderr.partition("Invalid value for")[2].partition(":")[0]
+
+
+def test_a_new_store_is_told_of_without_its_password(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url = "postgresql://mailboxes:hunter2@db1/mailboxes?sslpassword=hunter3"
+    session.say_created(url)
+    told = [capsys.readouterr().err]
+    monkeypatch.setattr(serve, "shorten_waits", lambda: None)
+    server = SimpleNamespace(
+        store=SimpleNamespace(created=True), options=ServeOptions(url), address="http://127.0.0.1:1"
+    )
+    with structlog.testing.capture_logs() as logged:
+        serve._ready(cast("Server", server))
+    told.append(str(logged))
+    assert all("postgresql://db1/mailboxes" in text and "hunter" not in text for text in told)
