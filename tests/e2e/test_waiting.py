@@ -180,6 +180,22 @@ def test_a_key_stands_for_the_page_that_a_held_pull_brings(program: Program) -> 
         assert wire.read().data == statuses(1)
 
 
+@pytest.mark.parametrize("header", ["Idempotency-Key: k", "Pullstatus-Reader: r"])
+def test_two_held_pulls_of_one_caller_bring_the_same_page(program: Program, header: str) -> None:
+    """As where the first connection is dead, and only we do not know yet."""
+    app = program.spare_app()
+    asked = [
+        http_request("POST", *app.request(), headers=[f"Pullstatus-Wait: {wait_s}", header])
+        for wait_s in (50, 2)
+    ]
+    with held(program, *asked) as [first, second]:
+        program.feed(app, statuses(1))
+        assert first.read().data == statuses(1)
+        assert second.read().data == statuses(1)
+        second.send(held_request(app, wait_s=1))
+        assert second.read().data == []
+
+
 def test_a_held_pull_of_a_strict_application_is_no_repeat_of_itself(tmp_path: Path) -> None:
     program = Program(tmp_path)
     app = program.create_app()

@@ -238,10 +238,14 @@ class Taking:
         Or when the peer says no more, who may still listen, or the server stops, or those that wait
         would leave their application too little room. A peer that has gone is not asked for, so
         nothing is taken then.
+
+        Who has a key or is a reader is asked for once more when his time is over: another pull of
+        his may have been handed a page meanwhile, which is his, too.
         """
         loop = asyncio.get_running_loop()
         until_s = loop.time() + asked.wait_s
         held_s = 0.0
+        may_repeat = asked.repeat != NEVER
         try:
             application = asked.live.application.sdkappid
             self._check_room(asked)
@@ -270,8 +274,10 @@ class Taking:
                     left = leaving(scope, None)
                     if gone(scope):
                         raise Disconnected
-                    if left or not woken:
+                    over = not woken and loop.time() >= until_s
+                    if left or not (woken or (over and may_repeat)):
                         break
+                    may_repeat = may_repeat and not over
                     asked.again(self._now_ms())
                     if asked.live.timed:  # its key may have ended meanwhile
                         asked.live = self._admission.check_still(asked.call)
