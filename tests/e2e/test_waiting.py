@@ -143,6 +143,28 @@ def test_a_peer_that_goes_takes_nothing(program: Program, how: str, tmp_path: Pa
     assert program.waiting(app) == 0
 
 
+@pytest.mark.parametrize("how", ["reset", "close", "half"])
+def test_a_peer_that_goes_is_noticed_behind_a_request_that_it_has_sent(
+    program: Program, how: str
+) -> None:
+    """That one is not read before the pull is answered."""
+    app = program.spare_app()
+    with program.connect() as wire:
+        wire.send(held_request(app) + http_request("GET", "/healthz"))
+        program.until(lambda: program.metrics()[HELD] == 1)
+        if how == "reset":
+            linger = struct.pack("ii", 1, 0)
+            wire.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
+        if how == "half":
+            wire.socket.shutdown(socket.SHUT_WR)
+            assert wire.read().data == []
+        else:
+            wire.socket.close()
+        program.until(lambda: program.metrics()[HELD] == 0)
+    program.feed(app, statuses(1))
+    assert program.pull(app).data == statuses(1)
+
+
 def test_a_stop_answers_all_at_once_and_takes_nothing(program: Program) -> None:
     app, other = program.spare_app(), program.spare_app()
     requests = [held_request(app), held_request(other), held_request(app, key="k")]

@@ -223,6 +223,8 @@ class Connection(HttpToolsProtocol):
         """Cut it if a deadline has passed; called about once a second with the loop's time."""
         if self.transport.is_closing():
             self.state.on(Event.CLOSE, now)
+        if self._on_leave is not None and self._own_flow.read_paused and self._is_gone():
+            self._leave()  # what is behind it is not read, so the loop does not say so
         if self._put_off or self._own_flow.put_off:
             return  # the wait is ours
         passed = self.state.late(
@@ -286,6 +288,10 @@ class Connection(HttpToolsProtocol):
             self._hung_up = None
             self._forget(cycle)
         return self.gone(cycle) or self._says_no_more()
+
+    def _is_gone(self) -> bool:
+        closing = self.transport.is_closing()
+        return closing or self._look_for_a_reset() or self._has_closed_its_side()
 
     def _says_no_more(self) -> bool:
         return self.state.phase in DEAF or self._has_closed_its_side()
